@@ -1,0 +1,235 @@
+"""What describes a model: channels, normalisation, input size, base, training.
+
+Readable without torch. A checkpoint file carries a `ModelSpec` as JSON in its header.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Channel:
+    """One input channel of a model.
+
+    Parameters
+    ----------
+    name
+        What the channel measures, e.g. ``"DAPI"`` or ``"45 deg"``.
+    mean, std
+        Standardisation of the normalised values: the network sees ``(value - mean) / std``.
+    unit
+        Physical unit of the raw values, empty where there is none.
+    """
+
+    name: str
+    mean: float
+    std: float
+    unit: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("A channel needs a name.")
+        if not self.std > 0:
+            raise ValueError(
+                f"Channel {self.name} has a standard deviation of {self.std}; "
+                "it must be above 0. Leave out a constant channel."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalization:
+    """How raw values become numbers in ``0..scale`` before they are standardised.
+
+    Parameters
+    ----------
+    method
+        ``"percentile"`` maps the percentiles `low` and `high` of the whole stack (never of a
+        slice or tile) to 0 and `scale`, clipped, without rounding; ``"none"`` keeps the values.
+    low, high
+        Percentiles in percent.
+    joint
+        One pair of percentiles for all channels together, so that ratios between channels
+        survive; otherwise each channel has its own pair.
+    keep_uint8
+        uint8 images are taken as they are (0..255), as SAM does.
+    scale
+        Upper end of the range.
+    """
+
+    method: Literal["none", "percentile"] = "percentile"
+    low: float = 0.5
+    high: float = 99.5
+    joint: bool = False
+    keep_uint8: bool = False
+    scale: float = 255.0
+
+    def __post_init__(self) -> None:
+        if self.method not in ("none", "percentile"):
+            raise ValueError(
+                f"Normalisation method {self.method!r} is unknown; use 'none' or 'percentile'."
+            )
+        if not 0 <= self.low < self.high <= 100:
+            raise ValueError(
+                f"Percentiles must satisfy 0 <= low < high <= 100, got {self.low} and {self.high}."
+            )
+        if not self.scale > 0:
+            raise ValueError(f"The scale must be above 0, got {self.scale}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSize:
+    """How an image of any size becomes the network's input.
+
+    Parameters
+    ----------
+    method
+        ``"longest"``: the longest side becomes `size`, padded to a square below and right (SAM).
+        ``"stretch"``: both sides become `size`, aspect not kept (the paper's protocol).
+        ``"native"``: kept as it is while the longest side lies within `minimum`..`size`, else
+        scaled to the nearer bound; padded below and right to a multiple of `multiple`.
+    size, minimum, multiple
+        Pixels.
+    """
+
+    method: Literal["longest", "stretch", "native"] = "longest"
+    size: int = 1024
+    minimum: int = 64
+    multiple: int = 32
+
+    def __post_init__(self) -> None:
+        if self.method not in ("longest", "stretch", "native"):
+            raise ValueError(
+                f"Resize rule {self.method!r} is unknown; use 'longest', 'stretch' or 'native'."
+            )
+        if not 0 < self.minimum <= self.size or self.multiple < 1:
+            raise ValueError(
+                f"Input sizes must satisfy 0 < minimum <= size and multiple >= 1, got "
+                f"minimum {self.minimum}, size {self.size}, multiple {self.multiple}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """The foundation a checkpoint stands on: name, version and content.
+
+    Parameters
+    ----------
+    name
+        Name with version, e.g. ``"tiny-1"`` or ``"vit_b"``.
+    architecture
+        Which network to build: ``"tiny"``, ``"vit_b"``, ``"vit_l"`` or ``"vit_h"``.
+    sha256
+        SHA-256 of the base's weights file, lower-case hexadecimal.
+    """
+
+    name: str
+    architecture: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """Everything about a model except its tensors.
+
+    Parameters
+    ----------
+    name
+        What the user picks; a file's stem.
+    modality
+        What the sensor measures, e.g. ``"RGB"`` or ``"polarization (4 angles)"``.
+    channels
+        The input channels in the network's order.
+    normalization, input_size
+        How an image becomes the network's input.
+    base
+        The foundation underneath.
+    transfer
+        The layer in the network's first slot: ``"zeroshot"`` (none), ``"simmat"``, ...
+    strategy
+        What was trained beside the transfer layer; ``"frozen"`` for nothing.
+    mask_choice
+        Which mask is the answer: ``"single"`` (the decoder's single-mask token) or ``"stock"``
+        (the best of three for a lone point, otherwise the single-mask token, as SAM does).
+    training, metrics
+        Settings and figures of the training, plain JSON values.
+    """
+
+    name: str
+    modality: str
+    channels: tuple[Channel, ...]
+    normalization: Normalization
+    input_size: InputSize
+    base: Base
+    transfer: str = "zeroshot"
+    strategy: str = "frozen"
+    mask_choice: Literal["single", "stock"] = "single"
+    description: str = ""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    license: str = ""
+    author: str = ""
+    date: str = ""
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self) -> None:
+        if not self.channels:
+            raise ValueError(f"Model {self.name} names no channel; it needs at least one.")
+        names = [channel.name for channel in self.channels]
+        if len(set(names)) < len(names):
+            raise ValueError(f"Model {self.name} names a channel twice: {', '.join(names)}.")
+        if self.mask_choice not in ("single", "stock"):
+            raise ValueError(f"Mask choice {self.mask_choice!r} is unknown.")
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Names of the channels in the network's order."""
+        return tuple(channel.name for channel in self.channels)
+
+    @property
+    def is_rgb(self) -> bool:
+        """Whether this is an RGB foundation: one channel may be repeated for all three."""
+        return self.transfer == "zeroshot" and len(self.channels) == 3
+
+    def to_json(self) -> str:
+        """The description as JSON with sorted keys; `from_json` reads it back."""
+        return json.dumps(asdict(self), sort_keys=True, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelSpec:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the text is not a description this version can read; the sentence says why.
+        """
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"The model's description is not JSON ({error}).") from None
+        version = values.get("format_version") if isinstance(values, dict) else None
+        if not isinstance(version, int):
+            raise ValueError("The model's description has no format version.")
+        if version > FORMAT_VERSION:
+            raise ValueError(
+                f"The model's description has format {version}, this version reads up to "
+                f"{FORMAT_VERSION}. Update napari-simmat."
+            )
+        try:
+            return cls(
+                **{
+                    **values,
+                    "channels": tuple(Channel(**channel) for channel in values["channels"]),
+                    "normalization": Normalization(**values["normalization"]),
+                    "input_size": InputSize(**values["input_size"]),
+                    "base": Base(**values["base"]),
+                }
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"The model's description is incomplete or foreign ({error}).") from None
