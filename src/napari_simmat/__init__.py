@@ -1,0 +1,39 @@
+"""Segment images of any modality with a click.
+
+The names below load on first use: importing this package loads no torch, napari or Qt.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_simmat.engine.predictor import Predictor, Result
+    from napari_simmat.engine.prompts import Prompt
+    from napari_simmat.engine.zoo import load_model
+    from napari_simmat.model.spec import ModelSpec
+
+__version__ = "0.1.0"
+
+__all__ = ["ModelSpec", "Predictor", "Prompt", "Result", "__version__", "load_model"]
+
+_HOMES = {
+    "ModelSpec": "napari_simmat.model.spec",
+    "Predictor": "napari_simmat.engine.predictor",
+    "Prompt": "napari_simmat.engine.prompts",
+    "Result": "napari_simmat.engine.predictor",
+    "load_model": "napari_simmat.engine.zoo",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'napari_simmat' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
