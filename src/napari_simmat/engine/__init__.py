@@ -1,0 +1,1 @@
+"""Image and prompt to mask: files, channels, coordinates, embeddings, models on disk."""

@@ -1,0 +1,1 @@
+"""How models are made: scenes that are drawn, pre-training, training and figures."""

@@ -1,0 +1,1 @@
+"""Tensors only: the foundations, the transfer layer, and what describes a model."""

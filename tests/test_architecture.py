@@ -1,0 +1,116 @@
+"""The folders are the architecture: imports point down, and importing the package is free."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "napari_simmat"
+SOURCE = Path(__file__).resolve().parents[1] / "src" / PACKAGE
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+# Each layer may import those before it, and modules of its own. Lazy imports count as well.
+LAYERS = ("progress", "model", "engine", "learn", "batch", "widgets", "cli")
+# The command line opens the window for `simmat demo --gui`; the window knows no command line.
+WINDOW = {"napari", "qtpy", "magicgui", "superqt", "PyQt5", "PyQt6", "PySide2", "PySide6"}
+ROOT = ("__init__", "__main__")
+
+
+def layer_of(module: str) -> str:
+    """The layer of ``napari_simmat.engine.zoo`` is ``engine``, that of the package its root."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
+
+
+def imported_by(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and full name of each module that a file imports, wherever in the file it does."""
+    own = [PACKAGE, *path.relative_to(SOURCE).with_suffix("").parts]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = [] if node.level == 0 else own[: len(own) - node.level]
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            yield node.lineno, module
+            if module == PACKAGE:
+                yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_imports_point_down(path: Path) -> None:
+    layer = layer_of(".".join([PACKAGE, *path.relative_to(SOURCE).with_suffix("").parts]))
+    if layer in ROOT:
+        return  # the root's lazy names and `python -m` stand above all layers
+    allowed = LAYERS[: LAYERS.index(layer) + 1]
+    upwards = [
+        f"line {line}: {layer} imports {module}"
+        for line, module in imported_by(path)
+        if module.startswith(f"{PACKAGE}.") and layer_of(module) not in (*allowed, *public_names())
+    ]
+    assert not upwards
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(SOURCE).as_posix())
+def test_only_widgets_import_the_window(path: Path) -> None:
+    if path.relative_to(SOURCE).parts[0] == "widgets":
+        return
+    of_the_window = [
+        f"line {line}: {module}"
+        for line, module in imported_by(path)
+        if module.split(".")[0] in WINDOW
+    ]
+    assert not of_the_window
+
+
+def test_every_module_has_a_layer() -> None:
+    tops = {path.relative_to(SOURCE).parts[0].removesuffix(".py") for path in MODULES}
+    assert tops <= {*LAYERS, *ROOT}
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    """In a fresh interpreter; counted in modules, since a clock depends on the machine."""
+    loaded = modules_after("import napari_simmat")
+    assert not loaded & {"torch", "numpy", "dask", "segment_anything", *WINDOW}
+    assert len([name for name in loaded if name.startswith(PACKAGE)]) == 1
+
+
+def test_the_specification_of_a_model_needs_no_torch() -> None:
+    loaded = modules_after("from napari_simmat import ModelSpec")
+    assert not loaded & {"torch", "segment_anything", *WINDOW}
+
+
+@pytest.mark.parametrize("name", ["Predictor", "Prompt", "Result", "ModelSpec", "load_model"])
+def test_a_public_name_is_there(name: str) -> None:
+    import napari_simmat
+
+    assert name in dir(napari_simmat)
+    assert getattr(napari_simmat, name).__module__.startswith(PACKAGE)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    import napari_simmat
+
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        _ = napari_simmat.nonsense
+
+
+def public_names() -> tuple[str, ...]:
+    import napari_simmat
+
+    return tuple(napari_simmat.__all__)
+
+
+def modules_after(statement: str) -> set[str]:
+    """Names of all modules that a fresh interpreter holds after a statement."""
+    program = (
+        f"import sys; before = set(sys.modules); {statement}; print(*set(sys.modules) - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
+    )
+    return set(done.stdout.split())
