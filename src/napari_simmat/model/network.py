@@ -1,0 +1,122 @@
+"""What every network of the project offers: encode an image once, decode many prompts.
+
+`Network` keeps the three parts and all parameter names of `segment_anything.modeling.Sam`
+(https://github.com/facebookresearch/segment-anything), so official weights load strictly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from segment_anything.modeling import Sam
+from torch import Tensor, nn
+
+from napari_simmat.progress import Job
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Everything a network keeps of one image (or batch of images).
+
+    Parameters
+    ----------
+    embedding
+        The image embedding, (B, C, h, w).
+    input_size
+        Height and width of the (padded) input in pixels.
+    maps
+        Further maps that the decoder wants, each (B, C', h', w').
+    """
+
+    embedding: Tensor
+    input_size: tuple[int, int]
+    maps: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all tensors in bytes."""
+        return sum(t.numel() * t.element_size() for t in (self.embedding, *self.maps.values()))
+
+    def to(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Encoded:
+        """The same on another device or in another precision."""
+        return Encoded(
+            self.embedding.to(device=device, dtype=dtype),
+            self.input_size,
+            {name: each.to(device=device, dtype=dtype) for name, each in self.maps.items()},
+        )
+
+
+class Decoded(NamedTuple):
+    """What a prompt yields: four masks and the network's own estimate of their IoU.
+
+    Index 0 is the single-mask token, 1 to 3 are the candidates for an ambiguous prompt.
+
+    Attributes
+    ----------
+    logits
+        (4, h, w) float32 on the network's mask grid, which covers the padded input.
+    quality
+        (4,) float32, predicted IoU.
+    """
+
+    logits: Tensor
+    quality: Tensor
+
+
+class Network(Sam):
+    """A SAM-shaped network: image encoder, prompt encoder, mask decoder.
+
+    Subclasses say how to encode (a generator, so that it can be stopped between blocks) and how
+    to decode one prompt. Inputs are standardised images (B, C, H, W); points and boxes are in
+    pixels of that input, x before y, as SAM has them.
+    """
+
+    mask_stride: int
+    """Pixels of the input per pixel of the mask grid."""
+
+    def encoding(self, image: Tensor) -> Job[Encoded]:
+        """Encode `image` (B, C, H, W); yields after every block, returns an `Encoded`."""
+        raise NotImplementedError
+
+    def decode(
+        self,
+        encoded: Encoded,
+        points: Tensor | None = None,
+        labels: Tensor | None = None,
+        box: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Decoded:
+        """Decode one prompt on one encoded image.
+
+        Parameters
+        ----------
+        encoded
+            Of a single image.
+        points, labels
+            (K, 2) float as x, y and (K,) with 1 for foreground, 0 for background.
+        box
+            (4,) float as x0, y0, x1, y1.
+        mask
+            (1, 1, h, w) float logits on the mask grid, e.g. those of an earlier answer.
+        """
+        raise NotImplementedError
+
+    @property
+    def projection(self) -> nn.Conv2d:
+        """The first projection, where the transfer layer stands."""
+        layer = self.image_encoder.patch_embed.proj
+        assert isinstance(layer, nn.Conv2d)
+        return layer
+
+    @projection.setter
+    def projection(self, layer: nn.Conv2d) -> None:
+        self.image_encoder.patch_embed.proj = layer
+
+    def transfer_names(self) -> set[str]:
+        """Names of the transfer layer's own entries in the state dict."""
+        prefix = "image_encoder.patch_embed.proj."
+        own = getattr(self.projection, "transfer_names", ())
+        return {prefix + name for name in own}

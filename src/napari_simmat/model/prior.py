@@ -1,0 +1,153 @@
+"""The dense prior of `tiny`: which pixels look like the same object as the prompt.
+
+A dense head predicts for every second pixel the centre and size of its object and a few free
+features; pixels that agree with the clicked one form a first guess, given to the decoder as
+SAM's mask prompt. The idea is that of instance embeddings (Neven et al., arXiv 1906.11109), with
+distances in units of the object's own size so that it holds at every scale.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+# Channels of the dense head: boundary and foreground logits, offset (y, x) to the object's centre
+# in units of its size, logarithm of its size, free features, logarithm of a scale, bias.
+BOUNDARY, FOREGROUND, OFFSET, SIZE, FREE = 0, 1, slice(2, 4), 4, slice(5, 13)
+SCALE, BIAS = 13, 14
+DENSE_CHANNELS = 15
+
+STRIDE = 2
+UNIT = 16.0
+"""Pixels in which the dense head measures sizes; keeps its numbers near one."""
+LIMIT = 10.0
+"""Bound of the prior's logits."""
+BUMP = 4.0
+BUMP_SIGMA = 4.0
+
+
+class Pixels:
+    """What the dense head says of every second pixel, (B, 15, h, w) float32."""
+
+    def __init__(self, dense: Tensor) -> None:
+        self.dense = dense
+        self.shape = dense.shape[-2:]
+        height, width = self.shape
+        y = (torch.arange(height, device=dense.device) * STRIDE + 0.5) / UNIT
+        x = (torch.arange(width, device=dense.device) * STRIDE + 0.5) / UNIT
+        grid = torch.stack(torch.meshgrid(y, x, indexing="ij"))
+        self.size = dense[:, SIZE].clamp(-3, 5).exp()  # (B, h, w), of sqrt(area), in UNITs
+        self.centre = grid + dense[:, OFFSET] * self.size[:, None]  # (B, 2, h, w) in UNITs
+
+    def affinity(self, points: Tensor) -> Tensor:
+        """Logits of 'same object as this pixel' for points (B, P, 2) x, y -> (B, P, h, w)."""
+        batch, count, _ = points.shape
+        height, width = self.shape
+        column, row = ((points + 0.5) / STRIDE).long().unbind(-1)
+        index = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)  # (B, P)
+
+        def at(maps: Tensor) -> Tensor:  # (B, C, h, w) -> (B, P, C)
+            flat = maps.flatten(2)
+            return flat.gather(2, index[:, None].expand(-1, flat.shape[1], -1)).transpose(1, 2)
+
+        size = at(self.size[:, None])
+        distance = _distances(at(self.centre), self.centre.flatten(2)) / size.square()
+        free = self.dense[:, FREE]
+        distance = distance + _distances(at(free), free.flatten(2))
+        scale = (at(self.dense[:, SCALE, None]) + 1.0).clamp(-5, 5).exp()
+        logits = 2 + at(self.dense[:, BIAS, None]) - distance * scale
+        return logits.clamp(-LIMIT, LIMIT).reshape(batch, count, height, width)
+
+    @torch.no_grad()
+    def best_in_box(self, boxes: Tensor) -> Tensor:
+        """The pixel whose centre and size fit a box best: (B, P, 4) x0 y0 x1 y1 -> (B, P, 2)."""
+        height, width = self.shape
+        low, high = boxes[..., :2], boxes[..., 2:]
+        middle = ((low + high) / 2 + 0.5) / UNIT
+        sides = (high - low).clamp(min=2) / UNIT
+        centre = middle.flip(-1)[..., None, None]  # (B, P, 2, 1, 1) as y, x
+        spread = 0.35 * sides.flip(-1)[..., None, None]
+        misfit = ((self.centre[:, None] - centre) / spread).square().sum(2)
+        wanted = 0.5 * torch.log(0.7 * sides.prod(-1))[..., None, None]
+        misfit = misfit + 4 * (self.dense[:, None, SIZE] - wanted).square()
+        misfit = misfit - functional.logsigmoid(self.dense[:, None, FOREGROUND])
+        x = torch.arange(width, device=boxes.device) * STRIDE + 0.5
+        y = torch.arange(height, device=boxes.device) * STRIDE + 0.5
+        inside = ((y > low[..., 1:]) & (y < high[..., 1:]))[..., None] & (
+            (x > low[..., :1]) & (x < high[..., :1])
+        )[..., None, :]
+        best = (misfit + 1e4 * ~inside).flatten(2).argmin(-1)
+        return torch.stack([x[best % width], y[best // width]], dim=-1)
+
+
+def prior_of(pixels: Pixels, points: Tensor, labels: Tensor, mask: Tensor | None) -> Tensor:
+    """The first guess from prompts as logits, (N, 1, h, w).
+
+    Parameters
+    ----------
+    pixels
+        Of B images.
+    points, labels
+        (N, K, 2) and (N, K) as for `TinyNetwork.decode_batch`; every prompt of a call has the
+        same kinds of points at the same places.
+    mask
+        (N, 1, h, w) logits that stand instead.
+    """
+    if mask is not None:
+        return mask.float().clamp(-LIMIT, LIMIT)
+    height, width = pixels.shape
+    images, count = len(pixels.dense), len(points)
+    kinds = labels[0]
+    positive, negative = points[:, kinds == 1], points[:, kinds == 0]
+    box = points[:, kinds >= 2]
+    prior = torch.zeros(count, 1, height, width, device=points.device)
+    if not positive.shape[1] and box.shape[1]:
+        positive = pixels.best_in_box(box.reshape(images, -1, 4)).reshape(count, 1, 2)
+    if positive.shape[1]:
+        prior = _affinities(pixels, positive).amax(1, keepdim=True)
+    if negative.shape[1]:
+        prior = prior - _affinities(pixels, negative).clamp(min=0).amax(1, keepdim=True)
+    if box.shape[1]:
+        prior = torch.minimum(prior, filled_box(box, pixels.shape))
+    return prior.clamp(-LIMIT, LIMIT)
+
+
+def filled_box(corners: Tensor, shape: tuple[int, int] | torch.Size) -> Tensor:
+    """Logits of a filled box on the mask grid: corners (N, 2, 2) x, y -> (N, 1, h, w)."""
+    x0, y0, x1, y1 = corners.flatten(1).float().unbind(-1)
+    height, width = shape
+    y = torch.arange(height, device=corners.device) * STRIDE + 0.5
+    x = torch.arange(width, device=corners.device) * STRIDE + 0.5
+
+    def cover(grid: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        rising = (grid - low[:, None]) / STRIDE + 0.5
+        falling = (high[:, None] - grid) / STRIDE + 0.5
+        return rising.clamp(0, 1) * falling.clamp(0, 1)
+
+    inside = cover(y, y0, y1)[:, :, None] * cover(x, x0, x1)[:, None]
+    return ((2 * inside - 1) * LIMIT)[:, None]
+
+
+def bumps(points: Tensor, labels: Tensor, shape: tuple[int, int] | torch.Size) -> Tensor:
+    """Small hills and hollows at the clicks on the mask grid, (N, 1, h, w)."""
+    height, width = shape
+    y = torch.arange(height, device=points.device) * STRIDE + 0.5
+    x = torch.arange(width, device=points.device) * STRIDE + 0.5
+    column = torch.exp(-0.5 * ((x - points[..., :1]) / BUMP_SIGMA).square())  # (N, K, w)
+    row = torch.exp(-0.5 * ((y - points[..., 1:]) / BUMP_SIGMA).square())  # (N, K, h)
+    sign = (labels == 1).float() - (labels == 0).float()
+    return BUMP * torch.einsum("nkh,nkw,nk->nhw", row, column, sign)[:, None]
+
+
+def _affinities(pixels: Pixels, points: Tensor) -> Tensor:
+    """`Pixels.affinity` for points (N, K, 2) of N = B * P prompts -> (N, K, h, w)."""
+    count, each, _ = points.shape
+    flat = pixels.affinity(points.reshape(len(pixels.dense), -1, 2))
+    return flat.reshape(count, each, *pixels.shape)
+
+
+def _distances(ours: Tensor, all_pixels: Tensor) -> Tensor:
+    """Squared distances of (B, P, C) to (B, C, hw) -> (B, P, hw)."""
+    ours2, theirs2 = ours.square().sum(-1, keepdim=True), all_pixels.square().sum(1)[:, None]
+    return (ours2 - 2 * ours @ all_pixels + theirs2).clamp(min=0)

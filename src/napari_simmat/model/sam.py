@@ -1,0 +1,68 @@
+"""The stock SAM networks behind the project's interface."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import torch
+from segment_anything import sam_model_registry
+from torch import Tensor
+
+from napari_simmat.model.network import Decoded, Encoded, Network
+from napari_simmat.progress import Job, Progress
+
+
+class SamNetwork(Network):
+    """`segment_anything` 1.0 unchanged, its encoder run block by block."""
+
+    mask_stride = 4
+
+    def encoding(self, image: Tensor) -> Job[Encoded]:
+        """Encode (B, C, 1024, 1024); the arithmetic is that of stock ``ImageEncoderViT``."""
+        encoder = self.image_encoder
+        tokens = encoder.patch_embed(image)  # (B, h, w, d)
+        if encoder.pos_embed is not None:
+            tokens = tokens + encoder.pos_embed
+        for done, block in enumerate(encoder.blocks, start=1):
+            tokens = block(tokens)
+            yield Progress(done, len(encoder.blocks) + 1, "encoding")
+        embedding = encoder.neck(tokens.permute(0, 3, 1, 2))
+        height, width = image.shape[-2:]
+        return Encoded(embedding, (height, width))
+
+    def decode(
+        self,
+        encoded: Encoded,
+        points: Tensor | None = None,
+        labels: Tensor | None = None,
+        box: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Decoded:
+        """Decode one prompt as stock ``SamPredictor.predict_torch`` does, all four masks."""
+        clicks = None if points is None or labels is None else (points[None], labels[None])
+        sparse, dense = self.prompt_encoder(
+            points=clicks, boxes=None if box is None else box[None], masks=mask
+        )
+        logits, quality = self.mask_decoder.predict_masks(
+            image_embeddings=encoded.embedding,
+            image_pe=self.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+        )
+        return Decoded(logits[0].float(), quality[0].float())
+
+
+def build_sam(variant: str, *, initialize: bool = True) -> SamNetwork:
+    """One of SAM's networks with random weights.
+
+    Parameters
+    ----------
+    variant
+        ``"vit_b"``, ``"vit_l"`` or ``"vit_h"``.
+    initialize
+        ``False`` leaves the tensors on the meta device, to be assigned by ``load_state_dict``.
+    """
+    with nullcontext() if initialize else torch.device("meta"):
+        stock = sam_model_registry[variant]()
+    network = SamNetwork(stock.image_encoder, stock.prompt_encoder, stock.mask_decoder)
+    return network.eval()

@@ -1,0 +1,189 @@
+"""`tiny`: the embedded network, made of SAM's prompt encoder and mask decoder in small.
+
+Added around SAM's decoder: skips from strides 4 and 2 into the up-scaling (as SAM 2, arXiv
+2408.00714, and HQ-SAM, arXiv 2306.01567) and a dense prior as mask prompt (`prior.py`), which
+also adds to the mask logits. Positions are in pixels, so any input size works.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import torch
+from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
+from torch import Tensor, nn
+
+from napari_simmat.model.network import Decoded, Encoded, Network
+from napari_simmat.model.prior import DENSE_CHANNELS, LIMIT, Pixels, bumps, prior_of
+from napari_simmat.model.tiny_encoder import TinyEncoder
+from napari_simmat.progress import Job, Progress
+
+WIDTH = 128
+STRIDE = 8
+REFERENCE = 256.0
+"""Pixels in which positions are measured: SAM's encoding of 0..1 spans that many."""
+
+
+class TinyPromptEncoder(PromptEncoder):
+    """SAM's prompt encoder with positions in pixels instead of fractions of a fixed image."""
+
+    def tokens(self, points: Tensor, labels: Tensor) -> Tensor:
+        """Embed points (N, K, 2) as x, y with labels (N, K): 1, 0, 2/3 box corners, -1 none."""
+        position = self.pe_layer.forward_with_coords(points + 0.5, (REFERENCE, REFERENCE))
+        kinds = torch.stack([each.weight[0] for each in self.point_embeddings])
+        embedded = position + kinds[labels.clamp(min=0)]
+        return torch.where((labels == -1)[..., None], self.not_a_point_embed.weight[0], embedded)
+
+    def grid(self, height: int, width: int, origin: tuple[float, float] = (0, 0)) -> Tensor:
+        """Positions of an embedding's cells, (1, C, height, width); `origin` is y, x in pixels."""
+        device = self.pe_layer.positional_encoding_gaussian_matrix.device
+        y = ((torch.arange(height, device=device) + 0.5) * STRIDE + origin[0]) / REFERENCE
+        x = ((torch.arange(width, device=device) + 0.5) * STRIDE + origin[1]) / REFERENCE
+        yx = torch.meshgrid(y, x, indexing="ij")
+        encoded: Tensor = self.pe_layer._pe_encoding(torch.stack(yx[::-1], dim=-1))
+        return encoded.permute(2, 0, 1)[None]
+
+
+class TinyMaskDecoder(MaskDecoder):
+    """SAM's mask decoder with high-resolution skips and the dense prior added to its logits."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            transformer_dim=WIDTH,
+            transformer=TwoWayTransformer(depth=2, embedding_dim=WIDTH, num_heads=8, mlp_dim=512),
+            iou_head_hidden_dim=WIDTH,
+        )
+        self.skip4 = nn.Conv2d(WIDTH // 2, WIDTH // 4, 1)
+        self.skip2 = nn.Conv2d(WIDTH // 4, WIDTH // 8, 1)
+        self.prior_gain = nn.Parameter(torch.tensor([1.0, 0.5, 0.5, 0.5]))
+
+    def masks(
+        self, encoded: Encoded, positions: Tensor, sparse: Tensor, dense: Tensor, prior: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (N, 4, H/2, W/2) and qualities (N, 4) of N prompts on B images, N / B each."""
+        images = len(encoded.embedding)
+        each = len(sparse) // images
+        own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
+        tokens = torch.cat([own[None].expand(len(sparse), -1, -1), sparse], dim=1)
+        source = encoded.embedding.repeat_interleave(each, 0) + dense
+        count, width, height8, width8 = source.shape
+        queries, source = self.transformer(source, positions.expand(count, -1, -1, -1), tokens)
+        grid = source.transpose(1, 2).reshape(count, width, height8, width8)
+
+        to4, norm, act4, to2, act2 = self.output_upscaling
+        grid = to4(grid)
+        grid = grid + encoded.maps["skip4"].repeat_interleave(each, 0)
+        grid = to2(act4(norm(grid)))
+        grid = act2(grid + encoded.maps["skip2"].repeat_interleave(each, 0))
+        weights = torch.stack(
+            [mlp(queries[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
+        )
+        logits = (weights @ grid.flatten(2)).reshape(count, -1, *grid.shape[-2:]).float()
+        logits = logits + self.prior_gain[:, None, None] * prior
+        return logits, self.iou_prediction_head(queries[:, 0]).float()
+
+
+class TinyNetwork(Network):
+    """Any input whose sides are multiples of 32 pixels; masks at stride 2."""
+
+    mask_stride = 2
+    image_encoder: TinyEncoder
+    prompt_encoder: TinyPromptEncoder
+    mask_decoder: TinyMaskDecoder
+
+    def encoding(self, image: Tensor) -> Job[Encoded]:
+        """Encode (B, C, H, W); maps: ``skip4``, ``skip2`` and the ``dense`` head."""
+        encoder, decoder = self.image_encoder, self.mask_decoder
+        total = len(encoder.blocks) + 2
+        two, four, eight, tokens = encoder.stages(image)
+        yield Progress(1, total, "encoding")
+        for done, block in enumerate(encoder.blocks, start=2):
+            tokens = block(tokens)
+            yield Progress(done, total, "encoding")
+        embedding, fine, dense = encoder.fuse(four, eight, tokens)
+        height, width = image.shape[-2:]
+        maps = {"skip4": decoder.skip4(fine), "skip2": decoder.skip2(two), "dense": dense.float()}
+        return Encoded(embedding, (height, width), maps)
+
+    def decode(
+        self,
+        encoded: Encoded,
+        points: Tensor | None = None,
+        labels: Tensor | None = None,
+        box: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Decoded:
+        """Decode one prompt; a lone point or box gets SAM's padding token as in stock."""
+        device = encoded.embedding.device
+        clicks = torch.zeros(0, 2, device=device) if points is None else points
+        kinds = torch.zeros(0, device=device) if labels is None else labels
+        more = torch.zeros(1, 2, device=device) if box is None else box.reshape(2, 2)
+        more_kinds = torch.tensor([-1] if box is None else [2, 3], device=device)
+        logits, quality = self.decode_batch(
+            encoded,
+            torch.cat([clicks, more])[None],
+            torch.cat([kinds.long(), more_kinds])[None],
+            mask,
+        )
+        return Decoded(logits[0], quality[0])
+
+    def decode_batch(
+        self,
+        encoded: Encoded,
+        points: Tensor,
+        labels: Tensor,
+        mask: Tensor | None = None,
+        origin: tuple[float, float] = (0, 0),
+    ) -> tuple[Tensor, Tensor]:
+        """Decode N prompts on the B images of `encoded`, N / B each, in order.
+
+        Parameters
+        ----------
+        points, labels
+            (N, K, 2) as x, y and (N, K): 1 foreground, 0 background, 2 and 3 the corners of a
+            box, -1 padding.
+        mask
+            (N, 1, H/2, W/2) logits, in place of the prior from points and box.
+        origin
+            y, x in pixels of the images' corner in a larger field, for training on crops.
+
+        Returns
+        -------
+        logits (N, 4, H/2, W/2) float32, qualities (N, 4) float32
+        """
+        prior = prior_of(Pixels(encoded.maps["dense"]), points, labels, mask)
+        prior = prior + bumps(points, labels, prior.shape[-2:])
+        shift = torch.tensor([origin[1], origin[0]], dtype=points.dtype, device=points.device)
+        sparse = self.prompt_encoder.tokens(points + shift, labels)
+        dense = self.prompt_encoder.mask_downscaling(prior / (LIMIT / 2))
+        positions = self.prompt_encoder.grid(*encoded.embedding.shape[-2:], origin)
+        return self.mask_decoder.masks(encoded, positions, sparse, dense, prior)
+
+
+def build_tiny(*, initialize: bool = True) -> TinyNetwork:
+    """The embedded network with random weights; ``initialize=False`` leaves them on meta."""
+    with nullcontext() if initialize else torch.device("meta"):
+        encoder = TinyEncoder(embedding=WIDTH, dense=DENSE_CHANNELS)
+        prompts = TinyPromptEncoder(WIDTH, (32, 32), (256, 256), mask_in_chans=16)
+        decoder = TinyMaskDecoder()
+    network = TinyNetwork(encoder, prompts, decoder)
+    if initialize:
+        _attend_to_near_positions(network)
+    return network.eval()
+
+
+@torch.no_grad()
+def _attend_to_near_positions(network: TinyNetwork, sharpness: float = 2.5) -> None:
+    """Start the cross-attentions as a kernel of similar positions, over a spread of scales.
+
+    A small network trained for hours, not weeks, does not find this by itself.
+    """
+    frequencies = network.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
+    frequencies *= torch.logspace(-0.6, 0.5, frequencies.shape[1])
+    transformer = network.mask_decoder.transformer
+    attentions = [transformer.final_attn_token_to_image]
+    for layer in transformer.layers:
+        attentions += [layer.cross_attn_token_to_image, layer.cross_attn_image_to_token]
+    for attention in attentions:
+        attention.q_proj.weight *= sharpness
+        attention.k_proj.weight.copy_(attention.q_proj.weight)

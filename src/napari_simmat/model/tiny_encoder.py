@@ -1,0 +1,159 @@
+"""The image encoder of `tiny`: convolutional stages, a few of SAM's attention blocks, fused.
+
+MobileSAM's idea (arXiv 2306.14289) in small. Nothing depends on the input's size: no table of
+positions (a depth-wise convolution gives them, after conditional positional encodings, arXiv
+2102.10882), no normalisation over the batch or over the image.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+from segment_anything.modeling.image_encoder import Attention, Block
+from torch import Tensor, nn
+from torch.nn import functional
+
+# The number of tokens for which the attention's temperature is the plain one: a 256-pixel image.
+REFERENCE_TOKENS = 256
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of each pixel, (B, C, H, W) -> the same."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Normalise every pixel's channel vector."""
+        return super().forward(image.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions on the normalised input, added to it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(width, eps=1e-6)
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.gain = nn.Parameter(torch.full((width, 1, 1), 0.3))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
+        inner = functional.relu(self.first(self.norm(image)))
+        return image + self.gain * self.second(inner)
+
+
+class TokenAttention(Attention):
+    """SAM's attention, computed with less memory, sharpened with the number of tokens.
+
+    The logits grow with the logarithm of the number of tokens, so that a model trained on small
+    crops attends as sharply in a large image (arXiv 2202.12172).
+    """
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, h, w, d) -> the same shape."""
+        batch, height, width, _ = tokens.shape
+        count = height * width
+        query, key, value = (
+            self.qkv(tokens)
+            .reshape(batch, count, 3, self.num_heads, -1)
+            .permute(2, 0, 3, 1, 4)  # (3, B, heads, hw, d / heads)
+            .unbind(0)
+        )
+        query = query * (max(math.log(count), 1.0) / math.log(REFERENCE_TOKENS))
+        if count <= REFERENCE_TOKENS:  # for few tokens the fused kernel's backward pass is slower
+            mixed = ((query * self.scale) @ key.transpose(-2, -1)).softmax(-1) @ value
+        else:
+            mixed = functional.scaled_dot_product_attention(query, key, value)
+        return self.proj(mixed.transpose(1, 2).reshape(batch, height, width, -1))
+
+
+class TinyEncoder(nn.Module):
+    """Stages at strides 2, 4, 8; attention at 16; fused down to an embedding at stride 8.
+
+    Parameters
+    ----------
+    widths
+        Channels at strides 2, 4 and 8.
+    depths
+        Residual blocks at strides 4 and 8.
+    tokens, blocks, heads
+        Width, number and heads of the attention blocks.
+    embedding
+        Channels of the image embedding.
+    dense
+        Channels of the dense head's map at stride 2.
+    """
+
+    img_size = 256  # SAM's attribute; only a reference here
+
+    def __init__(
+        self,
+        *,
+        widths: tuple[int, int, int] = (32, 64, 128),
+        depths: tuple[int, int] = (2, 3),
+        tokens: int = 192,
+        blocks: int = 4,
+        heads: int = 6,
+        embedding: int = 128,
+        dense: int = 15,
+    ) -> None:
+        super().__init__()
+        two, four, eight = widths
+        half = embedding // 2
+        self.patch_embed = nn.Module()
+        self.patch_embed.proj = nn.Conv2d(3, two, 3, stride=2, padding=1)
+        self.stage2 = nn.Sequential(nn.ReLU(), nn.Conv2d(two, two, 3, padding=1), nn.ReLU())
+        self.stage4 = nn.Sequential(
+            nn.Conv2d(two, four, 3, stride=2, padding=1), *[Residual(four) for _ in range(depths[0])]
+        )
+        self.stage8 = nn.Sequential(
+            ChannelNorm(four, eps=1e-6),
+            nn.Conv2d(four, eight, 3, stride=2, padding=1),
+            *[Residual(eight) for _ in range(depths[1])],
+        )
+        self.norm8 = ChannelNorm(eight, eps=1e-6)
+        self.to_tokens = nn.Conv2d(eight, tokens, 3, stride=2, padding=1)
+        self.position = nn.Conv2d(tokens, tokens, 3, padding=1, groups=tokens)
+        self.blocks = nn.ModuleList(_block(tokens, heads) for _ in range(blocks))
+        self.norm = nn.LayerNorm(tokens, eps=1e-6)
+        self.top = nn.Conv2d(tokens, embedding, 1)
+        self.lateral8 = nn.Conv2d(eight, embedding, 1)
+        self.neck = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(embedding, embedding, 3, padding=1),
+            ChannelNorm(embedding, eps=1e-6),
+        )
+        self.down4 = nn.Conv2d(embedding, half, 1)
+        self.norm4 = ChannelNorm(four, eps=1e-6)
+        self.lateral4 = nn.Conv2d(four, half, 1)
+        self.fuse4 = nn.Sequential(
+            nn.ReLU(), nn.Conv2d(half, half, 3, padding=1), nn.ReLU(), Residual(half)
+        )
+        self.dense = nn.Conv2d(half, dense * 4, 1)
+
+    def stages(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(B, C, H, W) -> maps at strides 2, 4, 8 and tokens (B, H/16, W/16, d)."""
+        two = self.stage2(self.patch_embed.proj(image.contiguous(memory_format=torch.channels_last)))
+        four = self.stage4(two)
+        eight = self.norm8(self.stage8(four))
+        tokens = self.to_tokens(eight)
+        tokens = tokens + self.position(tokens)
+        return two, four, eight, tokens.permute(0, 2, 3, 1)
+
+    def fuse(
+        self, four: Tensor, eight: Tensor, tokens: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Embedding at stride 8, features at stride 4, dense map at stride 2."""
+        top = self.top(self.norm(tokens).permute(0, 3, 1, 2))
+        top = functional.interpolate(top, scale_factor=2.0, mode="nearest")
+        embedding = self.neck(top + self.lateral8(eight))
+        fine = functional.interpolate(self.down4(embedding), scale_factor=2.0, mode="nearest")
+        fine = self.fuse4(fine + self.lateral4(self.norm4(four)))
+        return embedding, fine, functional.pixel_shuffle(self.dense(fine), 2)
+
+
+def _block(width: int, heads: int) -> Block:
+    block = Block(width, heads, 4.0, True, partial(nn.LayerNorm, eps=1e-6))
+    block.attn = TokenAttention(width, heads, qkv_bias=True)
+    return block
