@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from napari_simmat.engine.objects import Found, PixelSize, columns_of, measure, paint
+
+MICRONS = PixelSize(scale={"Z": 2.0, "Y": 0.5, "X": 0.25}, units=dict.fromkeys("ZYX", "um"))
+
+
+def square(y: int, x: int, side: int, shape: tuple[int, int] = (8, 10)) -> NDArray[np.bool_]:
+    mask = np.zeros(shape, bool)
+    mask[y : y + side, x : x + side] = True
+    return mask
+
+
+def test_where_masks_overlap_the_higher_score_keeps_the_pixel() -> None:
+    labels = np.zeros((8, 10), np.int64)
+    paint(labels, [Found(1, square(0, 0, 4), 0.9), Found(2, square(2, 2, 4), 0.5)])
+    assert labels[3, 3] == 1
+    assert labels[4, 4] == 2
+    assert (labels == 1).sum() == 16
+    assert (labels == 2).sum() == 12
+
+
+def test_of_equal_scores_the_earlier_mask_keeps_the_pixel() -> None:
+    masks = [Found(label, square(label, label, 4), 0.7) for label in (3, 1, 2)]
+    labels = np.zeros((8, 10), np.int64)
+    paint(labels, masks)
+    assert (labels == 3).sum() == 16
+    assert labels[1, 1] == 1  # only mask 1 is there
+    assert labels[4, 2] == 1  # masks 1 and 2 are: 1 came before
+
+
+def test_a_mask_is_painted_on_its_plane_alone() -> None:
+    labels = np.zeros((2, 3, 8, 10), np.int64)
+    paint(labels, [Found(5, square(0, 0, 2), 1.0, plane=(1, 2))])
+    assert labels[1, 2].sum() == 4 * 5
+    labels[1, 2] = 0
+    assert not labels.any()
+
+
+def test_a_square_is_measured_as_one_counts_it_by_hand() -> None:
+    labels = np.zeros((8, 10), np.uint16)
+    labels[2:4, 3:7] = 7
+    first = np.arange(80, dtype=np.uint16).reshape(8, 10)
+    values = np.stack([first, np.full((8, 10), 3)])
+    [row] = measure(
+        labels,
+        axes="YX",
+        channels=("a", "b"),
+        plane=lambda index: values[(slice(None), *index)],
+        size=MICRONS,
+        found=[Found(7, labels == 7, 0.75)],
+    )
+    assert row == {
+        "label": 7,
+        "class": "",
+        "area_px": 8,
+        "area_um2": 1.0,
+        "centroid_y_px": 2.5,
+        "centroid_x_px": 4.5,
+        "centroid_y_um": 1.25,
+        "centroid_x_um": 1.125,
+        "bbox_y0_px": 2,
+        "bbox_x0_px": 3,
+        "bbox_y1_px": 4,
+        "bbox_x1_px": 7,
+        "mean_a": 29.5,
+        "mean_b": 3.0,
+        "score": 0.75,
+    }
+    columns = columns_of("YX", ("a", "b"), MICRONS)
+    assert sorted(columns) == sorted(row)
+    assert columns[:8] == [
+        "label",
+        "class",
+        "area_px",
+        "area_um2",
+        "centroid_y_px",
+        "centroid_x_px",
+        "centroid_y_um",
+        "centroid_x_um",
+    ]
+
+
+def test_one_channel_is_measured_as_well() -> None:
+    labels = np.ones((2, 2), np.uint16)
+    [row] = measure(
+        labels, axes="YX", channels=("only",), plane=lambda _: np.array([[[1, 2], [3, 6]]])
+    )
+    assert row["mean_only"] == 3.0
+
+
+def test_an_object_through_z_is_one_row_with_a_volume() -> None:
+    labels = np.zeros((6, 8, 10), np.uint16)
+    labels[3, 0:2, 0:2] = 4
+    labels[4, 0:2, 0:4] = 4
+    read = []
+
+    def plane(index: tuple[int, ...]) -> NDArray[np.int64]:
+        read.append(index)
+        return np.full((1, 8, 10), index[0])
+
+    found = [Found(4, labels[z] == 4, score, (z,)) for z, score in [(3, 0.5), (4, 1.0)]]
+    [row] = measure(labels, axes="ZYX", channels=("depth",), plane=plane, size=MICRONS, found=found)
+    assert row["volume_voxels"] == 12
+    assert row["volume_um3"] == pytest.approx(12 * 0.25)
+    assert row["centroid_z_px"] == pytest.approx((4 * 3 + 8 * 4) / 12)
+    assert (row["bbox_z0_px"], row["bbox_z1_px"]) == (3, 5)
+    assert row["mean_depth"] == pytest.approx((4 * 3 + 8 * 4) / 12)
+    assert row["score"] == 0.75
+    assert read == [(3,), (4,)]  # empty planes are not read
+    assert sorted(columns_of("ZYX", ("depth",), MICRONS)) == sorted(row)
+
+
+@pytest.mark.parametrize("axes", ["TZYX", "ZTYX"])
+def test_a_time_series_has_a_row_per_time_point(axes: str) -> None:
+    labels = np.zeros((2, 2, 8, 10), np.uint16)
+    labels[(1, 0) if axes == "TZYX" else (0, 1)] = square(0, 0, 2)
+    labels[(0, 1) if axes == "TZYX" else (1, 0)] = square(4, 4, 3)
+    values = np.zeros((1, *labels.shape))
+    values[0] = labels * 10
+    rows = measure(
+        labels, axes=axes, channels=("c",), plane=lambda index: values[(slice(None), *index)]
+    )
+    assert [(row["t"], row["volume_voxels"], row["bbox_z0_px"]) for row in rows] == [
+        (0, 9, 1),
+        (1, 4, 0),
+    ]
+    assert [row["mean_c"] for row in rows] == [10, 10]
+    assert columns_of(axes, ("c",), PixelSize())[:4] == ["label", "class", "t", "volume_voxels"]
+
+
+def test_missing_values_do_not_count() -> None:
+    labels = np.array([[1, 1, 1, 2]], np.uint16)
+    values = np.array([[[1.0, np.nan, 3.0, np.inf]]])
+    rows = measure(labels, axes="YX", channels=("c",), plane=lambda _: values)
+    assert rows[0]["mean_c"] == 2.0
+    assert np.isnan(rows[1]["mean_c"])
+
+
+def test_without_a_unit_nothing_physical_is_claimed() -> None:
+    columns = columns_of("YX", (), PixelSize(scale={"Y": 2.0, "X": 2.0}))
+    assert not [name for name in columns if "px" not in name and name[:4] in ("area", "cent")]
+
+
+def test_axes_of_different_unit_have_no_common_area() -> None:
+    size = PixelSize(scale={"Y": 1.0, "X": 1.0}, units={"Y": "um", "X": "mm"})
+    columns = columns_of("YX", (), size)
+    assert "centroid_y_um" in columns
+    assert "centroid_x_mm" in columns
+    assert [name for name in columns if name.startswith("area")] == ["area_px"]
+
+
+def test_an_empty_label_image_has_no_rows() -> None:
+    assert measure(np.zeros((3, 8, 10), np.uint16), axes="ZYX", channels=("c",)) == []
+
+
+def test_axes_that_do_not_end_in_yx_are_refused() -> None:
+    with pytest.raises(ValueError, match="end in YX, got 'YXZ'"):
+        measure(np.zeros((3, 8, 10), np.uint16), axes="YXZ")
