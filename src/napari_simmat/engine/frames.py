@@ -1,0 +1,194 @@
+"""All coordinate maths between an image and the network's input.
+
+Coordinates of an image are ``(y, x)`` in pixels, as napari's data coordinates: the integer is the
+pixel's centre, pixel ``k`` covers ``[k - 0.5, k + 0.5)``. A box ``(y0, x0, y1, x1)`` is half-open
+like `skimage.measure.regionprops`' bbox: it holds the pixels ``y0 .. y1 - 1``, so its edge ``k``
+lies at ``k - 0.5`` in those coordinates.
+
+What the network gets is ``(x, y)`` in pixels of its input. There are two rules:
+
+================  ==============================  ===================
+`InputSize`       a point at ``v``                a box's edge ``k``
+================  ==============================  ===================
+longest (SAM)     ``v * s``                       ``k * s``
+stretch, native   ``(v + 0.5) * s - 0.5``         ``k * s - 0.5``
+================  ==============================  ===================
+
+``s`` is new size / old size of that axis. SAM's rule hands numbers on as they are, so that results
+are those of the stock predictor; it puts a point off by up to half a pixel of the larger grid. The
+other rule keeps pixel centres on pixel centres: the edge of a box is the point at ``k - 0.5``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from napari_simmat.model.spec import InputSize
+
+Size = tuple[int, int]
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """How one image lies in the network's input.
+
+    The image is resized to `resized` and lies in the upper left corner of `padded`.
+
+    Parameters
+    ----------
+    image, resized, padded
+        Height and width in pixels.
+    half_pixel
+        Whether pixel centres fall on pixel centres (see the table above).
+    """
+
+    image: Size
+    resized: Size
+    padded: Size
+    half_pixel: bool
+
+    @classmethod
+    def of(cls, shape_yx: tuple[int, ...], input_size: InputSize) -> Frame:
+        """Lay out an image of `shape_yx` as `input_size` says.
+
+        Raises
+        ------
+        ValueError
+            If `shape_yx` is not two sizes of at least one pixel.
+        """
+        if len(shape_yx) != 2 or min(shape_yx) < 1:
+            raise ValueError(
+                f"An image plane of shape {tuple(shape_yx)} cannot be laid out; "
+                "give a height and a width of at least one pixel."
+            )
+        height, width = (int(n) for n in shape_yx)
+        size, step = input_size.size, input_size.multiple
+        if input_size.method == "stretch":
+            resized = padded = (size, size)
+        elif input_size.method == "longest":
+            resized = _scaled((height, width), size)
+            padded = (size, size)
+        else:
+            longest = max(height, width)
+            bound = min(max(longest, input_size.minimum), size)
+            resized = (height, width) if bound == longest else _scaled((height, width), bound)
+            padded = (_ceil(resized[0], step), _ceil(resized[1], step))
+        return cls((height, width), resized, padded, input_size.method != "longest")
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """Resized size / image size, for y and x."""
+        return self.resized[0] / self.image[0], self.resized[1] / self.image[1]
+
+    @property
+    def pad(self) -> tuple[int, int]:
+        """Rows below and columns to the right that fill `resized` up to `padded`."""
+        return self.padded[0] - self.resized[0], self.padded[1] - self.resized[1]
+
+    def grid(self, stride: int) -> Size:
+        """Size of a grid over the padded input with one cell for `stride` pixels."""
+        return -(-self.padded[0] // stride), -(-self.padded[1] // stride)
+
+    def to_input(self, points_yx: ArrayLike) -> NDArray[np.float32]:
+        """Points (N, 2) as y, x in the image -> points (N, 2) as x, y in the input."""
+        points = np.asarray(points_yx, dtype=np.float64).reshape(-1, 2)
+        half = 0.5 if self.half_pixel else 0.0
+        moved = (points + half) * self.scale - half
+        return moved[:, ::-1].astype(np.float32)
+
+    def to_image(self, points_xy: ArrayLike) -> NDArray[np.float64]:
+        """Undo `to_input`: points (N, 2) as x, y in the input -> (N, 2) as y, x in the image."""
+        points = np.asarray(points_xy, dtype=np.float64).reshape(-1, 2)[:, ::-1]
+        half = 0.5 if self.half_pixel else 0.0
+        moved: NDArray[np.float64] = (points + half) / self.scale - half
+        return moved
+
+    def box_to_input(self, box: Box) -> Box:
+        """Half-open box y0, x0, y1, x1 in the image -> x0, y0, x1, y1 in the input."""
+        corners = np.asarray(box, dtype=np.float64).reshape(2, 2)
+        (x0, y0), (x1, y1) = self.to_input(corners - 0.5 if self.half_pixel else corners).tolist()
+        return x0, y0, x1, y1
+
+    def resize(self, image: NDArray[Any]) -> NDArray[Any]:
+        """Resize an image (C, Y, X) of uint8 or float32 to (C, h, w), same dtype.
+
+        Bilinear with an antialias filter as Pillow has it: for uint8 the bytes are those of
+        SAM's own ``ResizeLongestSide.apply_image``; float32 is not rounded. Not padded.
+        """
+        if image.ndim != 3 or image.shape[1:] != self.image:
+            raise ValueError(
+                f"An image of shape {image.shape} does not fit a frame for {self.image}; "
+                "give channels, height and width."
+            )
+        if image.dtype not in (np.uint8, np.float32):
+            raise TypeError(f"Images to resize are uint8 or float32, this one is {image.dtype}.")
+        if self.resized == self.image:
+            return image
+        from PIL import Image
+
+        size, bilinear = (self.resized[1], self.resized[0]), Image.Resampling.BILINEAR
+        channels = (Image.fromarray(np.ascontiguousarray(channel)) for channel in image)
+        return np.stack([np.asarray(channel.resize(size, bilinear)) for channel in channels])
+
+
+def box_of_corners(corners: ArrayLike, shape_yx: tuple[int, int] | None = None) -> Box:
+    """Half-open box of the pixels whose centres lie in a drawn shape's bounding rectangle.
+
+    napari draws a rectangle around the pixels ``y0 .. y1 - 1`` with its edges at ``y0 - 0.5`` and
+    ``y1 - 0.5``; any position of an edge between two pixel centres gives the same box, a centre on
+    the edge counts as inside. A shape that holds no centre gives the one pixel in its middle.
+
+    Parameters
+    ----------
+    corners
+        Vertices (N, 2) as y, x in data coordinates.
+    shape_yx
+        Clip the box to an image of this size.
+
+    Raises
+    ------
+    ValueError
+        If nothing of the box lies within `shape_yx`.
+    """
+    vertices = np.asarray(corners, dtype=np.float64).reshape(-1, 2)
+    box = []
+    for low, high in zip(vertices.min(axis=0), vertices.max(axis=0), strict=True):
+        first, end = math.ceil(low), math.floor(high) + 1
+        if end <= first:
+            first = math.floor((low + high) / 2 + 0.5)
+            end = first + 1
+        box.append((float(first), float(end)))
+    (y0, y1), (x0, x1) = box
+    if shape_yx is not None:
+        height, width = shape_yx
+        if y1 <= 0 or x1 <= 0 or y0 >= height or x0 >= width:
+            raise ValueError(
+                f"The box y {y0:g}..{y1:g}, x {x0:g}..{x1:g} lies outside the image of "
+                f"{height} x {width} pixels; draw it on the image."
+            )
+        y0, x0, y1, x1 = max(y0, 0.0), max(x0, 0.0), min(y1, float(height)), min(x1, float(width))
+    return y0, x0, y1, x1
+
+
+def corners_of_box(box: Box) -> NDArray[np.float64]:
+    """Corners (4, 2) as y, x of the rectangle that napari draws around a half-open box."""
+    y0, x0, y1, x1 = (value - 0.5 for value in box)
+    return np.array([[y0, x0], [y0, x1], [y1, x1], [y1, x0]])
+
+
+def _scaled(shape_yx: Size, longest: int) -> Size:
+    """Sizes with the longest side at `longest`, as SAM rounds them, but never 0."""
+    scale = longest * 1.0 / max(shape_yx)
+    return max(1, int(shape_yx[0] * scale + 0.5)), max(1, int(shape_yx[1] * scale + 0.5))
+
+
+def _ceil(size: int, step: int) -> int:
+    return -(-size // step) * step
