@@ -1,0 +1,406 @@
+"""The channels of an image as a model reads them, and their one normalisation.
+
+Values are normalised with numbers that are measured once on the whole stack and then hold for
+every plane, tile, training image and batch of it. They can be read out (`ChannelStack.statistics`),
+written down (`Statistics.to_dict`) and passed in again.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat.engine.channels import match_channels
+from napari_simmat.engine.percentiles import Pool
+from napari_simmat.engine.sources import WHOLE, Source
+from napari_simmat.progress import Job, Progress, finish
+
+if TYPE_CHECKING:
+    from napari_simmat.model.spec import ModelSpec
+
+logger = logging.getLogger(__name__)
+
+ALL_VOXELS = 2**24
+"""Up to so many voxels of a channel are measured all; of more, a seeded spread of blocks."""
+
+BLOCK = 512
+"""Side of the blocks of that spread, in pixels."""
+
+Index = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The numbers of a normalisation, for each of the model's channels.
+
+    ``low`` becomes 0 and ``high`` the normalisation's scale. Channels whose values are kept as
+    they are (uint8 for SAM, method ``"none"``) have 0 and the scale itself.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "low", tuple(float(value) for value in self.low))
+        object.__setattr__(self, "high", tuple(float(value) for value in self.high))
+        if len(self.low) != len(self.high):
+            raise ValueError(
+                f"Statistics need one low and one high value for each channel, got "
+                f"{len(self.low)} and {len(self.high)}."
+            )
+        for low, high in zip(self.low, self.high, strict=True):
+            if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+                raise ValueError(
+                    f"Statistics must be finite with low <= high, got {low} and {high}."
+                )
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """Plain lists for JSON; `from_dict` reads them back exactly."""
+        return {"low": list(self.low), "high": list(self.high)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Statistics:
+        """Read what `to_dict` gave; ValueError if it is something else."""
+        try:
+            return cls(tuple(values["low"]), tuple(values["high"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"These are no statistics of an image ({error!r}).") from None
+
+
+class ChannelStack:
+    """An image of any size whose planes are read as a model's channels.
+
+    Made by `build`. Nothing is read before it is asked for, and then only the plane in question;
+    the user's arrays are never changed.
+
+    Attributes
+    ----------
+    spec
+        The model.
+    selection
+        Which available channel feeds each of the model's.
+    names
+        Their names, as far as known; otherwise their numbers.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        selection: tuple[int, ...],
+        names: tuple[str, ...],
+        spec: ModelSpec,
+        statistics: Statistics | None = None,
+    ) -> None:
+        self.spec = spec
+        self.selection = selection
+        self.names = names
+        self._sources = tuple(sources)
+        self._distinct = tuple(dict.fromkeys(selection))  # a repeated channel is read once
+        self._statistics = statistics
+        self._last: tuple[Index, list[NDArray[Any]]] | None = None
+        if statistics is not None and len(statistics.low) != len(selection):
+            raise ValueError(
+                f"The statistics are of {len(statistics.low)} channels, but {spec.name} reads "
+                f"{len(selection)}; measure them on this image, or take those of another like it."
+            )
+
+    @classmethod
+    def build(
+        cls,
+        array_or_arrays: Any,
+        *,
+        spec: ModelSpec,
+        channel_axis: int | None = None,
+        channels: Sequence[int | str] | None = None,
+        names: Sequence[str] | None = None,
+        statistics: Statistics | None = None,
+    ) -> ChannelStack:
+        """Put the channels of one or several arrays into the order the model reads.
+
+        Parameters
+        ----------
+        array_or_arrays
+            (..., Y, X), numpy, dask, zarr or alike; or a list with one such array for each
+            channel, of equal shape but any type.
+        spec
+            The model.
+        channel_axis
+            The axis of a single array that holds channels; without it the array is one channel.
+        channels
+            Which channels to take, names or indices (see `match_channels`).
+        names
+            Names of the available channels.
+        statistics
+            Normalise with these instead of measuring: those of the whole stack for a part of it,
+            or of the coarsest level of a multiscale image.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If this cannot be the model's input; one sentence says why.
+        """
+        several = isinstance(array_or_arrays, (list, tuple))
+        names = None if names is None else tuple(str(name) for name in names)
+        if several:
+            sources = _sources(array_or_arrays, channel_axis, names)
+        else:
+            sources = [Source.of(array_or_arrays, channel_axis)]
+            _hint_at_channels(sources[0])
+        available = len(sources) if several else sources[0].n_channels
+        last = not several and channel_axis is not None
+        last = last and sources[0].channel_axis == len(sources[0].shape)
+        selection = match_channels(available, spec, names=names, channels=channels, rgba=last)
+        chosen = tuple(str(index) if names is None else names[index] for index in selection)
+        return cls(sources, selection, chosen, spec, statistics)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(..., Y, X), without channels."""
+        return self._sources[0].shape
+
+    @property
+    def n_channels(self) -> int:
+        """How many channels the model reads."""
+        return len(self.selection)
+
+    @property
+    def statistics(self) -> Statistics:
+        """The numbers of the normalisation; measured when first asked for, then fixed."""
+        return finish(self.measuring())
+
+    def renewed(self, statistics: Statistics | None = None) -> ChannelStack:
+        """The same image with other statistics; left out, they are measured anew."""
+        return ChannelStack(self._sources, self.selection, self.names, self.spec, statistics)
+
+    def measuring(self) -> Job[Statistics]:
+        """`statistics` as a job that can be cancelled between two blocks."""
+        if self._statistics is None:
+            self._statistics = yield from self._measured()
+        return self._statistics
+
+    def plane(self, index: Index = ()) -> NDArray[Any]:
+        """Raw values (C, Y, X) of one plane; channels of different types take a common one."""
+        read = dict(zip(self._distinct, self._read(index), strict=True))
+        return np.stack([read[channel] for channel in self.selection])
+
+    def normalized(self, index: Index = ()) -> NDArray[Any]:
+        """One plane (C, Y, X) in 0..scale as float32, not yet standardised.
+
+        uint8 that is kept as it is stays uint8. NaN and infinity become 0, the low end.
+        """
+        statistics = self.statistics
+        read = dict(zip(self._distinct, self._read(index), strict=True))
+        ways = dict(zip(self._distinct, self._ways(), strict=True))
+        if set(ways.values()) == {"bytes"}:
+            return np.stack([read[channel] for channel in self.selection])
+        scale = self.spec.normalization.scale
+        result = np.empty((self.n_channels, *self.shape[-2:]), dtype=np.float32)
+        numbers = zip(self.selection, statistics.low, statistics.high, strict=True)
+        for out, (channel, low, high) in zip(result, numbers, strict=True):
+            if ways[channel] == "percentile":
+                out[...] = _stretched(read[channel], low, high, scale)
+            else:
+                with np.errstate(over="ignore"):  # beyond float32 counts as infinite
+                    out[...] = read[channel]
+                out[~np.isfinite(out)] = 0
+        return result
+
+    def key(self, index: Index = ()) -> str:
+        """Address of what `normalized` returns, by content: 32 hexadecimal digits."""
+        import xxhash
+
+        read = self._read(index)
+        digest = xxhash.xxh3_128()
+        pattern = [self._distinct.index(channel) for channel in self.selection]
+        types = [plane.dtype.str for plane in read]
+        described = [pattern, types, self.shape[-2:], self.statistics.to_dict()]
+        digest.update(json.dumps(described).encode())
+        for plane in read:
+            digest.update(np.ascontiguousarray(plane).data)
+        return digest.hexdigest()
+
+    def _read(self, index: Index) -> list[NDArray[Any]]:
+        """The distinct channels of one plane; the last one read from a file is remembered."""
+        index = self._checked(index)
+        if self._last is not None and self._last[0] == index:
+            return self._last[1]
+        planes = self._part(index)
+        if not all(source.in_memory for source in self._sources):
+            self._last = (index, planes)
+        return planes
+
+    def _part(
+        self, index: Index, rows: slice = WHOLE, columns: slice = WHOLE
+    ) -> list[NDArray[Any]]:
+        if len(self._sources) == 1:
+            return self._sources[0].read(self._distinct, index, rows, columns)
+        return [self._sources[n].read([0], index, rows, columns)[0] for n in self._distinct]
+
+    def _checked(self, index: Index) -> Index:
+        leading = self.shape[:-2]
+        index = tuple(int(i) for i in index)
+        if len(index) != len(leading):
+            raise ValueError(
+                f"The image has shape {' x '.join(map(str, self.shape))} without channels, so a "
+                f"plane is chosen by {len(leading)} numbers, not {len(index)}."
+            )
+        for i, size in zip(index, leading, strict=True):
+            if not 0 <= i < size:
+                raise ValueError(
+                    f"There is no plane {i}; the image has {size} planes along that axis, counted "
+                    f"from 0 to {size - 1}."
+                )
+        return index
+
+    def _dtypes(self) -> list[np.dtype[Any]]:
+        several = len(self._sources) > 1
+        return [self._sources[n if several else 0].dtype for n in self._distinct]
+
+    def _ways(self) -> list[Literal["bytes", "values", "percentile"]]:
+        """How each distinct channel is normalised."""
+        rule = self.spec.normalization
+        in_bytes = [rule.keep_uint8 and dtype == np.uint8 for dtype in self._dtypes()]
+        if rule.joint:  # one rule for all, so that ratios between channels survive
+            in_bytes = [all(in_bytes)] * len(in_bytes)
+        other: Literal["values", "percentile"] = "values" if rule.method == "none" else "percentile"
+        return ["bytes" if keep else other for keep in in_bytes]
+
+    def _measured(self) -> Job[Statistics]:
+        rule = self.spec.normalization
+        numbers = [(0.0, rule.scale)] * len(self._distinct)
+        ways = self._ways()
+        measured = [number for number, way in enumerate(ways) if way == "percentile"]
+        if measured:
+            dtypes = self._dtypes()
+            groups = [measured] if rule.joint else [[number] for number in measured]
+            pools = [Pool(np.result_type(*(dtypes[n] for n in group))) for group in groups]
+            yield from self._fill(pools, groups)
+            for pool, group in zip(pools, groups, strict=True):
+                names = [self.names[self.selection.index(self._distinct[n])] for n in group]
+                ends = self._ends(pool, ", ".join(names))
+                for n in group:
+                    numbers[n] = ends
+        chosen = [numbers[self._distinct.index(channel)] for channel in self.selection]
+        return Statistics(tuple(low for low, _ in chosen), tuple(high for _, high in chosen))
+
+    def _fill(self, pools: list[Pool], groups: list[list[int]]) -> Job[None]:
+        """Give each pool its channels' values: of a spread of blocks, then of all until it has any.
+
+        The second round is for images that are NaN nearly everywhere.
+        """
+        blocks = _spread(self.shape, ALL_VOXELS // max(len(group) for group in groups))
+        for done, block in enumerate(blocks, start=1):
+            read = self._part(*block)
+            for pool, group in zip(pools, groups, strict=True):
+                for n in group:
+                    pool.add(read[n])
+            yield Progress(done, len(blocks), "measuring intensities")
+        for done, index in enumerate(np.ndindex(*self.shape[:-2]), start=1):
+            empty = [(p, g) for p, g in zip(pools, groups, strict=True) if not len(p)]
+            if not empty:
+                break
+            read = self._part(index)
+            for pool, group in empty:
+                for n in group:
+                    pool.add(read[n])
+            yield Progress(done, math.prod(self.shape[:-2]), "looking for finite values")
+
+    def _ends(self, pool: Pool, name: str) -> tuple[float, float]:
+        rule = self.spec.normalization
+        if not len(pool):
+            raise ValueError(
+                f"Channel {name} holds no finite value, only NaN or infinity; select another, or "
+                "repair the image."
+            )
+        low, high = pool.percentiles((rule.low, rule.high))
+        if low >= high:  # a few pixels on an even background: they are what is looked for
+            low, high = pool.range()
+        if low == high:
+            logger.warning(
+                "Channel %s is constant (%g everywhere); it tells the model nothing.", name, low
+            )
+        return low, high
+
+
+def _sources(
+    arrays: Sequence[Any], channel_axis: int | None, names: Sequence[str] | None
+) -> list[Source]:
+    if not arrays:
+        raise ValueError("There is no image; give an array, or a list with one for each channel.")
+    if channel_axis is not None:
+        raise ValueError(
+            f"A list holds one array for each channel, so it has no channel axis {channel_axis}; "
+            "leave it out, or split the array that has one."
+        )
+    called = [
+        f"Channel {names[n] if names is not None and n < len(names) else n}"
+        for n in range(len(arrays))
+    ]
+    sources = [Source.of(array, None, what) for array, what in zip(arrays, called, strict=True)]
+    for source, what in zip(sources, called, strict=True):
+        if source.shape != sources[0].shape:
+            raise ValueError(
+                f"{what} has shape {' x '.join(map(str, source.shape))}, but {called[0]} has "
+                f"{' x '.join(map(str, sources[0].shape))}; all channels of an image need one "
+                "shape."
+            )
+    return sources
+
+
+def _hint_at_channels(source: Source) -> None:
+    if source.channel_axis is None and len(source.shape) > 2 and source.shape[-1] in (3, 4):
+        logger.warning(
+            "The image of shape %s was taken as a stack of planes of %d columns; if the last axis "
+            "holds colours, give channel_axis=-1.",
+            " x ".join(map(str, source.shape)),
+            source.shape[-1],
+        )
+
+
+def _stretched(plane: NDArray[Any], low: float, high: float, scale: float) -> NDArray[Any]:
+    """Map low..high to 0..scale in double precision, clipped; what is not finite becomes 0."""
+    if low == high:
+        return np.zeros(plane.shape)
+    values = plane.astype(np.float64)
+    values[~np.isfinite(values)] = low
+    np.clip(values, low, high, out=values)
+    if not math.isfinite(high - low):  # the ends of float64
+        values, low, high = values / 2, low / 2, high / 2
+    values -= low
+    values /= high - low
+    values *= scale
+    return values
+
+
+def _spread(shape: tuple[int, ...], budget: int) -> Sequence[tuple[Index, slice, slice]]:
+    """Whole planes if all voxels fit the budget, else blocks spread evenly with a seeded shift."""
+    *leading, height, width = shape
+    if math.prod(shape) <= budget:
+        return [(index, WHOLE, WHOLE) for index in np.ndindex(*leading)]
+    side = min(BLOCK, height), min(BLOCK, width)
+    tiles = list(_tiles(height, width, side))
+    total = math.prod(leading) * len(tiles)
+    count = min(total, max(1, budget // math.prod(side)))
+    # Python's random numbers are the same in all versions and on all systems.
+    seeded = random.Random(0)
+    positions = [int((n + seeded.random()) * total / count) for n in range(count)]
+    blocks = []
+    for position in positions:
+        plane, tile = divmod(position, len(tiles))
+        index = tuple(int(i) for i in np.unravel_index(plane, leading)) if leading else ()
+        blocks.append((index, *tiles[tile]))
+    return blocks
+
+
+def _tiles(height: int, width: int, side: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
+    for y in range(0, height, side[0]):
+        for x in range(0, width, side[1]):
+            yield slice(y, min(y + side[0], height)), slice(x, min(x + side[1], width))
