@@ -1,1 +1,7 @@
 """Scenes that are drawn, with exact labels, and the sensors that look at them."""
+
+from napari_simmat.learn.scenes.looks import FAMILIES, render
+from napari_simmat.learn.scenes.samples import draw_sample
+from napari_simmat.learn.scenes.scene import Scene, draw_scene
+
+__all__ = ["FAMILIES", "Scene", "draw_sample", "draw_scene", "render"]

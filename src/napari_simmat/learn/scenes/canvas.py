@@ -1,0 +1,168 @@
+"""A canvas of region ids and the outlines that are drawn on it. Lengths in pixels, angles in radians."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.draw import polygon
+
+from napari_simmat.learn.scenes.arrays import Ids, Shape
+
+Outline = tuple[NDArray[np.floating], NDArray[np.floating]]
+"""Closed outline around the origin as y (N,) and x (N,)."""
+
+
+class Canvas:
+    """Region ids (H, W), 0 = background, drawn one region at a time.
+
+    `fill` paints over what is there, as a leaf that falls on others. `claim_blob` and
+    `claim_rod` let neighbours share a border halfway, as touching cells do: a pixel belongs to
+    the shape whose level function is lowest there (a power diagram of the shapes).
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self.regions: Ids = np.zeros(shape, np.int32)
+        self._levels = np.full(shape, 1.0, np.float32)
+        self.count = 0
+
+    def fill(self, outline: Outline, centre: tuple[float, float], region: int | None = None) -> int:
+        """Paint the inside of `outline` moved to `centre`; returns the region's id."""
+        if region is None:
+            self.count += 1
+            region = self.count
+        rows, columns = polygon(outline[0] + centre[0], outline[1] + centre[1], self.shape)
+        self.regions[rows, columns] = region
+        return region
+
+    def claim_blob(
+        self,
+        rng: np.random.Generator,
+        centre: tuple[float, float],
+        radius: float,
+        *,
+        irregularity: float = 0.05,
+        elongation: float = 1.3,
+        overlap: float = 0.3,
+    ) -> bool:
+        """Claim a round shape; False when too much of it (above `overlap`) is taken already."""
+        stretch = np.sqrt(elongation)
+        window = self._window(centre, radius * stretch * (1 + 2.5 * irregularity) + 1)
+        if window is None:
+            return False
+        y, x = self._coordinates(window, centre)
+        angle = rng.uniform(0, np.pi)
+        along = (np.cos(angle) * x + np.sin(angle) * y) / (radius * stretch)
+        across = (np.cos(angle) * y - np.sin(angle) * x) / radius * stretch
+        level = np.hypot(along, across)
+        if irregularity > 0:
+            direction = np.arctan2(across, along)
+            edge = 1.0 + sum(
+                irregularity * rng.normal() / (k - 1) * np.cos(k * direction + rng.uniform(0, 6.28))
+                for k in range(2, 6)
+            )
+            level = level / np.clip(edge, 0.4, 1.8)
+        return self._claim(window, level, overlap)
+
+    def claim_rod(
+        self,
+        centre: tuple[float, float],
+        length: float,
+        width: float,
+        angle: float,
+        *,
+        bend: float = 0.0,
+        overlap: float = 0.25,
+    ) -> bool:
+        """Claim a rod with round ends; `bend` is the sagitta as a fraction of its length."""
+        radius, half = width / 2, max(length - width, 0.0) / 2
+        window = self._window(centre, half + radius * 1.5 + abs(bend) * length + 1)
+        if window is None:
+            return False
+        y, x = self._coordinates(window, centre)
+        along = np.cos(angle) * x + np.sin(angle) * y
+        across = np.cos(angle) * y - np.sin(angle) * x
+        across = across - bend * length * ((2 * along / max(length, 1.0)) ** 2 - 0.5)
+        level = np.hypot(np.maximum(np.abs(along) - half, 0), across) / radius
+        return self._claim(window, level, overlap)
+
+    def _window(self, centre: tuple[float, float], reach: float) -> tuple[slice, slice] | None:
+        bounds = []
+        for middle, n in zip(centre, self.shape, strict=True):
+            start, stop = max(0, int(middle - reach)), min(n, int(middle + reach) + 2)
+            if start >= stop:
+                return None
+            bounds.append(slice(start, stop))
+        return bounds[0], bounds[1]
+
+    def _coordinates(
+        self, window: tuple[slice, slice], centre: tuple[float, float]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        rows, columns = window
+        y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] - np.float32(centre[0])
+        x = np.arange(columns.start, columns.stop, dtype=np.float32)[None] - np.float32(centre[1])
+        return y, x
+
+    def _claim(
+        self, window: tuple[slice, slice], level: NDArray[np.floating], overlap: float
+    ) -> bool:
+        inside = level < 1
+        area = np.count_nonzero(inside)
+        if area == 0 or np.count_nonzero(self.regions[window][inside]) > overlap * area:
+            return False
+        won = level < self._levels[window]
+        self.count += 1
+        self.regions[window][won] = self.count
+        self._levels[window][won] = level[won]
+        return True
+
+
+def blob(
+    rng: np.random.Generator, radius: float, irregularity: float = 0.1, elongation: float = 1.3
+) -> Outline:
+    """Round outline whose radius varies by a few random harmonics."""
+    theta = np.linspace(0, 2 * np.pi, int(np.clip(radius * 1.5, 24, 120)), endpoint=False)
+    edge = np.ones_like(theta)
+    for k in range(2, 7):
+        edge += irregularity * rng.normal() / (k - 1) * np.cos(k * theta + rng.uniform(0, 6.28))
+    edge = radius * np.clip(edge, 0.3, 2.0)
+    stretch = np.sqrt(elongation)
+    return _turned(edge * np.sin(theta) / stretch, edge * np.cos(theta) * stretch, rng)
+
+
+def rectangle(rng: np.random.Generator, radius: float) -> Outline:
+    """Rectangle, upright in one case of three."""
+    height, width = radius * rng.uniform(0.4, 1.1), radius * rng.uniform(0.6, 1.5)
+    y, x = np.array([-height, -height, height, height]), np.array([-width, width, width, -width])
+    return (y, x) if rng.random() < 0.33 else _turned(y, x, rng)
+
+
+def polygon_outline(rng: np.random.Generator, radius: float) -> Outline:
+    """Polygon of 3 to 8 corners, or a star."""
+    corners = int(rng.integers(3, 9))
+    if rng.random() < 0.75:
+        theta = (np.arange(corners) + rng.uniform(-0.3, 0.3, corners)) * 2 * np.pi / corners
+        edge = radius * rng.uniform(0.75, 1.3, corners)
+    else:
+        theta = np.linspace(0, 2 * np.pi, 2 * corners, endpoint=False)
+        edge = radius * np.tile([1.25, rng.uniform(0.5, 0.85)], corners)
+    return _turned(edge * np.sin(theta), edge * np.cos(theta), rng)
+
+
+def tube(rng: np.random.Generator, length: float, width: float) -> Outline:
+    """Winding tube of about constant `width`."""
+    n = int(np.clip(length / max(width, 3.0) * 2, 8, 60))
+    heading = rng.uniform(0, 6.28) + np.cumsum(np.cumsum(rng.normal(0, 0.6 / n**0.5, n)) * 3 / n)
+    heading += np.linspace(0, rng.normal(0, 1.0), n)
+    y, x = np.cumsum(np.sin(heading)) * length / n, np.cumsum(np.cos(heading)) * length / n
+    y, x = y - y.mean(), x - x.mean()
+    half = width / 2 * (1 + rng.uniform(0, 0.25) * np.sin(np.linspace(0, rng.uniform(1, 9), n)))
+    dy, dx = np.cos(heading) * half, -np.sin(heading) * half
+    return np.concatenate([y + dy, (y - dy)[::-1]]), np.concatenate([x + dx, (x - dx)[::-1]])
+
+
+def _turned(
+    y: NDArray[np.floating], x: NDArray[np.floating], rng: np.random.Generator
+) -> Outline:
+    angle = rng.uniform(0, 2 * np.pi)
+    return np.cos(angle) * y + np.sin(angle) * x, np.cos(angle) * x - np.sin(angle) * y

@@ -1,0 +1,238 @@
+"""A drawn scene: exact labels and the physical maps that sensors look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+from skimage.measure import label
+
+from napari_simmat.learn.scenes.arrays import Floats, Ids, Shape
+from napari_simmat.learn.scenes.layouts import LAYOUTS
+from napari_simmat.learn.scenes.textures import smooth_field, texture
+
+MIN_AREA = 30
+"""Smallest labelled object in pixels."""
+MIN_THICKNESS = 2.0
+"""Smallest half-width in pixels of a labelled object at its thickest place."""
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What stands where, before any sensor looks at it. All maps are (H, W) in image pixels.
+
+    Parameters
+    ----------
+    labels
+        Exact class-agnostic instance ids, 1..N without gaps, 0 = background; each id is one
+        connected component of at least `MIN_AREA` pixels.
+    regions
+        Ids of areas that look alike inside: objects, their parts, and what is no object.
+    distance
+        Distance of a pixel's centre to the nearest border between regions, in pixels.
+    layout
+        Name of the layout it was drawn by.
+    seed
+        Seed of the maps that are computed when first asked for.
+    """
+
+    labels: Ids
+    regions: Ids
+    distance: Floats
+    layout: str
+    seed: int
+
+    @property
+    def shape(self) -> Shape:
+        """Height and width in pixels."""
+        return self.labels.shape[0], self.labels.shape[1]
+
+    @cached_property
+    def n_regions(self) -> int:
+        """Number of rows of a table that `regions` can index, background included."""
+        return int(self.regions.max()) + 1
+
+    @cached_property
+    def foreground(self) -> NDArray[np.bool_]:
+        """Where there is a region other than the background."""
+        return self.regions > 0
+
+    @cached_property
+    def radii(self) -> Floats:
+        """Half-width in pixels of every region at its thickest place (n_regions,)."""
+        index = np.arange(self.n_regions)
+        return np.maximum(
+            np.asarray(ndi.maximum(self.distance, self.regions, index), np.float32), 0.5
+        )
+
+    @cached_property
+    def typical_radius(self) -> float:
+        """Median half-width of the regions in pixels."""
+        return float(np.median(self.radii[1:])) if self.n_regions > 1 else min(self.shape) / 4
+
+    @cached_property
+    def dome(self) -> Floats:
+        """Height 0..1 inside every region: a round cap, 0 at its border, 1 at its heart."""
+        inward = self.distance / self.radii[self.regions]
+        return np.asarray(np.sqrt(1 - (1 - np.clip(inward, 0, 1)) ** 2) * self.foreground)
+
+    @cached_property
+    def neighbours(self) -> NDArray[np.int64]:
+        """Pairs (P, 2) of regions that share a border."""
+        pairs = []
+        for a, b in (
+            (self.regions[1:], self.regions[:-1]),
+            (self.regions[:, 1:], self.regions[:, :-1]),
+        ):
+            edge = a != b
+            low, high = np.minimum(a[edge], b[edge]), np.maximum(a[edge], b[edge])
+            pairs.append(low.astype(np.int64) * self.n_regions + high)
+        keys = np.unique(np.concatenate(pairs))
+        return np.stack([keys // self.n_regions, keys % self.n_regions], axis=1)
+
+    @cached_property
+    def albedo(self) -> Floats:
+        """Diffuse reflectance (H, W, 3) in 0..1 for red, green, blue."""
+        from napari_simmat.learn.scenes.tones import tones
+
+        rng = self._rng(1)
+        base = tones(self, rng, gap=rng.uniform(0.12, 0.25), channels=3)
+        grain = texture(rng, self.shape) * rng.uniform(0.0, 0.05)
+        return np.clip(base[self.regions] + grain[..., None], 0.02, 0.98).astype(np.float32)
+
+    @cached_property
+    def height(self) -> Floats:
+        """Relief of the surface in pixels above its base, smooth across borders."""
+        rng = self._rng(2)
+        steepness = rng.uniform(0.5, 1.0, self.n_regions).astype(np.float32)
+        height = self.dome * (self.radii * steepness)[self.regions]
+        return ndi.gaussian_filter(height, 1.0, truncate=3)
+
+    @cached_property
+    def depth(self) -> Floats:
+        """Distance from the camera in arbitrary length units; later regions are closer."""
+        rng = self._rng(3)
+        side = min(self.shape)
+        order = np.arange(self.n_regions, dtype=np.float32) / max(self.n_regions, 1)
+        order[1:] += rng.uniform(0.1, 0.5)
+        y, x = np.ogrid[: self.shape[0], : self.shape[1]]
+        tilt = rng.normal(0, 0.25, 2)
+        ground = (tilt[0] * (y / self.shape[0] - 0.5) + tilt[1] * (x / self.shape[1] - 0.5)) * side
+        relief = ndi.gaussian_filter(self.height, 1.0, truncate=3) * 0.5
+        return (3 * side + ground - 0.5 * side * order[self.regions] - relief).astype(np.float32)
+
+    @cached_property
+    def normals(self) -> Floats:
+        """Unit surface normals (H, W, 3) as x, y, z; z points at the camera."""
+        dy, dx = np.gradient(self.height)
+        length = np.sqrt(1 + dx**2 + dy**2)
+        return np.stack([-dx / length, -dy / length, 1 / length], axis=-1).astype(np.float32)
+
+    @cached_property
+    def temperature(self) -> Floats:
+        """Surface temperature in kelvin."""
+        from napari_simmat.learn.scenes.tones import tones
+
+        rng = self._rng(4)
+        ambient, swing = rng.uniform(285, 300), rng.uniform(3, 20)
+        warmth = tones(self, rng, gap=0.12)[:, 0]
+        drift = smooth_field(rng, self.shape, min(self.shape) / 2) * 0.03
+        edge = 0.15 * (self.dome - 0.5) * self.foreground * rng.choice([-1, 0, 1])
+        kelvin = ambient + swing * (warmth[self.regions] - warmth[0] + drift + edge)
+        return ndi.gaussian_filter(kelvin, 0.7, truncate=3).astype(np.float32)
+
+    @cached_property
+    def refractive_index(self) -> Floats:
+        """Refractive index of the surface, 1.3 (water) to 1.8 (dense glass)."""
+        return self._rng(5).uniform(1.33, 1.8, self.n_regions).astype(np.float32)[self.regions]
+
+    @cached_property
+    def gloss(self) -> Floats:
+        """Share 0..1 of the specular part in what the surface reflects."""
+        return self._rng(6).uniform(0.1, 0.9, self.n_regions).astype(np.float32)[self.regions]
+
+    @cached_property
+    def glass(self) -> NDArray[np.bool_]:
+        """Where a region is clear glass that shows the background through itself."""
+        rng = self._rng(7)
+        clear = rng.random(self.n_regions) < rng.choice([0.0, 0.3, 0.7])
+        clear[0] = False
+        return np.asarray(clear[self.regions])
+
+    def _rng(self, stream: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, stream))
+
+
+def draw_scene(
+    seed: int | np.random.Generator,
+    size: int | tuple[int, int] = 256,
+    layout: str | None = None,
+) -> Scene:
+    """Draw a scene.
+
+    Parameters
+    ----------
+    seed
+        A number, or a generator that is then advanced. The same seed draws the same scene.
+    size
+        Side, or height and width, in pixels.
+    layout
+        A name in `LAYOUTS`; any by default.
+
+    Raises
+    ------
+    ValueError
+        If the layout is unknown or the size below 16 pixels.
+    """
+    rng = np.random.default_rng(seed)
+    height, width = (size, size) if isinstance(size, int | np.integer) else size
+    if min(height, width) < 16:
+        raise ValueError(f"A scene of {height} x {width} pixels is too small; use 16 or more.")
+    if layout is None:
+        layout = str(rng.choice(list(LAYOUTS)))
+    if layout not in LAYOUTS:
+        raise ValueError(f"Layout {layout!r} is unknown; use one of {', '.join(LAYOUTS)}.")
+    shape = (int(height), int(width))
+    drawing = LAYOUTS[layout](rng, shape)
+    regions = np.ascontiguousarray(drawing.regions, np.int32)
+    distance = _distance_to_border(regions)
+    return Scene(
+        labels=_instances(drawing.objects[regions], distance),
+        regions=regions,
+        distance=distance,
+        layout=layout,
+        seed=int(rng.integers(2**31)),
+    )
+
+
+def compact(labels: Ids, keep: NDArray[np.bool_]) -> Ids:
+    """Renumber the labels for which `keep` (one per id, 0 included) is true to 1..N, others to 0."""
+    keep = keep.copy()
+    keep[0] = False
+    table = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
+    return table[labels]
+
+
+def _distance_to_border(regions: Ids) -> Floats:
+    border = np.zeros(regions.shape, bool)
+    across = regions[1:] != regions[:-1]
+    border[1:] |= across
+    border[:-1] |= across
+    across = regions[:, 1:] != regions[:, :-1]
+    border[:, 1:] |= across
+    border[:, :-1] |= across
+    if not border.any():
+        return np.full(regions.shape, min(regions.shape) / 2, np.float32)
+    return ndi.distance_transform_edt(~border).astype(np.float32) + np.float32(0.5)
+
+
+def _instances(objects: Ids, distance: Floats) -> Ids:
+    pieces = np.asarray(label(objects, background=0, connectivity=1), np.int32)
+    area = np.bincount(pieces.ravel())
+    index = np.arange(len(area))
+    thickness = np.asarray(ndi.maximum(distance, pieces, index))
+    keep = (area >= MIN_AREA) & (thickness >= MIN_THICKNESS) & (area < 0.75 * objects.size)
+    return compact(pieces, keep)
