@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from napari_simmat.learn.scenes.arrays import Floats, Ids
@@ -13,17 +14,19 @@ THRESHOLD = 0.8
 """Border contrast in units of the noise beside it, below which an object counts as invisible."""
 
 _SECTORS = 12
-_MIN_STEP = 0.008  # of the displayed range
+_LEAST_STEP = 0.008
+"""Steps under this share of the displayed range are not seen, however low the noise."""
 
 
 def border_contrast(image: Floats, labels: Ids) -> Floats:
     """Contrast of every object's border (N + 1,) in units of the local noise; entry 0 is 0.
 
-    The image is lightly smoothed. Across the border, differences between pixels 4 apart and
-    how far the pixel between them deviates (a line) are averaged with their sign within 12
-    sectors around the object's centre; the object's contrast is the median over its sectors.
-    The unit is the mean absolute difference between pixels that are 4 apart on the same side
-    of a border, near by. Channels are judged one by one, the best counts.
+    The image is lightly smoothed. Across the border, differences between pixels 4 apart (a
+    step) and how far the pixel between them deviates (a line) are averaged with their sign
+    within 12 sectors around the object's centre; the contrast is the median over its sectors.
+    The unit is the mean deviation of a pixel from the mean of those 2 before and after it,
+    away from borders and near by, so that shading does not count as noise, but grain does.
+    Channels are judged one by one, the best counts.
 
     Parameters
     ----------
@@ -32,52 +35,9 @@ def border_contrast(image: Floats, labels: Ids) -> Floats:
     labels
         Ids 0..N (H, W).
     """
-    count = int(labels.max()) + 1
-    if image.ndim == 3:
-        channels = [border_contrast(image[..., c], labels) for c in range(image.shape[-1])]
-        return np.max(channels, axis=0)
-    smooth = ndi.gaussian_filter(image.astype(np.float32), 1.0, truncate=3)
-    low, high = np.percentile(smooth[::2, ::2], [0.5, 99.5])
-    floor = _MIN_STEP * max(float(high - low), 1e-12)
-    height, width = labels.shape
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    area = np.maximum(np.bincount(labels.ravel(), minlength=count), 1)
-    centre_y = np.bincount(labels.ravel(), y.ravel(), count) / area
-    centre_x = np.bincount(labels.ravel(), x.ravel(), count) / area
-
-    steps = np.zeros((2, count * _SECTORS))
-    pairs = np.zeros(count * _SECTORS)
-    noise_sum, noise_count = np.zeros_like(smooth), np.zeros_like(smooth)
-    units: list[tuple[np.ndarray, np.ndarray]] = []
-    for a, m, b in _triples():
-        differs = labels[a] != labels[b]
-        difference = smooth[a] - smooth[b]
-        line = smooth[m] - (smooth[a] + smooth[b]) / 2
-        same = ~differs
-        noise_sum[m] += np.abs(difference) * same
-        noise_count[m] += same
-        rows, columns = np.nonzero(differs)
-        here = (rows + m[0].start, columns + m[1].start)
-        for side, sign in ((a, 1.0), (b, -1.0)):
-            ids = labels[side][rows, columns]
-            angle = np.arctan2(y[here] - centre_y[ids], x[here] - centre_x[ids])
-            sector = ((angle / (2 * np.pi) + 0.5) * _SECTORS).astype(int) % _SECTORS
-            keys = ids * _SECTORS + sector
-            steps[0] += np.bincount(keys, sign * difference[rows, columns], len(pairs))
-            steps[1] += np.bincount(keys, line[rows, columns], len(pairs))
-            pairs += np.bincount(keys, minlength=len(pairs))
-            units.append((keys, here[0] * width + here[1]))
-    noise = wide_blur(noise_sum, 6.0) / np.maximum(wide_blur(noise_count, 6.0), 1e-3)
-    unit = np.zeros(len(pairs))
-    for keys, places in units:
-        unit += np.bincount(keys, noise.ravel()[places], len(pairs))
-    seen = np.abs(steps).max(axis=0) / np.maximum(np.maximum(unit, floor * pairs), 1e-12)
-    by_sector = np.where(pairs >= 3, seen, np.nan).reshape(count, _SECTORS)
-    contrast = np.zeros(count, np.float32)
-    judged = np.isfinite(by_sector).any(axis=1)
-    judged[0] = False
-    contrast[judged] = np.nanmedian(by_sector[judged], axis=1)
-    return contrast
+    border = _Border(labels)
+    channels = [image] if image.ndim == 2 else list(np.moveaxis(image, -1, 0))
+    return np.max([border.contrast(channel) for channel in channels], axis=0)
 
 
 def visible_labels(image: Floats, labels: Ids, threshold: float = THRESHOLD) -> Ids:
@@ -85,9 +45,70 @@ def visible_labels(image: Floats, labels: Ids, threshold: float = THRESHOLD) -> 
     return compact(labels, border_contrast(image, labels) >= threshold)
 
 
-def _triples() -> list[tuple[tuple[slice, slice], tuple[slice, slice], tuple[slice, slice]]]:
-    every, first, middle, last = slice(0, None), slice(0, -4), slice(2, -2), slice(4, None)
-    return [
-        ((first, every), (middle, every), (last, every)),
-        ((every, first), (every, middle), (every, last)),
-    ]
+class _Border:
+    """Pixel triples 2 apart, along y and x, that lie across borders of `labels`."""
+
+    def __init__(self, labels: Ids) -> None:
+        self.count = int(labels.max()) + 1
+        height, width = labels.shape
+        flat = labels.ravel()
+        area = np.maximum(np.bincount(flat, minlength=self.count), 1)
+        rows, columns = np.divmod(np.arange(flat.size), width)
+        centre_y = np.bincount(flat, rows, self.count) / area
+        centre_x = np.bincount(flat, columns, self.count) / area
+        self.places: list[tuple[NDArray[np.intp], int]] = []
+        keys, signs = [], []
+        near = np.zeros(labels.shape, bool)
+        for shift in (width, 1):
+            first, last = (labels[:-4], labels[4:]) if shift == width else (labels[:, :-4], labels[:, 4:])
+            y, x = np.nonzero(first != last)
+            start = y * width + x
+            middle = start + 2 * shift
+            near.ravel()[middle] = True
+            for side, sign in ((start, 1.0), (start + 4 * shift, -1.0)):
+                ids = flat[side]
+                angle = np.arctan2(rows[middle] - centre_y[ids], columns[middle] - centre_x[ids])
+                sector = ((angle / (2 * np.pi) + 0.5) * _SECTORS).astype(np.intp) % _SECTORS
+                keys.append(ids * _SECTORS + sector)
+                signs.append(np.full(len(ids), sign))
+                self.places.append((middle, shift))
+        self.keys, self.signs = np.concatenate(keys), np.concatenate(signs)
+        self.pairs = np.bincount(self.keys, minlength=self.count * _SECTORS)
+        self.calm = ~ndi.binary_dilation(near, np.ones((3, 3), bool))
+
+    def contrast(self, channel: Floats) -> Floats:
+        smooth = ndi.gaussian_filter(channel, 1.0, truncate=3, output=np.float32)
+        low, high = np.percentile(smooth[::2, ::2], [0.5, 99.5])
+        noise = self._noise(smooth) + _LEAST_STEP * max(float(high - low), 1e-12)
+        flat = smooth.ravel()
+        n = len(self.pairs)
+        unit = np.bincount(self.keys, np.concatenate([noise.ravel()[m] for m, _ in self.places]), n)
+        ends = [(flat[m - 2 * s], flat[m + 2 * s]) for m, s in self.places]
+        step = self.signs * np.concatenate([a - b for a, b in ends])
+        line = np.concatenate([flat[m] - (a + b) / 2 for (m, _), (a, b) in zip(self.places, ends, strict=True)])
+        seen = np.maximum(
+            np.abs(np.bincount(self.keys, step, n)), np.abs(np.bincount(self.keys, line, n))
+        )
+        with np.errstate(invalid="ignore"):
+            by_sector = np.where(self.pairs >= 3, seen / unit, np.nan)
+        by_sector = by_sector.reshape(self.count, _SECTORS)
+        contrast = np.zeros(self.count, np.float32)
+        judged = np.isfinite(by_sector).any(axis=1)
+        judged[0] = False
+        contrast[judged] = np.nanmedian(by_sector[judged], axis=1)
+        return contrast
+
+    def _noise(self, smooth: Floats) -> Floats:
+        deviation = np.zeros_like(smooth)
+        deviation[2:-2, 2:-2] = np.abs(
+            smooth[2:-2, 2:-2] * 2 - (smooth[:-4, 2:-2] + smooth[4:, 2:-2]) / 2
+            - (smooth[2:-2, :-4] + smooth[2:-2, 4:]) / 2
+        ) / np.sqrt(2)
+        calm = self.calm.copy()
+        calm[:2] = calm[-2:] = False
+        calm[:, :2] = calm[:, -2:] = False
+        if not calm.any():
+            return np.full_like(smooth, np.median(deviation))
+        mean = deviation[calm].mean()
+        weight = calm.astype(np.float32)
+        return (wide_blur(deviation * weight, 8.0) + 0.02 * mean) / (wide_blur(weight, 8.0) + 0.02)
