@@ -1,0 +1,74 @@
+"""Build the wheel and check what is in it: ``python scripts/check_package.py``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+MIB = 2**20
+
+# A plugin is installed with many others: the embedded models must stay small.
+LARGEST_WHEEL = 25 * MIB
+LARGEST_FOUNDATION = 20 * MIB
+LARGEST_CHECKPOINT = 1 * MIB
+
+NEEDED = (
+    "napari_simmat/napari.yaml",
+    "napari_simmat/py.typed",
+    "napari_simmat/assets/tiny-1.safetensors",
+    "napari_simmat/assets/polarization.safetensors",
+)
+
+
+def main() -> int:
+    """Print the wheel's size and what is wrong with it; 1 if anything is."""
+    with tempfile.TemporaryDirectory() as folder:
+        # By way of the source distribution, so that this is checked to be complete as well.
+        subprocess.run([sys.executable, "-m", "build", "--outdir", folder, str(ROOT)], check=True)
+        [wheel] = Path(folder).glob("*.whl")
+        problems = faults(wheel)
+        print(f"{wheel.name}: {wheel.stat().st_size / MIB:.2f} MiB")
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def faults(wheel: Path) -> list[str]:
+    """Sentences about what is missing, too large or does not belong in the wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        sizes = {info.filename: info.file_size for info in archive.infolist()}
+    found = [f"{name} is not in the wheel" for name in NEEDED if name not in sizes]
+    found += [
+        f"{name} does not belong in the wheel"
+        for name in sizes
+        if not name.startswith(("napari_simmat/", "napari_simmat-")) or "__pycache__" in name
+    ]
+    for name, size in sizes.items():
+        if name.endswith(".safetensors"):
+            is_foundation = Path(name).name.startswith("tiny")
+            largest = LARGEST_FOUNDATION if is_foundation else LARGEST_CHECKPOINT
+            if size > largest:
+                found.append(f"{name} has {size / MIB:.2f} MiB, at most {largest / MIB:.0f} fit")
+    if wheel.stat().st_size > LARGEST_WHEEL:
+        found.append(f"the wheel has more than {LARGEST_WHEEL / MIB:.0f} MiB")
+    entry_points = next((name for name in sizes if name.endswith("entry_points.txt")), None)
+    if entry_points is None:
+        return [*found, "the wheel has no entry points"]
+    with zipfile.ZipFile(wheel) as archive:
+        text = archive.read(entry_points).decode()
+    return found + [
+        f"the entry point {line!r} is missing"
+        for line in (
+            "napari-simmat = napari_simmat:napari.yaml",
+            "simmat = napari_simmat.cli:main",
+        )
+        if line not in text
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
