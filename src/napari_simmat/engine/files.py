@@ -1,0 +1,104 @@
+"""Files written whole or not at all, and hashed with progress."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+
+from napari_simmat.progress import Job, Progress, finish
+
+_CHUNK = 1 << 22
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder that becomes `path` when the block ends well.
+
+    The content reaches the disk before the name does, so that a crash leaves the old file or the
+    new one, never half of it. When the block fails, nothing is left behind.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or the folder cannot be written; the sentence says which.
+    """
+    temporary = path.parent / f".{uuid4().hex}.tmp"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        move_into_place(temporary, path)
+    except OSError as error:
+        raise _in_words(error, path) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def move_into_place(source: Path, target: Path) -> None:
+    """Rename `source` to `target` in the same folder, its content safe on the disk first."""
+    with source.open("rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(source, target)
+    # The name itself is safe once the folder is written; Windows has no such call for folders.
+    with suppress(OSError):
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def copying(source: Path, target: Path) -> Job[None]:
+    """Copy a file, whole or not at all."""
+    total = source.stat().st_size
+    done = 0
+    with source.open("rb") as read, writing(target) as temporary, temporary.open("wb") as write:
+        while chunk := read.read(_CHUNK):
+            write.write(chunk)
+            done += len(chunk)
+            yield Progress(done, total, f"Copying {source.name}")
+
+
+def hashing(path: Path) -> Job[str]:
+    """Compute the SHA-256 of a file's content, in lower-case hexadecimal."""
+    digest = hashlib.sha256()
+    total = path.stat().st_size
+    done = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            done += len(chunk)
+            yield Progress(done, total, f"Checking {path.name}")
+    return digest.hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content, in lower-case hexadecimal."""
+    return finish(hashing(path))
+
+
+def size_in_words(size: int) -> str:
+    """Bytes as a person reads them, e.g. ``375 MB``."""
+    for unit, step in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= step:
+            return f"{size / step:.3g} {unit}"
+    return f"{size} bytes"
+
+
+def _in_words(error: OSError, path: Path) -> OSError:
+    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        return OSError(
+            f"The disk is full: {path.name} could not be written to {path.parent}, nothing was "
+            "changed. Free some space there or choose another folder."
+        )
+    if error.errno is None:  # already a sentence
+        return error
+    return OSError(
+        f"{path.name} could not be written to {path.parent} ({error.strerror}), nothing was "
+        "changed. Choose a folder that can be written."
+    )
