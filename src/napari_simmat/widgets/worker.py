@@ -1,0 +1,175 @@
+"""One lasting thread that steps jobs and reports to the window by queued signals."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_simmat.progress import Job, Progress
+
+log = logging.getLogger(__name__)
+
+_REPORT_EVERY = 0.05
+"""Seconds between two reports of one task: more often nobody sees."""
+_EXIT_PATIENCE = 10.0
+"""Seconds that the interpreter's end waits for a step that is still computing."""
+
+
+@dataclass(eq=False)
+class Task:
+    """One submitted job; compare by identity.
+
+    Parameters
+    ----------
+    name
+        What it does, in words for the status line.
+    start
+        Makes the generator; called in the thread.
+    """
+
+    name: str
+    start: Callable[[], Job[Any]]
+    since: float = field(default_factory=time.monotonic)
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        """Drop the result; the computation stops at the job's next yield."""
+        self.cancelled = True
+
+
+class Worker(QObject):
+    """Steps jobs one after the other in one thread that lasts until `close`.
+
+    The thread starts with the first job. Of waiting jobs only the newest is kept: a new
+    click replaces one that has not begun. A cancelled task is reported as `stopped` when its
+    computation has ended, and nothing else is heard from it.
+
+    Connect with queued connections to methods of objects that live in the main thread.
+    """
+
+    progressed = Signal(object, object)
+    """The task and its `Progress`."""
+    returned = Signal(object, object)
+    """The task and what its job returned."""
+    failed = Signal(object, str)
+    """The task and the reason in one sentence."""
+    stopped = Signal(object)
+    """A cancelled task whose computation has ended."""
+
+    def __init__(self, name: str = "simmat-worker") -> None:
+        super().__init__()
+        self._name = name
+        self._waiting: deque[Task] = deque()
+        self._running: Task | None = None
+        self._wake = threading.Condition()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    @property
+    def running(self) -> Task | None:
+        """The task whose job is being stepped now, cancelled or not."""
+        return self._running
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread exists."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def submit(self, name: str, start: Callable[[], Job[Any]]) -> Task:
+        """Queue a job in place of any that waits; returns its task."""
+        task = Task(name, start)
+        with self._wake:
+            if self._closed:
+                raise RuntimeError("The worker is closed; make a new one.")
+            for waiting in self._waiting:
+                waiting.cancel()
+            self._waiting.clear()
+            self._waiting.append(task)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                _open_workers.add(self)
+                self._thread.start()
+            self._wake.notify()
+        return task
+
+    def close(self) -> None:
+        """Cancel everything and let the thread end; does not wait for it."""
+        with self._wake:
+            self._closed = True
+            for task in (*self._waiting, self._running):
+                if task is not None:
+                    task.cancel()
+            self._waiting.clear()
+            self._wake.notify()
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the thread to end, at most `timeout` seconds; whether it did."""
+        if self._thread is not None:
+            self._thread.join(timeout)
+        return not self.alive
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._waiting or self._closed)
+                if self._closed:
+                    return
+                task = self._running = self._waiting.popleft()
+            self._step(task)
+            with self._wake:
+                self._running = None
+
+    def _step(self, task: Task) -> None:
+        job: Job[Any] | None = None
+        reported = 0.0
+        try:
+            job = task.start()
+            while not task.cancelled:
+                progress: Progress = next(job)
+                if time.monotonic() - reported >= _REPORT_EVERY and not task.cancelled:
+                    reported = time.monotonic()
+                    self._tell(self.progressed, task, progress)
+            job.close()
+        except StopIteration as end:
+            if not task.cancelled:
+                self._tell(self.returned, task, end.value)
+        except Exception as error:  # whatever a job meets is told, never lost
+            if not task.cancelled:
+                log.debug("%s failed", task.name, exc_info=True)
+                self._tell(self.failed, task, sentence(error))
+        if task.cancelled:
+            self._tell(self.stopped, task)
+
+    def _tell(self, signal: Any, *values: object) -> None:
+        if not self._closed:
+            signal.emit(*values)
+
+
+def sentence(error: BaseException) -> str:
+    """What went wrong, as one line for the window."""
+    lines = str(error).strip().splitlines()
+    if isinstance(error, (ValueError, RuntimeError, OSError)) and lines:
+        return lines[0]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no reason was given'}"
+
+
+_open_workers: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """End the threads before the interpreter tears torch down under them."""
+    for worker in list(_open_workers):
+        worker.close()
+    deadline = time.monotonic() + _EXIT_PATIENCE
+    for worker in list(_open_workers):
+        worker.join(max(0.0, deadline - time.monotonic()))
