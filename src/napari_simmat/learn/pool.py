@@ -1,0 +1,188 @@
+"""Crops of drawn scenes for training, cheaply: every scene serves several steps.
+
+What a step sees depends on the seed and the step's number alone, so that a resumed training goes
+on exactly as an unbroken one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from napari_simmat.learn.scenes import draw_sample
+
+Image = NDArray[np.float32]
+SIZES = (96, 128, 160, 192, 256)
+SIZE_WEIGHTS = (0.25, 0.35, 0.15, 0.15, 0.1)
+PIXELS = 8 * 128 * 128
+"""Pixels of a step: small crops come in larger batches."""
+MIN_AREA = 24
+PADDING = 127.5
+"""Zero once standardised."""
+
+
+class Crops(NamedTuple):
+    """Images (B, 3, S, S) in 0..255, ids (B, S, S) and masks (B, P, S, S) of P objects each."""
+
+    images: Tensor
+    labels: Tensor
+    masks: NDArray[np.bool_]
+
+
+class ScenePool:
+    """A sliding window over an endless, seeded row of scenes.
+
+    Parameters
+    ----------
+    seed
+        Fixes the row.
+    families
+        What is drawn (`learn.scenes.FAMILIES`); all by default.
+    size
+        Scenes held at once.
+    fresh
+        New scenes per step.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        families: tuple[str, ...] | None = None,
+        *,
+        size: int = 320,
+        fresh: float = 1.0,
+    ) -> None:
+        self.seed, self.families, self.size, self.fresh = seed, families, size, fresh
+        self._scenes: deque[tuple[Image, NDArray[np.int32]]] = deque(maxlen=size)
+        self._next = 0
+
+    def crops(self, step: int, objects: int, sizes: tuple[int, ...] = SIZES) -> Crops:
+        """The crops of a step, `objects` masks for each."""
+        self._advance(step)
+        rng = np.random.default_rng([self.seed, 1, step])
+        allowed = [w if s in sizes else 0.0 for s, w in zip(SIZES, SIZE_WEIGHTS, strict=True)]
+        side = int(rng.choice(SIZES, p=np.array(allowed) / sum(allowed)))
+        images, labels, masks = [], [], []
+        while len(images) < max(1, round(PIXELS / side**2)):
+            image, ids = self._scenes[int(rng.integers(len(self._scenes)))]
+            image, ids = _crop(image, ids, side, rng)
+            chosen = _choose(ids, objects, rng)
+            if chosen is None:
+                continue
+            image, ids = _flip(image, ids, rng)
+            images.append(_vary(image, rng))
+            labels.append(ids)
+            masks.append(ids[None] == chosen[:, None, None])
+        return Crops(
+            torch.tensor(np.stack(images)),
+            torch.tensor(np.stack(labels).astype(np.int32)),
+            np.stack(masks),
+        )
+
+    def _advance(self, step: int) -> None:
+        """Bring the window to where it stands at `step`."""
+        end = self.size + int(step * self.fresh)
+        self._next = max(self._next, end - self.size)
+        while self._next < end:
+            self._scenes.append(self._draw(self._next))
+            self._next += 1
+
+    def _draw(self, index: int) -> tuple[Image, NDArray[np.int32]]:
+        rng = np.random.default_rng([self.seed, 0, index])
+        sides = np.exp(rng.uniform(np.log(160), np.log(420), 2)).astype(int)
+        if rng.random() < 0.7:
+            sides[1] = sides[0]
+        image, labels = draw_sample(rng, (int(sides[0]), int(sides[1])), self.families)
+        image = normalize(image, rng)
+        ids = labels.astype(np.int32)
+        if rng.random() < 0.35:
+            image, ids = _zoom(image, ids, float(np.exp(rng.uniform(np.log(0.5), np.log(2.2)))))
+        return image, ids
+
+
+def normalize(image: NDArray[np.floating], rng: np.random.Generator) -> Image:
+    """Percentiles to 0..255 as the product does, sometimes others; (H, W[, 3]) -> (3, H, W)."""
+    channels = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
+    exact = rng.random() < 0.6
+    low, high = (0.5, 99.9) if exact else (rng.uniform(0, 2), rng.uniform(98.5, 100))
+    joint = rng.random() < 0.5
+    axes = None if joint else (1, 2)
+    bounds = np.percentile(channels, [low, high], axis=axes, keepdims=True)
+    span = np.maximum(bounds[1] - bounds[0], 1e-6 + 1e-6 * np.abs(bounds[1]))
+    scaled = np.clip((channels - bounds[0]) / span, 0, 1) * 255
+    return np.broadcast_to(scaled, (3, *scaled.shape[1:])).astype(np.float32)
+
+
+def _zoom(
+    image: Image, labels: NDArray[np.int32], factor: float
+) -> tuple[Image, NDArray[np.int32]]:
+    height, width = (max(96, round(side * factor)) for side in labels.shape)
+    zoomed = functional.interpolate(
+        torch.tensor(image)[None], (height, width), mode="bilinear", antialias=True
+    )[0]
+    ids = functional.interpolate(
+        torch.tensor(labels)[None, None].float(), (height, width), mode="nearest-exact"
+    )[0, 0]
+    return zoomed.clamp(0, 255).numpy(), ids.numpy().astype(np.int32)
+
+
+def _crop(
+    image: Image, labels: NDArray[np.int32], side: int, rng: np.random.Generator
+) -> tuple[Image, NDArray[np.int32]]:
+    """A square of `side`; a smaller scene is surrounded by nothing, as the engine pads."""
+    short = [max(0, side - length) for length in labels.shape]
+    if any(short):
+        before = [int(rng.integers(0, s + 1)) for s in short]
+        pads = [(b, s - b) for b, s in zip(before, short, strict=True)]
+        image = np.pad(image, [(0, 0), *pads], constant_values=PADDING)
+        labels = np.pad(labels, pads)
+    y, x = (int(rng.integers(0, length - side + 1)) for length in labels.shape)
+    return image[:, y : y + side, x : x + side], labels[y : y + side, x : x + side]
+
+
+def _choose(
+    labels: NDArray[np.int32], objects: int, rng: np.random.Generator
+) -> NDArray[np.int32] | None:
+    """Ids of objects to prompt, larger ones somewhat more often; None where there are none."""
+    area = np.bincount(labels.ravel())
+    area[0] = 0
+    ids = np.flatnonzero((area >= MIN_AREA) & (area < 0.9 * labels.size))
+    if not len(ids):
+        return None
+    weight = np.sqrt(area[ids])
+    return rng.choice(ids, objects, replace=len(ids) < objects, p=weight / weight.sum())
+
+
+def _flip(
+    image: Image, labels: NDArray[np.int32], rng: np.random.Generator
+) -> tuple[Image, NDArray[np.int32]]:
+    if rng.random() < 0.5:
+        image, labels = image[:, :, ::-1], labels[:, ::-1]
+    if rng.random() < 0.5:
+        image, labels = image[:, ::-1], labels[::-1]
+    if rng.random() < 0.5:
+        image, labels = image.transpose(0, 2, 1), labels.T
+    return image, labels
+
+
+def _vary(image: Image, rng: np.random.Generator) -> Image:
+    """Other contrast, brightness, gamma, channel order; sometimes inverted or grey."""
+    image = image.astype(np.float32)
+    if rng.random() < 0.2:
+        image = image[rng.permutation(3)]
+    if rng.random() < 0.15:
+        image = 255 - image
+    if rng.random() < 0.3:
+        image = 255 * (image / 255) ** float(np.exp(rng.uniform(-0.6, 0.6)))
+    if rng.random() < 0.25:
+        gain = rng.uniform(0.35, 1.0)
+        image = image * gain + rng.uniform(0, 255 * (1 - gain))
+    if rng.random() < 0.1:
+        image = np.broadcast_to(image.mean(0, keepdims=True), image.shape)
+    return np.ascontiguousarray(image, dtype=np.float32)

@@ -1,0 +1,140 @@
+"""Prompts drawn from true masks, as a user would give them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+KINDS = {"click": 0.4, "box": 0.25, "points": 0.15, "click+box": 0.1, "mask": 0.1}
+"""Kinds of first prompts and how often each is trained."""
+
+Bool = NDArray[np.bool_]
+
+
+class PromptBatch(NamedTuple):
+    """Points (N, K, 2) as x, y, labels (N, K) as in `TinyNetwork.decode_batch`, mask logits."""
+
+    points: Tensor
+    labels: Tensor
+    mask: Tensor | None = None
+
+
+def draw_prompts(kind: str, masks: Bool, rng: np.random.Generator) -> PromptBatch:
+    """One prompt of a kind for each mask (N, H, W).
+
+    A click falls anywhere in the object, more often near its middle; a box is loose or tight by
+    a few percent of its side; a mask prompt is the object moved and grown or shrunk.
+    """
+    points, labels = [], []
+    for mask in masks:
+        own: list[NDArray[np.floating]] = []
+        kinds: list[int] = []
+        if kind in ("click", "points", "click+box"):
+            own.append(middle(mask) if rng.random() < 0.5 else _anywhere(mask, rng))
+            kinds.append(1)
+        if kind == "points":
+            own += [_anywhere(mask, rng), _near_outside(mask, rng)]
+            kinds += [1, 0]
+        if "box" in kind:
+            own += list(_loose(bounding_box(mask), rng))
+            kinds += [2, 3]
+        else:
+            own.append(np.zeros(2))
+            kinds.append(-1)
+        points.append(own)
+        labels.append(kinds)
+    coarse = _coarse(masks, rng) if kind == "mask" else None
+    return PromptBatch(
+        torch.tensor(np.array(points), dtype=torch.float32), torch.tensor(labels), coarse
+    )
+
+
+def correct(batch: PromptBatch, logits: Tensor, target: Tensor, stride: int) -> PromptBatch:
+    """Add a click in the largest error, and hand on the logits, as the window does.
+
+    Parameters
+    ----------
+    logits, target
+        (N, 1, h, w): the answer so far and the truth in 0..1.
+    stride
+        Pixels per cell of their grid.
+    """
+    wanted = target[:, 0] > 0.5
+    wrong = (logits[:, 0] > 0) ^ wanted
+    depth = wrong.float()[:, None]
+    for window in (3, 5, 9):  # a cell deep inside a large wrong region scores highest
+        depth = functional.avg_pool2d(depth, window, 1, window // 2) * wrong[:, None]
+    empty = ~wrong.flatten(1).any(1)
+    score = torch.where(empty[:, None], wanted.flatten(1).float(), depth.flatten(1))
+    best = score.argmax(1)
+    width = wrong.shape[-1]
+    xy = torch.stack([best % width, best // width], dim=1).float() * stride + (stride - 1) / 2
+    label = wanted.flatten(1).gather(1, best[:, None]).long()
+    return PromptBatch(
+        torch.cat([xy[:, None], batch.points], dim=1),
+        torch.cat([label, batch.labels], dim=1),
+        logits.detach(),
+    )
+
+
+def middle(mask: Bool) -> NDArray[np.float64]:
+    """The pixel deepest inside an object as x, y; the median one among the deepest."""
+    from scipy import ndimage
+
+    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    rows, columns = np.nonzero(depth == depth.max())
+    which = len(rows) // 2
+    return np.array([columns[which], rows[which]], dtype=float)
+
+
+def bounding_box(mask: Bool) -> NDArray[np.float64]:
+    """Corners ((x0, y0), (x1, y1)) of an object, half-open."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return np.array([[columns[0], rows[0]], [columns[-1] + 1, rows[-1] + 1]], dtype=float)
+
+
+def _anywhere(mask: Bool, rng: np.random.Generator) -> NDArray[np.float64]:
+    inside = np.flatnonzero(mask)
+    pixel = inside[rng.integers(len(inside))]
+    return np.array([pixel % mask.shape[1], pixel // mask.shape[1]], dtype=float)
+
+
+def _near_outside(mask: Bool, rng: np.random.Generator) -> NDArray[np.float64]:
+    low, high = bounding_box(mask)
+    reach = (high - low) * 0.4 + 4
+    x0, y0 = np.maximum(low - reach, 0).astype(int)
+    x1, y1 = np.minimum(high + reach, mask.shape[::-1]).astype(int)
+    outside = ~mask[y0:y1, x0:x1]
+    if not outside.any():
+        x0 = y0 = 0
+        outside = ~mask
+    if not outside.any():  # an object that fills the image: its corner must do
+        return np.zeros(2)
+    return _anywhere(outside, rng) + [x0, y0]
+
+
+def _loose(box: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    if rng.random() < 0.3:
+        return box - 0.5  # edges of pixels in pixel-centre coordinates
+    side = (box[1] - box[0]).mean()
+    return box - 0.5 + rng.normal(0, 0.05 * side + 0.5, (2, 2)).clip(-0.2 * side, 0.2 * side)
+
+
+def _coarse(masks: Bool, rng: np.random.Generator) -> Tensor:
+    """Mask prompts as logits at stride 2: moved by up to a tenth, grown or shrunk, blocky."""
+    coarse = []
+    for mask in masks:
+        low, high = bounding_box(mask)
+        reach = max(1, int((high - low).mean() * 0.1))
+        moved = np.roll(mask, rng.integers(-reach, reach + 1, 2), axis=(0, 1))
+        blurred = torch.tensor(moved, dtype=torch.float32)[None]
+        window = 2 * int(rng.integers(0, reach + 1)) + 1
+        blurred = functional.avg_pool2d(blurred, window, 1, window // 2)
+        coarse.append(blurred > rng.uniform(0.2, 0.8))
+    grid = functional.avg_pool2d(torch.stack(coarse).float(), 2)
+    return (grid - 0.5) * 12
