@@ -1,0 +1,102 @@
+"""What the README and the documentation say can be done: the code runs, the commands exist."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    """The fenced code blocks of a page in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text("utf-8"), re.M | re.S)
+
+
+def command_lines() -> list[str]:
+    """Each command of a shell block, lines joined where a backslash continues them."""
+    lines = []
+    for page in PAGES:
+        for block in blocks(page, "sh"):
+            for line in block.replace("\\\n", " ").splitlines():
+                lines += [part.strip() for part in line.split("&&")]
+    return lines
+
+
+def simmat_commands() -> list[str]:
+    return sorted({line for line in command_lines() if line.startswith("simmat")})
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if blocks(page, "python")], ids=lambda page: page.name
+)
+def test_python_code_runs(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From top to bottom, in one interpreter and an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": "readme"}
+    for number, block in enumerate(blocks(page, "python"), start=1):
+        exec(compile(block, f"{page.name}, block {number}", "exec"), names)
+
+
+def test_the_readme_shows_code_and_commands() -> None:
+    """Guards the tests of this file against finding nothing."""
+    assert blocks(ROOT / "README.md", "python")
+    assert "simmat demo" in simmat_commands()
+    assert "tox" in command_lines()
+
+
+@pytest.mark.parametrize("command", simmat_commands())
+def test_a_command_exists_with_its_options(command: str) -> None:
+    """By its help: the words before the first option or value name a command."""
+    words = command.split(" #")[0].split()[1:]
+    names = words[: 2 if words[:1] == ["models"] else 1]
+    if names and names[0].startswith("-"):
+        names = []
+    shown = subprocess.run(
+        [sys.executable, "-c", "from napari_simmat.cli import main; main()", *names, "--help"],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env=wide_terminal(),
+        timeout=120,
+    )
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    options = {word.split("=")[0] for word in words if word.startswith("--")} - {"--help"}
+    missing = {option for option in options if not re.search(rf"{option}\b", shown.stdout)}
+    assert not missing, f"simmat {' '.join(names)} has no {', '.join(sorted(missing))}"
+
+
+def test_the_extras_that_the_readme_installs_exist() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
+        "optional-dependencies"
+    ]
+    named = {
+        name
+        for page in PAGES
+        for group in re.findall(r"pip install [^\n]*?\[([a-z,]+)\]", page.read_text("utf-8"))
+        for name in group.split(",")
+    }
+    assert "all" in named
+    assert named <= set(extras)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_to_files_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\((?!\w+:|#)([^)#\s]+)", page.read_text("utf-8"))
+    missing = [link for link in links if not (page.parent / link).exists()]
+    assert not missing
+
+
+def wide_terminal() -> dict[str, str]:
+    import os
+
+    # A help text wrapped to a narrow terminal may break an option's name.
+    return {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}
