@@ -26,12 +26,25 @@ class Canvas:
         self._levels = np.full(shape, 1.0, np.float32)
         self.count = 0
 
-    def fill(self, outline: Outline, centre: tuple[float, float], region: int | None = None) -> int:
-        """Paint the inside of `outline` moved to `centre`; returns the region's id."""
+    def fill(
+        self,
+        outline: Outline,
+        centre: tuple[float, float],
+        region: int | None = None,
+        within: int | None = None,
+    ) -> int:
+        """Paint the inside of `outline` moved to `centre`; returns the region's id.
+
+        A new id is given unless `region` says one; only pixels of region `within` are painted,
+        if that is given.
+        """
         if region is None:
             self.count += 1
             region = self.count
         rows, columns = polygon(outline[0] + centre[0], outline[1] + centre[1], self.shape)
+        if within is not None:
+            inside = self.regions[rows, columns] == within
+            rows, columns = rows[inside], columns[inside]
         self.regions[rows, columns] = region
         return region
 
@@ -48,7 +61,7 @@ class Canvas:
         """Claim a round shape; False when too much of it (above `overlap`) is taken already."""
         stretch = np.sqrt(elongation)
         window = self._window(centre, radius * stretch * (1 + 2.5 * irregularity) + 1)
-        if window is None:
+        if window is None or (overlap < 0.5 and self._taken(centre)):
             return False
         y, x = self._coordinates(window, centre)
         angle = rng.uniform(0, np.pi)
@@ -85,6 +98,11 @@ class Canvas:
         across = across - bend * length * ((2 * along / max(length, 1.0)) ** 2 - 0.5)
         level = np.hypot(np.maximum(np.abs(along) - half, 0), across) / radius
         return self._claim(window, level, overlap)
+
+    def _taken(self, centre: tuple[float, float]) -> bool:
+        y, x = int(round(centre[0])), int(round(centre[1]))
+        inside = 0 <= y < self.shape[0] and 0 <= x < self.shape[1]
+        return inside and self.regions[y, x] > 0
 
     def _window(self, centre: tuple[float, float], reach: float) -> tuple[slice, slice] | None:
         bounds = []
@@ -152,8 +170,8 @@ def polygon_outline(rng: np.random.Generator, radius: float) -> Outline:
 def tube(rng: np.random.Generator, length: float, width: float) -> Outline:
     """Winding tube of about constant `width`."""
     n = int(np.clip(length / max(width, 3.0) * 2, 8, 60))
-    heading = rng.uniform(0, 6.28) + np.cumsum(np.cumsum(rng.normal(0, 0.6 / n**0.5, n)) * 3 / n)
-    heading += np.linspace(0, rng.normal(0, 1.0), n)
+    turns = np.interp(np.linspace(0, 4, n), np.arange(5), rng.normal(0, rng.uniform(0.3, 1.6), 5))
+    heading = rng.uniform(0, 6.28) + np.cumsum(turns) * 4 / n
     y, x = np.cumsum(np.sin(heading)) * length / n, np.cumsum(np.cos(heading)) * length / n
     y, x = y - y.mean(), x - x.mean()
     half = width / 2 * (1 + rng.uniform(0, 0.25) * np.sin(np.linspace(0, rng.uniform(1, 9), n)))

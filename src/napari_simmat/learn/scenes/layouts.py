@@ -61,7 +61,31 @@ def leaves(rng: np.random.Generator, shape: Shape) -> Drawing:
 def cells(rng: np.random.Generator, shape: Shape) -> Drawing:
     """Nuclei or cells of similar size: scattered, crowded or in clusters, many touching."""
     canvas = Canvas(shape)
-    radius = log_uniform(rng, 5, max(7.0, min(34.0, 0.16 * min(shape))))
+    _crowd(rng, canvas, log_uniform(rng, 5, max(7.0, min(34.0, 0.16 * min(shape)))))
+    return _each_an_object(canvas)
+
+
+def nucleated(rng: np.random.Generator, shape: Shape) -> Drawing:
+    """Cells with a nucleus: the whole cells, the nuclei, or both are the objects."""
+    canvas = Canvas(shape)
+    placed = _crowd(rng, canvas, log_uniform(rng, 11, max(13.0, min(40.0, 0.2 * min(shape)))))
+    meaning = rng.choice(["cells", "nuclei", "parts"], p=[0.5, 0.2, 0.3])
+    share = rng.uniform(0.35, 0.6)
+    owner = [0] + [0 if meaning == "nuclei" else cell for cell, _, _ in placed]
+    for cell, centre, radius in placed:
+        spot = _pair(np.asarray(centre) + rng.normal(0, 0.12 * radius, 2))
+        size = max(4.5, radius * share * np.exp(rng.normal(0, 0.12)))
+        nucleus = canvas.fill(draw.blob(rng, size, 0.04, rng.uniform(1, 1.4)), spot, within=cell)
+        owner.append(cell if meaning == "cells" else nucleus)
+    return Drawing(canvas.regions, np.asarray(owner, np.int32))
+
+
+def _crowd(
+    rng: np.random.Generator, canvas: Canvas, radius: float
+) -> list[tuple[int, tuple[float, float], float]]:
+    """Claim many blobs; returns region, centre and radius of each."""
+    shape = canvas.shape
+    placed: list[tuple[int, tuple[float, float], float]] = []
     irregularity = float(rng.choice([0.0, 0.03, 0.06, 0.12]))
     elongation = rng.uniform(1.0, float(rng.choice([1.15, 1.6, 2.2])))
     variation = rng.uniform(0.05, 0.3)
@@ -78,17 +102,20 @@ def cells(rng: np.random.Generator, shape: Shape) -> Drawing:
         else:
             heart = hearts[rng.integers(len(hearts))]
             centre = _pair(heart + rng.normal(0, spread, 2))
-        canvas.claim_blob(
+        size = radius * np.exp(rng.normal(0, variation))
+        claimed = canvas.claim_blob(
             rng,
             centre,
-            radius * np.exp(rng.normal(0, variation)),
+            size,
             irregularity=irregularity,
             elongation=elongation * np.exp(abs(rng.normal(0, 0.1))),
             overlap=overlap,
         )
+        if claimed:
+            placed.append((canvas.count, centre, size))
         if canvas.count >= wanted:
             break
-    return _each_an_object(canvas)
+    return placed
 
 
 def discs(rng: np.random.Generator, shape: Shape) -> Drawing:
@@ -124,11 +151,12 @@ def rods(rng: np.random.Generator, shape: Shape) -> Drawing:
     length = width * rng.uniform(1.6, 5.5)
     arrangement = rng.choice(["loose", "chains", "colony", "colony"])
     bend = rng.uniform(0, 0.06)
+    variation = rng.uniform(0.05, 0.15 if arrangement == "colony" else 0.35)
 
     def rod(centre: NDArray[np.floating], angle: float, overlap: float) -> bool:
         return canvas.claim_rod(
             _pair(centre),
-            length * np.exp(rng.normal(0, 0.25)),
+            length * np.exp(rng.normal(0, variation)),
             width * np.exp(rng.normal(0, 0.04)),
             angle,
             bend=rng.normal(0, bend),
@@ -141,13 +169,14 @@ def rods(rng: np.random.Generator, shape: Shape) -> Drawing:
             reach = log_uniform(rng, 1.2 * length, max(0.45 * min(shape), 2 * length))
             swirl = smooth_field(rng, shape, max(reach, 24)) * rng.uniform(0.0, 0.7)
             angle = rng.uniform(0, np.pi)
-            spots = _lattice(rng, shape, width * rng.uniform(1.0, 1.15), length * 1.02, angle)
+            pitch = rng.uniform(1.0, 1.15), rng.uniform(1.0, 1.12)
+            spots = _lattice(rng, shape, width * pitch[0], length * pitch[1], angle)
             spots = spots[np.hypot(*(spots - heart).T) < reach]
             for spot in rng.permutation(spots)[: MAX_OBJECTS // 2]:
                 y, x = (int(np.clip(v, 0, n - 1)) for v, n in zip(spot, shape, strict=True))
                 turn = angle + swirl[y, x] + rng.normal(0, 0.08)
-                along = rng.normal(0, 0.25 * length) * np.array([np.sin(angle), np.cos(angle)])
-                rod(spot + along, turn, 0.3)
+                along = rng.normal(0, 0.06 * length) * np.array([np.sin(angle), np.cos(angle)])
+                rod(spot + along, turn, 0.15)
         return _each_an_object(canvas)
     count = int(np.clip(rng.uniform(0.05, 0.35) * canvas.regions.size / (width * length), 3, 200))
     for _ in range(count):
@@ -252,43 +281,54 @@ def levels(rng: np.random.Generator, shape: Shape) -> Drawing:
 
 
 def head(rng: np.random.Generator, shape: Shape) -> Drawing:
-    """A slice of a head: scalp, bone, grey matter that folds around white matter, ventricles."""
+    """A slice of a head: scalp, bone, a ribbon of grey matter that folds around white matter.
+
+    The ribbon is as thick everywhere; fluid fills the furrows and the ventricles.
+    """
     height, width = shape
+    side = min(shape)
     y = (np.arange(height)[:, None] - height / 2) / (height * rng.uniform(0.42, 0.5))
     x = (np.arange(width)[None] - width / 2) / (width * rng.uniform(0.36, 0.48))
-    if rng.random() < 0.3:
-        y, x = x, y
-    side = min(shape)
-    wobble = smooth_field(rng, shape, 0.3 * side) * 0.02
-    radius = np.hypot(y, x) + wobble
-    folds = smooth_field(rng, shape, side * rng.uniform(0.035, 0.07))
-    folds = (folds + folds[:, ::-1] * rng.uniform(0, 1)) / 1.4
-    bone, brain = rng.uniform(0.88, 0.94), rng.uniform(0.74, 0.85)
-    regions = np.zeros(shape, np.int32)
-    if rng.random() < 0.7:
-        regions[radius < 1] = 1  # scalp
-        regions[radius < bone] = 2  # bone and fluid
-    deep = radius + 0.09 * folds
-    regions[deep < brain] = 3  # grey matter; its outer border folds too
-    regions[(radius < brain) & (deep < brain - rng.uniform(0.09, 0.16))] = 4  # white matter
-    mirror = rng.uniform(0.1, 0.3) * side / 2
+    radius = np.hypot(y, x) + 0.02 * smooth_field(rng, shape, 0.3 * side)
+    folds = smooth_field(rng, shape, max(4.0, side * rng.uniform(0.03, 0.06)))
+    folds = folds + rng.uniform(0, 1.5) * folds[:, ::-1]
+    bone, brain = rng.uniform(0.86, 0.94), rng.uniform(0.74, 0.84)
     canvas = Canvas(shape)
-    canvas.regions[:], canvas.count = regions, 4
-    outline = draw.blob(rng, side * rng.uniform(0.04, 0.09), 0.2, rng.uniform(1.5, 3))
-    middle = height / 2 + rng.normal(0, 0.05 * height)
-    horn = (outline[0], -outline[1])
-    canvas.fill(outline, (middle, width / 2 + mirror), region=5)
-    canvas.fill(horn, (middle, width / 2 - mirror), region=6)
-    if rng.random() < 0.5:  # deep nuclei
-        kernel = draw.blob(rng, side * rng.uniform(0.03, 0.06), 0.05, 1.5)
-        away = mirror * rng.uniform(1.5, 2.5)
-        canvas.fill(kernel, (middle, width / 2 + away), region=7)
-        canvas.fill((kernel[0], -kernel[1]), (middle, width / 2 - away), region=8)
-    canvas.count = 8
+    regions = canvas.regions
+    scalp, skull, fluid, grey, white, ventricle, nucleus = range(1, 8)
+    bare = rng.random() < 0.3
+    if not bare:
+        regions[radius < 1] = scalp
+        regions[radius < bone] = skull
+    inside = radius < brain
+    regions[inside] = 0 if bare and rng.random() < 0.5 else fluid
+    ribbon = max(3.0, side * rng.uniform(0.012, 0.028))
+    outward = np.clip((radius / brain - 0.35) / 0.4, 0, 1)
+    room = brain - 2.5 * ribbon / side  # leaves space for the ribbon all around
+    core = (radius < room) & (radius + rng.uniform(0.1, 0.28) * folds * outward < room)
+    core &= np.abs(x) > rng.uniform(0, 0.02) * (np.abs(y) > 0.35)  # the furrow between the halves
+    regions[inside & (ndi.distance_transform_edt(~core) < ribbon)] = grey
+    regions[core] = white
+    middle, away = height / 2 + rng.normal(0, 0.05 * height), rng.uniform(0.04, 0.14) * side
+    horn = draw.blob(rng, side * rng.uniform(0.03, 0.07), 0.2, rng.uniform(1.5, 3))
+    kernel = draw.blob(rng, max(4.5, side * rng.uniform(0.025, 0.05)), 0.05, 1.5)
+    deep = away + side * rng.uniform(0.07, 0.12)
+    for sign in (1, -1):  # both sides look alike
+        canvas.fill((horn[0], sign * horn[1]), (middle, width / 2 + sign * away), ventricle)
+        if deep < 0.25 * side:
+            canvas.fill((kernel[0], sign * kernel[1]), (middle, width / 2 + sign * deep), nucleus)
+    canvas.count = nucleus
     for _ in range(int(rng.integers(0, 4))):  # lesions
         spot = _anywhere(rng, shape, margin=0.25 * side)
         canvas.fill(draw.blob(rng, log_uniform(rng, 5, max(6.0, 0.08 * side)), 0.1), spot)
-    return _identity(canvas.regions)
+    objects = np.arange(canvas.count + 1, dtype=np.int32)
+    meaning = rng.random()
+    if meaning < 0.2:
+        objects[[fluid, grey, white, ventricle, nucleus]] = white  # the brain as a whole
+        objects[nucleus + 1 :] = white
+    elif meaning < 0.3:
+        objects[1:] = scalp  # the head as a whole
+    return Drawing(regions, objects)
 
 
 def organs(rng: np.random.Generator, shape: Shape) -> Drawing:
@@ -318,12 +358,16 @@ def organs(rng: np.random.Generator, shape: Shape) -> Drawing:
     for _ in range(int(rng.integers(0, 6))):  # vessels, lesions, spine
         spot = _pair(np.asarray(centre) + rng.normal(0, 0.16 * side, 2))
         canvas.fill(draw.blob(rng, log_uniform(rng, 4.5, max(6.0, 0.06 * side)), 0.06), spot)
-    return _identity(canvas.regions)
+    objects = np.arange(canvas.count + 1, dtype=np.int32)
+    if rng.random() < 0.15:
+        objects[1:] = 1  # the trunk as a whole
+    return Drawing(canvas.regions, objects)
 
 
 LAYOUTS: dict[str, Layout] = {
     "leaves": leaves,
     "cells": cells,
+    "nucleated": nucleated,
     "discs": discs,
     "rods": rods,
     "filaments": filaments,

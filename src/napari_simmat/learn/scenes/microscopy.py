@@ -70,13 +70,13 @@ def phase_contrast(scene: Scene, rng: np.random.Generator) -> Floats:
     thickness = scene.dome ** rng.uniform(0.5, 1.2)
     thickness = thickness * rng.uniform(0.85, 1.1, scene.n_regions).astype(np.float32)[scene.regions]
     if rng.random() < 0.4:
-        grain = texture(rng, scene.shape) * scene.foreground
+        grain = texture(rng, scene.shape, str(rng.choice(["cloud", "band", "spots"])))
         thickness = thickness * (1 + rng.uniform(0.03, 0.15) * grain)
     body = blur(thickness.astype(np.float32), rng.uniform(0.5, 1.1))
     reach = rng.uniform(0.5, 1.3) * min(radius, 14) + 1
     halo = wide_blur(body, reach) + 0.5 * wide_blur(body, 3 * reach)
-    depth, ring = rng.uniform(0.3, 0.9), rng.uniform(0.1, 0.6)
-    image = 1 - depth * body + ring * depth * halo
+    depth, ring = rng.uniform(0.3, 0.9), rng.uniform(0.1, 1.3)
+    image = 1 - depth * body + ring * depth * halo * (1 - 0.7 * body)
     image += rng.uniform(0, 0.02) * smooth_field(rng, scene.shape, rng.uniform(5, 20))
     image *= uneven_light(rng, scene.shape, rng.uniform(0, 0.15))
     image += rng.uniform(0.002, 0.03) * gaussian(rng, scene.shape)
@@ -93,10 +93,11 @@ def adherent_cells(scene: Scene, rng: np.random.Generator) -> Floats:
     rim = np.exp(-scene.distance / rng.uniform(0.8, 1.0 + 0.08 * min(radius, 30)))
     outside = np.where(scene.foreground, 0, rim)
     inside = np.where(scene.foreground, rim, 0)
-    grain = texture(rng, scene.shape) * scene.foreground
+    kind = str(rng.choice(["cloud", "band", "speckle", "spots", "grain"]))
+    grain = texture(rng, scene.shape, kind) * scene.foreground
     sign = rng.choice([-1, 1])
     image = 0.5 + sign * rng.uniform(0.15, 0.35) * outside - sign * rng.uniform(0.15, 0.4) * inside
-    image += rng.normal(0, 0.06) * scene.foreground + rng.uniform(0.02, 0.07) * grain
+    image += rng.normal(0, 0.06) * scene.foreground + rng.uniform(0.01, 0.06) * grain
     image += rng.uniform(0, 0.15) * scene.dome * rng.choice([-1, 1])
     image = blur(image.astype(np.float32), rng.uniform(0.4, 1.0))
     image *= uneven_light(rng, scene.shape, rng.uniform(0, 0.2))
@@ -107,7 +108,8 @@ def relief(scene: Scene, rng: np.random.Generator) -> Floats:
     """Differential interference contrast: the slope of the optical path along one direction."""
     radius = scene.typical_radius
     path = scene.dome * rng.uniform(0.7, 1.2, scene.n_regions)[scene.regions]
-    path = path + rng.uniform(0, 0.08) * texture(rng, scene.shape) * scene.foreground
+    kind = str(rng.choice(["cloud", "band", "spots", "grain"]))
+    path = path + rng.uniform(0, 0.08) * texture(rng, scene.shape, kind) * scene.foreground
     path = blur(path.astype(np.float32), rng.uniform(0.7, 1.4))
     dy, dx = np.gradient(path)
     angle = rng.uniform(0, 2 * np.pi)
@@ -149,7 +151,7 @@ def electron(scene: Scene, rng: np.random.Generator) -> Floats:
     width = rng.uniform(0.9, 2.2)
     wall = np.exp(-((scene.distance - 0.5) / width) ** 2)
     inside = tones(scene, rng, gap=rng.uniform(0.0, 0.12), low=0.45, high=0.75)[:, 0]
-    grain = texture(rng, scene.shape, str(rng.choice(["grain", "cloud", "blotches", "band"])))
+    grain = texture(rng, scene.shape, str(rng.choice(["grain", "cloud", "speckle", "band"])))
     image = inside[scene.regions] + rng.uniform(0.02, 0.07) * grain
     image = image - rng.uniform(0.25, 0.45) * wall
     if rng.random() < 0.5:  # vesicles and ribosomes

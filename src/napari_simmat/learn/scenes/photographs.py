@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from napari_simmat.learn.scenes.arrays import Floats
+from napari_simmat.learn.scenes.layouts import log_uniform
 from napari_simmat.learn.scenes.optics import blur, gaussian, uneven_light
 from napari_simmat.learn.scenes.scene import Scene
 from napari_simmat.learn.scenes.textures import photograph, smooth_field, texture
@@ -56,7 +57,14 @@ def struck(scene: Scene, rng: np.random.Generator) -> Floats:
     height = rng.uniform(0.4, 1.2) * drawing + rng.uniform(0, 2.5) * rim
     height = height + np.minimum(scene.distance, 2.0) * rng.uniform(0, 1)
     slope = _slope(blur((height * scene.foreground).astype(np.float32), rng.uniform(0.6, 1.2)), rng)
-    image = level[scene.regions] + rng.uniform(0.05, 0.3) * slope
+    image = level[scene.regions] + log_uniform(rng, 0.04, 0.5) * slope
+    if rng.random() < 0.4:  # cast shadow on the ground
+        shadow = np.roll(scene.foreground, rng.integers(-3, 4, 2), axis=(0, 1)) & ~scene.foreground
+        image -= rng.uniform(0.1, 0.5) * ground * shadow
+    if rng.random() < 0.4:  # the ground is lit unevenly by itself
+        image += ground * rng.uniform(0.1, 0.6) * (
+            uneven_light(rng, scene.shape, 1.0) - 1
+        ) * ~scene.foreground
     image += (rng.uniform(0.005, 0.04) * texture(rng, scene.shape)) * ~scene.foreground
     image = blur(image.astype(np.float32), rng.uniform(0.3, 0.8))
     image *= uneven_light(rng, scene.shape, rng.uniform(0, 0.7))
@@ -92,8 +100,8 @@ def depth(scene: Scene, rng: np.random.Generator) -> Floats:
         step = spread * rng.uniform(0.02, 0.1)
         image = np.round(image / step) * step
     image = blur(image, rng.uniform(0, 0.8))
-    if rng.random() < 0.3:
-        holes = (scene.distance < 1.6) & (smooth_field(rng, scene.shape, 6) > 0.8)
+    if rng.random() < 0.15:
+        holes = (scene.distance < 1.6) & (smooth_field(rng, scene.shape, 6) > 1.2)
         image = np.where(holes, 0, image)
     return (1000 / image if rng.random() < 0.3 and image.min() > 1 else image).astype(np.float32)
 

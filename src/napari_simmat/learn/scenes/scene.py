@@ -95,11 +95,12 @@ class Scene:
 
     @cached_property
     def albedo(self) -> Floats:
-        """Diffuse reflectance (H, W, 3) in 0..1 for red, green, blue."""
+        """Diffuse reflectance (H, W, 3) in 0..1, red, green, blue; of the ground behind glass."""
         from napari_simmat.learn.scenes.tones import tones
 
         rng = self._rng(1)
         base = tones(self, rng, gap=rng.uniform(0.12, 0.25), channels=3)
+        base[self._clear] = base[0]
         grain = texture(rng, self.shape) * rng.uniform(0.0, 0.05)
         return np.clip(base[self.regions] + grain[..., None], 0.02, 0.98).astype(np.float32)
 
@@ -126,8 +127,13 @@ class Scene:
 
     @cached_property
     def normals(self) -> Floats:
-        """Unit surface normals (H, W, 3) as x, y, z; z points at the camera."""
-        dy, dx = np.gradient(self.height)
+        """Unit surface normals (H, W, 3) as x, y, z; z points at the camera.
+
+        The relief of each region on a plane with a slant of its own.
+        """
+        rng = self._rng(8)
+        slants = rng.normal(0, rng.uniform(0.1, 0.5), (2, self.n_regions)).astype(np.float32)
+        dy, dx = (g + slant[self.regions] for g, slant in zip(np.gradient(self.height), slants, strict=True))
         length = np.sqrt(1 + dx**2 + dy**2)
         return np.stack([-dx / length, -dy / length, 1 / length], axis=-1).astype(np.float32)
 
@@ -157,10 +163,14 @@ class Scene:
     @cached_property
     def glass(self) -> NDArray[np.bool_]:
         """Where a region is clear glass that shows the background through itself."""
+        return np.asarray(self._clear[self.regions])
+
+    @cached_property
+    def _clear(self) -> NDArray[np.bool_]:
         rng = self._rng(7)
         clear = rng.random(self.n_regions) < rng.choice([0.0, 0.3, 0.7])
         clear[0] = False
-        return np.asarray(clear[self.regions])
+        return np.asarray(clear)
 
     def _rng(self, stream: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, stream))

@@ -43,7 +43,7 @@ def tones(
     candidates = rng.random((n, _TRIES, channels), dtype=np.float32)
     if channels > 1:
         grey = rng.random((n, _TRIES, 1), dtype=np.float32)
-        candidates = grey + rng.uniform(0.2, 0.8) * (candidates - grey)
+        candidates = grey + rng.uniform(0.1, 0.6) * (candidates - grey)
     candidates = low + (high - low) * candidates
     values = np.full((n, channels), np.nan, np.float32)
     values[0] = candidates[0, 0] if background is None else background
