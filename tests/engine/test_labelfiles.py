@@ -30,7 +30,7 @@ def test_a_label_tiff_keeps_shape_axes_values_and_pixel_size(
         labels,
         axes=axes,
         scale={"Y": 0.25, "X": 0.5, "Z": 2.0, "T": 3.0},
-        units={"Y": "um", "X": "micrometer", "Z": "µm", "T": "s"},
+        units={"Y": "um", "X": "um", "Z": "um", "T": "s"},
     )
     with tifffile.TiffFile(path) as file:
         assert file.series[0].axes == axes

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from napari_simmat.engine.objects import Found, PixelSize, columns_of, measure, paint
+from napari_simmat.engine.objects import Found, Painting, PixelSize, columns_of, measure
 
 MICRONS = PixelSize(scale={"Z": 2.0, "Y": 0.5, "X": 0.25}, units=dict.fromkeys("ZYX", "um"))
 
@@ -16,29 +16,40 @@ def square(y: int, x: int, side: int, shape: tuple[int, int] = (8, 10)) -> NDArr
 
 
 def test_where_masks_overlap_the_higher_score_keeps_the_pixel() -> None:
-    labels = np.zeros((8, 10), np.int64)
-    paint(labels, [Found(1, square(0, 0, 4), 0.9), Found(2, square(2, 2, 4), 0.5)])
-    assert labels[3, 3] == 1
-    assert labels[4, 4] == 2
-    assert (labels == 1).sum() == 16
-    assert (labels == 2).sum() == 12
+    masks = {1: (square(0, 0, 4), 0.9), 2: (square(2, 2, 4), 0.5)}
+    for order in ([1, 2], [2, 1]):
+        painting = Painting((8, 10))
+        for label in order:
+            painting.add(label, *masks[label])
+        assert painting.labels[3, 3] == 1
+        assert painting.labels[4, 4] == 2
+        assert (painting.labels == 1).sum() == 16
+        assert (painting.labels == 2).sum() == 12
 
 
 def test_of_equal_scores_the_earlier_mask_keeps_the_pixel() -> None:
-    masks = [Found(label, square(label, label, 4), 0.7) for label in (3, 1, 2)]
-    labels = np.zeros((8, 10), np.int64)
-    paint(labels, masks)
-    assert (labels == 3).sum() == 16
-    assert labels[1, 1] == 1  # only mask 1 is there
-    assert labels[4, 2] == 1  # masks 1 and 2 are: 1 came before
+    painting = Painting((8, 10))
+    for label in (3, 1, 2):
+        painting.add(label, square(label, label, 4), 0.7)
+    assert (painting.labels == 3).sum() == 16
+    assert painting.labels[1, 1] == 1  # only mask 1 is there
+    assert painting.labels[4, 2] == 1  # masks 1 and 2 are: 1 came before
 
 
 def test_a_mask_is_painted_on_its_plane_alone() -> None:
-    labels = np.zeros((2, 3, 8, 10), np.int64)
-    paint(labels, [Found(5, square(0, 0, 2), 1.0, plane=(1, 2))])
-    assert labels[1, 2].sum() == 4 * 5
-    labels[1, 2] = 0
-    assert not labels.any()
+    painting = Painting((2, 3, 8, 10))
+    painting.add(5, square(0, 0, 2), 1.0, plane=(1, 2))
+    assert painting.labels[1, 2].sum() == 4 * 5
+    painting.labels[1, 2] = 0
+    assert not painting.labels.any()
+
+
+def test_what_keeps_no_pixel_is_named() -> None:
+    painting = Painting((8, 10))
+    painting.add(1, square(2, 2, 2), 0.4)
+    painting.add(2, square(0, 0, 6), 0.8)
+    painting.add(3, np.zeros((8, 10), bool), 0.9)
+    assert painting.hidden() == [1, 3]
 
 
 def test_a_square_is_measured_as_one_counts_it_by_hand() -> None:
@@ -52,7 +63,7 @@ def test_a_square_is_measured_as_one_counts_it_by_hand() -> None:
         channels=("a", "b"),
         plane=lambda index: values[(slice(None), *index)],
         size=MICRONS,
-        found=[Found(7, labels == 7, 0.75)],
+        found=[Found(7, 0.75)],
     )
     assert row == {
         "label": 7,
@@ -103,7 +114,7 @@ def test_an_object_through_z_is_one_row_with_a_volume() -> None:
         read.append(index)
         return np.full((1, 8, 10), index[0])
 
-    found = [Found(4, labels[z] == 4, score, (z,)) for z, score in [(3, 0.5), (4, 1.0)]]
+    found = [Found(4, 0.5, (3,)), Found(4, 1.0, (4,))]
     [row] = measure(labels, axes="ZYX", channels=("depth",), plane=plane, size=MICRONS, found=found)
     assert row["volume_voxels"] == 12
     assert row["volume_um3"] == pytest.approx(12 * 0.25)

@@ -29,10 +29,13 @@ def a_request() -> Request:
     return Request(
         input=Input(file="a.tif", sha256="aa", shape=(2, 4, 6), axes="CYX", dtype="uint16"),
         model=UsedModel(name="tiny-1", fingerprint="ff", base="tiny-1"),
-        prompts=(
-            Prompt(points=((1.5, 2), (0, 0)), labels=(1, 0), object=3),
-            Prompt(box=(0, 1, 2, 3.5)),
-            Prompt(mask=mask, points=((1, 2),)),
+        prompts=tuple(
+            prompt_to_dict(prompt)
+            for prompt in (
+                Prompt(points=((1.5, 2), (0, 0)), labels=(1, 0), object=3),
+                Prompt(box=(0, 1, 2, 3.5), plane=(1,)),
+                Prompt(mask=mask, points=((1, 2),)),
+            )
         ),
         settings=Settings(channels=(0, "DAPI"), channel_axis=0),
     )
@@ -66,6 +69,20 @@ def test_any_mask_comes_back_from_its_runs(mask: np.ndarray) -> None:
     prompt = Prompt(mask=mask)
     values = json.loads(json.dumps(prompt_to_dict(prompt)))
     assert prompt_from_dict(values) == prompt
+
+
+def test_points_and_boxes_come_back_as_they_were() -> None:
+    prompt = Prompt(points=((0.1, 2),), labels=(0,), box=(0, 1, 2, 3.5), object=7, plane=(1, 2))
+    assert prompt_from_dict(json.loads(json.dumps(prompt_to_dict(prompt)))) == prompt
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"points": 5}, {"points": [[1]]}, {"box": "abcd"}, {"mask": {}}, {"plane": ["a"]}, {}],
+)
+def test_a_foreign_prompt_is_a_sentence(values: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"\w+ .*\."):
+        prompt_from_dict(values)
 
 
 def test_logits_come_back_exactly() -> None:

@@ -21,7 +21,7 @@ OME_LENGTHS = {
     "um": ("µm", 1e-4),
     "nm": ("nm", 1e-7),
 }
-"""Length units: how OME spells them, and one of them in centimetres (for TIFF's resolution)."""
+"""Units of length as the readers name them: OME's spelling, and one of them in centimetres."""
 OME_TIMES = {"s": "s", "ms": "ms", "us": "µs", "min": "min", "h": "h"}
 
 
@@ -49,7 +49,7 @@ def write_labels_tiff(
     axes
         One letter per dimension, e.g. ``"TZYX"``. Letters that OME does not know become ``"Q"``.
     scale, units
-        Pixel size and its unit per axis letter, where known.
+        Pixel size and its unit (``"um"``, ``"s"``) by axis letter, where known.
     """
     import tifffile
 
@@ -110,33 +110,15 @@ def write_labels_nifti(
         stream.write(image.to_bytes())
 
 
-def plain_unit(unit: str) -> str:
-    """A unit in plain letters for names: ``um`` for the many spellings of a micrometre."""
-    spellings = {
-        "um": ("µm", "μm", "\\u00b5m", "micron", "microns", "micrometer", "micrometre"),
-        "mm": ("millimeter", "millimetre"),
-        "nm": ("nanometer", "nanometre"),
-        "cm": ("centimeter", "centimetre"),
-        "m": ("meter", "metre"),
-        "s": ("sec", "second", "seconds"),
-        "ms": ("msec", "millisecond"),
-        "us": ("µs", "μs", "usec", "microsecond"),
-    }
-    for plain, others in spellings.items():
-        if unit.lower() in others:
-            return plain
-    return unit
-
-
 def _ome_sizes(scale: Mapping[str, float], units: Mapping[str, str]) -> dict[str, object]:
     """OME attributes of the pixel size; only what OME has a unit for."""
     sizes: dict[str, object] = {}
     for axis in "XYZ":
-        unit = OME_LENGTHS.get(plain_unit(units.get(axis, "")))
+        unit = OME_LENGTHS.get(units.get(axis, ""))
         if axis in scale and unit is not None:
             sizes[f"PhysicalSize{axis}"] = float(scale[axis])
             sizes[f"PhysicalSize{axis}Unit"] = unit[0]
-    unit_of_time = OME_TIMES.get(plain_unit(units.get("T", "")))
+    unit_of_time = OME_TIMES.get(units.get("T", ""))
     if "T" in scale and unit_of_time is not None:
         sizes["TimeIncrement"] = float(scale["T"])
         sizes["TimeIncrementUnit"] = unit_of_time
@@ -149,7 +131,7 @@ def _pixels_per_centimetre(
     """TIFF's resolution (X, Y) for readers that do not know OME; None where it is unknown."""
     per_centimetre = []
     for axis in "XY":
-        unit = OME_LENGTHS.get(plain_unit(units.get(axis, "")))
+        unit = OME_LENGTHS.get(units.get(axis, ""))
         if axis not in scale or unit is None or not scale[axis] > 0:
             return None
         per_centimetre.append(1 / (scale[axis] * unit[1]))

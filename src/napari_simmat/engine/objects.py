@@ -15,14 +15,12 @@ SPATIAL = "ZYX"
 
 @dataclass(frozen=True)
 class Found:
-    """One mask on one plane, and the object it belongs to.
+    """Where an object was found, and how good the model thinks its mask is.
 
     Parameters
     ----------
     label
         The object's number in the label image, at least 1.
-    mask
-        (Y, X) bool.
     score
         The model's own estimate of the mask's IoU.
     plane
@@ -30,20 +28,51 @@ class Found:
     """
 
     label: int
-    mask: NDArray[np.bool_]
     score: float
     plane: tuple[int, ...] = ()
 
 
-def paint(labels: NDArray[np.integer[Any]], found: Sequence[Found]) -> None:
-    """Paint masks into `labels` (..., Y, X).
+class Painting:
+    """A label image that masks are painted into, one after the other.
 
-    Where masks of one plane overlap, the one with the higher score keeps the pixel; of equal
-    scores, the earlier one.
+    Where masks overlap, the one with the higher score keeps the pixel; of equal scores, the one
+    that was painted earlier.
+
+    Parameters
+    ----------
+    shape
+        (..., Y, X).
+
+    Attributes
+    ----------
+    labels
+        The label image so far, uint32.
+    found
+        What was painted.
     """
-    # Best last: what is painted later stays.
-    for _, one in sorted(enumerate(found), key=lambda item: (item[1].score, -item[0])):
-        labels[one.plane][one.mask] = one.label
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.labels = np.zeros(shape, dtype=np.uint32)
+        self.found: list[Found] = []
+        self._best: dict[tuple[int, ...], NDArray[np.float32]] = {}
+
+    def add(
+        self, label: int, mask: NDArray[np.bool_], score: float, plane: tuple[int, ...] = ()
+    ) -> None:
+        """Paint `mask` (Y, X) with `label` into `plane`."""
+        best = self._best.get(plane)
+        if best is None:
+            best = np.full(self.labels.shape[-2:], -np.inf, dtype=np.float32)
+            self._best[plane] = best
+        wins = mask & (np.float32(score) > best)
+        best[wins] = score
+        self.labels[plane][wins] = label
+        self.found.append(Found(label, float(score), plane))
+
+    def hidden(self) -> list[int]:
+        """Labels that keep no pixel: their masks are empty or lie wholly under better ones."""
+        kept = set(np.unique(self.labels).tolist())
+        return sorted({one.label for one in self.found} - kept)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -76,11 +76,20 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """All that the result depends on."""
+    """All that the result depends on.
+
+    Parameters
+    ----------
+    input, model, settings
+        What was computed on, with and how.
+    prompts
+        As `prompt_to_dict` makes them: a thousand masks as large as the image would not fit
+        into memory.
+    """
 
     input: Input
     model: UsedModel
-    prompts: tuple[Prompt, ...]
+    prompts: tuple[dict[str, Any], ...]
     settings: Settings
 
     def differences(self, other: Request) -> list[str]:
@@ -128,7 +137,7 @@ class Record:
             "format_version": FORMAT_VERSION,
             "input": asdict(self.request.input),
             "model": asdict(self.request.model),
-            "prompts": [prompt_to_dict(prompt) for prompt in self.request.prompts],
+            "prompts": list(self.request.prompts),
             "settings": asdict(self.request.settings),
             "normalization": dict(self.normalization),
             "objects": [dict(one) for one in self.objects],
@@ -164,7 +173,7 @@ class Record:
                 request=Request(
                     input=Input(**{**values["input"], "shape": tuple(values["input"]["shape"])}),
                     model=UsedModel(**values["model"]),
-                    prompts=tuple(prompt_from_dict(one) for one in values["prompts"]),
+                    prompts=tuple(dict(one) for one in values["prompts"]),
                     settings=Settings(
                         **{
                             **values["settings"],
@@ -215,15 +224,28 @@ def prompt_to_dict(prompt: Prompt) -> dict[str, Any]:
 
 
 def prompt_from_dict(values: Mapping[str, Any]) -> Prompt:
-    """Read what `prompt_to_dict` gave; ValueError or TypeError if it is something else."""
+    """Read what `prompt_to_dict` gave.
+
+    Raises
+    ------
+    ValueError
+        If it is something else; the sentence says what.
+    """
+    try:
+        return _prompt(values)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"The record's prompts are incomplete or foreign ({error}).") from None
+
+
+def _prompt(values: Mapping[str, Any]) -> Prompt:
     mask = values.get("mask")
     return Prompt(
-        points=tuple((y, x) for y, x in values.get("points", ())),
-        labels=tuple(values.get("labels", ())),
+        points=values.get("points", ()),
+        labels=values.get("labels", ()),
         box=values.get("box"),
         mask=None if mask is None else _mask_from_dict(mask),
         object=values.get("object"),
-        plane=tuple(values.get("plane", ())),
+        plane=values.get("plane", ()),
     )
 
 
