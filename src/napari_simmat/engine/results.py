@@ -1,0 +1,79 @@
+"""An answer to a prompt: masks at the image's resolution, scores, logits."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate, pad
+
+from napari_simmat.engine.frames import Frame
+
+MASK_LOGIT = 12.0
+"""A mask of 0..1 as logits: -6 outside, 6 inside, linear where a cell is covered in part."""
+
+
+class Result:
+    """What the model answers to one prompt.
+
+    Attributes
+    ----------
+    mask
+        (Y, X) bool, the answer.
+    score
+        The model's own estimate of the answer's IoU.
+    logits
+        (h, w) float32 on the model's mask grid; hand it to ``predict(mask=...)`` to refine.
+    masks, scores
+        (3, Y, X) bool and (3,): the candidates for an ambiguous prompt.
+    """
+
+    def __init__(
+        self, logits: Tensor, quality: Tensor, chosen: int, frame: Frame, stride: int
+    ) -> None:
+        self._logits, self._frame, self._stride = logits, frame, stride
+        self.score = float(quality[chosen])
+        self.scores: NDArray[np.float32] = quality[1:].numpy()
+        self.logits: NDArray[np.float32] = logits[chosen].numpy()
+        self.mask: NDArray[np.bool_] = self._enlarge(logits[chosen : chosen + 1])[0]
+
+    @cached_property
+    def masks(self) -> NDArray[np.bool_]:
+        """The three candidates (3, Y, X); enlarged when first asked for."""
+        return self._enlarge(self._logits[1:])
+
+    def _enlarge(self, logits: Tensor) -> NDArray[np.bool_]:
+        values = enlarge(logits, self._frame, self._stride) > 0
+        masks: NDArray[np.bool_] = values.numpy()
+        return masks
+
+
+def enlarge(logits: Tensor, frame: Frame, stride: int) -> Tensor:
+    """Logits (N, h, w) of the mask grid at the image's resolution (N, Y, X).
+
+    In two steps, to the padded input and from its part with the image to the image, as SAM's
+    ``postprocess_masks`` does: one step is not equal.
+    """
+    height, width = logits.shape[-2:]
+    fine = _bilinear(logits[None], (height * stride, width * stride))
+    part = fine[..., : frame.resized[0], : frame.resized[1]]
+    return _bilinear(part, frame.image)[0]
+
+
+def shrink(mask: NDArray[Any], frame: Frame, stride: int) -> Tensor:
+    """A mask (Y, X) bool as logits (1, 1, h, w) of the mask grid."""
+    values = torch.tensor(mask, dtype=torch.float32)[None, None]
+    if frame.resized != frame.image:
+        values = interpolate(values, frame.resized, mode="bilinear", antialias=True)
+    below, right = frame.pad
+    return (avg_pool2d(pad(values, (0, right, 0, below)), stride) - 0.5) * MASK_LOGIT
+
+
+def _bilinear(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(maps.shape[-2:]) == size:
+        return maps
+    return interpolate(maps, size, mode="bilinear", align_corners=False)
