@@ -45,7 +45,7 @@ def build_network(
         raise ValueError(
             f"Architecture {architecture!r} is unknown; choose from {', '.join(ARCHITECTURES)}."
         )
-    network.projection = transfer_layer(transfer, network.projection, channels)
+    network.replace_projection(transfer_layer(transfer, network.projection, channels))
     return network.eval()
 
 

@@ -111,8 +111,8 @@ class Network(Sam):
         assert isinstance(layer, nn.Conv2d)
         return layer
 
-    @projection.setter
-    def projection(self, layer: nn.Conv2d) -> None:
+    def replace_projection(self, layer: nn.Conv2d) -> None:
+        """Put a transfer layer into the slot."""
         self.image_encoder.patch_embed.proj = layer
 
     def transfer_names(self) -> set[str]:
