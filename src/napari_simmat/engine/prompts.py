@@ -54,7 +54,8 @@ class Prompt:
         self._set("box", None if self.box is None else _box(self.box))
         self._set("mask", None if self.mask is None else _mask(self.mask))
         self._set("object", None if self.object is None else _whole("object", self.object))
-        self._set("plane", tuple(_whole("plane", index) for index in self.plane))
+        plane = _items("plane", self.plane)
+        self._set("plane", tuple(_whole("plane", index) for index in plane))
         if not points and self.box is None and self.mask is None:
             raise ValueError("The prompt is empty; give at least a point, a box or a mask.")
 
@@ -100,7 +101,7 @@ class Prompt:
 
 def _points(points: Sequence[Sequence[SupportsFloat]]) -> tuple[tuple[float, float], ...]:
     taken = []
-    for point in points:
+    for point in _items("points", points):
         values = _numbers("point", point)
         if len(values) != 2:
             raise ValueError(f"A point has two coordinates, y and x; this one has {len(values)}.")
@@ -109,7 +110,9 @@ def _points(points: Sequence[Sequence[SupportsFloat]]) -> tuple[tuple[float, flo
 
 
 def _labels(labels: Sequence[Any], points: tuple[Any, ...]) -> tuple[int, ...]:
-    taken = tuple(_whole("label", label) for label in labels) or (1,) * len(points)
+    taken = tuple(_whole("label", label) for label in _items("labels", labels)) or (1,) * len(
+        points
+    )
     if len(taken) != len(points):
         raise ValueError(
             f"There are {len(points)} points but {len(taken)} labels; give one label, 1 (object) "
@@ -151,11 +154,20 @@ def _mask(mask: Any) -> NDArray[Any]:
     return taken
 
 
+def _items(what: str, values: Sequence[Any]) -> Sequence[Any]:
+    if isinstance(values, str) or not hasattr(values, "__len__"):
+        raise TypeError(
+            f"The {what} of a prompt must be a list, not {values!r}; write [{values!r}]."
+        )
+    return values
+
+
 def _numbers(what: str, values: Sequence[SupportsFloat]) -> tuple[float, ...]:
     try:
         numbers = tuple(float(value) for value in values)
     except (TypeError, ValueError):
-        raise TypeError(f"The coordinates of a {what} are numbers, not {values!r}.") from None
+        example = "(y, x)" if what == "point" else "(y0, x0, y1, x1)"
+        raise TypeError(f"A {what} is numbers, {example}, not {values!r}.") from None
     if not all(math.isfinite(number) for number in numbers):
         raise ValueError(f"The coordinates of a {what} must be finite, got {numbers}.")
     return numbers

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_simmat.engine.frames import Frame, box_of_corners, corners_of_box
+from napari_simmat.model.spec import InputSize
+
+SIZES = st.tuples(st.integers(1, 3000), st.integers(1, 3000))
+RULES = {
+    "longest": InputSize(method="longest", size=1024),
+    "stretch": InputSize(method="stretch", size=1024),
+    "native": InputSize(method="native", size=1024, minimum=64, multiple=32),
+}
+
+
+@pytest.fixture(scope="module")
+def stock():
+    transforms = pytest.importorskip("segment_anything.utils.transforms")
+    return transforms.ResizeLongestSide(1024)
+
+
+@pytest.mark.parametrize("method", RULES)
+@given(shape=SIZES, points=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=4))
+@settings(max_examples=40, deadline=None)
+def test_points_come_back(method, shape, points):
+    frame = Frame.of(shape, RULES[method])
+    on_image = np.array(points, dtype=float).reshape(-1, 2) * shape
+    back = frame.to_image(frame.to_input(on_image))
+    # float32 on the way, and a side that became one pixel magnifies its rounding
+    tolerance = 1e-3 * max(1.0, *(1 / np.array(frame.scale)))
+    assert np.abs(back - on_image).max(initial=0) < tolerance
+
+
+@given(shape=SIZES)
+@settings(max_examples=100, deadline=None)
+def test_sizes_are_those_of_stock_sam(stock, shape):
+    frame = Frame.of(shape, RULES["longest"])
+    new = stock.get_preprocess_shape(*shape, 1024)
+    assert frame.resized == tuple(max(1, side) for side in new)  # stock's 0 cannot be an image
+    assert frame.padded == (1024, 1024)
+    assert frame.pad == (1024 - frame.resized[0], 1024 - frame.resized[1])
+
+
+@given(shape=SIZES, points=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=1))
+@settings(max_examples=100, deadline=None)
+def test_points_and_boxes_are_those_of_stock_sam(stock, shape, points):
+    if 0 in stock.get_preprocess_shape(*shape, 1024):
+        return
+    frame = Frame.of(shape, RULES["longest"])
+    yx = np.array(points) * shape
+    theirs = stock.apply_coords(yx[:, ::-1], shape).astype(np.float32)
+    assert np.array_equal(frame.to_input(yx), theirs)
+    y, x = yx[0]
+    (box,) = stock.apply_boxes(np.array([[x, y, x + 7, y + 5]]), shape).astype(np.float32)
+    assert frame.box_to_input((y, x, y + 5, x + 7)) == tuple(box.tolist())
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1500, 700), (37, 50), (1024, 1024), (1024, 3), (600, 1024), (1, 900)]
+)
+def test_images_are_those_of_stock_sam_to_the_bit(stock, shape):
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    ours = Frame.of(shape, RULES["longest"]).resize(image.transpose(2, 0, 1))
+    assert np.array_equal(ours, stock.apply_image(image).transpose(2, 0, 1))
+    assert ours.dtype == np.uint8
+
+
+def test_a_line_of_pixels_keeps_one_where_stock_sam_has_none(stock):
+    assert stock.get_preprocess_shape(3000, 1, 1024) == (1024, 0)
+    frame = Frame.of((3000, 1), RULES["longest"])
+    assert frame.resized == (1024, 1)
+    image = np.zeros((1, 3000, 1), dtype=np.float32)
+    image[0, 1500:] = 100
+    resized = frame.resize(image)
+    assert resized.shape == (1, 1024, 1)
+    assert (resized[0, 0, 0], resized[0, -1, 0]) == (0, 100)
+
+
+def test_float_is_resized_like_bytes_but_not_rounded():
+    image = np.random.default_rng(1).integers(0, 256, (2, 90, 60), dtype=np.uint8)
+    frame = Frame.of((90, 60), InputSize(method="longest", size=33, minimum=1))
+    smooth = frame.resize(image.astype(np.float32))
+    assert smooth.dtype == np.float32
+    assert np.abs(smooth - frame.resize(image)).max() <= 1.01  # bytes are rounded after each axis
+    assert not np.array_equal(smooth, np.round(smooth))
+
+
+def test_an_image_of_the_right_size_is_not_resampled():
+    image = np.random.default_rng(2).random((3, 96, 64), dtype=np.float32)
+    assert np.array_equal(Frame.of((96, 64), RULES["native"]).resize(image), image)
+
+
+@pytest.mark.parametrize(
+    ("shape", "resized", "padded"),
+    [
+        ((96, 100), (96, 100), (96, 128)),  # within the bounds: as it is
+        ((1024, 64), (1024, 64), (1024, 64)),
+        ((2048, 1000), (1024, 500), (1024, 512)),  # too large: to the upper bound
+        ((16, 32), (32, 64), (32, 64)),  # too small: to the lower bound
+        ((1, 1), (64, 64), (64, 64)),
+        ((5000, 1), (1024, 1), (1024, 32)),
+    ],
+)
+def test_native_sizes(shape, resized, padded):
+    frame = Frame.of(shape, RULES["native"])
+    assert (frame.resized, frame.padded) == (resized, padded)
+
+
+def test_stretch_fills_the_square():
+    frame = Frame.of((100, 300), InputSize(method="stretch", size=200))
+    assert (frame.resized, frame.padded, frame.pad) == ((200, 200), (200, 200), (0, 0))
+    assert frame.scale == (2.0, pytest.approx(2 / 3))
+
+
+@pytest.mark.parametrize("method", ["native", "stretch"])
+def test_a_bright_pixel_lies_where_its_point_says(method):
+    """Resampling and coordinates agree, also after a shift by one pixel."""
+    size = InputSize(method=method, size=256, minimum=256, multiple=32)
+    found = []
+    for x in (20, 21):
+        image = np.zeros((1, 64, 64), dtype=np.float32)
+        image[0, 30, x] = 1
+        frame = Frame.of((64, 64), size)
+        resized = frame.resize(image)[0]
+        ys, xs = np.indices(resized.shape)
+        centre = (xs * resized).sum() / resized.sum(), (ys * resized).sum() / resized.sum()
+        assert np.allclose(frame.to_input([(30, x)])[0], centre, atol=1e-3)
+        found.append(centre[0])
+    assert found[1] - found[0] == pytest.approx(4)
+
+
+@pytest.mark.parametrize("method", RULES)
+def test_a_box_around_the_whole_image(method):
+    frame = Frame.of((100, 50), InputSize(method=method, size=200, minimum=200, multiple=8))
+    x0, y0, x1, y1 = frame.box_to_input((0, 0, 100, 50))
+    edge = 0.5 if frame.half_pixel else 0
+    assert (x0 + edge, y0 + edge) == (0, 0)
+    assert (y1 + edge, x1 + edge) == frame.resized
+
+
+def test_the_grid_of_the_decoder():
+    assert Frame.of((300, 200), RULES["longest"]).grid(4) == (256, 256)
+    assert Frame.of((300, 200), RULES["native"]).grid(4) == (80, 56)
+    assert Frame.of((300, 200), RULES["native"]).grid(3) == (107, 75)
+
+
+@pytest.mark.parametrize(
+    ("corners", "box"),
+    [
+        ([(9.5, 4.5), (9.5, 7.5), (20.5, 7.5), (20.5, 4.5)], (10, 5, 21, 8)),
+        ([(20.4, 7.1), (9.6, 4.9)], (10, 5, 21, 8)),  # any order, edges between the same centres
+        ([(10, 5), (20, 7)], (10, 5, 21, 8)),  # a centre on the edge counts
+        ([(10.1, 5.1), (10.2, 5.2)], (10, 5, 11, 6)),  # no centre: the pixel in the middle
+        ([(-3, -9), (2, 300)], (-3, -9, 3, 301)),
+    ],
+)
+def test_a_drawn_shape_holds_the_pixels_whose_centres_it_holds(corners, box):
+    assert box_of_corners(corners) == box
+
+
+def test_a_drawn_shape_is_clipped_to_the_image_or_refused():
+    assert box_of_corners([(-3, -9), (2, 300)], (50, 60)) == (0, 0, 3, 60)
+    with pytest.raises(ValueError, match=r"outside the image of 50 x 60 pixels; draw it on the im"):
+        box_of_corners([(-30, 0), (-20, 10)], (50, 60))
+
+
+@given(
+    y0=st.integers(-9, 50), x0=st.integers(-9, 50), height=st.integers(1, 50),
+    width=st.integers(1, 50),
+)  # fmt: skip
+def test_boxes_survive_being_drawn(y0, x0, height, width):
+    box = (float(y0), float(x0), float(y0 + height), float(x0 + width))
+    assert box_of_corners(corners_of_box(box)) == box
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 3, 4), (0, 5)])
+def test_what_is_no_plane_is_refused(shape):
+    with pytest.raises(ValueError, match="cannot be laid out; give a height and a width"):
+        Frame.of(shape, RULES["native"])
+
+
+def test_what_does_not_fit_the_frame_is_refused():
+    frame = Frame.of((10, 20), RULES["native"])
+    with pytest.raises(ValueError, match=r"shape \(1, 20, 10\) does not fit a frame for \(10, 20"):
+        frame.resize(np.zeros((1, 20, 10), dtype=np.float32))
+    with pytest.raises(TypeError, match="are uint8 or float32, this one is uint16"):
+        frame.resize(np.zeros((1, 10, 20), dtype=np.uint16))

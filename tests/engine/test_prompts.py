@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_simmat.engine.prompts import Prompt
+
+DISK = np.hypot(*np.mgrid[-5:6, -5:6]) < 4
+
+
+def test_sequences_and_arrays_become_plain_numbers():
+    prompt = Prompt(
+        points=np.array([[1, 2], [3.5, 4]]),
+        labels=np.array([1, 0]),
+        box=np.array([0, 0, 5, 6]),
+        object=np.int64(3),
+        plane=np.array([2]),
+    )
+    assert prompt.points == ((1.0, 2.0), (3.5, 4.0))
+    assert prompt.labels == (1, 0)
+    assert prompt.box == (0.0, 0.0, 5.0, 6.0)
+    assert (prompt.object, prompt.plane) == (3, (2,))
+    assert {type(value) for value in (*prompt.points[0], *prompt.labels)} == {float, int}
+
+
+def test_points_without_labels_are_on_the_object():
+    assert Prompt(points=[(1, 2), (3, 4)]).labels == (1, 1)
+
+
+def test_equal_prompts_are_equal_with_masks_too():
+    first, same = Prompt(mask=DISK), Prompt(mask=DISK.copy())
+    assert first == same
+    assert hash(first) == hash(same)
+    assert first != Prompt(mask=~DISK)
+    assert first != Prompt(mask=DISK, object=1)
+    assert first != DISK.tobytes()
+
+
+def test_a_prompt_keeps_its_mask_when_the_painting_goes_on():
+    painted = DISK.copy()
+    prompt = Prompt(mask=painted)
+    painted[:] = False
+    assert np.array_equal(prompt.mask, DISK)
+    with pytest.raises(ValueError, match="read-only"):
+        prompt.mask[0, 0] = True
+
+
+@pytest.mark.parametrize(
+    ("parts", "sentence"),
+    [
+        ({}, "The prompt is empty; give at least a point, a box or a mask."),
+        ({"points": [(1, 2, 3)]}, "A point has two coordinates, y and x; this one has 3."),
+        ({"points": [(1, np.nan)]}, "coordinates of a point must be finite"),
+        ({"points": [(1, 2)], "labels": [1, 0]}, "There are 1 points but 2 labels; give one"),
+        ({"points": [(1, 2)], "labels": [2]}, r"label of a point is 1 \(object\) or 0 .*, not 2\."),
+        ({"points": [(1, 2)], "labels": [0.5]}, "The label of a prompt is a whole number, not 0.5"),
+        ({"labels": [1]}, "There are 0 points but 1 labels"),
+        ({"box": (1, 2, 3)}, "A box has four numbers, y0, x0, y1, x1; this one has 3."),
+        ({"box": (5, 2, 5, 8)}, "box y 5..5, x 2..8 holds no pixel; give y0, x0, y1, x1 with y0 <"),
+        ({"box": (5, 8, 9, 2)}, "holds no pixel"),
+        ({"box": (0, 0, np.inf, 2)}, "coordinates of a box must be finite"),
+        ({"mask": DISK.astype(int)}, "is a .Y, X. array of bool or the float logits .*, not int64"),
+        ({"mask": DISK[0]}, r"not bool of shape \(11,\)"),
+        ({"mask": ~(DISK | True)}, "The mask is empty; paint at least one pixel"),
+        ({"mask": np.full((4, 4), np.nan)}, "logits are not all finite"),
+        ({"points": [(1, 2)], "object": "nucleus"}, "object of a prompt is a whole number, not 'n"),
+        ({"points": [(1, 2)], "plane": (1.5,)}, "plane of a prompt is a whole number, not 1.5"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(parts, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Prompt(**parts)
+
+
+@pytest.mark.parametrize(
+    ("parts", "sentence"),
+    [
+        ({"points": 5}, r"points of a prompt must be a list, not 5; write \[5\]"),
+        ({"points": (3, 4)}, r"A point is numbers, \(y, x\), not 3"),
+        ({"points": ["ab"]}, r"A point is numbers, \(y, x\), not 'ab'"),
+        ({"points": [(1, None)]}, r"A point is numbers, \(y, x\), not \(1, None\)"),
+        ({"points": [(1, 2)], "labels": 1}, r"labels of a prompt must be a list, not 1"),
+        ({"points": [(1, 2)], "plane": 1}, r"plane of a prompt must be a list, not 1"),
+        ({"box": 5}, r"A box is numbers, \(y0, x0, y1, x1\), not 5"),
+    ],
+)
+def test_what_is_no_number_is_refused(parts, sentence):
+    with pytest.raises(TypeError, match=sentence):
+        Prompt(**parts)
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        Prompt(points=[(-0.5, -0.5), (9.5, 19.5)]),  # to the pixels' outer edges
+        Prompt(box=(0, 0, 10, 20)),
+        Prompt(box=(-5, -5, 1, 30)),  # over the border
+        Prompt(mask=np.ones((10, 20), dtype=bool)),
+        Prompt(mask=np.zeros((256, 256), dtype=np.float32)),  # logits have their own grid
+    ],
+)
+def test_what_lies_on_the_image_passes(prompt):
+    prompt.check_inside((10, 20))
+
+
+@pytest.mark.parametrize(
+    ("prompt", "sentence"),
+    [
+        (
+            Prompt(points=[(3, 3), (9.6, 3)]),
+            r"The point y 9.6, x 3 lies outside the image of 10 x 20 pixels \(y x\); place it on",
+        ),
+        (Prompt(points=[(3, -0.6)]), "The point y 3, x -0.6 lies outside"),
+        (Prompt(box=(10, 0, 12, 5)), "The box y 10..12, x 0..5 lies outside the image .*; draw it"),
+        (Prompt(box=(-4, 0, 0, 5)), "lies outside the image"),
+        (Prompt(box=(0, -4, 5, 0)), "lies outside the image"),
+        (Prompt(mask=DISK), "The mask has 11 x 11 pixels, the image of 10 x 20 pixels .* its own"),
+    ],
+)
+def test_what_lies_outside_is_refused(prompt, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        prompt.check_inside((10, 20))
