@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,10 @@ LAYERS = ("progress", "model", "engine", "learn", "batch", "widgets", "cli")
 WINDOW = {"napari", "qtpy", "magicgui", "superqt", "PyQt5", "PyQt6", "PySide2", "PySide6"}
 ROOT = ("__init__", "__main__")
 
+# Asked for where it is there, with a sentence or another way where it is not.
+OPTIONAL = {"nibabel"}
+COME_WITH_NAPARI = {"superqt", "vispy", "npe2", "app-model", "psygnal"}
+
 
 def layer_of(module: str) -> str:
     """The layer of ``napari_simmat.engine.zoo`` is ``engine``, that of the package its root."""
@@ -31,7 +38,9 @@ def imported_by(path: Path) -> Iterator[tuple[int, str]]:
     """Line and full name of each module that a file imports, wherever in the file it does."""
     own = [PACKAGE, *path.relative_to(SOURCE).with_suffix("").parts]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
+        if is_import_call(node):
+            yield node.lineno, node.args[0].value
+        elif isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = [] if node.level == 0 else own[: len(own) - node.level]
@@ -72,6 +81,32 @@ def test_every_module_has_a_layer() -> None:
     assert tops <= {*LAYERS, *ROOT}
 
 
+def test_what_is_imported_is_declared() -> None:
+    """A package that only comes along with another one may stop coming."""
+    project = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
+    declared = {name_of(requirement) for requirement in project["dependencies"]}
+    of_extras = {
+        name_of(requirement)
+        for requirements in project["optional-dependencies"].values()
+        for requirement in requirements
+    }
+    homes = packages_distributions()
+    unknown = set()
+    for path in MODULES:
+        in_window = path.relative_to(SOURCE).parts[0] == "widgets"
+        for _, module in imported_by(path):
+            top = module.split(".")[0]
+            if top == PACKAGE or top in sys.stdlib_module_names:
+                continue
+            # What is not installed here is not told by its import name; by its own, mostly.
+            names = {name_of(home) for home in homes.get(top, [top])}
+            if names <= OPTIONAL or (in_window and names & (of_extras | COME_WITH_NAPARI)):
+                continue
+            if not names & declared:
+                unknown.add(f"{path.relative_to(SOURCE)}: {top}")
+    assert not unknown
+
+
 def test_importing_the_package_loads_nothing_heavy() -> None:
     """In a fresh interpreter; counted in modules, since a clock depends on the machine."""
     loaded = modules_after("import napari_simmat")
@@ -97,6 +132,21 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
     with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
         _ = napari_simmat.nonsense
+
+
+def is_import_call(node: ast.AST) -> bool:
+    """Whether this is ``import_module("name")``."""
+    return (
+        isinstance(node, ast.Call)
+        and getattr(node.func, "attr", getattr(node.func, "id", "")) == "import_module"
+        and bool(node.args)
+        and isinstance(node.args[0], ast.Constant)
+    )
+
+
+def name_of(requirement: str) -> str:
+    """The normalised name in a requirement such as ``dask[array]>=2024.8``."""
+    return re.split(r"[^\w.-]", requirement)[0].lower().replace("_", "-")
 
 
 def public_names() -> tuple[str, ...]:
