@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from napari_simmat.learn.evaluation import middle
+
 KINDS = {"click": 0.4, "box": 0.25, "points": 0.15, "click+box": 0.1, "mask": 0.1}
 """Kinds of first prompts and how often each is trained."""
 
@@ -35,7 +37,7 @@ def draw_prompts(kind: str, masks: Bool, rng: np.random.Generator) -> PromptBatc
         own: list[NDArray[np.floating]] = []
         kinds: list[int] = []
         if kind in ("click", "points", "click+box"):
-            own.append(middle(mask) if rng.random() < 0.5 else _anywhere(mask, rng))
+            own.append(_middle(mask) if rng.random() < 0.5 else _anywhere(mask, rng))
             kinds.append(1)
         if kind == "points":
             own += [_anywhere(mask, rng), _near_outside(mask, rng)]
@@ -82,20 +84,15 @@ def correct(batch: PromptBatch, logits: Tensor, target: Tensor, stride: int) -> 
     )
 
 
-def middle(mask: Bool) -> NDArray[np.float64]:
-    """The pixel deepest inside an object as x, y; the median one among the deepest."""
-    from scipy import ndimage
-
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    rows, columns = np.nonzero(depth == depth.max())
-    which = len(rows) // 2
-    return np.array([columns[which], rows[which]], dtype=float)
-
-
 def bounding_box(mask: Bool) -> NDArray[np.float64]:
     """Corners ((x0, y0), (x1, y1)) of an object, half-open."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     return np.array([[columns[0], rows[0]], [columns[-1] + 1, rows[-1] + 1]], dtype=float)
+
+
+def _middle(mask: Bool) -> NDArray[np.float64]:
+    y, x = middle(mask)
+    return np.array([x, y])
 
 
 def _anywhere(mask: Bool, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -1,0 +1,54 @@
+"""From trained weights to the file that ships: float16 tensors with their description."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from napari_simmat.engine.checkpoint import save_checkpoint
+from napari_simmat.learn.pretrain import MEAN, STD, PretrainConfig
+from napari_simmat.model.spec import Base, Channel, InputSize, ModelSpec, Normalization
+from napari_simmat.model.tiny import TinyNetwork
+
+DESCRIPTION = (
+    "Small network with SAM's prompts, for any kind of image: a convolutional stem, attention at "
+    "stride 16, SAM's prompt encoder and mask decoder. Trained on drawn scenes only."
+)
+
+
+def tiny_spec(
+    name: str, training: Mapping[str, Any] | None = None, metrics: Mapping[str, Any] | None = None
+) -> ModelSpec:
+    """What describes an embedded base called `name`."""
+    return ModelSpec(
+        name=name,
+        modality="RGB or grey",
+        channels=tuple(Channel(name=c, mean=MEAN, std=STD) for c in ("red", "green", "blue")),
+        normalization=Normalization(method="percentile", low=0.5, high=99.9),
+        input_size=InputSize(method="native", size=1024, minimum=256, multiple=32),
+        base=Base(name=name, architecture="tiny", sha256=""),
+        mask_choice="single",
+        description=DESCRIPTION,
+        training=dict(training or {}),
+        metrics=dict(metrics or {}),
+        license="BSD-3-Clause",
+        author="The napari-simmat developers",
+    )
+
+
+def save_base(
+    network: TinyNetwork, path: Path, config: PretrainConfig, step: int, metrics: Mapping[str, Any]
+) -> None:
+    """Write a trained network as an embedded base, float16."""
+    training = {
+        "command": "simmat pretrain",
+        "data": "drawn scenes",
+        "families": list(config.families) or "all",
+        "steps": step,
+        "seed": config.seed,
+    }
+    tensors = {name: each.to(torch.float16) for name, each in network.state_dict().items()}
+    save_checkpoint(path, tiny_spec(path.stem, training, metrics), tensors)
