@@ -143,9 +143,7 @@ def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
         # Not mapped: the file can be replaced or removed while its model is in use.
         tensors: dict[str, torch.Tensor] = load(path.read_bytes())
     except SafetensorError as error:
-        raise ValueError(
-            f"{path.name} is damaged ({error}). Copy or download it again."
-        ) from None
+        raise ValueError(f"{path.name} is damaged ({error}). Copy or download it again.") from None
     check_numbers(path, tensors)
     return tensors
 
@@ -171,8 +169,7 @@ def not_finite(tensors: Mapping[str, torch.Tensor]) -> list[str]:
     return [
         name
         for name, tensor in tensors.items()
-        if not torch.isfinite(tensor.sum(dtype=torch.float32))
-        and not torch.isfinite(tensor).all()
+        if not torch.isfinite(tensor.sum(dtype=torch.float32)) and not torch.isfinite(tensor).all()
     ]
 
 

@@ -29,14 +29,24 @@ def writing(path: Path) -> Iterator[Path]:
     """
     temporary = path.parent / f".{uuid4().hex}.tmp"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        move_into_place(temporary, path)
-    except OSError as error:
-        raise _in_words(error, path) from error
+        with disk_in_words(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            move_into_place(temporary, path)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_in_words(path: Path) -> Iterator[None]:
+    """Turn the system's errors while `path` is written into a sentence for the user."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # a sentence already
+            raise
+        raise _in_words(error, path) from error
 
 
 def move_into_place(source: Path, target: Path) -> None:
@@ -96,8 +106,6 @@ def _in_words(error: OSError, path: Path) -> OSError:
             f"The disk is full: {path.name} could not be written to {path.parent}, nothing was "
             "changed. Free some space there or choose another folder."
         )
-    if error.errno is None:  # already a sentence
-        return error
     return OSError(
         f"{path.name} could not be written to {path.parent} ({error.strerror}), nothing was "
         "changed. Choose a folder that can be written."

@@ -50,8 +50,13 @@ def kind_of(path: Path) -> Literal["safetensors", "torch"]:
         raise ValueError(f"{path.name} is empty (0 bytes). Copy or download it again.")
     if len(start) > 8 and start[8:9] == b"{" and _length(start) <= _MOST_BYTES:
         return "safetensors"
-    if start.startswith(b"PK\x03\x04") or (start[0] == 0x80 and start[1:2] in b"\x02\x03\x04\x05"):
+    if start.startswith((b"PK\x03\x04", b"\x80\x02")):
         return "torch"
+    if start[0] == 0x80 and start[1:2] in (b"\x03", b"\x04", b"\x05"):
+        raise ValueError(
+            f"{path.name} is a Python pickle, which can run code when it is opened, so it was "
+            "not. Choose a checkpoint (safetensors) or PyTorch weights (.pth)."
+        )
     raise ValueError(
         f"{path.name} is neither a checkpoint (safetensors) nor PyTorch weights (.pth). "
         "Choose a file that `simmat train` wrote, or SAM weights."
@@ -101,7 +106,7 @@ def open_model(path: Path) -> BinaryIO:
         raise FileNotFoundError(
             f"There is no file {path}. Check the name; `simmat models list` shows what is there."
         ) from None
-    except (IsADirectoryError, PermissionError, OSError) as error:
+    except OSError as error:
         if path.is_dir():
             raise ValueError(
                 f"{path.name} is a folder, but a model is one file (.safetensors or .pth). "

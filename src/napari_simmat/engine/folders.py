@@ -1,0 +1,28 @@
+"""Where models and the user's data lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
+"""Models that come with the package."""
+
+
+def user_folder() -> Path:
+    """The folder of all user data: NAPARI_SIMMAT_HOME, or the system's place for it."""
+    if chosen := os.environ.get("NAPARI_SIMMAT_HOME"):
+        return Path(chosen).expanduser()
+    from platformdirs import user_data_path
+
+    return user_data_path("napari-simmat", appauthor=False)
+
+
+def models_folder() -> Path:
+    """The user's own checkpoints; a file's stem is its name."""
+    return user_folder() / "models"
+
+
+def bases_folder() -> Path:
+    """Downloaded and imported foundations."""
+    return user_folder() / "bases"
