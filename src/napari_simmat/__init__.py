@@ -9,8 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_simmat.engine.predictor import Predictor, Result
+    from napari_simmat.engine.predictor import Predictor
     from napari_simmat.engine.prompts import Prompt
+    from napari_simmat.engine.results import Result
     from napari_simmat.engine.zoo import load_model
     from napari_simmat.model.spec import ModelSpec
 
@@ -22,7 +23,7 @@ _HOMES = {
     "ModelSpec": "napari_simmat.model.spec",
     "Predictor": "napari_simmat.engine.predictor",
     "Prompt": "napari_simmat.engine.prompts",
-    "Result": "napari_simmat.engine.predictor",
+    "Result": "napari_simmat.engine.results",
     "load_model": "napari_simmat.engine.zoo",
 }
 
