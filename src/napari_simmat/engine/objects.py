@@ -152,7 +152,7 @@ def measure(
         if block.size == 0:
             continue
         values = _values(plane, axes, at, first, block.shape) if plane and channels else None
-        table = regionprops_table(  # type: ignore[no-untyped-call]
+        table = regionprops_table(
             block,
             values,
             properties=("label", "area", "centroid", "bbox"),
