@@ -70,7 +70,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 # Threads that a library starts once and keeps for the life of the process.
-_KEPT_BY_LIBRARIES = ("ThreadPoolExecutor", "asyncio_", "pydevd", "QueueFeederThread", "tqdm")
+_KEPT_BY_LIBRARIES = (
+    "ThreadPoolExecutor",
+    "asyncio_",
+    "zarr_io",
+    "pydevd",
+    "QueueFeederThread",
+    "tqdm",
+)
 
 
 def _threads_of_ours(before: set[threading.Thread]) -> list[threading.Thread]:

@@ -207,7 +207,9 @@ def test_a_malformed_file_is_refused_in_a_sentence(written, text, sentence):
 
 def test_a_plane_that_the_stack_does_not_have(written):
     path = written("axis-0,axis-1,axis-2\n1,3,4\n2.5,3,4\n")
-    with pytest.raises(ValueError, match="line 3: axis-0 is 2.5, but the image has 3 planes there"):
+    with pytest.raises(
+        ValueError, match=r"line 3: axis-0 is 2.5, but the image has 3 planes there"
+    ):
         read_prompts(path, (3, *SHAPE))
 
 

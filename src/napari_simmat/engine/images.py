@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 ALL_VOXELS = 2**24
 """Up to so many voxels of a channel are measured all; of more, a seeded spread of blocks."""
 
-BLOCK = 512
+BLOCK = 256
 """Side of the blocks of that spread, in pixels."""
 
 Index = tuple[int, ...]

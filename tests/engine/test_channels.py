@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from napari_simmat.engine.channels import match_channels
+from napari_simmat.model.spec import Base, Channel, InputSize, ModelSpec, Normalization
+
+ANGLES = ("0 deg", "45 deg", "90 deg", "135 deg")
+
+
+def spec_of(names, transfer="simmat"):
+    return ModelSpec(
+        name="polar" if transfer == "simmat" else "sam",
+        modality="test",
+        channels=tuple(Channel(name=name, mean=0, std=1) for name in names),
+        normalization=Normalization(),
+        input_size=InputSize(),
+        base=Base(name="tiny-1", architecture="tiny", sha256=""),
+        transfer=transfer,
+    )
+
+
+POLAR = spec_of(ANGLES)
+RGB = spec_of(("red", "green", "blue"), "zeroshot")
+DEPTH = spec_of(("depth",))
+
+
+@pytest.mark.parametrize(
+    ("available", "spec", "options", "expected"),
+    [
+        # an RGB foundation
+        (1, RGB, {}, (0, 0, 0)),
+        (3, RGB, {}, (0, 1, 2)),
+        (3, RGB, {"names": ["Blue", "green ", "RED"]}, (2, 1, 0)),
+        (3, RGB, {"names": ["a", "b", "c"]}, (0, 1, 2)),
+        (4, RGB, {"names": ["near infra-red", "blue", "green", "red"]}, (3, 2, 1)),
+        (4, RGB, {"rgba": True}, (0, 1, 2)),
+        (2, RGB, {"channels": [0, 1, 1]}, (0, 1, 1)),
+        (5, RGB, {"channels": [4]}, (4, 4, 4)),
+        (5, RGB, {"channels": ["4", " 0", 2]}, (4, 0, 2)),
+        (3, RGB, {"names": ["DAPI", "GFP", "RFP"], "channels": ["gfp", 0, "RFP"]}, (1, 0, 2)),
+        # named channels
+        (4, POLAR, {}, (0, 1, 2, 3)),
+        (4, POLAR, {"names": ["90 deg", "0 deg", "135 deg", "45 deg"]}, (1, 3, 0, 2)),
+        (5, POLAR, {"names": ["mask", *reversed(ANGLES)]}, (4, 3, 2, 1)),
+        (4, POLAR, {"channels": [3, 2, 1, 0]}, (3, 2, 1, 0)),
+        (4, POLAR, {"names": ANGLES[::-1], "channels": [0, 1, 2, 3]}, (3, 2, 1, 0)),
+        (4, POLAR, {"names": [*ANGLES[:3], "I135"], "channels": [0, 1, 2, 3]}, (0, 1, 2, 3)),
+        (4, POLAR, {"names": ["2", "1", "0", "3"], "channels": ["2", "1", "0", "3"]}, (0, 1, 2, 3)),
+        (1, DEPTH, {"names": ["some layer"]}, (0,)),
+        (2, DEPTH, {"names": ["colour", "depth"]}, (1,)),
+    ],
+)
+def test_channels_in_the_order_of_the_model(available, spec, options, expected):
+    assert match_channels(available, spec, **options) == expected
+
+
+@pytest.mark.parametrize(
+    ("available", "spec", "options", "sentence"),
+    [
+        (
+            2, RGB, {},
+            r"sam reads red, green and blue, but there are 2 channels; select three of them or "
+            r"one for all three, e\.g\. channels=\[0, 1, 1\]\.",
+        ),
+        (4, RGB, {}, "there are 4 channels; select three"),
+        (4, RGB, {"names": list("abcd"), "rgba": True}, r"there are 4 channels \(a, b, c, d\)"),
+        (4, RGB, {"channels": [0, 1]}, r"trained on 3 channels .* but 2 are selected\. Select one"),
+        (3, RGB, {"channels": [0, 1, 3]}, "no channel 3; the image has 3 channels, counted from 0"),
+        (3, RGB, {"channels": [-1]}, "There is no channel -1"),
+        (
+            3, RGB, {"names": ["DAPI", "GFP", "RFP"], "channels": ["CFP"]},
+            r"no channel called CFP; there are DAPI, GFP, RFP\. Select one of them by name, or by",
+        ),
+        (3, RGB, {"channels": ["CFP"]}, "no channel called CFP; the channels here have no names"),
+        (3, RGB, {"names": ["a", "A", "b"], "channels": ["a"]}, "Two channels are called a; ren"),
+        (4, RGB, {"names": ["red", "green", "blue", "red"]}, "Two channels are called red"),
+        (3, RGB, {"names": ["a", "b"]}, r"3 channels but 2 names \(a, b\); give one name for each"),
+        (3, RGB, {"channels": []}, "but 0 are selected"),
+        (
+            3, POLAR, {},
+            r"polar was trained on 4 channels \(0 deg, 45 deg, 90 deg, 135 deg\), but 3 are given\."
+            r" Select 4, or load another model\.",
+        ),
+        (1, POLAR, {}, "but 1 is given. Select 4"),
+        (5, POLAR, {"channels": [0, 1, 2]}, "but 3 are selected. Select 4"),
+        (4, POLAR, {"channels": [0, 1, 1, 2]}, r"Channel 1 is selected twice, but polar reads 4 d"),
+        (
+            4, POLAR, {"names": [*ANGLES[:3], "depth"]},
+            "polar reads the channels .* but 135 deg is missing among 0 deg, 45 deg, 90 deg, depth",
+        ),
+        (5, POLAR, {"names": [*ANGLES[:2], "a", "b", "c"]}, "90 deg, 135 deg are missing among"),
+        (
+            4, POLAR, {"names": ["45 deg", "0 deg", "x", "y"], "channels": [0, 1, 2, 3]},
+            "Channel 45 deg is selected for 0 deg; polar reads its channels in the order 0 deg, 45",
+        ),
+    ],
+)  # fmt: skip
+def test_a_wrong_choice_is_refused(available, spec, options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        match_channels(available, spec, **options)
+
+
+@pytest.mark.parametrize(
+    ("channels", "sentence"),
+    [
+        ("DAPI", r"list of names or indices, not 'DAPI'; write \['DAPI'\]"),
+        (2, r"list of names or indices, not 2; write \[2\]"),
+        ([True], "A channel is a name or an index, not True"),
+        ([1.0], r"A channel is a name or an index, not 1\.0"),
+        ([None], "A channel is a name or an index, not None"),
+    ],
+)
+def test_what_names_no_channel_is_refused(channels, sentence):
+    with pytest.raises(TypeError, match=sentence):
+        match_channels(3, RGB, channels=channels)
+
+
+def test_leaving_out_alpha_is_said(caplog):
+    match_channels(4, RGB, rgba=True)
+    assert "its alpha channel is left out" in caplog.text
+
+
+def test_an_order_that_no_name_confirms_is_said(caplog):
+    with caplog.at_level(logging.WARNING):
+        match_channels(4, POLAR, names=list("abcd"))
+        assert "in their order: a as 0 deg, b as 45 deg, c as 90 deg, d as 135 deg" in caplog.text
+        caplog.clear()
+        match_channels(1, DEPTH, names=["x"])  # there is only one order
+        match_channels(4, POLAR, names=ANGLES)
+        match_channels(4, POLAR)
+        assert not caplog.text

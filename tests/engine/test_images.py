@@ -1,0 +1,525 @@
+from __future__ import annotations
+
+import json
+import logging
+
+import dask.array as da
+import numpy as np
+import pytest
+import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from napari_simmat.engine import images
+from napari_simmat.engine.images import ChannelStack, Statistics
+from napari_simmat.model.spec import Base, Channel, InputSize, ModelSpec, Normalization
+
+
+def spec_of(channels=1, transfer="simmat", **normalization):
+    names = ("red", "green", "blue") if transfer == "zeroshot" else "abcdefghi"[:channels]
+    return ModelSpec(
+        name="test",
+        modality="test",
+        channels=tuple(Channel(name=name, mean=0, std=1) for name in names),
+        normalization=Normalization(**normalization),
+        input_size=InputSize(),
+        base=Base(name="tiny-1", architecture="tiny", sha256=""),
+        transfer=transfer,
+    )
+
+
+ONE = spec_of()
+SAM = spec_of(transfer="zeroshot", keep_uint8=True)
+RNG = np.random.default_rng(0)
+STACK = RNG.integers(100, 60000, (4, 30, 40, 3)).astype(np.uint16)  # Z, Y, X, C
+HUGE = 1e39  # beyond float32
+
+
+# --- what comes in
+
+
+def as_dask(array):
+    return da.from_array(array, chunks=(1, 15, 40, 3))
+
+
+def as_zarr(array):
+    return zarr.array(array, chunks=(1, 15, 40, 1))
+
+
+def as_memmap(array, tmp_path):
+    path = tmp_path / "stack.npy"
+    np.save(path, array)
+    return np.load(path, mmap_mode="r")
+
+
+def of_kind(kind, array, tmp_path):
+    makers = {"dask": as_dask, "zarr": as_zarr, "numpy": np.array, "fortran": np.asfortranarray}
+    if kind == "memmap":
+        return as_memmap(array, tmp_path)
+    if kind == "big-endian":
+        return array.astype(array.dtype.newbyteorder(">"))
+    if kind == "non-contiguous":
+        return np.repeat(array, 2, axis=1)[:, ::2]
+    return makers[kind](array)
+
+
+KINDS = ["numpy", "dask", "zarr", "memmap", "fortran", "big-endian", "non-contiguous"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("axis", [-1, 0, 1])
+def test_all_kinds_of_arrays_give_the_same(kind, axis, tmp_path):
+    spec = spec_of(3)
+    expected = ChannelStack.build(STACK, channel_axis=-1, spec=spec)
+    array = of_kind(kind, STACK, tmp_path)
+    array = array[...] if kind == "zarr" and axis != -1 else array
+    moved = (da if isinstance(array, da.Array) else np).moveaxis(array, -1, axis)
+    stack = ChannelStack.build(array if axis == -1 else moved, channel_axis=axis, spec=spec)
+    assert (stack.shape, stack.n_channels) == ((4, 30, 40), 3)
+    assert np.array_equal(stack.plane((2,)), STACK[2].transpose(2, 0, 1))
+    assert stack.plane((2,)).dtype == np.uint16
+    assert stack.statistics == expected.statistics
+    assert np.array_equal(stack.normalized((2,)), expected.normalized((2,)))
+    assert stack.key((2,)) == expected.key((2,))
+
+
+@pytest.mark.parametrize("selection", [[2], [2, 0, 0], [1, 2, 0]])
+def test_channels_are_selected_and_repeated(selection):
+    for array in (STACK, as_dask(STACK), as_zarr(STACK)):
+        stack = ChannelStack.build(
+            array, channel_axis=-1, channels=selection, names=["r", "s", "t"], spec=SAM
+        )
+        expected = selection if len(selection) == 3 else selection * 3
+        assert stack.selection == tuple(expected)
+        assert stack.names == tuple("rst"[index] for index in expected)
+        assert np.array_equal(stack.plane((1,)), STACK[1][..., expected].transpose(2, 0, 1))
+
+
+def test_of_many_lazy_channels_only_the_selected_ones_are_read():
+    array = zarr.array(np.arange(60 * 6, dtype=np.int32).reshape(60, 2, 3), chunks=(1, 2, 3))
+    stack = ChannelStack.build(array, channel_axis=0, channels=[50, 0, 20], spec=spec_of(3))
+    assert np.array_equal(stack.plane(), array[...][[50, 0, 20]])
+
+
+def test_several_arrays_of_different_types():
+    parts = [
+        RNG.integers(0, 255, (20, 30)).astype(np.uint8),
+        as_dask(STACK)[0, :20, :30, 0],
+        RNG.normal(size=(20, 30)).astype(np.float32),
+    ]
+    stack = ChannelStack.build(parts, spec=spec_of(3))
+    assert stack.plane().dtype == np.float32
+    normal = stack.normalized()
+    assert (normal.min(), normal.max()) == (0, 255)
+    for channel, part in enumerate(parts):
+        alone = ChannelStack.build(part, spec=ONE)
+        assert np.array_equal(normal[channel], alone.normalized()[0])
+        assert stack.statistics.low[channel] == alone.statistics.low[0]
+
+
+def test_layers_in_the_wrong_order_are_sorted_by_name():
+    parts = [np.full((4, 5), value, dtype=np.uint8) for value in (30, 10, 20)]
+    stack = ChannelStack.build(parts, names=["C", "a", "b "], spec=spec_of(3))
+    assert stack.plane()[:, 0, 0].tolist() == [10, 20, 30]
+    assert stack.names == ("a", "b ", "C")
+
+
+def test_the_users_array_is_never_changed(monkeypatch):
+    monkeypatch.setattr(images, "ALL_VOXELS", 1000)
+    array = RNG.normal(size=(3, 50, 60))
+    array[0, 0] = np.nan
+    array.flags.writeable = False
+    stack = ChannelStack.build(array, spec=ONE)
+    plane = stack.plane((0,))
+    plane[:] = 0  # what comes out is the caller's own
+    normal = stack.normalized((0,))
+    normal[:] = 0
+    assert stack.normalized((0,)).any()
+    kept = np.zeros((4, 5), dtype=np.uint8)
+    ChannelStack.build(kept, spec=SAM).normalized()[:] = 7
+    assert not kept.any()
+
+
+def test_masked_pixels_are_missing_ones():
+    array = np.ma.masked_greater(np.arange(100, dtype=np.int16).reshape(10, 10), 89)
+    stack = ChannelStack.build(array, spec=spec_of(low=0, high=100))
+    assert stack.statistics == Statistics((0,), (89,))
+    assert stack.normalized()[0, 9].tolist() == [0] * 10
+
+
+class Watched:
+    """An array in a file: tells what was read of it."""
+
+    def __init__(self, array):
+        self.array, self.shape, self.dtype, self.read = array, array.shape, array.dtype, []
+
+    def __getitem__(self, where):
+        part = self.array[where]
+        self.read.append(part.size)
+        return part.copy()
+
+
+def test_only_the_plane_in_question_is_read_and_only_once():
+    array = Watched(RNG.integers(0, 9, (50, 20, 30)).astype(np.uint16))
+    stack = ChannelStack.build(array, spec=SAM, statistics=Statistics((0,) * 3, (9,) * 3))
+    assert array.read == []
+    stack.key((7,))
+    stack.normalized((7,))
+    stack.plane((7,))
+    assert array.read == [20 * 30]
+    stack.normalized((8,))
+    assert array.read == [20 * 30] * 2
+
+
+@pytest.mark.parametrize(
+    ("array", "options", "sentence"),
+    [
+        (np.zeros(5), {}, r"has shape 5; an image needs at least a Y and an X axis"),
+        (np.zeros(()), {}, r"has shape \(\); an image needs"),
+        (np.zeros((5, 3)), {"channel_axis": 1}, "shape 5 x 3 with channels along axis 1; an image"),
+        (np.zeros((0, 5)), {}, r"The image is empty \(shape 0 x 5\); give one with at least one"),
+        (np.zeros((4, 5, 3)), {"channel_axis": 3}, "has 3 axes .*, so channel axis 3 does not exi"),
+        (np.zeros((4, 5, 3)), {"channel_axis": -4}, "give one from -3 to 2"),
+        ([], {}, "There is no image; give an array, or a list"),
+        ([np.zeros((4, 5))], {"channel_axis": 0}, "so it has no channel axis 0; leave it out"),
+        (
+            [np.zeros((4, 5)), np.zeros((4, 6))], {"names": ["DAPI", "GFP"]},
+            "Channel GFP has shape 4 x 6, but Channel DAPI has 4 x 5; all channels of an image nee",
+        ),
+        ([np.zeros((4, 5)), np.zeros(4)], {}, "Channel 1 has shape 4; an image needs"),
+        (np.zeros((4, 5)), {"channels": [1]}, "no channel 1; the image has 1 channel, counted"),
+        (np.zeros((4, 5, 2)), {"channel_axis": 2}, "was trained on 1 channel .a., but 2 are given"),
+        (
+            da.from_array(np.arange(20.0).reshape(4, 5))[da.from_array(np.arange(4)) > 1], {},
+            r"axis of unknown length \(shape nan x 5\); compute the sizes",
+        ),
+        (np.zeros((4, 5)), {"statistics": Statistics((0, 0), (1, 1))}, "are of 2 channels, but te"),
+    ],
+)  # fmt: skip
+def test_what_is_no_image_is_refused(array, options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        ChannelStack.build(array, spec=ONE, **options)
+
+
+def zarr_group():
+    group = zarr.group()
+    group.create_array("labels", shape=(4, 5), dtype="u1")
+    group.create_array("image", shape=(4, 5), dtype="u1")
+    return group
+
+
+def foreign_tensor():
+    import torch
+
+    return torch.zeros(4, 5)
+
+
+@pytest.mark.parametrize(
+    ("array", "sentence"),
+    [
+        (np.zeros((4, 5), dtype=bool), "has values of type bool; images are integers or floats: c"),
+        (np.zeros((4, 5), dtype=np.complex64), r"complex64; .* give real numbers, e\.g\. its magn"),
+        (np.zeros((4, 5), dtype=object), "values of type object; .* convert it to numbers first"),
+        (np.full((4, 5), "a"), "values of type str32; images are"),
+        (np.zeros((4, 5), dtype="f4,f4"), "values of type void64"),
+        (np.ma.zeros((4, 5), dtype=object), "values of type object"),
+        ([[1, 2], [3, 4]], "Channel 0 is a list, not an array; give a numpy, dask or zarr array"),
+        ("image.tif", "The image is a str, not an array"),
+        (
+            zarr_group,
+            r"is a zarr group, not an array; open an array of it \(it holds image, labels",
+        ),
+        (zarr.group, r"is a zarr group, not an array; open an array of it\."),
+        (foreign_tensor, r"type torch\.float32; convert it to a numpy array first"),
+    ],
+)
+def test_a_type_that_is_no_image_is_refused(array, sentence):
+    array = array() if callable(array) else array
+    with pytest.raises(TypeError, match=sentence):
+        ChannelStack.build(array, spec=ONE)
+
+
+def test_zarr_with_a_pickle_codec_is_refused_before_it_is_read():
+    numcodecs = pytest.importorskip("numcodecs")
+    array = zarr.create(shape=(4, 5), dtype="f4", zarr_format=2, filters=[numcodecs.Pickle()])
+    with pytest.raises(ValueError, match="a pickle codec, which can run code when it is read"):
+        ChannelStack.build(array, spec=ONE)
+
+
+@pytest.mark.parametrize(
+    ("index", "sentence"),
+    [
+        ((), "shape 4 x 30 x 40 without channels, so a plane is chosen by 1 numbers, not 0"),
+        ((1, 2), "not 2"),
+        ((4,), "There is no plane 4; the image has 4 planes along that axis, counted from 0 to 3"),
+        ((-1,), "There is no plane -1"),
+    ],
+)
+def test_a_plane_that_is_not_there(index, sentence):
+    stack = ChannelStack.build(STACK, channel_axis=-1, spec=spec_of(3))
+    with pytest.raises(ValueError, match=sentence):
+        stack.normalized(index)
+
+
+def test_colours_along_the_last_axis_without_a_word_are_said(caplog):
+    ChannelStack.build(np.zeros((20, 30, 3), dtype=np.uint8), spec=SAM)
+    assert "stack of planes of 3 columns; if the last axis holds colours, give channel_axis=-1" in (
+        caplog.text
+    )
+
+
+def test_rgba_drops_alpha_and_says_so(caplog):
+    image = RNG.integers(0, 255, (20, 30, 4)).astype(np.uint8)
+    stack = ChannelStack.build(image, channel_axis=-1, spec=SAM)
+    assert np.array_equal(stack.normalized(), image[..., :3].transpose(2, 0, 1))
+    assert "alpha channel is left out" in caplog.text
+    with pytest.raises(ValueError, match="there are 4 channels; select three"):
+        ChannelStack.build(image.transpose(2, 0, 1), channel_axis=0, spec=SAM)
+
+
+# --- the one normalisation
+
+
+def test_percentiles_of_the_whole_stack_become_0_and_255():
+    stack = ChannelStack.build(STACK, channel_axis=-1, spec=spec_of(3, low=1, high=98))
+    low, high = np.percentile(STACK.reshape(-1, 3), (1, 98), axis=0)
+    assert np.allclose(stack.statistics.low, low)
+    assert np.allclose(stack.statistics.high, high)
+    for z in range(4):  # the same numbers for every plane
+        expected = np.clip((STACK[z] - low) / (high - low), 0, 1).transpose(2, 0, 1) * 255
+        normal = stack.normalized((z,))
+        assert normal.dtype == np.float32
+        assert np.allclose(normal, expected, atol=1e-4)
+        assert not np.array_equal(normal, np.round(normal))  # 16 bits are not cut to 8
+
+
+def test_one_pair_for_all_channels_keeps_their_ratios():
+    array = np.stack([STACK[..., 0] // 2, STACK[..., 0]])
+    stack = ChannelStack.build(array, channel_axis=0, spec=spec_of(2, joint=True, low=0, high=100))
+    assert stack.statistics == Statistics((array.min(),) * 2, (array.max(),) * 2)
+    apart = ChannelStack.build(array, channel_axis=0, spec=spec_of(2))
+    assert apart.statistics.high[0] < apart.statistics.high[1]
+
+
+@given(
+    dtype=st.sampled_from(["u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8"]),
+    big_endian=st.booleans(),
+    seed=st.integers(0, 9),
+)
+@settings(max_examples=40, deadline=None)
+def test_any_real_type_spans_the_range(dtype, big_endian, seed):
+    info = np.finfo(dtype) if dtype[0] == "f" else np.iinfo(dtype)
+    share = np.random.default_rng(seed).random((17, 19))
+    ends = float(info.min) / 2, float(info.max) / 2
+    array = (ends[0] * (1 - share) + ends[1] * share).astype(dtype)
+    array = array.astype(array.dtype.newbyteorder(">")) if big_endian else array
+    normal = ChannelStack.build(array, spec=spec_of(low=0, high=100)).normalized()
+    assert normal.dtype == np.float32
+    assert (normal.min(), normal.max()) == (0, 255)
+    order = np.argsort(share, axis=None)
+    assert (np.diff(normal.ravel()[order]) >= 0).all()
+
+
+def test_bytes_go_to_sam_as_they_are():
+    image = RNG.integers(10, 200, (20, 30, 3)).astype(np.uint8)
+    stack = ChannelStack.build(image, channel_axis=2, spec=SAM)
+    assert stack.normalized().dtype == np.uint8
+    assert np.array_equal(stack.normalized(), image.transpose(2, 0, 1))
+    assert stack.statistics == Statistics((0,) * 3, (255,) * 3)
+    stretched = ChannelStack.build(image, channel_axis=2, spec=spec_of(3)).normalized()
+    assert stretched.dtype == np.float32
+    assert stretched.min() == 0
+
+
+def test_bytes_beside_other_types():
+    parts = [np.full((4, 5), 77, dtype=np.uint8), *(RNG.random((2, 4, 5)))]
+    normal = ChannelStack.build(parts, spec=SAM).normalized()
+    assert (normal[0] == 77).all()
+    assert normal[1].max() == 255
+    joint = spec_of(transfer="zeroshot", keep_uint8=True, joint=True, low=0, high=100)
+    assert ChannelStack.build(parts, spec=joint).statistics.high == (77,) * 3
+
+
+def test_floats_from_0_to_1_are_normalised_like_any_other():
+    image = RNG.random((20, 30)) * 0.1
+    assert ChannelStack.build(image, spec=SAM).normalized().max() == 255
+
+
+def test_values_are_kept_where_the_model_wants_them():
+    array = np.array([[1.5, -2], [np.nan, HUGE]])
+    normal = ChannelStack.build(array, spec=spec_of(method="none")).normalized()
+    assert normal.tolist() == [[[1.5, -2], [0, 0]]]
+    assert normal.dtype == np.float32
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_counts_as_missing(bad):
+    image = np.linspace(0, 1, 1000).reshape(20, 50)
+    expected = ChannelStack.build(image, spec=spec_of(low=0, high=100)).normalized()
+    broken = image.copy()
+    broken[5, 5:9] = bad
+    normal = ChannelStack.build(broken, spec=spec_of(low=0, high=100)).normalized()
+    assert normal[0, 5, 5:9].tolist() == [0] * 4
+    expected[0, 5, 5:9] = 0
+    assert np.array_equal(normal, expected)
+
+
+def test_an_image_without_a_finite_value_is_refused():
+    image = np.full((3, 20, 30), np.nan)
+    stack = ChannelStack.build([np.zeros_like(image), image], names="ab", spec=spec_of(2))
+    with pytest.raises(ValueError, match="Channel b holds no finite value, only NaN or infinity"):
+        stack.normalized((0,))
+
+
+def test_a_plane_without_a_finite_value_is_black():
+    image = RNG.random((3, 20, 30))
+    image[1] = np.nan
+    assert not ChannelStack.build(image, spec=ONE).normalized((1,)).any()
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float64])
+def test_a_constant_image_is_black_and_said_once(caplog, dtype):
+    stack = ChannelStack.build(np.full((2, 20, 30), 7, dtype=dtype), names=["DAPI"], spec=SAM)
+    assert not stack.normalized((0,)).any()
+    assert not stack.normalized((1,)).any()
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert said == ["Channel DAPI is constant (7 everywhere); it tells the model nothing."]
+
+
+def test_a_few_bright_pixels_on_an_even_background_are_not_lost():
+    image = np.zeros((100, 100), dtype=np.uint16)
+    image[40:45, 40:45] = 900
+    image[42, 42] = 1000
+    stack = ChannelStack.build(image, spec=ONE)
+    assert stack.statistics == Statistics((0,), (1000,))
+    assert stack.normalized()[0, 42, 42] == 255
+
+
+def test_one_pixel():
+    image = np.array([[7]], dtype=np.uint16)
+    assert ChannelStack.build(image, spec=SAM).normalized().tolist() == [[[0]]] * 3
+    assert ChannelStack.build(image.astype(np.uint8), spec=SAM).normalized().tolist() == [[[7]]] * 3
+
+
+# --- the numbers of a normalisation
+
+
+def test_numbers_fixed_earlier_hold_for_a_part():
+    whole = ChannelStack.build(STACK, channel_axis=-1, spec=spec_of(3))
+    written = json.loads(json.dumps(whole.statistics.to_dict()))
+    tile = ChannelStack.build(
+        STACK[1:2, 5:20, 5:20],
+        channel_axis=-1,
+        spec=spec_of(3),
+        statistics=Statistics.from_dict(written),
+    )
+    assert np.array_equal(tile.normalized((0,)), whole.normalized((1,))[:, 5:20, 5:20])
+
+
+def test_numbers_are_fixed_when_first_asked_for_and_renewed_on_request():
+    image = np.arange(100.0).reshape(10, 10)
+    stack = ChannelStack.build(image, spec=spec_of(low=0, high=100))
+    before = stack.statistics
+    image[0, 0] = -50
+    assert stack.statistics == before == Statistics((0,), (99,))
+    assert stack.renewed().statistics == Statistics((-50,), (99,))
+    assert stack.renewed(Statistics((1,), (2,))).statistics == Statistics((1,), (2,))
+
+
+def test_measuring_can_be_cancelled():
+    array = Watched(STACK[..., 0])
+    job = ChannelStack.build(array, spec=ONE).measuring()
+    progress = next(job)
+    assert (progress.done, progress.total) == (1, 4)
+    job.close()
+    assert len(array.read) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({}, "These are no statistics of an image"),
+        ({"low": 1, "high": 2}, "These are no statistics of an image"),
+        ({"low": [1], "high": [2, 3]}, "one low and one high value for each channel, got 1 and 2"),
+        ({"low": [3], "high": [2]}, "must be finite with low <= high, got 3.0 and 2.0"),
+        ({"low": [float("nan")], "high": [2]}, "must be finite"),
+    ],
+)
+def test_foreign_numbers_are_refused(values, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Statistics.from_dict(values)
+
+
+def test_of_a_large_stack_a_spread_is_measured(monkeypatch):
+    monkeypatch.setattr(images, "ALL_VOXELS", 40_000)
+    monkeypatch.setattr(images, "BLOCK", 32)
+    ramp = np.arange(100, dtype=np.float32)[:, None, None] + RNG.random((100, 64, 96))
+    array = Watched(ramp)
+    stack = ChannelStack.build(array, spec=spec_of(low=1, high=99))
+    low, high = np.percentile(ramp, (1, 99))
+    assert stack.statistics.low[0] == pytest.approx(low, abs=3)
+    assert stack.statistics.high[0] == pytest.approx(high, abs=3)
+    assert sum(array.read) == pytest.approx(40_000, rel=0.03)
+    assert max(array.read) == 32 * 32
+    again = ChannelStack.build(da.from_array(ramp, chunks=(1, 32, 32)), spec=stack.spec)
+    assert again.statistics == stack.statistics
+
+
+def test_of_one_large_plane_too(monkeypatch):
+    monkeypatch.setattr(images, "ALL_VOXELS", 10_000)
+    monkeypatch.setattr(images, "BLOCK", 10)
+    plane = np.linspace(0, 1, 200)[:, None] + np.linspace(0, 1, 300)
+    array = Watched(plane)
+    stack = ChannelStack.build(array, spec=spec_of(low=5, high=95))
+    low, high = np.percentile(plane, (5, 95))
+    assert stack.statistics.low[0] == pytest.approx(low, abs=0.05)
+    assert stack.statistics.high[0] == pytest.approx(high, abs=0.05)
+    assert sum(array.read) == 10_000
+
+
+def test_joint_numbers_share_one_allowance(monkeypatch):
+    monkeypatch.setattr(images, "ALL_VOXELS", 3000)
+    monkeypatch.setattr(images, "BLOCK", 10)
+    array = Watched(STACK)
+    ChannelStack.build(array, channel_axis=-1, spec=spec_of(3, joint=True)).statistics  # noqa: B018
+    assert sum(array.read) == 3000
+
+
+def test_a_spread_that_meets_only_nan_looks_on(monkeypatch):
+    monkeypatch.setattr(images, "ALL_VOXELS", 100)
+    monkeypatch.setattr(images, "BLOCK", 10)
+    image = np.full((40, 20, 20), np.nan)
+    image[33, 7, 7:9] = 3, 5
+    assert ChannelStack.build(image, spec=spec_of(low=0, high=100)).statistics == Statistics(
+        (3,), (5,)
+    )
+
+
+# --- addresses by content
+
+
+def test_a_key_says_what_is_in_the_plane_and_how_it_is_normalised():
+    def key(array=STACK, index=(1,), spec=None, **options):
+        spec = spec or spec_of(3)
+        return ChannelStack.build(array, channel_axis=-1, spec=spec, **options).key(index)
+
+    fixed = Statistics((0,) * 3, (60000,) * 3)
+    changed = STACK.copy()
+    changed[1, 2, 3, 0] += 1
+    elsewhere = STACK.copy()
+    elsewhere[0, 2, 3, 0] += 1
+    assert key() == key(STACK.copy())
+    assert len(key()) == 32
+    assert key(elsewhere, statistics=fixed) == key(statistics=fixed)
+    different = [
+        key(),
+        key(index=(2,)),
+        key(statistics=fixed),
+        key(changed, statistics=fixed),
+        key(STACK.astype(np.int32), statistics=fixed),
+        key(channels=[0, 2, 1], statistics=fixed),
+        key(STACK.reshape(4, 40, 30, 3), statistics=fixed),
+        key(spec=SAM, channels=[0, 0, 1], statistics=fixed),
+        key(spec=SAM, channels=[0, 1, 1], statistics=fixed),
+    ]
+    assert len(set(different)) == len(different)
