@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from napari_simmat.learn.scenes.arrays import Floats
-from napari_simmat.learn.scenes.layouts import log_uniform
 from napari_simmat.learn.scenes.optics import (
     blur,
     camera_noise,
@@ -14,6 +13,7 @@ from napari_simmat.learn.scenes.optics import (
     uneven_light,
     wide_blur,
 )
+from napari_simmat.learn.scenes.placing import log_uniform
 from napari_simmat.learn.scenes.scene import Scene
 from napari_simmat.learn.scenes.textures import smooth_field, texture
 from napari_simmat.learn.scenes.tones import tones
@@ -56,7 +56,7 @@ def x_ray(scene: Scene, rng: np.random.Generator) -> Floats:
     path = path * (1 + rng.uniform(0, 0.06) * texture(rng, scene.shape))
     path = path + 0.25 * np.abs(smooth_field(rng, scene.shape, min(scene.shape) / 3))
     photons = log_uniform(rng, 150, 4000)
-    image = photons * np.exp(-blur(path.astype(np.float32), rng.uniform(0.5, 1.2)))
+    image: Floats = photons * np.exp(-blur(path.astype(np.float32), rng.uniform(0.5, 1.2)))
     image = camera_noise(rng, image * uneven_light(rng, scene.shape, 0.3), 2.0)
     return -image if rng.random() < 0.5 else image
 
@@ -70,7 +70,7 @@ def ultrasound(scene: Scene, rng: np.random.Generator) -> Floats:
     speckle = np.hypot(*waves)
     speckle /= speckle.mean()
     decibel = 25 * strength + rng.uniform(3, 7) * np.log(speckle + 0.1)
-    wall = np.exp(-((scene.distance - 0.5) / 1.5) ** 2) * rng.uniform(0, 8)
+    wall = np.exp(-(((scene.distance - 0.5) / 1.5) ** 2)) * rng.uniform(0, 8)
     decibel = decibel + blur(wall.astype(np.float32), 0.8)
     y = np.linspace(0, 1, scene.shape[0], dtype=np.float32)[:, None]
     return np.clip(decibel - rng.uniform(0, 6) * y, -15, None).astype(np.float32)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from napari_simmat.learn.scenes.arrays import Floats
-from napari_simmat.learn.scenes.layouts import log_uniform
 from napari_simmat.learn.scenes.optics import (
     blur,
     camera_noise,
@@ -13,6 +12,7 @@ from napari_simmat.learn.scenes.optics import (
     uneven_light,
     wide_blur,
 )
+from napari_simmat.learn.scenes.placing import log_uniform
 from napari_simmat.learn.scenes.scene import Scene
 from napari_simmat.learn.scenes.textures import smooth_field, texture
 from napari_simmat.learn.scenes.tones import tones
@@ -49,7 +49,7 @@ def membranes(scene: Scene, rng: np.random.Generator) -> Floats:
     """Fluorescent borders around dark cells (H, W)."""
     peak, radius = log_uniform(rng, 20, 800), scene.typical_radius
     width = rng.uniform(0.8, 1.2 + 0.06 * min(radius, 25))
-    wall = np.exp(-((scene.distance - 0.5) / width) ** 2)
+    wall = np.exp(-(((scene.distance - 0.5) / width) ** 2))
     wall *= np.clip(1 + 0.25 * smooth_field(rng, scene.shape, radius + 4), 0.45, 2)
     inside = rng.uniform(0, 0.25) * (1 + 0.3 * rng.standard_normal(scene.n_regions))
     inside = np.clip(inside, 0, 0.35).astype(np.float32)
@@ -68,7 +68,7 @@ def phase_contrast(scene: Scene, rng: np.random.Generator) -> Floats:
     """
     radius = scene.typical_radius
     thickness = scene.dome ** rng.uniform(0.5, 1.2)
-    thickness = thickness * rng.uniform(0.85, 1.1, scene.n_regions).astype(np.float32)[scene.regions]
+    thickness = thickness * rng.uniform(0.85, 1.1, scene.n_regions)[scene.regions]
     if rng.random() < 0.4:
         grain = texture(rng, scene.shape, str(rng.choice(["cloud", "band", "spots"])))
         thickness = thickness * (1 + rng.uniform(0.03, 0.15) * grain)
@@ -107,7 +107,7 @@ def adherent_cells(scene: Scene, rng: np.random.Generator) -> Floats:
 def relief(scene: Scene, rng: np.random.Generator) -> Floats:
     """Differential interference contrast: the slope of the optical path along one direction."""
     radius = scene.typical_radius
-    path = scene.dome * rng.uniform(0.7, 1.2, scene.n_regions)[scene.regions]
+    path: Floats = scene.dome * rng.uniform(0.7, 1.2, scene.n_regions)[scene.regions]
     kind = str(rng.choice(["cloud", "band", "spots", "grain"]))
     path = path + rng.uniform(0, 0.08) * texture(rng, scene.shape, kind) * scene.foreground
     path = blur(path.astype(np.float32), rng.uniform(0.7, 1.4))
@@ -149,7 +149,7 @@ def histology(scene: Scene, rng: np.random.Generator) -> Floats:
 def electron(scene: Scene, rng: np.random.Generator) -> Floats:
     """Electron microscopy: dark membranes around grainy grey interiors (H, W)."""
     width = rng.uniform(0.9, 2.2)
-    wall = np.exp(-((scene.distance - 0.5) / width) ** 2)
+    wall = np.exp(-(((scene.distance - 0.5) / width) ** 2))
     inside = tones(scene, rng, gap=rng.uniform(0.0, 0.12), low=0.45, high=0.75)[:, 0]
     grain = texture(rng, scene.shape, str(rng.choice(["grain", "cloud", "speckle", "band"])))
     image = inside[scene.regions] + rng.uniform(0.02, 0.07) * grain
@@ -174,8 +174,8 @@ def _stain(scene: Scene, rng: np.random.Generator, radius: float) -> Floats:
         spots = smooth_field(rng, scene.shape, 0.35 * radius) > rng.uniform(1.1, 1.8)
         body = body * (1 - rng.uniform(0.15, 0.6) * spots)
     # Neighbours that touch are parted by a faint dark line.
-    line = np.exp(-((scene.distance - 0.5) / rng.uniform(0.6, 1.1)) ** 2)
-    return (body * (1 - rng.uniform(0.3, 0.9) * line) * scene.foreground).astype(np.float32)
+    line = np.exp(-(((scene.distance - 0.5) / rng.uniform(0.6, 1.1)) ** 2))
+    return np.asarray(body * (1 - rng.uniform(0.3, 0.9) * line) * scene.foreground, np.float32)
 
 
 def _debris(scene: Scene, rng: np.random.Generator) -> Floats:
@@ -183,7 +183,8 @@ def _debris(scene: Scene, rng: np.random.Generator) -> Floats:
     specks = np.zeros(scene.shape, np.float32)
     for _ in range(int(rng.integers(1, 5))):
         y, x = (int(rng.integers(n)) for n in scene.shape)
-        specks[y : y + int(rng.integers(2, 7)), x : x + int(rng.integers(2, 7))] = rng.uniform(0.3, 1)
+        height, width = (int(rng.integers(2, 7)) for _ in range(2))
+        specks[y : y + height, x : x + width] = rng.uniform(0.3, 1)
     return blur(specks, rng.uniform(0.7, 2))
 
 

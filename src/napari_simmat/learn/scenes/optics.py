@@ -29,9 +29,7 @@ def wide_blur(image: Floats, sigma: float) -> Floats:
     )
     coarse = padded.reshape(rows, step, columns, step).mean(axis=(1, 3))
     coarse = blur(coarse, sigma / step)
-    y = np.clip((np.arange(image.shape[0]) + 0.5) / step - 0.5, 0, rows - 1)
-    x = np.clip((np.arange(image.shape[1]) + 0.5) / step - 0.5, 0, columns - 1)
-    return _interpolation(y, rows) @ coarse @ _interpolation(x, columns).T
+    return _stretched(_stretched(coarse, image.shape[0], step).T, image.shape[1], step).T
 
 
 def uneven_light(rng: np.random.Generator, shape: Shape, strength: float) -> Floats:
@@ -64,7 +62,7 @@ def camera_noise(rng: np.random.Generator, photons: Floats, read_noise: float) -
 def rician_noise(rng: np.random.Generator, magnitude: Floats, sigma: float) -> Floats:
     """Magnitude of a complex signal with Gaussian noise, as in MRI (Gudbjartsson and Patz 1995)."""
     real = magnitude + np.float32(sigma) * gaussian(rng, magnitude.shape)
-    return np.hypot(real, np.float32(sigma) * gaussian(rng, magnitude.shape))
+    return np.asarray(np.hypot(real, np.float32(sigma) * gaussian(rng, magnitude.shape)))
 
 
 def gaussian(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
@@ -72,11 +70,10 @@ def gaussian(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
     return rng.standard_normal(shape, dtype=np.float32)
 
 
-def _interpolation(position: np.ndarray, n: int) -> Floats:
-    below = np.minimum(position.astype(int), max(n - 2, 0))
-    weights = np.zeros((len(position), n), np.float32)
-    rows = np.arange(len(position))
-    weights[rows, below] = 1 - (position - below)
-    if n > 1:
-        weights[rows, below + 1] = position - below
-    return weights
+def _stretched(values: Floats, n: int, step: int) -> Floats:
+    """Linear interpolation of (m, k) along its first axis to n rows, `step` rows per value."""
+    last = len(values) - 1
+    position = np.clip((np.arange(n, dtype=np.float32) + 0.5) / step - 0.5, 0, last)
+    below = position.astype(np.intp)
+    part = (position - below)[:, None]
+    return values[below] * (1 - part) + values[np.minimum(below + 1, last)] * part

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from napari_simmat.learn.scenes.arrays import Floats
-from napari_simmat.learn.scenes.layouts import log_uniform
 from napari_simmat.learn.scenes.optics import blur, gaussian, uneven_light
+from napari_simmat.learn.scenes.placing import log_uniform
 from napari_simmat.learn.scenes.scene import Scene
 from napari_simmat.learn.scenes.textures import photograph, smooth_field, texture
 from napari_simmat.learn.scenes.tones import tones
@@ -62,9 +62,12 @@ def struck(scene: Scene, rng: np.random.Generator) -> Floats:
         shadow = np.roll(scene.foreground, rng.integers(-3, 4, 2), axis=(0, 1)) & ~scene.foreground
         image -= rng.uniform(0.1, 0.5) * ground * shadow
     if rng.random() < 0.4:  # the ground is lit unevenly by itself
-        image += ground * rng.uniform(0.1, 0.6) * (
-            uneven_light(rng, scene.shape, 1.0) - 1
-        ) * ~scene.foreground
+        image += (
+            ground
+            * rng.uniform(0.1, 0.6)
+            * (uneven_light(rng, scene.shape, 1.0) - 1)
+            * ~scene.foreground
+        )
     image += (rng.uniform(0.005, 0.04) * texture(rng, scene.shape)) * ~scene.foreground
     image = blur(image.astype(np.float32), rng.uniform(0.3, 0.8))
     image *= uneven_light(rng, scene.shape, rng.uniform(0, 0.7))
@@ -83,7 +86,7 @@ def plain(scene: Scene, rng: np.random.Generator) -> Floats:
     if rng.random() < 0.3:
         image = image * _shading(scene, rng)[..., None]
     if rng.random() < 0.2:
-        line = np.exp(-((scene.distance - 0.5) / rng.uniform(0.8, 1.8)) ** 2)
+        line = np.exp(-(((scene.distance - 0.5) / rng.uniform(0.8, 1.8)) ** 2))
         image = image - rng.uniform(0.1, 0.4) * line[..., None]
     image = blur(image.astype(np.float32), rng.uniform(0.3, 1.3))
     image = image * uneven_light(rng, scene.shape, rng.uniform(0, 0.4))[..., None]

@@ -58,6 +58,4 @@ def draw_sample(
         labels = visible_labels(image, scene.labels)
         if labels.max() > 0:
             return image, labels
-    raise RuntimeError(
-        f"No {family} scene of {size} pixels shows an object; draw larger scenes."
-    )
+    raise RuntimeError(f"No {family} scene of {size} pixels shows an object; draw larger scenes.")

@@ -110,7 +110,7 @@ class Scene:
         rng = self._rng(2)
         steepness = rng.uniform(0.5, 1.0, self.n_regions).astype(np.float32)
         height = self.dome * (self.radii * steepness)[self.regions]
-        return ndi.gaussian_filter(height, 1.0, truncate=3)
+        return np.asarray(ndi.gaussian_filter(height, 1.0, truncate=3))
 
     @cached_property
     def depth(self) -> Floats:
@@ -123,7 +123,8 @@ class Scene:
         tilt = rng.normal(0, 0.25, 2)
         ground = (tilt[0] * (y / self.shape[0] - 0.5) + tilt[1] * (x / self.shape[1] - 0.5)) * side
         relief = ndi.gaussian_filter(self.height, 1.0, truncate=3) * 0.5
-        return (3 * side + ground - 0.5 * side * order[self.regions] - relief).astype(np.float32)
+        near = 0.5 * side * order[self.regions] + relief
+        return np.asarray(3 * side + ground - near, np.float32)
 
     @cached_property
     def normals(self) -> Floats:
@@ -133,7 +134,7 @@ class Scene:
         """
         rng = self._rng(8)
         slants = rng.normal(0, rng.uniform(0.1, 0.5), (2, self.n_regions)).astype(np.float32)
-        dy, dx = (g + slant[self.regions] for g, slant in zip(np.gradient(self.height), slants, strict=True))
+        dy, dx = np.gradient(self.height) + slants[:, self.regions]
         length = np.sqrt(1 + dx**2 + dy**2)
         return np.stack([-dx / length, -dy / length, 1 / length], axis=-1).astype(np.float32)
 
@@ -148,7 +149,7 @@ class Scene:
         drift = smooth_field(rng, self.shape, min(self.shape) / 2) * 0.03
         edge = 0.15 * (self.dome - 0.5) * self.foreground * rng.choice([-1, 0, 1])
         kelvin = ambient + swing * (warmth[self.regions] - warmth[0] + drift + edge)
-        return ndi.gaussian_filter(kelvin, 0.7, truncate=3).astype(np.float32)
+        return np.asarray(ndi.gaussian_filter(kelvin, 0.7, truncate=3), np.float32)
 
     @cached_property
     def refractive_index(self) -> Floats:
@@ -219,7 +220,7 @@ def draw_scene(
 
 
 def compact(labels: Ids, keep: NDArray[np.bool_]) -> Ids:
-    """Renumber the labels for which `keep` (one per id, 0 included) is true to 1..N, others to 0."""
+    """Renumber labels to 1..N where `keep` (one per id, 0 included) is true, others to 0."""
     keep = keep.copy()
     keep[0] = False
     table = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
@@ -236,7 +237,7 @@ def _distance_to_border(regions: Ids) -> Floats:
     border[:, :-1] |= across
     if not border.any():
         return np.full(regions.shape, min(regions.shape) / 2, np.float32)
-    return ndi.distance_transform_edt(~border).astype(np.float32) + np.float32(0.5)
+    return np.asarray(ndi.distance_transform_edt(~border) + 0.5, np.float32)
 
 
 def _instances(objects: Ids, distance: Floats) -> Ids:

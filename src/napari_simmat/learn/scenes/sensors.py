@@ -33,13 +33,13 @@ class Sensor(NamedTuple):
 def rgb(scene: Scene, rng: np.random.Generator) -> Floats:
     """Colour photograph (3, H, W), 0..255: diffuse reflection under one lamp, some gloss."""
     lamp = _lamp(rng)
-    light = rng.uniform(0.3, 0.6) + 0.6 * np.clip(scene.normals @ lamp, 0, 1)
+    light = _illumination(scene, lamp, rng.uniform(0.3, 0.6))
     shine = scene.gloss * np.clip(scene.normals @ _halfway(lamp), 0, 1) ** 40
     shine = np.where(scene.glass, 0.1, 0.4) * shine
-    image = scene.albedo * light[..., None] + shine[..., None]
+    image: Floats = scene.albedo * light[..., None] + shine[..., None]
     image = blur(image.astype(np.float32), rng.uniform(0.3, 0.8)).transpose(2, 0, 1)
     image = image + rng.uniform(0.003, 0.02) * gaussian(rng, image.shape)
-    return np.clip(255 * image, 0, 255).astype(np.float32)
+    return np.asarray(np.clip(255 * image, 0, 255), np.float32)
 
 
 def polarization(scene: Scene, rng: np.random.Generator) -> Floats:
@@ -60,13 +60,12 @@ def polarization(scene: Scene, rng: np.random.Generator) -> Floats:
     azimuth = np.arctan2(scene.normals[..., 1], scene.normals[..., 0])
     sine2 = np.clip(1 - scene.normals[..., 2] ** 2, 0, 0.98)
     lamp = _lamp(rng)
-    light = rng.uniform(0.3, 0.6) + 0.6 * np.clip(scene.normals @ lamp, 0, 1)
+    light = _illumination(scene, lamp, rng.uniform(0.3, 0.6))
     grey = scene.albedo.mean(axis=-1)
-    flat = float(light[scene.regions == 0].mean()) if (scene.regions == 0).any() else 0.7
     reflectance = _fresnel_reflectance(sine2, index)
 
-    diffuse = grey * np.where(scene.glass, flat * (1 - reflectance) ** 2, light)
-    surroundings = np.where(scene.glass, 2 * flat * grey, rng.uniform(0.4, 1.2) * scene.gloss)
+    diffuse = grey * light * np.where(scene.glass, (1 - reflectance) ** 2, 1)
+    surroundings = np.where(scene.glass, 2 * grey * light, rng.uniform(0.4, 1.2) * scene.gloss)
     specular = reflectance * surroundings
     from_diffuse = diffuse * _diffuse_degree(sine2, index) * ~scene.glass
     from_specular = specular * _specular_degree(sine2, index)
@@ -83,8 +82,12 @@ def polarization(scene: Scene, rng: np.random.Generator) -> Floats:
 
     # (4, H, W), polarisers at 0, 45, 90, 135 degrees
     halves = np.stack(
-        [stokes[..., 0] + stokes[..., 1], stokes[..., 0] + stokes[..., 2]]
-        + [stokes[..., 0] - stokes[..., 1], stokes[..., 0] - stokes[..., 2]]
+        [
+            stokes[..., 0] + stokes[..., 1],
+            stokes[..., 0] + stokes[..., 2],
+            stokes[..., 0] - stokes[..., 1],
+            stokes[..., 0] - stokes[..., 2],
+        ]
     )
     exposure = rng.uniform(0.35, 0.95) * _FULL_SCALE / max(float(halves.max()), 1e-6)
     counts = camera_noise(rng, _ELECTRONS * exposure * halves, rng.uniform(3, 9)) / _ELECTRONS
@@ -182,6 +185,14 @@ def _lamp(rng: np.random.Generator) -> Floats:
     return np.asarray(direction / np.linalg.norm(direction), np.float32)
 
 
+def _illumination(scene: Scene, lamp: Floats, ambient: float) -> Floats:
+    """Light on the surface (Lambert's law), or on the ground behind clear glass."""
+    light = ambient + 0.6 * np.clip(scene.normals @ lamp, 0, 1)
+    bare = scene.regions == 0
+    ground = np.median(light[bare]) if bare.any() else np.median(light)
+    return np.asarray(np.where(scene.glass, ground, light), np.float32)
+
+
 def _halfway(lamp: Floats) -> Floats:
     """Between the lamp and the camera, where a mirror facet would have to point (Blinn 1977)."""
     direction = lamp + np.array([0, 0, 1], np.float32)
@@ -189,7 +200,7 @@ def _halfway(lamp: Floats) -> Floats:
 
 
 def _fresnel_reflectance(sine2: Floats, index: Floats) -> Floats:
-    """Share of unpolarised light that a smooth dielectric reflects; `sine2` = sin^2 of incidence."""
+    """Share of unpolarised light that a dielectric reflects; `sine2` = sin^2 of incidence."""
     cosine, refracted = np.sqrt(1 - sine2), np.sqrt(index**2 - sine2)
     across = ((cosine - refracted) / (cosine + refracted)) ** 2
     along = ((index**2 * cosine - refracted) / (index**2 * cosine + refracted)) ** 2

@@ -37,7 +37,7 @@ def border_contrast(image: Floats, labels: Ids) -> Floats:
     """
     border = _Border(labels)
     channels = [image] if image.ndim == 2 else list(np.moveaxis(image, -1, 0))
-    return np.max([border.contrast(channel) for channel in channels], axis=0)
+    return np.asarray(np.max([border.contrast(channel) for channel in channels], axis=0))
 
 
 def visible_labels(image: Floats, labels: Ids, threshold: float = THRESHOLD) -> Ids:
@@ -50,7 +50,7 @@ class _Border:
 
     def __init__(self, labels: Ids) -> None:
         self.count = int(labels.max()) + 1
-        height, width = labels.shape
+        width = labels.shape[1]
         flat = labels.ravel()
         area = np.maximum(np.bincount(flat, minlength=self.count), 1)
         rows, columns = np.divmod(np.arange(flat.size), width)
@@ -60,8 +60,10 @@ class _Border:
         keys, signs = [], []
         near = np.zeros(labels.shape, bool)
         for shift in (width, 1):
-            first, last = (labels[:-4], labels[4:]) if shift == width else (labels[:, :-4], labels[:, 4:])
-            y, x = np.nonzero(first != last)
+            if shift == width:
+                y, x = np.nonzero(labels[:-4] != labels[4:])
+            else:
+                y, x = np.nonzero(labels[:, :-4] != labels[:, 4:])
             start = y * width + x
             middle = start + 2 * shift
             near.ravel()[middle] = True
@@ -74,7 +76,7 @@ class _Border:
                 self.places.append((middle, shift))
         self.keys, self.signs = np.concatenate(keys), np.concatenate(signs)
         self.pairs = np.bincount(self.keys, minlength=self.count * _SECTORS)
-        self.calm = ~ndi.binary_dilation(near, np.ones((3, 3), bool))
+        self.calm = ~np.asarray(ndi.binary_dilation(near, np.ones((3, 3), bool)))
 
     def contrast(self, channel: Floats) -> Floats:
         smooth = ndi.gaussian_filter(channel, 1.0, truncate=3, output=np.float32)
@@ -85,7 +87,8 @@ class _Border:
         unit = np.bincount(self.keys, np.concatenate([noise.ravel()[m] for m, _ in self.places]), n)
         ends = [(flat[m - 2 * s], flat[m + 2 * s]) for m, s in self.places]
         step = self.signs * np.concatenate([a - b for a, b in ends])
-        line = np.concatenate([flat[m] - (a + b) / 2 for (m, _), (a, b) in zip(self.places, ends, strict=True)])
+        middles = np.concatenate([flat[m] for m, _ in self.places])
+        line = middles - np.concatenate([(a + b) / 2 for a, b in ends])
         seen = np.maximum(
             np.abs(np.bincount(self.keys, step, n)), np.abs(np.bincount(self.keys, line, n))
         )
@@ -93,7 +96,7 @@ class _Border:
             by_sector = np.where(self.pairs >= 3, seen / unit, np.nan)
         by_sector = by_sector.reshape(self.count, _SECTORS)
         contrast = np.zeros(self.count, np.float32)
-        judged = np.isfinite(by_sector).any(axis=1)
+        judged = np.asarray(np.isfinite(by_sector).any(axis=1))
         judged[0] = False
         contrast[judged] = np.nanmedian(by_sector[judged], axis=1)
         return contrast
@@ -101,7 +104,8 @@ class _Border:
     def _noise(self, smooth: Floats) -> Floats:
         deviation = np.zeros_like(smooth)
         deviation[2:-2, 2:-2] = np.abs(
-            smooth[2:-2, 2:-2] * 2 - (smooth[:-4, 2:-2] + smooth[4:, 2:-2]) / 2
+            smooth[2:-2, 2:-2] * 2
+            - (smooth[:-4, 2:-2] + smooth[4:, 2:-2]) / 2
             - (smooth[2:-2, :-4] + smooth[2:-2, 4:]) / 2
         ) / np.sqrt(2)
         calm = self.calm.copy()
@@ -111,4 +115,5 @@ class _Border:
             return np.full_like(smooth, np.median(deviation))
         mean = deviation[calm].mean()
         weight = calm.astype(np.float32)
-        return (wide_blur(deviation * weight, 8.0) + 0.02 * mean) / (wide_blur(weight, 8.0) + 0.02)
+        total = wide_blur(deviation * weight, 8.0) + 0.02 * mean
+        return np.asarray(total / (wide_blur(weight, 8.0) + 0.02), np.float32)
