@@ -81,7 +81,7 @@ def test_a_label_nifti_keeps_its_affine_and_holds_no_time(tmp_path: Path) -> Non
     labels = np.arange(24).reshape(2, 3, 4)
     affine = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -120], [0, 0, 3, -70], [0, 0, 0, 1]])
     for name in ("a.nii.gz", "b.nii.gz"):
-        write_labels_nifti(tmp_path / name, labels, affine=affine)
+        write_labels_nifti(tmp_path / name, labels, affine=affine, units=("mm", "s"))
     image = nibabel.load(tmp_path / "a.nii.gz")
     np.testing.assert_array_equal(image.affine, affine)
     np.testing.assert_array_equal(np.asanyarray(image.dataobj), labels)

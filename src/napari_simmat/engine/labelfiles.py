@@ -24,6 +24,8 @@ OME_LENGTHS = {
 """Units of length as the readers name them: OME's spelling, and one of them in centimetres."""
 OME_TIMES = {"s": "s", "ms": "ms", "us": "µs", "min": "min", "h": "h"}
 
+NIFTI_UNITS = {"m": "meter", "mm": "mm", "um": "micron", "s": "sec", "ms": "msec", "us": "usec"}
+
 
 def label_dtype(highest: int) -> np.dtype[Any]:
     """The smallest of uint16 and uint32 that holds `highest`."""
@@ -81,7 +83,7 @@ def write_labels_nifti(
     labels: NDArray[np.integer[Any]],
     *,
     affine: NDArray[np.floating[Any]],
-    units: tuple[str, str] = ("mm", "sec"),
+    units: tuple[str, str] = ("", ""),
     zooms: Sequence[float] | None = None,
 ) -> None:
     """Write labels as gzip-compressed NIfTI in the voxel order of `affine`.
@@ -95,7 +97,7 @@ def write_labels_nifti(
     affine
         (4, 4), voxel indices to world coordinates.
     units
-        Names of the units of space and time as NIfTI has them.
+        Units of space and time, ``"mm"``, ``"um"``, ``"s"`` and so on; empty if unknown.
     zooms
         Voxel size per axis, where an axis lies beyond the affine (time).
     """
@@ -103,7 +105,7 @@ def write_labels_nifti(
 
     data = np.asarray(labels, dtype=label_dtype(int(labels.max(initial=0))))
     image = nibabel.Nifti1Image(data, np.asarray(affine, dtype=np.float64))
-    image.header.set_xyzt_units(*units)
+    image.header.set_xyzt_units(*(NIFTI_UNITS.get(unit, "unknown") for unit in units))
     if zooms is not None:
         image.header.set_zooms(tuple(float(zoom) for zoom in zooms))
     with path.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as stream:

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import csv
 import errno
+import platform
 import secrets
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from napari_simmat.engine.files import move_into_place
+from napari_simmat.engine.files import move_into_place, sha256_of
+from napari_simmat.engine.labelfiles import write_labels_nifti, write_labels_tiff
+from napari_simmat.engine.objects import Painting, PixelSize, columns_of, measure
+from napari_simmat.engine.record import Record, Request
+
+if TYPE_CHECKING:
+    from napari_simmat.engine.images import ChannelStack
+    from napari_simmat.engine.predictor import Predictor
+    from napari_simmat.engine.reading import ImageFile
 
 DOUBLE_SUFFIXES = (".nii.gz", ".ome.tif", ".ome.tiff")
 
@@ -116,6 +129,55 @@ def write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="\n")
 
 
+def write_result(
+    files: OutputFiles,
+    request: Request,
+    image: ImageFile,
+    axes: str,
+    painting: Painting,
+    predictor: Predictor,
+    start: float,
+) -> None:
+    """Label image, table and record, together or not at all."""
+    size = PixelSize(scale=image.scale, units=image.units)
+    positions, names = _distinct_channels(predictor.stack)
+    rows = measure(
+        painting.labels,
+        axes=axes,
+        channels=names,
+        plane=lambda index: predictor.stack.plane(index)[positions],
+        size=size,
+        found=painting.found,
+    )
+    kept = {
+        (plane, label): count
+        for plane in {one.plane for one in painting.found}
+        for label, count in _counted(painting.labels[plane])
+    }
+    with staged(*files) as (labels, objects, record):
+        _write_labels(labels, files.labels, image, axes, painting.labels)
+        write_table(objects, columns_of(axes, names, size), rows)
+        made = Record(
+            request=request,
+            normalization=predictor.statistics.to_dict(),
+            objects=[
+                {
+                    "label": one.label,
+                    "plane": list(one.plane),
+                    "score": one.score,
+                    "pixels": kept.get((one.plane, one.label), 0),
+                }
+                for one in painting.found
+            ],
+            outputs={
+                "labels": {"file": files.labels.name, "sha256": sha256_of(labels)},
+                "objects": {"file": files.objects.name, "sha256": sha256_of(objects)},
+            },
+            run=_run(start, predictor.note),
+        )
+        write_text(record, made.to_json())
+
+
 def _cell(value: object) -> object:
     """A float with eight digits, so that the text is the same everywhere; missing is empty."""
     if isinstance(value, (float, np.floating)):
@@ -139,3 +201,50 @@ def _sentence(error: OSError, target: Path) -> str:
         )
     reason = error.strerror or str(error)
     return f"{target.name} could not be written into {folder} ({reason}); nothing was written."
+
+
+def _write_labels(
+    path: Path, target: Path, image: ImageFile, axes: str, labels: NDArray[np.uint32]
+) -> None:
+    if not is_nifti(target):
+        write_labels_tiff(path, labels, axes=axes, scale=image.scale, units=image.units)
+        return
+    if image.affine is None:
+        raise ValueError(f"{image.path.name} is no NIfTI, whatever its name says. Rename it.")
+    write_labels_nifti(
+        path,
+        labels.T,  # NIfTI's order is x, y, z, t
+        affine=image.affine,
+        zooms=[image.scale.get(letter, 1.0) for letter in reversed(axes)],
+        units=(image.units.get("X", ""), image.units.get("T", "")),
+    )
+
+
+def _distinct_channels(stack: ChannelStack) -> tuple[list[int], list[str]]:
+    """Positions and column names of the selected channels, each once."""
+    first = {channel: n for n, channel in reversed(list(enumerate(stack.selection)))}
+    positions = sorted(first.values())
+    names = [stack.names[n] for n in positions]
+    names = [f"channel{name}" if name.isdecimal() else name for name in names]
+    if len(set(names)) < len(names):
+        names = [f"{name}_{stack.selection[n]}" for n, name in zip(positions, names, strict=True)]
+    return positions, names
+
+
+def _counted(labels: NDArray[np.uint32]) -> list[tuple[int, int]]:
+    """Each label of a plane with its number of pixels."""
+    values, counts = np.unique(labels, return_counts=True)
+    return list(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+def _run(start: float, note: str) -> dict[str, Any]:
+    """What may differ between two equal runs."""
+    from napari_simmat import __version__
+
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "host": platform.node(),
+        "duration_s": round(time.monotonic() - start, 3),
+        "version": __version__,
+        **({"note": note} if note else {}),
+    }

@@ -155,6 +155,11 @@ class Predictor:
         yield from self._taking(self._image(), index)
 
     @property
+    def stack(self) -> ChannelStack:
+        """The image as the model reads it."""
+        return self._image()
+
+    @property
     def statistics(self) -> Statistics:
         """The numbers with which the image is normalised."""
         return self._image().statistics

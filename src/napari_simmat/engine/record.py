@@ -144,7 +144,7 @@ class Record:
             "outputs": {kind: dict(file) for kind, file in self.outputs.items()},
             "run": dict(self.run),
         }
-        return json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return "{\n" + ",\n".join(_lines(key, value) for key, value in values.items()) + "\n}\n"
 
     @classmethod
     def from_json(cls, text: str) -> Record:
@@ -235,6 +235,18 @@ def prompt_from_dict(values: Mapping[str, Any]) -> Prompt:
         return _prompt(values)
     except (KeyError, TypeError) as error:
         raise ValueError(f"The record's prompts are incomplete or foreign ({error}).") from None
+
+
+def _lines(key: str, value: Any) -> str:
+    """One entry of the record: a line, or for a list of blocks a line for each."""
+    name = f" {json.dumps(key)}: "
+    if isinstance(value, list) and value:
+        return f"{name}[\n  " + ",\n  ".join(_compact(one) for one in value) + "\n ]"
+    return name + _compact(value)
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _prompt(values: Mapping[str, Any]) -> Prompt:

@@ -1,0 +1,220 @@
+"""One image file and its prompts in; label image, table and record out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_simmat.engine.files import sha256_of
+from napari_simmat.engine.objects import Painting
+from napari_simmat.engine.outputs import write_result
+from napari_simmat.engine.promptfiles import read_prompts
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.reading import ImageFile, read_image
+from napari_simmat.engine.record import (
+    Input,
+    Request,
+    Settings,
+    UsedModel,
+    prompt_from_dict,
+    prompt_to_dict,
+    read_record,
+)
+from napari_simmat.engine.tasks import Outcome, SegmentConfig, Task
+from napari_simmat.progress import Job, Progress
+
+if TYPE_CHECKING:
+    from napari_simmat.engine.predictor import Predictor
+
+
+def segmenting(
+    task: Task, predictor: Predictor, config: SegmentConfig, *, resume: bool = False
+) -> Job[Outcome]:
+    """Segment one image from its files to its files, whole or not at all.
+
+    Parameters
+    ----------
+    task
+        What to read and write; an existing output is replaced.
+    predictor
+        With the model loaded.
+    config
+        How to segment.
+    resume
+        Keep outputs that a record says were made from the same input, model, prompts and
+        settings.
+
+    Raises
+    ------
+    ValueError, TypeError, OSError
+        If the image, its prompts or its outputs cannot be used, or (to resume) the outputs were
+        made otherwise; one sentence says why.
+    """
+    start = time.monotonic()
+    name = task.image.name
+    yield Progress(0, 0, f"{name}: reading")
+    image = read_image(task.image)
+    axis, axes, shape = _without_channels(image, config.channel_axis)
+    prompts = read_task_prompts(task.prompts, shape)
+    request = _request(task.image, image, prompts, predictor, config)
+    if resume and task.files.existing():
+        return _kept(task, request, time.monotonic() - start)
+
+    predictor.note = ""
+    labels = labels_of([values.get("object") for values in request.prompts])
+    planes = [tuple(values.get("plane", ())) for values in request.prompts]
+    painting = Painting(shape)
+    encoded: tuple[int, ...] | None = None
+    # Plane by plane, so that each is encoded once; within a plane in the order of the file.
+    order = sorted(range(len(planes)), key=planes.__getitem__)
+    for done, number in enumerate(order):
+        plane = planes[number]
+        if plane != encoded:
+            if encoded is None:
+                names = image.channel_names if axis == image.channel_axis else None
+                job = predictor.encoding(image.data, axis, config.channels, plane, names)
+            else:
+                job = predictor.moving(plane)
+            where = f" plane {', '.join(map(str, plane))}" if plane else ""
+            for progress in job:
+                words = f"{name}: {progress.message or 'encoding'}{where}"
+                yield Progress(progress.done, progress.total, words)
+            encoded = plane
+        yield Progress(done, len(order), f"{name}: predicting")
+        [result] = predictor.predict_many([prompts[number]])
+        painting.add(labels[number], result.mask, result.score, plane)
+    yield Progress(len(order), len(order), f"{name}: measuring and writing")
+    write_result(task.files, request, image, axes, painting, predictor, start)
+    hidden = painting.hidden()
+    return Outcome(
+        task,
+        "written",
+        objects=len(set(labels)) - len(hidden),
+        hidden=tuple(hidden),
+        seconds=time.monotonic() - start,
+        note=predictor.note,
+    )
+
+
+def read_task_prompts(path: Path, shape: tuple[int, ...]) -> Sequence[Prompt]:
+    """Prompts from a prompt file, or from the record of an earlier result, which replays it."""
+    if path.suffix.lower() != ".json":
+        return read_prompts(path, shape)
+    prompts = [prompt_from_dict(values) for values in read_record(path).request.prompts]
+    for prompt in prompts:
+        fits = len(prompt.plane) == len(shape) - 2 and all(
+            0 <= index < size for index, size in zip(prompt.plane, shape[:-2], strict=True)
+        )
+        if not fits:
+            raise ValueError(
+                f"{path.name} has prompts on plane {prompt.plane}, but the image has shape "
+                f"{' x '.join(map(str, shape))}. Use it with an image like the one it was made on."
+            )
+    return prompts
+
+
+def labels_of(ids: Sequence[int | None]) -> list[int]:
+    """The number in the label image for each prompt, from the ids of their objects.
+
+    An object's id is its label. If the ids count from 0, as the shapes in napari's CSV do, all are
+    one higher, since 0 is the background. Prompts without an id get the lowest free numbers.
+
+    Raises
+    ------
+    ValueError
+        If an id is negative or too large for a label image.
+    """
+    given = {number for number in ids if number is not None}
+    shift = 1 if 0 in given else 0
+    if given and (min(given) < 0 or max(given) + shift > 2**32 - 1):
+        wrong = min(given) if min(given) < 0 else max(given)
+        raise ValueError(
+            f"Object {wrong} cannot be a label; number objects upwards from 0 or 1, below 2^32."
+        )
+    used = {number + shift for number in given}
+    free = (number for number in range(1, len(ids) + len(used) + 1) if number not in used)
+    return [next(free) if number is None else number + shift for number in ids]
+
+
+def _without_channels(
+    image: ImageFile, chosen: int | None
+) -> tuple[int | None, str, tuple[int, ...]]:
+    """The channel axis, and letters and sizes of the other axes."""
+    count = len(image.axes)
+    axis = image.channel_axis if chosen is None else chosen
+    if axis is None:
+        return None, image.axes, image.shape
+    if not -count <= axis < count:
+        raise ValueError(
+            f"{image.path.name} has {count} axes ({image.axes}), so channel axis {axis} does not "
+            f"exist; give one from 0 to {count - 1}."
+        )
+    axis %= count
+    axes = image.axes[:axis] + image.axes[axis + 1 :]
+    if not axes.endswith("YX"):
+        raise ValueError(
+            f"{image.path.name} has the axes {image.axes}; without channel axis {axis} they do "
+            "not end in YX. Give the axis that holds channels, or none."
+        )
+    sizes = tuple(int(size) for size in image.data.shape)
+    return axis, axes, sizes[:axis] + sizes[axis + 1 :]
+
+
+def _request(
+    path: Path,
+    image: ImageFile,
+    prompts: Sequence[Prompt],
+    predictor: Predictor,
+    config: SegmentConfig,
+) -> Request:
+    """All that the result depends on; refuses prompts outside the image on the way."""
+    values = []
+    for prompt in prompts:
+        prompt.check_inside((image.shape[-2], image.shape[-1]))
+        values.append(prompt_to_dict(prompt))
+    model = predictor.model
+    return Request(
+        input=Input(
+            file=path.name,
+            sha256=sha256_of(path),
+            shape=tuple(int(size) for size in image.data.shape),
+            axes=image.axes,
+            dtype=np.dtype(image.data.dtype).name,
+        ),
+        model=UsedModel(
+            name=model.spec.name, fingerprint=model.fingerprint, base=model.spec.base.name
+        ),
+        prompts=tuple(values),
+        settings=Settings(
+            channels=config.channels,
+            channel_axis=config.channel_axis,
+            device=predictor.device.type,
+            precision=predictor.precision,
+        ),
+    )
+
+
+def _kept(task: Task, request: Request, seconds: float) -> Outcome:
+    """Keep what exists if it was made the same way and is whole, else say what is not."""
+    files = task.files
+    advice = "Use --overwrite to make it anew, or another output folder."
+    if not files.record.is_file():
+        existing = files.existing()[0]
+        raise ValueError(f"{existing} exists without a record of how it was made. {advice}")
+    record = read_record(files.record)
+    if differences := record.request.differences(request):
+        raise ValueError(
+            f"{files.labels} was made otherwise; what differs: {', '.join(differences)}. {advice}"
+        )
+    for kind, path in (("labels", files.labels), ("objects", files.objects)):
+        expected = record.outputs.get(kind, {}).get("sha256")
+        if not path.is_file() or sha256_of(path) != expected:
+            raise ValueError(f"{path} is missing or was changed since it was made. {advice}")
+    labels = {int(one["label"]) for one in record.objects}
+    seen = {int(one["label"]) for one in record.objects if one["pixels"]}
+    hidden = tuple(sorted(labels - seen))
+    return Outcome(task, "kept", objects=len(seen), hidden=hidden, seconds=seconds)
