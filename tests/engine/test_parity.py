@@ -1,0 +1,111 @@
+"""The predictor against the stock `SamPredictor` on seeded random ViT-B weights."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from segment_anything import SamPredictor
+
+from napari_simmat.engine.loading import Model
+from napari_simmat.engine.predictor import Predictor
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.sam_weights import sam_spec
+from napari_simmat.model.foundation import build_network
+
+pytestmark = pytest.mark.slow
+
+IMAGES = {
+    "1 x 1 RGB": lambda rng: rng.integers(0, 256, (1, 1, 3), dtype=np.uint8),
+    "1500 x 700 grey": lambda rng: rng.integers(0, 256, (1500, 700), dtype=np.uint8),
+    "53 x 170 RGB": lambda rng: rng.integers(0, 256, (53, 170, 3), dtype=np.uint8),
+}
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    network = build_network("vit_b")
+    with torch.no_grad():  # the default start of these is 0, which would hide mistakes
+        for name, parameter in network.named_parameters():
+            if "rel_pos" in name or "pos_embed" in name:
+                torch.nn.init.normal_(parameter, std=0.2)
+    return network
+
+
+@pytest.fixture(scope="module", params=IMAGES)
+def pair(network, request):
+    """Both predictors with the same image, and its height and width."""
+    image = IMAGES[request.param](np.random.default_rng(1))
+    stock = SamPredictor(network)
+    stock.set_image(image if image.ndim == 3 else np.stack([image] * 3, axis=-1))
+    ours = Predictor(
+        Model(sam_spec("vit_b", "vit_b", ""), network, "random vit_b"), "cpu", "exact"
+    )
+    ours.set_image(image, channel_axis=-1 if image.ndim == 3 else None)
+    return ours, stock, image.shape[:2]
+
+
+def prompts(shape):
+    """Prompts for SamPredictor as fractions of the image, and the same for ours."""
+    height, width = shape
+    at = np.array([[0.3, 0.4], [0.8, 0.1], [0.6, 0.7]]) * [height - 1, width - 1]
+    box = (0.1 * height, 0.2 * width, 0.7 * height, 0.9 * width)
+    rng = np.random.default_rng(2)
+    mask = rng.normal(0, 5, (256, 256)).astype(np.float32)
+    return {
+        "a click": Prompt(points=at[:1], labels=[1]),
+        "a background click": Prompt(points=at[:1], labels=[0]),
+        "clicks": Prompt(points=at, labels=[1, 0, 1]),
+        "a box": Prompt(box=box),
+        "a box and clicks": Prompt(points=at, labels=[1, 0, 1], box=box),
+        "a mask": Prompt(mask=mask),
+        "a mask and a click": Prompt(points=at[:1], labels=[1], mask=mask),
+    }
+
+
+def test_logits_masks_and_scores_are_those_of_stock(pair):
+    ours, stock, shape = pair
+    given = prompts(shape)
+    answers = dict(zip(given, ours.predict_many(list(given.values())), strict=True))
+    for name, prompt in given.items():
+        answer = answers[name]
+        multimask = name in ("a click", "a background click")
+        asked = {
+            "point_coords": np.array(prompt.points)[:, ::-1] if prompt.points else None,
+            "point_labels": np.array(prompt.labels) if prompt.points else None,
+            "box": None if prompt.box is None else np.array(prompt.box)[[1, 0, 3, 2]],
+            "mask_input": None if prompt.mask is None else prompt.mask[None].copy(),
+        }
+        fine, scores, logits = stock.predict(
+            **asked, multimask_output=multimask, return_logits=True
+        )
+        best = int(scores.argmax())
+        difference = np.linalg.norm(answer.logits - logits[best])
+        assert difference <= 1e-4 * np.linalg.norm(logits[best]), name
+        assert answer.score == pytest.approx(scores[best], rel=1e-4, abs=1e-5), name
+        unsure = np.abs(fine[best]) <= 1e-4 * np.abs(fine[best]).max()
+        assert ((answer.mask == (fine[best] > 0)) | unsure).all(), name
+        assert answer.mask.shape == shape
+
+        if not multimask:
+            if name not in ("clicks", "a box"):  # two suffice for the candidates
+                continue
+            fine, scores, _ = stock.predict(**asked, multimask_output=True, return_logits=True)
+        unsure = np.abs(fine) <= 1e-4 * np.abs(fine).max()
+        assert ((answer.masks == (fine > 0)) | unsure).all(), name
+        np.testing.assert_allclose(answer.scores, scores, rtol=1e-4, atol=1e-5)
+
+
+def test_the_relative_positions_matter(network):
+    """The parity above means something: without one of the tables an attention differs."""
+    attention = network.image_encoder.blocks[0].attn
+    tokens = torch.randn(1, 14, 14, 768)
+    table = attention.rel_pos_h
+    with torch.no_grad():
+        before, kept = attention(tokens), table.clone()
+        table.zero_()
+        try:
+            assert (attention(tokens) - before).norm() > 1e-3 * before.norm()
+        finally:
+            table.copy_(kept)

@@ -1,0 +1,111 @@
+"""`tiny` against the plain reference, at any size, and where its positions lie."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from napari_simmat.model.foundation import build_network
+from napari_simmat.model.tiny_encoder import REFERENCE_TOKENS
+from napari_simmat.progress import finish
+from tests.model import plain_tiny
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    network = build_network("tiny")
+    with torch.no_grad():  # no tensor at zero or one, where a mistake would not show
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return network
+
+
+def relative(ours, theirs):
+    return float((ours - theirs).norm() / theirs.norm())
+
+
+PROMPTS = {
+    "click": {"points": [(40.0, 30.0)], "labels": [1]},
+    "negative click alone": {"points": [(40.0, 30.0)], "labels": [0]},
+    "several clicks": {"points": [(40.0, 30.0), (20.5, 11.25), (55.0, 60.0)], "labels": [1, 1, 0]},
+    "box": {"box": (10.0, 12.0, 50.0, 41.5)},
+    "box and click": {"points": [(30.0, 20.0)], "labels": [1], "box": (10.0, 12.0, 50.0, 41.5)},
+    "box and negative": {"points": [(30.0, 20.0)], "labels": [0], "box": (10.0, 12.0, 50.0, 41.5)},
+    "click on a corner": {"points": [(0.0, 0.0)], "labels": [1]},
+}
+
+
+@pytest.mark.parametrize("size", [(64, 96), (32, 32), (320, 352)])
+@pytest.mark.parametrize("kind", [*PROMPTS, "mask", "mask and clicks"])
+@torch.no_grad()
+def test_equals_the_plain_reference(network, size, kind):
+    torch.manual_seed(1)
+    image = torch.randn(1, 3, *size)
+    weights = network.state_dict()
+    given = dict(PROMPTS.get(kind, {}))
+    if kind.startswith("mask"):
+        given = dict(PROMPTS["several clicks"]) if "clicks" in kind else {}
+        given["mask"] = 8 * torch.randn(size[0] // 2, size[1] // 2)
+    if size[0] == 32:
+        for name in ("points", "box"):
+            if name in given:
+                given[name] = _halved(given[name])
+    ours = finish(network.encoding(image))
+    theirs = plain_tiny.encode(weights, image)
+    parts = (ours.embedding, ours.maps["skip4"], ours.maps["skip2"], ours.maps["dense"])
+    for our, their in zip(parts, theirs, strict=True):
+        assert relative(our, their) < 1e-4
+
+    logits, quality = plain_tiny.decode(weights, theirs, **given)
+    points, labels, box, mask = (given.get(n) for n in ("points", "labels", "box", "mask"))
+    answer = network.decode(
+        ours,
+        None if points is None else torch.tensor(points),
+        None if labels is None else torch.tensor(labels),
+        None if box is None else torch.tensor(box),
+        None if mask is None else mask[None, None],
+    )
+    assert relative(answer.logits, logits) < 1e-4
+    assert relative(answer.quality, quality) < 1e-4
+
+
+def test_both_kernels_of_the_attention_are_compared():
+    """The sizes above lie on both sides of the switch between the two ways to compute it."""
+    assert (64 // 16) * (96 // 16) <= REFERENCE_TOKENS < (320 // 16) * (352 // 16)
+
+
+@torch.no_grad()
+def test_a_batch_of_prompts_on_two_images_equals_single_ones(network):
+    torch.manual_seed(2)
+    images = torch.randn(2, 3, 64, 64)
+    points = torch.rand(6, 2, 2) * 60
+    labels = torch.tensor([[1, -1]]).expand(6, 2)
+    logits, quality = network.decode_batch(finish(network.encoding(images)), points, labels)
+    for number in range(6):
+        alone = finish(network.encoding(images[number // 3][None]))
+        answer = network.decode(alone, points[number, :1], labels[number, :1])
+        assert relative(logits[number], answer.logits) < 1e-4
+        assert relative(quality[number], answer.quality) < 1e-4
+
+
+@torch.no_grad()
+def test_positions_move_with_the_image(network):
+    """Moved by whole tokens with everything around it constant, the answer moves along."""
+    image = torch.zeros(1, 3, 192, 192)
+    torch.manual_seed(3)
+    image[..., 64:112, 64:112] = torch.randn(3, 48, 48)
+    moved = image.roll((16, 32), (-2, -1))
+    dense, dense_moved = (
+        finish(network.encoding(each)).maps["dense"] for each in (image, moved)
+    )
+    inner = dense[..., 24:64, 24:64]
+    shifted = dense_moved[..., 32:72, 40:80]
+    assert relative(shifted, inner) < 0.05  # attention sees the borders, which do not move
+    assert relative(dense_moved[..., 24:64, 24:64], inner) > 0.2
+
+
+def _halved(values):
+    if isinstance(values, tuple):
+        return tuple(value / 2 for value in values)
+    return [(x / 2, y / 2) for x, y in values]
