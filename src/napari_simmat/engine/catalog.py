@@ -142,7 +142,7 @@ def find(name_or_path: str | Path) -> ModelEntry:
     if "/" in name or "\\" in name or name.casefold().endswith(SUFFIXES) or path.is_file():
         return _file(path)
     known = [*_unversioned(entries), *(entry.name for entry in entries)]
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     raise ValueError(
         f"There is no model called {name[:100]!r}.{f' Did you mean {close[0]}?' if close else ''} "
         f"Known are {', '.join(dict.fromkeys(known))}; a file is given by its path."

@@ -107,13 +107,13 @@ def assembling(name_or_path: str | Path) -> Job[Assembled]:
     yield Progress(40, 100, f"Reading {entry.name}")
     tensors = read_tensors(path)
     if card.holds_all:
-        network = yield from _building(spec)
+        network = yield from _building(path, spec)
         _check_names(path, tensors, network)
         return Assembled(spec, network, tensors, content)
     base = yield from _finding_base(path, spec.base)
     yield Progress(60, 100, f"Reading {spec.base.name}")
     below = read_sam_weights(base) if kind_of(base) == "torch" else read_tensors(base)
-    network = yield from _building(spec)
+    network = yield from _building(path, spec)
     _check_trained(path, tensors, network)
     wanted = network.state_dict()
     together = {name: each for name, each in {**below, **tensors}.items() if name in wanted}
@@ -177,12 +177,12 @@ def _assembling_sam(entry: ModelEntry, path: Path, content: str) -> Job[Assemble
             "Choose the .safetensors file that was written beside them."
         )
     spec = sam_spec(published.name if published else entry.name, architecture, content)
-    network = yield from _building(spec)
+    network = yield from _building(path, spec)
     _check_names(path, tensors, network)
     return Assembled(spec, network, tensors, content)
 
 
-def _building(spec: ModelSpec) -> Job[Network]:
+def _building(path: Path, spec: ModelSpec) -> Job[Network]:
     """The network without numbers in it, so that none are drawn only to be replaced."""
     yield Progress(75, 100, f"Building {spec.base.architecture}")
     from napari_simmat.model.foundation import build_network
@@ -195,7 +195,7 @@ def _building(spec: ModelSpec) -> Job[Network]:
             initialize=False,
         )
     except ValueError as error:
-        raise ValueError(f"{spec.name} cannot be used. {error}") from None
+        raise ValueError(f"{path.name} cannot be used. {error}") from None
     yield Progress(85, 100, f"Loading {spec.name}")
     return network
 
