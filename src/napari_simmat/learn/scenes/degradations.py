@@ -21,7 +21,7 @@ def degrade(rng: np.random.Generator, image: Floats) -> Floats:
     unit = (image - np.float32(low)) / np.float32(span)
     if rng.random() < 0.25:
         unit = np.sign(unit) * np.abs(unit) ** np.float32(np.exp(rng.uniform(-0.5, 0.4)))
-    if rng.random() < 0.12:
+    if rng.random() < (0.12 if unit.ndim == 2 else 0.03):
         unit = 1 - unit
     shape = (unit.shape[0], unit.shape[1])
     if rng.random() < 0.15:

@@ -54,7 +54,7 @@ def x_ray(scene: Scene, rng: np.random.Generator) -> Floats:
     thick = 0.35 + 0.65 * scene.dome ** rng.uniform(0.3, 1.0)
     path = density[scene.regions] * thick
     path = path * (1 + rng.uniform(0, 0.06) * texture(rng, scene.shape))
-    path = path + 0.25 * np.abs(smooth_field(rng, scene.shape, min(scene.shape) / 3))
+    path = path + 0.12 * smooth_field(rng, scene.shape, min(scene.shape) / 3) ** 2
     photons = log_uniform(rng, 150, 4000)
     image: Floats = photons * np.exp(-blur(path.astype(np.float32), rng.uniform(0.5, 1.2)))
     image = camera_noise(rng, image * uneven_light(rng, scene.shape, 0.3), 2.0)

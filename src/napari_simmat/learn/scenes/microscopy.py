@@ -31,7 +31,7 @@ def fluorescence(scene: Scene, rng: np.random.Generator) -> Floats:
     brightness = np.maximum(brightness, dimmest * rng.uniform(1, 2, scene.n_regions))
     brightness[0] = 0
     light = brightness.astype(np.float32)[scene.regions] * _stain(scene, rng, radius)
-    light = blur(light, rng.uniform(0.4, 0.7 + 0.06 * min(radius, 25)))
+    light = blur(light, rng.uniform(0.6, 0.8 + 0.06 * min(radius, 25)))
     light += rng.uniform(0, 0.25) ** 1.5 * wide_blur(light, rng.uniform(0.8, 2.5) * radius + 3)
     if rng.random() < 0.2:  # cells far out of focus, too blurred to be objects
         ghosts = np.roll(light, rng.integers(20, 100, 2), axis=(0, 1))
@@ -55,7 +55,7 @@ def membranes(scene: Scene, rng: np.random.Generator) -> Floats:
     inside = np.clip(inside, 0, 0.35).astype(np.float32)
     inside[0] = 0
     light = wall + inside[scene.regions] * (1 + 0.2 * texture(rng, scene.shape))
-    light = blur(light.astype(np.float32), rng.uniform(0.4, 1.1))
+    light = blur(light.astype(np.float32), rng.uniform(0.6, 1.1))
     light += rng.uniform(0, 0.15) * wide_blur(light, radius + 3)
     return camera_noise(rng, peak * (light + rng.uniform(0.02, 0.2)), rng.uniform(0.5, 3))
 
@@ -99,7 +99,7 @@ def adherent_cells(scene: Scene, rng: np.random.Generator) -> Floats:
     image = 0.5 + sign * rng.uniform(0.15, 0.35) * outside - sign * rng.uniform(0.15, 0.4) * inside
     image += rng.normal(0, 0.06) * scene.foreground + rng.uniform(0.01, 0.06) * grain
     image += rng.uniform(0, 0.15) * scene.dome * rng.choice([-1, 1])
-    image = blur(image.astype(np.float32), rng.uniform(0.4, 1.0))
+    image = blur(image.astype(np.float32), rng.uniform(0.55, 1.0))
     image *= uneven_light(rng, scene.shape, rng.uniform(0, 0.2))
     return image + rng.uniform(0.003, 0.02) * gaussian(rng, scene.shape)
 
@@ -117,7 +117,7 @@ def relief(scene: Scene, rng: np.random.Generator) -> Floats:
     image = 0.5 + rng.uniform(0.4, 1.0) * slope * min(radius, 8) ** 0.5
     image += rng.uniform(-0.08, 0.08) * path
     image += 0.015 * smooth_field(rng, scene.shape, rng.uniform(6, 40))
-    return image + rng.uniform(0.002, 0.02) * gaussian(rng, scene.shape)
+    return np.asarray(image + rng.uniform(0.002, 0.02) * gaussian(rng, scene.shape))
 
 
 def histology(scene: Scene, rng: np.random.Generator) -> Floats:
@@ -142,7 +142,7 @@ def histology(scene: Scene, rng: np.random.Generator) -> Floats:
     tissue = tissue * rng.uniform(0.5, 1.2)
     density = nuclei[..., None] * blue + tissue[..., None] * red
     image = rng.uniform(0.88, 1.0) * np.exp(-density.astype(np.float32))
-    image = blur(image, rng.uniform(0.4, 1.0))
+    image = blur(image, rng.uniform(0.5, 1.0))
     return image + rng.uniform(0.003, 0.02) * gaussian(rng, image.shape)
 
 

@@ -42,7 +42,7 @@ def uneven_light(rng: np.random.Generator, shape: Shape, strength: float) -> Flo
     clouds = smooth_field(rng, shape, min(shape) * rng.uniform(0.25, 0.6))
     mix = rng.dirichlet([1, 1, 1])
     field = mix[0] * slope + mix[1] * vignette + mix[2] * 0.6 * clouds
-    return np.clip(1 + strength * field, 0.15, 2.5).astype(np.float32)
+    return np.asarray(np.clip(1 + strength * field, 0.15, 2.5), np.float32)
 
 
 def camera_noise(rng: np.random.Generator, photons: Floats, read_noise: float) -> Floats:
@@ -53,7 +53,7 @@ def camera_noise(rng: np.random.Generator, photons: Floats, read_noise: float) -
     """
     photons = np.maximum(photons, 0)
     if float(photons.mean()) < 20:
-        counts = rng.poisson(photons).astype(np.float32)
+        counts: Floats = rng.poisson(photons).astype(np.float32)
     else:
         counts = photons + np.sqrt(photons) * gaussian(rng, photons.shape)
     return counts + np.float32(read_noise) * gaussian(rng, photons.shape)

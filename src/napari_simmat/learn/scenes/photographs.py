@@ -29,7 +29,7 @@ def natural(scene: Scene, rng: np.random.Generator) -> Floats:
     if rng.random() < 0.3:  # soft shadow of each leaf on what lies beneath
         shadow = np.exp(-scene.distance / rng.uniform(1.5, 5)) * rng.uniform(0.1, 0.4)
         image *= (1 - shadow * (scene.dome < 0.5))[..., None]
-    image = blur(image.astype(np.float32), rng.uniform(0.3, 0.9))
+    image = blur(image.astype(np.float32), rng.uniform(0.45, 0.9))
     image *= uneven_light(rng, scene.shape, rng.uniform(0, 0.5))[..., None]
     if rng.random() < 0.4:
         image = image @ np.array([0.299, 0.587, 0.114], np.float32)
@@ -69,7 +69,7 @@ def struck(scene: Scene, rng: np.random.Generator) -> Floats:
             * ~scene.foreground
         )
     image += (rng.uniform(0.005, 0.04) * texture(rng, scene.shape)) * ~scene.foreground
-    image = blur(image.astype(np.float32), rng.uniform(0.3, 0.8))
+    image = blur(image.astype(np.float32), rng.uniform(0.45, 0.8))
     image *= uneven_light(rng, scene.shape, rng.uniform(0, 0.7))
     return image + rng.uniform(0.003, 0.03) * gaussian(rng, scene.shape)
 
@@ -88,7 +88,7 @@ def plain(scene: Scene, rng: np.random.Generator) -> Floats:
     if rng.random() < 0.2:
         line = np.exp(-(((scene.distance - 0.5) / rng.uniform(0.8, 1.8)) ** 2))
         image = image - rng.uniform(0.1, 0.4) * line[..., None]
-    image = blur(image.astype(np.float32), rng.uniform(0.3, 1.3))
+    image = blur(image.astype(np.float32), rng.uniform(0.4, 1.3))
     image = image * uneven_light(rng, scene.shape, rng.uniform(0, 0.4))[..., None]
     image = image + gap * rng.uniform(0.01, 0.35) * gaussian(rng, image.shape)
     return image if channels == 3 else image[..., 0]

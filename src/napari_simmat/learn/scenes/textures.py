@@ -138,7 +138,7 @@ def _mirrored(rng: np.random.Generator, n: int, m: int, step: float) -> NDArray[
 
 def _standardised(values: NDArray[np.floating]) -> Floats:
     values = (values - values.mean()) / (values.std() + 1e-6)
-    return np.clip(values, -3, 3).astype(np.float32)
+    return np.asarray(np.clip(values, -3, 3), np.float32)
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:

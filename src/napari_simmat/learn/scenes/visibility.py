@@ -14,6 +14,7 @@ THRESHOLD = 0.8
 """Border contrast in units of the noise beside it, below which an object counts as invisible."""
 
 _SECTORS = 12
+_PARTS = 2 * _SECTORS
 _LEAST_STEP = 0.008
 """Steps under this share of the displayed range are not seen, however low the noise."""
 
@@ -23,7 +24,8 @@ def border_contrast(image: Floats, labels: Ids) -> Floats:
 
     The image is lightly smoothed. Across the border, differences between pixels 4 apart (a
     step) and how far the pixel between them deviates (a line) are averaged with their sign
-    within 12 sectors around the object's centre; the contrast is the median over its sectors.
+    within 12 sectors around the object's centre, outer and inner borders (of a ring) apart; the
+    contrast is the median over these parts.
     The unit is the mean deviation of a pixel from the mean of those 2 before and after it,
     away from borders and near by, so that shading does not count as noise, but grain does.
     Channels are judged one by one, the best counts.
@@ -71,11 +73,17 @@ class _Border:
                 ids = flat[side]
                 angle = np.arctan2(rows[middle] - centre_y[ids], columns[middle] - centre_x[ids])
                 sector = ((angle / (2 * np.pi) + 0.5) * _SECTORS).astype(np.intp) % _SECTORS
-                keys.append(ids * _SECTORS + sector)
+                # Does the border face away from the centre?
+                if shift == width:
+                    offset = rows[middle] - centre_y[ids]
+                else:
+                    offset = columns[middle] - centre_x[ids]
+                outer = (sign * offset < 0).astype(np.intp)
+                keys.append(ids * _PARTS + 2 * sector + outer)
                 signs.append(np.full(len(ids), sign))
                 self.places.append((middle, shift))
         self.keys, self.signs = np.concatenate(keys), np.concatenate(signs)
-        self.pairs = np.bincount(self.keys, minlength=self.count * _SECTORS)
+        self.pairs = np.bincount(self.keys, minlength=self.count * _PARTS)
         self.calm = ~np.asarray(ndi.binary_dilation(near, np.ones((3, 3), bool)))
 
     def contrast(self, channel: Floats) -> Floats:
@@ -93,12 +101,12 @@ class _Border:
             np.abs(np.bincount(self.keys, step, n)), np.abs(np.bincount(self.keys, line, n))
         )
         with np.errstate(invalid="ignore"):
-            by_sector = np.where(self.pairs >= 3, seen / unit, np.nan)
-        by_sector = by_sector.reshape(self.count, _SECTORS)
+            by_part = np.where(self.pairs >= 3, seen / unit, np.nan)
+        by_part = by_part.reshape(self.count, _PARTS)
         contrast = np.zeros(self.count, np.float32)
-        judged = np.asarray(np.isfinite(by_sector).any(axis=1))
+        judged = np.asarray(np.isfinite(by_part).any(axis=1))
         judged[0] = False
-        contrast[judged] = np.nanmedian(by_sector[judged], axis=1)
+        contrast[judged] = np.nanmedian(by_part[judged], axis=1)
         return contrast
 
     def _noise(self, smooth: Floats) -> Floats:
