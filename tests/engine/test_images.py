@@ -159,6 +159,18 @@ class Watched:
         return part.copy()
 
 
+def test_a_plane_that_cannot_be_read_is_said_in_a_sentence():
+    def broken(block):
+        raise OSError(5, "Input/output error")
+
+    array = da.zeros((3, 4, 5), chunks=(1, 4, 5)).map_blocks(broken, dtype=float)
+    stack = ChannelStack.build(array, spec=ONE)
+    with pytest.raises(
+        ValueError, match=r"could not be read \(.*Input/output error\); its file may"
+    ):
+        stack.plane((0,))
+
+
 def test_only_the_plane_in_question_is_read_and_only_once():
     array = Watched(RNG.integers(0, 9, (50, 20, 30)).astype(np.uint16))
     stack = ChannelStack.build(array, spec=SAM, statistics=Statistics((0,) * 3, (9,) * 3))

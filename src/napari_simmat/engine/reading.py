@@ -227,7 +227,7 @@ def _read_nifti(path: Path) -> ImageFile:
     if scaled or path.name.lower().endswith(".gz"):  # others are mapped, not loaded
         size = max(8, stored.dtype.itemsize) if scaled else stored.dtype.itemsize
         check_memory(math.prod(image.shape) * size, path.name)
-    data = stored.get_scaled(np.float32) if scaled else np.asanyarray(stored.get_unscaled())
+    data = np.asarray(stored, dtype=np.float32) if scaled else np.asanyarray(stored.get_unscaled())
     space, time = image.header.get_xyzt_units()
     scale, units = {}, {}
     for letter, size in zip(axes, image.header.get_zooms(), strict=True):

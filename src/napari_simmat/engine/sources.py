@@ -119,7 +119,19 @@ class Source:
         return list(np.moveaxis(together, left, 0)[[channel - first for channel in channels]])
 
     def _at(self, where: tuple[int | slice, ...]) -> NDArray[Any]:
-        return np.asarray(self.array[where]).astype(self.dtype, copy=False)
+        try:
+            values = np.asarray(self.array[where])
+        except MemoryError:
+            raise
+        except Exception as error:  # files and graphs of tasks raise anything
+            if self.in_memory:
+                raise
+            said = " ".join(str(error).split())[:200] or type(error).__name__
+            raise ValueError(
+                f"A part of the image could not be read ({said}); its file may be damaged or gone. "
+                "Open it anew."
+            ) from error
+        return values.astype(self.dtype, copy=False)
 
 
 def _refuse_what_is_no_array(array: Any, what: str) -> None:

@@ -37,7 +37,7 @@ def read_tiff(path: Path, lazy_above: int) -> ImageFile:
             raise RefusedFileError(f"{path.name} mixes types of pixels; save it with one.")
         dtype = np.dtype(series.dtype)
         nbytes = math.prod(shape) * dtype.itemsize
-        sizes = dict(zip(series.axes, shape, strict=True))
+        sizes = dict(zip(axes, shape, strict=True))
         plane = sizes["Y"] * sizes["X"] * dtype.itemsize
         scale, units = _pixel_size(tiff)
         names = _channel_names(tiff, sizes.get("C", 1))
@@ -103,6 +103,8 @@ def _axes(path: Path, axes: str, shape: tuple[int, ...]) -> str:
             f"{path.name} has colours within channels (axes {axes}); save each colour as a "
             "channel of its own."
         )
+    if "Q" in axes and "C" not in axes and "S" not in axes:
+        return "Q" * (len(axes) - 2) + "YX"  # a guess of tifffile's, odd for planes of one pixel
     return axes
 
 
