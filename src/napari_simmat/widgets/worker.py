@@ -101,14 +101,19 @@ class Worker(QObject):
             self._wake.notify()
         return task
 
-    def close(self) -> None:
-        """Cancel everything and let the thread end; does not wait for it."""
+    def cancel_all(self) -> None:
+        """Cancel the task that runs and the one that waits."""
         with self._wake:
-            self._closed = True
             for task in (*self._waiting, self._running):
                 if task is not None:
                     task.cancel()
             self._waiting.clear()
+
+    def close(self) -> None:
+        """Cancel everything and let the thread end; does not wait for it."""
+        self.cancel_all()
+        with self._wake:
+            self._closed = True
             self._wake.notify()
 
     def join(self, timeout: float) -> bool:

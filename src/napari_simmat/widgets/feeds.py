@@ -1,0 +1,298 @@
+"""Which channels of which open layers feed a model: what is possible and what is wrong.
+
+Plain values, no Qt, no napari: the form shows what is decided here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from napari_simmat.model.spec import ModelSpec
+
+MOST_CHANNELS = 32
+"""A first axis that is longer is not offered as channels."""
+
+_COLOURS = ("red", "green", "blue")
+_UNITS = {"deg", "degree", "degrees", "nm", "um"}
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """What the choice needs to know about an open image layer.
+
+    Parameters
+    ----------
+    key
+        Tells layers apart for as long as they are open.
+    name
+        As the user sees it.
+    shape
+        (..., Y, X), without an RGB layer's colour axis.
+    rgb
+        Whether the layer holds red, green and blue.
+    placement
+        Numbers that are equal for layers whose pixels lie on each other.
+    channels_first
+        Whether the first axis is named as channels.
+    """
+
+    key: str
+    name: str
+    shape: tuple[int, ...]
+    rgb: bool = False
+    placement: tuple[float, ...] = ()
+    channels_first: bool = False
+
+
+@dataclass(frozen=True)
+class Source:
+    """One channel: a layer, a colour of an RGB layer, or one entry of a layer's first axis.
+
+    Parameters
+    ----------
+    layer
+        The layer's key.
+    part
+        Which colour or entry; None for the whole layer.
+    """
+
+    layer: str
+    part: int | None = None
+
+
+@dataclass(frozen=True)
+class Feed:
+    """One way to feed the model.
+
+    Parameters
+    ----------
+    title
+        For the list.
+    sources
+        One for each of the model's channels, in its order.
+    remark
+        What the user should check, or empty.
+    """
+
+    title: str
+    sources: tuple[Source, ...]
+    remark: str = ""
+
+
+def feeds(
+    layers: Sequence[LayerInfo], spec: ModelSpec, preferred: str | None = None
+) -> list[Feed]:
+    """All ways in which whole layers feed the model without further choice, the best first.
+
+    Parameters
+    ----------
+    layers
+        Open image layers in the viewer's order.
+    spec
+        The model.
+    preferred
+        Key of the layer to use where several are as good; otherwise the topmost.
+    """
+    singles = [layer for layer in layers if not layer.rgb]
+    groups = _groups(singles)
+    count = len(spec.channels)
+    found = [feed for group in groups if (feed := _by_name(group, spec))]
+    topmost = sorted(reversed(layers), key=lambda layer: layer.key != preferred)
+    if spec.is_rgb:
+        if not found:
+            found += [_in_order(group, spec) for group in groups if len(group) == count]
+        first_axis = [layer for layer in topmost if layer.channels_first]
+        rest = [layer for layer in topmost if not layer.channels_first]
+        found += [feed for layer in first_axis if (feed := _along_axis(layer, spec))]
+        found += [
+            _colours(layer) if layer.rgb else Feed(layer.name, (Source(layer.key),) * count)
+            for layer in topmost
+        ]
+        found += [feed for layer in rest if (feed := _along_axis(layer, spec))]
+        return _preferred_first(found, preferred)
+    if count == 1:
+        found += [Feed(layer.name, (Source(layer.key),)) for layer in topmost if not layer.rgb]
+    else:
+        partly = any(_matches(group, spec) for group in groups)
+        if not found and not partly:
+            found += [_in_order(group, spec) for group in groups if len(group) == count]
+        found += [feed for layer in topmost if (feed := _along_axis(layer, spec))]
+        if count == 3:
+            found += [_colours(layer) for layer in topmost if layer.rgb]
+    return list({feed.sources: feed for feed in reversed(found)}.values())[::-1]
+
+
+def all_sources(layers: Iterable[LayerInfo]) -> list[tuple[str, Source]]:
+    """Every single channel that any slot may take, with its title."""
+    found: list[tuple[str, Source]] = []
+    for layer in layers:
+        if layer.rgb:
+            found += [
+                (f"{layer.name} · {colour}", Source(layer.key, n))
+                for n, colour in enumerate(_COLOURS)
+            ]
+            continue
+        found.append((layer.name, Source(layer.key)))
+        if len(layer.shape) > 2 and layer.shape[0] <= MOST_CHANNELS:
+            found += [
+                (f"{layer.name} · {n}", Source(layer.key, n)) for n in range(layer.shape[0])
+            ]
+    return found
+
+
+def shape_of(source: Source, layer: LayerInfo) -> tuple[int, ...]:
+    """Shape (..., Y, X) of one channel."""
+    return layer.shape if layer.rgb or source.part is None else layer.shape[1:]
+
+
+def problem(
+    sources: Sequence[Source | None], layers: Iterable[LayerInfo], spec: ModelSpec
+) -> str | None:
+    """What is wrong with a choice, in one sentence, or None."""
+    known = {layer.key: layer for layer in layers}
+    if not known:
+        return "No image is open: open one, or take a sample from File > Open Sample."
+    empty = [
+        name
+        for name, source in zip(spec.channel_names, sources, strict=True)
+        if source is None or source.layer not in known
+    ]
+    if empty:
+        return (
+            f"{spec.name} reads {_listed(spec.channel_names)}, but no open layer is chosen for "
+            f"{_listed(empty)}: open or rename it, or choose one under Channels."
+        )
+    chosen = [(source, known[source.layer]) for source in sources if source is not None]
+    if not spec.is_rgb and len({source for source, _ in chosen}) < len(chosen):
+        return (
+            f"{spec.name} reads {len(chosen)} different channels ({_listed(spec.channel_names)}), "
+            "but one layer is chosen twice: choose each once."
+        )
+    first_name, first_shape = chosen[0][1].name, shape_of(*chosen[0])
+    for source, layer in chosen[1:]:
+        if shape_of(source, layer) != first_shape:
+            return (
+                f"{layer.name} has {_by(shape_of(source, layer))} pixels, but {first_name} has "
+                f"{_by(first_shape)}: choose layers of one size."
+            )
+    return None
+
+
+def remark(sources: Sequence[Source], layers: Iterable[LayerInfo]) -> str:
+    """What a valid choice leaves for the user to check, or empty."""
+    known = {layer.key: layer for layer in layers}
+    first = known[sources[0].layer]
+    for source in sources[1:]:
+        other = known[source.layer]
+        if other.placement[-6:] != first.placement[-6:]:
+            return (
+                f"{other.name} lies elsewhere than {first.name} (scale, translate or affine); "
+                "pixels are combined by their index."
+            )
+    return ""
+
+
+def _groups(layers: Sequence[LayerInfo]) -> list[list[LayerInfo]]:
+    """Layers of equal shape and placement, in the viewer's order."""
+    groups: dict[tuple[object, ...], list[LayerInfo]] = {}
+    for layer in layers:
+        groups.setdefault((layer.shape, layer.placement), []).append(layer)
+    return list(groups.values())
+
+
+def _by_name(group: Sequence[LayerInfo], spec: ModelSpec) -> Feed | None:
+    matches = _matches(group, spec)
+    if len(matches) < len(spec.channels):
+        return None
+    chosen = [matches[name] for name in spec.channel_names]
+    return Feed(_titles(chosen), tuple(Source(layer.key) for layer in chosen))
+
+
+def _matches(group: Sequence[LayerInfo], spec: ModelSpec) -> dict[str, LayerInfo]:
+    """For each channel the one layer that bears its name, where there is exactly one."""
+    exact = {
+        name: found[0]
+        for name in spec.channel_names
+        if len(found := [layer for layer in group if _tokens(layer.name) == _tokens(name)]) == 1
+    }
+    matches = dict(exact)
+    for name in spec.channel_names:
+        if name in exact:
+            continue
+        found = [
+            layer
+            for layer in group
+            if layer not in exact.values() and _holds(_tokens(layer.name), _tokens(name))
+        ]
+        if len(found) == 1 and found[0] not in matches.values():
+            matches[name] = found[0]
+    return matches
+
+
+def match_slots(layers: Sequence[LayerInfo], spec: ModelSpec) -> tuple[Source | None, ...]:
+    """The fullest choice that names allow, with gaps where no layer bears the name."""
+    best = max((_matches(group, spec) for group in _groups(layers)), key=len, default={})
+    return tuple(Source(best[name].key) if name in best else None for name in spec.channel_names)
+
+
+def _tokens(name: str) -> list[str]:
+    return [
+        token
+        for token in re.findall(r"[^\W\d_]+|\d+(?:\.\d+)?", name.casefold())
+        if token not in _UNITS
+    ]
+
+
+def _holds(tokens: list[str], wanted: list[str]) -> bool:
+    span = len(wanted)
+    return span > 0 and any(tokens[n : n + span] == wanted for n in range(len(tokens) - span + 1))
+
+
+def _in_order(group: Sequence[LayerInfo], spec: ModelSpec) -> Feed:
+    pairs = zip(spec.channel_names, group, strict=True)
+    taken = ", ".join(f"{layer.name} as {name}" for name, layer in pairs)
+    return Feed(
+        _titles(group),
+        tuple(Source(layer.key) for layer in group),
+        f"Taken in the order of the layers: {taken}.",
+    )
+
+
+def _along_axis(layer: LayerInfo, spec: ModelSpec) -> Feed | None:
+    count = len(spec.channels)
+    if layer.rgb or len(layer.shape) < 3 or layer.shape[0] != count:
+        return None
+    names = f"0 to {count - 1} as {_listed(spec.channel_names)}"
+    return Feed(
+        f"{layer.name} (first axis = channels)",
+        tuple(Source(layer.key, n) for n in range(count)),
+        f"Taken in the order of the first axis: {names}.",
+    )
+
+
+def _colours(layer: LayerInfo) -> Feed:
+    return Feed(f"{layer.name} (RGB)", tuple(Source(layer.key, n) for n in range(3)))
+
+
+def _preferred_first(found: Sequence[Feed], preferred: str | None) -> list[Feed]:
+    """Feeds that use the preferred layer before those that do not, otherwise as they are."""
+    return sorted(
+        found,
+        key=lambda feed: (
+            preferred is not None and all(source.layer != preferred for source in feed.sources)
+        ),
+    )
+
+
+def _titles(layers: Sequence[LayerInfo]) -> str:
+    return " + ".join(layer.name for layer in layers)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+def _by(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))

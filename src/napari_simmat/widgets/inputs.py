@@ -1,0 +1,81 @@
+"""Open image layers as values: what the form chooses from, and what the model gets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from napari.layers import Image
+
+from napari_simmat.engine.images import ChannelStack
+from napari_simmat.model.spec import ModelSpec
+from napari_simmat.widgets.feeds import LayerInfo, Source
+from napari_simmat.widgets.place import Place, image_shape, matrix_of
+from napari_simmat.widgets.segmenting import ImageValue
+
+
+def key_of(layer: Any) -> str:
+    """Tells layers apart for as long as they are open."""
+    return str(layer.unique_id)
+
+
+def describe(layer: Image) -> LayerInfo:
+    """What the form needs to know about a layer."""
+    return LayerInfo(
+        key=key_of(layer),
+        name=layer.name,
+        shape=image_shape(layer),
+        rgb=layer.rgb,
+        placement=tuple(np.round(matrix_of(layer), 9).ravel().tolist()),
+        channels_first=str(layer.axis_labels[0]).casefold() in ("c", "channel", "channels"),
+    )
+
+
+def image_of(
+    sources: Sequence[Source], layers: Iterable[Image], spec: ModelSpec, versions: dict[str, int]
+) -> ImageValue:
+    """The chosen channels as arrays, cut loose from their layers.
+
+    Parameters
+    ----------
+    sources
+        One for each of the model's channels.
+    layers
+        The open image layers.
+    spec
+        The model.
+    versions
+        How often the data of a layer was replaced.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If this cannot be the model's input; one sentence says why. Nothing is read.
+    """
+    known = {key_of(layer): layer for layer in layers}
+    arrays = [_channel(known[source.layer], source.part) for source in sources]
+    token = tuple((each.layer, each.part, versions.get(each.layer, 0)) for each in sources)
+    once = spec.is_rgb and len(set(sources)) == 1
+    names = None if once else spec.channel_names
+    value = arrays[0] if once else arrays
+    ChannelStack.build(value, spec=spec, names=names)  # says what is wrong before anything runs
+    return ImageValue(value, names, token)
+
+
+def place_of(sources: Sequence[Source], layers: Iterable[Image]) -> Place:
+    """Where the image lies: as its first channel does."""
+    first = sources[0]
+    layer = next(layer for layer in layers if key_of(layer) == first.layer)
+    return Place(layer, channels_first=first.part is not None and not layer.rgb)
+
+
+def _channel(layer: Image, part: int | None) -> Any:
+    data = layer.data[0] if layer.multiscale else layer.data
+    if part is None:
+        return data
+    if not isinstance(data, np.ndarray) and not type(data).__module__.startswith("dask"):
+        from dask.array import from_array
+
+        data = from_array(data)  # zarr and alike would read all that is cut out
+    return data[..., part] if layer.rgb else data[part]

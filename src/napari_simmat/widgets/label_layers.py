@@ -1,0 +1,135 @@
+"""The layers that hold masks: `SimMAT preview` of what is asked, `SimMAT objects` of what is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from napari import Viewer
+from napari.layers import Labels, Layer
+from napari.utils.colormaps import CyclicLabelColormap
+
+from napari_simmat.widgets.operations import Patch
+from napari_simmat.widgets.place import Place
+
+PREVIEW, OBJECTS = "SimMAT preview", "SimMAT objects"
+
+_PREVIEW_COLOURS = ("#00000000", "#00e5ff", "#ffd24d", "#ff7ad9", "#8cff66", "#b79cff", "#ff9d5c")
+
+
+class Preview:
+    """The masks that a commit would write, each plane its own."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        self._viewer = viewer
+        self.layer: Labels | None = None
+
+    def show(self, place: Place, plane: tuple[int, ...], masks: Sequence[np.ndarray]) -> None:
+        """Show `masks` (Y, X) on `plane`, the first on top."""
+        layer = self._ensure(place)
+        labels = np.zeros(place.shape[-2:], dtype=np.uint8)
+        for number, mask in reversed(list(enumerate(masks))):
+            labels[mask] = 1 + number % 255
+        layer.data[plane] = labels
+        layer.refresh()
+
+    def clear(self, plane: tuple[int, ...] | None = None) -> None:
+        """Show nothing on `plane`, or on all planes."""
+        layer = self.layer
+        if layer is None or layer not in self._viewer.layers:
+            return
+        if plane is None:
+            layer.data[...] = 0
+        elif len(plane) == layer.ndim - 2 and layer.data[plane].any():
+            layer.data[plane] = 0
+        else:
+            return
+        layer.refresh()
+
+    def remove(self) -> None:
+        """Take the layer out of the viewer."""
+        if self.layer is not None and self.layer in self._viewer.layers:
+            self._viewer.layers.remove(self.layer)
+        self.layer = None
+
+    def _ensure(self, place: Place) -> Labels:
+        layer = self.layer
+        if layer is not None and layer in self._viewer.layers:
+            if place.misfit(layer) is None:
+                return layer
+            self._viewer.layers.remove(layer)
+        for other in self._viewer.layers:
+            if other.name == PREVIEW and isinstance(other, Labels) and not place.misfit(other):
+                other.data[...] = 0  # left by an earlier session
+                self.layer = other
+                return other
+        self.layer = Labels(
+            np.zeros(place.shape, dtype=np.uint8),
+            name=PREVIEW,
+            opacity=0.55,
+            colormap=CyclicLabelColormap(colors=list(_PREVIEW_COLOURS)),
+            **place.layer_options(),
+        )
+        add_below_prompts(self._viewer, self.layer)
+        return self.layer
+
+
+def new_objects(viewer: Viewer, place: Place) -> Labels:
+    """Add an empty int32 layer for the image's objects."""
+    layer = Labels(
+        np.zeros(place.shape, dtype=np.int32), name=OBJECTS, opacity=0.7, **place.layer_options()
+    )
+    add_below_prompts(viewer, layer)
+    return layer
+
+
+def next_id(labels: Labels, count: int = 1) -> int:
+    """The first of `count` free ids above all that are in use.
+
+    Raises
+    ------
+    ValueError
+        If the layer's type cannot hold them.
+    """
+    largest = max(0, int(np.max(labels.data)))
+    dtype = np.dtype(labels.data.dtype)
+    if largest + count > np.iinfo(dtype).max:
+        raise ValueError(
+            f"{labels.name} holds ids up to {np.iinfo(dtype).max} ({dtype.name}) and the next one "
+            f"would be {largest + count}"
+        )
+    return largest + 1
+
+
+def write(
+    labels: Labels, plane: tuple[int, ...], masks: Sequence[np.ndarray]
+) -> tuple[Patch, ...]:
+    """Write each mask (Y, X) with the next free id; returns what undoes it."""
+    first = next_id(labels, len(masks))
+    patches = tuple(
+        Patch.write(labels.data, plane, mask, first + number) for number, mask in enumerate(masks)
+    )
+    labels.refresh()
+    return patches
+
+
+def add_below_prompts(viewer: Viewer, layer: Layer) -> None:
+    """Add a layer below the prompts (objects below the preview), leaving the active one active."""
+    active = viewer.layers.selection.active
+    viewer.add_layer(layer)
+    above = [
+        index
+        for index, other in enumerate(viewer.layers)
+        if other.name.startswith("SimMAT ") and _rank(other) > _rank(layer)
+    ]
+    if above:
+        viewer.layers.move(len(viewer.layers) - 1, min(above))
+    if active is not None and active in viewer.layers:
+        viewer.layers.selection.active = active
+
+
+def _rank(layer: Layer) -> int:
+    """Objects lie below the preview, both below prompts."""
+    if layer.name.startswith(OBJECTS):
+        return 0
+    return 1 if layer.name.startswith(PREVIEW) else 2

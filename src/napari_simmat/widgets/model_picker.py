@@ -1,0 +1,269 @@
+"""The list of models with the card of the chosen one; downloads, and opens files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QMenu,
+    QProgressBar,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_simmat.engine import zoo
+from napari_simmat.engine.files import size_in_words
+from napari_simmat.engine.zoo import ModelEntry
+from napari_simmat.progress import Job, Progress
+from napari_simmat.widgets.controls import Button, Choice
+from napari_simmat.widgets.torch_import import importing
+from napari_simmat.widgets.worker import Task, Worker, sentence
+
+_FILES = "Models (*.safetensors *.pth *.pt);;All files (*)"
+
+
+class ModelPicker(QWidget):
+    """A view of one value: the `ModelEntry` in use.
+
+    Downloads and imports have a thread of their own, so that clicks are answered meanwhile.
+    """
+
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._entries: list[ModelEntry] = []
+        self._opened: list[ModelEntry] = []
+        self._transfers: Worker | None = None
+        self._task: Task | None = None
+        self._list = Choice()
+        self._list.setToolTip("The model: built in, downloaded, to be downloaded, or a file")
+        self._list.activated.connect(self._on_activated)
+        self._more = QToolButton()
+        self._more.setText("...")
+        self._more.setToolTip("Open a model file, add one to your models, read the list again")
+        self._more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self._more.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        menu = QMenu(self._more)
+        menu.addAction("Open a model file...", self._ask_open)
+        menu.addAction("Add a file to my models...", self._ask_import)
+        menu.addAction("Read the list again", self.refresh)
+        self._more.setMenu(menu)
+        self._card = QLabel()
+        self._card.setWordWrap(True)
+        self._card.setTextFormat(Qt.TextFormat.PlainText)
+        self._fetch = Button("Download")
+        self._fetch.clicked.connect(self._on_fetch)
+        self._bar = QProgressBar()
+        self._bar.setTextVisible(False)
+        self._bar.setFixedHeight(6)
+        self._cancel = Button("Cancel")
+        self._cancel.clicked.connect(self.cancel)
+
+        line = QHBoxLayout()
+        line.addWidget(self._list, stretch=1)
+        line.addWidget(self._more)
+        transfer = QHBoxLayout()
+        transfer.addWidget(self._fetch)
+        transfer.addWidget(self._bar, stretch=1)
+        transfer.addWidget(self._cancel)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(3)
+        layout.addLayout(line)
+        layout.addWidget(self._card)
+        layout.addLayout(transfer)
+        self.refresh()
+
+    def value(self) -> ModelEntry | None:
+        """The chosen model, usable or not."""
+        index = self._list.currentIndex()
+        return self._entries[index] if 0 <= index < len(self._entries) else None
+
+    def set_value(self, name: str | Path) -> None:
+        """Choose by name, by a name without version, or by file; ValueError says what is wrong."""
+        entry = zoo.find(name)
+        if entry.name not in [each.name for each in self._entries] or isinstance(name, Path):
+            self._opened = [each for each in self._opened if each.path != entry.path] + [entry]
+            self.refresh()
+        self._list.setCurrentIndex(self._index(entry))
+        self._on_activated()
+
+    def reference(self) -> str | Path:
+        """What to load: the name, or the path of a file that is not in the list of models."""
+        entry = self.value()
+        if entry is None:
+            return ""
+        return entry.path if entry in self._opened and entry.path is not None else entry.name
+
+    def problem(self) -> str | None:
+        """Why the chosen model cannot be used yet, in one sentence."""
+        entry = self.value()
+        if entry is None:
+            return "There is no model: open a file with the button beside the list."
+        if entry.problem:
+            return entry.problem
+        if entry.kind == "downloadable":
+            return f"{entry.name} is not here yet: download it, or choose another model."
+        return None
+
+    def refresh(self) -> None:
+        """Read the list again, keeping the choice."""
+        before = self.value()
+        self._entries = [*zoo.list_models(), *self._opened]
+        self._list.clear()
+        self._list.addItems([_title(entry, entry in self._opened) for entry in self._entries])
+        self._list.setCurrentIndex(0 if before is None else self._index(before))
+        self._show()
+
+    def cancel(self) -> None:
+        """Stop the download; what is there of it is kept for the next try."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+            self._show()
+
+    def release(self) -> None:
+        """End the thread."""
+        self._task = None
+        if self._transfers is not None:
+            self._transfers.close()
+
+    def _index(self, entry: ModelEntry) -> int:
+        for index, each in enumerate(self._entries):
+            if (each.name, each.path) == (entry.name, entry.path):
+                return index
+        named = [index for index, each in enumerate(self._entries) if each.name == entry.name]
+        return named[0] if named else 0
+
+    def _on_activated(self, index: int = 0) -> None:
+        self._show()
+        self.changed.emit()
+
+    def _on_fetch(self) -> None:
+        entry = self.value()
+        if entry is not None:
+            self._start(f"Downloading {entry.name}", lambda: zoo.fetching(entry.name))
+
+    def _ask_open(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Open a model file", "", _FILES)
+        if path:
+            try:
+                self.set_value(Path(path))
+            except (ValueError, OSError) as error:
+                self._complain(sentence(error))
+
+    def _ask_import(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Add a file to my models", "", _FILES)
+        if path:
+            self._start("Adding the model", lambda: _adding(Path(path)))
+
+    def _start(self, name: str, job: Callable[[], Job[Any]]) -> None:
+        if self._transfers is None:
+            self._transfers = Worker("simmat-transfer")
+            queued = Qt.ConnectionType.QueuedConnection
+            self._transfers.progressed.connect(self._on_progress, queued)
+            self._transfers.returned.connect(self._on_returned, queued)
+            self._transfers.failed.connect(self._on_failed, queued)
+        self._task = self._transfers.submit(name, job)
+        self._show()
+
+    def _on_progress(self, task: Task, progress: Progress) -> None:
+        if task is self._task:
+            self._bar.setRange(0, 1000)
+            self._bar.setValue(int(1000 * progress.done / max(1, progress.total)))
+            self._card.setText(progress.message)
+
+    def _on_returned(self, task: Task, result: ModelEntry | Path) -> None:
+        if task is not self._task:
+            return
+        self._task = None
+        self.refresh()
+        if isinstance(result, ModelEntry):
+            self._list.setCurrentIndex(self._index(result))
+        self._on_activated()
+
+    def _on_failed(self, task: Task, reason: str) -> None:
+        if task is self._task:
+            self._task = None
+            self._show()
+            self._complain(reason)
+
+    def _complain(self, reason: str) -> None:
+        self._card.setText(reason)
+        self._card.setStyleSheet("color: #ff5c50;")
+
+    def _show(self) -> None:
+        entry, busy = self.value(), self._task is not None
+        downloadable = entry is not None and entry.kind == "downloadable"
+        self._fetch.setVisible(downloadable and not busy)
+        if entry is not None:
+            self._fetch.setText(f"Download {size_in_words(entry.size_bytes)}")
+        self._bar.setRange(0, 0)
+        self._bar.setVisible(busy)
+        self._cancel.setVisible(busy)
+        broken = entry is not None and entry.problem
+        self._card.setStyleSheet("color: #ff5c50;" if broken else "color: #9aa0a8;")
+        self._card.setText("" if entry is None else entry.problem or _card(entry))
+        self._card.setToolTip("" if entry is None or entry.spec is None else _details(entry))
+
+
+def _adding(path: Path) -> Job[ModelEntry]:
+    yield from importing()
+    return (yield from zoo.importing(path))
+
+
+def _title(entry: ModelEntry, opened: bool) -> str:
+    if entry.kind == "downloadable":
+        return f"{entry.name}   ({size_in_words(entry.size_bytes)} download)"
+    kind = "opened file" if opened else "own file" if entry.kind == "own" else entry.kind
+    return f"{entry.name}   ({kind}{', unusable' if entry.problem else ''})"
+
+
+def _card(entry: ModelEntry) -> str:
+    spec = entry.spec
+    if spec is None:
+        return ""
+    count = len(spec.channels)
+    channels = "1 channel" if count == 1 else f"{count} channels"
+    lines = [f"{spec.modality} · {channels}: {', '.join(spec.channel_names)}"]
+    facts = [_metrics(spec.metrics), spec.license, size_in_words(entry.size_bytes)]
+    lines.append(" · ".join(fact for fact in facts if fact))
+    return "\n".join(lines)
+
+
+def _details(entry: ModelEntry) -> str:
+    spec = entry.spec
+    assert spec is not None
+    rows = {
+        "What": spec.description,
+        "Base": spec.base.name if spec.base.name != spec.name else "",
+        "Transfer": spec.transfer,
+        "Tuning": spec.strategy,
+        "Author": spec.author,
+        "Date": spec.date,
+        "File": str(entry.path or ""),
+    }
+    return "\n".join(f"{name}: {text}" for name, text in rows.items() if text)
+
+
+def _metrics(metrics: Any) -> str:
+    """The first group of figures in words, e.g. ``click 47, box 61 (mean IoU %)``."""
+    for name, value in metrics.items():
+        if isinstance(value, dict):
+            figures = [f"{key} {number:.0f}" for key, number in value.items() if _number(number)]
+            return f"{', '.join(figures[:3])} ({name})" if figures else ""
+        if _number(value):
+            return f"{name} {value:g}"
+    return ""
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

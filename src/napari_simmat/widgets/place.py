@@ -1,0 +1,191 @@
+"""Where an image lies: between its pixels, the viewer's world and other layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from napari.components import Dims
+from napari.layers import Image, Labels, Layer
+from napari.utils.transforms import Affine
+
+
+class Place:
+    """An image layer's axes without its channels, and what lies where on them.
+
+    Coordinates are the image's own, (..., y, x) in pixels, channels left out.
+
+    Parameters
+    ----------
+    layer
+        The image that gives shape, scale, units and transform.
+    channels_first
+        Whether its first axis holds channels.
+    """
+
+    def __init__(self, layer: Image, *, channels_first: bool = False) -> None:
+        self.layer = layer
+        self.channels_first = channels_first
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(..., Y, X)."""
+        return image_shape(self.layer)[int(self.channels_first) :]
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    def layer_options(self) -> dict[str, Any]:
+        """Keywords that put a new layer exactly onto the image."""
+        layer = self.layer
+        options: dict[str, Any] = {
+            "scale": layer.scale,
+            "translate": layer.translate,
+            "rotate": layer.rotate,
+            "shear": layer.shear,
+            "affine": np.asarray(layer.affine),
+            "units": layer.units,
+            "axis_labels": layer.axis_labels,
+        }
+        if self.channels_first:
+            whole = Affine(
+                scale=layer.scale,
+                translate=layer.translate,
+                rotate=layer.rotate,
+                shear=layer.shear,
+                ndim=layer.ndim,
+            )
+            kept = whole.set_slice(range(1, layer.ndim))
+            options |= {
+                "scale": kept.scale,
+                "translate": kept.translate,
+                "rotate": kept.rotate,
+                "shear": kept.shear,
+                "affine": options["affine"][1:, 1:],
+                "units": layer.units[1:],
+                "axis_labels": layer.axis_labels[1:],
+            }
+        return options
+
+    def matrix(self) -> np.ndarray:
+        """Affine matrix (ndim + 1, ndim + 1) from pixels to the world."""
+        whole = matrix_of(self.layer)
+        return whole[1:, 1:] if self.channels_first else whole
+
+    def lies_on(self, other: Layer) -> bool:
+        """Whether the coordinates of `other` are those of the image."""
+        return other.ndim == self.ndim and bool(np.allclose(matrix_of(other), self.matrix()))
+
+    def from_layer(
+        self, other: Layer, positions: np.ndarray, point: Sequence[float]
+    ) -> np.ndarray:
+        """Positions (N, D) in the coordinates of `other` -> (N, ndim) in the image's.
+
+        Parameters
+        ----------
+        other
+            A layer of the same viewer.
+        positions
+            As its data has them.
+        point
+            The viewer's current point; a layer with fewer axes than the image lies on the
+            plane that is shown.
+        """
+        positions = np.asarray(positions, dtype=float).reshape(-1, other.ndim)
+        if self.lies_on(other):
+            return positions
+        world = np.array([other.data_to_world(position) for position in positions])
+        return self._inverse(self._all_axes(world.reshape(-1, other.ndim), point))
+
+    def to_layer(
+        self, other: Layer, positions: np.ndarray, point: Sequence[float]
+    ) -> np.ndarray:
+        """Positions (N, ndim) in the image's coordinates -> (N, D) in those of `other`."""
+        positions = np.asarray(positions, dtype=float).reshape(-1, self.ndim)
+        if self.lies_on(other):
+            return positions
+        matrix = self.matrix()
+        world = positions @ matrix[:-1, :-1].T + matrix[:-1, -1]
+        if world.shape[1] < other.ndim:
+            lead = np.asarray(point[-other.ndim : -self.ndim], dtype=float)
+            world = np.hstack([np.tile(lead, (len(world), 1)), world])
+        return np.array([other.world_to_data(row) for row in world]).reshape(-1, other.ndim)
+
+    def plane(self, dims: Dims) -> tuple[int, ...]:
+        """Indices of the plane that is shown.
+
+        Raises
+        ------
+        ValueError
+            If no plane of the image is shown; the sentence says what to do.
+        """
+        shown = tuple(dims.displayed)
+        if dims.ndisplay != 2:
+            raise ValueError("Prompts are drawn in 2D: leave the 3D view (Ctrl+Y).")
+        if shown != tuple(range(dims.ndim - 2, dims.ndim)):
+            raise ValueError(
+                "Prompts are drawn on the image's last two axes: go back to that view "
+                "(roll or transpose the axes with the buttons below the layer list)."
+            )
+        position = self._inverse(np.asarray([dims.point[-self.ndim :]], dtype=float))[0]
+        index = tuple(int(np.round(value)) for value in position[:-2])
+        for value, size in zip(index, self.shape[:-2], strict=True):
+            if not 0 <= value < size:
+                raise ValueError(
+                    f"{self.layer.name} has no plane here: move the slider to where it is shown."
+                )
+        return index
+
+    def misfit(self, labels: Labels) -> str | None:
+        """Why objects of this image cannot be written into `labels`, or None."""
+        if labels.multiscale:
+            return f"{labels.name} is multiscale and cannot be written"
+        if tuple(labels.data.shape) != self.shape:
+            return (
+                f"{labels.name} has {_by(labels.data.shape)} pixels, the image {_by(self.shape)}"
+            )
+        if not self.lies_on(labels):
+            return f"{labels.name} has another scale, translate or affine than the image"
+        flags = getattr(labels.data, "flags", None)
+        writeable = getattr(flags, "writeable", hasattr(labels.data, "__setitem__"))
+        if not writeable or _read_only(labels.data):
+            return f"{labels.name} is not writable"
+        return None
+
+    def _all_axes(self, world: np.ndarray, point: Sequence[float]) -> np.ndarray:
+        if world.shape[1] >= self.ndim:
+            return world[:, -self.ndim :]
+        lead = np.asarray(point[-self.ndim :], dtype=float)[: self.ndim - world.shape[1]]
+        return np.hstack([np.tile(lead, (len(world), 1)), world])
+
+    def _inverse(self, world: np.ndarray) -> np.ndarray:
+        matrix = self.matrix()
+        return np.linalg.solve(matrix[:-1, :-1], (world - matrix[:-1, -1]).T).T
+
+
+def image_shape(layer: Image) -> tuple[int, ...]:
+    """Full-resolution shape of an image layer, without an RGB layer's colour axis."""
+    data = layer.data[0] if layer.multiscale else layer.data
+    return tuple(int(size) for size in (data.shape[:-1] if layer.rgb else data.shape))
+
+
+def matrix_of(layer: Layer) -> np.ndarray:
+    """Affine matrix (n + 1, n + 1) from a layer's pixels to the world."""
+    origin = np.asarray(layer.data_to_world(np.zeros(layer.ndim)), dtype=float)
+    matrix = np.eye(layer.ndim + 1)
+    matrix[:-1, -1] = origin
+    for axis, unit in enumerate(np.eye(layer.ndim)):
+        matrix[:-1, axis] = np.asarray(layer.data_to_world(unit)) - origin
+    return matrix
+
+
+def _read_only(data: Any) -> bool:
+    """Whether a lazy array says that it cannot be written (dask never can)."""
+    return type(data).__module__.startswith("dask") or bool(getattr(data, "read_only", False))
+
+
+def _by(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
