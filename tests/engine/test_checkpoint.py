@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from napari_simmat.engine.checkpoint import read_card, read_spec, read_tensors, save_checkpoint
 from napari_simmat.engine.files import sha256_of
+from napari_simmat.engine.sam_weights import read_sam_weights
 from napari_simmat.model.spec import ModelSpec
 
 
@@ -145,6 +148,37 @@ def test_a_file_cut_off_is_a_sentence(
     for read in (read_spec, read_tensors):
         with pytest.raises(ValueError, match=r"a\.safetensors is cut off"):
             read(path)
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    kind=st.sampled_from(["safetensors", "zip", "before 1.6"]),
+    changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1),
+)
+def test_damage_of_any_kind_is_read_or_a_sentence(
+    kind: str, changes: list[tuple[float, int]], tmp_path: Path, tiny_spec: ModelSpec
+) -> None:
+    path = tmp_path / "a.model"
+    tensors = {"a": torch.ones(3, 4), "b": torch.ones(2).half()}
+    if kind == "safetensors":
+        save_checkpoint(path, tiny_spec, tensors)
+    else:
+        torch.save(tensors, path, _use_new_zipfile_serialization=kind == "zip")
+    content = bytearray(path.read_bytes())
+    for place, value in changes:
+        content[int(place * len(content))] = value
+    path.write_bytes(content)
+    for read in (read_card, read_tensors) if kind == "safetensors" else (read_sam_weights,):
+        try:
+            read(path)
+        except ValueError as error:
+            assert str(error).startswith("a.model ")  # noqa: PT017
+            assert str(error).endswith(".")  # noqa: PT017
 
 
 def test_a_full_disk_leaves_the_earlier_file(

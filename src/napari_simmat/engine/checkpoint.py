@@ -83,7 +83,7 @@ def save_checkpoint(
         raise ValueError(f"{path.name} would hold no tensor; nothing was written.")
     if broken := not_finite(tensors):
         raise ValueError(
-            f"{path.name} was not written: {_some(broken)} hold NaN or infinity. "
+            f"{path.name} was not written: {some_of(broken)} hold NaN or infinity. "
             "The training diverged; lower its learning rate."
         )
     from safetensors import SafetensorError
@@ -152,11 +152,11 @@ def check_numbers(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
     """Refuse tensors that are not of floating point, or hold NaN or infinity, in words."""
     if other := [name for name, tensor in tensors.items() if not tensor.is_floating_point()]:
         raise ValueError(
-            f"{path.name} cannot be used: {_some(other)} hold no floating-point numbers."
+            f"{path.name} cannot be used: {some_of(other)} hold no floating-point numbers."
         )
     if broken := not_finite(tensors):
         raise ValueError(
-            f"{path.name} cannot be used: {_some(broken)} hold NaN or infinity. "
+            f"{path.name} cannot be used: {some_of(broken)} hold NaN or infinity. "
             "Take another copy or an earlier checkpoint."
         )
 
@@ -173,9 +173,10 @@ def not_finite(tensors: Mapping[str, torch.Tensor]) -> list[str]:
     ]
 
 
-def _some(names: list[str]) -> str:
+def some_of(names: list[str]) -> str:
+    """A few of the names of tensors, for a sentence."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
+    return ", ".join(name[:100] for name in names[:3]) + more
 
 
 def _system_error(error: Exception) -> OSError:

@@ -114,7 +114,9 @@ def _receiving(url: str, part: Path, target: Path, size: int) -> Job[None]:
         except requests.exceptions.ChunkedEncodingError:
             pass
         except requests.HTTPError as error:
-            reason = f"the server answered {error.response.status_code} {error.response.reason}"
+            answer = error.response
+            if answer is not None:
+                reason = f"the server answered {answer.status_code} {answer.reason}"
         if _size(part) <= furthest:
             kept = f" {size_in_words(furthest)} are kept for the next try." if furthest else ""
             raise ConnectionError(

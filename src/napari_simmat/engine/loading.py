@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from napari_simmat.engine.catalog import ModelEntry, find, list_models
-from napari_simmat.engine.checkpoint import read_card, read_tensors
+from napari_simmat.engine.checkpoint import read_card, read_tensors, some_of
 from napari_simmat.engine.files import hashing, size_in_words
 from napari_simmat.engine.header import kind_of
 from napari_simmat.engine.sam_weights import OFFICIAL, read_sam_weights, sam_spec
@@ -205,9 +205,9 @@ def _check_names(path: Path, tensors: Mapping[str, Tensor], network: Network) ->
     wanted = network.state_dict()
     faults = []
     if missing := [name for name in wanted if name not in tensors]:
-        faults.append(f"lacks {_some(missing)}")
+        faults.append(f"lacks {some_of(missing)}")
     if surplus := [name for name in tensors if name not in wanted]:
-        faults.append(f"has {_some(surplus)} which do not belong there")
+        faults.append(f"has {some_of(surplus)} which do not belong there")
     if faults:
         raise ValueError(
             f"{path.name} does not fit its network: it {' and '.join(faults)}. "
@@ -221,12 +221,12 @@ def _check_trained(path: Path, tensors: Mapping[str, Tensor], network: Network) 
     wanted = network.state_dict()
     if surplus := [name for name in tensors if name not in wanted]:
         raise ValueError(
-            f"{path.name} does not fit its network: it has {_some(surplus)} which do not belong "
+            f"{path.name} does not fit its network: it has {some_of(surplus)} which do not belong "
             "there. Take another copy, or a file for this version of the program."
         )
     if missing := sorted(network.transfer_names() - set(tensors)):
         raise ValueError(
-            f"{path.name} is incomplete: it lacks {_some(missing)} of its transfer layer. "
+            f"{path.name} is incomplete: it lacks {some_of(missing)} of its transfer layer. "
             "Take another copy."
         )
     _check_shapes(path, tensors, network)
@@ -253,11 +253,6 @@ def _base_missing(path: Path, wanted: Base, found: str) -> str:
     known = wanted.name in OFFICIAL and OFFICIAL[wanted.name].sha256 == wanted.sha256
     command = f"simmat models fetch {wanted.name}" if known else "simmat models import FILE"
     return f"{needed}, which is not here. Get it with `{command}`, or take a bundle that holds it."
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(name[:100] for name in names[:3]) + more
 
 
 def _percent(job: Job[T], start: int, stop: int) -> Job[T]:
