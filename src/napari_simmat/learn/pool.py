@@ -7,6 +7,7 @@ on exactly as an unbroken one.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_simmat.learn.scenes import draw_sample
+from napari_simmat.learn.scenes.sensors import draw_sensor_sample
+from napari_simmat.model.spec import Normalization
 
 Image = NDArray[np.float32]
 SIZES = (96, 128, 160, 192, 256)
@@ -28,11 +31,15 @@ PADDING = 127.5
 
 
 class Crops(NamedTuple):
-    """Images (B, 3, S, S) in 0..255, ids (B, S, S) and masks (B, P, S, S) of P objects each."""
+    """Images (B, C, S, S) in 0..255, ids (B, S, S) and masks (B, P, S, S) of P objects each."""
 
     images: Tensor
     labels: Tensor
     masks: NDArray[np.bool_]
+
+
+Drawn = tuple[Image, NDArray[np.int32]]
+"""An image (C, H, W) in 0..255 and its ids (H, W)."""
 
 
 class ScenePool:
@@ -42,8 +49,10 @@ class ScenePool:
     ----------
     seed
         Fixes the row.
-    families
-        What is drawn (`learn.scenes.FAMILIES`); all by default.
+    draw
+        Draws a scene with a generator of its own.
+    vary
+        Changes a crop, its image and ids, without harm to what it means.
     size
         Scenes held at once.
     fresh
@@ -53,13 +62,14 @@ class ScenePool:
     def __init__(
         self,
         seed: int,
-        families: tuple[str, ...] | None = None,
+        draw: Callable[[np.random.Generator], Drawn],
+        vary: Callable[[Drawn, np.random.Generator], Drawn] | None = None,
         *,
         size: int = 320,
         fresh: float = 1.0,
     ) -> None:
-        self.seed, self.families, self.size, self.fresh = seed, families, size, fresh
-        self._scenes: deque[tuple[Image, NDArray[np.int32]]] = deque(maxlen=size)
+        self.seed, self.draw, self.vary, self.size, self.fresh = seed, draw, vary, size, fresh
+        self._scenes: deque[Drawn] = deque(maxlen=size)
         self._next = 0
 
     def crops(self, step: int, objects: int, sizes: tuple[int, ...] = SIZES) -> Crops:
@@ -70,13 +80,13 @@ class ScenePool:
         side = int(rng.choice(SIZES, p=np.array(allowed) / sum(allowed)))
         images, labels, masks = [], [], []
         while len(images) < max(1, round(PIXELS / side**2)):
-            image, ids = self._scenes[int(rng.integers(len(self._scenes)))]
-            image, ids = _crop(image, ids, side, rng)
-            chosen = _choose(ids, objects, rng)
+            drawn = self._scenes[int(rng.integers(len(self._scenes)))]
+            crop = _crop(*drawn, side, rng)
+            chosen = _choose(crop[1], objects, rng)
             if chosen is None:
                 continue
-            image, ids = _flip(image, ids, rng)
-            images.append(_vary(image, rng))
+            image, ids = crop if self.vary is None else self.vary(crop, rng)
+            images.append(image)
             labels.append(ids)
             masks.append(ids[None] == chosen[:, None, None])
         return Crops(
@@ -90,20 +100,40 @@ class ScenePool:
         end = self.size + int(step * self.fresh)
         self._next = max(self._next, end - self.size)
         while self._next < end:
-            self._scenes.append(self._draw(self._next))
+            rng = np.random.default_rng([self.seed, 0, self._next])
+            self._scenes.append(self.draw(rng))
             self._next += 1
 
-    def _draw(self, index: int) -> tuple[Image, NDArray[np.int32]]:
-        rng = np.random.default_rng([self.seed, 0, index])
+
+def drawing_looks(families: tuple[str, ...] = ()) -> Callable[[np.random.Generator], Drawn]:
+    """Draws scenes of all sizes in the looks of `families` (all by default), (3, H, W)."""
+
+    def draw(rng: np.random.Generator) -> Drawn:
         sides = np.exp(rng.uniform(np.log(160), np.log(420), 2)).astype(int)
         if rng.random() < 0.7:
             sides[1] = sides[0]
-        image, labels = draw_sample(rng, (int(sides[0]), int(sides[1])), self.families)
-        image = normalize(image, rng)
-        ids = labels.astype(np.int32)
+        image, labels = draw_sample(rng, (int(sides[0]), int(sides[1])), families or None)
+        drawn = normalize(image, rng), labels.astype(np.int32)
         if rng.random() < 0.35:
-            image, ids = _zoom(image, ids, float(np.exp(rng.uniform(np.log(0.5), np.log(2.2)))))
-        return image, ids
+            drawn = _zoom(*drawn, float(np.exp(rng.uniform(np.log(0.5), np.log(2.2)))))
+        return drawn
+
+    return draw
+
+
+def drawing_sensor(
+    sensor: str, rule: Normalization
+) -> Callable[[np.random.Generator], Drawn]:
+    """Draws scenes through a sensor (`learn.scenes.sensors`), normalised by `rule`, (C, H, W)."""
+
+    def draw(rng: np.random.Generator) -> Drawn:
+        image, labels, _ = draw_sensor_sample(sensor, rng, int(rng.integers(192, 400)))
+        axes = None if rule.joint else (1, 2)
+        low, high = np.percentile(image, [rule.low, rule.high], axis=axes, keepdims=True)
+        scaled = rule.scale * np.clip((image - low) / np.maximum(high - low, 1e-6), 0, 1)
+        return scaled.astype(np.float32), labels.astype(np.int32)
+
+    return draw
 
 
 def normalize(image: NDArray[np.floating], rng: np.random.Generator) -> Image:
@@ -121,7 +151,7 @@ def normalize(image: NDArray[np.floating], rng: np.random.Generator) -> Image:
 
 def _zoom(
     image: Image, labels: NDArray[np.int32], factor: float
-) -> tuple[Image, NDArray[np.int32]]:
+) -> Drawn:
     height, width = (max(96, round(side * factor)) for side in labels.shape)
     zoomed = functional.interpolate(
         torch.tensor(image)[None], (height, width), mode="bilinear", antialias=True
@@ -134,7 +164,7 @@ def _zoom(
 
 def _crop(
     image: Image, labels: NDArray[np.int32], side: int, rng: np.random.Generator
-) -> tuple[Image, NDArray[np.int32]]:
+) -> Drawn:
     """A square of `side`; a smaller scene is surrounded by nothing, as the engine pads."""
     short = [max(0, side - length) for length in labels.shape]
     if any(short):
@@ -159,20 +189,15 @@ def _choose(
     return rng.choice(ids, objects, replace=len(ids) < objects, p=weight / weight.sum())
 
 
-def _flip(
-    image: Image, labels: NDArray[np.int32], rng: np.random.Generator
-) -> tuple[Image, NDArray[np.int32]]:
+def vary_look(drawn: Drawn, rng: np.random.Generator) -> Drawn:
+    """Mirror and turn; other contrast, brightness, gamma, channel order; inverted or grey."""
+    image, labels = drawn
     if rng.random() < 0.5:
         image, labels = image[:, :, ::-1], labels[:, ::-1]
     if rng.random() < 0.5:
         image, labels = image[:, ::-1], labels[::-1]
     if rng.random() < 0.5:
         image, labels = image.transpose(0, 2, 1), labels.T
-    return image, labels
-
-
-def _vary(image: Image, rng: np.random.Generator) -> Image:
-    """Other contrast, brightness, gamma, channel order; sometimes inverted or grey."""
     image = image.astype(np.float32)
     if rng.random() < 0.2:
         image = image[rng.permutation(3)]
@@ -185,4 +210,4 @@ def _vary(image: Image, rng: np.random.Generator) -> Image:
         image = image * gain + rng.uniform(0, 255 * (1 - gain))
     if rng.random() < 0.1:
         image = np.broadcast_to(image.mean(0, keepdims=True), image.shape)
-    return np.ascontiguousarray(image, dtype=np.float32)
+    return np.ascontiguousarray(image, dtype=np.float32), labels

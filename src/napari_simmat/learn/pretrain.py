@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from napari_simmat.learn.losses import dense_loss, dense_targets, mask_loss
-from napari_simmat.learn.pool import Crops, ScenePool
+from napari_simmat.learn.pool import Crops, ScenePool, drawing_looks, vary_look
 from napari_simmat.learn.prompting import KINDS, PromptBatch, correct, draw_prompts
 from napari_simmat.model.network import Encoded
 from napari_simmat.model.prior import Pixels
@@ -95,7 +95,7 @@ class Pretraining:
             lr=config.learning_rate,
             betas=(0.9, 0.98),
         )
-        self.pool = ScenePool(config.seed, config.families or None)
+        self.pool = ScenePool(config.seed, drawing_looks(config.families), vary_look)
         self.step = 0
 
     def advance(self) -> dict[str, float]:
@@ -225,7 +225,7 @@ def validate(
     network: TinyNetwork, families: tuple[str, ...] = (), steps: int = 12
 ) -> dict[str, float]:
     """Mean IoU in percent on scenes that training never draws: click, box, click and 3 more."""
-    pool = ScenePool(VALIDATION_SEED, families or None, size=48, fresh=0)
+    pool = ScenePool(VALIDATION_SEED, drawing_looks(families), vary_look, size=48, fresh=0)
     reached: dict[str, list[float]] = {"prior": [], "click": [], "box": [], "click+3": []}
     for step in range(steps):
         crops = pool.crops(step, 4, sizes=(192,))
