@@ -49,6 +49,14 @@ def test_equal_content_gives_an_equal_file(
     assert sha256_of(tmp_path / "a") == sha256_of(tmp_path / "b")
 
 
+def test_others_can_read_it_as_any_new_file(
+    tmp_path: Path, tiny_spec: ModelSpec, tensors: dict[str, torch.Tensor]
+) -> None:
+    save_checkpoint(tmp_path / "a", tiny_spec, tensors)
+    (tmp_path / "any").touch()
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
 def test_views_and_shared_tensors_are_written_as_their_values(
     tmp_path: Path, tiny_spec: ModelSpec
 ) -> None:

@@ -92,10 +92,13 @@ def save_checkpoint(
     # Contiguous copies of their own: the format knows neither strides nor shared storage.
     plain = {name: tensors[name].detach().cpu().contiguous().clone() for name in sorted(tensors)}
     with writing(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         try:
             save_file(plain, temporary, {_BUNDLE_KEY if bundled else _KEY: text})
         except SafetensorError as error:
             raise _system_error(error) from error
+        temporary.chmod(mode)  # the library's own lets nobody else read a model that is shared
 
 
 def read_card(path: str | Path) -> Card:
