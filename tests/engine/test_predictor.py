@@ -1,0 +1,437 @@
+"""The predictor's contract: encode once, answer the same, survive, and say what is wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import dask.array as da
+import numpy as np
+import pytest
+import torch
+import zarr
+
+from napari_simmat.engine.embeddings import EmbeddingCache
+from napari_simmat.engine.loading import Model, load_model
+from napari_simmat.engine.predictor import Predictor
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.learn.metrics import iou
+from napari_simmat.model.foundation import build_network
+from napari_simmat.progress import finish
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model("tiny")
+
+
+@pytest.fixture
+def predictor(model):
+    return Predictor(model, "cpu")
+
+
+@pytest.fixture(scope="module")
+def discs():
+    """(image uint16 (90, 120), truth (90, 120)): a bright disc of radius 20 and a dim one of 12."""
+    y, x = np.mgrid[:90, :120]
+    truth = np.zeros((90, 120), int)
+    truth[(y - 40) ** 2 + (x - 35) ** 2 <= 20**2] = 1
+    truth[(y - 55) ** 2 + (x - 90) ** 2 <= 12**2] = 2
+    noise = np.random.default_rng(0).normal(0, 40, truth.shape)
+    return (1000 + np.array([0, 3000, 1500])[truth] + noise).astype(np.uint16), truth
+
+
+def test_a_click_and_a_box_find_their_objects(predictor, discs):
+    image, truth = discs
+    predictor.set_image(image)
+    assert iou(predictor.predict(points=[(40, 35)]).mask, truth == 1) > 0.8
+    assert iou(predictor.predict(points=[(55, 90)]).mask, truth == 2) > 0.8
+    assert iou(predictor.predict(box=(43, 78, 68, 103)).mask, truth == 2) > 0.8
+
+
+def test_a_result_is_as_promised(predictor, discs):
+    image, _ = discs
+    predictor.set_image(image)
+    result = predictor.predict(points=[(40, 35)], labels=[1])
+    assert result.mask.shape == image.shape
+    assert result.mask.dtype == bool
+    assert result.masks.shape == (3, *image.shape)
+    assert result.scores.shape == (3,)
+    assert isinstance(result.score, float)
+    assert result.logits.dtype == np.float32
+    refined = predictor.predict(points=[(40, 35)], labels=[1], mask=result.logits)
+    assert iou(refined.mask, result.mask) > 0.8
+
+
+def test_the_same_click_twice_gives_the_same_mask(predictor, discs):
+    predictor.set_image(discs[0])
+    first, second = (predictor.predict(points=[(41.3, 33.7)]) for _ in range(2))
+    np.testing.assert_array_equal(first.logits, second.logits)
+
+
+def test_ten_clicks_encode_once_and_so_does_coming_back(predictor, discs):
+    image, _ = discs
+    predictor.set_image(image)
+    for x in range(30, 40):
+        predictor.predict(points=[(40, x)])
+    assert predictor.encodes == 1
+    before = predictor.predict(points=[(40, 35)])
+    predictor.set_image(image[::-1])
+    assert predictor.encodes == 2
+    predictor.set_image(image.copy())  # other memory, same content
+    assert predictor.encodes == 2
+    np.testing.assert_array_equal(predictor.predict(points=[(40, 35)]).logits, before.logits)
+    changed = image.copy()
+    changed[0, 0] += 1
+    predictor.set_image(changed)
+    assert predictor.encodes == 3
+
+
+def test_several_objects_are_answered_in_order(predictor, discs):
+    image, truth = discs
+    predictor.set_image(image)
+    prompts = [Prompt(points=[(55, 90)]), Prompt(box=(20, 15, 61, 56))]
+    small, large = predictor.predict_many(prompts)
+    assert iou(small.mask, truth == 2) > 0.8
+    assert iou(large.mask, truth == 1) > 0.8
+    np.testing.assert_array_equal(small.logits, predictor.predict(points=[(55, 90)]).logits)
+
+
+def test_a_mask_prompt_is_refined_to_the_object(predictor, discs):
+    image, truth = discs
+    predictor.set_image(image)
+    rough = np.roll(truth == 1, (3, -2), (0, 1))
+    assert iou(predictor.predict(mask=rough).mask, truth == 1) > iou(rough, truth == 1)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, da.from_array, zarr.array], ids=["numpy", "dask", "zarr"])
+def test_planes_of_a_stack_share_its_statistics(predictor, discs, kind):
+    image, truth = discs
+    stack = np.stack([image // 8, image, image[::-1]])
+    predictor.set_image(kind(stack), plane=1)
+    alone = predictor.predict(points=[(40, 35)])
+    statistics = predictor.statistics
+    predictor.set_plane(2)
+    assert predictor.statistics == statistics
+    flipped = predictor.predict(points=[(49, 35)])
+    assert iou(flipped.mask, (truth == 1)[::-1]) > 0.8
+    predictor.set_plane((1,))
+    np.testing.assert_array_equal(predictor.predict(points=[(40, 35)]).logits, alone.logits)
+    assert predictor.encodes == 2
+    other = Predictor(predictor.model, "cpu")
+    other.set_image(image, statistics=statistics)  # a plane by itself with the stack's numbers
+    np.testing.assert_array_equal(other.predict(points=[(40, 35)]).logits, alone.logits)
+
+
+def test_channels_are_chosen_and_repeated(predictor, discs):
+    image, _ = discs
+    grey = Predictor(predictor.model, "cpu")
+    grey.set_image(image)
+    two = np.stack([np.zeros_like(image), image])
+    predictor.set_image(two, channel_axis=0, channels=(1, 1, 1))
+    asked = {"points": [(40, 35)]}
+    np.testing.assert_array_equal(predictor.predict(**asked).logits, grey.predict(**asked).logits)
+    with pytest.raises(ValueError, match="channels"):
+        predictor.set_image(two, channel_axis=0)
+
+
+def test_a_failed_image_leaves_the_one_before(predictor, discs):
+    image, truth = discs
+    predictor.set_image(image)
+    with pytest.raises(ValueError, match="."):
+        predictor.set_image(np.zeros((0, 5)))
+    assert iou(predictor.predict(points=[(40, 35)]).mask, truth == 1) > 0.8
+
+
+def test_closing_the_job_stops_between_blocks_and_changes_nothing(predictor, discs):
+    image, truth = discs
+    predictor.set_image(image)
+    ran = []
+    hook = predictor.model.network.image_encoder.blocks[-1].register_forward_hook(
+        lambda *_: ran.append(1)
+    )
+    try:
+        job = predictor.encoding(image[::-1].copy())
+        steps = []
+        for progress in job:
+            steps.append(progress)
+            if progress.message == "encoding" and progress.done == 2:
+                break
+        job.close()
+    finally:
+        hook.remove()
+    assert steps[-1].total > steps[-1].done
+    assert not ran
+    assert predictor.encodes == 1
+    assert iou(predictor.predict(points=[(40, 35)]).mask, truth == 1) > 0.8
+
+
+def test_a_job_leaves_gradients_as_they_were_between_its_steps(predictor, discs):
+    job = predictor.encoding(discs[0])
+    next(job)
+    assert torch.is_grad_enabled()
+    assert not torch.is_autocast_enabled("cpu")
+    finish(job)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (7, 5), (1500, 40), (33, 1100)])
+def test_odd_shapes_give_masks_of_their_shape(predictor, shape):
+    image = np.random.default_rng(0).normal(size=shape)
+    predictor.set_image(image)
+    middle = (shape[0] // 2, shape[1] // 2)
+    assert predictor.predict(points=[middle]).masks.shape == (3, *shape)
+    assert predictor.predict(box=(0, 0, *shape)).mask.shape == shape
+
+
+def test_a_shift_by_one_pixel_shifts_the_mask(predictor):
+    """Half-pixel centres: no drift between the image's grid and the network's."""
+    y, x = np.mgrid[:256, :256]
+    for dy, dx in [(0, 1), (1, 0), (1, 1)]:
+        masks = []
+        for moved in (0, 1):
+            cy, cx = 128 + dy * moved, 120 + dx * moved
+            image = 100.0 * ((y - cy) ** 2 + (x - cx) ** 2 <= 30**2)
+            predictor.set_image(image)
+            masks.append(predictor.predict(points=[(cy, cx)]).mask)
+        centres = [np.argwhere(mask).mean(0) for mask in masks]
+        assert centres[0] == pytest.approx([128, 120], abs=0.75)
+        assert centres[1] - centres[0] == pytest.approx([dy, dx], abs=0.35)
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({}, "empty; give at least a point, a box or a mask"),
+        ({"points": [(200, 10)]}, "lies outside the image of 90 x 120 pixels"),
+        ({"box": (100, 10, 120, 20)}, "lies outside the image of 90 x 120 pixels"),
+        ({"points": [(1, 1)], "labels": [1, 0]}, "1 points but 2 labels"),
+        ({"points": [(1, 1)], "labels": [2]}, "1 .object. or 0 .not the object., not 2"),
+        ({"mask": np.ones((5, 5), bool)}, "needs a mask of its own size"),
+        ({"mask": np.ones((5, 5), np.float32)}, "logits have shape .5, 5., this image needs"),
+        ({"points": [(np.nan, 1)]}, "must be finite"),
+    ],
+)
+def test_wrong_prompts_get_a_sentence(predictor, discs, asked, sentence):
+    predictor.set_image(discs[0])
+    with pytest.raises((ValueError, TypeError), match=sentence):
+        predictor.predict(**asked)
+    assert predictor.predict(points=[(40, 35)]).mask.any()
+
+
+def test_without_an_image_it_says_so(predictor):
+    with pytest.raises(RuntimeError, match="no image yet; call set_image first"):
+        predictor.predict(points=[(1, 1)])
+    with pytest.raises(RuntimeError, match="no image yet"):
+        predictor.set_plane(0)
+
+
+@pytest.mark.parametrize(
+    ("device", "sentence"),
+    [("gpu", "'gpu' is unknown"), ("cuda:99", "no (cuda device|device cuda:99)"), ("meta", "not supported")],
+)
+def test_a_missing_device_is_named(model, device, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Predictor(model, device)
+
+
+def test_precisions(model, discs):
+    image, truth = discs
+    with pytest.raises(ValueError, match="'double' is unknown; use auto, exact, fast"):
+        Predictor(model, "cpu", "double")
+    assert Predictor(model, "cpu").precision == "exact"
+    fast = Predictor(model, "cpu", "fast")
+    fast.set_image(image)
+    assert iou(fast.predict(points=[(40, 35)]).mask, truth == 1) > 0.8
+    assert fast._embedding.encoded.embedding.dtype == torch.bfloat16
+
+
+# ------------------------------------------------------------- memory running out
+
+
+class Exhausted:
+    """Lets an encoder fail with CUDA's error while the input is larger than it allows."""
+
+    def __init__(self, network, largest):
+        self.network, self.largest, self.original = network, largest, network.encoding
+
+    def __enter__(self):
+        self.network.encoding = self.encoding
+
+    def __exit__(self, *_):
+        del self.network.encoding
+
+    def encoding(self, image):
+        if max(image.shape[-2:]) > self.largest:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return (yield from self.original(image))
+
+
+@pytest.fixture
+def on_paper(model, monkeypatch):
+    """A predictor whose device says 'cuda' but whose tensors are on the CPU."""
+    import napari_simmat.engine.predictor as module
+
+    predictor = Predictor(model, "cpu", "exact")
+    real = torch.device("cpu")
+
+    class Device(str):
+        type = "cuda"
+
+    monkeypatch.setattr(module, "release", lambda device: None)
+    monkeypatch.setattr(module, "computing", lambda device, precision: torch.no_grad())
+    for kind in (torch.Tensor, torch.nn.Module):
+        move = kind.to
+
+        def to(self, *args, _move=move, **named):
+            args = tuple(real if isinstance(each, Device) else each for each in args)
+            named = {k: real if isinstance(v, Device) else v for k, v in named.items()}
+            return _move(self, *args, **named)
+
+        monkeypatch.setattr(kind, "to", to)
+    make = torch.tensor
+
+    def tensor(*args, **named):
+        if isinstance(named.get("device"), Device):
+            named["device"] = real
+        return make(*args, **named)
+
+    monkeypatch.setattr(module.torch, "tensor", tensor)
+    predictor.device = Device("cuda")
+    return predictor
+
+
+def test_out_of_memory_goes_smaller_then_says_so(on_paper, discs, caplog):
+    image, truth = discs
+    large = np.kron(image, np.ones((10, 5), np.uint16))  # 900 x 600
+    with Exhausted(on_paper.model.network, 512):
+        on_paper.set_image(large)
+    assert on_paper.note == "Memory ran out; encoding at 450 pixels instead."
+    assert on_paper.note in caplog.text
+    assert on_paper.device == "cuda"
+    mask = on_paper.predict(points=[(400, 175)]).mask
+    assert mask.shape == large.shape
+    assert iou(mask, np.kron(truth == 1, np.ones((10, 5)))) > 0.6
+
+
+def test_out_of_memory_at_every_size_goes_to_the_cpu(on_paper, discs, monkeypatch):
+    network = on_paper.model.network
+    original = network.encoding
+
+    def encoding(image):
+        if on_paper.device.type == "cuda":
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return (yield from original(image))
+
+    monkeypatch.setattr(network, "encoding", encoding, raising=False)
+    on_paper.set_image(discs[0])
+    assert on_paper.device == torch.device("cpu")
+    assert on_paper.note == "The memory of cuda ran out; computing on the CPU instead."
+    assert on_paper.predict(points=[(40, 35)]).mask.any()
+
+
+def test_out_of_memory_while_decoding_goes_to_the_cpu(on_paper, discs, monkeypatch):
+    network = on_paper.model.network
+    original = network.decode
+    on_paper.set_image(discs[0])
+
+    def decode(*args):
+        if on_paper.device.type == "cuda":
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        return original(*args)
+
+    monkeypatch.setattr(network, "decode", decode, raising=False)
+    assert on_paper.predict(points=[(40, 35)]).mask.any()
+    assert on_paper.device == torch.device("cpu")
+
+
+def test_out_of_memory_on_the_cpu_is_one_sentence(predictor, discs, monkeypatch):
+    def encoding(image):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ...")
+        yield
+
+    monkeypatch.setattr(predictor.model.network, "encoding", encoding, raising=False)
+    with pytest.raises(MemoryError, match="computer's memory ran out; close other programs"):
+        predictor.set_image(discs[0])
+
+
+def test_other_errors_are_not_taken_for_memory(predictor, discs, monkeypatch):
+    def encoding(image):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+        yield
+
+    monkeypatch.setattr(predictor.model.network, "encoding", encoding, raising=False)
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        predictor.set_image(discs[0])
+
+
+# ------------------------------------------------------------------------ embeddings
+
+
+def test_the_memory_of_embeddings_is_bounded(model, discs):
+    image, _ = discs
+    predictor = Predictor(model, "cpu", cache=EmbeddingCache(0))
+    predictor.set_image(image)
+    size = predictor._embedding.encoded.nbytes
+    cache = EmbeddingCache(int(2.5 * size))
+    predictor = Predictor(model, "cpu", cache=cache)
+    for turn in range(4):
+        predictor.set_image(np.rot90(image, 2) + turn)
+        assert cache.nbytes <= cache.max_bytes
+    assert len(cache) == 2
+    predictor.set_image(np.rot90(image, 2) + 3)
+    assert predictor.encodes == 4
+    predictor.set_image(np.rot90(image, 2))
+    assert predictor.encodes == 5
+    cache.clear()
+    assert (len(cache), cache.nbytes) == (0, 0)
+    with pytest.raises(ValueError, match="cannot be negative"):
+        EmbeddingCache(-1)
+
+
+def test_models_do_not_share_embeddings(model, discs):
+    cache = EmbeddingCache()
+    image, _ = discs
+    first = Predictor(model, "cpu", cache=cache)
+    first.set_image(image)
+    torch.manual_seed(0)
+    other = Model(model.spec, build_network("tiny"), "another")
+    second = Predictor(other, "cpu", cache=cache)
+    second.set_image(image)
+    assert second.encodes == 1
+    again = Predictor(model, "cpu", cache=cache)
+    again.set_image(image)
+    assert again.encodes == 0
+
+
+def test_the_declared_choice_decides_the_mask(model, discs):
+    """`single` takes token 0; `stock` the best of three for a lone point only."""
+    image, _ = discs
+    stock = Model(dataclasses.replace(model.spec, mask_choice="stock"), model.network, "s")
+    predictor = Predictor(stock, "cpu")
+    predictor.set_image(image)
+    lone = predictor.predict(points=[(40, 35)])
+    np.testing.assert_array_equal(lone.mask, lone.masks[lone.scores.argmax()])
+    assert lone.score == pytest.approx(lone.scores.max())
+    single = Predictor(model, "cpu")
+    single.set_image(image)
+    boxed = {"box": (20, 15, 61, 56)}
+    np.testing.assert_array_equal(
+        predictor.predict(**boxed).logits, single.predict(**boxed).logits
+    )
+    assert not np.array_equal(single.predict(points=[(40, 35)]).logits, lone.logits)
+
+
+@pytest.mark.gpu
+def test_cuda_equals_cpu_and_gives_memory_back(model, discs):
+    image, _ = discs
+    before = torch.cuda.memory_allocated()
+    here, there = Predictor(model, "cpu"), Predictor(load_model("tiny"), "cuda", "exact")
+    for predictor in (here, there):
+        predictor.set_image(image)
+    asked = {"points": [(40, 35)]}
+    ours, theirs = there.predict(**asked).logits, here.predict(**asked).logits
+    assert np.linalg.norm(ours - theirs) <= 1e-3 * np.linalg.norm(theirs)
+    for _ in range(5):
+        there.predict(**asked)
+    assert there.encodes == 1
+    there.unload()
+    assert torch.cuda.memory_allocated() <= before + 2**20
