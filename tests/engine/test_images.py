@@ -10,7 +10,7 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_simmat.engine import images
+from napari_simmat.engine import images, spread
 from napari_simmat.engine.images import ChannelStack, Statistics
 from napari_simmat.model.spec import Base, Channel, InputSize, ModelSpec, Normalization
 
@@ -464,7 +464,7 @@ def test_foreign_numbers_are_refused(values, sentence):
 
 def test_of_a_large_stack_a_spread_is_measured(monkeypatch):
     monkeypatch.setattr(images, "ALL_VOXELS", 40_000)
-    monkeypatch.setattr(images, "BLOCK", 32)
+    monkeypatch.setattr(spread, "BLOCK", 32)
     ramp = np.arange(100, dtype=np.float32)[:, None, None] + RNG.random((100, 64, 96))
     array = Watched(ramp)
     stack = ChannelStack.build(array, spec=spec_of(low=1, high=99))
@@ -479,7 +479,7 @@ def test_of_a_large_stack_a_spread_is_measured(monkeypatch):
 
 def test_of_one_large_plane_too(monkeypatch):
     monkeypatch.setattr(images, "ALL_VOXELS", 10_000)
-    monkeypatch.setattr(images, "BLOCK", 10)
+    monkeypatch.setattr(spread, "BLOCK", 10)
     plane = np.linspace(0, 1, 200)[:, None] + np.linspace(0, 1, 300)
     array = Watched(plane)
     stack = ChannelStack.build(array, spec=spec_of(low=5, high=95))
@@ -491,7 +491,7 @@ def test_of_one_large_plane_too(monkeypatch):
 
 def test_joint_numbers_share_one_allowance(monkeypatch):
     monkeypatch.setattr(images, "ALL_VOXELS", 3000)
-    monkeypatch.setattr(images, "BLOCK", 10)
+    monkeypatch.setattr(spread, "BLOCK", 10)
     array = Watched(STACK)
     ChannelStack.build(array, channel_axis=-1, spec=spec_of(3, joint=True)).statistics  # noqa: B018
     assert sum(array.read) == 3000
@@ -499,7 +499,7 @@ def test_joint_numbers_share_one_allowance(monkeypatch):
 
 def test_a_spread_that_meets_only_nan_looks_on(monkeypatch):
     monkeypatch.setattr(images, "ALL_VOXELS", 100)
-    monkeypatch.setattr(images, "BLOCK", 10)
+    monkeypatch.setattr(spread, "BLOCK", 10)
     image = np.full((40, 20, 20), np.nan)
     image[33, 7, 7:9] = 3, 5
     assert ChannelStack.build(image, spec=spec_of(low=0, high=100)).statistics == Statistics(

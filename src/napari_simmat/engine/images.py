@@ -10,8 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from napari_simmat.engine.channels import match_channels
 from napari_simmat.engine.percentiles import Pool
 from napari_simmat.engine.sources import WHOLE, Source
+from napari_simmat.engine.spread import spread
 from napari_simmat.progress import Job, Progress, finish
 
 if TYPE_CHECKING:
@@ -30,9 +30,6 @@ logger = logging.getLogger(__name__)
 
 ALL_VOXELS = 2**24
 """Up to so many voxels of a channel are measured all; of more, a seeded spread of blocks."""
-
-BLOCK = 256
-"""Side of the blocks of that spread, in pixels."""
 
 Index = tuple[int, ...]
 
@@ -296,7 +293,7 @@ class ChannelStack:
 
         The second round is for images that are NaN nearly everywhere.
         """
-        blocks = _spread(self.shape, ALL_VOXELS // max(len(group) for group in groups))
+        blocks = spread(self.shape, ALL_VOXELS // max(len(group) for group in groups))
         for done, block in enumerate(blocks, start=1):
             read = self._part(*block)
             for pool, group in zip(pools, groups, strict=True):
@@ -378,29 +375,3 @@ def _stretched(plane: NDArray[Any], low: float, high: float, scale: float) -> ND
     values /= high - low
     values *= scale
     return values
-
-
-def _spread(shape: tuple[int, ...], budget: int) -> Sequence[tuple[Index, slice, slice]]:
-    """Whole planes if all voxels fit the budget, else blocks spread evenly with a seeded shift."""
-    *leading, height, width = shape
-    if math.prod(shape) <= budget:
-        return [(index, WHOLE, WHOLE) for index in np.ndindex(*leading)]
-    side = min(BLOCK, height), min(BLOCK, width)
-    tiles = list(_tiles(height, width, side))
-    total = math.prod(leading) * len(tiles)
-    count = min(total, max(1, budget // math.prod(side)))
-    # Python's random numbers are the same in all versions and on all systems.
-    seeded = random.Random(0)
-    positions = [int((n + seeded.random()) * total / count) for n in range(count)]
-    blocks = []
-    for position in positions:
-        plane, tile = divmod(position, len(tiles))
-        index = tuple(int(i) for i in np.unravel_index(plane, leading)) if leading else ()
-        blocks.append((index, *tiles[tile]))
-    return blocks
-
-
-def _tiles(height: int, width: int, side: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
-    for y in range(0, height, side[0]):
-        for x in range(0, width, side[1]):
-            yield slice(y, min(y + side[0], height)), slice(x, min(x + side[1], width))
