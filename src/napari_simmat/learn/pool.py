@@ -173,6 +173,12 @@ def _crop(
         image = np.pad(image, [(0, 0), *pads], constant_values=PADDING)
         labels = np.pad(labels, pads)
     y, x = (int(rng.integers(0, length - side + 1)) for length in labels.shape)
+    if rng.random() < 0.15:  # the image's lower right corner, with what the engine pads there
+        y, x = (length - side for length in labels.shape)
+        extra = [int(v) for v in rng.integers(1, 32, 2)]
+        image = np.pad(image, [(0, 0), (0, extra[0]), (0, extra[1])], constant_values=PADDING)
+        labels = np.pad(labels, [(0, extra[0]), (0, extra[1])])
+        y, x = y + extra[0], x + extra[1]
     return image[:, y : y + side, x : x + side], labels[y : y + side, x : x + side]
 
 
