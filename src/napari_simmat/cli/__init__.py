@@ -1,0 +1,120 @@
+"""The command line: one thin command per job.
+
+Starting it imports neither torch nor numpy; a command imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from cyclopts import App
+from cyclopts.exceptions import CycloptsError
+
+from napari_simmat import __version__
+
+# D from napari_simmat.cli.demo import demo
+from napari_simmat.cli.models import models
+from napari_simmat.cli.segment import segment
+from napari_simmat.cli.terminal import Terminal
+
+CANCELLED = 130
+"""Exit status after Ctrl+C, as shells have it."""
+
+HELP = """Segment images of any modality with a click.
+
+First steps, offline and without an image of your own:
+
+```
+simmat demo
+simmat models
+```
+
+Then your own image, with clicks that napari saved as CSV:
+
+```
+simmat segment image.tif --model tiny --prompts points.csv --output results
+```
+
+`simmat COMMAND --help` explains a command with examples.
+"""
+
+app = App(name="simmat", help=HELP, help_format="markdown", version=__version__)
+# D app.command(demo)
+app.command(models)
+app.command(segment)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    arguments
+        What follows ``simmat`` on the command line; `sys.argv` by default.
+
+    Returns
+    -------
+    int
+        Exit status: 0 done, 1 failed, 2 not understood, 130 cancelled.
+    """
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    terminal = Terminal(as_json="--json" in given)
+    with _notes_on_stderr(terminal):
+        try:
+            command, bound, _ = app.parse_args(given, exit_on_error=False, print_error=False)
+            status = command(*bound.args, **bound.kwargs)
+        except KeyboardInterrupt:
+            terminal.fail("Cancelled; nothing half-written was left behind.")
+            return CANCELLED
+        except CycloptsError as error:
+            terminal.fail(f"{str(error).strip()} See simmat {_named(given)}--help.")
+            return 2
+        except BrokenPipeError:  # the reader of a pipe has left, e.g. `simmat models | head -1`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except Exception as error:
+            if "--debug" in given:
+                traceback.print_exc()
+            terminal.fail(_sentence(error))
+            return 1
+    return status if isinstance(status, int) else 0
+
+
+def _named(arguments: Sequence[str]) -> str:
+    """The command among the arguments, followed by a space; empty if there is none."""
+    names = {"demo", "models", "segment"}
+    return next((f"{word} " for word in arguments if word in names), "")
+
+
+def _sentence(error: Exception) -> str:
+    """An error in words; those this project raises are sentences already."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{error.filename or 'A file'} could not be used: {error.strerror}."
+    if isinstance(error, (ValueError, TypeError, OSError, MemoryError, ImportError)):
+        return str(error) or type(error).__name__
+    return (
+        f"Something unexpected went wrong ({type(error).__name__}: {error}). Run it again with "
+        "--debug and report what it prints."
+    )
+
+
+@contextmanager
+def _notes_on_stderr(terminal: Terminal) -> Iterator[None]:
+    """Show the library's warnings as notes while a command runs."""
+
+    class Notes(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            terminal.note(record.getMessage())
+
+    logger = logging.getLogger("napari_simmat")
+    handler = Notes(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)

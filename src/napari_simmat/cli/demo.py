@@ -1,0 +1,208 @@
+"""`simmat demo`: the built-in samples segmented with stored prompts."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from napari_simmat.cli.terminal import COMPUTE, FLAG, SPEECH, Compute, Speech
+from napari_simmat.progress import Job, Progress
+
+if TYPE_CHECKING:
+    from napari_simmat.engine.tasks import SegmentConfig, Task
+    from napari_simmat.learn.demo import Sample
+
+MARK = "demo.json"
+"""The file that says that a folder was made by the demonstration."""
+
+
+def demo(
+    *,
+    gui: Annotated[bool, FLAG] = False,
+    output: Path = Path("simmat-demo"),
+    compute: Compute = COMPUTE,
+    speech: Speech = SPEECH,
+) -> None:
+    """Segment built-in samples with stored clicks and boxes; works offline.
+
+    A photograph of coins, drawn cell nuclei, and a drawn scene seen by a polarization camera (four
+    channels, with a checkpoint made for them). Every object gets one click, then one box, and the
+    answers are compared with the known objects:
+
+    ```
+    simmat demo
+    simmat demo --output my-folder
+    simmat demo --gui
+    ```
+
+    Parameters
+    ----------
+    gui
+        Open napari with a sample, the Segment tab and prompts ready, instead of writing files.
+    output
+        Folder for images, prompts, labels, overlays and the table.
+    """
+    if gui:
+        _open_window()
+        return
+    terminal = speech.terminal()
+    if output.exists() and (not output.is_dir() or (any(output.iterdir()) and not _ours(output))):
+        raise ValueError(
+            f"{output} exists and was not made by simmat demo. Choose another folder with --output."
+        )
+    start = time.monotonic()
+    rows = terminal.watch(_running(output, compute))
+    table = Table("image", "model", "prompt", "objects", "mean IoU", box=None, header_style="bold")
+    for row in rows:
+        cells = (row.title, row.model, row.prompt, str(row.objects), f"{row.iou:.2f}")
+        table.add_row(*(Text(cell) for cell in cells))
+    terminal.say(table)
+    terminal.say("")
+    terminal.say(f"Segmented in {time.monotonic() - start:.0f} s. Look at the overlays:")
+    for path in sorted((output / "overlays").glob("*.png")):
+        terminal.say(f"  {path}")
+    terminal.say(f"Labels, tables and records lie in {output / 'clicks'} and {output / 'boxes'},")
+    terminal.say(f"the IoU of each object in {output / 'iou.csv'}. One of these runs by hand:")
+    image, prompts = output / "images" / "coins.tif", output / "images" / "coins_points.csv"
+    terminal.say(
+        f"  simmat segment {image} --model tiny --prompts {prompts} --output results", "bold"
+    )
+    terminal.result({"output": str(output), "results": [row.values() for row in rows]})
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a sample with one kind of prompt."""
+
+    sample: str
+    title: str
+    model: str
+    prompt: str
+    objects: int
+    iou: float
+
+    def values(self) -> dict[str, Any]:
+        """The line for programs."""
+        return {
+            "sample": self.sample,
+            "model": self.model,
+            "prompt": self.prompt,
+            "objects": self.objects,
+            "mean_iou": round(self.iou, 4),
+        }
+
+
+def _running(output: Path, compute: Compute) -> Job[list[Row]]:
+    """Write the samples, segment them, compare, draw."""
+    from napari_simmat.batch import running
+    from napari_simmat.engine.outputs import OutputFiles, staged, write_text
+    from napari_simmat.engine.tasks import SegmentConfig, Task
+    from napari_simmat.learn.demo import samples
+
+    yield Progress(0, 0, "drawing samples")
+    found = samples()
+    with staged(output / MARK) as (mark,):
+        write_text(mark, '{"made by": "simmat demo"}\n')
+    tasks: dict[str, list[Task]] = {}
+    for sample in found:
+        yield Progress(0, 0, f"writing {sample.name}")
+        image = _write_sample(sample, output / "images")
+        for kind, ending in (("clicks", "points"), ("boxes", "boxes")):
+            prompts = image.with_name(f"{sample.name}_{ending}.csv")
+            task = Task(image, prompts, OutputFiles.of(image, output / kind))
+            tasks.setdefault(sample.model, []).append(task)
+    for model, group in tasks.items():
+        config: SegmentConfig = SegmentConfig(
+            model=model, device=compute.device, precision=compute.precision
+        )
+        outcomes = yield from running(group, config)
+        for outcome in outcomes:
+            if outcome.status == "failed":
+                raise ValueError(outcome.note)
+    rows = []
+    scores = []
+    for sample in found:
+        yield Progress(0, 0, f"drawing the overlay of {sample.name}")
+        for kind, ious in _compare(sample, output).items():
+            mean = sum(ious.values()) / len(ious)
+            rows.append(Row(sample.name, sample.title, sample.model, kind, len(ious), mean))
+            scores += [
+                {"sample": sample.name, "model": sample.model, "prompt": kind}
+                | {"object": label, "iou": value}
+                for label, value in ious.items()
+            ]
+    _write_scores(output / "iou.csv", scores)
+    return rows
+
+
+def _write_sample(sample: Sample, folder: Path) -> Path:
+    """Write a sample's image, its prompts and its truth; returns the image's path."""
+    import tifffile
+
+    from napari_simmat.engine.files import writing
+    from napari_simmat.engine.labelfiles import write_labels_tiff
+    from napari_simmat.engine.promptfiles import write_points_csv, write_shapes_csv
+
+    path = folder / f"{sample.name}.tif"
+    metadata: dict[str, Any] = {"axes": "CYX" if sample.channels else "YX"}
+    if sample.channels:
+        metadata["Channel"] = {"Name": list(sample.channels)}
+    metadata["UUID"] = "urn:uuid:00000000-0000-0000-0000-000000000000"  # equal runs, equal bytes
+    with writing(path) as temporary:
+        tifffile.imwrite(
+            temporary, sample.image, ome=True, photometric="minisblack", metadata=metadata
+        )
+    with writing(folder / f"{sample.name}_truth.tif") as temporary:
+        write_labels_tiff(temporary, sample.truth, axes="YX")
+    write_points_csv(folder / f"{sample.name}_points.csv", sample.clicks())
+    write_shapes_csv(folder / f"{sample.name}_boxes.csv", sample.boxes())
+    return path
+
+
+def _compare(sample: Sample, output: Path) -> dict[str, dict[int, float]]:
+    """IoU of each object by kind of prompt; draws the overlay on the way."""
+    import tifffile
+
+    from napari_simmat.engine.files import writing
+    from napari_simmat.learn.demo import ious
+    from napari_simmat.learn.overlay import overlay, side_by_side
+
+    found: dict[str, dict[int, float]] = {}
+    pictures = []
+    for kind, prompts in (("clicks", sample.clicks()), ("boxes", sample.boxes())):
+        labels = tifffile.imread(output / kind / f"{sample.name}_labels.tif")
+        found[kind] = ious(labels, sample.truth)
+        mean = sum(found[kind].values()) / len(found[kind])
+        caption = f"{sample.title}: {len(prompts)} {kind}, mean IoU {mean:.2f} (white: truth)"
+        pictures.append(overlay(sample.picture(), labels, prompts, sample.truth, caption))
+    with writing(output / "overlays" / f"{sample.name}.png") as temporary:
+        side_by_side(pictures).save(temporary, format="PNG")
+    return found
+
+
+def _write_scores(path: Path, scores: list[dict[str, Any]]) -> None:
+    from napari_simmat.engine.files import writing
+    from napari_simmat.engine.outputs import write_table
+
+    with writing(path) as temporary:
+        write_table(temporary, ["sample", "model", "prompt", "object", "iou"], scores)
+
+
+def _ours(folder: Path) -> bool:
+    return (folder / MARK).is_file()
+
+
+def _open_window() -> None:
+    if find_spec("napari") is None:
+        raise ImportError(
+            'napari is not installed, so no window can open; run pip install "napari-simmat[all]".'
+        )
+    from napari_simmat.widgets.demo import open_demo
+
+    open_demo()

@@ -1,0 +1,269 @@
+"""`simmat models`: what models there are, and getting, sharing and removing them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App
+from rich.table import Table
+from rich.text import Text
+
+from napari_simmat.cli.terminal import FLAG, SPEECH, Speech
+
+if TYPE_CHECKING:
+    from napari_simmat.engine.zoo import ModelEntry
+
+models = App(
+    name="models",
+    help="""List, inspect, download, import, export and remove models.
+
+```
+simmat models
+simmat models info tiny
+simmat models fetch vit_b
+simmat models import my-checkpoint.safetensors --name thermal
+```
+
+Your own models lie in the user's data folder, or where NAPARI_SIMMAT_HOME says.""",
+)
+
+
+@models.default
+def show(speech: Speech = SPEECH) -> None:
+    """List all models: built in, downloaded, to be downloaded, your own."""
+    listing(speech)
+
+
+@models.command(name="list")
+def listing(speech: Speech = SPEECH) -> None:
+    """List all models: built in, downloaded, to be downloaded, your own."""
+    from napari_simmat.engine.files import size_in_words
+    from napari_simmat.engine.zoo import list_models
+
+    terminal = speech.terminal()
+    entries = list_models()
+    table = Table("model", "", "size", "modality", "reads", box=None, header_style="bold")
+    for entry in entries:
+        modality = entry.spec.modality if entry.spec else ""
+        size = size_in_words(entry.size_bytes)
+        cells = (entry.name, entry.kind, size, modality, _reads(entry))
+        table.add_row(*(Text(cell) for cell in cells))
+    terminal.say(table)
+    for entry in entries:
+        if entry.problem:
+            terminal.note(entry.problem)
+    terminal.say("simmat models info NAME shows a model's card.", style="dim")
+    terminal.result({"models": [_values(entry) for entry in entries]})
+
+
+@models.command
+def info(name: str, /, speech: Speech = SPEECH) -> None:
+    """Show a model's card: channels, normalisation, training, metrics, licence.
+
+    ```
+    simmat models info tiny
+    simmat models info ./shared-by-a-colleague.safetensors --json
+    ```
+
+    Parameters
+    ----------
+    name
+        A name from the list, or a file.
+    """
+    from napari_simmat.engine.files import size_in_words
+    from napari_simmat.engine.zoo import find
+
+    terminal = speech.terminal()
+    entry = find(name)
+    if entry.spec is None:
+        raise ValueError(entry.problem or f"{name} has no description.")
+    spec = entry.spec
+    table = Table(show_header=False, box=None)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    base = f"{spec.base.name} ({spec.base.architecture})"
+    rows = {
+        "model": f"{entry.name}, {entry.kind}, {size_in_words(entry.size_bytes)}",
+        "description": spec.description,
+        "modality": spec.modality,
+        "channels": ", ".join(f"{c.name} [{c.unit}]" if c.unit else c.name for c in spec.channels),
+        "normalisation": _normalization(entry),
+        "input": _input(entry),
+        "base": base if entry.is_base else f"{base}, SHA-256 {spec.base.sha256}",
+        "transfer layer": f"{spec.transfer}, tuned: {spec.strategy}",
+        **{f"metric {key}": _figures(value) for key, value in spec.metrics.items()},
+        **{f"training {key}": _figures(value) for key, value in spec.training.items()},
+        "licence": spec.license,
+        "author": spec.author,
+        "date": spec.date,
+        "file": str(entry.path or f"not downloaded; run simmat models fetch {entry.name}"),
+    }
+    for key, value in rows.items():
+        if value:
+            table.add_row(key, Text(value))
+    terminal.say(table)
+    if entry.problem:
+        terminal.note(entry.problem)
+    terminal.result(_values(entry))
+
+
+@models.command
+def fetch(name: str, /, speech: Speech = SPEECH) -> None:
+    """Download one of SAM's published models; a cut download goes on where it stopped.
+
+    ```
+    simmat models fetch vit_b
+    ```
+
+    Without a connection, download the file elsewhere and `simmat models import` it.
+
+    Parameters
+    ----------
+    name
+        vit_b (375 MB), vit_l or vit_h.
+    """
+    from napari_simmat.engine.zoo import fetching
+
+    terminal = speech.terminal()
+    path = terminal.watch(fetching(name))
+    terminal.say(f"{name} is ready: {path}")
+    terminal.result({"name": name, "path": str(path)})
+
+
+@models.command(name="import")
+def import_(
+    file: Path,
+    /,
+    *,
+    name: str | None = None,
+    speech: Speech = SPEECH,
+) -> None:
+    """Copy a checkpoint (.safetensors) or SAM weights (.pth) into your models.
+
+    ```
+    simmat models import sam_vit_b_01ec64.pth
+    simmat models import from-a-colleague.safetensors --name thermal
+    ```
+
+    Files never execute anything: pickles are read by PyTorch's weights-only loader alone.
+
+    Parameters
+    ----------
+    file
+        The file.
+    name
+        What to call it; by default the file's name without its suffix.
+    """
+    from napari_simmat.engine.zoo import importing
+
+    terminal = speech.terminal()
+    entry = terminal.watch(importing(file, name))
+    terminal.say(f"{entry.name} is ready: {entry.path}")
+    terminal.result(_values(entry))
+
+
+@models.command
+def export(
+    name: str,
+    target: Path = Path(),
+    /,
+    *,
+    bundle: Annotated[bool, FLAG] = False,
+    overwrite: Annotated[bool, FLAG] = False,
+    speech: Speech = SPEECH,
+) -> None:
+    """Write a model to a file of its own, to share it.
+
+    ```
+    simmat models export thermal
+    simmat models export thermal thermal-with-base.safetensors --bundle
+    ```
+
+    Parameters
+    ----------
+    name
+        A name from the list.
+    target
+        The new file, or a folder for it; the current folder by default.
+    bundle
+        Put the weights of its base in as well: a larger file that needs nothing else.
+    overwrite
+        Replace the file if it exists.
+    """
+    from napari_simmat.engine.zoo import exporting
+
+    terminal = speech.terminal()
+    path = terminal.watch(exporting(name, target, bundle=bundle, overwrite=overwrite))
+    terminal.say(f"Wrote {path}")
+    terminal.result({"name": name, "path": str(path)})
+
+
+@models.command
+def remove(name: str, /, speech: Speech = SPEECH) -> None:
+    """Delete a downloaded model or one of your own; built-in ones stay.
+
+    Parameters
+    ----------
+    name
+        A name from the list.
+    """
+    from napari_simmat.engine.zoo import remove as delete
+
+    delete(name)
+    terminal = speech.terminal()
+    terminal.say(f"Removed {name}")
+    terminal.result({"name": name, "removed": True})
+
+
+def _reads(entry: ModelEntry) -> str:
+    """The channels in few words."""
+    if entry.spec is None:
+        return "cannot be read"
+    if entry.spec.is_rgb:
+        return "RGB, or one channel"
+    return ", ".join(entry.spec.channel_names)
+
+
+def _figures(value: object) -> str:
+    """A metric or setting in words; a table of them in one line."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_figures(each)}" for key, each in value.items())
+    return str(value)
+
+
+def _normalization(entry: ModelEntry) -> str:
+    if entry.spec is None:
+        return ""
+    rule = entry.spec.normalization
+    if rule.method == "none":
+        return "values as they are"
+    together = "all channels together" if rule.joint else "each channel"
+    kept = ", 8-bit values as they are" if rule.keep_uint8 else ""
+    return f"percentiles {rule.low:g} to {rule.high:g} of the whole stack, {together}{kept}"
+
+
+def _input(entry: ModelEntry) -> str:
+    if entry.spec is None:
+        return ""
+    size = entry.spec.input_size
+    return {
+        "longest": f"longest side becomes {size.size} pixels",
+        "stretch": f"both sides become {size.size} pixels",
+        "native": f"as it is, longest side from {size.minimum} to {size.size} pixels",
+    }[size.method]
+
+
+def _values(entry: ModelEntry) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        "name": entry.name,
+        "kind": entry.kind,
+        "path": None if entry.path is None else str(entry.path),
+        "size_bytes": entry.size_bytes,
+        "is_base": entry.is_base,
+        "problem": entry.problem,
+        "spec": None if entry.spec is None else asdict(entry.spec),
+    }

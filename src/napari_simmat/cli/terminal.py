@@ -1,0 +1,130 @@
+"""What a command says, and where: results on stdout, notes, progress and errors on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
+
+from cyclopts import Parameter
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+from rich.text import Text
+
+from napari_simmat.progress import Job
+
+T = TypeVar("T")
+
+FLAG = Parameter(negative="", show_default=False)
+"""An option that is there or not."""
+
+
+@Parameter(name="*", group="Output")
+@dataclass(frozen=True, kw_only=True)
+class Speech:
+    """How a command speaks.
+
+    Parameters
+    ----------
+    json
+        Print one JSON object on stdout instead of words, for programs.
+    debug
+        Print the traceback of an error.
+    """
+
+    json: Annotated[bool, FLAG] = False
+    debug: Annotated[bool, FLAG] = False
+
+    def terminal(self) -> Terminal:
+        """The terminal that speaks so."""
+        return Terminal(as_json=self.json)
+
+
+@Parameter(name="*", group="Computing")
+@dataclass(frozen=True, kw_only=True)
+class Compute:
+    """Where and how precisely a command computes.
+
+    Parameters
+    ----------
+    device
+        auto (a GPU where there is one), cpu, cuda, cuda:1 or mps.
+    precision
+        exact (float32), fast (half precision) or auto (exact on a CPU, fast on a GPU).
+    """
+
+    device: str = "auto"
+    precision: Literal["auto", "exact", "fast"] = "auto"
+
+
+SPEECH = Speech()
+COMPUTE = Compute()
+
+
+class Terminal:
+    """The two streams of a command.
+
+    Parameters
+    ----------
+    as_json
+        Whether stdout gets one JSON object instead of words.
+    """
+
+    def __init__(self, *, as_json: bool = False) -> None:
+        self.as_json = as_json
+        self.out = Console(highlight=False)
+        self.err = Console(stderr=True, highlight=False)
+
+    def say(self, what: RenderableType, style: str = "") -> None:
+        """Print words or a table on stdout; nothing with ``--json``."""
+        if self.as_json:
+            return
+        if isinstance(what, str):
+            self.out.print(Text(what, style=style), soft_wrap=True)
+        else:
+            self.out.print(what)
+
+    def result(self, values: Any) -> None:
+        """Print the result for programs, with ``--json`` alone."""
+        if self.as_json:
+            text = json.dumps(values, indent=1, ensure_ascii=True, allow_nan=False)
+            sys.stdout.write(text + "\n")
+            sys.stdout.flush()
+
+    def note(self, sentence: str) -> None:
+        """Print a remark on stderr."""
+        self.err.print(Text(f"Note: {sentence}", style="yellow"), soft_wrap=True)
+
+    def fail(self, sentence: str) -> None:
+        """Print why a command fails: on stderr, with ``--json`` on stdout as well."""
+        self.err.print(Text(sentence, style="red"), soft_wrap=True)
+        self.result({"error": sentence})
+
+    def watch(self, job: Job[T]) -> T:
+        """Run a job with a progress bar; Ctrl+C closes it, which cancels the work."""
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+        )
+        bar = Bar(*columns, console=self.err, transient=True, disable=not self.err.is_terminal)
+        try:
+            with bar:
+                shown = bar.add_task("", total=None)
+                while True:
+                    try:
+                        progress = next(job)
+                    except StopIteration as end:
+                        result: T = end.value
+                        return result
+                    bar.update(
+                        shown,
+                        completed=progress.done,
+                        total=progress.total or None,
+                        description=progress.message,
+                    )
+        finally:
+            job.close()

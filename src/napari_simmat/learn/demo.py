@@ -1,0 +1,156 @@
+"""Samples of the demonstration: images with known objects, and one prompt for each object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat.engine.prompts import Prompt
+
+# Seeds of scenes that show what they are meant to.
+FLUORESCENCE_SEED = 7
+POLARIZATION_SEED = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """An image whose objects are known.
+
+    Parameters
+    ----------
+    name
+        A file's stem.
+    title
+        What it shows, in a few words.
+    model
+        The model that suits it.
+    image
+        (Y, X) or (C, Y, X).
+    truth
+        (Y, X) labels, 0 is background.
+    channels
+        Names of the channels; empty for one channel.
+    """
+
+    name: str
+    title: str
+    model: str
+    image: NDArray[Any]
+    truth: NDArray[np.int32]
+    channels: tuple[str, ...] = ()
+
+    def clicks(self) -> list[Prompt]:
+        """A click in the middle of each object."""
+        from napari_simmat.learn.evaluation import middle
+
+        return [
+            Prompt(points=(middle(self.truth == label),), labels=(1,), object=label)
+            for label in self._labels()
+        ]
+
+    def boxes(self) -> list[Prompt]:
+        """The bounding box of each object."""
+        from skimage.measure import regionprops
+
+        boxes = {region.label: region.bbox for region in regionprops(self.truth)}
+        return [Prompt(box=boxes[label], object=label) for label in self._labels()]
+
+    def picture(self) -> NDArray[np.uint8]:
+        """The image as a person sees it: (Y, X, 3), 0..255."""
+        if self.image.ndim == 2:
+            return np.repeat(_stretched(self.image)[..., None], 3, axis=-1)
+        return polarization_colours(self.image)
+
+    def _labels(self) -> list[int]:
+        return [int(label) for label in np.unique(self.truth) if label]
+
+
+def samples() -> list[Sample]:
+    """The samples of the demonstration; each call makes them anew, equal to the last."""
+    return [coins(), fluorescence(), polarization()]
+
+
+def coins() -> Sample:
+    """Photograph of Greek coins that scikit-image ships; the truth is found by a watershed.
+
+    The watershed starts from pixels that are surely coin or table. It is made for this image
+    alone, and its outlines were checked by eye.
+    """
+    from scipy import ndimage
+    from skimage import data, filters, measure, morphology, segmentation
+
+    image: NDArray[np.uint8] = data.coins()
+    smooth = filters.gaussian(image, 1, preserve_range=True)
+    surely = np.where(smooth < 75, 1, np.where(smooth > 150, 2, 0))
+    coin = segmentation.watershed(filters.sobel(smooth), surely) == 2
+    coin = morphology.opening(ndimage.binary_fill_holes(coin), morphology.disk(5))
+    truth = np.zeros(image.shape, dtype=np.int32)
+    for region in measure.regionprops(measure.label(coin)):
+        y0, x0, y1, x1 = region.bbox
+        truth[y0:y1, x0:x1][region.image_convex] = region.label
+    return Sample("coins", "Photograph of coins", "tiny", image, truth)
+
+
+def fluorescence() -> Sample:
+    """Drawn cell nuclei under a fluorescence microscope, 16 bit."""
+    from napari_simmat.learn.scenes import draw_scene, render
+    from napari_simmat.learn.scenes.visibility import visible_labels
+
+    rng = np.random.default_rng(FLUORESCENCE_SEED)
+    scene = draw_scene(rng, 320, "cells")
+    image = render(scene, "fluorescence", rng)
+    truth = visible_labels(image, scene.labels)
+    return Sample("fluorescence", "Drawn cell nuclei", "tiny", _as_uint16(image), truth)
+
+
+def polarization() -> Sample:
+    """Drawn beads, some of clear glass, behind polarisers at four angles; 12 of 16 bits."""
+    from napari_simmat.learn.scenes.sensors import SENSORS, draw_sensor_sample
+
+    image, truth, _ = draw_sensor_sample("polarization", POLARIZATION_SEED, 256, "discs")
+    channels = SENSORS["polarization"].channels
+    title = "Drawn beads, four polarization angles"
+    return Sample("polarization", title, "polarization", _as_uint16(image), truth, channels)
+
+
+def polarization_colours(angles: NDArray[Any]) -> NDArray[np.uint8]:
+    """Intensity as brightness, angle of polarization as hue, its degree as saturation.
+
+    Parameters
+    ----------
+    angles
+        (4, Y, X) behind polarisers at 0, 45, 90 and 135 degrees.
+    """
+    from skimage.color import hsv2rgb
+
+    i0, i45, i90, i135 = angles.astype(np.float64)
+    total = np.maximum((i0 + i45 + i90 + i135) / 2, 1e-9)
+    along, across = (i0 - i90) / total, (i45 - i135) / total
+    hue = (np.arctan2(across, along) / (2 * np.pi)) % 1
+    degree = np.hypot(along, across)
+    degree = np.clip(degree / max(float(np.percentile(degree, 99)), 1e-9), 0, 1)
+    # What is dark but polarises shines as well: clear glass shows in no other way.
+    brightness = np.maximum((_stretched(total) / 255) ** 0.7, degree)
+    colours = hsv2rgb(np.stack([hue, degree, brightness], axis=-1))
+    return np.asarray(np.rint(255 * colours), dtype=np.uint8)
+
+
+def _stretched(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """Percentiles 0.2 and 99.8 to 0 and 255."""
+    low, high = np.percentile(image, (0.2, 99.8))
+    unit = np.clip((image.astype(np.float64) - low) / max(high - low, 1e-9), 0, 1)
+    return np.asarray(np.rint(255 * unit), dtype=np.uint8)
+
+
+def _as_uint16(image: NDArray[np.floating[Any]]) -> NDArray[np.uint16]:
+    return np.asarray(np.clip(np.rint(image), 0, 65535), dtype=np.uint16)
+
+
+def ious(labels: NDArray[Any], truth: NDArray[Any]) -> dict[int, float]:
+    """IoU of each object of `truth` with the same number in `labels`."""
+    from napari_simmat.learn.metrics import iou
+
+    return {int(k): iou(labels == k, truth == k) for k in np.unique(truth) if k}

@@ -1,0 +1,120 @@
+"""Pictures of results: masks, outlines and prompts over an image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat.engine.prompts import Prompt
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SCALE = 2
+"""Pixels of the picture per pixel of the image."""
+FINE = 3
+"""Drawn so much larger and then reduced, which smooths every edge."""
+FILL = 0.28
+"""Share of the object's colour inside it."""
+GREEN, RED, WHITE = (60, 230, 90), (235, 60, 60), (255, 255, 255)
+
+
+def overlay(
+    picture: NDArray[np.uint8],
+    labels: NDArray[Any],
+    prompts: Sequence[Prompt] = (),
+    truth: NDArray[Any] | None = None,
+    caption: str = "",
+) -> Image:
+    """Draw objects over a picture.
+
+    Parameters
+    ----------
+    picture
+        (Y, X, 3), 0..255.
+    labels
+        (Y, X); each object gets a tint and an outline of its own colour.
+    prompts
+        Drawn as dots (green on the object, red not) and boxes.
+    truth
+        (Y, X) true labels, outlined thinly in white.
+    caption
+        A line below the picture.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    tinted = picture.astype(np.float32)
+    colours = {int(label): _colour(int(label)) for label in np.unique(labels) if label}
+    for label, colour in colours.items():
+        inside = labels == label
+        tinted[inside] = (1 - FILL) * tinted[inside] + FILL * np.array(colour)
+    factor = SCALE * FINE
+    height, width = labels.shape
+    canvas = Image.fromarray(np.asarray(np.rint(tinted), np.uint8))
+    canvas = canvas.resize((width * factor, height * factor), Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(canvas)
+    if truth is not None:
+        for label in np.unique(truth):
+            if label:
+                for line in _outlines(truth == label, factor):
+                    draw.line(line, fill=WHITE, width=FINE)
+    for label, colour in colours.items():
+        for line in _outlines(labels == label, factor):
+            draw.line(line, fill=colour, width=2 * FINE, joint="curve")
+    for prompt in prompts:
+        _draw_prompt(draw, prompt, factor)
+    result = canvas.resize((width * SCALE, height * SCALE), Image.Resampling.LANCZOS)
+    if not caption:
+        return result
+    size = 16
+    framed = Image.new("RGB", (result.width, result.height + 2 * size), "white")
+    framed.paste(result, (0, 0))
+    font = ImageFont.load_default(size)
+    ImageDraw.Draw(framed).text((size // 2, result.height + size // 3), caption, "black", font)
+    return framed
+
+
+def side_by_side(pictures: Sequence[Image]) -> Image:
+    """Pictures of equal height in a row, with a gap."""
+    from PIL import Image
+
+    gap = 12
+    width = sum(picture.width for picture in pictures) + gap * (len(pictures) - 1)
+    row = Image.new("RGB", (width, max(picture.height for picture in pictures)), "white")
+    left = 0
+    for picture in pictures:
+        row.paste(picture, (left, 0))
+        left += picture.width + gap
+    return row
+
+
+def _draw_prompt(draw: Any, prompt: Prompt, factor: int) -> None:
+    """Dots and a box; a pixel's centre lies half a pixel from its corner."""
+    if prompt.box is not None:
+        y0, x0, y1, x1 = (factor * edge for edge in prompt.box)
+        draw.rectangle((x0, y0, x1, y1), outline=GREEN, width=FINE)
+    radius = 3 * FINE
+    for (y, x), label in zip(prompt.points, prompt.labels, strict=True):
+        cy, cx = factor * (y + 0.5), factor * (x + 0.5)
+        corners = (cx - radius, cy - radius, cx + radius, cy + radius)
+        draw.ellipse(corners, fill=GREEN if label else RED, outline=WHITE, width=FINE)
+
+
+def _outlines(mask: NDArray[np.bool_], factor: int) -> list[list[tuple[float, float]]]:
+    """Outlines of a mask as lines x, y in the large picture."""
+    from skimage.measure import find_contours
+
+    lines = find_contours(np.pad(mask, 1).astype(np.float32), 0.5)
+    # One pixel of padding, and half a pixel from a centre to its corner.
+    return [[(factor * (x - 0.5), factor * (y - 0.5)) for y, x in line] for line in lines]
+
+
+def _colour(label: int) -> tuple[int, int, int]:
+    """A bright colour; neighbours in number lie far apart on the circle of hues."""
+    from colorsys import hsv_to_rgb
+
+    red, green, blue = hsv_to_rgb((0.1 + label * 0.618034) % 1, 0.75, 1.0)
+    return round(255 * red), round(255 * green), round(255 * blue)
