@@ -65,7 +65,7 @@ class ChannelsForm(QWidget):
         self._spec, self._by_hand, self._value = spec, False, ()
         self._make_slots()
         self._refill(None)
-        self._fold.set_open(spec is not None and 1 < len(spec.channels) and not spec.is_rgb)
+        self._fold.set_open(spec is not None and len(spec.channels) > 1 and not spec.is_rgb)
 
     def set_layers(self, layers: Sequence[LayerInfo], preferred: str | None = None) -> None:
         """Choose among these layers; a choice that is still right is kept.

@@ -17,9 +17,7 @@ class Choice(QComboBox):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-        self.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(8)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
 
@@ -87,7 +85,7 @@ class LayerChoice(Choice):
         for event in self._events:
             event.disconnect(self._on_layers)
 
-    def _on_layers(self, event: object = None) -> None:
+    def _on_layers(self) -> None:
         self._later.start(0)
 
     def _list(self) -> None:

@@ -81,9 +81,7 @@ class Feed:
     remark: str = ""
 
 
-def feeds(
-    layers: Sequence[LayerInfo], spec: ModelSpec, preferred: str | None = None
-) -> list[Feed]:
+def feeds(layers: Sequence[LayerInfo], spec: ModelSpec, preferred: str | None = None) -> list[Feed]:
     """All ways in which whole layers feed the model without further choice, the best first.
 
     Parameters
@@ -99,7 +97,8 @@ def feeds(
     groups = _groups(singles)
     count = len(spec.channels)
     found = [feed for group in groups if (feed := _by_name(group, spec))]
-    topmost = sorted(reversed(layers), key=lambda layer: layer.key != preferred)
+    topmost = list(layers)[::-1]
+    topmost.sort(key=lambda layer: layer.key != preferred)
     if spec.is_rgb:
         if not found:
             found += [_in_order(group, spec) for group in groups if len(group) == count]
@@ -136,9 +135,7 @@ def all_sources(layers: Iterable[LayerInfo]) -> list[tuple[str, Source]]:
             continue
         found.append((layer.name, Source(layer.key)))
         if len(layer.shape) > 2 and layer.shape[0] <= MOST_CHANNELS:
-            found += [
-                (f"{layer.name} · {n}", Source(layer.key, n)) for n in range(layer.shape[0])
-            ]
+            found += [(f"{layer.name} · {n}", Source(layer.key, n)) for n in range(layer.shape[0])]
     return found
 
 

@@ -373,7 +373,7 @@ class Interaction(QObject):
         if self._flush():
             self.request()
 
-    def _on_plane(self, event: object = None) -> None:
+    def _on_plane(self) -> None:
         work = self.work
         if work is None:
             return
@@ -421,7 +421,7 @@ class Interaction(QObject):
     # ---------------------------------------------------------------- objects
 
     def _commit(self, work: Work, plane: Plane) -> None:
-        asked, answer = work.answers[plane]
+        _, answer = work.answers[plane]
         masks = [mask for mask in answer.masks if mask.any()]
         if not masks:
             self._fail("The mask is empty: add a point on the object, or draw a larger box.")
@@ -497,7 +497,7 @@ class Interaction(QObject):
         if layer is not None:
             layer.events.paint.connect(self._on_painted)
 
-    def _on_painted(self, event: object = None) -> None:
+    def _on_painted(self) -> None:
         if self.work is not None and self._painted is not None:
             self.work.operations.add(Painting(str(self._painted.unique_id)))
             self.changed.emit()

@@ -94,7 +94,7 @@ class Keys:
                 layer.keymap[key] = function
 
     def _guarded(self, action: Callable[[], object]) -> Callable[[Layer], None]:
-        def act(layer: Layer) -> None:
+        def act(_: Layer) -> None:
             if not typing():
                 action()
 

@@ -1,4 +1,4 @@
-"""The layers that hold masks: `SimMAT preview` of what is asked, `SimMAT objects` of what is done."""
+"""The layers that hold masks: `SimMAT preview`, what is asked, `SimMAT objects`, what is done."""
 
 from __future__ import annotations
 
@@ -101,9 +101,7 @@ def next_id(labels: Labels, count: int = 1) -> int:
     return largest + 1
 
 
-def write(
-    labels: Labels, plane: tuple[int, ...], masks: Sequence[np.ndarray]
-) -> tuple[Patch, ...]:
+def write(labels: Labels, plane: tuple[int, ...], masks: Sequence[np.ndarray]) -> tuple[Patch, ...]:
     """Write each mask (Y, X) with the next free id; returns what undoes it."""
     first = next_id(labels, len(masks))
     patches = tuple(

@@ -143,7 +143,7 @@ class ModelPicker(QWidget):
         named = [index for index, each in enumerate(self._entries) if each.name == entry.name]
         return named[0] if named else 0
 
-    def _on_activated(self, index: int = 0) -> None:
+    def _on_activated(self) -> None:
         self._show()
         self.changed.emit()
 

@@ -79,9 +79,7 @@ class Place:
         """Whether the coordinates of `other` are those of the image."""
         return other.ndim == self.ndim and bool(np.allclose(matrix_of(other), self.matrix()))
 
-    def from_layer(
-        self, other: Layer, positions: np.ndarray, point: Sequence[float]
-    ) -> np.ndarray:
+    def from_layer(self, other: Layer, positions: np.ndarray, point: Sequence[float]) -> np.ndarray:
         """Positions (N, D) in the coordinates of `other` -> (N, ndim) in the image's.
 
         Parameters
@@ -100,9 +98,7 @@ class Place:
         world = np.array([other.data_to_world(position) for position in positions])
         return self._inverse(self._all_axes(world.reshape(-1, other.ndim), point))
 
-    def to_layer(
-        self, other: Layer, positions: np.ndarray, point: Sequence[float]
-    ) -> np.ndarray:
+    def to_layer(self, other: Layer, positions: np.ndarray, point: Sequence[float]) -> np.ndarray:
         """Positions (N, ndim) in the image's coordinates -> (N, D) in those of `other`."""
         positions = np.asarray(positions, dtype=float).reshape(-1, self.ndim)
         if self.lies_on(other):
@@ -144,9 +140,7 @@ class Place:
         if labels.multiscale:
             return f"{labels.name} is multiscale and cannot be written"
         if tuple(labels.data.shape) != self.shape:
-            return (
-                f"{labels.name} has {_by(labels.data.shape)} pixels, the image {_by(self.shape)}"
-            )
+            return f"{labels.name} has {_by(labels.data.shape)} pixels, the image {_by(self.shape)}"
         if not self.lies_on(labels):
             return f"{labels.name} has another scale, translate or affine than the image"
         flags = getattr(labels.data, "flags", None)

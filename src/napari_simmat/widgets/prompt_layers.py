@@ -104,7 +104,8 @@ class PromptLayers(QObject):
     def write(self, prompts: Prompts, place: Place, point: Sequence[float]) -> Prompts:
         """Show exactly these prompts; returns how they read back."""
         self.ensure(place)
-        assert self.points is not None and self.boxes is not None
+        assert self.points is not None
+        assert self.boxes is not None
         shown = self.read(place, point)
         if (shown.points, shown.labels) != (prompts.points, prompts.labels):
             layer = self.points
@@ -245,7 +246,8 @@ class PromptLayers(QObject):
         self._drawn = False
         if drawn and layer is not None and len(layer.data):
             corners = np.array([layer.data_to_world(corner) for corner in layer.data[-1]])
-            on_screen = np.ptp(corners[:, -2:], axis=0) * self._viewer.camera.zoom
+            camera = getattr(self._viewer, "scene", self._viewer).camera  # scene: from napari 0.9
+            on_screen = np.ptp(corners[:, -2:], axis=0) * camera.zoom
             if (on_screen < _CLICK).all():
                 layer.selected_data = set()
                 layer.remove([len(layer.data) - 1])
@@ -254,16 +256,16 @@ class PromptLayers(QObject):
 
     # ------------------------------------------------------------------ points
 
-    def _on_edit(self, event: object = None) -> None:
+    def _on_edit(self) -> None:
         self._settled.start(0)
 
-    def _on_defaults(self, event: object = None) -> None:
+    def _on_defaults(self) -> None:
         """Selecting a point makes its label that of the next one; show it."""
         layer = self.points
         if layer is None or "label" not in layer.feature_defaults:
             return
         value = layer.feature_defaults["label"].iloc[0]
-        positive = not (value == 0)
+        positive = value != 0
         if positive != self._positive:
             self._positive = positive
             self.sign_changed.emit(positive)

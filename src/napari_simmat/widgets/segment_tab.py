@@ -151,7 +151,7 @@ class SegmentTab(QWidget):
     def _images(self) -> list[Image]:
         return [layer for layer in self.viewer.layers if isinstance(layer, Image)]
 
-    def _on_layers(self, event: object = None) -> None:
+    def _on_layers(self) -> None:
         self._later.start(0)
 
     def _read_layers(self) -> None:

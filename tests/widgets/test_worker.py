@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from qtpy.QtCore import QObject, Qt
+from qtpy.QtWidgets import QApplication
+
+from napari_simmat.progress import Job, Progress
+from napari_simmat.widgets import torch_import
+from napari_simmat.widgets.worker import Task, Worker, sentence
+
+
+class Heard(QObject):
+    """What the worker told, in order, and in which thread it was heard."""
+
+    def __init__(self, worker: Worker) -> None:
+        super().__init__()
+        self.told: list[tuple[str, Task, object]] = []
+        self.threads: set[threading.Thread] = set()
+        queued = Qt.ConnectionType.QueuedConnection
+        worker.progressed.connect(self.on_progress, queued)
+        worker.returned.connect(self.on_return, queued)
+        worker.failed.connect(self.on_failure, queued)
+        worker.stopped.connect(self.on_stop, queued)
+
+    def on_progress(self, task: Task, progress: Progress) -> None:
+        self._note("progressed", task, progress)
+
+    def on_return(self, task: Task, result: object) -> None:
+        self._note("returned", task, result)
+
+    def on_failure(self, task: Task, reason: str) -> None:
+        self._note("failed", task, reason)
+
+    def on_stop(self, task: Task) -> None:
+        self._note("stopped", task, None)
+
+    def _note(self, what: str, task: Task, value: object) -> None:
+        self.threads.add(threading.current_thread())
+        self.told.append((what, task, value))
+
+    def ends(self) -> list[tuple[str, Task, object]]:
+        return [each for each in self.told if each[0] != "progressed"]
+
+
+@pytest.fixture
+def worker(qtbot: Any) -> Iterator[Worker]:
+    worker = Worker()
+    yield worker
+    worker.close()
+    assert worker.join(10)
+
+
+def counting(to: int) -> Job[int]:
+    for done in range(to):
+        yield Progress(done, to, "counting")
+    return to
+
+
+def gated(gate: threading.Event, trace: list[str]) -> Job[str]:
+    """Wait at the gate in its first step; note whether it was closed."""
+    try:
+        yield Progress(0, 2)
+        assert gate.wait(10)
+        trace.append("computed")
+        yield Progress(1, 2)
+        trace.append("went on")
+        return "result"
+    finally:
+        trace.append("ended")
+
+
+def test_a_result_is_heard_in_the_main_thread(worker: Worker, qtbot: Any) -> None:
+    heard = Heard(worker)
+    task = worker.submit("count", lambda: counting(3))
+    qtbot.waitUntil(lambda: bool(heard.ends()))
+    assert heard.ends() == [("returned", task, 3)]
+    assert heard.told[0] == ("progressed", task, Progress(0, 3, "counting"))
+    assert heard.threads == {threading.main_thread()}
+
+
+@pytest.mark.parametrize("error", [RuntimeError, ValueError, MemoryError, KeyError])
+def test_errors_are_reported_and_the_next_job_runs(
+    worker: Worker, qtbot: Any, error: type[Exception]
+) -> None:
+    def failing() -> Job[None]:
+        yield Progress(0, 1)
+        raise error("what went wrong\nand more")
+
+    heard = Heard(worker)
+    first = worker.submit("fail", failing)
+    qtbot.waitUntil(lambda: len(heard.ends()) == 1)
+    second = worker.submit("count", lambda: counting(1))
+    qtbot.waitUntil(lambda: len(heard.ends()) == 2)
+    (what, task, reason), then = heard.ends()
+    assert (what, task) == ("failed", first)
+    assert "what went wrong" in str(reason)
+    assert "\n" not in str(reason)
+    assert then == ("returned", second, 1)
+
+
+def test_a_job_that_cannot_start_fails(worker: Worker, qtbot: Any) -> None:
+    def broken() -> Job[None]:
+        raise RuntimeError("no such model")
+
+    heard = Heard(worker)
+    task = worker.submit("broken", broken)
+    qtbot.waitUntil(lambda: bool(heard.ends()))
+    assert heard.ends() == [("failed", task, "no such model")]
+
+
+def test_a_newer_job_replaces_a_waiting_one(worker: Worker, qtbot: Any) -> None:
+    heard, gate, trace = Heard(worker), threading.Event(), []
+    running = worker.submit("first", lambda: gated(gate, trace))
+    qtbot.waitUntil(lambda: worker.running is running)
+    replaced = worker.submit("second", lambda: counting(1))
+    newest = worker.submit("third", lambda: counting(2))
+    gate.set()
+    qtbot.waitUntil(lambda: len(heard.ends()) == 2)
+    assert replaced.cancelled
+    assert heard.ends() == [("returned", running, "result"), ("returned", newest, 2)]
+
+
+def test_cancel_stops_at_the_next_yield_and_drops_the_result(worker: Worker, qtbot: Any) -> None:
+    heard, gate, trace = Heard(worker), threading.Event(), []
+    task = worker.submit("long", lambda: gated(gate, trace))
+    qtbot.waitUntil(lambda: worker.running is task and bool(heard.told))
+    task.cancel()
+    gate.set()
+    qtbot.waitUntil(lambda: bool(heard.ends()))
+    assert heard.ends() == [("stopped", task, None)]
+    assert trace == ["computed", "ended"]
+
+
+def test_one_thread_lasts_from_the_first_job_to_the_close(worker: Worker, qtbot: Any) -> None:
+    idents = []
+
+    def job() -> Job[None]:
+        idents.append(threading.get_ident())
+        yield Progress(0, 1)
+
+    heard = Heard(worker)
+    assert not worker.alive
+    for count in range(1, 4):
+        worker.submit("ident", job)
+        qtbot.waitUntil(lambda count=count: len(heard.ends()) == count)
+    assert len(set(idents)) == 1
+    worker.close()
+    assert worker.join(10)
+    with pytest.raises(RuntimeError, match="closed"):
+        worker.submit("late", job)
+
+
+def test_closing_in_the_middle_of_a_job_ends_the_thread_silently(
+    worker: Worker, qtbot: Any
+) -> None:
+    heard, gate, trace = Heard(worker), threading.Event(), []
+    task = worker.submit("long", lambda: gated(gate, trace))
+    qtbot.waitUntil(lambda: worker.running is task)
+    worker.close()
+    gate.set()
+    assert worker.join(10)
+    QApplication.processEvents()
+    assert heard.ends() == []
+    assert trace[-1] == "ended"
+
+
+def test_a_sentence_is_one_line() -> None:
+    assert sentence(ValueError("first\nsecond")) == "first"
+    assert sentence(KeyError("name")) == "KeyError: 'name'"
+    assert sentence(RuntimeError()) == "RuntimeError: no reason was given"
+
+
+def test_importing_the_window_loads_no_torch() -> None:
+    code = (
+        "import sys, napari_simmat.widgets.main, napari_simmat.widgets.samples\n"
+        "print(*[name for name in ('torch', 'segment_anything') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_importing_torch_step_by_step_leaves_the_collector_as_it_was() -> None:
+    code = (
+        "import gc, sys\n"
+        "from napari_simmat.widgets.torch_import import MODULES, importing\n"
+        "steps = [progress.message for progress in importing()]\n"
+        "assert set(steps) == {'Loading torch'}, steps\n"
+        "assert all(name in sys.modules for name in MODULES)\n"
+        "assert gc.isenabled() and gc.get_freeze_count() == 0\n"
+        "assert list(importing()) == []\n"
+        "import torch; print(float(torch.ones(2).sum()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "2.0"
+
+
+def test_a_library_that_does_not_load_is_left_to_the_import(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    folder = tmp_path / "torch" / "lib"
+    folder.mkdir(parents=True)
+    (folder / "libc10.so").write_text("not a library")
+    (folder / "libc10.dylib").write_text("not a library")
+    (tmp_path / "torch" / "__init__.py").write_text("")
+    spec = type("Spec", (), {"origin": str(tmp_path / "torch" / "__init__.py")})()
+    monkeypatch.setattr(torch_import.importlib.util, "find_spec", lambda name: spec)
+    torch_import._load_libraries()
+    assert gc.isenabled()
