@@ -90,14 +90,17 @@ def phase_contrast(scene: Scene, rng: np.random.Generator) -> Floats:
 def adherent_cells(scene: Scene, rng: np.random.Generator) -> Floats:
     """Thin cells in phase contrast or bright field: grainy inside, with a bright or dark rim."""
     radius = scene.typical_radius
-    rim = np.exp(-scene.distance / rng.uniform(0.8, 1.0 + 0.08 * min(radius, 30)))
-    outside = np.where(scene.foreground, 0, rim)
-    inside = np.where(scene.foreground, rim, 0)
+    reach = rng.uniform(0.9, 1.1 + 0.08 * min(radius, 30))
+    outside = np.where(scene.foreground, 0, np.exp(-scene.distance / reach))
+    inside = np.where(scene.foreground, np.exp(-scene.distance / reach / rng.uniform(0.7, 1.3)), 0)
     kind = str(rng.choice(["cloud", "band", "speckle", "spots", "grain"]))
-    grain = texture(rng, scene.shape, kind) * scene.foreground
+    grain = texture(rng, scene.shape, kind) * scene.foreground * min(1.0, radius / 10)
     sign = rng.choice([-1, 1])
     image = 0.5 + sign * rng.uniform(0.15, 0.35) * outside - sign * rng.uniform(0.15, 0.4) * inside
-    image += rng.normal(0, 0.06) * scene.foreground + rng.uniform(0.01, 0.06) * grain
+    image += (
+        rng.choice([-1, 1]) * rng.uniform(0.03, 0.15) * scene.foreground
+        + rng.uniform(0.01, 0.06) * grain
+    )
     image += rng.uniform(0, 0.15) * scene.dome * rng.choice([-1, 1])
     image = blur(image.astype(np.float32), rng.uniform(0.55, 1.0))
     image *= uneven_light(rng, scene.shape, rng.uniform(0, 0.2))

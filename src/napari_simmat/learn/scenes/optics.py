@@ -20,7 +20,7 @@ def blur(image: Floats, sigma: float) -> Floats:
 
 def wide_blur(image: Floats, sigma: float) -> Floats:
     """Gaussian blur of (H, W) by many pixels, computed on a coarser grid."""
-    step = max(1, int(sigma // 3))
+    step = max(1, int(sigma // 2))
     if step == 1 or min(image.shape) < 4 * step:
         return blur(image, sigma)
     rows, columns = (-(-n // step) for n in image.shape)

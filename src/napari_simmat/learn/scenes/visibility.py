@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
@@ -15,6 +17,7 @@ THRESHOLD = 0.8
 
 _SECTORS = 12
 _PARTS = 2 * _SECTORS
+_CORRELATED = 3.0  # pairs that look at the same grain, per pixel between their ends and middle
 _LEAST_STEP = 0.008
 """Steps under this share of the displayed range are not seen, however low the noise."""
 
@@ -22,8 +25,8 @@ _LEAST_STEP = 0.008
 def border_contrast(image: Floats, labels: Ids) -> Floats:
     """Contrast of every object's border (N + 1,) in units of the local noise; entry 0 is 0.
 
-    The image is lightly smoothed. Across the border, differences between pixels 4 apart (a
-    step) and how far the pixel between them deviates (a line) are averaged with their sign
+    The image is lightly smoothed. Across the border, differences between pixels 4 or 8 apart
+    (a step) and how far the pixel between them deviates (a line) are averaged with their sign
     within 12 sectors around the object's centre, outer and inner borders (of a ring) apart; the
     contrast is the median over these parts.
     The unit is the mean deviation of a pixel from the mean of those 2 before and after it,
@@ -85,43 +88,70 @@ class _Border:
         self.keys, self.signs = np.concatenate(keys), np.concatenate(signs)
         self.pairs = np.bincount(self.keys, minlength=self.count * _PARTS)
         self.calm = ~np.asarray(ndi.binary_dilation(near, np.ones((3, 3), bool)))
+        self._weights: dict[int, tuple[Floats, Floats | None]] = {}
 
     def contrast(self, channel: Floats) -> Floats:
         smooth = ndi.gaussian_filter(channel, 1.0, truncate=3, output=np.float32)
         low, high = np.percentile(smooth[::2, ::2], [0.5, 99.5])
-        noise = self._noise(smooth) + _LEAST_STEP * max(float(high - low), 1e-12)
-        flat = smooth.ravel()
-        n = len(self.pairs)
-        unit = np.bincount(self.keys, np.concatenate([noise.ravel()[m] for m, _ in self.places]), n)
-        ends = [(flat[m - 2 * s], flat[m + 2 * s]) for m, s in self.places]
-        step = self.signs * np.concatenate([a - b for a, b in ends])
-        middles = np.concatenate([flat[m] for m, _ in self.places])
-        line = middles - np.concatenate([(a + b) / 2 for a, b in ends])
-        seen = np.maximum(
-            np.abs(np.bincount(self.keys, step, n)), np.abs(np.bincount(self.keys, line, n))
-        )
-        with np.errstate(invalid="ignore"):
-            by_part = np.where(self.pairs >= 3, seen / unit, np.nan)
-        by_part = by_part.reshape(self.count, _PARTS)
+        least = _LEAST_STEP * max(float(high - low), 1e-12)
+        square = np.zeros(len(self.pairs))
+        for reach in (2, 4):
+            noise = (self._noise(smooth, reach) + least).ravel()
+            unit = self._sum([noise[m] for m, _ in self.places])
+            strongest = np.max(
+                [np.abs(self._sum(cue)) for cue in self._cues(smooth, reach)], axis=0
+            )
+            with np.errstate(invalid="ignore", divide="ignore"):
+                # Grain alone gives a mean of about unit * sqrt(correlated / pairs): taken off.
+                part = (strongest / unit) ** 2 - _CORRELATED * reach / self.pairs
+            square = np.fmax(square, part)
+        by_part = np.where(self.pairs >= 3, np.sqrt(square), np.nan).reshape(self.count, _PARTS)
         contrast = np.zeros(self.count, np.float32)
         judged = np.asarray(np.isfinite(by_part).any(axis=1))
         judged[0] = False
         contrast[judged] = np.nanmedian(by_part[judged], axis=1)
         return contrast
 
-    def _noise(self, smooth: Floats) -> Floats:
+    def _sum(self, values: list[Floats]) -> NDArray[np.float64]:
+        """Sum over each part of every object's border."""
+        total = np.bincount(self.keys, np.concatenate(values), len(self.pairs))
+        return np.asarray(total, np.float64)
+
+    def _cues(self, smooth: Floats, reach: int) -> Iterator[list[Floats]]:
+        """What the triples show: a step (inside less outside), then a line."""
+        flat = smooth.ravel()
+        ends = [
+            (flat[np.maximum(m - reach * s, 0)], flat[np.minimum(m + reach * s, flat.size - 1)])
+            for m, s in self.places
+        ]
+        signs = np.split(self.signs, np.cumsum([len(m) for m, _ in self.places])[:-1])
+        yield [sign * (a - b) for sign, (a, b) in zip(signs, ends, strict=True)]
+        if reach == 2:
+            middles = [flat[m] for m, _ in self.places]
+            yield [m - (a + b) / 2 for m, (a, b) in zip(middles, ends, strict=True)]
+
+    def _noise(self, smooth: Floats, reach: int) -> Floats:
+        """Mean deviation of a pixel from those `reach` away, near by and off the borders."""
+        inner, before, after = slice(reach, -reach), slice(0, -2 * reach), slice(2 * reach, None)
         deviation = np.zeros_like(smooth)
-        deviation[2:-2, 2:-2] = np.abs(
-            smooth[2:-2, 2:-2] * 2
-            - (smooth[:-4, 2:-2] + smooth[4:, 2:-2]) / 2
-            - (smooth[2:-2, :-4] + smooth[2:-2, 4:]) / 2
-        ) / np.sqrt(2)
-        calm = self.calm.copy()
-        calm[:2] = calm[-2:] = False
-        calm[:, :2] = calm[:, -2:] = False
-        if not calm.any():
+        deviation[inner, inner] = np.abs(
+            smooth[inner, inner] * 2
+            - (smooth[before, inner] + smooth[after, inner]) / 2
+            - (smooth[inner, before] + smooth[inner, after]) / 2
+        ) / np.float32(np.sqrt(2))
+        weight, near_by = self._calm(reach)
+        if near_by is None:
             return np.full_like(smooth, np.median(deviation))
-        mean = deviation[calm].mean()
-        weight = calm.astype(np.float32)
-        total = wide_blur(deviation * weight, 8.0) + 0.02 * mean
-        return np.asarray(total / (wide_blur(weight, 8.0) + 0.02), np.float32)
+        deviation *= weight
+        mean = deviation.sum() / weight.sum()
+        return np.asarray((wide_blur(deviation, 8.0) + 0.02 * mean) / near_by, np.float32)
+
+    def _calm(self, reach: int) -> tuple[Floats, Floats | None]:
+        """1 off the borders of objects and image; how much of that there is near by, if any."""
+        if reach not in self._weights:
+            inner = slice(reach, -reach)
+            weight = np.zeros(self.calm.shape, np.float32)
+            weight[inner, inner] = self.calm[inner, inner]
+            near_by = wide_blur(weight, 8.0) + np.float32(0.02) if weight.any() else None
+            self._weights[reach] = weight, near_by
+        return self._weights[reach]
