@@ -35,7 +35,7 @@ def rgb(scene: Scene, rng: np.random.Generator) -> Floats:
     lamp = _lamp(rng)
     light = _illumination(scene, lamp, rng.uniform(0.3, 0.6))
     shine = scene.gloss * np.clip(scene.normals @ _halfway(lamp), 0, 1) ** 40
-    shine = np.where(scene.glass, 0.1, 0.4) * shine
+    shine = np.where(scene.glass, 0.03, 0.4) * shine
     image: Floats = scene.albedo * light[..., None] + shine[..., None]
     image = blur(image.astype(np.float32), rng.uniform(0.3, 0.8)).transpose(2, 0, 1)
     image = image + rng.uniform(0.003, 0.02) * gaussian(rng, image.shape)
