@@ -178,7 +178,11 @@ def _prompt_file(image: Path, prompts: str) -> Path:
 def _check_outputs_differ(tasks: Sequence[Task]) -> None:
     """No output may be written twice, nor be an input (names may differ in case alone)."""
     written: dict[str, Path] = {}
+    seen: set[str] = set()
     for task in tasks:
+        if _same_name(task.image) in seen:
+            raise ValueError(f"{task.image} is given twice; give each image once.")
+        seen.add(_same_name(task.image))
         for path in task.files:
             first = written.setdefault(_same_name(path), task.image)
             if first != task.image:
