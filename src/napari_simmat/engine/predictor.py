@@ -257,6 +257,7 @@ class Predictor:
         input_size = self.model.spec.input_size
         while True:
             frame = Frame.of(image.shape[-2:], input_size)
+            tensor: Tensor | None = None
             try:
                 tensor = self._input(image, frame).to(self.device)
                 encoded = yield from self._computing(self._network.encoding(tensor))

@@ -46,7 +46,8 @@ def build_network(
             f"Architecture {architecture!r} is unknown; choose from {', '.join(ARCHITECTURES)}."
         )
     network.replace_projection(transfer_layer(transfer, network.projection, channels))
-    return network.eval()
+    network.eval()
+    return network
 
 
 def architecture_of(state: Mapping[str, Tensor]) -> str:

@@ -65,4 +65,5 @@ def build_sam(variant: str, *, initialize: bool = True) -> SamNetwork:
     with nullcontext() if initialize else torch.device("meta"):
         stock = sam_model_registry[variant]()
     network = SamNetwork(stock.image_encoder, stock.prompt_encoder, stock.mask_decoder)
-    return network.eval()
+    network.eval()
+    return network

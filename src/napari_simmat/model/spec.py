@@ -232,4 +232,6 @@ class ModelSpec:
                 }
             )
         except (KeyError, TypeError) as error:
-            raise ValueError(f"The model's description is incomplete or foreign ({error}).") from None
+            raise ValueError(
+                f"The model's description is incomplete or foreign ({error})."
+            ) from None

@@ -156,7 +156,8 @@ class TinyNetwork(Network):
         shift = torch.tensor([origin[1], origin[0]], dtype=points.dtype, device=points.device)
         sparse = self.prompt_encoder.tokens(points + shift, labels)
         dense = self.prompt_encoder.mask_downscaling(prior / (LIMIT / 2))
-        positions = self.prompt_encoder.grid(*encoded.embedding.shape[-2:], origin)
+        height, width = encoded.embedding.shape[-2:]
+        positions = self.prompt_encoder.grid(height, width, origin)
         return self.mask_decoder.masks(encoded, positions, sparse, dense, prior)
 
 
@@ -169,7 +170,8 @@ def build_tiny(*, initialize: bool = True) -> TinyNetwork:
     network = TinyNetwork(encoder, prompts, decoder)
     if initialize:
         _attend_to_near_positions(network)
-    return network.eval()
+    network.eval()
+    return network
 
 
 @torch.no_grad()

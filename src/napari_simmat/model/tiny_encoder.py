@@ -39,8 +39,16 @@ class Residual(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
-        inner = functional.relu(self.first(self.norm(image)))
-        return image + self.gain * self.second(inner)
+        inner: Tensor = self.second(functional.relu(self.first(self.norm(image))))
+        return image + self.gain * inner
+
+
+class FirstProjection(nn.Module):
+    """The slot of the transfer layer, under the names that SAM has for it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, width, 3, stride=2, padding=1)
 
 
 class TokenAttention(Attention):
@@ -65,7 +73,8 @@ class TokenAttention(Attention):
             mixed = ((query * self.scale) @ key.transpose(-2, -1)).softmax(-1) @ value
         else:
             mixed = functional.scaled_dot_product_attention(query, key, value)
-        return self.proj(mixed.transpose(1, 2).reshape(batch, height, width, -1))
+        projected: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, height, width, -1))
+        return projected
 
 
 class TinyEncoder(nn.Module):
@@ -101,11 +110,11 @@ class TinyEncoder(nn.Module):
         super().__init__()
         two, four, eight = widths
         half = embedding // 2
-        self.patch_embed = nn.Module()
-        self.patch_embed.proj = nn.Conv2d(3, two, 3, stride=2, padding=1)
+        self.patch_embed = FirstProjection(two)
         self.stage2 = nn.Sequential(nn.ReLU(), nn.Conv2d(two, two, 3, padding=1), nn.ReLU())
         self.stage4 = nn.Sequential(
-            nn.Conv2d(two, four, 3, stride=2, padding=1), *[Residual(four) for _ in range(depths[0])]
+            nn.Conv2d(two, four, 3, stride=2, padding=1),
+            *[Residual(four) for _ in range(depths[0])],
         )
         self.stage8 = nn.Sequential(
             ChannelNorm(four, eps=1e-6),
@@ -134,16 +143,15 @@ class TinyEncoder(nn.Module):
 
     def stages(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(B, C, H, W) -> maps at strides 2, 4, 8 and tokens (B, H/16, W/16, d)."""
-        two = self.stage2(self.patch_embed.proj(image.contiguous(memory_format=torch.channels_last)))
+        image = image.contiguous(memory_format=torch.channels_last)
+        two = self.stage2(self.patch_embed.proj(image))
         four = self.stage4(two)
         eight = self.norm8(self.stage8(four))
         tokens = self.to_tokens(eight)
         tokens = tokens + self.position(tokens)
         return two, four, eight, tokens.permute(0, 2, 3, 1)
 
-    def fuse(
-        self, four: Tensor, eight: Tensor, tokens: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def fuse(self, four: Tensor, eight: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Embedding at stride 8, features at stride 4, dense map at stride 2."""
         top = self.top(self.norm(tokens).permute(0, 3, 1, 2))
         top = functional.interpolate(top, scale_factor=2.0, mode="nearest")
