@@ -39,9 +39,7 @@ def pair(network, request):
     image = IMAGES[request.param](np.random.default_rng(1))
     stock = SamPredictor(network)
     stock.set_image(image if image.ndim == 3 else np.stack([image] * 3, axis=-1))
-    ours = Predictor(
-        Model(sam_spec("vit_b", "vit_b", ""), network, "random vit_b"), "cpu", "exact"
-    )
+    ours = Predictor(Model(sam_spec("vit_b", "vit_b", ""), network, "random vit_b"), "cpu", "exact")
     ours.set_image(image, channel_axis=-1 if image.ndim == 3 else None)
     return ours, stock, image.shape[:2]
 

@@ -103,7 +103,9 @@ def test_a_mask_prompt_is_refined_to_the_object(predictor, discs):
     assert iou(predictor.predict(mask=rough).mask, truth == 1) > iou(rough, truth == 1)
 
 
-@pytest.mark.parametrize("kind", [np.asarray, da.from_array, zarr.array], ids=["numpy", "dask", "zarr"])
+@pytest.mark.parametrize(
+    "kind", [np.asarray, da.from_array, zarr.array], ids=["numpy", "dask", "zarr"]
+)
 def test_planes_of_a_stack_share_its_statistics(predictor, discs, kind):
     image, truth = discs
     stack = np.stack([image // 8, image, image[::-1]])
@@ -137,7 +139,7 @@ def test_channels_are_chosen_and_repeated(predictor, discs):
 def test_a_failed_image_leaves_the_one_before(predictor, discs):
     image, truth = discs
     predictor.set_image(image)
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match="no pixel|empty|0 x 5"):
         predictor.set_image(np.zeros((0, 5)))
     assert iou(predictor.predict(points=[(40, 35)]).mask, truth == 1) > 0.8
 
@@ -226,7 +228,11 @@ def test_without_an_image_it_says_so(predictor):
 
 @pytest.mark.parametrize(
     ("device", "sentence"),
-    [("gpu", "'gpu' is unknown"), ("cuda:99", "no (cuda device|device cuda:99)"), ("meta", "not supported")],
+    [
+        ("gpu", "'gpu' is unknown"),
+        ("cuda:99", "no (cuda device|device cuda:99)"),
+        ("meta", "not supported"),
+    ],
 )
 def test_a_missing_device_is_named(model, device, sentence):
     with pytest.raises(ValueError, match=sentence):
@@ -276,8 +282,8 @@ def on_paper(model, monkeypatch):
     class Device(str):
         type = "cuda"
 
-    monkeypatch.setattr(module, "release", lambda device: None)
-    monkeypatch.setattr(module, "computing", lambda device, precision: torch.no_grad())
+    monkeypatch.setattr(module, "release", lambda *_: None)
+    monkeypatch.setattr(module, "computing", lambda *_: torch.no_grad())
     for kind in (torch.Tensor, torch.nn.Module):
         move = kind.to
 
@@ -414,9 +420,7 @@ def test_the_declared_choice_decides_the_mask(model, discs):
     single = Predictor(model, "cpu")
     single.set_image(image)
     boxed = {"box": (20, 15, 61, 56)}
-    np.testing.assert_array_equal(
-        predictor.predict(**boxed).logits, single.predict(**boxed).logits
-    )
+    np.testing.assert_array_equal(predictor.predict(**boxed).logits, single.predict(**boxed).logits)
     assert not np.array_equal(single.predict(points=[(40, 35)]).logits, lone.logits)
 
 

@@ -96,9 +96,7 @@ def test_positions_move_with_the_image(network):
     torch.manual_seed(3)
     image[..., 64:112, 64:112] = torch.randn(3, 48, 48)
     moved = image.roll((16, 32), (-2, -1))
-    dense, dense_moved = (
-        finish(network.encoding(each)).maps["dense"] for each in (image, moved)
-    )
+    dense, dense_moved = (finish(network.encoding(each)).maps["dense"] for each in (image, moved))
     inner = dense[..., 24:64, 24:64]
     shifted = dense_moved[..., 32:72, 40:80]
     assert relative(shifted, inner) < 0.05  # attention sees the borders, which do not move

@@ -78,7 +78,8 @@ class ScenePool:
         rng = np.random.default_rng([self.seed, 1, step])
         allowed = [w if s in sizes else 0.0 for s, w in zip(SIZES, SIZE_WEIGHTS, strict=True)]
         side = int(rng.choice(SIZES, p=np.array(allowed) / sum(allowed)))
-        images, labels, masks = [], [], []
+        images: list[Image] = []
+        labels, masks = [], []
         while len(images) < max(1, round(PIXELS / side**2)):
             drawn = self._scenes[int(rng.integers(len(self._scenes)))]
             crop = _crop(*drawn, side, rng)
@@ -121,9 +122,7 @@ def drawing_looks(families: tuple[str, ...] = ()) -> Callable[[np.random.Generat
     return draw
 
 
-def drawing_sensor(
-    sensor: str, rule: Normalization
-) -> Callable[[np.random.Generator], Drawn]:
+def drawing_sensor(sensor: str, rule: Normalization) -> Callable[[np.random.Generator], Drawn]:
     """Draws scenes through a sensor (`learn.scenes.sensors`), normalised by `rule`, (C, H, W)."""
 
     def draw(rng: np.random.Generator) -> Drawn:
@@ -149,9 +148,7 @@ def normalize(image: NDArray[np.floating], rng: np.random.Generator) -> Image:
     return np.broadcast_to(scaled, (3, *scaled.shape[1:])).astype(np.float32)
 
 
-def _zoom(
-    image: Image, labels: NDArray[np.int32], factor: float
-) -> Drawn:
+def _zoom(image: Image, labels: NDArray[np.int32], factor: float) -> Drawn:
     height, width = (max(96, round(side * factor)) for side in labels.shape)
     zoomed = functional.interpolate(
         torch.tensor(image)[None], (height, width), mode="bilinear", antialias=True
@@ -162,9 +159,7 @@ def _zoom(
     return zoomed.clamp(0, 255).numpy(), ids.numpy().astype(np.int32)
 
 
-def _crop(
-    image: Image, labels: NDArray[np.int32], side: int, rng: np.random.Generator
-) -> Drawn:
+def _crop(image: Image, labels: NDArray[np.int32], side: int, rng: np.random.Generator) -> Drawn:
     """A square of `side`; a smaller scene is surrounded by nothing, as the engine pads."""
     short = [max(0, side - length) for length in labels.shape]
     if any(short):
@@ -204,16 +199,17 @@ def vary_look(drawn: Drawn, rng: np.random.Generator) -> Drawn:
         image, labels = image[:, ::-1], labels[::-1]
     if rng.random() < 0.5:
         image, labels = image.transpose(0, 2, 1), labels.T
-    image = image.astype(np.float32)
     if rng.random() < 0.2:
         image = image[rng.permutation(3)]
     if rng.random() < 0.15:
-        image = 255 - image
+        image = np.float32(255) - image
     if rng.random() < 0.3:
-        image = 255 * (image / 255) ** float(np.exp(rng.uniform(-0.6, 0.6)))
+        gamma = np.float32(np.exp(rng.uniform(-0.6, 0.6)))
+        image = np.asarray(255 * (image / 255) ** gamma, np.float32)
     if rng.random() < 0.25:
         gain = rng.uniform(0.35, 1.0)
-        image = image * gain + rng.uniform(0, 255 * (1 - gain))
+        shift = rng.uniform(0, 255 * (1 - gain))
+        image = image * np.float32(gain) + np.float32(shift)
     if rng.random() < 0.1:
         image = np.broadcast_to(image.mean(0, keepdims=True), image.shape)
     return np.ascontiguousarray(image, dtype=np.float32), labels

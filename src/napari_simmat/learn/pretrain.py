@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 import os
 import time
 from collections.abc import Iterator
@@ -83,8 +82,8 @@ class Pretraining:
     def __init__(self, config: PretrainConfig) -> None:
         torch.manual_seed(config.seed)
         self.config = config
-        self.network = build_tiny().train().to(memory_format=torch.channels_last)
-        self.averaged = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.network: TinyNetwork = build_tiny().train().to(memory_format=torch.channels_last)
+        self.averaged: TinyNetwork = copy.deepcopy(self.network).eval().requires_grad_(False)
         matrices = [p for p in self.network.parameters() if p.ndim > 1]
         others = [p for p in self.network.parameters() if p.ndim <= 1]
         self.optimizer = torch.optim.AdamW(
@@ -147,9 +146,8 @@ class Pretraining:
         kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
         prompts = draw_prompts(kind, flat, rng)
         origin = tuple(float(v) for v in rng.integers(0, 128, 2) * 8)
-        for turn in range(2 if rng.random() < config.corrections else 1):
-            if turn:
-                prompts = correct(prompts, logits[:, :1], target, 2)
+        turns = 2 if rng.random() < config.corrections else 1
+        for turn in range(turns):
             with torch.autocast("cpu", torch.bfloat16):
                 logits, quality = network.decode_batch(encoded, *prompts, (origin[0], origin[1]))
             masks = mask_loss(logits, target, balance)
@@ -157,6 +155,8 @@ class Pretraining:
             if kind == "click" and not turn:  # only a lone click is ambiguous
                 loss = loss + 0.5 * masks.loss[:, 1:].min(1).values.mean()
             figures["corrected" if turn else kind] = masks.iou[:, 0].mean().item()
+            if turn + 1 < turns:
+                prompts = correct(prompts, logits[:, :1], target, 2)
         return loss, figures
 
     @torch.no_grad()

@@ -112,14 +112,15 @@ def _near_outside(mask: Bool, rng: np.random.Generator) -> NDArray[np.float64]:
         outside = ~mask
     if not outside.any():  # an object that fills the image: its corner must do
         return np.zeros(2)
-    return _anywhere(outside, rng) + [x0, y0]
+    return np.asarray(_anywhere(outside, rng) + np.array([x0, y0]))
 
 
 def _loose(box: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
     if rng.random() < 0.3:
         return box - 0.5  # edges of pixels in pixel-centre coordinates
     side = (box[1] - box[0]).mean()
-    return box - 0.5 + rng.normal(0, 0.05 * side + 0.5, (2, 2)).clip(-0.2 * side, 0.2 * side)
+    shift = rng.normal(0, 0.05 * side + 0.5, (2, 2)).clip(-0.2 * side, 0.2 * side)
+    return np.asarray(box - 0.5 + shift)
 
 
 def _coarse(masks: Bool, rng: np.random.Generator) -> Tensor:

@@ -58,9 +58,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         if self.sensor not in SENSORS:
-            raise ValueError(
-                f"Sensor {self.sensor!r} is unknown; use one of {', '.join(SENSORS)}."
-            )
+            raise ValueError(f"Sensor {self.sensor!r} is unknown; use one of {', '.join(SENSORS)}.")
         if self.steps < 1:
             raise ValueError(f"Training takes at least one step, got {self.steps}.")
 
