@@ -7,12 +7,13 @@ is loaded; `running` does the tasks one by one, each whole or not at all.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from napari_simmat.engine.outputs import OutputFiles, stem_of
+from napari_simmat.engine.outputs import OutputError, OutputFiles, check_is_no_folder, stem_of
 from napari_simmat.engine.segmentation import segmenting
 from napari_simmat.engine.tasks import Outcome, SegmentConfig, Task
 from napari_simmat.progress import Job
@@ -62,8 +63,7 @@ def plan(
         If a file is missing, two images would have one output, or an output exists and must not
         be replaced; one sentence says which.
     """
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"{output} is a file, not a folder. Choose another output folder.")
+    _check_folder(output)
     inputs = []
     for image in images:
         _check_is_file(image)
@@ -82,6 +82,9 @@ def plan(
         Task(image, _prompt_file(image, prompts), OutputFiles.of(image, output)) for image in inputs
     ]
     _check_outputs_differ(tasks)
+    for task in tasks:
+        for path in task.files:
+            check_is_no_folder(path)
     if existing == "refuse":
         for task in tasks:
             for path in task.files.existing():
@@ -120,9 +123,21 @@ def running(
         except (ValueError, TypeError, OSError, MemoryError) as error:
             logger.debug("%s failed", task.image, exc_info=True)
             seconds = time.monotonic() - start
-            outcome = Outcome(task, "failed", seconds=seconds, note=str(error))
+            name, words = task.image.name, str(error)
+            note = words if name in words else f"{name}: {words}"
+            outcome = Outcome(task, "failed", seconds=seconds, note=note)
         outcomes.append(outcome)
     return outcomes
+
+
+def _check_folder(output: Path) -> None:
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"{output} is a file, not a folder. Choose another output folder.")
+    nearest = next((folder for folder in (output, *output.parents) if folder.exists()), Path())
+    if not os.access(nearest, os.W_OK):
+        raise OutputError(
+            f"{nearest} cannot be written. Change its permissions or choose another output folder."
+        )
 
 
 def _check_is_file(image: Path) -> None:

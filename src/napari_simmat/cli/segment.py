@@ -112,8 +112,7 @@ def _channels(text: str | None) -> tuple[int | str, ...] | None:
 def _tell(terminal: Terminal, outcome: Outcome) -> None:
     name = outcome.task.image.name
     if outcome.status == "failed":
-        sentence = outcome.note if name in outcome.note else f"{name}: {outcome.note}"
-        terminal.err.print(sentence, style="red", markup=False, soft_wrap=True)
+        terminal.complain(outcome.note)
         return
     objects = f"{outcome.objects} object{'' if outcome.objects == 1 else 's'}"
     done = "kept, as it was made the same way" if outcome.status == "kept" else "segmented"

@@ -97,9 +97,13 @@ class Terminal:
         """Print a remark on stderr."""
         self.err.print(Text(f"Note: {sentence}", style="yellow"), soft_wrap=True)
 
-    def fail(self, sentence: str) -> None:
-        """Print why a command fails: on stderr, with ``--json`` on stdout as well."""
+    def complain(self, sentence: str) -> None:
+        """Print on stderr what went wrong."""
         self.err.print(Text(sentence, style="red"), soft_wrap=True)
+
+    def fail(self, sentence: str) -> None:
+        """Print why the command as a whole fails: on stderr, with ``--json`` on stdout as well."""
+        self.complain(sentence)
         self.result({"error": sentence})
 
     def watch(self, job: Job[T]) -> T:

@@ -74,6 +74,15 @@ def is_nifti(path: Path) -> bool:
     return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
+def check_is_no_folder(target: Path) -> None:
+    """Refuse a folder where a file is to be written."""
+    if target.is_dir():
+        raise OutputError(
+            f"{target} is a folder, but a file of that name is to be written. "
+            "Rename the folder or choose another output folder."
+        )
+
+
 @contextmanager
 def staged(*targets: Path) -> Iterator[tuple[Path, ...]]:
     """Temporary files beside `targets` that take their places together when the block ends well.
@@ -88,11 +97,7 @@ def staged(*targets: Path) -> Iterator[tuple[Path, ...]]:
         If the disk is full, a folder cannot be written, or a target is a folder.
     """
     for target in targets:
-        if target.is_dir():
-            raise OutputError(
-                f"{target} is a folder, but a file of that name is to be written. "
-                "Rename the folder or choose another output folder."
-            )
+        check_is_no_folder(target)
     temporary = tuple(
         target.with_name(f".{target.name}.{secrets.token_hex(4)}.part") for target in targets
     )
