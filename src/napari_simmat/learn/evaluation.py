@@ -44,7 +44,17 @@ def evaluating(
     The click is the pixel deepest inside the object (`middle`). A correction is a click in the
     deepest pixel of the largest wrong region, given with the logits of the answer before it, as
     the window does.
+
+    Raises
+    ------
+    ValueError
+        If the labels have another size than the image.
     """
+    if labels.shape != predictor.shape[-2:]:
+        raise ValueError(
+            f"The labels have {' x '.join(map(str, labels.shape))} pixels, the image's planes "
+            f"{' x '.join(map(str, predictor.shape[-2:]))}; give labels of the same plane."
+        )
     scores = []
     boxes = ndimage.find_objects(labels)
     present = [label for label, box in enumerate(boxes, start=1) if box is not None]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from napari_simmat.engine.loading import Model
 
 VALIDATION_SEED = 123_456_789
+VALIDATION_STEPS = 16
 KINDS = {"click": 0.5, "box": 0.25, "click+box": 0.1, "points": 0.15}
 RULE = Normalization(method="percentile", low=0.5, high=99.9, joint=True)
 """One pair of percentiles for all channels: what a sensor says lies in their ratios."""
@@ -173,7 +174,7 @@ def _validate(
     """Mean IoU in percent of a click and of a box; the first `channels` alone for a base."""
     pool = ScenePool(VALIDATION_SEED, drawing_sensor(sensor, RULE), size=48, fresh=0)
     reached: dict[str, list[float]] = {"click": [], "box": []}
-    for step in range(16):
+    for step in range(VALIDATION_STEPS):
         crops = pool.crops(step, 4, sizes=(192,))
         flat = crops.masks.reshape(-1, *crops.masks.shape[-2:])
         target = avg_pool2d(torch.tensor(flat[:, None]).float(), 2)

@@ -1,0 +1,68 @@
+"""Losses on numbers that can be counted by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from napari_simmat.learn.losses import dense_loss, dense_targets, mask_loss
+from napari_simmat.model.prior import DENSE_CHANNELS
+
+
+def test_mask_loss_of_a_sure_and_right_answer_is_nothing():
+    target = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
+    logits = (2 * target - 1) * 50
+    loss, iou = mask_loss(logits, target)
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+    assert iou.item() == 1
+
+
+def test_mask_loss_of_an_undecided_answer():
+    """Logit 0 is probability 1/2: entropy ln 2; Dice 1 - (2 * 1 + 1) / (2 + 2 + 1) = 0.4."""
+    target = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
+    loss, iou = mask_loss(torch.zeros(1, 1, 2, 2), target)
+    assert loss.item() == pytest.approx(math.log(2) + 0.4)
+    assert iou.item() == 0
+    balanced = mask_loss(torch.zeros(1, 1, 2, 2), target, balance=0.5).loss.item()
+    assert balanced == pytest.approx(1.5 * math.log(2) + 0.4)
+
+
+def test_mask_loss_counts_each_mask_of_each_prompt():
+    target = torch.zeros(2, 1, 4, 4)
+    target[0, 0, :2] = target[1, 0, :, :2] = 1
+    logits = torch.full((2, 3, 4, 4), -5.0)
+    logits[:, 1, :2] = 5
+    iou = mask_loss(logits, target).iou
+    torch.testing.assert_close(iou, torch.tensor([[0, 1, 0], [0, 4 / 12, 0]]))
+
+
+def test_dense_targets_of_two_squares():
+    labels = torch.zeros(1, 16, 32, dtype=torch.int32)
+    labels[0, 4:12, 4:12] = 1
+    labels[0, 4:12, 20:28] = 2
+    boundary, inside, dy, dx, size = dense_targets(labels)[0]
+    assert boundary.shape == (8, 16)
+    assert inside.sum() == 2 * 16
+    assert boundary[3, 5] == boundary[2, 3] == 1
+    assert boundary[3, 3] == boundary[0, 0] == 0
+    # 16 cells of 2 pixels: the size is 8 pixels, half of the unit of 16
+    assert size[3, 3].item() == pytest.approx(math.log(0.5))
+    # the first square's centre is (7.5, 7.5), its first cell's (4.5, 4.5): 3 of 8 pixels away
+    assert (dy[2, 2].item(), dx[2, 2].item()) == pytest.approx((3 / 8, 3 / 8))
+    assert dx[2, 10].item() == pytest.approx(3 / 8)
+
+
+def test_dense_loss_falls_to_nothing_at_the_targets_and_ignores_shape_outside():
+    labels = torch.zeros(1, 16, 16, dtype=torch.int32)
+    labels[0, 2:10, 2:10] = 1
+    targets = dense_targets(labels)
+    dense = torch.zeros(1, DENSE_CHANNELS, 8, 8)
+    dense[:, :2] = (2 * targets[:, :2] - 1) * 50
+    dense[:, 2:5] = targets[:, 2:5]
+    assert dense_loss(dense, targets).item() == pytest.approx(0, abs=1e-6)
+    dense[0, 2:5, 7, 7] = 100
+    assert dense_loss(dense, targets).item() == pytest.approx(0, abs=1e-6)
+    dense[0, 4, 2, 2] += 1
+    assert dense_loss(dense, targets).item() > 0.001

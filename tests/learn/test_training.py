@@ -1,0 +1,121 @@
+"""Training learns, touches only what it declares, and resumes exactly."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+import napari_simmat.learn.pretrain as module
+from napari_simmat.engine.checkpoint import read_spec, save_checkpoint
+from napari_simmat.engine.loading import load_model
+from napari_simmat.engine.predictor import Predictor
+from napari_simmat.learn.pretrain import PretrainConfig, Pretraining, pretraining
+from napari_simmat.learn.release import save_base
+from napari_simmat.learn.scenes import draw_sensor_sample
+from napari_simmat.learn.training import TrainConfig, training
+from napari_simmat.progress import finish
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    """Small batches and few scenes, so that a step takes a fraction of a second."""
+    monkeypatch.setattr("napari_simmat.learn.pool.PIXELS", 2 * 96 * 96)
+    monkeypatch.setattr("napari_simmat.learn.pool.SIZE_WEIGHTS", (1.0, 1e-9, 1e-9, 1e-9, 1e-9))
+    original = module.ScenePool
+
+    def pool(*args, **named):
+        return original(*args, **{**named, "size": 8})
+
+    monkeypatch.setattr(module, "ScenePool", pool)
+    monkeypatch.setattr("napari_simmat.learn.training.ScenePool", pool)
+    monkeypatch.setattr("napari_simmat.learn.training.VALIDATION_STEPS", 2)
+
+
+def config(**changes):
+    values = {"steps": 12, "warmup": 2, "families": ("plain",), "save_every": 5}
+    return PretrainConfig(**{**values, "validate_every": 1000, **changes})
+
+
+@pytest.mark.slow
+def test_an_interrupted_pretraining_goes_on_bit_for_bit(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "validate", lambda *_: {"click": 0.0})
+    whole = finish(pretraining(config(), tmp_path / "whole"))
+    job = pretraining(config(), tmp_path / "cut")
+    for progress in job:
+        if progress.done == 7:  # saved at 5: two steps are lost and done again
+            break
+    job.close()
+    resumed = finish(pretraining(config(), tmp_path / "cut"))
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(tensor, resumed.state_dict()[name]), name
+
+
+@pytest.mark.slow
+def test_pretraining_learns_and_writes_its_log(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "validate", lambda *_: {"click": 0.0})
+    losses = []
+    state = Pretraining(config(steps=80, dense_only=1.0))
+    for _ in range(60):
+        losses.append(state.advance()["dense"])
+    assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
+    finish(pretraining(config(steps=50, dense_only=1.0), tmp_path))
+    entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert entries[0]["step"] == 50
+    assert entries[0]["loss"] > 0
+    assert entries[-1]["validation"] == {"click": 0.0}
+
+
+def test_the_rate_rises_stays_and_falls():
+    settings = PretrainConfig(steps=1000, warmup=10, decay=0.2, learning_rate=1.0)
+    rates = [settings.rate(step) for step in range(1000)]
+    assert rates[0] == pytest.approx(0.1)
+    assert set(rates[10:800]) == {1.0}
+    assert rates[900] == pytest.approx(0.5)
+    assert 0 < rates[999] < 0.01
+
+
+def test_a_released_base_is_small_described_and_loads(tmp_path):
+    network = load_model("tiny").network
+    path = tmp_path / "tiny-9.safetensors"
+    save_base(network, path, config(), 12, {"click": 1.5})
+    assert path.stat().st_size < 20e6
+    spec = read_spec(path)
+    assert (spec.name, spec.training["steps"], spec.metrics) == ("tiny-9", 12, {"click": 1.5})
+    again = load_model(path).network
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
+
+
+@pytest.mark.slow
+def test_a_transfer_layer_is_trained_and_nothing_else(tmp_path):
+    base = load_model("tiny")
+    before = {name: each.clone() for name, each in base.network.state_dict().items()}
+    result = finish(training(base, TrainConfig(sensor="polarization", steps=3), "mine"))
+    for name, tensor in base.network.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    prefix = "image_encoder.patch_embed.proj.mat."
+    assert set(result.tensors) == {prefix + n for n in ("0.weight", "0.bias", "2.weight", "2.bias")}
+    assert result.spec.base.sha256 == base.spec.base.sha256
+    assert result.spec.channel_names == ("0 deg", "45 deg", "90 deg", "135 deg")
+    assert set(result.spec.metrics) == {"data", "zero-shot", "simmat"}
+
+    again = finish(training(base, TrainConfig(sensor="polarization", steps=3), "mine"))
+    for name, tensor in result.tensors.items():
+        assert torch.equal(tensor, again.tensors[name]), name
+
+    path = tmp_path / "mine.safetensors"
+    save_checkpoint(path, result.spec, result.tensors)
+    assert path.stat().st_size < 1e6
+    image, labels, _ = draw_sensor_sample("polarization", 0, 128)
+    predictor = Predictor(load_model(path), "cpu")
+    predictor.set_image(image, channel_axis=0)
+    assert predictor.predict(box=(20, 20, 60, 60)).mask.shape == labels.shape
+
+
+def test_errors_say_what_to_do():
+    with pytest.raises(ValueError, match="Sensor 'sonar' is unknown; use one of rgb, polarization"):
+        TrainConfig(sensor="sonar")
+    with pytest.raises(ValueError, match="at least one step, got 0"):
+        TrainConfig(sensor="rgb", steps=0)
