@@ -139,7 +139,7 @@ def test_channels_are_chosen_and_repeated(predictor, discs):
 def test_a_failed_image_leaves_the_one_before(predictor, discs):
     image, truth = discs
     predictor.set_image(image)
-    with pytest.raises(ValueError, match="no pixel|empty|0 x 5"):
+    with pytest.raises(ValueError, match=r"no pixel|empty|0 x 5"):
         predictor.set_image(np.zeros((0, 5)))
     assert iou(predictor.predict(points=[(40, 35)]).mask, truth == 1) > 0.8
 

@@ -11,26 +11,14 @@ import napari_simmat.learn.pretrain as module
 from napari_simmat.engine.checkpoint import read_spec, save_checkpoint
 from napari_simmat.engine.loading import load_model
 from napari_simmat.engine.predictor import Predictor
-from napari_simmat.learn.pretrain import PretrainConfig, Pretraining, pretraining
+from napari_simmat.learn.pretrain import Pretrained, pretraining
+from napari_simmat.learn.pretrain_step import PretrainConfig, Pretraining
 from napari_simmat.learn.release import save_base
 from napari_simmat.learn.scenes import draw_sensor_sample
 from napari_simmat.learn.training import TrainConfig, training
 from napari_simmat.progress import finish
 
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    """Small batches and few scenes, so that a step takes a fraction of a second."""
-    monkeypatch.setattr("napari_simmat.learn.pool.PIXELS", 2 * 96 * 96)
-    monkeypatch.setattr("napari_simmat.learn.pool.SIZE_WEIGHTS", (1.0, 1e-9, 1e-9, 1e-9, 1e-9))
-    original = module.ScenePool
-
-    def pool(*args, **named):
-        return original(*args, **{**named, "size": 8})
-
-    monkeypatch.setattr(module, "ScenePool", pool)
-    monkeypatch.setattr("napari_simmat.learn.training.ScenePool", pool)
-    monkeypatch.setattr("napari_simmat.learn.training.VALIDATION_STEPS", 2)
+pytestmark = pytest.mark.usefixtures("small_training")
 
 
 def config(**changes):
@@ -48,8 +36,8 @@ def test_an_interrupted_pretraining_goes_on_bit_for_bit(tmp_path, monkeypatch):
             break
     job.close()
     resumed = finish(pretraining(config(), tmp_path / "cut"))
-    for name, tensor in whole.state_dict().items():
-        assert torch.equal(tensor, resumed.state_dict()[name]), name
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, resumed.network.state_dict()[name]), name
 
 
 @pytest.mark.slow
@@ -79,13 +67,32 @@ def test_the_rate_rises_stays_and_falls():
 def test_a_released_base_is_small_described_and_loads(tmp_path):
     network = load_model("tiny").network
     path = tmp_path / "tiny-9.safetensors"
-    save_base(network, path, config(), 12, {"click": 1.5})
+    save_base(path, Pretrained(network, 12, {"click": 1.5}), config())
     assert path.stat().st_size < 20e6
     spec = read_spec(path)
-    assert (spec.name, spec.training["steps"], spec.metrics) == ("tiny-9", 12, {"click": 1.5})
+    assert (spec.name, spec.training["steps"], spec.metrics["click"]) == ("tiny-9", 12, 1.5)
     again = load_model(path).network
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name
+
+
+def test_a_training_goes_on_from_a_base(tmp_path):
+    network, path = load_model("tiny").network, tmp_path / "tiny-9.safetensors"
+    save_base(path, Pretrained(network, 12, {}), config())
+    state = Pretraining(config())
+    state.begin(path)
+    assert state.step == state.begun == 12
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, state.network.state_dict()[name]), name
+    settings = PretrainConfig(steps=1000, warmup=10, learning_rate=1.0)
+    assert settings.rate(12, begun=12) == pytest.approx(0.1)
+    assert settings.rate(22, begun=12) == 1.0
+
+
+def test_a_folder_with_another_training_is_not_mixed_with_this_one(tmp_path):
+    Pretraining(config()).save(tmp_path / "state.pt")
+    with pytest.raises(ValueError, match=r"holds a training with seed 0, not 1\. Go on with its"):
+        finish(pretraining(config(seed=1), tmp_path))
 
 
 @pytest.mark.slow
@@ -119,3 +126,7 @@ def test_errors_say_what_to_do():
         TrainConfig(sensor="sonar")
     with pytest.raises(ValueError, match="at least one step, got 0"):
         TrainConfig(sensor="rgb", steps=0)
+    with pytest.raises(ValueError, match="No family of scenes is called moon; use some of fluor"):
+        PretrainConfig(families=("plain", "moon"))
+    with pytest.raises(ValueError, match="at least one step, got 0"):
+        PretrainConfig(steps=0)

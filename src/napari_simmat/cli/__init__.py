@@ -16,11 +16,11 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
 from napari_simmat import __version__
-
-# D from napari_simmat.cli.demo import demo
+from napari_simmat.cli.demo import demo
 from napari_simmat.cli.models import models
 from napari_simmat.cli.segment import segment
 from napari_simmat.cli.terminal import Terminal
+from napari_simmat.cli.training import pretrain, train
 
 CANCELLED = 130
 """Exit status after Ctrl+C, as shells have it."""
@@ -44,9 +44,11 @@ simmat segment image.tif --model tiny --prompts points.csv --output results
 """
 
 app = App(name="simmat", help=HELP, help_format="markdown", version=__version__)
-# D app.command(demo)
+app.command(demo)
 app.command(models)
 app.command(segment)
+app.command(train)
+app.command(pretrain)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _named(arguments: Sequence[str]) -> str:
     """The command among the arguments, followed by a space; empty if there is none."""
-    names = {"demo", "models", "segment"}
+    names = {"demo", "models", "segment", "train", "pretrain"}
     return next((f"{word} " for word in arguments if word in names), "")
 
 

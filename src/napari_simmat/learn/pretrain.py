@@ -2,208 +2,50 @@
 
 from __future__ import annotations
 
-import copy
 import json
-import os
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn.utils import clip_grad_norm_
 
-from napari_simmat.learn.losses import dense_loss, dense_targets, mask_loss
-from napari_simmat.learn.pool import Crops, ScenePool, drawing_looks, vary_look
-from napari_simmat.learn.prompting import KINDS, PromptBatch, correct, draw_prompts
-from napari_simmat.model.network import Encoded
-from napari_simmat.model.prior import Pixels
-from napari_simmat.model.tiny import TinyNetwork, build_tiny
-from napari_simmat.progress import Job, Progress, finish
-
-MEAN, STD = 127.5, 64.0
-"""Standardisation of the input, the same for every channel."""
-VALIDATION_SEED = 987_654_321
+from napari_simmat.learn.pretrain_step import PretrainConfig, Pretraining
+from napari_simmat.learn.validation import validate
+from napari_simmat.model.tiny import TinyNetwork
+from napari_simmat.progress import Job, Progress
 
 
-@dataclass(frozen=True, kw_only=True)
-class PretrainConfig:
-    """How the embedded foundation is trained.
+class Pretrained(NamedTuple):
+    """A trained foundation, how long it was trained, and its IoU in percent on drawn scenes."""
 
-    Parameters
-    ----------
-    steps
-        Optimiser steps in all. The learning rate stays level, then falls over the last part
-        (``decay``), so that a training can be prolonged from before the fall.
-    families
-        Scene families to draw; empty for all.
-    learning_rate, weight_decay, clip, average
-        AdamW, gradient clipping, and the decay of the averaged weights that are the result.
-    warmup, dense_only, decay
-        Steps of rising rate; share of the steps that train the encoder alone at first; share of
-        the steps at the end over which the rate falls to zero.
-    objects, affinity_objects
-        Objects prompted per crop, and clicks of the dense prior trained per crop.
-    corrections
-        Share of the steps with a second round of clicks.
-    seed
-        Fixes everything that is random.
-    """
-
-    steps: int = 20_000
-    families: tuple[str, ...] = ()
-    learning_rate: float = 1.2e-3
-    weight_decay: float = 0.05
-    clip: float = 1.0
-    average: float = 0.998
-    warmup: int = 200
-    dense_only: float = 0.04
-    decay: float = 0.3
-    objects: int = 4
-    affinity_objects: int = 8
-    corrections: float = 0.6
-    seed: int = 0
-    validate_every: int = 500
-    save_every: int = 250
-
-    def rate(self, step: int) -> float:
-        """The learning rate of a step."""
-        rising = min(1.0, (step + 1) / self.warmup)
-        left = (self.steps - step) / max(1.0, self.decay * self.steps)
-        return self.learning_rate * rising * min(1.0, max(left, 0.0))
+    network: TinyNetwork
+    step: int
+    metrics: dict[str, float]
 
 
-class Pretraining:
-    """The state of a training: network, averaged network, optimiser, step."""
-
-    def __init__(self, config: PretrainConfig) -> None:
-        torch.manual_seed(config.seed)
-        self.config = config
-        self.network: TinyNetwork = build_tiny().train().to(memory_format=torch.channels_last)
-        self.averaged: TinyNetwork = copy.deepcopy(self.network).eval().requires_grad_(False)
-        matrices = [p for p in self.network.parameters() if p.ndim > 1]
-        others = [p for p in self.network.parameters() if p.ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": config.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
-            lr=config.learning_rate,
-            betas=(0.9, 0.98),
-        )
-        self.pool = ScenePool(config.seed, drawing_looks(config.families), vary_look)
-        self.step = 0
-
-    def advance(self) -> dict[str, float]:
-        """One optimiser step; returns its losses and IoUs."""
-        config, step = self.config, self.step
-        rng = np.random.default_rng([config.seed, 2, step])
-        torch.manual_seed(config.seed * 1_000_003 + step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.rate(step)
-        done = step / config.steps
-        crops = self.pool.crops(step, max(config.affinity_objects, config.objects))
-        self.optimizer.zero_grad(set_to_none=True)
-        loss, figures = self._loss(crops, done, rng)
-        torch.autograd.backward(loss)
-        norm = clip_grad_norm_(self.network.parameters(), config.clip)
-        if torch.isfinite(norm):  # a step that overflowed in bfloat16 is left out
-            self.optimizer.step()
-        self._average()
-        self.step += 1
-        return {"loss": loss.item(), "gradient": float(norm), **figures}
-
-    def _loss(
-        self, crops: Crops, done: float, rng: np.random.Generator
-    ) -> tuple[Tensor, dict[str, float]]:
-        config, network = self.config, self.network
-        balance = 0.4 * max(0.0, 1 - done / 0.6)
-        images, _, height, width = crops.images.shape
-        with torch.autocast("cpu", torch.bfloat16):
-            encoded = finish(network.encoding((crops.images - MEAN) / STD))
-        dense = encoded.maps["dense"]
-        loss = dense_loss(dense, dense_targets(crops.labels))
-        figures = {"dense": loss.item()}
-
-        # The clicks of the prior reach the encoder on the shortest way.
-        count = config.affinity_objects
-        flat = crops.masks[:, :count].reshape(-1, height, width)
-        clicks = draw_prompts("click", flat, rng).points[:, 0].reshape(images, count, 2)
-        target = torch.nn.functional.avg_pool2d(torch.tensor(flat[:, None]).float(), 2)
-        affinity = Pixels(dense).affinity(clicks).reshape(images * count, 1, *dense.shape[-2:])
-        prior = mask_loss(affinity, target, balance)
-        loss = loss + prior.loss.mean()
-        figures["prior"] = prior.iou.mean().item()
-        if done < config.dense_only:
-            return loss, figures
-
-        count = config.objects
-        flat = crops.masks[:, :count].reshape(-1, height, width)
-        target = target.reshape(images, -1, *target.shape[1:])[:, :count].flatten(0, 1)
-        kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
-        prompts = draw_prompts(kind, flat, rng)
-        origin = tuple(float(v) for v in rng.integers(0, 128, 2) * 8)
-        turns = 2 if rng.random() < config.corrections else 1
-        for turn in range(turns):
-            with torch.autocast("cpu", torch.bfloat16):
-                logits, quality = network.decode_batch(encoded, *prompts, (origin[0], origin[1]))
-            masks = mask_loss(logits, target, balance)
-            loss = loss + masks.loss[:, 0].mean() + (quality - masks.iou).square().mean()
-            if kind == "click" and not turn:  # only a lone click is ambiguous
-                loss = loss + 0.5 * masks.loss[:, 1:].min(1).values.mean()
-            figures["corrected" if turn else kind] = masks.iou[:, 0].mean().item()
-            if turn + 1 < turns:
-                prompts = correct(prompts, logits[:, :1], target, 2)
-        return loss, figures
-
-    @torch.no_grad()
-    def _average(self) -> None:
-        decay = min(self.config.average, (1 + self.step) / (10 + self.step))
-        ours = list(self.averaged.parameters())
-        torch._foreach_lerp_(ours, list(self.network.parameters()), 1 - decay)
-
-    def save(self, path: Path) -> None:
-        """Write everything needed to go on, at once or not at all."""
-        temporary = path.with_suffix(".tmp")
-        torch.save(
-            {
-                "step": self.step,
-                "config": json.dumps(asdict(self.config)),
-                "network": self.network.state_dict(),
-                "averaged": self.averaged.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-            },
-            temporary,
-        )
-        os.replace(temporary, path)
-
-    def restore(self, path: Path) -> None:
-        """Go on from what `save` wrote (tensors and plain numbers only)."""
-        state = torch.load(path, weights_only=True)
-        self.step = state["step"]
-        self.network.load_state_dict(state["network"])
-        self.averaged.load_state_dict(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
-
-
-def pretraining(config: PretrainConfig, folder: Path) -> Job[TinyNetwork]:
+def pretraining(config: PretrainConfig, folder: Path, base: Path | None = None) -> Job[Pretrained]:
     """Train in `folder`, resuming what is there; returns the averaged network.
 
-    The folder gets ``state.pt`` (to resume) and ``log.jsonl`` (losses, and IoU on scenes that
-    training never draws).
+    Where nothing is there, the training goes on from the file of a `base`, or begins. The folder
+    gets ``state.pt`` (to resume) and ``log.jsonl`` (losses, and IoU on scenes that training never
+    draws).
+
+    Raises
+    ------
+    ValueError
+        If the folder holds a training with other settings, or `base` is no embedded foundation.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     training, state = Pretraining(config), folder / "state.pt"
     if state.exists():
         training.restore(state)
+    elif base is not None:
+        training.begin(base)
+    folder.mkdir(parents=True, exist_ok=True)
     sums: dict[str, list[float]] = {}
-    started = time.monotonic()
-    begun = training.step
+    started, begun = time.monotonic(), training.step
     while training.step < config.steps:
-        for name, figure in training.advance().items():
+        figures = training.advance()
+        for name, figure in figures.items():
             sums.setdefault(name, []).append(figure)
         step = training.step
         if step % 50 == 0:
@@ -213,52 +55,14 @@ def pretraining(config: PretrainConfig, folder: Path) -> Job[TinyNetwork]:
             sums.clear()
         if step % config.save_every == 0 or step == config.steps:
             training.save(state)
-        if step % config.validate_every == 0 or step == config.steps:
-            scores = validate(training.averaged, config.families)
-            _log(folder, {"step": step, "validation": scores})
-        yield Progress(step, config.steps, "training")
-    return training.averaged
-
-
-@torch.no_grad()
-def validate(
-    network: TinyNetwork, families: tuple[str, ...] = (), steps: int = 12
-) -> dict[str, float]:
-    """Mean IoU in percent on scenes that training never draws: click, box, click and 3 more."""
-    pool = ScenePool(VALIDATION_SEED, drawing_looks(families), vary_look, size=48, fresh=0)
-    reached: dict[str, list[float]] = {"prior": [], "click": [], "box": [], "click+3": []}
-    for step in range(steps):
-        crops = pool.crops(step, 4, sizes=(192,))
-        with torch.autocast("cpu", torch.bfloat16):
-            encoded = finish(network.encoding((crops.images - MEAN) / STD))
-        flat = crops.masks.reshape(-1, *crops.masks.shape[-2:])
-        target = torch.nn.functional.avg_pool2d(torch.tensor(flat[:, None]).float(), 2)
-        for name, scores in _answers(network, encoded, flat, target, step):
-            reached[name] += scores[:, 0].tolist()
-    return {name: round(100 * float(np.mean(values)), 2) for name, values in reached.items()}
-
-
-def _answers(
-    network: TinyNetwork, encoded: Encoded, masks: Any, target: Tensor, seed: int
-) -> Iterator[tuple[str, Tensor]]:
-    rng = np.random.default_rng([VALIDATION_SEED, seed])
-    box = draw_prompts("box", masks, rng)
-    click = draw_prompts("click", masks, rng)
-    clicks = click.points[:, 0].reshape(len(encoded.embedding), -1, 2)
-    prior = Pixels(encoded.maps["dense"]).affinity(clicks).flatten(0, 1)[:, None]
-    yield "prior", mask_loss(prior, target).iou
-
-    def answer(prompts: PromptBatch) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
-            return network.decode_batch(encoded, *prompts)[0]
-
-    yield "box", mask_loss(answer(box)[:, :1], target).iou
-    logits = answer(click)[:, :1]
-    yield "click", mask_loss(logits, target).iou
-    for _ in range(3):
-        click = correct(click, logits, target, 2)
-        logits = answer(click)[:, :1]
-    yield "click+3", mask_loss(logits, target).iou
+        if step % config.validate_every == 0 and step < config.steps:
+            yield Progress(step, config.steps, "measuring on scenes that training never draws")
+            _log(folder, {"step": step, "validation": validate(training.averaged, config.families)})
+        yield Progress(step, config.steps, f"training, loss {figures['loss']:.2f}")
+    yield Progress(training.step, training.step, "measuring on scenes that training never draws")
+    metrics = validate(training.averaged, config.families)
+    _log(folder, {"step": training.step, "validation": metrics})
+    return Pretrained(training.averaged, training.step, metrics)
 
 
 def _log(folder: Path, entry: dict[str, Any]) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from napari_simmat.engine.checkpoint import save_checkpoint
-from napari_simmat.learn.pretrain import MEAN, STD, PretrainConfig
+from napari_simmat.learn.pretrain import Pretrained
+from napari_simmat.learn.pretrain_step import MEAN, STD, PretrainConfig
 from napari_simmat.model.spec import Base, Channel, InputSize, ModelSpec, Normalization
-from napari_simmat.model.tiny import TinyNetwork
 
 DESCRIPTION = (
     "Small network with SAM's prompts, for any kind of image: a convolutional stem, attention at "
@@ -39,16 +39,16 @@ def tiny_spec(
     )
 
 
-def save_base(
-    network: TinyNetwork, path: Path, config: PretrainConfig, step: int, metrics: Mapping[str, Any]
-) -> None:
-    """Write a trained network as an embedded base, float16."""
+def save_base(path: Path, pretrained: Pretrained, config: PretrainConfig) -> None:
+    """Write a trained network as an embedded base, float16; the file's stem is its name."""
     training = {
         "command": "simmat pretrain",
         "data": "drawn scenes",
         "families": list(config.families) or "all",
-        "steps": step,
+        "steps": pretrained.step,
         "seed": config.seed,
     }
-    tensors = {name: each.to(torch.float16) for name, each in network.state_dict().items()}
-    save_checkpoint(path, tiny_spec(path.stem, training, metrics), tensors)
+    metrics = {"data": "drawn scenes, mean IoU %", **pretrained.metrics}
+    tensors = pretrained.network.state_dict()
+    half = {name: tensor.to(torch.float16) for name, tensor in tensors.items()}
+    save_checkpoint(path, tiny_spec(path.stem, training, metrics), half)

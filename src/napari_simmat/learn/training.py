@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 VALIDATION_SEED = 123_456_789
 VALIDATION_STEPS = 16
+MEASURED_SCENES = 48
+"""Scenes from which the channels' mean and spread are taken."""
 KINDS = {"click": 0.5, "box": 0.25, "click+box": 0.1, "points": 0.15}
 RULE = Normalization(method="percentile", low=0.5, high=99.9, joint=True)
 """One pair of percentiles for all channels: what a sensor says lies in their ratios."""
@@ -125,7 +127,7 @@ def training(base: Model, config: TrainConfig, name: str) -> Job[Trained]:
 def _spec(base: ModelSpec, config: TrainConfig, name: str) -> ModelSpec:
     """The description of what will be trained, with the channels' statistics measured."""
     draw = drawing_sensor(config.sensor, RULE)
-    scenes = [draw(np.random.default_rng([config.seed, 3, n]))[0] for n in range(48)]
+    scenes = [draw(np.random.default_rng([config.seed, 3, n]))[0] for n in range(MEASURED_SCENES)]
     values = np.concatenate([scene.reshape(len(scene), -1) for scene in scenes], axis=1)
     channels = tuple(
         Channel(name=channel, mean=round(float(row.mean()), 3), std=round(float(row.std()), 3))

@@ -1,0 +1,96 @@
+"""`simmat train` and `simmat pretrain` through the real entry point."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_simmat.cli import main
+from napari_simmat.engine.checkpoint import read_spec
+from napari_simmat.engine.loading import load_model
+from napari_simmat.engine.predictor import Predictor
+
+pytestmark = pytest.mark.usefixtures("small_training")
+
+
+def test_train_writes_a_checkpoint_that_segments(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "angles.safetensors"
+    words = ["train", "generated:polarization", "--steps", "2", "--output", str(path), "--json"]
+    assert main(words) == 0
+    said = json.loads(capsys.readouterr().out)
+    spec = read_spec(path)
+    assert (spec.name, spec.modality, len(spec.channels)) == ("angles", "polarization", 4)
+    assert said["output"] == str(path)
+    assert said["metrics"] == spec.metrics
+    predictor = Predictor(load_model(path), "cpu")
+    predictor.set_image(np.random.default_rng(0).random((4, 64, 64)), channel_axis=0)
+    assert predictor.predict(points=[(30, 30)]).mask.shape == (64, 64)
+
+    assert main(words) == 1
+    assert "exists. Choose another name" in capsys.readouterr().err
+    assert main([*words, "--overwrite"]) == 0
+
+
+@pytest.mark.slow
+def test_pretrain_goes_on_from_its_folder_or_from_a_foundation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    settings = ["--families", "plain", "struck"]
+    assert main(["pretrain", *settings, "--steps", "2", "--output", str(first)]) == 0
+    said = capsys.readouterr()
+    assert f"Wrote {first}" in said.out
+    assert "click+3" in said.out
+    spec = read_spec(first)
+    assert (spec.name, spec.training["steps"]) == ("a", 2)
+    assert spec.training["families"] == ["plain", "struck"]
+    log = tmp_path / "a-training" / "log.jsonl"
+    assert json.loads(log.read_text().splitlines()[-1])["step"] == 2
+
+    assert main(["pretrain", *settings, "--steps", "3", "--output", str(first)]) == 1  # exists
+    again = ["pretrain", *settings, "--steps", "3", "--output", str(first), "--overwrite"]
+    assert main(again) == 0
+    assert read_spec(first).training["steps"] == 3
+    going_on = ["pretrain", *settings, "--steps", "4", "--start", str(first)]
+    assert main([*going_on, "--output", str(second)]) == 0
+    assert read_spec(second).training["steps"] == 4
+    model = load_model(second)
+    assert model.spec.name == "b"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["train", "folder", "--output", "x.safetensors"], "'folder' is no data to train on; this"),
+        (["train", "generated:moon", "--output", "x.safetensors"], "Sensor 'moon' is unknown; use"),
+        (["train", "generated:rgb", "--output", "x.pt"], "x.pt is no checkpoint's name; call it x"),
+        (["pretrain", "--output", "x"], "x is no checkpoint's name; call it x.safetensors."),
+        (
+            ["pretrain", "--families", "moon", "--output", "x.safetensors"],
+            "No family of scenes is called moon; use some of",
+        ),
+        (
+            ["pretrain", "--start", "gone.safetensors", "--output", "x.safetensors"],
+            "gone.safetensors",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_gets_a_sentence_and_leaves_nothing(
+    words: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert sentence in said.err
+    assert len(said.err.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
