@@ -6,13 +6,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
 
-napari = pytest.importorskip("napari", reason="the window's tests need napari with Qt")
-
-from qtpy.QtCore import QPoint, Qt  # noqa: E402
-from qtpy.QtTest import QTest  # noqa: E402
-
-from napari_simmat.widgets.main import SimMATWidget  # noqa: E402
+from napari_simmat.widgets.main import SimMATWidget
 
 SECONDS = 60_000
 """Patience of a test with the worker, in milliseconds: torch is loaded once."""
@@ -30,6 +28,14 @@ class Window:
         self.widget = SimMATWidget(self.viewer)
         self.viewer.window.add_dock_widget(self.widget, name="SimMAT", area="right")
         return self.widget
+
+    def release(self) -> None:
+        """Let the widget go, if it is still there, and see its thread end."""
+        if self.widget is not None:
+            worker = self.interaction.worker
+            self.widget.release()
+            assert worker.join(SECONDS / 1000), "the worker's thread goes on"
+        self.widget = None
 
     @property
     def tab(self) -> Any:
@@ -50,13 +56,12 @@ class Window:
 
     def idle(self) -> None:
         """Wait until nothing is pending in the window and the worker."""
+        self.qtbot.waitUntil(lambda: self._is_idle(), timeout=SECONDS)
 
-        def settled() -> bool:
-            return self.interaction._task is None and self.interaction.worker.running is None
-
-        QTest.qWait(20)  # timers of no delay
-        self.qtbot.waitUntil(settled, timeout=SECONDS)
-        QTest.qWait(20)  # queued signals
+    def _is_idle(self) -> bool:
+        """Whether a turn of the event loop leaves nothing to do, neither here nor there."""
+        QApplication.processEvents()
+        return not self.tab.busy and self.interaction.worker.running is None
 
     def press(self, y: float, x: float) -> None:
         """Press the left button on a position of the world."""
@@ -80,9 +85,8 @@ class Window:
         start, end = self._on_canvas(y0, x0), self._on_canvas(y1, x1)
         QTest.mousePress(self.canvas, left, none, start)
         for part in (0.3, 0.7, 1.0):
-            at = start + (end - start) * part
-            QTest.mouseMove(self.canvas, at)
-            QTest.qWait(5)
+            QTest.mouseMove(self.canvas, start + (end - start) * part)
+            QApplication.processEvents()  # a move waits in the queue, a press and a release do not
         QTest.mouseRelease(self.canvas, left, none, end)
         self.idle()
 
@@ -98,14 +102,25 @@ class Window:
 
 
 @pytest.fixture
-def window(make_napari_viewer: Callable[..., Any], qtbot: Any) -> Iterator[Window]:
-    """An empty viewer on the (virtual) screen; `open_widget` docks the widget."""
-    viewer = make_napari_viewer(show=True)
-    viewer.window.resize(1000, 800)
-    window = Window(viewer, qtbot)
-    yield window
-    if window.widget is not None:
-        worker = window.interaction.worker
-        window.widget.release()
-        assert worker.join(SECONDS / 1000), "the worker's thread goes on"
-    window.widget = None
+def open_window(
+    make_napari_viewer: Callable[..., Any], qtbot: Any
+) -> Iterator[Callable[[], Window]]:
+    """Opens empty viewers on the (virtual) screen; `Window.open_widget` docks the widget."""
+    windows: list[Window] = []
+
+    def make() -> Window:
+        viewer = make_napari_viewer(show=True)
+        viewer.window.resize(1000, 800)
+        windows.append(Window(viewer, qtbot))
+        qtbot.waitUntil(lambda: min(windows[-1].canvas.width(), windows[-1].canvas.height()) > 200)
+        return windows[-1]
+
+    yield make
+    for window in windows:
+        window.release()
+
+
+@pytest.fixture
+def window(open_window: Callable[[], Window]) -> Window:
+    """One empty viewer."""
+    return open_window()

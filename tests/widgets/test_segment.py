@@ -256,7 +256,7 @@ def test_segment_answers_again(coins: Any) -> None:
     assert np.array_equal(preview(coins), mask)
     coins.key(Qt.Key.Key_C, SHIFT)
     coins.key(Qt.Key.Key_S)
-    assert "Click on an object" in coins.status.text
+    assert "click on an object" in coins.status.text
 
 
 def test_buttons_do_what_the_keys_do(coins: Any) -> None:

@@ -211,6 +211,6 @@ def test_a_library_that_does_not_load_is_left_to_the_import(
     (folder / "libc10.dylib").write_text("not a library")
     (tmp_path / "torch" / "__init__.py").write_text("")
     spec = type("Spec", (), {"origin": str(tmp_path / "torch" / "__init__.py")})()
-    monkeypatch.setattr(torch_import.importlib.util, "find_spec", lambda name: spec)
+    monkeypatch.setattr(torch_import.importlib.util, "find_spec", lambda _: spec)
     torch_import._load_libraries()
     assert gc.isenabled()

@@ -37,6 +37,8 @@ from napari_simmat.widgets.segmenting import (
 )
 from napari_simmat.widgets.worker import Task, Worker
 
+_READY = "Ready: click on an object, or draw a box around it."
+
 Kind = Literal["nothing", "ready", "working", "cancelled", "failed", "done"]
 
 
@@ -99,6 +101,8 @@ class Interaction(QObject):
         self._task: Task | None = None
         self._question: Question | None = None
         self._asked = Prompts()
+        self._unasked = False
+        self._seen: Plane | None = None
         self._commit_next = False
         self._offer: Callable[[], None] | None = None
         self._painted: Labels | None = None
@@ -113,6 +117,11 @@ class Interaction(QObject):
         for event in (viewer.dims.events.current_step, viewer.dims.events.ndisplay):
             event.connect(self._on_plane)
         viewer.layers.events.removed.connect(self._on_removed)
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is awaited, or prompts were edited a moment ago."""
+        return self._task is not None or self.prompts.unsettled
 
     # --------------------------------------------------------- what is chosen
 
@@ -186,6 +195,7 @@ class Interaction(QObject):
         work, image = self.work, self._image
         if work is None or image is None or self._released:
             return
+        self._unasked = False
         try:
             plane = work.place.plane(self.viewer.dims)
             asked = work.prompts.on(plane)
@@ -207,7 +217,7 @@ class Interaction(QObject):
                 self._task.cancel()
             elif not asked and not self._asked:
                 return  # it is being made ready already
-        self._question, self._asked = question, asked
+        self._question, self._asked, self._seen = question, asked, plane
         name = "Segmenting" if asked else "Getting ready"
         self._task = self.worker.submit(name, lambda: self.segmenter.answering(question))
         self.status.emit(Status("working", name))
@@ -217,7 +227,7 @@ class Interaction(QObject):
         """Answer the prompts (again)."""
         self._flush()
         if self.work is not None and not self.work.prompts:
-            self.status.emit(Status("ready", "Click on an object, or draw a box around it."))
+            self.status.emit(Status("ready", _READY))
             return
         self.request(again=True)
 
@@ -240,7 +250,7 @@ class Interaction(QObject):
             return
         if plane not in work.answers or work.answers[plane][0] != asked:
             self._commit_next = True  # as soon as the answer is there
-            if self._task is None:
+            if self._task is None or self._unasked:
                 self.request()
             return
         self._commit(work, plane)
@@ -319,8 +329,7 @@ class Interaction(QObject):
         work, plane, asked = self.work, self._question.plane, self._asked
         self._task = None
         if not asked:
-            text = "Ready: click on an object, or draw a box around it."
-            self.status.emit(Status("ready", " ".join(filter(None, [text, answer.note]))))
+            self.status.emit(Status("ready", " ".join(filter(None, [_READY, answer.note]))))
         else:
             work.answers[plane] = (asked, answer)
             self._show_answer(work, plane, seconds)
@@ -355,22 +364,23 @@ class Interaction(QObject):
 
     # ----------------------------------------------------------------- layers
 
-    def _flush(self) -> bool:
-        """Take up edits of the prompts that were made a moment ago; whether there were any."""
+    def _flush(self) -> None:
+        """Take up edits of the prompts that were made a moment ago."""
         work = self.work
         if work is None or self._released:
-            return False
+            return
         now = self.prompts.read(work.place, self.viewer.dims.point)
         if now == work.prompts:
-            return False
+            return
         work.operations.add(PromptChange(work.prompts, now))
         work.prompts = now
+        self._unasked = True
         self._offer = None
         self.changed.emit()
-        return True
 
     def _on_edited(self) -> None:
-        if self._flush():
+        self._flush()
+        if self._unasked:  # since a moment ago, whoever noticed
             self.request()
 
     def _on_plane(self) -> None:
@@ -380,12 +390,15 @@ class Interaction(QObject):
         try:
             plane = work.place.plane(self.viewer.dims)
         except ValueError:
+            self._seen = None
             return
-        if self._question is not None and plane == self._question.plane:
+        if plane == self._seen:
             return
-        if work.prompts.on(plane) and plane not in work.answers:
+        self._seen = plane
+        if work.prompts.on(plane):
             self.request()
-        self.changed.emit()
+        elif self._task is None:
+            self.status.emit(Status("ready", _READY))
 
     def _on_removed(self, event: object) -> None:
         gone = getattr(event, "value", None)

@@ -33,8 +33,8 @@ class SimMATWidget(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(tabs)
         self.setMinimumWidth(300)
-        worker, models = self.segment.interaction.worker, self.segment.models
-        self.destroyed.connect(lambda: (worker.close(), models))
+        for worker in (self.segment.interaction.worker, self.segment.models.transfers):
+            self.destroyed.connect(worker.close)  # also when Qt deletes the window around it
 
     def release(self) -> None:
         """End the threads and give back keys and events; the widget is of no use afterwards."""

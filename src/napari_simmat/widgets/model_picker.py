@@ -41,7 +41,11 @@ class ModelPicker(QWidget):
         super().__init__(parent)
         self._entries: list[ModelEntry] = []
         self._opened: list[ModelEntry] = []
-        self._transfers: Worker | None = None
+        self.transfers = Worker("simmat-transfer")
+        queued = Qt.ConnectionType.QueuedConnection
+        self.transfers.progressed.connect(self._on_progress, queued)
+        self.transfers.returned.connect(self._on_returned, queued)
+        self.transfers.failed.connect(self._on_failed, queued)
         self._task: Task | None = None
         self._list = Choice()
         self._list.setToolTip("The model: built in, downloaded, to be downloaded, or a file")
@@ -133,8 +137,7 @@ class ModelPicker(QWidget):
     def release(self) -> None:
         """End the thread."""
         self._task = None
-        if self._transfers is not None:
-            self._transfers.close()
+        self.transfers.close()
 
     def _index(self, entry: ModelEntry) -> int:
         for index, each in enumerate(self._entries):
@@ -166,13 +169,7 @@ class ModelPicker(QWidget):
             self._start("Adding the model", lambda: _adding(Path(path)))
 
     def _start(self, name: str, job: Callable[[], Job[Any]]) -> None:
-        if self._transfers is None:
-            self._transfers = Worker("simmat-transfer")
-            queued = Qt.ConnectionType.QueuedConnection
-            self._transfers.progressed.connect(self._on_progress, queued)
-            self._transfers.returned.connect(self._on_returned, queued)
-            self._transfers.failed.connect(self._on_failed, queued)
-        self._task = self._transfers.submit(name, job)
+        self._task = self.transfers.submit(name, job)
         self._show()
 
     def _on_progress(self, task: Task, progress: Progress) -> None:

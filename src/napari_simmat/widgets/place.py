@@ -14,7 +14,9 @@ from napari.utils.transforms import Affine
 class Place:
     """An image layer's axes without its channels, and what lies where on them.
 
-    Coordinates are the image's own, (..., y, x) in pixels, channels left out.
+    It keeps what the layer was when it was made: a layer that is moved gets a new place, and
+    until then prompts are read where they were drawn. Coordinates are the image's own,
+    (..., y, x) in pixels, channels left out.
 
     Parameters
     ----------
@@ -25,13 +27,13 @@ class Place:
     """
 
     def __init__(self, layer: Image, *, channels_first: bool = False) -> None:
-        self.layer = layer
-        self.channels_first = channels_first
-
-    @property
-    def shape(self) -> tuple[int, ...]:
+        lead = int(channels_first)
+        self.name = layer.name
+        self.shape = image_shape(layer)[lead:]
         """(..., Y, X)."""
-        return image_shape(self.layer)[int(self.channels_first) :]
+        self.matrix = matrix_of(layer)[lead:, lead:]
+        """Affine matrix (ndim + 1, ndim + 1) from pixels to the world."""
+        self._options = _options(layer, channels_first=channels_first)
 
     @property
     def ndim(self) -> int:
@@ -40,44 +42,11 @@ class Place:
 
     def layer_options(self) -> dict[str, Any]:
         """Keywords that put a new layer exactly onto the image."""
-        layer = self.layer
-        options: dict[str, Any] = {
-            "scale": layer.scale,
-            "translate": layer.translate,
-            "rotate": layer.rotate,
-            "shear": layer.shear,
-            "affine": np.asarray(layer.affine),
-            "units": layer.units,
-            "axis_labels": layer.axis_labels,
-        }
-        if self.channels_first:
-            whole = Affine(
-                scale=layer.scale,
-                translate=layer.translate,
-                rotate=layer.rotate,
-                shear=layer.shear,
-                ndim=layer.ndim,
-            )
-            kept = whole.set_slice(range(1, layer.ndim))
-            options |= {
-                "scale": kept.scale,
-                "translate": kept.translate,
-                "rotate": kept.rotate,
-                "shear": kept.shear,
-                "affine": options["affine"][1:, 1:],
-                "units": layer.units[1:],
-                "axis_labels": layer.axis_labels[1:],
-            }
-        return options
-
-    def matrix(self) -> np.ndarray:
-        """Affine matrix (ndim + 1, ndim + 1) from pixels to the world."""
-        whole = matrix_of(self.layer)
-        return whole[1:, 1:] if self.channels_first else whole
+        return dict(self._options)
 
     def lies_on(self, other: Layer) -> bool:
         """Whether the coordinates of `other` are those of the image."""
-        return other.ndim == self.ndim and bool(np.allclose(matrix_of(other), self.matrix()))
+        return other.ndim == self.ndim and bool(np.allclose(matrix_of(other), self.matrix))
 
     def from_layer(self, other: Layer, positions: np.ndarray, point: Sequence[float]) -> np.ndarray:
         """Positions (N, D) in the coordinates of `other` -> (N, ndim) in the image's.
@@ -103,7 +72,7 @@ class Place:
         positions = np.asarray(positions, dtype=float).reshape(-1, self.ndim)
         if self.lies_on(other):
             return positions
-        matrix = self.matrix()
+        matrix = self.matrix
         world = positions @ matrix[:-1, :-1].T + matrix[:-1, -1]
         if world.shape[1] < other.ndim:
             lead = np.asarray(point[-other.ndim : -self.ndim], dtype=float)
@@ -131,7 +100,7 @@ class Place:
         for value, size in zip(index, self.shape[:-2], strict=True):
             if not 0 <= value < size:
                 raise ValueError(
-                    f"{self.layer.name} has no plane here: move the slider to where it is shown."
+                    f"{self.name} has no plane here: move the slider to where it is shown."
                 )
         return index
 
@@ -156,8 +125,35 @@ class Place:
         return np.hstack([np.tile(lead, (len(world), 1)), world])
 
     def _inverse(self, world: np.ndarray) -> np.ndarray:
-        matrix = self.matrix()
+        matrix = self.matrix
         return np.linalg.solve(matrix[:-1, :-1], (world - matrix[:-1, -1]).T).T
+
+
+def _options(layer: Image, *, channels_first: bool) -> dict[str, Any]:
+    """Keywords of a layer that lies on `layer`, its first axis left out if it holds channels."""
+    options: dict[str, Any] = {
+        "scale": layer.scale,
+        "translate": layer.translate,
+        "rotate": layer.rotate,
+        "shear": layer.shear,
+        "affine": np.array(layer.affine),
+        "units": layer.units,
+        "axis_labels": layer.axis_labels,
+    }
+    if not channels_first:
+        return options
+    linear = {name: options[name] for name in ("scale", "rotate", "shear")}
+    whole = Affine(**linear, ndim=layer.ndim)
+    kept = Affine(linear_matrix=whole.linear_matrix[1:, 1:], ndim=layer.ndim - 1)
+    turned = not np.allclose(np.diag(kept.scale), kept.linear_matrix)
+    return {
+        "scale": kept.scale,
+        "translate": layer.translate[1:],
+        "affine": options["affine"][1:, 1:],
+        "units": layer.units[1:],
+        "axis_labels": layer.axis_labels[1:],
+        **({"rotate": kept.rotate, "shear": kept.shear} if turned else {}),
+    }
 
 
 def image_shape(layer: Image) -> tuple[int, ...]:

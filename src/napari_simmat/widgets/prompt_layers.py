@@ -52,14 +52,29 @@ class PromptLayers(QObject):
         """Whether new points mean the object."""
         return self._positive
 
+    @property
+    def unsettled(self) -> bool:
+        """Whether `edited` is about to be sent."""
+        return self._settled.isActive()
+
     def ensure(self, place: Place) -> None:
-        """Have both layers; own ones lie on the image, others are taken as they are."""
+        """Have both layers; own ones lie on the image, others are taken as they are.
+
+        An own layer that lies elsewhere gives way to a new one, which takes over its tool.
+        """
+        active = self._viewer.layers.selection.active
         if self.boxes is None or (self.boxes.name == BOXES and not place.lies_on(self.boxes)):
-            self._remove(self.boxes)
+            was = self.boxes
+            self._remove(was)
             self.use_boxes(self._found(BOXES, Shapes, place) or self._add_boxes(place))
+            if was is not None and was is active:
+                self._activate(self.boxes, was.mode)
         if self.points is None or (self.points.name == POINTS and not place.lies_on(self.points)):
-            self._remove(self.points)
+            was = self.points
+            self._remove(was)
             self.use_points(self._found(POINTS, Points, place) or self._add_points(place))
+            if was is not None and was is active:
+                self._activate(self.points, was.mode)
 
     def use_points(self, layer: Points | None) -> None:
         """Take prompts from this points layer."""

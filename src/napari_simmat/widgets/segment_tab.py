@@ -71,6 +71,11 @@ class SegmentTab(QWidget):
         self.models.release()
         self.interaction.release()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a change of layers or prompts is still to be taken up, or an answer to come."""
+        return self._later.isActive() or self.interaction.busy
+
     # ------------------------------------------------------------------ layout
 
     def _make_buttons(self) -> None:

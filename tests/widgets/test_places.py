@@ -1,0 +1,188 @@
+"""Where prompts and objects lie: scale, translate, units, planes, channel axes, other layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.layers import Image, Labels, Points
+from qtpy.QtCore import Qt
+
+from napari_simmat.widgets.place import Place, matrix_of
+from tests.widgets.scenes import CENTRES, discs, grey, iou
+
+
+def test_a_commit_keeps_scale_translate_affine_and_units(window: Any) -> None:
+    _, labels = discs()
+    options = {
+        "scale": (0.5, 0.25),
+        "translate": (100, -30),
+        "rotate": 10,
+        "affine": [[1, 0, 3], [0.1, 1, 5], [0, 0, 1]],
+        "units": ("um", "um"),
+        "axis_labels": ("row", "column"),
+    }
+    image = window.viewer.add_image(grey(), name="discs", **options)
+    window.open_widget()
+    window.viewer.reset_view()
+    window.idle()
+    world = image.data_to_world(CENTRES[1])
+    window.click(*world)
+    window.key(Qt.Key.Key_C)
+    objects = window.viewer.layers["SimMAT objects"]
+    assert iou(objects.data == 1, labels == 2) > 0.8
+    for name in ("SimMAT points", "SimMAT boxes", "SimMAT preview", "SimMAT objects"):
+        layer = window.viewer.layers[name]
+        assert np.allclose(matrix_of(layer), matrix_of(image)), name
+        assert layer.units == image.units, name
+        assert layer.axis_labels == ("row", "column"), name
+
+
+def test_prompts_on_a_layer_of_another_scale_land_on_the_right_pixel(window: Any) -> None:
+    _, labels = discs()
+    window.viewer.add_image(grey(), name="discs", scale=(2, 2), translate=(10, 20))
+    points = window.viewer.add_points(ndim=2, name="mine", scale=(0.5, 1), translate=(-5, 3))
+    window.open_widget()
+    window.idle()
+    window.tab.points.set_value(points)
+    window.tab.points.chosen.emit(points)
+    world = np.array(CENTRES[3]) * 2 + (10, 20)
+    points.add((world - (-5, 3)) / (0.5, 1))
+    window.idle()
+    assert np.allclose(window.interaction.work.prompts.points, [CENTRES[3]])
+    assert iou(window.viewer.layers["SimMAT preview"].data > 0, labels == 4) > 0.7
+    window.key(Qt.Key.Key_C)
+    assert len(points.data) == 0
+    window.interaction.undo()
+    window.idle()
+    assert np.allclose(points.data, [(world - (-5, 3)) / (0.5, 1)])
+
+
+def test_prompts_and_objects_live_on_the_plane_that_is_shown(window: Any) -> None:
+    _, labels = discs()
+    stack = np.stack([np.zeros_like(grey()), grey(), grey()[::-1]])
+    window.viewer.add_image(stack, name="stack", scale=(3, 1, 1))
+    window.open_widget()
+    window.viewer.dims.set_current_step(0, 1)
+    window.idle()
+    window.click(*CENTRES[0])
+    preview = window.viewer.layers["SimMAT preview"].data
+    assert iou(preview[1] > 0, labels == 1) > 0.8
+    assert not preview[[0, 2]].any()
+
+    window.viewer.dims.set_current_step(0, 2)
+    window.idle()
+    assert not window.interaction.work.prompts.on((2,))
+    flipped = labels[::-1]
+    centre = (199 - CENTRES[1][0], CENTRES[1][1])
+    window.click(*centre)
+    assert iou(preview[2] > 0, flipped == 2) > 0.8
+    window.key(Qt.Key.Key_C)
+    objects = window.viewer.layers["SimMAT objects"]
+    assert iou(objects.data[2] == 1, flipped == 2) > 0.8
+    assert not objects.data[:2].any()
+    assert preview[1].any(), "the other plane keeps its prompts"
+    assert len(window.interaction.work.prompts.points) == 1
+
+    window.viewer.dims.set_current_step(0, 1)
+    window.idle()
+    encodes = window.interaction.segmenter.encodes
+    window.key(Qt.Key.Key_C)
+    assert iou(objects.data[1] == 2, labels == 1) > 0.8
+    assert window.interaction.segmenter.encodes == encodes
+    assert np.allclose(objects.scale, (3, 1, 1))
+
+
+def test_a_channel_axis_feeds_the_model_and_is_no_axis_of_the_objects(window: Any) -> None:
+    image, labels = discs()
+    stack = np.stack([255 * image, 255 * image[:, :], 200 * image]).astype(np.uint8)
+    layer = window.viewer.add_image(
+        stack, name="stack", axis_labels=("channel", "y", "x"), scale=(1, 2, 2)
+    )
+    window.open_widget()
+    assert [source.part for source in window.tab.channels.value()] == [0, 1, 2]
+    window.idle()
+    window.click(*(2 * np.array(CENTRES[1])))
+    window.key(Qt.Key.Key_C)
+    objects = window.viewer.layers["SimMAT objects"]
+    assert objects.data.shape == (200, 220)
+    assert iou(objects.data == 1, labels == 2) > 0.8
+    assert np.allclose(objects.scale, (2, 2))
+    assert objects.axis_labels == ("y", "x")
+    assert objects.units == layer.units[1:]
+
+
+def test_an_rgb_layer_feeds_the_model(window: Any) -> None:
+    image, labels = discs()
+    colours = np.stack([image, image * 0.5, 0.2 + 0 * image, 1 + 0 * image], axis=-1)
+    window.viewer.add_image((255 * colours).astype(np.uint8), rgb=True, name="photo")
+    window.open_widget()
+    window.idle()
+    window.click(*CENTRES[1])
+    window.key(Qt.Key.Key_C)
+    assert iou(window.viewer.layers["SimMAT objects"].data == 1, labels == 2) > 0.8
+
+
+def test_where_no_plane_can_be_prompted_a_sentence_says_why(window: Any) -> None:
+    window.viewer.add_image(np.stack([grey()] * 2), name="stack")
+    window.open_widget()
+    window.idle()
+    window.viewer.dims.ndisplay = 3
+    window.interaction.segment()
+    window.interaction.prompts.points.add((0, *CENTRES[0]))
+    window.idle()
+    assert "leave the 3D view" in window.status.text
+    window.viewer.dims.ndisplay = 2
+    window.idle()
+    assert window.status.kind == "done"
+    window.viewer.dims.order = (1, 0, 2)
+    window.interaction.segment()
+    assert window.status.kind == "failed"
+    assert "last two axes" in window.status.text
+
+
+# ------------------------------------------------------------------ without a viewer
+
+
+TURN = np.array([[1, 0, 0], [0, 0.8, -0.6], [0, 0.6, 0.8]])
+"""Within the plane: napari shows no oblique slices."""
+TRANSFORMS = [
+    {},
+    {"scale": (2.0, 0.5, 3.0), "translate": (1.0, 2.0, 3.0)},
+    {"rotate": TURN, "shear": (0, 0, 0.3), "scale": (1.0, 2.0, 3.0)},
+    {"affine": np.array([[3, 0, 0, 4], [0, 2, 0.3, 5], [0, 0.1, 1, 6], [0, 0, 0, 1.0]])},
+]
+
+
+@pytest.mark.parametrize("options", TRANSFORMS)
+def test_positions_of_a_layer_and_back(options: dict[str, Any]) -> None:
+    image = Image(np.zeros((4, 5, 6)), **options)
+    place = Place(image)
+    other = Points(ndim=3, scale=(3, 1, 0.5), translate=(4, 5, 6))
+    positions = np.random.default_rng(0).normal(size=(7, 3))
+    there = place.to_layer(other, positions, (0, 0, 0))
+    assert np.allclose(place.from_layer(other, there, (0, 0, 0)), positions)
+    world = image.data_to_world(positions[0])
+    assert np.allclose(other.data_to_world(there[0]), world)
+
+
+@pytest.mark.parametrize("options", TRANSFORMS)
+def test_a_layer_with_the_options_lies_on_the_image(options: dict[str, Any]) -> None:
+    place = Place(Image(np.zeros((4, 5, 6)), **options))
+    assert place.lies_on(Labels(np.zeros((4, 5, 6), int), **place.layer_options()))
+    assert not place.lies_on(Labels(np.zeros((4, 5, 6), int), translate=(9, 9, 9)))
+
+
+def test_a_flat_points_layer_lies_on_the_plane_that_is_shown() -> None:
+    place = Place(Image(np.zeros((4, 5, 6)), scale=(2, 1, 1)))
+    flat = Points(ndim=2)
+    positions = place.from_layer(flat, np.array([[3.0, 2.0]]), (6.0, 0.0, 0.0))
+    assert np.allclose(positions, [[3, 3, 2]])
+
+
+def test_a_layer_with_more_axes_takes_the_viewers_point() -> None:
+    place = Place(Image(np.zeros((5, 6))))
+    deep = Points(ndim=3, scale=(2, 1, 1))
+    assert np.allclose(place.to_layer(deep, np.array([[1.0, 2.0]]), (8.0, 0, 0)), [[4, 1, 2]])
+    assert np.allclose(place.from_layer(deep, np.array([[4.0, 1.0, 2.0]]), (8.0, 0, 0)), [[1, 2]])

@@ -1,0 +1,434 @@
+"""What goes wrong is one sentence; nothing is lost, and the window is ready again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication, QLineEdit
+
+from napari_simmat.progress import Progress
+from napari_simmat.widgets.main import SimMATWidget
+from tests.widgets.conftest import SECONDS, Window
+from tests.widgets.scenes import CENTRES, discs, grey, iou
+
+
+@pytest.fixture
+def ready(window: Any) -> Any:
+    window.viewer.add_image(grey(), name="discs")
+    window.open_widget()
+    window.idle()
+    return window
+
+
+class Gate:
+    """Makes the encoder stop at a yield until it is opened."""
+
+    def __init__(self, window: Any) -> None:
+        self.reached, self.open = threading.Event(), threading.Event()
+        self.ended = threading.Event()
+        segmenter = window.interaction.segmenter
+        original = segmenter.answering
+
+        def answering(question: Any) -> Any:
+            try:
+                yield Progress(1, 4, "encoding block 1 of 4")
+                self.reached.set()
+                assert self.open.wait(SECONDS / 1000)
+                yield Progress(2, 4, "encoding block 2 of 4")
+                return (yield from original(question))
+            finally:
+                self.ended.set()
+
+        segmenter.answering = answering
+
+    def wait(self) -> None:
+        assert self.reached.wait(SECONDS / 1000)
+
+
+def click_without_waiting(window: Any, y: float, x: float) -> None:
+    window.interaction.prompts.draw_points()
+    window.press(y, x)
+    window.qtbot.waitUntil(lambda: not window.interaction.prompts.unsettled)
+
+
+# ------------------------------------------------------------------- the objects layer
+
+
+@pytest.mark.parametrize("case", ["full", "shape", "transform", "read only"])
+def test_a_layer_that_cannot_take_the_object_gets_a_sentence_and_an_offer(
+    ready: Any, case: str
+) -> None:
+    data = np.zeros((200, 220), dtype=np.uint8)
+    data[0, 0] = 255 if case == "full" else 3
+    options: dict[str, Any] = {"translate": (5, 5)} if case == "transform" else {}
+    if case == "shape":
+        data = data[:-1]
+    if case == "read only":
+        data.flags.writeable = False
+    before = data.copy()
+    layer = ready.viewer.add_labels(data, name="mine", **options)
+    ready.tab.objects.chosen.emit(layer)
+    ready.click(*CENTRES[1])
+    ready.interaction.commit()
+    words = {
+        "full": "mine holds ids up to 255 (uint8) and the next one would be 256",
+        "shape": "mine has 199 x 220 pixels, the image 200 x 220",
+        "transform": "mine has another scale, translate or affine than the image",
+        "read only": "mine is not writable",
+    }
+    assert ready.status.kind == "failed"
+    assert ready.status.text == f"{words[case]}; commit into a new layer instead."
+    assert np.array_equal(data, before)
+    assert len(ready.interaction.prompts.points.data) == 1, "the prompts stay"
+    assert ready.tab.status._offer.isVisible()
+    ready.tab.status._offer.click()
+    ready.idle()
+    objects = ready.viewer.layers["SimMAT objects"]
+    assert objects.data.dtype == np.int32
+    assert iou(objects.data == 1, discs()[1] == 2) > 0.8
+    assert ready.interaction.objects is objects
+
+
+def test_a_chosen_labels_layer_goes_on_after_its_largest_id(ready: Any) -> None:
+    data = np.zeros((200, 220), dtype=np.uint16)
+    data[190:, 200:] = 41
+    layer = ready.viewer.add_labels(data, name="mine")
+    ready.tab.objects.chosen.emit(layer)
+    ready.click(*CENTRES[1])
+    ready.key(Qt.Key.Key_C)
+    assert iou(data == 42, discs()[1] == 2) > 0.8
+    assert (data[190:, 200:] == 41).all()
+
+
+# ------------------------------------------------------------------------------ cancel
+
+
+def test_cancel_frees_the_window_at_once_and_the_result_is_dropped(ready: Any) -> None:
+    gate = Gate(ready)
+    click_without_waiting(ready, *CENTRES[1])
+    gate.wait()
+    ready.qtbot.waitUntil(lambda: ready.status.fraction == 0.25)
+    assert ready.status.kind == "working"
+    assert ready.status.text == "Encoding block 1 of 4"
+    ready.qtbot.waitUntil(ready.tab.status._cancel.isVisible)
+    ready.tab.status._cancel.click()
+    assert ready.status.kind == "cancelled", "at once, while the computation still runs"
+    assert not gate.ended.is_set()
+    gate.open.set()
+    assert gate.ended.wait(SECONDS / 1000)
+    ready.idle()
+    assert ready.status.kind == "cancelled"
+    assert "SimMAT preview" not in ready.viewer.layers
+    assert len(ready.interaction.prompts.points.data) == 1
+    ready.key(Qt.Key.Key_S)
+    assert iou(ready.viewer.layers["SimMAT preview"].data > 0, discs()[1] == 2) > 0.8
+
+
+def test_a_second_click_while_the_first_is_computed_is_the_one_that_counts(ready: Any) -> None:
+    gate = Gate(ready)
+    click_without_waiting(ready, *CENTRES[0])
+    gate.wait()
+    click_without_waiting(ready, *CENTRES[0])
+    ready.interaction.prompts.points.data = np.array([CENTRES[1]], dtype=float)
+    ready.qtbot.waitUntil(lambda: not ready.interaction.prompts.unsettled)
+    gate.open.set()
+    ready.idle()
+    assert iou(ready.viewer.layers["SimMAT preview"].data > 0, discs()[1] == 2) > 0.8
+    assert ready.interaction.segmenter.encodes == 1
+
+
+# ------------------------------------------------------------------------------ errors
+
+
+@pytest.mark.parametrize("error", [RuntimeError, MemoryError, ValueError])
+def test_an_error_of_the_model_is_one_sentence_and_the_next_click_works(
+    ready: Any, error: type[Exception]
+) -> None:
+    segmenter = ready.interaction.segmenter
+    original = segmenter.answering
+
+    def failing(question: Any) -> Any:
+        yield Progress(0, 1)
+        raise error("the sensor is on fire\nTraceback and more")
+
+    segmenter.answering = failing
+    ready.click(*CENTRES[1])
+    assert ready.status.kind == "failed"
+    assert "the sensor is on fire" in ready.status.text
+    assert "\n" not in ready.status.text
+    segmenter.answering = original
+    ready.key(Qt.Key.Key_S)
+    assert ready.status.kind == "done"
+
+
+def test_a_click_beside_the_image_is_one_sentence(ready: Any) -> None:
+    ready.click(-3, 5)
+    assert ready.status.kind == "failed"
+    assert "lies outside the image of 200 x 220 pixels (y x)" in ready.status.text
+    assert "SimMAT preview" not in ready.viewer.layers
+    assert len(ready.interaction.prompts.points.data) == 1, "the click is not lost"
+    ready.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    ready.click(*CENTRES[1])
+    assert ready.status.kind == "done"
+
+
+def test_only_negative_points_are_one_sentence(ready: Any) -> None:
+    ready.interaction.prompts.draw_points()
+    ready.key(Qt.Key.Key_T)
+    ready.click(*CENTRES[1])
+    assert ready.status.kind == "failed"
+    assert "only negative points" in ready.status.text
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (np.zeros((8, 9), dtype=bool), "bool"),
+        (np.zeros((8, 9), dtype=complex), "complex"),
+        (np.full((8, 9), np.nan), "finite"),
+    ],
+)
+def test_an_image_that_cannot_be_used_is_one_sentence(
+    window: Any, data: np.ndarray, words: str
+) -> None:
+    with np.errstate(all="ignore"):
+        if np.iscomplexobj(data):
+            layer = window.viewer.add_image(np.zeros(data.shape), name="odd")
+            layer._data = data  # napari shows no complex images, but scripts make them
+        else:
+            window.viewer.add_image(data, name="odd", contrast_limits=(0, 1))
+    window.open_widget()
+    window.idle()
+    assert window.status.kind == "failed"
+    assert words in window.status.text
+
+
+def test_nothing_open_is_a_state_of_its_own(window: Any) -> None:
+    window.open_widget()
+    assert window.status.kind == "nothing"
+    assert "No image is open" in window.status.text
+    for button in (window.tab.point_tool, window.tab.commit, window.tab.undo):
+        assert not button.isEnabled()
+    window.interaction.commit()
+    window.interaction.undo()
+    window.interaction.clear()
+    window.interaction.segment()
+    window.viewer.add_image(grey(), name="discs")
+    window.idle()
+    assert window.status.kind == "ready"
+
+
+# -------------------------------------------------------------- layers come and go
+
+
+def test_the_image_deleted_while_work_runs(ready: Any) -> None:
+    gate = Gate(ready)
+    click_without_waiting(ready, *CENTRES[1])
+    gate.wait()
+    ready.viewer.layers.remove("discs")
+    gate.open.set()
+    ready.idle()
+    assert ready.status.kind == "nothing"
+    ready.viewer.add_image(grey(), name="again")
+    ready.idle()
+    ready.click(*CENTRES[1])
+    assert iou(ready.viewer.layers["SimMAT preview"].data > 0, discs()[1] == 2) > 0.8
+
+
+@pytest.mark.parametrize("name", ["SimMAT points", "SimMAT boxes", "SimMAT preview"])
+def test_one_of_our_layers_deleted_while_work_runs(ready: Any, name: str) -> None:
+    ready.click(*CENTRES[0])
+    gate = Gate(ready)
+    click_without_waiting(ready, CENTRES[0][0] + 3, CENTRES[0][1])
+    gate.wait()
+    ready.viewer.layers.remove(name)
+    gate.open.set()
+    ready.idle()
+    if name == "SimMAT points":
+        assert not ready.interaction.work.prompts
+        ready.interaction.undo()
+        ready.idle()
+        assert len(ready.viewer.layers[name].data) == 2, "undo brings the prompts back"
+    ready.interaction.commit()
+    ready.idle()
+    assert iou(ready.viewer.layers["SimMAT objects"].data == 1, discs()[1] == 1) > 0.8
+
+
+def test_the_objects_deleted_between_commits(ready: Any) -> None:
+    ready.click(*CENTRES[0])
+    ready.key(Qt.Key.Key_C)
+    ready.viewer.layers.remove("SimMAT objects")
+    ready.interaction.undo()
+    ready.idle()
+    ready.interaction.clear()
+    ready.idle()
+    ready.click(*CENTRES[1])
+    ready.key(Qt.Key.Key_C)
+    assert iou(ready.viewer.layers["SimMAT objects"].data == 1, discs()[1] == 2) > 0.8
+
+
+def test_the_image_replaced_by_other_data(ready: Any) -> None:
+    ready.click(*CENTRES[0])
+    encodes = ready.interaction.segmenter.encodes
+    ready.viewer.layers["discs"].data = grey()[::-1].copy()
+    ready.idle()
+    assert ready.interaction.segmenter.encodes == encodes + 1
+    ready.interaction.clear()
+    ready.idle()
+    ready.click(199 - CENTRES[1][0], CENTRES[1][1])
+    assert iou(ready.viewer.layers["SimMAT preview"].data > 0, discs()[1][::-1] == 2) > 0.8
+
+
+def test_the_image_moved_takes_the_prompts_along(ready: Any) -> None:
+    ready.click(*CENTRES[1])
+    asked = ready.interaction.work.prompts
+    mask = ready.viewer.layers["SimMAT preview"].data.copy()
+    ready.viewer.layers["discs"].translate = (1000, 0)
+    ready.idle()
+    assert ready.interaction.work.prompts == asked
+    points = ready.viewer.layers["SimMAT points"]
+    assert ready.viewer.layers.selection.active is points
+    assert points.mode == "add", "the tool is still in the hand"
+    assert np.allclose(points.translate, (1000, 0))
+    assert len(points.data) == 1
+    assert np.array_equal(ready.viewer.layers["SimMAT preview"].data, mask)
+    assert np.allclose(ready.viewer.layers["SimMAT preview"].translate, (1000, 0))
+
+
+def test_layers_renamed_and_reordered(ready: Any) -> None:
+    ready.click(*CENTRES[0])
+    ready.viewer.layers["SimMAT points"].name = "dots"
+    ready.viewer.layers["discs"].name = "coins"
+    ready.viewer.layers.move(0, len(ready.viewer.layers))
+    ready.idle()
+    ready.key(Qt.Key.Key_C)
+    assert ready.viewer.layers["SimMAT objects"].data.any()
+    assert "coins" in ready.tab.channels._image.currentText()
+
+
+# -------------------------------------------------------------------------- keys, focus
+
+
+def test_no_shortcut_acts_while_a_text_field_has_the_focus(ready: Any) -> None:
+    ready.click(*CENTRES[0])
+    field = QLineEdit()
+    ready.tab.layout().addWidget(field)
+    ready.viewer.window._qt_window.activateWindow()
+    ready.qtbot.waitUntil(lambda: field.isVisible() and field.isActiveWindow())
+    field.setFocus()
+    ready.qtbot.waitUntil(lambda: QApplication.focusWidget() is field)
+    for key, text in ((Qt.Key.Key_C, "c"), (Qt.Key.Key_S, "s"), (Qt.Key.Key_T, "t")):
+        QTest.keyClick(field, key)
+        assert field.text().endswith(text)
+    QTest.keyClick(field, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    # Even if the key reaches the canvas, as keys do that a field does not want:
+    for key in (Qt.Key.Key_C, Qt.Key.Key_T):
+        ready.key(key)
+    assert "SimMAT objects" not in ready.viewer.layers
+    assert ready.interaction.prompts.positive
+    assert len(ready.interaction.prompts.points.data) == 1
+    field.clearFocus()
+    ready.key(Qt.Key.Key_C)
+    assert "SimMAT objects" in ready.viewer.layers
+
+
+def test_keys_work_after_a_button_or_a_list_was_used(ready: Any) -> None:
+    ready.click(*CENTRES[0])
+    ready.viewer.window._qt_window.activateWindow()
+    for control in (ready.tab.segment, ready.tab.models._list):
+        QTest.mouseClick(control, Qt.MouseButton.LeftButton)
+        popup = QApplication.activePopupWidget()
+        if popup is not None:
+            popup.close()
+        ready.idle()
+        assert not control.hasFocus()
+
+
+def test_on_boxes_napari_keeps_its_keys_and_ours_get_alt(ready: Any) -> None:
+    ready.interaction.prompts.draw_boxes()
+    ready.key(Qt.Key.Key_T)
+    assert ready.interaction.prompts.boxes.mode == "add_path"
+    assert ready.interaction.prompts.positive
+    ready.key(Qt.Key.Key_T, Qt.KeyboardModifier.AltModifier)
+    assert not ready.interaction.prompts.positive
+    ready.key(Qt.Key.Key_E)
+    assert ready.interaction.prompts.boxes.mode == "add_ellipse"
+
+
+def test_other_layers_keep_their_keys(ready: Any) -> None:
+    mine = ready.viewer.add_points(np.array([[5.0, 5.0]]), name="mine")
+    mine.mode = "add"
+    ready.viewer.layers.selection.active = mine
+    ready.key(Qt.Key.Key_S)
+    assert mine.mode == "select"
+
+
+def test_keys_and_events_are_given_back(ready: Any) -> None:
+    ready.click(*CENTRES[0])
+    ready.key(Qt.Key.Key_C)
+    layers = [each for each in ready.viewer.layers if each.name.startswith("SimMAT")]
+    assert all(layer.keymap for layer in layers)
+    ready.widget.release()
+    assert not any(layer.keymap for layer in layers)
+    names = [layer.name for layer in ready.viewer.layers]
+    assert "SimMAT preview" not in names
+    assert {"SimMAT objects", "SimMAT points", "discs"} <= set(names), "the user's work stays"
+    ready.viewer.layers["SimMAT points"].add((5, 5))
+    ready.viewer.layers.clear()
+
+
+# --------------------------------------------------------------------------- the end
+
+
+def test_taking_the_widget_out_of_its_dock_ends_its_thread(ready: Any) -> None:
+    worker = ready.interaction.worker
+    ready.click(*CENTRES[0])
+    ready.viewer.window.remove_dock_widget(ready.widget)
+    assert worker.join(SECONDS / 1000)
+    assert "SimMAT preview" not in ready.viewer.layers
+
+
+def test_closing_the_viewer_in_the_middle_of_work_leaves_no_thread(ready: Any) -> None:
+    gate = Gate(ready)
+    click_without_waiting(ready, *CENTRES[0])
+    gate.wait()
+    worker = ready.interaction.worker
+    ready.widget = None
+    ready.viewer.close()
+    gate.open.set()
+    QApplication.processEvents()
+    ready.qtbot.waitUntil(lambda: not worker.alive, timeout=SECONDS)
+
+
+def test_two_viewers_do_not_know_each_other(open_window: Callable[[], Window]) -> None:
+    first, second = open_window(), open_window()
+    for window in (first, second):
+        window.viewer.add_image(grey(), name="discs")
+        window.open_widget()
+        window.idle()
+    first.click(*CENTRES[0])
+    second.click(*CENTRES[1])
+    first.key(Qt.Key.Key_C)
+    _, labels = discs()
+    assert iou(first.viewer.layers["SimMAT objects"].data == 1, labels == 1) > 0.8
+    assert "SimMAT objects" not in second.viewer.layers
+    assert iou(second.viewer.layers["SimMAT preview"].data == 1, labels == 2) > 0.8
+    first.release()
+    second.key(Qt.Key.Key_C)
+    assert iou(second.viewer.layers["SimMAT objects"].data == 1, labels == 2) > 0.8
+
+
+def test_the_widget_that_napari_opens_from_its_menu(window: Any) -> None:
+    window.viewer.add_image(grey(), name="discs")
+    _, window.widget = window.viewer.window.add_plugin_dock_widget("napari-simmat", "SimMAT")
+    assert isinstance(window.widget, SimMATWidget)
+    window.idle()
+    window.click(*CENTRES[0])
+    window.key(Qt.Key.Key_C)
+    assert window.viewer.layers["SimMAT objects"].data.any()
