@@ -172,7 +172,7 @@ def test_a_folder_of_somebody_else_is_left_alone(
 def test_the_window_without_napari_is_a_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("napari_simmat.cli.demo.find_spec", lambda name: None)
+    monkeypatch.setattr(sys.modules["napari_simmat.cli.demo"], "find_spec", lambda name: None)
     assert main(["demo", "--gui"]) == 1
     assert capsys.readouterr().err.strip() == (
         'napari is not installed, so no window can open; run pip install "napari-simmat[all]".'
@@ -186,7 +186,7 @@ def test_the_window_is_opened_by_the_widgets(
     window = types.ModuleType("napari_simmat.widgets.demo")
     window.open_demo = lambda: opened.append(True)
     monkeypatch.setitem(sys.modules, "napari_simmat.widgets.demo", window)
-    monkeypatch.setattr("napari_simmat.cli.demo.find_spec", lambda name: object())
+    monkeypatch.setattr(sys.modules["napari_simmat.cli.demo"], "find_spec", lambda name: object())
     monkeypatch.chdir(tmp_path)
     assert main(["demo", "--gui"]) == 0
     assert opened == [True]
