@@ -425,12 +425,24 @@ def test_the_declared_choice_decides_the_mask(model, discs):
 
 
 @pytest.mark.gpu
-def test_cuda_equals_cpu_and_gives_memory_back(model, discs):
+def test_cuda_equals_cpu_and_gives_memory_back(model, discs, monkeypatch):
     image, _ = discs
     before = torch.cuda.memory_allocated()
     here, there = Predictor(model, "cpu"), Predictor(load_model("tiny"), "cuda", "exact")
+    uploads = []
+    move = torch.Tensor.to
+
+    def counted(self, *args, **named):
+        moved = move(self, *args, **named)
+        if moved.is_cuda and not self.is_cuda:
+            uploads.append(tuple(self.shape))
+        return moved
+
+    monkeypatch.setattr(torch.Tensor, "to", counted)
     for predictor in (here, there):
         predictor.set_image(image)
+    monkeypatch.undo()
+    assert len(uploads) == 1  # the image, once; the embedding stays where it was made
     asked = {"points": [(40, 35)]}
     ours, theirs = there.predict(**asked).logits, here.predict(**asked).logits
     assert np.linalg.norm(ours - theirs) <= 1e-3 * np.linalg.norm(theirs)

@@ -11,6 +11,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_simmat.widgets.main import SimMATWidget
+from tests.widgets.scenes import grey
 
 SECONDS = 60_000
 """Patience of a test with the worker, in milliseconds: torch is loaded once."""
@@ -95,6 +96,16 @@ class Window:
         QTest.keyClick(self.canvas, key, modifiers)
         self.idle()
 
+    def choose(self, choice: Any, title: str) -> None:
+        """Pick an entry of a list with the keyboard, and wait for what follows."""
+        self.idle()
+        step = Qt.Key.Key_Down if choice.findText(title) > choice.currentIndex() else Qt.Key.Key_Up
+        for _ in range(choice.count()):
+            if choice.currentText() != title:
+                QTest.keyClick(choice, step)
+        assert choice.currentText() == title
+        self.idle()
+
     def _on_canvas(self, y: float, x: float) -> QPoint:
         view = self.viewer.window._qt_viewer.canvas.view
         column, row = view.scene.transform.map((x, y))[:2]
@@ -124,3 +135,12 @@ def open_window(
 def window(open_window: Callable[[], Window]) -> Window:
     """One empty viewer."""
     return open_window()
+
+
+@pytest.fixture
+def ready(window: Window) -> Window:
+    """The viewer with one grey image and the widget, encoded."""
+    window.viewer.add_image(grey(), name="discs")
+    window.open_widget()
+    window.idle()
+    return window

@@ -5,21 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 from qtpy.QtCore import Qt
 
 from tests.widgets.scenes import CENTRES, discs, grey, iou
 
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
-
-
-@pytest.fixture
-def coins(window: Any) -> Any:
-    """A window with one grey image and the widget, ready."""
-    window.viewer.add_image(grey(), name="discs")
-    window.open_widget()
-    window.idle()
-    return window
 
 
 def objects(window: Any) -> np.ndarray:
@@ -51,229 +41,221 @@ def test_three_layers_of_different_types_feed_the_model_and_a_press_becomes_an_o
     assert len(window.interaction.prompts.points.data) == 0
 
 
-def test_objects_get_the_next_free_id_one_after_the_other(coins: Any) -> None:
+def test_objects_get_the_next_free_id_one_after_the_other(ready: Any) -> None:
     _, labels = discs()
     for number, centre in enumerate(CENTRES, start=1):
-        coins.click(*centre)
-        coins.key(Qt.Key.Key_C)
-        assert iou(objects(coins) == number, labels == number) > 0.8
-    assert objects(coins).dtype == np.int32
-    assert set(np.unique(objects(coins))) == {0, 1, 2, 3, 4}
+        ready.click(*centre)
+        ready.key(Qt.Key.Key_C)
+        assert iou(objects(ready) == number, labels == number) > 0.8
+    assert objects(ready).dtype == np.int32
+    assert set(np.unique(objects(ready))) == {0, 1, 2, 3, 4}
 
 
 def test_the_encoder_runs_once_for_ten_clicks_and_not_again_after_another_image(
-    coins: Any,
+    ready: Any,
 ) -> None:
-    assert coins.interaction.segmenter.encodes == 1, "the image is made ready when it is chosen"
+    assert ready.interaction.segmenter.encodes == 1, "the image is made ready when it is chosen"
     for number in range(10):
-        coins.click(CENTRES[0][0] + number - 5, CENTRES[0][1])
-    assert len(coins.interaction.prompts.points.data) == 10
-    assert coins.interaction.segmenter.encodes == 1
-    asked = coins.interaction.work.prompts
-    mask = preview(coins).copy()
+        ready.click(CENTRES[0][0] + number - 5, CENTRES[0][1])
+    assert len(ready.interaction.prompts.points.data) == 10
+    assert ready.interaction.segmenter.encodes == 1
+    asked = ready.interaction.work.prompts
+    mask = preview(ready).copy()
 
-    coins.viewer.add_image(grey((150, 260))[::-1], name="other")
-    coins.idle()
-    assert coins.interaction.segmenter.encodes == 1, "an image in use is not replaced by another"
-    other = coins.tab.channels._feeds[
-        [f.title for f in coins.tab.channels._feeds].index("other")
-    ].sources
-    coins.tab.channels.set_value(other)
-    coins.idle()
-    assert coins.interaction.segmenter.encodes == 2
-    assert not coins.interaction.work.prompts, "each image has its own prompts"
-    coins.click(*CENTRES[0])
-    assert coins.interaction.segmenter.encodes == 2
+    ready.viewer.add_image(grey((150, 260))[::-1], name="other")
+    ready.idle()
+    assert ready.interaction.segmenter.encodes == 1, "an image in use is not replaced by another"
+    ready.choose(ready.tab.channels._image, "other")
+    assert ready.interaction.segmenter.encodes == 2
+    assert not ready.interaction.work.prompts, "each image has its own prompts"
+    ready.click(*CENTRES[0])
+    assert ready.interaction.segmenter.encodes == 2
 
-    discs_again = coins.tab.channels._feeds[
-        [f.title for f in coins.tab.channels._feeds].index("discs")
-    ].sources
-    coins.tab.channels.set_value(discs_again)
-    coins.idle()
-    assert coins.interaction.segmenter.encodes == 2
-    assert coins.interaction.work.prompts == asked
-    assert np.array_equal(preview(coins), mask), "the same clicks give the same mask"
-    coins.click(CENTRES[0][0] + 8, CENTRES[0][1])
-    assert coins.interaction.segmenter.encodes == 2
+    ready.choose(ready.tab.channels._image, "discs")
+    assert ready.interaction.segmenter.encodes == 2
+    assert ready.interaction.work.prompts == asked
+    assert np.array_equal(preview(ready), mask), "the same clicks give the same mask"
+    ready.click(CENTRES[0][0] + 8, CENTRES[0][1])
+    assert ready.interaction.segmenter.encodes == 2
 
 
-def test_undo_and_redo_walk_over_prompts_and_commits(coins: Any) -> None:
-    coins.click(*CENTRES[0])
-    first = preview(coins).copy()
-    coins.click(CENTRES[0][0] + 10, CENTRES[0][1] + 3)
-    second = preview(coins).copy()
-    coins.key(Qt.Key.Key_C)
-    committed = objects(coins).copy()
-    coins.click(*CENTRES[2])
+def test_undo_and_redo_walk_over_prompts_and_commits(ready: Any) -> None:
+    ready.click(*CENTRES[0])
+    first = preview(ready).copy()
+    ready.click(CENTRES[0][0] + 10, CENTRES[0][1] + 3)
+    second = preview(ready).copy()
+    ready.key(Qt.Key.Key_C)
+    committed = objects(ready).copy()
+    ready.click(*CENTRES[2])
 
-    coins.key(Qt.Key.Key_Z, CTRL)
-    assert len(coins.interaction.prompts.points.data) == 0
-    assert not preview(coins).any()
-    coins.key(Qt.Key.Key_Z, CTRL)
-    assert not objects(coins).any()
-    assert np.array_equal(preview(coins), second), "undoing the commit shows its prompts again"
-    coins.key(Qt.Key.Key_Z, CTRL)
-    assert len(coins.interaction.prompts.points.data) == 1
-    assert np.array_equal(preview(coins), first)
-    coins.key(Qt.Key.Key_Z, CTRL)
-    assert not preview(coins).any()
-    assert not coins.tab.undo.isEnabled()
-    coins.key(Qt.Key.Key_Z, CTRL)
+    ready.key(Qt.Key.Key_Z, CTRL)
+    assert len(ready.interaction.prompts.points.data) == 0
+    assert not preview(ready).any()
+    ready.key(Qt.Key.Key_Z, CTRL)
+    assert not objects(ready).any()
+    assert np.array_equal(preview(ready), second), "undoing the commit shows its prompts again"
+    ready.key(Qt.Key.Key_Z, CTRL)
+    assert len(ready.interaction.prompts.points.data) == 1
+    assert np.array_equal(preview(ready), first)
+    ready.key(Qt.Key.Key_Z, CTRL)
+    assert not preview(ready).any()
+    assert not ready.tab.undo.isEnabled()
+    ready.key(Qt.Key.Key_Z, CTRL)
 
     for _ in range(3):
-        coins.key(Qt.Key.Key_Z, CTRL | SHIFT)
-    assert np.array_equal(objects(coins), committed)
-    assert not preview(coins).any()
-    coins.key(Qt.Key.Key_Z, CTRL | SHIFT)
-    assert preview(coins).any()
-    assert not coins.tab.redo.isEnabled()
+        ready.key(Qt.Key.Key_Z, CTRL | SHIFT)
+    assert np.array_equal(objects(ready), committed)
+    assert not preview(ready).any()
+    ready.key(Qt.Key.Key_Z, CTRL | SHIFT)
+    assert preview(ready).any()
+    assert not ready.tab.redo.isEnabled()
 
 
-def test_painting_by_hand_is_one_of_the_operations(coins: Any) -> None:
-    coins.click(*CENTRES[0])
-    coins.key(Qt.Key.Key_C)
-    before = objects(coins).copy()
-    layer = coins.viewer.layers["SimMAT objects"]
+def test_painting_by_hand_is_one_of_the_operations(ready: Any) -> None:
+    ready.click(*CENTRES[0])
+    ready.key(Qt.Key.Key_C)
+    before = objects(ready).copy()
+    layer = ready.viewer.layers["SimMAT objects"]
     layer.data_setitem((np.array([150, 151]), np.array([20, 20])), 7)
-    coins.viewer.layers.selection.active = layer
-    coins.key(Qt.Key.Key_Z, CTRL)
-    assert np.array_equal(objects(coins), before)
-    coins.key(Qt.Key.Key_Z, CTRL)
-    assert not objects(coins).any()
-    coins.key(Qt.Key.Key_Z, CTRL | SHIFT)
-    coins.key(Qt.Key.Key_Z, CTRL | SHIFT)
-    assert objects(coins)[150, 20] == 7
+    ready.viewer.layers.selection.active = layer
+    ready.key(Qt.Key.Key_Z, CTRL)
+    assert np.array_equal(objects(ready), before)
+    ready.key(Qt.Key.Key_Z, CTRL)
+    assert not objects(ready).any()
+    ready.key(Qt.Key.Key_Z, CTRL | SHIFT)
+    ready.key(Qt.Key.Key_Z, CTRL | SHIFT)
+    assert objects(ready)[150, 20] == 7
 
 
-def test_two_boxes_are_two_objects_and_a_point_corrects_one(coins: Any) -> None:
+def test_two_boxes_are_two_objects_and_a_point_corrects_one(ready: Any) -> None:
     _, labels = discs()
-    coins.drag(24, 32, 80, 88)
-    coins.drag(108, 38, 172, 102)
-    assert len(coins.interaction.prompts.boxes.data) == 2
-    assert iou(preview(coins) == 1, labels == 1) > 0.8
-    assert iou(preview(coins) == 2, labels == 3) > 0.8
-    coins.click(*CENTRES[0])
-    assert set(np.unique(preview(coins))) == {0, 1, 2}, "a point in a box is no third object"
-    coins.key(Qt.Key.Key_C)
-    assert iou(objects(coins) == 1, labels == 1) > 0.8
-    assert iou(objects(coins) == 2, labels == 3) > 0.8
-    coins.key(Qt.Key.Key_Z, CTRL)
-    assert not objects(coins).any(), "one commit is one step"
-    assert len(coins.interaction.prompts.boxes.data) == 2
+    ready.drag(24, 32, 80, 88)
+    ready.drag(108, 38, 172, 102)
+    assert len(ready.interaction.prompts.boxes.data) == 2
+    assert iou(preview(ready) == 1, labels == 1) > 0.8
+    assert iou(preview(ready) == 2, labels == 3) > 0.8
+    ready.click(*CENTRES[0])
+    assert set(np.unique(preview(ready))) == {0, 1, 2}, "a point in a box is no third object"
+    ready.key(Qt.Key.Key_C)
+    assert iou(objects(ready) == 1, labels == 1) > 0.8
+    assert iou(objects(ready) == 2, labels == 3) > 0.8
+    ready.key(Qt.Key.Key_Z, CTRL)
+    assert not objects(ready).any(), "one commit is one step"
+    assert len(ready.interaction.prompts.boxes.data) == 2
 
 
-def test_a_click_with_the_box_tool_leaves_no_box(coins: Any) -> None:
-    coins.interaction.prompts.draw_boxes()
-    coins.press(100, 100)
-    coins.idle()
-    assert len(coins.interaction.prompts.boxes.data) == 0
-    assert not coins.interaction.work.prompts
+def test_a_click_with_the_box_tool_leaves_no_box(ready: Any) -> None:
+    ready.interaction.prompts.draw_boxes()
+    ready.press(100, 100)
+    ready.idle()
+    assert len(ready.interaction.prompts.boxes.data) == 0
+    assert not ready.interaction.work.prompts
 
 
-def test_a_negative_click_takes_away(coins: Any) -> None:
+def test_a_negative_click_takes_away(ready: Any) -> None:
     y0, x0, y1, x1 = 20, 30, 95, 195  # over two discs
-    coins.drag(y0, x0, y1, x1)
-    coins.click(*CENTRES[0])
-    with_both = (preview(coins) > 0).sum()
-    coins.key(Qt.Key.Key_T)
-    assert "outside" in coins.tab.sign.text()
-    coins.click(*CENTRES[1])
-    layer = coins.interaction.prompts.points
+    ready.drag(y0, x0, y1, x1)
+    ready.click(*CENTRES[0])
+    with_both = (preview(ready) > 0).sum()
+    ready.key(Qt.Key.Key_T)
+    assert "outside" in ready.tab.sign.text()
+    ready.click(*CENTRES[1])
+    layer = ready.interaction.prompts.points
     assert list(layer.features["label"]) == [1, 0]
     green, red = layer.face_color
     assert green[1] > green[0]
     assert red[0] > red[1]
-    assert (preview(coins) > 0).sum() < with_both
-    assert not preview(coins)[CENTRES[1]]
-    coins.key(Qt.Key.Key_T)
-    coins.click(CENTRES[0][0] + 5, CENTRES[0][1])
+    assert (preview(ready) > 0).sum() < with_both
+    assert not preview(ready)[CENTRES[1]]
+    ready.key(Qt.Key.Key_T)
+    ready.click(CENTRES[0][0] + 5, CENTRES[0][1])
     assert list(layer.features["label"]) == [1, 0, 1]
 
 
-def test_flipping_a_selected_point_is_an_operation(coins: Any) -> None:
-    coins.click(*CENTRES[0])
-    coins.click(*CENTRES[1])
-    layer = coins.interaction.prompts.points
+def test_flipping_a_selected_point_is_an_operation(ready: Any) -> None:
+    ready.click(*CENTRES[0])
+    ready.click(*CENTRES[1])
+    layer = ready.interaction.prompts.points
     layer.mode = "select"
     layer.selected_data = {1}
-    coins.key(Qt.Key.Key_T)
+    ready.key(Qt.Key.Key_T)
     assert list(layer.features["label"]) == [1, 0]
-    assert coins.interaction.work.prompts.labels == (1, 0)
-    coins.key(Qt.Key.Key_Z, CTRL)
+    assert ready.interaction.work.prompts.labels == (1, 0)
+    ready.key(Qt.Key.Key_Z, CTRL)
     assert list(layer.features["label"]) == [1, 1]
 
 
-def test_moving_and_deleting_points_is_followed(coins: Any) -> None:
-    coins.click(*CENTRES[0])
-    layer = coins.interaction.prompts.points
+def test_moving_and_deleting_points_is_followed(ready: Any) -> None:
+    ready.click(*CENTRES[0])
+    layer = ready.interaction.prompts.points
     layer.data = np.array([CENTRES[3]], dtype=float)
-    coins.idle()
+    ready.idle()
     _, labels = discs()
-    assert iou(preview(coins) > 0, labels == 4) > 0.7
+    assert iou(preview(ready) > 0, labels == 4) > 0.7
     layer.selected_data = {0}
     layer.remove_selected()
-    coins.idle()
-    assert not preview(coins).any()
-    coins.key(Qt.Key.Key_Z, CTRL)
-    assert np.allclose(coins.interaction.prompts.points.data, [CENTRES[3]])
+    ready.idle()
+    assert not preview(ready).any()
+    ready.key(Qt.Key.Key_Z, CTRL)
+    assert np.allclose(ready.interaction.prompts.points.data, [CENTRES[3]])
 
 
-def test_clear_removes_the_prompts_and_can_be_undone(coins: Any) -> None:
-    coins.click(*CENTRES[0])
-    mask = preview(coins).copy()
-    coins.key(Qt.Key.Key_C, SHIFT)
-    assert not preview(coins).any()
-    assert len(coins.interaction.prompts.points.data) == 0
-    coins.key(Qt.Key.Key_Z, CTRL)
-    assert np.array_equal(preview(coins), mask)
+def test_clear_removes_the_prompts_and_can_be_undone(ready: Any) -> None:
+    ready.click(*CENTRES[0])
+    mask = preview(ready).copy()
+    ready.key(Qt.Key.Key_C, SHIFT)
+    assert not preview(ready).any()
+    assert len(ready.interaction.prompts.points.data) == 0
+    ready.key(Qt.Key.Key_Z, CTRL)
+    assert np.array_equal(preview(ready), mask)
 
 
-def test_a_commit_that_comes_before_the_answer_waits_for_it(coins: Any) -> None:
+def test_a_commit_that_comes_before_the_answer_waits_for_it(ready: Any) -> None:
     _, labels = discs()
-    coins.interaction.prompts.draw_points()
-    coins.press(*CENTRES[1])
-    coins.interaction.commit()
-    coins.idle()
-    assert iou(objects(coins) == 1, labels == 2) > 0.8
+    ready.interaction.prompts.draw_points()
+    ready.press(*CENTRES[1])
+    ready.interaction.commit()
+    ready.idle()
+    assert iou(objects(ready) == 1, labels == 2) > 0.8
 
 
-def test_the_same_click_gives_the_same_mask(coins: Any) -> None:
-    coins.click(*CENTRES[0])
-    mask = preview(coins).copy()
-    coins.key(Qt.Key.Key_C, SHIFT)
-    coins.interaction.prompts.points.add(np.array(coins.interaction.work.place.shape) / 2)
-    coins.idle()
-    coins.key(Qt.Key.Key_C, SHIFT)
-    coins.click(*CENTRES[0])
-    assert np.array_equal(preview(coins), mask)
+def test_the_same_click_gives_the_same_mask(ready: Any) -> None:
+    ready.click(*CENTRES[0])
+    mask = preview(ready).copy()
+    ready.key(Qt.Key.Key_C, SHIFT)
+    ready.interaction.prompts.points.add(np.array(ready.interaction.work.place.shape) / 2)
+    ready.idle()
+    ready.key(Qt.Key.Key_C, SHIFT)
+    ready.click(*CENTRES[0])
+    assert np.array_equal(preview(ready), mask)
 
 
-def test_segment_answers_again(coins: Any) -> None:
-    coins.click(*CENTRES[0])
-    mask = preview(coins).copy()
-    coins.viewer.layers["SimMAT preview"].data[...] = 0
-    coins.key(Qt.Key.Key_S)
-    assert np.array_equal(preview(coins), mask)
-    coins.key(Qt.Key.Key_C, SHIFT)
-    coins.key(Qt.Key.Key_S)
-    assert "click on an object" in coins.status.text
+def test_segment_answers_again(ready: Any) -> None:
+    ready.click(*CENTRES[0])
+    mask = preview(ready).copy()
+    ready.viewer.layers["SimMAT preview"].data[...] = 0
+    ready.key(Qt.Key.Key_S)
+    assert np.array_equal(preview(ready), mask)
+    ready.key(Qt.Key.Key_C, SHIFT)
+    ready.key(Qt.Key.Key_S)
+    assert "click on an object" in ready.status.text
 
 
-def test_buttons_do_what_the_keys_do(coins: Any) -> None:
-    tab = coins.tab
+def test_buttons_do_what_the_keys_do(ready: Any) -> None:
+    tab = ready.tab
     assert not tab.commit.isEnabled()
     tab.point_tool.click()
-    coins.press(*CENTRES[0])
-    coins.idle()
+    ready.press(*CENTRES[0])
+    ready.idle()
     tab.commit.click()
-    assert objects(coins).max() == 1
+    assert objects(ready).max() == 1
     tab.undo.click()
-    coins.idle()
-    assert not objects(coins).any()
+    ready.idle()
+    assert not objects(ready).any()
     tab.redo.click()
-    coins.idle()
-    assert objects(coins).max() == 1
+    ready.idle()
+    assert objects(ready).max() == 1
     tab.box_tool.click()
-    assert coins.viewer.layers.selection.active.name == "SimMAT boxes"
-    assert coins.viewer.layers.selection.active.mode == "add_rectangle"
+    assert ready.viewer.layers.selection.active.name == "SimMAT boxes"
+    assert ready.viewer.layers.selection.active.mode == "add_rectangle"
     assert all(key in tab.commit.text() + tab.undo.text() for key in ("C", "Ctrl+Z"))

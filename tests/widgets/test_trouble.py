@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -15,47 +14,8 @@ from qtpy.QtWidgets import QApplication, QLineEdit
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.main import SimMATWidget
 from tests.widgets.conftest import SECONDS, Window
+from tests.widgets.gate import Gate, click_without_waiting
 from tests.widgets.scenes import CENTRES, discs, grey, iou
-
-
-@pytest.fixture
-def ready(window: Any) -> Any:
-    window.viewer.add_image(grey(), name="discs")
-    window.open_widget()
-    window.idle()
-    return window
-
-
-class Gate:
-    """Makes the encoder stop at a yield until it is opened."""
-
-    def __init__(self, window: Any) -> None:
-        self.reached, self.open = threading.Event(), threading.Event()
-        self.ended = threading.Event()
-        segmenter = window.interaction.segmenter
-        original = segmenter.answering
-
-        def answering(question: Any) -> Any:
-            try:
-                yield Progress(1, 4, "encoding block 1 of 4")
-                self.reached.set()
-                assert self.open.wait(SECONDS / 1000)
-                yield Progress(2, 4, "encoding block 2 of 4")
-                return (yield from original(question))
-            finally:
-                self.ended.set()
-
-        segmenter.answering = answering
-
-    def wait(self) -> None:
-        assert self.reached.wait(SECONDS / 1000)
-
-
-def click_without_waiting(window: Any, y: float, x: float) -> None:
-    window.interaction.prompts.draw_points()
-    window.press(y, x)
-    window.qtbot.waitUntil(lambda: not window.interaction.prompts.unsettled)
-
 
 # ------------------------------------------------------------------- the objects layer
 
@@ -167,48 +127,6 @@ def test_an_error_of_the_model_is_one_sentence_and_the_next_click_works(
     assert ready.status.kind == "done"
 
 
-def test_a_click_beside_the_image_is_one_sentence(ready: Any) -> None:
-    ready.click(-3, 5)
-    assert ready.status.kind == "failed"
-    assert "lies outside the image of 200 x 220 pixels (y x)" in ready.status.text
-    assert "SimMAT preview" not in ready.viewer.layers
-    assert len(ready.interaction.prompts.points.data) == 1, "the click is not lost"
-    ready.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
-    ready.click(*CENTRES[1])
-    assert ready.status.kind == "done"
-
-
-def test_only_negative_points_are_one_sentence(ready: Any) -> None:
-    ready.interaction.prompts.draw_points()
-    ready.key(Qt.Key.Key_T)
-    ready.click(*CENTRES[1])
-    assert ready.status.kind == "failed"
-    assert "only negative points" in ready.status.text
-
-
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        (np.zeros((8, 9), dtype=bool), "bool"),
-        (np.zeros((8, 9), dtype=complex), "complex"),
-        (np.full((8, 9), np.nan), "finite"),
-    ],
-)
-def test_an_image_that_cannot_be_used_is_one_sentence(
-    window: Any, data: np.ndarray, words: str
-) -> None:
-    with np.errstate(all="ignore"):
-        if np.iscomplexobj(data):
-            layer = window.viewer.add_image(np.zeros(data.shape), name="odd")
-            layer._data = data  # napari shows no complex images, but scripts make them
-        else:
-            window.viewer.add_image(data, name="odd", contrast_limits=(0, 1))
-    window.open_widget()
-    window.idle()
-    assert window.status.kind == "failed"
-    assert words in window.status.text
-
-
 def test_nothing_open_is_a_state_of_its_own(window: Any) -> None:
     window.open_widget()
     assert window.status.kind == "nothing"
@@ -283,6 +201,45 @@ def test_the_image_replaced_by_other_data(ready: Any) -> None:
     ready.idle()
     ready.click(199 - CENTRES[1][0], CENTRES[1][1])
     assert iou(ready.viewer.layers["SimMAT preview"].data > 0, discs()[1][::-1] == 2) > 0.8
+
+
+def test_the_image_replaced_while_work_runs_drops_the_answer(ready: Any) -> None:
+    gate = Gate(ready)
+    click_without_waiting(ready, *CENTRES[1])
+    gate.wait()
+    ready.viewer.layers["discs"].data = grey()[::-1].copy()
+    gate.open.set()
+    ready.idle()
+    assert len(ready.interaction.prompts.points.data) == 1
+    shown = ready.viewer.layers["SimMAT preview"].data.copy()
+    ready.interaction.clear()
+    ready.idle()
+    ready.click(*CENTRES[1])
+    assert np.array_equal(ready.viewer.layers["SimMAT preview"].data, shown), "of the new data"
+    assert ready.interaction.segmenter.encodes == 2
+
+
+def test_a_channel_that_gets_another_shape_while_work_runs(window: Any) -> None:
+    for name in "abc":
+        window.viewer.add_image(grey(), name=name)
+    window.open_widget()
+    window.idle()
+    chosen = window.tab.channels.value()
+    window.tab.channels.set_value(chosen)
+    gate = Gate(window)
+    click_without_waiting(window, *CENTRES[1])
+    gate.wait()
+    window.viewer.layers["b"].data = grey()[:-1]
+    gate.open.set()
+    window.idle()
+    assert window.status.kind == "failed"
+    assert window.status.text == (
+        "b has 199 x 220 pixels, but a has 200 x 220: choose layers of one size."
+    )
+    assert "SimMAT preview" not in window.viewer.layers
+    window.viewer.layers["b"].data = grey()
+    window.idle()
+    assert iou(window.viewer.layers["SimMAT preview"].data > 0, discs()[1] == 2) > 0.8
 
 
 def test_the_image_moved_takes_the_prompts_along(ready: Any) -> None:

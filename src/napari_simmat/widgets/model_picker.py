@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from qtpy.QtWidgets import (
 from napari_simmat.engine import zoo
 from napari_simmat.engine.files import size_in_words
 from napari_simmat.engine.zoo import ModelEntry
+from napari_simmat.model.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Button, Choice
 from napari_simmat.widgets.torch_import import importing
@@ -124,7 +125,7 @@ class ModelPicker(QWidget):
         self._entries = [*zoo.list_models(), *self._opened]
         self._list.clear()
         self._list.addItems([_title(entry, entry in self._opened) for entry in self._entries])
-        self._list.setCurrentIndex(0 if before is None else self._index(before))
+        self._list.setCurrentIndex(self._embedded() if before is None else self._index(before))
         self._show()
 
     def cancel(self) -> None:
@@ -145,6 +146,13 @@ class ModelPicker(QWidget):
                 return index
         named = [index for index, each in enumerate(self._entries) if each.name == entry.name]
         return named[0] if named else 0
+
+    def _embedded(self) -> int:
+        """The model to begin with: the one that works at once, on any image."""
+        try:
+            return self._index(zoo.find("tiny"))
+        except ValueError:
+            return 0
 
     def _on_activated(self) -> None:
         self._show()
@@ -231,7 +239,7 @@ def _card(entry: ModelEntry) -> str:
     count = len(spec.channels)
     channels = "1 channel" if count == 1 else f"{count} channels"
     lines = [f"{spec.modality} · {channels}: {', '.join(spec.channel_names)}"]
-    facts = [_metrics(spec.metrics), spec.license, size_in_words(entry.size_bytes)]
+    facts = [_metrics(spec), spec.license, size_in_words(entry.size_bytes)]
     lines.append(" · ".join(fact for fact in facts if fact))
     return "\n".join(lines)
 
@@ -251,15 +259,19 @@ def _details(entry: ModelEntry) -> str:
     return "\n".join(f"{name}: {text}" for name, text in rows.items() if text)
 
 
-def _metrics(metrics: Any) -> str:
-    """The first group of figures in words, e.g. ``click 47, box 61 (mean IoU %)``."""
-    for name, value in metrics.items():
-        if isinstance(value, dict):
-            figures = [f"{key} {number:.0f}" for key, number in value.items() if _number(number)]
-            return f"{', '.join(figures[:3])} ({name})" if figures else ""
-        if _number(value):
-            return f"{name} {value:g}"
-    return ""
+def _metrics(spec: ModelSpec) -> str:
+    """Its figures in words, e.g. ``click 60, box 69 (drawn scenes, mean IoU %)``."""
+    groups = {name: value for name, value in spec.metrics.items() if isinstance(value, Mapping)}
+    single = {name: value for name, value in spec.metrics.items() if _number(value)}
+    own = groups.get(spec.transfer) or single or next(iter(groups.values()), {})
+    before = groups.get("zero-shot", own)
+    figures = []
+    for name in ("click", "box"):
+        if _number(own.get(name)):
+            gain = "" if before is own else f" (base alone {before.get(name, 0):.0f})"
+            figures.append(f"{name} {own[name]:.0f}{gain}")
+    data = str(spec.metrics.get("data", next(iter(groups), "")))
+    return f"{', '.join(figures)} ({data})" if figures and data else ", ".join(figures)
 
 
 def _number(value: Any) -> bool:

@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QFormLayout, QFrame, QGridLayout, QHBoxLayout, QVBoxL
 from napari_simmat.widgets.channels_form import ChannelsForm
 from napari_simmat.widgets.controls import Button, Fold, LayerChoice
 from napari_simmat.widgets.inputs import describe, image_of, key_of, place_of
-from napari_simmat.widgets.interaction import Interaction, Status
+from napari_simmat.widgets.interaction import Interaction, Kind, Status
 from napari_simmat.widgets.keys import SHORTCUTS, Keys
 from napari_simmat.widgets.label_layers import PREVIEW
 from napari_simmat.widgets.model_picker import ModelPicker
@@ -187,7 +187,8 @@ class SegmentTab(QWidget):
         reference = self.models.reference()
         if image is None:
             interaction.set_subject(reference, None, None, frozenset())
-            kind = "failed" if images and not self.models.problem() else "nothing"
+            absent = entry is None or entry.kind == "downloadable" or not images
+            kind: Kind = "nothing" if absent else "failed"
             self.status.set_value(Status(kind, problem or "Choose a model."))
             return
         layers = frozenset(source.layer for source in sources)

@@ -60,7 +60,7 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """One mask (Y, X) and its score for each prompt; `note` is the predictor's last remark."""
+    """One mask (Y, X) and its score for each prompt; `note` is what else should be known."""
 
     masks: tuple[np.ndarray, ...]
     scores: tuple[float, ...]
@@ -75,6 +75,8 @@ class Segmenter:
         self._cache: EmbeddingCache | None = None
         self._model = ""
         self._image: tuple[object, ...] | None = None
+        self._subject: tuple[object, ...] | None = None
+        self._remark = ""
         self._statistics: dict[tuple[object, ...], Statistics] = {}
 
     @property
@@ -92,12 +94,13 @@ class Segmenter:
         return Answer(
             tuple(result.mask for result in results),
             tuple(result.score for result in results),
-            self.predictor.note,
+            " ".join(filter(None, [self._remark, self.predictor.note])),
         )
 
     def forget(self) -> None:
         """Drop the model, so that the next question loads it anew."""
-        self.predictor, self._model, self._image = None, "", None
+        self.predictor, self._model = None, ""
+        self._image = self._subject = None
 
     def _loading(self, name: str) -> Job[None]:
         if self.predictor is not None and name == self._model:
@@ -118,17 +121,32 @@ class Segmenter:
         assert predictor is not None
         if self._image == image.token:
             yield from predictor.moving(question.plane)
-            return
-        known = (predictor.model.fingerprint, *image.token)
-        self._image = None
-        yield from predictor.encoding(
-            image.arrays,
-            plane=question.plane,
-            names=image.names,
-            statistics=self._statistics.get(known),
-        )
-        self._image = image.token
-        self._statistics[known] = predictor.statistics
+        else:
+            known = (predictor.model.fingerprint, *image.token)
+            self._image = None
+            yield from predictor.encoding(
+                image.arrays,
+                plane=question.plane,
+                names=image.names,
+                statistics=self._statistics.get(known),
+            )
+            self._image = image.token
+            self._statistics[known] = predictor.statistics
+        if self._subject != question.subject:
+            self._remark = remark(predictor.stack.plane(question.plane))
+            self._subject = question.subject
+
+
+def remark(values: np.ndarray) -> str:
+    """What the user should know about a plane's raw values (C, Y, X), or empty."""
+    finite = values[np.isfinite(values)]
+    if finite.size and finite.min() == finite.max():
+        return f"Every pixel here is {finite[0]:g}, so there is nothing to tell apart."
+    missing = values.size - finite.size
+    if missing:
+        share = max(1, round(100 * missing / values.size))
+        return f"{share} % of the values are NaN or infinite and count as the lowest."
+    return ""
 
 
 def prompts_of(prompts: Prompts, plane: Plane, shape_yx: tuple[int, int]) -> tuple[Prompt, ...]:

@@ -162,7 +162,7 @@ class Worker(QObject):
 def sentence(error: BaseException) -> str:
     """What went wrong, as one line for the window."""
     lines = str(error).strip().splitlines()
-    if isinstance(error, (ValueError, RuntimeError, OSError)) and lines:
+    if isinstance(error, (ValueError, RuntimeError, OSError, MemoryError)) and lines:
         return lines[0]
     return f"{type(error).__name__}: {lines[0] if lines else 'no reason was given'}"
 
