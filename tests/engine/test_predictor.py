@@ -438,10 +438,10 @@ def test_cuda_equals_cpu_and_gives_memory_back(model, discs, monkeypatch):
             uploads.append(tuple(self.shape))
         return moved
 
-    monkeypatch.setattr(torch.Tensor, "to", counted)
-    for predictor in (here, there):
-        predictor.set_image(image)
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.Tensor, "to", counted)
+        for predictor in (here, there):
+            predictor.set_image(image)
     assert len(uploads) == 1  # the image, once; the embedding stays where it was made
     asked = {"points": [(40, 35)]}
     ours, theirs = there.predict(**asked).logits, here.predict(**asked).logits
