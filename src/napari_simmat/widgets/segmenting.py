@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 Plane = tuple[int, ...]
 
+_NO_MEMORY = "The computer's memory ran out; close other programs, or use a smaller image or model."
+
 
 @dataclass(frozen=True, eq=False)
 class ImageValue:
@@ -85,8 +87,29 @@ class Segmenter:
         return 0 if self.predictor is None else self.predictor.encodes
 
     def answering(self, question: Question) -> Job[Answer]:
-        """Load what is missing, encode if need be, and predict; closing it cancels."""
+        """Load what is missing, encode if need be, and predict; closing it cancels.
+
+        Raises
+        ------
+        MemoryError
+            If memory runs out with nothing left to fall back on.
+        """
         yield from importing()
+        from napari_simmat.engine.devices import is_out_of_memory
+
+        try:
+            return (yield from self._answering(question))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise MemoryError(_NO_MEMORY) from error
+
+    def forget(self) -> None:
+        """Drop the model, so that the next question loads it anew."""
+        self.predictor, self._model = None, ""
+        self._image = self._subject = None
+
+    def _answering(self, question: Question) -> Job[Answer]:
         yield from self._loading(question.model)
         assert self.predictor is not None
         yield from self._showing(question)
@@ -96,11 +119,6 @@ class Segmenter:
             tuple(result.score for result in results),
             " ".join(filter(None, [self._remark, self.predictor.note])),
         )
-
-    def forget(self) -> None:
-        """Drop the model, so that the next question loads it anew."""
-        self.predictor, self._model = None, ""
-        self._image = self._subject = None
 
     def _loading(self, name: str) -> Job[None]:
         if self.predictor is not None and name == self._model:

@@ -1,0 +1,40 @@
+"""Holding the worker in the middle of its work."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from napari_simmat.progress import Progress
+from tests.widgets.conftest import SECONDS
+
+
+class Gate:
+    """Makes the encoder stop at a yield until it is opened."""
+
+    def __init__(self, window: Any) -> None:
+        self.reached, self.open = threading.Event(), threading.Event()
+        self.ended = threading.Event()
+        segmenter = window.interaction.segmenter
+        original = segmenter.answering
+
+        def answering(question: Any) -> Any:
+            try:
+                yield Progress(1, 4, "encoding block 1 of 4")
+                self.reached.set()
+                assert self.open.wait(SECONDS / 1000)
+                yield Progress(2, 4, "encoding block 2 of 4")
+                return (yield from original(question))
+            finally:
+                self.ended.set()
+
+        segmenter.answering = answering
+
+    def wait(self) -> None:
+        assert self.reached.wait(SECONDS / 1000)
+
+
+def click_without_waiting(window: Any, y: float, x: float) -> None:
+    window.interaction.prompts.draw_points()
+    window.press(y, x)
+    window.qtbot.waitUntil(lambda: not window.interaction.prompts.unsettled)

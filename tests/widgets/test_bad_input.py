@@ -1,0 +1,229 @@
+"""Images, prompts and model files that cannot be used: one sentence, and the window goes on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFileDialog
+from safetensors.torch import save_file
+
+from napari_simmat.engine import zoo
+from tests.widgets.scenes import CENTRES, discs, grey, iou
+
+# ------------------------------------------------------------------------------ prompts
+
+
+def test_a_click_beside_the_image(ready: Any) -> None:
+    ready.click(-3, 5)
+    assert ready.status.kind == "failed"
+    assert "lies outside the image of 200 x 220 pixels (y x)" in ready.status.text
+    assert "SimMAT preview" not in ready.viewer.layers
+    assert len(ready.interaction.prompts.points.data) == 1, "the click is not lost"
+    ready.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    ready.click(*CENTRES[1])
+    assert ready.status.kind == "done"
+
+
+def test_a_box_beside_the_image(ready: Any) -> None:
+    ready.drag(-9, 20, -3, 60)
+    assert ready.status.kind == "failed"
+    assert "lies outside the image" in ready.status.text
+
+
+def test_only_negative_points(ready: Any) -> None:
+    ready.interaction.prompts.draw_points()
+    ready.key(Qt.Key.Key_T)
+    ready.click(*CENTRES[1])
+    assert ready.status.kind == "failed"
+    assert ready.status.text == (
+        "There are only negative points: click on the object first (T flips)."
+    )
+    ready.key(Qt.Key.Key_T)
+    ready.click(*CENTRES[0])
+    assert ready.status.kind == "done"
+
+
+def test_no_prompts_at_all(ready: Any) -> None:
+    ready.interaction.prompts.draw_points()
+    ready.key(Qt.Key.Key_C)
+    assert ready.status.text == "There is nothing to commit: click on an object first."
+    ready.key(Qt.Key.Key_S)
+    assert ready.status.text == "Ready: click on an object, or draw a box around it."
+    assert "SimMAT objects" not in ready.viewer.layers
+
+
+# ------------------------------------------------------------------------------- images
+
+UNUSABLE = {
+    "bool": (np.zeros((8, 9), dtype=bool), "bool"),
+    "complex": (np.zeros((8, 9), dtype=complex), "complex"),
+    "empty": (np.zeros((0, 9)), "is empty (shape 0 x 9); give one with at least one pixel."),
+    "all NaN": (np.full((8, 9), np.nan), "holds no finite value, only NaN or infinity"),
+}
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_an_image_that_cannot_be_used(window: Any, case: str) -> None:
+    data, words = UNUSABLE[case]
+    layer = window.viewer.add_image(np.zeros((8, 9)), name="odd", contrast_limits=(0, 1))
+    if case == "all NaN":
+        layer.data = data
+    else:
+        layer._data = data  # napari shows no such images, but scripts make them
+    window.open_widget()
+    window.idle()
+    assert window.status.kind == "failed"
+    assert words in window.status.text
+    window.viewer.layers.remove(layer)
+    window.viewer.add_image(grey(), name="discs")
+    window.idle()
+    assert window.status.kind == "ready"
+
+
+REMARKS = {
+    "constant": (np.full((40, 50), 7, np.uint16), "Every pixel here is 7, so there is nothing"),
+    "constant bytes": (np.full((40, 50), 9, np.uint8), "Every pixel here is 9, so there is"),
+    "one pixel": (np.full((1, 1), 3.5), "Every pixel here is 3.5, so there is nothing"),
+    "some NaN": (
+        np.where(np.indices((40, 50))[0] < 4, np.nan, np.indices((40, 50))[1]),
+        "10 % of the values are NaN or infinite and count as the lowest.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REMARKS)
+def test_an_image_of_which_something_should_be_known(window: Any, case: str) -> None:
+    data, words = REMARKS[case]
+    window.viewer.add_image(data, name="odd", contrast_limits=(0, 10))
+    window.open_widget()
+    window.idle()
+    assert window.status.kind == "ready"
+    assert words in window.status.text
+    window.interaction.prompts.points.add((data.shape[0] // 2, data.shape[1] // 2))
+    window.idle()
+    assert window.status.kind == "done"
+    assert words in window.status.text
+    window.viewer.add_image(grey(), name="discs")
+    window.choose(window.tab.channels._image, "discs")
+    assert words not in window.status.text
+
+
+def test_layers_of_different_shape(window: Any) -> None:
+    for name, data in (("a", grey()), ("b", grey()[:-1]), ("c", grey())):
+        window.viewer.add_image(data, name=name)
+    window.open_widget()
+    window.idle()
+    for slot, name in zip(window.tab.channels._slots, "abc", strict=True):
+        window.choose(slot, name)
+    assert window.status.kind == "failed"
+    assert window.status.text == (
+        "b has 199 x 220 pixels, but a has 200 x 220: choose layers of one size."
+    )
+    assert not window.tab.commit.isEnabled()
+    window.choose(window.tab.channels._slots[1], "a")
+    assert window.status.kind == "ready"
+
+
+# ------------------------------------------------------------------------------- memory
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ..."),
+    ],
+)
+@pytest.mark.parametrize("step", ["encoding", "decode"])
+def test_memory_that_runs_out(
+    ready: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, step: str
+) -> None:
+    network = ready.interaction.segmenter.predictor.model.network
+
+    def failing(*_: Any) -> Any:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(network, step, failing, raising=False)
+        ready.viewer.layers["discs"].data = grey()[::-1].copy()
+        ready.click(199 - CENTRES[1][0], CENTRES[1][1])
+        assert ready.status.kind == "failed"
+        assert ready.status.text == (
+            "The computer's memory ran out; close other programs, or use a smaller image or model."
+        )
+    ready.key(Qt.Key.Key_S)
+    assert iou(ready.viewer.layers["SimMAT preview"].data > 0, discs()[1][::-1] == 2) > 0.8
+
+
+# -------------------------------------------------------------------------- model files
+
+
+class Malicious:
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.trace),)
+
+
+def damaged(kind: str, folder: Path) -> Path:
+    """A model file that cannot be used."""
+    path = folder / kind
+    if kind == "cut.safetensors":
+        whole = zoo.find("tiny").path
+        assert whole is not None
+        path.write_bytes(whole.read_bytes()[:-1000])
+    elif kind == "foreign.safetensors":
+        save_file({"weight": torch.zeros(3)}, path)
+    elif kind == "foreign.pth":
+        torch.save({"weight": torch.zeros(3)}, path)
+    elif kind == "malicious.pth":
+        torch.save({"weight": Malicious(folder / "ran")}, path)
+    else:
+        path.write_text("hello")
+    return path
+
+
+FILES = {
+    "cut.safetensors": "cut.safetensors is cut off: it has ",
+    "foreign.safetensors": "foreign.safetensors is a safetensors file without a SimMAT description",
+    "foreign.pth": "foreign.pth cannot be used. The file's tensors fit none of tiny, vit_b",
+    "malicious.pth": "malicious.pth holds objects other than tensors",
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_a_model_file_that_cannot_be_used(
+    ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    path = damaged(kind, tmp_path)
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(path), ""))
+    ready.tab.models._ask_open()
+    ready.idle()
+    assert ready.status.kind == "failed"
+    assert ready.status.text.startswith(FILES[kind])
+    assert not (tmp_path / "ran").exists(), "a file never executes anything"
+    ready.choose(ready.tab.models._list, "tiny-1   (built in)")
+    assert ready.status.kind == "ready"
+    ready.click(*CENTRES[1])
+    assert iou(ready.viewer.layers["SimMAT preview"].data > 0, discs()[1] == 2) > 0.8
+
+
+@pytest.mark.parametrize("name", ["text.pth", "text.safetensors", "missing.pth"])
+def test_a_file_that_is_no_model_leaves_the_choice_as_it_was(
+    ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    path = tmp_path / name if name.startswith("missing") else damaged(name, tmp_path)
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(path), ""))
+    ready.tab.models._ask_open()
+    ready.idle()
+    words = "missing.pth" if name.startswith("missing") else "is neither a checkpoint (safetensors)"
+    assert words in ready.tab.models._card.text()
+    assert ready.status.kind == "ready"
+    assert ready.tab.models.value().name == "tiny-1"

@@ -1,0 +1,102 @@
+"""Four layers, one for each angle of a polariser, and the checkpoint that reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_simmat import Predictor, load_model
+from napari_simmat.engine.folders import ASSETS
+from napari_simmat.learn.demo import polarization
+from napari_simmat.widgets import samples
+from tests.widgets.scenes import iou
+
+pytestmark = pytest.mark.skipif(
+    not (ASSETS / "polarization.safetensors").exists(),
+    reason="the polarization checkpoint is not in the package yet",
+)
+
+ANGLES = ("0 deg", "45 deg", "90 deg", "135 deg")
+WRONG_ORDER = (2, 0, 3, 1)
+
+
+def open_layers(window: Any, numbers: tuple[int, ...]) -> None:
+    """Open these channels of the sample, and choose the checkpoint."""
+    image = polarization().image
+    for number in numbers:
+        window.viewer.add_image(image[number], name=f"beads {ANGLES[number]}")
+    window.open_widget()
+    models = window.tab.models
+    titles = [models._list.itemText(n) for n in range(models._list.count())]
+    window.choose(models._list, next(each for each in titles if each.startswith("polarization")))
+
+
+def chosen_names(window: Any) -> list[str | None]:
+    names = {str(layer.unique_id): layer.name for layer in window.viewer.layers}
+    return [source and names[source.layer] for source in window.tab.channels.value()]
+
+
+def test_layers_opened_in_the_wrong_order_are_sorted_by_name(window: Any) -> None:
+    sample = polarization()
+    open_layers(window, WRONG_ORDER)
+    assert chosen_names(window) == [f"beads {angle}" for angle in ANGLES]
+    assert [slot.currentText() for slot in window.tab.channels._slots] == chosen_names(window)
+    assert window.status.kind == "ready"
+
+    largest = 1 + int(np.argmax(np.bincount(sample.truth.ravel())[1:]))
+    rows, columns = np.nonzero(sample.truth == largest)
+    window.drag(rows.min() - 0.5, columns.min() - 0.5, rows.max() + 0.5, columns.max() + 0.5)
+    assert window.status.kind == "done"
+    mask = window.viewer.layers["SimMAT preview"].data > 0
+
+    predictor = Predictor(load_model("polarization"), device="cpu")
+    predictor.set_image(sample.image, channel_axis=0)
+    answer = predictor.predict_many(window.interaction._question.prompts)[0]
+    assert np.array_equal(mask, answer.mask), "the window feeds what the sensor says"
+    predictor.set_image(sample.image[list(WRONG_ORDER)], channel_axis=0)
+    other = predictor.predict_many(window.interaction._question.prompts)[0]
+    assert not np.array_equal(other.logits, answer.logits), "the order matters to this model"
+    assert iou(mask, sample.truth == largest) > 0.8
+
+    window.interaction.commit()
+    assert np.array_equal(window.viewer.layers["SimMAT objects"].data == 1, mask)
+
+
+def test_a_missing_angle_gives_a_sentence(window: Any) -> None:
+    open_layers(window, (3, 0, 1))
+    assert window.status.kind == "failed"
+    assert window.status.text == (
+        "polarization reads 0 deg, 45 deg, 90 deg, 135 deg, but no open layer is chosen for "
+        "90 deg: open or rename it, or choose one under Channels."
+    )
+    assert chosen_names(window) == ["beads 0 deg", "beads 45 deg", None, "beads 135 deg"]
+    assert not window.tab.point_tool.isEnabled()
+    window.viewer.add_image(polarization().image[2], name="beads 90 deg")
+    window.idle()
+    assert window.status.kind == "ready"
+    assert chosen_names(window) == [f"beads {angle}" for angle in ANGLES]
+
+
+def test_an_angle_deleted_and_one_chosen_twice(window: Any) -> None:
+    open_layers(window, WRONG_ORDER)
+    window.choose(window.tab.channels._slots[0], "beads 45 deg")
+    assert window.status.kind == "failed"
+    assert "one layer is chosen twice: choose each once." in window.status.text
+    window.choose(window.tab.channels._slots[0], "beads 0 deg")
+    assert window.status.kind == "ready"
+    window.viewer.layers.remove("beads 135 deg")
+    window.idle()
+    assert "no open layer is chosen for 135 deg" in window.status.text
+
+
+@pytest.mark.parametrize("sample", [samples.polarization, samples.polarization_stack])
+def test_the_samples_feed_the_checkpoint(window: Any, sample: Any) -> None:
+    for data, options, kind in sample():
+        getattr(window.viewer, f"add_{kind}")(data, **options)
+    window.open_widget()
+    window.tab.models.set_value("polarization")
+    window.idle()
+    assert window.status.kind == "ready"
+    assert window.interaction.work.place.shape == window.viewer.layers["known objects"].data.shape
