@@ -70,7 +70,8 @@ def test_a_released_base_is_small_described_and_loads(tmp_path):
     save_base(path, Pretrained(network, 12, {"click": 1.5}), config())
     assert path.stat().st_size < 20e6
     spec = read_spec(path)
-    assert (spec.name, spec.training["steps"], spec.metrics["click"]) == ("tiny-9", 12, 1.5)
+    assert (spec.name, spec.training["steps"]) == ("tiny-9", 12)
+    assert spec.metrics == {"drawn scenes, mean IoU %": {"click": 1.5}}
     again = load_model(path).network
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[name]), name

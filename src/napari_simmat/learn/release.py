@@ -48,7 +48,7 @@ def save_base(path: Path, pretrained: Pretrained, config: PretrainConfig) -> Non
         "steps": pretrained.step,
         "seed": config.seed,
     }
-    metrics = {"data": "drawn scenes, mean IoU %", **pretrained.metrics}
+    metrics = {"drawn scenes, mean IoU %": pretrained.metrics}
     tensors = pretrained.network.state_dict()
     half = {name: tensor.to(torch.float16) for name, tensor in tensors.items()}
     save_checkpoint(path, tiny_spec(path.stem, training, metrics), half)
