@@ -72,10 +72,10 @@ def phase_contrast(scene: Scene, rng: np.random.Generator) -> Floats:
     if rng.random() < 0.4:
         grain = texture(rng, scene.shape, str(rng.choice(["cloud", "band", "spots"])))
         thickness = thickness * (1 + rng.uniform(0.03, 0.15) * grain)
-    body = blur(thickness.astype(np.float32), rng.uniform(0.5, 1.1))
+    body = blur(thickness.astype(np.float32), rng.uniform(0.5, 0.9 + 0.06 * min(radius, 16)))
     reach = rng.uniform(0.5, 1.3) * min(radius, 14) + 1
     halo = wide_blur(body, reach) + 0.5 * wide_blur(body, 3 * reach)
-    depth, ring = rng.uniform(0.3, 0.9), rng.uniform(0.1, 1.3)
+    depth, ring = rng.uniform(0.3, 0.9), rng.uniform(0.1, 3)
     image = 1 - depth * body + ring * depth * halo * (1 - 0.7 * body)
     image += rng.uniform(0, 0.02) * smooth_field(rng, scene.shape, rng.uniform(5, 20))
     image *= uneven_light(rng, scene.shape, rng.uniform(0, 0.15))
