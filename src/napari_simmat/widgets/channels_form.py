@@ -16,7 +16,13 @@ Value = tuple[Source | None, ...]
 
 
 class ChannelsForm(QWidget):
-    """A view of one value: for each of the model's channels a `Source`, or None for a gap."""
+    """A view of one value: for each of the model's channels a `Source`, or None for a gap.
+
+    Attributes
+    ----------
+    details
+        The choice for each channel, to be laid out below the list.
+    """
 
     changed = Signal()
 
@@ -42,10 +48,13 @@ class ChannelsForm(QWidget):
         self._remark.setStyleSheet("color: #ffb000;")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(2)
         layout.addWidget(self._image)
-        layout.addWidget(self._fold)
-        layout.addWidget(self._remark)
+        self.details = QWidget()
+        below = QVBoxLayout(self.details)
+        below.setContentsMargins(0, 0, 0, 0)
+        below.setSpacing(2)
+        below.addWidget(self._fold)
+        below.addWidget(self._remark)
         self._show()
 
     def value(self) -> Value:

@@ -8,7 +8,7 @@ from qtpy.QtCore import QTimer
 from napari_simmat.widgets import samples
 from napari_simmat.widgets.main import SimMATWidget
 
-FIRST_CLICK = (108.0, 218.0)
+FIRST_CLICK = (125.0, 206.0)
 """On a coin, y and x."""
 
 

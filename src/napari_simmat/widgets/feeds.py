@@ -284,6 +284,8 @@ def _preferred_first(found: Sequence[Feed], preferred: str | None) -> list[Feed]
 
 
 def _titles(layers: Sequence[LayerInfo]) -> str:
+    if len(layers) > 2:
+        return f"{len(layers)} layers: {layers[0].name} ..."
     return " + ".join(layer.name for layer in layers)
 
 

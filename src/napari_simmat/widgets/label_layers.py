@@ -14,7 +14,7 @@ from napari_simmat.widgets.place import Place
 
 PREVIEW, OBJECTS = "SimMAT preview", "SimMAT objects"
 
-_PREVIEW_COLOURS = ("#00000000", "#00e5ff", "#ffd24d", "#ff7ad9", "#8cff66", "#b79cff", "#ff9d5c")
+_PREVIEW_COLOURS = ("#00000000", "#ffd60a", "#00e5ff", "#ff7ad9", "#8cff66", "#b79cff", "#ff9d5c")
 
 
 class Preview:
@@ -66,7 +66,7 @@ class Preview:
         self.layer = Labels(
             np.zeros(place.shape, dtype=np.uint8),
             name=PREVIEW,
-            opacity=0.55,
+            opacity=0.5,
             colormap=CyclicLabelColormap(colors=list(_PREVIEW_COLOURS)),
             **place.layer_options(),
         )
@@ -77,7 +77,7 @@ class Preview:
 def new_objects(viewer: Viewer, place: Place) -> Labels:
     """Add an empty int32 layer for the image's objects."""
     layer = Labels(
-        np.zeros(place.shape, dtype=np.int32), name=OBJECTS, opacity=0.7, **place.layer_options()
+        np.zeros(place.shape, dtype=np.int32), name=OBJECTS, opacity=0.6, **place.layer_options()
     )
     add_below_prompts(viewer, layer)
     return layer

@@ -28,6 +28,7 @@ class SimMATWidget(QWidget):
         self._docked = False
         self._released = False
         tabs = QTabWidget()
+        tabs.setStyleSheet("QTabBar::tab { padding: 4px 12px; }")
         tabs.addTab(self.segment, "Segment")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

@@ -34,6 +34,11 @@ class ModelPicker(QWidget):
     """A view of one value: the `ModelEntry` in use.
 
     Downloads and imports have a thread of their own, so that clicks are answered meanwhile.
+
+    Attributes
+    ----------
+    details
+        The card of the chosen model and the download, to be laid out below the list.
     """
 
     changed = Signal()
@@ -52,7 +57,9 @@ class ModelPicker(QWidget):
         self._list.setToolTip("The model: built in, downloaded, to be downloaded, or a file")
         self._list.activated.connect(self._on_activated)
         self._more = QToolButton()
-        self._more.setText("...")
+        self._more.setText("⋯")
+        self._more.setStyleSheet("QToolButton::menu-indicator { image: none; }")
+        self._more.setFixedWidth(28)
         self._more.setToolTip("Open a model file, add one to your models, read the list again")
         self._more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self._more.setFocusPolicy(Qt.FocusPolicy.TabFocus)
@@ -81,10 +88,13 @@ class ModelPicker(QWidget):
         transfer.addWidget(self._cancel)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(3)
         layout.addLayout(line)
-        layout.addWidget(self._card)
-        layout.addLayout(transfer)
+        self.details = QWidget()
+        below = QVBoxLayout(self.details)
+        below.setContentsMargins(0, 0, 0, 0)
+        below.setSpacing(3)
+        below.addWidget(self._card)
+        below.addLayout(transfer)
         self.refresh()
 
     def value(self) -> ModelEntry | None:
@@ -227,21 +237,22 @@ def _adding(path: Path) -> Job[ModelEntry]:
 
 def _title(entry: ModelEntry, opened: bool) -> str:
     if entry.kind == "downloadable":
-        return f"{entry.name}   ({size_in_words(entry.size_bytes)} download)"
+        return f"{entry.name} · {size_in_words(entry.size_bytes)} download"
     kind = "opened file" if opened else "own file" if entry.kind == "own" else entry.kind
-    return f"{entry.name}   ({kind}{', unusable' if entry.problem else ''})"
+    return f"{entry.name} · {kind}{', unusable' if entry.problem else ''}"
 
 
 def _card(entry: ModelEntry) -> str:
     spec = entry.spec
     if spec is None:
         return ""
-    count = len(spec.channels)
-    channels = "1 channel" if count == 1 else f"{count} channels"
-    lines = [f"{spec.modality} · {channels}: {', '.join(spec.channel_names)}"]
-    facts = [_metrics(spec), spec.license, size_in_words(entry.size_bytes)]
-    lines.append(" · ".join(fact for fact in facts if fact))
-    return "\n".join(lines)
+    facts = [spec.license, size_in_words(entry.size_bytes)]
+    lines = [
+        f"{spec.modality}: {', '.join(spec.channel_names)}",
+        _metrics(spec),
+        " · ".join(fact for fact in facts if fact),
+    ]
+    return "\n".join(line for line in lines if line)
 
 
 def _details(entry: ModelEntry) -> str:
@@ -260,7 +271,7 @@ def _details(entry: ModelEntry) -> str:
 
 
 def _metrics(spec: ModelSpec) -> str:
-    """Its figures in words, e.g. ``click 60, box 69 (drawn scenes, mean IoU %)``."""
+    """Its figures in words, e.g. ``click 60 %, box 69 % IoU, drawn scenes``."""
     groups = {name: value for name, value in spec.metrics.items() if isinstance(value, Mapping)}
     single = {name: value for name, value in spec.metrics.items() if _number(value)}
     own = groups.get(spec.transfer) or single or next(iter(groups.values()), {})
@@ -268,10 +279,11 @@ def _metrics(spec: ModelSpec) -> str:
     figures = []
     for name in ("click", "box"):
         if _number(own.get(name)):
-            gain = "" if before is own else f" (base alone {before.get(name, 0):.0f})"
-            figures.append(f"{name} {own[name]:.0f}{gain}")
+            gain = "" if before is own else f" (base alone {before.get(name, 0):.0f} %)"
+            figures.append(f"{name} {own[name]:.0f} %{gain}")
     data = str(spec.metrics.get("data", next(iter(groups), "")))
-    return f"{', '.join(figures)} ({data})" if figures and data else ", ".join(figures)
+    data = data.removesuffix(", mean IoU %")
+    return f"{', '.join(figures)} IoU, {data}" if figures else ""
 
 
 def _number(value: Any) -> bool:

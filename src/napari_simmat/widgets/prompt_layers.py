@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from napari import Viewer
@@ -34,6 +34,8 @@ class PromptLayers(QObject):
     """Another layer is in use, or one is gone."""
     sign_changed = Signal(bool)
     """Whether new points are positive."""
+    tool_changed = Signal()
+    """`tool` may be another one."""
 
     def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -46,6 +48,17 @@ class PromptLayers(QObject):
         self.points: Points | None = None
         self.boxes: Shapes | None = None
         viewer.layers.events.removed.connect(self._on_removed)
+        viewer.layers.selection.events.active.connect(self._on_tool)
+
+    @property
+    def tool(self) -> Literal["point", "box", ""]:
+        """What a press on the image adds now."""
+        active = self._viewer.layers.selection.active
+        if active is not None and active is self.points and self.points.mode == "add":
+            return "point"
+        if active is not None and active is self.boxes and self.boxes.mode == "add_rectangle":
+            return "box"
+        return ""
 
     @property
     def positive(self) -> bool:
@@ -83,6 +96,7 @@ class PromptLayers(QObject):
         self._disconnect(self.points)
         self.points = layer
         if layer is not None:
+            layer.events.mode.connect(self._on_tool)
             layer.events.data.connect(self._on_edit)
             layer.events.features.connect(self._on_edit)
             layer.events.feature_defaults.connect(self._on_defaults)
@@ -98,6 +112,7 @@ class PromptLayers(QObject):
         self._disconnect(self.boxes)
         self.boxes = layer
         if layer is not None:
+            layer.events.mode.connect(self._on_tool)
             layer.events.data.connect(self._on_edit)
             layer.events.data.connect(self._on_drawn)
         self.replaced.emit()
@@ -177,6 +192,7 @@ class PromptLayers(QObject):
         """Let go of the layers; they stay in the viewer."""
         self._settled.stop()
         self._viewer.layers.events.removed.disconnect(self._on_removed)
+        self._viewer.layers.selection.events.active.disconnect(self._on_tool)
         self._disconnect(self.points)
         self._disconnect(self.boxes)
         self.points = self.boxes = None
@@ -237,6 +253,7 @@ class PromptLayers(QObject):
     def _disconnect(self, layer: Layer | None) -> None:
         if layer is None:
             return
+        layer.events.mode.disconnect(self._on_tool)
         layer.events.data.disconnect(self._on_edit)
         if isinstance(layer, Shapes):
             layer.events.data.disconnect(self._on_drawn)
@@ -251,6 +268,9 @@ class PromptLayers(QObject):
             self.use_points(None)
         elif gone is self.boxes:
             self.use_boxes(None)
+
+    def _on_tool(self) -> None:
+        self.tool_changed.emit()
 
     def _on_drawn(self, event: Any) -> None:
         self._drawn = self._drawn or event.action == ActionType.ADDED

@@ -17,6 +17,12 @@ from napari_simmat.widgets.model_picker import ModelPicker
 from napari_simmat.widgets.prompt_layers import NEGATIVE, POSITIVE
 from napari_simmat.widgets.status_line import StatusLine
 
+_MAIN = """
+QPushButton:enabled { background-color: #2f6f9f; color: white; }
+QPushButton:enabled:hover { background-color: #3a86bf; }
+"""
+"""The button that is pressed most."""
+
 
 class SegmentTab(QWidget):
     """Choose a model and its channels, click, commit."""
@@ -89,14 +95,18 @@ class SegmentTab(QWidget):
         self.clear = Button("Clear", shown["clear"], "Remove the prompts shown")
         self.undo = Button("Undo", shown["undo"], "Take back a prompt or a commit")
         self.redo = Button("Redo", shown["redo"], "Do it again")
-        self.commit.setDefault(True)
+        self.commit.setStyleSheet(_MAIN)
+        for tool in (self.point_tool, self.box_tool):
+            tool.setCheckable(True)
 
     def _lay_out(self) -> None:
         choices = QFormLayout()
         choices.setVerticalSpacing(6)
         choices.setHorizontalSpacing(8)
         choices.addRow("Model", self.models)
+        choices.addRow(self.models.details)
         choices.addRow("Image", self.channels)
+        choices.addRow(self.channels.details)
         choices.addRow("Objects", self.objects)
         layers = QWidget()
         layers_form = QFormLayout(layers)
@@ -149,6 +159,7 @@ class SegmentTab(QWidget):
         interaction.status.connect(self.status.set_value)
         interaction.changed.connect(self._on_changed)
         interaction.prompts.sign_changed.connect(self._show_sign)
+        interaction.prompts.tool_changed.connect(self._show_tool)
         self._show_sign(True)
 
     # ------------------------------------------------------------------ choice
@@ -225,10 +236,12 @@ class SegmentTab(QWidget):
     def _on_point_tool(self) -> None:
         if self._ensure_prompts():
             self.interaction.prompts.draw_points()
+        self._show_tool()
 
     def _on_box_tool(self) -> None:
         if self._ensure_prompts():
             self.interaction.prompts.draw_boxes()
+        self._show_tool()
 
     def _ensure_prompts(self) -> bool:
         work = self.interaction.work
@@ -261,6 +274,12 @@ class SegmentTab(QWidget):
         self.keys.bind(
             [layer for layer in ours if layer is not None and layer in self.viewer.layers]
         )
+
+    def _show_tool(self) -> None:
+        """Show what a press on the image does."""
+        tool = self.interaction.prompts.tool
+        self.point_tool.setChecked(tool == "point")
+        self.box_tool.setChecked(tool == "box")
 
     def _show_sign(self, positive: bool) -> None:
         key = next(each for each in SHORTCUTS if each.action == "flip").text()

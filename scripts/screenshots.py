@@ -1,0 +1,158 @@
+"""The window's pictures in the documentation, taken from the real window.
+
+Run ``python scripts/with_screen.py python scripts/screenshots.py``; it writes ``docs/images/``.
+A picture shows what the shipped models do, so run it again when one of them has changed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FOLDER = Path(__file__).resolve().parents[1] / "docs" / "images"
+SIZE = (1280, 780)
+"""Of the window in pixels: its text can be read in the documentation's column."""
+COLOURS = 256
+PATIENCE = 180.0
+
+COINS = ((125.0, 206.0), (119.0, 270.0), (52.0, 215.0), (127.0, 154.0), (52.0, 155.0))
+BOX = (168.5, 186.5, 217.5, 237.5)
+"""y0, x0, y1, x1 around another coin."""
+BESIDE = (180.0, 242.0)
+
+
+def main() -> int:
+    """Take all pictures; the exit status says whether each could be taken."""
+    with tempfile.TemporaryDirectory() as home:
+        # Nobody's settings and models: the pictures are the same everywhere.
+        os.environ["NAPARI_SIMMAT_HOME"] = home
+        os.environ["NAPARI_CONFIG"] = str(Path(home) / "napari.yaml")
+        from napari_simmat.engine import zoo
+
+        coins()
+        if "polarization" in [entry.name for entry in zoo.list_models()]:
+            polarization()
+            return 0
+    print("no picture of polarization: the checkpoint is not in the package yet", file=sys.stderr)
+    return 1
+
+
+def coins() -> None:
+    """A click on a coin; then several objects, and a box with a correction."""
+    from skimage.data import coins as image
+
+    with window() as (viewer, tab):
+        viewer.add_image(image(), name="coins")
+        settle(tab)
+        viewer.reset_view()
+        click(tab, COINS[0])
+        save(viewer, tab, "window-click")
+        for position in COINS:
+            if not tab.interaction.work.prompts:
+                click(tab, position)
+            tab.commit.click()
+            settle(tab)
+        tab.box_tool.click()
+        tab.interaction.prompts.boxes.add(rectangle(*BOX), shape_type="rectangle")
+        settle(tab)
+        tab.sign.click()
+        click(tab, BESIDE)
+        save(viewer, tab, "window-objects")
+
+
+def polarization() -> None:
+    """Four layers, opened in the wrong order, that feed the checkpoint sorted by name."""
+    from napari_simmat.learn.demo import polarization as sample
+    from napari_simmat.learn.evaluation import middle
+
+    shown = sample()
+    largest = np.argsort(np.bincount(shown.truth.ravel())[1:])[::-1] + 1
+    with window() as (viewer, tab):
+        for number in (2, 0, 3, 1):
+            viewer.add_image(shown.image[number], name=f"beads {shown.channels[number]}")
+        tab.models.set_value("polarization")
+        settle(tab)
+        viewer.reset_view()
+        for label in largest[:3]:
+            click(tab, middle(shown.truth == label))
+            tab.commit.click()
+            settle(tab)
+        click(tab, middle(shown.truth == largest[3]))
+        save(viewer, tab, "window-channels")
+
+
+@contextmanager
+def window() -> Iterator[tuple[Any, Any]]:
+    """An empty viewer and the Segment tab in it."""
+    import napari
+
+    from napari_simmat.widgets.main import SimMATWidget
+
+    viewer = napari.Viewer(title="napari", show=True)
+    viewer.window.resize(*SIZE)
+    widget = SimMATWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="SimMAT", area="right")
+    try:
+        yield viewer, widget.segment
+    finally:
+        worker = widget.segment.interaction.worker
+        widget.release()
+        worker.join(PATIENCE)
+        viewer.close()
+
+
+def click(tab: Any, position: Sequence[float]) -> None:
+    """Put a point of the current sign at y, x."""
+    settle(tab)
+    tab.point_tool.click()
+    tab.interaction.prompts.points.add(position)
+    tab.interaction.prompts.points.selected_data = set()
+    settle(tab)
+
+
+def rectangle(y0: float, x0: float, y1: float, x1: float) -> np.ndarray:
+    """Its corners, as napari draws them."""
+    return np.array([(y0, x0), (y0, x1), (y1, x1), (y1, x0)], dtype=float)
+
+
+def settle(tab: Any) -> None:
+    """Let the event loop run until the window has nothing left to do."""
+    from qtpy.QtCore import QEventLoop
+    from qtpy.QtWidgets import QApplication
+
+    deadline = time.monotonic() + PATIENCE
+    idle = 0
+    while idle < 5:  # turns of the loop: what has been asked for is also drawn
+        QApplication.processEvents(QEventLoop.ProcessEventsFlag.AllEvents, 50)
+        idle = 0 if tab.busy or tab.interaction.worker.running else idle + 1
+        if time.monotonic() > deadline:
+            raise SystemExit(f"the window is still busy: {tab.status.value()}")
+
+
+def save(viewer: Any, tab: Any, name: str) -> None:
+    """Save what the window shows, in few colours; how long it took differs from run to run."""
+    from PIL import Image
+
+    tab.status.set_value(replace(tab.status.value(), seconds=None))
+
+    pixels = viewer.screenshot(canvas_only=False, flash=False)
+    picture = Image.fromarray(pixels[..., :3]).quantize(
+        COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE
+    )
+    path = FOLDER / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path, optimize=True)
+    print(f"{path.name}: {picture.width} x {picture.height}, {path.stat().st_size // 1024} KiB")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,321 @@
+"""How long the window does not answer, and why: a timer in the event loop, over the main job.
+
+Run ``python scripts/with_screen.py python scripts/stall.py``. Each run is a process of its own
+that opens the real window, lets it import torch, load and encode with ``tiny`` and with vit_b
+(random weights) on the CPU, and clicks; a timer is due every 5 ms, and what it comes late is
+when the window was deaf. While it is late a second thread looks at what the main thread does. At
+the end Cancel is pressed while vit_b encodes. Printed are medians over the runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+
+DUE = 0.005
+"""Seconds between two ticks of the timer."""
+LATE = 0.03
+"""A tick that is later than this is looked into."""
+SIDE = 1024
+CLICKS = 6
+PATIENCE = 100.0
+
+
+def main() -> None:
+    """Measure in several processes and print one table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--once", type=Path, metavar="WEIGHTS", help="measure here, print JSON")
+    chosen = parser.parse_args()
+    if chosen.once is not None:
+        print(json.dumps(Run(chosen.once).measure()))
+        return
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["NAPARI_SIMMAT_HOME"] = home
+        os.environ["NAPARI_CONFIG"] = str(Path(home) / "napari.yaml")
+        weights = Path(home) / "random_vit_b.pth"
+        save_random_vit_b(weights)
+        runs = []
+        for number in range(chosen.runs):
+            command = [sys.executable, __file__, "--once", str(weights)]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            runs.append(json.loads(done.stdout.splitlines()[-1]))
+            print(f"run {number + 1} of {chosen.runs}", file=sys.stderr, flush=True)
+    show(runs)
+
+
+def save_random_vit_b(path: Path) -> None:
+    """Weights in the format of SAM's published ones, made by a process that then ends."""
+    code = (
+        "import sys, torch\n"
+        "from segment_anything import sam_model_registry\n"
+        "torch.manual_seed(0)\n"
+        "torch.save(sam_model_registry['vit_b']().state_dict(), sys.argv[1])"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True)
+
+
+def show(runs: list[dict[str, Any]]) -> None:
+    """Print medians; the cause is that of the run whose maximum is the median one."""
+    print(f"\nThe main thread's gaps in ms (a tick is due every {1000 * DUE:.0f} ms); medians of")
+    print(f"{len(runs)} runs; {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}\n")
+    print(f"{'phase':<16}{'s':>7}{'p50':>7}{'p99':>7}{'max':>7}  cause of the maximum")
+    for phase in runs[0]["phases"]:
+        rows = [run["phases"][phase] for run in runs if phase in run["phases"]]
+        middle = sorted(rows, key=lambda row: row["max"])[len(rows) // 2]
+        figures = [statistics.median(row[name] for row in rows) for name in ("p50", "p99", "max")]
+        seconds = statistics.median(row["seconds"] for row in rows)
+        shown = "".join(f"{figure:7.0f}" for figure in figures)
+        print(f"{phase:<16}{seconds:7.1f}{shown}  {middle['cause']}")
+    said = statistics.median(run["cancelled"] for run in runs)
+    stopped = statistics.median(run["stopped"] for run in runs)
+    print(f"\nCancel while vit_b encodes: the window says so after {said:.0f} ms,", end=" ")
+    print(f"the computation has stopped after {stopped:.0f} ms")
+
+
+class Meter:
+    """Gaps between ticks of a timer in the event loop, and what went on during long ones."""
+
+    def __init__(self, worker: Any) -> None:
+        from qtpy.QtCore import Qt, QTimer
+
+        self.phase = ""
+        self.gaps: dict[str, list[float]] = {}
+        self.longest: dict[str, tuple[float, str]] = {}
+        self._worker = worker
+        self._main = threading.get_ident()
+        self._last = 0.0
+        self._seen: list[tuple[str, str]] = []
+        self._ended = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._timer = QTimer()
+        self._timer.setTimerType(Qt.TimerType.PreciseTimer)
+        self._timer.setInterval(int(1000 * DUE))
+        self._timer.timeout.connect(self._tick)
+
+    def start(self) -> None:
+        """Begin to measure."""
+        self._last = time.perf_counter()
+        self._timer.start()
+        self._watcher.start()
+
+    def stop(self) -> None:
+        """End the timer and the thread."""
+        self._timer.stop()
+        self._ended.set()
+        self._watcher.join()
+
+    def _tick(self) -> None:
+        now = time.perf_counter()
+        gap, seen = now - self._last, self._seen
+        self._last, self._seen = now, []
+        if self.phase:
+            self.gaps.setdefault(self.phase, []).append(gap)
+            if gap > self.longest.get(self.phase, (LATE, ""))[0]:
+                self.longest[self.phase] = (gap, _cause(seen))
+
+    def _watch(self) -> None:
+        while not self._ended.wait(DUE):
+            if time.perf_counter() - self._last > LATE:
+                frames = sys._current_frames()
+                thread = self._worker._thread
+                other = frames.get(thread.ident) if thread is not None else None
+                self._seen.append((_where(frames.get(self._main)), _where(other)))
+
+
+def _cause(seen: list[tuple[str, str]]) -> str:
+    """What was seen most often while the main thread was late."""
+    if not seen:
+        return "none could look: the interpreter's lock was held throughout"
+    (main, worker), times = Counter(seen).most_common(1)[0]
+    idle = main.startswith("stall.py")  # nothing to do but to get a turn
+    if idle:
+        return f"no turn for the main thread, worker in {worker} ({times} of {len(seen)} looks)"
+    return f"{main} ({times} of {len(seen)} looks)"
+
+
+def _where(frame: FrameType | None) -> str:
+    """The innermost function, and through which of our own files it was called."""
+    if frame is None:
+        return "nothing"
+    inner = f"{Path(frame.f_code.co_filename).name}:{frame.f_code.co_name}"
+    caller: FrameType | None = frame
+    while caller is not None:
+        path = Path(caller.f_code.co_filename)
+        if "napari_simmat" in path.parts and caller is not frame:
+            return f"{inner} < {path.name}:{caller.f_code.co_name}"
+        caller = caller.f_back
+    return inner
+
+
+class Run:
+    """One run of the main job in this process.
+
+    Parameters
+    ----------
+    weights
+        File of vit_b.
+    """
+
+    def __init__(self, weights: Path) -> None:
+        import napari
+
+        from napari_simmat.widgets.main import SimMATWidget
+
+        self.weights = weights
+        self.viewer = napari.Viewer(show=True)
+        self.viewer.window.resize(1200, 800)
+        self.widget = SimMATWidget(self.viewer)
+        self.viewer.window.add_dock_widget(self.widget, name="SimMAT", area="right")
+        self.tab = self.widget.segment
+        self.interaction = self.tab.interaction
+        self.meter = Meter(self.interaction.worker)
+
+    def measure(self) -> dict[str, Any]:
+        """All phases in their order, as numbers for JSON."""
+        gate = threading.Event()
+        holding = self.interaction.worker.submit("hold", lambda: _held(gate))
+        self.until(lambda: self.interaction.worker.running is holding)
+        self.viewer.add_image(blobs(), name="image")
+        self.until(lambda: self.interaction.busy and not self.tab._later.isActive())
+        self.turns(50)  # napari draws the new layers
+        self.meter.start()
+        self.interaction.status.connect(self.follow)
+        self.model = "tiny"
+        gate.set()
+        self.until(self.idle)
+        self.click("clicks, tiny")
+        self.model = "vit_b"
+        self.meter.phase = "choose vit_b"
+        self.tab.models.set_value(self.weights)
+        self.until(self.idle)
+        self.click("clicks, vit_b")
+        self.meter.stop()
+        cancelled, stopped = self.cancel()
+        self.widget.release()
+        self.interaction.worker.join(PATIENCE)
+        self.viewer.close()
+        return {
+            "phases": {phase: self.figures(phase) for phase in self.meter.gaps},
+            "cancelled": cancelled,
+            "stopped": stopped,
+        }
+
+    def follow(self, status: Any) -> None:
+        """Tell by the status line's words what the worker does."""
+        text = status.text
+        if status.kind != "working" or self.meter.phase.startswith("clicks"):
+            return
+        if text.startswith("Loading torch"):
+            self.meter.phase = "import torch"
+        elif text.startswith(("Encoding", "Measuring")):
+            self.meter.phase = f"encode, {self.model}"
+        else:
+            self.meter.phase = f"load, {self.model}"
+
+    def click(self, phase: str) -> None:
+        """Press on the image several times, one press after the other's answer."""
+        from qtpy.QtCore import QPoint, Qt
+        from qtpy.QtTest import QTest
+
+        self.meter.phase = ""
+        self.tab.point_tool.click()
+        self.turns(20)
+        canvas = self.viewer.window._qt_viewer.canvas
+        self.meter.phase = phase
+        for number in range(CLICKS):
+            x, y = canvas.view.scene.transform.map((300 + 40 * number, 500))[:2]
+            QTest.mouseClick(
+                canvas.native,
+                Qt.MouseButton.LeftButton,
+                Qt.KeyboardModifier.NoModifier,
+                QPoint(round(float(x)), round(float(y))),
+            )
+            self.until(self.idle)
+            self.turns(4)
+        assert len(self.interaction.prompts.points.data) == CLICKS
+        self.meter.phase = ""
+        self.tab.clear.click()
+        self.until(self.idle)
+
+    def cancel(self) -> tuple[float, float]:
+        """Milliseconds from pressing Cancel until the window says so, and until nothing runs."""
+        self.viewer.layers["image"].data = blobs()[::-1].copy()
+        self.until(lambda: self.encoded() > 0.2)
+        begun = time.perf_counter()
+        self.tab.status._cancel.click()
+        said = time.perf_counter()
+        assert self.tab.status.value().kind == "cancelled"
+        self.until(lambda: self.interaction.worker.running is None)
+        return 1000 * (said - begun), 1000 * (time.perf_counter() - begun)
+
+    def encoded(self) -> float:
+        """Which part of the encoder's blocks is done."""
+        status = self.tab.status.value()
+        return (status.fraction or 0.0) if status.text.startswith("Encoding") else 0.0
+
+    def figures(self, phase: str) -> dict[str, Any]:
+        """Of the gaps of a phase, in ms."""
+        gaps = np.array(self.meter.gaps[phase])
+        return {
+            "seconds": float(gaps.sum()),
+            "p50": 1000 * float(np.percentile(gaps, 50)),
+            "p99": 1000 * float(np.percentile(gaps, 99)),
+            "max": 1000 * float(gaps.max()),
+            "cause": self.meter.longest.get(phase, (0, "none above 30 ms"))[1],
+        }
+
+    def idle(self) -> bool:
+        """Whether the window and the worker have nothing left to do."""
+        return not self.tab.busy and self.interaction.worker.running is None
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Let the event loop run until the condition holds."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            self.turns(1)
+            if time.monotonic() > deadline:
+                raise SystemExit(f"nothing came of it: {self.tab.status.value()}")
+
+    def turns(self, count: int) -> None:
+        """Turns of the event loop; each waits for something to do, such as a tick."""
+        from qtpy.QtCore import QEventLoop, QTimer
+        from qtpy.QtWidgets import QApplication
+
+        for _ in range(count):
+            QTimer.singleShot(int(1000 * DUE), lambda: None)
+            flag = QEventLoop.ProcessEventsFlag
+            QApplication.processEvents(flag.AllEvents)
+            QApplication.instance().processEvents(flag.WaitForMoreEvents)
+
+
+def _held(gate: threading.Event) -> Any:
+    from napari_simmat.progress import Progress
+
+    yield Progress(0, 1, "held")
+    gate.wait(PATIENCE)
+
+
+def blobs() -> np.ndarray:
+    """Bright discs on a dark ground, uint8."""
+    y, x = np.indices((SIDE, SIDE))
+    rings = np.cos(y / 40) * np.cos(x / 40)
+    return (40 + 160 * (rings > 0.3)).astype(np.uint8)
+
+
+if __name__ == "__main__":
+    main()
