@@ -67,12 +67,12 @@ def phase_contrast(scene: Scene, rng: np.random.Generator) -> Floats:
     a wide blur of the phase image, added with the opposite sign.
     """
     radius = scene.typical_radius
-    thickness = scene.dome ** rng.uniform(0.5, 1.2)
+    thickness = scene.dome ** rng.uniform(0.25, 1.2)
     thickness = thickness * rng.uniform(0.85, 1.1, scene.n_regions)[scene.regions]
     if rng.random() < 0.4:
         grain = texture(rng, scene.shape, str(rng.choice(["cloud", "band", "spots"])))
         thickness = thickness * (1 + rng.uniform(0.03, 0.15) * grain)
-    body = blur(thickness.astype(np.float32), rng.uniform(0.5, 0.9 + 0.06 * min(radius, 16)))
+    body = blur(thickness.astype(np.float32), rng.uniform(0.5, 0.8 + 0.22 * min(radius, 12)))
     reach = rng.uniform(0.5, 1.3) * min(radius, 14) + 1
     halo = wide_blur(body, reach) + 0.5 * wide_blur(body, 3 * reach)
     depth, ring = rng.uniform(0.3, 0.9), rng.uniform(0.1, 3)

@@ -110,7 +110,7 @@ def rods(rng: np.random.Generator, shape: Shape) -> Drawing:
             reach = log_uniform(rng, 1.2 * length, max(0.45 * min(shape), 2 * length))
             swirl = smooth_field(rng, shape, max(reach, 24)) * rng.uniform(0.0, 0.7)
             angle = rng.uniform(0, np.pi)
-            pitch = rng.uniform(0.95, 1.12), rng.uniform(1.0, 1.12)
+            pitch = rng.uniform(0.92, 1.1), rng.uniform(0.95, 1.1)
             spots = lattice(rng, shape, width * pitch[0], length * pitch[1], angle)
             spots = spots[np.hypot(*(spots - heart).T) < reach]
             for spot in rng.permutation(spots)[: MAX_OBJECTS // 2]:
