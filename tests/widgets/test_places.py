@@ -52,6 +52,10 @@ def test_prompts_on_a_layer_of_another_scale_land_on_the_right_pixel(window: Any
     window.idle()
     assert np.allclose(window.interaction.work.prompts.points, [CENTRES[3]])
     assert iou(window.viewer.layers["SimMAT preview"].data > 0, labels == 4) > 0.7
+    asked = window.interaction._question
+    window.viewer.add_image(np.zeros((9, 9)), name="another")
+    window.idle()
+    assert window.interaction._question is asked, "nothing that matters has changed"
     window.key(Qt.Key.Key_C)
     assert len(points.data) == 0
     window.interaction.undo()

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import Qt
 
+from tests.widgets.gate import Gate, click_without_waiting
 from tests.widgets.scenes import CENTRES, discs, grey, iou
 
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
@@ -219,6 +220,23 @@ def test_a_commit_that_comes_before_the_answer_waits_for_it(ready: Any) -> None:
     assert iou(objects(ready) == 1, labels == 2) > 0.8
 
 
+def test_a_commit_right_after_another_click_takes_that_click_too(ready: Any) -> None:
+    gate = Gate(ready)
+    click_without_waiting(ready, *CENTRES[0])
+    gate.wait()
+    ready.press(CENTRES[0][0] + 8, CENTRES[0][1] + 4)
+    ready.interaction.commit()
+    gate.open.set()
+    ready.idle()
+    assert len(ready.interaction._question.prompts[0].points) == 2
+    assert len(ready.interaction.prompts.points.data) == 0
+    committed = objects(ready) == 1
+    assert committed.any()
+    ready.key(Qt.Key.Key_Z, CTRL)
+    assert len(ready.interaction.prompts.points.data) == 2
+    assert np.array_equal(preview(ready) > 0, committed)
+
+
 def test_the_same_click_gives_the_same_mask(ready: Any) -> None:
     ready.click(*CENTRES[0])
     mask = preview(ready).copy()
@@ -245,6 +263,8 @@ def test_buttons_do_what_the_keys_do(ready: Any) -> None:
     tab = ready.tab
     assert not tab.commit.isEnabled()
     tab.point_tool.click()
+    assert tab.point_tool.isChecked()
+    assert not tab.box_tool.isChecked()
     ready.press(*CENTRES[0])
     ready.idle()
     tab.commit.click()
@@ -258,4 +278,8 @@ def test_buttons_do_what_the_keys_do(ready: Any) -> None:
     tab.box_tool.click()
     assert ready.viewer.layers.selection.active.name == "SimMAT boxes"
     assert ready.viewer.layers.selection.active.mode == "add_rectangle"
+    assert tab.box_tool.isChecked()
+    assert not tab.point_tool.isChecked()
+    ready.viewer.layers.selection.active = ready.viewer.layers["discs"]
+    assert not tab.box_tool.isChecked(), "a press on the image adds nothing now"
     assert all(key in tab.commit.text() + tab.undo.text() for key in ("C", "Ctrl+Z"))

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal
 
+import numpy as np
 from napari import Viewer
 from napari.layers import Labels, Layer
 from qtpy.QtCore import QObject, Qt, Signal
@@ -20,7 +19,6 @@ from napari_simmat.widgets.label_layers import Preview
 from napari_simmat.widgets.operations import (
     Commit,
     Operation,
-    Operations,
     Painting,
     PromptChange,
     Prompts,
@@ -35,48 +33,11 @@ from napari_simmat.widgets.segmenting import (
     Segmenter,
     prompts_of,
 )
+from napari_simmat.widgets.status import Status
 from napari_simmat.widgets.worker import Task, Worker
+from napari_simmat.widgets.works import Work, Works
 
 _READY = "Ready: click on an object, or draw a box around it."
-
-Kind = Literal["nothing", "ready", "working", "cancelled", "failed", "done"]
-
-
-@dataclass(frozen=True)
-class Status:
-    """What the status line shows.
-
-    Parameters
-    ----------
-    kind
-        Decides the look.
-    text
-        One sentence.
-    fraction
-        How far the work is, where that is known.
-    seconds
-        How long it took; while working it is counted by the status line.
-    offer
-        A label for a button that helps, e.g. to make a new layer; empty for none.
-    """
-
-    kind: Kind
-    text: str
-    fraction: float | None = None
-    seconds: float | None = None
-    offer: str = ""
-
-
-@dataclass(eq=False)
-class Work:
-    """Everything about one image: what was done, what is asked, what was answered."""
-
-    place: Place
-    layers: frozenset[str]
-    operations: Operations = field(default_factory=Operations)
-    prompts: Prompts = field(default_factory=Prompts)
-    answers: dict[Plane, tuple[Prompts, Answer]] = field(default_factory=dict)
-    objects: Labels | None = None
 
 
 class Interaction(QObject):
@@ -95,7 +56,7 @@ class Interaction(QObject):
         self.prompts = PromptLayers(viewer, self)
         self.preview = Preview(viewer)
         self.work: Work | None = None
-        self._works: list[Work] = []
+        self._works = Works()
         self._model = ""
         self._image: ImageValue | None = None
         self._task: Task | None = None
@@ -150,8 +111,9 @@ class Interaction(QObject):
             and model == self._model
         )
         if same and place is not None and self.work is not None:
+            moved = not np.array_equal(place.matrix, self.work.place.matrix)
             self.work.place = place
-            if self.prompts.points is None or not place.lies_on(self.prompts.points):
+            if moved or self.prompts.points is None:
                 self._show_prompts(self.work.prompts)
                 self.request(again=True)
             return
@@ -162,7 +124,7 @@ class Interaction(QObject):
             self.preview.clear()
             self.changed.emit()
             return
-        self.work = self._work_of(place, layers)
+        self.work = self._works.on(place, layers, self.work)
         self.work.answers.clear()
         self.preview.clear()
         self._watch(self.work.objects)
@@ -404,27 +366,10 @@ class Interaction(QObject):
         gone = getattr(event, "value", None)
         if not isinstance(gone, Layer):
             return
-        key = str(gone.unique_id)
         if gone is self._painted:
             self._watch(None)
-        for work in self._works:
-            work.operations.forget_layer(key)
-            if work.objects is gone:
-                work.objects = None
-        open_layers = {str(layer.unique_id) for layer in self.viewer.layers}
-        self._works = [work for work in self._works if work.layers & open_layers]
+        self._works.forget(gone, self.viewer.layers)
         self.changed.emit()
-
-    def _work_of(self, place: Place, layers: frozenset[str]) -> Work:
-        """The work on the image that shares a layer, the current one first; else a new one."""
-        known = [self.work] if self.work is not None else []
-        for work in (*known, *self._works):
-            if work.layers & layers and work.place.shape == place.shape:
-                work.place, work.layers = place, layers
-                return work
-        work = Work(place, layers)
-        self._works.append(work)
-        return work
 
     def _show_prompts(self, prompts: Prompts) -> None:
         if self.work is not None:
@@ -446,7 +391,7 @@ class Interaction(QObject):
             self._fail(
                 f"{error}; commit into a new layer instead.",
                 "New layer",
-                lambda: (self.use_objects(None), self.commit()),
+                self._commit_into_new_layer,
             )
             return
         before = work.prompts
@@ -459,6 +404,10 @@ class Interaction(QObject):
         ids = ", ".join(str(patch.label) for patch in patches[:6])
         self.status.emit(Status("done", f"Committed to {labels.name}: {ids}. Next object."))
         self.changed.emit()
+
+    def _commit_into_new_layer(self) -> None:
+        self.use_objects(None)
+        self.commit()
 
     def _target(self, work: Work) -> Labels:
         """The labels layer to write into; raises a sentence without its end if it cannot be."""

@@ -10,11 +10,12 @@ from qtpy.QtWidgets import QFormLayout, QFrame, QGridLayout, QHBoxLayout, QVBoxL
 from napari_simmat.widgets.channels_form import ChannelsForm
 from napari_simmat.widgets.controls import Button, Fold, LayerChoice
 from napari_simmat.widgets.inputs import describe, image_of, key_of, place_of
-from napari_simmat.widgets.interaction import Interaction, Kind, Status
+from napari_simmat.widgets.interaction import Interaction
 from napari_simmat.widgets.keys import SHORTCUTS, Keys
 from napari_simmat.widgets.label_layers import PREVIEW
 from napari_simmat.widgets.model_picker import ModelPicker
 from napari_simmat.widgets.prompt_layers import NEGATIVE, POSITIVE
+from napari_simmat.widgets.status import Kind, Status
 from napari_simmat.widgets.status_line import StatusLine
 
 _MAIN = """

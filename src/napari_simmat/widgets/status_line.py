@@ -7,7 +7,7 @@ import time
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
-from napari_simmat.widgets.interaction import Status
+from napari_simmat.widgets.status import Status
 
 _COLOURS = {
     "nothing": "#8a8f98",

@@ -1,0 +1,62 @@
+"""The samples in napari's menu, and the window of `simmat demo --gui`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.layers import Layer
+from npe2 import PluginManifest
+
+from napari_simmat.widgets import demo
+from napari_simmat.widgets.main import SimMATWidget
+from tests.widgets.conftest import Window
+from tests.widgets.scenes import iou
+
+MANIFEST = PluginManifest.from_distribution("napari-simmat")
+SAMPLES = [each.command for each in MANIFEST.contributions.sample_data or []]
+
+
+def made_by(command: str) -> Any:
+    """What the manifest's command points to."""
+    (found,) = [each for each in MANIFEST.contributions.commands or [] if each.id == command]
+    module, name = str(found.python_name).split(":")
+    return getattr(import_module(module), name)
+
+
+@pytest.mark.parametrize("command", SAMPLES)
+def test_a_sample_opens_and_is_the_same_each_time(command: str) -> None:
+    first, second = made_by(command)(), made_by(command)()
+    for (data, options, kind), (again, *_) in zip(first, second, strict=True):
+        layer = Layer.create(data, options, kind)
+        assert layer.name == options["name"]
+        assert np.array_equal(data, again)
+    truth = [data for data, _, kind in first if kind == "labels"]
+    images = [data for data, _, kind in first if kind == "image"]
+    assert images
+    for labels in truth:
+        assert labels.max() >= 3
+        assert labels.shape == images[0].shape[-2:]
+
+
+def test_the_manifest_opens_the_widget() -> None:
+    (widget,) = MANIFEST.contributions.widgets or []
+    assert made_by(widget.command) is SimMATWidget
+
+
+def test_the_demo_shows_a_coin_segmented(
+    make_napari_viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo.napari, "Viewer", lambda **_: make_napari_viewer(show=True))
+    viewer = demo.open_demo(run=False)
+    window = Window(viewer, qtbot)
+    window.widget = viewer.window._qt_window.findChild(SimMATWidget)
+    window.qtbot.waitUntil(lambda: bool(window.interaction.work.prompts))
+    window.idle()
+    y, x = np.indices(viewer.layers["coins"].data.shape)
+    coin = (y - demo.FIRST_CLICK[0]) ** 2 + (x - demo.FIRST_CLICK[1]) ** 2 <= 20**2
+    assert iou(viewer.layers["SimMAT preview"].data > 0, coin) > 0.75
+    assert window.tab.point_tool.isChecked()
+    window.release()

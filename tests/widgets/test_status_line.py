@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+
+from napari_simmat.widgets.status import Kind, Status
+from napari_simmat.widgets.status_line import StatusLine
+
+
+@pytest.fixture
+def line(qtbot: Any) -> StatusLine:
+    line = StatusLine()
+    qtbot.addWidget(line)
+    line.show()
+    return line
+
+
+@pytest.mark.parametrize("kind", get_args(Kind))
+def test_every_state_has_a_look_and_reads_back(line: StatusLine, qtbot: Any, kind: Kind) -> None:
+    status = Status(kind, "A sentence", 0.5)
+    line.set_value(status)
+    assert line.value() == status
+    qtbot.waitUntil(lambda: line._cancel.isVisible() is (kind == "working"))
+    assert line._text.text().startswith("A sentence")
+    assert line._bar.isVisible() is (kind == "working")
+    assert line._offer.isHidden()
+
+
+def test_no_two_states_look_alike_but_those_in_which_nothing_happens() -> None:
+    from napari_simmat.widgets.status_line import _COLOURS
+
+    assert set(_COLOURS) == set(get_args(Kind))
+    busy = [_COLOURS[kind] for kind in ("ready", "working", "failed", "done")]
+    assert len(set(busy)) == 4
+
+
+def test_work_that_is_over_at_once_is_not_shown_as_work(line: StatusLine, qtbot: Any) -> None:
+    line.set_value(Status("ready", "Ready"))
+    line.set_value(Status("working", "Segmenting"))
+    assert line._text.text() == "Ready"
+    line.set_value(Status("done", "1 object", seconds=0.03))
+    assert line._text.text() == "1 object"
+    assert line._time.text() == "0.0 s"
+    assert not line._clock.isActive()
+    assert not line._late.isActive()
+
+
+def test_progress_cancel_and_time(line: StatusLine, qtbot: Any) -> None:
+    line.set_value(Status("working", "Encoding"))
+    qtbot.waitUntil(line._cancel.isVisible)
+    assert line._bar.maximum() == 0, "not known how far"
+    line.set_value(Status("working", "Encoding", 0.25))
+    assert line._bar.value() == 250
+    assert line._time.text().endswith(" s")
+    with qtbot.waitSignal(line.cancelled):
+        line._cancel.click()
+
+
+def test_an_offer_is_a_button(line: StatusLine, qtbot: Any) -> None:
+    line.set_value(Status("failed", "That layer is full.", offer="New layer"))
+    assert line._offer.text() == "New layer"
+    with qtbot.waitSignal(line.accepted):
+        line._offer.click()
+    line.set_value(Status("ready", "Ready"))
+    assert line._offer.isHidden()
