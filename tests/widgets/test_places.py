@@ -56,6 +56,7 @@ def test_prompts_on_a_layer_of_another_scale_land_on_the_right_pixel(window: Any
     window.viewer.add_image(np.zeros((9, 9)), name="another")
     window.idle()
     assert window.interaction._question is asked, "nothing that matters has changed"
+    window.viewer.layers.selection.active = points
     window.key(Qt.Key.Key_C)
     assert len(points.data) == 0
     window.interaction.undo()
