@@ -359,6 +359,17 @@ def test_out_of_memory_on_the_cpu_is_one_sentence(predictor, discs, monkeypatch)
         predictor.set_image(discs[0])
 
 
+def test_out_of_memory_on_the_cpu_while_decoding_is_one_sentence(predictor, discs, monkeypatch):
+    predictor.set_image(discs[0])
+
+    def decode(*_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ...")
+
+    monkeypatch.setattr(predictor.model.network, "decode", decode, raising=False)
+    with pytest.raises(MemoryError, match="computer's memory ran out; close other programs"):
+        predictor.predict(points=[(40, 35)])
+
+
 def test_other_errors_are_not_taken_for_memory(predictor, discs, monkeypatch):
     def encoding(image):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 PRECISIONS = ("auto", "exact", "fast")
+NO_MEMORY = "The computer's memory ran out; close other programs, or use a smaller image or model."
 
 
 def choose_device(name: str) -> torch.device:

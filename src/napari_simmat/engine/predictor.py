@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from napari_simmat.engine.devices import (
+    NO_MEMORY,
     choose_device,
     choose_precision,
     computing,
@@ -335,21 +336,18 @@ class Predictor:
 
     def _surviving(self, compute: Any) -> Any:
         """Compute; where a GPU's memory runs out, go on with the CPU and say so."""
-        try:
-            return compute()
-        except Exception as error:
-            if not is_out_of_memory(error) or self.device.type == "cpu":
-                raise
-        release(self.device)
-        self._to_cpu()
-        return compute()
+        while True:
+            try:
+                return compute()
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+            release(self.device)
+            self._to_cpu()
 
     def _to_cpu(self) -> None:
         if self.device.type == "cpu":
-            raise MemoryError(
-                "The computer's memory ran out; close other programs, or use a smaller image or "
-                "model."
-            )
+            raise MemoryError(NO_MEMORY)
         before, self.device = self.device, torch.device("cpu")
         self.precision = "exact"
         self._network.to(self.device)

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 Plane = tuple[int, ...]
 
-_NO_MEMORY = "The computer's memory ran out; close other programs, or use a smaller image or model."
-
 
 @dataclass(frozen=True, eq=False)
 class ImageValue:
@@ -95,14 +93,14 @@ class Segmenter:
             If memory runs out with nothing left to fall back on.
         """
         yield from importing()
-        from napari_simmat.engine.devices import is_out_of_memory
+        from napari_simmat.engine.devices import NO_MEMORY, is_out_of_memory
 
         try:
             return (yield from self._answering(question))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            raise MemoryError(_NO_MEMORY) from error
+            raise MemoryError(NO_MEMORY) from error
 
     def forget(self) -> None:
         """Drop the model, so that the next question loads it anew."""
