@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -110,6 +111,13 @@ class Window:
         view = self.viewer.window._qt_viewer.canvas.view
         column, row = view.scene.transform.map((x, y))[:2]
         return QPoint(round(float(column)), round(float(row)))
+
+
+@pytest.fixture
+def qtbot(qtbot: Any) -> Any:
+    """pytest-qt's, with the same patience everywhere: a slow machine is no failure."""
+    qtbot.waitUntil = partial(qtbot.waitUntil, timeout=SECONDS)
+    return qtbot
 
 
 @pytest.fixture

@@ -8,15 +8,9 @@ import numpy as np
 import pytest
 
 from napari_simmat import Predictor, load_model
-from napari_simmat.engine.folders import ASSETS
 from napari_simmat.learn.demo import polarization
 from napari_simmat.widgets import samples
 from tests.widgets.scenes import iou
-
-pytestmark = pytest.mark.skipif(
-    not (ASSETS / "polarization.safetensors").exists(),
-    reason="the polarization checkpoint is not in the package yet",
-)
 
 ANGLES = ("0 deg", "45 deg", "90 deg", "135 deg")
 WRONG_ORDER = (2, 0, 3, 1)
