@@ -15,7 +15,7 @@ from napari_simmat.cli import main as simmat
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 WIDTH = 1200
-COLOURS = 128
+COLOURS = 200
 
 
 def main() -> int:
@@ -25,7 +25,8 @@ def main() -> int:
         if status := simmat(["demo", "--output", str(output)]):
             return status
         for path in sorted((output / "overlays").glob("*.png")):
-            picture: Image.Image = Image.open(path)
+            with Image.open(path) as opened:
+                picture = opened.convert("RGB")
             if picture.width > WIDTH:
                 size = (WIDTH, round(picture.height * WIDTH / picture.width))
                 picture = picture.resize(size, Image.Resampling.LANCZOS)

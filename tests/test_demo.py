@@ -105,6 +105,8 @@ def test_a_caption_and_a_neighbour_make_the_picture_larger_and_change_nothing() 
     picture, labels = np.full((20, 30, 3), 50, np.uint8), np.zeros((20, 30), np.uint8)
     plain, named = overlay(picture, labels), overlay(picture, labels, caption="Nothing")
     assert named.height > plain.height
+    long = np.asarray(overlay(picture, labels, caption="Nothing at all is to be seen here"))
+    assert (long[plain.height :, -2:] == 255).all()  # the caption ends before the picture does
     row = side_by_side([plain, named])
     assert row.size == (plain.width + named.width + 12, named.height)
     np.testing.assert_array_equal(np.asarray(row)[: plain.height, : plain.width], plain)
@@ -118,8 +120,8 @@ def test_the_demonstration_writes_all_it_promises(shown: Path) -> None:
             truth = tifffile.imread(shown / "images" / f"{name}_truth.tif")
             assert labels.shape == truth.shape
             assert json.loads((shown / kind / f"{name}.json").read_text("utf-8"))["prompts"]
-        picture = Image.open(shown / "overlays" / f"{name}.png")
-        assert picture.width > 2 * SCALE * truth.shape[1]
+        with Image.open(shown / "overlays" / f"{name}.png") as picture:
+            assert picture.width > 2 * SCALE * truth.shape[1]
     found = scores(shown)
     assert set(found) == {(name, kind) for name in names for kind in ("clicks", "boxes")}
     assert len(found["coins", "clicks"]) == 24
@@ -142,7 +144,7 @@ def test_again_writes_the_same_and_prints_a_table(
 ) -> None:
     paths = [path for path in shown.rglob("*") if path.suffix in (".png", ".tif", ".csv")]
     before = {path: path.read_bytes() for path in paths}
-    assert len(paths) == 25
+    assert len(paths) == 3 * 9 + 1  # nine for each sample, and the IoU of all
     assert main(["demo", "--output", str(shown), "--device", "cpu"]) == 0
     said = capsys.readouterr()
     assert {path: path.read_bytes() for path in paths} == before

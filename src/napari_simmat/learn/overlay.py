@@ -73,6 +73,8 @@ def overlay(
     framed = Image.new("RGB", (result.width, result.height + 2 * size), "white")
     framed.paste(result, (0, 0))
     font = ImageFont.load_default(size)
+    if (length := font.getlength(caption)) > result.width - size:
+        font = ImageFont.load_default(size * (result.width - size) / length)
     ImageDraw.Draw(framed).text((size // 2, result.height + size // 3), caption, "black", font)
     return framed
 
