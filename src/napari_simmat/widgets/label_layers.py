@@ -114,14 +114,13 @@ def write(labels: Labels, plane: tuple[int, ...], masks: Sequence[np.ndarray]) -
 def add_below_prompts(viewer: Viewer, layer: Layer) -> None:
     """Add a layer below the prompts (objects below the preview), leaving the active one active."""
     active = viewer.layers.selection.active
-    viewer.add_layer(layer)
     above = [
         index
         for index, other in enumerate(viewer.layers)
         if other.name.startswith("SimMAT ") and _rank(other) > _rank(layer)
     ]
-    if above:
-        viewer.layers.move(len(viewer.layers) - 1, min(above))
+    # At its place at once: a layer that is added and then moved is drawn twice.
+    viewer.layers.insert(min(above, default=len(viewer.layers)), layer)
     if active is not None and active in viewer.layers:
         viewer.layers.selection.active = active
 
