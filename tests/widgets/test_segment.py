@@ -52,6 +52,15 @@ def test_objects_get_the_next_free_id_one_after_the_other(ready: Any) -> None:
     assert set(np.unique(objects(ready))) == {0, 1, 2, 3, 4}
 
 
+def test_prompts_lie_over_the_preview_and_that_over_the_objects_and_the_image(ready: Any) -> None:
+    ready.click(*CENTRES[0])
+    ready.key(Qt.Key.Key_C)
+    names = [layer.name for layer in ready.viewer.layers]
+    assert names[:3] == ["discs", "SimMAT objects", "SimMAT preview"]
+    assert set(names[3:]) == {"SimMAT boxes", "SimMAT points"}
+    assert ready.viewer.layers.selection.active.name == "SimMAT points", "ready for the next click"
+
+
 def test_the_encoder_runs_once_for_ten_clicks_and_not_again_after_another_image(
     ready: Any,
 ) -> None:

@@ -212,7 +212,13 @@ class Pretraining:
                 f"{base.name} is not an embedded foundation, so no pretraining can go on from it. "
                 "Choose one that `simmat pretrain` wrote."
             )
+        step = int(spec.training["steps"])
+        if step >= self.config.steps:
+            raise ValueError(
+                f"{base.name} was trained for {step} steps already, {self.config.steps} in all are "
+                "asked for. Ask for more."
+            )
         weights = {name: tensor.float() for name, tensor in read_tensors(base).items()}
         self.network.load_state_dict(weights)
         self.averaged.load_state_dict(weights)
-        self.step = self.begun = int(spec.training["steps"])
+        self.step = self.begun = step
