@@ -35,9 +35,11 @@ def test_every_kind_gives_what_it_says(kind, masks):
                     "points": [1, 1, 0, -1],
                     "click+box": [1, 2, 3],
                     "mask": [-1],
+                    "box+mask": [2, 3],
+                    "scribble": [1, 1, 1, 1, 1, -1],
                 }[kind]
             )
-        if kind == "mask":
+        if "mask" in kind:
             assert mask.shape == (2, 1, 32, 40)
             covered = torch.nn.functional.avg_pool2d(torch.tensor(masks[:, None]).float(), 2) > 0.5
             overlap = ((mask > 0) & covered).sum() / ((mask > 0) | covered).sum()

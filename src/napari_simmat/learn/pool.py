@@ -18,11 +18,12 @@ from torch.nn import functional
 
 from napari_simmat.learn.scenes import draw_sample
 from napari_simmat.learn.scenes.sensors import draw_sensor_sample
+from napari_simmat.learn.scenes.visibility import visible_labels
 from napari_simmat.model.spec import Normalization
 
 Image = NDArray[np.float32]
 SIZES = (96, 128, 160, 192, 256)
-SIZE_WEIGHTS = (0.25, 0.35, 0.15, 0.15, 0.1)
+SIZE_WEIGHTS = (0.12, 0.35, 0.18, 0.2, 0.15)
 PIXELS = 8 * 128 * 128
 """Pixels of a step: small crops come in larger batches."""
 MIN_AREA = 24
@@ -114,9 +115,14 @@ def drawing_looks(families: tuple[str, ...] = ()) -> Callable[[np.random.Generat
         if rng.random() < 0.7:
             sides[1] = sides[0]
         image, labels = draw_sample(rng, (int(sides[0]), int(sides[1])), families or None)
-        drawn = normalize(image, rng), labels.astype(np.int32)
-        if rng.random() < 0.35:
-            drawn = _zoom(*drawn, float(np.exp(rng.uniform(np.log(0.5), np.log(2.2)))))
+        if rng.random() < 0.12:
+            drawn = _windowed(image, labels.astype(np.int32), rng)
+        else:
+            drawn = normalize(image, rng), labels.astype(np.int32)
+        if rng.random() < 0.4:
+            factor = np.exp(rng.uniform(np.log(0.5), np.log(2.2)))
+            stretch = np.exp(rng.uniform(-0.4, 0.4)) if rng.random() < 0.3 else 1.0
+            drawn = _zoom(*drawn, (factor * stretch, factor / stretch))
         return drawn
 
     return draw
@@ -141,6 +147,21 @@ def normalize(image: NDArray[np.floating], rng: np.random.Generator) -> Image:
     exact = rng.random() < 0.6
     low, high = (0.5, 99.9) if exact else (rng.uniform(0, 2), rng.uniform(98.5, 100))
     joint = rng.random() < 0.5
+    return _between(channels, low, high, joint)
+
+
+def _windowed(
+    image: NDArray[np.floating], labels: NDArray[np.int32], rng: np.random.Generator
+) -> Drawn:
+    """Clipped as by a user's contrast limits or a saturated camera, with what is still seen."""
+    channels = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
+    clipped = _between(channels, rng.uniform(0, 15), rng.uniform(75, 98.5), joint=True)
+    seen = visible_labels(np.moveaxis(clipped, 0, -1)[..., : len(channels)], labels)
+    return (clipped, seen.astype(np.int32)) if seen.any() else (normalize(image, rng), labels)
+
+
+def _between(channels: NDArray[np.floating], low: float, high: float, joint: bool) -> Image:
+    """Percentiles `low` and `high` to 0 and 255, clipped; (1 or 3, H, W) -> (3, H, W)."""
     axes = None if joint else (1, 2)
     bounds = np.percentile(channels, [low, high], axis=axes, keepdims=True)
     span = np.maximum(bounds[1] - bounds[0], 1e-6 + 1e-6 * np.abs(bounds[1]))
@@ -148,8 +169,10 @@ def normalize(image: NDArray[np.floating], rng: np.random.Generator) -> Image:
     return np.broadcast_to(scaled, (3, *scaled.shape[1:])).astype(np.float32)
 
 
-def _zoom(image: Image, labels: NDArray[np.int32], factor: float) -> Drawn:
-    height, width = (max(96, round(side * factor)) for side in labels.shape)
+def _zoom(image: Image, labels: NDArray[np.int32], factors: tuple[float, float]) -> Drawn:
+    height, width = (
+        max(96, round(side * factor)) for side, factor in zip(labels.shape, factors, strict=True)
+    )
     zoomed = functional.interpolate(
         torch.tensor(image)[None], (height, width), mode="bilinear", antialias=True
     )[0]

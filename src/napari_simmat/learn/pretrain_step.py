@@ -24,6 +24,8 @@ from napari_simmat.progress import finish
 
 MEAN, STD = 127.5, 64.0
 """Standardisation of the input, the same for every channel."""
+ROUNDS = (0.38, 0.22, 0.14, 0.09, 0.06, 0.05, 0.03, 0.03)
+"""How often a step has 1 to 8 rounds of correcting clicks, where it has any."""
 MAY_CHANGE = {"steps", "validate_every", "save_every"}
 """Settings that may differ when a training goes on."""
 
@@ -47,7 +49,7 @@ class PretrainConfig:
     objects, affinity_objects
         Objects prompted per crop, and clicks of the dense prior trained per crop.
     corrections
-        Share of the steps with a second round of clicks.
+        Share of the steps with 1 to 8 rounds of correcting clicks; the last one is trained.
     seed
         Fixes everything that is random.
     """
@@ -154,16 +156,19 @@ class Pretraining:
         kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
         prompts = draw_prompts(kind, flat, rng)
         origin = tuple(float(v) for v in rng.integers(0, 128, 2) * 8)
-        turns = 2 if rng.random() < config.corrections else 1
-        for turn in range(turns):
-            with torch.autocast("cpu", torch.bfloat16):
+        corrected = rng.random() < config.corrections
+        rounds = 1 + int(rng.choice(len(ROUNDS), p=ROUNDS)) if corrected else 0
+        for turn in range(rounds + 1):
+            trained = turn in (0, rounds)  # what lies between only leads to the last answer
+            with torch.autocast("cpu", torch.bfloat16), torch.set_grad_enabled(trained):
                 logits, quality = network.decode_batch(encoded, *prompts, (origin[0], origin[1]))
-            masks = mask_loss(logits, target, balance)
-            loss = loss + masks.loss[:, 0].mean() + (quality - masks.iou).square().mean()
-            if kind == "click" and not turn:  # only a lone click is ambiguous
-                loss = loss + 0.5 * masks.loss[:, 1:].min(1).values.mean()
-            figures["corrected" if turn else kind] = masks.iou[:, 0].mean().item()
-            if turn + 1 < turns:
+            if trained:
+                masks = mask_loss(logits, target, balance)
+                loss = loss + masks.loss[:, 0].mean() + (quality - masks.iou).square().mean()
+                if kind == "click" and not turn:  # only a lone click is ambiguous
+                    loss = loss + 0.5 * masks.loss[:, 1:].min(1).values.mean()
+                figures["corrected" if turn else kind] = masks.iou[:, 0].mean().item()
+            if turn < rounds:
                 prompts = correct(prompts, logits[:, :1], target, 2)
         return loss, figures
 

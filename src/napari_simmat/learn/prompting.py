@@ -12,8 +12,19 @@ from torch.nn import functional
 
 from napari_simmat.learn.evaluation import middle
 
-KINDS = {"click": 0.4, "box": 0.25, "points": 0.15, "click+box": 0.1, "mask": 0.1}
+KINDS = {
+    "click": 0.4,
+    "box": 0.25,
+    "points": 0.1,
+    "click+box": 0.08,
+    "mask": 0.07,
+    "box+mask": 0.05,
+    "scribble": 0.05,
+}
 """Kinds of first prompts and how often each is trained."""
+
+STROKE = 5
+"""Points of a scribble."""
 
 Bool = NDArray[np.bool_]
 
@@ -30,7 +41,8 @@ def draw_prompts(kind: str, masks: Bool, rng: np.random.Generator) -> PromptBatc
     """One prompt of a kind for each mask (N, H, W).
 
     A click falls anywhere in the object, more often near its middle; a box is loose or tight by
-    a few percent of its side; a mask prompt is the object moved and grown or shrunk.
+    a few percent of its side; a mask prompt is the object moved and grown or shrunk. A drawn
+    outline reaches the model as box and mask, a scribble as points along it.
     """
     points, labels = [], []
     for mask in masks:
@@ -39,6 +51,9 @@ def draw_prompts(kind: str, masks: Bool, rng: np.random.Generator) -> PromptBatc
         if kind in ("click", "points", "click+box"):
             own.append(_middle(mask) if rng.random() < 0.5 else _anywhere(mask, rng))
             kinds.append(1)
+        if kind == "scribble":
+            own += _stroke(mask, rng)
+            kinds += [1] * STROKE
         if kind == "points":
             own += [_anywhere(mask, rng), _near_outside(mask, rng)]
             kinds += [1, 0]
@@ -50,7 +65,7 @@ def draw_prompts(kind: str, masks: Bool, rng: np.random.Generator) -> PromptBatc
             kinds.append(-1)
         points.append(own)
         labels.append(kinds)
-    coarse = _coarse(masks, rng) if kind == "mask" else None
+    coarse = _coarse(masks, rng) if "mask" in kind else None
     return PromptBatch(
         torch.tensor(np.array(points), dtype=torch.float32), torch.tensor(labels), coarse
     )
@@ -99,6 +114,13 @@ def _anywhere(mask: Bool, rng: np.random.Generator) -> NDArray[np.float64]:
     inside = np.flatnonzero(mask)
     pixel = inside[rng.integers(len(inside))]
     return np.array([pixel % mask.shape[1], pixel // mask.shape[1]], dtype=float)
+
+
+def _stroke(mask: Bool, rng: np.random.Generator) -> list[NDArray[np.float64]]:
+    """Points of the object in the order of a stroke drawn across it."""
+    points = np.array([_anywhere(mask, rng) for _ in range(STROKE)])
+    angle = rng.uniform(0, np.pi)
+    return list(points[np.argsort(points @ np.array([np.cos(angle), np.sin(angle)]))])
 
 
 def _near_outside(mask: Bool, rng: np.random.Generator) -> NDArray[np.float64]:

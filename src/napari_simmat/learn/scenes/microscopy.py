@@ -26,7 +26,7 @@ def fluorescence(scene: Scene, rng: np.random.Generator) -> Floats:
     radius = scene.typical_radius
     brightness = np.exp(rng.normal(0, rng.uniform(0.05, 0.8), scene.n_regions))
     if rng.random() < 0.35:  # dividing or dead cells: few and very bright
-        brightness[rng.random(scene.n_regions) < 0.06] *= rng.uniform(2.5, 7)
+        brightness[rng.random(scene.n_regions) < 0.06] *= log_uniform(rng, 2.5, 25)
     dimmest = max(0.06, 1.3 * np.sqrt(background + read_noise**2 + 1) / peak)
     brightness = np.maximum(brightness, dimmest * rng.uniform(1, 2, scene.n_regions))
     brightness[0] = 0

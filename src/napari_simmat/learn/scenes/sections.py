@@ -76,10 +76,10 @@ def head(rng: np.random.Generator, shape: Shape) -> Drawing:
         regions[radius < bone] = skull
     inside = radius < brain
     regions[inside] = 0 if bare and rng.random() < 0.5 else fluid
-    ribbon = max(3.0, side * rng.uniform(0.012, 0.028))
+    ribbon = max(3.0, side * log_uniform(rng, 0.012, 0.05))  # a thick one closes the furrows
     outward = np.clip((radius / brain - 0.35) / 0.4, 0, 1)
     room = brain - 2.5 * ribbon / side  # leaves space for the ribbon all around
-    core = (radius < room) & (radius + rng.uniform(0.1, 0.28) * folds * outward < room)
+    core = (radius < room) & (radius + log_uniform(rng, 0.1, 0.5) * folds * outward < room)
     core &= np.abs(x) > rng.uniform(0, 0.02) * (np.abs(y) > 0.35)  # the furrow between the halves
     regions[inside & (ndi.distance_transform_edt(~core) < ribbon)] = grey
     regions[core] = white
@@ -97,10 +97,10 @@ def head(rng: np.random.Generator, shape: Shape) -> Drawing:
         canvas.fill(outlines.blob(rng, log_uniform(rng, 5, max(6.0, 0.08 * side)), 0.1), spot)
     objects = np.arange(canvas.count + 1, dtype=np.int32)
     meaning = rng.random()
-    if meaning < 0.2:
+    if meaning < 0.25:
         objects[[fluid, grey, white, ventricle, nucleus]] = white  # the brain as a whole
         objects[nucleus + 1 :] = white
-    elif meaning < 0.3:
+    elif meaning < 0.35:
         objects[1:] = scalp  # the head as a whole
     return canvas.drawing(objects)
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_simmat.learn.scenes import outlines
 from napari_simmat.learn.scenes.arrays import Shape
 from napari_simmat.learn.scenes.canvas import Canvas, Drawing
+from napari_simmat.learn.scenes.colony import grown
 from napari_simmat.learn.scenes.placing import MAX_OBJECTS, anywhere, lattice, log_uniform, pair
-from napari_simmat.learn.scenes.textures import smooth_field
 
 
 def leaves(rng: np.random.Generator, shape: Shape) -> Drawing:
@@ -86,45 +85,30 @@ def discs(rng: np.random.Generator, shape: Shape) -> Drawing:
 
 
 def rods(rng: np.random.Generator, shape: Shape) -> Drawing:
-    """Rod-shaped bacteria: loose, in chains, or packed side by side in colonies."""
+    """Rod-shaped bacteria: loose, in chains, or packed side by side in grown colonies."""
     canvas = Canvas(shape)
     width = log_uniform(rng, 5, max(7.0, min(24.0, 0.1 * min(shape))))
-    length = width * rng.uniform(1.6, 5.5)
-    arrangement = rng.choice(["loose", "chains", "colony", "colony"])
     bend = rng.uniform(0, 0.06)
-    variation = rng.uniform(0.05, 0.15 if arrangement == "colony" else 0.35)
-
-    def rod(centre: NDArray[np.floating], angle: float, overlap: float) -> bool:
-        return canvas.claim_rod(
-            pair(centre),
-            length * np.exp(rng.normal(0, variation)),
-            width * np.exp(rng.normal(0, 0.04)),
-            angle,
-            bend=rng.normal(0, bend),
-            overlap=overlap,
-        )
-
+    arrangement = rng.choice(["loose", "chains", "colony", "colony", "colony"])
     if arrangement == "colony":
-        for _ in range(int(rng.integers(1, 4))):
-            heart = np.asarray(anywhere(rng, shape, margin=0.15 * min(shape)))
-            reach = log_uniform(rng, 1.2 * length, max(0.45 * min(shape), 2 * length))
-            swirl = smooth_field(rng, shape, max(reach, 24)) * rng.uniform(0.0, 0.7)
-            angle = rng.uniform(0, np.pi)
-            pitch = rng.uniform(0.92, 1.1), rng.uniform(0.95, 1.1)
-            spots = lattice(rng, shape, width * pitch[0], length * pitch[1], angle)
-            spots = spots[np.hypot(*(spots - heart).T) < reach]
-            for spot in rng.permutation(spots)[: MAX_OBJECTS // 2]:
-                y, x = (int(np.clip(v, 0, n - 1)) for v, n in zip(spot, shape, strict=True))
-                turn = angle + swirl[y, x] + rng.normal(0, 0.08)
-                along = rng.normal(0, 0.06 * length) * np.array([np.sin(angle), np.cos(angle)])
-                rod(spot + along, turn, 0.15)
+        _colonies(rng, canvas, width, bend)
         return canvas.drawing()
+    length = width * rng.uniform(1.6, 5.5)
+    variation = rng.uniform(0.05, 0.35)
     count = int(np.clip(rng.uniform(0.05, 0.35) * canvas.regions.size / (width * length), 3, 200))
     for _ in range(count):
         spot, angle = np.asarray(anywhere(rng, shape)), rng.uniform(0, np.pi)
         links = int(rng.integers(2, 7)) if arrangement == "chains" else 1
         for _ in range(links):
-            if not rod(spot, angle, 0.08):
+            placed = canvas.claim_rod(
+                pair(spot),
+                length * np.exp(rng.normal(0, variation)),
+                width * np.exp(rng.normal(0, 0.04)),
+                angle,
+                bend=rng.normal(0, bend),
+                overlap=0.08,
+            )
+            if not placed:
                 break
             previous, angle = angle, angle + rng.normal(0, 0.25)
             for turn in (previous, angle):
@@ -182,6 +166,26 @@ def nested(rng: np.random.Generator, shape: Shape) -> Drawing:
                 owner.append(first if whole_wins else canvas.count)
             radius *= rng.uniform(0.5, 0.8)
     return canvas.drawing(owner)
+
+
+def _colonies(rng: np.random.Generator, canvas: Canvas, width: float, bend: float) -> None:
+    """Claim the rods of one or two grown colonies."""
+    shape = canvas.shape
+    longest = width * rng.uniform(2.0, 8.0)
+    room = shape[0] * shape[1] / (0.7 * longest * width)  # rods that would fill the field
+    for _ in range(int(rng.integers(1, 3))):
+        cells = int(log_uniform(rng, 8, min(max(0.9 * room, 12.0), MAX_OBJECTS / 2)))
+        colony = grown(rng, cells, width * rng.uniform(0.85, 1.05), longest)
+        heart = np.asarray(anywhere(rng, shape, margin=0.15 * min(shape)))
+        for centre, length, angle in zip(*colony, strict=True):
+            canvas.claim_rod(
+                pair(centre + heart),
+                length + width,
+                width * np.exp(rng.normal(0, 0.04)),
+                angle,
+                bend=rng.normal(0, bend),
+                overlap=0.5,
+            )
 
 
 def _crowd(
