@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SCALE = 2
-"""Pixels of the picture per pixel of the image."""
+"""Pixels of the picture per pixel of the image, where nothing else is said."""
 FINE = 3
 """Drawn so much larger and then reduced, which smooths every edge."""
 FILL = 0.28
@@ -28,6 +28,7 @@ def overlay(
     prompts: Sequence[Prompt] = (),
     truth: NDArray[Any] | None = None,
     caption: str = "",
+    scale: int = SCALE,
 ) -> Image:
     """Draw objects over a picture.
 
@@ -43,6 +44,8 @@ def overlay(
         (Y, X) true labels, outlined thinly in white.
     caption
         A line below the picture.
+    scale
+        Pixels of the picture per pixel of the image.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -51,7 +54,7 @@ def overlay(
     for label, colour in colours.items():
         inside = labels == label
         tinted[inside] = (1 - FILL) * tinted[inside] + FILL * np.array(colour)
-    factor = SCALE * FINE
+    factor = scale * FINE
     height, width = labels.shape
     canvas = Image.fromarray(np.asarray(np.rint(tinted), np.uint8))
     canvas = canvas.resize((width * factor, height * factor), Image.Resampling.BICUBIC)
@@ -66,7 +69,7 @@ def overlay(
             draw.line(line, fill=colour, width=2 * FINE, joint="curve")
     for prompt in prompts:
         _draw_prompt(draw, prompt, factor)
-    result = canvas.resize((width * SCALE, height * SCALE), Image.Resampling.LANCZOS)
+    result = canvas.resize((width * scale, height * scale), Image.Resampling.LANCZOS)
     if not caption:
         return result
     size = 16
@@ -77,6 +80,19 @@ def overlay(
         font = ImageFont.load_default(size * (result.width - size) / length)
     ImageDraw.Draw(framed).text((size // 2, result.height + size // 3), caption, "black", font)
     return framed
+
+
+def as_picture(channels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Channels (C, Y, X) as (Y, X, 3), 0..255: three as red, green and blue, others as their mean.
+
+    Percentiles 0.5 and 99.8 become black and white.
+    """
+    if len(channels) != 3:
+        channels = channels.mean(axis=0, keepdims=True)
+    low, high = np.percentile(channels, (0.5, 99.8))
+    unit = np.clip((channels.astype(np.float32) - low) / max(high - low, 1e-9), 0, 1)
+    picture = np.asarray(np.rint(255 * np.moveaxis(unit, 0, -1)), np.uint8)
+    return np.broadcast_to(picture, (*picture.shape[:2], 3))
 
 
 def side_by_side(pictures: Sequence[Image]) -> Image:

@@ -1,0 +1,244 @@
+"""Folders of labelled images, figures that can be counted by hand, and the history of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.learn.evaluation import evaluating, found_objects
+from napari_simmat.learn.history import append_line, read_history, worse
+from napari_simmat.learn.labelled import find_labelled, fingerprint
+from napari_simmat.learn.scoring import ScoreConfig, scoring
+from napari_simmat.progress import finish
+
+
+@dataclass
+class Answer:
+    mask: np.ndarray
+    logits: np.ndarray
+
+
+class Thresholder:
+    """Answers a click with the 4 x 4 pixels around it, a box with the bright pixels in it."""
+
+    def __init__(self) -> None:
+        self.asked: list[Prompt] = []
+        self.stack = self
+
+    def encoding(self, array, _axis=None, _channels=None, plane=None, _names=None):
+        self.image, self.shape = np.asarray(array), array.shape
+        yield from self.moving(plane)
+
+    def moving(self, plane):
+        self.plane = self.image[tuple(plane)]
+        yield from ()
+
+    def normalized(self, plane):
+        return self.image[tuple(plane)][None]
+
+    def predict(self, points=None, labels=None, box=None, **_):
+        self.asked.append(Prompt(points=points or (), labels=labels or (), box=box))
+        found = np.zeros(self.plane.shape, bool)
+        if box is None:
+            y, x = (int(value) for value in points[0])
+            found[y - 1 : y + 3, x - 1 : x + 3] = True
+        else:
+            found[box[0] : box[2], box[1] : box[3]] = self.plane[box[0] : box[2], box[1] : box[3]]
+        return Answer(found, np.zeros((4, 4)))
+
+
+def write(path: Path, values: np.ndarray) -> None:
+    tifffile.imwrite(path, values, photometric="minisblack")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two images: in `a` an 8 x 8 and a 4 x 4 square and a speck, in `b` two planes with one."""
+    labels = np.zeros((40, 50), np.uint16)
+    labels[4:12, 4:12], labels[20:24, 30:34], labels[30:33, 40:43] = 7, 300, 9
+    stack = np.zeros((3, 40, 50), np.uint16)
+    stack[0, 4:12, 4:12] = stack[2, 20:28, 20:28] = 1
+    for name, values in (("a", labels), ("b", stack)):
+        write(tmp_path / f"{name}.tif", (values > 0).astype(np.uint8))
+        write(tmp_path / f"{name}_labels.tif", values)
+    return tmp_path
+
+
+def test_figures_are_those_counted_by_hand(folder: Path) -> None:
+    scores = finish(scoring(Thresholder(), find_labelled(folder), ScoreConfig(corrections=1)))
+    a, b = scores.images
+    assert [(plane, score.label, score.area) for plane, score in a.scores] == [
+        ((), 7, 64),
+        ((), 300, 16),
+    ]
+    assert a.too_small == 1
+    # 16 of 64 pixels.
+    assert a.scores[0][1].click == 16 / 64
+    assert [score.box for _, score in a.scores] == [1, 1]
+    assert [score.filled_box for _, score in a.scores] == [1, 1]
+    assert [plane for plane, _ in b.scores] == [(0,), (2,)]
+    # A disk of 64 pixels around the middle of a square of 64 pixels.
+    assert 0.75 < b.figures["disk"] < 0.95
+    assert scores.figures["click"] == pytest.approx(
+        (a.figures["click"] + b.figures["click"]) / 2, abs=1e-12
+    )
+    assert list(scores.figures) == ["click", "click+1", "box", "filled_box", "disk"]
+
+
+def test_a_model_is_asked_what_was_chosen_alone(folder: Path) -> None:
+    """One image of one object: what is asked, and which columns there are."""
+    (folder / "a.tif").unlink()
+    expected = {
+        "click": (["click"], 1),
+        "box": (["box"], 1),
+        "iterative": (["click", "click+1", "click+2"], 3),
+        "all": (["click", "click+1", "click+2", "box"], 4),
+    }
+    for prompt, (columns, questions) in expected.items():
+        predictor = Thresholder()
+        config = ScoreConfig(prompt=prompt, corrections=2, most=1)
+        scores = finish(scoring(predictor, find_labelled(folder), config))
+        assert list(scores.figures) == [*columns, "filled_box", "disk"]
+        assert len(predictor.asked) == questions
+
+
+def test_fewer_objects_are_spread_over_the_image_and_the_same_each_time(tmp_path: Path) -> None:
+    labels = np.kron(np.arange(1, 101).reshape(10, 10), np.pad(np.ones((6, 6)), 2)).astype("u2")
+    tifffile.imwrite(tmp_path / "a.tif", (labels > 0).astype(np.uint8))
+    tifffile.imwrite(tmp_path / "a_labels.tif", labels)
+    files, config = find_labelled(tmp_path), ScoreConfig(prompt="box", most=5)
+    first, second = (finish(scoring(Thresholder(), files, config)) for _ in range(2))
+    chosen = [score.label for _, score in first.images[0].scores]
+    assert [(label - 1) // 20 for label in chosen] == [0, 1, 2, 3, 4]
+    assert first == second
+
+
+def test_labels_may_be_any_whole_numbers() -> None:
+    labels = np.array([[-5, 0, 2_000_000_000], [-5, 3, 2_000_000_000]], np.int64)
+    assert found_objects(labels) == [
+        (3, (slice(1, 2), slice(1, 2))),
+        (2_000_000_000, (slice(0, 2), slice(2, 3))),
+    ]
+    assert found_objects(np.zeros((3, 4), int)) == []
+
+
+def test_answers_can_be_looked_at() -> None:
+    predictor, labels = Thresholder(), np.zeros((20, 20), int)
+    labels[5:9, 5:9] = 4
+    finish(predictor.encoding((labels > 0).astype(np.uint8), plane=()))
+    seen = []
+    finish(evaluating(predictor, labels, 0, show=lambda *all_of_it: seen.append(all_of_it)))
+    assert [(kind, prompt.object, mask.sum()) for kind, prompt, mask in seen] == [
+        ("click", 4, 16),
+        ("box", 4, 16),
+    ]
+
+
+def test_overlays_are_written_whole_or_not_at_all(folder: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    output = tmp_path / "out"
+    job = scoring(Thresholder(), find_labelled(folder), ScoreConfig(corrections=0), output)
+    scores = finish(job)
+    assert sorted(output.iterdir()) == list(scores.overlays)
+    for path in scores.overlays:
+        with Image.open(path) as picture:
+            assert picture.width == 2 * 2 * 50 + 12
+    stopped = scoring(Thresholder(), find_labelled(folder), ScoreConfig(), tmp_path / "other")
+    for _ in range(3):
+        next(stopped)
+    stopped.close()
+    assert not (tmp_path / "other").exists()
+
+
+# ------------------------------------------------------------------ folders
+
+
+def test_images_and_labels_in_folders_of_their_own(folder: Path) -> None:
+    (folder / "images").mkdir()
+    (folder / "labels").mkdir()
+    for name in "ab":
+        (folder / f"{name}.tif").rename(folder / "images" / f"{name}.tif")
+        (folder / f"{name}_labels.tif").rename(folder / "labels" / f"{name}.tif")
+    files = find_labelled(folder)
+    assert [file.name for file in files] == ["a", "b"]
+    assert files[0].read()[1].max() == 300
+
+
+def test_images_without_labels_are_left_out_in_words(folder: Path, caplog) -> None:
+    (folder / "b_labels.tif").unlink()
+    (folder / "README.md").write_text("not an image")
+    assert [file.name for file in find_labelled(folder)] == ["a"]
+    assert "b.tif" in caplog.text
+
+
+def test_two_images_of_one_stem_are_refused(folder: Path) -> None:
+    (folder / "a.png").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"a\.png and a\.tif have the same stem"):
+        find_labelled(folder)
+
+
+def test_a_set_is_known_by_its_contents(folder: Path) -> None:
+    before = fingerprint(find_labelled(folder))
+    assert fingerprint(find_labelled(folder)) == before
+    tifffile.imwrite(folder / "a_labels.tif", np.ones((40, 50), np.uint8))
+    assert fingerprint(find_labelled(folder)) != before
+
+
+# ------------------------------------------------------------------ history
+
+
+def line(mean: float, a: float, **changed: object) -> dict[str, object]:
+    return {
+        "date": "2026-11-25T10:00:00+00:00",
+        "set": "s",
+        "model": "tiny-1",
+        "steps": 100,
+        "settings": {"most": None, "channels": None, "channel_axis": None},
+        "mean": {"click": mean, "disk": 0.5},
+        "images": {"a": {"objects": 3, "click": a, "disk": 0.5}},
+        **changed,
+    }
+
+
+def test_what_is_worse_than_the_best_earlier_run_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "history.jsonl"
+    assert read_history(path) == []
+    for each in (line(0.7, 0.9), line(0.8, 0.8), line(0.75, 0.95, steps=None)):
+        append_line(path, each)
+    earlier = read_history(path)
+    assert earlier == [line(0.7, 0.9), line(0.8, 0.8), line(0.75, 0.95, steps=None)]
+    assert worse(line(0.81, 0.79), earlier) == []  # within the tolerance
+    assert worse(line(0.81, 0.7), earlier) == [
+        "a is worse, click: 0.700, it was 0.800 with tiny-1 on 2026-11-25 (100 steps)."
+    ]
+    both = worse(line(0.5, 0.5), earlier)
+    assert len(both) == 2
+    assert both[0].startswith("The mean over images is worse, click: 0.500, it was 0.800")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"set": "another"},
+        {"settings": {"most": 5, "channels": None, "channel_axis": None}},
+        {"mean": {"box": 0.9}},
+    ],
+)
+def test_other_sets_objects_and_prompts_are_not_compared(changed: dict[str, object]) -> None:
+    assert worse(line(0.1, 0.1), [{**line(0.9, 0.9), **changed}]) == []
+
+
+@pytest.mark.parametrize("text", ["no json", "[1]", json.dumps({"set": "s"}), "{"])
+def test_a_file_that_is_no_history_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "history.jsonl"
+    append_line(path, line(0.5, 0.5))
+    path.write_text(path.read_text() + text)
+    with pytest.raises(ValueError, match=r"history\.jsonl, line 2, is not an evaluation"):
+        read_history(path)
