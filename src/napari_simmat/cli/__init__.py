@@ -17,6 +17,7 @@ from cyclopts.exceptions import CycloptsError
 
 from napari_simmat import __version__
 from napari_simmat.cli.demo import demo
+from napari_simmat.cli.evaluate import evaluate
 from napari_simmat.cli.models import models
 from napari_simmat.cli.segment import segment
 from napari_simmat.cli.terminal import Terminal
@@ -47,6 +48,7 @@ app = App(name="simmat", help=HELP, help_format="markdown", version=__version__)
 app.command(demo)
 app.command(models)
 app.command(segment)
+app.command(evaluate)
 app.command(train)
 app.command(pretrain)
 
@@ -89,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _named(arguments: Sequence[str]) -> str:
     """The command among the arguments, followed by a space; empty if there is none."""
-    names = {"demo", "models", "segment", "train", "pretrain"}
+    names = {"demo", "evaluate", "models", "segment", "train", "pretrain"}
     return next((f"{word} " for word in arguments if word in names), "")
 
 

@@ -84,7 +84,7 @@ def segment(
     )
     config = SegmentConfig(
         model=model,
-        channels=_channels(channels),
+        channels=channels_of(channels),
         channel_axis=channel_axis,
         device=compute.device,
         precision=compute.precision,
@@ -96,7 +96,7 @@ def segment(
     return int(any(outcome.status == "failed" for outcome in outcomes))
 
 
-def _channels(text: str | None) -> tuple[int | str, ...] | None:
+def channels_of(text: str | None) -> tuple[int | str, ...] | None:
     """``0,2,DAPI`` as numbers and names."""
     if text is None:
         return None

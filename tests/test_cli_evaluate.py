@@ -1,0 +1,155 @@
+"""`simmat evaluate` through the real entry point, with the embedded model."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_simmat.cli import main
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder `data` with one drawn image of two disks; the current folder holds it."""
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    y, x = np.mgrid[:96, :96]
+    labels = np.zeros((96, 96), np.uint8)
+    labels[(y - 30) ** 2 + (x - 30) ** 2 < 18**2] = 3
+    labels[(y - 65) ** 2 + (x - 65) ** 2 < 15**2] = 7
+    noise = np.random.default_rng(0).normal(20, 5, labels.shape)
+    image = np.array([0, 0, 0, 200, 0, 0, 0, 120])[labels] + noise
+    tifffile.imwrite("data/disks.tif", image.astype(np.uint16))
+    tifffile.imwrite("data/disks_labels.tif", labels)
+    return tmp_path
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def evaluate(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command; its status and what it said on both streams."""
+
+    def run(*words: str, data: str = "data", model: str = "tiny") -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = main(["evaluate", data, "--model", model, *words])
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return run
+
+
+def test_everything_is_written_and_the_same_twice(folder: Path, evaluate: Run) -> None:
+    words = ("--corrections", "1", "--history", "history.jsonl", "--device", "cpu")
+    written = ["disks_overlay.png", "results.csv", "summary.json"]
+    for output in ("one", "two"):
+        status, out, err = evaluate(*words, "--output", output)
+        assert (status, err) == (0, "")
+        assert sorted(path.name for path in Path(output).iterdir()) == written
+        for name in (*(str(Path(output, name)) for name in written), "history.jsonl"):
+            assert f"Wrote {name}" in out
+        assert "disks" in out
+        assert "mean over images" in out
+    assert Path("one/results.csv").read_bytes() == Path("two/results.csv").read_bytes()
+    first, second = (json.loads(Path(each, "summary.json").read_text()) for each in ("one", "two"))
+    assert first.pop("run")["device"] == second.pop("run")["device"] == "cpu"
+    assert first == second
+
+    with open("one/results.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["label"] for row in rows] == ["3", "7"]
+    assert float(rows[0]["disk"]) > 0.7
+    columns = ("click", "click+1", "box", "filled_box", "disk")
+    for column in columns:
+        mean = np.mean([float(row[column]) for row in rows])
+        assert first["images"]["disks"][column] == pytest.approx(mean, abs=1e-5)
+    # A disk fills pi / 4 of its box.
+    assert first["mean"]["filled_box"] == pytest.approx(np.pi / 4, abs=0.05)
+    assert len(Path("history.jsonl").read_text().splitlines()) == 2
+
+
+def test_what_became_worse_is_said_and_is_no_failure(folder: Path, evaluate: Run) -> None:
+    words = ("--prompt", "box", "--history", "h.jsonl", "--json")
+    status, out, _ = evaluate(*words)
+    assert status == 0
+    assert json.loads(out)["worse"] == []
+    better = json.loads(Path("h.jsonl").read_text())
+    better["mean"]["box"] = better["images"]["disks"]["box"] = 1.2
+    Path("h.jsonl").write_text(json.dumps(better) + "\n")
+    status, out, err = evaluate(*words)
+    assert status == 0
+    assert len(json.loads(out)["worse"]) == 2
+    assert "Note: disks is worse, box:" in err
+    assert len(Path("h.jsonl").read_text().splitlines()) == 2
+
+
+def no_labels() -> None:
+    Path("data/disks_labels.tif").unlink()
+
+
+def another_size() -> None:
+    tifffile.imwrite("data/disks_labels.tif", np.ones((96, 80), np.uint8))
+
+
+def float_labels() -> None:
+    tifffile.imwrite("data/disks_labels.tif", np.ones((96, 96), np.float32))
+
+
+def empty_labels() -> None:
+    tifffile.imwrite("data/disks_labels.tif", np.zeros((96, 96), np.uint8))
+
+
+def broken_history() -> None:
+    Path("h.jsonl").write_text("this is none\n")
+
+
+def results_exist() -> None:
+    Path("out").mkdir()
+    Path("out/summary.json").write_text("{}")
+
+
+BAD = {
+    "no folder": (lambda: None, ["--data", "none"], "There is no folder none"),
+    "a file": (lambda: None, ["--data", "data/disks.tif"], "is a file; give the folder"),
+    "empty": (lambda: Path("e").mkdir(), ["--data", "e"], "There is no image in e; put"),
+    "no labels": (no_labels, [], "No image in data has labels; put beside"),
+    "another size": (another_size, [], "has the shape 96 x 80, disks.tif without channels 96 x 96"),
+    "float labels": (float_labels, [], "holds float32 values; labels are integers"),
+    "nothing labelled": (empty_labels, [], "hold no object of at least 12 pixels"),
+    "no model": (lambda: None, ["--model", "huge"], "huge"),
+    "no corrections": (lambda: None, ["--corrections", "-1"], "cannot be -1 corrections"),
+    "none at most": (lambda: None, ["--most", "0"], "give 1 or more"),
+    "channel": (lambda: None, ["--channels", "5"], "disks.tif: There is no channel 5"),
+    "history": (broken_history, ["--history", "h.jsonl"], "line 1, is not an evaluation"),
+    "into the images": (lambda: None, ["--output", "data"], "data holds the images"),
+    "exists": (results_exist, ["--output", "out"], "exists already. Use --overwrite"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_each_mistake_is_one_sentence_and_writes_nothing(
+    folder: Path, evaluate: Run, case: str
+) -> None:
+    break_it, words, sentence = BAD[case]
+    break_it()
+    before = sorted(folder.rglob("*"))
+    data, model = "data", "tiny"
+    if words and words[0] == "--data":
+        data, words = words[1], []
+    elif words and words[0] == "--model":
+        model, words = words[1], []
+    status, out, err = evaluate(*words, data=data, model=model)
+    assert status == 1
+    assert out == ""
+    assert sentence in err
+    said = [each for each in err.strip().splitlines() if not each.startswith("Note:")]
+    assert len(said) == 1
+    assert said[0].endswith(".")
+    assert sorted(folder.rglob("*")) == before
