@@ -34,7 +34,7 @@ def test_a_base_is_loaded_as_it_was_saved(assets: Path) -> None:
 
 def test_a_loaded_network_computes_and_can_be_trained(assets: Path) -> None:
     network = load_model("polarization").network
-    encoded = finish(network.encoding(torch.randn(1, 4, 64, 64)))
+    encoded = network.encode(torch.randn(1, 4, 64, 64))
     decoded = network.decode(encoded, torch.tensor([[30.0, 30.0]]), torch.tensor([1.0]))
     decoded.logits.mean().backward()
     assert all(

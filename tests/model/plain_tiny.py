@@ -102,7 +102,7 @@ def prior(dense, points, labels, box, mask):
         logits = 2 + dense[0, 14, r, c] - (gap / size[r, c] ** 2 + free) * scale
         return logits.clamp(-10, 10)
 
-    if mask is not None:
+    if mask is not None and not points and box is None:
         guess = mask.clamp(-10, 10)
     else:
         clicks = [p for p, k in zip(points, labels, strict=True) if k == 1]
@@ -129,6 +129,8 @@ def prior(dense, points, labels, box, mask):
             along = ((columns - x0) / 2 + 0.5).clamp(0, 1) * ((x1 - columns) / 2 + 0.5).clamp(0, 1)
             guess = torch.minimum(guess, 20 * up * along - 10)
         guess = guess.clamp(-10, 10)
+        if mask is not None:
+            guess = (guess + mask.clamp(-10, 10)) / 2
     for (x, y), kind in zip(points, labels, strict=True):
         hill = 4 * torch.exp(-((rows - y) ** 2 + (columns - x) ** 2) / (2 * 4.0**2))
         guess = guess + hill if kind == 1 else guess - hill

@@ -7,14 +7,13 @@ import torch
 
 from napari_simmat.model.foundation import build_network
 from napari_simmat.model.transfer import TRANSFERS, transfer_layer
-from napari_simmat.progress import finish
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 9, 48])
 @torch.no_grad()
 def test_mat_takes_any_number_of_channels(channels):
     network = build_network("tiny", channels=channels, transfer="simmat")
-    encoded = finish(network.encoding(torch.randn(1, channels, 64, 64)))
+    encoded = network.encode(torch.randn(1, channels, 64, 64))
     assert encoded.embedding.shape == (1, 128, 8, 8)
 
 

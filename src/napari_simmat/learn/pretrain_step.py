@@ -20,7 +20,6 @@ from napari_simmat.learn.prompting import KINDS, correct, draw_prompts
 from napari_simmat.learn.scenes.looks import FAMILIES
 from napari_simmat.model.prior import Pixels
 from napari_simmat.model.tiny import TinyNetwork, build_tiny
-from napari_simmat.progress import finish
 
 MEAN, STD = 127.5, 64.0
 """Standardisation of the input, the same for every channel."""
@@ -133,7 +132,7 @@ class Pretraining:
         balance = 0.4 * max(0.0, 1 - done / 0.6)
         images, _, height, width = crops.images.shape
         with torch.autocast("cpu", torch.bfloat16):
-            encoded = finish(network.encoding((crops.images - MEAN) / STD))
+            encoded = network.encode((crops.images - MEAN) / STD)
         dense = encoded.maps["dense"]
         loss = dense_loss(dense, dense_targets(crops.labels))
         figures = {"dense": loss.item()}

@@ -22,7 +22,7 @@ from napari_simmat.model.foundation import build_network
 from napari_simmat.model.prior import Pixels
 from napari_simmat.model.spec import Channel, ModelSpec, Normalization
 from napari_simmat.model.tiny import TinyNetwork
-from napari_simmat.progress import Job, Progress, finish
+from napari_simmat.progress import Job, Progress
 
 if TYPE_CHECKING:
     from napari_simmat.engine.loading import Model
@@ -159,7 +159,7 @@ def _loss(network: TinyNetwork, image: Tensor, crops: Crops, rng: np.random.Gene
     target = avg_pool2d(torch.tensor(flat[:, None]).float(), 2)
     prompts = draw_prompts(kind, flat, rng)
     with torch.autocast("cpu", torch.bfloat16):
-        encoded = finish(network.encoding(image))
+        encoded = network.encode(image)
         logits, _ = network.decode_batch(encoded, *prompts)
     loss = mask_loss(logits[:, :1], target, 0.2).loss.mean()
     if "box" not in kind:
@@ -181,7 +181,7 @@ def _validate(
         flat = crops.masks.reshape(-1, *crops.masks.shape[-2:])
         target = avg_pool2d(torch.tensor(flat[:, None]).float(), 2)
         image = _standardised(crops.images, spec)
-        encoded = finish(network.encoding(image[:, :channels]))
+        encoded = network.encode(image[:, :channels])
         for kind, scores in reached.items():
             prompts = draw_prompts(kind, flat, np.random.default_rng([VALIDATION_SEED, step]))
             logits, _ = network.decode_batch(encoded, *prompts)

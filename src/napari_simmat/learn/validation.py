@@ -16,7 +16,6 @@ from napari_simmat.learn.prompting import PromptBatch, correct, draw_prompts
 from napari_simmat.model.network import Encoded
 from napari_simmat.model.prior import Pixels
 from napari_simmat.model.tiny import TinyNetwork
-from napari_simmat.progress import finish
 
 VALIDATION_SEED = 987_654_321
 
@@ -31,7 +30,7 @@ def validate(
     for step in range(steps):
         crops = pool.crops(step, 4, sizes=(192,))
         with torch.autocast("cpu", torch.bfloat16):
-            encoded = finish(network.encoding((crops.images - MEAN) / STD))
+            encoded = network.encode((crops.images - MEAN) / STD)
         flat = crops.masks.reshape(-1, *crops.masks.shape[-2:])
         target = torch.nn.functional.avg_pool2d(torch.tensor(flat[:, None]).float(), 2)
         for name, scores in _answers(network, encoded, flat, target, step):

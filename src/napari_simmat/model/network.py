@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -29,23 +29,36 @@ class Encoded:
         Height and width of the (padded) input in pixels.
     maps
         Further maps that the decoder wants, each (B, C', h', w').
+    scale
+        Pixels of what was encoded per pixel of the network's input.
+    coarser
+        The same image encoded at half the scale, where the network works on several.
     """
 
     embedding: Tensor
     input_size: tuple[int, int]
     maps: Mapping[str, Tensor] = field(default_factory=dict)
+    scale: float = 1.0
+    coarser: Encoded | None = None
+
+    @property
+    def levels(self) -> list[Encoded]:
+        """The level itself and all coarser ones, finest first."""
+        return [self, *(self.coarser.levels if self.coarser is not None else ())]
 
     @property
     def nbytes(self) -> int:
         """Memory of all tensors in bytes."""
-        return sum(t.numel() * t.element_size() for t in (self.embedding, *self.maps.values()))
+        tensors = [t for each in self.levels for t in (each.embedding, *each.maps.values())]
+        return sum(t.numel() * t.element_size() for t in tensors)
 
     def to(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Encoded:
         """The same on another device or in another precision."""
-        return Encoded(
-            self.embedding.to(device=device, dtype=dtype),
-            self.input_size,
-            {name: each.to(device=device, dtype=dtype) for name, each in self.maps.items()},
+        return replace(
+            self,
+            embedding=self.embedding.to(device=device, dtype=dtype),
+            maps={name: each.to(device=device, dtype=dtype) for name, each in self.maps.items()},
+            coarser=None if self.coarser is None else self.coarser.to(device, dtype),
         )
 
 

@@ -92,10 +92,13 @@ def prior_of(pixels: Pixels, points: Tensor, labels: Tensor, mask: Tensor | None
         (N, K, 2) and (N, K) as for `TinyNetwork.decode_batch`; every prompt of a call has the
         same kinds of points at the same places.
     mask
-        (N, 1, h, w) logits that stand instead.
+        (N, 1, h, w) logits, e.g. of the answer before; the first guess is the mean of them and of
+        what points and box say.
     """
     if mask is not None:
-        return mask.float().clamp(-LIMIT, LIMIT)
+        mask = mask.float().clamp(-LIMIT, LIMIT)
+        if bool((labels[0] < 0).all()):
+            return mask
     height, width = pixels.shape
     images, count = len(pixels.dense), len(points)
     kinds = labels[0]
@@ -110,7 +113,8 @@ def prior_of(pixels: Pixels, points: Tensor, labels: Tensor, mask: Tensor | None
         prior = prior - _affinities(pixels, negative).clamp(min=0).amax(1, keepdim=True)
     if box.shape[1]:
         prior = torch.minimum(prior, filled_box(box, pixels.shape))
-    return prior.clamp(-LIMIT, LIMIT)
+    prior = prior.clamp(-LIMIT, LIMIT)
+    return prior if mask is None else (prior + mask) / 2
 
 
 def filled_box(corners: Tensor, shape: tuple[int, int] | torch.Size) -> Tensor:

@@ -2,12 +2,15 @@
 
 Added around SAM's decoder: skips from strides 4 and 2 into the up-scaling (as SAM 2, arXiv
 2408.00714, and HQ-SAM, arXiv 2306.01567) and a dense prior as mask prompt (`prior.py`), which
-also adds to the mask logits. Positions are in pixels, so any input size works.
+also adds to the mask logits. Positions are in pixels, so any input size works; an image is
+encoded at several scales (`pyramid.py`).
 """
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
+from dataclasses import replace
 
 import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
@@ -15,8 +18,20 @@ from torch import Tensor, nn
 
 from napari_simmat.model.network import Decoded, Encoded, Network
 from napari_simmat.model.prior import DENSE_CHANNELS, LIMIT, Pixels, bumps, prior_of
+from napari_simmat.model.pyramid import (
+    ENOUGH,
+    FINER,
+    LEAST,
+    MASK_STRIDE,
+    Window,
+    candidates,
+    clicked_size,
+    extent_of,
+    images,
+    scales,
+)
 from napari_simmat.model.tiny_encoder import TinyEncoder
-from napari_simmat.progress import Job, Progress
+from napari_simmat.progress import Job, Progress, finish
 
 WIDTH = 128
 STRIDE = 8
@@ -86,13 +101,35 @@ class TinyMaskDecoder(MaskDecoder):
 class TinyNetwork(Network):
     """Any input whose sides are multiples of 32 pixels; masks at stride 2."""
 
-    mask_stride = 2
+    mask_stride = MASK_STRIDE
     image_encoder: TinyEncoder
     prompt_encoder: TinyPromptEncoder
     mask_decoder: TinyMaskDecoder
 
     def encoding(self, image: Tensor) -> Job[Encoded]:
-        """Encode (B, C, H, W); maps: ``skip4``, ``skip2`` and the ``dense`` head."""
+        """Encode (1, C, H, W) at all scales of `pyramid`, finest first, as linked levels."""
+        total = len(scales(*image.shape[-2:])) * (len(self.image_encoder.blocks) + 2)
+        done, levels = 0, []
+        for scale, scaled in images(image):
+            level = self._level(scaled)
+            while True:
+                try:
+                    next(level)
+                except StopIteration as end:
+                    levels.append(replace(end.value, scale=scale))
+                    break
+                done += 1
+                yield Progress(done, total, "encoding")
+        encoded = levels.pop()
+        while levels:
+            encoded = replace(levels.pop(), coarser=encoded)
+        return encoded
+
+    def encode(self, image: Tensor) -> Encoded:
+        """Encode (B, C, H, W) as it is; maps: ``skip4``, ``skip2`` and the ``dense`` head."""
+        return finish(self._level(image))
+
+    def _level(self, image: Tensor) -> Job[Encoded]:
         encoder, decoder = self.image_encoder, self.mask_decoder
         total = len(encoder.blocks) + 2
         two, four, eight, tokens = encoder.stages(image)
@@ -103,6 +140,7 @@ class TinyNetwork(Network):
         embedding, fine, dense = encoder.fuse(four, eight, tokens)
         height, width = image.shape[-2:]
         maps = {"skip4": decoder.skip4(fine), "skip2": decoder.skip2(two), "dense": dense.float()}
+        yield Progress(total, total, "encoding")
         return Encoded(embedding, (height, width), maps)
 
     def decode(
@@ -113,19 +151,63 @@ class TinyNetwork(Network):
         box: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Decoded:
-        """Decode one prompt; a lone point or box gets SAM's padding token as in stock."""
+        """Decode one prompt on the level that suits it, in a window around it.
+
+        A lone point or box gets SAM's padding token as in stock. Clicks are answered on the
+        finest level that is sure of its answer; a mask that leaves its window counts as unsure.
+        """
         device = encoded.embedding.device
         clicks = torch.zeros(0, 2, device=device) if points is None else points
         kinds = torch.zeros(0, device=device) if labels is None else labels
-        more = torch.zeros(1, 2, device=device) if box is None else box.reshape(2, 2)
-        more_kinds = torch.tensor([-1] if box is None else [2, 3], device=device)
+        positive = clicks[kinds == 1]
+        known = positive if len(positive) else clicks
+        extent = extent_of(positive, box, mask)
+        if extent is None:
+            x, y = known.mean(0).tolist() if len(known) else (0.0, 0.0)
+        else:
+            x, y = extent.middle
+        height, width = (round(side / encoded.scale) // MASK_STRIDE for side in encoded.input_size)
+        best, most = None, -math.inf
+        for number, level in enumerate(candidates(encoded.levels, extent)):
+            window = Window.around(level, (x, y))
+            logits, quality = self._in_window(level, window, clicks, kinds, box, mask)
+            left = window.is_left(logits[0], level)
+            worth = float(quality[0].detach()) - FINER * number - left
+            if worth > most:
+                best, most = (window, level.scale, logits, quality), worth
+            sure = extent is not None and extent.whole
+            sure = sure or (quality[0] >= ENOUGH and clicked_size(level, known) >= LEAST)
+            if sure and not left:
+                break
+        assert best is not None
+        window, scale, logits, quality = best
+        return Decoded(window.paste(logits, scale, (height, width)), quality)
+
+    def _in_window(
+        self,
+        level: Encoded,
+        window: Window,
+        points: Tensor,
+        labels: Tensor,
+        box: Tensor | None,
+        mask: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (4, h, w) over the window and qualities (4,)."""
+        clicks = window.points(points, level.scale)
+        held = window.holds(clicks)
+        clicks, kinds = clicks[held], labels[held]
+        if box is None:
+            more = clicks.new_zeros(1, 2)
+        else:
+            more = window.points(box.reshape(2, 2), level.scale)
+        more_kinds = torch.tensor([-1] if box is None else [2, 3], device=clicks.device)
         logits, quality = self.decode_batch(
-            encoded,
+            window.crop(level),
             torch.cat([clicks, more])[None],
             torch.cat([kinds.long(), more_kinds])[None],
-            mask,
+            None if mask is None else window.mask(mask, level.scale),
         )
-        return Decoded(logits[0], quality[0])
+        return logits[0], quality[0]
 
     def decode_batch(
         self,
@@ -143,7 +225,7 @@ class TinyNetwork(Network):
             (N, K, 2) as x, y and (N, K): 1 foreground, 0 background, 2 and 3 the corners of a
             box, -1 padding.
         mask
-            (N, 1, H/2, W/2) logits, in place of the prior from points and box.
+            (N, 1, H/2, W/2) logits, e.g. of the answer before.
         origin
             y, x in pixels of the images' corner in a larger field, for training on crops.
 

@@ -17,6 +17,8 @@ from torch.nn import functional
 
 # The number of tokens for which the attention's temperature is the plain one: a 256-pixel image.
 REFERENCE_TOKENS = 256
+SPAN = 32
+"""Tokens a side that one token sees at most: 512 pixels."""
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -55,26 +57,49 @@ class TokenAttention(Attention):
     """SAM's attention, computed with less memory, sharpened with the number of tokens.
 
     The logits grow with the logarithm of the number of tokens, so that a model trained on small
-    crops attends as sharply in a large image (arXiv 2202.12172).
+    crops attends as sharply in a large image (arXiv 2202.12172). Beyond `SPAN` tokens a side, a
+    block of tokens attends to the span around it (as in HaloNet, arXiv 2103.12731), so that the
+    cost grows with the image's area only.
     """
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, h, w, d) -> the same shape."""
         batch, height, width, _ = tokens.shape
-        count = height * width
-        query, key, value = (
-            self.qkv(tokens)
-            .reshape(batch, count, 3, self.num_heads, -1)
-            .permute(2, 0, 3, 1, 4)  # (3, B, heads, hw, d / heads)
-            .unbind(0)
-        )
+        qkv = self.qkv(tokens).reshape(batch, height, width, 3, self.num_heads, -1)
+        query, key, value = qkv.permute(3, 0, 4, 1, 2, 5).unbind(0)  # (B, heads, h, w, d / heads)
+        bands = []
+        for rows, near_rows in _blocks(height):
+            band = []
+            for columns, near_columns in _blocks(width):
+                near = (..., near_rows, near_columns, slice(None))
+                band.append(self._mix(query[..., rows, columns, :], key[near], value[near]))
+            bands.append(torch.cat(band, dim=3))
+        mixed = torch.cat(bands, dim=2)
+        projected: Tensor = self.proj(mixed.permute(0, 2, 3, 1, 4).reshape(tokens.shape))
+        return projected
+
+    def _mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Attend from (B, heads, h, w, c) to (B, heads, h', w', c) -> (B, heads, h, w, c)."""
+        shape = query.shape
+        query, key, value = (each.flatten(2, 3) for each in (query, key, value))
+        count = key.shape[2]
         query = query * (max(math.log(count), 1.0) / math.log(REFERENCE_TOKENS))
         if count <= REFERENCE_TOKENS:  # for few tokens the fused kernel's backward pass is slower
             mixed = ((query * self.scale) @ key.transpose(-2, -1)).softmax(-1) @ value
         else:
             mixed = functional.scaled_dot_product_attention(query, key, value)
-        projected: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, height, width, -1))
-        return projected
+        return mixed.reshape(shape)
+
+
+def _blocks(side: int) -> list[tuple[slice, slice]]:
+    """Blocks of tokens along a side, and what each attends to."""
+    if side <= SPAN:
+        return [(slice(0, side), slice(0, side))]
+    blocks = []
+    for start in range(0, side, SPAN // 2):
+        first = min(max(start - SPAN // 4, 0), side - SPAN)
+        blocks.append((slice(start, min(start + SPAN // 2, side)), slice(first, first + SPAN)))
+    return blocks
 
 
 class TinyEncoder(nn.Module):

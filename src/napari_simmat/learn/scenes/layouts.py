@@ -24,6 +24,7 @@ LAYOUTS: dict[str, Layout] = {
     "filaments": things.filaments,
     "large": things.large,
     "nested": things.nested,
+    "assembled": things.assembled,
     "tissue": sections.tissue,
     "levels": sections.levels,
     "head": sections.head,

@@ -23,7 +23,14 @@ class Family:
     layouts: dict[str, float]
 
 
-_THINGS = {"leaves": 4.0, "large": 2.0, "discs": 1.0, "nested": 1.0, "filaments": 0.5}
+_THINGS = {
+    "leaves": 4.0,
+    "large": 2.0,
+    "discs": 1.0,
+    "nested": 1.0,
+    "filaments": 0.5,
+    "assembled": 2.5,
+}
 
 FAMILIES: dict[str, Family] = {
     "fluorescence": Family(

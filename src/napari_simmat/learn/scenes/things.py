@@ -168,6 +168,36 @@ def nested(rng: np.random.Generator, shape: Shape) -> Drawing:
     return canvas.drawing(owner)
 
 
+def assembled(rng: np.random.Generator, shape: Shape) -> Drawing:
+    """Things put together from unlike parts, as tools and vehicles are, with gaps between them.
+
+    The wholes are the objects, or in one case of four the parts.
+    """
+    canvas = Canvas(shape)
+    side = min(shape)
+    owner = [0]
+    whole_wins = rng.random() < 0.75
+    for _ in range(int(rng.integers(1, 6))):
+        radius = log_uniform(rng, max(8.0, 0.08 * side), 0.3 * side)
+        centre = np.asarray(anywhere(rng, shape))
+        first = canvas.count + 1
+        parts = [(radius, centre)]
+        for _ in range(int(rng.integers(2, 8))):
+            size, heart = parts[rng.integers(len(parts))]
+            angle = rng.uniform(0, 2 * np.pi)
+            spot = heart + size * rng.uniform(0.3, 1.1) * np.array([np.sin(angle), np.cos(angle)])
+            parts.append((max(4.5, radius * log_uniform(rng, 0.15, 0.8)), spot))
+        for size, spot in [parts[i] for i in rng.permutation(len(parts))]:
+            kind = str(rng.choice(["blob", "polygon", "rectangle", "tube"]))
+            outline = outlines.outline(rng, size, kind)
+            canvas.fill(outline, pair(spot))
+            owner.append(first if whole_wins else canvas.count)
+            if size > 10 and rng.random() < 0.2:  # what lies behind is seen through a ring
+                hole = (outline[0] * 0.6, outline[1] * 0.6)
+                canvas.fill(hole, pair(spot), region=0, within=canvas.count)
+    return canvas.drawing(owner)
+
+
 def _colonies(rng: np.random.Generator, canvas: Canvas, width: float, bend: float) -> None:
     """Claim the rods of one or two grown colonies."""
     shape = canvas.shape

@@ -1,0 +1,206 @@
+"""`tiny` at several scales: which are made, where windows lie, what is answered where."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from napari_simmat.engine.loading import load_model
+from napari_simmat.model.network import Encoded
+from napari_simmat.model.prior import DENSE_CHANNELS, LIMIT, SIZE, UNIT
+from napari_simmat.model.pyramid import (
+    Extent,
+    Window,
+    candidates,
+    clicked_size,
+    extent_of,
+    images,
+    scales,
+)
+from napari_simmat.model.tiny import build_tiny
+from napari_simmat.model.tiny_encoder import TokenAttention
+from napari_simmat.progress import finish
+
+
+def level(height: int, width: int, scale: float, size: float = 40.0) -> Encoded:
+    dense = torch.zeros(1, DENSE_CHANNELS, height // 2, width // 2)
+    dense[:, SIZE] = math.log(size / UNIT)
+    embedding = torch.arange(height // 8 * (width // 8)).reshape(1, 1, height // 8, width // 8)
+    return Encoded(embedding, (height, width), {"dense": dense}, scale)
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((64, 64), [2]),
+        ((256, 160), [2, 1, 0.5]),
+        ((512, 288), [1, 0.5, 0.25]),
+        ((1024, 1344), [1, 0.5, 0.25, 0.125, 0.0625]),
+        ((2048, 32), [1, 0.5, 0.25, 0.125, 0.0625]),
+    ],
+)
+def test_scales_halve_until_the_image_is_small(shape, expected):
+    assert scales(*shape) == expected
+    made = list(images(torch.ones(1, 2, *shape)))
+    assert [scale for scale, _ in made] == expected
+    for scale, image in made:
+        assert not any(side % 32 for side in image.shape[-2:])
+        filled = [math.ceil(side * scale) for side in shape]
+        assert image.sum() == pytest.approx(2 * math.prod(filled), rel=1e-5)
+
+
+def test_a_window_lies_around_a_point_within_the_level():
+    half = level(512, 320, 0.5)
+    assert Window.around(half, (320.0, 512.0)) == (128, 32, 256, 256)
+    assert Window.around(half, (0.0, 0.0)) == (0, 0, 256, 256)
+    assert Window.around(half, (639.0, 1023.0)) == (256, 64, 256, 256)
+    assert Window.around(level(96, 64, 1.0), (50.0, 50.0)) == (0, 0, 96, 64)
+
+
+def test_a_window_crops_every_map_alike():
+    whole = level(512, 320, 0.5)
+    part = Window(128, 32, 256, 256).crop(whole)
+    assert part.input_size == (256, 256)
+    assert part.embedding.shape == (1, 1, 32, 32)
+    assert int(part.embedding[0, 0, 0, 0]) == 16 * 40 + 4
+    assert part.maps["dense"].shape == (1, DENSE_CHANNELS, 128, 128)
+
+
+@pytest.mark.parametrize("scale", [2.0, 1.0, 0.5, 0.25])
+def test_masks_come_back_from_a_window_where_they_were(scale):
+    shape = (256, 320)  # of the mask grid: an input of 512 x 640
+    whole = torch.full((1, 1, *shape), -8.0)
+    whole[..., 96:160, 128:192] = 8.0
+    side = [int(side * 2 * scale) for side in shape]
+    window = Window.around(level(*side, scale), (320.0, 256.0))
+    inside = window.mask(whole, scale)
+    assert inside.shape[-2:] == (window.height // 2, window.width // 2)
+    back = window.paste(inside[0], scale, shape)
+    outside = window.paste(torch.zeros_like(inside[0]), scale, shape) == -LIMIT
+    agree = ((back > 0) == (whole[0] > 0)) | outside
+    assert agree.float().mean() > 0.999  # bilinear enlarging rounds corners
+    assert (back[outside] == -LIMIT).all()
+    assert ((back > 0).sum() > 0.9 * (whole[0] > 0)[~outside].sum()).all()
+
+
+def test_a_windows_points_are_counted_from_its_corner():
+    window = Window(64, 32, 256, 256)
+    points = torch.tensor([[200.0, 300.0], [10.0, 300.0]])
+    inner = window.points(points, 0.5)
+    assert inner.tolist() == [[200.5 / 2 - 0.5 - 32, 300.5 / 2 - 0.5 - 64], [-27.25, 85.75]]
+    assert window.holds(inner).tolist() == [True, False]
+
+
+def test_what_a_prompt_tells_of_the_extent():
+    none = torch.zeros(0, 2)
+    mask = torch.full((1, 1, 50, 60), -5.0)
+    assert extent_of(none, None, None) is None
+    assert extent_of(none, None, mask) is None
+    box = extent_of(none, torch.tensor([3.0, 4.0, 103.0, 54.0]), mask)
+    assert box == Extent((3, 4), (103, 54), whole=True)
+    assert (box.longest, box.middle) == (100, (53, 29))
+    clicks = extent_of(torch.tensor([[5.0, 9.0], [45.0, 3.0]]), None, mask)
+    assert clicks == Extent((5, 3), (45, 9), whole=False)
+    mask[..., 10:20, 30:45] = 5
+    assert extent_of(none, None, mask) == Extent((59.5, 19.5), (89.5, 39.5), whole=True)
+    wider = extent_of(torch.tensor([[5.0, 9.0]]), None, mask)
+    assert wider == Extent((5, 9), (89.5, 39.5), whole=True)
+
+
+def test_the_level_suits_the_extent():
+    levels = [level(1024 // n, 1024 // n, 1 / n) for n in (1, 2, 4, 8)]
+
+    def first(side: float, whole: bool = True) -> float:
+        return candidates(levels, Extent((0, 0), (side, side), whole))[0].scale
+
+    assert [first(side) for side in (20, 60, 120, 240, 500, 1024)] == [
+        1,
+        1,
+        0.5,
+        0.25,
+        0.125,
+        0.125,
+    ]
+    assert first(300, whole=False) == 0.5  # in one window as it is, without knowing its size
+    long = Extent((0, 0), (800, 10), whole=True)
+    assert candidates(levels, long)[0].scale == 0.25
+    assert candidates(levels, None) == levels
+    everything = candidates(levels, Extent((0, 0), (5000, 5000), whole=True))
+    assert everything == levels[-1:]
+
+
+def test_a_clicks_size_is_what_the_dense_head_says_there():
+    there = level(128, 128, 0.5, size=20.0)
+    there.maps["dense"][0, SIZE, 10, 40] = math.log(80 / UNIT)
+    assert clicked_size(there, torch.tensor([[160.0, 40.0]])) == pytest.approx(80)
+    assert clicked_size(there, torch.tensor([[0.0, 0.0]])) == pytest.approx(20)
+
+
+def test_a_mask_that_goes_on_beyond_its_window_is_noticed():
+    half = level(512, 512, 0.5)
+    logits = torch.full((128, 128), -5.0)
+    logits[:40, 30:90] = 5
+    assert Window(128, 0, 256, 256).is_left(logits, half)
+    assert not Window(0, 0, 256, 256).is_left(logits, half)  # the image itself ends there
+    logits[:2] = -5
+    assert not Window(128, 0, 256, 256).is_left(logits, half)
+
+
+@torch.no_grad()
+def test_attention_over_many_tokens_is_that_of_the_span_around_each_block():
+    torch.manual_seed(0)
+    attention = TokenAttention(12, 2, qkv_bias=True)
+    tokens = torch.randn(1, 70, 40, 12)
+    answer = attention(tokens)
+    for rows, near_rows in (((0, 16), (0, 32)), ((32, 48), (24, 56)), ((64, 70), (38, 70))):
+        for columns, near_columns in (((0, 16), (0, 32)), ((32, 40), (8, 40))):
+            near = tokens[:, slice(*near_rows), slice(*near_columns)]
+            top, left = near_rows[0], near_columns[0]
+            here = attention(near)[
+                :, rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left
+            ]
+            assert torch.allclose(answer[:, slice(*rows), slice(*columns)], here, atol=1e-5)
+
+
+@torch.no_grad()
+def test_levels_are_linked_and_each_is_the_scaled_image_encoded_alone():
+    torch.manual_seed(0)
+    network, image = build_tiny(), torch.randn(1, 3, 320, 288)
+    steps: list[float] = []
+    encoded = finish(network.encoding(image), lambda p: steps.append(p.done / p.total))
+    assert steps == sorted(steps)
+    assert steps[-1] == 1
+    assert [each.scale for each in encoded.levels] == [1, 0.5, 0.25]
+    for each, (_, scaled) in zip(encoded.levels, images(image), strict=True):
+        alone = network.encode(scaled)
+        assert torch.equal(each.embedding, alone.embedding)
+        assert each.input_size == tuple(scaled.shape[-2:])
+    half = encoded.to(dtype=torch.float16)
+    assert [each.embedding.dtype for each in half.levels] == [torch.float16] * 3
+    assert half.nbytes * 2 == encoded.nbytes
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("factor", [2, 4])
+def test_an_enlarged_image_gets_the_enlarged_mask(factor):
+    """Of discs on a plain ground, at 2 and 4 times the size: the answer is nearly the same."""
+    y, x = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")
+    image = torch.full((1, 3, 256, 256), -1.0)
+    for cy, cx, radius in ((60, 70, 14), (180, 160, 40), (60, 200, 24)):
+        image[..., (y - cy) ** 2 + (x - cx) ** 2 < radius**2] = 1.0
+    network = load_model("tiny").network
+    small = finish(network.encoding(image))
+    large = finish(
+        network.encoding(image.repeat_interleave(factor, -1).repeat_interleave(factor, -2))
+    )
+    for cy, cx, radius in ((60, 70, 14), (180, 160, 40), (60, 200, 24)):
+        ours = network.decode(small, torch.tensor([[float(cx), float(cy)]]), torch.tensor([1]))
+        point = torch.tensor([[cx * factor + 0.5, cy * factor + 0.5]])
+        theirs = network.decode(large, point, torch.tensor([1]))
+        grown = (ours.logits[0] > 0).repeat_interleave(factor, -1).repeat_interleave(factor, -2)
+        mask = theirs.logits[0] > 0
+        assert (grown & mask).sum() / (grown | mask).sum() > 0.85
+        truth = math.pi * radius**2 / 4
+        assert 0.8 * truth < (ours.logits[0] > 0).sum() < 1.2 * truth
