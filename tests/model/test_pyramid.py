@@ -8,16 +8,19 @@ import pytest
 import torch
 
 from napari_simmat.engine.loading import load_model
+from napari_simmat.model import pyramid
 from napari_simmat.model.network import Encoded
 from napari_simmat.model.prior import DENSE_CHANNELS, LIMIT, SIZE, UNIT
 from napari_simmat.model.pyramid import (
     Extent,
+    Tile,
     Window,
     candidates,
     clicked_size,
     extent_of,
     images,
     scales,
+    tiles,
 )
 from napari_simmat.model.tiny import build_tiny
 from napari_simmat.model.tiny_encoder import TokenAttention
@@ -180,6 +183,38 @@ def test_levels_are_linked_and_each_is_the_scaled_image_encoded_alone():
     half = encoded.to(dtype=torch.float16)
     assert [each.embedding.dtype for each in half.levels] == [torch.float16] * 3
     assert half.nbytes * 2 == encoded.nbytes
+
+
+def test_tiles_cover_a_large_level_once():
+    assert tiles(2048, 64) == [Tile(*[slice(0, 2048), slice(0, 64)] * 2)]
+    for height, width in ((2080, 96), (4096, 3008)):
+        covered = torch.zeros(height, width)
+        for tile in tiles(height, width):
+            covered[tile.core_rows, tile.core_columns] += 1
+            assert tile.rows.start <= tile.core_rows.start < tile.core_rows.stop <= tile.rows.stop
+            assert max(tile.rows.stop - tile.rows.start, 0) <= 2048
+        assert (covered == 1).all()
+
+
+@torch.no_grad()
+def test_a_level_in_tiles_is_nearly_the_level_at_once(monkeypatch):
+    torch.manual_seed(0)
+    network = load_model("tiny").network
+    image = torch.nn.functional.interpolate(torch.randn(1, 3, 96, 48), scale_factor=8)
+    whole = network.encode(image)
+    monkeypatch.setattr(pyramid, "WHOLE", 512)
+    monkeypatch.setattr(pyramid, "CORE", 256)
+    tiled = finish(network.encoding(image))
+    assert tiled.input_size == whole.input_size
+    for ours, theirs in (
+        (tiled.embedding, whole.embedding),
+        *zip(tiled.maps.values(), whole.maps.values(), strict=True),
+    ):
+        assert ours.shape == theirs.shape
+        assert (ours - theirs).norm() / theirs.norm() < 0.12  # attention sees other neighbours
+        seam = slice(ours.shape[-2] // 3 - 2, ours.shape[-2] // 3 + 2)
+        worst = (ours - theirs)[..., seam, :].norm() / theirs[..., seam, :].norm()
+        assert worst < 0.15
 
 
 @torch.no_grad()

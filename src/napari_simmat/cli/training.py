@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from rich.table import Table
@@ -80,6 +80,7 @@ def pretrain(
     seed: int = 0,
     folder: Path | None = None,
     start: Path | None = None,
+    precision: Literal["float32", "bfloat16"] = "float32",
     overwrite: Annotated[bool, FLAG] = False,
     speech: Speech = SPEECH,
 ) -> None:
@@ -108,6 +109,8 @@ def pretrain(
         Where the state and the log are kept; beside the output by default.
     start
         The file of an earlier foundation to go on from.
+    precision
+        Of the computation; which is faster depends on the processor.
     overwrite
         Replace the output if it exists.
     """
@@ -117,7 +120,7 @@ def pretrain(
 
     terminal = speech.terminal()
     _check_output(output, overwrite)
-    config = PretrainConfig(steps=steps, families=families, seed=seed)
+    config = PretrainConfig(steps=steps, families=families, seed=seed, precision=precision)
     folder = folder or output.with_name(f"{output.stem}-training")
     pretrained = terminal.watch(pretraining(config, folder, start))
     save_base(output, pretrained, config)

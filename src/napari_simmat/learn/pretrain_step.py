@@ -7,6 +7,7 @@ import json
 import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -49,6 +50,8 @@ class PretrainConfig:
         Objects prompted per crop, and clicks of the dense prior trained per crop.
     corrections
         Share of the steps with 1 to 8 rounds of correcting clicks; the last one is trained.
+    precision
+        ``"float32"`` or ``"bfloat16"`` (autocast): which is faster depends on the processor.
     seed
         Fixes everything that is random.
     """
@@ -65,6 +68,7 @@ class PretrainConfig:
     objects: int = 4
     affinity_objects: int = 8
     corrections: float = 0.6
+    precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
     validate_every: int = 500
     save_every: int = 250
@@ -131,7 +135,8 @@ class Pretraining:
         config, network = self.config, self.network
         balance = 0.4 * max(0.0, 1 - done / 0.6)
         images, _, height, width = crops.images.shape
-        with torch.autocast("cpu", torch.bfloat16):
+        half = config.precision == "bfloat16"
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
             encoded = network.encode((crops.images - MEAN) / STD)
         dense = encoded.maps["dense"]
         loss = dense_loss(dense, dense_targets(crops.labels))
@@ -159,7 +164,8 @@ class Pretraining:
         rounds = 1 + int(rng.choice(len(ROUNDS), p=ROUNDS)) if corrected else 0
         for turn in range(rounds + 1):
             trained = turn in (0, rounds)  # what lies between only leads to the last answer
-            with torch.autocast("cpu", torch.bfloat16), torch.set_grad_enabled(trained):
+            half_here = torch.autocast("cpu", torch.bfloat16, enabled=half)
+            with half_here, torch.set_grad_enabled(trained):
                 logits, quality = network.decode_batch(encoded, *prompts, (origin[0], origin[1]))
             if trained:
                 masks = mask_loss(logits, target, balance)

@@ -28,7 +28,7 @@ def tiny_spec(
         modality="RGB or grey",
         channels=tuple(Channel(name=c, mean=MEAN, std=STD) for c in ("red", "green", "blue")),
         normalization=Normalization(method="percentile", low=0.5, high=99.9),
-        input_size=InputSize(method="native", size=1024, minimum=256, multiple=32),
+        input_size=InputSize(method="native", size=4096, minimum=128, multiple=32),
         base=Base(name=name, architecture="tiny", sha256=""),
         mask_choice="single",
         description=DESCRIPTION,

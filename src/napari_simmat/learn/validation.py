@@ -29,8 +29,7 @@ def validate(
     reached: dict[str, list[float]] = {"prior": [], "click": [], "box": [], "click+3": []}
     for step in range(steps):
         crops = pool.crops(step, 4, sizes=(192,))
-        with torch.autocast("cpu", torch.bfloat16):
-            encoded = network.encode((crops.images - MEAN) / STD)
+        encoded = network.encode((crops.images - MEAN) / STD)
         flat = crops.masks.reshape(-1, *crops.masks.shape[-2:])
         target = torch.nn.functional.avg_pool2d(torch.tensor(flat[:, None]).float(), 2)
         for name, scores in _answers(network, encoded, flat, target, step):
@@ -49,8 +48,7 @@ def _answers(
     yield "prior", mask_loss(prior, target).iou
 
     def answer(prompts: PromptBatch) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
-            return network.decode_batch(encoded, *prompts)[0]
+        return network.decode_batch(encoded, *prompts)[0]
 
     yield "box", mask_loss(answer(box)[:, :1], target).iou
     logits = answer(click)[:, :1]

@@ -28,7 +28,8 @@ from napari_simmat.model.pyramid import (
     clicked_size,
     extent_of,
     images,
-    scales,
+    joined,
+    tiles,
 )
 from napari_simmat.model.tiny_encoder import TinyEncoder
 from napari_simmat.progress import Job, Progress, finish
@@ -107,19 +108,28 @@ class TinyNetwork(Network):
     mask_decoder: TinyMaskDecoder
 
     def encoding(self, image: Tensor) -> Job[Encoded]:
-        """Encode (1, C, H, W) at all scales of `pyramid`, finest first, as linked levels."""
-        total = len(scales(*image.shape[-2:])) * (len(self.image_encoder.blocks) + 2)
+        """Encode (1, C, H, W) at all scales of `pyramid`, finest first, as linked levels.
+
+        A large level is encoded in overlapping tiles, so that the memory needed beside the result
+        stays bounded.
+        """
+        scaled = list(images(image))
+        total = sum(len(tiles(*each.shape[-2:])) for _, each in scaled)
+        total *= len(self.image_encoder.blocks) + 2
         done, levels = 0, []
-        for scale, scaled in images(image):
-            level = self._level(scaled)
-            while True:
-                try:
-                    next(level)
-                except StopIteration as end:
-                    levels.append(replace(end.value, scale=scale))
-                    break
-                done += 1
-                yield Progress(done, total, "encoding")
+        for scale, each in scaled:
+            parts = []
+            for tile in tiles(*each.shape[-2:]):
+                level = self._level(tile.cut(each))
+                while True:
+                    try:
+                        next(level)
+                    except StopIteration as end:
+                        parts.append((tile, end.value))
+                        break
+                    done += 1
+                    yield Progress(done, total, "encoding")
+            levels.append(replace(joined(parts), scale=scale))
         encoded = levels.pop()
         while levels:
             encoded = replace(levels.pop(), coarser=encoded)
@@ -175,9 +185,9 @@ class TinyNetwork(Network):
             worth = float(quality[0].detach()) - FINER * number - left
             if worth > most:
                 best, most = (window, level.scale, logits, quality), worth
-            sure = extent is not None and extent.whole
-            sure = sure or (quality[0] >= ENOUGH and clicked_size(level, known) >= LEAST)
-            if sure and not left:
+            placed = extent is not None and extent.whole
+            sure = float(quality[0].detach()) >= ENOUGH and clicked_size(level, known) >= LEAST
+            if (placed or sure) and not left:
                 break
         assert best is not None
         window, scale, logits, quality = best

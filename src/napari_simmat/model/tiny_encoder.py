@@ -41,8 +41,8 @@ class Residual(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape."""
-        inner: Tensor = self.second(functional.relu(self.first(self.norm(image))))
-        return image + self.gain * inner
+        inner: Tensor = self.second(functional.relu(self.first(self.norm(image)), inplace=True))
+        return torch.addcmul(image, self.gain, inner)
 
 
 class FirstProjection(nn.Module):
@@ -85,7 +85,7 @@ class TokenAttention(Attention):
         count = key.shape[2]
         query = query * (max(math.log(count), 1.0) / math.log(REFERENCE_TOKENS))
         if count <= REFERENCE_TOKENS:  # for few tokens the fused kernel's backward pass is slower
-            mixed = ((query * self.scale) @ key.transpose(-2, -1)).softmax(-1) @ value
+            mixed: Tensor = ((query * self.scale) @ key.transpose(-2, -1)).softmax(-1) @ value
         else:
             mixed = functional.scaled_dot_product_attention(query, key, value)
         return mixed.reshape(shape)
@@ -136,7 +136,9 @@ class TinyEncoder(nn.Module):
         two, four, eight = widths
         half = embedding // 2
         self.patch_embed = FirstProjection(two)
-        self.stage2 = nn.Sequential(nn.ReLU(), nn.Conv2d(two, two, 3, padding=1), nn.ReLU())
+        self.stage2 = nn.Sequential(
+            nn.ReLU(inplace=True), nn.Conv2d(two, two, 3, padding=1), nn.ReLU(inplace=True)
+        )
         self.stage4 = nn.Sequential(
             nn.Conv2d(two, four, 3, stride=2, padding=1),
             *[Residual(four) for _ in range(depths[0])],
@@ -154,7 +156,7 @@ class TinyEncoder(nn.Module):
         self.top = nn.Conv2d(tokens, embedding, 1)
         self.lateral8 = nn.Conv2d(eight, embedding, 1)
         self.neck = nn.Sequential(
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(embedding, embedding, 3, padding=1),
             ChannelNorm(embedding, eps=1e-6),
         )
@@ -162,7 +164,10 @@ class TinyEncoder(nn.Module):
         self.norm4 = ChannelNorm(four, eps=1e-6)
         self.lateral4 = nn.Conv2d(four, half, 1)
         self.fuse4 = nn.Sequential(
-            nn.ReLU(), nn.Conv2d(half, half, 3, padding=1), nn.ReLU(), Residual(half)
+            nn.ReLU(inplace=True),
+            nn.Conv2d(half, half, 3, padding=1),
+            nn.ReLU(inplace=True),
+            Residual(half),
         )
         self.dense = nn.Conv2d(half, dense * 4, 1)
 

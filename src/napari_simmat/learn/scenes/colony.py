@@ -69,8 +69,13 @@ def _divided(
         Rods(rods.centres[ready] + s * away, half, angle + rng.normal(0, wobble, len(angle)))
         for s in (1, -1)
     ]
-    kept = Rods(*(each[~ready] for each in rods))
-    return Rods(*(np.concatenate(parts) for parts in zip(kept, *daughters, strict=True)))
+    kept = Rods(rods.centres[~ready], rods.lengths[~ready], rods.angles[~ready])
+    parts = [kept, *daughters]
+    return Rods(
+        np.concatenate([each.centres for each in parts]),
+        np.concatenate([each.lengths for each in parts]),
+        np.concatenate([each.angles for each in parts]),
+    )
 
 
 def _apart(rods: Rods, width: float) -> Rods:
@@ -85,11 +90,11 @@ def _apart(rods: Rods, width: float) -> Rods:
     gap = beads[first] - beads[second]
     distance = np.maximum(np.hypot(*gap.T), 1e-6)
     push = gap * (0.35 * (width - distance) / distance)[:, None]
-    moves = np.zeros_like(beads)
+    shoves = np.zeros_like(beads)
     for beads_of, sign in ((first, 1.0), (second, -1.0)):
         for axis in range(2):
-            moves[:, axis] += sign * np.bincount(beads_of, push[:, axis], len(beads))
-    moves = moves.reshape(count, _BEADS, 2)
+            shoves[:, axis] += sign * np.bincount(beads_of, push[:, axis], len(beads))
+    moves = shoves.reshape(count, _BEADS, 2)
     pushed = np.maximum((moves != 0).any(-1).sum(1), 1)
     torque = (arms[..., 1] * moves[..., 0] - arms[..., 0] * moves[..., 1]).sum(1)
     inertia = np.maximum((arms**2).sum((1, 2)), width**2)
