@@ -1,0 +1,231 @@
+"""What of the embedded foundation matters: trainings of equal length that lack one thing each.
+
+``python scripts/ablations.py --development development --folder ablations`` trains every variant
+for `--steps` steps from the same seed, measures it on drawn scenes and on the development set
+(`scripts/development_set.py`), and adds a line to ``ablations/results.jsonl``. Variants that are in
+that file already are left out; an interrupted training goes on. ``--table`` prints what is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from segment_anything.modeling.image_encoder import Block
+from torch import Tensor, nn
+from torch.nn import functional
+
+from napari_simmat.engine.predictor import Predictor
+from napari_simmat.engine.zoo import Model
+from napari_simmat.learn import pretrain, pretrain_step
+from napari_simmat.learn.labelled import find_labelled
+from napari_simmat.learn.pretrain_step import PretrainConfig
+from napari_simmat.learn.release import tiny_spec
+from napari_simmat.learn.scoring import ScoreConfig, scoring
+from napari_simmat.learn.validation import validate
+from napari_simmat.model import prior, tiny
+from napari_simmat.model.tiny import TinyNetwork, build_tiny
+from napari_simmat.model.tiny_encoder import FirstProjection, Residual
+from napari_simmat.progress import Job, Progress, finish
+
+MICROSCOPY = (
+    "fluorescence",
+    "membranes",
+    "phase_contrast",
+    "adherent_cells",
+    "relief",
+    "histology",
+    "electron",
+    "dark_field",
+)
+
+
+class PlainTransformer(nn.Module):
+    """A plain vision transformer in the place of `TinyEncoder`: patches of 8, four of SAM's blocks.
+
+    As the stages are missing, the features at strides 4 and 2 come from the embedding alone.
+    """
+
+    img_size = 256
+
+    def __init__(self, width: int = 192, depth: int = 6, embedding: int = 128) -> None:
+        super().__init__()
+        half = embedding // 2
+        self.patch_embed = FirstProjection(32)  # the transfer layer's slot, as everywhere
+        self.patches = nn.Conv2d(32, width, 4, stride=4)
+        self.position = nn.Conv2d(width, width, 3, padding=1, groups=width)
+        self.blocks = nn.ModuleList(
+            Block(width, 6, 4.0, True, partial(nn.LayerNorm, eps=1e-6)) for _ in range(depth)
+        )
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.top = nn.Conv2d(width, embedding, 1)
+        self.down4 = nn.Conv2d(embedding, half, 1)
+        self.fuse4 = nn.Sequential(nn.ReLU(), nn.Conv2d(half, half, 3, padding=1), Residual(half))
+        self.dense = nn.Conv2d(half, 60, 1)
+
+    def stages(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As `TinyEncoder.stages`; the maps at strides 2, 4 and 8 hold nothing."""
+        two = functional.relu(self.patch_embed.proj(image))
+        tokens = self.patches(two)
+        tokens = tokens + self.position(tokens)
+        return torch.zeros_like(two), two[:0], tokens[:0], tokens.permute(0, 2, 3, 1)
+
+    def fuse(self, four: Tensor, eight: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As `TinyEncoder.fuse`."""
+        del four, eight  # what the stages would have given
+        embedding = self.top(self.norm(tokens).permute(0, 3, 1, 2))
+        fine = functional.interpolate(self.down4(embedding), scale_factor=2.0, mode="nearest")
+        fine = self.fuse4(fine)
+        return embedding, fine, functional.pixel_shuffle(self.dense(fine), 2)
+
+
+class Nothing(nn.Module):
+    """Zeros in the shape that a 1x1 convolution to `width` channels gives."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, width, H, W)."""
+        return maps.new_zeros((len(maps), self.width, *maps.shape[-2:]))
+
+
+def plain_transformer(network: TinyNetwork) -> None:
+    """No convolutional stages."""
+    network.image_encoder = PlainTransformer()  # type: ignore[assignment]
+
+
+def no_attention(network: TinyNetwork) -> None:
+    """Convolutions only."""
+    network.image_encoder.blocks = nn.ModuleList()
+
+
+def no_skips(network: TinyNetwork) -> None:
+    """Masks from the embedding alone."""
+    network.mask_decoder.skip4 = Nothing(32)  # type: ignore[assignment]
+    network.mask_decoder.skip2 = Nothing(16)  # type: ignore[assignment]
+
+
+def no_prior(pixels: prior.Pixels, points: Tensor, labels: Tensor, mask: Tensor | None) -> Tensor:
+    """The mask prompt alone, as in stock SAM; a box is its corners only."""
+    del labels
+    if mask is not None:
+        return mask.float().clamp(-prior.LIMIT, prior.LIMIT)
+    return torch.zeros(len(points), 1, *pixels.shape)
+
+
+def no_filled_box(corners: Tensor, shape: tuple[int, int] | torch.Size) -> Tensor:
+    """A box that says nothing in the mask prompt."""
+    return torch.full((len(corners), 1, *shape), prior.LIMIT)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What a training lacks: a change of the network, of functions, or of its settings."""
+
+    change: Callable[[TinyNetwork], None] | None = None
+    functions: tuple[tuple[Any, str, Any], ...] = ()
+    settings: tuple[tuple[str, Any], ...] = ()
+
+
+VARIANTS = {
+    "complete": Variant(),
+    "no dense prior": Variant(functions=((tiny, "prior_of", no_prior),)),
+    "no filled box in the mask prompt": Variant(functions=((prior, "filled_box", no_filled_box),)),
+    "no high-resolution skips": Variant(change=no_skips),
+    "no attention in the encoder": Variant(change=no_attention),
+    "plain transformer as encoder": Variant(change=plain_transformer),
+    "microscopy families only": Variant(settings=(("families", MICROSCOPY),)),
+    "natural family only": Variant(settings=(("families", ("natural",)),)),
+    "no training on corrections": Variant(settings=(("corrections", 0.0),)),
+}
+
+
+def measured(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Train a variant and measure it."""
+    variant = VARIANTS[name]
+
+    def build(**how: bool) -> TinyNetwork:
+        network = build_tiny(**how)
+        if variant.change is not None:
+            variant.change(network)
+        return network
+
+    config = replace(PretrainConfig(steps=options.steps), **dict(variant.settings))
+    patches = [(pretrain_step, "build_tiny", build), *variant.functions]
+
+    def on_all_families(network: TinyNetwork, *_: object) -> dict[str, float]:
+        return validate(network)
+
+    patches.append((pretrain, "validate", on_all_families))
+    for where, attribute, value in patches:
+        patcher = patch.object(where, attribute, value)
+        patcher.start()
+    try:
+        folder = options.folder / name.replace(" ", "-")
+        trained = finish(pretrain.pretraining(config, folder), lambda p: tell(name, p))
+        model = Model(tiny_spec("ablation-0"), trained.network, name)
+        development = finish(developed(model, options.development, options.most))
+    finally:
+        patch.stopall()
+    return {"variant": name, "steps": options.steps, "drawn": trained.metrics, **development}
+
+
+def developed(model: Model, folder: Path, most: int) -> Job[dict[str, Any]]:
+    """Mean IoU in percent over the images of the development set."""
+    predictor = Predictor(model, device="cpu", precision="exact")
+    scores = yield from scoring(predictor, find_labelled(folder), ScoreConfig(most=most))
+    return {"development": {kind: round(100 * v, 1) for kind, v in scores.figures.items()}}
+
+
+def tell(name: str, progress: Progress) -> None:
+    """Progress in the terminal, now and then."""
+    if progress.done % 50 == 0:
+        print(f"{name}: {progress.done} of {progress.total}, {progress.message}", flush=True)
+
+
+def table(path: Path) -> str:
+    """The results as a Markdown table."""
+    lines = ["| variant | drawn: click | box | click + 3 | development: click | box | click + 3 |"]
+    lines.append("| --- |" + " ---: |" * 6)
+    for row in map(json.loads, path.read_text().splitlines()):
+        drawn, real = row["drawn"], row["development"]
+        figures = [drawn["click"], drawn["box"], drawn["click+3"]]
+        figures += [real["click"], real["box"], real["click+3"]]
+        lines.append(f"| {row['variant']} | " + " | ".join(f"{v:.1f}" for v in figures) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Train and measure what is not measured yet."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--development", type=Path, required=True, help="the development set")
+    parser.add_argument("--folder", type=Path, required=True, help="trainings and results")
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--most", type=int, default=8, help="objects per image")
+    parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--table", action="store_true", help="only print the results")
+    options = parser.parse_args()
+    results = options.folder / "results.jsonl"
+    if not options.table:
+        torch.set_num_threads(1)
+        options.folder.mkdir(parents=True, exist_ok=True)
+        lines = results.read_text().splitlines() if results.exists() else []
+        done = {json.loads(line)["variant"] for line in lines}
+        for name in [name for name in options.variants if name not in done]:
+            row = measured(name, options)
+            with results.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,332 @@
+"""Tables of the embedded foundation's model card, as Markdown.
+
+``python scripts/foundation.py resolution --development development`` and likewise `normalisation`,
+`debris`, `precision`, `parity` and `speed`. The development set is made by
+``scripts/development_set.py``; `parity` needs the folder of the training (``--training``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+from skimage.transform import resize
+
+from napari_simmat import Predictor, load_model
+from napari_simmat.engine.zoo import Model
+from napari_simmat.learn.evaluation import evaluating, found_objects, middle
+from napari_simmat.learn.labelled import find_labelled
+from napari_simmat.learn.metrics import iou
+from napari_simmat.learn.scenes import draw_scene, render
+from napari_simmat.progress import finish
+
+FACTORS = (0.5, 1.0, 2.0, 3.0)
+LARGEST = 2048
+THINNEST = 12
+"""Objects whose bounding box is thinner than that many pixels at a scale are left out."""
+Image = NDArray[Any]
+
+
+class Sample(NamedTuple):
+    """An image of the development set: (Y, X) or (Y, X, C), and some of its labels."""
+
+    name: str
+    image: Image
+    labels: NDArray[np.integer]
+    channel_axis: int | None
+
+
+def samples(folder: Path, most: int) -> Iterator[Sample]:
+    """The images with at most so many objects each, spread evenly over the labels."""
+    for file in find_labelled(folder):
+        image, labels = file.read()
+        ids = [label for label, _ in found_objects(labels)]
+        chosen = [ids[int(i)] for i in np.linspace(0, len(ids) - 1, min(most, len(ids)))]
+        kept = np.where(np.isin(labels, chosen), labels, 0).astype(np.int32)
+        yield Sample(file.name, np.asarray(image.data), kept, image.channel_axis)
+
+
+def scores(predictor: Predictor, sample: Sample) -> tuple[float, float, float]:
+    """Mean IoU with a click, a box, and a click with three corrections."""
+    predictor.set_image(sample.image, channel_axis=sample.channel_axis)
+    found = finish(evaluating(predictor, sample.labels))
+    rows = [(each.click, each.box, each.corrected[-1]) for each in found]
+    click, box, corrected = np.mean(rows, axis=0)
+    return float(click), float(box), float(corrected)
+
+
+def resolution(options: argparse.Namespace) -> None:
+    """The same objects in the same images at other sizes."""
+    predictor = Predictor(load_model(options.model), device="cpu")
+    say("image", "objects", *(f"{kind} x {f:g}" for kind in ("click", "box") for f in FACTORS))
+    widest = [0.0, 0.0]
+    for sample in samples(options.development, options.most):
+        shape = sample.labels.shape
+        factors = [f for f in FACTORS if max(shape) * f <= LARGEST]
+        thin = [
+            label
+            for label, (rows, columns) in found_objects(sample.labels)
+            if min(rows.stop - rows.start, columns.stop - columns.start) * factors[0] < THINNEST
+        ]
+        labels = np.where(np.isin(sample.labels, thin), 0, sample.labels)
+        if not labels.any():
+            continue
+        rows = []
+        for factor in factors:
+            enlarged = sample._replace(labels=labels)
+            if factor != 1:
+                size = tuple(round(side * factor) for side in shape)
+                enlarged = sample._replace(
+                    image=_resized(sample.image, size, factor),
+                    labels=resize(
+                        labels, size, order=0, anti_aliasing=False, preserve_range=True
+                    ).astype(np.int32),
+                )
+            rows.append(scores(predictor, enlarged)[:2])
+        spread = np.ptp(rows, axis=0)
+        widest = [max(a, float(b)) for a, b in zip(widest, spread, strict=True)]
+        cells = []
+        for kind in (0, 1):
+            by_factor = {f: f"{row[kind]:.3f}" for f, row in zip(factors, rows, strict=True)}
+            cells += [by_factor.get(f, "") for f in FACTORS]
+        say(sample.name, len(np.unique(labels)) - 1, *cells)
+    print(f"\nlargest difference: click {widest[0]:.3f}, box {widest[1]:.3f}")
+
+
+def _resized(image: Image, size: tuple[int, ...], factor: float) -> Image:
+    shape = (*size, *image.shape[2:])
+    resized = resize(
+        image.astype(np.float32), shape, order=1, anti_aliasing=factor < 1, preserve_range=True
+    )
+    return np.asarray(resized, np.float32)
+
+
+# ------------------------------------------------------------------------ normalisation
+
+
+def linear(unit: Image) -> Image:
+    """As it is: between the percentiles 0.5 and 99.9."""
+    return unit
+
+
+def power(unit: Image) -> Image:
+    """Gamma 0.5."""
+    return np.sqrt(unit)
+
+
+def adaptive(unit: Image) -> Image:
+    """A gamma from 0.4 to 1 that brings the mean to 0.3."""
+    gamma = np.log(0.3) / np.log(np.clip(unit.mean(), 1e-3, 0.999))
+    return np.asarray(unit ** np.clip(gamma, 0.4, 1))
+
+
+def tails(unit: Image) -> Image:
+    """Both tails compressed: the inverse hyperbolic sine in units of the quartiles' distance."""
+    low, middle_, high = np.percentile(unit, [25, 50, 75])
+    return np.asarray(np.arcsinh((unit - middle_) / max(high - low, 0.02)))
+
+
+def local(unit: Image) -> Image:
+    """Local contrast: less the mean, over the deviation, within about 15 pixels."""
+    mean = gaussian_filter(unit, 15)
+    deviation = np.sqrt(gaussian_filter((unit - mean) ** 2, 15))
+    return np.asarray((unit - mean) / (deviation + 0.15 * unit.std()))
+
+
+METHODS: dict[str, Callable[[Image], Image]] = {
+    "percentiles": linear,
+    "and gamma 0.5": power,
+    "and adaptive gamma": adaptive,
+    "and compressed tails": tails,
+    "and local contrast": local,
+}
+
+
+def normalised(image: Image, method: Callable[[Image], Image]) -> Image:
+    """The image between its percentiles, changed, as 0..255."""
+    low, high = np.percentile(image, [0.5, 99.9])
+    values = method(np.clip((image - low) / max(high - low, 1e-9), 0, 1).astype(np.float64))
+    return np.asarray(255 * (values - values.min()) / np.ptp(values), np.float32)
+
+
+def normalisation(options: argparse.Namespace) -> None:
+    """The grey images of the development set, normalised in several ways."""
+    predictor = Predictor(load_model(options.model), device="cpu")
+    say("image", *(f"{name}: {kind}" for name in METHODS for kind in ("click", "box")))
+    rows = []
+    for sample in samples(options.development, options.most):
+        if sample.image.ndim > 2:
+            continue
+        row: list[float] = []
+        for method in METHODS.values():
+            changed = sample._replace(image=normalised(sample.image, method))
+            row += scores(predictor, changed)[:2]
+        rows.append(row)
+        say(sample.name, *(f"{value:.3f}" for value in row))
+    say("mean", *(f"{value:.3f}" for value in np.mean(rows, axis=0)))
+
+
+def debris(options: argparse.Namespace) -> None:
+    """Drawn nuclei beside blobs that are up to a hundred times as bright."""
+    predictor = Predictor(load_model(options.model), device="cpu")
+    say(
+        "debris is brighter by",
+        *(f"{name}: {kind}" for name in METHODS for kind in ("click", "box")),
+    )
+    for times in (1, 3, 10, 30, 100):
+        rows = []
+        for seed in range(6):
+            rng = np.random.default_rng(seed)
+            scene = draw_scene(rng, 320, "cells")
+            image = render(scene, "fluorescence", rng)
+            floor, top = np.percentile(image, [10, 99])
+            y, x = np.ogrid[:320, :320]
+            for _ in range(4):
+                cy, cx = rng.uniform(0, 320, 2)
+                blob = np.exp(-((((y - cy) ** 2 + (x - cx) ** 2) / (2 * 6.0**2)) ** 2))
+                image = image + times * (top - floor) * blob
+                scene.labels[blob > 0.001] = 0
+            labels = np.where(
+                np.isin(scene.labels, np.unique(scene.labels)[1 : 1 + options.most]),
+                scene.labels,
+                0,
+            )
+            if not labels.any():
+                continue
+            row: list[float] = []
+            for method in METHODS.values():
+                sample = Sample("", normalised(image, method), labels, None)
+                row += scores(predictor, sample)[:2]
+            rows.append(row)
+        say(times, *(f"{value:.3f}" for value in np.mean(rows, axis=0)))
+
+
+# ------------------------------------------------------------- precision, parity, speed
+
+
+def precision(options: argparse.Namespace) -> None:
+    """How alike masks in half precision are to those in float32."""
+    model = load_model(options.model)
+    exact, fast = (Predictor(model, device="cpu", precision=p) for p in ("exact", "fast"))
+    _compare("fast against exact", exact, fast, options)
+
+
+def parity(options: argparse.Namespace) -> None:
+    """The shipped float16 file against the averaged float32 weights of the training."""
+    shipped = load_model(options.model)
+    state = torch.load(options.training / "state.pt", weights_only=True)
+    trained = load_model(options.model)
+    trained.network.load_state_dict(state["averaged"])
+    trained = Model(shipped.spec, trained.network, "training")
+    _compare(
+        "shipped file against training",
+        Predictor(trained, device="cpu", precision="exact"),
+        Predictor(shipped, device="cpu", precision="exact"),
+        options,
+    )
+
+
+def _compare(title: str, one: Predictor, other: Predictor, options: argparse.Namespace) -> None:
+    say(title, "objects", "mean IoU of click masks", "least", "of box masks", "least")
+    everything: list[tuple[float, float]] = []
+    for sample in samples(options.development, options.most):
+        rows = []
+        for predictor in (one, other):
+            predictor.set_image(sample.image, channel_axis=sample.channel_axis)
+        for label, (down, across) in found_objects(sample.labels):
+            y, x = middle(sample.labels == label)
+            box = (down.start, across.start, down.stop, across.stop)
+            pairs = [
+                (predictor.predict(points=[(y, x)]).mask, predictor.predict(box=box).mask)
+                for predictor in (one, other)
+            ]
+            rows.append((iou(pairs[0][0], pairs[1][0]), iou(pairs[0][1], pairs[1][1])))
+        everything += rows
+        _say_alike(sample.name, rows)
+    _say_alike("all", everything)
+
+
+def _say_alike(name: str, rows: list[tuple[float, float]]) -> None:
+    mean, least = np.mean(rows, axis=0), np.min(rows, axis=0)
+    say(name, len(rows), *(f"{v:.4f}" for v in (mean[0], least[0], mean[1], least[1])))
+
+
+def speed(options: argparse.Namespace) -> None:
+    """Medians in milliseconds of encoding and of answering, through the Python interface."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    model = load_model(options.model)
+    rest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    say("image", "encode", "click", "box", "correction", "embedding MB", "peak above rest MB")
+    from skimage.data import coins
+
+    for size in ((128, 128), (256, 256), (512, 512), (1024, 1024), (2048, 2048)):
+        image = np.tile(coins(), (8, 6))[: size[0], : size[1]]
+        predictor = Predictor(model, device="cpu", precision=options.precision)
+        encode = [_seconds(predictor.set_image, np.roll(image, k)) for k in range(5)]
+        predictor.set_image(image)
+        y, x = 53, 49  # the middle of a coin, 48 pixels across
+        box, points = (y - 24, x - 24, y + 24, x + 24), [(y, x), (y + 40, x)]
+        first = predictor.predict(points=points[:1])
+        correction = {"points": points, "labels": [1, 0], "mask": first.logits}
+        asked = {"points": points[:1]}, {"box": box}, correction
+        times = [[_seconds(predictor.predict, **how) for _ in range(20)] for how in asked]
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - rest
+        assert predictor._embedding is not None
+        say(
+            f"{size[0]} x {size[1]}",
+            f"{1000 * median(encode):.0f}",
+            *(f"{1000 * median(values):.0f}" for values in times),
+            f"{predictor._embedding.encoded.nbytes / 1e6:.0f}",
+            f"{peak:.0f}",
+        )
+
+
+def _seconds(call: Callable[..., object], *given: Any, **how: Any) -> float:
+    started = time.perf_counter()
+    call(*given, **how)
+    return time.perf_counter() - started
+
+
+_width = 0
+
+
+def say(*cells: object) -> None:
+    """A row of the table; the first one gets its rule."""
+    global _width
+    print("| " + " | ".join(map(str, cells)) + " |", flush=True)
+    if not _width:
+        _width = len(cells)
+        print("| --- |" + " ---: |" * (len(cells) - 1))
+
+
+TABLES = {
+    each.__name__: each for each in (resolution, normalisation, debris, precision, parity, speed)
+}
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("table", choices=list(TABLES))
+    parser.add_argument("--model", default="tiny", help="a name or a file")
+    parser.add_argument("--development", type=Path, help="folder of the development set")
+    parser.add_argument("--training", type=Path, help="folder of the training")
+    parser.add_argument("--most", type=int, default=10, help="objects per image")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--threads", type=int, help="of torch; all by default")
+    options = parser.parse_args()
+    TABLES[options.table](options)
+
+
+if __name__ == "__main__":
+    main()
