@@ -1,39 +1,86 @@
 """Make the documentation's pictures of results: ``python scripts/figures.py``.
 
-They are the overlays that `simmat demo` writes, with fewer colours to be small.
+The overlays that `simmat demo` writes and a sheet of drawn scenes; with ``--evaluation results``,
+the folder that `simmat evaluate development --output results` wrote, also some of its overlays. All
+with fewer colours, to be small.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
 
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageDraw
+from skimage.segmentation import find_boundaries
 
 from napari_simmat.cli import main as simmat
+from napari_simmat.learn.scenes import FAMILIES, draw_sample
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 WIDTH = 1200
 COLOURS = 200
+SHOWN = ("depth_motorcycle", "stereo_motorcycle", "coffee", "shepp_logan_phantom")
+"""Images that scikit-image ships, whose overlays the model card shows."""
+SIDE, IN_A_ROW = 192, 6
 
 
 def main() -> int:
-    """Run the demonstration and keep its overlays; the demonstration's status."""
+    """Make the pictures; the demonstration's status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--evaluation", type=Path, help="what simmat evaluate wrote")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "simmat-demo")
         if status := simmat(["demo", "--output", str(output)]):
             return status
         for path in sorted((output / "overlays").glob("*.png")):
-            with Image.open(path) as opened:
-                picture = opened.convert("RGB")
-            if picture.width > WIDTH:
-                size = (WIDTH, round(picture.height * WIDTH / picture.width))
-                picture = picture.resize(size, Image.Resampling.LANCZOS)
-            target = IMAGES / f"demo-{path.name}"
-            picture.quantize(COLOURS).save(target, optimize=True)
-            print(f"{target.name}: {target.stat().st_size / 1000:.0f} kB")
+            keep(path, f"demo-{path.name}")
+    if options.evaluation:
+        for name in SHOWN:
+            keep(options.evaluation / f"{name}_overlay.png", f"development-{name}.png")
+    save(scenes(), "scenes.png")
     return 0
+
+
+def scenes() -> Image.Image:
+    """Two samples of every family with the outlines of their objects."""
+    rows = -(-2 * len(FAMILIES) // IN_A_ROW)
+    sheet = Image.new("RGB", (IN_A_ROW * SIDE, rows * SIDE))
+    draw = ImageDraw.Draw(sheet)
+    for number in range(2 * len(FAMILIES)):
+        family = list(FAMILIES)[number // 2]
+        image, labels = draw_sample(1000 + number, SIDE, [family])
+        low, high = np.percentile(image, [0.5, 99.9])
+        unit = np.clip((image - low) / (high - low), 0, 1)
+        colour = unit if unit.ndim == 3 else np.repeat(unit[..., None], 3, axis=2)
+        if number % 2:
+            colour[find_boundaries(labels, mode="inner")] = (1, 0.3, 0.1)
+        corner = (number % IN_A_ROW * SIDE, number // IN_A_ROW * SIDE)
+        sheet.paste(Image.fromarray((255 * colour).astype(np.uint8)), corner)
+        if not number % 2:
+            draw.text(
+                (corner[0] + 4, corner[1] + 3), family, "white", stroke_width=2, stroke_fill="black"
+            )
+    return sheet
+
+
+def keep(path: Path, name: str) -> None:
+    """Take over a picture."""
+    with Image.open(path) as opened:
+        save(opened.convert("RGB"), name)
+
+
+def save(picture: Image.Image, name: str) -> None:
+    """Write a picture for the documentation."""
+    if picture.width > WIDTH:
+        size = (WIDTH, round(picture.height * WIDTH / picture.width))
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+    target = IMAGES / name
+    picture.quantize(COLOURS).save(target, optimize=True)
+    print(f"{target.name}: {target.stat().st_size / 1000:.0f} kB")
 
 
 if __name__ == "__main__":

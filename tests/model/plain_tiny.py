@@ -102,6 +102,21 @@ def prior(dense, points, labels, box, mask):
         logits = 2 + dense[0, 14, r, c] - (gap / size[r, c] ** 2 + free) * scale
         return logits.clamp(-10, 10)
 
+    def fits(share, box):
+        """How well a guess fills a box: what lies inside, and whether it comes near each side."""
+        x0, y0, x1, y1 = box
+        held = share * (20 * covered(box) - 10).sigmoid()
+        tall, wide = max(0.12 * (y1 - y0), 4), max(0.12 * (x1 - x0), 4)
+        edges = (rows < y0 + tall, rows > y1 - tall, columns < x0 + wide, columns > x1 - wide)
+        reached = sum((held * edge).max() for edge in edges) / 4
+        return float(held.sum() / share.sum().clamp(min=1e-6) + reached)
+
+    def covered(box):
+        x0, y0, x1, y1 = box
+        up = ((rows - y0) / 2 + 0.5).clamp(0, 1) * ((y1 - rows) / 2 + 0.5).clamp(0, 1)
+        along = ((columns - x0) / 2 + 0.5).clamp(0, 1) * ((x1 - columns) / 2 + 0.5).clamp(0, 1)
+        return up * along
+
     if mask is not None and not points and box is None:
         guess = mask.clamp(-10, 10)
     else:
@@ -117,17 +132,17 @@ def prior(dense, points, labels, box, mask):
             misfit = misfit + 4 * (dense[0, 4] - wanted) ** 2 - F.logsigmoid(dense[0, 1])
             inside = (rows > y0) & (rows < y1) & (columns > x0) & (columns < x1)
             best = int((misfit + 1e4 * ~inside).argmin())
-            clicks = [(float(columns.flatten()[best]), float(rows.flatten()[best]))]
+            tried = [(float(columns.flatten()[best]), float(rows.flatten()[best]))]
+            parts = (0.125, 0.375, 0.625, 0.875)
+            tried += [(x0 + a * (x1 - x0), y0 + b * (y1 - y0)) for a in parts for b in parts]
+            clicks = [max(tried, key=lambda at: fits(affinity(*at).sigmoid(), box))]
         guess = torch.zeros(h, v)
         if clicks:
             guess = torch.stack([affinity(*p) for p in clicks]).amax(0)
         if others:
             guess = guess - torch.stack([affinity(*p).clamp(min=0) for p in others]).amax(0)
         if box is not None:
-            x0, y0, x1, y1 = box
-            up = ((rows - y0) / 2 + 0.5).clamp(0, 1) * ((y1 - rows) / 2 + 0.5).clamp(0, 1)
-            along = ((columns - x0) / 2 + 0.5).clamp(0, 1) * ((x1 - columns) / 2 + 0.5).clamp(0, 1)
-            guess = torch.minimum(guess, 20 * up * along - 10)
+            guess = torch.minimum(guess, 20 * covered(box) - 10)
         guess = guess.clamp(-10, 10)
         if mask is not None:
             guess = (guess + mask.clamp(-10, 10)) / 2

@@ -23,6 +23,10 @@ UNIT = 16.0
 """Pixels in which the dense head measures sizes; keeps its numbers near one."""
 LIMIT = 10.0
 """Bound of the prior's logits."""
+TRIED = 4
+"""A box tries so many pixels along each side for the one whose object fills it."""
+BAND = 0.12
+"""Share of a box's side that counts as its edge."""
 BUMP = 4.0
 BUMP_SIGMA = 4.0
 
@@ -58,6 +62,33 @@ class Pixels:
         scale = (at(self.dense[:, SCALE, None]) + 1.0).clamp(-5, 5).exp()
         logits = 2 + at(self.dense[:, BIAS, None]) - distance * scale
         return logits.clamp(-LIMIT, LIMIT).reshape(batch, count, height, width)
+
+    @torch.no_grad()
+    def point_for_box(self, boxes: Tensor) -> Tensor:
+        """The pixel whose object fills a box best: (B, P, 4) x0 y0 x1 y1 -> (B, P, 2) x, y.
+
+        Tried are `best_in_box` and a grid of pixels within the box. The guess that a pixel gives
+        should reach all four sides of the box and not go beyond them.
+        """
+        low, high = boxes[..., None, :2], boxes[..., None, 2:]
+        ticks = (torch.arange(TRIED, device=boxes.device) + 0.5) / TRIED
+        tried = low + torch.cartesian_prod(ticks, ticks) * (high - low)
+        tried = torch.cat([self.best_in_box(boxes)[:, :, None], tried], dim=2)
+        images, count, each, _ = tried.shape
+        guess = self.affinity(tried.flatten(1, 2)).sigmoid()
+        guess = guess.reshape(images, count, each, *self.shape)
+        inside = filled_box(boxes.reshape(-1, 2, 2), self.shape).sigmoid()
+        within = guess * inside.reshape(images, count, 1, *self.shape)
+        worth = within.sum((-2, -1)) / guess.sum((-2, -1)).clamp(min=1e-6)
+        for axis in (0, 1):  # x, then y
+            profile = within.amax(-2 + axis)  # (B, P, T, w or h)
+            place = torch.arange(profile.shape[-1], device=boxes.device) * STRIDE + 0.5
+            start, end = low[..., axis, None], high[..., axis, None]
+            band = (BAND * (end - start)).clamp(min=2 * STRIDE)
+            for near in (place < start + band, place > end - band):
+                worth = worth + (profile * near).amax(-1) / 4
+        best = worth.argmax(-1)[..., None, None].expand(-1, -1, 1, 2)
+        return tried.gather(2, best)[:, :, 0]
 
     @torch.no_grad()
     def best_in_box(self, boxes: Tensor) -> Tensor:
@@ -106,7 +137,7 @@ def prior_of(pixels: Pixels, points: Tensor, labels: Tensor, mask: Tensor | None
     box = points[:, kinds >= 2]
     prior = torch.zeros(count, 1, height, width, device=points.device)
     if not positive.shape[1] and box.shape[1]:
-        positive = pixels.best_in_box(box.reshape(images, -1, 4)).reshape(count, 1, 2)
+        positive = pixels.point_for_box(box.reshape(images, -1, 4)).reshape(count, 1, 2)
     if positive.shape[1]:
         prior = _affinities(pixels, positive).amax(1, keepdim=True)
     if negative.shape[1]:

@@ -28,9 +28,9 @@ BEST = 48.0
 """Square root of an object's area, in pixels, for which a scale is chosen."""
 LEAST = 12.0
 """Square root of an area, in pixels, under which a clicked object is left to a finer scale."""
-ENOUGH = 0.6
+ENOUGH = 0.75
 """Predicted IoU of the answer to a click from which on coarser scales are not asked."""
-FINER = 0.05
+FINER = 0.1
 """Predicted IoU that one finer scale makes up for, where no answer is good enough."""
 LARGEST = 200.0
 """Longest side in pixels of a box or mask that a window takes in."""

@@ -39,7 +39,7 @@ FAMILIES: dict[str, Family] = {
         {"cells": 8, "nucleated": 0.6, "rods": 1, "discs": 0.7, "filaments": 0.3},
     ),
     "membranes": Family(microscopy.membranes, 0.7, {"tissue": 3, "cells": 1}),
-    "phase_contrast": Family(microscopy.phase_contrast, 2, {"rods": 4, "cells": 2, "discs": 0.5}),
+    "phase_contrast": Family(microscopy.phase_contrast, 2.5, {"rods": 6, "cells": 2, "discs": 0.5}),
     "adherent_cells": Family(
         microscopy.adherent_cells, 1, {"cells": 3, "nucleated": 1.5, "rods": 1, "discs": 0.5}
     ),
