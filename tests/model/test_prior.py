@@ -37,7 +37,8 @@ def test_the_pixel_for_a_box_is_one_whose_object_reaches_its_sides():
     x, y = found.best_in_box(box)[0, 0].tolist()
     assert nut[int(y) // 2, int(x) // 2]  # centre and size alone are deceived
     x, y = found.point_for_box(box)[0, 0].tolist()
-    assert body[int(y) // 2, int(x) // 2] and not nut[int(y) // 2, int(x) // 2]
+    assert body[int(y) // 2, int(x) // 2]
+    assert not nut[int(y) // 2, int(x) // 2]
 
 
 def test_the_guess_for_a_box_is_that_of_its_pixel_kept_within_the_box():
@@ -55,7 +56,8 @@ def test_every_box_of_every_image_finds_its_own_pixel():
     chosen = twice.point_for_box(boxes)
     for image, (body_of, nut_of) in enumerate([(body, nut), (body.flip(-1), nut.flip(-1))]):
         (bx, by), (nx, ny) = (chosen[image].int() // 2).tolist()
-        assert body_of[by, bx] and not nut_of[by, bx]
+        assert body_of[by, bx]
+        assert not nut_of[by, bx]
         assert nut_of[ny, nx]
         alone = Pixels(twice.dense[image : image + 1]).point_for_box(boxes[image : image + 1, 1:])
         torch.testing.assert_close(alone[0, 0], chosen[image, 1])

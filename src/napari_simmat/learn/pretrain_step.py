@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from napari_simmat.engine.checkpoint import read_spec, read_tensors
+from napari_simmat.learn.hybrid import Hybrid
 from napari_simmat.learn.losses import dense_loss, dense_targets, mask_loss
 from napari_simmat.learn.pool import Crops, ScenePool, drawing_looks, vary_look
 from napari_simmat.learn.prompting import KINDS, correct, draw_prompts
@@ -42,7 +43,8 @@ class PretrainConfig:
     families
         Scene families to draw; empty for all.
     learning_rate, weight_decay, clip, average
-        AdamW, gradient clipping, and the decay of the averaged weights that are the result.
+        Of Muon and AdamW (`learn.hybrid`), gradient clipping, and the decay of the averaged
+        weights that are the result.
     warmup, dense_only, decay
         Steps of rising rate; share of the steps that train the encoder alone at first; share of
         the steps at the end over which the rate falls to zero.
@@ -97,16 +99,7 @@ class Pretraining:
         self.config = config
         self.network: TinyNetwork = build_tiny().train().to(memory_format=torch.channels_last)
         self.averaged: TinyNetwork = copy.deepcopy(self.network).eval().requires_grad_(False)
-        matrices = [p for p in self.network.parameters() if p.ndim > 1]
-        others = [p for p in self.network.parameters() if p.ndim <= 1]
-        self.optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": config.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
-            lr=config.learning_rate,
-            betas=(0.9, 0.98),
-        )
+        self.optimizer = Hybrid(self.network, config.learning_rate, config.weight_decay)
         self.pool = ScenePool(config.seed, drawing_looks(config.families), vary_look)
         self.step = self.begun = 0
 
@@ -115,11 +108,10 @@ class Pretraining:
         config, step = self.config, self.step
         rng = np.random.default_rng([config.seed, 2, step])
         torch.manual_seed(config.seed * 1_000_003 + step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.rate(step, self.begun)
+        self.optimizer.set_rate(config.rate(step, self.begun))
         done = step / config.steps
         crops = self.pool.crops(step, max(config.affinity_objects, config.objects))
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         loss, figures = self._loss(crops, done, rng)
         torch.autograd.backward(loss)
         norm = clip_grad_norm_(self.network.parameters(), config.clip)
