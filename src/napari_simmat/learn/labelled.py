@@ -76,6 +76,26 @@ def find_labelled(folder: Path) -> list[LabelledFile]:
     ValueError, OSError
         If there are none, or a name is not of one image alone; one sentence says what to do.
     """
+    images, labels = files_by_stem(folder)
+    pairs = [
+        LabelledFile(stem, path, labels[stem]) for stem, path in images.items() if stem in labels
+    ]
+    if not pairs:
+        raise ValueError(f"No image in {folder} has labels; {HOW}.")
+    alone = [path.name for stem, path in images.items() if stem not in labels]
+    if alone:
+        logger.warning("%d without labels left out: %s.", len(alone), _listed(alone))
+    return pairs
+
+
+def files_by_stem(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    """The images and the label images of a folder by the image's stem, whether they match or not.
+
+    Raises
+    ------
+    ValueError, OSError
+        If there is no image, or two have one stem.
+    """
     if not folder.exists():
         raise FileNotFoundError(f"There is no folder {folder}; check its name.")
     if not folder.is_dir():
@@ -90,15 +110,7 @@ def find_labelled(folder: Path) -> list[LabelledFile]:
         images = _by_stem(path for path in files if not _is_labels(path))
     if not images:
         raise ValueError(f"There is no image in {folder}; {HOW}.")
-    pairs = [
-        LabelledFile(stem, path, labels[stem]) for stem, path in images.items() if stem in labels
-    ]
-    if not pairs:
-        raise ValueError(f"No image in {folder} has labels; {HOW}.")
-    alone = [path.name for stem, path in images.items() if stem not in labels]
-    if alone:
-        logger.warning("%d without labels left out: %s.", len(alone), _listed(alone))
-    return pairs
+    return images, labels
 
 
 def fingerprint(files: Sequence[LabelledFile]) -> str:
