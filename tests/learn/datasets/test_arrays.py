@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -91,6 +94,11 @@ def test_work_reports_and_can_be_stopped() -> None:
 def test_what_cannot_be_used_is_refused_in_a_sentence(pairs, error, sentence) -> None:
     with pytest.raises(error, match=sentence):
         from_arrays([LabelledArray(*pair) for pair in pairs])
+
+
+def test_data_sets_need_no_torch() -> None:
+    program = "import napari_simmat.learn.datasets, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], timeout=120).returncode == 0
 
 
 # ------------------------------------------------------------------ the data set's own checks

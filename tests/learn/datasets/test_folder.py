@@ -246,14 +246,15 @@ def test_subfolders_are_the_split(name: str, tmp_path: Path) -> None:
 
 def test_a_lone_image_is_halved_and_that_is_said(tmp_path: Path, caplog) -> None:
     shown, labels = image(), objects(1, 2, 3, 4)
-    labels[8, 7:11] = 5  # three of its pixels lie left of the middle
+    labels[8, 5:11] = 5  # one of its six pixels lies right of the middle: no piece
+    labels[10, 7:11] = 6  # one of its four pixels does: a piece
     pair(tmp_path, "cells", shown, labels)
     dataset = from_folder(tmp_path, DataConfig(normalization=RAW))
     assert named(dataset) == (["cells left half"], ["cells right half"])
     (left, left_ids), (right, right_ids) = dataset.train[0].load(), dataset.validation[0].load()
     assert np.array_equal(np.concatenate([left, right], axis=2)[0], shown)
-    assert np.unique(left_ids).tolist() == [0, 1, 2, 5]
-    assert np.unique(right_ids).tolist() == [0, 3, 4]
+    assert np.unique(left_ids).tolist() == [0, 1, 2, 5, 6]
+    assert np.unique(right_ids).tolist() == [0, 3, 4, 6]
     assert "All labels are in one image, cells: its left half trains and its right half" in (
         caplog.text
     )
@@ -266,6 +267,15 @@ def test_a_tall_image_is_halved_across_and_a_lopsided_one_between_its_objects(tm
     left, right = from_folder(tmp_path / "left").train[0], from_folder(tmp_path / "left").validation
     assert left.load()[1].shape == (12, 4)  # centres at 2 and 7, of columns counted by edges
     assert np.unique(right[0].load()[1]).tolist() == [0, 2]
+
+
+def test_halves_are_made_so_that_neither_is_nearly_empty(tmp_path) -> None:
+    labels = objects(1, 2, 3, shape=(20, 40)) + objects(4, 5, 6, shape=(20, 40))[::-1] + 0
+    labels[10, 30] = 7  # 1 of 7 lies right
+    pair(tmp_path, "a", image(20, 40), labels)
+    dataset = from_folder(tmp_path)
+    assert named(dataset) == (["a upper half"], ["a lower half"])
+    assert np.unique(dataset.validation[0].load()[1]).tolist() == [0, 4, 5, 6, 7]
 
 
 def test_a_lone_stack_is_halved_at_one_place(tmp_path: Path) -> None:
@@ -320,9 +330,9 @@ def one_object(folder: Path) -> DataConfig:
 
 def one_place(folder: Path) -> DataConfig:
     nothing_labelled(folder)
-    rings = np.zeros((H, W), np.uint16)
-    rings[2:7, 2:7], rings[3:6, 3:6] = 1, 2
-    write(folder / "d_labels.tif", rings)
+    speck = np.zeros((2, H, W), np.uint16)
+    speck[:, 3, 5] = 1
+    pair(folder, "d", image(2, H, W), speck)
     return DataConfig()
 
 

@@ -20,6 +20,11 @@ logger = logging.getLogger(__name__)
 Sides = tuple[tuple[Sample, ...], tuple[Sample, ...]]
 """Training and validation."""
 
+PIECE = 0.25
+"""The least share of an object by which a piece of it is one, where a cut goes through it."""
+BALANCE = 0.25
+"""The least share of the regions that each half should have."""
+
 _NUMBERED = re.compile(r"([_\-. ][tz]\d+)+$", re.IGNORECASE)
 
 
@@ -97,16 +102,11 @@ class Cut:
         return (first[0], first[1]), (second[0], second[1])
 
     def labels(self, labels: NDArray[Any], half: int) -> NDArray[Any]:
-        """The labels (Y, X) in a half: an object that is cut is kept where most of it lies."""
+        """The labels (Y, X) in a half; of an object that is cut a small piece is left out."""
         windows = self.windows(labels.shape)
-        ours, other = labels[windows[half]], labels[windows[1 - half]]
-        here, there = _areas(ours), _areas(other)
-        left_out = [
-            label
-            for label, area in here.items()
-            if area < there.get(label, 0) or (half == 1 and area == there.get(label, 0))
-        ]
-        return np.where(np.isin(ours, left_out), 0, ours)
+        ours, whole = labels[windows[half]], _areas(labels)
+        small = [label for label, area in _areas(ours).items() if area < PIECE * whole[label]]
+        return np.where(np.isin(ours, small), 0, ours)
 
 
 def _halves(stacks: Sequence[LabelledStack]) -> Sides:
@@ -139,7 +139,7 @@ def _halves(stacks: Sequence[LabelledStack]) -> Sides:
 
 
 def _find_cut(stacks: Sequence[LabelledStack], what: str) -> Cut:
-    """In the middle of the longer side if both halves hold an object then, else between two."""
+    """In the middle of the longer side, or elsewhere if that leaves a half nearly empty."""
     centres, shape = _centres(stacks)
     if len(centres) < 2:
         raise ValueError(
@@ -148,13 +148,20 @@ def _find_cut(stacks: Sequence[LabelledStack], what: str) -> Cut:
             "e.g. with skimage.measure.label."
         )
     longer = int(shape[1] >= shape[0])
-    tries = [Cut(longer, 0.5)]
-    for axis in (longer, 1 - longer):
+    cuts = [Cut(longer, 0.5), Cut(1 - longer, 0.5)]
+    for axis in (longer, 1 - longer):  # between the two middle ones
         along = np.sort(centres[:, axis])
-        tries.append(Cut(axis, float(along[len(along) // 2 - 1] + along[len(along) // 2]) / 2))
-    for cut in tries:
-        if all(_holds(stacks, cut, half) for half in (0, 1)):
+        cuts.append(Cut(axis, float(along[len(along) // 2 - 1] + along[len(along) // 2]) / 2))
+    best, most = None, 0.0
+    for cut in cuts:
+        regions = [_regions(stacks, cut, half) for half in (0, 1)]
+        balance = min(regions) / max(1, sum(regions))
+        if balance >= BALANCE:
             return cut
+        if balance > most:
+            best, most = cut, balance
+    if best is not None:
+        return best
     raise ValueError(
         f"All labels are in {what}, and its objects lie in one place, so that the image cannot be "
         "divided into a half to train and a half to validate on; label an object elsewhere, or a "
@@ -162,9 +169,12 @@ def _find_cut(stacks: Sequence[LabelledStack], what: str) -> Cut:
     )
 
 
-def _holds(stacks: Sequence[LabelledStack], cut: Cut, half: int) -> bool:
-    return any(
-        (cut.labels(labels, half) > 0).any() for stack in stacks for _, labels in stack.planes()
+def _regions(stacks: Sequence[LabelledStack], cut: Cut, half: int) -> int:
+    """How many regions a half has over all planes."""
+    return sum(
+        sum(label > 0 for label in _areas(cut.labels(labels, half)))
+        for stack in stacks
+        for _, labels in stack.planes()
     )
 
 
