@@ -240,3 +240,33 @@ def decode(w, encoded, points=(), labels=(), box=None, mask=None):
         formed = torch.einsum("c,chw->hw", weights, grid)
         logits.append(formed + w[d + "prior_gain"][i] * guess)
     return torch.stack(logits), mlp(w, d + "iou_prediction_head", queries[0])
+
+
+def ordered(logits, quality, box, mask):
+    """The answer first: of a box or a mask's four masks the best, else the single mask."""
+    worth = [float(q) for q in quality]
+    if box is not None:
+        worth = [w + fills(each, box) for w, each in zip(worth, logits, strict=True)]
+    best = worth.index(max(worth)) if box is not None or mask is not None else 0
+    order = [best, *(i for i in range(4) if i != best)]
+    return logits[order], quality[order]
+
+
+def fills(mask, box):
+    """IoU of a mask's bounding box, between the pixels where it ends, with a box."""
+    spans = []
+    for values in (mask.max(0).values.tolist(), mask.max(1).values.tolist()):
+        inside = [i for i, value in enumerate(values) if value > 0]
+        if not inside:
+            return 0.0
+        first, last = inside[0], inside[-1]
+        low, high = 2 * first, 2 * (last + 1)
+        if first > 0:
+            low = 2 * first - 2 * values[first] / (values[first] - values[first - 1]) + 1
+        if last < len(values) - 1:
+            high = 2 * last + 2 * values[last] / (values[last] - values[last + 1]) + 1
+        spans.append((low, high))
+    (x0, x1), (y0, y1) = spans
+    left, top, right, bottom = (value + 0.5 for value in box)
+    common = max(min(x1, right) - max(x0, left), 0) * max(min(y1, bottom) - max(y0, top), 0)
+    return common / ((x1 - x0) * (y1 - y0) + (right - left) * (bottom - top) - common)

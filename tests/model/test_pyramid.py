@@ -15,6 +15,7 @@ from napari_simmat.model.pyramid import (
     Extent,
     Tile,
     Window,
+    agreement,
     candidates,
     clicked_size,
     extent_of,
@@ -112,26 +113,39 @@ def test_what_a_prompt_tells_of_the_extent():
     assert wider == Extent((5, 9), (89.5, 39.5), whole=True)
 
 
-def test_the_level_suits_the_extent():
+def test_the_levels_suit_the_extent():
     levels = [level(1024 // n, 1024 // n, 1 / n) for n in (1, 2, 4, 8)]
 
-    def first(side: float, whole: bool = True) -> float:
-        return candidates(levels, Extent((0, 0), (side, side), whole))[0].scale
+    def asked(side: float, whole: bool = True) -> list[float]:
+        return [each.scale for each in candidates(levels, Extent((0, 0), (side, side), whole))]
 
-    assert [first(side) for side in (20, 60, 120, 240, 500, 1024)] == [
-        1,
-        1,
-        0.5,
-        0.25,
-        0.125,
-        0.125,
-    ]
-    assert first(300, whole=False) == 0.5  # in one window as it is, without knowing its size
+    assert asked(20) == [1, 0.5]
+    assert asked(70) == [1, 0.5]
+    assert asked(90) == [1, 0.5]  # 76 pixels on the first one, 38 on the second
+    assert asked(120) == [0.5, 0.25]
+    assert asked(240) == [0.5, 0.25]
+    assert asked(500) == [0.25, 0.125]
+    assert asked(1024) == [0.125]  # on the others it does not fit into a window
+    assert asked(300, whole=False) == [0.5, 0.25, 0.125]  # its size is not known
     long = Extent((0, 0), (800, 10), whole=True)
-    assert candidates(levels, long)[0].scale == 0.25
+    assert [each.scale for each in candidates(levels, long)] == [0.25, 0.125]
     assert candidates(levels, None) == levels
-    everything = candidates(levels, Extent((0, 0), (5000, 5000), whole=True))
-    assert everything == levels[-1:]
+    assert candidates(levels, Extent((0, 0), (5000, 5000), whole=True)) == levels[-1:]
+
+
+def test_how_well_masks_fill_a_box():
+    masks = torch.full((4, 40, 50), -4.0)
+    masks[0, 10:20, 15:35] = 4  # pixels 20 to 40 down, 30 to 70 across
+    masks[1, 10:20, 15:25] = 4  # its left half
+    masks[2] = 4  # everything
+    corners = torch.tensor([[29.5, 19.5], [69.5, 39.5]])
+    found = agreement(masks, corners)
+    torch.testing.assert_close(found, torch.tensor([1.0, 0.5, 800 / 8000, 0.0]))
+    softer = torch.where(masks > 0, masks, -12.0)  # it ends a quarter of a cell earlier
+    sides = (40 - 2 * 0.5) * (20 - 2 * 0.5)
+    assert agreement(softer, corners)[0].item() == pytest.approx(sides / 800)
+    beyond = torch.tensor([[29.5, 19.5], [169.5, 39.5]])  # what lies outside does not count
+    assert agreement(masks, beyond)[0].item() == pytest.approx(800 / 1400)
 
 
 def test_a_clicks_size_is_what_the_dense_head_says_there():

@@ -28,10 +28,12 @@ BEST = 48.0
 """Square root of an object's area, in pixels, for which a scale is chosen."""
 LEAST = 12.0
 """Square root of an area, in pixels, under which a clicked object is left to a finer scale."""
-ENOUGH = 0.75
+ENOUGH = 0.7
 """Predicted IoU of the answer to a click from which on coarser scales are not asked."""
-FINER = 0.1
+FINER = 0.05
 """Predicted IoU that one finer scale makes up for, where no answer is good enough."""
+NEAR = 2
+"""Levels that are asked where the object's extent is known."""
 LARGEST = 200.0
 """Longest side in pixels of a box or mask that a window takes in."""
 MULTIPLE = 32
@@ -201,8 +203,8 @@ def extent_of(points: Tensor, box: Tensor | None, mask: Tensor | None) -> Extent
 def candidates(levels: list[Encoded], extent: Extent | None) -> list[Encoded]:
     """Levels on which a prompt may be answered, in the order in which they are tried.
 
-    With the object's extent known, the level on which it is closest to `BEST`, then coarser ones.
-    With clicks alone all on which they lie in one window, finest first.
+    With the object's extent known, the `NEAR` ones on which it is closest to `BEST`. With clicks
+    alone all on which they lie in one window. Finest first.
     """
     if extent is None:
         return levels
@@ -210,7 +212,30 @@ def candidates(levels: list[Encoded], extent: Extent | None) -> list[Encoded]:
     if not extent.whole:
         return fitting
     misfits = [abs(math.log(extent.size * each.scale / BEST)) for each in fitting]
-    return fitting[misfits.index(min(misfits)) :]
+    near = sorted(range(len(fitting)), key=lambda i: misfits[i])[:NEAR]
+    return [fitting[i] for i in sorted(near)]
+
+
+def agreement(logits: Tensor, corners: Tensor) -> Tensor:
+    """IoU of the bounding boxes of masks with a box, (N,).
+
+    Parameters
+    ----------
+    logits
+        Masks (N, h, w) over a window, at `MASK_STRIDE`.
+    corners
+        Of the box, (2, 2) as x, y in the window's pixels; what lies outside does not count.
+    """
+    ends = MASK_STRIDE * torch.tensor(logits.shape[:0:-1]).to(corners)  # x, y
+    (x0, y0), (x1, y1) = ((corner + 0.5).clamp(min=0).minimum(ends).tolist() for corner in corners)
+    agreed = []
+    for mask in logits:
+        across, down = _span(mask.amax(0)), _span(mask.amax(1))
+        width = max(min(across[1], x1) - max(across[0], x0), 0.0)
+        height = max(min(down[1], y1) - max(down[0], y0), 0.0)
+        area = (across[1] - across[0]) * (down[1] - down[0]) + (x1 - x0) * (y1 - y0)
+        agreed.append(width * height / max(area - width * height, 1e-6))
+    return corners.new_tensor(agreed)
 
 
 def clicked_size(level: Encoded, points: Tensor) -> float:
@@ -308,6 +333,20 @@ class Window(NamedTuple):
         top, left = int(self.top / step), int(self.left / step)
         height, width = int(self.height / step), int(self.width / step)
         return slice(top, top + height), slice(left, left + width)
+
+
+def _span(profile: Tensor) -> tuple[float, float]:
+    """Where logits (n,) along an axis rise above zero and fall below it, in pixels."""
+    above = torch.nonzero(profile > 0)[:, 0]
+    if not len(above):
+        return 0.0, 0.0
+    first, last = int(above[0]), int(above[-1])
+    low, high = first - 0.5, last + 0.5  # at the image's border, where there is nothing beside it
+    if first > 0:
+        low = first - float(profile[first] / (profile[first] - profile[first - 1]))
+    if last < len(profile) - 1:
+        high = last + float(profile[last] / (profile[last] - profile[last + 1]))
+    return (low + 0.5) * MASK_STRIDE, (high + 0.5) * MASK_STRIDE
 
 
 def _resized(logits: Tensor, size: tuple[int, int]) -> Tensor:

@@ -24,6 +24,7 @@ from napari_simmat.model.pyramid import (
     LEAST,
     MASK_STRIDE,
     Window,
+    agreement,
     candidates,
     clicked_size,
     extent_of,
@@ -165,6 +166,9 @@ class TinyNetwork(Network):
 
         A lone point or box gets SAM's padding token as in stock. Clicks are answered on the
         finest level that is sure of its answer; a mask that leaves its window counts as unsure.
+        Where the extent is known from a box or a mask, the two levels that suit it are asked, and
+        of all their masks that of the best predicted quality is the answer, for a box together
+        with how well it fills the box. The answer has index 0, the others of its level follow.
         """
         device = encoded.embedding.device
         clicks = torch.zeros(0, 2, device=device) if points is None else points
@@ -177,17 +181,23 @@ class TinyNetwork(Network):
         else:
             x, y = extent.middle
         height, width = (round(side / encoded.scale) // MASK_STRIDE for side in encoded.input_size)
+        placed = extent is not None and extent.whole
         best, most = None, -math.inf
         for number, level in enumerate(candidates(encoded.levels, extent)):
             window = Window.around(level, (x, y))
             logits, quality = self._in_window(level, window, clicks, kinds, box, mask)
             left = window.is_left(logits[0], level)
-            worth = float(quality[0].detach()) - FINER * number - left
-            if worth > most:
-                best, most = (window, level.scale, logits, quality), worth
-            placed = extent is not None and extent.whole
+            worth = quality.detach() - float(left)
+            if box is not None:
+                worth = worth + agreement(logits, window.points(box.reshape(2, 2), level.scale))
+            elif not placed:
+                worth = worth[:1] - FINER * number
+            chosen = int(worth.argmax())
+            if float(worth[chosen]) > most:
+                order = [chosen, *(i for i in range(len(logits)) if i != chosen)]
+                best, most = (window, level.scale, logits[order], quality[order]), worth[chosen]
             sure = float(quality[0].detach()) >= ENOUGH and clicked_size(level, known) >= LEAST
-            if (placed or sure) and not left:
+            if not placed and sure and not left:
                 break
         assert best is not None
         window, scale, logits, quality = best
