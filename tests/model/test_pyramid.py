@@ -123,7 +123,8 @@ def test_the_levels_suit_the_extent():
     assert asked(70) == [1, 0.5]
     assert asked(90) == [1, 0.5]  # 76 pixels on the first one, 38 on the second
     assert asked(120) == [0.5, 0.25]
-    assert asked(240) == [0.5, 0.25]
+    assert asked(180) == [0.5, 0.25]
+    assert asked(240) == [0.25, 0.125]
     assert asked(500) == [0.25, 0.125]
     assert asked(1024) == [0.125]  # on the others it does not fit into a window
     assert asked(300, whole=False) == [0.5, 0.25, 0.125]  # its size is not known
