@@ -9,10 +9,11 @@ from napari_simmat.model.foundation import build_network
 from napari_simmat.model.transfer import TRANSFERS, transfer_layer
 
 
-@pytest.mark.parametrize("channels", [1, 2, 3, 4, 9, 48])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 6, 9, 48, 580])
+@pytest.mark.parametrize("transfer", ["simmat", "baseline_a", "baseline_b"])
 @torch.no_grad()
-def test_mat_takes_any_number_of_channels(channels):
-    network = build_network("tiny", channels=channels, transfer="simmat")
+def test_a_transfer_layer_takes_any_number_of_channels(transfer, channels):
+    network = build_network("tiny", channels=channels, transfer=transfer)
     encoded = network.encode(torch.randn(1, channels, 64, 64))
     assert encoded.embedding.shape == (1, 128, 8, 8)
 
@@ -42,6 +43,58 @@ def test_mat_is_two_convolutions_before_the_bases_projection():
     torch.testing.assert_close(network.projection(image), x)
 
 
+@torch.no_grad()
+def test_mat_that_is_the_identity_leaves_the_foundation_as_it_is():
+    """One hidden channel keeps what is positive of a colour, another one what is negative."""
+    torch.manual_seed(0)
+    base, tuned = build_network("tiny"), build_network("tiny", channels=3, transfer="simmat")
+    tuned.load_state_dict(base.state_dict(), strict=False)
+    first, _, second = tuned.projection.mat
+    for layer in (first, second):
+        layer.weight.zero_()
+        layer.bias.zero_()
+    for colour in range(3):
+        for sign, hidden in ((1, 2 * colour), (-1, 2 * colour + 1)):
+            first.weight[hidden, colour, 1, 1] = sign
+            second.weight[colour, hidden, 1, 1] = sign
+    image = torch.randn(1, 3, 64, 64)
+    click = torch.tensor([[30.0, 20.0]]), torch.tensor([1])
+    ours, theirs = (
+        tuned.decode(tuned.encode(image), *click),
+        base.decode(base.encode(image), *click),
+    )
+    assert torch.equal(ours.logits, theirs.logits)
+    assert torch.equal(ours.quality, theirs.quality)
+
+
+@torch.no_grad()
+def test_baseline_a_is_a_new_projection_of_the_same_shape():
+    base, tuned = build_network("tiny"), build_network("tiny", channels=5, transfer="baseline_a")
+    assert set(tuned.state_dict()) == set(base.state_dict())
+    slot = "image_encoder.patch_embed.proj."
+    assert tuned.transfer_names() == {slot + "weight", slot + "bias"}
+    assert tuned.projection.weight.shape == (32, 5, 3, 3)
+    sam = build_network("vit_b", channels=4, transfer="baseline_a", initialize=False)
+    assert sam.projection.weight.shape == (768, 4, 16, 16)
+    assert sam.projection.stride == (16, 16)
+
+
+@torch.no_grad()
+def test_baseline_b_is_a_mix_of_channels_before_the_bases_projection():
+    torch.manual_seed(0)
+    network = build_network("tiny", channels=5, transfer="baseline_b")
+    state = network.state_dict()
+    slot = "image_encoder.patch_embed.proj."
+    assert network.transfer_names() == {
+        slot + name for name in ("weight", "bias", "squeeze.weight", "squeeze.bias")
+    }
+    image = torch.randn(2, 5, 32, 32)
+    mix = torch.einsum("oc,bchw->bohw", state[slot + "squeeze.weight"][..., 0, 0], image)
+    mix = mix + state[slot + "squeeze.bias"][:, None, None]
+    x = torch.conv2d(mix, state[slot + "weight"], state[slot + "bias"], stride=2, padding=1)
+    torch.testing.assert_close(network.projection(image), x)
+
+
 def test_zeroshot_is_the_base_itself():
     network = build_network("tiny")
     projection = network.projection
@@ -57,4 +110,4 @@ def test_errors_say_what_to_do():
         transfer_layer("magic", projection, 3)
     with pytest.raises(ValueError, match="at least one channel, got 0"):
         transfer_layer("simmat", projection, 0)
-    assert list(TRANSFERS) == ["zeroshot", "simmat"]
+    assert list(TRANSFERS) == ["zeroshot", "simmat", "baseline_a", "baseline_b"]

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -123,6 +123,10 @@ class Network(Sam):
         layer = self.image_encoder.patch_embed.proj
         assert isinstance(layer, nn.Conv2d)
         return layer
+
+    def position_parameters(self) -> Iterator[nn.Parameter]:
+        """What encodes where the encoder's tokens lie."""
+        raise NotImplementedError
 
     def replace_projection(self, layer: nn.Conv2d) -> None:
         """Put a transfer layer into the slot."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 
 import torch
 from segment_anything import sam_model_registry
-from torch import Tensor
+from torch import Tensor, nn
 
 from napari_simmat.model.network import Decoded, Encoded, Network
 from napari_simmat.progress import Job, Progress
@@ -16,6 +17,11 @@ class SamNetwork(Network):
     """`segment_anything` 1.0 unchanged, its encoder run block by block."""
 
     mask_stride = 4
+
+    def position_parameters(self) -> Iterator[nn.Parameter]:
+        """The table of positions."""
+        if self.image_encoder.pos_embed is not None:
+            yield self.image_encoder.pos_embed
 
     def encoding(self, image: Tensor) -> Job[Encoded]:
         """Encode (B, C, 1024, 1024); the arithmetic is that of stock ``ImageEncoderViT``."""

@@ -9,6 +9,7 @@ encoded at several scales (`pyramid.py`).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -108,6 +109,10 @@ class TinyNetwork(Network):
     prompt_encoder: TinyPromptEncoder
     mask_decoder: TinyMaskDecoder
 
+    def position_parameters(self) -> Iterator[nn.Parameter]:
+        """The depth-wise convolution that stands for a table of positions."""
+        return self.image_encoder.position.parameters()
+
     def encoding(self, image: Tensor) -> Job[Encoded]:
         """Encode (1, C, H, W) at all scales of `pyramid`, finest first, as linked levels.
 
@@ -189,13 +194,16 @@ class TinyNetwork(Network):
             left = window.is_left(logits[0], level)
             worth = quality.detach() - float(left)
             if box is not None:
-                worth = worth + agreement(logits, window.points(box.reshape(2, 2), level.scale))
+                worth = worth + agreement(
+                    logits.detach(), window.points(box.reshape(2, 2), level.scale)
+                )
             elif not placed:
                 worth = worth[:1] - FINER * number
             chosen = int(worth.argmax())
             if float(worth[chosen]) > most:
                 order = [chosen, *(i for i in range(len(logits)) if i != chosen)]
-                best, most = (window, level.scale, logits[order], quality[order]), worth[chosen]
+                best = (window, level.scale, logits[order], quality[order])
+                most = float(worth[chosen])
             sure = float(quality[0].detach()) >= ENOUGH and clicked_size(level, known) >= LEAST
             if not placed and sure and not left:
                 break

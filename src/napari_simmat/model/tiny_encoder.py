@@ -78,12 +78,17 @@ class TokenAttention(Attention):
         projected: Tensor = self.proj(mixed.permute(0, 2, 3, 1, 4).reshape(tokens.shape))
         return projected
 
+    def extended(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, heads, n, c) with what a tuned attention sees beside its tokens."""
+        return key, value
+
     def _mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         """Attend from (B, heads, h, w, c) to (B, heads, h', w', c) -> (B, heads, h, w, c)."""
         shape = query.shape
         query, key, value = (each.flatten(2, 3) for each in (query, key, value))
         count = key.shape[2]
         query = query * (max(math.log(count), 1.0) / math.log(REFERENCE_TOKENS))
+        key, value = self.extended(key, value)
         if count <= REFERENCE_TOKENS:  # for few tokens the fused kernel's backward pass is slower
             mixed: Tensor = ((query * self.scale) @ key.transpose(-2, -1)).softmax(-1) @ value
         else:

@@ -16,14 +16,10 @@ RGB = 3
 HIDDEN = 64
 
 
-class MAT(nn.Conv2d):
-    """SimMAT's transfer layer before a pretrained projection; `weight` and `bias` keep their names.
+class _Projected(nn.Conv2d):
+    """A pretrained projection with something before it; `weight` and `bias` keep their names."""
 
-    ``Conv 3x3 (C -> 64), ReLU, Conv 3x3 (64 -> 3)``, both with stride 1 and padding 1, then the
-    projection from three channels.
-    """
-
-    def __init__(self, projection: nn.Conv2d, channels: int) -> None:
+    def __init__(self, projection: nn.Conv2d) -> None:
         super().__init__(
             projection.in_channels,
             projection.out_channels,
@@ -34,6 +30,22 @@ class MAT(nn.Conv2d):
             device="meta",
         )
         self.weight, self.bias = projection.weight, projection.bias
+
+    @property
+    def transfer_names(self) -> list[str]:
+        """Names of the tensors that belong to the layer and not to the base, within the slot."""
+        raise NotImplementedError
+
+
+class MAT(_Projected):
+    """SimMAT's transfer layer before a pretrained projection.
+
+    ``Conv 3x3 (C -> 64), ReLU, Conv 3x3 (64 -> 3)``, both with stride 1 and padding 1, then the
+    projection from three channels.
+    """
+
+    def __init__(self, projection: nn.Conv2d, channels: int) -> None:
+        super().__init__(projection)
         self.mat = nn.Sequential(
             nn.Conv2d(channels, HIDDEN, 3, padding=1),
             nn.ReLU(),
@@ -42,12 +54,48 @@ class MAT(nn.Conv2d):
 
     @property
     def transfer_names(self) -> list[str]:
-        """Names of the layer's own tensors, relative to the slot."""
+        """The two convolutions' tensors."""
         return [f"mat.{name}" for name in self.mat.state_dict()]
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, d, h, w)."""
         return super().forward(self.mat(image))
+
+
+class BaselineA(nn.Conv2d):
+    """The paper's baseline A: a new projection from C channels in place of the pretrained one."""
+
+    def __init__(self, projection: nn.Conv2d, channels: int) -> None:
+        super().__init__(
+            channels,
+            projection.out_channels,
+            projection.kernel_size,  # type: ignore[arg-type]
+            projection.stride,  # type: ignore[arg-type]
+            projection.padding,  # type: ignore[arg-type]
+            bias=projection.bias is not None,
+        )
+
+    @property
+    def transfer_names(self) -> list[str]:
+        """All its tensors."""
+        return list(self.state_dict())
+
+
+class BaselineB(_Projected):
+    """The paper's baseline B: ``Conv 1x1 (C -> 3)``, then a copy of the projection, trained too."""
+
+    def __init__(self, projection: nn.Conv2d, channels: int) -> None:
+        super().__init__(projection)
+        self.squeeze = nn.Conv2d(channels, RGB, 1)
+
+    @property
+    def transfer_names(self) -> list[str]:
+        """All its tensors."""
+        return list(self.state_dict())
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, d, h, w)."""
+        return super().forward(self.squeeze(image))
 
 
 def _zeroshot(projection: nn.Conv2d, channels: int) -> nn.Conv2d:
@@ -62,6 +110,8 @@ def _zeroshot(projection: nn.Conv2d, channels: int) -> nn.Conv2d:
 TRANSFERS: dict[str, Callable[[nn.Conv2d, int], nn.Conv2d]] = {
     "zeroshot": _zeroshot,
     "simmat": MAT,
+    "baseline_a": BaselineA,
+    "baseline_b": BaselineB,
 }
 """Name -> (the base's projection, channels) -> what stands in the slot instead."""
 

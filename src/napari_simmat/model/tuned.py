@@ -1,0 +1,249 @@
+"""Modules of tuned networks: each takes the place of one of SAM's and keeps its parameters' names.
+
+Base weights therefore load strictly into a tuned network, and what is new is what was trained.
+Source: SimMAT, arXiv 2409.08083, section 3.3 and the authors' settings; LoRA: arXiv 2106.09685,
+adapters: arXiv 1902.00751, prompt tuning: arXiv 2203.12119, prefix tuning: arXiv 2101.00190.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from segment_anything.modeling.common import MLPBlock
+from segment_anything.modeling.image_encoder import (
+    Attention,
+    Block,
+    add_decomposed_rel_pos,
+    window_partition,
+    window_unpartition,
+)
+from segment_anything.modeling.transformer import Attention as CrossAttention
+from torch import Tensor, nn
+from torch.nn import functional
+
+from napari_simmat.model.tiny_encoder import TokenAttention
+
+ADAPTER_SCALE = 0.1
+DROPOUT = 0.1
+"""Of learned tokens while training."""
+
+
+class LoRALinear(nn.Linear):
+    """A projection plus low-rank updates of parts of its output, without bias or scaling.
+
+    Parameters
+    ----------
+    linear
+        The projection; its `weight` and `bias` keep their names.
+    rank
+        Of each update.
+    parts
+        Name of each updated part -> its first output and the one after its last.
+    """
+
+    def __init__(self, linear: nn.Linear, rank: int, parts: Mapping[str, tuple[int, int]]) -> None:
+        super().__init__(
+            linear.in_features, linear.out_features, linear.bias is not None, device="meta"
+        )
+        self.weight, self.bias = linear.weight, linear.bias
+        self.parts = dict(parts)
+        self.down, self.up = nn.ParameterDict(), nn.ParameterDict()
+        for name, (start, stop) in parts.items():
+            self.down[name] = nn.Parameter(torch.empty(rank, linear.in_features))
+            self.up[name] = nn.Parameter(torch.zeros(stop - start, rank))
+            nn.init.kaiming_uniform_(self.down[name], a=math.sqrt(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., d_in) -> (..., d_out)."""
+        outputs = super().forward(x)
+        updates = []
+        end = 0
+        for name, (start, stop) in self.parts.items():
+            updates += [outputs[..., end:start], outputs[..., start:stop] + self._update(x, name)]
+            end = stop
+        return torch.cat([*updates, outputs[..., end:]], dim=-1)
+
+    def merged(self) -> nn.Linear:
+        """A plain projection that gives the same."""
+        plain = nn.Linear(
+            self.in_features, self.out_features, self.bias is not None, device=self.weight.device
+        )
+        weight = self.weight.detach().clone()
+        for name, (start, stop) in self.parts.items():
+            weight[start:stop] += self.up[name].detach() @ self.down[name].detach()
+        plain.weight = nn.Parameter(weight)
+        plain.bias = self.bias
+        return plain
+
+    def _update(self, x: Tensor, name: str) -> Tensor:
+        return functional.linear(functional.linear(x, self.down[name]), self.up[name])
+
+
+class Adapter(nn.Module):
+    """A bottleneck beside an MLP: down, ReLU, up, scaled; it begins as nothing."""
+
+    def __init__(self, width: int, size: int) -> None:
+        super().__init__()
+        self.down, self.up = nn.Linear(width, size), nn.Linear(size, width)
+        for zero in (self.down.bias, self.up.bias, self.up.weight):
+            nn.init.zeros_(zero)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., d) -> (..., d)."""
+        outputs: Tensor = self.up(functional.relu(self.down(x)))
+        return ADAPTER_SCALE * outputs
+
+
+class AdaptedBlock(Block):
+    """A block of the image encoder whose MLP has an adapter beside it."""
+
+    def __init__(self, block: Block, size: int) -> None:
+        _take_place(self, block)
+        self.adapter = Adapter(self.mlp.lin1.in_features, size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, d) -> the same; the adapter reads what the MLP's norm reads."""
+        inner = self.norm1(x)
+        if self.window_size > 0:
+            height, width = inner.shape[1:3]
+            inner, padded = window_partition(inner, self.window_size)
+            inner = window_unpartition(self.attn(inner), self.window_size, padded, (height, width))
+        else:
+            inner = self.attn(inner)
+        x = x + inner
+        outputs: Tensor = x + self.mlp(self.norm2(x)) + self.adapter(x)
+        return outputs
+
+
+class AdaptedMLP(MLPBlock):
+    """The MLP of a block of the mask decoder, with an adapter beside it."""
+
+    def __init__(self, mlp: MLPBlock, size: int) -> None:
+        _take_place(self, mlp)
+        self.adapter = Adapter(self.lin1.in_features, size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, d) -> the same."""
+        outputs: Tensor = super().forward(x) + self.adapter(x)
+        return outputs
+
+
+class LearnedTokens(nn.Module):
+    """Prompt tuning: tokens that every attention sees beside its own, through its projections."""
+
+    def __init__(self, width: int, length: int) -> None:
+        super().__init__()
+        self.tokens = _learned(width, length)
+        self.dropout = nn.Dropout(DROPOUT)
+
+    def projected(self, qkv: nn.Module) -> tuple[Tensor, Tensor]:
+        """Keys and values (1, l, d) for an attention of the image encoder."""
+        _, key, value = qkv(self.dropout(self.tokens)).chunk(3, dim=-1)
+        return key, value
+
+    def raw(self) -> tuple[Tensor, Tensor]:
+        """What comes before the key and value projections of the mask decoder, (1, l, d)."""
+        tokens = self.dropout(self.tokens)
+        return tokens, tokens
+
+
+class LearnedPrefix(nn.Module):
+    """Prefix tuning: keys and values that every attention sees beside its own."""
+
+    def __init__(self, width: int, length: int) -> None:
+        super().__init__()
+        self.key, self.value = _learned(width, length), _learned(width, length)
+
+    def projected(self, qkv: nn.Module) -> tuple[Tensor, Tensor]:
+        """Keys and values (1, l, d) for an attention of the image encoder."""
+        del qkv  # they stand behind the projection
+        return self.key, self.value
+
+    def raw(self) -> tuple[Tensor, Tensor]:
+        """What comes before the key and value projections of the mask decoder, (1, l, d)."""
+        return self.key, self.value
+
+
+Extra = LearnedTokens | LearnedPrefix
+
+
+class ExtendedAttention(Attention):
+    """An attention of SAM's image encoder that sees learned tokens too, without position bias."""
+
+    def __init__(self, attention: Attention, extra: Extra) -> None:
+        _take_place(self, attention)
+        self.extra = extra
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, d) -> the same; stock arithmetic but for the further keys and values."""
+        batch, height, width, _ = x.shape
+        count, heads = height * width, self.num_heads
+        qkv = self.qkv(x).reshape(batch, count, 3, heads, -1).permute(2, 0, 3, 1, 4)
+        query, key, value = qkv.reshape(3, batch * heads, count, -1).unbind(0)
+        logits = (query * self.scale) @ key.transpose(-2, -1)
+        if self.use_rel_pos:
+            logits = add_decomposed_rel_pos(
+                logits, query, self.rel_pos_h, self.rel_pos_w, (height, width), (height, width)
+            )
+        more_key, more_value = (
+            _in_heads(each, batch, heads).flatten(0, 1) for each in self.extra.projected(self.qkv)
+        )
+        logits = torch.cat([logits, (query * self.scale) @ more_key.transpose(-2, -1)], dim=-1)
+        mixed = logits.softmax(dim=-1) @ torch.cat([value, more_value], dim=1)
+        mixed = mixed.view(batch, heads, height, width, -1).permute(0, 2, 3, 1, 4)
+        outputs: Tensor = self.proj(mixed.reshape(batch, height, width, -1))
+        return outputs
+
+
+class ExtendedTokenAttention(TokenAttention):
+    """An attention of `tiny`'s image encoder that sees learned tokens too."""
+
+    def __init__(self, attention: TokenAttention, extra: Extra) -> None:
+        _take_place(self, attention)
+        self.extra = extra
+
+    def extended(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, heads, n, c) -> (B, heads, n + l, c)."""
+        more = (_in_heads(each, *key.shape[:2]) for each in self.extra.projected(self.qkv))
+        more_key, more_value = more
+        return torch.cat([key, more_key], dim=2), torch.cat([value, more_value], dim=2)
+
+
+class ExtendedCrossAttention(CrossAttention):
+    """An attention of the mask decoder that sees learned tokens too."""
+
+    def __init__(self, attention: CrossAttention, extra: Extra) -> None:
+        _take_place(self, attention)
+        self.extra = extra
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(B, Nq, d), (B, Nk, d), (B, Nk, d) -> (B, Nq, d)."""
+        key, value = (each.expand(len(k), -1, -1) for each in self.extra.raw())
+        outputs: Tensor = super().forward(
+            q=q, k=torch.cat([k, key], dim=1), v=torch.cat([v, value], dim=1)
+        )
+        return outputs
+
+
+def _learned(width: int, length: int) -> nn.Parameter:
+    """Tokens (1, length, width), uniform as a patch embedding of SAM's patches begins."""
+    bound = math.sqrt(6 / (3 * 16 + width))
+    return nn.Parameter(torch.empty(1, length, width).uniform_(-bound, bound))
+
+
+def _in_heads(tokens: Tensor, batch: int, heads: int) -> Tensor:
+    """(1, l, d) -> (B, heads, l, d / heads)."""
+    _, length, width = tokens.shape
+    split = tokens.reshape(1, length, heads, width // heads).transpose(1, 2)
+    return split.expand(batch, -1, -1, -1)
+
+
+def _take_place(new: nn.Module, old: nn.Module) -> None:
+    """Make `new` hold what `old` holds: the same tensors under the same names."""
+    state: dict[str, Any] = dict(old.__dict__)
+    for table in ("_modules", "_parameters", "_buffers"):
+        state[table] = dict(state[table])
+    new.__dict__.update(state)

@@ -1,0 +1,234 @@
+"""Tuning strategies: what is trained beside the transfer layer.
+
+Source: SimMAT, arXiv 2409.08083, section 3.3. A strategy is one row of `STRATEGIES` and one
+function, which changes a network and returns the parameters that are trained; names are looked
+up by identity, never by what they contain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from segment_anything.modeling.image_encoder import Attention, Block
+from torch import nn
+
+from napari_simmat.model.network import Network
+from napari_simmat.model.tiny_encoder import TokenAttention
+from napari_simmat.model.tuned import (
+    AdaptedBlock,
+    AdaptedMLP,
+    ExtendedAttention,
+    ExtendedCrossAttention,
+    ExtendedTokenAttention,
+    Extra,
+    LearnedPrefix,
+    LearnedTokens,
+    LoRALinear,
+)
+
+WIDTH = 768
+"""The token width for which the sizes are given: that of ViT-B."""
+
+Parameters = Iterable[nn.Parameter]
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """One way of tuning.
+
+    Parameters
+    ----------
+    apply
+        Changes a network for a size, and returns the parameters trained beside the transfer layer.
+    title
+        What it is, in a few words.
+    size
+        Rank, bottleneck or number of tokens for tokens of width `WIDTH`; 0 where there is none.
+    whole
+        Whether the result holds all tensors of the network, buffers too.
+    """
+
+    apply: Callable[[Network, int], Parameters]
+    title: str
+    size: int = 0
+    whole: bool = False
+
+
+class Tuned(NamedTuple):
+    """A strategy's size in a network, and the state-dict names of what it trains.
+
+    Attributes
+    ----------
+    size
+        See `Strategy`.
+    names
+        Trained tensors, those of the transfer layer included, in the network's order.
+    """
+
+    size: int
+    names: tuple[str, ...]
+
+
+def tune(network: Network, strategy: str, size: int | None = None) -> Tuned:
+    """Change a network for a strategy, and let those parameters alone be trained.
+
+    Parameters
+    ----------
+    network
+        With its transfer layer in place.
+    strategy
+        A name in `STRATEGIES`.
+    size
+        By default the paper's, scaled with the width of the encoder's tokens.
+
+    Raises
+    ------
+    ValueError
+        If the strategy is unknown, or the size is below 1 or given where there is none.
+    """
+    if strategy not in STRATEGIES:
+        raise ValueError(f"Strategy {strategy!r} is unknown; use one of {', '.join(STRATEGIES)}.")
+    row = STRATEGIES[strategy]
+    if size is None:
+        size = default_size(strategy, network)
+    elif not row.size and size:
+        raise ValueError(f"Strategy {strategy} has no size, {size} was given; leave it out.")
+    elif row.size and size < 1:
+        raise ValueError(f"The size of strategy {strategy} must be at least 1, got {size}.")
+    with torch.device(network.projection.weight.device):
+        chosen = {id(parameter) for parameter in row.apply(network, size)}
+    network.train(network.training)  # what is new as well
+    own = network.transfer_names()
+    names = []
+    for name, parameter in network.named_parameters():
+        trained = name in own or id(parameter) in chosen
+        parameter.requires_grad_(trained)
+        if trained:
+            names.append(name)
+    return Tuned(size, tuple(network.state_dict()) if row.whole else tuple(names))
+
+
+def default_size(strategy: str, network: Network) -> int:
+    """The paper's size, scaled from ViT-B's width to that of a network's tokens."""
+    row = STRATEGIES[strategy]
+    width = next(iter(_blocks(network))).attn.qkv.in_features
+    return max(1, round(row.size * width / WIDTH)) if row.size else 0
+
+
+def merge(network: Network) -> None:
+    """Add low-rank updates to the weights they belong to: equal masks at no cost."""
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, LoRALinear):
+                setattr(parent, name, child.merged())
+
+
+def _frozen(network: Network, size: int) -> Parameters:
+    del network, size
+    return ()
+
+
+def _full(network: Network, size: int) -> Parameters:
+    """Everything but the prompt encoder."""
+    del size
+    return (*network.image_encoder.parameters(), *network.mask_decoder.parameters())
+
+
+def _linear(network: Network, size: int) -> Parameters:
+    """The first projection and the encoding of positions."""
+    del size
+    return (*network.projection.parameters(), *network.position_parameters())
+
+
+def _everything(network: Network, size: int) -> Parameters:
+    """The prompt encoder too."""
+    del size
+    return list(network.parameters())
+
+
+def _lora(network: Network, size: int) -> Parameters:
+    new: list[nn.Parameter] = []
+
+    def replace(parent: nn.Module, name: str, parts: dict[str, tuple[int, int]]) -> None:
+        layer = LoRALinear(getattr(parent, name), size, parts)
+        setattr(parent, name, layer)
+        new.extend((*layer.down.values(), *layer.up.values()))
+
+    for block in _blocks(network):
+        width = block.attn.qkv.in_features
+        replace(block.attn, "qkv", {"q": (0, width), "v": (2 * width, 3 * width)})
+    for parent, name in _decoder_attentions(network):
+        attention = getattr(parent, name)
+        for part in ("q", "v"):
+            projection = getattr(attention, f"{part}_proj")
+            replace(attention, f"{part}_proj", {part: (0, projection.out_features)})
+    return new
+
+
+def _adapter(network: Network, size: int) -> Parameters:
+    new: list[nn.Parameter] = []
+    blocks = network.image_encoder.blocks
+    for index, block in enumerate(blocks):
+        blocks[index] = adapted = AdaptedBlock(block, size)
+        new.extend(adapted.adapter.parameters())
+    for layer in network.mask_decoder.transformer.layers:
+        layer.mlp = AdaptedMLP(layer.mlp, size)
+        new.extend(layer.mlp.adapter.parameters())
+    return new
+
+
+def _prompt(network: Network, size: int) -> Parameters:
+    return _extended(network, size, LearnedTokens)
+
+
+def _prefix(network: Network, size: int) -> Parameters:
+    return _extended(network, size, LearnedPrefix)
+
+
+def _extended(network: Network, size: int, kind: Callable[[int, int], Extra]) -> Parameters:
+    new: list[nn.Parameter] = []
+    for block in _blocks(network):
+        extra = kind(block.attn.qkv.in_features, size)
+        if isinstance(block.attn, TokenAttention):
+            block.attn = ExtendedTokenAttention(block.attn, extra)
+        else:
+            block.attn = ExtendedAttention(block.attn, extra)
+        new.extend(extra.parameters())
+    for parent, name in _decoder_attentions(network):
+        attention = getattr(parent, name)
+        extra = kind(attention.embedding_dim, size)
+        setattr(parent, name, ExtendedCrossAttention(attention, extra))
+        new.extend(extra.parameters())
+    return new
+
+
+def _blocks(network: Network) -> Iterator[Block]:
+    for block in network.image_encoder.blocks:
+        assert isinstance(block, Block)
+        assert isinstance(block.attn, Attention)
+        yield block
+
+
+def _decoder_attentions(network: Network) -> Iterator[tuple[nn.Module, str]]:
+    """Parent and name of every attention of the mask decoder's transformer."""
+    transformer = network.mask_decoder.transformer
+    for layer in transformer.layers:
+        for name in ("self_attn", "cross_attn_token_to_image", "cross_attn_image_to_token"):
+            yield layer, name
+    yield transformer, "final_attn_token_to_image"
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "frozen": Strategy(_frozen, "the transfer layer alone"),
+    "linear": Strategy(_linear, "first projection and positions (linear probing)"),
+    "lora": Strategy(_lora, "low-rank updates of the q and v projections", 100),
+    "adapter": Strategy(_adapter, "bottlenecks beside the MLPs", 200),
+    "prompt": Strategy(_prompt, "learned tokens for every attention", 400),
+    "prefix": Strategy(_prefix, "learned keys and values for every attention", 200),
+    "full": Strategy(_full, "everything but the prompt encoder"),
+    "scratch": Strategy(_everything, "random weights, everything trained", whole=True),
+}
+"""Name -> `Strategy`. A new strategy is a new row; a test walks all rows."""
