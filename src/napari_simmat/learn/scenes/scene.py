@@ -11,6 +11,7 @@ from scipy import ndimage as ndi
 from skimage.measure import label
 
 from napari_simmat.learn.scenes.arrays import Floats, Ids, Shape
+from napari_simmat.learn.scenes.canvas import Drawing
 from napari_simmat.learn.scenes.layouts import LAYOUTS
 from napari_simmat.learn.scenes.textures import smooth_field, texture
 
@@ -103,6 +104,11 @@ class Scene:
         base[self._clear] = base[0]
         grain = texture(rng, self.shape) * rng.uniform(0.0, 0.05)
         return np.clip(base[self.regions] + grain[..., None], 0.02, 0.98).astype(np.float32)
+
+    @cached_property
+    def detail(self) -> Floats:
+        """Grain of the surface, which some sensors see: a texture of zero mean, unit variance."""
+        return texture(self._rng(9), self.shape)
 
     @cached_property
     def height(self) -> Floats:
@@ -217,6 +223,13 @@ def draw_scene(
         layout=layout,
         seed=int(rng.integers(2**31)),
     )
+
+
+def parts_of(drawing: Drawing) -> tuple[Ids, Ids, Floats]:
+    """What a scene is made of, from a drawing: its `labels`, `regions` and `distance`."""
+    regions = np.ascontiguousarray(drawing.regions, np.int32)
+    distance = _distance_to_border(regions)
+    return _instances(drawing.objects[regions], distance), regions, distance
 
 
 def compact(labels: Ids, keep: NDArray[np.bool_]) -> Ids:
