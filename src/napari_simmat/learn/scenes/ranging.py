@@ -15,6 +15,8 @@ _COUNTS_AT_1_M = 348.0
 _PER_PIXEL = 8.0
 _FARTHEST_SHADOW = 8
 """Width in pixels up to which the projector's shadow is followed."""
+_NEAREST = 0.5
+"""Distance in metres that the HHA code's disparity shows as white."""
 _METRES_OF_HEIGHT = 3.0
 """Height above ground that the HHA code shows as white."""
 
@@ -27,12 +29,10 @@ def depth(scene: Scene, rng: np.random.Generator) -> Floats:
     ground that leads away from the camera takes nearly the whole range, and the things on it show
     as steps of a few counts. Nothing is read in the projector's shadow to one side of what stands
     out, and in patches: on glass, which scatters little of the pattern back, on steep faces, and
-    here and there. The error is correlated over the window that is matched.
+    here and there.
     """
     counts = _COUNTS_AT_1_M / _metres(scene, rng)
-    window = blur(gaussian(rng, scene.shape), rng.uniform(0.6, 1.0))
-    noise = rng.uniform(0.4, 0.9) * window / window.std()
-    raw = np.rint(blur(counts, rng.uniform(0.3, 0.6)) + noise)
+    raw = np.rint(_measured(counts, rng))
     patches = smooth_field(rng, scene.shape, rng.uniform(4, 9))
     steep = scene.normals[..., 2] < 0.45
     lost = _shadow(counts) | (patches > np.select([scene.glass, steep], [1.2, 0.9], 2.4))
@@ -49,7 +49,7 @@ def hha(scene: Scene, rng: np.random.Generator) -> Floats:
     from thing to thing; how things are slanted stands in the angle, under the error that normals
     fitted to noisy points have.
     """
-    z = _metres(scene, rng)
+    z = _COUNTS_AT_1_M / _measured(_COUNTS_AT_1_M / _metres(scene, rng), rng)
     pitch = rng.uniform(0.3, 1.0)  # the camera looks down by that much
     focal = 1.1 * max(scene.shape)
     across, down = (
@@ -64,9 +64,7 @@ def hha(scene: Scene, rng: np.random.Generator) -> Floats:
     angle = np.degrees(np.arccos(np.clip(blur(normal, 0.8) @ up, -1, 1)))
     error = blur(gaussian(rng, scene.shape), rng.uniform(0.8, 1.8))
     angle = angle + rng.uniform(5, 11) * error / error.std()
-    grain = blur(gaussian(rng, scene.shape), 0.8)
-    disparity = z.min() / z * 255 + rng.uniform(0.3, 1.0) * grain / grain.std()
-    code = np.stack([disparity, height * (255 / _METRES_OF_HEIGHT), angle + 38])
+    code = np.stack([255 * _NEAREST / z, height * (255 / _METRES_OF_HEIGHT), angle + 38])
     return np.asarray(np.rint(np.clip(code, 0, 255)), np.float32)
 
 
@@ -74,6 +72,13 @@ def _metres(scene: Scene, rng: np.random.Generator) -> Floats:
     """Distance from the camera, 1 to 2 m in the middle."""
     distance = scene.depth / np.median(scene.depth) * np.float32(rng.uniform(1, 2))
     return np.asarray(distance, np.float32)
+
+
+def _measured(counts: Floats, rng: np.random.Generator) -> Floats:
+    """Disparity with the error of matching, which is correlated over the window matched."""
+    window = blur(gaussian(rng, counts.shape), rng.uniform(0.6, 1.0))
+    noise = rng.uniform(0.4, 0.9) * window / window.std()
+    return np.asarray(blur(counts, rng.uniform(0.3, 0.6)) + noise, np.float32)
 
 
 def _shadow(counts: Floats) -> NDArray[np.bool_]:
