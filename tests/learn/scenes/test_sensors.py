@@ -156,7 +156,7 @@ def test_nothing_is_read_to_the_left_of_what_stands_out() -> None:
         axis=(0, 1),
     )
     assert holes[38:40].min() > 0.95  # the projector, to the right, does not reach it
-    assert holes[42:].mean() < 0.3
+    assert 0.1 < holes[42:].mean() < 0.5
 
 
 def test_hha_is_disparity_height_and_angle(staged: list[Scene]) -> None:
@@ -181,6 +181,8 @@ def test_heat_of_things_is_little_beside_the_cameras_own(staged: list[Scene]) ->
     for scene in staged:
         kelvin = SENSORS["thermal"].render(scene, np.random.default_rng(2))[0] / 25
         assert scene.temperature.std() < 0.5 * kelvin.std()
+        # The mean over two columns is free of what their amplifiers differ by.
+        kelvin = (kelvin + np.roll(kelvin, 1, axis=1)) / 2
         # A smooth background and the columns' offsets taken off, temperature is left.
         fine, true = (t - ndi.gaussian_filter(t, 10) for t in (kelvin, scene.temperature))
         fine, true = (t - np.median(t, axis=0) for t in (fine, true))
@@ -195,18 +197,22 @@ def test_columns_of_a_heat_camera_have_offsets_of_their_own(staged: list[Scene])
         steps = [np.median(np.diff(counts, axis=axis), axis=1 - axis) for axis in (1, 0)]
         spread.append([step.std() for step in steps])
     columns, rows = np.mean(spread, axis=0)
-    assert columns > 1.5 * rows
+    assert columns > 10 * rows  # two amplifiers in turn
 
 
-def test_near_infrared_has_reflectances_of_its_own(staged: list[Scene]) -> None:
-    pairs = []
+def test_near_infrared_fields_differ_by_the_lamps_light(staged: list[Scene]) -> None:
+    """An image tells little; what rows differ by tells regions apart, not by their colours."""
+    single, difference, colours = [], [], []
     for number, scene in enumerate(staged):
         counts = SENSORS["near_infrared"].render(scene, np.random.default_rng(number))[0]
-        even = ndi.gaussian_filter(counts, 2) / ndi.gaussian_filter(counts, 20)
-        albedo = scene.albedo.mean(axis=-1)
-        pairs.append(np.corrcoef(by_object(even, scene), by_object(albedo, scene))[0, 1])
-        assert counts.min() > -200
-    assert abs(np.nanmean(pairs)) < 0.4
+        fields = abs(ndi.convolve1d(counts, [1, -2, 1], axis=0)) / 2
+        single.append(told_apart(counts, scene))
+        difference.append(told_apart(ndi.gaussian_filter(fields, 1), scene))
+        pair = by_object(fields, scene), by_object(scene.albedo.mean(axis=-1), scene)
+        colours.append(np.corrcoef(*pair)[0, 1])
+    assert np.mean(single) < 0.3
+    assert np.mean(difference) > 1.5 * np.mean(single)
+    assert abs(np.mean(colours)) < 0.4
 
 
 def test_glass_of_the_benchmark_shows_in_polarization_only(staged: list[Scene]) -> None:

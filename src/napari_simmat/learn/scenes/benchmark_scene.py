@@ -48,16 +48,16 @@ class BenchmarkScene(Scene):
     def depth(self) -> Floats:
         """Distance from the camera, about 1 at the heart of the ground.
 
-        Inverse distance is linear across a plane's picture; here the far end is 1.5 to 4 times as
+        Inverse distance is linear across a plane's picture; here the far end is 1.2 to 2 times as
         far away as the near one. Things are slabs that stand out by some percent of their distance.
         """
         rng = self._rng(13)
         y, x = (np.linspace(-0.5, 0.5, n, dtype=np.float32) for n in self.shape)
-        angle, ratio = rng.normal(0, 0.35), rng.uniform(1.5, 4.0)
+        angle, ratio = rng.normal(0, 0.35), rng.uniform(1.2, 2.0)
         toward = np.cos(angle) * y[:, None] + np.sin(angle) * x[None]
         toward = toward / np.ptp(toward)  # -0.5 at the far end, 0.5 at the near one
         inverse = 1 + 2 * (ratio - 1) / (ratio + 1) * toward
-        slab = tones(self, rng, gap=0.02, low=0.02, high=0.12, background=0.0)[:, 0]
+        slab = tones(self, rng, gap=0.04, low=0.03, high=0.3, background=0.0)[:, 0]
         relief = 0.01 * self.dome
         stands_out = ndi.gaussian_filter(slab[self.regions] + relief, 0.5, truncate=3)
         return np.asarray((1 - stands_out) / inverse, np.float32)
@@ -66,7 +66,7 @@ class BenchmarkScene(Scene):
     def normals(self) -> Floats:
         """Unit surface normals (H, W, 3) as x, y, z; every region is slanted, up to some 45 deg."""
         rng = self._rng(18)
-        steep = rng.uniform(0.3, 0.7)
+        steep = rng.uniform(0.45, 0.85)
         slants = [tones(self, rng, gap=0.2, low=-1.0, high=1.0)[:, 0] for _ in range(2)]
         relief = 0.3 * np.asarray(np.gradient(self.height))
         dy, dx = relief + steep * np.stack(slants)[:, self.regions]

@@ -5,59 +5,68 @@ from __future__ import annotations
 import numpy as np
 
 from napari_simmat.learn.scenes.arrays import Floats, Shape
-from napari_simmat.learn.scenes.lighting import draw_lamp
 from napari_simmat.learn.scenes.optics import blur, camera_noise, gaussian
 from napari_simmat.learn.scenes.scene import Scene
 from napari_simmat.learn.scenes.textures import smooth_field
 from napari_simmat.learn.scenes.tones import tones
 
 _COUNTS_PER_KELVIN = 25.0
-_ELECTRONS = 3000.0
+_ELECTRONS = 8000.0
 
 
 def thermal(scene: Scene, rng: np.random.Generator) -> Floats:
     """Raw counts (1, H, W) of an uncooled long-wave infra-red camera without a shutter.
 
-    Counts are linear in the surface's temperature, plus what the camera's own warmth adds: a
-    gradient across the field, darker corners and slow clouds that amount to tens of kelvin, where
-    things differ by few; plus an offset of every column's and row's amplifier, and white noise
-    (Vollmer and Moellmann, Infrared Thermal Imaging, 2018; fixed pattern of focal plane arrays:
-    Scribner, Kruer and Killiany, Proceedings of the IEEE 79, 1991). Glass is opaque here.
+    Counts are linear in the surface's temperature, plus what the camera adds before correction: its
+    own warmth, which makes a gradient across the field, darker corners and slow clouds; offsets of
+    the two amplifiers that read even and odd columns in turn, many times what things differ by; a
+    small offset of every column and row; white noise (Vollmer and Moellmann, Infrared Thermal
+    Imaging, 2018; fixed pattern of focal plane arrays: Scribner, Kruer and Killiany, Proceedings of
+    the IEEE 79, 1991). A mean over neighbouring columns brings the picture out. Glass is opaque.
     """
-    kelvin = blur(scene.temperature, rng.uniform(0.5, 1.1)) - 293
-    kelvin = kelvin + rng.uniform(15, 45) * _housing(rng, scene.shape)
-    kelvin = kelvin + rng.uniform(0.1, 0.35) * gaussian(rng, (1, scene.shape[1]))
-    kelvin = kelvin + rng.uniform(0.0, 0.08) * gaussian(rng, (scene.shape[0], 1))
+    height, width = scene.shape
+    kelvin = blur(scene.temperature, rng.uniform(0.5, 0.9)) - 293
+    kelvin = kelvin + rng.uniform(3, 9) * _housing(rng, scene.shape)
+    gap = rng.uniform(6, 18) * rng.choice([-1, 1])
+    kelvin = kelvin + gap * (np.arange(width, dtype=np.float32) % 2 - 0.5)
+    kelvin = kelvin + rng.uniform(0.1, 0.4) * gaussian(rng, (1, width))
+    kelvin = kelvin + rng.uniform(0.0, 0.1) * gaussian(rng, (height, 1))
     kelvin = kelvin + rng.uniform(0.03, 0.1) * gaussian(rng, scene.shape)
     counts = rng.uniform(6000, 9000) + _COUNTS_PER_KELVIN * kelvin
     return np.asarray(np.rint(counts), np.float32)[None]
 
 
 def near_infrared(scene: Scene, rng: np.random.Generator) -> Floats:
-    """Counts (1, H, W) of a silicon camera at 850 to 1000 nm beside a lamp of that colour.
+    """Counts (1, H, W) of an interlaced silicon camera whose 850 nm lamp lights every other row.
 
-    Dyes are clear there and clear glass is not (ferrous iron absorbs near 1000 nm), so that
-    reflectances have nothing to do with colours (Salamati, Fredembach and Suesstrunk, CIC 2009).
-    The lamp's beam falls off towards the edges of the field. The chip, hardly thicker than the
-    light's path in it, acts as an etalon: its fringes lie over the picture, as strong as the
-    things in it (Howell, Handbook of CCD Astronomy, 2006).
+    Such a lamp flashes with one of the two fields, so that their difference is free of ambient
+    light (Ebisawa, IEEE Transactions on Instrumentation and Measurement 47, 1998). Ambient light is
+    the sun's, in patches, and much the brighter; the chip, hardly thicker than the light's path in
+    it, lays an etalon's fringes over both (Howell, Handbook of CCD Astronomy, 2006). Dyes are clear
+    there and clear glass is not (ferrous iron), so that reflectances have nothing to do with
+    colours (Salamati, Fredembach and Suesstrunk, CIC 2009).
     """
     shape = scene.shape
-    base = tones(scene, rng, gap=0.1, low=0.25, high=0.75)[:, 0]
-    surface = base[scene.regions] * (1 + rng.uniform(0.02, 0.08) * scene.detail)
-    light = rng.uniform(0.3, 0.6) + 0.6 * np.clip(scene.normals @ draw_lamp(rng), 0, 1)
-    image = blur((surface * light).astype(np.float32), rng.uniform(0.4, 0.8))
+    base = tones(scene, rng, gap=0.12, low=0.25, high=0.75)[:, 0]
+    grain = 1 + rng.uniform(0.02, 0.08) * scene.detail
+    ambient: Floats = np.full(shape, rng.uniform(1.2, 2.0), np.float32)
+    for length in (0.3, 0.12):  # sun and shade, with borders of their own
+        patches = smooth_field(rng, shape, max(6.0, length * rng.uniform(0.6, 1.4) * min(shape)))
+        shade = rng.uniform(0.25, 0.5) ** (np.tanh(4 * patches) / 2)
+        ambient = (ambient * shade).astype(np.float32)
+    surface = blur(base[scene.regions], rng.uniform(0.4, 0.7))
     y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in shape)
-    y0, x0 = rng.uniform(-0.7, 0.7, 2)
-    away = (y[:, None] - y0) ** 2 + (x[None] - x0) ** 2
-    beam = 1 / (1 + away / rng.uniform(0.4, 1.2)) ** 2
-    # The phase grows with the chip's thickness: level lines some 6 to 14 px apart.
+    y0, x0 = rng.uniform(-0.5, 0.5, 2)
+    beam = 1 / (1 + ((y[:, None] - y0) ** 2 + (x[None] - x0) ** 2) / rng.uniform(1.5, 4.0))
+    lit = (np.arange(shape[0]) + rng.integers(2)) % 2 == 0
+    light = ambient + rng.uniform(0.5, 0.8) * beam * lit[:, None]
+    # The phase grows with the chip's thickness: level lines some 8 to 20 px apart.
     thickness = min(shape) * rng.uniform(0.35, 0.7)
-    turns = thickness / rng.uniform(6, 14)
+    turns = thickness / rng.uniform(8, 20)
     phase = 2 * np.pi * turns * smooth_field(rng, shape, thickness)
-    fringes = 1 + rng.uniform(0.15, 0.35) * np.cos(phase)
-    electrons = _ELECTRONS * image * beam * fringes
-    return camera_noise(rng, np.asarray(electrons, np.float32), 15.0)[None].astype(np.float32)
+    fringes = 1 + rng.uniform(0.05, 0.15) * np.cos(phase)
+    electrons = np.asarray(_ELECTRONS * surface * grain * light * fringes, np.float32)
+    return camera_noise(rng, electrons, 15.0)[None].astype(np.float32)
 
 
 def _housing(rng: np.random.Generator, shape: Shape) -> Floats:

@@ -27,16 +27,24 @@ def depth(scene: Scene, rng: np.random.Generator) -> Floats:
     What is measured is disparity, in whole eighths of a pixel, inverse to the distance z, so that
     a step of the surface fades with 1 / z^2 (Khoshelham and Elberink, Sensors 12, 2012). The
     ground that leads away from the camera takes nearly the whole range, and the things on it show
-    as steps of a few counts. Nothing is read in the projector's shadow to one side of what stands
-    out, and in patches: on glass, which scatters little of the pattern back, on steep faces, and
-    here and there.
+    as steps of some counts. Nothing is read in the projector's shadow to one side of what stands
+    out, nor in patches on glass, which scatters little of the pattern back, and on steep faces, nor
+    at many a single place whose spot of the pattern is not recognised.
     """
     counts = _COUNTS_AT_1_M / _metres(scene, rng)
     raw = np.rint(_measured(counts, rng))
     patches = smooth_field(rng, scene.shape, rng.uniform(4, 9))
     steep = scene.normals[..., 2] < 0.45
     lost = _shadow(counts) | (patches > np.select([scene.glass, steep], [1.2, 0.9], 2.4))
+    lost |= rng.random(scene.shape, dtype=np.float32) < rng.uniform(0.1, 0.3)
     return np.asarray(np.where(lost, 0, np.maximum(raw, 0)), np.float32)[None]
+
+
+def filled(counts: Floats) -> Floats:
+    """Depth (1, H, W) with the mean of the readings near by where there is none (0)."""
+    read = (counts[0] > 0).astype(np.float32)
+    near_by = blur(counts[0], 1.5) / np.maximum(blur(read, 1.5), 1e-3)
+    return np.where(counts > 0, counts, near_by)
 
 
 def hha(scene: Scene, rng: np.random.Generator) -> Floats:

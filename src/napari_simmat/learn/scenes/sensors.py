@@ -16,7 +16,7 @@ from napari_simmat.learn.scenes.infrared import near_infrared, thermal
 from napari_simmat.learn.scenes.lighting import draw_lamp, halfway, illumination
 from napari_simmat.learn.scenes.optics import blur, gaussian
 from napari_simmat.learn.scenes.polarimetry import polarization
-from napari_simmat.learn.scenes.ranging import depth, hha
+from napari_simmat.learn.scenes.ranging import depth, filled, hha
 from napari_simmat.learn.scenes.scene import Scene, draw_scene
 from napari_simmat.learn.scenes.spectral import (
     BANDS,
@@ -76,7 +76,7 @@ def hyperspectral_sensor(bands: int) -> Sensor:
 SENSORS: dict[str, Sensor] = {
     "rgb": Sensor(("red", "green", "blue"), rgb),
     "polarization": Sensor(("0 deg", "45 deg", "90 deg", "135 deg"), polarization),
-    "depth": Sensor(("depth",), depth),
+    "depth": Sensor(("depth",), depth, filled),
     "hha": Sensor(("disparity", "height", "angle"), hha),
     "thermal": Sensor(("temperature",), thermal),
     "near_infrared": Sensor(("near infra-red",), near_infrared),
