@@ -33,18 +33,16 @@ def depth(scene: Scene, rng: np.random.Generator) -> Floats:
     """
     counts = _COUNTS_AT_1_M / _metres(scene, rng)
     raw = np.rint(_measured(counts, rng))
-    patches = smooth_field(rng, scene.shape, rng.uniform(4, 9))
-    steep = scene.normals[..., 2] < 0.45
-    lost = _shadow(counts) | (patches > np.select([scene.glass, steep], [1.2, 0.9], 2.4))
-    lost |= rng.random(scene.shape, dtype=np.float32) < rng.uniform(0.1, 0.3)
+    lost = _lost(scene, counts, rng)
     return np.asarray(np.where(lost, 0, np.maximum(raw, 0)), np.float32)[None]
 
 
-def filled(counts: Floats) -> Floats:
-    """Depth (1, H, W) with the mean of the readings near by where there is none (0)."""
-    read = (counts[0] > 0).astype(np.float32)
-    near_by = blur(counts[0], 1.5) / np.maximum(blur(read, 1.5), 1e-3)
-    return np.where(counts > 0, counts, near_by)
+def filled(image: Floats) -> Floats:
+    """Image (C, H, W) with the mean of the readings near by where all channels are 0: none."""
+    read = (image > 0).any(axis=0)
+    weight = np.maximum(blur(read.astype(np.float32), 1.5), 1e-3)
+    near_by = blur(image.transpose(1, 2, 0), 1.5).transpose(2, 0, 1) / weight
+    return np.where(read, image, near_by).astype(np.float32)
 
 
 def hha(scene: Scene, rng: np.random.Generator) -> Floats:
@@ -55,9 +53,10 @@ def hha(scene: Scene, rng: np.random.Generator) -> Floats:
     against gravity, which is estimated from the image and hence slightly off. Channels are scaled
     alike for all images of a data set. Disparity and height change along the ground far more than
     from thing to thing; how things are slanted stands in the angle, under the error that normals
-    fitted to noisy points have.
+    fitted to noisy points have. All channels are 0 where `depth` has no reading.
     """
-    z = _COUNTS_AT_1_M / _measured(_COUNTS_AT_1_M / _metres(scene, rng), rng)
+    counts = _COUNTS_AT_1_M / _metres(scene, rng)
+    z = _COUNTS_AT_1_M / _measured(counts, rng)
     pitch = rng.uniform(0.3, 1.0)  # the camera looks down by that much
     focal = 1.1 * max(scene.shape)
     across, down = (
@@ -73,7 +72,8 @@ def hha(scene: Scene, rng: np.random.Generator) -> Floats:
     error = blur(gaussian(rng, scene.shape), rng.uniform(0.8, 1.8))
     angle = angle + rng.uniform(5, 11) * error / error.std()
     code = np.stack([255 * _NEAREST / z, height * (255 / _METRES_OF_HEIGHT), angle + 38])
-    return np.asarray(np.rint(np.clip(code, 0, 255)), np.float32)
+    code = np.where(_lost(scene, counts, rng), 0, np.clip(code, 0, 255))
+    return np.asarray(np.rint(code), np.float32)
 
 
 def _metres(scene: Scene, rng: np.random.Generator) -> Floats:
@@ -87,6 +87,15 @@ def _measured(counts: Floats, rng: np.random.Generator) -> Floats:
     window = blur(gaussian(rng, counts.shape), rng.uniform(0.6, 1.0))
     noise = rng.uniform(0.4, 0.9) * window / window.std()
     return np.asarray(blur(counts, rng.uniform(0.3, 0.6)) + noise, np.float32)
+
+
+def _lost(scene: Scene, counts: Floats, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Where nothing is read: in shadows, in patches of some surfaces, at single places."""
+    patches = smooth_field(rng, scene.shape, rng.uniform(4, 9))
+    steep = scene.normals[..., 2] < 0.45
+    lost = _shadow(counts) | (patches > np.select([scene.glass, steep], [1.2, 0.9], 2.4))
+    single = rng.random(scene.shape, dtype=np.float32) < rng.uniform(0.1, 0.3)
+    return np.asarray(lost | single)
 
 
 def _shadow(counts: Floats) -> NDArray[np.bool_]:

@@ -77,7 +77,7 @@ SENSORS: dict[str, Sensor] = {
     "rgb": Sensor(("red", "green", "blue"), rgb),
     "polarization": Sensor(("0 deg", "45 deg", "90 deg", "135 deg"), polarization),
     "depth": Sensor(("depth",), depth, filled),
-    "hha": Sensor(("disparity", "height", "angle"), hha),
+    "hha": Sensor(("disparity", "height", "angle"), hha, lambda code: differences(filled(code))),
     "thermal": Sensor(("temperature",), thermal),
     "near_infrared": Sensor(("near infra-red",), near_infrared),
     "multispectral": Sensor(tuple(LANDSAT), multispectral, spectral_contrasts),
