@@ -39,8 +39,8 @@ def depth(scene: Scene, rng: np.random.Generator) -> Floats:
 
 def filled(image: Floats) -> Floats:
     """Image (C, H, W) with the mean of the readings near by where all channels are 0: none."""
-    read = (image > 0).any(axis=0)
-    weight = np.maximum(blur(read.astype(np.float32), 1.5), 1e-3)
+    read = np.asarray((image > 0).any(axis=0))
+    weight = np.maximum(blur(np.asarray(read, np.float32), 1.5), 1e-3)
     near_by = blur(image.transpose(1, 2, 0), 1.5).transpose(2, 0, 1) / weight
     return np.where(read, image, near_by).astype(np.float32)
 
