@@ -571,7 +571,7 @@ def test_a_damaged_model_is_listed_with_its_problem(
 def test_info_shows_a_card(four_angles: Path, simmat: Callable[..., Said]) -> None:
     said = simmat("models", "info", "angles")
     assert said.status == 0
-    for words in ("0 deg, 45 deg, 90 deg, 135 deg", "all channels together", "simmat", "tiny-1"):
+    for words in ("0 deg, 45 deg, 90 deg, 135 deg", "all channels together", "simmat", "tiny-2"):
         assert words in " ".join(said.out.split())
     by_path = simmat("models", "info", four_angles, "--json").json
     assert by_path["spec"]["base"]["architecture"] == "tiny"
