@@ -22,7 +22,7 @@ from napari_simmat.learn.scenes import FAMILIES, draw_sample
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 WIDTH = 1200
 COLOURS = 200
-SHOWN = ("depth_motorcycle", "stereo_motorcycle", "coffee", "shepp_logan_phantom")
+SHOWN = ("depth_motorcycle", "stereo_motorcycle")
 """Images that scikit-image ships, whose overlays the model card shows."""
 SIDE, IN_A_ROW = 192, 6
 
