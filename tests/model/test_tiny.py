@@ -119,3 +119,21 @@ def _halved(values):
     if isinstance(values, tuple):
         return tuple(value / 2 for value in values)
     return [(x / 2, y / 2) for x, y in values]
+
+
+@torch.no_grad()
+def test_of_a_boxs_masks_the_one_that_fills_it_is_the_answer(network, monkeypatch):
+    masks = torch.full((4, 32, 32), -5.0)
+    masks[0, 8:16, 8:16] = 5  # half of the box below, with the best predicted quality
+    masks[2, 8:16, 8:24] = 5  # the box: pixels 16 to 48 across, 16 to 32 down
+    quality = torch.tensor([0.9, 0.5, 0.7, 0.1])
+    monkeypatch.setattr(network, "_in_window", lambda *_: (masks, quality))
+    encoded = network.encode(torch.zeros(1, 3, 64, 64))
+    boxed = network.decode(encoded, box=torch.tensor([15.5, 15.5, 47.5, 31.5]))
+    assert torch.equal(boxed.logits, masks[[2, 0, 1, 3]])
+    assert torch.equal(boxed.quality, quality[[2, 0, 1, 3]])
+    corrected = network.decode(encoded, mask=masks[None, 2:3])
+    assert torch.equal(corrected.logits, masks)  # without a box the predicted quality decides
+    click = torch.tensor([[20.0, 20.0]]), torch.tensor([1])
+    monkeypatch.setattr(network, "_in_window", lambda *_: (masks, quality.flip(0)))
+    assert torch.equal(network.decode(encoded, *click).logits, masks)  # the single mask stays
