@@ -13,6 +13,9 @@ from napari_simmat.engine import sam_weights
 from napari_simmat.engine.checkpoint import read_spec, read_tensors, save_checkpoint
 from napari_simmat.engine.files import sha256_of
 from napari_simmat.engine.zoo import Model, export, load_model, loading
+from napari_simmat.model.foundation import build_network
+from napari_simmat.model.tuned import LoRALinear
+from napari_simmat.model.tuning import STRATEGIES, tune
 from napari_simmat.progress import finish
 
 Tensors = dict[str, torch.Tensor]
@@ -34,6 +37,8 @@ def test_a_base_is_loaded_as_it_was_saved(assets: Path) -> None:
 
 def test_a_loaded_network_computes_and_can_be_trained(assets: Path) -> None:
     network = load_model("polarization").network
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    network.requires_grad_(True)
     encoded = network.encode(torch.randn(1, 4, 64, 64))
     decoded = network.decode(encoded, torch.tensor([[30.0, 30.0]]), torch.tensor([1.0]))
     decoded.logits.mean().backward()
@@ -42,6 +47,59 @@ def test_a_loaded_network_computes_and_can_be_trained(assets: Path) -> None:
         for name, parameter in network.named_parameters()
         if name in network.transfer_names()
     )
+
+
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "frozen"])
+def test_a_checkpoint_of_every_strategy_gives_the_masks_of_the_trained_network(
+    strategy: str, assets: Path, tmp_path: Path
+) -> None:
+    base = load_model("tiny")
+    network = build_network("tiny", channels=4, transfer="simmat")
+    network.load_state_dict({**network.state_dict(), **base.network.state_dict()})
+    tuned = tune(network, strategy, None)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.01 * torch.randn_like(parameter))
+    network.eval()
+    spec = replace(
+        read_spec(assets / "polarization.safetensors"), strategy=strategy, strategy_size=tuned.size
+    )
+    whole = STRATEGIES[strategy].whole
+    path = tmp_path / "new.safetensors"
+    state = network.state_dict()
+    save_checkpoint(path, spec, {name: state[name] for name in tuned.names}, bundled=whole)
+    model = load_model(path)
+    assert not any(isinstance(module, LoRALinear) for module in model.network.modules())
+    image, click = torch.randn(1, 4, 64, 64), torch.tensor([[30.0, 30.0]])
+    with torch.no_grad():
+        ours, theirs = (
+            each.decode(each.encode(image), click, torch.tensor([1.0]))
+            for each in (model.network, network)
+        )
+    torch.testing.assert_close(ours.logits, theirs.logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"strategy": "magic"}, "Strategy 'magic' is unknown"),
+        ({"strategy": "lora", "strategy_size": 3}, "has the shape"),
+        ({"strategy": "linear", "strategy_size": 3}, "has no size"),
+        ({"strategy": "prefix"}, "does not fit its network"),
+    ],
+)
+def test_a_strategy_that_the_tensors_are_not_of_is_a_sentence(
+    change: dict[str, object], sentence: str, assets: Path, tmp_path: Path
+) -> None:
+    network = build_network("tiny", channels=4, transfer="simmat", strategy="lora", size=2)
+    trained = {n: p.detach() for n, p in network.named_parameters() if p.requires_grad}
+    spec = read_spec(assets / "polarization.safetensors")
+    path = tmp_path / "new.safetensors"
+    save_checkpoint(path, replace(spec, **change), trained)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=sentence):
+        load_model(path)
 
 
 def test_a_checkpoint_is_its_tensors_on_its_base(assets: Path) -> None:
@@ -153,7 +211,7 @@ def with_nan(tensors: Tensors) -> Tensors:
         ("tiny-1", with_more, r"has surplus\.weight which do not belong there"),
         ("tiny-1", reshaped(FIRST), rf"{FIRST} has the shape \(1, 2, 3\) instead of \(32, 3, 3, 3"),
         ("tiny-1", with_nan, "hold NaN or infinity"),
-        ("polarization", without(TRAINED), f"lacks {TRAINED} of its transfer layer"),
+        ("polarization", without(TRAINED), f"lacks {TRAINED}, which was trained"),
         ("polarization", with_more, r"has surplus\.weight which do not belong there"),
         ("polarization", reshaped(TRAINED), r"has the shape \(1, 2, 3\) instead of \(64, 4, 3, 3"),
         ("polarization", with_nan, "hold NaN or infinity"),
@@ -256,8 +314,6 @@ class TestSamFile:
     def test_a_checkpoint_stands_on_it_by_hash(
         self, sam_file: Path, assets: Path, user_folder: Path, tmp_path: Path
     ) -> None:
-        from napari_simmat.model.foundation import build_network
-
         (user_folder / "bases").mkdir()
         (user_folder / "bases" / "imported.pth").symlink_to(sam_file)
         network = build_network("vit_b", channels=4, transfer="simmat", initialize=False)

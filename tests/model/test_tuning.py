@@ -129,6 +129,7 @@ def test_merged_lora_gives_the_same_masks_at_no_cost():
 # attentions inside the prompt tokens and five of half the inner width between tokens and image.
 BY_HAND = {
     "frozen": 0,
+    "decoder": 4_058_340,  # as MedSAM (doi 10.1038/s41467-024-44824-z) says of SAM's decoder
     "linear": 768 * 3 * 16 * 16 + 768 + 64 * 64 * 768,
     "lora": 12 * 4 * 100 * 768 + 2 * 4 * 100 * 256 + 5 * 2 * 100 * (256 + 128),
     "adapter": 12 * (2 * 200 * 768 + 200 + 768) + 2 * (2 * 200 * 256 + 200 + 256),

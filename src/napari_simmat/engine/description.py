@@ -14,6 +14,7 @@ _MOST_CHARACTERS = 1 << 20
 _MOST_IN_A_TEXT = 10_000
 _MOST_CHANNELS = 1024
 _MOST_PIXELS = 8192
+_MOST_IN_A_STRATEGY = 4096
 _MOST_DIGITS = 300
 
 
@@ -126,6 +127,8 @@ def _check_sizes(values: Mapping[str, Any]) -> None:
     for name, number in values["input_size"].items():
         if name != "method":
             _expect(number <= _MOST_PIXELS, f"at most {_MOST_PIXELS}", f"input_size: {name}")
+    size = values.get("strategy_size", 0)
+    _expect(size <= _MOST_IN_A_STRATEGY, f"at most {_MOST_IN_A_STRATEGY}", "strategy_size")
     digest = values["base"]["sha256"]
     hexadecimal = len(digest) in (0, 64) and not set(digest) - set("0123456789abcdef")
     _expect(hexadecimal, "64 hexadecimal digits", "base: sha256")

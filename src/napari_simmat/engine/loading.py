@@ -81,6 +81,8 @@ def loading(name_or_path: str | Path) -> Job[Model]:
     whole = yield from assembling(name_or_path)
     import torch
 
+    from napari_simmat.model.tuning import merge
+
     state: dict[str, Tensor] = {}
     for done, (name, tensor) in enumerate(whole.tensors.items()):
         state[name] = tensor.to(torch.float32).contiguous()
@@ -88,6 +90,8 @@ def loading(name_or_path: str | Path) -> Job[Model]:
             percent = 85 + 14 * done // len(whole.tensors)
             yield Progress(percent, 100, f"Loading {whole.spec.name}")
     whole.network.load_state_dict(state, strict=True, assign=True)
+    merge(whole.network)
+    whole.network.requires_grad_(False)
     yield Progress(100, 100, f"{whole.spec.name} is ready")
     return Model(whole.spec, whole.network, whole.fingerprint)
 
@@ -192,6 +196,8 @@ def _building(path: Path, spec: ModelSpec) -> Job[Network]:
             spec.base.architecture,
             channels=len(spec.channels),
             transfer=spec.transfer,
+            strategy=spec.strategy,
+            size=spec.strategy_size or None,
             initialize=False,
         )
     except ValueError as error:
@@ -217,16 +223,16 @@ def _check_names(path: Path, tensors: Mapping[str, Tensor], network: Network) ->
 
 
 def _check_trained(path: Path, tensors: Mapping[str, Tensor], network: Network) -> None:
-    """Refuse trained tensors that the network has no place for, or without a transfer layer."""
-    wanted = network.state_dict()
-    if surplus := [name for name in tensors if name not in wanted]:
+    """Refuse tensors that are not exactly those that the transfer layer and strategy train."""
+    wanted = {name for name, tensor in network.named_parameters() if tensor.requires_grad}
+    if surplus := sorted(set(tensors) - wanted):
         raise ValueError(
             f"{path.name} does not fit its network: it has {some_of(surplus)} which do not belong "
             "there. Take another copy, or a file for this version of the program."
         )
-    if missing := sorted(network.transfer_names() - set(tensors)):
+    if missing := sorted(wanted - set(tensors)):
         raise ValueError(
-            f"{path.name} is incomplete: it lacks {some_of(missing)} of its transfer layer. "
+            f"{path.name} is incomplete: it lacks {some_of(missing)}, which was trained. "
             "Take another copy."
         )
     _check_shapes(path, tensors, network)

@@ -10,6 +10,7 @@ from napari_simmat.model.network import Network
 from napari_simmat.model.sam import build_sam
 from napari_simmat.model.tiny import build_tiny
 from napari_simmat.model.transfer import transfer_layer
+from napari_simmat.model.tuning import tune
 
 ARCHITECTURES = ("tiny", "vit_b", "vit_l", "vit_h")
 
@@ -18,9 +19,17 @@ _SAM_SHAPES = {(768, 12): "vit_b", (1024, 24): "vit_l", (1280, 32): "vit_h"}
 
 
 def build_network(
-    architecture: str, *, channels: int = 3, transfer: str = "zeroshot", initialize: bool = True
+    architecture: str,
+    *,
+    channels: int = 3,
+    transfer: str = "zeroshot",
+    strategy: str = "frozen",
+    size: int | None = None,
+    initialize: bool = True,
 ) -> Network:
     """A network in evaluation mode, with random weights.
+
+    What is trained, and nothing else, requires a gradient.
 
     Parameters
     ----------
@@ -28,6 +37,8 @@ def build_network(
         One of `ARCHITECTURES`.
     channels, transfer
         The transfer layer in the first projection's slot and its number of input channels.
+    strategy, size
+        What is trained beside it, as `tune` has them.
     initialize
         ``False`` leaves tensors on the meta device, to be assigned by
         ``load_state_dict(..., assign=True)``.
@@ -35,7 +46,7 @@ def build_network(
     Raises
     ------
     ValueError
-        If the architecture or the transfer layer is unknown.
+        If the architecture, the transfer layer or the strategy is unknown, or the size wrong.
     """
     if architecture == "tiny":
         network: Network = build_tiny(initialize=initialize)
@@ -46,6 +57,7 @@ def build_network(
             f"Architecture {architecture!r} is unknown; choose from {', '.join(ARCHITECTURES)}."
         )
     network.replace_projection(transfer_layer(transfer, network.projection, channels))
+    tune(network, strategy, size)
     network.eval()
     return network
 

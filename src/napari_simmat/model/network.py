@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from segment_anything.modeling import Sam
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from napari_simmat.progress import Job
 
@@ -89,6 +90,9 @@ class Network(Sam):
 
     mask_stride: int
     """Pixels of the input per pixel of the mask grid."""
+    recompute = False
+    """Whether a backward pass computes the encoder's blocks again instead of keeping their
+    activations: less memory, more time."""
 
     def encoding(self, image: Tensor) -> Job[Encoded]:
         """Encode `image` (B, C, H, W); yields after every block, returns an `Encoded`."""
@@ -116,6 +120,44 @@ class Network(Sam):
             (1, 1, h, w) float logits on the mask grid, e.g. those of an earlier answer.
         """
         raise NotImplementedError
+
+    def encode(self, image: Tensor) -> Encoded:
+        """Encode (B, C, H, W) as it is, at one scale; gradients flow."""
+        raise NotImplementedError
+
+    def decode_batch(
+        self,
+        encoded: Encoded,
+        points: Tensor,
+        labels: Tensor,
+        mask: Tensor | None = None,
+        origin: tuple[float, float] = (0, 0),
+    ) -> tuple[Tensor, Tensor]:
+        """Decode N prompts on the B images of `encoded`, N / B each, in order; gradients flow.
+
+        Parameters
+        ----------
+        points, labels
+            (N, K, 2) as x, y and (N, K): 1 foreground, 0 background, 2 and 3 the corners of a
+            box, -1 padding.
+        mask
+            (N, 1, h, w) logits, e.g. of the answer before.
+        origin
+            y, x in pixels of the images' corner in a larger field, for training on crops.
+
+        Returns
+        -------
+        logits (N, 4, h, w) float32, qualities (N, 4) float32
+        """
+        raise NotImplementedError
+
+    def through(self, block: nn.Module, tokens: Tensor) -> Tensor:
+        """What a block of the encoder makes of its tokens; see `recompute`."""
+        if self.recompute and torch.is_grad_enabled():
+            kept: Tensor = checkpoint(block, tokens, use_reentrant=False)
+            return kept
+        done: Tensor = block(tokens)
+        return done
 
     @property
     def projection(self) -> nn.Conv2d:

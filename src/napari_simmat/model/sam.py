@@ -10,7 +10,7 @@ from segment_anything import sam_model_registry
 from torch import Tensor, nn
 
 from napari_simmat.model.network import Decoded, Encoded, Network
-from napari_simmat.progress import Job, Progress
+from napari_simmat.progress import Job, Progress, finish
 
 
 class SamNetwork(Network):
@@ -30,7 +30,7 @@ class SamNetwork(Network):
         if encoder.pos_embed is not None:
             tokens = tokens + encoder.pos_embed
         for done, block in enumerate(encoder.blocks, start=1):
-            tokens = block(tokens)
+            tokens = self.through(block, tokens)
             yield Progress(done, len(encoder.blocks) + 1, "encoding")
         embedding = encoder.neck(tokens.permute(0, 3, 1, 2))
         height, width = image.shape[-2:]
@@ -56,6 +56,49 @@ class SamNetwork(Network):
             dense_prompt_embeddings=dense,
         )
         return Decoded(logits[0].float(), quality[0].float())
+
+    def encode(self, image: Tensor) -> Encoded:
+        """Encode (B, C, 1024, 1024) at once."""
+        return finish(self.encoding(image))
+
+    def decode_batch(
+        self,
+        encoded: Encoded,
+        points: Tensor,
+        labels: Tensor,
+        mask: Tensor | None = None,
+        origin: tuple[float, float] = (0, 0),
+    ) -> tuple[Tensor, Tensor]:
+        """Decode N prompts on B images; positions are fractions of the image, so `origin` is 0."""
+        if any(origin):
+            raise ValueError("SAM encodes positions in its whole input; a crop has no origin.")
+        prompts = self.prompt_encoder
+        # As `PromptEncoder._embed_points` and `_embed_boxes`, without changing tensors in place.
+        position = prompts.pe_layer.forward_with_coords(points + 0.5, prompts.input_image_size)
+        kinds = torch.stack([each.weight[0] for each in prompts.point_embeddings])
+        sparse = torch.where(
+            (labels == -1)[..., None],
+            prompts.not_a_point_embed.weight[0],
+            position + kinds[labels.clamp(min=0)],
+        )
+        images, count = len(encoded.embedding), len(sparse)
+        if mask is None:
+            nothing = prompts.no_mask_embed.weight[:, :, None, None]
+            dense = nothing.expand(count, -1, *prompts.image_embedding_size)
+        else:
+            dense = prompts.mask_downscaling(mask)
+        logits, quality = [], []
+        for index in range(images):  # stock repeats one image for all its prompts
+            own = slice(index * count // images, (index + 1) * count // images)
+            answers = self.mask_decoder.predict_masks(
+                image_embeddings=encoded.embedding[index : index + 1],
+                image_pe=prompts.get_dense_pe(),
+                sparse_prompt_embeddings=sparse[own],
+                dense_prompt_embeddings=dense[own],
+            )
+            logits.append(answers[0].float())
+            quality.append(answers[1].float())
+        return torch.cat(logits), torch.cat(quality)
 
 
 def build_sam(variant: str, *, initialize: bool = True) -> SamNetwork:

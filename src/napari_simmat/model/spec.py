@@ -153,6 +153,8 @@ class ModelSpec:
         The layer in the network's first slot: ``"zeroshot"`` (none), ``"simmat"``, ...
     strategy
         What was trained beside the transfer layer; ``"frozen"`` for nothing.
+    strategy_size
+        Rank, bottleneck or number of tokens of the strategy; 0 where it has none.
     mask_choice
         Which mask is the answer: ``"single"`` (the decoder's single-mask token) or ``"stock"``
         (the best of three for a lone point, otherwise the single-mask token, as SAM does).
@@ -168,6 +170,7 @@ class ModelSpec:
     base: Base
     transfer: str = "zeroshot"
     strategy: str = "frozen"
+    strategy_size: int = 0
     mask_choice: Literal["single", "stock"] = "single"
     description: str = ""
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -183,6 +186,8 @@ class ModelSpec:
         names = [channel.name for channel in self.channels]
         if len(set(names)) < len(names):
             raise ValueError(f"Model {self.name} names a channel twice: {', '.join(names)}.")
+        if self.strategy_size < 0:
+            raise ValueError(f"Model {self.name} has a strategy of size {self.strategy_size}.")
         if self.mask_choice not in ("single", "stock"):
             raise ValueError(f"Mask choice {self.mask_choice!r} is unknown.")
 

@@ -151,7 +151,7 @@ class TinyNetwork(Network):
         two, four, eight, tokens = encoder.stages(image)
         yield Progress(1, total, "encoding")
         for done, block in enumerate(encoder.blocks, start=2):
-            tokens = block(tokens)
+            tokens = self.through(block, tokens)
             yield Progress(done, total, "encoding")
         embedding, fine, dense = encoder.fuse(four, eight, tokens)
         height, width = image.shape[-2:]
@@ -245,22 +245,7 @@ class TinyNetwork(Network):
         mask: Tensor | None = None,
         origin: tuple[float, float] = (0, 0),
     ) -> tuple[Tensor, Tensor]:
-        """Decode N prompts on the B images of `encoded`, N / B each, in order.
-
-        Parameters
-        ----------
-        points, labels
-            (N, K, 2) as x, y and (N, K): 1 foreground, 0 background, 2 and 3 the corners of a
-            box, -1 padding.
-        mask
-            (N, 1, H/2, W/2) logits, e.g. of the answer before.
-        origin
-            y, x in pixels of the images' corner in a larger field, for training on crops.
-
-        Returns
-        -------
-        logits (N, 4, H/2, W/2) float32, qualities (N, 4) float32
-        """
+        """Decode N prompts on the B images of `encoded`, N / B each, in order."""
         prior = prior_of(Pixels(encoded.maps["dense"]), points, labels, mask)
         prior = prior + bumps(points, labels, prior.shape[-2:])
         shift = torch.tensor([origin[1], origin[0]], dtype=points.dtype, device=points.device)

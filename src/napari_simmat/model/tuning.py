@@ -137,6 +137,11 @@ def _full(network: Network, size: int) -> Parameters:
     return (*network.image_encoder.parameters(), *network.mask_decoder.parameters())
 
 
+def _decoder(network: Network, size: int) -> Parameters:
+    del size
+    return network.mask_decoder.parameters()
+
+
 def _linear(network: Network, size: int) -> Parameters:
     """The first projection and the encoding of positions."""
     del size
@@ -223,6 +228,7 @@ def _decoder_attentions(network: Network) -> Iterator[tuple[nn.Module, str]]:
 
 STRATEGIES: dict[str, Strategy] = {
     "frozen": Strategy(_frozen, "the transfer layer alone"),
+    "decoder": Strategy(_decoder, "the mask decoder; fast where no transfer layer is trained"),
     "linear": Strategy(_linear, "first projection and positions (linear probing)"),
     "lora": Strategy(_lora, "low-rank updates of the q and v projections", 100),
     "adapter": Strategy(_adapter, "bottlenecks beside the MLPs", 200),
