@@ -47,7 +47,7 @@ class PretrainConfig:
         weights that are the result.
     warmup, dense_only, decay
         Steps of rising rate; share of the steps that train the encoder alone at first; share of
-        the steps at the end over which the rate falls to zero.
+        the steps (of those since the training began) at the end over which the rate falls to zero.
     objects, affinity_objects
         Objects prompted per crop, and clicks of the dense prior trained per crop.
     corrections
@@ -87,7 +87,7 @@ class PretrainConfig:
     def rate(self, step: int, begun: int = 0) -> float:
         """The learning rate of a step of a training that began at step `begun`."""
         rising = min(1.0, (step - begun + 1) / self.warmup)
-        left = (self.steps - step) / max(1.0, self.decay * self.steps)
+        left = (self.steps - step) / max(1.0, self.decay * (self.steps - begun))
         return self.learning_rate * rising * min(1.0, max(left, 0.0))
 
 

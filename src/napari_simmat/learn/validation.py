@@ -22,10 +22,10 @@ VALIDATION_SEED = 987_654_321
 
 @torch.no_grad()
 def validate(
-    network: TinyNetwork, families: tuple[str, ...] = (), steps: int = 12
+    network: TinyNetwork, families: tuple[str, ...] = (), steps: int = 40
 ) -> dict[str, float]:
     """Mean IoU in percent on scenes that training never draws: click, box, click and 3 more."""
-    pool = ScenePool(VALIDATION_SEED, drawing_looks(families), vary_look, size=48, fresh=0)
+    pool = ScenePool(VALIDATION_SEED, drawing_looks(families), vary_look, size=160, fresh=0)
     reached: dict[str, list[float]] = {"prior": [], "click": [], "box": [], "click+3": []}
     for step in range(steps):
         crops = pool.crops(step, 4, sizes=(192,))
