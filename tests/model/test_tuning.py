@@ -256,7 +256,7 @@ def test_learned_tokens_are_dropped_while_training_only():
 
 def test_errors_say_what_to_do():
     network = build_network("tiny")
-    with pytest.raises(ValueError, match="'magic' is unknown; use one of frozen, linear, lora"):
+    with pytest.raises(ValueError, match="'magic' is unknown; use one of frozen, decoder, linear, lora"):
         tune(network, "magic")
     with pytest.raises(ValueError, match="size of strategy lora must be at least 1, got 0"):
         tune(network, "lora", 0)
