@@ -6,11 +6,13 @@ import pytest
 import torch
 from segment_anything.modeling.image_encoder import Attention
 from segment_anything.modeling.transformer import Attention as CrossAttention
+from segment_anything.modeling.transformer import TwoWayAttentionBlock
 from torch.nn import functional as F
 
 from napari_simmat.model.foundation import build_network
 from napari_simmat.model.tiny_encoder import TokenAttention
 from napari_simmat.model.tuned import (
+    AdaptedTwoWayBlock,
     ExtendedAttention,
     ExtendedCrossAttention,
     ExtendedTokenAttention,
@@ -216,6 +218,29 @@ def test_the_decoders_attention_sees_learned_tokens_before_its_projections(kind)
     torch.testing.assert_close(ours(q, k, v), stock(q, keys, values))
 
 
+@pytest.mark.parametrize("first", [True, False])
+@torch.no_grad()
+def test_the_decoders_adapter_reads_the_tokens_before_their_norm(first):
+    torch.manual_seed(0)
+    stock = TwoWayAttentionBlock(8, 2, mlp_dim=16, skip_first_layer_pe=first).eval()
+    for norm in (stock.norm1, stock.norm2, stock.norm3, stock.norm4):
+        norm.weight.normal_()
+    tokens, image, here, there = (torch.randn(2, n, 8) for n in (3, 5, 3, 5))
+    ours = AdaptedTwoWayBlock(stock, 4)
+    for one, other in zip(
+        ours(tokens, image, here, there), stock(tokens, image, here, there), strict=True
+    ):
+        torch.testing.assert_close(one, other)  # it begins as nothing
+    seen = {}
+    stock.norm2.register_forward_pre_hook(lambda _, given: seen.update(before=given[0]))
+    stock.norm3.register_forward_pre_hook(lambda _, given: seen.update(sum=given[0]))
+    stock(tokens, image, here, there)
+    torch.nn.init.normal_(ours.adapter.up.weight)
+    beside = 0.1 * ours.adapter.up(F.relu(ours.adapter.down(seen["before"])))
+    wanted = ours.norm3(seen["sum"] + beside)
+    torch.testing.assert_close(ours(tokens, image, here, there)[0], wanted)
+
+
 @pytest.mark.parametrize("kind", [LearnedTokens, LearnedPrefix])
 @pytest.mark.parametrize("side", [4, 40])
 @torch.no_grad()
@@ -256,7 +281,9 @@ def test_learned_tokens_are_dropped_while_training_only():
 
 def test_errors_say_what_to_do():
     network = build_network("tiny")
-    with pytest.raises(ValueError, match="'magic' is unknown; use one of frozen, decoder, linear, lora"):
+    with pytest.raises(
+        ValueError, match="'magic' is unknown; use one of frozen, decoder, linear, lora"
+    ):
         tune(network, "magic")
     with pytest.raises(ValueError, match="size of strategy lora must be at least 1, got 0"):
         tune(network, "lora", 0)

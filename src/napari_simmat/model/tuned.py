@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from segment_anything.modeling.common import MLPBlock
 from segment_anything.modeling.image_encoder import (
     Attention,
     Block,
@@ -21,6 +20,7 @@ from segment_anything.modeling.image_encoder import (
     window_unpartition,
 )
 from segment_anything.modeling.transformer import Attention as CrossAttention
+from segment_anything.modeling.transformer import TwoWayAttentionBlock
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -118,17 +118,34 @@ class AdaptedBlock(Block):
         return outputs
 
 
-class AdaptedMLP(MLPBlock):
-    """The MLP of a block of the mask decoder, with an adapter beside it."""
+class AdaptedTwoWayBlock(TwoWayAttentionBlock):
+    """A block of the mask decoder whose MLP has an adapter beside it.
 
-    def __init__(self, mlp: MLPBlock, size: int) -> None:
-        _take_place(self, mlp)
-        self.adapter = Adapter(self.lin1.in_features, size)
+    As in the encoder the adapter reads the sum of tokens and attention. Here the norm stands behind
+    that sum and changes the tokens themselves, so the adapter reads what comes before it.
+    """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, d) -> the same."""
-        outputs: Tensor = super().forward(x) + self.adapter(x)
-        return outputs
+    def __init__(self, block: TwoWayAttentionBlock, size: int) -> None:
+        _take_place(self, block)
+        self.adapter = Adapter(self.mlp.lin1.in_features, size)
+
+    def forward(
+        self, queries: Tensor, keys: Tensor, query_pe: Tensor, key_pe: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens (B, N, d), image (B, HW, d) and where they are -> tokens and image."""
+        if self.skip_first_layer_pe:
+            queries = self.self_attn(q=queries, k=queries, v=queries)
+        else:
+            placed = queries + query_pe
+            queries = queries + self.self_attn(q=placed, k=placed, v=queries)
+        queries = self.norm1(queries)
+        seen = self.cross_attn_token_to_image(q=queries + query_pe, k=keys + key_pe, v=keys)
+        queries = queries + seen
+        beside = self.adapter(queries)
+        queries = self.norm2(queries)
+        queries = self.norm3(queries + self.mlp(queries) + beside)
+        told = self.cross_attn_image_to_token(q=keys + key_pe, k=queries + query_pe, v=queries)
+        return queries, self.norm4(keys + told)
 
 
 class LearnedTokens(nn.Module):

@@ -19,7 +19,7 @@ from napari_simmat.model.network import Network
 from napari_simmat.model.tiny_encoder import TokenAttention
 from napari_simmat.model.tuned import (
     AdaptedBlock,
-    AdaptedMLP,
+    AdaptedTwoWayBlock,
     ExtendedAttention,
     ExtendedCrossAttention,
     ExtendedTokenAttention,
@@ -139,7 +139,7 @@ def _full(network: Network, size: int) -> Parameters:
 
 def _decoder(network: Network, size: int) -> Parameters:
     del size
-    return network.mask_decoder.parameters()
+    return list(network.mask_decoder.parameters())
 
 
 def _linear(network: Network, size: int) -> Parameters:
@@ -179,9 +179,10 @@ def _adapter(network: Network, size: int) -> Parameters:
     for index, block in enumerate(blocks):
         blocks[index] = adapted = AdaptedBlock(block, size)
         new.extend(adapted.adapter.parameters())
-    for layer in network.mask_decoder.transformer.layers:
-        layer.mlp = AdaptedMLP(layer.mlp, size)
-        new.extend(layer.mlp.adapter.parameters())
+    layers = network.mask_decoder.transformer.layers
+    for index, layer in enumerate(layers):
+        layers[index] = adapted_layer = AdaptedTwoWayBlock(layer, size)
+        new.extend(adapted_layer.adapter.parameters())
     return new
 
 
