@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_simmat.engine.modalities import MODALITIES
 from napari_simmat.learn.datasets import AIMS, from_aims
 from napari_simmat.learn.datasets.aims_layouts import LAYOUTS
 from napari_simmat.learn.datasets.stokes import polarization
@@ -44,7 +45,7 @@ EXPECTED = {
 
 
 def test_every_key_is_there() -> None:
-    assert set(EXPECTED) == set(AIMS)
+    assert set(EXPECTED) == set(AIMS) == set(MODALITIES)
 
 
 @pytest.mark.parametrize("key", AIMS)
