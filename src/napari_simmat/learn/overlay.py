@@ -19,7 +19,8 @@ FINE = 3
 """Drawn so much larger and then reduced, which smooths every edge."""
 FILL = 0.28
 """Share of the object's colour inside it."""
-GREEN, RED, WHITE = (60, 230, 90), (235, 60, 60), (255, 255, 255)
+GREEN, RED = (60, 230, 90), (235, 60, 60)
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
 
 def overlay(
@@ -41,7 +42,7 @@ def overlay(
     prompts
         Drawn as dots (green on the object, red not) and boxes.
     truth
-        (Y, X) true labels, outlined thinly in white.
+        (Y, X) true labels, outlined thinly in white with dark rims.
     caption
         A line below the picture.
     scale
@@ -60,10 +61,16 @@ def overlay(
     canvas = canvas.resize((width * factor, height * factor), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(canvas)
     if truth is not None:
-        for label in np.unique(truth):
-            if label:
-                for line in _outlines(truth == label, factor):
-                    draw.line(line, fill=WHITE, width=FINE)
+        lines = [
+            line
+            for label in np.unique(truth)
+            if label
+            for line in _outlines(truth == label, factor)
+        ]
+        # White on bright images is seen by its dark rims.
+        for fill, thickness in ((BLACK, 2 * FINE), (WHITE, FINE)):
+            for line in lines:
+                draw.line(line, fill=fill, width=thickness, joint="curve")
     for label, colour in colours.items():
         for line in _outlines(labels == label, factor):
             draw.line(line, fill=colour, width=2 * FINE, joint="curve")
