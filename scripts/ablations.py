@@ -28,7 +28,8 @@ from napari_simmat.learn import pretrain, pretrain_step
 from napari_simmat.learn.labelled import find_labelled
 from napari_simmat.learn.pretrain_step import PretrainConfig
 from napari_simmat.learn.release import tiny_spec
-from napari_simmat.learn.scoring import ScoreConfig, scoring
+from napari_simmat.learn.score_config import ScoreConfig
+from napari_simmat.learn.scoring import scoring
 from napari_simmat.learn.validation import validate
 from napari_simmat.model import prior, tiny
 from napari_simmat.model.tiny import TinyNetwork, build_tiny
@@ -200,7 +201,7 @@ def developed(model: Model, folder: Path, most: int) -> Job[dict[str, Any]]:
     """Mean IoU in percent over the images of the development set."""
     predictor = Predictor(model, device="cpu", precision="exact")
     scores = yield from scoring(predictor, find_labelled(folder), ScoreConfig(most=most))
-    return {"development": {kind: round(100 * v, 1) for kind, v in scores.figures.items()}}
+    return {"development": {kind: round(100 * v, 1) for kind, v in scores.iou.items()}}
 
 
 def tell(name: str, progress: Progress) -> None:

@@ -23,10 +23,11 @@ from skimage.transform import resize
 
 from napari_simmat import Predictor, load_model
 from napari_simmat.engine.zoo import Model
-from napari_simmat.learn.evaluation import evaluating, found_objects, middle
+from napari_simmat.learn.evaluation import evaluating
 from napari_simmat.learn.labelled import find_labelled
 from napari_simmat.learn.metrics import iou
 from napari_simmat.learn.scenes import draw_scene, render
+from napari_simmat.learn.truth import found_objects, middle
 from napari_simmat.progress import finish
 
 FACTORS = (0.5, 1.0, 2.0, 3.0)
@@ -56,10 +57,10 @@ def samples(folder: Path, most: int) -> Iterator[Sample]:
 
 
 def scores(predictor: Predictor, sample: Sample) -> tuple[float, float, float]:
-    """Mean IoU with a click, a box, and a click with three corrections."""
+    """Mean IoU with a click, a box, and four clicks, of which three correct the answer."""
     predictor.set_image(sample.image, channel_axis=sample.channel_axis)
-    found = finish(evaluating(predictor, sample.labels))
-    rows = [(each.click, each.box, each.corrected[-1]) for each in found]
+    found = finish(evaluating(predictor, sample.labels, clicks=4))
+    rows = [(each.iou["click"], each.iou["box"], each.iou["click+3"]) for each in found]
     click, box, corrected = np.mean(rows, axis=0)
     return float(click), float(box), float(corrected)
 

@@ -72,7 +72,7 @@ def coins() -> None:
 def polarization() -> None:
     """Four layers, opened in the wrong order, that feed the checkpoint sorted by name."""
     from napari_simmat.learn.demo import polarization as sample
-    from napari_simmat.learn.evaluation import middle
+    from napari_simmat.learn.truth import middle
 
     shown = sample()
     largest = np.argsort(np.bincount(shown.truth.ravel())[1:])[::-1] + 1

@@ -47,8 +47,8 @@ def evaluate(capsys: pytest.CaptureFixture[str]) -> Run:
 
 
 def test_everything_is_written_and_the_same_twice(folder: Path, evaluate: Run) -> None:
-    words = ("--corrections", "1", "--history", "history.jsonl", "--device", "cpu")
-    written = ["disks_overlay.png", "results.csv", "summary.json"]
+    words = ("--clicks", "2", "--history", "history.jsonl", "--device", "cpu")
+    written = ["disks_overlay.png", "overlays.png", "results.csv", "summary.json"]
     for output in ("one", "two"):
         status, out, err = evaluate(*words, "--output", output)
         assert (status, err) == (0, "")
@@ -66,13 +66,53 @@ def test_everything_is_written_and_the_same_twice(folder: Path, evaluate: Run) -
         rows = list(csv.DictReader(stream))
     assert [row["label"] for row in rows] == ["3", "7"]
     assert float(rows[0]["disk"]) > 0.7
-    columns = ("click", "click+1", "box", "filled_box", "disk")
-    for column in columns:
+    iou = ["click", "click+1", "box", "filled_box", "disk"]
+    further = [f"{of}_{each}" for of in ("dice", "boundary_f") for each in (*iou[:3],)]
+    counted = ["noc@80", "failed@80", "noc@90", "failed@90"]
+    assert list(rows[0]) == ["image", "plane", "label", "area_px", *iou, *further, *counted]
+    tables = first["images"]["disks"], first["mean_over_images"], first["mean_over_objects"]
+    for column in (*iou, *further, *counted):
         mean = np.mean([float(row[column]) for row in rows])
-        assert first["images"]["disks"][column] == pytest.approx(mean, abs=1e-5)
+        assert [table[column] for table in tables] == pytest.approx([mean] * 3, abs=1e-5)
+    assert first["mean_over_objects"]["objects"] == 2
     # A disk fills pi / 4 of its box.
-    assert first["mean"]["filled_box"] == pytest.approx(np.pi / 4, abs=0.05)
-    assert len(Path("history.jsonl").read_text().splitlines()) == 2
+    assert first["mean_over_images"]["filled_box"] == pytest.approx(np.pi / 4, abs=0.05)
+    assert first["model"].startswith("tiny-")
+    assert first["settings"]["clicks"] == 2
+
+    lines = [json.loads(text) for text in Path("history.jsonl").read_text().splitlines()]
+    assert [list(line["mean"]) for line in lines] == [iou, iou]
+    assert list(lines[0]["images"]["disks"]) == ["objects", *iou]
+
+
+def test_clicks_are_counted_and_the_table_has_room(folder: Path, evaluate: Run) -> None:
+    """With seven clicks the fourth and sixth are left out of the table."""
+    status, out, _ = evaluate("--prompt", "iterative", "--clicks", "7", "--output", "out")
+    assert status == 0
+    heading = out.splitlines()[0].split()
+    assert heading == ["mean", "IoU", "objects", "1", "click", "2", "3", "5", "7", "filled", "disk"]
+    assert max(map(len, out.splitlines())) <= 80
+    values = json.loads(Path("out/summary.json").read_text())["mean_over_objects"]
+    failed = round(100 * values["failed@90"])
+    assert (
+        f"NoC@90: {values['noc@90']:.2f} clicks per object; {failed} % are below 90 % IoU after 7."
+    ) in out
+    assert {f"click+{n}" for n in range(1, 7)} < set(values)
+
+
+def test_the_papers_protocol(folder: Path, evaluate: Run) -> None:
+    """Two disks of 1009 and 697 pixels of 96 x 96: at 1024 x 1024 of 114802 and 79303."""
+    status, out, err = evaluate("--prompt", "paper", "--smallest", "80000", "--json")
+    assert status == 0
+    values = json.loads(out)
+    assert values["mean_over_objects"]["objects"] == 1
+    assert values["images"]["disks"]["too_small"] == 1
+    reached = values["mean_over_objects"]["paper"]
+    assert reached > 0.75
+    # Of one object; both are rounded to six digits.
+    dice = values["mean_over_objects"]["dice_paper"]
+    assert dice == pytest.approx(2 * reached / (1 + reached), abs=1e-5)
+    assert "disks: 1 object left out; more than 80000 pixels at 1024 x 1024 are needed." in err
 
 
 def test_what_became_worse_is_said_and_is_no_failure(folder: Path, evaluate: Run) -> None:
@@ -124,7 +164,10 @@ BAD = {
     "float labels": (float_labels, [], "holds float32 values; labels are integers"),
     "nothing labelled": (empty_labels, [], "hold no object of at least 12 pixels"),
     "no model": (lambda: None, ["--model", "huge"], "huge"),
-    "no corrections": (lambda: None, ["--corrections", "-1"], "cannot be -1 corrections"),
+    "no click": (lambda: None, ["--clicks", "0"], "cannot get 0 clicks; give 1 to 20"),
+    "many clicks": (lambda: None, ["--clicks", "21"], "cannot get 21 clicks; give 1 to 20"),
+    "a negative size": (lambda: None, ["--smallest", "-1"], "fewer than 0 pixels, got -1"),
+    "nothing large": (lambda: None, ["--smallest", "999999"], "12 pixels and more than 999999"),
     "none at most": (lambda: None, ["--most", "0"], "give 1 or more"),
     "channel": (lambda: None, ["--channels", "5"], "disks.tif: There is no channel 5"),
     "history": (broken_history, ["--history", "h.jsonl"], "line 1, is not an evaluation"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +10,12 @@ import pytest
 import tifffile
 
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.learn.evaluation import evaluating, found_objects
 from napari_simmat.learn.history import append_line, read_history, worse
 from napari_simmat.learn.labelled import find_labelled, fingerprint
-from napari_simmat.learn.scoring import ScoreConfig, scoring
+from napari_simmat.learn.score_config import ScoreConfig
+from napari_simmat.learn.scoring import scoring
 from napari_simmat.progress import finish
-
-
-@dataclass
-class Answer:
-    mask: np.ndarray
-    logits: np.ndarray
+from tests.learn.answering import Answer
 
 
 class Thresholder:
@@ -71,7 +65,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_figures_are_those_counted_by_hand(folder: Path) -> None:
-    scores = finish(scoring(Thresholder(), find_labelled(folder), ScoreConfig(corrections=1)))
+    scores = finish(scoring(Thresholder(), find_labelled(folder), ScoreConfig(clicks=2)))
     a, b = scores.images
     assert [(plane, score.label, score.area) for plane, score in a.scores] == [
         ((), 7, 64),
@@ -79,16 +73,14 @@ def test_figures_are_those_counted_by_hand(folder: Path) -> None:
     ]
     assert a.too_small == 1
     # 16 of 64 pixels.
-    assert a.scores[0][1].click == 16 / 64
-    assert [score.box for _, score in a.scores] == [1, 1]
+    assert a.scores[0][1].iou["click"] == 16 / 64
+    assert a.scores[0][1].figures["dice_click"] == 2 * 16 / (16 + 64)
+    assert [score.iou["box"] for _, score in a.scores] == [1, 1]
     assert [score.filled_box for _, score in a.scores] == [1, 1]
     assert [plane for plane, _ in b.scores] == [(0,), (2,)]
     # A disk of 64 pixels around the middle of a square of 64 pixels.
-    assert 0.75 < b.figures["disk"] < 0.95
-    assert scores.figures["click"] == pytest.approx(
-        (a.figures["click"] + b.figures["click"]) / 2, abs=1e-12
-    )
-    assert list(scores.figures) == ["click", "click+1", "box", "filled_box", "disk"]
+    assert 0.75 < b.iou["disk"] < 0.95
+    assert list(scores.iou) == ["click", "click+1", "box", "filled_box", "disk"]
 
 
 def test_a_model_is_asked_what_was_chosen_alone(folder: Path) -> None:
@@ -102,10 +94,49 @@ def test_a_model_is_asked_what_was_chosen_alone(folder: Path) -> None:
     }
     for prompt, (columns, questions) in expected.items():
         predictor = Thresholder()
-        config = ScoreConfig(prompt=prompt, corrections=2, most=1)
+        config = ScoreConfig(prompt=prompt, clicks=3, most=1)
         scores = finish(scoring(predictor, find_labelled(folder), config))
-        assert list(scores.figures) == [*columns, "filled_box", "disk"]
+        assert list(scores.iou) == [*columns, "filled_box", "disk"]
         assert len(predictor.asked) == questions
+
+
+def test_the_papers_protocol_takes_regions_by_their_size_at_1024(folder: Path) -> None:
+    """Of 40 x 50 pixels one counts as 524 ones: the speck of 9 pixels as 4719."""
+    (folder / "b.tif").unlink()
+    files = find_labelled(folder)
+    for smallest, labels in ((0, [7, 9, 300]), (5000, [7, 300]), (9000, [7])):
+        predictor = Thresholder()
+        config = ScoreConfig(prompt="paper", smallest=smallest)
+        scores = finish(scoring(predictor, files, config))
+        (image,) = scores.images
+        assert [score.label for _, score in image.scores] == labels
+        assert image.too_small == 3 - len(labels)
+        assert list(scores.over_objects) == ["paper", "dice_paper"]
+        assert [len(prompt.points) for prompt in predictor.asked] == [1] * len(labels)
+    with pytest.raises(ValueError, match="more than 90000 pixels at 1024 x 1024"):
+        finish(scoring(Thresholder(), files, ScoreConfig(prompt="paper", smallest=90_000)))
+
+
+def test_the_size_holds_for_other_prompts_as_well(folder: Path) -> None:
+    config = ScoreConfig(prompt="box", smallest=9000)
+    a, _ = finish(scoring(Thresholder(), find_labelled(folder), config)).images
+    assert [score.label for _, score in a.scores] == [7]
+    assert a.too_small == 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"clicks": 0}, "cannot get 0 clicks; give 1 to 20"),
+        ({"clicks": 21}, "cannot get 21 clicks; give 1 to 20"),
+        ({"smallest": -1}, "fewer than 0 pixels, got -1"),
+        ({"most": 0}, "give 1 or more"),
+        ({"prompt": "guess"}, "give click, box, iterative, paper, all"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(wrong: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        ScoreConfig(**wrong)
 
 
 def test_fewer_objects_are_spread_over_the_image_and_the_same_each_time(tmp_path: Path) -> None:
@@ -119,35 +150,19 @@ def test_fewer_objects_are_spread_over_the_image_and_the_same_each_time(tmp_path
     assert first == second
 
 
-def test_labels_may_be_any_whole_numbers() -> None:
-    labels = np.array([[-5, 0, 2_000_000_000], [-5, 3, 2_000_000_000]], np.int64)
-    assert found_objects(labels) == [
-        (3, (slice(1, 2), slice(1, 2))),
-        (2_000_000_000, (slice(0, 2), slice(2, 3))),
-    ]
-    assert found_objects(np.zeros((3, 4), int)) == []
-
-
-def test_answers_can_be_looked_at() -> None:
-    predictor, labels = Thresholder(), np.zeros((20, 20), int)
-    labels[5:9, 5:9] = 4
-    finish(predictor.encoding((labels > 0).astype(np.uint8), plane=()))
-    seen = []
-    finish(evaluating(predictor, labels, 0, show=lambda *all_of_it: seen.append(all_of_it)))
-    assert [(kind, prompt.object, mask.sum()) for kind, prompt, mask in seen] == [
-        ("click", 4, 16),
-        ("box", 4, 16),
-    ]
-
-
 def test_overlays_are_written_whole_or_not_at_all(folder: Path, tmp_path: Path) -> None:
     from PIL import Image
 
     output = tmp_path / "out"
-    job = scoring(Thresholder(), find_labelled(folder), ScoreConfig(corrections=0), output)
+    job = scoring(Thresholder(), find_labelled(folder), ScoreConfig(clicks=1), output)
     scores = finish(job)
     assert sorted(output.iterdir()) == list(scores.overlays)
-    for path in scores.overlays:
+    assert [path.name for path in scores.overlays] == [
+        "a_overlay.png",
+        "b_overlay.png",
+        "overlays.png",
+    ]
+    for path in scores.overlays[:2]:
         with Image.open(path) as picture:
             assert picture.width == 2 * 2 * 50 + 12
     stopped = scoring(Thresholder(), find_labelled(folder), ScoreConfig(), tmp_path / "other")
@@ -228,11 +243,20 @@ def test_what_is_worse_than_the_best_earlier_run_is_said(tmp_path: Path) -> None
     [
         {"set": "another"},
         {"settings": {"most": 5, "channels": None, "channel_axis": None}},
+        {"settings": {"smallest": 9}},
         {"mean": {"box": 0.9}},
     ],
 )
 def test_other_sets_objects_and_prompts_are_not_compared(changed: dict[str, object]) -> None:
     assert worse(line(0.1, 0.1), [{**line(0.9, 0.9), **changed}]) == []
+
+
+def test_lines_of_earlier_versions_are_compared() -> None:
+    """They do not say a smallest size, and count corrections instead of clicks."""
+    settings = {"clicks": 10, "smallest": 0, "most": None, "channels": None, "channel_axis": None}
+    old = line(0.8, 0.8)
+    old["settings"]["corrections"] = 3
+    assert len(worse(line(0.5, 0.9, settings=settings), [old])) == 1
 
 
 @pytest.mark.parametrize("text", ["no json", "[1]", json.dumps({"set": "s"}), "{"])

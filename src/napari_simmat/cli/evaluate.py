@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rich.table import Table
 
-from napari_simmat import __version__
 from napari_simmat.cli.segment import channels_of
 from napari_simmat.cli.terminal import COMPUTE, FLAG, SPEECH, Compute, Speech, Terminal
 
@@ -19,10 +16,9 @@ if TYPE_CHECKING:
 
     from napari_simmat.engine.predictor import Predictor
     from napari_simmat.learn.labelled import LabelledFile
-    from napari_simmat.learn.scoring import ScoreConfig, Scores
+    from napari_simmat.learn.score_config import ScoreConfig
+    from napari_simmat.learn.scores import Scores
     from napari_simmat.progress import Job
-
-TABLE, SUMMARY = "results.csv", "summary.json"
 
 
 def evaluate(
@@ -30,8 +26,9 @@ def evaluate(
     /,
     *,
     model: str,
-    prompt: Literal["click", "box", "iterative", "all"] = "all",
-    corrections: int = 3,
+    prompt: Literal["click", "box", "iterative", "paper", "all"] = "all",
+    clicks: int = 4,
+    smallest: int = 0,
     most: int | None = None,
     output: Path | None = None,
     history: Path | None = None,
@@ -50,12 +47,16 @@ def evaluate(
     ```
     simmat evaluate cells --model tiny
     simmat evaluate cells --model tiny --output results
+    simmat evaluate cells --model tiny --prompt iterative --clicks 10 --output results
+    simmat evaluate cells --model sensor.safetensors --prompt paper --smallest 1000
     simmat evaluate cells --model tiny --prompt click --most 20 --history history.jsonl
     ```
 
-    The table shows the mean IoU over the objects of each image, and the mean over the images; a
-    model is of use where it is well above the last two columns, which need none: the whole box
-    (filled), and a disk as large as the median object at the click.
+    The table shows the mean IoU over the objects of each image after 1, 2, 3, ... clicks and with
+    the box, and below them the means over all images and over all objects. A model is of use where
+    it is well above the last two columns, which need none: the whole box (filled), and a disk as
+    large as the median object at the click. NoC@80 is the mean number of clicks until the IoU is
+    80 %; where it never is, all clicks count.
 
     Parameters
     ----------
@@ -64,14 +65,20 @@ def evaluate(
     model
         A name that `simmat models` lists, or a model's file.
     prompt
-        What the model is asked: iterative is the click and its corrections.
-    corrections
-        Clicks after the first one, each in the largest wrong region.
+        What the model is asked: iterative is the click and its corrections, all is that and the
+        box, paper is the protocol of SimMAT's paper (one click on the middle one of the object's
+        pixels, IoU and Dice on 256 x 256 cells).
+    clicks
+        Clicks into each object with iterative and all, 1 to 20: the first in its middle, each
+        further one in the largest wrong region.
+    smallest
+        Only objects of more pixels, if their image had 1024 x 1024 of them.
     most
         Objects per image; all by default. Fewer are spread evenly, the same ones each time.
     output
-        Folder for results.csv (every object), summary.json and STEM_overlay.png (the answers to
-        clicks and boxes, the true outlines in white).
+        Folder for results.csv (every object), summary.json, STEM_overlay.png (the answers to
+        clicks and boxes, the true outlines in white) and overlays.png (the worst and best objects
+        of all images).
     history
         A file that gets one line per run. What is worse by more than 0.02 than in the best earlier
         run on the same images is said.
@@ -84,12 +91,14 @@ def evaluate(
     """
     from napari_simmat.learn.history import append_line, read_history, worse
     from napari_simmat.learn.labelled import find_labelled, fingerprint
-    from napari_simmat.learn.scoring import ScoreConfig
+    from napari_simmat.learn.report import history_line, summary, write_report
+    from napari_simmat.learn.score_config import ScoreConfig
 
     terminal = speech.terminal()
     config = ScoreConfig(
         prompt=prompt,
-        corrections=corrections,
+        clicks=clicks,
+        smallest=smallest,
         most=most,
         channels=channels_of(channels),
         channel_axis=channel_axis,
@@ -99,13 +108,14 @@ def evaluate(
     earlier = [] if history is None else read_history(history)
     start = time.monotonic()
     predictor, scores = terminal.watch(_running(model, files, config, compute, output))
-    line = _line(predictor, scores, config, fingerprint(files))
-    values = _summary(line, scores, predictor, time.monotonic() - start)
+    seconds, contents = time.monotonic() - start, fingerprint(files)
+    line = history_line(predictor, scores, config, contents)
+    values = summary(predictor, scores, config, contents, seconds)
 
-    _show(terminal, scores)
+    _show(terminal, scores, config)
     written = list(scores.overlays)
     if output is not None:
-        written = [*_write(output, scores, values), *written]
+        written = [*write_report(output, scores, values), *written]
     sentences = worse(line, earlier)
     if history is not None:
         append_line(history, line)
@@ -141,6 +151,8 @@ def _running(
 
 def _check_output(output: Path | None, files: Sequence[LabelledFile], overwrite: bool) -> None:
     """Say before the work what would make it vain."""
+    from napari_simmat.learn.report import SUMMARY, TABLE
+
     if output is None:
         return
     if output.exists() and not output.is_dir():
@@ -154,71 +166,55 @@ def _check_output(output: Path | None, files: Sequence[LabelledFile], overwrite:
             )
 
 
-def _line(
-    predictor: Predictor, scores: Scores, config: ScoreConfig, fingerprint: str
-) -> dict[str, Any]:
-    """The evaluation as a line of the history."""
-    spec = predictor.model.spec
-    return {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "set": fingerprint,
-        "model": spec.name,
-        "base": spec.base.name,
-        "fingerprint": predictor.model.fingerprint,
-        "steps": spec.training.get("steps"),
-        "version": __version__,
-        "settings": {**config.to_dict(), "precision": predictor.precision},
-        "mean": _rounded(scores.figures),
-        "images": {
-            image.name: {"objects": len(image.scores), **_rounded(image.figures)}
-            for image in scores.images
-        },
-    }
+def _show(terminal: Terminal, scores: Scores, config: ScoreConfig) -> None:
+    """The mean IoU of each image, the means over all, and how many clicks were needed."""
+    from napari_simmat.learn.object_score import TARGETS
 
-
-def _summary(
-    line: Mapping[str, Any], scores: Scores, predictor: Predictor, seconds: float
-) -> dict[str, Any]:
-    """The same with what was left out; all but `run` follows from images, model and settings."""
-    values = {name: value for name, value in line.items() if name != "date"}
-    run = {"date": line["date"], "seconds": round(seconds, 1), "device": predictor.device.type}
-    return {**values, "too_small": {i.name: i.too_small for i in scores.images}, "run": run}
-
-
-def _write(output: Path, scores: Scores, values: Mapping[str, Any]) -> tuple[Path, Path]:
-    from napari_simmat.engine.outputs import staged, write_table, write_text
-
-    paths = output / TABLE, output / SUMMARY
-    columns = ["image", "plane", "label", "area_px", *scores.figures]
-    rows = [row for image in scores.images for row in image.rows()]
-    with staged(*paths) as (table, summary):
-        write_table(table, columns, rows)
-        write_text(summary, json.dumps(values, indent=1, allow_nan=False) + "\n")
-    return paths
-
-
-def _show(terminal: Terminal, scores: Scores) -> None:
-    """The table; a correction's column is called after its number alone."""
-    from napari_simmat.learn.scoring import SMALLEST
-
+    columns = _shown(scores.iou)
     table = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
     table.add_column("mean IoU", overflow="fold")
-    names = [name.removeprefix("click+") for name in scores.figures]
-    for name in ("objects", *names):
-        heading = f"+{name}" if name.isdecimal() else name.removesuffix("_box")
+    for heading in ("objects", *columns.values()):
         table.add_column(heading, justify="right", no_wrap=True)
+
+    def add(
+        title: str, objects: str, figures: Mapping[str, float], of: str = "", **how: Any
+    ) -> None:
+        cells = (f"{figures[of + each]:.3f}" if of + each in figures else "" for each in columns)
+        table.add_row(title, objects, *cells, **how)
+
     for image in scores.images:
-        figures = (f"{value:.3f}" for value in image.figures.values())
-        table.add_row(image.name, str(len(image.scores)), *figures)
-    mean = (f"{value:.3f}" for value in scores.figures.values())
-    table.add_row("mean over images", "", *mean, style="bold")
+        add(image.name, str(len(image.scores)), image.iou)
+    everything = scores.over_objects
+    add("mean over images", "", scores.iou, style="bold")
+    add("mean over objects", str(scores.objects), everything, style="bold")
+    add("Dice over objects", "", everything, "dice_")
+    if any(name.startswith("boundary_f_") for name in everything):
+        add("boundary F over objects", "", everything, "boundary_f_")
     terminal.say(table)
+    for percent in TARGETS:
+        if f"noc@{percent}" in everything:
+            needed, failed = everything[f"noc@{percent}"], everything[f"failed@{percent}"]
+            terminal.say(
+                f"NoC@{percent}: {needed:.2f} clicks per object; {100 * failed:.0f} % are below "
+                f"{percent} % IoU after {config.clicks}."
+            )
     for image in scores.images:
         if image.too_small:
             objects = f"{image.too_small} object{'' if image.too_small == 1 else 's'}"
-            terminal.note(f"{image.name}: {objects} of fewer than {SMALLEST} pixels left out.")
+            terminal.note(f"{image.name}: {objects} left out; {config.needed} are needed.")
 
 
-def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
-    """To six digits, which is far below what can matter."""
-    return {name: round(value, 6) for name, value in figures.items()}
+def _shown(iou: Mapping[str, float]) -> dict[str, str]:
+    """The columns that have room, with their headings: of the clicks a few numbers and the last."""
+    from napari_simmat.learn.object_score import MARKS, click_column, title_of
+
+    clicks = {click_column(number): number for number in range(1, len(iou) + 1)}
+    last = max((number for name, number in clicks.items() if name in iou), default=0)
+    shown = {}
+    for name in iou:
+        number = clicks.get(name)
+        if number is None:
+            shown[name] = title_of(name).removesuffix(" box").removesuffix("'s click")
+        elif number in (*MARKS, last):
+            shown[name] = title_of(name) if number == 1 else str(number)
+    return shown

@@ -44,7 +44,7 @@ class Sample:
 
     def clicks(self) -> list[Prompt]:
         """A click in the middle of each object."""
-        from napari_simmat.learn.evaluation import middle
+        from napari_simmat.learn.truth import middle
 
         return [
             Prompt(points=(middle(self.truth == label),), labels=(1,), object=label)

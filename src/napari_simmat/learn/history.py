@@ -14,8 +14,9 @@ TOLERANCE = 0.02
 """By how much a mean IoU may fall."""
 BASELINES = ("filled_box", "disk")
 """Columns that no model can change."""
-COMPARABLE = ("most", "channels", "channel_axis")
-"""Settings without which figures are of other objects or channels."""
+COMPARABLE = {"most": None, "smallest": 0, "channels": None, "channel_axis": None}
+"""Settings without which figures are of other objects or channels, and what they are where a line,
+of an earlier version, does not say."""
 Line = Mapping[str, Any]
 
 
@@ -105,7 +106,10 @@ def _is_line(line: Any) -> bool:
 
 
 def _comparable(line: Line, other: Line) -> bool:
-    same = all(line["settings"].get(key) == other["settings"].get(key) for key in COMPARABLE)
+    same = all(
+        line["settings"].get(key, default) == other["settings"].get(key, default)
+        for key, default in COMPARABLE.items()
+    )
     return same and line["set"] == other["set"] and bool(list(_common(line["mean"], other["mean"])))
 
 

@@ -162,11 +162,16 @@ def boundary_f(
     if ours.ndim != 2:
         raise ValueError(f"A boundary is that of a mask (H, W), got the shape {ours.shape}.")
     if tolerance is None:
-        tolerance = ceil(_DAVIS_TOLERANCE * hypot(*ours.shape))
+        tolerance = davis_tolerance(ours.shape)
     mine, other = boundary(ours), boundary(theirs)
     precision, recall = _share_near(mine, other, tolerance), _share_near(other, mine, tolerance)
     total = precision + recall
     return BoundaryScore(2 * precision * recall / total if total else 0.0, precision, recall)
+
+
+def davis_tolerance(shape: tuple[int, ...]) -> int:
+    """DAVIS' tolerance in pixels for an image (H, W): 0.8 % of its diagonal, rounded up."""
+    return ceil(_DAVIS_TOLERANCE * hypot(*shape))
 
 
 def boundary(mask: NDArray[Any]) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from napari_simmat.learn.evaluation import middle
+from napari_simmat.learn.truth import middle
 
 KINDS = {
     "click": 0.4,

@@ -1,20 +1,27 @@
-"""A model on a folder of labelled images: figures per object and image, overlays."""
+"""A model on a folder of labelled images: what is asked, of which objects, drawn as it is."""
 
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.engine.outputs import staged
-from napari_simmat.learn.evaluation import Asked, ObjectScore, evaluating, found_objects
+from napari_simmat.learn.canvas import Canvas
+from napari_simmat.learn.datasets.dataset import large_regions
+from napari_simmat.learn.evaluation import Show, evaluating
+from napari_simmat.learn.gallery import Gallery
 from napari_simmat.learn.labelled import LabelledFile
+from napari_simmat.learn.object_score import Agreement, ObjectScore
+from napari_simmat.learn.overlay import as_picture
+from napari_simmat.learn.paper import centre_clicks, evaluating_as_paper
+from napari_simmat.learn.score_config import SMALLEST, ScoreConfig
+from napari_simmat.learn.scores import ImageScores, Plane, Scores
+from napari_simmat.learn.truth import found_objects
 from napari_simmat.progress import Job, Progress
 
 if TYPE_CHECKING:
@@ -25,116 +32,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Plane = tuple[int, ...]
-SMALLEST = 12
-"""Objects of fewer pixels are left out: a pixel more or less would decide."""
 SEED = 0
-LARGE = 640
-"""Overlays of images with longer sides are not enlarged."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoreConfig:
-    """What is asked of a model.
-
-    Parameters
-    ----------
-    prompt
-        click, box, iterative (the click and its corrections) or all.
-    corrections
-        Clicks after the first one.
-    most
-        Objects per image, spread evenly over its planes and labels; None for all.
-    channels, channel_axis
-        As `Predictor.set_image` takes them.
-    """
-
-    prompt: Asked = "all"
-    corrections: int = 3
-    most: int | None = None
-    channels: tuple[int | str, ...] | None = None
-    channel_axis: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.prompt not in get_args(Asked):
-            raise ValueError(
-                f"Prompt {self.prompt!r} is unknown; give {', '.join(get_args(Asked))}."
-            )
-        if self.corrections < 0:
-            raise ValueError(f"There cannot be {self.corrections} corrections; give 0 or more.")
-        if self.most is not None and self.most < 1:
-            raise ValueError(f"At most {self.most} objects are none; give 1 or more.")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "prompt": self.prompt,
-            "corrections": self.corrections,
-            "most": self.most,
-            "channels": None if self.channels is None else list(self.channels),
-            "channel_axis": self.channel_axis,
-        }
-
-
-@dataclass(frozen=True)
-class ImageScores:
-    """The figures of one image.
-
-    Parameters
-    ----------
-    name
-        Its stem.
-    scores
-        Each object's plane and score, in order.
-    too_small
-        Objects left out as they have fewer than `SMALLEST` pixels.
-    """
-
-    name: str
-    scores: tuple[tuple[Plane, ObjectScore], ...]
-    too_small: int = 0
-
-    @property
-    def figures(self) -> dict[str, float]:
-        """Mean IoU over the objects, by column; what was not asked is not there."""
-        return _mean([columns_of(score) for _, score in self.scores])
-
-    def rows(self) -> Iterator[dict[str, object]]:
-        """A row for each object."""
-        for plane, score in self.scores:
-            yield {
-                "image": self.name,
-                "plane": " ".join(map(str, plane)),
-                "label": score.label,
-                "area_px": score.area,
-                **columns_of(score),
-            }
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The figures of a folder, in the order of its images."""
-
-    images: tuple[ImageScores, ...]
-    overlays: tuple[Path, ...] = field(default=(), compare=False)
-
-    @property
-    def figures(self) -> dict[str, float]:
-        """Mean over the images of each column."""
-        return _mean([image.figures for image in self.images])
-
-
-def columns_of(score: ObjectScore) -> dict[str, float]:
-    """The figures of one object by column, in their order; what was not asked is not there."""
-    corrected = {f"click+{n}": value for n, value in enumerate(score.corrected, start=1)}
-    values = {
-        "click": score.click,
-        **corrected,
-        "box": score.box,
-        "filled_box": score.filled_box,
-        "disk": score.disk,
-    }
-    return {name: value for name, value in values.items() if not math.isnan(value)}
+SHEET = "overlays.png"
 
 
 def scoring(
@@ -154,7 +53,8 @@ def scoring(
     config
         What is asked.
     output
-        Folder of the overlays STEM_overlay.png; None for none.
+        Folder of the pictures: STEM_overlay.png for each image, and overlays.png with the worst
+        and best objects of all. None for none.
 
     Raises
     ------
@@ -162,10 +62,11 @@ def scoring(
         If an image cannot be used; one sentence names it.
     """
     images, overlays = [], []
+    gallery = None if output is None else Gallery(len(files))
     for done, file in enumerate(files):
         yield Progress(done, len(files), f"{file.name}: reading")
         try:
-            job = _scoring(predictor, file, config, draw=output is not None)
+            job = _scoring(predictor, file, config, gallery)
             scores, picture = yield from _within(job, done, len(files), file.name)
         except (ValueError, TypeError) as error:
             words = str(error)
@@ -177,22 +78,21 @@ def scoring(
             continue
         images.append(scores)
         if output is not None and picture is not None:
-            overlays.append(output / f"{file.name}_overlay.png")
-            with staged(overlays[-1]) as (temporary,):
-                picture.save(temporary, format="png")
+            overlays.append(_save(picture, output / f"{file.name}_overlay.png"))
     if not images:
-        raise ValueError(
-            f"The label images hold no object of at least {SMALLEST} pixels; label some objects."
-        )
+        raise ValueError(f"The label images hold no object of {config.needed}; label some objects.")
+    sheet = None if gallery is None else gallery.sheet()
+    if output is not None and sheet is not None:
+        overlays.append(_save(sheet, output / SHEET))
     return Scores(tuple(images), tuple(overlays))
 
 
 def _scoring(
-    predictor: Predictor, file: LabelledFile, config: ScoreConfig, draw: bool
+    predictor: Predictor, file: LabelledFile, config: ScoreConfig, gallery: Gallery | None
 ) -> Job[tuple[ImageScores, Image | None]]:
-    """One image; the picture shows the plane with the most objects."""
+    """One image; with a gallery, also a picture of the plane with the most objects."""
     image, labels = file.read(config.channel_axis)
-    objects, too_small = _objects(labels)
+    objects, too_small = _objects(labels, config)
     objects = _spread(objects, config.most)
     planes: dict[Plane, list[int]] = {}
     for plane, label in objects:
@@ -207,66 +107,80 @@ def _scoring(
             yield from predictor.encoding(image.data, axis, config.channels, plane, names)
         else:
             yield from predictor.moving(plane)
-        canvas = Canvas(labels.shape[-2:]) if draw and plane == shown else None
-        found = yield from evaluating(
-            predictor,
-            labels[plane],
-            config.corrections,
-            asked=config.prompt,
-            only=frozenset(chosen),
-            show=None if canvas is None else canvas.add,
-        )
+        view = None
+        if gallery is not None:
+            under = as_picture(predictor.stack.normalized(plane))
+            view = View(gallery, file.name, plane, under, labels[plane])
+        found = yield from _evaluating(predictor, labels[plane], config, chosen, view)
         scores += [(plane, score) for score in found]
-        if canvas is not None:
+        if view is not None and plane == shown:
             truth = np.where(np.isin(labels[plane], chosen), labels[plane], 0)
-            picture = canvas.picture(predictor.stack.normalized(plane), truth)
+            picture = view.canvas.picture(view.under, truth)
     return ImageScores(file.name, tuple(scores), too_small), picture
 
 
-class Canvas:
-    """What a model answered on one plane, to be looked at.
+def _evaluating(
+    predictor: Predictor,
+    labels: NDArray[Any],
+    config: ScoreConfig,
+    chosen: Sequence[int],
+    show: Show | None,
+) -> Job[list[ObjectScore]]:
+    only = frozenset(chosen)
+    if config.prompt == "paper":
+        return evaluating_as_paper(predictor, labels, config.smallest, only=only, show=show)
+    return evaluating(predictor, labels, config.clicks, asked=config.prompt, only=only, show=show)
 
-    Parameters
-    ----------
-    shape
-        The plane's size (Y, X).
-    """
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self._shape = shape
-        self._found: dict[str, NDArray[np.int64]] = {}
-        self._prompts: dict[str, list[Prompt]] = {}
+class View:
+    """Hands the answers on one plane to its canvas and to the gallery of all images."""
 
-    def add(self, kind: str, prompt: Prompt, mask: NDArray[np.bool_]) -> None:
-        """Take an answer; where answers overlap, the earlier one stays on top."""
-        found = self._found.setdefault(kind, np.zeros(self._shape, np.int64))
-        found[mask & (found == 0)] = prompt.object or 0
-        self._prompts.setdefault(kind, []).append(prompt)
+    def __init__(
+        self,
+        gallery: Gallery,
+        name: str,
+        plane: Plane,
+        under: NDArray[np.uint8],
+        labels: NDArray[Any],
+    ) -> None:
+        self.canvas, self.under = Canvas(labels.shape), under
+        self._gallery, self._name, self._plane, self._labels = gallery, name, plane, labels
 
-    def picture(self, channels: NDArray[Any], truth: NDArray[Any]) -> Image:
-        """Answers to clicks and to boxes side by side over the image (C, Y, X); truth in white."""
-        from napari_simmat.learn.overlay import SCALE, as_picture, overlay, side_by_side
-
-        under = as_picture(channels)
-        scale = 1 if max(self._shape) > LARGE else SCALE
-        return side_by_side(
-            [
-                overlay(under, found, self._prompts[kind], truth, kind, scale)
-                for kind, found in self._found.items()
-            ]
+    def __call__(
+        self, column: str, prompt: Prompt, mask: NDArray[np.bool_], reached: Agreement
+    ) -> None:
+        """As `evaluation.Show`."""
+        self.canvas.add(column, prompt, mask, reached)
+        truth = self._labels == prompt.object
+        self._gallery.add(
+            column, self._name, reached.iou, self.under, prompt, mask, truth, self._plane
         )
 
 
-def _objects(labels: NDArray[Any]) -> tuple[list[tuple[Plane, int]], int]:
+def _objects(labels: NDArray[Any], config: ScoreConfig) -> tuple[list[tuple[Plane, int]], int]:
     """Planes and labels of the objects in order, and how many more are too small."""
-    objects, too_small = [], 0
-    for plane in np.ndindex(*labels.shape[:-2]):
-        for label, window in found_objects(labels[plane]):
-            if np.count_nonzero(labels[plane][window] == label) >= SMALLEST:
-                objects.append((plane, label))
-            else:
-                too_small += 1
-    return objects, too_small
+    objects: list[tuple[Plane, int]] = []
+    everything = 0
+    for index in np.ndindex(*labels.shape[:-2]):
+        plane = labels[index]
+        found = found_objects(plane)
+        everything += len(found)
+        if config.prompt == "paper":
+            objects += [(index, label) for label in centre_clicks(plane, config.smallest)]
+            continue
+        large = set(large_regions(plane, config.smallest))
+        objects += [
+            (index, label)
+            for label, window in found
+            if label in large and np.count_nonzero(plane[window] == label) >= SMALLEST
+        ]
+    return objects, everything - len(objects)
+
+
+def _save(picture: Image, path: Path) -> Path:
+    with staged(path) as (temporary,):
+        picture.save(temporary, format="png")
+    return path
 
 
 def _spread(objects: list[tuple[Plane, int]], most: int | None) -> list[tuple[Plane, int]]:
@@ -276,10 +190,6 @@ def _spread(objects: list[tuple[Plane, int]], most: int | None) -> list[tuple[Pl
     offsets = np.random.default_rng(SEED).random(most)
     places = (np.arange(most) + offsets) * len(objects) / most
     return [objects[int(place)] for place in places]
-
-
-def _mean(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]} if rows else {}
 
 
 def _within(
