@@ -60,17 +60,15 @@ def shared_image(shared_folder: Path) -> Callable[[str], np.ndarray]:
 @pytest.fixture
 def small_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small batches and few scenes, so that a step of a training takes a fraction of a second."""
-    from napari_simmat.learn import pool, pretrain_step, training, validation
+    from napari_simmat.learn import pool, pretrain_step, validation
 
     def small(*args, **named):
         return pool.ScenePool(*args, **{**named, "size": 8})
 
     monkeypatch.setattr(pool, "PIXELS", 2 * 96 * 96)
     monkeypatch.setattr(pool, "SIZE_WEIGHTS", (1.0, 1e-9, 1e-9, 1e-9, 1e-9))
-    for module in (pretrain_step, training, validation):
+    for module in (pretrain_step, validation):
         monkeypatch.setattr(module, "ScenePool", small)
-    monkeypatch.setattr(training, "VALIDATION_STEPS", 2)
-    monkeypatch.setattr(training, "MEASURED_SCENES", 4)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -20,7 +20,8 @@ def test_train_writes_a_checkpoint_that_segments(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "angles.safetensors"
-    words = ["train", "generated:polarization", "--steps", "2", "--output", str(path), "--json"]
+    small = ["--steps", "2", "--scenes", "4", "--scene-side", "64"]
+    words = ["train", "generated:polarization", *small, "--output", str(path), "--json"]
     assert main(words) == 0
     said = json.loads(capsys.readouterr().out)
     spec = read_spec(path)
@@ -66,7 +67,10 @@ def test_pretrain_goes_on_from_its_folder_or_from_a_foundation(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["train", "folder", "--output", "x.safetensors"], "'folder' is no data to train on; this"),
+        (
+            ["train", "folder", "--output", "x.safetensors"],
+            "There is no folder folder; check its name.",
+        ),
         (["train", "generated:moon", "--output", "x.safetensors"], "Sensor 'moon' is unknown; use"),
         (["train", "generated:rgb", "--output", "x.pt"], "x.pt is no checkpoint's name; call it x"),
         (["pretrain", "--output", "x"], "x is no checkpoint's name; call it x.safetensors."),

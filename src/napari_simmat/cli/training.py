@@ -1,19 +1,71 @@
-"""`simmat train` and `simmat pretrain`: models made on drawn scenes."""
+"""`simmat train` and `simmat pretrain`: modality checkpoints and foundations."""
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
 
 from cyclopts import Parameter
 from rich.table import Table
 
+from napari_simmat.cli.segment import channels_of
 from napari_simmat.cli.terminal import FLAG, SPEECH, Speech, Terminal
+from napari_simmat.learn.train_config import TrainConfig, practical_config
+from napari_simmat.progress import Job
+
+if TYPE_CHECKING:
+    from napari_simmat.learn.datasets import Dataset
+
+T = TypeVar("T")
+
 
 GENERATED = "generated:"
 """What comes before a sensor's name where data are drawn."""
 SUFFIX = ".safetensors"
+
+
+@Parameter(name="*", group="Data")
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """Which labelled images there are, and how they are read.
+
+    Parameters
+    ----------
+    channels
+        Names or numbers from 0 of the channels, with commas between, e.g. 0,2,DAPI, in the order
+        the model gets them; all by default.
+    channel_axis
+        Which axis holds the channels, where the file does not say.
+    modality
+        What the sensor measures; the folder's name if left out.
+    aims
+        The folder is of the AIMS benchmark: a key such as d, rgbt or pgsnet_p.
+    share
+        Share of the images that is kept for validation.
+    smallest
+        Only objects of more pixels than this, if the image had 1024 x 1024, count.
+    scenes
+        With drawn data: how many scenes to train on.
+    scene_side
+        With drawn data: pixels a side of a scene.
+    """
+
+    channels: str | None = None
+    channel_axis: int | None = None
+    modality: str = ""
+    aims: str = ""
+    share: float = 0.2
+    smallest: int = 0
+    scenes: int = 200
+    scene_side: int = 256
+
+
+LABELLED, CONFIG = Labelled(), TrainConfig()
 
 
 def train(
@@ -22,54 +74,127 @@ def train(
     *,
     output: Path,
     base: str = "tiny",
-    steps: int = 1500,
-    learning_rate: float = 3e-3,
-    seed: int = 0,
+    practical: Annotated[bool, FLAG] = False,
+    labelled: Labelled = LABELLED,
+    config: Annotated[TrainConfig, Parameter(name="*", group="Training", negative="")] = CONFIG,
+    device: str = "auto",
+    devices: int = 1,
+    nodes: int = 1,
+    folder: Path | None = None,
     overwrite: Annotated[bool, FLAG] = False,
+    events: Annotated[bool, FLAG] = False,
     speech: Speech = SPEECH,
 ) -> None:
-    """Train a modality checkpoint: SimMAT's transfer layer on a frozen foundation.
+    """Train a modality checkpoint from labelled images.
 
-    The data are scenes drawn through a sensor, with exact objects. The checkpoint that ships as
-    `polarization` was made by
+    A folder holds STEM.tif and STEM_labels.tif, or images/ and labels/; many formats and stacks
+    will do. The checkpoint is one small file; how much better than the untrained base it is, is
+    measured on images that are kept for validation, and said.
 
     ```
-    simmat train generated:polarization --output polarization.safetensors
+    simmat train my-images --output my-sensor.safetensors --practical
+    simmat train my-images --output my-sensor.safetensors --channels DAPI,GFP --strategy adapter
+    simmat train generated:thermal --output thermal.safetensors --practical --steps 1500
+    simmat train AIMS/NYUDepthv2 --aims rgbd --base vit_b --output rgbd.safetensors
     ```
+
+    It can be stopped at any time (Ctrl+C): the same command goes on where it was. The defaults
+    are those of SimMAT's paper, for one click; --practical trains for all prompts.
 
     Parameters
     ----------
     data
-        generated:SENSOR, for instance generated:polarization.
+        A folder of labelled images; or generated:SENSOR for drawn scenes.
     output
         The checkpoint's file; its stem is the model's name.
     base
-        An embedded foundation, by name or file.
-    steps
-        Optimiser steps; a hundred already show whether it learns.
-    learning_rate
-        Of Adam; it falls along a cosine.
-    seed
-        Fixes all that is random.
+        The foundation, by name or file.
+    practical
+        For use with clicks, boxes and corrections, with varied images: what is left at its
+        default among prompts, corrections, objects, augment and auxiliary changes.
+    device
+        auto (a GPU where there is one), cpu, cuda, cuda:1 or mps.
+    devices
+        Processes on each node, with a GPU each where there are any.
+    nodes
+        Nodes of a cluster; Lightning Fabric reads the rest from its environment.
+    folder
+        Where the state, the best checkpoint so far and the log (CSV and TensorBoard) are kept;
+        beside the output by default.
     overwrite
         Replace the output if it exists.
+    events
+        For programs: a line of JSON on stdout for each step (done, total, message, figures), and
+        one at the end (output, metrics), instead of words.
     """
-    from napari_simmat.engine.checkpoint import save_checkpoint
     from napari_simmat.engine.loading import load_model
-    from napari_simmat.learn.scenes.sensors import SENSORS
-    from napari_simmat.learn.training import TrainConfig, training
+    from napari_simmat.learn.training import Devices, making
 
     terminal = speech.terminal()
     _check_output(output, overwrite)
-    if not data.startswith(GENERATED):
-        names = ", ".join(GENERATED + sensor for sensor in SENSORS)
-        raise ValueError(f"{data!r} is no data to train on; this version draws its own: {names}.")
-    config = TrainConfig(
-        sensor=data.removeprefix(GENERATED), steps=steps, learning_rate=learning_rate, seed=seed
+    if practical:
+        config = practical_config(config)
+    reading = _reading(data, labelled, config.seed)
+    dataset = terminal.watch(_told(reading) if events else reading)
+    folder = folder or output.with_name(f"{output.stem}-training")
+    places = Devices(device=device, count=devices, nodes=nodes)
+    job = making(load_model(base), dataset, config, output, folder, places)
+    spec = terminal.watch(_told(job) if events else job)
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # another process of this training speaks
+        return
+    if events:
+        _tell({"output": str(output), "metrics": dict(spec.metrics)})
+    else:
+        _say_metrics(terminal, output, spec.metrics)
+
+
+def _reading(data: str, labelled: Labelled, seed: int) -> Job[Dataset]:
+    """The data set that the words on the command line mean."""
+    from napari_simmat.learn import datasets
+
+    if data.startswith(GENERATED):
+        drawn = datasets.GeneratedConfig(
+            sensor=data.removeprefix(GENERATED), side=labelled.scene_side, train=labelled.scenes
+        )
+        return (yield from datasets.generating(drawn))
+    if labelled.aims:
+        return datasets.from_aims(data, labelled.aims)
+    wanted = datasets.DataConfig(
+        modality=labelled.modality,
+        channels=channels_of(labelled.channels),
+        channel_axis=labelled.channel_axis,
+        share=labelled.share,
+        seed=seed,
+        smallest=labelled.smallest,
     )
-    trained = terminal.watch(training(load_model(base), config, output.stem))
-    save_checkpoint(output, trained.spec, trained.tensors)
-    _say_metrics(terminal, output, trained.spec.metrics)
+    return (yield from datasets.reading_folder(data, wanted))
+
+
+def _told(job: Job[T]) -> Job[T]:
+    """The same job, each step of which is printed as a line of JSON as well."""
+    from napari_simmat.learn.training import TrainProgress
+
+    while True:
+        try:
+            progress = next(job)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        event: dict[str, object] = {
+            "done": progress.done,
+            "total": progress.total,
+            "message": progress.message,
+        }
+        if isinstance(progress, TrainProgress):
+            event["figures"] = dict(progress.figures)
+        _tell(event)
+        yield progress
+
+
+def _tell(event: Mapping[str, object]) -> None:
+    """One line of JSON on stdout, at once."""
+    sys.stdout.write(json.dumps(event, allow_nan=False) + "\n")
+    sys.stdout.flush()
 
 
 def pretrain(

@@ -50,6 +50,33 @@ def mask_loss(logits: Tensor, target: Tensor, balance: float = 0.0) -> MaskLoss:
     return MaskLoss(loss, iou)
 
 
+def on_grid(masks: Tensor, stride: int) -> Tensor:
+    """Masks (N, H, W) on a network's mask grid, (N, 1, H / stride, W / stride) of 0 and 1."""
+    middle = stride // 2
+    return masks[:, None, middle::stride, middle::stride].float()
+
+
+def dice_and_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """SimMAT's loss (arXiv 2409.08083): Dice with squared denominators plus cross-entropy.
+
+    Parameters
+    ----------
+    logits, target
+        (N, M, h, w), the target 0 or 1.
+
+    Returns
+    -------
+    Tensor
+        (N, M).
+    """
+    logits, target = logits.float(), target.expand_as(logits)
+    entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    probability = logits.sigmoid()
+    overlap = (probability * target).sum((-2, -1))
+    squares = probability.square().sum((-2, -1)) + target.square().sum((-2, -1))
+    return entropy.mean((-2, -1)) + 1 - (2 * overlap + 1) / (squares + 1)
+
+
 def dense_targets(labels: Tensor) -> Tensor:
     """What the dense head should say: (B, H, W) ids -> (B, 5, H/2, W/2).
 

@@ -17,9 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_simmat.learn.scenes import draw_sample
-from napari_simmat.learn.scenes.sensors import draw_sensor_sample
 from napari_simmat.learn.scenes.visibility import visible_labels
-from napari_simmat.model.spec import Normalization
 
 Image = NDArray[np.float32]
 SIZES = (96, 128, 160, 192, 256)
@@ -124,19 +122,6 @@ def drawing_looks(families: tuple[str, ...] = ()) -> Callable[[np.random.Generat
             stretch = np.exp(rng.uniform(-0.4, 0.4)) if rng.random() < 0.3 else 1.0
             drawn = _zoom(*drawn, (factor * stretch, factor / stretch))
         return drawn
-
-    return draw
-
-
-def drawing_sensor(sensor: str, rule: Normalization) -> Callable[[np.random.Generator], Drawn]:
-    """Draws scenes through a sensor (`learn.scenes.sensors`), normalised by `rule`, (C, H, W)."""
-
-    def draw(rng: np.random.Generator) -> Drawn:
-        image, labels, _ = draw_sensor_sample(sensor, rng, int(rng.integers(192, 400)))
-        axes = None if rule.joint else (1, 2)
-        low, high = np.percentile(image, [rule.low, rule.high], axis=axes, keepdims=True)
-        scaled = rule.scale * np.clip((image - low) / np.maximum(high - low, 1e-6), 0, 1)
-        return scaled.astype(np.float32), labels.astype(np.int32)
 
     return draw
 

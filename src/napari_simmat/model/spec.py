@@ -12,6 +12,13 @@ from typing import Any, Literal
 
 FORMAT_VERSION = 1
 
+TransferName = Literal["zeroshot", "simmat", "baseline_a", "baseline_b"]
+"""Transfer layers; `model.transfer` has them."""
+StrategyName = Literal[
+    "frozen", "decoder", "linear", "lora", "adapter", "prompt", "prefix", "full", "scratch"
+]
+"""What can be trained beside a transfer layer; `model.tuning` has them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Channel:

@@ -8,14 +8,11 @@ import pytest
 import torch
 
 import napari_simmat.learn.pretrain as module
-from napari_simmat.engine.checkpoint import read_spec, save_checkpoint
+from napari_simmat.engine.checkpoint import read_spec
 from napari_simmat.engine.loading import load_model
-from napari_simmat.engine.predictor import Predictor
 from napari_simmat.learn.pretrain import Pretrained, pretraining
 from napari_simmat.learn.pretrain_step import PretrainConfig, Pretraining
 from napari_simmat.learn.release import save_base
-from napari_simmat.learn.scenes import draw_sensor_sample
-from napari_simmat.learn.training import TrainConfig, training
 from napari_simmat.progress import finish
 
 pytestmark = pytest.mark.usefixtures("small_training")
@@ -98,37 +95,7 @@ def test_a_folder_with_another_training_is_not_mixed_with_this_one(tmp_path):
         finish(pretraining(config(seed=1), tmp_path))
 
 
-@pytest.mark.slow
-def test_a_transfer_layer_is_trained_and_nothing_else(tmp_path):
-    base = load_model("tiny")
-    before = {name: each.clone() for name, each in base.network.state_dict().items()}
-    result = finish(training(base, TrainConfig(sensor="polarization", steps=3), "mine"))
-    for name, tensor in base.network.state_dict().items():
-        assert torch.equal(tensor, before[name]), name
-    prefix = "image_encoder.patch_embed.proj.mat."
-    assert set(result.tensors) == {prefix + n for n in ("0.weight", "0.bias", "2.weight", "2.bias")}
-    assert result.spec.base.sha256 == base.spec.base.sha256
-    assert result.spec.channel_names == ("0 deg", "45 deg", "90 deg", "135 deg")
-    assert set(result.spec.metrics) == {"data", "zero-shot", "simmat"}
-
-    again = finish(training(base, TrainConfig(sensor="polarization", steps=3), "mine"))
-    for name, tensor in result.tensors.items():
-        assert torch.equal(tensor, again.tensors[name]), name
-
-    path = tmp_path / "mine.safetensors"
-    save_checkpoint(path, result.spec, result.tensors)
-    assert path.stat().st_size < 1e6
-    image, labels, _ = draw_sensor_sample("polarization", 0, 128)
-    predictor = Predictor(load_model(path), "cpu")
-    predictor.set_image(image, channel_axis=0)
-    assert predictor.predict(box=(20, 20, 60, 60)).mask.shape == labels.shape
-
-
 def test_errors_say_what_to_do():
-    with pytest.raises(ValueError, match="Sensor 'sonar' is unknown; use one of rgb, polarization"):
-        TrainConfig(sensor="sonar")
-    with pytest.raises(ValueError, match="at least one step, got 0"):
-        TrainConfig(sensor="rgb", steps=0)
     with pytest.raises(ValueError, match="No family of scenes is called moon; use some of fluor"):
         PretrainConfig(families=("plain", "moon"))
     with pytest.raises(ValueError, match="at least one step, got 0"):

@@ -1,0 +1,206 @@
+"""The paper's comparisons as lists of runs.
+
+Source: SimMAT, arXiv 2409.08083, figures 4 and 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
+
+from napari_simmat.learn.train_config import Precision, TrainConfig
+from napari_simmat.model.spec import StrategyName, TransferName
+
+ZERO_SHOT, SCRATCH, SIMMAT = "zero-shot", "scratch", "SimMAT"
+RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
+"""The grid of figure 5a."""
+BESIDE: tuple[StrategyName, ...] = (
+    "frozen", "linear", "lora", "adapter", "prompt", "prefix", "full",
+)  # fmt: skip
+"""Of figure 4c."""
+COMPARED: tuple[StrategyName, ...] = ("lora", "full", "scratch")
+"""Strategies of figures 5a and 5b, and training from scratch."""
+SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
+"""Shares of the training images of figure 5b."""
+
+
+class Arm(NamedTuple):
+    """One of the networks that are compared.
+
+    Attributes
+    ----------
+    transfer, strategy
+        As `TrainConfig` has them.
+    """
+
+    transfer: TransferName
+    strategy: StrategyName
+
+
+ARMS: dict[str, Arm] = {
+    ZERO_SHOT: Arm("zeroshot", "frozen"),
+    SCRATCH: Arm("simmat", "scratch"),
+    "baseline A": Arm("baseline_a", "lora"),
+    "baseline B": Arm("baseline_b", "lora"),
+    SIMMAT: Arm("simmat", "lora"),
+}
+"""Of figure 4a, by the names that tables show."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What every arm of an experiment has alike.
+
+    Parameters
+    ----------
+    steps, objects, validate_every
+        As `TrainConfig` has them.
+    rate, scratch_rate, full_rate
+        Learning rates of the parameter-efficient strategies, of training from scratch and of
+        full fine-tuning.
+    precision
+        Of the training; figures are measured in float32.
+    """
+
+    steps: int = 1500
+    objects: int = 1
+    validate_every: int = 5
+    rate: float = 3e-4
+    scratch_rate: float = 3e-4
+    full_rate: float = 3e-5
+    precision: Precision = "32-true"
+
+    def rate_of(self, strategy: StrategyName) -> float:
+        """The learning rate of a strategy."""
+        return {"scratch": self.scratch_rate, "full": self.full_rate}.get(strategy, self.rate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training and its test: a row of the table.
+
+    Parameters
+    ----------
+    experiment, modality, arm
+        What it belongs to, by name.
+    transfer, strategy
+        As `TrainConfig` has them.
+    learning_rate, steps, seed
+        Of the training; no steps for a zero-shot run.
+    share
+        Of the training images.
+    """
+
+    experiment: str
+    modality: str
+    arm: str
+    transfer: TransferName
+    strategy: StrategyName
+    learning_rate: float
+    steps: int
+    seed: int
+    share: float = 1.0
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What tells the run from all others."""
+        return tuple(str(getattr(self, each.name)) for each in fields(self))
+
+    def config(self, budget: Budget) -> TrainConfig:
+        """How it is trained: without auxiliary losses, with the paper's single click."""
+        return TrainConfig(
+            transfer=self.transfer,
+            strategy=self.strategy,
+            steps=self.steps,
+            objects=budget.objects,
+            learning_rate=self.learning_rate,
+            validate_every=budget.validate_every,
+            precision=budget.precision,
+            seed=self.seed,
+        )
+
+
+def transfer(modalities: Sequence[str], seeds: Sequence[int], budget: Budget) -> list[Run]:
+    """Figure 4a: zero-shot, from scratch, baselines A and B, SimMAT on every modality."""
+    return [
+        _run("transfer", modality, name, *arm, seed, budget)
+        for seed in seeds
+        for modality in modalities
+        for name, arm in ARMS.items()
+    ]
+
+
+def pseudo(modalities: Sequence[str], seeds: Sequence[int], budget: Budget) -> list[Run]:
+    """Figure 4b: RGB stacked with a sensor's channels, with MAT and without (baseline A)."""
+    return [
+        _run("pseudo", modality, name, *ARMS[name], seed, budget)
+        for seed in seeds
+        for modality in modalities
+        for name in (ZERO_SHOT, "baseline A", SIMMAT)
+    ]
+
+
+def strategies(modalities: Sequence[str], seeds: Sequence[int], budget: Budget) -> list[Run]:
+    """Figure 4c: what is trained beside MAT."""
+    return [
+        _run("strategies", modality, name, "simmat", name, seed, budget)
+        for seed in seeds
+        for modality in modalities
+        for name in BESIDE
+    ]
+
+
+def lr(modalities: Sequence[str], seeds: Sequence[int], budget: Budget) -> list[Run]:
+    """Figure 5a: the learning rate of full fine-tuning, LoRA, and of training from scratch."""
+    return [
+        replace(
+            _run("lr", modality, strategy, "simmat", strategy, seed, budget), learning_rate=rate
+        )
+        for seed in seeds
+        for modality in modalities
+        for strategy in COMPARED
+        for rate in RATES
+    ]
+
+
+def size(modalities: Sequence[str], seeds: Sequence[int], budget: Budget) -> list[Run]:
+    """Figure 5b: the number of training images."""
+    return [
+        replace(_run("size", modality, strategy, "simmat", strategy, seed, budget), share=share)
+        for seed in seeds
+        for modality in modalities
+        for strategy in COMPARED
+        for share in SHARES
+    ]
+
+
+EXPERIMENTS: dict[str, Callable[[Sequence[str], Sequence[int], Budget], list[Run]]] = {
+    "transfer": transfer,
+    "pseudo": pseudo,
+    "strategies": strategies,
+    "lr": lr,
+    "size": size,
+}
+
+
+def _run(
+    experiment: str,
+    modality: str,
+    arm: str,
+    layer: TransferName,
+    strategy: StrategyName,
+    seed: int,
+    budget: Budget,
+) -> Run:
+    trained = arm != ZERO_SHOT
+    return Run(
+        experiment=experiment,
+        modality=modality,
+        arm=arm,
+        transfer=layer,
+        strategy=strategy,
+        learning_rate=budget.rate_of(strategy) if trained else 0.0,
+        steps=budget.steps if trained else 0,
+        seed=seed,
+    )

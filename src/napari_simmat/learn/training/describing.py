@@ -1,0 +1,113 @@
+"""The network that is trained, and the description that its checkpoint gets."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from napari_simmat.engine.loading import Model
+from napari_simmat.learn.datasets.dataset import Dataset
+from napari_simmat.learn.train_config import TrainConfig
+from napari_simmat.model.foundation import build_network
+from napari_simmat.model.network import Network
+from napari_simmat.model.spec import Channel, InputSize, ModelSpec
+from napari_simmat.model.tuning import STRATEGIES, tune
+
+
+class Student(NamedTuple):
+    """A network to be trained, and what its checkpoint will hold.
+
+    Attributes
+    ----------
+    spec
+        Without metrics.
+    network
+        What is trained requires a gradient.
+    names
+        State-dict names of the checkpoint's tensors.
+    """
+
+    spec: ModelSpec
+    network: Network
+    names: tuple[str, ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether the checkpoint holds all of the network and needs no base."""
+        return STRATEGIES[self.spec.strategy].whole
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Copies of the checkpoint's tensors as they are now."""
+        state = self.network.state_dict()
+        return {name: state[name].detach().cpu().clone() for name in self.names}
+
+
+def student(base: Model, dataset: Dataset, config: TrainConfig, name: str) -> Student:
+    """The base with its new transfer layer and strategy, initialised by the seed.
+
+    Raises
+    ------
+    ValueError
+        If the base is not a foundation, or the channels do not suit the transfer layer.
+    """
+    below = base.spec
+    if below.transfer != "zeroshot" or below.strategy != "frozen":
+        raise ValueError(
+            f"{below.name} is a modality checkpoint, not a foundation; train on its base, "
+            f"{below.base.name}."
+        )
+    channels = 3 if config.transfer == "zeroshot" else len(dataset.channels)
+    torch.manual_seed(config.seed)
+    network = build_network(below.base.architecture, channels=channels, transfer=config.transfer)
+    if not STRATEGIES[config.strategy].whole:
+        # Only what the base has: the transfer layer stays new, with what it keeps of the slot.
+        own = network.transfer_names()
+        weights = base.network.state_dict()
+        fits = {n: w for n, w in weights.items() if n not in own or config.transfer == "baseline_b"}
+        network.load_state_dict({**network.state_dict(), **fits})
+    tuned = tune(network, config.strategy, config.size)
+    network.recompute = config.recompute
+    network.to(memory_format=torch.channels_last)
+    spec = replace(
+        below,
+        name=name,
+        modality=dataset.modality,
+        channels=_channels(below, dataset, config),
+        normalization=dataset.normalization,
+        input_size=_input_size(below),
+        transfer=config.transfer,
+        strategy=config.strategy,
+        strategy_size=tuned.size,
+        mask_choice="single",
+        description=(
+            f"{dataset.modality}: transfer layer {config.transfer}, {config.strategy} on "
+            f"{below.name}, trained on {len(dataset.train)} labelled planes of {dataset.name}."
+        ),
+        training=_plain(asdict(config)),
+        metrics={},
+        license="",
+        author="",
+        date=datetime.date.today().isoformat(),
+    )
+    return Student(spec, network, tuned.names)
+
+
+def _channels(below: ModelSpec, dataset: Dataset, config: TrainConfig) -> tuple[Channel, ...]:
+    """The data set's; without a transfer layer the base's own, as its weights expect."""
+    return below.channels if config.transfer == "zeroshot" else dataset.channels
+
+
+def _input_size(below: ModelSpec) -> InputSize:
+    """SAM's input is stretched, as in the paper; an embedded base sees images as they are."""
+    if below.input_size.method == "native":
+        return below.input_size
+    return InputSize(method="stretch", size=below.input_size.size)
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {n: list(v) if isinstance(v, tuple) else v for n, v in values.items()}

@@ -1,0 +1,98 @@
+"""What a training minimises: the loss of a batch, through encoder, prompts and decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from napari_simmat.learn.losses import dice_and_entropy, mask_loss, on_grid
+from napari_simmat.learn.prompting import PromptBatch, correct
+from napari_simmat.learn.training.batches import Batch
+from napari_simmat.model.network import Encoded, Network
+from napari_simmat.model.prior import Pixels
+
+KEPT = 512
+"""Embeddings of a frozen encoder that are kept; SAM's take 4 MB each."""
+
+Key = tuple[int, int, int]
+
+
+class Learner(nn.Module):
+    """A network as a function from a batch to its loss, which Lightning Fabric can wrap.
+
+    Parameters
+    ----------
+    network
+        With what is trained requiring a gradient.
+    auxiliary
+        See `TrainConfig`.
+    """
+
+    def __init__(self, network: Network, auxiliary: bool) -> None:
+        super().__init__()
+        self.network = network
+        self.auxiliary = auxiliary
+        self.frozen = not any(p.requires_grad for p in network.image_encoder.parameters())
+        self._embeddings: dict[Key, Encoded] = {}
+
+    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss and the mean IoU of the single mask, both scalar.
+
+        After the first answer come the batch's correcting clicks; the first and the last answer
+        are trained, as what lies between only leads to the last.
+        """
+        network = self.network
+        device = batch.images.device
+        encoded = self._encoded(batch.images, batch.keys)
+        masks = torch.from_numpy(batch.masks).to(device)
+        target = on_grid(masks, network.mask_stride)
+        prompts = PromptBatch(batch.prompts.points.to(device), batch.prompts.labels.to(device))
+        loss = encoded.embedding.new_zeros((), dtype=torch.float32)
+        if self.auxiliary and "dense" in encoded.maps and bool((prompts.labels[:, 0] == 1).all()):
+            loss = loss + 0.5 * self._prior_loss(encoded, prompts, target)
+        reached = loss
+        for turn in range(batch.rounds + 1):
+            trained = turn in (0, batch.rounds)
+            with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
+                logits, quality = network.decode_batch(encoded, *prompts)
+            if trained:
+                loss = loss + dice_and_entropy(logits[:, :1], target).mean()
+                all_masks = mask_loss(logits, target)
+                if self.auxiliary:
+                    loss = loss + (quality - all_masks.iou).square().mean()
+                    if not turn and prompts.labels.tolist() == [[1, -1]] * len(target):
+                        # A lone click is ambiguous: one of the other masks may be meant.
+                        loss = loss + 0.5 * all_masks.loss[:, 1:].min(1).values.mean()
+                reached = all_masks.iou[:, 0].mean()
+            if turn < batch.rounds:
+                prompts = correct(prompts, logits[:, :1].detach(), target, network.mask_stride)
+        return loss, reached
+
+    def _prior_loss(self, encoded: Encoded, prompts: PromptBatch, target: Tensor) -> Tensor:
+        """Of the dense prior of each first click, which reaches the encoder on a short way."""
+        clicks = prompts.points[:, 0].reshape(len(encoded.embedding), -1, 2)
+        prior = Pixels(encoded.maps["dense"]).affinity(clicks).flatten(0, 1)[:, None]
+        return mask_loss(prior, target).loss.mean()
+
+    def _encoded(self, images: Tensor, keys: Sequence[Key | None]) -> Encoded:
+        """Encode; what a frozen encoder made of a whole plane is kept."""
+        if not self.frozen or None in keys:
+            return self.network.encode(images)
+        found = []
+        for image, key in zip(images, keys, strict=True):
+            assert key is not None
+            encoded = self._embeddings.get(key)
+            if encoded is None:
+                with torch.no_grad():  # one at a time: a resumed training gets the same bits
+                    encoded = self.network.encode(image[None])
+                if len(self._embeddings) < KEPT:
+                    self._embeddings[key] = encoded
+            found.append(encoded)
+        return replace(
+            found[0],
+            embedding=torch.cat([each.embedding for each in found]),
+            maps={name: torch.cat([each.maps[name] for each in found]) for name in found[0].maps},
+        )
