@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from segment_anything import SamPredictor
 
+from napari_simmat.engine.loading import Model
+from napari_simmat.engine.predictor import Predictor
+from napari_simmat.engine.sam_weights import sam_spec
+from napari_simmat.learn.evaluation import evaluating
 from napari_simmat.learn.paper import centre_clicks, evaluating_as_paper, on_grid
+from napari_simmat.model.foundation import build_network
 from napari_simmat.progress import finish
 from tests.learn.answering import Scripted
 
@@ -82,3 +89,28 @@ def test_some_labels_alone_and_labels_of_another_size() -> None:
     assert (score.label, score.figures["paper"]) == (2, 1)
     with pytest.raises(ValueError, match="The labels have 3 x 4 pixels"):
         finish(evaluating_as_paper(Scripted(labels == 2), labels[:3]))
+
+
+def test_stock_sam_is_measured_as_its_own_predictor_answers() -> None:
+    """Random weights: the stock network's best of three masks, cut at 0, on the cells."""
+    torch.manual_seed(0)
+    network = build_network("vit_b")
+    network.image_encoder.blocks = network.image_encoder.blocks[:1]  # enough, and quick
+    y, x = np.mgrid[:300, :200]
+    labels = np.where((y - 120) ** 2 + (x - 80) ** 2 < 50**2, 6, 0)
+    image = np.random.default_rng(0).integers(0, 256, (*labels.shape, 3), dtype=np.uint8)
+
+    predictor = Predictor(Model(sam_spec("vit_b", "vit_b", ""), network, "random"), "cpu", "exact")
+    predictor.set_image(image, channel_axis=-1)
+    (score,) = finish(evaluating_as_paper(predictor, labels))
+    stock = SamPredictor(network)
+    stock.set_image(image)
+    ((down, right),) = centre_clicks(labels).values()
+    masks, quality, _ = stock.predict(np.array([[right, down]]), np.array([1]))
+    answer, truth = on_grid(masks[quality.argmax()], 256), on_grid(labels == 6, 256)
+    expected = (answer & truth).sum() / (answer | truth).sum()
+    assert 0 < expected < 1
+    assert score.paper.iou == pytest.approx(expected, abs=1e-6)
+
+    (clicked,) = finish(evaluating(predictor, labels, clicks=3))
+    assert list(clicked.answers) == ["click", "click+1", "click+2", "box"]
