@@ -88,6 +88,15 @@ def test_float_is_resized_like_bytes_but_not_rounded():
     assert not np.array_equal(smooth, np.round(smooth))
 
 
+@pytest.mark.parametrize("rule", ["stretch", "native"])
+def test_bytes_are_rounded_under_sams_rule_alone(rule):
+    image = np.random.default_rng(1).integers(0, 256, (2, 90, 60), dtype=np.uint8)
+    frame = Frame.of((90, 60), InputSize(method=rule, size=33, minimum=1))
+    resized = frame.resize(image)
+    assert resized.dtype == np.float32
+    assert np.array_equal(resized, frame.resize(image.astype(np.float32)))
+
+
 def test_an_image_of_the_right_size_is_not_resampled():
     image = np.random.default_rng(2).random((3, 96, 64), dtype=np.float32)
     assert np.array_equal(Frame.of((96, 64), RULES["native"]).resize(image), image)

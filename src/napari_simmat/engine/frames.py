@@ -118,10 +118,11 @@ class Frame:
         return x0, y0, x1, y1
 
     def resize(self, image: NDArray[Any]) -> NDArray[Any]:
-        """Resize an image (C, Y, X) of uint8 or float32 to (C, h, w), same dtype.
+        """Resize an image (C, Y, X) of uint8 or float32 to (C, h, w).
 
-        Bilinear with an antialias filter as Pillow has it: for uint8 the bytes are those of
-        SAM's own ``ResizeLongestSide.apply_image``; float32 is not rounded. Not padded.
+        Bilinear with an antialias filter as Pillow has it. Under SAM's rule uint8 stays uint8, the
+        bytes being those of SAM's own ``ResizeLongestSide.apply_image``; otherwise nothing is
+        rounded, as in the paper's protocol, and the result is float32. Not padded.
         """
         if image.ndim != 3 or image.shape[1:] != self.image:
             raise ValueError(
@@ -132,6 +133,8 @@ class Frame:
             raise TypeError(f"Images to resize are uint8 or float32, this one is {image.dtype}.")
         if self.resized == self.image:
             return image
+        if self.half_pixel:
+            image = image.astype(np.float32, copy=False)
         from PIL import Image
 
         size, bilinear = (self.resized[1], self.resized[0]), Image.Resampling.BILINEAR
