@@ -138,6 +138,8 @@ def import_(
     /,
     *,
     name: str | None = None,
+    modality: str | None = None,
+    base: str | None = None,
     speech: Speech = SPEECH,
 ) -> None:
     """Copy a checkpoint (.safetensors) or SAM weights (.pth) into your models.
@@ -145,6 +147,7 @@ def import_(
     ```
     simmat models import sam_vit_b_01ec64.pth
     simmat models import from-a-colleague.safetensors --name thermal
+    simmat models import checkpoint_best.pth --modality rgbnir --name rgb-nir
     ```
 
     Files never execute anything: pickles are read by PyTorch's weights-only loader alone.
@@ -155,11 +158,16 @@ def import_(
         The file.
     name
         What to call it; by default the file's name without its suffix.
+    modality
+        For a checkpoint of SimMAT's authors' code, which does not describe itself: zju-rgbp,
+        pgsnet_p, pgsnet_rgbp, d, rgbd, hha, rgbhha, nir, rgbnir, t, rgbt, t_500 or rgbt_500.
+    base
+        For such a checkpoint: the name of the SAM weights it was trained on; vit_b by default.
     """
     from napari_simmat.engine.zoo import importing
 
     terminal = speech.terminal()
-    entry = terminal.watch(importing(file, name))
+    entry = terminal.watch(importing(file, name, modality=modality, base=base))
     terminal.say(f"{entry.name} is ready: {entry.path}")
     terminal.result(_values(entry))
 
@@ -167,8 +175,8 @@ def import_(
 @models.command
 def export(
     name: str,
-    target: Path = Path(),
     /,
+    output: Path = Path(),
     *,
     bundle: Annotated[bool, FLAG] = False,
     overwrite: Annotated[bool, FLAG] = False,
@@ -178,14 +186,14 @@ def export(
 
     ```
     simmat models export thermal
-    simmat models export thermal thermal-with-base.safetensors --bundle
+    simmat models export thermal --output thermal-with-base.safetensors --bundle
     ```
 
     Parameters
     ----------
     name
         A name from the list.
-    target
+    output
         The new file, or a folder for it; the current folder by default.
     bundle
         Put the weights of its base in as well: a larger file that needs nothing else.
@@ -195,7 +203,7 @@ def export(
     from napari_simmat.engine.zoo import exporting
 
     terminal = speech.terminal()
-    path = terminal.watch(exporting(name, target, bundle=bundle, overwrite=overwrite))
+    path = terminal.watch(exporting(name, output, bundle=bundle, overwrite=overwrite))
     terminal.say(f"Wrote {path}")
     terminal.result({"name": name, "path": str(path)})
 

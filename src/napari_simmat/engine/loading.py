@@ -101,7 +101,7 @@ def assembling(name_or_path: str | Path) -> Job[Assembled]:
     entry = find(name_or_path)
     path = file_of(entry)
     yield Progress(0, 100, f"Reading {entry.name}")
-    content = yield from _percent(hashing(path), 0, 40)
+    content = yield from percent(hashing(path), 0, 40)
     if kind_of(path) == "torch":
         return (yield from _assembling_sam(entry, path, content))
     card = read_card(path)
@@ -149,7 +149,7 @@ def _finding_base(path: Path, wanted: Base) -> Job[Path]:
         # A renamed base is found by its content, if it may be one of this architecture.
         if not is_namesake and each.spec.base.architecture != wanted.architecture:
             continue
-        content = yield from _percent(hashing(each.path), 40, 60)
+        content = yield from percent(hashing(each.path), 40, 60)
         if content == wanted.sha256:
             return each.path
         if is_namesake:
@@ -261,8 +261,8 @@ def _base_missing(path: Path, wanted: Base, found: str) -> str:
     return f"{needed}, which is not here. Get it with `{command}`, or take a bundle that holds it."
 
 
-def _percent(job: Job[T], start: int, stop: int) -> Job[T]:
-    """The progress of a part in percent of the whole."""
+def percent(job: Job[T], start: int, stop: int) -> Job[T]:
+    """The progress of a part of a job, in percent of the whole."""
     try:
         while True:
             progress = next(job)

@@ -7,8 +7,11 @@ giving one away (`export`). Importing this needs no torch.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
+from napari_simmat.engine.authors import adopting
+from napari_simmat.engine.authors_file import is_authors_file
 from napari_simmat.engine.catalog import ModelEntry, find, list_models, name_problem, own
 from napari_simmat.engine.checkpoint import read_card, save_checkpoint
 from napari_simmat.engine.download import fetching
@@ -23,6 +26,7 @@ from napari_simmat.engine.loading import (
     load_model,
     loading,
 )
+from napari_simmat.engine.modalities import MODALITIES
 from napari_simmat.engine.sam_weights import OFFICIAL
 from napari_simmat.progress import Job, Progress, finish
 
@@ -46,8 +50,16 @@ __all__ = [
 ]
 
 
-def import_file(path: str | Path, name: str | None = None) -> ModelEntry:
+def import_file(
+    path: str | Path,
+    name: str | None = None,
+    *,
+    modality: str | None = None,
+    base: str | None = None,
+) -> ModelEntry:
     """Copy a checkpoint, a base or SAM weights into the user's folder, under a name.
+
+    Files of SimMAT's authors' code become checkpoints of ours.
 
     Parameters
     ----------
@@ -55,6 +67,10 @@ def import_file(path: str | Path, name: str | None = None) -> ModelEntry:
         The file; it is read through before it is copied.
     name
         The model's name; the file's stem by default, for SAM's published weights their own.
+    modality
+        Of a file of the authors' code: its sensor, one of `engine.modalities.MODALITIES`.
+    base
+        Of such a file: the SAM weights it was trained on, by name; ``vit_b`` by default.
 
     Raises
     ------
@@ -63,14 +79,24 @@ def import_file(path: str | Path, name: str | None = None) -> ModelEntry:
     OSError
         If the file cannot be read or the folder not be written.
     """
-    return finish(importing(path, name))
+    return finish(importing(path, name, modality=modality, base=base))
 
 
-def importing(path: str | Path, name: str | None = None) -> Job[ModelEntry]:
+def importing(
+    path: str | Path,
+    name: str | None = None,
+    *,
+    modality: str | None = None,
+    base: str | None = None,
+) -> Job[ModelEntry]:
     """Import as `import_file` does, step by step."""
     path = Path(path).expanduser()
     kind = kind_of(path)
     chosen = path.stem if name is None else name
+    if modality is not None or base is not None:
+        return (yield from _importing_authors(path, chosen, modality, base))
+    if kind == "torch" and is_authors_file(path):
+        raise ValueError(_modality_wanted(path))
     suffix = ".pth" if kind == "torch" else ".safetensors"
     is_base = kind == "torch" or read_card(path).is_base
     try:
@@ -87,6 +113,32 @@ def importing(path: str | Path, name: str | None = None) -> Job[ModelEntry]:
     target = (bases_folder() if is_base else models_folder()) / f"{chosen}{suffix}"
     yield from copying(path, target)
     return find(chosen)
+
+
+def _importing_authors(
+    path: Path, name: str, modality: str | None, base: str | None
+) -> Job[ModelEntry]:
+    """Write what a file of the authors' code holds as a checkpoint of the user's."""
+    if kind_of(path) != "torch":
+        raise ValueError(
+            f"{path.name} is a checkpoint that describes itself, so it is imported without a "
+            "modality and a base."
+        )
+    if modality is None:
+        raise ValueError(_modality_wanted(path))
+    _check_free(name)
+    spec, tensors = yield from adopting(path, modality, base)
+    yield Progress(95, 100, f"Writing {name}")
+    save_checkpoint(models_folder() / f"{name}.safetensors", replace(spec, name=name), tensors)
+    yield Progress(100, 100, f"{name} is ready")
+    return find(name)
+
+
+def _modality_wanted(path: Path) -> str:
+    return (
+        f"{path.name} is a file of SimMAT's authors' code, which does not say what its sensor "
+        f"measures. Name it with --modality: {', '.join(MODALITIES)}."
+    )
 
 
 def remove(name: str) -> None:
