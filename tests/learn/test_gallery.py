@@ -78,12 +78,25 @@ def test_a_tile_shows_the_object_and_its_surroundings() -> None:
     (tile,) = gallery.tiles("click")[0]
     pixels = np.asarray(tile.picture).astype(int)
     assert pixels.shape == (SIDE, SIDE, 3)
-    plain = (abs(pixels - 90) < 8).all(axis=2)
     scale = SIDE / 24
-    tinted = ~plain
+    tinted = (abs(pixels - pixels[0, 0]) > 8).any(axis=2)
     # The square's side, and the half of its outline that lies outside.
     assert np.ptp(np.flatnonzero(tinted.any(axis=0))) == pytest.approx(10 * scale, abs=4)
     assert np.flatnonzero(tinted.any(axis=1))[0] == pytest.approx(7 * scale, abs=4)
+
+
+def test_a_faint_object_is_seen_beside_a_bright_one_far_away() -> None:
+    under = np.full((200, 200, 3), 4, np.uint8)
+    truth = np.zeros((200, 200), bool)
+    truth[20:40, 20:40] = True
+    under[truth], under[150:190, 150:190] = 44, 255
+    gallery = Gallery(1)
+    nothing = np.zeros_like(truth)
+    gallery.add("click", "a", 0.0, under, Prompt(points=((30, 30),), object=1), nothing, truth)
+    pixels = np.asarray(gallery.tiles("click")[0][0].picture)
+    inside = pixels[SIDE // 2 - 20, SIDE // 2 - 20]  # beside the click's dot
+    assert inside.min() > 240
+    assert pixels[2, 2].max() < 15
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 500), (700, 4), (12, 12)])

@@ -27,6 +27,8 @@ CONTEXT = 2.0
 """Sides of the shown part of the image per side of the object's box."""
 LEAST = 24
 """The shown part has at least as many pixels on a side, so that a small object has surroundings."""
+FAINTEST = 24
+"""Contrasts (of 255) that become black and white at least; less is noise."""
 TEXT, HEADING = 13, 18
 """Heights of letters in pixels."""
 LEGEND = "White: the true outline. Coloured: the answer."
@@ -171,7 +173,7 @@ def _drawn(
     height, width = (side.stop - side.start for side in part)
     factor = SIDE / max(height, width)
     shape = (max(1, round(height * factor)), max(1, round(width * factor)))
-    picture = Image.fromarray(np.ascontiguousarray(under[part]))
+    picture = Image.fromarray(_stretched(under[part]))
     picture = picture.resize(shape[::-1], Image.Resampling.BICUBIC)
     rows, columns = ((np.arange(n) / factor).astype(int) for n in shape)
     cells = np.ix_(np.minimum(rows, height - 1), np.minimum(columns, width - 1))
@@ -186,6 +188,13 @@ def _drawn(
     tile = Image.new("RGB", (SIDE, SIDE), (225, 225, 225))
     tile.paste(drawn, ((SIDE - shape[1]) // 2, (SIDE - shape[0]) // 2))
     return tile
+
+
+def _stretched(part: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Its own contrast: a faint object beside bright ones far away would be black on black."""
+    low, high = np.percentile(part, (0.5, 99.5))
+    unit = np.clip((part - low) / max(high - low, FAINTEST), 0, 1)
+    return np.asarray(np.rint(255 * unit), np.uint8)
 
 
 def _surroundings(truth: NDArray[np.bool_]) -> tuple[slice, slice]:
