@@ -72,13 +72,17 @@ def test_a_checkpoint_of_every_strategy_gives_the_masks_of_the_trained_network(
     save_checkpoint(path, spec, {name: state[name] for name in tuned.names}, bundled=whole)
     model = load_model(path)
     assert not any(isinstance(module, LoRALinear) for module in model.network.modules())
+    bundle = export(path, tmp_path / "bundle.safetensors", bundle=True)
+    assert set(read_tensors(bundle)) == set(state)  # as trained: nothing is merged in a file
+    (assets / "tiny-1.safetensors").unlink()
     image, click = torch.randn(1, 4, 64, 64), torch.tensor([[30.0, 30.0]])
     with torch.no_grad():
-        ours, theirs = (
+        ours, theirs, alone = (
             each.decode(each.encode(image), click, torch.tensor([1.0]))
-            for each in (model.network, network)
+            for each in (model.network, network, load_model(bundle).network)
         )
     torch.testing.assert_close(ours.logits, theirs.logits, rtol=1e-4, atol=1e-4)
+    assert torch.equal(alone.logits, ours.logits)
 
 
 @pytest.mark.parametrize(
