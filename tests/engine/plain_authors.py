@@ -66,6 +66,8 @@ def small_sam(side: int = 160) -> Sam:
             for name, parameter in sam.named_parameters():
                 if "rel_pos" in name or "pos_embed" in name:
                     parameter.normal_(std=0.3)
+                elif parameter.ndim > 1 and "embed" not in name and "token" not in name:
+                    parameter.mul_(3)  # so that every attention is far from even
     return sam.eval()
 
 
@@ -256,8 +258,8 @@ class AuthorsNetwork(nn.Module):
         self.eval()
 
     @torch.no_grad()
-    def forward(self, image: Tensor, x: float, y: float) -> Tensor:
-        """Logits (1, 1, h, w) of the single mask for a click on images (1, C, H, W)."""
+    def encode(self, image: Tensor) -> Tensor:
+        """Images (1, C, H, W) -> their embedding (1, d, h, w)."""
         encoder = self.image_encoder
         if self.transfer == "simmat":
             tokens = encoder.patch_embed(encoder.projector.zip_proj(image))
@@ -269,16 +271,25 @@ class AuthorsNetwork(nn.Module):
         tokens = tokens + encoder.pos_embed
         for block in encoder.blocks:
             tokens = block(tokens)
+        return encoder.neck(tokens.permute(0, 3, 1, 2))
+
+    @torch.no_grad()
+    def decode(self, embedding: Tensor, x: float, y: float) -> Tensor:
+        """Logits (1, 1, h, w) of the single mask for a click."""
         click = torch.tensor([[[x, y]]]), torch.ones(1, 1)
         sparse, dense = self.prompt_encoder(points=click, boxes=None, masks=None)
         masks, _ = self.mask_decoder(
-            image_embeddings=encoder.neck(tokens.permute(0, 3, 1, 2)),
+            image_embeddings=embedding,
             image_pe=self.prompt_encoder.get_dense_pe(),
             sparse_prompt_embeddings=sparse,
             dense_prompt_embeddings=dense,
             multimask_output=False,
         )
         return masks
+
+    def forward(self, image: Tensor, x: float, y: float) -> Tensor:
+        """Logits (1, 1, h, w) of the single mask for a click on images (1, C, H, W)."""
+        return self.decode(self.encode(image), x, y)
 
     def content(self, **changes: object) -> dict[str, object]:
         """What a file holds after a few epochs; entries can be replaced."""

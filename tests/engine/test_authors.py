@@ -105,11 +105,23 @@ def lora(sam: Sam) -> AuthorsNetwork:
     return AuthorsNetwork(sam, "sam_lora", "simmat", 4)
 
 
-def answer(name: str | Path, image: torch.Tensor) -> torch.Tensor:
+def answer(name: str | Path, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Embedding (1, d, h, w) and logits (1, h, w) of the single mask for a click."""
     network = load_model(name).network
     with torch.no_grad():
+        encoded = network.encode(image)
         click = torch.tensor([[61.0, 34.0]]), torch.tensor([1])
-        return network.decode(network.encode(image), *click).logits[:1]
+        return encoded.embedding, network.decode(encoded, *click).logits[:1]
+
+
+def their_answer(network: AuthorsNetwork, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    embedding = network.encode(image)
+    return embedding, network.decode(embedding, 61, 34)[0]
+
+
+def assert_same(ours: tuple[torch.Tensor, ...], theirs: tuple[torch.Tensor, ...]) -> None:
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
 def own_models() -> list[str]:
@@ -135,10 +147,8 @@ def test_the_masks_are_those_of_the_authors_network(
     assert own_models() == ["mine"]
 
     image = torch.randn(1, channels, 160, 160)
-    expected = theirs(image, 61, 34)[0]
-    torch.testing.assert_close(answer("mine", image), expected, rtol=1e-4, atol=1e-4)
-    blank = AuthorsNetwork(sam, network, transfer, channels)  # the same with other random numbers
-    assert (blank(image, 61, 34)[0] - expected).abs().max() > 0.01
+    expected = their_answer(theirs, image)
+    assert_same(answer("mine", image), expected)
 
     spec = load_model("mine").spec
     assert (spec.transfer, spec.strategy) == (transfer, OURS[network])
@@ -155,9 +165,31 @@ def test_the_masks_are_those_of_the_authors_network(
         assert any(name.endswith("qkv.down.q") for name in read_tensors(bundle))
     remove("mine")
     remove("vit_b")
-    torch.testing.assert_close(answer(bundle, image), expected, rtol=1e-4, atol=1e-4)
+    assert_same(answer(bundle, image), expected)
     with pytest.raises(BaseMissingError, match="stands on vit_b"):
         load_model(plain)
+
+
+@pytest.mark.parametrize(
+    ("network", "transfer"),
+    [(name, "simmat") for name in SIZES] + [("sam_linear_probing", "baseline_b")],
+)
+def test_a_tensor_in_a_wrong_place_would_show(network: str, transfer: str) -> None:
+    """The comparison above means something: every added tensor changes the answer."""
+    torch.manual_seed(0)
+    sam = small_sam()
+    theirs = AuthorsNetwork(sam, network, transfer, 4)
+    image = torch.randn(1, 4, 160, 160)
+    before = their_answer(theirs, image)
+    parameters = dict(theirs.named_parameters())
+    stock = set(sam.state_dict())
+    for name in sorted(theirs.kept - stock):
+        parameter = parameters[name]
+        kept = parameter.data
+        parameter.data = kept.flatten().roll(1).view_as(kept)
+        changes = zip(their_answer(theirs, image), before, strict=True)
+        assert max((one - other).abs().max() for one, other in changes) > 5e-3, name
+        parameter.data = kept
 
 
 def test_the_description_says_what_the_file_and_its_modality_do(
@@ -267,25 +299,26 @@ def test_images_enter_as_they_did_in_training(
 # ------------------------------------------------------------------ numbers, names, what is frozen
 
 
-@pytest.mark.parametrize("package", ["numpy.core", "numpy._core"])
 @pytest.mark.parametrize(
-    ("value", "read"),
+    ("value", "package", "read"),
     [
-        (np.float64(0.53125), 0.53125),
-        (np.float32(0.53125), 0.53125),
-        (np.dtype(">f8").type(0.53125), 0.53125),
-        (np.int64(1), 1.0),
-        (0.53125, 0.53125),
-        (torch.tensor(0.53125), 0.53125),
-        (np.float64("nan"), None),
-        ("much", None),
+        (np.float64(0.53125), "numpy.core", 0.53125),
+        (np.float64(0.53125), "numpy._core", 0.53125),
+        (np.float32(0.53125), "numpy.core", 0.53125),
+        (np.float32(0.53125), "numpy._core", 0.53125),
+        (np.int64(1), "numpy._core", 1.0),
+        (np.float64("nan"), "numpy._core", None),
+        (0.53125, "", 0.53125),
+        (torch.tensor(0.53125), "", 0.53125),
+        ("much", "", None),
     ],
 )
 def test_the_best_iou_is_read_whatever_numpy_wrote_it(
-    value: object, read: float | None, package: str, lora: AuthorsNetwork, tmp_path: Path
+    value: object, package: str, read: float | None, lora: AuthorsNetwork, tmp_path: Path
 ) -> None:
     path = lora.write(tmp_path / "a.pth", best_iou=value)
-    renamed(path, package)
+    if package:
+        renamed(path, package)
     spec = import_file(path, modality="rgbt").spec
     assert spec is not None
     assert spec.metrics.get("best_iou") == spec.training.get("best_iou") == read
@@ -535,9 +568,7 @@ def test_the_base_can_be_another_one_of_sams_shape(
     entry = import_file(path, modality="t", base="medical")
     assert entry.spec.base.name == "medical"
     image = torch.randn(1, 1, 160, 160)
-    torch.testing.assert_close(
-        answer("theirs", image), theirs(image, 61, 34)[0], rtol=1e-4, atol=1e-4
-    )
+    assert_same(answer("theirs", image), their_answer(theirs, image))
 
 
 @pytest.mark.parametrize(
