@@ -16,6 +16,7 @@ from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
 from napari_simmat import __version__
+from napari_simmat.cli.benchmark import benchmark
 from napari_simmat.cli.demo import demo
 from napari_simmat.cli.evaluate import evaluate
 from napari_simmat.cli.models import models
@@ -51,6 +52,7 @@ app.command(segment)
 app.command(evaluate)
 app.command(train)
 app.command(pretrain)
+app.command(benchmark)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -91,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _named(arguments: Sequence[str]) -> str:
     """The command among the arguments, followed by a space; empty if there is none."""
-    names = {"demo", "evaluate", "models", "segment", "train", "pretrain"}
+    names = {"benchmark", "demo", "evaluate", "models", "segment", "train", "pretrain"}
     return next((f"{word} " for word in arguments if word in names), "")
 
 

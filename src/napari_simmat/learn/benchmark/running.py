@@ -13,15 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from napari_simmat.engine.loading import Model
-from napari_simmat.learn.benchmark.experiments import Budget, Run
+from napari_simmat.learn.benchmark.experiments import SCRATCH, SIMMAT, Budget, Run
 from napari_simmat.learn.datasets.dataset import Dataset
 from napari_simmat.learn.training import Devices, TrainConfig, training
+from napari_simmat.learn.training.folder import BEST
 from napari_simmat.learn.training.planes import Planes
 from napari_simmat.learn.training.validating import Reached, validating
 from napari_simmat.model.network import Network
 from napari_simmat.model.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
 
+KEPT = (SCRATCH, SIMMAT)
+"""Arms whose checkpoints are kept, for the qualitative figure."""
 MOST = 1000
 """Objects of the test planes that are prompted."""
 MEASURED = ("parameters", "images", "validation_iou", "test_iou", "test_dice", "seconds", "base")
@@ -96,8 +99,7 @@ def running(
     for number, run in enumerate(runs):
         if run.key in done:
             continue
-        own = folder / "-".join(run.key).replace(" ", "")
-        job = _one(run, datasets[run.modality], base, budget, own, device)
+        job = _one(run, datasets[run.modality], base, budget, folder / _name(run), device)
         while True:
             try:
                 progress = next(job)
@@ -134,6 +136,10 @@ def _one(
     reached = yield from _testing(student.network, student.spec, dataset, side)
     parameters = sum(p.numel() for p in student.network.parameters() if p.requires_grad)
     validated = trained.spec.metrics["validation"]["click"]
+    if run.arm in KEPT:
+        kept = checkpoint_of(run, folder.parent)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(folder / BEST, kept)
     shutil.rmtree(folder)
     return _row(run, parameters, len(dataset.train), validated, reached, started, base)
 
@@ -163,6 +169,15 @@ def _row(
         round(time.monotonic() - started, 1),
         base.spec.name,
     )
+
+
+def checkpoint_of(run: Run, folder: Path) -> Path:
+    """Where the best checkpoint of a run lies, if it is of an arm that is `KEPT`."""
+    return folder / "checkpoints" / f"{_name(run)}.safetensors"
+
+
+def _name(run: Run) -> str:
+    return "-".join(run.key).replace(" ", "")
 
 
 def read_rows(table: Path) -> list[Row]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -16,6 +18,8 @@ from napari_simmat.learn.datasets.dataset import Dataset, Sample
 from napari_simmat.learn.scenes.arrays import Ids
 from napari_simmat.model.spec import InputSize, ModelSpec
 from napari_simmat.progress import Job, Progress
+
+Id = TypeVar("Id", bound=np.generic)
 
 logger = logging.getLogger(__name__)
 
@@ -162,8 +166,8 @@ def as_rgb(channels: int) -> list[int]:
     return {1: [0, 0, 0], 2: [0, 1, 1]}.get(channels, [0, 1, 2])
 
 
-def nearest(labels: Ids, size: tuple[int, int]) -> Ids:
-    """Ids (H, W) resized to `size`: of each new pixel the id at its centre."""
+def nearest(labels: NDArray[Id], size: tuple[int, int]) -> NDArray[Id]:
+    """Ids or a mask (H, W) resized to `size`: of each new pixel the value at its centre."""
     rows, columns = (
         np.minimum(((np.arange(new) + 0.5) * old / new).astype(int), old - 1)
         for new, old in zip(size, labels.shape, strict=True)

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from napari_simmat.learn.metrics import dice, iou
 from napari_simmat.learn.training.batches import MULTIPLE, fitting
-from napari_simmat.learn.training.planes import Plane, Planes
-from napari_simmat.model.network import Network
+from napari_simmat.learn.training.planes import Plane, Planes, nearest
+from napari_simmat.model.network import Encoded, Network
 from napari_simmat.progress import Job, Progress
 
 MOST = 400
@@ -60,45 +60,66 @@ def validating(network: Network, planes: Planes, side: int, most: int = MOST) ->
     reached, was = Reached(), network.training
     network.eval()
     native = planes.native
-    device = network.projection.weight.device
     share = most / max(1, sum(len(planes[index].objects) for index in range(len(planes))))
     try:
         for index in range(len(planes)):
             plane = planes[index]
             objects = _spread(plane.objects, share)
             for level, labels in _levels(plane, objects, side, native):
-                _measure(network, level, labels, reached, device, native)
+                _measure(network, level, labels, reached, native)
             yield Progress(index + 1, len(planes), "validating")
     finally:
         network.train(was)
     return reached
 
 
-@torch.no_grad()
+def answer(
+    network: Network, plane: Plane, label: int, side: int, native: bool
+) -> tuple[NDArray[np.bool_], tuple[float, float]]:
+    """The mask (H, W) that the protocol's click into one object yields, and the click (y, x)."""
+    ((level, _),) = _levels(plane, [label], side, native)
+    encoded = _encoded(network, level, native)
+    masks, clicks = _masks(network, encoded, level, [label])
+    stride, (height, width) = network.mask_stride, level.labels.shape
+    seen = masks[0].repeat(stride, axis=0).repeat(stride, axis=1)[:height, :width]
+    x, y = clicks[0].tolist()
+    factor = plane.labels.shape[0] / height
+    whole = nearest(seen, (plane.labels.shape[0], plane.labels.shape[1]))
+    return whole, ((y + 0.5) * factor - 0.5, (x + 0.5) * factor - 0.5)
+
+
 def _measure(
-    network: Network,
-    plane: Plane,
-    labels: list[int],
-    reached: Reached,
-    device: torch.device,
-    native: bool,
+    network: Network, plane: Plane, labels: list[int], reached: Reached, native: bool
 ) -> None:
-    image = _padded(plane.image) if native else plane.image
-    encoded = network.encode(image[None].to(device))
+    encoded = _encoded(network, plane, native)
     half = network.mask_stride // 2
     truth = plane.labels[half :: network.mask_stride, half :: network.mask_stride]
     for start in range(0, len(labels), TOGETHER):
         some = labels[start : start + TOGETHER]
-        clicks = np.stack([_middle(plane.labels == label) for label in some])
-        points = torch.tensor(clicks, device=device)[:, None]  # (N, 1, 2) as x, y
-        points = torch.cat([points, torch.zeros_like(points)], dim=1)
-        kinds = torch.tensor([[1, -1]] * len(some), device=device)
-        logits, _ = network.decode_batch(encoded, points, kinds)
-        ours = (logits[:, 0] > 0).cpu().numpy()
-        for mask, label in zip(ours, some, strict=True):
+        masks, _ = _masks(network, encoded, plane, some)
+        for mask, label in zip(masks, some, strict=True):
             seen = mask[: truth.shape[0], : truth.shape[1]]
             reached.ious.append(iou(seen, truth == label))
             reached.dices.append(dice(seen, truth == label))
+
+
+@torch.no_grad()
+def _encoded(network: Network, plane: Plane, native: bool) -> Encoded:
+    image = _padded(plane.image) if native else plane.image
+    return network.encode(image[None].to(network.projection.weight.device))
+
+
+@torch.no_grad()
+def _masks(
+    network: Network, encoded: Encoded, plane: Plane, labels: list[int]
+) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """Masks (N, h, w) on the network's grid for the clicks (N, 2), x and y, into N objects."""
+    clicks = np.stack([_middle(plane.labels == label) for label in labels])
+    points = torch.tensor(clicks, device=encoded.embedding.device)[:, None]
+    points = torch.cat([points, torch.zeros_like(points)], dim=1)
+    kinds = torch.tensor([[1, -1]] * len(labels), device=points.device)
+    logits, _ = network.decode_batch(encoded, points, kinds)
+    return (logits[:, 0] > 0).cpu().numpy(), clicks
 
 
 def _levels(

@@ -1,0 +1,1 @@
+"""The comparisons of SimMAT's paper: experiments, runs, tables, plots."""

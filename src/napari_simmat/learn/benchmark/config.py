@@ -1,0 +1,101 @@
+"""What a benchmark runs on, and its quick and full forms. Importing it loads no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+ExperimentName = Literal["transfer", "pseudo", "strategies", "lr", "size", "panels"]
+GENERATED = "generated"
+SENSORS = (
+    "depth", "hha", "thermal", "near_infrared", "polarization", "multispectral", "hyperspectral",
+)  # fmt: skip
+"""Drawn modalities; those of pseudo experiments are stacked on RGB."""
+FEW = ("thermal", "multispectral")
+"""Of quick forms, and of experiments that need many runs: one channel, and six."""
+AIMS = ("pgsnet_p", "zju-rgbp", "d", "hha", "nir", "t")
+"""Modality keys of the paper's figure 4a."""
+AIMS_PSEUDO = ("pgsnet_rgbp", "rgbd", "rgbhha", "rgbnir", "rgbt")
+QUICK_STEPS = 150
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """How an experiment is run.
+
+    Parameters
+    ----------
+    quick
+        Two modalities, 150 steps, one seed: shows that everything works, and no result.
+    modalities
+        Instead of those of the form.
+    seeds
+        Instead of those of the form: 0, 1 and 2 for transfer, 0 for the others.
+    steps
+        Of each training.
+    side
+        Pixels a side of drawn planes.
+    images
+        Drawn planes to train on.
+    validation
+        Drawn planes to validate on.
+    test
+        Drawn planes to test on.
+    objects
+        Objects prompted in each image of a step.
+    rate
+        Learning rate of the parameter-efficient strategies.
+    scratch_rate
+        Learning rate of training from scratch.
+    full_rate
+        Learning rate of full fine-tuning.
+    precision
+        Of the training; figures are measured in float32.
+    """
+
+    quick: bool = False
+    modalities: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    steps: int = 1500
+    side: int = 128
+    images: int = 100
+    validation: int = 16
+    test: int = 48
+    objects: int = 1
+    rate: float = 3e-4
+    scratch_rate: float = 3e-4
+    full_rate: float = 3e-5
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.objects < 1:
+            raise ValueError("A benchmark needs at least one step and one object per image.")
+
+    def modalities_of(self, experiment: ExperimentName, data: str) -> tuple[str, ...]:
+        """The modalities of an experiment."""
+        if self.modalities:
+            return self.modalities
+        if data != GENERATED:
+            return AIMS_PSEUDO if experiment == "pseudo" else AIMS
+        everything = experiment in ("transfer", "panels") and not self.quick
+        names = SENSORS if everything else FEW
+        return tuple(f"rgb+{name}" for name in names) if experiment == "pseudo" else names
+
+    def seeds_of(self, experiment: ExperimentName) -> tuple[int, ...]:
+        """The seeds of an experiment."""
+        if self.seeds:
+            return self.seeds
+        return (0, 1, 2) if experiment == "transfer" and not self.quick else (0,)
+
+    @property
+    def steps_of_form(self) -> int:
+        """Steps of each training, in this form."""
+        return min(self.steps, QUICK_STEPS) if self.quick else self.steps
+
+
+def check_experiment(name: str) -> None:
+    """Refuse an unknown experiment in a sentence."""
+    if name not in get_args(ExperimentName):
+        raise ValueError(
+            f"Experiment {name!r} is unknown; use one of {', '.join(get_args(ExperimentName))}."
+        )
