@@ -1,0 +1,144 @@
+"""Runs of the benchmark: rows that are resumed, tables, plots and panels."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_simmat.engine.loading import Model, load_model
+from napari_simmat.learn.benchmark import running as module
+from napari_simmat.learn.benchmark.benchmarking import benchmarking
+from napari_simmat.learn.benchmark.config import BenchmarkConfig
+from napari_simmat.learn.benchmark.experiments import EXPERIMENTS, Budget
+from napari_simmat.learn.benchmark.running import Row, append_row, checkpoint_of, read_rows, running
+from napari_simmat.learn.datasets import Dataset, GeneratedConfig, from_generated
+from napari_simmat.progress import finish
+
+BUDGET = Budget(steps=1)
+SMALL = BenchmarkConfig(
+    modalities=("thermal",), seeds=(0,), steps=1, side=64, images=2, validation=1, test=2
+)
+
+
+@pytest.fixture(scope="module")
+def base() -> Model:
+    return load_model("tiny-rgb")
+
+
+@pytest.fixture(scope="module")
+def thermal() -> Dataset:
+    drawn = GeneratedConfig(
+        sensor="thermal", kind="benchmark", side=64, train=3, validation=1, test=2
+    )
+    return from_generated(drawn)
+
+
+def test_rows_are_kept_and_what_is_done_is_not_done_again(
+    base: Model, thermal: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = EXPERIMENTS["transfer"](("thermal",), (0,), BUDGET)
+    table, folder = tmp_path / "a" / "transfer.csv", tmp_path / "runs"
+    job = running(runs, {"thermal": thermal}, base, BUDGET, table, folder)
+    while len(read_rows(table)) < 3:
+        progress = next(job)
+        assert 0 <= progress.done <= progress.total
+    job.close()
+    done = read_rows(table)
+    assert [row.run.arm for row in done] == ["zero-shot", "scratch", "baseline A"]
+
+    begun: list[str] = []
+    original = module._one
+
+    def counted(run, *rest):
+        begun.append(run.arm)
+        return original(run, *rest)
+
+    monkeypatch.setattr(module, "_one", counted)
+    rows = finish(running(runs, {"thermal": thermal}, base, BUDGET, table, folder))
+    assert begun == ["baseline B", "SimMAT"]
+    assert [row.run for row in rows] == runs
+    assert rows[:3] == done or math.isnan(done[0].validation_iou)
+    assert read_rows(table)[1:] == rows[1:]
+
+    zero, scratch, baseline_a, baseline_b, simmat = rows
+    assert (zero.parameters, zero.images) == (0, 0)
+    assert math.isnan(zero.validation_iou)
+    total = sum(p.numel() for p in base.network.parameters())
+    mat = 1 * 64 * 9 + 64 + 64 * 3 * 9 + 3
+    assert scratch.parameters == total + mat
+    assert simmat.parameters - mat == baseline_b.parameters - (3 + 3 + 32 * 27 + 32)
+    assert baseline_a.parameters - (32 * 9 + 32) == simmat.parameters - mat
+    assert all(row.images == 3 for row in rows[1:])
+    assert all(0 <= row.test_iou <= row.test_dice <= 100 for row in rows)
+    assert checkpoint_of(runs[1], folder).exists()
+    assert checkpoint_of(runs[4], folder).exists()
+    assert not checkpoint_of(runs[2], folder).exists()
+    assert not [path for path in folder.iterdir() if path.name != "checkpoints"]
+
+
+def test_a_share_takes_the_first_images(base: Model, thermal: Dataset, tmp_path: Path) -> None:
+    runs = [r for r in EXPERIMENTS["size"](("thermal",), (0,), BUDGET) if r.strategy == "lora"]
+    rows = finish(
+        running(runs, {"thermal": thermal}, base, BUDGET, tmp_path / "s.csv", tmp_path / "runs")
+    )
+    assert [row.images for row in rows] == [1, 1, 1, 2, 3]
+
+
+def test_a_foreign_table_is_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("a,b\n1,2\n")
+    with pytest.raises(ValueError, match=r"is no table of this benchmark.*its columns are a, b"):
+        read_rows(path)
+    assert read_rows(tmp_path / "none.csv") == []
+
+
+def test_a_row_survives_the_file(tmp_path: Path) -> None:
+    run = EXPERIMENTS["lr"](("hha",), (3,), BUDGET)[0]
+    row = Row(run, 12, 34, 55.125, 53.88, 60.5, 1.5, "tiny-rgb-1")
+    append_row(tmp_path / "t.csv", row)
+    append_row(tmp_path / "t.csv", row)
+    assert read_rows(tmp_path / "t.csv") == [row, row]
+
+
+@pytest.fixture(scope="module")
+def written(base: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("benchmark")
+    report = finish(benchmarking("transfer", "generated", base, SMALL, output))
+    assert [path.name for path in report.files] == ["transfer.csv", "transfer.md", "transfer.png"]
+    assert "| thermal |" in report.text
+    assert (output / "transfer.md").read_text("utf-8") == report.text
+    return output
+
+
+def test_a_plot_is_drawn(written: Path) -> None:
+    picture = np.asarray(Image.open(written / "transfer.png").convert("RGB"))
+    assert min(picture.shape[:2]) > 400
+    for colour in ((155, 160, 166), (27, 79, 114)):  # zero-shot's and SimMAT's bars are there
+        assert (np.abs(picture.astype(int) - colour).max(-1) < 3).sum() > 50
+
+
+def test_panels_use_the_checkpoints_that_were_kept(
+    base: Model, written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_one", None)  # no run may begin
+    report = finish(benchmarking("panels", "generated", base, SMALL, written))
+    assert [path.name for path in report.files] == ["panels.png"]
+    assert np.asarray(Image.open(written / "panels.png")).std() > 10
+
+
+def test_a_quick_form_says_that_it_is_no_result(base: Model, tmp_path: Path) -> None:
+    quick = BenchmarkConfig(
+        quick=True, modalities=("rgb+thermal",), steps=1, side=64, images=2, validation=1, test=1
+    )
+    report = finish(benchmarking("pseudo", "generated", base, quick, tmp_path))
+    assert report.text.startswith("**Quick form: too few steps for a result.**")
+    assert report.files[0].name == "quick-pseudo.csv"
+
+
+def test_an_unknown_experiment_is_a_sentence(base: Model, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Experiment 'magic' is unknown; use one of transfer"):
+        finish(benchmarking("magic", "generated", base, SMALL, tmp_path))  # type: ignore[arg-type]

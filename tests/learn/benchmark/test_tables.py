@@ -1,0 +1,84 @@
+"""Tables of the benchmark, with numbers by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from napari_simmat.learn.benchmark.experiments import EXPERIMENTS, Budget
+from napari_simmat.learn.benchmark.running import Row
+from napari_simmat.learn.benchmark.tables import cell, markdown, missing, ratio
+
+REACHED = {"zero-shot": 20.0, "scratch": 10.0, "baseline A": 12.0, "baseline B": 25.0, "SimMAT": 40}
+
+
+def rows(experiment: str = "transfer", seeds: tuple[int, ...] = (0, 1)) -> list[Row]:
+    """On modality b everything is 10 points better; with seed 1 one point."""
+    runs = EXPERIMENTS[experiment](("a", "b"), seeds, Budget(steps=5))
+    return [
+        Row(
+            run,
+            parameters=100 if run.modality == "a" else 200,
+            images=round(40 * run.share),
+            validation_iou=0.0,
+            test_iou=REACHED.get(run.arm, 30.0) + 10 * (run.modality == "b") + run.seed,
+            test_dice=0.0,
+            seconds=1.0,
+            base="tiny-rgb-1",
+        )
+        for run in runs
+    ]
+
+
+def test_a_cell_is_mean_and_deviation_over_seeds() -> None:
+    found = cell(rows()[:0])
+    assert found is None
+    some = [row for row in rows() if row.run.modality == "a" and row.run.arm == "SimMAT"]
+    found = cell(some)
+    assert found is not None
+    assert (found.mean, found.seeds) == (40.5, 2)
+    assert found.deviation == pytest.approx(0.7071, abs=1e-4)
+    assert str(found) == "40.5 ± 0.7"
+    assert str(cell(some[:1])) == "40.0"
+
+
+def test_the_transfer_table() -> None:
+    lines = markdown("transfer", rows()).splitlines()
+    assert lines[0] == "| modality | zero-shot | scratch | baseline A | baseline B | SimMAT |"
+    assert lines[2].startswith("| a | 20.5 ± 0.7 | 10.5 ± 0.7 |")
+    assert lines[4] == "| **average** | **25.5** | **15.5** | **17.5** | **30.5** | **45.5** |"
+    assert lines[-1] == (
+        "SimMAT over scratch: 2.94. SimMAT above zero-shot: +20.0 points on average."
+    )
+    assert ratio(rows()) == pytest.approx(45.5 / 15.5)
+
+
+def test_an_average_takes_complete_modalities_only() -> None:
+    some = [r for r in rows() if not (r.run.modality == "b" and r.run.arm == "SimMAT")]
+    assert "| **average** | **20.5** | **10.5** |" in markdown("transfer", some)
+    assert ratio([r for r in some if r.run.arm != "scratch"]) is None
+
+
+def test_tables_of_settings() -> None:
+    text = markdown("lr", rows("lr", (0,)))
+    assert text.splitlines()[0] == (
+        "| learning rate | 1e-05 | 3e-05 | 0.0001 | 0.0003 | 0.001 | 0.003 |"
+    )
+    assert "| a, lora | 30.0 |" in text
+    assert markdown("size", rows("size", (0,))).startswith("| images | 2 | 4 | 10 | 20 | 40 |")
+    text = markdown("strategies", rows("strategies", (0,)))
+    assert "| adapter | 100 to 200 | 30.0 | 40.0 |" in text
+
+
+def test_what_is_missing_is_counted() -> None:
+    runs = EXPERIMENTS["transfer"](("a", "b"), (0, 1), Budget(steps=5))
+    assert missing(runs, rows()) == 0
+    assert missing(runs, rows()[:3]) == len(runs) - 3
+    assert markdown("transfer", []) == "No run is done yet.\n"
+    other = [replace(runs[0], seed=9)]
+    assert missing(other, rows()) == 1
+
+
+def test_a_quick_table_says_so() -> None:
+    assert markdown("transfer", rows(), quick=True).startswith("**Quick form")
