@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import logging
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from rich.table import Table
 from napari_simmat.cli.segment import channels_of
 from napari_simmat.cli.terminal import FLAG, SPEECH, Speech, Terminal
 from napari_simmat.learn.train_config import TrainConfig, practical_config
-from napari_simmat.progress import Job
+from napari_simmat.progress import Job, finish
 
 if TYPE_CHECKING:
     from napari_simmat.learn.datasets import Dataset
@@ -128,19 +128,20 @@ def train(
         one at the end (output, metrics), instead of words.
     """
     from napari_simmat.engine.loading import load_model
-    from napari_simmat.learn.training import Devices, making
+    from napari_simmat.learn.training import Devices, is_first_process, making
 
+    if not is_first_process():
+        logging.getLogger("napari_simmat").setLevel(logging.ERROR)  # the first one says it
     terminal = speech.terminal()
     _check_output(output, overwrite)
     if practical:
         config = practical_config(config)
-    reading = _reading(data, labelled, config.seed)
-    dataset = terminal.watch(_told(reading) if events else reading)
+    dataset = _watched(_reading(data, labelled, config.seed), terminal, events)
     folder = folder or output.with_name(f"{output.stem}-training")
     places = Devices(device=device, count=devices, nodes=nodes)
     job = making(load_model(base), dataset, config, output, folder, places)
-    spec = terminal.watch(_told(job) if events else job)
-    if os.environ.get("LOCAL_RANK", "0") != "0":  # another process of this training speaks
+    spec = _watched(job, terminal, events)
+    if not is_first_process():
         return
     if events:
         _tell({"output": str(output), "metrics": dict(spec.metrics)})
@@ -168,6 +169,15 @@ def _reading(data: str, labelled: Labelled, seed: int) -> Job[Dataset]:
         smallest=labelled.smallest,
     )
     return (yield from datasets.reading_folder(data, wanted))
+
+
+def _watched(job: Job[T], terminal: Terminal, events: bool) -> T:
+    """Run a job with a progress bar or events; of several processes only the first shows any."""
+    from napari_simmat.learn.training import is_first_process
+
+    if not is_first_process():
+        return finish(job)
+    return terminal.watch(_told(job) if events else job)
 
 
 def _told(job: Job[T]) -> Job[T]:

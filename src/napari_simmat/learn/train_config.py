@@ -111,6 +111,8 @@ class TrainConfig:
             if value < 1:
                 smallest = 0 if name in ("patience", "corrections", "seed") else 1
                 raise ValueError(f"{name} must be at least {smallest}, got {getattr(self, name)}.")
+        if self.seed >= 2**32:
+            raise ValueError(f"seed must be below 2^32 = {2**32}, got {self.seed}.")
         if not 0 < self.learning_rate < 1:
             raise ValueError(
                 f"The learning rate must lie between 0 and 1, got {self.learning_rate}; "

@@ -123,7 +123,15 @@ class Network(Sam):
 
     def encode(self, image: Tensor) -> Encoded:
         """Encode (B, C, H, W) as it is, at one scale; gradients flow."""
+        return self.finished(self.features(image))
+
+    def features(self, image: Tensor) -> Encoded:
+        """What the image encoder alone makes of (B, C, H, W), for `finished`; gradients flow."""
         raise NotImplementedError
+
+    def finished(self, features: Encoded) -> Encoded:
+        """Add to `features` what the mask decoder makes of an image, whatever the prompts."""
+        return features
 
     def decode_batch(
         self,

@@ -57,7 +57,7 @@ class SamNetwork(Network):
         )
         return Decoded(logits[0].float(), quality[0].float())
 
-    def encode(self, image: Tensor) -> Encoded:
+    def features(self, image: Tensor) -> Encoded:
         """Encode (B, C, 1024, 1024) at once."""
         return finish(self.encoding(image))
 

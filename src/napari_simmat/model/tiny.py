@@ -141,12 +141,21 @@ class TinyNetwork(Network):
             encoded = replace(levels.pop(), coarser=encoded)
         return encoded
 
-    def encode(self, image: Tensor) -> Encoded:
-        """Encode (B, C, H, W) as it is; maps: ``skip4``, ``skip2`` and the ``dense`` head."""
-        return finish(self._level(image))
+    def features(self, image: Tensor) -> Encoded:
+        """Encode (B, C, H, W) as it is; maps: ``fine``, ``two`` and the ``dense`` head."""
+        return finish(self._features(image))
+
+    def finished(self, features: Encoded) -> Encoded:
+        """With the decoder's skips ``skip4`` and ``skip2`` instead of ``fine`` and ``two``."""
+        maps, decoder = features.maps, self.mask_decoder
+        skips = {"skip4": decoder.skip4(maps["fine"]), "skip2": decoder.skip2(maps["two"])}
+        return replace(features, maps={**skips, "dense": maps["dense"]})
 
     def _level(self, image: Tensor) -> Job[Encoded]:
-        encoder, decoder = self.image_encoder, self.mask_decoder
+        return self.finished((yield from self._features(image)))
+
+    def _features(self, image: Tensor) -> Job[Encoded]:
+        encoder = self.image_encoder
         total = len(encoder.blocks) + 2
         two, four, eight, tokens = encoder.stages(image)
         yield Progress(1, total, "encoding")
@@ -155,7 +164,7 @@ class TinyNetwork(Network):
             yield Progress(done, total, "encoding")
         embedding, fine, dense = encoder.fuse(four, eight, tokens)
         height, width = image.shape[-2:]
-        maps = {"skip4": decoder.skip4(fine), "skip2": decoder.skip2(two), "dense": dense.float()}
+        maps = {"fine": fine, "two": two, "dense": dense.float()}
         yield Progress(total, total, "encoding")
         return Encoded(embedding, (height, width), maps)
 

@@ -23,26 +23,57 @@ FITS = 0.75
 """An object's longer side must fit into this share of a crop, else its plane is halved."""
 HALF_SEEN = 0.5
 """Other objects of a crop are prompted if at least this share of them lies in it."""
+LEAST = 4
+"""Pixels that they must have."""
 
 Bool = NDArray[np.bool_]
+Key = tuple[int, int, int]
+"""A plane's number and the height and width it was padded to."""
 
 
-class Batch(NamedTuple):
-    """Images (B, C, H, W), masks (B * P, H, W) of P objects each, and their prompts.
+class Batch:
+    """Images with the objects that are prompted in them.
 
-    Attributes
+    Neither a tuple nor a dataclass: of those Lightning Fabric would round the coordinates to the
+    half precision in which it lets the images be computed.
+
+    Parameters
     ----------
-    keys
-        Of each image what names it in its whole, None if it is a part of a plane or changed.
+    images
+        (B, C, H, W).
+    masks
+        (B * P, H, W) of P objects in each image.
+    prompts
+        Theirs.
     rounds
         How many correcting clicks follow the prompts.
+    keys
+        Of each image what names it in its whole, None if it is a part of a plane or changed.
     """
 
-    images: Tensor
-    masks: Bool
-    prompts: PromptBatch
-    rounds: int
-    keys: tuple[tuple[int, int, int] | None, ...]
+    def __init__(
+        self,
+        images: Tensor,
+        masks: Bool,
+        prompts: PromptBatch,
+        rounds: int,
+        keys: Sequence[Key | None],
+    ) -> None:
+        self.images, self.masks, self.prompts = images, masks, prompts
+        self.rounds, self.keys = rounds, keys
+
+    def to(self, device: torch.device) -> Batch:
+        """The same with its images on a device."""
+        return Batch(self.images.to(device), self.masks, self.prompts, self.rounds, self.keys)
+
+
+class _View(NamedTuple):
+    """A plane as one image of a step shows it, with the objects that are prompted."""
+
+    plane: Plane
+    chosen: NDArray[np.int64]
+    number: int | None
+    rng: np.random.Generator
 
 
 class Batches:
@@ -69,37 +100,45 @@ class Batches:
         rng = np.random.default_rng([config.seed, 0, step])
         kind = config.prompts[int(rng.integers(len(config.prompts)))]
         rounds = int(rng.integers(config.corrections + 1))
-        images, masks, keys, rngs = [], [], [], []
-        for index in range(config.batch)[part]:
-            own = np.random.default_rng([config.seed, 1, step, index])
-            number = self._number(step * config.batch + index)
-            plane, whole = self._planes[number], True
-            label = int(own.choice(plane.objects))
-            if self._native:
-                plane, whole = crop(plane, label, self._side, own, config.augment)
-            image, labels = plane.image, plane.labels
-            if config.augment:
-                image, labels = varied(image, labels, own)
-                whole = False
-            chosen = chosen_objects(labels, plane, label, config.objects, own)
-            images.append(image)
-            masks.append(labels[None] == chosen[:, None, None])
-            keys.append(number if whole else None)
-            rngs.append(own)
+        # A native network's images are padded to the largest of the whole step: all are drawn.
+        wanted = range(config.batch)[part]
+        drawn = [self._view(step, i) for i in (range(config.batch) if self._native else wanted)]
         height, width = (
-            _ceil(max(image.shape[axis] for image in images)) if self._native else self._side
+            _ceil(max(view.plane.image.shape[axis] for view in drawn))
+            if self._native
+            else self._side
             for axis in (1, 2)
         )
-        padded = [_padded(image, height, width) for image in images]
-        full = [_padded(torch.from_numpy(each), height, width).numpy() for each in masks]
-        drawn = [draw_prompts(kind, each, own) for each, own in zip(full, rngs, strict=True)]
+        views = drawn[part] if self._native else drawn
+        masks, prompts = [], []
+        for view in views:
+            labels = _padded(torch.from_numpy(view.plane.labels), height, width).numpy()
+            masks.append(labels[None] == view.chosen[:, None, None])
+            prompts.append(draw_prompts(kind, masks[-1], view.rng))
         return Batch(
-            torch.stack(padded),
-            np.concatenate(full),
-            PromptBatch(torch.cat([d.points for d in drawn]), torch.cat([d.labels for d in drawn])),
+            torch.stack([_padded(view.plane.image, height, width) for view in views]),
+            np.concatenate(masks),
+            PromptBatch(
+                torch.cat([each.points for each in prompts]),
+                torch.cat([each.labels for each in prompts]),
+            ),
             rounds,
-            tuple(None if key is None else (key, height, width) for key in keys),
+            [None if view.number is None else (view.number, height, width) for view in views],
         )
+
+    def _view(self, step: int, index: int) -> _View:
+        """What one image of a step shows."""
+        config = self._config
+        rng = np.random.default_rng([config.seed, 1, step, index])
+        number = self._number(step * config.batch + index)
+        plane, whole = self._planes[number], True
+        label = int(rng.choice(plane.objects))
+        if self._native:
+            plane, whole = crop(plane, label, self._side, rng, config.augment)
+        if config.augment:
+            plane, whole = varied(plane, rng), False
+        chosen = chosen_objects(plane, label, config.objects, rng)
+        return _View(plane, chosen, number if whole else None, rng)
 
     def _number(self, drawn: int) -> int:
         """The plane that is drawn as the n-th: each once in a pass, in an order of its own."""
@@ -114,7 +153,8 @@ def crop(
     """A part of a plane, of at most `side` pixels a side, with an object in it.
 
     A plane is halved until the object fits well, as an embedded network looks at large objects on
-    a coarser level. The second value says whether the plane was left as it is.
+    a coarser level. The part's objects are those of which enough is seen (`HALF_SEEN`). The second
+    value says whether the plane was left as it is.
     """
     plane, halved = fitting(plane, label, side)
     zoom = math.exp(rng.uniform(-0.35, 0.35)) if zoomed else 1.0
@@ -131,6 +171,7 @@ def crop(
         window.append(slice(start, start + size))
     image, labels = plane.image[:, window[0], window[1]], plane.labels[window[0], window[1]]
     whole = not halved and zoom == 1.0 and labels.shape == plane.labels.shape
+    objects = seen_well(plane, labels)
     if zoom != 1.0:
         size = tuple(min(side, max(8, round(length * zoom))) for length in labels.shape)
         image = functional.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
@@ -140,7 +181,21 @@ def crop(
         else:  # an object of a few pixels fell between the new ones
             image = plane.image[:, window[0], window[1]][:, :side, :side]
             labels = labels[:side, :side]
-    return Plane(plane.name, image, labels, plane.objects), whole
+    return Plane(plane.name, image, labels, objects), whole
+
+
+def seen_well(plane: Plane, labels: Ids) -> tuple[int, ...]:
+    """A plane's objects of which a part of it, with these labels, shows enough."""
+    there, whole = areas(labels), areas(plane.labels)
+    return tuple(
+        each for each in plane.objects if each in there and there[each] >= HALF_SEEN * whole[each]
+    )
+
+
+def areas(labels: Ids) -> dict[int, int]:
+    """Pixels of each id."""
+    ids, counts = np.unique(labels, return_counts=True)
+    return dict(zip(ids.tolist(), counts.tolist(), strict=True))
 
 
 def fitting(plane: Plane, label: int, side: int) -> tuple[Plane, bool]:
@@ -156,8 +211,9 @@ def fitting(plane: Plane, label: int, side: int) -> tuple[Plane, bool]:
     return plane, halved
 
 
-def varied(image: Tensor, labels: Ids, rng: np.random.Generator) -> tuple[Tensor, Ids]:
+def varied(plane: Plane, rng: np.random.Generator) -> Plane:
     """Mirrored and turned; brighter or darker, with more or less contrast, all channels alike."""
+    image, labels = plane.image, plane.labels
     for axis in (0, 1):
         if rng.random() < 0.5:
             image, labels = image.flip(axis + 1), np.flip(labels, axis)
@@ -165,24 +221,19 @@ def varied(image: Tensor, labels: Ids, rng: np.random.Generator) -> tuple[Tensor
         image, labels = image.transpose(1, 2), labels.T
     if rng.random() < 0.5:
         image = image * math.exp(rng.uniform(-0.3, 0.3)) + rng.uniform(-0.2, 0.2)
-    return image, np.ascontiguousarray(labels)
+    return Plane(plane.name, image, np.ascontiguousarray(labels), plane.objects)
 
 
 def chosen_objects(
-    labels: Ids, plane: Plane, label: int, count: int, rng: np.random.Generator
+    plane: Plane, label: int, count: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """`label`, and `count` - 1 other objects that are seen well, again if there are too few."""
+    """`label`, and `count` - 1 other objects of a plane, again if there are too few."""
     if count == 1:
         return np.array([label])
-    there = np.bincount(labels.ravel().clip(min=0), minlength=max(plane.objects) + 1)
-    whole = np.bincount(plane.labels.ravel().clip(min=0), minlength=max(plane.objects) + 1)
-    seen = [
-        other
-        for other in plane.objects
-        if other != label and there[other] >= max(4, HALF_SEEN * whole[other])
-    ]
-    others = rng.permutation(seen or [label])
-    return np.array([label, *(others[i % len(others)] for i in range(count - 1))], np.int64)
+    there = areas(plane.labels)
+    others = [each for each in plane.objects if each != label and there.get(each, 0) >= LEAST]
+    drawn = rng.permutation(others or [label])
+    return np.array([label, *(drawn[i % len(drawn)] for i in range(count - 1))], np.int64)
 
 
 def _padded(image: Tensor, height: int, width: int) -> Tensor:

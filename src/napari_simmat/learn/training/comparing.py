@@ -48,9 +48,7 @@ def comparing(
     given = Normalization(method="none")
     before = Model(replace(base.spec, normalization=given), base.network, "before")
     after = Model(replace(spec, normalization=given), network, "after")
-    chosen = samples
-    if len(samples) > MOST_PLANES:
-        chosen = [samples[i * len(samples) // MOST_PLANES] for i in range(MOST_PLANES)]
+    chosen = _with_objects(dataset, samples)
     figures: dict[str, dict[str, float]] = {}
     for number, (name, model) in enumerate((("before", before), ("after", after))):
         predictor = Predictor(model, device)
@@ -58,8 +56,6 @@ def comparing(
         for done, sample in enumerate(chosen):
             values, labels = sample.load()
             objects = dataset.regions(labels)
-            if not objects:
-                continue
             if model.spec.transfer == "zeroshot":
                 values = values[as_rgb(len(values))]
             step = -(-len(objects) // MOST_OBJECTS)
@@ -74,3 +70,10 @@ def comparing(
             kind: round(100 * float(np.mean(values)), 2) for kind, values in reached.items()
         }
     return figures
+
+
+def _with_objects(dataset: Dataset, samples: Sequence[Sample]) -> list[Sample]:
+    """At most `MOST_PLANES` samples that have an object, spread evenly."""
+    found = [sample for sample in samples if dataset.regions(sample.load()[1])]
+    count = min(len(found), MOST_PLANES)
+    return [found[i * len(found) // count] for i in range(count)]

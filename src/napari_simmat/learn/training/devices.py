@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from napari_simmat.engine.devices import choose_device
 
@@ -34,11 +38,18 @@ class Devices:
                 f"{self.nodes}."
             )
 
+    @property
+    def processes(self) -> int:
+        """How many there are in all."""
+        return self.count * self.nodes
+
     def fabric(self, precision: str) -> Fabric:
         """Lightning Fabric for these devices, not launched yet.
 
         Raises
         ------
+        ValueError
+            If there are no such devices, or they cannot compute in that precision.
         ImportError
             If it is not installed; the sentence says how to get it.
         """
@@ -49,16 +60,22 @@ class Devices:
             raise ImportError(
                 "Training needs Lightning Fabric; run `pip install 'napari-simmat[train]'`."
             ) from None
+        # It announces what was asked for; its warnings remain.
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         found = choose_device(self.device)
         devices: Any = self.count
+        most = {"cuda": torch.cuda.device_count(), "mps": 1}.get(found.type, self.count)
         if found.index is not None:
-            if self.count > 1:
-                raise ValueError(
-                    f"{self.device} is one device, {self.count} are asked for; say cuda alone."
-                )
-            devices = [found.index]
+            devices, most = [found.index], 1
+        if self.count > most:
+            raise ValueError(
+                f"{self.count} devices are asked for, but {self.device} is {most}; ask for "
+                f"{most}, or compute on cpu."
+            )
+        if precision == "16-mixed" and found.type == "cpu":
+            raise ValueError("A processor cannot train in 16-mixed; use bf16-mixed or 32-true.")
         # Without auxiliary losses the head of the predicted quality gets no gradient.
-        several = self.count * self.nodes > 1
+        several = self.processes > 1
         strategy = DDPStrategy(find_unused_parameters=True) if several else "auto"
         return Fabric(
             accelerator=found.type,
@@ -67,3 +84,12 @@ class Devices:
             strategy=strategy,
             precision=precision,  # type: ignore[arg-type]
         )
+
+
+def is_first_process() -> bool:
+    """Whether this is the one process of a training that speaks and writes.
+
+    Known before Fabric has launched the others: it, torchrun and SLURM say it in the environment.
+    """
+    ranks = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK")
+    return all(os.environ.get(name, "0") == "0" for name in ranks)

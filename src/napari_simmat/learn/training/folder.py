@@ -4,39 +4,56 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from filelock import FileLock, Timeout
 
-from napari_simmat.engine.files import writing
+from napari_simmat.engine.files import disk_in_words, writing
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-STATE, BEST, LOG, STOP = "state.pt", "best.safetensors", "log.csv", "stop"
+logger = logging.getLogger(__name__)
+
+STATE, BEST, LOG, STOP, LOCK = "state.pt", "best.safetensors", "log.csv", "stop", ".lock"
 COLUMNS = ("step", "epoch", "learning_rate", "loss", "train_iou", "validation_iou")
 
 
 class RunFolder:
-    """The folder of one training.
+    """The folder of one training, which nobody else uses until it is closed.
 
     Parameters
     ----------
     path
         Made if need be.
-    settings
-        Plain values that a training has to share with what the folder holds.
+
+    Raises
+    ------
+    ValueError
+        If another training is running in it.
     """
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self._settings = json.loads(json.dumps(settings))
         self._board: SummaryWriter | None = None
-        path.mkdir(parents=True, exist_ok=True)
-        (path / STOP).unlink(missing_ok=True)
+        self._begin = 0
+        with disk_in_words(path / LOG):
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(path / LOCK, blocking=False, thread_local=False)
+            try:
+                self._lock.acquire()
+            except Timeout:
+                raise ValueError(
+                    f"Another training is running in {path}; wait for it, or choose another folder."
+                ) from None
+            except NotImplementedError:  # some clusters' file systems know no locks
+                logger.info("%s cannot be locked; start no second training in it.", path)
+            (path / STOP).unlink(missing_ok=True)
 
     @property
     def best(self) -> Path:
@@ -48,39 +65,11 @@ class RunFolder:
         """Whether somebody has put a file called ``stop`` here: end, and keep the best."""
         return (self.path / STOP).exists()
 
-    def restore(self) -> dict[str, Any] | None:
-        """What `save` wrote last; None if nothing.
-
-        Raises
-        ------
-        ValueError
-            If it is of a training with other settings or data, or damaged.
-        """
-        path = self.path / STATE
-        if not path.exists():
-            return None
-        try:
-            state = torch.load(path, weights_only=True)
-            before = json.loads(state["settings"])
-        except Exception as error:
-            raise ValueError(
-                f"{path} is damaged and no training can go on from it ({type(error).__name__}). "
-                "Delete it, or choose another folder."
-            ) from None
-        for name in sorted({*before, *self._settings}):
-            if before.get(name) != self._settings.get(name):
-                raise ValueError(
-                    f"{self.path} holds a training with {name} {_short(before.get(name))}, not "
-                    f"{_short(self._settings.get(name))}. Go on with its settings, or choose "
-                    "another folder."
-                )
-        return dict(state)
-
-    def save(self, state: Mapping[str, Any]) -> None:
+    def save(self, state: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         """Write tensors and plain values, whole or not at all; a disk that is full says so."""
         with writing(self.path / STATE) as temporary:
             try:
-                torch.save({**state, "settings": json.dumps(self._settings)}, temporary)
+                torch.save({**state, "settings": json.dumps(settings)}, temporary)
             except RuntimeError as error:  # torch's writer of archives hides the system's error
                 raise OSError(
                     f"{self.path / STATE} could not be written; is the disk full? The training can "
@@ -90,26 +79,28 @@ class RunFolder:
     def log(self, row: Mapping[str, float]) -> None:
         """Add a row to the table and to TensorBoard; columns that are not known stay empty."""
         path = self.path / LOG
-        new = not path.exists()
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            if new:
-                writer.writeheader()
-            writer.writerow(dict(row))
-        board = self._tensorboard()
-        if board is not None:
-            for name, value in row.items():
-                if name not in ("step", "epoch"):
-                    board.add_scalar(name, value, int(row["step"]))
-            board.flush()
+        with disk_in_words(path):
+            new = not path.exists()
+            with path.open("a", newline="") as file:
+                writer = csv.DictWriter(file, COLUMNS)
+                if new:
+                    writer.writeheader()
+                writer.writerow(dict(row))
+        try:
+            self._show(row)
+        except OSError as error:
+            logger.warning("TensorBoard's file could not be written (%s).", error)
 
-    def forget_after(self, step: int) -> None:
+    def go_on_from(self, step: int) -> None:
         """Take rows beyond `step` out of the table: they will be written anew."""
+        self._begin = step + 1
         path = self.path / LOG
         if not path.exists():
             return
-        with path.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if int(row["step"]) <= step]
+        lines = path.read_text().splitlines(keepends=True)
+        if lines and not lines[-1].endswith("\n"):  # cut when the disk was full
+            del lines[-1]
+        rows = [row for row in csv.DictReader(lines) if int(row["step"]) <= step]
         with writing(path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
@@ -117,19 +108,58 @@ class RunFolder:
 
     def close(self) -> None:
         """Give back what is open."""
-        if self._board is not None:
-            self._board.close()
-            self._board = None
+        board, self._board = self._board, None
+        try:
+            if board is not None:
+                board.close()
+        except OSError as error:
+            logger.warning("TensorBoard's file could not be written (%s).", error)
+        finally:
+            self._lock.release()
 
-    def _tensorboard(self) -> SummaryWriter | None:
-        """TensorBoard's writer, where it is installed."""
+    def _show(self, row: Mapping[str, float]) -> None:
+        """Tell TensorBoard, where it is installed."""
         if self._board is None:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
-                return None
-            self._board = SummaryWriter(os.fspath(self.path / "tensorboard"))
-        return self._board
+                return
+            # What an interrupted training wrote beyond the step from which it goes on is hidden.
+            self._board = SummaryWriter(
+                os.fspath(self.path / "tensorboard"), purge_step=self._begin
+            )
+        for name, value in row.items():
+            if name not in ("step", "epoch"):
+                self._board.add_scalar(name, value, int(row["step"]))
+        self._board.flush()
+
+
+def read_state(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What `RunFolder.save` wrote last into a folder; None if nothing.
+
+    Raises
+    ------
+    ValueError
+        If it is of a training with other settings or data, or damaged.
+    """
+    path = folder / STATE
+    if not path.exists():
+        return None
+    try:
+        state = dict(torch.load(path, map_location="cpu", weights_only=True))
+        before = json.loads(state["settings"])
+    except Exception as error:
+        raise ValueError(
+            f"{path} is damaged and no training can go on from it ({type(error).__name__}). "
+            "Delete it, or choose another folder."
+        ) from None
+    _check_settings(folder, before, json.loads(json.dumps(settings)))
+    if not (folder / BEST).exists():
+        raise ValueError(
+            f"{folder} holds a training without its best checkpoint, {BEST}; put that back, or "
+            "choose another folder."
+        )
+    return state
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
@@ -139,6 +169,22 @@ def read_log(path: Path) -> list[dict[str, float]]:
             {name: float(value) for name, value in row.items() if name and value}
             for row in csv.DictReader(file)
         ]
+
+
+def _check_settings(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    for name in sorted({*before, *now}):
+        if before.get(name) == now.get(name):
+            continue
+        if name == "data":
+            raise ValueError(
+                f"{folder} holds a training on other data: images, labels or channels have "
+                "changed. Choose another folder, or delete it to begin anew."
+            )
+        raise ValueError(
+            f"{folder} holds a training with {name} {_short(before.get(name))}, not "
+            f"{_short(now.get(name))}. Go on with its settings, choose another folder, or delete "
+            "it to begin anew."
+        )
 
 
 def _short(value: Any) -> str:

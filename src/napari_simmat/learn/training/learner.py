@@ -10,14 +10,13 @@ from torch import Tensor, nn
 
 from napari_simmat.learn.losses import dice_and_entropy, mask_loss, on_grid
 from napari_simmat.learn.prompting import PromptBatch, correct
-from napari_simmat.learn.training.batches import Batch
+from napari_simmat.learn.training.batches import Batch, Key
 from napari_simmat.model.network import Encoded, Network
 from napari_simmat.model.prior import Pixels
 
 KEPT = 512
-"""Embeddings of a frozen encoder that are kept; SAM's take 4 MB each."""
-
-Key = tuple[int, int, int]
+"""Images of which a frozen encoder's features are kept, in the computer's memory, not a GPU's;
+SAM's take 4 MB each."""
 
 
 class Learner(nn.Module):
@@ -36,7 +35,7 @@ class Learner(nn.Module):
         self.network = network
         self.auxiliary = auxiliary
         self.frozen = not any(p.requires_grad for p in network.image_encoder.parameters())
-        self._embeddings: dict[Key, Encoded] = {}
+        self._features: dict[Key, Encoded] = {}
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The loss and the mean IoU of the single mask, both scalar.
@@ -84,15 +83,16 @@ class Learner(nn.Module):
         found = []
         for image, key in zip(images, keys, strict=True):
             assert key is not None
-            encoded = self._embeddings.get(key)
-            if encoded is None:
+            features = self._features.get(key)
+            if features is None:
                 with torch.no_grad():  # one at a time: a resumed training gets the same bits
-                    encoded = self.network.encode(image[None])
-                if len(self._embeddings) < KEPT:
-                    self._embeddings[key] = encoded
-            found.append(encoded)
-        return replace(
+                    features = self.network.features(image[None])
+                if len(self._features) < KEPT:
+                    self._features[key] = features.to(torch.device("cpu"))
+            found.append(features.to(images.device))
+        joined = replace(
             found[0],
             embedding=torch.cat([each.embedding for each in found]),
             maps={name: torch.cat([each.maps[name] for each in found]) for name in found[0].maps},
         )
+        return self.network.finished(joined)

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+import xxhash
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
@@ -74,6 +75,11 @@ class Planes:
         Of the model: zero-shot models get three channels and their base's statistics.
     side
         What a base with one input size resizes to; a native one keeps the image's own.
+
+    Attributes
+    ----------
+    digest
+        Of all values and labels, once `finding` has seen them.
     """
 
     def __init__(
@@ -83,6 +89,7 @@ class Planes:
         self._samples = list(samples)
         self._kept: dict[int, Plane] = {}
         self._bytes = 0
+        self.digest = ""
 
     @property
     def native(self) -> bool:
@@ -97,10 +104,9 @@ class Planes:
         """A plane, from memory or read anew."""
         if index in self._kept:
             return self._kept[index]
-        plane = self._load(self._samples[index])
-        if self._bytes + plane.nbytes <= KEPT:
-            self._kept[index] = plane
-            self._bytes += plane.nbytes
+        sample = self._samples[index]
+        plane = self._prepared(sample.name, *sample.load())
+        self._keep(index, plane)
         return plane
 
     def finding(self, what: str) -> Job[None]:
@@ -112,16 +118,19 @@ class Planes:
             If none is left; the sentence says what the samples were for.
         """
         before, self._samples, empty = self._samples, [], []
+        digest = xxhash.xxh3_128()
         for done, sample in enumerate(before, start=1):
-            plane = self._load(sample)
+            values, labels = sample.load()
+            for part in (values, labels):
+                digest.update(np.ascontiguousarray(part).data)
+            plane = self._prepared(sample.name, values, labels)
             if plane.objects:
-                if self._bytes + plane.nbytes <= KEPT:
-                    self._kept[len(self._samples)] = plane
-                    self._bytes += plane.nbytes
+                self._keep(len(self._samples), plane)
                 self._samples.append(sample)
             else:
                 empty.append(sample.name)
             yield Progress(done, len(before), f"reading {sample.name}")
+        self.digest = digest.hexdigest()
         if empty:
             logger.warning(
                 "%d of %d planes hold no object above %d pixels (at 1024 x 1024) and are left out.",
@@ -135,8 +144,12 @@ class Planes:
                 "the size from which they count."
             )
 
-    def _load(self, sample: Sample) -> Plane:
-        values, labels = sample.load()
+    def _keep(self, index: int, plane: Plane) -> None:
+        if self._bytes + plane.nbytes <= KEPT:
+            self._kept[index] = plane
+            self._bytes += plane.nbytes
+
+    def _prepared(self, name: str, values: NDArray[np.float32], labels: Ids) -> Plane:
         objects = self._dataset.regions(labels)
         if not self.native:
             square = InputSize(method="stretch", size=self._side)
@@ -145,7 +158,7 @@ class Planes:
         # An object of a pixel or two may have vanished, or would be a matter of chance.
         areas = dict(zip(*np.unique(labels, return_counts=True), strict=True))
         objects = [label for label in objects if areas.get(label, 0) >= SMALLEST]
-        return Plane(sample.name, self._standardised(values), labels, tuple(objects))
+        return Plane(name, self._standardised(values), labels, tuple(objects))
 
     def _standardised(self, values: np.ndarray) -> Tensor:
         image = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
