@@ -9,22 +9,13 @@ import torch
 
 from napari_simmat.engine.loading import load_model
 from napari_simmat.model import pyramid
+from napari_simmat.model.extent import Extent, agreement, candidates, clicked_size, extent_of
 from napari_simmat.model.network import Encoded
 from napari_simmat.model.prior import DENSE_CHANNELS, LIMIT, SIZE, UNIT
-from napari_simmat.model.pyramid import (
-    Extent,
-    Tile,
-    Window,
-    agreement,
-    candidates,
-    clicked_size,
-    extent_of,
-    images,
-    scales,
-    tiles,
-)
+from napari_simmat.model.pyramid import Tile, images, scales, tiles
 from napari_simmat.model.tiny import build_tiny
 from napari_simmat.model.tiny_encoder import TokenAttention
+from napari_simmat.model.window import Window
 from napari_simmat.progress import finish
 
 

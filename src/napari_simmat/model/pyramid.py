@@ -2,48 +2,31 @@
 
 The network is trained on objects of some ten to a hundred pixels. The encoder therefore runs on
 the image, and on it at half, a quarter, ... of its size; a prompt is answered on the scale at
-which its object is about `BEST` pixels wide, in a window around it. So the answer depends little
-on the image's resolution, and a click costs the same in a large image.
+which its object (`extent.py`) is about as wide as the network knows best, in a window around it
+(`window.py`). So the answer depends little on the image's resolution, and a click costs the same in
+a large image.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from napari_simmat.model.network import Encoded
-from napari_simmat.model.prior import LIMIT, SIZE, UNIT
 
 WINDOW = 256
 """Side in pixels of what a prompt's answer looks at, and of the largest crops in training."""
 SMALLEST = 128
 """Longest side in pixels at which the row of scales ends."""
-BEST = 48.0
-"""Square root of an object's area, in pixels, for which a scale is chosen."""
-LEAST = 12.0
-"""Square root of an area, in pixels, under which a clicked object is left to a finer scale."""
-ENOUGH = 0.7
-"""Predicted IoU of the answer to a click from which on coarser scales are not asked."""
-FINER = 0.05
-"""Predicted IoU that one finer scale makes up for, where no answer is good enough."""
-NEAR = 2
-"""Levels that are asked where the object's extent is known."""
-LARGEST = 200.0
-"""Longest side in pixels of a box or mask that a window takes in."""
 MULTIPLE = 32
 """Sides of what is encoded are multiples of this many pixels."""
 WHOLE = 2048
 """Longest side in pixels of a level that is encoded at once; beyond, it is cut into tiles."""
 CORE, HALO = 1024, 256
 """Pixels of a tile that are kept, and those around them that are encoded for context."""
-ALIGNED = 8
-"""Windows begin at multiples of the embedding's stride."""
 MASK_STRIDE = 2
 
 
@@ -134,223 +117,3 @@ def joined(parts: list[tuple[Tile, Encoded]]) -> Encoded:
     encoded = [each for _, each in parts]
     maps = {name: whole([each.maps[name] for each in encoded]) for name in encoded[0].maps}
     return Encoded(whole([each.embedding for each in encoded]), (height, width), maps)
-
-
-class Extent(NamedTuple):
-    """Where a prompt's object is, in pixels of the network's input.
-
-    Attributes
-    ----------
-    low, high
-        Corners as x, y.
-    whole
-        Whether it is the object's bounding box, or only holds some points of it.
-    """
-
-    low: tuple[float, float]
-    high: tuple[float, float]
-    whole: bool
-
-    @property
-    def size(self) -> float:
-        """About the square root of an object's area that has this bounding box."""
-        return 0.85 * math.sqrt(
-            math.prod(max(b - a, 1.0) for a, b in zip(self.low, self.high, strict=True))
-        )
-
-    @property
-    def longest(self) -> float:
-        """The longer side."""
-        return max(b - a for a, b in zip(self.low, self.high, strict=True))
-
-    @property
-    def middle(self) -> tuple[float, float]:
-        """Its centre as x, y."""
-        (x0, y0), (x1, y1) = self.low, self.high
-        return (x0 + x1) / 2, (y0 + y1) / 2
-
-
-def extent_of(points: Tensor, box: Tensor | None, mask: Tensor | None) -> Extent | None:
-    """What is known of the object's extent: from a box, else from a mask and positive points.
-
-    None where nothing is known.
-
-    Parameters
-    ----------
-    points
-        Positive ones (K, 2) as x, y.
-    box
-        (4,) as x0, y0, x1, y1.
-    mask
-        Logits (1, 1, h, w) at `MASK_STRIDE`.
-    """
-    if box is not None:
-        x0, y0, x1, y1 = box.tolist()
-        return Extent((x0, y0), (x1, y1), whole=True)
-    whole = mask is not None and bool((mask > 0).any())
-    if mask is not None and whole:
-        inside = mask[0, 0] > 0
-        rows, columns = (torch.nonzero(inside.any(axis))[:, 0] for axis in (1, 0))
-        ends = torch.stack([columns[[0, -1]], rows[[0, -1]]], dim=-1).to(points)
-        ends[1] += 1
-        points = torch.cat([points, MASK_STRIDE * ends - 0.5])
-    if not len(points):
-        return None
-    low, high = points.amin(0).tolist(), points.amax(0).tolist()
-    return Extent((low[0], low[1]), (high[0], high[1]), whole)
-
-
-def candidates(levels: list[Encoded], extent: Extent | None) -> list[Encoded]:
-    """Levels on which a prompt may be answered, in the order in which they are tried.
-
-    With the object's extent known, the `NEAR` ones on which it is closest to `BEST`. With clicks
-    alone all on which they lie in one window. Finest first.
-    """
-    if extent is None:
-        return levels
-    fitting = [each for each in levels if extent.longest * each.scale <= LARGEST] or levels[-1:]
-    if not extent.whole:
-        return fitting
-    misfits = [abs(math.log(extent.size * each.scale / BEST)) for each in fitting]
-    near = sorted(range(len(fitting)), key=lambda i: misfits[i])[:NEAR]
-    return [fitting[i] for i in sorted(near)]
-
-
-def agreement(logits: Tensor, corners: Tensor) -> Tensor:
-    """IoU of the bounding boxes of masks with a box, (N,).
-
-    Parameters
-    ----------
-    logits
-        Masks (N, h, w) over a window, at `MASK_STRIDE`.
-    corners
-        Of the box, (2, 2) as x, y in the window's pixels; what lies outside does not count.
-    """
-    ends = MASK_STRIDE * torch.tensor(logits.shape[:0:-1]).to(corners)  # x, y
-    (x0, y0), (x1, y1) = ((corner + 0.5).clamp(min=0).minimum(ends).tolist() for corner in corners)
-    agreed = []
-    for mask in logits:
-        across, down = _span(mask.amax(0)), _span(mask.amax(1))
-        width = max(min(across[1], x1) - max(across[0], x0), 0.0)
-        height = max(min(down[1], y1) - max(down[0], y0), 0.0)
-        area = (across[1] - across[0]) * (down[1] - down[0]) + (x1 - x0) * (y1 - y0)
-        agreed.append(width * height / max(area - width * height, 1e-6))
-    return corners.new_tensor(agreed)
-
-
-def clicked_size(level: Encoded, points: Tensor) -> float:
-    """Square root of the area of what lies under points (K, 2), in pixels of the level."""
-    dense = level.maps["dense"]
-    height, width = dense.shape[-2:]
-    at = ((points + 0.5) * level.scale / MASK_STRIDE).long()
-    column, row = at[:, 0].clamp(0, width - 1), at[:, 1].clamp(0, height - 1)
-    return float(UNIT * dense[0, SIZE, row, column].mean().exp())
-
-
-class Window(NamedTuple):
-    """A part of a level, in its pixels."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-    @classmethod
-    def around(cls, level: Encoded, middle: tuple[float, float]) -> Window:
-        """Up to `WINDOW` pixels around a point x, y of the network's input, within the level."""
-        sides = [min(side, WINDOW) for side in level.input_size]
-        starts = []
-        for at, side, whole in zip(middle[::-1], sides, level.input_size, strict=True):
-            start = (at + 0.5) * level.scale - side / 2
-            starts.append(int(min(max(round(start / ALIGNED) * ALIGNED, 0), whole - side)))
-        return cls(starts[0], starts[1], sides[0], sides[1])
-
-    def crop(self, level: Encoded) -> Encoded:
-        """What the level knows of the window."""
-
-        def part(each: Tensor) -> Tensor:
-            step = level.input_size[0] // each.shape[-2]
-            rows = slice(self.top // step, (self.top + self.height) // step)
-            columns = slice(self.left // step, (self.left + self.width) // step)
-            return each[..., rows, columns]
-
-        maps = {name: part(each) for name, each in level.maps.items()}
-        return replace(
-            level,
-            embedding=part(level.embedding),
-            input_size=(self.height, self.width),
-            maps=maps,
-            coarser=None,
-        )
-
-    def points(self, points: Tensor, scale: float) -> Tensor:
-        """Points (..., 2) x, y of the network's input as points of the window."""
-        origin = torch.tensor([self.left, self.top]).to(points)
-        return (points + 0.5) * scale - 0.5 - origin
-
-    def holds(self, points: Tensor) -> Tensor:
-        """Which points (K, 2) of the window lie within it."""
-        end = torch.tensor([self.width, self.height]).to(points) - 0.5
-        return ((points > -0.5) & (points < end)).all(-1)
-
-    def mask(self, mask: Tensor, scale: float) -> Tensor:
-        """Logits (1, 1, H/2, W/2) over the input as logits over the window, half its size."""
-        rows, columns = self._cells(scale)
-        part = mask[..., rows, columns]
-        (high, wide), size = (
-            part.shape[-2:],
-            (self.height // MASK_STRIDE, self.width // MASK_STRIDE),
-        )
-        missing = rows.stop - rows.start - high, columns.stop - columns.start - wide
-        part = pad(part, (0, missing[1], 0, missing[0]), value=-LIMIT)
-        return _resized(part, size)
-
-    def paste(self, logits: Tensor, scale: float, shape: tuple[int, int]) -> Tensor:
-        """Logits (N, h, w) over the window as logits (N, *shape) over the input."""
-        rows, columns = self._cells(scale)
-        size = rows.stop - rows.start, columns.stop - columns.start
-        whole = logits.new_full((len(logits), *shape), -LIMIT)
-        part = _resized(logits[None], size)[0]
-        part = part[:, : shape[0] - rows.start, : shape[1] - columns.start]
-        whole[:, rows, columns] = part
-        return whole
-
-    def is_left(self, logits: Tensor, level: Encoded) -> bool:
-        """Whether a mask's logits (h, w) go on beyond the window's edges within the level."""
-        inside = logits > 0
-        edges = [
-            inside[0] if self.top > 0 else None,
-            inside[-1] if self.top + self.height < level.input_size[0] else None,
-            inside[:, 0] if self.left > 0 else None,
-            inside[:, -1] if self.left + self.width < level.input_size[1] else None,
-        ]
-        crossing = sum(int(edge.sum()) for edge in edges if edge is not None)
-        return crossing > 0.1 * math.sqrt(float(inside.sum()))
-
-    def _cells(self, scale: float) -> tuple[slice, slice]:
-        """The part of the input's mask grid that the window covers."""
-        step = MASK_STRIDE * scale
-        top, left = int(self.top / step), int(self.left / step)
-        height, width = int(self.height / step), int(self.width / step)
-        return slice(top, top + height), slice(left, left + width)
-
-
-def _span(profile: Tensor) -> tuple[float, float]:
-    """Where logits (n,) along an axis rise above zero and fall below it, in pixels."""
-    above = torch.nonzero(profile > 0)[:, 0]
-    if not len(above):
-        return 0.0, 0.0
-    first, last = int(above[0]), int(above[-1])
-    low, high = first - 0.5, last + 0.5  # at the image's border, where there is nothing beside it
-    if first > 0:
-        low = first - float(profile[first] / (profile[first] - profile[first - 1]))
-    if last < len(profile) - 1:
-        high = last + float(profile[last] / (profile[last] - profile[last + 1]))
-    return (low + 0.5) * MASK_STRIDE, (high + 0.5) * MASK_STRIDE
-
-
-def _resized(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    if tuple(logits.shape[-2:]) == size:
-        return logits
-    smaller = size[0] < logits.shape[-2]
-    return interpolate(logits, size, mode="bilinear", align_corners=False, antialias=smaller)

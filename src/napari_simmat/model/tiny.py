@@ -17,23 +17,20 @@ import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
 from torch import Tensor, nn
 
-from napari_simmat.model.network import Decoded, Encoded, Network
-from napari_simmat.model.prior import DENSE_CHANNELS, LIMIT, Pixels, bumps, prior_of
-from napari_simmat.model.pyramid import (
+from napari_simmat.model.extent import (
     ENOUGH,
     FINER,
     LEAST,
-    MASK_STRIDE,
-    Window,
     agreement,
     candidates,
     clicked_size,
     extent_of,
-    images,
-    joined,
-    tiles,
 )
+from napari_simmat.model.network import Decoded, Encoded, Network
+from napari_simmat.model.prior import DENSE_CHANNELS, LIMIT, Pixels, bumps, prior_of
+from napari_simmat.model.pyramid import MASK_STRIDE, images, joined, tiles
 from napari_simmat.model.tiny_encoder import TinyEncoder
+from napari_simmat.model.window import Window
 from napari_simmat.progress import Job, Progress, finish
 
 WIDTH = 128
