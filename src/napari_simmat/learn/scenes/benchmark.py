@@ -14,10 +14,9 @@ from napari_simmat.learn.scenes.arrangements import ARRANGEMENTS
 from napari_simmat.learn.scenes.arrays import Floats, Ids
 from napari_simmat.learn.scenes.benchmark_scene import BenchmarkScene
 from napari_simmat.learn.scenes.scene import parts_of
-from napari_simmat.learn.scenes.sensors import observe, sensor_named
+from napari_simmat.learn.scenes.sensors import shown
 
 Split = Literal["train", "validation", "test"]
-_ATTEMPTS = 20
 _SEED = 20_240_908
 _SMALLEST_FIELD = 48
 
@@ -113,16 +112,8 @@ def benchmark_sample(
     scene
         The scene itself, to be looked at through other sensors.
     """
-    looking = sensor_named(sensor)
     rng = np.random.default_rng(rng)
-    for _ in range(_ATTEMPTS):
-        scene = benchmark_scene(rng, size, layout)
-        if scene.labels.max() == 0:
-            continue
-        image, labels = observe(looking, scene, rng)
-        if labels.max() > 0:
-            return image, labels, scene
-    raise RuntimeError(f"No scene of {size} pixels shows {sensor} an object; draw larger scenes.")
+    return shown(sensor, rng, lambda: benchmark_scene(rng, size, layout))
 
 
 def split_generator(split: Split, number: int) -> np.random.Generator:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from napari_simmat.learn.scenes.spectral import (
 )
 from napari_simmat.learn.scenes.visibility import visible_labels
 
+AnyScene = TypeVar("AnyScene", bound=Scene)
 _LAYOUTS = ("leaves", "leaves", "large", "discs", "cells", "nested")
 _ATTEMPTS = 20
 
@@ -159,13 +160,20 @@ def draw_sensor_sample(
     scene
         The scene itself, to be looked at through other sensors.
     """
-    looking = sensor_named(sensor)
     rng = np.random.default_rng(rng)
+    return shown(sensor, rng, lambda: draw_scene(rng, size, layout or str(rng.choice(_LAYOUTS))))
+
+
+def shown(
+    sensor: str, rng: np.random.Generator, draw: Callable[[], AnyScene]
+) -> tuple[Floats, Ids, AnyScene]:
+    """Draw scenes until the sensor tells an object of one apart: image, labels, scene."""
+    looking = sensor_named(sensor)
     for _ in range(_ATTEMPTS):
-        scene = draw_scene(rng, size, layout or str(rng.choice(_LAYOUTS)))
+        scene = draw()
         if scene.labels.max() == 0:
             continue
         image, labels = observe(looking, scene, rng)
         if labels.max() > 0:
             return image, labels, scene
-    raise RuntimeError(f"No scene of {size} pixels shows {sensor} an object; draw larger scenes.")
+    raise RuntimeError(f"In {_ATTEMPTS} scenes {sensor} shows no object; draw larger scenes.")

