@@ -85,22 +85,21 @@ def _bars(experiment: str, rows: Sequence[Row], axes: Axes) -> None:
 
 
 def _strategies(experiment: str, rows: Sequence[Row], axes: Axes) -> None:
-    """Mean IoU over trained numbers; a mark for each strategy, a line's look for each modality."""
+    """Mean IoU over trained numbers: a colour for each strategy, a mark for each modality."""
     del experiment
-    for marker, modality in zip(
-        "os^Dv*X", dict.fromkeys(r.run.modality for r in rows), strict=False
-    ):
-        own = [row for row in rows if row.run.modality == modality]
-        names, _, cells = pivot(own, lambda r: r.run.strategy, lambda r: r.run.modality)
-        for name in names:
-            numbers = next(row.parameters for row in own if row.run.strategy == name)
-            mean = cells[name, modality].mean
-            axes.plot(numbers, mean, marker, color=COLOURS.get(name, "#1b4f72"), markersize=7)
-            axes.annotate(name, (numbers, mean), (5, 5), textcoords="offset points", fontsize=8)
-        axes.plot([], [], marker, color="#1b4f72", label=modality)
+    modalities = dict.fromkeys(row.run.modality for row in rows)
+    strategies = list(dict.fromkeys(row.run.strategy for row in rows))
+    for marker, modality in zip("os^Dv*X", modalities, strict=False):
+        for row in rows:
+            if row.run.modality == modality:
+                colour = f"C{strategies.index(row.run.strategy)}"
+                axes.plot(row.parameters, row.test_iou, marker, color=colour, markersize=7)
+        axes.plot([], [], marker, color="#5d6d7e", label=modality.replace("_", " "))
+    for number, strategy in enumerate(strategies):
+        axes.plot([], [], "-", linewidth=5, color=f"C{number}", label=strategy)
     axes.set_xscale("log")
     axes.set_xlabel("trained numbers")
-    axes.legend(frameon=False)
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _lines(experiment: str, rows: Sequence[Row], axes: Axes) -> None:
@@ -121,7 +120,7 @@ def _lines(experiment: str, rows: Sequence[Row], axes: Axes) -> None:
         )
     axes.set_xscale("log")
     axes.set_xlabel({"lr": "learning rate", "size": "training images"}[experiment])
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def mark(figure: Figure) -> None:
