@@ -7,7 +7,13 @@ import math
 import pytest
 import torch
 
-from napari_simmat.learn.losses import dense_loss, dense_targets, mask_loss
+from napari_simmat.learn.losses import (
+    dense_loss,
+    dense_targets,
+    dice_and_entropy,
+    mask_loss,
+    on_grid,
+)
 from napari_simmat.model.prior import DENSE_CHANNELS
 
 
@@ -66,3 +72,37 @@ def test_dense_loss_falls_to_nothing_at_the_targets_and_ignores_shape_outside():
     assert dense_loss(dense, targets).item() == pytest.approx(0, abs=1e-6)
     dense[0, 4, 2, 2] += 1
     assert dense_loss(dense, targets).item() > 0.001
+
+
+def test_the_papers_loss_of_an_undecided_answer():
+    """Logit 0 is 1/2: entropy ln 2; squares 4 / 4 + 2 = 3, so Dice 1 - (2 * 1 + 1) / (3 + 1)."""
+    target = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
+    loss = dice_and_entropy(torch.zeros(1, 1, 2, 2), target)
+    assert loss.shape == (1, 1)
+    assert loss.item() == pytest.approx(math.log(2) + 0.25)
+
+
+def test_the_papers_loss_of_a_sure_answer_right_and_wrong():
+    target = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
+    logits = (2 * target - 1) * 50
+    assert dice_and_entropy(logits, target).item() == pytest.approx(0, abs=1e-6)
+    # nothing in common: entropy 50 in each pixel, Dice 1 - (0 + 1) / (2 + 2 + 1)
+    assert dice_and_entropy(-logits, target).item() == pytest.approx(50 + 0.8)
+
+
+def test_the_papers_loss_has_squared_denominators_for_each_mask():
+    """Logit ln 3 is 3/4: overlap 3/2, squares 4 * 9 / 16 + 2."""
+    target = torch.zeros(1, 1, 2, 2)
+    target[..., 0, :] = 1
+    logits = torch.stack([torch.full((2, 2), math.log(3)), torch.zeros(2, 2)])[None]
+    loss = dice_and_entropy(logits, target)
+    entropy = -(math.log(0.75) + math.log(0.25)) / 2
+    expected = [entropy + 1 - 4 / (9 / 4 + 2 + 1), math.log(2) + 0.25]
+    assert loss.tolist() == [pytest.approx(expected)]
+
+
+def test_masks_on_the_grid_are_the_middle_pixels():
+    masks = torch.zeros(1, 8, 8, dtype=torch.bool)
+    masks[0, 2, 6] = masks[0, 3, 3] = masks[0, 0, 0] = True
+    assert on_grid(masks, 4).tolist() == [[[[0, 1], [0, 0]]]]  # pixels 2 and 6 of each axis
+    assert on_grid(masks, 2).nonzero().tolist() == [[0, 0, 1, 1]]  # odd pixels: of them (3, 3)
