@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from napari_simmat.learn.train_config import Precision
+
 ExperimentName = Literal["transfer", "pseudo", "strategies", "lr", "size", "panels"]
 GENERATED = "generated"
 SENSORS = (
@@ -61,11 +63,11 @@ class BenchmarkConfig:
     images: int = 100
     validation: int = 16
     test: int = 48
-    objects: int = 1
-    rate: float = 3e-4
-    scratch_rate: float = 3e-4
-    full_rate: float = 3e-5
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    objects: int = 4
+    rate: float = 1e-3
+    scratch_rate: float = 1e-3
+    full_rate: float = 3e-4
+    precision: Precision = "bf16-mixed"
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.objects < 1:
