@@ -21,7 +21,7 @@ def benchmark(
     data: str = "generated",
     base: str = "",
     config: Annotated[
-        BenchmarkConfig, Parameter(name="*", group="Experiment", negative="")
+        BenchmarkConfig, Parameter(name="*", group="Experiment", negative="", consume_multiple=True)
     ] = CONFIG,
     device: str = "auto",
     speech: Speech = SPEECH,
