@@ -112,9 +112,10 @@ def test_planes_without_objects_are_left_out_and_said(caplog) -> None:
     with caplog.at_level(logging.WARNING):
         planes = found(dataset, spec_of(dataset))
     assert (len(planes), planes[0].name) == (1, "b")
-    assert "1 of 2 planes hold no object above 0 pixels" in caplog.text
-    nothing = dataset_of(samples[0])
-    with pytest.raises(ValueError, match="data has no object to train on; label larger objects"):
+    assert "1 of 2 planes hold no object of at least 16 pixels of the network's in" in caplog.text
+    nothing = dataset_of(samples[0], smallest=9)
+    sentence = "data has no object to train on of at least 16 pixels .* and more than 9 pixels"
+    with pytest.raises(ValueError, match=sentence):
         found(nothing, spec_of(nothing))
 
 

@@ -43,8 +43,15 @@ class Devices:
         """How many there are in all."""
         return self.count * self.nodes
 
-    def fabric(self, precision: str) -> Fabric:
+    def fabric(self, precision: str, *, partly: bool = False) -> Fabric:
         """Lightning Fabric for these devices, not launched yet.
+
+        Parameters
+        ----------
+        precision
+            As Fabric has it.
+        partly
+            Whether a step may leave out some of what is trained.
 
         Raises
         ------
@@ -74,9 +81,8 @@ class Devices:
             )
         if precision == "16-mixed" and found.type == "cpu":
             raise ValueError("A processor cannot train in 16-mixed; use bf16-mixed or 32-true.")
-        # Without auxiliary losses the head of the predicted quality gets no gradient.
         several = self.processes > 1
-        strategy = DDPStrategy(find_unused_parameters=True) if several else "auto"
+        strategy = DDPStrategy(find_unused_parameters=partly) if several else "auto"
         return Fabric(
             accelerator=found.type,
             devices=devices,

@@ -131,18 +131,26 @@ class Planes:
                 empty.append(sample.name)
             yield Progress(done, len(before), f"reading {sample.name}")
         self.digest = digest.hexdigest()
-        if empty:
-            logger.warning(
-                "%d of %d planes hold no object above %d pixels (at 1024 x 1024) and are left out.",
-                len(empty),
-                len(before),
-                self._dataset.smallest,
-            )
         if not self._samples:
             raise ValueError(
-                f"{self._dataset.name} has no object to {what}; label larger objects, or lower "
-                "the size from which they count."
+                f"{self._dataset.name} has no object to {what} of at least {self._least}; label "
+                "larger objects."
             )
+        if empty:
+            logger.warning(
+                "%d of %d planes hold no object of at least %s and are left out.",
+                len(empty),
+                len(before),
+                self._least,
+            )
+
+    @property
+    def _least(self) -> str:
+        """How large an object must be, in words."""
+        least, smallest = f"{SMALLEST} pixels of the network's input", self._dataset.smallest
+        if not smallest:
+            return least
+        return f"{least} and more than {smallest} pixels, if its plane had 1024 x 1024"
 
     def _keep(self, index: int, plane: Plane) -> None:
         if self._bytes + plane.nbytes <= KEPT:

@@ -63,9 +63,12 @@ class Run:
                 f"{config.accumulate} parts each; choose a multiple of "
                 f"{devices.processes * config.accumulate}."
             )
-        self.fabric = devices.fabric(config.precision)
         self._config, self._dataset = config, dataset
         self._student: Student = student(base, dataset, config, name)
+        # The heads of the predicted quality and of the other masks are not part of every loss.
+        heads = self._student.network.mask_decoder.iou_prediction_head.parameters()
+        partly = any(parameter.requires_grad for parameter in heads)
+        self.fabric = devices.fabric(config.precision, partly=partly)
         self._side = config.side_for(base.spec)
         spec = self._student.spec
         self._train = Planes(dataset, dataset.train, spec, self._side)
