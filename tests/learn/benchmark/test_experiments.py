@@ -11,11 +11,10 @@ from napari_simmat.learn.benchmark.experiments import (
     EXPERIMENTS,
     RATES,
     SHARES,
-    Budget,
     Run,
 )
 
-BUDGET = Budget(steps=20, rate=3e-4, scratch_rate=1e-3, full_rate=3e-5)
+CONFIG = BenchmarkConfig(steps=20, rate=3e-4, scratch_rate=1e-3, full_rate=3e-5)
 
 
 @pytest.mark.parametrize(
@@ -29,7 +28,7 @@ BUDGET = Budget(steps=20, rate=3e-4, scratch_rate=1e-3, full_rate=3e-5)
     ],
 )
 def test_every_modality_and_seed_gets_the_same_runs(experiment: str, each: int) -> None:
-    runs = EXPERIMENTS[experiment](("a", "b"), (0, 1), BUDGET)
+    runs = EXPERIMENTS[experiment](("a", "b"), (0, 1), CONFIG)
     assert len(runs) == 4 * each
     assert len({run.key for run in runs}) == len(runs)
     own = [
@@ -41,13 +40,13 @@ def test_every_modality_and_seed_gets_the_same_runs(experiment: str, each: int) 
 
 
 def test_arms_differ_in_layer_strategy_and_rate_alone() -> None:
-    runs = EXPERIMENTS["transfer"](("a",), (0,), BUDGET)
+    runs = EXPERIMENTS["transfer"](("a",), (0,), CONFIG)
     by_arm = {run.arm: run for run in runs}
     assert by_arm.pop("zero-shot").steps == 0
     assert {run.steps for run in by_arm.values()} == {20}
     assert by_arm.pop("scratch").learning_rate == 1e-3
     assert {run.learning_rate for run in by_arm.values()} == {3e-4}
-    configs = [run.config(BUDGET) for run in by_arm.values()]
+    configs = [run.config(CONFIG) for run in by_arm.values()]
     assert {config.strategy for config in configs} == {"lora"}
     assert [config.transfer for config in configs] == ["baseline_a", "baseline_b", "simmat"]
     for config in configs:  # the paper's protocol
@@ -56,7 +55,7 @@ def test_arms_differ_in_layer_strategy_and_rate_alone() -> None:
 
 
 def test_the_size_experiment_takes_shares_of_the_same_images() -> None:
-    runs = EXPERIMENTS["size"](("a",), (0,), BUDGET)
+    runs = EXPERIMENTS["size"](("a",), (0,), CONFIG)
     assert sorted({run.share for run in runs}) == sorted(SHARES)
     full = [run for run in runs if run.strategy == "full"]
     assert {run.learning_rate for run in full} == {3e-5}
@@ -83,7 +82,7 @@ def test_forms() -> None:
 
 
 def test_a_key_tells_runs_apart() -> None:
-    first = EXPERIMENTS["transfer"](("a",), (0,), BUDGET)[1]
+    first = EXPERIMENTS["transfer"](("a",), (0,), CONFIG)[1]
     assert isinstance(first, Run)
     assert first.key == (
         "transfer", "a", "scratch", "simmat", "scratch", "0.001", "20", "0", "1.0",

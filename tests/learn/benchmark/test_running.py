@@ -13,12 +13,12 @@ from napari_simmat.engine.loading import Model, load_model
 from napari_simmat.learn.benchmark import running as module
 from napari_simmat.learn.benchmark.benchmarking import benchmarking
 from napari_simmat.learn.benchmark.config import BenchmarkConfig
-from napari_simmat.learn.benchmark.experiments import EXPERIMENTS, Budget
+from napari_simmat.learn.benchmark.experiments import EXPERIMENTS
 from napari_simmat.learn.benchmark.running import Row, append_row, checkpoint_of, read_rows, running
 from napari_simmat.learn.datasets import Dataset, GeneratedConfig, from_generated
 from napari_simmat.progress import finish
 
-BUDGET = Budget(steps=1)
+CONFIG = BenchmarkConfig(steps=1)
 SMALL = BenchmarkConfig(
     modalities=("thermal",), seeds=(0,), steps=1, side=64, images=2, validation=1, test=2
 )
@@ -40,9 +40,9 @@ def thermal() -> Dataset:
 def test_rows_are_kept_and_what_is_done_is_not_done_again(
     base: Model, thermal: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = EXPERIMENTS["transfer"](("thermal",), (0,), BUDGET)
+    runs = EXPERIMENTS["transfer"](("thermal",), (0,), CONFIG)
     table, folder = tmp_path / "a" / "transfer.csv", tmp_path / "runs"
-    job = running(runs, {"thermal": thermal}, base, BUDGET, table, folder)
+    job = running(runs, {"thermal": thermal}, base, CONFIG, table, folder)
     while len(read_rows(table)) < 3:
         progress = next(job)
         assert 0 <= progress.done <= progress.total
@@ -58,7 +58,7 @@ def test_rows_are_kept_and_what_is_done_is_not_done_again(
         return original(run, *rest)
 
     monkeypatch.setattr(module, "_one", counted)
-    rows = finish(running(runs, {"thermal": thermal}, base, BUDGET, table, folder))
+    rows = finish(running(runs, {"thermal": thermal}, base, CONFIG, table, folder))
     assert begun == ["baseline B", "SimMAT"]
     assert [row.run for row in rows] == runs
     assert rows[:3] == done or math.isnan(done[0].validation_iou)
@@ -81,9 +81,9 @@ def test_rows_are_kept_and_what_is_done_is_not_done_again(
 
 
 def test_a_share_takes_the_first_images(base: Model, thermal: Dataset, tmp_path: Path) -> None:
-    runs = [r for r in EXPERIMENTS["size"](("thermal",), (0,), BUDGET) if r.strategy == "lora"]
+    runs = [r for r in EXPERIMENTS["size"](("thermal",), (0,), CONFIG) if r.strategy == "lora"]
     rows = finish(
-        running(runs, {"thermal": thermal}, base, BUDGET, tmp_path / "s.csv", tmp_path / "runs")
+        running(runs, {"thermal": thermal}, base, CONFIG, tmp_path / "s.csv", tmp_path / "runs")
     )
     assert [row.images for row in rows] == [1, 1, 1, 2, 3]
 
@@ -97,7 +97,7 @@ def test_a_foreign_table_is_a_sentence(tmp_path: Path) -> None:
 
 
 def test_a_row_survives_the_file(tmp_path: Path) -> None:
-    run = EXPERIMENTS["lr"](("hha",), (3,), BUDGET)[0]
+    run = EXPERIMENTS["lr"](("hha",), (3,), CONFIG)[0]
     row = Row(run, 12, 34, 55.125, 53.88, 60.5, 1.5, "tiny-rgb-1")
     append_row(tmp_path / "t.csv", row)
     append_row(tmp_path / "t.csv", row)

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from napari_simmat.learn.benchmark.experiments import EXPERIMENTS, Budget
+from napari_simmat.learn.benchmark.config import BenchmarkConfig
+from napari_simmat.learn.benchmark.experiments import EXPERIMENTS
 from napari_simmat.learn.benchmark.running import Row
 from napari_simmat.learn.benchmark.tables import cell, markdown, missing, ratio
 
@@ -15,7 +16,7 @@ REACHED = {"zero-shot": 20.0, "scratch": 10.0, "baseline A": 12.0, "baseline B":
 
 def rows(experiment: str = "transfer", seeds: tuple[int, ...] = (0, 1)) -> list[Row]:
     """On modality b everything is 10 points better; with seed 1 one point."""
-    runs = EXPERIMENTS[experiment](("a", "b"), seeds, Budget(steps=5))
+    runs = EXPERIMENTS[experiment](("a", "b"), seeds, BenchmarkConfig(steps=5))
     return [
         Row(
             run,
@@ -72,7 +73,7 @@ def test_tables_of_settings() -> None:
 
 
 def test_what_is_missing_is_counted() -> None:
-    runs = EXPERIMENTS["transfer"](("a", "b"), (0, 1), Budget(steps=5))
+    runs = EXPERIMENTS["transfer"](("a", "b"), (0, 1), BenchmarkConfig(steps=5))
     assert missing(runs, rows()) == 0
     assert missing(runs, rows()[:3]) == len(runs) - 3
     assert markdown("transfer", []) == "No run is done yet.\n"

@@ -18,7 +18,6 @@ from napari_simmat.learn.benchmark.experiments import (
     SCRATCH,
     SIMMAT,
     ZERO_SHOT,
-    Budget,
 )
 from napari_simmat.learn.benchmark.panels import drawing_panels
 from napari_simmat.learn.benchmark.running import Row, running
@@ -73,27 +72,19 @@ def benchmarking(
     """
     check_experiment(experiment)
     modalities = config.modalities_of(experiment, data)
-    budget = Budget(
-        steps=config.steps_of_form,
-        objects=config.objects,
-        rate=config.rate,
-        scratch_rate=config.scratch_rate,
-        full_rate=config.full_rate,
-        precision=config.precision,
-    )
     datasets = {}
     for modality in modalities:
         datasets[modality] = yield from _reading(modality, data, config)
     rows_of: ExperimentName = "transfer" if experiment == "panels" else experiment
-    runs = EXPERIMENTS[rows_of](modalities, config.seeds_of(experiment), budget)
+    runs = EXPERIMENTS[rows_of](modalities, config.seeds_of(experiment), config)
     if experiment == "panels":
         runs = [run for run in runs if run.arm in (ZERO_SHOT, SCRATCH, SIMMAT)]
     prefix = "quick-" if config.quick else ""
     table, state = output / f"{prefix}{rows_of}.csv", output / f"{prefix}runs"
-    rows = yield from running(runs, datasets, base, budget, table, state, device)
+    rows = yield from running(runs, datasets, base, config, table, state, device)
     picture = output / f"{prefix}{experiment}.png"
     if experiment == "panels":
-        yield from drawing_panels(runs, datasets, base, budget, state, picture, config.quick)
+        yield from drawing_panels(runs, datasets, base, config, state, picture)
         return Report(tables.markdown(rows_of, rows, config.quick), tuple(rows), (picture,))
     plots.draw(experiment, rows, picture, config.quick)
     text = tables.markdown(experiment, rows, config.quick)

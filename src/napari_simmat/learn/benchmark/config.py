@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from napari_simmat.learn.train_config import Precision
+from napari_simmat.model.spec import StrategyName
 
 ExperimentName = Literal["transfer", "pseudo", "strategies", "lr", "size", "panels"]
 GENERATED = "generated"
@@ -88,6 +89,10 @@ class BenchmarkConfig:
         if self.seeds:
             return self.seeds
         return (0, 1, 2) if experiment == "transfer" and not self.quick else (0,)
+
+    def rate_of(self, strategy: StrategyName) -> float:
+        """The learning rate of a strategy."""
+        return {"scratch": self.scratch_rate, "full": self.full_rate}.get(strategy, self.rate)
 
     @property
     def steps_of_form(self) -> int:

@@ -9,8 +9,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
-from napari_simmat.learn.train_config import Precision, TrainConfig
+from napari_simmat.learn.benchmark.config import BenchmarkConfig
+from napari_simmat.learn.train_config import TrainConfig
 from napari_simmat.model.spec import StrategyName, TransferName
+
+Names, Seeds = Sequence[str], Sequence[int]
 
 ZERO_SHOT, SCRATCH, SIMMAT = "zero-shot", "scratch", "SimMAT"
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
@@ -49,34 +52,6 @@ ARMS: dict[str, Arm] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Budget:
-    """What every arm of an experiment has alike.
-
-    Parameters
-    ----------
-    steps, objects, validate_every
-        As `TrainConfig` has them.
-    rate, scratch_rate, full_rate
-        Learning rates of the parameter-efficient strategies, of training from scratch and of
-        full fine-tuning.
-    precision
-        Of the training; figures are measured in float32.
-    """
-
-    steps: int = 1500
-    objects: int = 1
-    validate_every: int = 5
-    rate: float = 3e-4
-    scratch_rate: float = 3e-4
-    full_rate: float = 3e-5
-    precision: Precision = "32-true"
-
-    def rate_of(self, strategy: StrategyName) -> float:
-        """The learning rate of a strategy."""
-        return {"scratch": self.scratch_rate, "full": self.full_rate}.get(strategy, self.rate)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Run:
     """One training and its test: a row of the table.
 
@@ -107,55 +82,54 @@ class Run:
         """What tells the run from all others."""
         return tuple(str(getattr(self, each.name)) for each in fields(self))
 
-    def config(self, budget: Budget) -> TrainConfig:
+    def config(self, benchmark: BenchmarkConfig) -> TrainConfig:
         """How it is trained: without auxiliary losses, with the paper's single click."""
         return TrainConfig(
             transfer=self.transfer,
             strategy=self.strategy,
             steps=self.steps,
-            objects=budget.objects,
+            objects=benchmark.objects,
             learning_rate=self.learning_rate,
-            validate_every=budget.validate_every,
-            precision=budget.precision,
+            precision=benchmark.precision,
             seed=self.seed,
         )
 
 
-def transfer(modalities: Sequence[str], seeds: Sequence[int], budget: Budget) -> list[Run]:
+def transfer(modalities: Names, seeds: Seeds, config: BenchmarkConfig) -> list[Run]:
     """Figure 4a: zero-shot, from scratch, baselines A and B, SimMAT on every modality."""
     return [
-        _run("transfer", modality, name, *arm, seed, budget)
+        _run("transfer", modality, name, *arm, seed, config)
         for seed in seeds
         for modality in modalities
         for name, arm in ARMS.items()
     ]
 
 
-def pseudo(modalities: Sequence[str], seeds: Sequence[int], budget: Budget) -> list[Run]:
+def pseudo(modalities: Names, seeds: Seeds, config: BenchmarkConfig) -> list[Run]:
     """Figure 4b: RGB stacked with a sensor's channels, with MAT and without (baseline A)."""
     return [
-        _run("pseudo", modality, name, *ARMS[name], seed, budget)
+        _run("pseudo", modality, name, *ARMS[name], seed, config)
         for seed in seeds
         for modality in modalities
         for name in (ZERO_SHOT, "baseline A", SIMMAT)
     ]
 
 
-def strategies(modalities: Sequence[str], seeds: Sequence[int], budget: Budget) -> list[Run]:
+def strategies(modalities: Names, seeds: Seeds, config: BenchmarkConfig) -> list[Run]:
     """Figure 4c: what is trained beside MAT."""
     return [
-        _run("strategies", modality, name, "simmat", name, seed, budget)
+        _run("strategies", modality, name, "simmat", name, seed, config)
         for seed in seeds
         for modality in modalities
         for name in BESIDE
     ]
 
 
-def lr(modalities: Sequence[str], seeds: Sequence[int], budget: Budget) -> list[Run]:
+def lr(modalities: Names, seeds: Seeds, config: BenchmarkConfig) -> list[Run]:
     """Figure 5a: the learning rate of full fine-tuning, LoRA, and of training from scratch."""
     return [
         replace(
-            _run("lr", modality, strategy, "simmat", strategy, seed, budget), learning_rate=rate
+            _run("lr", modality, strategy, "simmat", strategy, seed, config), learning_rate=rate
         )
         for seed in seeds
         for modality in modalities
@@ -164,10 +138,10 @@ def lr(modalities: Sequence[str], seeds: Sequence[int], budget: Budget) -> list[
     ]
 
 
-def size(modalities: Sequence[str], seeds: Sequence[int], budget: Budget) -> list[Run]:
+def size(modalities: Names, seeds: Seeds, config: BenchmarkConfig) -> list[Run]:
     """Figure 5b: the number of training images."""
     return [
-        replace(_run("size", modality, strategy, "simmat", strategy, seed, budget), share=share)
+        replace(_run("size", modality, strategy, "simmat", strategy, seed, config), share=share)
         for seed in seeds
         for modality in modalities
         for strategy in COMPARED
@@ -175,7 +149,7 @@ def size(modalities: Sequence[str], seeds: Sequence[int], budget: Budget) -> lis
     ]
 
 
-EXPERIMENTS: dict[str, Callable[[Sequence[str], Sequence[int], Budget], list[Run]]] = {
+EXPERIMENTS: dict[str, Callable[[Names, Seeds, BenchmarkConfig], list[Run]]] = {
     "transfer": transfer,
     "pseudo": pseudo,
     "strategies": strategies,
@@ -191,7 +165,7 @@ def _run(
     layer: TransferName,
     strategy: StrategyName,
     seed: int,
-    budget: Budget,
+    config: BenchmarkConfig,
 ) -> Run:
     trained = arm != ZERO_SHOT
     return Run(
@@ -200,7 +174,7 @@ def _run(
         arm=arm,
         transfer=layer,
         strategy=strategy,
-        learning_rate=budget.rate_of(strategy) if trained else 0.0,
-        steps=budget.steps if trained else 0,
+        learning_rate=config.rate_of(strategy) if trained else 0.0,
+        steps=config.steps_of_form if trained else 0,
         seed=seed,
     )

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from napari_simmat.engine.checkpoint import read_tensors
 from napari_simmat.engine.files import writing
 from napari_simmat.engine.loading import Model
-from napari_simmat.learn.benchmark.experiments import SCRATCH, SIMMAT, ZERO_SHOT, Budget, Run
+from napari_simmat.learn.benchmark.config import BenchmarkConfig
+from napari_simmat.learn.benchmark.experiments import SCRATCH, SIMMAT, ZERO_SHOT, Run
 from napari_simmat.learn.benchmark.plots import mark
 from napari_simmat.learn.benchmark.running import checkpoint_of
 from napari_simmat.learn.datasets.dataset import Dataset
@@ -47,10 +48,9 @@ def drawing_panels(
     runs: Sequence[Run],
     datasets: Mapping[str, Dataset],
     base: Model,
-    budget: Budget,
+    config: BenchmarkConfig,
     folder: Path,
     path: Path,
-    quick: bool = False,
 ) -> Job[None]:
     """Draw the figure from the checkpoints that `running` kept in `folder`.
 
@@ -60,20 +60,18 @@ def drawing_panels(
     ----------
     runs
         Of the first seed: zero-shot, scratch and SimMAT on every modality.
-    datasets, base, budget
+    datasets, base, config
         As `running` had them.
     path
         Of the PNG file.
-    quick
-        Whether the runs were too short for a result.
     """
     panels = []
     modalities = list(dict.fromkeys(run.modality for run in runs))
     for number, modality in enumerate(modalities):
         own = {run.arm: run for run in runs if run.modality == modality}
-        panels += _panels(modality, own, datasets[modality], base, budget, folder)
+        panels += _panels(modality, own, datasets[modality], base, config, folder)
         yield Progress(number + 1, len(modalities), f"drawing {modality}")
-    _draw(panels, path, quick)
+    _draw(panels, path, config.quick)
 
 
 def _panels(
@@ -81,7 +79,7 @@ def _panels(
     runs: Mapping[str, Run],
     dataset: Dataset,
     base: Model,
-    budget: Budget,
+    config: BenchmarkConfig,
     folder: Path,
 ) -> list[Panel]:
     found: dict[str, tuple[Network, ModelSpec, int]] = {}
@@ -90,11 +88,11 @@ def _panels(
         if not run.steps:
             found[arm] = (base.network, base.spec, TrainConfig().side_for(base.spec))
             continue
-        config = run.config(budget)
-        trained = student(base, dataset, config, run.arm)
+        how = run.config(config)
+        trained = student(base, dataset, how, run.arm)
         tensors = read_tensors(checkpoint_of(run, folder))
         trained.network.load_state_dict({**trained.network.state_dict(), **tensors})
-        found[arm] = (trained.network.eval(), trained.spec, config.side_for(base.spec))
+        found[arm] = (trained.network.eval(), trained.spec, how.side_for(base.spec))
     panels = []
     planes = {
         arm: Planes(dataset, dataset.test, spec, side) for arm, (_, spec, side) in found.items()

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from napari_simmat.engine.loading import Model
-from napari_simmat.learn.benchmark.experiments import SCRATCH, SIMMAT, Budget, Run
+from napari_simmat.learn.benchmark.config import BenchmarkConfig
+from napari_simmat.learn.benchmark.experiments import SCRATCH, SIMMAT, Run
 from napari_simmat.learn.datasets.dataset import Dataset
 from napari_simmat.learn.training import Devices, TrainConfig, training
 from napari_simmat.learn.training.folder import BEST
@@ -71,7 +72,7 @@ def running(
     runs: Sequence[Run],
     datasets: Mapping[str, Dataset],
     base: Model,
-    budget: Budget,
+    config: BenchmarkConfig,
     table: Path,
     folder: Path,
     device: str = "auto",
@@ -86,7 +87,7 @@ def running(
         By modality; tested on their test planes.
     base
         A foundation.
-    budget
+    config
         What the runs have alike.
     table
         CSV file: one row each, added when its run is done.
@@ -99,7 +100,7 @@ def running(
     for number, run in enumerate(runs):
         if run.key in done:
             continue
-        job = _one(run, datasets[run.modality], base, budget, folder / _name(run), device)
+        job = _one(run, datasets[run.modality], base, config, folder / _name(run), device)
         while True:
             try:
                 progress = next(job)
@@ -118,7 +119,7 @@ def running(
 
 
 def _one(
-    run: Run, dataset: Dataset, base: Model, budget: Budget, folder: Path, device: str
+    run: Run, dataset: Dataset, base: Model, config: BenchmarkConfig, folder: Path, device: str
 ) -> Job[Row]:
     started = time.monotonic()
     if run.share < 1:  # the first images: a larger share holds a smaller one
@@ -128,11 +129,10 @@ def _one(
         side = TrainConfig().side_for(base.spec)
         reached = yield from _testing(base.network, base.spec, dataset, side)
         return _row(run, 0, 0, math.nan, reached, started, base)
-    config = run.config(budget)
-    devices = Devices(device=device)
-    trained = yield from training(base, dataset, config, run.arm, folder, devices)
+    how, places = run.config(config), Devices(device=device)
+    trained = yield from training(base, dataset, how, run.arm, folder, places)
     student = trained.student
-    side = config.side_for(base.spec)
+    side = how.side_for(base.spec)
     reached = yield from _testing(student.network, student.spec, dataset, side)
     parameters = sum(p.numel() for p in student.network.parameters() if p.requires_grad)
     validated = trained.spec.metrics["validation"]["click"]
