@@ -13,7 +13,8 @@ from napari_simmat.learn.benchmark.config import BenchmarkConfig
 from napari_simmat.learn.train_config import TrainConfig
 from napari_simmat.model.spec import StrategyName, TransferName
 
-Names, Seeds = Sequence[str], Sequence[int]
+Names = Sequence[str]
+Seeds = Sequence[int]
 
 ZERO_SHOT, SCRATCH, SIMMAT = "zero-shot", "scratch", "SimMAT"
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
