@@ -18,6 +18,18 @@ StrategyName = Literal[
     "frozen", "decoder", "linear", "lora", "adapter", "prompt", "prefix", "full", "scratch"
 ]
 """What can be trained beside a transfer layer; `model.tuning` has them."""
+STRATEGY_TITLES: dict[StrategyName, str] = {
+    "frozen": "the transfer layer alone",
+    "decoder": "the mask decoder; fast where no transfer layer is trained",
+    "linear": "first projection and positions (linear probing)",
+    "lora": "low-rank updates of the q and v projections",
+    "adapter": "bottlenecks beside the MLPs",
+    "prompt": "learned tokens for every attention",
+    "prefix": "learned keys and values for every attention",
+    "full": "everything but the prompt encoder",
+    "scratch": "random weights, everything trained",
+}
+"""What is trained, in a few words."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,8 +43,6 @@ class Strategy:
     ----------
     apply
         Changes a network for a size, and returns the parameters trained beside the transfer layer.
-    title
-        What it is, in a few words.
     size
         Rank, bottleneck or number of tokens for tokens of width `WIDTH`; 0 where there is none.
     whole
@@ -52,7 +50,6 @@ class Strategy:
     """
 
     apply: Callable[[Network, int], Parameters]
-    title: str
     size: int = 0
     whole: bool = False
 
@@ -228,14 +225,14 @@ def _decoder_attentions(network: Network) -> Iterator[tuple[nn.Module, str]]:
 
 
 STRATEGIES: dict[str, Strategy] = {
-    "frozen": Strategy(_frozen, "the transfer layer alone"),
-    "decoder": Strategy(_decoder, "the mask decoder; fast where no transfer layer is trained"),
-    "linear": Strategy(_linear, "first projection and positions (linear probing)"),
-    "lora": Strategy(_lora, "low-rank updates of the q and v projections", 100),
-    "adapter": Strategy(_adapter, "bottlenecks beside the MLPs", 200),
-    "prompt": Strategy(_prompt, "learned tokens for every attention", 400),
-    "prefix": Strategy(_prefix, "learned keys and values for every attention", 200),
-    "full": Strategy(_full, "everything but the prompt encoder"),
-    "scratch": Strategy(_everything, "random weights, everything trained", whole=True),
+    "frozen": Strategy(_frozen),
+    "decoder": Strategy(_decoder),
+    "linear": Strategy(_linear),
+    "lora": Strategy(_lora, 100),
+    "adapter": Strategy(_adapter, 200),
+    "prompt": Strategy(_prompt, 400),
+    "prefix": Strategy(_prefix, 200),
+    "full": Strategy(_full),
+    "scratch": Strategy(_everything, whole=True),
 }
-"""Name -> `Strategy`. A new strategy is a new row; a test walks all rows."""
+"""Name -> `Strategy`; titles are in `model.spec`. A new one is a new row; a test walks all rows."""
