@@ -26,3 +26,8 @@ def models_folder() -> Path:
 def bases_folder() -> Path:
     """Downloaded and imported foundations."""
     return user_folder() / "bases"
+
+
+def trainings_folder() -> Path:
+    """Trainings of the window that run, or can go on: a folder for each, by the model's name."""
+    return user_folder() / "trainings"

@@ -1,0 +1,112 @@
+"""What is asked of a training, as a value: a form shows it, a command line carries it out."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from napari_simmat.learn.train_config import TrainConfig
+
+STEPS = 500
+"""A matter of minutes with the embedded foundation; it can be stopped at any time."""
+SHOWN = ("strategy", "steps", "batch", "learning_rate", "seed")
+"""The settings of a form; a command line always says them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest:
+    """A training of the window.
+
+    Parameters
+    ----------
+    name
+        Of the new model.
+    base
+        The foundation, by name or file.
+    modality
+        What the sensor measures; the model's name if left out.
+    folder
+        Of labelled images; empty for open layers.
+    channels
+        Of the folder's images, names or numbers with commas between; empty for all.
+    config
+        How it is trained. What it leaves at its default is as `simmat train --practical` has it.
+    """
+
+    name: str = ""
+    base: str = "tiny"
+    modality: str = ""
+    folder: str = ""
+    channels: str = ""
+    config: TrainConfig = field(default_factory=lambda: TrainConfig(steps=STEPS))
+
+    def arguments(self, data: Path, output: Path, folder: Path) -> list[str]:
+        """What follows ``simmat`` on the command line.
+
+        Parameters
+        ----------
+        data, output, folder
+            The labelled images, the checkpoint's file and the training's own folder.
+        """
+        words = ["train", str(data), "--output", str(output), "--base", self.base, "--practical"]
+        # With "=", as words of the user's own may start with a dash.
+        words.append(f"--modality={self.modality or self.name}")
+        if self.channels:
+            words.append(f"--channels={self.channels}")
+        for each in fields(TrainConfig):
+            value = getattr(self.config, each.name)
+            if each.name in SHOWN or value != each.default:
+                words += _option(each.name, value)
+        return [*words, "--folder", str(folder)]
+
+    def to_json(self) -> str:
+        """As text; `from_json` reads it back."""
+        return json.dumps(asdict(self), indent=1, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> TrainRequest:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        ValueError
+            If it is something else.
+        """
+        try:
+            values: dict[str, Any] = json.loads(text)
+            config = values.pop("config")
+            tuples = {n: tuple(v) if isinstance(v, list) else v for n, v in config.items()}
+            request = cls(**values, config=TrainConfig(**tuples))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"This is no training's request ({error}).") from None
+        texts = [getattr(request, each.name) for each in fields(cls) if each.name != "config"]
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("This is no training's request (a word is a number).")
+        return request
+
+
+def with_settings(config: TrainConfig, **shown: Any) -> TrainConfig:
+    """A configuration with some of `SHOWN` changed; ValueError says what is wrong with them."""
+    return replace(config, **shown)
+
+
+def in_a_shell(arguments: Sequence[str]) -> str:
+    """The command as it can be pasted into a terminal."""
+    words = ["simmat", *arguments]
+    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
+
+
+def _option(name: str, value: Any) -> list[str]:
+    option = f"--{name.replace('_', '-')}"
+    if value is None or value is MISSING or value is False:
+        return []
+    if value is True:
+        return [option]
+    values = value if isinstance(value, tuple) else (value,)
+    return [word for each in values for word in (option, str(each))]
