@@ -6,13 +6,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from napari.layers import Image
+from napari.layers import Image, Labels
 
 from napari_simmat.engine.images import ChannelStack
+from napari_simmat.engine.sources import Source as ChannelSource
 from napari_simmat.model.spec import ModelSpec
 from napari_simmat.widgets.feeds import LayerInfo, Source
 from napari_simmat.widgets.place import Place, image_shape, matrix_of
 from napari_simmat.widgets.segmenting import ImageValue
+from napari_simmat.widgets.train_data import LabelledValue
+from napari_simmat.widgets.train_feeds import NamedSource
 
 
 def key_of(layer: Any) -> str:
@@ -30,6 +33,31 @@ def describe(layer: Image) -> LayerInfo:
         placement=tuple(np.round(matrix_of(layer), 9).ravel().tolist()),
         channels_first=str(layer.axis_labels[0]).casefold() in ("c", "channel", "channels"),
     )
+
+
+def describe_labels(layer: Labels) -> LayerInfo:
+    """What has to be known about labels to say whether they lie on an image."""
+    data = layer.data[0] if layer.multiscale else layer.data
+    return LayerInfo(
+        key=key_of(layer),
+        name=layer.name,
+        shape=tuple(int(size) for size in data.shape),
+        placement=tuple(np.round(matrix_of(layer), 9).ravel().tolist()),
+    )
+
+
+def labelled_of(
+    channels: Sequence[NamedSource], labels: Labels, layers: Iterable[Image]
+) -> LabelledValue:
+    """An image and its objects as arrays to train on; nothing is read."""
+    known = {key_of(layer): layer for layer in layers}
+    chosen = [(each.name, each.source) for each in channels if each.source is not None]
+    first = known[chosen[0][1].layer]
+    arrays = tuple((name, channel_of(known[each.layer], each.part)) for name, each in chosen)
+    data = labels.data[0] if labels.multiscale else labels.data
+    for name, array in arrays:
+        ChannelSource.of(array, None, f"Channel {name} of {first.name}")  # says what is wrong
+    return LabelledValue(first.name, arrays, data, labels.name)
 
 
 def image_of(
@@ -54,7 +82,7 @@ def image_of(
         If this cannot be the model's input; one sentence says why. Nothing is read.
     """
     known = {key_of(layer): layer for layer in layers}
-    arrays = [_channel(known[source.layer], source.part) for source in sources]
+    arrays = [channel_of(known[source.layer], source.part) for source in sources]
     token = tuple((each.layer, each.part, versions.get(each.layer, 0)) for each in sources)
     once = spec.is_rgb and len(set(sources)) == 1
     names = None if once else spec.channel_names
@@ -70,7 +98,8 @@ def place_of(sources: Sequence[Source], layers: Iterable[Image]) -> Place:
     return Place(layer, channels_first=first.part is not None and not layer.rgb)
 
 
-def _channel(layer: Image, part: int | None) -> Any:
+def channel_of(layer: Image, part: int | None) -> Any:
+    """The array (..., Y, X) of a layer, of one of its colours, or of an entry of its first axis."""
     data = layer.data[0] if layer.multiscale else layer.data
     if part is None:
         return data

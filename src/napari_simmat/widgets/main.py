@@ -9,10 +9,11 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 
 from napari_simmat.widgets.segment_tab import SegmentTab
+from napari_simmat.widgets.train_tab import TrainTab
 
 
 class SimMATWidget(QWidget):
-    """Segment images of any modality with a click.
+    """Segment images of any modality with a click; train a model for a new one.
 
     Parameters
     ----------
@@ -25,23 +26,45 @@ class SimMATWidget(QWidget):
         # napari hands plugins a proxy whose layers are never identical to those of events.
         viewer: Any = getattr(napari_viewer, "__wrapped__", napari_viewer)
         self.segment = SegmentTab(viewer)
+        self.train = TrainTab(viewer)
         self._docked = False
         self._released = False
-        tabs = QTabWidget()
+        self.tabs = tabs = QTabWidget()
         tabs.setStyleSheet("QTabBar::tab { padding: 4px 12px; }")
         tabs.addTab(self.segment, "Segment")
+        tabs.addTab(self.train, "Train")
+        tabs.currentChanged.connect(self._on_tab)
+        self.train.training.trained.connect(self.segment.models.refresh)
+        self.train.wanted.connect(self._on_wanted)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(tabs)
         self.setMinimumWidth(300)
-        for worker in (self.segment.interaction.worker, self.segment.models.transfers):
-            self.destroyed.connect(worker.close)  # also when Qt deletes the window around it
+        for running in (
+            self.segment.interaction.worker,
+            self.segment.models.transfers,
+            self.train.form.base.transfers,
+            self.train.training,
+        ):
+            self.destroyed.connect(running.close)  # also when Qt deletes the window around it
 
     def release(self) -> None:
-        """End the threads and give back keys and events; the widget is of no use afterwards."""
+        """End threads and process, give back keys and events; the widget is of no use then."""
         if not self._released:
             self._released = True
             self.segment.release()
+            self.train.release()
+
+    def _on_tab(self) -> None:
+        if self.tabs.currentWidget() is self.train:
+            self.train.refresh()
+        else:
+            self.segment.models.refresh()  # a foundation may have been downloaded beside it
+
+    def _on_wanted(self, name: str) -> None:
+        self.segment.models.refresh()
+        self.segment.models.set_value(name)
+        self.tabs.setCurrentWidget(self.segment)
 
     def event(self, event: QEvent) -> bool:
         """Let go when napari takes the widget out of its dock."""

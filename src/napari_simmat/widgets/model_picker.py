@@ -35,6 +35,11 @@ class ModelPicker(QWidget):
 
     Downloads and imports have a thread of their own, so that clicks are answered meanwhile.
 
+    Parameters
+    ----------
+    listed
+        Which models the list offers; a file may be opened whatever it is.
+
     Attributes
     ----------
     details
@@ -43,8 +48,13 @@ class ModelPicker(QWidget):
 
     changed = Signal()
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        listed: Callable[[ModelEntry], bool] = lambda _: True,
+        parent: QWidget | None = None,
+    ) -> None:
         super().__init__(parent)
+        self._listed = listed
         self._entries: list[ModelEntry] = []
         self._opened: list[ModelEntry] = []
         self.transfers = Worker("simmat-transfer")
@@ -132,7 +142,7 @@ class ModelPicker(QWidget):
     def refresh(self) -> None:
         """Read the list again, keeping the choice."""
         before = self.value()
-        self._entries = [*zoo.list_models(), *self._opened]
+        self._entries = [*filter(self._listed, zoo.list_models()), *self._opened]
         self._list.clear()
         self._list.addItems([_title(entry, entry in self._opened) for entry in self._entries])
         self._list.setCurrentIndex(self._embedded() if before is None else self._index(before))

@@ -97,7 +97,8 @@ class StatusLine(QWidget):
         self._dot.setStyleSheet(f"color: {_COLOURS[status.kind]};")
         self._text.setText(status.text + (" ..." if working else ""))
         self._bar.setVisible(working)
-        self._cancel.setVisible(working)
+        self._cancel.setVisible(working and bool(status.way_out))
+        self._cancel.setText(status.way_out)
         self._offer.setVisible(bool(status.offer))
         self._offer.setText(status.offer)
         if working:
@@ -109,4 +110,11 @@ class StatusLine(QWidget):
     def _tick(self) -> None:
         status = self._status
         seconds = time.monotonic() - self._since if status.kind == "working" else status.seconds
-        self._time.setText("" if seconds is None else f"{seconds:.1f} s")
+        self._time.setText("" if seconds is None else _clock(seconds))
+
+
+def _clock(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d} min"
