@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from napari_simmat.widgets.feeds import Source
 from napari_simmat.widgets.images_form import Labelled
 from napari_simmat.widgets.inputs import key_of
 from napari_simmat.widgets.train_feeds import NamedSource
+from tests.widgets.dropping import drop
 from tests.widgets.scenes import discs
 from tests.widgets.test_train import LEFT, Trainer, add_layers
 
@@ -115,6 +117,16 @@ def test_empty_labels_are_found_when_they_are_written(trainer: Trainer, user_fol
     assert trainer.status.text.startswith("true objects has no object: its labels are 0 everywhere")
     assert not (user_folder / "trainings" / "new").exists()
     assert trainer.tab.train.isEnabled()
+
+
+def test_a_folder_that_is_dropped_on_the_tab(trainer: Trainer, tmp_path: Path) -> None:
+    tab = trainer.tab
+    assert not drop(tab.viewport(), Path(__file__))
+    assert drop(tab.viewport(), tmp_path)
+    assert tab.form.value().folder == str(tmp_path)
+    assert tab.form.source.currentText() == "a folder"
+    assert trainer.status.text == "Ready to train.", "what is in it, the training says"
+    assert f"simmat train {tmp_path} --output" in tab.command.toPlainText()
 
 
 def test_a_name_that_exists(trainer: Trainer) -> None:

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from qtpy.QtCore import QMimeData, QPoint, Qt, QUrl
-from qtpy.QtGui import QDropEvent
+from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QWidget
 
@@ -19,8 +18,9 @@ from napari_simmat.widgets.feeds import Source
 from napari_simmat.widgets.gains import Gains
 from napari_simmat.widgets.train_channels import TrainChannels
 from napari_simmat.widgets.train_feeds import NamedSource
-from napari_simmat.widgets.train_form import FolderField, TrainForm
+from napari_simmat.widgets.train_form import TrainForm
 from napari_simmat.widgets.train_request import TrainRequest
+from tests.widgets.dropping import drop
 from tests.widgets.test_feeds import layer
 
 
@@ -89,11 +89,11 @@ def test_a_folder_is_typed_or_dropped(form: TrainForm, tmp_path: Path) -> None:
     assert form.problem() == "Choose a folder of images with labels, or drop it here."
     QTest.keyClicks(form.folder.path, str(tmp_path / "gone"))
     assert "There is no folder" in str(form.problem())
-    drop(form.folder, tmp_path)
+    assert drop(form.folder, tmp_path)
     assert form.problem() is None
     assert form.value().folder == str(tmp_path)
-    drop(form.folder, Path(__file__))
-    assert form.value().folder == str(tmp_path), "a file is no folder"
+    assert not drop(form.folder, Path(__file__)), "a file is no folder"
+    assert form.value().folder == str(tmp_path)
 
 
 def test_figures_before_and_after_read_back(qtbot: Any) -> None:
@@ -201,16 +201,3 @@ def choose(choice: Any, data: str) -> None:
 def choose_text(choice: Any, text: str) -> None:
     choice.setCurrentIndex(choice.findText(text))
     choice.activated.emit(choice.currentIndex())
-
-
-def drop(field: FolderField, path: Path) -> None:
-    data = QMimeData()
-    data.setUrls([QUrl.fromLocalFile(str(path))])
-    event = QDropEvent(
-        QPoint(2, 2).toPointF(),
-        Qt.DropAction.CopyAction,
-        data,
-        Qt.MouseButton.LeftButton,
-        Qt.KeyboardModifier.NoModifier,
-    )
-    field.dropEvent(event)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -83,6 +85,15 @@ def test_a_name_that_is_taken_is_one_sentence(
     interrupted("half").release()
     problem = train_runs.name_problem(name)
     assert (problem is None) if words is None else (words in str(problem))
+
+
+def test_the_window_needs_no_torch() -> None:
+    """A training has its own process; what it takes of memory goes with it."""
+    program = "import sys, napari_simmat.widgets.main; print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.strip() == "False"
 
 
 def test_a_suggested_name_is_free(user_folder: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from napari import Viewer
 from napari.layers import Image
 from qtpy.QtCore import Qt, QTimer, Signal
-from qtpy.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication
+from qtpy.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication, QShowEvent
 from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -157,7 +157,9 @@ class TrainTab(QScrollArea):
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setAcceptDrops(True)
+        viewport = self.viewport()
+        assert viewport is not None
+        viewport.setAcceptDrops(True)
 
     def _connect(self) -> None:
         training = self.training
@@ -183,7 +185,15 @@ class TrainTab(QScrollArea):
     def _on_layers(self) -> None:
         self._later.start(0)
 
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
+        """Take up what changed while another tab was shown."""
+        super().showEvent(event)
+        self._later.start(0)
+
     def _read_layers(self) -> None:
+        if not self.isVisible():
+            self._follow([])  # layers that are removed meanwhile are not held
+            return
         images = [layer for layer in self.viewer.layers if isinstance(layer, Image)]
         self._follow(images)
         active = self.viewer.layers.selection.active
@@ -298,6 +308,8 @@ class TrainTab(QScrollArea):
             self.form.name.blockSignals(False)
         self._said = self._problem()
         self.train.setEnabled(self._said is None)
+        if self.status.value().kind in ("failed", "cancelled") and not self.left_over.count():
+            self.settings.set_open(True)  # something has to be changed
 
     def _on_plotted(self) -> None:
         history = self.training.history
