@@ -32,10 +32,6 @@ def test_train_writes_a_checkpoint_that_segments(
     predictor.set_image(np.random.default_rng(0).random((4, 64, 64)), channel_axis=0)
     assert predictor.predict(points=[(30, 30)]).mask.shape == (64, 64)
 
-    assert main(words) == 1
-    assert "exists. Choose another name" in capsys.readouterr().err
-    assert main([*words, "--overwrite"]) == 0
-
 
 @pytest.mark.slow
 def test_pretrain_goes_on_from_its_folder_or_from_a_foundation(

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -59,6 +60,12 @@ def test_a_folder_becomes_a_checkpoint_with_figures_before_and_after(
     folder = tmp_path / "squares-training"
     assert {BEST, STATE, LOG} <= {each.name for each in folder.iterdir()}
     assert read_tensors(path).keys() == read_tensors(folder / BEST).keys()
+
+    before = path.read_bytes()
+    assert main(words(images, path)) == 1
+    assert f"{path} exists. Choose another name, or replace it" in capsys.readouterr().err
+    assert main(words(images, path, "--overwrite")) == 0
+    assert path.read_bytes() == before
 
 
 def test_events_are_json_alone(
@@ -353,23 +360,50 @@ def test_killed_at_any_time_the_same_command_ends_with_the_same_bits(
     assert (folder / LOG).read_text() == log.read_text()
 
 
+def free_port() -> int:
+    with socket.socket() as open_one:
+        open_one.bind(("127.0.0.1", 0))
+        return int(open_one.getsockname()[1])
+
+
+def of_a_cluster(rank: int, port: int) -> dict[str, str]:
+    """What SLURM tells a task of two nodes with a task each, here both on this machine."""
+    one = {"NTASKS_PER_NODE": 1, "LOCALID": 0, "JOB_ID": 12345, "JOB_NAME": "train"}
+    both = {"NTASKS": 2, "NNODES": 2, "NODELIST": "localhost", "PROCID": rank, "NODEID": rank}
+    return {
+        **os.environ,
+        **{f"SLURM_{name}": str(value) for name, value in {**one, **both}.items()},
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+
+
 @pytest.mark.slow
 def test_two_processes_train_as_one_does_and_speak_with_one_voice(
     images: Path, tmp_path: Path
 ) -> None:
-    alone, two = tmp_path / "alone.safetensors", tmp_path / "two.safetensors"
-    process = python("-m", "napari_simmat", *words(images, two, "--devices", "2", "--events"))
+    """Two that Lightning Fabric starts, and two tasks that a cluster has started."""
+    names = ("alone", "two", "cluster")
+    alone, two, cluster = (tmp_path / f"{name}.safetensors" for name in names)
+    module = ("-m", "napari_simmat")
+    of_two = python(*module, *words(images, two, "--devices", "2", "--events"))
+    nodes = words(images, cluster, "--nodes", "2", "--events")
+    port = free_port()
+    tasks = [python(*module, *nodes, env=of_a_cluster(rank, port)) for rank in range(2)]
     assert main(words(images, alone)) == 0
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    assert err == ""
-    events = [json.loads(line) for line in out.splitlines()]
-    assert [event["done"] for event in events if "figures" in event] == [0, 1, 2, 2]
-    assert [event["output"] for event in events if "output" in event] == [str(two)]
-    one, other = read_tensors(alone), read_tensors(two)
-    assert one.keys() == other.keys()
-    assert max(float((one[name] - other[name]).abs().max()) for name in one) < 1e-5
-    logs = [read_log(tmp_path / f"{name}-training" / LOG) for name in ("alone", "two")]
-    for first, second in zip(*logs, strict=True):
-        assert first == pytest.approx(second, rel=1e-4)
-    assert {path.name for path in tmp_path.glob("*.safetensors")} == {alone.name, two.name}
+    ended = [(process, *process.communicate(timeout=300)) for process in (of_two, *tasks)]
+    for process, _, err in ended:
+        assert process.returncode == 0, err
+        assert err == ""
+    assert ended[2][1] == ""  # the second task is silent
+    for (_, out, _), path in zip(ended[:2], (two, cluster), strict=True):
+        events = [json.loads(line) for line in out.splitlines()]
+        assert [event["done"] for event in events if "figures" in event] == [0, 1, 2, 2]
+        assert [event["output"] for event in events if "output" in event] == [str(path)]
+        one, other = read_tensors(alone), read_tensors(path)
+        assert one.keys() == other.keys()
+        assert max(float((one[name] - other[name]).abs().max()) for name in one) < 1e-5
+        logs = [read_log(tmp_path / f"{name}-training" / LOG) for name in ("alone", path.stem)]
+        for first, second in zip(*logs, strict=True):
+            assert first == pytest.approx(second, rel=1e-4)
+    assert {path.stem for path in tmp_path.glob("*.safetensors")} == set(names)

@@ -252,3 +252,17 @@ def test_a_training_that_diverges_says_so(train, tmp_path: Path, monkeypatch) ->
     assert len(figures) == 3
     assert all("loss" not in row for row in figures)
     json.dumps(figures, allow_nan=False)
+
+
+def test_the_auxiliary_losses_reach_the_heads_that_the_papers_does_not(train) -> None:
+    settings = {"strategy": "decoder", "steps": 4, "epochs": 4, "validate_every": 4}
+    before = load_model("tiny").network.state_dict()
+    for auxiliary in (False, True):
+        after = tensors(train(f"{auxiliary}", auxiliary=auxiliary, **settings))
+        changed = {
+            name
+            for name, each in after.items()
+            if name.startswith(UNREACHED) and not torch.equal(each, before[name])
+        }
+        quality = {name for name in changed if "iou_prediction" in name}
+        assert (len(quality) > 0, len(changed) > len(quality)) == (auxiliary, auxiliary)

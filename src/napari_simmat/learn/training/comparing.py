@@ -41,39 +41,34 @@ def comparing(
     spec, network
         The checkpoint.
     dataset, samples
-        Planes of its validation or test.
+        Planes of its validation or test with an object each.
     device
         Where to compute.
     """
     given = Normalization(method="none")
-    before = Model(replace(base.spec, normalization=given), base.network, "before")
-    after = Model(replace(spec, normalization=given), network, "after")
-    chosen = _with_objects(dataset, samples)
-    figures: dict[str, dict[str, float]] = {}
-    for number, (name, model) in enumerate((("before", before), ("after", after))):
-        predictor = Predictor(model, device)
-        reached: dict[str, list[float]] = {"click": [], "box": []}
-        for done, sample in enumerate(chosen):
-            values, labels = sample.load()
-            objects = dataset.regions(labels)
-            if model.spec.transfer == "zeroshot":
-                values = values[as_rgb(len(values))]
-            step = -(-len(objects) // MOST_OBJECTS)
-            yield from predictor.encoding(values, 0)
-            scores = yield from evaluating(predictor, labels, 1, only=objects[::step])
-            for kind, ious in reached.items():
+    models = {
+        "before": Model(replace(base.spec, normalization=given), base.network, "before"),
+        "after": Model(replace(spec, normalization=given), network, "after"),
+    }
+    predictors = {name: Predictor(model, device) for name, model in models.items()}
+    reached: dict[str, dict[str, list[float]]] = {
+        name: {"click": [], "box": []} for name in predictors
+    }
+    count = min(len(samples), MOST_PLANES)
+    for done in range(count):
+        sample = samples[done * len(samples) // count]
+        values, labels = sample.load()
+        objects = dataset.regions(labels)
+        objects = objects[:: -(-len(objects) // MOST_OBJECTS)]
+        for name, predictor in predictors.items():
+            rgb = models[name].spec.transfer == "zeroshot"
+            given_values = values[as_rgb(len(values))] if rgb else values
+            yield from predictor.encoding(given_values, 0)
+            scores = yield from evaluating(predictor, labels, 1, only=objects)
+            for kind, ious in reached[name].items():
                 ious += [score.answers[kind].iou for score in scores]
-            yield Progress(
-                number * len(chosen) + done + 1, 2 * len(chosen), f"comparing on {sample.name}"
-            )
-        figures[name] = {
-            kind: round(100 * float(np.mean(values)), 2) for kind, values in reached.items()
-        }
-    return figures
-
-
-def _with_objects(dataset: Dataset, samples: Sequence[Sample]) -> list[Sample]:
-    """At most `MOST_PLANES` samples that have an object, spread evenly."""
-    found = [sample for sample in samples if dataset.regions(sample.load()[1])]
-    count = min(len(found), MOST_PLANES)
-    return [found[i * len(found) // count] for i in range(count)]
+        yield Progress(done + 1, count, f"comparing on {sample.name}")
+    return {
+        name: {kind: round(100 * float(np.mean(ious)), 2) for kind, ious in kinds.items()}
+        for name, kinds in reached.items()
+    }

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_simmat.engine.loading import Model
-from napari_simmat.learn.datasets.dataset import Dataset
+from napari_simmat.learn.datasets.dataset import Dataset, Sample
 from napari_simmat.learn.train_config import TrainConfig
 from napari_simmat.learn.training.describing import Student
 from napari_simmat.learn.training.devices import Devices
@@ -29,12 +29,15 @@ class Trained:
         The network with the best weights, in evaluation mode, and what its checkpoint holds.
     spec
         The description; its metrics are the best validation, mean IoU in percent, and its step.
+    validation
+        The samples that it was validated on: those with an object.
     fabric
         What it was trained with.
     """
 
     student: Student
     spec: ModelSpec
+    validation: tuple[Sample, ...]
     fabric: Fabric
 
 
@@ -81,6 +84,6 @@ def training(
             yield run.advance()
             if run.is_due:
                 yield from run.validating()
-        return Trained(*run.best(), run.fabric)
+        return Trained(*run.best(), run.validation.samples, run.fabric)
     finally:
         run.close()

@@ -38,7 +38,7 @@ def making(
     spec, student, fabric = trained.spec, trained.student, trained.fabric
     if fabric.is_global_zero:
         compared = yield from comparing(
-            base, spec, student.network, dataset, dataset.validation, str(fabric.device)
+            base, spec, student.network, dataset, trained.validation, str(fabric.device)
         )
         spec = replace(spec, metrics={**spec.metrics, **compared})
         save_checkpoint(output, spec, student.tensors(), bundled=student.whole)

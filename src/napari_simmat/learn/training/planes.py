@@ -92,6 +92,11 @@ class Planes:
         self.digest = ""
 
     @property
+    def samples(self) -> tuple[Sample, ...]:
+        """What they are loaded from; after `finding`, those with an object."""
+        return tuple(self._samples)
+
+    @property
     def native(self) -> bool:
         """Whether planes keep their size."""
         return self._spec.input_size.method == "native"

@@ -46,6 +46,8 @@ class Run:
     ----------
     fabric
         With which it computes; launched by `starting`.
+    validation
+        Its planes to validate on.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class Run:
         self._side = config.side_for(base.spec)
         spec = self._student.spec
         self._train = Planes(dataset, dataset.train, spec, self._side)
-        self._validation = Planes(dataset, dataset.validation, spec, self._side)
+        self.validation = Planes(dataset, dataset.validation, spec, self._side)
         self._batches = Batches(self._train, config, self._side, self._train.native)
         self._path = folder
         self._folder: RunFolder | None = None
@@ -83,11 +85,11 @@ class Run:
     def reading(self) -> Job[None]:
         """Look at the data, and at what the folder holds; before other processes are launched."""
         yield from self._train.finding("train on")
-        yield from self._validation.finding("validate on")
+        yield from self.validation.finding("validate on")
         if is_first_process():
             self._folder = RunFolder(self._path)
         self._settings = {**asdict(self._config), "base": self._student.spec.base.sha256}
-        self._settings["data"] = _named(self._dataset, self._train, self._validation)
+        self._settings["data"] = _named(self._dataset, self._train, self.validation)
         self._state = read_state(self._path, self._settings)
         self._total = self._config.total(len(self._train))
         self._due = self._config.validations(self._total)
@@ -158,7 +160,7 @@ class Run:
         """Measure; keep the network where it is the best so far; save the state."""
         value = 0.0
         if self._folder is not None:
-            measured = yield from validating(self._student.network, self._validation, self._side)
+            measured = yield from validating(self._student.network, self.validation, self._side)
             value = measured.iou
         value = self.fabric.broadcast(value)
         if value > self._best_iou:
