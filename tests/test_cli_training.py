@@ -17,8 +17,9 @@ pytestmark = pytest.mark.usefixtures("small_training")
 
 
 def test_train_writes_a_checkpoint_that_segments(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("napari_simmat.learn.training.comparing.MOST_PLANES", 2)
     path = tmp_path / "angles.safetensors"
     small = ["--steps", "2", "--scenes", "4", "--scene-side", "64"]
     words = ["train", "generated:polarization", *small, "--output", str(path), "--json"]
