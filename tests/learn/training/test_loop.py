@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from segment_anything.modeling.image_encoder import Block
 
 from napari_simmat.engine.checkpoint import read_spec, read_tensors
 from napari_simmat.engine.loading import Model, load_model
@@ -136,11 +137,23 @@ def test_dividing_a_step_changes_neither_gradient_nor_figures(train, monkeypatch
         assert differ(divided, whole) < 1e-5 * scale
 
 
-def test_computing_again_changes_nothing(train) -> None:
+def test_computing_again_changes_nothing(train, monkeypatch) -> None:
+    """Each block of the encoder once more for each of the two steps."""
+    calls = []
+    forward = Block.forward
+
+    def counted(self, x):
+        if self.training:
+            calls.append(self)
+        return forward(self, x)
+
+    monkeypatch.setattr(Block, "forward", counted)
     for strategy in ("lora", "prompt"):  # the latter's dropout is drawn as it was
+        calls.clear()
         plain = train(f"{strategy} plain", strategy=strategy)
+        once = len(calls)
         again = train(f"{strategy} again", strategy=strategy, recompute=True)
-        assert again.student.network.recompute
+        assert (once, len(calls) - once) == (2 * 4, 2 * 2 * 4)
         assert differ(tensors(plain), tensors(again)) < 1e-6
 
 

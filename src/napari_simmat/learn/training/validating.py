@@ -17,7 +17,7 @@ from napari_simmat.model.network import Encoded, Network
 from napari_simmat.progress import Job, Progress
 
 MOST = 400
-"""Objects that are prompted; of more, ones spread evenly."""
+"""Objects that are prompted; of more a share, spread evenly, but at least one of each plane."""
 TOGETHER = 16
 
 
@@ -55,7 +55,7 @@ def validating(network: Network, planes: Planes, side: int, most: int = MOST) ->
     side
         As in training.
     most
-        Objects in all.
+        Objects in all, about; see `MOST`.
     """
     reached, was = Reached(), network.training
     network.eval()
