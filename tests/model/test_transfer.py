@@ -49,14 +49,7 @@ def test_mat_that_is_the_identity_leaves_the_foundation_as_it_is():
     torch.manual_seed(0)
     base, tuned = build_network("tiny"), build_network("tiny", channels=3, transfer="simmat")
     tuned.load_state_dict(base.state_dict(), strict=False)
-    first, _, second = tuned.projection.mat
-    for layer in (first, second):
-        layer.weight.zero_()
-        layer.bias.zero_()
-    for colour in range(3):
-        for sign, hidden in ((1, 2 * colour), (-1, 2 * colour + 1)):
-            first.weight[hidden, colour, 1, 1] = sign
-            second.weight[colour, hidden, 1, 1] = sign
+    tuned.projection.pass_on((0, 1, 2), torch.ones(3), torch.zeros(3))
     image = torch.randn(1, 3, 64, 64)
     click = torch.tensor([[30.0, 20.0]]), torch.tensor([1])
     ours, theirs = (

@@ -111,7 +111,7 @@ def train(
         The foundation, by name or file.
     practical
         For use with clicks, boxes and corrections, with varied images: what is left at its
-        default among prompts, corrections, objects, augment and auxiliary changes.
+        default among start, prompts, corrections, objects, augment and auxiliary changes.
     device
         auto (a GPU where there is one), cpu, cuda, cuda:1 or mps.
     devices

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 from napari_simmat.model.spec import ModelSpec, StrategyName, TransferName
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+Start = Literal["random", "zeroshot"]
 PromptKind = Literal["click", "box", "points", "click+box"]
 """Kinds of first prompts, as `prompting.draw_prompts` has them."""
 
@@ -21,6 +22,9 @@ class TrainConfig:
     ----------
     transfer
         The layer that takes the sensor's channels.
+    start
+        What SimMAT's transfer layer begins as: random numbers, as in the paper, or zeroshot, which
+        hands on what the foundation would get without it.
     strategy
         What is trained beside it.
     size
@@ -64,6 +68,7 @@ class TrainConfig:
     """
 
     transfer: TransferName = "simmat"
+    start: Start = "random"
     strategy: StrategyName = "lora"
     size: int | None = None
     epochs: int = 51
@@ -86,6 +91,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _one_of("Transfer layer", self.transfer, get_args(TransferName))
+        _one_of("Start", self.start, get_args(Start))
         _one_of("Strategy", self.strategy, get_args(StrategyName))
         _one_of("Precision", self.precision, get_args(Precision))
         for prompt in self.prompts:
@@ -163,6 +169,7 @@ class TrainConfig:
 
 
 PRACTICAL: dict[str, Any] = {
+    "start": "zeroshot",
     "prompts": ("click", "click", "box", "points"),
     "corrections": 3,
     "objects": 4,

@@ -7,7 +7,7 @@ Source: SimMAT, arXiv 2409.08083, section 3 (the modality-agnostic transfer laye
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,35 @@ class MAT(_Projected):
             nn.ReLU(),
             nn.Conv2d(HIDDEN, RGB, 3, padding=1),
         )
+
+    @torch.no_grad()
+    def pass_on(self, taken: Sequence[int], scale: Tensor, shift: Tensor) -> None:
+        """Make the layer hand on ``scale * channel + shift`` of three of its channels.
+
+        Two hidden units carry a channel, one its positive and one its negative part; the others
+        keep their first weights, so that training can use them. Of 3 channels in order, with scale
+        1 and shift 0, the network then equals the untouched foundation.
+
+        Parameters
+        ----------
+        taken
+            Numbers of the three channels.
+        scale, shift
+            (3,).
+        """
+        first, _, last = self.mat
+        assert isinstance(first, nn.Conv2d)
+        assert isinstance(last, nn.Conv2d)
+        assert first.bias is not None
+        assert last.bias is not None
+        first.weight[: 2 * RGB] = 0
+        first.bias[: 2 * RGB] = 0
+        last.weight.zero_()
+        last.bias.copy_(shift)
+        for output, channel in enumerate(taken):
+            for unit, sign in ((2 * output, 1.0), (2 * output + 1, -1.0)):
+                first.weight[unit, channel, 1, 1] = sign
+                last.weight[output, unit, 1, 1] = sign * scale[output]
 
     @property
     def transfer_names(self) -> list[str]:

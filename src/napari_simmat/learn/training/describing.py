@@ -13,9 +13,11 @@ from torch import Tensor
 from napari_simmat.engine.loading import Model
 from napari_simmat.learn.datasets.dataset import Dataset
 from napari_simmat.learn.train_config import TrainConfig
+from napari_simmat.learn.training.planes import as_rgb
 from napari_simmat.model.foundation import build_network
 from napari_simmat.model.network import Network
 from napari_simmat.model.spec import Channel, InputSize, ModelSpec
+from napari_simmat.model.transfer import MAT
 from napari_simmat.model.tuning import STRATEGIES, tune
 
 
@@ -70,6 +72,9 @@ def student(base: Model, dataset: Dataset, config: TrainConfig, name: str) -> St
         weights = base.network.state_dict()
         fits = {n: w for n, w in weights.items() if n not in own or config.transfer == "baseline_b"}
         network.load_state_dict({**network.state_dict(), **fits})
+    layer = network.projection
+    if config.start == "zeroshot" and isinstance(layer, MAT):
+        layer.pass_on(as_rgb(channels), *_as_base_expects(below, dataset))
     tuned = tune(network, config.strategy, config.size)
     network.recompute = config.recompute
     network.to(memory_format=torch.channels_last)
@@ -95,6 +100,17 @@ def student(base: Model, dataset: Dataset, config: TrainConfig, name: str) -> St
         date=datetime.date.today().isoformat(),
     )
     return Student(spec, network, tuned.names)
+
+
+def _as_base_expects(below: ModelSpec, dataset: Dataset) -> tuple[Tensor, Tensor]:
+    """Scale and shift (3,) from values standardised for the data set to those for the base."""
+    taken = as_rgb(len(dataset.channels))
+    range_ = below.normalization.scale / dataset.normalization.scale
+    ours = [dataset.channels[index] for index in taken]
+    pairs = list(zip(ours, below.channels, strict=True))
+    scale = torch.tensor([range_ * our.std / base.std for our, base in pairs])
+    shift = torch.tensor([(range_ * our.mean - base.mean) / base.std for our, base in pairs])
+    return scale, shift
 
 
 def _channels(below: ModelSpec, dataset: Dataset, config: TrainConfig) -> tuple[Channel, ...]:
