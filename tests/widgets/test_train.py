@@ -156,7 +156,11 @@ def test_two_layers_and_their_labels_become_a_model_that_segments(
     assert iou(window.viewer.layers["SimMAT objects"].data == 1, truth == 1) > 0.5
 
 
-def test_stopped_early_the_best_is_kept(trainer: Trainer, user_folder: Path) -> None:
+def test_stopped_early_the_best_is_kept(
+    trainer: Trainer, user_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "4")  # as on the desktop of a cluster's node
+    monkeypatch.setenv("SLURM_JOB_NAME", "desktop")
     trainer.start("early", 500)
     assert not trainer.tab.resume.isVisibleTo(trainer.tab)
     trainer.first_step()

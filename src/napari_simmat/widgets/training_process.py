@@ -96,11 +96,7 @@ class TrainingProcess(QObject):
         process.setProgram(sys.executable)
         # -P: what lies in the current folder is not imported.
         process.setArguments(["-P", "-m", "napari_simmat", *arguments, "--events"])
-        environment = QProcessEnvironment.systemEnvironment()
-        environment.insert("NAPARI_SIMMAT_HOME", os.fspath(user_folder().absolute()))
-        environment.insert("PYTHONUTF8", "1")
-        environment.insert("NO_COLOR", "1")
-        process.setProcessEnvironment(environment)
+        process.setProcessEnvironment(_environment())
         process.readyReadStandardOutput.connect(self._on_lines)
         process.readyReadStandardError.connect(self._on_words)
         process.started.connect(self._on_started)
@@ -197,6 +193,18 @@ class TrainingProcess(QObject):
             _disconnect(process)
             process.deleteLater()
         self.ended.emit(ending)
+
+
+def _environment() -> QProcessEnvironment:
+    environment = QProcessEnvironment.systemEnvironment()
+    for name in list(environment.keys()):
+        # A desktop on a cluster's node is a job itself; the training is no task of it.
+        if name.startswith("SLURM_") or name in ("LOCAL_RANK", "RANK", "WORLD_SIZE"):
+            environment.remove(name)
+    environment.insert("NAPARI_SIMMAT_HOME", os.fspath(user_folder().absolute()))
+    environment.insert("PYTHONUTF8", "1")
+    environment.insert("NO_COLOR", "1")
+    return environment
 
 
 def _disconnect(process: QProcess) -> None:
