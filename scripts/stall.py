@@ -2,9 +2,10 @@
 
 Run ``python scripts/with_screen.py python scripts/stall.py``. Each run is a process of its own
 that opens the real window, lets it import torch, load and encode with ``tiny`` and with vit_b
-(random weights) on the CPU, and clicks; a timer is due every 5 ms, and what it comes late is
-when the window was deaf. While it is late a second thread looks at what the main thread does. At
-the end Cancel is pressed while vit_b encodes. Printed are medians over the runs.
+(random weights) on the CPU, and clicks; between the two a training is started and runs for a
+while. A timer is due every 5 ms, and what it comes late is when the window was deaf. While it is
+late a second thread looks at what the main thread does. At the end Cancel is pressed while vit_b
+encodes. Printed are medians over the runs.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ LATE = 0.03
 """A tick that is later than this is looked into."""
 SIDE = 1024
 CLICKS = 6
+TRAINING = 20.0
+"""Seconds of a training that are looked at."""
 PATIENCE = 100.0
 
 
@@ -199,6 +202,7 @@ class Run:
         gate.set()
         self.until(self.idle)
         self.click("clicks, tiny")
+        self.train()
         self.model = "vit_b"
         self.meter.phase = "choose vit_b"
         self.tab.models.set_value(self.weights)
@@ -250,6 +254,35 @@ class Run:
         assert len(self.interaction.prompts.points.data) == CLICKS
         self.meter.phase = ""
         self.tab.clear.click()
+        self.until(self.idle)
+
+    def train(self) -> None:
+        """Train a network of the same foundation in its own process, and go on with the mouse."""
+        from napari.layers import Labels
+
+        tab, training = self.widget.train, self.widget.train.training
+        labels = (blobs() > 100).astype(np.uint8)
+        labels[SIDE // 2 :] *= 2
+        self.viewer.layers.insert(1, Labels(labels, name="objects"))
+        self.widget.tabs.setCurrentWidget(tab)
+        self.until(lambda: not tab._later.isActive())
+        tab.form.name.setText("trained")
+        self.turns(20)
+        self.meter.phase = "training starts"
+        tab.train.click()
+        self.until(lambda: bool(training.history.loss) or not training.busy)
+        self.meter.phase = "training runs"
+        begun = time.monotonic()
+        self.until(lambda: time.monotonic() - begun > TRAINING or not training.busy)
+        if not training.busy:
+            raise SystemExit(f"the training has ended: {tab.status.value()}")
+        self.meter.phase = ""
+        for _ in range(2):  # at once
+            tab.stop.click()
+        self.until(lambda: not training.busy)
+        tab.discard.click()
+        self.widget.tabs.setCurrentWidget(self.tab)
+        self.viewer.layers.remove("objects")
         self.until(self.idle)
 
     def cancel(self) -> tuple[float, float]:
