@@ -66,7 +66,7 @@ def main() -> None:
     options = parser.parse_args()
     console, terminal = Console(), Terminal(as_json=False)
     base = load_model(options.base)
-    config = practical_config(TrainConfig(steps=options.steps, seed=options.seed))
+    config = practical_config(TrainConfig(steps=options.steps, seed=options.seed), base.spec)
     lines = [
         f"| set | planes | objects | click before | after | box before | after |  "
         f"<!-- {base.spec.name}, {options.steps} steps -->",

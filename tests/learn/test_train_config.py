@@ -99,8 +99,14 @@ def test_a_bad_setting_gets_one_sentence(settings: dict[str, object], sentence: 
 
 
 def test_practical_changes_only_what_was_left_at_its_default() -> None:
-    config = practical_config(TrainConfig(objects=2, steps=9))
-    assert config == TrainConfig(**{**PRACTICAL, "objects": 2, "steps": 9})
+    tiny = load_model("tiny").spec
+    sam = replace(tiny, base=replace(tiny.base, architecture="vit_b"))
+    config = TrainConfig(objects=2, steps=9)
+    wanted = {**PRACTICAL, "objects": 2, "steps": 9}
+    assert practical_config(config, sam) == TrainConfig(**wanted)
+    assert practical_config(config, tiny) == TrainConfig(**wanted, learning_rate=1e-3)
+    own = TrainConfig(learning_rate=2e-4)
+    assert practical_config(own, tiny).learning_rate == 2e-4
 
 
 def test_the_side_is_the_bases() -> None:

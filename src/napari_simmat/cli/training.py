@@ -111,7 +111,8 @@ def train(
         The foundation, by name or file.
     practical
         For use with clicks, boxes and corrections, with varied images: what is left at its
-        default among start, prompts, corrections, objects, augment and auxiliary changes.
+        default among start, prompts, corrections, objects, augment, auxiliary and, on an embedded
+        foundation, learning-rate changes.
     device
         auto (a GPU where there is one), cpu, cuda, cuda:1 or mps.
     devices
@@ -134,12 +135,13 @@ def train(
         logging.getLogger("napari_simmat").setLevel(logging.ERROR)  # the first one says it
     terminal = speech.terminal()
     _check_output(output, overwrite)
+    foundation = load_model(base)
     if practical:
-        config = practical_config(config)
+        config = practical_config(config, foundation.spec)
     dataset = _watched(_reading(data, labelled, config.seed), terminal, events)
     folder = folder or output.with_name(f"{output.stem}-training")
     places = Devices(device=device, count=devices, nodes=nodes)
-    job = making(load_model(base), dataset, config, output, folder, places)
+    job = making(foundation, dataset, config, output, folder, places)
     spec = _watched(job, terminal, events)
     if not is_first_process():
         return

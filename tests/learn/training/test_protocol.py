@@ -112,9 +112,8 @@ def test_every_strategy_trains_and_is_kept(
     strategy: str, sam: Model, tmp_path: Path, monkeypatch
 ) -> None:
     """With all kinds of prompts and corrections, on any number of channels."""
-    config = practical_config(
-        short(strategy=strategy, size=3 if STRATEGIES[strategy].size else None)
-    )
+    size = 3 if STRATEGIES[strategy].size else None
+    config = practical_config(short(strategy=strategy, size=size), sam.spec)
     trained = finish(training(sam, pictures(2, 5, side=80), config, "m", tmp_path / "run"))
     before = sam.network.state_dict()
     for name, each in trained.student.network.state_dict().items():
