@@ -14,6 +14,8 @@ from napari_simmat.widgets.feeds import Source
 from napari_simmat.widgets.images_form import Labelled
 from napari_simmat.widgets.inputs import key_of
 from napari_simmat.widgets.train_feeds import NamedSource
+from napari_simmat.widgets.train_request import TrainRequest
+from napari_simmat.widgets.train_runs import Run
 from tests.widgets.dropping import drop
 from tests.widgets.scenes import discs
 from tests.widgets.test_train import LEFT, Trainer, add_layers
@@ -121,8 +123,8 @@ def test_empty_labels_are_found_when_they_are_written(trainer: Trainer, user_fol
 
 def test_a_folder_that_is_dropped_on_the_tab(trainer: Trainer, tmp_path: Path) -> None:
     tab = trainer.tab
-    assert not drop(tab.viewport(), Path(__file__))
-    assert drop(tab.viewport(), tmp_path)
+    assert not drop(tab, Path(__file__))
+    assert drop(tab, tmp_path)
     assert tab.form.value().folder == str(tmp_path)
     assert tab.form.source.currentText() == "a folder"
     assert trainer.status.text == "Ready to train.", "what is in it, the training says"
@@ -194,8 +196,6 @@ def test_images_that_are_set_read_back(trainer: Trainer) -> None:
 
 
 def test_a_training_that_goes_on_in_another_window_is_refused(trainer: Trainer) -> None:
-    from napari_simmat.widgets.train_runs import Run
-
     other = Run("new")
     other.claim()
     trainer.press(trainer.tab.train)
@@ -204,3 +204,33 @@ def test_a_training_that_goes_on_in_another_window_is_refused(trainer: Trainer) 
     )
     other.release()
     assert not trainer.training.busy
+
+
+def test_nothing_is_cut_off_and_the_form_scrolls_where_there_is_little_room(
+    trainer: Trainer,
+) -> None:
+    from napari_simmat.widgets.controls import Scroll
+
+    tab, window = trainer.tab, trainer.window
+    interrupted = Run("old")
+    interrupted.claim()
+    interrupted.prepared(TrainRequest(name="old"))
+    interrupted.release()
+    figures = {"click": 12.3, "box": 45.6}
+    trainer.training.metrics = {"before": figures, "after": figures}
+    for step in range(9):
+        trainer.training.history.add({"step": step, "loss": 1.0, "validation_iou": step})
+    tab._on_changed()
+    for part in (tab.resume, tab.keep, tab.discard, tab.gains, tab.curves, tab.train):
+        assert part.isVisibleTo(tab)
+        trainer.until(lambda part=part: part.width() > 0)
+        right = part.mapTo(tab, part.rect().bottomRight())
+        assert right.x() < tab.width()
+        assert right.y() < tab.height()
+    assert tab.minimumSizeHint().width() <= 320
+    scroll = tab.findChild(Scroll)
+    trainer.until(lambda: scroll.verticalScrollBar().maximum() > 0)
+    tab.settings.set_open(False)
+    trainer.until(lambda: scroll.verticalScrollBar().maximum() == 0)
+    window.viewer.window.resize(1000, 500)
+    assert window.viewer.window._qt_window.height() < 800, "it does not force a high window"

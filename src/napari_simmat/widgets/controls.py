@@ -6,9 +6,18 @@ from collections.abc import Callable
 
 from napari import Viewer
 from napari.layers import Layer
-from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer, Signal
 from qtpy.QtGui import QWheelEvent
-from qtpy.QtWidgets import QComboBox, QPushButton, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFrame,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 
 class Choice(QComboBox):
@@ -114,6 +123,44 @@ class Button(QPushButton):
         super().__init__(f"{text}  {shortcut}" if shortcut else text)
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.setToolTip(tip)
+
+
+class Scroll(QScrollArea):
+    """As high as its content where there is room; where there is not, it scrolls."""
+
+    def __init__(self, content: QWidget, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setWidget(content)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """All of the content."""
+        content, viewport = self.widget(), self.viewport()
+        if content is None or viewport is None:
+            return super().sizeHint()
+        hint = content.sizeHint()
+        around = self.size() - viewport.size()  # what a theme puts there
+        height = hint.height()
+        if content.hasHeightForWidth() and viewport.width() > 0:
+            height = content.heightForWidth(viewport.width())
+        return QSize(hint.width(), height + around.height())
+
+    def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """The content's width, and some of its height."""
+        content = self.widget()
+        if content is None:
+            return super().minimumSizeHint()
+        least = content.minimumSizeHint()
+        return QSize(least.width(), min(least.height(), 120))
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
+        """Follow the content when it opens or closes."""
+        if event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return super().eventFilter(watched, event)
 
 
 class Fold(QWidget):

@@ -27,8 +27,9 @@ class Curves(QWidget):
         super().__init__(parent)
         self._history = History()
         self._total = 0
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.setMinimumHeight(self.sizeHint().height())
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
+        self.setMaximumHeight(self.sizeHint().height())
+        self.setMinimumHeight(170)
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
         """Room for two plots with their titles."""

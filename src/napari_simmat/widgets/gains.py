@@ -8,6 +8,7 @@ from qtpy.QtWidgets import QGridLayout, QLabel, QWidget
 from napari_simmat.widgets.train_events import Metrics
 
 _KINDS = ("click", "box")
+_LEFT, _RIGHT = Qt.AlignmentFlag.AlignLeft, Qt.AlignmentFlag.AlignRight
 _BETTER, _WORSE = "#3fb68b", "#ff5c50"
 
 
@@ -20,16 +21,19 @@ class Gains(QWidget):
         self._grid = QGridLayout(self)
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setHorizontalSpacing(14)
+        self.setToolTip("On the validation images: a click or a box on each object")
         self._grid.setColumnStretch(4, 1)
         self.cells: dict[tuple[str, str], QLabel] = {}
-        heads = ("IoU % on validation images", "base", "trained", "")
+        heads = ("mean IoU %", "base", "trained", "gain")
         for column, text in enumerate(heads):
-            self._put(0, column, text).setStyleSheet("color: #9aa0a8;")
+            head = self._put(0, column, text)
+            head.setStyleSheet("color: #9aa0a8;")
+            head.setAlignment(_RIGHT if column else _LEFT)
         for row, kind in enumerate(_KINDS, start=1):
             self._put(row, 0, f"one {kind}")
             for column, name in enumerate(("before", "after", "gain"), start=1):
                 cell = self._put(row, column, "")
-                cell.setAlignment(Qt.AlignmentFlag.AlignRight)
+                cell.setAlignment(_RIGHT)
                 self.cells[kind, name] = cell
         self.set_value(None)
 

@@ -10,16 +10,16 @@ from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication, QShowEvent
 from qtpy.QtWidgets import (
     QFrame,
+    QGridLayout,
     QHBoxLayout,
     QLabel,
     QPlainTextEdit,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_simmat.widgets import train_runs
-from napari_simmat.widgets.controls import Button, Choice, Fold
+from napari_simmat.widgets.controls import Button, Choice, Fold, Scroll
 from napari_simmat.widgets.curves import Curves
 from napari_simmat.widgets.gains import Gains
 from napari_simmat.widgets.images_form import ImagesForm
@@ -39,7 +39,7 @@ _NAME = "my-sensor"
 """Suggested for a model."""
 
 
-class TrainTab(QScrollArea):
+class TrainTab(QWidget):
     """Choose images and settings, train, see how much better it became."""
 
     wanted = Signal(str)
@@ -128,21 +128,26 @@ class TrainTab(QScrollArea):
         head = QHBoxLayout()
         head.addWidget(QLabel("Not finished"))
         head.addWidget(self.left_over, stretch=1)
-        choices = QHBoxLayout()
+        choices = QGridLayout()
         choices.setSpacing(4)
-        for button in (self.resume, self.keep, self.discard):
-            choices.addWidget(button)
+        choices.addWidget(self.resume, 0, 0, 1, 2)
+        choices.addWidget(self.keep, 1, 0)
+        choices.addWidget(self.discard, 1, 1)
         unfinished.addLayout(head)
         unfinished.addLayout(choices)
         rule = QFrame()
         rule.setFrameShape(QFrame.Shape.HLine)
-        content = QWidget()
-        layout = QVBoxLayout(content)
+        choice = QWidget()
+        above = QVBoxLayout(choice)
+        above.setContentsMargins(0, 0, 0, 0)
+        above.setSpacing(8)
+        above.addWidget(self.settings)
+        above.addWidget(Fold("Command line", command))
+        layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 8, 8, 8)
         layout.setSpacing(8)
         for widget in (
-            self.settings,
-            Fold("Command line", command),
+            Scroll(choice),
             rule,
             self.train,
             self.stop,
@@ -153,13 +158,7 @@ class TrainTab(QScrollArea):
         ):
             layout.addWidget(widget)
         layout.addStretch(1)
-        self.setWidget(content)
-        self.setWidgetResizable(True)
-        self.setFrameShape(QFrame.Shape.NoFrame)
-        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        viewport = self.viewport()
-        assert viewport is not None
-        viewport.setAcceptDrops(True)
+        self.setAcceptDrops(True)
 
     def _connect(self) -> None:
         training = self.training
