@@ -63,16 +63,19 @@ def test_only_foundations_are_offered(form: TrainForm) -> None:
     assert not any(title.startswith("polarization") for title in titles)
     assert form.value().base == "tiny-2"
     form.base.set_value("polarization")
+    base = form.base.value().spec.base.name
     assert form.problem() == (
-        "polarization is a modality checkpoint: train on its base, tiny-1, instead."
+        f"polarization is a modality checkpoint: train on its base, {base}, instead."
     )
     form.base.set_value("vit_b")
     assert "vit_b is not here yet: download it" in str(form.problem())
 
 
-def test_the_learning_rate_follows_the_strategy_until_it_is_set(form: TrainForm) -> None:
-    assert form.value().config.learning_rate == 3e-4
+def test_the_learning_rate_follows_base_and_strategy_until_it_is_set(form: TrainForm) -> None:
+    assert form.value().config.learning_rate == 1e-3
     choose(form.strategy, "full")
+    assert form.value().config.learning_rate == 1e-3
+    form.base.set_value("vit_b")
     assert form.value().config.learning_rate == 3e-5
     choose(form.strategy, "adapter")
     assert form.value().config.learning_rate == 3e-4

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from napari_simmat.cli import app
-from napari_simmat.learn.train_config import TrainConfig
-from napari_simmat.widgets.train_request import SHOWN, TrainRequest, in_a_shell
+from napari_simmat.engine import zoo
+from napari_simmat.learn.train_config import TrainConfig, practical_config
+from napari_simmat.widgets.train_request import SHOWN, STEPS, TrainRequest, in_a_shell
 
 REQUESTS = [
     TrainRequest(name="plain"),
@@ -37,7 +38,7 @@ def test_the_command_line_asks_for_what_the_request_says(request_: TrainRequest)
     assert named["output"] == Path("out.safetensors")
     assert named["folder"] == Path("run")
     assert named["base"] == request_.base
-    assert named["practical"]
+    assert "practical" not in named, "all of it is said, so that later defaults change nothing"
     assert named["labelled"].modality == (request_.modality or request_.name)
     assert named["labelled"].channels == (request_.channels or None)
     # Where a configuration has no number of steps, that of the command line has none either.
@@ -63,6 +64,11 @@ def test_something_else_is_refused(text: str) -> None:
 def test_the_command_can_be_pasted() -> None:
     words = REQUESTS[1].arguments(Path("my data"), Path("out"), Path("run"))
     assert shlex.split(in_a_shell(words)) == ["simmat", *words]
+
+
+def test_without_a_word_it_is_what_practical_means() -> None:
+    plain = TrainConfig(steps=STEPS)
+    assert practical_config(plain, zoo.find("tiny").spec) == TrainRequest().config
 
 
 def test_the_form_shows_settings_that_there_are() -> None:

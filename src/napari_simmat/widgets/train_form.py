@@ -20,15 +20,15 @@ from qtpy.QtWidgets import (
 )
 
 from napari_simmat.engine.zoo import ModelEntry
+from napari_simmat.learn.train_config import EMBEDDED_RATE
 from napari_simmat.model.spec import STRATEGY_TITLES, StrategyName
 from napari_simmat.widgets import train_runs
 from napari_simmat.widgets.controls import Choice, Fold
 from napari_simmat.widgets.model_picker import ModelPicker
 from napari_simmat.widgets.train_request import TrainRequest, with_settings
 
-_RATES = {"full": 3e-5, "scratch": 3e-4}
-"""Where full fine-tuning is best (arXiv 2409.08083, Fig. 5a); the others at `_RATE`."""
-_RATE = 3e-4
+_RATE, _FULL_RATE = 3e-4, 3e-5
+"""Where SAM's strategies and its full fine-tuning are best (arXiv 2409.08083, Fig. 5a)."""
 _SCALE = 1e-4
 """Learning rates are shown as multiples of this."""
 
@@ -68,7 +68,7 @@ class TrainForm(QWidget):
         self.rate.setRange(0.001, 9999.0)
         self.rate.setDecimals(3)
         self.rate.setSuffix("e-4")
-        self.rate.setToolTip("Adam's; 3e-4 suits most strategies, 0.3e-4 full fine-tuning")
+        self.rate.setToolTip("Adam's; 10e-4 suits tiny, 3e-4 SAM, and 0.3e-4 its full fine-tuning")
         self.batch = _spin(1, 256, "Images for each step; fewer take less memory")
         self.seed = _spin(0, 2**31 - 1, "Fixes everything that is random")
         for field in (self.steps, self.rate, self.batch, self.seed):
@@ -118,7 +118,7 @@ class TrainForm(QWidget):
         self.batch.setValue(config.batch)
         self.rate.setValue(config.learning_rate / _SCALE)
         self.seed.setValue(config.seed)
-        self._rate_by_hand = config.learning_rate != _RATES.get(config.strategy, _RATE)
+        self._rate_by_hand = config.learning_rate != self._good_rate()
         self._show()
         self.changed.emit()
 
@@ -179,10 +179,10 @@ class TrainForm(QWidget):
         layout.addLayout(form)
 
     def _connect(self) -> None:
-        self.base.changed.connect(self.changed)
+        self.base.changed.connect(self._on_kind)
         self.source.activated.connect(self._on_source)
         self.folder.changed.connect(self.changed)
-        self.strategy.activated.connect(self._on_strategy)
+        self.strategy.activated.connect(self._on_kind)
         self.rate.valueChanged.connect(self._on_rate)
         for field in (self.name, self.channels, self.modality):
             field.textChanged.connect(self.changed)
@@ -193,11 +193,18 @@ class TrainForm(QWidget):
         self._show()
         self.changed.emit()
 
-    def _on_strategy(self) -> None:
+    def _on_kind(self) -> None:
+        """Base and strategy decide which learning rate is a good one."""
         if not self._rate_by_hand:
-            self.rate.setValue(_RATES.get(self.strategy.currentData(), _RATE) / _SCALE)
+            self.rate.setValue(self._good_rate() / _SCALE)
             self._rate_by_hand = False
         self.changed.emit()
+
+    def _good_rate(self) -> float:
+        entry = self.base.value()
+        if entry is None or entry.spec is None or entry.spec.base.architecture == "tiny":
+            return EMBEDDED_RATE
+        return _FULL_RATE if self.strategy.currentData() == "full" else _RATE
 
     def _on_rate(self) -> None:
         self._rate_by_hand = True

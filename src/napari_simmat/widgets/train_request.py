@@ -11,10 +11,13 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from napari_simmat.learn.train_config import TrainConfig
+from napari_simmat.learn.train_config import EMBEDDED_RATE, PRACTICAL, TrainConfig
 
 STEPS = 500
 """A matter of minutes with the embedded foundation; it can be stopped at any time."""
+START = TrainConfig(steps=STEPS, learning_rate=EMBEDDED_RATE, **PRACTICAL)
+"""What ``simmat train --practical`` does on an embedded base, spelled out: said word for word, a
+training that was interrupted goes on with the same settings whatever the defaults have become."""
 SHOWN = ("strategy", "steps", "batch", "learning_rate", "seed")
 """The settings of a form; a command line always says them."""
 
@@ -36,7 +39,7 @@ class TrainRequest:
     channels
         Of the folder's images, names or numbers with commas between; empty for all.
     config
-        How it is trained. What it leaves at its default is as `simmat train --practical` has it.
+        How it is trained.
     """
 
     name: str = ""
@@ -44,7 +47,7 @@ class TrainRequest:
     modality: str = ""
     folder: str = ""
     channels: str = ""
-    config: TrainConfig = field(default_factory=lambda: TrainConfig(steps=STEPS))
+    config: TrainConfig = field(default=START)
 
     def arguments(self, data: Path, output: Path, folder: Path) -> list[str]:
         """What follows ``simmat`` on the command line.
@@ -54,7 +57,7 @@ class TrainRequest:
         data, output, folder
             The labelled images, the checkpoint's file and the training's own folder.
         """
-        words = ["train", str(data), "--output", str(output), "--base", self.base, "--practical"]
+        words = ["train", str(data), "--output", str(output), "--base", self.base]
         # With "=", as words of the user's own may start with a dash.
         words.append(f"--modality={self.modality or self.name}")
         if self.channels:
