@@ -10,7 +10,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +23,9 @@ SIZE = (1280, 780)
 """Of the window in pixels: its text can be read in the documentation's column."""
 COLOURS = 256
 PATIENCE = 180.0
+STEPS = 40
+TRAINING = 1800.0
+"""Seconds for a training of so many steps."""
 
 COINS = ((125.0, 206.0), (119.0, 270.0), (52.0, 215.0), (127.0, 154.0), (52.0, 155.0))
 BOX = (168.5, 186.5, 217.5, 237.5)
@@ -39,6 +42,7 @@ def main() -> int:
         from napari_simmat.engine import zoo
 
         coins()
+        train()
         if "polarization" in [entry.name for entry in zoo.list_models()]:
             polarization()
             return 0
@@ -50,7 +54,8 @@ def coins() -> None:
     """A click on a coin; then several objects, and a box with a correction."""
     from skimage.data import coins as image
 
-    with window() as (viewer, tab):
+    with window() as (viewer, widget):
+        tab = widget.segment
         viewer.add_image(image(), name="coins")
         settle(tab)
         viewer.reset_view()
@@ -76,7 +81,8 @@ def polarization() -> None:
 
     shown = sample()
     largest = np.argsort(np.bincount(shown.truth.ravel())[1:])[::-1] + 1
-    with window() as (viewer, tab):
+    with window() as (viewer, widget):
+        tab = widget.segment
         for number in (2, 0, 3, 1):
             viewer.add_image(shown.image[number], name=f"beads {shown.channels[number]}")
         tab.models.set_value("polarization")
@@ -90,9 +96,37 @@ def polarization() -> None:
         save(viewer, tab, "window-channels")
 
 
+def train() -> None:
+    """Six bands and their objects: while a model is trained on them, and when it is done."""
+    from napari.layers import Layer
+
+    from napari_simmat.widgets import samples
+    from napari_simmat.widgets.train_request import START, TrainRequest
+
+    with window() as (viewer, widget):
+        tab = widget.train
+        for data, options, kind in samples.multispectral():
+            viewer.add_layer(Layer.create(data[:256, :256], options, kind))
+        viewer.layers["known objects"].visible = True
+        viewer.layers["known objects"].contour = 2
+        settle(widget.segment)
+        widget.tabs.setCurrentWidget(tab)
+        # Less in each step than a user has, and a part of the scene: the picture takes minutes.
+        config = replace(START, steps=STEPS, batch=2, objects=2, corrections=1)
+        tab.form.set_value(TrainRequest(name="six-bands", config=config))
+        wait(lambda: not tab.busy)
+        viewer.reset_view()
+        tab.train.click()
+        training = tab.training
+        wait(lambda: training.history.loss[-1:] >= [(0.7 * STEPS, 0.0)])
+        save(viewer, tab, "window-train")
+        wait(lambda: not training.busy)
+        save(viewer, tab, "window-trained")
+
+
 @contextmanager
 def window() -> Iterator[tuple[Any, Any]]:
-    """An empty viewer and the Segment tab in it."""
+    """An empty viewer and the widget in it."""
     import napari
 
     from napari_simmat.widgets.main import SimMATWidget
@@ -102,7 +136,7 @@ def window() -> Iterator[tuple[Any, Any]]:
     widget = SimMATWidget(viewer)
     viewer.window.add_dock_widget(widget, name="SimMAT", area="right")
     try:
-        yield viewer, widget.segment
+        yield viewer, widget
     finally:
         worker = widget.segment.interaction.worker
         widget.release()
@@ -122,6 +156,21 @@ def click(tab: Any, position: Sequence[float]) -> None:
 def rectangle(y0: float, x0: float, y1: float, x1: float) -> np.ndarray:
     """Its corners, as napari draws them."""
     return np.array([(y0, x0), (y0, x1), (y1, x1), (y1, x0)], dtype=float)
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    """Let the event loop run until the condition holds, and what follows is drawn."""
+    from qtpy.QtCore import QEventLoop
+    from qtpy.QtWidgets import QApplication
+
+    deadline = time.monotonic() + TRAINING
+    after = 0
+    while after < 5:
+        QApplication.processEvents(QEventLoop.ProcessEventsFlag.AllEvents, 50)
+        time.sleep(0.01)
+        after = after + 1 if condition() else 0
+        if time.monotonic() > deadline:
+            raise SystemExit("the window is still busy")
 
 
 def settle(tab: Any) -> None:
