@@ -1,6 +1,6 @@
 """What a few labels of a real sensor bring: before and after, on the half that was not trained on.
 
-``python scripts/adaptation.py --output ~/adaptation`` takes one image of each set (they lie in the
+``python scripts/adaptation.py --output adaptation`` takes one image of each set (they lie in the
 folder that NAPARI_SIMMAT_DATA names, ``../shared/data`` by default, and are not part of the
 package), trains a checkpoint on one half of it as ``simmat train FOLDER --practical`` does, and
 measures a click and a box on the other half with the base alone and with the checkpoint. The table
@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import tifffile
@@ -25,7 +25,7 @@ from napari_simmat import load_model
 from napari_simmat.cli.terminal import Terminal
 from napari_simmat.engine.reading import read_image
 from napari_simmat.learn.datasets import DataConfig, from_folder
-from napari_simmat.learn.train_config import TrainConfig, practical_config
+from napari_simmat.learn.train_config import Precision, TrainConfig, practical_config
 from napari_simmat.learn.training import Devices, making
 
 DATA = Path(os.environ.get("NAPARI_SIMMAT_DATA", "../shared/data"))
@@ -63,10 +63,12 @@ def main() -> None:
     parser.add_argument("--base", default="tiny")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--precision", default="32-true", choices=get_args(Precision))
     options = parser.parse_args()
     console, terminal = Console(), Terminal(as_json=False)
     base = load_model(options.base)
-    config = practical_config(TrainConfig(steps=options.steps, seed=options.seed), base.spec)
+    wanted = TrainConfig(steps=options.steps, seed=options.seed, precision=options.precision)
+    config = practical_config(wanted, base.spec)
     lines = [
         f"| set | planes | objects | click before | after | box before | after |  "
         f"<!-- {base.spec.name}, {options.steps} steps -->",

@@ -1,14 +1,20 @@
-"""The embedded foundation on real images that its training never saw."""
+"""The embedded models: the foundation on real images, the checkpoints on drawn ones."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from skimage.data import coins
 
+from napari_simmat.engine.checkpoint import read_spec
+from napari_simmat.engine.folders import ASSETS
 from napari_simmat.engine.loading import load_model
 from napari_simmat.engine.predictor import Predictor
+from napari_simmat.learn.datasets import GeneratedConfig, from_generated
 from napari_simmat.learn.evaluation import evaluating
+from napari_simmat.learn.training.comparing import comparing
 from napari_simmat.progress import finish
 
 
@@ -29,3 +35,31 @@ def test_one_click_and_one_box_find_the_objects_of_real_images(shared_image) -> 
     click, box = np.mean(means, axis=0)
     assert click >= 0.65
     assert box >= 0.80
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sensor", ["depth", "multispectral", "thermal"])
+def test_a_shipped_checkpoint_sees_more_with_its_sensor_than_its_base_alone(sensor: str) -> None:
+    """On scenes that its training never drew; for polarization the base alone is nearly as good."""
+    drawn = from_generated(GeneratedConfig(sensor=sensor, side=160, train=1, validation=1, test=4))
+    checkpoint = load_model(sensor)
+    known = replace(drawn, channels=checkpoint.spec.channels)
+    base = load_model(checkpoint.spec.base.name)
+    figures = finish(
+        comparing(base, checkpoint.spec, checkpoint.network, known, known.test, "cpu")
+    )
+    assert figures["after"]["click"] > figures["before"]["click"] + 3
+    assert figures["after"]["box"] > figures["before"]["box"] + 3
+
+
+def test_shipped_checkpoints_are_small_and_have_cards() -> None:
+    paths = [path for path in ASSETS.glob("*.safetensors") if read_spec(path).base.sha256]
+    assert len(paths) >= 4
+    assert sum(path.stat().st_size for path in paths) < 5e6
+    for path in paths:
+        spec = read_spec(path)
+        assert {"before", "after", "validation"} <= set(spec.metrics)
+        assert spec.license
+        assert spec.description
+        base = load_model(spec.base.name).spec.base
+        assert base.sha256 == spec.base.sha256
