@@ -40,7 +40,7 @@ def test_every_strategy_has_a_title() -> None:
 def test_what_is_set_reads_back(form: TrainForm, strategy: StrategyName, qtbot: Any) -> None:
     request = TrainRequest(
         name="thermal",
-        base="tiny-1",
+        base="tiny-2",
         modality="heat",
         folder="/data",
         channels="0,DAPI",
