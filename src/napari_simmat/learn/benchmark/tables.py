@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from napari_simmat.learn.benchmark.experiments import ARMS, SCRATCH, SIMMAT, ZERO_SHOT, Run
+from napari_simmat.learn.benchmark.experiments import ARMS, SCRATCH, SIMMAT, ZERO_SHOT
 from napari_simmat.learn.benchmark.running import Row
 
 QUICK = "**Quick form: too few steps for a result.**"
@@ -119,12 +119,6 @@ def _by_setting(experiment: str, rows: Sequence[Row]) -> str:
 def setting(experiment: str, row: Row) -> str:
     """What an experiment varies: the learning rate, or the number of images."""
     return f"{row.run.learning_rate:g}" if experiment == "lr" else str(row.images)
-
-
-def missing(runs: Sequence[Run], rows: Sequence[Row]) -> int:
-    """How many runs are not done yet."""
-    done = {row.run.key for row in rows}
-    return sum(run.key not in done for run in runs)
 
 
 def _table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
