@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from napari_simmat.engine.files import move_into_place, sha256_of
 from napari_simmat.engine.labelfiles import write_labels_nifti, write_labels_tiff
-from napari_simmat.engine.objects import Painting, PixelSize, columns_of, measure
-from napari_simmat.engine.record import Record, Request
+from napari_simmat.engine.objects import PixelSize, columns_of, measure
+from napari_simmat.engine.record import Record
 
 if TYPE_CHECKING:
     from napari_simmat.engine.images import ChannelStack
-    from napari_simmat.engine.predictor import Predictor
     from napari_simmat.engine.reading import ImageFile
+    from napari_simmat.engine.tasks import Segmented
 
 DOUBLE_SUFFIXES = (".nii.gz", ".ome.tif", ".ome.tiff")
 
@@ -134,23 +134,25 @@ def write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="\n")
 
 
-def write_result(
-    files: OutputFiles,
-    request: Request,
-    image: ImageFile,
-    axes: str,
-    painting: Painting,
-    predictor: Predictor,
-    start: float,
-) -> None:
-    """Label image, table and record, together or not at all."""
+def write_result(segmented: Segmented, start: float) -> None:
+    """Label image, table and record, together or not at all.
+
+    Parameters
+    ----------
+    segmented
+        What to write, and where.
+    start
+        When writing began, of `time.monotonic`.
+    """
+    loaded, stack, painting = segmented.loaded, segmented.stack, segmented.painting
+    files, image, axes = loaded.task.files, loaded.image, loaded.axes
     size = PixelSize(scale=image.scale, units=image.units)
-    positions, names = _distinct_channels(predictor.stack)
+    positions, names = _distinct_channels(stack)
     rows = measure(
         painting.labels,
         axes=axes,
         channels=names,
-        plane=lambda index: predictor.stack.plane(index)[positions],
+        plane=lambda index: stack.plane(index)[positions],
         size=size,
         found=painting.found,
     )
@@ -163,8 +165,8 @@ def write_result(
         _write_labels(labels, files.labels, image, axes, painting.labels)
         write_table(objects, columns_of(axes, names, size), rows)
         made = Record(
-            request=request,
-            normalization=predictor.statistics.to_dict(),
+            request=segmented.request,
+            normalization=stack.statistics.to_dict(),
             objects=[
                 {
                     "label": one.label,
@@ -178,7 +180,7 @@ def write_result(
                 "labels": {"file": files.labels.name, "sha256": sha256_of(labels)},
                 "objects": {"file": files.objects.name, "sha256": sha256_of(objects)},
             },
-            run=_run(start, predictor.note),
+            run=_run(segmented.seconds + time.monotonic() - start, segmented.note),
         )
         write_text(record, made.to_json())
 
@@ -242,14 +244,14 @@ def _counted(labels: NDArray[np.uint32]) -> list[tuple[int, int]]:
     return list(zip(values.tolist(), counts.tolist(), strict=True))
 
 
-def _run(start: float, note: str) -> dict[str, Any]:
+def _run(seconds: float, note: str) -> dict[str, Any]:
     """What may differ between two equal runs."""
     from napari_simmat import __version__
 
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": platform.node(),
-        "duration_s": round(time.monotonic() - start, 3),
+        "duration_s": round(seconds, 3),
         "version": __version__,
         **({"note": note} if note else {}),
     }

@@ -24,7 +24,7 @@ from napari_simmat.engine.record import (
     prompt_to_dict,
     read_record,
 )
-from napari_simmat.engine.tasks import Outcome, SegmentConfig, Task
+from napari_simmat.engine.tasks import Loaded, Outcome, SegmentConfig, Segmented, Task
 from napari_simmat.progress import Job, Progress
 
 if TYPE_CHECKING:
@@ -54,20 +54,54 @@ def segmenting(
         If the image, its prompts or its outputs cannot be used, or (to resume) the outputs were
         made otherwise; one sentence says why.
     """
+    yield Progress(0, 0, f"{task.image.name}: reading")
+    loaded = load_task(task, config)
+    result = yield from answering(loaded, predictor, config, resume=resume)
+    if isinstance(result, Outcome):
+        return result
+    yield Progress(1, 1, f"{task.image.name}: measuring and writing")
+    return write_segmented(result)
+
+
+def load_task(task: Task, config: SegmentConfig) -> Loaded:
+    """Read a task's image and prompts; needs no model, so that it can be done ahead.
+
+    Raises
+    ------
+    ValueError, OSError
+        If one cannot be read; one sentence says why.
+    """
     start = time.monotonic()
-    name = task.image.name
-    yield Progress(0, 0, f"{name}: reading")
     image = read_image(task.image)
     axis, axes, shape = _without_channels(image, config.channel_axis)
     prompts = read_task_prompts(task.prompts, shape)
-    request = _request(task.image, image, prompts, predictor, config)
+    sha256 = sha256_of(task.image)
+    return Loaded(task, image, axis, axes, shape, prompts, sha256, time.monotonic() - start)
+
+
+def answering(
+    loaded: Loaded, predictor: Predictor, config: SegmentConfig, *, resume: bool = False
+) -> Job[Segmented | Outcome]:
+    """Answer the prompts of an image that was read; an `Outcome` where nothing is to be done.
+
+    Parameters
+    ----------
+    loaded
+        From `load_task`.
+    predictor, config, resume
+        As `segmenting` takes them.
+    """
+    start = time.monotonic()
+    task, image, prompts = loaded.task, loaded.image, loaded.prompts
+    name = task.image.name
+    request = _request(loaded, predictor, config)
     if resume and task.files.existing():
-        return _kept(task, request, time.monotonic() - start)
+        return _kept(task, request, loaded.seconds + time.monotonic() - start)
 
     predictor.note = ""
     labels = labels_of([values.get("object") for values in request.prompts])
     planes = [tuple(values.get("plane", ())) for values in request.prompts]
-    painting = Painting(shape)
+    painting = Painting(loaded.shape)
     encoded: tuple[int, ...] | None = None
     # Plane by plane, so that each is encoded once; within a plane in the order of the file.
     order = sorted(range(len(planes)), key=planes.__getitem__)
@@ -75,8 +109,8 @@ def segmenting(
         plane = planes[number]
         if plane != encoded:
             if encoded is None:
-                names = image.channel_names if axis == image.channel_axis else None
-                job = predictor.encoding(image.data, axis, config.channels, plane, names)
+                names = image.channel_names if loaded.axis == image.channel_axis else None
+                job = predictor.encoding(image.data, loaded.axis, config.channels, plane, names)
             else:
                 job = predictor.moving(plane)
             where = f" plane {', '.join(map(str, plane))}" if plane else ""
@@ -87,16 +121,29 @@ def segmenting(
         yield Progress(done, len(order), f"{name}: predicting")
         [result] = predictor.predict_many([prompts[number]])
         painting.add(labels[number], result.mask, result.score, plane)
-    yield Progress(len(order), len(order), f"{name}: measuring and writing")
-    write_result(task.files, request, image, axes, painting, predictor, start)
+    return Segmented(
+        loaded,
+        request,
+        painting,
+        stack=predictor.stack,
+        note=predictor.note,
+        seconds=loaded.seconds + time.monotonic() - start,
+    )
+
+
+def write_segmented(segmented: Segmented) -> Outcome:
+    """Measure and write what an image became; needs no model, so that it can be done behind."""
+    start = time.monotonic()
+    write_result(segmented, start)
+    painting = segmented.painting
     hidden = painting.hidden()
     return Outcome(
-        task,
+        segmented.loaded.task,
         "written",
-        objects=len(set(labels)) - len(hidden),
+        objects=len({one.label for one in painting.found}) - len(hidden),
         hidden=tuple(hidden),
-        seconds=time.monotonic() - start,
-        note=predictor.note,
+        seconds=segmented.seconds + time.monotonic() - start,
+        note=segmented.note,
     )
 
 
@@ -164,23 +211,18 @@ def _without_channels(
     return axis, axes, sizes[:axis] + sizes[axis + 1 :]
 
 
-def _request(
-    path: Path,
-    image: ImageFile,
-    prompts: Sequence[Prompt],
-    predictor: Predictor,
-    config: SegmentConfig,
-) -> Request:
+def _request(loaded: Loaded, predictor: Predictor, config: SegmentConfig) -> Request:
     """All that the result depends on; refuses prompts outside the image on the way."""
+    image, path = loaded.image, loaded.task.image
     values = []
-    for prompt in prompts:
+    for prompt in loaded.prompts:
         prompt.check_inside((image.shape[-2], image.shape[-1]))
         values.append(prompt_to_dict(prompt))
     model = predictor.model
     return Request(
         input=Input(
             file=path.name,
-            sha256=sha256_of(path),
+            sha256=loaded.sha256,
             shape=tuple(int(size) for size in image.data.shape),
             axes=image.axes,
             dtype=np.dtype(image.data.dtype).name,

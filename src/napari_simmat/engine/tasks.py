@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from napari_simmat.engine.outputs import OutputFiles
+
+if TYPE_CHECKING:
+    from napari_simmat.engine.images import ChannelStack
+    from napari_simmat.engine.objects import Painting
+    from napari_simmat.engine.prompts import Prompt
+    from napari_simmat.engine.reading import ImageFile
+    from napari_simmat.engine.record import Request
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +47,60 @@ class Task:
     image: Path
     prompts: Path
     files: OutputFiles
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A task whose files were read.
+
+    Parameters
+    ----------
+    task, image, prompts
+        The task, its image and its prompts.
+    axis
+        Axis of the channels, None for one channel.
+    axes, shape
+        Letters and sizes of the other axes, (..., Y, X).
+    sha256
+        Of the image's file.
+    seconds
+        Time it took.
+    """
+
+    task: Task
+    image: ImageFile
+    axis: int | None
+    axes: str
+    shape: tuple[int, ...]
+    prompts: Sequence[Prompt]
+    sha256: str
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """What an image became, before it is written.
+
+    Parameters
+    ----------
+    loaded, request
+        The image, and all that the result depends on.
+    painting
+        The label image with what was painted.
+    stack
+        The image as the model read it.
+    note
+        A remark in words, e.g. that memory ran out and what was done.
+    seconds
+        Time it took so far.
+    """
+
+    loaded: Loaded
+    request: Request
+    painting: Painting
+    stack: ChannelStack
+    note: str
+    seconds: float
 
 
 @dataclass(frozen=True)
