@@ -462,3 +462,36 @@ def test_cuda_equals_cpu_and_gives_memory_back(model, discs, monkeypatch):
     assert there.encodes == 1
     there.unload()
     assert torch.cuda.memory_allocated() <= before + 2**20
+
+
+def test_many_prompts_are_answered_as_each_alone(predictor, discs):
+    predictor.set_image(discs[0])
+    prompts = [
+        Prompt(points=[(40, 35)]),
+        Prompt(box=(43, 78, 68, 103)),
+        Prompt(points=[(55, 90)]),
+        Prompt(points=[(55, 90), (40, 35)], labels=[1, 0]),
+    ]
+    for prompt, answer in zip(prompts, predictor.answer(prompts), strict=True):
+        [result] = predictor.predict_many([prompt])
+        patch = answer.patch(0)
+        mask = np.zeros(discs[0].shape, bool)
+        height, width = patch.logits.shape
+        mask[patch.top : patch.top + height, patch.left : patch.left + width] = patch.logits > 0
+        assert iou(mask, result.mask) > 0.999
+        assert answer.quality[0] == pytest.approx(result.score, abs=1e-5)
+
+
+def test_a_part_of_a_plane_is_normalised_as_the_whole(predictor):
+    image = np.arange(3 * 80 * 90, dtype=np.float32).reshape(3, 80, 90)
+    predictor.set_image(image, plane=1)
+    whole = predictor.stack.normalized((1,))
+    part = predictor.stack.part((1,), slice(10, 50), slice(20, 90))
+    np.testing.assert_array_equal(part.normalized(), whole[:, 10:50, 20:90])
+    finish(predictor.cutting(1, slice(10, 50), slice(20, 90)))
+    assert predictor.predict(points=[(39, 69)]).mask.shape == (40, 70)
+    with pytest.raises(ValueError, match="outside"):
+        predictor.predict(points=[(40, 0)])
+    predictor.set_plane(1)
+    assert predictor.encodes == 2
+    assert predictor.predict(points=[(39, 69)]).mask.shape == (80, 90)

@@ -210,6 +210,16 @@ class ChannelStack:
                 out[~np.isfinite(out)] = 0
         return result
 
+    def part(self, index: Index, rows: slice, columns: slice) -> ChannelStack:
+        """A part of one plane as an image of its own, read now, with the statistics of the whole.
+
+        What makes bytes stay bytes is decided by the whole, so a part is normalised as it is there.
+        """
+        read = self._part(self._checked(index), rows, columns)
+        sources = [Source.of(each) for each in read]
+        selection = tuple(self._distinct.index(channel) for channel in self.selection)
+        return ChannelStack(sources, selection, self.names, self.spec, self.statistics)
+
     def key(self, index: Index = ()) -> str:
         """Address of what `normalized` returns, by content: 32 hexadecimal digits."""
         import xxhash

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
+from napari_simmat.engine.answers import Answer
 from napari_simmat.engine.devices import (
     NO_MEMORY,
     choose_device,
@@ -26,6 +27,7 @@ from napari_simmat.engine.frames import Frame
 from napari_simmat.engine.images import ChannelStack, Statistics
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.results import Result, shrink
+from napari_simmat.model.network import Decoded, Placed
 from napari_simmat.progress import Job, Progress, finish
 
 if TYPE_CHECKING:
@@ -155,6 +157,15 @@ class Predictor:
         """`set_plane` as a job."""
         yield from self._taking(self._image(), index)
 
+    def cutting(self, index: int | Sequence[int], rows: slice, columns: slice) -> Job[None]:
+        """Encode a part of a plane, normalised as the whole image is.
+
+        Prompts are then in the part's own pixels, until a plane is set.
+        """
+        stack = self._image()
+        part = stack.part(_index(index, len(stack.shape) - 2), rows, columns)
+        self._embedding = yield from self._embedded(part, ())
+
     @property
     def stack(self) -> ChannelStack:
         """The image as the model reads it."""
@@ -227,6 +238,23 @@ class Predictor:
             yield Progress(done, len(prompts), "predicting")
         return results
 
+    def answer(self, prompts: Sequence[Prompt]) -> list[Answer]:
+        """Answer prompts on what is encoded, their masks formed only where they are asked for.
+
+        Lone positive clicks are decoded together; hand over only as many as memory allows.
+        """
+        if self._embedding is None:
+            raise RuntimeError("There is no image yet; call set_image first.")
+        clicks = [n for n, prompt in enumerate(prompts) if _is_a_click(prompt)]
+        answers: dict[int, Answer] = {}
+        if clicks:
+            points = [prompts[n].points[0] for n in clicks]
+            answers = dict(zip(clicks, self._surviving(lambda: self._clicked(points)), strict=True))
+        for n, prompt in enumerate(prompts):
+            if n not in answers:
+                answers[n] = self._surviving(lambda prompt=prompt: self._answered(prompt))
+        return [answers[n] for n in range(len(prompts))]
+
     def unload(self) -> None:
         """Forget the image and move the network to main memory, freeing a GPU's."""
         self._embedding = self._stack = None
@@ -237,7 +265,10 @@ class Predictor:
 
     def _taking(self, stack: ChannelStack, plane: int | Sequence[int] | None) -> Job[None]:
         """Encode a plane, or remember it, and only then make it the current one."""
-        index = _index(plane, len(stack.shape) - 2)
+        embedding = yield from self._embedded(stack, _index(plane, len(stack.shape) - 2))
+        self._stack, self._embedding = stack, embedding
+
+    def _embedded(self, stack: ChannelStack, index: tuple[int, ...]) -> Job[Embedding]:
         key = self._key(stack.key(index))
         embedding = self.cache.get(key)
         if embedding is None:
@@ -247,8 +278,7 @@ class Predictor:
             key = self._key(stack.key(index))  # the device may have changed
             kept = embedding.encoded.to(torch.device("cpu"))
             self.cache.put(key, Embedding(kept, embedding.frame))
-        self._stack = stack
-        self._embedding = Embedding(embedding.encoded.to(self.device), embedding.frame)
+        return Embedding(embedding.encoded.to(self.device), embedding.frame)
 
     def _key(self, image: str) -> str:
         return f"{self.model.fingerprint}-{image}-{self.device.type}-{self.precision}"
@@ -302,6 +332,32 @@ class Predictor:
 
     def _decode(self, prompt: Prompt) -> Result:
         assert self._embedding is not None
+        frame = self._embedding.frame
+        decoded = self._decoded(prompt)
+        logits, quality = decoded.logits.cpu(), decoded.quality.cpu()
+        lone = len(prompt.points) == 1 and prompt.box is None and prompt.mask is None
+        stock = self.model.spec.mask_choice == "stock"
+        chosen = 1 + int(quality[1:].argmax()) if stock and lone else 0
+        return Result(logits, quality, chosen, frame, self._network.mask_stride)
+
+    def _answered(self, prompt: Prompt) -> Answer:
+        assert self._embedding is not None
+        return self._placed(Placed(*self._decoded(prompt)))
+
+    def _clicked(self, points: Sequence[tuple[float, float]]) -> list[Answer]:
+        assert self._embedding is not None
+        encoded, frame = self._embedding
+        clicks = torch.tensor(frame.to_input(points), device=self.device)
+        with torch.no_grad(), computing(self.device, self.precision):
+            return [self._placed(one) for one in self._network.decode_clicks(encoded, clicks)]
+
+    def _placed(self, one: Placed) -> Answer:
+        assert self._embedding is not None
+        frame, stride = self._embedding.frame, self._network.mask_stride
+        return Answer(one.logits, one.quality.cpu().numpy(), one.top, one.left, frame, stride)
+
+    def _decoded(self, prompt: Prompt) -> Decoded:
+        assert self._embedding is not None
         encoded, frame = self._embedding
         stride = self._network.mask_stride
         points = labels = box = mask = None
@@ -315,12 +371,7 @@ class Predictor:
             logits = shrink(given, frame, stride) if given.dtype == bool else _tensor(given)
             mask = logits.to(self.device)
         with torch.no_grad(), computing(self.device, self.precision):
-            decoded = self._network.decode(encoded, points, labels, box, mask)
-        logits, quality = decoded.logits.cpu(), decoded.quality.cpu()
-        lone = len(prompt.points) == 1 and prompt.box is None and prompt.mask is None
-        stock = self.model.spec.mask_choice == "stock"
-        chosen = 1 + int(quality[1:].argmax()) if stock and lone else 0
-        return Result(logits, quality, chosen, frame, stride)
+            return self._network.decode(encoded, points, labels, box, mask)
 
     def _check_logits(self, prompt: Prompt, frame: Frame) -> None:
         if prompt.mask is None or prompt.mask.dtype == bool:
@@ -368,6 +419,10 @@ def _smaller(input_size: InputSize, frame: Frame) -> InputSize | None:
     if input_size.method != "native" or half < 4 * input_size.multiple:
         return None
     return replace(input_size, size=half, minimum=min(input_size.minimum, half))
+
+
+def _is_a_click(prompt: Prompt) -> bool:
+    return prompt.labels == (1,) and prompt.box is None and prompt.mask is None
 
 
 def _index(plane: int | Sequence[int] | None, leading: int) -> tuple[int, ...]:

@@ -80,6 +80,25 @@ class Decoded(NamedTuple):
     quality: Tensor
 
 
+class Placed(NamedTuple):
+    """What a prompt yields over a part of the mask grid; beside it there is nothing.
+
+    Attributes
+    ----------
+    logits
+        (4, h, w) float32 on the network's mask grid.
+    quality
+        (4,) float32, predicted IoU.
+    top, left
+        Row and column of the grid where the part begins.
+    """
+
+    logits: Tensor
+    quality: Tensor
+    top: int = 0
+    left: int = 0
+
+
 class Network(Sam):
     """A SAM-shaped network: image encoder, prompt encoder, mask decoder.
 
@@ -120,6 +139,16 @@ class Network(Sam):
             (1, 1, h, w) float logits on the mask grid, e.g. those of an earlier answer.
         """
         raise NotImplementedError
+
+    def decode_clicks(self, encoded: Encoded, clicks: Tensor) -> list[Placed]:
+        """Decode N lone positive clicks (N, 2) x, y at once; each answer is that of `decode`.
+
+        For as many as memory allows; callers hand over a few at a time.
+        """
+        padded = torch.stack([clicks, torch.zeros_like(clicks)], dim=1)
+        kinds = torch.tensor([1, -1], device=clicks.device).expand(len(clicks), 2)
+        logits, quality = self.decode_batch(encoded, padded, kinds)
+        return [Placed(*each) for each in zip(logits, quality, strict=True)]
 
     def encode(self, image: Tensor) -> Encoded:
         """Encode (B, C, H, W) as it is, at one scale; gradients flow."""

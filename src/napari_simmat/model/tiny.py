@@ -17,6 +17,7 @@ import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
 from torch import Tensor, nn
 
+from napari_simmat.model.clicks import answers
 from napari_simmat.model.extent import (
     ENOUGH,
     FINER,
@@ -26,7 +27,7 @@ from napari_simmat.model.extent import (
     clicked_size,
     extent_of,
 )
-from napari_simmat.model.network import Decoded, Encoded, Network
+from napari_simmat.model.network import Decoded, Encoded, Network, Placed
 from napari_simmat.model.prior import DENSE_CHANNELS, LIMIT, Pixels, bumps, prior_of
 from napari_simmat.model.pyramid import MASK_STRIDE, images, joined, tiles
 from napari_simmat.model.tiny_encoder import TinyEncoder
@@ -216,6 +217,10 @@ class TinyNetwork(Network):
         assert best is not None
         window, scale, logits, quality = best
         return Decoded(window.paste(logits, scale, (height, width)), quality)
+
+    def decode_clicks(self, encoded: Encoded, clicks: Tensor) -> list[Placed]:
+        """Decode N lone positive clicks (N, 2) x, y, level by level together."""
+        return answers(self, encoded, clicks)
 
     def _in_window(
         self,

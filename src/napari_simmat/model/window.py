@@ -78,13 +78,20 @@ class Window(NamedTuple):
 
     def paste(self, logits: Tensor, scale: float, shape: tuple[int, int]) -> Tensor:
         """Logits (N, h, w) over the window as logits (N, *shape) over the input."""
+        part, top, left = self.placed(logits, scale, shape)
+        whole = logits.new_full((len(logits), *shape), -LIMIT)
+        whole[:, top : top + part.shape[1], left : left + part.shape[2]] = part
+        return whole
+
+    def placed(
+        self, logits: Tensor, scale: float, shape: tuple[int, int]
+    ) -> tuple[Tensor, int, int]:
+        """Logits (N, h, w) over the window on the input's mask grid of `shape`, and where."""
         rows, columns = self._cells(scale)
         size = rows.stop - rows.start, columns.stop - columns.start
-        whole = logits.new_full((len(logits), *shape), -LIMIT)
         part = _resized(logits[None], size)[0]
         part = part[:, : shape[0] - rows.start, : shape[1] - columns.start]
-        whole[:, rows, columns] = part
-        return whole
+        return part, rows.start, columns.start
 
     def is_left(self, logits: Tensor, level: Encoded) -> bool:
         """Whether a mask's logits (h, w) go on beyond the window's edges within the level."""

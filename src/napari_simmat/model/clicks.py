@@ -1,0 +1,75 @@
+"""Many lone clicks at once: what `TinyNetwork.decode` does for one, level by level for all."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from napari_simmat.model.extent import ENOUGH, FINER, LEAST, clicked_size
+from napari_simmat.model.network import Encoded, Network, Placed
+from napari_simmat.model.pyramid import MASK_STRIDE
+from napari_simmat.model.window import Window
+
+
+class _Answer(NamedTuple):
+    """The best answer so far to a click."""
+
+    worth: float
+    window: Window
+    scale: float
+    logits: Tensor
+    quality: Tensor
+
+
+def answers(network: Network, encoded: Encoded, clicks: Tensor) -> list[Placed]:
+    """Answer clicks (N, 2) x, y, each on the finest level that is sure of it.
+
+    All clicks that still wait are decoded together on a level, each in the window around it.
+    """
+    best: dict[int, _Answer] = {}
+    waiting = list(range(len(clicks)))
+    for number, level in enumerate(encoded.levels):
+        if not waiting:
+            break
+        windows = [Window.around(level, (float(x), float(y))) for x, y in clicks[waiting]]
+        logits, quality = _decoded(network, level, windows, clicks[waiting])
+        unsure = []
+        for at, window in enumerate(windows):
+            click = waiting[at]
+            left = window.is_left(logits[at, 0], level)
+            own = float(quality[at, 0].detach())
+            worth = own - float(left) - FINER * number
+            if click not in best or worth > best[click].worth:
+                best[click] = _Answer(worth, window, level.scale, logits[at], quality[at])
+            large = clicked_size(level, clicks[click][None]) >= LEAST
+            if left or own < ENOUGH or not large:
+                unsure.append(click)
+        waiting = unsure
+    grid = [round(side / encoded.scale) // MASK_STRIDE for side in encoded.input_size]
+    return [_placed(best[click], (grid[0], grid[1])) for click in range(len(clicks))]
+
+
+def _decoded(
+    network: Network, level: Encoded, windows: list[Window], clicks: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Logits (N, 4, h, w) over the windows, which are of one size, and qualities (N, 4)."""
+    points = torch.stack(
+        [window.points(click, level.scale) for window, click in zip(windows, clicks, strict=True)]
+    )
+    padded = torch.stack([points, torch.zeros_like(points)], dim=1)
+    kinds = torch.tensor([1, -1], device=points.device).expand(len(points), 2)
+    return network.decode_batch(_stacked([each.crop(level) for each in windows]), padded, kinds)
+
+
+def _stacked(crops: list[Encoded]) -> Encoded:
+    """Encoded windows of one size as a batch."""
+    maps = {name: torch.cat([each.maps[name] for each in crops]) for name in crops[0].maps}
+    embedding = torch.cat([each.embedding for each in crops])
+    return Encoded(embedding, crops[0].input_size, maps, crops[0].scale)
+
+
+def _placed(answer: _Answer, grid: tuple[int, int]) -> Placed:
+    logits, top, left = answer.window.placed(answer.logits, answer.scale, grid)
+    return Placed(logits, answer.quality, top, left)

@@ -1,0 +1,71 @@
+"""Masks that are formed where they lie are those that are formed whole."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from napari_simmat.engine.answers import Answer
+from napari_simmat.engine.frames import Frame
+from napari_simmat.engine.results import enlarge
+from napari_simmat.model.spec import InputSize
+
+SIZES = {
+    "native": InputSize(method="native", size=512),
+    "native, reduced": InputSize(method="native", size=96),
+    "longest": InputSize(method="longest", size=256),
+    "stretch": InputSize(method="stretch", size=128),
+}
+
+
+def blob(grid: tuple[int, int], centre: tuple[int, int], seed: int = 0) -> torch.Tensor:
+    """Logits (4, h, w), positive around `centre`, with noise."""
+    y, x = (
+        torch.arange(size)[:, None].float() if n == 0 else torch.arange(size)[None].float()
+        for n, size in enumerate(grid)
+    )
+    far = ((y - centre[0]) ** 2 + (x - centre[1]) ** 2).sqrt()
+    noise = torch.randn(4, *grid, generator=torch.manual_seed(seed))
+    return (6 - far + noise).clamp(-10, 10)
+
+
+@pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
+@pytest.mark.parametrize("centre", [(20, 20), (0, 3), (30, 40)])
+def test_a_patch_is_a_part_of_the_whole(size: InputSize, centre: tuple[int, int]) -> None:
+    frame = Frame.of((117, 150), size)
+    stride = 4 if size.method == "longest" else 2
+    logits = blob(frame.grid(stride), centre)
+    whole = enlarge(logits, frame, stride).numpy()
+    answer = Answer(logits, np.ones(4, np.float32), 0, 0, frame, stride)
+    for index in range(4):
+        patch = answer.patch(index, above=-1)
+        assert patch is not None
+        height, width = patch.logits.shape
+        part = whole[index, patch.top : patch.top + height, patch.left : patch.left + width]
+        np.testing.assert_allclose(patch.logits, part, rtol=1e-4, atol=1e-4)
+        beside = np.ones(whole.shape[1:], bool)
+        beside[patch.top : patch.top + height, patch.left : patch.left + width] = False
+        assert (whole[index][beside] <= -1).all()
+
+
+def test_a_part_of_the_grid_lies_where_it_says() -> None:
+    frame = Frame.of((64, 64), InputSize(method="native", size=512))
+    logits = torch.full((4, 3, 3), 5.0)
+    patch = Answer(logits, np.ones(4, np.float32), 10, 20, frame, 2).patch(0)
+    assert patch is not None
+    rows, columns = np.nonzero(patch.logits > 0)
+    assert (rows.min() + patch.top, rows.max() + patch.top) == (20, 25)
+    assert (columns.min() + patch.left, columns.max() + patch.left) == (40, 45)
+
+
+@pytest.mark.parametrize("part", [torch.full((4, 2, 2), -1.0), torch.full((4, 2, 2), 0.0)])
+def test_an_empty_mask_has_no_patch(part: torch.Tensor) -> None:
+    frame = Frame.of((64, 64), InputSize(method="native", size=512))
+    assert Answer(part, np.ones(4, np.float32), 0, 0, frame, 2).patch(0) is None
+
+
+def test_a_mask_in_the_padding_has_no_patch() -> None:
+    frame = Frame.of((20, 64), InputSize(method="native", size=512))  # padded to 32 rows
+    logits = torch.full((4, 1, 5), 5.0)
+    assert Answer(logits, np.ones(4, np.float32), 15, 0, frame, 2).patch(0) is None
