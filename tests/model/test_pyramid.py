@@ -9,7 +9,15 @@ import torch
 
 from napari_simmat.engine.loading import load_model
 from napari_simmat.model import pyramid
-from napari_simmat.model.extent import Extent, agreement, candidates, clicked_size, extent_of
+from napari_simmat.model.extent import (
+    Extent,
+    agreement,
+    candidates,
+    clicked_size,
+    extent_of,
+    likely,
+    trust,
+)
 from napari_simmat.model.network import Encoded
 from napari_simmat.model.prior import DENSE_CHANNELS, LIMIT, SIZE, UNIT
 from napari_simmat.model.pyramid import Tile, images, scales, tiles
@@ -107,8 +115,11 @@ def test_what_a_prompt_tells_of_the_extent():
 def test_the_levels_suit_the_extent():
     levels = [level(1024 // n, 1024 // n, 1 / n) for n in (1, 2, 4, 8)]
 
+    nowhere = torch.zeros(0, 2)
+
     def asked(side: float, whole: bool = True) -> list[float]:
-        return [each.scale for each in candidates(levels, Extent((0, 0), (side, side), whole))]
+        extent = Extent((0, 0), (side, side), whole)
+        return [each.scale for each in candidates(levels, extent, nowhere)]
 
     assert asked(20) == [1, 0.5]
     assert asked(70) == [1, 0.5]
@@ -120,9 +131,29 @@ def test_the_levels_suit_the_extent():
     assert asked(1024) == [0.125]  # on the others it does not fit into a window
     assert asked(300, whole=False) == [0.5, 0.25, 0.125]  # its size is not known
     long = Extent((0, 0), (800, 10), whole=True)
-    assert [each.scale for each in candidates(levels, long)] == [0.25, 0.125]
-    assert candidates(levels, None) == levels
-    assert candidates(levels, Extent((0, 0), (5000, 5000), whole=True)) == levels[-1:]
+    assert [each.scale for each in candidates(levels, long, nowhere)] == [0.25, 0.125]
+    assert candidates(levels, None, nowhere) == levels
+    assert candidates(levels, Extent((0, 0), (5000, 5000), whole=True), nowhere) == levels[-1:]
+
+
+def test_clicks_are_asked_first_where_what_they_hit_has_the_size_that_suits():
+    sizes = {1.0: 190.0, 0.5: 96.0, 0.25: 50.0, 0.125: 20.0}
+    levels = [level(int(1024 * s), int(1024 * s), s, size=sizes[s]) for s in sizes]
+    click = torch.tensor([[400.0, 300.0]])
+    assert [each.scale for each in likely(levels, click)] == [0.25, 0.5, 0.125, 1.0]
+    assert [each.scale for each in candidates(levels, None, click)] == [0.25, 0.5, 0.125, 1.0]
+    far = Extent((0, 0), (300, 300), whole=False)  # two clicks, which do not fit the first level
+    assert [each.scale for each in candidates(levels, far, click)] == [0.25, 0.5, 0.125]
+
+
+def test_an_answer_of_unusual_size_is_trusted_less():
+    logits = torch.full((64, 64), -3.0)
+    logits[:12, :12] = 3.0  # 24 pixels of the level, as usual
+    assert trust(0.8, logits, left=False) == pytest.approx(0.8)
+    assert trust(0.8, logits, left=True) == pytest.approx(-0.2)
+    logits[:48, :48] = 3.0
+    assert trust(0.8, logits, left=False) == pytest.approx(0.8 - 0.15 * math.log(4))
+    assert trust(0.8, -logits.abs(), left=False) == pytest.approx(0.8 - 0.15 * math.log(24))
 
 
 def test_how_well_masks_fill_a_box():

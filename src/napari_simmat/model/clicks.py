@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from napari_simmat.model.extent import ENOUGH, FINER, LEAST, clicked_size
+from napari_simmat.model.extent import ENOUGH, likely, trust
 from napari_simmat.model.network import Encoded, Network, Placed
 from napari_simmat.model.pyramid import MASK_STRIDE
 from napari_simmat.model.window import Window
@@ -16,7 +16,7 @@ from napari_simmat.model.window import Window
 class _Answer(NamedTuple):
     """The best answer so far to a click."""
 
-    worth: float
+    trust: float
     window: Window
     scale: float
     logits: Tensor
@@ -24,31 +24,38 @@ class _Answer(NamedTuple):
 
 
 def answers(network: Network, encoded: Encoded, clicks: Tensor) -> list[Placed]:
-    """Answer clicks (N, 2) x, y, each on the finest level that is sure of it.
+    """Answer clicks (N, 2) x, y, each on the level whose answer can be trusted most.
 
-    All clicks that still wait are decoded together on a level, each in the window around it.
+    All clicks whose turn it is on a level are decoded together, each in the window around it.
     """
+    orders = [likely(encoded.levels, click[None]) for click in clicks]
     best: dict[int, _Answer] = {}
     waiting = list(range(len(clicks)))
-    for number, level in enumerate(encoded.levels):
-        if not waiting:
-            break
-        windows = [Window.around(level, (float(x), float(y))) for x, y in clicks[waiting]]
-        logits, quality = _decoded(network, level, windows, clicks[waiting])
-        unsure = []
-        for at, window in enumerate(windows):
-            click = waiting[at]
-            left = window.is_left(logits[at, 0], level)
-            own = float(quality[at, 0].detach())
-            worth = own - float(left) - FINER * number
-            if click not in best or worth > best[click].worth:
-                best[click] = _Answer(worth, window, level.scale, logits[at], quality[at])
-            large = clicked_size(level, clicks[click][None]) >= LEAST
-            if left or own < ENOUGH or not large:
-                unsure.append(click)
-        waiting = unsure
+    for turn in range(len(encoded.levels)):
+        for level in encoded.levels:
+            asked = [click for click in waiting if orders[click][turn] is level]
+            if asked:
+                _ask(network, level, asked, clicks, best)
+        waiting = [click for click in waiting if best[click].trust < ENOUGH]
     grid = [round(side / encoded.scale) // MASK_STRIDE for side in encoded.input_size]
     return [_placed(best[click], (grid[0], grid[1])) for click in range(len(clicks))]
+
+
+def _ask(
+    network: Network,
+    level: Encoded,
+    asked: list[int],
+    clicks: Tensor,
+    best: dict[int, _Answer],
+) -> None:
+    """Decode some of the clicks on a level; `best` keeps the answer that is trusted more."""
+    windows = [Window.around(level, (float(x), float(y))) for x, y in clicks[asked]]
+    logits, quality = _decoded(network, level, windows, clicks[asked])
+    for at, (click, window) in enumerate(zip(asked, windows, strict=True)):
+        left = window.is_left(logits[at, 0], level)
+        trusted = trust(float(quality[at, 0].detach()), logits[at, 0], left)
+        if click not in best or trusted > best[click].trust:
+            best[click] = _Answer(trusted, window, level.scale, logits[at], quality[at])
 
 
 def _decoded(

@@ -14,12 +14,12 @@ from napari_simmat.model.pyramid import MASK_STRIDE
 
 BEST = 48.0
 """Square root of an object's area, in pixels, for which a scale is chosen."""
-LEAST = 12.0
-"""Square root of an area, in pixels, under which a clicked object is left to a finer scale."""
-ENOUGH = 0.7
-"""Predicted IoU of the answer to a click from which on coarser scales are not asked."""
-FINER = 0.05
-"""Predicted IoU that one finer scale makes up for, where no answer is good enough."""
+USUAL = 24.0
+"""Square root of a mask's area, in its level's pixels, for which a click is trusted most."""
+UNUSUAL = 0.15
+"""Predicted IoU that such an answer loses for each factor of e that its mask is off `USUAL`."""
+ENOUGH = 0.75
+"""Trust in an answer to a click from which on no other level is asked."""
 NEAR = 2
 """Levels that are asked where the object's extent is known."""
 LARGEST = 200.0
@@ -90,17 +90,17 @@ def extent_of(points: Tensor, box: Tensor | None, mask: Tensor | None) -> Extent
     return Extent((low[0], low[1]), (high[0], high[1]), whole)
 
 
-def candidates(levels: list[Encoded], extent: Extent | None) -> list[Encoded]:
+def candidates(levels: list[Encoded], extent: Extent | None, clicks: Tensor) -> list[Encoded]:
     """Levels on which a prompt may be answered, in the order in which they are tried.
 
-    With the object's extent known, the `NEAR` ones on which it is closest to `BEST`. With clicks
-    alone all on which they lie in one window. Finest first.
+    With the object's extent known, the `NEAR` ones on which it is closest to `BEST`, finest first.
+    With clicks alone all on which they lie in one window, by `likely`.
     """
     if extent is None:
-        return levels
+        return likely(levels, clicks)
     fitting = [each for each in levels if extent.longest * each.scale <= LARGEST] or levels[-1:]
     if not extent.whole:
-        return fitting
+        return likely(fitting, clicks)
     misfits = [abs(math.log(extent.size * each.scale / BEST)) for each in fitting]
     near = sorted(range(len(fitting)), key=lambda i: misfits[i])[:NEAR]
     return [fitting[i] for i in sorted(near)]
@@ -113,6 +113,33 @@ def clicked_size(level: Encoded, points: Tensor) -> float:
     at = ((points + 0.5) * level.scale / MASK_STRIDE).long()
     column, row = at[:, 0].clamp(0, width - 1), at[:, 1].clamp(0, height - 1)
     return float(UNIT * dense[0, SIZE, row, column].mean().exp())
+
+
+def likely(levels: list[Encoded], clicks: Tensor) -> list[Encoded]:
+    """Levels in the order in which points (K, 2) are asked on them.
+
+    First that on which what lies under the points is closest to `BEST`, as the level itself
+    measures it. The order depends on sizes alone, so that it is the same at another resolution.
+    """
+    if not len(clicks):
+        return levels
+    return sorted(levels, key=lambda level: abs(math.log(clicked_size(level, clicks) / BEST)))
+
+
+def trust(quality: float, logits: Tensor, left: bool) -> float:
+    """How far the answer to a click is believed: its predicted IoU, less for an unusual size.
+
+    Parameters
+    ----------
+    quality
+        Predicted IoU.
+    logits
+        The mask (h, w) at `MASK_STRIDE` on its level.
+    left
+        Whether the mask goes on beyond the window; that counts as unsure.
+    """
+    area = max(float((logits > 0).sum()) * MASK_STRIDE**2, 1.0)
+    return quality - float(left) - UNUSUAL * abs(math.log(math.sqrt(area) / USUAL))
 
 
 def agreement(logits: Tensor, corners: Tensor) -> Tensor:

@@ -20,12 +20,10 @@ from torch import Tensor, nn
 from napari_simmat.model.clicks import answers
 from napari_simmat.model.extent import (
     ENOUGH,
-    FINER,
-    LEAST,
     agreement,
     candidates,
-    clicked_size,
     extent_of,
+    trust,
 )
 from napari_simmat.model.network import Decoded, Encoded, Network, Placed
 from napari_simmat.model.prior import DENSE_CHANNELS, LIMIT, Pixels, bumps, prior_of
@@ -176,11 +174,11 @@ class TinyNetwork(Network):
     ) -> Decoded:
         """Decode one prompt on the level that suits it, in a window around it.
 
-        A lone point or box gets SAM's padding token as in stock. Clicks are answered on the
-        finest level that is sure of its answer; a mask that leaves its window counts as unsure.
-        Where the extent is known from a box or a mask, the two levels that suit it are asked, and
-        of all their masks that of the best predicted quality is the answer, for a box together
-        with how well it fills the box. The answer has index 0, the others of its level follow.
+        A lone point or box gets SAM's padding token as in stock. Clicks are answered on the level
+        whose answer can be trusted most (`extent.trust`). Where the extent is known from a box or
+        a mask, the two levels that suit it are asked, and of all their masks that of the best
+        predicted quality is the answer, for a box together with how well it fills the box. The
+        answer has index 0, the others of its level follow.
         """
         device = encoded.embedding.device
         clicks = torch.zeros(0, 2, device=device) if points is None else points
@@ -195,7 +193,7 @@ class TinyNetwork(Network):
         height, width = (round(side / encoded.scale) // MASK_STRIDE for side in encoded.input_size)
         placed = extent is not None and extent.whole
         best, most = None, -math.inf
-        for number, level in enumerate(candidates(encoded.levels, extent)):
+        for level in candidates(encoded.levels, extent, known):
             window = Window.around(level, (x, y))
             logits, quality = self._in_window(level, window, clicks, kinds, box, mask)
             left = window.is_left(logits[0], level)
@@ -205,14 +203,13 @@ class TinyNetwork(Network):
                     logits.detach(), window.points(box.reshape(2, 2), level.scale)
                 )
             elif not placed:
-                worth = worth[:1] - FINER * number
+                worth = worth.new_tensor([trust(float(quality[0].detach()), logits[0], left)])
             chosen = int(worth.argmax())
             if float(worth[chosen]) > most:
                 order = [chosen, *(i for i in range(len(logits)) if i != chosen)]
                 best = (window, level.scale, logits[order], quality[order])
                 most = float(worth[chosen])
-            sure = float(quality[0].detach()) >= ENOUGH and clicked_size(level, known) >= LEAST
-            if not placed and sure and not left:
+            if not placed and most >= ENOUGH:
                 break
         assert best is not None
         window, scale, logits, quality = best
