@@ -24,7 +24,16 @@ WINDOW = {"napari", "qtpy", "magicgui", "superqt", "PyQt5", "PyQt6", "PySide2", 
 ROOT = ("__init__", "__main__")
 
 # Asked for where it is there, with a sentence or another way where it is not.
-OPTIONAL = {"nibabel", "lightning-fabric", "matplotlib", "tensorboard"}
+OPTIONAL = {
+    "nibabel",
+    "pydicom",
+    "roifile",
+    "bioio",
+    "distributed",
+    "lightning-fabric",
+    "matplotlib",
+    "tensorboard",
+}
 COME_WITH_NAPARI = {"superqt", "vispy", "npe2", "app-model", "psygnal"}
 
 

@@ -248,10 +248,12 @@ def test_many_images_with_prompts_beside_them(folder: Path, simmat: Callable[...
     said = simmat(*segment("b.tif", "c.tif", prompts="same-stem"))
     assert said.status == 1
     assert names_in(folder / "out") == [
-        *("a.json", "a_labels.tif", "a_objects.csv", "c.json", "c_labels.tif", "c_objects.csv")
+        *("a.json", "a_labels.tif", "a_objects.csv", "c.json", "c_labels.tif", "c_objects.csv"),
+        *("simmat-report.html", "simmat-summary.csv"),
     ]
     assert said.err.startswith("b.tif could not be read")
     assert len(said.err.strip().splitlines()) == 1
+    assert "2 of 3 images segmented" in said.out
 
 
 def test_masks_that_lie_wholly_under_better_ones_are_named(
@@ -337,7 +339,7 @@ def write_five_channels() -> None:
 
 BAD = {
     "missing image": (None, segment(image="b.tif"), r"There is no file b\.tif"),
-    "folder": (lambda: Path("d").mkdir(), segment(image="d"), r"d is a folder\. Give the images"),
+    "folder": (lambda: Path("d").mkdir(), segment(image="d"), r"There is no file with an image's"),
     "missing prompts": (None, segment(prompts="b.csv"), r"There is no prompt file b\.csv"),
     "no prompts beside": (
         lambda: Path("a.csv").unlink(),
@@ -438,7 +440,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     monkeypatch.setattr("napari_simmat.engine.outputs.write_table", fill_the_disk)
     said = simmat(*segment())
     assert said.status == 1
-    assert "The disk is full while writing a_labels.tif" in said.err
+    assert "The disk is full while writing a.json" in said.err
     assert names_in(folder / "out") == []
 
 
@@ -477,7 +479,7 @@ def test_an_earlier_output_among_the_images_is_left_out(
     said = simmat(*words, "--prompts", "same-stem", "--output", "out", "--json")
     assert said.status == 0
     assert [Path(file["image"]).name for file in said.json["files"]] == ["a.tif"]
-    assert "a_labels.tif is the output of an earlier run" in said.err
+    assert "a_labels.tif is left out. It is the output of an earlier run." in said.err
 
 
 # ------------------------------------------------------------------ channels by name

@@ -2,13 +2,70 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
 
 from napari_simmat.cli.terminal import COMPUTE, FLAG, SPEECH, Compute, Speech, Terminal
 
 if TYPE_CHECKING:
+    from napari_simmat.batch import Plan
     from napari_simmat.engine.tasks import Outcome
+
+
+@Parameter(name="*", group="Files")
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """Which files count, and which are written beside labels, table and record.
+
+    Parameters
+    ----------
+    pattern
+        Which files of a folder count, e.g. *.tif or plate*/*.png; all images by default.
+    outside
+        Let a manifest name files outside its folder.
+    overlay
+        Write STEM_overlay.png as well, a picture of the image with its objects.
+    coco
+        Write STEM_coco.json as well, the objects in COCO's format.
+    rois
+        Write STEM_rois.zip as well, the objects as ImageJ's regions of interest.
+    resume
+        Keep outputs that were made from the same image, model, prompts and settings; refuse
+        outputs that were not.
+    overwrite
+        Replace outputs that exist.
+    plan
+        Show what would be done, and do nothing.
+    """
+
+    pattern: str = ""
+    outside: Annotated[bool, FLAG] = False
+    overlay: Annotated[bool, FLAG] = False
+    coco: Annotated[bool, FLAG] = False
+    rois: Annotated[bool, FLAG] = False
+    resume: Annotated[bool, FLAG] = False
+    overwrite: Annotated[bool, FLAG] = False
+    plan: Annotated[bool, FLAG] = False
+
+    @property
+    def extras(self) -> list[str]:
+        """Kinds of optional outputs."""
+        return [kind for kind in ("overlay", "coco", "rois") if getattr(self, kind)]
+
+    @property
+    def existing(self) -> Literal["refuse", "resume", "overwrite"]:
+        """What to do where an output exists."""
+        if self.resume and self.overwrite:
+            raise ValueError(
+                "--resume keeps what exists, --overwrite replaces it; give one of them."
+            )
+        return "resume" if self.resume else "overwrite" if self.overwrite else "refuse"
+
+
+FILES = Files()
 
 
 def segment(
@@ -20,8 +77,8 @@ def segment(
     prompts: str,
     channels: str | None = None,
     channel_axis: int | None = None,
-    resume: Annotated[bool, FLAG] = False,
-    overwrite: Annotated[bool, FLAG] = False,
+    files: Files = FILES,
+    scheduler: str | None = None,
     compute: Compute = COMPUTE,
     speech: Speech = SPEECH,
 ) -> int:
@@ -33,12 +90,17 @@ def segment(
     - STEM_objects.csv, one row of measurements per object,
     - STEM.json, the record of how it was made.
 
-    Clicks on one image; boxes, with a choice of channels; every image with prompts beside it:
+    Several images get simmat-summary.csv and simmat-report.html, a page with small pictures.
+    A file that cannot be used is reported, and the others are done.
+
+    Clicks on one image; boxes, with a choice of channels; every image of a folder with prompts
+    beside it; the images that a table lists:
 
     ```
     simmat segment a.tif --model tiny --prompts a.csv --output out
     simmat segment a.tif --model tiny --prompts a.csv --output out --channels 0,2,2
-    simmat segment *.tif --model tiny --prompts same-stem --output out --resume
+    simmat segment data --pattern "*.tif" --model tiny --prompts same-stem --output out --resume
+    simmat segment list.csv --model tiny --prompts same-stem --output out --overlay
     ```
 
     A prompt file is napari's CSV of points (with the columns `label`, 1 on the object or 0 not,
@@ -49,39 +111,41 @@ def segment(
     Parameters
     ----------
     image
-        An image: TIFF, PNG, JPEG, BMP, NIfTI or .npy.
+        An image (TIFF, PNG, JPEG, BMP, NIfTI, DICOM, OME-Zarr or .npy), a folder, a pattern such
+        as "data/**/*.tif", or a manifest: a CSV with the column image and, where wanted, prompts,
+        channels and channel_axis.
     more
-        More images.
+        More of them.
     model
         A name that `simmat models` lists, or a model's file.
     output
-        Folder to write into; made if need be.
+        Folder to write into; made if need be. Subfolders are mirrored in it.
     prompts
-        The prompt file of the one image, or same-stem: for each image the file beside it called
+        A prompt file for all images, or same-stem: for each image the file beside it called
         STEM.csv, STEM_points.csv, STEM_boxes.csv, STEM_shapes.csv or STEM_prompts.tif.
     channels
         Which channels the model gets, names or numbers from 0 with commas between, e.g. 0,2,DAPI.
         An RGB model may get one repeatedly: 0,1,1.
     channel_axis
         The axis that holds the channels, counted from 0, if the file does not say.
-    resume
-        Keep outputs that were made from the same image, model, prompts and settings; refuse
-        outputs that were not.
-    overwrite
-        Replace outputs that exist.
+    scheduler
+        Address of a dask.distributed scheduler, e.g. tcp://10.0.0.1:8786, whose workers do it.
     """
-    from napari_simmat.batch import plan, running
+    from napari_simmat.batch import carrying_out, find_inputs, plan
     from napari_simmat.engine.tasks import SegmentConfig
 
-    if resume and overwrite:
-        raise ValueError("--resume keeps what exists, --overwrite replaces it; give one of them.")
     terminal = speech.terminal()
-    tasks = plan(
-        [image, *more],
+    planned = plan(
+        find_inputs([image, *more], pattern=files.pattern, outside=files.outside),
         output=output,
         prompts=prompts,
-        existing="resume" if resume else "overwrite" if overwrite else "refuse",
+        existing=files.existing,
+        extras=files.extras,
     )
+    _tell_plan(terminal, planned, only=files.plan)
+    if files.plan:
+        terminal.result(plan_values(planned))
+        return 0
     config = SegmentConfig(
         model=model,
         channels=channels_of(channels),
@@ -89,11 +153,15 @@ def segment(
         device=compute.device,
         precision=compute.precision,
     )
-    outcomes = terminal.watch(running(tasks, config, resume=resume))
+    outcomes = terminal.watch(carrying_out(planned, config, scheduler=scheduler))
     for outcome in outcomes:
         _tell(terminal, outcome)
-    terminal.result({"files": [_values(outcome) for outcome in outcomes]})
-    return int(any(outcome.status == "failed" for outcome in outcomes))
+    if planned.several:
+        _tell_summary(terminal, planned, outcomes)
+    values = [_values(outcome) for outcome in outcomes]
+    terminal.result({"files": values, "skipped": _skipped_values(planned)})
+    failed = any(outcome.status == "failed" for outcome in outcomes)
+    return int(failed or any(one.failed for one in planned.skipped))
 
 
 def channels_of(text: str | None) -> tuple[int | str, ...] | None:
@@ -107,6 +175,23 @@ def channels_of(text: str | None) -> tuple[int | str, ...] | None:
             "e.g. 0,2,DAPI."
         )
     return tuple(int(part) if part.isdecimal() else part for part in parts)
+
+
+def _tell_plan(terminal: Terminal, planned: Plan, only: bool) -> None:
+    """How many images there are, and what is left out and why."""
+    if planned.several or only:
+        images = len(planned.tasks)
+        terminal.say(f"{images} image{'' if images == 1 else 's'} -> {planned.output}", "bold")
+        if planned.others:
+            terminal.say(f"{planned.others} other files in the folders are no images by their name")
+    if only:
+        for task in planned.tasks:
+            terminal.say(f"  {task.image} -> {task.files.labels}")
+    for one in planned.skipped:
+        if one.failed:
+            terminal.complain(f"{one.image}: {one.why}")
+        else:
+            terminal.note(f"{one.image} is left out. {one.why}")
 
 
 def _tell(terminal: Terminal, outcome: Outcome) -> None:
@@ -126,11 +211,43 @@ def _tell(terminal: Terminal, outcome: Outcome) -> None:
         terminal.note(f"{name}: {outcome.note}")
 
 
+def _tell_summary(terminal: Terminal, planned: Plan, outcomes: list[Outcome]) -> None:
+    from napari_simmat.batch.summary import PAGE, TABLE
+
+    done = sum(outcome.status != "failed" for outcome in outcomes)
+    total = len(outcomes) + sum(one.failed for one in planned.skipped)
+    terminal.say(f"{done} of {total} images segmented. Summary:", style="bold")
+    for name in (TABLE, PAGE):
+        terminal.say(f"  {planned.output / name}")
+
+
+def plan_values(planned: Plan) -> dict[str, Any]:
+    """A plan for programs."""
+    return {
+        "output": str(planned.output),
+        "files": [
+            {
+                "image": str(task.image),
+                "prompts": None if task.prompts is None else str(task.prompts),
+                "labels_file": str(task.files.labels),
+            }
+            for task in planned.tasks
+        ],
+        "skipped": _skipped_values(planned),
+    }
+
+
+def _skipped_values(planned: Plan) -> list[dict[str, Any]]:
+    return [
+        {"image": str(one.image), "failed": one.failed, "why": one.why} for one in planned.skipped
+    ]
+
+
 def _values(outcome: Outcome) -> dict[str, Any]:
     files = outcome.task.files
     values: dict[str, Any] = {
         "image": str(outcome.task.image),
-        "prompts": str(outcome.task.prompts),
+        "prompts": None if outcome.task.prompts is None else str(outcome.task.prompts),
         "status": outcome.status,
         "seconds": round(outcome.seconds, 3),
     }
@@ -143,5 +260,6 @@ def _values(outcome: Outcome) -> dict[str, Any]:
         "labels_file": str(files.labels),
         "objects_file": str(files.objects),
         "record_file": str(files.record),
+        **{f"{kind}_file": str(path) for kind, path in files.extras.items()},
         "note": outcome.note,
     }

@@ -49,18 +49,27 @@ def disk_in_words(path: Path) -> Iterator[None]:
         raise _in_words(error, path) from error
 
 
+def flush(path: Path) -> None:
+    """See a file's content safe on the disk."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
 def move_into_place(source: Path, target: Path) -> None:
     """Rename `source` to `target` in the same folder, its content safe on the disk first."""
-    with source.open("rb+") as file:
-        os.fsync(file.fileno())
+    flush(source)
     os.replace(source, target)
-    # The name itself is safe once the folder is written; Windows has no such call for folders.
+    flush_folder(target.parent)
+
+
+def flush_folder(folder: Path) -> None:
+    """See the names in a folder safe on the disk; Windows has no such call."""
     with suppress(OSError):
-        folder = os.open(target.parent, os.O_RDONLY)
+        opened = os.open(folder, os.O_RDONLY)
         try:
-            os.fsync(folder)
+            os.fsync(opened)
         finally:
-            os.close(folder)
+            os.close(opened)
 
 
 def copying(source: Path, target: Path) -> Job[None]:

@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import csv
 import errno
+import os
 import platform
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat.engine.files import move_into_place, sha256_of
+from napari_simmat.engine.extras import write_extra
+from napari_simmat.engine.files import flush, flush_folder, move_into_place, sha256_of
 from napari_simmat.engine.labelfiles import write_labels_nifti, write_labels_tiff
 from napari_simmat.engine.objects import PixelSize, columns_of, measure
-from napari_simmat.engine.record import Record
+from napari_simmat.engine.record import Record, read_record
 
 if TYPE_CHECKING:
     from napari_simmat.engine.images import ChannelStack
     from napari_simmat.engine.reading import ImageFile
     from napari_simmat.engine.tasks import Segmented
 
-DOUBLE_SUFFIXES = (".nii.gz", ".ome.tif", ".ome.tiff")
+DOUBLE_SUFFIXES = (".nii.gz", ".ome.tif", ".ome.tiff", ".ome.zarr")
+EXTRA_ENDINGS = {"overlay": "_overlay.png", "coco": "_coco.json", "rois": "_rois.zip"}
+"""Optional outputs by their kind, and what follows the image's stem in their names."""
+
+
+_PART = ".part"
 
 
 class OutputError(OSError):
@@ -36,25 +44,40 @@ class OutputError(OSError):
 
 @dataclass(frozen=True)
 class OutputFiles:
-    """The three files that one image becomes."""
+    """The files that one image becomes; `extras` holds the optional ones by their kind."""
 
     labels: Path
     objects: Path
     record: Path
+    extras: Mapping[str, Path] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, image: Path, folder: Path) -> OutputFiles:
-        """Name the outputs of `image` in `folder` after the image's stem."""
+    def of(cls, image: Path, folder: Path, extras: Sequence[str] = ()) -> OutputFiles:
+        """Name the outputs of `image` in `folder` after the image's stem.
+
+        Parameters
+        ----------
+        image, folder
+            The image, and where its outputs go.
+        extras
+            Which of `EXTRA_ENDINGS` are written as well.
+        """
         stem = stem_of(image)
         suffix = ".nii.gz" if is_nifti(image) else ".tif"
         return cls(
             labels=folder / f"{stem}_labels{suffix}",
             objects=folder / f"{stem}_objects.csv",
             record=folder / f"{stem}.json",
+            extras={kind: folder / f"{stem}{EXTRA_ENDINGS[kind]}" for kind in extras},
         )
 
+    @property
+    def recorded(self) -> dict[str, Path]:
+        """By their kind, the files that the record vouches for."""
+        return {"labels": self.labels, "objects": self.objects, **self.extras}
+
     def __iter__(self) -> Iterator[Path]:
-        return iter((self.labels, self.objects, self.record))
+        return iter((self.labels, self.objects, *self.extras.values(), self.record))
 
     def existing(self) -> list[Path]:
         """Those of the files that are already there."""
@@ -87,9 +110,9 @@ def check_is_no_folder(target: Path) -> None:
 def staged(*targets: Path) -> Iterator[tuple[Path, ...]]:
     """Temporary files beside `targets` that take their places together when the block ends well.
 
-    Each is flushed to the disk and renamed, in the order given. When the block (or a
-    rename) fails or is interrupted, nothing new stays behind; a target that was there before is
-    only ever replaced by a whole new file.
+    All are flushed to the disk, then renamed in the order given. When the block (or a rename)
+    fails or is interrupted, nothing new stays behind; a target that was there before is only ever
+    replaced by a whole new file.
 
     Raises
     ------
@@ -99,18 +122,22 @@ def staged(*targets: Path) -> Iterator[tuple[Path, ...]]:
     for target in targets:
         check_is_no_folder(target)
     temporary = tuple(
-        target.with_name(f".{target.name}.{secrets.token_hex(4)}.part") for target in targets
+        target.with_name(f".{target.name}.{secrets.token_hex(4)}{_PART}") for target in targets
     )
     placed: list[Path] = []
     try:
         for folder in {target.parent for target in targets}:
             folder.mkdir(parents=True, exist_ok=True)
         yield temporary
+        for path in temporary:
+            flush(path)
         for path, target in zip(temporary, targets, strict=True):
             is_new = not target.exists()
-            move_into_place(path, target)
+            os.replace(path, target)
             if is_new:
                 placed.append(target)
+        for folder in {target.parent for target in targets}:
+            flush_folder(folder)
     except BaseException as error:
         for path in (*temporary, *placed):
             with suppress(OSError):
@@ -118,6 +145,45 @@ def staged(*targets: Path) -> Iterator[tuple[Path, ...]]:
         if isinstance(error, OSError) and not isinstance(error, OutputError):
             raise OutputError(_sentence(error, targets[0])) from error
         raise
+
+
+def settle(files: OutputFiles, *, finish: bool) -> None:
+    """Tidy up after a run that was killed while it wrote these files.
+
+    The record takes its place first. If it is there, all temporary files were whole, and those it
+    vouches for can take theirs; if it is not, none has.
+
+    Parameters
+    ----------
+    files
+        Of one image; nobody else may be writing them.
+    finish
+        Put files that are whole into their places. Otherwise they are only removed.
+    """
+    left = {target: _parts_of(target) for target in files}
+    if not any(left.values()):
+        return
+    if finish and files.record.is_file():
+        with suppress(ValueError, OSError):
+            _finish(files, read_record(files.record), left)
+    for path in (path for paths in left.values() for path in paths):
+        path.unlink(missing_ok=True)
+
+
+def _finish(files: OutputFiles, record: Record, left: Mapping[Path, Sequence[Path]]) -> None:
+    for kind, target in files.recorded.items():
+        wanted = record.outputs.get(kind, {}).get("sha256")
+        if target.is_file() and sha256_of(target) == wanted:
+            continue
+        for path in left[target]:
+            if sha256_of(path) == wanted:
+                move_into_place(path, target)
+                break
+
+
+def _parts_of(target: Path) -> list[Path]:
+    """Temporary files that were to become `target`."""
+    return sorted(target.parent.glob(f".{escape(target.name)}.????????{_PART}"))
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
@@ -161,9 +227,14 @@ def write_result(segmented: Segmented, start: float) -> None:
         for plane in {one.plane for one in painting.found}
         for label, count in _counted(painting.labels[plane])
     }
-    with staged(*files) as (labels, objects, record):
-        _write_labels(labels, files.labels, image, axes, painting.labels)
-        write_table(objects, columns_of(axes, names, size), rows)
+    # The record first: what a kill leaves unfinished is known by it (`settle`).
+    targets = (files.record, *files.recorded.values())
+    with staged(*targets) as (record, *parts):
+        temporary = dict(zip(files.recorded, parts, strict=True))
+        _write_labels(temporary["labels"], files.labels, image, axes, painting.labels)
+        write_table(temporary["objects"], columns_of(axes, names, size), rows)
+        for kind in files.extras:
+            write_extra(kind, temporary[kind], segmented)
         made = Record(
             request=segmented.request,
             normalization=stack.statistics.to_dict(),
@@ -177,8 +248,8 @@ def write_result(segmented: Segmented, start: float) -> None:
                 for one in painting.found
             ],
             outputs={
-                "labels": {"file": files.labels.name, "sha256": sha256_of(labels)},
-                "objects": {"file": files.objects.name, "sha256": sha256_of(objects)},
+                kind: {"file": target.name, "sha256": sha256_of(temporary[kind])}
+                for kind, target in files.recorded.items()
             },
             run=_run(segmented.seconds + time.monotonic() - start, segmented.note),
         )

@@ -6,6 +6,7 @@ is asked for than there is: sizes are taken from the header first.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -16,10 +17,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_simmat.engine.files import sha256_of
+
 LAZY_ABOVE = 2**28
 """TIFF and .npy files of more bytes than this (unpacked) are read plane by plane."""
 
 READABLE = "TIFF, PNG, JPEG, BMP, NIfTI (.nii, .nii.gz) and NumPy (.npy)"
+
+
+ENDINGS = (
+    ".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".nii", ".nii.gz", ".npy", ".dcm",
+)  # fmt: skip
+"""What the names of image files end in; what they are, their content says."""
 
 
 class RefusedFileError(ValueError):
@@ -51,6 +60,8 @@ class ImageFile:
     affine
         NIfTI's (4, 4) from the voxel's (x, y, z) to world coordinates; its axes in `data` are in
         reverse order.
+    files
+        The files it was read from, in a fixed order, where they are not the one file `path`.
     """
 
     path: Path
@@ -61,6 +72,17 @@ class ImageFile:
     units: Mapping[str, str] = field(default_factory=dict)
     rgb: bool = False
     affine: NDArray[np.float64] | None = None
+    files: tuple[Path, ...] = ()
+
+    def sha256(self) -> str:
+        """Of the file's bytes; of a folder's, of its files' names and bytes."""
+        if not self.files:
+            return sha256_of(self.path)
+        digest = hashlib.sha256()
+        for file in self.files:
+            name = file.relative_to(self.path if self.path.is_dir() else self.path.parent)
+            digest.update(f"{name.as_posix()}\0{sha256_of(file)}\n".encode())
+        return digest.hexdigest()
 
     @property
     def channel_axis(self) -> int | None:
@@ -127,6 +149,11 @@ def read_labels(path: Path | str) -> ImageFile:
             "Save them as such, e.g. uint16."
         )
     return file
+
+
+def is_image_folder(path: Path) -> bool:
+    """Whether a folder is one image: Zarr, or a DICOM series."""
+    return path.is_dir() and any((path / name).is_file() for name in (".zattrs", "zarr.json"))
 
 
 def check_memory(nbytes: int, name: str) -> None:

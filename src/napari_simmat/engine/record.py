@@ -206,6 +206,21 @@ def read_record(path: Path) -> Record:
         raise ValueError(f"{path.name} cannot be read as a record. {error}") from None
 
 
+def outputs_recorded_in(folder: Path) -> frozenset[str]:
+    """Names of the files in a folder that its records say were written by earlier runs."""
+    names: set[str] = set()
+    for path in folder.glob("*.json"):
+        try:
+            with path.open(encoding="utf-8") as file:
+                is_record = FORMAT in file.read(200)
+            if is_record:
+                record = read_record(path)
+                names |= {path.name, *(output["file"] for output in record.outputs.values())}
+        except (OSError, ValueError, KeyError):
+            continue  # no record, or none that can be read
+    return frozenset(names)
+
+
 def prompt_to_dict(prompt: Prompt) -> dict[str, Any]:
     """A prompt as plain JSON values; what it lacks is left out."""
     values: dict[str, Any] = {}

@@ -73,9 +73,11 @@ def load_task(task: Task, config: SegmentConfig) -> Loaded:
     """
     start = time.monotonic()
     image = read_image(task.image)
-    axis, axes, shape = _without_channels(image, config.channel_axis)
+    axis, axes, shape = _without_channels(image, task.settings(config).channel_axis)
+    if task.prompts is None:
+        raise ValueError(f"There are no prompts for {task.image.name}; name a file with --prompts.")
     prompts = read_task_prompts(task.prompts, shape)
-    sha256 = sha256_of(task.image)
+    sha256 = image.sha256()
     return Loaded(task, image, axis, axes, shape, prompts, sha256, time.monotonic() - start)
 
 
@@ -93,6 +95,7 @@ def answering(
     """
     start = time.monotonic()
     task, image, prompts = loaded.task, loaded.image, loaded.prompts
+    config = task.settings(config)
     name = task.image.name
     request = _request(loaded, predictor, config)
     if resume and task.files.existing():
@@ -252,7 +255,7 @@ def _kept(task: Task, request: Request, seconds: float) -> Outcome:
         raise ValueError(
             f"{files.labels} was made otherwise; what differs: {', '.join(differences)}. {advice}"
         )
-    for kind, path in (("labels", files.labels), ("objects", files.objects)):
+    for kind, path in files.recorded.items():
         expected = record.outputs.get(kind, {}).get("sha256")
         if not path.is_file() or sha256_of(path) != expected:
             raise ValueError(f"{path} is missing or was changed since it was made. {advice}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -42,11 +42,33 @@ class SegmentConfig:
 
 @dataclass(frozen=True)
 class Task:
-    """One image, its prompts, its outputs."""
+    """One image, its prompts, its outputs.
+
+    Parameters
+    ----------
+    image
+        A file, or a folder that is one image.
+    prompts
+        Their file; None to segment everything.
+    files
+        What is written.
+    channels, channel_axis
+        Of this image alone; None for what the run says.
+    """
 
     image: Path
-    prompts: Path
+    prompts: Path | None
     files: OutputFiles
+    channels: tuple[int | str, ...] | None = None
+    channel_axis: int | None = None
+
+    def settings(self, config: SegmentConfig) -> SegmentConfig:
+        """How this image is segmented."""
+        return replace(
+            config,
+            channels=config.channels if self.channels is None else self.channels,
+            channel_axis=config.channel_axis if self.channel_axis is None else self.channel_axis,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +143,8 @@ class Outcome:
         Time it took.
     note
         A remark in words, e.g. that memory ran out and what was done; the reason of a failure.
+    thumbnail
+        A small PNG, where one was drawn.
     """
 
     task: Task
@@ -129,3 +153,4 @@ class Outcome:
     hidden: tuple[int, ...] = ()
     seconds: float = 0.0
     note: str = ""
+    thumbnail: bytes = b""

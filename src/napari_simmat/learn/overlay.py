@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_simmat.engine.overlays import FILL, colour_of
 from napari_simmat.engine.prompts import Prompt
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ SCALE = 2
 """Pixels of the picture per pixel of the image, where nothing else is said."""
 FINE = 3
 """Drawn so much larger and then reduced, which smooths every edge."""
-FILL = 0.28
-"""Share of the object's colour inside it."""
 GREEN, RED = (60, 230, 90), (235, 60, 60)
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
@@ -51,7 +50,7 @@ def overlay(
     from PIL import Image, ImageDraw, ImageFont
 
     tinted = picture.astype(np.float32)
-    colours = {int(label): _colour(int(label)) for label in np.unique(labels) if label}
+    colours = {int(label): colour_of(int(label)) for label in np.unique(labels) if label}
     for label, colour in colours.items():
         inside = labels == label
         tinted[inside] = (1 - FILL) * tinted[inside] + FILL * np.array(colour)
@@ -89,19 +88,6 @@ def overlay(
     return framed
 
 
-def as_picture(channels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Channels (C, Y, X) as (Y, X, 3), 0..255: three as red, green and blue, others as their mean.
-
-    Percentiles 0.5 and 99.8 become black and white.
-    """
-    if len(channels) != 3:
-        channels = channels.mean(axis=0, keepdims=True)
-    low, high = np.percentile(channels, (0.5, 99.8))
-    unit = np.clip((channels.astype(np.float32) - low) / max(high - low, 1e-9), 0, 1)
-    picture = np.asarray(np.rint(255 * np.moveaxis(unit, 0, -1)), np.uint8)
-    return np.broadcast_to(picture, (*picture.shape[:2], 3))
-
-
 def side_by_side(pictures: Sequence[Image]) -> Image:
     """Pictures of equal height in a row, with a gap."""
     from PIL import Image
@@ -135,11 +121,3 @@ def _outlines(mask: NDArray[np.bool_], factor: int) -> list[list[tuple[float, fl
     lines = find_contours(np.pad(mask, 1).astype(np.float32), 0.5)
     # One pixel of padding, and half a pixel from a centre to its corner.
     return [[(factor * (x - 0.5), factor * (y - 0.5)) for y, x in line] for line in lines]
-
-
-def _colour(label: int) -> tuple[int, int, int]:
-    """A bright colour; neighbours in number lie far apart on the circle of hues."""
-    from colorsys import hsv_to_rgb
-
-    red, green, blue = hsv_to_rgb((0.1 + label * 0.618034) % 1, 0.75, 1.0)
-    return round(255 * red), round(255 * green), round(255 * blue)

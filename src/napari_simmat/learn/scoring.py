@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.engine.outputs import staged
+from napari_simmat.engine.overlays import as_picture
 from napari_simmat.learn.canvas import Canvas
 from napari_simmat.learn.datasets.dataset import large_regions
 from napari_simmat.learn.evaluation import Show, evaluating
 from napari_simmat.learn.gallery import Gallery
 from napari_simmat.learn.labelled import LabelledFile
 from napari_simmat.learn.object_score import Agreement, ObjectScore
-from napari_simmat.learn.overlay import as_picture
 from napari_simmat.learn.paper import centre_clicks, evaluating_as_paper
 from napari_simmat.learn.score_config import SMALLEST, ScoreConfig
 from napari_simmat.learn.scores import ImageScores, Plane, Scores

@@ -1,0 +1,173 @@
+"""Which images a run is given: files, folders, patterns and manifests become a list."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+
+from napari_simmat.batch.manifest import read_manifest
+from napari_simmat.engine.outputs import stem_of
+from napari_simmat.engine.reading import ENDINGS, is_image_folder
+
+SHOWN = 3
+"""How many files without a place in a run are named; of more, the number is said."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """An image that a run is given.
+
+    Parameters
+    ----------
+    image
+        A file, or a folder that is one image (OME-Zarr, DICOM).
+    folder
+        Where it lay below the folder that was given; mirrored below the output folder.
+    named
+        Whether the user named this very image: then that it cannot be used is an error.
+    prompts
+        What a manifest says: a file, ``"auto"``, ``"same-stem"`` or None for what the run says.
+    channels, channel_axis
+        What a manifest says; None for what the run says.
+    """
+
+    image: Path
+    folder: Path = Path()
+    named: bool = False
+    prompts: str | None = None
+    channels: tuple[int | str, ...] | None = None
+    channel_axis: int | None = None
+
+
+@dataclass
+class Inputs:
+    """The images of a run, and what was met beside them.
+
+    Parameters
+    ----------
+    images
+        In a fixed order: as given, within a folder by name.
+    others
+        Files of a folder that are no images by their name.
+    """
+
+    images: list[Input] = field(default_factory=list)
+    others: list[Path] = field(default_factory=list)
+
+
+def find_inputs(paths: Sequence[Path], *, pattern: str = "", outside: bool = False) -> Inputs:
+    """Find the images that are meant.
+
+    Parameters
+    ----------
+    paths
+        Image files; folders, searched with their subfolders; patterns such as ``data/**/*.tif``;
+        manifests (`read_manifest`).
+    pattern
+        Which files of a folder count, e.g. ``*.tif`` or ``plate*/*.png``, compared with the path
+        below the folder; all with an image's ending by default.
+    outside
+        Whether a manifest may name files outside its folder.
+
+    Raises
+    ------
+    ValueError, OSError
+        If a path leads nowhere or a manifest cannot be read; one sentence says which.
+    """
+    found = Inputs()
+    for path in paths:
+        path = path.expanduser()
+        if path.suffix.lower() == ".csv" and path.is_file():
+            found.images += [
+                Input(
+                    row.image,
+                    folder=row.folder,
+                    named=True,
+                    prompts=row.prompts,
+                    channels=row.channels,
+                    channel_axis=row.channel_axis,
+                )
+                for row in read_manifest(path, outside=outside)
+            ]
+        elif path.is_dir() and not is_image_folder(path):
+            _search(path, pattern, found)
+        elif path.exists():
+            found.images.append(Input(path, named=True))
+        elif glob.has_magic(str(path)):
+            found.images += _matching(path)
+        else:
+            raise FileNotFoundError(f"There is no file {path}; check its name and folder.")
+    return found
+
+
+def _search(folder: Path, pattern: str, found: Inputs) -> None:
+    """Add the images below a folder, in the order of their names."""
+    before = len(found.images)
+    for path in _walk(folder):
+        below = path.relative_to(folder)
+        if pattern:
+            fits = fnmatch(below.as_posix() if "/" in pattern else path.name, pattern)
+        else:
+            fits = path.is_dir() or path.name.lower().endswith(ENDINGS)
+        if fits:
+            found.images.append(Input(path, below.parent))
+        else:
+            found.others.append(path)
+    if len(found.images) == before:
+        wanted = f"that fits {pattern}" if pattern else f"with an image's ending ({_endings()})"
+        raise ValueError(
+            f"There is no file {wanted} in {folder}. Choose another folder or pattern."
+        )
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Files below a folder and folders that are one image; nothing that is hidden.
+
+    Links to folders are not followed: they can lead in circles.
+    """
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise OSError(
+            f"{folder} cannot be read ({error.strerror}). Check its permissions."
+        ) from None
+    for entry in entries:
+        path = Path(entry.path)
+        if entry.name.startswith("."):
+            continue
+        if not entry.is_dir(follow_symlinks=False):
+            if entry.is_file():
+                yield path
+        elif is_image_folder(path):
+            yield path
+        else:
+            yield from _walk(path)
+
+
+def _matching(pattern: Path) -> Iterable[Input]:
+    """The images that a pattern matches, mirrored from its first part that is a pattern."""
+    root = Path(pattern.anchor)
+    for part in pattern.parts[len(Path(pattern.anchor).parts) : -1]:
+        if glob.has_magic(part):
+            break
+        root = root / part
+    paths = [Path(name) for name in sorted(glob.glob(str(pattern), recursive=True))]
+    found = [path for path in paths if path.is_file() or is_image_folder(path)]
+    if not found:
+        raise FileNotFoundError(f"No file fits {pattern}; check the pattern and its folder.")
+    return [Input(path, path.parent.relative_to(root)) for path in found]
+
+
+def _endings() -> str:
+    return ", ".join(ENDINGS)
+
+
+def same_stem_siblings(image: Path, endings: Iterable[str]) -> list[Path]:
+    """Files beside an image whose name is its stem and one of `endings`."""
+    stem = stem_of(image)
+    candidates = [image.with_name(stem + ending) for ending in endings]
+    return [path for path in candidates if path.is_file() and path != image]

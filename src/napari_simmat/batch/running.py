@@ -1,0 +1,259 @@
+"""Do tasks one by one with one model; the next is read and the last is written meanwhile."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from napari_simmat.batch.thumbnails import thumbnail_of, thumbnail_of_kept
+from napari_simmat.engine.outputs import settle
+from napari_simmat.engine.segmentation import answering, load_task, write_segmented
+from napari_simmat.engine.tasks import Loaded, Outcome, SegmentConfig, Segmented, Task
+from napari_simmat.progress import Job, Progress
+
+if TYPE_CHECKING:
+    from napari_simmat.engine.predictor import Predictor
+
+logger = logging.getLogger(__name__)
+
+AHEAD = 1
+"""How many images are read before their turn: each is held in memory."""
+BEHIND = 1
+"""How many results may wait to be written, beside the one that is being written."""
+_POLL = 0.1
+"""Seconds between two steps of a job that waits; it can be cancelled at each."""
+
+State = Literal["reading", "segmenting", "written", "kept", "failed"]
+
+
+@dataclass(frozen=True)
+class BatchProgress(Progress):
+    """How far a run is; `done` and `total` count files, or steps where there is one file.
+
+    Parameters
+    ----------
+    number
+        Which task this is about.
+    state
+        What it is at.
+    outcome
+        What became of it, once that is known.
+    seconds_left
+        For the whole run, from the files so far; None before the first is done.
+    """
+
+    number: int = 0
+    state: State = "reading"
+    outcome: Outcome | None = None
+    seconds_left: float | None = None
+
+
+def running(
+    tasks: Sequence[Task], config: SegmentConfig, *, resume: bool = False
+) -> Job[list[Outcome]]:
+    """Run tasks with one model; a task that fails does not stop the others.
+
+    While one image is computed, the next is read and the one before is written, each by a thread
+    of its own; so three are in memory at most, beside one that waits to be written. Closing the
+    job cancels what is computed and lets what is computed already be written.
+
+    Parameters
+    ----------
+    tasks
+        From `plan`; nobody else may be writing their outputs.
+    config
+        How to segment.
+    resume
+        Keep outputs whose record says that they were made from the same input, model, prompts
+        and settings; fail the task if they were made otherwise.
+    """
+    from napari_simmat.engine.predictor import Predictor
+    from napari_simmat.engine.zoo import loading
+
+    model = yield from loading(config.model)
+    predictor = Predictor(model, device=config.device, precision=config.precision)
+    return (yield from _Run(tasks, predictor, config, resume).going())
+
+
+class _Run:
+    """One run's lanes, and what is known so far."""
+
+    def __init__(
+        self, tasks: Sequence[Task], predictor: Predictor, config: SegmentConfig, resume: bool
+    ) -> None:
+        self.tasks = tasks
+        self.predictor = predictor
+        self.config = config
+        self.resume = resume
+        self.outcomes: dict[int, Outcome] = {}
+        self.writing: deque[tuple[int, Future[Outcome]]] = deque()
+        self.clock = Clock(len(tasks))
+
+    def going(self) -> Job[list[Outcome]]:
+        reader = ThreadPoolExecutor(1, "simmat-reader")
+        writer = ThreadPoolExecutor(1, "simmat-writer")
+        try:
+            ahead: deque[Future[Loaded]] = deque()
+            for number in range(len(self.tasks)):
+                for task in self.tasks[number + len(ahead) : number + 1 + AHEAD]:
+                    ahead.append(reader.submit(load_settled, task, self.config, self.resume))
+                yield from self._doing(number, ahead.popleft(), writer)
+            while self.writing:
+                yield from self._written(self.writing[0][0])
+        finally:
+            reader.shutdown(cancel_futures=True)
+            writer.shutdown()
+        return [self.outcomes[number] for number in range(len(self.tasks))]
+
+    def _doing(self, number: int, loading: Future[Loaded], writer: ThreadPoolExecutor) -> Job[None]:
+        """From a file that is being read to one that waits to be written."""
+        task, start = self.tasks[number], time.monotonic()
+        try:
+            yield from self._waiting(loading, number, "reading")
+            loaded = loading.result()
+            for_it = answering(loaded, self.predictor, self.config, resume=self.resume)
+            result = yield from self._told(for_it, number)
+        except Exception as error:
+            yield self._end(number, failure(task, error, time.monotonic() - start))
+            return
+        work: Callable[[], Outcome]
+        if isinstance(result, Outcome):
+            spec, channels = self.predictor.model.spec, task.settings(self.config).channels
+            work = partial(thumbnail_of_kept, result, loaded, spec, channels)
+        else:
+            work = partial(write_pictured, result)
+        while len(self.writing) > BEHIND:
+            yield from self._written(number)
+        self.writing.append((number, writer.submit(work)))
+        while self.writing and self.writing[0][1].done():
+            yield from self._written(number)
+
+    def _written(self, waiting: int) -> Job[None]:
+        """Wait until the oldest result is written; task `waiting` is the one that cannot go on."""
+        number, future = self.writing[0]
+        yield from self._waiting(future, waiting, "segmenting")
+        self.writing.popleft()
+        try:
+            outcome = future.result()
+        except Exception as error:
+            outcome = failure(self.tasks[number], error, 0.0)
+        yield self._end(number, outcome)
+
+    def _waiting(self, future: Future[Any], number: int, state: State) -> Job[None]:
+        while not wait([future], timeout=_POLL).done:
+            words = "reading" if state == "reading" else "writing"
+            yield self._progress(number, state, Progress(0, 0, words))
+
+    def _told(self, job: Job[Segmented | Outcome], number: int) -> Job[Segmented | Outcome]:
+        """The same job, its progress told as that of the run."""
+        try:
+            while True:
+                try:
+                    progress = next(job)
+                except StopIteration as end:
+                    result: Segmented | Outcome = end.value
+                    return result
+                yield self._progress(number, "segmenting", progress)
+        finally:
+            job.close()
+
+    def _end(self, number: int, outcome: Outcome) -> BatchProgress:
+        self.outcomes[number] = outcome
+        self.clock.count(outcome)
+        return self._progress(number, outcome.status, Progress(1, 1, outcome.status), outcome)
+
+    def _progress(
+        self, number: int, state: State, step: Progress, outcome: Outcome | None = None
+    ) -> BatchProgress:
+        return told(self.tasks, number, state, step, self.clock, outcome)
+
+
+class Clock:
+    """Says how long a run will take, from the files that are done."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.done = 0
+        self._computed = 0
+        self._begun = time.monotonic()
+
+    def count(self, outcome: Outcome) -> None:
+        """A file is done; one that was kept says nothing about the others."""
+        self.done += 1
+        if outcome.status == "kept":
+            if not self._computed:
+                self._begun = time.monotonic()
+        else:
+            self._computed += 1
+
+    def seconds_left(self) -> float | None:
+        """For the files that are left; None before the first is computed."""
+        if not self._computed:
+            return None
+        return (time.monotonic() - self._begun) / self._computed * (self.total - self.done)
+
+
+def told(
+    tasks: Sequence[Task],
+    number: int,
+    state: State,
+    step: Progress,
+    clock: Clock,
+    outcome: Outcome | None = None,
+) -> BatchProgress:
+    """A step of one task as progress of the run."""
+    name = tasks[number].image.name
+    words = step.message.removeprefix(f"{name}: ")
+    left = clock.seconds_left()
+    about = (
+        f", about {duration(left)} left" if left is not None and clock.done < clock.total else ""
+    )
+    if len(tasks) == 1:
+        done, total, message = step.done, step.total, f"{name}: {words}"
+    else:
+        done, total = clock.done, clock.total
+        message = f"{done}/{total} {name}: {words}{about}"
+    return BatchProgress(done, total, message, number, state, outcome, left)
+
+
+def duration(seconds: float) -> str:
+    """As a person says it: ``40 s``, ``3 min``, ``2 h 10 min``."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def load_settled(task: Task, config: SegmentConfig, resume: bool) -> Loaded:
+    """Tidy up what a killed run left of a task, then read it."""
+    settle(task.files, finish=resume)
+    return load_task(task, config)
+
+
+def write_pictured(segmented: Segmented) -> Outcome:
+    """Write a result, and draw the small picture of it."""
+    start = time.monotonic()
+    outcome = write_segmented(segmented)
+    picture = thumbnail_of(segmented)
+    seconds = segmented.seconds + time.monotonic() - start
+    return replace(outcome, thumbnail=picture, seconds=seconds)
+
+
+def failure(task: Task, error: Exception, seconds: float) -> Outcome:
+    """A task's end that was an error, in a sentence that names the file."""
+    logger.debug("%s failed", task.image, exc_info=error)
+    name = task.image.name
+    if isinstance(error, (ValueError, TypeError, OSError, MemoryError)):
+        words = " ".join(str(error).split()) or type(error).__name__
+    else:  # torch and readers raise anything; the other files are still to be done
+        said = " ".join(str(error).split())[:300]
+        words = f"Something unexpected went wrong ({type(error).__name__}: {said})."
+    return Outcome(
+        task, "failed", seconds=seconds, note=words if name in words else f"{name}: {words}"
+    )

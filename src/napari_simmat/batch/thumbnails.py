@@ -1,0 +1,54 @@
+"""Small pictures of results for the report."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat.engine.images import ChannelStack
+from napari_simmat.engine.overlays import fullest_plane
+from napari_simmat.engine.reading import read_labels
+
+if TYPE_CHECKING:
+    from napari_simmat.engine.tasks import Loaded, Outcome, Segmented
+    from napari_simmat.model.spec import ModelSpec
+
+SIDE = 128
+"""Pixels along the longer side."""
+
+
+def thumbnail_of(segmented: Segmented) -> bytes:
+    """A PNG of the image with its objects."""
+    _, picture = fullest_plane(segmented.painting.labels, segmented.stack.plane)
+    return _small_png(picture)
+
+
+def thumbnail_of_kept(
+    outcome: Outcome, loaded: Loaded, spec: ModelSpec, channels: tuple[int | str, ...] | None
+) -> Outcome:
+    """The outcome of a task whose outputs were kept, with a picture made from them."""
+    task, image = loaded.task, loaded.image
+    stack = ChannelStack.build(
+        image.data,
+        spec=spec,
+        channel_axis=loaded.axis,
+        channels=channels,
+        names=image.channel_names if loaded.axis == image.channel_axis else None,
+    )
+    labels = np.asarray(read_labels(task.files.labels).data).reshape(stack.shape)
+    _, picture = fullest_plane(labels, stack.plane)
+    return replace(outcome, thumbnail=_small_png(picture))
+
+
+def _small_png(picture: NDArray[Any]) -> bytes:
+    from PIL import Image
+
+    image = Image.fromarray(picture)
+    image.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
+    buffer = BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()

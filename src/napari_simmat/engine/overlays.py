@@ -1,0 +1,82 @@
+"""Objects tinted and outlined on their image, drawn at once however many there are."""
+
+from __future__ import annotations
+
+from colorsys import hsv_to_rgb
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FILL = 0.28
+"""Share of the object's colour inside it."""
+
+
+def as_picture(channels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Channels (C, Y, X) as (Y, X, 3), 0..255: three as red, green and blue, others as their mean.
+
+    Percentiles 0.5 and 99.8 become black and white; NaN and infinity become black.
+    """
+    if len(channels) != 3:
+        channels = channels.mean(axis=0, keepdims=True)
+    finite = np.isfinite(channels)
+    if not finite.all():
+        lowest = channels[finite].min() if finite.any() else 0
+        channels = np.where(finite, channels, lowest)
+    low, high = np.percentile(channels, (0.5, 99.8))
+    unit = np.clip((channels.astype(np.float32) - low) / max(high - low, 1e-9), 0, 1)
+    picture = np.asarray(np.rint(255 * np.moveaxis(unit, 0, -1)), np.uint8)
+    return np.broadcast_to(picture, (*picture.shape[:2], 3))
+
+
+def tinted(picture: NDArray[np.uint8], labels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Give each object a tint and an outline of its own colour.
+
+    Parameters
+    ----------
+    picture
+        (Y, X, 3), 0..255.
+    labels
+        (Y, X), 0 is background.
+    """
+    from skimage.segmentation import find_boundaries
+
+    values, inverse = np.unique(labels, return_inverse=True)
+    colours = np.array([colour_of(int(value)) for value in values], np.float32)
+    colour = colours[inverse.reshape(labels.shape)]
+    share = np.where(labels > 0, FILL, 0.0)
+    share[find_boundaries(labels, mode="inner")] = 1.0
+    mixed = picture * (1 - share[..., None]) + colour * share[..., None]
+    return np.asarray(np.rint(mixed), np.uint8)
+
+
+def fullest_plane(
+    labels: NDArray[Any], plane: Callable[[tuple[int, ...]], NDArray[Any]]
+) -> tuple[tuple[int, ...], NDArray[np.uint8]]:
+    """The plane on which most pixels are labelled (the middle one if none is), as a picture.
+
+    Parameters
+    ----------
+    labels
+        (..., Y, X).
+    plane
+        Raw values (C, Y, X) of a plane, by its indices before (Y, X).
+
+    Returns
+    -------
+    tuple
+        The plane's indices, and its picture (Y, X, 3) with the objects in it.
+    """
+    counts = np.count_nonzero(labels, axis=(-2, -1)).ravel()
+    flat = int(counts.argmax()) if counts.any() else counts.size // 2
+    index = tuple(int(i) for i in np.unravel_index(flat, labels.shape[:-2]))
+    return index, tinted(as_picture(plane(index)), labels[index])
+
+
+def colour_of(label: int) -> tuple[int, int, int]:
+    """A bright colour; neighbours in number lie far apart on the circle of hues."""
+    red, green, blue = hsv_to_rgb((0.1 + label * 0.618034) % 1, 0.75, 1.0)
+    return round(255 * red), round(255 * green), round(255 * blue)

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from napari_simmat.batch import find_inputs
+from napari_simmat.batch.inputs import Input
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+
+
+def found(folder: Path, *words: object, **options: object) -> list[str]:
+    inputs = find_inputs([Path(str(word)) for word in words], **options)
+    return [one.image.relative_to(folder).as_posix() for one in inputs.images]
+
+
+def test_a_folder_is_searched_in_the_order_of_its_names(tmp_path: Path) -> None:
+    touch(tmp_path, "b.tif", "a.PNG", "sub/deep/c.nii.gz", "z.txt", ".git/d.tif", "._b.tif")
+    assert found(tmp_path, tmp_path) == ["a.PNG", "b.tif", "sub/deep/c.nii.gz"]
+    assert [path.name for path in find_inputs([tmp_path]).others] == ["z.txt"]
+    assert find_inputs([tmp_path]).images[2].folder == Path("sub/deep")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "names"),
+    [
+        ("*.tif", ["a.tif", "p1/b.tif", "p2/c.tif"]),
+        ("p*/*.tif", ["p1/b.tif", "p2/c.tif"]),
+        ("*.dat", ["p1/d.dat"]),
+    ],
+)
+def test_a_pattern_says_what_counts(tmp_path: Path, pattern: str, names: list[str]) -> None:
+    touch(tmp_path, "a.tif", "p1/b.tif", "p2/c.tif", "p1/d.dat")
+    assert found(tmp_path, tmp_path, pattern=pattern) == names
+
+
+def test_a_glob_is_mirrored_from_its_first_pattern(tmp_path: Path) -> None:
+    touch(tmp_path, "data/x/a.tif", "data/y/b.tif", "data/c.png")
+    inputs = find_inputs([tmp_path / "data" / "**" / "*.tif"])
+    assert [(one.image.name, one.folder) for one in inputs.images] == [
+        ("a.tif", Path("x")),
+        ("b.tif", Path("y")),
+    ]
+    assert not inputs.images[0].named
+
+
+def test_what_leads_nowhere_is_said(tmp_path: Path) -> None:
+    touch(tmp_path, "data/a.txt")
+    with pytest.raises(FileNotFoundError, match=r"There is no file .*nothing\.tif"):
+        find_inputs([tmp_path / "nothing.tif"])
+    with pytest.raises(FileNotFoundError, match="No file fits"):
+        find_inputs([tmp_path / "*.tif"])
+    with pytest.raises(ValueError, match=r"There is no file with an image's ending \(\.tif"):
+        find_inputs([tmp_path / "data"])
+    with pytest.raises(ValueError, match=r"There is no file that fits \*\.tif"):
+        find_inputs([tmp_path / "data"], pattern="*.tif")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
+    touch(tmp_path, "a.tif")
+    (tmp_path / "circle").symlink_to(tmp_path)
+    assert found(tmp_path, tmp_path) == ["a.tif"]
+
+
+def test_a_zarr_folder_is_one_image(tmp_path: Path) -> None:
+    touch(tmp_path, "data/a.ome.zarr/.zattrs", "data/a.ome.zarr/0/0.0", "data/b.zarr/zarr.json")
+    assert found(tmp_path, tmp_path / "data") == ["data/a.ome.zarr", "data/b.zarr"]
+    assert found(tmp_path, tmp_path / "data" / "b.zarr") == ["data/b.zarr"]
+
+
+# ------------------------------------------------------------------ manifests
+
+
+def manifest(folder: Path, *lines: str) -> Path:
+    path = folder / "list.csv"
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def test_a_manifest_gives_prompts_and_channels(tmp_path: Path) -> None:
+    touch(tmp_path, "a.tif", "sub/b.tif", "p.csv")
+    path = manifest(
+        tmp_path,
+        "image,prompts,channels,channel_axis",
+        "a.tif,auto,,",
+        'sub/b.tif,p.csv,"0,2, DAPI",-1',
+        "a.tif,,3;1;0,",
+    )
+    first, second, third = find_inputs([path]).images
+    assert first == Input(tmp_path / "a.tif", named=True, prompts="auto")
+    assert second.image == tmp_path / "sub" / "b.tif"
+    assert second.folder == Path("sub")
+    assert second.prompts == str(tmp_path / "p.csv")
+    assert (second.channels, second.channel_axis) == ((0, 2, "DAPI"), -1)
+    assert (third.prompts, third.channels) == (None, (3, 1, 0))
+
+
+def test_a_manifest_stays_within_its_folder_unless_allowed(tmp_path: Path) -> None:
+    touch(tmp_path, "data/a.tif", "b.tif")
+    for name in ("../b.tif", str(tmp_path / "b.tif"), "sub/../../b.tif"):
+        path = manifest(tmp_path / "data", "image", name)
+        with pytest.raises(ValueError, match="lies outside the manifest's folder"):
+            find_inputs([path])
+        [one] = find_inputs([path], outside=True).images
+        assert one.image == tmp_path / "b.tif"
+        assert one.folder == Path()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights there")
+def test_a_link_does_not_lead_a_manifest_out_of_its_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "data/a.tif", "b.tif")
+    (tmp_path / "data" / "link.tif").symlink_to(tmp_path / "b.tif")
+    with pytest.raises(ValueError, match="lies outside the manifest's folder"):
+        find_inputs([manifest(tmp_path / "data", "image", "link.tif")])
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        (["image"], r"list\.csv lists no image"),
+        (["picture", "a.tif"], r"has the columns picture; a manifest has image"),
+        (["image,image", "a.tif,a.tif"], r"each once"),
+        (["image,chanels", "a.tif,0"], r"has the column 'chanels'; those of a manifest are"),
+        (["index,axis-0,axis-1", "0,1,1"], r"holds prompts, not a list of images"),
+        (["image,prompts", "a.tif"], r"line 2: there are more or fewer values than columns"),
+        (["image,channels", "a.tif,0,1"], r"line 2: there are more or fewer values"),
+        (["image", "a.tif", "b.tif"], r"line 3: there is no file .*b\.tif"),
+        (["image,prompts", "a.tif,p.csv"], r"line 2: there is no prompt file .*p\.csv"),
+        (["image,prompts", ",auto"], r"line 2: the image is missing"),
+        (["image,channels", "a.tif,0;;1"], r"line 2: '0;;1' has an empty entry"),
+        (["image,channel_axis", "a.tif,x"], r"line 2: the channel_axis is 'x'; it is a whole"),
+        (['image', '"a.tif'], r"is no CSV"),
+    ],
+)  # fmt: skip
+def test_a_bad_manifest_gets_one_sentence(tmp_path: Path, lines: list[str], sentence: str) -> None:
+    touch(tmp_path, "a.tif")
+    with pytest.raises((ValueError, FileNotFoundError), match=sentence) as caught:
+        find_inputs([manifest(tmp_path, *lines)])
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).endswith(".")
+
+
+def test_a_manifest_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match="is no text in UTF-8"):
+        find_inputs([tmp_path / "list.csv"])

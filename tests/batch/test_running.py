@@ -1,0 +1,231 @@
+"""Runs over several images: what is written, what a kill leaves, who may write."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from filelock import FileLock
+from skimage.data import coins
+
+from napari_simmat.batch import carrying_out, find_inputs, plan
+from napari_simmat.batch.run import LOCK
+from napari_simmat.batch.summary import PAGE, TABLE
+from napari_simmat.engine.outputs import settle
+from napari_simmat.engine.tasks import SegmentConfig
+from napari_simmat.progress import finish
+
+CONFIG = SegmentConfig(model="tiny", device="cpu")
+EXTRAS = ("overlay", "coco", "rois")
+CLICK = "index,axis-0,axis-1,label,object\n0,20,20,1,1\n1,50,60,1,2\n"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Three photographs, one in a subfolder, and one file that is no image."""
+    folder = tmp_path / "data"
+    (folder / "sub").mkdir(parents=True)
+    for number, name in enumerate(("a.tif", "b.tif", "sub/a.tif")):
+        top = 30 * number
+        tifffile.imwrite(folder / name, coins()[top : top + 90, 20:150])
+    (folder / "c.tif").write_text("this is no image")
+    (tmp_path / "clicks.csv").write_text(CLICK)
+    return folder
+
+
+def run(data: Path, output: Path, existing: str = "refuse", **changes: object) -> list:
+    prompts = str(data.parent / "clicks.csv")
+    made = plan(
+        find_inputs([data]), output=output, prompts=prompts, existing=existing, extras=EXTRAS
+    )
+    return finish(carrying_out(made, CONFIG, **changes))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files by name, JSON without its run block, the report without its times."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file() or path.name in (PAGE, LOCK):
+            continue
+        name, data = path.relative_to(folder).as_posix(), path.read_bytes()
+        if name.endswith(".json") and not name.endswith("_coco.json"):
+            values = json.loads(data)
+            del values["run"]
+            data = json.dumps(values).encode()
+        found[name] = data
+    return found
+
+
+def test_a_folder_is_segmented_and_summarised(data: Path, tmp_path: Path) -> None:
+    outcomes = run(data, tmp_path / "out")
+    assert [one.status for one in outcomes] == ["written", "written", "failed", "written"]
+    assert "c.tif is of a kind that is not known here" in outcomes[2].note
+    out = tmp_path / "out"
+    assert (out / "sub" / "a_labels.tif").is_file()
+    assert not (out / LOCK).exists()
+    with (out / TABLE).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["image"], row["state"], row["labels"]) for row in rows] == [
+        ("a.tif", "done", "a_labels.tif"),
+        ("b.tif", "done", "b_labels.tif"),
+        ("c.tif", "failed", ""),
+        ("sub/a.tif", "done", "sub/a_labels.tif"),
+    ]
+    page = (out / PAGE).read_text("utf-8")
+    assert "3 of 4 images segmented" in page
+    assert page.count('<img alt="" src="data:image/png;base64,') == 3
+
+
+def test_a_report_shows_names_and_messages_as_text(data: Path, tmp_path: Path) -> None:
+    (data / "c.tif").rename(data / "<img src=x onerror=alert(1)>.tif")
+    run(data, tmp_path / "out")
+    page = (tmp_path / "out" / PAGE).read_text("utf-8")
+    assert "<img src=x" not in page
+    assert "&lt;img src=x onerror=alert(1)&gt;.tif" in page
+
+
+def test_progress_says_what_happens_to_each_file_and_how_long_it_takes(
+    data: Path, tmp_path: Path
+) -> None:
+    made = plan(find_inputs([data]), output=tmp_path / "out", prompts=str(tmp_path / "clicks.csv"))
+    job, told = carrying_out(made, CONFIG), []
+    finish(job, told.append)
+    ended = [one for one in told if getattr(one, "outcome", None) is not None]
+    assert sorted(one.number for one in ended) == [0, 1, 2, 3]
+    assert [one.done for one in ended] == [1, 2, 3, 4]
+    assert {one.total for one in ended} == {4}
+    assert ended[0].seconds_left is not None
+    assert "left" in ended[0].message
+    states = [one.state for one in told if getattr(one, "number", None) == 0]
+    assert list(dict.fromkeys(states)) in (
+        ["reading", "segmenting", "written"],
+        ["segmenting", "written"],
+    )
+
+
+def test_a_cancelled_run_leaves_whole_files_and_goes_on(data: Path, tmp_path: Path) -> None:
+    run(data, tmp_path / "whole")
+    out = tmp_path / "out"
+    made = plan(
+        find_inputs([data]), output=out, prompts=str(tmp_path / "clicks.csv"), extras=EXTRAS
+    )
+    job = carrying_out(made, CONFIG)
+    for progress in job:
+        if getattr(progress, "state", "") == "written":
+            break
+    job.close()
+    left = contents(out)
+    assert "a.json" in left
+    assert TABLE not in left
+    assert all(data == contents(tmp_path / "whole")[name] for name, data in left.items())
+    outcomes = run(data, out, "resume")
+    assert outcomes[0].status == "kept"
+    assert outcomes[0].objects == 2
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_resuming_with_something_else_is_refused(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(data, out)
+    before = contents(out)
+    (tmp_path / "clicks.csv").write_text(CLICK.replace("50,60", "51,60"))
+    outcomes = run(data, out, "resume")
+    assert [one.status for one in outcomes] == ["failed"] * 4
+    assert "was made otherwise; what differs: the prompts" in outcomes[0].note
+    after = contents(out)
+    assert all(after[name] == data for name, data in before.items() if name != TABLE)
+
+
+def test_two_runs_on_one_folder_refuse_each_other(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with FileLock(out / LOCK), pytest.raises(OSError, match="Another run is writing into"):
+        run(data, out)
+    (out / LOCK).touch()  # as a run that was killed leaves it
+    assert run(data, out)[0].status == "written"
+
+
+def test_an_empty_output_folder_goes_again(data: Path, tmp_path: Path) -> None:
+    made = plan(find_inputs([data]), output=tmp_path / "x" / "y", prompts="auto")
+    with pytest.raises(ValueError, match="There is no model called 'tyni'"):
+        finish(carrying_out(made, SegmentConfig(model="tyni")))
+    assert not (tmp_path / "x").exists()
+
+
+# ------------------------------------------------------------------ kills
+
+
+@pytest.mark.parametrize("moment", [1, 4])
+def test_a_run_killed_between_two_renames_is_finished(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    """The record is renamed first, so that what is left can be told from what was there."""
+    run(data, tmp_path / "whole")
+    out = tmp_path / "out"
+    script = f"""
+import os
+from napari_simmat.batch import carrying_out, find_inputs, plan
+from napari_simmat.engine.tasks import SegmentConfig
+from napari_simmat.progress import finish
+from pathlib import Path
+replace, calls = os.replace, []
+def killed(source, target):
+    if len(calls) == {moment}:
+        os._exit(9)
+    calls.append(target)
+    replace(source, target)
+os.replace = killed
+made = plan(find_inputs([Path({str(data)!r})]), output=Path({str(out)!r}),
+            prompts={str(tmp_path / "clicks.csv")!r}, extras={EXTRAS!r})
+finish(carrying_out(made, SegmentConfig(model="tiny", device="cpu")))
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
+    assert list(out.rglob("*.part")), "something was left"
+    outcomes = run(data, out, "resume")
+    assert outcomes[0].status == "kept"
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signal there")
+def test_killed_at_random_moments_and_resumed_equals_an_unbroken_run(
+    data: Path, tmp_path: Path
+) -> None:
+    run(data, tmp_path / "whole")
+    out, random = tmp_path / "out", np.random.default_rng(5)
+    words = [sys.executable, "-m", "napari_simmat", "segment", str(data), "--model", "tiny"]
+    words += ["--prompts", str(tmp_path / "clicks.csv"), "--output", str(out), "--resume"]
+    words += [f"--{kind}" for kind in EXTRAS]
+    for _ in range(3):
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 60
+        while not out.exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(random.uniform(0, 2.5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    done = subprocess.run(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    assert done.returncode == 1  # c.tif
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_temporary_files_of_a_run_that_had_renamed_nothing_go(data: Path, tmp_path: Path) -> None:
+    made = plan([data / "a.tif"], output=tmp_path / "out", prompts="auto")
+    [task] = made.tasks
+    (tmp_path / "out").mkdir()
+    part = tmp_path / "out" / ".a_labels.tif.0123abcd.part"
+    foreign = tmp_path / "out" / ".a_labels.tif.something.part"
+    for path in (part, foreign):
+        path.write_bytes(b"half")
+    settle(task.files, finish=True)
+    assert not part.exists()
+    assert foreign.exists()
+    assert os.listdir(tmp_path / "out") == [foreign.name]
