@@ -10,6 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from napari_simmat.batch.manifest import read_manifest
+from napari_simmat.engine.dicom import images_in, is_dicom
 from napari_simmat.engine.outputs import stem_of
 from napari_simmat.engine.reading import ENDINGS, is_image_folder
 
@@ -108,13 +109,8 @@ def _search(folder: Path, pattern: str, found: Inputs) -> None:
     """Add the images below a folder, in the order of their names."""
     before = len(found.images)
     for path in _walk(folder):
-        below = path.relative_to(folder)
-        if pattern:
-            fits = fnmatch(below.as_posix() if "/" in pattern else path.name, pattern)
-        else:
-            fits = path.is_dir() or path.name.lower().endswith(ENDINGS)
-        if fits:
-            found.images.append(Input(path, below.parent))
+        if _fits(path, folder, pattern):
+            found.images.append(Input(path, path.relative_to(folder).parent))
         else:
             found.others.append(path)
     if len(found.images) == before:
@@ -124,10 +120,22 @@ def _search(folder: Path, pattern: str, found: Inputs) -> None:
         )
 
 
+def _fits(path: Path, folder: Path, pattern: str) -> bool:
+    """Whether a file counts; a folder of DICOM does with any of its files."""
+    if not pattern:
+        return path.is_dir() or path.name.lower().endswith(ENDINGS) or is_dicom(path)
+    of_series = path.is_dir() and not is_image_folder(path)
+    return any(
+        fnmatch(each.relative_to(folder).as_posix() if "/" in pattern else each.name, pattern)
+        for each in (path, *(path.iterdir() if of_series else ()))
+    )
+
+
 def _walk(folder: Path) -> Iterator[Path]:
     """Files below a folder and folders that are one image; nothing that is hidden.
 
-    Links to folders are not followed: they can lead in circles.
+    Links to folders are not followed: they can lead in circles. DICOM series are one image each,
+    beside which other files of their folder do not count.
     """
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -135,12 +143,14 @@ def _walk(folder: Path) -> Iterator[Path]:
         raise OSError(
             f"{folder} cannot be read ({error.strerror}). Check its permissions."
         ) from None
+    series = images_in(folder)
+    yield from series or ()
     for entry in entries:
         path = Path(entry.path)
         if entry.name.startswith("."):
             continue
         if not entry.is_dir(follow_symlinks=False):
-            if entry.is_file():
+            if entry.is_file() and not series:
                 yield path
         elif is_image_folder(path):
             yield path

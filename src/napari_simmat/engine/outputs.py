@@ -89,6 +89,8 @@ def stem_of(path: Path) -> str:
     for suffix in DOUBLE_SUFFIXES:
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)]
+    if path.suffix.lower() != ".zarr" and path.is_dir():  # a dot in a folder's name is no suffix
+        return path.name
     return path.stem
 
 

@@ -1,4 +1,4 @@
-"""Image files: TIFF (OME, ImageJ, plain), PNG, JPEG, BMP, NIfTI and NumPy's .npy.
+"""Image files: TIFF (OME, ImageJ, plain), PNG, JPEG, BMP, NIfTI, DICOM, Zarr and NumPy's .npy.
 
 What a file is, its content says, not its name. Files never execute anything, and no more memory
 is asked for than there is: sizes are taken from the header first.
@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from napari_simmat.engine.files import sha256_of
 
 LAZY_ABOVE = 2**28
-"""TIFF and .npy files of more bytes than this (unpacked) are read plane by plane."""
+"""TIFF, Zarr and .npy of more bytes than this (unpacked) are read plane by plane."""
 
-READABLE = "TIFF, PNG, JPEG, BMP, NIfTI (.nii, .nii.gz) and NumPy (.npy)"
+READABLE = "TIFF, PNG, JPEG, BMP, NIfTI (.nii, .nii.gz), DICOM, OME-Zarr and NumPy (.npy)"
 
 
 ENDINGS = (
@@ -152,8 +152,10 @@ def read_labels(path: Path | str) -> ImageFile:
 
 
 def is_image_folder(path: Path) -> bool:
-    """Whether a folder is one image: Zarr, or a DICOM series."""
-    return path.is_dir() and any((path / name).is_file() for name in (".zattrs", "zarr.json"))
+    """Whether a folder is one image by what Zarr leaves in it."""
+    from napari_simmat.engine.zarr_images import is_zarr
+
+    return path.is_dir() and is_zarr(path)
 
 
 def check_memory(nbytes: int, name: str) -> None:
@@ -173,29 +175,13 @@ def available_memory() -> int:
 
 
 def _read(path: Path, lazy_above: int, palette: bool) -> ImageFile:
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder, not an image file; give one of {READABLE}.")
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}; check its name and folder.")
     try:
-        with path.open("rb") as file:
-            start = file.read(16)
-    except OSError as error:
-        raise ValueError(f"{path.name} could not be opened ({error.strerror}).") from error
-    try:
-        if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-            from napari_simmat.engine.tiff import read_tiff
-
-            return read_tiff(path, lazy_above)
-        if start.startswith((b"\x89PNG", b"\xff\xd8\xff", b"BM")):
-            from napari_simmat.engine.pictures import read_picture
-
-            return read_picture(path, palette)
-        if start.startswith(b"\x93NUMPY"):
-            return _read_npy(path, lazy_above)
-        if path.name.lower().endswith((".nii", ".nii.gz")):
-            return _read_nifti(path)
-    except RefusedFileError:
+        if path.is_dir():
+            return _read_folder(path, lazy_above)
+        return _read_file(path, lazy_above, palette)
+    except (RefusedFileError, MemoryError):
         raise
     except Exception as error:  # a broken file makes a reader raise anything
         said = " ".join(str(error).split())[:200] or type(error).__name__
@@ -203,8 +189,48 @@ def _read(path: Path, lazy_above: int, palette: bool) -> ImageFile:
             f"{path.name} could not be read ({said}); it may be damaged or cut short. Open it in "
             "the program that wrote it and save it again."
         ) from error
+
+
+def _read_folder(path: Path, lazy_above: int) -> ImageFile:
+    if is_image_folder(path):
+        from napari_simmat.engine.zarr_images import read_zarr
+
+        return read_zarr(path, lazy_above)
+    from napari_simmat.engine.dicom import holds_dicom, read_dicom
+
+    if holds_dicom(path):
+        return read_dicom(path)
+    raise RefusedFileError(f"{path} is a folder, not an image file; give one of {READABLE}.")
+
+
+def _read_file(path: Path, lazy_above: int, palette: bool) -> ImageFile:
+    try:
+        with path.open("rb") as file:
+            start = file.read(132)
+    except OSError as error:
+        raise RefusedFileError(f"{path.name} could not be opened ({error.strerror}).") from error
+    if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        from napari_simmat.engine.tiff import read_tiff
+
+        return read_tiff(path, lazy_above)
+    if start.startswith((b"\x89PNG", b"\xff\xd8\xff", b"BM")):
+        from napari_simmat.engine.pictures import read_picture
+
+        return read_picture(path, palette)
+    if start.startswith(b"\x93NUMPY"):
+        return _read_npy(path, lazy_above)
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        return _read_nifti(path)
+    if start[128:] == b"DICM":
+        from napari_simmat.engine.dicom import read_dicom
+
+        return read_dicom(path)
+    from napari_simmat.engine.bioio_images import bioio_is_there, read_with_bioio
+
+    if start and bioio_is_there() and path.suffix.lower() not in ENDINGS:
+        return read_with_bioio(path, lazy_above)
     found = "is empty" if not start else "is of a kind that is not known here"
-    raise ValueError(f"{path.name} {found}; readable are {READABLE}.")
+    raise RefusedFileError(f"{path.name} {found}; readable are {READABLE}.")
 
 
 def _read_npy(path: Path, lazy_above: int) -> ImageFile:

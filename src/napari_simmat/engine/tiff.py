@@ -48,7 +48,7 @@ def read_tiff(path: Path, lazy_above: int) -> ImageFile:
         # One page is one piece, except where a page alone is huge.
         pieces = "page" if plane <= lazy_above else None
         data = _open_lazily(path, pieces)
-    data, axes = _planes_last(data, axes)
+    data, axes = planes_last(data, axes)
     letters = set(axes)
     return ImageFile(
         path,
@@ -108,7 +108,7 @@ def _axes(path: Path, axes: str, shape: tuple[int, ...]) -> str:
     return axes
 
 
-def _planes_last(data: Any, axes: str) -> tuple[Any, str]:
+def planes_last(data: Any, axes: str) -> tuple[Any, str]:
     """Move Y and X behind all other axes but the channels, where they are not."""
     others = [letter for letter in axes if letter not in "CSYX"]
     if [letter for letter in axes if letter not in "CS"] == [*others, "Y", "X"]:
