@@ -29,6 +29,7 @@ OPTIONAL = {
     "pydicom",
     "roifile",
     "bioio",
+    "bioio-base",
     "distributed",
     "lightning-fabric",
     "matplotlib",

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from napari_simmat.cli.remote import Remote, tell
 from napari_simmat.cli.terminal import COMPUTE, FLAG, SPEECH, Compute, Speech, Terminal
 
 if TYPE_CHECKING:
     from napari_simmat.batch import Plan
     from napari_simmat.engine.tasks import Outcome
+    from napari_simmat.progress import Progress
 
 
 @Parameter(name="*", group="Files")
@@ -79,6 +81,7 @@ def segment(
     channel_axis: int | None = None,
     files: Files = FILES,
     scheduler: str | None = None,
+    events: Annotated[bool, FLAG] = False,
     compute: Compute = COMPUTE,
     speech: Speech = SPEECH,
 ) -> int:
@@ -130,6 +133,9 @@ def segment(
         The axis that holds the channels, counted from 0, if the file does not say.
     scheduler
         Address of a dask.distributed scheduler, e.g. tcp://10.0.0.1:8786, whose workers do it.
+    events
+        For programs: a line of JSON on stdout for each step, instead of words; pause, go and stop
+        are understood on stdin.
     """
     from napari_simmat.batch import carrying_out, find_inputs, plan
     from napari_simmat.engine.tasks import SegmentConfig
@@ -142,7 +148,10 @@ def segment(
         existing=files.existing,
         extras=files.extras,
     )
-    _tell_plan(terminal, planned, only=files.plan)
+    if events:
+        tell({"plan": plan_values(planned)})
+    else:
+        _tell_plan(terminal, planned, only=files.plan)
     if files.plan:
         terminal.result(plan_values(planned))
         return 0
@@ -153,15 +162,21 @@ def segment(
         device=compute.device,
         precision=compute.precision,
     )
-    outcomes = terminal.watch(carrying_out(planned, config, scheduler=scheduler))
+    job = carrying_out(planned, config, scheduler=scheduler)
+    outcomes = terminal.watch(Remote().steering(job, _event) if events else job)
+    failed = any(one.status == "failed" for one in outcomes) or any(
+        one.failed for one in planned.skipped
+    )
+    if events:
+        tell({"finished": len(outcomes)})
+        return int(failed)
     for outcome in outcomes:
         _tell(terminal, outcome)
     if planned.several:
         _tell_summary(terminal, planned, outcomes)
     values = [_values(outcome) for outcome in outcomes]
     terminal.result({"files": values, "skipped": _skipped_values(planned)})
-    failed = any(outcome.status == "failed" for outcome in outcomes)
-    return int(failed or any(one.failed for one in planned.skipped))
+    return int(failed)
 
 
 def channels_of(text: str | None) -> tuple[int | str, ...] | None:
@@ -241,6 +256,22 @@ def _skipped_values(planned: Plan) -> list[dict[str, Any]]:
     return [
         {"image": str(one.image), "failed": one.failed, "why": one.why} for one in planned.skipped
     ]
+
+
+def _event(progress: Progress) -> dict[str, Any]:
+    """A step for programs."""
+    from napari_simmat.batch import BatchProgress
+
+    values: dict[str, Any] = {
+        "done": progress.done,
+        "total": progress.total,
+        "message": progress.message,
+    }
+    if isinstance(progress, BatchProgress):
+        values |= {"number": progress.number, "state": progress.state}
+        if progress.outcome is not None:
+            values["file"] = _values(progress.outcome)
+    return values
 
 
 def _values(outcome: Outcome) -> dict[str, Any]:

@@ -8,12 +8,13 @@ import napari
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 
+from napari_simmat.widgets.batch_tab import BatchTab
 from napari_simmat.widgets.segment_tab import SegmentTab
 from napari_simmat.widgets.train_tab import TrainTab
 
 
 class SimMATWidget(QWidget):
-    """Segment images of any modality with a click; train a model for a new one.
+    """Segment images of any modality with a click, or folders of them; train a model for a new one.
 
     Parameters
     ----------
@@ -27,12 +28,14 @@ class SimMATWidget(QWidget):
         viewer: Any = getattr(napari_viewer, "__wrapped__", napari_viewer)
         self.segment = SegmentTab(viewer)
         self.train = TrainTab(viewer)
+        self.batch = BatchTab(viewer)
         self._docked = False
         self._released = False
         self.tabs = tabs = QTabWidget()
         tabs.setStyleSheet("QTabBar::tab { padding: 4px 12px; }")
         tabs.addTab(self.segment, "Segment")
         tabs.addTab(self.train, "Train")
+        tabs.addTab(self.batch, "Batch")
         tabs.currentChanged.connect(self._on_tab)
         self.train.training.trained.connect(self.segment.models.refresh)
         self.train.wanted.connect(self._on_wanted)
@@ -45,6 +48,8 @@ class SimMATWidget(QWidget):
             self.segment.models.transfers,
             self.train.form.base.transfers,
             self.train.training,
+            self.batch.form.models.transfers,
+            self.batch.batching,
         ):
             self.destroyed.connect(running.close)  # also when Qt deletes the window around it
 
@@ -54,10 +59,12 @@ class SimMATWidget(QWidget):
             self._released = True
             self.segment.release()
             self.train.release()
+            self.batch.release()
 
     def _on_tab(self) -> None:
-        if self.tabs.currentWidget() is self.train:
-            self.train.refresh()
+        current = self.tabs.currentWidget()
+        if current in (self.train, self.batch):
+            current.refresh()
         else:
             self.segment.models.refresh()  # a foundation may have been downloaded beside it
 
