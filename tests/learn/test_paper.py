@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from segment_anything import SamPredictor
+from segment_anything import SamPredictor, sam_model_registry
 
 from napari_simmat.engine.loading import Model
 from napari_simmat.engine.predictor import Predictor
@@ -103,7 +103,10 @@ def test_stock_sam_is_measured_as_its_own_predictor_answers() -> None:
     predictor = Predictor(Model(sam_spec("vit_b", "vit_b", ""), network, "random"), "cpu", "exact")
     predictor.set_image(image, channel_axis=-1)
     (score,) = finish(evaluating_as_paper(predictor, labels))
-    stock = SamPredictor(network)
+    theirs = sam_model_registry["vit_b"]().eval()
+    theirs.image_encoder.blocks = theirs.image_encoder.blocks[:1]
+    theirs.load_state_dict(network.state_dict())
+    stock = SamPredictor(theirs)
     stock.set_image(image)
     ((down, right),) = centre_clicks(labels).values()
     masks, quality, _ = stock.predict(np.array([[right, down]]), np.array([1]))

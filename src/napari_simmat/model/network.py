@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -41,6 +43,11 @@ class Encoded:
     maps: Mapping[str, Tensor] = field(default_factory=dict)
     scale: float = 1.0
     coarser: Encoded | None = None
+
+    @cached_property
+    def tokens(self) -> Tensor:
+        """The embedding as tokens row by row, (B, h * w, C)."""
+        return self.embedding.flatten(2).mT.contiguous()
 
     @property
     def levels(self) -> list[Encoded]:
@@ -140,11 +147,22 @@ class Network(Sam):
         """
         raise NotImplementedError
 
-    def decode_clicks(self, encoded: Encoded, clicks: Tensor) -> list[Placed]:
-        """Decode N lone positive clicks (N, 2) x, y at once; each answer is that of `decode`.
+    def decode_clicks(
+        self, encoded: Encoded, clicks: Tensor, least: float = -math.inf
+    ) -> list[Placed]:
+        """Decode N lone positive clicks at once; each answer is that of `decode`.
 
         For as many as memory allows; callers hand over a few at a time.
+
+        Parameters
+        ----------
+        clicks
+            (N, 2) as x, y.
+        least
+            Where all predicted qualities are below it, masks need not be formed: a network may
+            return no logits (0, h, w).
         """
+        del least
         padded = torch.stack([clicks, torch.zeros_like(clicks)], dim=1)
         kinds = torch.tensor([1, -1], device=clicks.device).expand(len(clicks), 2)
         logits, quality = self.decode_batch(encoded, padded, kinds)

@@ -1,7 +1,8 @@
-"""The stock SAM networks behind the project's interface."""
+"""SAM's networks behind the project's interface: stock numbers, computed with less work."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 
@@ -9,12 +10,21 @@ import torch
 from segment_anything import sam_model_registry
 from torch import Tensor, nn
 
-from napari_simmat.model.network import Decoded, Encoded, Network
+from napari_simmat.model.network import Decoded, Encoded, Network, Placed
+from napari_simmat.model.two_way import ImageTokens, form_masks, predicted_quality, two_way
+from napari_simmat.model.vit import ViTAttention, ViTBlock
 from napari_simmat.progress import Job, Progress, finish
+
+AT_ONCE = 16
+"""Prompts that a GPU decodes at once; a processor's cache holds the image for one."""
 
 
 class SamNetwork(Network):
-    """`segment_anything` 1.0 unchanged, its encoder run block by block."""
+    """`segment_anything` 1.0 with the same tensors under the same names.
+
+    The encoder runs block by block (`vit.py`). Without gradients the decoder is re-associated
+    (`two_way.py`); with them it is the stock one.
+    """
 
     mask_stride = 4
 
@@ -32,7 +42,9 @@ class SamNetwork(Network):
         for done, block in enumerate(encoder.blocks, start=1):
             tokens = self.through(block, tokens)
             yield Progress(done, len(encoder.blocks) + 1, "encoding")
-        embedding = encoder.neck(tokens.permute(0, 3, 1, 2))
+        embedding = tokens.permute(0, 3, 1, 2)
+        for part in encoder.neck:
+            embedding = part(embedding).float()
         height, width = image.shape[-2:]
         return Encoded(embedding, (height, width))
 
@@ -46,16 +58,21 @@ class SamNetwork(Network):
     ) -> Decoded:
         """Decode one prompt as stock ``SamPredictor.predict_torch`` does, all four masks."""
         clicks = None if points is None or labels is None else (points[None], labels[None])
-        sparse, dense = self.prompt_encoder(
-            points=clicks, boxes=None if box is None else box[None], masks=mask
-        )
-        logits, quality = self.mask_decoder.predict_masks(
-            image_embeddings=encoded.embedding,
-            image_pe=self.prompt_encoder.get_dense_pe(),
-            sparse_prompt_embeddings=sparse,
-            dense_prompt_embeddings=dense,
-        )
-        return Decoded(logits[0].float(), quality[0].float())
+        with _exactly(encoded.embedding.device):
+            sparse, dense = self.prompt_encoder(
+                points=clicks, boxes=None if box is None else box[None], masks=mask
+            )
+        logits, quality = self._decoded(encoded, sparse, None if mask is None else dense)
+        return Decoded(logits[0], quality[0])
+
+    def decode_clicks(
+        self, encoded: Encoded, clicks: Tensor, least: float = -math.inf
+    ) -> list[Placed]:
+        """Decode N lone positive clicks (N, 2) x, y; see `Network.decode_clicks`."""
+        with _exactly(clicks.device):
+            kinds = torch.ones(len(clicks), 1, device=clicks.device)
+            sparse, _ = self.prompt_encoder(points=(clicks[:, None], kinds), boxes=None, masks=None)
+        return [Placed(*each) for each in self._deciding(encoded, sparse, None, least)]
 
     def features(self, image: Tensor) -> Encoded:
         """Encode (B, C, 1024, 1024) at once."""
@@ -73,32 +90,103 @@ class SamNetwork(Network):
         if any(origin):
             raise ValueError("SAM encodes positions in its whole input; a crop has no origin.")
         prompts = self.prompt_encoder
-        # As `PromptEncoder._embed_points` and `_embed_boxes`, without changing tensors in place.
-        position = prompts.pe_layer.forward_with_coords(points + 0.5, prompts.input_image_size)
-        kinds = torch.stack([each.weight[0] for each in prompts.point_embeddings])
-        sparse = torch.where(
-            (labels == -1)[..., None],
-            prompts.not_a_point_embed.weight[0],
-            position + kinds[labels.clamp(min=0)],
-        )
-        images, count = len(encoded.embedding), len(sparse)
-        if mask is None:
-            nothing = prompts.no_mask_embed.weight[:, :, None, None]
-            dense = nothing.expand(count, -1, *prompts.image_embedding_size)
-        else:
-            dense = prompts.mask_downscaling(mask)
-        logits, quality = [], []
-        for index in range(images):  # stock repeats one image for all its prompts
-            own = slice(index * count // images, (index + 1) * count // images)
-            answers = self.mask_decoder.predict_masks(
-                image_embeddings=encoded.embedding[index : index + 1],
-                image_pe=prompts.get_dense_pe(),
-                sparse_prompt_embeddings=sparse[own],
-                dense_prompt_embeddings=dense[own],
+        with _exactly(points.device):
+            # As `PromptEncoder._embed_points` and `_embed_boxes`, but nothing changes in place.
+            position = prompts.pe_layer.forward_with_coords(points + 0.5, prompts.input_image_size)
+            kinds = torch.stack([each.weight[0] for each in prompts.point_embeddings])
+            sparse = torch.where(
+                (labels == -1)[..., None],
+                prompts.not_a_point_embed.weight[0],
+                position + kinds[labels.clamp(min=0)],
             )
-            logits.append(answers[0].float())
-            quality.append(answers[1].float())
+            dense = None if mask is None else prompts.mask_downscaling(mask)
+        images, count = len(encoded.embedding), len(sparse)
+        if images == 1:
+            return self._decoded(encoded, sparse, dense)
+        answers = []
+        for index in range(images):
+            own = slice(index * count // images, (index + 1) * count // images)
+            one = Encoded(encoded.embedding[index : index + 1], encoded.input_size)
+            answers.append(self._decoded(one, sparse[own], None if dense is None else dense[own]))
+        logits, quality = zip(*answers, strict=True)
         return torch.cat(logits), torch.cat(quality)
+
+    def _decoded(
+        self, encoded: Encoded, sparse: Tensor, dense: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (N, 4, h, w) and qualities (N, 4) of N prompts on one image.
+
+        Parameters
+        ----------
+        sparse, dense
+            As SAM's prompt encoder gives them; None instead of its "no mask".
+        """
+        if not torch.is_grad_enabled():
+            answers = list(self._deciding(encoded, sparse, dense))
+            logits, quality = zip(*answers, strict=True)
+            return torch.stack(logits), torch.stack(quality)
+        prompts = self.prompt_encoder
+        if dense is None:
+            nothing = prompts.no_mask_embed.weight[:, :, None, None]
+            dense = nothing.expand(len(sparse), -1, *prompts.image_embedding_size)
+        masks, predicted = self.mask_decoder.predict_masks(
+            image_embeddings=encoded.embedding,
+            image_pe=prompts.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+        )
+        return masks.float(), predicted.float()
+
+    def _deciding(
+        self,
+        encoded: Encoded,
+        sparse: Tensor,
+        dense: Tensor | None,
+        least: float = -math.inf,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Logits and quality of each prompt, a few at once; no logits where all are below `least`.
+
+        The estimates of quality need no mask, so they come first.
+        """
+        device, decoder = sparse.device, self.mask_decoder
+        dtype = torch.float32
+        if torch.is_autocast_enabled(device.type):
+            dtype = torch.get_autocast_dtype(device.type)
+        size = encoded.embedding.shape[-2:]
+        at_once = 1 if device.type == "cpu" else AT_ONCE
+        with _exactly(device):
+            nothing = self.prompt_encoder.no_mask_embed.weight  # instead of a mask
+            image = ImageTokens.of((encoded.tokens + nothing).to(dtype), self._positions())
+            for start in range(0, len(sparse), at_once):
+                some = slice(start, start + at_once)
+                if dense is not None:
+                    masked = (encoded.tokens + dense[some].flatten(2).mT).to(dtype)
+                    image = ImageTokens.of(masked, self._positions())
+                tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+                tokens = tokens.expand(len(sparse[some]), -1, -1)
+                tokens = torch.cat([tokens, sparse[some]], dim=1)
+                queries, seen = two_way(decoder.transformer, image, tokens)
+                for own, own_image, quality in zip(
+                    queries, seen, predicted_quality(decoder, queries), strict=True
+                ):
+                    if float(quality.max()) < least:
+                        yield own.new_empty(0, *(4 * side for side in size)), quality
+                    else:
+                        yield form_masks(decoder, own, own_image, (size[0], size[1])), quality
+
+    def _positions(self) -> Tensor:
+        """Where the embedding's cells lie, as tokens (1, h * w, C); they depend on no image."""
+        matrix = self.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
+        known: tuple[Tensor, int, Tensor] | None = getattr(self, "_known_positions", None)
+        if known is None or known[0] is not matrix or known[1] != matrix._version:
+            positions = self.prompt_encoder.get_dense_pe().flatten(2).mT.contiguous()
+            known = self._known_positions = (matrix, matrix._version, positions)
+        return known[2]
+
+
+def _exactly(device: torch.device) -> torch.autocast:
+    """Positions in pixels and few tokens are not for half precision."""
+    return torch.autocast(device.type, enabled=False)
 
 
 def build_sam(variant: str, *, initialize: bool = True) -> SamNetwork:
@@ -113,6 +201,10 @@ def build_sam(variant: str, *, initialize: bool = True) -> SamNetwork:
     """
     with nullcontext() if initialize else torch.device("meta"):
         stock = sam_model_registry[variant]()
+    blocks = stock.image_encoder.blocks
+    for index, block in enumerate(blocks):
+        blocks[index] = ViTBlock(block)
+        blocks[index].attn = ViTAttention(block.attn)
     network = SamNetwork(stock.image_encoder, stock.prompt_encoder, stock.mask_decoder)
     network.eval()
     return network

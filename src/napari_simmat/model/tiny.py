@@ -215,8 +215,11 @@ class TinyNetwork(Network):
         window, scale, logits, quality = best
         return Decoded(window.paste(logits, scale, (height, width)), quality)
 
-    def decode_clicks(self, encoded: Encoded, clicks: Tensor) -> list[Placed]:
-        """Decode N lone positive clicks (N, 2) x, y, level by level together."""
+    def decode_clicks(
+        self, encoded: Encoded, clicks: Tensor, least: float = -math.inf
+    ) -> list[Placed]:
+        """Decode N lone positive clicks (N, 2) x, y, level by level together, all their masks."""
+        del least
         return answers(self, encoded, clicks)
 
     def _in_window(

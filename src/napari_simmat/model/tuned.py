@@ -9,22 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
-from segment_anything.modeling.image_encoder import (
-    Attention,
-    Block,
-    add_decomposed_rel_pos,
-    window_partition,
-    window_unpartition,
-)
+from segment_anything.modeling.image_encoder import Attention, Block
 from segment_anything.modeling.transformer import Attention as CrossAttention
 from segment_anything.modeling.transformer import TwoWayAttentionBlock
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_simmat.model.replacing import take_place
 from napari_simmat.model.tiny_encoder import TokenAttention
+from napari_simmat.model.vit import ViTAttention, ViTBlock
 
 ADAPTER_SCALE = 0.1
 DROPOUT = 0.1
@@ -97,25 +92,17 @@ class Adapter(nn.Module):
         return ADAPTER_SCALE * outputs
 
 
-class AdaptedBlock(Block):
+class AdaptedBlock(ViTBlock):
     """A block of the image encoder whose MLP has an adapter beside it."""
 
     def __init__(self, block: Block, size: int) -> None:
-        _take_place(self, block)
+        super().__init__(block)
         self.adapter = Adapter(self.mlp.lin1.in_features, size)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, d) -> the same; the adapter reads what the MLP's norm reads."""
-        inner = self.norm1(x)
-        if self.window_size > 0:
-            height, width = inner.shape[1:3]
-            inner, padded = window_partition(inner, self.window_size)
-            inner = window_unpartition(self.attn(inner), self.window_size, padded, (height, width))
-        else:
-            inner = self.attn(inner)
-        x = x + inner
-        outputs: Tensor = x + self.mlp(self.norm2(x)) + self.adapter(x)
-        return outputs
+    def beside(self, tokens: Tensor) -> Tensor:
+        """(B, H, W, d) -> what is added to it; the adapter reads what the MLP's norm reads."""
+        added: Tensor = super().beside(tokens) + self.adapter(tokens)
+        return added
 
 
 class AdaptedTwoWayBlock(TwoWayAttentionBlock):
@@ -126,7 +113,7 @@ class AdaptedTwoWayBlock(TwoWayAttentionBlock):
     """
 
     def __init__(self, block: TwoWayAttentionBlock, size: int) -> None:
-        _take_place(self, block)
+        take_place(self, block)
         self.adapter = Adapter(self.mlp.lin1.in_features, size)
 
     def forward(
@@ -187,39 +174,25 @@ class LearnedPrefix(nn.Module):
 Extra = LearnedTokens | LearnedPrefix
 
 
-class ExtendedAttention(Attention):
+class ExtendedAttention(ViTAttention):
     """An attention of SAM's image encoder that sees learned tokens too, without position bias."""
 
     def __init__(self, attention: Attention, extra: Extra) -> None:
-        _take_place(self, attention)
+        super().__init__(attention)
         self.extra = extra
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, d) -> the same; stock arithmetic but for the further keys and values."""
-        batch, height, width, _ = x.shape
-        count, heads = height * width, self.num_heads
-        qkv = self.qkv(x).reshape(batch, count, 3, heads, -1).permute(2, 0, 3, 1, 4)
-        query, key, value = qkv.reshape(3, batch * heads, count, -1).unbind(0)
-        logits = (query * self.scale) @ key.transpose(-2, -1)
-        if self.use_rel_pos:
-            logits = add_decomposed_rel_pos(
-                logits, query, self.rel_pos_h, self.rel_pos_w, (height, width), (height, width)
-            )
-        more_key, more_value = (
-            _in_heads(each, batch, heads).flatten(0, 1) for each in self.extra.projected(self.qkv)
-        )
-        logits = torch.cat([logits, (query * self.scale) @ more_key.transpose(-2, -1)], dim=-1)
-        mixed = logits.softmax(dim=-1) @ torch.cat([value, more_value], dim=1)
-        mixed = mixed.view(batch, heads, height, width, -1).permute(0, 2, 3, 1, 4)
-        outputs: Tensor = self.proj(mixed.reshape(batch, height, width, -1))
-        return outputs
+    def more(self, batch: int) -> tuple[Tensor, Tensor]:
+        """Keys and values (batch * heads, l, d / heads)."""
+        projected = self.extra.projected(self.qkv)
+        key, value = (_in_heads(each, batch, self.num_heads) for each in projected)
+        return key.flatten(0, 1), value.flatten(0, 1)
 
 
 class ExtendedTokenAttention(TokenAttention):
     """An attention of `tiny`'s image encoder that sees learned tokens too."""
 
     def __init__(self, attention: TokenAttention, extra: Extra) -> None:
-        _take_place(self, attention)
+        take_place(self, attention)
         self.extra = extra
 
     def extended(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -233,7 +206,7 @@ class ExtendedCrossAttention(CrossAttention):
     """An attention of the mask decoder that sees learned tokens too."""
 
     def __init__(self, attention: CrossAttention, extra: Extra) -> None:
-        _take_place(self, attention)
+        take_place(self, attention)
         self.extra = extra
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -256,11 +229,3 @@ def _in_heads(tokens: Tensor, batch: int, heads: int) -> Tensor:
     _, length, width = tokens.shape
     split = tokens.reshape(1, length, heads, width // heads).transpose(1, 2)
     return split.expand(batch, -1, -1, -1)
-
-
-def _take_place(new: nn.Module, old: nn.Module) -> None:
-    """Make `new` hold what `old` holds: the same tensors under the same names."""
-    state: dict[str, Any] = dict(old.__dict__)
-    for table in ("_modules", "_parameters", "_buffers"):
-        state[table] = dict(state[table])
-    new.__dict__.update(state)
