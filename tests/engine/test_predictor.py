@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import dask.array as da
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 import zarr
 
+from napari_simmat.engine import devices
 from napari_simmat.engine.embeddings import EmbeddingCache
 from napari_simmat.engine.loading import Model, load_model
 from napari_simmat.engine.predictor import Predictor
@@ -239,7 +241,8 @@ def test_a_missing_device_is_named(model, device, sentence):
         Predictor(model, device)
 
 
-def test_precisions(model, discs):
+def test_precisions(model, discs, monkeypatch):
+    monkeypatch.setattr(devices, "half_pays_off", lambda: True)
     image, truth = discs
     with pytest.raises(ValueError, match="'double' is unknown; use auto, exact, fast"):
         Predictor(model, "cpu", "double")
@@ -247,7 +250,21 @@ def test_precisions(model, discs):
     fast = Predictor(model, "cpu", "fast")
     fast.set_image(image)
     assert iou(fast.predict(points=[(40, 35)]).mask, truth == 1) > 0.8
-    assert fast._embedding.encoded.embedding.dtype == torch.bfloat16
+    assert fast.precision == "fast"
+    monkeypatch.setattr(devices, "half_pays_off", lambda: False)
+    assert Predictor(model, "cpu", "fast").precision == "exact"
+
+
+def test_whether_half_precision_pays_off_is_measured_once(monkeypatch):
+    clock = iter([0, 4] * 5 + [0, 1] * 5)
+    monkeypatch.setattr(devices, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    devices.half_pays_off.cache_clear()
+    assert devices.half_pays_off()
+    assert devices.half_pays_off()  # the clock is not asked again
+    clock = iter([0, 4] * 5 + [0, 5] * 5)
+    devices.half_pays_off.cache_clear()
+    assert not devices.half_pays_off()
+    devices.half_pays_off.cache_clear()
 
 
 # ------------------------------------------------------------- memory running out

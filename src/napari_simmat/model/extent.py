@@ -108,7 +108,7 @@ def candidates(levels: list[Encoded], extent: Extent | None, clicks: Tensor) -> 
 
 def clicked_size(level: Encoded, points: Tensor) -> float:
     """Square root of the area of what lies under points (K, 2), in pixels of the level."""
-    dense = level.maps["dense"]
+    dense = level.maps["dense"].detach()
     height, width = dense.shape[-2:]
     at = ((points + 0.5) * level.scale / MASK_STRIDE).long()
     column, row = at[:, 0].clamp(0, width - 1), at[:, 1].clamp(0, height - 1)
