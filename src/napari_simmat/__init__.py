@@ -9,6 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from napari_simmat.engine.automatic import segment_everything
+    from napari_simmat.engine.automatic_settings import AutomaticSettings
     from napari_simmat.engine.predictor import Predictor
     from napari_simmat.engine.prompts import Prompt
     from napari_simmat.engine.results import Result
@@ -17,14 +19,25 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["ModelSpec", "Predictor", "Prompt", "Result", "__version__", "load_model"]
+__all__ = [
+    "AutomaticSettings",
+    "ModelSpec",
+    "Predictor",
+    "Prompt",
+    "Result",
+    "__version__",
+    "load_model",
+    "segment_everything",
+]
 
 _HOMES = {
+    "AutomaticSettings": "napari_simmat.engine.automatic_settings",
     "ModelSpec": "napari_simmat.model.spec",
     "Predictor": "napari_simmat.engine.predictor",
     "Prompt": "napari_simmat.engine.prompts",
     "Result": "napari_simmat.engine.results",
     "load_model": "napari_simmat.engine.zoo",
+    "segment_everything": "napari_simmat.engine.automatic",
 }
 
 

@@ -1,13 +1,30 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
+from skimage.data import coins
 
+from napari_simmat.engine.automatic_settings import AutomaticSettings
+from napari_simmat.engine.loading import load_model
+from napari_simmat.engine.outputs import OutputFiles
+from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.record import Input, Record, Request, Settings, UsedModel, prompt_to_dict
-from napari_simmat.engine.segmentation import labels_of, read_task_prompts
+from napari_simmat.engine.record import (
+    Input,
+    Record,
+    Request,
+    Settings,
+    UsedModel,
+    prompt_to_dict,
+    read_record,
+)
+from napari_simmat.engine.segmentation import labels_of, read_task_prompts, segmenting
+from napari_simmat.engine.tasks import Outcome, SegmentConfig, Task
+from napari_simmat.progress import finish
 
 
 @pytest.mark.parametrize(
@@ -69,3 +86,63 @@ def test_other_prompt_files_are_read_by_their_kind(tmp_path: Path) -> None:
     [prompt] = read_task_prompts(tmp_path / "labels.npy", (4, 6))
     assert prompt.object == 9
     np.testing.assert_array_equal(prompt.mask, labels == 9)
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Path:
+    """Two planes (60, 80), each with a part of the coins."""
+    path = tmp_path / "stack.tif"
+    planes = np.stack([coins()[:60, :80], coins()[120:180, 200:280]])
+    tifffile.imwrite(path, planes, metadata={"axes": "ZYX"})
+    return path
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor(load_model("tiny"), "cpu")
+
+
+AUTOMATIC = AutomaticSettings(points_per_side=5, min_area=30)
+
+
+def everything(image: Path, folder: Path, predictor: Predictor, **changes: object) -> Outcome:
+    task = Task(image, None, OutputFiles.of(image, folder))
+    config = SegmentConfig(model="tiny", automatic=AUTOMATIC)
+    return finish(segmenting(replace(task, **changes), predictor, config, resume=True))
+
+
+def test_everything_is_segmented_plane_by_plane(
+    stack: Path, tmp_path: Path, predictor: Predictor
+) -> None:
+    outcome = everything(stack, tmp_path / "out", predictor)
+    labels = tifffile.imread(outcome.task.files.labels)
+    record = read_record(outcome.task.files.record)
+    assert labels.shape == (2, 60, 80)
+    assert outcome.objects == labels.max() == len(record.objects) >= 2
+    first, second = (set(np.unique(plane)) - {0} for plane in labels)
+    assert not first & second
+    for one in record.objects:
+        assert (labels[tuple(one["plane"])] == one["label"]).sum() == one["pixels"]
+    assert record.request.settings.automatic == AUTOMATIC.for_model(predictor.model.spec)
+    assert record.request.prompts == ()
+
+
+def test_a_record_of_everything_replays_it(
+    stack: Path, tmp_path: Path, predictor: Predictor
+) -> None:
+    first = everything(stack, tmp_path / "first", predictor)
+    made = replace(first.task, prompts=first.task.files.record)
+    made = replace(made, files=OutputFiles.of(stack, tmp_path / "second"))
+    config = SegmentConfig(model="tiny")  # other settings than the record's
+    second = finish(segmenting(made, predictor, config))
+    assert second.task.files.labels.read_bytes() == first.task.files.labels.read_bytes()
+    records = [read_record(one.task.files.record) for one in (first, second)]
+    assert records[0].request == records[1].request
+
+
+def test_other_settings_are_not_kept(stack: Path, tmp_path: Path, predictor: Predictor) -> None:
+    outcome = everything(stack, tmp_path / "out", predictor)
+    assert everything(stack, tmp_path / "out", predictor).status == "kept"
+    config = SegmentConfig(model="tiny", automatic=replace(AUTOMATIC, min_area=31))
+    with pytest.raises(ValueError, match="what differs: the settings"):
+        finish(segmenting(outcome.task, predictor, config, resume=True))

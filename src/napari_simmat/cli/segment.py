@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from napari_simmat.cli.remote import Remote, tell
 from napari_simmat.cli.terminal import COMPUTE, FLAG, SPEECH, Compute, Speech, Terminal
+from napari_simmat.engine.automatic_settings import AutomaticSettings
 
 if TYPE_CHECKING:
     from napari_simmat.batch import Plan
@@ -68,6 +69,8 @@ class Files:
 
 
 FILES = Files()
+AUTOMATIC = Parameter(name="auto", group="Segment everything (--prompts auto)")
+DEFAULTS = AutomaticSettings()
 
 
 def segment(
@@ -80,6 +83,7 @@ def segment(
     channels: str | None = None,
     channel_axis: int | None = None,
     files: Files = FILES,
+    automatic: Annotated[AutomaticSettings, AUTOMATIC] = DEFAULTS,
     scheduler: str | None = None,
     events: Annotated[bool, FLAG] = False,
     compute: Compute = COMPUTE,
@@ -106,6 +110,13 @@ def segment(
     simmat segment list.csv --model tiny --prompts same-stem --output out --overlay
     ```
 
+    Everything in the images, without prompts:
+
+    ```
+    simmat segment a.tif --model tiny --prompts auto --output out
+    simmat segment a.tif --model tiny --prompts auto --output out --auto.seeds maxima
+    ```
+
     A prompt file is napari's CSV of points (with the columns `label`, 1 on the object or 0 not,
     and `object`, an id), napari's CSV of shapes (each a box), a label image (each label a
     mask), or an earlier record STEM.json, which replays it. Where masks overlap, the one with the
@@ -124,13 +135,15 @@ def segment(
     output
         Folder to write into; made if need be. Subfolders are mirrored in it.
     prompts
-        A prompt file for all images, or same-stem: for each image the file beside it called
+        auto to segment everything; a prompt file for all images; or same-stem: for each image the file beside it called
         STEM.csv, STEM_points.csv, STEM_boxes.csv, STEM_shapes.csv or STEM_prompts.tif.
     channels
         Which channels the model gets, names or numbers from 0 with commas between, e.g. 0,2,DAPI.
         An RGB model may get one repeatedly: 0,1,1.
     channel_axis
         The axis that holds the channels, counted from 0, if the file does not say.
+    automatic
+        How everything is segmented.
     scheduler
         Address of a dask.distributed scheduler, e.g. tcp://10.0.0.1:8786, whose workers do it.
     events
@@ -161,6 +174,7 @@ def segment(
         channel_axis=channel_axis,
         device=compute.device,
         precision=compute.precision,
+        automatic=automatic,
     )
     job = carrying_out(planned, config, scheduler=scheduler)
     outcomes = terminal.watch(Remote().steering(job, _event) if events else job)

@@ -69,6 +69,19 @@ class Painting:
         self.labels[plane][wins] = label
         self.found.append(Found(label, float(score), plane))
 
+    def place(
+        self,
+        labels: NDArray[np.uint32],
+        scores: NDArray[np.float32],
+        plane: tuple[int, ...] = (),
+    ) -> None:
+        """Take over finished objects 1..N (Y, X) of an empty plane, numbered on from the last."""
+        last = max((one.label for one in self.found), default=0)
+        self.labels[plane] = np.where(labels > 0, labels + np.uint32(last), 0)
+        self.found += [
+            Found(last + number, float(score), plane) for number, score in enumerate(scores, 1)
+        ]
+
     def hidden(self) -> list[int]:
         """Labels that keep no pixel: their masks are empty or lie wholly under better ones."""
         kept = set(np.unique(self.labels).tolist())

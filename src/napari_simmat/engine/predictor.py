@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -138,15 +139,7 @@ class Predictor:
         statistics: Statistics | None = None,
     ) -> Job[None]:
         """`set_image` as a job: yields after every block of the encoder, closing it cancels."""
-        stack = ChannelStack.build(
-            array,
-            spec=self.model.spec,
-            channel_axis=channel_axis,
-            channels=channels,
-            names=names,
-            statistics=statistics,
-        )
-        yield from stack.measuring()
+        stack = yield from self._measured(array, channel_axis, channels, names, statistics)
         yield from self._taking(stack, plane)
 
     def set_plane(self, index: int | Sequence[int]) -> None:
@@ -157,6 +150,18 @@ class Predictor:
         """`set_plane` as a job."""
         yield from self._taking(self._image(), index)
 
+    def opening(
+        self,
+        array: Any,
+        channel_axis: int | None = None,
+        channels: Sequence[int | str] | None = None,
+        names: Sequence[str] | None = None,
+        statistics: Statistics | None = None,
+    ) -> Job[None]:
+        """Take an image as `encoding` does, but encode nothing of it yet; for `cutting`."""
+        stack = yield from self._measured(array, channel_axis, channels, names, statistics)
+        self._stack, self._embedding = stack, None
+
     def cutting(self, index: int | Sequence[int], rows: slice, columns: slice) -> Job[None]:
         """Encode a part of a plane, normalised as the whole image is.
 
@@ -165,6 +170,18 @@ class Predictor:
         stack = self._image()
         part = stack.part(_index(index, len(stack.shape) - 2), rows, columns)
         self._embedding = yield from self._embedded(part, ())
+
+    @contextmanager
+    def keeping_plane(self) -> Iterator[None]:
+        """Whatever is encoded within the block, the plane from before is current after it."""
+        before = self._embedding
+        try:
+            yield
+        finally:
+            self._embedding = before
+            if before is not None and before.encoded.embedding.device != self.device:
+                encoded = before.encoded.to(self.device, torch.float32)
+                self._embedding = Embedding(encoded, before.frame)
 
     @property
     def stack(self) -> ChannelStack:
@@ -262,6 +279,25 @@ class Predictor:
         release(self.device)
 
     # ---------------------------------------------------------------- encoding
+
+    def _measured(
+        self,
+        array: Any,
+        channel_axis: int | None,
+        channels: Sequence[int | str] | None,
+        names: Sequence[str] | None,
+        statistics: Statistics | None,
+    ) -> Job[ChannelStack]:
+        stack = ChannelStack.build(
+            array,
+            spec=self.model.spec,
+            channel_axis=channel_axis,
+            channels=channels,
+            names=names,
+            statistics=statistics,
+        )
+        yield from stack.measuring()
+        return stack
 
     def _taking(self, stack: ChannelStack, plane: int | Sequence[int] | None) -> Job[None]:
         """Encode a plane, or remember it, and only then make it the current one."""

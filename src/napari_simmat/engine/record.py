@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_simmat.engine.automatic_settings import AutomaticSettings
 from napari_simmat.engine.prompts import Prompt
 
 FORMAT = "napari-simmat record"
@@ -66,12 +67,15 @@ class Settings:
         Kind of device, e.g. ``"cpu"``: equal results are promised for one kind.
     precision
         ``"exact"`` or ``"fast"``.
+    automatic
+        How everything was segmented; None where there were prompts.
     """
 
     channels: tuple[int | str, ...] | None = None
     channel_axis: int | None = None
     device: str = "cpu"
     precision: str = "exact"
+    automatic: AutomaticSettings | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,6 +173,7 @@ class Record:
             )
         try:
             channels = values["settings"]["channels"]
+            automatic = values["settings"].get("automatic")
             return cls(
                 request=Request(
                     input=Input(**{**values["input"], "shape": tuple(values["input"]["shape"])}),
@@ -178,6 +183,11 @@ class Record:
                         **{
                             **values["settings"],
                             "channels": None if channels is None else tuple(channels),
+                            "automatic": (
+                                None
+                                if automatic is None
+                                else AutomaticSettings.from_dict(automatic)
+                            ),
                         }
                     ),
                 ),

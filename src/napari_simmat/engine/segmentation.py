@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from napari_simmat.engine.automatic_settings import AutomaticSettings
 from napari_simmat.engine.files import sha256_of
 from napari_simmat.engine.objects import Painting
 from napari_simmat.engine.outputs import write_result
@@ -29,6 +30,8 @@ from napari_simmat.progress import Job, Progress
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
+
+T = TypeVar("T")
 
 
 def segmenting(
@@ -74,17 +77,21 @@ def load_task(task: Task, config: SegmentConfig) -> Loaded:
     start = time.monotonic()
     image = read_image(task.image)
     axis, axes, shape = _without_channels(image, task.settings(config).channel_axis)
-    if task.prompts is None:
-        raise ValueError(f"There are no prompts for {task.image.name}; name a file with --prompts.")
-    prompts = read_task_prompts(task.prompts, shape)
+    automatic = automatic_of(task.prompts) or config.automatic
+    prompts = None
+    if task.prompts is not None and automatic_of(task.prompts) is None:
+        prompts = read_task_prompts(task.prompts, shape)
     sha256 = image.sha256()
-    return Loaded(task, image, axis, axes, shape, prompts, sha256, time.monotonic() - start)
+    seconds = time.monotonic() - start
+    return Loaded(task, image, axis, axes, shape, prompts, automatic, sha256, seconds)
 
 
 def answering(
     loaded: Loaded, predictor: Predictor, config: SegmentConfig, *, resume: bool = False
 ) -> Job[Segmented | Outcome]:
-    """Answer the prompts of an image that was read; an `Outcome` where nothing is to be done.
+    """Answer the prompts of an image that was read, or segment everything in it.
+
+    An `Outcome` where nothing is to be done.
 
     Parameters
     ----------
@@ -94,36 +101,17 @@ def answering(
         As `segmenting` takes them.
     """
     start = time.monotonic()
-    task, image, prompts = loaded.task, loaded.image, loaded.prompts
+    task = loaded.task
     config = task.settings(config)
-    name = task.image.name
     request = _request(loaded, predictor, config)
     if resume and task.files.existing():
         return _kept(task, request, loaded.seconds + time.monotonic() - start)
 
     predictor.note = ""
-    labels = labels_of([values.get("object") for values in request.prompts])
-    planes = [tuple(values.get("plane", ())) for values in request.prompts]
-    painting = Painting(loaded.shape)
-    encoded: tuple[int, ...] | None = None
-    # Plane by plane, so that each is encoded once; within a plane in the order of the file.
-    order = sorted(range(len(planes)), key=planes.__getitem__)
-    for done, number in enumerate(order):
-        plane = planes[number]
-        if plane != encoded:
-            if encoded is None:
-                names = image.channel_names if loaded.axis == image.channel_axis else None
-                job = predictor.encoding(image.data, loaded.axis, config.channels, plane, names)
-            else:
-                job = predictor.moving(plane)
-            where = f" plane {', '.join(map(str, plane))}" if plane else ""
-            for progress in job:
-                words = f"{name}: {progress.message or 'encoding'}{where}"
-                yield Progress(progress.done, progress.total, words)
-            encoded = plane
-        yield Progress(done, len(order), f"{name}: predicting")
-        [result] = predictor.predict_many([prompts[number]])
-        painting.add(labels[number], result.mask, result.score, plane)
+    if loaded.prompts is None:
+        painting = yield from _everything(loaded, predictor, config)
+    else:
+        painting = yield from _prompted(loaded, loaded.prompts, request, predictor, config)
     return Segmented(
         loaded,
         request,
@@ -132,6 +120,74 @@ def answering(
         note=predictor.note,
         seconds=loaded.seconds + time.monotonic() - start,
     )
+
+
+def _prompted(
+    loaded: Loaded,
+    prompts: Sequence[Prompt],
+    request: Request,
+    predictor: Predictor,
+    config: SegmentConfig,
+) -> Job[Painting]:
+    """Answer prompts plane by plane, so that each is encoded once, within it in their order."""
+    labels = labels_of([values.get("object") for values in request.prompts])
+    planes = [tuple(values.get("plane", ())) for values in request.prompts]
+    painting = Painting(loaded.shape)
+    encoded: tuple[int, ...] | None = None
+    order = sorted(range(len(planes)), key=planes.__getitem__)
+    for done, number in enumerate(order):
+        plane = planes[number]
+        if plane != encoded:
+            yield from _encoding(loaded, predictor, config, plane, first=encoded is None)
+            encoded = plane
+        yield Progress(done, len(order), f"{loaded.task.image.name}: predicting")
+        [result] = predictor.predict_many([prompts[number]])
+        painting.add(labels[number], result.mask, result.score, plane)
+    return painting
+
+
+def _everything(loaded: Loaded, predictor: Predictor, config: SegmentConfig) -> Job[Painting]:
+    """Segment everything in each plane by itself; ids go on from plane to plane."""
+    from napari_simmat.engine.automatic import segmenting_everything
+
+    painting = Painting(loaded.shape)
+    for number, plane in enumerate(np.ndindex(*loaded.shape[:-2])):
+        yield from _encoding(loaded, predictor, config, plane, first=number == 0)
+        job = segmenting_everything(predictor, loaded.automatic, plane)
+        instances = yield from _told(job, loaded, plane)
+        painting.place(instances.labels, instances.scores, plane)
+    return painting
+
+
+def _encoding(
+    loaded: Loaded,
+    predictor: Predictor,
+    config: SegmentConfig,
+    plane: tuple[int, ...],
+    first: bool,
+) -> Job[None]:
+    """Encode a plane; the first time the image is handed over."""
+    image = loaded.image
+    if first:
+        names = image.channel_names if loaded.axis == image.channel_axis else None
+        job = predictor.encoding(image.data, loaded.axis, config.channels, plane, names)
+    else:
+        job = predictor.moving(plane)
+    yield from _told(job, loaded, plane)
+
+
+def _told(job: Job[T], loaded: Loaded, plane: tuple[int, ...]) -> Job[T]:
+    """A job whose progress names the image and the plane."""
+    where = f" plane {', '.join(map(str, plane))}" if plane else ""
+    name = loaded.task.image.name
+    while True:
+        try:
+            progress = next(job)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        words = f"{name}: {progress.message or 'encoding'}{where}"
+        yield Progress(progress.done, progress.total, words)
 
 
 def write_segmented(segmented: Segmented) -> Outcome:
@@ -148,6 +204,13 @@ def write_segmented(segmented: Segmented) -> Outcome:
         seconds=segmented.seconds + time.monotonic() - start,
         note=segmented.note,
     )
+
+
+def automatic_of(path: Path | None) -> AutomaticSettings | None:
+    """How everything was segmented, if a prompt file is the record of such a result."""
+    if path is None or path.suffix.lower() != ".json":
+        return None
+    return read_record(path).request.settings.automatic
 
 
 def read_task_prompts(path: Path, shape: tuple[int, ...]) -> Sequence[Prompt]:
@@ -218,7 +281,7 @@ def _request(loaded: Loaded, predictor: Predictor, config: SegmentConfig) -> Req
     """All that the result depends on; refuses prompts outside the image on the way."""
     image, path = loaded.image, loaded.task.image
     values = []
-    for prompt in loaded.prompts:
+    for prompt in loaded.prompts or ():
         prompt.check_inside((image.shape[-2], image.shape[-1]))
         values.append(prompt_to_dict(prompt))
     model = predictor.model
@@ -239,6 +302,7 @@ def _request(loaded: Loaded, predictor: Predictor, config: SegmentConfig) -> Req
             channel_axis=config.channel_axis,
             device=predictor.device.type,
             precision=predictor.precision,
+            automatic=(loaded.automatic.for_model(model.spec) if loaded.prompts is None else None),
         ),
     )
 

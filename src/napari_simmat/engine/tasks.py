@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from napari_simmat.engine.automatic_settings import AutomaticSettings
 from napari_simmat.engine.outputs import OutputFiles
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class SegmentConfig:
         Axis of the channels; None for what the file says.
     device, precision
         As `Predictor` takes them.
+    automatic
+        How everything is segmented in images without prompts.
     """
 
     model: str
@@ -38,6 +41,7 @@ class SegmentConfig:
     channel_axis: int | None = None
     device: str = "auto"
     precision: str = "auto"
+    automatic: AutomaticSettings = field(default_factory=AutomaticSettings)
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,10 @@ class Loaded:
 
     Parameters
     ----------
-    task, image, prompts
-        The task, its image and its prompts.
+    task, image
+        The task and its image.
+    prompts
+        Its prompts; None to segment everything, as `automatic` says.
     axis
         Axis of the channels, None for one channel.
     axes, shape
@@ -94,7 +100,8 @@ class Loaded:
     axis: int | None
     axes: str
     shape: tuple[int, ...]
-    prompts: Sequence[Prompt]
+    prompts: Sequence[Prompt] | None
+    automatic: AutomaticSettings
     sha256: str
     seconds: float
 

@@ -1,0 +1,171 @@
+"""How everything in an image is segmented; needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from napari_simmat.model.spec import ModelSpec
+
+LEAST_QUALITY = 0.3
+"""Masks that the model itself gives less are not even formed."""
+PUBLISHED = (0.88, 0.95)
+"""Quality and stability of SAM's own generator."""
+USUAL = (0.6, 0.9)
+"""The same for other models."""
+FILTERS = (
+    "quality",
+    "stability",
+    "agreement",
+    "box_overlap",
+    "overlap",
+    "min_area",
+    "max_area",
+    "background",
+    "keep_border",
+)
+"""Fields that sift proposed masks; changing them needs no model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutomaticSettings:
+    """Where a model is asked, and which of its masks become objects.
+
+    Parameters
+    ----------
+    points_per_side
+        Seeds along the longer side of what is encoded at once, as a square grid; 0 for one each
+        16 pixels, but 16 to 32.
+    seeds
+        Where the model is asked: on a ``"grid"``, or at the ``"maxima"`` of a channel.
+    maxima_channel
+        Which of the model's channels, counted from 0, the maxima are those of.
+    maxima_distance
+        Least distance between two maxima in pixels.
+    maxima_height
+        Least value of a maximum, as a share of the channel's normalised range, 0..1.
+    quality
+        Least estimate of a mask's IoU by the model itself, 0.3..1; the model's
+        default where left out.
+    stability
+        Least share of a mask that stays when its cutoff moves by `offset` either way, 0..1; the
+        model's default where left out.
+    offset
+        By how much the logits' cutoff moves for `stability`.
+    agreement
+        Least share of the seeds on a mask that are answered with about that mask, 0..1.
+    box_overlap
+        IoU of two masks' boxes from which on they count as one, 0..1.
+    overlap
+        Largest share of a mask that may lie under better ones, 0..1.
+    min_area
+        Least pixels of an object; holes smaller than this are filled.
+    max_area
+        Most of the plane that an object covers, 0..1.
+    background
+        Share of the plane's outermost pixels from which on a mask is background, 0..1.
+    keep_border
+        Whether objects that touch the plane's border stay.
+    crop_layers
+        Layers of crops asked again beside the whole plane, each halving the crops' sides; 0..4.
+    crop_overlap
+        Overlap of the first layer's crops as a share of the plane's shorter side, 0..0.9.
+    """
+
+    seeds: Literal["grid", "maxima"] = "grid"
+    points_per_side: int = 0
+    maxima_channel: int = 0
+    maxima_distance: int = 8
+    maxima_height: float = 0.2
+    quality: float | None = None
+    stability: float | None = None
+    offset: float = 1.0
+    agreement: float = 0.3
+    box_overlap: float = 0.7
+    overlap: float = 0.5
+    min_area: int = 20
+    max_area: float = 0.9
+    background: float = 0.5
+    keep_border: bool = True
+    crop_layers: int = 0
+    crop_overlap: float = 512 / 1500
+
+    def __post_init__(self) -> None:
+        if self.seeds not in ("grid", "maxima"):
+            raise ValueError(f"Seeds {self.seeds!r} are unknown; use 'grid' or 'maxima'.")
+        bounds: dict[str, tuple[float, float]] = {
+            "points_per_side": (0, 512),
+            "maxima_channel": (0, 2**15),
+            "maxima_distance": (1, 2**15),
+            "maxima_height": (0, 1),
+            "quality": (LEAST_QUALITY, 1),
+            "stability": (0, 1),
+            "offset": (0, 10),
+            "agreement": (0, 1),
+            "box_overlap": (0, 1),
+            "overlap": (0, 1),
+            "min_area": (0, 2**31),
+            "max_area": (0, 1),
+            "background": (0, 1),
+            "crop_layers": (0, 4),
+            "crop_overlap": (0, 0.9),
+        }
+        for name, (low, high) in bounds.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:  # also what is no number
+                raise ValueError(
+                    f"{name.replace('_', ' ')} of segmenting everything is {value}, but lies in "
+                    f"{low:g}..{high:g}; choose a value there."
+                )
+
+    def for_model(self, spec: ModelSpec) -> AutomaticSettings:
+        """The same with the model's default thresholds where none are given.
+
+        SAM's own weights get the thresholds that SAM was published with; they are too strict for
+        networks that are less sure of themselves.
+        """
+        quality, stability = PUBLISHED if spec.mask_choice == "stock" else USUAL
+        return replace(
+            self,
+            quality=quality if self.quality is None else self.quality,
+            stability=stability if self.stability is None else self.stability,
+        )
+
+    @property
+    def thresholds(self) -> tuple[float, float]:
+        """Quality and stability, by default those for a model that is not SAM's own."""
+        quality, stability = USUAL
+        return (
+            quality if self.quality is None else self.quality,
+            stability if self.stability is None else self.stability,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `from_dict` reads them back exactly."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> AutomaticSettings:
+        """Read what `to_dict` gave; ValueError if it is something else."""
+        known = {each.name for each in fields(cls)}
+        if unknown := set(values) - known:
+            raise ValueError(
+                f"There is no setting {', '.join(sorted(unknown))} of segmenting everything; "
+                "update napari-simmat, or leave it out."
+            )
+        return cls(**values)
+
+    def proposes_as(self, other: AutomaticSettings) -> bool:
+        """Whether both lead to the same proposals, so that only sifting differs."""
+        filters = {name: getattr(other, name) for name in FILTERS}
+        return replace(self, **filters) == other
+
+
+def grid_points(size: tuple[int, int]) -> int:
+    """Seeds along the longer side by default: one for each 16 pixels, from 16 to 32.
+
+    SAM's 32 where that many are needed; fewer on small images, where they would be wasted.
+    """
+    return min(max(round(max(size) / 16), 16), 32)
