@@ -40,3 +40,14 @@ def finish(job: Job[T], report: Callable[[Progress], object] | None = None) -> T
             return result
         if report is not None:
             report(progress)
+
+
+def retold(job: Job[T], progress: Progress) -> Job[T]:
+    """`job`, each of its steps reported as `progress`: one part of a longer way."""
+    while True:
+        try:
+            next(job)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        yield progress

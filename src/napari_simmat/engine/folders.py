@@ -31,3 +31,8 @@ def bases_folder() -> Path:
 def trainings_folder() -> Path:
     """Trainings of the window that run, or can go on: a folder for each, by the model's name."""
     return user_folder() / "trainings"
+
+
+def embeddings_folder() -> Path:
+    """Embeddings on disk, where the user wants them kept."""
+    return user_folder() / "embeddings"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -26,10 +27,11 @@ from napari_simmat.engine.devices import (
 from napari_simmat.engine.embeddings import Embedding, EmbeddingCache
 from napari_simmat.engine.frames import Frame
 from napari_simmat.engine.images import ChannelStack, Statistics
+from napari_simmat.engine.interrupted import Interrupted
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.results import Result, shrink
 from napari_simmat.model.network import Decoded, Placed
-from napari_simmat.progress import Job, Progress, finish
+from napari_simmat.progress import Job, Progress, finish, retold
 
 if TYPE_CHECKING:
     from napari_simmat.engine.zoo import Model
@@ -90,6 +92,7 @@ class Predictor:
         self._network = model.network
         self._stack: ChannelStack | None = None
         self._embedding: Embedding | None = None
+        self._under_way: Interrupted[Embedding] = Interrupted()
         self._surviving(lambda: self._network.to(self.device))
 
     # ------------------------------------------------------------------ images
@@ -183,6 +186,33 @@ class Predictor:
                 encoded = before.encoded.to(self.device, torch.float32)
                 self._embedding = Embedding(encoded, before.frame)
 
+    def preparing(self, planes: Iterable[int | Sequence[int]]) -> Job[int]:
+        """Encode planes ahead of their use; the current plane stays.
+
+        Parameters
+        ----------
+        planes
+            In the order in which they are wanted. Those in the cache are passed over.
+
+        Returns
+        -------
+        How many of them, from the first on, are in the cache now: it ends where a further one
+        would push out what was just made ready, unless all are kept on disk.
+        """
+        stack = self._image()
+        wanted = [_index(plane, len(stack.shape) - 2) for plane in planes]
+        largest = 0
+        for done, index in enumerate(wanted):
+            if self.cache.store is None and largest * (done + 1) > self.cache.max_bytes:
+                return done
+            words = f"encoding plane {', '.join(map(str, index))}" if index else "encoding"
+            here = Progress(done, len(wanted), words)
+            yield here
+            if self._key(stack.key(index)) not in self.cache:
+                embedding = yield from retold(self._embedded(stack, index), here)
+                largest = max(largest, embedding.encoded.nbytes)
+        return len(wanted)
+
     @property
     def stack(self) -> ChannelStack:
         """The image as the model reads it."""
@@ -275,6 +305,7 @@ class Predictor:
     def unload(self) -> None:
         """Forget the image and move the network to main memory, freeing a GPU's."""
         self._embedding = self._stack = None
+        self._under_way.clear()
         self._network.to("cpu")
         release(self.device)
 
@@ -305,16 +336,24 @@ class Predictor:
         self._stack, self._embedding = stack, embedding
 
     def _embedded(self, stack: ChannelStack, index: tuple[int, ...]) -> Job[Embedding]:
-        key = self._key(stack.key(index))
-        embedding = self.cache.get(key)
-        if embedding is None:
-            self.note = ""
-            embedding = yield from self._encoding(stack, index)
-            self.encodes += 1
-            key = self._key(stack.key(index))  # the device may have changed
-            kept = embedding.encoded.to(torch.device("cpu"))
-            self.cache.put(key, Embedding(kept, embedding.frame))
-        return Embedding(embedding.encoded.to(self.device), embedding.frame)
+        """From the cache, or encoded; what was begun and left is gone on with."""
+        while True:
+            key = self._key(stack.key(index))
+            embedding = self.cache.get(key)
+            if embedding is None:
+                start = partial(self._encoding_anew, stack, index)
+                embedding = yield from self._under_way.going_on(key, start)
+            if embedding is not None:
+                return Embedding(embedding.encoded.to(self.device), embedding.frame)
+
+    def _encoding_anew(self, stack: ChannelStack, index: tuple[int, ...]) -> Job[Embedding]:
+        """Encode a plane and keep it, in the precision in which it was computed."""
+        self.note = ""
+        embedding = yield from self._encoding(stack, index)
+        self.encodes += 1
+        kept = Embedding(embedding.encoded.to(torch.device("cpu")), embedding.frame)
+        self.cache.put(self._key(stack.key(index)), kept)  # the device may have changed
+        return embedding
 
     def _key(self, image: str) -> str:
         return f"{self.model.fingerprint}-{image}-{self.device.type}-{self.precision}"

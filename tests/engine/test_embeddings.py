@@ -1,0 +1,358 @@
+"""Encoded once: in memory, on disk, between processes, and when interrupted."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from napari_simmat import Predictor
+from napari_simmat.engine.embedding_store import EmbeddingStore
+from napari_simmat.engine.embeddings import LEAST_BYTES, MOST_BYTES, EmbeddingCache, default_bytes
+from napari_simmat.engine.interrupted import Interrupted
+from napari_simmat.engine.zoo import Model, load_model
+from napari_simmat.model.network import Decoded, Encoded, Network
+from napari_simmat.progress import Job, Progress, finish
+
+PLANES = 48
+
+
+class Counting(Network):
+    """A stand-in for the encoder: three steps, and an embedding that tells the image apart."""
+
+    mask_stride = 1
+
+    def __init__(self, inner: Any) -> None:
+        torch.nn.Module.__init__(self)
+        self.inner = inner
+        self.steps: list[float] = []
+        self.encoded: list[float] = []
+
+    def encoding(self, image: torch.Tensor) -> Job[Encoded]:
+        for done in (1, 2, 3):
+            self.steps.append(float(image.mean()))
+            yield Progress(done, 3, "encoding")
+        self.encoded.append(float(image.mean()))
+        size = image.shape[-2:]
+        maps = {"values": image[:, :1].clone()}
+        coarser = Encoded(image[:, :1, ::2, ::2].clone(), (size[0], size[1]), scale=0.5)
+        whole = image.contiguous(memory_format=torch.channels_last)
+        return Encoded(whole, (size[0], size[1]), maps, coarser=coarser)
+
+    def decode(self, encoded: Encoded, *_: Any) -> Any:
+        logits = encoded.embedding[0, :1] - encoded.embedding.mean()
+        return Decoded(logits.repeat(4, 1, 1), torch.full((4,), 0.9))
+
+
+@pytest.fixture(scope="module")
+def spec() -> Any:
+    return load_model("tiny").spec
+
+
+@pytest.fixture
+def model(spec: Any) -> Model:
+    return Model(spec, Counting(None), "counting")
+
+
+@pytest.fixture
+def stack() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 255, (PLANES, 24, 32), dtype=np.uint8)
+
+
+def test_200_changes_of_plane_and_clicks_encode_each_plane_at_most_once(
+    model: Model, stack: np.ndarray
+) -> None:
+    predictor = Predictor(model, "cpu")
+    predictor.set_image(stack)
+    moves = random.Random(1)
+    seen = {0}
+    for _ in range(200):
+        plane = moves.randrange(PLANES)
+        seen.add(plane)
+        predictor.set_plane(plane)
+        predictor.predict(points=[(moves.randrange(24), moves.randrange(32))])
+    assert predictor.encodes == len(seen) == len(model.network.encoded)
+    assert predictor.cache.nbytes <= predictor.cache.max_bytes
+
+
+def test_only_what_changed_is_encoded_again(model: Model, stack: np.ndarray) -> None:
+    predictor = Predictor(model, "cpu")
+    predictor.set_image(stack)
+    finish(predictor.preparing(range(6)))
+    assert predictor.encodes == 6
+    changed = stack.copy()
+    changed[3] = 255 - changed[3]
+    predictor.set_image(changed, statistics=predictor.statistics)
+    assert finish(predictor.preparing(range(6))) == 6
+    assert predictor.encodes == 7
+
+
+def test_the_bound_holds_at_every_moment(model: Model, stack: np.ndarray) -> None:
+    predictor = Predictor(model, "cpu")
+    predictor.set_image(stack)
+    size = predictor.cache.nbytes
+    cache = predictor.cache = EmbeddingCache(int(5.5 * size))
+    for plane in range(PLANES):
+        predictor.set_plane(plane)
+        assert cache.nbytes <= cache.max_bytes
+        assert cache.nbytes == len(cache) * size
+    assert len(cache) == 5
+    cache.clear()
+    assert (cache.nbytes, len(cache)) == (0, 0)
+    assert LEAST_BYTES <= default_bytes() <= MOST_BYTES
+
+
+def test_preparing_ends_where_it_would_push_out_what_is_ready(
+    model: Model, stack: np.ndarray, tmp_path: Path
+) -> None:
+    predictor = Predictor(model, "cpu")
+    predictor.set_image(stack)
+    size = predictor.cache.nbytes
+    predictor.cache = EmbeddingCache(4 * size)
+    assert finish(predictor.preparing(range(10, 20))) == 4
+    before = predictor.encodes
+    for plane in range(10, 14):
+        predictor.set_plane(plane)
+    assert predictor.encodes == before
+    predictor.cache = EmbeddingCache(4 * size, EmbeddingStore(tmp_path))
+    assert finish(predictor.preparing(range(10, 20))) == 10, "the disk takes the others"
+
+
+def test_preparing_leaves_the_current_plane_alone_and_goes_on_where_it_was_cancelled(
+    model: Model, stack: np.ndarray
+) -> None:
+    predictor = Predictor(model, "cpu")
+    predictor.set_image(stack, plane=5)
+    before = predictor.predict(points=[(3, 3)]).mask
+    job = predictor.preparing(range(PLANES))
+    said = []
+    while predictor.encodes < 4:
+        said.append(next(job))
+    job.close()
+    assert [each.done for each in said] == sorted(each.done for each in said)
+    assert said[0].total == PLANES
+    assert np.array_equal(predictor.predict(points=[(3, 3)]).mask, before)
+    assert finish(predictor.preparing(range(PLANES))) == PLANES
+    assert predictor.encodes == PLANES
+    assert len(model.network.steps) == 3 * PLANES, "not even a step was computed twice"
+
+
+def test_a_click_that_pre_empts_goes_on_with_the_plane_that_was_begun(
+    model: Model, stack: np.ndarray
+) -> None:
+    predictor = Predictor(model, "cpu")
+    predictor.set_image(stack, plane=0)
+    ahead = predictor.preparing([1, 2])
+    for _ in range(3):
+        next(ahead)  # plane 1 is begun
+    assert predictor.encodes == 1
+    predictor.set_plane(1)  # the click
+    assert predictor.encodes == 2
+    assert finish(ahead) == 2
+    assert predictor.encodes == 3
+    assert len(model.network.steps) == 9
+
+
+# ------------------------------------------------------------------------------- disk
+
+
+@pytest.fixture
+def stored(model: Model, stack: np.ndarray, tmp_path: Path) -> EmbeddingStore:
+    """A store with three planes."""
+    store = EmbeddingStore(tmp_path / "embeddings")
+    predictor = Predictor(model, "cpu", cache=EmbeddingCache(store=store))
+    predictor.set_image(stack)
+    finish(predictor.preparing(range(3)))
+    return store
+
+
+def test_what_was_stored_comes_back_as_it_was(
+    model: Model, stack: np.ndarray, stored: EmbeddingStore
+) -> None:
+    fresh, again = Predictor(model, "cpu"), None
+    fresh.set_image(stack, plane=2)
+    again = Predictor(model, "cpu", cache=EmbeddingCache(store=stored))
+    again.set_image(stack, plane=2)
+    assert (fresh.encodes, again.encodes) == (1, 0)
+    one, other = fresh._embedding, again._embedding
+    assert one.frame == other.frame
+    for mine, theirs in zip(one.encoded.levels, other.encoded.levels, strict=True):
+        assert torch.equal(mine.embedding, theirs.embedding)
+        assert theirs.embedding.is_contiguous(memory_format=torch.channels_last)
+        assert (mine.input_size, mine.scale) == (theirs.input_size, theirs.scale)
+        assert mine.maps.keys() == theirs.maps.keys()
+        assert all(torch.equal(mine.maps[name], theirs.maps[name]) for name in mine.maps)
+    assert len(stored) == 3
+    assert stored.nbytes == sum(path.stat().st_size for path in stored.folder.glob("*/*"))
+    stored.clear()
+    assert (len(stored), stored.nbytes) == (0, 0)
+
+
+def test_a_second_process_reuses_the_store(tmp_path: Path) -> None:
+    code = """
+import sys
+import numpy as np
+from napari_simmat import Predictor, load_model
+from napari_simmat.engine.embedding_store import EmbeddingStore
+from napari_simmat.engine.embeddings import EmbeddingCache
+image = np.add.outer(np.arange(32), np.arange(32)).astype(np.uint8)
+cache = EmbeddingCache(store=EmbeddingStore())
+predictor = Predictor(load_model("tiny"), "cpu", cache=cache)
+predictor.set_image(image)
+print(predictor.encodes, predictor.predict(points=[(5, 5)]).logits.tobytes().hex()[:4000])
+"""
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=_environment(tmp_path),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.split()
+        for _ in range(2)
+    ]
+    assert [encodes for encodes, _ in said] == ["1", "0"]
+    assert said[0][1] == said[1][1]
+    assert len(list((tmp_path / "embeddings").glob("*/*.safetensors"))) == 1
+
+
+def _environment(home: Path) -> dict[str, str]:
+    return {**os.environ, "NAPARI_SIMMAT_HOME": str(home), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: b"",
+        lambda content: b"\x80\x04cos\nsystem\n(S'echo hacked'\ntR.",
+        lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+        lambda content: content.replace(b"counting", b"countinG"),
+    ],
+    ids=["cut", "empty", "pickle", "one bit", "another key"],
+)
+def test_a_damaged_file_is_made_anew(
+    model: Model, stack: np.ndarray, stored: EmbeddingStore, damage: Any
+) -> None:
+    whole = {path: path.read_bytes() for path in stored.folder.glob("*/*")}
+    for path, content in whole.items():
+        path.write_bytes(damage(content))
+    predictor = Predictor(model, "cpu", cache=EmbeddingCache(store=stored))
+    for plane in range(3):
+        predictor.set_image(stack, plane=plane)
+    assert predictor.encodes == 3
+    predictor = Predictor(model, "cpu", cache=EmbeddingCache(store=stored))
+    for plane in range(3):
+        predictor.set_image(stack, plane=plane)
+    assert predictor.encodes == 0
+    sizes = {path: path.stat().st_size for path in stored.folder.glob("*/*")}
+    assert sizes == {path: len(content) for path, content in whole.items()}
+
+
+def test_the_file_of_another_image_is_not_taken(
+    model: Model, stack: np.ndarray, stored: EmbeddingStore
+) -> None:
+    first, second, _ = sorted(stored.folder.glob("*/*"))
+    first.write_bytes(second.read_bytes())
+    predictor = Predictor(model, "cpu", cache=EmbeddingCache(store=stored))
+    predictor.set_image(stack)
+    for plane in range(3):
+        predictor.set_plane(plane)
+    assert predictor.encodes == 1
+
+
+def test_the_bound_of_the_disk_holds_and_the_oldest_goes_first(
+    model: Model, stack: np.ndarray, stored: EmbeddingStore
+) -> None:
+    size = stored.nbytes // 3
+    small = EmbeddingStore(stored.folder, max_bytes=int(3.5 * size))
+    for age, path in enumerate(sorted(stored.folder.glob("*/*"))):
+        os.utime(path, (1000 + age, 1000 + age))
+    oldest = min(stored.folder.glob("*/*"), key=lambda path: path.stat().st_mtime)
+    predictor = Predictor(model, "cpu", cache=EmbeddingCache(store=small))
+    predictor.set_image(stack, plane=10)
+    assert len(small) == 3
+    assert small.nbytes <= small.max_bytes
+    assert not oldest.exists()
+    with pytest.raises(ValueError, match="cannot be negative"):
+        EmbeddingStore(stored.folder, -1)
+
+
+def test_a_disk_that_refuses_costs_nothing_but_a_sentence(
+    model: Model, stack: np.ndarray, tmp_path: Path
+) -> None:
+    (tmp_path / "taken").write_text("a file, not a folder")
+    store = EmbeddingStore(tmp_path / "taken")
+    predictor = Predictor(model, "cpu", cache=EmbeddingCache(store=store))
+    predictor.set_image(stack)
+    assert predictor.predict(points=[(3, 3)]).mask.shape == (24, 32)
+    assert "could not be written" in store.problem
+    assert len(store) == 0
+
+
+# ---------------------------------------------------------------------------- interrupted
+
+
+def counting(log: list[int], count: int = 3) -> Job[int]:
+    for number in range(count):
+        log.append(number)
+        yield Progress(number, count)
+    return len(log)
+
+
+def test_an_interrupted_job_goes_on() -> None:
+    jobs: Interrupted[int] = Interrupted(most=2)
+    log: list[int] = []
+    left = jobs.going_on("a", lambda: counting(log))
+    next(left)
+    left.close()
+    assert finish(jobs.going_on("a", lambda: counting(log))) == 3
+    assert log == [0, 1, 2]
+    assert len(jobs) == 0
+
+
+def test_whoever_is_overtaken_is_told() -> None:
+    jobs: Interrupted[int] = Interrupted()
+    log: list[int] = []
+    slow = jobs.going_on("a", lambda: counting(log))
+    next(slow)
+    assert finish(jobs.going_on("a", lambda: counting(log))) == 3
+    assert finish(slow) is None
+
+
+def test_only_the_last_ones_are_kept_and_a_failed_one_is_not() -> None:
+    jobs: Interrupted[int] = Interrupted(most=2)
+    closed = []
+
+    def watched(name: str) -> Job[int]:
+        try:
+            yield Progress(0, 1)
+            yield Progress(1, 1)
+        finally:
+            closed.append(name)
+        return 0
+
+    for name in "abc":
+        job = jobs.going_on(name, lambda name=name: watched(name))
+        next(job)
+        job.close()
+    assert closed == ["a"]
+    jobs.clear()
+    assert sorted(closed) == ["a", "b", "c"]
+
+    def failing() -> Job[int]:
+        yield Progress(0, 1)
+        raise ValueError("broken")
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="broken"):
+            finish(jobs.going_on("d", failing))
+    assert len(jobs) == 0
