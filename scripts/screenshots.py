@@ -42,6 +42,7 @@ def main() -> int:
         from napari_simmat.engine import zoo
 
         coins()
+        states()
         train()
         if "polarization" in [entry.name for entry in zoo.list_models()]:
             polarization()
@@ -64,14 +65,97 @@ def coins() -> None:
         for position in COINS:
             if not tab.interaction.work.prompts:
                 click(tab, position)
-            tab.commit.click()
+            tab.buttons.commit.click()
             settle(tab)
-        tab.box_tool.click()
+        tab.buttons.box.click()
         tab.interaction.prompts.boxes.add(rectangle(*BOX), shape_type="rectangle")
         settle(tab)
-        tab.sign.click()
+        tab.buttons.sign.click()
         click(tab, BESIDE)
         save(viewer, tab, "window-objects")
+
+
+def states() -> None:
+    """The Segment tab in each of its states."""
+    from skimage.data import coins as image
+
+    with window() as (viewer, widget):
+        tab = widget.segment
+        settle(tab)
+        save_tab(widget, "tab-nothing")
+        viewer.add_image(image(), name="coins", scale=(0.1, 0.1), units=("mm", "mm"))
+        settle(tab)
+        viewer.reset_view()
+        save_tab(widget, "tab-ready")
+        while_working(widget)
+        click(tab, COINS[0])
+        save_tab(widget, "tab-preview")
+        for position in COINS[1:3]:
+            tab.buttons.next.click()
+            click(tab, position)
+        save_tab(widget, "tab-several")
+        objects(viewer, widget)
+
+
+def while_working(widget: Any) -> None:
+    """Hold the worker in the middle of its work, and cancel it."""
+    import threading
+
+    from napari_simmat.progress import Progress
+
+    tab = widget.segment
+    original, go_on = tab.interaction.segmenter.answering, threading.Event()
+
+    def held(question: Any) -> Any:
+        yield Progress(7, 12, "encoding block 7 of 12")
+        go_on.wait(PATIENCE)
+        return (yield from original(question))
+
+    tab.interaction.segmenter.answering = held
+    tab.buttons.point.click()
+    tab.interaction.prompts.points.add(COINS[0])
+    wait(lambda: tab.status.value().fraction is not None and tab.status._bar.isVisible())
+    save_tab(widget, "tab-working")
+    tab.interaction.cancel()
+    wait(lambda: tab.status.value().kind == "cancelled")
+    save_tab(widget, "tab-cancelled")
+    tab.interaction.segmenter.answering = original
+    go_on.set()
+    tab.buttons.clear.click()
+    settle(tab)
+
+
+def objects(viewer: Any, widget: Any) -> None:
+    """Finished objects with classes: open again, overlapping, and a layer that takes none."""
+    tab = widget.segment
+    tab.buttons.commit.click()
+    settle(tab)
+    tab.objects_fold.set_open(True)
+    for row, name in enumerate(("small", "large", "small")):
+        tab.panel.table.choose([row + 1])
+        tab.panel.class_chosen.emit(name)
+    tab.panel.table.choose([2])
+    tab.interaction.actions.reopen(2)
+    settle(tab)
+    save(viewer, tab, "window-reopened")
+    save_tab(widget, "tab-reopened")
+    tab.buttons.clear.click()
+    tab.panel.overlap_chosen.emit("ask")
+    tab.panel.set_overlap("ask")
+    tab.buttons.box.click()
+    y, x = COINS[0]
+    tab.interaction.prompts.boxes.add(rectangle(y - 35, x - 35, y + 5, x + 35))
+    settle(tab)
+    tab.buttons.commit.click()
+    settle(tab)
+    save_tab(widget, "tab-overlap")
+    full = np.full(tab.interaction.work.place.shape, 0, dtype=np.uint8)
+    full[0, 0] = 255
+    layer = viewer.add_labels(full, name="eight bits", scale=(0.1, 0.1), units=("mm", "mm"))
+    tab.interaction.use_objects(layer)
+    tab.buttons.commit.click()
+    settle(tab)
+    save_tab(widget, "tab-failed")
 
 
 def polarization() -> None:
@@ -90,7 +174,7 @@ def polarization() -> None:
         viewer.reset_view()
         for label in largest[:3]:
             click(tab, middle(shown.truth == label))
-            tab.commit.click()
+            tab.buttons.commit.click()
             settle(tab)
         click(tab, middle(shown.truth == largest[3]))
         save(viewer, tab, "window-channels")
@@ -147,7 +231,7 @@ def window() -> Iterator[tuple[Any, Any]]:
 def click(tab: Any, position: Sequence[float]) -> None:
     """Put a point of the current sign at y, x."""
     settle(tab)
-    tab.point_tool.click()
+    tab.buttons.point.click()
     tab.interaction.prompts.points.add(position)
     tab.interaction.prompts.points.selected_data = set()
     settle(tab)
@@ -189,12 +273,27 @@ def settle(tab: Any) -> None:
 
 def save(viewer: Any, tab: Any, name: str) -> None:
     """Save what the window shows, in few colours; how long it took differs from run to run."""
+    tab.status.set_value(replace(tab.status.value(), seconds=None))
+    write(viewer.screenshot(canvas_only=False, flash=False), name)
+
+
+def save_tab(widget: Any, name: str) -> None:
+    """Save the widget alone, as high as its content."""
+    tab = widget.segment
+    if tab.status.value().kind == "done":
+        tab.status.set_value(replace(tab.status.value(), seconds=None))
+    tab.status._time.clear()
+    image = widget.grab().toImage().convertToFormat(4)  # 32 bits: blue, green, red, unused
+    bits = image.constBits().asarray(image.sizeInBytes())
+    pixels = np.frombuffer(bits, np.uint8).reshape(image.height(), image.bytesPerLine() // 4, 4)
+    write(pixels[:, : image.width(), 2::-1], name)
+
+
+def write(pixels: np.ndarray, name: str) -> None:
+    """Save a picture (Y, X, 3 or 4) in few colours."""
     from PIL import Image
 
-    tab.status.set_value(replace(tab.status.value(), seconds=None))
-
-    pixels = viewer.screenshot(canvas_only=False, flash=False)
-    picture = Image.fromarray(pixels[..., :3]).quantize(
+    picture = Image.fromarray(np.ascontiguousarray(pixels[..., :3])).quantize(
         COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE
     )
     path = FOLDER / f"{name}.png"

@@ -237,7 +237,7 @@ class Run:
         from qtpy.QtTest import QTest
 
         self.meter.phase = ""
-        self.tab.point_tool.click()
+        self.tab.buttons.point.click()
         self.turns(20)
         canvas = self.viewer.window._qt_viewer.canvas
         self.meter.phase = phase
@@ -253,7 +253,7 @@ class Run:
             self.turns(4)
         assert len(self.interaction.prompts.points.data) == CLICKS
         self.meter.phase = ""
-        self.tab.clear.click()
+        self.tab.buttons.clear.click()
         self.until(self.idle)
 
     def train(self) -> None:

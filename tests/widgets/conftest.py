@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
@@ -80,13 +83,81 @@ class Window:
         self.press(y, x)
         self.idle()
 
-    def drag(self, y0: float, x0: float, y1: float, x1: float) -> None:
-        """Draw a rectangle with the box tool, and wait for the answer."""
-        self.interaction.prompts.draw_boxes()
+    def hover(self, y: float, x: float) -> None:
+        """Move the mouse to a position of the world."""
+        self._move(y, x)
+        assert np.allclose(self.viewer.cursor.position[-2:], (y, x), atol=2)
+
+    def _move(self, y: float, x: float) -> None:
+        """Move the mouse; by an event, since the real pointer may rest there already."""
+        at, none = QPointF(self._on_canvas(y, x)), Qt.MouseButton.NoButton
+        everywhere = self.canvas.mapToGlobal(at)
+        event = QMouseEvent(
+            QEvent.Type.MouseMove, at, everywhere, none, none, Qt.KeyboardModifier.NoModifier
+        )
+        QApplication.sendEvent(self.canvas, event)
+        QApplication.processEvents()
+
+    def double_click(self, y: float, x: float) -> None:
+        """Press twice on a position of the world with the points tool, as a person does."""
+        self.interaction.prompts.draw_points()
+        self.press(y, x)
+        QApplication.processEvents()
         left, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
-        start, end = self._on_canvas(y0, x0), self._on_canvas(y1, x1)
+        QTest.mouseDClick(self.canvas, left, none, self._on_canvas(y, x))
+        self.idle()
+
+    def click_row(self, row: int, *, double: bool = False) -> None:
+        """Press on a row of the table of objects."""
+        table = self.tab.panel.table
+        self.qtbot.waitUntil(table.isVisible)
+        where = table.visualRect(table.model().index(row, 0)).center()
+        viewport, left = table.viewport(), Qt.MouseButton.LeftButton
+        QTest.mouseClick(viewport, left, Qt.KeyboardModifier.NoModifier, where)
+        if double:
+            QTest.mouseDClick(viewport, left, Qt.KeyboardModifier.NoModifier, where)
+        self.idle()
+
+    def type_class(self, name: str) -> None:
+        """Type a class into its field and press Enter."""
+        field = self.tab.panel.category.lineEdit()
+        field.selectAll()
+        QTest.keyClicks(field, name)
+        QTest.keyClick(field, Qt.Key.Key_Return)
+        self.idle()
+
+    def drag(
+        self,
+        y0: float,
+        x0: float,
+        y1: float,
+        x1: float,
+        *,
+        mode: str = "add_rectangle",
+        slowly: bool = False,
+    ) -> None:
+        """Draw a rectangle or an ellipse, and wait for the answer."""
+        self.interaction.prompts.draw_boxes()
+        self.interaction.prompts.boxes.mode = mode
+        self._drag([(y0, x0), (y1, x1)], slowly=slowly)
+
+    def stroke(self, path: Sequence[tuple[float, float]]) -> None:
+        """Draw a line with the tool for scribbles, and wait for the answer."""
+        self.interaction.prompts.scribble()
+        self.press(*path[0])
+        for (y0, x0), (y1, x1) in pairwise(path):
+            for part in np.linspace(0, 1, 6):
+                self._move(y0 + part * (y1 - y0), x0 + part * (x1 - x0))
+        self.press(*path[-1])
+        self.idle()
+
+    def _drag(self, path: Sequence[tuple[float, float]], *, slowly: bool) -> None:
+        left, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+        start, end = self._on_canvas(*path[0]), self._on_canvas(*path[-1])
         QTest.mousePress(self.canvas, left, none, start)
         for part in (0.3, 0.7, 1.0):
+            for _ in range(20 if slowly else 1):
+                QApplication.processEvents()
             QTest.mouseMove(self.canvas, start + (end - start) * part)
             QApplication.processEvents()  # a move waits in the queue, a press and a release do not
         QTest.mouseRelease(self.canvas, left, none, end)

@@ -47,10 +47,10 @@ def test_layers_opened_in_the_wrong_order_are_sorted_by_name(window: Any) -> Non
 
     predictor = Predictor(load_model("polarization"), device="cpu")
     predictor.set_image(sample.image, channel_axis=0)
-    answer = predictor.predict_many(window.interaction._question.prompts)[0]
+    answer = predictor.predict_many(window.interaction.answering.question.prompts)[0]
     assert np.array_equal(mask, answer.mask), "the window feeds what the sensor says"
     predictor.set_image(sample.image[list(WRONG_ORDER)], channel_axis=0)
-    other = predictor.predict_many(window.interaction._question.prompts)[0]
+    other = predictor.predict_many(window.interaction.answering.question.prompts)[0]
     assert not np.array_equal(other.logits, answer.logits), "the order matters to this model"
     assert iou(mask, sample.truth == largest) > 0.8
 
@@ -66,7 +66,7 @@ def test_a_missing_angle_gives_a_sentence(window: Any) -> None:
         "90 deg: open or rename it, or choose one under Channels."
     )
     assert chosen_names(window) == ["beads 0 deg", "beads 45 deg", None, "beads 135 deg"]
-    assert not window.tab.point_tool.isEnabled()
+    assert not window.tab.buttons.point.isEnabled()
     window.viewer.add_image(polarization().image[2], name="beads 90 deg")
     window.idle()
     assert window.status.kind == "ready"

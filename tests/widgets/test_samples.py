@@ -58,5 +58,5 @@ def test_the_demo_shows_a_coin_segmented(
     y, x = np.indices(viewer.layers["coins"].data.shape)
     coin = (y - demo.FIRST_CLICK[0]) ** 2 + (x - demo.FIRST_CLICK[1]) ** 2 <= 20**2
     assert iou(viewer.layers["SimMAT preview"].data > 0, coin) > 0.75
-    assert window.tab.point_tool.isChecked()
+    assert window.tab.buttons.point.isChecked()
     window.release()

@@ -109,7 +109,7 @@ def test_undo_and_redo_walk_over_prompts_and_commits(ready: Any) -> None:
     assert np.array_equal(preview(ready), first)
     ready.key(Qt.Key.Key_Z, CTRL)
     assert not preview(ready).any()
-    assert not ready.tab.undo.isEnabled()
+    assert not ready.tab.buttons.undo.isEnabled()
     ready.key(Qt.Key.Key_Z, CTRL)
 
     for _ in range(3):
@@ -118,7 +118,7 @@ def test_undo_and_redo_walk_over_prompts_and_commits(ready: Any) -> None:
     assert not preview(ready).any()
     ready.key(Qt.Key.Key_Z, CTRL | SHIFT)
     assert preview(ready).any()
-    assert not ready.tab.redo.isEnabled()
+    assert not ready.tab.buttons.redo.isEnabled()
 
 
 def test_painting_by_hand_is_one_of_the_operations(ready: Any) -> None:
@@ -168,7 +168,7 @@ def test_a_negative_click_takes_away(ready: Any) -> None:
     ready.click(*CENTRES[0])
     with_both = (preview(ready) > 0).sum()
     ready.key(Qt.Key.Key_T)
-    assert "outside" in ready.tab.sign.text()
+    assert "outside" in ready.tab.buttons.sign.text()
     ready.click(*CENTRES[1])
     layer = ready.interaction.prompts.points
     assert list(layer.features["label"]) == [1, 0]
@@ -237,7 +237,7 @@ def test_a_commit_right_after_another_click_takes_that_click_too(ready: Any) -> 
     ready.interaction.commit()
     gate.open.set()
     ready.idle()
-    assert len(ready.interaction._question.prompts[0].points) == 2
+    assert len(ready.interaction.answering.question.prompts[0].points) == 2
     assert len(ready.interaction.prompts.points.data) == 0
     committed = objects(ready) == 1
     assert committed.any()
@@ -270,25 +270,27 @@ def test_segment_answers_again(ready: Any) -> None:
 
 def test_buttons_do_what_the_keys_do(ready: Any) -> None:
     tab = ready.tab
-    assert not tab.commit.isEnabled()
-    tab.point_tool.click()
-    assert tab.point_tool.isChecked()
-    assert not tab.box_tool.isChecked()
+    assert not tab.buttons.commit.isEnabled()
+    tab.buttons.point.click()
+    assert tab.buttons.point.isChecked()
+    assert not tab.buttons.box.isChecked()
     ready.press(*CENTRES[0])
     ready.idle()
-    tab.commit.click()
+    tab.buttons.commit.click()
     assert objects(ready).max() == 1
-    tab.undo.click()
+    tab.buttons.undo.click()
     ready.idle()
     assert not objects(ready).any()
-    tab.redo.click()
+    tab.buttons.redo.click()
     ready.idle()
     assert objects(ready).max() == 1
-    tab.box_tool.click()
+    tab.buttons.box.click()
     assert ready.viewer.layers.selection.active.name == "SimMAT boxes"
     assert ready.viewer.layers.selection.active.mode == "add_rectangle"
-    assert tab.box_tool.isChecked()
-    assert not tab.point_tool.isChecked()
+    assert tab.buttons.box.isChecked()
+    assert not tab.buttons.point.isChecked()
     ready.viewer.layers.selection.active = ready.viewer.layers["discs"]
-    assert not tab.box_tool.isChecked(), "a press on the image adds nothing now"
-    assert all(key in tab.commit.text() + tab.undo.text() for key in ("C", "Ctrl+Z"))
+    assert not tab.buttons.box.isChecked(), "a press on the image adds nothing now"
+    assert all(
+        key in tab.buttons.commit.text() + tab.buttons.undo.text() for key in ("C", "Ctrl+Z")
+    )

@@ -84,7 +84,7 @@ def test_cancel_frees_the_window_at_once_and_the_result_is_dropped(ready: Any) -
     assert gate.ended.wait(SECONDS / 1000)
     ready.idle()
     assert ready.status.kind == "cancelled"
-    assert "SimMAT preview" not in ready.viewer.layers
+    assert not ready.viewer.layers["SimMAT preview"].data.any()
     assert len(ready.interaction.prompts.points.data) == 1
     ready.key(Qt.Key.Key_S)
     assert iou(ready.viewer.layers["SimMAT preview"].data > 0, discs()[1] == 2) > 0.8
@@ -131,11 +131,11 @@ def test_nothing_open_is_a_state_of_its_own(window: Any) -> None:
     window.open_widget()
     assert window.status.kind == "nothing"
     assert "No image is open" in window.status.text
-    for button in (window.tab.point_tool, window.tab.commit, window.tab.undo):
+    for button in (window.tab.buttons.point, window.tab.buttons.commit, window.tab.buttons.undo):
         assert not button.isEnabled()
     window.interaction.commit()
     window.interaction.undo()
-    window.interaction.clear()
+    window.interaction.asking.clear()
     window.interaction.segment()
     window.viewer.add_image(grey(), name="discs")
     window.idle()
@@ -184,7 +184,7 @@ def test_the_objects_deleted_between_commits(ready: Any) -> None:
     ready.viewer.layers.remove("SimMAT objects")
     ready.interaction.undo()
     ready.idle()
-    ready.interaction.clear()
+    ready.interaction.asking.clear()
     ready.idle()
     ready.click(*CENTRES[1])
     ready.key(Qt.Key.Key_C)
@@ -197,7 +197,7 @@ def test_the_image_replaced_by_other_data(ready: Any) -> None:
     ready.viewer.layers["discs"].data = grey()[::-1].copy()
     ready.idle()
     assert ready.interaction.segmenter.encodes == encodes + 1
-    ready.interaction.clear()
+    ready.interaction.asking.clear()
     ready.idle()
     ready.click(199 - CENTRES[1][0], CENTRES[1][1])
     assert iou(ready.viewer.layers["SimMAT preview"].data > 0, discs()[1][::-1] == 2) > 0.8
@@ -212,7 +212,7 @@ def test_the_image_replaced_while_work_runs_drops_the_answer(ready: Any) -> None
     ready.idle()
     assert len(ready.interaction.prompts.points.data) == 1
     shown = ready.viewer.layers["SimMAT preview"].data.copy()
-    ready.interaction.clear()
+    ready.interaction.asking.clear()
     ready.idle()
     ready.click(*CENTRES[1])
     assert np.array_equal(ready.viewer.layers["SimMAT preview"].data, shown), "of the new data"
@@ -236,7 +236,7 @@ def test_a_channel_that_gets_another_shape_while_work_runs(window: Any) -> None:
     assert window.status.text == (
         "b has 199 x 220 pixels, but a has 200 x 220: choose layers of one size."
     )
-    assert "SimMAT preview" not in window.viewer.layers
+    assert not window.viewer.layers["SimMAT preview"].data.any()
     window.viewer.layers["b"].data = grey()
     window.idle()
     assert iou(window.viewer.layers["SimMAT preview"].data > 0, discs()[1] == 2) > 0.8
@@ -298,7 +298,7 @@ def test_no_shortcut_acts_while_a_text_field_has_the_focus(ready: Any) -> None:
 def test_keys_work_after_a_button_or_a_list_was_used(ready: Any) -> None:
     ready.click(*CENTRES[0])
     ready.viewer.window._qt_window.activateWindow()
-    for control in (ready.tab.segment, ready.tab.models._list):
+    for control in (ready.tab.buttons.segment, ready.tab.models._list):
         QTest.mouseClick(control, Qt.MouseButton.LeftButton)
         popup = QApplication.activePopupWidget()
         if popup is not None:

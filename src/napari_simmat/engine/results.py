@@ -36,6 +36,7 @@ class Result:
         self, logits: Tensor, quality: Tensor, chosen: int, frame: Frame, stride: int
     ) -> None:
         self._logits, self._frame, self._stride = logits, frame, stride
+        self._quality, self._chosen = quality, chosen
         self.score = float(quality[chosen])
         self.scores: NDArray[np.float32] = quality[1:].numpy()
         self.logits: NDArray[np.float32] = logits[chosen].numpy()
@@ -45,6 +46,25 @@ class Result:
     def masks(self) -> NDArray[np.bool_]:
         """The three candidates (3, Y, X); enlarged when first asked for."""
         return self._enlarge(self._logits[1:])
+
+    @cached_property
+    def _different(self) -> list[int]:
+        """Which of the network's masks this answer is, then those that differ, the best first."""
+        ranked = sorted(range(1, len(self._quality)), key=lambda n: -float(self._quality[n]))
+        mine = self._logits[self._chosen]
+        return [self._chosen, *(n for n in ranked if not torch.equal(self._logits[n], mine))]
+
+    @property
+    def count(self) -> int:
+        """How many different answers there are, this one included."""
+        return len(self._different)
+
+    def alternative(self, number: int) -> Result:
+        """Give this answer (0), or another candidate (1 .. `count` - 1, the best score first)."""
+        chosen = self._different[number]
+        if chosen == self._chosen:
+            return self
+        return Result(self._logits, self._quality, chosen, self._frame, self._stride)
 
     def _enlarge(self, logits: Tensor) -> NDArray[np.bool_]:
         values = enlarge(logits, self._frame, self._stride) > 0

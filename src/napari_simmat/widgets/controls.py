@@ -166,9 +166,13 @@ class Scroll(QScrollArea):
 class Fold(QWidget):
     """A titled part of the form that opens and closes."""
 
+    toggled = Signal(bool)
+    """Whether it is open."""
+
     def __init__(self, title: str, content: QWidget, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._content = content
+        self._opened = False
         self._head = QToolButton()
         self._head.setText(title)
         self._head.setCheckable(True)
@@ -192,3 +196,11 @@ class Fold(QWidget):
         self._head.setChecked(opened)
         self._head.setArrowType(Qt.ArrowType.DownArrow if opened else Qt.ArrowType.RightArrow)
         self._content.setVisible(opened)
+        if opened != self._opened:
+            self._opened = opened
+            self.toggled.emit(opened)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the content is shown."""
+        return self._opened

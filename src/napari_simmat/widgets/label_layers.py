@@ -1,4 +1,4 @@
-"""The layers that hold masks: `SimMAT preview`, what is asked, `SimMAT objects`, what is done."""
+"""The layers that hold masks: `SimMAT preview`, `SimMAT objects` and `SimMAT classes`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from napari import Viewer
 from napari.layers import Labels, Layer
 from napari.utils.colormaps import CyclicLabelColormap
 
-from napari_simmat.widgets.operations import Patch
 from napari_simmat.widgets.place import Place
 
-PREVIEW, OBJECTS = "SimMAT preview", "SimMAT objects"
+PREVIEW, OBJECTS, CLASSES = "SimMAT preview", "SimMAT objects", "SimMAT classes"
 
 _PREVIEW_COLOURS = ("#00000000", "#ffd60a", "#00e5ff", "#ff7ad9", "#8cff66", "#b79cff", "#ff9d5c")
 
@@ -23,6 +22,10 @@ class Preview:
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         self.layer: Labels | None = None
+
+    def prepare(self, place: Place) -> None:
+        """Have the layer: napari takes a moment for its first one, better now than at a click."""
+        self._ensure(place)
 
     def show(self, place: Place, plane: tuple[int, ...], masks: Sequence[np.ndarray]) -> None:
         """Show `masks` (Y, X) on `plane`, the first on top."""
@@ -83,34 +86,6 @@ def new_objects(viewer: Viewer, place: Place) -> Labels:
     return layer
 
 
-def next_id(labels: Labels, count: int = 1) -> int:
-    """The first of `count` free ids above all that are in use.
-
-    Raises
-    ------
-    ValueError
-        If the layer's type cannot hold them.
-    """
-    largest = max(0, int(np.max(labels.data)))
-    dtype = np.dtype(labels.data.dtype)
-    if largest + count > np.iinfo(dtype).max:
-        raise ValueError(
-            f"{labels.name} holds ids up to {np.iinfo(dtype).max} ({dtype.name}) and the next one "
-            f"would be {largest + count}"
-        )
-    return largest + 1
-
-
-def write(labels: Labels, plane: tuple[int, ...], masks: Sequence[np.ndarray]) -> tuple[Patch, ...]:
-    """Write each mask (Y, X) with the next free id; returns what undoes it."""
-    first = next_id(labels, len(masks))
-    patches = tuple(
-        Patch.write(labels.data, plane, mask, first + number) for number, mask in enumerate(masks)
-    )
-    labels.refresh()
-    return patches
-
-
 def add_below_prompts(viewer: Viewer, layer: Layer) -> None:
     """Add a layer below the prompts (objects below the preview), leaving the active one active."""
     active = viewer.layers.selection.active
@@ -126,7 +101,6 @@ def add_below_prompts(viewer: Viewer, layer: Layer) -> None:
 
 
 def _rank(layer: Layer) -> int:
-    """Objects lie below the preview, both below prompts."""
-    if layer.name.startswith(OBJECTS):
-        return 0
-    return 1 if layer.name.startswith(PREVIEW) else 2
+    """Classes lie below objects, these below the preview, all below prompts."""
+    below = (CLASSES, OBJECTS, PREVIEW)
+    return next((n for n, name in enumerate(below) if layer.name.startswith(name)), len(below))

@@ -1,151 +1,139 @@
 """What the user did, as one list of operations that can be undone and redone.
 
-Plain values, no Qt, no napari: what an operation changed, before and after. Coordinates are
-those of the image, in pixels; a prompt carries its plane in its leading coordinates.
+Plain values, no Qt, no napari. Every action is one `Operation`: what was open before and after it,
+and, where it touched a labels layer, the voxels and the objects that it changed. Undo, redo,
+reopening and saving all read this list.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
-import numpy as np
-
-Position = tuple[float, ...]
-"""One coordinate per axis of the image without channels: (..., y, x)."""
+from napari_simmat.engine.census import Census
+from napari_simmat.engine.footprints import Footprint, Patch
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.widgets.asked import Asked, Plane, Prompts
 
 LIMIT = 500
 """Steps that are kept."""
 
 
 @dataclass(frozen=True)
-class Prompts:
-    """Everything that is asked for now, on all planes.
+class Made:
+    """How an object came to be on one plane.
 
     Parameters
     ----------
-    points
-        Clicked positions.
-    labels
-        For each point 1 (inside the object) or 0 (outside).
-    boxes
-        For each rectangle its corners, edges as napari draws them (pixel k reaches from
-        k - 0.5 to k + 0.5).
+    plane
+        Which plane.
+    prompts
+        What was asked for it there.
+    digest
+        Of its pixels there, as they were written: whether they were changed since shows by it.
+    choices, kept
+        As in `Asked.choices` and `Opened.kept`.
     """
 
-    points: tuple[Position, ...] = ()
-    labels: tuple[int, ...] = ()
-    boxes: tuple[tuple[Position, ...], ...] = ()
+    plane: Plane
+    prompts: Prompts
+    digest: str
+    choices: tuple[tuple[Prompt, int], ...] = ()
+    kept: Footprint | None = None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known about a finished object beside its voxels.
+
+    Parameters
+    ----------
+    score
+        The model's own estimate of the mask's IoU; NaN where there is none.
+    category
+        Name of its class, or empty.
+    made
+        On which planes it was made from prompts, and how.
+    """
+
+    score: float = float("nan")
+    category: str = ""
+    made: tuple[Made, ...] = ()
+
+    def made_on(self, plane: Plane) -> Made | None:
+        """How it came to be on `plane`; None where it was not made from prompts."""
+        return next((each for each in self.made if each.plane == plane), None)
+
+
+@dataclass(frozen=True, eq=False)
+class Edit:
+    """What one operation changed in a labels layer.
+
+    Parameters
+    ----------
+    layer
+        The layer's key.
+    patches
+        The voxels, in the order they were written.
+    entries
+        For each object whose entry changed, the one before and the one after; None for none.
+    by_hand
+        Whether it was painted with napari's own tools, which remember it as well.
+    """
+
+    layer: str
+    patches: tuple[Patch, ...] = ()
+    entries: Mapping[int, tuple[Entry | None, Entry | None]] = field(default_factory=dict)
+    by_hand: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.points or self.boxes)
-
-    def on(self, plane: tuple[int, ...]) -> Prompts:
-        """Those that live on `plane` (indices of the leading axes)."""
-        return self._where(plane, here=True)
-
-    def off(self, plane: tuple[int, ...]) -> Prompts:
-        """Those that live on other planes."""
-        return self._where(plane, here=False)
-
-    def _where(self, plane: tuple[int, ...], *, here: bool) -> Prompts:
-        kept = [
-            (point, label)
-            for point, label in zip(self.points, self.labels, strict=True)
-            if (plane_of(point) == plane) is here
-        ]
-        return Prompts(
-            points=tuple(point for point, _ in kept),
-            labels=tuple(label for _, label in kept),
-            boxes=tuple(box for box in self.boxes if (plane_of(box[0]) == plane) is here),
-        )
-
-
-def plane_of(position: Position) -> tuple[int, ...]:
-    """The plane a position lies on: its leading coordinates, rounded as napari slices."""
-    return tuple(int(np.floor(value + 0.5)) for value in position[:-2])
+        return bool(self.patches or self.entries)
 
 
 @dataclass(frozen=True, eq=False)
-class Patch:
-    """One object written into a label array: where, over what, and with which id.
-
-    Only the object's bounding box and the values it covered are kept.
+class Operation:
+    """One action of the user.
 
     Parameters
     ----------
-    region
-        Index of the bounding box, plane included.
-    mask
-        (h, w) bool, the object within the box.
-    before
-        The covered values, in the mask's order.
-    label
-        The id.
+    name
+        In words, as in "Undone: commit of 3."
+    before, after
+        What was open.
+    edit
+        What it changed in a labels layer, if it did.
     """
 
-    region: tuple[int | slice, ...]
-    mask: np.ndarray
-    before: np.ndarray
-    label: int
-
-    @classmethod
-    def write(cls, labels: Any, plane: tuple[int, ...], mask: np.ndarray, label: int) -> Patch:
-        """Write `mask` (Y, X) as `label` into `plane` of `labels`; returns what undoes it."""
-        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        if rows.size == 0:
-            raise ValueError("The mask is empty: click on an object first.")
-        box = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-        patch_mask = np.ascontiguousarray(mask[box])
-        region = (*plane, *box)
-        values = np.asarray(labels[region])
-        patch = cls(region, patch_mask, values[patch_mask].copy(), label)
-        patch.apply(labels)
-        return patch
-
-    def apply(self, labels: Any) -> None:
-        """Write the object (again)."""
-        values = np.array(labels[self.region])
-        values[self.mask] = self.label
-        labels[self.region] = values
-
-    def revert(self, labels: Any) -> None:
-        """Put back what was covered, except where something else was painted since."""
-        values = np.array(labels[self.region])
-        restored = values[self.mask]
-        ours = restored == self.label
-        restored[ours] = self.before[ours]
-        values[self.mask] = restored
-        labels[self.region] = values
+    name: str
+    before: Asked
+    after: Asked
+    edit: Edit | None = None
 
 
-@dataclass(frozen=True)
-class PromptChange:
-    """Prompts were added, moved, flipped, removed or cleared."""
+class Register:
+    """The finished objects of one labels layer: how large they are, and what is known of them."""
 
-    before: Prompts
-    after: Prompts
+    def __init__(self, census: Census | None = None) -> None:
+        self.census = Census() if census is None else census
+        self.entries: dict[int, Entry] = {}
 
+    def entry(self, label: int) -> Entry:
+        """What is known about an object; of a painted one nothing is."""
+        return self.entries.get(label, Entry())
 
-@dataclass(frozen=True, eq=False)
-class Commit:
-    """Objects were written into a labels layer and their prompts were used up."""
+    @property
+    def next_label(self) -> int:
+        """The first number above all that are or were in use."""
+        return max(self.census.largest, *self.entries, 0) + 1
 
-    layer: str
-    patches: tuple[Patch, ...]
-    before: Prompts
-    after: Prompts
-
-
-@dataclass(frozen=True)
-class Painting:
-    """A labels layer was edited by hand; the layer keeps that step itself."""
-
-    layer: str
-
-
-Operation = PromptChange | Commit | Painting
+    def note(self, edit: Edit, *, back: bool = False) -> None:
+        """Take up what an operation says of the objects, or that it was taken back."""
+        for label, states in edit.entries.items():
+            if (entry := states[0 if back else 1]) is None:
+                self.entries.pop(label, None)
+            else:
+                self.entries[label] = entry
 
 
 class Operations:
@@ -158,6 +146,10 @@ class Operations:
     def __len__(self) -> int:
         return len(self._done)
 
+    def __iter__(self) -> Iterator[Operation]:
+        """What is done, the earliest first."""
+        return iter(self._done)
+
     @property
     def can_undo(self) -> bool:
         """Whether there is something to undo."""
@@ -167,6 +159,11 @@ class Operations:
     def can_redo(self) -> bool:
         """Whether there is something to redo."""
         return bool(self._undone)
+
+    @property
+    def last(self) -> Operation | None:
+        """What was done last."""
+        return self._done[-1] if self._done else None
 
     def add(self, operation: Operation) -> None:
         """Note what was just done; what had been undone is forgotten."""
@@ -189,14 +186,19 @@ class Operations:
         self._done.append(operation)
         return operation
 
+    def drop_last(self) -> Operation | None:
+        """Forget what was done last, as if it had not been; None if there is nothing."""
+        return self._done.pop() if self._done else None
+
     def forget_layer(self, layer: str) -> None:
         """Drop what was done to a labels layer that is gone; prompts stay."""
-        self._done = deque(
-            (operation for operation in self._done if not _touches(operation, layer)),
-            maxlen=self._done.maxlen,
-        )
-        self._undone = [op for op in self._undone if not _touches(op, layer)]
+        self._done = deque(_without(self._done, layer), maxlen=self._done.maxlen)
+        self._undone = list(_without(self._undone, layer))
 
 
-def _touches(operation: Operation, layer: str) -> bool:
-    return isinstance(operation, (Commit, Painting)) and operation.layer == layer
+def _without(operations: deque[Operation] | list[Operation], layer: str) -> Iterator[Operation]:
+    for operation in operations:
+        if operation.edit is None or operation.edit.layer != layer:
+            yield operation
+        elif operation.before != operation.after:
+            yield replace(operation, edit=None)

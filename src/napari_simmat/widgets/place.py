@@ -79,6 +79,11 @@ class Place:
             world = np.hstack([np.tile(lead, (len(world), 1)), world])
         return np.array([other.world_to_data(row) for row in world]).reshape(-1, other.ndim)
 
+    def to_world(self, position: Sequence[float]) -> np.ndarray:
+        """A position (ndim,) in the image's coordinates -> the viewer's world (ndim,)."""
+        moved: np.ndarray = self.matrix[:-1, :-1] @ np.asarray(position) + self.matrix[:-1, -1]
+        return moved
+
     def plane(self, dims: Dims) -> tuple[int, ...]:
         """Indices of the plane that is shown.
 

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from napari import Viewer
 from napari.layers import Image, Labels, Layer, Points, Shapes
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QFormLayout, QFrame, QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QFrame, QVBoxLayout, QWidget
 
 from napari_simmat.widgets.channels_form import ChannelsForm
-from napari_simmat.widgets.controls import Button, Fold, LayerChoice
+from napari_simmat.widgets.controls import Fold, LayerChoice
+from napari_simmat.widgets.image_watch import ImageWatch
 from napari_simmat.widgets.inputs import describe, image_of, key_of, place_of
 from napari_simmat.widgets.interaction import Interaction
-from napari_simmat.widgets.keys import SHORTCUTS, Keys
-from napari_simmat.widgets.label_layers import PREVIEW
+from napari_simmat.widgets.keys import Keys
+from napari_simmat.widgets.label_layers import CLASSES, PREVIEW
+from napari_simmat.widgets.list_keys import ListKeys
 from napari_simmat.widgets.model_picker import ModelPicker
-from napari_simmat.widgets.prompt_layers import NEGATIVE, POSITIVE
+from napari_simmat.widgets.object_panel import ObjectPanel
+from napari_simmat.widgets.object_table import rows_of, voxel_of
+from napari_simmat.widgets.prompt_buttons import PromptButtons
+from napari_simmat.widgets.remembering import Remembering
 from napari_simmat.widgets.status import Kind, Status
 from napari_simmat.widgets.status_line import StatusLine
-
-_MAIN = """
-QPushButton:enabled { background-color: #2f6f9f; color: white; }
-QPushButton:enabled:hover { background-color: #3a86bf; }
-"""
-"""The button that is pressed most."""
+from napari_simmat.widgets.visiting import visit
 
 
 class SegmentTab(QWidget):
@@ -34,22 +36,17 @@ class SegmentTab(QWidget):
         self.interaction = Interaction(viewer, self)
         self.models = ModelPicker()
         self.channels = ChannelsForm()
-        self.objects = LayerChoice(viewer, Labels, "new layer", lambda layer: layer.name == PREVIEW)
+        self.objects = LayerChoice(viewer, Labels, "new layer", _is_derived)
         self.points = LayerChoice(viewer, Points, "new layer")
         self.boxes = LayerChoice(viewer, Shapes, "new layer")
+        self.masks = LayerChoice(viewer, Labels, "none", _is_derived)
+        self.buttons = PromptButtons()
+        self.panel = ObjectPanel()
         self.status = StatusLine()
-        self.keys = Keys(
-            {
-                "flip": self.interaction.prompts.flip,
-                "segment": self.interaction.segment,
-                "commit": self.interaction.commit,
-                "clear": self.interaction.clear,
-                "undo": self.interaction.undo,
-                "redo": self.interaction.redo,
-            }
-        )
-        self._versions: dict[str, int] = {}
-        self._followed: list[Image] = []
+        self.keys = Keys(viewer, self._actions(), self._wanted)
+        self.list_keys = ListKeys(self)
+        self._shown_objects: tuple[object, int] | None = None
+        self.watch = ImageWatch(self)
         self._later = QTimer(self)
         self._later.setSingleShot(True)
         self._later.timeout.connect(self._read_layers)
@@ -58,9 +55,9 @@ class SegmentTab(QWidget):
             viewer.layers.events.removed,
             viewer.layers.events.renamed,
         ]
-        self._make_buttons()
         self._lay_out()
         self._connect()
+        self.remembering = Remembering(self)
         entry = self.models.value()
         self.channels.set_model(None if entry is None else entry.spec)
         self._read_layers()
@@ -71,9 +68,11 @@ class SegmentTab(QWidget):
         self._later.stop()
         for event in self._layer_events:
             event.disconnect(self._on_layers)
-        self._follow([])
+        self.viewer.mouse_double_click_callbacks.remove(self._on_double_click)
+        self.watch.follow([])
         self.keys.release()
-        for choice in (self.objects, self.points, self.boxes):
+        self.list_keys.release()
+        for choice in (self.objects, self.points, self.boxes, self.masks):
             choice.release()
         self.models.release()
         self.interaction.release()
@@ -84,21 +83,6 @@ class SegmentTab(QWidget):
         return self._later.isActive() or self.interaction.busy
 
     # ------------------------------------------------------------------ layout
-
-    def _make_buttons(self) -> None:
-        shown = {shortcut.action: shortcut.text() for shortcut in SHORTCUTS}
-        alt = next(each for each in SHORTCUTS if each.action == "flip").text(shapes=True)
-        self.point_tool = Button("● Point", tip="Click on the object")
-        self.box_tool = Button("▭ Box", tip="Draw a box around each object")
-        self.sign = Button("", tip=f"Flip between inside and outside ({alt} on boxes)")
-        self.segment = Button("Segment", shown["segment"], "Answer the prompts (again)")
-        self.commit = Button("Commit", shown["commit"], "Write the object; then the next one")
-        self.clear = Button("Clear", shown["clear"], "Remove the prompts shown")
-        self.undo = Button("Undo", shown["undo"], "Take back a prompt or a commit")
-        self.redo = Button("Redo", shown["redo"], "Do it again")
-        self.commit.setStyleSheet(_MAIN)
-        for tool in (self.point_tool, self.box_tool):
-            tool.setCheckable(True)
 
     def _lay_out(self) -> None:
         choices = QFormLayout()
@@ -114,54 +98,78 @@ class SegmentTab(QWidget):
         layers_form.setContentsMargins(14, 0, 0, 0)
         layers_form.addRow("Points", self.points)
         layers_form.addRow("Boxes", self.boxes)
-        choices.addRow(Fold("Prompt layers", layers))
+        layers_form.addRow("Masks", self.masks)
+        self.masks.setToolTip("Refine each object of another labels layer on the plane shown")
+        self.layers_fold = Fold("Prompt layers", layers)
+        self.objects_fold = Fold("Objects", self.panel)
+        choices.addRow(self.layers_fold)
         rule = QFrame()
         rule.setFrameShape(QFrame.Shape.HLine)
-        tools = QHBoxLayout()
-        tools.setSpacing(4)
-        for button in (self.point_tool, self.box_tool, self.sign):
-            tools.addWidget(button)
-        actions = QGridLayout()
-        actions.setSpacing(4)
-        actions.addWidget(self.commit, 0, 0, 1, 2)
-        actions.addWidget(self.segment, 1, 0)
-        actions.addWidget(self.clear, 1, 1)
-        actions.addWidget(self.undo, 2, 0)
-        actions.addWidget(self.redo, 2, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 8, 8, 8)
         layout.setSpacing(8)
         layout.addLayout(choices)
         layout.addWidget(rule)
-        layout.addLayout(tools)
-        layout.addLayout(actions)
+        layout.addWidget(self.buttons)
         layout.addWidget(self.status)
+        layout.addWidget(self.objects_fold)
         layout.addStretch(1)
 
     def _connect(self) -> None:
-        interaction = self.interaction
+        interaction, buttons, panel = self.interaction, self.buttons, self.panel
         for event in self._layer_events:
             event.connect(self._on_layers)
+        self.viewer.mouse_double_click_callbacks.append(self._on_double_click)
+        self.watch.changed.connect(self._on_layers)
         self.models.changed.connect(self._on_model)
         self.channels.changed.connect(self._on_choice)
         self.objects.chosen.connect(interaction.use_objects)
         self.points.chosen.connect(self._on_points)
         self.boxes.chosen.connect(self._on_boxes)
-        self.point_tool.clicked.connect(self._on_point_tool)
-        self.box_tool.clicked.connect(self._on_box_tool)
-        self.sign.clicked.connect(interaction.prompts.flip)
-        self.segment.clicked.connect(interaction.segment)
-        self.commit.clicked.connect(interaction.commit)
-        self.clear.clicked.connect(interaction.clear)
-        self.undo.clicked.connect(interaction.undo)
-        self.redo.clicked.connect(interaction.redo)
+        self.masks.chosen.connect(self._on_masks)
+        actions = self._actions()
+        for name in ("segment", "commit", "clear", "undo", "redo", "cycle", "next"):
+            getattr(buttons, name).clicked.connect(lambda _=False, name=name: actions[name]())
+        buttons.point.clicked.connect(lambda: self._take(interaction.prompts.draw_points))
+        buttons.box.clicked.connect(lambda: self._take(interaction.prompts.draw_boxes))
+        buttons.scribble.clicked.connect(lambda: self._take(interaction.prompts.scribble))
+        buttons.sign.clicked.connect(interaction.prompts.flip)
+        panel.acted.connect(lambda name: actions[name]())
+        panel.overlap_chosen.connect(self._on_overlap)
+        panel.class_chosen.connect(interaction.actions.classify)
+        panel.table.chosen.connect(self._on_chosen)
+        panel.table.visited.connect(self._on_visited)
+        panel.table.opened.connect(interaction.actions.reopen)
         self.status.cancelled.connect(interaction.cancel)
-        self.status.accepted.connect(interaction.accept_offer)
+        self.status.accepted.connect(lambda: interaction.accept(0))
+        self.status.other_accepted.connect(lambda: interaction.accept(1))
         interaction.status.connect(self.status.set_value)
         interaction.changed.connect(self._on_changed)
-        interaction.prompts.sign_changed.connect(self._show_sign)
+        interaction.prompts.sign_changed.connect(buttons.set_sign)
         interaction.prompts.tool_changed.connect(self._show_tool)
-        self._show_sign(True)
+
+    def _actions(self) -> dict[str, Any]:
+        """What each shortcut does."""
+        interaction, actions = self.interaction, self.interaction.actions
+        return {
+            "flip": interaction.prompts.flip,
+            "segment": interaction.segment,
+            "commit": interaction.commit,
+            "clear": interaction.asking.clear,
+            "undo": interaction.undo,
+            "redo": interaction.redo,
+            "cycle": interaction.asking.cycle,
+            "next": interaction.asking.one_more,
+            "edit": actions.reopen,
+            "delete": actions.delete,
+            "merge": actions.merge,
+            "split": actions.split,
+        }
+
+    def _wanted(self, action: str) -> bool:
+        """Whether an action takes a key that napari uses on the image itself."""
+        work = self.interaction.work
+        return action == "commit" and work is not None and bool(work.asked)
 
     # ------------------------------------------------------------------ choice
 
@@ -173,7 +181,7 @@ class SegmentTab(QWidget):
 
     def _read_layers(self) -> None:
         images = self._images()
-        self._follow(images)
+        self.watch.follow(images)
         active = self.viewer.layers.selection.active
         preferred = key_of(active) if active in images else None
         self.channels.set_layers([describe(layer) for layer in images], preferred)
@@ -193,7 +201,7 @@ class SegmentTab(QWidget):
         image = None
         if problem is None and entry is not None and entry.spec is not None:
             try:
-                image = image_of(sources, images, entry.spec, self._versions)
+                image = image_of(sources, images, entry.spec, self.watch.versions)
             except (ValueError, TypeError) as error:
                 problem = str(error)
         reference = self.models.reference()
@@ -206,24 +214,6 @@ class SegmentTab(QWidget):
         layers = frozenset(source.layer for source in sources)
         interaction.set_subject(reference, image, place_of(sources, images), layers)
 
-    def _follow(self, images: list[Image]) -> None:
-        """Notice when an image's data or transform is replaced."""
-        for layer in self._followed:
-            layer.events.data.disconnect(self._on_data)
-            for name in ("scale", "translate", "rotate", "shear", "affine"):
-                getattr(layer.events, name).disconnect(self._on_layers)
-        self._followed = list(images)
-        for layer in images:
-            layer.events.data.connect(self._on_data)
-            for name in ("scale", "translate", "rotate", "shear", "affine"):
-                getattr(layer.events, name).connect(self._on_layers)
-
-    def _on_data(self, event: object) -> None:
-        layer = getattr(event, "source", None)
-        if isinstance(layer, Image):
-            self._versions[key_of(layer)] = self._versions.get(key_of(layer), 0) + 1
-        self._later.start(0)
-
     # ----------------------------------------------------------------- prompts
 
     def _on_points(self, layer: Points | None) -> None:
@@ -234,14 +224,15 @@ class SegmentTab(QWidget):
         self.interaction.prompts.use_boxes(layer)
         self._ensure_prompts()
 
-    def _on_point_tool(self) -> None:
-        if self._ensure_prompts():
-            self.interaction.prompts.draw_points()
-        self._show_tool()
+    def _on_masks(self, layer: Labels | None) -> None:
+        self.masks.set_value(None)  # taken once: what is painted there later is another layer's
+        if layer is not None:
+            self.interaction.asking.take_masks(layer)
 
-    def _on_box_tool(self) -> None:
+    def _take(self, tool: Any) -> None:
+        """Take a tool in hand."""
         if self._ensure_prompts():
-            self.interaction.prompts.draw_boxes()
+            tool()
         self._show_tool()
 
     def _ensure_prompts(self) -> bool:
@@ -250,39 +241,77 @@ class SegmentTab(QWidget):
             self.interaction.prompts.ensure(work.place)
         return work is not None
 
+    # ----------------------------------------------------------------- objects
+
+    def _on_double_click(self, _: Viewer, event: Any) -> None:
+        """Open the object again; with a tool in hand, since otherwise napari zooms."""
+        if self.interaction.prompts.tool in ("point", "box"):
+            self.interaction.actions.reopen_at(event.position)
+
+    def _on_overlap(self, overlap: Any) -> None:
+        self.interaction.actions.overlap = overlap
+
+    def _on_visited(self, label: int) -> None:
+        work = self.interaction.work
+        if work is not None and work.finished is not None:
+            visit(self.viewer, work.place, work.finished, label)
+
+    def _on_chosen(self, labels: tuple[int, ...]) -> None:
+        self.interaction.actions.chosen = labels
+
     # ------------------------------------------------------------------- shown
 
     def _on_changed(self) -> None:
         interaction = self.interaction
         work, prompts = interaction.work, interaction.prompts
-        self.undo.setEnabled(work is not None and work.operations.can_undo)
-        self.redo.setEnabled(work is not None and work.operations.can_redo)
-        asked = work is not None and bool(work.prompts)
-        for button in (self.segment, self.commit, self.clear):
-            button.setEnabled(asked)
-        for button in (self.point_tool, self.box_tool, self.sign):
-            button.setEnabled(work is not None)
+        self.buttons.set_state(
+            working=work is not None,
+            asked=work is not None and bool(work.asked),
+            undo=work is not None and work.operations.can_undo,
+            redo=work is not None and work.operations.can_redo,
+        )
         self.points.set_value(prompts.points)
         self.boxes.set_value(prompts.boxes)
         self.objects.set_value(interaction.objects)
-        self.objects.setEnabled(work is not None)
-        ours: list[Layer | None] = [
+        for choice in (self.objects, self.masks):
+            choice.setEnabled(work is not None)
+        self._show_objects()
+        self._bind_keys()
+
+    def _bind_keys(self) -> None:
+        interaction = self.interaction
+        work, prompts = interaction.work, interaction.prompts
+        own: list[Layer | None] = [
             prompts.points,
             prompts.boxes,
             interaction.preview.layer,
             interaction.objects,
         ]
+        used = frozenset() if work is None else work.layers
         self.keys.bind(
-            [layer for layer in ours if layer is not None and layer in self.viewer.layers]
+            [layer for layer in own if layer is not None and layer in self.viewer.layers],
+            [layer for layer in self._images() if key_of(layer) in used],
         )
+
+    def _show_objects(self) -> None:
+        work = self.interaction.work
+        finished = None if work is None else work.finished
+        shown = None if finished is None else (finished, finished.version)
+        self.panel.category.set_names(self.interaction.classes.names)
+        if shown == self._shown_objects:
+            return
+        self._shown_objects = shown
+        place = None if work is None else work.place
+        rows = rows_of(finished, place)
+        unit = "" if place is None else voxel_of(place)[1]
+        self.panel.set_rows(rows, 2 if place is None else place.ndim, unit)
+        self.objects_fold.set_title(f"Objects ({len(rows)})" if rows else "Objects")
 
     def _show_tool(self) -> None:
         """Show what a press on the image does."""
-        tool = self.interaction.prompts.tool
-        self.point_tool.setChecked(tool == "point")
-        self.box_tool.setChecked(tool == "box")
+        self.buttons.set_tool(self.interaction.prompts.tool)
 
-    def _show_sign(self, positive: bool) -> None:
-        key = next(each for each in SHORTCUTS if each.action == "flip").text()
-        self.sign.setText(f"{'inside' if positive else 'outside'}  {key}")
-        self.sign.setStyleSheet(f"color: {POSITIVE if positive else NEGATIVE};")
+
+def _is_derived(layer: Labels) -> bool:
+    """Whether a labels layer only shows what follows from others."""
+    return layer.name.startswith((PREVIEW, CLASSES))

@@ -10,18 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_simmat.engine.frames import box_of_corners
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.progress import Job
-from napari_simmat.widgets.operations import Prompts
+from napari_simmat.widgets.asked import Plane
 from napari_simmat.widgets.torch_import import importing
 
 if TYPE_CHECKING:
     from napari_simmat.engine.embeddings import EmbeddingCache
     from napari_simmat.engine.images import Statistics
     from napari_simmat.engine.predictor import Predictor
-
-Plane = tuple[int, ...]
+    from napari_simmat.engine.refining import Refiner
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +43,16 @@ class ImageValue:
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """What the window wants to know: the objects of `prompts` on one plane of an image."""
+    """What the window wants to know: the objects of `prompts` on one plane of an image.
+
+    `choices` says for which prompts another of the model's candidates was chosen, and which.
+    """
 
     model: str
     image: ImageValue
     plane: Plane
     prompts: tuple[Prompt, ...] = ()
+    choices: tuple[tuple[Prompt, int], ...] = ()
 
     @property
     def subject(self) -> tuple[object, ...]:
@@ -60,11 +62,16 @@ class Question:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """One mask (Y, X) and its score for each prompt; `note` is what else should be known."""
+    """One mask (Y, X) and its score for each prompt; `note` is what else should be known.
+
+    Which of how many candidates each is, `choices` and `counts` say.
+    """
 
     masks: tuple[np.ndarray, ...]
     scores: tuple[float, ...]
     note: str = ""
+    choices: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()
 
 
 class Segmenter:
@@ -73,6 +80,7 @@ class Segmenter:
     def __init__(self) -> None:
         self.predictor: Predictor | None = None
         self._cache: EmbeddingCache | None = None
+        self._refiner: Refiner | None = None
         self._model = ""
         self._image: tuple[object, ...] | None = None
         self._subject: tuple[object, ...] | None = None
@@ -111,11 +119,16 @@ class Segmenter:
         yield from self._loading(question.model)
         assert self.predictor is not None
         yield from self._showing(question)
-        results = yield from self.predictor.predicting(question.prompts)
+        assert self._refiner is not None
+        results = yield from self._refiner.refining(
+            self.predictor, question.prompts, question.subject, dict(question.choices)
+        )
         return Answer(
             tuple(result.mask for result in results),
             tuple(result.score for result in results),
             " ".join(filter(None, [self._remark, self.predictor.note])),
+            tuple(result.choice for result in results),
+            tuple(result.count for result in results),
         )
 
     def _loading(self, name: str) -> Job[None]:
@@ -123,12 +136,14 @@ class Segmenter:
             return
         from napari_simmat.engine.embeddings import EmbeddingCache
         from napari_simmat.engine.predictor import Predictor
+        from napari_simmat.engine.refining import Refiner
         from napari_simmat.engine.zoo import loading
 
         self.forget()  # two networks at a time may be too much for the memory
         model = yield from loading(name)
         self._cache = EmbeddingCache() if self._cache is None else self._cache
         self.predictor = Predictor(model, cache=self._cache)
+        self._refiner = Refiner()
         self._model = name
 
     def _showing(self, question: Question) -> Job[None]:
@@ -163,50 +178,3 @@ def remark(values: np.ndarray) -> str:
         share = max(1, round(100 * missing / values.size))
         return f"{share} % of the values are NaN or infinite and count as the lowest."
     return ""
-
-
-def prompts_of(prompts: Prompts, plane: Plane, shape_yx: tuple[int, int]) -> tuple[Prompt, ...]:
-    """What the window's prompts on one plane mean: each box is an object, its points correct it.
-
-    Without boxes all points mean one object. A point belongs to the box that holds it, to the
-    smallest if several do, otherwise to the nearest.
-
-    Raises
-    ------
-    ValueError
-        If something lies outside the image or only negative points are there.
-    """
-    here = prompts.on(plane)
-    boxes = [
-        box_of_corners([corner[-2:] for corner in corners], shape_yx) for corners in here.boxes
-    ]
-    points = [(position[-2], position[-1]) for position in here.points]
-    owned: list[list[int]] = [[] for _ in boxes] or [[]]
-    for number, point in enumerate(points):
-        owned[_owner(point, boxes) if boxes else 0].append(number)
-    asked = []
-    for owner, numbers in enumerate(owned):
-        if not boxes and not numbers:
-            continue
-        labels = tuple(here.labels[number] for number in numbers)
-        if not boxes and not any(labels):
-            raise ValueError("There are only negative points: click on the object first (T flips).")
-        prompt = Prompt(
-            points=tuple(points[number] for number in numbers),
-            labels=labels,
-            box=boxes[owner] if boxes else None,
-            plane=plane,
-        )
-        prompt.check_inside(shape_yx)
-        asked.append(prompt)
-    return tuple(asked)
-
-
-def _owner(point: tuple[float, float], boxes: list[tuple[float, float, float, float]]) -> int:
-    def order(number: int) -> tuple[float, float]:
-        y0, x0, y1, x1 = boxes[number]
-        away_y = max(y0 - 0.5 - point[0], 0.0, point[0] - (y1 - 0.5))
-        away_x = max(x0 - 0.5 - point[1], 0.0, point[1] - (x1 - 0.5))
-        return away_y**2 + away_x**2, (y1 - y0) * (x1 - x0)
-
-    return min(range(len(boxes)), key=order)

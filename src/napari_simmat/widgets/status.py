@@ -24,6 +24,8 @@ class Status:
         How long it took; while working it is counted by the status line.
     offer
         A label for a button that helps, e.g. to make a new layer; empty for none.
+    other
+        A label for a second such button, where there are two ways to go on.
     way_out
         What the button beside the progress says; empty where another one ends the work.
     """
@@ -33,4 +35,5 @@ class Status:
     fraction: float | None = None
     seconds: float | None = None
     offer: str = ""
+    other: str = ""
     way_out: str = "Cancel"

@@ -26,6 +26,7 @@ class StatusLine(QWidget):
 
     cancelled = Signal()
     accepted = Signal()
+    other_accepted = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -48,6 +49,9 @@ class StatusLine(QWidget):
         self._offer = QPushButton()
         self._offer.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self._offer.clicked.connect(self.accepted)
+        self._other = QPushButton()
+        self._other.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self._other.clicked.connect(self.other_accepted)
         self._clock = QTimer(self)
         self._clock.setInterval(100)
         self._clock.timeout.connect(self._tick)
@@ -64,6 +68,7 @@ class StatusLine(QWidget):
         below.addWidget(self._bar, stretch=1)
         below.addWidget(self._cancel)
         below.addWidget(self._offer)
+        below.addWidget(self._other)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(line)
@@ -101,6 +106,8 @@ class StatusLine(QWidget):
         self._cancel.setText(status.way_out)
         self._offer.setVisible(bool(status.offer))
         self._offer.setText(status.offer)
+        self._other.setVisible(bool(status.other))
+        self._other.setText(status.other)
         if working:
             known = status.fraction is not None
             self._bar.setRange(0, 1000 if known else 0)

@@ -1,0 +1,70 @@
+"""One object into several: its separate pieces, or the parts around given points."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def pieces(mask: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+    """The connected pieces of an object, the largest first.
+
+    Parameters
+    ----------
+    mask
+        Bool, of any number of axes. Voxels that touch at a corner are connected.
+    """
+    from skimage.measure import label
+
+    numbered, count = label(mask, connectivity=mask.ndim, return_num=True)
+    found = [numbered == number for number in range(1, count + 1)]
+    return sorted(found, key=lambda piece: -int(piece.sum()))
+
+
+def parts_around(
+    mask: NDArray[np.bool_],
+    points: Sequence[Sequence[int]],
+    spacing: Sequence[float] | None = None,
+) -> list[NDArray[np.bool_]]:
+    """Cut an object at its narrow places, so that each point gets a part of its own.
+
+    A watershed on the distance to the object's border. A piece of the object without a point goes
+    to the part of the first one.
+
+    Parameters
+    ----------
+    mask
+        Bool, of any number of axes.
+    points
+        Indices of voxels of the object, one for each part.
+    spacing
+        Size of a voxel along each axis; by default all are equal.
+
+    Returns
+    -------
+    list of bool arrays
+        One part for each point, in order; together they are the object.
+
+    Raises
+    ------
+    ValueError
+        If a point lies beside the object, or two are the same voxel.
+    """
+    from scipy.ndimage import distance_transform_edt
+    from skimage.segmentation import watershed
+
+    markers = np.zeros(mask.shape, dtype=np.int32)
+    for number, point in enumerate(points, start=1):
+        at = tuple(int(index) for index in point)
+        if not mask[at]:
+            raise ValueError(f"The point {at} lies beside the object; place it on the object.")
+        if markers[at]:
+            raise ValueError(f"Two points lie on the same voxel {at}; place them apart.")
+        markers[at] = number
+    distance = distance_transform_edt(np.pad(mask, 1), sampling=spacing)
+    inner = distance[(slice(1, -1),) * mask.ndim]
+    parts = watershed(-inner, markers, mask=mask)
+    parts[mask & (parts == 0)] = 1
+    return [parts == number for number in range(1, len(points) + 1)]

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_simmat.engine.predictor import Predictor
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.refining import Refined, Refiner, steps_of
+from napari_simmat.engine.zoo import load_model
+from napari_simmat.progress import finish
+
+
+@pytest.fixture
+def predictor(random_models: Path) -> Predictor:
+    predictor = Predictor(load_model(random_models / "tiny-1.safetensors"), device="cpu")
+    predictor.set_image(np.random.default_rng(0).integers(0, 255, (40, 50), dtype=np.uint8))
+    return predictor
+
+
+def ask(refiner: Refiner, predictor: Predictor, *prompts: Prompt, **named: Any) -> list[Refined]:
+    return finish(refiner.refining(predictor, prompts, "subject", **named))
+
+
+def test_each_click_is_given_with_the_logits_of_the_answer_before(predictor: Predictor) -> None:
+    points, labels = ((10, 12), (20, 30), (5, 40)), (1, 0, 1)
+    logits = None
+    for count in (1, 2, 3):
+        expected = predictor.predict(points=points[:count], labels=labels[:count], mask=logits)
+        [answer] = ask(Refiner(), predictor, Prompt(points=points[:count], labels=labels[:count]))
+        assert np.array_equal(answer.mask, expected.mask)
+        assert answer.score == expected.score
+        logits = expected.logits
+
+
+def test_what_was_answered_is_remembered_and_changes_nothing(predictor: Predictor) -> None:
+    points = ((10, 12), (20, 30), (5, 40))
+    refiner = Refiner()
+    decoded = 0
+    original = predictor.predicting
+
+    def counting(prompts: Any) -> Any:
+        nonlocal decoded
+        decoded += len(prompts)
+        return (yield from original(prompts))
+
+    predictor.predicting = counting  # type: ignore[method-assign]
+    one_by_one = [ask(refiner, predictor, Prompt(points=points[:n]))[0] for n in (1, 2, 3)]
+    assert decoded == 3, "one for each click"
+    [again] = ask(refiner, predictor, Prompt(points=points))
+    assert decoded == 4
+    [fresh] = ask(Refiner(), predictor, Prompt(points=points))
+    assert decoded == 7
+    assert np.array_equal(again.mask, one_by_one[-1].mask)
+    assert np.array_equal(fresh.mask, again.mask)
+
+
+def test_the_order_of_objects_and_what_was_asked_before_do_not_matter(
+    predictor: Predictor,
+) -> None:
+    first = Prompt(points=((10, 12), (20, 30)), labels=(1, 1))
+    second = Prompt(points=((30, 8),), box=(20, 2, 38, 20))
+    refiner = Refiner()
+    both = ask(refiner, predictor, first, second)
+    [alone] = ask(Refiner(), predictor, second)
+    assert np.array_equal(both[1].mask, alone.mask)
+    swapped = ask(refiner, predictor, second, first)
+    assert np.array_equal(swapped[1].mask, both[0].mask)
+
+
+def test_another_candidate_is_taken_and_refined(predictor: Predictor) -> None:
+    prompt = Prompt(points=((10, 12),))
+    longer = Prompt(points=((10, 12), (20, 30)))
+    usual = predictor.predict(points=prompt.points)
+    [plain] = ask(Refiner(), predictor, prompt)
+    assert (plain.choice, plain.count) == (0, usual.count)
+    assert usual.count > 1
+    [other] = ask(Refiner(), predictor, prompt, choices={prompt: 1})
+    assert np.array_equal(other.mask, usual.alternative(1).mask)
+    assert other.score == usual.alternative(1).score
+    [refined] = ask(Refiner(), predictor, longer, choices={prompt: 1})
+    expected = predictor.predict(points=longer.points, mask=usual.alternative(1).logits)
+    assert np.array_equal(refined.mask, expected.mask)
+    scores = [usual.alternative(n).score for n in range(1, usual.count)]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_a_mask_alone_is_its_own_answer_until_something_is_added(predictor: Predictor) -> None:
+    mask = np.zeros((40, 50), dtype=bool)
+    mask[8:20, 10:30] = True
+    [alone] = ask(Refiner(), predictor, Prompt(mask=mask))
+    assert np.array_equal(alone.mask, mask)
+    assert np.isnan(alone.score)
+    prompt = Prompt(mask=mask, points=((10, 12),))
+    [more] = ask(Refiner(), predictor, prompt)
+    assert np.array_equal(more.mask, predictor.predict_many([prompt])[0].mask)
+
+
+@pytest.mark.parametrize(
+    ("labels", "named", "sizes"),
+    [
+        ((1, 1, 0), {}, [1, 2, 3]),
+        ((0, 0, 1), {}, [3]),
+        ((0, 0), {}, [2]),
+        ((1, 0), {"box": (1, 1, 9, 9)}, [0, 1, 2]),
+        ((), {"box": (1, 1, 9, 9)}, [0]),
+        ((1, 1), {"mask": np.ones((4, 4), dtype=bool)}, [1, 2]),
+    ],
+)
+def test_a_prompt_grows_click_by_click(
+    labels: tuple[int, ...], named: dict[str, Any], sizes: list[int]
+) -> None:
+    points = tuple((float(n), 2.0) for n in range(len(labels)))
+    steps = steps_of(Prompt(points=points, labels=labels, **named))
+    assert [len(step.points) for step in steps] == sizes
+    assert all(step.box == named.get("box") for step in steps)

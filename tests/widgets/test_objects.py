@@ -1,0 +1,319 @@
+"""Finished objects with mouse and keys: overlap, reopening, merging, splitting, classes, table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+
+from tests.widgets.scenes import CENTRES, discs, iou
+
+CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
+FLAT = (105, 20)
+"""A place without a disc."""
+
+
+def objects(window: Any) -> np.ndarray:
+    return window.viewer.layers["SimMAT objects"].data
+
+
+def preview(window: Any) -> np.ndarray:
+    return window.viewer.layers["SimMAT preview"].data
+
+
+def commit_discs(window: Any, count: int) -> None:
+    for centre in CENTRES[:count]:
+        window.click(*centre)
+        window.key(Qt.Key.Key_C)
+
+
+def paint(window: Any, region: tuple[slice, slice], label: int) -> None:
+    """Paint by hand, as napari's own tools do."""
+    rows, columns = np.mgrid[region]
+    window.viewer.layers["SimMAT objects"].data_setitem((rows.ravel(), columns.ravel()), label)
+
+
+def rows(window: Any) -> list[tuple[str, ...]]:
+    """The table as it is shown."""
+    model = window.tab.panel.table.model()
+    return [
+        tuple(model.index(row, column).data() for column in range(model.columnCount()))
+        for row in range(model.rowCount())
+    ]
+
+
+# ----------------------------------------------------------------------------- overlap
+
+
+def test_what_is_there_is_kept_overwritten_or_asked_for(ready: Any) -> None:
+    disc = discs()[1] == 1
+    ready.interaction.target()
+    half = (slice(0, 200), slice(0, CENTRES[0][1]))
+    paint(ready, half, 9)
+    ready.click(*CENTRES[0])
+    ready.key(Qt.Key.Key_C)
+    kept = objects(ready).copy()
+    assert (kept[half] == 9).all(), "what was there stays"
+    assert (kept == 10)[disc].any()
+    ready.key(Qt.Key.Key_Z, CTRL)
+
+    ready.choose(ready.tab.panel.overlap, "the new one wins")
+    ready.key(Qt.Key.Key_C)
+    assert iou(objects(ready) == 10, disc) > 0.8
+    ready.key(Qt.Key.Key_Z, CTRL)
+    assert (objects(ready)[half] == 9).all(), "undo gives back what was covered"
+    assert not (objects(ready) == 10).any()
+
+    ready.choose(ready.tab.panel.overlap, "ask each time")
+    for button, expected in ((ready.tab.status._offer, kept), (ready.tab.status._other, None)):
+        ready.key(Qt.Key.Key_C)
+        assert "overlaps 9" in ready.status.text
+        assert not (objects(ready) == 10).any(), "nothing is written before the answer"
+        QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+        ready.idle()
+        if expected is None:
+            assert iou(objects(ready) == 10, disc) > 0.8
+        else:
+            assert np.array_equal(objects(ready), expected)
+        ready.key(Qt.Key.Key_Z, CTRL)
+
+
+def test_an_object_wholly_under_another_is_not_lost_but_offered(ready: Any) -> None:
+    ready.interaction.target()
+    paint(ready, (slice(0, 200), slice(0, 220)), 4)
+    ready.click(*CENTRES[1])
+    ready.key(Qt.Key.Key_C)
+    assert ready.status.kind == "failed"
+    assert "lies wholly on 4" in ready.status.text
+    assert len(ready.interaction.prompts.points.data) == 1
+    QTest.mouseClick(ready.tab.status._offer, Qt.MouseButton.LeftButton)
+    ready.idle()
+    assert iou(objects(ready) == 5, discs()[1] == 2) > 0.8
+
+
+# --------------------------------------------------------------------------- reopening
+
+
+@pytest.mark.parametrize("how", ["key", "double click", "table"])
+def test_a_finished_object_opens_again_with_its_prompts(ready: Any, how: str) -> None:
+    ready.click(*CENTRES[0])
+    ready.click(CENTRES[0][0] + 9, CENTRES[0][1])
+    mask = preview(ready).copy()
+    ready.key(Qt.Key.Key_C)
+    ready.click(*CENTRES[1])
+    ready.key(Qt.Key.Key_C)
+    before = objects(ready).copy()
+    if how == "key":
+        ready.hover(*CENTRES[0])
+        ready.key(Qt.Key.Key_E)
+    elif how == "double click":
+        ready.double_click(CENTRES[0][0] + 3, CENTRES[0][1] + 3)
+    else:
+        ready.tab.objects_fold.set_open(True)
+        ready.click_row(0, double=True)
+    asked = [CENTRES[0], (CENTRES[0][0] + 9, CENTRES[0][1])]
+    shown = ready.interaction.prompts.points.data
+    assert np.allclose(shown, asked, atol=1), "no point of the double click stays"
+    assert np.array_equal(preview(ready), mask)
+    assert np.array_equal(objects(ready), before), "it stays until it is committed"
+    assert "Object 1 is open again" in ready.status.text
+
+    ready.key(Qt.Key.Key_T)
+    ready.click(CENTRES[0][0] - 40, CENTRES[0][1])
+    refined = preview(ready) > 0
+    ready.key(Qt.Key.Key_C)
+    assert np.array_equal(objects(ready) == 1, refined), "written under its own number"
+    assert set(np.unique(objects(ready))) == {0, 1, 2}
+    ready.key(Qt.Key.Key_Z, CTRL)
+    assert np.array_equal(objects(ready), before)
+
+
+def test_what_was_painted_by_hand_is_what_opens_again(ready: Any) -> None:
+    commit_discs(ready, 1)
+    y, x = CENTRES[0]
+    paint(ready, (slice(y - 5, y + 5), slice(x, x + 60)), 1)
+    painted = objects(ready) == 1
+    ready.hover(*CENTRES[0])
+    ready.key(Qt.Key.Key_E)
+    assert np.array_equal(preview(ready) > 0, painted), "its pixels, not its prompts"
+    assert len(ready.interaction.prompts.points.data) == 0
+    ready.key(Qt.Key.Key_C)
+    assert np.array_equal(objects(ready) == 1, painted), "nothing painted is lost"
+    ready.hover(*CENTRES[0])
+    ready.key(Qt.Key.Key_E)
+    ready.key(Qt.Key.Key_T)
+    ready.click(y, x + 55)
+    assert not preview(ready)[y, x + 55], "the next click refines what was painted"
+    assert preview(ready)[y, x]
+
+
+def test_an_open_object_is_not_dropped_for_another(ready: Any) -> None:
+    commit_discs(ready, 2)
+    ready.click(*CENTRES[2])
+    asked = ready.interaction.work.asked
+    ready.hover(*CENTRES[0])
+    ready.key(Qt.Key.Key_E)
+    assert "Commit (C) or clear (Shift+C)" in ready.status.text
+    assert ready.interaction.work.asked == asked
+
+
+def test_several_objects_are_open_at_once_and_committed_together(ready: Any) -> None:
+    _, labels = discs()
+    for number, centre in enumerate(CENTRES[:3]):
+        if number:
+            ready.key(Qt.Key.Key_N)
+        ready.click(*centre)
+    assert [iou(preview(ready) == n, labels == n) > 0.8 for n in (1, 2, 3)] == [True] * 3
+    assert list(ready.interaction.prompts.points.features["object"]) == [0, 1, 2]
+    ready.key(Qt.Key.Key_C)
+    assert [iou(objects(ready) == n, labels == n) > 0.8 for n in (1, 2, 3)] == [True] * 3
+    ready.click(*CENTRES[3])
+    assert list(ready.interaction.prompts.points.features["object"]) == [0]
+    ready.hover(*CENTRES[1])
+    ready.key(Qt.Key.Key_C)
+    ready.key(Qt.Key.Key_E)
+    assert np.allclose(ready.interaction.prompts.points.data, [CENTRES[1]], atol=1), "its own"
+
+
+# ------------------------------------------------------------- delete, merge and split
+
+
+def test_delete_merge_and_split_with_keys_and_undo(ready: Any) -> None:
+    _, labels = discs()
+    commit_discs(ready, 3)
+    states = [objects(ready).copy()]
+
+    ready.hover(*CENTRES[2])
+    ready.key(Qt.Key.Key_D, SHIFT)
+    states.append(objects(ready).copy())
+    assert set(np.unique(states[-1])) == {0, 1, 2}
+
+    ready.click(*CENTRES[0])
+    ready.click(*CENTRES[1])
+    ready.key(Qt.Key.Key_G)
+    states.append(objects(ready).copy())
+    assert np.array_equal(states[-1] == 1, (states[1] == 1) | (states[1] == 2))
+    assert len(ready.interaction.prompts.points.data) == 0, "its points are used up"
+
+    ready.hover(*CENTRES[0])
+    ready.key(Qt.Key.Key_K)
+    states.append(objects(ready).copy())
+    assert iou(states[-1] == 1, labels == 2) > 0.8, "the larger piece keeps the number"
+    assert iou(states[-1] == 2, labels == 1) > 0.8
+
+    for state in states[-2::-1]:
+        while not np.array_equal(objects(ready), state):
+            assert ready.interaction.work.operations.can_undo
+            ready.key(Qt.Key.Key_Z, CTRL)
+    for state in states[1:]:
+        while not np.array_equal(objects(ready), state):
+            assert ready.interaction.work.operations.can_redo
+            ready.key(Qt.Key.Key_Z, CTRL | SHIFT)
+
+
+def test_points_split_an_object_at_its_neck(ready: Any) -> None:
+    ready.interaction.target()
+    y, x = np.indices((200, 220))
+    both = ((y - 100) ** 2 + (x - 80) ** 2 <= 900) | ((y - 100) ** 2 + (x - 130) ** 2 <= 900)
+    ready.viewer.layers["SimMAT objects"].data_setitem(np.nonzero(both), 6)
+    ready.hover(100, 80)
+    ready.key(Qt.Key.Key_K)
+    assert "Object 6 is one piece" in ready.status.text
+    ready.click(100, 80)
+    ready.click(100, 130)
+    ready.key(Qt.Key.Key_K)
+    assert np.array_equal(objects(ready) > 0, both)
+    assert set(np.unique(objects(ready))) == {0, 6, 7}
+    assert objects(ready)[100, 75] == 6
+    assert objects(ready)[100, 135] == 7
+    assert abs(int((objects(ready) == 6).sum()) - int((objects(ready) == 7).sum())) < 150
+
+
+def test_keys_without_an_object_say_what_to_do(ready: Any) -> None:
+    commit_discs(ready, 1)
+    ready.hover(*FLAT)
+    for key, modifier in ((Qt.Key.Key_E, None), (Qt.Key.Key_D, SHIFT), (Qt.Key.Key_G, None)):
+        ready.key(key, *(() if modifier is None else (modifier,)))
+        assert ready.status.text.startswith(("Point at", "Click once"))
+    assert len(ready.interaction.work.operations) == 2
+
+
+# ------------------------------------------------------------------- classes and table
+
+
+def test_classes_have_a_layer_of_their_own_and_follow_undo(ready: Any) -> None:
+    commit_discs(ready, 2)
+    ready.tab.objects_fold.set_open(True)
+    ready.click_row(1)
+    ready.type_class("nucleus")
+    classes = ready.viewer.layers["SimMAT classes"]
+    assert np.array_equal(classes.data == 1, objects(ready) == 2)
+    assert not (classes.data > 1).any()
+    assert rows(ready)[1][1] == "nucleus"
+    ready.tab.panel.table.choose([])
+    ready.type_class("cell")
+    ready.click(*CENTRES[2])
+    ready.key(Qt.Key.Key_C)
+    assert np.array_equal(classes.data == 2, objects(ready) == 3), "new objects get the class"
+    assert list(classes.features["class"]) == ["nucleus", "cell"]
+    ready.key(Qt.Key.Key_Z, CTRL)
+    assert not (classes.data == 2).any()
+    ready.hover(*CENTRES[1])
+    ready.key(Qt.Key.Key_D, SHIFT)
+    assert not classes.data.any()
+    ready.key(Qt.Key.Key_Z, CTRL)
+    assert np.array_equal(classes.data == 1, objects(ready) == 2)
+
+
+def test_the_table_shows_sorts_and_leads_to_the_objects(window: Any) -> None:
+    from tests.widgets.scenes import grey
+
+    stack = np.stack([grey(), grey()[::-1], grey()])
+    window.viewer.add_image(
+        stack, name="stack", scale=(2, 0.5, 0.5), units=("um", "um", "um"), translate=(7, 0, 0)
+    )
+    window.open_widget()
+    window.viewer.dims.set_current_step(0, 0)
+    window.idle()
+    window.click(*(np.array(CENTRES[0]) / 2))
+    window.key(Qt.Key.Key_C)
+    window.viewer.dims.set_current_step(0, 2)
+    window.idle()
+    window.click(*(np.array(CENTRES[1]) / 2))
+    window.key(Qt.Key.Key_C)
+    window.tab.objects_fold.set_open(True)
+    table = window.tab.panel.table
+    sizes = [int((objects(window) == n).sum()) for n in (1, 2)]
+    header = [table.model().headerData(n, Qt.Orientation.Horizontal) for n in range(4)]
+    assert header == ["id", "class", "µm³", "score"]
+    assert [float(row[2]) for row in rows(window)] == pytest.approx(
+        [size * 0.5 for size in sizes], rel=1e-3
+    )
+    table.sortByColumn(2, Qt.SortOrder.DescendingOrder)
+    assert [row[0] for row in rows(window)] == ["2", "1"]
+    window.click_row(1)
+    assert window.viewer.dims.current_step[0] == 0, "the plane of object 1"
+    centre = np.argwhere(objects(window)[0] == 1).mean(axis=0) / 2
+    assert np.allclose(window.viewer.scene.camera.center[-2:], centre)
+    assert window.viewer.layers["SimMAT objects"].selected_label == 1
+    assert window.interaction.actions.chosen == (1,)
+    window.key(Qt.Key.Key_D, SHIFT)
+    assert [row[0] for row in rows(window)] == ["2"]
+    assert window.interaction.actions.chosen == ()
+
+
+def test_a_labels_layer_of_the_user_is_counted_and_its_objects_can_be_opened(ready: Any) -> None:
+    labels = (discs()[1] == 3).astype(np.uint16) * 7
+    layer = ready.viewer.add_labels(labels, name="mine")
+    ready.tab.objects.chosen.emit(layer)
+    assert [row[:3] for row in rows(ready)] == [("7", "", str(int((labels == 7).sum())))]
+    ready.interaction.prompts.draw_points()
+    ready.hover(*CENTRES[2])
+    ready.key(Qt.Key.Key_E)
+    assert np.array_equal(preview(ready) > 0, labels == 7)
+    layer.data = np.where(discs()[1] == 1, 3, 0).astype(np.uint16)
+    ready.idle()
+    assert [row[0] for row in rows(ready)] == ["3"]

@@ -1,0 +1,179 @@
+"""Every way to ask for an object, with the mouse: shapes, scribbles, masks, other candidates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+
+from tests.widgets.scenes import CENTRES, RADII, discs, iou
+
+CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
+
+
+def preview(window: Any) -> np.ndarray:
+    return window.viewer.layers["SimMAT preview"].data
+
+
+def objects(window: Any) -> np.ndarray:
+    return window.viewer.layers["SimMAT objects"].data
+
+
+def around(number: int, margin: float = 3.0) -> tuple[float, float, float, float]:
+    (y, x), radius = CENTRES[number], RADII[number] + margin
+    return y - radius, x - radius, y + radius, x + radius
+
+
+def test_an_ellipse_is_drawn_and_becomes_the_object(ready: Any) -> None:
+    ready.drag(*around(1), mode="add_ellipse")
+    assert ready.interaction.work.prompts.outlines[0].kind == "ellipse"
+    [prompt] = ready.interaction.answering.question.prompts
+    assert prompt.box is not None
+    assert iou(prompt.mask, discs()[1] == 2) > 0.75, "asked by its pixels too"
+    assert iou(preview(ready) > 0, discs()[1] == 2) > 0.8
+    assert ready.tab.buttons.box.isChecked()
+
+
+def test_a_polygon_is_clicked_and_becomes_the_object(ready: Any) -> None:
+    (y, x), radius = CENTRES[2], RADII[2]
+    ready.interaction.prompts.draw_boxes()
+    ready.interaction.prompts.boxes.mode = "add_polygon"
+    for angle in np.linspace(0, 2 * np.pi, 7)[:-1]:
+        ready.press(y + radius * np.sin(angle), x + radius * np.cos(angle))
+        QApplication.processEvents()
+        assert not ready.interaction.work.prompts, "nothing is asked while it is being drawn"
+    QTest.keyClick(ready.canvas, Qt.Key.Key_Escape)
+    ready.idle()
+    assert ready.interaction.work.prompts.outlines[0].kind == "polygon"
+    assert iou(preview(ready) > 0, discs()[1] == 3) > 0.8
+    ready.key(Qt.Key.Key_Z, CTRL)
+    assert not preview(ready).any()
+    ready.key(Qt.Key.Key_Z, CTRL | SHIFT)
+    assert ready.viewer.layers["SimMAT boxes"].shape_type == ["polygon"]
+    assert iou(preview(ready) > 0, discs()[1] == 3) > 0.8
+
+
+def test_a_scribble_means_the_points_along_it_and_has_a_sign(ready: Any) -> None:
+    y0, x0, y1, x1 = 20, 30, 95, 195  # over two discs
+    ready.drag(y0, x0, y1, x1)
+    both = preview(ready) > 0
+    ready.key(Qt.Key.Key_T, Qt.KeyboardModifier.AltModifier)
+    assert not ready.interaction.prompts.positive
+    (y, x), radius = CENTRES[1], RADII[1]
+    QTest.mouseClick(ready.tab.buttons.scribble, Qt.MouseButton.LeftButton)
+    ready.stroke([(y, x - radius / 2), (y + 4, x), (y, x + radius / 2)])
+    [box, scribble] = ready.interaction.work.prompts.outlines
+    assert (box.kind, scribble.kind, scribble.label) == ("rectangle", "path", 0)
+    [prompt] = ready.interaction.answering.question.prompts
+    assert set(prompt.labels) == {0}
+    assert 2 <= len(prompt.points) <= 8
+    assert not preview(ready)[CENTRES[1]]
+    assert (preview(ready) > 0).sum() < both.sum()
+    assert ready.tab.buttons.scribble.isChecked()
+    ready.key(Qt.Key.Key_T, Qt.KeyboardModifier.AltModifier)
+    ready.key(Qt.Key.Key_C, SHIFT)
+    ready.stroke([(CENTRES[0][0], CENTRES[0][1] - 9), (CENTRES[0][0], CENTRES[0][1] + 9)])
+    assert iou(preview(ready) > 0, discs()[1] == 1) > 0.8
+
+
+def test_a_box_that_is_drawn_slowly_is_one_operation(ready: Any) -> None:
+    y0, x0, y1, x1 = around(0)
+    ready.drag(y0, x0, y1, x1, slowly=True)
+    assert len(ready.interaction.work.operations) == 1
+    assert iou(preview(ready) > 0, discs()[1] == 1) > 0.8
+
+
+def test_labels_of_another_layer_are_refined(ready: Any) -> None:
+    _, labels = discs()
+    rough = np.zeros_like(labels)
+    for number in (0, 2):
+        (y, x), radius = CENTRES[number], RADII[number]
+        reach = round(0.8 * radius)
+        rough[y - reach : y + reach, x - reach : x + reach] = 5 + number
+    layer = ready.viewer.add_labels(rough, name="rough")
+    before = [iou(rough == n, labels == m) for n, m in ((5, 1), (7, 3))]
+    ready.tab.masks.chosen.emit(layer)
+    ready.idle()
+    refined = preview(ready)
+    after = [iou(refined == n, labels == m) for n, m in ((1, 1), (2, 3))]
+    assert min(after) > 0.8
+    assert min(np.subtract(after, before)) > 0
+    assert ready.tab.masks.currentText() == "none"
+    ready.interaction.prompts.draw_points()
+    ready.key(Qt.Key.Key_C)
+    assert iou(objects(ready) == 1, labels == 1) > 0.8
+    assert iou(objects(ready) == 2, labels == 3) > 0.8
+    ready.key(Qt.Key.Key_Z, CTRL)
+    ready.key(Qt.Key.Key_Z, CTRL)
+    assert not ready.interaction.work.asked
+    layer.translate = (3, 0)
+    ready.tab.masks.chosen.emit(layer)
+    assert ready.status.text == (
+        "rough does not lie on the image: choose labels of its size and place."
+    )
+
+
+def test_q_cycles_the_candidates_and_the_chosen_one_is_refined_and_committed(ready: Any) -> None:
+    ready.click(*CENTRES[0])
+    seen = [preview(ready).copy()]
+    count = ready.interaction.work.answers[()][1].counts[-1]
+    assert count > 1
+    for _ in range(count - 1):
+        ready.key(Qt.Key.Key_Q)
+        seen.append(preview(ready).copy())
+        assert f"Mask {len(seen)} of {count}" in ready.status.text
+    ready.key(Qt.Key.Key_Q)
+    assert np.array_equal(preview(ready), seen[0]), "round again"
+    ready.key(Qt.Key.Key_Z, CTRL)
+    assert np.array_equal(preview(ready), seen[-1]), "a choice is undone like anything else"
+    ready.key(Qt.Key.Key_C)
+    assert np.array_equal(objects(ready) == 1, seen[-1] > 0)
+    ready.hover(*CENTRES[0])
+    ready.key(Qt.Key.Key_E)
+    assert np.array_equal(preview(ready), seen[-1]), "it opens again with the choice"
+
+
+def test_what_was_answered_before_refines_this_object_and_never_the_next(ready: Any) -> None:
+    asked: list[Any] = []
+    predictor = ready.interaction.segmenter.predictor
+    original = predictor.predicting
+
+    def predicting(prompts: Any) -> Any:
+        asked.extend(prompts)
+        return (yield from original(prompts))
+
+    predictor.predicting = predicting
+    ready.click(*CENTRES[1])
+    alone = preview(ready).copy()
+    ready.click(CENTRES[1][0] + 12, CENTRES[1][1])
+    two = preview(ready).copy()
+    assert [prompt.mask is not None for prompt in asked] == [False, True]
+    assert asked[1].mask.dtype == np.float32
+    ready.key(Qt.Key.Key_C)
+    ready.click(*CENTRES[2])
+    assert asked[2].mask is None, "the next object begins from nothing"
+    ready.key(Qt.Key.Key_C, SHIFT)
+    ready.click(*CENTRES[1])
+    assert np.array_equal(preview(ready), alone)
+    ready.click(CENTRES[1][0] + 12, CENTRES[1][1])
+    assert np.array_equal(preview(ready), two), "the same clicks, the same mask"
+
+
+@pytest.mark.parametrize("kind", ["points", "boxes"])
+def test_a_layer_of_the_user_is_the_source_of_prompts(ready: Any, kind: str) -> None:
+    if kind == "points":
+        layer = ready.viewer.add_points(np.array([CENTRES[3]], dtype=float), name="mine")
+    else:
+        y0, x0, y1, x1 = around(3)
+        layer = ready.viewer.add_shapes([[(y0, x0), (y1, x1)]], name="mine")
+    ready.tab.layers_fold.set_open(True)
+    ready.choose(getattr(ready.tab, kind), "mine")
+    assert iou(preview(ready) > 0, discs()[1] == 4) > 0.7
+    ready.viewer.layers.selection.active = layer
+    ready.key(Qt.Key.Key_C)
+    assert iou(objects(ready) == 1, discs()[1] == 4) > 0.7
+    assert len(layer.data) == 0
