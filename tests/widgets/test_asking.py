@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
+from napari_simmat.engine.footprints import Footprint
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.widgets.asked import Asked, Outline, Prompts
-from napari_simmat.widgets.meaning import prompts_of
+from napari_simmat.widgets.asked import Asked, Opened, Outline, Prompts
+from napari_simmat.widgets.meaning import prompts_of, wanted_on
 
 SHAPE = (40, 50)
 
@@ -68,3 +72,90 @@ def test_a_box_over_the_border_is_clipped() -> None:
 def test_what_cannot_be_asked_is_one_sentence(prompts: Prompts, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         prompts_of(Asked(prompts), (), SHAPE)
+
+
+def ring(kind: str, *vertices: tuple[float, float], **named: int) -> Outline:
+    return Outline(kind, vertices, **named)
+
+
+def test_an_ellipse_is_its_box_and_the_pixels_within() -> None:
+    drawn = ring("ellipse", (9.5, 9.5), (9.5, 29.5), (19.5, 29.5), (19.5, 9.5))
+    [asked] = prompts_of(Asked(Prompts(outlines=(drawn,))), (), SHAPE)
+    assert asked.box == (10, 10, 20, 30)
+    assert asked.mask[15, 20]
+    assert not asked.mask[10, 10], "no corner of the box"
+    assert abs(asked.mask.sum() - np.pi * 5 * 10) < 12
+
+
+def test_a_polygon_is_its_box_and_the_pixels_within() -> None:
+    drawn = ring("polygon", (5.0, 5.0), (5.0, 25.0), (25.0, 5.0))
+    [asked] = prompts_of(Asked(Prompts(outlines=(drawn,))), (), SHAPE)
+    assert asked.box == (5, 5, 26, 26)
+    assert asked.mask[8, 8]
+    assert not asked.mask[20, 20], "beyond the long side"
+
+
+@pytest.mark.parametrize("label", [1, 0])
+def test_a_scribble_is_points_along_it(label: int) -> None:
+    drawn = ring("path", (5.0, 5.0), (5.0, 33.0), (12.0, 33.0), label=label)
+    prompts = Prompts(points=((30.0, 40.0),), labels=(1,), outlines=(drawn,))
+    [asked] = prompts_of(Asked(prompts), (), SHAPE)
+    assert asked.labels == (*(label,) * 8, 1)
+    assert asked.points[0] == (5, 5)
+    assert asked.points[6] == (7, 33), "around the corner"
+    assert asked.points[7] == (12, 33)
+    gaps = np.diff([abs(y - 5) + abs(x - 5) for y, x in asked.points[:8]])
+    assert gaps == pytest.approx([5] * 7), "equal distances"
+
+
+def test_a_short_scribble_is_few_points() -> None:
+    [asked] = prompts_of(Asked(Prompts(outlines=(ring("path", (5, 5), (5, 14)),))), (), SHAPE)
+    assert len(asked.points) == 3
+
+
+def test_each_group_of_points_is_an_object_and_the_first_corrects_boxes() -> None:
+    prompts = Prompts(
+        points=((5.0, 5.0), (30.0, 30.0), (31.0, 31.0), (8.0, 8.0)),
+        labels=(1, 1, 0, 1),
+        groups=(0, 1, 1, 2),
+    )
+    first, second, third = wanted_on(Asked(prompts), (), SHAPE)
+    assert first.prompt == Prompt(points=((5.0, 5.0),))
+    assert second.prompt == Prompt(points=((30.0, 30.0), (31.0, 31.0)), labels=(1, 0))
+    assert third.prompt == Prompt(points=((8.0, 8.0),))
+    assert second.share == Prompts(points=prompts.points[1:3], labels=(1, 0)), "as a first group"
+    boxed = replace(prompts, outlines=(box(1.5, 1.5, 9.5, 9.5),))
+    asked = prompts_of(Asked(boxed), (), SHAPE)
+    assert [(len(each.points), each.box is not None) for each in asked] == [
+        (1, True),
+        (2, False),
+        (1, False),
+    ]
+
+
+def test_a_mask_is_asked_by_its_pixels_and_its_deepest() -> None:
+    pixels = np.zeros(SHAPE, dtype=bool)
+    pixels[10:21, 20:31] = True
+    prompts = Prompts(masks=(Footprint.of(pixels, (2, 0, 0)),))
+    [asked] = prompts_of(Asked(prompts), (2,), SHAPE)
+    assert np.array_equal(asked.mask, pixels)
+    assert asked.points == ((15.0, 25.0),)
+    assert asked.box is None
+    assert prompts_of(Asked(prompts), (1,), SHAPE) == ()
+
+
+def test_an_object_that_is_open_again_comes_first_and_takes_points_and_a_box() -> None:
+    pixels = np.zeros(SHAPE, dtype=bool)
+    pixels[10:21, 20:31] = True
+    opened = (Opened(7, (), Footprint.of(pixels)),)
+    [alone] = prompts_of(Asked(opened=opened), (), SHAPE)
+    assert np.array_equal(alone.mask, pixels)
+    assert alone.points == ()
+    assert alone.box is None
+    boxes = (box(1.5, 1.5, 9.5, 9.5), box(24.5, 29.5, 34.5, 44.5))
+    prompts = Prompts(points=((5.0, 5.0),), labels=(0,), outlines=boxes)
+    first, second = prompts_of(Asked(prompts, opened=opened), (), SHAPE)
+    assert np.array_equal(first.mask, pixels)
+    assert first.box == (2, 2, 10, 10)
+    assert first.labels == (0,)
+    assert second == Prompt(box=(25, 30, 35, 45))
