@@ -10,6 +10,7 @@ from napari_simmat.learn.scenes.sensors import (
     draw_sensor_sample,
     sensor_named,
 )
+from napari_simmat.learn.scenes.volumes import draw_volume
 
 __all__ = [
     "FAMILIES",
@@ -20,6 +21,7 @@ __all__ = [
     "draw_sample",
     "draw_scene",
     "draw_sensor_sample",
+    "draw_volume",
     "render",
     "sensor_named",
     "split_generator",

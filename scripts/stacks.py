@@ -1,0 +1,113 @@
+"""How well an object is followed through a stack: one click, then two corrections.
+
+Run ``python scripts/stacks.py``. Each object of three stacks is clicked once, on its deepest pixel
+in the middle plane, and followed through all planes; then twice more on the plane with the most
+wrong pixels, at the deepest pixel of the largest wrong patch there. Printed is the IoU of the whole
+volume with the labels, beside that of the middle plane's mask copied to all planes. The real stacks
+are read from the folder that NAPARI_SIMMAT_DATA names; what is not there is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+from napari_simmat import Predictor, Prompt, load_model
+from napari_simmat.engine.reading import read_image
+from napari_simmat.engine.volume import Propagator, Track
+from napari_simmat.engine.volume.geometry import deepest, overlap
+from napari_simmat.learn.scenes import draw_volume
+from napari_simmat.learn.scenes.volumes import SPACING
+
+DATA = Path(os.environ.get("NAPARI_SIMMAT_DATA", "../shared/data"))
+CORRECTIONS = 2
+SMALLEST = 30
+"""Pixels that an object needs on the middle plane."""
+
+
+class Case(NamedTuple):
+    """A stack (Z, Y, X), its labels, and the distances between its voxels."""
+
+    name: str
+    stack: NDArray[Any]
+    labels: NDArray[Any]
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+def main() -> None:
+    """Measure all stacks and print one table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--only", help="only the stacks with this in their name")
+    chosen = parser.parse_args()
+    predictor = Predictor(load_model(chosen.model))
+    columns = ["copied", "one click", *(f"{n + 1} more" for n in range(CORRECTIONS))]
+    print(f"{'stack':<28}{'objects':>8}" + "".join(f"{name:>11}" for name in columns), flush=True)
+    for case in cases():
+        if chosen.only is None or chosen.only in case.name:
+            rows = np.array(list(measured(case, predictor)))
+            for name, row in ((case.name, rows.mean(axis=0)), ("  the worst", rows.min(axis=0))):
+                shown = "".join(f"{value:11.3f}" for value in row)
+                print(f"{name:<28}{len(rows):8d}{shown}", flush=True)
+
+
+def cases() -> Iterator[Case]:
+    """Two drawn stacks and what there is of the real ones."""
+    for seed in (0, 1):
+        yield Case(f"drawn cells, seed {seed}", *draw_volume(seed), SPACING)
+    if (DATA / "fluo3d_cho.tif").is_file():
+        stack, labels = read("fluo3d_cho.tif"), read("fluo3d_cho_autolabels.tif")
+        yield Case("CHO nuclei, 5 planes", stack, labels)
+    if (DATA / "mri_t1_mni.nii.gz").is_file():
+        stack, matter = read("mri_t1_mni.nii.gz"), read("mri_t1_mni_gm2_wm3.nii.gz")
+        brain = np.stack([ndi.binary_fill_holes(plane) for plane in matter > 0]).astype(np.uint8)
+        yield Case("brain outline, 48 planes", stack, brain)
+
+
+def read(name: str) -> NDArray[Any]:
+    """The values of one of the real images."""
+    return np.asarray(read_image(DATA / name).data)
+
+
+def measured(case: Case, predictor: Predictor) -> Iterator[list[float]]:
+    """For each object: IoU of the copied mask, after the click, and after each correction."""
+    middle = len(case.stack) // 2
+    predictor.set_image(case.stack, plane=middle)
+    propagator = Propagator(predictor, spacing=case.spacing)
+    for label in np.unique(case.labels[case.labels > 0]):
+        truth = case.labels == label
+        if np.count_nonzero(truth[middle]) < SMALLEST:
+            continue
+        prompts = [Prompt(points=(deepest(truth[middle]),), object=1, plane=(middle,))]
+        [track] = propagator.propagate(prompts)
+        copied = np.broadcast_to(track.mask(middle), truth.shape)
+        row = [overlap(copied, truth), overlap(track.volume(), truth)]
+        for _ in range(CORRECTIONS):
+            prompts.append(correction(track, truth))
+            [track] = propagator.propagate(prompts)
+            row.append(overlap(track.volume(), truth))
+        yield row
+
+
+def correction(track: Track, truth: NDArray[np.bool_]) -> Prompt:
+    """What a person does next: a click at the largest error of the plane with the most."""
+    wrong = track.volume() != truth
+    plane = int(np.count_nonzero(wrong, axis=(1, 2)).argmax())
+    patches, _ = ndi.label(wrong[plane])
+    largest = int(np.bincount(patches.ravel())[1:].argmax()) + 1
+    point = deepest(patches == largest)
+    inside = int(truth[plane][int(point[0]), int(point[1])])
+    if not truth[plane].any():
+        return Prompt(points=(point,), labels=(0,), object=track.object, plane=(plane,))
+    return track.correction(plane, [point], [inside])
+
+
+if __name__ == "__main__":
+    main()

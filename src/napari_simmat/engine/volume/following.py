@@ -1,0 +1,120 @@
+"""From one plane to the next: what is asked there, and whether the answer is still the object."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.volume.geometry import (
+    Mask,
+    PixelSize,
+    between,
+    deepest,
+    overlap,
+    within,
+)
+from napari_simmat.engine.volume.look import Look
+from napari_simmat.engine.volume.settings import PropagationSettings
+from napari_simmat.engine.volume.spans import Span
+from napari_simmat.engine.volume.tracks import Origin
+
+
+class Follower:
+    """Goes along one span.
+
+    Parameters
+    ----------
+    span
+        The planes.
+    settings
+        When the object has ended.
+    shape_yx
+        Size of a plane.
+    step
+        Distance between two planes, in the unit of `pixel`.
+    pixel
+        Height and width of a pixel.
+    """
+
+    def __init__(
+        self,
+        span: Span,
+        settings: PropagationSettings,
+        shape_yx: tuple[int, int],
+        step: float,
+        pixel: PixelSize,
+    ) -> None:
+        self.span = span
+        self.ended = False
+        self._settings, self._pixel, self._step = settings, pixel, step
+        self._start = span.start.section.mask(shape_yx)
+        self._end = None if span.end is None else span.end.section.mask(shape_yx)
+        self._last = self._start
+        self._look: Look | None = None
+
+    def prompt(self, index: int) -> Prompt:
+        """What is asked on the next plane: what lies where the mask is, and on its deepest pixel.
+
+        Of all that a mask can be turned into, this answered best (docs/stacks.md).
+        """
+        prior = self._prior(index)
+        point = deepest(prior, self._pixel)
+        return Prompt(points=(point,), mask=prior, plane=self.span.plane(index))
+
+    def learn(self, values: NDArray[np.floating]) -> None:
+        """See what the object looks like on its annotated plane (C, Y, X)."""
+        if self._settings.min_contrast:
+            self._look = Look.of(self._start, values, self._settings.min_contrast)
+
+    def took(
+        self, index: int, mask: Mask, score: float, values: NDArray[np.floating]
+    ) -> tuple[Mask, Origin] | None:
+        """The object on that plane, from the model's answer; None where it has ended.
+
+        Parameters
+        ----------
+        index
+            The plane.
+        mask, score
+            The answer.
+        values
+            (C, Y, X), the plane as the model reads it.
+        """
+        prior = self._prior(index)
+        kept = mask & within(prior, self._reach(prior), self._pixel)
+        if self._end is not None:
+            if overlap(kept, prior) < self._settings.min_likeness:
+                return prior, "interpolated"
+            return kept, "propagated"
+        if self._look is not None:
+            kept = self._look.seen(kept, values)
+        if not self._goes_on(prior, kept, mask, score):
+            self.ended = True
+            return None
+        self._last = kept
+        return kept, "propagated"
+
+    def _prior(self, index: int) -> Mask:
+        """Where the object is expected: as on the plane before, or between those annotated."""
+        if self._end is None:
+            return self._last
+        return between(self._start, self._end, self.span.part(index), self._pixel)
+
+    def _reach(self, prior: Mask) -> float:
+        radius = math.sqrt(np.count_nonzero(prior) * math.prod(self._pixel) / math.pi)
+        settings = self._settings
+        return max(settings.reach * radius, settings.slope * self._step, *self._pixel)
+
+    def _goes_on(self, last: Mask, kept: Mask, mask: Mask, score: float) -> bool:
+        settings = self._settings
+        area, before = np.count_nonzero(kept), np.count_nonzero(last)
+        if area == 0 or score < settings.min_score:
+            return False
+        if 2 * area < np.count_nonzero(mask):
+            return False  # most of the answer lies where the object cannot be
+        if max(area / before, before / area) > settings.max_change:
+            return False
+        return overlap(kept, last) >= settings.min_overlap

@@ -1,0 +1,95 @@
+"""Masks of one object on neighbouring planes: where it lies, how it changes, what lies between."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+from napari_simmat.engine.footprints import bounding_box
+
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float32]
+PixelSize = tuple[float, float]
+"""Height and width of a pixel, in any one unit."""
+
+
+def deepest(mask: Mask, pixel: PixelSize = (1.0, 1.0)) -> tuple[float, float]:
+    """The pixel y, x of a mask (Y, X) that lies furthest inside; beyond the image is outside."""
+    rows, columns = _around(mask)
+    depth = ndi.distance_transform_edt(np.pad(mask[rows, columns], 1), sampling=pixel)
+    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    return float(y + rows.start - 1), float(x + columns.start - 1)
+
+
+def overlap(one: Mask, other: Mask) -> float:
+    """Intersection over union; 0 where both are empty."""
+    union = int(np.count_nonzero(one | other))
+    return int(np.count_nonzero(one & other)) / union if union else 0.0
+
+
+def within(mask: Mask, reach: float, pixel: PixelSize = (1.0, 1.0)) -> Mask:
+    """All pixels (Y, X) that lie no further than `reach` from the mask."""
+    rows, columns = _around(mask, reach / pixel[0], reach / pixel[1])
+    whole = np.zeros_like(mask)
+    away = ndi.distance_transform_edt(~mask[rows, columns], sampling=pixel)
+    whole[rows, columns] = away <= reach
+    return whole
+
+
+def between(one: Mask, other: Mask, part: float, pixel: PixelSize = (1.0, 1.0)) -> Mask:
+    """The mask at `part` (0..1) of the way from `one` to `other`, by shape.
+
+    Signed distances to both outlines are mixed (Raya and Udupa 1990, shape-based interpolation),
+    after both masks were moved onto the place that their middles have on the way; so an object
+    that moves is moved, not faded.
+    """
+    middles = [np.array(ndi.center_of_mass(mask)) for mask in (one, other)]
+    middle = (1 - part) * middles[0] + part * middles[1]
+    moves = [np.round(middle - each).astype(int) for each in middles]
+    rows, columns = _around(one | other, *np.abs(moves).max(axis=0).tolist())
+    near, far = (
+        signed_distance(_moved(mask[rows, columns], move), pixel)
+        for mask, move in zip((one, other), moves, strict=True)
+    )
+    mixed = (1 - part) * near + part * far > 0
+    if not mixed.any():  # both are thinner than the way between them
+        return one if part < 0.5 else other
+    whole = np.zeros_like(one)
+    whole[rows, columns] = mixed
+    return whole
+
+
+def signed_distance(mask: Mask, pixel: PixelSize = (1.0, 1.0)) -> Floats:
+    """Distance of each pixel (Y, X) to the outline: positive inside, negative outside.
+
+    The image's border is no outline: what is cut off there goes on.
+    """
+    if mask.all() or not mask.any():
+        far = float(np.hypot(*mask.shape) * max(pixel))
+        return np.full(mask.shape, far if mask.all() else -far, np.float32)
+    inside = ndi.distance_transform_edt(mask, sampling=pixel)
+    outside = ndi.distance_transform_edt(~mask, sampling=pixel)
+    return np.asarray(inside - outside, np.float32)
+
+
+def _around(mask: Mask, more_y: float = 0.0, more_x: float = 0.0) -> tuple[slice, slice]:
+    """The mask's box and some pixels more on each side, at least one, within the image."""
+    region = bounding_box(mask)
+    assert region is not None
+    rows, columns = (
+        slice(max(0, part.start - int(more) - 1), min(size, part.stop + int(more) + 1))
+        for part, size, more in zip(region, mask.shape, (more_y, more_x), strict=True)
+    )
+    return rows, columns
+
+
+def _moved(mask: Mask, move: NDArray[np.int_]) -> Mask:
+    """The mask moved by whole pixels; what leaves the field is lost."""
+    moved = np.zeros_like(mask)
+    to = tuple(slice(max(0, n), size + min(0, n)) for n, size in zip(move, mask.shape, strict=True))
+    come = tuple(
+        slice(max(0, -n), size - max(0, n)) for n, size in zip(move, mask.shape, strict=True)
+    )
+    moved[to] = mask[come]
+    return moved

@@ -1,0 +1,242 @@
+"""Objects followed through the planes of a stack, from prompts on some of them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_simmat.engine.footprints import Footprint
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.refining import Refiner
+from napari_simmat.engine.volume.annotations import Annotations, annotations_of, spacing_of
+from napari_simmat.engine.volume.following import Follower
+from napari_simmat.engine.volume.settings import PropagationSettings
+from napari_simmat.engine.volume.spans import Span, spans_of
+from napari_simmat.engine.volume.tracks import Plane, Section, Track
+from napari_simmat.progress import Job, Progress, finish, retold
+
+if TYPE_CHECKING:
+    from napari_simmat.engine.predictor import Predictor
+
+KEPT = 1024
+"""Spans and annotated planes that are remembered; each takes some KiB."""
+
+
+class Propagator:
+    """Carries objects through the stack of a predictor.
+
+    An object is annotated on one plane or on several. Beyond them each plane is asked for what lies
+    where the object was on the plane before, until it has ended; between two annotated planes, for
+    what lies where the shape between them would be. What was found stays known: when prompts are
+    added or changed, only planes that depend on them are asked again.
+
+    Parameters
+    ----------
+    predictor
+        With its image set.
+    settings
+        When an object has ended.
+    spacing
+        Distance between voxels along each axis of the image without channels, in any one unit,
+        e.g. ``(2.0, 0.5, 0.5)`` microns; all equal if left out. It says how far an outline may move
+        from plane to plane.
+
+    Examples
+    --------
+    >>> propagator = Propagator(predictor, spacing=(2.0, 0.5, 0.5))
+    >>> click = Prompt(points=[(40, 60)], object=1, plane=(12,))
+    >>> [track] = propagator.propagate([click])
+    >>> track.volume().shape
+    (24, 192, 192)
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        settings: PropagationSettings | None = None,
+        spacing: Sequence[float] | None = None,
+    ) -> None:
+        self.predictor = predictor
+        self.settings = settings or PropagationSettings()
+        self.spacing = spacing_of(spacing, len(predictor.shape))
+        self._refiner = Refiner()
+        self._stack = predictor.stack
+        self._known: OrderedDict[Hashable, Any] = OrderedDict()
+
+    def propagate(
+        self,
+        prompts: Sequence[Prompt],
+        along: int | Sequence[int] | None = None,
+        planes: tuple[int, int] | None = None,
+    ) -> list[Track]:
+        """Follow the objects of prompts through the stack.
+
+        Parameters
+        ----------
+        prompts
+            On any planes (`Prompt.plane`), any number for each object (`Prompt.object`). Negative
+            points alone say that the object is not on that plane: it ends before. A mask alone is
+            taken as it is. `Track.correction` makes the prompt that corrects an earlier result.
+        along
+            The axis, counted from the image's first without channels; by default the one before Y
+            and X. Several are followed one after the other: ``(1, 0)`` in an image (T, Z, Y, X)
+            goes through Z, and then with every plane of the object through time.
+        planes
+            The first and the last index along (the first) axis that may be reached.
+
+        Returns
+        -------
+        One `Track` for each object, in the order in which they appear in `prompts`.
+
+        Raises
+        ------
+        ValueError
+            If prompts or planes are not in the image; one sentence says why.
+        """
+        return finish(self.propagating(prompts, along, planes))
+
+    def propagating(
+        self,
+        prompts: Sequence[Prompt],
+        along: int | Sequence[int] | None = None,
+        planes: tuple[int, int] | None = None,
+    ) -> Job[list[Track]]:
+        """`propagate` as a job; closing it cancels, what was encoded stays in the cache."""
+        if self.predictor.stack is not self._stack:
+            raise RuntimeError("The predictor has another image now; make another Propagator.")
+        shape = self.predictor.shape
+        axes = _axes(along, shape)
+        limits = _limits(planes, shape[axes[0]])
+        objects = annotations_of(prompts, shape)
+        found = yield from self._annotated(objects)
+        for axis in axes:
+            reached = limits if axis == axes[0] else (0, shape[axis] - 1)
+            spans = [
+                (number, span)
+                for number, each in enumerate(objects)
+                for span in spans_of(found[number], each.absent, axis, reached)
+            ]
+            yield from self._following([span for _, span in spans])
+            for number, span in spans:
+                for index, section in self._known[span]:
+                    found[number][span.plane(index)] = section
+        return [
+            Track(each.object, shape, sections)
+            for each, sections in zip(objects, found, strict=True)
+        ]
+
+    def _annotated(self, objects: Sequence[Annotations]) -> Job[list[dict[Plane, Section]]]:
+        """The objects on the planes of their prompts."""
+        found: list[dict[Plane, Section]] = [{} for _ in objects]
+        asked = sorted(
+            ((plane, number) for number, each in enumerate(objects) for plane in each.present),
+        )
+        for done, (plane, number) in enumerate(asked):
+            prompts = objects[number].present[plane]
+            if prompts not in self._known:
+                yield from retold(self.predictor.moving(plane), _at(done, len(asked), plane))
+                self._remember(prompts, (yield from self._answer(prompts)))
+            section = self._known[prompts]
+            if section is not None:
+                found[number][plane] = section
+        return found
+
+    def _answer(self, prompts: tuple[Prompt, ...]) -> Job[Section | None]:
+        """One object from its prompts on the predictor's plane; None if nothing is found."""
+        plane = prompts[0].plane
+        answers = yield from self._refiner.refining(self.predictor, prompts, plane)
+        mask = np.logical_or.reduce([answer.mask for answer in answers])
+        scores = [answer.score for answer in answers]
+        return Section(Footprint.of(mask), min(scores), "annotated") if mask.any() else None
+
+    def _following(self, spans: Iterable[Span]) -> Job[None]:
+        """Find the objects on all planes of spans that are not known, each plane visited once."""
+        stack = self.predictor.stack
+        followers = [self._follower(span) for span in dict.fromkeys(spans)]
+        found: dict[Span, list[tuple[int, Section]]] = {each.span: [] for each in followers}
+        visits = _visits([each for each in followers if each.span not in self._known])
+        for done, (plane, index, there) in enumerate(visits):
+            active = [each for each in there if not each.ended]
+            if not active:
+                continue
+            here = _at(done, len(visits), plane)
+            yield from retold(self.predictor.moving(plane), here)
+            values = stack.normalized(plane)
+            prompts = [each.prompt(index) for each in active]
+            results = yield from retold(self.predictor.predicting(prompts), here)
+            for follower, result in zip(active, results, strict=True):
+                taken = follower.took(index, result.mask, result.score, values)
+                if taken is not None:
+                    mask, origin = taken
+                    score = result.score if origin == "propagated" else float("nan")
+                    section = Section(Footprint.of(mask), score, origin)
+                    found[follower.span].append((index, section))
+        for span, sections in found.items():
+            if span in self._known:
+                self._known.move_to_end(span)
+            else:
+                self._remember(span, tuple(sections))
+
+    def _follower(self, span: Span) -> Follower:
+        *_, height, width = self.predictor.shape
+        pixel = self.spacing[-2], self.spacing[-1]
+        step = self.spacing[span.axis]
+        follower = Follower(span, self.settings, (height, width), step, pixel)
+        if span.end is None:
+            follower.learn(self.predictor.stack.normalized(span.plane(span.start.index)))
+        return follower
+
+    def _remember(self, key: Hashable, value: Any) -> None:
+        self._known[key] = value
+        while len(self._known) > KEPT:
+            self._known.popitem(last=False)
+
+
+def _visits(followers: Sequence[Follower]) -> list[tuple[Plane, int, list[Follower]]]:
+    """Planes in the order in which they are asked, and who asks: line by line, up and then down."""
+    visits: dict[tuple[Any, ...], list[Follower]] = {}
+    for follower in followers:
+        span = follower.span
+        for index in span.indices:
+            turn = index if span.ascending else -index
+            visits.setdefault((span.line, not span.ascending, turn), []).append(follower)
+    return [
+        (there[0].span.plane(abs(turn)), abs(turn), there)
+        for (_, _, turn), there in sorted(visits.items(), key=lambda item: item[0])
+    ]
+
+
+def _at(done: int, total: int, plane: Plane) -> Progress:
+    return Progress(done, total, f"plane {', '.join(map(str, plane))}")
+
+
+def _axes(along: int | Sequence[int] | None, shape: tuple[int, ...]) -> tuple[int, ...]:
+    leading = len(shape) - 2
+    if not leading:
+        raise ValueError(
+            f"An image of {' x '.join(map(str, shape))} pixels has a single plane; objects are "
+            "followed through stacks."
+        )
+    given = (leading - 1,) if along is None else (along,) if isinstance(along, int) else along
+    axes = tuple(int(axis) for axis in given)
+    if not axes or len(set(axes)) < len(axes) or not all(0 <= axis < leading for axis in axes):
+        raise ValueError(
+            f"Objects are followed along axes 0 to {leading - 1} of an image of shape "
+            f"{' x '.join(map(str, shape))}, each at most once, not {axes}."
+        )
+    return axes
+
+
+def _limits(planes: tuple[int, int] | None, size: int) -> tuple[int, int]:
+    if planes is None:
+        return 0, size - 1
+    first, last = (int(plane) for plane in planes)
+    if not 0 <= first <= last < size:
+        raise ValueError(
+            f"The range of planes is a first and a last one within 0 to {size - 1}, not {first} to "
+            f"{last}."
+        )
+    return first, last
