@@ -278,15 +278,17 @@ def save(viewer: Any, tab: Any, name: str) -> None:
 
 
 def save_tab(widget: Any, name: str) -> None:
-    """Save the widget alone, as high as its content."""
+    """Save the widget alone."""
+    from PIL import Image
+
     tab = widget.segment
     if tab.status.value().kind == "done":
         tab.status.set_value(replace(tab.status.value(), seconds=None))
     tab.status._time.clear()
-    image = widget.grab().toImage().convertToFormat(4)  # 32 bits: blue, green, red, unused
-    bits = image.constBits().asarray(image.sizeInBytes())
-    pixels = np.frombuffer(bits, np.uint8).reshape(image.height(), image.bytesPerLine() // 4, 4)
-    write(pixels[:, : image.width(), 2::-1], name)
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "tab.png")
+        widget.grab().save(path)
+        write(np.asarray(Image.open(path).convert("RGB")), name)
 
 
 def write(pixels: np.ndarray, name: str) -> None:
