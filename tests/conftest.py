@@ -91,6 +91,7 @@ _KEPT_BY_LIBRARIES = (
     "pydevd",
     "QueueFeederThread",
     "tqdm",
+    *("IO loop", "Dask-", "Profile"),  # of dask.distributed
 )
 
 

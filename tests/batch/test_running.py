@@ -107,8 +107,8 @@ def test_progress_says_what_happens_to_each_file_and_how_long_it_takes(
     assert "left" in ended[0].message
     states = [one.state for one in told if getattr(one, "number", None) == 0]
     assert list(dict.fromkeys(states)) in (
-        ["reading", "segmenting", "written"],
-        ["segmenting", "written"],
+        ["reading", "segmenting", "writing", "written"],
+        ["segmenting", "writing", "written"],
     )
 
 

@@ -29,7 +29,7 @@ BEHIND = 1
 _POLL = 0.1
 """Seconds between two steps of a job that waits; it can be cancelled at each."""
 
-State = Literal["reading", "segmenting", "written", "kept", "failed"]
+State = Literal["reading", "segmenting", "writing", "written", "kept", "failed"]
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,7 @@ class _Run:
         while len(self.writing) > BEHIND:
             yield from self._written(number)
         self.writing.append((number, writer.submit(work)))
+        yield self._progress(number, "writing", Progress(0, 0, "writing"))
         while self.writing and self.writing[0][1].done():
             yield from self._written(number)
 

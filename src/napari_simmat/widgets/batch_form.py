@@ -18,7 +18,7 @@ from napari_simmat.widgets.paths import PathField
 _PROMPTS = ("segment everything", "beside each image (same stem)", "one file for all")
 _EXTRAS = {"overlay": "Overlay (PNG)", "coco": "COCO (JSON)", "rois": "ImageJ regions (zip)"}
 _EXISTING = {
-    "resume": "keep what was made the same way",
+    "resume": "keep them, go on",
     "refuse": "do not begin",
     "overwrite": "replace them",
 }
@@ -57,7 +57,9 @@ class BatchForm(QWidget):
         self.existing = Choice()
         for kind in ("resume", "refuse", "overwrite"):
             self.existing.addItem(_EXISTING[kind], kind)
-        self.existing.setToolTip("What to do with results that exist")
+        self.existing.setToolTip(
+            "Results that were made the same way are kept, others are refused; or all are replaced"
+        )
         self.scheduler = QLineEdit()
         self.scheduler.setPlaceholderText("this machine")
         self.scheduler.setToolTip(

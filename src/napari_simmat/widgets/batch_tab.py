@@ -41,6 +41,8 @@ class BatchTab(QWidget):
         self._lay_out()
         self._connect()
         self.form.set_value(remembered())
+        self._set_ready(False)
+        self._on_changed()
 
     def release(self) -> None:
         """End process and threads."""
@@ -117,6 +119,7 @@ class BatchTab(QWidget):
         self.stop.clicked.connect(batching.stop)
         self.copy.clicked.connect(self._on_copy)
         self.table.opened.connect(batching.open)
+        self.table.explained.connect(self._on_explained)
         batching.status.connect(self.status.set_value)
         batching.changed.connect(self._on_changed)
         batching.looked.connect(self._on_looked)
@@ -203,6 +206,10 @@ class BatchTab(QWidget):
         self.stop.setVisible(busy)
         self.stop.setText("Stop at once" if state in ("stopping", "killing") else "Stop")
         self.stop.setEnabled(state != "killing")
+
+    def _on_explained(self, message: str) -> None:
+        if not self.batching.busy:
+            self.status.set_value(Status("failed", message))
 
     def _on_opened(self, opened: Opened) -> None:
         """Show an image and its labels in place of those that were opened here before."""

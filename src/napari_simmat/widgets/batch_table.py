@@ -15,8 +15,8 @@ from napari_simmat.engine.tasks import Task
 
 COLUMNS = ("File", "State", "Objects", "Time", "Message")
 _COLOURS = {
-    "reading": "#ffb000", "segmenting": "#ffb000", "written": "#2ecc71", "kept": "#2ecc71",
-    "failed": "#ff5c50", "skipped": "#8a8f98",
+    "reading": "#ffb000", "segmenting": "#ffb000", "writing": "#ffb000",
+    "written": "#2ecc71", "kept": "#2ecc71", "failed": "#ff5c50", "skipped": "#8a8f98",
 }  # fmt: skip
 _WORDS = {"written": "done", "kept": "kept", "waiting": ""}
 DONE = ("written", "kept")
@@ -129,10 +129,12 @@ class FilesModel(QAbstractTableModel):
 
 
 class FilesTable(QTableView):
-    """The table; a click on a file that is done asks to open it."""
+    """The table; a click on a file that is done asks to open it, on another to explain it."""
 
     opened = Signal(object)
     """The `Task` of the file."""
+    explained = Signal(str)
+    """Why a file was not segmented."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -150,7 +152,7 @@ class FilesTable(QTableView):
         header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft)
         header.setStretchLastSection(True)
         header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
-        for column, width in enumerate((120, 70, 56, 52, 120)):
+        for column, width in enumerate((112, 84, 54, 54, 140)):
             self.setColumnWidth(column, width)
         self.setMinimumHeight(150)
         self.clicked.connect(self._on_clicked)
@@ -159,3 +161,5 @@ class FilesTable(QTableView):
         row = self.files.rows[index.row()]
         if row.state in DONE and row.task is not None:
             self.opened.emit(row.task)
+        elif row.message:
+            self.explained.emit(row.message)

@@ -1,0 +1,117 @@
+"""A real `dask.distributed` cluster of two worker processes, one of which is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tifffile
+from skimage.data import coins
+
+from napari_simmat.batch import carrying_out, find_inputs, plan
+from napari_simmat.batch.run import LOCK
+from napari_simmat.batch.summary import PAGE
+from napari_simmat.engine.tasks import SegmentConfig
+from napari_simmat.progress import finish
+
+distributed = pytest.importorskip("distributed")
+pytestmark = [
+    pytest.mark.slow,
+    # What Dask says while a worker that was killed is missed.
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+CONFIG = SegmentConfig(model="tiny", device="cpu")
+CLICK = "index,axis-0,axis-1,label,object\n0,20,20,1,1\n1,50,60,1,2\n"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Eight photographs, and one file that is no image."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for number in range(8):
+        top = 20 * number
+        tifffile.imwrite(folder / f"{number}.tif", coins()[top : top + 90, 20:150])
+    (folder / "4a.tif").write_text("this is no image")
+    (tmp_path / "clicks.csv").write_text(CLICK)
+    return folder
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+    ) as cluster:
+        yield cluster
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and path.name not in (PAGE, LOCK):
+            data = path.read_bytes()
+            if path.suffix == ".json":
+                values = json.loads(data)
+                del values["run"]
+                data = json.dumps(values).encode()
+            found[path.relative_to(folder).as_posix()] = data
+    return found
+
+
+def planned(data: Path, output: Path) -> Any:
+    prompts = str(data.parent / "clicks.csv")
+    return plan(find_inputs([data]), output=output, prompts=prompts)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no such signal there")
+def test_a_cluster_that_loses_a_worker_writes_the_same_files(
+    data: Path, tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # workers were started elsewhere
+    made = planned(Path("data"), Path("out"))
+    address = cluster.scheduler_address
+    victim = next(iter(cluster.workers.values())).pid
+    job, killed, states = carrying_out(made, CONFIG, scheduler=address), False, []
+    while True:
+        try:
+            progress = next(job)
+        except StopIteration as end:
+            outcomes = end.value
+            break
+        states.append(getattr(progress, "state", ""))
+        if not killed and "written" in states:
+            os.kill(victim, signal.SIGKILL)
+            killed = True
+    assert killed
+    assert [one.status for one in outcomes].count("written") == 8
+    assert outcomes[5].status == "failed"
+    assert "4a.tif is of a kind that is not known here" in outcomes[5].note
+    assert outcomes[0].task.image == Path("data/0.tif"), "as it was given"
+    assert outcomes[0].thumbnail.startswith(b"\x89PNG")
+    assert not list(Path("out").rglob("*.part"))
+    finish(carrying_out(planned(data, tmp_path / "here"), CONFIG))
+    assert contents(tmp_path / "out") == contents(tmp_path / "here")
+
+
+def test_no_scheduler_no_workers_and_another_version_are_said(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_simmat.batch.cluster.PATIENCE", 1)
+    made = planned(data, tmp_path / "out")
+    with pytest.raises(OSError, match=r"No Dask scheduler answers at tcp://127\.0\.0\.1:9"):
+        finish(carrying_out(made, CONFIG, scheduler="tcp://127.0.0.1:9"))
+    local = partial(distributed.LocalCluster, processes=False, dashboard_address=None)
+    with local(n_workers=0) as empty, pytest.raises(OSError, match=r"has no workers\. Start"):
+        finish(carrying_out(made, CONFIG, scheduler=empty.scheduler_address))
+    monkeypatch.setattr("napari_simmat.batch.cluster._version", lambda: "0.0.1")
+    with local(n_workers=1) as other, pytest.raises(ValueError, match=r"have napari-simmat 0\.0"):
+        finish(carrying_out(made, CONFIG, scheduler=other.scheduler_address))
+    assert not (tmp_path / "out").exists()
