@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QApplication
 from napari_simmat.widgets.main import SimMATWidget
 from tests.widgets.scenes import grey
 
-SECONDS = 60_000
+SECONDS = 180_000
 """Patience of a test with the worker, in milliseconds: torch is loaded once."""
 
 
@@ -41,6 +41,13 @@ class Window:
             self.widget.release()
             assert worker.join(SECONDS / 1000), "the worker's thread goes on"
         self.widget = None
+
+    def close_widget(self) -> None:
+        """Take the widget out of its dock, as a person does, and see its thread end."""
+        widget, worker = self.widget, self.interaction.worker
+        self.widget = None
+        self.viewer.window.remove_dock_widget(widget)
+        assert worker.join(SECONDS / 1000), "the worker's thread goes on"
 
     @property
     def tab(self) -> Any:

@@ -95,6 +95,16 @@ def test_a_polygon_is_its_box_and_the_pixels_within() -> None:
     assert not asked.mask[20, 20], "beyond the long side"
 
 
+def test_a_turned_rectangle_is_its_pixels_too_and_an_upright_one_is_not() -> None:
+    turned = ring("rectangle", (20.0, 10.0), (10.0, 20.0), (20.0, 30.0), (30.0, 20.0))
+    [asked] = prompts_of(Asked(Prompts(outlines=(turned,))), (), SHAPE)
+    assert asked.box == (10, 10, 31, 31)
+    assert asked.mask[20, 20]
+    assert not asked.mask[11, 11]
+    [upright] = prompts_of(Asked(Prompts(outlines=(box(9.5, 9.5, 30.5, 30.5),))), (), SHAPE)
+    assert upright.mask is None
+
+
 @pytest.mark.parametrize("label", [1, 0])
 def test_a_scribble_is_points_along_it(label: int) -> None:
     drawn = ring("path", (5.0, 5.0), (5.0, 33.0), (12.0, 33.0), label=label)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from napari.layers import Labels
@@ -17,10 +17,8 @@ from napari_simmat.engine.footprints import Footprint, Patch
 from napari_simmat.engine.splitting import parts_around, pieces
 from napari_simmat.widgets.asked import Plane
 from napari_simmat.widgets.operations import Edit, Entry, Made, Register
+from napari_simmat.widgets.overlap import Overlap, drawn
 from napari_simmat.widgets.strokes import patch_of_stroke
-
-Overlap = Literal["keep", "overwrite", "ask"]
-"""Who gets the pixels of a new object that others have: they, the new one, or the user says."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +132,8 @@ class Finished:
         patches: list[Patch] = []
         written: list[int] = []
         for each, label in zip(objects, numbers, strict=True):
-            block = self._drawn(each, label, overlap, written)
+            stale = self._stale(each, label)
+            block = drawn(self.layer.data, each.footprint, label, stale, overlap, written)
             if block is None:
                 continue
             corner, old, new = block
@@ -237,32 +236,12 @@ class Finished:
         free = iter(range(first, first + count))
         return [next(free) if each.label is None else each.label for each in objects]
 
-    def _drawn(
-        self, new: NewObject, label: int, overlap: Overlap, above: Sequence[int]
-    ) -> tuple[tuple[int, ...], np.ndarray, np.ndarray] | None:
-        """Where a block begins, what it holds and what it is to hold; None for nothing to write."""
-        footprint = new.footprint
-        low = np.array(footprint.corner)
-        high = low + footprint.shape
-        stale: list[Footprint] = []
-        if new.label is not None:
-            found = (self.on_plane(label, plane) for plane in footprint.planes())
-            stale = [each for each in found if each is not None]
-        for each in stale:
-            low = np.minimum(low, each.corner)
-            high = np.maximum(high, np.add(each.corner, each.shape))
-        region = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-        old = np.array(self.layer.data[region])
-        new_block = old.copy()
-        for each in stale:
-            new_block[_within(each, low)][each.mask] = 0
-        inside = new_block[_within(footprint, low)]
-        taken = inside != 0 if overlap == "keep" else np.isin(inside, list(above))
-        mask = footprint.mask & ~taken
-        if not mask.any():
-            return None
-        inside[mask] = label
-        return tuple(int(n) for n in low), old, new_block
+    def _stale(self, new: NewObject, label: int) -> list[Footprint]:
+        """Where an object that is replaced lies on the planes on which it is."""
+        if new.label is None:
+            return []
+        found = (self.on_plane(label, plane) for plane in new.footprint.planes())
+        return [each for each in found if each is not None]
 
     def _entry(self, new: NewObject, label: int) -> Entry:
         """The entry of an object that was just written."""
@@ -331,11 +310,3 @@ class Finished:
         self.register.entries = {
             label: entry for label, entry in entries.items() if label in self.register.census
         }
-
-
-def _within(footprint: Footprint, corner: np.ndarray) -> tuple[slice, ...]:
-    """The footprint's region within a block that begins at `corner`."""
-    return tuple(
-        slice(int(first - start), int(first - start + size))
-        for first, start, size in zip(footprint.corner, corner, footprint.shape, strict=True)
-    )

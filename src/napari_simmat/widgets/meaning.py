@@ -94,7 +94,7 @@ def prompts_of(asked: Asked, plane: Plane, shape_yx: tuple[int, int]) -> tuple[P
 
 
 def mask_of(outline: Outline, shape_yx: tuple[int, int]) -> np.ndarray:
-    """The pixels (Y, X) whose centres lie within an ellipse or a polygon."""
+    """The pixels (Y, X) whose centres lie within a rectangle, an ellipse or a polygon."""
     from skimage.draw import polygon2mask
 
     vertices = np.array([vertex[-2:] for vertex in outline.vertices])
@@ -120,10 +120,16 @@ def along(vertices: np.ndarray) -> np.ndarray:
 def _enclosed(outline: Outline, shape_yx: tuple[int, int]) -> _Object:
     box = box_of_corners([vertex[-2:] for vertex in outline.vertices], shape_yx)
     share = Prompts(outlines=(outline,))
-    if outline.kind == "rectangle":
+    if outline.kind == "rectangle" and _is_upright(outline):
         return _Object(box, box, share=share)
     mask = mask_of(outline, shape_yx)
     return _Object(box, box, mask if mask.any() else None, share=share)
+
+
+def _is_upright(outline: Outline) -> bool:
+    """Whether the sides of a rectangle lie along the axes."""
+    sides = np.diff([vertex[-2:] for vertex in outline.vertices], axis=0)
+    return bool(np.isclose(sides, 0, atol=1e-3).any(axis=1).all())
 
 
 def _given(mask: Footprint, plane: Plane, shape_yx: tuple[int, int]) -> _Object:

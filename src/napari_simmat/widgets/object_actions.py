@@ -11,9 +11,10 @@ import numpy as np
 
 from napari_simmat.engine.footprints import Footprint
 from napari_simmat.widgets.asked import Asked, Opened, Plane, Prompts, plane_of
-from napari_simmat.widgets.finished import Finished, NewObject, Overlap
+from napari_simmat.widgets.finished import Finished, NewObject
 from napari_simmat.widgets.meaning import wanted_on
 from napari_simmat.widgets.operations import Edit, Made
+from napari_simmat.widgets.overlap import Overlap
 from napari_simmat.widgets.segmenting import Answer
 from napari_simmat.widgets.status import Status
 
@@ -77,14 +78,14 @@ class ObjectActions:
         if not objects:
             session.fail("The mask is empty: add a point on the object, or draw a larger box.")
             return
-        self.write("commit", objects, closing=plane)
+        self.write("commit", objects, closing=(plane,))
 
     def write(
         self,
         name: str,
         objects: Sequence[NewObject],
         *,
-        closing: Plane | None = None,
+        closing: Sequence[Plane] = (),
         overlap: Overlap | None = None,
     ) -> bool:
         """Write objects into the image's labels layer as one operation; whether it was done.
@@ -96,7 +97,7 @@ class ObjectActions:
         objects
             Of one call, earlier ones lie on top.
         closing
-            A plane whose prompts were used up by it.
+            Planes whose prompts were used up by it.
         overlap
             Who gets the pixels that others have; by default as the user chose.
         """
@@ -125,7 +126,9 @@ class ObjectActions:
                 partial(again, overlap="overwrite"),
             )
             return False
-        after = work.asked if closing is None else work.asked.off(closing)
+        after = work.asked
+        for plane in closing:
+            after = after.off(plane)
         session.do(f"{name} of {_listed(written)}", after, edit)
         session.say(f"Committed to {finished.layer.name}: {_listed(written)}. Next object.")
         return True

@@ -8,9 +8,9 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QGridLayout, QVBoxLayout, QWidget
 
 from napari_simmat.widgets.controls import Button, Choice
-from napari_simmat.widgets.finished import Overlap
 from napari_simmat.widgets.keys import key_of
 from napari_simmat.widgets.object_table import ObjectTable, Row
+from napari_simmat.widgets.overlap import Overlap
 
 _OVERLAPS: dict[Overlap, str] = {
     "keep": "what is there stays",
@@ -68,6 +68,7 @@ class ObjectPanel(QWidget):
     class_chosen = Signal(str)
     acted = Signal(str)
     """The name of an action: edit, delete, merge, split."""
+    save_asked = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -92,6 +93,9 @@ class ObjectPanel(QWidget):
         form.addRow("Overlap", self.overlap)
         grid = QGridLayout()
         grid.setSpacing(4)
+        self.save = Button("Save ...", "", "Label image, table and classes as files")
+        grid.addWidget(self.save, 2, 0, 1, 2)
+        self.save.clicked.connect(lambda: self.save_asked.emit())
         for number, (action, button) in enumerate(self.buttons.items()):
             grid.addWidget(button, number // 2, number % 2)
             button.clicked.connect(lambda _=False, action=action: self.acted.emit(action))
@@ -108,7 +112,7 @@ class ObjectPanel(QWidget):
     def set_rows(self, rows: Sequence[Row], ndim: int, unit: str) -> None:
         """Show these objects; sizes have `unit`, or are counts if it is empty."""
         self.table.set_rows(rows, ndim, unit)
-        for button in self.buttons.values():
+        for button in (*self.buttons.values(), self.save):
             button.setEnabled(bool(rows))
 
     def set_overlap(self, overlap: Overlap) -> None:

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from napari_simmat.engine.files import writing
 from napari_simmat.engine.folders import user_folder
-from napari_simmat.widgets.finished import Overlap
+from napari_simmat.widgets.overlap import Overlap
 
 log = logging.getLogger(__name__)
 _MOST_BYTES = 1 << 20

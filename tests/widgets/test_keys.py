@@ -1,0 +1,111 @@
+"""Shortcuts act wherever the focus is, except in text fields, and napari keeps its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from napari.layers import Labels, Points
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QAbstractItemView, QApplication
+
+from napari_simmat.widgets.keys import SHORTCUTS
+from tests.widgets.scenes import CENTRES, grey
+
+CTRL = Qt.KeyboardModifier.ControlModifier
+
+
+def test_keys_act_while_the_image_or_no_layer_is_active(ready: Any) -> None:
+    for active in (ready.viewer.layers["discs"], None):
+        ready.click(*CENTRES[0])
+        ready.viewer.layers.selection.active = active
+        ready.key(Qt.Key.Key_C)
+        assert ready.viewer.layers["SimMAT objects"].data.any()
+        ready.key(Qt.Key.Key_Z, CTRL)
+        assert not ready.viewer.layers["SimMAT objects"].data.any()
+        ready.key(Qt.Key.Key_Z, CTRL)
+
+
+def test_on_the_image_c_is_napari_s_while_there_is_nothing_to_commit(ready: Any) -> None:
+    image = ready.viewer.layers["discs"]
+    ready.viewer.layers.selection.active = image
+    image.contrast_limits = (3, 9)
+    ready.key(Qt.Key.Key_C)
+    assert tuple(image.contrast_limits) != (3, 9)
+    image.contrast_limits = (3, 9)
+    ready.click(*CENTRES[0])
+    ready.viewer.layers.selection.active = image
+    ready.key(Qt.Key.Key_C)
+    assert tuple(image.contrast_limits) == (3, 9)
+    assert ready.viewer.layers["SimMAT objects"].data.any()
+
+
+@pytest.mark.parametrize("where", ["layer list", "model", "table", "canvas"])
+def test_keys_act_while_a_list_has_the_focus(ready: Any, where: str) -> None:
+    ready.viewer.add_image(grey(), name="cc first by letter")
+    ready.idle()
+    ready.tab.objects_fold.set_open(True)
+    ready.click(*CENTRES[0])
+    ready.viewer.window._qt_window.activateWindow()
+    widget = {
+        "layer list": ready.viewer.window._qt_viewer.layers,
+        "model": ready.tab.models._list,
+        "table": ready.tab.panel.table,
+        "canvas": ready.canvas,
+    }[where]
+    assert where in ("model", "canvas") or isinstance(widget, QAbstractItemView)
+    widget.setFocus()
+    ready.qtbot.waitUntil(lambda: QApplication.focusWidget() is widget)
+    active = ready.viewer.layers.selection.active
+    chosen = ready.tab.models.value()
+    QTest.keyClick(widget, Qt.Key.Key_C)
+    ready.idle()
+    assert ready.viewer.layers["SimMAT objects"].data.any()
+    assert ready.viewer.layers.selection.active is active, "the list did not search by letter"
+    assert ready.tab.models.value() == chosen
+    QTest.keyClick(widget, Qt.Key.Key_Z, CTRL)
+    ready.idle()
+    assert not ready.viewer.layers["SimMAT objects"].data.any()
+
+
+def test_the_field_for_a_class_takes_letters_and_gives_the_keyboard_back(ready: Any) -> None:
+    ready.click(*CENTRES[0])
+    ready.tab.objects_fold.set_open(True)
+    ready.viewer.window._qt_window.activateWindow()
+    field = ready.tab.panel.category.lineEdit()
+    field.setFocus()
+    ready.qtbot.waitUntil(field.hasFocus)
+    ready.type_class("sctz")
+    assert ready.interaction.actions.category == "sctz"
+    assert "SimMAT objects" not in ready.viewer.layers
+    assert not field.hasFocus()
+    ready.key(Qt.Key.Key_C)
+    assert ready.viewer.layers["SimMAT classes"].data.any()
+
+
+def test_no_key_of_ours_is_one_that_napari_uses_on_the_layer_but_those_documented() -> None:
+    napari = {Points: set(Points.class_keymap), Labels: set(Labels.class_keymap)}
+    ours = {each.action: each.binding() for each in SHORTCUTS}
+    taken = {
+        kind: {action for action, key in ours.items() if key in keys}
+        for kind, keys in napari.items()
+    }
+    assert taken[Points] == {"segment"}, "select mode: 3 does it too"
+    assert taken[Labels] == {"edit", "undo", "redo"}, "erase: 1 does it too"
+
+
+def test_all_keys_are_given_back(ready: Any) -> None:
+    viewer = ready.viewer
+    image = viewer.layers["discs"]
+    ready.click(*CENTRES[0])
+    assert viewer.keymap
+    assert image.keymap
+    ready.widget.release()
+    assert not viewer.keymap
+    assert not image.keymap
+    assert ready.tab._on_double_click not in viewer.mouse_double_click_callbacks
+    viewer.layers.selection.active = image
+    image.contrast_limits = (3, 9)
+    QTest.keyClick(ready.canvas, Qt.Key.Key_C)
+    assert tuple(image.contrast_limits) != (3, 9)
