@@ -22,6 +22,7 @@ from napari_simmat.engine.frames import Frame
 from napari_simmat.engine.proposing import crops_of, is_cut, proposing
 from napari_simmat.engine.seeds import at_points, of_labels
 from napari_simmat.engine.sifting import sift
+from napari_simmat.engine.tiled import segmenting_tiles
 from napari_simmat.learn.matching import average_precision
 from napari_simmat.learn.scenes import draw_sample
 from napari_simmat.model.spec import InputSize
@@ -132,6 +133,38 @@ def test_another_threshold_gives_what_a_fresh_run_gives(truth) -> None:
     np.testing.assert_array_equal(again.labels, fresh.labels)
     np.testing.assert_array_equal(again.scores, fresh.scores)
     assert (len(again), len(sift(candidates, strict))) == (3, 2)
+
+
+def test_tiles_find_what_the_whole_finds(truth) -> None:
+    large = np.tile(truth[:, :66], (5, 5))
+    ids = np.kron(np.arange(25).reshape(5, 5), np.ones(truth[:, :66].shape, int)) * 4
+    large = np.where(large > 0, large + ids, 0)[10:]  # (290, 330), the first row cut
+    settings = AutomaticSettings(quality=0.5, tile=128, tile_overlap=40)
+    assert settings.is_tiled(large.shape)
+    tiled = segment_everything(Oracle(large), settings)
+    whole = segment_everything(Oracle(large), replace(settings, tile=1024, points_per_side=32))
+    assert average_precision(tiled.labels.astype(int), whole.labels.astype(int), (0.999,)) == [1.0]
+    assert average_precision(tiled.labels.astype(int), large, (0.999,)) == [1.0]
+    inner = segment_everything(Oracle(large), replace(settings, keep_border=False))
+    assert 0 < len(inner) < len(tiled)
+
+
+def test_a_tile_without_seeds_is_not_encoded(predictor) -> None:
+    image = np.zeros((300, 300), np.uint8)
+    image[20:40, 20:40] = 200
+    finish(predictor.opening(image))
+    labels, encodes = np.zeros(image.shape, np.uint32), predictor.encodes
+    settings = AutomaticSettings(seeds="maxima", tile=128, agreement=0)
+    scores = finish(segmenting_tiles(predictor, labels, settings))
+    assert predictor.encodes == encodes + 1
+    assert len(scores) == labels.max() == 1
+    assert average_precision(labels.astype(int), (image > 0).astype(int), (0.8,)) == [1.0]
+
+
+@pytest.mark.parametrize(("tile", "shared"), [(64, 0), (128, 64), (0, 512)])
+def test_tiles_that_cannot_be_are_refused(tile: int, shared: int) -> None:
+    with pytest.raises(ValueError, match="choose"):
+        AutomaticSettings(tile=tile, tile_overlap=shared)
 
 
 # ------------------------------------------------------------------ the embedded network

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from napari_simmat.engine.automatic_settings import AutomaticSettings
 from napari_simmat.engine.sifting import Instances, sift
+from napari_simmat.engine.tiled import segmenting_tiles
 from napari_simmat.progress import Job, finish
 
 if TYPE_CHECKING:
@@ -64,5 +67,10 @@ def segmenting_everything(
     from napari_simmat.engine.proposing import proposing
 
     settings = (settings or AutomaticSettings()).for_model(predictor.model.spec)
+    size = (predictor.shape[-2], predictor.shape[-1])
+    if prompts is None and settings.is_tiled(size):
+        labels = np.zeros(size, np.uint32)
+        scores = yield from segmenting_tiles(predictor, labels, settings, plane)
+        return Instances(labels, scores)
     candidates = yield from proposing(predictor, settings, plane, prompts)
     return sift(candidates, settings)

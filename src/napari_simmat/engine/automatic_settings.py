@@ -15,6 +15,8 @@ PUBLISHED = (0.88, 0.95)
 """Quality and stability of SAM's own generator."""
 USUAL = (0.6, 0.9)
 """The same for other models."""
+TILE = 1024
+"""Side of a tile in pixels where none is given."""
 FILTERS = (
     "quality",
     "stability",
@@ -72,6 +74,11 @@ class AutomaticSettings:
         Layers of crops asked again beside the whole plane, each halving the crops' sides; 0..4.
     crop_overlap
         Overlap of the first layer's crops as a share of the plane's shorter side, 0..0.9.
+    tile
+        Side in pixels of the tiles that a large plane is cut into, from 128; 0 for 1024.
+    tile_overlap
+        Pixels that neighbouring tiles share, less than half a tile; 0 for a quarter of a tile. An
+        object up to this size lies wholly in a tile.
     """
 
     seeds: Literal["grid", "maxima"] = "grid"
@@ -91,6 +98,8 @@ class AutomaticSettings:
     keep_border: bool = True
     crop_layers: int = 0
     crop_overlap: float = 512 / 1500
+    tile: int = 0
+    tile_overlap: int = 0
 
     def __post_init__(self) -> None:
         if self.seeds not in ("grid", "maxima"):
@@ -111,7 +120,11 @@ class AutomaticSettings:
             "background": (0, 1),
             "crop_layers": (0, 4),
             "crop_overlap": (0, 0.9),
+            "tile": (0, 2**15),
+            "tile_overlap": (0, self.tile_side // 2 - 1),
         }
+        if 0 < self.tile < 128:
+            raise ValueError(f"A tile of {self.tile} pixels is too small; choose 128 or more.")
         for name, (low, high) in bounds.items():
             value = getattr(self, name)
             if value is not None and not low <= value <= high:  # also what is no number
@@ -141,6 +154,20 @@ class AutomaticSettings:
             quality if self.quality is None else self.quality,
             stability if self.stability is None else self.stability,
         )
+
+    @property
+    def tile_side(self) -> int:
+        """Side of a tile in pixels."""
+        return self.tile or TILE
+
+    @property
+    def tile_shared(self) -> int:
+        """Pixels that neighbouring tiles share."""
+        return self.tile_overlap or self.tile_side // 4
+
+    def is_tiled(self, size: tuple[int, int]) -> bool:
+        """Whether a plane of this size is cut into tiles: where it is larger than two of them."""
+        return max(size) > 2 * self.tile_side
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` reads them back exactly."""

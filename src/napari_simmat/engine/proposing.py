@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +24,6 @@ from napari_simmat.progress import Job, Progress
 if TYPE_CHECKING:
     from napari_simmat.engine.answers import Answer
     from napari_simmat.engine.predictor import Predictor
-    from napari_simmat.model.spec import ModelSpec
 
 BATCH = {"cpu": 16}
 """Prompts that are answered together by kind of device; more would not stay in a CPU's caches."""
@@ -60,11 +59,12 @@ def proposing(
     height, width = predictor.shape[-2:]
     candidates = Candidates((height, width))
     crops = [Crop(Box(0, 0, height, width))]
-    if prompts is None and settings.seeds == "maxima":
-        prompts = bright_spots(predictor.stack.normalized(plane), settings, predictor.model.spec)
-    if prompts is None:
+    if prompts is None and settings.seeds == "grid":
         crops = crops_of((height, width), settings)
-    asked = [prompts if prompts is not None else _grid(crop, settings) for crop in crops]
+    asked = [
+        seeds_of(predictor, settings, plane, crop.box) if prompts is None else prompts
+        for crop in crops
+    ]
     total, done = sum(map(len, asked)), 0
     with predictor.keeping_plane():
         for crop, seeds in zip(crops, asked, strict=True):
@@ -116,28 +116,27 @@ def crops_of(shape: tuple[int, int], settings: AutomaticSettings) -> list[Crop]:
     ]
 
 
-def bright_spots(
-    channels: NDArray[Any], settings: AutomaticSettings, spec: ModelSpec
+def seeds_of(
+    predictor: Predictor, settings: AutomaticSettings, plane: tuple[int, ...], box: Box
 ) -> list[Prompt]:
-    """Clicks on the local maxima of one of a model's channels (C, Y, X), normalised to its scale.
+    """Clicks on a part of a plane, in its own pixels: a grid, or the local maxima of a channel.
 
     Raises
     ------
     ValueError
         If the model has no such channel.
     """
-    number = settings.maxima_channel
-    if number >= len(channels):
+    if settings.seeds == "grid":
+        return grid(box.size, settings.points_per_side or grid_points(box.size))
+    stack, number = predictor.stack, settings.maxima_channel
+    if number >= stack.n_channels:
         raise ValueError(
-            f"There is no channel {number} to look for maxima in; {spec.name} reads "
-            f"{len(channels)}, counted from 0 to {len(channels) - 1}."
+            f"There is no channel {number} to look for maxima in; {stack.spec.name} reads "
+            f"{stack.n_channels}, counted from 0 to {stack.n_channels - 1}."
         )
-    unit = channels[number] / spec.normalization.scale
+    values = stack.part(plane, *box.slices).normalized()[number]
+    unit = values / stack.spec.normalization.scale
     return at_points(local_maxima(unit, settings.maxima_distance, settings.maxima_height))
-
-
-def _grid(crop: Crop, settings: AutomaticSettings) -> list[Prompt]:
-    return grid(crop.box.size, settings.points_per_side or grid_points(crop.box.size))
 
 
 def _proposed(

@@ -60,6 +60,8 @@ def local_maxima(
     from scipy.ndimage import gaussian_filter
     from skimage.feature import peak_local_max
 
+    if not channel.size or channel.max() < height:  # most of a large image is empty
+        return np.empty((0, 2))
     smooth = gaussian_filter(np.asarray(channel, np.float32), distance / 2)
     found = peak_local_max(
         smooth, min_distance=max(int(distance), 1), threshold_abs=height, exclude_border=False

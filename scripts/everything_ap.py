@@ -1,0 +1,179 @@
+"""Segment everything against SAM's own automatic generator, on the same network and images.
+
+    python scripts/everything_ap.py --data ../shared/data --output docs/data/everything.csv
+
+The generator is `segment_anything.SamAutomaticMaskGenerator`, unchanged, over an adapter that hands
+its clicks to the network and its masks back. Its masks overlap; as in SAM's own pictures the
+smaller ones are painted over the larger ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+import tifffile
+import torch
+from numpy.typing import NDArray
+from segment_anything import SamAutomaticMaskGenerator, sam_model_registry
+from skimage.data import coins
+
+from napari_simmat import AutomaticSettings, Predictor, load_model, segment_everything
+from napari_simmat.engine.answers import Answer
+from napari_simmat.engine.images import Statistics
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.results import enlarge
+from napari_simmat.learn.matching import average_precision, panoptic_quality
+from napari_simmat.learn.scenes import draw_sample
+
+Labels = NDArray[Any]
+Found = Callable[[NDArray[Any], Statistics | None], Labels]
+
+
+class Case(NamedTuple):
+    """Planes of one image, normalised together, and their true labels."""
+
+    name: str
+    planes: NDArray[Any]
+    truth: Labels
+
+
+class Adapter:
+    """What `SamAutomaticMaskGenerator` asks of a `SamPredictor`, answered by a `Predictor`."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.predictor = predictor
+        self.device = torch.device("cpu")
+        self.model = SimpleNamespace(mask_threshold=0.0)
+        self.transform = SimpleNamespace(apply_coords=lambda points, _size: points)
+        self.statistics: Statistics | None = None
+        self._image = b""
+        self._kept: dict[bytes, list[Answer]] = {}
+
+    def set_image(self, image: NDArray[Any]) -> None:
+        """Take an image (Y, X, 1)."""
+        self.predictor.set_image(image[..., 0], statistics=self.statistics)
+        if image.tobytes() != self._image:
+            self._image, self._kept = image.tobytes(), {}
+
+    def reset_image(self) -> None:
+        """Nothing is to be freed."""
+
+    def predict_torch(
+        self, points: torch.Tensor, _labels: torch.Tensor, **_options: bool
+    ) -> tuple[torch.Tensor, torch.Tensor, None]:
+        """Answer clicks (N, 1, 2) x, y from the pixels' edges: logits (N, 3, Y, X), IoUs (N, 3)."""
+        clicks = [Prompt(points=((float(y) - 0.5, float(x) - 0.5),)) for x, y in points[:, 0]]
+        asked = points.numpy().tobytes()
+        if asked not in self._kept:  # the same clicks are asked again with other thresholds
+            self._kept[asked] = self.predictor.answer(clicks)
+        masks, qualities = [], []
+        for answer in self._kept[asked]:
+            grid = torch.full((4, *answer.frame.grid(answer.stride)), -10.0)
+            height, width = answer.logits.shape[1:]
+            rows = slice(answer.top, answer.top + height)
+            grid[:, rows, answer.left : answer.left + width] = answer.logits
+            masks.append(enlarge(grid[1:], answer.frame, answer.stride))
+            qualities.append(torch.from_numpy(answer.quality[1:]))
+        return torch.stack(masks), torch.stack(qualities), None
+
+
+def sams(adapter: Adapter, **thresholds: float) -> Found:
+    """SAM's generator with its published settings, 32 x 32 clicks, but for `thresholds`."""
+    generator = SamAutomaticMaskGenerator(
+        sam_model_registry["vit_b"](), points_per_batch=16, **thresholds
+    )
+    generator.predictor = adapter
+
+    def found(plane: NDArray[Any], statistics: Statistics | None) -> Labels:
+        adapter.statistics = statistics
+        labels = np.zeros(plane.shape, np.int64)
+        masks = generator.generate(plane[..., None])
+        for number, mask in enumerate(sorted(masks, key=lambda one: -one["area"]), start=1):
+            labels[mask["segmentation"]] = number
+        return labels
+
+    return found
+
+
+def ours(predictor: Predictor, settings: AutomaticSettings) -> Found:
+    """Segment everything as the plugin does."""
+
+    def found(plane: NDArray[Any], statistics: Statistics | None) -> Labels:
+        predictor.set_image(plane, statistics=statistics)
+        return segment_everything(predictor, settings).labels.astype(np.int64)
+
+    return found
+
+
+def cases(data: Path, drawn: int) -> Iterator[Case]:
+    """The images with labels, and scenes drawn anew that no model was trained or chosen on."""
+
+    def stored(name: str) -> NDArray[Any]:
+        array: NDArray[Any] = tifffile.imread(data / f"{name}.tif")
+        return array if array.ndim == 3 else array[None]
+
+    yield Case("coins", coins()[None], stored("coins_labels"))
+    yield Case("bacteria", stored("phase2d_bacteria"), stored("phase2d_bacteria_labels"))
+    yield Case("HeLa", stored("fluo2d_hela"), stored("fluo2d_hela_autolabels"))
+    yield Case("CHO", stored("fluo3d_cho"), stored("fluo3d_cho_autolabels"))
+    for number in range(drawn):
+        image, truth = draw_sample(90_000 + number, 256)
+        yield Case(
+            f"drawn {number}", image.mean(-1)[None] if image.ndim == 3 else image[None], truth[None]
+        )
+
+
+def main() -> None:
+    """Print and write a row for each image and method."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--drawn", type=int, default=8)
+    parser.add_argument("--only", default="", help="names of images, with commas between")
+    arguments = parser.parse_args()
+    predictor = Predictor(load_model("tiny"), "cpu")
+    quality, stability = AutomaticSettings().for_model(predictor.model.spec).thresholds
+    adapter = Adapter(predictor)
+    methods: dict[str, Found] = {
+        "segment everything": ours(predictor, AutomaticSettings()),
+        "SAM's generator, as published": sams(adapter),
+        "SAM's generator, our thresholds": sams(
+            adapter, pred_iou_thresh=quality, stability_score_thresh=stability
+        ),
+        "segment everything, one layer of crops": ours(predictor, AutomaticSettings(crop_layers=1)),
+    }
+    with arguments.output.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["image", "method", "objects", "found", "AP50", "AP50:95", "PQ", "seconds"])
+        for case in cases(arguments.data, arguments.drawn):
+            if arguments.only and case.name not in arguments.only.split(","):
+                continue
+            predictor.set_image(case.planes)
+            statistics = predictor.statistics
+            for name, method in methods.items():
+                start = time.monotonic()
+                found = np.stack([method(plane, statistics) for plane in case.planes])
+                seconds = time.monotonic() - start
+                writer.writerow([case.name, name, *_scores(found, case.truth), f"{seconds:.1f}"])
+                stream.flush()
+                print(case.name, name, *_scores(found, case.truth), f"{seconds:.1f} s", flush=True)
+
+
+def _scores(found: Labels, truth: Labels) -> list[str]:
+    """Counts, and means over the planes: AP at 0.5 and over 0.5..0.95, panoptic quality."""
+    planes = list(zip(found, truth.astype(np.int64), strict=True))
+    precision = np.mean([average_precision(*plane) for plane in planes], axis=0)
+    quality = np.mean([panoptic_quality(*plane).pq for plane in planes])
+    counts = [str(sum(len(np.unique(plane[n])) - 1 for plane in planes)) for n in (1, 0)]
+    return [*counts, *(f"{value:.3f}" for value in (precision[0], precision.mean(), quality))]
+
+
+if __name__ == "__main__":
+    main()
