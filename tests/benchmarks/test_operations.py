@@ -1,0 +1,122 @@
+"""What SAM costs here, in counted operations and sizes: no clock, so equal on every machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from segment_anything.modeling import MaskDecoder, TwoWayTransformer
+from segment_anything.modeling.image_encoder import Block
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from napari_simmat.model import grid_attention
+from napari_simmat.model.network import Encoded
+from napari_simmat.model.sam import SamNetwork, build_sam
+from napari_simmat.model.vit import ViTAttention, ViTBlock
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the size of the largest tensor that is made, in elements."""
+
+    elements = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for each in made if isinstance(made, (tuple, list)) else (made,):
+            if isinstance(each, Tensor):
+                self.elements = max(self.elements, each.untyped_storage().nbytes() // 4)
+        return made
+
+
+def operations(compute: Any) -> int:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        compute()
+    return counter.get_total_flops()
+
+
+def largest(compute: Any) -> int:
+    with torch.no_grad(), Largest() as seen:
+        compute()
+    return seen.elements
+
+
+def both(window: int, side: int, width: int = 96, heads: int = 3) -> tuple[ViTBlock, Block]:
+    stock = Block(
+        width, heads, use_rel_pos=True, window_size=window, input_size=(side, side)
+    ).eval()
+    ours = ViTBlock(stock)
+    ours.attn = ViTAttention(stock.attn)
+    return ours, stock
+
+
+def test_tokens_beyond_the_border_are_not_projected() -> None:
+    ours, stock = both(window=14, side=16)
+    tokens = torch.randn(1, 16, 16, 96)  # stock: four windows of 14 x 14
+    assert operations(lambda: ours(tokens)) < 0.75 * operations(lambda: stock(tokens))
+
+
+@pytest.mark.parametrize("window", [0, 14])
+def test_nothing_as_large_as_all_pairs_of_tokens_is_made(
+    window: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grid_attention, "PIECE", 2**14)
+    ours, stock = both(window, side=42)
+    tokens = torch.randn(1, 42, 42, 96)
+    pairs = 3 * 42**4 if not window else 3 * 9 * 14**4
+    assert largest(lambda: stock(tokens)) >= pairs
+    allowed = 4 * tokens.numel()  # the projection to queries, keys and values; the MLP's inside
+    assert largest(lambda: ours(tokens)) <= allowed < pairs
+
+
+@pytest.fixture(scope="module")
+def network() -> SamNetwork:
+    return build_sam("vit_b").requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def encoded() -> Encoded:
+    return Encoded(torch.randn(1, 256, 64, 64), (1024, 1024))
+
+
+CLICKS = torch.tensor([[300.0, 200.0], [700.0, 650.0], [10.0, 1000.0]])
+
+
+def test_a_click_takes_little_more_than_half_of_stocks_operations(
+    network: SamNetwork, encoded: Encoded
+) -> None:
+    def stock() -> None:
+        sparse, dense = network.prompt_encoder((CLICKS[:1, None], torch.ones(1, 1)), None, None)
+        decoder = network.mask_decoder
+        decoder(encoded.embedding, network.prompt_encoder.get_dense_pe(), sparse, dense, True)
+
+    ours = operations(lambda: network.decode(encoded, CLICKS[:1], torch.ones(1)))
+    assert ours < 0.6 * operations(stock)
+
+
+def test_more_prompts_cost_as_much_each_and_no_more_memory(
+    network: SamNetwork, encoded: Encoded
+) -> None:
+    def decode(count: int) -> None:
+        for _ in network.decode_clicks(encoded, CLICKS[:count]):
+            pass
+
+    assert operations(lambda: decode(3)) <= 3 * operations(lambda: decode(1))
+    assert largest(lambda: decode(3)) == largest(lambda: decode(1))
+
+
+def test_masks_that_are_not_wanted_are_not_computed(network: SamNetwork, encoded: Encoded) -> None:
+    every = operations(lambda: network.decode_clicks(encoded, CLICKS))
+    none = operations(lambda: network.decode_clicks(encoded, CLICKS, least=1e9))
+    assert none < 0.65 * every
+
+
+def test_the_stock_decoder_is_what_is_meant() -> None:
+    """The sketch of stock above runs SAM's own classes."""
+    network = build_sam("vit_b", initialize=False)
+    assert type(network.mask_decoder) is MaskDecoder
+    assert type(network.mask_decoder.transformer) is TwoWayTransformer
