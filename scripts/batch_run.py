@@ -239,7 +239,8 @@ def killed(manifest: Path, words: argparse.Namespace, pace: float) -> bool:
         process.send_signal(signal.SIGKILL)
         process.wait()
         (output / ".simmat.lock").unlink(missing_ok=True)  # the next one shows that it has begun
-        print(f"  killed with {len(list(output.rglob('*_labels.*')))} files done", flush=True)
+        done = sum(path.is_file() for path in output.rglob("*_labels.*"))
+        print(f"  killed with {done} files done", flush=True)
     run(line)
     equal = compare(words.output / "unbroken", output)
     print(f"killed {words.kills} times and resumed, the same bytes: {equal}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Iterator
@@ -15,10 +14,9 @@ import tifffile
 from skimage.data import coins
 
 from napari_simmat.batch import carrying_out, find_inputs, plan
-from napari_simmat.batch.run import LOCK
-from napari_simmat.batch.summary import PAGE
 from napari_simmat.engine.tasks import SegmentConfig
 from napari_simmat.progress import finish
+from tests.batch.folders import contents
 
 distributed = pytest.importorskip("distributed")
 pytestmark = [
@@ -51,19 +49,6 @@ def cluster() -> Iterator[Any]:
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
     ) as cluster:
         yield cluster
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name not in (PAGE, LOCK):
-            data = path.read_bytes()
-            if path.suffix == ".json":
-                values = json.loads(data)
-                del values["run"]
-                data = json.dumps(values).encode()
-            found[path.relative_to(folder).as_posix()] = data
-    return found
 
 
 def planned(data: Path, output: Path) -> Any:

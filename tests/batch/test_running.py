@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import signal
 import subprocess
@@ -23,6 +22,7 @@ from napari_simmat.batch.summary import PAGE, TABLE
 from napari_simmat.engine.outputs import settle
 from napari_simmat.engine.tasks import SegmentConfig
 from napari_simmat.progress import finish
+from tests.batch.folders import contents
 
 CONFIG = SegmentConfig(model="tiny", device="cpu")
 EXTRAS = ("overlay", "coco", "rois")
@@ -48,21 +48,6 @@ def run(data: Path, output: Path, existing: str = "refuse", **changes: object) -
         find_inputs([data]), output=output, prompts=prompts, existing=existing, extras=EXTRAS
     )
     return finish(carrying_out(made, CONFIG, **changes))
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """All files by name, JSON without its run block, the report without its times."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if not path.is_file() or path.name in (PAGE, LOCK):
-            continue
-        name, data = path.relative_to(folder).as_posix(), path.read_bytes()
-        if name.endswith(".json") and not name.endswith("_coco.json"):
-            values = json.loads(data)
-            del values["run"]
-            data = json.dumps(values).encode()
-        found[name] = data
-    return found
 
 
 def test_a_folder_is_segmented_and_summarised(data: Path, tmp_path: Path) -> None:

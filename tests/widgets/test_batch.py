@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import signal
@@ -19,10 +18,9 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
-from napari_simmat.batch.run import LOCK
-from napari_simmat.batch.summary import PAGE
 from napari_simmat.cli import main
 from napari_simmat.widgets.batch_request import BatchRequest, remember, remembered
+from tests.batch.folders import contents
 from tests.widgets.conftest import SECONDS, Window
 from tests.widgets.dropping import drop
 from tests.widgets.scenes import grey
@@ -101,19 +99,6 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def batch(window: Window) -> Batch:
     return Batch(window)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and path.name not in (PAGE, LOCK):
-            data = path.read_bytes()
-            if path.suffix == ".json" and not path.name.endswith("_coco.json"):
-                values = json.loads(data)
-                del values["run"]
-                data = json.dumps(values).encode()
-            found[path.relative_to(folder).as_posix()] = data
-    return found
 
 
 def test_a_folder_is_dropped_tried_run_and_opened(

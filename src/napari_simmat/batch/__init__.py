@@ -6,8 +6,8 @@ work before anything is loaded, `running` does the tasks one by one, each whole 
 """
 
 from napari_simmat.batch.inputs import find_inputs
-from napari_simmat.batch.outcomes import Plan, Skipped
 from napari_simmat.batch.planning import AUTO, PROMPT_ENDINGS, SAME_STEM, plan
+from napari_simmat.batch.plans import Plan, Skipped
 from napari_simmat.batch.run import carrying_out
 from napari_simmat.batch.running import BatchProgress, running
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from napari_simmat.batch.inputs import Input, Inputs, same_stem_siblings
-from napari_simmat.batch.outcomes import Existing, Plan, Skipped
+from napari_simmat.batch.plans import Existing, Plan, Skipped
 from napari_simmat.engine.outputs import OutputError, OutputFiles, check_is_no_folder, stem_of
 from napari_simmat.engine.record import outputs_recorded_in
 from napari_simmat.engine.tasks import Task

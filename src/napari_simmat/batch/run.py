@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from napari_simmat.batch.outcomes import Plan
+from napari_simmat.batch.plans import Plan
 from napari_simmat.batch.running import running
 from napari_simmat.batch.summary import write_summary
 from napari_simmat.engine.outputs import OutputError

@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 
 from napari_simmat import __version__
-from napari_simmat.batch.outcomes import Plan
+from napari_simmat.batch.plans import Plan
 from napari_simmat.engine.outputs import staged, write_table, write_text
 from napari_simmat.engine.tasks import Outcome, SegmentConfig
 
