@@ -213,6 +213,15 @@ class Predictor:
                 largest = max(largest, embedding.encoded.nbytes)
         return len(wanted)
 
+    def beside(self) -> Predictor:
+        """Another predictor of the same model, image and cache, with a current plane of its own.
+
+        So long work can be left in the middle, clicks on other planes answered, and gone on with.
+        """
+        other = Predictor(self.model, str(self.device), self.precision, self.cache)
+        other._stack, other._under_way = self._stack, self._under_way
+        return other
+
     @property
     def stack(self) -> ChannelStack:
         """The image as the model reads it."""

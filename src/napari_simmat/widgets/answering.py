@@ -53,7 +53,7 @@ class Answering(QObject):
 
     def drop(self) -> None:
         """Want no answer any more; the window is free at once."""
-        self.worker.cancel_all()
+        self.worker.cancel_all(most=0)
         self._task = None
 
     def close(self) -> None:
@@ -63,7 +63,7 @@ class Answering(QObject):
 
     def _on_progress(self, task: Task, progress: Progress) -> None:
         # An earlier click of the same image may still be encoding it: that is what is waited for.
-        if self._task is not None and not task.cancelled:
+        if self._task is not None and not task.cancelled and task.rank == 0:
             fraction = progress.done / progress.total if progress.total else None
             text = progress.message[:1].upper() + progress.message[1:]
             self.progressed.emit(Status("working", text or task.name, fraction))

@@ -117,6 +117,13 @@ class Interaction(Session):
             and model == self._model
         )
 
+    def question(self) -> Question | None:
+        """What work on the whole image is told; None where no image is chosen."""
+        if self.work is None or self._image is None:
+            return None
+        first = (0,) * (len(self.work.place.shape) - 2)
+        return Question(self._model, self._image, self.plane_or_none() or first)
+
     # ----------------------------------------------------------- what is done
 
     def request(self, *, again: bool = False) -> None:

@@ -52,6 +52,7 @@ class Shortcut:
 SHORTCUTS = (
     Shortcut("flip", KeyCode.KeyT, KeyMod.Alt | KeyCode.KeyT),
     Shortcut("segment", KeyCode.KeyS),
+    Shortcut("propagate", KeyMod.Shift | KeyCode.KeyS),
     Shortcut("commit", KeyCode.KeyC),
     Shortcut("clear", KeyMod.Shift | KeyCode.KeyC),
     Shortcut("undo", KeyMod.CtrlCmd | KeyCode.KeyZ),

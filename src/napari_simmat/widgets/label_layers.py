@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from napari import Viewer
@@ -29,11 +29,22 @@ class Preview:
 
     def show(self, place: Place, plane: tuple[int, ...], masks: Sequence[np.ndarray]) -> None:
         """Show `masks` (Y, X) on `plane`, the first on top."""
+        self.show_all(place, {plane: masks})
+
+    def show_all(self, place: Place, masks: Mapping[tuple[int, ...], Sequence[np.ndarray]]) -> None:
+        """Show masks (Y, X) on several planes, the first of each on top."""
         layer = self._ensure(place)
-        labels = np.zeros(place.shape[-2:], dtype=np.uint8)
-        for number, mask in reversed(list(enumerate(masks))):
-            labels[mask] = 1 + number % 255
-        layer.data[plane] = labels
+        for plane, there in masks.items():
+            labels = np.zeros(place.shape[-2:], dtype=np.uint8)
+            for number, mask in reversed(list(enumerate(there))):
+                labels[mask] = 1 + number % 255
+            layer.data[plane] = labels
+        layer.refresh()
+
+    def show_labels(self, place: Place, plane: tuple[int, ...], labels: np.ndarray) -> None:
+        """Show objects 1, 2, ... (Y, X) on `plane`; neighbours in number differ in colour."""
+        layer = self._ensure(place)
+        layer.data[plane] = np.where(labels > 0, 1 + (labels.astype(np.int64) - 1) % 255, 0)
         layer.refresh()
 
     def clear(self, plane: tuple[int, ...] | None = None) -> None:

@@ -40,6 +40,11 @@ class Place:
         """Number of axes."""
         return len(self.shape)
 
+    @property
+    def axis_names(self) -> tuple[str, ...]:
+        """What the axes are called, as napari shows them beside its sliders."""
+        return tuple(str(name) for name in self._options["axis_labels"])
+
     def layer_options(self) -> dict[str, Any]:
         """Keywords that put a new layer exactly onto the image."""
         return dict(self._options)

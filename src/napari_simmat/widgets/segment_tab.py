@@ -22,6 +22,7 @@ from napari_simmat.widgets.object_panel import ObjectPanel
 from napari_simmat.widgets.object_table import rows_of, voxel_of
 from napari_simmat.widgets.prompt_buttons import PromptButtons
 from napari_simmat.widgets.remembering import Remembering
+from napari_simmat.widgets.stack_part import StackPart
 from napari_simmat.widgets.status import Kind, Status
 from napari_simmat.widgets.status_line import StatusLine
 from napari_simmat.widgets.visiting import visit
@@ -42,6 +43,7 @@ class SegmentTab(QWidget):
         self.masks = LayerChoice(viewer, Labels, "none", _is_derived)
         self.buttons = PromptButtons()
         self.panel = ObjectPanel()
+        self.stack = StackPart(self.interaction, self)
         self.status = StatusLine()
         self.keys = Keys(viewer, self._actions(), self._wanted)
         self.list_keys = ListKeys(self)
@@ -75,12 +77,13 @@ class SegmentTab(QWidget):
         for choice in (self.objects, self.points, self.boxes, self.masks):
             choice.release()
         self.models.release()
+        self.stack.release()
         self.interaction.release()
 
     @property
     def busy(self) -> bool:
         """Whether a change of layers or prompts is still to be taken up, or an answer to come."""
-        return self._later.isActive() or self.interaction.busy
+        return self._later.isActive() or self.interaction.busy or self.stack.propagation.busy
 
     # ------------------------------------------------------------------ layout
 
@@ -102,6 +105,7 @@ class SegmentTab(QWidget):
         self.masks.setToolTip("Refine each object of another labels layer on the plane shown")
         self.layers_fold = Fold("Prompt layers", layers)
         self.objects_fold = Fold("Objects", self.panel)
+        self.stack_fold = Fold("Stack", self.stack.panel)
         choices.addRow(self.layers_fold)
         rule = QFrame()
         rule.setFrameShape(QFrame.Shape.HLine)
@@ -112,6 +116,7 @@ class SegmentTab(QWidget):
         layout.addWidget(rule)
         layout.addWidget(self.buttons)
         layout.addWidget(self.status)
+        layout.addWidget(self.stack_fold)
         layout.addWidget(self.objects_fold)
         layout.addStretch(1)
 
@@ -141,6 +146,7 @@ class SegmentTab(QWidget):
         panel.table.visited.connect(self._on_visited)
         panel.table.opened.connect(interaction.actions.reopen)
         self.status.cancelled.connect(interaction.cancel)
+        self.status.cancelled.connect(self.stack.propagation.cancel)
         self.status.accepted.connect(lambda: interaction.accept(0))
         self.status.other_accepted.connect(lambda: interaction.accept(1))
         interaction.status.connect(self.status.set_value)
@@ -154,7 +160,8 @@ class SegmentTab(QWidget):
         return {
             "flip": interaction.prompts.flip,
             "segment": interaction.segment,
-            "commit": interaction.commit,
+            "propagate": self.stack.start,
+            "commit": self.stack.commit,
             "clear": interaction.asking.clear,
             "undo": interaction.undo,
             "redo": interaction.redo,
@@ -169,7 +176,8 @@ class SegmentTab(QWidget):
     def _wanted(self, action: str) -> bool:
         """Whether an action takes a key that napari uses on the image itself."""
         work = self.interaction.work
-        return action == "commit" and work is not None and bool(work.asked)
+        open_or_found = self.stack.propagation.found is not None or (work and work.asked)
+        return action == "commit" and work is not None and bool(open_or_found)
 
     # ------------------------------------------------------------------ choice
 
@@ -275,6 +283,7 @@ class SegmentTab(QWidget):
         self.objects.set_value(interaction.objects)
         for choice in (self.objects, self.masks):
             choice.setEnabled(work is not None)
+        self.stack_fold.setVisible(self.stack.has_planes)
         self._show_objects()
         self._bind_keys()
 

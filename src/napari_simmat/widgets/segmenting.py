@@ -5,21 +5,26 @@ No Qt and no napari; everything here but the values runs in the worker's thread.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_simmat.engine.embeddings import EmbeddingCache
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.volume import PropagationSettings
 from napari_simmat.progress import Job
 from napari_simmat.widgets.asked import Plane
 from napari_simmat.widgets.torch_import import importing
 
 if TYPE_CHECKING:
-    from napari_simmat.engine.embeddings import EmbeddingCache
+    from napari_simmat.engine.automatic_settings import AutomaticSettings
+    from napari_simmat.engine.candidates import Candidates
     from napari_simmat.engine.images import Statistics
     from napari_simmat.engine.predictor import Predictor
     from napari_simmat.engine.refining import Refiner
+    from napari_simmat.engine.volume import Propagator, Track
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,17 +79,35 @@ class Answer:
     counts: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True, eq=False)
+class StackRequest:
+    """What is to be followed through a stack, as `Propagator.propagate` takes it."""
+
+    prompts: tuple[Prompt, ...]
+    along: tuple[int, ...]
+    planes: tuple[int, int]
+    spacing: tuple[float, ...]
+    settings: PropagationSettings = field(default_factory=PropagationSettings)
+
+
 class Segmenter:
-    """The model in use and its predictor. Embeddings survive a change of image and of model."""
+    """The model in use and its predictor. Embeddings survive a change of image and of model.
+
+    Attributes
+    ----------
+    cache
+        The embeddings.
+    """
 
     def __init__(self) -> None:
         self.predictor: Predictor | None = None
-        self._cache: EmbeddingCache | None = None
+        self.cache = EmbeddingCache()
         self._refiner: Refiner | None = None
         self._model = ""
         self._image: tuple[object, ...] | None = None
         self._subject: tuple[object, ...] | None = None
         self._remark = ""
+        self._propagator: tuple[object, Propagator] | None = None
         self._statistics: dict[tuple[object, ...], Statistics] = {}
 
     @property
@@ -110,10 +133,55 @@ class Segmenter:
                 raise
             raise MemoryError(NO_MEMORY) from error
 
+    def preparing(self, question: Question, planes: Sequence[Plane]) -> Job[int]:
+        """Encode planes of the question's image ahead; how many from the first on are ready.
+
+        The question is as good as answered: only its model and its image count.
+        """
+        predictor = yield from self._beside(question)
+        return (yield from predictor.preparing(planes))
+
+    def propagating(self, question: Question, request: StackRequest) -> Job[list[Track]]:
+        """Follow objects through the question's image; what was found before is not asked again."""
+        from napari_simmat.engine.volume import Propagator
+
+        key = (question.model, question.image.token, request.settings, request.spacing)
+        if self._propagator is None or self._propagator[0] != key:
+            predictor = yield from self._beside(question)
+            propagator = Propagator(predictor, request.settings, request.spacing)
+            self._propagator = key, propagator
+        propagator = self._propagator[1]
+        return (yield from propagator.propagating(request.prompts, request.along, request.planes))
+
+    def proposing(
+        self,
+        question: Question,
+        settings: AutomaticSettings,
+        seeds: Sequence[Prompt] | None = None,
+    ) -> Job[Candidates]:
+        """Ask for everything on the question's plane, in a grid or where `seeds` say.
+
+        With a predictor of its own, since clicks may be answered in between.
+        """
+        yield from importing()
+        from napari_simmat.engine.predictor import Predictor
+        from napari_simmat.engine.proposing import proposing
+
+        yield from self._loading(question.model)
+        known = self.predictor
+        assert known is not None
+        predictor = Predictor(known.model, str(known.device), known.precision, self.cache)
+        key = (known.model.fingerprint, *question.image.token)
+        arrays, names = question.image.arrays, question.image.names
+        yield from predictor.opening(arrays, names=names, statistics=self._statistics.get(key))
+        self._statistics[key] = predictor.statistics
+        settings = settings.for_model(known.model.spec)
+        return (yield from proposing(predictor, settings, question.plane, seeds))
+
     def forget(self) -> None:
         """Drop the model, so that the next question loads it anew."""
         self.predictor, self._model = None, ""
-        self._image = self._subject = None
+        self._image = self._subject = self._propagator = None
 
     def _answering(self, question: Question) -> Job[Answer]:
         yield from self._loading(question.model)
@@ -131,18 +199,25 @@ class Segmenter:
             tuple(result.count for result in results),
         )
 
+    def _beside(self, question: Question) -> Job[Predictor]:
+        """A predictor of the question's image that leaves the plane of the clicks alone."""
+        yield from importing()
+        yield from self._loading(question.model)
+        assert self.predictor is not None
+        if self._image != question.image.token:
+            yield from self._showing(question)
+        return self.predictor.beside()
+
     def _loading(self, name: str) -> Job[None]:
         if self.predictor is not None and name == self._model:
             return
-        from napari_simmat.engine.embeddings import EmbeddingCache
         from napari_simmat.engine.predictor import Predictor
         from napari_simmat.engine.refining import Refiner
         from napari_simmat.engine.zoo import loading
 
         self.forget()  # two networks at a time may be too much for the memory
         model = yield from loading(name)
-        self._cache = EmbeddingCache() if self._cache is None else self._cache
-        self.predictor = Predictor(model, cache=self._cache)
+        self.predictor = Predictor(model, cache=self.cache)
         self._refiner = Refiner()
         self._model = name
 

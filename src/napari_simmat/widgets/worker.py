@@ -34,12 +34,16 @@ class Task:
         What it does, in words for the status line.
     start
         Makes the generator; called in the thread.
+    rank
+        0 for what the user waits for; a task of a lower rank goes before one of a higher.
     """
 
     name: str
     start: Callable[[], Job[Any]]
+    rank: int = 0
     since: float = field(default_factory=time.monotonic)
     cancelled: bool = False
+    job: Job[Any] | None = None
 
     def cancel(self) -> None:
         """Drop the result; the computation stops at the job's next yield."""
@@ -49,9 +53,10 @@ class Task:
 class Worker(QObject):
     """Steps jobs one after the other in one thread that lasts until `close`.
 
-    The thread starts with the first job. Of waiting jobs only the newest is kept: a new
-    click replaces one that has not begun. A cancelled task is reported as `stopped` when its
-    computation has ended, and nothing else is heard from it.
+    The thread starts with the first job. Of waiting jobs of rank 0 only the newest is kept: a new
+    click replaces one that has not begun. A task of a higher rank is left in the middle as soon as
+    one of a lower rank waits, and gone on with after it. A cancelled task is reported as `stopped`
+    when its computation has ended, and nothing else is heard from it.
 
     Connect with queued connections to methods of objects that live in the main thread.
     """
@@ -84,15 +89,14 @@ class Worker(QObject):
         """Whether the thread exists."""
         return self._thread is not None and self._thread.is_alive()
 
-    def submit(self, name: str, start: Callable[[], Job[Any]]) -> Task:
-        """Queue a job in place of any that waits; returns its task."""
-        task = Task(name, start)
+    def submit(self, name: str, start: Callable[[], Job[Any]], rank: int = 0) -> Task:
+        """Queue a job, at rank 0 in place of any that waits; returns its task."""
+        task = Task(name, start, rank)
         with self._wake:
             if self._closed:
                 raise RuntimeError("The worker is closed; make a new one.")
-            for waiting in self._waiting:
-                waiting.cancel()
-            self._waiting.clear()
+            if rank == 0:
+                self._cancel_waiting(0)
             self._waiting.append(task)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
@@ -101,13 +105,20 @@ class Worker(QObject):
             self._wake.notify()
         return task
 
-    def cancel_all(self) -> None:
-        """Cancel the task that runs and the one that waits."""
+    def cancel_all(self, most: int | None = None) -> None:
+        """Cancel what runs and what waits; only tasks up to the rank `most` if that is given."""
         with self._wake:
-            for task in (*self._waiting, self._running):
-                if task is not None:
-                    task.cancel()
-            self._waiting.clear()
+            running = self._running
+            if running is not None and (most is None or running.rank <= most):
+                running.cancel()
+            self._cancel_waiting(most)
+
+    def _cancel_waiting(self, most: int | None) -> None:
+        for task in list(self._waiting):
+            if most is None or task.rank <= most:
+                task.cancel()
+                if task.job is None:  # one that was begun is to be closed in its thread
+                    self._waiting.remove(task)
 
     def close(self) -> None:
         """Cancel everything and let the thread end; does not wait for it."""
@@ -127,22 +138,30 @@ class Worker(QObject):
             with self._wake:
                 self._wake.wait_for(lambda: self._waiting or self._closed)
                 if self._closed:
+                    self._close_left()
                     return
-                task = self._running = self._waiting.popleft()
-            self._step(task)
+                # A cancelled one first: it only has to be closed.
+                task = min(self._waiting, key=lambda task: (not task.cancelled, task.rank))
+                self._waiting.remove(task)
+                self._running = task
+            left = self._step(task)
             with self._wake:
                 self._running = None
+                if left:
+                    self._waiting.appendleft(task)
 
-    def _step(self, task: Task) -> None:
-        job: Job[Any] | None = None
+    def _step(self, task: Task) -> bool:
+        """Step a task to its end, or until one of a lower rank waits: then true is returned."""
         reported = 0.0
         try:
-            job = task.start()
+            job = task.job = task.start() if task.job is None else task.job
             while not task.cancelled:
                 progress: Progress = next(job)
                 if time.monotonic() - reported >= _REPORT_EVERY and not task.cancelled:
                     reported = time.monotonic()
                     self._tell(self.progressed, task, progress)
+                if not task.cancelled and self._outranks(task):
+                    return True
             job.close()
         except StopIteration as end:
             if not task.cancelled:
@@ -153,6 +172,20 @@ class Worker(QObject):
                 self._tell(self.failed, task, sentence(error))
         if task.cancelled:
             self._tell(self.stopped, task)
+        return False
+
+    def _outranks(self, task: Task) -> bool:
+        """Whether a task waits that goes before this one."""
+        if task.rank == 0:
+            return False
+        with self._wake:
+            return any(other.rank < task.rank for other in self._waiting)
+
+    def _close_left(self) -> None:
+        """Close the jobs that were left in the middle, here where they ran."""
+        for task in self._waiting:
+            if task.job is not None:
+                task.job.close()
 
     def _tell(self, signal: Any, *values: object) -> None:
         if not self._closed:

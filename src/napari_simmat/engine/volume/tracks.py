@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -77,6 +78,32 @@ class Track:
         for plane, mask, _ in self.masks():
             whole[plane] = mask
         return whole
+
+    @property
+    def score(self) -> float:
+        """Mean score of the planes that have one; NaN where none has."""
+        scores = [each.score for each in self.sections.values() if not math.isnan(each.score)]
+        return math.fsum(scores) / len(scores) if scores else math.nan
+
+    def footprint(self) -> Footprint:
+        """The whole object, over all axes of the image.
+
+        Raises
+        ------
+        ValueError
+            If it is on no plane.
+        """
+        corners = np.array([(*plane, *s.footprint.corner) for plane, s in self.sections.items()])
+        if not len(corners):
+            raise ValueError("The object is on no plane: click on it first.")
+        sizes = [(*([1] * len(plane)), *s.footprint.shape) for plane, s in self.sections.items()]
+        first = corners.min(axis=0)
+        block = np.zeros((corners + sizes).max(axis=0) - first, bool)
+        for corner, size, section in zip(corners, sizes, self.sections.values(), strict=True):
+            start = corner - first
+            where = tuple(slice(n, n + length) for n, length in zip(start, size, strict=True))
+            block[where] = section.footprint.mask
+        return Footprint.of(block, tuple(int(n) for n in first))
 
     def correction(
         self,

@@ -1,0 +1,164 @@
+"""An object followed through a stack in the window: with mouse and keys, on a preview first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+
+from tests.widgets.scenes import iou
+
+SHAPE = (7, 96, 128)
+CENTRE = (48, 60)
+
+
+def ball(shape: tuple[int, ...] = SHAPE) -> tuple[np.ndarray, np.ndarray]:
+    """A bright ball on planes 1 to 5 and its mask."""
+    z, y, x = np.indices(shape)
+    radius = np.array([0, 18, 24, 26, 24, 18, 0])[z]
+    mask = np.hypot(y - CENTRE[0], x - CENTRE[1]) < radius
+    image = np.where(mask, 190, 40) + 3 * np.sin(y / 3) * np.cos(x / 4)
+    return image.astype(np.uint8), mask
+
+
+@pytest.fixture
+def stack(window: Any) -> Any:
+    """The window with the ball, on its middle plane."""
+    image, _ = ball()
+    window.viewer.add_image(image, name="ball", scale=(2, 1, 1))
+    window.open_widget()
+    window.tab.stack.panel.ahead.setChecked(False)
+    window.viewer.dims.set_current_step(0, 3)
+    window.viewer.reset_view()
+    window.idle()
+    return window
+
+
+def preview(window: Any) -> np.ndarray:
+    return window.viewer.layers["SimMAT preview"].data > 0
+
+
+def objects(window: Any) -> np.ndarray:
+    return window.viewer.layers["SimMAT objects"].data
+
+
+def press(window: Any, button: Any) -> None:
+    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+    window.idle()
+
+
+def test_a_click_then_shift_s_then_c_makes_one_object_on_all_its_planes(stack: Any) -> None:
+    _, mask = ball()
+    stack.click(*CENTRE)
+    stack.key(Qt.Key.Key_S, Qt.KeyboardModifier.ShiftModifier)
+    assert "1 object on 5 planes (1 to 5)" in stack.status.text
+    assert iou(preview(stack), mask) > 0.85
+    assert "SimMAT objects" not in stack.viewer.layers, "a preview first"
+    encodes = stack.interaction.segmenter.encodes
+    stack.key(Qt.Key.Key_C)
+    assert iou(objects(stack) == 1, mask) > 0.85
+    assert not preview(stack).any()
+    assert not stack.interaction.work.asked
+    assert stack.interaction.segmenter.encodes == encodes
+    stack.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert not objects(stack).any(), "one step takes all planes back"
+    assert len(stack.interaction.work.prompts.points) == 1
+    stack.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier)
+    assert iou(objects(stack) == 1, mask) > 0.85
+
+
+def test_a_negative_point_ends_it_and_the_range_and_the_direction_hold(stack: Any) -> None:
+    panel = stack.tab.stack.panel
+    stack.click(*CENTRE)
+    panel.direction.setCurrentIndex(1)  # to later planes
+    press(stack, panel.start)
+    assert set(np.flatnonzero(preview(stack).any((1, 2)))) == {3, 4, 5}
+    panel.direction.setCurrentIndex(0)
+    panel.first.setValue(2)
+    press(stack, panel.start)
+    assert set(np.flatnonzero(preview(stack).any((1, 2)))) == {2, 3, 4, 5}
+    stack.viewer.dims.set_current_step(0, 5)
+    stack.idle()
+    stack.interaction.prompts.flip()
+    stack.click(*CENTRE)
+    press(stack, panel.start)
+    assert set(np.flatnonzero(preview(stack).any((1, 2)))) == {2, 3, 4}
+    press(stack, panel.drop)
+    assert not preview(stack)[[2, 4]].any()
+    assert not panel.commit.isEnabled()
+
+
+def test_a_correction_asks_only_what_depends_on_it(stack: Any) -> None:
+    panel = stack.tab.stack.panel
+    stack.click(*CENTRE)
+    press(stack, panel.start)
+    before = preview(stack).copy()
+    stack.viewer.dims.set_current_step(0, 5)
+    stack.idle()
+    stack.click(CENTRE[0], CENTRE[1] - 10)
+    press(stack, panel.start)
+    propagator = stack.interaction.segmenter._propagator[1]
+    assert propagator.predictor.stack is stack.interaction.segmenter.predictor.stack
+    assert np.array_equal(preview(stack)[1:4], before[1:4])
+    press(stack, panel.commit)
+    assert set(np.flatnonzero((objects(stack) == 1).any((1, 2)))) == {1, 2, 3, 4, 5}
+    made = stack.interaction.work.finished.register.entry(1).made
+    assert [each.plane for each in made] == [(3,), (5,)], "it opens again with its prompts"
+
+
+def test_two_objects_go_together(window: Any) -> None:
+    image, mask = ball()
+    twice = np.concatenate([image, image], axis=2)
+    window.viewer.add_image(twice, name="balls")
+    window.open_widget()
+    window.tab.stack.panel.ahead.setChecked(False)
+    window.viewer.dims.set_current_step(0, 3)
+    window.viewer.reset_view()
+    window.idle()
+    window.click(*CENTRE)
+    window.key(Qt.Key.Key_N)
+    window.click(CENTRE[0], CENTRE[1] + SHAPE[2])
+    press(window, window.tab.stack.panel.start)
+    assert "2 objects" in window.status.text
+    window.key(Qt.Key.Key_C)
+    assert iou(objects(window)[..., : SHAPE[2]] == 1, mask) > 0.85
+    assert iou(objects(window)[..., SHAPE[2] :] == 2, mask) > 0.85
+
+
+def test_a_click_goes_before_it_and_cancel_stops_it(stack: Any) -> None:
+    worker, propagation = stack.interaction.worker, stack.tab.stack.propagation
+    stack.click(*CENTRE)
+    told: list[Any] = []
+    worker.returned.connect(lambda task, _: told.append(task.rank))
+    stack.tab.stack.start()
+    stack.interaction.segment()
+    stack.idle()
+    assert told == [0, 1] or told == [1, 0]
+    assert propagation.found is not None
+    propagation.drop()
+    stack.tab.stack.start()
+    assert stack.tab.stack.panel.start.text() == "Cancel"
+    QTest.mouseClick(stack.tab.stack.panel.start, Qt.MouseButton.LeftButton)
+    stack.idle()
+    assert propagation.found is None
+    assert stack.status.kind == "cancelled"
+
+
+def test_what_cannot_be_followed_gets_a_sentence(stack: Any) -> None:
+    stack.tab.stack.start()
+    assert "click on an object first" in stack.status.text
+    stack.interaction.prompts.flip()
+    stack.click(*CENTRE)
+    stack.tab.stack.start()
+    stack.idle()
+    assert "negative points alone" in stack.status.text
+
+
+def test_an_image_of_one_plane_has_no_such_part(ready: Any) -> None:
+    assert not ready.tab.stack.has_planes
+    assert not ready.tab.stack_fold.isVisible()
+    ready.tab.stack.start()
+    assert not ready.tab.stack.propagation.busy
