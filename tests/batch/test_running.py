@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import os
 import signal
 import subprocess
@@ -128,6 +129,28 @@ def test_resuming_with_something_else_is_refused(data: Path, tmp_path: Path) -> 
     assert "was made otherwise; what differs: the prompts" in outcomes[0].note
     after = contents(out)
     assert all(after[name] == data for name, data in before.items() if name != TABLE)
+
+
+def test_a_full_disk_ends_the_run_and_the_rest_can_go_on(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+
+    def full(path: Path, *_: object, **__: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_simmat.engine.outputs.write_table", full)
+        patch.setattr("napari_simmat.batch.run.write_summary", lambda *_: None)
+        outcomes = run(data, out)
+    assert [one.status for one in outcomes] == ["failed"] * 4
+    assert "The disk is full while writing a.json" in outcomes[0].note
+    assert "It was not begun, as the disk is full" in outcomes[3].note
+    assert contents(out) == {}
+    run(data, out, "resume")
+    run(data, tmp_path / "whole")
+    assert contents(out) == contents(tmp_path / "whole")
 
 
 def test_two_runs_on_one_folder_refuse_each_other(data: Path, tmp_path: Path) -> None:

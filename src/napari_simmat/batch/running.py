@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_simmat.batch.thumbnails import thumbnail_of, thumbnail_of_kept
-from napari_simmat.engine.outputs import settle
+from napari_simmat.engine.outputs import DiskFullError, settle
 from napari_simmat.engine.segmentation import answering, load_task, write_segmented
 from napari_simmat.engine.tasks import Loaded, Outcome, SegmentConfig, Segmented, Task
 from napari_simmat.progress import Job, Progress
@@ -28,6 +28,8 @@ BEHIND = 1
 """How many results may wait to be written, beside the one that is being written."""
 _POLL = 0.1
 """Seconds between two steps of a job that waits; it can be cancelled at each."""
+
+_FULL = "It was not begun, as the disk is full. Free some space and go on with --resume."
 
 State = Literal["reading", "segmenting", "writing", "written", "kept", "failed"]
 
@@ -94,6 +96,7 @@ class _Run:
         self.outcomes: dict[int, Outcome] = {}
         self.writing: deque[tuple[int, Future[Outcome]]] = deque()
         self.clock = Clock(len(tasks))
+        self.full = False
 
     def going(self) -> Job[list[Outcome]]:
         reader = ThreadPoolExecutor(1, "simmat-reader")
@@ -101,6 +104,10 @@ class _Run:
         try:
             ahead: deque[Future[Loaded]] = deque()
             for number in range(len(self.tasks)):
+                if self.full:
+                    ahead.clear()
+                    yield self._end(number, failure(self.tasks[number], DiskFullError(_FULL), 0.0))
+                    continue
                 for task in self.tasks[number + len(ahead) : number + 1 + AHEAD]:
                     ahead.append(reader.submit(load_settled, task, self.config, self.resume))
                 yield from self._doing(number, ahead.popleft(), writer)
@@ -144,6 +151,7 @@ class _Run:
             outcome = future.result()
         except Exception as error:
             outcome = failure(self.tasks[number], error, 0.0)
+            self.full = self.full or isinstance(error, DiskFullError)
         yield self._end(number, outcome)
 
     def _waiting(self, future: Future[Any], number: int, state: State) -> Job[None]:

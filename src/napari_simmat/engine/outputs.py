@@ -36,10 +36,15 @@ EXTRA_ENDINGS = {"overlay": "_overlay.png", "coco": "_coco.json", "rois": "_rois
 
 
 _PART = ".part"
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 class OutputError(OSError):
     """An output could not be written; the message is one sentence for the user."""
+
+
+class DiskFullError(OutputError):
+    """An output could not be written, and neither could the next."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +150,8 @@ def staged(*targets: Path) -> Iterator[tuple[Path, ...]]:
             with suppress(OSError):
                 path.unlink()
         if isinstance(error, OSError) and not isinstance(error, OutputError):
-            raise OutputError(_sentence(error, targets[0])) from error
+            kind = DiskFullError if error.errno in _FULL else OutputError
+            raise kind(_sentence(error, targets[0])) from error
         raise
 
 
@@ -268,7 +274,7 @@ def _cell(value: object) -> object:
 def _sentence(error: OSError, target: Path) -> str:
     """What the system's error means for the user who asked for `target`."""
     folder = target.parent
-    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
+    if error.errno in _FULL:
         return (
             f"The disk is full while writing {target.name} into {folder}; nothing was written. "
             "Free some space or choose another output folder."
