@@ -34,11 +34,11 @@ def test_mat_is_two_convolutions_before_the_bases_projection():
     network = build_network("tiny", channels=5, transfer="simmat")
     state = network.state_dict()
     slot = "image_encoder.patch_embed.proj."
-    image = torch.randn(2, 5, 32, 32)
+    image = torch.randn(2, 5, 70, 32)  # three strips, the last of a few rows
     x = torch.conv2d(image, state[slot + "mat.0.weight"], state[slot + "mat.0.bias"], padding=1)
     x = x.clamp(min=0)
     x = torch.conv2d(x, state[slot + "mat.2.weight"], state[slot + "mat.2.bias"], padding=1)
-    assert x.shape == (2, 3, 32, 32)
+    assert x.shape == (2, 3, 70, 32)
     x = torch.conv2d(x, state[slot + "weight"], state[slot + "bias"], stride=2, padding=1)
     torch.testing.assert_close(network.projection(image), x)
 
@@ -81,7 +81,7 @@ def test_baseline_b_is_a_mix_of_channels_before_the_bases_projection():
     assert network.transfer_names() == {
         slot + name for name in ("weight", "bias", "squeeze.weight", "squeeze.bias")
     }
-    image = torch.randn(2, 5, 32, 32)
+    image = torch.randn(2, 5, 70, 32)  # three strips, the last of a few rows
     mix = torch.einsum("oc,bchw->bohw", state[slot + "squeeze.weight"][..., 0, 0], image)
     mix = mix + state[slot + "squeeze.bias"][:, None, None]
     x = torch.conv2d(mix, state[slot + "weight"], state[slot + "bias"], stride=2, padding=1)

@@ -29,6 +29,7 @@ from napari_simmat.model.network import Decoded, Encoded, Network, Placed
 from napari_simmat.model.prior import DENSE_CHANNELS, LIMIT, Pixels, bumps, prior_of
 from napari_simmat.model.pyramid import MASK_STRIDE, images, joined, tiles
 from napari_simmat.model.tiny_encoder import TinyEncoder
+from napari_simmat.model.two_way import ImageTokens, two_way
 from napari_simmat.model.window import Window
 from napari_simmat.progress import Job, Progress, finish
 
@@ -43,7 +44,8 @@ class TinyPromptEncoder(PromptEncoder):
 
     def tokens(self, points: Tensor, labels: Tensor) -> Tensor:
         """Embed points (N, K, 2) as x, y with labels (N, K): 1, 0, 2/3 box corners, -1 none."""
-        position = self.pe_layer.forward_with_coords(points + 0.5, (REFERENCE, REFERENCE))
+        with torch.autocast(points.device.type, enabled=False):  # half a pixel is not for bfloat16
+            position = self.pe_layer.forward_with_coords(points + 0.5, (REFERENCE, REFERENCE))
         kinds = torch.stack([each.weight[0] for each in self.point_embeddings])
         embedded = position + kinds[labels.clamp(min=0)]
         return torch.where((labels == -1)[..., None], self.not_a_point_embed.weight[0], embedded)
@@ -54,7 +56,8 @@ class TinyPromptEncoder(PromptEncoder):
         y = ((torch.arange(height, device=device) + 0.5) * STRIDE + origin[0]) / REFERENCE
         x = ((torch.arange(width, device=device) + 0.5) * STRIDE + origin[1]) / REFERENCE
         yx = torch.meshgrid(y, x, indexing="ij")
-        encoded: Tensor = self.pe_layer._pe_encoding(torch.stack(yx[::-1], dim=-1))
+        with torch.autocast(device.type, enabled=False):
+            encoded: Tensor = self.pe_layer._pe_encoding(torch.stack(yx[::-1], dim=-1))
         return encoded.permute(2, 0, 1)[None]
 
 
@@ -81,7 +84,12 @@ class TinyMaskDecoder(MaskDecoder):
         tokens = torch.cat([own[None].expand(len(sparse), -1, -1), sparse], dim=1)
         source = encoded.embedding.repeat_interleave(each, 0) + dense
         count, width, height8, width8 = source.shape
-        queries, source = self.transformer(source, positions.expand(count, -1, -1, -1), tokens)
+        if torch.is_grad_enabled():
+            queries, source = self.transformer(source, positions.expand(count, -1, -1, -1), tokens)
+        else:  # the same with less work
+            image = ImageTokens.of(source.flatten(2).mT.contiguous(), positions.flatten(2).mT)
+            with torch.autocast(source.device.type, enabled=False):
+                queries, source = two_way(self.transformer, image, tokens)
         grid = source.transpose(1, 2).reshape(count, width, height8, width8)
 
         to4, norm, act4, to2, act2 = self.output_upscaling
@@ -256,7 +264,25 @@ class TinyNetwork(Network):
         mask: Tensor | None = None,
         origin: tuple[float, float] = (0, 0),
     ) -> tuple[Tensor, Tensor]:
-        """Decode N prompts on the B images of `encoded`, N / B each, in order."""
+        """Decode N prompts on the B images of `encoded`, N / B each, in order.
+
+        Answers are in float32 whatever the precision: in half of it distances between pixels lose
+        their meaning, and little would be won. Training follows the precision.
+        """
+        if torch.is_grad_enabled() or not torch.is_autocast_enabled(points.device.type):
+            return self._decoded(encoded, points, labels, mask, origin)
+        with torch.autocast(points.device.type, enabled=False):
+            exact = encoded.to(dtype=torch.float32)
+            return self._decoded(exact, points, labels, mask, origin)
+
+    def _decoded(
+        self,
+        encoded: Encoded,
+        points: Tensor,
+        labels: Tensor,
+        mask: Tensor | None,
+        origin: tuple[float, float],
+    ) -> tuple[Tensor, Tensor]:
         prior = prior_of(Pixels(encoded.maps["dense"]), points, labels, mask)
         prior = prior + bumps(points, labels, prior.shape[-2:])
         shift = torch.tensor([origin[1], origin[0]], dtype=points.dtype, device=points.device)
