@@ -115,6 +115,29 @@ def test_zeros_beyond_the_border_are_seen() -> None:
     assert relative(ours.attn(tokens, 7), alone) > 1e-2
 
 
+@torch.no_grad()
+def test_attention_of_any_sharpness_is_that_of_stock() -> None:
+    """Where most weights are too small for the numbers of float32, which then count as zero."""
+    stock = stock_block(9, 13, 0)
+    stock.attn.qkv.weight.mul_(20)
+    tokens = torch.randn(1, 9, 13, WIDTH)
+    assert relative(ours_for(stock)(tokens), stock(tokens)) < 1e-5
+
+
+@torch.no_grad()
+def test_how_the_thread_rounds_stays_as_it_was() -> None:
+    ours, tokens = ours_for(stock_block(9, 13, 0)), torch.randn(1, 9, 13, WIDTH)
+    tiny = torch.tensor(1e-30)
+    ours(tokens)
+    assert float(tiny * 1e-10) > 0
+    torch.set_flush_denormal(True)
+    try:
+        ours(tokens)
+        assert float(tiny * 1e-10) == 0
+    finally:
+        torch.set_flush_denormal(False)
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @torch.no_grad()
 def test_every_strategy_computes_the_same_with_and_without_gradients(
