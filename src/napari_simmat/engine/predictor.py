@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import pad
 
 from napari_simmat.engine.answers import Answer
 from napari_simmat.engine.devices import (
@@ -92,6 +91,7 @@ class Predictor:
         self._network = model.network
         self._stack: ChannelStack | None = None
         self._embedding: Embedding | None = None
+        self._glimpse: Embedding | None = None
         self._under_way: Interrupted[Embedding] = Interrupted()
         self._surviving(lambda: self._network.to(self.device))
 
@@ -164,6 +164,34 @@ class Predictor:
         """Take an image as `encoding` does, but encode nothing of it yet; for `cutting`."""
         stack = yield from self._measured(array, channel_axis, channels, names, statistics)
         self._stack, self._embedding = stack, None
+
+    def glimpsing(self, plane: int | Sequence[int] | None = None) -> Job[bool]:
+        """Encode a plane coarsely, to answer prompts until `moving` has encoded it whole.
+
+        It takes about a sixth of the time. Masks are a preview: `is_preview` is True meanwhile.
+
+        Returns
+        -------
+        Whether there is a preview; there is none where the plane is kept already, or where the
+        network is quick enough without.
+        """
+        stack = self._image()
+        index = _index(plane, len(stack.shape) - 2)
+        if self._key(stack.key(index)) in self.cache:
+            return False
+        image = stack.normalized(index)
+        frame = Frame.of(image.shape[-2:], self.model.spec.input_size)
+        job = self._network.glimpsing(self._input(image, frame).to(self.device))
+        if job is None:
+            return False
+        encoded = yield from self._computing(job, choose_precision("fast", self.device))
+        self._embedding = self._glimpse = Embedding(encoded, frame)
+        return True
+
+    @property
+    def is_preview(self) -> bool:
+        """Whether answers are given from what `glimpsing` encoded."""
+        return self._embedding is not None and self._embedding is self._glimpse
 
     def cutting(self, index: int | Sequence[int], rows: slice, columns: slice) -> Job[None]:
         """Encode a part of a plane, normalised as the whole image is.
@@ -395,16 +423,17 @@ class Predictor:
     def _input(self, image: NDArray[Any], frame: Frame) -> Tensor:
         """Normalised values (C, Y, X) as the network's input (1, C, H, W)."""
         channels = self.model.spec.channels
-        mean = torch.tensor([channel.mean for channel in channels])[:, None, None]
-        std = torch.tensor([channel.std for channel in channels])[:, None, None]
-        values = torch.tensor(frame.resize(image))  # a copy: the user's array stays as it is
-        below, right = frame.pad
-        return pad((values - mean) / std, (0, right, 0, below))[None]
+        values = torch.zeros(1, len(channels), *frame.padded)
+        height, width = frame.resized
+        for index, channel in enumerate(channels):  # one at a time: there may be hundreds
+            resized = torch.tensor(frame.resize(image[index : index + 1])[0])  # a copy
+            values[0, index, :height, :width] = (resized - channel.mean) / channel.std
+        return values
 
-    def _computing(self, job: Job[T]) -> Job[T]:
+    def _computing(self, job: Job[T], precision: str = "") -> Job[T]:
         """Run a job's steps without gradients in the chosen precision, and only its steps."""
         while True:
-            with torch.no_grad(), computing(self.device, self.precision):
+            with torch.no_grad(), computing(self.device, precision or self.precision):
                 try:
                     progress = next(job)
                 except StopIteration as end:

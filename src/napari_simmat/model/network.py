@@ -124,6 +124,11 @@ class Network(Sam):
         """Encode `image` (B, C, H, W); yields after every block, returns an `Encoded`."""
         raise NotImplementedError
 
+    def glimpsing(self, image: Tensor) -> Job[Encoded] | None:
+        """Encode `image` coarsely in a fraction of the time; None where `encoding` is quick."""
+        del image
+        return None
+
     def decode(
         self,
         encoded: Encoded,

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 import torch
 from segment_anything import sam_model_registry
 from torch import Tensor, nn
+from torch.nn.functional import avg_pool2d, interpolate
 
 from napari_simmat.model.network import Decoded, Encoded, Network, Placed
 from napari_simmat.model.two_way import ImageTokens, form_masks, predicted_quality, two_way
@@ -35,18 +36,39 @@ class SamNetwork(Network):
 
     def encoding(self, image: Tensor) -> Job[Encoded]:
         """Encode (B, C, 1024, 1024); the arithmetic is that of stock ``ImageEncoderViT``."""
+        embedding = yield from self._encoding(image, self.image_encoder.pos_embed)
+        height, width = image.shape[-2:]
+        return Encoded(embedding, (height, width))
+
+    def glimpsing(self, image: Tensor) -> Job[Encoded]:
+        """Encode (B, C, 1024, 1024) at half its resolution: a quarter of the tokens.
+
+        The tables of positions are interpolated, as SAM does for other sizes, and the embedding is
+        enlarged to its usual size.
+        """
+        positions = self.image_encoder.pos_embed
+        if positions is not None:
+            turned = positions.permute(0, 3, 1, 2)
+            half = interpolate(turned, scale_factor=0.5, mode="bilinear", align_corners=False)
+            positions = half.permute(0, 2, 3, 1)
+        coarse = yield from self._encoding(avg_pool2d(image, 2), positions)
+        size = self.prompt_encoder.image_embedding_size
+        height, width = image.shape[-2:]
+        embedding = interpolate(coarse, size, mode="bilinear", align_corners=False)
+        return Encoded(embedding, (height, width))
+
+    def _encoding(self, image: Tensor, positions: Tensor | None) -> Job[Tensor]:
         encoder = self.image_encoder
         tokens = encoder.patch_embed(image)  # (B, h, w, d)
-        if encoder.pos_embed is not None:
-            tokens = tokens + encoder.pos_embed
+        if positions is not None:
+            tokens = tokens + positions
         for done, block in enumerate(encoder.blocks, start=1):
             tokens = self.through(block, tokens)
             yield Progress(done, len(encoder.blocks) + 1, "encoding")
-        embedding = tokens.permute(0, 3, 1, 2)
+        embedding: Tensor = tokens.permute(0, 3, 1, 2)
         for part in encoder.neck:
             embedding = part(embedding).float()
-        height, width = image.shape[-2:]
-        return Encoded(embedding, (height, width))
+        return embedding
 
     def decode(
         self,
