@@ -13,6 +13,7 @@ import argparse
 import csv
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -84,10 +85,10 @@ class Adapter:
         return torch.stack(masks), torch.stack(qualities), None
 
 
-def sams(adapter: Adapter, **thresholds: float) -> Found:
-    """SAM's generator with its published settings, 32 x 32 clicks, but for `thresholds`."""
+def sams(adapter: Adapter, points: int, **thresholds: float) -> Found:
+    """SAM's generator with its published settings, but for the grid and `thresholds`."""
     generator = SamAutomaticMaskGenerator(
-        sam_model_registry["vit_b"](), points_per_batch=16, **thresholds
+        sam_model_registry["vit_b"](), points_per_side=points, points_per_batch=16, **thresholds
     )
     generator.predictor = adapter
 
@@ -136,19 +137,25 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--drawn", type=int, default=8)
+    parser.add_argument("--points", type=int, default=32, help="along each side, for both")
+    parser.add_argument("--crops", action="store_true", help="also with a layer of crops")
     parser.add_argument("--only", default="", help="names of images, with commas between")
     arguments = parser.parse_args()
     predictor = Predictor(load_model("tiny"), "cpu")
-    quality, stability = AutomaticSettings().for_model(predictor.model.spec).thresholds
+    points = arguments.points
+    settings = AutomaticSettings(points_per_side=points).for_model(predictor.model.spec)
+    quality, stability = settings.thresholds
     adapter = Adapter(predictor)
     methods: dict[str, Found] = {
-        "segment everything": ours(predictor, AutomaticSettings()),
-        "SAM's generator, as published": sams(adapter),
+        "segment everything": ours(predictor, settings),
+        "SAM's generator, as published": sams(adapter, points),
         "SAM's generator, our thresholds": sams(
-            adapter, pred_iou_thresh=quality, stability_score_thresh=stability
+            adapter, points, pred_iou_thresh=quality, stability_score_thresh=stability
         ),
-        "segment everything, one layer of crops": ours(predictor, AutomaticSettings(crop_layers=1)),
     }
+    if arguments.crops:
+        crops = replace(settings, crop_layers=1)
+        methods["segment everything, one layer of crops"] = ours(predictor, crops)
     with arguments.output.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["image", "method", "objects", "found", "AP50", "AP50:95", "PQ", "seconds"])

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QFormLayout, QFrame, QVBoxLayout, QWidget
 
 from napari_simmat.widgets.channels_form import ChannelsForm
 from napari_simmat.widgets.controls import Fold, LayerChoice
+from napari_simmat.widgets.everything import Everything
 from napari_simmat.widgets.image_watch import ImageWatch
 from napari_simmat.widgets.inputs import describe, image_of, key_of, place_of
 from napari_simmat.widgets.interaction import Interaction
@@ -44,6 +45,7 @@ class SegmentTab(QWidget):
         self.buttons = PromptButtons()
         self.panel = ObjectPanel()
         self.stack = StackPart(self.interaction, self)
+        self.everything = Everything(self.interaction, self)
         self.status = StatusLine()
         self.keys = Keys(viewer, self._actions(), self._wanted)
         self.list_keys = ListKeys(self)
@@ -78,12 +80,14 @@ class SegmentTab(QWidget):
             choice.release()
         self.models.release()
         self.stack.release()
+        self.everything.release()
         self.interaction.release()
 
     @property
     def busy(self) -> bool:
         """Whether a change of layers or prompts is still to be taken up, or an answer to come."""
-        return self._later.isActive() or self.interaction.busy or self.stack.propagation.busy
+        parts = (self.interaction, self.stack.propagation, self.everything)
+        return self._later.isActive() or any(part.busy for part in parts)
 
     # ------------------------------------------------------------------ layout
 
@@ -106,6 +110,7 @@ class SegmentTab(QWidget):
         self.layers_fold = Fold("Prompt layers", layers)
         self.objects_fold = Fold("Objects", self.panel)
         self.stack_fold = Fold("Stack", self.stack.panel)
+        self.everything_fold = Fold("Everything", self.everything.panel)
         choices.addRow(self.layers_fold)
         rule = QFrame()
         rule.setFrameShape(QFrame.Shape.HLine)
@@ -116,6 +121,7 @@ class SegmentTab(QWidget):
         layout.addWidget(rule)
         layout.addWidget(self.buttons)
         layout.addWidget(self.status)
+        layout.addWidget(self.everything_fold)
         layout.addWidget(self.stack_fold)
         layout.addWidget(self.objects_fold)
         layout.addStretch(1)
@@ -147,6 +153,7 @@ class SegmentTab(QWidget):
         panel.table.opened.connect(interaction.actions.reopen)
         self.status.cancelled.connect(interaction.cancel)
         self.status.cancelled.connect(self.stack.propagation.cancel)
+        self.status.cancelled.connect(self.everything.cancel)
         self.status.accepted.connect(lambda: interaction.accept(0))
         self.status.other_accepted.connect(lambda: interaction.accept(1))
         interaction.status.connect(self.status.set_value)
