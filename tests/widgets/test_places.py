@@ -99,6 +99,27 @@ def test_prompts_and_objects_live_on_the_plane_that_is_shown(window: Any) -> Non
     assert np.allclose(objects.scale, (3, 1, 1))
 
 
+def test_a_plane_whose_prompts_are_deleted_from_another_one_shows_no_mask(window: Any) -> None:
+    window.viewer.add_image(np.stack([grey(), grey()]), name="stack")
+    window.open_widget()
+    window.viewer.dims.set_current_step(0, 0)
+    window.idle()
+    window.click(*CENTRES[0])
+    preview = window.viewer.layers["SimMAT preview"].data
+    assert preview[0].any()
+    window.viewer.dims.set_current_step(0, 1)
+    window.idle()
+    window.click(*CENTRES[1])
+    window.viewer.layers.remove("SimMAT points")
+    window.idle()
+    assert not preview.any()
+    window.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert preview[1].any()
+    window.viewer.dims.set_current_step(0, 0)
+    window.idle()
+    assert iou(preview[0] > 0, discs()[1] == 1) > 0.8
+
+
 def test_a_channel_axis_feeds_the_model_and_is_no_axis_of_the_objects(window: Any) -> None:
     image, labels = discs()
     stack = np.stack([255 * image, 255 * image[:, :], 200 * image]).astype(np.uint8)

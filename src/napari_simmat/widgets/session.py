@@ -165,6 +165,7 @@ class Session(QObject):
         after = replace(work.asked, prompts=now)
         work.operations.add(Operation("prompts", work.asked, after))
         work.asked = after
+        self._forget_closed(work)
         self._edited = True
         self._offers = ()
         self.changed.emit()
@@ -176,10 +177,15 @@ class Session(QObject):
             return
         shown = self.prompts.write(asked.prompts, work.place, self.viewer.dims.point)
         work.asked = replace(asked, prompts=replace(shown, masks=asked.prompts.masks))
-        work.answers = {plane: known for plane, known in work.answers.items() if asked.on(plane)}
-        plane = self.plane_or_none()
-        if plane is not None and not work.asked.on(plane):
-            self.preview.clear(plane)
+        self._forget_closed(work)
+
+    def _forget_closed(self, work: Work) -> None:
+        """Take away answers and masks of all planes on which nothing is open any more."""
+        shown = self.plane_or_none()
+        for plane in {*work.answers, *(() if shown is None else (shown,))}:
+            if not work.asked.on(plane):
+                work.answers.pop(plane, None)
+                self.preview.clear(plane)
 
     def _play(self, work: Work, operation: Operation, *, back: bool) -> None:
         """Revert an operation, or do it again."""

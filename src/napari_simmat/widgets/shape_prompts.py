@@ -31,6 +31,7 @@ _KINDS: dict[str, Kind] = {
     "line": "path",
 }
 _SCRIBBLES = ("add_path", "add_polyline", "add_line")
+_DRAWING = (*_SCRIBBLES, "add_rectangle", "add_ellipse", "add_polygon", "add_polygon_lasso")
 _CLICK = 6.0
 """A rectangle of less than so many screen pixels was a click, not a box."""
 
@@ -113,10 +114,12 @@ class ShapePrompts(QObject):
         if layer is None:
             return
         set_features(layer, {"label": int(positive), "object": group})
+        if layer.mode not in _DRAWING:
+            return  # what is selected would get the colour
         scribbling = layer.mode in _SCRIBBLES
         colour = (POSITIVE if positive else NEGATIVE) if scribbling else AROUND
-        layer.selected_data = set()  # a colour that is set would be that of what is selected
-        layer.current_edge_color, layer.current_face_color = colour, "transparent"
+        with layer.block_update_properties():
+            layer.current_edge_color, layer.current_face_color = colour, "transparent"
 
     def tidy(self) -> bool:
         """Take away what a click with the tool for boxes leaves; whether there was something."""

@@ -1,0 +1,88 @@
+"""napari's own brush and ours: one list, in step with napari's history."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from qtpy.QtCore import Qt
+
+from tests.widgets.scenes import CENTRES
+
+CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
+
+
+def test_strokes_and_commits_are_undone_in_the_order_they_were_made(ready: Any) -> None:
+    ready.click(*CENTRES[0])
+    ready.key(Qt.Key.Key_C)
+    layer = ready.viewer.layers["SimMAT objects"]
+    ready.viewer.layers.selection.active = layer
+    layer.brush_size, layer.selected_label = 6, 1
+    states = [layer.data.copy()]
+    layer.mode = "paint"
+    ready._drag([(100, 30), (110, 60)], slowly=True)
+    states.append(layer.data.copy())
+    layer.mode = "erase"
+    ready._drag([CENTRES[0], (CENTRES[0][0], CENTRES[0][1] + 20)], slowly=False)
+    states.append(layer.data.copy())
+    ready.click(*CENTRES[1])
+    ready.key(Qt.Key.Key_C)
+    states.append(layer.data.copy())
+    ready.viewer.layers.selection.active = layer
+    layer.mode, layer.selected_label = "fill", 5
+    ready.press(*CENTRES[1])
+    ready.idle()
+    states.append(layer.data.copy())
+    changed = [int((a != b).sum()) for a, b in pairwise(states)]
+    assert min(changed) > 30, "each tool has changed something"
+    names = [operation.name for operation in ready.interaction.work.operations]
+    assert names == [
+        "prompts",
+        "commit of 1",
+        "painting in SimMAT objects",
+        "painting in SimMAT objects",
+        "prompts",
+        "commit of 2",
+        "painting in SimMAT objects",
+    ]
+    layer.mode = "pan_zoom"
+    for state, steps in zip(states[-2::-1], (1, 2, 1, 1), strict=True):
+        for _ in range(steps):
+            ready.key(Qt.Key.Key_Z, CTRL)
+        assert np.array_equal(layer.data, state)
+        assert ready.interaction.work.finished.register.census.sizes() == {
+            n: int((state == n).sum()) for n in np.unique(state).tolist() if n
+        }
+    for state, steps in zip(states[1:], (1, 1, 2, 1), strict=True):
+        for _ in range(steps):
+            ready.key(Qt.Key.Key_Z, CTRL | SHIFT)
+        assert np.array_equal(layer.data, state)
+
+
+def test_what_napari_remembers_is_right_after_the_tab_is_closed(ready: Any) -> None:
+    ready.interaction.target()
+    layer = ready.viewer.layers["SimMAT objects"]
+    ready.viewer.layers.selection.active = layer
+    layer.brush_size, layer.selected_label, layer.mode = 6, 3, "paint"
+    ready._drag([(100, 30), (110, 60)], slowly=False)
+    once = layer.data.copy()
+    ready._drag([(30, 100), (40, 130)], slowly=False)
+    layer.mode = "pan_zoom"
+    ready.key(Qt.Key.Key_Z, CTRL)
+    assert np.array_equal(layer.data, once)
+    ready.close_widget()
+    layer.undo()
+    assert not layer.data.any()
+    layer.redo()
+    assert np.array_equal(layer.data, once)
+
+
+def test_pixels_that_were_written_without_a_word_stay(ready: Any) -> None:
+    ready.click(*CENTRES[0])
+    ready.key(Qt.Key.Key_C)
+    layer = ready.viewer.layers["SimMAT objects"]
+    layer.data[CENTRES[0]] = 8  # as another plugin may do
+    ready.key(Qt.Key.Key_Z, CTRL)
+    assert layer.data[CENTRES[0]] == 8
+    assert (layer.data > 0).sum() == 1
