@@ -46,6 +46,7 @@ class SimMATWidget(QWidget):
         for running in (
             self.segment.interaction.worker,
             self.segment.models.transfers,
+            self.segment.saving.worker,
             self.train.form.base.transfers,
             self.train.training,
             self.batch.form.models.transfers,

@@ -10,7 +10,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFormLayout, QFrame, QVBoxLayout, QWidget
 
 from napari_simmat.widgets.channels_form import ChannelsForm
-from napari_simmat.widgets.controls import Fold, LayerChoice
+from napari_simmat.widgets.controls import Fold, LayerChoice, Scroll
 from napari_simmat.widgets.everything import Everything
 from napari_simmat.widgets.image_watch import ImageWatch
 from napari_simmat.widgets.inputs import describe, image_of, key_of, place_of
@@ -23,6 +23,7 @@ from napari_simmat.widgets.object_panel import ObjectPanel
 from napari_simmat.widgets.object_table import rows_of, voxel_of
 from napari_simmat.widgets.prompt_buttons import PromptButtons
 from napari_simmat.widgets.remembering import Remembering
+from napari_simmat.widgets.saving import Saving
 from napari_simmat.widgets.stack_part import StackPart
 from napari_simmat.widgets.status import Kind, Status
 from napari_simmat.widgets.status_line import StatusLine
@@ -47,6 +48,7 @@ class SegmentTab(QWidget):
         self.stack = StackPart(self.interaction, self)
         self.everything = Everything(self.interaction, self)
         self.status = StatusLine()
+        self.saving = Saving(self)
         self.keys = Keys(viewer, self._actions(), self._wanted)
         self.list_keys = ListKeys(self)
         self._shown_objects: tuple[object, int] | None = None
@@ -79,6 +81,7 @@ class SegmentTab(QWidget):
         for choice in (self.objects, self.points, self.boxes, self.masks):
             choice.release()
         self.models.release()
+        self.saving.release()
         self.stack.release()
         self.everything.release()
         self.interaction.release()
@@ -114,16 +117,20 @@ class SegmentTab(QWidget):
         choices.addRow(self.layers_fold)
         rule = QFrame()
         rule.setFrameShape(QFrame.Shape.HLine)
+        form = QWidget()
+        rows = QVBoxLayout(form)
+        rows.setContentsMargins(8, 8, 8, 8)
+        rows.setSpacing(8)
+        rows.addLayout(choices)
+        rows.addWidget(rule)
+        rows.addWidget(self.buttons)
+        rows.addWidget(self.status)
+        rows.addWidget(self.everything_fold)
+        rows.addWidget(self.stack_fold)
+        rows.addWidget(self.objects_fold)
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(8, 8, 8, 8)
-        layout.setSpacing(8)
-        layout.addLayout(choices)
-        layout.addWidget(rule)
-        layout.addWidget(self.buttons)
-        layout.addWidget(self.status)
-        layout.addWidget(self.everything_fold)
-        layout.addWidget(self.stack_fold)
-        layout.addWidget(self.objects_fold)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(Scroll(form))
         layout.addStretch(1)
 
     def _connect(self) -> None:
@@ -147,6 +154,8 @@ class SegmentTab(QWidget):
         buttons.sign.clicked.connect(interaction.prompts.flip)
         panel.acted.connect(lambda name: actions[name]())
         panel.overlap_chosen.connect(self._on_overlap)
+        panel.save_asked.connect(self._on_save)
+        self.saving.status.connect(self.status.set_value)
         panel.class_chosen.connect(interaction.actions.classify)
         panel.table.chosen.connect(self._on_chosen)
         panel.table.visited.connect(self._on_visited)
@@ -270,6 +279,11 @@ class SegmentTab(QWidget):
         work = self.interaction.work
         if work is not None and work.finished is not None:
             visit(self.viewer, work.place, work.finished, label)
+
+    def _on_save(self) -> None:
+        work = self.interaction.work
+        if work is not None and work.finished is not None:
+            self.saving.ask(work.place, work.finished, self.interaction.classes.names)
 
     def _on_chosen(self, labels: tuple[int, ...]) -> None:
         self.interaction.actions.chosen = labels
