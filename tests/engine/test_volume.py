@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from scipy import ndimage as ndi
 
 from napari_simmat import Predictor, Prompt, load_model
 from napari_simmat.engine.frames import Frame
+from napari_simmat.engine.outputs import OutputFiles
+from napari_simmat.engine.record import read_record
 from napari_simmat.engine.results import Result
+from napari_simmat.engine.segmentation import segmenting
+from napari_simmat.engine.tasks import SegmentConfig, Task
 from napari_simmat.engine.volume import PropagationSettings, Propagator
 from napari_simmat.engine.volume.geometry import between, deepest, overlap, within
-from napari_simmat.progress import Progress
+from napari_simmat.progress import Progress, finish
 
 BRIGHT = 100.0
 
@@ -145,6 +151,15 @@ def test_a_correction_asks_again_only_what_depends_on_it() -> None:
     again = propagator.propagate([*prompts, correction])
     assert np.array_equal(again[0].volume(), after.volume())
     assert not predictor.visited
+
+
+def test_a_correction_takes_the_place_of_what_was_said_on_its_plane() -> None:
+    propagator = Propagator(Thresholding(ball()))
+    [before] = propagator.propagate([click(7)])
+    correction = before.correction(7, [(20.0, 26.0)], [0])
+    [after] = propagator.propagate([click(7), correction], planes=(7, 7))
+    assert before.mask(7)[:, 26:].any()
+    assert not after.mask(7)[:, 26:].any()
 
 
 def test_a_correction_where_the_object_was_not_found_is_a_prompt_of_its_own() -> None:
@@ -333,3 +348,31 @@ def test_how_far_a_mask_reaches() -> None:
     assert within(mask, 3).sum() == 29
     assert within(mask, 3, (3.0, 1.0)).sum() == 9
     assert within(mask, 100).all()
+
+
+# -------------------------------------------------------------------------------- files
+
+
+def test_a_file_is_segmented_through_its_planes_and_its_record_replays_it(tmp_path: Path) -> None:
+    y, x = np.indices((48, 48))
+    radii = (0, 9, 12, 10)
+    stack = np.stack([np.where(np.hypot(y - 22, x - 25) < r, 200, 20) for r in radii])
+    image, prompts = tmp_path / "ball.tif", tmp_path / "ball.csv"
+    tifffile.imwrite(image, stack.astype(np.uint8), photometric="minisblack")
+    prompts.write_text("index,axis-0,axis-1,axis-2,label,object\n0,2,22,25,1,4\n")
+    predictor = Predictor(load_model("tiny"), device="cpu")
+    made = []
+    for number, (asked, config) in enumerate(
+        [
+            (prompts, SegmentConfig(model="tiny", propagation=PropagationSettings())),
+            (tmp_path / "0" / "ball.json", SegmentConfig(model="tiny")),
+        ]
+    ):
+        task = Task(image, asked, OutputFiles.of(image, tmp_path / str(number)))
+        finish(segmenting(task, predictor, config))
+        made.append(tifffile.imread(task.files.labels))
+    assert overlap(made[0] == 4, stack > 100) > 0.8
+    assert not made[0][0].any()
+    assert np.array_equal(made[0], made[1])
+    record = read_record(tmp_path / "0" / "ball.json")
+    assert record.request.settings.propagation == PropagationSettings()

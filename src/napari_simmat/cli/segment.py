@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from napari_simmat.cli.remote import Remote, tell
 from napari_simmat.cli.terminal import COMPUTE, FLAG, SPEECH, Compute, Speech, Terminal
 from napari_simmat.engine.automatic_settings import AutomaticSettings
+from napari_simmat.engine.volume.settings import PropagationSettings
 
 if TYPE_CHECKING:
     from napari_simmat.batch import Plan
@@ -82,6 +83,7 @@ def segment(
     prompts: str,
     channels: str | None = None,
     channel_axis: int | None = None,
+    propagate: Annotated[bool, FLAG] = False,
     files: Files = FILES,
     automatic: Annotated[AutomaticSettings, AUTOMATIC] = DEFAULTS,
     scheduler: str | None = None,
@@ -117,6 +119,12 @@ def segment(
     simmat segment a.tif --model tiny --prompts auto --output out --auto.seeds maxima
     ```
 
+    Objects of a stack, clicked on one plane or on several, on all their planes:
+
+    ```
+    simmat segment stack.tif --model tiny --prompts stack.csv --output out --propagate
+    ```
+
     A prompt file is napari's CSV of points (with the columns `label`, 1 on the object or 0 not,
     and `object`, an id), napari's CSV of shapes (each a box), a label image (each label a
     mask), or an earlier record STEM.json, which replays it. Where masks overlap, the one with the
@@ -142,6 +150,10 @@ def segment(
         An RGB model may get one repeatedly: 0,1,1.
     channel_axis
         The axis that holds the channels, counted from 0, if the file does not say.
+    propagate
+        Follow each object of a stack from the planes with prompts through all others, until it
+        ends. Negative points alone on a plane say that it is not there. Through depth (Z); through
+        time where there is none. Images of one plane are segmented as they are.
     automatic
         How everything is segmented.
     scheduler
@@ -175,6 +187,7 @@ def segment(
         device=compute.device,
         precision=compute.precision,
         automatic=automatic,
+        propagation=PropagationSettings() if propagate else None,
     )
     job = carrying_out(planned, config, scheduler=scheduler)
     outcomes = terminal.watch(Remote().steering(job, _event) if events else job)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from napari_simmat.engine.automatic_settings import AutomaticSettings
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.volume.settings import PropagationSettings
 
 FORMAT = "napari-simmat record"
 FORMAT_VERSION = 1
@@ -69,6 +70,8 @@ class Settings:
         ``"exact"`` or ``"fast"``.
     automatic
         How everything was segmented; None where there were prompts.
+    propagation
+        How objects were followed through the stack; None where they were not.
     """
 
     channels: tuple[int | str, ...] | None = None
@@ -76,6 +79,7 @@ class Settings:
     device: str = "cpu"
     precision: str = "exact"
     automatic: AutomaticSettings | None = None
+    propagation: PropagationSettings | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +178,7 @@ class Record:
         try:
             channels = values["settings"]["channels"]
             automatic = values["settings"].get("automatic")
+            propagation = values["settings"].get("propagation")
             return cls(
                 request=Request(
                     input=Input(**{**values["input"], "shape": tuple(values["input"]["shape"])}),
@@ -187,6 +192,9 @@ class Record:
                                 None
                                 if automatic is None
                                 else AutomaticSettings.from_dict(automatic)
+                            ),
+                            "propagation": (
+                                None if propagation is None else PropagationSettings(**propagation)
                             ),
                         }
                     ),

@@ -26,6 +26,7 @@ from napari_simmat.engine.record import (
     read_record,
 )
 from napari_simmat.engine.tasks import Loaded, Outcome, SegmentConfig, Segmented, Task
+from napari_simmat.engine.volume.settings import PropagationSettings
 from napari_simmat.progress import Job, Progress
 
 if TYPE_CHECKING:
@@ -110,6 +111,8 @@ def answering(
     predictor.note = ""
     if loaded.prompts is None:
         painting = yield from _everything(loaded, predictor, config)
+    elif request.settings.propagation is not None:
+        painting = yield from _followed(loaded, loaded.prompts, request, predictor, config)
     else:
         painting = yield from _prompted(loaded, loaded.prompts, request, predictor, config)
     return Segmented(
@@ -144,6 +147,26 @@ def _prompted(
         [result] = predictor.predict_many([prompts[number]])
         painting.add(labels[number], result.mask, result.score, plane)
     return painting
+
+
+def _followed(
+    loaded: Loaded,
+    prompts: Sequence[Prompt],
+    request: Request,
+    predictor: Predictor,
+    config: SegmentConfig,
+) -> Job[Painting]:
+    """Follow the objects of prompts through the stack."""
+    from napari_simmat.engine.volume.painting import painting_through
+
+    settings = request.settings.propagation
+    assert settings is not None
+    labels = labels_of([values.get("object") for values in request.prompts])
+    first = min((prompt.plane for prompt in prompts), default=(0,) * (len(loaded.shape) - 2))
+    yield from _encoding(loaded, predictor, config, first, first=True)
+    scale = loaded.image.scale
+    job = painting_through(predictor, prompts, labels, settings, loaded.axes, scale)
+    return (yield from _told(job, loaded, ()))
 
 
 def _everything(loaded: Loaded, predictor: Predictor, config: SegmentConfig) -> Job[Painting]:
@@ -303,8 +326,19 @@ def _request(loaded: Loaded, predictor: Predictor, config: SegmentConfig) -> Req
             device=predictor.device.type,
             precision=predictor.precision,
             automatic=(loaded.automatic.for_model(model.spec) if loaded.prompts is None else None),
+            propagation=_propagation(loaded, config),
         ),
     )
+
+
+def _propagation(loaded: Loaded, config: SegmentConfig) -> PropagationSettings | None:
+    """How objects are followed: as a record that is replayed says, else as the run says."""
+    path = loaded.task.prompts
+    if loaded.prompts is None or path is None or len(loaded.shape) < 3:
+        return None
+    if path.suffix.lower() == ".json":
+        return read_record(path).request.settings.propagation
+    return config.propagation
 
 
 def _kept(task: Task, request: Request, seconds: float) -> Outcome:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from napari_simmat.engine.automatic_settings import AutomaticSettings
 from napari_simmat.engine.outputs import OutputFiles
+from napari_simmat.engine.volume.settings import PropagationSettings
 
 if TYPE_CHECKING:
     from napari_simmat.engine.images import ChannelStack
@@ -34,6 +35,8 @@ class SegmentConfig:
         As `Predictor` takes them.
     automatic
         How everything is segmented in images without prompts.
+    propagation
+        How the objects of prompts are followed through stacks; None for each plane by itself.
     """
 
     model: str
@@ -42,6 +45,7 @@ class SegmentConfig:
     device: str = "auto"
     precision: str = "auto"
     automatic: AutomaticSettings = field(default_factory=AutomaticSettings)
+    propagation: PropagationSettings | None = None
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,9 @@ def _annotations(group: Sequence[Prompt]) -> Annotations:
     present: dict[Plane, tuple[Prompt, ...]] = {}
     for prompt in group:
         if not says_absent(prompt):
-            present[prompt.plane] = (*present.get(prompt.plane, ()), prompt)
+            corrects = prompt.mask is not None and bool(prompt.points)
+            earlier = () if corrects else present.get(prompt.plane, ())
+            present[prompt.plane] = (*earlier, prompt)
     absent = frozenset(prompt.plane for prompt in group) - present.keys()
     name = group[0].object
     if not present:

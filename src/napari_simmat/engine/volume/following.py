@@ -64,10 +64,9 @@ class Follower:
         point = deepest(prior, self._pixel)
         return Prompt(points=(point,), mask=prior, plane=self.span.plane(index))
 
-    def learn(self, values: NDArray[np.floating]) -> None:
-        """See what the object looks like on its annotated plane (C, Y, X)."""
-        if self._settings.min_contrast:
-            self._look = Look.of(self._start, values, self._settings.min_contrast)
+    def learn(self, look: Look | None) -> None:
+        """See what the object looks like where it stands out most; None for no matter."""
+        self._look = look
 
     def took(
         self, index: int, mask: Mask, score: float, values: NDArray[np.floating]
@@ -85,12 +84,12 @@ class Follower:
         """
         prior = self._prior(index)
         kept = mask & within(prior, self._reach(prior), self._pixel)
+        if self._look is not None:
+            kept = self._look.seen(kept, values)
         if self._end is not None:
             if overlap(kept, prior) < self._settings.min_likeness:
                 return prior, "interpolated"
             return kept, "propagated"
-        if self._look is not None:
-            kept = self._look.seen(kept, values)
         if not self._goes_on(prior, kept, mask, score):
             self.ended = True
             return None

@@ -37,6 +37,11 @@ class Look:
     contrast: NDArray[np.float64]
     least: float
 
+    @property
+    def strength(self) -> float:
+        """How much the object stands out, in the units of the values."""
+        return float(np.linalg.norm(self.contrast))
+
     @classmethod
     def of(cls, mask: Mask, values: Values, least: float) -> Look | None:
         """Look at an object; None if brightness does not tell it from what is around it."""

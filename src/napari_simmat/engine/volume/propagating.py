@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refining import Refiner
 from napari_simmat.engine.volume.annotations import Annotations, annotations_of, spacing_of
 from napari_simmat.engine.volume.following import Follower
+from napari_simmat.engine.volume.look import Look
 from napari_simmat.engine.volume.settings import PropagationSettings
-from napari_simmat.engine.volume.spans import Span, spans_of
+from napari_simmat.engine.volume.spans import Seed, Span, line_of, spans_of
 from napari_simmat.engine.volume.tracks import Plane, Section, Track
 from napari_simmat.progress import Job, Progress, finish, retold
 
@@ -115,7 +117,7 @@ class Propagator:
         for axis in axes:
             reached = limits if axis == axes[0] else (0, shape[axis] - 1)
             spans = [
-                (number, span)
+                (number, replace(span, clearest=self._clearest(found[number], span)))
                 for number, each in enumerate(objects)
                 for span in spans_of(found[number], each.absent, axis, reached)
             ]
@@ -181,13 +183,42 @@ class Propagator:
                 self._remember(span, tuple(sections))
 
     def _follower(self, span: Span) -> Follower:
-        *_, height, width = self.predictor.shape
+        height, width = self._size
         pixel = self.spacing[-2], self.spacing[-1]
-        step = self.spacing[span.axis]
-        follower = Follower(span, self.settings, (height, width), step, pixel)
-        if span.end is None:
-            follower.learn(self.predictor.stack.normalized(span.plane(span.start.index)))
+        follower = Follower(span, self.settings, (height, width), self.spacing[span.axis], pixel)
+        if span.clearest is not None:
+            follower.learn(self._look(span.plane(span.clearest.index), span.clearest.section))
         return follower
+
+    def _clearest(self, sections: Mapping[Plane, Section], span: Span) -> Seed | None:
+        """Of the planes on which an object is known, that of a span's line where it is clearest.
+
+        What it looks like there holds for all planes: a correction where it is faint does not
+        make everything that faint a part of it.
+        """
+        if not self.settings.min_contrast:
+            return None
+        looks = []
+        for plane, section in sorted(sections.items()):
+            if line_of(plane, span.axis) == span.line:
+                look = self._look(plane, section)
+                looks.append((0.0 if look is None else look.strength, plane[span.axis], section))
+        _, index, section = max(looks, key=lambda each: each[0])
+        return Seed(index, section)
+
+    def _look(self, plane: Plane, section: Section) -> Look | None:
+        """What an object looks like on a plane on which it is known."""
+        key = plane, section.footprint
+        if key not in self._known:
+            values = self.predictor.stack.normalized(plane)
+            look = Look.of(section.mask(self._size), values, self.settings.min_contrast)
+            self._remember(key, look)
+        found: Look | None = self._known[key]
+        return found
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self.predictor.shape[-2], self.predictor.shape[-1]
 
     def _remember(self, key: Hashable, value: Any) -> None:
         self._known[key] = value

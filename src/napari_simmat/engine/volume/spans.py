@@ -32,6 +32,8 @@ class Span:
         The annotated plane that comes before them.
     end
         The annotated plane that comes after them; None where the object is followed until it ends.
+    clearest
+        The annotated plane on which the object stands out most; None for `start`.
     """
 
     axis: int
@@ -39,6 +41,7 @@ class Span:
     indices: tuple[int, ...]
     start: Seed
     end: Seed | None = None
+    clearest: Seed | None = None
 
     @property
     def ascending(self) -> bool:

@@ -1,0 +1,54 @@
+"""Objects of an image file followed through its planes, painted into one label image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from napari_simmat.engine.objects import Painting
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.volume.propagating import Propagator
+from napari_simmat.engine.volume.settings import PropagationSettings
+from napari_simmat.progress import Job
+
+if TYPE_CHECKING:
+    from napari_simmat.engine.predictor import Predictor
+
+
+def painting_through(
+    predictor: Predictor,
+    prompts: Sequence[Prompt],
+    labels: Sequence[int],
+    settings: PropagationSettings,
+    axes: str,
+    scale: Mapping[str, float],
+) -> Job[Painting]:
+    """Follow objects through the depth of an image, or through time where it has none.
+
+    Parameters
+    ----------
+    predictor
+        With the image set.
+    prompts, labels
+        Each prompt and the number of its object.
+    settings
+        When an object has ended.
+    axes, scale
+        Letters of the image's axes without channels, and the distance between voxels by letter.
+    """
+    along = axes.index("Z") if "Z" in axes[:-2] else None
+    known = {letter: size for letter, size in scale.items() if size > 0}
+    spacing = tuple(known.get(letter, 1.0) for letter in axes)
+    if not all(letter in known for letter in ("Z", "Y", "X")):
+        spacing = (1.0,) * len(axes)  # some alone would compare micrometres with pixels
+    propagator = Propagator(predictor, settings, spacing)
+    numbered = [replace(one, object=label) for one, label in zip(prompts, labels, strict=True)]
+    tracks = yield from propagator.propagating(numbered, along)
+    painting = Painting(predictor.shape)
+    for track in tracks:
+        usual = 0.0 if math.isnan(track.score) else track.score
+        for plane, mask, score in track.masks():
+            painting.add(track.object or 0, mask, usual if math.isnan(score) else score, plane)
+    return painting
