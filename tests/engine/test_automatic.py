@@ -47,12 +47,12 @@ class Oracle:
     def keeping_plane(self):
         return nullcontext()
 
-    def cutting(self, _plane, rows, columns):
+    def cutting(self, _plane, rows, columns, **_options):
         self.crop = (rows, columns)
         self.cuts.append(self.crop)
         yield from ()
 
-    def answer(self, prompts):
+    def answer(self, prompts, _least):
         part = self.truth[self.crop]
         frame = Frame.of(part.shape, InputSize(method="native", size=4096, minimum=1, multiple=1))
         answers = []

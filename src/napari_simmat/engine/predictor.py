@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -193,14 +194,22 @@ class Predictor:
         """Whether answers are given from what `glimpsing` encoded."""
         return self._embedding is not None and self._embedding is self._glimpse
 
-    def cutting(self, index: int | Sequence[int], rows: slice, columns: slice) -> Job[None]:
+    def cutting(
+        self, index: int | Sequence[int], rows: slice, columns: slice, *, keep: bool = True
+    ) -> Job[None]:
         """Encode a part of a plane, normalised as the whole image is.
 
-        Prompts are then in the part's own pixels, until a plane is set.
+        Prompts are then in the part's own pixels, until a plane is set. Without `keep` the
+        embedding is not cached: a large image has many parts that are asked but once.
         """
         stack = self._image()
         part = stack.part(_index(index, len(stack.shape) - 2), rows, columns)
-        self._embedding = yield from self._embedded(part, ())
+        if keep:
+            self._embedding = yield from self._embedded(part, ())
+        else:
+            self._embedding = None  # one at a time
+            self._embedding = yield from self._encoding(part, ())
+            self.encodes += 1
 
     @contextmanager
     def keeping_plane(self) -> Iterator[None]:
@@ -322,10 +331,16 @@ class Predictor:
             yield Progress(done, len(prompts), "predicting")
         return results
 
-    def answer(self, prompts: Sequence[Prompt]) -> list[Answer]:
+    def answer(self, prompts: Sequence[Prompt], least: float = -math.inf) -> list[Answer]:
         """Answer prompts on what is encoded, their masks formed only where they are asked for.
 
         Lone positive clicks are decoded together; hand over only as many as memory allows.
+
+        Parameters
+        ----------
+        least
+            A click all of whose masks are estimated below it may get estimates alone: SAM's
+            decoder knows them before it forms a mask.
         """
         if self._embedding is None:
             raise RuntimeError("There is no image yet; call set_image first.")
@@ -333,7 +348,8 @@ class Predictor:
         answers: dict[int, Answer] = {}
         if clicks:
             points = [prompts[n].points[0] for n in clicks]
-            answers = dict(zip(clicks, self._surviving(lambda: self._clicked(points)), strict=True))
+            found = self._surviving(lambda: self._clicked(points, least))
+            answers = dict(zip(clicks, found, strict=True))
         for n, prompt in enumerate(prompts):
             if n not in answers:
                 answers[n] = self._surviving(lambda prompt=prompt: self._answered(prompt))
@@ -457,12 +473,13 @@ class Predictor:
         assert self._embedding is not None
         return self._placed(Placed(*self._decoded(prompt)))
 
-    def _clicked(self, points: Sequence[tuple[float, float]]) -> list[Answer]:
+    def _clicked(self, points: Sequence[tuple[float, float]], least: float) -> list[Answer]:
         assert self._embedding is not None
         encoded, frame = self._embedding
         clicks = torch.tensor(frame.to_input(points), device=self.device)
         with torch.no_grad(), computing(self.device, self.precision):
-            return [self._placed(one) for one in self._network.decode_clicks(encoded, clicks)]
+            found = self._network.decode_clicks(encoded, clicks, least)
+            return [self._placed(one) for one in found]
 
     def _placed(self, one: Placed) -> Answer:
         assert self._embedding is not None

@@ -97,7 +97,7 @@ def asking(
     size = BATCH.get(predictor.device.type, GPU_BATCH)
     for start in range(0, len(seeds), size):
         batch = seeds[start : start + size]
-        for at, answer in enumerate(predictor.answer(batch), start=start):
+        for at, answer in enumerate(predictor.answer(batch, LEAST_QUALITY), start=start):
             for index in wanted:
                 for proposed, mask in _proposed(answer, index, settings.offset, crop, candidates):
                     here = proposed._replace(
