@@ -12,7 +12,7 @@ from napari_simmat.engine.images import ChannelStack
 from napari_simmat.engine.sources import Source as ChannelSource
 from napari_simmat.model.spec import ModelSpec
 from napari_simmat.widgets.feeds import LayerInfo, Source
-from napari_simmat.widgets.place import Place, image_shape, matrix_of
+from napari_simmat.widgets.place import Place, image_shape, level_of, matrix_of
 from napari_simmat.widgets.segmenting import ImageValue
 from napari_simmat.widgets.train_data import LabelledValue
 from napari_simmat.widgets.train_feeds import NamedSource
@@ -82,8 +82,15 @@ def image_of(
         If this cannot be the model's input; one sentence says why. Nothing is read.
     """
     known = {key_of(layer): layer for layer in layers}
-    arrays = [channel_of(known[source.layer], source.part) for source in sources]
-    token = tuple((each.layer, each.part, versions.get(each.layer, 0)) for each in sources)
+    levels = [level_of(known[source.layer]) for source in sources]
+    arrays = [
+        channel_of(known[source.layer], source.part, level)
+        for source, level in zip(sources, levels, strict=True)
+    ]
+    token = tuple(
+        (each.layer, each.part, versions.get(each.layer, 0), level)
+        for each, level in zip(sources, levels, strict=True)
+    )
     once = spec.is_rgb and len(set(sources)) == 1
     names = None if once else spec.channel_names
     value = arrays[0] if once else arrays
@@ -95,12 +102,13 @@ def place_of(sources: Sequence[Source], layers: Iterable[Image]) -> Place:
     """Where the image lies: as its first channel does."""
     first = sources[0]
     layer = next(layer for layer in layers if key_of(layer) == first.layer)
-    return Place(layer, channels_first=first.part is not None and not layer.rgb)
+    channels_first = first.part is not None and not layer.rgb
+    return Place(layer, channels_first=channels_first, level=level_of(layer))
 
 
-def channel_of(layer: Image, part: int | None) -> Any:
+def channel_of(layer: Image, part: int | None, level: int = 0) -> Any:
     """The array (..., Y, X) of a layer, of one of its colours, or of an entry of its first axis."""
-    data = layer.data[0] if layer.multiscale else layer.data
+    data = layer.data[level] if layer.multiscale else layer.data
     if part is None:
         return data
     if not isinstance(data, np.ndarray) and not type(data).__module__.startswith("dask"):

@@ -202,7 +202,7 @@ class Interaction(Session):
             return
         commit, self._commit_next = self._commit_next, False
         if not question.prompts:
-            self.say(" ".join(filter(None, [READY, answer.note])), "ready")
+            self.say(" ".join(filter(None, [READY, work.place.remark, answer.note])), "ready")
         else:
             work.answers[plane] = (self._asked, answer)
             self._show_answer(work, plane, seconds)

@@ -10,6 +10,9 @@ from napari.components import Dims
 from napari.layers import Image, Labels, Layer
 from napari.utils.transforms import Affine
 
+LARGEST_SIDE = 4096
+"""Of a multiscale image the finest level is segmented whose planes have no longer side."""
+
 
 class Place:
     """An image layer's axes without its channels, and what lies where on them.
@@ -24,16 +27,29 @@ class Place:
         The image that gives shape, scale, units and transform.
     channels_first
         Whether its first axis holds channels.
+    level
+        Of a multiscale layer, the level whose pixels are meant; prompts, masks and objects are then
+        in its pixels and lie where they belong in the world.
     """
 
-    def __init__(self, layer: Image, *, channels_first: bool = False) -> None:
+    def __init__(self, layer: Image, *, channels_first: bool = False, level: int = 0) -> None:
         lead = int(channels_first)
         self.name = layer.name
-        self.shape = image_shape(layer)[lead:]
+        self.shape = image_shape(layer, level)[lead:]
         """(..., Y, X)."""
-        self.matrix = matrix_of(layer)[lead:, lead:]
+        whole = image_shape(layer)[lead:]
+        factors = np.divide(whole, self.shape)
+        self.matrix = matrix_of(layer)[lead:, lead:] @ _coarser(factors)
         """Affine matrix (ndim + 1, ndim + 1) from pixels to the world."""
-        self._options = _options(layer, channels_first=channels_first)
+        self.remark = ""
+        """What should be known about the choice of pixels, or empty."""
+        if level:
+            count = len(layer.data)
+            self.remark = (
+                f"Level {level} of 0 to {count - 1} is segmented: {_by(self.shape)} of "
+                f"{_by(whole)} pixels."
+            )
+        self._options = _at_level(_options(layer, channels_first=channels_first), factors)
 
     @property
     def ndim(self) -> int:
@@ -166,9 +182,48 @@ def _options(layer: Image, *, channels_first: bool) -> dict[str, Any]:
     }
 
 
-def image_shape(layer: Image) -> tuple[int, ...]:
-    """Full-resolution shape of an image layer, without an RGB layer's colour axis."""
-    data = layer.data[0] if layer.multiscale else layer.data
+def _coarser(factors: np.ndarray) -> np.ndarray:
+    """Matrix (n + 1, n + 1) from the pixels of a coarser level to those of the finest.
+
+    A coarse pixel covers `factors` fine ones, so that its centre lies between them.
+    """
+    matrix = np.eye(len(factors) + 1)
+    matrix[:-1, :-1] = np.diag(factors)
+    matrix[:-1, -1] = (factors - 1) / 2
+    return matrix
+
+
+def _at_level(options: dict[str, Any], factors: np.ndarray) -> dict[str, Any]:
+    """Keywords of a layer whose pixels are those of a coarser level."""
+    if np.all(factors == 1):
+        return options
+    linear = {name: options[name] for name in ("scale", "rotate", "shear") if name in options}
+    matrix = Affine(**linear, ndim=len(factors)).linear_matrix
+    return {
+        **options,
+        "scale": np.asarray(options["scale"]) * factors,
+        "translate": np.asarray(options["translate"]) + matrix @ ((factors - 1) / 2),
+    }
+
+
+def level_of(layer: Image) -> int:
+    """The level of a layer that is segmented: the finest whose planes are not too large.
+
+    A network looks at some thousand pixels across at most; a finer level would only cost memory.
+    """
+    if not layer.multiscale:
+        return 0
+    fits = [
+        level
+        for level in range(len(layer.data))
+        if max(image_shape(layer, level)[-2:]) <= LARGEST_SIDE
+    ]
+    return fits[0] if fits else len(layer.data) - 1
+
+
+def image_shape(layer: Image, level: int = 0) -> tuple[int, ...]:
+    """Shape of an image layer, of a multiscale one at `level`, without an RGB layer's colours."""
+    data = layer.data[level] if layer.multiscale else layer.data
     return tuple(int(size) for size in (data.shape[:-1] if layer.rgb else data.shape))
 
 

@@ -1,0 +1,80 @@
+"""Multiscale layers: a level is chosen and named, and all lies right in the whole image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pytest
+from napari.layers import Image, Labels
+from qtpy.QtCore import Qt
+
+from napari_simmat.widgets import place as place_module
+from napari_simmat.widgets.place import Place, level_of, matrix_of
+from tests.widgets.scenes import iou
+
+
+def levels(shape: tuple[int, int] = (400, 520), count: int = 3) -> tuple[list[Any], np.ndarray]:
+    """A bright disc as a pyramid of dask arrays, and its mask at full resolution."""
+    y, x = np.indices(shape)
+    mask = np.hypot(y - 250, x - 180) < 70
+    image = np.where(mask, 200, 40).astype(np.uint8)
+    pyramid = [image]
+    for _ in range(count - 1):
+        fine = pyramid[-1]
+        half = fine.reshape(fine.shape[0] // 2, 2, fine.shape[1] // 2, 2).mean(axis=(1, 3))
+        pyramid.append(half.astype(np.uint8))
+    return [da.from_array(level, chunks=64) for level in pyramid], mask
+
+
+def test_the_finest_level_that_is_not_too_large_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    pyramid, _ = levels()
+    layer = Image(pyramid, multiscale=True)
+    assert level_of(layer) == 0
+    monkeypatch.setattr(place_module, "LARGEST_SIDE", 300)
+    assert level_of(layer) == 1
+    monkeypatch.setattr(place_module, "LARGEST_SIDE", 10)
+    assert level_of(layer) == 2
+    assert level_of(Image(np.zeros((400, 520)))) == 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"scale": (0.5, 0.25), "translate": (3, 4)},
+        {"scale": (2, 3), "rotate": 20, "affine": [[1, 0, 3], [0.1, 1, 5], [0, 0, 1]]},
+    ],
+)
+def test_a_coarse_pixel_lies_amid_the_fine_ones_that_it_covers(options: dict[str, Any]) -> None:
+    pyramid, _ = levels()
+    layer = Image(pyramid, multiscale=True, **options)
+    place = Place(layer, level=2)
+    assert place.shape == (100, 130)
+    middle = np.asarray(layer.data_to_world((4 * 10 + 1.5, 4 * 20 + 1.5)))
+    assert np.allclose((place.matrix @ (10, 20, 1))[:2], middle)
+    labels = Labels(np.zeros(place.shape, int), **place.layer_options())
+    assert np.allclose(matrix_of(labels), place.matrix)
+    assert place.lies_on(labels)
+    assert "Level 2 of 0 to 2 is segmented: 100 x 130 of 400 x 520 pixels" in place.remark
+    assert Place(layer).remark == ""
+
+
+def test_a_click_on_a_multiscale_image_gives_a_mask_in_the_right_place(
+    window: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place_module, "LARGEST_SIDE", 300)
+    pyramid, mask = levels()
+    window.viewer.add_image(pyramid, multiscale=True, name="slide", scale=(0.5, 0.5))
+    window.open_widget()
+    window.idle()
+    assert "Level 1 of 0 to 2" in window.status.text
+    window.click(125, 90)  # in the world, half a unit for each of the finest pixels
+    window.key(Qt.Key.Key_C)
+    objects = window.viewer.layers["SimMAT objects"]
+    assert objects.data.shape == (200, 260)
+    fine = np.argwhere(mask)[::97]
+    inside = [objects.get_value(tuple(0.5 * at), world=True) for at in fine]
+    assert np.mean([value == 1 for value in inside]) > 0.9
+    assert iou(np.kron(objects.data == 1, np.ones((2, 2), bool)), mask) > 0.85
