@@ -84,9 +84,13 @@ class Window:
             self._on_canvas(y, x),
         )
 
+    def take(self, tool: Any) -> None:
+        """Take a tool in hand by its button."""
+        QTest.mouseClick(tool, Qt.MouseButton.LeftButton)
+
     def click(self, y: float, x: float) -> None:
         """Press on a position of the world with the points tool, and wait for the answer."""
-        self.interaction.prompts.draw_points()
+        self.take(self.tab.buttons.point)
         self.press(y, x)
         self.idle()
 
@@ -107,7 +111,7 @@ class Window:
 
     def double_click(self, y: float, x: float) -> None:
         """Press twice on a position of the world with the points tool, as a person does."""
-        self.interaction.prompts.draw_points()
+        self.take(self.tab.buttons.point)
         self.press(y, x)
         QApplication.processEvents()
         left, none = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
@@ -144,13 +148,13 @@ class Window:
         slowly: bool = False,
     ) -> None:
         """Draw a rectangle or an ellipse, and wait for the answer."""
-        self.interaction.prompts.draw_boxes()
+        self.take(self.tab.buttons.box)
         self.interaction.prompts.boxes.mode = mode
         self._drag([(y0, x0), (y1, x1)], slowly=slowly)
 
     def stroke(self, path: Sequence[tuple[float, float]]) -> None:
         """Draw a line with the tool for scribbles, and wait for the answer."""
-        self.interaction.prompts.scribble()
+        self.take(self.tab.buttons.scribble)
         self.press(*path[0])
         for (y0, x0), (y1, x1) in pairwise(path):
             for part in np.linspace(0, 1, 6):

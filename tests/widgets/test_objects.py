@@ -60,14 +60,14 @@ def test_what_is_there_is_kept_overwritten_or_asked_for(ready: Any) -> None:
     assert (kept == 10)[disc].any()
     ready.key(Qt.Key.Key_Z, CTRL)
 
-    ready.choose(ready.tab.panel.overlap, "the new one wins")
+    ready.choose(ready.tab.panel.overlap, "overwrite")
     ready.key(Qt.Key.Key_C)
     assert iou(objects(ready) == 10, disc) > 0.8
     ready.key(Qt.Key.Key_Z, CTRL)
     assert (objects(ready)[half] == 9).all(), "undo gives back what was covered"
     assert not (objects(ready) == 10).any()
 
-    ready.choose(ready.tab.panel.overlap, "ask each time")
+    ready.choose(ready.tab.panel.overlap, "ask")
     for button, expected in ((ready.tab.status._offer, kept), (ready.tab.status._other, None)):
         ready.key(Qt.Key.Key_C)
         assert "overlaps 9" in ready.status.text

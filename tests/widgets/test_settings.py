@@ -77,7 +77,7 @@ def test_the_next_window_begins_as_the_last_one_ended(
         models, next(t for n in range(models.count()) if "rgb" in (t := models.itemText(n)))
     )
     first.tab.objects_fold.set_open(True)
-    first.choose(first.tab.panel.overlap, "ask each time")
+    first.choose(first.tab.panel.overlap, "ask")
     first.type_class("nucleus")
     chosen = first.tab.models.reference()
     first.release()
@@ -86,7 +86,7 @@ def test_the_next_window_begins_as_the_last_one_ended(
     second.viewer.add_image(grey(), name="discs")
     second.open_widget()
     assert second.tab.models.reference() == chosen
-    assert second.tab.panel.overlap.currentText() == "ask each time"
+    assert second.tab.panel.overlap.currentText() == "ask"
     assert second.interaction.actions.overlap == "ask"
     assert second.tab.panel.category.value() == "nucleus"
     assert second.tab.objects_fold.is_open

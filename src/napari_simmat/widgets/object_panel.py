@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QGridLayout, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QGridLayout, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_simmat.widgets.controls import Button, Choice
 from napari_simmat.widgets.keys import key_of
@@ -13,11 +13,13 @@ from napari_simmat.widgets.object_table import ObjectTable, Row
 from napari_simmat.widgets.overlap import Overlap
 
 _OVERLAPS: dict[Overlap, str] = {
-    "keep": "what is there stays",
-    "overwrite": "the new one wins",
-    "ask": "ask each time",
+    "keep": "keep",
+    "overwrite": "overwrite",
+    "ask": "ask",
 }
 _NO_CLASS = "no class"
+_LETTERS = 3
+"""That a list shows at least: two stand side by side in a narrow dock."""
 
 
 class ClassChoice(QComboBox):
@@ -31,7 +33,8 @@ class ClassChoice(QComboBox):
         self.setEditable(True)
         self.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
         self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
-        self.setMinimumContentsLength(8)
+        self.setSizeAdjustPolicy(self.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(_LETTERS)
         self.activated.connect(self._on_pick)
         self.set_names([])
         line = self.lineEdit()
@@ -76,8 +79,11 @@ class ObjectPanel(QWidget):
         self.category = ClassChoice()
         self.category.setToolTip("Class of new objects, and of those chosen in the table")
         self.overlap = Choice()
+        self.overlap.setMinimumContentsLength(_LETTERS)
         self.overlap.addItems(list(_OVERLAPS.values()))
-        self.overlap.setToolTip("Where a new object lies over one that is there")
+        self.overlap.setToolTip(
+            "Where a new object lies over others: keep theirs, overwrite them, ask each time"
+        )
         tips = {
             "edit": ("Edit", "Open it again with its prompts (or click it twice)"),
             "delete": ("Delete", "Take it away"),
@@ -87,18 +93,21 @@ class ObjectPanel(QWidget):
         self.buttons = {
             action: Button(text, key_of(action), tip) for action, (text, tip) in tips.items()
         }
-        form = QFormLayout()
-        form.setVerticalSpacing(4)
-        form.addRow("Class", self.category)
-        form.addRow("Overlap", self.overlap)
+        form = QHBoxLayout()
+        form.setSpacing(6)
+        for title, choice in (("Class", self.category), ("Overlap", self.overlap)):
+            form.addWidget(QLabel(title))
+            form.addWidget(choice, stretch=1)
+        self.save = Button("Save ...", "", "Label image, table and classes as files")
+        self.save.clicked.connect(lambda: self.save_asked.emit())
+        for action, button in self.buttons.items():
+            button.clicked.connect(lambda _=False, action=action: self.acted.emit(action))
         grid = QGridLayout()
         grid.setSpacing(4)
-        self.save = Button("Save ...", "", "Label image, table and classes as files")
-        grid.addWidget(self.save, 2, 0, 1, 2)
-        self.save.clicked.connect(lambda: self.save_asked.emit())
-        for number, (action, button) in enumerate(self.buttons.items()):
-            grid.addWidget(button, number // 2, number % 2)
-            button.clicked.connect(lambda _=False, action=action: self.acted.emit(action))
+        for number, action in enumerate(("edit", "merge", "split")):
+            grid.addWidget(self.buttons[action], 0, 2 * number, 1, 2)
+        grid.addWidget(self.buttons["delete"], 1, 0, 1, 3)
+        grid.addWidget(self.save, 1, 3, 1, 3)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)

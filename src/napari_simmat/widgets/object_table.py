@@ -22,6 +22,8 @@ from napari_simmat.widgets.finished import Finished
 from napari_simmat.widgets.place import Place
 
 _SORT = Qt.ItemDataRole.UserRole
+_HEIGHT = 114
+"""Of the table in pixels: four rows, and what is below it stays in sight."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ class ObjectTable(QTableView):
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.setMinimumHeight(110)
+        self.setFixedHeight(_HEIGHT)
         self.setTabKeyNavigation(False)
         vertical, horizontal = self.verticalHeader(), self.horizontalHeader()
         vertical.hide()
