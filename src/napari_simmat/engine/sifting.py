@@ -19,7 +19,7 @@ from napari_simmat.engine.candidates import Box, Candidates
 
 WITHIN = 0.9
 """Share of a mask within a larger one from which on it is a part of it."""
-MADE_UP = 0.5
+MADE_UP = 0.1
 """Share of a mask that its parts cover from which on it is made up of them."""
 
 
@@ -119,7 +119,7 @@ def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _not_made_up(
     chosen: list[int], masks: dict[int, NDArray[np.bool_]], boxes: dict[int, Box]
 ) -> list[int]:
-    """Without masks of which two or more others, each much smaller, cover the most."""
+    """Without masks of which two or more others, each much smaller, cover a tenth."""
     areas = {one: int(np.count_nonzero(masks[one])) for one in chosen}
     whole: list[int] = []
     for one in sorted(chosen, key=lambda one: areas[one]):

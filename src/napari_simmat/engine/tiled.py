@@ -55,7 +55,7 @@ def segmenting_tiles(
             seeds = seeds_of(predictor, settings, plane, tile)
             if not seeds:
                 continue
-            for _ in predictor.cutting(plane, *tile.slices):
+            for _ in predictor.cutting(plane, *tile.slices, keep=False):
                 yield Progress(done, len(tiles), f"encoding tile {done + 1} of {len(tiles)}")
             candidates = Candidates(tile.size)
             own = Crop(Box(0, 0, *tile.size))
