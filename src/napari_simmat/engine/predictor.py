@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -330,10 +331,16 @@ class Predictor:
             yield Progress(done, len(prompts), "predicting")
         return results
 
-    def answer(self, prompts: Sequence[Prompt]) -> list[Answer]:
+    def answer(self, prompts: Sequence[Prompt], least: float = -math.inf) -> list[Answer]:
         """Answer prompts on what is encoded, their masks formed only where they are asked for.
 
         Lone positive clicks are decoded together; hand over only as many as memory allows.
+
+        Parameters
+        ----------
+        least
+            A click all of whose masks are estimated below it may get estimates alone: SAM's
+            decoder knows them before it forms a mask.
         """
         if self._embedding is None:
             raise RuntimeError("There is no image yet; call set_image first.")
@@ -341,7 +348,8 @@ class Predictor:
         answers: dict[int, Answer] = {}
         if clicks:
             points = [prompts[n].points[0] for n in clicks]
-            answers = dict(zip(clicks, self._surviving(lambda: self._clicked(points)), strict=True))
+            found = self._surviving(lambda: self._clicked(points, least))
+            answers = dict(zip(clicks, found, strict=True))
         for n, prompt in enumerate(prompts):
             if n not in answers:
                 answers[n] = self._surviving(lambda prompt=prompt: self._answered(prompt))
@@ -465,12 +473,13 @@ class Predictor:
         assert self._embedding is not None
         return self._placed(Placed(*self._decoded(prompt)))
 
-    def _clicked(self, points: Sequence[tuple[float, float]]) -> list[Answer]:
+    def _clicked(self, points: Sequence[tuple[float, float]], least: float) -> list[Answer]:
         assert self._embedding is not None
         encoded, frame = self._embedding
         clicks = torch.tensor(frame.to_input(points), device=self.device)
         with torch.no_grad(), computing(self.device, self.precision):
-            return [self._placed(one) for one in self._network.decode_clicks(encoded, clicks)]
+            found = self._network.decode_clicks(encoded, clicks, least)
+            return [self._placed(one) for one in found]
 
     def _placed(self, one: Placed) -> Answer:
         assert self._embedding is not None
