@@ -102,6 +102,19 @@ def test_a_batch_of_prompts_on_two_images_equals_single_ones(network):
 
 
 @torch.no_grad()
+def test_answers_are_exact_in_half_precision_too(network):
+    """Of what is encoded; distances between pixels have no meaning in bfloat16."""
+    torch.manual_seed(4)
+    encoded = network.encode(torch.randn(1, 3, 64, 64))
+    points, labels = torch.tensor([[[40.25, 30.5], [0.0, 0.0]]]), torch.tensor([[1, -1]])
+    exact = network.decode_batch(encoded, points, labels)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = network.decode_batch(encoded, points, labels)
+    for one, other in zip(half, exact, strict=True):
+        assert torch.equal(one, other)
+
+
+@torch.no_grad()
 def test_positions_move_with_the_image(network):
     """Moved by whole tokens with everything around it constant, the answer moves along."""
     image = torch.zeros(1, 3, 192, 192)

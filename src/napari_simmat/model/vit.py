@@ -52,7 +52,8 @@ class ViTAttention(Attention):
         mixed = self._mixed(query, key, value, (height, width))
         mixed = mixed.reshape(*split.shape[1:])  # as `split`, without its first axis
         mixed = mixed.permute(0, 1, 4, 2, 5, 3, 6).reshape(*qkv.shape[:3], -1)
-        projected: Tensor = self.proj(mixed[:, :high, :wide])
+        # Contiguous, as a projection is otherwise computed in many small products.
+        projected: Tensor = self.proj(mixed[:, :high, :wide].contiguous())
         return projected
 
     def more(self, batch: int) -> tuple[Tensor, Tensor] | None:
