@@ -120,6 +120,7 @@ def test_planes_around_the_one_that_is_shown_are_ready_before_they_are_asked_for
     window.viewer.add_image(stack, name="stack")
     window.open_widget()
     panel, segmenter = window.tab.stack.panel, window.interaction.segmenter
+    panel.ahead.setChecked(True)
     qtbot.waitUntil(lambda: len(segmenter.cache) == 4)
     window.idle()
     assert panel.told.text().startswith("4 planes encoded")
@@ -148,7 +149,6 @@ def test_embeddings_are_kept_on_disk_only_where_that_is_switched_on(
     window.viewer.add_image(stack, name="stack")
     window.open_widget()
     tab, cache = window.tab, window.interaction.segmenter.cache
-    tab.stack.panel.ahead.setChecked(False)
     window.idle()
     assert cache.store is None
     tab.stack.panel.disk.setChecked(True)
