@@ -23,6 +23,8 @@ def test_settings_round_trip() -> None:
         classes=("nucleus", "µ"),
         category="µ",
         open_parts=("objects",),
+        encode_ahead=False,
+        keep_on_disk=True,
     )
     save_settings(settings)
     assert load_settings() == settings
@@ -77,6 +79,7 @@ def test_the_next_window_begins_as_the_last_one_ended(
         models, next(t for n in range(models.count()) if "rgb" in (t := models.itemText(n)))
     )
     first.tab.objects_fold.set_open(True)
+    first.tab.stack.panel.disk.setChecked(True)
     first.choose(first.tab.panel.overlap, "ask")
     first.type_class("nucleus")
     chosen = first.tab.models.reference()
@@ -90,6 +93,8 @@ def test_the_next_window_begins_as_the_last_one_ended(
     assert second.interaction.actions.overlap == "ask"
     assert second.tab.panel.category.value() == "nucleus"
     assert second.tab.objects_fold.is_open
+    assert second.tab.stack.panel.disk.isChecked()
+    assert second.interaction.segmenter.cache.store is not None
     assert not second.tab.layers_fold.is_open
     second.idle()
     second.click(*CENTRES[0])

@@ -19,12 +19,18 @@ class Remembering(QObject):
     def __init__(self, tab: SegmentTab) -> None:
         super().__init__(tab)
         self._tab = tab
-        self._folds = {"layers": tab.layers_fold, "objects": tab.objects_fold}
+        self._folds = {
+            "layers": tab.layers_fold,
+            "objects": tab.objects_fold,
+            "stack": tab.stack_fold,
+        }
         self._saved = load_settings()
         self._restore(self._saved)
         tab.models.changed.connect(self._save)
         tab.panel.overlap_chosen.connect(self._save)
         tab.panel.class_chosen.connect(self._save)
+        tab.stack.panel.ahead_chosen.connect(self._save)
+        tab.stack.panel.disk_chosen.connect(self._save)
         for fold in self._folds.values():
             fold.toggled.connect(self._save)
 
@@ -37,6 +43,8 @@ class Remembering(QObject):
             classes=tuple(tab.interaction.classes.names),
             category=tab.interaction.actions.category,
             open_parts=tuple(name for name, fold in self._folds.items() if fold.is_open),
+            encode_ahead=tab.stack.panel.ahead.isChecked(),
+            keep_on_disk=tab.stack.panel.disk.isChecked(),
         )
 
     def _restore(self, settings: Settings) -> None:
@@ -49,6 +57,8 @@ class Remembering(QObject):
         tab.interaction.actions.category = settings.category
         tab.panel.category.set_names(settings.classes)
         tab.panel.category.set_value(settings.category)
+        tab.stack.panel.ahead.setChecked(settings.encode_ahead)
+        tab.stack.panel.disk.setChecked(settings.keep_on_disk)
         for name, fold in self._folds.items():
             fold.set_open(name in settings.open_parts)
 

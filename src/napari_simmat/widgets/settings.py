@@ -32,6 +32,8 @@ class Settings:
         The class of new objects.
     open_parts
         Titles of the parts of the form that are open.
+    encode_ahead, keep_on_disk
+        Whether planes are encoded before they are looked at, and whether embeddings are stored.
     """
 
     model: str = ""
@@ -39,6 +41,8 @@ class Settings:
     classes: tuple[str, ...] = ()
     category: str = ""
     open_parts: tuple[str, ...] = ()
+    encode_ahead: bool = True
+    keep_on_disk: bool = False
 
 
 def settings_file() -> Path:
@@ -66,6 +70,8 @@ def _settings_of(values: dict[str, Any]) -> Settings:
     known = {each.name: values[each.name] for each in fields(Settings) if each.name in values}
     for name in ("classes", "open_parts"):
         known[name] = tuple(str(each) for each in known.get(name, ()))
+    for name, usual in (("encode_ahead", True), ("keep_on_disk", False)):
+        known[name] = known.get(name, usual) is True
     for name in ("model", "category"):
         known[name] = str(known.get(name, ""))
     if known.get("overlap", "keep") not in get_args(Overlap):
