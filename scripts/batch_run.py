@@ -273,14 +273,16 @@ def share(manifest: Path) -> None:
     Both are measured in turn; the quickest of each counts, as the machine may do other things.
     """
     from napari_simmat.batch import find_inputs, plan, running
+    from napari_simmat.engine.automatic_settings import AutomaticSettings
     from napari_simmat.engine.predictor import Predictor
     from napari_simmat.engine.segmentation import answering, load_task
     from napari_simmat.engine.tasks import SegmentConfig
     from napari_simmat.engine.zoo import load_model
     from napari_simmat.progress import finish
 
-    config = SegmentConfig(model="tiny", device="cpu")
-    folders = [manifest.parent / name for name in ("bacteria", "hela")]
+    everything = AutomaticSettings(points_per_side=GRID)
+    config = SegmentConfig(model="tiny", device="cpu", automatic=everything)
+    folders = [manifest.parent / "hela"]
     parts, whole = [], []
     for number in range(ROUNDS):
         output = manifest.parent.parent / f"share{number}"

@@ -19,7 +19,7 @@ from skimage.data import coins
 
 from napari_simmat.batch import carrying_out, find_inputs, plan
 from napari_simmat.batch.run import LOCK
-from napari_simmat.batch.summary import PAGE, TABLE
+from napari_simmat.batch.summary import PAGE, TABLE, write_summary
 from napari_simmat.engine.outputs import settle
 from napari_simmat.engine.tasks import SegmentConfig
 from napari_simmat.progress import finish
@@ -69,6 +69,16 @@ def test_a_folder_is_segmented_and_summarised(data: Path, tmp_path: Path) -> Non
     page = (out / PAGE).read_text("utf-8")
     assert "3 of 4 images segmented" in page
     assert page.count('<img alt="" src="data:image/png;base64,') == 3
+
+
+def test_the_summary_is_the_same_wherever_the_results_lie(data: Path, tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / name / "a_labels.tif").mkdir(parents=True)
+        made = plan(find_inputs([data]), output=tmp_path / name, prompts="auto")
+        write_summary(made, [], CONFIG)
+    table = (tmp_path / "one" / TABLE).read_text()
+    assert "a_labels.tif is a folder, but a file of that name is to be written" in table
+    assert table == (tmp_path / "other" / TABLE).read_text()
 
 
 def test_a_report_shows_names_and_messages_as_text(data: Path, tmp_path: Path) -> None:

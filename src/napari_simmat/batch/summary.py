@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
@@ -60,7 +61,8 @@ def lines_of(plan: Plan, outcomes: Sequence[Outcome]) -> list[Line]:
         labels = _below(outcome.task.files.labels, plan.output)
         image = (labels.parent / outcome.task.image.name).as_posix()
         if outcome.status == "failed":
-            line = Line(image, "failed", message=outcome.note, seconds=outcome.seconds)
+            message = _without_folder(outcome.note, plan.output)
+            line = Line(image, "failed", message=message, seconds=outcome.seconds)
         else:
             line = Line(
                 image,
@@ -75,10 +77,19 @@ def lines_of(plan: Plan, outcomes: Sequence[Outcome]) -> list[Line]:
             )
         lines.append(line)
     lines += [
-        Line(one.image.name, "failed" if one.failed else "skipped", message=one.why)
+        Line(
+            one.image.name,
+            "failed" if one.failed else "skipped",
+            message=_without_folder(one.why, plan.output),
+        )
         for one in plan.skipped
     ]
     return lines
+
+
+def _without_folder(sentence: str, folder: Path) -> str:
+    """A sentence that is the same wherever the output folder lies."""
+    return sentence.replace(f"{folder}{os.sep}", "")
 
 
 def _below(path: Path, folder: Path) -> Path:
