@@ -88,7 +88,7 @@ def test_hundreds_of_channels_become_the_input_one_at_a_time(model: Model) -> No
     finish(predictor.opening(STACK, channel_axis=1))
     image = predictor.stack.normalized((0,))
     frame = Frame.of(image.shape[-2:], model.spec.input_size)
-    found = predictor._input(image, frame)
+    found = predictor._encoder.network_input(image, frame)
     expected = (frame.resize(image).astype(np.float32) - 100) / 50
     np.testing.assert_allclose(found[0, :, :120].numpy(), expected, rtol=1e-6)
     assert not found[0, :, 120:].any()

@@ -291,7 +291,7 @@ class Exhausted:
 @pytest.fixture
 def on_paper(model, monkeypatch):
     """A predictor whose device says 'cuda' but whose tensors are on the CPU."""
-    import napari_simmat.engine.predictor as module
+    import napari_simmat.engine.compute as module
 
     predictor = Predictor(model, "cpu", "exact")
     real = torch.device("cpu")
@@ -318,7 +318,7 @@ def on_paper(model, monkeypatch):
         return make(*args, **named)
 
     monkeypatch.setattr(module.torch, "tensor", tensor)
-    predictor.device = Device("cuda")
+    predictor._compute.device = Device("cuda")
     return predictor
 
 

@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from napari_simmat.engine.answers import Answer
-from napari_simmat.engine.devices import (
-    NO_MEMORY,
-    choose_device,
-    choose_precision,
-    computing,
-    is_out_of_memory,
-    release,
-)
+from napari_simmat.engine.compute import Compute
 from napari_simmat.engine.embeddings import Embedding, EmbeddingCache
-from napari_simmat.engine.frames import Frame
 from napari_simmat.engine.images import ChannelStack, Statistics
-from napari_simmat.engine.interrupted import Interrupted
+from napari_simmat.engine.plane_encoder import PlaneEncoder
+from napari_simmat.engine.prompt_decoder import PromptDecoder
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.results import Result, shrink
-from napari_simmat.model.network import Decoded, Placed
+from napari_simmat.engine.results import Result
 from napari_simmat.progress import Job, Progress, finish, retold
 
 if TYPE_CHECKING:
     from napari_simmat.engine.zoo import Model
-    from napari_simmat.model.spec import InputSize
 
 T = TypeVar("T")
-logger = logging.getLogger(__name__)
 
 
 class Predictor:
@@ -57,15 +44,6 @@ class Predictor:
     cache
         Where embeddings are kept; several predictors may share one.
 
-    Attributes
-    ----------
-    device, precision
-        What is in use.
-    encodes
-        How often the encoder ran.
-    note
-        The last remark in words, e.g. that memory ran out and what was done; else empty.
-
     Examples
     --------
     >>> from napari_simmat import Predictor, load_model
@@ -83,18 +61,47 @@ class Predictor:
         precision: str = "auto",
         cache: EmbeddingCache | None = None,
     ) -> None:
-        self.device = choose_device(device)
-        self.precision = choose_precision(precision, self.device)
         self.model = model
-        self.cache = EmbeddingCache() if cache is None else cache
-        self.encodes = 0
-        self.note = ""
-        self._network = model.network
+        cache = EmbeddingCache() if cache is None else cache
+        self._compute = Compute(model.network, device, precision)
+        self._encoder = PlaneEncoder(model, self._compute, cache)
+        self._decoder = PromptDecoder(model, self._compute)
         self._stack: ChannelStack | None = None
         self._embedding: Embedding | None = None
         self._glimpse: Embedding | None = None
-        self._under_way: Interrupted[Embedding] = Interrupted()
-        self._surviving(lambda: self._network.to(self.device))
+
+    @property
+    def device(self) -> torch.device:
+        """The device in use."""
+        return self._compute.device
+
+    @property
+    def precision(self) -> str:
+        """``"exact"`` or ``"fast"``, as in use."""
+        return self._compute.precision
+
+    @property
+    def cache(self) -> EmbeddingCache:
+        """Where embeddings are kept."""
+        return self._encoder.cache
+
+    @cache.setter
+    def cache(self, cache: EmbeddingCache) -> None:
+        self._encoder.cache = cache
+
+    @property
+    def encodes(self) -> int:
+        """How often the encoder ran."""
+        return self._encoder.encodes
+
+    @property
+    def note(self) -> str:
+        """The last remark in words, e.g. that memory ran out and what was done; else empty."""
+        return self._compute.note
+
+    @note.setter
+    def note(self, note: str) -> None:
+        self._compute.note = note
 
     # ------------------------------------------------------------------ images
 
@@ -178,15 +185,12 @@ class Predictor:
         """
         stack = self._image()
         index = _index(plane, len(stack.shape) - 2)
-        if self._key(stack.key(index)) in self.cache:
+        if self._encoder.knows(stack, index):
             return False
-        image = stack.normalized(index)
-        frame = Frame.of(image.shape[-2:], self.model.spec.input_size)
-        job = self._network.glimpsing(self._input(image, frame).to(self.device))
-        if job is None:
+        glimpse = yield from self._encoder.glimpse(stack, index)
+        if glimpse is None:
             return False
-        encoded = yield from self._computing(job, choose_precision("fast", self.device))
-        self._embedding = self._glimpse = Embedding(encoded, frame)
+        self._embedding = self._glimpse = glimpse
         return True
 
     @property
@@ -205,11 +209,10 @@ class Predictor:
         stack = self._image()
         part = stack.part(_index(index, len(stack.shape) - 2), rows, columns)
         if keep:
-            self._embedding = yield from self._embedded(part, ())
+            self._embedding = yield from self._encoder.embedding(part, ())
         else:
             self._embedding = None  # one at a time
-            self._embedding = yield from self._encoding(part, ())
-            self.encodes += 1
+            self._embedding = yield from self._encoder.once(part, ())
 
     @contextmanager
     def keeping_plane(self) -> Iterator[None]:
@@ -219,9 +222,6 @@ class Predictor:
             yield
         finally:
             self._embedding = before
-            if before is not None and before.encoded.embedding.device != self.device:
-                encoded = before.encoded.to(self.device, torch.float32)
-                self._embedding = Embedding(encoded, before.frame)
 
     def preparing(self, planes: Iterable[int | Sequence[int]]) -> Job[int]:
         """Encode planes ahead of their use; the current plane stays.
@@ -245,8 +245,8 @@ class Predictor:
             words = f"encoding plane {', '.join(map(str, index))}" if index else "encoding"
             here = Progress(done, len(wanted), words)
             yield here
-            if self._key(stack.key(index)) not in self.cache:
-                embedding = yield from retold(self._embedded(stack, index), here)
+            if not self._encoder.knows(stack, index):
+                embedding = yield from retold(self._encoder.embedding(stack, index), here)
                 largest = max(largest, embedding.encoded.nbytes)
         return len(wanted)
 
@@ -256,7 +256,8 @@ class Predictor:
         So long work can be left in the middle, clicks on other planes answered, and gone on with.
         """
         other = Predictor(self.model, str(self.device), self.precision, self.cache)
-        other._stack, other._under_way = self._stack, self._under_way
+        other._stack = self._stack
+        other._encoder.under_way = self._encoder.under_way
         return other
 
     @property
@@ -320,14 +321,12 @@ class Predictor:
 
     def predicting(self, prompts: Sequence[Prompt]) -> Job[list[Result]]:
         """`predict_many` as a job that yields after every prompt."""
-        if self._embedding is None:
-            raise RuntimeError("There is no image yet; call set_image first.")
+        frame = self._here().frame
         for prompt in prompts:
-            prompt.check_inside(self._embedding.frame.image)
-            self._check_logits(prompt, self._embedding.frame)
+            self._decoder.check(prompt, frame)
         results = []
         for done, prompt in enumerate(prompts, start=1):
-            results.append(self._surviving(lambda prompt=prompt: self._decode(prompt)))
+            results.append(self._asked(partial(self._decoder.result, prompt=prompt)))
             yield Progress(done, len(prompts), "predicting")
         return results
 
@@ -342,27 +341,25 @@ class Predictor:
             A click all of whose masks are estimated below it may get estimates alone: SAM's
             decoder knows them before it forms a mask.
         """
-        if self._embedding is None:
-            raise RuntimeError("There is no image yet; call set_image first.")
         clicks = [n for n, prompt in enumerate(prompts) if _is_a_click(prompt)]
         answers: dict[int, Answer] = {}
         if clicks:
             points = [prompts[n].points[0] for n in clicks]
-            found = self._surviving(lambda: self._clicked(points, least))
+            found = self._asked(lambda here: self._decoder.clicked(here, points, least))
             answers = dict(zip(clicks, found, strict=True))
         for n, prompt in enumerate(prompts):
             if n not in answers:
-                answers[n] = self._surviving(lambda prompt=prompt: self._answered(prompt))
+                answers[n] = self._asked(partial(self._decoder.answer, prompt=prompt))
         return [answers[n] for n in range(len(prompts))]
 
     def unload(self) -> None:
         """Forget the image and move the network to main memory, freeing a GPU's."""
         self._embedding = self._stack = None
-        self._under_way.clear()
-        self._network.to("cpu")
-        release(self.device)
+        self._encoder.under_way.clear()
+        self.model.network.to("cpu")
+        self._compute.release()
 
-    # ---------------------------------------------------------------- encoding
+    # ------------------------------------------------------------------- below
 
     def _measured(
         self,
@@ -385,170 +382,25 @@ class Predictor:
 
     def _taking(self, stack: ChannelStack, plane: int | Sequence[int] | None) -> Job[None]:
         """Encode a plane, or remember it, and only then make it the current one."""
-        embedding = yield from self._embedded(stack, _index(plane, len(stack.shape) - 2))
+        index = _index(plane, len(stack.shape) - 2)
+        embedding = yield from self._encoder.embedding(stack, index)
         self._stack, self._embedding = stack, embedding
 
-    def _embedded(self, stack: ChannelStack, index: tuple[int, ...]) -> Job[Embedding]:
-        """From the cache, or encoded; what was begun and left is gone on with."""
-        while True:
-            key = self._key(stack.key(index))
-            embedding = self.cache.get(key)
-            if embedding is None:
-                start = partial(self._encoding_anew, stack, index)
-                embedding = yield from self._under_way.going_on(key, start)
-            if embedding is not None:
-                return Embedding(embedding.encoded.to(self.device), embedding.frame)
+    def _asked(self, ask: Callable[[Embedding], T]) -> T:
+        """Ask on the current plane; where a GPU's memory runs out, again on the CPU."""
+        return self._compute.surviving(lambda: ask(self._here()))
 
-    def _encoding_anew(self, stack: ChannelStack, index: tuple[int, ...]) -> Job[Embedding]:
-        """Encode a plane and keep it, in the precision in which it was computed."""
-        self.note = ""
-        embedding = yield from self._encoding(stack, index)
-        self.encodes += 1
-        kept = Embedding(embedding.encoded.to(torch.device("cpu")), embedding.frame)
-        self.cache.put(self._key(stack.key(index)), kept)  # the device may have changed
-        return embedding
-
-    def _key(self, image: str) -> str:
-        return f"{self.model.fingerprint}-{image}-{self.device.type}-{self.precision}"
-
-    def _encoding(self, stack: ChannelStack, index: tuple[int, ...]) -> Job[Embedding]:
-        image = stack.normalized(index)
-        input_size = self.model.spec.input_size
-        while True:
-            frame = Frame.of(image.shape[-2:], input_size)
-            tensor: Tensor | None = None
-            try:
-                tensor = self._input(image, frame).to(self.device)
-                encoded = yield from self._computing(self._network.encoding(tensor))
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                smaller = _smaller(input_size, frame)
-            else:
-                return Embedding(encoded, frame)
-            # Outside the handler, so that the failed run's tensors are gone by now.
-            tensor = None
-            release(self.device)
-            if smaller is not None and self.device.type != "cpu":
-                input_size = smaller
-                self._remark(f"Memory ran out; encoding at {smaller.size} pixels instead.")
-            else:
-                input_size = self.model.spec.input_size
-                self._to_cpu()
-
-    def _input(self, image: NDArray[Any], frame: Frame) -> Tensor:
-        """Normalised values (C, Y, X) as the network's input (1, C, H, W)."""
-        channels = self.model.spec.channels
-        values = torch.zeros(1, len(channels), *frame.padded)
-        height, width = frame.resized
-        for index, channel in enumerate(channels):  # one at a time: there may be hundreds
-            resized = torch.tensor(frame.resize(image[index : index + 1])[0])  # a copy
-            values[0, index, :height, :width] = (resized - channel.mean) / channel.std
-        return values
-
-    def _computing(self, job: Job[T], precision: str = "") -> Job[T]:
-        """Run a job's steps without gradients in the chosen precision, and only its steps."""
-        while True:
-            with torch.no_grad(), computing(self.device, precision or self.precision):
-                try:
-                    progress = next(job)
-                except StopIteration as end:
-                    result: T = end.value
-                    return result
-            yield progress
-
-    # ---------------------------------------------------------------- decoding
-
-    def _decode(self, prompt: Prompt) -> Result:
-        assert self._embedding is not None
-        frame = self._embedding.frame
-        decoded = self._decoded(prompt)
-        logits, quality = decoded.logits.cpu(), decoded.quality.cpu()
-        lone = len(prompt.points) == 1 and prompt.box is None and prompt.mask is None
-        stock = self.model.spec.mask_choice == "stock"
-        chosen = 1 + int(quality[1:].argmax()) if stock and lone else 0
-        return Result(logits, quality, chosen, frame, self._network.mask_stride)
-
-    def _answered(self, prompt: Prompt) -> Answer:
-        assert self._embedding is not None
-        return self._placed(Placed(*self._decoded(prompt)))
-
-    def _clicked(self, points: Sequence[tuple[float, float]], least: float) -> list[Answer]:
-        assert self._embedding is not None
-        encoded, frame = self._embedding
-        clicks = torch.tensor(frame.to_input(points), device=self.device)
-        with torch.no_grad(), computing(self.device, self.precision):
-            found = self._network.decode_clicks(encoded, clicks, least)
-            return [self._placed(one) for one in found]
-
-    def _placed(self, one: Placed) -> Answer:
-        assert self._embedding is not None
-        frame, stride = self._embedding.frame, self._network.mask_stride
-        return Answer(one.logits, one.quality.cpu().numpy(), one.top, one.left, frame, stride)
-
-    def _decoded(self, prompt: Prompt) -> Decoded:
-        assert self._embedding is not None
-        encoded, frame = self._embedding
-        stride = self._network.mask_stride
-        points = labels = box = mask = None
-        if prompt.points:
-            points = torch.tensor(frame.to_input(prompt.points), device=self.device)
-            labels = torch.tensor(prompt.labels, device=self.device)
-        if prompt.box is not None:
-            box = torch.tensor(frame.box_to_input(prompt.box), device=self.device)
-        if prompt.mask is not None:
-            given = prompt.mask
-            logits = shrink(given, frame, stride) if given.dtype == bool else _tensor(given)
-            mask = logits.to(self.device)
-        with torch.no_grad(), computing(self.device, self.precision):
-            return self._network.decode(encoded, points, labels, box, mask)
-
-    def _check_logits(self, prompt: Prompt, frame: Frame) -> None:
-        if prompt.mask is None or prompt.mask.dtype == bool:
-            return
-        grid = frame.grid(self._network.mask_stride)
-        if prompt.mask.shape != grid:
-            raise ValueError(
-                f"The mask's logits have shape {prompt.mask.shape}, this image needs {grid}; use "
-                "the logits of a result on this image, or a bool mask of the image's size."
-            )
-
-    # ------------------------------------------------------------------ memory
-
-    def _surviving(self, compute: Any) -> Any:
-        """Compute; where a GPU's memory runs out, go on with the CPU and say so."""
-        while True:
-            try:
-                return compute()
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-            release(self.device)
-            self._to_cpu()
-
-    def _to_cpu(self) -> None:
-        if self.device.type == "cpu":
-            raise MemoryError(NO_MEMORY)
-        before, self.device = self.device, torch.device("cpu")
-        self.precision = "exact"
-        self._network.to(self.device)
-        if self._embedding is not None:
-            encoded = self._embedding.encoded.to(self.device, torch.float32)
-            self._embedding = Embedding(encoded, self._embedding.frame)
-        release(before)
-        self._remark(f"The memory of {before.type} ran out; computing on the CPU instead.")
-
-    def _remark(self, note: str) -> None:
-        self.note = note
-        logger.warning(note)
-
-
-def _smaller(input_size: InputSize, frame: Frame) -> InputSize | None:
-    """Half the size where the network takes any; None where it does not or gets too small."""
-    half = max(frame.resized) // 2
-    if input_size.method != "native" or half < 4 * input_size.multiple:
-        return None
-    return replace(input_size, size=half, minimum=min(input_size.minimum, half))
+    def _here(self) -> Embedding:
+        """The current plane's embedding, on the device in use, which may have changed."""
+        current = self._embedding
+        if current is None:
+            raise RuntimeError("There is no image yet; call set_image first.")
+        if current.encoded.embedding.device.type != self.device.type:
+            moved = Embedding(current.encoded.to(self.device, torch.float32), current.frame)
+            if self._glimpse is current:
+                self._glimpse = moved
+            self._embedding = current = moved
+        return current
 
 
 def _is_a_click(prompt: Prompt) -> bool:
@@ -560,7 +412,3 @@ def _index(plane: int | Sequence[int] | None, leading: int) -> tuple[int, ...]:
         return (0,) * leading
     indices: Iterator[int] = iter([plane] if isinstance(plane, (int, np.integer)) else plane)
     return tuple(int(each) for each in indices)
-
-
-def _tensor(logits: NDArray[Any]) -> Tensor:
-    return torch.tensor(logits, dtype=torch.float32)[None, None]
