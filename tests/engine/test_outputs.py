@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -78,14 +79,14 @@ def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(
 def test_a_rename_that_fails_takes_back_those_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    move = outputs.move_into_place
+    move = os.replace
 
     def fail_on_b(source: Path, target: Path) -> None:
         if target.name == "b.txt":
             raise OSError(errno.EIO, "Input/output error")
         move(source, target)
 
-    monkeypatch.setattr(outputs, "move_into_place", fail_on_b)
+    monkeypatch.setattr(outputs.os, "replace", fail_on_b)
     with pytest.raises(OutputError, match=r"could not be written .*Input/output error"):
         write_then_raise(None, tmp_path / "a.txt", tmp_path / "b.txt")
     assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from napari_simmat.cli.remote import Remote, tell
 from napari_simmat.cli.terminal import COMPUTE, FLAG, SPEECH, Compute, Speech, Terminal
 from napari_simmat.engine.automatic_settings import AutomaticSettings
-from napari_simmat.engine.volume.settings import PropagationSettings
+from napari_simmat.engine.propagation_settings import PropagationSettings
 
 if TYPE_CHECKING:
     from napari_simmat.batch import Plan
@@ -143,8 +143,9 @@ def segment(
     output
         Folder to write into; made if need be. Subfolders are mirrored in it.
     prompts
-        auto to segment everything; a prompt file for all images; or same-stem: for each image the file beside it called
-        STEM.csv, STEM_points.csv, STEM_boxes.csv, STEM_shapes.csv or STEM_prompts.tif.
+        auto to segment everything; a prompt file for all images; or same-stem: for each image the
+        file beside it called STEM.csv, STEM_points.csv, STEM_boxes.csv, STEM_shapes.csv or
+        STEM_prompts.tif.
     channels
         Which channels the model gets, names or numbers from 0 with commas between, e.g. 0,2,DAPI.
         An RGB model may get one repeatedly: 0,1,1.

@@ -15,6 +15,7 @@ from napari_simmat.engine.objects import Painting
 from napari_simmat.engine.outputs import write_result
 from napari_simmat.engine.promptfiles import read_prompts
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.propagation_settings import PropagationSettings
 from napari_simmat.engine.reading import ImageFile, read_image
 from napari_simmat.engine.record import (
     Input,
@@ -26,7 +27,6 @@ from napari_simmat.engine.record import (
     read_record,
 )
 from napari_simmat.engine.tasks import Loaded, Outcome, SegmentConfig, Segmented, Task
-from napari_simmat.engine.volume.settings import PropagationSettings
 from napari_simmat.progress import Job, Progress
 
 if TYPE_CHECKING:

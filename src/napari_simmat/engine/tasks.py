@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from napari_simmat.engine.automatic_settings import AutomaticSettings
 from napari_simmat.engine.outputs import OutputFiles
-from napari_simmat.engine.volume.settings import PropagationSettings
+from napari_simmat.engine.propagation_settings import PropagationSettings
 
 if TYPE_CHECKING:
     from napari_simmat.engine.images import ChannelStack

@@ -66,12 +66,16 @@ class LoRALinear(nn.Linear):
         plain = nn.Linear(
             self.in_features, self.out_features, self.bias is not None, device=self.weight.device
         )
-        weight = self.weight.detach().clone()
-        for name, (start, stop) in self.parts.items():
-            weight[start:stop] += self.up[name].detach() @ self.down[name].detach()
-        plain.weight = nn.Parameter(weight)
+        plain.weight = nn.Parameter(self.effective_weight().detach())
         plain.bias = self.bias
         return plain
+
+    def effective_weight(self) -> Tensor:
+        """The projection with its updates, (d_out, d_in)."""
+        weight = self.weight.clone()
+        for name, (start, stop) in self.parts.items():
+            weight[start:stop] += self.up[name] @ self.down[name]
+        return weight
 
     def _update(self, x: Tensor, name: str) -> Tensor:
         return functional.linear(functional.linear(x, self.down[name]), self.up[name])

@@ -17,7 +17,7 @@ from segment_anything.modeling.transformer import Attention, TwoWayAttentionBloc
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_simmat.model.tuned import AdaptedTwoWayBlock
+from napari_simmat.model.tuned import AdaptedTwoWayBlock, LoRALinear
 
 AT_ONCE = 1024
 """Image tokens that are worked on at once, so that temporaries stay in a processor's cache."""
@@ -171,11 +171,11 @@ class _Told:
         key = _heads(attention.k_proj(keys), heads)
         key = key / math.sqrt(key.shape[-1])  # (N, heads, n, c)
         bias = attention.q_proj.bias.view(heads, 1, -1)
-        asked = key @ _by_head(attention.q_proj.weight, heads)
+        asked = key @ _by_head(_weight(attention.q_proj), heads)
         self._asked = asked.flatten(1, 2).to(dtype)  # (N, heads * n, d)
         self._constant = (key * bias).sum(-1, keepdim=True).flatten(1, 2).to(dtype)
         value = _heads(attention.v_proj(values), heads)
-        told = value @ _by_head(attention.out_proj.weight.T, heads)
+        told = value @ _by_head(_weight(attention.out_proj).T, heads)
         # A token's weights sum to one over each head, so each head brings its share of the bias.
         told = told + attention.out_proj.bias / heads
         self._told = told.flatten(1, 2).to(dtype)
@@ -204,11 +204,11 @@ def _seen(attention: Attention, queries: Tensor, image: ImageTokens) -> Tensor:
     count, heads = queries.shape[1], attention.num_heads
     query = _heads(attention.q_proj(queries), heads)
     query = query / math.sqrt(query.shape[-1])
-    asked = query @ _by_head(attention.k_proj.weight, heads)  # (N, heads, n, d)
+    asked = query @ _by_head(_weight(attention.k_proj), heads)  # (N, heads, n, d)
     asked = asked.flatten(1, 2).to(content.dtype)
     weights = _product(asked, image.placed.mT).softmax(-1)  # (N, heads * n, k)
     found = _product(weights, content).float().view(-1, heads, count, content.shape[-1])
-    value = found @ _by_head(attention.v_proj.weight, heads).mT  # (N, heads, n, c)
+    value = found @ _by_head(_weight(attention.v_proj), heads).mT  # (N, heads, n, c)
     value = value + attention.v_proj.bias.view(heads, 1, -1)
     told: Tensor = attention.out_proj(value.transpose(1, 2).flatten(2))
     return told
@@ -217,8 +217,17 @@ def _seen(attention: Attention, queries: Tensor, image: ImageTokens) -> Tensor:
 def _can_reassociate(attention: Attention, count: int) -> bool:
     """Whether it is exact, and less work than projecting the image for that many tokens."""
     projections = (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj)
-    plain = type(attention) is Attention and all(type(each) is nn.Linear for each in projections)
+    plain = type(attention) is Attention and all(
+        type(each) in (nn.Linear, LoRALinear) for each in projections
+    )
     return plain and count * attention.num_heads <= attention.internal_dim
+
+
+def _weight(projection: nn.Linear) -> Tensor:
+    """What a projection multiplies with, (d_out, d_in), its low-rank updates included."""
+    if isinstance(projection, LoRALinear):
+        return projection.effective_weight()
+    return projection.weight
 
 
 def _heads(tokens: Tensor, heads: int) -> Tensor:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.propagation_settings import PropagationSettings
 from napari_simmat.engine.volume.geometry import (
     Mask,
     PixelSize,
@@ -17,7 +18,6 @@ from napari_simmat.engine.volume.geometry import (
     within,
 )
 from napari_simmat.engine.volume.look import Look
-from napari_simmat.engine.volume.settings import PropagationSettings
 from napari_simmat.engine.volume.spans import Span
 from napari_simmat.engine.volume.tracks import Origin
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from napari_simmat.engine.objects import Painting
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.propagation_settings import PropagationSettings
 from napari_simmat.engine.volume.propagating import Propagator
-from napari_simmat.engine.volume.settings import PropagationSettings
 from napari_simmat.progress import Job
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ import numpy as np
 
 from napari_simmat.engine.footprints import Footprint
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.propagation_settings import PropagationSettings
 from napari_simmat.engine.refining import Refiner
 from napari_simmat.engine.volume.annotations import Annotations, annotations_of, spacing_of
 from napari_simmat.engine.volume.following import Follower
 from napari_simmat.engine.volume.look import Look
-from napari_simmat.engine.volume.settings import PropagationSettings
 from napari_simmat.engine.volume.spans import Seed, Span, line_of, spans_of
 from napari_simmat.engine.volume.tracks import Plane, Section, Track
 from napari_simmat.progress import Job, Progress, finish, retold
