@@ -1,7 +1,8 @@
 """The window's pictures in the documentation, taken from the real window.
 
 Run ``python scripts/with_screen.py python scripts/screenshots.py``; it writes ``docs/images/``.
-A picture shows what the shipped models do, so run it again when one of them has changed.
+Names after it (coins, everything, ...) take only those. A picture shows what the shipped models do,
+so run it again when one of them has changed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import numpy as np
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "images"
 SIZE = (1280, 780)
 """Of the window in pixels: its text can be read in the documentation's column."""
+TALL = (1280, 900)
+"""Where more of the tab is open."""
 COLOURS = 256
 PATIENCE = 180.0
 STEPS = 40
@@ -34,21 +37,15 @@ BESIDE = (180.0, 242.0)
 
 
 def main() -> int:
-    """Take all pictures; the exit status says whether each could be taken."""
+    """Take the pictures that are asked for, or all."""
     with tempfile.TemporaryDirectory() as home:
         # Nobody's settings and models: the pictures are the same everywhere.
         os.environ["NAPARI_SIMMAT_HOME"] = home
         os.environ["NAPARI_CONFIG"] = str(Path(home) / "napari.yaml")
-        from napari_simmat.engine import zoo
-
-        coins()
-        states()
-        train()
-        if "polarization" in [entry.name for entry in zoo.list_models()]:
-            polarization()
-            return 0
-    print("no picture of polarization: the checkpoint is not in the package yet", file=sys.stderr)
-    return 1
+        wanted = sys.argv[1:] or list(PICTURES)
+        for name in wanted:
+            PICTURES[name]()
+    return 0
 
 
 def coins() -> None:
@@ -208,15 +205,56 @@ def train() -> None:
         save(viewer, tab, "window-trained")
 
 
+def everything() -> None:
+    """All coins at once, on the preview, with the sliders that sift them."""
+    from skimage.data import coins as image
+
+    with window(TALL) as (viewer, widget):
+        tab = widget.segment
+        viewer.add_image(image(), name="coins")
+        settle(tab)
+        viewer.reset_view()
+        tab.everything_fold.set_open(True)
+        tab.everything.panel.start.click()
+        settle(tab)
+        save(viewer, tab, "window-everything")
+
+
+def stack() -> None:
+    """A drawn cell, followed from one click in the middle plane."""
+    from scipy.ndimage import center_of_mass
+
+    from napari_simmat.learn.scenes.volumes import draw_volume
+
+    cells, labels = draw_volume(0)
+    middle = len(cells) // 2
+    centre = center_of_mass(
+        labels[middle] == np.bincount(labels[middle][labels[middle] > 0]).argmax()
+    )
+    with window(TALL) as (viewer, widget):
+        tab = widget.segment
+        viewer.add_image(cells, name="cells", scale=(2, 1, 1))
+        viewer.dims.set_point(0, 2 * middle)
+        settle(tab)
+        viewer.reset_view()
+        tab.stack_fold.set_open(True)
+        click(tab, (middle, *centre))
+        tab.stack.panel.start.click()
+        settle(tab)
+        viewer.dims.set_point(0, 2 * (middle + 4))
+        settle(tab)
+        save(viewer, tab, "window-stack")
+
+
 @contextmanager
-def window() -> Iterator[tuple[Any, Any]]:
+def window(size: tuple[int, int] = SIZE) -> Iterator[tuple[Any, Any]]:
     """An empty viewer and the widget in it."""
     import napari
 
     from napari_simmat.widgets.main import SimMATWidget
 
     viewer = napari.Viewer(title="napari", show=True)
-    viewer.window.resize(*SIZE)
+    viewer.window.resize(*size)
     widget = SimMATWidget(viewer)
     viewer.window.add_dock_widget(widget, name="SimMAT", area="right")
     try:
@@ -302,6 +340,9 @@ def write(pixels: np.ndarray, name: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     picture.save(path, optimize=True)
     print(f"{path.name}: {picture.width} x {picture.height}, {path.stat().st_size // 1024} KiB")
+
+
+PICTURES = {each.__name__: each for each in (coins, states, everything, stack, train, polarization)}
 
 
 if __name__ == "__main__":

@@ -57,6 +57,8 @@ class Finished:
         Whether it is known to hold nothing, so that it need not be counted.
     painted
         Called with what was painted by hand.
+    replaced
+        Called when the layer has got another array.
 
     Attributes
     ----------
@@ -67,12 +69,17 @@ class Finished:
     """
 
     def __init__(
-        self, layer: Labels, painted: Callable[[Finished, Edit], None], *, empty: bool = False
+        self,
+        layer: Labels,
+        painted: Callable[[Finished, Edit], None],
+        replaced: Callable[[], None],
+        *,
+        empty: bool = False,
     ) -> None:
         self.layer = layer
         self.register = Register(Census() if empty or layer.multiscale else Census.of(layer.data))
         self.version = 0
-        self._painted = painted
+        self._painted, self._replaced = painted, replaced
         layer.events.paint.connect(self._on_paint)
         layer.events.data.connect(self._on_data)
 
@@ -310,3 +317,4 @@ class Finished:
         self.register.entries = {
             label: entry for label, entry in entries.items() if label in self.register.census
         }
+        self._replaced()

@@ -48,6 +48,7 @@ class Session(QObject):
         self.prompts.edited.connect(self._on_edited)
         self.prompts.replaced.connect(self.changed)
         self.works.painted.connect(self._on_painted)
+        self.works.replaced.connect(self.changed)
         viewer.layers.events.removed.connect(self._on_removed)
 
     def release(self) -> None:

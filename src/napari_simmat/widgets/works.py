@@ -46,6 +46,8 @@ class Works(QObject):
 
     painted = Signal(object, object)
     """The `Finished` that was painted into by hand, and its `Edit`."""
+    replaced = Signal()
+    """A layer has got another array, whose objects are counted anew."""
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -75,7 +77,7 @@ class Works(QObject):
         """
         key = str(layer.unique_id)
         if key not in self._finished:
-            self._finished[key] = Finished(layer, self._on_painted, empty=empty)
+            self._finished[key] = Finished(layer, self._on_painted, self.replaced.emit, empty=empty)
         return self._finished[key]
 
     def by_key(self, key: str) -> Finished | None:
