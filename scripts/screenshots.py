@@ -233,7 +233,7 @@ def stack() -> None:
     )
     with window(TALL) as (viewer, widget):
         tab = widget.segment
-        viewer.add_image(cells, name="cells", scale=(2, 1, 1))
+        viewer.add_image(cells, name="cells", scale=(2, 1, 1), axis_labels=("z", "y", "x"))
         viewer.dims.set_point(0, 2 * middle)
         settle(tab)
         viewer.reset_view()
