@@ -22,8 +22,8 @@ from segment_anything.modeling.image_encoder import Block
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_simmat.engine.checkpoints.zoo import Model
 from napari_simmat.engine.predictor import Predictor
-from napari_simmat.engine.zoo import Model
 from napari_simmat.learn import pretrain, pretrain_step
 from napari_simmat.learn.labelled import find_labelled
 from napari_simmat.learn.pretrain_step import PretrainConfig

@@ -23,7 +23,7 @@ from rich.console import Console
 
 from napari_simmat import load_model
 from napari_simmat.cli.terminal import Terminal
-from napari_simmat.engine.reading import read_image
+from napari_simmat.engine.formats.reading import read_image
 from napari_simmat.learn.datasets import DataConfig, from_folder
 from napari_simmat.learn.train_config import Precision, TrainConfig, practical_config
 from napari_simmat.learn.training import Devices, making

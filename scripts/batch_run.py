@@ -160,10 +160,10 @@ def images(inputs: Path) -> list[Path]:
 
 def write_box(image: Path) -> str:
     """A box on each plane of an image; the name of its file for the manifest."""
-    from napari_simmat.engine.outputs import stem_of
-    from napari_simmat.engine.promptfiles import write_shapes_csv
+    from napari_simmat.engine.formats.promptfiles import write_shapes_csv
+    from napari_simmat.engine.formats.reading import read_image
+    from napari_simmat.engine.jobs.outputs import stem_of
     from napari_simmat.engine.prompts import Prompt
-    from napari_simmat.engine.reading import read_image
 
     shape = read_image(image).shape
     height, width = shape[-2:]
@@ -202,8 +202,8 @@ def unbroken(manifest: Path, words: argparse.Namespace) -> tuple[float, bool]:
 
 def same_axes(output: Path, manifest: Path) -> bool:
     """Whether labels have their image's axes, scale and affine."""
-    from napari_simmat.engine.outputs import OutputFiles
-    from napari_simmat.engine.reading import read_image
+    from napari_simmat.engine.formats.reading import read_image
+    from napari_simmat.engine.jobs.outputs import OutputFiles
 
     kept = True
     for image in images(manifest.parent):
@@ -273,11 +273,11 @@ def share(manifest: Path) -> None:
     Both are measured in turn; the quickest of each counts, as the machine may do other things.
     """
     from napari_simmat.batch import find_inputs, plan, running
-    from napari_simmat.engine.automatic_settings import AutomaticSettings
+    from napari_simmat.engine.automatic.settings import AutomaticSettings
+    from napari_simmat.engine.checkpoints.zoo import load_model
+    from napari_simmat.engine.jobs.segmentation import answering, load_task
+    from napari_simmat.engine.jobs.tasks import SegmentConfig
     from napari_simmat.engine.predictor import Predictor
-    from napari_simmat.engine.segmentation import answering, load_task
-    from napari_simmat.engine.tasks import SegmentConfig
-    from napari_simmat.engine.zoo import load_model
     from napari_simmat.progress import finish
 
     everything = AutomaticSettings(points_per_side=GRID)

@@ -25,7 +25,7 @@ def main() -> int:
         write_images(Path("plates"))
         from screenshots import save, wait, window
 
-        from napari_simmat.widgets.batch_request import BatchRequest
+        from napari_simmat.widgets.batch.request import BatchRequest
 
         with window() as (viewer, widget):
             tab = widget.batch

@@ -22,7 +22,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.transform import resize
 
 from napari_simmat import Predictor, load_model
-from napari_simmat.engine.zoo import Model
+from napari_simmat.engine.checkpoints.zoo import Model
 from napari_simmat.learn.evaluation import evaluating
 from napari_simmat.learn.labelled import find_labelled
 from napari_simmat.learn.metrics import iou

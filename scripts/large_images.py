@@ -23,8 +23,8 @@ import zarr
 from numpy.typing import NDArray
 
 from napari_simmat import AutomaticSettings, Predictor, load_model
-from napari_simmat.engine.stitching import tiles_of
-from napari_simmat.engine.tiled import segmenting_tiles
+from napari_simmat.engine.automatic.stitching import tiles_of
+from napari_simmat.engine.automatic.tiled import segmenting_tiles
 from napari_simmat.progress import finish
 
 CHUNK = 1000

@@ -182,7 +182,7 @@ def train() -> None:
     from napari.layers import Layer
 
     from napari_simmat.widgets import samples
-    from napari_simmat.widgets.train_request import START, TrainRequest
+    from napari_simmat.widgets.train.request import START, TrainRequest
 
     with window() as (viewer, widget):
         tab = widget.train

@@ -25,12 +25,12 @@ import torch
 from segment_anything import SamPredictor, sam_model_registry
 from segment_anything.modeling import Sam
 
+from napari_simmat.engine.checkpoints.loading import Model
+from napari_simmat.engine.checkpoints.sam_weights import sam_spec
 from napari_simmat.engine.embeddings import Embedding, EmbeddingCache
 from napari_simmat.engine.frames import Frame
-from napari_simmat.engine.loading import Model
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.sam_weights import sam_spec
 from napari_simmat.model.foundation import build_network
 from napari_simmat.model.network import Encoded
 from napari_simmat.model.sam import SamNetwork

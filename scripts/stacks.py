@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from napari_simmat import Predictor, Prompt, load_model
-from napari_simmat.engine.reading import read_image
+from napari_simmat.engine.formats.reading import read_image
 from napari_simmat.engine.volume import Propagator, Track
 from napari_simmat.engine.volume.geometry import deepest, overlap
 from napari_simmat.learn.scenes import draw_volume

@@ -39,7 +39,7 @@ COME_WITH_NAPARI = {"superqt", "vispy", "npe2", "app-model", "psygnal"}
 
 
 def layer_of(module: str) -> str:
-    """The layer of ``napari_simmat.engine.zoo`` is ``engine``, that of the package its root."""
+    """The layer of ``napari_simmat.engine.frames`` is ``engine``, that of the package its root."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 else "__init__"
 

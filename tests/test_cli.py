@@ -20,7 +20,7 @@ from skimage.data import coins
 
 from napari_simmat.cli import main
 from napari_simmat.engine.files import sha256_of
-from napari_simmat.engine.promptfiles import write_points_csv, write_shapes_csv
+from napari_simmat.engine.formats.promptfiles import write_points_csv, write_shapes_csv
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.model.spec import Base, Channel, InputSize, ModelSpec, Normalization
 
@@ -437,7 +437,7 @@ def test_a_full_disk_leaves_nothing_half_written(
         path.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("napari_simmat.engine.outputs.write_table", fill_the_disk)
+    monkeypatch.setattr("napari_simmat.engine.jobs.outputs.write_table", fill_the_disk)
     said = simmat(*segment())
     assert said.status == 1
     assert "The disk is full while writing a.json" in said.err
@@ -490,8 +490,8 @@ def four_angles(user_folder: Path) -> Path:
     """A checkpoint with four named channels, random weights, among the user's own models."""
     import torch
 
-    from napari_simmat.engine.checkpoint import save_checkpoint
-    from napari_simmat.engine.zoo import find
+    from napari_simmat.engine.checkpoints.checkpoint import save_checkpoint
+    from napari_simmat.engine.checkpoints.zoo import find
     from napari_simmat.model.foundation import build_network
 
     torch.manual_seed(1)

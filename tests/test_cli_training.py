@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from napari_simmat.cli import main
-from napari_simmat.engine.checkpoint import read_spec
-from napari_simmat.engine.loading import load_model
+from napari_simmat.engine.checkpoints.checkpoint import read_spec
+from napari_simmat.engine.checkpoints.loading import load_model
 from napari_simmat.engine.predictor import Predictor
 
 pytestmark = pytest.mark.usefixtures("small_training")

@@ -14,9 +14,9 @@ import tifffile
 from PIL import Image
 
 from napari_simmat.cli import main
+from napari_simmat.engine.formats.reading import read_image
 from napari_simmat.engine.overlays import FILL
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.reading import read_image
 from napari_simmat.learn.demo import coins, ious, polarization, polarization_colours, samples
 from napari_simmat.learn.overlay import GREEN, SCALE, overlay, side_by_side
 

@@ -9,12 +9,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_simmat.engine.automatic import segment_everything
-    from napari_simmat.engine.automatic_settings import AutomaticSettings
+    from napari_simmat.engine.automatic.everything import segment_everything
+    from napari_simmat.engine.automatic.settings import AutomaticSettings
+    from napari_simmat.engine.checkpoints.zoo import load_model
     from napari_simmat.engine.predictor import Predictor
     from napari_simmat.engine.prompts import Prompt
     from napari_simmat.engine.results import Result
-    from napari_simmat.engine.zoo import load_model
     from napari_simmat.model.spec import ModelSpec
 
 __version__ = "0.1.0"
@@ -31,13 +31,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AutomaticSettings": "napari_simmat.engine.automatic_settings",
+    "AutomaticSettings": "napari_simmat.engine.automatic.settings",
     "ModelSpec": "napari_simmat.model.spec",
     "Predictor": "napari_simmat.engine.predictor",
     "Prompt": "napari_simmat.engine.prompts",
     "Result": "napari_simmat.engine.results",
-    "load_model": "napari_simmat.engine.zoo",
-    "segment_everything": "napari_simmat.engine.automatic",
+    "load_model": "napari_simmat.engine.checkpoints.zoo",
+    "segment_everything": "napari_simmat.engine.automatic.everything",
 }
 
 

@@ -14,7 +14,7 @@ import tifffile
 from skimage.data import coins
 
 from napari_simmat.batch import carrying_out, find_inputs, plan
-from napari_simmat.engine.tasks import SegmentConfig
+from napari_simmat.engine.jobs.tasks import SegmentConfig
 from napari_simmat.progress import finish
 from tests.batch.folders import contents
 

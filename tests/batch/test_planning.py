@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from napari_simmat.batch import PROMPT_ENDINGS, find_inputs, plan
-from napari_simmat.engine.record import Input, Record, Request, Settings, UsedModel
+from napari_simmat.engine.jobs.record import Input, Record, Request, Settings, UsedModel
 
 
 def touch(*paths: Path) -> list[Path]:

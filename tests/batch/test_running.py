@@ -20,8 +20,8 @@ from skimage.data import coins
 from napari_simmat.batch import carrying_out, find_inputs, plan
 from napari_simmat.batch.run import LOCK
 from napari_simmat.batch.summary import PAGE, TABLE, write_summary
-from napari_simmat.engine.outputs import settle
-from napari_simmat.engine.tasks import SegmentConfig
+from napari_simmat.engine.jobs.outputs import settle
+from napari_simmat.engine.jobs.tasks import SegmentConfig
 from napari_simmat.progress import finish
 from tests.batch.folders import contents
 
@@ -151,7 +151,7 @@ def test_a_full_disk_ends_the_run_and_the_rest_can_go_on(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("napari_simmat.engine.outputs.write_table", full)
+        patch.setattr("napari_simmat.engine.jobs.outputs.write_table", full)
         patch.setattr("napari_simmat.batch.run.write_summary", lambda *_: None)
         outcomes = run(data, out)
     assert [one.status for one in outcomes] == ["failed"] * 4
@@ -192,7 +192,7 @@ def test_a_run_killed_between_two_renames_is_finished(
     script = f"""
 import os
 from napari_simmat.batch import carrying_out, find_inputs, plan
-from napari_simmat.engine.tasks import SegmentConfig
+from napari_simmat.engine.jobs.tasks import SegmentConfig
 from napari_simmat.progress import finish
 from pathlib import Path
 replace, calls = os.replace, []

@@ -37,7 +37,7 @@ def random_models(tmp_path_factory: pytest.TempPathFactory, tiny_spec: ModelSpec
     """A folder with `tiny-1` (half precision) and `polarization`, which stands on it."""
     import torch
 
-    from napari_simmat.engine.checkpoint import save_checkpoint
+    from napari_simmat.engine.checkpoints.checkpoint import save_checkpoint
     from napari_simmat.model.foundation import build_network
 
     folder = tmp_path_factory.mktemp("models")
@@ -66,7 +66,7 @@ def assets(random_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """A folder that stands for the models in the package: `tiny-1` and `polarization`."""
     folder = tmp_path / "assets"
     shutil.copytree(random_models, folder)
-    monkeypatch.setattr("napari_simmat.engine.catalog.ASSETS", folder)
+    monkeypatch.setattr("napari_simmat.engine.checkpoints.catalog.ASSETS", folder)
     return folder
 
 

@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from napari_simmat import Predictor
+from napari_simmat.engine.checkpoints.zoo import Model, load_model
 from napari_simmat.engine.embedding_store import EmbeddingStore
 from napari_simmat.engine.embeddings import LEAST_BYTES, MOST_BYTES, EmbeddingCache, default_bytes
 from napari_simmat.engine.interrupted import Interrupted
-from napari_simmat.engine.zoo import Model, load_model
 from napari_simmat.model.network import Decoded, Encoded, Network
 from napari_simmat.progress import Job, Progress, finish
 

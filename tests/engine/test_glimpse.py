@@ -8,8 +8,8 @@ import torch
 from segment_anything import sam_model_registry
 from torch.nn.functional import avg_pool2d, interpolate
 
+from napari_simmat.engine.checkpoints.loading import Model, load_model
 from napari_simmat.engine.frames import Frame
-from napari_simmat.engine.loading import Model, load_model
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.model.sam import SamNetwork, build_sam
 from napari_simmat.model.spec import Base, Channel, InputSize, ModelSpec, Normalization

@@ -12,8 +12,8 @@ import torch
 import zarr
 
 from napari_simmat.engine import devices
+from napari_simmat.engine.checkpoints.loading import Model, load_model
 from napari_simmat.engine.embeddings import EmbeddingCache
-from napari_simmat.engine.loading import Model, load_model
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.learn.metrics import iou

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from napari_simmat.engine.checkpoints.zoo import load_model
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refining import Refined, Refiner, steps_of
-from napari_simmat.engine.zoo import load_model
 from napari_simmat.progress import finish
 
 

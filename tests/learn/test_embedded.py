@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from skimage.data import coins
 
-from napari_simmat.engine.checkpoint import read_spec
+from napari_simmat.engine.checkpoints.checkpoint import read_spec
+from napari_simmat.engine.checkpoints.loading import load_model
 from napari_simmat.engine.folders import ASSETS
-from napari_simmat.engine.loading import load_model
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.learn.datasets import GeneratedConfig, from_generated
 from napari_simmat.learn.evaluation import evaluating

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_simmat.engine.loading import load_model
+from napari_simmat.engine.checkpoints.loading import load_model
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.learn.evaluation import evaluating
 from napari_simmat.progress import finish

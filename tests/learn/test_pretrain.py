@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import napari_simmat.learn.pretrain as module
-from napari_simmat.engine.checkpoint import read_spec
-from napari_simmat.engine.loading import load_model
+from napari_simmat.engine.checkpoints.checkpoint import read_spec
+from napari_simmat.engine.checkpoints.loading import load_model
 from napari_simmat.learn.pretrain import Pretrained, pretraining
 from napari_simmat.learn.pretrain_step import PretrainConfig, Pretraining
 from napari_simmat.learn.release import save_base

@@ -9,7 +9,7 @@ from typing import get_args
 
 import pytest
 
-from napari_simmat.engine.loading import load_model
+from napari_simmat.engine.checkpoints.loading import load_model
 from napari_simmat.learn.train_config import PRACTICAL, TrainConfig, practical_config
 from napari_simmat.model.spec import (
     Base,

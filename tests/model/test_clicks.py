@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_simmat.engine.loading import load_model
+from napari_simmat.engine.checkpoints.loading import load_model
 from napari_simmat.learn.scenes import draw_sample
 from napari_simmat.model.foundation import build_network
 from napari_simmat.progress import finish

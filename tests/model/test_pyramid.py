@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from napari_simmat.engine.loading import load_model
+from napari_simmat.engine.checkpoints.loading import load_model
 from napari_simmat.model import pyramid
 from napari_simmat.model.extent import (
     Extent,

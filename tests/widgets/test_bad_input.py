@@ -13,7 +13,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 from safetensors.torch import save_file
 
-from napari_simmat.engine import zoo
+from napari_simmat.engine.checkpoints import zoo
 from tests.widgets.scenes import CENTRES, discs, grey, iou
 
 # ------------------------------------------------------------------------------ prompts

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from napari_simmat.engine import zoo
-from napari_simmat.engine.catalog import ModelEntry
+from napari_simmat.engine.checkpoints import zoo
+from napari_simmat.engine.checkpoints.catalog import ModelEntry
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.model_picker import ModelPicker, _metrics
 from tests.widgets.test_feeds import spec

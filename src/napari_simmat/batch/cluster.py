@@ -25,9 +25,9 @@ from napari_simmat.batch.running import (
     write_pictured,
 )
 from napari_simmat.batch.thumbnails import thumbnail_of_kept
-from napari_simmat.engine.outputs import OutputFiles
-from napari_simmat.engine.segmentation import answering
-from napari_simmat.engine.tasks import Outcome, SegmentConfig, Task
+from napari_simmat.engine.jobs.outputs import OutputFiles
+from napari_simmat.engine.jobs.segmentation import answering
+from napari_simmat.engine.jobs.tasks import Outcome, SegmentConfig, Task
 from napari_simmat.progress import Job, Progress, finish
 
 PATIENCE = 15
@@ -112,8 +112,8 @@ def _do(task: Task, config: SegmentConfig, resume: bool) -> Outcome:
 
 def _predictor(config: SegmentConfig) -> Any:
     """The model of this worker process, loaded with its first task."""
+    from napari_simmat.engine.checkpoints.zoo import load_model
     from napari_simmat.engine.predictor import Predictor
-    from napari_simmat.engine.zoo import load_model
 
     worker = import_module("distributed").get_worker()
     kept: dict[Any, Any] = worker.__dict__.setdefault(_MODELS, {})

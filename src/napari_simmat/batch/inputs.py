@@ -10,9 +10,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from napari_simmat.batch.manifest import read_manifest
-from napari_simmat.engine.dicom import images_in, is_dicom
-from napari_simmat.engine.outputs import stem_of
-from napari_simmat.engine.reading import ENDINGS, is_image_folder
+from napari_simmat.engine.formats.dicom import images_in, is_dicom
+from napari_simmat.engine.formats.reading import ENDINGS, is_image_folder
+from napari_simmat.engine.jobs.outputs import stem_of
 
 SHOWN = 3
 """How many files without a place in a run are named; of more, the number is said."""

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from napari_simmat.batch.inputs import Input, Inputs, same_stem_siblings
 from napari_simmat.batch.plans import Existing, Plan, Skipped
-from napari_simmat.engine.outputs import OutputError, OutputFiles, check_is_no_folder, stem_of
-from napari_simmat.engine.record import outputs_recorded_in
-from napari_simmat.engine.tasks import Task
+from napari_simmat.engine.jobs.outputs import OutputError, OutputFiles, check_is_no_folder, stem_of
+from napari_simmat.engine.jobs.record import outputs_recorded_in
+from napari_simmat.engine.jobs.tasks import Task
 
 AUTO = "auto"
 SAME_STEM = "same-stem"

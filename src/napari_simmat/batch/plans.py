@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from napari_simmat.engine.tasks import Task
+from napari_simmat.engine.jobs.tasks import Task
 
 Existing = Literal["refuse", "resume", "overwrite"]
 """What to do where an output exists."""

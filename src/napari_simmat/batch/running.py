@@ -12,9 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_simmat.batch.thumbnails import thumbnail_of, thumbnail_of_kept
-from napari_simmat.engine.outputs import DiskFullError, settle
-from napari_simmat.engine.segmentation import answering, load_task, write_segmented
-from napari_simmat.engine.tasks import Loaded, Outcome, SegmentConfig, Segmented, Task
+from napari_simmat.engine.jobs.outputs import DiskFullError, settle
+from napari_simmat.engine.jobs.segmentation import answering, load_task, write_segmented
+from napari_simmat.engine.jobs.tasks import Loaded, Outcome, SegmentConfig, Segmented, Task
 from napari_simmat.progress import Job, Progress
 
 if TYPE_CHECKING:
@@ -75,8 +75,8 @@ def running(
         Keep outputs whose record says that they were made from the same input, model, prompts
         and settings; fail the task if they were made otherwise.
     """
+    from napari_simmat.engine.checkpoints.zoo import loading
     from napari_simmat.engine.predictor import Predictor
-    from napari_simmat.engine.zoo import loading
 
     model = yield from loading(config.model)
     predictor = Predictor(model, device=config.device, precision=config.precision)

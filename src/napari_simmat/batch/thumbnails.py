@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_simmat.engine.formats.reading import read_labels
 from napari_simmat.engine.images import ChannelStack
 from napari_simmat.engine.overlays import fullest_plane
-from napari_simmat.engine.reading import read_labels
 
 if TYPE_CHECKING:
-    from napari_simmat.engine.tasks import Loaded, Outcome, Segmented
+    from napari_simmat.engine.jobs.tasks import Loaded, Outcome, Segmented
     from napari_simmat.model.spec import ModelSpec
 
 SIDE = 128

@@ -56,7 +56,7 @@ def benchmark(
     device
         auto (a GPU where there is one), cpu, cuda, cuda:1 or mps.
     """
-    from napari_simmat.engine.loading import load_model
+    from napari_simmat.engine.checkpoints.loading import load_model
     from napari_simmat.learn.benchmark.benchmarking import benchmarking
 
     terminal = speech.terminal()

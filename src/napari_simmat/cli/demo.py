@@ -15,7 +15,7 @@ from napari_simmat.cli.terminal import COMPUTE, FLAG, SPEECH, Compute, Speech
 from napari_simmat.progress import Job, Progress
 
 if TYPE_CHECKING:
-    from napari_simmat.engine.tasks import SegmentConfig, Task
+    from napari_simmat.engine.jobs.tasks import SegmentConfig, Task
     from napari_simmat.learn.demo import Sample
 
 MARK = "demo.json"
@@ -101,8 +101,8 @@ class Row:
 def _running(output: Path, compute: Compute) -> Job[list[Row]]:
     """Write the samples, segment them, compare, draw."""
     from napari_simmat.batch import running
-    from napari_simmat.engine.outputs import OutputFiles, staged, write_text
-    from napari_simmat.engine.tasks import SegmentConfig, Task
+    from napari_simmat.engine.jobs.outputs import OutputFiles, staged, write_text
+    from napari_simmat.engine.jobs.tasks import SegmentConfig, Task
     from napari_simmat.learn.demo import samples
 
     yield Progress(0, 0, "drawing samples")
@@ -146,8 +146,8 @@ def _write_sample(sample: Sample, folder: Path) -> Path:
     import tifffile
 
     from napari_simmat.engine.files import writing
-    from napari_simmat.engine.labelfiles import write_labels_tiff
-    from napari_simmat.engine.promptfiles import write_points_csv, write_shapes_csv
+    from napari_simmat.engine.formats.labelfiles import write_labels_tiff
+    from napari_simmat.engine.formats.promptfiles import write_points_csv, write_shapes_csv
 
     path = folder / f"{sample.name}.tif"
     metadata: dict[str, Any] = {"axes": "CYX" if sample.channels else "YX"}
@@ -188,7 +188,7 @@ def _compare(sample: Sample, output: Path) -> dict[str, dict[int, float]]:
 
 def _write_scores(path: Path, scores: list[dict[str, Any]]) -> None:
     from napari_simmat.engine.files import writing
-    from napari_simmat.engine.outputs import write_table
+    from napari_simmat.engine.jobs.outputs import write_table
 
     with writing(path) as temporary:
         write_table(temporary, ["sample", "model", "prompt", "object", "iou"], scores)

@@ -135,8 +135,8 @@ def _running(
     output: Path | None,
 ) -> Job[tuple[Predictor, Scores]]:
     """Everything that is checked without the model comes before it is loaded."""
+    from napari_simmat.engine.checkpoints.zoo import loading
     from napari_simmat.engine.predictor import Predictor
-    from napari_simmat.engine.zoo import loading
     from napari_simmat.learn.scoring import scoring
     from napari_simmat.progress import Progress
 

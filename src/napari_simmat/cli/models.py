@@ -13,7 +13,7 @@ from rich.text import Text
 from napari_simmat.cli.terminal import FLAG, SPEECH, Speech
 
 if TYPE_CHECKING:
-    from napari_simmat.engine.zoo import ModelEntry
+    from napari_simmat.engine.checkpoints.zoo import ModelEntry
 
 models = App(
     name="models",
@@ -39,8 +39,8 @@ def show(speech: Speech = SPEECH) -> None:
 @models.command(name="list")
 def listing(speech: Speech = SPEECH) -> None:
     """List all models: built in, downloaded, to be downloaded, your own."""
+    from napari_simmat.engine.checkpoints.zoo import list_models
     from napari_simmat.engine.files import size_in_words
-    from napari_simmat.engine.zoo import list_models
 
     terminal = speech.terminal()
     entries = list_models()
@@ -72,8 +72,8 @@ def info(name: str, /, speech: Speech = SPEECH) -> None:
     name
         A name from the list, or a file.
     """
+    from napari_simmat.engine.checkpoints.zoo import find
     from napari_simmat.engine.files import size_in_words
-    from napari_simmat.engine.zoo import find
 
     terminal = speech.terminal()
     entry = find(name)
@@ -124,7 +124,7 @@ def fetch(name: str, /, speech: Speech = SPEECH) -> None:
     name
         vit_b (375 MB), vit_l or vit_h.
     """
-    from napari_simmat.engine.zoo import fetching
+    from napari_simmat.engine.checkpoints.zoo import fetching
 
     terminal = speech.terminal()
     path = terminal.watch(fetching(name))
@@ -164,7 +164,7 @@ def import_(
     base
         For such a checkpoint: the name of the SAM weights it was trained on; vit_b by default.
     """
-    from napari_simmat.engine.zoo import importing
+    from napari_simmat.engine.checkpoints.zoo import importing
 
     terminal = speech.terminal()
     entry = terminal.watch(importing(file, name, modality=modality, base=base))
@@ -200,7 +200,7 @@ def export(
     overwrite
         Replace the file if it exists.
     """
-    from napari_simmat.engine.zoo import exporting
+    from napari_simmat.engine.checkpoints.zoo import exporting
 
     terminal = speech.terminal()
     path = terminal.watch(exporting(name, output, bundle=bundle, overwrite=overwrite))
@@ -217,7 +217,7 @@ def remove(name: str, /, speech: Speech = SPEECH) -> None:
     name
         A name from the list.
     """
-    from napari_simmat.engine.zoo import remove as delete
+    from napari_simmat.engine.checkpoints.zoo import remove as delete
 
     delete(name)
     terminal = speech.terminal()

@@ -10,12 +10,12 @@ from cyclopts import Parameter
 
 from napari_simmat.cli.remote import Remote, tell
 from napari_simmat.cli.terminal import COMPUTE, FLAG, SPEECH, Compute, Speech, Terminal
-from napari_simmat.engine.automatic_settings import AutomaticSettings
+from napari_simmat.engine.automatic.settings import AutomaticSettings
 from napari_simmat.engine.propagation_settings import PropagationSettings
 
 if TYPE_CHECKING:
     from napari_simmat.batch import Plan
-    from napari_simmat.engine.tasks import Outcome
+    from napari_simmat.engine.jobs.tasks import Outcome
     from napari_simmat.progress import Progress
 
 
@@ -164,7 +164,7 @@ def segment(
         are understood on stdin.
     """
     from napari_simmat.batch import carrying_out, find_inputs, plan
-    from napari_simmat.engine.tasks import SegmentConfig
+    from napari_simmat.engine.jobs.tasks import SegmentConfig
 
     terminal = speech.terminal()
     planned = plan(

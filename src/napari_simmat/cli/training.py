@@ -128,7 +128,7 @@ def train(
         For programs: a line of JSON on stdout for each step (done, total, message, figures), and
         one at the end (output, metrics), instead of words.
     """
-    from napari_simmat.engine.loading import load_model
+    from napari_simmat.engine.checkpoints.loading import load_model
     from napari_simmat.learn.training import Devices, is_first_process, making
 
     if not is_first_process():

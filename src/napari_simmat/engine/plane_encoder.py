@@ -19,7 +19,7 @@ from napari_simmat.engine.interrupted import Interrupted
 from napari_simmat.progress import Job
 
 if TYPE_CHECKING:
-    from napari_simmat.engine.zoo import Model
+    from napari_simmat.engine.checkpoints.zoo import Model
     from napari_simmat.model.spec import InputSize
 
 

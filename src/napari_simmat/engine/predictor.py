@@ -23,7 +23,7 @@ from napari_simmat.engine.results import Result
 from napari_simmat.progress import Job, Progress, finish, retold
 
 if TYPE_CHECKING:
-    from napari_simmat.engine.zoo import Model
+    from napari_simmat.engine.checkpoints.zoo import Model
 
 T = TypeVar("T")
 

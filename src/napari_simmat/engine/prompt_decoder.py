@@ -18,7 +18,7 @@ from napari_simmat.engine.results import Result, shrink
 from napari_simmat.model.network import Decoded, Placed
 
 if TYPE_CHECKING:
-    from napari_simmat.engine.zoo import Model
+    from napari_simmat.engine.checkpoints.zoo import Model
 
 
 class PromptDecoder:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.engine.files import sha256_of
-from napari_simmat.engine.outputs import stem_of
-from napari_simmat.engine.reading import ImageFile, read_image, read_labels
+from napari_simmat.engine.formats.reading import ImageFile, read_image, read_labels
+from napari_simmat.engine.jobs.outputs import stem_of
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from napari_simmat.engine.checkpoint import read_spec, read_tensors
+from napari_simmat.engine.checkpoints.checkpoint import read_spec, read_tensors
 from napari_simmat.learn.hybrid import Hybrid
 from napari_simmat.learn.losses import dense_loss, dense_targets, mask_loss
 from napari_simmat.learn.pool import Crops, ScenePool, drawing_looks, vary_look

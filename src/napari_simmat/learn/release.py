@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from napari_simmat.engine.checkpoint import save_checkpoint
+from napari_simmat.engine.checkpoints.checkpoint import save_checkpoint
 from napari_simmat.learn.pretrain import Pretrained
 from napari_simmat.learn.pretrain_step import MEAN, STD, PretrainConfig
 from napari_simmat.model.spec import Base, Channel, InputSize, ModelSpec, Normalization

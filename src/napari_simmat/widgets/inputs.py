@@ -13,9 +13,9 @@ from napari_simmat.engine.sources import Source as ChannelSource
 from napari_simmat.model.spec import ModelSpec
 from napari_simmat.widgets.feeds import LayerInfo, Source
 from napari_simmat.widgets.place import Place, image_shape, level_of, matrix_of
-from napari_simmat.widgets.segmenting import ImageValue
-from napari_simmat.widgets.train_data import LabelledValue
-from napari_simmat.widgets.train_feeds import NamedSource
+from napari_simmat.widgets.segment.segmenting import ImageValue
+from napari_simmat.widgets.train.data import LabelledValue
+from napari_simmat.widgets.train.feeds import NamedSource
 
 
 def key_of(layer: Any) -> str:

@@ -8,9 +8,9 @@ import napari
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 
-from napari_simmat.widgets.batch_tab import BatchTab
-from napari_simmat.widgets.segment_tab import SegmentTab
-from napari_simmat.widgets.train_tab import TrainTab
+from napari_simmat.widgets.batch.tab import BatchTab
+from napari_simmat.widgets.segment.tab import SegmentTab
+from napari_simmat.widgets.train.tab import TrainTab
 
 
 class SimMATWidget(QWidget):

@@ -18,9 +18,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_simmat.engine import zoo
+from napari_simmat.engine.checkpoints import zoo
+from napari_simmat.engine.checkpoints.zoo import ModelEntry
 from napari_simmat.engine.files import size_in_words
-from napari_simmat.engine.zoo import ModelEntry
 from napari_simmat.model.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Button, Choice

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_simmat.engine.loading import Model, load_model
+from napari_simmat.engine.checkpoints.loading import Model, load_model
 from napari_simmat.learn.benchmark import running as module
 from napari_simmat.learn.benchmark.benchmarking import benchmarking
 from napari_simmat.learn.benchmark.config import BenchmarkConfig

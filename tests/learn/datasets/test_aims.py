@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_simmat.engine.modalities import MODALITIES
+from napari_simmat.engine.checkpoints.modalities import MODALITIES
 from napari_simmat.learn.datasets import AIMS, from_aims
 from napari_simmat.learn.datasets.aims_layouts import LAYOUTS
 from napari_simmat.learn.datasets.stokes import polarization

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_simmat.engine.loading import Model, load_model
+from napari_simmat.engine.checkpoints.loading import Model, load_model
 from napari_simmat.learn.datasets import Dataset
 from napari_simmat.learn.training import Trained, training
 from napari_simmat.progress import Progress, finish

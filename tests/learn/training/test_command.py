@@ -21,7 +21,7 @@ import tifffile
 import torch
 
 from napari_simmat.cli import main
-from napari_simmat.engine.checkpoint import read_spec, read_tensors
+from napari_simmat.engine.checkpoints.checkpoint import read_spec, read_tensors
 from napari_simmat.learn.training.folder import BEST, LOG, STATE, read_log
 from tests.learn.training.squares import folder_of_pictures, picture
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_simmat.engine.loading import Model
+from napari_simmat.engine.checkpoints.loading import Model
 from napari_simmat.learn.training.describing import student
 from napari_simmat.learn.training.planes import Planes
 from tests.learn.training.squares import pictures, short

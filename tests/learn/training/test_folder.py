@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from napari_simmat.engine.checkpoint import read_tensors
-from napari_simmat.engine.loading import Model
+from napari_simmat.engine.checkpoints.checkpoint import read_tensors
+from napari_simmat.engine.checkpoints.loading import Model
 from napari_simmat.learn.datasets import Dataset
 from napari_simmat.learn.training import TrainProgress, training
 from napari_simmat.learn.training import run as module

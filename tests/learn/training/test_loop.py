@@ -10,8 +10,8 @@ import pytest
 import torch
 from segment_anything.modeling.image_encoder import Block
 
-from napari_simmat.engine.checkpoint import read_spec, read_tensors
-from napari_simmat.engine.loading import Model, load_model
+from napari_simmat.engine.checkpoints.checkpoint import read_spec, read_tensors
+from napari_simmat.engine.checkpoints.loading import Model, load_model
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.learn.datasets import Dataset
 from napari_simmat.learn.training import TrainProgress, learner, training

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_simmat.engine.checkpoint import read_card, read_tensors
-from napari_simmat.engine.loading import Model, load_model
+from napari_simmat.engine.checkpoints.checkpoint import read_card, read_tensors
+from napari_simmat.engine.checkpoints.loading import Model, load_model
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.learn.datasets import Dataset
 from napari_simmat.learn.metrics import iou

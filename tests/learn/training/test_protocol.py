@@ -10,8 +10,8 @@ import torch
 from segment_anything import sam_model_registry
 from torch.nn import functional
 
-from napari_simmat.engine.checkpoint import read_spec, read_tensors
-from napari_simmat.engine.loading import Model
+from napari_simmat.engine.checkpoints.checkpoint import read_spec, read_tensors
+from napari_simmat.engine.checkpoints.loading import Model
 from napari_simmat.learn.datasets import Dataset
 from napari_simmat.learn.train_config import practical_config
 from napari_simmat.learn.training import training

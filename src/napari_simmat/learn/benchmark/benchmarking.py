@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_simmat.engine.loading import Model
+from napari_simmat.engine.checkpoints.loading import Model
 from napari_simmat.learn.benchmark import plots, tables
 from napari_simmat.learn.benchmark.config import (
     GENERATED,

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat.engine.checkpoint import read_tensors
+from napari_simmat.engine.checkpoints.checkpoint import read_tensors
+from napari_simmat.engine.checkpoints.loading import Model
 from napari_simmat.engine.files import writing
-from napari_simmat.engine.loading import Model
 from napari_simmat.learn.benchmark.config import BenchmarkConfig
 from napari_simmat.learn.benchmark.experiments import SCRATCH, SIMMAT, ZERO_SHOT, Run
 from napari_simmat.learn.benchmark.plots import mark

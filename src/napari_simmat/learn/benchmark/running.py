@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from napari_simmat.engine.loading import Model
+from napari_simmat.engine.checkpoints.loading import Model
 from napari_simmat.learn.benchmark.config import BenchmarkConfig
 from napari_simmat.learn.benchmark.experiments import SCRATCH, SIMMAT, Run
 from napari_simmat.learn.datasets.dataset import Dataset

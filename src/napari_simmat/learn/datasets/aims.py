@@ -9,7 +9,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_simmat.engine.modalities import MODALITIES, find_modality
+from napari_simmat.engine.checkpoints.modalities import MODALITIES, find_modality
 from napari_simmat.learn.datasets.aims_layouts import (
     ANGLES,
     LAYOUTS,

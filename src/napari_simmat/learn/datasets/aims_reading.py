@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat.engine.reading import read_image, read_labels
+from napari_simmat.engine.formats.reading import read_image, read_labels
 from napari_simmat.learn.datasets.aims_layouts import ANGLES, Item
 from napari_simmat.learn.datasets.content import Content
 from napari_simmat.learn.datasets.stokes import polarization

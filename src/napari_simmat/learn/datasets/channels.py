@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from napari_simmat.engine.reading import ImageFile
+from napari_simmat.engine.formats.reading import ImageFile
 from napari_simmat.learn.datasets.content import Content
 
 Selection = Sequence[int | str]

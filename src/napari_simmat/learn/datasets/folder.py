@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_simmat.engine.reading import read_image, read_labels
+from napari_simmat.engine.formats.reading import read_image, read_labels
 from napari_simmat.learn.datasets.assembling import Images, assembling
 from napari_simmat.learn.datasets.channels import known_names
 from napari_simmat.learn.datasets.content import Content, LabelledImage

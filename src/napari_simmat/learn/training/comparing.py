@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from napari_simmat.engine.loading import Model
+from napari_simmat.engine.checkpoints.loading import Model
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.learn.datasets.dataset import Dataset, Sample
 from napari_simmat.learn.evaluation import evaluating

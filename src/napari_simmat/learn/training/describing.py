@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from napari_simmat.engine.loading import Model
+from napari_simmat.engine.checkpoints.loading import Model
 from napari_simmat.learn.datasets.dataset import Dataset
 from napari_simmat.learn.train_config import TrainConfig
 from napari_simmat.learn.training.planes import as_rgb

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_simmat.engine.loading import Model
+from napari_simmat.engine.checkpoints.loading import Model
 from napari_simmat.learn.datasets.dataset import Dataset, Sample
 from napari_simmat.learn.train_config import TrainConfig
 from napari_simmat.learn.training.describing import Student

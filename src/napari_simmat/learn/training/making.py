@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from napari_simmat.engine.checkpoint import save_checkpoint
-from napari_simmat.engine.loading import Model
+from napari_simmat.engine.checkpoints.checkpoint import save_checkpoint
+from napari_simmat.engine.checkpoints.loading import Model
 from napari_simmat.learn.datasets.dataset import Dataset
 from napari_simmat.learn.train_config import TrainConfig
 from napari_simmat.learn.training.comparing import comparing

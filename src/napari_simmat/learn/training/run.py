@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from napari_simmat.engine.checkpoint import read_spec, read_tensors, save_checkpoint
-from napari_simmat.engine.loading import Model
+from napari_simmat.engine.checkpoints.checkpoint import read_spec, read_tensors, save_checkpoint
+from napari_simmat.engine.checkpoints.loading import Model
 from napari_simmat.learn.datasets.dataset import Dataset
 from napari_simmat.learn.train_config import TrainConfig
 from napari_simmat.learn.training.batches import Batches, parts

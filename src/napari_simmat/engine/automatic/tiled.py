@@ -1,0 +1,66 @@
+"""Segment everything in a plane of any size: tile by tile, in bounded memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat.engine.automatic.candidates import Box, Candidates
+from napari_simmat.engine.automatic.settings import AutomaticSettings
+from napari_simmat.engine.automatic.sifting import sift
+from napari_simmat.engine.automatic.stitching import Stitcher, tiles_of
+from napari_simmat.progress import Job, Progress
+
+if TYPE_CHECKING:
+    from napari_simmat.engine.predictor import Predictor
+
+
+def segmenting_tiles(
+    predictor: Predictor,
+    labels: Any,
+    settings: AutomaticSettings | None = None,
+    plane: tuple[int, ...] = (),
+) -> Job[NDArray[np.float32]]:
+    """Find all objects of a plane in overlapping tiles, normalised as one, stitched across seams.
+
+    Parameters
+    ----------
+    predictor
+        With an image; `Predictor.opening` hands over one that need not be encoded as a whole.
+    labels
+        (Y, X) uint32, empty: numpy, or zarr for what does not fit into memory. Filled tile by
+        tile; every object has one id, 1..N.
+    settings
+        The model's defaults where left out; `tile` and `tile_overlap` say how it is cut.
+    plane
+        Index along the image's axes before Y and X.
+
+    Returns
+    -------
+    (N,) the model's own estimates of the objects' IoU.
+    """
+    from napari_simmat.engine.automatic.proposing import Crop, asking, seeds_of
+
+    settings = (settings or AutomaticSettings()).for_model(predictor.model.spec)
+    height, width = predictor.shape[-2:]
+    stitcher = Stitcher(labels, settings.overlap)
+    within = replace(settings, keep_border=True)  # a tile's border is not the plane's
+    tiles = tiles_of((height, width), settings.tile_side, settings.tile_shared)
+    with predictor.keeping_plane():
+        for done, tile in enumerate(tiles):
+            yield Progress(done, len(tiles), f"tile {done + 1} of {len(tiles)}")
+            seeds = seeds_of(predictor, settings, plane, tile)
+            if not seeds:
+                continue
+            for _ in predictor.cutting(plane, *tile.slices, keep=False):
+                yield Progress(done, len(tiles), f"encoding tile {done + 1} of {len(tiles)}")
+            candidates = Candidates(tile.size)
+            own = Crop(Box(0, 0, *tile.size))
+            for _ in asking(predictor, seeds, own, settings, candidates, (0, len(seeds))):
+                yield Progress(done, len(tiles), f"tile {done + 1} of {len(tiles)}")
+            stitcher.add(sift(candidates, within), tile)
+    yield Progress(len(tiles), len(tiles), "numbering")
+    return stitcher.finish(settings.keep_border)

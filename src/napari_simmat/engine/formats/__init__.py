@@ -1,0 +1,1 @@
+"""Files in and out of arrays: images of many formats, label images, prompts."""

@@ -1,0 +1,252 @@
+"""TIFF as microscopes and programs write it: axes, channel names and pixel size."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+import weakref
+from collections.abc import Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+from napari_simmat.engine.formats.reading import ImageFile, RefusedFileError, check_memory
+
+logger = logging.getLogger(__name__)
+
+MOST_PLANES = 10**7
+"""No file has more planes than this; one that says so is broken or made to exhaust memory."""
+
+
+def read_tiff(path: Path, lazy_above: int) -> ImageFile:
+    """Read the first image of a TIFF, lazily if it is of more than `lazy_above` bytes."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as tiff:
+        description = tiff.pages.first.description
+        _check_description(path, description)
+        series = tiff.series[0]
+        if len(tiff.series) > 1:
+            logger.warning("%s holds %d images; the first is read.", path.name, len(tiff.series))
+        axes, shape = _axes(path, series.axes, series.shape), series.shape
+        if series.dtype is None:
+            raise RefusedFileError(f"{path.name} mixes types of pixels; save it with one.")
+        dtype = np.dtype(series.dtype)
+        nbytes = math.prod(shape) * dtype.itemsize
+        sizes = dict(zip(axes, shape, strict=True))
+        plane = sizes["Y"] * sizes["X"] * dtype.itemsize
+        scale, units = _pixel_size(tiff)
+        names = _channel_names(tiff, sizes.get("C", 1))
+        photometric = tiff.pages.first.photometric
+        check_memory(plane if nbytes > lazy_above else nbytes, path.name)
+        data = None if nbytes > lazy_above else series.asarray()
+    if data is None:
+        # One page is one piece, except where a page alone is huge.
+        pieces = "page" if plane <= lazy_above else None
+        data = _open_lazily(path, pieces)
+    data, axes = planes_last(data, axes)
+    letters = set(axes)
+    return ImageFile(
+        path,
+        data,
+        axes,
+        channel_names=names,
+        scale={letter: size for letter, size in scale.items() if letter in letters},
+        units={letter: unit for letter, unit in units.items() if letter in letters},
+        rgb="S" in axes and photometric == tifffile.PHOTOMETRIC.RGB and sizes["S"] in (3, 4),
+    )
+
+
+def _check_description(path: Path, description: str) -> None:
+    if "<!DOCTYPE" in description or "<!ENTITY" in description:
+        raise RefusedFileError(
+            f"The description of {path.name} declares XML entities, which no microscope writes; "
+            "it is not read. Save the image again in a program you trust."
+        )
+    outside = [
+        name
+        for name in re.findall(r'FileName\s*=\s*["\']([^"\']*)', description)
+        if "/" in name or "\\" in name or name.startswith("..")
+    ]
+    if outside:
+        raise RefusedFileError(
+            f"{path.name} refers to {outside[0]} outside its folder; put the files of one image "
+            "side by side."
+        )
+    counts = [
+        (name, int(value))
+        for name, value in re.findall(
+            r'\b(SizeZ|SizeC|SizeT|NumPlanes|PlaneCount|IFD)\s*=\s*["\'](\d+)', description
+        )
+    ]
+    most = dict(sorted(counts, key=lambda pair: pair[1]))  # the largest of each name
+    planes = math.prod(most.get(f"Size{letter}", 1) for letter in "ZCT")
+    if max([planes, *most.values()]) > MOST_PLANES:
+        raise RefusedFileError(
+            f"{path.name} claims more than {MOST_PLANES} planes; its description is broken. Save "
+            "the image again in the program that wrote it."
+        )
+
+
+def _axes(path: Path, axes: str, shape: tuple[int, ...]) -> str:
+    if "Y" not in axes or "X" not in axes:
+        raise RefusedFileError(
+            f"{path.name} has the axes {axes} ({' x '.join(map(str, shape))}); an image needs Y "
+            "and X. Save it with these."
+        )
+    if "C" in axes and "S" in axes:
+        raise RefusedFileError(
+            f"{path.name} has colours within channels (axes {axes}); save each colour as a "
+            "channel of its own."
+        )
+    if "Q" in axes and "C" not in axes and "S" not in axes:
+        return "Q" * (len(axes) - 2) + "YX"  # a guess of tifffile's, odd for planes of one pixel
+    return axes
+
+
+def planes_last(data: Any, axes: str) -> tuple[Any, str]:
+    """Move Y and X behind all other axes but the channels, where they are not."""
+    others = [letter for letter in axes if letter not in "CSYX"]
+    if [letter for letter in axes if letter not in "CS"] == [*others, "Y", "X"]:
+        return data, axes
+    if not isinstance(data, np.ndarray):
+        dask_array: Any = import_module("dask.array")  # it has no types
+        data = dask_array.from_zarr(data)
+    channel = [letter for letter in axes if letter in "CS"]
+    wanted = [*channel, *others, "Y", "X"]
+    order = _positions(axes, wanted)
+    return data.transpose(order), "".join(wanted)
+
+
+def _positions(axes: str, wanted: list[str]) -> list[int]:
+    """Where the `wanted` letters stand; equal letters are taken one after the other."""
+    left = list(enumerate(axes))
+    order = []
+    for letter in wanted:
+        found = next(pair for pair in left if pair[1] == letter)
+        left.remove(found)
+        order.append(found[0])
+    return order
+
+
+def _open_lazily(path: Path, pieces: str | None) -> Any:
+    import tifffile
+    import zarr
+
+    store: Any = tifffile.imread(path, aszarr=True, series=0, level=0, chunkmode=pieces)
+    data = zarr.open(store, mode="r")
+    weakref.finalize(data, store.close)
+    return data
+
+
+_MICROMETRES = {
+    "m": 1e6, "meter": 1e6, "cm": 1e4, "centimeter": 1e4, "mm": 1e3, "millimeter": 1e3,
+    "um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0,
+    "\\u00b5m": 1.0, "nm": 1e-3, "nanometer": 1e-3, "å": 1e-4, "pm": 1e-6,
+    "inch": 25400.0, "in": 25400.0,
+}  # fmt: skip
+_SECONDS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0, "hour": 3600.0}
+
+
+def _pixel_size(tiff: Any) -> tuple[dict[str, float], dict[str, str]]:
+    """Micrometres along X, Y and Z and seconds along T, where the file has real ones.
+
+    A resolution in inches is one for printing and means nothing here.
+    """
+    if tiff.is_ome:
+        found = _ome_sizes(tiff.ome_metadata)
+    elif tiff.is_imagej:
+        found = _imagej_sizes(tiff.imagej_metadata or {}, tiff.pages.first.tags)
+    else:
+        found = _plain_sizes(tiff.pages.first.tags)
+    scale, units = {}, {}
+    for letter, (size, unit) in found.items():
+        table, name = (_SECONDS, "s") if letter == "T" else (_MICROMETRES, "um")
+        factor = table.get(unit.strip().lower())
+        if factor is not None and math.isfinite(size) and size > 0:
+            scale[letter], units[letter] = size * factor, name
+    return scale, units
+
+
+def _ome_sizes(xml: str) -> dict[str, tuple[float, str]]:
+    pixels = _ome_pixels(xml)
+    if pixels is None:
+        return {}
+    found = {}
+    for letter, size, unit, default in [
+        *((axis, f"PhysicalSize{axis}", f"PhysicalSize{axis}Unit", "um") for axis in "XYZ"),
+        ("T", "TimeIncrement", "TimeIncrementUnit", "s"),
+    ]:
+        value = _number(pixels.get(size))
+        if value is not None:
+            found[letter] = (value, pixels.get(unit, default))
+    return found
+
+
+def _ome_pixels(xml: str) -> ElementTree.Element | None:
+    try:
+        root = ElementTree.fromstring(xml)
+    except ElementTree.ParseError:
+        return None
+    return next((element for element in root.iter() if element.tag.endswith("Pixels")), None)
+
+
+def _imagej_sizes(metadata: Mapping[str, Any], tags: Any) -> dict[str, tuple[float, str]]:
+    unit = str(metadata.get("unit", ""))
+    units = {"X": unit, "Y": str(metadata.get("yunit", unit))}
+    found = {}
+    for letter in "XY":
+        size = _size_of_resolution(tags, f"{letter}Resolution")
+        if size is not None:
+            found[letter] = (size, units[letter])
+    if (spacing := _number(metadata.get("spacing"))) is not None:
+        found["Z"] = (abs(spacing), str(metadata.get("zunit", unit)))
+    if (interval := _number(metadata.get("finterval"))) is not None:
+        found["T"] = (interval, str(metadata.get("tunit", "s")))
+    return found
+
+
+def _plain_sizes(tags: Any) -> dict[str, tuple[float, str]]:
+    unit = tags.get("ResolutionUnit")
+    if unit is None or unit.value != 3:  # 3: centimetres
+        return {}
+    found = {}
+    for letter in "XY":
+        size = _size_of_resolution(tags, f"{letter}Resolution")
+        if size is not None:
+            found[letter] = (size, "cm")
+    return found
+
+
+def _size_of_resolution(tags: Any, name: str) -> float | None:
+    tag = tags.get(name)
+    if tag is None or not isinstance(tag.value, tuple) or len(tag.value) != 2:
+        return None
+    pixels, length = tag.value
+    return length / pixels if pixels else None
+
+
+def _channel_names(tiff: Any, count: int) -> tuple[str, ...] | None:
+    names: list[str] = []
+    if tiff.is_ome:
+        pixels = _ome_pixels(tiff.ome_metadata)
+        if pixels is not None:
+            channels = [element for element in pixels if element.tag.endswith("Channel")]
+            names = [channel.get("Name", "") for channel in channels]
+    elif tiff.is_imagej:
+        labels = (tiff.imagej_metadata or {}).get("Labels") or []
+        names = [str(label) for label in labels] if isinstance(labels, list) else []
+    # ImageJ labels planes: they name the channels of a file whose planes are the channels.
+    return tuple(names) if count > 1 and len(names) == count and all(names) else None
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None

@@ -1,0 +1,162 @@
+"""OME-Zarr and plain Zarr: a folder that is one image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from napari_simmat.engine.formats.reading import ImageFile, RefusedFileError, check_memory
+from napari_simmat.engine.formats.tiff import planes_last
+
+MARKS = (".zattrs", ".zarray", ".zgroup", "zarr.json")
+"""Files that make a folder Zarr."""
+_UNITS = {
+    "micrometer": "um", "nanometer": "nm", "millimeter": "mm", "centimeter": "cm", "meter": "m",
+    "second": "s", "millisecond": "ms", "minute": "min", "hour": "h",
+}  # fmt: skip
+_OLD_AXES = "tczyx"
+"""Of OME-Zarr before 0.3, which did not name them."""
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a Zarr array or group."""
+    return any((path / name).is_file() for name in MARKS)
+
+
+def read_zarr(path: Path, lazy_above: int) -> ImageFile:
+    """Read the finest level of an OME-Zarr image, or a Zarr array.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    lazy_above
+        Arrays of more bytes than this are read piece by piece when asked for.
+    """
+    import zarr
+
+    opened: Any = zarr.open(path, mode="r")
+    if not hasattr(opened, "array_keys"):
+        letters = opened.metadata.dimension_names if hasattr(opened.metadata, "chunk_grid") else ()
+        names = [str(name or "q").lower() for name in letters or ()]
+        axes = _letters(path, names) if names else _guessed(path, opened.shape)
+        data, axes = planes_last(_checked(opened, path, lazy_above), axes)
+        return ImageFile(path, data, axes, files=_files(path))
+    metadata = _metadata(path, opened)
+    level = metadata["multiscales"][0]["datasets"][0]
+    inside = PurePosixPath(str(level["path"]))
+    if inside.is_absolute() or ".." in inside.parts or not (path / inside).is_dir():
+        raise RefusedFileError(
+            f"{path.name} refers to {inside}, which is not within it; have it written again."
+        )
+    array = opened[str(inside)]
+    described = metadata["multiscales"][0].get("axes") or list(_OLD_AXES)[-len(array.shape) :]
+    names = [str(axis["name"] if isinstance(axis, Mapping) else axis).lower() for axis in described]
+    if len(names) != len(array.shape):
+        raise RefusedFileError(
+            f"{path.name} names {len(names)} axes ({', '.join(names)}) for an array of "
+            f"{len(array.shape)}; have it written again."
+        )
+    scale, units = _pixel_size(metadata["multiscales"][0], described)
+    axes = _letters(path, names)
+    channels = array.shape[axes.index("C")] if "C" in axes else 1
+    data, axes = planes_last(_checked(array, path, lazy_above), axes)
+    return ImageFile(
+        path,
+        data,
+        axes,
+        channel_names=_channel_names(metadata, channels),
+        scale=scale,
+        units=units,
+        files=_files(path, path / inside),
+    )
+
+
+def _metadata(path: Path, group: Any) -> Mapping[str, Any]:
+    """What OME-Zarr says, of any of its versions."""
+    attributes = dict(group.attrs)
+    metadata = attributes.get("ome", attributes)
+    if isinstance(metadata, Mapping) and metadata.get("multiscales"):
+        return metadata
+    inside = sorted([*group.array_keys(), *group.group_keys()])
+    listed = f" (it holds {', '.join(inside[:8])})" if inside else ""
+    raise RefusedFileError(
+        f"{path.name} is a Zarr group, but not one OME-Zarr image{listed}; give an image or array "
+        "within it."
+    )
+
+
+def _checked(array: Any, path: Path, lazy_above: int) -> Any:
+    """The array, in memory where it is small; what could run code or fill the memory is refused."""
+    dtype = np.dtype(array.dtype)
+    stages = [
+        *(getattr(array, "filters", None) or ()),
+        *(getattr(array, "compressors", None) or ()),
+    ]
+    stages.append(getattr(array, "serializer", None))
+    if dtype.kind not in "biufc" or any("pickle" in repr(stage).lower() for stage in stages):
+        raise RefusedFileError(
+            f"{path.name} holds Python objects, which can run code when they are read; have plain "
+            "numbers written."
+        )
+    if 0 in array.shape:
+        raise RefusedFileError(f"{path.name} has no pixel (shape {array.shape}); write it again.")
+    piece = math.prod(getattr(array, "shards", None) or array.chunks) * dtype.itemsize
+    nbytes = math.prod(array.shape) * dtype.itemsize
+    check_memory(max(piece, nbytes if nbytes <= lazy_above else 0), path.name)
+    return np.asarray(array[...]) if nbytes <= lazy_above else array
+
+
+def _letters(path: Path, names: Sequence[str]) -> str:
+    letters = "".join({"time": "T", "channel": "C"}.get(name, name.upper()[:1]) for name in names)
+    if "Y" not in letters or "X" not in letters or letters.count("C") > 1:
+        raise RefusedFileError(
+            f"{path.name} has the axes {', '.join(names)}; an image needs y and x, and at most one "
+            "c. Save it with these."
+        )
+    return letters
+
+
+def _guessed(path: Path, shape: Sequence[int]) -> str:
+    if not 2 <= len(shape) <= 5:
+        raise RefusedFileError(
+            f"{path.name} has {len(shape)} axes; an image has 2 (Y, X) to 5. Save it with those."
+        )
+    return "Q" * (len(shape) - 2) + "YX"
+
+
+def _pixel_size(
+    multiscale: Mapping[str, Any], axes: Sequence[Any]
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Size of a pixel by its axis' letter, and its unit, where both are known."""
+    factors = [1.0] * len(axes)
+    known = False
+    for owner in (multiscale["datasets"][0], multiscale):
+        for transform in owner.get("coordinateTransformations") or ():
+            if transform.get("type") == "scale" and len(transform.get("scale", ())) == len(axes):
+                factors = [f * float(s) for f, s in zip(factors, transform["scale"], strict=True)]
+                known = True
+    scale, units = {}, {}
+    for axis, size in zip(axes, factors, strict=True):
+        unit = _UNITS.get(str(axis.get("unit")).lower()) if isinstance(axis, Mapping) else None
+        if known and unit is not None and math.isfinite(size) and size > 0:
+            letter = str(axis["name"]).upper()[:1]
+            scale[letter], units[letter] = size, unit
+    return scale, units
+
+
+def _channel_names(metadata: Mapping[str, Any], count: int) -> tuple[str, ...] | None:
+    channels = (metadata.get("omero") or {}).get("channels") or ()
+    names = [str(channel.get("label", "")) for channel in channels if isinstance(channel, Mapping)]
+    return tuple(names) if count > 1 and len(names) == count and all(names) else None
+
+
+def _files(path: Path, level: Path | None = None) -> tuple[Path, ...]:
+    """The files that a result depends on: the metadata and the level that is read."""
+    own = [path / name for name in MARKS if (path / name).is_file()] if level else []
+    below = (each for each in (level or path).rglob("*") if each.is_file())
+    return (*own, *sorted(below))

@@ -1,0 +1,1 @@
+"""One image file segmented: what is to be done, the files that come out, the record of how."""

@@ -1,0 +1,167 @@
+"""What is to be segmented, how, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from napari_simmat.engine.automatic.settings import AutomaticSettings
+from napari_simmat.engine.jobs.outputs import OutputFiles
+from napari_simmat.engine.propagation_settings import PropagationSettings
+
+if TYPE_CHECKING:
+    from napari_simmat.engine.formats.reading import ImageFile
+    from napari_simmat.engine.images import ChannelStack
+    from napari_simmat.engine.jobs.record import Request
+    from napari_simmat.engine.objects import Painting
+    from napari_simmat.engine.prompts import Prompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentConfig:
+    """How images are segmented; the same for every task of a run.
+
+    Parameters
+    ----------
+    model
+        A model's name or file.
+    channels
+        Names or indices of the channels the model gets, in its order; None for all there are.
+    channel_axis
+        Axis of the channels; None for what the file says.
+    device, precision
+        As `Predictor` takes them.
+    automatic
+        How everything is segmented in images without prompts.
+    propagation
+        How the objects of prompts are followed through stacks; None for each plane by itself.
+    """
+
+    model: str
+    channels: tuple[int | str, ...] | None = None
+    channel_axis: int | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    automatic: AutomaticSettings = field(default_factory=AutomaticSettings)
+    propagation: PropagationSettings | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """One image, its prompts, its outputs.
+
+    Parameters
+    ----------
+    image
+        A file, or a folder that is one image.
+    prompts
+        Their file; None to segment everything.
+    files
+        What is written.
+    channels, channel_axis
+        Of this image alone; None for what the run says.
+    """
+
+    image: Path
+    prompts: Path | None
+    files: OutputFiles
+    channels: tuple[int | str, ...] | None = None
+    channel_axis: int | None = None
+
+    def settings(self, config: SegmentConfig) -> SegmentConfig:
+        """How this image is segmented."""
+        return replace(
+            config,
+            channels=config.channels if self.channels is None else self.channels,
+            channel_axis=config.channel_axis if self.channel_axis is None else self.channel_axis,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A task whose files were read.
+
+    Parameters
+    ----------
+    task, image
+        The task and its image.
+    prompts
+        Its prompts; None to segment everything, as `automatic` says.
+    axis
+        Axis of the channels, None for one channel.
+    axes, shape
+        Letters and sizes of the other axes, (..., Y, X).
+    sha256
+        Of the image's file.
+    seconds
+        Time it took.
+    """
+
+    task: Task
+    image: ImageFile
+    axis: int | None
+    axes: str
+    shape: tuple[int, ...]
+    prompts: Sequence[Prompt] | None
+    automatic: AutomaticSettings
+    sha256: str
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Segmented:
+    """What an image became, before it is written.
+
+    Parameters
+    ----------
+    loaded, request
+        The image, and all that the result depends on.
+    painting
+        The label image with what was painted.
+    stack
+        The image as the model read it.
+    note
+        A remark in words, e.g. that memory ran out and what was done.
+    seconds
+        Time it took so far.
+    """
+
+    loaded: Loaded
+    request: Request
+    painting: Painting
+    stack: ChannelStack
+    note: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task.
+
+    Parameters
+    ----------
+    task
+        The task.
+    status
+        ``"written"``; ``"kept"`` where a resumed run found it done; ``"failed"``.
+    objects
+        Labels in the label image.
+    hidden
+        Labels whose mask is empty or wholly under better ones.
+    seconds
+        Time it took.
+    note
+        A remark in words, e.g. that memory ran out and what was done; the reason of a failure.
+    thumbnail
+        A small PNG, where one was drawn.
+    """
+
+    task: Task
+    status: Literal["written", "kept", "failed"]
+    objects: int = 0
+    hidden: tuple[int, ...] = ()
+    seconds: float = 0.0
+    note: str = ""
+    thumbnail: bytes = b""

@@ -1,0 +1,230 @@
+"""What is segmented and how: images, results, model, channels, prompts, what is written."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QLineEdit, QVBoxLayout, QWidget
+
+from napari_simmat.widgets.batch.look import FirstFile
+from napari_simmat.widgets.batch.request import AUTO, EXISTING, SAME_STEM, BatchRequest
+from napari_simmat.widgets.channels_form import ChannelsForm
+from napari_simmat.widgets.controls import Choice, Fold
+from napari_simmat.widgets.model_picker import ModelPicker
+from napari_simmat.widgets.paths import PathField
+
+_PROMPTS = ("segment everything", "beside each image (same stem)", "one file for all")
+_EXTRAS = {"overlay": "Overlay (PNG)", "coco": "COCO (JSON)", "rois": "ImageJ regions (zip)"}
+_EXISTING = {
+    "resume": "keep them, go on",
+    "refuse": "do not begin",
+    "overwrite": "replace them",
+}
+
+
+class BatchForm(QWidget):
+    """A view of one value: a `BatchRequest`."""
+
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._first: FirstFile | None = None
+        self._wanted = ""  # channels, until the first file is known
+        self._axis = ""
+        self.images = PathField(
+            "either",
+            "Images to segment",
+            "A folder with its subfolders, an image, a pattern such as data/**/*.tif, or a "
+            "manifest (CSV with the column image)",
+        )
+        self.pattern = QLineEdit()
+        self.pattern.setPlaceholderText("all images")
+        self.pattern.setToolTip("Which files of the folder count, e.g. *.tif")
+        self.output = PathField("folder", "Folder for the results", "Subfolders are mirrored in it")
+        self.models = ModelPicker()
+        self.channels = ChannelsForm()
+        self.first = QLabel()
+        self.first.setWordWrap(True)
+        self.first.setTextFormat(Qt.TextFormat.PlainText)
+        self.first.setStyleSheet("color: #9aa0a8;")
+        self.prompts = Choice()
+        self.prompts.addItems(_PROMPTS)
+        self.prompt_file = PathField("file", "Prompts", "CSV of points or shapes, or a label image")
+        self.extras = {kind: QCheckBox(title) for kind, title in _EXTRAS.items()}
+        self.existing = Choice()
+        for kind in ("resume", "refuse", "overwrite"):
+            self.existing.addItem(_EXISTING[kind], kind)
+        self.existing.setToolTip(
+            "Results that were made the same way are kept, others are refused; or all are replaced"
+        )
+        self.scheduler = QLineEdit()
+        self.scheduler.setPlaceholderText("this machine")
+        self.scheduler.setToolTip(
+            "Address of a Dask scheduler, e.g. tcp://10.0.0.1:8786. It can run code on its workers "
+            "and they on what they are sent: use one that you trust."
+        )
+        self._lay_out()
+        self._show()
+        self._connect()
+
+    def value(self) -> BatchRequest:
+        """What is asked for."""
+        kind = self.prompts.currentIndex()
+        return BatchRequest(
+            images=self.images.value(),
+            pattern=self.pattern.text().strip(),
+            output=self.output.value(),
+            model=str(self.models.reference()),
+            channels=self._channels(),
+            channel_axis=self._axis,
+            prompts=(AUTO, SAME_STEM, self.prompt_file.value())[kind],
+            extras=tuple(kind for kind, box in self.extras.items() if box.isChecked()),
+            existing=self.existing.currentData(),
+            scheduler=self.scheduler.text().strip(),
+        )
+
+    def set_value(self, request: BatchRequest) -> None:
+        """Show a request; a model that is not there any more is left out."""
+        assert request.existing in EXISTING
+        path = Path(request.model).expanduser()
+        with suppress(ValueError, OSError):
+            self.models.set_value(path if path.is_file() else request.model)
+        self.images.set_value(request.images)
+        self.pattern.setText(request.pattern)
+        self.output.set_value(request.output)
+        self._wanted, self._axis = request.channels, request.channel_axis
+        kind = {AUTO: 0, SAME_STEM: 1}.get(request.prompts, 2)
+        self.prompts.setCurrentIndex(kind)
+        self.prompt_file.set_value(request.prompts if kind == 2 else "")
+        for name, box in self.extras.items():
+            box.setChecked(name in request.extras)
+        self.existing.setCurrentIndex(self.existing.findData(request.existing))
+        self.scheduler.setText(request.scheduler)
+        self.set_first(self._first, "")
+        self._show()
+        self.changed.emit()
+
+    def set_first(self, first: FirstFile | None, remark: str) -> None:
+        """Show the channels of the first file, or why it cannot be read."""
+        self._first = first
+        spec = self._spec()
+        self.channels.blockSignals(True)
+        self.channels.set_layers([] if first is None else first.layers())
+        sources = None
+        if first is not None and spec is not None:
+            sources = first.sources(self._wanted, spec)
+        if sources is not None:
+            self.channels.set_value(sources)
+        self.channels.blockSignals(False)
+        if first is not None:
+            shape = " x ".join(map(str, first.shape))
+            count = f"{first.count} channel{'' if first.count == 1 else 's'}"
+            named = f" ({', '.join(first.names[:12])})" if first.names else ""
+            self.first.setText(f"{first.name}: {shape}, {count}{named}")
+        else:
+            self.first.setText(remark)
+        self._show()
+
+    def problem(self) -> str | None:
+        """What is wrong with the request itself, in one sentence; None if nothing is."""
+        if problem := self.models.problem():
+            return problem
+        if problem := self.value().problem():
+            return problem
+        first, spec = self._first, self._spec()
+        gap = any(source is None for source in self.channels.value())
+        if first is not None and spec is not None and first.count > 1 and gap:
+            return (
+                f"{spec.name} reads {', '.join(spec.channel_names)}, but {first.name} has "
+                f"{first.count} channels and no choice is made: choose under Channels."
+            )
+        return None
+
+    def release(self) -> None:
+        """End the thread of downloads."""
+        self.models.release()
+
+    def _lay_out(self) -> None:
+        form = QFormLayout(self)
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setVerticalSpacing(6)
+        form.setHorizontalSpacing(8)
+        form.addRow("Images", self.images)
+        form.addRow("Pattern", self.pattern)
+        form.addRow("Results", self.output)
+        form.addRow("Model", self.models)
+        form.addRow(self.models.details)
+        form.addRow("First file", self.first)
+        form.addRow("Channels", self.channels)
+        form.addRow(self.channels.details)
+        form.addRow("Prompts", self.prompts)
+        form.addRow("", self.prompt_file)
+        boxes = QWidget()
+        inside = QVBoxLayout(boxes)
+        inside.setContentsMargins(14, 0, 0, 0)
+        for box in self.extras.values():
+            inside.addWidget(box)
+        self.also = Fold("Write as well", boxes)
+        form.addRow(self.also)
+        form.addRow("If they exist", self.existing)
+        cluster = QWidget()
+        rows = QFormLayout(cluster)
+        rows.setContentsMargins(14, 0, 0, 0)
+        rows.addRow("Scheduler", self.scheduler)
+        self.cluster = Fold("Cluster", cluster)
+        form.addRow(self.cluster)
+        self._form = form
+
+    def _connect(self) -> None:
+        for field in (self.images, self.output, self.prompt_file):
+            field.changed.connect(self._on_changed)
+        for line in (self.pattern, self.scheduler):
+            line.textChanged.connect(self._on_changed)
+        for choice in (self.prompts, self.existing):
+            choice.activated.connect(self._on_changed)
+        for box in self.extras.values():
+            box.toggled.connect(self._on_changed)
+        self.models.changed.connect(self._on_model)
+        self.channels.changed.connect(self._on_channels)
+        self.channels.set_model(self._spec())
+
+    def _spec(self):
+        entry = self.models.value()
+        return None if entry is None else entry.spec
+
+    def _channels(self) -> str:
+        first, spec = self._first, self._spec()
+        if first is None or spec is None:
+            return self._wanted
+        return first.chosen(self.channels.value(), spec)
+
+    def _on_model(self) -> None:
+        self._wanted = ""
+        self.channels.blockSignals(True)
+        self.channels.set_model(self._spec())
+        self.channels.blockSignals(False)
+        self.set_first(self._first, self.first.text())
+        self._on_changed()
+
+    def _on_channels(self) -> None:
+        self._wanted = self._channels()
+        self._on_changed()
+
+    def _on_changed(self) -> None:
+        self._show()
+        self.changed.emit()
+
+    def _show(self) -> None:
+        several = self._first is not None and self._first.count > 1
+        self.prompt_file.setVisible(self.prompts.currentIndex() == 2)
+        for field, shown in (
+            (self.channels, several),
+            (self.channels.details, several),
+            (self.first, bool(self.first.text())),
+        ):
+            field.setVisible(shown)
+            if (label := self._form.labelForField(field)) is not None:
+                label.setVisible(shown)

@@ -1,0 +1,233 @@
+"""The Batch tab: shows the choices, the files and the course, passes on what was asked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from napari import Viewer
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication, QShowEvent
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
+
+from napari_simmat.widgets.batch.batching import Batching
+from napari_simmat.widgets.batch.form import BatchForm
+from napari_simmat.widgets.batch.look import Look, Opened
+from napari_simmat.widgets.batch.request import BatchRequest, remembered
+from napari_simmat.widgets.batch.table import FilesTable
+from napari_simmat.widgets.controls import Button, Fold, Scroll
+from napari_simmat.widgets.paths import dropped_path
+from napari_simmat.widgets.status import Status
+from napari_simmat.widgets.status_line import StatusLine
+from napari_simmat.widgets.train.request import in_a_shell
+
+_MAIN = """
+QPushButton:enabled { background-color: #2f6f9f; color: white; }
+QPushButton:enabled:hover { background-color: #3a86bf; }
+"""
+
+
+class BatchTab(QWidget):
+    """Choose files and settings, try one, run all, look at what came out."""
+
+    def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.viewer = viewer
+        self.form = BatchForm()
+        self.table = FilesTable()
+        self.status = StatusLine()
+        self.batching = Batching(self.table.files)
+        self._shown: list[object] = []
+        self._make_buttons()
+        self._lay_out()
+        self._connect()
+        self.form.set_value(remembered())
+        self._set_ready(False)
+        self._on_changed()
+
+    def release(self) -> None:
+        """End process and threads."""
+        self.form.release()
+        self.batching.close()
+
+    @property
+    def busy(self) -> bool:
+        """Whether files are still looked at or opened, or a run goes on."""
+        return self.batching.busy or self.batching.looking
+
+    def refresh(self) -> None:
+        """Read what may have changed elsewhere: models and files."""
+        if not self.batching.busy:
+            self.form.models.refresh()
+            self._on_choice()
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
+        """Take up what changed while another tab was shown."""
+        super().showEvent(event)
+        self._on_choice()
+
+    # ------------------------------------------------------------------ layout
+
+    def _make_buttons(self) -> None:
+        self.start = Button("Start", tip="Run in a process of its own; the window stays free")
+        self.start.setStyleSheet(_MAIN)
+        self.trial = Button(
+            "Try one file", tip="The selected file, or the first: its result opens in the viewer"
+        )
+        self.pause = Button("Pause")
+        self.stop = Button("Stop")
+        self.copy = Button("Copy command", tip="The same run for a terminal")
+        self.command = QPlainTextEdit()
+        self.command.setReadOnly(True)
+        self.command.setMaximumHeight(72)
+        self.command.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+
+    def _lay_out(self) -> None:
+        command = QWidget()
+        inside = QVBoxLayout(command)
+        inside.setContentsMargins(14, 0, 0, 0)
+        inside.addWidget(self.command)
+        inside.addWidget(self.copy, alignment=Qt.AlignmentFlag.AlignLeft)
+        self.settings = Fold("Settings", self.form)
+        self.settings.set_open(True)
+        choice = QWidget()
+        above = QVBoxLayout(choice)
+        above.setContentsMargins(0, 0, 0, 0)
+        above.setSpacing(8)
+        above.addWidget(self.settings)
+        above.addWidget(Fold("Command line", command))
+        rule = QFrame()
+        rule.setFrameShape(QFrame.Shape.HLine)
+        buttons = QHBoxLayout()
+        for button in (self.trial, self.start, self.pause, self.stop):
+            buttons.addWidget(button)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(8, 8, 8, 8)
+        layout.setSpacing(8)
+        layout.addWidget(Scroll(choice))
+        layout.addWidget(rule)
+        layout.addLayout(buttons)
+        layout.addWidget(self.status)
+        layout.addWidget(self.table, stretch=1)
+        self.setAcceptDrops(True)
+
+    def _connect(self) -> None:
+        batching = self.batching
+        self.form.changed.connect(self._on_choice)
+        self.start.clicked.connect(self._on_start)
+        self.trial.clicked.connect(self._on_trial)
+        self.pause.clicked.connect(batching.pause)
+        self.stop.clicked.connect(batching.stop)
+        self.copy.clicked.connect(self._on_copy)
+        self.table.opened.connect(batching.open)
+        self.table.explained.connect(self._on_explained)
+        batching.status.connect(self.status.set_value)
+        batching.changed.connect(self._on_changed)
+        batching.looked.connect(self._on_looked)
+        batching.opened.connect(self._on_opened)
+
+    # ------------------------------------------------------------------ choice
+
+    def _on_choice(self) -> None:
+        """Say what is missing, or look at the files that are meant."""
+        if self.batching.busy or not self.isVisible():
+            return  # comes again when it is shown
+        problem = self.form.value().problem()
+        request = self.form.value()
+        self.command.setPlainText("" if problem else in_a_shell(request.arguments()))
+        if problem:
+            self._say_problem(problem)
+        elif self.batching.look is None or self.batching.look.request != request:
+            self._set_ready(False)
+            self.batching.look_at(request)
+
+    def _on_looked(self, look: Look) -> None:
+        self.form.set_first(look.first, look.remark)
+        request = self.form.value()
+        if request != look.request:  # the channels of the first file make a choice
+            self.batching.look = replace(look, request=request)
+        self.command.setPlainText(in_a_shell(request.arguments()))
+        problem = look.problem or self.form.problem()
+        if problem or look.plan is None:
+            self._say_problem(problem)
+            return
+        self._set_ready(True)
+        images, skipped = len(look.plan.tasks), len(look.plan.skipped)
+        left_out = f", {skipped} left out" if skipped else ""
+        others = f", {look.plan.others} other files" if look.plan.others else ""
+        text = f"{images} image{'' if images == 1 else 's'} to segment{left_out}{others}."
+        self.batching.status.emit(Status("ready", text))
+
+    def _say_problem(self, problem: str) -> None:
+        self._set_ready(False)
+        empty = not self.form.images.value() or not self.form.output.value()
+        self.status.set_value(Status("nothing" if empty else "failed", problem))
+
+    def _set_ready(self, ready: bool) -> None:
+        self.start.setEnabled(ready)
+        self.trial.setEnabled(ready)
+
+    def _request(self) -> BatchRequest:
+        return self.form.value()
+
+    def _on_start(self) -> None:
+        self.settings.set_open(False)
+        self.batching.start(self._request())
+
+    def _on_trial(self) -> None:
+        chosen = self.table.currentIndex().row()
+        tasks = self.batching.look.plan.tasks
+        self.batching.try_one(self._request(), chosen if 0 <= chosen < len(tasks) else 0)
+
+    def _on_copy(self) -> None:
+        QGuiApplication.clipboard().setText(self.command.toPlainText())
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 - Qt's name
+        """Take images: a folder, a file or a manifest."""
+        if not self.batching.busy and dropped_path(event) is not None:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802 - Qt's name
+        """Segment what was dropped."""
+        path = dropped_path(event)
+        if path is not None:
+            self.form.images.set_value(path)
+            event.acceptProposedAction()
+
+    # ------------------------------------------------------------------- shown
+
+    def _on_changed(self) -> None:
+        state = self.batching.state
+        busy = self.batching.busy
+        self.form.setEnabled(not busy)
+        self.start.setVisible(not busy)
+        self.trial.setVisible(not busy)
+        self.pause.setVisible(state in ("running", "paused"))
+        self.pause.setText("Go on" if state == "paused" else "Pause")
+        self.stop.setVisible(busy)
+        self.stop.setText("Stop at once" if state in ("stopping", "killing") else "Stop")
+        self.stop.setEnabled(state != "killing")
+
+    def _on_explained(self, message: str) -> None:
+        if not self.batching.busy:
+            self.status.set_value(Status("failed", message))
+
+    def _on_opened(self, opened: Opened) -> None:
+        """Show an image and its labels in place of those that were opened here before."""
+        for layer in self._shown:
+            if layer in self.viewer.layers:
+                self.viewer.layers.remove(layer)
+        image, axis = opened.image, opened.image.channel_axis
+        scale = [image.scale.get(letter, 1.0) for letter in image.plane_axes]
+        if image.rgb:
+            added = self.viewer.add_image(image.data, name=opened.name, rgb=True, scale=scale)
+        else:
+            names = image.channel_names
+            if axis is not None and names is not None:
+                names = [f"{opened.name} {name}" for name in names]
+            added = self.viewer.add_image(
+                image.data, name=names or opened.name, channel_axis=axis, scale=scale
+            )
+        layers = added if isinstance(added, list) else [added]
+        labels = self.viewer.add_labels(opened.labels, name=f"{opened.name} labels", scale=scale)
+        self._shown = [*layers, labels]
+        self.viewer.reset_view()

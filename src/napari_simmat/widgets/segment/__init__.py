@@ -1,0 +1,1 @@
+"""The Segment tab: prompts, open and finished objects, stacks."""

@@ -1,0 +1,320 @@
+"""The finished objects of one labels layer, and all that is done to them.
+
+Each action writes into the layer and returns the `Edit` that undoes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from napari.layers import Labels
+
+from napari_simmat.engine.census import Census
+from napari_simmat.engine.footprints import Footprint, Patch
+from napari_simmat.engine.splitting import parts_around, pieces
+from napari_simmat.widgets.segment.asked import Plane
+from napari_simmat.widgets.segment.operations import Edit, Entry, Made, Register
+from napari_simmat.widgets.segment.overlap import Overlap, drawn
+from napari_simmat.widgets.segment.strokes import patch_of_stroke
+
+
+@dataclass(frozen=True, eq=False)
+class NewObject:
+    """An object to be written.
+
+    Parameters
+    ----------
+    footprint
+        Its voxels, with one coordinate for each axis of the labels layer.
+    score
+        The model's own estimate of its IoU.
+    label
+        An object that it replaces on the planes of `footprint`; None for the next free number.
+    category
+        Name of its class; of an object that is replaced the class stays.
+    made
+        On which planes it was made from which prompts; the digests are filled in.
+    """
+
+    footprint: Footprint
+    score: float = float("nan")
+    label: int | None = None
+    category: str = ""
+    made: tuple[Made, ...] = ()
+
+
+class Finished:
+    """What one labels layer holds.
+
+    Parameters
+    ----------
+    layer
+        The labels layer.
+    empty
+        Whether it is known to hold nothing, so that it need not be counted.
+    painted
+        Called with what was painted by hand.
+    replaced
+        Called when the layer has got another array.
+
+    Attributes
+    ----------
+    register
+        How large the objects are, and what is known of them.
+    version
+        Another number after each change.
+    """
+
+    def __init__(
+        self,
+        layer: Labels,
+        painted: Callable[[Finished, Edit], None],
+        replaced: Callable[[], None],
+        *,
+        empty: bool = False,
+    ) -> None:
+        self.layer = layer
+        self.register = Register(Census() if empty or layer.multiscale else Census.of(layer.data))
+        self.version = 0
+        self._painted, self._replaced = painted, replaced
+        layer.events.paint.connect(self._on_paint)
+        layer.events.data.connect(self._on_data)
+
+    @property
+    def key(self) -> str:
+        """Tells layers apart for as long as they are open."""
+        return str(self.layer.unique_id)
+
+    @property
+    def labels(self) -> list[int]:
+        """The objects' numbers, ascending."""
+        return list(self.register.census)
+
+    def release(self) -> None:
+        """Stop following the layer."""
+        self.layer.events.paint.disconnect(self._on_paint)
+        self.layer.events.data.disconnect(self._on_data)
+
+    def footprint(self, label: int) -> Footprint | None:
+        """An object's voxels as they are now; None if there is no such object."""
+        return self.register.census.footprint(self.layer.data, label)
+
+    def on_plane(self, label: int, plane: Plane) -> Footprint | None:
+        """An object's pixels on one plane as they are now; None where it is not."""
+        found = self.footprint(label)
+        shape = tuple(self.layer.data.shape[-2:])
+        mask = None if found is None else found.on_plane(plane, shape)
+        return Footprint.of(mask, (*plane, 0, 0)) if mask is not None and mask.any() else None
+
+    def overlapped(self, objects: Sequence[NewObject]) -> list[int]:
+        """The other objects that lie where `objects` want to be, ascending."""
+        found: set[int] = set()
+        for each in objects:
+            values = np.asarray(self.layer.data[each.footprint.region])[each.footprint.mask]
+            found |= set(np.unique(values).tolist()) - {0, each.label}
+        return sorted(found)
+
+    # ----------------------------------------------------------------- actions
+
+    def write(self, objects: Sequence[NewObject], overlap: Overlap) -> tuple[Edit, list[int]]:
+        """Write objects; of those in one call the earlier ones lie on top.
+
+        Returns
+        -------
+        edit, labels
+            What undoes it, and the number of each object that got a voxel.
+
+            It is left out if it lies wholly under others.
+
+        Raises
+        ------
+        ValueError
+            If the layer's type cannot hold their numbers.
+        """
+        numbers = self._numbers(objects)
+        before = dict(self.register.entries)
+        patches: list[Patch] = []
+        written: list[int] = []
+        for each, label in zip(objects, numbers, strict=True):
+            stale = self._stale(each, label)
+            block = drawn(self.layer.data, each.footprint, label, stale, overlap, written)
+            if block is None:
+                continue
+            corner, old, new = block
+            patch = Patch.replace(self.layer.data, corner, old, new)
+            if patch is not None:
+                self.register.census.note(patch)
+                patches.append(patch)
+            self.register.entries[label] = self._entry(each, label)
+            written.append(label)
+        return self._edit(patches, before), written
+
+    def delete(self, labels: Sequence[int]) -> Edit:
+        """Take objects out of the layer."""
+        return self._rewrite(dict.fromkeys(labels, 0), {})
+
+    def merge(self, labels: Sequence[int]) -> tuple[Edit, int]:
+        """Make one object of several, which gets the smallest of their numbers."""
+        into = min(labels)
+        known = [self.register.entry(label) for label in sorted(labels)]
+        category = next((entry.category for entry in known if entry.category), "")
+        entry = Entry(category=category)
+        rest = {label: into for label in labels if label != into}
+        return self._rewrite(rest, {into: entry}), into
+
+    def split(
+        self, label: int, points: Sequence[Sequence[int]], spacing: Sequence[float] | None = None
+    ) -> tuple[Edit, list[int]]:
+        """Make several objects of one: one around each point, or its separate pieces.
+
+        Parameters
+        ----------
+        label
+            The object.
+        points
+            Voxels of it, one for each part; with less than two its separate pieces are taken.
+        spacing
+            Size of a voxel along each axis.
+
+        Raises
+        ------
+        ValueError
+            If it is one piece and there is no point for each part, or no number is left.
+        """
+        footprint = self.footprint(label)
+        assert footprint is not None
+        if len(points) > 1:
+            inner = [np.subtract(point, footprint.corner) for point in points]
+            parts = parts_around(footprint.mask, inner, spacing)
+        else:
+            parts = pieces(footprint.mask)
+        if len(parts) < 2:
+            raise ValueError(
+                f"Object {label} is one piece: click once on each part that it should have, then "
+                "split"
+            )
+        new = [NewObject(Footprint.of(part, footprint.corner)) for part in parts[1:]]
+        numbers = [label, *self._numbers(new)]
+        before = dict(self.register.entries)
+        old = self.register.entry(label)
+        patches = [
+            Patch.write(self.layer.data, each.footprint, number)
+            for each, number in zip(new, numbers[1:], strict=True)
+        ]
+        self._note([patch for patch in patches if patch is not None])
+        for number in numbers:
+            self.register.entries[number] = Entry(category=old.category)
+        return self._edit([patch for patch in patches if patch is not None], before), numbers
+
+    def classify(self, labels: Sequence[int], category: str) -> Edit:
+        """Give objects a class; an empty name takes it away."""
+        before = dict(self.register.entries)
+        for label in labels:
+            self.register.entries[label] = replace(self.register.entry(label), category=category)
+        return self._edit([], before)
+
+    def play(self, edit: Edit, *, back: bool) -> None:
+        """Take an edit back, or make it again."""
+        for patch in reversed(edit.patches) if back else edit.patches:
+            changed = (patch.revert if back else patch.apply)(self.layer.data)
+            if changed is not None:
+                self.register.census.note(changed)
+        if edit.by_hand:  # napari remembers it as well: its own list is to stay in step
+            (self.layer.undo if back else self.layer.redo)()
+        self.register.note(edit, back=back)
+        self.version += 1
+        self.layer.refresh()
+
+    # ----------------------------------------------------------------- helpers
+
+    def _numbers(self, objects: Sequence[NewObject]) -> list[int]:
+        """A number for each object; raises if the layer's type cannot hold one."""
+        count = sum(each.label is None for each in objects)
+        first = self.register.next_label
+        dtype = np.dtype(self.layer.data.dtype)
+        if count and first + count - 1 > np.iinfo(dtype).max:
+            raise ValueError(
+                f"{self.layer.name} holds ids up to {np.iinfo(dtype).max} ({dtype.name}) and the "
+                f"next one would be {first + count - 1}"
+            )
+        free = iter(range(first, first + count))
+        return [next(free) if each.label is None else each.label for each in objects]
+
+    def _stale(self, new: NewObject, label: int) -> list[Footprint]:
+        """Where an object that is replaced lies on the planes on which it is."""
+        if new.label is None:
+            return []
+        found = (self.on_plane(label, plane) for plane in new.footprint.planes())
+        return [each for each in found if each is not None]
+
+    def _entry(self, new: NewObject, label: int) -> Entry:
+        """The entry of an object that was just written."""
+        known = (
+            self.register.entry(label) if new.label is not None else Entry(category=new.category)
+        )
+        planes = set(new.footprint.planes())
+        made = tuple(each for each in known.made if each.plane not in planes)
+        for each in new.made:
+            pixels = self.on_plane(label, each.plane)
+            if pixels is not None:
+                made = (*made, replace(each, digest=pixels.digest))
+        return replace(known, score=new.score, made=made)
+
+    def _rewrite(self, values: Mapping[int, int], entries: Mapping[int, Entry]) -> Edit:
+        """Give all voxels of some objects another value."""
+        before = dict(self.register.entries)
+        patches = []
+        for label, value in values.items():
+            if (footprint := self.footprint(label)) is not None:
+                patch = Patch.write(self.layer.data, footprint, value)
+                assert patch is not None
+                self._note([patch])
+                patches.append(patch)
+        self.register.entries.update(entries)
+        return self._edit(patches, before)
+
+    def _note(self, patches: Sequence[Patch]) -> None:
+        for patch in patches:
+            self.register.census.note(patch)
+
+    def _edit(self, patches: Sequence[Patch], before: Mapping[int, Entry]) -> Edit:
+        """Show what was just done, and return it as a value."""
+        self.layer.refresh()
+        return self._difference(patches, before)
+
+    def _difference(self, patches: Sequence[Patch], before: Mapping[int, Entry]) -> Edit:
+        """What was just done; forgets what was known of objects that are gone."""
+        self.version += 1
+        entries = self.register.entries
+        for label in [label for label in entries if label not in self.register.census]:
+            del entries[label]
+        changed = {
+            label: (before.get(label), entries.get(label))
+            for label in before.keys() | entries.keys()
+            if before.get(label) is not entries.get(label)
+        }
+        return Edit(self.key, tuple(patches), changed)
+
+    # ------------------------------------------------------------------- brush
+
+    def _on_paint(self, event: Any) -> None:
+        """Take up a stroke of napari's own tools."""
+        before = dict(self.register.entries)
+        patches = [patch for atom in event.value if (patch := patch_of_stroke(atom)) is not None]
+        self._note(patches)
+        edit = replace(self._difference(patches, before), by_hand=True)
+        if edit:
+            self._painted(self, edit)
+
+    def _on_data(self) -> None:
+        """The whole array was replaced: count it anew."""
+        self.version += 1
+        entries = self.register.entries
+        self.register = Register(Census.of(self.layer.data))
+        self.register.entries = {
+            label: entry for label, entry in entries.items() if label in self.register.census
+        }
+        self._replaced()

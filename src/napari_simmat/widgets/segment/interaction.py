@@ -1,0 +1,258 @@
+"""From prompts to objects: what is open is asked, and the answer is shown and committed.
+
+Values come from layers and go to layers on the main thread; the worker computes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from napari import Viewer
+from qtpy.QtCore import QObject
+
+from napari_simmat.widgets.place import Place
+from napari_simmat.widgets.segment.answering import Answering
+from napari_simmat.widgets.segment.asked import Asked, Plane
+from napari_simmat.widgets.segment.meaning import prompts_of
+from napari_simmat.widgets.segment.object_actions import ObjectActions
+from napari_simmat.widgets.segment.prompt_actions import PromptActions
+from napari_simmat.widgets.segment.segmenting import Answer, ImageValue, Question
+from napari_simmat.widgets.segment.session import Session
+from napari_simmat.widgets.segment.works import Work
+from napari_simmat.widgets.status import Status
+
+READY = "Ready: click on an object, or draw a box around it."
+
+
+class Interaction(Session):
+    """Prompts become masks become objects, on the plane that is shown.
+
+    Attributes
+    ----------
+    actions
+        What can be done to finished objects.
+    asking
+        What can be done to prompts beside drawing them.
+    """
+
+    def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
+        super().__init__(viewer, parent)
+        self.answering = Answering(self)
+        self.worker, self.segmenter = self.answering.worker, self.answering.segmenter
+        self.actions = ObjectActions(self)
+        self.asking = PromptActions(self)
+        self._model = ""
+        self._image: ImageValue | None = None
+        self._asked = Asked()
+        self._seen: Plane | None = None
+        self._commit_next = False
+        self.answering.progressed.connect(self.status)
+        self.answering.answered.connect(self._on_answered)
+        self.answering.failed.connect(self._on_failed)
+        self.stale.connect(self._on_stale)
+        for event in (viewer.dims.events.current_step, viewer.dims.events.ndisplay):
+            event.connect(self._on_plane)
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is awaited, or prompts were edited a moment ago."""
+        return self.answering.busy or self.prompts.unsettled
+
+    def release(self) -> None:
+        """Stop working and let go of the viewer; its layers stay, but for the preview."""
+        if self._released:
+            return
+        self.answering.close()
+        for event in (self.viewer.dims.events.current_step, self.viewer.dims.events.ndisplay):
+            event.disconnect(self._on_plane)
+        super().release()
+
+    # --------------------------------------------------------- what is chosen
+
+    def set_subject(
+        self, model: str, image: ImageValue | None, place: Place | None, layers: frozenset[str]
+    ) -> None:
+        """Choose the model and the image; None for no image.
+
+        Parameters
+        ----------
+        model
+            Its name or file.
+        image
+            The channels as the model takes them.
+        place
+            Where the image lies.
+        layers
+            Keys of the image's layers: an image that shares one keeps its prompts and operations.
+        """
+        self.flush()
+        if self._is_subject(model, image) and place is not None and self.work is not None:
+            moved = not np.array_equal(place.matrix, self.work.place.matrix)
+            self.work.place = place
+            if moved or self.prompts.points is None:
+                self.show_asked(self.work.asked)
+                self.request(again=True)
+            return
+        self.drop()
+        self._model, self._image = model, image
+        self.preview.clear()
+        if image is None or place is None:
+            self.work = None
+            self.changed.emit()
+            return
+        self.work = self.works.on(place, layers, self.work)
+        self.work.answers.clear()
+        self.preview.prepare(place)
+        self.show_asked(self.work.asked)
+        self.changed.emit()
+        self.request()
+
+    def _is_subject(self, model: str, image: ImageValue | None) -> bool:
+        return (
+            image is not None
+            and self._image is not None
+            and self.work is not None
+            and image.token == self._image.token
+            and model == self._model
+        )
+
+    def question(self) -> Question | None:
+        """What work on the whole image is told; None where no image is chosen."""
+        if self.work is None or self._image is None:
+            return None
+        first = (0,) * (len(self.work.place.shape) - 2)
+        return Question(self._model, self._image, self.plane_or_none() or first)
+
+    # ----------------------------------------------------------- what is done
+
+    def request(self, *, again: bool = False) -> None:
+        """Answer the prompts of the plane that is shown, or just get the image ready.
+
+        Parameters
+        ----------
+        again
+            Also if that was answered already.
+        """
+        work, image = self.work, self._image
+        if work is None or image is None or self._released:
+            return
+        self._edited = False
+        try:
+            plane = self.plane()
+            asked = work.asked.on(plane)
+            prompts = prompts_of(asked, plane, work.place.shape[-2:])
+        except ValueError as error:
+            self.drop()
+            self.fail(str(error))
+            return
+        if not prompts:
+            work.answers.pop(plane, None)
+            self.preview.clear(plane)
+        elif not again and plane in work.answers and work.answers[plane][0] == asked:
+            self.drop()
+            self._show_answer(work, plane)
+            return
+        self._seen, self._asked = plane, asked
+        self.answering.ask(Question(self._model, image, plane, prompts, asked.choices))
+        self.changed.emit()
+
+    def segment(self) -> None:
+        """Answer the prompts (again)."""
+        self.flush()
+        if self.work is not None and not self.work.asked:
+            self.say(READY, "ready")
+            return
+        self.request(again=True)
+
+    def commit(self) -> None:
+        """Write the previewed masks as objects and use up their prompts."""
+        self.flush()
+        work, plane = self.work, self.plane_or_fail()
+        if work is None or plane is None:
+            return
+        asked = work.asked.on(plane)
+        if not asked.is_asking:
+            self.say("There is nothing to commit: click on an object first.", "ready")
+            return
+        if plane not in work.answers or work.answers[plane][0] != asked:
+            self._commit_next = True  # as soon as the answer is there
+            if not self.answering.busy or self._edited:
+                self.request()
+            return
+        self.actions.commit(plane, work.answers[plane][1])
+
+    def cancel(self) -> None:
+        """Drop what is being computed; the window is free at once."""
+        if self.answering.busy:
+            self.drop()
+            self.status.emit(Status("cancelled", "Cancelled. Segment (S) starts again."))
+            self.changed.emit()
+
+    def drop(self) -> None:
+        """Want no answer any more."""
+        self.answering.drop()
+        self._commit_next = False
+
+    # ------------------------------------------------------------------ answers
+
+    def _on_answered(self, question: Question, answer: Answer, seconds: float) -> None:
+        work, plane = self.work, question.plane
+        if work is None:
+            return
+        commit, self._commit_next = self._commit_next, False
+        if not question.prompts:
+            self.say(" ".join(filter(None, [READY, work.place.remark, answer.note])), "ready")
+        else:
+            work.answers[plane] = (self._asked, answer)
+            self._show_answer(work, plane, seconds)
+            if commit and work.asked.on(plane) == self._asked:
+                self.actions.commit(plane, answer)
+        self.changed.emit()
+
+    def _on_failed(self, reason: str) -> None:
+        self._commit_next = False
+        self.fail(reason)
+
+    def _show_answer(self, work: Work, plane: Plane, seconds: float | None = None) -> None:
+        asked, answer = work.answers[plane]
+        self.preview.show(work.place, plane, answer.masks)
+        opened = asked.opened_on(plane)
+        text = _described(answer, None if opened is None else opened.label)
+        self.status.emit(replace(Status("done", text), seconds=seconds))
+        self.changed.emit()
+
+    def _on_stale(self) -> None:
+        """Answer what is open now; where nothing is, an answer that is awaited is of no use."""
+        plane = self.plane_or_none()
+        if self._edited or plane is None or self.work is None or self.work.asked.on(plane):
+            self.request()
+        else:
+            self.drop()
+
+    def _on_plane(self) -> None:
+        plane = self.plane_or_none()
+        if self.work is None or plane == self._seen:
+            return
+        self._seen = plane
+        if plane is None:
+            return
+        self.flush()
+        self.prompts.follow_plane(self.work.prompts.on(plane))
+        if self.work.asked.on(plane):
+            self.request()
+        elif not self.answering.busy:
+            self.say(READY, "ready")
+
+
+def _described(answer: Answer, opened: int | None) -> str:
+    """What the status line says about an answer."""
+    known = [score for score in answer.scores if not np.isnan(score)]
+    scores = ", ".join(f"{score:.2f}" for score in known[:4]) + (" ..." if len(known) > 4 else "")
+    count = "1 object" if len(answer.scores) == 1 else f"{len(answer.scores)} objects"
+    parts = [f"{count}, score {scores}." if known else f"{count}."]
+    if opened is not None:
+        parts.insert(0, f"Object {opened} is open again:")
+    if answer.choices and answer.choices[-1]:
+        parts.append(f"Mask {answer.choices[-1] + 1} of {answer.counts[-1]} (Q for the next).")
+    return " ".join([*parts, answer.note]).strip()

@@ -1,0 +1,103 @@
+"""Saving the finished objects as files, in a thread of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from qtpy.QtCore import QObject, Qt, Signal
+from qtpy.QtWidgets import QFileDialog, QWidget
+
+from napari_simmat.engine.jobs.saving import LabelledObjects, saving
+from napari_simmat.engine.objects import PixelSize
+from napari_simmat.progress import Progress
+from napari_simmat.widgets.place import Place
+from napari_simmat.widgets.segment.finished import Finished
+from napari_simmat.widgets.status import Status
+from napari_simmat.widgets.worker import Task, Worker
+
+_ENDING = "_labels.tif"
+_NAMES = {"time": "T", "depth": "Z", "row": "Y", "column": "X"}
+_USUAL = "TZYX"
+"""The last axes of an image whose axes have no names."""
+
+
+class Saving(QObject):
+    """Asks where to, writes, and says how it went."""
+
+    status = Signal(object)
+    """A `Status`."""
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self._parent = parent
+        self.worker = Worker("simmat-saving")
+        queued = Qt.ConnectionType.QueuedConnection
+        self.worker.progressed.connect(self._on_progress, queued)
+        self.worker.returned.connect(self._on_returned, queued)
+        self.worker.failed.connect(self._on_failed, queued)
+
+    def ask(self, place: Place, finished: Finished, classes: Sequence[str]) -> None:
+        """Ask for a file name and save there."""
+        start = f"{place.name}{_ENDING}"
+        name, _ = QFileDialog.getSaveFileName(
+            self._parent, "Save the objects", start, f"Labels (*{_ENDING})"
+        )
+        if name:
+            self.save(Path(name), place, finished, classes)
+
+    def save(self, path: Path, place: Place, finished: Finished, classes: Sequence[str]) -> None:
+        """Write the label image to `path`, the other files beside it."""
+        stem = path.name.removesuffix(".tif").removesuffix("_labels")
+        objects = values_of(place, finished, classes)
+        self.worker.submit("Saving", lambda: saving(path.parent, stem, objects))
+
+    def release(self) -> None:
+        """End the thread."""
+        self.worker.close()
+
+    def _on_progress(self, _: Task, progress: Progress) -> None:
+        fraction = progress.done / progress.total
+        text = progress.message[:1].upper() + progress.message[1:]
+        self.status.emit(Status("working", text, fraction, way_out=""))
+
+    def _on_returned(self, _: Task, written: list[Path]) -> None:
+        names = ", ".join(path.name for path in written)
+        self.status.emit(Status("done", f"Saved {names} in {written[0].parent}."))
+
+    def _on_failed(self, _: Task, reason: str) -> None:
+        self.status.emit(Status("failed", reason))
+
+
+def values_of(place: Place, finished: Finished, classes: Sequence[str]) -> LabelledObjects:
+    """The objects as they are now, cut loose from their layer."""
+    options = place.layer_options()
+    axes = axes_of([str(name) for name in options["axis_labels"]])
+    scale = np.linalg.norm(place.matrix[:-1, :-1], axis=0)
+    units = {
+        letter: f"{unit:~}".replace("µ", "u")
+        for letter, unit in zip(axes, options["units"], strict=True)
+        if str(unit) not in ("pixel", "")
+    }
+    sizes = {letter: float(scale[axes.index(letter)]) for letter in units}
+    entries = {label: finished.register.entry(label) for label in finished.labels}
+    return LabelledObjects(
+        labels=np.array(finished.layer.data),
+        axes=axes,
+        size=PixelSize(scale=sizes, units=units),
+        scores={label: entry.score for label, entry in entries.items()},
+        categories={label: entry.category for label, entry in entries.items() if entry.category},
+        classes=tuple(classes),
+    )
+
+
+def axes_of(names: Sequence[str]) -> str:
+    """A letter for each axis: by the names where they mean T, Z, Y, X, else the usual ones."""
+    known = [_NAMES.get(name.casefold(), name[:1].upper()) for name in names]
+    letters = "".join(known)
+    usable = len(set(letters)) == len(letters) and letters.endswith("YX")
+    if usable and set(letters) <= set(_USUAL):
+        return letters
+    usual = "QRSUVW" + _USUAL
+    return usual[len(usual) - len(names) :]

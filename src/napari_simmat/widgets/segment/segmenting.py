@@ -1,0 +1,255 @@
+"""What the worker does: owns the model and the predictor, answers questions about images.
+
+No Qt and no napari; everything here but the values runs in the worker's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_simmat.engine.embeddings import EmbeddingCache
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.volume import PropagationSettings
+from napari_simmat.progress import Job
+from napari_simmat.widgets.segment.asked import Plane
+from napari_simmat.widgets.torch_import import importing
+
+if TYPE_CHECKING:
+    from napari_simmat.engine.automatic.candidates import Candidates
+    from napari_simmat.engine.automatic.settings import AutomaticSettings
+    from napari_simmat.engine.images import Statistics
+    from napari_simmat.engine.predictor import Predictor
+    from napari_simmat.engine.refining import Refiner
+    from napari_simmat.engine.volume import Propagator, Track
+
+
+@dataclass(frozen=True, eq=False)
+class ImageValue:
+    """An image as the model takes it, cut loose from its layers.
+
+    Parameters
+    ----------
+    arrays
+        One array, or one for each of the model's channels in its order.
+    names
+        The model's channel names, where `arrays` is a list.
+    token
+        Equal for the same channels of the same layers with the same data.
+    """
+
+    arrays: Any
+    names: tuple[str, ...] | None
+    token: tuple[object, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What the window wants to know: the objects of `prompts` on one plane of an image.
+
+    `choices` says for which prompts another of the model's candidates was chosen, and which.
+    """
+
+    model: str
+    image: ImageValue
+    plane: Plane
+    prompts: tuple[Prompt, ...] = ()
+    choices: tuple[tuple[Prompt, int], ...] = ()
+
+    @property
+    def subject(self) -> tuple[object, ...]:
+        """What must be encoded to answer; equal for questions that share the encoding."""
+        return self.model, self.image.token, self.plane
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """One mask (Y, X) and its score for each prompt; `note` is what else should be known.
+
+    Which of how many candidates each is, `choices` and `counts` say.
+    """
+
+    masks: tuple[np.ndarray, ...]
+    scores: tuple[float, ...]
+    note: str = ""
+    choices: tuple[int, ...] = ()
+    counts: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class StackRequest:
+    """What is to be followed through a stack, as `Propagator.propagate` takes it."""
+
+    prompts: tuple[Prompt, ...]
+    along: tuple[int, ...]
+    planes: tuple[int, int]
+    spacing: tuple[float, ...]
+    settings: PropagationSettings = field(default_factory=PropagationSettings)
+
+
+class Segmenter:
+    """The model in use and its predictor. Embeddings survive a change of image and of model.
+
+    Attributes
+    ----------
+    cache
+        The embeddings.
+    """
+
+    def __init__(self) -> None:
+        self.predictor: Predictor | None = None
+        self.cache = EmbeddingCache()
+        self._refiner: Refiner | None = None
+        self._model = ""
+        self._image: tuple[object, ...] | None = None
+        self._subject: tuple[object, ...] | None = None
+        self._remark = ""
+        self._propagator: tuple[object, Propagator] | None = None
+        self._statistics: dict[tuple[object, ...], Statistics] = {}
+
+    @property
+    def encodes(self) -> int:
+        """How often the encoder of the model in use ran."""
+        return 0 if self.predictor is None else self.predictor.encodes
+
+    def answering(self, question: Question) -> Job[Answer]:
+        """Load what is missing, encode if need be, and predict; closing it cancels.
+
+        Raises
+        ------
+        MemoryError
+            If memory runs out with nothing left to fall back on.
+        """
+        yield from importing()
+        from napari_simmat.engine.devices import NO_MEMORY, is_out_of_memory
+
+        try:
+            return (yield from self._answering(question))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise MemoryError(NO_MEMORY) from error
+
+    def preparing(self, question: Question, planes: Sequence[Plane]) -> Job[int]:
+        """Encode planes of the question's image ahead; how many from the first on are ready.
+
+        The question is as good as answered: only its model and its image count.
+        """
+        predictor = yield from self._beside(question)
+        return (yield from predictor.preparing(planes))
+
+    def propagating(self, question: Question, request: StackRequest) -> Job[list[Track]]:
+        """Follow objects through the question's image; what was found before is not asked again."""
+        from napari_simmat.engine.volume import Propagator
+
+        key = (question.model, question.image.token, request.settings, request.spacing)
+        if self._propagator is None or self._propagator[0] != key:
+            predictor = yield from self._beside(question)
+            propagator = Propagator(predictor, request.settings, request.spacing)
+            self._propagator = key, propagator
+        propagator = self._propagator[1]
+        return (yield from propagator.propagating(request.prompts, request.along, request.planes))
+
+    def proposing(
+        self,
+        question: Question,
+        settings: AutomaticSettings,
+        seeds: Sequence[Prompt] | None = None,
+    ) -> Job[Candidates]:
+        """Ask for everything on the question's plane, in a grid or where `seeds` say.
+
+        With a predictor of its own, since clicks may be answered in between.
+        """
+        yield from importing()
+        from napari_simmat.engine.automatic.proposing import proposing
+        from napari_simmat.engine.predictor import Predictor
+
+        yield from self._loading(question.model)
+        known = self.predictor
+        assert known is not None
+        predictor = Predictor(known.model, str(known.device), known.precision, self.cache)
+        key = (known.model.fingerprint, *question.image.token)
+        arrays, names = question.image.arrays, question.image.names
+        yield from predictor.opening(arrays, names=names, statistics=self._statistics.get(key))
+        self._statistics[key] = predictor.statistics
+        settings = settings.for_model(known.model.spec)
+        return (yield from proposing(predictor, settings, question.plane, seeds))
+
+    def forget(self) -> None:
+        """Drop the model, so that the next question loads it anew."""
+        self.predictor, self._model = None, ""
+        self._image = self._subject = self._propagator = None
+
+    def _answering(self, question: Question) -> Job[Answer]:
+        yield from self._loading(question.model)
+        assert self.predictor is not None
+        yield from self._showing(question)
+        assert self._refiner is not None
+        results = yield from self._refiner.refining(
+            self.predictor, question.prompts, question.subject, dict(question.choices)
+        )
+        return Answer(
+            tuple(result.mask for result in results),
+            tuple(result.score for result in results),
+            " ".join(filter(None, [self._remark, self.predictor.note])),
+            tuple(result.choice for result in results),
+            tuple(result.count for result in results),
+        )
+
+    def _beside(self, question: Question) -> Job[Predictor]:
+        """A predictor of the question's image that leaves the plane of the clicks alone."""
+        yield from importing()
+        yield from self._loading(question.model)
+        assert self.predictor is not None
+        if self._image != question.image.token:
+            yield from self._showing(question)
+        return self.predictor.beside()
+
+    def _loading(self, name: str) -> Job[None]:
+        if self.predictor is not None and name == self._model:
+            return
+        from napari_simmat.engine.checkpoints.zoo import loading
+        from napari_simmat.engine.predictor import Predictor
+        from napari_simmat.engine.refining import Refiner
+
+        self.forget()  # two networks at a time may be too much for the memory
+        model = yield from loading(name)
+        self.predictor = Predictor(model, cache=self.cache)
+        self._refiner = Refiner()
+        self._model = name
+
+    def _showing(self, question: Question) -> Job[None]:
+        """Make the question's plane the predictor's; statistics are measured once per image."""
+        predictor, image = self.predictor, question.image
+        assert predictor is not None
+        if self._image == image.token:
+            yield from predictor.moving(question.plane)
+        else:
+            known = (predictor.model.fingerprint, *image.token)
+            self._image = None
+            yield from predictor.encoding(
+                image.arrays,
+                plane=question.plane,
+                names=image.names,
+                statistics=self._statistics.get(known),
+            )
+            self._image = image.token
+            self._statistics[known] = predictor.statistics
+        if self._subject != question.subject:
+            self._remark = remark(predictor.stack.plane(question.plane))
+            self._subject = question.subject
+
+
+def remark(values: np.ndarray) -> str:
+    """What the user should know about a plane's raw values (C, Y, X), or empty."""
+    finite = values[np.isfinite(values)]
+    if finite.size and finite.min() == finite.max():
+        return f"Every pixel here is {finite[0]:g}, so there is nothing to tell apart."
+    missing = values.size - finite.size
+    if missing:
+        share = max(1, round(100 * missing / values.size))
+        return f"{share} % of the values are NaN or infinite and count as the lowest."
+    return ""

@@ -1,0 +1,254 @@
+"""The state of the image that is worked on: what is open, what is finished, and how to go back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from napari import Viewer
+from napari.layers import Labels, Layer
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_simmat.widgets.segment import label_layers
+from napari_simmat.widgets.segment.asked import Asked, Plane
+from napari_simmat.widgets.segment.classes import Classes
+from napari_simmat.widgets.segment.finished import Finished
+from napari_simmat.widgets.segment.label_layers import Preview
+from napari_simmat.widgets.segment.operations import Edit, Operation
+from napari_simmat.widgets.segment.prompt_layers import PromptLayers
+from napari_simmat.widgets.segment.works import Work, Works
+from napari_simmat.widgets.status import Kind, Status
+
+
+class Session(QObject):
+    """Every change goes through `do`: it is shown in the layers and noted in the image's list."""
+
+    status = Signal(object)
+    """A `Status`."""
+    changed = Signal()
+    """What can be undone, redone or committed, an object, or a layer in use, may have changed."""
+    stale = Signal()
+    """What is open on the plane that is shown has changed, and is to be answered again."""
+
+    def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.viewer = viewer
+        self.prompts = PromptLayers(viewer, self)
+        self.preview = Preview(viewer)
+        self.classes = Classes(viewer)
+        self.work: Work | None = None
+        self.works = Works(self)
+        self._edited = False
+        self._strokes: list[tuple[Finished, Edit]] = []
+        self._painted = QTimer(self)
+        self._painted.setSingleShot(True)
+        self._painted.timeout.connect(self._follow_strokes)
+        self._offers: tuple[Callable[[], object], ...] = ()
+        self._released = False
+        self.prompts.edited.connect(self._on_edited)
+        self.prompts.replaced.connect(self.changed)
+        self.works.painted.connect(self._on_painted)
+        self.works.replaced.connect(self.changed)
+        viewer.layers.events.removed.connect(self._on_removed)
+
+    def release(self) -> None:
+        """Let go of the viewer; its layers stay, but for the preview."""
+        self._released = True
+        self._painted.stop()
+        self.viewer.layers.events.removed.disconnect(self._on_removed)
+        self.works.release()
+        self.prompts.release()
+        self.preview.remove()
+
+    # -------------------------------------------------------------------- objects
+
+    @property
+    def objects(self) -> Labels | None:
+        """The labels layer that takes the image's objects; None for one still to be made."""
+        return None if self.work is None else self.work.objects
+
+    def use_objects(self, layer: Labels | None) -> None:
+        """Commit into this labels layer; None for a new one."""
+        if self.work is not None and layer is not self.work.objects:
+            self.work.finished = None if layer is None else self.works.finished(layer)
+            self.changed.emit()
+
+    def target(self) -> Finished:
+        """The objects of the image, in a new layer if there is none.
+
+        Raises
+        ------
+        ValueError
+            If the layer cannot be written; the sentence says why, but has no end.
+        """
+        work = self.work
+        assert work is not None
+        if work.objects is None or work.objects not in self.viewer.layers:
+            layer = label_layers.new_objects(self.viewer, work.place)
+            work.finished = self.works.finished(layer, empty=True)
+        elif misfit := work.place.misfit(work.objects):
+            raise ValueError(misfit)
+        assert work.finished is not None
+        return work.finished
+
+    # ---------------------------------------------------------------------- plane
+
+    def plane(self) -> Plane:
+        """The plane that is shown.
+
+        Raises
+        ------
+        ValueError
+            If no plane of the image is shown; the sentence says what to do.
+        """
+        assert self.work is not None
+        return self.work.place.plane(self.viewer.dims)
+
+    def plane_or_none(self) -> Plane | None:
+        """The plane that is shown; None where none is."""
+        try:
+            return None if self.work is None else self.plane()
+        except ValueError:
+            return None
+
+    def plane_or_fail(self) -> Plane | None:
+        """The plane that is shown; None where none is, and the status line says why."""
+        try:
+            return None if self.work is None else self.plane()
+        except ValueError as error:
+            self.fail(str(error))
+            return None
+
+    # ----------------------------------------------------------------- operations
+
+    def do(self, name: str, after: Asked, edit: Edit | None = None) -> None:
+        """Note an operation that was just done, and show what is open after it.
+
+        Parameters
+        ----------
+        name
+            In words, as in "Undone: commit of 3."
+        after
+            What is open after it.
+        edit
+            What it changed in a labels layer, if it did.
+        """
+        work = self.work
+        assert work is not None
+        before = work.asked
+        self.show_asked(after)
+        work.operations.add(Operation(name, before, work.asked, edit))
+        if edit is not None and work.finished is not None:
+            self.classes.follow(work.place, work.finished, edit)
+        self.changed.emit()
+
+    def undo(self) -> None:
+        """Take back the last operation on this image."""
+        self.flush()
+        if self.work is not None and (operation := self.work.operations.undo()) is not None:
+            self._play(self.work, operation, back=True)
+
+    def redo(self) -> None:
+        """Do again what was taken back last."""
+        self.flush()
+        if self.work is not None and (operation := self.work.operations.redo()) is not None:
+            self._play(self.work, operation, back=False)
+
+    def flush(self) -> None:
+        """Take up edits of the prompts that were made a moment ago."""
+        work = self.work
+        if work is None or self._released:
+            return
+        now = self.prompts.read(work.place, self.viewer.dims.point)
+        now = replace(now, masks=work.prompts.masks)
+        if now == work.prompts:
+            return
+        after = replace(work.asked, prompts=now)
+        work.operations.add(Operation("prompts", work.asked, after))
+        work.asked = after
+        self._forget_closed(work)
+        self._edited = True
+        self._offers = ()
+        self.changed.emit()
+
+    def show_asked(self, asked: Asked) -> None:
+        """Show what is open in the layers; answers to what is closed are forgotten."""
+        work = self.work
+        if work is None:
+            return
+        shown = self.prompts.write(asked.prompts, work.place, self.viewer.dims.point)
+        work.asked = replace(asked, prompts=replace(shown, masks=asked.prompts.masks))
+        self._forget_closed(work)
+
+    def _forget_closed(self, work: Work) -> None:
+        """Take away answers and masks of all planes on which nothing is open any more."""
+        shown = self.plane_or_none()
+        for plane in {*work.answers, *(() if shown is None else (shown,))}:
+            if not work.asked.on(plane):
+                work.answers.pop(plane, None)
+                self.preview.clear(plane)
+
+    def _play(self, work: Work, operation: Operation, *, back: bool) -> None:
+        """Revert an operation, or do it again."""
+        if (edit := operation.edit) is not None:
+            finished = self.works.by_key(edit.layer)
+            misfit = "The layer is gone" if finished is None else work.place.misfit(finished.layer)
+            if finished is None or misfit:
+                self.fail(f"{misfit}; nothing was changed.")
+                return
+            finished.play(edit, back=back)
+            self.classes.follow(work.place, finished, edit)
+        self.show_asked(operation.before if back else operation.after)
+        self.say(f"{'Undone' if back else 'Redone'}: {operation.name}.")
+        self.changed.emit()
+        if operation.before != operation.after:
+            self.stale.emit()
+
+    # --------------------------------------------------------------------- status
+
+    def say(self, text: str, kind: Kind = "done") -> None:
+        """Show a sentence in the status line."""
+        self.status.emit(Status(kind, text))
+
+    def fail(
+        self, reason: str, offer: str = "", accept: Callable[[], object] | None = None
+    ) -> None:
+        """Show what went wrong, and perhaps a button that helps."""
+        self._offers = () if accept is None else (accept,)
+        self.status.emit(Status("failed", reason, offer=offer))
+        self.changed.emit()
+
+    def offer(self, status: Status, *accept: Callable[[], object]) -> None:
+        """Ask by a status with buttons; each has something to call."""
+        self._offers = accept
+        self.status.emit(status)
+
+    def accept(self, number: int = 0) -> None:
+        """Do what the status line offered."""
+        offers, self._offers = self._offers, ()
+        if number < len(offers):
+            offers[number]()
+
+    # --------------------------------------------------------------------- layers
+
+    def _on_edited(self) -> None:
+        self.flush()
+        if self._edited:  # since a moment ago, whoever noticed
+            self.stale.emit()
+
+    def _on_removed(self, event: object) -> None:
+        gone = getattr(event, "value", None)
+        if isinstance(gone, Layer):
+            self.works.forget(gone, self.viewer.layers)
+            self.changed.emit()
+
+    def _on_painted(self, finished: Finished, edit: Edit) -> None:
+        self._strokes.append((finished, edit))
+        self._painted.start(0)  # some of napari's tools tell of a stroke before they paint it
+        self.changed.emit()
+
+    def _follow_strokes(self) -> None:
+        strokes, self._strokes = self._strokes, []
+        for finished, edit in strokes:
+            if self.work is not None and self.work.finished is finished:
+                self.classes.follow(self.work.place, finished, edit)

@@ -1,0 +1,92 @@
+"""What the window remembers between sessions, in a small file in the user's folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, get_args
+
+from napari_simmat.engine.files import writing
+from napari_simmat.engine.folders import user_folder
+from napari_simmat.widgets.segment.overlap import Overlap
+
+log = logging.getLogger(__name__)
+_MOST_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The choices of the Segment tab.
+
+    Parameters
+    ----------
+    model
+        Name of the model, or the path of its file; empty for the default.
+    overlap
+        Who gets the pixels of a new object that others have.
+    classes
+        Names of the classes, in the order of their numbers.
+    category
+        The class of new objects.
+    open_parts
+        Titles of the parts of the form that are open.
+    encode_ahead, keep_on_disk
+        Whether planes are encoded before they are looked at, and whether embeddings are stored.
+    """
+
+    model: str = ""
+    overlap: Overlap = "keep"
+    classes: tuple[str, ...] = ()
+    category: str = ""
+    open_parts: tuple[str, ...] = ()
+    encode_ahead: bool = True
+    keep_on_disk: bool = False
+
+
+def settings_file() -> Path:
+    """Where the settings are kept."""
+    return user_folder() / "settings.json"
+
+
+def load_settings() -> Settings:
+    """Read what was remembered; whatever cannot be used is the default."""
+    path = settings_file()
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            return Settings()
+        values = json.loads(path.read_text(encoding="utf-8")).get("segment", {})
+        return _settings_of(values)
+    except FileNotFoundError:
+        return Settings()
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        log.warning("%s cannot be read; the window starts with its defaults.", path)
+        return Settings()
+
+
+def _settings_of(values: dict[str, Any]) -> Settings:
+    """Settings of plain values; raises where they are none."""
+    known = {each.name: values[each.name] for each in fields(Settings) if each.name in values}
+    for name in ("classes", "open_parts"):
+        known[name] = tuple(str(each) for each in known.get(name, ()))
+    for name, usual in (("encode_ahead", True), ("keep_on_disk", False)):
+        known[name] = known.get(name, usual) is True
+    for name in ("model", "category"):
+        known[name] = str(known.get(name, ""))
+    if known.get("overlap", "keep") not in get_args(Overlap):
+        raise ValueError("unknown way to treat overlaps")
+    return Settings(**known)
+
+
+def save_settings(settings: Settings) -> None:
+    """Remember; a disk that cannot be written costs no more than the memory."""
+    path = settings_file()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path) as temporary:
+            temporary.write_text(
+                json.dumps({"segment": asdict(settings)}, indent=1) + "\n", encoding="utf-8"
+            )
+    except OSError as error:
+        log.warning("The window's settings could not be saved: %s", error)

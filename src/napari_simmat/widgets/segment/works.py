@@ -1,0 +1,109 @@
+"""What is known about each image: prompts, operations, answers, and where its objects go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from napari.layers import Labels, Layer
+from qtpy.QtCore import QObject, Signal
+
+from napari_simmat.widgets.place import Place
+from napari_simmat.widgets.segment.asked import Asked, Plane, Prompts
+from napari_simmat.widgets.segment.finished import Finished
+from napari_simmat.widgets.segment.operations import Edit, Operation, Operations
+from napari_simmat.widgets.segment.segmenting import Answer
+
+
+@dataclass(eq=False)
+class Work:
+    """Everything about one image: what was done, what is asked, what was answered."""
+
+    place: Place
+    layers: frozenset[str]
+    operations: Operations = field(default_factory=Operations)
+    asked: Asked = field(default_factory=Asked)
+    answers: dict[Plane, tuple[Asked, Answer]] = field(default_factory=dict)
+    finished: Finished | None = None
+
+    @property
+    def prompts(self) -> Prompts:
+        """What is asked for now."""
+        return self.asked.prompts
+
+    @property
+    def objects(self) -> Labels | None:
+        """The labels layer that takes its objects; None for one still to be made."""
+        return None if self.finished is None else self.finished.layer
+
+
+class Works(QObject):
+    """One `Work` for each image that was chosen, for as long as one of its layers is open.
+
+    A labels layer is counted once and followed until it is removed, also while another image is
+    chosen: what is painted into it belongs to the image whose objects it holds.
+    """
+
+    painted = Signal(object, object)
+    """The `Finished` that was painted into by hand, and its `Edit`."""
+    replaced = Signal()
+    """A layer has got another array, whose objects are counted anew."""
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._works: list[Work] = []
+        self._finished: dict[str, Finished] = {}
+
+    def on(self, place: Place, layers: frozenset[str], current: Work | None) -> Work:
+        """The work on the image that shares a layer, the current one first; else a new one."""
+        known = [] if current is None else [current]
+        for work in (*known, *self._works):
+            if work.layers & layers and work.place.shape == place.shape:
+                work.place, work.layers = place, layers
+                return work
+        work = Work(place, layers)
+        self._works.append(work)
+        return work
+
+    def finished(self, layer: Labels, *, empty: bool = False) -> Finished:
+        """What `layer` holds.
+
+        Parameters
+        ----------
+        layer
+            A labels layer of the viewer.
+        empty
+            Whether it is known to hold nothing yet.
+        """
+        key = str(layer.unique_id)
+        if key not in self._finished:
+            self._finished[key] = Finished(layer, self._on_painted, self.replaced.emit, empty=empty)
+        return self._finished[key]
+
+    def by_key(self, key: str) -> Finished | None:
+        """What the layer of this key holds; None if it is gone."""
+        return self._finished.get(key)
+
+    def forget(self, gone: Layer, left: Iterable[Layer]) -> None:
+        """Drop what was done to a layer that was removed; `left` are those still open."""
+        for work in self._works:
+            work.operations.forget_layer(str(gone.unique_id))
+            if work.objects is gone:
+                work.finished = None
+        if (finished := self._finished.pop(str(gone.unique_id), None)) is not None:
+            finished.release()
+        open_layers = {str(layer.unique_id) for layer in left}
+        self._works = [work for work in self._works if work.layers & open_layers]
+
+    def release(self) -> None:
+        """Stop following all layers."""
+        for finished in self._finished.values():
+            finished.release()
+        self._finished.clear()
+
+    def _on_painted(self, finished: Finished, edit: Edit) -> None:
+        work = next((work for work in self._works if work.finished is finished), None)
+        if work is not None:
+            name = f"painting in {finished.layer.name}"
+            work.operations.add(Operation(name, work.asked, work.asked, edit))
+        self.painted.emit(finished, edit)

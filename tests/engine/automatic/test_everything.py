@@ -1,0 +1,260 @@
+"""Segmenting everything: what is asked, what comes out, again and with other thresholds."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from segment_anything.utils.amg import calculate_stability_score, is_box_near_crop_edge
+from skimage import measure
+from skimage.data import coins
+from skimage.filters import threshold_otsu
+
+from napari_simmat import AutomaticSettings, Predictor, load_model, segment_everything
+from napari_simmat.engine.answers import Answer
+from napari_simmat.engine.automatic.candidates import Box
+from napari_simmat.engine.automatic.everything import segmenting_everything
+from napari_simmat.engine.automatic.proposing import crops_of, is_cut, proposing
+from napari_simmat.engine.automatic.seeds import at_points, of_labels
+from napari_simmat.engine.automatic.sifting import sift
+from napari_simmat.engine.automatic.tiled import segmenting_tiles
+from napari_simmat.engine.frames import Frame
+from napari_simmat.learn.matching import average_precision
+from napari_simmat.learn.scenes import draw_sample
+from napari_simmat.model.spec import InputSize
+from napari_simmat.progress import finish
+
+
+class Oracle:
+    """Stands for a predictor: answers a click with the object of a label image that is there.
+
+    The background is one object, too. Qualities are 0.9 for even ids, 0.55 for odd ones.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, truth: np.ndarray) -> None:
+        self.truth, self.shape = truth, truth.shape
+        self.model = SimpleNamespace(spec=SimpleNamespace(mask_choice="single"))
+        self.crop = (slice(None), slice(None))
+        self.cuts: list[tuple[slice, slice]] = []
+        self.asked = 0
+
+    def keeping_plane(self):
+        return nullcontext()
+
+    def cutting(self, _plane, rows, columns, **_options):
+        self.crop = (rows, columns)
+        self.cuts.append(self.crop)
+        yield from ()
+
+    def answer(self, prompts, _least):
+        part = self.truth[self.crop]
+        frame = Frame.of(part.shape, InputSize(method="native", size=4096, minimum=1, multiple=1))
+        answers = []
+        for prompt in prompts:
+            (y, x) = prompt.points[0]
+            label = part[int(np.floor(y + 0.5)), int(np.floor(x + 0.5))]
+            logits = torch.where(torch.from_numpy(part == label), 5.0, -5.0)[None]
+            quality = np.full(4, 0.55 if label % 2 else 0.9, np.float32)
+            answers.append(Answer(logits.expand(4, -1, -1), quality, 0, 0, frame, 1))
+            self.asked += 1
+        return answers
+
+
+@pytest.fixture
+def truth():
+    """(60, 80) with four discs: 1 .. 3 within, 4 cut by the border."""
+    y, x = np.mgrid[:60, :80]
+    labels = np.zeros((60, 80), int)
+    for label, (cy, cx, r) in enumerate([(15, 15, 8), (15, 50, 8), (42, 30, 9), (45, 76, 10)], 1):
+        labels[(y - cy) ** 2 + (x - cx) ** 2 <= r**2] = label
+    return labels
+
+
+def test_every_object_is_found_and_the_background_is_none(truth) -> None:
+    instances = segment_everything(Oracle(truth), AutomaticSettings(quality=0.5))
+    np.testing.assert_array_equal(instances.labels > 0, truth > 0)
+    assert average_precision(instances.labels.astype(int), truth, (0.99,)) == [1.0]
+    assert sorted(instances.scores.tolist()) == pytest.approx([0.55, 0.55, 0.9, 0.9])
+
+
+def test_the_grid_is_as_dense_as_asked(truth) -> None:
+    oracle = Oracle(truth)
+    segment_everything(oracle, AutomaticSettings(points_per_side=8))
+    assert oracle.asked == 8 * 6
+
+
+def test_only_where_it_is_asked(truth) -> None:
+    oracle = Oracle(truth)
+    found = segment_everything(oracle, AutomaticSettings(), prompts=at_points([(15, 15), (15, 50)]))
+    assert oracle.asked == 2
+    assert len(found) == 1  # the other is not good enough
+    assert found.labels[15, 50] == 1
+
+
+def test_crops_find_it_again_and_keep_nothing_that_they_cut(truth) -> None:
+    oracle = Oracle(np.kron(truth, np.ones((4, 4), int)))
+    settings = AutomaticSettings(quality=0.5, crop_layers=1)
+    instances = segment_everything(oracle, settings)
+    assert len(oracle.cuts) == 5
+    assert average_precision(instances.labels.astype(int), oracle.truth, (0.99,)) == [1.0]
+
+
+def test_crops_are_those_of_sam_and_so_is_their_edge() -> None:
+    settings = AutomaticSettings(crop_layers=2)
+    crops = crops_of((300, 400), settings)
+    assert [crop.layer for crop in crops] == [0] + [1] * 4 + [2] * 16
+    assert crops[0].box == (0, 0, 300, 400)
+    covered = np.zeros((300, 400), int)
+    for crop in crops[1:5]:
+        covered[crop.box.slices] += 1
+    assert covered.min() >= 1
+    crop = Box(0, 100, 200, 300)
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        y0, x0 = rng.integers(0, 180), rng.integers(100, 280)
+        box = Box(int(y0), int(x0), int(rng.integers(y0 + 1, 201)), int(rng.integers(x0 + 1, 301)))
+        tight = torch.tensor([[box.x0, box.y0, box.x1 - 1, box.y1 - 1]])
+        theirs = is_box_near_crop_edge(tight, [100, 0, 300, 200], [0, 0, 400, 300])
+        assert is_cut(box, crop, (300, 400)) == bool(theirs)
+
+
+def test_another_threshold_gives_what_a_fresh_run_gives(truth) -> None:
+    strict = AutomaticSettings(quality=0.7)
+    loose = replace(strict, quality=0.5, min_area=150, keep_border=False)
+    assert strict.proposes_as(loose)
+    candidates = finish(proposing(Oracle(truth), strict))
+    again, fresh = sift(candidates, loose), segment_everything(Oracle(truth), loose)
+    np.testing.assert_array_equal(again.labels, fresh.labels)
+    np.testing.assert_array_equal(again.scores, fresh.scores)
+    assert (len(again), len(sift(candidates, strict))) == (3, 2)
+
+
+def test_tiles_find_what_the_whole_finds(truth) -> None:
+    large = np.tile(truth[:, :66], (5, 5))
+    ids = np.kron(np.arange(25).reshape(5, 5), np.ones(truth[:, :66].shape, int)) * 4
+    large = np.where(large > 0, large + ids, 0)[10:]  # (290, 330), the first row cut
+    settings = AutomaticSettings(quality=0.5, tile=128, tile_overlap=40)
+    assert settings.is_tiled(large.shape)
+    tiled = segment_everything(Oracle(large), settings)
+    whole = segment_everything(Oracle(large), replace(settings, tile=1024, points_per_side=32))
+    assert average_precision(tiled.labels.astype(int), whole.labels.astype(int), (0.999,)) == [1.0]
+    assert average_precision(tiled.labels.astype(int), large, (0.999,)) == [1.0]
+    inner = segment_everything(Oracle(large), replace(settings, keep_border=False))
+    assert 0 < len(inner) < len(tiled)
+
+
+def test_a_tile_without_seeds_is_not_encoded(predictor) -> None:
+    image = np.zeros((300, 300), np.uint8)
+    image[20:40, 20:40] = 200
+    finish(predictor.opening(image))
+    labels, encodes = np.zeros(image.shape, np.uint32), predictor.encodes
+    settings = AutomaticSettings(seeds="maxima", tile=128, agreement=0)
+    scores = finish(segmenting_tiles(predictor, labels, settings))
+    assert predictor.encodes == encodes + 1
+    assert len(scores) == labels.max() == 1
+    assert average_precision(labels.astype(int), (image > 0).astype(int), (0.8,)) == [1.0]
+
+
+@pytest.mark.parametrize(("tile", "shared"), [(64, 0), (128, 64), (0, 512)])
+def test_tiles_that_cannot_be_are_refused(tile: int, shared: int) -> None:
+    with pytest.raises(ValueError, match="choose"):
+        AutomaticSettings(tile=tile, tile_overlap=shared)
+
+
+# ------------------------------------------------------------------ the embedded network
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return Predictor(load_model("tiny"), "cpu")
+
+
+@pytest.fixture(scope="module")
+def proposed(predictor):
+    """A part of the coins, its candidates and the settings they were made with."""
+    settings = AutomaticSettings(points_per_side=10).for_model(predictor.model.spec)
+    predictor.set_image(coins()[:150, :200])
+    return finish(proposing(predictor, settings)), settings
+
+
+def test_coins_are_found(proposed) -> None:
+    instances = sift(*proposed)
+    assert len(instances) == 7  # seven coins, and a sliver of another at the border
+    areas = np.bincount(instances.labels.ravel())[1:]
+    assert areas.min() > 300
+    assert areas.max() < 3500
+    assert (instances.scores > 0.6).all()
+
+
+def test_coins_are_outlined_better_than_by_a_threshold(proposed, shared_image) -> None:
+    truth = shared_image("coins_labels.tif")[:150, :200].astype(int)
+    bright = coins()[:150, :200] > threshold_otsu(coins()[:150, :200])
+    ours, trivial = (
+        average_precision(found, truth, (0.5, 0.9))
+        for found in (sift(*proposed).labels.astype(int), measure.label(bright))
+    )
+    assert ours.tolist() == [7 / 8, 7 / 8]
+    assert (trivial < 0.7).all()
+
+
+def test_the_same_run_gives_the_same(predictor, proposed) -> None:
+    candidates, settings = proposed
+    again = finish(proposing(predictor, settings))
+    assert again.known == candidates.known
+    np.testing.assert_array_equal(sift(again, settings).labels, sift(candidates, settings).labels)
+
+
+def test_stability_and_area_are_those_of_the_whole_mask(predictor, proposed) -> None:
+    from napari_simmat.engine.automatic.seeds import grid
+    from napari_simmat.engine.results import enlarge
+
+    candidates, settings = proposed
+    seeds = grid((150, 200), settings.points_per_side)
+    for known in candidates.known[::9]:
+        result = predictor.predict(points=seeds[known.seed].points)
+        logits = torch.from_numpy(result.logits)[None]
+        whole = enlarge(logits, result._frame, result._stride)
+        assert known.stability == pytest.approx(
+            float(calculate_stability_score(whole, 0.0, settings.offset)[0]), abs=0.01
+        )
+        assert known.area == pytest.approx(int(result.mask.sum()), rel=0.01, abs=2)
+        assert known.quality == pytest.approx(result.score, abs=1e-4)
+
+
+def test_coarse_labels_are_seeds(predictor, proposed) -> None:
+    found = sift(*proposed).labels
+    rough = np.zeros_like(found)
+    for label in (1, 2):
+        rows, columns = np.nonzero(found == label)
+        rough[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = label
+    settings = AutomaticSettings().for_model(predictor.model.spec)
+    refined = segment_everything(predictor, settings, prompts=of_labels(rough))
+    assert len(refined) == 2
+    truth = np.where(np.isin(found, (1, 2)), found, 0).astype(int)
+    assert average_precision(refined.labels.astype(int), truth, (0.8,)) == [1.0]
+
+
+def test_bright_spots_are_seeds(predictor) -> None:
+    image, _ = draw_sample(11, 128, ["fluorescence"])
+    predictor.set_image(image)
+    settings = AutomaticSettings(seeds="maxima", maxima_height=0.1, agreement=0)
+    instances = segment_everything(predictor, settings)
+    assert len(instances) >= 1
+    with pytest.raises(ValueError, match="There is no channel 5 to look for maxima in"):
+        segment_everything(predictor, replace(settings, maxima_channel=5))
+
+
+def test_cancelled_halfway_the_plane_is_still_there(predictor) -> None:
+    predictor.set_image(coins()[:100, :100])
+    before = predictor.predict(points=[(40, 40)]).mask
+    job = segmenting_everything(predictor, AutomaticSettings(crop_layers=1, points_per_side=4))
+    for _ in range(12):
+        next(job)
+    job.close()
+    np.testing.assert_array_equal(predictor.predict(points=[(40, 40)]).mask, before)

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_simmat.engine.formats.reading import read_image
+
+pytest.importorskip("bioio_imageio")
+
+
+def test_what_bioio_reads_is_read(tmp_path: Path) -> None:
+    """Here a GIF, which this package itself does not read."""
+    from PIL import Image
+
+    plane = np.zeros((20, 30), np.uint8)
+    plane[5:9, 7:15] = 255
+    Image.fromarray(plane).save(tmp_path / "a.gif")
+    image = read_image(tmp_path / "a.gif")
+    assert image.data.shape[:2] == (20, 30)
+    values = np.asarray(image.data)
+    assert ((values if values.ndim == 2 else values[..., 0]) > 127).sum() == 4 * 8
+
+
+def test_what_no_reader_of_bioio_takes_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a.czi").write_bytes(b"ZISRAWFILE and then nothing of the kind")
+    with pytest.raises(ValueError, match=r"a\.czi"):
+        read_image(tmp_path / "a.czi")

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_simmat.engine.formats.dicom import images_in
+from napari_simmat.engine.formats.reading import read_image
+from napari_simmat.engine.jobs.outputs import stem_of
+
+pydicom = pytest.importorskip("pydicom")
+
+VOLUME = np.random.default_rng(0).integers(0, 1000, (4, 6, 8)).astype(np.uint16)  # Z, Y, X
+
+
+def write_slice(
+    path: Path, pixels: np.ndarray, number: int = 1, series: str = "1.2.3", **more: Any
+):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    slice_ = pydicom.Dataset()
+    slice_.PatientName, slice_.PatientID = "Doe^Jane", "4711"
+    slice_.SOPClassUID = "1.2.840.10008.5.1.4.1.1.4"  # MR
+    slice_.SOPInstanceUID = f"{series}.{number}.{more.pop('time', 0)}"
+    slice_.SeriesInstanceUID, slice_.InstanceNumber = series, number
+    slice_.Rows, slice_.Columns = pixels.shape[-2:]
+    slice_.SamplesPerPixel, slice_.PhotometricInterpretation = 1, "MONOCHROME2"
+    slice_.BitsAllocated = slice_.BitsStored = 16
+    slice_.HighBit, slice_.PixelRepresentation = 15, 0
+    slice_.PixelSpacing = [0.5, 0.25]  # between rows, between columns
+    slice_.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    slice_.ImagePositionPatient = [0, 0, 3.0 * number]
+    for name, value in more.items():
+        setattr(slice_, name, value)
+    slice_.PixelData = pixels.tobytes()
+    slice_.file_meta = pydicom.dataset.FileMetaDataset()
+    slice_.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    slice_.save_as(path, enforce_file_format=True)
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> Path:
+    """Four slices, whose names are in another order than their positions."""
+    for z, plane in enumerate(VOLUME):
+        write_slice(tmp_path / "head.1" / f"{9 - z}.dcm", plane, z + 1)
+    (tmp_path / "head.1" / "notes.txt").write_text("not DICOM")
+    return tmp_path / "head.1"
+
+
+def test_a_series_is_a_stack_in_the_order_of_its_positions(series: Path) -> None:
+    image = read_image(series)
+    np.testing.assert_array_equal(image.data, VOLUME)
+    assert image.axes == "ZYX"
+    assert image.scale == {"Z": 3.0, "Y": 0.5, "X": 0.25}
+    assert set(image.units.values()) == {"mm"}
+    assert images_in(series) == [series]
+    assert stem_of(series) == "head.1"
+
+
+def test_a_file_stands_for_its_series(series: Path) -> None:
+    write_slice(series / "other.dcm", VOLUME[0] + 1, series="1.2.4")
+    np.testing.assert_array_equal(read_image(series / "7.dcm").data, VOLUME)
+    np.testing.assert_array_equal(read_image(series / "other.dcm").data, VOLUME[0] + 1)
+    assert images_in(series) == [series / "6.dcm", series / "other.dcm"]
+    with pytest.raises(ValueError, match="holds 2 DICOM series; give a folder with one"):
+        read_image(series)
+
+
+def test_values_are_those_of_the_modality(tmp_path: Path) -> None:
+    write_slice(tmp_path / "ct" / "a", VOLUME[0], RescaleSlope=2, RescaleIntercept=-1024)
+    image = read_image(tmp_path / "ct")
+    assert image.axes == "YX"
+    assert image.data.dtype == np.float32
+    np.testing.assert_array_equal(image.data, 2 * VOLUME[0].astype(np.float32) - 1024)
+
+
+def test_frames_of_one_file_are_planes(tmp_path: Path) -> None:
+    more = {"NumberOfFrames": 4, "SpacingBetweenSlices": 1.5}
+    write_slice(tmp_path / "a.dcm", VOLUME, **more)
+    image = read_image(tmp_path / "a.dcm")
+    np.testing.assert_array_equal(image.data, VOLUME)
+    assert image.scale["Z"] == 1.5
+
+
+def test_slices_at_one_position_become_time(tmp_path: Path) -> None:
+    for time in range(2):
+        for z in range(3):
+            position = {"ImagePositionPatient": [0, 0, 3.0 * z], "time": time}
+            number = 1 + z + 3 * time
+            write_slice(tmp_path / f"{time}{z}", VOLUME[z] + time, number, **position)
+    image = read_image(tmp_path)
+    assert image.axes == "TZYX"
+    np.testing.assert_array_equal(image.data, np.stack([VOLUME[:3], VOLUME[:3] + 1]))
+
+
+def test_nothing_of_the_patient_is_kept(series: Path) -> None:
+    image = read_image(series)
+    assert "Doe" not in repr(image)
+    assert "4711" not in repr(image)
+
+
+def test_bad_series_get_one_sentence(series: Path) -> None:
+    write_slice(series / "x.dcm", VOLUME[0, :3], 9)
+    with pytest.raises(ValueError, match=r"mixes images \(3 x 8, 6 x 8\)"):
+        read_image(series)
+    (series / "x.dcm").unlink()
+    (series / "9.dcm").write_bytes((series / "9.dcm").read_bytes()[:-20])
+    with pytest.raises(ValueError, match=r"could not be read"):
+        read_image(series)
+
+
+def test_more_pixels_than_memory_are_refused(tmp_path: Path) -> None:
+    write_slice(tmp_path / "a.dcm", VOLUME, NumberOfFrames=2**30)
+    with pytest.raises(ValueError, match="of memory unpacked"):
+        read_image(tmp_path / "a.dcm")

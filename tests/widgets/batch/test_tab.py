@@ -1,0 +1,263 @@
+"""The Batch tab, with mouse and keys: each run is a real process that writes real files."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import tifffile
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+
+from napari_simmat.cli import main
+from napari_simmat.widgets.batch.request import BatchRequest, remember, remembered
+from tests.batch.folders import contents
+from tests.widgets.conftest import SECONDS, Window
+from tests.widgets.dropping import drop
+from tests.widgets.scenes import grey
+
+LEFT = Qt.MouseButton.LeftButton
+CLICK = "index,axis-0,axis-1,label,object\n0,{0},{1},1,1\n"
+
+
+class Batch:
+    """Hands on the Batch tab."""
+
+    def __init__(self, window: Window) -> None:
+        self.window = window
+        window.open_widget()
+        bar = window.widget.tabs.tabBar()
+        QTest.mouseClick(bar, LEFT, pos=bar.tabRect(2).center())
+        self.settle()
+
+    @property
+    def tab(self) -> Any:
+        return self.window.widget.batch
+
+    @property
+    def batching(self) -> Any:
+        return self.tab.batching
+
+    @property
+    def status(self) -> Any:
+        return self.tab.status.value()
+
+    @property
+    def states(self) -> list[str]:
+        return [row.state for row in self.tab.table.files.rows]
+
+    def press(self, button: Any) -> None:
+        assert button.isEnabled(), self.status
+        assert button.isVisibleTo(self.tab), self.status
+        QTest.mouseClick(button, LEFT)
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        self.window.qtbot.waitUntil(condition, timeout=3 * SECONDS)
+
+    def settle(self) -> None:
+        """Wait until the files were looked at."""
+        self.until(lambda: not self.tab.busy)
+        QApplication.processEvents()
+
+    def type(self, field: Any, text: str) -> None:
+        field.selectAll()
+        QTest.keyClick(field, Qt.Key.Key_Delete)
+        QTest.keyClicks(field, text)
+
+    def choose(self, images: Path, output: Path, prompts: str) -> None:
+        assert drop(self.tab, images)
+        assert drop(self.tab.form.output, output)
+        self.window.choose(self.tab.form.prompts, prompts)
+        self.settle()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Four images with a click each beside them, one broken, one without a click."""
+    folder = tmp_path / "data"
+    (folder / "sub").mkdir(parents=True)
+    (tmp_path / "out").mkdir()
+    image = grey()[::2, ::2]
+    for number, name in enumerate(("a", "b", "sub/a", "c")):
+        tifffile.imwrite(folder / f"{name}.tif", np.roll(image, 3 * number, axis=0))
+        (folder / f"{name}.csv").write_text(CLICK.format(20, 20 + number))
+    (folder / "broken.tif").write_bytes(b"II*\0 and nothing more")
+    (folder / "broken.csv").write_text(CLICK.format(1, 1))
+    tifffile.imwrite(folder / "without.tif", image)
+    return folder
+
+
+@pytest.fixture
+def batch(window: Window) -> Batch:
+    return Batch(window)
+
+
+def test_a_folder_is_dropped_tried_run_and_opened(
+    batch: Batch, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tab, window = batch.tab, batch.window
+    assert batch.status.kind == "nothing"
+    assert "Choose a folder of images" in batch.status.text
+    assert not tab.start.isEnabled()
+    batch.choose(data, tmp_path / "out", "beside each image (same stem)")
+    assert batch.status.kind == "ready", batch.status
+    assert batch.status.text.startswith("5 images to segment, 1 left out")
+    assert batch.states == ["waiting"] * 5 + ["skipped"]
+    assert "There are no prompts beside" in tab.table.files.rows[5].message
+    tab.form.also.set_open(True)
+    for box in tab.form.extras.values():
+        QTest.mouseClick(box, LEFT, pos=box.rect().center() / 4)
+    batch.settle()
+    command = tab.command.toPlainText()
+    batch.press(tab.trial)
+    batch.until(lambda: not tab.busy and "a.tif labels" in window.viewer.layers)
+    assert batch.status.kind == "done", batch.status
+    assert set(np.unique(window.viewer.layers["a.tif labels"].data)) == {0, 1}
+    assert list((tmp_path / "out").iterdir()) == [], "a trial leaves nothing"
+
+    batch.press(tab.start)
+    assert not tab.form.isEnabled()
+    assert tab.pause.isVisibleTo(tab)
+    batch.until(lambda: batch.batching.process.pid > 0)
+    batch.until(lambda: not tab.busy)
+    assert batch.status.kind == "done", batch.status
+    assert "4 files with 4 objects are in" in batch.status.text
+    assert "1 could not be segmented" in batch.status.text
+    assert batch.states == ["written", "written", "failed", "written", "written", "skipped"]
+    row = tab.table.files.rows[0]
+    assert (row.objects, row.name) == (1, "a.tif")
+    assert row.seconds is not None
+
+    # A click on a row opens image and labels.
+    place = tab.table.visualRect(tab.table.files.index(1, 0)).center()
+    QTest.mouseClick(tab.table.viewport(), LEFT, pos=place)
+    batch.until(lambda: not tab.busy and "b.tif labels" in window.viewer.layers)
+    assert "a.tif labels" not in window.viewer.layers
+    assert window.viewer.layers["b.tif labels"].data.any()
+
+    # The command line writes the same files.
+    assert command.startswith("simmat segment ")
+    words = shlex.split(command)[1:]
+    words[[word.startswith("--output=") for word in words].index(True)] = (
+        f"--output={tmp_path / 'again'}"
+    )
+    assert main(words) == 1  # one is broken
+    made = contents(tmp_path / "out")
+    assert made == contents(tmp_path / "again")
+    assert {"sub/a_labels.tif", "a_overlay.png", "a_coco.json", "a_rois.zip"} <= set(made)
+
+    batch.press(tab.copy) if tab.copy.isVisibleTo(tab) else tab.copy.click()
+    assert QApplication.clipboard().text() == tab.command.toPlainText()
+    assert remembered().images == str(data)
+
+
+def test_pause_stop_and_go_on(batch: Batch, data: Path, tmp_path: Path) -> None:
+    tab = batch.tab
+    batch.choose(data, tmp_path / "out", "beside each image (same stem)")
+    batch.press(tab.start)
+    batch.press(tab.pause)
+    assert tab.pause.text() == "Go on"
+    assert batch.status.text.startswith("Paused")
+    batch.press(tab.pause)
+    batch.until(lambda: "written" in batch.states or not tab.busy)
+    batch.press(tab.stop)
+    assert tab.stop.text() == "Stop at once"
+    batch.until(lambda: not tab.busy)
+    assert batch.status.kind in ("cancelled", "done"), batch.status
+    assert not list((tmp_path / "out").rglob("*.part"))
+    batch.press(tab.start)
+    batch.until(lambda: not tab.busy)
+    assert batch.status.kind == "done", batch.status
+    assert batch.states[0] in ("kept", "written"), tab.table.files.rows[0]
+    assert len(list((tmp_path / "out").rglob("*_labels.tif"))) == 4
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signal there")
+def test_killed_from_outside_it_says_so(batch: Batch, data: Path, tmp_path: Path) -> None:
+    tab = batch.tab
+    batch.choose(data, tmp_path / "out", "beside each image (same stem)")
+    batch.press(tab.start)
+    batch.until(lambda: batch.batching.process.pid > 0)
+    os.kill(batch.batching.process.pid, signal.SIGKILL)
+    batch.until(lambda: not tab.busy)
+    assert batch.status.kind == "failed"
+    assert "ended without a word" in batch.status.text
+    assert tab.start.isEnabled()
+
+
+def test_closing_the_window_ends_the_process(batch: Batch, data: Path, tmp_path: Path) -> None:
+    batch.choose(data, tmp_path / "out", "beside each image (same stem)")
+    batch.press(batch.tab.start)
+    batch.until(lambda: batch.batching.process.pid > 0)
+    pid = batch.batching.process.pid
+    batch.window.release()
+    assert not psutil.pid_exists(pid)
+
+
+def test_the_channels_of_the_first_file_can_be_chosen(
+    batch: Batch, data: Path, tmp_path: Path
+) -> None:
+    tab = batch.tab
+    for path in data.glob("*.tif"):
+        path.unlink()
+    stack = np.zeros((4, 64, 64), np.uint16)
+    metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI", "GFP", "RFP", "dark"]}}
+    tifffile.imwrite(data / "a.tif", stack, ome=True, metadata=metadata, photometric="minisblack")
+    batch.choose(data, tmp_path / "out", "beside each image (same stem)")
+    assert "4 channels (DAPI, GFP, RFP, dark)" in tab.form.first.text()
+    assert tab.form.channels.isVisibleTo(tab)
+    slots = tab.form.channels._slots
+    for slot, name in zip(slots, ("GFP", "DAPI", "DAPI"), strict=True):
+        batch.window.choose(slot, name)
+    batch.settle()
+    assert tab.form.value().channels == "GFP,DAPI,DAPI"
+    assert "--channels=GFP,DAPI,DAPI" in tab.command.toPlainText()
+    assert batch.status.kind == "ready", batch.status
+
+
+def test_a_problem_is_said_in_one_sentence(batch: Batch, data: Path, tmp_path: Path) -> None:
+    tab = batch.tab
+    batch.choose(data, tmp_path / "out", "one file for all")
+    assert "Choose a file with prompts" in batch.status.text
+    batch.type(tab.form.prompt_file.path, str(tmp_path / "nothing.csv"))
+    batch.settle()
+    assert batch.status.kind == "failed"
+    assert "There is no prompt file" in batch.status.text
+    assert not tab.start.isEnabled()
+    assert drop(tab.form.prompt_file, data / "a.csv")
+    batch.settle()
+    assert batch.status.kind == "ready"
+    batch.type(tab.form.pattern, "*.png")
+    batch.settle()
+    assert "There is no file that fits *.png" in batch.status.text
+
+
+def test_the_form_is_a_view_of_its_value(batch: Batch) -> None:
+    request = BatchRequest(
+        images="/data/cells",
+        pattern="*.tif",
+        output="/results",
+        model="tiny-rgb",
+        channels="2,1,0",
+        prompts="/data/p.csv",
+        extras=("coco",),
+        existing="refuse",
+        scheduler="tcp://10.0.0.1:8786",
+    )
+    batch.tab.form.set_value(request)
+    assert batch.tab.form.value() == BatchRequest(
+        **{**vars(request), "model": batch.tab.form.value().model}
+    )
+    assert BatchRequest.from_json(request.to_json()) == request
+    remember(request)
+    assert remembered() == request
+    batch.settle()

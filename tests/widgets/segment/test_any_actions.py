@@ -1,0 +1,199 @@
+"""Any order of clicks, keys, undo, slices and layers deleted: nothing raises, all is undone.
+
+``SIMMAT_ACTIONS=500`` asks for that many actions, as the nightly run does.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from qtpy.QtCore import Qt
+
+from napari_simmat.engine.census import Census
+from napari_simmat.widgets.segment.asked import Asked
+from tests.widgets.scenes import CENTRES, grey
+
+ACTIONS = int(os.environ.get("SIMMAT_ACTIONS", "30"))
+NONE = Qt.KeyboardModifier.NoModifier
+CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
+KEYS = {
+    "flip": (Qt.Key.Key_T, NONE),
+    "segment": (Qt.Key.Key_S, NONE),
+    "clear": (Qt.Key.Key_C, SHIFT),
+    "other mask": (Qt.Key.Key_Q, NONE),
+    "one more": (Qt.Key.Key_N, NONE),
+    "edit": (Qt.Key.Key_E, NONE),
+    "delete": (Qt.Key.Key_D, SHIFT),
+    "merge": (Qt.Key.Key_G, NONE),
+    "split": (Qt.Key.Key_K, NONE),
+}
+PLACES = st.sampled_from([*CENTRES, (105, 20), (60, 170), (148, 75)])
+LAYERS = st.sampled_from(
+    ["SimMAT points", "SimMAT boxes", "SimMAT preview", "SimMAT objects", "SimMAT classes"]
+)
+
+
+class AnyActions(RuleBasedStateMachine):
+    """A person who does anything at any time."""
+
+    window: Any
+
+    @initialize()
+    def start(self) -> None:
+        self.window.viewer.add_image(np.stack([grey(), grey()[::-1]]), name="stack")
+        self.window.open_widget()
+        self.window.viewer.dims.set_current_step(0, 0)
+        self.window.idle()
+
+    @rule(place=PLACES)
+    def click(self, place: tuple[int, int]) -> None:
+        self.window.click(*place)
+
+    @rule(place=PLACES)
+    def box(self, place: tuple[int, int]) -> None:
+        y, x = place
+        self.window.drag(max(1, y - 30), max(1, x - 19), y + 30, x + 30)
+
+    @rule(place=PLACES)
+    def double_click(self, place: tuple[int, int]) -> None:
+        self.window.double_click(*place)
+
+    @rule(name=st.sampled_from(sorted(KEYS)), place=PLACES)
+    def key(self, name: str, place: tuple[int, int]) -> None:
+        self.window.hover(*place)
+        self.window.key(*KEYS[name])
+
+    @rule()
+    def commit(self) -> None:
+        self.window.key(Qt.Key.Key_C)
+
+    @rule(steps=st.integers(1, 3))
+    def undo(self, steps: int) -> None:
+        for _ in range(steps):
+            self.window.key(Qt.Key.Key_Z, CTRL)
+
+    @rule(steps=st.integers(1, 3))
+    def redo(self, steps: int) -> None:
+        for _ in range(steps):
+            self.window.key(Qt.Key.Key_Z, CTRL | SHIFT)
+
+    @rule(plane=st.integers(0, 1))
+    def slide(self, plane: int) -> None:
+        self.window.viewer.dims.set_current_step(0, plane)
+        self.window.idle()
+
+    @rule(name=LAYERS)
+    def delete_layer(self, name: str) -> None:
+        if name in self.window.viewer.layers:
+            self.window.viewer.layers.remove(name)
+            self.window.idle()
+
+    @rule(name=LAYERS, position=st.integers(0, 5))
+    def move_layer(self, name: str, position: int) -> None:
+        layers = self.window.viewer.layers
+        if name in layers:
+            layers.move(layers.index(name), min(position, len(layers)))
+
+    @rule(overlap=st.sampled_from(["keep", "overwrite", "ask"]))
+    def choose_overlap(self, overlap: str) -> None:
+        self.window.tab.panel.overlap_chosen.emit(overlap)
+
+    @rule(number=st.integers(0, 1))
+    def answer(self, number: int) -> None:
+        self.window.interaction.accept(number)
+        self.window.idle()
+
+    @rule(name=st.sampled_from(["", "cell", "nucleus"]))
+    def classify(self, name: str) -> None:
+        self.window.tab.panel.class_chosen.emit(name)
+
+    @rule(row=st.integers(0, 3))
+    def choose_row(self, row: int) -> None:
+        labels = [each.label for each in self.window.tab.panel.table._model.rows]
+        self.window.tab.panel.table.choose(labels[row : row + 2])
+
+    @precondition(lambda self: self.window.interaction.objects is not None)
+    @rule(label=st.integers(0, 3), place=PLACES)
+    def paint(self, label: int, place: tuple[int, int]) -> None:
+        layer = self.window.interaction.objects
+        plane = int(self.window.viewer.dims.current_step[0])
+        rows, columns = np.mgrid[place[0] - 4 : place[0] + 5, place[1] - 6 : place[1] + 7]
+        planes = np.full(rows.size, plane)
+        layer.data_setitem((planes, rows.ravel(), columns.ravel()), label)
+        self.window.idle()
+
+    @invariant()
+    def what_is_known_is_what_the_layers_hold(self) -> None:
+        if self.window.widget is None:
+            return
+        work = self.window.interaction.work
+        assert work is not None
+        if work.finished is not None:
+            assert work.finished.register.census == Census.of(work.objects.data)
+            self._classes_fit(work.finished)
+        plane = self.window.interaction.plane_or_none()
+        shown = self.window.interaction.preview.layer
+        if shown in self.window.viewer.layers and not work.asked.on(plane):
+            assert not shown.data[plane].any()
+
+    def _classes_fit(self, finished: Any) -> None:
+        layer = self.window.interaction.classes.layer(finished)
+        names = self.window.interaction.classes.names
+        for label in finished.labels if layer is not None else ():
+            category = finished.register.entry(label).category
+            number = names.index(category) + 1 if category else 0
+            assert (layer.data[finished.layer.data == label] == number).all()
+
+    def teardown(self) -> None:
+        window = self.window
+        if window.widget is None:
+            return
+        operations = window.interaction.work.operations
+        before, labels = window.interaction.work.asked, self._labels()
+        count = len(operations)
+        while operations.can_undo:
+            window.interaction.undo()
+        window.idle()
+        assert window.interaction.work.asked == Asked()
+        assert not self._labels().any()
+        for _ in range(count):
+            window.interaction.redo()
+        window.idle()
+        assert window.interaction.work.asked == before
+        assert np.array_equal(self._labels(), labels), "redone"
+        window.close_widget()
+        window.viewer.layers.clear()
+
+    def _labels(self) -> np.ndarray:
+        objects = self.window.interaction.objects
+        return np.zeros(1) if objects is None else objects.data.copy()
+
+
+@pytest.mark.slow
+def test_any_order_of_actions_raises_nothing_and_is_undone(window: Any) -> None:
+    machine = type("Machine", (AnyActions,), {"window": window})
+    steps = min(ACTIONS, 50)
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=max(1, round(ACTIONS / steps)),
+            stateful_step_count=steps,
+            deadline=None,
+            database=None,
+            phases=[Phase.generate],  # making a failure shorter takes longer than reading it
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -1,0 +1,120 @@
+"""Everything on a plane segmented in the window: one press, sliders, one more press."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.layers import Points
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+
+from napari_simmat.engine.automatic.settings import AutomaticSettings
+from tests.widgets.scenes import CENTRES, discs
+
+
+@pytest.fixture
+def everything(ready: Any) -> Any:
+    """The section, opened, with few seeds; the window shows four discs."""
+    tab = ready.tab
+    tab.everything_fold.set_open(True)
+    tab.everything.panel.set_value(AutomaticSettings(points_per_side=6))
+    return tab.everything
+
+
+def press(window: Any, button: Any) -> None:
+    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+    window.idle()
+
+
+def preview(window: Any) -> np.ndarray:
+    return window.viewer.layers["SimMAT preview"].data
+
+
+def at_centres(labels: np.ndarray) -> list[int]:
+    return [int(labels[int(y), int(x)]) for y, x in CENTRES]
+
+
+def test_a_press_proposes_a_slider_sifts_another_press_commits(ready: Any, everything: Any) -> None:
+    panel = everything.panel
+    press(ready, panel.start)
+    found = at_centres(preview(ready))
+    assert 0 not in found
+    assert len(set(found)) == 4
+    assert "proposed masks. Commit all writes them." in ready.status.text
+    assert "SimMAT objects" not in ready.viewer.layers, "a preview first"
+
+    encodes = ready.interaction.segmenter.encodes
+    candidates = everything.found.candidates
+    panel.area.setValue(100_000)
+    ready.idle()
+    assert not preview(ready).any()
+    assert "Loosen the thresholds" in ready.status.text
+    panel.area.setValue(20)
+    ready.idle()
+    assert at_centres(preview(ready)) == found
+    assert everything.found.candidates is candidates, "nothing was asked again"
+    assert ready.interaction.segmenter.encodes == encodes
+
+    press(ready, panel.commit)
+    objects = ready.viewer.layers["SimMAT objects"].data
+    _, labels = discs()
+    for number, centre in enumerate(at_centres(objects), start=1):
+        ours, theirs = objects == centre, labels == number
+        assert (ours & theirs).sum() > 0.8 * (ours | theirs).sum()
+    assert not preview(ready).any()
+    ready.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert not objects.any(), "one step takes all back"
+    ready.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier)
+    assert len(set(at_centres(objects))) == 4
+
+
+def test_discarded_leaves_nothing(ready: Any, everything: Any) -> None:
+    press(ready, everything.panel.start)
+    assert everything.panel.commit.isEnabled()
+    press(ready, everything.panel.drop)
+    assert not preview(ready).any()
+    assert not everything.panel.commit.isEnabled()
+
+
+def test_stopped_it_is_free_again(ready: Any, everything: Any) -> None:
+    panel = everything.panel
+    panel.points.setValue(100)
+    QTest.mouseClick(panel.start, Qt.MouseButton.LeftButton)
+    ready.qtbot.waitUntil(lambda: ready.status.fraction is not None, timeout=180_000)
+    press(ready, panel.stop)
+    assert ready.status.kind == "cancelled"
+    assert everything.found is None
+    assert panel.start.isVisible()
+    ready.click(*CENTRES[0])
+    assert preview(ready).any()
+
+
+def test_points_of_a_layer_say_where(ready: Any, everything: Any) -> None:
+    seeds = ready.viewer.add_points(np.array(CENTRES[:2]), name="seeds")
+    everything.panel.layer.set_value(seeds)
+    press(ready, everything.panel.start)
+    assert len(everything.found.candidates) == 2
+    assert [one > 0 for one in at_centres(preview(ready))] == [True, True, False, False]
+    seeds.data = np.array([[-50.0, -50.0]])
+    press(ready, everything.panel.start)
+    assert ready.status.kind == "failed"
+    assert "seeds has no point on this plane" in ready.status.text
+
+
+def test_the_section_is_a_view_of_settings(ready: Any, everything: Any) -> None:
+    settings = AutomaticSettings(
+        seeds="maxima",
+        points_per_side=9,
+        crop_layers=1,
+        quality=0.41,
+        stability=0.52,
+        agreement=0.63,
+        min_area=7,
+        keep_border=False,
+        offset=2.0,
+    )
+    everything.panel.set_value(settings)
+    assert everything.panel.value() == settings
+    assert isinstance(ready.viewer.layers["SimMAT points"], Points)

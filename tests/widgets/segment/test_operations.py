@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+from napari_simmat.widgets.segment.asked import Asked, Outline, Prompts, plane_of
+from napari_simmat.widgets.segment.operations import Edit, Entry, Operation, Operations, Register
+
+
+def asking(number: int) -> Asked:
+    return Asked(Prompts(points=((0.0, float(number)),), labels=(1,)))
+
+
+def a_change(number: int) -> Operation:
+    return Operation("prompts", Asked(), asking(number))
+
+
+def test_a_hundred_steps_and_more_are_undone_and_redone_in_order() -> None:
+    operations = Operations()
+    changes = [a_change(number) for number in range(150)]
+    for change in changes:
+        operations.add(change)
+    undone = [operations.undo() for _ in range(150)]
+    assert undone == changes[::-1]
+    assert operations.undo() is None
+    assert [operations.redo() for _ in range(150)] == changes
+    assert operations.redo() is None
+
+
+def test_a_new_operation_forgets_what_was_undone() -> None:
+    operations = Operations()
+    operations.add(a_change(1))
+    operations.undo()
+    assert operations.can_redo
+    second = a_change(2)
+    operations.add(second)
+    assert not operations.can_redo
+    assert operations.undo() is second
+
+
+def test_the_list_is_bounded() -> None:
+    operations = Operations(limit=3)
+    changes = [a_change(number) for number in range(5)]
+    for change in changes:
+        operations.add(change)
+    assert list(operations) == changes[2:]
+    assert operations.undo() is changes[4]
+
+
+def test_a_layer_that_is_gone_takes_along_what_was_done_to_it_and_prompts_stay() -> None:
+    operations = Operations()
+    prompts = a_change(1)
+    operations.add(prompts)
+    operations.add(Operation("commit", asking(1), Asked(), Edit("layer")))
+    operations.add(Operation("painting", Asked(), Asked(), Edit("layer")))
+    elsewhere = Operation("painting", Asked(), Asked(), Edit("other"))
+    operations.add(elsewhere)
+    operations.forget_layer("layer")
+    assert operations.undo() is elsewhere
+    commit = operations.undo()
+    assert commit is not None
+    assert commit.edit is None
+    assert commit.before == asking(1), "undoing it brings its prompts back"
+    assert operations.undo() is prompts
+    assert operations.undo() is None
+
+
+def test_prompts_live_on_their_plane() -> None:
+    prompts = Prompts(
+        points=((0.0, 1.0, 1.0), (2.4, 3.0, 3.0), (1.6, 4.0, 4.0)),
+        labels=(1, 0, 1),
+        groups=(0, 1, 2),
+        outlines=(
+            Outline("rectangle", ((2.0, 0.0, 0.0), (2.0, 5.0, 5.0))),
+            Outline("path", ((0.0, 0.0, 0.0), (0.0, 5.0, 5.0))),
+        ),
+    )
+    here = prompts.on((2,))
+    assert here.points == ((2.4, 3.0, 3.0), (1.6, 4.0, 4.0))
+    assert here.labels == (0, 1)
+    assert here.groups == (1, 2)
+    assert here.outlines == prompts.outlines[:1]
+    rest = prompts.off((2,))
+    assert rest.points == ((0.0, 1.0, 1.0),)
+    assert rest.outlines == prompts.outlines[1:]
+    assert plane_of((1.5, -0.5, 7, 7)) == (2, 0)
+
+
+def test_the_register_follows_edits_and_their_undoing() -> None:
+    register = Register()
+    edit = Edit("layer", entries={4: (None, Entry(0.9, "nucleus"))})
+    register.note(edit)
+    assert register.entry(4).category == "nucleus"
+    assert register.next_label == 5
+    register.note(edit, back=True)
+    assert register.entry(4).category == ""
+    assert register.next_label == 1

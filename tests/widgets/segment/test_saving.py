@@ -1,0 +1,78 @@
+"""The finished objects as files, from the window."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QFileDialog
+
+from napari_simmat.widgets.segment.saving import axes_of
+from tests.widgets.scenes import CENTRES, grey
+
+
+def test_labels_table_and_classes_are_saved_with_the_image_s_scale(
+    window: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window.viewer.add_image(grey(), name="discs", scale=(0.5, 0.5), units=("um", "um"))
+    window.open_widget()
+    window.idle()
+    window.tab.objects_fold.set_open(True)
+    for number in (0, 1):
+        window.click(*(np.array(CENTRES[number]) / 2))
+        window.key(Qt.Key.Key_C)
+        window.type_class("nucleus")
+    target = tmp_path / "mine_labels.tif"
+    offered = []
+
+    def choose(*arguments: Any) -> tuple[str, str]:
+        offered.append(arguments[2])
+        return str(target), ""
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", choose)
+    QTest.mouseClick(window.tab.panel.save, Qt.MouseButton.LeftButton)
+    window.qtbot.waitUntil(lambda: window.status.text.startswith("Saved"))
+    assert offered == ["discs_labels.tif"]
+    objects = window.viewer.layers["SimMAT objects"].data
+    assert np.array_equal(tifffile.imread(target), objects)
+    classes = tifffile.imread(tmp_path / "mine_classes.tif")
+    assert np.array_equal(classes, objects == 2)
+    with (tmp_path / "mine_objects.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["class"] for row in rows] == ["", "nucleus"]
+    assert float(rows[0]["area_um2"]) == pytest.approx((objects == 1).sum() / 4)
+    assert float(rows[0]["score"]) > 0.5
+
+
+def test_what_cannot_be_written_is_one_sentence(
+    ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a_labels.tif").mkdir()
+    ready.click(*CENTRES[0])
+    ready.key(Qt.Key.Key_C)
+    answer = str(tmp_path / "a_labels.tif"), ""
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer)
+    ready.tab.panel.save_asked.emit()
+    ready.qtbot.waitUntil(lambda: ready.status.kind == "failed")
+    assert "is a folder" in ready.status.text
+
+
+@pytest.mark.parametrize(
+    ("names", "axes"),
+    [
+        (["axis -2", "axis -1"], "YX"),
+        (["axis -3", "axis -2", "axis -1"], "ZYX"),
+        (["t", "y", "x"], "TYX"),
+        (["Time", "row", "column"], "TYX"),
+        (["z", "t", "y", "x"], "ZTYX"),
+        (["axis -5", "axis -4", "axis -3", "axis -2", "axis -1"], "WTZYX"),
+    ],
+)
+def test_axes_are_told_by_their_names(names: list[str], axes: str) -> None:
+    assert axes_of(names) == axes

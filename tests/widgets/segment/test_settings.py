@@ -1,0 +1,113 @@
+"""What the window remembers, and what a file that was tampered with costs."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from qtpy.QtCore import Qt
+
+from napari_simmat.widgets.segment.settings import (
+    Settings,
+    load_settings,
+    save_settings,
+    settings_file,
+)
+from tests.widgets.conftest import Window
+from tests.widgets.scenes import CENTRES, grey
+
+
+def test_settings_round_trip() -> None:
+    assert load_settings() == Settings()
+    settings = Settings(
+        model="tiny-2",
+        overlap="ask",
+        classes=("nucleus", "µ"),
+        category="µ",
+        open_parts=("objects",),
+        encode_ahead=False,
+        keep_on_disk=True,
+    )
+    save_settings(settings)
+    assert load_settings() == settings
+    assert [path.name for path in settings_file().parent.iterdir()] == ["settings.json"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"segment": 3}',
+        '{"segment": {"overlap": "burn"}}',
+        '{"segment": {"classes": 3}}',
+        "[" * 100_000,
+        "\x00\xff",
+    ],
+)
+def test_a_file_that_is_none_gives_the_defaults_and_is_told(
+    text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings_file().write_text(text, encoding="utf-8")
+    with caplog.at_level(logging.WARNING):
+        assert load_settings() == Settings()
+    assert "cannot be read" in caplog.text
+
+
+def test_what_a_later_version_adds_is_left_alone() -> None:
+    settings_file().write_text(json.dumps({"segment": {"overlap": "ask", "new": 1}, "other": 2}))
+    assert load_settings() == Settings(overlap="ask")
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    settings_file().mkdir(parents=True)
+    with caplog.at_level(logging.WARNING):
+        save_settings(Settings(overlap="ask"))
+    assert "could not be saved" in caplog.text
+
+
+def test_the_next_window_begins_as_the_last_one_ended(
+    open_window: Callable[[], Window],
+) -> None:
+    first = open_window()
+    first.viewer.add_image(grey(), name="discs")
+    first.open_widget()
+    first.idle()
+    models: Any = first.tab.models._list
+    first.choose(
+        models, next(t for n in range(models.count()) if "rgb" in (t := models.itemText(n)))
+    )
+    first.tab.objects_fold.set_open(True)
+    first.tab.stack.panel.disk.setChecked(True)
+    first.choose(first.tab.panel.overlap, "ask")
+    first.type_class("nucleus")
+    chosen = first.tab.models.reference()
+    first.release()
+
+    second = open_window()
+    second.viewer.add_image(grey(), name="discs")
+    second.open_widget()
+    assert second.tab.models.reference() == chosen
+    assert second.tab.panel.overlap.currentText() == "ask"
+    assert second.interaction.actions.overlap == "ask"
+    assert second.tab.panel.category.value() == "nucleus"
+    assert second.tab.objects_fold.is_open
+    assert second.tab.stack.panel.disk.isChecked()
+    assert second.interaction.segmenter.cache.store is not None
+    assert not second.tab.layers_fold.is_open
+    second.idle()
+    second.click(*CENTRES[0])
+    second.key(Qt.Key.Key_C)
+    assert list(second.viewer.layers["SimMAT classes"].features["class"]) == ["nucleus"]
+
+
+def test_a_remembered_model_that_is_gone_gives_the_default(window: Window) -> None:
+    save_settings(Settings(model="/nowhere/mine.safetensors"))
+    window.open_widget()
+    assert str(window.tab.models.reference()).startswith("tiny")

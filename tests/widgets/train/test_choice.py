@@ -1,0 +1,236 @@
+"""What the Train tab says before anything is trained: which layers, and what is wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtTest import QTest
+
+from napari_simmat.widgets.feeds import Source
+from napari_simmat.widgets.inputs import key_of
+from napari_simmat.widgets.train.feeds import NamedSource
+from napari_simmat.widgets.train.images_form import Labelled
+from napari_simmat.widgets.train.request import TrainRequest
+from napari_simmat.widgets.train.runs import Run
+from tests.widgets.dropping import drop
+from tests.widgets.scenes import discs
+from tests.widgets.train.test_tab import LEFT, Trainer, add_layers
+
+
+@pytest.fixture
+def trainer(window: Any) -> Trainer:
+    add_layers(window)
+    window.open_widget()
+    trainer = Trainer(window)
+    trainer.open_tab()
+    trainer.type(trainer.tab.form.name, "new")
+    return trainer
+
+
+def without_labels(layers: Any) -> None:
+    layers.remove("true objects")
+
+
+def other_shape(layers: Any) -> None:
+    layers.remove("true objects")
+    layers.append(_labels(np.ones((99, 110), dtype=int)))
+
+
+def elsewhere(layers: Any) -> None:
+    layers["true objects"].translate = (5, 5)
+
+
+def channels_of_two_sizes(layers: Any) -> None:
+    layers["field 1 far"].data = np.ones((100, 109), dtype=np.float32)
+
+
+def nothing_open(layers: Any) -> None:
+    layers.clear()
+
+
+def _labels(data: np.ndarray) -> Any:
+    from napari.layers import Labels
+
+    return Labels(data, name="mine")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (
+            without_labels,
+            "No labels are chosen for field 1 near: choose a labels layer that gives each object a "
+            "number. (An image of objects becomes one with Layers > Convert to Labels.)",
+        ),
+        (
+            elsewhere,
+            "true objects lies elsewhere than field 1 near (scale, translate or affine): choose "
+            "labels that lie on the image.",
+        ),
+        (
+            channels_of_two_sizes,
+            "field 1 far has 100 x 109 pixels, but field 1 near has 100 x 110: choose layers of "
+            "one size.",
+        ),
+        (nothing_open, "No image is open: open one and its labels, or choose a folder."),
+    ],
+)
+def test_what_is_wrong_is_one_sentence_and_nothing_starts(
+    trainer: Trainer, spoil: Callable[[Any], None], sentence: str
+) -> None:
+    tab = trainer.tab
+    tab.images.set_value(tab.images.value())  # by hand: nothing else is chosen instead
+    spoil(trainer.window.viewer.layers)
+    trainer.settle()
+    tab._on_choice()
+    assert trainer.status.text == sentence
+    assert trainer.status.kind == ("nothing" if spoil is nothing_open else "failed")
+    assert not tab.train.isEnabled()
+    assert tab.command.toPlainText() == ""
+    assert not trainer.training.busy
+
+
+def test_labels_of_another_shape(trainer: Trainer) -> None:
+    other_shape(trainer.window.viewer.layers)
+    trainer.settle()
+    trainer.window.choose(trainer.tab.images.labels, "mine")
+    assert trainer.status.text == (
+        "mine has 99 x 110 pixels, but field 1 near has 100 x 110: choose labels of the image's "
+        "size."
+    )
+
+
+def test_an_image_of_truth_values(trainer: Trainer) -> None:
+    trainer.window.viewer.layers["field 1 far"].data = np.ones((100, 110), dtype=bool)
+    trainer.settle()
+    assert "images are integers or floats" in trainer.status.text
+    assert not trainer.tab.train.isEnabled()
+
+
+def test_empty_labels_are_found_when_they_are_written(trainer: Trainer, user_folder: Any) -> None:
+    trainer.window.viewer.layers["true objects"].data[...] = 0
+    trainer.press(trainer.tab.train)
+    trainer.over()
+    assert trainer.status.kind == "failed"
+    assert trainer.status.text.startswith("true objects has no object: its labels are 0 everywhere")
+    assert not (user_folder / "trainings" / "new").exists()
+    assert trainer.tab.train.isEnabled()
+
+
+def test_a_folder_that_is_dropped_on_the_tab(trainer: Trainer, tmp_path: Path) -> None:
+    tab = trainer.tab
+    assert not drop(tab, Path(__file__))
+    assert drop(tab, tmp_path)
+    assert tab.form.value().folder == str(tmp_path)
+    assert tab.form.source.currentText() == "a folder"
+    assert trainer.status.text == "Ready to train.", "what is in it, the training says"
+    assert f"simmat train {tmp_path} --output" in tab.command.toPlainText()
+
+
+def test_a_name_that_exists(trainer: Trainer) -> None:
+    trainer.type(trainer.tab.form.name, "polarization")
+    assert "polarization is the name of a model that comes with" in trainer.status.text
+    trainer.type(trainer.tab.form.name, "")
+    assert trainer.status.text == "Give the new model a name."
+    trainer.type(trainer.tab.form.name, "fresh")
+    assert trainer.status.text == "Ready to train."
+
+
+def test_cancelled_while_layers_are_written(trainer: Trainer, user_folder: Any) -> None:
+    trainer.press(trainer.tab.train)
+    trainer.training.stop()  # the window had no turn to show the button
+    trainer.over()
+    assert trainer.status.kind == "cancelled"
+    assert not (user_folder / "trainings" / "new").exists()
+    assert trainer.tab.train.isEnabled()
+
+
+def test_a_second_image_has_the_channels_of_the_first(trainer: Trainer) -> None:
+    tab, viewer = trainer.tab, trainer.window.viewer
+    image, labels = (each[::-2, ::2].copy() for each in discs())
+    viewer.add_image((9 * image).astype(np.float32), name="field 2 far")
+    viewer.add_image((255 * image).astype(np.uint8), name="field 2 near")
+    viewer.add_labels(labels, name="more objects")
+    trainer.settle()
+    chosen = tab.images.value()
+    assert len(chosen) == 1, "what was chosen before stays"
+    QTest.mouseClick(tab.images.add, LEFT)
+    assert tab.images.problem() is None
+    second = tab.images.value()[1]
+    names = {key_of(layer): layer.name for layer in viewer.layers}
+    assert [names[each.source.layer] for each in second.channels] == ["field 2 near", "field 2 far"]
+    assert names[second.labels] == "more objects"
+    arrays = tab.images.images()
+    assert [value.name for value in arrays] == ["field 1 near", "field 2 near"]
+    assert [name for name, _ in arrays[1].channels] == ["near", "far"]
+    assert arrays[1].channels[0][1] is viewer.layers["field 2 near"].data
+
+    tab.images.more[0].labels.set_value(viewer.layers["true objects"])
+    tab.images.changed.emit()
+    assert "true objects is chosen as the labels of two images" in trainer.status.text
+    QTest.mouseClick(tab.images.more[0].remove, LEFT)
+    assert tab.images.value() == chosen
+    assert trainer.status.text == "Ready to train."
+
+
+def test_images_that_are_set_read_back(trainer: Trainer) -> None:
+    form, viewer = trainer.tab.images, trainer.window.viewer
+    image, labels = discs((100, 110))
+    viewer.add_image(image, name="third")
+    viewer.add_labels(labels, name="other objects")
+    trainer.settle()
+    keys = {layer.name: key_of(layer) for layer in viewer.layers}
+    value = (
+        Labelled((NamedSource("one", Source(keys["third"])),), keys["true objects"]),
+        Labelled((NamedSource("one", Source(keys["field 1 far"])),), keys["other objects"]),
+        Labelled((NamedSource("one", None),), None),
+    )
+    form.set_value(value)
+    assert form.value() == value
+    form.set_value(value[:1])
+    assert form.value() == value[:1]
+
+
+def test_a_training_that_goes_on_in_another_window_is_refused(trainer: Trainer) -> None:
+    other = Run("new")
+    other.claim()
+    trainer.press(trainer.tab.train)
+    assert trainer.status.text == (
+        "new is being trained in another window; choose another name, or wait."
+    )
+    other.release()
+    assert not trainer.training.busy
+
+
+def test_nothing_is_cut_off_and_the_form_scrolls_where_there_is_little_room(
+    trainer: Trainer,
+) -> None:
+    from napari_simmat.widgets.controls import Scroll
+
+    tab, window = trainer.tab, trainer.window
+    interrupted = Run("old")
+    interrupted.claim()
+    interrupted.prepared(TrainRequest(name="old"))
+    interrupted.release()
+    figures = {"click": 12.3, "box": 45.6}
+    trainer.training.metrics = {"before": figures, "after": figures}
+    for step in range(9):
+        trainer.training.history.add({"step": step, "loss": 1.0, "validation_iou": step})
+    tab._on_changed()
+    for part in (tab.resume, tab.keep, tab.discard, tab.gains, tab.curves, tab.train):
+        assert part.isVisibleTo(tab)
+        trainer.until(lambda part=part: part.width() > 0)
+        right = part.mapTo(tab, part.rect().bottomRight())
+        assert right.x() < tab.width()
+        assert right.y() < tab.height()
+    assert tab.minimumSizeHint().width() <= 320
+    scroll = tab.findChild(Scroll)
+    trainer.until(lambda: scroll.verticalScrollBar().maximum() > 0)
+    tab.settings.set_open(False)
+    trainer.until(lambda: scroll.verticalScrollBar().maximum() == 0)
+    window.viewer.window.resize(1000, 500)
+    assert window.viewer.window._qt_window.height() < 800, "it does not force a high window"

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import dask.array
+import numpy as np
+import pytest
+
+from napari_simmat.engine.formats.reading import read_image, read_labels
+from napari_simmat.learn.datasets import DataConfig, from_folder
+from napari_simmat.progress import finish
+from napari_simmat.widgets.train.data import LabelledValue, writing_layers
+from tests.widgets.scenes import discs
+
+
+def value(name: str = "field", labels: np.ndarray | None = None) -> LabelledValue:
+    image, truth = discs((64, 72))
+    channels = (
+        ("45 deg", (255 * image).astype(np.uint8)),
+        ("DAPI", (60000 * image).astype(">u2")),
+        ("height", image - 0.5),
+    )
+    return LabelledValue(name, channels, truth if labels is None else labels, "truth")
+
+
+def test_each_channel_keeps_its_values_and_type_and_the_folder_is_a_data_set(
+    tmp_path: Path,
+) -> None:
+    images = [value("a/b.tif"), value("a:b.tif"), value("c")]
+    finish(writing_layers(images, tmp_path / "layers"))
+    for name, array in images[0].channels:
+        read = read_image(tmp_path / "layers" / f"a-b.tif_{name}.npy").data
+        assert read.dtype == array.dtype.newbyteorder("=")
+        assert np.array_equal(read, array)
+    assert np.array_equal(
+        read_labels(tmp_path / "layers" / "a-b.tif_labels.npy").data, images[0].labels
+    )
+    config = DataConfig(channels=tuple(name for name, _ in images[0].channels))
+    dataset = from_folder(tmp_path / "layers", config)
+    assert dataset.channel_names == ("45 deg", "DAPI", "height")
+    assert len(dataset.train) + len(dataset.validation) == 3
+    _, labels = dataset.train[0].load()
+    assert np.array_equal(labels, images[0].labels)
+
+
+def test_the_planes_of_a_lazy_stack_lie_along_one_axis(tmp_path: Path) -> None:
+    image, labels = discs((64, 72))
+    stack = np.stack([[image * (1 + t + z) for z in range(3)] for t in range(2)])
+    lazy = dask.array.from_array(stack.astype(np.float32), chunks=(1, 1, 64, 72))
+    truth = np.broadcast_to(labels, stack.shape)
+    job = writing_layers(
+        [LabelledValue("movie", (("height", lazy),), truth, "truth")], tmp_path / "layers"
+    )
+    assert [progress.done for progress in job] == list(range(1, 13))
+    dataset = from_folder(tmp_path / "layers", DataConfig(channels=("height",)))
+    assert len({sample.name for sample in (*dataset.train, *dataset.validation)}) == 12, "halves"
+    read = read_image(tmp_path / "layers" / "movie_height.npy").data
+    assert np.array_equal(read, stack.reshape(6, 64, 72).astype(np.float32))
+
+
+def test_empty_labels_are_one_sentence(tmp_path: Path) -> None:
+    empty = value(labels=np.zeros((64, 72), dtype=np.int32))
+    with pytest.raises(ValueError, match="truth has no object: its labels are 0 everywhere"):
+        finish(writing_layers([empty], tmp_path / "layers"))
+
+
+def test_a_part_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
+    def broken(block: np.ndarray) -> np.ndarray:
+        raise OSError("the disk is gone")
+
+    lazy = dask.array.map_blocks(broken, dask.array.zeros((64, 72)), dtype=float, meta=np.array(()))
+    image = LabelledValue("field", (("height", lazy),), discs((64, 72))[1], "truth")
+    with pytest.raises(ValueError, match=r"A part of field could not be read \(the disk is gone\)"):
+        finish(writing_layers([image], tmp_path / "layers"))
+
+
+def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np.lib.format, "write_array_header_1_0", full)
+    with pytest.raises(OSError, match=r"The disk is full: field_45 deg\.npy could not be written"):
+        finish(writing_layers([value()], tmp_path / "layers"))

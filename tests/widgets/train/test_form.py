@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import permutations
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QWidget
+
+from napari_simmat.learn.train_config import TrainConfig
+from napari_simmat.model.spec import STRATEGY_TITLES, StrategyName
+from napari_simmat.model.tuning import STRATEGIES
+from napari_simmat.widgets.feeds import Source
+from napari_simmat.widgets.train import feeds as train_feeds
+from napari_simmat.widgets.train.channels import TrainChannels
+from napari_simmat.widgets.train.feeds import NamedSource
+from napari_simmat.widgets.train.form import TrainForm
+from napari_simmat.widgets.train.gains import Gains
+from napari_simmat.widgets.train.request import TrainRequest
+from tests.widgets.dropping import drop
+from tests.widgets.test_feeds import layer
+
+
+@pytest.fixture
+def form(qtbot: Any) -> Iterator[TrainForm]:
+    form = TrainForm(QWidget())
+    qtbot.addWidget(form)
+    yield form
+    form.release()
+
+
+def test_every_strategy_has_a_title() -> None:
+    assert set(STRATEGY_TITLES) == set(STRATEGIES) == set(get_args(StrategyName))
+
+
+@pytest.mark.parametrize("strategy", get_args(StrategyName))
+def test_what_is_set_reads_back(form: TrainForm, strategy: StrategyName, qtbot: Any) -> None:
+    request = TrainRequest(
+        name="thermal",
+        base="tiny-2",
+        modality="heat",
+        folder="/data",
+        channels="0,DAPI",
+        config=TrainConfig(
+            strategy=strategy, steps=77, batch=3, learning_rate=1.25e-4, seed=9, patience=4
+        ),
+    )
+    with qtbot.waitSignal(form.changed):
+        form.set_value(request)
+    assert form.value() == request
+    layers = TrainRequest(name="b", base="tiny-2", config=TrainConfig(steps=5))
+    form.set_value(layers)
+    assert form.value() == layers
+
+
+def test_only_foundations_are_offered(form: TrainForm) -> None:
+    titles = [form.base._list.itemText(n) for n in range(form.base._list.count())]
+    assert any(title.startswith("tiny-2") for title in titles)
+    assert any(title.startswith("vit_b") for title in titles)
+    assert not any(title.startswith("polarization") for title in titles)
+    assert form.value().base == "tiny-2"
+    form.base.set_value("polarization")
+    base = form.base.value().spec.base.name
+    assert form.problem() == (
+        f"polarization is a modality checkpoint: train on its base, {base}, instead."
+    )
+    form.base.set_value("vit_b")
+    assert "vit_b is not here yet: download it" in str(form.problem())
+
+
+def test_the_learning_rate_follows_base_and_strategy_until_it_is_set(form: TrainForm) -> None:
+    assert form.value().config.learning_rate == 1e-3
+    choose(form.strategy, "full")
+    assert form.value().config.learning_rate == 1e-3
+    form.base.set_value("vit_b")
+    assert form.value().config.learning_rate == 3e-5
+    choose(form.strategy, "adapter")
+    assert form.value().config.learning_rate == 3e-4
+    form.rate.setValue(1.0)
+    choose(form.strategy, "full")
+    assert form.value().config.learning_rate == 1e-4
+
+
+def test_a_folder_is_typed_or_dropped(form: TrainForm, tmp_path: Path) -> None:
+    form.name.setText("new")
+    assert form.problem() is None
+    form.source.setCurrentIndex(1)
+    form._on_source()
+    assert form.problem() == "Choose a folder of images with labels, or drop it here."
+    QTest.keyClicks(form.folder.path, str(tmp_path / "gone"))
+    assert "There is no folder" in str(form.problem())
+    assert drop(form.folder, tmp_path)
+    assert form.problem() is None
+    assert form.value().folder == str(tmp_path)
+    assert not drop(form.folder, Path(__file__)), "a file is no folder"
+    assert form.value().folder == str(tmp_path)
+
+
+def test_figures_before_and_after_read_back(qtbot: Any) -> None:
+    gains = Gains()
+    qtbot.addWidget(gains)
+    assert gains.isHidden()
+    metrics = {
+        "validation": {"click": 70.0},
+        "before": {"click": 50.04, "box": 75.0},
+        "after": {"click": 80.0, "box": 70.5},
+    }
+    gains.set_value(metrics)
+    assert gains.value() is metrics
+    assert not gains.isHidden()
+    shown = {name: cell.text() for name, cell in gains.cells.items()}
+    assert shown["click", "before"] == "50.0"
+    assert shown["click", "after"] == "80.0"
+    assert shown["click", "gain"] == "+30.0"
+    assert shown["box", "gain"] == "\N{MINUS SIGN}4.5"
+    gains.set_value(None)
+    assert gains.isHidden()
+
+
+# ------------------------------------------------------------------------ channels
+
+LAYERS = [layer(name) for name in ("field 1 DAPI", "field 1 GFP", "field 1 45 deg")]
+
+
+@pytest.fixture
+def channels(qtbot: Any) -> TrainChannels:
+    channels = TrainChannels()
+    qtbot.addWidget(channels)
+    qtbot.addWidget(channels.details)
+    channels.set_layers(LAYERS)
+    return channels
+
+
+def names(channels: TrainChannels) -> list[str]:
+    return [each.name for each in channels.value()]
+
+
+def test_layers_of_one_size_are_the_channels_of_an_image(channels: TrainChannels) -> None:
+    assert names(channels) == ["DAPI", "GFP", "45 deg"], "what all names share is left out"
+    assert [each.source for each in channels.value()] == [Source(each.key) for each in LAYERS]
+    assert channels.problem() is None
+
+
+def test_channels_that_are_set_read_back(channels: TrainChannels, qtbot: Any) -> None:
+    for order in permutations(channels.value(), 2):
+        with qtbot.waitSignal(channels.changed):
+            channels.set_value(order)
+        assert channels.value() == order
+        assert [field.text() for field in channels._names] == [each.name for each in order]
+    gap = (NamedSource("a", None), NamedSource("b", Source(LAYERS[0].key)))
+    channels.set_value(gap)
+    assert channels.value() == gap
+    assert "No layer is chosen for channel a" in str(channels.problem())
+
+
+def test_channels_are_added_named_and_left_out_by_hand(channels: TrainChannels) -> None:
+    choose_text(channels._image, "field 1 GFP")
+    assert names(channels) == ["field 1 GFP"]
+    QTest.mouseClick(channels._add, Qt.MouseButton.LeftButton)
+    assert names(channels) == ["field 1 GFP", "field 1 DAPI"]
+    channels._names[0].selectAll()
+    QTest.keyClicks(channels._names[0], "GFP, new")
+    assert names(channels)[0] == "GFP, new"
+    assert "cannot be a channel's name" in str(channels.problem())
+    channels._names[0].selectAll()
+    QTest.keyClicks(channels._names[0], "FIELD 1 DAPI")
+    assert "Two channels are called field 1 dapi" in str(channels.problem())
+    QTest.mouseClick(channels._removes[0], Qt.MouseButton.LeftButton)
+    assert names(channels) == ["field 1 DAPI"]
+    assert channels.problem() is None
+
+
+def test_ways_to_see_layers_as_an_image() -> None:
+    stack = layer("stack", (3, 64, 64))
+    named_axis = layer("spectrum", (6, 64, 64), channels_first=True)
+    photo = layer("photo", (64, 64), rgb=True)
+    titles = [feed.title for feed in train_feeds.whole_images([stack, named_axis, photo])]
+    assert titles == [
+        "spectrum (first axis = channels)",
+        "photo (RGB)",
+        "stack",
+        "stack (first axis = channels)",
+    ]
+    colours = train_feeds.named([Source(photo.key, n) for n in range(3)], [photo])
+    assert [each.name for each in colours] == ["red", "green", "blue"]
+    along = train_feeds.named([Source(named_axis.key, n) for n in range(2)], [named_axis])
+    assert [each.name for each in along] == ["channel 0", "channel 1"]
+
+
+def test_names_are_such_as_files_can_have() -> None:
+    odd = [layer(name) for name in ("a/b", "a:b", "labels", "  ", "x" * 200)]
+    made = [each.name for each in train_feeds.named([Source(each.key) for each in odd], odd)]
+    assert made == ["a-b", "a-b 2", "channel labels", "channel", "x" * 60]
+
+
+def choose(choice: Any, data: str) -> None:
+    choice.setCurrentIndex(choice.findData(data))
+    choice.activated.emit(choice.currentIndex())
+
+
+def choose_text(choice: Any, text: str) -> None:
+    choice.setCurrentIndex(choice.findText(text))
+    choice.activated.emit(choice.currentIndex())

@@ -1,0 +1,270 @@
+"""From open layers to a new model in the list, with mouse and keys; each child is a real one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+
+from napari_simmat.engine.checkpoints.checkpoint import read_spec
+from napari_simmat.widgets.train.training import USE
+from tests.widgets.conftest import SECONDS, Window
+from tests.widgets.scenes import CENTRES, discs, iou
+
+LEFT = Qt.MouseButton.LeftButton
+
+
+class Trainer:
+    """Hands on the Train tab."""
+
+    def __init__(self, window: Window) -> None:
+        self.window = window
+
+    @property
+    def tab(self) -> Any:
+        assert self.window.widget is not None
+        return self.window.widget.train
+
+    @property
+    def training(self) -> Any:
+        return self.tab.training
+
+    @property
+    def status(self) -> Any:
+        return self.tab.status.value()
+
+    def press(self, button: Any) -> None:
+        assert button.isEnabled(), self.status
+        assert button.isVisibleTo(self.tab), self.status
+        QTest.mouseClick(button, LEFT)
+
+    def open_tab(self, number: int = 1) -> None:
+        assert self.window.widget is not None
+        bar = self.window.widget.tabs.tabBar()
+        QTest.mouseClick(bar, LEFT, pos=bar.tabRect(number).center())
+        self.settle()
+
+    def settle(self) -> None:
+        self.until(lambda: not self.tab._later.isActive())
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        self.window.qtbot.waitUntil(condition, timeout=3 * SECONDS)
+
+    def type(self, field: Any, text: str) -> None:
+        field.selectAll()
+        QTest.keyClick(field, Qt.Key.Key_Delete)
+        QTest.keyClicks(field, text)
+        QTest.keyClick(field, Qt.Key.Key_Return)
+
+    def choose_settings(self, name: str, steps: int) -> None:
+        self.type(self.tab.form.name, name)
+        self.type(self.tab.form.steps, str(steps))
+        self.type(self.tab.form.batch, "1")
+        assert self.status.kind == "ready", self.status
+
+    def start(self, name: str, steps: int) -> None:
+        self.choose_settings(name, steps)
+        self.press(self.tab.train)
+
+    def first_step(self) -> None:
+        """Wait until something was learnt and measured."""
+        self.until(lambda: bool(self.training.history.loss) or not self.training.busy)
+        assert self.training.state == "training", self.status
+
+    def over(self) -> None:
+        self.until(lambda: not self.training.busy)
+        QApplication.processEvents()
+
+
+def add_layers(window: Window) -> None:
+    """Two channels of other types, and their objects; small, so that a step is quick."""
+    image, labels = (each[::2, ::2].copy() for each in discs())
+    window.viewer.add_image((255 * image).astype(np.uint8), name="field 1 near")
+    window.viewer.add_image((1 - image).astype(np.float32), name="field 1 far")
+    window.viewer.add_labels(labels, name="true objects")
+
+
+@pytest.fixture
+def trainer(window: Window) -> Trainer:
+    add_layers(window)
+    window.open_widget()
+    trainer = Trainer(window)
+    trainer.open_tab()
+    return trainer
+
+
+def test_two_layers_and_their_labels_become_a_model_that_segments(
+    trainer: Trainer, user_folder: Path
+) -> None:
+    window, tab = trainer.window, trainer.tab
+    assert [each.name for each in tab.images.value()[0].channels] == ["near", "far"]
+    assert tab.images.labels.currentText() == "true objects"
+    trainer.choose_settings("two channels", 4)
+    for words in ("--channels=near,far", "--steps 4", "--batch 1", "--learning-rate 0.001"):
+        assert words in tab.command.toPlainText()
+    states = [trainer.training.state]
+    trainer.training.changed.connect(lambda: states.append(trainer.training.state))
+    trainer.press(tab.train)
+    assert not tab.form.isEnabled()
+    trainer.first_step()
+    assert tab.curves.isVisibleTo(tab)
+    assert "Step " in trainer.status.text
+    assert trainer.status.fraction is not None
+    pid = trainer.training.process.pid
+    if sys.platform != "win32":
+        assert psutil.Process(pid).nice() == min(19, psutil.Process().nice() + 5)
+    trainer.over()
+    assert list(dict.fromkeys(states)) == [
+        "idle", "preparing", "starting", "training", "comparing",
+    ]  # fmt: skip
+    assert trainer.status.kind == "done", trainer.status
+    assert "half trains and its" in trainer.status.text, "what the training remarked"
+    assert not psutil.pid_exists(pid), "its memory is free"
+    history = tab.curves.value()
+    assert [step for step, _ in history.loss] == [1, 2, 3, 4]
+    assert history.iou[0][0] == 0
+    assert history.iou[-1][0] == 4
+
+    spec = read_spec(user_folder / "models" / "two channels.safetensors")
+    assert spec.channel_names == ("near", "far")
+    assert tab.gains.value() == {n: v for n, v in spec.metrics.items() if isinstance(v, dict)}
+    assert tab.gains.cells["click", "after"].text() == f"{spec.metrics['after']['click']:.1f}"
+    assert tab.form.name.text() == "two channels-2", "the next one has a free name"
+    left = sorted(path.name for path in (user_folder / "trainings").iterdir())
+    assert left == [".two channels.lock", "two channels.csv", "two channels.txt"]
+
+    assert tab.status._offer.text() == USE
+    assert window.tab.models.value().name != "two channels"
+    titles = [window.tab.models._list.itemText(n) for n in range(window.tab.models._list.count())]
+    assert "two channels · own file" in titles, "it can be chosen at once"
+    trainer.press(tab.status._offer)
+    assert window.widget.tabs.currentWidget() is window.tab
+    assert window.tab.models.value().name == "two channels"
+    window.idle()
+    window.click(CENTRES[0][0] / 2, CENTRES[0][1] / 2)
+    window.key(Qt.Key.Key_C)
+    truth = window.viewer.layers["true objects"].data
+    assert iou(window.viewer.layers["SimMAT objects"].data == 1, truth == 1) > 0.5
+
+
+def test_stopped_early_the_best_is_kept(
+    trainer: Trainer, user_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "4")  # as on the desktop of a cluster's node
+    monkeypatch.setenv("SLURM_JOB_NAME", "desktop")
+    trainer.start("early", 500)
+    assert not trainer.tab.resume.isVisibleTo(trainer.tab)
+    trainer.first_step()
+    trainer.press(trainer.tab.stop)
+    assert trainer.training.state == "stopping"
+    assert trainer.tab.stop.text() == "Stop at once"
+    trainer.over()
+    assert trainer.status.kind == "done", trainer.status
+    assert "of 500)" in trainer.status.text
+    spec = read_spec(user_folder / "models" / "early.safetensors")
+    best = max(value for _, value in trainer.training.history.iou)
+    assert spec.metrics["validation"]["click"] == pytest.approx(best, abs=0.01)
+    assert not trainer.tab._unfinished.isVisibleTo(trainer.tab)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no signals there")
+def test_killed_from_outside_it_says_so_and_goes_on(trainer: Trainer, user_folder: Path) -> None:
+    trainer.start("killed", 8)
+    trainer.first_step()
+    os.kill(trainer.training.process.pid, signal.SIGKILL)
+    trainer.over()
+    assert trainer.status.kind == "failed"
+    assert "was ended from outside or crashed at step" in trainer.status.text
+    assert "The best checkpoint so far (step " in trainer.status.text
+    best = user_folder / "trainings" / "killed" / "run" / "best.safetensors"
+    assert read_spec(best).channel_names == ("near", "far")
+    assert not (user_folder / "models" / "killed.safetensors").exists()
+    assert trainer.tab.left_over.currentText() == "killed"
+
+    # Other settings and layers now change nothing about it.
+    trainer.window.viewer.layers.clear()
+    trainer.settle()
+    trainer.press(trainer.tab.resume)
+    trainer.over()
+    assert trainer.status.kind == "done", trainer.status
+    steps = [step for step, _ in trainer.training.history.loss]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 8
+    assert (user_folder / "models" / "killed.safetensors").exists()
+    assert not best.exists()
+
+
+def test_ended_at_once_the_best_so_far_is_kept_as_it_is(
+    trainer: Trainer, user_folder: Path
+) -> None:
+    trainer.start("cut", 500)
+    trainer.first_step()
+    trainer.press(trainer.tab.stop)
+    trainer.press(trainer.tab.stop)
+    trainer.over()
+    assert trainer.status.kind == "cancelled"
+    assert "Stopped at once at step" in trainer.status.text
+    trainer.type(trainer.tab.form.name, "cut")
+    assert "A training of cut is not finished" in trainer.status.text
+    trainer.press(trainer.tab.keep)
+    trainer.over()
+    assert trainer.status.kind == "done"
+    spec = read_spec(user_folder / "models" / "cut.safetensors")
+    assert spec.channel_names == ("near", "far")
+    assert not (user_folder / "trainings" / "cut").exists()
+    names = [entry.name for entry in trainer.window.tab.models._entries]
+    assert "cut" in names
+
+
+def test_closing_the_viewer_ends_the_process_and_the_next_window_can_go_on(
+    trainer: Trainer, open_window: Callable[[], Window], user_folder: Path
+) -> None:
+    trainer.start("closed", 500)
+    trainer.first_step()
+    training, pid = trainer.training, trainer.training.process.pid
+    worker = trainer.window.interaction.worker
+    trainer.window.widget = None
+    trainer.window.viewer.close()
+    trainer.until(lambda: not psutil.pid_exists(pid))
+    assert not training.process.running
+    assert worker.join(SECONDS / 1000)
+
+    window = open_window()
+    window.open_widget()
+    second = Trainer(window)
+    second.open_tab()
+    assert second.tab.left_over.currentText() == "closed"
+    assert second.tab.resume.isVisibleTo(second.tab)
+    assert (user_folder / "trainings" / "closed").exists()
+    second.press(second.tab.discard)
+    assert second.status.text == "The training of closed is discarded."
+    assert not (user_folder / "trainings" / "closed").exists()
+    assert not second.tab._unfinished.isVisibleTo(second.tab)
+
+
+def test_a_folder_without_labels_is_the_childs_own_sentence(
+    trainer: Trainer, tmp_path: Path, user_folder: Path
+) -> None:
+    from tifffile import imwrite
+
+    imwrite(tmp_path / "alone.tif", (255 * discs()[0]).astype(np.uint8))
+    trainer.window.choose(trainer.tab.form.source, "a folder")
+    trainer.tab.form.folder.path.clear()
+    QTest.keyClicks(trainer.tab.form.folder.path, str(tmp_path))
+    trainer.start("folder", 5)
+    trainer.over()
+    assert trainer.status.kind == "failed"
+    assert f"No image in {tmp_path} has labels" in trainer.status.text
+    assert "No image in" in (user_folder / "trainings" / "folder.txt").read_text()
+    assert not (user_folder / "trainings" / "folder").exists()
+    assert trainer.tab.train.isEnabled(), "it can be tried again"
