@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import threading
 import time
@@ -12,7 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scripts.with_screen import virtual_screen
+
 ROOT = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Each process of pytest-xdist gets a screen of its own, so that none takes another's focus."""
+    if hasattr(config, "workerinput") and os.environ.get("DISPLAY") and shutil.which("Xvfb"):
+        screen = virtual_screen()
+        os.environ["DISPLAY"] = screen.__enter__()
+        config.add_cleanup(lambda: screen.__exit__(None, None, None))
 
 
 @pytest.fixture(autouse=True)
