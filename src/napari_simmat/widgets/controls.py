@@ -125,6 +125,17 @@ class Button(QPushButton):
         self.setToolTip(tip)
 
 
+class MainButton(Button):
+    """The button that a tab is for."""
+
+    def __init__(self, text: str, shortcut: str = "", tip: str = "") -> None:
+        super().__init__(text, shortcut, tip)
+        self.setStyleSheet(
+            "QPushButton:enabled { background-color: #2f6f9f; color: white; }"
+            "QPushButton:enabled:hover { background-color: #3a86bf; }"
+        )
+
+
 class Scroll(QScrollArea):
     """As high as its content where there is room; where there is not, it scrolls."""
 

@@ -117,7 +117,7 @@ def test_a_folder_is_dropped_tried_run_and_opened(
     for box in tab.form.extras.values():
         QTest.mouseClick(box, LEFT, pos=box.rect().center() / 4)
     batch.settle()
-    command = tab.command.toPlainText()
+    command = tab.command.value()
     batch.press(tab.trial)
     batch.until(lambda: not tab.busy and "a.tif labels" in window.viewer.layers)
     assert batch.status.kind == "done", batch.status
@@ -155,8 +155,8 @@ def test_a_folder_is_dropped_tried_run_and_opened(
     assert made == contents(tmp_path / "again")
     assert {"sub/a_labels.tif", "a_overlay.png", "a_coco.json", "a_rois.zip"} <= set(made)
 
-    batch.press(tab.copy) if tab.copy.isVisibleTo(tab) else tab.copy.click()
-    assert QApplication.clipboard().text() == tab.command.toPlainText()
+    batch.press(tab.command.copy) if tab.command.copy.isVisibleTo(tab) else tab.command.copy.click()
+    assert QApplication.clipboard().text() == tab.command.value()
     assert remembered().images == str(data)
 
 
@@ -220,7 +220,7 @@ def test_the_channels_of_the_first_file_can_be_chosen(
         batch.window.choose(slot, name)
     batch.settle()
     assert tab.form.value().channels == "GFP,DAPI,DAPI"
-    assert "--channels=GFP,DAPI,DAPI" in tab.command.toPlainText()
+    assert "--channels=GFP,DAPI,DAPI" in tab.command.value()
     assert batch.status.kind == "ready", batch.status
 
 

@@ -90,7 +90,7 @@ def test_what_is_wrong_is_one_sentence_and_nothing_starts(
     assert trainer.status.text == sentence
     assert trainer.status.kind == ("nothing" if spoil is nothing_open else "failed")
     assert not tab.train.isEnabled()
-    assert tab.command.toPlainText() == ""
+    assert tab.command.value() == ""
     assert not trainer.training.busy
 
 
@@ -128,7 +128,7 @@ def test_a_folder_that_is_dropped_on_the_tab(trainer: Trainer, tmp_path: Path) -
     assert tab.form.value().folder == str(tmp_path)
     assert tab.form.source.currentText() == "a folder"
     assert trainer.status.text == "Ready to train.", "what is in it, the training says"
-    assert f"simmat train {tmp_path} --output" in tab.command.toPlainText()
+    assert f"simmat train {tmp_path} --output" in tab.command.value()
 
 
 def test_a_name_that_exists(trainer: Trainer) -> None:

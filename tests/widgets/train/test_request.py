@@ -10,7 +10,8 @@ import pytest
 from napari_simmat.cli import app
 from napari_simmat.engine.checkpoints import zoo
 from napari_simmat.learn.train_config import TrainConfig, practical_config
-from napari_simmat.widgets.train.request import SHOWN, STEPS, TrainRequest, in_a_shell
+from napari_simmat.widgets.command_line import in_a_shell
+from napari_simmat.widgets.train.request import SHOWN, STEPS, TrainRequest
 
 REQUESTS = [
     TrainRequest(name="plain"),

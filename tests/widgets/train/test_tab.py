@@ -111,7 +111,7 @@ def test_two_layers_and_their_labels_become_a_model_that_segments(
     assert tab.images.labels.currentText() == "true objects"
     trainer.choose_settings("two channels", 4)
     for words in ("--channels=near,far", "--steps 4", "--batch 1", "--learning-rate 0.001"):
-        assert words in tab.command.toPlainText()
+        assert words in tab.command.value()
     states = [trainer.training.state]
     trainer.training.changed.connect(lambda: states.append(trainer.training.state))
     trainer.press(tab.train)

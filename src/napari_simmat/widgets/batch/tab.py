@@ -5,25 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 from napari import Viewer
-from qtpy.QtCore import Qt
-from qtpy.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication, QShowEvent
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
+from qtpy.QtGui import QDragEnterEvent, QDropEvent, QShowEvent
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QVBoxLayout, QWidget
 
 from napari_simmat.widgets.batch.batching import Batching
 from napari_simmat.widgets.batch.form import BatchForm
 from napari_simmat.widgets.batch.look import Look, Opened
 from napari_simmat.widgets.batch.request import BatchRequest, remembered
 from napari_simmat.widgets.batch.table import FilesTable
-from napari_simmat.widgets.controls import Button, Fold, Scroll
+from napari_simmat.widgets.command_line import CommandLine
+from napari_simmat.widgets.controls import Button, Fold, MainButton, Scroll
 from napari_simmat.widgets.paths import dropped_path
 from napari_simmat.widgets.status import Status
 from napari_simmat.widgets.status_line import StatusLine
-from napari_simmat.widgets.train.request import in_a_shell
-
-_MAIN = """
-QPushButton:enabled { background-color: #2f6f9f; color: white; }
-QPushButton:enabled:hover { background-color: #3a86bf; }
-"""
 
 
 class BatchTab(QWidget):
@@ -68,25 +62,15 @@ class BatchTab(QWidget):
     # ------------------------------------------------------------------ layout
 
     def _make_buttons(self) -> None:
-        self.start = Button("Start", tip="Run in a process of its own; the window stays free")
-        self.start.setStyleSheet(_MAIN)
+        self.start = MainButton("Start", tip="Run in a process of its own; the window stays free")
         self.trial = Button(
             "Try one file", tip="The selected file, or the first: its result opens in the viewer"
         )
         self.pause = Button("Pause")
         self.stop = Button("Stop")
-        self.copy = Button("Copy command", tip="The same run for a terminal")
-        self.command = QPlainTextEdit()
-        self.command.setReadOnly(True)
-        self.command.setMaximumHeight(72)
-        self.command.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+        self.command = CommandLine()
 
     def _lay_out(self) -> None:
-        command = QWidget()
-        inside = QVBoxLayout(command)
-        inside.setContentsMargins(14, 0, 0, 0)
-        inside.addWidget(self.command)
-        inside.addWidget(self.copy, alignment=Qt.AlignmentFlag.AlignLeft)
         self.settings = Fold("Settings", self.form)
         self.settings.set_open(True)
         choice = QWidget()
@@ -94,7 +78,7 @@ class BatchTab(QWidget):
         above.setContentsMargins(0, 0, 0, 0)
         above.setSpacing(8)
         above.addWidget(self.settings)
-        above.addWidget(Fold("Command line", command))
+        above.addWidget(self.command)
         rule = QFrame()
         rule.setFrameShape(QFrame.Shape.HLine)
         buttons = QHBoxLayout()
@@ -117,7 +101,6 @@ class BatchTab(QWidget):
         self.trial.clicked.connect(self._on_trial)
         self.pause.clicked.connect(batching.pause)
         self.stop.clicked.connect(batching.stop)
-        self.copy.clicked.connect(self._on_copy)
         self.table.opened.connect(batching.open)
         self.table.explained.connect(self._on_explained)
         batching.status.connect(self.status.set_value)
@@ -133,7 +116,7 @@ class BatchTab(QWidget):
             return  # comes again when it is shown
         problem = self.form.value().problem()
         request = self.form.value()
-        self.command.setPlainText("" if problem else in_a_shell(request.arguments()))
+        self.command.set_value(() if problem else request.arguments())
         if problem:
             self._say_problem(problem)
         elif self.batching.look is None or self.batching.look.request != request:
@@ -145,7 +128,7 @@ class BatchTab(QWidget):
         request = self.form.value()
         if request != look.request:  # the channels of the first file make a choice
             self.batching.look = replace(look, request=request)
-        self.command.setPlainText(in_a_shell(request.arguments()))
+        self.command.set_value(request.arguments())
         problem = look.problem or self.form.problem()
         if problem or look.plan is None:
             self._say_problem(problem)
@@ -177,9 +160,6 @@ class BatchTab(QWidget):
         chosen = self.table.currentIndex().row()
         tasks = self.batching.look.plan.tasks
         self.batching.try_one(self._request(), chosen if 0 <= chosen < len(tasks) else 0)
-
-    def _on_copy(self) -> None:
-        QGuiApplication.clipboard().setText(self.command.toPlainText())
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 - Qt's name
         """Take images: a folder, a file or a manifest."""

@@ -4,16 +4,10 @@ from __future__ import annotations
 
 from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
 
-from napari_simmat.widgets.controls import Button
+from napari_simmat.widgets.controls import Button, MainButton
 from napari_simmat.widgets.keys import key_of
 from napari_simmat.widgets.segment.point_prompts import NEGATIVE, POSITIVE
 from napari_simmat.widgets.segment.prompt_layers import Tool
-
-_MAIN = """
-QPushButton:enabled { background-color: #2f6f9f; color: white; }
-QPushButton:enabled:hover { background-color: #3a86bf; }
-"""
-"""The button that is pressed most."""
 
 
 class PromptButtons(QWidget):
@@ -26,14 +20,13 @@ class PromptButtons(QWidget):
         self.box = Button("▭ Box", tip="Draw a box around each object; E and P: ellipse, polygon")
         self.scribble = Button("∿ Line", tip="Scribble over the object")
         self.sign = Button("", tip=f"Flip between inside and outside ({alt} on boxes)")
-        self.commit = Button("Commit", key_of("commit"), "Write the object; then the next one")
+        self.commit = MainButton("Commit", key_of("commit"), "Write the object; then the next one")
         self.segment = Button("Segment", key_of("segment"), "Answer the prompts (again)")
         self.clear = Button("Clear", key_of("clear"), "Remove the prompts shown")
         self.undo = Button("Undo", key_of("undo"), "Take back whatever was done last")
         self.redo = Button("Redo", key_of("redo"), "Do it again")
         self.cycle = Button("Other mask", key_of("cycle"), "Another of the model's candidates")
         self.next = Button("One more", key_of("next"), "Another object beside what is open")
-        self.commit.setStyleSheet(_MAIN)
         self._tools: dict[Tool, Button] = {
             "point": self.point,
             "box": self.box,

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
-import subprocess
-import sys
-from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -97,12 +93,6 @@ class TrainRequest:
 def with_settings(config: TrainConfig, **shown: Any) -> TrainConfig:
     """A configuration with some of `SHOWN` changed; ValueError says what is wrong with them."""
     return replace(config, **shown)
-
-
-def in_a_shell(arguments: Sequence[str]) -> str:
-    """The command as it can be pasted into a terminal."""
-    words = ["simmat", *arguments]
-    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
 
 
 def _option(name: str, value: Any) -> list[str]:

@@ -6,19 +6,19 @@ from dataclasses import replace
 
 from napari import Viewer
 from napari.layers import Image
-from qtpy.QtCore import Qt, QTimer, Signal
-from qtpy.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication, QShowEvent
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtGui import QDragEnterEvent, QDropEvent, QShowEvent
 from qtpy.QtWidgets import (
     QFrame,
     QGridLayout,
     QHBoxLayout,
     QLabel,
-    QPlainTextEdit,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_simmat.widgets.controls import Button, Choice, Fold, Scroll
+from napari_simmat.widgets.command_line import CommandLine
+from napari_simmat.widgets.controls import Button, Choice, Fold, MainButton, Scroll
 from napari_simmat.widgets.inputs import key_of
 from napari_simmat.widgets.status import Kind, Status
 from napari_simmat.widgets.status_line import StatusLine
@@ -27,14 +27,10 @@ from napari_simmat.widgets.train.curves import Curves
 from napari_simmat.widgets.train.form import TrainForm, dropped_folder
 from napari_simmat.widgets.train.gains import Gains
 from napari_simmat.widgets.train.images_form import ImagesForm
-from napari_simmat.widgets.train.request import TrainRequest, in_a_shell
+from napari_simmat.widgets.train.request import TrainRequest
 from napari_simmat.widgets.train.runs import Run
 from napari_simmat.widgets.train.training import Training
 
-_MAIN = """
-QPushButton:enabled { background-color: #2f6f9f; color: white; }
-QPushButton:enabled:hover { background-color: #3a86bf; }
-"""
 _NAME = "my-sensor"
 """Suggested for a model."""
 
@@ -97,8 +93,7 @@ class TrainTab(QWidget):
     # ------------------------------------------------------------------ layout
 
     def _make_buttons(self) -> None:
-        self.train = Button("Train", tip="Start in a process of its own; the window stays free")
-        self.train.setStyleSheet(_MAIN)
+        self.train = MainButton("Train", tip="Start in a process of its own; the window stays free")
         self.stop = Button("Stop and keep the best")
         self.left_over = Choice()
         self.left_over.setToolTip("Trainings that were interrupted")
@@ -107,18 +102,9 @@ class TrainTab(QWidget):
             "Keep the best", tip="Make the best checkpoint so far one of your models"
         )
         self.discard = Button("Discard", tip="Remove the training and all that it saved")
-        self.copy = Button("Copy", tip="Copy the command line")
-        self.command = QPlainTextEdit()
-        self.command.setReadOnly(True)
-        self.command.setMaximumHeight(96)
-        self.command.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+        self.command = CommandLine()
 
     def _lay_out(self) -> None:
-        command = QWidget()
-        inside = QVBoxLayout(command)
-        inside.setContentsMargins(14, 0, 0, 0)
-        inside.addWidget(self.command)
-        inside.addWidget(self.copy, alignment=Qt.AlignmentFlag.AlignLeft)
         self.settings = Fold("Settings", self.form)
         self.settings.set_open(True)
         self._unfinished = QWidget()
@@ -142,7 +128,7 @@ class TrainTab(QWidget):
         above.setContentsMargins(0, 0, 0, 0)
         above.setSpacing(8)
         above.addWidget(self.settings)
-        above.addWidget(Fold("Command line", command))
+        above.addWidget(self.command)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 8, 8, 8)
         layout.setSpacing(8)
@@ -172,7 +158,6 @@ class TrainTab(QWidget):
         self.keep.clicked.connect(lambda: training.keep_best(self.left_over.currentText()))
         self.discard.clicked.connect(lambda: training.discard(self.left_over.currentText()))
         self.left_over.activated.connect(self._on_left_over)
-        self.copy.clicked.connect(self._on_copy)
         self.status.cancelled.connect(training.stop)
         self.status.accepted.connect(lambda: self.wanted.emit(training.name))
         training.status.connect(self.status.set_value)
@@ -222,9 +207,9 @@ class TrainTab(QWidget):
         self.train.setEnabled(problem is None)
         if problem is None:
             request = self._request()
-            self.command.setPlainText(in_a_shell(Run(request.name).arguments(request)))
+            self.command.set_value(Run(request.name).arguments(request))
         else:
-            self.command.setPlainText("")
+            self.command.set_value(())
         if problem == self._said:
             return  # how the last training ended stays in sight
         self._said = problem
@@ -241,9 +226,6 @@ class TrainTab(QWidget):
             return request
         names = [channel.name for channel in self.images.value()[0].channels]
         return replace(request, channels=",".join(names))
-
-    def _on_copy(self) -> None:
-        QGuiApplication.clipboard().setText(self.command.toPlainText())
 
     def _on_train(self) -> None:
         problem = self._problem()  # a layer's data may have changed in place
