@@ -18,13 +18,13 @@ class Gate:
         segmenter = window.interaction.segmenter
         original = segmenter.answering
 
-        def answering(question: Any) -> Any:
+        def answering(question: Any, **named: Any) -> Any:
             try:
                 yield Progress(1, 4, "encoding block 1 of 4")
                 self.reached.set()
                 assert self.open.wait(SECONDS / 1000)
                 yield Progress(2, 4, "encoding block 2 of 4")
-                return (yield from original(question))
+                return (yield from original(question, **named))
             finally:
                 self.ended.set()
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from napari_simmat.engine.checkpoints.zoo import Model
     from napari_simmat.model.spec import InputSize
 
+NEARLY = 0.75
+"""Share of an encoding from which on its end is as near as that of a coarse one."""
+
 
 class PlaneEncoder:
     """Encodes planes with a model, each once.
@@ -51,6 +54,7 @@ class PlaneEncoder:
         self.model, self.compute, self.cache = model, compute, cache
         self.under_way = Interrupted[Embedding]() if under_way is None else under_way
         self.encodes = 0
+        self._glimpse: tuple[str, Embedding] | None = None  # the last one
 
     def knows(self, stack: ChannelStack, index: tuple[int, ...]) -> bool:
         """Whether a plane is kept already."""
@@ -74,15 +78,31 @@ class PlaneEncoder:
         return embedding
 
     def glimpse(self, stack: ChannelStack, index: tuple[int, ...]) -> Job[Embedding | None]:
-        """A plane coarsely encoded; None where the network is quick enough without."""
+        """A plane coarsely encoded; None where the whole encoding is there, or will be as soon.
+
+        A GPU is quick enough without.
+        """
+        key = self._key(stack, index)
+        if self._is_soon_there(key):
+            return None
+        if self._glimpse is None or self._glimpse[0] != key:
+            start = partial(self._glimpsing, stack, index)
+            glimpse = yield from self.under_way.going_on(f"{key}-glimpse", start)
+            if glimpse is None:  # somebody else has it
+                return None
+            self._glimpse = key, glimpse
+        return self._glimpse[1]
+
+    def _is_soon_there(self, key: str) -> bool:
+        quick = self.compute.device.type != "cpu" or not self.compute.network.glimpses
+        return quick or key in self.cache or self.under_way.done(key) >= NEARLY
+
+    def _glimpsing(self, stack: ChannelStack, index: tuple[int, ...]) -> Job[Embedding]:
         image = stack.normalized(index)
         frame = Frame.of(image.shape[-2:], self.model.spec.input_size)
-        values = self.network_input(image, frame).to(self.compute.device)
-        job = self.compute.network.glimpsing(values)
-        if job is None:
-            return None
+        values = self.network_input(image, frame)
         fast = choose_precision("fast", self.compute.device)
-        encoded = yield from self.compute.steps(job, fast)
+        encoded = yield from self.compute.steps(self.compute.network.glimpsing(values), fast)
         return Embedding(encoded, frame)
 
     def network_input(self, image: NDArray[Any], frame: Frame) -> Tensor:

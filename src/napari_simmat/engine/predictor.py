@@ -180,13 +180,11 @@ class Predictor:
 
         Returns
         -------
-        Whether there is a preview; there is none where the plane is kept already, or where the
-        network is quick enough without.
+        Whether there is a preview; there is none where the plane is kept already or nearly
+        encoded, or where the network or the device is quick enough without.
         """
         stack = self._image()
         index = _index(plane, len(stack.shape) - 2)
-        if self._encoder.knows(stack, index):
-            return False
         glimpse = yield from self._encoder.glimpse(stack, index)
         if glimpse is None:
             return False

@@ -116,6 +116,8 @@ class Network(Sam):
 
     mask_stride: int
     """Pixels of the input per pixel of the mask grid."""
+    glimpses = False
+    """Whether a coarse encoding is worth its while: not where `encoding` is quick."""
     recompute = False
     """Whether a backward pass computes the encoder's blocks again instead of keeping their
     activations: less memory, more time."""
@@ -124,10 +126,9 @@ class Network(Sam):
         """Encode `image` (B, C, H, W); yields after every block, returns an `Encoded`."""
         raise NotImplementedError
 
-    def glimpsing(self, image: Tensor) -> Job[Encoded] | None:
-        """Encode `image` coarsely in a fraction of the time; None where `encoding` is quick."""
-        del image
-        return None
+    def glimpsing(self, image: Tensor) -> Job[Encoded]:
+        """Encode `image` coarsely in a fraction of the time, where the network `glimpses`."""
+        raise NotImplementedError
 
     def decode(
         self,

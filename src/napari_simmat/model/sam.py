@@ -28,6 +28,7 @@ class SamNetwork(Network):
     """
 
     mask_stride = 4
+    glimpses = True
 
     def position_parameters(self) -> Iterator[nn.Parameter]:
         """The table of positions."""

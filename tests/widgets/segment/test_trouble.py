@@ -113,7 +113,7 @@ def test_an_error_of_the_model_is_one_sentence_and_the_next_click_works(
     segmenter = ready.interaction.segmenter
     original = segmenter.answering
 
-    def failing(question: Any) -> Any:
+    def failing(question: Any, **named: Any) -> Any:
         yield Progress(0, 1)
         raise error("the sensor is on fire\nTraceback and more")
 

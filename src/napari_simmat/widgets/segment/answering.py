@@ -17,10 +17,14 @@ class Answering(QObject):
 
     progressed = Signal(object)
     """A `Status` of the work that goes on."""
+    glimpsed = Signal(object, object)
+    """The `Question`, and a first `Answer` from a coarse encoding: to look at, not to keep."""
     answered = Signal(object, object, float)
     """The `Question`, its `Answer`, and the seconds it took."""
     failed = Signal(str)
     """Why there is no answer, in one sentence."""
+
+    _seen_coarsely = Signal(object, object)
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -29,6 +33,7 @@ class Answering(QObject):
         self.question: Question | None = None
         self._task: Task | None = None
         queued = Qt.ConnectionType.QueuedConnection
+        self._seen_coarsely.connect(self._on_seen_coarsely, queued)
         self.worker.progressed.connect(self._on_progress, queued)
         self.worker.returned.connect(self._on_returned, queued)
         self.worker.failed.connect(self._on_failed, queued)
@@ -48,7 +53,15 @@ class Answering(QObject):
                 return  # it is being made ready already
         self.question = question
         name = "Segmenting" if question.prompts else "Getting ready"
-        self._task = self.worker.submit(name, lambda: self.segmenter.answering(question))
+        self._task = self.worker.submit(
+            name,
+            lambda: self.segmenter.answering(
+                question,
+                glimpsed=lambda answer: self._seen_coarsely.emit(question, answer),
+                # Where the newest question is about the same plane, it goes on with its encoding.
+                wanted=lambda: self.question is question,
+            ),
+        )
         self.progressed.emit(Status("working", name))
 
     def drop(self) -> None:
@@ -67,6 +80,10 @@ class Answering(QObject):
             fraction = progress.done / progress.total if progress.total else None
             text = progress.message[:1].upper() + progress.message[1:]
             self.progressed.emit(Status("working", text or task.name, fraction))
+
+    def _on_seen_coarsely(self, question: Question, answer: Answer) -> None:
+        if self._task is not None and question is self.question:
+            self.glimpsed.emit(question, answer)
 
     def _on_returned(self, task: Task, answer: Answer) -> None:
         if task is self._task:

@@ -23,6 +23,8 @@ from napari_simmat.widgets.segment.works import Work
 from napari_simmat.widgets.status import Status
 
 READY = "Ready: click on an object, or draw a box around it."
+_COARSE = "Preview at half the resolution, the exact mask follows"
+_COARSE_COMMIT = "Preview at half the resolution, the exact mask is committed when it is there"
 
 
 class Interaction(Session):
@@ -47,7 +49,9 @@ class Interaction(Session):
         self._asked = Asked()
         self._seen: Plane | None = None
         self._commit_next = False
-        self.answering.progressed.connect(self.status)
+        self._glimpse: Plane | None = None
+        self.answering.progressed.connect(self._on_progressed)
+        self.answering.glimpsed.connect(self._on_glimpsed)
         self.answering.answered.connect(self._on_answered)
         self.answering.failed.connect(self._on_failed)
         self.stale.connect(self._on_stale)
@@ -146,6 +150,8 @@ class Interaction(Session):
             self.drop()
             self.fail(str(error))
             return
+        if plane != self._glimpse or not prompts:
+            self._clear_glimpse()
         if not prompts:
             work.answers.pop(plane, None)
             self.preview.clear(plane)
@@ -176,7 +182,7 @@ class Interaction(Session):
             self.say("There is nothing to commit: click on an object first.", "ready")
             return
         if plane not in work.answers or work.answers[plane][0] != asked:
-            self._commit_next = True  # as soon as the answer is there
+            self._commit_next = True  # as soon as the answer is there; a preview is none
             if not self.answering.busy or self._edited:
                 self.request()
             return
@@ -193,14 +199,35 @@ class Interaction(Session):
         """Want no answer any more."""
         self.answering.drop()
         self._commit_next = False
+        self._clear_glimpse()
 
     # ------------------------------------------------------------------ answers
+
+    def _on_progressed(self, status: Status) -> None:
+        if self._glimpse is not None:
+            coarse = _COARSE_COMMIT if self._commit_next else _COARSE
+            status = replace(status, text=f"{coarse}. {status.text}")
+        self.status.emit(status)
+
+    def _on_glimpsed(self, question: Question, answer: Answer) -> None:
+        """Show a coarse answer; it is not among the answers, so nothing takes it for one."""
+        if self.work is not None:
+            self._glimpse = question.plane
+            self.preview.show(self.work.place, question.plane, answer.masks)
+            self._on_progressed(Status("working", "Encoding"))
+
+    def _clear_glimpse(self) -> None:
+        """Take a coarse answer away that nothing will replace."""
+        if self._glimpse is not None:
+            self.preview.clear(self._glimpse)
+            self._glimpse = None
 
     def _on_answered(self, question: Question, answer: Answer, seconds: float) -> None:
         work, plane = self.work, question.plane
         if work is None:
             return
         commit, self._commit_next = self._commit_next, False
+        self._glimpse = None  # the answer replaces it
         if not question.prompts:
             self.say(" ".join(filter(None, [READY, work.place.remark, answer.note])), "ready")
         else:
@@ -212,6 +239,7 @@ class Interaction(Session):
 
     def _on_failed(self, reason: str) -> None:
         self._commit_next = False
+        self._clear_glimpse()
         self.fail(reason)
 
     def _show_answer(self, work: Work, plane: Plane, seconds: float | None = None) -> None:

@@ -5,7 +5,7 @@ No Qt and no napari; everything here but the values runs in the worker's thread.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -115,8 +115,23 @@ class Segmenter:
         """How often the encoder of the model in use ran."""
         return 0 if self.predictor is None else self.predictor.encodes
 
-    def answering(self, question: Question) -> Job[Answer]:
+    def answering(
+        self,
+        question: Question,
+        glimpsed: Callable[[Answer], object] = lambda _: None,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> Job[Answer | None]:
         """Load what is missing, encode if need be, and predict; closing it cancels.
+
+        Parameters
+        ----------
+        question
+            What is asked.
+        glimpsed
+            Called with a first answer from a coarse encoding, where the whole one takes long.
+        wanted
+            Asked while a plane is encoded: where it says no, a newer question goes on with the
+            encoding, and this one has no answer.
 
         Raises
         ------
@@ -127,7 +142,7 @@ class Segmenter:
         from napari_simmat.engine.devices import NO_MEMORY, is_out_of_memory
 
         try:
-            return (yield from self._answering(question))
+            return (yield from self._answering(question, glimpsed, wanted))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -183,13 +198,27 @@ class Segmenter:
         self.predictor, self._model = None, ""
         self._image = self._subject = self._propagator = None
 
-    def _answering(self, question: Question) -> Job[Answer]:
+    def _answering(
+        self, question: Question, glimpsed: Callable[[Answer], object], wanted: Callable[[], bool]
+    ) -> Job[Answer | None]:
         yield from self._loading(question.model)
+        yield from self._opening(question)
+        predictor = self.predictor
+        assert predictor is not None
+        if question.prompts and (yield from predictor.glimpsing(question.plane)):
+            glimpsed((yield from self._predicting(question, ("glimpse", *question.subject))))
+        for progress in predictor.moving(question.plane):
+            yield progress
+            if not wanted():
+                return None
+        return (yield from self._predicting(question, question.subject))
+
+    def _predicting(self, question: Question, subject: tuple[object, ...]) -> Job[Answer]:
+        """Answer from what is encoded, which `subject` stands for."""
         assert self.predictor is not None
-        yield from self._showing(question)
         assert self._refiner is not None
         results = yield from self._refiner.refining(
-            self.predictor, question.prompts, question.subject, dict(question.choices)
+            self.predictor, question.prompts, subject, dict(question.choices)
         )
         return Answer(
             tuple(result.mask for result in results),
@@ -204,8 +233,7 @@ class Segmenter:
         yield from importing()
         yield from self._loading(question.model)
         assert self.predictor is not None
-        if self._image != question.image.token:
-            yield from self._showing(question)
+        yield from self._opening(question)
         return self.predictor.beside()
 
     def _loading(self, name: str) -> Job[None]:
@@ -221,20 +249,15 @@ class Segmenter:
         self._refiner = Refiner()
         self._model = name
 
-    def _showing(self, question: Question) -> Job[None]:
-        """Make the question's plane the predictor's; statistics are measured once per image."""
+    def _opening(self, question: Question) -> Job[None]:
+        """Make the question's image the predictor's; statistics are measured once per image."""
         predictor, image = self.predictor, question.image
         assert predictor is not None
-        if self._image == image.token:
-            yield from predictor.moving(question.plane)
-        else:
+        if self._image != image.token:
             known = (predictor.model.fingerprint, *image.token)
             self._image = None
-            yield from predictor.encoding(
-                image.arrays,
-                plane=question.plane,
-                names=image.names,
-                statistics=self._statistics.get(known),
+            yield from predictor.opening(
+                image.arrays, names=image.names, statistics=self._statistics.get(known)
             )
             self._image = image.token
             self._statistics[known] = predictor.statistics
