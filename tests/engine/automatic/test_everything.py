@@ -76,6 +76,15 @@ def truth():
     return labels
 
 
+def test_alternatives_to_an_answer_count_less_than_it(truth) -> None:
+    candidates = finish(proposing(Oracle(truth), AutomaticSettings(points_per_side=8)))
+    of_a_seed: dict[int, list[float]] = {}
+    for one in candidates.known:
+        of_a_seed.setdefault(one.seed, []).append(one.quality)
+    for answer, *alternatives in of_a_seed.values():
+        assert alternatives == pytest.approx([0.85 * answer] * 3)
+
+
 def test_every_object_is_found_and_the_background_is_none(truth) -> None:
     instances = segment_everything(Oracle(truth), AutomaticSettings(quality=0.5))
     np.testing.assert_array_equal(instances.labels > 0, truth > 0)
@@ -216,15 +225,19 @@ def test_stability_and_area_are_those_of_the_whole_mask(predictor, proposed) -> 
 
     candidates, settings = proposed
     seeds = grid((150, 200), settings.points_per_side)
+    checked = 0
     for known in candidates.known[::9]:
         result = predictor.predict(points=seeds[known.seed].points)
+        if known.quality != pytest.approx(result.score, abs=1e-4):
+            continue  # an alternative to the answer
+        checked += 1
         logits = torch.from_numpy(result.logits)[None]
         whole = enlarge(logits, result._frame, result._stride)
         assert known.stability == pytest.approx(
             float(calculate_stability_score(whole, 0.0, settings.offset)[0]), abs=0.01
         )
         assert known.area == pytest.approx(int(result.mask.sum()), rel=0.01, abs=2)
-        assert known.quality == pytest.approx(result.score, abs=1e-4)
+    assert checked > 3
 
 
 def test_coarse_labels_are_seeds(predictor, proposed) -> None:

@@ -159,6 +159,22 @@ def test_several_masks_of_one_seed_are_one_voice() -> None:
     assert len(sift(candidates(*twice), changed(agreement=0.5))) == 0
 
 
+def test_masks_of_one_object_vote_on_its_pixels() -> None:
+    ragged = np.ones((20, 20), bool)
+    ragged[:2, :] = False
+    narrow = np.ones((20, 20), bool)
+    narrow[:, :8] = False  # IoU with the others below 0.85: of another object, no voice
+    found = candidates(
+        ((10, 10, 30, 30), {"quality": 0.9, "mask": ragged}),  # the best, but two rows short
+        ((10, 10, 30, 30), {"quality": 0.8}),
+        ((10, 10, 30, 30), {"quality": 0.8}),
+        ((10, 10, 30, 30), {"quality": 0.8, "mask": narrow}),
+    )
+    instances = sift(found, LOOSE)
+    assert (instances.labels > 0).sum() == 400
+    assert instances.scores.tolist() == pytest.approx([0.9])
+
+
 def test_ids_go_by_the_first_pixel_and_scores_with_them() -> None:
     found = candidates(
         ((30, 5, 35, 10), {"quality": 0.95}),

@@ -40,7 +40,7 @@ class Candidate(NamedTuple):
     area
         Its pixels.
     quality
-        The model's own estimate of its IoU.
+        The model's own estimate of its IoU; of an alternative to its answer somewhat less.
     stability
         Share of it that stays when the cutoff moves by an offset either way.
     rim

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 BATCH = {"cpu": 16}
 """Prompts that are answered together by kind of device; more would not stay in a CPU's caches."""
 GPU_BATCH = 64
+ALTERNATIVE = 0.85
+"""What the estimate of an alternative counts where a model's answer is a mask beside them."""
 
 
 class Crop(NamedTuple):
@@ -93,12 +95,14 @@ def asking(
     """
     before, total = counted
     positions = positions_of(seeds)
-    wanted = (1, 2, 3) if predictor.model.spec.mask_choice == "stock" else (0,)
+    stock = predictor.model.spec.mask_choice == "stock"
+    worth = np.array([0, 1, 1, 1] if stock else [1, *(ALTERNATIVE,) * 3], np.float32)
     size = BATCH.get(predictor.device.type, GPU_BATCH)
     for start in range(0, len(seeds), size):
         batch = seeds[start : start + size]
         for at, answer in enumerate(predictor.answer(batch, LEAST_QUALITY), start=start):
-            for index in wanted:
+            answer = replace(answer, quality=answer.quality * worth)
+            for index in range(len(worth)):
                 for proposed, mask in _proposed(answer, index, settings.offset, crop, candidates):
                     here = proposed._replace(
                         seed=before + at, seeds_inside=_inside(proposed, mask, positions, crop)

@@ -89,7 +89,7 @@ class AutomaticSettings:
     quality: float | None = None
     stability: float | None = None
     offset: float = 1.0
-    agreement: float = 0.3
+    agreement: float = 0.2
     box_overlap: float = 0.7
     overlap: float = 0.5
     min_area: int = 20

@@ -2,8 +2,8 @@
 
 The filters are those of SAM's automatic mask generator (predicted IoU, stability, box
 non-maximum suppression, small regions; https://github.com/facebookresearch/segment-anything).
-What they leave still overlaps; three more make it a label image: seeds have to agree, a mask that
-others make up is none, and each pixel belongs to the best mask.
+What they leave still overlaps; four more make it a label image: seeds have to agree, masks that do
+are put to the vote, a mask that others make up is none, and each pixel belongs to the best mask.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from scipy import ndimage as ndi
 from napari_simmat.engine.automatic.candidates import Box, Candidates
 from napari_simmat.engine.automatic.settings import AutomaticSettings
 
+ALIKE = 0.85
+"""IoU of two masks from which on they outline the same object, pixel by pixel."""
 WITHIN = 0.9
 """Share of a mask within a larger one from which on it is a part of it."""
 MADE_UP = 0.1
@@ -44,10 +46,9 @@ class Instances:
 
 def sift(candidates: Candidates, settings: AutomaticSettings) -> Instances:
     """Turn proposed masks into objects; of equal masks the earlier one stays."""
-    chosen = passing(candidates, settings)
-    chosen, supported = _suppressed(candidates, chosen, settings)
-    chosen = [one for one in chosen if supported[one] >= settings.agreement]
-    masks = {one: _cleaned(candidates.mask(one), settings.min_area) for one in chosen}
+    best = _suppressed(candidates, passing(candidates, settings), settings)
+    chosen = [one for one in best if _support(candidates, one, best[one]) >= settings.agreement]
+    masks = {one: _cleaned(_voted(candidates, one, best[one]), settings.min_area) for one in chosen}
     boxes = {one: candidates.known[one].box for one in chosen}
     chosen = _not_made_up(chosen, masks, boxes)
     return _painted(candidates, chosen, masks, settings)
@@ -73,24 +74,48 @@ def passing(candidates: Candidates, settings: AutomaticSettings) -> list[int]:
 
 def _suppressed(
     candidates: Candidates, chosen: list[int], settings: AutomaticSettings
-) -> tuple[list[int], dict[int, float]]:
-    """Those left by non-maximum suppression, the best first, and which share of seeds agrees."""
+) -> dict[int, list[int]]:
+    """The best of those with boxes alike, best first, each with all that are like it."""
     import torch
     from torchvision.ops import box_iou, nms
 
     if not chosen:
-        return [], {}
-    known = [candidates.known[one] for one in chosen]
-    scores = np.array([one.quality * one.stability for one in known], np.float32)
+        return {}
+    scores = np.array([_score(candidates, one) for one in chosen], np.float32)
     boxes = torch.from_numpy(candidates.boxes(chosen))
     best = nms(boxes, torch.from_numpy(scores), settings.box_overlap)
     alike = (box_iou(boxes[best], boxes) >= settings.box_overlap).numpy()
-    seeds = np.array([one.seed for one in known])
-    supported = {}
-    for row, at in enumerate(best.tolist()):
-        agreeing = len(np.unique(seeds[alike[row] | (np.arange(len(known)) == at)]))
-        supported[chosen[at]] = agreeing / max(known[at].seeds_inside, 1)
-    return [chosen[at] for at in best.tolist()], supported
+    alike[np.arange(len(best)), best] = True  # also where the threshold is above 1
+    numbers = np.array(chosen)
+    return {chosen[at]: numbers[row].tolist() for at, row in zip(best.tolist(), alike, strict=True)}
+
+
+def _score(candidates: Candidates, one: int) -> float:
+    known = candidates.known[one]
+    return known.quality * known.stability
+
+
+def _support(candidates: Candidates, one: int, alike: list[int]) -> float:
+    """Share of the seeds on a mask that are answered with one like it."""
+    seeds = {candidates.known[other].seed for other in alike}
+    return len(seeds) / max(candidates.known[one].seeds_inside, 1)
+
+
+def _voted(candidates: Candidates, one: int, alike: list[int]) -> NDArray[np.bool_]:
+    """The pixels of a mask's box that most masks of the same object cover, by their scores."""
+    box, mask = candidates.known[one].box, candidates.mask(one)
+    area = np.count_nonzero(mask)
+    votes, total = np.zeros(mask.shape, np.float32), 0.0
+    for other in alike:
+        into, out_of = _common(box, candidates.known[other].box)
+        covered = np.zeros_like(mask)
+        covered[into] = candidates.mask(other)[out_of]
+        both = np.count_nonzero(mask & covered)
+        if both >= ALIKE * (area + candidates.known[other].area - both):
+            votes += covered * np.float32(_score(candidates, other))
+            total += _score(candidates, other)
+    most: NDArray[np.bool_] = votes > total / 2
+    return most
 
 
 def _cleaned(mask: NDArray[np.bool_], least: int) -> NDArray[np.bool_]:
