@@ -224,31 +224,41 @@ def same_axes(output: Path, manifest: Path) -> bool:
 
 
 def killed(manifest: Path, words: argparse.Namespace, pace: float) -> bool:
-    """A run that is killed at random moments and resumed until it is done.
+    """A run that is killed at random moments, all over it, and resumed until it is done.
 
-    `pace` is how many seconds a file takes: a moment lies within the next five.
+    `pace` is how many seconds a file takes.
     """
     output, chance = words.output / "killed", random.Random(1)
     block_a_name(output)
     line = command(manifest, output, "--resume", "--overlay", "--coco", "--rois")
-    for _ in range(words.kills):
+    for number in range(words.kills):
+        wanted = words.files * (number + chance.random()) / words.kills
         process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while not (output / ".simmat.lock").exists() and process.poll() is None:
             time.sleep(0.05)
-        time.sleep(chance.uniform(0, 5 * pace))
+        while written(output) < wanted and process.poll() is None:
+            time.sleep(0.05)
+        time.sleep(chance.uniform(0, 2 * pace))
         process.send_signal(signal.SIGKILL)
         process.wait()
         (output / ".simmat.lock").unlink(missing_ok=True)  # the next one shows that it has begun
-        done = sum(path.is_file() for path in output.rglob("*_labels.*"))
-        print(f"  killed with {done} files done", flush=True)
+        print(f"  killed with {written(output)} files done", flush=True)
     run(line)
     equal = compare(words.output / "unbroken", output)
-    print(f"killed {words.kills} times and resumed, the same bytes: {equal}")
-    return equal
+    left = [path for path in output.rglob("*") if path.name.endswith(".part")]
+    print(
+        f"killed {words.kills} times and resumed, the same bytes: {equal}; {len(left)} files left"
+    )
+    return equal and not left
+
+
+def written(output: Path) -> int:
+    """How many label images there are."""
+    return sum(path.is_file() for path in output.rglob("*_labels.*") if path.name[0] != ".")
 
 
 def clustered(manifest: Path, words: argparse.Namespace) -> bool:
-    """Two Dask workers, one of which is killed when a few files are done."""
+    """Two Dask workers, one of which is killed in the middle."""
     distributed: Any = import_module("distributed")  # it has no types
     output = words.output / "cluster"
     block_a_name(output)
@@ -258,7 +268,7 @@ def clustered(manifest: Path, words: argparse.Namespace) -> bool:
         more = ("--scheduler", cluster.scheduler_address, "--overlay", "--coco", "--rois")
         line = command(manifest, output, *more)
         process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while len(list(output.rglob("*_labels.*"))) < 5 and process.poll() is None:
+        while written(output) < words.files // 2 and process.poll() is None:
             time.sleep(0.2)
         os.kill(next(iter(cluster.workers.values())).pid, signal.SIGKILL)
         process.wait(TIMEOUT)

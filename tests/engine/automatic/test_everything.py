@@ -21,7 +21,7 @@ from napari_simmat.engine.automatic.everything import segmenting_everything
 from napari_simmat.engine.automatic.proposing import crops_of, is_cut, proposing
 from napari_simmat.engine.automatic.seeds import at_points, of_labels
 from napari_simmat.engine.automatic.sifting import sift
-from napari_simmat.engine.automatic.tiled import segmenting_tiles
+from napari_simmat.engine.automatic.tiled import around, segmenting_tiles
 from napari_simmat.engine.frames import Frame
 from napari_simmat.learn.matching import average_precision
 from napari_simmat.learn.scenes import draw_sample
@@ -168,6 +168,13 @@ def test_a_tile_without_seeds_is_not_encoded(predictor) -> None:
     assert predictor.encodes == encodes + 1
     assert len(scores) == labels.max() == 1
     assert average_precision(labels.astype(int), (image > 0).astype(int), (0.8,)) == [1.0]
+
+
+def test_only_what_lies_around_seeds_is_encoded() -> None:
+    tile = Box(100, 200, 228, 328)
+    seeds = np.array([[30.5, 40.0], [50.0, 127.0]])
+    assert around(seeds, tile, 20) == Box(110, 220, 171, 328)
+    assert around(seeds, tile, 200) == tile
 
 
 @pytest.mark.parametrize(("tile", "shared"), [(64, 0), (128, 64), (0, 512)])

@@ -46,21 +46,21 @@ class Stitcher:
         self._parent = [0]  # of each id; its own where it was not found to be part of another
         self._score = [0.0]
         self._whole = [True]
+        self._painted: list[Box] = []
 
     def add(self, instances: Instances, tile: Box) -> None:
         """Take a tile's objects, labelled within it."""
         if not len(instances):
             return
         window = np.array(self._labels[tile.slices])
-        before = int(window.max())
         for number, where in enumerate(find_objects(instances.labels), start=1):
             if where is None:
                 continue
             mask = instances.labels[where] == number
             whole = not self._is_cut(where, tile)
             self._place(window, _Piece(where, mask, float(instances.scores[number - 1]), whole))
-        if len(self._parent) > 1 or before:
-            self._labels[tile.slices] = window
+        self._labels[tile.slices] = window
+        self._painted.append(tile)
 
     def finish(self, keep_border: bool = True, step: int = 1024) -> NDArray[np.float32]:
         """Number the objects 1..N without gaps, in the order in which they were found.
@@ -76,12 +76,7 @@ class Stitcher:
         -------
         (N,) scores; of an object in several parts their mean.
         """
-        height, width = self._labels.shape
-        parts = [
-            (slice(y, min(y + step, height)), slice(x, min(x + step, width)))
-            for y in range(0, height, step)
-            for x in range(0, width, step)
-        ]
+        parts = self._painted_parts(step)
         roots = np.array([self._root(one) for one in range(len(self._parent))])
         seen = np.zeros(len(roots), bool)
         for part in parts:
@@ -94,14 +89,26 @@ class Stitcher:
         number[kept] = np.arange(1, len(kept) + 1)
         table = number[roots]
         for part in parts:
-            values = np.asarray(self._labels[part])
-            if values.any():
-                self._labels[part] = table[values]
+            self._labels[part] = table[np.asarray(self._labels[part])]
         scores = np.array(self._score)
         used = np.flatnonzero(seen & (table > 0))
         sums = np.bincount(table[used], scores[used], len(kept) + 1)
         counts = np.bincount(table[used], minlength=len(kept) + 1)
         return np.asarray(sums[1:] / np.maximum(counts[1:], 1), np.float32)
+
+    def _painted_parts(self, step: int) -> list[tuple[slice, slice]]:
+        """Parts of the plane, of a side of `step`, that may hold objects."""
+        height, width = self._labels.shape
+        places = {
+            (y, x)
+            for box in self._painted
+            for y in range(box.y0 // step * step, box.y1, step)
+            for x in range(box.x0 // step * step, box.x1, step)
+        }
+        return [
+            (slice(y, min(y + step, height)), slice(x, min(x + step, width)))
+            for y, x in sorted(places)
+        ]
 
     def _is_cut(self, where: tuple[slice, slice], tile: Box) -> bool:
         """Whether an object reaches an edge of the tile beyond which the plane goes on."""

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.engine.automatic.candidates import Box, Candidates
+from napari_simmat.engine.automatic.seeds import at_points, positions_of
 from napari_simmat.engine.automatic.settings import AutomaticSettings
 from napari_simmat.engine.automatic.sifting import sift
 from napari_simmat.engine.automatic.stitching import Stitcher, tiles_of
-from napari_simmat.progress import Job, Progress
+from napari_simmat.progress import Job, Progress, retold
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
@@ -52,15 +53,41 @@ def segmenting_tiles(
     with predictor.keeping_plane():
         for done, tile in enumerate(tiles):
             yield Progress(done, len(tiles), f"tile {done + 1} of {len(tiles)}")
-            seeds = seeds_of(predictor, settings, plane, tile)
-            if not seeds:
+            positions = positions_of(seeds_of(predictor, settings, plane, tile))
+            if not len(positions):
                 continue
-            for _ in predictor.cutting(plane, *tile.slices, keep=False):
-                yield Progress(done, len(tiles), f"encoding tile {done + 1} of {len(tiles)}")
-            candidates = Candidates(tile.size)
-            own = Crop(Box(0, 0, *tile.size))
-            for _ in asking(predictor, seeds, own, settings, candidates, (0, len(seeds))):
-                yield Progress(done, len(tiles), f"tile {done + 1} of {len(tiles)}")
-            stitcher.add(sift(candidates, within), tile)
+            part = around(positions, tile, settings.tile_shared)
+            seeds = at_points(positions + np.array([tile.y0 - part.y0, tile.x0 - part.x0]))
+            here = Progress(done, len(tiles), f"encoding tile {done + 1} of {len(tiles)}")
+            yield from retold(predictor.cutting(plane, *part.slices, keep=False), here)
+            candidates = Candidates(part.size)
+            own = Crop(Box(0, 0, *part.size))
+            here = replace(here, message=f"tile {done + 1} of {len(tiles)}")
+            asked = asking(predictor, seeds, own, settings, candidates, (0, len(seeds)))
+            yield from retold(asked, here)
+            stitcher.add(sift(candidates, within), part)
     yield Progress(len(tiles), len(tiles), "numbering")
     return stitcher.finish(settings.keep_border)
+
+
+def around(positions: NDArray[np.float64], tile: Box, margin: int) -> Box:
+    """The part of a tile within `margin` pixels of seeds: all of it that is worth encoding.
+
+    Parameters
+    ----------
+    positions
+        (N, 2) as y, x in the tile's pixels, at least one.
+
+    Returns
+    -------
+    Box
+        In the plane's pixels.
+    """
+    first = np.maximum(np.floor(positions.min(0)).astype(int) - margin, 0)
+    last = np.minimum(np.ceil(positions.max(0)).astype(int) + 1 + margin, tile.size)
+    return Box(
+        tile.y0 + int(first[0]),
+        tile.x0 + int(first[1]),
+        tile.y0 + int(last[0]),
+        tile.x0 + int(last[1]),
+    )
