@@ -119,7 +119,8 @@ def test_prompts_that_share_the_image_are_those_alone(network: SamNetwork) -> No
     image, positions = torch.randn(1, 30, WIDTH), torch.randn(1, 30, WIDTH)
     tokens = torch.randn(3, 7, WIDTH)
     shared = two_way.ImageTokens.of(image, positions)
-    together = two_way.two_way(transformer, shared, tokens)
+    queries, pieces = two_way.two_way(transformer, shared, tokens)
+    together = queries, torch.cat(pieces, dim=1)
     turned = (each.mT.reshape(1, WIDTH, 5, 6) for each in (image, positions))
     shape = [each.expand(3, -1, -1, -1) for each in turned]
     for ours, theirs in zip(together, transformer(*shape, tokens), strict=True):

@@ -15,6 +15,8 @@ from napari_simmat.engine.frames import Frame
 
 MASK_LOGIT = 12.0
 """A mask of 0..1 as logits: -6 outside, 6 inside, linear where a cell is covered in part."""
+STRIP = 32
+"""Rows of the mask grid that are enlarged at once."""
 
 
 class Result:
@@ -67,9 +69,38 @@ class Result:
         return Result(self._logits, self._quality, chosen, self._frame, self._stride)
 
     def _enlarge(self, logits: Tensor) -> NDArray[np.bool_]:
-        values = enlarge(logits, self._frame, self._stride) > 0
-        masks: NDArray[np.bool_] = values.numpy()
+        frame = self._frame
+        if frame.resized == frame.image:
+            return np.stack([_inside(each, self._stride, frame.image) for each in logits])
+        masks: NDArray[np.bool_] = (enlarge(logits, frame, self._stride) > 0).numpy()
         return masks
+
+
+def _inside(cells: Tensor, stride: int, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Where logits (h, w), enlarged `stride` times and cut to `size`, are above zero.
+
+    Only around cells that are, and a few rows at a time, so that they stay in the processor's
+    cache: the numbers are those of `enlarge`.
+    """
+    mask = np.zeros(size, bool)
+    above = cells > 0
+    rows, columns = (torch.nonzero(above.any(axis))[:, 0].tolist() for axis in (1, 0))
+    if not rows:
+        return mask
+    height, width = cells.shape
+    top, bottom = max(rows[0] - 1, 0), min(rows[-1] + 2, height)
+    left, right = max(columns[0] - 1, 0), min(columns[-1] + 2, width)
+    for start in range(top, bottom, STRIP):
+        end = min(start + STRIP, bottom)
+        first, last = max(start - 1, 0), min(end + 1, height)  # what a pixel's neighbours reach
+        strip = cells[first:last, left:right]
+        fine = _bilinear(strip[None, None], (stride * strip.shape[0], stride * strip.shape[1]))[
+            0, 0
+        ]
+        fine = fine[stride * (start - first) : stride * (end - first)]
+        window = mask[stride * start : stride * end, stride * left : stride * right]
+        window[...] = (fine[: window.shape[0], : window.shape[1]] > 0).numpy()
+    return mask
 
 
 def enlarge(logits: Tensor, frame: Frame, stride: int) -> Tensor:

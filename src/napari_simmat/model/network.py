@@ -7,10 +7,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from segment_anything.modeling import Sam
@@ -36,6 +36,11 @@ class Encoded:
         Pixels of what was encoded per pixel of the network's input.
     coarser
         The same image encoded at half the scale, where the network works on several.
+
+    Attributes
+    ----------
+    kept
+        What a network makes of it for each prompt anew but for this; not part of the value.
     """
 
     embedding: Tensor
@@ -43,6 +48,7 @@ class Encoded:
     maps: Mapping[str, Tensor] = field(default_factory=dict)
     scale: float = 1.0
     coarser: Encoded | None = None
+    kept: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def tokens(self) -> Tensor:

@@ -178,24 +178,34 @@ class SamNetwork(Network):
         size = encoded.embedding.shape[-2:]
         at_once = 1 if device.type == "cpu" else AT_ONCE
         with _exactly(device):
-            nothing = self.prompt_encoder.no_mask_embed.weight  # instead of a mask
-            image = ImageTokens.of((encoded.tokens + nothing).to(dtype), self._positions())
             for start in range(0, len(sparse), at_once):
                 some = slice(start, start + at_once)
-                if dense is not None:
+                if dense is None:
+                    image = self._image(encoded, dtype)
+                else:
                     masked = (encoded.tokens + dense[some].flatten(2).mT).to(dtype)
                     image = ImageTokens.of(masked, self._positions())
                 tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
                 tokens = tokens.expand(len(sparse[some]), -1, -1)
                 tokens = torch.cat([tokens, sparse[some]], dim=1)
                 queries, seen = two_way(decoder.transformer, image, tokens)
-                for own, own_image, quality in zip(
-                    queries, seen, predicted_quality(decoder, queries), strict=True
-                ):
+                for index, quality in enumerate(predicted_quality(decoder, queries)):
                     if float(quality.max()) < least:
-                        yield own.new_empty(0, *(4 * side for side in size)), quality
+                        yield quality.new_empty(0, *(4 * side for side in size)), quality
                     else:
-                        yield form_masks(decoder, own, own_image, (size[0], size[1])), quality
+                        own = [piece[index] for piece in seen]
+                        yield form_masks(decoder, queries[index], own, (size[0], size[1])), quality
+
+    def _image(self, encoded: Encoded, dtype: torch.dtype) -> ImageTokens:
+        """The image's tokens for prompts without a mask; made once for an image."""
+        nothing = self.prompt_encoder.no_mask_embed.weight  # instead of a mask
+        positions = self._positions()
+        made_of = nothing, nothing._version, positions, dtype
+        if made_of not in encoded.kept:
+            content = (encoded.tokens + nothing).to(dtype)
+            encoded.kept[made_of] = ImageTokens.of(content, positions)
+        image: ImageTokens = encoded.kept[made_of]
+        return image
 
     def _positions(self) -> Tensor:
         """Where the embedding's cells lie, as tokens (1, h * w, C); they depend on no image."""

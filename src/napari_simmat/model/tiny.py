@@ -89,7 +89,8 @@ class TinyMaskDecoder(MaskDecoder):
         else:  # the same with less work
             image = ImageTokens.of(source.flatten(2).mT.contiguous(), positions.flatten(2).mT)
             with torch.autocast(source.device.type, enabled=False):
-                queries, source = two_way(self.transformer, image, tokens)
+                queries, pieces = two_way(self.transformer, image, tokens)
+                source = torch.cat(pieces, dim=1)
         grid = source.transpose(1, 2).reshape(count, width, height8, width8)
 
         to4, norm, act4, to2, act2 = self.output_upscaling

@@ -9,6 +9,8 @@ products with the image's own tokens, and no copy of them. Without gradients onl
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import product
 from typing import NamedTuple
 
 import torch
@@ -23,33 +25,48 @@ AT_ONCE = 1024
 """Image tokens that are worked on at once, so that temporaries stay in a processor's cache."""
 
 
+Pieces = tuple[Tensor, ...]
+
+
 class ImageTokens(NamedTuple):
     """An image of k tokens for N prompts, or one for all of them; its type is that of products.
+
+    On a processor it lies in pieces of `AT_ONCE` tokens, on a GPU in one.
 
     Attributes
     ----------
     content
-        (N or 1, k, d).
+        Pieces (N or 1, p, d).
     placed
         The same plus `positions`.
     positions
-        Where the tokens lie, (1, k, d).
+        Where the tokens lie, pieces (1, p, d).
     """
 
-    content: Tensor
-    placed: Tensor
-    positions: Tensor
+    content: Pieces
+    placed: Pieces
+    positions: Pieces
 
     @classmethod
     def of(cls, content: Tensor, positions: Tensor) -> ImageTokens:
         """Tokens (N or 1, k, d) with their positions (1, k, d)."""
+        length = AT_ONCE if content.device.type == "cpu" else content.shape[1]
         positions = positions.to(content.dtype)
-        return cls(content, content + positions, positions)
+        return cls(
+            _pieces(content, length),
+            _pieces(content + positions, length),
+            _pieces(positions, length),
+        )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which products are computed."""
+        return self.content[0].dtype
 
 
 def two_way(
     transformer: TwoWayTransformer, image: ImageTokens, tokens: Tensor
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Pieces]:
     """What the transformer makes of the tokens of N prompts, and of the image for each of them.
 
     Parameters
@@ -61,14 +78,12 @@ def two_way(
 
     Returns
     -------
-    tokens (N, n, d) float32, image (N, k, d)
+    tokens (N, n, d) float32, image in pieces (N, p, d)
     """
     queries = tokens
-    shape = (len(tokens), *image.content.shape[1:])
-    own = image.content.new_empty(shape), image.content.new_empty(shape)
     for layer in transformer.layers:
         queries = _told_tokens(layer, queries, tokens, image)
-        image = _told_image(layer, queries + tokens, queries, image, own)
+        image = _told_image(layer, queries + tokens, queries, image)
     final = transformer.final_attn_token_to_image
     queries = queries + _seen(final, queries + tokens, image)
     return transformer.norm_final_attn(queries), image.content
@@ -81,32 +96,37 @@ def predicted_quality(decoder: MaskDecoder, queries: Tensor) -> Tensor:
 
 
 def form_masks(
-    decoder: MaskDecoder, queries: Tensor, image: Tensor, size: tuple[int, int]
+    decoder: MaskDecoder, queries: Tensor, image: Sequence[Tensor], size: tuple[int, int]
 ) -> Tensor:
     """Mask logits (4, 4 h, 4 w) of one prompt.
 
     Parameters
     ----------
     queries, image
-        (n, d) and (k, d) of one prompt, as `two_way` returns them.
+        (n, d) and pieces (p, d) of one prompt, as `two_way` returns them.
     size
         Height and width of the image in tokens.
     """
     heads = decoder.output_hypernetworks_mlps
     weights = torch.stack([head(queries[1 + i]) for i, head in enumerate(heads)])  # (4, d / 8)
-    weights = weights.to(image.dtype)
-    first, norm, act, second, last_act = decoder.output_upscaling
-    height, width = size
-    logits = image.new_empty(len(weights), len(image), 16)
-    for start in range(0, len(image), AT_ONCE):
-        part = slice(start, start + AT_ONCE)
-        fine = _enlarged(image[part], first)  # 4 rows for a token: 2 x 2 cells
+    weights = weights.to(image[0].dtype)
+    to_half, norm, act, to_quarter, last_act = decoder.output_upscaling
+    first, second = _Enlarging.of(to_half, weights.dtype), _Enlarging.of(to_quarter, weights.dtype)
+    parts = []
+    for piece in image:
+        fine = first.enlarged(piece)  # 4 rows for a token: 2 x 2 cells
         fine = act(_normalised(fine, norm.weight, norm.bias, norm.eps))
-        fine = last_act(_enlarged(fine, second))  # 16 rows for a token
-        logits[:, part] = (weights @ fine.T).view(len(weights), -1, 16)
-    cells = logits.view(-1, height, width, 2, 2, 2, 2)  # masks, y, x, and twice: row, column
-    cells = cells.permute(0, 1, 3, 5, 2, 4, 6)
-    return cells.reshape(-1, 4 * height, 4 * width).float()
+        fine = last_act(second.enlarged(fine))  # 16 rows for a token
+        parts.append(weights @ fine.T)
+    height, width = size
+    # Masks, y, x, and twice: row and column within.
+    cells = torch.cat(parts, dim=1).view(len(weights), height, width, 2, 2, 2, 2)
+    logits = queries.new_empty(len(weights), height, 2, 2, width, 2, 2)
+    for row, column, finer_row, finer_column in product(range(2), repeat=4):  # long copies only
+        logits[:, :, row, finer_row, :, column, finer_column] = cells[
+            ..., row, column, finer_row, finer_column
+        ]
+    return logits.view(-1, 4 * height, 4 * width)
 
 
 def _told_tokens(
@@ -127,25 +147,20 @@ def _told_tokens(
 
 
 def _told_image(
-    layer: TwoWayAttentionBlock,
-    keys: Tensor,
-    values: Tensor,
-    image: ImageTokens,
-    room: tuple[Tensor, Tensor],
+    layer: TwoWayAttentionBlock, keys: Tensor, values: Tensor, image: ImageTokens
 ) -> ImageTokens:
     """The last quarter: what each token of the image learns of the prompt's.
 
-    No token of the image needs another, so it goes piece by piece into `room`, which may be where
-    it comes from.
+    No token of the image needs another, so it goes piece by piece.
     """
     norm, attention = layer.norm4, layer.cross_attn_image_to_token
-    told = _Told(attention, keys, values, image.content.dtype)
-    for start in range(0, image.content.shape[1], AT_ONCE):
-        part = (slice(None), slice(start, start + AT_ONCE))
-        learned = told.added(image.content[part], image.placed[part])
-        room[0][part] = _normalised(learned, norm.weight, norm.bias, norm.eps)
-        torch.add(room[0][part], image.positions[part], out=room[1][part])
-    return ImageTokens(*room, image.positions)
+    told = _Told(attention, keys, values, image.dtype)
+    contents, placed = [], []
+    for old, old_placed, positions in zip(*image, strict=True):
+        learned = told.added(old, old_placed)
+        contents.append(_normalised(learned, norm.weight, norm.bias, norm.eps))
+        placed.append(contents[-1] + positions)
+    return ImageTokens(tuple(contents), tuple(placed), image.positions)
 
 
 class _Told:
@@ -194,21 +209,28 @@ class _Told:
 
 def _seen(attention: Attention, queries: Tensor, image: ImageTokens) -> Tensor:
     """What tokens (N, n, d) see in the image, (N, n, d) float32."""
-    content = image.content
     if not _can_reassociate(attention, queries.shape[1]):
+        placed, content = (
+            torch.cat(each, dim=1).expand(len(queries), -1, -1)
+            for each in (image.placed, image.content)
+        )
         with _in(content.dtype, content.device):
-            whole = (each.expand(len(queries), -1, -1) for each in (image.placed, content))
-            placed, content = whole
             seen: Tensor = attention(q=queries, k=placed, v=content)
         return seen.float()
-    count, heads = queries.shape[1], attention.num_heads
+    heads = attention.num_heads
     query = _heads(attention.q_proj(queries), heads)
     query = query / math.sqrt(query.shape[-1])
     asked = query @ _by_head(_weight(attention.k_proj), heads)  # (N, heads, n, d)
-    asked = asked.flatten(1, 2).to(content.dtype)
-    weights = _product(asked, image.placed.mT).softmax(-1)  # (N, heads * n, k)
-    found = _product(weights, content).float().view(-1, heads, count, content.shape[-1])
-    value = found @ _by_head(_weight(attention.v_proj), heads).mT  # (N, heads, n, c)
+    asked = asked.flatten(1, 2).to(image.dtype)
+    logits = torch.cat([_product(asked, piece.mT) for piece in image.placed], dim=-1)
+    weights = logits.softmax(-1)  # (N, heads * n, k)
+    shares = torch.split(weights, [piece.shape[1] for piece in image.content], dim=-1)
+    found = queries.new_zeros(*asked.shape)
+    for share, piece in zip(shares, image.content, strict=True):
+        found += _product(share, piece)
+    value = (
+        found.view(*query.shape[:3], -1) @ _by_head(_weight(attention.v_proj), heads).mT
+    )  # (N, heads, n, c)
     value = value + attention.v_proj.bias.view(heads, 1, -1)
     told: Tensor = attention.out_proj(value.transpose(1, 2).flatten(2))
     return told
@@ -241,6 +263,19 @@ def _by_head(weight: Tensor, heads: int) -> Tensor:
     return weight.reshape(heads, -1, weight.shape[-1])
 
 
+def _pieces(tokens: Tensor, length: int) -> Pieces:
+    """(N, k, d) in pieces of that many tokens, each as if it were alone.
+
+    A view of one image counts as contiguous, but has the stride of the whole: products copy it.
+    """
+    pieces = torch.split(tokens, length, dim=1)
+    return (
+        pieces
+        if len(pieces) == 1
+        else tuple(piece.clone(memory_format=torch.contiguous_format) for piece in pieces)
+    )
+
+
 def _product(rows: Tensor, image: Tensor) -> Tensor:
     """(N, r, a) @ (N or 1, a, b) -> (N, r, b), without repeating the image."""
     if len(image) == len(rows):
@@ -248,12 +283,21 @@ def _product(rows: Tensor, image: Tensor) -> Tensor:
     return (rows.flatten(0, 1) @ image[0]).view(*rows.shape[:2], -1)
 
 
-def _enlarged(cells: Tensor, layer: nn.ConvTranspose2d) -> Tensor:
-    """A transposed convolution of 2 x 2 with stride 2, a row (c) per cell -> its 4 rows (c')."""
-    weight = layer.weight.permute(0, 2, 3, 1).flatten(1).to(cells.dtype)
-    assert layer.bias is not None
-    bias = layer.bias.repeat(4).to(cells.dtype)
-    return torch.addmm(bias, cells, weight).view(4 * len(cells), -1)
+class _Enlarging(NamedTuple):
+    """A transposed convolution of 2 x 2 with stride 2 as a product: (c, 4 c') and (4 c',)."""
+
+    weight: Tensor
+    bias: Tensor
+
+    @classmethod
+    def of(cls, layer: nn.ConvTranspose2d, dtype: torch.dtype) -> _Enlarging:
+        assert layer.bias is not None
+        weight = layer.weight.permute(0, 2, 3, 1).flatten(1)
+        return cls(weight.to(dtype), layer.bias.repeat(4).to(dtype))
+
+    def enlarged(self, cells: Tensor) -> Tensor:
+        """A row (c) per cell -> its 4 rows (c')."""
+        return torch.addmm(self.bias, cells, self.weight).view(4 * len(cells), -1)
 
 
 def _normalised(tokens: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:

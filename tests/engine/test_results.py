@@ -1,0 +1,29 @@
+"""A mask at the image's resolution: only what is needed is enlarged, with the same numbers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import interpolate
+
+from napari_simmat.engine.frames import Frame
+from napari_simmat.engine.results import Result
+from napari_simmat.model.spec import InputSize
+
+
+@pytest.mark.parametrize("shape", [(256, 256), (170, 256), (256, 91), (300, 512)])
+@pytest.mark.parametrize("threshold", [-9.0, 0.0, 1.0, 2.5, 9.0])
+def test_a_mask_is_where_stocks_enlarged_logits_are_above_zero(
+    shape: tuple[int, int], threshold: float
+) -> None:
+    """A whole image, blobs all over, a few, one speck, nothing; the last size in two steps."""
+    torch.manual_seed(0)
+    frame = Frame.of(shape, InputSize(size=256))
+    logits = interpolate(torch.randn(1, 4, 13, 13), (64, 64), mode="bicubic")[0] - threshold
+    result = Result(logits, torch.ones(4), 0, frame, 4)
+    fine = interpolate(logits[None], (256, 256), mode="bilinear", align_corners=False)
+    fine = fine[..., : frame.resized[0], : frame.resized[1]]
+    stock = interpolate(fine, shape, mode="bilinear", align_corners=False)[0] > 0
+    assert np.array_equal(result.mask, stock[0].numpy())
+    assert np.array_equal(result.masks, stock[1:].numpy())
