@@ -29,9 +29,9 @@ from skimage.data import coins
 from napari_simmat import AutomaticSettings, Predictor, load_model, segment_everything
 from napari_simmat.engine.answers import Answer
 from napari_simmat.engine.automatic.settings import grid_points
-from napari_simmat.engine.images import Statistics
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.results import enlarge
+from napari_simmat.engine.statistics import Statistics
 from napari_simmat.learn.matching import average_precision, panoptic_quality
 from napari_simmat.learn.scenes import draw_sample
 

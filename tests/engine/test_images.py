@@ -10,8 +10,9 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_simmat.engine import images, spread
-from napari_simmat.engine.images import ChannelStack, Statistics
+from napari_simmat.engine import spread, statistics
+from napari_simmat.engine.images import ChannelStack
+from napari_simmat.engine.statistics import Statistics
 from napari_simmat.model.spec import Base, Channel, InputSize, ModelSpec, Normalization
 
 
@@ -125,7 +126,7 @@ def test_layers_in_the_wrong_order_are_sorted_by_name():
 
 
 def test_the_users_array_is_never_changed(monkeypatch):
-    monkeypatch.setattr(images, "ALL_VOXELS", 1000)
+    monkeypatch.setattr(statistics, "ALL_VOXELS", 1000)
     array = RNG.normal(size=(3, 50, 60))
     array[0, 0] = np.nan
     array.flags.writeable = False
@@ -463,7 +464,7 @@ def test_foreign_numbers_are_refused(values, sentence):
 
 
 def test_of_a_large_stack_a_spread_is_measured(monkeypatch):
-    monkeypatch.setattr(images, "ALL_VOXELS", 40_000)
+    monkeypatch.setattr(statistics, "ALL_VOXELS", 40_000)
     monkeypatch.setattr(spread, "BLOCK", 32)
     ramp = np.arange(100, dtype=np.float32)[:, None, None] + RNG.random((100, 64, 96))
     array = Watched(ramp)
@@ -478,7 +479,7 @@ def test_of_a_large_stack_a_spread_is_measured(monkeypatch):
 
 
 def test_of_one_large_plane_too(monkeypatch):
-    monkeypatch.setattr(images, "ALL_VOXELS", 10_000)
+    monkeypatch.setattr(statistics, "ALL_VOXELS", 10_000)
     monkeypatch.setattr(spread, "BLOCK", 10)
     plane = np.linspace(0, 1, 200)[:, None] + np.linspace(0, 1, 300)
     array = Watched(plane)
@@ -490,7 +491,7 @@ def test_of_one_large_plane_too(monkeypatch):
 
 
 def test_joint_numbers_share_one_allowance(monkeypatch):
-    monkeypatch.setattr(images, "ALL_VOXELS", 3000)
+    monkeypatch.setattr(statistics, "ALL_VOXELS", 3000)
     monkeypatch.setattr(spread, "BLOCK", 10)
     array = Watched(STACK)
     ChannelStack.build(array, channel_axis=-1, spec=spec_of(3, joint=True)).statistics  # noqa: B018
@@ -498,7 +499,7 @@ def test_joint_numbers_share_one_allowance(monkeypatch):
 
 
 def test_a_spread_that_meets_only_nan_looks_on(monkeypatch):
-    monkeypatch.setattr(images, "ALL_VOXELS", 100)
+    monkeypatch.setattr(statistics, "ALL_VOXELS", 100)
     monkeypatch.setattr(spread, "BLOCK", 10)
     image = np.full((40, 20, 20), np.nan)
     image[33, 7, 7:9] = 3, 5

@@ -10,66 +10,23 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.engine.channels import match_channels
-from napari_simmat.engine.percentiles import Pool
 from napari_simmat.engine.sources import WHOLE, Source
-from napari_simmat.engine.spread import spread
-from napari_simmat.progress import Job, Progress, finish
+from napari_simmat.engine.statistics import Channel, Statistics, Way, measuring_ends
+from napari_simmat.progress import Job, finish
 
 if TYPE_CHECKING:
     from napari_simmat.model.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
 
-ALL_VOXELS = 2**24
-"""Up to so many voxels of a channel are measured all; of more, a seeded spread of blocks."""
-
 Index = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """The numbers of a normalisation, for each of the model's channels.
-
-    ``low`` becomes 0 and ``high`` the normalisation's scale. Channels whose values are kept as
-    they are (uint8 for SAM, method ``"none"``) have 0 and the scale itself.
-    """
-
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "low", tuple(float(value) for value in self.low))
-        object.__setattr__(self, "high", tuple(float(value) for value in self.high))
-        if len(self.low) != len(self.high):
-            raise ValueError(
-                f"Statistics need one low and one high value for each channel, got "
-                f"{len(self.low)} and {len(self.high)}."
-            )
-        for low, high in zip(self.low, self.high, strict=True):
-            if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-                raise ValueError(
-                    f"Statistics must be finite with low <= high, got {low} and {high}."
-                )
-
-    def to_dict(self) -> dict[str, list[float]]:
-        """Plain lists for JSON; `from_dict` reads them back exactly."""
-        return {"low": list(self.low), "high": list(self.high)}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Statistics:
-        """Read what `to_dict` gave; ValueError if it is something else."""
-        try:
-            return cls(tuple(values["low"]), tuple(values["high"]))
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"These are no statistics of an image ({error!r}).") from None
 
 
 class ChannelStack:
@@ -271,70 +228,24 @@ class ChannelStack:
         several = len(self._sources) > 1
         return [self._sources[n if several else 0].dtype for n in self._distinct]
 
-    def _ways(self) -> list[Literal["bytes", "values", "percentile"]]:
+    def _ways(self) -> list[Way]:
         """How each distinct channel is normalised."""
         rule = self.spec.normalization
         in_bytes = [rule.keep_uint8 and dtype == np.uint8 for dtype in self._dtypes()]
         if rule.joint:  # one rule for all, so that ratios between channels survive
             in_bytes = [all(in_bytes)] * len(in_bytes)
-        other: Literal["values", "percentile"] = "values" if rule.method == "none" else "percentile"
+        other: Way = "values" if rule.method == "none" else "percentile"
         return ["bytes" if keep else other for keep in in_bytes]
 
     def _measured(self) -> Job[Statistics]:
+        channels = [
+            Channel(self.names[self.selection.index(number)], dtype, way)
+            for number, dtype, way in zip(self._distinct, self._dtypes(), self._ways(), strict=True)
+        ]
         rule = self.spec.normalization
-        numbers = [(0.0, rule.scale)] * len(self._distinct)
-        ways = self._ways()
-        measured = [number for number, way in enumerate(ways) if way == "percentile"]
-        if measured:
-            dtypes = self._dtypes()
-            groups = [measured] if rule.joint else [[number] for number in measured]
-            pools = [Pool(np.result_type(*(dtypes[n] for n in group))) for group in groups]
-            yield from self._fill(pools, groups)
-            for pool, group in zip(pools, groups, strict=True):
-                names = [self.names[self.selection.index(self._distinct[n])] for n in group]
-                ends = self._ends(pool, ", ".join(names))
-                for n in group:
-                    numbers[n] = ends
-        chosen = [numbers[self._distinct.index(channel)] for channel in self.selection]
+        ends = yield from measuring_ends(self._part, self.shape, channels, rule)
+        chosen = [ends[self._distinct.index(channel)] for channel in self.selection]
         return Statistics(tuple(low for low, _ in chosen), tuple(high for _, high in chosen))
-
-    def _fill(self, pools: list[Pool], groups: list[list[int]]) -> Job[None]:
-        """Give each pool its channels' values: of a spread of blocks, then of all until it has any.
-
-        The second round is for images that are NaN nearly everywhere.
-        """
-        blocks = spread(self.shape, ALL_VOXELS // max(len(group) for group in groups))
-        for done, block in enumerate(blocks, start=1):
-            read = self._part(*block)
-            for pool, group in zip(pools, groups, strict=True):
-                for n in group:
-                    pool.add(read[n])
-            yield Progress(done, len(blocks), "measuring intensities")
-        for done, index in enumerate(np.ndindex(*self.shape[:-2]), start=1):
-            empty = [(p, g) for p, g in zip(pools, groups, strict=True) if not len(p)]
-            if not empty:
-                break
-            read = self._part(index)
-            for pool, group in empty:
-                for n in group:
-                    pool.add(read[n])
-            yield Progress(done, math.prod(self.shape[:-2]), "looking for finite values")
-
-    def _ends(self, pool: Pool, name: str) -> tuple[float, float]:
-        rule = self.spec.normalization
-        if not len(pool):
-            raise ValueError(
-                f"Channel {name} holds no finite value, only NaN or infinity; select another, or "
-                "repair the image."
-            )
-        low, high = pool.percentiles((rule.low, rule.high))
-        if low >= high:  # a few pixels on an even background: they are what is looked for
-            low, high = pool.range()
-        if low == high:
-            logger.warning(
-                "Channel %s is constant (%g everywhere); it tells the model nothing.", name, low
-            )
-        return low, high
 
 
 def _sources(

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from napari_simmat.engine.answers import Answer
 from napari_simmat.engine.compute import Compute
 from napari_simmat.engine.embeddings import Embedding, EmbeddingCache
-from napari_simmat.engine.images import ChannelStack, Statistics
+from napari_simmat.engine.images import ChannelStack
 from napari_simmat.engine.plane_encoder import PlaneEncoder
 from napari_simmat.engine.prompt_decoder import PromptDecoder
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.results import Result
+from napari_simmat.engine.statistics import Statistics
 from napari_simmat.progress import Job, Progress, finish, retold
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat.engine.images import ChannelStack, Statistics
+from napari_simmat.engine.images import ChannelStack
+from napari_simmat.engine.statistics import Statistics
 from napari_simmat.learn.datasets.channels import Selection, find_channels
 from napari_simmat.learn.datasets.content import Content, LabelledImage, check_content
 from napari_simmat.learn.datasets.dataset import Loaded

@@ -21,9 +21,9 @@ from napari_simmat.widgets.torch_import import importing
 if TYPE_CHECKING:
     from napari_simmat.engine.automatic.candidates import Candidates
     from napari_simmat.engine.automatic.settings import AutomaticSettings
-    from napari_simmat.engine.images import Statistics
     from napari_simmat.engine.predictor import Predictor
     from napari_simmat.engine.refining import Refiner
+    from napari_simmat.engine.statistics import Statistics
     from napari_simmat.engine.volume import Propagator, Track
 
 
