@@ -44,10 +44,18 @@ def finish(job: Job[T], report: Callable[[Progress], object] | None = None) -> T
 
 def retold(job: Job[T], progress: Progress) -> Job[T]:
     """`job`, each of its steps reported as `progress`: one part of a longer way."""
-    while True:
-        try:
-            next(job)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        yield progress
+    return relayed(job, lambda _: progress)
+
+
+def relayed(job: Job[T], told: Callable[[Progress], Progress]) -> Job[T]:
+    """`job`, each of its steps reported as what `told` makes of it."""
+    try:
+        while True:
+            try:
+                progress = next(job)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            yield told(progress)
+    finally:
+        job.close()

@@ -20,7 +20,7 @@ from skimage.data import coins
 from napari_simmat.batch import carrying_out, find_inputs, plan
 from napari_simmat.batch.run import LOCK
 from napari_simmat.batch.summary import PAGE, TABLE, write_summary
-from napari_simmat.engine.jobs.outputs import settle
+from napari_simmat.engine.jobs.staging import settle
 from napari_simmat.engine.jobs.tasks import SegmentConfig
 from napari_simmat.progress import finish
 from tests.batch.folders import contents

@@ -12,10 +12,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_simmat.batch.thumbnails import thumbnail_of, thumbnail_of_kept
-from napari_simmat.engine.jobs.outputs import DiskFullError, settle
 from napari_simmat.engine.jobs.segmentation import answering, load_task, write_segmented
+from napari_simmat.engine.jobs.staging import DiskFullError, settle
 from napari_simmat.engine.jobs.tasks import Loaded, Outcome, SegmentConfig, Segmented, Task
-from napari_simmat.progress import Job, Progress
+from napari_simmat.progress import Job, Progress, relayed
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
@@ -125,7 +125,9 @@ class _Run:
             yield from self._waiting(loading, number, "reading")
             loaded = loading.result()
             for_it = answering(loaded, self.predictor, self.config, resume=self.resume)
-            result = yield from self._told(for_it, number)
+            result = yield from relayed(
+                for_it, lambda step: self._progress(number, "segmenting", step)
+            )
         except Exception as error:
             yield self._end(number, failure(task, error, time.monotonic() - start))
             return
@@ -158,19 +160,6 @@ class _Run:
         while not wait([future], timeout=_POLL).done:
             words = "reading" if state == "reading" else "writing"
             yield self._progress(number, state, Progress(0, 0, words))
-
-    def _told(self, job: Job[Segmented | Outcome], number: int) -> Job[Segmented | Outcome]:
-        """The same job, its progress told as that of the run."""
-        try:
-            while True:
-                try:
-                    progress = next(job)
-                except StopIteration as end:
-                    result: Segmented | Outcome = end.value
-                    return result
-                yield self._progress(number, "segmenting", progress)
-        finally:
-            job.close()
 
     def _end(self, number: int, outcome: Outcome) -> BatchProgress:
         self.outcomes[number] = outcome

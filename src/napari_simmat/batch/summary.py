@@ -13,7 +13,8 @@ from pathlib import Path
 
 from napari_simmat import __version__
 from napari_simmat.batch.plans import Plan
-from napari_simmat.engine.jobs.outputs import staged, write_table, write_text
+from napari_simmat.engine.jobs.outputs import write_table, write_text
+from napari_simmat.engine.jobs.staging import staged
 from napari_simmat.engine.jobs.tasks import Outcome, SegmentConfig
 
 TABLE, PAGE = "simmat-summary.csv", "simmat-report.html"

@@ -101,7 +101,8 @@ class Row:
 def _running(output: Path, compute: Compute) -> Job[list[Row]]:
     """Write the samples, segment them, compare, draw."""
     from napari_simmat.batch import running
-    from napari_simmat.engine.jobs.outputs import OutputFiles, staged, write_text
+    from napari_simmat.engine.jobs.outputs import OutputFiles, write_text
+    from napari_simmat.engine.jobs.staging import staged
     from napari_simmat.engine.jobs.tasks import SegmentConfig, Task
     from napari_simmat.learn.demo import samples
 

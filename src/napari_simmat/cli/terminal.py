@@ -13,7 +13,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from napari_simmat.progress import Job
+from napari_simmat.progress import Job, finish
 
 T = TypeVar("T")
 
@@ -118,17 +118,14 @@ class Terminal:
         try:
             with bar:
                 shown = bar.add_task("", total=None)
-                while True:
-                    try:
-                        progress = next(job)
-                    except StopIteration as end:
-                        result: T = end.value
-                        return result
-                    bar.update(
+                return finish(
+                    job,
+                    lambda progress: bar.update(
                         shown,
                         completed=progress.done,
                         total=progress.total or None,
                         description=progress.message,
-                    )
+                    ),
+                )
         finally:
             job.close()

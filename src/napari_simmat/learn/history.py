@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from napari_simmat.engine.jobs.outputs import staged, write_text
+from napari_simmat.engine.jobs.outputs import write_text
+from napari_simmat.engine.jobs.staging import staged
 
 TOLERANCE = 0.02
 """By how much a mean IoU may fall."""

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_simmat import __version__
-from napari_simmat.engine.jobs.outputs import staged, write_table, write_text
+from napari_simmat.engine.jobs.outputs import write_table, write_text
+from napari_simmat.engine.jobs.staging import staged
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat.engine.jobs.outputs import staged
+from napari_simmat.engine.jobs.staging import staged
 from napari_simmat.engine.overlays import as_picture
 from napari_simmat.learn.canvas import Canvas
 from napari_simmat.learn.datasets.dataset import large_regions

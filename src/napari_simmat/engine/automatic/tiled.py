@@ -52,17 +52,16 @@ def segmenting_tiles(
     tiles = tiles_of((height, width), settings.tile_side, settings.tile_shared)
     with predictor.keeping_plane():
         for done, tile in enumerate(tiles):
-            yield Progress(done, len(tiles), f"tile {done + 1} of {len(tiles)}")
+            here = Progress(done, len(tiles), f"tile {done + 1} of {len(tiles)}")
+            yield here
             positions = positions_of(seeds_of(predictor, settings, plane, tile))
             if not len(positions):
                 continue
             part = around(positions, tile, settings.tile_shared)
             seeds = at_points(positions + np.array([tile.y0 - part.y0, tile.x0 - part.x0]))
-            here = Progress(done, len(tiles), f"encoding tile {done + 1} of {len(tiles)}")
             yield from retold(predictor.cutting(plane, *part.slices, keep=False), here)
             candidates = Candidates(part.size)
             own = Crop(Box(0, 0, *part.size))
-            here = replace(here, message=f"tile {done + 1} of {len(tiles)}")
             asked = asking(predictor, seeds, own, settings, candidates, (0, len(seeds)))
             yield from retold(asked, here)
             stitcher.add(sift(candidates, within), part)

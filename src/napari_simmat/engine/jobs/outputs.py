@@ -1,28 +1,24 @@
-"""Files out: their names, and writing several so that they appear whole or not at all."""
+"""What an image becomes: the names of its files, and what is written into them."""
 
 from __future__ import annotations
 
 import csv
-import errno
-import os
 import platform
-import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat.engine.files import flush, flush_folder, move_into_place, sha256_of
+from napari_simmat.engine.files import sha256_of
 from napari_simmat.engine.formats.labelfiles import write_labels_nifti, write_labels_tiff
 from napari_simmat.engine.jobs.extras import write_extra
-from napari_simmat.engine.jobs.record import Record, read_record
+from napari_simmat.engine.jobs.record import Record
+from napari_simmat.engine.jobs.staging import staged
 from napari_simmat.engine.objects import PixelSize, columns_of, measure
 
 if TYPE_CHECKING:
@@ -33,18 +29,6 @@ if TYPE_CHECKING:
 DOUBLE_SUFFIXES = (".nii.gz", ".ome.tif", ".ome.tiff", ".ome.zarr")
 EXTRA_ENDINGS = {"overlay": "_overlay.png", "coco": "_coco.json", "rois": "_rois.zip"}
 """Optional outputs by their kind, and what follows the image's stem in their names."""
-
-
-_PART = ".part"
-_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-
-
-class OutputError(OSError):
-    """An output could not be written; the message is one sentence for the user."""
-
-
-class DiskFullError(OutputError):
-    """An output could not be written, and neither could the next."""
 
 
 @dataclass(frozen=True)
@@ -102,96 +86,6 @@ def stem_of(path: Path) -> str:
 def is_nifti(path: Path) -> bool:
     """Whether the file's name says NIfTI."""
     return path.name.lower().endswith((".nii", ".nii.gz"))
-
-
-def check_is_no_folder(target: Path) -> None:
-    """Refuse a folder where a file is to be written."""
-    if target.is_dir():
-        raise OutputError(
-            f"{target} is a folder, but a file of that name is to be written. "
-            "Rename the folder or choose another output folder."
-        )
-
-
-@contextmanager
-def staged(*targets: Path) -> Iterator[tuple[Path, ...]]:
-    """Temporary files beside `targets` that take their places together when the block ends well.
-
-    All are flushed to the disk, then renamed in the order given. When the block (or a rename)
-    fails or is interrupted, nothing new stays behind; a target that was there before is only ever
-    replaced by a whole new file.
-
-    Raises
-    ------
-    OutputError
-        If the disk is full, a folder cannot be written, or a target is a folder.
-    """
-    for target in targets:
-        check_is_no_folder(target)
-    temporary = tuple(
-        target.with_name(f".{target.name}.{secrets.token_hex(4)}{_PART}") for target in targets
-    )
-    placed: list[Path] = []
-    try:
-        for folder in {target.parent for target in targets}:
-            folder.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        for path in temporary:
-            flush(path)
-        for path, target in zip(temporary, targets, strict=True):
-            is_new = not target.exists()
-            os.replace(path, target)
-            if is_new:
-                placed.append(target)
-        for folder in {target.parent for target in targets}:
-            flush_folder(folder)
-    except BaseException as error:
-        for path in (*temporary, *placed):
-            with suppress(OSError):
-                path.unlink()
-        if isinstance(error, OSError) and not isinstance(error, OutputError):
-            kind = DiskFullError if error.errno in _FULL else OutputError
-            raise kind(_sentence(error, targets[0])) from error
-        raise
-
-
-def settle(files: OutputFiles, *, finish: bool) -> None:
-    """Tidy up after a run that was killed while it wrote these files.
-
-    The record takes its place first. If it is there, all temporary files were whole, and those it
-    vouches for can take theirs; if it is not, none has.
-
-    Parameters
-    ----------
-    files
-        Of one image; nobody else may be writing them.
-    finish
-        Put files that are whole into their places. Otherwise they are only removed.
-    """
-    left = {target: _parts_of(target) for target in files}
-    if not any(left.values()):
-        return
-    if finish and files.record.is_file():
-        with suppress(ValueError, OSError):
-            _finish(files, read_record(files.record), left)
-    for path in (path for paths in left.values() for path in paths):
-        path.unlink(missing_ok=True)
-
-
-def _finish(files: OutputFiles, record: Record, left: Mapping[Path, Sequence[Path]]) -> None:
-    for kind, target in files.recorded.items():
-        wanted = record.outputs.get(kind, {}).get("sha256")
-        if target.is_file() and sha256_of(target) == wanted:
-            continue
-        for path in left[target]:
-            if sha256_of(path) == wanted:
-                move_into_place(path, target)
-                break
-
-
-def _parts_of(target: Path) -> list[Path]:
-    """Temporary files that were to become `target`."""
-    return sorted(target.parent.glob(f".{escape(target.name)}.????????{_PART}"))
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
@@ -269,24 +163,6 @@ def _cell(value: object) -> object:
     if isinstance(value, (float, np.floating)):
         return "" if np.isnan(value) else f"{float(value):.8g}"
     return value
-
-
-def _sentence(error: OSError, target: Path) -> str:
-    """What the system's error means for the user who asked for `target`."""
-    folder = target.parent
-    if error.errno in _FULL:
-        return (
-            f"The disk is full while writing {target.name} into {folder}; nothing was written. "
-            "Free some space or choose another output folder."
-        )
-    if isinstance(error, (FileExistsError, NotADirectoryError)):
-        return f"{folder} is not a folder. Choose another output folder."
-    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
-        return (
-            f"{folder} cannot be written. Change its permissions or choose another output folder."
-        )
-    reason = error.strerror or str(error)
-    return f"{target.name} could not be written into {folder} ({reason}); nothing was written."
 
 
 def _write_labels(

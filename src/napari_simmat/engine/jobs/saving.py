@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.engine.formats.labelfiles import write_labels_tiff
-from napari_simmat.engine.jobs.outputs import staged, write_table
+from napari_simmat.engine.jobs.outputs import write_table
+from napari_simmat.engine.jobs.staging import staged
 from napari_simmat.engine.objects import PixelSize, columns_of, measure
 from napari_simmat.progress import Job, Progress
 

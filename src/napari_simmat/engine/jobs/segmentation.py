@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -27,7 +28,7 @@ from napari_simmat.engine.jobs.tasks import Loaded, Outcome, SegmentConfig, Segm
 from napari_simmat.engine.objects import Painting
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.propagation_settings import PropagationSettings
-from napari_simmat.progress import Job, Progress
+from napari_simmat.progress import Job, Progress, relayed
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
@@ -203,14 +204,10 @@ def _told(job: Job[T], loaded: Loaded, plane: tuple[int, ...]) -> Job[T]:
     """A job whose progress names the image and the plane."""
     where = f" plane {', '.join(map(str, plane))}" if plane else ""
     name = loaded.task.image.name
-    while True:
-        try:
-            progress = next(job)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        words = f"{name}: {progress.message or 'encoding'}{where}"
-        yield Progress(progress.done, progress.total, words)
+    return relayed(
+        job,
+        lambda step: replace(step, message=f"{name}: {step.message or 'encoding'}{where}"),
+    )
 
 
 def write_segmented(segmented: Segmented) -> Outcome:
