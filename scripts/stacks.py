@@ -21,8 +21,8 @@ from scipy import ndimage as ndi
 
 from napari_simmat import Predictor, Prompt, load_model
 from napari_simmat.engine.formats.reading import read_image
+from napari_simmat.engine.mask_geometry import deepest, overlap
 from napari_simmat.engine.volume import Propagator, Track
-from napari_simmat.engine.volume.geometry import deepest, overlap
 from napari_simmat.learn.scenes import draw_volume
 from napari_simmat.learn.scenes.volumes import SPACING
 

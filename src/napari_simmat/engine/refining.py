@@ -4,6 +4,9 @@ That is how the models were trained and how a person works. The answer still fol
 prompt alone: the clicks are gone through in their order, and what was answered on the way is
 remembered. So the same clicks give the same mask after an undo, a restart or a replay, and nothing
 of one object reaches the next.
+
+Where the first thing given is a mask, a click that contradicts it corrects it near the click
+(`engine.correcting`).
 """
 
 from __future__ import annotations
@@ -11,11 +14,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_simmat.engine.correcting import contradicts, corrected
+from napari_simmat.engine.mask_geometry import Mask, deepest
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.progress import Job
 
@@ -54,7 +59,7 @@ class Refiner:
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
-        self._known: OrderedDict[Hashable, NDArray[np.float32]] = OrderedDict()
+        self._known: OrderedDict[Hashable, _Before] = OrderedDict()
 
     def refining(
         self,
@@ -86,7 +91,8 @@ class Refiner:
     ) -> Job[Refined]:
         if prompt.mask is not None and not prompt.points and prompt.box is None:
             return Refined(prompt.mask, float("nan"))
-        logits: NDArray[np.float32] | None = None
+        corrects = prompt.mask is not None and prompt.mask.dtype == bool and prompt.box is None
+        before = _Before(prompt.mask, prompt.mask) if corrects else _Before()
         taken: tuple[int, ...] = ()
         for step in steps_of(prompt):
             choice = choices.get(step, 0)
@@ -95,23 +101,56 @@ class Refiner:
             known = None if last else self._known.get((subject, step, taken))
             if known is not None:
                 self._known.move_to_end((subject, step, taken))
-                logits = known
+                before = known
                 continue
-            asked = step if logits is None else replace(step, mask=logits)
+            asked = step if before.given is None else replace(step, mask=before.given)
             [result] = yield from predictor.predicting([asked])
             if choice or last:
                 count = result.count
                 choice %= count
                 result = result.alternative(choice)
-            logits = result.logits
-            self._remember((subject, step, taken), logits)
-        return Refined(result.mask, result.score, choice, count)
+            mask: Mask = result.mask
+            given: NDArray[Any] = result.logits
+            if corrects and before.mask.any() and contradicts(before.mask, *_click(step)):
+                mask = given = yield from _correcting(predictor, asked, before.mask, mask)
+            before = _Before(given, mask if corrects else None)
+            self._remember((subject, step, taken), before)
+        return Refined(mask, result.score, choice, count)
 
-    def _remember(self, key: Hashable, logits: NDArray[np.float32]) -> None:
-        self._known[key] = logits
+    def _remember(self, key: Hashable, before: _Before) -> None:
+        self._known[key] = before
         self._known.move_to_end(key)
         while len(self._known) > self._limit:
             self._known.popitem(last=False)
+
+
+class _Before(NamedTuple):
+    """What a click refines.
+
+    Parameters
+    ----------
+    given
+        Logits of the answer before, or a mask that was corrected; None for nothing.
+    mask
+        The mask that the click may contradict, where the prompt began with one.
+    """
+
+    given: NDArray[Any] | None = None
+    mask: Any = None
+
+
+def _correcting(predictor: Predictor, asked: Prompt, mask: Mask, answer: Mask) -> Job[Mask]:
+    """The mask as its last click says, from that answer and one with a click on the mask."""
+    inner = replace(
+        asked, points=(deepest(mask), *asked.points), labels=(1, *asked.labels), mask=mask
+    )
+    [other] = yield from predictor.predicting([inner])
+    return corrected(mask, [answer, other.mask], *_click(asked))
+
+
+def _click(step: Prompt) -> tuple[tuple[float, float], int]:
+    """Position and label of the last click."""
+    return step.points[-1], step.labels[-1]
 
 
 def steps_of(prompt: Prompt) -> list[Prompt]:

@@ -18,9 +18,10 @@ from napari_simmat.engine.jobs.outputs import OutputFiles
 from napari_simmat.engine.jobs.record import read_record
 from napari_simmat.engine.jobs.segmentation import segmenting
 from napari_simmat.engine.jobs.tasks import SegmentConfig, Task
+from napari_simmat.engine.mask_geometry import between, deepest, overlap, within
 from napari_simmat.engine.results import Result
 from napari_simmat.engine.volume import PropagationSettings, Propagator
-from napari_simmat.engine.volume.geometry import between, deepest, overlap, within
+from napari_simmat.engine.volume.lean import Lean, moved
 from napari_simmat.progress import Progress, finish
 
 BRIGHT = 100.0
@@ -376,3 +377,29 @@ def test_a_file_is_segmented_through_its_planes_and_its_record_replays_it(tmp_pa
     assert np.array_equal(made[0], made[1])
     record = read_record(tmp_path / "0" / "ball.json")
     assert record.request.settings.propagation == PropagationSettings()
+
+
+def test_between_annotated_planes_the_models_error_on_them_is_made_good() -> None:
+    predictor = Thresholding(ball((15, 60, 60), (7, 30, 30)))
+    truth = predictor.image > 0
+    wide = np.stack([ndi.binary_dilation(plane, iterations=3) for plane in truth])
+    predictor.image = np.where(wide, BRIGHT, 0.0)  # it sees all outlines three pixels too far out
+    drawn = [Prompt(mask=truth[z], object=1, plane=(z,)) for z in (4, 10)]
+    [track] = Propagator(predictor).propagate(drawn, planes=(4, 10))
+    for z in (5, 6, 7, 8, 9):
+        seen = np.count_nonzero(wide[z] ^ truth[z])
+        assert np.count_nonzero(track.mask(z) ^ truth[z]) < 0.35 * seen
+    assert np.array_equal(track.mask(4), truth[4])
+
+
+def test_a_lean_lies_on_another_mask_as_on_its_own() -> None:
+    y, x = np.indices((80, 100))
+    known, found = np.hypot(y - 40, x - 40) < 18, np.hypot(y - 40, x - 42) < 20
+    lean = Lean.of(known, found)
+    assert lean is not None
+    other = np.hypot(y - 36, x - 61) < 10  # half as large, elsewhere
+    moves = lean.on(other)
+    assert moves[36, 70] < -2.5, "on the right it was too far out"
+    assert abs(moves[36, 52]) < 1, "on the left it was right"
+    assert Lean.of(known, np.zeros_like(found)) is None
+    assert np.array_equal(moved(other, np.zeros_like(moves)), other)

@@ -7,9 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.propagation_settings import PropagationSettings
-from napari_simmat.engine.volume.geometry import (
+from napari_simmat.engine.mask_geometry import (
     Mask,
     PixelSize,
     between,
@@ -17,9 +15,12 @@ from napari_simmat.engine.volume.geometry import (
     overlap,
     within,
 )
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.propagation_settings import PropagationSettings
+from napari_simmat.engine.volume.lean import Lean, moved
 from napari_simmat.engine.volume.look import Look
 from napari_simmat.engine.volume.spans import Span
-from napari_simmat.engine.volume.tracks import Origin
+from napari_simmat.engine.volume.tracks import Origin, Plane
 
 
 class Follower:
@@ -54,19 +55,19 @@ class Follower:
         self._end = None if span.end is None else span.end.section.mask(shape_yx)
         self._last = self._start
         self._look: Look | None = None
+        self._leans: tuple[Lean | None, Lean | None] = (None, None)
 
     def prompt(self, index: int) -> Prompt:
-        """What is asked on the next plane: what lies where the mask is, and on its deepest pixel.
-
-        Of all that a mask can be turned into, this answered best (docs/stacks.md).
-        """
-        prior = self._prior(index)
-        point = deepest(prior, self._pixel)
-        return Prompt(points=(point,), mask=prior, plane=self.span.plane(index))
+        """What is asked on the next plane."""
+        return asked_like(self._prior(index), self._pixel, self.span.plane(index))
 
     def learn(self, look: Look | None) -> None:
         """See what the object looks like where it stands out most; None for no matter."""
         self._look = look
+
+    def lean(self, start: Lean | None, end: Lean | None) -> None:
+        """See how the model errs on the annotated planes; None where that is not known."""
+        self._leans = start, end
 
     def took(
         self, index: int, mask: Mask, score: float, values: NDArray[np.floating]
@@ -87,6 +88,7 @@ class Follower:
         if self._look is not None:
             kept = self._look.seen(kept, values)
         if self._end is not None:
+            kept = self._leaned(index, kept)
             if overlap(kept, prior) < self._settings.min_likeness:
                 return prior, "interpolated"
             return kept, "propagated"
@@ -101,6 +103,13 @@ class Follower:
         if self._end is None:
             return self._last
         return between(self._start, self._end, self.span.part(index), self._pixel)
+
+    def _leaned(self, index: int, mask: Mask) -> Mask:
+        """The mask without the model's error, as far as that is known."""
+        part = self.span.part(index)
+        shares = zip(self._leans, (1 - part, part), strict=True)
+        moves = [share * lean.on(mask) for lean, share in shares if lean is not None and mask.any()]
+        return moved(mask, np.sum(moves, axis=0)) if moves else mask
 
     def _reach(self, prior: Mask) -> float:
         radius = math.sqrt(np.count_nonzero(prior) * math.prod(self._pixel) / math.pi)
@@ -117,3 +126,11 @@ class Follower:
         if max(area / before, before / area) > settings.max_change:
             return False
         return overlap(kept, last) >= settings.min_overlap
+
+
+def asked_like(mask: Mask, pixel: PixelSize, plane: Plane) -> Prompt:
+    """What lies where a mask is, and on its deepest pixel.
+
+    Of all that a mask can be turned into, this answered best (docs/stacks.md).
+    """
+    return Prompt(points=(deepest(mask, pixel),), mask=mask, plane=plane)

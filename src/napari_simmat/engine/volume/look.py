@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from napari_simmat.engine.volume.geometry import Mask, within
+from napari_simmat.engine.mask_geometry import Mask, within
 
 FAINT = 0.03
 """Contrast, as part of the range of a plane's values, below which it says nothing."""

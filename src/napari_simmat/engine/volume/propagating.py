@@ -14,7 +14,8 @@ from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.propagation_settings import PropagationSettings
 from napari_simmat.engine.refining import Refiner
 from napari_simmat.engine.volume.annotations import Annotations, annotations_of, spacing_of
-from napari_simmat.engine.volume.following import Follower
+from napari_simmat.engine.volume.following import Follower, asked_like
+from napari_simmat.engine.volume.lean import Lean
 from napari_simmat.engine.volume.look import Look
 from napari_simmat.engine.volume.spans import Seed, Span, line_of, spans_of
 from napari_simmat.engine.volume.tracks import Plane, Section, Track
@@ -157,7 +158,9 @@ class Propagator:
     def _following(self, spans: Iterable[Span]) -> Job[None]:
         """Find the objects on all planes of spans that are not known, each plane visited once."""
         stack = self.predictor.stack
-        followers = [self._follower(span) for span in dict.fromkeys(spans)]
+        distinct = dict.fromkeys(spans)
+        yield from self._leaning(distinct)
+        followers = [self._follower(span) for span in distinct]
         found: dict[Span, list[tuple[int, Section]]] = {each.span: [] for each in followers}
         visits = _visits([each for each in followers if each.span not in self._known])
         for done, (plane, index, there) in enumerate(visits):
@@ -182,10 +185,41 @@ class Propagator:
             else:
                 self._remember(span, tuple(sections))
 
+    def _leaning(self, spans: Iterable[Span]) -> Job[None]:
+        """Ask annotated planes as those between them are asked: how the model errs on the object.
+
+        Beyond the outermost ones nothing is made of it: what is wrong on a blurred plane at the
+        object's end would be carried to the sharp ones on the other side.
+        """
+        seeds = {
+            (span.plane(seed.index), seed.section)
+            for span in spans
+            if span not in self._known and span.end is not None
+            for seed in (span.start, span.end)
+            if seed.section.origin == "annotated"
+        }
+        unknown = sorted(
+            (seed for seed in seeds if ("lean", *seed) not in self._known), key=lambda seed: seed[0]
+        )
+        for done, (plane, section) in enumerate(unknown):
+            here = _at(done, len(unknown), plane)
+            yield from retold(self.predictor.moving(plane), here)
+            mask = section.mask(self._size)
+            prompt = asked_like(mask, (self.spacing[-2], self.spacing[-1]), plane)
+            [result] = yield from retold(self.predictor.predicting([prompt]), here)
+            self._remember(("lean", plane, section), Lean.of(mask, result.mask))
+
+    def _lean(self, span: Span, seed: Seed) -> Lean | None:
+        """How the model errs on an annotated plane; None where that is not known."""
+        found: Lean | None = self._known.get(("lean", span.plane(seed.index), seed.section))
+        return found
+
     def _follower(self, span: Span) -> Follower:
         height, width = self._size
         pixel = self.spacing[-2], self.spacing[-1]
         follower = Follower(span, self.settings, (height, width), self.spacing[span.axis], pixel)
+        if span.end is not None:
+            follower.lean(self._lean(span, span.start), self._lean(span, span.end))
         if span.clearest is not None:
             follower.learn(self._look(span.plane(span.clearest.index), span.clearest.section))
         return follower

@@ -1,4 +1,4 @@
-"""Masks of one object on neighbouring planes: where it lies, how it changes, what lies between."""
+"""Masks of one object: how deep, how far, how alike, and what lies between two of them."""
 
 from __future__ import annotations
 
