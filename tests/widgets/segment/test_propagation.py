@@ -160,3 +160,53 @@ def test_an_image_of_one_plane_has_no_such_part(ready: Any) -> None:
     assert not ready.tab.stack_fold.isVisible()
     ready.tab.stack.start()
     assert not ready.tab.stack.propagation.busy
+
+
+def test_a_click_where_it_was_found_corrects_what_was_found_at_once(stack: Any) -> None:
+    stack.click(*CENTRE)
+    press(stack, stack.tab.stack.panel.start)
+    before = preview(stack).copy()
+    stack.viewer.dims.set_current_step(0, 5)
+    stack.idle()
+    stack.interaction.prompts.flip()
+    at = CENTRE[0], CENTRE[1] + 13  # near the right edge of what was found there, 18 wide
+    stack.click(*at)
+    now = preview(stack)
+    assert not now[5][at], "the preview shows the correction before anything is followed again"
+    changed = np.count_nonzero(now[5] ^ before[5])
+    assert 0 < changed < 0.5 * np.count_nonzero(before[5]), "what was found is what is corrected"
+    assert np.array_equal(now[:5], before[:5])
+    corrected = now[5].copy()
+    stack.key(Qt.Key.Key_C)
+    assert np.array_equal(objects(stack)[5] == 1, corrected), "followed again, then committed"
+    assert np.array_equal(objects(stack)[1:4] == 1, before[1:4])
+    stack.key(Qt.Key.Key_E)  # pointed at with the mouse that clicked
+    stack.hover(*CENTRE)
+    stack.key(Qt.Key.Key_E)
+    assert np.array_equal(preview(stack)[5], corrected), "it opens again with its correction"
+
+
+def test_undo_of_a_correction_and_a_correction_of_the_second_of_two(window: Any) -> None:
+    image, _ = ball()
+    window.viewer.add_image(np.concatenate([image, image], axis=2), name="balls")
+    window.open_widget()
+    window.viewer.dims.set_current_step(0, 3)
+    window.viewer.reset_view()
+    window.idle()
+    window.click(*CENTRE)
+    window.key(Qt.Key.Key_N)
+    window.click(CENTRE[0], CENTRE[1] + SHAPE[2])
+    press(window, window.tab.stack.panel.start)
+    before = preview(window).copy()
+    window.viewer.dims.set_current_step(0, 5)
+    window.idle()
+    window.interaction.prompts.flip()
+    window.click(CENTRE[0], CENTRE[1] + SHAPE[2] + 13)
+    assert np.array_equal(preview(window)[5][:, : SHAPE[2]], before[5][:, : SHAPE[2]])
+    assert not np.array_equal(preview(window)[5], before[5])
+    press(window, window.tab.stack.panel.start)
+    assert np.array_equal(preview(window)[..., : SHAPE[2]], before[..., : SHAPE[2]])
+    assert not np.array_equal(preview(window)[5], before[5])
+    window.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    press(window, window.tab.stack.panel.start)
+    assert np.array_equal(preview(window), before)

@@ -125,6 +125,23 @@ class Opened:
 
 
 @dataclass(frozen=True)
+class Followed:
+    """An object that was followed to a plane on which clicks now correct it.
+
+    Parameters
+    ----------
+    number, plane
+        Which of the objects that were followed, counted from 1, and where.
+    mask
+        Its pixels (Y, X) there, before the clicks.
+    """
+
+    number: int
+    plane: Plane
+    mask: Footprint
+
+
+@dataclass(frozen=True)
 class Asked:
     """All that is open: what a commit would write follows from it (and from image and model).
 
@@ -136,11 +153,14 @@ class Asked:
         Where another of the model's candidates was chosen: for which prompt, and which.
     opened
         Finished objects that are open again, at most one on a plane.
+    followed
+        What clicks on their planes correct.
     """
 
     prompts: Prompts = Prompts()
     choices: tuple[tuple[Prompt, int], ...] = ()
     opened: tuple[Opened, ...] = ()
+    followed: tuple[Followed, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.prompts or self.opened)
@@ -157,13 +177,15 @@ class Asked:
     def on(self, plane: Plane) -> Asked:
         """What is open on `plane`."""
         opened = tuple(each for each in self.opened if each.plane == plane)
-        return replace(self, prompts=self.prompts.on(plane), opened=opened)
+        followed = tuple(each for each in self.followed if each.plane == plane)
+        return replace(self, prompts=self.prompts.on(plane), opened=opened, followed=followed)
 
     def off(self, plane: Plane) -> Asked:
         """What is left when everything on `plane` is closed."""
         opened = tuple(each for each in self.opened if each.plane != plane)
         choices = tuple(each for each in self.choices if each[0].plane != plane)
-        return Asked(self.prompts.off(plane), choices, opened)
+        followed = tuple(each for each in self.followed if each.plane != plane)
+        return Asked(self.prompts.off(plane), choices, opened, followed)
 
 
 def plane_of(position: Position) -> Plane:

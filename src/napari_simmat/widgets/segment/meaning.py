@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
+from napari_simmat.engine.correcting import MIDDLE
 from napari_simmat.engine.footprints import Footprint
 from napari_simmat.engine.frames import Box, box_of_corners
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.widgets.segment.asked import Asked, Outline, Plane, Prompts
+from napari_simmat.widgets.segment.asked import Asked, Followed, Outline, Plane, Prompts
 
 SCRIBBLE_POINTS = 8
 """Points that a scribble becomes at most."""
@@ -29,10 +30,13 @@ class Wanted:
         As the model is asked.
     share
         Which of the user's prompts mean it, as the first group.
+    number
+        Of an object that was followed to this plane: which; else None.
     """
 
     prompt: Prompt
     share: Prompts
+    number: int | None = None
 
 
 @dataclass
@@ -45,6 +49,7 @@ class _Object:
     points: list[tuple[float, float]] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
     share: Prompts = field(default_factory=Prompts)
+    number: int | None = None
 
     def take(self, dots: list[tuple[float, float]], label: int, share: Prompts) -> None:
         """Add points."""
@@ -59,13 +64,35 @@ def wanted_on(asked: Asked, plane: Plane, shape_yx: tuple[int, int]) -> tuple[Wa
     An object that is open again comes first. Each rectangle, ellipse, polygon and mask is an
     object; points of the first group correct the one that holds them, the smallest if several do,
     otherwise the nearest. Where there is none, points of the first group are one object. Every
-    further group is an object of its own.
+    further group is an object of its own. An object that was followed to this plane is one that
+    its points correct.
 
     Raises
     ------
     ValueError
         If something lies outside the image or an object has negative points only.
     """
+    objects = [each for each in _objects_on(asked, plane, shape_yx) if not _ends(each)]
+    return tuple(
+        Wanted(_prompt(each, plane, shape_yx), each.share, each.number) for each in objects
+    )
+
+
+def ended_on(asked: Asked, plane: Plane, shape_yx: tuple[int, int]) -> tuple[Wanted, ...]:
+    """The objects that were followed to `plane`, but are not there, as their points say.
+
+    A negative point that says so lies in the middle of what was found, or not on it at all.
+    """
+    found = []
+    for each in _objects_on(asked, plane, shape_yx):
+        if _ends(each):
+            prompt = Prompt(tuple(each.points), tuple(each.labels), plane=plane)
+            prompt.check_inside(shape_yx)
+            found.append(Wanted(prompt, each.share, each.number))
+    return tuple(found)
+
+
+def _objects_on(asked: Asked, plane: Plane, shape_yx: tuple[int, int]) -> list[_Object]:
     here = asked.prompts.on(plane)
     opened = asked.opened_on(plane)
     objects = [_enclosed(each, shape_yx) for each in here.outlines if each.kind != "path"]
@@ -77,15 +104,17 @@ def wanted_on(asked: Asked, plane: Plane, shape_yx: tuple[int, int]) -> tuple[Wa
             first = objects.pop(0)
             kept.box, kept.share = first.box, first.share
         objects.insert(0, kept)
+    if not objects:
+        objects = [_followed(each, shape_yx) for each in asked.on(plane).followed]
+    last = max((each.number or 0 for each in objects), default=0)
     groups: dict[int, _Object] = {}
     for dots, label, group, share in _dots(here):
         if group == 0 and objects:
             owner = kept or _owner(dots[len(dots) // 2], objects)
         else:
-            owner = groups.setdefault(group, _Object())
+            owner = groups.setdefault(group, _Object(number=last + group if last else None))
         owner.take(dots, label, share)
-    objects += [groups[group] for group in sorted(groups)]
-    return tuple(Wanted(_prompt(each, plane, shape_yx), each.share) for each in objects)
+    return objects + [groups[group] for group in sorted(groups)]
 
 
 def prompts_of(asked: Asked, plane: Plane, shape_yx: tuple[int, int]) -> tuple[Prompt, ...]:
@@ -142,6 +171,22 @@ def _given(mask: Footprint, plane: Plane, shape_yx: tuple[int, int]) -> _Object:
     given = _Object(extent, mask=mask.on_plane(plane, shape_yx), share=Prompts(masks=(mask,)))
     given.take([(float(y0 + y), float(x0 + x))], 1, Prompts())
     return given
+
+
+def _followed(followed: Followed, shape_yx: tuple[int, int]) -> _Object:
+    (y0, x0), (height, width) = followed.mask.corner, followed.mask.shape
+    extent = float(y0), float(x0), float(y0 + height), float(x0 + width)
+    return _Object(extent, mask=followed.mask.on_plane((), shape_yx), number=followed.number)
+
+
+def _ends(each: _Object) -> bool:
+    """Whether points on an object that was followed say that it is not there."""
+    if each.number is None or each.mask is None or not each.points or any(each.labels):
+        return False
+    depth = distance_transform_edt(np.pad(each.mask, 1))[1:-1, 1:-1]
+    at = [tuple(int(np.floor(value + 0.5)) for value in point) for point in each.points]
+    inside = [depth[y, x] for y, x in at if 0 <= y < depth.shape[0] and 0 <= x < depth.shape[1]]
+    return not any(0 < here < MIDDLE * depth.max() for here in inside)
 
 
 def _dots(prompts: Prompts) -> list[tuple[list[tuple[float, float]], int, int, Prompts]]:

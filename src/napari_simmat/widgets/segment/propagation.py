@@ -9,8 +9,9 @@ import numpy as np
 from qtpy.QtCore import QObject, Qt, Signal
 
 from napari_simmat.engine.footprints import Footprint
+from napari_simmat.engine.prompts import Prompt
 from napari_simmat.progress import Progress
-from napari_simmat.widgets.segment.asked import Plane
+from napari_simmat.widgets.segment.asked import Followed, Plane
 from napari_simmat.widgets.segment.finished import NewObject
 from napari_simmat.widgets.segment.operations import Made
 from napari_simmat.widgets.segment.segmenting import StackRequest
@@ -58,7 +59,8 @@ class Propagation(QObject):
         self._session = session
         self._task: Task | None = None
         self._asked: tuple[Work, tuple[Through, ...]] | None = None
-        self._bases: dict[tuple[int, Plane], Footprint] = {}
+        self._way: tuple[tuple[int, ...], tuple[int, int]] = (), (0, 0)
+        self._commit_next = False
         self.found: Found | None = None
         worker, queued = session.worker, Qt.ConnectionType.QueuedConnection
         worker.progressed.connect(self._on_progress, queued)
@@ -87,8 +89,9 @@ class Propagation(QObject):
         if work is None or question is None:
             return
         self.cancel()
+        self._way = along, planes
         try:
-            asked = tuple(through(work.asked, work.place.shape, self._bases_of(work)))
+            asked = tuple(through(work.asked, work.place.shape))
         except ValueError as error:
             session.fail(str(error))
             return
@@ -107,9 +110,17 @@ class Propagation(QObject):
         self.changed.emit()
 
     def commit(self) -> bool:
-        """Write what was found as one operation; whether it was done."""
+        """Write what was found as one operation; whether it was done.
+
+        What was clicked since is followed first, and then written.
+        """
         found, session = self.found, self._session
         if found is None or session.work is not found.work:
+            return False
+        session.flush()
+        if not self._is_current(found):
+            self.start(*self._way)
+            self._commit_next = self.busy
             return False
         objects = [
             NewObject(
@@ -117,7 +128,7 @@ class Propagation(QObject):
                 track.score,
                 category=session.actions.category,
                 made=tuple(
-                    Made(each.prompt.plane, each.share, "")
+                    Made(each.prompt.plane, each.share, "", kept=_kept(each.prompt))
                     for each in found.asked
                     if each.prompt.object == track.object and each.prompt.plane in track.sections
                 ),
@@ -133,6 +144,7 @@ class Propagation(QObject):
 
     def cancel(self) -> None:
         """Stop; what was found before stays on the preview."""
+        self._commit_next = False
         if self._task is not None:
             self._task.cancel()
             self._task = None
@@ -142,24 +154,20 @@ class Propagation(QObject):
     def drop(self) -> None:
         """Take back what was found, from the preview as well."""
         found, self.found = self.found, None
-        self._bases.clear()
         if found is not None:
+            found.work.found.clear()
             for plane in found.planes:
                 if not found.work.asked.on(plane):
                     self._session.preview.clear(plane)
             self.changed.emit()
 
-    def _bases_of(self, work: Work) -> dict[tuple[int, Plane], Footprint]:
-        """What was found on planes that were not annotated then."""
-        found = self.found
-        if found is None or found.work is not work:
-            self._bases.clear()
-            return self._bases
-        for track in found.tracks:
-            for plane, section in track.sections.items():
-                if section.origin != "annotated" and track.object is not None:
-                    self._bases[track.object, plane] = section.footprint
-        return self._bases
+    def _is_current(self, found: Found) -> bool:
+        """Whether it was found from what is open now."""
+        try:
+            now = through(found.work.asked, found.work.place.shape)
+        except ValueError:
+            return False
+        return tuple(now) == found.asked
 
     def _show(self, found: Found) -> None:
         masks: dict[Plane, list[np.ndarray]] = {
@@ -186,12 +194,16 @@ class Propagation(QObject):
             found = Found(work, asked, tuple(tracks))
             self._show(found)
             self.found = found
+            work.found = _followed(found)
             self._session.say(_described(found))
+        commit, self._commit_next = self._commit_next, False
         self.changed.emit()
+        if commit and self.found is not None:
+            self.commit()
 
     def _on_failed(self, task: Task, reason: str) -> None:
         if task is self._task:
-            self._task = None
+            self._task, self._commit_next = None, False
             self._session.fail(reason)
             self.changed.emit()
 
@@ -199,6 +211,24 @@ class Propagation(QObject):
         """Forget what was found when another image is chosen."""
         if self.found is not None and self._session.work is not self.found.work:
             self.drop()
+
+
+def _followed(found: Found) -> dict[Plane, tuple[Followed, ...]]:
+    """What was found on each plane that nothing was said of: what a click there corrects."""
+    planes: dict[Plane, tuple[Followed, ...]] = {}
+    for track in found.tracks:
+        for plane, section in track.sections.items():
+            if section.origin != "annotated" and track.object is not None:
+                one = Followed(track.object, plane, section.footprint)
+                planes[plane] = (*planes.get(plane, ()), one)
+    return planes
+
+
+def _kept(prompt: Prompt) -> Footprint | None:
+    """The pixels that a prompt corrects, with its plane."""
+    if prompt.mask is None or prompt.box is not None:
+        return None
+    return Footprint.of(prompt.mask, (*prompt.plane, 0, 0))
 
 
 def spacing_of(work: Work) -> tuple[float, ...]:

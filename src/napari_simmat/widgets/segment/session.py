@@ -16,6 +16,7 @@ from napari_simmat.widgets.segment.finished import Finished
 from napari_simmat.widgets.segment.label_layers import Preview
 from napari_simmat.widgets.segment.operations import Edit, Operation
 from napari_simmat.widgets.segment.prompt_layers import PromptLayers
+from napari_simmat.widgets.segment.through import corrected_by
 from napari_simmat.widgets.segment.works import Work, Works
 from napari_simmat.widgets.status import Kind, Status
 
@@ -163,7 +164,7 @@ class Session(QObject):
         now = replace(now, masks=work.prompts.masks)
         if now == work.prompts:
             return
-        after = replace(work.asked, prompts=now)
+        after = replace(work.asked, prompts=now, followed=corrected_by(now, work.asked, work.found))
         work.operations.add(Operation("prompts", work.asked, after))
         work.asked = after
         self._forget_closed(work)

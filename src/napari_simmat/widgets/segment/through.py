@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from napari_simmat.engine.footprints import Footprint
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.widgets.segment.asked import Asked, Plane, Prompts, plane_of
-from napari_simmat.widgets.segment.meaning import wanted_on
-
-Bases = Mapping[tuple[int, Plane], Footprint]
-"""What was found of an object on a plane before a click corrected it there."""
+from napari_simmat.widgets.segment.asked import Asked, Followed, Plane, Prompts, plane_of
+from napari_simmat.widgets.segment.meaning import ended_on, wanted_on
 
 
 @dataclass(frozen=True)
@@ -30,12 +26,12 @@ class Through:
     share: Prompts
 
 
-def through(asked: Asked, shape: tuple[int, ...], bases: Bases | None = None) -> list[Through]:
+def through(asked: Asked, shape: tuple[int, ...]) -> list[Through]:
     """All objects that are open, on all planes.
 
     The n-th object of a plane is the n-th of every other; so are groups of points. Negative points
-    alone on a plane say that the object is not there. Clicks where it was found before (`bases`)
-    correct what was found.
+    alone on a plane say that the object is not there. Clicks where it was found before correct
+    what was found, and an object that nobody clicked on there is not asked for.
 
     Raises
     ------
@@ -44,8 +40,30 @@ def through(asked: Asked, shape: tuple[int, ...], bases: Bases | None = None) ->
     """
     found = []
     for plane in planes_of(asked):
-        found += _on(asked.on(plane), plane, (shape[-2], shape[-1]), bases or {})
+        found += _on(asked.on(plane), plane, (shape[-2], shape[-1]))
     return found
+
+
+def corrected_by(
+    prompts: Prompts, before: Asked, found: Mapping[Plane, tuple[Followed, ...]]
+) -> tuple[Followed, ...]:
+    """What prompts correct: on each plane what was found there when the first of them was made.
+
+    Parameters
+    ----------
+    prompts
+        All that is asked for now.
+    before
+        What was open a moment ago.
+    found
+        What was found on each plane.
+    """
+    planes = planes_of(Asked(prompts))
+    kept = [each for each in before.followed if each.plane in planes]
+    for plane in planes:
+        if not before.on(plane):
+            kept += found.get(plane, ())
+    return tuple(kept)
 
 
 def planes_of(asked: Asked) -> list[Plane]:
@@ -58,26 +76,25 @@ def planes_of(asked: Asked) -> list[Plane]:
     return sorted(planes)
 
 
-def _on(asked: Asked, plane: Plane, shape_yx: tuple[int, int], bases: Bases) -> list[Through]:
+def _on(asked: Asked, plane: Plane, shape_yx: tuple[int, int]) -> list[Through]:
     here = asked.prompts.on(plane)
     enclosed = any(outline.kind != "path" for outline in here.outlines) or here.masks
+    if enclosed or asked.followed or asked.opened_on(plane) is not None:
+        wanted = [*wanted_on(asked, plane, shape_yx), *ended_on(asked, plane, shape_yx)]
+        return [
+            Through(replace(each.prompt, object=each.number or number), each.share)
+            for number, each in enumerate(wanted, start=1)
+            if each.share or each.number is None
+        ]
     marks = [*zip(here.labels, here.groups, strict=True)]
     marks += [(each.label, each.group) for each in here.outlines if each.kind == "path"]
     groups = sorted({group for _, group in marks})
-    if enclosed or asked.opened_on(plane) is not None:
-        wanted = wanted_on(asked, plane, shape_yx)
-        return [
-            Through(replace(each.prompt, object=number), each.share)
-            for number, each in enumerate(wanted, start=1)
-        ]
     found = []
     for group in groups:
         share = _of_group(here, group)
         if any(label for label, other in marks if other == group):
             [one] = wanted_on(Asked(share), plane, shape_yx)
-            base = bases.get((group + 1, plane))
-            mask = None if base is None else base.on_plane((), shape_yx)
-            prompt = replace(one.prompt, object=group + 1, mask=mask)
+            prompt = replace(one.prompt, object=group + 1)
         else:
             points = [(point[-2], point[-1]) for point in share.points]
             points += [(v[-2], v[-1]) for path in share.outlines for v in path.vertices]

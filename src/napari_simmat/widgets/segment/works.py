@@ -9,7 +9,7 @@ from napari.layers import Labels, Layer
 from qtpy.QtCore import QObject, Signal
 
 from napari_simmat.widgets.place import Place
-from napari_simmat.widgets.segment.asked import Asked, Plane, Prompts
+from napari_simmat.widgets.segment.asked import Asked, Followed, Plane, Prompts
 from napari_simmat.widgets.segment.finished import Finished
 from napari_simmat.widgets.segment.operations import Edit, Operation, Operations
 from napari_simmat.widgets.segment.segmenting import Answer
@@ -17,13 +17,14 @@ from napari_simmat.widgets.segment.segmenting import Answer
 
 @dataclass(eq=False)
 class Work:
-    """Everything about one image: what was done, what is asked, what was answered."""
+    """Everything about one image: what was done, asked, answered, and found on other planes."""
 
     place: Place
     layers: frozenset[str]
     operations: Operations = field(default_factory=Operations)
     asked: Asked = field(default_factory=Asked)
     answers: dict[Plane, tuple[Asked, Answer]] = field(default_factory=dict)
+    found: dict[Plane, tuple[Followed, ...]] = field(default_factory=dict)
     finished: Finished | None = None
 
     @property
