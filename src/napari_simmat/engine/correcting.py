@@ -77,7 +77,8 @@ def pixel_of(point: Point, mask: NDArray[np.bool_]) -> tuple[int, int]:
 def _depths(side: Mask) -> Depths:
     if side.all():
         return np.full(side.shape, float(max(side.shape)))
-    return np.asarray(ndi.distance_transform_edt(side))
+    depths: Depths = np.asarray(ndi.distance_transform_edt(side), np.float64)
+    return depths
 
 
 def _change(mask: Mask, answer: Mask, depths: Depths, at: tuple[int, int]) -> Mask:
@@ -92,7 +93,7 @@ def _fit(change: Mask, depth: float, at: tuple[int, int]) -> float:
     if not change[at]:
         return 0.0
     within = _depths(np.pad(change, 1))[1:-1, 1:-1]
-    return float(within[at]) / max(float(np.max(within)), depth)
+    return float(within[at]) / max(float(within.max()), depth)
 
 
 def _moved_outline(mask: Mask, depths: Depths, at: tuple[int, int], label: int) -> Mask:
@@ -101,7 +102,7 @@ def _moved_outline(mask: Mask, depths: Depths, at: tuple[int, int], label: int) 
     A click very near to the outline tells that all of it is too wide or too narrow: the
     outline passes through the click all around.
     """
-    radius = math.sqrt(max(np.count_nonzero(mask), 1) / math.pi)
+    radius = math.sqrt(max(int(np.count_nonzero(mask)), 1) / math.pi)
     y, x = np.ogrid[: mask.shape[0], : mask.shape[1]]
     away = ((y - at[0]) ** 2 + (x - at[1]) ** 2) / (NEAR * radius) ** 2
     around = np.clip(2 - depths[at] / (SHALLOW * radius), 0, 1)
