@@ -1,202 +1,96 @@
 """How fast SAM is here beside stock ``segment_anything``, on the same random weights of ViT-B.
 
-``python scripts/speed.py --output DIR`` runs both in one process, in turns, and writes
-``speed.csv`` (every round), ``speed.md`` (medians, ratios with their range) and ``speed.png``. With
-one thread the processor's own time is counted, so that other programs disturb it little; with more
-it is the wall clock. ``--rows encode click`` runs some rows alone. Needs matplotlib (group
-``figures``).
+``python scripts/speed.py --output DIR`` runs both in one process, in turns, and adds every number
+to ``DIR/speed.csv``; ``speed.md`` (medians, ratios with their range) and ``speed.png`` are made
+from all that is there. So a long measurement can be done in pieces: ``--rows encode click``
+measures some rows beside stock, ``--alone cancel start`` some numbers of this package alone,
+``--threads 2`` with more threads, and neither only writes the table anew. ``--peer PYTHON`` adds
+micro-sam, which that Python has installed, in a process of its own. Needs Linux and matplotlib
+(group ``figures``).
+
+With one thread the processor's own time counts, so that other programs disturb it little; with
+more it is the wall clock.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
+import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from statistics import median
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import torch
-from segment_anything import SamPredictor, sam_model_registry
-from segment_anything.modeling import Sam
 
-from napari_simmat.engine.checkpoints.loading import Model
-from napari_simmat.engine.checkpoints.sam_weights import sam_spec
-from napari_simmat.engine.embeddings import Embedding, EmbeddingCache
-from napari_simmat.engine.frames import Frame
-from napari_simmat.engine.predictor import Predictor
-from napari_simmat.engine.prompts import Prompt
-from napari_simmat.model.foundation import build_network
-from napari_simmat.model.network import Encoded
-from napari_simmat.model.sam import SamNetwork
-
-Work = Callable[[], object]
-CLICK = (400.0, 300.0)
-MANY = 16
+from scripts.speed_alone import ALONE
+from scripts.speed_report import Measured, draw, read, table
+from scripts.speed_rows import ROWS, Both, Row, Work, everything
 
 
-@dataclass
-class Row:
-    """One thing that is done by stock and by us, exactly and fast, and what it took in rounds.
+class Log:
+    """Adds numbers to the CSV as they come."""
 
-    Parameters
-    ----------
-    title
-        Said in the table.
-    works
-        Who -> what is timed; ``"stock"`` is what ratios refer to.
-    """
+    def __init__(self, path: Path, threads: int) -> None:
+        self._path, self._threads = path, threads
+        self._run = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._append([*Measured._fields, "load"])
 
-    title: str
-    works: dict[str, Work]
-    seconds: dict[str, list[float]] = field(default_factory=dict)
-    megabytes: dict[str, float] = field(default_factory=dict)
+    def add(self, row: str, who: str, number: int, values: dict[str, float]) -> None:
+        """Of one row, by whom, in which round: the values of some quantities."""
+        load = Path("/proc/loadavg").read_text().split()[0]
+        for quantity, value in values.items():
+            measured = Measured(self._run, self._threads, row, who, number, quantity, value)
+            self._append([*measured[:-1], f"{value:.5g}", load])
 
-
-# ------------------------------------------------------------------------- the two networks
-
-
-def networks() -> tuple[Sam, SamNetwork]:
-    """Stock, and ours with the same numbers."""
-    torch.manual_seed(0)
-    stock = sam_model_registry["vit_b"]().eval().requires_grad_(False)
-    with torch.no_grad():  # the default start of these is 0, and attention is even
-        for name, parameter in stock.named_parameters():
-            if "rel_pos" in name or "pos_embed" in name:
-                torch.nn.init.normal_(parameter, std=0.2)
-            elif "image_encoder" in name and "qkv.weight" in name:
-                parameter.mul_(3)
-    network = build_network("vit_b", initialize=False)
-    network.load_state_dict(stock.state_dict(), strict=True, assign=True)
-    network.requires_grad_(False)
-    assert isinstance(network, SamNetwork)
-    return stock, network
+    def _append(self, cells: list[object]) -> None:
+        with self._path.open("a", newline="") as file:
+            csv.writer(file).writerow(cells)
 
 
-def image(side: int) -> np.ndarray:
-    """Smooth noise, (side, side, 3) uint8."""
-    coarse = np.random.default_rng(0).integers(0, 256, (side // 32, side // 32, 3), dtype=np.uint8)
-    return np.asarray(coarse.repeat(32, axis=0).repeat(32, axis=1))
-
-
-class Both:
-    """Stock's predictor and ours, for an image of any size, with the same embedding given."""
-
-    def __init__(self) -> None:
-        stock, network = networks()
-        self.model = Model(sam_spec("vit_b", "vit_b", ""), network, "random vit_b")
-        self.sam, self.network = stock, network
-        self.embedding = 0.5 * torch.randn(
-            1, 256, 64, 64, generator=torch.Generator().manual_seed(1)
-        )
-
-    def stock(self, side: int) -> SamPredictor:
-        """Stock's predictor as after ``set_image`` with an image of that many pixels a side."""
-        predictor = SamPredictor(self.sam)
-        predictor.features, predictor.is_image_set = self.embedding, True
-        predictor.original_size, predictor.input_size = (side, side), (1024, 1024)
-        return predictor
-
-    def ours(self, side: int, precision: str) -> Predictor:
-        """The same of ours."""
-        predictor = Predictor(self.model, "cpu", precision, cache=EmbeddingCache(0))
-        frame = Frame.of((side, side), self.model.spec.input_size)
-        predictor._embedding = Embedding(Encoded(self.embedding, (1024, 1024)), frame)
-        return predictor
-
-
-# ------------------------------------------------------------------------------- the rows
-
-
-def encode(both: Both) -> Row:
-    """From an image in memory to its embedding, as ``set_image`` does."""
-    pixels = image(1024)
-    stock = SamPredictor(both.sam)
-    exact, fast = both.ours(1024, "exact"), both.ours(1024, "fast")
-    return Row(
-        "encode 1024 x 1024",
-        {
-            "stock": lambda: stock.set_image(pixels),
-            "exact": lambda: exact.set_image(pixels, channel_axis=-1),
-            "fast": lambda: fast.set_image(pixels, channel_axis=-1),
-        },
-    )
-
-
-def click(both: Both, side: int = 1024) -> Row:
-    """From a click to a mask at the image's resolution."""
-    stock = both.stock(side)
-    xy, labels = np.array([CLICK[::-1]]), np.array([1])
-    exact, fast = both.ours(side, "exact"), both.ours(side, "fast")
-    return Row(
-        f"click to mask, {side} x {side}",
-        {
-            "stock": lambda: stock.predict(xy, labels, multimask_output=True),
-            "exact": lambda: exact.predict(points=[CLICK]),
-            "fast": lambda: fast.predict(points=[CLICK]),
-        },
-    )
-
-
-def large_click(both: Both) -> Row:
-    """The same in an image that the network sees at half its size."""
-    return click(both, 2048)
-
-
-def prompts(both: Both) -> Row:
-    """Many prompts in one call."""
-    positions = np.random.default_rng(2).uniform(0, 1023, (MANY, 2))
-    xy, labels = torch.tensor(positions[:, None, ::-1].copy()).float(), torch.ones(MANY, 1)
-    asked = [Prompt(points=((y, x),)) for y, x in positions.tolist()]
-    stock = both.stock(1024)
-    exact, fast = both.ours(1024, "exact"), both.ours(1024, "fast")
-    return Row(
-        f"{MANY} clicks to masks",
-        {
-            "stock": lambda: stock.predict_torch(xy, labels, multimask_output=True),
-            "exact": lambda: exact.predict_many(asked),
-            "fast": lambda: fast.predict_many(asked),
-        },
-    )
-
-
-ROWS: dict[str, Callable[[Both], Row]] = {
-    each.__name__: each for each in (encode, click, large_click, prompts)
-}
-
-
-# ------------------------------------------------------------------------------ measuring
-
-
-def run(rows: list[Row], rounds: int, clock: Callable[[], float]) -> dict[str, list[float]]:
-    """Time everything in turns, the first round only to warm up; peaks of multiplication too."""
-    peaks: dict[str, list[float]] = {"float32": [], "bfloat16": []}
-    for number in range(rounds + 1):
+def beside(rows: list[Row], rounds: int, log: Log, warm_up: bool) -> None:
+    """Time rows in turns, after a round to warm up; peaks of multiplication in each round too."""
+    for number in range(0 if warm_up else 1, rounds + 1):
         for row in rows:
             for who, work in row.works.items():
-                reset_peak()
-                rest = memory("VmRSS")
-                started = clock()
-                work()
-                taken = clock() - started
+                values = timed(work)
                 if number:
-                    row.seconds.setdefault(who, []).append(taken)
-                    row.megabytes[who] = memory("VmHWM") - rest
-        for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-            peaks[name].append(gigaflops(dtype, clock))
+                    log.add(row.title, who, number, values)
+        for dtype in (torch.float32, torch.bfloat16):
+            if number:
+                name = str(dtype).removeprefix("torch.")
+                log.add("peak of products", name, number, {"GFLOP/s": gigaflops(dtype)})
         print(f"round {number} of {rounds}", file=sys.stderr, flush=True)
-    return peaks
 
 
-def gigaflops(dtype: torch.dtype, clock: Callable[[], float]) -> float:
+def timed(work: Work) -> dict[str, float]:
+    """Seconds and peak of memory of something; a peer's process measures itself."""
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins again
+    rest, cpu, wall = memory("VmRSS"), time.process_time(), time.perf_counter()
+    result = work()
+    taken = {"cpu s": time.process_time() - cpu, "wall s": time.perf_counter() - wall}
+    if isinstance(result, dict):
+        return result
+    values = {**taken, "MB": memory("VmHWM") - rest}
+    return {**values, **result()} if callable(result) else values
+
+
+def gigaflops(dtype: torch.dtype) -> float:
     """Of the encoder's largest product, (4096, 768) by (768, 3072); the best of a few."""
     rows, weight = torch.randn(4096, 768).to(dtype), torch.randn(3072, 768).to(dtype)
     best = float("inf")
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     for _ in range(4):
         started = clock()
         torch.nn.functional.linear(rows, weight)
@@ -210,109 +104,92 @@ def memory(name: str) -> float:
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(name))
 
 
-def reset_peak() -> None:
-    """Let the peak of memory begin again (Linux)."""
-    Path("/proc/self/clear_refs").write_text("5")
+@contextmanager
+def peer(python: str, both: Both, threads: int) -> Iterator[dict[str, Work]]:
+    """micro-sam in a process of its own, with the same weights: row -> its work."""
+    with tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "vit_b.pth"
+        torch.save(both.sam.state_dict(), weights)
+        command = [python, str(Path(__file__).with_name("speed_peer.py")), str(weights)]
+        with subprocess.Popen(
+            [*command, str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            stdin, stdout = process.stdin, process.stdout
+            while stdout.readline().strip() != "ready":
+                assert process.poll() is None, "micro-sam does not start"
+
+            def ask(what: str) -> dict[str, float]:
+                stdin.write(f"{what}\n")
+                stdin.flush()
+                answer: dict[str, float] = json.loads(stdout.readline())
+                return answer
+
+            yield {"encode": lambda: ask("encode"), "click": lambda: ask("click")}
+            stdin.close()
 
 
-def ratio(row: Row, who: str) -> tuple[float, float, float]:
-    """How many times as fast as stock: median of the rounds, their least and their most."""
-    each = [a / b for a, b in zip(row.seconds["stock"], row.seconds[who], strict=True)]
-    return median(each), min(each), max(each)
-
-
-# ------------------------------------------------------------------------------- writing
-
-
-def write(folder: Path, rows: list[Row], peaks: dict[str, list[float]], how: str) -> None:
-    """All rounds as CSV, the summary as Markdown, the ratios as a picture."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "speed.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["row", "who", "round", "seconds", "peak_mb_of_last_round"])
-        for row in rows:
-            for who, times in row.seconds.items():
-                for number, taken in enumerate(times, start=1):
-                    writer.writerow(
-                        [row.title, who, number, f"{taken:.4f}", f"{row.megabytes[who]:.0f}"]
-                    )
-        for name, values in peaks.items():
-            for number, value in enumerate(values[1:], start=1):
-                writer.writerow([f"{name} GFLOP/s", "peak", number, f"{value:.1f}", ""])
-    lines = "\n".join(table(rows, peaks))
-    (folder / "speed.md").write_text(f"{how}\n\n{lines}\n")
-    print(lines)
-    draw(folder / "speed.png", rows)
-
-
-def table(rows: list[Row], peaks: dict[str, list[float]]) -> Iterator[str]:
-    """The lines of the summary."""
-    yield "| | stock | exact | times as fast | fast | times as fast | peak MB: stock, exact, fast |"
-    yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
-    for row in rows:
-        cells = [row.title]
-        for who, times in row.seconds.items():
-            cells.append(f"{1000 * median(times):.0f} ms")
-            if who != "stock":
-                cells.append("{:.2f} ({:.2f}-{:.2f})".format(*ratio(row, who)))
-        cells.append(", ".join(f"{value:.0f}" for value in row.megabytes.values()))
-        yield "| " + " | ".join(cells) + " |"
-    said = (f"{name} {median(values[1:]):.0f} GFLOP/s" for name, values in peaks.items())
-    yield ""
-    yield f"Peak of matrix products in the same run: {', '.join(said)}."
-
-
-def draw(path: Path, rows: list[Row]) -> None:
-    """Ratios as bars, with their range over the rounds."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(8, 0.8 + 0.7 * len(rows)), constrained_layout=True)
-    for index, row in enumerate(rows):
-        for shift, who, colour in ((-0.2, "exact", "C0"), (0.2, "fast", "C1")):
-            middle, low, high = ratio(row, who)
-            label = who if index == 0 else None
-            axis.barh(index + shift, middle, 0.36, color=colour, label=label)
-            axis.plot([low, high], [index + shift] * 2, color="black", lw=1.2)
-    axis.axvline(1, color="grey", lw=0.8)
-    axis.set_yticks(range(len(rows)), [row.title for row in rows])
-    axis.invert_yaxis()
-    axis.set_xlabel("times as fast as stock segment_anything (line: range of the rounds)")
-    axis.legend(frameon=False)
-    figure.savefig(path, dpi=100)
-
-
-def machine(threads: int) -> str:
+def machine() -> str:
     """What it ran on, in words."""
-    model, load = "unknown processor", Path("/proc/loadavg").read_text().split()[0]
+    model = "unknown processor"
     for line in subprocess.run(["lscpu"], capture_output=True, text=True).stdout.splitlines():
         if line.startswith("Model name"):
             model = line.split(":")[1].strip()
-    clock = "the processor's own time" if threads == 1 else "the wall clock"
     return (
-        f"{model}, {threads} thread(s) of torch {torch.__version__}, Python "
-        f"{platform.python_version()}, {clock}; load when it began {load}."
+        f"{model}, {os.cpu_count()} cores, torch {torch.__version__}, "
+        f"Python {platform.python_version()}."
     )
 
 
+def report(folder: Path) -> None:
+    """Write the tables and the picture from all numbers that are there."""
+    numbers = read(folder / "speed.csv")
+    lines = [machine()]
+    for threads in sorted({each.threads for each in numbers}):
+        lines += ["", f"## {threads} thread(s)", "", *table(numbers, threads)]
+    (folder / "speed.md").write_text("\n".join(lines) + "\n")
+    print("\n".join(lines))
+    draw(folder / "speed.png", numbers)
+
+
 def main() -> None:
-    """Run the rows and write the files."""
+    """Measure what was asked for, then write what there is."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
+    parser.add_argument("--rows", nargs="*", choices=list(ROWS), default=[])
+    parser.add_argument("--alone", nargs="*", choices=list(ALONE), default=[])
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--no-warm-up", action="store_true", help="for rows of many minutes")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--grid", type=int, default=32, help="clicks a side of segmenting everything"
+    )
+    parser.add_argument("--peer", help="Python of an environment with micro-sam")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.set_grad_enabled(False)
-    how = machine(options.threads)
-    both = Both()
-    rows = [ROWS[name](both) for name in options.rows]
-    clock = time.process_time if options.threads == 1 else time.perf_counter
-    peaks = run(rows, options.rounds, clock)
-    write(options.output, rows, peaks, how)
+    log = Log(options.output / "speed.csv", options.threads)
+    if options.rows or options.alone:
+        both = Both()
+        rows = {name: ROWS[name](both) for name in options.rows if name != "everything"}
+        if "everything" in options.rows:
+            rows["everything"] = everything(both, options.grid)
+        if options.peer:
+            with peer(options.peer, both, options.threads) as works:
+                for name in works.keys() & rows.keys():
+                    rows[name].works["micro-sam"] = works[name]
+                beside(list(rows.values()), options.rounds, log, not options.no_warm_up)
+        elif rows:
+            beside(list(rows.values()), options.rounds, log, not options.no_warm_up)
+        for name in options.alone:
+            for who, quantity, value in ALONE[name](both):
+                log.add(name, who, 1, {quantity: value})
+    report(options.output)
 
 
 if __name__ == "__main__":

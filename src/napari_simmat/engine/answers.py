@@ -15,6 +15,9 @@ from torch.nn.functional import interpolate
 from napari_simmat.engine.frames import Frame
 from napari_simmat.model.prior import LIMIT
 
+BLOCK = 128
+"""Pixels along an axis that are enlarged at once."""
+
 
 class Patch(NamedTuple):
     """Mask logits over a part of an image; beside it all are below what was asked for.
@@ -72,16 +75,27 @@ class Answer:
         if down is None or across is None:  # in the input's padding
             return None
         part = _cut(cells, down.cells, across.cells, (self.top, self.left))
-        logits = down.matrix @ part @ across.matrix.T
+        logits = down.enlarged(across.enlarged(part.T).T)
         return Patch(logits.numpy(), down.pixels.start, across.pixels.start)
 
 
 class _Around(NamedTuple):
-    """Pixels that some cells reach, all cells that reach those pixels, and the matrix between."""
+    """Pixels that some cells reach, all cells that reach those pixels, and the matrix between.
+
+    A pixel is reached by its neighbours only, so the matrix is cut into `blocks`: some pixels, the
+    cells that reach them (both counted from the first), and what is not zero.
+    """
 
     pixels: slice
     cells: slice
-    matrix: Tensor
+    blocks: list[tuple[slice, slice, Tensor]]
+
+    def enlarged(self, cells: Tensor) -> Tensor:
+        """(cells, n) -> (pixels, n)."""
+        fine = cells.new_empty(self.pixels.stop - self.pixels.start, cells.shape[1])
+        for pixels, reaching, matrix in self.blocks:
+            torch.mm(matrix, cells[reaching], out=fine[pixels])
+        return fine
 
 
 class _Enlargement:
@@ -104,11 +118,20 @@ class _Enlargement:
         reached = torch.nonzero((self._last_cell >= start) & (self._first_cell < end))[:, 0]
         if not len(reached):
             return None
-        pixels = slice(int(reached[0]), int(reached[-1]) + 1)
-        cells = slice(
-            int(self._first_cell[pixels.start]), int(self._last_cell[pixels.stop - 1] + 1)
-        )
-        return _Around(pixels, cells, self.matrix[pixels, cells])
+        first, last = int(reached[0]), int(reached[-1]) + 1
+        cells = self._reaching(first, last)
+        blocks = []
+        for at in range(first, last, BLOCK):
+            pixels = slice(at, min(at + BLOCK, last))
+            own = self._reaching(pixels.start, pixels.stop)
+            here = slice(own.start - cells.start, own.stop - cells.start)
+            there = slice(pixels.start - first, pixels.stop - first)
+            blocks.append((there, here, self.matrix[pixels, own]))
+        return _Around(slice(first, last), cells, blocks)
+
+    def _reaching(self, first: int, last: int) -> slice:
+        """The cells that reach pixels ``first .. last - 1``."""
+        return slice(int(self._first_cell[first]), int(self._last_cell[last - 1]) + 1)
 
 
 @lru_cache(maxsize=8)

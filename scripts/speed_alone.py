@@ -1,0 +1,138 @@
+"""What `speed.py` measures of this package alone: waiting, what is kept, start-up, errors."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from segment_anything import SamPredictor
+from torch import Tensor
+
+from napari_simmat.engine.embeddings import EmbeddingCache
+from napari_simmat.engine.predictor import Predictor
+from napari_simmat.model.transfer import MAT
+from napari_simmat.progress import finish
+from napari_simmat.widgets.worker import Worker
+from scripts.speed_rows import CLICK, Both, image
+
+Numbers = list[tuple[str, str, float]]
+"""Who or what, the quantity, its value."""
+
+_IMPORT = """
+import sys, time
+import napari, napari.viewer, npe2
+start = time.perf_counter()
+import napari_simmat
+from importlib.metadata import distribution
+npe2.PluginManifest.from_distribution("napari-simmat")
+print(time.perf_counter() - start, "torch" in sys.modules)
+"""
+
+
+def reopen(both: Both) -> Numbers:
+    """An image that was encoded before, and its first encoding."""
+    predictor = Predictor(both.model, "cpu", "exact", EmbeddingCache(2**28))
+    pixels = image(1024)
+    first = _taken(lambda: predictor.set_image(pixels, channel_axis=-1))
+    again = [_taken(lambda: predictor.set_image(pixels, channel_axis=-1)) for _ in range(5)]
+    return [("first", "s", first), *(("again", "s", each) for each in again)]
+
+
+def preview(both: Both) -> Numbers:
+    """From an open image to the mask of a click at half the resolution."""
+    predictor = Predictor(both.model, "cpu", "auto", EmbeddingCache(0))
+
+    def first_mask() -> None:
+        finish(predictor.opening(image(1024), channel_axis=-1))
+        predictor._encoder._glimpse = None
+        assert finish(predictor.glimpsing())
+        predictor.predict(points=[CLICK])
+
+    first_mask()
+    return [("preview", "s", _taken(first_mask)) for _ in range(5)]
+
+
+def cancel(both: Both, times: int = 12) -> Numbers:
+    """From the wish to cancel an encoding until the worker is free, at moments drawn at random."""
+    predictor = Predictor(both.model, "cpu", "exact", EmbeddingCache(0))
+    finish(predictor.opening(image(1024), channel_axis=-1))
+    moments = random.Random(0)
+    worker, waited = Worker(), []
+    try:
+        for _ in range(times):
+            predictor._encoder.under_way.clear()
+            task = worker.submit("encoding", lambda: predictor.moving(()))
+            time.sleep(moments.uniform(0.1, 6))
+            wished = time.perf_counter()
+            task.cancel()
+            while worker.running is task:
+                time.sleep(0.001)
+            waited.append(("cancel", "s", time.perf_counter() - wished))
+    finally:
+        worker.close()
+        worker.join(30)
+    return waited
+
+
+def transfer(both: Both) -> Numbers:
+    """The transfer layer of 16 channels beside the encoding of the same image in three."""
+    layer = MAT(both.sam.image_encoder.patch_embed.proj, 16).requires_grad_(False)
+    channels = torch.randn(1, 16, 1024, 1024)
+    predictor = both.ours(1024, "exact")
+    numbers = []
+    for _ in range(3):
+        encode = _taken(lambda: predictor.set_image(image(1024), channel_axis=-1))
+        mixed = _taken(lambda: layer._in_strips(channels))
+        numbers += [("encode", "s", encode), ("transfer, 16 channels", "s", mixed)]
+    return numbers
+
+
+def closeness(both: Both) -> Numbers:
+    """How far embeddings are from stock's in float32: relative error in the L2 norm."""
+    stock, pixels = SamPredictor(both.sam), image(1024)
+    stock.set_image(pixels)
+    truth = stock.features.clone()
+    with torch.autocast("cpu", torch.bfloat16):
+        stock.set_image(pixels)
+    numbers = [("stock under autocast", "relative error", _error(stock.features, truth))]
+    for precision in ("exact", "fast"):
+        predictor = both.ours(1024, precision)
+        predictor.set_image(pixels, channel_axis=-1)
+        found = predictor._embedding
+        assert found is not None
+        numbers.append((precision, "relative error", _error(found.encoded.embedding, truth)))
+    return numbers
+
+
+def start(both: Both) -> Numbers:
+    """Importing the package and its manifest where napari is imported already."""
+    del both
+    numbers = []
+    for _ in range(5):
+        said = subprocess.run([sys.executable, "-c", _IMPORT], capture_output=True, text=True)
+        seconds, has_torch = said.stdout.split()[-2:]
+        numbers += [
+            ("import", "s", float(seconds)),
+            ("import", "loads torch", float(has_torch == "True")),
+        ]
+    return numbers
+
+
+def _taken(work: Callable[[], object]) -> float:
+    """Seconds of the processor."""
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
+def _error(found: Tensor, truth: Tensor) -> float:
+    return float((found.float() - truth).norm() / truth.norm())
+
+
+ALONE: dict[str, Callable[[Both], Numbers]] = {
+    each.__name__: each for each in (reopen, preview, cancel, transfer, closeness, start)
+}
