@@ -53,7 +53,9 @@ def table(numbers: list[Measured], threads: int) -> Iterator[str]:
             times = seconds(numbers, title, who)
             cells.append(f"{1000 * median(times.values()):.0f} ms" if times else "")
             if who in OURS:
-                cells.append("{:.2f} ({:.2f}-{:.2f})".format(*ratio(numbers, title, who)))
+                cells.append(
+                    "{:.2f} ({:.2f}-{:.2f})".format(*ratio(numbers, title, who)) if times else ""
+                )
         peaks = (
             [
                 each.value
