@@ -139,6 +139,8 @@ def _outcome(future: Any, task: Task) -> Outcome:
             else f"The cluster could not do it ({type(error).__name__}: {error})."
         )
         return failure(task, OSError(words), 0.0)
+    if outcome.task.files.are_in_zarr:
+        task = replace(task, files=task.files.in_zarr())
     return replace(outcome, task=task)
 
 

@@ -237,8 +237,8 @@ def load_settled(task: Task, config: SegmentConfig, resume: bool) -> Loaded:
 def write_pictured(segmented: Segmented) -> Outcome:
     """Write a result, and draw the small picture of it."""
     start = time.monotonic()
+    picture = thumbnail_of(segmented)  # first: labels in a file move when they are written
     outcome = write_segmented(segmented)
-    picture = thumbnail_of(segmented)
     seconds = segmented.seconds + time.monotonic() - start
     return replace(outcome, thumbnail=picture, seconds=seconds)
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from napari_simmat.engine.formats.reading import read_labels
 from napari_simmat.engine.images import ChannelStack
-from napari_simmat.engine.overlays import fullest_plane
+from napari_simmat.engine.jobs.extras import picture_of
+from napari_simmat.engine.overlays import fullest_plane, overview
 
 if TYPE_CHECKING:
     from napari_simmat.engine.jobs.tasks import Loaded, Outcome, Segmented
@@ -23,8 +24,7 @@ SIDE = 128
 
 def thumbnail_of(segmented: Segmented) -> bytes:
     """A PNG of the image with its objects."""
-    _, picture = fullest_plane(segmented.painting.labels, segmented.stack.plane)
-    return _small_png(picture)
+    return _small_png(picture_of(segmented))
 
 
 def thumbnail_of_kept(
@@ -39,8 +39,11 @@ def thumbnail_of_kept(
         channels=channels,
         names=image.channel_names if loaded.axis == image.channel_axis else None,
     )
-    labels = np.asarray(read_labels(task.files.labels).data).reshape(stack.shape)
-    _, picture = fullest_plane(labels, stack.plane)
+    labels = read_labels(task.files.labels).data
+    if task.files.are_in_zarr:
+        picture = overview(labels, lambda rows, columns: stack.part((), rows, columns).plane())
+    else:
+        _, picture = fullest_plane(np.asarray(labels).reshape(stack.shape), stack.plane)
     return replace(outcome, thumbnail=_small_png(picture))
 
 

@@ -43,6 +43,9 @@ class Files:
         Replace outputs that exist.
     plan
         Show what would be done, and do nothing.
+    labels_in_memory
+        GB of memory for a label image. A plane that needs more, with everything in it segmented,
+        becomes STEM_labels.ome.zarr, tile by tile.
     """
 
     pattern: str = ""
@@ -53,6 +56,7 @@ class Files:
     resume: Annotated[bool, FLAG] = False
     overwrite: Annotated[bool, FLAG] = False
     plan: Annotated[bool, FLAG] = False
+    labels_in_memory: float = 1.0
 
     @property
     def extras(self) -> list[str]:
@@ -95,7 +99,7 @@ def segment(
 
     For each image STEM.tif three files are written:
 
-    - STEM_labels.tif, the label image (STEM_labels.nii.gz for NIfTI),
+    - STEM_labels.tif, the label image (.nii.gz for NIfTI, .ome.zarr for very large ones),
     - STEM_objects.csv, one row of measurements per object,
     - STEM.json, the record of how it was made.
 
@@ -189,6 +193,7 @@ def segment(
         precision=compute.precision,
         automatic=automatic,
         propagation=PropagationSettings() if propagate else None,
+        labels_in_memory=files.labels_in_memory,
     )
     job = carrying_out(planned, config, scheduler=scheduler)
     outcomes = terminal.watch(Remote().steering(job, _event) if events else job)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -50,16 +51,39 @@ def disk_in_words(path: Path) -> Iterator[None]:
 
 
 def flush(path: Path) -> None:
-    """See a file's content safe on the disk."""
-    with path.open("rb+") as file:
-        os.fsync(file.fileno())
+    """See the content of a file, or of all files of a folder, safe on the disk."""
+    for each in files_of(path):
+        with each.open("rb+") as file:
+            os.fsync(file.fileno())
 
 
 def move_into_place(source: Path, target: Path) -> None:
     """Rename `source` to `target` in the same folder, its content safe on the disk first."""
     flush(source)
-    os.replace(source, target)
+    replace(source, target)
     flush_folder(target.parent)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Rename a file or a folder; a folder of the target's name, which renaming spares, goes."""
+    if source.is_dir() and target.is_dir():
+        shutil.rmtree(target)
+    os.replace(source, target)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, or a folder with all that is in it, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file itself, or the files of a folder in the order of their names."""
+    if not path.is_dir():
+        return [path]
+    return sorted(each for each in path.rglob("*") if each.is_file())
 
 
 def flush_folder(folder: Path) -> None:
@@ -97,8 +121,13 @@ def hashing(path: Path) -> Job[str]:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's content, in lower-case hexadecimal."""
-    return finish(hashing(path))
+    """Return the SHA-256 of a file's content, of a folder's files' names and contents."""
+    if not path.is_dir():
+        return finish(hashing(path))
+    digest = hashlib.sha256()
+    for file in files_of(path):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{sha256_of(file)}\n".encode())
+    return digest.hexdigest()
 
 
 def size_in_words(size: int) -> str:

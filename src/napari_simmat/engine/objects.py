@@ -42,6 +42,9 @@ class Painting:
     ----------
     shape
         (..., Y, X).
+    labels
+        What is painted into: numpy, or zarr for what does not fit into memory; made where left
+        out.
 
     Attributes
     ----------
@@ -51,8 +54,8 @@ class Painting:
         What was painted.
     """
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self.labels = np.zeros(shape, dtype=np.uint32)
+    def __init__(self, shape: tuple[int, ...], labels: Any = None) -> None:
+        self.labels: Any = np.zeros(shape, dtype=np.uint32) if labels is None else labels
         self.found: list[Found] = []
         self._best: dict[tuple[int, ...], NDArray[np.float32]] = {}
 
@@ -174,11 +177,11 @@ def measure(
         scores = _scores(found, axes, at)
         for index in range(len(table["label"])):
             region = {name: column[index] for name, column in table.items()}
-            rows.append(_row(region, at, spatial, first, channels, size, scores))
+            rows.append(row_of(region, at, spatial, first, channels, size, scores))
     return rows
 
 
-def _row(
+def row_of(
     region: Mapping[str, Any],
     at: Mapping[str, int],
     spatial: str,

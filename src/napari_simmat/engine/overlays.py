@@ -76,6 +76,30 @@ def fullest_plane(
     return index, tinted(as_picture(plane(index)), labels[index])
 
 
+def overview(
+    labels: Any, part: Callable[[slice, slice], NDArray[Any]], side: int = 1024
+) -> NDArray[np.uint8]:
+    """A plane of any size with its objects, reduced to at most `side` pixels.
+
+    Every n-th pixel is taken, so that labels stay labels.
+
+    Parameters
+    ----------
+    labels
+        (Y, X), numpy or zarr.
+    part
+        Raw values (C, h, w) of rows and columns.
+    """
+    height, width = labels.shape
+    step = -(-max(height, width) // side)
+    bands = [
+        part(slice(y, min(y + 64 * step, height)), slice(0, width))[:, ::step, ::step]
+        for y in range(0, height, 64 * step)
+    ]
+    picture = as_picture(np.concatenate(bands, axis=1))
+    return tinted(picture, np.asarray(labels[::step, ::step]))
+
+
 def colour_of(label: int) -> tuple[int, int, int]:
     """A bright colour; neighbours in number lie far apart on the circle of hues."""
     red, green, blue = hsv_to_rgb((0.1 + label * 0.618034) % 1, 0.75, 1.0)

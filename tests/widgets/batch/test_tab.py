@@ -18,7 +18,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
-from napari_simmat.cli import main
+from napari_simmat.cli import app, main
+from napari_simmat.engine.automatic.settings import AutomaticSettings
 from napari_simmat.widgets.batch.request import BatchRequest, remember, remembered
 from tests.batch.folders import contents
 from tests.widgets.conftest import SECONDS, Window
@@ -252,6 +253,8 @@ def test_the_form_is_a_view_of_its_value(batch: Batch) -> None:
         extras=("coco",),
         existing="refuse",
         scheduler="tcp://10.0.0.1:8786",
+        propagate=True,
+        automatic=AutomaticSettings(points_per_side=8, quality=0.75, keep_border=False, tile=512),
     )
     batch.tab.form.set_value(request)
     assert batch.tab.form.value() == BatchRequest(
@@ -261,3 +264,31 @@ def test_the_form_is_a_view_of_its_value(batch: Batch) -> None:
     remember(request)
     assert remembered() == request
     batch.settle()
+
+
+def test_the_command_segments_as_the_form_says(batch: Batch, data: Path, tmp_path: Path) -> None:
+    form = batch.tab.form
+    batch.choose(data, tmp_path / "out", "segment everything")
+    assert form.how.isVisibleTo(form)
+    assert not form.propagate.isVisibleTo(form)
+    assert form.value().automatic == AutomaticSettings()
+    form.everything.points.setValue(8)
+    form.everything.crops.setValue(1)
+    form.everything.quality.setValue(0.75)
+    form.everything.border.setChecked(False)
+    wanted = AutomaticSettings(points_per_side=8, crop_layers=1, quality=0.75, keep_border=False)
+    assert form.value().automatic == wanted
+    assert _understood(form.value())["automatic"] == wanted
+    batch.choose(data, tmp_path / "out", "beside each image (same stem)")
+    assert not form.how.isVisibleTo(form)
+    form.propagate.setChecked(True)
+    understood = _understood(form.value())
+    assert understood["propagate"] is True
+    assert "automatic" not in understood
+    batch.settle()
+
+
+def _understood(request: BatchRequest) -> dict[str, Any]:
+    """What the command line makes of a request."""
+    _, bound, _ = app.parse_args(request.arguments())
+    return dict(bound.arguments)

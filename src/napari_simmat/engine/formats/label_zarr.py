@@ -39,21 +39,32 @@ def label_zarr(
     FileExistsError
         If there is something of that name.
     """
-    import zarr
-
     if path.exists():
         raise FileExistsError(f"{path} exists already. Remove it, or choose another name.")
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        root = zarr.open_group(part, mode="w-", zarr_format=3)
-        chunks = (min(CHUNK, shape[0]), min(CHUNK, shape[1]))
-        array = root.create_array("0", shape=shape, chunks=chunks, dtype="uint32", fill_value=0)
-        root.attrs["ome"] = _described(path.name.removesuffix(".ome.zarr"), pixel, unit)
-        yield array
+        yield create_labels(part, path.name.removesuffix(".ome.zarr"), shape, pixel, unit)
         os.replace(part, path)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)
         raise
+
+
+def create_labels(
+    folder: Path,
+    name: str,
+    shape: tuple[int, int],
+    pixel: tuple[float, float] = (1.0, 1.0),
+    unit: str = "",
+) -> Any:
+    """Make an empty OME-Zarr label image called `name` in a new folder; as `label_zarr`."""
+    import zarr
+
+    root = zarr.open_group(folder, mode="w-", zarr_format=3)
+    chunks = (min(CHUNK, shape[0]), min(CHUNK, shape[1]))
+    array = root.create_array("0", shape=shape, chunks=chunks, dtype="uint32", fill_value=0)
+    root.attrs["ome"] = _described(name, pixel, unit)
+    return array
 
 
 def _described(name: str, pixel: tuple[float, float], unit: str) -> dict[str, Any]:

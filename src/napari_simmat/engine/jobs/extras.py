@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat.engine.overlays import fullest_plane
+from napari_simmat.engine.overlays import fullest_plane, overview
 
 if TYPE_CHECKING:
     from napari_simmat.engine.jobs.tasks import Segmented
@@ -43,8 +43,15 @@ def write_overlay(path: Path, segmented: Segmented) -> None:
     """A PNG of the image with its objects; of a stack, the plane on which they cover most."""
     from PIL import Image
 
-    _, picture = fullest_plane(segmented.painting.labels, segmented.stack.plane)
-    Image.fromarray(picture).save(path, format="PNG")
+    Image.fromarray(picture_of(segmented)).save(path, format="PNG")
+
+
+def picture_of(segmented: Segmented) -> NDArray[np.uint8]:
+    """The image with its objects (Y, X, 3), reduced where it is not held in memory."""
+    labels, stack = segmented.painting.labels, segmented.stack
+    if segmented.tiles is None:
+        return fullest_plane(labels, stack.plane)[1]
+    return overview(labels, lambda rows, columns: stack.part((), rows, columns).plane())
 
 
 def write_coco(path: Path, segmented: Segmented) -> None:

@@ -6,7 +6,7 @@ import csv
 import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from napari_simmat.engine.jobs.extras import write_extra
 from napari_simmat.engine.jobs.record import Record
 from napari_simmat.engine.jobs.staging import staged
 from napari_simmat.engine.objects import PixelSize, columns_of, measure
+from napari_simmat.engine.objects_in_parts import measure_in_parts
 
 if TYPE_CHECKING:
     from napari_simmat.engine.formats.reading import ImageFile
@@ -59,6 +60,20 @@ class OutputFiles:
             record=folder / f"{stem}.json",
             extras={kind: folder / f"{stem}{EXTRA_ENDINGS[kind]}" for kind in extras},
         )
+
+    def in_zarr(self) -> OutputFiles:
+        """The same with labels as OME-Zarr, for an image whose labels are not held in memory.
+
+        Of the optional outputs only the picture can be made then.
+        """
+        name = f"{self.record.name.removesuffix('.json')}_labels.ome.zarr"
+        extras = {kind: path for kind, path in self.extras.items() if kind == "overlay"}
+        return replace(self, labels=self.labels.with_name(name), extras=extras)
+
+    @property
+    def are_in_zarr(self) -> bool:
+        """Whether labels are OME-Zarr."""
+        return self.labels.suffix == ".zarr"
 
     @property
     def recorded(self) -> dict[str, Path]:
@@ -116,27 +131,41 @@ def write_result(segmented: Segmented, start: float) -> None:
     files, image, axes = loaded.task.files, loaded.image, loaded.axes
     size = PixelSize(scale=image.scale, units=image.units)
     positions, names = _distinct_channels(stack)
-    rows = measure(
-        painting.labels,
-        axes=axes,
-        channels=names,
-        plane=lambda index: stack.plane(index)[positions],
-        size=size,
-        found=painting.found,
-    )
-    kept = {
-        (plane, label): count
-        for plane in {one.plane for one in painting.found}
-        for label, count in _counted(painting.labels[plane])
-    }
+    kept: dict[tuple[tuple[int, ...], object], object]
+    if files.are_in_zarr:
+        rows = measure_in_parts(
+            painting.labels,
+            channels=names,
+            part=lambda rows, columns: stack.part((), rows, columns).plane()[positions],
+            size=size,
+            found=painting.found,
+        )
+        kept = {((), row["label"]): row["area_px"] for row in rows}
+    else:
+        rows = measure(
+            painting.labels,
+            axes=axes,
+            channels=names,
+            plane=lambda index: stack.plane(index)[positions],
+            size=size,
+            found=painting.found,
+        )
+        kept = {
+            (plane, label): count
+            for plane in {one.plane for one in painting.found}
+            for label, count in _counted(painting.labels[plane])
+        }
     # The record first: what a kill leaves unfinished is known by it (`settle`).
     targets = (files.record, *files.recorded.values())
     with staged(*targets) as (record, *parts):
         temporary = dict(zip(files.recorded, parts, strict=True))
-        _write_labels(temporary["labels"], files.labels, image, axes, painting.labels)
         write_table(temporary["objects"], columns_of(axes, names, size), rows)
         for kind in files.extras:
             write_extra(kind, temporary[kind], segmented)
+        if segmented.tiles is not None:
+            segmented.tiles.rename(temporary["labels"])
+        else:
+            _write_labels(temporary["labels"], files.labels, image, axes, painting.labels)
         made = Record(
             request=segmented.request,
             normalization=stack.statistics.to_dict(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from napari_simmat.engine.automatic.settings import AutomaticSettings
-from napari_simmat.engine.files import sha256_of
+from napari_simmat.engine.files import remove, sha256_of
 from napari_simmat.engine.formats.promptfiles import read_prompts
 from napari_simmat.engine.formats.reading import ImageFile, read_image
+from napari_simmat.engine.jobs.large import segmenting_in_tiles
 from napari_simmat.engine.jobs.outputs import write_result
 from napari_simmat.engine.jobs.record import (
     Input,
@@ -83,9 +85,15 @@ def load_task(task: Task, config: SegmentConfig) -> Loaded:
     prompts = None
     if task.prompts is not None and automatic_of(task.prompts) is None:
         prompts = read_task_prompts(task.prompts, shape)
+    note = ""
+    if prompts is None and _is_large(image, shape, config):
+        files = task.files.in_zarr()
+        if len(files.extras) < len(task.files.extras):
+            note = "COCO and ImageJ's regions are not made of labels in OME-Zarr."
+        task = replace(task, files=files)
     sha256 = image.sha256()
     seconds = time.monotonic() - start
-    return Loaded(task, image, axis, axes, shape, prompts, automatic, sha256, seconds)
+    return Loaded(task, image, axis, axes, shape, prompts, automatic, sha256, seconds, note)
 
 
 def answering(
@@ -110,7 +118,11 @@ def answering(
         return _kept(task, request, loaded.seconds + time.monotonic() - start)
 
     predictor.note = ""
-    if loaded.prompts is None:
+    tiles = None
+    if task.files.are_in_zarr:
+        job = segmenting_in_tiles(loaded, predictor, config)
+        painting, tiles = yield from _told(job, loaded, ())
+    elif loaded.prompts is None:
         painting = yield from _everything(loaded, predictor, config)
     elif request.settings.propagation is not None:
         painting = yield from _followed(loaded, loaded.prompts, request, predictor, config)
@@ -121,8 +133,9 @@ def answering(
         request,
         painting,
         stack=predictor.stack,
-        note=predictor.note,
+        note=" ".join(filter(None, (loaded.note, predictor.note))),
         seconds=loaded.seconds + time.monotonic() - start,
+        tiles=tiles,
     )
 
 
@@ -213,9 +226,13 @@ def _told(job: Job[T], loaded: Loaded, plane: tuple[int, ...]) -> Job[T]:
 def write_segmented(segmented: Segmented) -> Outcome:
     """Measure and write what an image became; needs no model, so that it can be done behind."""
     start = time.monotonic()
-    write_result(segmented, start)
+    try:
+        write_result(segmented, start)
+    finally:
+        if segmented.tiles is not None:
+            remove(segmented.tiles)  # not there once they were written
     painting = segmented.painting
-    hidden = painting.hidden()
+    hidden = [] if segmented.tiles else painting.hidden()  # objects of tiles hide none
     return Outcome(
         segmented.loaded.task,
         "written",
@@ -271,6 +288,12 @@ def labels_of(ids: Sequence[int | None]) -> list[int]:
     used = {number + shift for number in given}
     free = (number for number in range(1, len(ids) + len(used) + 1) if number not in used)
     return [next(free) if number is None else number + shift for number in ids]
+
+
+def _is_large(image: ImageFile, shape: tuple[int, ...], config: SegmentConfig) -> bool:
+    """Whether an image's labels are to be written tile by tile; NIfTI and stacks never are."""
+    needed = 4 * math.prod(shape)  # uint32
+    return len(shape) == 2 and image.affine is None and needed > config.labels_in_memory * 1e9
 
 
 def _without_channels(
@@ -352,7 +375,7 @@ def _kept(task: Task, request: Request, seconds: float) -> Outcome:
         )
     for kind, path in files.recorded.items():
         expected = record.outputs.get(kind, {}).get("sha256")
-        if not path.is_file() or sha256_of(path) != expected:
+        if not path.exists() or sha256_of(path) != expected:
             raise ValueError(f"{path} is missing or was changed since it was made. {advice}")
     labels = {int(one["label"]) for one in record.objects}
     seen = {int(one["label"]) for one in record.objects if one["pixels"]}

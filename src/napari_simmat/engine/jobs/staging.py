@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -11,7 +10,14 @@ from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_simmat.engine.files import flush, flush_folder, move_into_place, sha256_of
+from napari_simmat.engine.files import (
+    flush,
+    flush_folder,
+    move_into_place,
+    remove,
+    replace,
+    sha256_of,
+)
 from napari_simmat.engine.jobs.record import Record, read_record
 
 if TYPE_CHECKING:
@@ -30,8 +36,8 @@ class DiskFullError(OutputError):
 
 
 def check_is_no_folder(target: Path) -> None:
-    """Refuse a folder where a file is to be written."""
-    if target.is_dir():
+    """Refuse a folder where a file is to be written; Zarr is a folder itself."""
+    if target.is_dir() and target.suffix != ".zarr":
         raise OutputError(
             f"{target} is a folder, but a file of that name is to be written. "
             "Rename the folder or choose another output folder."
@@ -53,9 +59,7 @@ def staged(*targets: Path) -> Iterator[tuple[Path, ...]]:
     """
     for target in targets:
         check_is_no_folder(target)
-    temporary = tuple(
-        target.with_name(f".{target.name}.{secrets.token_hex(4)}{_PART}") for target in targets
-    )
+    temporary = tuple(map(part_of, targets))
     placed: list[Path] = []
     try:
         for folder in {target.parent for target in targets}:
@@ -65,7 +69,7 @@ def staged(*targets: Path) -> Iterator[tuple[Path, ...]]:
             flush(path)
         for path, target in zip(temporary, targets, strict=True):
             is_new = not target.exists()
-            os.replace(path, target)
+            replace(path, target)
             if is_new:
                 placed.append(target)
         for folder in {target.parent for target in targets}:
@@ -73,7 +77,7 @@ def staged(*targets: Path) -> Iterator[tuple[Path, ...]]:
     except BaseException as error:
         for path in (*temporary, *placed):
             with suppress(OSError):
-                path.unlink()
+                remove(path)
         if isinstance(error, OSError) and not isinstance(error, OutputError):
             kind = DiskFullError if error.errno in _FULL else OutputError
             raise kind(_sentence(error, targets[0])) from error
@@ -93,20 +97,19 @@ def settle(files: OutputFiles, *, finish: bool) -> None:
     finish
         Put files that are whole into their places. Otherwise they are only removed.
     """
-    left = {target: _parts_of(target) for target in files}
-    if not any(left.values()):
-        return
-    if finish and files.record.is_file():
-        with suppress(ValueError, OSError):
-            _finish(files, read_record(files.record), left)
-    for path in (path for paths in left.values() for path in paths):
-        path.unlink(missing_ok=True)
+    for each in (files, files.in_zarr()):
+        left = {target: parts_of(target) for target in each}
+        if any(left.values()) and finish and files.record.is_file():
+            with suppress(ValueError, OSError):
+                _finish(each, read_record(files.record), left)
+        for path in (path for paths in left.values() for path in paths):
+            remove(path)
 
 
 def _finish(files: OutputFiles, record: Record, left: Mapping[Path, Sequence[Path]]) -> None:
     for kind, target in files.recorded.items():
         wanted = record.outputs.get(kind, {}).get("sha256")
-        if target.is_file() and sha256_of(target) == wanted:
+        if target.exists() and sha256_of(target) == wanted:
             continue
         for path in left[target]:
             if sha256_of(path) == wanted:
@@ -114,7 +117,12 @@ def _finish(files: OutputFiles, record: Record, left: Mapping[Path, Sequence[Pat
                 break
 
 
-def _parts_of(target: Path) -> list[Path]:
+def part_of(target: Path) -> Path:
+    """A name for a temporary file beside `target` that is to become it."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}{_PART}")
+
+
+def parts_of(target: Path) -> list[Path]:
     """Temporary files that were to become `target`."""
     return sorted(target.parent.glob(f".{escape(target.name)}.????????{_PART}"))
 

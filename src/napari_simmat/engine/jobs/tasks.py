@@ -37,6 +37,9 @@ class SegmentConfig:
         How everything is segmented in images without prompts.
     propagation
         How the objects of prompts are followed through stacks; None for each plane by itself.
+    labels_in_memory
+        Where everything in a plane is segmented and its labels need more GB than this, they are
+        written to OME-Zarr, tile by tile.
     """
 
     model: str
@@ -46,6 +49,7 @@ class SegmentConfig:
     precision: str = "auto"
     automatic: AutomaticSettings = field(default_factory=AutomaticSettings)
     propagation: PropagationSettings | None = None
+    labels_in_memory: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,8 @@ class Loaded:
         Of the image's file.
     seconds
         Time it took.
+    note
+        A remark in words.
     """
 
     task: Task
@@ -108,6 +114,7 @@ class Loaded:
     automatic: AutomaticSettings
     sha256: str
     seconds: float
+    note: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +133,8 @@ class Segmented:
         A remark in words, e.g. that memory ran out and what was done.
     seconds
         Time it took so far.
+    tiles
+        Folder that holds the label image until it is written, where it is not held in memory.
     """
 
     loaded: Loaded
@@ -134,6 +143,7 @@ class Segmented:
     stack: ChannelStack
     note: str
     seconds: float
+    tiles: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from napari_simmat.widgets.batch.look import FirstFile
 from napari_simmat.widgets.batch.request import AUTO, EXISTING, SAME_STEM, BatchRequest
 from napari_simmat.widgets.channels_form import ChannelsForm
 from napari_simmat.widgets.controls import Choice, Fold
+from napari_simmat.widgets.everything_form import EverythingForm
 from napari_simmat.widgets.model_picker import ModelPicker
 from napari_simmat.widgets.paths import PathField
 
@@ -53,6 +54,11 @@ class BatchForm(QWidget):
         self.prompts = Choice()
         self.prompts.addItems(_PROMPTS)
         self.prompt_file = PathField("file", "Prompts", "CSV of points or shapes, or a label image")
+        self.everything = EverythingForm()
+        self.propagate = QCheckBox("Follow objects through stacks")
+        self.propagate.setToolTip(
+            "From the planes with prompts through all others, until the object ends"
+        )
         self.extras = {kind: QCheckBox(title) for kind, title in _EXTRAS.items()}
         self.existing = Choice()
         for kind in ("resume", "refuse", "overwrite"):
@@ -84,6 +90,8 @@ class BatchForm(QWidget):
             extras=tuple(kind for kind, box in self.extras.items() if box.isChecked()),
             existing=self.existing.currentData(),
             scheduler=self.scheduler.text().strip(),
+            propagate=self.propagate.isChecked(),
+            automatic=self.everything.value(),
         )
 
     def set_value(self, request: BatchRequest) -> None:
@@ -103,6 +111,8 @@ class BatchForm(QWidget):
             box.setChecked(name in request.extras)
         self.existing.setCurrentIndex(self.existing.findData(request.existing))
         self.scheduler.setText(request.scheduler)
+        self.propagate.setChecked(request.propagate)
+        self.everything.set_value(request.automatic)
         self.set_first(self._first, "")
         self._show()
         self.changed.emit()
@@ -162,6 +172,9 @@ class BatchForm(QWidget):
         form.addRow(self.channels.details)
         form.addRow("Prompts", self.prompts)
         form.addRow("", self.prompt_file)
+        self.how = Fold("How everything is segmented", self.everything)
+        form.addRow(self.how)
+        form.addRow("", self.propagate)
         boxes = QWidget()
         inside = QVBoxLayout(boxes)
         inside.setContentsMargins(14, 0, 0, 0)
@@ -185,8 +198,10 @@ class BatchForm(QWidget):
             line.textChanged.connect(self._on_changed)
         for choice in (self.prompts, self.existing):
             choice.activated.connect(self._on_changed)
-        for box in self.extras.values():
+        for box in (*self.extras.values(), self.propagate):
             box.toggled.connect(self._on_changed)
+        self.everything.sifted.connect(self._on_changed)
+        self.everything.asked.connect(self._on_changed)
         self.models.changed.connect(self._on_model)
         self.channels.changed.connect(self._on_channels)
         self.channels.set_model(self._spec())
@@ -219,7 +234,10 @@ class BatchForm(QWidget):
 
     def _show(self) -> None:
         several = self._first is not None and self._first.count > 1
-        self.prompt_file.setVisible(self.prompts.currentIndex() == 2)
+        kind = self.prompts.currentIndex()
+        self.prompt_file.setVisible(kind == 2)
+        self.how.setVisible(kind == 0)
+        self.propagate.setVisible(kind != 0)
         for field, shown in (
             (self.channels, several),
             (self.channels.details, several),

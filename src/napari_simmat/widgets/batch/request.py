@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from napari_simmat.batch import AUTO, SAME_STEM, Plan, find_inputs, plan
+from napari_simmat.engine.automatic.settings import AutomaticSettings
 from napari_simmat.engine.files import writing
 from napari_simmat.engine.folders import user_folder
 from napari_simmat.engine.jobs.outputs import EXTRA_ENDINGS
@@ -44,6 +45,10 @@ class BatchRequest:
         What to do where an output exists.
     scheduler
         Address of a Dask scheduler; empty: on this machine.
+    propagate
+        Whether the objects of prompts are followed through stacks.
+    automatic
+        How everything is segmented where there are no prompts.
     """
 
     images: str = ""
@@ -56,6 +61,8 @@ class BatchRequest:
     extras: tuple[str, ...] = ()
     existing: str = "resume"
     scheduler: str = ""
+    propagate: bool = False
+    automatic: AutomaticSettings = field(default_factory=AutomaticSettings)
 
     def arguments(self) -> list[str]:
         """What follows ``simmat`` on the command line."""
@@ -73,6 +80,10 @@ class BatchRequest:
             words.append(f"--{self.existing}")
         if self.scheduler:
             words.append(f"--scheduler={self.scheduler}")
+        if self.prompts == AUTO:
+            words += _automatic_arguments(self.automatic)
+        elif self.propagate:
+            words.append("--propagate")
         return words
 
     def problem(self) -> str | None:
@@ -118,14 +129,32 @@ class BatchRequest:
         try:
             values = json.loads(text)
             values["extras"] = tuple(values["extras"])
+            values["automatic"] = AutomaticSettings.from_dict(values.get("automatic", {}))
             request = cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"These are no settings of a batch ({error}).") from None
-        texts = [getattr(request, each.name) for each in fields(cls) if each.name != "extras"]
+        others = ("extras", "automatic", "propagate")
+        texts = [getattr(request, each.name) for each in fields(cls) if each.name not in others]
         known = set(request.extras) <= set(EXTRA_ENDINGS) and request.existing in EXISTING
+        known = known and isinstance(request.propagate, bool)
         if not known or not all(isinstance(text, str) for text in texts):
             raise ValueError("These are no settings of a batch (a word is another kind of value).")
         return request
+
+
+def _automatic_arguments(settings: AutomaticSettings) -> list[str]:
+    """Those settings that are not the default."""
+    usual = AutomaticSettings().to_dict()
+    words = []
+    for name, value in settings.to_dict().items():
+        if value == usual[name]:
+            continue
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--auto.{option}" if value else f"--auto.no-{option}")
+        else:
+            words.append(f"--auto.{option}={value}")
+    return words
 
 
 def remembered() -> BatchRequest:
