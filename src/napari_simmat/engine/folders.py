@@ -36,3 +36,8 @@ def trainings_folder() -> Path:
 def embeddings_folder() -> Path:
     """Embeddings on disk, where the user wants them kept."""
     return user_folder() / "embeddings"
+
+
+def sessions_folder() -> Path:
+    """What was done in the window and is not saved yet, a file for each image."""
+    return user_folder() / "sessions"

@@ -10,6 +10,7 @@ from napari.components import Dims
 from napari.layers import Image, Labels, Layer
 from napari.utils.transforms import Affine
 
+_LEVEL = "SimMAT level"
 LARGEST_SIDE = 4096
 """Of a multiscale image the finest level is segmented whose planes have no longer side."""
 
@@ -113,10 +114,9 @@ class Place:
         ValueError
             If no plane of the image is shown; the sentence says what to do.
         """
-        shown = tuple(dims.displayed)
         if dims.ndisplay != 2:
             raise ValueError("Prompts are drawn in 2D: leave the 3D view (Ctrl+Y).")
-        if shown != tuple(range(dims.ndim - 2, dims.ndim)):
+        if set(dims.displayed) != {dims.ndim - 2, dims.ndim - 1}:  # transposed is as good
             raise ValueError(
                 "Prompts are drawn on the image's last two axes: go back to that view "
                 "(roll or transpose the axes with the buttons below the layer list)."
@@ -207,18 +207,26 @@ def _at_level(options: dict[str, Any], factors: np.ndarray) -> dict[str, Any]:
 
 
 def level_of(layer: Image) -> int:
-    """The level of a layer that is segmented: the finest whose planes are not too large.
+    """The level of a layer that is segmented: the chosen one, or the finest not too large.
 
     A network looks at some thousand pixels across at most; a finer level would only cost memory.
     """
     if not layer.multiscale:
         return 0
+    chosen = layer.metadata.get(_LEVEL)
+    if chosen in range(len(layer.data)):
+        return int(chosen)
     fits = [
         level
         for level in range(len(layer.data))
         if max(image_shape(layer, level)[-2:]) <= LARGEST_SIDE
     ]
     return fits[0] if fits else len(layer.data) - 1
+
+
+def choose_level(layer: Image, level: int) -> None:
+    """Have this level of a multiscale layer segmented from now on."""
+    layer.metadata[_LEVEL] = level
 
 
 def image_shape(layer: Image, level: int = 0) -> tuple[int, ...]:

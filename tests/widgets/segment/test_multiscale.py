@@ -78,3 +78,26 @@ def test_a_click_on_a_multiscale_image_gives_a_mask_in_the_right_place(
     inside = [objects.get_value(tuple(0.5 * at), world=True) for at in fine]
     assert np.mean([value == 1 for value in inside]) > 0.9
     assert iou(np.kron(objects.data == 1, np.ones((2, 2), bool)), mask) > 0.85
+
+
+def test_another_level_is_chosen_by_the_user(window: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place_module, "LARGEST_SIDE", 300)
+    pyramid, mask = levels()
+    window.viewer.add_image(np.zeros((40, 40), np.uint8), name="flat")
+    window.open_widget()
+    window.idle()
+    assert not window.tab.level.isVisible()
+    window.viewer.add_image(pyramid, multiscale=True, name="slide")
+    window.choose(window.tab.channels._image, "slide")
+    assert window.tab.level.isVisible()
+    assert window.tab.level.currentText() == "1: 200 x 260 pixels"
+    window.click(250, 180)
+    window.key(Qt.Key.Key_C)
+    window.tab.level.setFocus()
+    window.choose(window.tab.level, "0: 400 x 520 pixels")
+    window.click(250, 180)
+    window.key(Qt.Key.Key_C)
+    finest = [layer for layer in window.viewer.layers if layer.name.startswith("SimMAT objects")]
+    assert sorted(layer.data.shape for layer in finest) == [(200, 260), (400, 520)]
+    (fine,) = (layer for layer in finest if layer.data.shape == (400, 520))
+    assert iou(fine.data == 1, mask) > 0.85

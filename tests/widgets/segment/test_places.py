@@ -168,6 +168,34 @@ def test_where_no_plane_can_be_prompted_a_sentence_says_why(window: Any) -> None
     assert "last two axes" in window.status.text
 
 
+def test_a_transposed_view_is_clicked_where_it_shows_the_object(window: Any) -> None:
+    window.viewer.add_image(np.stack([grey()] * 2), name="stack")
+    window.open_widget()
+    window.idle()
+    window.click(*CENTRES[1])
+    upright = window.viewer.layers["SimMAT preview"].data.copy()
+    assert upright[0].any()
+    window.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    window.viewer.dims.order = (0, 2, 1)
+    window.viewer.reset_view()
+    window.idle()
+    window.click(CENTRES[1][1], CENTRES[1][0])  # rows lie across now
+    assert np.allclose(window.interaction.work.prompts.points[0], (0, *CENTRES[1]), atol=2)
+    assert iou(window.viewer.layers["SimMAT preview"].data, upright) > 0.9
+    window.key(Qt.Key.Key_C)
+    window.viewer.dims.order = (1, 0, 2)  # from the side
+    window.viewer.reset_view()
+    window.idle()
+    window.take(window.tab.buttons.point)
+    window.press(0, CENTRES[0][1])
+    window.idle()
+    assert window.status.kind == "failed"
+    assert "last two axes" in window.status.text
+    window.viewer.dims.order = (0, 1, 2)
+    window.idle()
+    assert set(np.unique(window.viewer.layers["SimMAT objects"].data)) == {0, 1}
+
+
 # ------------------------------------------------------------------ without a viewer
 
 

@@ -210,3 +210,59 @@ def test_undo_of_a_correction_and_a_correction_of_the_second_of_two(window: Any)
     window.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     press(window, window.tab.stack.panel.start)
     assert np.array_equal(preview(window), before)
+
+
+@pytest.mark.parametrize("what", ["image", "preview", "points", "data", "rename", "other image"])
+def test_layers_that_go_or_change_while_it_runs_or_encodes_ahead(stack: Any, what: str) -> None:
+    viewer = stack.viewer
+    stack.click(*CENTRE)
+    stack.tab.stack.panel.ahead.setChecked(True)
+    QTest.mouseClick(stack.tab.stack.panel.start, Qt.MouseButton.LeftButton)
+    assert stack.tab.stack.propagation.busy
+    if what == "image":
+        viewer.layers.remove("ball")
+    elif what == "preview":
+        viewer.layers.remove("SimMAT preview")
+    elif what == "points":
+        viewer.layers.remove("SimMAT points")
+    elif what == "data":
+        viewer.layers["ball"].data = ball()[0][:, ::-1].copy()
+    elif what == "rename":
+        viewer.layers["ball"].name = "another"
+        viewer.layers.reverse()
+    else:
+        viewer.add_image(np.zeros((3, 40, 50), np.uint8), name="small")
+    stack.idle()
+    assert not stack.tab.stack.propagation.busy
+    if what == "image":
+        assert stack.status.kind == "nothing"
+        viewer.add_image(ball()[0], name="ball")
+        viewer.dims.set_current_step(0, 3)
+        stack.idle()
+    stack.click(*CENTRE)  # the session goes on
+    press(stack, stack.tab.stack.panel.start)
+    stack.key(Qt.Key.Key_C)
+    assert (objects(stack) > 0).any(), stack.status.text
+
+
+def test_closing_while_it_runs_leaves_no_thread_and_another_viewer_goes_on(
+    open_window: Any,
+) -> None:
+    windows = []
+    for _ in range(2):
+        window = open_window()
+        window.viewer.add_image(ball()[0], name="ball", scale=(2, 1, 1))
+        window.open_widget()
+        window.viewer.dims.set_current_step(0, 3)
+        window.viewer.reset_view()
+        window.idle()
+        window.click(*CENTRE)
+        windows.append(window)
+    first, second = windows
+    for window in windows:
+        window.tab.stack.panel.ahead.setChecked(True)
+        QTest.mouseClick(window.tab.stack.panel.start, Qt.MouseButton.LeftButton)
+    assert first.tab.stack.propagation.busy
+    first.close_widget()
+    second.idle()
+    assert iou(preview(second), ball()[1]) > 0.85

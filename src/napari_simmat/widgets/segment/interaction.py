@@ -55,7 +55,9 @@ class Interaction(Session):
         self.answering.answered.connect(self._on_answered)
         self.answering.failed.connect(self._on_failed)
         self.stale.connect(self._on_stale)
-        for event in (viewer.dims.events.current_step, viewer.dims.events.ndisplay):
+        dims = viewer.dims.events
+        self._views = (dims.current_step, dims.ndisplay, dims.order)
+        for event in self._views:
             event.connect(self._on_plane)
 
     @property
@@ -68,7 +70,7 @@ class Interaction(Session):
         if self._released:
             return
         self.answering.close()
-        for event in (self.viewer.dims.events.current_step, self.viewer.dims.events.ndisplay):
+        for event in self._views:
             event.disconnect(self._on_plane)
         super().release()
 

@@ -8,8 +8,9 @@ reopening and saving all read this list.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from napari_simmat.engine.census import Census
 from napari_simmat.engine.footprints import Footprint, Patch
@@ -137,9 +138,17 @@ class Register:
 
 
 class Operations:
-    """The list, with a position in it: what lies before can be undone, after it redone."""
+    """The list, with a position in it: what lies before can be undone, after it redone.
+
+    Attributes
+    ----------
+    told
+        Called with every change of the list: ``do`` and the operation, ``undo``, ``redo``,
+        ``drop``, or ``forget`` and the layer's key.
+    """
 
     def __init__(self, limit: int = LIMIT) -> None:
+        self.told: Callable[[str, Any], None] = _nobody
         self._done: deque[Operation] = deque(maxlen=limit)
         self._undone: list[Operation] = []
 
@@ -169,6 +178,7 @@ class Operations:
         """Note what was just done; what had been undone is forgotten."""
         self._done.append(operation)
         self._undone.clear()
+        self.told("do", operation)
 
     def undo(self) -> Operation | None:
         """Step back: the operation to revert, or None."""
@@ -176,6 +186,7 @@ class Operations:
             return None
         operation = self._done.pop()
         self._undone.append(operation)
+        self.told("undo", None)
         return operation
 
     def redo(self) -> Operation | None:
@@ -184,16 +195,31 @@ class Operations:
             return None
         operation = self._undone.pop()
         self._done.append(operation)
+        self.told("redo", None)
         return operation
 
     def drop_last(self) -> Operation | None:
         """Forget what was done last, as if it had not been; None if there is nothing."""
+        if self._done:
+            self.told("drop", None)
         return self._done.pop() if self._done else None
+
+    def mapped(self, change: Callable[[Operation], Operation]) -> Operations:
+        """A list of the same operations, each changed."""
+        other = Operations(self._done.maxlen or LIMIT)
+        other._done.extend(change(each) for each in self._done)
+        other._undone = [change(each) for each in self._undone]
+        return other
 
     def forget_layer(self, layer: str) -> None:
         """Drop what was done to a labels layer that is gone; prompts stay."""
         self._done = deque(_without(self._done, layer), maxlen=self._done.maxlen)
         self._undone = list(_without(self._undone, layer))
+        self.told("forget", layer)
+
+
+def _nobody(what: str, value: Any) -> None:
+    """Nobody is told."""
 
 
 def _without(operations: deque[Operation] | list[Operation], layer: str) -> Iterator[Operation]:

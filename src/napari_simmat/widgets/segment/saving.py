@@ -9,9 +9,10 @@ import numpy as np
 from qtpy.QtCore import QObject, Qt, Signal
 from qtpy.QtWidgets import QFileDialog, QWidget
 
+from napari_simmat.engine.files import writing
 from napari_simmat.engine.jobs.saving import LabelledObjects, saving
 from napari_simmat.engine.objects import PixelSize
-from napari_simmat.progress import Progress
+from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.place import Place
 from napari_simmat.widgets.segment.finished import Finished
 from napari_simmat.widgets.status import Status
@@ -28,6 +29,8 @@ class Saving(QObject):
 
     status = Signal(object)
     """A `Status`."""
+    saved = Signal()
+    """All files are there."""
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
@@ -38,20 +41,32 @@ class Saving(QObject):
         self.worker.returned.connect(self._on_returned, queued)
         self.worker.failed.connect(self._on_failed, queued)
 
-    def ask(self, place: Place, finished: Finished, classes: Sequence[str]) -> None:
+    def ask(
+        self, place: Place, finished: Finished, classes: Sequence[str], session: str = ""
+    ) -> None:
         """Ask for a file name and save there."""
         start = f"{place.name}{_ENDING}"
         name, _ = QFileDialog.getSaveFileName(
             self._parent, "Save the objects", start, f"Labels (*{_ENDING})"
         )
         if name:
-            self.save(Path(name), place, finished, classes)
+            self.save(Path(name), place, finished, classes, session)
 
-    def save(self, path: Path, place: Place, finished: Finished, classes: Sequence[str]) -> None:
-        """Write the label image to `path`, the other files beside it."""
+    def save(
+        self,
+        path: Path,
+        place: Place,
+        finished: Finished,
+        classes: Sequence[str],
+        session: str = "",
+    ) -> None:
+        """Write the label image to `path`, the other files beside it.
+
+        `session` is all that was done, as `journal` has it.
+        """
         stem = path.name.removesuffix(".tif").removesuffix("_labels")
         objects = values_of(place, finished, classes)
-        self.worker.submit("Saving", lambda: saving(path.parent, stem, objects))
+        self.worker.submit("Saving", lambda: _saving(path.parent, stem, objects, session))
 
     def release(self) -> None:
         """End the thread."""
@@ -65,9 +80,21 @@ class Saving(QObject):
     def _on_returned(self, _: Task, written: list[Path]) -> None:
         names = ", ".join(path.name for path in written)
         self.status.emit(Status("done", f"Saved {names} in {written[0].parent}."))
+        self.saved.emit()
 
     def _on_failed(self, _: Task, reason: str) -> None:
         self.status.emit(Status("failed", reason))
+
+
+def _saving(folder: Path, stem: str, objects: LabelledObjects, session: str) -> Job[list[Path]]:
+    """The objects, and ``STEM_session.jsonl`` with all that made them."""
+    written = yield from saving(folder, stem, objects)
+    if session:
+        path = folder / f"{stem}_session.jsonl"
+        with writing(path) as temporary:
+            temporary.write_text(session, encoding="utf-8")
+        written = [*written, path]
+    return written
 
 
 def values_of(place: Place, finished: Finished, classes: Sequence[str]) -> LabelledObjects:

@@ -15,10 +15,12 @@ from napari_simmat.widgets.inputs import describe, image_of, key_of, place_of
 from napari_simmat.widgets.keys import Keys
 from napari_simmat.widgets.list_keys import ListKeys
 from napari_simmat.widgets.model_picker import ModelPicker
+from napari_simmat.widgets.segment.autosave import Autosave
 from napari_simmat.widgets.segment.everything import Everything
 from napari_simmat.widgets.segment.image_watch import ImageWatch
 from napari_simmat.widgets.segment.interaction import Interaction
 from napari_simmat.widgets.segment.label_layers import CLASSES, PREVIEW
+from napari_simmat.widgets.segment.level_choice import LevelChoice
 from napari_simmat.widgets.segment.object_panel import ObjectPanel
 from napari_simmat.widgets.segment.object_table import rows_of, voxel_of
 from napari_simmat.widgets.segment.prompt_buttons import PromptButtons
@@ -26,6 +28,7 @@ from napari_simmat.widgets.segment.remembering import Remembering
 from napari_simmat.widgets.segment.saving import Saving
 from napari_simmat.widgets.segment.stack_part import StackPart
 from napari_simmat.widgets.segment.visiting import visit
+from napari_simmat.widgets.segment.works import Work
 from napari_simmat.widgets.status import Kind, Status
 from napari_simmat.widgets.status_line import StatusLine
 
@@ -49,9 +52,11 @@ class SegmentTab(QWidget):
         self.everything = Everything(self.interaction, self)
         self.status = StatusLine()
         self.saving = Saving(self)
+        self.autosave = Autosave(self.interaction)
         self.keys = Keys(viewer, self._actions(), self._wanted)
         self.list_keys = ListKeys(self)
         self._shown_objects: tuple[object, int] | None = None
+        self._saving: Work | None = None
         self.watch = ImageWatch(self)
         self._later = QTimer(self)
         self._later.setSingleShot(True)
@@ -82,6 +87,7 @@ class SegmentTab(QWidget):
             choice.release()
         self.models.release()
         self.saving.release()
+        self.autosave.release()
         self.stack.release()
         self.everything.release()
         self.interaction.release()
@@ -102,6 +108,7 @@ class SegmentTab(QWidget):
         choices.addRow(self.models.details)
         choices.addRow("Image", self.channels)
         choices.addRow(self.channels.details)
+        self.level = LevelChoice(choices)
         choices.addRow("Objects", self.objects)
         layers = QWidget()
         layers_form = QFormLayout(layers)
@@ -141,6 +148,7 @@ class SegmentTab(QWidget):
         self.watch.changed.connect(self._on_layers)
         self.models.changed.connect(self._on_model)
         self.channels.changed.connect(self._on_choice)
+        self.level.changed.connect(self._on_choice)
         self.objects.chosen.connect(interaction.use_objects)
         self.points.chosen.connect(self._on_points)
         self.boxes.chosen.connect(self._on_boxes)
@@ -156,6 +164,7 @@ class SegmentTab(QWidget):
         panel.overlap_chosen.connect(self._on_overlap)
         panel.save_asked.connect(self._on_save)
         self.saving.status.connect(self.status.set_value)
+        self.saving.saved.connect(self._on_saved)
         panel.class_chosen.connect(interaction.actions.classify)
         panel.table.chosen.connect(self._on_chosen)
         panel.table.visited.connect(self._on_visited)
@@ -229,6 +238,8 @@ class SegmentTab(QWidget):
             except (ValueError, TypeError) as error:
                 problem = str(error)
         reference = self.models.reference()
+        used = {source.layer for source in sources}
+        self.level.show_layers(layer for layer in images if key_of(layer) in used)
         if image is None:
             interaction.set_subject(reference, None, None, frozenset())
             absent = entry is None or entry.kind == "downloadable" or not images
@@ -283,7 +294,13 @@ class SegmentTab(QWidget):
     def _on_save(self) -> None:
         work = self.interaction.work
         if work is not None and work.finished is not None:
-            self.saving.ask(work.place, work.finished, self.interaction.classes.names)
+            names = self.interaction.classes.names
+            self._saving = work
+            self.saving.ask(work.place, work.finished, names, self.autosave.text(work))
+
+    def _on_saved(self) -> None:
+        if self._saving is not None:
+            self.autosave.mark_saved(self._saving)
 
     def _on_chosen(self, labels: tuple[int, ...]) -> None:
         self.interaction.actions.chosen = labels

@@ -34,7 +34,7 @@ def visit(viewer: Viewer, place: Place, finished: Finished, label: int) -> None:
     for axis, value in enumerate(world[:-2]):
         viewer.dims.set_point(first + axis, value)
     camera = getattr(viewer, "scene", viewer).camera  # scene: from napari 0.9
-    camera.center = tuple(world[-2:])
+    camera.center = tuple(world[axis - first] for axis in viewer.dims.displayed[-2:])
     finished.layer.selected_label = label
 
 

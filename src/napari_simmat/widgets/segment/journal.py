@@ -1,0 +1,191 @@
+"""All that was done to one image, line by line in a file: what a crash leaves can be done again.
+
+JSON Lines. The first line says what the image is, each further one what was done. A line is
+appended when something is done, so a crash costs at most the last one. Labels are not computed
+again but written as they were: the same file gives the same labels, whatever model is there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_simmat.engine.footprints import Patch
+from napari_simmat.widgets.segment.asked import Asked
+from napari_simmat.widgets.segment.operations import Entry, Operation, Operations, Register
+from napari_simmat.widgets.segment.plain import from_plain, to_plain
+
+FORMAT, VERSION = "napari-simmat session", 1
+_MOST_BYTES = 1 << 30
+_MOST_VOXELS = 1 << 31
+
+
+@dataclass
+class Replayed:
+    """What is there after all lines.
+
+    Parameters
+    ----------
+    header
+        The first line: image, model, settings.
+    labels
+        (..., Y, X) int32 of each labels layer, by its key; the one written to last comes last.
+    entries
+        What is known about the objects of each.
+    operations
+        The list, to undo and redo.
+    asked
+        What is open.
+    saved
+        Whether all of it lies in saved files.
+    """
+
+    header: dict[str, Any]
+    labels: dict[str, np.ndarray] = field(default_factory=dict)
+    entries: dict[str, dict[int, Entry]] = field(default_factory=dict)
+    operations: Operations = field(default_factory=Operations)
+    asked: Asked = field(default_factory=Asked)
+    saved: bool = False
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the image without channels."""
+        return tuple(int(size) for size in self.header["shape"])
+
+    @property
+    def objects(self) -> int:
+        """How many objects there are."""
+        return sum(len(np.unique(labels[labels > 0])) for labels in self.labels.values())
+
+
+def header_of(image: str, shape: Iterable[int], model: str, channels: Iterable[str]) -> str:
+    """The first line.
+
+    Parameters
+    ----------
+    image
+        Tells images apart by their content.
+    shape
+        (..., Y, X) without channels.
+    model, channels
+        What was in use at first, for whoever reads the file.
+    """
+    values = {
+        "format": FORMAT,
+        "format_version": VERSION,
+        "image": image,
+        "shape": [int(size) for size in shape],
+        "model": model,
+        "channels": list(channels),
+    }
+    return json.dumps(values) + "\n"
+
+
+def line_of(what: str, value: Any = None) -> str:
+    """One line: ``do`` an operation, ``undo``, ``redo``, ``begin`` a layer, ``forget`` one, ..."""
+    return json.dumps({"what": what, "value": to_plain(value)}) + "\n"
+
+
+def replayed(path: Path) -> Replayed:
+    """Do again what a file says.
+
+    Parameters
+    ----------
+    path
+        Of the window's own folder, or ``STEM_session.jsonl`` beside saved labels.
+
+    Raises
+    ------
+    ValueError
+        If it is no such file; one sentence says why. A last line that was cut off is left out.
+    """
+    if path.stat().st_size > _MOST_BYTES:
+        raise ValueError(f"{path.name} is no session: it is larger than any. Choose another file.")
+    first, *lines = path.read_text(encoding="utf-8").split("\n")
+    try:
+        state = Replayed(_header(first))
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path.name} cannot be read as a session. {error}") from None
+    for number, line in enumerate(lines[:-1], start=2):  # the last is empty, or was cut off
+        try:
+            each = json.loads(line)
+            _take(state, each["what"], from_plain(each["value"]))
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            raise ValueError(f"{path.name}, line {number}, cannot be read: {error}.") from None
+    return state
+
+
+def _header(line: str) -> dict[str, Any]:
+    values = json.loads(line)
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise ValueError("It is not a session of napari-simmat.")
+    if not values["format_version"] <= VERSION:
+        raise ValueError("It was written by a later version: update napari-simmat.")
+    if not 0 < np.prod([float(size) for size in values["shape"]]) <= _MOST_VOXELS:
+        raise ValueError("Its image is larger than fits into memory.")
+    return values
+
+
+def _take(state: Replayed, what: str, value: Any) -> None:
+    """Take up one line."""
+    state.saved = what == "saved"
+    if what == "begin":
+        key, patch = value
+        if patch is not None:
+            patch.apply(_labels(state, key))
+    elif what == "do":
+        state.operations.add(value)
+        _play(state, value, back=False)
+    elif what == "undo" and (operation := state.operations.undo()) is not None:
+        _play(state, operation, back=True)
+    elif what == "redo" and (operation := state.operations.redo()) is not None:
+        _play(state, operation, back=False)
+    elif what == "drop" and (operation := state.operations.drop_last()) is not None:
+        state.asked = operation.before
+    elif what == "forget":
+        state.operations.forget_layer(value)
+        state.labels.pop(value, None)
+        state.entries.pop(value, None)
+
+
+def _play(state: Replayed, operation: Operation, *, back: bool) -> None:
+    state.asked = operation.before if back else operation.after
+    edit = operation.edit
+    if edit is None:
+        return
+    labels = _labels(state, edit.layer)
+    for patch in reversed(edit.patches) if back else edit.patches:
+        (patch.revert if back else patch.apply)(labels)
+    register = Register()
+    register.entries = state.entries.setdefault(edit.layer, {})
+    register.note(edit, back=back)
+
+
+def _labels(state: Replayed, key: str) -> np.ndarray:
+    labels = state.labels.pop(key, None)
+    state.labels[key] = np.zeros(state.shape, np.int32) if labels is None else labels
+    return state.labels[key]
+
+
+def moved_to(operations: Operations, keys: dict[str, str]) -> Operations:
+    """The list with other keys for its layers."""
+    return operations.mapped(
+        lambda each: (
+            each
+            if each.edit is None or each.edit.layer not in keys
+            else replace(each, edit=replace(each.edit, layer=keys[each.edit.layer]))
+        )
+    )
+
+
+def before_edit(labels: np.ndarray, patches: Iterable[Patch]) -> Patch | None:
+    """What a layer held before an edit, as a change of an empty one; None for nothing."""
+    before = np.array(labels)
+    for patch in reversed(list(patches)):
+        patch.revert(before)
+    return Patch.between(np.zeros_like(before), before, (0,) * before.ndim)
