@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -238,7 +239,6 @@ class Everything:
             yield from ()
             return embedding
 
-        predictor._encoder.embedding = given
         finish(predictor.opening(image(1024), channel_axis=-1))
         settings = AutomaticSettings(
             points_per_side=self._grid,
@@ -249,7 +249,8 @@ class Everything:
             max_area=1.0,
             background=1.0,
         )
-        candidates = finish(proposing(predictor, settings, ()))
+        with patch.object(predictor._encoder, "embedding", given):
+            candidates = finish(proposing(predictor, settings, ()))
         sift(candidates, settings)
 
         def afterwards() -> dict[str, float]:
