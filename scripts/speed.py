@@ -28,13 +28,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import torch
-
-from scripts.speed_alone import ALONE
-from scripts.speed_report import Measured, draw, read, table
-from scripts.speed_rows import ROWS, Both, Row, Work, everything
+from speed_alone import ALONE
+from speed_report import Measured, draw, read, rows_of, table
+from speed_rows import ROWS, Both, Row, Work, everything
 
 
 class Log:
@@ -154,7 +151,8 @@ def report(folder: Path) -> None:
         lines += ["", f"## {threads} thread(s)", "", *table(numbers, threads)]
     (folder / "speed.md").write_text("\n".join(lines) + "\n")
     print("\n".join(lines))
-    draw(folder / "speed.png", numbers)
+    if rows_of(numbers):
+        draw(folder / "speed.png", numbers)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import torch
 from segment_anything import SamPredictor
+from speed_rows import CLICK, Both, image
 from torch import Tensor
 
 from napari_simmat.engine.embeddings import EmbeddingCache
@@ -17,7 +18,6 @@ from napari_simmat.engine.predictor import Predictor
 from napari_simmat.model.transfer import MAT
 from napari_simmat.progress import finish
 from napari_simmat.widgets.worker import Worker
-from scripts.speed_rows import CLICK, Both, image
 
 Numbers = list[tuple[str, str, float]]
 """Who or what, the quantity, its value."""
