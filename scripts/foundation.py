@@ -1,7 +1,7 @@
 """Tables of the embedded foundation's model card, as Markdown.
 
-``python scripts/foundation.py resolution --development development`` and likewise `normalisation`,
-`debris`, `precision`, `parity` and `speed`. The development set is made by
+``python scripts/foundation.py resolution --development development`` and likewise `alternatives`,
+`normalisation`, `debris`, `precision`, `parity` and `speed`. The development set is made by
 ``scripts/development_set.py``; `parity` needs the folder of the training (``--training``).
 """
 
@@ -109,6 +109,24 @@ def _resized(image: Image, size: tuple[int, ...], factor: float) -> Image:
         image.astype(np.float32), shape, order=1, anti_aliasing=factor < 1, preserve_range=True
     )
     return np.asarray(resized, np.float32)
+
+
+def alternatives(options: argparse.Namespace) -> None:
+    """The answer to a click, and the best among it and its alternatives, which Q goes round."""
+    predictor = Predictor(load_model(options.model), device="cpu")
+    say("image", "objects", "answer", "best of two", "best of three", "best of four")
+    means = []
+    for sample in samples(options.development, options.most):
+        predictor.set_image(sample.image, channel_axis=sample.channel_axis)
+        rows = []
+        for label, _ in found_objects(sample.labels):
+            truth = sample.labels == label
+            answer = predictor.predict(points=[middle(truth)])
+            reached = [iou(answer.alternative(n).mask, truth) for n in range(answer.count)]
+            rows.append([max(reached[:count]) for count in (1, 2, 3, 4)])
+        means.append(np.mean(rows, axis=0))
+        say(sample.name, len(rows), *(f"{value:.3f}" for value in means[-1]))
+    say("mean over images", "", *(f"{value:.3f}" for value in np.mean(means, axis=0)))
 
 
 # ------------------------------------------------------------------------ normalisation
@@ -311,7 +329,8 @@ def say(*cells: object) -> None:
 
 
 TABLES = {
-    each.__name__: each for each in (resolution, normalisation, debris, precision, parity, speed)
+    each.__name__: each
+    for each in (resolution, alternatives, normalisation, debris, precision, parity, speed)
 }
 
 

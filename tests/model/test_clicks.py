@@ -34,13 +34,12 @@ def test_together_as_alone(tiny, encoded) -> None:
     for click, placed in zip(clicks, together, strict=True):
         alone = tiny.decode(encoded, click[None], torch.ones(1))
         height, width = placed.logits.shape[1:]
-        part = alone.logits[
-            :, placed.top : placed.top + height, placed.left : placed.left + width
-        ].clone()
-        torch.testing.assert_close(placed.logits, part, rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(placed.quality, alone.quality, rtol=1e-4, atol=1e-5)
-        outside = alone.logits.clone()
-        outside[:, placed.top : placed.top + height, placed.left : placed.left + width] = -1
+        answer = alone.logits[0]
+        part = answer[placed.top : placed.top + height, placed.left : placed.left + width].clone()
+        torch.testing.assert_close(placed.logits[0], part, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(placed.quality[0], alone.quality[0], rtol=1e-4, atol=1e-5)
+        outside = answer.clone()
+        outside[placed.top : placed.top + height, placed.left : placed.left + width] = -1
         assert (outside < 0).all()
 
 

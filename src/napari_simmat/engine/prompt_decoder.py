@@ -58,8 +58,10 @@ class PromptDecoder:
         lone = len(prompt.points) == 1 and prompt.box is None and prompt.mask is None
         stock = self.model.spec.mask_choice == "stock"
         chosen = 1 + int(quality[1:].argmax()) if stock and lone else 0
+        others = range(1, len(quality))  # SAM's have no order of their own
+        order = sorted(others, key=lambda n: -float(quality[n])) if stock else list(others)
         stride = self.compute.network.mask_stride
-        return Result(logits, quality, chosen, embedding.frame, stride)
+        return Result(logits, quality, chosen, embedding.frame, stride, order)
 
     def answer(self, embedding: Embedding, prompt: Prompt) -> Answer:
         """The answer to a prompt, its masks not formed yet."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -35,10 +36,16 @@ class Result:
     """
 
     def __init__(
-        self, logits: Tensor, quality: Tensor, chosen: int, frame: Frame, stride: int
+        self,
+        logits: Tensor,
+        quality: Tensor,
+        chosen: int,
+        frame: Frame,
+        stride: int,
+        others: Sequence[int] = (1, 2, 3),
     ) -> None:
         self._logits, self._frame, self._stride = logits, frame, stride
-        self._quality, self._chosen = quality, chosen
+        self._quality, self._chosen, self._others = quality, chosen, others
         self.score = float(quality[chosen])
         self.scores: NDArray[np.float32] = quality[1:].numpy()
         self.logits: NDArray[np.float32] = logits[chosen].numpy()
@@ -51,10 +58,9 @@ class Result:
 
     @cached_property
     def _different(self) -> list[int]:
-        """Which of the network's masks this answer is, then those that differ, the best first."""
-        ranked = sorted(range(1, len(self._quality)), key=lambda n: -float(self._quality[n]))
+        """Which of the network's masks this answer is, then the others that differ from it."""
         mine = self._logits[self._chosen]
-        return [self._chosen, *(n for n in ranked if not torch.equal(self._logits[n], mine))]
+        return [self._chosen, *(n for n in self._others if not torch.equal(self._logits[n], mine))]
 
     @property
     def count(self) -> int:
@@ -62,11 +68,11 @@ class Result:
         return len(self._different)
 
     def alternative(self, number: int) -> Result:
-        """Give this answer (0), or another candidate (1 .. `count` - 1, the best score first)."""
+        """Give this answer (0), or another candidate (1 .. `count` - 1, the likeliest first)."""
         chosen = self._different[number]
         if chosen == self._chosen:
             return self
-        return Result(self._logits, self._quality, chosen, self._frame, self._stride)
+        return Result(self._logits, self._quality, chosen, self._frame, self._stride, self._others)
 
     def _enlarge(self, logits: Tensor) -> NDArray[np.bool_]:
         frame = self._frame

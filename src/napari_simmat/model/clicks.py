@@ -1,4 +1,7 @@
-"""Many lone clicks at once: what `TinyNetwork.decode` does for one, level by level for all."""
+"""Many lone clicks at once: what `TinyNetwork.decode` does for one, level by level for all.
+
+Alternatives are those of the answer's own level, so that they lie in one small window.
+"""
 
 from __future__ import annotations
 

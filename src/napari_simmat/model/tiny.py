@@ -17,6 +17,7 @@ import torch
 from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
 from torch import Tensor, nn
 
+from napari_simmat.model.alternatives import Tried, with_alternatives
 from napari_simmat.model.clicks import answers
 from napari_simmat.model.extent import (
     ENOUGH,
@@ -187,7 +188,8 @@ class TinyNetwork(Network):
         whose answer can be trusted most (`extent.trust`). Where the extent is known from a box or
         a mask, the two levels that suit it are asked, and of all their masks that of the best
         predicted quality is the answer, for a box together with how well it fills the box. The
-        answer has index 0, the others of its level follow.
+        answer has index 0; the others of its level follow, for clicks those of other levels first
+        (`with_alternatives`).
         """
         device = encoded.embedding.device
         clicks = torch.zeros(0, 2, device=device) if points is None else points
@@ -201,7 +203,7 @@ class TinyNetwork(Network):
             x, y = extent.middle
         height, width = (round(side / encoded.scale) // MASK_STRIDE for side in encoded.input_size)
         placed = extent is not None and extent.whole
-        best, most = None, -math.inf
+        tried: list[Tried] = []
         for level in candidates(encoded.levels, extent, known):
             window = Window.around(level, (x, y))
             logits, quality = self._in_window(level, window, clicks, kinds, box, mask)
@@ -213,21 +215,24 @@ class TinyNetwork(Network):
                 )
             elif not placed:
                 worth = worth.new_tensor([trust(float(quality[0].detach()), logits[0], left)])
-            chosen = int(worth.argmax())
-            if float(worth[chosen]) > most:
-                order = [chosen, *(i for i in range(len(logits)) if i != chosen)]
-                best = (window, level.scale, logits[order], quality[order])
-                most = float(worth[chosen])
-            if not placed and most >= ENOUGH:
+            best = int(worth.argmax())
+            order = [best, *(i for i in range(len(logits)) if i != best)]
+            tried.append(
+                Tried(float(worth[best]), window, level.scale, logits[order], quality[order])
+            )
+            if not placed and tried[-1].worth >= ENOUGH:
                 break
-        assert best is not None
-        window, scale, logits, quality = best
-        return Decoded(window.paste(logits, scale, (height, width)), quality)
+        if placed:
+            return max(tried, key=lambda each: each.worth).whole((height, width))
+        return with_alternatives(tried, (height, width))
 
     def decode_clicks(
         self, encoded: Encoded, clicks: Tensor, least: float = -math.inf
     ) -> list[Placed]:
-        """Decode N lone positive clicks (N, 2) x, y, level by level together, all their masks."""
+        """Decode N lone positive clicks (N, 2) x, y, level by level together, all their masks.
+
+        The answers are those of `decode`; their alternatives are of the same level.
+        """
         del least
         return answers(self, encoded, clicks)
 
