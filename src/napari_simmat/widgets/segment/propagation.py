@@ -208,8 +208,13 @@ class Propagation(QObject):
             self.changed.emit()
 
     def _on_session(self) -> None:
-        """Forget what was found when another image is chosen."""
-        if self.found is not None and self._session.work is not self.found.work:
+        """Stop, and forget what was found, when another image is chosen or this one is gone."""
+        work = self._session.work
+        if self._task is not None and self._asked is not None and work is not self._asked[0]:
+            self._task.cancel()
+            self._task, self._commit_next = None, False
+            self.changed.emit()
+        if self.found is not None and work is not self.found.work:
             self.drop()
 
 
