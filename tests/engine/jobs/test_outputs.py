@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from napari_simmat.engine.jobs import staging
 from napari_simmat.engine.jobs.outputs import OutputFiles, stem_of, write_table, write_text
 from napari_simmat.engine.jobs.staging import OutputError, staged
 
@@ -80,7 +79,7 @@ def test_a_rename_that_fails_takes_back_those_before_it(
             raise OSError(errno.EIO, "Input/output error")
         move(source, target)
 
-    monkeypatch.setattr(staging.os, "replace", fail_on_b)
+    monkeypatch.setattr(os, "replace", fail_on_b)
     with pytest.raises(OutputError, match=r"could not be written .*Input/output error"):
         write_then_raise(None, tmp_path / "a.txt", tmp_path / "b.txt")
     assert list(tmp_path.iterdir()) == []
