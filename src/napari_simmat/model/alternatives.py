@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from napari_simmat.model.network import Decoded
+from napari_simmat.model.prior import LIMIT
 from napari_simmat.model.window import Window
 
 SAME = 0.8
@@ -36,10 +37,33 @@ class Tried(NamedTuple):
     logits: Tensor
     quality: Tensor
 
-    def whole(self, shape: tuple[int, int], count: int | None = None) -> Decoded:
-        """The answer, or its first `count` masks, on the input's mask grid of `shape`."""
-        logits = self.window.paste(self.logits[:count], self.scale, shape)
-        return Decoded(logits, self.quality[:count])
+    def whole(self, shape: tuple[int, int]) -> Decoded:
+        """All masks on the input's mask grid of `shape`."""
+        return Decoded(self.window.paste(self.logits, self.scale, shape), self.quality)
+
+    def part(self, number: int, shape: tuple[int, int]) -> _Part:
+        """One mask where it lies on the input's mask grid of `shape`."""
+        [logits], top, left = self.window.placed(
+            self.logits[number : number + 1], self.scale, shape
+        )
+        return _Part(logits, logits > 0, top, left, self.quality[number])
+
+
+class _Part(NamedTuple):
+    """Logits (h, w) of a mask over a part of the grid that begins at `top`, `left`."""
+
+    logits: Tensor
+    inside: Tensor
+    top: int
+    left: int
+    quality: Tensor
+
+    def within(self, rows: slice, columns: slice) -> Tensor:
+        """Its pixels in rows and columns of the grid that it covers."""
+        return self.inside[
+            rows.start - self.top : rows.stop - self.top,
+            columns.start - self.left : columns.stop - self.left,
+        ]
 
 
 def with_alternatives(tried: Sequence[Tried], shape: tuple[int, int]) -> Decoded:
@@ -56,22 +80,37 @@ def with_alternatives(tried: Sequence[Tried], shape: tuple[int, int]) -> Decoded
         Of the input's mask grid.
     """
     best, *others = sorted(tried, key=lambda each: -each.worth)
-    own = best.whole(shape)
     if not others:
-        return own
-    found = [Decoded(own.logits[:1], own.quality[:1]), *(each.whole(shape, 1) for each in others)]
-    logits = torch.cat([*(each.logits for each in found), own.logits[1:]])
-    quality = torch.cat([*(each.quality for each in found), own.quality[1:]])
-    order = _unlike_first(logits > 0)[: len(own.quality)]
-    return Decoded(logits[order], quality[order])
+        return best.whole(shape)
+    count = len(best.quality)
+    parts = [each.part(0, shape) for each in (best, *others)]
+    parts += [best.part(number, shape) for number in range(1, count)]
+    ordered = _unlike_first(parts)[:count]
+    logits = best.logits.new_full((count, *shape), -LIMIT)
+    for whole, part in zip(logits, ordered, strict=True):
+        height, width = part.logits.shape
+        whole[part.top : part.top + height, part.left : part.left + width] = part.logits
+    return Decoded(logits, torch.stack([part.quality for part in ordered]))
 
 
-def _unlike_first(masks: Tensor) -> list[int]:
-    """Indices of masks (N, H, W): the first, those that say something else, then the rest."""
-    kept = [0]
-    for at, mask in enumerate(masks[1:], start=1):
-        shared = (masks[kept] & mask).sum((1, 2))
-        either = (masks[kept] | mask).sum((1, 2)).clamp(min=1)
-        if bool(mask.any()) and not bool((shared / either >= SAME).any()):
-            kept.append(at)
-    return kept + [at for at in range(len(masks)) if at not in kept]
+def _unlike_first(parts: Sequence[_Part]) -> list[_Part]:
+    """The first mask, those that say something else than all before, then the rest."""
+    kept: list[_Part] = [parts[0]]
+    rest: list[_Part] = []
+    for part in parts[1:]:
+        said = not part.inside.any() or any(_iou(part, other) >= SAME for other in kept)
+        (rest if said else kept).append(part)
+    return kept + rest
+
+
+def _iou(one: _Part, other: _Part) -> float:
+    """Of two masks that lie over different parts; only where both lie is looked at."""
+    rows, columns = (
+        slice(max(starts), max(*starts, min(a + b for a, b in zip(starts, sides, strict=True))))
+        for starts, sides in (
+            ((one.top, other.top), (len(one.inside), len(other.inside))),
+            ((one.left, other.left), (one.inside.shape[1], other.inside.shape[1])),
+        )
+    )
+    shared = int((one.within(rows, columns) & other.within(rows, columns)).sum())
+    return shared / max(int(one.inside.sum()) + int(other.inside.sum()) - shared, 1)
