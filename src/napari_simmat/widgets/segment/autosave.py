@@ -143,7 +143,8 @@ class Autosave(QObject):
         if edit.layer in book.begun or work.finished is None:
             return
         book.begun.add(edit.layer)
-        first = before_edit(work.finished.layer.data, edit.patches)
+        finished = work.finished
+        first = before_edit(finished.layer.data, finished.register.census, edit.patches)
         self._append(book, line_of("begin", (_known(book, edit), first)))
 
     def _append(self, book: _Book, line: str) -> None:

@@ -8,13 +8,14 @@ again but written as they were: the same file gives the same labels, whatever mo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from napari_simmat.engine.census import Box, Census
 from napari_simmat.engine.footprints import Patch
 from napari_simmat.widgets.segment.asked import Asked
 from napari_simmat.widgets.segment.operations import Entry, Operation, Operations, Register
@@ -23,6 +24,8 @@ from napari_simmat.widgets.segment.plain import from_plain, to_plain
 FORMAT, VERSION = "napari-simmat session", 1
 _MOST_BYTES = 1 << 30
 _MOST_VOXELS = 1 << 31
+_FOREIGN = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
+"""What reading a line of something else ends in."""
 
 
 @dataclass
@@ -109,13 +112,13 @@ def replayed(path: Path) -> Replayed:
     first, *lines = path.read_text(encoding="utf-8").split("\n")
     try:
         state = Replayed(_header(first))
-    except (ValueError, KeyError, TypeError) as error:
+    except _FOREIGN as error:
         raise ValueError(f"{path.name} cannot be read as a session. {error}") from None
     for number, line in enumerate(lines[:-1], start=2):  # the last is empty, or was cut off
         try:
             each = json.loads(line)
             _take(state, each["what"], from_plain(each["value"]))
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        except _FOREIGN as error:
             raise ValueError(f"{path.name}, line {number}, cannot be read: {error}.") from None
     return state
 
@@ -183,9 +186,32 @@ def moved_to(operations: Operations, keys: dict[str, str]) -> Operations:
     )
 
 
-def before_edit(labels: np.ndarray, patches: Iterable[Patch]) -> Patch | None:
-    """What a layer held before an edit, as a change of an empty one; None for nothing."""
-    before = np.array(labels)
-    for patch in reversed(list(patches)):
-        patch.revert(before)
-    return Patch.between(np.zeros_like(before), before, (0,) * before.ndim)
+def before_edit(labels: np.ndarray, census: Census, patches: Sequence[Patch]) -> Patch | None:
+    """What a layer held before an edit, as a change of an empty one; None for nothing.
+
+    Only where there are objects, or were before the edit, is looked: a stack is large, and the
+    window waits.
+
+    Parameters
+    ----------
+    labels, census
+        (..., Y, X) after the edit, and its objects.
+    patches
+        The edit.
+    """
+    boxes = [census.box(label) for label in census]
+    boxes += [_ends(patch.footprint.region) for patch in patches]
+    if not boxes:
+        return None
+    corner = tuple(map(min, zip(*(low for low, _ in boxes), strict=True)))
+    end = tuple(map(max, zip(*(high for _, high in boxes), strict=True)))
+    region = tuple(slice(first, last) for first, last in zip(corner, end, strict=True))
+    before = np.array(labels[region])
+    for patch in reversed(patches):
+        at = tuple(a - b for a, b in zip(patch.footprint.corner, corner, strict=True))
+        replace(patch, footprint=replace(patch.footprint, corner=at)).revert(before)
+    return Patch.between(np.zeros_like(before), before, corner)
+
+
+def _ends(region: tuple[slice, ...]) -> Box:
+    return tuple(each.start for each in region), tuple(each.stop for each in region)
