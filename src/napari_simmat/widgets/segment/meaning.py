@@ -11,6 +11,7 @@ from scipy.ndimage import distance_transform_edt
 from napari_simmat.engine.correcting import MIDDLE
 from napari_simmat.engine.footprints import Footprint
 from napari_simmat.engine.frames import Box, box_of_corners
+from napari_simmat.engine.mask_geometry import deepest
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.widgets.segment.asked import Asked, Followed, Outline, Plane, Prompts
 
@@ -165,11 +166,9 @@ def _given(mask: Footprint, plane: Plane, shape_yx: tuple[int, int]) -> _Object:
     """A mask with its deepest pixel: measured, the model refines it better than with its box."""
     (y0, x0), (height, width) = mask.corner[-2:], mask.shape[-2:]
     extent = float(y0), float(x0), float(y0 + height), float(x0 + width)
-    inner = mask.mask.reshape(height, width)
-    depth = distance_transform_edt(np.pad(inner, 1))[1:-1, 1:-1]
-    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    y, x = deepest(mask.mask.reshape(height, width))
     given = _Object(extent, mask=mask.on_plane(plane, shape_yx), share=Prompts(masks=(mask,)))
-    given.take([(float(y0 + y), float(x0 + x))], 1, Prompts())
+    given.take([(y0 + y, x0 + x)], 1, Prompts())
     return given
 
 
