@@ -1,9 +1,10 @@
 """What of the embedded foundation matters: trainings of equal length that lack one thing each.
 
 ``python scripts/ablations.py --development development --folder ablations`` trains every variant
-for `--steps` steps from the same seed, measures it on drawn scenes and on the development set
-(`scripts/development_set.py`), and adds a line to ``ablations/results.jsonl``. Variants that are in
-that file already are left out; an interrupted training goes on. ``--table`` prints what is there.
+for `--steps` steps from each of `--seeds`, measures it on drawn scenes and on the development set
+(`scripts/development_set.py`), and adds a line to ``ablations/results.jsonl``. What is in that file
+already is left out; an interrupted training goes on. ``--table`` prints what is there, each figure
+as the mean over the seeds and, with two of them, half their difference.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import torch
 from segment_anything.modeling.image_encoder import Block
 from torch import Tensor, nn
@@ -35,6 +37,8 @@ from napari_simmat.model import prior, tiny
 from napari_simmat.model.tiny import TinyNetwork, build_tiny
 from napari_simmat.model.tiny_encoder import FirstProjection, Residual
 from napari_simmat.progress import Job, Progress, finish
+
+KINDS = ("click", "box", "click+3")
 
 MICROSCOPY = (
     "fluorescence",
@@ -167,8 +171,8 @@ VARIANTS = {
 }
 
 
-def measured(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Train a variant and measure it."""
+def measured(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Train a variant from one seed and measure it."""
     variant = VARIANTS[name]
 
     def build(**how: bool) -> TinyNetwork:
@@ -177,7 +181,7 @@ def measured(name: str, options: argparse.Namespace) -> dict[str, Any]:
             variant.change(network)
         return network
 
-    config = replace(PretrainConfig(steps=options.steps), **dict(variant.settings))
+    config = replace(PretrainConfig(steps=options.steps, seed=seed), **dict(variant.settings))
     patches = [(pretrain_step, "build_tiny", build), *variant.functions]
 
     def on_all_families(network: TinyNetwork, *_: object) -> dict[str, float]:
@@ -188,13 +192,14 @@ def measured(name: str, options: argparse.Namespace) -> dict[str, Any]:
         patcher = patch.object(where, attribute, value)
         patcher.start()
     try:
-        folder = options.folder / name.replace(" ", "-")
+        folder = options.folder / f"{name.replace(' ', '-')}-{seed}"
         trained = finish(pretrain.pretraining(config, folder), lambda p: tell(name, p))
         model = Model(tiny_spec("ablation-0"), trained.network, name)
         development = finish(developed(model, options.development, options.most))
     finally:
         patch.stopall()
-    return {"variant": name, "steps": options.steps, "drawn": trained.metrics, **development}
+    what = {"variant": name, "seed": seed, "steps": options.steps}
+    return {**what, "drawn": trained.metrics, **development}
 
 
 def developed(model: Model, folder: Path, most: int) -> Job[dict[str, Any]]:
@@ -211,14 +216,20 @@ def tell(name: str, progress: Progress) -> None:
 
 
 def table(path: Path) -> str:
-    """The results as a Markdown table."""
-    lines = ["| variant | drawn: click | box | click + 3 | development: click | box | click + 3 |"]
-    lines.append("| --- |" + " ---: |" * 6)
-    for row in map(json.loads, path.read_text().splitlines()):
-        drawn, real = row["drawn"], row["development"]
-        figures = [drawn["click"], drawn["box"], drawn["click+3"]]
-        figures += [real["click"], real["box"], real["click+3"]]
-        lines.append(f"| {row['variant']} | " + " | ".join(f"{v:.1f}" for v in figures) + " |")
+    """The results as a Markdown table: per variant the mean over its seeds, and their spread."""
+    lines = ["| variant | seeds | drawn: click | box | click + 3 | real: click | box | click + 3 |"]
+    lines.append("| --- |" + " ---: |" * 7)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for name in dict.fromkeys(row["variant"] for row in rows):
+        runs = [row for row in rows if row["variant"] == name]
+        figures = np.array(
+            [[run[on][k] for on in ("drawn", "development") for k in KINDS] for run in runs]
+        )
+        spread = np.ptp(figures, axis=0) / 2
+        cells = [
+            f"{mean:.1f} ± {half:.1f}" for mean, half in zip(figures.mean(0), spread, strict=True)
+        ]
+        lines.append(f"| {name} | {len(runs)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -230,18 +241,22 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--most", type=int, default=8, help="objects per image")
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--table", action="store_true", help="only print the results")
     options = parser.parse_args()
     results = options.folder / "results.jsonl"
     if not options.table:
         torch.set_num_threads(1)
         options.folder.mkdir(parents=True, exist_ok=True)
-        lines = results.read_text().splitlines() if results.exists() else []
-        done = {json.loads(line)["variant"] for line in lines}
-        for name in [name for name in options.variants if name not in done]:
-            row = measured(name, options)
-            with results.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+        done = set()
+        if results.exists():
+            rows = map(json.loads, results.read_text().splitlines())
+            done = {(row["variant"], row["seed"]) for row in rows}
+        for name, seed in ((name, seed) for seed in options.seeds for name in options.variants):
+            if (name, seed) not in done:
+                row = measured(name, seed, options)
+                with results.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
     print(table(results))
 
 
