@@ -20,7 +20,7 @@ from napari_simmat.engine.automatic.candidates import Box
 from napari_simmat.engine.automatic.everything import segmenting_everything
 from napari_simmat.engine.automatic.proposing import crops_of, is_cut, proposing
 from napari_simmat.engine.automatic.seeds import at_points, of_labels
-from napari_simmat.engine.automatic.sifting import sift
+from napari_simmat.engine.automatic.sifting import passing, sift
 from napari_simmat.engine.automatic.tiled import around, segmenting_tiles
 from napari_simmat.engine.frames import Frame
 from napari_simmat.learn.matching import average_precision
@@ -142,6 +142,17 @@ def test_another_threshold_gives_what_a_fresh_run_gives(truth) -> None:
     np.testing.assert_array_equal(again.labels, fresh.labels)
     np.testing.assert_array_equal(again.scores, fresh.scores)
     assert (len(again), len(sift(candidates, strict))) == (3, 2)
+
+
+def test_what_the_filters_rule_out_is_not_kept_unless_wanted(truth) -> None:
+    settings = AutomaticSettings(quality=0.7, min_area=150, keep_border=False)
+    every = finish(proposing(Oracle(truth), settings))
+    few = finish(proposing(Oracle(truth), settings, keep_all=False))
+    wanted = passing(every, settings)
+    assert 0 < len(wanted) < len(every)
+    assert few.known == [every.known[number] for number in wanted]
+    for number, kept in enumerate(wanted):
+        np.testing.assert_array_equal(few.mask(number), every.mask(kept))
 
 
 def test_tiles_find_what_the_whole_finds(truth) -> None:

@@ -72,5 +72,5 @@ def segmenting_everything(
         labels = np.zeros(size, np.uint32)
         scores = yield from segmenting_tiles(predictor, labels, settings, plane)
         return Instances(labels, scores)
-    candidates = yield from proposing(predictor, settings, plane, prompts)
+    candidates = yield from proposing(predictor, settings, plane, prompts, keep_all=False)
     return sift(candidates, settings)

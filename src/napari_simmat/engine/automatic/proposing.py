@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,6 +14,7 @@ from segment_anything.utils.amg import generate_crop_boxes, is_box_near_crop_edg
 from napari_simmat.engine.automatic.candidates import Box, Candidate, Candidates
 from napari_simmat.engine.automatic.seeds import at_points, grid, local_maxima, positions_of
 from napari_simmat.engine.automatic.settings import LEAST_QUALITY, AutomaticSettings, grid_points
+from napari_simmat.engine.automatic.sifting import passes
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.progress import Job, Progress
 
@@ -40,19 +41,23 @@ def proposing(
     settings: AutomaticSettings,
     plane: tuple[int, ...] = (),
     prompts: Sequence[Prompt] | None = None,
+    keep_all: bool = True,
 ) -> Job[Candidates]:
-    """Ask the model all over a plane and keep what it answers, whatever the thresholds.
+    """Ask the model all over a plane and keep what it answers.
 
     Parameters
     ----------
     predictor
         With an image; what is encoded of it afterwards is what was before.
     settings
-        Where to ask; thresholds play no part.
+        Where to ask; with `keep_all` thresholds play no part.
     plane
         Index along the image's axes before Y and X.
     prompts
         Where to ask instead of on grids; crops are not used then.
+    keep_all
+        Keep masks that the filters of `settings` rule out as well, to be sifted again with other
+        ones. Without, those are not even formed where the model's estimate says so.
     """
     height, width = predictor.shape[-2:]
     candidates = Candidates((height, width))
@@ -68,7 +73,7 @@ def proposing(
         for crop, seeds in zip(crops, asked, strict=True):
             for progress in predictor.cutting(plane, *crop.box.slices):
                 yield replace(progress, message=progress.message or "encoding")
-            yield from asking(predictor, seeds, crop, settings, candidates, (done, total))
+            yield from asking(predictor, seeds, crop, settings, candidates, (done, total), keep_all)
             done += len(seeds)
     return candidates
 
@@ -80,6 +85,7 @@ def asking(
     settings: AutomaticSettings,
     candidates: Candidates,
     counted: tuple[int, int],
+    keep_all: bool,
 ) -> Job[None]:
     """Answer seeds on the crop that is encoded, and keep their masks in the plane's pixels.
 
@@ -88,7 +94,10 @@ def asking(
     counted
         How many seeds were answered before, which is the first one's number, and how many there
         are altogether.
+    keep_all
+        As in `proposing`.
     """
+    least = LEAST_QUALITY if keep_all else settings.thresholds[0]
     before, total = counted
     positions = positions_of(seeds)
     stock = predictor.model.spec.mask_choice == "stock"
@@ -96,12 +105,16 @@ def asking(
     size = BATCH.get(predictor.device.type, GPU_BATCH)
     for start in range(0, len(seeds), size):
         batch = seeds[start : start + size]
-        for at, answer in enumerate(predictor.answer(batch, LEAST_QUALITY), start=start):
+        for at, answer in enumerate(predictor.answer(batch, least), start=start):
             answer = replace(answer, quality=answer.quality * worth)
             for index in range(len(worth)):
-                for proposed, mask in _proposed(answer, index, settings.offset, crop, candidates):
-                    here = proposed._replace(
-                        seed=before + at, seeds_inside=_inside(proposed, mask, positions, crop)
+                proposed = _proposed(answer, index, least, settings.offset, crop, candidates.shape)
+                if proposed is None:
+                    continue
+                known, mask = proposed
+                if keep_all or passes(known, settings, candidates.shape):
+                    here = known._replace(
+                        seed=before + at, seeds_inside=_inside(known, mask, positions, crop)
                     )
                     candidates.add(here, mask)
         yield Progress(before + start + len(batch), total, "segmenting everything")
@@ -140,22 +153,22 @@ def seeds_of(
 
 
 def _proposed(
-    answer: Answer, index: int, offset: float, crop: Crop, candidates: Candidates
-) -> Iterator[tuple[Candidate, NDArray[np.bool_]]]:
+    answer: Answer, index: int, least: float, offset: float, crop: Crop, shape: tuple[int, int]
+) -> tuple[Candidate, NDArray[np.bool_]] | None:
     """One of an answer's masks, unless it is hopeless, empty or cut by the crop's edge."""
     quality = float(answer.quality[index])
-    patch = answer.patch(index, above=-offset) if quality > LEAST_QUALITY else None
+    patch = answer.patch(index, above=-offset) if quality > least else None
     if patch is None:
-        return
+        return None
     inside = patch.logits > 0
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
     if not len(rows):
-        return
+        return None
     mask = inside[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     top, left = int(crop.box.y0 + patch.top + rows[0]), int(crop.box.x0 + patch.left + columns[0])
     box = Box(top, left, top + mask.shape[0], left + mask.shape[1])
-    if is_cut(box, crop.box, candidates.shape):
-        return
+    if is_cut(box, crop.box, shape):
+        return None
     known = Candidate(
         box=box,
         area=int(np.count_nonzero(mask)),
@@ -164,7 +177,7 @@ def _proposed(
         rim=_rim(mask, box, crop.box),
         layer=crop.layer,
     )
-    yield known, mask
+    return known, mask
 
 
 def is_cut(box: Box, crop: Box, shape: tuple[int, int]) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from napari_simmat.engine.automatic.candidates import Box, Candidates
+from napari_simmat.engine.automatic.candidates import Box, Candidate, Candidates
 from napari_simmat.engine.automatic.settings import AutomaticSettings
 
 ALIKE = 0.85
@@ -56,20 +56,22 @@ def sift(candidates: Candidates, settings: AutomaticSettings) -> Instances:
 
 def passing(candidates: Candidates, settings: AutomaticSettings) -> list[int]:
     """Numbers of the candidates that their own numbers do not rule out."""
-    height, width = candidates.shape
+    known = enumerate(candidates.known)
+    return [number for number, one in known if passes(one, settings, candidates.shape)]
+
+
+def passes(one: Candidate, settings: AutomaticSettings, shape: tuple[int, int]) -> bool:
+    """Whether a candidate's own numbers do not rule it out on a plane of this size."""
+    height, width = shape
     quality, stability = settings.thresholds
-    kept = []
-    for number, one in enumerate(candidates.known):
-        touches = one.box.y0 == 0 or one.box.x0 == 0 or one.box.y1 == height or one.box.x1 == width
-        if (
-            one.quality > quality
-            and one.stability >= stability
-            and settings.min_area <= one.area <= settings.max_area * height * width
-            and one.rim < settings.background
-            and (settings.keep_border or not touches)
-        ):
-            kept.append(number)
-    return kept
+    touches = one.box.y0 == 0 or one.box.x0 == 0 or one.box.y1 == height or one.box.x1 == width
+    return (
+        one.quality > quality
+        and one.stability >= stability
+        and settings.min_area <= one.area <= settings.max_area * height * width
+        and one.rim < settings.background
+        and (settings.keep_border or not touches)
+    )
 
 
 def _suppressed(

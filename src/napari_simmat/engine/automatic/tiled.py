@@ -62,7 +62,7 @@ def segmenting_tiles(
             yield from retold(predictor.cutting(plane, *part.slices, keep=False), here)
             candidates = Candidates(part.size)
             own = Crop(Box(0, 0, *part.size))
-            asked = asking(predictor, seeds, own, settings, candidates, (0, len(seeds)))
+            asked = asking(predictor, seeds, own, within, candidates, (0, len(seeds)), False)
             yield from retold(asked, here)
             stitcher.add(sift(candidates, within), part)
     yield Progress(len(tiles), len(tiles), "numbering")
