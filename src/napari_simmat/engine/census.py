@@ -5,17 +5,20 @@ Counting a large stack anew after each click would stop the window.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects
 
 from napari_simmat.engine.footprints import Footprint, Patch
 
 _STRIP = 1 << 24
 """Pixels that are read at a time."""
+_TABLE = 1 << 16
+"""Numbers up to this, or to as many as there are pixels, are counted in a table."""
 
 Box = tuple[tuple[int, ...], tuple[int, ...]]
 """First index and last index + 1 along each axis."""
@@ -44,9 +47,7 @@ class Census:
         for plane in np.ndindex(labels.shape[:-2]):
             for top in range(0, height, strip):
                 values = np.asarray(labels[(*plane, slice(top, top + strip))])
-                rows, columns = np.nonzero(values)
-                lead = tuple(np.full(len(rows), index) for index in plane)
-                census._grow(values[rows, columns], (*lead, rows + top, columns))
+                census._count(values, (*plane, top, 0))
         return census
 
     def __iter__(self) -> Iterator[int]:
@@ -97,6 +98,27 @@ class Census:
         kept = after != 0
         self._grow(after[kept], tuple(at[kept] for at in index))
 
+    def _count(self, values: NDArray[Any], corner: tuple[int, ...]) -> None:
+        """Take up a block (Y, X) that begins at `corner`."""
+        if not values.size or (not (largest := int(values.max())) and not values.min()):
+            return
+        if values.min() < 0 or largest > max(_TABLE, values.size):
+            rows, columns = np.nonzero(values)
+            lead = tuple(np.full(len(rows), index) for index in corner[:-2])
+            at = (*lead, rows + corner[-2], columns + corner[-1])
+            self._grow(values[rows, columns], at)
+            return
+        values = values.astype(np.int32, copy=False)
+        counts = np.bincount(values.ravel(), minlength=largest + 1)
+        boxes = find_objects(values, largest)
+        (top, left), plane = corner[-2:], corner[:-2]
+        after = tuple(index + 1 for index in plane)
+        for label in (np.flatnonzero(counts[1:]) + 1).tolist():
+            rows, columns = boxes[label - 1]
+            low = (*plane, top + rows.start, left + columns.start)
+            high = (*after, top + rows.stop, left + columns.stop)
+            self._add(label, int(counts[label]), low, high)
+
     def _shrink(self, values: NDArray[Any]) -> None:
         for label, count in zip(*np.unique(values, return_counts=True), strict=True):
             if (present := self._present.get(int(label))) is not None:
@@ -127,3 +149,9 @@ class Census:
             tuple(map(min, present.box[0], low)),
             tuple(map(max, present.box[1], high)),
         )
+
+
+def union(boxes: Sequence[Box]) -> Box:
+    """The smallest box that holds all of some."""
+    lows, highs = zip(*boxes, strict=True)
+    return tuple(map(min, zip(*lows, strict=True))), tuple(map(max, zip(*highs, strict=True)))

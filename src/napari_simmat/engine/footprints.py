@@ -67,6 +67,12 @@ class Footprint:
         )
 
     @property
+    def box(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """First index and last index + 1 of the box along each axis."""
+        region = self.region
+        return tuple(each.start for each in region), tuple(each.stop for each in region)
+
+    @property
     def mask(self) -> NDArray[np.bool_]:
         """The voxels within the box as bool."""
         count = int(np.prod(self.shape))

@@ -53,6 +53,7 @@ class SimMATWidget(QWidget):
             self.batch.batching,
         ):
             self.destroyed.connect(running.close)  # also when Qt deletes the window around it
+        self.destroyed.connect(self.segment.autosave.worker.finish)
 
     def release(self) -> None:
         """End threads and process, give back keys and events; the widget is of no use then."""

@@ -38,6 +38,11 @@ class StatusLine(QWidget):
         self._text.setTextFormat(Qt.TextFormat.PlainText)
         self._text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._text.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self._warning = QLabel()
+        self._warning.setWordWrap(True)
+        self._warning.setTextFormat(Qt.TextFormat.PlainText)
+        self._warning.setStyleSheet(f"color: {_COLOURS['working']};")
+        self._warning.hide()
         self._time = QLabel()
         self._time.setStyleSheet("color: #8a8f98;")
         self._bar = QProgressBar()
@@ -73,6 +78,7 @@ class StatusLine(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(line)
         layout.addLayout(below)
+        layout.addWidget(self._warning)
         self._show()
 
     def value(self) -> Status:
@@ -94,6 +100,16 @@ class StatusLine(QWidget):
             self._clock.stop()
             self._late.stop()
             self._show()
+
+    @property
+    def warning(self) -> str:
+        """What is shown below, whatever the status; empty for nothing."""
+        return self._warning.text()
+
+    def set_warning(self, text: str) -> None:
+        """Show a sentence that stays, whatever the status."""
+        self._warning.setText(text)
+        self._warning.setVisible(bool(text))
 
     def _show(self) -> None:
         status = self._status

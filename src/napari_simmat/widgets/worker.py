@@ -77,12 +77,18 @@ class Worker(QObject):
         self._running: Task | None = None
         self._wake = threading.Condition()
         self._closed = False
+        self._finishing = False
         self._thread: threading.Thread | None = None
 
     @property
     def running(self) -> Task | None:
         """The task whose job is being stepped now, cancelled or not."""
         return self._running
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more jobs."""
+        return self._closed or self._finishing
 
     @property
     def alive(self) -> bool:
@@ -93,7 +99,7 @@ class Worker(QObject):
         """Queue a job, at rank 0 in place of any that waits; returns its task."""
         task = Task(name, start, rank)
         with self._wake:
-            if self._closed:
+            if self.closed:
                 raise RuntimeError("The worker is closed; make a new one.")
             if rank == 0:
                 self._cancel_waiting(0)
@@ -121,10 +127,21 @@ class Worker(QObject):
                     self._waiting.remove(task)
 
     def close(self) -> None:
-        """Cancel everything and let the thread end; does not wait for it."""
+        """Cancel everything and let the thread end; does not wait for it.
+
+        After `finish` nothing is cancelled.
+        """
+        if self._finishing:
+            return
         self.cancel_all()
         with self._wake:
             self._closed = True
+            self._wake.notify()
+
+    def finish(self) -> None:
+        """Let the thread end when all that waits is done; does not wait for it."""
+        with self._wake:
+            self._finishing = True
             self._wake.notify()
 
     def join(self, timeout: float) -> bool:
@@ -136,8 +153,8 @@ class Worker(QObject):
     def _run(self) -> None:
         while True:
             with self._wake:
-                self._wake.wait_for(lambda: self._waiting or self._closed)
-                if self._closed:
+                self._wake.wait_for(lambda: self._waiting or self.closed)
+                if self._closed or not self._waiting:
                     self._close_left()
                     return
                 # A cancelled one first: it only has to be closed.

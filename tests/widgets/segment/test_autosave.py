@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,101 +24,9 @@ from napari_simmat.widgets.segment.journal import header_of, line_of, replayed
 from napari_simmat.widgets.segment.operations import Entry, Made
 from napari_simmat.widgets.segment.plain import from_plain, to_plain
 from tests.widgets.scenes import CENTRES, grey
+from tests.widgets.segment.noted import held, objects, open_image, work_on
 
 CONTROL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
-
-
-def open_image(window: Any, image: np.ndarray) -> Any:
-    window.viewer.add_image(image, name="discs")
-    window.open_widget()
-    window.idle()
-    return window
-
-
-def objects(window: Any) -> np.ndarray:
-    return np.asarray(window.viewer.layers["SimMAT objects"].data)
-
-
-def work_on(window: Any) -> None:
-    """Two commits, one deleted, that taken back, a third undone, and a point left open."""
-    for number in (0, 1):
-        window.click(*CENTRES[number])
-        window.key(Qt.Key.Key_C)
-    window.hover(*CENTRES[1])
-    window.key(Qt.Key.Key_D, SHIFT)
-    window.key(Qt.Key.Key_Z, CONTROL)
-    window.tab.objects_fold.set_open(True)
-    window.click_row(0)
-    window.type_class("nucleus")
-    window.click(*CENTRES[2])
-
-
-def crash(window: Any) -> Path:
-    """Leave the file as a crash does: with nobody who has it open, its last line cut off."""
-    (path,) = sessions_folder().glob("*.jsonl")
-    left = path.with_name(path.name.replace(".jsonl", "x.jsonl"))
-    shutil.copy(path, left)
-    with left.open("a", encoding="utf-8") as file:
-        file.write('{"what": "do", "val')
-    return left
-
-
-def test_what_a_crash_left_is_offered_and_restored_in_another_viewer(
-    open_window: Callable[[], Any],
-) -> None:
-    first = open_image(open_window(), grey())
-    work_on(first)
-    crash(first)
-    second = open_image(open_window(), grey())
-    assert "was not saved" in second.status.text
-    assert "SimMAT objects" not in second.viewer.layers, "nothing unasked"
-    QTest.mouseClick(second.tab.status._offer, Qt.MouseButton.LeftButton)
-    second.idle()
-    assert np.array_equal(objects(second), objects(first))
-    assert set(np.unique(objects(second))) == {0, 1, 2}
-    entries = second.interaction.work.finished.register.entries
-    assert {label: entry.category for label, entry in entries.items()} == {1: "nucleus", 2: ""}
-    assert second.interaction.work.prompts == first.interaction.work.prompts
-    preview = [each.viewer.layers["SimMAT preview"].data for each in (first, second)]
-    assert np.array_equal(*preview)
-    assert preview[0].any()
-    for _ in range(20):
-        for each in (first, second):
-            each.key(Qt.Key.Key_Z, CONTROL)
-    assert not second.interaction.work.operations.can_undo
-    assert not objects(second).any(), "the whole list came back"
-    assert not second.interaction.work.asked
-
-
-def test_work_goes_on_after_restoring_and_is_restored_once_more(
-    open_window: Callable[[], Any],
-) -> None:
-    first = open_image(open_window(), grey())
-    first.click(*CENTRES[0])
-    first.key(Qt.Key.Key_C)
-    first.close_widget()
-    first.viewer.layers.clear()
-    for number in (1, 2):  # closed in an orderly way it is offered as well, as long as unsaved
-        window = open_image(open_window(), grey())
-        QTest.mouseClick(window.tab.status._offer, Qt.MouseButton.LeftButton)
-        window.idle()
-        window.click(*CENTRES[number])
-        window.key(Qt.Key.Key_C)
-        assert set(np.unique(objects(window))) == set(range(number + 2))
-        window.close_widget()
-    assert len(list(sessions_folder().glob("*.jsonl"))) == 1
-
-
-def test_another_image_is_offered_nothing_and_another_window_neither(
-    open_window: Callable[[], Any],
-) -> None:
-    first = open_image(open_window(), grey())
-    first.click(*CENTRES[0])
-    same = open_image(open_window(), grey())
-    assert "was not saved" not in same.status.text, "the first window has it open"
-    crash(first)
-    other = open_image(open_window(), grey() // 2)
-    assert "was not saved" not in other.status.text
 
 
 def test_what_is_saved_replays_to_the_same_labels_and_is_offered_no_more(
@@ -156,12 +65,87 @@ def test_a_layer_of_the_user_is_noted_with_what_it_held(ready: Any) -> None:
     assert not replayed(path).labels, "it went with its layer"
 
 
-def test_a_folder_that_cannot_be_written_costs_no_more_than_the_file(ready: Any) -> None:
+def no_folder() -> None:
     sessions_folder().parent.mkdir(parents=True, exist_ok=True)
     sessions_folder().write_text("no folder")
+
+
+def folder_gone() -> None:
+    shutil.rmtree(sessions_folder())
+
+
+def disk_full() -> None:
+    (path,) = sessions_folder().glob("*.jsonl")
+    path.unlink()
+    path.symlink_to("/dev/full")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "early", "reason"),
+    [
+        (no_folder, True, "File exists"),
+        (folder_gone, False, "No such file or directory"),
+        (disk_full, False, "No space left on device"),
+    ],
+)
+def test_work_that_cannot_be_noted_goes_on_and_is_told_once(
+    ready: Any,
+    spoil: Callable[[], None],
+    early: bool,
+    reason: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if spoil is disk_full and not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    told: list[str] = []
+    ready.tab.autosave.warned.connect(told.append)
+    if early:
+        spoil()
     ready.click(*CENTRES[0])
     ready.key(Qt.Key.Key_C)
-    assert objects(ready).any()
+    if not early:
+        assert told == []
+        spoil()
+    ready.click(*CENTRES[1])
+    ready.key(Qt.Key.Key_C)
+    assert set(np.unique(objects(ready))) == {0, 1, 2}, "the work went on"
+    ready.key(Qt.Key.Key_Z, CONTROL)
+    assert set(np.unique(objects(ready))) == {0, 1}
+    ready.key(Qt.Key.Key_Z, CONTROL | SHIFT)
+    assert len(told) == 1
+    assert f"({reason})" in told[0]
+    assert ready.tab.status.warning == told[0], "what was said since has not hidden it"
+    assert ready.tab.status._warning.isVisible()
+    answer = str(tmp_path / "mine_labels.tif"), ""
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer)
+    QTest.mouseClick(ready.tab.panel.save, Qt.MouseButton.LeftButton)
+    ready.qtbot.waitUntil(lambda: ready.status.text.startswith("Saved"))
+    assert np.array_equal(tifffile.imread(answer[0]), objects(ready))
+    assert not (tmp_path / "mine_session.jsonl").exists(), "it would replay to other labels"
+
+
+def test_a_full_layer_is_read_while_its_edits_go_on(ready: Any) -> None:
+    labels = np.arange(1, grey().size + 1, dtype=np.int32).reshape(grey().shape)
+    first = labels.copy()
+    layer = ready.viewer.add_labels(labels, name="mine")
+    ready.choose(ready.tab.objects, "mine")
+    gate = threading.Event()
+    ready.tab.autosave.worker.submit("hold", lambda: held(gate))
+    for column, value in ((20, 5), (24, 0), (20, 7)):
+        rows, columns = np.mgrid[30:50, column : column + 12]
+        layer.data_setitem((rows.ravel(), columns.ravel()), value)
+    (path,) = sessions_folder().glob("*.lock")
+    assert not path.with_suffix(".jsonl").exists(), "the window has waited for nothing"
+    edited = layer.data.copy()
+    gate.set()
+    ready.idle()
+    path = path.with_suffix(".jsonl")
+    assert np.array_equal(next(iter(replayed(path).labels.values())), edited)
+    for _ in range(3):
+        ready.key(Qt.Key.Key_Z, CONTROL)
+    assert np.array_equal(layer.data, first)
+    assert np.array_equal(next(iter(replayed(path).labels.values())), first)
 
 
 def test_values_are_the_same_after_a_file() -> None:

@@ -1,42 +1,60 @@
-"""What a layer held before the first noted edit."""
+"""What a layer held before the first noted edit, read while it is edited."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
+import pytest
 
-from napari_simmat.engine.census import Census
+from napari_simmat.engine.census import Census, union
 from napari_simmat.engine.footprints import Footprint, Patch
-from napari_simmat.widgets.segment.journal import before_edit
+from napari_simmat.progress import finish
+from napari_simmat.widgets.segment.asked import Asked
+from napari_simmat.widgets.segment.journal import beginning, header_of, line_of, replayed
+from napari_simmat.widgets.segment.operations import Edit, Operation
+
+SHAPE = (5, 60, 80)
 
 
-def disc(y: int, x: int) -> Footprint:
+def disc(y: int, x: int, plane: int = 2) -> Footprint:
     rows, columns = np.ogrid[:60, :80]
-    return Footprint.of((rows - y) ** 2 + (columns - x) ** 2 < 50, (2, 0, 0))
+    return Footprint.of((rows - y) ** 2 + (columns - x) ** 2 < 50, (plane, 0, 0))
 
 
-def test_what_was_there_before_is_given_back_wherever_it_lay() -> None:
-    labels = np.zeros((5, 60, 80), np.int32)
-    Patch.write(labels, disc(20, 20), 1)
-    Patch.write(labels, disc(40, 60), 2)
-    before = labels.copy()
-    patches = [Patch.write(labels, disc(24, 24), 3), Patch.write(labels, disc(40, 60), 0)]
-    assert all(patches)
-    first = before_edit(labels, Census.of(labels), [each for each in patches if each])
-    assert first is not None
-    restored = np.zeros_like(labels)
-    first.apply(restored)
-    assert np.array_equal(restored, before)
+def one(edit: Edit) -> Operation:
+    return Operation("an edit", Asked(), Asked(), edit)
 
 
-def test_an_empty_layer_held_nothing() -> None:
-    labels = np.zeros((5, 60, 80), np.int32)
-    patch = Patch.write(labels, disc(20, 20), 1)
-    assert patch is not None
-    assert before_edit(labels, Census.of(labels), [patch]) is None
-    assert before_edit(np.zeros((5, 60, 80), np.int32), Census(), []) is None
+@pytest.mark.parametrize("read", range(4))
+def test_an_edited_layer_may_be_read_at_any_moment(tmp_path: Path, read: int) -> None:
+    """Each plane is read after another one of the edits; all are undone to what was there."""
+    labels = np.zeros(SHAPE, np.int32)
+    for plane in (1, 2, 4):
+        Patch.write(labels, disc(20, 20, plane), 1)
+        Patch.write(labels, disc(40, 60, plane), 2)
+    before, lines, operations = labels.copy(), [], []
+    region = union([Census.of(labels).box(label) for label in (1, 2)])
+    reading = beginning("a", labels, region)
+    for number, (value, y, x) in enumerate([(3, 24, 24), (0, 24, 24), (3, 22, 22)]):
+        found = [Patch.write(labels, disc(y, x, plane), value) for plane in (1, 2, 4)]
+        operations.append(one(Edit("a", tuple(each for each in found if each))))
+        if number == read:
+            lines = finish(reading)
+        elif number < read:
+            next(reading)
+    lines = lines or finish(reading)
+    path = tmp_path / "some_session.jsonl"
+    head = header_of("", SHAPE, "tiny", ())
+    done = [line_of("do", each) for each in operations]
+    path.write_text(head + "".join(lines + done))
+    assert np.array_equal(replayed(path).labels["a"], labels)
+    path.write_text(head + "".join(lines + done + [line_of("undo")] * len(done)))
+    assert np.array_equal(replayed(path).labels["a"], before)
 
 
-def test_of_an_empty_layer_only_the_object_is_read() -> None:
+def test_only_the_region_is_read_a_plane_at_a_time() -> None:
     class Counting(np.ndarray):
         read = 0
 
@@ -45,8 +63,10 @@ def test_of_an_empty_layer_only_the_object_is_read() -> None:
             Counting.read = max(Counting.read, np.size(part))
             return part
 
-    labels = np.zeros((5, 60, 80), np.int32)
-    patch = Patch.write(labels, disc(20, 20), 1)
-    assert patch is not None
-    assert before_edit(labels.view(Counting), Census.of(labels), [patch]) is None
-    assert Counting.read <= 15 * 15
+    labels = np.zeros(SHAPE, np.int32)
+    Patch.write(labels, disc(20, 20), 1)
+    Patch.write(labels, disc(20, 30, 3), 1)
+    box = Census.of(labels).box(1)
+    lines = finish(beginning("a", labels.view(Counting), box))
+    assert Counting.read <= 15 * 25
+    assert [json.loads(line)["what"] for line in lines] == ["begin", "begin"]

@@ -1,66 +1,60 @@
-"""What is done is noted in a file as it is done; what a crash left is offered again."""
+"""What is done is noted in a file as it is done.
+
+The window only passes on what was done; a thread of its own writes it.
+"""
 
 from __future__ import annotations
 
 import logging
-import time
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
-import numpy as np
-import xxhash
-from filelock import FileLock, Timeout
-from qtpy.QtCore import QObject
+from filelock import Timeout
+from qtpy.QtCore import QObject, Qt, Signal
 
+from napari_simmat.engine.census import union
 from napari_simmat.engine.folders import sessions_folder
-from napari_simmat.widgets.segment import label_layers
-from napari_simmat.widgets.segment.journal import (
-    Replayed,
-    before_edit,
-    header_of,
-    line_of,
-    moved_to,
-    replayed,
-)
+from napari_simmat.progress import Job
+from napari_simmat.widgets.segment import books
+from napari_simmat.widgets.segment.books import Book
+from napari_simmat.widgets.segment.journal import header_of
 from napari_simmat.widgets.segment.operations import Edit, Operation
-from napari_simmat.widgets.segment.segmenting import ImageValue, Question
 from napari_simmat.widgets.segment.works import Work
-from napari_simmat.widgets.status import Status
+from napari_simmat.widgets.worker import Task, Worker, sentence
 
 if TYPE_CHECKING:
     from napari_simmat.widgets.segment.interaction import Interaction
 
 log = logging.getLogger(__name__)
-KEPT_DAYS = 30
-"""After so many days what was not restored is deleted."""
+RANK = 1
+"""All of one rank, so that lines are written in the order in which things were done."""
+_PATIENCE = 20.0
+"""Seconds that closing waits until all is written."""
 _Used = tuple[str, tuple[str, ...]]
 """The model and the names of its channels."""
-_SAMPLE = 1 << 16
-"""Values of an image by which it is told from others."""
 
 
-@dataclass(eq=False)
-class _Book:
-    """The file of one image's work.
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """What was done to an image until a moment.
 
     Parameters
     ----------
-    path, lock
-        The file, and what shows to other windows that it is in use.
-    begun
-        Keys of the labels layers whose first state is in the file.
-    aliases
-        For a layer that was restored, the key it has in the file.
+    work
+        The image's.
+    noted
+        How many lines that are.
+    text
+        Gives them, to be called in another thread; empty where nothing is noted.
     """
 
-    path: Path
-    lock: FileLock
-    begun: set[str] = field(default_factory=set)
-    aliases: dict[str, str] = field(default_factory=dict)
+    work: Work
+    noted: int
+    text: Callable[[], str]
 
 
 class Autosave(QObject):
@@ -69,44 +63,78 @@ class Autosave(QObject):
     Parameters
     ----------
     session
-        Owns the image's work and the status line.
+        Owns the image's work.
+
+    Attributes
+    ----------
+    worker
+        Writes, and reads, the files.
     """
+
+    warned = Signal(str)
+    """Once, in one sentence: what is done is not noted any more, and why."""
 
     def __init__(self, session: Interaction) -> None:
         super().__init__(session)
         self._session = session
-        self._books: dict[Work, _Book] = {}
+        self.worker = Worker("simmat-notes")
+        self._waiting: set[Task] = set()
+        self._books: dict[Work, Book] = {}
         self._images: WeakKeyDictionary[Work, str] = WeakKeyDictionary()
         self._failed = False
+        queued = Qt.ConnectionType.QueuedConnection
+        self.worker.returned.connect(self._on_returned, queued)
+        self.worker.failed.connect(self._on_failed, queued)
         session.changed.connect(self._on_changed)
-        session.answering.answered.connect(self._on_answered)
+
+    @property
+    def busy(self) -> bool:
+        """Whether something that was done is not in its file yet."""
+        return bool(self._waiting)
 
     def release(self) -> None:
-        """Let go of the files; what is in them stays, to be offered next time."""
-        for work, book in self._books.items():
+        """Write what is left and let go of the files, whose text is offered next time."""
+        for work in self._books:
             work.operations.told = _nobody
+        self.worker.finish()
+        self.worker.join(_PATIENCE)
+        for book in self._books.values():
             book.lock.release()
         self._books.clear()
 
-    def text(self, work: Work) -> str:
-        """All that was done to an image, as the file has it; empty if nothing was."""
-        book = self._books.get(work)
-        try:
-            return "" if book is None else book.path.read_text(encoding="utf-8")
-        except OSError:
-            return ""
+    def image(self, work: Work) -> str:
+        """Tells the image from others, in another session too; empty while none is chosen."""
+        return self._images.get(work, "")
 
-    def mark_saved(self, work: Work) -> None:
-        """Offer none of it again: it is in files of the user's."""
-        if work in self._books:
-            self._append(self._books[work], line_of("saved"))
+    def has_book(self, work: Work) -> bool:
+        """Whether something was noted of an image."""
+        return work in self._books
+
+    def adopt(self, work: Work, book: Book) -> None:
+        """Go on with a file whose text was restored."""
+        self._books[work] = book
+
+    def snapshot(self, work: Work) -> Snapshot:
+        """All that was done to an image until now."""
+        book = self._books.get(work)
+        if book is None or book.broken:
+            return Snapshot(work, -1, str)
+        text: Future[str] = Future()
+        self._submit(lambda: books.reading(book, text))
+        return Snapshot(work, book.noted, text.result)
+
+    def mark_saved(self, snapshot: Snapshot) -> None:
+        """Offer none of it again, unless more was done since: it is in files of the user's."""
+        book = self._books.get(snapshot.work)
+        if book is not None and (book.broken or book.noted == snapshot.noted):
+            self._submit(lambda: books.closing(book))
 
     # ------------------------------------------------------------------- writing
 
     def _on_changed(self) -> None:
         work, question = self._session.work, self._session.question()
         if work is not None and question is not None and work not in self._images:
-            self._images[work] = identity_of(question.image, work.place.name)
+            self._images[work] = books.identity_of(question.image, work.place.name)
             used = question.model, question.image.names or ()  # not the image: it is large
             work.operations.told = lambda what, value: self._on_told(work, used, what, value)
 
@@ -115,152 +143,70 @@ class Autosave(QObject):
             return
         try:
             book = self._books.get(work) or self._open(work, used)
-            if isinstance(value, Operation) and value.edit is not None:
-                self._begin(work, book, value.edit)
-                value = replace(value, edit=replace(value.edit, layer=_known(book, value.edit)))
-            if what == "forget":
-                if value not in book.begun:
-                    return
-                book.begun.discard(value)
-                value = book.aliases.get(value, value)
-            self._append(book, line_of(what, value))
         except (OSError, Timeout) as error:
-            self._failed = True
-            log.warning("What is done is not noted any more: %s", error)
+            self._warn(getattr(error, "strerror", None) or sentence(error))
+            return
+        if isinstance(value, Operation) and value.edit is not None:
+            self._begin(work, book, value.edit)
+            value = replace(value, edit=replace(value.edit, layer=book.known(value.edit.layer)))
+        if what == "forget":
+            if value not in book.begun:
+                return
+            book.begun.discard(value)
+            value = book.aliases.pop(value, value)
+        self._note(book, lambda: books.noting(book, what, value))
 
-    def _open(self, work: Work, used: _Used) -> _Book:
+    def _open(self, work: Work, used: _Used) -> Book:
         image = self._images[work]
         path = sessions_folder() / f"{image}-{uuid4().hex[:8]}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        book = _Book(path, _lock_of(path))
+        book = Book(path, books.lock_of(path))
         book.lock.acquire(blocking=False)
         self._books[work] = book
-        path.write_text(header_of(image, work.place.shape, *used), encoding="utf-8")
+        header = header_of(image, work.place.shape, *used)
+        self._note(book, lambda: books.opening(book, header))
         return book
 
-    def _begin(self, work: Work, book: _Book, edit: Edit) -> None:
-        """Note what a layer held before the first edit."""
+    def _begin(self, work: Work, book: Book, edit: Edit) -> None:
+        """Note what a layer held before its first edit."""
         if edit.layer in book.begun or work.finished is None:
             return
         book.begun.add(edit.layer)
         finished = work.finished
-        first = before_edit(finished.layer.data, finished.register.census, edit.patches)
-        self._append(book, line_of("begin", (_known(book, edit), first)))
+        census = finished.register.census
+        boxes = [census.box(label) for label in census]
+        boxes += [patch.footprint.box for patch in edit.patches]
+        if boxes:
+            key, labels, region = book.known(edit.layer), finished.layer.data, union(boxes)
+            self._note(book, lambda: books.noting_first(book, key, labels, region))
 
-    def _append(self, book: _Book, line: str) -> None:
-        with book.path.open("a", encoding="utf-8") as file:
-            file.write(line)
+    def _note(self, book: Book, start: Callable[[], Job[None]]) -> None:
+        book.noted += 1
+        self._submit(start)
 
-    # ----------------------------------------------------------------- restoring
+    def _submit(self, start: Callable[[], Job[None]]) -> None:
+        if not self.worker.closed:  # as when the viewer goes
+            self._waiting.add(self.worker.submit("Noting", start, RANK))
 
-    def _on_answered(self, question: Question, *_: object) -> None:
-        """Offer what was left of this image, where nothing was done yet."""
-        work = self._session.work
-        if work is None or question.prompts or work in self._books or len(work.operations):
+    # ------------------------------------------------------------------ the worker
+
+    def _on_returned(self, task: Task, _: object) -> None:
+        self._waiting.discard(task)
+
+    def _on_failed(self, task: Task, reason: str) -> None:
+        if task in self._waiting:
+            self._waiting.discard(task)
+            self._warn(reason)
+
+    def _warn(self, reason: str) -> None:
+        if self._failed:
             return
-        left = left_of(self._images.get(work, ""))
-        if left is not None:
-            when = time.strftime("%d %b %H:%M", time.localtime(left.stat().st_mtime))
-            self._session.offer(
-                Status("ready", f"Work on this image from {when} was not saved.", offer="Restore"),
-                lambda: self.restore(left),
-            )
-
-    def restore(self, path: Path) -> None:
-        """Have what a file says: objects, prompts and the list of operations."""
-        session, work = self._session, self._session.work
-        if work is None or work in self._books:
-            return
-        lock = _lock_of(path)
-        try:
-            lock.acquire(blocking=False)
-            state = replayed(path)
-            if state.shape != work.place.shape:
-                raise ValueError("It belongs to an image of another shape; open that one.")
-        except (OSError, ValueError, Timeout) as error:
-            lock.release()
-            session.fail(str(error))
-            return
-        book = self._books[work] = _Book(path, lock)
-        told = work.operations.told
-        work.operations = moved_to(state.operations, self._fill(work, book, state))
-        work.operations.told = told
-        session.show_asked(state.asked)
-        session.changed.emit()
-        session.request()
-        session.say(f"Restored: {state.objects} objects.")
-
-    def _fill(self, work: Work, book: _Book, state: Replayed) -> dict[str, str]:
-        """Have the labels layers of a file; for each key in it that of the layer."""
-        session, keys = self._session, {}
-        for key, labels in state.labels.items():
-            layer = label_layers.new_objects(session.viewer, work.place)
-            layer.data[...] = labels
-            finished = session.works.finished(layer)
-            finished.register.entries = dict(state.entries.get(key, {}))
-            work.finished = finished
-            session.classes.follow(work.place, finished, Edit(finished.key))
-            layer.refresh()
-            keys[key] = finished.key
-            book.begun.add(finished.key)
-            book.aliases[finished.key] = key
-        return keys
-
-
-def identity_of(image: ImageValue, name: str) -> str:
-    """Equal for the same image, in another session too: shape, type, and a sample of values.
-
-    Of an image that is not in memory nothing is read; its name stands for the values.
-    """
-    arrays = image.arrays if isinstance(image.arrays, (list, tuple)) else [image.arrays]
-    state = xxhash.xxh3_128(repr(image.names).encode())
-    for array in arrays:
-        state.update(repr((tuple(array.shape), str(array.dtype))).encode())
-        if isinstance(array, np.ndarray):
-            most = max(1, int(_SAMPLE ** (1 / array.ndim)))
-            sample = array[tuple(slice(None, None, max(1, size // most)) for size in array.shape)]
-            state.update(np.ascontiguousarray(sample).tobytes())
-        else:
-            state.update(name.encode())
-    return state.hexdigest()
-
-
-def left_of(image: str) -> Path | None:
-    """The newest file of an image that is not saved and that no window has open; None for none."""
-    found = []
-    for path in sessions_folder().glob("*.jsonl"):
-        with suppress(OSError):
-            age = time.time() - path.stat().st_mtime
-            if age > KEPT_DAYS * 86400 and _is_free(path):
-                path.unlink()
-            elif path.name.startswith(f"{image}-") and _is_free(path) and not _is_saved(path):
-                found.append((age, path))
-    return min(found)[1] if found else None
-
-
-def _is_saved(path: Path) -> bool:
-    ending = line_of("saved").encode()
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - len(ending)))
-        return file.read() == ending
-
-
-def _is_free(path: Path) -> bool:
-    lock = _lock_of(path)
-    try:
-        with lock.acquire(blocking=False):
-            return True
-    except Timeout:
-        return False
-
-
-def _lock_of(path: Path) -> FileLock:
-    return FileLock(path.with_suffix(".lock"))
-
-
-def _known(book: _Book, edit: Edit) -> str:
-    """The key that an edit's layer has in the file."""
-    return book.aliases.get(edit.layer, edit.layer)
+        self._failed = True
+        log.warning("What is done is not noted any more: %s", reason)
+        self.warned.emit(
+            f"What you do from here on would be lost in a crash, since {sessions_folder()} cannot "
+            f"be written ({reason}): go on, and save the objects yourself."
+        )
 
 
 def _nobody(what: str, value: Any) -> None:

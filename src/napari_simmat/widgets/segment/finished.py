@@ -53,12 +53,12 @@ class Finished:
     ----------
     layer
         The labels layer.
-    empty
-        Whether it is known to hold nothing, so that it need not be counted.
     painted
         Called with what was painted by hand.
     replaced
         Called when the layer has got another array.
+    census
+        Its objects, if they are known, so that they need not be counted.
 
     Attributes
     ----------
@@ -73,11 +73,12 @@ class Finished:
         layer: Labels,
         painted: Callable[[Finished, Edit], None],
         replaced: Callable[[], None],
-        *,
-        empty: bool = False,
+        census: Census | None = None,
     ) -> None:
         self.layer = layer
-        self.register = Register(Census() if empty or layer.multiscale else Census.of(layer.data))
+        if census is None:
+            census = Census() if layer.multiscale else Census.of(layer.data)
+        self.register = Register(census)
         self.version = 0
         self._painted, self._replaced = painted, replaced
         layer.events.paint.connect(self._on_paint)

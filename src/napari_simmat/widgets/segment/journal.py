@@ -8,15 +8,16 @@ again but written as they were: the same file gives the same labels, whatever mo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from napari_simmat.engine.census import Box, Census
+from napari_simmat.engine.census import Box
 from napari_simmat.engine.footprints import Patch
+from napari_simmat.progress import Job, Progress, finish
 from napari_simmat.widgets.segment.asked import Asked
 from napari_simmat.widgets.segment.operations import Entry, Operation, Operations, Register
 from napari_simmat.widgets.segment.plain import from_plain, to_plain
@@ -60,11 +61,6 @@ class Replayed:
         """Of the image without channels."""
         return tuple(int(size) for size in self.header["shape"])
 
-    @property
-    def objects(self) -> int:
-        """How many objects there are."""
-        return sum(len(np.unique(labels[labels > 0])) for labels in self.labels.values())
-
 
 def header_of(image: str, shape: Iterable[int], model: str, channels: Iterable[str]) -> str:
     """The first line.
@@ -95,6 +91,11 @@ def line_of(what: str, value: Any = None) -> str:
 
 
 def replayed(path: Path) -> Replayed:
+    """Do again what a file says, as `replaying`."""
+    return finish(replaying(path))
+
+
+def replaying(path: Path) -> Job[Replayed]:
     """Do again what a file says.
 
     Parameters
@@ -107,23 +108,27 @@ def replayed(path: Path) -> Replayed:
     ValueError
         If it is no such file; one sentence says why. A last line that was cut off is left out.
     """
-    if path.stat().st_size > _MOST_BYTES:
+    size = path.stat().st_size
+    if size > _MOST_BYTES:
         raise ValueError(f"{path.name} is no session: it is larger than any. Choose another file.")
-    first, *lines = path.read_text(encoding="utf-8").split("\n")
-    try:
-        state = Replayed(_header(first))
-    except _FOREIGN as error:
-        raise ValueError(f"{path.name} cannot be read as a session. {error}") from None
-    for number, line in enumerate(lines[:-1], start=2):  # the last is empty, or was cut off
+    with path.open("rb") as file:
         try:
-            each = json.loads(line)
-            _take(state, each["what"], from_plain(each["value"]))
+            state = Replayed(_header(file.readline()))
         except _FOREIGN as error:
-            raise ValueError(f"{path.name}, line {number}, cannot be read: {error}.") from None
+            raise ValueError(f"{path.name} cannot be read as a session. {error}") from None
+        for number, line in enumerate(file, start=2):
+            if not line.endswith(b"\n"):
+                break  # cut off
+            yield Progress(file.tell() >> 10, 1 + (size >> 10), f"step {number - 1}")
+            try:
+                each = json.loads(line)
+                _take(state, each["what"], from_plain(each["value"]))
+            except _FOREIGN as error:
+                raise ValueError(f"{path.name}, line {number}, cannot be read: {error}.") from None
     return state
 
 
-def _header(line: str) -> dict[str, Any]:
+def _header(line: bytes) -> dict[str, Any]:
     values = json.loads(line)
     if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise ValueError("It is not a session of napari-simmat.")
@@ -140,7 +145,8 @@ def _take(state: Replayed, what: str, value: Any) -> None:
     if what == "begin":
         key, patch = value
         if patch is not None:
-            patch.apply(_labels(state, key))
+            labels = _labels(state, key)
+            labels[patch.footprint.region][patch.footprint.mask] = patch.after
     elif what == "do":
         state.operations.add(value)
         _play(state, value, back=False)
@@ -186,32 +192,37 @@ def moved_to(operations: Operations, keys: dict[str, str]) -> Operations:
     )
 
 
-def before_edit(labels: np.ndarray, census: Census, patches: Sequence[Patch]) -> Patch | None:
-    """What a layer held before an edit, as a change of an empty one; None for nothing.
+def beginning(key: str, labels: Any, region: Box) -> Job[list[str]]:
+    """The lines that say what a layer holds, one for each plane that is not empty.
 
-    Only where there are objects, or were before the edit, is looked: a stack is large, and the
-    window waits.
+    They may be made in another thread while the layer is edited. A pixel is then noted as it was
+    before or after any of the edits that are noted behind these lines; since an edit changes only
+    pixels that are as it met them, doing all edits ends in the same labels, and undoing them all
+    in those that were there at first, whichever it was.
 
     Parameters
     ----------
-    labels, census
-        (..., Y, X) after the edit, and its objects.
-    patches
-        The edit.
+    key
+        The layer's.
+    labels
+        (..., Y, X), numpy or lazy.
+    region
+        Where it holds, or held before the first edit, anything but 0.
     """
-    boxes = [census.box(label) for label in census]
-    boxes += [_ends(patch.footprint.region) for patch in patches]
-    if not boxes:
-        return None
-    corner = tuple(map(min, zip(*(low for low, _ in boxes), strict=True)))
-    end = tuple(map(max, zip(*(high for _, high in boxes), strict=True)))
-    region = tuple(slice(first, last) for first, last in zip(corner, end, strict=True))
-    before = np.array(labels[region])
-    for patch in reversed(patches):
-        at = tuple(a - b for a, b in zip(patch.footprint.corner, corner, strict=True))
-        replace(patch, footprint=replace(patch.footprint, corner=at)).revert(before)
-    return Patch.between(np.zeros_like(before), before, corner)
-
-
-def _ends(region: tuple[slice, ...]) -> Box:
-    return tuple(each.start for each in region), tuple(each.stop for each in region)
+    lines = []
+    low, high = region
+    counts = [end - start for start, end in zip(low[:-2], high[:-2], strict=True)]
+    rows = tuple(slice(*ends) for ends in zip(low[-2:], high[-2:], strict=True))
+    for at in np.ndindex(*counts):
+        yield Progress(len(lines), int(np.prod(counts)), "noting what a layer holds")
+        plane = tuple(start + index for start, index in zip(low[:-2], at, strict=True))
+        values = np.array(labels[(*plane, *rows)])
+        lead = (1,) * len(plane)
+        patch = Patch.between(
+            np.zeros_like(values).reshape(lead + values.shape),
+            values.reshape(lead + values.shape),
+            (*plane, *low[-2:]),
+        )
+        if patch is not None:
+            lines.append(line_of("begin", (key, patch)))
+    return lines

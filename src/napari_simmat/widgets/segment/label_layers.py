@@ -88,11 +88,10 @@ class Preview:
         return self.layer
 
 
-def new_objects(viewer: Viewer, place: Place) -> Labels:
-    """Add an empty int32 layer for the image's objects."""
-    layer = Labels(
-        np.zeros(place.shape, dtype=np.int32), name=OBJECTS, opacity=0.6, **place.layer_options()
-    )
+def new_objects(viewer: Viewer, place: Place, labels: np.ndarray | None = None) -> Labels:
+    """Add an int32 layer for the image's objects: `labels` (..., Y, X) itself, or an empty one."""
+    data = np.zeros(place.shape, dtype=np.int32) if labels is None else labels
+    layer = Labels(data, name=OBJECTS, opacity=0.6, **place.layer_options())
     add_below_prompts(viewer, layer)
     return layer
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,16 +41,13 @@ class Saving(QObject):
         self.worker.returned.connect(self._on_returned, queued)
         self.worker.failed.connect(self._on_failed, queued)
 
-    def ask(
-        self, place: Place, finished: Finished, classes: Sequence[str], session: str = ""
-    ) -> None:
-        """Ask for a file name and save there."""
+    def ask(self, place: Place) -> Path | None:
+        """Ask for a file name; None for none."""
         start = f"{place.name}{_ENDING}"
         name, _ = QFileDialog.getSaveFileName(
             self._parent, "Save the objects", start, f"Labels (*{_ENDING})"
         )
-        if name:
-            self.save(Path(name), place, finished, classes, session)
+        return Path(name) if name else None
 
     def save(
         self,
@@ -58,11 +55,11 @@ class Saving(QObject):
         place: Place,
         finished: Finished,
         classes: Sequence[str],
-        session: str = "",
+        session: Callable[[], str] = str,
     ) -> None:
         """Write the label image to `path`, the other files beside it.
 
-        `session` is all that was done, as `journal` has it.
+        `session` gives all that was done, as `journal` has it; called in the thread.
         """
         stem = path.name.removesuffix(".tif").removesuffix("_labels")
         objects = values_of(place, finished, classes)
@@ -86,13 +83,15 @@ class Saving(QObject):
         self.status.emit(Status("failed", reason))
 
 
-def _saving(folder: Path, stem: str, objects: LabelledObjects, session: str) -> Job[list[Path]]:
+def _saving(
+    folder: Path, stem: str, objects: LabelledObjects, session: Callable[[], str]
+) -> Job[list[Path]]:
     """The objects, and ``STEM_session.jsonl`` with all that made them."""
     written = yield from saving(folder, stem, objects)
-    if session:
+    if text := session():
         path = folder / f"{stem}_session.jsonl"
         with writing(path) as temporary:
-            temporary.write_text(session, encoding="utf-8")
+            temporary.write_text(text, encoding="utf-8")
         written = [*written, path]
     return written
 

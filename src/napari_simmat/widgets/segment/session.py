@@ -9,6 +9,7 @@ from napari import Viewer
 from napari.layers import Labels, Layer
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_simmat.engine.census import Census
 from napari_simmat.widgets.segment import label_layers
 from napari_simmat.widgets.segment.asked import Asked, Plane
 from napari_simmat.widgets.segment.classes import Classes
@@ -86,7 +87,7 @@ class Session(QObject):
         assert work is not None
         if work.objects is None or work.objects not in self.viewer.layers:
             layer = label_layers.new_objects(self.viewer, work.place)
-            work.finished = self.works.finished(layer, empty=True)
+            work.finished = self.works.finished(layer, Census())
         elif misfit := work.place.misfit(work.objects):
             raise ValueError(misfit)
         assert work.finished is not None

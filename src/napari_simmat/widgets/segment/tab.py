@@ -15,7 +15,7 @@ from napari_simmat.widgets.inputs import describe, image_of, key_of, place_of
 from napari_simmat.widgets.keys import Keys
 from napari_simmat.widgets.list_keys import ListKeys
 from napari_simmat.widgets.model_picker import ModelPicker
-from napari_simmat.widgets.segment.autosave import Autosave
+from napari_simmat.widgets.segment.autosave import Autosave, Snapshot
 from napari_simmat.widgets.segment.everything import Everything
 from napari_simmat.widgets.segment.image_watch import ImageWatch
 from napari_simmat.widgets.segment.interaction import Interaction
@@ -25,10 +25,10 @@ from napari_simmat.widgets.segment.object_panel import ObjectPanel
 from napari_simmat.widgets.segment.object_table import rows_of, voxel_of
 from napari_simmat.widgets.segment.prompt_buttons import PromptButtons
 from napari_simmat.widgets.segment.remembering import Remembering
+from napari_simmat.widgets.segment.restoring import Restoring
 from napari_simmat.widgets.segment.saving import Saving
 from napari_simmat.widgets.segment.stack_part import StackPart
 from napari_simmat.widgets.segment.visiting import visit
-from napari_simmat.widgets.segment.works import Work
 from napari_simmat.widgets.status import Kind, Status
 from napari_simmat.widgets.status_line import StatusLine
 
@@ -53,10 +53,11 @@ class SegmentTab(QWidget):
         self.status = StatusLine()
         self.saving = Saving(self)
         self.autosave = Autosave(self.interaction)
+        self.restoring = Restoring(self.interaction, self.autosave)
         self.keys = Keys(viewer, self._actions(), self._wanted)
         self.list_keys = ListKeys(self)
         self._shown_objects: tuple[object, int] | None = None
-        self._saving: Work | None = None
+        self._saved: Snapshot | None = None
         self.watch = ImageWatch(self)
         self._later = QTimer(self)
         self._later.setSingleShot(True)
@@ -87,6 +88,7 @@ class SegmentTab(QWidget):
             choice.release()
         self.models.release()
         self.saving.release()
+        self.restoring.release()
         self.autosave.release()
         self.stack.release()
         self.everything.release()
@@ -95,7 +97,8 @@ class SegmentTab(QWidget):
     @property
     def busy(self) -> bool:
         """Whether a change of layers or prompts is still to be taken up, or an answer to come."""
-        parts = (self.interaction, self.stack.propagation, self.everything)
+        noted = (self.autosave, self.restoring)
+        parts = (self.interaction, self.stack.propagation, self.everything, *noted)
         return self._later.isActive() or any(part.busy for part in parts)
 
     # ------------------------------------------------------------------ layout
@@ -172,6 +175,8 @@ class SegmentTab(QWidget):
         self.status.cancelled.connect(interaction.cancel)
         self.status.cancelled.connect(self.stack.propagation.cancel)
         self.status.cancelled.connect(self.everything.cancel)
+        self.status.cancelled.connect(self.restoring.cancel)
+        self.autosave.warned.connect(self.status.set_warning)
         self.status.accepted.connect(lambda: interaction.accept(0))
         self.status.other_accepted.connect(lambda: interaction.accept(1))
         interaction.status.connect(self.status.set_value)
@@ -293,14 +298,14 @@ class SegmentTab(QWidget):
 
     def _on_save(self) -> None:
         work = self.interaction.work
-        if work is not None and work.finished is not None:
-            names = self.interaction.classes.names
-            self._saving = work
-            self.saving.ask(work.place, work.finished, names, self.autosave.text(work))
+        path = None if work is None or work.finished is None else self.saving.ask(work.place)
+        if work is not None and work.finished is not None and path is not None:
+            names, self._saved = self.interaction.classes.names, self.autosave.snapshot(work)
+            self.saving.save(path, work.place, work.finished, names, self._saved.text)
 
     def _on_saved(self) -> None:
-        if self._saving is not None:
-            self.autosave.mark_saved(self._saving)
+        if self._saved is not None:
+            self.autosave.mark_saved(self._saved)
 
     def _on_chosen(self, labels: tuple[int, ...]) -> None:
         self.interaction.actions.chosen = labels

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from napari.layers import Labels, Layer
 from qtpy.QtCore import QObject, Signal
 
+from napari_simmat.engine.census import Census
 from napari_simmat.widgets.place import Place
 from napari_simmat.widgets.segment.asked import Asked, Followed, Plane, Prompts
 from napari_simmat.widgets.segment.finished import Finished
@@ -66,19 +67,19 @@ class Works(QObject):
         self._works.append(work)
         return work
 
-    def finished(self, layer: Labels, *, empty: bool = False) -> Finished:
+    def finished(self, layer: Labels, census: Census | None = None) -> Finished:
         """What `layer` holds.
 
         Parameters
         ----------
         layer
             A labels layer of the viewer.
-        empty
-            Whether it is known to hold nothing yet.
+        census
+            Its objects, if they are known, so that they need not be counted.
         """
         key = str(layer.unique_id)
         if key not in self._finished:
-            self._finished[key] = Finished(layer, self._on_painted, self.replaced.emit, empty=empty)
+            self._finished[key] = Finished(layer, self._on_painted, self.replaced.emit, census)
         return self._finished[key]
 
     def by_key(self, key: str) -> Finished | None:

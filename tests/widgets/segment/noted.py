@@ -1,0 +1,99 @@
+"""Work that is noted in a file, and a crash; run as a program it works until it is killed."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication
+
+from napari_simmat.engine.folders import sessions_folder
+from napari_simmat.progress import Progress
+from tests.widgets.conftest import SECONDS, Window
+from tests.widgets.scenes import CENTRES, grey
+
+CONTROL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
+
+
+def open_image(window: Any, image: np.ndarray) -> Any:
+    window.viewer.add_image(image, name="discs")
+    window.open_widget()
+    window.idle()
+    return window
+
+
+def objects(window: Any) -> np.ndarray:
+    return np.asarray(window.viewer.layers["SimMAT objects"].data)
+
+
+def work_on(window: Any) -> None:
+    """Two commits, one deleted, that taken back, a third undone, and a point left open."""
+    for number in (0, 1):
+        window.click(*CENTRES[number])
+        window.key(Qt.Key.Key_C)
+    window.hover(*CENTRES[1])
+    window.key(Qt.Key.Key_D, SHIFT)
+    window.key(Qt.Key.Key_Z, CONTROL)
+    window.tab.objects_fold.set_open(True)
+    window.click_row(0)
+    window.type_class("nucleus")
+    window.click(*CENTRES[2])
+
+
+def crash(window: Any) -> Path:
+    """Leave the file as a crash does: with nobody who has it open, its last line cut off."""
+    (path,) = sessions_folder().glob("*.jsonl")
+    left = path.with_name(path.name.replace(".jsonl", "x.jsonl"))
+    shutil.copy(path, left)
+    with left.open("a", encoding="utf-8") as file:
+        file.write('{"what": "do", "val')
+    return left
+
+
+def held(gate: threading.Event) -> Any:
+    yield Progress(0, 1)
+    assert gate.wait(SECONDS / 1000)
+
+
+def main(folder: Path) -> None:
+    """Commit two objects, paint, save what is there, and go on clicking until the end."""
+    import napari
+
+    class Patience:
+        @staticmethod
+        def waitUntil(condition: Callable[[], bool], timeout: int = SECONDS) -> None:  # noqa: N802
+            deadline = time.monotonic() + timeout / 1000
+            while not condition():
+                QApplication.processEvents()
+                time.sleep(0.002)
+                assert time.monotonic() < deadline
+
+    viewer = napari.Viewer(show=True)
+    viewer.window.resize(1000, 800)
+    window = open_image(Window(viewer, Patience), grey())
+    for number in (0, 1):
+        window.click(*CENTRES[number])
+        window.key(Qt.Key.Key_C)
+    layer = viewer.layers["SimMAT objects"]
+    viewer.layers.selection.active = layer
+    layer.brush_size, layer.selected_label, layer.mode = 8, 5, "paint"
+    window._drag([(100, 30), (110, 60)], slowly=True)
+    layer.selected_label, layer.mode = 0, "erase"
+    window._drag([CENTRES[0], (CENTRES[0][0], CENTRES[0][1] + 20)], slowly=False)
+    np.save(folder / "labels.npy", layer.data)
+    (folder / "go").touch()
+    while True:
+        window.click(*CENTRES[2])
+        window.key(Qt.Key.Key_T)
+        window.key(Qt.Key.Key_Z, CONTROL)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,149 @@
+"""What a crash left is offered, and comes back on a word."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+
+from napari_simmat.engine.folders import sessions_folder
+from tests.widgets.conftest import SECONDS
+from tests.widgets.scenes import CENTRES, discs, grey, iou
+from tests.widgets.segment.noted import CONTROL, crash, held, objects, open_image, work_on
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_a_process_that_was_killed_loses_nothing_that_was_committed_or_painted(
+    open_window: Callable[[], Any], tmp_path: Path
+) -> None:
+    command = [sys.executable, "-m", "tests.widgets.segment.noted", str(tmp_path)]
+    own = {**os.environ, "NAPARI_CONFIG": str(tmp_path / "napari.yaml")}
+    with subprocess.Popen(command, cwd=ROOT, env=own) as process:
+        deadline = time.monotonic() + SECONDS / 1000
+        while not (tmp_path / "go").exists():
+            assert process.poll() is None, "it has ended by itself"
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        time.sleep(random.random())  # in the middle of whatever it does then
+        os.kill(process.pid, signal.SIGKILL)
+    labels = np.load(tmp_path / "labels.npy")
+    assert set(np.unique(labels)) == {0, 1, 2, 5}
+    window = open_image(open_window(), grey())
+    assert "was not saved" in window.status.text
+    QTest.mouseClick(window.tab.status._offer, Qt.MouseButton.LeftButton)
+    window.idle()
+    assert np.array_equal(objects(window), labels)
+    while window.interaction.work.operations.can_undo:
+        window.key(Qt.Key.Key_Z, CONTROL)
+    assert not objects(window).any(), "the whole list came back"
+
+
+def test_what_a_crash_left_is_offered_and_restored_in_another_viewer(
+    open_window: Callable[[], Any],
+) -> None:
+    first = open_image(open_window(), grey())
+    work_on(first)
+    crash(first)
+    second = open_image(open_window(), grey())
+    assert "was not saved" in second.status.text
+    assert "SimMAT objects" not in second.viewer.layers, "nothing unasked"
+    QTest.mouseClick(second.tab.status._offer, Qt.MouseButton.LeftButton)
+    second.idle()
+    assert np.array_equal(objects(second), objects(first))
+    assert set(np.unique(objects(second))) == {0, 1, 2}
+    entries = second.interaction.work.finished.register.entries
+    assert {label: entry.category for label, entry in entries.items()} == {1: "nucleus", 2: ""}
+    assert second.interaction.work.prompts == first.interaction.work.prompts
+    preview = [each.viewer.layers["SimMAT preview"].data for each in (first, second)]
+    assert np.array_equal(*preview)
+    assert preview[0].any()
+    for _ in range(20):
+        for each in (first, second):
+            each.key(Qt.Key.Key_Z, CONTROL)
+    assert not second.interaction.work.operations.can_undo
+    assert not objects(second).any(), "the whole list came back"
+    assert not second.interaction.work.asked
+
+
+def test_work_goes_on_after_restoring_and_is_restored_once_more(
+    open_window: Callable[[], Any],
+) -> None:
+    first = open_image(open_window(), grey())
+    first.click(*CENTRES[0])
+    first.key(Qt.Key.Key_C)
+    first.close_widget()
+    first.viewer.layers.clear()
+    for number in (1, 2):  # closed in an orderly way it is offered as well, as long as unsaved
+        window = open_image(open_window(), grey())
+        QTest.mouseClick(window.tab.status._offer, Qt.MouseButton.LeftButton)
+        window.idle()
+        window.click(*CENTRES[number])
+        window.key(Qt.Key.Key_C)
+        assert set(np.unique(objects(window))) == set(range(number + 2))
+        window.close_widget()
+    assert len(list(sessions_folder().glob("*.jsonl"))) == 1
+
+
+def test_another_image_is_offered_nothing_and_another_window_neither(
+    open_window: Callable[[], Any],
+) -> None:
+    first = open_image(open_window(), grey())
+    first.click(*CENTRES[0])
+    same = open_image(open_window(), grey())
+    assert "was not saved" not in same.status.text, "the first window has it open"
+    crash(first)
+    other = open_image(open_window(), grey() // 2)
+    assert "was not saved" not in other.status.text
+
+
+def test_restoring_is_cancelled_and_offered_again(open_window: Callable[[], Any]) -> None:
+    first = open_image(open_window(), grey())
+    work_on(first)
+    crash(first)
+    second = open_image(open_window(), grey())
+    gate = threading.Event()
+    second.tab.autosave.worker.submit("hold", lambda: held(gate))
+    QTest.mouseClick(second.tab.status._offer, Qt.MouseButton.LeftButton)
+    second.qtbot.waitUntil(second.tab.status._cancel.isVisible)
+    assert second.status.text == "Restoring"
+    QTest.mouseClick(second.tab.status._cancel, Qt.MouseButton.LeftButton)
+    gate.set()
+    second.idle()
+    assert second.status.kind == "cancelled"
+    assert "SimMAT objects" not in second.viewer.layers
+    QTest.mouseClick(second.tab.status._offer, Qt.MouseButton.LeftButton)
+    second.idle()
+    assert np.array_equal(objects(second), objects(first))
+
+
+def test_work_done_while_a_file_is_read_is_not_overwritten(open_window: Callable[[], Any]) -> None:
+    first = open_image(open_window(), grey())
+    work_on(first)
+    crash(first)
+    second = open_image(open_window(), grey())
+    gate = threading.Event()
+    second.tab.autosave.worker.submit("hold", lambda: held(gate))
+    QTest.mouseClick(second.tab.status._offer, Qt.MouseButton.LeftButton)
+    second.take(second.tab.buttons.point)
+    second.press(*CENTRES[3])
+    second.qtbot.waitUntil(lambda: not second.interaction.busy)
+    gate.set()
+    second.idle()
+    second.key(Qt.Key.Key_C)
+    _, truth = discs()
+    assert iou(objects(second) == 1, truth == 4) > 0.8
+    assert set(np.unique(objects(second))) == {0, 1}
