@@ -17,7 +17,7 @@ from scipy import ndimage as ndi
 from napari_simmat.engine.automatic.candidates import Box, Candidate, Candidates
 from napari_simmat.engine.automatic.settings import AutomaticSettings
 
-ALIKE = 0.85
+ALIKE = 0.95
 """IoU of two masks from which on they outline the same object, pixel by pixel."""
 WITHIN = 0.9
 """Share of a mask within a larger one from which on it is a part of it."""
