@@ -23,7 +23,7 @@ def main() -> int:
         os.environ["NAPARI_CONFIG"] = str(Path(home) / "napari.yaml")
         os.chdir(home)
         write_images(Path("plates"))
-        from screenshots import save, wait, window
+        from pictures import save, wait, window
 
         from napari_simmat.widgets.batch.request import BatchRequest
 

@@ -10,25 +10,14 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pictures import PATIENCE, TALL, click, rectangle, save, save_tab, settle, wait, window
 
-FOLDER = Path(__file__).resolve().parents[1] / "docs" / "images"
-SIZE = (1280, 780)
-"""Of the window in pixels: its text can be read in the documentation's column."""
-TALL = (1280, 900)
-"""Where more of the tab is open."""
-COLOURS = 256
-PATIENCE = 180.0
 STEPS = 40
-TRAINING = 1800.0
-"""Seconds for a training of so many steps."""
 
 COINS = ((125.0, 206.0), (119.0, 270.0), (52.0, 215.0), (127.0, 154.0), (52.0, 155.0))
 BOX = (168.5, 186.5, 217.5, 237.5)
@@ -38,12 +27,11 @@ BESIDE = (180.0, 242.0)
 
 def main() -> int:
     """Take the pictures that are asked for, or all."""
-    with tempfile.TemporaryDirectory() as home:
-        # Nobody's settings and models: the pictures are the same everywhere.
-        os.environ["NAPARI_SIMMAT_HOME"] = home
-        os.environ["NAPARI_CONFIG"] = str(Path(home) / "napari.yaml")
-        wanted = sys.argv[1:] or list(PICTURES)
-        for name in wanted:
+    for name in sys.argv[1:] or list(PICTURES):
+        with tempfile.TemporaryDirectory() as home:
+            # Nobody's settings, models and unsaved work: the pictures are the same everywhere.
+            os.environ["NAPARI_SIMMAT_HOME"] = home
+            os.environ["NAPARI_CONFIG"] = str(Path(home) / "napari.yaml")
             PICTURES[name]()
     return 0
 
@@ -103,10 +91,10 @@ def while_working(widget: Any) -> None:
     tab = widget.segment
     original, go_on = tab.interaction.segmenter.answering, threading.Event()
 
-    def held(question: Any) -> Any:
+    def held(question: Any, **named: Any) -> Any:
         yield Progress(7, 12, "encoding block 7 of 12")
         go_on.wait(PATIENCE)
-        return (yield from original(question))
+        return (yield from original(question, **named))
 
     tab.interaction.segmenter.answering = held
     tab.buttons.point.click()
@@ -244,105 +232,99 @@ def stack() -> None:
         viewer.dims.set_point(0, 2 * (middle + 4))
         settle(tab)
         save(viewer, tab, "window-stack")
+        correct(viewer, tab, labels, middle + 7)
+        save(viewer, tab, "window-corrected")
 
 
-@contextmanager
-def window(size: tuple[int, int] = SIZE) -> Iterator[tuple[Any, Any]]:
-    """An empty viewer and the widget in it."""
-    import napari
+def correct(viewer: Any, tab: Any, labels: np.ndarray, plane: int) -> None:
+    """Click once in the middle of the largest error on another plane."""
+    from scipy import ndimage as ndi
 
-    from napari_simmat.widgets.main import SimMATWidget
+    from napari_simmat.engine.mask_geometry import deepest
 
-    viewer = napari.Viewer(title="napari", show=True)
-    viewer.window.resize(*size)
-    widget = SimMATWidget(viewer)
-    viewer.window.add_dock_widget(widget, name="SimMAT", area="right")
-    try:
-        yield viewer, widget
-    finally:
-        worker = widget.segment.interaction.worker
-        widget.release()
-        worker.join(PATIENCE)
-        viewer.close()
-
-
-def click(tab: Any, position: Sequence[float]) -> None:
-    """Put a point of the current sign at y, x."""
+    viewer.dims.set_point(0, 2 * plane)
     settle(tab)
-    tab.buttons.point.click()
-    tab.interaction.prompts.points.add(position)
-    tab.interaction.prompts.points.selected_data = set()
-    settle(tab)
+    found = viewer.layers["SimMAT preview"].data[plane] > 0
+    truth = labels[plane] == np.bincount(labels[plane][found])[1:].argmax() + 1
+    patches, _ = ndi.label(found != truth)
+    largest = patches == np.bincount(patches.ravel())[1:].argmax() + 1
+    place = tuple(float(value) for value in deepest(largest))
+    if found[tuple(int(value) for value in place)] and tab.interaction.prompts.positive:
+        tab.buttons.sign.click()
+    click(tab, (plane, *place))
 
 
-def rectangle(y0: float, x0: float, y1: float, x1: float) -> np.ndarray:
-    """Its corners, as napari draws them."""
-    return np.array([(y0, x0), (y0, x1), (y1, x1), (y1, x0)], dtype=float)
+def restoring() -> None:
+    """Coins that were committed and not saved, when their image is opened another time."""
+    from skimage.data import coins as image
+
+    for again in (False, True):
+        with window() as (viewer, widget):
+            tab = widget.segment
+            viewer.add_image(image(), name="coins")
+            settle(tab)
+            viewer.reset_view()
+            if again:
+                save_tab(widget, "tab-restore")
+                tab.status._offer.click()
+                settle(tab)
+                save(viewer, tab, "window-restored")
+                continue
+            for position in COINS:
+                if not tab.interaction.work.prompts:
+                    click(tab, position)
+                tab.buttons.commit.click()
+                settle(tab)
+            click(tab, COINS[0])
 
 
-def wait(condition: Callable[[], bool]) -> None:
-    """Let the event loop run until the condition holds, and what follows is drawn."""
-    from qtpy.QtCore import QEventLoop
-    from qtpy.QtWidgets import QApplication
+def unnoted() -> None:
+    """Work goes on where what is done cannot be noted."""
+    from skimage.data import coins as image
 
-    deadline = time.monotonic() + TRAINING
-    after = 0
-    while after < 5:
-        QApplication.processEvents(QEventLoop.ProcessEventsFlag.AllEvents, 50)
-        time.sleep(0.01)
-        after = after + 1 if condition() else 0
-        if time.monotonic() > deadline:
-            raise SystemExit("the window is still busy")
+    from napari_simmat.engine.folders import sessions_folder
 
-
-def settle(tab: Any) -> None:
-    """Let the event loop run until the window has nothing left to do."""
-    from qtpy.QtCore import QEventLoop
-    from qtpy.QtWidgets import QApplication
-
-    deadline = time.monotonic() + PATIENCE
-    idle = 0
-    while idle < 5:  # turns of the loop: what has been asked for is also drawn
-        QApplication.processEvents(QEventLoop.ProcessEventsFlag.AllEvents, 50)
-        idle = 0 if tab.busy or tab.interaction.worker.running else idle + 1
-        if time.monotonic() > deadline:
-            raise SystemExit(f"the window is still busy: {tab.status.value()}")
+    with window() as (viewer, widget):
+        tab = widget.segment
+        os.chdir(os.environ["NAPARI_SIMMAT_HOME"])
+        os.environ["NAPARI_SIMMAT_HOME"] = "napari-simmat"  # as it is shown
+        sessions_folder().parent.mkdir(parents=True, exist_ok=True)
+        sessions_folder().write_text("a file where the folder should be")
+        viewer.add_image(image(), name="coins")
+        settle(tab)
+        viewer.reset_view()
+        click(tab, COINS[0])
+        save_tab(widget, "tab-unnoted")
 
 
-def save(viewer: Any, tab: Any, name: str) -> None:
-    """Save what the window shows, in few colours; how long it took differs from run to run."""
-    tab.status.set_value(replace(tab.status.value(), seconds=None))
-    write(viewer.screenshot(canvas_only=False, flash=False), name)
+def levels() -> None:
+    """An image of several levels, one of which is segmented."""
+    from skimage.data import coins as image
+    from skimage.transform import downscale_local_mean, resize
+
+    finest = resize(image(), (1212, 1536), order=1, preserve_range=True)
+    pyramid = [downscale_local_mean(finest, (2**level,) * 2) for level in range(4)]
+    with window() as (viewer, widget):
+        tab = widget.segment
+        data = [level.astype(np.uint8) for level in pyramid]
+        viewer.add_image(data, multiscale=True, name="slide")
+        settle(tab)
+        viewer.reset_view()
+        tab.level.setCurrentIndex(1)
+        tab.level.activated.emit(1)
+        settle(tab)
+        save_tab(widget, "tab-level")
+        click(tab, tuple(2 * (value + 0.5) - 0.5 for value in COINS[0]))
+        tab.buttons.commit.click()
+        settle(tab)
+        save(viewer, tab, "window-level")
 
 
-def save_tab(widget: Any, name: str) -> None:
-    """Save the widget alone."""
-    from PIL import Image
-
-    tab = widget.segment
-    if tab.status.value().kind == "done":
-        tab.status.set_value(replace(tab.status.value(), seconds=None))
-    tab.status._time.clear()
-    with tempfile.TemporaryDirectory() as folder:
-        path = str(Path(folder) / "tab.png")
-        widget.grab().save(path)
-        write(np.asarray(Image.open(path).convert("RGB")), name)
-
-
-def write(pixels: np.ndarray, name: str) -> None:
-    """Save a picture (Y, X, 3 or 4) in few colours."""
-    from PIL import Image
-
-    picture = Image.fromarray(np.ascontiguousarray(pixels[..., :3])).quantize(
-        COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE
-    )
-    path = FOLDER / f"{name}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path, optimize=True)
-    print(f"{path.name}: {picture.width} x {picture.height}, {path.stat().st_size // 1024} KiB")
-
-
-PICTURES = {each.__name__: each for each in (coins, states, everything, stack, train, polarization)}
+PICTURED = (
+    *(coins, states, restoring, unnoted, levels),
+    *(everything, stack, train, polarization),
+)
+PICTURES = {each.__name__: each for each in PICTURED}
 
 
 if __name__ == "__main__":

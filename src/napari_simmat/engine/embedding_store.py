@@ -213,5 +213,5 @@ def _hash(described: dict[str, str], tensors: dict[str, Tensor]) -> str:
     digest = xxhash.xxh3_128(json.dumps(described, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.numpy().tobytes())
+        digest.update(tensor.numpy().data)
     return digest.hexdigest()

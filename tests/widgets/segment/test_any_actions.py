@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -24,7 +25,7 @@ from qtpy.QtCore import Qt
 
 from napari_simmat.engine.census import Census
 from napari_simmat.widgets.segment.asked import Asked
-from tests.widgets.scenes import CENTRES, grey
+from tests.widgets.scenes import CENTRES, discs, grey
 
 ACTIONS = int(os.environ.get("SIMMAT_ACTIONS", "30"))
 NONE = Qt.KeyboardModifier.NoModifier
@@ -39,11 +40,16 @@ KEYS = {
     "delete": (Qt.Key.Key_D, SHIFT),
     "merge": (Qt.Key.Key_G, NONE),
     "split": (Qt.Key.Key_K, NONE),
+    "follow": (Qt.Key.Key_S, SHIFT),
 }
 PLACES = st.sampled_from([*CENTRES, (105, 20), (60, 170), (148, 75)])
 LAYERS = st.sampled_from(
     ["SimMAT points", "SimMAT boxes", "SimMAT preview", "SimMAT objects", "SimMAT classes"]
 )
+
+
+IMAGES = {"stack": (0,), "slide": (0, 1)}
+"""Their names and levels."""
 
 
 class AnyActions(RuleBasedStateMachine):
@@ -53,10 +59,18 @@ class AnyActions(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        self.window.viewer.add_image(np.stack([grey(), grey()[::-1]]), name="stack")
+        viewer = self.window.viewer
+        half = grey().reshape(100, 2, 110, 2).mean((1, 3)).astype(np.uint8)
+        pyramid = [da.from_array(level, chunks=64) for level in (grey(), half)]
+        viewer.add_image(pyramid, multiscale=True, name="slide")
+        viewer.add_image(np.stack([grey(), grey()[::-1], grey()]), name="stack")
+        labels = np.broadcast_to(discs()[1], (3, 200, 220)).copy()
+        viewer.add_labels(labels, name="known", visible=False)
+        viewer.layers.selection.active = viewer.layers["stack"]
         self.window.open_widget()
-        self.window.viewer.dims.set_current_step(0, 0)
+        viewer.dims.set_current_step(0, 0)
         self.window.idle()
+        self.seen = {("stack", 0)}
 
     @rule(place=PLACES)
     def click(self, place: tuple[int, int]) -> None:
@@ -90,7 +104,7 @@ class AnyActions(RuleBasedStateMachine):
         for _ in range(steps):
             self.window.key(Qt.Key.Key_Z, CTRL | SHIFT)
 
-    @rule(plane=st.integers(0, 1))
+    @rule(plane=st.integers(0, 2))
     def slide(self, plane: int) -> None:
         self.window.viewer.dims.set_current_step(0, plane)
         self.window.idle()
@@ -125,14 +139,97 @@ class AnyActions(RuleBasedStateMachine):
         labels = [each.label for each in self.window.tab.panel.table._model.rows]
         self.window.tab.panel.table.choose(labels[row : row + 2])
 
+    @rule(place=PLACES, other=PLACES, plane=st.integers(0, 2), again=st.booleans())
+    def follow_and_correct(
+        self, place: tuple[int, int], other: tuple[int, int], plane: int, again: bool
+    ) -> None:
+        self.click(place)
+        self.window.key(*KEYS["follow"])
+        self.slide(plane)
+        self.click(other)
+        if again:
+            self.window.key(*KEYS["follow"])
+        self.commit()
+
+    @rule()
+    def drop_what_was_followed(self) -> None:
+        self.window.tab.stack.panel.dropped.emit()
+        self.window.idle()
+
+    @rule()
+    def ask_with_masks(self) -> None:
+        self.window.interaction.asking.take_masks(self.window.viewer.layers["known"])
+        self.window.idle()
+
+    @rule(name=st.sampled_from(sorted(IMAGES)), level=st.integers(0, 1))
+    def choose_image(self, name: str, level: int) -> None:
+        self._choose(name, level if level in IMAGES[name] else 0)
+
+    def _choose(self, name: str, level: int) -> None:
+        tab = self.window.tab
+        self.window.choose(tab.channels._image, name)
+        if tab.level.count():
+            self.window.choose(tab.level, tab.level.itemText(level))
+        self.seen.add((name, level))
+
+    @property
+    def chosen(self) -> tuple[str, int]:
+        tab = self.window.tab
+        return tab.channels._image.currentText(), max(0, tab.level.currentIndex())
+
+    @rule()
+    def replace_the_stack_by_another(self) -> None:
+        layer = self.window.viewer.layers["stack"]
+        layer.data = layer.data[:, ::-1].copy()
+        self.window.idle()
+
+    @precondition(lambda self: self.window.interaction.objects is not None)
+    @rule()
+    def replace_the_array_of_objects(self) -> None:
+        layer = self.window.interaction.objects
+        layer.data = layer.data.copy()
+        self.window.idle()
+
+    @precondition(lambda self: self.window.interaction.objects is not None)
+    @rule()
+    def rename_objects(self) -> None:
+        self.window.interaction.objects.name = "SimMAT objects of mine"
+        self.window.idle()
+
+    @rule()
+    def open_the_tab_again_and_restore(self) -> None:
+        window, chosen = self.window, self.chosen
+        work, labels = window.interaction.work, self._labels()
+        steps, undone = list(work.operations), work.operations.can_redo
+        noted = window.tab.autosave.has_book(work)
+        window.close_widget()
+        for layer in list(window.viewer.layers):
+            if layer.name.startswith("SimMAT "):
+                window.viewer.layers.remove(layer)
+        self.seen.clear()
+        window.open_widget()
+        window.idle()
+        self._choose(*chosen)
+        assert (window.status.offer == "Restore") is noted
+        if not noted:
+            return
+        window.interaction.accept()
+        window.idle()
+        again = window.interaction.work
+        assert again.asked == work.asked
+        assert [each.name for each in again.operations] == [each.name for each in steps]
+        assert again.operations.can_redo == undone
+        assert self._labels().any() == labels.any()
+        assert not labels.any() or np.array_equal(self._labels(), labels)
+
     @precondition(lambda self: self.window.interaction.objects is not None)
     @rule(label=st.integers(0, 3), place=PLACES)
     def paint(self, label: int, place: tuple[int, int]) -> None:
         layer = self.window.interaction.objects
-        plane = int(self.window.viewer.dims.current_step[0])
-        rows, columns = np.mgrid[place[0] - 4 : place[0] + 5, place[1] - 6 : place[1] + 7]
-        planes = np.full(rows.size, plane)
-        layer.data_setitem((planes, rows.ravel(), columns.ravel()), label)
+        y, x = (round(value * layer.data.shape[-2] / 200) for value in place)
+        rows, columns = np.mgrid[y - 4 : y + 5, x - 6 : x + 7]
+        plane = [np.full(rows.size, at) for at in self.window.interaction.plane()]
+        layer.data_setitem((*plane, rows.ravel(), columns.ravel()), label)
         self.window.idle()
 
     @invariant()
@@ -161,6 +258,14 @@ class AnyActions(RuleBasedStateMachine):
         window = self.window
         if window.widget is None:
             return
+        for name, level in sorted(self.seen):
+            self._choose(name, level)
+            self._undo_all_and_redo()
+        window.close_widget()
+        window.viewer.layers.clear()
+
+    def _undo_all_and_redo(self) -> None:
+        window = self.window
         operations = window.interaction.work.operations
         before, labels = window.interaction.work.asked, self._labels()
         count = len(operations)
@@ -174,8 +279,6 @@ class AnyActions(RuleBasedStateMachine):
         window.idle()
         assert window.interaction.work.asked == before
         assert np.array_equal(self._labels(), labels), "redone"
-        window.close_widget()
-        window.viewer.layers.clear()
 
     def _labels(self) -> np.ndarray:
         objects = self.window.interaction.objects

@@ -16,6 +16,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
 
+from napari_simmat.engine.checkpoints import zoo
 from napari_simmat.engine.folders import sessions_folder
 from napari_simmat.engine.footprints import Footprint
 from napari_simmat.engine.prompts import Prompt
@@ -63,6 +64,20 @@ def test_a_layer_of_the_user_is_noted_with_what_it_held(ready: Any) -> None:
     ready.viewer.layers.remove(layer)
     ready.idle()
     assert not replayed(path).labels, "it went with its layer"
+
+
+def test_work_with_a_model_from_a_file_is_noted_with_its_name(ready: Any, tmp_path: Path) -> None:
+    mine, tiny = tmp_path / "mine.safetensors", zoo.find("tiny").path
+    assert tiny is not None
+    mine.write_bytes(tiny.read_bytes())
+    ready.tab.models.set_value(mine)
+    ready.idle()
+    ready.click(*CENTRES[0])
+    ready.key(Qt.Key.Key_C)
+    (path,) = sessions_folder().glob("*.jsonl")
+    state = replayed(path)
+    assert state.header["model"] == "mine.safetensors"
+    assert np.array_equal(next(iter(state.labels.values())), objects(ready))
 
 
 def no_folder() -> None:

@@ -63,6 +63,7 @@ def test_what_a_crash_left_is_offered_and_restored_in_another_viewer(
     assert "SimMAT objects" not in second.viewer.layers, "nothing unasked"
     QTest.mouseClick(second.tab.status._offer, Qt.MouseButton.LeftButton)
     second.idle()
+    assert second.status.text == "Restored: 2 objects.", "and what was open is answered"
     assert np.array_equal(objects(second), objects(first))
     assert set(np.unique(objects(second))) == {0, 1, 2}
     entries = second.interaction.work.finished.register.entries

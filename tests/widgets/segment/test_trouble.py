@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from qtpy.QtWidgets import QApplication, QLineEdit
 
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.main import SimMATWidget
-from tests.widgets.conftest import SECONDS, Window
+from tests.widgets.conftest import SECONDS
 from tests.widgets.gate import Gate, click_without_waiting
 from tests.widgets.scenes import CENTRES, discs, grey, iou
 
@@ -361,24 +360,6 @@ def test_closing_the_viewer_in_the_middle_of_work_leaves_no_thread(ready: Any) -
     gate.open.set()
     QApplication.processEvents()
     ready.qtbot.waitUntil(lambda: not worker.alive, timeout=SECONDS)
-
-
-def test_two_viewers_do_not_know_each_other(open_window: Callable[[], Window]) -> None:
-    first, second = open_window(), open_window()
-    for window in (first, second):
-        window.viewer.add_image(grey(), name="discs")
-        window.open_widget()
-        window.idle()
-    first.click(*CENTRES[0])
-    second.click(*CENTRES[1])
-    first.key(Qt.Key.Key_C)
-    _, labels = discs()
-    assert iou(first.viewer.layers["SimMAT objects"].data == 1, labels == 1) > 0.8
-    assert "SimMAT objects" not in second.viewer.layers
-    assert iou(second.viewer.layers["SimMAT preview"].data == 1, labels == 2) > 0.8
-    first.release()
-    second.key(Qt.Key.Key_C)
-    assert iou(second.viewer.layers["SimMAT objects"].data == 1, labels == 2) > 0.8
 
 
 def test_the_widget_that_napari_opens_from_its_menu(window: Any) -> None:

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 from weakref import WeakKeyDictionary
@@ -81,6 +82,7 @@ class Autosave(QObject):
         self._waiting: set[Task] = set()
         self._books: dict[Work, Book] = {}
         self._images: WeakKeyDictionary[Work, str] = WeakKeyDictionary()
+        self._used: WeakKeyDictionary[Work, _Used] = WeakKeyDictionary()
         self._failed = False
         queued = Qt.ConnectionType.QueuedConnection
         self.worker.returned.connect(self._on_returned, queued)
@@ -133,16 +135,19 @@ class Autosave(QObject):
 
     def _on_changed(self) -> None:
         work, question = self._session.work, self._session.question()
-        if work is not None and question is not None and work not in self._images:
+        if work is None or question is None:
+            return
+        # Not the question: its image is large. Of a model's file the name, not the folder.
+        self._used[work] = Path(question.model).name, question.image.names or ()
+        if work not in self._images:
             self._images[work] = books.identity_of(question.image, work.place.name)
-            used = question.model, question.image.names or ()  # not the image: it is large
-            work.operations.told = lambda what, value: self._on_told(work, used, what, value)
+            work.operations.told = lambda what, value: self._on_told(work, what, value)
 
-    def _on_told(self, work: Work, used: _Used, what: str, value: Any) -> None:
+    def _on_told(self, work: Work, what: str, value: Any) -> None:
         if self._failed:
             return
         try:
-            book = self._books.get(work) or self._open(work, used)
+            book = self._books.get(work) or self._open(work)
         except (OSError, Timeout) as error:
             self._warn(getattr(error, "strerror", None) or sentence(error))
             return
@@ -156,14 +161,14 @@ class Autosave(QObject):
             value = book.aliases.pop(value, value)
         self._note(book, lambda: books.noting(book, what, value))
 
-    def _open(self, work: Work, used: _Used) -> Book:
+    def _open(self, work: Work) -> Book:
         image = self._images[work]
         path = sessions_folder() / f"{image}-{uuid4().hex[:8]}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
         book = Book(path, books.lock_of(path))
         book.lock.acquire(blocking=False)
         self._books[work] = book
-        header = header_of(image, work.place.shape, *used)
+        header = header_of(image, work.place.shape, *self._used[work])
         self._note(book, lambda: books.opening(book, header))
         return book
 

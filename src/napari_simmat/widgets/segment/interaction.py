@@ -23,6 +23,7 @@ from napari_simmat.widgets.segment.works import Work
 from napari_simmat.widgets.status import Status
 
 READY = "Ready: click on an object, or draw a box around it."
+_FOLLOWED = "Followed to here: a click corrects it, Commit (C) writes it on all planes."
 _COARSE = "Preview at half the resolution, the exact mask follows"
 _COARSE_COMMIT = "Preview at half the resolution, the exact mask is committed when it is there"
 
@@ -272,7 +273,7 @@ class Interaction(Session):
         if self.work.asked.on(plane):
             self.request()
         elif not self.answering.busy:
-            self.say(READY, "ready")
+            self.say(_FOLLOWED if self.work.found.get(plane) else READY, "ready")
 
 
 def _described(answer: Answer, opened: int | None) -> str:

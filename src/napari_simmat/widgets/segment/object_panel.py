@@ -58,6 +58,9 @@ class ClassChoice(QComboBox):
     def set_value(self, name: str) -> None:
         """Choose without telling."""
         self.setEditText(name or _NO_CLASS)
+        line = self.lineEdit()
+        assert line is not None
+        line.setCursorPosition(0)  # of a name that is too long its beginning is seen
 
     def _on_pick(self) -> None:
         self.clearFocus()
@@ -95,9 +98,9 @@ class ObjectPanel(QWidget):
         }
         form = QHBoxLayout()
         form.setSpacing(6)
-        for title, choice in (("Class", self.category), ("Overlap", self.overlap)):
+        for title, choice, part in (("Class", self.category, 3), ("Overlap", self.overlap, 2)):
             form.addWidget(QLabel(title))
-            form.addWidget(choice, stretch=1)
+            form.addWidget(choice, stretch=part)
         self.save = Button("Save ...", "", "Label image, table and classes as files")
         self.save.clicked.connect(lambda: self.save_asked.emit())
         for action, button in self.buttons.items():

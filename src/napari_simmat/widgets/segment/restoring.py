@@ -70,6 +70,7 @@ class Restoring(QObject):
         self._autosave = autosave
         self._task: Task | None = None
         self._asked: tuple[Work, Book] | None = None
+        self._said = ""
         worker, queued = autosave.worker, Qt.ConnectionType.QueuedConnection
         worker.progressed.connect(self._on_progress, queued)
         worker.returned.connect(self._on_returned, queued)
@@ -129,6 +130,9 @@ class Restoring(QObject):
 
     def _on_answered(self, question: Question, *_: object) -> None:
         """Offer what was left of this image, where nothing was done yet."""
+        said, self._said = self._said, ""
+        if said:  # once more: what was open is answered now
+            self._session.say(said)
         work = self._session.work
         if work is None or question.prompts or self.busy or self._is_begun(work):
             return
@@ -165,11 +169,12 @@ class Restoring(QObject):
         told = work.operations.told
         work.operations = moved_to(restored.state.operations, self._fill(work, book, restored))
         work.operations.told = told
+        count = sum(len(census) for census in restored.censuses.values())
+        self._said = f"Restored: {count} object{'' if count == 1 else 's'}."
         session.show_asked(restored.state.asked)
         session.changed.emit()
+        session.say(self._said)
         session.request()
-        count = sum(len(census) for census in restored.censuses.values())
-        session.say(f"Restored: {count} object{'' if count == 1 else 's'}.")
 
     def _fill(self, work: Work, book: Book, restored: Restored) -> dict[str, str]:
         """Have the labels layers of a file; for each key in it that of the layer."""

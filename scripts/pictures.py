@@ -1,0 +1,119 @@
+"""A real window for the documentation's pictures, and how they are saved."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FOLDER = Path(__file__).resolve().parents[1] / "docs" / "images"
+SIZE = (1280, 780)
+"""Of the window in pixels: its text can be read in the documentation's column."""
+TALL = (1280, 900)
+"""Where more of the tab is open."""
+COLOURS = 256
+PATIENCE = 180.0
+TRAINING = 1800.0
+"""Seconds for a training of so many steps."""
+
+
+@contextmanager
+def window(size: tuple[int, int] = SIZE) -> Iterator[tuple[Any, Any]]:
+    """An empty viewer and the widget in it."""
+    import napari
+
+    from napari_simmat.widgets.main import SimMATWidget
+
+    viewer = napari.Viewer(title="napari", show=True)
+    viewer.window.resize(*size)
+    widget = SimMATWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="SimMAT", area="right")
+    try:
+        yield viewer, widget
+    finally:
+        worker = widget.segment.interaction.worker
+        widget.release()
+        worker.join(PATIENCE)
+        viewer.close()
+
+
+def click(tab: Any, position: Sequence[float]) -> None:
+    """Put a point of the current sign at y, x."""
+    settle(tab)
+    tab.buttons.point.click()
+    tab.interaction.prompts.points.add(position)
+    tab.interaction.prompts.points.selected_data = set()
+    settle(tab)
+
+
+def rectangle(y0: float, x0: float, y1: float, x1: float) -> np.ndarray:
+    """Its corners, as napari draws them."""
+    return np.array([(y0, x0), (y0, x1), (y1, x1), (y1, x0)], dtype=float)
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    """Let the event loop run until the condition holds, and what follows is drawn."""
+    from qtpy.QtCore import QEventLoop
+    from qtpy.QtWidgets import QApplication
+
+    deadline = time.monotonic() + TRAINING
+    after = 0
+    while after < 5:
+        QApplication.processEvents(QEventLoop.ProcessEventsFlag.AllEvents, 50)
+        time.sleep(0.01)
+        after = after + 1 if condition() else 0
+        if time.monotonic() > deadline:
+            raise SystemExit("the window is still busy")
+
+
+def settle(tab: Any) -> None:
+    """Let the event loop run until the window has nothing left to do."""
+    from qtpy.QtCore import QEventLoop
+    from qtpy.QtWidgets import QApplication
+
+    deadline = time.monotonic() + PATIENCE
+    idle = 0
+    while idle < 5:  # turns of the loop: what has been asked for is also drawn
+        QApplication.processEvents(QEventLoop.ProcessEventsFlag.AllEvents, 50)
+        idle = 0 if tab.busy or tab.interaction.worker.running else idle + 1
+        if time.monotonic() > deadline:
+            raise SystemExit(f"the window is still busy: {tab.status.value()}")
+
+
+def save(viewer: Any, tab: Any, name: str) -> None:
+    """Save what the window shows, in few colours; how long it took differs from run to run."""
+    tab.status.set_value(replace(tab.status.value(), seconds=None))
+    write(viewer.screenshot(canvas_only=False, flash=False), name)
+
+
+def save_tab(widget: Any, name: str) -> None:
+    """Save the widget alone."""
+    from PIL import Image
+
+    tab = widget.segment
+    if tab.status.value().kind == "done":
+        tab.status.set_value(replace(tab.status.value(), seconds=None))
+    tab.status._time.clear()
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "tab.png")
+        widget.grab().save(path)
+        write(np.asarray(Image.open(path).convert("RGB")), name)
+
+
+def write(pixels: np.ndarray, name: str) -> None:
+    """Save a picture (Y, X, 3 or 4) in few colours."""
+    from PIL import Image
+
+    picture = Image.fromarray(np.ascontiguousarray(pixels[..., :3])).quantize(
+        COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE
+    )
+    path = FOLDER / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path, optimize=True)
+    print(f"{path.name}: {picture.width} x {picture.height}, {path.stat().st_size // 1024} KiB")

@@ -1,0 +1,71 @@
+"""Two viewers in one process, each with a tab of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication
+
+from tests.widgets.conftest import Window
+from tests.widgets.scenes import CENTRES, discs, grey, iou
+
+
+def test_two_viewers_do_not_know_each_other(open_window: Callable[[], Window]) -> None:
+    first, second = windows = open_window(), open_window()
+    _, labels = discs()
+    for window in windows:
+        window.viewer.add_image(grey(), name="discs")
+        window.open_widget()
+        window.idle()
+    first.click(*CENTRES[0])
+    second.click(*CENTRES[1])
+    first.key(Qt.Key.Key_C)
+    assert iou(first.viewer.layers["SimMAT objects"].data == 1, labels == 1) > 0.8
+    assert "SimMAT objects" not in second.viewer.layers
+    assert iou(second.viewer.layers["SimMAT preview"].data == 1, labels == 2) > 0.8
+    second.key(Qt.Key.Key_C)
+    layers = [window.viewer.layers["SimMAT objects"] for window in windows]
+    committed = [layer.data.copy() for layer in layers]
+    for window, layer, place in zip(windows, layers, CENTRES[2:], strict=False):
+        window.viewer.layers.selection.active = layer
+        layer.mode, layer.brush_size, layer.selected_label = "paint", 8, 7
+        window._drag([place, (place[0] + 10, place[1] + 10)], slowly=False)
+    painted = [layer.data.copy() for layer in layers]
+    assert [int((layer == 7).sum()) > 30 for layer in painted] == [True, True]
+    first.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert np.array_equal(layers[0].data, committed[0])
+    assert np.array_equal(layers[1].data, painted[1]), "undo is the window's own"
+    first.release()
+    second.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert np.array_equal(layers[1].data, committed[1])
+
+
+def test_closing_one_viewer_leaves_the_work_in_another_alone(
+    open_window: Callable[[], Window],
+) -> None:
+    """The second one is hidden meanwhile, and its layers are compared, not its canvas.
+
+    When a viewer is closed, drawing a labels layer of another in the same process ends in vispy's
+    ``GLError 1282, glTexSubImage2D`` (napari 0.9.2, vispy 0.17, Mesa's software renderer): two
+    viewers, a labels layer in each, no plugin; close one, write to the other's layer, refresh.
+    """
+    first, second = open_window(), open_window()
+    for window in (first, second):
+        window.viewer.add_image(grey(), name="discs")
+        window.open_widget()
+        window.idle()
+        window.click(*CENTRES[1])
+    first.key(Qt.Key.Key_C)
+    second.viewer.window._qt_window.hide()
+    first.close_widget()
+    first.viewer.close()
+    QApplication.processEvents()
+    second.interaction.commit()
+    second.idle()
+    _, labels = discs()
+    assert iou(second.viewer.layers["SimMAT objects"].data == 1, labels == 2) > 0.8
+    second.interaction.undo()
+    second.idle()
+    assert not second.viewer.layers["SimMAT objects"].data.any()
