@@ -320,8 +320,19 @@ def levels() -> None:
         save(viewer, tab, "window-level")
 
 
+def channels() -> None:
+    """An image whose channels lie amid its axes."""
+    from skimage.data import coins as image
+
+    with window() as (viewer, widget):
+        planes = np.stack([np.stack([image()] * 3)] * 2)
+        viewer.add_image(planes, name="coins", axis_labels=("z", "channel", "y", "x"))
+        settle(widget.segment)
+        save_tab(widget, "tab-channels")
+
+
 PICTURED = (
-    *(coins, states, restoring, unnoted, levels),
+    *(coins, states, restoring, unnoted, levels, channels),
     *(everything, stack, train, polarization),
 )
 PICTURES = {each.__name__: each for each in PICTURED}

@@ -226,7 +226,7 @@ class Run:
     def follow(self, status: Any) -> None:
         """Tell by the status line's words what the worker does."""
         text = status.text
-        if status.kind != "working" or self.meter.phase.startswith(("clicks", "-")):
+        if status.kind != "working" or self.meter.phase.startswith(("clicks", "open", "-")):
             return
         if text.startswith("Loading torch"):
             self.meter.phase = "import torch"
@@ -290,6 +290,7 @@ class Run:
         tab, training = self.widget.train, self.widget.train.training
         labels = (blobs() > 100).astype(np.uint8)
         labels[SIDE // 2 :] *= 2
+        self.meter.phase = "open Train tab"
         self.viewer.layers.insert(1, Labels(labels, name="objects"))
         self.widget.tabs.setCurrentWidget(tab)
         self.until(lambda: not tab._later.isActive())

@@ -31,8 +31,18 @@ def describe(layer: Image) -> LayerInfo:
         shape=image_shape(layer),
         rgb=layer.rgb,
         placement=tuple(np.round(matrix_of(layer), 9).ravel().tolist()),
-        channels_first=str(layer.axis_labels[0]).casefold() in ("c", "channel", "channels"),
+        channels_first=_means_channels(layer.axis_labels[0]),
     )
+
+
+def channel_axis(layer: Image) -> int:
+    """Which axis amid the others is named as channels; 0 where none is, or the first."""
+    named = [n for n, name in enumerate(layer.axis_labels[:-2]) if _means_channels(name)]
+    return named[0] if named else 0
+
+
+def _means_channels(name: object) -> bool:
+    return str(name).casefold() in ("c", "channel", "channels")
 
 
 def describe_labels(layer: Labels) -> LayerInfo:

@@ -111,6 +111,20 @@ def test_another_image_is_offered_nothing_and_another_window_neither(
     assert "was not saved" not in other.status.text
 
 
+def test_a_layer_that_goes_before_a_word_is_said_changes_nothing(
+    open_window: Callable[[], Any],
+) -> None:
+    first = open_image(open_window(), grey())
+    work_on(first)
+    crash(first)
+    second = open_image(open_window(), grey())
+    second.viewer.layers.remove("SimMAT preview")
+    second.idle()
+    QTest.mouseClick(second.tab.status._offer, Qt.MouseButton.LeftButton)
+    second.idle()
+    assert np.array_equal(objects(second), objects(first))
+
+
 def test_restoring_is_cancelled_and_offered_again(open_window: Callable[[], Any]) -> None:
     first = open_image(open_window(), grey())
     work_on(first)

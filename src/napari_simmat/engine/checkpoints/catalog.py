@@ -11,10 +11,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from napari_simmat.engine.checkpoints.checkpoint import read_card
+from napari_simmat.engine.checkpoints.checkpoint import Card, read_card
 from napari_simmat.engine.checkpoints.header import kind_of
 from napari_simmat.engine.checkpoints.sam_weights import OFFICIAL, likely_architecture, sam_spec
 from napari_simmat.engine.files import size_in_words
@@ -174,18 +175,29 @@ def _file(path: Path) -> ModelEntry:
 
 
 def _entry_of(path: Path, kind: Kind) -> ModelEntry:
-    size = 0
+    size = changed = 0
     try:
-        size = path.stat().st_size if path.is_file() else 0
+        if path.is_file():
+            found = path.stat()
+            size, changed = found.st_size, found.st_mtime_ns
         if kind_of(path) == "torch":
             spec = sam_spec(path.stem, likely_architecture(size), "")
             return ModelEntry(path.stem, kind, path, size, spec, is_base=True)
-        card = read_card(path)
+        card = _card_of(path, size, changed)
     except (ValueError, OSError) as error:
         return ModelEntry(path.stem, kind, path, size, problem=str(error))
     return ModelEntry(
         path.stem, kind, path, size, replace(card.spec, name=path.stem), is_base=card.is_base
     )
+
+
+@lru_cache(maxsize=512)
+def _card_of(path: Path, _size: int, _changed: int) -> Card:
+    """A file's card, read once: a window reads the list each time a tab is shown.
+
+    Size and time (in ns) are others as soon as it is replaced.
+    """
+    return read_card(path)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -144,10 +144,11 @@ class Autosave(QObject):
             work.operations.told = lambda what, value: self._on_told(work, what, value)
 
     def _on_told(self, work: Work, what: str, value: Any) -> None:
-        if self._failed:
-            return
+        known = self._books.get(work)
+        if self._failed or (what == "forget" and (known is None or value not in known.begun)):
+            return  # of a layer that nothing was done to
         try:
-            book = self._books.get(work) or self._open(work)
+            book = known or self._open(work)
         except (OSError, Timeout) as error:
             self._warn(getattr(error, "strerror", None) or sentence(error))
             return
@@ -155,8 +156,6 @@ class Autosave(QObject):
             self._begin(work, book, value.edit)
             value = replace(value, edit=replace(value.edit, layer=book.known(value.edit.layer)))
         if what == "forget":
-            if value not in book.begun:
-                return
             book.begun.discard(value)
             value = book.aliases.pop(value, value)
         self._note(book, lambda: books.noting(book, what, value))

@@ -60,6 +60,7 @@ class EverythingPanel(EverythingForm):
     def _add_buttons(self) -> None:
         self.rows.insertRow(1, "or on a layer", self.layer)
         first, second = QHBoxLayout(), QHBoxLayout()
+        second.setSpacing(4)
         first.addWidget(self.start)
         first.addWidget(self.stop)
         second.addWidget(self.commit)

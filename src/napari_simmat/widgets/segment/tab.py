@@ -16,6 +16,7 @@ from napari_simmat.widgets.keys import Keys
 from napari_simmat.widgets.list_keys import ListKeys
 from napari_simmat.widgets.model_picker import ModelPicker
 from napari_simmat.widgets.segment.autosave import Autosave, Snapshot
+from napari_simmat.widgets.segment.channel_axis import ChannelAxis
 from napari_simmat.widgets.segment.everything import Everything
 from napari_simmat.widgets.segment.image_watch import ImageWatch
 from napari_simmat.widgets.segment.interaction import Interaction
@@ -53,6 +54,7 @@ class SegmentTab(QWidget):
         self.status = StatusLine()
         self.saving = Saving(self)
         self.autosave = Autosave(self.interaction)
+        self.channel_axis = ChannelAxis(self.interaction)
         self.restoring = Restoring(self.interaction, self.autosave)
         self.keys = Keys(viewer, self._actions(), self._wanted)
         self.list_keys = ListKeys(self)

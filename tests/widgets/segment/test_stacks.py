@@ -1,0 +1,232 @@
+"""Images of many axes: what is read, what is encoded, what is followed, how far it is undone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pytest
+import zarr
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+
+from tests.widgets.scenes import iou
+
+CONTROL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
+SIDE = (72, 88)
+CENTRE = (36, 40)
+
+
+def moving(times: int = 3, depth: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    """A ball that drifts to the right with time: uint8 and its mask (T, Z, Y, X)."""
+    t, z, y, x = np.indices((times, depth, *SIDE))
+    radius = np.array([0, 14, 18, 15, 0])[z]
+    mask = np.hypot(y - CENTRE[0], x - CENTRE[1] - 2 * t) < radius
+    image = np.where(mask, 190, 40) + 3 * np.sin(y / 3) * np.cos(x / 4)
+    return image.astype(np.uint8), mask
+
+
+def go(window: Any, *plane: int) -> None:
+    for axis, index in enumerate(plane):
+        window.viewer.dims.set_current_step(axis, index)
+    window.idle()
+
+
+def encoded(window: Any) -> list[str]:
+    """Grows with each plane that is encoded."""
+    puts: list[str] = []
+    cache = window.interaction.segmenter.cache
+    original = cache.put
+
+    def put(key: str, embedding: Any) -> None:
+        puts.append(key)
+        original(key, embedding)
+
+    cache.put = put
+    return puts
+
+
+def press(window: Any, button: Any) -> None:
+    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+    window.idle()
+
+
+def objects(window: Any) -> np.ndarray:
+    return window.viewer.layers["SimMAT objects"].data
+
+
+def preview(window: Any) -> np.ndarray:
+    return window.viewer.layers["SimMAT preview"].data > 0
+
+
+def test_time_depth_and_channels_are_followed_along_both_from_one_click(window: Any) -> None:
+    image, mask = moving()
+    whole = np.stack([image, image, image], axis=2)
+    window.viewer.add_image(
+        whole,
+        axis_labels=("t", "z", "channel", "y", "x"),
+        scale=(1, 3, 1, 0.5, 0.5),
+        translate=(0, 0, 0, 4, -6),
+        units=("s", "um", "pixel", "um", "um"),
+        name="cells",
+    )
+    window.open_widget()
+    window.idle()
+    assert window.status.offer == "Move channels"
+    QTest.mouseClick(window.tab.status._offer, Qt.MouseButton.LeftButton)
+    window.idle()
+    layer = window.viewer.layers["cells"]
+    assert layer.data.shape == (3, 3, 5, *SIDE)
+    assert np.shares_memory(layer.data, whole), "nothing is copied"
+    window.viewer.dims.set_current_step(1, 1)
+    window.viewer.dims.set_current_step(2, 2)
+    window.viewer.reset_view()
+    window.idle()
+    assert [source.part for source in window.tab.channels.value()] == [0, 1, 2]
+    world = 4 + 0.5 * CENTRE[0], -6 + 0.5 * (CENTRE[1] + 2)
+    window.click(*world)
+    assert iou(preview(window)[1, 2], mask[1, 2]) > 0.85
+    assert not np.delete(preview(window).reshape(15, *SIDE), 7, axis=0).any(), "on its plane alone"
+    window.tab.stack_fold.set_open(True)
+    window.choose(window.tab.stack.panel.along, "z, then t")
+    window.key(Qt.Key.Key_S, SHIFT)
+    window.key(Qt.Key.Key_C)
+    assert iou(objects(window) == 1, mask) > 0.8
+    made = window.viewer.layers["SimMAT objects"]
+    assert made.axis_labels == ("t", "z", "y", "x")
+    assert np.allclose(made.scale, (1, 3, 0.5, 0.5))
+    assert np.allclose(made.translate, (0, 0, 4, -6))
+    assert [str(unit) for unit in made.units] == [str(unit) for unit in layer.units[1:]]
+    window.key(Qt.Key.Key_Z, CONTROL)
+    assert not objects(window).any(), "one step takes all of it back"
+
+
+class Reads:
+    """An array that notes which part of it is read."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values, self.planes = values, set[int]()
+        self.shape, self.dtype, self.ndim = values.shape, values.dtype, values.ndim
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        part = self.values[index]
+        if part.size > 1:  # dask asks for a first value, to learn its type
+            self.planes |= set(np.arange(len(self.values))[index[0]].ravel().tolist())
+        return part
+
+
+@pytest.mark.parametrize("kind", ["dask", "zarr"])
+def test_of_a_lazy_stack_the_planes_that_are_asked_for_are_read(
+    window: Any, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, mask = moving(times=1)
+    stack = np.concatenate([image[0], np.zeros((20, *SIDE), np.uint8)])
+    if kind == "dask":
+        reads = Reads(stack)
+        lazy: Any = da.from_array(reads, chunks=(1, *SIDE), asarray=False, meta=stack[:0, :0, :0])
+        read = reads.planes
+    else:
+        lazy, read = zarr.create_array({}, shape=stack.shape, chunks=(1, *SIDE), dtype="u1"), set()
+        lazy[:] = stack
+        original = zarr.Array.__getitem__
+
+        def noted(self: Any, index: Any) -> Any:
+            first = index[0] if isinstance(index, tuple) else index
+            if first is not Ellipsis:
+                read.update(np.atleast_1d(np.arange(self.shape[0])[first]).tolist())
+            return original(self, index)
+
+        monkeypatch.setattr(zarr.Array, "__getitem__", noted)
+    window.viewer.add_image(lazy, name="lazy", contrast_limits=(0, 255))
+    window.open_widget()
+    go(window, 2)
+    read.clear()
+    window.click(*CENTRE)
+    assert iou(preview(window)[2], mask[0, 2]) > 0.85
+    assert read <= {2}
+    window.tab.stack_fold.set_open(True)
+    window.key(Qt.Key.Key_S, SHIFT)
+    assert iou(preview(window)[:5], mask[0]) > 0.8
+    assert read <= set(range(6)), "none beyond the object's ends"
+
+
+def test_data_that_change_are_encoded_again_and_no_other_plane(window: Any) -> None:
+    image, mask = moving(times=1)
+    layer = window.viewer.add_image(image[0], name="stack")
+    window.open_widget()
+    puts = encoded(window)
+    go(window, 2)
+    panel, cache = window.tab.stack.panel, window.interaction.segmenter.cache
+    window.tab.stack_fold.set_open(True)
+    press(window, panel.whole)
+    assert len(cache) == 4, "the first and the last plane are equal"
+    puts.clear()
+    changed = layer.data.copy()
+    changed[1] = np.roll(changed[1], 12, axis=1)
+    layer.data = changed
+    window.idle()
+    press(window, panel.whole)
+    assert len(puts) == 1
+    go(window, 1)
+    window.click(CENTRE[0], CENTRE[1] + 12)
+    assert iou(preview(window)[1], np.roll(mask[0, 1], 12, axis=1)) > 0.8
+    assert len(puts) == 1
+
+
+def test_encoding_the_whole_stack_is_cancelled_and_goes_on_where_it_was(
+    window: Any, qtbot: Any
+) -> None:
+    stack = np.random.default_rng(0).integers(0, 255, (30, 48, 48), dtype=np.uint8)
+    window.viewer.add_image(stack, name="stack")
+    window.open_widget()
+    puts = encoded(window)
+    go(window, 0)
+    panel, cache = window.tab.stack.panel, window.interaction.segmenter.cache
+    window.tab.stack_fold.set_open(True)
+    QTest.mouseClick(panel.whole, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: len(cache) >= 3)
+    press(window, panel.whole)  # which says Cancel now
+    assert panel.whole.text() == "Encode whole stack"
+    window.idle()
+    assert 3 <= len(cache) < 30
+    press(window, panel.whole)
+    assert len(cache) == 30
+    assert len(set(puts)) == len(puts), "none twice"
+
+
+def test_an_object_is_followed_between_a_box_and_a_click_on_other_planes(window: Any) -> None:
+    image, mask = moving(times=1, depth=5)
+    stack, truth = np.repeat(image[0], 2, axis=0)[1:9], np.repeat(mask[0], 2, axis=0)[1:9]
+    window.viewer.add_image(stack, name="stack")
+    window.open_widget()
+    go(window, 2)
+    window.viewer.reset_view()
+    y, x = CENTRE
+    window.drag(y - 15, x - 15, y + 15, x + 15)
+    go(window, 6)
+    window.click(*CENTRE)
+    window.tab.stack_fold.set_open(True)
+    window.key(Qt.Key.Key_S, SHIFT)
+    asked = preview(window)[[2, 6]].copy()
+    window.key(Qt.Key.Key_C)
+    assert set(np.unique(objects(window))) == {0, 1}, "both mean the same object"
+    assert iou(objects(window) == 1, truth) > 0.8
+    assert np.array_equal(objects(window)[[2, 6]] == 1, asked)
+
+
+def test_a_hundred_and_twenty_steps_are_undone_and_redone_with_keys(ready: Any) -> None:
+    ready.interaction.target()
+    layer = ready.viewer.layers["SimMAT objects"]
+    states = [layer.data.copy()]
+    for number in range(120):
+        rows, columns = np.mgrid[10 + number : 30 + number, 20:40]
+        layer.data_setitem((rows.ravel(), columns.ravel()), 1 + number % 7)
+        states.append(layer.data.copy())
+    ready.idle()
+    for state in states[-2::-1]:
+        QTest.keyClick(ready.canvas, Qt.Key.Key_Z, CONTROL)
+        assert np.array_equal(layer.data, state)
+    for state in states[1:]:
+        QTest.keyClick(ready.canvas, Qt.Key.Key_Z, CONTROL | SHIFT)
+        assert np.array_equal(layer.data, state)
