@@ -215,6 +215,25 @@ def test_an_object_is_followed_between_a_box_and_a_click_on_other_planes(window:
     assert np.array_equal(objects(window)[[2, 6]] == 1, asked)
 
 
+def test_a_mask_of_another_layer_is_followed_and_what_is_found_is_named(window: Any) -> None:
+    image, mask = moving(times=1)
+    window.viewer.add_image(image[0], name="stack")
+    known = np.zeros(mask[0].shape, np.int32)
+    known[2] = mask[0, 2]
+    window.viewer.add_labels(known, name="known", visible=False)
+    window.open_widget()
+    go(window, 2)
+    window.tab.masks.chosen.emit(window.viewer.layers["known"])
+    window.idle()
+    assert iou(preview(window)[2], mask[0, 2]) > 0.85
+    window.key(Qt.Key.Key_S, SHIFT)
+    go(window, 3)
+    assert window.status.text.startswith("Followed to here")
+    window.key(Qt.Key.Key_C)
+    assert iou(objects(window) == 1, mask[0]) > 0.8
+    assert not preview(window).any()
+
+
 def test_a_hundred_and_twenty_steps_are_undone_and_redone_with_keys(ready: Any) -> None:
     ready.interaction.target()
     layer = ready.viewer.layers["SimMAT objects"]
