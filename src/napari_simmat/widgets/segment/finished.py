@@ -18,7 +18,7 @@ from napari_simmat.engine.splitting import parts_around, pieces
 from napari_simmat.widgets.segment.asked import Plane
 from napari_simmat.widgets.segment.operations import Edit, Entry, Made, Register
 from napari_simmat.widgets.segment.overlap import Overlap, drawn
-from napari_simmat.widgets.segment.strokes import patch_of_stroke
+from napari_simmat.widgets.segment.strokes import NapariHistory, patch_of_stroke
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,7 @@ class Finished:
             census = Census() if layer.multiscale else Census.of(layer.data)
         self.register = Register(census)
         self.version = 0
-        self._taken_back: list[Edit] = []
+        self._history = NapariHistory(layer)
         self._painted, self._replaced = painted, replaced
         layer.events.paint.connect(self._on_paint)
         layer.events.data.connect(self._on_data)
@@ -225,7 +225,7 @@ class Finished:
             if changed is not None:
                 self.register.census.note(changed)
         if edit.by_hand:
-            self._keep_in_step(edit, back=back)
+            self._history.follow(edit, back=back)
         self.register.note(edit, back=back)
         self.version += 1
         self.layer.refresh()
@@ -304,25 +304,13 @@ class Finished:
 
     def _on_paint(self, event: Any) -> None:
         """Take up a stroke of napari's own tools."""
-        self._taken_back.clear()
+        self._history.begin_anew()
         before = dict(self.register.entries)
         patches = [patch for atom in event.value if (patch := patch_of_stroke(atom)) is not None]
         self._note(patches)
         edit = replace(self._difference(patches, before), by_hand=True)
         if edit:
             self._painted(self, edit)
-
-    def _keep_in_step(self, edit: Edit, *, back: bool) -> None:
-        """Have napari step back or forward as well, where it remembers the stroke.
-
-        It remembers fewer strokes than we do, and none that was restored.
-        """
-        if back and self.layer._undo_history:
-            self.layer.undo()
-            self._taken_back.append(edit)
-        elif not back and self._taken_back and self._taken_back[-1] is edit:
-            self._taken_back.pop()
-            self.layer.redo()
 
     def _on_data(self) -> None:
         """The whole array was replaced: count it anew."""

@@ -1,12 +1,38 @@
-"""What napari tells about a stroke of its own painting tools, as a change of the labels."""
+"""Strokes of napari's own painting tools: as changes of the labels, and in its own history."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from napari.layers import Labels
 
 from napari_simmat.engine.footprints import Patch
+from napari_simmat.widgets.segment.operations import Edit
+
+
+class NapariHistory:
+    """Has napari step back and forward through its strokes as our list does.
+
+    It remembers fewer strokes than we do, and none that was restored from a file.
+    """
+
+    def __init__(self, layer: Labels) -> None:
+        self._layer = layer
+        self._taken_back: list[Edit] = []
+
+    def begin_anew(self) -> None:
+        """A stroke was painted: what was taken back cannot come again."""
+        self._taken_back.clear()
+
+    def follow(self, edit: Edit, *, back: bool) -> None:
+        """An edit by hand was taken back, or made again."""
+        if back and self._layer._undo_history:
+            self._layer.undo()
+            self._taken_back.append(edit)
+        elif not back and self._taken_back and self._taken_back[-1] is edit:
+            self._taken_back.pop()
+            self._layer.redo()
 
 
 def patch_of_stroke(atom: Any) -> Patch | None:

@@ -15,21 +15,18 @@ from napari_simmat.widgets.inputs import describe, image_of, key_of, place_of
 from napari_simmat.widgets.keys import Keys
 from napari_simmat.widgets.list_keys import ListKeys
 from napari_simmat.widgets.model_picker import ModelPicker
-from napari_simmat.widgets.segment.autosave import Autosave, Snapshot
+from napari_simmat.widgets.segment.autosave import Autosave
 from napari_simmat.widgets.segment.channel_axis import ChannelAxis
 from napari_simmat.widgets.segment.everything import Everything
 from napari_simmat.widgets.segment.image_watch import ImageWatch
 from napari_simmat.widgets.segment.interaction import Interaction
 from napari_simmat.widgets.segment.label_layers import CLASSES, PREVIEW
 from napari_simmat.widgets.segment.level_choice import LevelChoice
-from napari_simmat.widgets.segment.object_panel import ObjectPanel
-from napari_simmat.widgets.segment.object_table import rows_of, voxel_of
+from napari_simmat.widgets.segment.object_part import ObjectPart
 from napari_simmat.widgets.segment.prompt_buttons import PromptButtons
 from napari_simmat.widgets.segment.remembering import Remembering
 from napari_simmat.widgets.segment.restoring import Restoring
-from napari_simmat.widgets.segment.saving import Saving
 from napari_simmat.widgets.segment.stack_part import StackPart
-from napari_simmat.widgets.segment.visiting import visit
 from napari_simmat.widgets.status import Kind, Status
 from napari_simmat.widgets.status_line import StatusLine
 
@@ -48,18 +45,16 @@ class SegmentTab(QWidget):
         self.boxes = LayerChoice(viewer, Shapes, "new layer")
         self.masks = LayerChoice(viewer, Labels, "none", _is_derived)
         self.buttons = PromptButtons()
-        self.panel = ObjectPanel()
+        self.autosave = Autosave(self.interaction)
+        self.finished = ObjectPart(self.interaction, self.autosave, self)
+        self.panel, self.saving = self.finished.panel, self.finished.saving
         self.stack = StackPart(self.interaction, self)
         self.everything = Everything(self.interaction, self)
         self.status = StatusLine()
-        self.saving = Saving(self)
-        self.autosave = Autosave(self.interaction)
         self.channel_axis = ChannelAxis(self.interaction)
         self.restoring = Restoring(self.interaction, self.autosave)
         self.keys = Keys(viewer, self._actions(), self._wanted)
         self.list_keys = ListKeys(self)
-        self._shown_objects: tuple[object, int] | None = None
-        self._saved: Snapshot | None = None
         self.watch = ImageWatch(self)
         self._later = QTimer(self)
         self._later.setSingleShot(True)
@@ -124,6 +119,7 @@ class SegmentTab(QWidget):
         self.masks.setToolTip("Refine each object of another labels layer on the plane shown")
         self.layers_fold = Fold("Prompt layers", layers)
         self.objects_fold = Fold("Objects", self.panel)
+        self.finished.titled.connect(self.objects_fold.set_title)
         self.stack_fold = Fold("Stack", self.stack.panel)
         self.everything_fold = Fold("Everything", self.everything.panel)
         choices.addRow(self.layers_fold)
@@ -166,14 +162,7 @@ class SegmentTab(QWidget):
         buttons.scribble.clicked.connect(lambda: self._take(interaction.prompts.scribble))
         buttons.sign.clicked.connect(interaction.prompts.flip)
         panel.acted.connect(lambda name: actions[name]())
-        panel.overlap_chosen.connect(self._on_overlap)
-        panel.save_asked.connect(self._on_save)
         self.saving.status.connect(self.status.set_value)
-        self.saving.saved.connect(self._on_saved)
-        panel.class_chosen.connect(interaction.actions.classify)
-        panel.table.chosen.connect(self._on_chosen)
-        panel.table.visited.connect(self._on_visited)
-        panel.table.opened.connect(interaction.actions.reopen)
         self.status.cancelled.connect(interaction.cancel)
         self.status.cancelled.connect(self.stack.propagation.cancel)
         self.status.cancelled.connect(self.everything.cancel)
@@ -290,28 +279,6 @@ class SegmentTab(QWidget):
         if self.interaction.prompts.tool in ("point", "box"):
             self.interaction.actions.reopen_at(event.position)
 
-    def _on_overlap(self, overlap: Any) -> None:
-        self.interaction.actions.overlap = overlap
-
-    def _on_visited(self, label: int) -> None:
-        work = self.interaction.work
-        if work is not None and work.finished is not None:
-            visit(self.viewer, work.place, work.finished, label)
-
-    def _on_save(self) -> None:
-        work = self.interaction.work
-        path = None if work is None or work.finished is None else self.saving.ask(work.place)
-        if work is not None and work.finished is not None and path is not None:
-            names, self._saved = self.interaction.classes.names, self.autosave.snapshot(work)
-            self.saving.save(path, work.place, work.finished, names, self._saved.text)
-
-    def _on_saved(self) -> None:
-        if self._saved is not None:
-            self.autosave.mark_saved(self._saved)
-
-    def _on_chosen(self, labels: tuple[int, ...]) -> None:
-        self.interaction.actions.chosen = labels
-
     # ------------------------------------------------------------------- shown
 
     def _on_changed(self) -> None:
@@ -329,7 +296,6 @@ class SegmentTab(QWidget):
         for choice in (self.objects, self.masks):
             choice.setEnabled(work is not None)
         self.stack_fold.setVisible(self.stack.has_planes)
-        self._show_objects()
         self._bind_keys()
 
     def _bind_keys(self) -> None:
@@ -346,20 +312,6 @@ class SegmentTab(QWidget):
             [layer for layer in own if layer is not None and layer in self.viewer.layers],
             [layer for layer in self._images() if key_of(layer) in used],
         )
-
-    def _show_objects(self) -> None:
-        work = self.interaction.work
-        finished = None if work is None else work.finished
-        shown = None if finished is None else (finished, finished.version)
-        self.panel.category.set_names(self.interaction.classes.names)
-        if shown == self._shown_objects:
-            return
-        self._shown_objects = shown
-        place = None if work is None else work.place
-        rows = rows_of(finished, place)
-        unit = "" if place is None else voxel_of(place)[1]
-        self.panel.set_rows(rows, 2 if place is None else place.ndim, unit)
-        self.objects_fold.set_title(f"Objects ({len(rows)})" if rows else "Objects")
 
     def _show_tool(self) -> None:
         """Show what a press on the image does."""
