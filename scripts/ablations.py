@@ -53,9 +53,10 @@ MICROSCOPY = (
 
 
 class PlainTransformer(nn.Module):
-    """A plain vision transformer in the place of `TinyEncoder`: patches of 8, four of SAM's blocks.
+    """A plain vision transformer in the place of `TinyEncoder`: patches of 8, some of SAM's blocks.
 
     As the stages are missing, the features at strides 4 and 2 come from the embedding alone.
+    Attention sees what it sees in training, windows of 256 pixels, so that large images fit.
     """
 
     img_size = 256
@@ -67,7 +68,8 @@ class PlainTransformer(nn.Module):
         self.patches = nn.Conv2d(32, width, 4, stride=4)
         self.position = nn.Conv2d(width, width, 3, padding=1, groups=width)
         self.blocks = nn.ModuleList(
-            Block(width, 6, 4.0, True, partial(nn.LayerNorm, eps=1e-6)) for _ in range(depth)
+            Block(width, 6, 4.0, True, partial(nn.LayerNorm, eps=1e-6), window_size=32)
+            for _ in range(depth)
         )
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.top = nn.Conv2d(width, embedding, 1)

@@ -152,6 +152,13 @@ def test_missing_values_do_not_count() -> None:
     assert np.isnan(rows[1]["mean_c"])
 
 
+def test_infinity_beside_an_object_in_its_box_is_no_matter() -> None:
+    labels = np.array([[1, 0], [1, 1]], np.uint16)
+    values = np.array([[[1.0, np.inf], [3.0, 5.0]]], np.float32)
+    [row] = measure(labels, axes="YX", channels=("c",), plane=lambda _: values)
+    assert row["mean_c"] == 3.0
+
+
 def test_without_a_unit_nothing_physical_is_claimed() -> None:
     columns = columns_of("YX", (), PixelSize(scale={"Y": 2.0, "X": 2.0}))
     assert not [name for name in columns if "px" not in name and name[:4] in ("area", "cent")]

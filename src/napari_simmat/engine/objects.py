@@ -253,12 +253,18 @@ def _values(
     """Raw values of the occupied planes of one frame, channels last as scikit-image has them."""
     leading = axes[:-2]
     if len(shape) == 2:
-        return np.moveaxis(plane(tuple(at[letter] for letter in leading)), 0, -1)
+        return _channels_last(plane(tuple(at[letter] for letter in leading)))
     planes: Iterator[NDArray[Any]] = (
         plane(tuple(at.get(letter, z) for letter in leading))
         for z in range(first, first + shape[0])
     )
-    return np.stack([np.moveaxis(values, 0, -1) for values in planes])
+    return np.stack([_channels_last(values) for values in planes])
+
+
+def _channels_last(values: NDArray[Any]) -> NDArray[Any]:
+    """(C, Y, X) -> (Y, X, C); infinity becomes NaN, as scikit-image takes it times a mask's 0."""
+    last = np.moveaxis(values, 0, -1)
+    return np.where(np.isinf(last), np.nan, last) if last.dtype.kind == "f" else last
 
 
 def _mean_of_finite(region: NDArray[np.bool_], values: NDArray[Any]) -> float:

@@ -109,6 +109,22 @@ def test_what_is_there_is_kept_refused_or_replaced(
     }
 
 
+def test_files_of_an_earlier_run_in_another_format_go(
+    predictor: Predictor, image: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out"
+    segment(predictor, task(image, folder, "overlay", "coco"), IN_MEMORY)
+    (folder / "discs_rois.zip").write_bytes(b"another program's")
+    segment(predictor, task(image, folder), IN_TILES)
+    names = {"discs.json", "discs_objects.csv", "discs_rois.zip"}
+    assert {path.name for path in folder.iterdir()} == {"discs_labels.ome.zarr", *names}
+    segment(predictor, task(image, folder), IN_MEMORY)
+    assert {path.name for path in folder.iterdir()} == {"discs_labels.tif", *names}
+    (folder / "discs.json").write_text("{}")  # vouches for nothing
+    segment(predictor, task(image, folder), IN_TILES)
+    assert (folder / "discs_labels.tif").exists()
+
+
 def test_cancelled_or_killed_nothing_stays_behind(
     predictor: Predictor, image: Path, tmp_path: Path
 ) -> None:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat.engine.files import sha256_of
+from napari_simmat.engine.files import remove, sha256_of
 from napari_simmat.engine.formats.labelfiles import write_labels_nifti, write_labels_tiff
 from napari_simmat.engine.jobs.extras import write_extra
-from napari_simmat.engine.jobs.record import Record
+from napari_simmat.engine.jobs.record import Record, read_record
 from napari_simmat.engine.jobs.staging import staged
 from napari_simmat.engine.objects import PixelSize, columns_of, measure
 from napari_simmat.engine.objects_in_parts import measure_in_parts
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from napari_simmat.engine.jobs.tasks import Segmented
 
 DOUBLE_SUFFIXES = (".nii.gz", ".ome.tif", ".ome.tiff", ".ome.zarr")
+LABEL_SUFFIXES = (".tif", ".nii.gz", ".ome.zarr")
 EXTRA_ENDINGS = {"overlay": "_overlay.png", "coco": "_coco.json", "rois": "_rois.zip"}
 """Optional outputs by their kind, and what follows the image's stem in their names."""
 
@@ -86,6 +87,21 @@ class OutputFiles:
     def existing(self) -> list[Path]:
         """Those of the files that are already there."""
         return [path for path in self if path.exists()]
+
+    def outdated(self) -> list[Path]:
+        """Files beside these that an earlier run wrote for the image, as the record there says.
+
+        Such are labels in another format, and optional outputs that are not wanted any more.
+        """
+        try:
+            earlier = read_record(self.record).outputs.values()
+        except (ValueError, OSError):  # there is none, or one of another program
+            return []
+        stem = self.record.name.removesuffix(".json")
+        endings = *(f"_labels{suffix}" for suffix in LABEL_SUFFIXES), *EXTRA_ENDINGS.values()
+        written = {output["file"] for output in earlier} & {f"{stem}{end}" for end in endings}
+        outdated = (self.record.with_name(name) for name in sorted(written))
+        return [path for path in outdated if path.exists() and path not in set(self)]
 
 
 def stem_of(path: Path) -> str:
@@ -157,6 +173,7 @@ def write_result(segmented: Segmented, start: float) -> None:
         }
     # The record first: what a kill leaves unfinished is known by it (`settle`).
     targets = (files.record, *files.recorded.values())
+    outdated = files.outdated()
     with staged(*targets) as (record, *parts):
         temporary = dict(zip(files.recorded, parts, strict=True))
         write_table(temporary["objects"], columns_of(axes, names, size), rows)
@@ -185,6 +202,8 @@ def write_result(segmented: Segmented, start: float) -> None:
             run=_run(segmented.seconds + time.monotonic() - start, segmented.note),
         )
         write_text(record, made.to_json())
+    for path in outdated:
+        remove(path)
 
 
 def _cell(value: object) -> object:
