@@ -21,7 +21,7 @@ def test_train_writes_a_checkpoint_that_segments(
 ) -> None:
     monkeypatch.setattr("napari_simmat.learn.training.comparing.MOST_PLANES", 2)
     path = tmp_path / "angles.safetensors"
-    small = ["--steps", "2", "--scenes", "4", "--scene-side", "64"]
+    small = ["--steps", "2", "--scenes", "4", "--scene-side", "64", "--prompts", "click", "box"]
     words = ["train", "generated:polarization", *small, "--output", str(path), "--json"]
     assert main(words) == 0
     said = json.loads(capsys.readouterr().out)

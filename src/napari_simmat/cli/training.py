@@ -76,7 +76,10 @@ def train(
     base: str = "tiny",
     practical: Annotated[bool, FLAG] = False,
     labelled: Labelled = LABELLED,
-    config: Annotated[TrainConfig, Parameter(name="*", group="Training", negative="")] = CONFIG,
+    config: Annotated[
+        TrainConfig,
+        Parameter(name="*", group="Training", negative="", consume_multiple=True),
+    ] = CONFIG,
     device: str = "auto",
     devices: int = 1,
     nodes: int = 1,

@@ -40,6 +40,14 @@ def test_more_gpus_than_there_are(monkeypatch) -> None:
         Devices(device="cuda", count=4).fabric("32-true")
 
 
+def test_tasks_of_slurm_that_are_counted_otherwise(monkeypatch) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    monkeypatch.setenv("SLURM_JOB_NAME", "train")
+    monkeypatch.delenv("SLURM_NTASKS_PER_NODE", raising=False)
+    with pytest.raises(ValueError, match="--ntasks=2; ask it for --ntasks-per-node instead"):
+        Devices(device="cpu").fabric("32-true")
+
+
 def test_without_lightning_fabric_it_is_said_how_to_get_it(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "lightning_fabric", None)
     with pytest.raises(ImportError, match=r"pip install 'napari-simmat\[train\]'"):

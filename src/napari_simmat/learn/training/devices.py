@@ -83,13 +83,21 @@ class Devices:
             raise ValueError("A processor cannot train in 16-mixed; use bf16-mixed or 32-true.")
         several = self.processes > 1
         strategy = DDPStrategy(find_unused_parameters=partly) if several else "auto"
-        return Fabric(
-            accelerator=found.type,
-            devices=devices,
-            num_nodes=self.nodes,
-            strategy=strategy,
-            precision=precision,  # type: ignore[arg-type]
-        )
+        try:
+            return Fabric(
+                accelerator=found.type,
+                devices=devices,
+                num_nodes=self.nodes,
+                strategy=strategy,
+                precision=precision,  # type: ignore[arg-type]
+            )
+        except RuntimeError as error:
+            if (tasks := os.environ.get("SLURM_NTASKS")) and "ntasks" in str(error):
+                raise ValueError(
+                    f"SLURM was asked for --ntasks={tasks}; ask it for --ntasks-per-node instead, "
+                    "one for each device."
+                ) from error
+            raise
 
 
 def is_first_process() -> bool:
