@@ -145,7 +145,8 @@ class Autosave(QObject):
 
     def _on_told(self, work: Work, what: str, value: Any) -> None:
         known = self._books.get(work)
-        if self._failed or (what == "forget" and (known is None or value not in known.begun)):
+        idle = self._failed or self.worker.closed
+        if idle or (what == "forget" and (known is None or value not in known.begun)):
             return  # of a layer that nothing was done to
         try:
             book = known or self._open(work)
