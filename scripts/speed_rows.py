@@ -231,7 +231,7 @@ class Everything:
         return afterwards
 
     def ours(self, precision: str) -> Afterwards:
-        """Ask and sift; afterwards sift with other thresholds, as a slider does."""
+        """Ask and sift; afterwards keep all and sift with other thresholds, as a slider does."""
         predictor = self._both.ours(1024, precision)
         embedding = predictor._embedding
 
@@ -249,13 +249,18 @@ class Everything:
             max_area=1.0,
             background=1.0,
         )
-        with patch.object(predictor._encoder, "embedding", given):
-            candidates = finish(proposing(predictor, settings, ()))
+
+        def proposed(keep_all: bool) -> Candidates:
+            with patch.object(predictor._encoder, "embedding", given):
+                return finish(proposing(predictor, settings, (), keep_all=keep_all))
+
+        candidates = proposed(keep_all=False)
         sift(candidates, settings)
 
         def afterwards() -> dict[str, float]:
+            every = proposed(keep_all=True)
             started = time.process_time()
-            sift(candidates, replace(settings, quality=QUALITY - 0.05))
+            sift(every, replace(settings, quality=QUALITY - 0.05))
             taken = time.process_time() - started
             chosen = passing(candidates, settings)
             mine = [np.packbits(_whole(candidates, number)) for number in chosen]
