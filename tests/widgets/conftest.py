@@ -74,8 +74,10 @@ class Window:
 
     def _is_idle(self) -> bool:
         """Whether a turn of the event loop leaves nothing to do, neither here nor there."""
+        worker = self.interaction.worker
+        was_idle = worker.idle  # what it told until then, this turn delivers
         QApplication.processEvents()
-        return not self.tab.busy and self.interaction.worker.running is None
+        return was_idle and worker.idle and not self.tab.busy
 
     def press(self, y: float, x: float) -> None:
         """Press the left button on a position of the world."""

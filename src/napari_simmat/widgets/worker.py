@@ -86,6 +86,12 @@ class Worker(QObject):
         return self._running
 
     @property
+    def idle(self) -> bool:
+        """Whether nothing is computed, and nothing waits to be."""
+        with self._wake:
+            return self._running is None and not self._waiting
+
+    @property
     def closed(self) -> bool:
         """Whether it takes no more jobs."""
         return self._closed or self._finishing
