@@ -227,10 +227,11 @@ def table(path: Path) -> str:
         figures = np.array(
             [[run[on][k] for on in ("drawn", "development") for k in KINDS] for run in runs]
         )
-        spread = np.ptp(figures, axis=0) / 2
-        cells = [
-            f"{mean:.1f} ± {half:.1f}" for mean, half in zip(figures.mean(0), spread, strict=True)
-        ]
+        half = np.ptp(figures, axis=0) / 2
+        several = (
+            f"{mean:.1f} ± {far:.1f}" for mean, far in zip(figures.mean(0), half, strict=True)
+        )
+        cells = list(several) if len(runs) > 1 else [f"{figure:.1f}" for figure in figures[0]]
         lines.append(f"| {name} | {len(runs)} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
