@@ -120,6 +120,10 @@ def test_files_of_an_earlier_run_in_another_format_go(
     assert {path.name for path in folder.iterdir()} == {"discs_labels.ome.zarr", *names}
     segment(predictor, task(image, folder), IN_MEMORY)
     assert {path.name for path in folder.iterdir()} == {"discs_labels.tif", *names}
+    (folder / "discs_labels.tif").write_bytes(b"changed by hand")
+    segment(predictor, task(image, folder), IN_TILES)
+    assert (folder / "discs_labels.tif").read_bytes() == b"changed by hand"
+    segment(predictor, task(image, folder), IN_MEMORY)
     (folder / "discs.json").write_text("{}")  # vouches for nothing
     segment(predictor, task(image, folder), IN_TILES)
     assert (folder / "discs_labels.tif").exists()

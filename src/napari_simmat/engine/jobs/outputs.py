@@ -91,7 +91,8 @@ class OutputFiles:
     def outdated(self) -> list[Path]:
         """Files beside these that an earlier run wrote for the image, as the record there says.
 
-        Such are labels in another format, and optional outputs that are not wanted any more.
+        Such are labels in another format, and optional outputs that are not wanted any more; what
+        was changed since is somebody's work and none of them.
         """
         try:
             earlier = read_record(self.record).outputs.values()
@@ -99,9 +100,14 @@ class OutputFiles:
             return []
         stem = self.record.name.removesuffix(".json")
         endings = *(f"_labels{suffix}" for suffix in LABEL_SUFFIXES), *EXTRA_ENDINGS.values()
-        written = {output["file"] for output in earlier} & {f"{stem}{end}" for end in endings}
-        outdated = (self.record.with_name(name) for name in sorted(written))
-        return [path for path in outdated if path.exists() and path not in set(self)]
+        possible = {f"{stem}{ending}" for ending in endings} - {path.name for path in self}
+        written = {output["file"]: output.get("sha256") for output in earlier}
+        paths = {name: self.record.with_name(name) for name in sorted(possible & set(written))}
+        return [
+            path
+            for name, path in paths.items()
+            if path.exists() and sha256_of(path) == written[name]
+        ]
 
 
 def stem_of(path: Path) -> str:
