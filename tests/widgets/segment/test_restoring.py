@@ -26,6 +26,14 @@ from tests.widgets.segment.noted import CONTROL, crash, held, objects, open_imag
 ROOT = Path(__file__).resolve().parents[3]
 
 
+def crashed(open_window: Callable[[], Any]) -> tuple[Any, Any]:
+    """A window in which work was cut off by a crash, and the next one with the same image."""
+    first = open_image(open_window(), grey())
+    work_on(first)
+    crash(first)
+    return first, open_image(open_window(), grey())
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_a_process_that_was_killed_loses_nothing_that_was_committed_or_painted(
     open_window: Callable[[], Any], tmp_path: Path
@@ -55,10 +63,7 @@ def test_a_process_that_was_killed_loses_nothing_that_was_committed_or_painted(
 def test_what_a_crash_left_is_offered_and_restored_in_another_viewer(
     open_window: Callable[[], Any],
 ) -> None:
-    first = open_image(open_window(), grey())
-    work_on(first)
-    crash(first)
-    second = open_image(open_window(), grey())
+    first, second = crashed(open_window)
     assert "was not saved" in second.status.text
     assert "SimMAT objects" not in second.viewer.layers, "nothing unasked"
     QTest.mouseClick(second.tab.status._offer, Qt.MouseButton.LeftButton)
@@ -114,10 +119,7 @@ def test_another_image_is_offered_nothing_and_another_window_neither(
 def test_a_layer_that_goes_before_a_word_is_said_changes_nothing(
     open_window: Callable[[], Any],
 ) -> None:
-    first = open_image(open_window(), grey())
-    work_on(first)
-    crash(first)
-    second = open_image(open_window(), grey())
+    first, second = crashed(open_window)
     second.viewer.layers.remove("SimMAT preview")
     second.idle()
     QTest.mouseClick(second.tab.status._offer, Qt.MouseButton.LeftButton)
@@ -126,10 +128,7 @@ def test_a_layer_that_goes_before_a_word_is_said_changes_nothing(
 
 
 def test_restoring_is_cancelled_and_offered_again(open_window: Callable[[], Any]) -> None:
-    first = open_image(open_window(), grey())
-    work_on(first)
-    crash(first)
-    second = open_image(open_window(), grey())
+    first, second = crashed(open_window)
     gate = threading.Event()
     second.tab.autosave.worker.submit("hold", lambda: held(gate))
     QTest.mouseClick(second.tab.status._offer, Qt.MouseButton.LeftButton)
@@ -146,10 +145,7 @@ def test_restoring_is_cancelled_and_offered_again(open_window: Callable[[], Any]
 
 
 def test_work_done_while_a_file_is_read_is_not_overwritten(open_window: Callable[[], Any]) -> None:
-    first = open_image(open_window(), grey())
-    work_on(first)
-    crash(first)
-    second = open_image(open_window(), grey())
+    _first, second = crashed(open_window)
     gate = threading.Event()
     second.tab.autosave.worker.submit("hold", lambda: held(gate))
     QTest.mouseClick(second.tab.status._offer, Qt.MouseButton.LeftButton)
