@@ -89,6 +89,26 @@ def test_a_training_goes_on_from_a_base(tmp_path):
     assert settings.rate(22, begun=12) == 1.0
 
 
+def test_local_contrast_is_added_to_a_base_and_not_taken_away(tmp_path):
+    """Added, it begins as nothing: the network answers as the base does."""
+    image = torch.rand(1, 3, 64, 64) * 4 - 2
+    plain = Pretraining(config(local_contrast=False))
+    path = tmp_path / "tiny-9.safetensors"
+    save_base(path, Pretrained(plain.averaged, 3, {}), config())
+    assert read_spec(path).base.architecture == "tiny"
+    more = Pretraining(config())
+    more.begin(path)
+    assert "image_encoder.local.mix.weight" in more.averaged.state_dict()
+    plain.begin(path)
+    before, after = (each.averaged.encode(image) for each in (plain, more))
+    assert torch.equal(before.embedding, after.embedding)
+    save_base(path, Pretrained(more.averaged, 3, {}), config())
+    assert read_spec(path).base.architecture == "tiny_local"
+    assert load_model(path).spec.base.embedded
+    with pytest.raises(ValueError, match=r"tiny-9\.safetensors has local contrast; no training"):
+        plain.begin(path)
+
+
 def test_a_folder_with_another_training_is_not_mixed_with_this_one(tmp_path):
     Pretraining(config()).save(tmp_path / "state.pt")
     with pytest.raises(ValueError, match=r"holds a training with seed 0, not 1\. Go on with its"):

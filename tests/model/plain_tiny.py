@@ -43,11 +43,33 @@ def double(x):
     return x.repeat_interleave(2, -1).repeat_interleave(2, -2)
 
 
+def local_contrast(w, x):
+    """Each map less its mean around a pixel, over the deviation of all maps there."""
+    rows, columns = x.shape[-2] // 8, x.shape[-1] // 8
+
+    def around(values):
+        cells = values.reshape(*values.shape[:2], rows, 8, columns, 8).mean((3, 5))
+        framed = torch.full((*cells.shape[:2], rows + 2, columns + 2), torch.nan)
+        framed[..., 1:-1, 1:-1] = cells
+        shifted = [framed[..., i : i + rows, j : j + columns] for i in range(3) for j in range(3)]
+        return torch.stack(shifted).nanmean(0)
+
+    mean = around(x)
+    variance = around(x**2).mean(1, keepdim=True) - (mean**2).mean(1, keepdim=True)
+    spread = (variance + 0.03**2).sqrt()
+    mean, spread = (F.interpolate(each, x.shape[-2:], mode="bilinear") for each in (mean, spread))
+    contrast = ((x - mean) / spread).clamp(-5, 5)
+    weight = w["image_encoder.local.mix.weight"][:, :, 0, 0]
+    return x + torch.einsum("oc,bchw->bohw", weight, contrast)
+
+
 def encode(w, image):
     """(1, 3, H, W) -> embedding, stride 4 and 2 maps, dense map."""
     e = "image_encoder."
-    two = conv(w, e + "patch_embed.proj", image, stride=2, padding=1).relu()
-    two = conv(w, e + "stage2.1", two, padding=1).relu()
+    two = conv(w, e + "patch_embed.proj", image, stride=2, padding=1)
+    if e + "local.mix.weight" in w:
+        two = local_contrast(w, two)
+    two = conv(w, e + "stage2.1", two.relu(), padding=1).relu()
     four = conv(w, e + "stage4.0", two, stride=2, padding=1)
     for i in (1, 2):
         four = residual(w, f"{e}stage4.{i}", four)

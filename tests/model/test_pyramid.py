@@ -234,9 +234,13 @@ def test_tiles_cover_a_large_level_once():
 
 
 @torch.no_grad()
-def test_a_level_in_tiles_is_nearly_the_level_at_once(monkeypatch):
+@pytest.mark.parametrize("contrast", [0.0, 0.1])
+def test_a_level_in_tiles_is_nearly_the_level_at_once(contrast, monkeypatch):
     torch.manual_seed(0)
-    network = load_model("tiny").network
+    network = build_tiny()
+    weights = network.state_dict() | dict(load_model("tiny").network.state_dict())
+    weights["image_encoder.local.mix.weight"] += contrast * torch.randn(32, 32, 1, 1)
+    network.load_state_dict(weights)
     image = torch.nn.functional.interpolate(torch.randn(1, 3, 96, 48), scale_factor=8)
     whole = network.encode(image)
     monkeypatch.setattr(pyramid, "WHOLE", 512)

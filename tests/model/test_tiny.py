@@ -7,14 +7,14 @@ import torch
 
 from napari_simmat.model.foundation import build_network
 from napari_simmat.model.pyramid import WINDOW
-from napari_simmat.model.tiny_encoder import REFERENCE_TOKENS
+from napari_simmat.model.tiny_encoder import REFERENCE_TOKENS, LocalContrast
 from tests.model import plain_tiny
 
 
-@pytest.fixture(scope="module")
-def network():
+@pytest.fixture(scope="module", params=["tiny", "tiny_local"])
+def network(request):
     torch.manual_seed(0)
-    network = build_network("tiny")
+    network = build_network(request.param)
     with torch.no_grad():  # no tensor at zero or one, where a mistake would not show
         for parameter in network.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -126,6 +126,33 @@ def test_positions_move_with_the_image(network):
     shifted = dense_moved[..., 32:72, 40:80]
     assert relative(shifted, inner) < 0.05  # attention sees the borders, which do not move
     assert relative(dense_moved[..., 24:64, 24:64], inner) > 0.2
+
+
+@torch.no_grad()
+def test_local_contrast_finds_the_dim_beside_the_bright():
+    """A square a hundred times dimmer than another stands out as if it were alone."""
+    local = LocalContrast(4)
+    local.mix.weight.copy_(torch.eye(4)[:, :, None, None])
+    image = torch.zeros(1, 4, 160, 160)
+    image[..., 20:30, 20:30] = 0.5
+    alone = local(image) - image
+    image[..., 120:130, 120:130] = 50.0
+    beside = local(image) - image
+    assert torch.equal(beside[..., :60, :60], alone[..., :60, :60])
+    dim, ground = beside[0, 0, 20:30, 20:30], beside[0, 0, 32:40, 32:40]
+    assert dim.mean() - ground.mean() > 2  # deviations, of a square that is 0.5 higher
+    lone = torch.zeros(1, 4, 160, 160)
+    lone[..., 80, 80] = 50.0
+    assert (local(lone) - lone).max() == LocalContrast.LIMIT
+    assert torch.equal(local(torch.full((1, 4, 16, 24), 7.0)), torch.full((1, 4, 16, 24), 7.0))
+
+
+def test_local_contrast_of_nothing_has_a_gradient():
+    local = LocalContrast(4)
+    image = torch.full((1, 4, 16, 24), 7.0, requires_grad=True)
+    local(image).sum().backward()
+    assert torch.equal(image.grad, torch.ones_like(image))
+    assert torch.isfinite(local.mix.weight.grad).all()
 
 
 def _halved(values):

@@ -221,6 +221,7 @@ def pretrain(
     folder: Path | None = None,
     start: Path | None = None,
     precision: Literal["float32", "bfloat16"] = "float32",
+    local_contrast: bool = True,
     overwrite: Annotated[bool, FLAG] = False,
     speech: Speech = SPEECH,
 ) -> None:
@@ -230,9 +231,9 @@ def pretrain(
     that folder, a training goes on from an earlier foundation with --start.
 
     ```
-    simmat pretrain --output tiny-2.safetensors --steps 20000
+    simmat pretrain --output tiny-4.safetensors --steps 20000
     simmat pretrain --output cells.safetensors --families fluorescence mri
-    simmat pretrain --output tiny-2.safetensors --start tiny-1.safetensors --steps 40000
+    simmat pretrain --output tiny-4.safetensors --start tiny-3.safetensors --steps 40000
     ```
 
     Parameters
@@ -251,6 +252,9 @@ def pretrain(
         The file of an earlier foundation to go on from.
     precision
         Of the computation; which is faster depends on the processor.
+    local_contrast
+        Give the network local contrast beside its first projection; tiny-1, tiny-2 and tiny-rgb-1
+        have none.
     overwrite
         Replace the output if it exists.
     """
@@ -260,7 +264,13 @@ def pretrain(
 
     terminal = speech.terminal()
     _check_output(output, overwrite)
-    config = PretrainConfig(steps=steps, families=families, seed=seed, precision=precision)
+    config = PretrainConfig(
+        steps=steps,
+        families=families,
+        seed=seed,
+        precision=precision,
+        local_contrast=local_contrast,
+    )
     folder = folder or output.with_name(f"{output.stem}-training")
     pretrained = terminal.watch(pretraining(config, folder, start))
     save_base(output, pretrained, config)

@@ -52,6 +52,8 @@ class PretrainConfig:
         Objects prompted per crop, and clicks of the dense prior trained per crop.
     corrections
         Share of the steps with 1 to 8 rounds of correcting clicks; the last one is trained.
+    local_contrast
+        Whether the network gets local contrast beside its first projection.
     precision
         ``"float32"`` or ``"bfloat16"`` (autocast): which is faster depends on the processor.
     seed
@@ -70,6 +72,7 @@ class PretrainConfig:
     objects: int = 4
     affinity_objects: int = 8
     corrections: float = 0.6
+    local_contrast: bool = True
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
     validate_every: int = 500
@@ -97,7 +100,8 @@ class Pretraining:
     def __init__(self, config: PretrainConfig) -> None:
         torch.manual_seed(config.seed)
         self.config = config
-        self.network: TinyNetwork = build_tiny().train().to(memory_format=torch.channels_last)
+        network = build_tiny(local=config.local_contrast)
+        self.network: TinyNetwork = network.train().to(memory_format=torch.channels_last)
         self.averaged: TinyNetwork = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimizer = Hybrid(self.network, config.learning_rate, config.weight_decay)
         self.pool = ScenePool(config.seed, drawing_looks(config.families), vary_look)
@@ -209,11 +213,13 @@ class Pretraining:
     def begin(self, base: Path) -> None:
         """Go on from a base's file, at its step; the optimiser has to find its pace anew."""
         spec = read_spec(base)
-        if spec.base.architecture != "tiny" or spec.transfer != "zeroshot":
+        if not spec.base.embedded or spec.transfer != "zeroshot":
             raise ValueError(
                 f"{base.name} is not an embedded foundation, so no pretraining can go on from it. "
                 "Choose one that `simmat pretrain` wrote."
             )
+        if spec.base.architecture == "tiny_local" and not self.config.local_contrast:
+            raise ValueError(f"{base.name} has local contrast; no training without it goes on.")
         step = int(spec.training["steps"])
         if step >= self.config.steps:
             raise ValueError(
@@ -221,6 +227,8 @@ class Pretraining:
                 "asked for. Ask for more."
             )
         weights = {name: tensor.float() for name, tensor in read_tensors(base).items()}
+        # An earlier one has no local contrast: it is then mixed by the zeros it begins with.
+        weights = {**self.network.state_dict(), **weights}
         self.network.load_state_dict(weights)
         self.averaged.load_state_dict(weights)
         self.step = self.begun = step

@@ -11,6 +11,7 @@ import torch
 from napari_simmat.engine.checkpoints.checkpoint import save_checkpoint
 from napari_simmat.learn.pretrain import Pretrained
 from napari_simmat.learn.pretrain_step import MEAN, STD, PretrainConfig
+from napari_simmat.model.foundation import architecture_of
 from napari_simmat.model.spec import Base, Channel, InputSize, ModelSpec, Normalization
 
 DESCRIPTION = (
@@ -20,7 +21,11 @@ DESCRIPTION = (
 
 
 def tiny_spec(
-    name: str, training: Mapping[str, Any] | None = None, metrics: Mapping[str, Any] | None = None
+    name: str,
+    training: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    *,
+    architecture: str = "tiny_local",
 ) -> ModelSpec:
     """What describes an embedded base called `name`."""
     return ModelSpec(
@@ -29,7 +34,7 @@ def tiny_spec(
         channels=tuple(Channel(name=c, mean=MEAN, std=STD) for c in ("red", "green", "blue")),
         normalization=Normalization(method="percentile", low=0.5, high=99.9),
         input_size=InputSize(method="native", size=4096, minimum=128, multiple=32),
-        base=Base(name=name, architecture="tiny", sha256=""),
+        base=Base(name=name, architecture=architecture, sha256=""),
         mask_choice="single",
         description=DESCRIPTION,
         training=dict(training or {}),
@@ -51,4 +56,5 @@ def save_base(path: Path, pretrained: Pretrained, config: PretrainConfig) -> Non
     metrics = {"drawn scenes, mean IoU %": pretrained.metrics}
     tensors = pretrained.network.state_dict()
     half = {name: tensor.to(torch.float16) for name, tensor in tensors.items()}
-    save_checkpoint(path, tiny_spec(path.stem, training, metrics), half)
+    spec = tiny_spec(path.stem, training, metrics, architecture=architecture_of(tensors))
+    save_checkpoint(path, spec, half)

@@ -151,7 +151,7 @@ class TrainConfig:
 
     def side_for(self, base: ModelSpec) -> int:
         """Pixels of the network's input while training on `base`."""
-        if base.base.architecture != "tiny":
+        if not base.base.embedded:
             if self.side not in (None, base.input_size.size):
                 raise ValueError(
                     f"{base.name} takes {base.input_size.size} pixels a side, not {self.side}; "
@@ -186,7 +186,7 @@ EMBEDDED_RATE = 1e-3
 def practical_config(config: TrainConfig, base: ModelSpec) -> TrainConfig:
     """`PRACTICAL` for what a configuration leaves at its default, on `base`."""
     wanted = dict(PRACTICAL)
-    if base.base.architecture == "tiny":
+    if base.base.embedded:
         wanted["learning_rate"] = EMBEDDED_RATE
     default = {each.name: each.default for each in fields(TrainConfig)}
     left = {n: v for n, v in wanted.items() if getattr(config, n) == default[n]}

@@ -1,4 +1,4 @@
-"""The networks by name: SAM's three sizes and the embedded `tiny`."""
+"""The networks by name: SAM's three sizes and the embedded ones."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from torch import Tensor
 
 from napari_simmat.model.network import Network
 from napari_simmat.model.sam import build_sam
+from napari_simmat.model.spec import EMBEDDED
 from napari_simmat.model.tiny import build_tiny
 from napari_simmat.model.transfer import transfer_layer
 from napari_simmat.model.tuning import tune
 
-ARCHITECTURES = ("tiny", "vit_b", "vit_l", "vit_h")
+ARCHITECTURES = (*EMBEDDED, "vit_b", "vit_l", "vit_h")
 
 # Width and depth of the image encoder tell SAM's variants apart.
 _SAM_SHAPES = {(768, 12): "vit_b", (1024, 24): "vit_l", (1280, 32): "vit_h"}
@@ -48,8 +49,9 @@ def build_network(
     ValueError
         If the architecture, the transfer layer or the strategy is unknown, or the size wrong.
     """
-    if architecture == "tiny":
-        network: Network = build_tiny(initialize=initialize)
+    if architecture in EMBEDDED:
+        local = architecture == "tiny_local"
+        network: Network = build_tiny(local=local, initialize=initialize)
     elif architecture in ARCHITECTURES:
         network = build_sam(architecture, initialize=initialize)
     else:
@@ -71,7 +73,7 @@ def architecture_of(state: Mapping[str, Tensor]) -> str:
         If they belong to none.
     """
     if "image_encoder.to_tokens.weight" in state:
-        return "tiny"
+        return "tiny_local" if "image_encoder.local.mix.weight" in state else "tiny"
     position = state.get("image_encoder.pos_embed")
     depth = 1 + max(
         (

@@ -12,6 +12,9 @@ from typing import Any, Literal
 
 FORMAT_VERSION = 1
 
+EMBEDDED = ("tiny", "tiny_local")
+"""Architectures of the project's own small networks; `model.foundation` builds them."""
+
 TransferName = Literal["zeroshot", "simmat", "baseline_a", "baseline_b"]
 """Transfer layers; `model.transfer` has them."""
 StrategyName = Literal[
@@ -142,7 +145,8 @@ class Base:
     name
         Name with version, e.g. ``"tiny-1"`` or ``"vit_b"``.
     architecture
-        Which network to build: ``"tiny"``, ``"vit_b"``, ``"vit_l"`` or ``"vit_h"``.
+        Which network to build: ``"tiny_local"``, ``"tiny"`` (the same without local contrast),
+        ``"vit_b"``, ``"vit_l"`` or ``"vit_h"``.
     sha256
         SHA-256 of the base's weights file, lower-case hexadecimal.
     """
@@ -150,6 +154,11 @@ class Base:
     name: str
     architecture: str
     sha256: str
+
+    @property
+    def embedded(self) -> bool:
+        """Whether it is one of the project's own small networks."""
+        return self.architecture in EMBEDDED
 
 
 @dataclass(frozen=True, kw_only=True)

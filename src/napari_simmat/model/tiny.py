@@ -299,10 +299,13 @@ class TinyNetwork(Network):
         return self.mask_decoder.masks(encoded, positions, sparse, dense, prior)
 
 
-def build_tiny(*, initialize: bool = True) -> TinyNetwork:
-    """The embedded network with random weights; ``initialize=False`` leaves them on meta."""
+def build_tiny(*, local: bool = True, initialize: bool = True) -> TinyNetwork:
+    """The embedded network with random weights; ``initialize=False`` leaves them on meta.
+
+    `local` adds local contrast to its first projection, as in all foundations since tiny-3.
+    """
     with nullcontext() if initialize else torch.device("meta"):
-        encoder = TinyEncoder(embedding=WIDTH, dense=DENSE_CHANNELS)
+        encoder = TinyEncoder(embedding=WIDTH, dense=DENSE_CHANNELS, local=local)
         prompts = TinyPromptEncoder(WIDTH, (32, 32), (256, 256), mask_in_chans=16)
         decoder = TinyMaskDecoder()
     network = TinyNetwork(encoder, prompts, decoder)

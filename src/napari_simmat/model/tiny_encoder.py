@@ -53,6 +53,49 @@ class FirstProjection(nn.Module):
         self.proj = nn.Conv2d(3, width, 3, stride=2, padding=1)
 
 
+class LocalContrast(nn.Module):
+    """What stands out from its surroundings, added to the first projection.
+
+    Each of its maps is taken less its mean, over the deviation of all maps, within about 50 pixels
+    (local contrast normalisation, Jarrett et al. 2009, https://doi.org/10.1109/ICCV.2009.5459469),
+    then mixed. So a dim object beside a very bright one, or on uneven ground, is not lost. Behind
+    the projection it works with every transfer layer. Mixed by zeros it changes nothing, as before
+    any training.
+    """
+
+    CELL = 8
+    """Pixels of the map in which surroundings are measured; three cells a side are one's."""
+    FLOOR = 0.03
+    """Deviation that is no more than noise: one or two of 255 grey levels."""
+    LIMIT = 5.0
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(width, width, 1, bias=False)
+        nn.init.zeros_(self.mix.weight)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, d, h, w) -> the same shape; h and w are multiples of `CELL`."""
+        with torch.autocast(maps.device.type, enabled=False):  # differences of like numbers
+            values = maps.float()
+            mean = self._around(values)
+            square = self._around(values.square().mean(1, keepdim=True))
+            variance = (square - mean.square().mean(1, keepdim=True)).clamp(min=0)
+            spread = (variance + self.FLOOR**2).sqrt()  # has a slope where all is equal
+            contrast = (values - self._whole(mean)) / self._whole(spread)
+            contrast = contrast.clamp(-self.LIMIT, self.LIMIT)
+        mixed: Tensor = maps + self.mix(contrast.to(maps.dtype))
+        return mixed
+
+    def _around(self, values: Tensor) -> Tensor:
+        """Means over the surroundings of each cell, (B, c, h / 8, w / 8)."""
+        cells = functional.avg_pool2d(values, self.CELL)
+        return functional.avg_pool2d(cells, 3, 1, 1, count_include_pad=False)
+
+    def _whole(self, cells: Tensor) -> Tensor:
+        return functional.interpolate(cells, scale_factor=float(self.CELL), mode="bilinear")
+
+
 class TokenAttention(Attention):
     """SAM's attention, computed with less memory, sharpened with the number of tokens.
 
@@ -122,6 +165,8 @@ class TinyEncoder(nn.Module):
         Channels of the image embedding.
     dense
         Channels of the dense head's map at stride 2.
+    local
+        Whether local contrast is added to the first projection.
     """
 
     img_size = 256  # SAM's attribute; only a reference here
@@ -136,11 +181,13 @@ class TinyEncoder(nn.Module):
         heads: int = 6,
         embedding: int = 128,
         dense: int = 15,
+        local: bool = True,
     ) -> None:
         super().__init__()
         two, four, eight = widths
         half = embedding // 2
         self.patch_embed = FirstProjection(two)
+        self.local = LocalContrast(two) if local else nn.Identity()
         self.stage2 = nn.Sequential(
             nn.ReLU(inplace=True), nn.Conv2d(two, two, 3, padding=1), nn.ReLU(inplace=True)
         )
@@ -179,7 +226,7 @@ class TinyEncoder(nn.Module):
     def stages(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(B, C, H, W) -> maps at strides 2, 4, 8 and tokens (B, H/16, W/16, d)."""
         image = image.contiguous(memory_format=torch.channels_last)
-        two = self.stage2(self.patch_embed.proj(image))
+        two = self.stage2(self.local(self.patch_embed.proj(image)))
         four = self.stage4(two)
         eight = self.norm8(self.stage8(four))
         tokens = self.to_tokens(eight)

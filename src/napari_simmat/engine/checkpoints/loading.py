@@ -13,7 +13,7 @@ from napari_simmat.engine.checkpoints.checkpoint import read_card, read_tensors,
 from napari_simmat.engine.checkpoints.header import kind_of
 from napari_simmat.engine.checkpoints.sam_weights import OFFICIAL, read_sam_weights, sam_spec
 from napari_simmat.engine.files import hashing, size_in_words
-from napari_simmat.model.spec import Base, ModelSpec
+from napari_simmat.model.spec import EMBEDDED, Base, ModelSpec
 from napari_simmat.progress import Job, Progress, finish
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def _assembling_sam(entry: ModelEntry, path: Path, content: str) -> Job[Assemble
         architecture = architecture_of(tensors)
     except ValueError as error:
         raise ValueError(f"{path.name} cannot be used. {error}") from None
-    if architecture == "tiny":
+    if architecture in EMBEDDED:
         raise ValueError(
             f"{path.name} holds weights of tiny without their description. "
             "Choose the .safetensors file that was written beside them."

@@ -36,8 +36,8 @@ def fluorescence(scene: Scene, rng: np.random.Generator) -> Floats:
     if rng.random() < 0.2:  # cells far out of focus, too blurred to be objects
         ghosts = np.roll(light, rng.integers(20, 100, 2), axis=(0, 1))
         light += rng.uniform(0.05, 0.25) * wide_blur(ghosts, 0.7 * radius + 3)
-    if rng.random() < 0.2:
-        light += _debris(scene, rng) * rng.uniform(1, 5)
+    if rng.random() < 0.25:
+        light += _debris(scene, rng, radius) * log_uniform(rng, 1, 80)
     floor = background * uneven_light(rng, scene.shape, rng.uniform(0, 0.5))
     if rng.random() < 0.3:
         floor = floor * np.clip(1 + 0.3 * smooth_field(rng, scene.shape, 2 * radius + 8), 0.2, 3)
@@ -181,12 +181,13 @@ def _stain(scene: Scene, rng: np.random.Generator, radius: float) -> Floats:
     return np.asarray(body * (1 - rng.uniform(0.3, 0.9) * line) * scene.foreground, np.float32)
 
 
-def _debris(scene: Scene, rng: np.random.Generator) -> Floats:
-    """Few bright specks of dirt (H, W), 0..1."""
+def _debris(scene: Scene, rng: np.random.Generator, radius: float) -> Floats:
+    """Few bright specks of dirt, up to as wide as the objects (H, W), 0..1."""
     specks = np.zeros(scene.shape, np.float32)
+    widest = int(np.clip(1.5 * radius, 7, 30))
     for _ in range(int(rng.integers(1, 5))):
         y, x = (int(rng.integers(n)) for n in scene.shape)
-        height, width = (int(rng.integers(2, 7)) for _ in range(2))
+        height, width = (int(log_uniform(rng, 2, widest)) for _ in range(2))
         specks[y : y + height, x : x + width] = rng.uniform(0.3, 1)
     return blur(specks, rng.uniform(0.7, 2))
 

@@ -202,7 +202,7 @@ class TrainForm(QWidget):
 
     def _good_rate(self) -> float:
         entry = self.base.value()
-        if entry is None or entry.spec is None or entry.spec.base.architecture == "tiny":
+        if entry is None or entry.spec is None or entry.spec.base.embedded:
             return EMBEDDED_RATE
         return _FULL_RATE if self.strategy.currentData() == "full" else _RATE
 
