@@ -12,8 +12,10 @@ from napari_simmat.model import pyramid
 from napari_simmat.model.extent import (
     Extent,
     agreement,
+    breadth,
     candidates,
     clicked_size,
+    doubt,
     extent_of,
     likely,
     trust,
@@ -107,9 +109,29 @@ def test_what_a_prompt_tells_of_the_extent():
     clicks = extent_of(torch.tensor([[5.0, 9.0], [45.0, 3.0]]), None, mask)
     assert clicks == Extent((5, 3), (45, 9), whole=False)
     mask[..., 10:20, 30:45] = 5
-    assert extent_of(none, None, mask) == Extent((59.5, 19.5), (89.5, 39.5), whole=True)
+    thick = float(breadth(mask[0, 0]))
+    found = extent_of(none, None, mask)
+    assert found == Extent((59.5, 19.5), (89.5, 39.5), whole=True, thickness=thick)
+    assert found.size == thick
     wider = extent_of(torch.tensor([[5.0, 9.0]]), None, mask)
-    assert wider == Extent((5, 9), (89.5, 39.5), whole=True)
+    assert wider == Extent((5, 9), (89.5, 39.5), whole=True, thickness=thick)
+
+
+def test_how_thick_masks_are():
+    """A disk as the square root of its area; a ring, and a comb, as their thin parts."""
+    y, x = torch.meshgrid(torch.arange(128.0), torch.arange(128.0), indexing="ij")
+    away = (y - 64).hypot(x - 64)
+    masks = torch.stack([40 - away, torch.minimum(40 - away, away - 32), away - 1000])
+    disk, ring, empty = breadth(masks).tolist()
+    assert disk == pytest.approx(2 * math.sqrt(math.pi) * 40, rel=0.03)  # 2 pixels a cell
+    assert ring == pytest.approx(2 * math.sqrt(math.pi) * 8, rel=0.06)
+    assert empty == 0
+    comb = torch.full((128, 128), -1.0)
+    comb[10:100, 10:106:12] = 1  # teeth one cell wide
+    assert breadth(comb) < 6
+    assert doubt(torch.stack([masks[0], comb, masks[2]])).tolist() == pytest.approx(
+        [1 / disk, 1 / float(breadth(comb)), 0.5]
+    )
 
 
 def test_the_levels_suit_the_extent():
@@ -130,6 +152,8 @@ def test_the_levels_suit_the_extent():
     assert asked(500) == [0.25, 0.125]
     assert asked(1024) == [0.125]  # on the others it does not fit into a window
     assert asked(300, whole=False) == [0.5, 0.25, 0.125]  # its size is not known
+    folded = Extent((0, 0), (150, 150), whole=True, thickness=14.0)  # as far as it fits
+    assert [each.scale for each in candidates(levels, folded, nowhere)] == [1, 0.5]
     long = Extent((0, 0), (800, 10), whole=True)
     assert [each.scale for each in candidates(levels, long, nowhere)] == [0.25, 0.125]
     assert candidates(levels, None, nowhere) == levels

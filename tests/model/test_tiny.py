@@ -8,6 +8,7 @@ import torch
 from napari_simmat.model.foundation import build_network
 from napari_simmat.model.pyramid import WINDOW
 from napari_simmat.model.tiny_encoder import REFERENCE_TOKENS, LocalContrast
+from napari_simmat.progress import finish
 from tests.model import plain_tiny
 
 
@@ -126,6 +127,25 @@ def test_positions_move_with_the_image(network):
     shifted = dense_moved[..., 32:72, 40:80]
     assert relative(shifted, inner) < 0.05  # attention sees the borders, which do not move
     assert relative(dense_moved[..., 24:64, 24:64], inner) > 0.2
+
+
+@torch.no_grad()
+def test_a_corrected_mask_is_not_taken_from_a_level_too_coarse_for_it(network, monkeypatch):
+    """Of two levels that are as sure within a hundredth, the finer one answers."""
+    mask = torch.full((1, 1, 128, 128), -5.0)
+    mask[..., 58:70, 58:70] = 5
+    encoded = finish(network.encoding(torch.zeros(1, 3, 256, 256)))
+    asked = []
+
+    def in_window(level, window, *_):
+        asked.append(level.scale)
+        part = window.mask(mask, level.scale)[0].expand(4, -1, -1)
+        return part, torch.tensor([0.8 if level.scale == 2 else 0.81, 0.1, 0.1, 0.1])
+
+    monkeypatch.setattr(network, "_in_window", in_window)
+    found = network.decode(encoded, torch.tensor([[128.0, 128.0]]), torch.tensor([1]), mask=mask)
+    assert asked == [2, 1]
+    assert found.quality[0] == 0.8
 
 
 @torch.no_grad()

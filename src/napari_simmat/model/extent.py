@@ -24,6 +24,8 @@ NEAR = 2
 """Levels that are asked where the object's extent is known."""
 LARGEST = 200.0
 """Longest side in pixels of a box or mask that a window takes in."""
+BLURRED = 1.0
+"""Pixels of its level by which a mask may be off, of whose breadth that is the share lost."""
 
 
 class Extent(NamedTuple):
@@ -35,15 +37,20 @@ class Extent(NamedTuple):
         Corners as x, y.
     whole
         Whether it is the object's bounding box, or only holds some points of it.
+    thickness
+        `breadth` of its mask, where that is known.
     """
 
     low: tuple[float, float]
     high: tuple[float, float]
     whole: bool
+    thickness: float | None = None
 
     @property
     def size(self) -> float:
-        """About the square root of an object's area that has this bounding box."""
+        """Its thickness; unknown, about the square root of an area that has this bounding box."""
+        if self.thickness is not None:
+            return self.thickness
         return 0.85 * math.sqrt(
             math.prod(max(b - a, 1.0) for a, b in zip(self.low, self.high, strict=True))
         )
@@ -87,7 +94,27 @@ def extent_of(points: Tensor, box: Tensor | None, mask: Tensor | None) -> Extent
     if not len(points):
         return None
     low, high = points.amin(0).tolist(), points.amax(0).tolist()
-    return Extent((low[0], low[1]), (high[0], high[1]), whole)
+    thickness = float(breadth(mask[0, 0])) if mask is not None and whole else None
+    return Extent((low[0], low[1]), (high[0], high[1]), whole, thickness)
+
+
+def breadth(logits: Tensor) -> Tensor:
+    """How thick masks (..., h, w) at `MASK_STRIDE` are: square root of a disk's area as thick.
+
+    From area and perimeter (as the Cauchy-Crofton formula has it from crossings of the grid's
+    lines), so that what is folded or branched counts as thin although it reaches far.
+    """
+    inside = logits > 0
+    area = inside.sum((-2, -1))
+    crossings = (inside[..., 1:, :] != inside[..., :-1, :]).sum((-2, -1))
+    crossings = crossings + (inside[..., 1:] != inside[..., :-1]).sum((-2, -1))
+    perimeter = math.pi / 4 * crossings.clamp(min=1)
+    return MASK_STRIDE * 2 * math.sqrt(math.pi) * area / perimeter
+
+
+def doubt(logits: Tensor) -> Tensor:
+    """Predicted IoU that masks (N, h, w) lose as their level is too coarse for them, (N,)."""
+    return (BLURRED / breadth(logits).clamp(min=1)).clamp(max=0.5)
 
 
 def candidates(levels: list[Encoded], extent: Extent | None, clicks: Tensor) -> list[Encoded]:

@@ -23,6 +23,7 @@ from napari_simmat.model.extent import (
     ENOUGH,
     agreement,
     candidates,
+    doubt,
     extent_of,
     trust,
 )
@@ -187,9 +188,9 @@ class TinyNetwork(Network):
         A lone point or box gets SAM's padding token as in stock. Clicks are answered on the level
         whose answer can be trusted most (`extent.trust`). Where the extent is known from a box or
         a mask, the two levels that suit it are asked, and of all their masks that of the best
-        predicted quality is the answer, for a box together with how well it fills the box. The
-        answer has index 0; the others of its level follow, for clicks those of other levels first
-        (`with_alternatives`).
+        predicted quality, less for a level too coarse for it (`extent.doubt`), is the answer, for a
+        box together with how well it fills the box. The answer has index 0; the others of its level
+        follow, for clicks those of other levels first (`with_alternatives`).
         """
         device = encoded.embedding.device
         clicks = torch.zeros(0, 2, device=device) if points is None else points
@@ -209,6 +210,8 @@ class TinyNetwork(Network):
             logits, quality = self._in_window(level, window, clicks, kinds, box, mask)
             left = window.is_left(logits[0], level)
             worth = quality.detach() - float(left)
+            if placed:  # a coarse level is as sure of its mask, whose border it does not know
+                worth = worth - doubt(logits.detach())
             if box is not None:
                 worth = worth + agreement(
                     logits.detach(), window.points(box.reshape(2, 2), level.scale)
