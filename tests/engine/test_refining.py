@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from napari_simmat.engine import refining
 from napari_simmat.engine.checkpoints.zoo import load_model
+from napari_simmat.engine.correcting import corrected
+from napari_simmat.engine.mask_geometry import Mask, overlap
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refining import Refined, Refiner, steps_of
 from napari_simmat.progress import finish
+from tests.learn.answering import Scripted
 
 
 @pytest.fixture
@@ -35,7 +39,10 @@ def test_each_click_is_given_with_the_logits_of_the_answer_before(predictor: Pre
         logits = expected.logits
 
 
-def test_what_was_answered_is_remembered_and_changes_nothing(predictor: Predictor) -> None:
+def test_what_was_answered_is_remembered_and_changes_nothing(
+    predictor: Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refining, "SETTLED", 9)  # no click is asked twice
     points = ((10, 12), (20, 30), (5, 40))
     refiner = Refiner()
     decoded = 0
@@ -55,6 +62,48 @@ def test_what_was_answered_is_remembered_and_changes_nothing(predictor: Predicto
     assert decoded == 7
     assert np.array_equal(again.mask, one_by_one[-1].mask)
     assert np.array_equal(fresh.mask, again.mask)
+
+
+def disk(y: float, x: float, radius: float) -> Mask:
+    rows, columns = np.mgrid[:60, :60]
+    return np.asarray((rows - y) ** 2 + (columns - x) ** 2 < radius**2)
+
+
+BODY, OTHER = disk(25, 25, 12), disk(48, 48, 8)
+CLICKS = ((25.0, 25.0), (25.0, 40.0), (36.0, 25.0))
+"""Inside the body; outside of it; inside, but near its border."""
+
+
+@pytest.mark.parametrize(
+    ("third", "local"),
+    [(OTHER, True), (disk(25, 25, 11), False), (BODY & ~disk(36, 25, 3), False)],
+    ids=["another object", "nearly the same", "the same and what was asked"],
+)
+def test_a_later_correction_keeps_what_is_right_where_the_answer_is_another_object(
+    third: Mask, local: bool
+) -> None:
+    """The second click may still change everything; the third cuts a piece off at most."""
+    prompt = Prompt(points=CLICKS, labels=(1, 0, 0))
+    script = Scripted(OTHER, BODY, third, third)
+    [answer] = Refiner().refine(cast(Predictor, script), [prompt])
+    if not local:
+        assert len(script.asked) == 3
+        assert np.array_equal(answer.mask, third)
+        return
+    assert len(script.asked) == 4  # once more, with a click on what is there already
+    assert script.asked[3].points == ((25, 25), *CLICKS)
+    assert np.array_equal(script.asked[3].mask, BODY)
+    assert not answer.mask[36, 25]
+    assert not (answer.mask & ~BODY).any()
+    assert overlap(answer.mask, BODY) > 0.8
+    assert np.array_equal(answer.mask, corrected(BODY, [third, third], CLICKS[2], 0))
+
+
+def test_the_first_correction_may_change_everything() -> None:
+    script = Scripted(BODY, OTHER)
+    prompt = Prompt(points=(CLICKS[0], CLICKS[2]), labels=(1, 0))
+    [answer] = Refiner().refine(cast(Predictor, script), [prompt])
+    assert np.array_equal(answer.mask, OTHER)
 
 
 def test_the_order_of_objects_and_what_was_asked_before_do_not_matter(

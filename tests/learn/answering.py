@@ -13,6 +13,13 @@ from napari_simmat.engine.prompts import Prompt
 class Answer:
     mask: np.ndarray
     logits: np.ndarray
+    score: float = 0.5
+    count: int = 1
+
+    def alternative(self, number: int) -> Answer:
+        """There is but one."""
+        assert number == 0
+        return self
 
 
 class Scripted:
@@ -24,5 +31,12 @@ class Scripted:
         self._masks = list(masks)
 
     def predict(self, points=None, labels=None, box=None, mask=None):
-        self.asked.append(Prompt(points=points or (), labels=labels or (), box=box, mask=mask))
+        return self._answer(Prompt(points=points or (), labels=labels or (), box=box, mask=mask))
+
+    def predicting(self, prompts):
+        yield from ()
+        return [self._answer(prompt) for prompt in prompts]
+
+    def _answer(self, prompt: Prompt) -> Answer:
+        self.asked.append(prompt)
         return Answer(self._masks.pop(0), np.full((4, 4), float(len(self.asked))))

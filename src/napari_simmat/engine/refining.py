@@ -5,8 +5,9 @@ prompt alone: the clicks are gone through in their order, and what was answered 
 remembered. So the same clicks give the same mask after an undo, a restart or a replay, and nothing
 of one object reaches the next.
 
-Where the first thing given is a mask, a click that contradicts it corrects it near the click
-(`engine.correcting`).
+A click that contradicts a mask with which the prompt begins corrects it near the click
+(`engine.correcting`). So does a second or later correction to which the model would answer with
+another object altogether: by then a person refines, and keeps what is right already.
 """
 
 from __future__ import annotations
@@ -20,15 +21,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.engine.correcting import contradicts, corrected
-from napari_simmat.engine.mask_geometry import Mask, deepest
+from napari_simmat.engine.footprints import Footprint
+from napari_simmat.engine.mask_geometry import Mask, deepest, overlap
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.progress import Job
+from napari_simmat.progress import Job, finish
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
 
 LIMIT = 128
 """Answers that are remembered; each takes some hundred KiB."""
+
+SETTLED = 2
+"""Number of the correction from which on the answer is refined, and not another one sought."""
+ANOTHER = 0.7
+"""IoU with the answer before it, below which an answer is another object."""
 
 Choices = Mapping[Prompt, int]
 """For a prompt, which of its answers is taken: 0 the model's own, 1 .. the other candidates."""
@@ -55,11 +62,22 @@ class Refined:
 
 
 class Refiner:
-    """Answers prompts on the predictor's plane, one click after the other."""
+    """Answers prompts on the predictor's plane, one click after the other.
+
+    Examples
+    --------
+    >>> Refiner().refine(predictor, [Prompt(points=((50, 45), (70, 60)), labels=(1, 0))])[0].mask
+    """
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
         self._known: OrderedDict[Hashable, _Before] = OrderedDict()
+
+    def refine(
+        self, predictor: Predictor, prompts: Sequence[Prompt], subject: Hashable = ()
+    ) -> list[Refined]:
+        """`refining` at once."""
+        return finish(self.refining(predictor, prompts, subject))
 
     def refining(
         self,
@@ -77,7 +95,7 @@ class Refiner:
         prompts
             One for each object; their points are clicks in the order they were made.
         subject
-            Equal for the same model, image and plane.
+            Equal for the same model, image and plane; one for all where there is but one.
         choices
             Where the user chose another of the candidates.
         """
@@ -92,9 +110,12 @@ class Refiner:
         if prompt.mask is not None and not prompt.points and prompt.box is None:
             return Refined(prompt.mask, float("nan"))
         corrects = prompt.mask is not None and prompt.mask.dtype == bool and prompt.box is None
-        before = _Before(prompt.mask, prompt.mask) if corrects else _Before()
+        before = _Before()
+        if corrects:
+            assert prompt.mask is not None
+            before = _Before.of(prompt.mask, prompt.mask)
         taken: tuple[int, ...] = ()
-        for step in steps_of(prompt):
+        for number, step in enumerate(steps_of(prompt)):
             choice = choices.get(step, 0)
             taken = (*taken, choice)
             last = step == prompt
@@ -111,9 +132,12 @@ class Refiner:
                 result = result.alternative(choice)
             mask: Mask = result.mask
             given: NDArray[Any] = result.logits
-            if corrects and before.mask.any() and contradicts(before.mask, *_click(step)):
-                mask = given = yield from _correcting(predictor, asked, before.mask, mask)
-            before = _Before(given, mask if corrects else None)
+            if (corrects or number >= SETTLED) and before.footprint is not None and not choice:
+                old = before.footprint.on_plane((), mask.shape)
+                local = corrects or overlap(mask, old) < ANOTHER
+                if local and contradicts(old, *_click(step)):
+                    mask = given = yield from _correcting(predictor, asked, old, mask)
+            before = _Before.of(given, mask)
             self._remember((subject, step, taken), before)
         return Refined(mask, result.score, choice, count)
 
@@ -131,12 +155,17 @@ class _Before(NamedTuple):
     ----------
     given
         Logits of the answer before, or a mask that was corrected; None for nothing.
-    mask
-        The mask that the click may contradict, where the prompt began with one.
+    footprint
+        The mask that the click may contradict; None where there is none, or it is empty.
     """
 
     given: NDArray[Any] | None = None
-    mask: Any = None
+    footprint: Footprint | None = None
+
+    @classmethod
+    def of(cls, given: NDArray[Any], mask: Mask) -> _Before:
+        """What goes on from a mask (Y, X)."""
+        return cls(given, Footprint.of(mask) if mask.any() else None)
 
 
 def _correcting(predictor: Predictor, asked: Prompt, mask: Mask, answer: Mask) -> Job[Mask]:

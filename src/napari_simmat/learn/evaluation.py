@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.refining import Refiner
 from napari_simmat.learn.object_score import Agreement, ObjectScore, click_column
 from napari_simmat.learn.truth import Mask, Truth, disk, found_objects
 from napari_simmat.progress import Job, Progress
@@ -33,8 +35,8 @@ def evaluating(
     """Prompt every object of `labels` (Y, X) on the predictor's current plane.
 
     The first click is the pixel deepest inside the object (`truth.middle`). Each further one is
-    the deepest pixel of the largest wrong region, given with the logits of the answer before it,
-    as the window does. Where nothing is wrong any more, the answer stays.
+    the deepest pixel of the largest wrong region, and refines the answer before it as in the window
+    (`engine.refining`). Where nothing is wrong any more, the answer stays.
 
     Parameters
     ----------
@@ -70,7 +72,7 @@ def evaluating(
         boxed = None
         if asked != "box":
             number = 1 if asked == "click" else clicks
-            clicked = _click(predictor, truth, label, number, show)
+            clicked = yield from _clicking(predictor, truth, label, number, show)
         if asked in ("box", "all"):
             answer = predictor.predict(box=truth.box)
             boxed = truth.agreement(answer.mask)
@@ -99,25 +101,24 @@ def check_size(predictor: Predictor, labels: NDArray[Any]) -> None:
         )
 
 
-def _click(
+def _clicking(
     predictor: Predictor, truth: Truth, label: int, clicks: int, show: Show | None
-) -> tuple[Agreement, ...]:
+) -> Job[tuple[Agreement, ...]]:
     """How well the answer agrees after each of so many clicks."""
-    points, kinds, logits = [truth.middle], [1], None
+    refiner = Refiner()
+    asked = Prompt(points=(truth.middle,), labels=(1,), object=label)
     reached: list[Agreement] = []
     while True:
-        answer = predictor.predict(points=points, labels=kinds, mask=logits)
+        [answer] = yield from refiner.refining(predictor, [asked], ())
         reached.append(truth.agreement(answer.mask))
         further = truth.correction(answer.mask) if len(reached) < clicks else None
         if show is not None and len(reached) == 1:
-            first = Prompt(points=(points[0],), labels=(1,), object=label)
-            show(click_column(1), first, answer.mask, reached[0])
+            show(click_column(1), asked, answer.mask, reached[0])
         if further is None:
             break
-        points, kinds = [*points, further[0]], [*kinds, further[1]]
-        logits = answer.logits
+        point, kind = further
+        asked = replace(asked, points=(*asked.points, point), labels=(*asked.labels, kind))
     reached += [reached[-1]] * (clicks - len(reached))  # nothing was wrong any more
     if show is not None and clicks > 1:
-        every = Prompt(points=tuple(points), labels=tuple(kinds), object=label)
-        show(click_column(clicks), every, answer.mask, reached[-1])
+        show(click_column(clicks), asked, answer.mask, reached[-1])
     return tuple(reached)

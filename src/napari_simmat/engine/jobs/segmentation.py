@@ -30,10 +30,12 @@ from napari_simmat.engine.jobs.tasks import Loaded, Outcome, SegmentConfig, Segm
 from napari_simmat.engine.objects import Painting
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.propagation_settings import PropagationSettings
+from napari_simmat.engine.refining import Refined, Refiner
 from napari_simmat.progress import Job, Progress, relayed
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
+    from napari_simmat.engine.results import Result
 
 T = TypeVar("T")
 
@@ -146,7 +148,10 @@ def _prompted(
     predictor: Predictor,
     config: SegmentConfig,
 ) -> Job[Painting]:
-    """Answer prompts plane by plane, so that each is encoded once, within it in their order."""
+    """Answer prompts plane by plane, so that each is encoded once, within it in their order.
+
+    Clicks refine one another in their order, as in the window.
+    """
     labels = labels_of([values.get("object") for values in request.prompts])
     planes = [tuple(values.get("plane", ())) for values in request.prompts]
     painting = Painting(loaded.shape)
@@ -158,8 +163,12 @@ def _prompted(
             yield from _encoding(loaded, predictor, config, plane, first=encoded is None)
             encoded = plane
         yield Progress(done, len(order), f"{loaded.task.image.name}: predicting")
-        [result] = predictor.predict_many([prompts[number]])
-        painting.add(labels[number], result.mask, result.score, plane)
+        answer: Result | Refined
+        if prompts[number].points:
+            [answer] = Refiner().refine(predictor, [prompts[number]])
+        else:
+            [answer] = predictor.predict_many([prompts[number]])
+        painting.add(labels[number], answer.mask, answer.score, plane)
     return painting
 
 
