@@ -106,6 +106,17 @@ def test_the_first_correction_may_change_everything() -> None:
     assert np.array_equal(answer.mask, OTHER)
 
 
+def test_an_object_that_is_clicked_away_can_be_clicked_again() -> None:
+    """What is left, nothing, is no mask that a next click could refine."""
+    nothing = np.zeros_like(BODY)
+    prompt = Prompt(mask=BODY, points=((25, 25), (48, 48)), labels=(0, 1))
+    script = Scripted(nothing, nothing, OTHER)
+    [answer] = Refiner().refine(cast(Predictor, script), [prompt])
+    assert np.array_equal(script.asked[0].mask, BODY)
+    assert (script.asked[2].mask == 1).all()  # the first answer's logits
+    assert np.array_equal(answer.mask, OTHER)
+
+
 def test_the_order_of_objects_and_what_was_asked_before_do_not_matter(
     predictor: Predictor,
 ) -> None:

@@ -136,7 +136,8 @@ class Refiner:
                 old = before.footprint.on_plane((), mask.shape)
                 local = corrects or overlap(mask, old) < ANOTHER
                 if local and contradicts(old, *_click(step)):
-                    mask = given = yield from _correcting(predictor, asked, old, mask)
+                    mask = yield from _correcting(predictor, asked, old, mask)
+                    given = mask if mask.any() else given  # nothing is no mask to be refined
             before = _Before.of(given, mask)
             self._remember((subject, step, taken), before)
         return Refined(mask, result.score, choice, count)
