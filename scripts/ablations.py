@@ -161,6 +161,7 @@ class Variant:
 
 VARIANTS = {
     "complete": Variant(),
+    "no local contrast": Variant(settings=(("local_contrast", False),)),
     "no dense prior": Variant(functions=((tiny, "prior_of", no_prior),)),
     "no filled box in the mask prompt": Variant(functions=((prior, "filled_box", no_filled_box),)),
     "no high-resolution skips": Variant(change=no_skips),
