@@ -70,40 +70,41 @@ def disk(y: float, x: float, radius: float) -> Mask:
 
 
 BODY, OTHER = disk(25, 25, 12), disk(48, 48, 8)
-CLICKS = ((25.0, 25.0), (25.0, 40.0), (36.0, 25.0))
-"""Inside the body; outside of it; inside, but near its border."""
+CLICKS = ((25.0, 25.0), (25.0, 40.0), (25.0, 20.0), (36.0, 25.0))
+"""Inside the body; outside of it; inside again; inside, but near its border."""
 
 
 @pytest.mark.parametrize(
-    ("third", "local"),
+    ("last", "local"),
     [(OTHER, True), (disk(25, 25, 11), False), (BODY & ~disk(36, 25, 3), False)],
     ids=["another object", "nearly the same", "the same and what was asked"],
 )
 def test_a_later_correction_keeps_what_is_right_where_the_answer_is_another_object(
-    third: Mask, local: bool
+    last: Mask, local: bool
 ) -> None:
-    """The second click may still change everything; the third cuts a piece off at most."""
-    prompt = Prompt(points=CLICKS, labels=(1, 0, 0))
-    script = Scripted(OTHER, BODY, third, third)
+    """The third click may still change everything; the fourth cuts a piece off at most."""
+    prompt = Prompt(points=CLICKS, labels=(1, 0, 1, 0))
+    script = Scripted(BODY, OTHER, BODY, last, last)
     [answer] = Refiner().refine(cast(Predictor, script), [prompt])
     if not local:
-        assert len(script.asked) == 3
-        assert np.array_equal(answer.mask, third)
+        assert len(script.asked) == 4
+        assert np.array_equal(answer.mask, last)
         return
-    assert len(script.asked) == 4  # once more, with a click on what is there already
-    assert script.asked[3].points == ((25, 25), *CLICKS)
-    assert np.array_equal(script.asked[3].mask, BODY)
+    assert len(script.asked) == 5  # once more, with a click on what is there already
+    assert script.asked[4].points == ((25, 25), *CLICKS)
+    assert np.array_equal(script.asked[4].mask, BODY)
     assert not answer.mask[36, 25]
     assert not (answer.mask & ~BODY).any()
     assert overlap(answer.mask, BODY) > 0.8
-    assert np.array_equal(answer.mask, corrected(BODY, [third, third], CLICKS[2], 0))
+    assert np.array_equal(answer.mask, corrected(BODY, [last, last], CLICKS[3], 0))
 
 
-def test_the_first_correction_may_change_everything() -> None:
-    script = Scripted(BODY, OTHER)
-    prompt = Prompt(points=(CLICKS[0], CLICKS[2]), labels=(1, 0))
+def test_the_first_corrections_may_change_everything() -> None:
+    script = Scripted(BODY, OTHER, BODY)
+    prompt = Prompt(points=CLICKS[:3], labels=(1, 0, 1))
     [answer] = Refiner().refine(cast(Predictor, script), [prompt])
-    assert np.array_equal(answer.mask, OTHER)
+    assert np.array_equal(answer.mask, BODY)
+    assert len(script.asked) == 3
 
 
 def test_an_object_that_is_clicked_away_can_be_clicked_again() -> None:

@@ -6,7 +6,7 @@ remembered. So the same clicks give the same mask after an undo, a restart or a 
 of one object reaches the next.
 
 A click that contradicts a mask with which the prompt begins corrects it near the click
-(`engine.correcting`). So does a second or later correction to which the model would answer with
+(`engine.correcting`). So does a third or later correction to which the model would answer with
 another object altogether: by then a person refines, and keeps what is right already.
 """
 
@@ -32,8 +32,12 @@ if TYPE_CHECKING:
 LIMIT = 128
 """Answers that are remembered; each takes some hundred KiB."""
 
-SETTLED = 2
-"""Number of the correction from which on the answer is refined, and not another one sought."""
+SETTLED = 3
+"""Number of the correction from which on the answer is refined, and not another one sought.
+
+Of some twelve such rules this lost nothing on 20 of 21 real images and mended those on which
+corrections lead away; on drawn scenes, as in training, it costs less than a point.
+"""
 ANOTHER = 0.7
 """IoU with the answer before it, below which an answer is another object."""
 
