@@ -91,6 +91,16 @@ class Footprint:
         state.update(self.bits)
         return state.hexdigest()
 
+    def transposed(self, axes: tuple[int, ...]) -> Footprint:
+        """The same voxels of an array with its axes in another order, as `numpy.transpose`.
+
+        An empty order leaves them as they are.
+        """
+        if not axes:
+            return self
+        corner, shape = (tuple(each[axis] for axis in axes) for each in (self.corner, self.shape))
+        return Footprint(corner, shape, np.packbits(self.mask.transpose(axes)).tobytes())
+
     def on_plane(self, plane: tuple[int, ...], shape_yx: tuple[int, int]) -> NDArray[np.bool_]:
         """The voxels on one plane as a mask (Y, X); all False where the object is not."""
         whole = np.zeros(shape_yx, dtype=bool)

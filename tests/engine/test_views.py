@@ -1,0 +1,81 @@
+"""An image with its axes in another order: where everything lies, and what is read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pytest
+import zarr
+
+from napari_simmat.engine.footprints import Footprint
+from napari_simmat.engine.views import inverse, order_of, reordered, turned
+
+SHAPE = (3, 4, 5, 6)
+ORDERS = [order_of(axes, 4) for axes in [(0, 1), (0, 2), (3, 0), (1, 2), (3, 1), (2, 3)]]
+
+
+class Noting:
+    """An array that takes slices only, and notes how much of it is read."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values, self.shape, self.dtype = values, values.shape, values.dtype
+        self.read = 0
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        part = self.values[index]
+        self.read += part.size
+        return part
+
+
+def test_an_order_ends_with_the_axes_of_the_plane_whichever_is_drawn_across() -> None:
+    assert order_of((2, 0), 3) == order_of((0, 2), 3) == (1, 0, 2)
+    assert order_of((0, 1), 3) == (2, 0, 1)
+    assert order_of((2, 1), 3) == order_of((0, 1), 2) == (), "the usual one"
+    assert order_of((3, 1), 4) == (0, 2, 1, 3)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_there_and_back_again(order: tuple[int, ...]) -> None:
+    assert reordered(reordered("tzyx", order), inverse(order)) == tuple("tzyx")
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("kind", ["numpy", "dask", "zarr", "alike"])
+def test_a_turned_array_holds_what_numpy_s_transpose_does(
+    kind: str, order: tuple[int, ...]
+) -> None:
+    values = np.arange(np.prod(SHAPE)).reshape(SHAPE)
+    made = {
+        "numpy": lambda: values,
+        "dask": lambda: da.from_array(values, chunks=2),
+        "zarr": lambda: zarr.array(values, chunks=(2, 2, 2, 2)),
+        "alike": lambda: Noting(values),
+    }
+    array = made[kind]()
+    seen, wanted = turned(array, order), values.transpose(order or range(4))
+    assert seen.shape == wanted.shape
+    assert seen.dtype == wanted.dtype
+    for index in [(1, 2), (slice(0, 2), 1), (0, slice(1, 3), slice(None), 2), (1, 1, 1, 1), 2]:
+        assert np.array_equal(np.asarray(seen[index]), wanted[index]), index
+
+
+def test_of_a_lazy_array_no_more_than_what_is_asked_for_is_read() -> None:
+    array = Noting(np.arange(np.prod(SHAPE)).reshape(SHAPE))
+    plane = turned(array, order_of((0, 3), 4))[2, 4]
+    assert np.array_equal(plane, array.values[:, 2, 4])
+    assert array.read == plane.size
+
+
+def test_an_object_s_voxels_are_the_same_in_every_view() -> None:
+    mask = np.random.default_rng(0).random(SHAPE) > 0.7
+    footprint = Footprint.of(mask[1:, 1:], (1, 1, 0, 0))
+    for order in ORDERS:
+        seen = footprint.transposed(order)
+        whole = np.zeros(reordered(SHAPE, order), bool)
+        whole[seen.region][seen.mask] = True
+        there = np.zeros(SHAPE, bool)
+        there[1:, 1:] = mask[1:, 1:]
+        assert np.array_equal(whole, there.transpose(order or range(4)))
+        assert seen.transposed(inverse(order)) == footprint
