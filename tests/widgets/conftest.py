@@ -101,7 +101,8 @@ class Window:
     def hover(self, y: float, x: float) -> None:
         """Move the mouse to a position of the world."""
         self._move(y, x)
-        assert np.allclose(self.viewer.cursor.position[-2:], (y, x), atol=2)
+        position, shown = self.viewer.cursor.position, self.viewer.dims.displayed
+        assert np.allclose([position[axis] for axis in shown], (y, x), atol=2)
 
     def _move(self, y: float, x: float) -> None:
         """Move the mouse; by an event, since the real pointer may rest there already."""

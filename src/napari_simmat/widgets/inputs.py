@@ -12,8 +12,9 @@ from napari_simmat.engine.images import ChannelStack
 from napari_simmat.engine.sources import Source as ChannelSource
 from napari_simmat.model.spec import ModelSpec
 from napari_simmat.widgets.feeds import LayerInfo, Source
-from napari_simmat.widgets.place import Place, image_shape, level_of, matrix_of
-from napari_simmat.widgets.segment.segmenting import ImageValue
+from napari_simmat.widgets.levels import image_shape, level_of
+from napari_simmat.widgets.place import Place, matrix_of
+from napari_simmat.widgets.segment.image_value import ImageValue
 from napari_simmat.widgets.train.data import LabelledValue
 from napari_simmat.widgets.train.feeds import NamedSource
 

@@ -26,6 +26,7 @@ from qtpy.QtCore import Qt
 
 from napari_simmat.engine.census import Census
 from napari_simmat.engine.folders import sessions_folder
+from napari_simmat.engine.views import turned
 from napari_simmat.widgets.segment.asked import Asked
 from tests.widgets.scenes import CENTRES, discs, grey
 
@@ -50,6 +51,7 @@ LAYERS = st.sampled_from(
 )
 
 
+ORDERS = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1)]
 IMAGES = {"stack": (0,), "slide": (0, 1)}
 """Their names and levels."""
 
@@ -71,26 +73,34 @@ class AnyActions(RuleBasedStateMachine):
         viewer.add_labels(labels, name="known", visible=False)
         viewer.layers.selection.active = viewer.layers["stack"]
         self.window.open_widget()
+        viewer.dims.order = (0, 1, 2)
         viewer.dims.set_current_step(0, 0)
         self.window.idle()
         self.seen = {("stack", 0)}
 
+    def _at(self, y: float, x: float) -> tuple[float, ...]:
+        """Where to point for a place (y, x), whichever axes are shown."""
+        shown = self.window.viewer.dims.displayed
+        z = 3 * (x / 220 if 1 in shown else y / 200)
+        return tuple((z, y, x)[axis] for axis in shown)
+
     @rule(place=PLACES)
     def click(self, place: tuple[int, int]) -> None:
-        self.window.click(*place)
+        self.window.click(*self._at(*place))
 
     @rule(place=PLACES)
     def box(self, place: tuple[int, int]) -> None:
         y, x = place
-        self.window.drag(max(1, y - 30), max(1, x - 19), y + 30, x + 30)
+        first, last = self._at(max(1, y - 30), max(1, x - 19)), self._at(y + 30, x + 30)
+        self.window.drag(*first, *last)
 
     @rule(place=PLACES)
     def double_click(self, place: tuple[int, int]) -> None:
-        self.window.double_click(*place)
+        self.window.double_click(*self._at(*place))
 
     @rule(name=st.sampled_from(sorted(KEYS)), place=PLACES)
     def key(self, name: str, place: tuple[int, int]) -> None:
-        self.window.hover(*place)
+        self.window.hover(*self._at(*place))
         self.window.key(*KEYS[name])
 
     @rule()
@@ -110,6 +120,14 @@ class AnyActions(RuleBasedStateMachine):
     @rule(plane=st.integers(0, 2))
     def slide(self, plane: int) -> None:
         self.window.viewer.dims.set_current_step(0, plane)
+        self.window.idle()
+
+    @rule(order=st.sampled_from(ORDERS), behind=st.sampled_from([40, 60, 150]))
+    def roll_axes(self, order: tuple[int, ...], behind: int) -> None:
+        dims = self.window.viewer.dims
+        dims.order = order
+        if order[0]:
+            dims.set_current_step(order[0], behind)
         self.window.idle()
 
     @rule(name=LAYERS)
@@ -219,7 +237,7 @@ class AnyActions(RuleBasedStateMachine):
         window.interaction.accept()
         window.idle()
         again = window.interaction.work
-        assert again.asked == work.asked
+        assert _open(again) == _open(work)
         assert [each.name for each in again.operations] == [each.name for each in steps]
         assert again.operations.can_redo == undone
         assert self._labels().any() == labels.any()
@@ -231,7 +249,7 @@ class AnyActions(RuleBasedStateMachine):
         layer = self.window.interaction.objects
         y, x = (round(value * layer.data.shape[-2] / 200) for value in place)
         rows, columns = np.mgrid[y - 4 : y + 5, x - 6 : x + 7]
-        plane = [np.full(rows.size, at) for at in self.window.interaction.plane()]
+        plane = [np.zeros(rows.size, int)] * (layer.ndim - 2)
         layer.data_setitem((*plane, rows.ravel(), columns.ravel()), label)
         self.window.idle()
 
@@ -246,8 +264,11 @@ class AnyActions(RuleBasedStateMachine):
             self._classes_fit(work.finished)
         plane = self.window.interaction.plane_or_none()
         shown = self.window.interaction.preview.layer
-        if shown in self.window.viewer.layers and not work.asked.on(plane):
-            assert not shown.data[plane].any()
+        found = self.window.tab.stack.propagation.found
+        elsewhere = found is not None and not found.is_seen
+        there = shown in self.window.viewer.layers and plane is not None and not elsewhere
+        if there and not work.asked.on(plane):
+            assert not turned(shown.data, work.place.order)[plane].any()
 
     def _classes_fit(self, finished: Any) -> None:
         layer = self.window.interaction.classes.layer(finished)
@@ -270,22 +291,28 @@ class AnyActions(RuleBasedStateMachine):
     def _undo_all_and_redo(self) -> None:
         window = self.window
         operations = window.interaction.work.operations
-        before, labels = window.interaction.work.asked, self._labels()
+        before, labels = _open(window.interaction.work), self._labels()
         count = len(operations)
         while operations.can_undo:
             window.interaction.undo()
         window.idle()
-        assert window.interaction.work.asked == Asked()
+        assert not _open(window.interaction.work)
         assert not self._labels().any()
         for _ in range(count):
             window.interaction.redo()
         window.idle()
-        assert window.interaction.work.asked == before
+        assert _open(window.interaction.work) == before
         assert np.array_equal(self._labels(), labels), "redone"
 
     def _labels(self) -> np.ndarray:
         objects = self.window.interaction.objects
         return np.zeros(1) if objects is None else objects.data.copy()
+
+
+def _open(work: Any) -> dict[tuple[int, ...], Asked]:
+    """What is open in each view."""
+    views = work.views.items()
+    return {order: view.asked for order, view in views if view.asked != Asked(order=order)}
 
 
 @pytest.mark.slow

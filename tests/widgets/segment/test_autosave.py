@@ -184,7 +184,7 @@ def test_values_are_the_same_after_a_file() -> None:
     [
         ("{}\n", "not a session"),
         ("no json\n", "cannot be read as a session"),
-        (header_of("a", (4, 4), "tiny", ()).replace('sion": 1', 'sion": 9'), "later version"),
+        (header_of("a", (4, 4), "tiny", ()).replace('sion": 2', 'sion": 9'), "later version"),
         (header_of("a", (10**6, 10**6), "tiny", ()), "larger than fits"),
         (header_of("a", (4, 4), "tiny", ()) + '{"what": "do", "value": {"is": "Popen"}}\n', "line"),
         (header_of("a", (4, 4), "tiny", ()) + '{"what": "do", "value": 3}\n', "line 2"),

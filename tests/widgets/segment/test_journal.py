@@ -11,9 +11,9 @@ import pytest
 from napari_simmat.engine.census import Census, union
 from napari_simmat.engine.footprints import Footprint, Patch
 from napari_simmat.progress import finish
-from napari_simmat.widgets.segment.asked import Asked
+from napari_simmat.widgets.segment.asked import Asked, Prompts
 from napari_simmat.widgets.segment.journal import beginning, header_of, line_of, replayed
-from napari_simmat.widgets.segment.operations import Edit, Operation
+from napari_simmat.widgets.segment.operations import Edit, Entry, Made, Operation
 
 SHAPE = (5, 60, 80)
 
@@ -70,3 +70,20 @@ def test_only_the_region_is_read_a_plane_at_a_time() -> None:
     lines = finish(beginning("a", labels.view(Counting), box))
     assert Counting.read <= 15 * 25
     assert [json.loads(line)["what"] for line in lines] == ["begin", "begin"]
+
+
+def test_a_file_from_before_side_views_gives_the_same(tmp_path: Path) -> None:
+    labels = np.zeros(SHAPE, np.int32)
+    patch = Patch.write(labels, disc(20, 20), 1)
+    assert patch is not None
+    made = Made((2,), Prompts(points=((2.0, 20.0, 20.0),), labels=(1,)), "digest")
+    edit = Edit("a", (patch,), {1: (None, Entry(made=(made,)))})
+    text = header_of("", SHAPE, "tiny", ()) + line_of("do", one(edit))
+    old = text.replace('"format_version": 2', '"format_version": 1').replace(', "order": []', "")
+    assert "order" not in old
+    path = tmp_path / "some_session.jsonl"
+    path.write_text(old)
+    state = replayed(path)
+    assert np.array_equal(state.labels["a"], labels)
+    assert state.entries["a"][1].made_on((2,)) == made
+    assert state.asked == Asked()

@@ -10,8 +10,9 @@ import pytest
 from napari.layers import Image, Labels
 from qtpy.QtCore import Qt
 
-from napari_simmat.widgets import place as place_module
-from napari_simmat.widgets.place import Place, level_of, matrix_of
+from napari_simmat.widgets import levels as levels_module
+from napari_simmat.widgets.levels import level_of
+from napari_simmat.widgets.place import Place, matrix_of
 from tests.widgets.scenes import iou
 
 
@@ -32,9 +33,9 @@ def test_the_finest_level_that_is_not_too_large_is_taken(monkeypatch: pytest.Mon
     pyramid, _ = levels()
     layer = Image(pyramid, multiscale=True)
     assert level_of(layer) == 0
-    monkeypatch.setattr(place_module, "LARGEST_SIDE", 300)
+    monkeypatch.setattr(levels_module, "LARGEST_SIDE", 300)
     assert level_of(layer) == 1
-    monkeypatch.setattr(place_module, "LARGEST_SIDE", 10)
+    monkeypatch.setattr(levels_module, "LARGEST_SIDE", 10)
     assert level_of(layer) == 2
     assert level_of(Image(np.zeros((400, 520)))) == 0
 
@@ -64,7 +65,7 @@ def test_a_coarse_pixel_lies_amid_the_fine_ones_that_it_covers(options: dict[str
 def test_a_click_on_a_multiscale_image_gives_a_mask_in_the_right_place(
     window: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(place_module, "LARGEST_SIDE", 300)
+    monkeypatch.setattr(levels_module, "LARGEST_SIDE", 300)
     pyramid, mask = levels()
     window.viewer.add_image(pyramid, multiscale=True, name="slide", scale=(0.5, 0.5))
     window.open_widget()
@@ -81,7 +82,7 @@ def test_a_click_on_a_multiscale_image_gives_a_mask_in_the_right_place(
 
 
 def test_another_level_is_chosen_by_the_user(window: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(place_module, "LARGEST_SIDE", 300)
+    monkeypatch.setattr(levels_module, "LARGEST_SIDE", 300)
     pyramid, mask = levels()
     window.viewer.add_image(np.zeros((40, 40), np.uint8), name="flat")
     window.open_widget()

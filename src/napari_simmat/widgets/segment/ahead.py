@@ -58,6 +58,7 @@ class Ahead(QObject):
         worker.failed.connect(self._on_failed, queued)
         session.answering.answered.connect(self._on_change)
         session.viewer.dims.events.current_step.connect(self._on_change)
+        session.turned.connect(self._on_change)
 
     def release(self) -> None:
         """Stop, and follow the viewer no more."""
@@ -132,6 +133,9 @@ class Ahead(QObject):
         work, question, plane = session.work, session.question(), session.plane_or_none()
         if work is None or question is None or plane is None or not plane:
             self.told.emit(self.described(), 1.0)
+            return
+        if work.place.order and not question.image.in_memory and not self._whole:
+            self.told.emit(self.described(), 1.0)  # each plane may lie in all parts of the file
             return
         planes = around(plane, work.place.shape[:-2], None if self._whole else AROUND)
         subject = (question.model, question.image.token, plane, self._whole)

@@ -1,7 +1,7 @@
 """What the user asks for: points, drawn shapes and masks on the planes of one image.
 
-Plain values that compare by content. Coordinates are those of the image, in pixels; a prompt
-carries its plane in its leading coordinates.
+Plain values that compare by content. Coordinates are those of the image as it is seen, in pixels,
+its axes in the order of the view; a prompt carries its plane in its leading coordinates.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ import numpy as np
 
 from napari_simmat.engine.footprints import Footprint
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.views import Order
 
 Plane = tuple[int, ...]
 Position = tuple[float, ...]
-"""One coordinate per axis of the image without channels: (..., y, x)."""
+"""One coordinate per axis of the view, without channels: (..., y, x)."""
 Kind = Literal["rectangle", "ellipse", "polygon", "path"]
 
 
@@ -143,7 +144,7 @@ class Followed:
 
 @dataclass(frozen=True)
 class Asked:
-    """All that is open: what a commit would write follows from it (and from image and model).
+    """All that is open in one view: what a commit would write follows from it (image and model).
 
     Parameters
     ----------
@@ -155,12 +156,15 @@ class Asked:
         Finished objects that are open again, at most one on a plane.
     followed
         What clicks on their planes correct.
+    order
+        The view; empty for the usual one.
     """
 
     prompts: Prompts = Prompts()
     choices: tuple[tuple[Prompt, int], ...] = ()
     opened: tuple[Opened, ...] = ()
     followed: tuple[Followed, ...] = ()
+    order: Order = ()
 
     def __bool__(self) -> bool:
         return bool(self.prompts or self.opened)
@@ -185,7 +189,7 @@ class Asked:
         opened = tuple(each for each in self.opened if each.plane != plane)
         choices = tuple(each for each in self.choices if each[0].plane != plane)
         followed = tuple(each for each in self.followed if each.plane != plane)
-        return Asked(self.prompts.off(plane), choices, opened, followed)
+        return Asked(self.prompts.off(plane), choices, opened, followed, self.order)
 
 
 def plane_of(position: Position) -> Plane:

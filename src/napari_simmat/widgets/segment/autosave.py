@@ -140,7 +140,7 @@ class Autosave(QObject):
         # Not the question: its image is large. Of a model's file the name, not the folder.
         self._used[work] = Path(question.model).name, question.image.names or ()
         if work not in self._images:
-            self._images[work] = books.identity_of(question.image, work.place.name)
+            self._images[work] = books.identity_of(question.image.usual, work.place.name)
             work.operations.told = lambda what, value: self._on_told(work, what, value)
 
     def _on_told(self, work: Work, what: str, value: Any) -> None:
@@ -168,7 +168,7 @@ class Autosave(QObject):
         book = Book(path, books.lock_of(path))
         book.lock.acquire(blocking=False)
         self._books[work] = book
-        header = header_of(image, work.place.shape, *self._used[work])
+        header = header_of(image, work.place.usual.shape, *self._used[work])
         self._note(book, lambda: books.opening(book, header))
         return book
 

@@ -20,8 +20,8 @@ from filelock import FileLock, Timeout
 from napari_simmat.engine.census import Box
 from napari_simmat.engine.folders import sessions_folder
 from napari_simmat.progress import Job, Progress
+from napari_simmat.widgets.segment.image_value import ImageValue
 from napari_simmat.widgets.segment.journal import beginning, line_of
-from napari_simmat.widgets.segment.segmenting import ImageValue
 
 KEPT_DAYS = 30
 """After so many days what was not restored is deleted."""
@@ -145,9 +145,8 @@ def identity_of(image: ImageValue, name: str) -> str:
 
     Of an image that is not in memory nothing is read; its name stands for the values.
     """
-    arrays = image.arrays if isinstance(image.arrays, (list, tuple)) else [image.arrays]
     state = xxhash.xxh3_128(repr(image.names).encode())
-    for array in arrays:
+    for array in image.all_arrays:
         state.update(repr((tuple(array.shape), str(array.dtype))).encode())
         if isinstance(array, np.ndarray):
             most = max(1, int(_SAMPLE ** (1 / array.ndim)))

@@ -85,7 +85,7 @@ class Classes:
 
     def _new(self, place: Place, finished: Finished, numbers: np.ndarray | None = None) -> Labels:
         layer = Labels(
-            np.zeros(place.shape, dtype=np.uint8) if numbers is None else numbers,
+            np.zeros(place.usual.shape, dtype=np.uint8) if numbers is None else numbers,
             name=CLASSES,
             opacity=0.4,
             visible=False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,10 +15,11 @@ from napari_simmat.engine.automatic import seeds
 from napari_simmat.engine.automatic.sifting import Instances, sift
 from napari_simmat.engine.footprints import Footprint
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.views import Order, turned
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.segment.asked import Plane
 from napari_simmat.widgets.segment.everything_panel import EverythingPanel
-from napari_simmat.widgets.segment.finished import NewObject
+from napari_simmat.widgets.segment.new_object import NewObject
 from napari_simmat.widgets.status import Status
 from napari_simmat.widgets.worker import Task
 
@@ -36,9 +37,10 @@ SETTLED = 60
 
 @dataclass(frozen=True, eq=False)
 class Proposed:
-    """Masks that the model proposes on a plane, and what is left of them."""
+    """Masks that the model proposes on a plane of a view, and what is left of them."""
 
     work: Work
+    order: Order
     plane: Plane
     candidates: Candidates
     instances: Instances | None = None
@@ -61,7 +63,7 @@ class Everything(QObject):
         self._session = session
         self.panel = EverythingPanel(session.viewer)
         self.found: Proposed | None = None
-        self._asked: tuple[Work, Plane] | None = None
+        self._asked: tuple[Work, Order, Plane] | None = None
         self._proposing: Task | None = None
         self._sifting: Task | None = None
         self._settling = QTimer(self)
@@ -79,6 +81,7 @@ class Everything(QObject):
         worker.returned.connect(self._on_returned, queued)
         worker.failed.connect(self._on_failed, queued)
         session.changed.connect(self._on_session)
+        session.turned.connect(self._on_turned)
         self.changed.connect(self._show_state)
         self._show_state()
 
@@ -109,7 +112,7 @@ class Everything(QObject):
         except ValueError as error:
             session.fail(str(error))
             return
-        self._asked = work, plane
+        self._asked = work, work.place.order, plane
         settings, segmenter = self.panel.value(), session.segmenter
         self._proposing = session.worker.submit(
             "Segmenting everything", lambda: segmenter.proposing(question, settings, asked), RANK
@@ -138,6 +141,7 @@ class Everything(QObject):
                 ),
                 float(found.instances.scores[number - 1]),
                 category=session.actions.category,
+                order=found.order,
             )
             for number, where in enumerate(find_objects(found.instances.labels), start=1)
         ]
@@ -150,8 +154,8 @@ class Everything(QObject):
         """Take back what was found, from the preview as well."""
         found, self.found = self.found, None
         if found is not None:
-            if not found.work.asked.on(found.plane):
-                self._session.preview.clear(found.plane)
+            if not found.work.view(found.order).asked.on(found.plane):
+                self._session.preview.clear(found.plane, found.order)
             self.changed.emit()
 
     def _seeds(self, work: Work, plane: Plane) -> list[Prompt] | None:
@@ -162,7 +166,8 @@ class Everything(QObject):
         if isinstance(layer, Labels):
             if misfit := work.place.misfit(layer):
                 raise ValueError(f"{misfit}; choose another layer for the seeds.")
-            return seeds.of_labels(np.asarray(layer.data[plane]))
+            seen = turned(layer.data, work.place.order)
+            return seeds.of_labels(np.asarray(seen[plane]))
         return _points_on(layer, work, plane, self._session.viewer.dims.point)
 
     # ------------------------------------------------------------------ the worker
@@ -185,9 +190,9 @@ class Everything(QObject):
     def _on_returned(self, task: Task, result: Candidates | Instances) -> None:
         if task is self._proposing and self._asked is not None:
             self._proposing = None
-            work, plane = self._asked
+            work, order, plane = self._asked
             if self._session.work is work:
-                self.found = Proposed(work, plane, result)  # type: ignore[arg-type]
+                self.found = Proposed(work, order, plane, result)  # type: ignore[arg-type]
                 self._sift()
             self.changed.emit()
         elif task is self._sifting:
@@ -207,11 +212,23 @@ class Everything(QObject):
     def _show(self, instances: Instances) -> None:
         found, session = self.found, self._session
         assert found is not None
-        self.found = Proposed(found.work, found.plane, found.candidates, instances)
-        session.preview.show_labels(found.work.place, found.plane, instances.labels)
+        self.found = replace(found, instances=instances)
+        self._show_labels()
         count = "1 object" if len(instances) == 1 else f"{len(instances)} objects"
         after = "Commit all writes them." if len(instances) else "Loosen the thresholds."
         session.say(f"{count} of {len(found.candidates)} proposed masks. {after}")
+
+    def _show_labels(self) -> None:
+        """Show what was found, in the view in which it was."""
+        found = self.found
+        if found is None or found.instances is None or found.order != found.work.place.order:
+            return
+        labels = found.instances.labels
+        self._session.preview.show_labels(found.work.place, found.plane, labels)
+
+    def _on_turned(self) -> None:
+        if self.found is not None and self._session.work is self.found.work:
+            self._show_labels()
 
     def _show_state(self) -> None:
         found = self.found

@@ -6,7 +6,7 @@ Each action writes into the layer and returns the `Edit` that undoes it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,39 +15,16 @@ from napari.layers import Labels
 from napari_simmat.engine.census import Census
 from napari_simmat.engine.footprints import Footprint, Patch
 from napari_simmat.engine.splitting import parts_around, pieces
+from napari_simmat.engine.views import Order, inverse
 from napari_simmat.widgets.segment.asked import Plane
-from napari_simmat.widgets.segment.operations import Edit, Entry, Made, Register
+from napari_simmat.widgets.segment.new_object import NewObject
+from napari_simmat.widgets.segment.operations import Edit, Entry, Register
 from napari_simmat.widgets.segment.overlap import Overlap, drawn
 from napari_simmat.widgets.segment.strokes import NapariHistory, patch_of_stroke
 
 
-@dataclass(frozen=True, eq=False)
-class NewObject:
-    """An object to be written.
-
-    Parameters
-    ----------
-    footprint
-        Its voxels, with one coordinate for each axis of the labels layer.
-    score
-        The model's own estimate of its IoU.
-    label
-        An object that it replaces on the planes of `footprint`; None for the next free number.
-    category
-        Name of its class; of an object that is replaced the class stays.
-    made
-        On which planes it was made from which prompts; the digests are filled in.
-    """
-
-    footprint: Footprint
-    score: float = float("nan")
-    label: int | None = None
-    category: str = ""
-    made: tuple[Made, ...] = ()
-
-
 class Finished:
-    """What one labels layer holds.
+    """What one labels layer holds. Planes are those of a view, all else is in the layer's axes.
 
     Parameters
     ----------
@@ -104,12 +81,22 @@ class Finished:
         """An object's voxels as they are now; None if there is no such object."""
         return self.register.census.footprint(self.layer.data, label)
 
-    def on_plane(self, label: int, plane: Plane) -> Footprint | None:
-        """An object's pixels on one plane as they are now; None where it is not."""
-        found = self.footprint(label)
-        shape = tuple(self.layer.data.shape[-2:])
-        mask = None if found is None else found.on_plane(plane, shape)
-        return Footprint.of(mask, (*plane, 0, 0)) if mask is not None and mask.any() else None
+    def on_plane(self, label: int, plane: Plane, order: Order = ()) -> Footprint | None:
+        """An object's pixels on one plane of a view as they are now, in the view's coordinates.
+
+        Only the plane is read. None where the object is not.
+        """
+        if label not in self.register.census:
+            return None
+        low, high = self.register.census.box(label)
+        region = [slice(*ends) for ends in zip(low, high, strict=True)]
+        for axis, index in zip(order or range(len(plane)), plane, strict=False):
+            if not low[axis] <= index < high[axis]:
+                return None
+            region[axis] = slice(index, index + 1)
+        mask = np.asarray(self.layer.data[tuple(region)]) == label
+        corner = tuple(part.start for part in region)
+        return Footprint.of(mask, corner).transposed(order) if mask.any() else None
 
     def overlapped(self, objects: Sequence[NewObject]) -> list[int]:
         """The other objects that lie where `objects` want to be, ascending."""
@@ -249,18 +236,20 @@ class Finished:
         """Where an object that is replaced lies on the planes on which it is."""
         if new.label is None:
             return []
-        found = (self.on_plane(label, plane) for plane in new.footprint.planes())
-        return [each for each in found if each is not None]
+        found = (self.on_plane(label, plane, new.order) for plane in new.seen.planes())
+        return [each.transposed(inverse(new.order)) for each in found if each is not None]
 
     def _entry(self, new: NewObject, label: int) -> Entry:
         """The entry of an object that was just written."""
         known = (
             self.register.entry(label) if new.label is not None else Entry(category=new.category)
         )
-        planes = set(new.footprint.planes())
-        made = tuple(each for each in known.made if each.plane not in planes)
+        planes = set(new.seen.planes())
+        made = tuple(
+            each for each in known.made if each.order != new.order or each.plane not in planes
+        )
         for each in new.made:
-            pixels = self.on_plane(label, each.plane)
+            pixels = self.on_plane(label, each.plane, each.order)
             if pixels is not None:
                 made = (*made, replace(each, digest=pixels.digest))
         return replace(known, score=new.score, made=made)

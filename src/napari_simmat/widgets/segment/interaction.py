@@ -11,13 +11,15 @@ import numpy as np
 from napari import Viewer
 from qtpy.QtCore import QObject
 
+from napari_simmat.engine.views import Order
 from napari_simmat.widgets.place import Place
 from napari_simmat.widgets.segment.answering import Answering
 from napari_simmat.widgets.segment.asked import Asked, Plane
+from napari_simmat.widgets.segment.image_value import ImageValue
 from napari_simmat.widgets.segment.meaning import prompts_of
 from napari_simmat.widgets.segment.object_actions import ObjectActions
 from napari_simmat.widgets.segment.prompt_actions import PromptActions
-from napari_simmat.widgets.segment.segmenting import Answer, ImageValue, Question
+from napari_simmat.widgets.segment.segmenting import Answer, Question
 from napari_simmat.widgets.segment.session import Session
 from napari_simmat.widgets.segment.works import Work
 from napari_simmat.widgets.status import Status
@@ -47,6 +49,7 @@ class Interaction(Session):
         self.asking = PromptActions(self)
         self._model = ""
         self._image: ImageValue | None = None
+        self._seen_images: dict[Order, ImageValue] = {}
         self._asked = Asked()
         self._seen: Plane | None = None
         self._commit_next = False
@@ -96,20 +99,23 @@ class Interaction(Session):
         self.flush()
         if self._is_subject(model, image) and place is not None and self.work is not None:
             moved = not np.array_equal(place.matrix, self.work.place.matrix)
-            self.work.place = place
+            self.work.place = place.seen(self.work.place.order)
             if moved or self.prompts.points is None:
                 self.show_asked(self.work.asked)
                 self.request(again=True)
             return
         self.drop()
         self._model, self._image = model, image
-        self.preview.clear()
+        self._seen_images.clear()
+        self.preview.clear_all()
         if image is None or place is None:
             self.work = None
             self.changed.emit()
             return
         self.work = self.works.on(place, layers, self.work)
-        self.work.answers.clear()
+        for view in self.work.views.values():
+            view.answers.clear()
+        self.work.place = place.seen(self.order_or_none() or ())
         self.preview.prepare(place)
         self.show_asked(self.work.asked)
         self.changed.emit()
@@ -124,12 +130,22 @@ class Interaction(Session):
             and model == self._model
         )
 
-    def question(self) -> Question | None:
-        """What work on the whole image is told; None where no image is chosen."""
+    def image(self) -> ImageValue | None:
+        """The image as it is seen; None where none is chosen."""
         if self.work is None or self._image is None:
             return None
-        first = (0,) * (len(self.work.place.shape) - 2)
-        return Question(self._model, self._image, self.plane_or_none() or first)
+        order = self.work.place.order
+        if order not in self._seen_images:
+            self._seen_images[order] = self._image.seen(order)
+        return self._seen_images[order]
+
+    def question(self) -> Question | None:
+        """What work on the whole image is told; None where no image is chosen."""
+        work, image = self.work, self.image()
+        if work is None or image is None:
+            return None
+        first = (0,) * (len(work.place.shape) - 2)
+        return Question(self._model, image, self.plane_or_none() or first)
 
     # ----------------------------------------------------------- what is done
 
@@ -141,7 +157,7 @@ class Interaction(Session):
         again
             Also if that was answered already.
         """
-        work, image = self.work, self._image
+        work, image = self.work, self.image()
         if work is None or image is None or self._released:
             return
         self._edited = False
@@ -157,7 +173,7 @@ class Interaction(Session):
             self._clear_glimpse()
         if not prompts:
             work.answers.pop(plane, None)
-            self.preview.clear(plane)
+            self.preview.clear(plane, work.place.order)
         elif not again and plane in work.answers and work.answers[plane][0] == asked:
             self.drop()
             self._show_answer(work, plane)
@@ -221,9 +237,9 @@ class Interaction(Session):
 
     def _clear_glimpse(self) -> None:
         """Take a coarse answer away that nothing will replace."""
-        if self._glimpse is not None:
-            self.preview.clear(self._glimpse)
-            self._glimpse = None
+        if self._glimpse is not None and self.work is not None:
+            self.preview.clear(self._glimpse, self.work.place.order)
+        self._glimpse = None
 
     def _on_answered(self, question: Question, answer: Answer, seconds: float) -> None:
         work, plane = self.work, question.plane
@@ -232,7 +248,9 @@ class Interaction(Session):
         commit, self._commit_next = self._commit_next, False
         self._glimpse = None  # the answer replaces it
         if not question.prompts:
-            self.say(" ".join(filter(None, [READY, work.place.remark, answer.note])), "ready")
+            self.say(
+                " ".join(filter(None, [self._ready(), work.place.remark, answer.note])), "ready"
+            )
         else:
             work.answers[plane] = (self._asked, answer)
             self._show_answer(work, plane, seconds)
@@ -262,6 +280,12 @@ class Interaction(Session):
             self.drop()
 
     def _on_plane(self) -> None:
+        order = self.order_or_none()
+        turned = self.work is not None and order is not None and order != self.work.place.order
+        if turned:
+            self.drop()
+            self._seen = None
+            self.turn(order)
         plane = self.plane_or_none()
         if self.work is None or plane == self._seen:
             return
@@ -272,8 +296,16 @@ class Interaction(Session):
         self.prompts.follow_plane(self.work.prompts.on(plane))
         if self.work.asked.on(plane):
             self.request()
+        elif turned and (question := self.question()) is not None:
+            self.answering.ask(question)  # nothing is asked, but the first click is to be quick
         elif not self.answering.busy:
-            self.say(_FOLLOWED if self.work.found.get(plane) else READY, "ready")
+            self.say(self._ready(), "ready")
+
+    def _ready(self) -> str:
+        """What a click on the plane that is shown does."""
+        plane = self.plane_or_none()
+        followed = self.work is not None and plane is not None and self.work.found.get(plane)
+        return _FOLLOWED if followed else READY
 
 
 def _described(answer: Answer, opened: int | None) -> str:

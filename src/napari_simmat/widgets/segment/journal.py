@@ -17,12 +17,13 @@ import numpy as np
 
 from napari_simmat.engine.census import Box
 from napari_simmat.engine.footprints import Patch
+from napari_simmat.engine.views import Order
 from napari_simmat.progress import Job, Progress, finish
 from napari_simmat.widgets.segment.asked import Asked
 from napari_simmat.widgets.segment.operations import Entry, Operation, Operations, Register
 from napari_simmat.widgets.segment.plain import from_plain, to_plain
 
-FORMAT, VERSION = "napari-simmat session", 1
+FORMAT, VERSION = "napari-simmat session", 2
 _MOST_BYTES = 1 << 30
 _MOST_VOXELS = 1 << 31
 _FOREIGN = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
@@ -43,8 +44,8 @@ class Replayed:
         What is known about the objects of each.
     operations
         The list, to undo and redo.
-    asked
-        What is open.
+    views
+        What is open in each view, by its order.
     saved
         Whether all of it lies in saved files.
     """
@@ -53,8 +54,13 @@ class Replayed:
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     entries: dict[str, dict[int, Entry]] = field(default_factory=dict)
     operations: Operations = field(default_factory=Operations)
-    asked: Asked = field(default_factory=Asked)
+    views: dict[Order, Asked] = field(default_factory=dict)
     saved: bool = False
+
+    @property
+    def asked(self) -> Asked:
+        """What is open in the usual view."""
+        return self.views.get((), Asked())
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -155,7 +161,7 @@ def _take(state: Replayed, what: str, value: Any) -> None:
     elif what == "redo" and (operation := state.operations.redo()) is not None:
         _play(state, operation, back=False)
     elif what == "drop" and (operation := state.operations.drop_last()) is not None:
-        state.asked = operation.before
+        _open(state, operation.before)
     elif what == "forget":
         state.operations.forget_layer(value)
         state.labels.pop(value, None)
@@ -163,7 +169,7 @@ def _take(state: Replayed, what: str, value: Any) -> None:
 
 
 def _play(state: Replayed, operation: Operation, *, back: bool) -> None:
-    state.asked = operation.before if back else operation.after
+    _open(state, operation.before if back else operation.after)
     edit = operation.edit
     if edit is None:
         return
@@ -173,6 +179,10 @@ def _play(state: Replayed, operation: Operation, *, back: bool) -> None:
     register = Register()
     register.entries = state.entries.setdefault(edit.layer, {})
     register.note(edit, back=back)
+
+
+def _open(state: Replayed, asked: Asked) -> None:
+    state.views[asked.order] = asked
 
 
 def _labels(state: Replayed, key: str) -> np.ndarray:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from napari import Viewer
 from napari.layers import Labels, Layer
 from napari.utils.colormaps import CyclicLabelColormap
 
+from napari_simmat.engine.views import Order, turned
 from napari_simmat.widgets.place import Place
 
 PREVIEW, OBJECTS, CLASSES = "SimMAT preview", "SimMAT objects", "SimMAT classes"
@@ -17,11 +18,15 @@ _PREVIEW_COLOURS = ("#00000000", "#ffd60a", "#00e5ff", "#ff7ad9", "#8cff66", "#b
 
 
 class Preview:
-    """The masks that a commit would write, each plane its own."""
+    """The masks that a commit would write, each plane of a view its own.
+
+    Planes of different views cross: what is shown last is what is seen where they do.
+    """
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         self.layer: Labels | None = None
+        self._shown: set[tuple[Order, tuple[int, ...]]] = set()
 
     def prepare(self, place: Place) -> None:
         """Have the layer: napari takes a moment for its first one, better now than at a click."""
@@ -38,27 +43,44 @@ class Preview:
             labels = np.zeros(place.shape[-2:], dtype=np.uint8)
             for number, mask in reversed(list(enumerate(there))):
                 labels[mask] = 1 + number % 255
-            layer.data[plane] = labels
+            self._put(layer, place.order, plane, labels)
         layer.refresh()
 
     def show_labels(self, place: Place, plane: tuple[int, ...], labels: np.ndarray) -> None:
         """Show objects 1, 2, ... (Y, X) on `plane`; neighbours in number differ in colour."""
         layer = self._ensure(place)
-        layer.data[plane] = np.where(labels > 0, 1 + (labels.astype(np.int64) - 1) % 255, 0)
+        values = np.where(labels > 0, 1 + (labels.astype(np.int64) - 1) % 255, 0)
+        self._put(layer, place.order, plane, values)
         layer.refresh()
 
-    def clear(self, plane: tuple[int, ...] | None = None) -> None:
-        """Show nothing on `plane`, or on all planes."""
+    def clear(self, plane: tuple[int, ...], order: Order = ()) -> None:
+        """Show nothing on a plane of a view."""
+        self.clear_planes([plane], order)
+
+    def clear_planes(self, planes: Iterable[tuple[int, ...]], order: Order = ()) -> None:
+        """Show nothing on some planes of a view."""
         layer = self.layer
         if layer is None or layer not in self._viewer.layers:
             return
-        if plane is None:
-            layer.data[...] = 0
-        elif len(plane) == layer.ndim - 2 and layer.data[plane].any():
-            layer.data[plane] = 0
-        else:
+        if len(order) not in (0, layer.ndim):
             return
-        layer.refresh()
+        seen, changed = turned(layer.data, order), False
+        for plane in planes:
+            self._shown.discard((order, plane))
+            if len(plane) == layer.ndim - 2 and seen[plane].any():
+                seen[plane] = 0
+                changed = True
+        if changed:
+            layer.refresh()
+
+    def clear_all(self) -> None:
+        """Show nothing anywhere."""
+        layer, shown = self.layer, self._shown
+        self._shown = set()
+        if layer is not None and layer in self._viewer.layers and shown:
+            for order, plane in shown:
+                turned(layer.data, order)[plane] = 0
+            layer.refresh()
 
     def remove(self) -> None:
         """Take the layer out of the viewer."""
@@ -66,19 +88,24 @@ class Preview:
             self._viewer.layers.remove(self.layer)
         self.layer = None
 
+    def _put(self, layer: Labels, order: Order, plane: tuple[int, ...], labels: np.ndarray) -> None:
+        turned(layer.data, order)[plane] = labels
+        self._shown.add((order, plane))
+
     def _ensure(self, place: Place) -> Labels:
         layer = self.layer
         if layer is not None and layer in self._viewer.layers:
             if place.misfit(layer) is None:
                 return layer
             self._viewer.layers.remove(layer)
+        self._shown = set()
         for other in self._viewer.layers:
             if other.name == PREVIEW and isinstance(other, Labels) and not place.misfit(other):
                 other.data[...] = 0  # left by an earlier session
                 self.layer = other
                 return other
         self.layer = Labels(
-            np.zeros(place.shape, dtype=np.uint8),
+            np.zeros(place.usual.shape, dtype=np.uint8),
             name=PREVIEW,
             opacity=0.5,
             colormap=CyclicLabelColormap(colors=list(_PREVIEW_COLOURS)),
@@ -90,7 +117,7 @@ class Preview:
 
 def new_objects(viewer: Viewer, place: Place, labels: np.ndarray | None = None) -> Labels:
     """Add an int32 layer for the image's objects: `labels` (..., Y, X) itself, or an empty one."""
-    data = np.zeros(place.shape, dtype=np.int32) if labels is None else labels
+    data = np.zeros(place.usual.shape, dtype=np.int32) if labels is None else labels
     layer = Labels(data, name=OBJECTS, opacity=0.6, **place.layer_options())
     add_below_prompts(viewer, layer)
     return layer

@@ -9,7 +9,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFormLayout
 
 from napari_simmat.widgets.controls import Choice
-from napari_simmat.widgets.place import choose_level, image_shape, level_of
+from napari_simmat.widgets.levels import choose_level, image_shape, level_of
 
 
 class LevelChoice(Choice):

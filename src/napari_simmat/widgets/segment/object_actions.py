@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_simmat.engine.footprints import Footprint
+from napari_simmat.engine.views import inverse, reordered
 from napari_simmat.widgets.segment.asked import Asked, Opened, Plane, Prompts, plane_of
-from napari_simmat.widgets.segment.finished import Finished, NewObject
+from napari_simmat.widgets.segment.finished import Finished
 from napari_simmat.widgets.segment.meaning import wanted_on
+from napari_simmat.widgets.segment.new_object import NewObject
 from napari_simmat.widgets.segment.operations import Edit, Made
 from napari_simmat.widgets.segment.overlap import Overlap
 from napari_simmat.widgets.segment.segmenting import Answer
@@ -54,7 +56,7 @@ class ObjectActions:
         """Write the answer to what is open on `plane`, and close it."""
         session, work = self._session, self._session.work
         assert work is not None
-        opened = work.asked.opened_on(plane)
+        order, opened = work.place.order, work.asked.opened_on(plane)
         known = [] if work.finished is None else work.finished.labels
         wanted = wanted_on(work.asked, plane, work.place.shape[-2:])
         objects = []
@@ -65,7 +67,7 @@ class ObjectActions:
                 continue
             again = opened if number == 0 and opened and opened.label in known else None
             choices = tuple(one for one in work.asked.choices if one[0].plane == plane)
-            made = Made(plane, each.share, "", choices, again.kept if again else None)
+            made = Made(plane, each.share, "", choices, again.kept if again else None, order)
             objects.append(
                 NewObject(
                     Footprint.of(mask, (*plane, 0, 0)),
@@ -73,6 +75,7 @@ class ObjectActions:
                     label=again.label if again else None,
                     category=self.category,
                     made=(made,),
+                    order=order,
                 )
             )
         if not objects:
@@ -97,7 +100,7 @@ class ObjectActions:
         objects
             Of one call, earlier ones lie on top.
         closing
-            Planes whose prompts were used up by it.
+            Planes, of the view of `objects`, whose prompts were used up by it.
         overlap
             Who gets the pixels that others have; by default as the user chose.
         """
@@ -126,7 +129,7 @@ class ObjectActions:
                 partial(again, overlap="overwrite"),
             )
             return False
-        after = work.asked
+        after = work.view(objects[0].order).asked
         for plane in closing:
             after = after.off(plane)
         session.do(f"{name} of {_listed(written)}", after, edit)
@@ -165,17 +168,19 @@ class ObjectActions:
         if work.asked.on(plane):
             session.say("Commit (C) or clear (Shift+C) what is open first.")
             return
-        pixels = work.finished.on_plane(labels[0], plane)
+        order = work.place.order
+        pixels = work.finished.on_plane(labels[0], plane, order)
         if pixels is None:
             session.say(f"Object {labels[0]} is not on this plane: click it in the table.")
             return
-        made = work.finished.register.entry(labels[0]).made_on(plane)
+        made = work.finished.register.entry(labels[0]).made_on(plane, order)
         if made is None or made.digest != pixels.digest:
-            made = Made(plane, Prompts(), "", kept=pixels)
+            made = Made(plane, Prompts(), "", kept=pixels, order=order)
         after = Asked(
             work.asked.prompts + made.prompts,
             (*work.asked.choices, *made.choices),
             (*work.asked.opened, Opened(labels[0], plane, made.kept)),
+            order=order,
         )
         session.do(f"reopening of {labels[0]}", after)
         session.request()
@@ -218,7 +223,7 @@ class ObjectActions:
             self._session.say("Click on each part that one object should have, then split (K).")
             return
         points = [list(point) for point in pointed]
-        spacing = np.linalg.norm(work.place.matrix[:-1, :-1], axis=0)
+        spacing = work.place.usual.spacing
         self._change(
             "splitting",
             labels,
@@ -281,7 +286,10 @@ class ObjectActions:
         session.request()
 
     def _under_points(self) -> dict[tuple[int, ...], int]:
-        """Voxels under the positive points of the plane that is shown, and the objects there."""
+        """Voxels under the positive points of the plane that is shown, and the objects there.
+
+        Their indices are those of the layer.
+        """
         work = self._session.work
         if work is None or work.finished is None:
             return {}
@@ -290,6 +298,7 @@ class ObjectActions:
         found = {}
         for point, label in zip(here.points, here.labels, strict=True):
             at = (*plane_of(point), *(int(np.floor(value + 0.5)) for value in point[-2:]))
+            at = reordered(at, inverse(work.place.order))
             if label and (number := _value(work.finished.layer.data, at)):
                 found[at] = number
         return found

@@ -15,6 +15,7 @@ from typing import Any
 from napari_simmat.engine.census import Census
 from napari_simmat.engine.footprints import Footprint, Patch
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.views import Order
 from napari_simmat.widgets.segment.asked import Asked, Plane, Prompts
 
 LIMIT = 500
@@ -28,13 +29,15 @@ class Made:
     Parameters
     ----------
     plane
-        Which plane.
+        Which plane, of the view `order`.
     prompts
         What was asked for it there.
     digest
         Of its pixels there, as they were written: whether they were changed since shows by it.
     choices, kept
         As in `Asked.choices` and `Opened.kept`.
+    order
+        In which view; plane, prompts and pixels are in its coordinates.
     """
 
     plane: Plane
@@ -42,6 +45,7 @@ class Made:
     digest: str
     choices: tuple[tuple[Prompt, int], ...] = ()
     kept: Footprint | None = None
+    order: Order = ()
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,10 @@ class Entry:
     category: str = ""
     made: tuple[Made, ...] = ()
 
-    def made_on(self, plane: Plane) -> Made | None:
-        """How it came to be on `plane`; None where it was not made from prompts."""
-        return next((each for each in self.made if each.plane == plane), None)
+    def made_on(self, plane: Plane, order: Order = ()) -> Made | None:
+        """How it came to be on `plane` of a view; None where it was not made from prompts there."""
+        here = (each for each in self.made if each.plane == plane and each.order == order)
+        return next(here, None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +81,7 @@ class Edit:
     layer
         The layer's key.
     patches
-        The voxels, in the order they were written.
+        The voxels, in the order they were written; at their place in the layer, whatever the view.
     entries
         For each object whose entry changed, the one before and the one after; None for none.
     by_hand
@@ -101,7 +106,7 @@ class Operation:
     name
         In words, as in "Undone: commit of 3."
     before, after
-        What was open.
+        What was open in the view in which it was done.
     edit
         What it changed in a labels layer, if it did.
     """

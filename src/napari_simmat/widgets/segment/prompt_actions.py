@@ -10,6 +10,8 @@ import numpy as np
 from napari.layers import Labels
 
 from napari_simmat.engine.footprints import Footprint
+from napari_simmat.engine.views import turned
+from napari_simmat.widgets.place import shown_axes
 from napari_simmat.widgets.segment.meaning import prompts_of
 
 if TYPE_CHECKING:
@@ -84,12 +86,13 @@ class PromptActions:
         if layer is work.objects:
             session.fail("New objects go to that layer: open one of it again with E instead.")
             return
-        if tuple(layer.data.shape) != work.place.shape or not work.place.lies_on(layer):
+        place = work.place
+        if tuple(layer.data.shape) != place.usual.shape or not place.lies_on(layer):
             session.fail(
                 f"{layer.name} does not lie on the image: choose labels of its size and place."
             )
             return
-        values = np.asarray(layer.data[plane])
+        values = np.asarray(turned(layer.data, place.order)[plane])
         found = [number for number in np.unique(values).tolist() if number]
         if not found:
             session.fail(f"{layer.name} holds no object on this plane: move the slider to one.")
@@ -111,8 +114,9 @@ class PromptActions:
         if not points or points[:-1] != last.before.prompts.points:
             return
         camera = getattr(session.viewer, "scene", session.viewer).camera  # scene: napari 0.9
-        away = np.subtract(work.place.to_world(points[-1])[-2:], position[-2:])
-        if np.abs(away).max() * camera.zoom < _SAME_PLACE:
+        away = np.subtract(work.place.to_world(points[-1]), position[-work.place.ndim :])
+        shown = shown_axes(session.viewer.dims, work.place.ndim)
+        if np.abs(away[shown]).max() * camera.zoom < _SAME_PLACE:
             work.operations.drop_last()
             session.drop()
             session.show_asked(last.before)

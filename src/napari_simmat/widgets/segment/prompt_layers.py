@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import numpy as np
 from napari import Viewer
 from napari.layers import Layer, Points, Shapes
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_simmat.engine.views import Order
 from napari_simmat.widgets.place import Place
 from napari_simmat.widgets.segment.asked import Prompts
+from napari_simmat.widgets.segment.own_layers import (
+    BOXES,
+    POINTS,
+    added,
+    left_on,
+    new_boxes,
+    new_points,
+)
 from napari_simmat.widgets.segment.point_prompts import PointPrompts
-from napari_simmat.widgets.segment.shape_prompts import AROUND, ShapePrompts
-
-POINTS, BOXES = "SimMAT points", "SimMAT boxes"
+from napari_simmat.widgets.segment.shape_prompts import ShapePrompts
 
 Tool = Literal["point", "box", "ellipse", "polygon", "scribble", ""]
 _MODES: dict[str, Tool] = {
@@ -30,10 +36,20 @@ _MODES: dict[str, Tool] = {
 }
 
 
+@dataclass(frozen=True, eq=False)
+class _Left:
+    """Layers that the user chose, left alone while another view is seen, and what they held."""
+
+    points: Points | None
+    boxes: Shapes | None
+    prompts: Prompts
+
+
 class PromptLayers(QObject):
     """The points layer and the shapes layer in use; own ones are made where none is chosen.
 
-    Layers are read and written in the coordinates of an image's `Place`.
+    Layers are read and written in the coordinates of an image's `Place`. Own ones show the prompts
+    of the view that is seen; one that the user chose belongs to the view in which it was chosen.
     """
 
     edited = Signal()
@@ -50,6 +66,8 @@ class PromptLayers(QObject):
         self._viewer = viewer
         self._points = PointPrompts(self)
         self._shapes = ShapePrompts(viewer, self)
+        self._order: Order = ()
+        self._left: dict[Order, _Left] = {}
         self._settled = QTimer(self)
         self._settled.setSingleShot(True)
         self._settled.timeout.connect(self._on_settled)
@@ -104,13 +122,13 @@ class PromptLayers(QObject):
         if self.boxes is None or (self.boxes.name == BOXES and not place.lies_on(self.boxes)):
             was = self.boxes
             self._remove(was)
-            self.use_boxes(self._found(BOXES, Shapes, place) or self._add_boxes(place))
+            self.use_boxes(self._own_boxes(place))
             if was is not None and was is active:
                 self._activate(self.boxes, was.mode)
         if self.points is None or (self.points.name == POINTS and not place.lies_on(self.points)):
             was = self.points
             self._remove(was)
-            self.use_points(self._found(POINTS, Points, place) or self._add_points(place))
+            self.use_points(self._own_points(place))
             if was is not None and was is active:
                 self._activate(self.points, was.mode)
 
@@ -135,7 +153,12 @@ class PromptLayers(QObject):
         return replace(clicks, outlines=self._shapes.read(place, point))
 
     def write(self, prompts: Prompts, place: Place, point: Sequence[float]) -> Prompts:
-        """Show exactly these prompts; returns how they read back."""
+        """Show exactly these prompts; returns how they read back.
+
+        What the user changed in a chosen layer while another view was seen is kept.
+        """
+        if place.order != self._order:
+            prompts = self._turn(prompts, place, point)
         self.ensure(place)
         self._points.write(prompts, place, point)
         self._shapes.write(prompts.outlines, place, point)
@@ -187,50 +210,54 @@ class PromptLayers(QObject):
         self._points.use(None)
         self._shapes.use(None)
 
+    # -------------------------------------------------------------------- view
+
+    def _turn(self, prompts: Prompts, place: Place, point: Sequence[float]) -> Prompts:
+        """Leave layers that were chosen in the view before, take up those of this one."""
+        before, self._order = self._order, place.order
+        points, boxes = _chosen(self.points, POINTS), _chosen(self.boxes, BOXES)
+        if points is not None or boxes is not None:
+            known = len(before) in (0, place.ndim)  # else they were on an image of other axes
+            held = self.read(place.seen(before), point) if known else Prompts()
+            self._left[before] = _Left(points, boxes, held)
+        left = self._left.pop(place.order, _Left(None, None, Prompts()))
+        active = self._viewer.layers.selection.active
+        was: Points | Shapes | None = self.points
+        if left.points in self._viewer.layers:
+            if points is None and was is not None:
+                self._points.write(Prompts(), place, point)
+            self.use_points(left.points)
+            now = self._points.read(place, point)
+            if now != replace(left.prompts, outlines=()):
+                prompts = replace(now, outlines=prompts.outlines, masks=prompts.masks)
+        elif points is not None:
+            self.use_points(self._own_points(place))
+        if was is not None and was is active and was is not self.points:
+            self._activate(self.points, was.mode)
+        was = self.boxes
+        if left.boxes in self._viewer.layers:
+            if boxes is None and was is not None:
+                self._shapes.write((), place, point)
+            self.use_boxes(left.boxes)
+            outlines = self._shapes.read(place, point)
+            if outlines != left.prompts.outlines:
+                prompts = replace(prompts, outlines=outlines)
+        elif boxes is not None:
+            self.use_boxes(self._own_boxes(place))
+        if was is not None and was is active and was is not self.boxes:
+            self._activate(self.boxes, was.mode)
+        return prompts
+
     # ------------------------------------------------------------------ layers
 
-    def _found(self, name: str, kind: type[Layer], place: Place) -> Any:
-        """A layer of that name that an earlier session left on the image."""
-        for layer in self._viewer.layers:
-            if layer.name == name and isinstance(layer, kind) and place.lies_on(layer):
-                return layer
-        return None
+    def _own_points(self, place: Place) -> Points:
+        """The own points layer on the image; a new one if there is none."""
+        layer: Points | None = left_on(self._viewer, POINTS, Points, place)
+        return layer if layer is not None else added(self._viewer, new_points(place))
 
-    def _add_points(self, place: Place) -> Points:
-        layer = Points(
-            ndim=place.ndim,
-            name=POINTS,
-            features={"label": np.zeros(0, dtype=int), "object": np.zeros(0, dtype=int)},
-            feature_defaults={"label": 1, "object": 0},
-            size=max(1.0, max(place.shape[-2:]) / 50),
-            border_color="white",
-            border_width=0.15,
-            **place.layer_options(),
-        )
-        layer.canvas_size_limits = (9, 16)
-        self._add(layer)
-        return layer
-
-    def _add_boxes(self, place: Place) -> Shapes:
-        layer = Shapes(
-            ndim=place.ndim,
-            name=BOXES,
-            features={"label": np.zeros(0, dtype=int), "object": np.zeros(0, dtype=int)},
-            feature_defaults={"label": 1, "object": 0},
-            edge_color=AROUND,
-            face_color="transparent",
-            edge_width=max(0.5, max(place.shape[-2:]) / 250),
-            **place.layer_options(),
-        )
-        layer.current_edge_color, layer.current_face_color = AROUND, "transparent"
-        self._add(layer)
-        return layer
-
-    def _add(self, layer: Layer) -> None:
-        active = self._viewer.layers.selection.active
-        self._viewer.add_layer(layer)
-        if active is not None and active in self._viewer.layers:
-            self._viewer.layers.selection.active = active
+    def _own_boxes(self, place: Place) -> Shapes:
+        layer: Shapes | None = left_on(self._viewer, BOXES, Shapes, place)
+        return layer if layer is not None else added(self._viewer, new_boxes(place))
 
     def _remove(self, layer: Layer | None) -> None:
         if layer is not None and layer in self._viewer.layers:
@@ -269,3 +296,8 @@ class PromptLayers(QObject):
 
     def _tell_shapes(self) -> None:
         self._shapes.mean(self.positive, self.group)
+
+
+def _chosen(layer: Any, own: str) -> Any:
+    """A layer in use, unless it is an own one."""
+    return None if layer is None or layer.name == own else layer

@@ -10,9 +10,11 @@ from qtpy.QtCore import QObject, Qt, Signal
 
 from napari_simmat.engine.footprints import Footprint
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.views import Order
 from napari_simmat.progress import Progress
+from napari_simmat.widgets.place import Place
 from napari_simmat.widgets.segment.asked import Followed, Plane
-from napari_simmat.widgets.segment.finished import NewObject
+from napari_simmat.widgets.segment.new_object import NewObject
 from napari_simmat.widgets.segment.operations import Made
 from napari_simmat.widgets.segment.segmenting import StackRequest
 from napari_simmat.widgets.segment.through import Through, through
@@ -22,19 +24,54 @@ from napari_simmat.widgets.worker import Task
 if TYPE_CHECKING:
     from napari_simmat.engine.volume import Track
     from napari_simmat.widgets.segment.interaction import Interaction
-    from napari_simmat.widgets.segment.works import Work
+    from napari_simmat.widgets.segment.works import View, Work
 
 RANK = 1
 """Behind clicks, before what is encoded ahead."""
 
 
 @dataclass(frozen=True, eq=False)
+class Sought:
+    """What is followed, and how.
+
+    Parameters
+    ----------
+    work, order
+        In which view of which image.
+    asked
+        The objects.
+    along, planes
+        As `Propagation.start` takes them.
+    """
+
+    work: Work
+    order: Order
+    asked: tuple[Through, ...]
+    along: tuple[int, ...]
+    planes: tuple[int, int]
+
+    @property
+    def view(self) -> View:
+        """What is open where it was asked for."""
+        return self.work.view(self.order)
+
+    @property
+    def place(self) -> Place:
+        """The image, seen as it was."""
+        return self.work.place.seen(self.order)
+
+
+@dataclass(frozen=True, eq=False)
 class Found:
     """What a propagation found, not yet committed."""
 
-    work: Work
-    asked: tuple[Through, ...]
+    sought: Sought
     tracks: tuple[Track, ...]
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether the image is seen in the view in which it was found."""
+        return self.sought.order == self.sought.work.place.order
 
     @property
     def planes(self) -> list[Plane]:
@@ -58,8 +95,7 @@ class Propagation(QObject):
         super().__init__(session)
         self._session = session
         self._task: Task | None = None
-        self._asked: tuple[Work, tuple[Through, ...]] | None = None
-        self._way: tuple[tuple[int, ...], tuple[int, int]] = (), (0, 0)
+        self._sought: Sought | None = None
         self._commit_next = False
         self.found: Found | None = None
         worker, queued = session.worker, Qt.ConnectionType.QueuedConnection
@@ -67,6 +103,7 @@ class Propagation(QObject):
         worker.returned.connect(self._on_returned, queued)
         worker.failed.connect(self._on_failed, queued)
         session.changed.connect(self._on_session)
+        session.turned.connect(self._on_turned)
 
     @property
     def busy(self) -> bool:
@@ -79,7 +116,7 @@ class Propagation(QObject):
         Parameters
         ----------
         along
-            Axes of the image without channels, one after the other.
+            Axes of the view, one after the other.
         planes
             The first and the last index along the first of them.
         """
@@ -89,7 +126,6 @@ class Propagation(QObject):
         if work is None or question is None:
             return
         self.cancel()
-        self._way = along, planes
         try:
             asked = tuple(through(work.asked, work.place.shape))
         except ValueError as error:
@@ -99,9 +135,9 @@ class Propagation(QObject):
             session.say("There is nothing to follow: click on an object first.", "ready")
             return
         request = StackRequest(
-            tuple(each.prompt for each in asked), along, planes, spacing_of(work)
+            tuple(each.prompt for each in asked), along, planes, work.place.spacing
         )
-        self._asked = work, asked
+        self._sought = Sought(work, work.place.order, asked, along, planes)
         segmenter = session.segmenter
         self._task = session.worker.submit(
             "Propagating", lambda: segmenter.propagating(question, request), RANK
@@ -112,14 +148,18 @@ class Propagation(QObject):
     def commit(self) -> bool:
         """Write what was found as one operation; whether it was done.
 
-        What was clicked since is followed first, and then written.
+        What was clicked since is followed first, and then written. It may be done from any view.
         """
         found, session = self.found, self._session
-        if found is None or session.work is not found.work:
+        if found is None or session.work is not found.sought.work:
             return False
         session.flush()
+        sought = found.sought
         if not self._is_current(found):
-            self.start(*self._way)
+            if not found.is_seen:
+                session.say("More was clicked since: go back to the view in which it was followed.")
+                return False
+            self.start(sought.along, sought.planes)
             self._commit_next = self.busy
             return False
         objects = [
@@ -128,15 +168,22 @@ class Propagation(QObject):
                 track.score,
                 category=session.actions.category,
                 made=tuple(
-                    Made(each.prompt.plane, each.share, "", kept=_kept(each.prompt))
-                    for each in found.asked
+                    Made(
+                        each.prompt.plane,
+                        each.share,
+                        "",
+                        kept=_kept(each.prompt),
+                        order=sought.order,
+                    )
+                    for each in sought.asked
                     if each.prompt.object == track.object and each.prompt.plane in track.sections
                 ),
+                order=sought.order,
             )
             for track in found.tracks
             if track.sections
         ]
-        closing = sorted({each.prompt.plane for each in found.asked})
+        closing = sorted({each.prompt.plane for each in sought.asked})
         if not session.actions.write("propagation", objects, closing=closing):
             return False
         self.drop()
@@ -155,19 +202,17 @@ class Propagation(QObject):
         """Take back what was found, from the preview as well."""
         found, self.found = self.found, None
         if found is not None:
-            found.work.found.clear()
-            for plane in found.planes:
-                if not found.work.asked.on(plane):
-                    self._session.preview.clear(plane)
+            found.sought.view.found.clear()
+            self._clear(found)
             self.changed.emit()
 
     def _is_current(self, found: Found) -> bool:
         """Whether it was found from what is open now."""
         try:
-            now = through(found.work.asked, found.work.place.shape)
+            now = through(found.sought.view.asked, found.sought.place.shape)
         except ValueError:
             return False
-        return tuple(now) == found.asked
+        return tuple(now) == found.sought.asked
 
     def _show(self, found: Found) -> None:
         masks: dict[Plane, list[np.ndarray]] = {
@@ -175,7 +220,17 @@ class Propagation(QObject):
         }
         if self.found is not None:
             masks = {**{plane: [] for plane in self.found.planes}, **masks}
-        self._session.preview.show_all(found.work.place, masks)
+        self._session.preview.show_all(found.sought.place, masks)
+        if not found.is_seen:
+            self._session.show_answers()  # they cross
+
+    def _clear(self, found: Found) -> None:
+        """Take what was found from the preview, but for planes with something open."""
+        session, sought = self._session, found.sought
+        closed = [plane for plane in found.planes if not sought.view.asked.on(plane)]
+        session.preview.clear_planes(closed, sought.order)
+        if session.work is sought.work and not found.is_seen:
+            session.show_answers()  # they cross
 
     # ------------------------------------------------------------------ the worker
 
@@ -186,15 +241,17 @@ class Propagation(QObject):
             self._session.status.emit(Status("working", f"Propagating: {words}", fraction))
 
     def _on_returned(self, task: Task, tracks: list[Track]) -> None:
-        if task is not self._task or self._asked is None:
+        if task is not self._task or self._sought is None:
             return
         self._task = None
-        work, asked = self._asked
-        if self._session.work is work:
-            found = Found(work, asked, tuple(tracks))
+        sought = self._sought
+        if self._session.work is sought.work:
+            if self.found is not None and self.found.sought.order != sought.order:
+                self.drop()
+            found = Found(sought, tuple(tracks))
             self._show(found)
             self.found = found
-            work.found = _followed(found)
+            sought.view.found = _followed(found)
             self._session.say(_described(found))
         commit, self._commit_next = self._commit_next, False
         self.changed.emit()
@@ -210,12 +267,17 @@ class Propagation(QObject):
     def _on_session(self) -> None:
         """Stop, and forget what was found, when another image is chosen or this one is gone."""
         work = self._session.work
-        if self._task is not None and self._asked is not None and work is not self._asked[0]:
+        if self._task is not None and self._sought is not None and work is not self._sought.work:
             self._task.cancel()
             self._task, self._commit_next = None, False
             self.changed.emit()
-        if self.found is not None and work is not self.found.work:
+        if self.found is not None and work is not self.found.sought.work:
             self.drop()
+
+    def _on_turned(self) -> None:
+        """Show what was found from the other side as well."""
+        if self.found is not None and self._session.work is self.found.sought.work:
+            self._show(self.found)
 
 
 def _followed(found: Found) -> dict[Plane, tuple[Followed, ...]]:
@@ -234,12 +296,6 @@ def _kept(prompt: Prompt) -> Footprint | None:
     if prompt.mask is None or prompt.box is not None:
         return None
     return Footprint.of(prompt.mask, (*prompt.plane, 0, 0))
-
-
-def spacing_of(work: Work) -> tuple[float, ...]:
-    """Distances between voxels along the image's axes, in the units of the viewer's world."""
-    lengths = np.linalg.norm(work.place.matrix[:-1, :-1], axis=0)
-    return tuple(float(length) for length in lengths)
 
 
 def _described(found: Found) -> str:

@@ -96,7 +96,7 @@ class Restoring(QObject):
             session.fail(sentence(error))
             return
         self._asked = work, book
-        shape, names = work.place.shape, list(session.classes.names)
+        shape, names = work.place.usual.shape, list(session.classes.names)
         self._task = self._autosave.worker.submit(
             "Restoring", lambda: restoring(path, shape, names), RANK
         )
@@ -171,7 +171,8 @@ class Restoring(QObject):
         work.operations.told = told
         count = sum(len(census) for census in restored.censuses.values())
         self._said = f"Restored: {count} object{'' if count == 1 else 's'}."
-        session.show_asked(restored.state.asked)
+        for asked in restored.state.views.values():
+            session.show_asked(asked)
         session.changed.emit()
         session.say(self._said)
         session.request()

@@ -98,15 +98,14 @@ def _saving(
 
 def values_of(place: Place, finished: Finished, classes: Sequence[str]) -> LabelledObjects:
     """The objects as they are now, cut loose from their layer."""
-    options = place.layer_options()
+    options, place = place.layer_options(), place.usual
     axes = axes_of([str(name) for name in options["axis_labels"]])
-    scale = np.linalg.norm(place.matrix[:-1, :-1], axis=0)
     units = {
         letter: f"{unit:~}".replace("µ", "u")
         for letter, unit in zip(axes, options["units"], strict=True)
         if str(unit) not in ("pixel", "")
     }
-    sizes = {letter: float(scale[axes.index(letter)]) for letter in units}
+    sizes = {letter: place.spacing[axes.index(letter)] for letter in units}
     entries = {label: finished.register.entry(label) for label in finished.labels}
     return LabelledObjects(
         labels=np.array(finished.layer.data),

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_simmat.engine.embeddings import EmbeddingCache
+from napari_simmat.engine.images import ChannelStack
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.volume import PropagationSettings
 from napari_simmat.progress import Job
 from napari_simmat.widgets.segment.asked import Plane
+from napari_simmat.widgets.segment.image_value import ImageValue
 from napari_simmat.widgets.torch_import import importing
 
 if TYPE_CHECKING:
@@ -25,25 +27,6 @@ if TYPE_CHECKING:
     from napari_simmat.engine.refining import Refiner
     from napari_simmat.engine.statistics import Statistics
     from napari_simmat.engine.volume import Propagator, Track
-
-
-@dataclass(frozen=True, eq=False)
-class ImageValue:
-    """An image as the model takes it, cut loose from its layers.
-
-    Parameters
-    ----------
-    arrays
-        One array, or one for each of the model's channels in its order.
-    names
-        The model's channel names, where `arrays` is a list.
-    token
-        Equal for the same channels of the same layers with the same data.
-    """
-
-    arrays: Any
-    names: tuple[str, ...] | None
-    token: tuple[object, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,10 +169,9 @@ class Segmenter:
         known = self.predictor
         assert known is not None
         predictor = Predictor(known.model, str(known.device), known.precision, self.cache)
-        key = (known.model.fingerprint, *question.image.token)
         arrays, names = question.image.arrays, question.image.names
-        yield from predictor.opening(arrays, names=names, statistics=self._statistics.get(key))
-        self._statistics[key] = predictor.statistics
+        statistics = yield from self._measuring(question.image)
+        yield from predictor.opening(arrays, names=names, statistics=statistics)
         settings = settings.for_model(known.model.spec)
         return (yield from proposing(predictor, settings, question.plane, seeds))
 
@@ -250,20 +232,27 @@ class Segmenter:
         self._model = name
 
     def _opening(self, question: Question) -> Job[None]:
-        """Make the question's image the predictor's; statistics are measured once per image."""
+        """Make the question's image the predictor's."""
         predictor, image = self.predictor, question.image
         assert predictor is not None
         if self._image != image.token:
-            known = (predictor.model.fingerprint, *image.token)
             self._image = None
-            yield from predictor.opening(
-                image.arrays, names=image.names, statistics=self._statistics.get(known)
-            )
+            statistics = yield from self._measuring(image)
+            yield from predictor.opening(image.arrays, names=image.names, statistics=statistics)
             self._image = image.token
-            self._statistics[known] = predictor.statistics
         if self._subject != question.subject:
             self._remark = remark(predictor.stack.plane(question.plane))
             self._subject = question.subject
+
+    def _measuring(self, image: ImageValue) -> Job[Statistics]:
+        """The numbers of the normalisation: measured once per image, however it is seen."""
+        assert self.predictor is not None
+        model, whole = self.predictor.model, image.usual
+        key = (model.fingerprint, *whole.token)
+        if key not in self._statistics:
+            stack = ChannelStack.build(whole.arrays, spec=model.spec, names=whole.names)
+            self._statistics[key] = yield from stack.measuring()
+        return self._statistics[key]
 
 
 def remark(values: np.ndarray) -> str:

@@ -10,6 +10,7 @@ from napari.layers import Labels, Layer
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_simmat.engine.census import Census
+from napari_simmat.engine.views import Order
 from napari_simmat.widgets.segment import label_layers
 from napari_simmat.widgets.segment.asked import Asked, Plane
 from napari_simmat.widgets.segment.classes import Classes
@@ -31,6 +32,8 @@ class Session(QObject):
     """What can be undone, redone or committed, an object, or a layer in use, may have changed."""
     stale = Signal()
     """What is open on the plane that is shown has changed, and is to be answered again."""
+    turned = Signal()
+    """The image is seen in another view, and the preview is empty: what is known is to be shown."""
 
     def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -121,6 +124,35 @@ class Session(QObject):
             self.fail(str(error))
             return None
 
+    # ----------------------------------------------------------------------- view
+
+    def order_or_none(self) -> Order | None:
+        """The view that the viewer shows; None where it shows no plane of the image."""
+        try:
+            return None if self.work is None else self.work.place.order_shown(self.viewer.dims)
+        except ValueError:
+            return None
+
+    def turn(self, order: Order) -> None:
+        """See the image in another view: with the prompts, and the masks, that belong there."""
+        work = self.work
+        assert work is not None
+        self.flush()
+        self.preview.clear_all()
+        work.place = work.place.seen(order)
+        self.show_asked(work.asked)
+        self.turned.emit()
+        self.show_answers()
+        self.changed.emit()
+
+    def show_answers(self) -> None:
+        """Show the masks of all that is open in this view."""
+        work = self.work
+        assert work is not None
+        if work.answers:
+            masks = {plane: answer.masks for plane, (_, answer) in work.answers.items()}
+            self.preview.show_all(work.place, masks)
+
     # ----------------------------------------------------------------- operations
 
     def do(self, name: str, after: Asked, edit: Edit | None = None) -> None:
@@ -137,9 +169,10 @@ class Session(QObject):
         """
         work = self.work
         assert work is not None
-        before = work.asked
+        view = work.view(after.order)
+        before = view.asked
         self.show_asked(after)
-        work.operations.add(Operation(name, before, work.asked, edit))
+        work.operations.add(Operation(name, before, view.asked, edit))
         if edit is not None and work.finished is not None:
             self.classes.follow(work.place, work.finished, edit)
         self.changed.emit()
@@ -174,9 +207,17 @@ class Session(QObject):
         self.changed.emit()
 
     def show_asked(self, asked: Asked) -> None:
-        """Show what is open in the layers; answers to what is closed are forgotten."""
+        """Show what is open in the layers; answers to what is closed are forgotten.
+
+        In another view than the one that is seen it is shown when that one is.
+        """
         work = self.work
         if work is None:
+            return
+        if asked.order != work.place.order:
+            work.asked = asked
+            view = work.view(asked.order)
+            view.answers = {at: each for at, each in view.answers.items() if asked.on(at)}
             return
         shown = self.prompts.write(asked.prompts, work.place, self.viewer.dims.point)
         work.asked = replace(asked, prompts=replace(shown, masks=asked.prompts.masks))
@@ -188,7 +229,7 @@ class Session(QObject):
         for plane in {*work.answers, *(() if shown is None else (shown,))}:
             if not work.asked.on(plane):
                 work.answers.pop(plane, None)
-                self.preview.clear(plane)
+                self.preview.clear(plane, work.place.order)
 
     def _play(self, work: Work, operation: Operation, *, back: bool) -> None:
         """Revert an operation, or do it again."""
@@ -201,7 +242,8 @@ class Session(QObject):
             finished.play(edit, back=back)
             self.classes.follow(work.place, finished, edit)
         self.show_asked(operation.before if back else operation.after)
-        self.say(f"{'Undone' if back else 'Redone'}: {operation.name}.")
+        where = "" if operation.after.order == work.place.order else " in another view"
+        self.say(f"{'Undone' if back else 'Redone'}: {operation.name}{where}.")
         self.changed.emit()
         if operation.before != operation.after:
             self.stale.emit()

@@ -11,7 +11,7 @@ from napari.layers import Shapes
 from napari.layers.base import ActionType
 from qtpy.QtCore import QObject, Signal
 
-from napari_simmat.widgets.place import Place
+from napari_simmat.widgets.place import Place, shown_axes
 from napari_simmat.widgets.segment.asked import Kind, Outline
 from napari_simmat.widgets.segment.point_prompts import (
     NEGATIVE,
@@ -131,7 +131,8 @@ class ShapePrompts(QObject):
             return False
         corners = np.array([layer.data_to_world(corner) for corner in layer.data[-1]])
         camera = getattr(self._viewer, "scene", self._viewer).camera  # scene: from napari 0.9
-        on_screen = np.ptp(corners[:, -2:], axis=0) * camera.zoom
+        shown = shown_axes(self._viewer.dims, layer.ndim)
+        on_screen = np.ptp(corners[:, shown], axis=0) * camera.zoom
         if not (on_screen < _CLICK).all():
             return False
         layer.selected_data = set()

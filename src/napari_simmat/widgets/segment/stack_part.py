@@ -60,9 +60,16 @@ class StackPart(QObject):
         self.propagation.start(self.panel.along_value(), planes)
 
     def commit(self) -> None:
-        """Write what was found on all planes; else what is open on the plane shown."""
-        if self.propagation.found is None:
-            self._interaction.commit()
+        """Write what was found on all planes; else what is open on the plane shown.
+
+        In another view than the one in which it was found, what is open there goes first.
+        """
+        interaction, found = self._interaction, self.propagation.found
+        interaction.flush()
+        work, plane = interaction.work, interaction.plane_or_none()
+        open_here = work is not None and plane is not None and bool(work.asked.on(plane))
+        if found is None or (open_here and not found.is_seen):
+            interaction.commit()
         else:
             self.propagation.commit()
 

@@ -9,6 +9,7 @@ from napari.layers import Labels, Layer
 from qtpy.QtCore import QObject, Signal
 
 from napari_simmat.engine.census import Census
+from napari_simmat.engine.views import Order
 from napari_simmat.widgets.place import Place
 from napari_simmat.widgets.segment.asked import Asked, Followed, Plane, Prompts
 from napari_simmat.widgets.segment.finished import Finished
@@ -17,16 +18,66 @@ from napari_simmat.widgets.segment.segmenting import Answer
 
 
 @dataclass(eq=False)
+class View:
+    """What is open in one view of an image, answered there, and found on other planes of it."""
+
+    asked: Asked
+    answers: dict[Plane, tuple[Asked, Answer]] = field(default_factory=dict)
+    found: dict[Plane, tuple[Followed, ...]] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
 class Work:
-    """Everything about one image: what was done, asked, answered, and found on other planes."""
+    """Everything about one image.
+
+    Its objects and the list of what was done are one, however it is seen; what is open belongs to
+    the view in which it was asked for.
+
+    Parameters
+    ----------
+    place
+        As the image is seen now.
+    layers
+        Keys of its layers.
+    operations, finished
+        What was done, and what came of it.
+    views
+        By their order.
+    """
 
     place: Place
     layers: frozenset[str]
     operations: Operations = field(default_factory=Operations)
-    asked: Asked = field(default_factory=Asked)
-    answers: dict[Plane, tuple[Asked, Answer]] = field(default_factory=dict)
-    found: dict[Plane, tuple[Followed, ...]] = field(default_factory=dict)
     finished: Finished | None = None
+    views: dict[Order, View] = field(default_factory=dict)
+
+    def view(self, order: Order) -> View:
+        """What is open in a view."""
+        return self.views.setdefault(order, View(Asked(order=order)))
+
+    @property
+    def shown(self) -> View:
+        """What is open in the view that is seen now."""
+        return self.view(self.place.order)
+
+    @property
+    def asked(self) -> Asked:
+        """What is open now."""
+        return self.shown.asked
+
+    @asked.setter
+    def asked(self, asked: Asked) -> None:
+        self.view(asked.order).asked = asked
+
+    @property
+    def answers(self) -> dict[Plane, tuple[Asked, Answer]]:
+        """What was answered, with what was open then."""
+        return self.shown.answers
+
+    @property
+    def found(self) -> dict[Plane, tuple[Followed, ...]]:
+        """What was found on planes to which objects were followed."""
+        return self.shown.found
 
     @property
     def prompts(self) -> Prompts:
@@ -60,7 +111,7 @@ class Works(QObject):
         """The work on the image that shares a layer, the current one first; else a new one."""
         known = [] if current is None else [current]
         for work in (*known, *self._works):
-            if work.layers & layers and work.place.shape == place.shape:
+            if work.layers & layers and work.place.usual.shape == place.usual.shape:
                 work.place, work.layers = place, layers
                 return work
         work = Work(place, layers)

@@ -1,0 +1,218 @@
+"""Stacks seen from the side: time, lazy arrays, following along another axis, saving."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QFileDialog
+
+from tests.widgets.scenes import iou
+from tests.widgets.segment.test_side_views import (
+    BLOBS,
+    CONTROL,
+    SHAPE,
+    SHIFT,
+    ZX,
+    blobs,
+    look,
+    objects,
+    on_screen,
+    open_blobs,
+    plane_at,
+    preview,
+    undo,
+)
+
+
+def test_an_object_is_followed_along_y_and_looked_at_from_the_front(window: Any) -> None:
+    labels = open_blobs(window)
+    middle = BLOBS[0][0]
+    look(window, ZX, middle)
+    panel = window.tab.stack.panel
+    window.tab.stack_fold.set_open(True)
+    assert [panel.along.itemText(n) for n in range(panel.along.count())] == ["y"]
+    window.click(*on_screen(window, middle))
+    window.key(Qt.Key.Key_S, SHIFT)
+    found = preview(window).copy()
+    assert iou(found, labels == 1) > 0.8
+    assert found.any(axis=(0, 2)).sum() > 20, "on many planes along y"
+    look(window, (0, 1, 2), middle)
+    assert [panel.along.itemText(n) for n in range(panel.along.count())] == ["z"]
+    assert np.array_equal(preview(window), found), "seen from the front as well"
+    look(window, ZX, (24, 12, 26))
+    assert window.status.text.startswith("Followed to here")
+    assert np.array_equal(preview(window), found)
+    window.key(Qt.Key.Key_T)
+    z, _, x = middle
+    window.click(*on_screen(window, (z + 9, 12, x)))
+    window.key(Qt.Key.Key_C)  # followed again first
+    made = objects(window).copy()
+    assert set(np.unique(made)) == {0, 1}
+    assert iou(made == 1, labels == 1) > 0.7
+    assert not preview(window).any()
+    undo(window)
+    assert not objects(window).any(), "one step takes all of it back"
+    window.key(Qt.Key.Key_Z, CONTROL | SHIFT)
+    assert np.array_equal(objects(window), made)
+
+
+def test_what_was_followed_from_one_side_is_committed_from_another(window: Any) -> None:
+    labels = open_blobs(window)
+    first, second = (middle for middle, _ in BLOBS)
+    look(window, (0, 1, 2), first)
+    window.click(*on_screen(window, first))
+    window.key(Qt.Key.Key_S, SHIFT)
+    found = preview(window).copy()
+    assert iou(found, labels == 1) > 0.8
+    look(window, ZX, second)
+    assert np.array_equal(preview(window), found)
+    window.click(*on_screen(window, second))
+    at = plane_at(ZX, second)
+    assert iou(preview(window)[at], labels[at] == 2) > 0.85
+    window.key(Qt.Key.Key_C)  # what is open on the plane that is shown
+    alone = objects(window).copy()
+    assert alone.sum() == alone[at].sum()
+    window.key(Qt.Key.Key_C)  # what was followed
+    assert set(np.unique(objects(window))) == {0, 1, 2}
+    assert np.array_equal(objects(window) == 2, found & (alone == 0))
+    assert not preview(window).any()
+    undo(window)
+    assert np.array_equal(objects(window), alone)
+
+
+def test_everything_on_a_plane_from_the_side(window: Any) -> None:
+    labels = open_blobs(window)
+    middle = (23, 38, 44)
+    look(window, ZX, middle)
+    window.tab.everything_fold.set_open(True)
+    window.tab.everything.start()
+    window.idle()
+    at = plane_at(ZX, middle)
+    found = preview(window).copy()
+    assert found.any()
+    assert found.sum() == found[at].sum()
+    look(window, (0, 1, 2), middle)
+    assert not preview(window).any()
+    look(window, ZX, middle)
+    assert np.array_equal(preview(window), found)
+    window.tab.everything.commit()
+    window.idle()
+    assert np.array_equal(objects(window) > 0, found)
+    for label in (1, 2):
+        there = labels[at] == label
+        number = np.bincount(objects(window)[at][there]).argmax()
+        assert iou(objects(window)[at] == number, there) > 0.7
+
+
+@pytest.mark.parametrize("order", [(0, 2, 1, 3), (2, 3, 0, 1), (1, 3, 0, 2)])
+def test_time_and_depth_in_any_two_axes(window: Any, order: tuple[int, ...]) -> None:
+    size = np.array((20, 24, 40, 48))
+    radii = np.array((7.0, 8.0, 13.0, 15.0))
+    middle = size // 2
+    at = np.indices(tuple(size))
+    away = sum(((a - m) / r) ** 2 for a, m, r in zip(at, middle, radii, strict=True))
+    image = np.where(away <= 1, 190, 40).astype(np.uint8)
+    window.viewer.add_image(image, name="cells", scale=(1, 3, 0.5, 0.5), translate=(5, 0, 4, -6))
+    window.open_widget()
+    window.viewer.dims.order = order
+    for axis in order[:2]:
+        window.viewer.dims.set_current_step(axis, int(middle[axis]))
+    window.idle()
+    there = window.viewer.layers["cells"].data_to_world(middle)
+    window.click(*(there[axis] for axis in window.viewer.dims.displayed))
+    index: list[Any] = [slice(None)] * 4
+    for axis in order[:2]:
+        index[axis] = int(middle[axis])
+    plane = tuple(index)
+    assert iou(preview(window)[plane], away[plane] <= 1) > 0.7
+    assert preview(window).sum() == preview(window)[plane].sum()
+    shown = preview(window).copy()
+    window.key(Qt.Key.Key_C)
+    assert np.array_equal(objects(window) > 0, shown)
+    assert objects(window).shape == tuple(size)
+    undo(window)
+    assert not objects(window).any()
+    assert np.array_equal(preview(window), shown)
+
+
+class Reads:
+    """An array that takes slices, and notes which parts of it are read."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values, self.parts = values, list[tuple[int, ...]]()
+        self.shape, self.dtype, self.ndim = values.shape, values.dtype, values.ndim
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        part = self.values[index]
+        if part.size > 1:  # dask asks for a first value, to learn its type
+            self.parts.append(part.shape)
+        return part
+
+
+@pytest.mark.parametrize("kind", ["dask", "zarr"])
+def test_of_a_lazy_image_a_plane_is_read_once(
+    window: Any, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, labels = blobs()
+    middle = BLOBS[0][0]
+    if kind == "dask":
+        reads = Reads(image)
+        chunks = (SHAPE[0], 1, SHAPE[2])  # so that a chunk is a plane of the view
+        lazy: Any = da.from_array(reads, chunks=chunks, asarray=False, meta=image[:0, :0, :0])
+        read = reads.parts
+    else:
+        lazy, read = zarr.create_array({}, shape=SHAPE, chunks=(1, *SHAPE[1:]), dtype="u1"), []
+        lazy[:] = image
+        original = zarr.Array.__getitem__
+
+        def noted(self: Any, index: Any) -> Any:
+            part = original(self, index)
+            if index is not Ellipsis:
+                read.append(np.shape(part))
+            return part
+
+        monkeypatch.setattr(zarr.Array, "__getitem__", noted)
+    window.viewer.add_image(lazy, name="lazy", contrast_limits=(0, 255))
+    window.open_widget()
+    window.viewer.dims.order = ZX
+    window.idle()
+    window.viewer.dims.set_current_step(1, middle[1])
+    window.idle()
+    read.clear()
+    window.click(middle[0], middle[2])
+    window.click(middle[0] + 3, middle[2])
+    at = plane_at(ZX, middle)
+    assert iou(preview(window)[at], labels[at] == 1) > 0.85
+    assert 1 <= len(read) <= 2, "to look at, and to encode"
+    assert all(np.prod(part) == SHAPE[0] * SHAPE[2] for part in read), "this plane alone"
+    window.key(Qt.Key.Key_C)
+    assert len(read) <= 2
+
+
+def test_what_is_saved_has_the_axes_of_the_image(
+    window: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_blobs(window)
+    middle = BLOBS[0][0]
+    look(window, ZX, middle)
+    window.click(*on_screen(window, middle))
+    window.key(Qt.Key.Key_C)
+    answer = str(tmp_path / "mine_labels.tif"), ""
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer)
+    window.tab.objects_fold.set_open(True)
+    QTest.mouseClick(window.tab.panel.save, Qt.MouseButton.LeftButton)
+    window.qtbot.waitUntil(lambda: window.status.text.startswith("Saved"))
+    with tifffile.TiffFile(tmp_path / "mine_labels.tif") as file:
+        assert file.series[0].axes == "ZYX"
+        assert np.array_equal(file.asarray(), objects(window))
+    table = (tmp_path / "mine_objects.csv").read_text().splitlines()
+    assert "volume_um3" in table[0] or "area" in table[0]
+    assert len(table) == 2
