@@ -236,6 +236,35 @@ def stack() -> None:
         save(viewer, tab, "window-corrected")
 
 
+def side() -> None:
+    """The same cells from the side: one followed along y, and a click on another."""
+    from scipy.ndimage import center_of_mass
+
+    from napari_simmat.learn.scenes.volumes import draw_volume
+
+    cells, labels = draw_volume(0)
+    largest = np.argsort(np.bincount(labels.ravel())[1:])[::-1][:2] + 1
+    first, second = (center_of_mass(labels == label) for label in largest)
+    with window(TALL) as (viewer, widget):
+        tab = widget.segment
+        viewer.add_image(cells, name="cells", scale=(2, 1, 1), axis_labels=("z", "y", "x"))
+        viewer.dims.order = (1, 0, 2)
+        viewer.dims.set_point(1, round(first[1]))
+        settle(tab)
+        tab.stack_fold.set_open(True)
+        click(tab, (first[0], round(first[1]), first[2]))
+        tab.stack.panel.first.setValue(round(first[1]) - 8)
+        tab.stack.panel.last.setValue(round(first[1]) + 8)
+        tab.stack.panel.start.click()
+        settle(tab)
+        tab.stack.panel.commit.click()
+        settle(tab)
+        viewer.dims.set_point(1, round(second[1]))
+        settle(tab)
+        click(tab, (second[0], round(second[1]), second[2]))
+        save(viewer, tab, "window-side")
+
+
 def correct(viewer: Any, tab: Any, labels: np.ndarray, plane: int) -> None:
     """Click once in the middle of the largest error on another plane."""
     from scipy import ndimage as ndi
@@ -333,7 +362,7 @@ def channels() -> None:
 
 PICTURED = (
     *(coins, states, restoring, unnoted, levels, channels),
-    *(everything, stack, train, polarization),
+    *(everything, stack, side, train, polarization),
 )
 PICTURES = {each.__name__: each for each in PICTURED}
 
