@@ -450,14 +450,14 @@ def test_ctrl_c_cancels_and_leaves_nothing_half_written(
 ) -> None:
     from napari_simmat.engine.predictor import Predictor
 
-    predict_many = Predictor.predict_many
+    predicting = Predictor.predicting
 
     def press(self: Predictor, prompts: list[Prompt]) -> object:
         if prompts[0].object == 7:
             signal.raise_signal(signal.SIGINT)
-        return predict_many(self, prompts)
+        return predicting(self, prompts)
 
-    monkeypatch.setattr(Predictor, "predict_many", press)
+    monkeypatch.setattr(Predictor, "predicting", press)
     # A shell lets what it starts in the background ignore the signal.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -496,14 +496,15 @@ def four_angles(user_folder: Path) -> Path:
 
     torch.manual_seed(1)
     base = find("tiny")
-    network = build_network("tiny", channels=4, transfer="simmat")
+    architecture = "tiny_local"
+    network = build_network(architecture, channels=4, transfer="simmat")
     spec = ModelSpec(
         name="angles",
         modality="polarization (4 angles)",
         channels=tuple(Channel(name=name, mean=127.5, std=64.0) for name in ANGLES),
         normalization=Normalization(joint=True),
         input_size=InputSize(method="native", size=1024),
-        base=Base(name=base.name, architecture="tiny", sha256=sha256_of(base.path)),
+        base=Base(name=base.name, architecture=architecture, sha256=sha256_of(base.path)),
         transfer="simmat",
     )
     path = user_folder / "models" / "angles.safetensors"
@@ -578,10 +579,10 @@ def test_a_damaged_model_is_listed_with_its_problem(
 def test_info_shows_a_card(four_angles: Path, simmat: Callable[..., Said]) -> None:
     said = simmat("models", "info", "angles")
     assert said.status == 0
-    for words in ("0 deg, 45 deg, 90 deg, 135 deg", "all channels together", "simmat", "tiny-2"):
+    for words in ("0 deg, 45 deg, 90 deg, 135 deg", "all channels together", "simmat", "tiny-3"):
         assert words in " ".join(said.out.split())
     by_path = simmat("models", "info", four_angles, "--json").json
-    assert by_path["spec"]["base"]["architecture"] == "tiny"
+    assert by_path["spec"]["base"]["architecture"] == "tiny_local"
     unknown = simmat("models", "info", "angels")
     assert unknown.status == 1
     assert "There is no model called 'angels'. Did you mean angles?" in unknown.err

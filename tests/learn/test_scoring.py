@@ -37,13 +37,21 @@ class Thresholder:
         return self.image[tuple(plane)][None]
 
     def predict(self, points=None, labels=None, box=None, **_):
-        self.asked.append(Prompt(points=points or (), labels=labels or (), box=box))
-        found = np.zeros(self.plane.shape, bool)
+        return self._answer(Prompt(points=points or (), labels=labels or (), box=box))
+
+    def predicting(self, prompts):
+        yield from ()
+        return [self._answer(prompt) for prompt in prompts]
+
+    def _answer(self, prompt):
+        self.asked.append(prompt)
+        found, box = np.zeros(self.plane.shape, bool), prompt.box
         if box is None:
-            y, x = (int(value) for value in points[0])
+            y, x = (int(value) for value in prompt.points[0])
             found[y - 1 : y + 3, x - 1 : x + 3] = True
         else:
-            found[box[0] : box[2], box[1] : box[3]] = self.plane[box[0] : box[2], box[1] : box[3]]
+            y0, x0, y1, x1 = (int(value) for value in box)
+            found[y0:y1, x0:x1] = self.plane[y0:y1, x0:x1]
         return Answer(found, np.zeros((4, 4)))
 
 
