@@ -61,7 +61,7 @@ def test_only_foundations_are_offered(form: TrainForm) -> None:
     assert any(title.startswith("tiny-2") for title in titles)
     assert any(title.startswith("vit_b") for title in titles)
     assert not any(title.startswith("polarization") for title in titles)
-    assert form.value().base == "tiny-2"
+    assert form.value().base == "tiny-3"
     form.base.set_value("polarization")
     base = form.base.value().spec.base.name
     assert form.problem() == (
