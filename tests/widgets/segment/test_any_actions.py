@@ -28,6 +28,7 @@ from napari_simmat.engine.census import Census
 from napari_simmat.engine.folders import sessions_folder
 from napari_simmat.engine.views import turned
 from napari_simmat.widgets.segment.asked import Asked
+from napari_simmat.widgets.segment.books import identity_of
 from tests.widgets.scenes import CENTRES, discs, grey
 
 ACTIONS = int(os.environ.get("SIMMAT_ACTIONS", "30"))
@@ -222,7 +223,7 @@ class AnyActions(RuleBasedStateMachine):
         window, chosen = self.window, self.chosen
         work, labels = window.interaction.work, self._labels()
         steps, undone = list(work.operations), work.operations.can_redo
-        noted = window.tab.autosave.has_book(work)
+        noted = window.tab.autosave.has_book(work) and self._is_known(work)
         window.close_widget()
         for layer in list(window.viewer.layers):
             if layer.name.startswith("SimMAT "):
@@ -242,6 +243,11 @@ class AnyActions(RuleBasedStateMachine):
         assert again.operations.can_redo == undone
         assert self._labels().any() == labels.any()
         assert not labels.any() or np.array_equal(self._labels(), labels)
+
+    def _is_known(self, work: Any) -> bool:
+        """Whether the image is the one that it was when the first thing was noted of it."""
+        image = self.window.interaction.question().image.usual
+        return self.window.tab.autosave.image(work) == identity_of(image, work.place.name)
 
     @precondition(lambda self: self.window.interaction.objects is not None)
     @rule(label=st.integers(0, 3), place=PLACES)

@@ -50,6 +50,19 @@ def test_what_is_saved_replays_to_the_same_labels_and_is_offered_no_more(
     assert "was not saved" not in again.status.text
 
 
+def test_work_on_an_image_that_took_the_place_of_another_is_offered_with_that_one(
+    open_window: Callable[[], Any],
+) -> None:
+    other = grey()[::-1].copy()
+    window = open_image(open_window(), grey())
+    window.viewer.layers[0].data = other
+    window.idle()
+    window.click(199 - CENTRES[0][0], CENTRES[0][1])
+    window.key(Qt.Key.Key_C)
+    window.close_widget()
+    assert open_image(open_window(), other).status.offer == "Restore"
+
+
 def test_a_layer_of_the_user_is_noted_with_what_it_held(ready: Any) -> None:
     labels = np.zeros(grey().shape, np.int32)
     labels[:8, :8] = 7

@@ -82,6 +82,7 @@ class Autosave(QObject):
         self._waiting: set[Task] = set()
         self._books: dict[Work, Book] = {}
         self._images: WeakKeyDictionary[Work, str] = WeakKeyDictionary()
+        self._tokens: WeakKeyDictionary[Work, tuple[object, ...]] = WeakKeyDictionary()
         self._used: WeakKeyDictionary[Work, _Used] = WeakKeyDictionary()
         self._failed = False
         queued = Qt.ConnectionType.QueuedConnection
@@ -139,8 +140,11 @@ class Autosave(QObject):
             return
         # Not the question: its image is large. Of a model's file the name, not the folder.
         self._used[work] = Path(question.model).name, question.image.names or ()
-        if work not in self._images:
-            self._images[work] = books.identity_of(question.image.usual, work.place.name)
+        image = question.image.usual
+        if self._tokens.get(work) != image.token and work not in self._books:
+            # Other values in its layer are another image; what was noted stays with the one before.
+            self._tokens[work] = image.token
+            self._images[work] = books.identity_of(image, work.place.name)
             work.operations.told = lambda what, value: self._on_told(work, what, value)
 
     def _on_told(self, work: Work, what: str, value: Any) -> None:
