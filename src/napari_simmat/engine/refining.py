@@ -35,8 +35,8 @@ LIMIT = 128
 SETTLED = 3
 """Number of the correction from which on the answer is refined, and not another one sought.
 
-Of some twelve such rules this lost nothing on 20 of 21 real images and mended those on which
-corrections lead away; on drawn scenes, as in training, it costs less than a point.
+Of some twelve such rules, tried with tiny-2, this lost at most 0.04 on 2 of 21 real images and
+mended those on which corrections lead away; on drawn scenes it costs less than a point.
 """
 ANOTHER = 0.7
 """IoU with the answer before it, below which an answer is another object."""
@@ -136,7 +136,8 @@ class Refiner:
                 result = result.alternative(choice)
             mask: Mask = result.mask
             given: NDArray[Any] = result.logits
-            if (corrects or number >= SETTLED) and before.footprint is not None and not choice:
+            refines = corrects or (number >= SETTLED and not choice)
+            if refines and before.footprint is not None:
                 old = before.footprint.on_plane((), mask.shape)
                 local = corrects or overlap(mask, old) < ANOTHER
                 if local and contradicts(old, *_click(step)):
