@@ -80,6 +80,43 @@ def test_rows_are_kept_and_what_is_done_is_not_done_again(
     assert not [path for path in folder.iterdir() if path.name != "checkpoints"]
 
 
+def test_a_training_that_another_experiment_did_is_not_done_again(
+    base: Model, thermal: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transfer, lr, strategies = (
+        EXPERIMENTS[name](("thermal",), (0,), CONFIG) for name in ("transfer", "lr", "strategies")
+    )
+    tuned = next(run for run in transfer if run.arm == "SimMAT")
+    append_row(tmp_path / "transfer.csv", Row(tuned, 1, 2, 3.5, 44.25, 55.5, 6.0, "tiny-rgb-1"))
+    begun = []
+
+    def counted(run, *rest):
+        begun.append(run)
+        yield from ()
+        return Row(run, 9, 9, 9.0, 9.0, 9.0, 9.0, "tiny-rgb-1")
+
+    def rows_of(runs, name, *beside):
+        begun.clear()
+        paths = [tmp_path / f"{other}.csv" for other in beside]
+        table = tmp_path / f"{name}.csv"
+        data = {"thermal": thermal}
+        finish(running(runs, data, base, CONFIG, table, tmp_path, "auto", paths))
+        return read_rows(table)
+
+    monkeypatch.setattr(module, "_one", counted)
+    found = rows_of(lr, "lr", "transfer", "none")
+    copied = [row for row in found if row.test_iou == 44.25]
+    assert [(r.run.strategy, r.run.learning_rate) for r in copied] == [("lora", 1e-3)]
+    assert copied[0].run in lr and len(begun) == len(lr) - 1
+    # Scratch at 1e-3 and full fine-tuning at 3e-4 were among the learning rates.
+    rows_of(strategies, "strategies", "transfer", "lr")
+    assert {run.strategy for run in begun} == {"frozen", "linear", "adapter", "prompt", "prefix"}
+    # The checkpoints of these are needed for the figure of panels, so both are trained.
+    (tmp_path / "transfer.csv").unlink()
+    rows_of(transfer, "transfer", "lr", "strategies")
+    assert [run.arm for run in begun if run.arm in module.KEPT] == ["scratch", "SimMAT"]
+
+
 def test_a_share_takes_the_first_images(base: Model, thermal: Dataset, tmp_path: Path) -> None:
     runs = [r for r in EXPERIMENTS["size"](("thermal",), (0,), CONFIG) if r.strategy == "lora"]
     rows = finish(

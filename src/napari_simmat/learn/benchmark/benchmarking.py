@@ -81,7 +81,8 @@ def benchmarking(
         runs = [run for run in runs if run.arm in (ZERO_SHOT, SCRATCH, SIMMAT)]
     prefix = "quick-" if config.quick else ""
     table, state = output / f"{prefix}{rows_of}.csv", output / f"{prefix}runs"
-    rows = yield from running(runs, datasets, base, config, table, state, device)
+    beside = [output / f"{prefix}{name}.csv" for name in EXPERIMENTS if name != rows_of]
+    rows = yield from running(runs, datasets, base, config, table, state, device, beside)
     picture = output / f"{prefix}{experiment}.png"
     if experiment == "panels":
         yield from drawing_panels(runs, datasets, base, config, state, picture)

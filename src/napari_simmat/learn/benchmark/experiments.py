@@ -83,6 +83,15 @@ class Run:
         """What tells the run from all others."""
         return tuple(str(getattr(self, each.name)) for each in fields(self))
 
+    @property
+    def training(self) -> tuple[str, ...]:
+        """What its result depends on, whatever experiment it is part of."""
+        return tuple(
+            str(getattr(self, each.name))
+            for each in fields(self)
+            if each.name not in ("experiment", "arm")
+        )
+
     def config(self, benchmark: BenchmarkConfig) -> TrainConfig:
         """How it is trained: without auxiliary losses, with the paper's single click."""
         return TrainConfig(

@@ -76,8 +76,12 @@ def running(
     table: Path,
     folder: Path,
     device: str = "auto",
+    beside: Sequence[Path] = (),
 ) -> Job[list[Row]]:
     """Do all runs that the table does not hold yet; returns the rows of all.
+
+    A training that another experiment has done already is not done again, unless its checkpoint is
+    to be kept.
 
     Parameters
     ----------
@@ -95,10 +99,17 @@ def running(
         Where the training of the moment keeps its state, so that it can go on as well.
     device
         Where to compute.
+    beside
+        Tables of other experiments on the same data, if they exist.
     """
     done = {row.run.key: row for row in read_rows(table)}
+    known = {row.run.training: row for path in beside for row in read_rows(path)}
     for number, run in enumerate(runs):
         if run.key in done:
+            continue
+        if run.arm not in KEPT and run.training in known:
+            done[run.key] = replace(known[run.training], run=run)
+            append_row(table, done[run.key])
             continue
         job = _one(run, datasets[run.modality], base, config, folder / _name(run), device)
         while True:
