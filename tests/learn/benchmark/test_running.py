@@ -107,7 +107,8 @@ def test_a_training_that_another_experiment_did_is_not_done_again(
     found = rows_of(lr, "lr", "transfer", "none")
     copied = [row for row in found if row.test_iou == 44.25]
     assert [(r.run.strategy, r.run.learning_rate) for r in copied] == [("lora", 1e-3)]
-    assert copied[0].run in lr and len(begun) == len(lr) - 1
+    assert copied[0].run in lr
+    assert len(begun) == len(lr) - 1
     # Scratch at 1e-3 and full fine-tuning at 3e-4 were among the learning rates.
     rows_of(strategies, "strategies", "transfer", "lr")
     assert {run.strategy for run in begun} == {"frozen", "linear", "adapter", "prompt", "prefix"}
