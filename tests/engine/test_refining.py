@@ -159,6 +159,21 @@ def test_a_mask_alone_is_its_own_answer_until_something_is_added(predictor: Pred
     assert np.array_equal(more.mask, predictor.predict_many([prompt])[0].mask)
 
 
+def test_a_candidate_that_is_chosen_for_a_correction_corrects_near_the_click(
+    predictor: Predictor,
+) -> None:
+    mask = np.zeros((40, 50), dtype=bool)
+    mask[8:30, 10:40] = True
+    prompt = Prompt(mask=mask, points=((12, 14),), labels=(0,))
+    usual = predictor.predict_many([prompt])[0].alternative(1)
+    [other] = ask(Refiner(), predictor, prompt, choices={prompt: 1})
+    assert (other.choice, other.score) == (1, usual.score)
+    assert not other.mask[12, 14]
+    assert not (other.mask & ~mask).any(), "a negative click adds nothing"
+    assert other.mask[20:30, 25:40].all(), "far from the click all is as it was"
+    assert not np.array_equal(usual.mask, other.mask)
+
+
 @pytest.mark.parametrize(
     ("labels", "named", "sizes"),
     [
