@@ -19,8 +19,10 @@ import tifffile
 from skimage.data import coins
 
 from napari_simmat.cli import main
+from napari_simmat.engine.checkpoints.loading import load_model
 from napari_simmat.engine.files import sha256_of
 from napari_simmat.engine.formats.promptfiles import write_points_csv, write_shapes_csv
+from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.model.spec import Base, Channel, InputSize, ModelSpec, Normalization
 
@@ -193,6 +195,29 @@ def test_a_stack_is_segmented_plane_by_plane_where_there_are_prompts(
         ("1", "1", "3"),
     ]
     assert float(rows[0]["volume_um3"]) == pytest.approx(int(rows[0]["volume_voxels"]) * 0.5)
+
+
+def test_long_pixels_of_a_file_are_seen_square(folder: Path, simmat: Callable[..., Said]) -> None:
+    y, x = np.mgrid[:150, :140]
+    noise = np.random.default_rng(0).normal(0, 4, y.shape)
+    whole = 60 + 100 * (np.hypot(y - 75, x - 70) <= 36) + noise
+    image = whole.astype(np.uint8)[3::6]
+    sizes = {
+        "axes": "YX",
+        "PhysicalSizeX": 0.5,
+        "PhysicalSizeXUnit": "µm",
+        "PhysicalSizeY": 3.0,
+        "PhysicalSizeYUnit": "µm",
+    }
+    tifffile.imwrite("a.tif", image, ome=True, metadata=sizes, photometric="minisblack")
+    write_points_csv("a.csv", [Prompt(points=[(12, 70)], object=1)])
+    assert simmat(*segment()).status == 0
+    predictor = Predictor(load_model("tiny"))
+    predictor.set_image(image, pixel_size=(3.0, 0.5))
+    ours = predictor.predict(points=[(12, 70)]).mask
+    assert np.array_equal(tifffile.imread("out/a_labels.tif") > 0, ours)
+    predictor.set_image(image)
+    assert not np.array_equal(predictor.predict(points=[(12, 70)]).mask, ours)
 
 
 def test_a_nifti_becomes_a_nifti_in_its_own_space(

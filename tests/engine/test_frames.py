@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_simmat.engine.frames import Frame, box_of_corners, corners_of_box
+from napari_simmat.engine.frames import Frame, box_of_corners, corners_of_box, squared
 from napari_simmat.model.spec import InputSize
 
 SIZES = st.tuples(st.integers(1, 3000), st.integers(1, 3000))
@@ -197,3 +197,47 @@ def test_what_does_not_fit_the_frame_is_refused():
         frame.resize(np.zeros((1, 20, 10), dtype=np.float32))
     with pytest.raises(TypeError, match="are uint8 or float32, this one is uint16"):
         frame.resize(np.zeros((1, 10, 20), dtype=np.uint16))
+
+
+def test_pixels_that_are_not_square_are_cut_so_that_they_are():
+    assert squared((50, 100), (3.0, 1.0)) == (150, 100)
+    assert squared((50, 100), (0.5, 2.0)) == (50, 400)
+    assert squared((50, 100), (2.0, 2.0)) == (50, 100)
+    assert squared((50, 100), (1.15, 1.0)) == (50, 100)  # as good as square
+    assert squared((50, 100), None) == (50, 100)
+    assert squared((5, 10), (1000.0, 1.0)) == (80, 10)  # the time of a recording, perhaps
+    assert squared((2048, 2048), (4.0, 1.0)) == (4096, 1024)  # as many pixels as before
+    assert squared((4000, 4000), (1.0, 4.0)) == (2000, 8000)
+    assert squared((1024, 1024), (2.0, 1.0)) == (2048, 1024)
+
+
+@pytest.mark.parametrize(
+    "size", [(0.0, 1.0), (1.0, -2.0), (float("nan"), 1.0), (1.0, float("inf")), (1.0, 1.0, 2.0)]
+)
+def test_a_pixel_without_a_shape_is_a_sentence(size):
+    with pytest.raises(ValueError, match=r"has no shape; give two numbers above 0\.$"):
+        squared((5, 5), size)
+
+
+def test_a_frame_of_long_pixels():
+    native = Frame.of((50, 100), RULES["native"], (3.0, 1.0))
+    assert (native.image, native.resized, native.padded) == ((50, 100), (150, 100), (160, 128))
+    # The middle of row 2, three rows high now, is the middle of row 7; its box is rows 6 to 8.
+    assert native.to_input([(2, 10)]).tolist() == [[10.0, 7.0]]
+    assert native.box_to_input((2, 10, 3, 11)) == (9.5, 5.5, 10.5, 8.5)
+    sam = Frame.of((50, 100), RULES["longest"], (4.0, 1.0))
+    assert (sam.resized, sam.padded) == ((1024, 512), (1024, 1024))
+    assert Frame.of((50, 100), RULES["stretch"], (4.0, 1.0)).resized == (1024, 1024)  # the paper's
+    large = Frame.of((50, 900), RULES["native"], (1.0, 2.0))
+    assert large.resized == (28, 1024)  # 50 x 1800 beyond the largest
+
+
+@pytest.mark.parametrize("method", RULES)
+@given(shape=SIZES, ratio=st.floats(0.05, 20), at=st.tuples(st.floats(0, 1), st.floats(0, 1)))
+@settings(max_examples=40, deadline=None)
+def test_points_come_back_from_long_pixels(method, shape, ratio, at):
+    frame = Frame.of(shape, RULES[method], (ratio, 1.0))
+    on_image = np.array([at]) * shape
+    tolerance = 1e-3 * max(1.0, *(1 / np.array(frame.scale)))
+    assert np.abs(frame.to_image(frame.to_input(on_image)) - on_image).max() < tolerance
+    assert max(frame.resized) <= 1024

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 import zarr
+from PIL import Image
 
 from napari_simmat.engine import devices
 from napari_simmat.engine.checkpoints.loading import Model, load_model
 from napari_simmat.engine.embeddings import EmbeddingCache
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.statistics import Statistics
 from napari_simmat.learn.metrics import iou
 from napari_simmat.model.foundation import build_network
 from napari_simmat.progress import finish
@@ -512,3 +514,76 @@ def test_a_part_of_a_plane_is_normalised_as_the_whole(predictor):
     predictor.set_plane(1)
     assert predictor.encodes == 2
     assert predictor.predict(points=[(39, 69)]).mask.shape == (80, 90)
+
+
+@pytest.fixture(scope="module")
+def squashed():
+    """A disc (Y, X) of radius 36 of which every sixth row is left, and the part in the object."""
+    y, x = np.mgrid[:150, :140]
+    inside = np.hypot(y - 75, x - 70) <= 36
+    noise = np.random.default_rng(0).normal(0, 40, inside.shape)
+    image = (1000 + 2500 * inside + noise).astype(np.uint16)
+    return image[3::6], inside[3::6]
+
+
+def test_long_pixels_are_seen_square(predictor, squashed):
+    image, truth = squashed
+    assert image.shape == (25, 140)
+    predictor.set_image(image, pixel_size=(6.0, 1.0))
+    click = predictor.predict(points=[(12, 70)])
+    box = predictor.predict(box=(6, 34, 18, 107))
+    assert click.mask.shape == box.mask.shape == image.shape
+    assert iou(click.mask, truth) > 0.9
+    assert iou(box.mask, truth) > 0.9
+    refined = predictor.predict(points=[(12, 70)], mask=click.logits)
+    assert iou(refined.mask, truth) > 0.9
+    assert iou(predictor.predict(mask=truth).mask, truth) > 0.9
+    (answer,) = predictor.answer([Prompt(points=((12, 70),), labels=(1,))])
+    patch = answer.patch(0)
+    assert patch is not None
+    height, width = patch.logits.shape
+    apart = np.zeros(image.shape, bool)
+    apart[patch.top : patch.top + height, patch.left : patch.left + width] = patch.logits > 0
+    assert (apart != click.mask).sum() <= 2  # up to rounding
+
+
+def test_long_pixels_are_those_of_an_image_sampled_so(predictor, squashed):
+    image, _ = squashed
+    predictor.set_image(image, pixel_size=(6.0, 1.0))
+    statistics, ours = predictor.statistics, predictor.predict(points=[(12, 70)])
+    values = predictor.stack.normalized() / 255  # so that 0..1 is all that is left to do
+    fine = np.asarray(
+        Image.fromarray(values[0]).resize((140, 150), Image.Resampling.BILINEAR), np.float32
+    )
+    predictor.set_image(fine, statistics=Statistics((0.0,) * 3, (1.0,) * 3))
+    assert statistics != predictor.statistics
+    # Row 12 is rows 72 to 77, its middle between two of them.
+    theirs = predictor.predict(points=[(74.5, 70)])
+    assert ours.logits.shape == theirs.logits.shape
+    assert np.abs(ours.logits - theirs.logits).max() < 0.05
+    assert ours.mask.sum() == pytest.approx(theirs.mask.sum() / 6, rel=0.05)
+
+
+def test_pixels_of_one_shape_are_encoded_once(model, squashed):
+    image, _ = squashed
+    predictor = Predictor(model, "cpu")
+    predictor.set_image(image)
+    for square in ((1.0, 1.0), (0.3, 0.3), (1.1, 1.0)):
+        predictor.set_image(image, pixel_size=square)
+    assert predictor.encodes == 1
+    for long in ((6.0, 1.0), (0.6, 0.1)):
+        predictor.set_image(image, pixel_size=long)
+    assert predictor.encodes == 2
+    predictor.set_image(np.stack([image[::-1], image]), pixel_size=(6.0, 1.0))
+    predictor.set_plane(1)  # the plane of a stack is the image
+    assert predictor.encodes == 4  # its statistics are of both
+
+
+def test_a_part_has_the_pixels_of_the_whole(predictor, squashed):
+    image, truth = squashed
+    wide = np.hstack([image, image])
+    predictor.set_image(wide, pixel_size=(6.0, 1.0))
+    finish(predictor.cutting((), slice(0, 25), slice(140, 280)))
+    assert iou(predictor.predict(points=[(12, 70)]).mask, truth) > 0.9
+    with pytest.raises(ValueError, match="has no shape"):
+        predictor.set_image(wide, pixel_size=(0.0, 1.0))

@@ -49,6 +49,8 @@ class Labelled:
         Share of the images that is kept for validation.
     smallest
         Only objects of more pixels than this, if the image had 1024 x 1024, count.
+    pixel_ratio
+        Height of a pixel over its width, where the file does not say.
     scenes
         With drawn data: how many scenes to train on.
     scene_side
@@ -61,6 +63,7 @@ class Labelled:
     aims: str = ""
     share: float = 0.2
     smallest: int = 0
+    pixel_ratio: float = 1.0
     scenes: int = 200
     scene_side: int = 256
 
@@ -172,6 +175,7 @@ def _reading(data: str, labelled: Labelled, seed: int) -> Job[Dataset]:
         share=labelled.share,
         seed=seed,
         smallest=labelled.smallest,
+        pixel_ratio=labelled.pixel_ratio,
     )
     return (yield from datasets.reading_folder(data, wanted))
 

@@ -17,11 +17,17 @@ stretch, native   ``(v + 0.5) * s - 0.5``         ``k * s - 0.5``
 ``s`` is new size / old size of that axis. SAM's rule hands numbers on as they are, so that results
 are those of the stock predictor; it puts a point off by up to half a pixel of the larger grid. The
 other rule keeps pixel centres on pixel centres: the edge of a box is the point at ``k - 0.5``.
+
+Networks have learned what round things look like on square pixels. Where an image's are not square
+(a stack seen from the side, whose planes lie further apart than its pixels), the network's input is
+sampled so that they are; prompts and masks stay in the image's own pixels. Only ``stretch``, the
+paper's protocol, keeps no aspect at all.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +40,14 @@ if TYPE_CHECKING:
 
 Size = tuple[int, int]
 Box = tuple[float, float, float, float]
+
+SQUARE = 1.2
+"""Ratio of a pixel's sides up to which it counts as square: sampling anew would gain less than it
+blurs."""
+LONGEST = 16.0
+"""Ratio beyond which a pixel counts as this long: there is nothing more to see between its ends."""
+LARGEST = 2048 * 2048
+"""Pixels up to which an image grows where its shorter side is sampled more finely."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +70,27 @@ class Frame:
     half_pixel: bool
 
     @classmethod
-    def of(cls, shape_yx: tuple[int, ...], input_size: InputSize) -> Frame:
+    def of(
+        cls,
+        shape_yx: tuple[int, ...],
+        input_size: InputSize,
+        pixel_size: tuple[float, float] | None = None,
+    ) -> Frame:
         """Lay out an image of `shape_yx` as `input_size` says.
+
+        Parameters
+        ----------
+        shape_yx
+            The image's.
+        input_size
+            The model's.
+        pixel_size
+            Height and width of a pixel, in any unit; None where they are square, or not known.
 
         Raises
         ------
         ValueError
-            If `shape_yx` is not two sizes of at least one pixel.
+            If `shape_yx` is not two sizes of at least one pixel, or a pixel has no size.
         """
         if len(shape_yx) != 2 or min(shape_yx) < 1:
             raise ValueError(
@@ -74,12 +102,13 @@ class Frame:
         if input_size.method == "stretch":
             resized = padded = (size, size)
         elif input_size.method == "longest":
-            resized = _scaled((height, width), size)
+            resized = _scaled(squared((height, width), pixel_size), size)
             padded = (size, size)
         else:
-            longest = max(height, width)
+            square = squared((height, width), pixel_size)
+            longest = max(square)
             bound = min(max(longest, input_size.minimum), size)
-            resized = (height, width) if bound == longest else _scaled((height, width), bound)
+            resized = square if bound == longest else _scaled(square, bound)
             padded = (_ceil(resized[0], step), _ceil(resized[1], step))
         return cls((height, width), resized, padded, input_size.method != "longest")
 
@@ -140,6 +169,39 @@ class Frame:
         size, bilinear = (self.resized[1], self.resized[0]), Image.Resampling.BILINEAR
         channels = (Image.fromarray(np.ascontiguousarray(channel)) for channel in image)
         return np.stack([np.asarray(channel.resize(size, bilinear)) for channel in channels])
+
+
+def squared(shape_yx: Sequence[int], pixel_size: Sequence[float] | None) -> Size:
+    """Sizes of an image of `shape_yx` once its pixels are square.
+
+    The longer side of a pixel is cut into pieces, so that nothing is lost, unless the image would
+    grow beyond `LARGEST`.
+
+    Parameters
+    ----------
+    shape_yx
+        Height and width in pixels.
+    pixel_size
+        Height and width of a pixel, in any unit; None leaves the image as it is.
+
+    Raises
+    ------
+    ValueError
+        If a pixel has no size.
+    """
+    rows, columns = shape_yx
+    if pixel_size is None:
+        return rows, columns
+    if len(pixel_size) != 2 or not all(0 < side < math.inf for side in pixel_size):
+        raise ValueError(
+            f"A pixel of size {tuple(pixel_size)} has no shape; give two numbers above 0."
+        )
+    ratio = min(max(pixel_size[0] / pixel_size[1], 1 / LONGEST), LONGEST)
+    if 1 / SQUARE <= ratio <= SQUARE:
+        return rows, columns
+    height, width = rows * max(ratio, 1.0), columns * max(1 / ratio, 1.0)
+    shrunk = min(1.0, math.sqrt(max(LARGEST, rows * columns) / (height * width)))
+    return max(1, round(height * shrunk)), max(1, round(width * shrunk))
 
 
 def box_of_corners(corners: ArrayLike, shape_yx: tuple[int, int] | None = None) -> Box:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.engine.channels import match_channels
+from napari_simmat.engine.frames import squared
 from napari_simmat.engine.sources import WHOLE, Source
 from napari_simmat.engine.statistics import Channel, Statistics, Way, measuring_ends
 from napari_simmat.progress import Job, finish
@@ -43,6 +44,8 @@ class ChannelStack:
         Which available channel feeds each of the model's.
     names
         Their names, as far as known; otherwise their numbers.
+    pixel_size
+        Height and width of a pixel of its planes, in any unit; None where they are square.
     """
 
     def __init__(
@@ -52,8 +55,10 @@ class ChannelStack:
         names: tuple[str, ...],
         spec: ModelSpec,
         statistics: Statistics | None = None,
+        pixel_size: tuple[float, float] | None = None,
     ) -> None:
         self.spec = spec
+        self.pixel_size = pixel_size
         self.selection = selection
         self.names = names
         self._sources = tuple(sources)
@@ -76,6 +81,7 @@ class ChannelStack:
         channels: Sequence[int | str] | None = None,
         names: Sequence[str] | None = None,
         statistics: Statistics | None = None,
+        pixel_size: tuple[float, float] | None = None,
     ) -> ChannelStack:
         """Put the channels of one or several arrays into the order the model reads.
 
@@ -95,6 +101,9 @@ class ChannelStack:
         statistics
             Normalise with these instead of measuring: those of the whole stack for a part of it,
             or of the coarsest level of a multiscale image.
+        pixel_size
+            Height and width of a pixel, in any unit, if they are known: the network sees the plane
+            as if its pixels were square.
 
         Raises
         ------
@@ -113,7 +122,8 @@ class ChannelStack:
         last = last and sources[0].channel_axis == len(sources[0].shape)
         selection = match_channels(available, spec, names=names, channels=channels, rgba=last)
         chosen = tuple(str(index) if names is None else names[index] for index in selection)
-        return cls(sources, selection, chosen, spec, statistics)
+        squared(sources[0].shape[-2:], pixel_size)  # says what is wrong with it
+        return cls(sources, selection, chosen, spec, statistics, pixel_size)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -132,7 +142,9 @@ class ChannelStack:
 
     def renewed(self, statistics: Statistics | None = None) -> ChannelStack:
         """The same image with other statistics; left out, they are measured anew."""
-        return ChannelStack(self._sources, self.selection, self.names, self.spec, statistics)
+        return ChannelStack(
+            self._sources, self.selection, self.names, self.spec, statistics, self.pixel_size
+        )
 
     def measuring(self) -> Job[Statistics]:
         """`statistics` as a job that can be cancelled between two blocks."""
@@ -175,10 +187,12 @@ class ChannelStack:
         read = self._part(self._checked(index), rows, columns)
         sources = [Source.of(each) for each in read]
         selection = tuple(self._distinct.index(channel) for channel in self.selection)
-        return ChannelStack(sources, selection, self.names, self.spec, self.statistics)
+        return ChannelStack(
+            sources, selection, self.names, self.spec, self.statistics, self.pixel_size
+        )
 
     def key(self, index: Index = ()) -> str:
-        """Address of what `normalized` returns, by content: 32 hexadecimal digits."""
+        """Address of what `normalized` returns and how it is seen: 32 hexadecimal digits."""
         import xxhash
 
         read = self._read(index)
@@ -186,6 +200,9 @@ class ChannelStack:
         pattern = [self._distinct.index(channel) for channel in self.selection]
         types = [plane.dtype.str for plane in read]
         described = [pattern, types, self.shape[-2:], self.statistics.to_dict()]
+        seen = squared(self.shape[-2:], self.pixel_size)
+        if seen != tuple(self.shape[-2:]):
+            described.append(seen)
         digest.update(json.dumps(described).encode())
         for plane in read:
             digest.update(np.ascontiguousarray(plane).data)

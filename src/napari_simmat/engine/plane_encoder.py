@@ -99,7 +99,7 @@ class PlaneEncoder:
 
     def _glimpsing(self, stack: ChannelStack, index: tuple[int, ...]) -> Job[Embedding]:
         image = stack.normalized(index)
-        frame = Frame.of(image.shape[-2:], self.model.spec.input_size)
+        frame = Frame.of(image.shape[-2:], self.model.spec.input_size, stack.pixel_size)
         values = self.network_input(image, frame)
         fast = choose_precision("fast", self.compute.device)
         encoded = yield from self.compute.steps(self.compute.network.glimpsing(values), fast)
@@ -132,7 +132,7 @@ class PlaneEncoder:
         image = stack.normalized(index)
         compute, input_size = self.compute, self.model.spec.input_size
         while True:
-            frame = Frame.of(image.shape[-2:], input_size)
+            frame = Frame.of(image.shape[-2:], input_size, stack.pixel_size)
             values: Tensor | None = None
             try:
                 values = self.network_input(image, frame).to(compute.device)

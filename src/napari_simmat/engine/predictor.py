@@ -114,6 +114,7 @@ class Predictor:
         plane: int | Sequence[int] | None = None,
         names: Sequence[str] | None = None,
         statistics: Statistics | None = None,
+        pixel_size: tuple[float, float] | None = None,
     ) -> None:
         """Take an image and encode one plane of it.
 
@@ -133,13 +134,17 @@ class Predictor:
             Names of the array's channels.
         statistics
             Normalise with these numbers instead of measuring the stack's own.
+        pixel_size
+            Height and width of a pixel, in any unit. Where they differ, as in a stack seen from
+            the side, the network sees the plane as if its pixels were square; prompts and masks
+            are in the array's own pixels.
 
         Raises
         ------
         ValueError, TypeError
             If the image does not suit the model; one sentence says why. The image before stays.
         """
-        finish(self.encoding(array, channel_axis, channels, plane, names, statistics))
+        finish(self.encoding(array, channel_axis, channels, plane, names, statistics, pixel_size))
 
     def encoding(
         self,
@@ -149,9 +154,12 @@ class Predictor:
         plane: int | Sequence[int] | None = None,
         names: Sequence[str] | None = None,
         statistics: Statistics | None = None,
+        pixel_size: tuple[float, float] | None = None,
     ) -> Job[None]:
         """`set_image` as a job: yields after every block of the encoder, closing it cancels."""
-        stack = yield from self._measured(array, channel_axis, channels, names, statistics)
+        stack = yield from self._measured(
+            array, channel_axis, channels, names, statistics, pixel_size
+        )
         yield from self._taking(stack, plane)
 
     def set_plane(self, index: int | Sequence[int]) -> None:
@@ -169,9 +177,12 @@ class Predictor:
         channels: Sequence[int | str] | None = None,
         names: Sequence[str] | None = None,
         statistics: Statistics | None = None,
+        pixel_size: tuple[float, float] | None = None,
     ) -> Job[None]:
         """Take an image as `encoding` does, but encode nothing of it yet; for `cutting`."""
-        stack = yield from self._measured(array, channel_axis, channels, names, statistics)
+        stack = yield from self._measured(
+            array, channel_axis, channels, names, statistics, pixel_size
+        )
         self._stack, self._embedding = stack, None
 
     def glimpsing(self, plane: int | Sequence[int] | None = None) -> Job[bool]:
@@ -367,6 +378,7 @@ class Predictor:
         channels: Sequence[int | str] | None,
         names: Sequence[str] | None,
         statistics: Statistics | None,
+        pixel_size: tuple[float, float] | None,
     ) -> Job[ChannelStack]:
         stack = ChannelStack.build(
             array,
@@ -375,6 +387,7 @@ class Predictor:
             channels=channels,
             names=names,
             statistics=statistics,
+            pixel_size=pixel_size,
         )
         yield from stack.measuring()
         return stack

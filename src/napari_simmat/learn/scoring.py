@@ -104,7 +104,9 @@ def _scoring(
     picture = None
     for number, (plane, chosen) in enumerate(planes.items()):
         if number == 0:
-            yield from predictor.encoding(image.data, axis, config.channels, plane, names)
+            yield from predictor.encoding(
+                image.data, axis, config.channels, plane, names, pixel_size=image.pixel_size
+            )
         else:
             yield from predictor.moving(plane)
         view = None

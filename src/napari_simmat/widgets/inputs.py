@@ -68,7 +68,9 @@ def labelled_of(
     data = labels.data[0] if labels.multiscale else labels.data
     for name, array in arrays:
         ChannelSource.of(array, None, f"Channel {name} of {first.name}")  # says what is wrong
-    return LabelledValue(first.name, arrays, data, labels.name)
+    height, width = place_of([chosen[0][1]], known.values()).spacing[-2:]
+    ratio = float(f"{height / width:.6g}")
+    return LabelledValue(first.name, arrays, data, labels.name, ratio)
 
 
 def image_of(

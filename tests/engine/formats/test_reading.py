@@ -5,6 +5,7 @@ import pickle
 import struct
 import sys
 import zlib
+from pathlib import Path
 
 import dask.array as da
 import numpy as np
@@ -14,7 +15,7 @@ import zarr
 from PIL import Image
 
 from napari_simmat.engine.formats import reading
-from napari_simmat.engine.formats.reading import check_memory, read_image, read_labels
+from napari_simmat.engine.formats.reading import ImageFile, check_memory, read_image, read_labels
 from napari_simmat.engine.sources import Source
 
 RNG = np.random.default_rng(0)
@@ -113,6 +114,7 @@ def test_ome_names_and_sizes(tmp_path):
     file = read_image(path)
     assert file.channel_names == ("DAPI", "GFP")
     assert file.scale == pytest.approx({"X": 0.25, "Y": 0.25, "Z": 1.5})
+    assert file.pixel_size == pytest.approx((0.25, 0.25))
     assert file.units == {"X": "um", "Y": "um", "Z": "um"}
 
 
@@ -124,7 +126,23 @@ def test_imagej_sizes(tmp_path, unit):
     )
     file = read_image(path)
     assert file.scale == pytest.approx({"X": 0.25, "Y": 0.5, "T": 2.5})
+    assert file.pixel_size == pytest.approx((0.5, 0.25))
     assert file.units == {"X": "um", "Y": "um", "T": "s"}
+
+
+@pytest.mark.parametrize(
+    ("scale", "units"),
+    [
+        ({}, {}),
+        ({"Y": 2.0}, {"Y": "um"}),
+        ({"Y": 2.0, "X": 2.0}, {"Y": "um", "X": "mm"}),
+        ({"Y": 0.0, "X": 1.0}, {}),
+        ({"Y": np.inf, "X": 1.0}, {}),
+    ],
+)
+def test_pixels_whose_shape_is_not_known(scale, units):
+    file = ImageFile(Path("a"), np.zeros((2, 2)), "YX", scale=scale, units=units)
+    assert file.pixel_size is None
 
 
 def test_imagej_labels_name_the_channels_of_a_plane(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from napari_simmat.engine.frames import Frame
 from napari_simmat.engine.images import ChannelStack
 from napari_simmat.learn.datasets import DataConfig, from_folder
 from napari_simmat.learn.datasets.stack import Shelf
@@ -462,3 +463,41 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 def test_settings_check_themselves(values, error, sentence) -> None:
     with pytest.raises(error, match=sentence):
         DataConfig(**values)
+
+
+# ------------------------------------------------------------------ pixels that are not square
+
+
+def test_planes_of_long_pixels_are_sampled_as_the_predictor_does(tmp_path: Path) -> None:
+    values, labels = image(), objects(1, 2)
+    sizes = {"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 1.5}
+    for name in "ab":
+        pair(tmp_path, name, values, labels, ome=True, metadata=sizes)
+    dataset = from_folder(tmp_path, DataConfig(pixel_ratio=7.0))  # the file's own holds
+    seen, ids = dataset.train[0].load()
+    assert (seen.shape, ids.shape) == ((1, 3 * H, W), (3 * H, W))
+    # Each row of labels becomes three; an object of two rows has six.
+    assert np.array_equal(ids, np.repeat(labels, 3, axis=0))
+    spec = ModelSpec(
+        name="m",
+        modality="",
+        channels=dataset.channels,
+        normalization=dataset.normalization,
+        input_size=InputSize(method="native", minimum=1),
+        base=Base(name="", architecture="", sha256=""),
+        transfer="simmat",
+    )
+    stack = ChannelStack.build(values, spec=spec, pixel_size=(3.0, 1.0))
+    frame = Frame.of(values.shape, spec.input_size, stack.pixel_size)
+    assert np.array_equal(seen, frame.resize(stack.normalized()))
+
+
+def test_the_shape_of_pixels_is_told_where_the_file_does_not_say(tmp_path: Path) -> None:
+    for name in "ab":
+        pair(tmp_path, name, image(), objects(1, 2))
+    _, ids = from_folder(tmp_path, DataConfig(pixel_ratio=0.25)).train[0].load()
+    assert np.array_equal(ids, np.repeat(objects(1, 2), 4, axis=1))
+    _, ids = from_folder(tmp_path, DataConfig(pixel_ratio=1.1)).train[0].load()
+    assert np.array_equal(ids, objects(1, 2))
+    with pytest.raises(ValueError, match=r"height over its width is above 0, not -1\.0\.$"):
+        DataConfig(pixel_ratio=-1.0)

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from napari_simmat.learn.datasets import Dataset, Sample
+from napari_simmat.learn.datasets.squaring import nearest
 from napari_simmat.learn.training import planes as module
-from napari_simmat.learn.training.planes import Plane, Planes, as_rgb, nearest
+from napari_simmat.learn.training.planes import Plane, Planes, as_rgb
 from napari_simmat.model.spec import Base, Channel, InputSize, ModelSpec, Normalization
 from napari_simmat.progress import finish
 

@@ -11,6 +11,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_simmat.engine.census import Census
+from napari_simmat.engine.checkpoints.loading import load_model
+from napari_simmat.engine.predictor import Predictor
 from tests.widgets.scenes import iou
 
 CONTROL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
@@ -438,3 +440,84 @@ def test_what_is_done_from_two_sides_is_restored_after_a_crash(
     while again.interaction.work.operations.can_undo:
         undo(again)
     assert not objects(again).any()
+
+
+# ------------------------------------------------------- planes that lie further apart than pixels
+
+STEP = 6
+"""Every sixth plane of a ball is left, as where a stack was taken with a coarse step."""
+
+
+def ball() -> tuple[np.ndarray, np.ndarray]:
+    """A bright ball of radius 36 as uint8 (25, 150, 140), and where it is."""
+    z, y, x = np.indices((25, 150, 140))
+    inside = (STEP * z + 3 - 75) ** 2 + (y - 75) ** 2 + (x - 70) ** 2 <= 36**2
+    noise = np.random.default_rng(0).normal(0, 4, inside.shape)
+    return np.clip(60 + 100 * inside + noise, 0, 255).astype(np.uint8), inside
+
+
+def open_ball(window: Any, image: np.ndarray) -> Any:
+    layer = window.viewer.add_image(image, name="ball", scale=(0.25, 0.25, 0.25))
+    window.open_widget()
+    window.idle()
+    window.viewer.dims.order = ZX
+    window.viewer.dims.point = (0.25 * 12, 0.25 * 75, 0.25 * 70)
+    window.idle()
+    return layer
+
+
+def test_a_side_view_of_planes_far_apart_is_seen_as_it_looks(window: Any) -> None:
+    image, inside = ball()
+    layer = open_ball(window, image)
+    predictor = Predictor(load_model("tiny"))
+    predictor.set_image(image)
+    statistics = predictor.statistics
+
+    def answered(step: float) -> np.ndarray:
+        """What is seen after a click, with planes so far apart."""
+        window.click(step * 12, 0.25 * 70)
+        z, _, x = window.viewer.layers["SimMAT points"].data[-1]
+        assert np.allclose((z, x), (12, 70), atol=1)
+        seen = {"pixel_size": (step, 0.25), "statistics": statistics}
+        predictor.set_image(image[:, 75], **seen)
+        shown = preview(window)[:, 75].copy()
+        assert np.array_equal(shown, predictor.predict(points=[(z, x)]).mask)
+        return shown
+
+    squashed = answered(0.25)
+    undo(window)
+    layer.scale = (1.5, 0.25, 0.25)  # as it should have been from the start
+    window.viewer.dims.point = (1.5 * 12, 0.25 * 75, 0.25 * 70)
+    window.idle()
+    round_ = answered(1.5)
+    assert iou(round_, inside[:, 75]) > 0.9
+    assert not np.array_equal(round_, squashed)
+
+
+def test_an_object_that_is_open_is_answered_anew_when_the_scale_changes(window: Any) -> None:
+    image, _ = ball()
+    layer = open_ball(window, image)
+    window.click(0.25 * 12, 0.25 * 70)
+    before = preview(window)[:, 75].copy()
+    [asked] = window.interaction.work.asked.prompts.points
+    layer.scale = (1.5, 0.25, 0.25)
+    window.viewer.dims.point = (1.5 * 12, 0.25 * 75, 0.25 * 70)
+    window.idle()
+    assert window.interaction.work.asked.prompts.points == (pytest.approx(asked),), "on its pixel"
+    predictor = Predictor(load_model("tiny"))
+    predictor.set_image(image)
+    predictor.set_image(image[:, 75], statistics=predictor.statistics, pixel_size=(1.5, 0.25))
+    after = preview(window)[:, 75]
+    assert np.array_equal(after, predictor.predict(points=[asked[1:]]).mask)
+    assert not np.array_equal(after, before)
+
+
+def test_following_from_the_side_sees_every_plane_as_it_looks(window: Any) -> None:
+    image, inside = ball()
+    open_ball(window, image).scale = (1.5, 0.25, 0.25)
+    window.viewer.dims.point = (1.5 * 12, 0.25 * 75, 0.25 * 70)
+    window.idle()
+    window.click(1.5 * 12, 0.25 * 70)
+    window.key(Qt.Key.Key_S, SHIFT)
+    window.key(Qt.Key.Key_C)
+    assert iou(objects(window) > 0, inside) > 0.85

@@ -234,3 +234,23 @@ def test_nothing_is_cut_off_and_the_form_scrolls_where_there_is_little_room(
     trainer.until(lambda: scroll.verticalScrollBar().maximum() == 0)
     window.viewer.window.resize(1000, 500)
     assert window.viewer.window._qt_window.height() < 800, "it does not force a high window"
+
+
+def test_layers_of_long_pixels_are_trained_on_as_they_look(trainer: Trainer) -> None:
+    tab, viewer = trainer.tab, trainer.window.viewer
+    for name in ("field 1 near", "field 1 far", "true objects"):
+        viewer.layers[name].scale = (3, 0.5)
+    trainer.settle()
+    tab._on_choice()
+    assert tab.images.problem() is None
+    assert "--pixel-ratio=6.0" in tab.command.value()
+    image, labels = discs((100, 110))
+    for name in ("near", "far"):
+        viewer.add_image(image, name=f"field 2 {name}")
+    viewer.add_labels(labels, name="more objects")
+    trainer.settle()
+    QTest.mouseClick(tab.images.add, LEFT)
+    assert trainer.status.text == (
+        "A pixel of field 1 near is 6 times as high as wide, one of field 2 near 1 times: give "
+        "their layers one scale, or save them as files and train on their folder."
+    )

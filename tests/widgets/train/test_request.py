@@ -25,6 +25,7 @@ REQUESTS = [
             strategy="full", steps=7, batch=2, learning_rate=3e-5, seed=4, patience=2, size=None
         ),
     ),
+    TrainRequest(name="long pixels", pixel_ratio=2.5),
     TrainRequest(name="more", config=TrainConfig(prompts=("box", "click"), augment=True, side=64)),
 ]
 
@@ -42,6 +43,7 @@ def test_the_command_line_asks_for_what_the_request_says(request_: TrainRequest)
     assert "practical" not in named, "all of it is said, so that later defaults change nothing"
     assert named["labelled"].modality == (request_.modality or request_.name)
     assert named["labelled"].channels == (request_.channels or None)
+    assert named["labelled"].pixel_ratio == request_.pixel_ratio
     # Where a configuration has no number of steps, that of the command line has none either.
     assert named["config"] == request_.config
 
@@ -52,7 +54,16 @@ def test_what_is_written_reads_back(request_: TrainRequest) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"config": 3}', '{"config": {"steps": 0}}', '{"config": {}, "a": 1}']
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"config": 3}',
+        '{"config": {"steps": 0}}',
+        '{"config": {}, "a": 1}',
+        '{"config": {}, "pixel_ratio": "1"}',
+    ],
 )
 def test_something_else_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="no training's request"):

@@ -100,6 +100,13 @@ class ImageFile:
         sizes = zip(self.axes, self.data.shape, strict=True)
         return tuple(int(size) for letter, size in sizes if letter not in "CS")
 
+    @property
+    def pixel_size(self) -> tuple[float, float] | None:
+        """Height and width of a pixel in one unit; None where the file does not know."""
+        height, width = (self.scale.get(letter, 0.0) for letter in "YX")
+        known = 0 < height < math.inf and 0 < width < math.inf
+        return (height, width) if known and self.units.get("Y") == self.units.get("X") else None
+
 
 def read_image(path: Path | str, *, lazy_above: int = LAZY_ABOVE) -> ImageFile:
     """Read an image file, a large TIFF or .npy lazily.

@@ -34,7 +34,9 @@ def segmenting_in_tiles(
 
     image, target = loaded.image, loaded.task.files.labels
     names = image.channel_names if loaded.axis == image.channel_axis else None
-    yield from predictor.opening(image.data, loaded.axis, config.channels, names)
+    yield from predictor.opening(
+        image.data, loaded.axis, config.channels, names, pixel_size=image.pixel_size
+    )
     folder = part_of(target)
     unit = _UNITS.get(image.units.get("X", ""), "")
     pixel = (image.scale.get("Y", 1.0), image.scale.get("X", 1.0)) if unit else (1.0, 1.0)

@@ -216,7 +216,14 @@ def _encoding(
     image = loaded.image
     if first:
         names = image.channel_names if loaded.axis == image.channel_axis else None
-        job = predictor.encoding(image.data, loaded.axis, config.channels, plane, names)
+        job = predictor.encoding(
+            image.data,
+            loaded.axis,
+            config.channels,
+            plane,
+            names,
+            pixel_size=image.pixel_size,
+        )
     else:
         job = predictor.moving(plane)
     yield from _told(job, loaded, plane)

@@ -67,7 +67,13 @@ def assembling(
         for done, image in enumerate(side):
             yield Progress(done, len(side), f"{image.name}: checking")
             stack = LabelledStack(
-                image, names, config.channels, config.normalization, shelf, group(image.name)
+                image,
+                names,
+                config.channels,
+                config.normalization,
+                shelf,
+                group(image.name),
+                (config.pixel_ratio, 1.0),
             )
             stack.check()
             if next(stack.planes(), None) is None:

@@ -26,12 +26,15 @@ class Content:
         Of a single array.
     names
         Names of the available channels, where they are known.
+    pixel_size
+        Height and width of a pixel, in any unit; None where nothing is known.
     """
 
     arrays: Any
     labels: NDArray[Any]
     channel_axis: int | None = None
     names: tuple[str, ...] | None = None
+    pixel_size: tuple[float, float] | None = None
 
     @property
     def available(self) -> int:

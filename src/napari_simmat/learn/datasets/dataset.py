@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -145,6 +146,8 @@ class DataConfig:
         Fixes the split and what is measured.
     smallest
         As `Dataset`.
+    pixel_ratio
+        Height of a pixel over its width, where the file does not say.
     """
 
     modality: str = ""
@@ -155,8 +158,11 @@ class DataConfig:
     share: float = 0.2
     seed: int = 0
     smallest: int = 0
+    pixel_ratio: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0 < self.pixel_ratio < math.inf:
+            raise ValueError(f"A pixel's height over its width is above 0, not {self.pixel_ratio}.")
         if not 0 < self.share < 1:
             raise ValueError(
                 f"The share kept for validation must lie between 0 and 1, got {self.share}."

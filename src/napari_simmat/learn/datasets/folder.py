@@ -122,7 +122,8 @@ class ImageOfFile:
         """Image and labels; the channels' names are those that the file has."""
         image, labels = self.file.read(self.channel_axis)
         axis = image.channel_axis if self.channel_axis is None else self.channel_axis
-        return Content(image.data, labels, axis, known_names(image, axis))
+        names = known_names(image, axis)
+        return Content(image.data, labels, axis, names, image.pixel_size)
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,8 @@ class ImageOfChannelFiles:
                 f"{_by(files[0].shape)}; give labels of the image's size."
             )
         names = tuple(name for name, _ in self.channels)
-        return Content([file.data for file in files], np.asarray(labels.data), names=names)
+        arrays, pixel_size = [file.data for file in files], files[0].pixel_size
+        return Content(arrays, np.asarray(labels.data), names=names, pixel_size=pixel_size)
 
 
 def _one_file_per_channel(

@@ -13,6 +13,7 @@ from napari_simmat.engine.statistics import Statistics
 from napari_simmat.learn.datasets.channels import Selection, find_channels
 from napari_simmat.learn.datasets.content import Content, LabelledImage, check_content
 from napari_simmat.learn.datasets.dataset import Loaded
+from napari_simmat.learn.datasets.squaring import square
 from napari_simmat.model.spec import Base, Channel, InputSize, ModelSpec, Normalization
 
 Plane = tuple[int, ...]
@@ -64,6 +65,8 @@ class LabelledStack:
         The data set's.
     shelf
         Shared by the images of a data set.
+    pixel_size
+        Height and width of a pixel, where the image does not know.
 
     Attributes
     ----------
@@ -79,6 +82,7 @@ class LabelledStack:
         normalization: Normalization,
         shelf: Shelf,
         group: str = "",
+        pixel_size: tuple[float, float] | None = None,
     ) -> None:
         self.image = image
         self.group = group or image.name
@@ -86,6 +90,7 @@ class LabelledStack:
         self._wanted = wanted
         self._spec = _spec(self._names, normalization)
         self._shelf = shelf
+        self._pixel_size = pixel_size
         self._statistics: Statistics | None = None
 
     @property
@@ -115,7 +120,10 @@ class LabelledStack:
                 yield plane, labels[plane]
 
     def load(self, plane: Plane = ()) -> Loaded:
-        """Values (C, Y, X), normalised by the whole image, and ids (Y, X) of one plane."""
+        """Values (C, Y, X), normalised by the whole image, and ids (Y, X) of one plane.
+
+        Pixels that are not square become so, as the predictor has them.
+        """
         content = self._shelf.read(self.image)
         stack = self._stack(content)
         try:
@@ -123,7 +131,8 @@ class LabelledStack:
         except ValueError as error:  # no finite value, or a part of a file that is damaged
             raise ValueError(f"{self.name}: {error}") from error
         self._statistics = stack.statistics  # measured once, even if the image is read again
-        return values, as_ids(content.labels[plane])
+        pixel_size = content.pixel_size or self._pixel_size
+        return square(values, as_ids(content.labels[plane]), pixel_size)
 
     def _stack(self, content: Content) -> ChannelStack:
         indices = find_channels(content, self._names, self._wanted, self.name)

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from napari_simmat.learn.datasets.squaring import nearest
 from napari_simmat.learn.prompting import PromptBatch, draw_prompts
 from napari_simmat.learn.scenes.arrays import Ids
 from napari_simmat.learn.train_config import TrainConfig
-from napari_simmat.learn.training.planes import Plane, Planes, nearest
+from napari_simmat.learn.training.planes import Plane, Planes
 
 MULTIPLE = 32
 """A native network's input has sides that are multiples of so many pixels."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,11 +15,10 @@ from torch.nn import functional
 
 from napari_simmat.engine.frames import Frame
 from napari_simmat.learn.datasets.dataset import Dataset, Sample
+from napari_simmat.learn.datasets.squaring import nearest
 from napari_simmat.learn.scenes.arrays import Ids
 from napari_simmat.model.spec import InputSize, ModelSpec
 from napari_simmat.progress import Job, Progress
-
-Id = TypeVar("Id", bound=np.generic)
 
 logger = logging.getLogger(__name__)
 
@@ -190,12 +188,3 @@ def as_rgb(channels: int) -> list[int]:
     zero-shot figures), of two the second stands twice.
     """
     return {1: [0, 0, 0], 2: [0, 1, 1]}.get(channels, [0, 1, 2])
-
-
-def nearest(labels: NDArray[Id], size: tuple[int, int]) -> NDArray[Id]:
-    """Ids or a mask (H, W) resized to `size`: of each new pixel the value at its centre."""
-    rows, columns = (
-        np.minimum(((np.arange(new) + 0.5) * old / new).astype(int), old - 1)
-        for new, old in zip(size, labels.shape, strict=True)
-    )
-    return np.ascontiguousarray(labels[rows[:, None], columns])

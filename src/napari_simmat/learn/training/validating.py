@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from napari_simmat.learn.datasets.squaring import nearest
 from napari_simmat.learn.metrics import dice, iou
 from napari_simmat.learn.training.batches import MULTIPLE, fitting
-from napari_simmat.learn.training.planes import Plane, Planes, nearest
+from napari_simmat.learn.training.planes import Plane, Planes
 from napari_simmat.model.network import Encoded, Network
 from napari_simmat.progress import Job, Progress
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,15 +22,19 @@ class ImageValue:
     names
         The model's channel names, where `arrays` is a list.
     token
-        Equal for the same channels of the same layers with the same data, seen in the same view.
+        Equal for the same channels of the same layers with the same data, seen in the same view
+        with pixels of the same shape.
     whole
         Of a side view the image as it is.
+    pixel_size
+        Height and width of a pixel as it is seen; None before that is known.
     """
 
     arrays: Any
     names: tuple[str, ...] | None
     token: tuple[object, ...]
     whole: ImageValue | None = None
+    pixel_size: tuple[float, float] | None = None
 
     @property
     def usual(self) -> ImageValue:
@@ -47,11 +52,22 @@ class ImageValue:
         """Whether reading a plane costs nothing, in whatever view."""
         return all(isinstance(array, np.ndarray) for array in self.all_arrays)
 
-    def seen(self, order: Order) -> ImageValue:
-        """The image with its axes in the order of a view; nothing is read or copied."""
+    def seen(self, order: Order, spacing: Sequence[float]) -> ImageValue:
+        """The image with its axes in the order of a view; nothing is read or copied.
+
+        Parameters
+        ----------
+        order
+            The view.
+        spacing
+            Size of a pixel along each of its axes.
+        """
         whole = self.usual
+        pixel_size = (float(spacing[-2]), float(spacing[-1]))
+        ratio = float(f"{pixel_size[0] / pixel_size[1]:.6g}")  # in other units it is the same
+        token = (*whole.token, order, ratio)
         if not order:
-            return whole
+            return ImageValue(whole.arrays, whole.names, token, whole, pixel_size)
         seen = [turned(array, order) for array in whole.all_arrays]
         arrays = seen if isinstance(whole.arrays, (list, tuple)) else seen[0]
-        return ImageValue(arrays, whole.names, (*whole.token, order), whole)
+        return ImageValue(arrays, whole.names, token, whole, pixel_size)

@@ -27,6 +27,7 @@ from napari_simmat.widgets.status import Status
 READY = "Ready: click on an object, or draw a box around it."
 _FOLLOWED = "Followed to here: a click corrects it, Commit (C) writes it on all planes."
 _COARSE = "Preview at half the resolution, the exact mask follows"
+_MISSED = "Not committed, as the view changed before the answer: roll back and press C again."
 _COARSE_COMMIT = "Preview at half the resolution, the exact mask is committed when it is there"
 
 
@@ -53,6 +54,7 @@ class Interaction(Session):
         self._asked = Asked()
         self._seen: Plane | None = None
         self._commit_next = False
+        self._missed = ""
         self._glimpse: Plane | None = None
         self.answering.progressed.connect(self._on_progressed)
         self.answering.glimpsed.connect(self._on_glimpsed)
@@ -100,6 +102,10 @@ class Interaction(Session):
         if self._is_subject(model, image) and place is not None and self.work is not None:
             moved = not np.array_equal(place.matrix, self.work.place.matrix)
             self.work.place = place.seen(self.work.place.order)
+            if moved:  # its pixels may have another shape now
+                self._seen_images.clear()
+                for view in self.work.views.values():
+                    view.answers.clear()
             if moved or self.prompts.points is None:
                 self.show_asked(self.work.asked)
                 self.request(again=True)
@@ -134,10 +140,10 @@ class Interaction(Session):
         """The image as it is seen; None where none is chosen."""
         if self.work is None or self._image is None:
             return None
-        order = self.work.place.order
-        if order not in self._seen_images:
-            self._seen_images[order] = self._image.seen(order)
-        return self._seen_images[order]
+        place = self.work.place
+        if place.order not in self._seen_images:
+            self._seen_images[place.order] = self._image.seen(place.order, place.spacing)
+        return self._seen_images[place.order]
 
     def question(self) -> Question | None:
         """What work on the whole image is told; None where no image is chosen."""
@@ -158,7 +164,7 @@ class Interaction(Session):
             Also if that was answered already.
         """
         work, image = self.work, self.image()
-        if work is None or image is None or self._released:
+        if work is None or image is None or self._released or self._commits_elsewhere:
             return
         self._edited = False
         try:
@@ -241,6 +247,13 @@ class Interaction(Session):
             self.preview.clear(self._glimpse, self.work.place.order)
         self._glimpse = None
 
+    @property
+    def _commits_elsewhere(self) -> bool:
+        """Whether another plane's answer is awaited to be committed, which comes first."""
+        question = self.answering.question
+        awaited = self._commit_next and self.answering.busy and question is not None
+        return awaited and question.plane != self.plane_or_none()
+
     def _on_answered(self, question: Question, answer: Answer, seconds: float) -> None:
         work, plane = self.work, question.plane
         if work is None:
@@ -249,14 +262,21 @@ class Interaction(Session):
         self._glimpse = None  # the answer replaces it
         if not question.prompts:
             self.say(
-                " ".join(filter(None, [self._ready(), work.place.remark, answer.note])), "ready"
+                " ".join(
+                    filter(None, [self._missed, self._ready(), work.place.remark, answer.note])
+                ),
+                "ready",
             )
+            self._missed = ""
         else:
             work.answers[plane] = (self._asked, answer)
             self._show_answer(work, plane, seconds)
             if commit and work.asked.on(plane) == self._asked:
                 self.actions.commit(plane, answer)
         self.changed.emit()
+        if commit and plane != self.plane_or_none():  # what is open here has waited for it
+            self._seen = None
+            self._on_plane()
 
     def _on_failed(self, reason: str) -> None:
         self._commit_next = False
@@ -268,12 +288,15 @@ class Interaction(Session):
         self.preview.show(work.place, plane, answer.masks)
         opened = asked.opened_on(plane)
         text = _described(answer, None if opened is None else opened.label)
+        text, self._missed = " ".join(filter(None, [self._missed, text])), ""
         self.status.emit(replace(Status("done", text), seconds=seconds))
         self.changed.emit()
 
     def _on_stale(self) -> None:
         """Answer what is open now; where nothing is, an answer that is awaited is of no use."""
         plane = self.plane_or_none()
+        if self._commits_elsewhere:
+            return
         if self._edited or plane is None or self.work is None or self.work.asked.on(plane):
             self.request()
         else:
@@ -283,6 +306,8 @@ class Interaction(Session):
         order = self.order_or_none()
         turned = self.work is not None and order is not None and order != self.work.place.order
         if turned:
+            if self._commit_next:
+                self._missed = _MISSED
             self.drop()
             self._seen = None
             self.turn(order)

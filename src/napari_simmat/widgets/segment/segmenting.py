@@ -169,9 +169,7 @@ class Segmenter:
         known = self.predictor
         assert known is not None
         predictor = Predictor(known.model, str(known.device), known.precision, self.cache)
-        arrays, names = question.image.arrays, question.image.names
-        statistics = yield from self._measuring(question.image)
-        yield from predictor.opening(arrays, names=names, statistics=statistics)
+        yield from self._handing(predictor, question.image)
         settings = settings.for_model(known.model.spec)
         return (yield from proposing(predictor, settings, question.plane, seeds))
 
@@ -237,12 +235,21 @@ class Segmenter:
         assert predictor is not None
         if self._image != image.token:
             self._image = None
-            statistics = yield from self._measuring(image)
-            yield from predictor.opening(image.arrays, names=image.names, statistics=statistics)
+            yield from self._handing(predictor, image)
             self._image = image.token
         if self._subject != question.subject:
             self._remark = remark(predictor.stack.plane(question.plane))
             self._subject = question.subject
+
+    def _handing(self, predictor: Predictor, image: ImageValue) -> Job[None]:
+        """Make an image a predictor's; nothing of it is encoded yet."""
+        statistics = yield from self._measuring(image)
+        yield from predictor.opening(
+            image.arrays,
+            names=image.names,
+            statistics=statistics,
+            pixel_size=image.pixel_size,
+        )
 
     def _measuring(self, image: ImageValue) -> Job[Statistics]:
         """The numbers of the normalisation: measured once per image, however it is seen."""

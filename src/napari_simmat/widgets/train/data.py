@@ -34,17 +34,39 @@ class LabelledValue:
         Objects (..., Y, X).
     labels_name
         What the labels are called.
+    pixel_ratio
+        Height of a pixel over its width.
     """
 
     name: str
     channels: tuple[tuple[str, Any], ...]
     labels: Any
     labels_name: str
+    pixel_ratio: float = 1.0
 
     @property
     def planes(self) -> int:
         """How many planes there are to write."""
         return (len(self.channels) + 1) * math.prod(self.labels.shape[:-2])
+
+
+def pixel_ratio_of(images: Sequence[LabelledValue]) -> float:
+    """The shape that the pixels of all images have.
+
+    Raises
+    ------
+    ValueError
+        If they differ.
+    """
+    first = images[0]
+    for other in images[1:]:
+        if not math.isclose(other.pixel_ratio, first.pixel_ratio, rel_tol=0.05):
+            raise ValueError(
+                f"A pixel of {first.name} is {first.pixel_ratio:.3g} times as high as wide, one of "
+                f"{other.name} {other.pixel_ratio:.3g} times: give their layers one scale, or save "
+                "them as files and train on their folder."
+            )
+    return first.pixel_ratio
 
 
 def writing_layers(images: Sequence[LabelledValue], folder: Path) -> Job[None]:

@@ -17,7 +17,7 @@ from napari_simmat.widgets.inputs import describe, describe_labels, key_of, labe
 from napari_simmat.widgets.segment.label_layers import PREVIEW
 from napari_simmat.widgets.train import feeds as train_feeds
 from napari_simmat.widgets.train.channels import TrainChannels
-from napari_simmat.widgets.train.data import LabelledValue
+from napari_simmat.widgets.train.data import LabelledValue, pixel_ratio_of
 from napari_simmat.widgets.train.feeds import NamedSource
 
 
@@ -121,7 +121,7 @@ class ImagesForm(QWidget):
                 )
             used.add(str(each.labels))
         try:
-            self.images()
+            pixel_ratio_of(self.images())
         except (ValueError, TypeError) as error:
             return str(error)
         return None

@@ -34,6 +34,8 @@ class TrainRequest:
         Of labelled images; empty for open layers.
     channels
         Of the folder's images, names or numbers with commas between; empty for all.
+    pixel_ratio
+        Height of a layer's pixel over its width.
     config
         How it is trained.
     """
@@ -43,6 +45,7 @@ class TrainRequest:
     modality: str = ""
     folder: str = ""
     channels: str = ""
+    pixel_ratio: float = 1.0
     config: TrainConfig = field(default=START)
 
     def arguments(self, data: Path, output: Path, folder: Path) -> list[str]:
@@ -58,6 +61,8 @@ class TrainRequest:
         words.append(f"--modality={self.modality or self.name}")
         if self.channels:
             words.append(f"--channels={self.channels}")
+        if self.pixel_ratio != 1:
+            words.append(f"--pixel-ratio={self.pixel_ratio}")
         for each in fields(TrainConfig):
             value = getattr(self.config, each.name)
             if each.name in SHOWN or value != each.default:
@@ -84,9 +89,11 @@ class TrainRequest:
             request = cls(**values, config=TrainConfig(**tuples))
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"This is no training's request ({error}).") from None
-        texts = [getattr(request, each.name) for each in fields(cls) if each.name != "config"]
+        texts = [getattr(request, each.name) for each in fields(cls) if each.type == "str"]
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("This is no training's request (a word is a number).")
+        if not isinstance(request.pixel_ratio, (int, float)):
+            raise ValueError("This is no training's request (a number is a word).")
         return request
 
 

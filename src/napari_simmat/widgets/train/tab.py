@@ -24,6 +24,7 @@ from napari_simmat.widgets.status import Kind, Status
 from napari_simmat.widgets.status_line import StatusLine
 from napari_simmat.widgets.train import runs
 from napari_simmat.widgets.train.curves import Curves
+from napari_simmat.widgets.train.data import pixel_ratio_of
 from napari_simmat.widgets.train.form import TrainForm, dropped_folder
 from napari_simmat.widgets.train.gains import Gains
 from napari_simmat.widgets.train.images_form import ImagesForm
@@ -225,7 +226,8 @@ class TrainTab(QWidget):
         if self.form.uses_folder:
             return request
         names = [channel.name for channel in self.images.value()[0].channels]
-        return replace(request, channels=",".join(names))
+        ratio = pixel_ratio_of(self.images.images())
+        return replace(request, channels=",".join(names), pixel_ratio=ratio)
 
     def _on_train(self) -> None:
         problem = self._problem()  # a layer's data may have changed in place

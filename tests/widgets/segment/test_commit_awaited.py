@@ -1,0 +1,94 @@
+"""C while the answer is still awaited, and then another plane or another view."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+
+from tests.widgets.gate import Gate, click_without_waiting
+from tests.widgets.scenes import CENTRES, discs, iou
+
+WAITED = "Not committed, as the view changed before the answer: roll back and press C again."
+
+
+@pytest.fixture
+def stack(window: Any) -> Any:
+    """The window on the middle one of three planes with two discs; a disc of the last is open."""
+    image, _ = discs()
+    planes = np.stack([np.roll(image, 3 * shift, axis=1) for shift in range(3)])
+    window.viewer.add_image((255 * planes).astype(np.uint8), name="stack")
+    window.open_widget()
+    window.idle()
+    window.viewer.dims.set_current_step(0, 2)
+    window.idle()
+    y, x = CENTRES[1]
+    window.click(y, x + 6)
+    window.viewer.dims.set_current_step(0, 1)
+    window.idle()
+    return window
+
+
+def committed(window: Any) -> np.ndarray:
+    return window.viewer.layers["SimMAT objects"].data
+
+
+def test_the_plane_is_committed_on_which_c_was_pressed(stack: Any) -> None:
+    truth, (y, x) = discs()[1], CENTRES[0]
+    gate = Gate(stack)
+    click_without_waiting(stack, y, x + 3)
+    QTest.keyClick(stack.canvas, Qt.Key.Key_C)
+    gate.wait()
+    stack.viewer.dims.set_current_step(0, 2)  # where an object is open
+    stack.qtbot.wait(50)
+    gate.open.set()
+    stack.idle()
+    labels = committed(stack)
+    assert set(np.unique(labels)) == {0, 1}
+    assert not labels[[0, 2]].any(), "what is open on the plane that is shown stays open"
+    assert iou(labels[1] == 1, np.roll(truth == 1, 3, axis=1)) > 0.8
+    shown = stack.viewer.layers["SimMAT preview"].data > 0
+    assert iou(shown[2], np.roll(truth == 2, 6, axis=1)) > 0.8
+    assert not shown[:2].any()
+    stack.key(Qt.Key.Key_C)
+    assert iou(committed(stack)[2] == 2, np.roll(truth == 2, 6, axis=1)) > 0.8
+
+
+def test_a_click_on_another_plane_waits_for_the_commit(stack: Any) -> None:
+    truth, (y, x) = discs()[1], CENTRES[0]
+    gate = Gate(stack)
+    click_without_waiting(stack, y, x + 3)
+    QTest.keyClick(stack.canvas, Qt.Key.Key_C)
+    gate.wait()
+    stack.viewer.dims.set_current_step(0, 0)
+    click_without_waiting(stack, y, x)
+    gate.open.set()
+    stack.idle()
+    labels = committed(stack)
+    assert not labels[[0, 2]].any()
+    assert iou(labels[1] == 1, np.roll(truth == 1, 3, axis=1)) > 0.8
+    shown = stack.viewer.layers["SimMAT preview"].data > 0
+    assert iou(shown[0], truth == 1) > 0.8
+
+
+def test_a_commit_that_another_view_came_before_is_named(stack: Any) -> None:
+    y, x = CENTRES[0]
+    gate = Gate(stack)
+    click_without_waiting(stack, y, x + 3)
+    QTest.keyClick(stack.canvas, Qt.Key.Key_C)
+    gate.wait()
+    stack.viewer.dims.order = (1, 0, 2)
+    stack.qtbot.wait(50)
+    gate.open.set()
+    stack.idle()
+    assert stack.status.text.startswith(WAITED)
+    assert "SimMAT objects" not in stack.viewer.layers
+    stack.viewer.dims.order = (0, 1, 2)
+    stack.viewer.dims.set_current_step(0, 1)
+    stack.idle()
+    assert WAITED not in stack.status.text, "it is said once"
+    stack.key(Qt.Key.Key_C)
+    assert iou(committed(stack)[1] == 1, np.roll(discs()[1] == 1, 3, axis=1)) > 0.8
