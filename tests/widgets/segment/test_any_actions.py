@@ -234,6 +234,9 @@ class AnyActions(RuleBasedStateMachine):
         self._choose(*chosen)
         if not noted:
             return
+        if window.interaction.plane_or_none() is None:  # it is offered once the image is seen
+            window.viewer.dims.order = (0, 1, 2)
+            window.idle()
         assert window.status.offer == "Restore"
         window.interaction.accept()
         window.idle()

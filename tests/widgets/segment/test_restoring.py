@@ -104,6 +104,23 @@ def test_work_goes_on_after_restoring_and_is_restored_once_more(
     assert len(list(sessions_folder().glob("*.jsonl"))) == 1
 
 
+def test_what_was_left_is_offered_once_the_image_is_seen(open_window: Callable[[], Any]) -> None:
+    first = open_image(open_window(), grey())
+    work_on(first)
+    crash(first)
+    second = open_window()
+    second.viewer.add_image(np.zeros((3, 4, 5)), name="a stack, so that axes can be rolled")
+    second.viewer.dims.order = (1, 0, 2)
+    open_image(second, grey())
+    assert "roll the axes" in second.status.text
+    second.viewer.dims.order = (0, 1, 2)
+    second.idle()
+    assert second.status.offer == "Restore"
+    second.interaction.accept()
+    second.idle()
+    assert np.array_equal(objects(second), objects(first))
+
+
 def test_another_image_is_offered_nothing_and_another_window_neither(
     open_window: Callable[[], Any],
 ) -> None:

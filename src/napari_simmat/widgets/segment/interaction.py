@@ -172,6 +172,7 @@ class Interaction(Session):
             asked = work.asked.on(plane)
             prompts = prompts_of(asked, plane, work.place.shape[-2:])
         except ValueError as error:
+            self._seen = None
             self.drop()
             self.fail(str(error))
             return
@@ -314,14 +315,14 @@ class Interaction(Session):
         plane = self.plane_or_none()
         if self.work is None or plane == self._seen:
             return
-        self._seen = plane
+        unseen, self._seen = self._seen is None, plane
         if plane is None:
             return
         self.flush()
         self.prompts.follow_plane(self.work.prompts.on(plane))
         if self.work.asked.on(plane):
             self.request()
-        elif turned and (question := self.question()) is not None:
+        elif unseen and (question := self.question()) is not None:
             self.answering.ask(question)  # nothing is asked, but the first click is to be quick
         elif not self.answering.busy:
             self.say(self._ready(), "ready")
