@@ -18,11 +18,12 @@ from napari_simmat.model.tuned import (
     ExtendedTokenAttention,
     LearnedPrefix,
     LearnedTokens,
+    LoRAConv2d,
 )
 from napari_simmat.model.tuning import STRATEGIES, merge, tune
 
-ADDED = ("lora", "adapter", "prompt", "prefix")
-SIZES = {"lora": 25, "adapter": 50, "prompt": 100, "prefix": 50}
+ADDED = ("lora", "lora_conv", "adapter", "prompt", "prefix")
+SIZES = {"lora": 25, "lora_conv": 25, "adapter": 50, "prompt": 100, "prefix": 50}
 """Of `tiny`, whose tokens have a quarter of ViT-B's width."""
 CLICK = {"points": torch.tensor([[40.0, 20.0]]), "labels": torch.tensor([1])}
 
@@ -87,7 +88,7 @@ def test_the_bases_tensors_keep_their_names(strategy):
     assert network.load_state_dict(base, strict=False).unexpected_keys == []
 
 
-@pytest.mark.parametrize("strategy", ["frozen", "linear", "lora", "adapter", "full"])
+@pytest.mark.parametrize("strategy", ["frozen", "linear", "lora", "lora_conv", "adapter", "full"])
 @torch.no_grad()
 def test_what_begins_at_zero_begins_as_the_base(strategy):
     network, base, _ = tuned_network(strategy)
@@ -113,9 +114,10 @@ def test_what_is_added_acts_in_encoder_and_decoder(strategy):
     assert not torch.equal(network.encode(image).embedding, encoded.embedding)
 
 
+@pytest.mark.parametrize("strategy", ["lora", "lora_conv"])
 @torch.no_grad()
-def test_merged_lora_gives_the_same_masks_at_no_cost():
-    network, base, tuned = tuned_network("lora")
+def test_merged_lora_gives_the_same_masks_at_no_cost(strategy):
+    network, base, tuned = tuned_network(strategy)
     untouched = answer(network)
     disturb(network, tuned.names)
     ours = answer(network)
@@ -140,6 +142,8 @@ BY_HAND = {
     "full": 93_735_472 - 6_220,
     "scratch": 93_735_472,
 }
+# And of the neck a 1 x 1 and a 3 x 3 convolution.
+BY_HAND["lora_conv"] = BY_HAND["lora"] + 100 * (768 + 256) + 100 * (9 * 256 + 256)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -149,9 +153,8 @@ def test_trained_parameters_on_vit_b_equal_the_count_by_hand(strategy):
     mat = 576 * 4 + 64 + 1731
     trained = [p for p in network.parameters() if p.requires_grad]
     assert sum(p.numel() for p in trained) == BY_HAND[strategy] + mat
-    assert tuned.size == {"lora": 100, "adapter": 200, "prompt": 400, "prefix": 200}.get(
-        strategy, 0
-    )
+    sizes = {"lora": 100, "lora_conv": 100, "adapter": 200, "prompt": 400, "prefix": 200}
+    assert tuned.size == sizes.get(strategy, 0)
     assert all(p.device.type == "meta" for p in network.parameters())
 
 
@@ -289,3 +292,29 @@ def test_errors_say_what_to_do():
         tune(network, "lora", 0)
     with pytest.raises(ValueError, match="Strategy full has no size, 5 was given; leave it out"):
         tune(network, "full", 5)
+
+
+@torch.no_grad()
+def test_lora_in_convolutions_is_that_of_their_weights_and_leaves_the_transfer_layer_alone():
+    network, base, tuned = tuned_network("lora_conv", 3)
+    disturb(network, tuned.names)
+    layer = network.image_encoder.stage8[1]
+    assert isinstance(layer, LoRAConv2d)
+    assert layer.down.shape == (3, 64, 3, 3)
+    assert layer.up.shape == (128, 3)
+    image = torch.randn(2, 64, 10, 12)
+    # Source: LoRA, arXiv 2106.09685: a convolution to three maps, then a 1 x 1 convolution.
+    low = F.conv2d(image, layer.down, None, layer.stride, layer.padding)
+    update = F.conv2d(low, layer.up[:, :, None, None])
+    plain = F.conv2d(image, layer.weight, layer.bias, layer.stride, layer.padding)
+    torch.testing.assert_close(layer(image), plain + update, rtol=1e-4, atol=1e-4)
+    assert torch.equal(layer.weight, base["image_encoder.stage8.1.weight"])
+    updated = {name.rsplit(".", 1)[0] for name in tuned.names if name.endswith(".down")}
+    convolutions = {
+        name
+        for name, module in network.image_encoder.named_modules(prefix="image_encoder")
+        if isinstance(module, torch.nn.Conv2d) and module.groups == 1
+    }
+    transfer = {name for name in convolutions if ".patch_embed." in name}
+    assert len(transfer) == 3
+    assert updated == convolutions - transfer

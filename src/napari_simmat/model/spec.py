@@ -18,7 +18,16 @@ EMBEDDED = ("tiny", "tiny_local")
 TransferName = Literal["zeroshot", "simmat", "baseline_a", "baseline_b"]
 """Transfer layers; `model.transfer` has them."""
 StrategyName = Literal[
-    "frozen", "decoder", "linear", "lora", "adapter", "prompt", "prefix", "full", "scratch"
+    "frozen",
+    "decoder",
+    "linear",
+    "lora",
+    "lora_conv",
+    "adapter",
+    "prompt",
+    "prefix",
+    "full",
+    "scratch",
 ]
 """What can be trained beside a transfer layer; `model.tuning` has them."""
 STRATEGY_TITLES: dict[StrategyName, str] = {
@@ -26,6 +35,7 @@ STRATEGY_TITLES: dict[StrategyName, str] = {
     "decoder": "the mask decoder; fast where no transfer layer is trained",
     "linear": "first projection and positions (linear probing)",
     "lora": "low-rank updates of the q and v projections",
+    "lora_conv": "low-rank updates of these and of the encoder's convolutions",
     "adapter": "bottlenecks beside the MLPs",
     "prompt": "learned tokens for every attention",
     "prefix": "learned keys and values for every attention",

@@ -81,6 +81,65 @@ class LoRALinear(nn.Linear):
         return functional.linear(functional.linear(x, self.down[name]), self.up[name])
 
 
+class LoRAConv2d(nn.Conv2d):
+    """A convolution plus a low-rank update of its weights, without bias or scaling.
+
+    Source: LoRA (arXiv 2106.09685), its matrices taken over (d_out, d_in times the kernel), as
+    LyCORIS (arXiv 2309.14859) has it.
+
+    Parameters
+    ----------
+    conv
+        The convolution, of one group; its `weight` and `bias` keep their names.
+    rank
+        Of the update.
+    """
+
+    def __init__(self, conv: nn.Conv2d, rank: int) -> None:
+        super().__init__(
+            conv.in_channels,
+            conv.out_channels,
+            _square(conv.kernel_size),
+            _square(conv.stride),
+            conv.padding if isinstance(conv.padding, str) else _square(conv.padding),
+            bias=conv.bias is not None,
+            device="meta",
+        )
+        self.weight, self.bias = conv.weight, conv.bias
+        self.down = nn.Parameter(torch.empty(rank, *conv.weight.shape[1:]))
+        self.up = nn.Parameter(torch.zeros(conv.out_channels, rank))
+        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, d_in, H, W) -> (B, d_out, h, w); the weights are far fewer than the pixels."""
+        outputs: Tensor = self._conv_forward(x, self.effective_weight(), self.bias)
+        return outputs
+
+    def merged(self) -> nn.Conv2d:
+        """A plain convolution that gives the same."""
+        plain = nn.Conv2d(
+            self.in_channels,
+            self.out_channels,
+            _square(self.kernel_size),
+            _square(self.stride),
+            self.padding if isinstance(self.padding, str) else _square(self.padding),
+            bias=self.bias is not None,
+            device=self.weight.device,
+        )
+        plain.weight = nn.Parameter(self.effective_weight().detach())
+        plain.bias = self.bias
+        return plain
+
+    def effective_weight(self) -> Tensor:
+        """The weights with their update, (d_out, d_in, k, k)."""
+        return self.weight + (self.up @ self.down.flatten(1)).view_as(self.weight)
+
+
+def _square(sizes: tuple[int, ...]) -> tuple[int, int]:
+    rows, columns = sizes
+    return rows, columns
+
+
 class Adapter(nn.Module):
     """A bottleneck beside an MLP: down, ReLU, up, scaled; it begins as nothing."""
 

@@ -26,6 +26,7 @@ from napari_simmat.model.tuned import (
     Extra,
     LearnedPrefix,
     LearnedTokens,
+    LoRAConv2d,
     LoRALinear,
 )
 
@@ -119,7 +120,7 @@ def merge(network: Network) -> None:
     """Add low-rank updates to the weights they belong to: equal masks at no cost."""
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
-            if isinstance(child, LoRALinear):
+            if isinstance(child, (LoRALinear, LoRAConv2d)):
                 setattr(parent, name, child.merged())
 
 
@@ -167,6 +168,20 @@ def _lora(network: Network, size: int) -> Parameters:
         for part in ("q", "v"):
             projection = getattr(attention, f"{part}_proj")
             replace(attention, f"{part}_proj", {part: (0, projection.out_features)})
+    return new
+
+
+def _lora_conv(network: Network, size: int) -> Parameters:
+    """Also in the encoder's convolutions: `tiny` has as many layers of these as of attention."""
+    new = list(_lora(network, size))
+    transfer = set(network.image_encoder.patch_embed.modules())
+    for parent in list(network.image_encoder.modules()):
+        for name, child in list(parent.named_children()):
+            plain = isinstance(child, nn.Conv2d) and child.groups == 1
+            if plain and child not in transfer:
+                layer = LoRAConv2d(child, size)
+                setattr(parent, name, layer)
+                new.extend((layer.down, layer.up))
     return new
 
 
@@ -229,6 +244,7 @@ STRATEGIES: dict[str, Strategy] = {
     "decoder": Strategy(_decoder),
     "linear": Strategy(_linear),
     "lora": Strategy(_lora, 100),
+    "lora_conv": Strategy(_lora_conv, 100),
     "adapter": Strategy(_adapter, 200),
     "prompt": Strategy(_prompt, 400),
     "prefix": Strategy(_prefix, 200),
