@@ -27,6 +27,7 @@ from napari_simmat.engine.formats.reading import read_image
 from napari_simmat.learn.datasets import DataConfig, from_folder
 from napari_simmat.learn.train_config import Precision, TrainConfig, practical_config
 from napari_simmat.learn.training import Devices, making
+from napari_simmat.model.spec import StrategyName
 
 DATA = Path(os.environ.get("NAPARI_SIMMAT_DATA", "../shared/data"))
 Pair = tuple[NDArray[Any], NDArray[Any]]
@@ -64,10 +65,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--precision", default="32-true", choices=get_args(Precision))
+    parser.add_argument("--strategy", default=TrainConfig.strategy, choices=get_args(StrategyName))
     options = parser.parse_args()
     console, terminal = Console(), Terminal(as_json=False)
     base = load_model(options.base)
-    wanted = TrainConfig(steps=options.steps, seed=options.seed, precision=options.precision)
+    wanted = TrainConfig(
+        steps=options.steps,
+        seed=options.seed,
+        precision=options.precision,
+        strategy=options.strategy,
+    )
     config = practical_config(wanted, base.spec)
     lines = [
         f"| set | planes | objects | click before | after | box before | after |  "

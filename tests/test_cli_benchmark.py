@@ -20,7 +20,7 @@ def test_a_quick_form_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert said["files"] == [str(tmp_path / f"quick-strategies.{e}") for e in ("csv", "md", "png")]
     assert "Quick form" in said["table"]
     rows = read_rows(tmp_path / "quick-strategies.csv")
-    names = ["frozen", "linear", "lora", "adapter", "prompt", "prefix", "full"]
+    names = ["frozen", "linear", "lora", "lora_conv", "adapter", "prompt", "prefix", "full"]
     assert [row.run.strategy for row in rows] == names
     assert main([*words, *small, *where]) == 0  # nothing is left to do
     assert "| strategy | trained numbers | thermal |" in capsys.readouterr().out

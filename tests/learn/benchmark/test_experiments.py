@@ -7,14 +7,15 @@ import pytest
 from napari_simmat.learn.benchmark.config import SENSORS, BenchmarkConfig
 from napari_simmat.learn.benchmark.experiments import (
     ARMS,
-    COMPARED,
     EXPERIMENTS,
     RATES,
     SHARES,
     Run,
+    compared,
 )
+from napari_simmat.model.spec import Base, Channel, InputSize, ModelSpec, Normalization
 
-CONFIG = BenchmarkConfig(steps=20, rate=3e-4, scratch_rate=1e-3, full_rate=3e-5)
+CONFIG = BenchmarkConfig(steps=20, rate=3e-4, scratch_rate=1e-3, full_rate=3e-5, tuning="adapter")
 
 
 @pytest.mark.parametrize(
@@ -22,9 +23,9 @@ CONFIG = BenchmarkConfig(steps=20, rate=3e-4, scratch_rate=1e-3, full_rate=3e-5)
     [
         ("transfer", len(ARMS)),
         ("pseudo", 3),
-        ("strategies", 7),
-        ("lr", len(COMPARED) * len(RATES)),
-        ("size", len(COMPARED) * len(SHARES)),
+        ("strategies", 8),
+        ("lr", 3 * len(RATES)),
+        ("size", 3 * len(SHARES)),
     ],
 )
 def test_every_modality_and_seed_gets_the_same_runs(experiment: str, each: int) -> None:
@@ -47,7 +48,7 @@ def test_arms_differ_in_layer_strategy_and_rate_alone() -> None:
     assert by_arm.pop("scratch").learning_rate == 1e-3
     assert {run.learning_rate for run in by_arm.values()} == {3e-4}
     configs = [run.config(CONFIG) for run in by_arm.values()]
-    assert {config.strategy for config in configs} == {"lora"}
+    assert {config.strategy for config in configs} == {"adapter"}
     assert [config.transfer for config in configs] == ["baseline_a", "baseline_b", "simmat"]
     for config in configs:  # the paper's protocol
         assert (config.prompts, config.corrections, config.auxiliary) == (("click",), 0, False)
@@ -59,6 +60,26 @@ def test_the_size_experiment_takes_shares_of_the_same_images() -> None:
     assert sorted({run.share for run in runs}) == sorted(SHARES)
     full = [run for run in runs if run.strategy == "full"]
     assert {run.learning_rate for run in full} == {3e-5}
+
+
+def test_the_foundation_decides_how_it_is_tuned() -> None:
+    def spec(architecture: str) -> ModelSpec:
+        base = Base(name="b", architecture=architecture, sha256="")
+        return ModelSpec(
+            name="b",
+            modality="",
+            channels=(Channel(name="grey", mean=0.0, std=1.0),),
+            normalization=Normalization(),
+            input_size=InputSize(),
+            base=base,
+        )
+
+    assert BenchmarkConfig().on(spec("tiny")).tuning == "lora_conv"
+    assert BenchmarkConfig().on(spec("vit_b")).tuning == "lora"
+    assert CONFIG.on(spec("vit_b")) == CONFIG
+    assert compared(CONFIG) == ("adapter", "full", "scratch")
+    with pytest.raises(ValueError, match="follows from it: use"):
+        EXPERIMENTS["transfer"](("a",), (0,), BenchmarkConfig())
 
 
 def test_forms() -> None:

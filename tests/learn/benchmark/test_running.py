@@ -18,7 +18,7 @@ from napari_simmat.learn.benchmark.running import Row, append_row, checkpoint_of
 from napari_simmat.learn.datasets import Dataset, GeneratedConfig, from_generated
 from napari_simmat.progress import finish
 
-CONFIG = BenchmarkConfig(steps=1)
+CONFIG = BenchmarkConfig(steps=1, tuning="lora")
 SMALL = BenchmarkConfig(
     modalities=("thermal",), seeds=(0,), steps=1, side=64, images=2, validation=1, test=2
 )
@@ -111,7 +111,14 @@ def test_a_training_that_another_experiment_did_is_not_done_again(
     assert len(begun) == len(lr) - 1
     # Scratch at 1e-3 and full fine-tuning at 3e-4 were among the learning rates.
     rows_of(strategies, "strategies", "transfer", "lr")
-    assert {run.strategy for run in begun} == {"frozen", "linear", "adapter", "prompt", "prefix"}
+    assert {run.strategy for run in begun} == {
+        "frozen",
+        "linear",
+        "lora_conv",
+        "adapter",
+        "prompt",
+        "prefix",
+    }
     # The checkpoints of these are needed for the figure of panels, so both are trained.
     (tmp_path / "transfer.csv").unlink()
     rows_of(transfer, "transfer", "lr", "strategies")

@@ -14,7 +14,7 @@ REACHED = {"zero-shot": 20.0, "scratch": 10.0, "baseline A": 12.0, "baseline B":
 
 def rows(experiment: str = "transfer", seeds: tuple[int, ...] = (0, 1)) -> list[Row]:
     """On modality b everything is 10 points better; with seed 1 one point."""
-    runs = EXPERIMENTS[experiment](("a", "b"), seeds, BenchmarkConfig(steps=5))
+    runs = EXPERIMENTS[experiment](("a", "b"), seeds, BenchmarkConfig(steps=5, tuning="lora"))
     return [
         Row(
             run,

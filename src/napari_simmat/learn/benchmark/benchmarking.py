@@ -71,6 +71,7 @@ def benchmarking(
         Where to compute.
     """
     check_experiment(experiment)
+    config = config.on(base.spec)
     modalities = config.modalities_of(experiment, data)
     datasets = {}
     for modality in modalities:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from napari_simmat.learn.train_config import Precision
-from napari_simmat.model.spec import StrategyName
+from napari_simmat.model.spec import ModelSpec, StrategyName
 
 ExperimentName = Literal["transfer", "pseudo", "strategies", "lr", "size", "panels"]
 GENERATED = "generated"
@@ -52,6 +52,9 @@ class BenchmarkConfig:
         Learning rate of training from scratch.
     full_rate
         Learning rate of full fine-tuning.
+    tuning
+        How the arms tune that keep the foundation: by default lora, as the paper does on SAM, and
+        lora_conv on an embedded foundation, most of whose encoder are convolutions.
     precision
         Of the training; figures are measured in float32.
     """
@@ -68,6 +71,7 @@ class BenchmarkConfig:
     rate: float = 1e-3
     scratch_rate: float = 1e-3
     full_rate: float = 3e-4
+    tuning: StrategyName | None = None
     precision: Precision = "bf16-mixed"
 
     def __post_init__(self) -> None:
@@ -89,6 +93,11 @@ class BenchmarkConfig:
         if self.seeds:
             return self.seeds
         return (0, 1, 2) if experiment == "transfer" and not self.quick else (0,)
+
+    def on(self, base: ModelSpec) -> BenchmarkConfig:
+        """The same with what depends on the foundation."""
+        usual: StrategyName = "lora_conv" if base.base.embedded else "lora"
+        return replace(self, tuning=self.tuning or usual)
 
     def rate_of(self, strategy: StrategyName) -> float:
         """The learning rate of a strategy."""

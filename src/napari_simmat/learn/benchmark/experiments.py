@@ -20,11 +20,9 @@ ZERO_SHOT, SCRATCH, SIMMAT = "zero-shot", "scratch", "SimMAT"
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
 """The grid of figure 5a."""
 BESIDE: tuple[StrategyName, ...] = (
-    "frozen", "linear", "lora", "adapter", "prompt", "prefix", "full",
+    "frozen", "linear", "lora", "lora_conv", "adapter", "prompt", "prefix", "full",
 )  # fmt: skip
-"""Of figure 4c."""
-COMPARED: tuple[StrategyName, ...] = ("lora", "full", "scratch")
-"""Strategies of figures 5a and 5b, and training from scratch."""
+"""Of figure 4c, and LoRA in convolutions."""
 SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
 """Shares of the training images of figure 5b."""
 
@@ -35,19 +33,19 @@ class Arm(NamedTuple):
     Attributes
     ----------
     transfer, strategy
-        As `TrainConfig` has them.
+        As `TrainConfig` has them; None for how the foundation is tuned (`BenchmarkConfig.tuning`).
     """
 
     transfer: TransferName
-    strategy: StrategyName
+    strategy: StrategyName | None
 
 
 ARMS: dict[str, Arm] = {
     ZERO_SHOT: Arm("zeroshot", "frozen"),
     SCRATCH: Arm("simmat", "scratch"),
-    "baseline A": Arm("baseline_a", "lora"),
-    "baseline B": Arm("baseline_b", "lora"),
-    SIMMAT: Arm("simmat", "lora"),
+    "baseline A": Arm("baseline_a", None),
+    "baseline B": Arm("baseline_b", None),
+    SIMMAT: Arm("simmat", None),
 }
 """Of figure 4a, by the names that tables show."""
 
@@ -115,6 +113,11 @@ def transfer(modalities: Names, seeds: Seeds, config: BenchmarkConfig) -> list[R
     ]
 
 
+def compared(config: BenchmarkConfig) -> tuple[StrategyName, ...]:
+    """Strategies of figures 5a and 5b, and training from scratch."""
+    return _tuned(None, config), "full", "scratch"
+
+
 def pseudo(modalities: Names, seeds: Seeds, config: BenchmarkConfig) -> list[Run]:
     """Figure 4b: RGB stacked with a sensor's channels, with MAT and without (baseline A)."""
     return [
@@ -143,7 +146,7 @@ def lr(modalities: Names, seeds: Seeds, config: BenchmarkConfig) -> list[Run]:
         )
         for seed in seeds
         for modality in modalities
-        for strategy in COMPARED
+        for strategy in compared(config)
         for rate in RATES
     ]
 
@@ -154,7 +157,7 @@ def size(modalities: Names, seeds: Seeds, config: BenchmarkConfig) -> list[Run]:
         replace(_run("size", modality, strategy, "simmat", strategy, seed, config), share=share)
         for seed in seeds
         for modality in modalities
-        for strategy in COMPARED
+        for strategy in compared(config)
         for share in SHARES
     ]
 
@@ -173,11 +176,11 @@ def _run(
     modality: str,
     arm: str,
     layer: TransferName,
-    strategy: StrategyName,
+    strategy: StrategyName | None,
     seed: int,
     config: BenchmarkConfig,
 ) -> Run:
-    trained = arm != ZERO_SHOT
+    trained, strategy = arm != ZERO_SHOT, _tuned(strategy, config)
     return Run(
         experiment=experiment,
         modality=modality,
@@ -188,3 +191,11 @@ def _run(
         steps=config.steps_of_form if trained else 0,
         seed=seed,
     )
+
+
+def _tuned(strategy: StrategyName | None, config: BenchmarkConfig) -> StrategyName:
+    if strategy is not None:
+        return strategy
+    if config.tuning is None:
+        raise ValueError("How the foundation is tuned follows from it: use `BenchmarkConfig.on`.")
+    return config.tuning

@@ -22,6 +22,7 @@ COLOURS = {
     "baseline B": "#4f86b8",
     SIMMAT: "#1b4f72",
     "lora": "#1b4f72",
+    "lora_conv": "#1b4f72",
     "full": "#c0392b",
     "scratch": "#e8a33d",
 }
