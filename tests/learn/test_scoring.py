@@ -25,8 +25,11 @@ class Thresholder:
         self.asked: list[Prompt] = []
         self.stack = self
 
-    def encoding(self, array, _axis=None, _channels=None, plane=None, _names=None):
+    def encoding(
+        self, array, _axis=None, _channels=None, plane=None, _names=None, *, pixel_size=None
+    ):
         self.image, self.shape = np.asarray(array), array.shape
+        self.pixel_size = pixel_size
         yield from self.moving(plane)
 
     def moving(self, plane):
@@ -89,6 +92,20 @@ def test_figures_are_those_counted_by_hand(folder: Path) -> None:
     # A disk of 64 pixels around the middle of a square of 64 pixels.
     assert 0.75 < b.iou["disk"] < 0.95
     assert list(scores.iou) == ["click", "click+1", "box", "filled_box", "disk"]
+
+
+def test_the_model_is_told_the_shape_of_pixels_where_the_file_knows_it(folder: Path) -> None:
+    predictor = Thresholder()
+    finish(scoring(predictor, find_labelled(folder), ScoreConfig(prompt="box")))
+    assert predictor.pixel_size is None
+    sizes = {"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 1.5}
+    for name in "ab":
+        values = np.zeros((40, 50), np.uint8)
+        values[4:12, 4:12] = 1
+        for end in ("", "_labels"):
+            tifffile.imwrite(folder / f"{name}{end}.tif", values, ome=True, metadata=sizes)
+    finish(scoring(predictor, find_labelled(folder), ScoreConfig(prompt="box")))
+    assert predictor.pixel_size == (1.5, 0.5)
 
 
 def test_a_model_is_asked_what_was_chosen_alone(folder: Path) -> None:
