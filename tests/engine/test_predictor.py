@@ -583,7 +583,11 @@ def test_a_part_has_the_pixels_of_the_whole(predictor, squashed):
     image, truth = squashed
     wide = np.hstack([image, image])
     predictor.set_image(wide, pixel_size=(6.0, 1.0))
+    statistics = predictor.statistics
     finish(predictor.cutting((), slice(0, 25), slice(140, 280)))
-    assert iou(predictor.predict(points=[(12, 70)]).mask, truth) > 0.9
+    cut = predictor.predict(points=[(12, 70)])
+    assert iou(cut.mask, truth) > 0.9
+    predictor.set_image(image, statistics=statistics, pixel_size=(6.0, 1.0))
+    assert np.array_equal(cut.logits, predictor.predict(points=[(12, 70)]).logits)
     with pytest.raises(ValueError, match="has no shape"):
         predictor.set_image(wide, pixel_size=(0.0, 1.0))
