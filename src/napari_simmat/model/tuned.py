@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from segment_anything.modeling.image_encoder import Attention, Block
@@ -96,15 +97,7 @@ class LoRAConv2d(nn.Conv2d):
     """
 
     def __init__(self, conv: nn.Conv2d, rank: int) -> None:
-        super().__init__(
-            conv.in_channels,
-            conv.out_channels,
-            _square(conv.kernel_size),
-            _square(conv.stride),
-            conv.padding if isinstance(conv.padding, str) else _square(conv.padding),
-            bias=conv.bias is not None,
-            device="meta",
-        )
+        super().__init__(**_arguments(conv), device="meta")
         self.weight, self.bias = conv.weight, conv.bias
         self.down = nn.Parameter(torch.empty(rank, *conv.weight.shape[1:]))
         self.up = nn.Parameter(torch.zeros(conv.out_channels, rank))
@@ -117,15 +110,7 @@ class LoRAConv2d(nn.Conv2d):
 
     def merged(self) -> nn.Conv2d:
         """A plain convolution that gives the same."""
-        plain = nn.Conv2d(
-            self.in_channels,
-            self.out_channels,
-            _square(self.kernel_size),
-            _square(self.stride),
-            self.padding if isinstance(self.padding, str) else _square(self.padding),
-            bias=self.bias is not None,
-            device=self.weight.device,
-        )
+        plain = nn.Conv2d(**_arguments(self), device=self.weight.device)
         plain.weight = nn.Parameter(self.effective_weight().detach())
         plain.bias = self.bias
         return plain
@@ -135,9 +120,16 @@ class LoRAConv2d(nn.Conv2d):
         return self.weight + (self.up @ self.down.flatten(1)).view_as(self.weight)
 
 
-def _square(sizes: tuple[int, ...]) -> tuple[int, int]:
-    rows, columns = sizes
-    return rows, columns
+def _arguments(conv: nn.Conv2d) -> dict[str, Any]:
+    """With what a convolution of one group and the same shape is made."""
+    return {
+        "in_channels": conv.in_channels,
+        "out_channels": conv.out_channels,
+        "kernel_size": conv.kernel_size,
+        "stride": conv.stride,
+        "padding": conv.padding,
+        "bias": conv.bias is not None,
+    }
 
 
 class Adapter(nn.Module):

@@ -32,16 +32,23 @@ def stack(window: Any) -> Any:
     return window
 
 
+def click_and_commit(window: Any) -> Gate:
+    """A click and C, while the worker is held before its answer."""
+    y, x = CENTRES[0]
+    gate = Gate(window)
+    click_without_waiting(window, y, x + 3)
+    QTest.keyClick(window.canvas, Qt.Key.Key_C)
+    gate.wait()
+    return gate
+
+
 def committed(window: Any) -> np.ndarray:
     return window.viewer.layers["SimMAT objects"].data
 
 
 def test_the_plane_is_committed_on_which_c_was_pressed(stack: Any) -> None:
-    truth, (y, x) = discs()[1], CENTRES[0]
-    gate = Gate(stack)
-    click_without_waiting(stack, y, x + 3)
-    QTest.keyClick(stack.canvas, Qt.Key.Key_C)
-    gate.wait()
+    truth = discs()[1]
+    gate = click_and_commit(stack)
     stack.viewer.dims.set_current_step(0, 2)  # where an object is open
     stack.qtbot.wait(50)
     gate.open.set()
@@ -59,10 +66,7 @@ def test_the_plane_is_committed_on_which_c_was_pressed(stack: Any) -> None:
 
 def test_a_click_on_another_plane_waits_for_the_commit(stack: Any) -> None:
     truth, (y, x) = discs()[1], CENTRES[0]
-    gate = Gate(stack)
-    click_without_waiting(stack, y, x + 3)
-    QTest.keyClick(stack.canvas, Qt.Key.Key_C)
-    gate.wait()
+    gate = click_and_commit(stack)
     stack.viewer.dims.set_current_step(0, 0)
     click_without_waiting(stack, y, x)
     gate.open.set()
@@ -75,11 +79,7 @@ def test_a_click_on_another_plane_waits_for_the_commit(stack: Any) -> None:
 
 
 def test_a_commit_that_another_view_came_before_is_named(stack: Any) -> None:
-    y, x = CENTRES[0]
-    gate = Gate(stack)
-    click_without_waiting(stack, y, x + 3)
-    QTest.keyClick(stack.canvas, Qt.Key.Key_C)
-    gate.wait()
+    gate = click_and_commit(stack)
     stack.viewer.dims.order = (1, 0, 2)
     stack.qtbot.wait(50)
     gate.open.set()
