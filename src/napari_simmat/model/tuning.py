@@ -172,7 +172,7 @@ def _lora(network: Network, size: int) -> Parameters:
 
 
 def _lora_conv(network: Network, size: int) -> Parameters:
-    """Also in the encoder's convolutions: `tiny` has as many layers of these as of attention."""
+    """Also in the encoder's convolutions: in `tiny` attention is the lesser part of it."""
     new = list(_lora(network, size))
     transfer = set(network.image_encoder.patch_embed.modules())
     for parent in list(network.image_encoder.modules()):

@@ -111,6 +111,7 @@ class Interaction(Session):
                 self.request(again=True)
             return
         self.drop()
+        self._missed = ""
         self._model, self._image = model, image
         self._seen_images.clear()
         self.preview.clear_all()
