@@ -65,8 +65,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def segment(*more: object, image: str = "a.tif", prompts: str = "a.csv") -> list[object]:
-    return ["segment", image, "--model", "tiny", "--prompts", prompts, "--output", "out", *more]
+def segment(
+    *more: object, image: str = "a.tif", prompts: str = "a.csv", output: str = "out"
+) -> list[object]:
+    return ["segment", image, "--model", "tiny", "--prompts", prompts, "--output", output, *more]
 
 
 def names_in(folder: Path) -> list[str]:
@@ -218,6 +220,22 @@ def test_long_pixels_of_a_file_are_seen_square(folder: Path, simmat: Callable[..
     assert np.array_equal(tifffile.imread("out/a_labels.tif") > 0, ours)
     predictor.set_image(image)
     assert not np.array_equal(predictor.predict(points=[(12, 70)]).mask, ours)
+
+    # The same where the file does not say it and the user does; a file that says it is believed.
+    tifffile.imwrite("a.tif", image, photometric="minisblack")
+    assert simmat(*segment("--pixel-ratio", 6, output="told")).status == 0
+    assert np.array_equal(tifffile.imread("told/a_labels.tif") > 0, ours)
+    assert json.loads(Path("told/a.json").read_text())["settings"]["pixel_ratio"] == 6
+    again = simmat(*segment("--resume", output="told"))
+    assert again.status == 1
+    assert "what differs: the settings" in again.err
+    tifffile.imwrite("a.tif", image, ome=True, metadata=sizes, photometric="minisblack")
+    assert simmat(*segment("--pixel-ratio", 1.5, output="believed")).status == 0
+    assert np.array_equal(tifffile.imread("believed/a_labels.tif") > 0, ours)
+    wrong = simmat(*segment("--pixel-ratio", 0, output="wrong"))
+    assert wrong.status == 1
+    assert "height over its width is above 0, not 0" in wrong.err
+    assert not Path("wrong").exists()
 
 
 def test_a_nifti_becomes_a_nifti_in_its_own_space(

@@ -98,14 +98,19 @@ def test_the_model_is_told_the_shape_of_pixels_where_the_file_knows_it(folder: P
     predictor = Thresholder()
     finish(scoring(predictor, find_labelled(folder), ScoreConfig(prompt="box")))
     assert predictor.pixel_size is None
+    told = ScoreConfig(prompt="box", pixel_ratio=2.0)
+    finish(scoring(predictor, find_labelled(folder), told))
+    assert predictor.pixel_size == (2.0, 1.0)
     sizes = {"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 1.5}
     for name in "ab":
         values = np.zeros((40, 50), np.uint8)
         values[4:12, 4:12] = 1
         for end in ("", "_labels"):
             tifffile.imwrite(folder / f"{name}{end}.tif", values, ome=True, metadata=sizes)
-    finish(scoring(predictor, find_labelled(folder), ScoreConfig(prompt="box")))
+    finish(scoring(predictor, find_labelled(folder), told))
     assert predictor.pixel_size == (1.5, 0.5)
+    with pytest.raises(ValueError, match="height over its width is above 0, not -1"):
+        ScoreConfig(pixel_ratio=-1.0)
 
 
 def test_a_model_is_asked_what_was_chosen_alone(folder: Path) -> None:

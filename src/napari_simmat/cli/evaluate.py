@@ -34,6 +34,7 @@ def evaluate(
     history: Path | None = None,
     channels: str | None = None,
     channel_axis: int | None = None,
+    pixel_ratio: float = 1.0,
     overwrite: Annotated[bool, FLAG] = False,
     compute: Compute = COMPUTE,
     speech: Speech = SPEECH,
@@ -86,6 +87,8 @@ def evaluate(
         Which channels the model gets, names or numbers from 0 with commas between, e.g. 0,2,DAPI.
     channel_axis
         The axis that holds the channels, counted from 0, if a file does not say.
+    pixel_ratio
+        Height of a pixel over its width, where a file does not say.
     overwrite
         Replace results that exist.
     """
@@ -102,6 +105,7 @@ def evaluate(
         most=most,
         channels=channels_of(channels),
         channel_axis=channel_axis,
+        pixel_ratio=pixel_ratio,
     )
     files = find_labelled(data)
     _check_output(output, files, overwrite)

@@ -87,6 +87,7 @@ def segment(
     prompts: str,
     channels: str | None = None,
     channel_axis: int | None = None,
+    pixel_ratio: float = 1.0,
     propagate: Annotated[bool, FLAG] = False,
     files: Files = FILES,
     automatic: Annotated[AutomaticSettings, AUTOMATIC] = DEFAULTS,
@@ -155,6 +156,8 @@ def segment(
         An RGB model may get one repeatedly: 0,1,1.
     channel_axis
         The axis that holds the channels, counted from 0, if the file does not say.
+    pixel_ratio
+        Height of a pixel over its width, where the file does not say.
     propagate
         Follow each object of a stack from the planes with prompts through all others, until it
         ends. Negative points alone on a plane say that it is not there. Through depth (Z); through
@@ -189,6 +192,7 @@ def segment(
         model=model,
         channels=channels_of(channels),
         channel_axis=channel_axis,
+        pixel_ratio=pixel_ratio,
         device=compute.device,
         precision=compute.precision,
         automatic=automatic,

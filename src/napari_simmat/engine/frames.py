@@ -204,6 +204,12 @@ def squared(shape_yx: Sequence[int], pixel_size: Sequence[float] | None) -> Size
     return max(1, round(height * shrunk)), max(1, round(width * shrunk))
 
 
+def check_pixel_ratio(ratio: float) -> None:
+    """Refuse what cannot be a pixel's height over its width, in a sentence."""
+    if not 0 < ratio < math.inf:
+        raise ValueError(f"A pixel's height over its width is above 0, not {ratio}.")
+
+
 def box_of_corners(corners: ArrayLike, shape_yx: tuple[int, int] | None = None) -> Box:
     """Half-open box of the pixels whose centres lie in a drawn shape's bounding rectangle.
 

@@ -15,7 +15,9 @@ TOLERANCE = 0.02
 """By how much a mean IoU may fall."""
 BASELINES = ("filled_box", "disk")
 """Columns that no model can change."""
-COMPARABLE = {"most": None, "smallest": 0, "channels": None, "channel_axis": None}
+COMPARABLE = {
+    "most": None, "smallest": 0, "channels": None, "channel_axis": None, "pixel_ratio": 1.0,
+}  # fmt: skip
 """Settings without which figures are of other objects or channels, and what they are where a line,
 of an earlier version, does not say."""
 Line = Mapping[str, Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,17 @@ class LabelledFile:
     image: Path
     labels: Path
 
-    def read(self, channel_axis: int | None = None) -> tuple[ImageFile, NDArray[Any]]:
+    def read(
+        self, channel_axis: int | None = None, pixel_ratio: float = 1.0
+    ) -> tuple[ImageFile, NDArray[Any]]:
         """The image, and its labels (..., Y, X) of the same shape without channels.
+
+        Parameters
+        ----------
+        channel_axis
+            Axis of the channels; None for what the file says.
+        pixel_ratio
+            Height of a pixel over its width, where the file does not say.
 
         Raises
         ------
@@ -63,7 +72,7 @@ class LabelledFile:
                 f"{self.image.name} without channels {' x '.join(map(str, sizes))}; give labels of "
                 "the image's size, or say with --channel-axis which axis holds channels."
             )
-        return image, np.asarray(labels.data)
+        return replace(image, pixel_ratio=pixel_ratio), np.asarray(labels.data)
 
 
 def find_labelled(folder: Path) -> list[LabelledFile]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from napari_simmat.engine.frames import check_pixel_ratio
 from napari_simmat.learn.datasets.dataset import SIDE
 
 PromptKind = Literal["click", "box", "iterative", "paper", "all"]
@@ -31,6 +32,8 @@ class ScoreConfig:
         Objects per image, spread evenly over its planes and labels; None for all.
     channels, channel_axis
         As `Predictor.set_image` takes them.
+    pixel_ratio
+        Height of a pixel over its width, where a file does not say.
 
     Raises
     ------
@@ -44,8 +47,10 @@ class ScoreConfig:
     most: int | None = None
     channels: tuple[int | str, ...] | None = None
     channel_axis: int | None = None
+    pixel_ratio: float = 1.0
 
     def __post_init__(self) -> None:
+        check_pixel_ratio(self.pixel_ratio)
         if self.prompt not in get_args(PromptKind):
             raise ValueError(
                 f"Prompt {self.prompt!r} is unknown; give {', '.join(get_args(PromptKind))}."
@@ -74,4 +79,5 @@ class ScoreConfig:
             "most": self.most,
             "channels": None if self.channels is None else list(self.channels),
             "channel_axis": self.channel_axis,
+            "pixel_ratio": self.pixel_ratio,
         }

@@ -91,7 +91,7 @@ def _scoring(
     predictor: Predictor, file: LabelledFile, config: ScoreConfig, gallery: Gallery | None
 ) -> Job[tuple[ImageScores, Image | None]]:
     """One image; with a gallery, also a picture of the plane with the most objects."""
-    image, labels = file.read(config.channel_axis)
+    image, labels = file.read(config.channel_axis, config.pixel_ratio)
     objects, too_small = _objects(labels, config)
     objects = _spread(objects, config.most)
     planes: dict[Plane, list[int]] = {}

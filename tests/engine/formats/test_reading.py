@@ -5,6 +5,7 @@ import pickle
 import struct
 import sys
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import dask.array as da
@@ -143,6 +144,13 @@ def test_imagej_sizes(tmp_path, unit):
 def test_pixels_whose_shape_is_not_known(scale, units):
     file = ImageFile(Path("a"), np.zeros((2, 2)), "YX", scale=scale, units=units)
     assert file.pixel_size is None
+    assert replace(file, pixel_ratio=3.0).pixel_size == (3.0, 1.0)
+
+
+def test_a_file_that_knows_the_shape_of_its_pixels_is_believed():
+    sizes = {"Y": 2.0, "X": 0.5}
+    file = ImageFile(Path("a"), np.zeros((2, 2)), "YX", scale=sizes, pixel_ratio=3.0)
+    assert file.pixel_size == (2.0, 0.5)
 
 
 def test_imagej_labels_name_the_channels_of_a_plane(tmp_path):

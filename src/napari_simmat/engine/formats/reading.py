@@ -62,6 +62,8 @@ class ImageFile:
         reverse order.
     files
         The files it was read from, in a fixed order, where they are not the one file `path`.
+    pixel_ratio
+        Height of a pixel over its width, told by somebody, where `scale` does not say.
     """
 
     path: Path
@@ -73,6 +75,7 @@ class ImageFile:
     rgb: bool = False
     affine: NDArray[np.float64] | None = None
     files: tuple[Path, ...] = ()
+    pixel_ratio: float = 1.0
 
     def sha256(self) -> str:
         """Of the file's bytes; of a folder's, of its files' names and bytes."""
@@ -102,10 +105,12 @@ class ImageFile:
 
     @property
     def pixel_size(self) -> tuple[float, float] | None:
-        """Height and width of a pixel in one unit; None where the file does not know."""
+        """Height and width of a pixel in one unit; None where nothing is known of it."""
         height, width = (self.scale.get(letter, 0.0) for letter in "YX")
         known = 0 < height < math.inf and 0 < width < math.inf
-        return (height, width) if known and self.units.get("Y") == self.units.get("X") else None
+        if known and self.units.get("Y") == self.units.get("X"):
+            return height, width
+        return None if self.pixel_ratio == 1 else (self.pixel_ratio, 1.0)
 
 
 def read_image(path: Path | str, *, lazy_above: int = LAZY_ABOVE) -> ImageFile:

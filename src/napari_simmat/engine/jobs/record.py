@@ -64,6 +64,8 @@ class Settings:
         The selection of channels as given, or None.
     channel_axis
         As given, or None.
+    pixel_ratio
+        As given.
     device
         Kind of device, e.g. ``"cpu"``: equal results are promised for one kind.
     precision
@@ -76,6 +78,7 @@ class Settings:
 
     channels: tuple[int | str, ...] | None = None
     channel_axis: int | None = None
+    pixel_ratio: float = 1.0
     device: str = "cpu"
     precision: str = "exact"
     automatic: AutomaticSettings | None = None

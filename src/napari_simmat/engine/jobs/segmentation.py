@@ -81,7 +81,7 @@ def load_task(task: Task, config: SegmentConfig) -> Loaded:
         If one cannot be read; one sentence says why.
     """
     start = time.monotonic()
-    image = read_image(task.image)
+    image = replace(read_image(task.image), pixel_ratio=config.pixel_ratio)
     axis, axes, shape = _without_channels(image, task.settings(config).channel_axis)
     automatic = automatic_of(task.prompts) or config.automatic
     prompts = None
@@ -359,6 +359,7 @@ def _request(loaded: Loaded, predictor: Predictor, config: SegmentConfig) -> Req
         settings=Settings(
             channels=config.channels,
             channel_axis=config.channel_axis,
+            pixel_ratio=config.pixel_ratio,
             device=predictor.device.type,
             precision=predictor.precision,
             automatic=(loaded.automatic.for_model(model.spec) if loaded.prompts is None else None),

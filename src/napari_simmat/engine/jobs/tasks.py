@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from napari_simmat.engine.automatic.settings import AutomaticSettings
+from napari_simmat.engine.frames import check_pixel_ratio
 from napari_simmat.engine.jobs.outputs import OutputFiles
 from napari_simmat.engine.propagation_settings import PropagationSettings
 
@@ -31,6 +32,8 @@ class SegmentConfig:
         Names or indices of the channels the model gets, in its order; None for all there are.
     channel_axis
         Axis of the channels; None for what the file says.
+    pixel_ratio
+        Height of a pixel over its width, where a file does not say.
     device, precision
         As `Predictor` takes them.
     automatic
@@ -45,11 +48,15 @@ class SegmentConfig:
     model: str
     channels: tuple[int | str, ...] | None = None
     channel_axis: int | None = None
+    pixel_ratio: float = 1.0
     device: str = "auto"
     precision: str = "auto"
     automatic: AutomaticSettings = field(default_factory=AutomaticSettings)
     propagation: PropagationSettings | None = None
     labels_in_memory: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_pixel_ratio(self.pixel_ratio)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_simmat.engine.frames import check_pixel_ratio
 from napari_simmat.model.spec import Channel, Normalization
 
 Loaded = tuple[NDArray[np.float32], NDArray[np.int32]]
@@ -161,8 +161,7 @@ class DataConfig:
     pixel_ratio: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.pixel_ratio < math.inf:
-            raise ValueError(f"A pixel's height over its width is above 0, not {self.pixel_ratio}.")
+        check_pixel_ratio(self.pixel_ratio)
         if not 0 < self.share < 1:
             raise ValueError(
                 f"The share kept for validation must lie between 0 and 1, got {self.share}."
