@@ -92,3 +92,24 @@ def test_a_commit_that_another_view_came_before_is_named(stack: Any) -> None:
     assert WAITED not in stack.status.text, "it is said once"
     stack.key(Qt.Key.Key_C)
     assert iou(committed(stack)[1] == 1, np.roll(discs()[1] == 1, 3, axis=1)) > 0.8
+
+
+def test_a_missed_commit_is_not_named_for_another_image(stack: Any) -> None:
+    stack.viewer.add_image((255 * discs()[0]).astype(np.uint8), name="other")
+    images = stack.tab.channels._image
+    stack.choose(images, "stack")
+    stack.viewer.dims.set_current_step(0, 1)
+    stack.idle()
+    gate = click_and_commit(stack)
+    stack.viewer.dims.order = (1, 0, 2)
+    stack.qtbot.wait(50)
+    key = Qt.Key.Key_Down if images.findText("other") else Qt.Key.Key_Up
+    QTest.keyClick(images, key)
+    assert images.currentText() == "other"
+    gate.open.set()
+    stack.idle()
+    assert "Not committed" not in stack.status.text
+    stack.viewer.dims.order = (0, 1, 2)
+    y, x = CENTRES[0]
+    stack.click(y, x)
+    assert "Not committed" not in stack.status.text
