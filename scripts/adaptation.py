@@ -25,7 +25,7 @@ from napari_simmat import load_model
 from napari_simmat.cli.terminal import Terminal
 from napari_simmat.engine.formats.reading import read_image
 from napari_simmat.learn.datasets import DataConfig, from_folder
-from napari_simmat.learn.train_config import Precision, TrainConfig, practical_config
+from napari_simmat.learn.train_config import Precision, practical_config
 from napari_simmat.learn.training import Devices, making
 from napari_simmat.model.spec import StrategyName
 
@@ -65,17 +65,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--precision", default="32-true", choices=get_args(Precision))
-    parser.add_argument("--strategy", default=TrainConfig.strategy, choices=get_args(StrategyName))
+    parser.add_argument("--strategy", choices=get_args(StrategyName))
     options = parser.parse_args()
     console, terminal = Console(), Terminal(as_json=False)
     base = load_model(options.base)
-    wanted = TrainConfig(
-        steps=options.steps,
-        seed=options.seed,
-        precision=options.precision,
-        strategy=options.strategy,
-    )
-    config = practical_config(wanted, base.spec)
+    said = {name: getattr(options, name) for name in ("steps", "seed", "precision", "strategy")}
+    config = practical_config(base.spec, **{n: v for n, v in said.items() if v is not None})
     lines = [
         f"| set | planes | objects | click before | after | box before | after |  "
         f"<!-- {base.spec.name}, {options.steps} steps -->",

@@ -12,6 +12,8 @@ from napari_simmat.cli import main
 from napari_simmat.engine.checkpoints.checkpoint import read_spec
 from napari_simmat.engine.checkpoints.loading import load_model
 from napari_simmat.engine.predictor import Predictor
+from napari_simmat.learn.train_config import PRACTICAL, TrainConfig
+from napari_simmat.progress import Job
 
 pytestmark = pytest.mark.usefixtures("small_training")
 
@@ -32,6 +34,28 @@ def test_train_writes_a_checkpoint_that_segments(
     predictor = Predictor(load_model(path), "cpu")
     predictor.set_image(np.random.default_rng(0).random((4, 64, 64)), channel_axis=0)
     assert predictor.predict(points=[(30, 30)]).mask.shape == (64, 64)
+
+
+@pytest.mark.parametrize("practical", [False, True])
+def test_what_is_said_stays_though_it_is_the_default(
+    practical: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[TrainConfig] = []
+
+    def making(_base: object, _data: object, config: TrainConfig, *_: object) -> Job[None]:
+        asked.append(config)
+        yield from ()
+        raise ValueError("Enough.")
+
+    monkeypatch.setattr("napari_simmat.learn.training.making", making)
+    words = ["train", "generated:thermal", "--scenes", "4", "--scene-side", "64", "--output"]
+    words += [str(tmp_path / "a.safetensors"), "--objects", "1", "--learning-rate", "3e-4"]
+    assert main([*words, "--prompts", "box", *(["--practical"] if practical else [])]) == 1
+    if practical:
+        wanted = {**PRACTICAL, "objects": 1, "learning_rate": 3e-4, "prompts": ("box",)}
+        assert asked == [TrainConfig(**wanted)]
+    else:
+        assert asked == [TrainConfig(prompts=("box",))]
 
 
 @pytest.mark.slow

@@ -98,15 +98,15 @@ def test_a_bad_setting_gets_one_sentence(settings: dict[str, object], sentence: 
     assert "\n" not in str(caught.value)
 
 
-def test_practical_changes_only_what_was_left_at_its_default() -> None:
+def test_practical_changes_only_what_was_not_said() -> None:
     tiny = load_model("tiny").spec
     sam = replace(tiny, base=replace(tiny.base, architecture="vit_b"))
-    config = TrainConfig(objects=2, steps=9)
-    wanted = {**PRACTICAL, "objects": 2, "steps": 9}
-    assert practical_config(config, sam) == TrainConfig(**wanted)
-    assert practical_config(config, tiny) == TrainConfig(**wanted, learning_rate=1e-3)
-    own = TrainConfig(learning_rate=2e-4)
-    assert practical_config(own, tiny).learning_rate == 2e-4
+    wanted = {**PRACTICAL, "objects": 1, "steps": 9}  # objects as the paper has them
+    assert practical_config(sam, objects=1, steps=9) == TrainConfig(**wanted)
+    assert practical_config(tiny, objects=1, steps=9) == TrainConfig(**wanted, learning_rate=1e-3)
+    assert practical_config(tiny, learning_rate=2e-4).learning_rate == 2e-4
+    with pytest.raises(TypeError, match="no_such_setting"):
+        practical_config(tiny, no_such_setting=1)
 
 
 def test_the_side_is_the_bases() -> None:

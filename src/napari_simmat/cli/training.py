@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from cyclopts import Parameter
 from rich.table import Table
@@ -68,7 +68,25 @@ class Labelled:
     scene_side: int = 256
 
 
-LABELLED, CONFIG = Labelled(), TrainConfig()
+class Wanted(TrainConfig):
+    """A configuration that knows which settings were given, be it as their defaults are.
+
+    Attributes
+    ----------
+    said
+        Those alone.
+    """
+
+    said: Mapping[str, Any]
+
+    def __new__(cls, **said: Any) -> Wanted:
+        """Called with what stands on the command line."""
+        wanted = super().__new__(cls)
+        object.__setattr__(wanted, "said", said)
+        return wanted
+
+
+LABELLED, WANTED = Labelled(), Wanted()
 
 
 def train(
@@ -79,10 +97,10 @@ def train(
     base: str = "tiny",
     practical: Annotated[bool, FLAG] = False,
     labelled: Labelled = LABELLED,
-    config: Annotated[
-        TrainConfig,
+    wanted: Annotated[
+        Wanted,
         Parameter(name="*", group="Training", negative="", consume_multiple=True),
-    ] = CONFIG,
+    ] = WANTED,
     device: str = "auto",
     devices: int = 1,
     nodes: int = 1,
@@ -116,9 +134,9 @@ def train(
     base
         The foundation, by name or file.
     practical
-        For use with clicks, boxes and corrections, with varied images: what is left at its
-        default among start, prompts, corrections, objects, augment, auxiliary and, on an embedded
-        foundation, learning-rate changes.
+        For use with clicks, boxes and corrections, with varied images: start, prompts,
+        corrections, objects, augment, auxiliary and, on an embedded foundation, learning-rate are
+        not the paper's, unless they are given.
     device
         auto (a GPU where there is one), cpu, cuda, cuda:1 or mps.
     devices
@@ -142,8 +160,8 @@ def train(
     terminal = speech.terminal()
     _check_output(output, overwrite)
     foundation = load_model(base)
-    if practical:
-        config = practical_config(config, foundation.spec)
+    said = wanted.said
+    config = practical_config(foundation.spec, **said) if practical else TrainConfig(**said)
     dataset = _watched(_reading(data, labelled, config.seed), terminal, events)
     folder = folder or output.with_name(f"{output.stem}-training")
     places = Devices(device=device, count=devices, nodes=nodes)

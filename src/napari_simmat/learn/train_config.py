@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from napari_simmat.model.spec import ModelSpec, StrategyName, TransferName
@@ -183,14 +183,20 @@ EMBEDDED_RATE = 1e-3
 """The practical learning rate on an embedded base, which is smaller than SAM; see the benchmark."""
 
 
-def practical_config(config: TrainConfig, base: ModelSpec) -> TrainConfig:
-    """`PRACTICAL` for what a configuration leaves at its default, on `base`."""
+def practical_config(base: ModelSpec, **said: Any) -> TrainConfig:
+    """How a checkpoint is trained on `base` that is to be used: `PRACTICAL`, but for what is said.
+
+    Parameters
+    ----------
+    base
+        The foundation's description.
+    **said
+        Settings of `TrainConfig` that are to be as they are given here.
+    """
     wanted = dict(PRACTICAL)
     if base.base.embedded:
         wanted["learning_rate"] = EMBEDDED_RATE
-    default = {each.name: each.default for each in fields(TrainConfig)}
-    left = {n: v for n, v in wanted.items() if getattr(config, n) == default[n]}
-    return replace(config, **left)
+    return TrainConfig(**{**wanted, **said})
 
 
 def _one_of(what: str, name: str, known: tuple[str, ...]) -> None:

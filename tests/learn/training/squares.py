@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -53,7 +54,12 @@ def folder_of_pictures(folder: Path, count: int = 4, channels: int = 2) -> Path:
     return folder
 
 
-def short(**settings: object) -> TrainConfig:
-    """A training of two steps of two images, validated at its beginning and end."""
-    few = {"steps": 2, "epochs": 2, "validate_every": 2, "batch": 2, "learning_rate": 1e-3}
-    return TrainConfig(**{**few, **settings})  # type: ignore[arg-type]
+FEW: dict[str, Any] = {
+    "steps": 2, "epochs": 2, "validate_every": 2, "batch": 2, "learning_rate": 1e-3,
+}  # fmt: skip
+"""A training of two steps of two images, validated at its beginning and end."""
+
+
+def short(**settings: Any) -> TrainConfig:
+    """`FEW`, but for these settings."""
+    return TrainConfig(**{**FEW, **settings})

@@ -24,7 +24,7 @@ from napari_simmat.model.spec import Base, Channel, InputSize, ModelSpec, Normal
 from napari_simmat.model.tuning import STRATEGIES
 from napari_simmat.progress import finish
 from tests.engine.plain_authors import small_sam
-from tests.learn.training.squares import pictures, short
+from tests.learn.training.squares import FEW, pictures, short
 
 SIDE = 64
 
@@ -113,7 +113,7 @@ def test_every_strategy_trains_and_is_kept(
 ) -> None:
     """With all kinds of prompts and corrections, on any number of channels."""
     size = 3 if STRATEGIES[strategy].size else None
-    config = practical_config(short(strategy=strategy, size=size), sam.spec)
+    config = practical_config(sam.spec, **FEW, strategy=strategy, size=size)
     trained = finish(training(sam, pictures(2, 5, side=80), config, "m", tmp_path / "run"))
     before = sam.network.state_dict()
     for name, each in trained.student.network.state_dict().items():

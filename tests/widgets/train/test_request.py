@@ -45,7 +45,7 @@ def test_the_command_line_asks_for_what_the_request_says(request_: TrainRequest)
     assert named["labelled"].channels == (request_.channels or None)
     assert named["labelled"].pixel_ratio == request_.pixel_ratio
     # Where a configuration has no number of steps, that of the command line has none either.
-    assert named["config"] == request_.config
+    assert TrainConfig(**named["wanted"].said) == request_.config
 
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: request.name)
@@ -79,8 +79,8 @@ def test_the_command_can_be_pasted() -> None:
 
 
 def test_without_a_word_it_is_what_practical_means() -> None:
-    plain = TrainConfig(steps=STEPS)
-    assert practical_config(plain, zoo.find("tiny").spec) == TrainRequest().config
+    tiny = zoo.find("tiny").spec
+    assert practical_config(tiny, steps=STEPS) == TrainRequest().config
 
 
 def test_the_form_shows_settings_that_there_are() -> None:
