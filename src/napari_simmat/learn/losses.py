@@ -109,11 +109,16 @@ def dense_targets(labels: Tensor) -> Tensor:
 
 
 def dense_loss(dense: Tensor, targets: Tensor) -> Tensor:
-    """Loss of the dense head (B, 15, h, w) against `dense_targets`; offsets count in objects."""
-    inside = targets[:, 1:2]
+    """Loss of the dense head (B, 15, h, w) against `dense_targets`; all objects are labelled."""
     binary = functional.binary_cross_entropy_with_logits(
         dense[:, BOUNDARY : BOUNDARY + 2], targets[:, :2]
     )
+    return 2 * binary + shape_loss(dense, targets)
+
+
+def shape_loss(dense: Tensor, targets: Tensor) -> Tensor:
+    """The part of `dense_loss` that needs no background: centres, in objects, and sizes."""
+    inside = targets[:, 1:2]
     offset = functional.smooth_l1_loss(
         dense[:, OFFSET], targets[:, OFFSET], reduction="none", beta=0.1
     )
@@ -121,4 +126,4 @@ def dense_loss(dense: Tensor, targets: Tensor) -> Tensor:
         dense[:, SIZE : SIZE + 1], targets[:, SIZE : SIZE + 1], reduction="none", beta=0.25
     )
     shape = ((2 * offset).sum(1, keepdim=True) + size) * inside
-    return 2 * binary + shape.sum() / (3 * inside.sum() + 1)
+    return shape.sum() / (3 * inside.sum() + 1)

@@ -33,13 +33,19 @@ def picture(seed: int, channels: int = 2, side: int = SIDE) -> tuple[np.ndarray,
     return image.astype(np.uint8), labels
 
 
-def pictures(count: int = 6, channels: int = 2, side: int = SIDE, seed: int = 0) -> Dataset:
+def pictures(
+    count: int = 6,
+    channels: int = 2,
+    side: int = SIDE,
+    seed: int = 0,
+    normalization: Normalization = RAW,
+) -> Dataset:
     """Planes to train on and two to validate on."""
     arrays = [
         LabelledArray(f"image {n}", *picture(100 * seed + n, channels, side), channel_axis=0)
         for n in range(count + 2)
     ]
-    config = DataConfig(normalization=RAW)
+    config = DataConfig(normalization=normalization)
     return from_arrays(arrays[:count], config, name="squares", validation=arrays[count:])
 
 

@@ -61,6 +61,7 @@ VARIED = {"prompts": ("click", "box", "points"), "corrections": 2, "objects": 3,
 def same(one, two) -> bool:
     return (
         torch.equal(one.images, two.images)
+        and torch.equal(one.labels, two.labels)
         and np.array_equal(one.masks, two.masks)
         and torch.equal(one.prompts.points, two.prompts.points)
         and torch.equal(one.prompts.labels, two.prompts.labels)
@@ -88,6 +89,7 @@ def test_the_parts_of_a_step_are_those_of_the_whole(count: int, settings) -> Non
         whole = drawn.batch(step, slice(0, 4))
         several = [drawn.batch(step, part) for part in parts(4, count)]
         assert torch.equal(torch.cat([each.images for each in several]), whole.images)
+        assert torch.equal(torch.cat([each.labels for each in several]), whole.labels)
         assert np.array_equal(np.concatenate([each.masks for each in several]), whole.masks)
         for name in ("points", "labels"):
             joined = torch.cat([getattr(each.prompts, name) for each in several])
@@ -125,6 +127,17 @@ def test_every_object_is_drawn_and_clicks_lie_in_theirs() -> None:
             middles.add((mask.shape, int(mask.sum())))
     areas = {area for _, area in middles}
     assert {16 * 16, 30 * 20, 28 * 20, 25 * 7, 64 * 64 // 4} <= areas
+
+
+def test_all_labelled_objects_are_told_whatever_their_numbers() -> None:
+    labels = np.zeros((64, 64), np.int64)
+    labels[4:20, 4:20], labels[30:60, 30:50] = 7, 2**31 - 1
+    image = torch.zeros(2, 64, 64)
+    odd = Plane("odd", image, labels, (7,))  # the other one is too small to be prompted
+    batch = batches(odd, plane((0, 0, 64, 64)), batch=2).batch(0, slice(0, 2))
+    assert batch.labels.shape == (2, *batch.images.shape[-2:])
+    first = next(each for each in batch.labels if each[-1, -1] == 0)
+    assert torch.equal(first[:64, :64], torch.from_numpy((labels > 0) + 1 * (labels > 7)))
 
 
 def test_a_step_has_one_kind_of_prompt_and_number_of_corrections() -> None:

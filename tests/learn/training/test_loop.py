@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from segment_anything.modeling.image_encoder import Block
@@ -14,15 +15,18 @@ from napari_simmat.engine.checkpoints.checkpoint import read_spec, read_tensors
 from napari_simmat.engine.checkpoints.loading import Model, load_model
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.learn.datasets import Dataset
+from napari_simmat.learn.losses import dense_targets, shape_loss
 from napari_simmat.learn.training import TrainProgress, learner, training
 from napari_simmat.learn.training import run as module
 from napari_simmat.learn.training.folder import BEST, LOG, STOP, read_log
+from napari_simmat.learn.training.planes import Planes
 from napari_simmat.learn.training.run import Run
 from napari_simmat.learn.training.validating import Reached
+from napari_simmat.model.spec import Normalization
 from napari_simmat.model.tiny import TinyNetwork
 from napari_simmat.model.tuning import STRATEGIES
 from napari_simmat.progress import finish
-from tests.learn.training.squares import picture, pictures, short
+from tests.learn.training.squares import SIDE, picture, pictures, short
 
 PAIRS = [(strategy, "simmat") for strategy in STRATEGIES] + [
     ("lora", "baseline_a"),
@@ -265,6 +269,25 @@ def test_a_training_that_diverges_says_so(train, tmp_path: Path, monkeypatch) ->
     assert len(figures) == 3
     assert all("loss" not in row for row in figures)
     json.dumps(figures, allow_nan=False)
+
+
+def test_auxiliary_losses_keep_sizes_true(train) -> None:
+    """From the size under a click follows the level on which it is answered."""
+    data = pictures(normalization=Normalization())
+    settings = {"strategy": "lora_conv", "start": "zeroshot", "objects": 2, "batch": 4}
+    off = []
+    for auxiliary in (False, True):
+        named = {**settings, "steps": 20, "epochs": 20, "validate_every": 20}
+        trained = train(f"{auxiliary}", data=data, auxiliary=auxiliary, **named)
+        planes = Planes(data, data.validation, trained.spec, SIDE)
+        finish(planes.finding("look at"))
+        assert len(planes) == 2
+        for plane in (planes[0], planes[1]):
+            with torch.no_grad():
+                dense = trained.student.network.encode(plane.image[None]).maps["dense"]
+            labels = torch.from_numpy(plane.labels.astype(np.int64))[None]
+            off.append(shape_loss(dense, dense_targets(labels)).item())
+    assert sum(off[2:]) < 0.7 * sum(off[:2])
 
 
 def test_the_auxiliary_losses_reach_the_heads_that_the_papers_does_not(train) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from skimage.segmentation import relabel_sequential
 from torch import Tensor
 from torch.nn import functional
 
@@ -42,8 +43,10 @@ class Batch:
     ----------
     images
         (B, C, H, W).
+    labels
+        (B, H, W) of all their labelled objects, numbered anew from 1 in each image.
     masks
-        (B * P, H, W) of P objects in each image.
+        (B * P, H, W) of P objects in each image, which are prompted.
     prompts
         Theirs.
     rounds
@@ -55,17 +58,20 @@ class Batch:
     def __init__(
         self,
         images: Tensor,
+        labels: Tensor,
         masks: Bool,
         prompts: PromptBatch,
         rounds: int,
         keys: Sequence[Key | None],
     ) -> None:
-        self.images, self.masks, self.prompts = images, masks, prompts
+        self.images, self.labels = images, labels
+        self.masks, self.prompts = masks, prompts
         self.rounds, self.keys = rounds, keys
 
     def to(self, device: torch.device) -> Batch:
         """The same with its images on a device."""
-        return Batch(self.images.to(device), self.masks, self.prompts, self.rounds, self.keys)
+        images = self.images.to(device)
+        return Batch(images, self.labels, self.masks, self.prompts, self.rounds, self.keys)
 
 
 class _View(NamedTuple):
@@ -111,13 +117,15 @@ class Batches:
             for axis in (1, 2)
         )
         views = drawn[part] if self._native else drawn
-        masks, prompts = [], []
+        numbered, masks, prompts = [], [], []
         for view in views:
             labels = _padded(torch.from_numpy(view.plane.labels), height, width).numpy()
+            numbered.append(torch.from_numpy(relabel_sequential(labels)[0].astype(np.int64)))
             masks.append(labels[None] == view.chosen[:, None, None])
             prompts.append(draw_prompts(kind, masks[-1], view.rng))
         return Batch(
             torch.stack([_padded(view.plane.image, height, width) for view in views]),
+            torch.stack(numbered),
             np.concatenate(masks),
             PromptBatch(
                 torch.cat([each.points for each in prompts]),

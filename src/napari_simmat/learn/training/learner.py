@@ -8,7 +8,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from napari_simmat.learn.losses import dice_and_entropy, mask_loss, on_grid
+from napari_simmat.learn.losses import (
+    dense_targets,
+    dice_and_entropy,
+    mask_loss,
+    on_grid,
+    shape_loss,
+)
 from napari_simmat.learn.prompting import PromptBatch, correct
 from napari_simmat.learn.training.batches import Batch, Key
 from napari_simmat.model.network import Encoded, Network
@@ -50,8 +56,11 @@ class Learner(nn.Module):
         target = on_grid(masks, network.mask_stride)
         prompts = PromptBatch(batch.prompts.points.to(device), batch.prompts.labels.to(device))
         loss = encoded.embedding.new_zeros((), dtype=torch.float32)
-        if self.auxiliary and "dense" in encoded.maps and bool((prompts.labels[:, 0] == 1).all()):
-            loss = loss + 0.5 * self._prior_loss(encoded, prompts, target)
+        if self.auxiliary and "dense" in encoded.maps:
+            dense = encoded.maps["dense"]
+            loss = loss + _shape_loss(dense, batch.labels)
+            if bool((prompts.labels[:, 0] == 1).all()):
+                loss = loss + 0.5 * self._prior_loss(dense, prompts, target)
         reached = loss
         for turn in range(batch.rounds + 1):
             trained = turn in (0, batch.rounds)
@@ -70,10 +79,10 @@ class Learner(nn.Module):
                 prompts = correct(prompts, logits[:, :1].detach(), target, network.mask_stride)
         return loss, reached
 
-    def _prior_loss(self, encoded: Encoded, prompts: PromptBatch, target: Tensor) -> Tensor:
+    def _prior_loss(self, dense: Tensor, prompts: PromptBatch, target: Tensor) -> Tensor:
         """Of the dense prior of each first click, which reaches the encoder on a short way."""
-        clicks = prompts.points[:, 0].reshape(len(encoded.embedding), -1, 2)
-        prior = Pixels(encoded.maps["dense"]).affinity(clicks).flatten(0, 1)[:, None]
+        clicks = prompts.points[:, 0].reshape(len(dense), -1, 2)
+        prior = Pixels(dense).affinity(clicks).flatten(0, 1)[:, None]
         return mask_loss(prior, target).loss.mean()
 
     def _encoded(self, images: Tensor, keys: Sequence[Key | None]) -> Encoded:
@@ -96,3 +105,14 @@ class Learner(nn.Module):
             maps={name: torch.cat([each.maps[name] for each in found]) for name in found[0].maps},
         )
         return self.network.finished(joined)
+
+
+def _shape_loss(dense: Tensor, labels: Tensor) -> Tensor:
+    """Mean over the images of the loss of centres and sizes, so that a step may be divided.
+
+    A click's level follows from the size that is told under it; what is trained in the encoder for
+    masks alone changes it.
+    """
+    targets = dense_targets(labels).to(dense.device)
+    each = [shape_loss(dense[i, None], targets[i, None]) for i in range(len(dense))]
+    return torch.stack(each).mean()
