@@ -50,6 +50,7 @@ def test_what_is_said_stays_though_it_is_the_default(
     monkeypatch.setattr("napari_simmat.learn.training.making", making)
     words = ["train", "generated:thermal", "--scenes", "4", "--scene-side", "64", "--output"]
     words += [str(tmp_path / "a.safetensors"), "--objects", "1", "--learning-rate", "3e-4"]
+    words += ["--strategy", "lora"]
     assert main([*words, "--prompts", "box", *(["--practical"] if practical else [])]) == 1
     if practical:
         wanted = {**PRACTICAL, "objects": 1, "learning_rate": 3e-4, "prompts": ("box",)}

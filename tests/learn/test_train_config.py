@@ -103,8 +103,10 @@ def test_practical_changes_only_what_was_not_said() -> None:
     sam = replace(tiny, base=replace(tiny.base, architecture="vit_b"))
     wanted = {**PRACTICAL, "objects": 1, "steps": 9}  # objects as the paper has them
     assert practical_config(sam, objects=1, steps=9) == TrainConfig(**wanted)
-    assert practical_config(tiny, objects=1, steps=9) == TrainConfig(**wanted, learning_rate=1e-3)
-    assert practical_config(tiny, learning_rate=2e-4).learning_rate == 2e-4
+    embedded = TrainConfig(**wanted, strategy="lora_conv", learning_rate=1e-3)
+    assert practical_config(tiny, objects=1, steps=9) == embedded
+    own = practical_config(tiny, strategy="lora", learning_rate=2e-4)
+    assert (own.strategy, own.learning_rate) == ("lora", 2e-4)
     with pytest.raises(TypeError, match="no_such_setting"):
         practical_config(tiny, no_such_setting=1)
 

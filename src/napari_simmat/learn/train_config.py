@@ -179,9 +179,9 @@ PRACTICAL: dict[str, Any] = {
 }
 """What differs from the paper's protocol for a checkpoint that is to be used with all prompts."""
 
-
-EMBEDDED_RATE = 1e-3
-"""The practical learning rate on an embedded base, which is smaller than SAM; see the benchmark."""
+EMBEDDED: dict[str, Any] = {"strategy": "lora_conv", "learning_rate": 1e-3}
+"""What differs further on an embedded base, which is smaller than SAM, and whose encoder are mostly
+convolutions; see the benchmark."""
 
 
 def practical_config(base: ModelSpec, **said: Any) -> TrainConfig:
@@ -194,10 +194,7 @@ def practical_config(base: ModelSpec, **said: Any) -> TrainConfig:
     **said
         Settings of `TrainConfig` that are to be as they are given here.
     """
-    wanted = dict(PRACTICAL)
-    if base.base.embedded:
-        wanted["learning_rate"] = EMBEDDED_RATE
-    return TrainConfig(**{**wanted, **said})
+    return TrainConfig(**{**PRACTICAL, **(EMBEDDED if base.base.embedded else {}), **said})
 
 
 def _one_of(what: str, name: str, known: tuple[str, ...]) -> None:

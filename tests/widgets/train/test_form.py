@@ -84,6 +84,22 @@ def test_the_learning_rate_follows_base_and_strategy_until_it_is_set(form: Train
     assert form.value().config.learning_rate == 1e-4
 
 
+def test_the_strategy_follows_the_base_until_it_is_chosen(form: TrainForm) -> None:
+    assert form.value().config.strategy == "lora_conv"
+    form.base.set_value("vit_b")
+    assert form.value().config.strategy == "lora"
+    form.base.set_value("tiny")
+    assert form.value().config.strategy == "lora_conv"
+    assert form.value().config.learning_rate == 1e-3
+    choose(form.strategy, "adapter")
+    form.base.set_value("vit_b")
+    assert form.value().config.strategy == "adapter"
+    form.set_value(TrainRequest(config=TrainConfig(steps=5, strategy="lora")))
+    form.base.set_value("vit_b")
+    form.base.set_value("tiny")
+    assert form.value().config.strategy == "lora", "what a request says is chosen"
+
+
 def test_a_folder_is_typed_or_dropped(form: TrainForm, tmp_path: Path) -> None:
     form.name.setText("new")
     assert form.problem() is None

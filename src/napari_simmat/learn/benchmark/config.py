@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from napari_simmat.learn.train_config import Precision
+from napari_simmat.learn.train_config import EMBEDDED, Precision
 from napari_simmat.model.spec import ModelSpec, StrategyName
 
 ExperimentName = Literal["transfer", "pseudo", "strategies", "lr", "size", "panels"]
@@ -96,7 +96,7 @@ class BenchmarkConfig:
 
     def on(self, base: ModelSpec) -> BenchmarkConfig:
         """The same with what depends on the foundation."""
-        usual: StrategyName = "lora_conv" if base.base.embedded else "lora"
+        usual: StrategyName = EMBEDDED["strategy"] if base.base.embedded else "lora"
         return replace(self, tuning=self.tuning or usual)
 
     def rate_of(self, strategy: StrategyName) -> float:

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_simmat.engine.checkpoints.zoo import ModelEntry
-from napari_simmat.learn.train_config import EMBEDDED_RATE
+from napari_simmat.learn.train_config import EMBEDDED, TrainConfig
 from napari_simmat.model.spec import STRATEGY_TITLES, StrategyName
 from napari_simmat.widgets.controls import Choice, Fold
 from napari_simmat.widgets.model_picker import ModelPicker
@@ -47,7 +47,7 @@ class TrainForm(QWidget):
     def __init__(self, images: QWidget, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._request = TrainRequest()
-        self._rate_by_hand = False
+        self._rate_by_hand = self._strategy_by_hand = False
         self.base = ModelPicker(lambda entry: entry.is_base)
         self.source = Choice()
         self.source.addItems(["open layers", "a folder"])
@@ -118,6 +118,7 @@ class TrainForm(QWidget):
         self.batch.setValue(config.batch)
         self.rate.setValue(config.learning_rate / _SCALE)
         self.seed.setValue(config.seed)
+        self._strategy_by_hand = config.strategy != self._good_strategy()
         self._rate_by_hand = config.learning_rate != self._good_rate()
         self._show()
         self.changed.emit()
@@ -179,10 +180,10 @@ class TrainForm(QWidget):
         layout.addLayout(form)
 
     def _connect(self) -> None:
-        self.base.changed.connect(self._on_kind)
+        self.base.changed.connect(self._on_base)
         self.source.activated.connect(self._on_source)
         self.folder.changed.connect(self.changed)
-        self.strategy.activated.connect(self._on_kind)
+        self.strategy.activated.connect(self._on_strategy)
         self.rate.valueChanged.connect(self._on_rate)
         for field in (self.name, self.channels, self.modality):
             field.textChanged.connect(self.changed)
@@ -193,6 +194,15 @@ class TrainForm(QWidget):
         self._show()
         self.changed.emit()
 
+    def _on_base(self) -> None:
+        if not self._strategy_by_hand:
+            self.strategy.setCurrentIndex(self.strategy.findData(self._good_strategy()))
+        self._on_kind()
+
+    def _on_strategy(self) -> None:
+        self._strategy_by_hand = True
+        self._on_kind()
+
     def _on_kind(self) -> None:
         """Base and strategy decide which learning rate is a good one."""
         if not self._rate_by_hand:
@@ -200,10 +210,17 @@ class TrainForm(QWidget):
             self._rate_by_hand = False
         self.changed.emit()
 
-    def _good_rate(self) -> float:
+    @property
+    def _embedded(self) -> bool:
         entry = self.base.value()
-        if entry is None or entry.spec is None or entry.spec.base.embedded:
-            return EMBEDDED_RATE
+        return entry is None or entry.spec is None or entry.spec.base.embedded
+
+    def _good_strategy(self) -> str:
+        return str(EMBEDDED["strategy"]) if self._embedded else TrainConfig.strategy
+
+    def _good_rate(self) -> float:
+        if self._embedded:
+            return float(EMBEDDED["learning_rate"])
         return _FULL_RATE if self.strategy.currentData() == "full" else _RATE
 
     def _on_rate(self) -> None:

@@ -7,11 +7,11 @@ from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from napari_simmat.learn.train_config import EMBEDDED_RATE, PRACTICAL, TrainConfig
+from napari_simmat.learn.train_config import EMBEDDED, PRACTICAL, TrainConfig
 
 STEPS = 500
 """A matter of minutes with the embedded foundation; it can be stopped at any time."""
-START = TrainConfig(steps=STEPS, learning_rate=EMBEDDED_RATE, **PRACTICAL)
+START = TrainConfig(steps=STEPS, **PRACTICAL, **EMBEDDED)
 """What ``simmat train --practical`` does on an embedded base, spelled out: said word for word, a
 training that was interrupted goes on with the same settings whatever the defaults have become."""
 SHOWN = ("strategy", "steps", "batch", "learning_rate", "seed")
