@@ -13,7 +13,7 @@ from napari_simmat.learn.losses import (
     dice_and_entropy,
     mask_loss,
     on_grid,
-    shape_loss,
+    size_loss,
 )
 from napari_simmat.model.prior import DENSE_CHANNELS
 
@@ -73,10 +73,10 @@ def test_dense_loss_falls_to_nothing_at_the_targets_and_ignores_shape_outside():
     assert dense_loss(dense, targets).item() == pytest.approx(0, abs=1e-6)
     dense[0, 4, 2, 2] += 1
     assert dense_loss(dense, targets).item() > 0.001
-    # One of 16 cells is off by e: smooth L1 of 1 with a knee at 1/4 is 7/8, over 3 * 16 + 1.
-    assert shape_loss(dense, targets).item() == pytest.approx(7 / 8 / 49)
-    dense[:, :2] = 0  # what is background and what is border does not count
-    assert shape_loss(dense, targets).item() == pytest.approx(7 / 8 / 49)
+    # One of 16 cells is off by e: smooth L1 of 1 with a knee at 1/4 is 7/8.
+    assert size_loss(dense, targets).tolist() == pytest.approx([7 / 8 / 17])
+    dense[:, :4] = 0  # neither what is background or border nor where centres are counts
+    assert size_loss(dense, targets).tolist() == pytest.approx([7 / 8 / 17])
 
 
 def test_the_papers_loss_of_an_undecided_answer():

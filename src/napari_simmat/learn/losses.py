@@ -109,21 +109,25 @@ def dense_targets(labels: Tensor) -> Tensor:
 
 
 def dense_loss(dense: Tensor, targets: Tensor) -> Tensor:
-    """Loss of the dense head (B, 15, h, w) against `dense_targets`; all objects are labelled."""
+    """Loss of the dense head (B, 15, h, w) against `dense_targets`; offsets count in objects."""
+    inside = targets[:, 1:2]
     binary = functional.binary_cross_entropy_with_logits(
         dense[:, BOUNDARY : BOUNDARY + 2], targets[:, :2]
     )
-    return 2 * binary + shape_loss(dense, targets)
-
-
-def shape_loss(dense: Tensor, targets: Tensor) -> Tensor:
-    """The part of `dense_loss` that needs no background: centres, in objects, and sizes."""
-    inside = targets[:, 1:2]
     offset = functional.smooth_l1_loss(
         dense[:, OFFSET], targets[:, OFFSET], reduction="none", beta=0.1
     )
-    size = functional.smooth_l1_loss(
-        dense[:, SIZE : SIZE + 1], targets[:, SIZE : SIZE + 1], reduction="none", beta=0.25
-    )
-    shape = ((2 * offset).sum(1, keepdim=True) + size) * inside
-    return shape.sum() / (3 * inside.sum() + 1)
+    shape = ((2 * offset).sum(1, keepdim=True) + _size_misfit(dense, targets)) * inside
+    return 2 * binary + shape.sum() / (3 * inside.sum() + 1)
+
+
+def size_loss(dense: Tensor, targets: Tensor) -> Tensor:
+    """Loss of the sizes alone, the mean over the objects' pixels of each image, (B,)."""
+    inside = targets[:, 1:2]
+    misfit = _size_misfit(dense, targets) * inside
+    return misfit.sum((1, 2, 3)) / (inside.sum((1, 2, 3)) + 1)
+
+
+def _size_misfit(dense: Tensor, targets: Tensor) -> Tensor:
+    size = slice(SIZE, SIZE + 1)
+    return functional.smooth_l1_loss(dense[:, size], targets[:, size], reduction="none", beta=0.25)

@@ -54,7 +54,7 @@ class TrainConfig:
         Whether images are mirrored, turned, zoomed and changed in brightness.
     auxiliary
         Whether the predicted quality is trained as well, and of the embedded network what it says
-        of each pixel's object: its centre, its size, and which other pixels are part of it.
+        of a pixel's object: its size, and which other pixels are part of it.
     side
         Pixels of the network's input while training: the whole image for SAM (1024), at most a
         crop of so many for an embedded network (256), by default.
