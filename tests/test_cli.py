@@ -601,7 +601,7 @@ def test_models_lists_what_there_is(four_angles: Path, simmat: Callable[..., Sai
     said = simmat("models")
     assert said.status == 0
     assert simmat("models", "list").out == said.out
-    for word in ("tiny-2", "built in", "vit_b", "downloadable", "375 MB", "angles", "own"):
+    for word in ("tiny-3", "built in", "vit_b", "downloadable", "375 MB", "angles", "own"):
         assert word in said.out
     listed = {model["name"]: model for model in simmat("models", "--json").json["models"]}
     assert listed["angles"]["path"] == str(four_angles)
@@ -648,7 +648,7 @@ def test_a_model_goes_out_and_comes_back(
     assert simmat("models", "remove", "angles").out.strip() == "Removed angles"
     assert not four_angles.exists()
     assert simmat("models", "remove", "angles").status == 1
-    assert simmat("models", "remove", "tiny-2").status == 1
+    assert simmat("models", "remove", "tiny-3").status == 1
     imported = simmat(
         "models", "import", tmp_path / "angles.safetensors", "--name", "mine", "--json"
     )

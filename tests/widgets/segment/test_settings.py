@@ -23,7 +23,7 @@ from tests.widgets.scenes import CENTRES, grey
 def test_settings_round_trip() -> None:
     assert load_settings() == Settings()
     settings = Settings(
-        model="tiny-2",
+        model="tiny-3",
         overlap="ask",
         classes=("nucleus", "µ"),
         category="µ",

@@ -40,7 +40,7 @@ def test_every_strategy_has_a_title() -> None:
 def test_what_is_set_reads_back(form: TrainForm, strategy: StrategyName, qtbot: Any) -> None:
     request = TrainRequest(
         name="thermal",
-        base="tiny-2",
+        base="tiny-rgb-1",
         modality="heat",
         folder="/data",
         channels="0,DAPI",
@@ -51,14 +51,14 @@ def test_what_is_set_reads_back(form: TrainForm, strategy: StrategyName, qtbot: 
     with qtbot.waitSignal(form.changed):
         form.set_value(request)
     assert form.value() == request
-    layers = TrainRequest(name="b", base="tiny-2", config=TrainConfig(steps=5))
+    layers = TrainRequest(name="b", base="tiny-rgb-1", config=TrainConfig(steps=5))
     form.set_value(layers)
     assert form.value() == layers
 
 
 def test_only_foundations_are_offered(form: TrainForm) -> None:
     titles = [form.base._list.itemText(n) for n in range(form.base._list.count())]
-    assert any(title.startswith("tiny-2") for title in titles)
+    assert any(title.startswith("tiny-3") for title in titles)
     assert any(title.startswith("vit_b") for title in titles)
     assert not any(title.startswith("polarization") for title in titles)
     assert form.value().base == "tiny-3"
