@@ -85,7 +85,7 @@ def spiral(rng: np.random.Generator, radius: float) -> Figure:
     middle = (radius - width / 2) * (0.1 + 0.9 * theta / theta[-1])
     outer, inner = middle + width / 2, np.maximum(middle - width / 2, 0)
     around, edge = np.concatenate([theta, theta[::-1]]), np.concatenate([outer, inner[::-1]])
-    mirror = rng.choice([-1, 1])
+    mirror = float(rng.choice([-1, 1]))
     return (_turn(rng)(mirror * edge * np.sin(around), edge * np.cos(around)),)
 
 

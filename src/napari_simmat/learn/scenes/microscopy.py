@@ -102,9 +102,9 @@ def adherent_cells(scene: Scene, rng: np.random.Generator) -> Floats:
         + rng.uniform(0.01, 0.06) * grain
     )
     image += rng.uniform(0, 0.15) * scene.dome * rng.choice([-1, 1])
-    image = blur(image.astype(np.float32), rng.uniform(0.55, 1.0))
-    image *= uneven_light(rng, scene.shape, rng.uniform(0, 0.2))
-    return image + rng.uniform(0.003, 0.02) * gaussian(rng, scene.shape)
+    blurred = blur(image.astype(np.float32), rng.uniform(0.55, 1.0))
+    blurred *= uneven_light(rng, scene.shape, rng.uniform(0, 0.2))
+    return blurred + rng.uniform(0.003, 0.02) * gaussian(rng, scene.shape)
 
 
 def relief(scene: Scene, rng: np.random.Generator) -> Floats:
@@ -145,8 +145,8 @@ def histology(scene: Scene, rng: np.random.Generator) -> Floats:
     tissue = tissue * rng.uniform(0.5, 1.2)
     density = nuclei[..., None] * blue + tissue[..., None] * red
     image = rng.uniform(0.88, 1.0) * np.exp(-density.astype(np.float32))
-    image = blur(image, rng.uniform(0.5, 1.0))
-    return image + rng.uniform(0.003, 0.02) * gaussian(rng, image.shape)
+    blurred = blur(image, rng.uniform(0.5, 1.0))
+    return blurred + rng.uniform(0.003, 0.02) * gaussian(rng, blurred.shape)
 
 
 def electron(scene: Scene, rng: np.random.Generator) -> Floats:
