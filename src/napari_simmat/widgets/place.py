@@ -256,6 +256,11 @@ def matrix_of(layer: Layer) -> np.ndarray:
     return matrix
 
 
+def symbol_of(unit: Any) -> str:
+    """A pint unit's symbol, with the micro sign; pint from 0.26 on has the Greek letter."""
+    return f"{unit:~}".replace("\N{GREEK SMALL LETTER MU}", "\N{MICRO SIGN}")
+
+
 def _read_only(data: Any) -> bool:
     """Whether a lazy array says that it cannot be written (dask never can)."""
     return type(data).__module__.startswith("dask") or bool(getattr(data, "read_only", False))

@@ -13,6 +13,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
 
+from napari_simmat.widgets.place import symbol_of
 from napari_simmat.widgets.segment.saving import axes_of
 from tests.widgets.scenes import CENTRES, grey
 
@@ -76,3 +77,13 @@ def test_what_cannot_be_written_is_one_sentence(
 )
 def test_axes_are_told_by_their_names(names: list[str], axes: str) -> None:
     assert axes_of(names) == axes
+
+
+@pytest.mark.parametrize("mu", ["\N{MICRO SIGN}", "\N{GREEK SMALL LETTER MU}"])
+def test_a_unit_has_one_symbol_whatever_pint_writes(mu: str) -> None:
+    class Unit:
+        def __format__(self, spec: str) -> str:
+            assert spec == "~"
+            return f"{mu}m"
+
+    assert symbol_of(Unit()) == "\N{MICRO SIGN}m"

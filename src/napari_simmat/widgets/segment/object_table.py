@@ -18,7 +18,7 @@ from qtpy.QtCore import (
 )
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
-from napari_simmat.widgets.place import Place
+from napari_simmat.widgets.place import Place, symbol_of
 from napari_simmat.widgets.segment.finished import Finished
 
 _SORT = Qt.ItemDataRole.UserRole
@@ -67,7 +67,7 @@ def voxel_of(place: Place) -> tuple[float, str]:
     units = {str(unit) for unit in place.layer_options()["units"]}
     if place.ndim > 3 or len(units) > 1 or units & {"pixel", ""}:
         return math.nan, ""
-    unit = f"{place.layer_options()['units'][0]:~}"
+    unit = symbol_of(place.layer_options()["units"][0])
     power = "²" if place.ndim == 2 else "³"
     return abs(float(np.linalg.det(place.matrix[:-1, :-1]))), f"{unit}{power}"
 

@@ -13,7 +13,7 @@ from napari_simmat.engine.files import writing
 from napari_simmat.engine.jobs.saving import LabelledObjects, saving
 from napari_simmat.engine.objects import PixelSize
 from napari_simmat.progress import Job, Progress
-from napari_simmat.widgets.place import Place
+from napari_simmat.widgets.place import Place, symbol_of
 from napari_simmat.widgets.segment.finished import Finished
 from napari_simmat.widgets.status import Status
 from napari_simmat.widgets.worker import Task, Worker
@@ -101,7 +101,7 @@ def values_of(place: Place, finished: Finished, classes: Sequence[str]) -> Label
     options, place = place.layer_options(), place.usual
     axes = axes_of([str(name) for name in options["axis_labels"]])
     units = {
-        letter: f"{unit:~}".replace("µ", "u")
+        letter: symbol_of(unit).replace("\N{MICRO SIGN}", "u")
         for letter, unit in zip(axes, options["units"], strict=True)
         if str(unit) not in ("pixel", "")
     }
