@@ -30,6 +30,7 @@ def importing() -> Job[None]:
     """Import what predicting needs, quietly; returns at once when it is there already."""
     if all(name in sys.modules for name in MODULES):
         return
+    _keep_triton_out()
     if "torch" not in sys.modules:
         yield Progress(0, len(MODULES), "Loading torch")
         _load_libraries()
@@ -52,6 +53,26 @@ def _no_garbage_collection() -> Iterator[None]:
             gc.freeze()
             gc.unfreeze()
             gc.enable()
+
+
+def _keep_triton_out() -> None:
+    """Let triton count as not installed where loading it would end the process.
+
+    Where Mesa draws with LLVM, as without a graphics card, triton, which has an LLVM of its own,
+    crashes while it is loaded after it. torchvision imports triton, where torch came with it, by
+    way of torch's compiler, which predicting does not need.
+    """
+    if "triton" not in sys.modules and _is_mapped("libLLVM"):
+        sys.modules["triton"] = None  # type: ignore[assignment]
+
+
+def _is_mapped(library: str) -> bool:
+    """Whether this process has loaded a library whose file's name begins so; known on Linux."""
+    try:
+        maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return f"/{library}" in maps
 
 
 def _load_libraries() -> None:
