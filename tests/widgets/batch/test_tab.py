@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -161,6 +162,62 @@ def test_a_folder_is_dropped_tried_run_and_opened(
     assert remembered().images == str(data)
 
 
+def test_a_trial_does_what_the_run_does(batch: Batch, data: Path, tmp_path: Path) -> None:
+    tab, window = batch.tab, batch.window
+    tab.form.pattern.setText("b.tif")
+    batch.choose(data, tmp_path / "out", "segment everything")
+    trials = {}
+    for quality in (0.5, 0.99):
+        tab.form.everything.quality.setValue(quality)
+        tab.form.pixels.set_open(True)
+        batch.type(tab.form.pixels.ratio.lineEdit(), "2.5")
+        batch.settle()
+        batch.press(tab.trial)
+        batch.until(lambda: not tab.busy and "b.tif labels" in window.viewer.layers)
+        trials[quality] = window.viewer.layers["b.tif labels"].data
+        window.viewer.layers.clear()
+    assert trials[0.5].any()
+    assert not trials[0.99].any()
+    tab.form.everything.quality.setValue(0.5)
+    batch.settle()
+    batch.press(tab.start)
+    batch.until(lambda: not tab.busy)
+    assert batch.states == ["written"], batch.status
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out/b_labels.tif"), trials[0.5])
+    record = json.loads((tmp_path / "out/b.json").read_text("utf-8"))
+    assert record["settings"]["pixel_ratio"] == 2.5
+
+
+def test_what_is_half_typed_counts_when_a_button_is_pressed(
+    batch: Batch, data: Path, tmp_path: Path
+) -> None:
+    tab = batch.tab
+    tab.form.pattern.setText("b.tif")
+    batch.choose(data, tmp_path / "out", "segment everything")
+    tab.form.how.set_open(True)
+    label = tab.form.everything.quality._label  # where superqt's slider is typed into
+    batch.window.viewer.window._qt_window.activateWindow()
+    label.setFocus()
+    batch.until(label.hasFocus)
+    batch.type(label, "0.99")
+    assert tab.form.value().automatic.quality != 0.99
+    batch.press(tab.start)
+    batch.until(lambda: not tab.busy)
+    assert batch.states == ["written"], batch.status
+    assert not tifffile.imread(tmp_path / "out/b_labels.tif").any()
+
+
+def test_a_choice_that_was_taken_back_can_be_run(batch: Batch, data: Path, tmp_path: Path) -> None:
+    batch.choose(data, tmp_path / "out", "segment everything")
+    ready = batch.status
+    batch.window.choose(batch.tab.form.prompts, "one file for all")
+    assert not batch.tab.start.isEnabled()
+    batch.window.choose(batch.tab.form.prompts, "segment everything")
+    batch.settle()
+    assert batch.tab.start.isEnabled()
+    assert batch.status == ready
+
+
 def test_pause_stop_and_go_on(batch: Batch, data: Path, tmp_path: Path) -> None:
     tab = batch.tab
     batch.choose(data, tmp_path / "out", "beside each image (same stem)")
@@ -249,6 +306,7 @@ def test_the_form_is_a_view_of_its_value(batch: Batch) -> None:
         output="/results",
         model="tiny-rgb",
         channels="2,1,0",
+        pixel_ratio=2.5,
         prompts="/data/p.csv",
         extras=("coco",),
         existing="refuse",
@@ -282,8 +340,10 @@ def test_the_command_segments_as_the_form_says(batch: Batch, data: Path, tmp_pat
     batch.choose(data, tmp_path / "out", "beside each image (same stem)")
     assert not form.how.isVisibleTo(form)
     form.propagate.setChecked(True)
+    form.pixels.ratio.setValue(0.5)
     understood = _understood(form.value())
     assert understood["propagate"] is True
+    assert understood["pixel_ratio"] == 0.5
     assert "automatic" not in understood
     batch.settle()
 

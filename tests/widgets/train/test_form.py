@@ -44,6 +44,7 @@ def test_what_is_set_reads_back(form: TrainForm, strategy: StrategyName, qtbot: 
         modality="heat",
         folder="/data",
         channels="0,DAPI",
+        pixel_ratio=2.5,
         config=TrainConfig(
             strategy=strategy, steps=77, batch=3, learning_rate=1.25e-4, seed=9, patience=4
         ),

@@ -62,6 +62,7 @@ class Batching(QObject):
         self._later.setInterval(_WAIT)
         self._later.timeout.connect(self._begin_look)
         self._plan: Plan | None = None
+        self._ran = False
         self._trial: Path | None = None
         self._done = 0
         self._begun = 0.0
@@ -85,6 +86,10 @@ class Batching(QObject):
 
     # ------------------------------------------------------------------ before
 
+    def knows(self, request: BatchRequest) -> bool:
+        """Whether the files of a request were looked at, and no run has changed them since."""
+        return self.look is not None and not self._ran and request.plans_as(self.look.request)
+
     def look_at(self, request: BatchRequest) -> None:
         """Look at the files of a request, once it has not changed for a moment."""
         self._asked, self.look = request, None
@@ -107,7 +112,7 @@ class Batching(QObject):
         if isinstance(result, Opened):
             self.opened.emit(result)
         elif isinstance(result, Look) and result.request == self._asked and not self.busy:
-            self.look = result
+            self.look, self._ran = result, False
             self.files.set_rows([] if result.plan is None else rows_of(result.plan))
             self.looked.emit(result)
 
@@ -123,7 +128,7 @@ class Batching(QObject):
         assert self.look is not None
         assert self.look.plan is not None
         remember(request)
-        self._plan = self.look.plan
+        self._plan, self._ran = self.look.plan, True
         self.files.set_rows(rows_of(self._plan))
         self._run(request, "running")
 

@@ -15,6 +15,7 @@ from napari_simmat.widgets.controls import Choice, Fold
 from napari_simmat.widgets.everything_form import EverythingForm
 from napari_simmat.widgets.model_picker import ModelPicker
 from napari_simmat.widgets.paths import PathField
+from napari_simmat.widgets.pixel_shape import PixelShape
 
 _PROMPTS = ("segment everything", "beside each image (same stem)", "one file for all")
 _EXTRAS = {"overlay": "Overlay (PNG)", "coco": "COCO (JSON)", "rois": "ImageJ regions (zip)"}
@@ -47,6 +48,7 @@ class BatchForm(QWidget):
         self.output = PathField("folder", "Folder for the results", "Subfolders are mirrored in it")
         self.models = ModelPicker()
         self.channels = ChannelsForm()
+        self.pixels = PixelShape()
         self.first = QLabel()
         self.first.setWordWrap(True)
         self.first.setTextFormat(Qt.TextFormat.PlainText)
@@ -86,6 +88,7 @@ class BatchForm(QWidget):
             model=str(self.models.reference()),
             channels=self._channels(),
             channel_axis=self._axis,
+            pixel_ratio=self.pixels.value(),
             prompts=(AUTO, SAME_STEM, self.prompt_file.value())[kind],
             extras=tuple(kind for kind, box in self.extras.items() if box.isChecked()),
             existing=self.existing.currentData(),
@@ -104,6 +107,7 @@ class BatchForm(QWidget):
         self.pattern.setText(request.pattern)
         self.output.set_value(request.output)
         self._wanted, self._axis = request.channels, request.channel_axis
+        self.pixels.set_value(request.pixel_ratio)
         kind = {AUTO: 0, SAME_STEM: 1}.get(request.prompts, 2)
         self.prompts.setCurrentIndex(kind)
         self.prompt_file.set_value(request.prompts if kind == 2 else "")
@@ -170,6 +174,7 @@ class BatchForm(QWidget):
         form.addRow("First file", self.first)
         form.addRow("Channels", self.channels)
         form.addRow(self.channels.details)
+        form.addRow(self.pixels)
         form.addRow("Prompts", self.prompts)
         form.addRow("", self.prompt_file)
         self.how = Fold("How everything is segmented", self.everything)
@@ -202,6 +207,7 @@ class BatchForm(QWidget):
             box.toggled.connect(self._on_changed)
         self.everything.sifted.connect(self._on_changed)
         self.everything.asked.connect(self._on_changed)
+        self.pixels.changed.connect(self._on_changed)
         self.models.changed.connect(self._on_model)
         self.channels.changed.connect(self._on_channels)
         self.channels.set_model(self._spec())

@@ -6,7 +6,7 @@ Plain values, no Qt, no napari.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -154,14 +154,17 @@ def alone(request: BatchRequest, task: Task, output: Path) -> BatchRequest:
     """A request for one task of a plan, with outputs elsewhere."""
     channels = request.channels if task.channels is None else ",".join(map(str, task.channels))
     axis = request.channel_axis if task.channel_axis is None else str(task.channel_axis)
-    return BatchRequest(
+    return replace(
+        request,
         images=str(task.image),
+        pattern="",
         output=str(output),
-        model=request.model,
         channels=channels,
         channel_axis=axis,
         prompts="auto" if task.prompts is None else str(task.prompts),
+        extras=(),
         existing="overwrite",
+        scheduler="",
     )
 
 

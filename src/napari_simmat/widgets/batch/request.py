@@ -17,6 +17,8 @@ from napari_simmat.engine.jobs.outputs import EXTRA_ENDINGS
 
 EXISTING = ("refuse", "resume", "overwrite")
 _FILE = "batch.json"
+_PLANNED = ("images", "pattern", "output", "prompts", "extras", "existing")
+"""What decides which files are read and written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,8 @@ class BatchRequest:
         Names or numbers with commas between; empty for what the file and the model say.
     channel_axis
         Which axis holds the channels; empty for what the file says.
+    pixel_ratio
+        Height of a pixel over its width, where a file does not say.
     prompts
         ``auto``, ``same-stem`` or a file.
     extras
@@ -57,6 +61,7 @@ class BatchRequest:
     model: str = "tiny"
     channels: str = ""
     channel_axis: str = ""
+    pixel_ratio: float = 1.0
     prompts: str = AUTO
     extras: tuple[str, ...] = ()
     existing: str = "resume"
@@ -75,6 +80,8 @@ class BatchRequest:
             words.append(f"--channels={self.channels}")
         if self.channel_axis:
             words.append(f"--channel-axis={self.channel_axis}")
+        if self.pixel_ratio != 1:
+            words.append(f"--pixel-ratio={self.pixel_ratio}")
         words += [f"--{kind}" for kind in self.extras]
         if self.existing != "refuse":
             words.append(f"--{self.existing}")
@@ -100,6 +107,10 @@ class BatchRequest:
                 "or is the path of its .json file."
             )
         return None
+
+    def plans_as(self, other: BatchRequest) -> bool:
+        """Whether both read and write the same files."""
+        return all(getattr(self, name) == getattr(other, name) for name in _PLANNED)
 
     def planned(self) -> Plan:
         """What would be read and written.
@@ -133,10 +144,10 @@ class BatchRequest:
             request = cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"These are no settings of a batch ({error}).") from None
-        others = ("extras", "automatic", "propagate")
-        texts = [getattr(request, each.name) for each in fields(cls) if each.name not in others]
+        texts = [getattr(request, each.name) for each in fields(cls) if each.type == "str"]
         known = set(request.extras) <= set(EXTRA_ENDINGS) and request.existing in EXISTING
         known = known and isinstance(request.propagate, bool)
+        known = known and isinstance(request.pixel_ratio, (int, float))
         if not known or not all(isinstance(text, str) for text in texts):
             raise ValueError("These are no settings of a batch (a word is another kind of value).")
         return request

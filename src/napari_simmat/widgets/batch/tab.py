@@ -117,17 +117,25 @@ class BatchTab(QWidget):
         problem = self.form.value().problem()
         request = self.form.value()
         self.command.set_value(() if problem else request.arguments())
+        look = self.batching.look
         if problem:
             self._say_problem(problem)
-        elif self.batching.look is None or self.batching.look.request != request:
+        elif self.start.isEnabled() and look is not None and request == look.request:
+            return  # how the last run ended stays in sight
+        elif look is not None and self.batching.knows(request):
+            self._judge(look)
+        else:
             self._set_ready(False)
             self.batching.look_at(request)
 
     def _on_looked(self, look: Look) -> None:
         self.form.set_first(look.first, look.remark)
-        request = self.form.value()
-        if request != look.request:  # the channels of the first file make a choice
-            self.batching.look = replace(look, request=request)
+        self._judge(look)
+
+    def _judge(self, look: Look) -> None:
+        """Say whether what the form shows can be done with the files that were looked at."""
+        request = self.form.value()  # the channels of the first file make a choice
+        self.batching.look = replace(look, request=request)
         self.command.set_value(request.arguments())
         problem = look.problem or self.form.problem()
         if problem or look.plan is None:

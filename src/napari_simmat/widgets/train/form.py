@@ -24,6 +24,7 @@ from napari_simmat.learn.train_config import EMBEDDED, TrainConfig
 from napari_simmat.model.spec import STRATEGY_TITLES, StrategyName
 from napari_simmat.widgets.controls import Choice, Fold
 from napari_simmat.widgets.model_picker import ModelPicker
+from napari_simmat.widgets.pixel_shape import PixelShape
 from napari_simmat.widgets.train import runs
 from napari_simmat.widgets.train.request import TrainRequest, with_settings
 
@@ -55,6 +56,7 @@ class TrainForm(QWidget):
         self.channels = QLineEdit()
         self.channels.setPlaceholderText("all")
         self.channels.setToolTip("Names or numbers from 0, with commas between, in their order")
+        self.pixels = PixelShape()
         self.strategy = Choice()
         for name in get_args(StrategyName):
             self.strategy.addItem(f"{name}: {STRATEGY_TITLES[name]}", name)
@@ -79,6 +81,7 @@ class TrainForm(QWidget):
         rows.setContentsMargins(0, 0, 0, 0)
         rows.addRow("Folder", self.folder)
         rows.addRow("Channels", self.channels)
+        rows.addRow(self.pixels)
         self._layer_rows = images
         self._lay_out()
         self.set_value(self._request)
@@ -100,6 +103,7 @@ class TrainForm(QWidget):
             modality=self.modality.text().strip(),
             folder=self.folder.value() if in_folder else "",
             channels=self.channels.text().strip() if in_folder else "",
+            pixel_ratio=self.pixels.value() if in_folder else 1.0,
             config=with_settings(self._request.config, **shown),
         )
 
@@ -111,6 +115,7 @@ class TrainForm(QWidget):
         self.source.setCurrentIndex(1 if request.folder else 0)
         self.folder.set_value(request.folder)
         self.channels.setText(request.channels)
+        self.pixels.set_value(request.pixel_ratio if request.folder else 1.0)
         self.name.setText(request.name)
         self.modality.setText(request.modality)
         self.strategy.setCurrentIndex(self.strategy.findData(config.strategy))
@@ -183,6 +188,7 @@ class TrainForm(QWidget):
         self.base.changed.connect(self._on_base)
         self.source.activated.connect(self._on_source)
         self.folder.changed.connect(self.changed)
+        self.pixels.changed.connect(self.changed)
         self.strategy.activated.connect(self._on_strategy)
         self.rate.valueChanged.connect(self._on_rate)
         for field in (self.name, self.channels, self.modality):

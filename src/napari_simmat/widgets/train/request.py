@@ -35,7 +35,7 @@ class TrainRequest:
     channels
         Of the folder's images, names or numbers with commas between; empty for all.
     pixel_ratio
-        Height of a layer's pixel over its width.
+        Height of a pixel over its width, where a file does not say.
     config
         How it is trained.
     """
