@@ -18,7 +18,7 @@ SOURCE = Path(__file__).resolve().parents[1] / "src" / PACKAGE
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 # Each layer may import those before it, and modules of its own. Lazy imports count as well.
-LAYERS = ("progress", "model", "engine", "learn", "batch", "widgets", "cli")
+LAYERS = ("words", "progress", "model", "engine", "learn", "batch", "widgets", "cli")
 # The command line opens the window for `simmat demo --gui`; the window knows no command line.
 WINDOW = {"napari", "qtpy", "magicgui", "superqt", "PyQt5", "PyQt6", "PySide2", "PySide6"}
 ROOT = ("__init__", "__main__")

@@ -29,6 +29,7 @@ from napari_simmat.engine.jobs.outputs import OutputFiles
 from napari_simmat.engine.jobs.segmentation import answering
 from napari_simmat.engine.jobs.tasks import Outcome, SegmentConfig, Task
 from napari_simmat.progress import Job, Progress, finish
+from napari_simmat.words import counted
 
 PATIENCE = 15
 """Seconds to wait for a scheduler to answer."""
@@ -146,7 +147,7 @@ def _outcome(future: Any, task: Task) -> Outcome:
 
 def _still(tasks: Sequence[Task], clock: Clock, client: Any) -> BatchProgress:
     workers = len(client.scheduler_info(n_workers=-1)["workers"])
-    words = f"on {workers} worker{'' if workers == 1 else 's'}"
+    words = f"on {counted(workers, 'worker')}"
     return told(tasks, min(clock.done, len(tasks) - 1), "segmenting", Progress(0, 0, words), clock)
 
 

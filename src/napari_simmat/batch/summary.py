@@ -16,6 +16,7 @@ from napari_simmat.batch.plans import Plan
 from napari_simmat.engine.jobs.outputs import write_table, write_text
 from napari_simmat.engine.jobs.staging import staged
 from napari_simmat.engine.jobs.tasks import Outcome, SegmentConfig
+from napari_simmat.words import counted
 
 TABLE, PAGE = "simmat-summary.csv", "simmat-report.html"
 COLUMNS = ("image", "state", "objects", "hidden", "labels", "message")
@@ -118,7 +119,8 @@ def _page(lines: Sequence[Line], config: SegmentConfig) -> Iterable[str]:
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
         "<title>Segmentation report</title>\n"
         f"<style>{_STYLE}</style></head><body>\n<h1>Segmentation report</h1>\n<p>"
-        f"{count['done']} of {len(lines)} images segmented, {objects} objects; "
+        f"{count['done']} of {counted(len(lines), 'image')} segmented, "
+        f"{counted(objects, 'object')}; "
         f"{count['failed']} failed, {count['skipped']} skipped.</p>\n<p>"
         f"Model {escape(config.model)}, channels {escape(channels)}; napari-simmat "
         f"{escape(__version__)} on {escape(platform.node())}, {time:%Y-%m-%d %H:%M %Z}.</p>\n"

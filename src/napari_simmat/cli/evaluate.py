@@ -10,6 +10,7 @@ from rich.table import Table
 
 from napari_simmat.cli.segment import channels_of
 from napari_simmat.cli.terminal import COMPUTE, FLAG, SPEECH, Compute, Speech, Terminal
+from napari_simmat.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -204,7 +205,7 @@ def _show(terminal: Terminal, scores: Scores, config: ScoreConfig) -> None:
             )
     for image in scores.images:
         if image.too_small:
-            objects = f"{image.too_small} object{'' if image.too_small == 1 else 's'}"
+            objects = counted(image.too_small, "object")
             terminal.note(f"{image.name}: {objects} left out; {config.needed} are needed.")
 
 

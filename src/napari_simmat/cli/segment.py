@@ -12,6 +12,7 @@ from napari_simmat.cli.remote import Remote, tell
 from napari_simmat.cli.terminal import COMPUTE, FLAG, SPEECH, Compute, Speech, Terminal
 from napari_simmat.engine.automatic.settings import AutomaticSettings
 from napari_simmat.engine.propagation_settings import PropagationSettings
+from napari_simmat.words import counted
 
 if TYPE_CHECKING:
     from napari_simmat.batch import Plan
@@ -232,10 +233,11 @@ def channels_of(text: str | None) -> tuple[int | str, ...] | None:
 def _tell_plan(terminal: Terminal, planned: Plan, only: bool) -> None:
     """How many images there are, and what is left out and why."""
     if planned.several or only:
-        images = len(planned.tasks)
-        terminal.say(f"{images} image{'' if images == 1 else 's'} -> {planned.output}", "bold")
+        images = counted(len(planned.tasks), "image")
+        terminal.say(f"{images} -> {planned.output}", "bold")
         if planned.others:
-            terminal.say(f"{planned.others} other files in the folders are no images by their name")
+            others = counted(planned.others, "other file")
+            terminal.say(f"{others} in the folders, by name no images")
     if only:
         for task in planned.tasks:
             terminal.say(f"  {task.image} -> {task.files.labels}")
@@ -251,7 +253,7 @@ def _tell(terminal: Terminal, outcome: Outcome) -> None:
     if outcome.status == "failed":
         terminal.complain(outcome.note)
         return
-    objects = f"{outcome.objects} object{'' if outcome.objects == 1 else 's'}"
+    objects = counted(outcome.objects, "object")
     done = "kept, as it was made the same way" if outcome.status == "kept" else "segmented"
     terminal.say(f"{name}: {objects}, {done} ({outcome.seconds:.1f} s)", style="bold")
     for path in outcome.task.files:
@@ -268,7 +270,7 @@ def _tell_summary(terminal: Terminal, planned: Plan, outcomes: list[Outcome]) ->
 
     done = sum(outcome.status != "failed" for outcome in outcomes)
     total = len(outcomes) + sum(one.failed for one in planned.skipped)
-    terminal.say(f"{done} of {total} images segmented. Summary:", style="bold")
+    terminal.say(f"{done} of {counted(total, 'image')} segmented. Summary:", style="bold")
     for name in (TABLE, PAGE):
         terminal.say(f"  {planned.output / name}")
 

@@ -7,6 +7,8 @@ import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from napari_simmat.words import are, counted
+
 if TYPE_CHECKING:
     from napari_simmat.model.spec import ModelSpec
 
@@ -55,8 +57,8 @@ def match_channels(
     """
     if names is not None and len(names) != available:
         raise ValueError(
-            f"There are {_count(available)} but {len(names)} names ({_listed(names)}); give one "
-            "name for each channel, or none."
+            f"There are {counted(available, 'channel')} but {len(names)} names "
+            f"({_listed(names)}); give one name for each channel, or none."
         )
     if channels is not None:
         chosen = tuple(_resolve(channel, available, names) for channel in _as_sequence(channels))
@@ -144,7 +146,7 @@ def _in_order(available: int, spec: ModelSpec, names: Sequence[str] | None) -> t
         if missing and len(missing) < len(spec.channels):
             raise ValueError(
                 f"{spec.name} reads the channels {_listed(spec.channel_names)}, but "
-                f"{_listed(missing)} {'is' if len(missing) == 1 else 'are'} missing among "
+                f"{_listed(missing)} {are(len(missing))} missing among "
                 f"{_listed(names)}; add or rename it, or select the channels in the model's order."
             )
     if available != len(spec.channels):
@@ -163,8 +165,8 @@ def _refuse_count(count: int, how: str, spec: ModelSpec) -> None:
     need = len(spec.channels)
     select = "one or three" if spec.is_rgb else str(need)
     raise ValueError(
-        f"{spec.name} was trained on {_count(need)} ({_listed(spec.channel_names)}), but {count} "
-        f"{'is' if count == 1 else 'are'} {how}. Select {select}, or load another model."
+        f"{spec.name} was trained on {counted(need, 'channel')} ({_listed(spec.channel_names)}), "
+        f"but {count} {are(count)} {how}. Select {select}, or load another model."
     )
 
 
@@ -193,8 +195,8 @@ def _resolve(channel: int | str, available: int, names: Sequence[str] | None) ->
         raise TypeError(f"A channel is a name or an index, not {channel!r}.")
     if not 0 <= index < available:
         raise ValueError(
-            f"There is no channel {index}; the image has {_count(available)}, counted from 0 to "
-            f"{available - 1}. Select one of these."
+            f"There is no channel {index}; the image has {counted(available, 'channel')}, counted "
+            f"from 0 to {available - 1}. Select one of these."
         )
     return index
 
@@ -213,10 +215,6 @@ def _plain(name: str) -> str:
 
 def _name(index: int, names: Sequence[str] | None) -> str:
     return str(index) if names is None else names[index]
-
-
-def _count(number: int) -> str:
-    return f"{number} channel" if number == 1 else f"{number} channels"
 
 
 def _listed(names: Sequence[str] | None) -> str:

@@ -26,6 +26,7 @@ from napari_simmat.engine.checkpoints.sam_weights import OFFICIAL
 from napari_simmat.engine.files import size_in_words
 from napari_simmat.model.spec import InputSize, ModelSpec
 from napari_simmat.progress import Job, Progress
+from napari_simmat.words import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -123,8 +124,8 @@ def _check_channels(path: Path, found: Recognised, modality: str) -> None:
     fitting = [key for key, row in MODALITIES.items() if len(row.channels) == found.channels]
     advice = f"Name the right one with --modality: {', '.join(fitting)}."
     raise ValueError(
-        f"{path.name} reads {_count(found.channels)}, but modality {modality} has "
-        f"{_count(len(names))} ({', '.join(names)}). "
+        f"{path.name} reads {counted(found.channels, 'channel')}, but modality {modality} has "
+        f"{counted(len(names), 'channel')} ({', '.join(names)}). "
         f"{advice if fitting else 'No modality has so many.'}"
     )
 
@@ -237,7 +238,3 @@ def _fitted(
                 f"{tuple(wanted[ours].shape)}. Take another copy, or name the right base."
             )
     return {ours: file.tensors[name] for ours, name in names.items()}
-
-
-def _count(channels: int) -> str:
-    return f"{channels} channel" if channels == 1 else f"{channels} channels"

@@ -13,6 +13,7 @@ from napari_simmat.learn.datasets.measuring import measuring
 from napari_simmat.learn.datasets.splitting import all_samples, series_of, split
 from napari_simmat.learn.datasets.stack import LabelledStack, Shelf
 from napari_simmat.progress import Job, Progress
+from napari_simmat.words import counted
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ def assembling(
 
 def _in_words(dataset: Dataset) -> str:
     def count(samples: tuple[Sample, ...], what: str) -> str:
-        return f"{len(samples)} {'plane' if len(samples) == 1 else 'planes'} to {what}"
+        return f"{counted(len(samples), 'plane')} to {what}"
 
     return ", ".join(
         count(samples, what)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from napari_simmat.engine.formats.reading import ImageFile
 from napari_simmat.learn.datasets.content import Content
+from napari_simmat.words import counted
 
 Selection = Sequence[int | str]
 """Names and indices."""
@@ -75,9 +76,9 @@ def find_channels(
     alpha = own is not None and own == (*RGB, "alpha")
     if content.available - alpha != len(names):
         raise ValueError(
-            f"{where} has {_count(content.available)}, but the first image has {len(names)} "
-            f"({_listed(names)}); every image needs the same channels. Choose the channels that "
-            "all of them have, or take it out."
+            f"{where} has {counted(content.available, 'channel')}, but the first image has "
+            f"{len(names)} ({_listed(names)}); every image needs the same channels. "
+            "Choose the channels that all of them have, or take it out."
         )
     return tuple(range(len(names)))
 
@@ -96,9 +97,9 @@ def _index(content: Content, channel: int | str, where: str, wanted: Selection) 
     index = int(channel)
     if not 0 <= index < content.available:
         raise ValueError(
-            f"{where} has {_count(content.available)}, counted from 0, so channel {index} is "
-            "missing; choose channels that all images have, say which axis holds the channels, or "
-            "take the image out."
+            f"{where} has {counted(content.available, 'channel')}, counted from 0, so channel "
+            f"{index} is missing; choose channels that all images have, say which axis "
+            "holds the channels, or take the image out."
         )
     return index
 
@@ -116,7 +117,3 @@ def _plain(name: str) -> str:
 
 def _listed(names: Selection | None) -> str:
     return ", ".join(str(name) for name in names or ())
-
-
-def _count(number: int) -> str:
-    return f"{number} channel" if number == 1 else f"{number} channels"

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from napari_simmat.learn.datasets.dataset import Loaded, Sample
 from napari_simmat.learn.datasets.stack import LabelledStack, Plane, as_ids
+from napari_simmat.words import are
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ def split(stacks: Sequence[LabelledStack], share: float, seed: int) -> Sides:
         "Of %d images or series %d %s kept for validation: %s.",
         len(groups),
         count,
-        "is" if count == 1 else "are",
+        are(count),
         ", ".join(sorted(kept)),
     )
     return train, validation

@@ -19,6 +19,7 @@ from napari_simmat.widgets.batch.table import FilesModel, rows_of
 from napari_simmat.widgets.status import Status
 from napari_simmat.widgets.worker import Task as Work
 from napari_simmat.widgets.worker import Worker
+from napari_simmat.words import are, counted
 
 State = Literal["idle", "running", "paused", "stopping", "killing", "trying"]
 _WAIT = 300
@@ -153,7 +154,7 @@ class Batching(QObject):
             self.process.write(PAUSE if self.state == "running" else GO)
             self.state = "paused" if self.state == "running" else "running"
             if self.state == "paused":
-                self.status.emit(Status("ready", f"Paused; {self._done} files are done."))
+                self.status.emit(Status("ready", f"Paused; {counted(self._done, 'file')} done."))
             self.changed.emit()
 
     def stop(self) -> None:
@@ -193,7 +194,7 @@ class Batching(QObject):
         elif ending.kind == "failed":
             self.status.emit(Status("failed", ending.text))
         elif ending.kind == "cancelled" or state in ("stopping", "killing"):
-            left = f"{self._done} of {len(self._plan.tasks)} files are done"
+            left = f"{self._done} of {counted(len(self._plan.tasks), 'file')} done"
             text = f"Stopped; {left}. Start again to go on with the others."
             self.status.emit(Status("cancelled", text, seconds=seconds))
         else:
@@ -223,7 +224,8 @@ class Batching(QObject):
         failed = sum(row.state == "failed" for row in rows)
         objects = sum(row.objects or 0 for row in rows)
         trouble = f" {failed} could not be segmented; the table says why." if failed else ""
-        return f"{done} files with {objects} objects are in {self._plan.output}.{trouble}"
+        made = f"{counted(done, 'file')} with {counted(objects, 'object')}"
+        return f"{made} {are(done)} in {self._plan.output}.{trouble}"
 
     def _forget_trial(self) -> None:
         if self._trial is not None:

@@ -16,6 +16,7 @@ from napari_simmat.widgets.everything_form import EverythingForm
 from napari_simmat.widgets.model_picker import ModelPicker
 from napari_simmat.widgets.paths import PathField
 from napari_simmat.widgets.pixel_shape import PixelShape
+from napari_simmat.words import counted
 
 _PROMPTS = ("segment everything", "beside each image (same stem)", "one file for all")
 _EXTRAS = {"overlay": "Overlay (PNG)", "coco": "COCO (JSON)", "rois": "ImageJ regions (zip)"}
@@ -135,7 +136,7 @@ class BatchForm(QWidget):
         self.channels.blockSignals(False)
         if first is not None:
             shape = " x ".join(map(str, first.shape))
-            count = f"{first.count} channel{'' if first.count == 1 else 's'}"
+            count = counted(first.count, "channel")
             named = f" ({', '.join(first.names[:12])})" if first.names else ""
             self.first.setText(f"{first.name}: {shape}, {count}{named}")
         else:

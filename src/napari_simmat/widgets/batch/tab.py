@@ -18,6 +18,7 @@ from napari_simmat.widgets.controls import Button, Fold, MainButton, Scroll
 from napari_simmat.widgets.paths import dropped_path
 from napari_simmat.widgets.status import Status
 from napari_simmat.widgets.status_line import StatusLine
+from napari_simmat.words import counted
 
 
 class BatchTab(QWidget):
@@ -142,10 +143,10 @@ class BatchTab(QWidget):
             self._say_problem(problem)
             return
         self._set_ready(True)
-        images, skipped = len(look.plan.tasks), len(look.plan.skipped)
+        images, skipped = counted(len(look.plan.tasks), "image"), len(look.plan.skipped)
         left_out = f", {skipped} left out" if skipped else ""
-        others = f", {look.plan.others} other files" if look.plan.others else ""
-        text = f"{images} image{'' if images == 1 else 's'} to segment{left_out}{others}."
+        others = f", {counted(look.plan.others, 'other file')}" if look.plan.others else ""
+        text = f"{images} to segment{left_out}{others}."
         self.batching.status.emit(Status("ready", text))
 
     def _say_problem(self, problem: str) -> None:

@@ -13,6 +13,7 @@ from napari_simmat.engine.files import size_in_words
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.segment.asked import Plane
 from napari_simmat.widgets.worker import Task
+from napari_simmat.words import counted
 
 if TYPE_CHECKING:
     from napari_simmat.widgets.segment.interaction import Interaction
@@ -112,7 +113,7 @@ class Ahead(QObject):
     def described(self) -> str:
         """What is kept, in words."""
         cache = self._session.segmenter.cache
-        count = "1 plane" if len(cache) == 1 else f"{len(cache)} planes"
+        count = counted(len(cache), "plane")
         words = f"{count} encoded, {size_in_words(cache.nbytes)}"
         if cache.store is None:
             return words

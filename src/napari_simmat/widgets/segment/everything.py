@@ -22,6 +22,7 @@ from napari_simmat.widgets.segment.everything_panel import EverythingPanel
 from napari_simmat.widgets.segment.new_object import NewObject
 from napari_simmat.widgets.status import Status
 from napari_simmat.widgets.worker import Task
+from napari_simmat.words import counted
 
 if TYPE_CHECKING:
     from napari_simmat.engine.automatic.candidates import Candidates
@@ -214,7 +215,7 @@ class Everything(QObject):
         assert found is not None
         self.found = replace(found, instances=instances)
         self._show_labels()
-        count = "1 object" if len(instances) == 1 else f"{len(instances)} objects"
+        count = counted(len(instances), "object")
         after = "Commit all writes them." if len(instances) else "Loosen the thresholds."
         session.say(f"{count} of {len(found.candidates)} proposed masks. {after}")
 

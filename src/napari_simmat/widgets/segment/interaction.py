@@ -23,6 +23,7 @@ from napari_simmat.widgets.segment.segmenting import Answer, Question
 from napari_simmat.widgets.segment.session import Session
 from napari_simmat.widgets.segment.works import Work
 from napari_simmat.widgets.status import Status
+from napari_simmat.words import counted
 
 READY = "Ready: click on an object, or draw a box around it."
 _FOLLOWED = "Followed to here: a click corrects it, Commit (C) writes it on all planes."
@@ -339,7 +340,7 @@ def _described(answer: Answer, opened: int | None) -> str:
     """What the status line says about an answer."""
     known = [score for score in answer.scores if not np.isnan(score)]
     scores = ", ".join(f"{score:.2f}" for score in known[:4]) + (" ..." if len(known) > 4 else "")
-    count = "1 object" if len(answer.scores) == 1 else f"{len(answer.scores)} objects"
+    count = counted(len(answer.scores), "object")
     parts = [f"{count}, score {scores}." if known else f"{count}."]
     if opened is not None:
         parts.insert(0, f"Object {opened} is open again:")

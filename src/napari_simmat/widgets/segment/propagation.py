@@ -20,6 +20,7 @@ from napari_simmat.widgets.segment.segmenting import StackRequest
 from napari_simmat.widgets.segment.through import Through, through
 from napari_simmat.widgets.status import Status
 from napari_simmat.widgets.worker import Task
+from napari_simmat.words import counted
 
 if TYPE_CHECKING:
     from napari_simmat.engine.volume import Track
@@ -303,6 +304,6 @@ def _described(found: Found) -> str:
     if not planes:
         return "Nothing was found: click on the object on another plane."
     count = sum(bool(track.sections) for track in found.tracks)
-    objects = "1 object" if count == 1 else f"{count} objects"
+    objects, along = counted(count, "object"), counted(len(planes), "plane")
     first, last = (", ".join(map(str, plane)) for plane in (planes[0], planes[-1]))
-    return f"{objects} on {len(planes)} planes ({first} to {last}). Commit (C) writes them."
+    return f"{objects} on {along} ({first} to {last}). Commit (C) writes them."

@@ -23,6 +23,7 @@ from napari_simmat.widgets.segment.segmenting import Question
 from napari_simmat.widgets.segment.works import Work
 from napari_simmat.widgets.status import Status
 from napari_simmat.widgets.worker import Task, sentence
+from napari_simmat.words import counted
 
 if TYPE_CHECKING:
     from napari_simmat.widgets.segment.interaction import Interaction
@@ -170,7 +171,7 @@ class Restoring(QObject):
         work.operations = moved_to(restored.state.operations, self._fill(work, book, restored))
         work.operations.told = told
         count = sum(len(census) for census in restored.censuses.values())
-        self._said = f"Restored: {count} object{'' if count == 1 else 's'}."
+        self._said = f"Restored: {counted(count, 'object')}."
         for asked in restored.state.views.values():
             session.show_asked(asked)
         session.changed.emit()

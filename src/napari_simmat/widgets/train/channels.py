@@ -12,6 +12,7 @@ from napari_simmat.widgets.controls import Button, Choice, Fold
 from napari_simmat.widgets.feeds import LayerInfo, Source
 from napari_simmat.widgets.train import feeds as train_feeds
 from napari_simmat.widgets.train.feeds import NamedSource
+from napari_simmat.words import counted
 
 Value = tuple[NamedSource, ...]
 
@@ -172,5 +173,5 @@ class TrainChannels(QWidget):
         self._image.setCurrentIndex(at[0] if at else len(self._feeds))
         self.details.setVisible(bool(self._layers))
         shown = ", ".join(each.name for each in self._value)
-        count = "1 channel" if len(self._value) == 1 else f"{len(self._value)} channels"
+        count = counted(len(self._value), "channel")
         self.details.set_title(f"{count}: {shown}" if len(shown) <= 28 else count)
