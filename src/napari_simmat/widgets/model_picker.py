@@ -118,7 +118,7 @@ class ModelPicker(QWidget):
         if entry.name not in [each.name for each in self._entries] or isinstance(name, Path):
             self._opened = [each for each in self._opened if each.path != entry.path] + [entry]
             self.refresh()
-        self._list.setCurrentIndex(self._index(entry))
+        self._choose(entry)
         self._on_activated()
 
     def reference(self) -> str | Path:
@@ -140,13 +140,16 @@ class ModelPicker(QWidget):
         return None
 
     def refresh(self) -> None:
-        """Read the list again, keeping the choice."""
+        """Read the list again; tells where the chosen model has gone or its file is another."""
         before = self.value()
+        self._opened = [_again(entry) for entry in self._opened]
         self._entries = [*filter(self._listed, zoo.list_models()), *self._opened]
         self._list.clear()
         self._list.addItems([_title(entry, entry in self._opened) for entry in self._entries])
-        self._list.setCurrentIndex(self._embedded() if before is None else self._index(before))
+        self._choose(before)
         self._show()
+        if before is not None and self.value() != before:
+            self.changed.emit()
 
     def cancel(self) -> None:
         """Stop the download; what is there of it is kept for the next try."""
@@ -160,17 +163,22 @@ class ModelPicker(QWidget):
         self._task = None
         self.transfers.close()
 
-    def _index(self, entry: ModelEntry) -> int:
+    def _index(self, entry: ModelEntry) -> int | None:
         for index, each in enumerate(self._entries):
             if (each.name, each.path) == (entry.name, entry.path):
                 return index
         named = [index for index, each in enumerate(self._entries) if each.name == entry.name]
-        return named[0] if named else 0
+        return named[0] if named else None
+
+    def _choose(self, entry: ModelEntry | None) -> None:
+        """Choose an entry of the list; the embedded model where it is not there."""
+        index = None if entry is None else self._index(entry)
+        self._list.setCurrentIndex(self._embedded() if index is None else index)
 
     def _embedded(self) -> int:
         """The model to begin with: the one that works at once, on any image."""
         try:
-            return self._index(zoo.find("tiny"))
+            return self._index(zoo.find("tiny")) or 0
         except ValueError:
             return 0
 
@@ -212,7 +220,7 @@ class ModelPicker(QWidget):
         self._task = None
         self.refresh()
         if isinstance(result, ModelEntry):
-            self._list.setCurrentIndex(self._index(result))
+            self._choose(result)
         self._on_activated()
 
     def _on_failed(self, task: Task, reason: str) -> None:
@@ -238,6 +246,14 @@ class ModelPicker(QWidget):
         self._card.setStyleSheet("color: #ff5c50;" if broken else "color: #9aa0a8;")
         self._card.setText("" if entry is None else entry.problem or _card(entry))
         self._card.setToolTip("" if entry is None or entry.spec is None else _details(entry))
+
+
+def _again(entry: ModelEntry) -> ModelEntry:
+    """What a file is now that was opened before; as it was where it cannot be read any more."""
+    try:
+        return entry if entry.path is None else zoo.find(entry.path)
+    except (ValueError, OSError):
+        return entry
 
 
 def _adding(path: Path) -> Job[ModelEntry]:

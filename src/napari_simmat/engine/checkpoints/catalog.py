@@ -51,6 +51,8 @@ class ModelEntry:
         Why it cannot be used, in one sentence; None if nothing speaks against it.
     is_base
         Whether checkpoints can stand on it.
+    changed
+        When its file was written, in ns: an entry is another one when its file was replaced.
     """
 
     name: str
@@ -60,6 +62,7 @@ class ModelEntry:
     spec: ModelSpec | None = None
     problem: str | None = None
     is_base: bool = False
+    changed: int = 0
 
 
 def list_models() -> list[ModelEntry]:
@@ -84,7 +87,8 @@ def official() -> list[ModelEntry]:
         if not path.exists():
             entry = ModelEntry(row.name, "downloadable", None, row.size, spec, is_base=True)
         else:
-            size = path.stat().st_size
+            found = path.stat()
+            size = found.st_size
             # The hash decides, when it is loaded; a list cannot read gigabytes.
             whole = abs(size - row.size) <= 0.01 * row.size
             problem = (
@@ -92,7 +96,14 @@ def official() -> list[ModelEntry]:
                 f"{size_in_words(row.size)}. Run `simmat models fetch {row.name}` again."
             )
             entry = ModelEntry(
-                row.name, "downloaded", path, size, spec, None if whole else problem, is_base=True
+                row.name,
+                "downloaded",
+                path,
+                size,
+                spec,
+                None if whole else problem,
+                is_base=True,
+                changed=found.st_mtime_ns,
             )
         entries.append(entry)
     return entries
@@ -182,13 +193,12 @@ def _entry_of(path: Path, kind: Kind) -> ModelEntry:
             size, changed = found.st_size, found.st_mtime_ns
         if kind_of(path) == "torch":
             spec = sam_spec(path.stem, likely_architecture(size), "")
-            return ModelEntry(path.stem, kind, path, size, spec, is_base=True)
+            return ModelEntry(path.stem, kind, path, size, spec, is_base=True, changed=changed)
         card = _card_of(path, size, changed)
     except (ValueError, OSError) as error:
-        return ModelEntry(path.stem, kind, path, size, problem=str(error))
-    return ModelEntry(
-        path.stem, kind, path, size, replace(card.spec, name=path.stem), is_base=card.is_base
-    )
+        return ModelEntry(path.stem, kind, path, size, problem=str(error), changed=changed)
+    spec = replace(card.spec, name=path.stem)
+    return ModelEntry(path.stem, kind, path, size, spec, is_base=card.is_base, changed=changed)
 
 
 @lru_cache(maxsize=512)

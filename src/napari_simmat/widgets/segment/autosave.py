@@ -139,7 +139,7 @@ class Autosave(QObject):
         if work is None or question is None:
             return
         # Not the question: its image is large. Of a model's file the name, not the folder.
-        self._used[work] = Path(question.model).name, question.image.names or ()
+        self._used[work] = Path(question.model.reference).name, question.image.names or ()
         image = question.image.usual
         if self._tokens.get(work) != image.token and work not in self._books:
             # Other values in its layer are another image; what was noted stays with the one before.

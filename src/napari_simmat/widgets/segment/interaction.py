@@ -19,7 +19,7 @@ from napari_simmat.widgets.segment.image_value import ImageValue
 from napari_simmat.widgets.segment.meaning import prompts_of
 from napari_simmat.widgets.segment.object_actions import ObjectActions
 from napari_simmat.widgets.segment.prompt_actions import PromptActions
-from napari_simmat.widgets.segment.segmenting import Answer, Question
+from napari_simmat.widgets.segment.segmenting import Answer, ChosenModel, Question
 from napari_simmat.widgets.segment.session import Session
 from napari_simmat.widgets.segment.works import Work
 from napari_simmat.widgets.status import Status
@@ -49,7 +49,7 @@ class Interaction(Session):
         self.worker, self.segmenter = self.answering.worker, self.answering.segmenter
         self.actions = ObjectActions(self)
         self.asking = PromptActions(self)
-        self._model = ""
+        self._model = ChosenModel("")
         self._image: ImageValue | None = None
         self._seen_images: dict[Order, ImageValue] = {}
         self._asked = Asked()
@@ -84,14 +84,18 @@ class Interaction(Session):
     # --------------------------------------------------------- what is chosen
 
     def set_subject(
-        self, model: str, image: ImageValue | None, place: Place | None, layers: frozenset[str]
+        self,
+        model: ChosenModel,
+        image: ImageValue | None,
+        place: Place | None,
+        layers: frozenset[str],
     ) -> None:
         """Choose the model and the image; None for no image.
 
         Parameters
         ----------
         model
-            Its name or file.
+            One that can be loaded, where there is an image.
         image
             The channels as the model takes them.
         place
@@ -129,7 +133,7 @@ class Interaction(Session):
         self.changed.emit()
         self.request()
 
-    def _is_subject(self, model: str, image: ImageValue | None) -> bool:
+    def _is_subject(self, model: ChosenModel, image: ImageValue | None) -> bool:
         return (
             image is not None
             and self._image is not None

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -29,6 +30,21 @@ if TYPE_CHECKING:
     from napari_simmat.engine.volume import Propagator, Track
 
 
+class ChosenModel(NamedTuple):
+    """A model as it was chosen; another one when its file was replaced.
+
+    Attributes
+    ----------
+    reference
+        Its name or file.
+    changed
+        When its file was written.
+    """
+
+    reference: str | Path
+    changed: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class Question:
     """What the window wants to know: the objects of `prompts` on one plane of an image.
@@ -36,7 +52,7 @@ class Question:
     `choices` says for which prompts another of the model's candidates was chosen, and which.
     """
 
-    model: str
+    model: ChosenModel
     image: ImageValue
     plane: Plane
     prompts: tuple[Prompt, ...] = ()
@@ -86,7 +102,7 @@ class Segmenter:
         self.predictor: Predictor | None = None
         self.cache = EmbeddingCache()
         self._refiner: Refiner | None = None
-        self._model = ""
+        self._model: ChosenModel | None = None
         self._image: tuple[object, ...] | None = None
         self._subject: tuple[object, ...] | None = None
         self._remark = ""
@@ -175,7 +191,7 @@ class Segmenter:
 
     def forget(self) -> None:
         """Drop the model, so that the next question loads it anew."""
-        self.predictor, self._model = None, ""
+        self.predictor = self._model = None
         self._image = self._subject = self._propagator = None
 
     def _answering(
@@ -216,18 +232,18 @@ class Segmenter:
         yield from self._opening(question)
         return self.predictor.beside()
 
-    def _loading(self, name: str) -> Job[None]:
-        if self.predictor is not None and name == self._model:
+    def _loading(self, chosen: ChosenModel) -> Job[None]:
+        if self.predictor is not None and chosen == self._model:
             return
         from napari_simmat.engine.checkpoints.zoo import loading
         from napari_simmat.engine.predictor import Predictor
         from napari_simmat.engine.refining import Refiner
 
         self.forget()  # two networks at a time may be too much for the memory
-        model = yield from loading(name)
+        model = yield from loading(chosen.reference)
         self.predictor = Predictor(model, cache=self.cache)
         self._refiner = Refiner()
-        self._model = name
+        self._model = chosen
 
     def _opening(self, question: Question) -> Job[None]:
         """Make the question's image the predictor's."""

@@ -26,6 +26,7 @@ from napari_simmat.widgets.segment.object_part import ObjectPart
 from napari_simmat.widgets.segment.prompt_buttons import PromptButtons
 from napari_simmat.widgets.segment.remembering import Remembering
 from napari_simmat.widgets.segment.restoring import Restoring
+from napari_simmat.widgets.segment.segmenting import ChosenModel
 from napari_simmat.widgets.segment.stack_part import StackPart
 from napari_simmat.widgets.status import Kind, Status
 from napari_simmat.widgets.status_line import StatusLine
@@ -233,17 +234,17 @@ class SegmentTab(QWidget):
                 image = image_of(sources, images, entry.spec, self.watch.versions)
             except (ValueError, TypeError) as error:
                 problem = str(error)
-        reference = self.models.reference()
+        model = ChosenModel(self.models.reference(), 0 if entry is None else entry.changed)
         used = {source.layer for source in sources}
         self.level.show_layers(layer for layer in images if key_of(layer) in used)
         if image is None:
-            interaction.set_subject(reference, None, None, frozenset())
+            interaction.set_subject(model, None, None, frozenset())
             absent = entry is None or entry.kind == "downloadable" or not images
             kind: Kind = "nothing" if absent else "failed"
             self.status.set_value(Status(kind, problem or "Choose a model."))
             return
         layers = frozenset(source.layer for source in sources)
-        interaction.set_subject(reference, image, place_of(sources, images), layers)
+        interaction.set_subject(model, image, place_of(sources, images), layers)
 
     # ----------------------------------------------------------------- prompts
 

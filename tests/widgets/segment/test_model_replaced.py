@@ -1,0 +1,59 @@
+"""A model's file that is replaced while the window is open, as by a second training of its name."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_simmat.engine.checkpoints import zoo
+
+
+def test_a_replaced_file_is_another_model(ready: Any, user_folder: Path) -> None:
+    models = ready.tab.models
+    put("tiny-rgb-1", user_folder)
+    models.refresh()
+    models.set_value("mine")
+    ready.idle()
+    box = (10.5, 10.5, 40.5, 50.5)
+    ready.drag(*box)
+    before = mask(ready)
+    scores = ready.status.text
+
+    put("tiny-3", user_folder)
+    ready.widget._on_tab()  # as when the tab is shown again
+    ready.idle()
+    assert ready.status.kind == "done", "the open prompts are answered by the new file"
+    after = mask(ready)
+    assert ready.status.text != scores
+    models.set_value("tiny")
+    ready.idle()
+    assert np.array_equal(mask(ready), after)
+    assert not np.array_equal(before, after)
+
+
+def test_a_model_that_has_gone_is_not_asked_any_more(ready: Any, user_folder: Path) -> None:
+    models = ready.tab.models
+    path = put("tiny-rgb-1", user_folder)
+    models.refresh()
+    models.set_value("mine")
+    ready.idle()
+    path.unlink()
+    ready.widget._on_tab()
+    ready.idle()
+    assert models.reference() == ready.interaction.question().model.reference == "tiny-3"
+    assert "tiny-3" in models._list.currentText()
+
+
+def put(name: str, folder: Path) -> Path:
+    """Make a built-in model one of the user's, called mine."""
+    path = folder / "models" / "mine.safetensors"
+    path.parent.mkdir(exist_ok=True)
+    shutil.copyfile(str(zoo.find(name).path), path)
+    return path
+
+
+def mask(window: Any) -> np.ndarray:
+    return window.viewer.layers["SimMAT preview"].data > 0
