@@ -164,6 +164,39 @@ def test_where_no_plane_can_be_prompted_a_sentence_says_why(window: Any) -> None
     assert window.status.kind == "done"
 
 
+def test_finished_objects_are_changed_in_3d(window: Any) -> None:
+    window.viewer.add_image(np.stack([grey()] * 2), name="stack")
+    window.open_widget()
+    window.idle()
+    for y, x in CENTRES[:3]:
+        window.click(y, x)
+        window.interaction.commit()
+    window.idle()
+    labels = window.viewer.layers["SimMAT objects"]
+    actions = window.interaction.actions
+    window.viewer.dims.ndisplay = 3
+    window.idle()
+
+    def act(action: Any, *chosen: int) -> set[int]:
+        actions.chosen = chosen
+        action()
+        window.idle()
+        return set(np.unique(labels.data)) - {0}
+
+    assert act(actions.reopen, 1) == {1, 2, 3}
+    assert "leave the 3D view" in window.status.text
+    assert act(actions.merge, 1, 2) == {1, 3}
+    assert (window.status.kind, window.status.text) == ("done", "Done: merging of 1, 2.")
+    assert len(act(actions.split, 1)) == 3
+    assert window.status.text == "Done: splitting of 1."
+    assert act(actions.delete, 3) == set(np.unique(labels.data)) - {0, 3}
+    assert window.status.text == "Done: deletion of 3."
+    for undone in ("deletion of 3", "splitting of 1", "merging of 1, 2"):
+        act(window.interaction.undo)
+        assert window.status.text.startswith(f"Undone: {undone}")
+    assert set(np.unique(labels.data)) == {0, 1, 2, 3}
+
+
 def test_a_transposed_view_is_clicked_where_it_shows_the_object(window: Any) -> None:
     window.viewer.add_image(np.stack([grey()] * 2), name="stack")
     window.open_widget()

@@ -304,7 +304,8 @@ class Interaction(Session):
         plane = self.plane_or_none()
         if self._commits_elsewhere:
             return
-        if self._edited or plane is None or self.work is None or self.work.asked.on(plane):
+        is_open = self.work is not None and plane is not None and self.work.asked.on(plane)
+        if self._edited or is_open:
             self.request()
         else:
             self.drop()

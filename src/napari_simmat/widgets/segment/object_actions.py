@@ -164,7 +164,9 @@ class ObjectActions:
         if work is None or work.finished is None or len(labels) != 1:
             session.say(_POINT_AT)
             return
-        plane = session.plane()
+        plane = session.plane_or_fail()
+        if plane is None:
+            return
         if work.asked.on(plane):
             session.say("Commit (C) or clear (Shift+C) what is open first.")
             return
@@ -283,17 +285,17 @@ class ObjectActions:
         after = replace(after, opened=tuple(o for o in after.opened if o.label not in gone))
         session.do(f"{name} of {_listed(labels)}", after, edit)
         session.say(f"Done: {name} of {_listed(labels)}.")
-        session.request()
+        if session.plane_or_none() is not None:  # in 3D nothing is asked
+            session.request()
 
     def _under_points(self) -> dict[tuple[int, ...], int]:
         """Voxels under the positive points of the plane that is shown, and the objects there.
 
-        Their indices are those of the layer.
+        Their indices are those of the layer. In 3D there are none.
         """
-        work = self._session.work
-        if work is None or work.finished is None:
+        work, plane = self._session.work, self._session.plane_or_none()
+        if work is None or work.finished is None or plane is None:
             return {}
-        plane = self._session.plane()
         here = work.asked.prompts.on(plane)
         found = {}
         for point, label in zip(here.points, here.labels, strict=True):
