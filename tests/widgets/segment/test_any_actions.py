@@ -131,6 +131,16 @@ class AnyActions(RuleBasedStateMachine):
             dims.set_current_step(order[0], behind)
         self.window.idle()
 
+    @rule(name=st.sampled_from([*sorted(KEYS), "undo"]))
+    def key_in_3d(self, name: str) -> None:
+        dims = self.window.viewer.dims
+        dims.ndisplay = 3
+        self.window.idle()
+        self.window.key(*KEYS.get(name, (Qt.Key.Key_Z, CTRL)))
+        self.window.idle()
+        dims.ndisplay = 2
+        self.window.idle()
+
     @rule(name=LAYERS)
     def delete_layer(self, name: str) -> None:
         if name in self.window.viewer.layers:
