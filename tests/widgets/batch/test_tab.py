@@ -21,7 +21,11 @@ from qtpy.QtWidgets import QApplication
 
 from napari_simmat.cli import app, main
 from napari_simmat.engine.automatic.settings import AutomaticSettings
+from napari_simmat.engine.formats.label_zarr import label_zarr
+from napari_simmat.progress import finish
+from napari_simmat.widgets.batch.look import Planned, opening
 from napari_simmat.widgets.batch.request import BatchRequest, remember, remembered
+from napari_simmat.widgets.batch.table import FilesModel, rows_of
 from tests.batch.folders import contents
 from tests.widgets.conftest import SECONDS, Window
 from tests.widgets.dropping import drop
@@ -216,6 +220,41 @@ def test_a_choice_that_was_taken_back_can_be_run(batch: Batch, data: Path, tmp_p
     batch.settle()
     assert batch.tab.start.isEnabled()
     assert batch.status == ready
+
+
+def test_files_that_came_and_went_since_the_look_are_shown_as_they_are_done(
+    batch: Batch, data: Path, tmp_path: Path
+) -> None:
+    tab, window = batch.tab, batch.window
+    batch.choose(data, tmp_path / "out", "beside each image (same stem)")
+    (data / "a.tif").unlink()
+    (data / "broken.tif").unlink()
+    (data / "without.tif").unlink()
+    (data / "b2.tif").write_bytes((data / "b.tif").read_bytes())
+    (data / "b2.csv").write_bytes((data / "b.csv").read_bytes())
+    batch.press(tab.start)
+    batch.until(lambda: not tab.busy)
+    rows = {row.name: row.state for row in tab.table.files.rows}
+    assert rows == dict.fromkeys(("b.tif", "b2.tif", "c.tif", "sub/a.tif"), "written")
+    number = list(rows).index("b2.tif")
+    place = tab.table.visualRect(tab.table.files.index(number, 0)).center()
+    QTest.mouseClick(tab.table.viewport(), LEFT, pos=place)
+    batch.until(lambda: not tab.busy and "b2.tif labels" in window.viewer.layers)
+
+
+def test_labels_of_a_large_image_open_from_where_they_were_written(tmp_path: Path) -> None:
+    image, planned, zarr = (tmp_path / name for name in ("a.tif", "a_labels.tif", "l.ome.zarr"))
+    tifffile.imwrite(image, grey())
+    labels = np.arange(200 * 220, dtype=np.uint32).reshape(200, 220)
+    with label_zarr(zarr, labels.shape) as written:
+        written[:] = labels
+    files = FilesModel()
+    files.set_rows(rows_of(Planned(((image, planned),), (), tmp_path)))
+    assert files.rows[0].labels == planned
+    files.update(0, "written", {"labels_file": str(zarr), "objects": 1})
+    assert (files.rows[0].image, files.rows[0].labels) == (image, zarr)
+    opened = finish(opening(image, zarr))
+    np.testing.assert_array_equal(np.asarray(opened.labels), labels)
 
 
 def test_pause_stop_and_go_on(batch: Batch, data: Path, tmp_path: Path) -> None:

@@ -10,9 +10,7 @@ from typing import Any, Literal
 
 from qtpy.QtCore import QObject, Qt, QTimer, Signal
 
-from napari_simmat.batch import Plan, plan
-from napari_simmat.engine.jobs.tasks import Task
-from napari_simmat.widgets.batch.look import Look, Opened, alone, looking, opening
+from napari_simmat.widgets.batch.look import Look, Opened, Planned, alone, looking, opening
 from napari_simmat.widgets.batch.process import GO, PAUSE, STOP, BatchProcess, Ending, Step
 from napari_simmat.widgets.batch.request import BatchRequest, remember
 from napari_simmat.widgets.batch.table import FilesModel, rows_of
@@ -54,6 +52,7 @@ class Batching(QObject):
         queued = Qt.ConnectionType.QueuedConnection
         self.worker.returned.connect(self._on_returned, queued)
         self.worker.failed.connect(self._on_failed, queued)
+        self.process.planned.connect(self._on_planned)
         self.process.told.connect(self._on_told)
         self.process.ended.connect(self._on_ended)
         self._work: Work | None = None
@@ -62,9 +61,10 @@ class Batching(QObject):
         self._later.setSingleShot(True)
         self._later.setInterval(_WAIT)
         self._later.timeout.connect(self._begin_look)
-        self._plan: Plan | None = None
+        self._output = Path()
         self._ran = False
         self._trial: Path | None = None
+        self._tried: tuple[Path, Path] | None = None
         self._done = 0
         self._begun = 0.0
 
@@ -102,9 +102,9 @@ class Batching(QObject):
             self.status.emit(Status("working", "Looking at the files", way_out=""))
             self._work = self.worker.submit("Looking", lambda: looking(request))
 
-    def open(self, task: Task) -> None:
-        """Open a file's image and labels."""
-        self._work = self.worker.submit("Opening", lambda: opening(task))
+    def open(self, image: Path, labels: Path) -> None:
+        """Open an image and its labels."""
+        self._work = self.worker.submit("Opening", lambda: opening(image, labels))
 
     def _on_returned(self, work: Work, result: Any) -> None:
         if work is not self._work:
@@ -114,7 +114,8 @@ class Batching(QObject):
             self.opened.emit(result)
         elif isinstance(result, Look) and result.request == self._asked and not self.busy:
             self.look, self._ran = result, False
-            self.files.set_rows([] if result.plan is None else rows_of(result.plan))
+            plan = result.plan
+            self.files.set_rows([] if plan is None else rows_of(Planned.of(plan)))
             self.looked.emit(result)
 
     def _on_failed(self, work: Work, reason: str) -> None:
@@ -129,8 +130,8 @@ class Batching(QObject):
         assert self.look is not None
         assert self.look.plan is not None
         remember(request)
-        self._plan, self._ran = self.look.plan, True
-        self.files.set_rows(rows_of(self._plan))
+        self._ran = True
+        self.files.set_rows(rows_of(Planned.of(self.look.plan)))
         self._run(request, "running")
 
     def try_one(self, request: BatchRequest, number: int = 0) -> None:
@@ -140,12 +141,7 @@ class Batching(QObject):
         self._forget_trial()
         self._trial = Path(tempfile.mkdtemp(prefix="simmat-"))
         single = alone(request, self.look.plan.tasks[number], self._trial)
-        self._plan = plan(
-            [Path(single.images)],
-            output=self._trial,
-            prompts=single.prompts,
-            existing="overwrite",
-        )
+        self._tried = None
         self._run(single, "trying")
 
     def pause(self) -> None:
@@ -174,10 +170,17 @@ class Batching(QObject):
         self.process.start(request.arguments())
         self.changed.emit()
 
+    def _on_planned(self, planned: Planned) -> None:
+        self._output = planned.output
+        if self.state != "trying":
+            self.files.set_rows(rows_of(planned))
+
     def _on_told(self, step: Step) -> None:
         fraction = step.done / step.total if step.total else None
         if self.state in ("running", "trying"):
             self.status.emit(Status("working", step.message, fraction, way_out=""))
+        if self.state == "trying" and step.file is not None and "labels_file" in step.file:
+            self._tried = Path(step.file["image"]), Path(step.file["labels_file"])
         if step.number is None or self.state == "trying":
             return
         self.files.update(step.number, step.state, step.file)
@@ -194,7 +197,8 @@ class Batching(QObject):
         elif ending.kind == "failed":
             self.status.emit(Status("failed", ending.text))
         elif ending.kind == "cancelled" or state in ("stopping", "killing"):
-            left = f"{self._done} of {counted(len(self._plan.tasks), 'file')} done"
+            wanted = sum(row.image is not None for row in self.files.rows)
+            left = f"{self._done} of {counted(wanted, 'file')} done"
             text = f"Stopped; {left}. Start again to go on with the others."
             self.status.emit(Status("cancelled", text, seconds=seconds))
         else:
@@ -208,10 +212,10 @@ class Batching(QObject):
         self.changed.emit()
 
     def _end_of_trial(self, ending: Ending) -> None:
-        [task] = self._plan.tasks
-        if ending.kind == "done" and task.files.labels.is_file():
-            self.status.emit(Status("done", f"Tried on {task.image.name}; nothing was kept."))
-            self.open(task)
+        if ending.kind == "done" and self._tried is not None:
+            image, labels = self._tried
+            self.status.emit(Status("done", f"Tried on {image.name}; nothing was kept."))
+            self.open(image, labels)
         elif ending.kind == "cancelled":
             self.status.emit(Status("cancelled", "Stopped."))
         else:
@@ -225,7 +229,7 @@ class Batching(QObject):
         objects = sum(row.objects or 0 for row in rows)
         trouble = f" {failed} could not be segmented; the table says why." if failed else ""
         made = f"{counted(done, 'file')} with {counted(objects, 'object')}"
-        return f"{made} {are(done)} in {self._plan.output}.{trouble}"
+        return f"{made} {are(done)} in {self._output}.{trouble}"
 
     def _forget_trial(self) -> None:
         if self._trial is not None:

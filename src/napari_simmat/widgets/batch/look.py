@@ -5,14 +5,12 @@ Plain values, no Qt, no napari.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from napari_simmat.batch import Plan
+from napari_simmat.batch import Plan, Skipped
 from napari_simmat.engine.channels import match_channels
 from napari_simmat.engine.formats.reading import ImageFile, read_image, read_labels
 from napari_simmat.engine.jobs.tasks import Task
@@ -84,6 +82,43 @@ class FirstFile:
 
 
 @dataclass(frozen=True)
+class Planned:
+    """What a run reads and writes.
+
+    Parameters
+    ----------
+    pairs
+        Each image with its label image.
+    skipped
+        What is left out.
+    output
+        Folder of the outputs.
+    """
+
+    pairs: tuple[tuple[Path, Path], ...]
+    skipped: tuple[Skipped, ...]
+    output: Path
+
+    @classmethod
+    def of(cls, plan: Plan) -> Planned:
+        """As planned here."""
+        pairs = tuple((task.image, task.files.labels) for task in plan.tasks)
+        return cls(pairs, plan.skipped, plan.output)
+
+    @classmethod
+    def told(cls, values: Mapping[str, Any]) -> Planned:
+        """As ``simmat segment --events`` tells it; KeyError or TypeError if it is no plan."""
+        return cls(
+            tuple((Path(each["image"]), Path(each["labels_file"])) for each in values["files"]),
+            tuple(
+                Skipped(Path(each["image"]), str(each["why"]), bool(each["failed"]))
+                for each in values["skipped"]
+            ),
+            Path(values["output"]),
+        )
+
+
+@dataclass(frozen=True)
 class Look:
     """What there is to do.
 
@@ -141,13 +176,12 @@ class Opened:
     labels: Any
 
 
-def opening(task: Task) -> Job[Opened]:
-    """Read an image and the labels that were made of it."""
-    yield Progress(0, 0, f"Opening {task.image.name}")
-    image = read_image(task.image)
-    yield Progress(0, 0, f"Opening {task.files.labels.name}")
-    labels = np.asarray(read_labels(task.files.labels).data)
-    return Opened(task.image.name, image, labels)
+def opening(image: Path, labels: Path) -> Job[Opened]:
+    """Read an image and the labels that were made of it; large ones stay where they are."""
+    yield Progress(0, 0, f"Opening {image.name}")
+    read = read_image(image)
+    yield Progress(0, 0, f"Opening {labels.name}")
+    return Opened(image.name, read, read_labels(labels).data)
 
 
 def alone(request: BatchRequest, task: Task, output: Path) -> BatchRequest:

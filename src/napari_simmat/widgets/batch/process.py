@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from qtpy.QtCore import Signal
 
+from napari_simmat.widgets.batch.look import Planned
 from napari_simmat.widgets.child_process import ChildProcess
 
 # Words of `cli.remote`, which the window does not import.
@@ -58,6 +59,8 @@ class Ending:
 class BatchProcess(ChildProcess):
     """Runs one `simmat segment` after the other."""
 
+    planned = Signal(object)
+    """A `Planned`, before it begins: files may have come or gone since they were looked at."""
     told = Signal(object)
     """A `Step`."""
     ended = Signal(object)
@@ -78,6 +81,7 @@ class BatchProcess(ChildProcess):
         try:
             values = json.loads(line)
             if "plan" in values:
+                self.planned.emit(Planned.told(values["plan"]))
                 return True
             if "finished" in values:
                 self._complete = True

@@ -166,9 +166,10 @@ class BatchTab(QWidget):
         self.batching.start(self._request())
 
     def _on_trial(self) -> None:
-        chosen = self.table.currentIndex().row()
-        tasks = self.batching.look.plan.tasks
-        self.batching.try_one(self._request(), chosen if 0 <= chosen < len(tasks) else 0)
+        chosen = self.table.chosen()
+        images = [task.image for task in self.batching.look.plan.tasks]
+        number = images.index(chosen) if chosen in images else 0
+        self.batching.try_one(self._request(), number)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 - Qt's name
         """Take images: a folder, a file or a manifest."""

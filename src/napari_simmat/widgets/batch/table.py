@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
 
-from napari_simmat.batch import Plan
-from napari_simmat.engine.jobs.tasks import Task
+from napari_simmat.widgets.batch.look import Planned
 
 COLUMNS = ("File", "State", "Objects", "Time", "Message")
 _COLOURS = {
@@ -37,7 +37,7 @@ class FileRow:
         Once they are known.
     message
         A remark, or why it failed.
-    task
+    image, labels
         What is opened; None for a file that was left out.
     """
 
@@ -46,7 +46,8 @@ class FileRow:
     objects: int | None = None
     seconds: float | None = None
     message: str = ""
-    task: Task | None = None
+    image: Path | None = None
+    labels: Path | None = None
 
     def texts(self) -> tuple[str, str, str, str, str]:
         """The cells."""
@@ -59,19 +60,21 @@ class FileRow:
         )
 
 
-def rows_of(plan: Plan) -> list[FileRow]:
-    """The files of a plan; those that are left out at the end."""
-    rows = [FileRow(_name(task, plan), task=task) for task in plan.tasks]
+def rows_of(planned: Planned) -> list[FileRow]:
+    """The files of a run; those that are left out at the end."""
+    rows = [
+        FileRow(_name(image, labels.parent, planned.output), image=image, labels=labels)
+        for image, labels in planned.pairs
+    ]
     return rows + [
         FileRow(one.image.name, "failed" if one.failed else "skipped", message=one.why)
-        for one in plan.skipped
+        for one in planned.skipped
     ]
 
 
-def _name(task: Task, plan: Plan) -> str:
-    folder = task.files.labels.parent
-    below = folder.relative_to(plan.output) if folder.is_relative_to(plan.output) else folder
-    return (below / task.image.name).as_posix()
+def _name(image: Path, folder: Path, output: Path) -> str:
+    below = folder.relative_to(output) if folder.is_relative_to(output) else folder
+    return (below / image.name).as_posix()
 
 
 class FilesModel(QAbstractTableModel):
@@ -91,8 +94,10 @@ class FilesModel(QAbstractTableModel):
         """A file has come further."""
         row = replace(self.rows[number], state=state)
         if file is not None:
+            labels = file.get("labels_file")  # of a large image in another format than planned
             row = replace(
                 row,
+                labels=row.labels if labels is None else Path(labels),
                 objects=file.get("objects"),
                 seconds=file.get("seconds"),
                 message=str(file.get("error") or file.get("note") or ""),
@@ -131,8 +136,8 @@ class FilesModel(QAbstractTableModel):
 class FilesTable(QTableView):
     """The table; a click on a file that is done asks to open it, on another to explain it."""
 
-    opened = Signal(object)
-    """The `Task` of the file."""
+    opened = Signal(object, object)
+    """The files of the image and of its labels."""
     explained = Signal(str)
     """Why a file was not segmented."""
 
@@ -157,9 +162,14 @@ class FilesTable(QTableView):
         self.setMinimumHeight(150)
         self.clicked.connect(self._on_clicked)
 
+    def chosen(self) -> Path | None:
+        """The image of the selected row."""
+        row = self.currentIndex().row()
+        return self.files.rows[row].image if 0 <= row < len(self.files.rows) else None
+
     def _on_clicked(self, index: QModelIndex) -> None:
         row = self.files.rows[index.row()]
-        if row.state in DONE and row.task is not None:
-            self.opened.emit(row.task)
+        if row.state in DONE and row.image is not None:
+            self.opened.emit(row.image, row.labels)
         elif row.message:
             self.explained.emit(row.message)
