@@ -7,13 +7,10 @@ from collections.abc import Callable
 from napari import Viewer
 from napari.layers import Layer
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer, Signal
-from qtpy.QtGui import QMouseEvent, QWheelEvent
+from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import (
-    QAbstractSpinBox,
-    QApplication,
     QComboBox,
     QFrame,
-    QLineEdit,
     QPushButton,
     QScrollArea,
     QSizePolicy,
@@ -120,19 +117,12 @@ class LayerChoice(Choice):
 
 
 class Button(QPushButton):
-    """A button that takes no focus and shows its shortcut; what is being typed counts as typed."""
+    """A button that leaves the focus where it is and shows its shortcut."""
 
     def __init__(self, text: str, shortcut: str = "", tip: str = "") -> None:
         super().__init__(f"{text}  {shortcut}" if shortcut else text)
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.setToolTip(tip)
-
-    def mousePressEvent(self, event: QMouseEvent) -> None:  # noqa: N802 - Qt's name
-        """Have a number that is half typed taken, as fields take it when they lose the focus."""
-        typed_in = QApplication.focusWidget()
-        if isinstance(typed_in, (QLineEdit, QAbstractSpinBox)):
-            typed_in.clearFocus()
-        super().mousePressEvent(event)
 
 
 class MainButton(Button):

@@ -205,18 +205,26 @@ def test_what_is_half_typed_counts_when_a_button_is_pressed(
     batch.until(label.hasFocus)
     batch.type(label, "0.99")
     assert tab.form.value().automatic.quality != 0.99
+    batch.press(tab.trial)
+    batch.until(lambda: not tab.busy and "b.tif labels" in batch.window.viewer.layers)
+    assert not batch.window.viewer.layers["b.tif labels"].data.any()
+    label.setFocus()
+    batch.type(label, "0.5")
     batch.press(tab.start)
     batch.until(lambda: not tab.busy)
     assert batch.states == ["written"], batch.status
-    assert not tifffile.imread(tmp_path / "out/b_labels.tif").any()
+    assert tifffile.imread(tmp_path / "out/b_labels.tif").any()
 
 
 def test_a_choice_that_was_taken_back_can_be_run(batch: Batch, data: Path, tmp_path: Path) -> None:
     batch.choose(data, tmp_path / "out", "segment everything")
     ready = batch.status
-    batch.window.choose(batch.tab.form.prompts, "one file for all")
+    prompts = batch.tab.form.prompts
+    prompts.setCurrentIndex(2)  # at once, as by the mouse
+    prompts.activated.emit(2)
     assert not batch.tab.start.isEnabled()
-    batch.window.choose(batch.tab.form.prompts, "segment everything")
+    prompts.setCurrentIndex(0)
+    prompts.activated.emit(0)
     batch.settle()
     assert batch.tab.start.isEnabled()
     assert batch.status == ready
