@@ -192,6 +192,15 @@ def test_a_trial_does_what_the_run_does(batch: Batch, data: Path, tmp_path: Path
     assert record["settings"]["pixel_ratio"] == 2.5
 
 
+def test_a_trial_that_fails_says_why(batch: Batch, data: Path, tmp_path: Path) -> None:
+    batch.tab.form.pattern.setText("broken.tif")
+    batch.choose(data, tmp_path / "out", "beside each image (same stem)")
+    batch.press(batch.tab.trial)
+    batch.until(lambda: not batch.tab.busy)
+    assert batch.status.kind == "failed"
+    assert "broken.tif" in batch.status.text
+
+
 def test_what_is_half_typed_counts_when_a_button_is_pressed(
     batch: Batch, data: Path, tmp_path: Path
 ) -> None:

@@ -65,6 +65,7 @@ class Batching(QObject):
         self._ran = False
         self._trial: Path | None = None
         self._tried: tuple[Path, Path] | None = None
+        self._reason = ""
         self._done = 0
         self._begun = 0.0
 
@@ -141,7 +142,7 @@ class Batching(QObject):
         self._forget_trial()
         self._trial = Path(tempfile.mkdtemp(prefix="simmat-"))
         single = alone(request, self.look.plan.tasks[number], self._trial)
-        self._tried = None
+        self._tried, self._reason = None, ""
         self._run(single, "trying")
 
     def pause(self) -> None:
@@ -179,8 +180,10 @@ class Batching(QObject):
         fraction = step.done / step.total if step.total else None
         if self.state in ("running", "trying"):
             self.status.emit(Status("working", step.message, fraction, way_out=""))
-        if self.state == "trying" and step.file is not None and "labels_file" in step.file:
-            self._tried = Path(step.file["image"]), Path(step.file["labels_file"])
+        if self.state == "trying" and step.file is not None:
+            self._reason = str(step.file.get("error", ""))
+            if not self._reason:
+                self._tried = Path(step.file["image"]), Path(step.file["labels_file"])
         if step.number is None or self.state == "trying":
             return
         self.files.update(step.number, step.state, step.file)
@@ -219,7 +222,7 @@ class Batching(QObject):
         elif ending.kind == "cancelled":
             self.status.emit(Status("cancelled", "Stopped."))
         else:
-            text = self.process.said or "The process ended without a word."
+            text = self._reason or self.process.said or "The process ended without a word."
             self.status.emit(Status("failed", text))
 
     def _summary(self) -> str:
