@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from napari_simmat.engine.formats.label_zarr import label_zarr
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.learn.history import append_line, read_history, worse
 from napari_simmat.learn.labelled import find_labelled, fingerprint
@@ -221,6 +222,46 @@ def test_images_without_labels_are_left_out_in_words(folder: Path, caplog) -> No
     (folder / "README.md").write_text("not an image")
     assert [file.name for file in find_labelled(folder)] == ["a"]
     assert "b.tif" in caplog.text
+
+
+def test_labels_without_an_image_are_left_out_in_words(folder: Path, caplog) -> None:
+    (folder / "b.tif").unlink()
+    (folder / "b.json").write_text("{}")
+    assert [file.name for file in find_labelled(folder)] == ["a"]
+    assert "b_labels.tif" in caplog.text
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_an_image_may_be_a_folder(apart: bool, tmp_path: Path) -> None:
+    """A DICOM series and OME-Zarr, as the batch writes labels of large images."""
+    pytest.importorskip("pydicom")
+    from tests.engine.formats.test_dicom import write_slice
+
+    images, beside = (tmp_path / "images", tmp_path / "labels") if apart else (tmp_path, tmp_path)
+    for folder in {images, beside}:
+        folder.mkdir(exist_ok=True)
+    end = "" if apart else "_labels"
+    head = np.zeros((3, 20, 30), np.uint16)
+    head[1, 4:10, 6:14] = 5
+    for z, plane in enumerate(head):
+        write_slice(images / "head.1" / f"{z}.dcm", plane, z + 1)
+    write(beside / f"head.1{end}.tif", head)
+    slide = np.zeros((20, 30), np.uint16)
+    slide[8:14, 6:14] = 3
+    for path in (images / "slide.ome.zarr", beside / f"slide{end}.ome.zarr"):
+        with label_zarr(path, slide.shape) as values:
+            values[:] = slide
+    files = find_labelled(tmp_path)
+    assert [file.name for file in files] == ["head.1", "slide"]
+    for file, expected in zip(files, (head, slide), strict=True):
+        image, labels = file.read()
+        np.testing.assert_array_equal(image.data, expected)
+        np.testing.assert_array_equal(labels, expected)
+    scores = finish(scoring(Thresholder(), files, ScoreConfig(prompt="box")))
+    assert [image.iou["box"] for image in scores.images] == [1, 1]
+    before = fingerprint(files)
+    write_slice(images / "head.1" / "0.dcm", head[1], 1)
+    assert fingerprint(files) != before
 
 
 def test_two_images_of_one_stem_are_refused(folder: Path) -> None:

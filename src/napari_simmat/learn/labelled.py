@@ -13,15 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.engine.files import sha256_of
-from napari_simmat.engine.formats.reading import ImageFile, read_image, read_labels
+from napari_simmat.engine.formats.bioio_images import is_for_bioio
+from napari_simmat.engine.formats.dicom import holds_dicom, is_dicom
+from napari_simmat.engine.formats.reading import (
+    ENDINGS,
+    ImageFile,
+    is_image_folder,
+    read_image,
+    read_labels,
+)
 from napari_simmat.engine.jobs.outputs import stem_of
 
 logger = logging.getLogger(__name__)
 
 ENDING = "_labels"
 """What follows an image's stem in the name of its label image."""
-SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".npy", ".nii", ".nii.gz")
-"""Names of files that may be images."""
 HOW = (
     f"put beside each image STEM.tif its label image STEM{ENDING}.tif, or the images in a folder "
     "images and the labels, of the same names, in a folder labels"
@@ -30,14 +36,14 @@ HOW = (
 
 @dataclass(frozen=True)
 class LabelledFile:
-    """An image file and the file of its true objects.
+    """An image and its true objects.
 
     Parameters
     ----------
     name
         The image's stem.
     image, labels
-        The files.
+        Files, or folders that are one image (OME-Zarr, DICOM).
     """
 
     name: str
@@ -78,7 +84,8 @@ class LabelledFile:
 def find_labelled(folder: Path) -> list[LabelledFile]:
     """Images with labels, sorted by name: STEM.tif and STEM_labels.tif, or images/ and labels/.
 
-    An image without labels is left out with a warning.
+    STEM may be a folder that is one image, too. What lacks its labels or its image is left out with
+    a warning.
 
     Raises
     ------
@@ -94,6 +101,9 @@ def find_labelled(folder: Path) -> list[LabelledFile]:
     alone = [path.name for stem, path in images.items() if stem not in labels]
     if alone:
         logger.warning("%d without labels left out: %s.", len(alone), _listed(alone))
+    alone = [path.name for stem, path in labels.items() if stem not in images]
+    if alone:
+        logger.warning("%d without an image left out: %s.", len(alone), _listed(alone))
     return pairs
 
 
@@ -109,14 +119,19 @@ def files_by_stem(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
         raise FileNotFoundError(f"There is no folder {folder}; check its name.")
     if not folder.is_dir():
         raise ValueError(f"{folder} is a file; give the folder that holds images, and {HOW}.")
-    inside = folder / "images"
-    if inside.is_dir() and (folder / "labels").is_dir():
-        images = _by_stem(_files(inside))
-        labels = _by_stem(_files(folder / "labels"), without=ENDING)
+    inside, beside = folder / "images", folder / "labels"
+    if inside.is_dir() and beside.is_dir():
+        files, label_files = _entries(inside), _entries(beside)
     else:
-        files = _files(folder)
-        labels = _by_stem((path for path in files if _is_labels(path)), without=ENDING)
-        images = _by_stem(path for path in files if not _is_labels(path))
+        entries = _entries(folder)
+        files = [path for path in entries if not _is_labels(path)]
+        label_files = [path for path in entries if _is_labels(path)]
+    labels = _by_stem(filter(_is_image, label_files), without=ENDING)
+    images = _by_stem(filter(_is_image, files))
+    # Other files of the same stem may be notes, so readers for all kinds are asked last.
+    missing = labels.keys() - images.keys()
+    others = _by_stem(path for path in files if stem_of(path) in missing and is_for_bioio(path))
+    images = dict(sorted({**images, **others}.items(), key=lambda item: item[1]))
     if not images:
         raise ValueError(f"There is no image in {folder}; {HOW}.")
     return images, labels
@@ -126,17 +141,24 @@ def fingerprint(files: Sequence[LabelledFile]) -> str:
     """SHA-256 of a set: names and contents of images and labels, in order."""
     digest = hashlib.sha256()
     for file in files:
-        digest.update(f"{file.name}\0{sha256_of(file.image)}{sha256_of(file.labels)}".encode())
+        digest.update(f"{file.name}\0{_sha256(file.image)}{_sha256(file.labels)}".encode())
     return digest.hexdigest()
 
 
-def _files(folder: Path) -> list[Path]:
-    """Files that may be images, by name; hidden ones are not looked at."""
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".") and path.is_file()
-    )
+def _entries(folder: Path) -> list[Path]:
+    """What is in a folder, by name, but for what is hidden."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _is_image(path: Path) -> bool:
+    """Whether a file is an image by its name, or a folder by what is in it."""
+    if path.is_dir():
+        return is_image_folder(path) or holds_dicom(path)
+    return path.is_file() and (path.name.lower().endswith(ENDINGS) or is_dicom(path))
+
+
+def _sha256(path: Path) -> str:
+    return sha256_of(path) if path.is_file() else read_image(path).sha256()
 
 
 def _is_labels(path: Path) -> bool:

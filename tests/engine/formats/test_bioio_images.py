@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from napari_simmat.engine.formats.reading import read_image
+from napari_simmat.learn.labelled import find_labelled
 
 pytest.importorskip("bioio_imageio")
 
@@ -27,3 +28,16 @@ def test_what_no_reader_of_bioio_takes_is_said(tmp_path: Path) -> None:
     (tmp_path / "a.czi").write_bytes(b"ZISRAWFILE and then nothing of the kind")
     with pytest.raises(ValueError, match=r"a\.czi"):
         read_image(tmp_path / "a.czi")
+
+
+def test_it_is_an_image_to_evaluate_and_train_on(tmp_path: Path) -> None:
+    """Unless a file that is read here has its stem."""
+    from PIL import Image
+
+    plane = np.zeros((20, 30), np.uint8)
+    plane[5:9, 7:15] = 255
+    for name in ("a.gif", "a_labels.png", "b.gif", "b.png", "b_labels.png"):
+        Image.fromarray(plane).save(tmp_path / name)
+    for name in ("a.json", "c.txt"):
+        (tmp_path / name).write_text("{}")
+    assert [file.image.name for file in find_labelled(tmp_path)] == ["a.gif", "b.png"]

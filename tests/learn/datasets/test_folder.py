@@ -209,6 +209,23 @@ def test_one_file_per_channel(subfolders: bool, tmp_path: Path, caplog) -> None:
     assert "brightfield" not in caplog.text
 
 
+def test_series_of_dicom_are_images(tmp_path: Path) -> None:
+    pytest.importorskip("pydicom")
+    from tests.engine.formats.test_dicom import write_slice
+
+    for name in ("patient1", "patient2"):
+        for z in range(3):
+            write_slice(tmp_path / name / f"{z}.dcm", image(), z + 1)
+        labels = np.stack([objects(), objects(1), objects(1, 2)])
+        write(tmp_path / f"{name}_labels.tif", labels)
+    dataset = from_folder(tmp_path)
+    assert {s.name.split()[0] for s in (*dataset.train, *dataset.validation)} == {
+        "patient1",
+        "patient2",
+    }
+    assert (len(dataset.train), len(dataset.validation)) == (2, 2)
+
+
 # ------------------------------------------------------------------ split
 
 

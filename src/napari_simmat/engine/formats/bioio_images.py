@@ -18,6 +18,18 @@ def bioio_is_there() -> bool:
     return find_spec("bioio") is not None
 
 
+def is_for_bioio(path: Path) -> bool:
+    """Whether bioio is installed and one of its readers takes a file."""
+    if not bioio_is_there():
+        return False
+    bioio: Any = import_module("bioio")
+    try:
+        bioio.BioImage.determine_plugin(path)
+    except Exception:  # a broken file makes a reader raise anything
+        return False
+    return True
+
+
 def read_with_bioio(path: Path, lazy_above: int) -> ImageFile:
     """Read the first scene of a file with whichever of bioio's readers takes it.
 
