@@ -61,9 +61,15 @@ class Truth:
 
 def found_objects(labels: NDArray[Any]) -> list[tuple[int, Window]]:
     """Each label above 0, in order, and its bounding box as slices of rows and columns."""
-    ids, compact = np.unique(labels, return_inverse=True)
-    windows = ndimage.find_objects(np.where(labels > 0, compact.reshape(labels.shape) + 1, 0))
-    pairs = zip(ids.tolist(), windows, strict=False)
+    there = np.where(labels > 0, labels, 0)
+    if there.max(initial=0) < there.size:
+        ids: list[int] = [*range(1, int(there.max(initial=0)) + 1)]
+        windows = ndimage.find_objects(there.astype(np.intp))
+    else:  # boxes are listed up to the highest id
+        known, compact = np.unique(there, return_inverse=True)
+        ids = known[known > 0].tolist()
+        windows = ndimage.find_objects(compact.reshape(there.shape) + bool(there.all()))
+    pairs = zip(ids, windows, strict=True)
     return [(label, window) for label, window in pairs if window is not None]
 
 

@@ -106,6 +106,19 @@ def test_planes_without_objects_are_not_compared(
     assert spec.metrics["before"]["click"] > 0
 
 
+@pytest.mark.parametrize(("pixels", "planes"), [(100, 4), (3, 3), (0, 2)])
+def test_of_large_planes_fewer_are_compared(
+    pixels: int, planes: int, base: Model, dataset: Dataset, monkeypatch
+) -> None:
+    """`pixels` in planes; two are looked at in any case."""
+    samples = dataset.validation[:1] * 4
+    monkeypatch.setattr(module, "MOST_PIXELS", pixels * samples[0].load()[1].size)
+    seen: list[str] = []
+    job = comparing(base, base.spec, base.network, dataset, samples, "cpu")
+    finish(job, lambda progress: seen.append(progress.message))
+    assert len([message for message in seen if message.startswith("comparing")]) == planes
+
+
 def test_a_checkpoint_is_no_base(base: Model, dataset: Dataset, tmp_path: Path) -> None:
     job = making(
         load_model("polarization"), dataset, short(), tmp_path / "x.safetensors", tmp_path / "f"

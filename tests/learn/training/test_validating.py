@@ -92,8 +92,23 @@ def test_a_large_object_is_seen_at_half_the_size_and_the_others_are_not() -> Non
     large = plane((0, 0, 64, 64), (70, 70, 80, 80), shape=(96, 96))
     network = Knowing(4)
     finish(validating(network, Given([large]), 64))
-    assert sorted(network.inputs) == [(1, 1, 64, 64), (1, 1, 96, 96)]  # of 48, and as it is
-    assert sorted(network.clicks) == [[0, 16], [70, 75]]
+    assert network.inputs == [(1, 1, 64, 64)] * 2  # of 48 x 48, and a part of 96 x 96
+    assert sorted(network.clicks) == [[0, 16], [38, 43]]  # the part begins at 32
+
+
+def test_a_large_plane_is_looked_at_in_parts_around_its_objects() -> None:
+    """Parts have 64 x 64 pixels; an object has 8 around it, unless the plane ends."""
+    boxes = [(0, 0, 8, 8), (100, 100, 108, 108), (140, 138, 148, 146), (150, 102, 160, 112)]
+    large = plane(*boxes, (492, 484, 500, 492), shape=(500, 500))
+    network = Knowing(4)
+    reached = finish(validating(network, Given([large]), 64))
+    assert network.inputs == [(1, 1, 64, 64)] * 4
+    # The third lies in the part of the second, which begins at 92, 92; the fourth ends beyond it.
+    assert network.clicks == [[0, 4], [8, 12], [46, 52], [8, 13], [48, 60]]
+    assert len(reached.ious) == 5
+    whole = finish(validating(network, Given([large]), 512))
+    assert network.inputs[4:] == [(1, 1, 512, 512)]
+    assert sorted(reached.ious) == pytest.approx(sorted(whole.ious))
 
 
 def test_of_many_objects_some_are_asked_spread_evenly() -> None:

@@ -117,10 +117,21 @@ def large_regions(labels: NDArray[Any], smallest: int = 0) -> list[int]:
     The area is scaled instead of the labels, which agrees with nearest-neighbour resizing to
     within the outline's rounding.
     """
-    ids, counts = np.unique(labels, return_counts=True)
-    areas = counts * (SIDE * SIDE / labels.size)
-    pairs = zip(ids, areas, strict=True)
-    return [int(label) for label, area in pairs if label > 0 and area > smallest]
+    scale = SIDE * SIDE / labels.size
+    return [label for label, area in areas(labels).items() if area * scale > smallest]
+
+
+def areas(labels: NDArray[Any]) -> dict[int, int]:
+    """Pixels of each id above 0, in order."""
+    if labels.min(initial=0) >= 0 and labels.max(initial=0) < max(labels.size, 1):
+        # Several times as quick as sorting, as long as ids are not far beyond their number.
+        counts = np.bincount(labels.ravel().astype(np.intp, copy=False))
+        ids = np.flatnonzero(counts)
+        counts = counts[ids]
+    else:
+        ids, counts = np.unique(labels, return_counts=True)
+    pairs = zip(ids.tolist(), counts.tolist(), strict=True)
+    return {label: count for label, count in pairs if label > 0}
 
 
 @dataclass(frozen=True, kw_only=True)

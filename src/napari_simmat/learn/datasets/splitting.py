@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat.learn.datasets.dataset import Loaded, Sample
+from napari_simmat.learn.datasets.dataset import Loaded, Sample, areas
 from napari_simmat.learn.datasets.stack import LabelledStack, Plane, as_ids
 from napari_simmat.words import are
 
@@ -105,8 +105,8 @@ class Cut:
     def labels(self, labels: NDArray[Any], half: int) -> NDArray[Any]:
         """The labels (Y, X) in a half; of an object that is cut a small piece is left out."""
         windows = self.windows(labels.shape)
-        ours, whole = labels[windows[half]], _areas(labels)
-        small = [label for label, area in _areas(ours).items() if area < PIECE * whole[label]]
+        ours, whole = labels[windows[half]], areas(labels)
+        small = [label for label, area in areas(ours).items() if area < PIECE * whole[label]]
         return np.where(np.isin(ours, small), 0, ours)
 
 
@@ -173,9 +173,7 @@ def _find_cut(stacks: Sequence[LabelledStack], what: str) -> Cut:
 def _regions(stacks: Sequence[LabelledStack], cut: Cut, half: int) -> int:
     """How many regions a half has over all planes."""
     return sum(
-        sum(label > 0 for label in _areas(cut.labels(labels, half)))
-        for stack in stacks
-        for _, labels in stack.planes()
+        len(areas(cut.labels(labels, half))) for stack in stacks for _, labels in stack.planes()
     )
 
 
@@ -214,9 +212,3 @@ def _load_half(stack: LabelledStack, plane: Plane, cut: Cut, half: int) -> Loade
     values, labels = stack.load(plane)
     rows, columns = cut.windows(labels.shape)[half]
     return np.ascontiguousarray(values[:, rows, columns]), as_ids(cut.labels(labels, half))
-
-
-def _areas(labels: NDArray[Any]) -> dict[int, int]:
-    """Pixels of each id."""
-    ids, counts = np.unique(labels, return_counts=True)
-    return dict(zip(ids.tolist(), counts.tolist(), strict=True))

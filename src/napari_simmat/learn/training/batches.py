@@ -13,6 +13,7 @@ from skimage.segmentation import relabel_sequential
 from torch import Tensor
 from torch.nn import functional
 
+from napari_simmat.learn.datasets.dataset import areas
 from napari_simmat.learn.datasets.squaring import nearest
 from napari_simmat.learn.prompting import PromptBatch, draw_prompts
 from napari_simmat.learn.scenes.arrays import Ids
@@ -195,16 +196,10 @@ def crop(
 
 def seen_well(plane: Plane, labels: Ids) -> tuple[int, ...]:
     """A plane's objects of which a part of it, with these labels, shows enough."""
-    there, whole = areas(labels), areas(plane.labels)
+    there, whole = areas(labels), plane.areas
     return tuple(
         each for each in plane.objects if each in there and there[each] >= HALF_SEEN * whole[each]
     )
-
-
-def areas(labels: Ids) -> dict[int, int]:
-    """Pixels of each id."""
-    ids, counts = np.unique(labels, return_counts=True)
-    return dict(zip(ids.tolist(), counts.tolist(), strict=True))
 
 
 def fitting(plane: Plane, label: int, side: int) -> tuple[Plane, bool]:
@@ -239,8 +234,7 @@ def chosen_objects(
     """`label`, and `count` - 1 other objects of a plane, again if there are too few."""
     if count == 1:
         return np.array([label])
-    there = areas(plane.labels)
-    others = [each for each in plane.objects if each != label and there.get(each, 0) >= LEAST]
+    others = [each for each in plane.objects if each != label and plane.areas.get(each, 0) >= LEAST]
     drawn = rng.permutation(others or [label])
     return np.array([label, *(drawn[i % len(drawn)] for i in range(count - 1))], np.int64)
 

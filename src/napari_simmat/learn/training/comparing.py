@@ -19,6 +19,8 @@ from napari_simmat.progress import Job, Progress
 MOST_PLANES = 24
 MOST_OBJECTS = 12
 """Planes that are looked at, and objects of each, spread evenly."""
+MOST_PIXELS = 2**25
+"""Of large planes so many pixels are looked at, so that this takes less time than the training."""
 
 
 def comparing(
@@ -54,10 +56,12 @@ def comparing(
     reached: dict[str, dict[str, list[float]]] = {
         name: {"click": [], "box": []} for name in predictors
     }
-    count = min(len(samples), MOST_PLANES)
+    values, labels = samples[0].load()
+    count = min(len(samples), MOST_PLANES, max(2, MOST_PIXELS // labels.size))
     for done in range(count):
         sample = samples[done * len(samples) // count]
-        values, labels = sample.load()
+        if done:
+            values, labels = sample.load()
         objects = dataset.regions(labels)
         objects = objects[:: -(-len(objects) // MOST_OBJECTS)]
         for name, predictor in predictors.items():

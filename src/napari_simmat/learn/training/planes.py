@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_simmat.engine.frames import Frame
-from napari_simmat.learn.datasets.dataset import Dataset, Sample
+from napari_simmat.learn.datasets.dataset import Dataset, Sample, areas
 from napari_simmat.learn.datasets.squaring import nearest
 from napari_simmat.learn.scenes.arrays import Ids
 from napari_simmat.model.spec import InputSize, ModelSpec
@@ -48,6 +49,11 @@ class Plane:
     image: Tensor
     labels: Ids
     objects: tuple[int, ...]
+
+    @cached_property
+    def areas(self) -> dict[int, int]:
+        """Pixels of each id above 0."""
+        return areas(self.labels)
 
     @property
     def nbytes(self) -> int:
@@ -167,8 +173,8 @@ class Planes:
             values = Frame.of(labels.shape, square).resize(values)
             labels = nearest(labels, (self._side, self._side))
         # An object of a pixel or two may have vanished, or would be a matter of chance.
-        areas = dict(zip(*np.unique(labels, return_counts=True), strict=True))
-        objects = [label for label in objects if areas.get(label, 0) >= SMALLEST]
+        there = areas(labels)
+        objects = [label for label in objects if there.get(label, 0) >= SMALLEST]
         return Plane(name, self._standardised(values), labels, tuple(objects))
 
     def _standardised(self, values: np.ndarray) -> Tensor:

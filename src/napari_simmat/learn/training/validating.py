@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from napari_simmat.learn.datasets.squaring import nearest
 from napari_simmat.learn.metrics import dice, iou
-from napari_simmat.learn.training.batches import MULTIPLE, fitting
+from napari_simmat.learn.training.batches import FITS, MULTIPLE, fitting
 from napari_simmat.learn.training.planes import Plane, Planes
+from napari_simmat.learn.truth import Window, found_objects
 from napari_simmat.model.network import Encoded, Network
 from napari_simmat.progress import Job, Progress
 
@@ -44,8 +45,8 @@ def validating(network: Network, planes: Planes, side: int, most: int = MOST) ->
     """Prompt objects as the paper does: one click each, the single mask, on the mask's grid.
 
     The click is the middle one of the object's pixels in row-major order (arXiv 2409.08083,
-    authors' evaluation). A native network sees the plane at the level at which it is trained on
-    the object.
+    authors' evaluation). A native network sees the object as in training: at the level at which it
+    fits, in a part of the plane that is no larger than what is trained on.
 
     Parameters
     ----------
@@ -67,7 +68,8 @@ def validating(network: Network, planes: Planes, side: int, most: int = MOST) ->
             plane = planes[index]
             objects = _spread(plane.objects, share)
             for level, labels in _levels(plane, objects, side, native):
-                _measure(network, level, labels, reached, native)
+                for part, seen in _parts(level, labels, side if native else None):
+                    _measure(network, part, seen, reached, native)
             yield Progress(index + 1, len(planes), "validating")
     finally:
         network.train(was)
@@ -130,11 +132,57 @@ def _levels(
     if not native:
         yield plane, objects
         return
+    boxes = dict(found_objects(plane.labels))
     groups: dict[tuple[int, ...], tuple[Plane, list[int]]] = {}
     for label in objects:
-        level, _ = fitting(plane, label, side)
+        fits = max(length.stop - length.start for length in boxes[label]) <= FITS * side
+        level = plane if fits else fitting(plane, label, side)[0]
         groups.setdefault(level.labels.shape, (level, []))[1].append(label)
     yield from groups.values()
+
+
+def _parts(plane: Plane, objects: list[int], side: int | None) -> Iterator[tuple[Plane, list[int]]]:
+    """Parts of a plane of at most `side` pixels a side, each with the objects that it shows.
+
+    So what a validation costs goes with its objects, not with the size of the planes.
+    """
+    if side is None or max(plane.labels.shape) <= side:
+        yield plane, objects
+        return
+    boxes, left = dict(found_objects(plane.labels)), list(objects)
+    while left:
+        window = _beginning_at(boxes[left[0]], plane.labels.shape, side)
+        shown = [left[0]]
+        shown += [n for n in left[1:] if _shows(window, boxes[n], plane.labels.shape, side)]
+        left = [label for label in left if label not in shown]
+        image = plane.image[:, window[0], window[1]]
+        yield Plane(plane.name, image, plane.labels[window], tuple(shown)), shown
+
+
+def _beginning_at(box: Window, shape: tuple[int, ...], side: int) -> Window:
+    """The part of a plane of at most `side` pixels a side in whose upper left corner a box lies.
+
+    As objects are numbered by rows, more of them often lie to the right and below.
+    """
+    rows, columns = (
+        max(min(length.start - _margin(side), whole - side), 0)
+        for length, whole in zip(box, shape, strict=True)
+    )
+    return slice(rows, rows + side), slice(columns, columns + side)
+
+
+def _shows(part: Window, box: Window, shape: tuple[int, ...], side: int) -> bool:
+    """Whether a box lies in a part of a plane, away from edges that are not the plane's."""
+    return all(
+        seen.start <= max(length.start - _margin(side), 0)
+        and min(length.stop + _margin(side), whole) <= seen.stop
+        for seen, length, whole in zip(part, box, shape, strict=True)
+    )
+
+
+def _margin(side: int) -> int:
+    """Pixels that a part has around an object which just fits."""
+    return int((1 - FITS) / 2 * side)
 
 
 def _middle(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
