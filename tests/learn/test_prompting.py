@@ -48,6 +48,19 @@ def test_every_kind_gives_what_it_says(kind, masks):
             assert mask is None
 
 
+@pytest.mark.parametrize(("kind", "in_the_middle"), [("anywhere", 60), ("click", 330)])
+def test_where_clicks_fall(kind: str, in_the_middle: int) -> None:
+    """600 clicks into 10 pixels in a row, of which one counts as the middle."""
+    row = np.zeros((1, 5, 20), bool)
+    row[0, 2, 4:14] = True
+    rng = np.random.default_rng(0)
+    clicks = [draw_prompts(kind, row, rng) for _ in range(600)]
+    assert all(click.labels.tolist() == [[1, -1]] for click in clicks)
+    counts = np.bincount([int(click.points[0, 0, 0]) for click in clicks], minlength=14)[4:]
+    assert abs(counts.max() - in_the_middle) < 45
+    assert abs(counts.min() - (600 - in_the_middle) / 9) < 30
+
+
 def test_a_tight_box_has_its_edges_half_a_pixel_outside(masks):
     np.testing.assert_array_equal(bounding_box(masks[0]), [[40, 10], [70, 30]])
     boxes = [draw_prompts("box", masks[:1], np.random.default_rng(s)).points[0] for s in range(40)]

@@ -33,7 +33,7 @@ def test_the_defaults_are_the_papers() -> None:
     config = TrainConfig()
     assert (config.epochs, config.batch, config.learning_rate) == (51, 4, 3e-4)
     assert (config.halve_every, config.validate_every, config.patience) == (10, 5, 0)
-    assert (config.prompts, config.corrections, config.objects) == (("click",), 0, 1)
+    assert (config.prompts, config.corrections, config.objects) == (("anywhere",), 0, 1)
     assert not config.augment
     assert not config.auxiliary
 
@@ -68,8 +68,11 @@ def test_it_is_validated_every_five_epochs_and_at_the_end() -> None:
         ({"transfer": "mat"}, "Transfer layer 'mat' is unknown; use one of zeroshot, simmat,"),
         ({"strategy": "all"}, "Strategy 'all' is unknown; use one of frozen, decoder,"),
         ({"precision": "half"}, "Precision 'half' is unknown; use one of 32-true, bf16-mixed"),
-        ({"prompts": ("scribble",)}, "Prompt 'scribble' is unknown; use one of click, box, points"),
-        ({"prompts": ()}, "A training needs a kind of prompt; use some of click"),
+        (
+            {"prompts": ("scribble",)},
+            "Prompt 'scribble' is unknown; use one of anywhere, click, box, points",
+        ),
+        ({"prompts": ()}, "A training needs a kind of prompt; use some of anywhere"),
         ({"epochs": 0}, "epochs must be at least 1, got 0."),
         ({"steps": 0}, "steps must be at least 1, got 0."),
         ({"batch": 0}, "batch must be at least 1, got 0."),

@@ -40,9 +40,9 @@ class PromptBatch(NamedTuple):
 def draw_prompts(kind: str, masks: Bool, rng: np.random.Generator) -> PromptBatch:
     """One prompt of a kind for each mask (N, H, W).
 
-    A click falls anywhere in the object, more often near its middle; a box is loose or tight by
-    a few percent of its side; a mask prompt is the object moved and grown or shrunk. A drawn
-    outline reaches the model as box and mask, a scribble as points along it.
+    A click falls into the object, every second time into its middle, or always anywhere; a box is
+    loose or tight by a few percent of its side; a mask prompt is the object moved and grown or
+    shrunk. A drawn outline reaches the model as box and mask, a scribble as points along it.
     """
     points, labels = [], []
     for mask in masks:
@@ -50,6 +50,9 @@ def draw_prompts(kind: str, masks: Bool, rng: np.random.Generator) -> PromptBatc
         kinds: list[int] = []
         if kind in ("click", "points", "click+box"):
             own.append(_middle(mask) if rng.random() < 0.5 else _anywhere(mask, rng))
+            kinds.append(1)
+        if kind == "anywhere":
+            own.append(_anywhere(mask, rng))
             kinds.append(1)
         if kind == "scribble":
             own += _stroke(mask, rng)

@@ -10,7 +10,7 @@ from napari_simmat.model.spec import ModelSpec, StrategyName, TransferName
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 Start = Literal["random", "zeroshot"]
-PromptKind = Literal["click", "box", "points", "click+box"]
+PromptKind = Literal["anywhere", "click", "box", "points", "click+box"]
 """Kinds of first prompts, as `prompting.draw_prompts` has them."""
 
 
@@ -47,7 +47,9 @@ class TrainConfig:
     patience
         Validations without a better one after which the training ends; 0 for never.
     prompts
-        Kinds of prompts, one of which is drawn for each step.
+        Kinds of prompts, one of which is drawn for each step: the paper's click anywhere in an
+        object; a click as users make it, every second time in its middle; a box; two clicks into
+        it and one beside it; a click and a box.
     corrections
         Up to so many correcting clicks follow the prompt.
     augment
@@ -80,7 +82,7 @@ class TrainConfig:
     halve_every: int = 10
     validate_every: int = 5
     patience: int = 0
-    prompts: tuple[PromptKind, ...] = ("click",)
+    prompts: tuple[PromptKind, ...] = ("anywhere",)
     corrections: int = 0
     augment: bool = False
     auxiliary: bool = False

@@ -91,11 +91,12 @@ class Run:
         )
 
     def config(self, benchmark: BenchmarkConfig) -> TrainConfig:
-        """How it is trained: without auxiliary losses, with the paper's single click."""
+        """How it is trained: without auxiliary losses, with a single click in each object."""
         return TrainConfig(
             transfer=self.transfer,
             strategy=self.strategy,
             steps=self.steps,
+            prompts=("click",),
             objects=benchmark.objects,
             learning_rate=self.learning_rate,
             precision=benchmark.precision,
