@@ -110,7 +110,7 @@ def test_a_row_that_was_cut_is_written_anew(tmp_path: Path) -> None:
     [
         ({"seed": 5}, "holds a training with seed 0, not 5. Go on with its settings, choose"),
         ({"strategy": "full"}, 'with strategy "lora", not "full".'),
-        ({"prompts": ("box", "click")}, 'with prompts ["click"], not ["box", "click"].'),
+        ({"prompts": ("box", "click")}, 'with prompts ["anywhere"], not ["box", "click"].'),
         ({"size": 3}, "with size null, not 3."),
     ],
 )

@@ -275,6 +275,7 @@ def test_auxiliary_losses_keep_sizes_true(train) -> None:
     """From the size under a click follows the level on which it is answered."""
     data = pictures(normalization=Normalization())
     settings = {"strategy": "lora_conv", "start": "zeroshot", "objects": 2, "batch": 4}
+    settings["prompts"] = ("click",)
     off = []
     for auxiliary in (False, True):
         named = {**settings, "steps": 20, "epochs": 20, "validate_every": 20}
