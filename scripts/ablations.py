@@ -209,7 +209,7 @@ def developed(model: Model, folder: Path, most: int) -> Job[dict[str, Any]]:
     """Mean IoU in percent over the images of the development set."""
     predictor = Predictor(model, device="cpu", precision="exact")
     scores = yield from scoring(predictor, find_labelled(folder), ScoreConfig(most=most))
-    return {"development": {kind: round(100 * v, 1) for kind, v in scores.iou.items()}}
+    return {"development": {kind: round(100 * v, 1) for kind, v in scores.headline.items()}}
 
 
 def tell(name: str, progress: Progress) -> None:

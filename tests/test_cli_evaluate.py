@@ -12,6 +12,7 @@ import pytest
 import tifffile
 
 from napari_simmat.cli import main
+from napari_simmat.learn.matching import average_precision, panoptic_quality
 
 
 @pytest.fixture
@@ -113,6 +114,32 @@ def test_the_papers_protocol(folder: Path, evaluate: Run) -> None:
     dice = values["mean_over_objects"]["dice_paper"]
     assert dice == pytest.approx(2 * reached / (1 + reached), abs=1e-5)
     assert "disks: 1 object left out; more than 80000 pixels at 1024 x 1024 are needed." in err
+
+
+def test_segmenting_everything_agrees_with_what_segment_writes(folder: Path, evaluate: Run) -> None:
+    words = ("--prompt", "auto", "--auto.quality", "0.5", "--history", "h.jsonl")
+    status, out, _ = evaluate(*words, "--output", "out")
+    assert status == 0
+    headings = ["segment", "everything", "objects", "found", "AP50", "AP75", "AP", "PQ"]
+    assert out.splitlines()[0].split() == headings
+    assert "Dice" not in out
+    segment = ["segment", "data/disks.tif", "--model", "tiny", "--prompts", "auto"]
+    assert main([*segment, "--auto.quality", "0.5", "--output", "segmented"]) == 0
+    found = tifffile.imread("segmented/disks_labels.tif").astype(int)
+    truth = tifffile.imread("data/disks_labels.tif").astype(int)
+    values = json.loads(Path("out/summary.json").read_text())
+    assert values["settings"]["automatic"]["quality"] == 0.5
+    figures = values["images"]["disks"]
+    assert (figures["objects"], figures["found"]) == (2, len(np.unique(found)) - 1)
+    assert figures["ap"] == pytest.approx(average_precision(found, truth).mean(), abs=1e-5)
+    assert figures["pq"] == pytest.approx(panoptic_quality(found, truth).pq, abs=1e-5)
+    assert figures["ap@50"] > 0.3
+    with open("out/results.csv", newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert float(row["ap"]) == pytest.approx(figures["ap"], abs=1e-5)
+    line = json.loads(Path("h.jsonl").read_text())
+    assert list(line["mean"]) == ["ap@50", "ap@75", "ap", "pq"]
+    assert list(line["images"]["disks"]) == ["objects", "found", *line["mean"]]
 
 
 def test_what_became_worse_is_said_and_is_no_failure(folder: Path, evaluate: Run) -> None:

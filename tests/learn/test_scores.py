@@ -32,12 +32,12 @@ def test_a_mean_over_images_counts_each_image_alike() -> None:
         "noc@90": (2 + 1) / 2,  # the third object alone reaches it with its second click
         "failed@90": (2 / 3 + 0) / 2,
     }
-    assert list(SCORES.iou) == ["click", "click+1"]
+    assert list(SCORES.headline) == ["click", "click+1"]
 
 
 def test_a_mean_over_objects_counts_each_object_alike() -> None:
     means = SCORES.over_objects
-    assert SCORES.objects == 4
+    assert SCORES.counts == {"objects": 4}
     assert means["click"] == (0.25 + 0.75 + 0.8 + 1) / 4
     assert means["noc@80"] == (2 + 2 + 1 + 1) / 4
     assert means["failed@90"] == 2 / 4

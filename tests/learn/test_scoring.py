@@ -8,14 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
+from napari_simmat.engine.automatic import everything
+from napari_simmat.engine.automatic.settings import AutomaticSettings
+from napari_simmat.engine.automatic.sifting import Instances
 from napari_simmat.engine.formats.label_zarr import label_zarr
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.learn.history import append_line, read_history, worse
 from napari_simmat.learn.labelled import find_labelled, fingerprint
 from napari_simmat.learn.score_config import ScoreConfig
 from napari_simmat.learn.scoring import scoring
-from napari_simmat.progress import finish
+from napari_simmat.progress import Progress, finish
 from tests.learn.answering import Answer
 
 
@@ -91,8 +95,8 @@ def test_figures_are_those_counted_by_hand(folder: Path) -> None:
     assert [score.filled_box for _, score in a.scores] == [1, 1]
     assert [plane for plane, _ in b.scores] == [(0,), (2,)]
     # A disk of 64 pixels around the middle of a square of 64 pixels.
-    assert 0.75 < b.iou["disk"] < 0.95
-    assert list(scores.iou) == ["click", "click+1", "box", "filled_box", "disk"]
+    assert 0.75 < b.headline["disk"] < 0.95
+    assert list(scores.headline) == ["click", "click+1", "box", "filled_box", "disk"]
 
 
 def test_the_model_is_told_the_shape_of_pixels_where_the_file_knows_it(folder: Path) -> None:
@@ -127,7 +131,7 @@ def test_a_model_is_asked_what_was_chosen_alone(folder: Path) -> None:
         predictor = Thresholder()
         config = ScoreConfig(prompt=prompt, clicks=3, most=1)
         scores = finish(scoring(predictor, find_labelled(folder), config))
-        assert list(scores.iou) == [*columns, "filled_box", "disk"]
+        assert list(scores.headline) == [*columns, "filled_box", "disk"]
         assert len(predictor.asked) == questions
 
 
@@ -158,16 +162,55 @@ def test_the_size_holds_for_other_prompts_as_well(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
+        ({"prompt": "auto", "most": 5}, "compared with all objects; leave most out"),
         ({"clicks": 0}, "cannot get 0 clicks; give 1 to 20"),
         ({"clicks": 21}, "cannot get 21 clicks; give 1 to 20"),
         ({"smallest": -1}, "fewer than 0 pixels, got -1"),
         ({"most": 0}, "give 1 or more"),
-        ({"prompt": "guess"}, "give click, box, iterative, paper, all"),
+        ({"prompt": "guess"}, "give click, box, iterative, paper, auto, all"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(wrong: dict[str, object], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         ScoreConfig(**wrong)
+
+
+def test_everything_is_segmented_and_matched(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of `a` the larger square and something in the corner are found, of `b` nothing."""
+
+    class Opening(Thresholder):
+        def opening(self, array, *_, pixel_size=None):
+            assert pixel_size is None
+            self.image = np.asarray(array)
+            yield from ()
+
+    def finding(predictor, settings, plane):
+        yield Progress(0, 1, "asking")
+        asked.append((settings, plane))
+        labels = np.zeros((40, 50), np.uint32)
+        if not plane:
+            labels[4:12, 4:12], labels[30:33, 40:44], labels[0:2, 48:50] = 1, 2, 3
+        return Instances(labels, np.ones(labels.max(), np.float32))
+
+    asked: list[tuple[AutomaticSettings, tuple[int, ...]]] = []
+    monkeypatch.setattr(everything, "segmenting_everything", finding)
+    settings = AutomaticSettings(quality=0.4)
+    config = ScoreConfig(prompt="auto", automatic=settings)
+    output = tmp_path / "pictures"
+    output.mkdir()
+    scores = finish(scoring(Opening(), find_labelled(folder), config, output))
+    assert asked == [(settings, ()), (settings, (0,)), (settings, (2,))]
+    a, b = scores.images
+    assert (a.counts, a.too_small) == ({"objects": 2, "found": 2}, 1)  # 9 pixels are too few
+    assert b.counts == {"objects": 2, "found": 0}
+    assert scores.counts == {"objects": 4, "found": 2}
+    assert scores.over_objects["ap@50"] == 1 / (1 + 1 + 3)
+    assert scores.headline["ap@50"] == (1 / 3 + 0) / 2
+    assert [path.name for path in scores.overlays] == ["a_overlay.png", "b_overlay.png"]
+    with Image.open(scores.overlays[0]) as picture:
+        assert picture.width == 2 * 50
 
 
 def test_fewer_objects_are_spread_over_the_image_and_the_same_each_time(tmp_path: Path) -> None:
@@ -258,7 +301,7 @@ def test_an_image_may_be_a_folder(apart: bool, tmp_path: Path) -> None:
         np.testing.assert_array_equal(image.data, expected)
         np.testing.assert_array_equal(labels, expected)
     scores = finish(scoring(Thresholder(), files, ScoreConfig(prompt="box")))
-    assert [image.iou["box"] for image in scores.images] == [1, 1]
+    assert [image.headline["box"] for image in scores.images] == [1, 1]
     before = fingerprint(files)
     write_slice(images / "head.1" / "0.dcm", head[1], 1)
     assert fingerprint(files) != before

@@ -6,10 +6,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from cyclopts import Parameter
 from rich.table import Table
 
-from napari_simmat.cli.segment import channels_of
+from napari_simmat.cli.segment import DEFAULTS, channels_of
 from napari_simmat.cli.terminal import COMPUTE, FLAG, SPEECH, Compute, Speech, Terminal
+from napari_simmat.engine.automatic.settings import AutomaticSettings
 from napari_simmat.words import counted
 
 if TYPE_CHECKING:
@@ -21,13 +23,15 @@ if TYPE_CHECKING:
     from napari_simmat.learn.scores import Scores
     from napari_simmat.progress import Job
 
+AUTOMATIC = Parameter(name="auto", group="Segment everything (--prompt auto)")
+
 
 def evaluate(
     data: Path,
     /,
     *,
     model: str,
-    prompt: Literal["click", "box", "iterative", "paper", "all"] = "all",
+    prompt: Literal["click", "box", "iterative", "paper", "auto", "all"] = "all",
     clicks: int = 4,
     smallest: int = 0,
     most: int | None = None,
@@ -37,6 +41,7 @@ def evaluate(
     channel_axis: int | None = None,
     pixel_ratio: float = 1.0,
     overwrite: Annotated[bool, FLAG] = False,
+    automatic: Annotated[AutomaticSettings, AUTOMATIC] = DEFAULTS,
     compute: Compute = COMPUTE,
     speech: Speech = SPEECH,
 ) -> None:
@@ -52,6 +57,7 @@ def evaluate(
     simmat evaluate cells --model tiny --prompt iterative --clicks 10 --output results
     simmat evaluate cells --model sensor.safetensors --prompt paper --smallest 1000
     simmat evaluate cells --model tiny --prompt click --most 20 --history history.jsonl
+    simmat evaluate cells --model tiny --prompt auto --auto.quality 0.7
     ```
 
     The table shows the mean IoU over the objects of each image after 1, 2, 3, ... clicks and with
@@ -69,7 +75,8 @@ def evaluate(
     prompt
         What the model is asked: iterative is the click and its corrections, all is that and the
         box, paper is the protocol of SimMAT's paper (one click on the middle one of the object's
-        pixels, IoU and Dice on 256 x 256 cells).
+        pixels, IoU and Dice on 256 x 256 cells), auto segments everything and compares with all
+        objects: average precision (AP50, AP75, AP) and panoptic quality (PQ).
     clicks
         Clicks into each object with iterative and all, 1 to 20: the first in its middle, each
         further one in the largest wrong region.
@@ -78,9 +85,9 @@ def evaluate(
     most
         Objects per image; all by default. Fewer are spread evenly, the same ones each time.
     output
-        Folder for results.csv (every object), summary.json, STEM_overlay.png (the answers to
-        clicks and boxes, the true outlines in white) and overlays.png (the worst and best objects
-        of all images).
+        Folder for results.csv (every object; with auto every plane), summary.json,
+        STEM_overlay.png (the answers to clicks and boxes, or what was found, the true outlines in
+        white) and, but for auto, overlays.png (the worst and best objects of all images).
     history
         A file that gets one line per run. What is worse by more than 0.02 than in the best earlier
         run on the same images is said.
@@ -92,6 +99,8 @@ def evaluate(
         Height of a pixel over its width, where a file does not say.
     overwrite
         Replace results that exist.
+    automatic
+        How everything is segmented.
     """
     from napari_simmat.learn.history import append_line, read_history, worse
     from napari_simmat.learn.labelled import find_labelled, fingerprint
@@ -107,6 +116,7 @@ def evaluate(
         channels=channels_of(channels),
         channel_axis=channel_axis,
         pixel_ratio=pixel_ratio,
+        automatic=automatic,
     )
     files = find_labelled(data)
     _check_output(output, files, overwrite)
@@ -175,26 +185,32 @@ def _show(terminal: Terminal, scores: Scores, config: ScoreConfig) -> None:
     """The mean IoU of each image, the means over all, and how many clicks were needed."""
     from napari_simmat.learn.object_score import TARGETS
 
-    columns = _shown(scores.iou)
+    columns, counts = _shown(scores.headline), scores.counts
     table = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
-    table.add_column("mean IoU", overflow="fold")
-    for heading in ("objects", *columns.values()):
+    table.add_column("segment everything" if scores.automatic else "mean IoU", overflow="fold")
+    for heading in (*counts, *columns.values()):
         table.add_column(heading, justify="right", no_wrap=True)
 
     def add(
-        title: str, objects: str, figures: Mapping[str, float], of: str = "", **how: Any
+        title: str,
+        figures: Mapping[str, float],
+        own: Mapping[str, int] | None = None,
+        of: str = "",
+        **how: Any,
     ) -> None:
         cells = (f"{figures[of + each]:.3f}" if of + each in figures else "" for each in columns)
-        table.add_row(title, objects, *cells, **how)
+        numbers = ("" if own is None else str(own[name]) for name in counts)
+        table.add_row(title, *numbers, *cells, **how)
 
     for image in scores.images:
-        add(image.name, str(len(image.scores)), image.iou)
+        add(image.name, image.headline, image.counts)
     everything = scores.over_objects
-    add("mean over images", "", scores.iou, style="bold")
-    add("mean over objects", str(scores.objects), everything, style="bold")
-    add("Dice over objects", "", everything, "dice_")
-    if any(name.startswith("boundary_f_") for name in everything):
-        add("boundary F over objects", "", everything, "boundary_f_")
+    add("mean over images", scores.headline, style="bold")
+    all_objects = "all objects" if scores.automatic else "mean over objects"
+    add(all_objects, everything, counts, style="bold")
+    for title, of in (("Dice", "dice_"), ("boundary F", "boundary_f_")):
+        if any(name.startswith(of) for name in everything):
+            add(f"{title} over objects", everything, of=of)
     terminal.say(table)
     for percent in TARGETS:
         if f"noc@{percent}" in everything:

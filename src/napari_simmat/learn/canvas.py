@@ -1,4 +1,4 @@
-"""A picture of what a model answered on one plane."""
+"""Pictures of what a model answered, or found, on one plane."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_simmat.learn.instance_score import Matches, figures_of
 from napari_simmat.learn.object_score import Agreement, title_of
 
 if TYPE_CHECKING:
@@ -16,6 +17,31 @@ if TYPE_CHECKING:
 
 LARGE = 640
 """Pictures of planes with longer sides are not enlarged."""
+
+
+def matches_picture(
+    under: NDArray[np.uint8], found: NDArray[Any], truth: NDArray[Any], matches: Matches
+) -> Image:
+    """What was found automatically on a plane.
+
+    Parameters
+    ----------
+    under
+        The image (Y, X, 3), 0..255.
+    found, truth
+        Labels (Y, X); the true ones are outlined in white.
+    matches
+        How they match.
+    """
+    from napari_simmat.learn.overlay import SCALE, overlay
+
+    scale = 1 if max(truth.shape) > LARGE else SCALE
+    first, figures = matches[0], figures_of(matches)
+    caption = (
+        f"{first.true_positives} matched, {first.false_positives} invented, "
+        f"{first.false_negatives} missed; AP50 {figures['ap@50']:.2f}, PQ {figures['pq']:.2f}"
+    )
+    return overlay(under, found, (), truth, caption, scale)
 
 
 class Canvas:

@@ -12,9 +12,10 @@ from napari_simmat.engine.jobs.outputs import write_text
 from napari_simmat.engine.jobs.staging import staged
 
 TOLERANCE = 0.02
-"""By how much a mean IoU may fall."""
+"""By how much a mean IoU, average precision or panoptic quality may fall."""
 BASELINES = ("filled_box", "disk")
 """Columns that no model can change."""
+COUNTS = ("objects", "found")
 COMPARABLE = {
     "most": None, "smallest": 0, "channels": None, "channel_axis": None, "pixel_ratio": 1.0,
 }  # fmt: skip
@@ -126,5 +127,5 @@ def _common(
 ) -> Iterator[tuple[str, float, float]]:
     """Columns that both have, without the baselines, and the value of each."""
     for column, value in figures.items():
-        if column in others and column not in BASELINES and column != "objects":
+        if column in others and column not in (*BASELINES, *COUNTS):
             yield column, value, others[column]

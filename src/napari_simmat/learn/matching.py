@@ -89,6 +89,14 @@ def match(found: NDArray[Any], truth: NDArray[Any], threshold: float = 0.5) -> M
     return _matched(pairwise_iou(found, truth), threshold)
 
 
+def matches(
+    found: NDArray[Any], truth: NDArray[Any], thresholds: Sequence[float] = THRESHOLDS
+) -> tuple[Matching, ...]:
+    """`match` at each of several thresholds."""
+    overlaps = pairwise_iou(found, truth)
+    return tuple(_matched(overlaps, each) for each in thresholds)
+
+
 def average_precision(
     found: NDArray[Any], truth: NDArray[Any], thresholds: Sequence[float] = THRESHOLDS
 ) -> NDArray[np.float64]:
@@ -100,8 +108,7 @@ def average_precision(
     >>> average_precision(found, truth, (0.5, 0.75)).round(2).tolist()
     [1.0, 0.33]
     """
-    overlaps = pairwise_iou(found, truth)
-    return np.array([_matched(overlaps, each).average_precision for each in thresholds])
+    return np.array([each.average_precision for each in matches(found, truth, thresholds)])
 
 
 def panoptic_quality(found: NDArray[Any], truth: NDArray[Any]) -> PanopticQuality:

@@ -116,7 +116,15 @@ def title_of(column: str) -> str:
         return "1 click"
     if column.startswith("click+"):
         return f"{1 + int(column.removeprefix('click+'))} clicks"
-    return {"paper": "paper's click", "filled_box": "filled box"}.get(column, column)
+    titles = {
+        "paper": "paper's click",
+        "filled_box": "filled box",
+        "ap@50": "AP50",
+        "ap@75": "AP75",
+        "ap": "AP",
+        "pq": "PQ",
+    }
+    return titles.get(column, column)
 
 
 def mean_of(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:

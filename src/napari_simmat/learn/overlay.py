@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from napari_simmat.engine.overlays import FILL, colour_of
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.learn.truth import Window, found_objects
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,10 +51,10 @@ def overlay(
     from PIL import Image, ImageDraw, ImageFont
 
     tinted = picture.astype(np.float32)
-    colours = {int(label): colour_of(int(label)) for label in np.unique(labels) if label}
-    for label, colour in colours.items():
-        inside = labels == label
-        tinted[inside] = (1 - FILL) * tinted[inside] + FILL * np.array(colour)
+    objects = [(label, window, colour_of(label)) for label, window in found_objects(labels)]
+    for label, window, colour in objects:
+        part, inside = tinted[window], labels[window] == label
+        part[inside] = (1 - FILL) * part[inside] + FILL * np.array(colour)
     factor = scale * FINE
     height, width = labels.shape
     canvas = Image.fromarray(np.asarray(np.rint(tinted), np.uint8))
@@ -62,16 +63,15 @@ def overlay(
     if truth is not None:
         lines = [
             line
-            for label in np.unique(truth)
-            if label
-            for line in _outlines(truth == label, factor)
+            for label, window in found_objects(truth)
+            for line in _outlines(truth, label, window, factor)
         ]
         # White on bright images is seen by its dark rims.
         for fill, thickness in ((BLACK, 2 * FINE), (WHITE, FINE)):
             for line in lines:
                 draw.line(line, fill=fill, width=thickness, joint="curve")
-    for label, colour in colours.items():
-        for line in _outlines(labels == label, factor):
+    for label, window, colour in objects:
+        for line in _outlines(labels, label, window, factor):
             draw.line(line, fill=colour, width=2 * FINE, joint="curve")
     for prompt in prompts:
         _draw_prompt(draw, prompt, factor)
@@ -114,10 +114,13 @@ def _draw_prompt(draw: Any, prompt: Prompt, factor: int) -> None:
         draw.ellipse(corners, fill=GREEN if label else RED, outline=WHITE, width=FINE)
 
 
-def _outlines(mask: NDArray[np.bool_], factor: int) -> list[list[tuple[float, float]]]:
-    """Outlines of a mask as lines x, y in the large picture."""
+def _outlines(
+    labels: NDArray[Any], label: int, window: Window, factor: int
+) -> list[list[tuple[float, float]]]:
+    """Outlines of the object in a window as lines x, y in the large picture."""
     from skimage.measure import find_contours
 
-    lines = find_contours(np.pad(mask, 1).astype(np.float32), 0.5)
+    lines = find_contours(np.pad(labels[window] == label, 1).astype(np.float32), 0.5)
     # One pixel of padding, and half a pixel from a centre to its corner.
-    return [[(factor * (x - 0.5), factor * (y - 0.5)) for y, x in line] for line in lines]
+    top, left = window[0].start - 0.5, window[1].start - 0.5
+    return [[(factor * (left + x), factor * (top + y)) for y, x in line] for line in lines]

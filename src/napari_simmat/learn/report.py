@@ -23,7 +23,7 @@ TABLE, SUMMARY = "results.csv", "summary.json"
 def history_line(
     predictor: Predictor, scores: Scores, config: ScoreConfig, fingerprint: str
 ) -> dict[str, Any]:
-    """The evaluation as `learn.history` keeps it: of the figures, the mean IoUs alone.
+    """The evaluation as `learn.history` keeps it: of the figures, those that a table shows.
 
     Parameters
     ----------
@@ -35,10 +35,9 @@ def history_line(
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         **_what(predictor, config, fingerprint),
-        "mean": _rounded(scores.iou),
+        "mean": _rounded(scores.headline),
         "images": {
-            image.name: {"objects": len(image.scores), **_rounded(image.iou)}
-            for image in scores.images
+            image.name: {**image.counts, **_rounded(image.headline)} for image in scores.images
         },
     }
 
@@ -60,10 +59,10 @@ def summary(
     return {
         **_what(predictor, config, fingerprint),
         "mean_over_images": {"images": len(scores.images), **_rounded(scores.over_images)},
-        "mean_over_objects": {"objects": scores.objects, **_rounded(scores.over_objects)},
+        "mean_over_objects": {**scores.counts, **_rounded(scores.over_objects)},
         "images": {
             image.name: {
-                "objects": len(image.scores),
+                **image.counts,
                 "too_small": image.too_small,
                 **_rounded(image.figures),
             }
@@ -78,7 +77,9 @@ def summary(
 
 
 def write_report(output: Path, scores: Scores, values: Mapping[str, Any]) -> tuple[Path, Path]:
-    """Write results.csv, a row for each object, and summary.json: both or neither.
+    """Write results.csv and summary.json: both or neither.
+
+    The table has a row for each object, or for each plane that was segmented automatically.
 
     Parameters
     ----------
@@ -88,10 +89,9 @@ def write_report(output: Path, scores: Scores, values: Mapping[str, Any]) -> tup
         Of `summary`.
     """
     paths = output / TABLE, output / SUMMARY
-    columns = ["image", "plane", "label", "area_px", *scores.over_objects]
     rows = [row for image in scores.images for row in image.rows()]
     with staged(*paths) as (table, text):
-        write_table(table, columns, rows)
+        write_table(table, list(rows[0]), rows)
         write_text(text, json.dumps(values, indent=1, allow_nan=False) + "\n")
     return paths
 

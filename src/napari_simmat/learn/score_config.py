@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from napari_simmat.engine.automatic.settings import AutomaticSettings
 from napari_simmat.engine.frames import check_pixel_ratio
 from napari_simmat.learn.datasets.dataset import SIDE
 
-PromptKind = Literal["click", "box", "iterative", "paper", "all"]
+PromptKind = Literal["click", "box", "iterative", "paper", "auto", "all"]
 SMALLEST = 12
 """Objects of fewer pixels are left out: a pixel more or less would decide."""
 MOST_CLICKS = 20
@@ -21,8 +22,8 @@ class ScoreConfig:
     Parameters
     ----------
     prompt
-        click, box, iterative (the click and its corrections), all (these three), or paper
-        (`learn.paper`).
+        click, box, iterative (the click and its corrections), all (these three), paper
+        (`learn.paper`), or auto (none: everything is segmented).
     clicks
         Clicks into each object, where corrections are asked: 1 to 20.
     smallest
@@ -34,6 +35,8 @@ class ScoreConfig:
         As `Predictor.set_image` takes them.
     pixel_ratio
         Height of a pixel over its width, where a file does not say.
+    automatic
+        How everything is segmented.
 
     Raises
     ------
@@ -48,6 +51,7 @@ class ScoreConfig:
     channels: tuple[int | str, ...] | None = None
     channel_axis: int | None = None
     pixel_ratio: float = 1.0
+    automatic: AutomaticSettings = field(default=AutomaticSettings())
 
     def __post_init__(self) -> None:
         check_pixel_ratio(self.pixel_ratio)
@@ -61,6 +65,8 @@ class ScoreConfig:
             raise ValueError(f"Objects cannot have fewer than 0 pixels, got {self.smallest}.")
         if self.most is not None and self.most < 1:
             raise ValueError(f"At most {self.most} objects are none; give 1 or more.")
+        if self.most is not None and self.prompt == "auto":
+            raise ValueError("Segmenting everything is compared with all objects; leave most out.")
 
     @property
     def needed(self) -> str:
@@ -80,4 +86,5 @@ class ScoreConfig:
             "channels": None if self.channels is None else list(self.channels),
             "channel_axis": self.channel_axis,
             "pixel_ratio": self.pixel_ratio,
+            **({"automatic": self.automatic.to_dict()} if self.prompt == "auto" else {}),
         }

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from napari_simmat.learn.instance_score import ImageMatches, Plane
 from napari_simmat.learn.object_score import ObjectScore, mean_of
-
-Plane = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,12 @@ class ImageScores:
     too_small: int = 0
 
     @property
-    def iou(self) -> dict[str, float]:
+    def counts(self) -> dict[str, int]:
+        """How many objects there are."""
+        return {"objects": len(self.scores)}
+
+    @property
+    def headline(self) -> dict[str, float]:
         """Mean IoU over the objects, by column; what was not asked is not there."""
         return mean_of([score.iou for _, score in self.scores])
 
@@ -50,6 +54,11 @@ class ImageScores:
                 **score.figures,
             }
 
+    @staticmethod
+    def together(images: Sequence[ImageScores]) -> dict[str, float]:
+        """Mean over the objects of all images of every column: the paper's mIoU and mDice."""
+        return mean_of([score.figures for image in images for _, score in image.scores])
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -58,18 +67,18 @@ class Scores:
     Parameters
     ----------
     images
-        Those with an object; at least one.
+        Those with an object; at least one. They were prompted, or segmented automatically.
     overlays
         The pictures that were written.
     """
 
-    images: tuple[ImageScores, ...]
+    images: tuple[ImageScores, ...] | tuple[ImageMatches, ...]
     overlays: tuple[Path, ...] = field(default=(), compare=False)
 
     @property
-    def iou(self) -> dict[str, float]:
-        """Mean IoU over the images, in which each counts alike, by column."""
-        return mean_of([image.iou for image in self.images])
+    def headline(self) -> dict[str, float]:
+        """Mean over the images, in which each counts alike, of what a table shows."""
+        return mean_of([image.headline for image in self.images])
 
     @property
     def over_images(self) -> dict[str, float]:
@@ -78,10 +87,16 @@ class Scores:
 
     @property
     def over_objects(self) -> dict[str, float]:
-        """Mean over the objects of all images of every column: the paper's mIoU and mDice."""
-        return mean_of([score.figures for image in self.images for _, score in image.scores])
+        """Every column over the objects of all images, which count alike."""
+        return self.images[0].together(self.images)  # type: ignore[arg-type]  # all are of one kind
 
     @property
-    def objects(self) -> int:
-        """How many objects all images have."""
-        return sum(len(image.scores) for image in self.images)
+    def counts(self) -> dict[str, int]:
+        """How many objects all images have, and how many were found, where they were sought."""
+        each = [image.counts for image in self.images]
+        return {name: sum(counts[name] for counts in each) for name in each[0]}
+
+    @property
+    def automatic(self) -> bool:
+        """Whether everything was segmented."""
+        return isinstance(self.images[0], ImageMatches)

@@ -5,33 +5,36 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.engine.jobs.staging import staged
 from napari_simmat.engine.overlays import as_picture
-from napari_simmat.learn.canvas import Canvas
+from napari_simmat.learn.canvas import Canvas, matches_picture
 from napari_simmat.learn.datasets.dataset import large_regions
 from napari_simmat.learn.evaluation import Show, evaluating
 from napari_simmat.learn.gallery import Gallery
+from napari_simmat.learn.instance_score import ImageMatches, Matches, Plane, plane_matches
 from napari_simmat.learn.labelled import LabelledFile
 from napari_simmat.learn.object_score import Agreement, ObjectScore
 from napari_simmat.learn.paper import centre_clicks, evaluating_as_paper
 from napari_simmat.learn.score_config import SMALLEST, ScoreConfig
-from napari_simmat.learn.scores import ImageScores, Plane, Scores
+from napari_simmat.learn.scores import ImageScores, Scores
 from napari_simmat.learn.truth import found_objects
-from napari_simmat.progress import Job, Progress
+from napari_simmat.progress import Job, Progress, relayed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from napari_simmat.engine.formats.reading import ImageFile
     from napari_simmat.engine.predictor import Predictor
     from napari_simmat.engine.prompts import Prompt
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 SEED = 0
 SHEET = "overlays.png"
 
@@ -53,27 +56,28 @@ def scoring(
     config
         What is asked.
     output
-        Folder of the pictures: STEM_overlay.png for each image, and overlays.png with the worst
-        and best objects of all. None for none.
+        Folder of the pictures: STEM_overlay.png for each image, and of prompted objects
+        overlays.png with the worst and best of all. None for none.
 
     Raises
     ------
     ValueError, TypeError, OSError
         If an image cannot be used; one sentence names it.
     """
-    images, overlays = [], []
-    gallery = None if output is None else Gallery(len(files))
+    images: list[Any] = []
+    overlays = []
+    gallery = None if output is None or config.prompt == "auto" else Gallery(len(files))
     for done, file in enumerate(files):
         yield Progress(done, len(files), f"{file.name}: reading")
         try:
-            job = _scoring(predictor, file, config, gallery)
+            job = _evaluated(predictor, file, config, gallery, drawn=output is not None)
             scores, picture = yield from _within(job, done, len(files), file.name)
         except (ValueError, TypeError) as error:
             words = str(error)
             raise ValueError(
                 words if file.name in words else f"{file.image.name}: {words}"
             ) from error
-        if not scores.scores:
+        if not scores.counts["objects"]:
             logger.warning("%s has no object to evaluate and is left out.", file.labels.name)
             continue
         images.append(scores)
@@ -87,19 +91,26 @@ def scoring(
     return Scores(tuple(images), tuple(overlays))
 
 
+def _evaluated(
+    predictor: Predictor,
+    file: LabelledFile,
+    config: ScoreConfig,
+    gallery: Gallery | None,
+    drawn: bool,
+) -> Job[tuple[ImageScores | ImageMatches, Image | None]]:
+    if config.prompt == "auto":
+        return (yield from _matching(predictor, file, config, drawn))
+    return (yield from _scoring(predictor, file, config, gallery))
+
+
 def _scoring(
     predictor: Predictor, file: LabelledFile, config: ScoreConfig, gallery: Gallery | None
 ) -> Job[tuple[ImageScores, Image | None]]:
     """One image; with a gallery, also a picture of the plane with the most objects."""
     image, labels = file.read(config.channel_axis, config.pixel_ratio)
     objects, too_small = _objects(labels, config)
-    objects = _spread(objects, config.most)
-    planes: dict[Plane, list[int]] = {}
-    for plane, label in objects:
-        planes.setdefault(plane, []).append(label)
-    shown = max(planes, key=lambda plane: len(planes[plane]), default=())
-    axis = image.channel_axis if config.channel_axis is None else config.channel_axis
-    names = image.channel_names if axis == image.channel_axis else None
+    planes, shown = _by_plane(_spread(objects, config.most))
+    axis, names = _channels(image, config)
     scores: list[tuple[Plane, ObjectScore]] = []
     picture = None
     for number, (plane, chosen) in enumerate(planes.items()):
@@ -121,6 +132,33 @@ def _scoring(
     return ImageScores(file.name, tuple(scores), too_small), picture
 
 
+def _matching(
+    predictor: Predictor, file: LabelledFile, config: ScoreConfig, drawn: bool
+) -> Job[tuple[ImageMatches, Image | None]]:
+    """One image whose planes with objects are segmented automatically; also a picture if wanted."""
+    from napari_simmat.engine.automatic.everything import segmenting_everything
+
+    image, labels = file.read(config.channel_axis, config.pixel_ratio)
+    objects, too_small = _objects(labels, config)
+    planes, shown = _by_plane(objects)
+    axis, names = _channels(image, config)
+    if planes:
+        yield from predictor.opening(
+            image.data, axis, config.channels, names, pixel_size=image.pixel_size
+        )
+    matched: list[tuple[Plane, Matches]] = []
+    picture = None
+    for plane, chosen in planes.items():
+        instances = yield from segmenting_everything(predictor, config.automatic, plane)
+        truth = labels[plane]
+        ignored = (truth != 0) & ~np.isin(truth, chosen)
+        matched.append((plane, plane_matches(instances.labels, truth, ignored)))
+        if drawn and plane == shown:
+            under = as_picture(predictor.stack.normalized(plane))
+            picture = matches_picture(under, instances.labels, truth, matched[-1][1])
+    return ImageMatches(file.name, tuple(matched), too_small), picture
+
+
 def _evaluating(
     predictor: Predictor,
     labels: NDArray[Any],
@@ -128,6 +166,7 @@ def _evaluating(
     chosen: Sequence[int],
     show: Show | None,
 ) -> Job[list[ObjectScore]]:
+    assert config.prompt != "auto"
     only = frozenset(chosen)
     if config.prompt == "paper":
         return evaluating_as_paper(predictor, labels, config.smallest, only=only, show=show)
@@ -179,6 +218,20 @@ def _objects(labels: NDArray[Any], config: ScoreConfig) -> tuple[list[tuple[Plan
     return objects, everything - len(objects)
 
 
+def _by_plane(objects: list[tuple[Plane, int]]) -> tuple[dict[Plane, list[int]], Plane]:
+    """The objects of each plane, and the plane that has most."""
+    planes: dict[Plane, list[int]] = {}
+    for plane, label in objects:
+        planes.setdefault(plane, []).append(label)
+    return planes, max(planes, key=lambda plane: len(planes[plane]), default=())
+
+
+def _channels(image: ImageFile, config: ScoreConfig) -> tuple[int | None, tuple[str, ...] | None]:
+    """Axis and names of an image's channels."""
+    axis = image.channel_axis if config.channel_axis is None else config.channel_axis
+    return axis, image.channel_names if axis == image.channel_axis else None
+
+
 def _save(picture: Image, path: Path) -> Path:
     with staged(path) as (temporary,):
         picture.save(temporary, format="png")
@@ -194,15 +247,11 @@ def _spread(objects: list[tuple[Plane, int]], most: int | None) -> list[tuple[Pl
     return [objects[int(place)] for place in places]
 
 
-def _within(
-    job: Job[tuple[ImageScores, Image | None]], done: int, total: int, name: str
-) -> Job[tuple[ImageScores, Image | None]]:
+def _within(job: Job[T], done: int, total: int, name: str) -> Job[T]:
     """A part's progress as that of the whole, in hundredths of an image."""
-    while True:
-        try:
-            part = next(job)
-        except StopIteration as end:
-            result: tuple[ImageScores, Image | None] = end.value
-            return result
+
+    def told(part: Progress) -> Progress:
         share = part.done / part.total if part.total else 0.0
-        yield Progress(round(100 * (done + share)), 100 * total, f"{name}: {part.message}")
+        return Progress(round(100 * (done + share)), 100 * total, f"{name}: {part.message}")
+
+    return relayed(job, told)
