@@ -307,6 +307,27 @@ def test_an_image_may_be_a_folder(apart: bool, tmp_path: Path) -> None:
     assert fingerprint(files) != before
 
 
+@pytest.mark.parametrize(
+    ("image", "labels"),
+    [((1, 20, 30), (20, 30)), ((20, 30), (1, 1, 20, 30)), ((1, 3, 20, 30),) * 2],
+)
+def test_axes_of_one_plane_make_no_difference(image, labels, tmp_path: Path) -> None:
+    """Many programs write OME-Zarr with all five axes."""
+    np.save(tmp_path / "a.npy", np.zeros(image, np.uint8))
+    np.save(tmp_path / "a_labels.npy", np.ones(labels, np.uint8))
+    [file] = find_labelled(tmp_path)
+    assert file.read()[1].shape == image
+
+
+@pytest.mark.parametrize("labels", [(30, 20), (2, 20, 30), (3, 20, 30, 1)])
+def test_labels_of_another_shape_are_refused(labels: tuple[int, ...], tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((1, 3, 20, 30), np.uint8))
+    np.save(tmp_path / "a_labels.npy", np.ones(labels, np.uint8))
+    [file] = find_labelled(tmp_path)
+    with pytest.raises(ValueError, match=r"a_labels\.npy has the shape .* 1 x 3 x 20 x 30; give"):
+        file.read()
+
+
 def test_two_images_of_one_stem_are_refused(folder: Path) -> None:
     (folder / "a.png").write_bytes(b"")
     with pytest.raises(ValueError, match=r"a\.png and a\.tif have the same stem"):

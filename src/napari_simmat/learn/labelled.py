@@ -21,6 +21,7 @@ from napari_simmat.engine.formats.reading import (
     is_image_folder,
     read_image,
     read_labels,
+    same_but_for_ones,
 )
 from napari_simmat.engine.jobs.outputs import stem_of
 
@@ -55,6 +56,8 @@ class LabelledFile:
     ) -> tuple[ImageFile, NDArray[Any]]:
         """The image, and its labels (..., Y, X) of the same shape without channels.
 
+        Leading axes of one plane, which some programs write and others do not, make no difference.
+
         Parameters
         ----------
         channel_axis
@@ -72,13 +75,13 @@ class LabelledFile:
         sizes = [int(size) for size in image.data.shape]
         if axis is not None and -len(sizes) <= axis < len(sizes):
             del sizes[axis]
-        if tuple(sizes) != labels.shape:
+        if not same_but_for_ones(sizes, labels.shape):
             raise ValueError(
                 f"{self.labels.name} has the shape {' x '.join(map(str, labels.shape))}, "
                 f"{self.image.name} without channels {' x '.join(map(str, sizes))}; give labels of "
                 "the image's size, or say with --channel-axis which axis holds channels."
             )
-        return replace(image, pixel_ratio=pixel_ratio), np.asarray(labels.data)
+        return replace(image, pixel_ratio=pixel_ratio), np.asarray(labels.data).reshape(sizes)
 
 
 def find_labelled(folder: Path) -> list[LabelledFile]:

@@ -121,6 +121,9 @@ def test_each_label_of_a_label_image_is_a_prompt(tmp_path):
     ]
     assert len(prompts) == 3
     assert np.array_equal(prompts[0].mask, labels[0] == 3)
+    with_all_axes = read_prompts(path, (1, 2, *SHAPE))
+    assert [prompt.plane for prompt in with_all_axes] == [(0, 0), (0, 0), (0, 1)]
+    assert np.array_equal(with_all_axes[0].mask, labels[0] == 3)
     assert np.array_equal(prompts[-1].mask, labels[1] == 7)
     assert prompts[1:] == list(prompts)[1:]
 

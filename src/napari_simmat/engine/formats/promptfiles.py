@@ -60,9 +60,11 @@ def read_prompts(path: Path | str, shape: tuple[int, ...]) -> Sequence[Prompt]:
     """
     path = Path(path)
     if path.suffix.lower() != ".csv":
-        from napari_simmat.engine.formats.reading import read_labels
+        from napari_simmat.engine.formats.reading import read_labels, same_but_for_ones
 
         labels = read_labels(path).data
+        if tuple(labels.shape) != tuple(shape) and same_but_for_ones(labels.shape, shape):
+            labels = np.asarray(labels).reshape(shape)
         return LabelPrompts(labels, shape, path.name)
     columns, rows = _read_csv(path, shape)
     prompts = _shapes(rows, shape) if "shape-type" in columns else _points(rows, shape)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -161,6 +161,12 @@ def read_labels(path: Path | str) -> ImageFile:
             "Save them as such, e.g. uint16."
         )
     return file
+
+
+def same_but_for_ones(one: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether shapes (..., Y, X) are the same without leading axes of length 1."""
+    ours, theirs = ([size for size in shape[:-2] if size > 1] for shape in (one, other))
+    return ours == theirs and tuple(one[-2:]) == tuple(other[-2:])
 
 
 def is_image_folder(path: Path) -> bool:

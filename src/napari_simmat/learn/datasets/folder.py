@@ -9,12 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_simmat.engine.formats.reading import read_image, read_labels
+from napari_simmat.engine.formats.reading import read_image, read_labels, same_but_for_ones
 from napari_simmat.learn.datasets.assembling import Images, assembling
 from napari_simmat.learn.datasets.channels import known_names
 from napari_simmat.learn.datasets.content import Content, LabelledImage
 from napari_simmat.learn.datasets.dataset import DataConfig, Dataset
-from napari_simmat.learn.labelled import LabelledFile, files_by_stem, find_labelled
+from napari_simmat.learn.labelled import (
+    LabelledFile,
+    files_by_stem,
+    find_labelled,
+)
 from napari_simmat.progress import Job, finish
 
 logger = logging.getLogger(__name__)
@@ -165,14 +169,15 @@ class ImageOfChannelFiles:
                     f"{_by(files[0].shape)}; all channels of an image need one shape."
                 )
         labels = read_labels(self.labels)
-        if labels.shape != files[0].shape:
+        if not same_but_for_ones(labels.shape, files[0].shape):
             raise ValueError(
                 f"{self.labels.name} has the shape {_by(labels.shape)}, {files[0].path.name} has "
                 f"{_by(files[0].shape)}; give labels of the image's size."
             )
         names = tuple(name for name, _ in self.channels)
         arrays, pixel_size = [file.data for file in files], files[0].pixel_size
-        return Content(arrays, np.asarray(labels.data), names=names, pixel_size=pixel_size)
+        values = np.asarray(labels.data).reshape(files[0].shape)
+        return Content(arrays, values, names=names, pixel_size=pixel_size)
 
 
 def _one_file_per_channel(
