@@ -69,6 +69,28 @@ def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
     assert found(tmp_path, tmp_path) == ["a.tif"]
 
 
+def test_a_plate_of_ome_zarr_is_a_folder_of_images(tmp_path: Path) -> None:
+    touch(tmp_path, "data/p.zarr/.zgroup", "data/p.zarr/A/.zgroup", "data/p.zarr/A/1/.zgroup")
+    for field in ("A/1/0", "A/1/1", "B/2/0"):
+        touch(tmp_path, f"data/p.zarr/{field}/.zattrs", f"data/p.zarr/{field}/0/0.0")
+        (tmp_path / "data/p.zarr" / field / ".zattrs").write_text('{"multiscales": [{}]}')
+        touch(tmp_path, f"data/p.zarr/{field}/0/.zarray")
+    touch(tmp_path, "data/p.zarr/B/.zgroup", "data/p.zarr/B/2/.zgroup")
+    (tmp_path / "data/p.zarr/.zattrs").write_text('{"plate": {}}')
+    fields = [f"data/p.zarr/{field}" for field in ("A/1/0", "A/1/1", "B/2/0")]
+    assert found(tmp_path, tmp_path / "data") == fields
+    assert found(tmp_path, tmp_path / "data/p.zarr") == fields
+    inputs = find_inputs([tmp_path / "data/p.zarr"])
+    assert [str(each.folder) for each in inputs.images] == ["A/1", "A/1", "B/2"]
+    assert inputs.others == []
+    (tmp_path / "data/p.zarr/A/.zgroup").unlink()  # some leave out rows and wells
+    (tmp_path / "data/p.zarr/A/1/.zgroup").unlink()
+    assert found(tmp_path, tmp_path / "data") == fields
+    (tmp_path / "data/p.zarr/.zattrs").unlink()
+    (tmp_path / "data/p.zarr/zarr.json").write_text('{"attributes": {"ome": {"plate": {}}}}')
+    assert found(tmp_path, tmp_path / "data") == fields
+
+
 def test_a_zarr_folder_is_one_image(tmp_path: Path) -> None:
     touch(tmp_path, "data/a.ome.zarr/.zattrs", "data/a.ome.zarr/0/0.0", "data/b.zarr/zarr.json")
     assert found(tmp_path, tmp_path / "data") == ["data/a.ome.zarr", "data/b.zarr"]

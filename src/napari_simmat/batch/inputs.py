@@ -12,6 +12,7 @@ from pathlib import Path
 from napari_simmat.batch.manifest import read_manifest
 from napari_simmat.engine.formats.dicom import images_in, is_dicom
 from napari_simmat.engine.formats.reading import ENDINGS, is_image_folder
+from napari_simmat.engine.formats.zarr_images import MARKS
 from napari_simmat.engine.jobs.outputs import stem_of
 
 SHOWN = 3
@@ -134,6 +135,7 @@ def _fits(path: Path, folder: Path, pattern: str) -> bool:
 def _walk(folder: Path) -> Iterator[Path]:
     """Files below a folder and folders that are one image; nothing that is hidden.
 
+    A Zarr group of images, such as a plate of OME-Zarr, is a folder of images.
     Links to folders are not followed: they can lead in circles. DICOM series are one image each,
     beside which other files of their folder do not count.
     """
@@ -150,7 +152,7 @@ def _walk(folder: Path) -> Iterator[Path]:
         if entry.name.startswith("."):
             continue
         if not entry.is_dir(follow_symlinks=False):
-            if entry.is_file() and not series:
+            if entry.is_file() and not series and entry.name not in MARKS:
                 yield path
         elif is_image_folder(path):
             yield path

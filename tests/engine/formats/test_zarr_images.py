@@ -8,6 +8,7 @@ import pytest
 import zarr
 
 from napari_simmat.engine.formats.reading import read_image, read_labels
+from napari_simmat.engine.formats.zarr_images import holds_images
 
 IMAGE = np.arange(2 * 3 * 8 * 10, dtype=np.uint16).reshape(2, 3, 8, 10)  # C, Z, Y, X
 
@@ -130,3 +131,33 @@ def test_bad_zarr_gets_one_sentence(tmp_path: Path, write: Any, sentence: str) -
     assert str(caught.value).endswith(".")
     assert "\n" not in str(caught.value)
     assert not Path("hacked").exists()
+
+
+def test_the_first_image_that_bioformats2raw_wrote_is_read(tmp_path: Path, caplog) -> None:
+    root = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=2)
+    root.attrs["bioformats2raw.layout"] = 3
+    ome(tmp_path / "a.zarr" / "0", IMAGE, version=2)
+    file = read_image(tmp_path / "a.zarr")
+    np.testing.assert_array_equal(file.data, IMAGE)
+    assert (file.path.name, file.axes) == ("a.zarr", "CZYX")
+    assert caplog.text == ""
+    before = file.sha256()
+    ome(tmp_path / "a.zarr" / "1", IMAGE + 1, version=2)
+    assert read_image(tmp_path / "a.zarr").sha256() == before
+    assert "a.zarr holds several images; the first is read." in caplog.text
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_plate_is_a_group_of_images_and_none(tmp_path: Path, version: int) -> None:
+    """Plate, row, well, fields, as in the specification."""
+    plate = zarr.open_group(tmp_path / "p.zarr", mode="w", zarr_format=version)
+    plate.attrs.update({"plate": {}} if version == 2 else {"ome": {"plate": {}}})
+    plate.create_group("A").create_group("1")
+    field = ome(tmp_path / "p.zarr" / "A" / "1" / "0", IMAGE, version=version)
+    for folder in (field.parents[2], field.parents[1], field.parent):
+        assert holds_images(folder)
+        with pytest.raises(ValueError, match="is a Zarr group, but not one OME-Zarr image"):
+            read_image(folder)
+    for folder in (field, field / "0"):
+        assert not holds_images(folder)
+    np.testing.assert_array_equal(read_image(field).data, IMAGE)

@@ -170,10 +170,10 @@ def same_but_for_ones(one: Sequence[int], other: Sequence[int]) -> bool:
 
 
 def is_image_folder(path: Path) -> bool:
-    """Whether a folder is one image by what Zarr leaves in it."""
-    from napari_simmat.engine.formats.zarr_images import is_zarr
+    """Whether a folder is one image by what Zarr leaves in it; a group of images is not."""
+    from napari_simmat.engine.formats.zarr_images import holds_images, is_zarr
 
-    return path.is_dir() and is_zarr(path)
+    return path.is_dir() and is_zarr(path) and not holds_images(path)
 
 
 def check_memory(nbytes: int, name: str) -> None:
@@ -210,9 +210,9 @@ def _read(path: Path, lazy_above: int, palette: bool) -> ImageFile:
 
 
 def _read_folder(path: Path, lazy_above: int) -> ImageFile:
-    if is_image_folder(path):
-        from napari_simmat.engine.formats.zarr_images import read_zarr
+    from napari_simmat.engine.formats.zarr_images import is_zarr, read_zarr
 
+    if is_zarr(path):
         return read_zarr(path, lazy_above)
     from napari_simmat.engine.formats.dicom import holds_dicom, read_dicom
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,8 +15,12 @@ import numpy as np
 from napari_simmat.engine.formats.reading import ImageFile, RefusedFileError, check_memory
 from napari_simmat.engine.formats.tiff import planes_last
 
+logger = logging.getLogger(__name__)
+
 MARKS = (".zattrs", ".zarray", ".zgroup", "zarr.json")
 """Files that make a folder Zarr."""
+LAYOUT = "bioformats2raw.layout"
+"""Says that a group holds the images of one file, numbered from 0."""
 _UNITS = {
     "micrometer": "um", "nanometer": "nm", "millimeter": "mm", "centimeter": "cm", "meter": "m",
     "second": "s", "millisecond": "ms", "minute": "min", "hour": "h",
@@ -25,6 +32,16 @@ _OLD_AXES = "tczyx"
 def is_zarr(path: Path) -> bool:
     """Whether a folder is a Zarr array or group."""
     return any((path / name).is_file() for name in MARKS)
+
+
+def holds_images(path: Path) -> bool:
+    """Whether a Zarr folder is a group of images, such as a plate of OME-Zarr, and itself none."""
+    described = set(_attributes(path))
+    if (path / ".zarray").is_file() or described & {"multiscales", LAYOUT}:
+        return False
+    if described & {"plate", "well"}:
+        return True
+    return any(is_zarr(each) for each in path.iterdir() if each.is_dir())
 
 
 def read_zarr(path: Path, lazy_above: int) -> ImageFile:
@@ -40,6 +57,11 @@ def read_zarr(path: Path, lazy_above: int) -> ImageFile:
     import zarr
 
     opened: Any = zarr.open(path, mode="r")
+    if LAYOUT in _attributes(path) and (path / "0").is_dir():
+        if (path / "1").is_dir():
+            logger.warning("%s holds several images; the first is read.", path.name)
+        first = read_zarr(path / "0", lazy_above)
+        return replace(first, path=path)
     if not hasattr(opened, "array_keys"):
         letters = opened.metadata.dimension_names if hasattr(opened.metadata, "chunk_grid") else ()
         names = [str(name or "q").lower() for name in letters or ()]
@@ -88,6 +110,18 @@ def _metadata(path: Path, group: Any) -> Mapping[str, Any]:
         f"{path.name} is a Zarr group, but not one OME-Zarr image{listed}; give an image or array "
         "within it."
     )
+
+
+def _attributes(path: Path) -> Mapping[str, Any]:
+    """What a Zarr folder says of itself, of any version; nothing where that cannot be read."""
+    try:
+        if (path / ".zattrs").is_file():
+            attributes = json.loads((path / ".zattrs").read_text("utf-8"))
+        else:
+            attributes = json.loads((path / "zarr.json").read_text("utf-8")).get("attributes", {})
+        return dict(attributes.get("ome", attributes))
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        return {}
 
 
 def _checked(array: Any, path: Path, lazy_above: int) -> Any:
