@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from napari_simmat.learn.benchmark.config import SENSORS, BenchmarkConfig
@@ -91,6 +93,9 @@ def test_forms() -> None:
     assert len(quick.modalities_of("transfer", "generated")) == 2
     assert quick.seeds_of("transfer") == (0,)
     assert quick.steps_of_form == 150
+    on_sam = replace(quick, tuning="lora")
+    for name, count in (("lr", 9), ("size", 9), ("strategies", 8), ("pseudo", 3), ("transfer", 5)):
+        assert len(EXPERIMENTS[name](("thermal",), (0,), on_sam)) == count
     assert BenchmarkConfig(quick=True, steps=10).steps_of_form == 10
     assert full.modalities_of("pseudo", "generated") == ("rgb+thermal", "rgb+multispectral")
     assert "rgbd" in full.modalities_of("pseudo", "/data")

@@ -29,7 +29,8 @@ class BenchmarkConfig:
     Parameters
     ----------
     quick
-        Two modalities, 150 steps, one seed: shows that everything works, and no result.
+        Two modalities, 150 steps, one seed, every second learning rate and share of the images:
+        shows that everything works, and no result.
     modalities
         Instead of those of the form.
     seeds

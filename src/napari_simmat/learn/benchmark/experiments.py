@@ -148,7 +148,7 @@ def lr(modalities: Names, seeds: Seeds, config: BenchmarkConfig) -> list[Run]:
         for seed in seeds
         for modality in modalities
         for strategy in compared(config)
-        for rate in RATES
+        for rate in (RATES[1::2] if config.quick else RATES)
     ]
 
 
@@ -159,7 +159,7 @@ def size(modalities: Names, seeds: Seeds, config: BenchmarkConfig) -> list[Run]:
         for seed in seeds
         for modality in modalities
         for strategy in compared(config)
-        for share in SHARES
+        for share in (SHARES[::2] if config.quick else SHARES)
     ]
 
 
