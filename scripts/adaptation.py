@@ -3,7 +3,8 @@
 ``python scripts/adaptation.py --output adaptation`` takes one image of each set (they lie in the
 folder that NAPARI_SIMMAT_DATA names, ``../shared/data`` by default, and are not part of the
 package), trains a checkpoint on one half of it as ``simmat train FOLDER --practical`` does, and
-measures a click and a box on the other half with the base alone and with the checkpoint. The table
+measures a click, a box and segmenting everything on the other half with the base alone and with the
+checkpoint. The table is written to ``adaptation.md``. What was trained before is not trained again.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ import tifffile
 from numpy.typing import NDArray
 from rich.console import Console
 
-from napari_simmat import load_model
+from napari_simmat import Predictor, load_model, segment_everything
 from napari_simmat.cli.terminal import Terminal
+from napari_simmat.engine.checkpoints.loading import Model
 from napari_simmat.engine.formats.reading import read_image
-from napari_simmat.learn.datasets import DataConfig, from_folder
+from napari_simmat.learn.datasets import DataConfig, Dataset, from_folder
+from napari_simmat.learn.instance_score import ImageMatches, plane_matches
 from napari_simmat.learn.train_config import Precision, practical_config
 from napari_simmat.learn.training import Devices, making
-from napari_simmat.model.spec import StrategyName
+from napari_simmat.learn.training.planes import as_rgb
+from napari_simmat.model.spec import Normalization, StrategyName
 
 DATA = Path(os.environ.get("NAPARI_SIMMAT_DATA", "../shared/data"))
 Pair = tuple[NDArray[Any], NDArray[Any]]
@@ -72,9 +76,9 @@ def main() -> None:
     said = {name: getattr(options, name) for name in ("steps", "seed", "precision", "strategy")}
     config = practical_config(base.spec, **{n: v for n, v in said.items() if v is not None})
     lines = [
-        f"| set | planes | objects | click before | after | box before | after |  "
-        f"<!-- {base.spec.name}, {options.steps} steps -->",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| set | planes | objects | click before | after | box before | after | AP50 before "
+        f"| after |  <!-- {base.spec.name}, {options.steps} steps -->",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, make in SETS.items():
         folder = options.output / name.replace(",", "").replace(" ", "-")
@@ -91,10 +95,25 @@ def main() -> None:
         objects = sum(len(dataset.regions(s.load()[1])) for s in dataset.train)
         lines.append(
             f"| {name} | {len(dataset.train)} | {objects} | {before['click']:.1f} | "
-            f"{after['click']:.1f} | {before['box']:.1f} | {after['box']:.1f} |"
+            f"{after['click']:.1f} | {before['box']:.1f} | {after['box']:.1f} | "
+            f"{everything(base, dataset):.1f} | {everything(load_model(output), dataset):.1f} |"
         )
         console.print(lines[-1])
     (options.output / "adaptation.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def everything(model: Model, dataset: Dataset) -> float:
+    """AP50 in percent of segmenting everything on the validation planes, all objects together."""
+    given = replace(model.spec, normalization=Normalization(method="none"))
+    predictor = Predictor(Model(given, model.network, model.fingerprint), "cpu")
+    rgb = model.spec.transfer == "zeroshot"
+    matched = []
+    for sample in dataset.validation:
+        values, labels = sample.load()
+        predictor.set_image(values[as_rgb(len(values))] if rgb else values, channel_axis=0)
+        found = segment_everything(predictor).labels
+        matched.append(((), plane_matches(found, labels, np.zeros(labels.shape, bool))))
+    return 100 * ImageMatches("all", tuple(matched)).figures["ap@50"]
 
 
 def _read(name: str) -> NDArray[Any]:
