@@ -214,6 +214,28 @@ def test_delete_merge_and_split_with_keys_and_undo(ready: Any) -> None:
             ready.key(Qt.Key.Key_Z, CTRL | SHIFT)
 
 
+def test_what_cannot_be_undone_stays_in_the_list(ready: Any) -> None:
+    """As where only the image was given its scale after a commit."""
+    commit_discs(ready, 2)
+    layer = ready.viewer.layers["SimMAT objects"]
+    committed = objects(ready).copy()
+    for key, times in ((Qt.Key.Key_Z, 2), (Qt.Key.Key_Z, 1)):
+        layer.scale = (2, 2)
+        for _ in range(times):
+            ready.key(key, CTRL)
+            assert "has another scale, translate or affine than the image" in ready.status.text
+            assert np.array_equal(objects(ready), committed)
+        layer.scale = (1, 1)
+        ready.key(key, CTRL)
+        assert set(np.unique(objects(ready))) == {0, 1}
+        layer.scale = (2, 2)
+        ready.key(Qt.Key.Key_Z, CTRL | SHIFT)
+        assert "has another scale" in ready.status.text
+        layer.scale = (1, 1)
+        ready.key(Qt.Key.Key_Z, CTRL | SHIFT)
+        assert np.array_equal(objects(ready), committed)
+
+
 def test_points_split_an_object_at_its_neck(ready: Any) -> None:
     ready.interaction.target()
     y, x = np.indices((200, 220))

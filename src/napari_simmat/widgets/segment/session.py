@@ -237,6 +237,8 @@ class Session(QObject):
             finished = self.works.by_key(edit.layer)
             misfit = "The layer is gone" if finished is None else work.place.misfit(finished.layer)
             if finished is None or misfit:
+                step_again = work.operations.redo if back else work.operations.undo
+                step_again()
                 self.fail(f"{misfit}; nothing was changed.")
                 return
             finished.play(edit, back=back)
