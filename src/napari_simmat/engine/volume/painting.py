@@ -38,17 +38,26 @@ def painting_through(
     axes, scale
         Letters of the image's axes without channels, and the distance between voxels by letter.
     """
-    along = axes.index("Z") if "Z" in axes[:-2] else None
     known = {letter: size for letter, size in scale.items() if size > 0}
     spacing = tuple(known.get(letter, 1.0) for letter in axes)
     if not all(letter in known for letter in ("Z", "Y", "X")):
         spacing = (1.0,) * len(axes)  # some alone would compare micrometres with pixels
     propagator = Propagator(predictor, settings, spacing)
     numbered = [replace(one, object=label) for one, label in zip(prompts, labels, strict=True)]
-    tracks = yield from propagator.propagating(numbered, along)
+    tracks = yield from propagator.propagating(numbered, along_of(axes, predictor.shape))
     painting = Painting(predictor.shape)
     for track in tracks:
         usual = 0.0 if math.isnan(track.score) else track.score
         for plane, mask, score in track.masks():
             painting.add(track.object or 0, mask, usual if math.isnan(score) else score, plane)
     return painting
+
+
+def along_of(axes: str, shape: Sequence[int]) -> int | None:
+    """The axis along which objects are followed: depth, or where it is one plane the last other.
+
+    Many files have axes of one plane. None where there is no axis of more.
+    """
+    long = [axis for axis, size in enumerate(shape[:-2]) if size > 1]
+    depth = [axis for axis in long if axes[axis] == "Z"]
+    return next(iter([*depth, *reversed(long)]), None)
