@@ -67,7 +67,10 @@ def test_it_is_validated_every_five_epochs_and_at_the_end() -> None:
     [
         ({"transfer": "mat"}, "Transfer layer 'mat' is unknown; use one of zeroshot, simmat,"),
         ({"strategy": "all"}, "Strategy 'all' is unknown; use one of frozen, decoder,"),
-        ({"precision": "half"}, "Precision 'half' is unknown; use one of 32-true, bf16-mixed"),
+        (
+            {"precision": "half"},
+            "Precision 'half' is unknown; use one of 32-true, bf16-mixed, 16-mixed, auto",
+        ),
         (
             {"prompts": ("scribble",)},
             "Prompt 'scribble' is unknown; use one of anywhere, click, box, points",

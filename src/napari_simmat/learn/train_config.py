@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from napari_simmat.model.spec import ModelSpec, StrategyName, TransferName
 
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+Precision = Literal["32-true", "bf16-mixed", "16-mixed", "auto"]
 Start = Literal["random", "zeroshot"]
 PromptKind = Literal["anywhere", "click", "box", "points", "click+box"]
 """Kinds of first prompts, as `prompting.draw_prompts` has them."""
@@ -61,7 +61,7 @@ class TrainConfig:
         Pixels of the network's input while training: the whole image for SAM (1024), at most a
         crop of so many for an embedded network (256), by default.
     precision
-        As Lightning Fabric has it.
+        As Lightning Fabric has it; auto is bf16-mixed where that is quicker, else 32-true.
     accumulate
         Parts into which a step's images are divided, to save memory; the gradient is the same.
     recompute
@@ -178,6 +178,7 @@ PRACTICAL: dict[str, Any] = {
     "objects": 4,
     "augment": True,
     "auxiliary": True,
+    "precision": "auto",
 }
 """What differs from the paper's protocol for a checkpoint that is to be used with all prompts."""
 

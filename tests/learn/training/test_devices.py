@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from napari_simmat.learn.training import Devices, is_first_process
+from napari_simmat.learn.training import Devices, devices, is_first_process
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -31,6 +31,30 @@ def test_one_processor_is_the_plain_strategy(precision: str, capfd) -> None:
 def test_what_is_not_there_gets_a_sentence(settings, precision: str, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         Devices(**settings).fabric(precision)
+
+
+@pytest.mark.parametrize(
+    ("settings", "quicker", "precision"),
+    [
+        ({"device": "cpu"}, True, "bf16-mixed"),
+        ({"device": "cpu"}, False, "32-true"),
+        ({"device": "cpu", "count": 2}, True, "32-true"),
+        ({"device": "cuda"}, True, "bf16-mixed"),
+        ({"device": "cuda"}, False, "32-true"),
+        ({"device": "mps"}, True, "32-true"),
+    ],
+)
+def test_precision_is_half_where_that_is_quicker(
+    settings: dict, quicker: bool, precision: str, monkeypatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: quicker)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(devices, "half_pays_off", lambda: quicker)
+    places = Devices(**settings)
+    assert places.precision("auto") == precision
+    assert places.precision("16-mixed") == "16-mixed"
 
 
 def test_more_gpus_than_there_are(monkeypatch) -> None:

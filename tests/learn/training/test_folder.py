@@ -14,7 +14,7 @@ import torch
 from napari_simmat.engine.checkpoints.checkpoint import read_tensors
 from napari_simmat.engine.checkpoints.loading import Model
 from napari_simmat.learn.datasets import Dataset
-from napari_simmat.learn.training import TrainProgress, training
+from napari_simmat.learn.training import TrainProgress, devices, training
 from napari_simmat.learn.training import run as module
 from napari_simmat.learn.training.folder import BEST, LOG, STATE, RunFolder, read_log, read_state
 from napari_simmat.progress import Job, finish
@@ -70,6 +70,21 @@ def test_an_interrupted_training_goes_on_with_the_same_bits(
     rows = read_log(tmp_path / "broken" / LOG)
     assert [row["step"] for row in rows] == [0, 1, 2, 3, 3, 4, 5, 6, 6]
     assert [row["step"] for row in rows if "validation_iou" in row] == [0, 3, 6]
+
+
+def test_automatic_precision_stays_what_it_was_at_first(begin, monkeypatch) -> None:
+    """Whether half of it is quicker is measured, and may come out otherwise another time."""
+    monkeypatch.setattr(devices, "half_pays_off", lambda: True)
+    unbroken = finish(begin("unbroken", precision="auto"))
+    assert unbroken.spec.training["precision"] == "bf16-mixed"
+    interrupt(begin("broken", precision="auto"), 3)
+    monkeypatch.setattr(devices, "half_pays_off", lambda: False)
+    broken = finish(begin("broken", precision="auto"))
+    assert broken.spec == unbroken.spec
+    one, two = (each.student.network.state_dict() for each in (unbroken, broken))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    exact = finish(begin("exact", precision="auto"))
+    assert exact.spec.training["precision"] == "32-true"
 
 
 def test_what_is_done_is_not_done_again(begin) -> None:

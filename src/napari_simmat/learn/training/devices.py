@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from napari_simmat.engine.devices import choose_device
+from napari_simmat.engine.devices import choose_device, half_pays_off
+from napari_simmat.learn.train_config import Precision
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -43,13 +44,27 @@ class Devices:
         """How many there are in all."""
         return self.count * self.nodes
 
+    def precision(self, wanted: Precision) -> Precision:
+        """What a precision is here: auto is half of it where that is safe and quicker.
+
+        Processes on processors, each of which would measure for itself, compute exactly.
+        """
+        if wanted != "auto":
+            return wanted
+        found = choose_device(self.device)
+        if found.type == "cuda":
+            half = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            half = found.type == "cpu" and self.processes == 1 and half_pays_off()
+        return "bf16-mixed" if half else "32-true"
+
     def fabric(self, precision: str, *, partly: bool = False) -> Fabric:
         """Lightning Fabric for these devices, not launched yet.
 
         Parameters
         ----------
         precision
-            As Fabric has it.
+            As Fabric has it, not auto.
         partly
             Whether a step may leave out some of what is trained.
 

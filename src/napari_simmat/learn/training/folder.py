@@ -136,6 +136,15 @@ class RunFolder:
         self._board.flush()
 
 
+def settings_in(folder: Path) -> dict[str, Any]:
+    """The settings of the training that a folder holds; none where that cannot be read."""
+    try:
+        state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+        return dict(json.loads(state["settings"]))
+    except Exception:  # what is wrong with it, `read_state` says
+        return {}
+
+
 def read_state(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
     """What `RunFolder.save` wrote last into a folder; None if nothing.
 

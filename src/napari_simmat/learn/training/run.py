@@ -18,7 +18,7 @@ from napari_simmat.learn.train_config import TrainConfig
 from napari_simmat.learn.training.batches import Batches, parts
 from napari_simmat.learn.training.describing import Student, student
 from napari_simmat.learn.training.devices import Devices, is_first_process
-from napari_simmat.learn.training.folder import BEST, RunFolder, read_state
+from napari_simmat.learn.training.folder import BEST, RunFolder, read_state, settings_in
 from napari_simmat.learn.training.journal import Journal
 from napari_simmat.learn.training.learner import Learner
 from napari_simmat.learn.training.planes import Planes
@@ -65,6 +65,9 @@ class Run:
                 f"{config.accumulate} parts each; choose a multiple of "
                 f"{devices.processes * config.accumulate}."
             )
+        if config.precision == "auto":  # one that goes on computes as it began
+            begun = settings_in(folder).get("precision")
+            config = replace(config, precision=begun or devices.precision("auto"))
         self._config, self._dataset = config, dataset
         self._student: Student = student(base, dataset, config, name)
         # The heads of the predicted quality and of the other masks are not part of every loss.
