@@ -536,3 +536,18 @@ def test_real_images(shared_folder, name, axes, rgb):
     file = read_image(shared_folder / name)
     assert (file.axes, file.rgb) == (axes, rgb)
     assert min(file.shape) > 1
+
+
+def test_labels_of_three_planes_are_no_colours(tmp_path: Path) -> None:
+    """tifffile takes an array of three or four planes for the colours of one, unless told."""
+    labels = np.zeros((3, 20, 30), np.uint16)
+    labels[1, 4:8, 5:9] = 7
+    colours = {"photometric": "rgb", "planarconfig": "separate"}
+    tifffile.imwrite(tmp_path / "labels.tif", labels, **colours)
+    assert read_image(tmp_path / "labels.tif").rgb
+    file = read_labels(tmp_path / "labels.tif")
+    assert (file.channel_axis, file.shape, file.rgb) == (None, (3, 20, 30), False)
+    np.testing.assert_array_equal(file.data, labels)
+    tifffile.imwrite(tmp_path / "colours.tif", np.moveaxis(labels, 0, -1), photometric="rgb")
+    with pytest.raises(ValueError, match="has 3 channels; a label image has none"):
+        read_labels(tmp_path / "colours.tif")

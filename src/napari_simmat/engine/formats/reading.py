@@ -148,6 +148,8 @@ def read_labels(path: Path | str) -> ImageFile:
     path = Path(path)
     file = _read(path, LAZY_ABOVE, palette=True)
     dtype = np.dtype(file.data.dtype)
+    if file.axes.startswith("S"):  # three planes, which tifffile writes as colours unless told
+        file = replace(file, axes=f"Q{file.axes[1:]}", rgb=False)
     if file.channel_axis is not None:
         raise ValueError(
             f"{path.name} has {file.data.shape[file.channel_axis]} channels; a label image has "
