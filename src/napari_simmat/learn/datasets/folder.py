@@ -14,11 +14,7 @@ from napari_simmat.learn.datasets.assembling import Images, assembling
 from napari_simmat.learn.datasets.channels import known_names
 from napari_simmat.learn.datasets.content import Content, LabelledImage
 from napari_simmat.learn.datasets.dataset import DataConfig, Dataset
-from napari_simmat.learn.labelled import (
-    LabelledFile,
-    files_by_stem,
-    find_labelled,
-)
+from napari_simmat.learn.labelled import LabelledFile, files_by_stem, find_labelled
 from napari_simmat.progress import Job, finish
 
 logger = logging.getLogger(__name__)
