@@ -111,6 +111,18 @@ def test_a_large_plane_is_looked_at_in_parts_around_its_objects() -> None:
     assert sorted(reached.ious) == pytest.approx(sorted(whole.ious))
 
 
+def test_a_long_object_that_would_vanish_when_halved_is_looked_at_in_a_part() -> None:
+    """A dotted line from the upper right to the lower left, on odd rows."""
+    labels = np.zeros((300, 300), np.int32)
+    labels[range(1, 281, 2), range(298, 18, -2)] = 1
+    network = Knowing(100)
+    reached = finish(
+        validating(network, Given([Plane("line", torch.zeros(1, 300, 300), labels, (1,))]), 64)
+    )
+    assert network.inputs == [(1, 1, 64, 64)]
+    assert len(reached.ious) == 1
+
+
 def test_of_many_objects_some_are_asked_spread_evenly() -> None:
     many = plane(*[(4, 4 * n, 8, 4 * n + 4) for n in range(16)])
     network = Knowing(4)

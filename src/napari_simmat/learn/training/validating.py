@@ -152,6 +152,10 @@ def _parts(plane: Plane, objects: list[int], side: int | None) -> Iterator[tuple
     boxes, left = dict(found_objects(plane.labels)), list(objects)
     while left:
         window = _beginning_at(boxes[left[0]], plane.labels.shape, side)
+        if not (plane.labels[window] == left[0]).any():  # too long, and too thin to be halved
+            rows, columns = np.nonzero(plane.labels == left[0])
+            y, x = int(rows[len(rows) // 2]), int(columns[len(rows) // 2])
+            window = _beginning_at((slice(y, y + 1), slice(x, x + 1)), plane.labels.shape, side)
         shown = [left[0]]
         shown += [n for n in left[1:] if _shows(window, boxes[n], plane.labels.shape, side)]
         left = [label for label in left if label not in shown]
