@@ -319,7 +319,7 @@ def test_axes_of_one_plane_make_no_difference(image, labels, tmp_path: Path) -> 
     assert file.read()[1].shape == image
 
 
-@pytest.mark.parametrize("labels", [(30, 20), (2, 20, 30), (3, 20, 30, 1)])
+@pytest.mark.parametrize("labels", [(30, 20), (2, 20, 30), (3, 30, 20), (3, 20, 30, 1)])
 def test_labels_of_another_shape_are_refused(labels: tuple[int, ...], tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((1, 3, 20, 30), np.uint8))
     np.save(tmp_path / "a_labels.npy", np.ones(labels, np.uint8))

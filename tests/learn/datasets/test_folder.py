@@ -14,6 +14,7 @@ from PIL import Image
 from napari_simmat.engine.frames import Frame
 from napari_simmat.engine.images import ChannelStack
 from napari_simmat.learn.datasets import DataConfig, from_folder
+from napari_simmat.learn.datasets.dataset import areas
 from napari_simmat.learn.datasets.stack import Shelf
 from napari_simmat.model.spec import Base, InputSize, ModelSpec, Normalization
 
@@ -130,6 +131,14 @@ def test_a_stack_is_not_read_for_each_plane_and_memory_is_bounded() -> None:
     for source in (*sources, sources[2], sources[1], sources[0]):
         shelf.read(source)
     assert [source.read_times for source in sources] == [2, 1, 1]
+
+
+@pytest.mark.parametrize("highest", [3, 2**40])
+@pytest.mark.parametrize("lowest", [0, -3])
+def test_areas_are_those_of_ids_above_0(lowest: int, highest: int) -> None:
+    labels = np.array([[lowest, lowest, 0], [1, highest, highest], [1, 1, 0]], np.int64)
+    assert areas(labels) == {1: 3, highest: 2}
+    assert areas(np.zeros((0, 3), np.uint8)) == {}
 
 
 def test_ids_of_any_size_and_sign(tmp_path: Path) -> None:
