@@ -135,8 +135,8 @@ def train(
         The foundation, by name or file.
     practical
         For use with clicks, boxes and corrections, with varied images: start, prompts,
-        corrections, objects, augment, auxiliary and, on an embedded foundation, strategy and
-        learning-rate are not the paper's, unless they are given.
+        corrections, objects, augment, auxiliary, precision and, on an embedded foundation,
+        strategy and learning-rate are not the paper's, unless they are given.
     device
         auto (a GPU where there is one), cpu, cuda, cuda:1 or mps.
     devices

@@ -138,8 +138,8 @@ class RunFolder:
 
 def settings_in(folder: Path) -> dict[str, Any]:
     """The settings of the training that a folder holds; none where that cannot be read."""
-    try:
-        state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+    try:  # mapped: the tensors, which may be large, are not read
+        state = torch.load(folder / STATE, map_location="cpu", weights_only=True, mmap=True)
         return dict(json.loads(state["settings"]))
     except Exception:  # what is wrong with it, `read_state` says
         return {}
