@@ -14,6 +14,7 @@ from napari_simmat.learn.benchmark import running as module
 from napari_simmat.learn.benchmark.benchmarking import benchmarking
 from napari_simmat.learn.benchmark.config import BenchmarkConfig
 from napari_simmat.learn.benchmark.experiments import EXPERIMENTS
+from napari_simmat.learn.benchmark.panels import part_around
 from napari_simmat.learn.benchmark.running import Row, append_row, checkpoint_of, read_rows, running
 from napari_simmat.learn.datasets import Dataset, GeneratedConfig, from_generated
 from napari_simmat.progress import finish
@@ -173,6 +174,16 @@ def test_panels_use_the_checkpoints_that_were_kept(
     report = finish(benchmarking("panels", "generated", base, SMALL, written))
     assert [path.name for path in report.files] == ["panels.png"]
     assert np.asarray(Image.open(written / "panels.png")).std() > 10
+
+
+def test_panels_show_the_part_of_the_plane_around_the_object() -> None:
+    truth = np.zeros((90, 120), bool)
+    truth[40:50, 60:64] = True  # 10 pixels long: the square has a side of 40
+    assert part_around(truth) == (25, 65, 42, 82)
+    truth = np.zeros((90, 120), bool)
+    truth[88:90, 0:3] = True  # small, and in a corner
+    assert part_around(truth) == (60, 90, 0, 30)
+    assert part_around(np.ones((90, 120), bool)) == (0, 90, 15, 105)
 
 
 def test_a_quick_form_says_that_it_is_no_result(base: Model, tmp_path: Path) -> None:

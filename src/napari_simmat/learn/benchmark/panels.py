@@ -54,7 +54,8 @@ def drawing_panels(
 ) -> Job[None]:
     """Draw the figure from the checkpoints that `running` kept in `folder`.
 
-    Of the first test planes the object of median size is shown, so that nobody chose it.
+    Of the first test planes the object of median size is shown, so that nobody chose it, and of
+    the plane the part around it; the IoU is that of the whole plane.
 
     Parameters
     ----------
@@ -127,31 +128,65 @@ def _median_object(plane: Plane) -> int:
     return sorted(areas)[len(areas) // 2][1]
 
 
+def part_around(truth: NDArray[np.bool_]) -> tuple[float, float, float, float]:
+    """The square of a plane that shows an object (H, W) and what lies about it.
+
+    Of four times the object's longer side, at least a third of the plane's shorter one and at most
+    all of it, moved into the plane.
+
+    Returns
+    -------
+    top, bottom, left, right
+        Edges in pixels; the first pixel begins at 0.
+    """
+    rows, columns = np.nonzero(truth)
+    shorter = min(truth.shape)
+    longest = max(np.ptp(rows), np.ptp(columns)) + 1
+    side = min(max(4 * longest, shorter // 3), shorter)
+    top = np.clip((rows.min() + rows.max() + 1 - side) / 2, 0, truth.shape[0] - side)
+    left = np.clip((columns.min() + columns.max() + 1 - side) / 2, 0, truth.shape[1] - side)
+    return float(top), float(top + side), float(left), float(left + side)
+
+
 def _draw(panels: Sequence[Panel], path: Path, quick: bool) -> None:
     from matplotlib.figure import Figure
 
     titles = ("image and click", "truth", *SHOWN)
-    figure = Figure(figsize=(1.75 * len(titles), 1.8 * len(panels)), dpi=110, layout="constrained")
-    grid = figure.subplots(len(panels), len(titles), squeeze=False)
-    for row, panel in zip(grid, panels, strict=True):
-        for axes, title in zip(row, titles, strict=True):
-            axes.imshow(panel.picture)
-            axes.set_xticks([])
-            axes.set_yticks([])
-            if axes in grid[0]:
-                axes.set_title(title, fontsize=9)
-            mask = panel.truth if title == "truth" else panel.masks.get(title)
-            if mask is not None:
-                _show(axes, mask)
-            if title in panel.masks:
-                reached = iou(panel.masks[title], panel.truth)
-                axes.set_xlabel(f"IoU {reached:.2f}", fontsize=8)
-            axes.plot(panel.click[1], panel.click[0], "o", color="#2ecc40", mec="w", markersize=5)
-        row[0].set_ylabel(panel.title.replace("_", " "), fontsize=8)
+    modalities = list(dict.fromkeys(panel.title for panel in panels))
+    size = (1.25 * len(titles) * PER_MODALITY, 1.4 * len(modalities) + 0.2)
+    figure = Figure(figsize=size, dpi=110, layout="constrained")
+    columns = figure.subplots(len(modalities), len(titles) * PER_MODALITY, squeeze=False)
+    for axes in columns.flat:
+        axes.set_axis_off()
+    for number, modality in enumerate(modalities):
+        own = [panel for panel in panels if panel.title == modality]
+        for panel, row in zip(own, np.split(columns[number], PER_MODALITY), strict=False):
+            for axes, title in zip(row, titles, strict=True):
+                axes.set_axis_on()
+                if number == 0:
+                    axes.set_title(title, fontsize=9)
+                _fill(axes, panel, title)
+        columns[number][0].set_ylabel(modality.replace("_", " "), fontsize=9)
     if quick:
         mark(figure)
     with writing(path) as temporary:
         figure.savefig(temporary, format="png")
+
+
+def _fill(axes: Axes, panel: Panel, title: str) -> None:
+    axes.imshow(panel.picture, interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    mask = panel.truth if title == "truth" else panel.masks.get(title)
+    if mask is not None:
+        _show(axes, mask)
+    if title in panel.masks:
+        axes.set_xlabel(f"IoU {iou(panel.masks[title], panel.truth):.2f}", fontsize=8)
+    else:
+        axes.plot(panel.click[1], panel.click[0], "o", color="#2ecc40", mec="w", markersize=5)
+    top, bottom, left, right = part_around(panel.truth)
+    axes.set_xlim(left - 0.5, right - 0.5)
+    axes.set_ylim(bottom - 0.5, top - 0.5)
 
 
 def _show(axes: Axes, mask: NDArray[np.bool_]) -> None:
