@@ -23,7 +23,7 @@ def test_a_quick_form_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[s
     names = ["frozen", "linear", "lora", "lora_conv", "adapter", "prompt", "prefix", "full"]
     assert [row.run.strategy for row in rows] == names
     assert main([*words, *small, *where]) == 0  # nothing is left to do
-    assert "| strategy | trained numbers | thermal |" in capsys.readouterr().out
+    assert "| strategy | trained parameters | thermal |" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

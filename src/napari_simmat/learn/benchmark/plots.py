@@ -86,7 +86,7 @@ def _bars(experiment: str, rows: Sequence[Row], axes: Axes) -> None:
 
 
 def _strategies(experiment: str, rows: Sequence[Row], axes: Axes) -> None:
-    """Mean IoU over trained numbers: a colour for each strategy, a mark for each modality."""
+    """Mean IoU over trained parameters: a colour for each strategy, a mark for each modality."""
     del experiment
     modalities = dict.fromkeys(row.run.modality for row in rows)
     strategies = list(dict.fromkeys(row.run.strategy for row in rows))
@@ -99,7 +99,7 @@ def _strategies(experiment: str, rows: Sequence[Row], axes: Axes) -> None:
     for number, strategy in enumerate(strategies):
         axes.plot([], [], "-", linewidth=5, color=f"C{number}", label=strategy)
     axes.set_xscale("log")
-    axes.set_xlabel("trained numbers")
+    axes.set_xlabel("trained parameters")
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 

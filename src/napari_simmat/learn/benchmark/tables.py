@@ -103,7 +103,7 @@ def _by_strategy(rows: Sequence[Row]) -> str:
         numbers = sorted({row.parameters for row in rows if row.run.strategy == name})
         few = f"{numbers[0]:,}" if len(numbers) == 1 else f"{numbers[0]:,} to {numbers[-1]:,}"
         body.append([name, few, *(_text(cells.get((name, c))) for c in columns)])
-    return _table(["strategy", "trained numbers", *columns], body)
+    return _table(["strategy", "trained parameters", *columns], body)
 
 
 def _by_setting(experiment: str, rows: Sequence[Row]) -> str:
