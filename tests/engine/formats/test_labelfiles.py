@@ -52,11 +52,18 @@ def test_a_label_tiff_keeps_shape_axes_values_and_pixel_size(
     assert (pixels["TimeIncrement"], pixels["TimeIncrementUnit"]) == (3, "s")
 
 
-def test_an_axis_that_ome_does_not_know_is_kept_as_another(tmp_path: Path) -> None:
-    labels = np.arange(24, dtype=np.uint16).reshape(2, 3, 4)
-    write_labels_tiff(tmp_path / "labels.tif", labels, axes="IYX")
+@pytest.mark.parametrize(
+    ("axes", "kept"),
+    [("IYX", "QYX"), ("QQYX", "QRYX"), ("IQTYX", "QRTYX"), ("WTZYX", "QTZYX"), ("QQQYX", "QRPYX")],
+)
+def test_axes_that_ome_does_not_know_are_kept_as_others(
+    tmp_path: Path, axes: str, kept: str
+) -> None:
+    shape = (*(2, 3, 2)[: len(axes) - 2], 3, 4)
+    labels = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
+    write_labels_tiff(tmp_path / "labels.tif", labels, axes=axes)
     with tifffile.TiffFile(tmp_path / "labels.tif") as file:
-        assert file.series[0].axes == "QYX"
+        assert file.series[0].axes == kept
         np.testing.assert_array_equal(file.asarray(), labels)
 
 

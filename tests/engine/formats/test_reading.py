@@ -47,6 +47,8 @@ def write_tiff(path, data, **options):
         (STACK, {"imagej": True, "metadata": {"axes": "ZCYX"}}, "ZCYX", 1),
         (STACK, {"ome": True, "metadata": {"axes": "ZCYX"}}, "ZCYX", 1),
         (STACK[:, 0, :1, :1], {}, "QYX", None),
+        (STACK, {}, "QRYX", None),
+        (STACK, {"metadata": {"axes": "QZYX"}}, "QZYX", None),
         (STACK[:1, 0, :1], {}, "QYX", None),
         (np.array([[7]], dtype=np.uint8), {}, "YX", None),
     ],
@@ -310,7 +312,7 @@ def test_npy(tmp_path):
         file = read_image(tmp_path / "stack.npy", lazy_above=lazy_above)
         assert np.array_equal(file.data, STACK)
         assert isinstance(file.data, np.memmap) == (lazy_above == 0)
-        assert (file.axes, file.channel_axis) == ("QQYX", None)
+        assert (file.axes, file.channel_axis) == ("QRYX", None)  # no letter stands twice
     np.save(tmp_path / "rgb.npy", np.zeros((20, 30, 3), dtype=np.uint8))
     file = read_image(tmp_path / "rgb.npy")
     assert (file.axes, file.rgb) == ("YXS", True)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from skimage.data import coins
 
 from napari_simmat.engine.automatic.settings import AutomaticSettings
 from napari_simmat.engine.checkpoints.loading import load_model
+from napari_simmat.engine.formats.reading import read_labels
 from napari_simmat.engine.jobs.outputs import OutputFiles
 from napari_simmat.engine.jobs.record import (
     Input,
@@ -125,6 +127,25 @@ def test_everything_is_segmented_plane_by_plane(
         assert (labels[tuple(one["plane"])] == one["label"]).sum() == one["pixels"]
     assert record.request.settings.automatic == AUTOMATIC.for_model(predictor.model.spec)
     assert record.request.prompts == ()
+
+
+def test_axes_without_names_are_planes_of_their_own(
+    stack: Path, tmp_path: Path, predictor: Predictor
+) -> None:
+    """NumPy's files, and plain TIFF and Zarr, name none of an image's axes."""
+    image = np.zeros((2, 3, 60, 80), np.uint8)
+    image[1, 2], image[0, 1] = tifffile.imread(stack)
+    np.save(tmp_path / "image.npy", image)
+    outcome = everything(tmp_path / "image.npy", tmp_path / "out", predictor)
+    labels = read_labels(outcome.task.files.labels)
+    assert (labels.axes, labels.shape) == ("QRYX", image.shape)
+    with outcome.task.files.objects.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    where = {int(row["label"]): (int(row["q"]), int(row["r"])) for row in rows}
+    assert set(where.values()) == {(1, 2), (0, 1)}
+    assert len(where) == outcome.objects
+    for label, plane in where.items():
+        assert (labels.data[plane] == label).any()
 
 
 def test_a_record_of_everything_replays_it(

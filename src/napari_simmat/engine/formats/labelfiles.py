@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_simmat.engine.formats.reading import told_apart
+
 SOFTWARE = "napari-simmat"
 OME_LENGTHS = {
     "m": ("m", 100.0),
@@ -49,14 +51,16 @@ def write_labels_tiff(
     labels
         Label image of any shape that ends in (Y, X).
     axes
-        One letter per dimension, e.g. ``"TZYX"``. Letters that OME does not know become ``"Q"``.
+        One letter per dimension, e.g. ``"TZYX"``. Letters that OME does not know become ``"Q"``,
+        and where that is taken, another of OME's.
     scale, units
         Pixel size and its unit (``"um"``, ``"s"``) by axis letter, where known.
     """
     import tifffile
 
     labels = np.ascontiguousarray(labels, dtype=label_dtype(int(labels.max(initial=0))))
-    axes = "".join(letter if letter in "TZAPRHEQYX" else "Q" for letter in axes.upper())
+    known = (letter if letter in "TZAPRHEQYX" else "Q" for letter in axes.upper())
+    axes = told_apart("".join(known))
     sizes = _ome_sizes(scale or {}, units or {})
     resolution = _pixels_per_centimetre(scale or {}, units or {})
     tifffile.imwrite(

@@ -29,6 +29,8 @@ ENDINGS = (
     ".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bmp", ".nii", ".nii.gz", ".npy", ".dcm",
 )  # fmt: skip
 """What the names of image files end in; what they are, their content says."""
+UNKNOWN = "QRPAHE"
+"""Letters of axes of which nothing is known, in the order in which they are taken; OME has them."""
 
 
 class RefusedFileError(ValueError):
@@ -47,8 +49,8 @@ class ImageFile:
         numpy, memory-mapped or zarr array (dask where axes had to be moved); apart from the
         channel axis the last two axes are Y and X.
     axes
-        One letter for each axis of `data`: T time, Z depth, Y, X, C channel, S colour sample,
-        others as the file names them (Q: unknown).
+        One letter for each axis of `data`, each but once: T time, Z depth, Y, X, C channel,
+        S colour sample, others as the file names them (Q: unknown, R the next of these).
     channel_names
         Names along the channel axis, where the file has them.
     scale
@@ -171,6 +173,15 @@ def same_but_for_ones(one: Sequence[int], other: Sequence[int]) -> bool:
     return ours == theirs and tuple(one[-2:]) == tuple(other[-2:])
 
 
+def told_apart(axes: str) -> str:
+    """The letters of axes, each but once: one that stands there again becomes one of `UNKNOWN`."""
+    apart = ""
+    for letter in axes:
+        free = (other for other in UNKNOWN if other not in axes + apart)
+        apart += next(free, letter) if letter in apart else letter
+    return apart
+
+
 def is_image_folder(path: Path) -> bool:
     """Whether a folder is one image by what Zarr leaves in it; a group of images is not."""
     from napari_simmat.engine.formats.zarr_images import holds_images, is_zarr
@@ -199,8 +210,10 @@ def _read(path: Path, lazy_above: int, palette: bool) -> ImageFile:
         raise FileNotFoundError(f"There is no file {path}; check its name and folder.")
     try:
         if path.is_dir():
-            return _read_folder(path, lazy_above)
-        return _read_file(path, lazy_above, palette)
+            file = _read_folder(path, lazy_above)
+        else:
+            file = _read_file(path, lazy_above, palette)
+        return replace(file, axes=told_apart(file.axes))
     except (RefusedFileError, MemoryError):
         raise
     except Exception as error:  # a broken file makes a reader raise anything

@@ -103,7 +103,7 @@ def _axes(path: Path, axes: str, shape: tuple[int, ...]) -> str:
             f"{path.name} has colours within channels (axes {axes}); save each colour as a "
             "channel of its own."
         )
-    if "Q" in axes and "C" not in axes and "S" not in axes:
+    if "Q" in axes and not axes.endswith("YX") and "C" not in axes and "S" not in axes:
         return "Q" * (len(axes) - 2) + "YX"  # a guess of tifffile's, odd for planes of one pixel
     return axes
 
