@@ -392,10 +392,14 @@ def test_labels_of_a_palette_picture_are_its_indices(tmp_path):
     assert read_image(tmp_path / "labels.png").rgb
 
 
-def test_a_mask_is_label_1(tmp_path):
+@pytest.mark.parametrize("lazy_above", [0, 2**28])
+def test_a_mask_is_label_1(tmp_path, monkeypatch, lazy_above):
     mask = STACK[0, 0] > 30000
     path = write_tiff(tmp_path / "mask.tif", mask)
-    assert np.array_equal(read_labels(path).data, mask.astype(np.uint8))
+    monkeypatch.setattr(reading, "LAZY_ABOVE", lazy_above)
+    labels = read_labels(path).data
+    assert labels.dtype == np.uint8
+    assert np.array_equal(np.asarray(labels), mask)
 
 
 @pytest.mark.parametrize(

@@ -158,13 +158,21 @@ def read_labels(path: Path | str) -> ImageFile:
             "none. Save the labels as integers in a single channel."
         )
     if dtype.kind == "b":
-        return replace(file, data=file.data.astype(np.uint8))
+        return replace(file, data=_with_methods(file.data).astype(np.uint8))
     if dtype.kind not in "iu":
         raise ValueError(
             f"{path.name} holds {dtype.name} values; labels are integers, 0 for the background. "
             "Save them as such, e.g. uint16."
         )
     return file
+
+
+def _with_methods(data: Any) -> Any:
+    """An array that can be converted; as dask, unread, what only takes slices (Zarr)."""
+    if hasattr(data, "astype"):
+        return data
+    dask_array: Any = import_module("dask.array")  # it has no types
+    return dask_array.from_zarr(data)
 
 
 def same_but_for_ones(one: Sequence[int], other: Sequence[int]) -> bool:
