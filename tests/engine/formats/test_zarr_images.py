@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import zarr
 
+from napari_simmat.engine.formats import reading
 from napari_simmat.engine.formats.reading import read_image, read_labels
 from napari_simmat.engine.formats.zarr_images import holds_images
 
@@ -48,6 +49,19 @@ def test_an_ome_zarr_says_what_it_holds(tmp_path: Path, version: int, lazy_above
     assert file.scale == {"Z": 2.0, "Y": 0.5, "X": 0.5}
     assert set(file.units.values()) == {"um"}
     assert file.shape == (3, 8, 10)
+
+
+@pytest.mark.parametrize("lazy_above", [0, 2**28])
+def test_labels_with_a_channel_axis_of_one_are_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lazy_above: int
+) -> None:
+    """Programs that give each OME-Zarr its five axes give them to label images as well."""
+    monkeypatch.setattr(reading, "LAZY_ABOVE", lazy_above)
+    file = read_labels(ome(tmp_path / "a.ome.zarr", IMAGE[None, :1], "tczyx"))
+    assert (file.axes, file.channel_axis, file.shape) == ("TZYX", None, (1, 3, 8, 10))
+    np.testing.assert_array_equal(np.asarray(file.data), IMAGE[:1])
+    with pytest.raises(ValueError, match="has 2 channels; a label image has none"):
+        read_labels(ome(tmp_path / "b.ome.zarr", IMAGE))
 
 
 def test_what_ome_zarr_itself_writes_is_read(tmp_path: Path) -> None:
