@@ -83,6 +83,17 @@ def test_frames_of_one_file_are_planes(tmp_path: Path) -> None:
     assert image.scale["Z"] == 1.5
 
 
+def test_files_of_one_frame_are_slices(tmp_path: Path) -> None:
+    for z, plane in enumerate(VOLUME):
+        write_slice(tmp_path / f"{z}.dcm", plane, z + 1, NumberOfFrames=1)
+    image = read_image(tmp_path)
+    np.testing.assert_array_equal(image.data, VOLUME)
+    assert (image.axes, image.scale["Z"]) == ("ZYX", 3.0)
+    write_slice(tmp_path / "more.dcm", VOLUME, 9, NumberOfFrames=4)
+    with pytest.raises(ValueError, match=r"mixes images \(6 x 8\); put those that are slices"):
+        read_image(tmp_path)
+
+
 def test_slices_at_one_position_become_time(tmp_path: Path) -> None:
     for time in range(2):
         for z in range(3):

@@ -156,7 +156,8 @@ def _times(heads: Sequence[Any]) -> int:
 
 def _check_alike(path: Path, heads: Sequence[Any]) -> None:
     kinds = {(head.get("Rows"), head.get("Columns"), head.get("SamplesPerPixel")) for head in heads}
-    if len(kinds) > 1 or (len(heads) > 1 and any(head.get("NumberOfFrames") for head in heads)):
+    frames = [int(head.get("NumberOfFrames") or 1) for head in heads]  # slices may say 1 as well
+    if len(kinds) > 1 or (len(heads) > 1 and max(frames) > 1):
         sizes = ", ".join(sorted({f"{head.Rows} x {head.Columns}" for head in heads}))
         raise RefusedFileError(
             f"The series of {path.name} mixes images ({sizes}); put those that are slices of one "
