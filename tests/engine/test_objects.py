@@ -144,6 +144,18 @@ def test_a_time_series_has_a_row_per_time_point(axes: str) -> None:
     assert columns_of(axes, ("c",), PixelSize())[:4] == ["label", "class", "t", "volume_voxels"]
 
 
+def test_numbers_may_be_any_that_a_label_image_holds() -> None:
+    """A table as long as the largest of them would need more memory than there is."""
+    labels = np.zeros((2, 8, 10), np.uint32)
+    labels[0, 2:4, 3:7], labels[1, :1, :3], labels[1, 5:] = 2**32 - 1, 5, 3_000_000_000
+    rows = measure(labels, axes="TYX")
+    assert [(row["t"], row["label"], row["area_px"]) for row in rows] == [
+        (0, 2**32 - 1, 8),
+        (1, 5, 3),
+        (1, 3_000_000_000, 30),
+    ]
+
+
 def test_missing_values_do_not_count() -> None:
     labels = np.array([[1, 1, 1, 2]], np.uint16)
     values = np.array([[[1.0, np.nan, 3.0, np.inf]]])

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 SPATIAL = "ZYX"
+_TABLE = 1 << 16
+"""Numbers up to this, or to as many as there are pixels, may index a table."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,7 @@ def measure(
         if block.size == 0:
             continue
         values = _values(plane, axes, at, first, block.shape) if plane and channels else None
+        block, numbers = without_gaps(block)
         table = regionprops_table(
             block,
             values,
@@ -177,8 +180,23 @@ def measure(
         scores = _scores(found, axes, at)
         for index in range(len(table["label"])):
             region = {name: column[index] for name, column in table.items()}
+            region["label"] = numbers[region["label"]]
             rows.append(row_of(region, at, spatial, first, channels, size, scores))
     return rows
+
+
+def without_gaps(
+    labels: NDArray[np.integer[Any]],
+) -> tuple[NDArray[np.integer[Any]], Sequence[int]]:
+    """Labels whose numbers are not far beyond their count, and the label that each number is.
+
+    What looks for objects makes tables as long as the largest number: of a billion, 30 GB.
+    """
+    largest = int(labels.max(initial=0))
+    if largest <= max(_TABLE, labels.size):
+        return labels, range(largest + 1)
+    present = np.unique(labels[labels > 0])
+    return np.searchsorted(present, labels, side="right"), [0, *present.tolist()]
 
 
 def row_of(

@@ -49,6 +49,8 @@ def test_a_coarse_label_becomes_a_box_and_a_click_on_it() -> None:
     for prompt in prompts:
         y, x = prompt.points[0]
         assert labels[int(y), int(x)] == prompt.object
+    [_, prompt] = of_labels(np.where(labels == 7, np.uint32(3_000_000_000), labels))
+    assert (prompt.object, prompt.box) == (3_000_000_000, prompts[1].box)
     with pytest.raises(ValueError, match="holds no label"):
         of_labels(np.zeros((5, 5), int))
 

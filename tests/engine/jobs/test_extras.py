@@ -104,6 +104,15 @@ def test_imagej_fills_exactly_the_pixels(tmp_path: Path) -> None:
         np.testing.assert_array_equal(filled(roi, LABELS.shape[1:]), LABELS[plane] == label)
 
 
+def test_a_region_may_have_any_number_that_a_label_image_holds(tmp_path: Path) -> None:
+    pytest.importorskip("roifile")
+    labels = np.where(LABELS == 300, np.uint32(2**32 - 1), LABELS)
+    write_extra("rois", tmp_path / "a.zip", segmented(labels))
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        names = archive.namelist()
+    assert names == ["1-z0002.roi", "7-z0002.roi", "4294967295-z0003.roi"]
+
+
 def test_a_hyperstack_has_regions_by_time_and_depth(tmp_path: Path) -> None:
     roifile = pytest.importorskip("roifile")
     labels = np.zeros((2, 3, 8, 8), np.uint32)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from napari_simmat.engine.objects import without_gaps
 from napari_simmat.engine.prompts import Prompt
 
 
@@ -83,6 +84,7 @@ def of_labels(labels: NDArray[Any]) -> list[Prompt]:
     from scipy.ndimage import distance_transform_edt, find_objects
 
     prompts = []
+    labels, numbers = without_gaps(labels)
     for number, found in enumerate(find_objects(labels), start=1):
         if found is None:
             continue
@@ -94,7 +96,7 @@ def of_labels(labels: NDArray[Any]) -> list[Prompt]:
             Prompt(
                 points=((float(rows.start + y), float(columns.start + x)),),
                 box=(rows.start, columns.start, rows.stop, columns.stop),
-                object=number,
+                object=numbers[number],
             )
         )
     if not prompts:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_simmat.engine.objects import without_gaps
 from napari_simmat.engine.overlays import fullest_plane, overview
 
 if TYPE_CHECKING:
@@ -134,12 +135,13 @@ def write_rois(path: Path, segmented: Segmented) -> None:
             where = "".join(
                 f"-{letter.lower()}{i + 1:04d}" for letter, i in zip(axes, index, strict=False)
             )
-            for region in regionprops(labels[index]):
+            numbered, numbers = without_gaps(labels[index])
+            for region in regionprops(numbered):
                 # A contour's corner is a pixel's centre, in ImageJ half a pixel further.
                 lines = find_contours(np.pad(region.image, 1).astype(np.float32), 0.5)
                 offset = np.array(region.bbox[:2]) - 0.5
                 outlines = [(line[:-1] + offset)[:, ::-1] for line in lines]
-                roi = _roi(outlines, f"{region.label}{where}")
+                roi = _roi(outlines, f"{numbers[region.label]}{where}")
                 _place(roi, axes[:-2], index)
                 entry = zipfile.ZipInfo(f"{roi.name}.roi", _ZIP_TIME)
                 archive.writestr(entry, roi.tobytes(), zipfile.ZIP_DEFLATED)
