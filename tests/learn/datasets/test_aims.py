@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from napari_simmat.engine.checkpoints.modalities import MODALITIES
 from napari_simmat.learn.datasets import AIMS, from_aims
@@ -134,9 +135,10 @@ def test_regions_are_measured_at_1024_pixels(benchmark) -> None:
 def test_a_near_infrared_picture_in_colour_becomes_grey(tmp_path) -> None:
     folder = write_layout("IVRG_RGBNIR", tmp_path)
     path = folder / "Outdoor_dataset/NIRimages/田野/a_nir.png"
-    picture(path, np.tile(np.array([100, 200, 50], np.uint8), (6, 8, 1)))
-    # (299 * 100 + 587 * 200 + 114 * 50) / 1000
-    assert from_aims(folder, "nir").train[0].load()[0][0, 0, 0] == 153
+    colours = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8)
+    picture(path, colours)
+    [values] = from_aims(folder, "nir").train[0].load()[0]
+    np.testing.assert_array_equal(values, np.asarray(Image.fromarray(colours).convert("L")))
 
 
 # ------------------------------------------------------------------ refused

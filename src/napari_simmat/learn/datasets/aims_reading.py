@@ -71,9 +71,9 @@ def _colour(path: Path) -> Channels:
 def _grey(path: Path) -> Channels:
     """One channel; of a coloured picture its luma, as Pillow has it."""
     channels = _eight_bits(path)
-    if len(channels) == 3:
-        weights = np.array([299, 587, 114])[:, None, None]
-        channels = ((channels * weights).sum(axis=0) // 1000).astype(np.uint8)[None]
+    if len(channels) == 3:  # ITU-R 601-2, rounded to the nearest
+        weights = np.array([19595, 38470, 7471])[:, None, None]
+        channels = (((channels * weights).sum(axis=0) + 2**15) >> 16).astype(np.uint8)[None]
     return [channels[0]]
 
 
