@@ -94,6 +94,43 @@ def test_files_of_one_frame_are_slices(tmp_path: Path) -> None:
         read_image(tmp_path)
 
 
+def item(**values: Any) -> Any:
+    """A sequence of one item."""
+    dataset = pydicom.Dataset()
+    for name, value in values.items():
+        setattr(dataset, name, value)
+    return pydicom.Sequence([dataset])
+
+
+def test_frames_of_an_enhanced_file_are_sorted_scaled_and_sized_as_it_says(tmp_path: Path) -> None:
+    """Such files, of several slices at several times, say what they are of all or of each frame."""
+    frames = [(z, time) for time in range(2) for z in (2, 0, 1)]  # two times, slices interleaved
+    per_frame = [
+        item(
+            PlanePositionSequence=item(ImagePositionPatient=[0, 0, 3.0 * z]),
+            PixelValueTransformationSequence=item(RescaleSlope=1 + time, RescaleIntercept=-5),
+        )[0]
+        for z, time in frames
+    ]
+    shared = item(
+        PlaneOrientationSequence=item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0]),
+        PixelMeasuresSequence=item(PixelSpacing=[0.5, 0.25], SliceThickness=4),
+    )
+    write_slice(
+        tmp_path / "a.dcm",
+        np.stack([VOLUME[z] for z, _ in frames]),
+        NumberOfFrames=6,
+        SharedFunctionalGroupsSequence=shared,
+        PerFrameFunctionalGroupsSequence=pydicom.Sequence(per_frame),
+        **dict.fromkeys(["PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient"]),
+    )
+    image = read_image(tmp_path)
+    values = VOLUME[:3].astype(np.float32)
+    assert image.axes == "TZYX"
+    np.testing.assert_array_equal(image.data, np.stack([values - 5, 2 * values - 5]))
+    assert image.scale == {"Z": 3.0, "Y": 0.5, "X": 0.25}
+
+
 def test_slices_at_one_position_become_time(tmp_path: Path) -> None:
     for time in range(2):
         for z in range(3):

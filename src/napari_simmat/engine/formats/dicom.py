@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,17 @@ _HEAD = [
     "SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient",
     "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated",
     "PixelSpacing", "ImagerPixelSpacing", "SpacingBetweenSlices", "SliceThickness",
+    "RescaleSlope", "RescaleIntercept",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 """Nothing about the patient."""
+_OF_FRAMES = {
+    "PlanePositionSequence": ("ImagePositionPatient",),
+    "PlaneOrientationSequence": ("ImageOrientationPatient",),
+    "PixelMeasuresSequence": ("PixelSpacing", "SpacingBetweenSlices", "SliceThickness"),
+    "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
+}
+"""Where enhanced files, which hold many slices, say of all or of each what others say of theirs."""
 
 
 def is_dicom(path: Path) -> bool:
@@ -74,23 +83,36 @@ def read_dicom(path: Path) -> ImageFile:
     else:
         files = next((files for files in series.values() if path in files), [path])
     heads = {file: pydicom.dcmread(file, specific_tags=_HEAD) for file in files}
-    files = sorted(files, key=lambda file: _order(heads[file], file))
     first = heads[files[0]]
-    _check_alike(path, [heads[file] for file in files])
-    frames = int(first.get("NumberOfFrames") or 1)
+    _check_alike(path, list(heads.values()))
+    frames = _frames(first)
     samples = int(first.get("SamplesPerPixel") or 1)
     count = len(files) * frames
     check_memory(count * int(first.Rows) * int(first.Columns) * samples * 8, path.name)
-    planes = [_pixels(pydicom, file) for file in files]
-    data = np.concatenate([plane if frames > 1 else plane[None] for plane in planes])
+    slices = sorted(
+        (
+            _Slice(file, number, _said_of(heads[file], number))
+            for file in files
+            for number in range(frames)
+        ),
+        key=_order,
+    )
+    files = list(dict.fromkeys(each.file for each in slices))
+    stored = {file: _pixels(pydicom, file) for file in files}
+    data = np.stack(
+        [
+            _of_modality(stored[file][number] if frames > 1 else stored[file], said)
+            for file, number, said in slices
+        ]
+    )
     axes = "ZYX" + ("S" if samples > 1 else "")
-    times = _times([heads[file] for file in files]) if frames == 1 else 1
+    times = _times(slices)
     if count == 1:
         data, axes = data[0], axes[1:]
     elif times > 1:  # neighbours in the order are at one position
-        data = data.reshape(len(files) // times, times, *data.shape[1:]).swapaxes(0, 1)
+        data = data.reshape(count // times, times, *data.shape[1:]).swapaxes(0, 1)
         axes = "T" + axes
-    scale = _pixel_size([heads[file] for file in files], frames)
+    scale = _pixel_size(slices)
     kept = {letter: size for letter, size in scale.items() if letter in axes}
     return ImageFile(
         path,
@@ -101,6 +123,33 @@ def read_dicom(path: Path) -> ImageFile:
         rgb=samples == 3,
         files=tuple(files),
     )
+
+
+class _Slice(NamedTuple):
+    file: Path
+    number: int
+    """Of the frame in the file."""
+    said: Mapping[str, Any]
+    """What the file says of it."""
+
+
+def _frames(head: Any) -> int:
+    """How many planes a file holds; files of one may say so or not."""
+    return int(head.get("NumberOfFrames") or 1)
+
+
+def _said_of(head: Any, number: int) -> dict[str, Any]:
+    """What a file says of one of its frames: more closely for it alone than for all."""
+    said = {tag: head.get(tag) for tag in _HEAD if head.get(tag) is not None}
+    if _frames(head) > 1:
+        said.pop("ImagePositionPatient", None)  # of the first, or of none
+    everyone = [*(head.get("SharedFunctionalGroupsSequence") or ())][:1]
+    own = [*(head.get("PerFrameFunctionalGroupsSequence") or ())][number : number + 1]
+    for groups in (*everyone, *own):
+        for name, tags in _OF_FRAMES.items():
+            for group in groups.get(name) or ():
+                said |= {tag: group.get(tag) for tag in tags if group.get(tag) is not None}
+    return said
 
 
 def _series_in(folder: Path) -> dict[str, list[Path]]:
@@ -127,37 +176,42 @@ def _pixels(pydicom: Any, file: Path) -> NDArray[Any]:
             f"The pixels of {file.name} could not be read ({said}); save the series uncompressed, "
             "or install what is named there."
         ) from None
-    slope = float(dataset.get("RescaleSlope", 1) or 1)
-    intercept = float(dataset.get("RescaleIntercept", 0) or 0)
+    return pixels
+
+
+def _of_modality(pixels: NDArray[Any], said: Mapping[str, Any]) -> NDArray[Any]:
+    slope = float(said.get("RescaleSlope") or 1)
+    intercept = float(said.get("RescaleIntercept") or 0)
     if (slope, intercept) == (1.0, 0.0):
         return pixels
     return pixels.astype(np.float32) * np.float32(slope) + np.float32(intercept)
 
 
-def _order(head: Any, file: Path) -> tuple[float, int, str]:
-    return _along(head) or 0.0, int(head.get("InstanceNumber") or 0), file.name
+def _order(plane: _Slice) -> tuple[float, int, str, int]:
+    instance = int(plane.said.get("InstanceNumber") or 0)
+    return _along(plane) or 0.0, instance, plane.file.name, plane.number
 
 
-def _along(head: Any) -> float | None:
+def _along(plane: _Slice) -> float | None:
     """Position along the slices' normal in mm, to a thousandth."""
-    position, turned = head.get("ImagePositionPatient"), head.get("ImageOrientationPatient")
+    said = plane.said
+    position, turned = said.get("ImagePositionPatient"), said.get("ImageOrientationPatient")
     if not position or not turned or len(position) != 3 or len(turned) != 6:
         return None
     normal = np.cross([float(v) for v in turned[:3]], [float(v) for v in turned[3:]])
     return round(float(np.dot(normal, [float(v) for v in position])), 3)
 
 
-def _times(heads: Sequence[Any]) -> int:
+def _times(slices: Sequence[_Slice]) -> int:
     """How many slices lie at each position; 1 where they are not equally many."""
-    places = [_along(head) for head in heads]
+    places = [_along(plane) for plane in slices]
     counts = {places.count(place) for place in set(places)}
     return counts.pop() if len(counts) == 1 and None not in places else 1
 
 
 def _check_alike(path: Path, heads: Sequence[Any]) -> None:
     kinds = {(head.get("Rows"), head.get("Columns"), head.get("SamplesPerPixel")) for head in heads}
-    frames = [int(head.get("NumberOfFrames") or 1) for head in heads]  # slices may say 1 as well
-    if len(kinds) > 1 or (len(heads) > 1 and max(frames) > 1):
+    if len(kinds) > 1 or (len(heads) > 1 and max(map(_frames, heads)) > 1):
         sizes = ", ".join(sorted({f"{head.Rows} x {head.Columns}" for head in heads}))
         raise RefusedFileError(
             f"The series of {path.name} mixes images ({sizes}); put those that are slices of one "
@@ -165,16 +219,16 @@ def _check_alike(path: Path, heads: Sequence[Any]) -> None:
         )
 
 
-def _pixel_size(heads: Sequence[Any], frames: int) -> dict[str, float]:
-    first = heads[0]
+def _pixel_size(slices: Sequence[_Slice]) -> dict[str, float]:
+    first = slices[0].said
     spacing = first.get("PixelSpacing") or first.get("ImagerPixelSpacing")
     sizes: dict[str, float] = {}
     if spacing and len(spacing) == 2:
         sizes = {"Y": float(spacing[0]), "X": float(spacing[1])}
-    places = sorted({place for head in heads if (place := _along(head)) is not None})
+    places = sorted({place for plane in slices if (place := _along(plane)) is not None})
     if len(places) > 1:
         sizes["Z"] = float(np.median(np.diff(places)))
-    elif frames > 1 or len(heads) > 1:
+    elif len(slices) > 1:
         sizes["Z"] = float(first.get("SpacingBetweenSlices") or first.get("SliceThickness") or 0)
     return {letter: size for letter, size in sizes.items() if math.isfinite(size) and size > 0}
 
