@@ -24,6 +24,7 @@ def spec_of(names, transfer="simmat"):
 
 POLAR = spec_of(ANGLES)
 RGB = spec_of(("red", "green", "blue"), "zeroshot")
+COLOURS = spec_of(RGB.channel_names)
 DEPTH = spec_of(("depth",))
 
 
@@ -37,6 +38,8 @@ DEPTH = spec_of(("depth",))
         (3, RGB, {"names": ["a", "b", "c"]}, (0, 1, 2)),
         (4, RGB, {"names": ["near infra-red", "blue", "green", "red"]}, (3, 2, 1)),
         (4, RGB, {"rgba": True}, (0, 1, 2)),
+        (4, COLOURS, {"rgba": True}, (0, 1, 2)),  # trained on such pictures, without alpha
+        (4, POLAR, {"rgba": True}, (0, 1, 2, 3)),
         (2, RGB, {"channels": [0, 1, 1]}, (0, 1, 1)),
         (5, RGB, {"channels": [4]}, (4, 4, 4)),
         (5, RGB, {"channels": ["4", " 0", 2]}, (4, 0, 2)),
@@ -66,6 +69,8 @@ def test_channels_in_the_order_of_the_model(available, spec, options, expected):
             r"one for all three, e\.g\. channels=\[0, 1, 1\]\.",
         ),
         (4, RGB, {}, "there are 4 channels; select three"),
+        (4, COLOURS, {}, "but 4 are given. Select 3"),
+        (4, spec_of("abc"), {"rgba": True}, "but 4 are given. Select 3"),
         (4, RGB, {"names": list("abcd"), "rgba": True}, r"there are 4 channels \(a, b, c, d\)"),
         (4, RGB, {"channels": [0, 1]}, r"trained on 3 channels .* but 2 are selected\. Select one"),
         (3, RGB, {"channels": [0, 1, 3]}, "no channel 3; the image has 3 channels, counted from 0"),

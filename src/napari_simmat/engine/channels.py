@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_COLOURS = ("red", "green", "blue")
+"""What a model that was trained on pictures in colour calls its channels."""
+
 
 def match_channels(
     available: int,
@@ -29,7 +32,8 @@ def match_channels(
        also repeated.
     2. Channels whose names are the model's are sorted by name; of more, those are picked. A name
        fits with another case and with spaces around it.
-    3. An RGB foundation repeats a lone channel, takes three, and of `rgba` drops the last.
+    3. An RGB foundation repeats a lone channel, takes three, and of `rgba` drops the last; so does
+       a model that was trained on red, green and blue.
     4. Otherwise as many as the model has are taken in their order, if no name speaks against it.
 
     Parameters
@@ -65,8 +69,11 @@ def match_channels(
         return _explicit(chosen, spec, names)
     if names is not None and (by_name := _by_name(tuple(range(available)), spec, names)):
         return by_name
+    rgba = rgba and available == len(_COLOURS) + 1 and names is None
+    if rgba and (spec.is_rgb or spec.channel_names == _COLOURS):
+        return _without_alpha()
     if spec.is_rgb:
-        return _rgb(available, spec, names, rgba)
+        return _rgb(available, spec, names)
     return _in_order(available, spec, names)
 
 
@@ -119,18 +126,18 @@ def _by_name(
     return tuple(among[plain.index(name)] for name in wanted)
 
 
-def _rgb(
-    available: int, spec: ModelSpec, names: Sequence[str] | None, rgba: bool
-) -> tuple[int, ...]:
+def _without_alpha() -> tuple[int, ...]:
+    logger.warning(
+        "The image was taken as RGBA: its alpha channel is left out. Select channels, e.g. "
+        "1, 2, 3, if the fourth is something else."
+    )
+    return (0, 1, 2)
+
+
+def _rgb(available: int, spec: ModelSpec, names: Sequence[str] | None) -> tuple[int, ...]:
     if available == 1:
         return (0, 0, 0)
     if available == 3:
-        return (0, 1, 2)
-    if available == 4 and rgba and names is None:
-        logger.warning(
-            "The image was taken as RGBA: its alpha channel is left out. Select channels, e.g. "
-            "1, 2, 3, if the fourth is something else."
-        )
         return (0, 1, 2)
     listed = "" if names is None else f" ({_listed(names)})"
     raise ValueError(
