@@ -274,6 +274,36 @@ def test_labels_of_a_large_image_open_from_where_they_were_written(tmp_path: Pat
     np.testing.assert_array_equal(np.asarray(opened.labels), labels)
 
 
+@pytest.mark.parametrize(
+    ("shape", "colours", "labels_shape", "shown"),
+    [
+        ((1, 3, 20, 30), False, (3, 20, 30), (1, 3, 20, 30)),
+        ((4, 20, 30), False, (20, 30), (20, 30)),  # with --channel-axis 0
+        ((3, 20, 30), True, (20, 30), (20, 30)),
+    ],
+)
+def test_an_image_of_any_axes_opens_with_its_labels(
+    batch: Batch,
+    tmp_path: Path,
+    shape: tuple[int, ...],
+    colours: bool,
+    labels_shape: tuple[int, ...],
+    shown: tuple[int, ...],
+) -> None:
+    image, labels = tmp_path / "a.tif", tmp_path / "a_labels.tif"
+    if colours:  # one plane for each
+        values = np.zeros(shape, np.uint8)
+        tifffile.imwrite(image, values, photometric="rgb", planarconfig="separate")
+    else:
+        image = image.with_suffix(".npy")
+        np.save(image, np.zeros(shape, np.uint8))
+    tifffile.imwrite(labels, np.ones(labels_shape, np.uint16), photometric="minisblack")
+    batch.batching.opened.emit(finish(opening(image, labels)))
+    layers = batch.window.viewer.layers
+    assert layers[f"{image.name} labels"].data.shape == shown
+    assert len(layers) == (4 if colours else 2)
+
+
 def test_pause_stop_and_go_on(batch: Batch, data: Path, tmp_path: Path) -> None:
     tab = batch.tab
     batch.choose(data, tmp_path / "out", "beside each image (same stem)")

@@ -10,9 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from napari_simmat.batch import Plan, Skipped
 from napari_simmat.engine.channels import match_channels
-from napari_simmat.engine.formats.reading import ImageFile, read_image, read_labels
+from napari_simmat.engine.formats.reading import (
+    ImageFile,
+    read_image,
+    read_labels,
+    same_but_for_ones,
+)
 from napari_simmat.engine.jobs.tasks import Task
 from napari_simmat.model.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
@@ -181,7 +188,10 @@ def opening(image: Path, labels: Path) -> Job[Opened]:
     yield Progress(0, 0, f"Opening {image.name}")
     read = read_image(image)
     yield Progress(0, 0, f"Opening {labels.name}")
-    return Opened(image.name, read, read_labels(labels).data)
+    found = read_labels(labels).data
+    if found.shape != read.shape and same_but_for_ones(found.shape, read.shape):
+        found = np.asarray(found).reshape(read.shape)  # TIFF keeps no axes of one plane
+    return Opened(image.name, read, found)
 
 
 def alone(request: BatchRequest, task: Task, output: Path) -> BatchRequest:

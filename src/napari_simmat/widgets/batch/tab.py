@@ -208,7 +208,7 @@ class BatchTab(QWidget):
                 self.viewer.layers.remove(layer)
         image, axis = opened.image, opened.image.channel_axis
         scale = [image.scale.get(letter, 1.0) for letter in image.plane_axes]
-        if image.rgb:
+        if image.rgb and axis == image.data.ndim - 1:  # where napari looks for colours
             added = self.viewer.add_image(image.data, name=opened.name, rgb=True, scale=scale)
         else:
             names = image.channel_names
@@ -218,6 +218,9 @@ class BatchTab(QWidget):
                 image.data, name=names or opened.name, channel_axis=axis, scale=scale
             )
         layers = added if isinstance(added, list) else [added]
-        labels = self.viewer.add_labels(opened.labels, name=f"{opened.name} labels", scale=scale)
+        called = f"{opened.name} labels"
+        # Fewer axes than the image has where the run was told which of them holds channels.
+        scale = scale[-opened.labels.ndim :]
+        labels = self.viewer.add_labels(opened.labels, name=called, scale=scale)
         self._shown = [*layers, labels]
         self.viewer.reset_view()
