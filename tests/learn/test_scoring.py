@@ -118,6 +118,24 @@ def test_the_model_is_told_the_shape_of_pixels_where_the_file_knows_it(folder: P
         ScoreConfig(pixel_ratio=-1.0)
 
 
+@pytest.mark.parametrize("axis", [None, 0, -3])
+def test_channels_keep_their_names_however_their_axis_is_counted(tmp_path: Path, axis) -> None:
+    class Named(Thresholder):
+        def encoding(self, array, *args, pixel_size=None):
+            self.names = args[3]
+            yield from super().encoding(array[0], plane=args[2], pixel_size=pixel_size)
+
+    values = np.zeros((2, 40, 50), np.uint8)
+    values[:, 4:12, 4:12] = 1
+    metadata = {"axes": "CYX", "Channel": {"Name": ["GFP", "DAPI"]}}
+    tifffile.imwrite(tmp_path / "a.tif", values, ome=True, metadata=metadata)
+    write(tmp_path / "a_labels.tif", values[0])
+    predictor = Named()
+    config = ScoreConfig(prompt="box", channel_axis=axis)
+    finish(scoring(predictor, find_labelled(tmp_path), config))
+    assert predictor.names == ("GFP", "DAPI")
+
+
 def test_a_model_is_asked_what_was_chosen_alone(folder: Path) -> None:
     """One image of one object: what is asked, and which columns there are."""
     (folder / "a.tif").unlink()

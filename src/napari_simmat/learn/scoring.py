@@ -229,7 +229,8 @@ def _by_plane(objects: list[tuple[Plane, int]]) -> tuple[dict[Plane, list[int]],
 def _channels(image: ImageFile, config: ScoreConfig) -> tuple[int | None, tuple[str, ...] | None]:
     """Axis and names of an image's channels."""
     axis = image.channel_axis if config.channel_axis is None else config.channel_axis
-    return axis, image.channel_names if axis == image.channel_axis else None
+    own = axis is not None and axis % image.data.ndim == image.channel_axis  # or from the end
+    return axis, image.channel_names if own else None
 
 
 def _save(picture: Image, path: Path) -> Path:
