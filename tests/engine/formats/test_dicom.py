@@ -89,9 +89,17 @@ def test_files_of_one_frame_are_slices(tmp_path: Path) -> None:
     image = read_image(tmp_path)
     np.testing.assert_array_equal(image.data, VOLUME)
     assert (image.axes, image.scale["Z"]) == ("ZYX", 3.0)
-    write_slice(tmp_path / "more.dcm", VOLUME, 9, NumberOfFrames=4)
-    with pytest.raises(ValueError, match=r"mixes images \(6 x 8\); put those that are slices"):
-        read_image(tmp_path)
+
+
+def test_each_file_of_several_frames_is_an_image(tmp_path: Path) -> None:
+    """An ultrasound's series holds films and pictures side by side."""
+    for name, planes in (("1", VOLUME), ("2", VOLUME[:2] + 1)):
+        write_slice(tmp_path / name, planes, NumberOfFrames=len(planes))
+    write_slice(tmp_path / "3", VOLUME[0] + 2)
+    assert images_in(tmp_path) == [tmp_path / "1", tmp_path / "2", tmp_path / "3"]
+    np.testing.assert_array_equal(read_image(tmp_path / "1").data, VOLUME)
+    np.testing.assert_array_equal(read_image(tmp_path / "2").data, VOLUME[:2] + 1)
+    np.testing.assert_array_equal(read_image(tmp_path / "3").data, VOLUME[0] + 2)
 
 
 def item(**values: Any) -> Any:

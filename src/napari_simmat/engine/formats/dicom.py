@@ -153,16 +153,21 @@ def _said_of(head: Any, number: int) -> dict[str, Any]:
 
 
 def _series_in(folder: Path) -> dict[str, list[Path]]:
-    """The DICOM files of a folder by the series they are of."""
+    """The DICOM files of a folder by the series they are of.
+
+    A file of several frames, such as one film of an ultrasound's series, is one of its own.
+    """
     files = [file for file in sorted(folder.iterdir()) if file.is_file() and is_dicom(file)]
     if not files:
         return {}
     pydicom = _pydicom(folder)
     series: dict[str, list[Path]] = {}
     for file in files:
-        head = pydicom.dcmread(file, specific_tags=["SeriesInstanceUID", "Rows"])
+        tags = ["SeriesInstanceUID", "Rows", "NumberOfFrames"]
+        head = pydicom.dcmread(file, specific_tags=tags)
         if head.get("Rows"):  # directories and reports have no pixels
-            series.setdefault(str(head.get("SeriesInstanceUID", "")), []).append(file)
+            own = file.name if _frames(head) > 1 else ""
+            series.setdefault(f"{head.get('SeriesInstanceUID', '')}/{own}", []).append(file)
     return series
 
 
@@ -211,7 +216,7 @@ def _times(slices: Sequence[_Slice]) -> int:
 
 def _check_alike(path: Path, heads: Sequence[Any]) -> None:
     kinds = {(head.get("Rows"), head.get("Columns"), head.get("SamplesPerPixel")) for head in heads}
-    if len(kinds) > 1 or (len(heads) > 1 and max(map(_frames, heads)) > 1):
+    if len(kinds) > 1:
         sizes = ", ".join(sorted({f"{head.Rows} x {head.Columns}" for head in heads}))
         raise RefusedFileError(
             f"The series of {path.name} mixes images ({sizes}); put those that are slices of one "
