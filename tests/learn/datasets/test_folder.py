@@ -218,6 +218,22 @@ def test_one_file_per_channel(subfolders: bool, tmp_path: Path, caplog) -> None:
     assert "brightfield" not in caplog.text
 
 
+def test_one_file_per_channel_may_have_a_channel_axis_of_one(tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    channels = {name: image(1, 1, 1, H, W) for name in ("DAPI", "GFP")}  # T, C, Z, Y, X
+    axes = [{"name": name} for name in "tczyx"]
+    for name, values in channels.items():
+        group = zarr.open_group(tmp_path / f"cell1_{name}.ome.zarr", mode="w")
+        group.create_array("0", data=values)
+        multiscales = [{"axes": axes, "datasets": [{"path": "0"}]}]
+        group.attrs.update({"ome": {"version": "0.5", "multiscales": multiscales}})
+    write(tmp_path / "cell1_labels.tif", objects(1, 2))
+    dataset = from_folder(tmp_path, DataConfig(channels=("GFP", "DAPI"), normalization=RAW))
+    expected = np.stack([channels["GFP"], channels["DAPI"]]).reshape(2, H, W)
+    halves = [sample.load()[0] for sample in (*dataset.train, *dataset.validation)]
+    np.testing.assert_array_equal(np.concatenate(halves, axis=2), expected)
+
+
 def test_series_of_dicom_are_images(tmp_path: Path) -> None:
     pytest.importorskip("pydicom")
     from tests.engine.formats.test_dicom import write_slice

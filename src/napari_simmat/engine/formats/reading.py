@@ -142,7 +142,7 @@ def read_image(path: Path | str, *, lazy_above: int = LAZY_ABOVE) -> ImageFile:
 def read_labels(path: Path | str) -> ImageFile:
     """Read a label image: whole numbers without channels, the indices of a palette PNG.
 
-    A channel axis of length 1, which OME-Zarr of five axes always has, is left out.
+    A channel axis of length 1 is left out.
 
     Raises
     ------
@@ -154,9 +154,7 @@ def read_labels(path: Path | str) -> ImageFile:
     dtype = np.dtype(file.data.dtype)
     if file.axes.startswith("S"):  # three planes, which tifffile writes as colours unless told
         file = replace(file, axes=f"Q{file.axes[1:]}", rgb=False)
-    if file.channel_axis is not None and file.data.shape[file.channel_axis] == 1:
-        data = _with_methods(file.data).squeeze(file.channel_axis)
-        file = replace(file, data=data, axes=file.plane_axes, channel_names=None)
+    file = without_lone_channel(file)
     if file.channel_axis is not None:
         raise ValueError(
             f"{path.name} has {file.data.shape[file.channel_axis]} channels; a label image has "
@@ -170,6 +168,15 @@ def read_labels(path: Path | str) -> ImageFile:
             "Save them as such, e.g. uint16."
         )
     return file
+
+
+def without_lone_channel(file: ImageFile) -> ImageFile:
+    """An image without a channel axis of length 1, which OME-Zarr of five axes always has."""
+    axis = file.channel_axis
+    if axis is None or file.data.shape[axis] > 1:
+        return file
+    data = _with_methods(file.data).squeeze(axis)
+    return replace(file, data=data, axes=file.plane_axes, channel_names=None)
 
 
 def _with_methods(data: Any) -> Any:

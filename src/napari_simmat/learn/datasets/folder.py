@@ -9,7 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_simmat.engine.formats.reading import read_image, read_labels, same_but_for_ones
+from napari_simmat.engine.formats.reading import (
+    read_image,
+    read_labels,
+    same_but_for_ones,
+    without_lone_channel,
+)
 from napari_simmat.learn.datasets.assembling import Images, assembling
 from napari_simmat.learn.datasets.channels import known_names
 from napari_simmat.learn.datasets.content import Content, LabelledImage
@@ -152,7 +157,7 @@ class ImageOfChannelFiles:
         ValueError
             If a file cannot be read, or is not of one channel and the others' shape.
         """
-        files = [read_image(path) for _, path in self.channels]
+        files = [without_lone_channel(read_image(path)) for _, path in self.channels]
         for file in files:
             if file.channel_axis is not None:
                 raise ValueError(
