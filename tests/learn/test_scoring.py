@@ -359,6 +359,29 @@ def test_a_set_is_known_by_its_contents(folder: Path) -> None:
     assert fingerprint(find_labelled(folder)) != before
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_labels_that_run_the_other_way_than_their_image_are_remarked_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, mirrored: bool
+) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    name, labels = f"scan-{mirrored}", np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    affine = np.diag([-0.5, 0.5, 2, 1])
+    nibabel.save(nibabel.Nifti1Image(labels, affine), tmp_path / f"{name}.nii")
+    if mirrored:
+        affine = np.diag([0.5, 0.5, 2, 1])
+    nibabel.save(nibabel.Nifti1Image(labels, affine), tmp_path / f"{name}_labels.nii")
+    [file] = find_labelled(tmp_path)
+    for _ in range(2):
+        assert np.array_equal(file.read()[1], labels.T), "as they are stored"
+    if mirrored:
+        assert caplog.messages == [
+            f"The voxels of {name}_labels.nii run RAS, those of {name}.nii LAS, as their headers "
+            "say; they are taken as they are stored: look whether they match."
+        ]
+    else:
+        assert not caplog.messages
+
+
 # ------------------------------------------------------------------ history
 
 

@@ -6,6 +6,8 @@ import hashlib
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,7 @@ class LabelledFile:
         """The image, and its labels (..., Y, X) of the same shape without channels.
 
         Leading axes of one plane, which some programs write and others do not, make no difference.
+        A warning says, once, where headers of NIfTI have the two run along other directions.
 
         Parameters
         ----------
@@ -81,6 +84,8 @@ class LabelledFile:
                 f"{self.image.name} without channels {' x '.join(map(str, sizes))}; give labels of "
                 "the image's size, or say with --channel-axis which axis holds channels."
             )
+        if image.affine is not None and labels.affine is not None:
+            _compare_directions(self.image, image.affine, self.labels, labels.affine)
         return replace(image, pixel_ratio=pixel_ratio), np.asarray(labels.data).reshape(sizes)
 
 
@@ -183,3 +188,23 @@ def _by_stem(paths: Iterable[Path], without: str = "") -> dict[str, Path]:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _compare_directions(
+    image: Path, image_affine: NDArray[Any], labels: Path, labels_affine: NDArray[Any]
+) -> None:
+    """Remark labels that may be mirrored; they are not turned, as headers are often not filled."""
+    nibabel: Any = import_module("nibabel")  # it has no types
+    affines = image_affine, labels_affine
+    ours, theirs = ("".join(way or "?" for way in nibabel.aff2axcodes(each)) for each in affines)
+    if ours != theirs:
+        _warn_once(
+            f"The voxels of {labels.name} run {theirs}, those of {image.name} {ours}, as their "
+            "headers say; they are taken as they are stored: look whether they match."
+        )
+
+
+@cache
+def _warn_once(words: str) -> None:
+    """A file is read again and again in a training."""
+    logger.warning(words)
