@@ -164,6 +164,18 @@ def test_a_crop_holds_the_object_and_is_never_too_large(zoomed: bool) -> None:
         assert set(part.objects) <= {1, 2}
 
 
+def test_a_thin_object_that_falls_between_the_pixels_of_a_zoomed_crop_is_still_in_it() -> None:
+    """A line of one row may vanish when a crop is made smaller, wherever in it the line lies."""
+    thin = plane((100, 90, 101, 130), shape=(200, 200))
+    not_zoomed = 0
+    for seed in range(400):
+        part, _ = crop(thin, 1, 64, np.random.default_rng(seed), True)
+        assert max(part.labels.shape) <= 64
+        assert (part.labels == 1).any()
+        not_zoomed += np.array_equal(part.image[0].numpy(), part.labels)
+    assert not_zoomed > 10
+
+
 def test_image_and_labels_of_a_crop_stay_together() -> None:
     large = plane((40, 150, 90, 190), (0, 0, 20, 20), shape=(100, 200))
     for seed in range(10):

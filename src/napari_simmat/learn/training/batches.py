@@ -170,7 +170,7 @@ def crop(
     zoom = math.exp(rng.uniform(-0.35, 0.35)) if zoomed else 1.0
     height, width = plane.labels.shape
     rows, columns = np.nonzero(plane.labels == label)
-    window = []
+    window, near = [], []
     for length, places in ((height, rows), (width, columns)):
         size = min(length, max(MULTIPLE, int(side / zoom)))
         # Anywhere, but such that the object's middle pixel is seen.
@@ -179,6 +179,8 @@ def crop(
         high = min(max(middle - size // 8, 0), length - size)
         start = int(rng.integers(min(low, high), max(low, high) + 1))
         window.append(slice(start, start + size))
+        begin = max(0, min(middle - start - side // 2, size - side))
+        near.append(slice(begin, begin + side))
     image, labels = plane.image[:, window[0], window[1]], plane.labels[window[0], window[1]]
     whole = not halved and zoom == 1.0 and labels.shape == plane.labels.shape
     objects = seen_well(plane, labels)
@@ -188,9 +190,9 @@ def crop(
         resized = nearest(labels, (size[0], size[1]))
         if (resized == label).any():
             labels = resized
-        else:  # an object of a few pixels fell between the new ones
-            image = plane.image[:, window[0], window[1]][:, :side, :side]
-            labels = labels[:side, :side]
+        else:  # an object of a few pixels fell between the new ones: the part around it, not zoomed
+            image = plane.image[:, window[0], window[1]][:, near[0], near[1]]
+            labels = labels[near[0], near[1]]
     return Plane(plane.name, image, labels, objects), whole
 
 
