@@ -67,6 +67,17 @@ def test_a_tight_box_has_its_edges_half_a_pixel_outside(masks):
     assert any(np.array_equal(box, [[39.5, 9.5], [69.5, 29.5]]) for box in boxes)
 
 
+@pytest.mark.parametrize("height", [2, 6, 30])
+def test_a_box_holds_most_of_an_object_however_thin(height):
+    rod = np.zeros((1, 64, 160), bool)
+    rod[0, 20 : 20 + height, 20:120] = True
+    boxes = [draw_prompts("box", rod, np.random.default_rng(s)).points[0] for s in range(200)]
+    for (left, top), (right, bottom) in (box.tolist() for box in boxes):
+        assert min(bottom, 19.5 + height) - max(top, 19.5) >= 0.59 * height
+        assert min(right, 119.5) - max(left, 19.5) >= 59
+    assert any(top < 19.5 - 0.2 * height for (_, top), _ in boxes)  # loose by more
+
+
 def test_a_correction_is_in_the_largest_error_with_its_label(masks):
     truth = torch.tensor(masks[:1, None]).float()
     target = torch.nn.functional.avg_pool2d(truth, 2)

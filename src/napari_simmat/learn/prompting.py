@@ -41,8 +41,9 @@ def draw_prompts(kind: str, masks: Bool, rng: np.random.Generator) -> PromptBatc
     """One prompt of a kind for each mask (N, H, W).
 
     A click falls into the object, every second time into its middle, or always anywhere; a box is
-    loose or tight by a few percent of its side; a mask prompt is the object moved and grown or
-    shrunk. A drawn outline reaches the model as box and mask, a scribble as points along it.
+    loose or tight by a few percent of its side, and holds most of the object; a mask prompt is the
+    object moved and grown or shrunk. A drawn outline reaches the model as box and mask, a scribble
+    as points along it.
     """
     points, labels = [], []
     for mask in masks:
@@ -143,8 +144,11 @@ def _near_outside(mask: Bool, rng: np.random.Generator) -> NDArray[np.float64]:
 def _loose(box: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
     if rng.random() < 0.3:
         return box - 0.5  # edges of pixels in pixel-centre coordinates
-    side = (box[1] - box[0]).mean()
-    shift = rng.normal(0, 0.05 * side + 0.5, (2, 2)).clip(-0.2 * side, 0.2 * side)
+    sides = box[1] - box[0]
+    side = sides.mean()
+    low, high = rng.normal(0, 0.05 * side + 0.5, (2, 2)).clip(-0.2 * side, 0.2 * side)
+    # Into a thin object no further than into its own width, else the corners would change places.
+    shift = np.stack([low.clip(max=0.2 * sides), high.clip(min=-0.2 * sides)])
     return np.asarray(box - 0.5 + shift)
 
 
