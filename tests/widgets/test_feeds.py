@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from itertools import permutations
 
+import numpy as np
 import pytest
 
 from napari_simmat.model.spec import Base, Channel, InputSize, ModelSpec, Normalization
@@ -152,3 +153,21 @@ def test_layers_that_lie_elsewhere_are_not_combined_by_themselves_and_are_remark
     mixed = [Source(each.key) for each in layers]
     assert feeds.problem(mixed, layers, RGB) is None
     assert "c lies elsewhere than a" in feeds.remark(mixed, layers)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("what", ["scale", "translate"])
+def test_layers_lie_alike_if_no_axis_that_both_have_says_otherwise(axis: int, what: str) -> None:
+    here = np.diag([3.0, 0.5, 0.5, 1.0])
+    there = here.copy()
+    there[axis, axis if what == "scale" else -1] += 1
+    placed = {
+        "here": layer("here", (4, 8, 9), placement=tuple(here.ravel())),
+        "there": layer("there", (4, 8, 9), placement=tuple(there.ravel())),
+        "plane": layer("plane", placement=tuple(here[1:, 1:].ravel())),
+    }
+    assert feeds.lie_alike(placed["here"], placed["here"])
+    assert not feeds.lie_alike(placed["here"], placed["there"])
+    assert feeds.lie_alike(placed["here"], placed["plane"])
+    assert feeds.lie_alike(placed["there"], placed["plane"]) == (axis == 0)
+    assert bool(feeds.remark([Source(placed[n].key) for n in ("here", "there")], placed.values()))

@@ -5,6 +5,7 @@ Plain values, no Qt, no napari: the form shows what is decided here.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class LayerInfo:
     rgb
         Whether the layer holds red, green and blue.
     placement
-        Numbers that are equal for layers whose pixels lie on each other.
+        Matrix (n + 1, n + 1) from pixels to the world, row by row; empty where nothing is known.
     channels_first
         Whether the first axis is named as channels.
     """
@@ -183,12 +184,32 @@ def remark(sources: Sequence[Source], layers: Iterable[LayerInfo]) -> str:
     first = known[sources[0].layer]
     for source in sources[1:]:
         other = known[source.layer]
-        if other.placement[-6:] != first.placement[-6:]:
+        if not lie_alike(other, first):
             return (
                 f"{other.name} lies elsewhere than {first.name} (scale, translate or affine); "
                 "pixels are combined by their index."
             )
     return ""
+
+
+def lie_alike(one: LayerInfo, other: LayerInfo) -> bool:
+    """Whether the pixels of two layers lie on each other, as far as they have the same axes.
+
+    Axes are counted from the last, so that a first one of channels makes no difference.
+    """
+    axes = min(_axes(one), _axes(other))
+    return _of_last_axes(one, axes) == _of_last_axes(other, axes)
+
+
+def _axes(layer: LayerInfo) -> int:
+    return max(math.isqrt(len(layer.placement)) - 1, 0)
+
+
+def _of_last_axes(layer: LayerInfo, axes: int) -> list[tuple[float, ...]]:
+    """How the last axes of the pixels become those of the world, and where they begin."""
+    side = _axes(layer) + 1
+    starts = [row * side for row in range(side - 1 - axes, side - 1)]
+    return [layer.placement[start + side - 1 - axes : start + side] for start in starts]
 
 
 def _groups(layers: Sequence[LayerInfo]) -> list[list[LayerInfo]]:

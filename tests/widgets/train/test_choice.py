@@ -41,7 +41,7 @@ def other_shape(layers: Any) -> None:
 
 
 def elsewhere(layers: Any) -> None:
-    layers["true objects"].translate = (5, 5)
+    layers["true objects"].translate = (5, 0)
 
 
 def channels_of_two_sizes(layers: Any) -> None:

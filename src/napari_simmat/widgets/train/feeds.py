@@ -11,7 +11,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from napari_simmat.model.spec import Base, Channel, InputSize, ModelSpec, Normalization
-from napari_simmat.widgets.feeds import MOST_CHANNELS, Feed, LayerInfo, Source, shape_of
+from napari_simmat.widgets.feeds import (
+    MOST_CHANNELS,
+    Feed,
+    LayerInfo,
+    Source,
+    lie_alike,
+    shape_of,
+)
 
 _COLOURS = ("red", "green", "blue")
 _FORBIDDEN = set('/\\:*?"<>|,')
@@ -130,7 +137,7 @@ def labels_problem(
             f"{labels.name} has {_by(labels.shape)} pixels, but {first.name} has {_by(shape)}: "
             "choose labels of the image's size."
         )
-    if labels.placement and labels.placement[-6:] != first.placement[-6:]:
+    if not lie_alike(labels, first):
         return (
             f"{labels.name} lies elsewhere than {first.name} (scale, translate or affine): choose "
             "labels that lie on the image."
