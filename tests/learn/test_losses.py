@@ -111,3 +111,14 @@ def test_masks_on_the_grid_are_the_middle_pixels():
     masks[0, 2, 6] = masks[0, 3, 3] = masks[0, 0, 0] = True
     assert on_grid(masks, 4).tolist() == [[[[0, 1], [0, 0]]]]  # pixels 2 and 6 of each axis
     assert on_grid(masks, 2).nonzero().tolist() == [[0, 0, 1, 1]]  # odd pixels: of them (3, 3)
+
+
+def test_an_object_between_the_middle_pixels_has_the_cells_that_it_touches():
+    masks = torch.zeros(3, 7, 8, dtype=torch.bool)
+    masks[0, 4, 1:6] = True  # no odd row
+    masks[1, 4, 1:6] = masks[1, 5, 1] = True  # one
+    cells = on_grid(masks, 2)
+    assert cells.shape == (3, 1, 3, 4)
+    assert cells[0].nonzero()[:, 1:].tolist() == [[2, 0], [2, 1], [2, 2]]
+    assert cells[1].nonzero()[:, 1:].tolist() == [[2, 0]]
+    assert not cells[2].any()

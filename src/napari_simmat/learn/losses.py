@@ -51,9 +51,18 @@ def mask_loss(logits: Tensor, target: Tensor, balance: float = 0.0) -> MaskLoss:
 
 
 def on_grid(masks: Tensor, stride: int) -> Tensor:
-    """Masks (N, H, W) on a network's mask grid, (N, 1, H / stride, W / stride) of 0 and 1."""
+    """Masks (N, H, W) on a network's mask grid, (N, 1, H / stride, W / stride) of 0 and 1.
+
+    A cell is what its middle pixel is. An object without such a pixel, which a thin one may be, has
+    the cells that it touches: nothing would be the wrong answer to a click into it.
+    """
     middle = stride // 2
-    return masks[:, None, middle::stride, middle::stride].float()
+    grid = masks[:, None, middle::stride, middle::stride].float()
+    missed = ~grid.flatten(1).any(1)
+    if missed.any():
+        touched = functional.max_pool2d(masks[missed, None].float(), stride, ceil_mode=True)
+        grid[missed] = touched[..., : grid.shape[-2], : grid.shape[-1]]
+    return grid
 
 
 def dice_and_entropy(logits: Tensor, target: Tensor) -> Tensor:

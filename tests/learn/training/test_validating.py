@@ -71,6 +71,13 @@ def test_iou_and_dice_by_hand() -> None:
     assert (reached.iou, reached.dice) == (pytest.approx(1 / 3), pytest.approx(0.5))
 
 
+@pytest.mark.parametrize(("reach", "expected"), [(4, 4 / 16), (0, 0)])
+def test_a_thin_object_between_the_grid_s_pixels_is_where_it_touches(reach, expected) -> None:
+    """The cells look at odd rows; that they see nothing of row 12 does not make nothing right."""
+    reached = finish(validating(Knowing(reach), Given([plane((12, 16, 13, 24))]), 64))
+    assert reached.ious == [pytest.approx(expected)]
+
+
 def test_the_middle_pixel_is_the_middle_one_of_all_in_rows() -> None:
     """Of an L of 5 + 4 pixels row by row, the fifth counted from 0 is the last of the stem."""
     labels = np.zeros((32, 64), np.int32)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_simmat.learn.datasets.squaring import nearest
+from napari_simmat.learn.losses import on_grid
 from napari_simmat.learn.metrics import dice, iou
 from napari_simmat.learn.training.batches import FITS, MULTIPLE, fitting
 from napari_simmat.learn.training.planes import Plane, Planes
@@ -95,15 +96,15 @@ def _measure(
     network: Network, plane: Plane, labels: list[int], reached: Reached, native: bool
 ) -> None:
     encoded = _encoded(network, plane, native)
-    half = network.mask_stride // 2
-    truth = plane.labels[half :: network.mask_stride, half :: network.mask_stride]
     for start in range(0, len(labels), TOGETHER):
         some = labels[start : start + TOGETHER]
         masks, _ = _masks(network, encoded, plane, some)
         for mask, label in zip(masks, some, strict=True):
+            own = torch.from_numpy(plane.labels == label)
+            truth = on_grid(own[None], network.mask_stride)[0, 0].numpy() > 0
             seen = mask[: truth.shape[0], : truth.shape[1]]
-            reached.ious.append(iou(seen, truth == label))
-            reached.dices.append(dice(seen, truth == label))
+            reached.ious.append(iou(seen, truth))
+            reached.dices.append(dice(seen, truth))
 
 
 @torch.no_grad()
