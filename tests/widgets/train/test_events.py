@@ -26,6 +26,7 @@ def test_a_step_that_comes_again_replaces_what_was_there() -> None:
     for step in range(5):
         assert history.add({"step": step, "loss": 1.0, "validation_iou": 10.0 * step})
     assert history.best == (4, 40)
+    assert (history.step, History().step) == (4, 0)
     assert history.add({"step": 2, "loss": 0.5})
     assert history.loss == [(0, 1), (1, 1), (2, 0.5)]
     assert history.add({"step": 2, "validation_iou": 30.0})

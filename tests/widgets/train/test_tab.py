@@ -214,6 +214,11 @@ def test_ended_at_once_the_best_so_far_is_kept_as_it_is(
     trainer.over()
     assert trainer.status.kind == "cancelled"
     assert "Stopped at once at step" in trainer.status.text
+    trainer.press(trainer.tab.resume)
+    trainer.press(trainer.tab.stop)  # before it has gone on
+    trainer.over()
+    assert f"Stopped at once at step {trainer.training.history.step}. The" in trainer.status.text
+    assert trainer.training.history.step > 0
     trainer.type(trainer.tab.form.name, "cut")
     assert "A training of cut is not finished" in trainer.status.text
     trainer.press(trainer.tab.keep)

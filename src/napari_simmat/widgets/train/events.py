@@ -97,6 +97,11 @@ class History:
         """Step and value of the best validation."""
         return max(self.iou, key=lambda point: point[1], default=None)
 
+    @property
+    def step(self) -> int:
+        """The last step that the curves show; 0 before the first."""
+        return int(max((points[-1][0] for points in (self.loss, self.iou) if points), default=0))
+
     @classmethod
     def of(cls, log: Path) -> History:
         """From a training's table; nothing if there is none, or only its whole lines."""

@@ -177,7 +177,7 @@ class Training(QObject):
 
     def _begin(self, request: TrainRequest, history: History, state: State, text: str) -> None:
         self._request, self.history, self.metrics = request, history, None
-        self.state, self.total, self._step = state, 0, 0
+        self.state, self.total, self._step = state, 0, history.step
         self._pace, self._note = Pace(), ""
         self._begun = time.monotonic()
         self.plotted.emit()
