@@ -213,6 +213,15 @@ def test_names_are_such_as_files_can_have() -> None:
     assert made == ["a-b", "a-b 2", "channel labels", "channel", "x" * 60]
 
 
+def test_a_channel_is_never_called_as_files_of_labels_are() -> None:
+    """Its file would be taken for objects, and the training would find no image."""
+    odd = [layer(name) for name in ("a_labels", "_labels", "x" * 60 + "_labels", "b_Labels_")]
+    made = [each.name for each in train_feeds.named([Source(each.key) for each in odd], odd)]
+    assert made == ["a labels", "channel labels", "x" * 60, "b_Labels_"]
+    channels = [NamedSource("a_labels", Source(odd[0].key))]
+    assert "no _labels at its end" in str(train_feeds.channels_problem(channels, odd))
+
+
 def choose(choice: Any, data: str) -> None:
     choice.setCurrentIndex(choice.findData(data))
     choice.activated.emit(choice.currentIndex())

@@ -22,6 +22,8 @@ from napari_simmat.widgets.feeds import (
 
 _COLOURS = ("red", "green", "blue")
 _FORBIDDEN = set('/\\:*?"<>|,')
+_LABELS = "_labels"
+"""What the names of files of labels end with; `learn.labelled` has it, which loads more."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,8 @@ def _unique(names: Sequence[str]) -> list[str]:
     for name in names:
         plain = "".join("-" if letter in _FORBIDDEN else letter for letter in name).strip(" .")
         plain = "".join(letter for letter in plain if letter.isprintable())[:60] or "channel"
+        if plain.endswith(_LABELS):  # a file of that name would be taken for objects
+            plain = f"{plain.removesuffix(_LABELS)} labels".strip()
         if plain.isdecimal() or plain.casefold() == "labels":
             plain = f"channel {plain}"
         tried, number = plain, 2
@@ -193,7 +197,8 @@ def _name_problem(name: str) -> str | None:
         return None
     return (
         f"{name[:60]!r} cannot be a channel's name: it needs a letter, at most 60 characters, none "
-        'of them / \\ : * ? " < > | or a comma. Change it under Channels.'
+        'of them / \\ : * ? " < > | or a comma, and no _labels at its end. Change it under '
+        "Channels."
     )
 
 
