@@ -6,6 +6,7 @@ import errno
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -70,6 +71,22 @@ def test_an_interrupted_training_goes_on_with_the_same_bits(
     rows = read_log(tmp_path / "broken" / LOG)
     assert [row["step"] for row in rows] == [0, 1, 2, 3, 3, 4, 5, 6, 6]
     assert [row["step"] for row in rows if "validation_iou" in row] == [0, 3, 6]
+
+
+def test_a_state_that_takes_long_to_write_is_not_written_after_each_step(
+    begin, monkeypatch
+) -> None:
+    """A minute passes between two savings, however long they take."""
+    now, saved = [0.0], []
+
+    def slow(folder: RunFolder, state: dict, settings: dict) -> None:
+        saved.append(state["step"])
+        now[0] += 2 * module.SAVED_EVERY
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(RunFolder, "save", slow)
+    finish(begin())
+    assert saved == [0, 3, 6]  # the validations
 
 
 def test_automatic_precision_stays_what_it_was_at_first(begin, monkeypatch) -> None:

@@ -214,7 +214,6 @@ class Run:
             )
 
     def _save(self) -> None:
-        self._saved = time.monotonic()
         if self._folder is None:
             return
         state = {
@@ -229,6 +228,8 @@ class Run:
             "precision": self.fabric.strategy.precision.state_dict(),
         }
         self._folder.save(state, self._settings)
+        # From its end on: a large state on a slow disk would otherwise be written after each step.
+        self._saved = time.monotonic()
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         network = self._student.network
