@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 
 from napari_simmat.model.prior import DENSE_CHANNELS, FREE, OFFSET, SIZE, UNIT, Pixels, prior_of
@@ -46,6 +47,26 @@ def test_the_guess_for_a_box_is_that_of_its_pixel_kept_within_the_box():
     box = torch.tensor(BOX).reshape(1, 2, 2)
     guess = prior_of(found, box, torch.tensor([[2, 3]]), None)[0, 0] > 0
     torch.testing.assert_close(guess, body & ~nut)
+
+
+@pytest.mark.parametrize("boxed", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_click_is_what_it_is_in_its_own_prompt(boxed: bool, masked: bool):
+    """Corrections that are trained together are positive in one prompt and negative in another."""
+    found, _, _ = pixels()
+    points = torch.tensor([[[40.0, 40.0], [64.0, 64.0]]]).repeat(4, 1, 1)
+    labels = torch.tensor([[1, 1], [0, 1], [1, 0], [0, 0]])
+    if boxed:
+        corners = torch.tensor(BOX).reshape(1, 2, 2)
+        points = torch.cat([points, corners.expand(4, -1, -1)], dim=1)
+        labels = torch.cat([labels, torch.tensor([[2, 3]]).expand(4, -1)], dim=1)
+    mask = torch.linspace(-5, 5, 4 * SIDE**2).reshape(4, 1, SIDE, SIDE) if masked else None
+    together = prior_of(found, points, labels, mask)
+    for own in range(4):
+        part = slice(own, own + 1)
+        alone = prior_of(found, points[part], labels[part], None if mask is None else mask[part])
+        torch.testing.assert_close(together[part], alone)
+    assert len({each.sum().item() for each in together}) == 4
 
 
 def test_every_box_of_every_image_finds_its_own_pixel():

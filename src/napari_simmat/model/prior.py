@@ -120,28 +120,30 @@ def prior_of(pixels: Pixels, points: Tensor, labels: Tensor, mask: Tensor | None
     pixels
         Of B images.
     points, labels
-        (N, K, 2) and (N, K) as for `TinyNetwork.decode_batch`; every prompt of a call has the
-        same kinds of points at the same places.
+        (N, K, 2) and (N, K) as for `TinyNetwork.decode_batch`; corners of boxes stand at the same
+        places in every prompt of a call, clicks may be positive in one and negative in another.
     mask
         (N, 1, h, w) logits, e.g. of the answer before; the first guess is the mean of them and of
         what points and box say.
     """
     if mask is not None:
         mask = mask.float().clamp(-LIMIT, LIMIT)
-        if bool((labels[0] < 0).all()):
+        if bool((labels < 0).all()):
             return mask
     height, width = pixels.shape
     images, count = len(pixels.dense), len(points)
-    kinds = labels[0]
-    positive, negative = points[:, kinds == 1], points[:, kinds == 0]
-    box = points[:, kinds >= 2]
+    positive, negative = labels == 1, labels == 0
+    box = points[:, labels[0] >= 2]
     prior = torch.zeros(count, 1, height, width, device=points.device)
-    if not positive.shape[1] and box.shape[1]:
-        positive = pixels.point_for_box(box.reshape(images, -1, 4)).reshape(count, 1, 2)
-    if positive.shape[1]:
-        prior = _affinities(pixels, positive).amax(1, keepdim=True)
-    if negative.shape[1]:
-        prior = prior - _affinities(pixels, negative).clamp(min=0).amax(1, keepdim=True)
+    lone = ~positive.any(1)
+    if box.shape[1] and bool(lone.any()):
+        best = pixels.point_for_box(box.reshape(images, -1, 4)).reshape(count, 1, 2)
+        prior = torch.where(lone[:, None, None, None], _affinities(pixels, best), prior)
+    if bool(positive.any()):
+        near = _affinities_of(pixels, points, positive, -torch.inf)
+        prior = torch.where(lone[:, None, None, None], prior, near)
+    if bool(negative.any()):
+        prior = prior - _affinities_of(pixels, points, negative, 0.0).clamp(min=0)
     if box.shape[1]:
         prior = torch.minimum(prior, filled_box(box, pixels.shape))
     prior = prior.clamp(-LIMIT, LIMIT)
@@ -180,6 +182,14 @@ def _affinities(pixels: Pixels, points: Tensor) -> Tensor:
     count, each, _ = points.shape
     flat = pixels.affinity(points.reshape(len(pixels.dense), -1, 2))
     return flat.reshape(count, each, *pixels.shape)
+
+
+def _affinities_of(pixels: Pixels, points: Tensor, meant: Tensor, otherwise: float) -> Tensor:
+    """The largest affinity to those points of each prompt that are `meant` (N, K), (N, 1, h, w)."""
+    columns = meant.any(0)
+    found = _affinities(pixels, points[:, columns])
+    found = found.masked_fill(~meant[:, columns, None, None], otherwise)
+    return found.amax(1, keepdim=True)
 
 
 def _distances(ours: Tensor, all_pixels: Tensor) -> Tensor:
