@@ -66,6 +66,17 @@ def test_the_best_becomes_a_model() -> None:
     run.release()
 
 
+def test_a_model_of_that_name_is_not_overwritten_by_the_best() -> None:
+    run = interrupted("mine")
+    run.output.parent.mkdir(parents=True)
+    run.output.write_bytes(b"imported meanwhile")
+    with pytest.raises(ValueError, match="There is a model called mine already, which stays"):
+        finish(run.keeping_best())
+    assert run.output.read_bytes() == b"imported meanwhile"
+    assert run.best.exists()
+    run.release()
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

@@ -136,7 +136,18 @@ class Run:
         return History.of(self.work / _LOG)
 
     def keeping_best(self) -> Job[Path]:
-        """Make the best checkpoint so far one of the user's models; returns its file."""
+        """Make the best checkpoint so far one of the user's models; returns its file.
+
+        Raises
+        ------
+        ValueError
+            If there is a model of that name, as one may have been imported meanwhile.
+        """
+        if self.output.exists():
+            raise ValueError(
+                f"There is a model called {self.name} already, which stays as it is: remove it or "
+                "give its file another name, or discard the training."
+            )
         yield from copying(self.best, self.output)
         return self.output
 
