@@ -53,7 +53,8 @@ class TrainConfig:
     corrections
         Up to so many correcting clicks follow the prompt.
     augment
-        Whether images are mirrored, turned, zoomed and changed in brightness.
+        Whether images are mirrored, turned, changed in brightness and, for an embedded network,
+        zoomed.
     auxiliary
         Whether the predicted quality is trained as well, and of the embedded network what it says
         of a pixel's object: its size, and which other pixels are part of it.
