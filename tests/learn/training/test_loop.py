@@ -127,12 +127,16 @@ def gradients(train, monkeypatch, folder: str, **settings) -> dict[str, torch.Te
     return seen
 
 
-def test_dividing_a_step_changes_neither_gradient_nor_figures(train, monkeypatch) -> None:
+@pytest.mark.parametrize("corrections", [0, 3])
+def test_dividing_a_step_changes_neither_gradient_nor_figures(
+    train, monkeypatch, corrections: int
+) -> None:
     """Images differ in size, and are padded; sums are taken in another order."""
     small = (replace(sample, name=f"small {sample.name}") for sample in pictures(3, side=48).train)
     data = pictures(3, seed=1)
     data = replace(data, train=(*data.train, *small))
     settings = {"data": data, "batch": 4, "objects": 2, "auxiliary": True, "steps": 1, "epochs": 1}
+    settings["corrections"] = corrections
     whole = gradients(train, monkeypatch, "1", **settings)
     scale = max(float(each.abs().max()) for each in whole.values())
     for parts in (2, 4):
