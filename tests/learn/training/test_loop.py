@@ -227,6 +227,20 @@ def test_the_best_is_kept_though_it_gets_worse(train, tmp_path: Path, monkeypatc
     assert equal(tensors(train("short", steps=4, **settings)), tensors(trained))
 
 
+def test_the_description_counts_the_planes_that_are_trained_on(train, dataset: Dataset) -> None:
+    def specks() -> tuple[np.ndarray, np.ndarray]:
+        values, labels = dataset.train[0].load()
+        speck = np.zeros_like(labels)
+        speck[3:5, 3:5] = 1  # too small to be prompted
+        return values, speck
+
+    more = replace(dataset.train[0], name="specks", load=specks)
+    data = replace(dataset, train=(*dataset.train, more))
+    assert len(data.train) == 7
+    said = train(data=data, steps=1, epochs=1).spec.description
+    assert said.endswith("trained on 6 labelled planes of squares.")
+
+
 def test_it_ends_when_it_gets_no_better(train, monkeypatch) -> None:
     """To be as good is not to be better."""
     improving(monkeypatch, 0.1, 0.5, 0.4, 0.6, 0.6, 0.2)

@@ -19,6 +19,7 @@ from napari_simmat.model.network import Network
 from napari_simmat.model.spec import Channel, InputSize, ModelSpec
 from napari_simmat.model.transfer import MAT
 from napari_simmat.model.tuning import STRATEGIES, tune
+from napari_simmat.words import counted
 
 
 class Student(NamedTuple):
@@ -89,10 +90,7 @@ def student(base: Model, dataset: Dataset, config: TrainConfig, name: str) -> St
         strategy=config.strategy,
         strategy_size=tuned.size,
         mask_choice="single",
-        description=(
-            f"{dataset.modality}: transfer layer {config.transfer}, {config.strategy} on "
-            f"{below.name}, trained on {len(dataset.train)} labelled planes of {dataset.name}."
-        ),
+        description=description(below, dataset, config, len(dataset.train)),
         training=_plain(asdict(config)),
         metrics={},
         license="",
@@ -100,6 +98,14 @@ def student(base: Model, dataset: Dataset, config: TrainConfig, name: str) -> St
         date=datetime.date.today().isoformat(),
     )
     return Student(spec, network, tuned.names)
+
+
+def description(below: ModelSpec, dataset: Dataset, config: TrainConfig, planes: int) -> str:
+    """What was trained on how many planes, in a sentence."""
+    return (
+        f"{dataset.modality}: transfer layer {config.transfer}, {config.strategy} on "
+        f"{below.name}, trained on {counted(planes, 'labelled plane')} of {dataset.name}."
+    )
 
 
 def _as_base_expects(below: ModelSpec, dataset: Dataset) -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from napari_simmat.engine.checkpoints.loading import Model
 from napari_simmat.learn.datasets.dataset import Dataset
 from napari_simmat.learn.train_config import TrainConfig
 from napari_simmat.learn.training.batches import Batches, parts
-from napari_simmat.learn.training.describing import Student, student
+from napari_simmat.learn.training.describing import Student, description, student
 from napari_simmat.learn.training.devices import Devices, is_first_process
 from napari_simmat.learn.training.folder import BEST, RunFolder, read_state, settings_in
 from napari_simmat.learn.training.journal import Journal
@@ -68,7 +68,7 @@ class Run:
         if config.precision == "auto":  # one that goes on computes as it began
             begun = settings_in(folder).get("precision")
             config = replace(config, precision=begun or devices.precision("auto"))
-        self._config, self._dataset = config, dataset
+        self._base, self._config, self._dataset = base.spec, config, dataset
         self._student: Student = student(base, dataset, config, name)
         # The heads of the predicted quality and of the other masks are not part of every loss.
         heads = self._student.network.mask_decoder.iou_prediction_head.parameters()
@@ -89,6 +89,10 @@ class Run:
         """Look at the data, and at what the folder holds; before other processes are launched."""
         yield from self._train.finding("train on")
         yield from self.validation.finding("validate on")
+        # Planes without an object that is large enough are not trained on.
+        told = description(self._base, self._dataset, self._config, len(self._train))
+        spec = replace(self._student.spec, description=told)
+        self._student = self._student._replace(spec=spec)
         if is_first_process():
             self._folder = RunFolder(self._path)
         self._settings = {**asdict(self._config), "base": self._student.spec.base.sha256}
