@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ import pytest
 import tifffile
 from skimage.data import coins
 
-from napari_simmat.batch import carrying_out, find_inputs, plan
-from napari_simmat.engine.jobs.tasks import SegmentConfig
+from napari_simmat.batch import BatchProgress, carrying_out, find_inputs, plan
+from napari_simmat.batch.cluster import running_on
+from napari_simmat.engine.jobs.outputs import OutputFiles
+from napari_simmat.engine.jobs.tasks import Outcome, SegmentConfig, Task
 from napari_simmat.progress import finish
 from tests.batch.folders import contents
 
@@ -84,6 +87,54 @@ def test_a_cluster_that_loses_a_worker_writes_the_same_files(
     assert not list(Path("out").rglob("*.part"))
     finish(carrying_out(planned(data, tmp_path / "here"), CONFIG))
     assert contents(tmp_path / "out") == contents(tmp_path / "here")
+
+
+class Future:
+    """Of a task that is done after so many looks at it."""
+
+    def __init__(self, task: Task, looks: int) -> None:
+        self.task, self.looks = task, looks
+
+    def done(self) -> bool:
+        self.looks -= 1
+        return self.looks < 0
+
+    def result(self) -> Outcome:
+        return Outcome(self.task, "written")
+
+
+class Client:
+    """Its workers do the second task first."""
+
+    def __init__(self) -> None:
+        self.looks = [4, 0, 6]
+
+    def submit(self, _: Any, task: Task, *__: Any, **___: Any) -> Future:
+        return Future(task, self.looks.pop(0))
+
+    def scheduler_info(self, **_: Any) -> dict[str, Any]:
+        return {"workers": {}}
+
+    def cancel(self, futures: Any, **_: Any) -> None: ...
+
+
+def test_a_file_that_is_done_before_others_stays_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_check_workers", "_distributed"):
+        monkeypatch.setattr(f"napari_simmat.batch.cluster.{name}", lambda *_: None)
+    monkeypatch.setattr("napari_simmat.batch.cluster._client", lambda *_: nullcontext(Client()))
+    monkeypatch.setattr("napari_simmat.batch.cluster._POLL", 0)
+    images = [tmp_path / name for name in ("a.tif", "b.tif", "c.tif")]
+    tasks = [Task(image, None, OutputFiles.of(image, tmp_path)) for image in images]
+    states: dict[int, list[str]] = {0: [], 1: [], 2: []}
+    job = running_on("tcp://127.0.0.1:8786", tasks, CONFIG)
+    for step in job:
+        if isinstance(step, BatchProgress):
+            states[step.number].append(step.state)
+    assert states[1] == ["written"]
+    assert all(each[-1] == "written" for each in states.values())
+    assert "segmenting" in states[0]
 
 
 def test_no_scheduler_no_workers_and_another_version_are_said(

@@ -83,7 +83,7 @@ def running_on(
                     step = Progress(1, 1, outcome.status)
                     yield told(tasks, number, outcome.status, step, clock, outcome)
                 if not done:
-                    yield _still(tasks, clock, client)
+                    yield _still(tasks, min(futures[each] for each in waiting), clock, client)
                     time.sleep(_POLL)
         finally:
             client.cancel(list(futures), force=True)
@@ -145,10 +145,11 @@ def _outcome(future: Any, task: Task) -> Outcome:
     return replace(outcome, task=task)
 
 
-def _still(tasks: Sequence[Task], clock: Clock, client: Any) -> BatchProgress:
+def _still(tasks: Sequence[Task], number: int, clock: Clock, client: Any) -> BatchProgress:
+    """Nothing new; task `number` is not done, as workers end in an order of their own."""
     workers = len(client.scheduler_info(n_workers=-1)["workers"])
     words = f"on {counted(workers, 'worker')}"
-    return told(tasks, min(clock.done, len(tasks) - 1), "segmenting", Progress(0, 0, words), clock)
+    return told(tasks, number, "segmenting", Progress(0, 0, words), clock)
 
 
 @contextmanager
