@@ -20,12 +20,16 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_simmat.cli import app, main
+from napari_simmat.cli.segment import channels_of
 from napari_simmat.engine.automatic.settings import AutomaticSettings
+from napari_simmat.engine.channels import match_channels
+from napari_simmat.engine.checkpoints.zoo import load_model
 from napari_simmat.engine.formats.label_zarr import label_zarr
 from napari_simmat.progress import finish
-from napari_simmat.widgets.batch.look import Planned, opening
+from napari_simmat.widgets.batch.look import FirstFile, Planned, opening
 from napari_simmat.widgets.batch.request import BatchRequest, remember, remembered
 from napari_simmat.widgets.batch.table import FilesModel, rows_of
+from napari_simmat.widgets.feeds import Source
 from tests.batch.folders import contents
 from tests.widgets.conftest import SECONDS, Window
 from tests.widgets.dropping import drop
@@ -366,6 +370,26 @@ def test_the_channels_of_the_first_file_can_be_chosen(
     assert tab.form.value().channels == "GFP,DAPI,DAPI"
     assert "--channels=GFP,DAPI,DAPI" in tab.command.value()
     assert batch.status.kind == "ready", batch.status
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("561", "488", "405", "BF"), "2,1,0"),
+        (("1", "2", "3", "4"), "2,1,0"),
+        (("Cy5, far red", "GFP", "DAPI", "BF"), "DAPI,GFP,0"),
+        (("", "GFP", "gfp", "BF"), "2,1,0"),
+    ],
+)
+def test_a_channel_whose_name_the_command_would_not_read_is_given_by_number(
+    names: tuple[str, ...], words: str
+) -> None:
+    spec = load_model("tiny").spec
+    first = FirstFile("a.tif", 4, names, (64, 64))
+    wanted = tuple(Source(str(number)) for number in (2, 1, 0))
+    assert first.chosen(wanted, spec) == words
+    assert match_channels(4, spec, names=names, channels=channels_of(words)) == (2, 1, 0)
+    assert first.sources(words, spec) == wanted
 
 
 def test_a_problem_is_said_in_one_sentence(batch: Batch, data: Path, tmp_path: Path) -> None:

@@ -74,18 +74,28 @@ class FirstFile:
             usual = ()
         if numbers == usual:
             return ""
-        return ",".join(self.names[n] if self.names else str(n) for n in numbers)
+        return ",".join(map(self._word, numbers))
 
     def sources(self, channels: str, spec: ModelSpec) -> tuple[Source, ...] | None:
         """What ``--channels`` says, as a choice; None where it does not fit."""
         if not channels:
             return None
-        words = [word.strip() for word in channels.split(",")]
+        parts = [part.strip() for part in channels.split(",")]
+        words = [int(part) if part.isdecimal() else part for part in parts]
         try:
             numbers = match_channels(self.count, spec, names=self.names, channels=words)
         except (ValueError, TypeError):
             return None
         return tuple(Source(str(number)) for number in numbers)
+
+    def _word(self, number: int) -> str:
+        """A channel by its name; by its number where ``--channels`` would not read that name."""
+        if self.names is None:
+            return str(number)
+        plain = [name.strip().casefold() for name in self.names]
+        name = self.names[number].strip()
+        is_clear = name and "," not in name and not name.isdecimal()
+        return name if is_clear and plain.count(name.casefold()) == 1 else str(number)
 
 
 @dataclass(frozen=True)
