@@ -104,7 +104,7 @@ def _do(task: Task, config: SegmentConfig, resume: bool) -> Outcome:
             loaded = load_settled(task, config, resume)
             result = finish(answering(loaded, predictor, config, resume=resume))
             if isinstance(result, Outcome):
-                channels = task.settings(config).channels
+                channels = loaded.task.settings(config).channels
                 return thumbnail_of_kept(result, loaded, predictor.model.spec, channels)
             return write_pictured(result)
         except Exception as error:

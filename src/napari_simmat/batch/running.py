@@ -133,7 +133,8 @@ class _Run:
             return
         work: Callable[[], Outcome]
         if isinstance(result, Outcome):
-            spec, channels = self.predictor.model.spec, task.settings(self.config).channels
+            spec = self.predictor.model.spec
+            channels = loaded.task.settings(self.config).channels
             work = partial(thumbnail_of_kept, result, loaded, spec, channels)
         else:
             work = partial(write_pictured, result)

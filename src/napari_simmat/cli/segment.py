@@ -133,8 +133,9 @@ def segment(
 
     A prompt file is napari's CSV of points (with the columns `label`, 1 on the object or 0 not,
     and `object`, an id), napari's CSV of shapes (each a box), a label image (each label a
-    mask), or an earlier record STEM.json, which replays it. Where masks overlap, the one with the
-    higher score keeps the pixel; of equal scores, the earlier prompt's.
+    mask), or an earlier record STEM.json, which replays it, with its channels where none are given.
+    Where masks overlap, the one with the higher score keeps the pixel; of equal scores, the earlier
+    prompt's.
 
     Parameters
     ----------

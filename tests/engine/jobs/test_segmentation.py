@@ -161,6 +161,28 @@ def test_a_record_of_everything_replays_it(
     assert records[0].request == records[1].request
 
 
+def test_a_record_replays_channels_and_pixels_that_are_not_given(
+    tmp_path: Path, predictor: Predictor
+) -> None:
+    image, prompts = tmp_path / "a.tif", tmp_path / "a.csv"
+    planes = np.stack([coins()[top : top + 60, :80] for top in (0, 90, 180)])
+    tifffile.imwrite(image, planes, photometric="minisblack")
+    prompts.write_text("index,axis-0,axis-1\n0,30,40\n")
+    chosen = SegmentConfig(model="tiny", channels=(2, 2, 0), channel_axis=0, pixel_ratio=1.5)
+
+    def replayed(prompts: Path, name: str, config: SegmentConfig) -> Record:
+        task = Task(image, prompts, OutputFiles.of(image, tmp_path / name))
+        return read_record(finish(segmenting(task, predictor, config)).task.files.record)
+
+    first = replayed(prompts, "first", chosen)
+    record = tmp_path / "first" / "a.json"
+    again = replayed(record, "again", SegmentConfig(model="tiny"))
+    assert again.request == first.request
+    assert again.outputs == first.outputs
+    other = replayed(record, "other", SegmentConfig(model="tiny", channels=(1,)))
+    assert other.request.settings == replace(first.request.settings, channels=(1,))
+
+
 def test_other_settings_are_not_kept(stack: Path, tmp_path: Path, predictor: Predictor) -> None:
     outcome = everything(stack, tmp_path / "out", predictor)
     assert everything(stack, tmp_path / "out", predictor).status == "kept"

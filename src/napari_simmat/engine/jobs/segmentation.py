@@ -81,7 +81,8 @@ def load_task(task: Task, config: SegmentConfig) -> Loaded:
         If one cannot be read; one sentence says why.
     """
     start = time.monotonic()
-    image = replace(read_image(task.image), pixel_ratio=config.pixel_ratio)
+    task, ratio = _as_recorded(task, config)
+    image = replace(read_image(task.image), pixel_ratio=ratio)
     axis, axes, shape = _without_channels(image, task.settings(config).channel_axis)
     automatic = automatic_of(task.prompts) or config.automatic
     prompts = None
@@ -259,6 +260,19 @@ def write_segmented(segmented: Segmented) -> Outcome:
     )
 
 
+def _as_recorded(task: Task, config: SegmentConfig) -> tuple[Task, float]:
+    """The task and the pixels' ratio; a record that is replayed says what the user does not."""
+    if task.prompts is None or task.prompts.suffix.lower() != ".json":
+        return task, config.pixel_ratio
+    made, asked = read_record(task.prompts).request.settings, task.settings(config)
+    task = replace(
+        task,
+        channels=made.channels if asked.channels is None else asked.channels,
+        channel_axis=made.channel_axis if asked.channel_axis is None else asked.channel_axis,
+    )
+    return task, made.pixel_ratio if config.pixel_ratio == 1 else config.pixel_ratio
+
+
 def automatic_of(path: Path | None) -> AutomaticSettings | None:
     """How everything was segmented, if a prompt file is the record of such a result."""
     if path is None or path.suffix.lower() != ".json":
@@ -359,7 +373,7 @@ def _request(loaded: Loaded, predictor: Predictor, config: SegmentConfig) -> Req
         settings=Settings(
             channels=config.channels,
             channel_axis=config.channel_axis,
-            pixel_ratio=config.pixel_ratio,
+            pixel_ratio=image.pixel_ratio,
             device=predictor.device.type,
             precision=predictor.precision,
             automatic=(loaded.automatic.for_model(model.spec) if loaded.prompts is None else None),
