@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ import tifffile
 from skimage.data import coins
 
 from napari_simmat.cli import main
+from napari_simmat.engine.jobs.record import read_record
 
 CLICK = "index,axis-0,axis-1\n0,50,45\n"
 
@@ -66,6 +69,33 @@ def test_a_manifest_gives_each_image_its_channels(
     assert json.loads(Path("out/a.json").read_text())["settings"]["channels"] is None
     with open("out/simmat-summary.csv", newline="") as file:
         assert [row["state"] for row in csv.DictReader(file)] == ["done", "done"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+def test_a_name_that_is_no_text_is_segmented_and_written_with_its_bytes_escaped(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = os.fsdecode(b"10\xb5m.tif")  # as unzip leaves what Windows has packed
+    Path("data/b.tif").rename(Path("data", name))
+    Path("clicks.csv").write_text(CLICK)
+    options = ("--model", "tiny", "--prompts", "clicks.csv", "--output", "out", "--channels", "0")
+    assert main(["segment", "data", *options]) == 0
+    assert "10\\udcb5m.tif: 1 object" in capsys.readouterr().out
+    assert read_record(Path("out", os.fsdecode(b"10\xb5m.json"))).request.input.file == name
+    assert "10\\udcb5m.tif,done,1" in Path("out/simmat-summary.csv").read_text("utf-8")
+    assert main(["segment", "data", *options, "--resume"]) == 0
+    assert "10\\udcb5m.tif: 1 object, kept" in capsys.readouterr().out
+
+
+def test_a_name_that_the_terminal_cannot_print_is_escaped(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for ending in (".tif", ".csv"):
+        Path(f"data/a{ending}").rename(f"data/細胞{ending}")
+    written = BytesIO()
+    monkeypatch.setattr(sys, "stdout", TextIOWrapper(written, "cp1252", write_through=True))
+    assert main(words("--plan")) == 0
+    assert b"\\u7d30\\u80de.tif" in written.getvalue()
 
 
 def test_one_file_with_too_many_channels_stops_itself_alone(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -380,6 +382,14 @@ def test_labels_that_run_the_other_way_than_their_image_are_remarked_once(
         ]
     else:
         assert not caplog.messages
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+def test_a_set_with_a_name_that_is_no_text_is_known_too(folder: Path) -> None:
+    before = fingerprint(find_labelled(folder))
+    for ending in (".tif", "_labels.tif"):
+        (folder / f"a{ending}").rename(folder / os.fsdecode(b"10\xb5m" + ending.encode()))
+    assert fingerprint(find_labelled(folder)) != before
 
 
 # ------------------------------------------------------------------ history

@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import TextIOWrapper
 
 from cyclopts import App
 from cyclopts.exceptions import CycloptsError
@@ -69,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exit status: 0 done, 1 failed, 2 not understood, 130 cancelled.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
+    _print_every_name()
     terminal = Terminal(as_json="--json" in given)
     with _notes_on_stderr(terminal):
         try:
@@ -89,6 +91,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             terminal.fail(_sentence(error))
             return 1
     return status if isinstance(status, int) else 0
+
+
+def _print_every_name() -> None:
+    """Let stdout escape what it cannot write, as stderr does: a file may be called anything."""
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _named(arguments: Sequence[str]) -> str:

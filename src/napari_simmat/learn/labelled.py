@@ -149,7 +149,8 @@ def fingerprint(files: Sequence[LabelledFile]) -> str:
     """SHA-256 of a set: names and contents of images and labels, in order."""
     digest = hashlib.sha256()
     for file in files:
-        digest.update(f"{file.name}\0{_sha256(file.image)}{_sha256(file.labels)}".encode())
+        text = f"{file.name}\0{_sha256(file.image)}{_sha256(file.labels)}"
+        digest.update(text.encode(errors="surrogateescape"))  # a name's bytes need not be text
     return digest.hexdigest()
 
 

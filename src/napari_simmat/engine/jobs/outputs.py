@@ -31,6 +31,8 @@ DOUBLE_SUFFIXES = (".nii.gz", ".ome.tif", ".ome.tiff", ".ome.zarr")
 LABEL_SUFFIXES = (".tif", ".nii.gz", ".ome.zarr")
 EXTRA_ENDINGS = {"overlay": "_overlay.png", "coco": "_coco.json", "rois": "_rois.zip"}
 """Optional outputs by their kind, and what follows the image's stem in their names."""
+_NO_TEXT = "backslashreplace"
+"""How bytes of a file's name that are no text are written: JSON reads them back as they were."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def is_nifti(path: Path) -> bool:
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
     """Write rows as CSV with a header line; what a row lacks stays empty."""
-    with path.open("w", newline="", encoding="utf-8") as stream:
+    with path.open("w", newline="", encoding="utf-8", errors=_NO_TEXT) as stream:
         writer = csv.DictWriter(stream, list(columns), restval="", lineterminator="\n")
         writer.writeheader()
         for row in rows:
@@ -136,7 +138,7 @@ def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, 
 
 def write_text(path: Path, text: str) -> None:
     """Write text as UTF-8 with plain line ends on every system."""
-    path.write_text(text, encoding="utf-8", newline="\n")
+    path.write_text(text, encoding="utf-8", errors=_NO_TEXT, newline="\n")
 
 
 def write_result(segmented: Segmented, start: float) -> None:
