@@ -7,6 +7,7 @@ import pytest
 
 from napari_simmat.batch import find_inputs
 from napari_simmat.batch.inputs import Input
+from napari_simmat.engine.jobs.outputs import OutputFiles
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -95,6 +96,26 @@ def test_a_zarr_folder_is_one_image(tmp_path: Path) -> None:
     touch(tmp_path, "data/a.ome.zarr/.zattrs", "data/a.ome.zarr/0/0.0", "data/b.zarr/zarr.json")
     assert found(tmp_path, tmp_path / "data") == ["data/a.ome.zarr", "data/b.zarr"]
     assert found(tmp_path, tmp_path / "data" / "b.zarr") == ["data/b.zarr"]
+
+
+def test_an_image_that_is_the_current_folder_has_its_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "a.zarr/.zarray", "a.zarr/0/0", "series/1.dcm", "series/sub/b.tif")
+    (tmp_path / "series/1.dcm").write_bytes(bytes(128) + b"DICM")
+    for name, here in ((".", "a.zarr"), ("..", "a.zarr/0")):
+        monkeypatch.chdir(tmp_path / here)
+        [image] = find_inputs([Path(name)]).images
+        assert OutputFiles.of(image.image, Path("out")).record == Path("out/a.json")
+    monkeypatch.setattr("napari_simmat.batch.inputs.images_in", series_of_one)
+    monkeypatch.chdir(tmp_path / "series")
+    first, second = find_inputs([Path()]).images
+    assert (first.image.name, first.folder) == ("series", Path())
+    assert (second.image, second.folder) == (Path("sub/b.tif"), Path("sub"))
+
+
+def series_of_one(folder: Path) -> list[Path] | None:
+    return [folder] if (folder / "1.dcm").exists() else None
 
 
 # ------------------------------------------------------------------ manifests

@@ -98,7 +98,7 @@ def find_inputs(paths: Sequence[Path], *, pattern: str = "", outside: bool = Fal
         elif path.is_dir() and not is_image_folder(path):
             _search(path, pattern, found)
         elif path.exists():
-            found.images.append(Input(path, named=True))
+            found.images.append(Input(_with_name(path), named=True))
         elif glob.has_magic(str(path)):
             found.images += _matching(path)
         else:
@@ -111,7 +111,7 @@ def _search(folder: Path, pattern: str, found: Inputs) -> None:
     before = len(found.images)
     for path in _walk(folder):
         if _fits(path, folder, pattern):
-            found.images.append(Input(path, path.relative_to(folder).parent))
+            found.images.append(Input(_with_name(path), path.relative_to(folder).parent))
         else:
             found.others.append(path)
     if len(found.images) == before:
@@ -172,6 +172,11 @@ def _matching(pattern: Path) -> Iterable[Input]:
     if not found:
         raise FileNotFoundError(f"No file fits {pattern}; check the pattern and its folder.")
     return [Input(path, path.parent.relative_to(root)) for path in found]
+
+
+def _with_name(image: Path) -> Path:
+    """The image under its own name, after which its outputs are called; ``.`` is none."""
+    return image.resolve() if image.name in ("", "..") else image
 
 
 def _endings() -> str:
