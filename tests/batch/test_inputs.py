@@ -145,6 +145,16 @@ def test_a_manifest_gives_prompts_and_channels(tmp_path: Path) -> None:
     assert (third.prompts, third.channels) == (None, (3, 1, 0))
 
 
+def test_a_manifest_of_a_folder_above_is_mirrored_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "a.tif", "sub/a.tif", "work/b.tif")
+    manifest(tmp_path, "image", "a.tif", "sub/a.tif", "work/b.tif")
+    monkeypatch.chdir(tmp_path / "work")
+    images = find_inputs([Path("../list.csv")]).images
+    assert [one.folder for one in images] == [Path(), Path("sub"), Path("work")]
+
+
 def test_a_manifest_stays_within_its_folder_unless_allowed(tmp_path: Path) -> None:
     touch(tmp_path, "data/a.tif", "b.tif")
     for name in ("../b.tif", str(tmp_path / "b.tif"), "sub/../../b.tif"):

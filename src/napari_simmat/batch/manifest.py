@@ -62,6 +62,7 @@ def read_manifest(path: Path, *, outside: bool = False) -> list[Row]:
             f"{path.name} is larger than {MOST_BYTES // 2**20} MB; that is no list of images."
         )
     rows = []
+    base = Path(os.path.normpath(path.absolute().parent))  # as the paths of its rows will be
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True, skipinitialspace=True)
@@ -73,7 +74,7 @@ def read_manifest(path: Path, *, outside: bool = False) -> list[Row]:
                         f"{where}: there are more or fewer values than columns; give one for each, "
                         "and put what holds commas into quotes."
                     )
-                rows.append(_row(where, path.absolute().parent, values, outside))
+                rows.append(_row(where, base, values, outside))
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{path.name} is no text in UTF-8 ({error.reason}); save it as CSV."
