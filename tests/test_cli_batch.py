@@ -71,6 +71,22 @@ def test_a_manifest_gives_each_image_its_channels(
         assert [row["state"] for row in csv.DictReader(file)] == ["done", "done"]
 
 
+def test_images_of_the_same_name_are_told_apart_by_their_folders(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As fields of a plate are, each called 0."""
+    for name in ("x", "y"):
+        Path("data", name).mkdir()
+        Path("data", name, "0.tif").write_bytes(Path("data/a.tif").read_bytes())
+    Path("data/y/0.tif").write_text("this is no image")
+    Path("clicks.csv").write_text(CLICK)
+    options = ("--pattern", "0.tif", "--model", "tiny", "--prompts", "clicks.csv")
+    assert main(["segment", "data", *options, "--output", "out"]) == 1
+    said = capsys.readouterr()
+    assert "x/0.tif: 1 object, segmented" in said.out
+    assert "\ny/0.tif is of a kind that is not known here" in f"\n{said.err}"
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
 def test_a_name_that_is_no_text_is_segmented_and_written_with_its_bytes_escaped(
     folder: Path, capsys: pytest.CaptureFixture[str]

@@ -99,6 +99,7 @@ def test_progress_says_what_happens_to_each_file_and_how_long_it_takes(
     assert sorted(one.number for one in ended) == [0, 1, 2, 3]
     assert [one.done for one in ended] == [1, 2, 3, 4]
     assert {one.total for one in ended} == {4}
+    assert ended[-1].message == "4/4 sub/a.tif: written"
     assert ended[0].seconds_left is not None
     assert "left" in ended[0].message
     states = [one.state for one in told if getattr(one, "number", None) == 0]

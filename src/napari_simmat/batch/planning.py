@@ -113,7 +113,8 @@ def _add(
         missing = isinstance(error, FileNotFoundError)
         skipped.append(Skipped(one.image, str(error), failed=not missing))
     else:
-        tasks.append(Task(one.image, prompt_file, files, one.channels, one.channel_axis))
+        name = (one.folder / one.image.name).as_posix()
+        tasks.append(Task(one.image, prompt_file, files, one.channels, one.channel_axis, name))
 
 
 def _check_folder(output: Path) -> None:

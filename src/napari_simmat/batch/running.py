@@ -207,7 +207,7 @@ def told(
     outcome: Outcome | None = None,
 ) -> BatchProgress:
     """A step of one task as progress of the run."""
-    name = tasks[number].image.name
+    name = tasks[number].name
     words = step.message.removeprefix(f"{name}: ")
     left = clock.seconds_left()
     about = (
@@ -247,9 +247,11 @@ def write_pictured(segmented: Segmented) -> Outcome:
 def failure(task: Task, error: Exception, seconds: float) -> Outcome:
     """A task's end that was an error, in a sentence that names the file."""
     logger.debug("%s failed", task.image, exc_info=error)
-    name = task.image.name
+    name = task.name
     if isinstance(error, (ValueError, TypeError, OSError, MemoryError)):
         words = " ".join(str(error).split()) or type(error).__name__
+        if words.startswith(f"{task.image.name} "):
+            words = f"{name}{words.removeprefix(task.image.name)}"
     else:  # torch and readers raise anything; the other files are still to be done
         said = " ".join(str(error).split())[:300]
         words = f"Something unexpected went wrong ({type(error).__name__}: {said})."

@@ -250,7 +250,7 @@ def _tell_plan(terminal: Terminal, planned: Plan, only: bool) -> None:
 
 
 def _tell(terminal: Terminal, outcome: Outcome) -> None:
-    name = outcome.task.image.name
+    name = outcome.task.name
     if outcome.status == "failed":
         terminal.complain(outcome.note)
         return

@@ -63,12 +63,12 @@ def segmenting(
         If the image, its prompts or its outputs cannot be used, or (to resume) the outputs were
         made otherwise; one sentence says why.
     """
-    yield Progress(0, 0, f"{task.image.name}: reading")
+    yield Progress(0, 0, f"{task.name}: reading")
     loaded = load_task(task, config)
     result = yield from answering(loaded, predictor, config, resume=resume)
     if isinstance(result, Outcome):
         return result
-    yield Progress(1, 1, f"{task.image.name}: measuring and writing")
+    yield Progress(1, 1, f"{task.name}: measuring and writing")
     return write_segmented(result)
 
 
@@ -233,7 +233,7 @@ def _encoding(
 def _told(job: Job[T], loaded: Loaded, plane: tuple[int, ...]) -> Job[T]:
     """A job whose progress names the image and the plane."""
     where = f" plane {', '.join(map(str, plane))}" if plane else ""
-    name = loaded.task.image.name
+    name = loaded.task.name
     return relayed(
         job,
         lambda step: replace(step, message=f"{name}: {step.message or 'encoding'}{where}"),

@@ -73,6 +73,9 @@ class Task:
         What is written.
     channels, channel_axis
         Of this image alone; None for what the run says.
+    name
+        What people read: its path below the folder that was given, as fields of a plate have the
+        same last part; that of the file if left out.
     """
 
     image: Path
@@ -80,6 +83,11 @@ class Task:
     files: OutputFiles
     channels: tuple[int | str, ...] | None = None
     channel_axis: int | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", self.image.name)
 
     def settings(self, config: SegmentConfig) -> SegmentConfig:
         """How this image is segmented."""
