@@ -205,6 +205,19 @@ def test_a_trial_that_fails_says_why(batch: Batch, data: Path, tmp_path: Path) -
     assert "broken.tif" in batch.status.text
 
 
+def test_a_trial_that_is_stopped_leaves_the_files_as_they_were(
+    batch: Batch, data: Path, tmp_path: Path
+) -> None:
+    tab = batch.tab
+    batch.choose(data, tmp_path / "out", "beside each image (same stem)")
+    rows = list(tab.table.files.rows)
+    batch.press(tab.trial)
+    batch.press(tab.stop)
+    batch.until(lambda: not tab.busy)
+    assert batch.status.text == "Stopped."
+    assert tab.table.files.rows == rows
+
+
 def test_what_is_half_typed_counts_when_a_button_is_pressed(
     batch: Batch, data: Path, tmp_path: Path
 ) -> None:

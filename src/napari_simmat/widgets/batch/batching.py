@@ -63,6 +63,7 @@ class Batching(QObject):
         self._later.timeout.connect(self._begin_look)
         self._output = Path()
         self._ran = False
+        self._is_trial = False
         self._trial: Path | None = None
         self._tried: tuple[Path, Path] | None = None
         self._reason = ""
@@ -167,24 +168,25 @@ class Batching(QObject):
 
     def _run(self, request: BatchRequest, state: State) -> None:
         self.state, self._done, self._begun = state, 0, time.monotonic()
+        self._is_trial = state == "trying"  # also while it is being stopped
         self.status.emit(Status("working", "Starting", way_out=""))
         self.process.start(request.arguments())
         self.changed.emit()
 
     def _on_planned(self, planned: Planned) -> None:
         self._output = planned.output
-        if self.state != "trying":
+        if not self._is_trial:
             self.files.set_rows(rows_of(planned))
 
     def _on_told(self, step: Step) -> None:
         fraction = step.done / step.total if step.total else None
         if self.state in ("running", "trying"):
             self.status.emit(Status("working", step.message, fraction, way_out=""))
-        if self.state == "trying" and step.file is not None:
+        if self._is_trial and step.file is not None:
             self._reason = str(step.file.get("error", ""))
             if not self._reason:
                 self._tried = Path(step.file["image"]), Path(step.file["labels_file"])
-        if step.number is None or self.state == "trying":
+        if step.number is None or self._is_trial:
             return
         self.files.update(step.number, step.state, step.file)
         if step.file is not None:
@@ -193,8 +195,8 @@ class Batching(QObject):
     def _on_ended(self, ending: Ending) -> None:
         state, self.state = self.state, "idle"
         seconds = time.monotonic() - self._begun
-        if state == "trying":
-            self._end_of_trial(ending)
+        if self._is_trial:
+            self._end_of_trial(ending, stopped=state != "trying")
         elif ending.kind == "done":
             self.status.emit(Status("done", self._summary(), seconds=seconds))
         elif ending.kind == "failed":
@@ -214,12 +216,12 @@ class Batching(QObject):
             )
         self.changed.emit()
 
-    def _end_of_trial(self, ending: Ending) -> None:
+    def _end_of_trial(self, ending: Ending, stopped: bool) -> None:
         if ending.kind == "done" and self._tried is not None:
             image, labels = self._tried
             self.status.emit(Status("done", f"Tried on {image.name}; nothing was kept."))
             self.open(image, labels)
-        elif ending.kind == "cancelled":
+        elif ending.kind == "cancelled" or stopped:
             self.status.emit(Status("cancelled", "Stopped."))
         else:
             text = self._reason or self.process.said or "The process ended without a word."
