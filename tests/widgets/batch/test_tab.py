@@ -447,6 +447,16 @@ def test_the_form_is_a_view_of_its_value(batch: Batch) -> None:
     batch.settle()
 
 
+def test_a_run_begins_where_its_settings_cannot_be_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "full").write_text("")
+    monkeypatch.setenv("NAPARI_SIMMAT_HOME", str(tmp_path / "full" / "home"))
+    remember(BatchRequest())
+    assert "The settings of the batch could not be saved: batch.json" in caplog.text
+    assert remembered() == BatchRequest()
+
+
 def test_the_command_segments_as_the_form_says(batch: Batch, data: Path, tmp_path: Path) -> None:
     form = batch.tab.form
     batch.choose(data, tmp_path / "out", "segment everything")

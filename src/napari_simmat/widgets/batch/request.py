@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -14,6 +15,8 @@ from napari_simmat.engine.automatic.settings import AutomaticSettings
 from napari_simmat.engine.files import writing
 from napari_simmat.engine.folders import user_folder
 from napari_simmat.engine.jobs.outputs import EXTRA_ENDINGS
+
+log = logging.getLogger(__name__)
 
 EXISTING = ("refuse", "resume", "overwrite")
 _FILE = "batch.json"
@@ -177,9 +180,12 @@ def remembered() -> BatchRequest:
 
 
 def remember(request: BatchRequest) -> None:
-    """Keep settings for the next time."""
-    with writing(user_folder() / _FILE) as path:
-        path.write_text(request.to_json(), encoding="utf-8")
+    """Keep settings for the next time; a disk that cannot be written stops no run."""
+    try:
+        with writing(user_folder() / _FILE) as path:
+            path.write_text(request.to_json(), encoding="utf-8")
+    except OSError as error:
+        log.warning("The settings of the batch could not be saved: %s", error)
 
 
 def channels_as_text(channels: Sequence[int | str] | None) -> str:
