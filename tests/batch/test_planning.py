@@ -140,6 +140,17 @@ def test_one_prompt_file_serves_all(tmp_path: Path) -> None:
     assert [task.prompts for task in made.tasks] == [prompts, prompts]
 
 
+def test_results_go_to_the_users_folder_where_a_shell_leaves_its_sign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    [image] = touch(tmp_path / "a.tif")
+    made = plan([image], output=Path("~/results"), prompts="auto")
+    assert made.output == tmp_path / "results"
+    assert made.tasks[0].files.record == tmp_path / "results" / "a.json"
+
+
 def test_automatic_needs_no_prompts(tmp_path: Path) -> None:
     [image] = touch(tmp_path / "a.tif")
     [task] = plan([image], output=tmp_path / "out", prompts="auto").tasks

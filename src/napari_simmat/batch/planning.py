@@ -45,7 +45,7 @@ def plan(
     inputs
         From `find_inputs`, or image files. Outputs of earlier runs among them are left out.
     output
-        Folder of the outputs; subfolders are mirrored in it.
+        Folder of the outputs; subfolders are mirrored in it, and ``~`` is the user's.
     prompts
         ``"auto"``: everything is segmented; one prompt file for all; or ``"same-stem"``: for each
         image the file beside it whose name is the image's stem and one of `PROMPT_ENDINGS`.
@@ -62,6 +62,7 @@ def plan(
     """
     if not isinstance(inputs, Inputs):
         inputs = Inputs([Input(image, named=True) for image in inputs])
+    output = Path(os.path.expanduser(output))  # of --output=~/results shells leave the ~
     _check_folder(output)
     if prompts not in (AUTO, SAME_STEM) and not Path(prompts).is_file():
         raise FileNotFoundError(

@@ -127,7 +127,7 @@ class BatchRequest:
         existing: Any = self.existing
         return plan(
             inputs,
-            output=Path(self.output).expanduser(),
+            output=Path(self.output),
             prompts=self.prompts,
             existing=existing,
             extras=self.extras,
