@@ -140,6 +140,18 @@ def test_one_prompt_file_serves_all(tmp_path: Path) -> None:
     assert [task.prompts for task in made.tasks] == [prompts, prompts]
 
 
+def test_a_label_image_that_prompts_all_is_no_image_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path / "data" / "a.tif", tmp_path / "data" / "p.tif")
+    monkeypatch.chdir(tmp_path)
+    for prompts in ("data/p.tif", tmp_path / "data/p.tif"):
+        made = plan(find_inputs([Path("data")]), output=Path("out"), prompts=str(prompts))
+        assert [task.image.name for task in made.tasks] == ["a.tif"]
+        assert [one.why for one in made.skipped] == ["It holds the prompts of the other images."]
+    assert len(plan([Path("data/p.tif")], output=Path("out"), prompts="data/p.tif").tasks) == 1
+
+
 def test_results_go_to_the_users_folder_where_a_shell_leaves_its_sign(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,8 +79,8 @@ def plan(
             recorded[folder] = outputs_recorded_in(folder)
         if one.image.name in recorded[folder]:
             skipped.append(Skipped(one.image, "It is the output of an earlier run."))
-        elif not one.named and (owner := taken.get(one.image)) is not None:
-            skipped.append(Skipped(one.image, f"It holds the prompts of {owner.name}."))
+        elif not one.named and (owner := taken.get(one.image.absolute())) is not None:
+            skipped.append(Skipped(one.image, f"It holds the prompts of {owner}."))
         else:
             _add(one, output, prompts, extras, tasks, skipped)
     _check_some_are_left(tasks, skipped)
@@ -128,14 +128,17 @@ def _check_folder(output: Path) -> None:
         )
 
 
-def _prompts_of_others(images: Sequence[Input], prompts: str) -> dict[Path, Path]:
-    """Image files that are the prompts of another image, with that image."""
-    return {
-        path: one.image
+def _prompts_of_others(images: Sequence[Input], prompts: str) -> dict[Path, str]:
+    """Image files that are the prompts of another image or of all, with its name."""
+    taken = {
+        path.absolute(): one.image.name
         for one in images
         if (one.prompts or prompts) == SAME_STEM
         for path in same_stem_siblings(one.image, PROMPT_ENDINGS)
     }
+    if prompts not in (AUTO, SAME_STEM):
+        taken[Path(os.path.abspath(prompts))] = "the other images"
+    return taken
 
 
 def _prompt_file(image: Path, prompts: str) -> Path | None:
