@@ -70,6 +70,17 @@ def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
     assert found(tmp_path, tmp_path) == ["a.tif"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="it is one there")
+def test_a_name_that_begins_like_a_users_folder_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "~no one.tif")
+    monkeypatch.chdir(tmp_path)
+    assert [one.image for one in find_inputs([Path("~no one.tif")]).images] == [Path("~no one.tif")]
+    [one] = find_inputs([manifest(tmp_path, "image", "~no one.tif")]).images
+    assert one.image == tmp_path / "~no one.tif"
+
+
 def test_a_plate_of_ome_zarr_is_a_folder_of_images(tmp_path: Path) -> None:
     touch(tmp_path, "data/p.zarr/.zgroup", "data/p.zarr/A/.zgroup", "data/p.zarr/A/1/.zgroup")
     for field in ("A/1/0", "A/1/1", "B/2/0"):

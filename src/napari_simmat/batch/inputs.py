@@ -82,7 +82,7 @@ def find_inputs(paths: Sequence[Path], *, pattern: str = "", outside: bool = Fal
     """
     found = Inputs()
     for path in paths:
-        path = path.expanduser()
+        path = Path(os.path.expanduser(path))  # which leaves a name such as ~$a.tif
         if path.suffix.lower() == ".csv" and path.is_file():
             found.images += [
                 Input(

@@ -159,7 +159,7 @@ def _row(where: str, base: Path, values: Mapping[str, str], outside: bool) -> Ro
 
 def _inside(where: str, base: Path, name: str, outside: bool) -> Path:
     """The file that a cell names, links and ``..`` resolved to see where it lies."""
-    path = Path(os.path.normpath(base / Path(name).expanduser()))
+    path = Path(os.path.normpath(base / os.path.expanduser(name)))
     if not outside and not path.resolve().is_relative_to(base.resolve()):
         raise ValueError(
             f"{where}: {name} lies outside the manifest's folder; move it there, or allow it with "
