@@ -19,7 +19,7 @@ from skimage.data import coins
 
 from napari_simmat.batch import carrying_out, find_inputs, plan
 from napari_simmat.batch.run import LOCK
-from napari_simmat.batch.summary import PAGE, TABLE, write_summary
+from napari_simmat.batch.summary import PAGE, TABLE, lines_of, write_summary
 from napari_simmat.engine.jobs.staging import settle
 from napari_simmat.engine.jobs.tasks import SegmentConfig
 from napari_simmat.progress import finish
@@ -79,6 +79,21 @@ def test_the_summary_is_the_same_wherever_the_results_lie(data: Path, tmp_path: 
     table = (tmp_path / "one" / TABLE).read_text()
     assert "a_labels.tif is a folder, but a file of that name is to be written" in table
     assert table == (tmp_path / "other" / TABLE).read_text()
+
+
+@pytest.mark.parametrize(("images", "output"), [("cells-out", "out"), ("../cells", ".")])
+def test_a_summary_cuts_no_other_folders_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: str, output: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    (Path(images) / "sub").mkdir(parents=True)
+    for name in ("a.tif", "a.csv", "sub/b.tif"):
+        (Path(images) / name).write_text("")
+    made = plan(find_inputs([Path(images)]), output=Path(output))
+    why = f"There are no prompts beside {Path(images, 'sub', 'b.tif')};"
+    assert made.skipped[0].why.startswith(why)
+    assert lines_of(made, [])[0].message.startswith(why)
 
 
 def test_a_report_shows_names_and_messages_as_text(data: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def lines_of(plan: Plan, outcomes: Sequence[Outcome]) -> list[Line]:
 
 def _without_folder(sentence: str, folder: Path) -> str:
     """A sentence that is the same wherever the output folder lies."""
-    return sentence.replace(f"{folder}{os.sep}", "")
+    return re.sub(rf"(?<!\S){re.escape(f'{folder}{os.sep}')}", "", sentence)  # no end of another's
 
 
 def _below(path: Path, folder: Path) -> Path:
