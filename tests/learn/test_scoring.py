@@ -195,6 +195,17 @@ def test_what_cannot_be_asked_is_refused(wrong: dict[str, object], sentence: str
         ScoreConfig(**wrong)
 
 
+def test_an_image_that_cannot_be_used_is_named_however_short_its_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise ValueError("tiny reads red, green and blue, but there are 5 channels.")
+
+    monkeypatch.setattr(Thresholder, "encoding", refused)
+    with pytest.raises(ValueError, match=r"^a\.tif: tiny reads red"):
+        finish(scoring(Thresholder(), find_labelled(folder), ScoreConfig(prompt="box")))
+
+
 def test_everything_is_segmented_and_matched(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

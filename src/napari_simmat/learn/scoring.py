@@ -74,9 +74,8 @@ def scoring(
             scores, picture = yield from _within(job, done, len(files), file.name)
         except (ValueError, TypeError) as error:
             words = str(error)
-            raise ValueError(
-                words if file.name in words else f"{file.image.name}: {words}"
-            ) from error
+            is_named = file.image.name in words or file.labels.name in words
+            raise ValueError(words if is_named else f"{file.image.name}: {words}") from error
         if not scores.counts["objects"]:
             logger.warning("%s has no object to evaluate and is left out.", file.labels.name)
             continue
