@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -20,8 +21,9 @@ from skimage.data import coins
 from napari_simmat.batch import carrying_out, find_inputs, plan
 from napari_simmat.batch.run import LOCK
 from napari_simmat.batch.summary import PAGE, TABLE, lines_of, write_summary
+from napari_simmat.engine.jobs.outputs import write_result
 from napari_simmat.engine.jobs.staging import settle
-from napari_simmat.engine.jobs.tasks import SegmentConfig
+from napari_simmat.engine.jobs.tasks import SegmentConfig, Segmented
 from napari_simmat.progress import finish
 from tests.batch.folders import contents
 
@@ -143,6 +145,33 @@ def test_a_cancelled_run_leaves_whole_files_and_goes_on(data: Path, tmp_path: Pa
     assert outcomes[0].status == "kept"
     assert outcomes[0].objects == 2
     assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_a_result_that_waits_for_others_to_be_written_survives_a_cancellation(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (data / "c.tif").unlink()
+    going_on = threading.Event()
+
+    def slow(segmented: Segmented, start: float) -> None:
+        assert going_on.wait(60)
+        write_result(segmented, start)
+
+    monkeypatch.setattr("napari_simmat.engine.jobs.segmentation.write_result", slow)
+    out = tmp_path / "out"
+    made = plan(find_inputs([data]), output=out, prompts=str(tmp_path / "clicks.csv"))
+    job = carrying_out(made, CONFIG)
+    for progress in job:
+        if getattr(progress, "number", 0) == 2 and progress.message.endswith("writing"):
+            break
+    next(job)
+    threading.Timer(0.3, going_on.set).start()
+    job.close()
+    assert sorted(path.name for path in out.rglob("*_labels.tif")) == [
+        "a_labels.tif",
+        "a_labels.tif",
+        "b_labels.tif",
+    ]
 
 
 def test_resuming_with_something_else_is_refused(data: Path, tmp_path: Path) -> None:

@@ -138,17 +138,16 @@ class _Run:
             work = partial(thumbnail_of_kept, result, loaded, spec, channels)
         else:
             work = partial(write_pictured, result)
-        while len(self.writing) > BEHIND:
-            yield from self._written(number)
+        # Before the wait, during which the run may be cancelled: what is computed is written.
         self.writing.append((number, writer.submit(work)))
         yield self._progress(number, "writing", Progress(0, 0, "writing"))
-        while self.writing and self.writing[0][1].done():
+        while len(self.writing) > BEHIND + 1 or (self.writing and self.writing[0][1].done()):
             yield from self._written(number)
 
     def _written(self, waiting: int) -> Job[None]:
-        """Wait until the oldest result is written; task `waiting` is the one that cannot go on."""
+        """Wait until the oldest result is written; task `waiting` is the one that waits for it."""
         number, future = self.writing[0]
-        yield from self._waiting(future, waiting, "segmenting")
+        yield from self._waiting(future, waiting, "writing")
         self.writing.popleft()
         try:
             outcome = future.result()
