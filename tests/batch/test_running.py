@@ -22,7 +22,7 @@ from napari_simmat.batch import carrying_out, find_inputs, plan
 from napari_simmat.batch.run import LOCK
 from napari_simmat.batch.summary import PAGE, TABLE, lines_of, write_summary
 from napari_simmat.engine.jobs.outputs import write_result
-from napari_simmat.engine.jobs.staging import settle
+from napari_simmat.engine.jobs.staging import DiskFullError, settle
 from napari_simmat.engine.jobs.tasks import SegmentConfig, Segmented
 from napari_simmat.progress import finish
 from tests.batch.folders import contents
@@ -206,6 +206,18 @@ def test_a_full_disk_ends_the_run_and_the_rest_can_go_on(
     run(data, out, "resume")
     run(data, tmp_path / "whole")
     assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_a_disk_that_is_full_while_tiles_are_computed_ends_the_run_as_well(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise DiskFullError("The disk is full.")
+
+    monkeypatch.setattr("napari_simmat.engine.jobs.segmentation._prompted", full)
+    notes = [one.note for one in run(data, tmp_path / "out")]
+    assert notes[0] == "a.tif: The disk is full."
+    assert all("It was not begun, as the disk is full" in note for note in notes[1:])
 
 
 def test_two_runs_on_one_folder_refuse_each_other(data: Path, tmp_path: Path) -> None:

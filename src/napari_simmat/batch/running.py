@@ -129,6 +129,7 @@ class _Run:
                 for_it, lambda step: self._progress(number, "segmenting", step)
             )
         except Exception as error:
+            self.full = self.full or isinstance(error, DiskFullError)
             yield self._end(number, failure(task, error, time.monotonic() - start))
             return
         work: Callable[[], Outcome]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from napari_simmat.engine.formats.reading import read_labels
 from napari_simmat.engine.jobs.outputs import OutputFiles
 from napari_simmat.engine.jobs.record import read_record
 from napari_simmat.engine.jobs.segmentation import answering, load_task, segmenting
-from napari_simmat.engine.jobs.staging import settle
+from napari_simmat.engine.jobs.staging import DiskFullError, settle
 from napari_simmat.engine.jobs.tasks import Outcome, SegmentConfig, Task
 from napari_simmat.engine.objects import Found, PixelSize, columns_of, measure
 from napari_simmat.engine.objects_in_parts import measure_in_parts
@@ -163,6 +164,34 @@ def test_a_failed_write_leaves_nothing(
     with pytest.raises(OSError, match="No space"):
         write_segmented(result)
     assert not any((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("code", "where", "sentence"),
+    [
+        (errno.ENOSPC, "engine.automatic.tiled.segmenting_tiles", "The disk is full while writing"),
+        (errno.EACCES, "engine.jobs.large.create_labels", "out cannot be written. Change its"),
+        (errno.EIO, "engine.automatic.tiled.segmenting_tiles", "disk says"),
+    ],
+)
+def test_a_disk_that_refuses_tiles_is_said_in_a_sentence(
+    code: int,
+    where: str,
+    sentence: str,
+    predictor: Predictor,
+    image: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(code, "disk says")
+
+    monkeypatch.setattr(f"napari_simmat.{where}", refused)
+    one = task(image, tmp_path / "out")
+    with pytest.raises(OSError, match=sentence) as caught:
+        finish(answering(load_task(one, IN_TILES), predictor, IN_TILES))
+    assert isinstance(caught.value, DiskFullError) == (code == errno.ENOSPC)
+    assert not list(tmp_path.rglob("*.part"))
 
 
 @pytest.mark.parametrize("step", [7, 64])

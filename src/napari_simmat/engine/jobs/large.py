@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_simmat.engine.files import remove
 from napari_simmat.engine.formats.label_zarr import create_labels
-from napari_simmat.engine.jobs.staging import part_of
+from napari_simmat.engine.jobs.staging import DiskFullError, in_words, part_of
 from napari_simmat.engine.jobs.tasks import Loaded, SegmentConfig
 from napari_simmat.engine.objects import Found, Painting
 from napari_simmat.progress import Job
@@ -41,13 +42,19 @@ def segmenting_in_tiles(
     unit = _UNITS.get(image.units.get("X", ""), "")
     pixel = (image.scale.get("Y", 1.0), image.scale.get("X", 1.0)) if unit else (1.0, 1.0)
     height, width = loaded.shape
+    labels = None
     try:
         labels = create_labels(
             folder, target.name.removesuffix(".ome.zarr"), (height, width), pixel, unit
         )
         scores = yield from segmenting_tiles(predictor, labels, loaded.automatic)
-    except BaseException:
-        remove(folder)
+    except BaseException as error:
+        with suppress(OSError):
+            remove(folder)
+        if isinstance(error, OSError):
+            said = in_words(error, target)
+            if labels is None or isinstance(said, DiskFullError):  # else perhaps the image's file
+                raise said from error
         raise
     painting = Painting((height, width), labels)
     painting.found = [Found(label, float(score)) for label, score in enumerate(scores, start=1)]

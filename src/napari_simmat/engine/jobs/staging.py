@@ -79,9 +79,14 @@ def staged(*targets: Path) -> Iterator[tuple[Path, ...]]:
             with suppress(OSError):
                 remove(path)
         if isinstance(error, OSError) and not isinstance(error, OutputError):
-            kind = DiskFullError if error.errno in _FULL else OutputError
-            raise kind(_sentence(error, targets[0])) from error
+            raise in_words(error, targets[0]) from error
         raise
+
+
+def in_words(error: OSError, target: Path) -> OutputError:
+    """What the system's error while `target` was written means for the user."""
+    kind = DiskFullError if error.errno in _FULL else OutputError
+    return kind(_sentence(error, target))
 
 
 def settle(files: OutputFiles, *, finish: bool) -> None:
