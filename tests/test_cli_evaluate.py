@@ -47,6 +47,20 @@ def evaluate(capsys: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
+def test_a_name_in_brackets_is_shown_as_it_is(folder: Path, evaluate: Run) -> None:
+    for name in ("[dapi]", "[bold]"):
+        for ending in (".tif", "_labels.tif"):
+            data = Path(f"data/disks{ending}").read_bytes()
+            Path(f"data/disks{name}{ending}").write_bytes(data)
+    status, out, _ = evaluate("--prompt", "box", "--device", "cpu")
+    assert status == 0
+    assert [line.split()[0] for line in out.split("\n")[1:4]] == [
+        "disks",
+        "disks[bold]",
+        "disks[dapi]",
+    ]
+
+
 def test_everything_is_written_and_the_same_twice(folder: Path, evaluate: Run) -> None:
     words = ("--clicks", "2", "--history", "history.jsonl", "--device", "cpu")
     written = ["disks_overlay.png", "overlays.png", "results.csv", "summary.json"]

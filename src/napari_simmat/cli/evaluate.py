@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 from rich.table import Table
+from rich.text import Text
 
 from napari_simmat.cli.segment import DEFAULTS, channels_of
 from napari_simmat.cli.terminal import COMPUTE, FLAG, SPEECH, Compute, Speech, Terminal
@@ -200,7 +201,7 @@ def _show(terminal: Terminal, scores: Scores, config: ScoreConfig) -> None:
     ) -> None:
         cells = (f"{figures[of + each]:.3f}" if of + each in figures else "" for each in columns)
         numbers = ("" if own is None else str(own[name]) for name in counts)
-        table.add_row(title, *numbers, *cells, **how)
+        table.add_row(Text(title), *numbers, *cells, **how)
 
     for image in scores.images:
         add(image.name, image.headline, image.counts)
