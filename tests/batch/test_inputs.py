@@ -51,6 +51,21 @@ def test_a_glob_is_mirrored_from_its_first_pattern(tmp_path: Path) -> None:
     assert not inputs.images[0].named
 
 
+def test_a_folder_with_brackets_in_its_name_is_no_pattern(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "run [2]/x/a.tif", "run [2]/y/b[1].tif", "run 2/c.tif")
+    assert found(tmp_path, tmp_path / "run [2]" / "*" / "*.tif") == [
+        "run [2]/x/a.tif",
+        "run [2]/y/b[1].tif",
+    ]
+    assert found(tmp_path, tmp_path / "run [2]" / "y" / "b[1].tif") == ["run [2]/y/b[1].tif"]
+    assert found(tmp_path, tmp_path / "run [1-3]" / "*.tif") == ["run 2/c.tif"]
+    monkeypatch.chdir(tmp_path)
+    [first, _] = find_inputs([Path("run [2]/*/*.tif")]).images
+    assert (first.image, first.folder) == (Path("run [2]/x/a.tif"), Path("x"))
+
+
 def test_what_leads_nowhere_is_said(tmp_path: Path) -> None:
     touch(tmp_path, "data/a.txt")
     with pytest.raises(FileNotFoundError, match=r"There is no file .*nothing\.tif"):

@@ -161,13 +161,17 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _matching(pattern: Path) -> Iterable[Input]:
-    """The images that a pattern matches, mirrored from its first part that is a pattern."""
+    """The images that a pattern matches, mirrored from its first part that is a pattern.
+
+    A folder that is called like a part, as ``run [2]``, is meant itself.
+    """
     root = Path(pattern.anchor)
     for part in pattern.parts[len(Path(pattern.anchor).parts) : -1]:
-        if glob.has_magic(part):
+        if glob.has_magic(part) and not (root / part).is_dir():
             break
         root = root / part
-    paths = [Path(name) for name in sorted(glob.glob(str(pattern), recursive=True))]
+    names = glob.glob(str(pattern.relative_to(root)), root_dir=root, recursive=True)
+    paths = [root / name for name in sorted(names)]
     found = [path for path in paths if path.is_file() or is_image_folder(path)]
     if not found:
         raise FileNotFoundError(f"No file fits {pattern}; check the pattern and its folder.")
