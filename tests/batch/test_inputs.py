@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,12 @@ def test_a_name_that_begins_like_a_users_folder_is_found(
     assert one.image == tmp_path / "~no one.tif"
 
 
+def test_a_pattern_finds_folders_of_dicom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "one/1.dcm", "other/1.dcm", "notes/a.txt")
+    monkeypatch.setattr("napari_simmat.batch.inputs.images_in", series_of_one)
+    assert found(tmp_path, tmp_path / "*") == ["one", "other"]
+
+
 def test_a_plate_of_ome_zarr_is_a_folder_of_images(tmp_path: Path) -> None:
     touch(tmp_path, "data/p.zarr/.zgroup", "data/p.zarr/A/.zgroup", "data/p.zarr/A/1/.zgroup")
     for field in ("A/1/0", "A/1/1", "B/2/0"):
@@ -113,6 +120,14 @@ def test_a_plate_of_ome_zarr_is_a_folder_of_images(tmp_path: Path) -> None:
     for folder in ("A", "A/1", "B", "B/2"):  # some leave out rows and wells
         (tmp_path / "data/p.zarr" / folder / ".zgroup").unlink()
     assert found(tmp_path, tmp_path / "data") == fields
+    touch(tmp_path, "data/image.zarr/.zarray")
+    inputs = find_inputs([tmp_path / "data" / "*.zarr"])
+    assert [each.image.relative_to(tmp_path).as_posix() for each in inputs.images] == [
+        "data/image.zarr",
+        *fields,
+    ]
+    assert inputs.images[1].folder == Path("p.zarr/A/1")
+    shutil.rmtree(tmp_path / "data/image.zarr")
     (tmp_path / "data/p.zarr/.zattrs").unlink()
     (tmp_path / "data/p.zarr/zarr.json").write_text('{"attributes": {"ome": {"plate": {}}}}')
     assert found(tmp_path, tmp_path / "data") == fields

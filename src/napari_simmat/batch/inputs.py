@@ -12,7 +12,7 @@ from pathlib import Path
 from napari_simmat.batch.manifest import read_manifest
 from napari_simmat.engine.formats.dicom import images_in, is_dicom
 from napari_simmat.engine.formats.reading import ENDINGS, is_image_folder
-from napari_simmat.engine.formats.zarr_images import MARKS
+from napari_simmat.engine.formats.zarr_images import MARKS, is_zarr
 from napari_simmat.engine.jobs.outputs import stem_of
 
 SHOWN = 3
@@ -171,11 +171,19 @@ def _matching(pattern: Path) -> Iterable[Input]:
             break
         root = root / part
     names = glob.glob(str(pattern.relative_to(root)), root_dir=root, recursive=True)
-    paths = [root / name for name in sorted(names)]
-    found = [path for path in paths if path.is_file() or is_image_folder(path)]
+    found = dict.fromkeys(path for name in sorted(names) for path in _images_of(root / name))
     if not found:
         raise FileNotFoundError(f"No file fits {pattern}; check the pattern and its folder.")
     return [Input(path, path.parent.relative_to(root)) for path in found]
+
+
+def _images_of(path: Path) -> Iterable[Path]:
+    """What a pattern matched, if it is an image, or the images of a plate or of DICOM series."""
+    if path.is_file() or is_image_folder(path):
+        return [path]
+    if not path.is_dir() or not os.access(path, os.R_OK):
+        return []
+    return _walk(path) if is_zarr(path) else images_in(path) or []
 
 
 def _with_name(image: Path) -> Path:
