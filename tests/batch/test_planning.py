@@ -79,6 +79,18 @@ def test_an_existing_output_is_refused_unless_allowed(tmp_path: Path) -> None:
         assert task.files.objects == objects
 
 
+def test_labels_in_ome_zarr_that_exist_are_not_replaced_either(tmp_path: Path) -> None:
+    """Whether labels become such, only the image's size tells."""
+    [image] = touch(tmp_path / "data" / "a.tif")
+    [drawn] = touch(tmp_path / "data" / "a_labels.ome.zarr" / "zarr.json")
+    with pytest.raises(ValueError, match=r"a_labels\.ome\.zarr exists already"):
+        plan([image], output=image.parent, prompts="auto")
+    assert plan([image], output=image.parent, prompts="auto", existing="overwrite").tasks
+    images = [image, drawn.parent]
+    with pytest.raises(ValueError, match=r"a_labels\.ome\.zarr would be overwritten by an output"):
+        plan(images, output=image.parent, prompts="auto", existing="overwrite")
+
+
 def record(folder: Path, stem: str, **outputs: str) -> None:
     """A record as a run leaves it; `outputs` are names of files by their kind."""
     made = Record(

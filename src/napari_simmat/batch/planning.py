@@ -180,7 +180,7 @@ def _check_outputs_differ(tasks: Sequence[Task]) -> None:
         if _same_name(task.image) in seen:
             raise ValueError(f"{task.image} is given twice; give each image once.")
         seen.add(_same_name(task.image))
-        for path in task.files:
+        for path in task.files.possible():
             first = written.setdefault(_same_name(path), task.image)
             if first != task.image:
                 raise ValueError(

@@ -65,7 +65,7 @@ class Plan:
         if self.existing != "refuse":
             return
         for task in self.tasks:
-            for path in task.files.existing():
+            for path in (each for each in task.files.possible() if each.exists()):
                 raise ValueError(
                     f"{path} exists already. Use --overwrite to replace it, --resume to keep "
                     "what was made the same way, or another output folder."

@@ -86,6 +86,10 @@ class OutputFiles:
     def __iter__(self) -> Iterator[Path]:
         return iter((self.labels, self.objects, *self.extras.values(), self.record))
 
+    def possible(self) -> tuple[Path, ...]:
+        """The files, and what stands for the labels if the image turns out to be large."""
+        return (*self, self.in_zarr().labels)
+
     def existing(self) -> list[Path]:
         """Those of the files that are already there."""
         return [path for path in self if path.exists()]
