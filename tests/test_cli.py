@@ -19,7 +19,9 @@ import tifffile
 from skimage.data import coins
 
 from napari_simmat.cli import main
+from napari_simmat.engine.checkpoints import zoo
 from napari_simmat.engine.checkpoints.loading import load_model
+from napari_simmat.engine.checkpoints.zoo import find
 from napari_simmat.engine.files import sha256_of
 from napari_simmat.engine.formats.promptfiles import write_points_csv, write_shapes_csv
 from napari_simmat.engine.predictor import Predictor
@@ -629,6 +631,17 @@ def test_info_shows_a_card(four_angles: Path, simmat: Callable[..., Said]) -> No
     unknown = simmat("models", "info", "angels")
     assert unknown.status == 1
     assert "There is no model called 'angels'. Did you mean angles?" in unknown.err
+
+
+def test_a_card_shows_foreign_names_as_they_are(
+    simmat: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = find("tiny")
+    spec = replace(entry.spec, metrics={"[bold] IoU [/box]": 1.5})
+    monkeypatch.setattr(zoo, "find", lambda _: replace(entry, spec=spec))
+    said = simmat("models", "info", "tiny")
+    assert (said.status, said.err) == (0, "")
+    assert "metric [bold] IoU [/box] 1.5" in " ".join(said.out.split())
 
 
 def test_a_model_goes_out_and_comes_back(

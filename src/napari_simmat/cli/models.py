@@ -102,7 +102,7 @@ def info(name: str, /, speech: Speech = SPEECH) -> None:
     }
     for key, value in rows.items():
         if value:
-            table.add_row(key, Text(value))
+            table.add_row(Text(key), Text(value))
     terminal.say(table)
     if entry.problem:
         terminal.note(entry.problem)
