@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from napari_simmat.batch.manifest import read_manifest
-from napari_simmat.engine.formats.dicom import images_in, is_dicom
+from napari_simmat.engine.formats.dicom import images_in, is_dicom, once_each
 from napari_simmat.engine.formats.reading import ENDINGS, is_image_folder
 from napari_simmat.engine.formats.zarr_images import MARKS, is_zarr
 from napari_simmat.engine.jobs.outputs import stem_of
@@ -68,7 +68,7 @@ def find_inputs(paths: Sequence[Path], *, pattern: str = "", outside: bool = Fal
     ----------
     paths
         Image files; folders, searched with their subfolders; patterns such as ``data/**/*.tif``;
-        manifests (`read_manifest`).
+        manifests (`read_manifest`). Of slices of a DICOM series the first stands for all.
     pattern
         Which files of a folder count, e.g. ``*.tif`` or ``plate*/*.png``, compared with the path
         below the folder; all with an image's ending by default.
@@ -103,6 +103,8 @@ def find_inputs(paths: Sequence[Path], *, pattern: str = "", outside: bool = Fal
             found.images += _matching(path)
         else:
             raise FileNotFoundError(f"There is no file {path}; check its name and folder.")
+    kept = set(once_each([each.image for each in found.images if each.prompts is None]))
+    found.images = [each for each in found.images if each.prompts or each.image in kept]
     return found
 
 

@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 
-from napari_simmat.engine.formats.dicom import images_in
+from napari_simmat.batch import find_inputs
+from napari_simmat.engine.formats.dicom import images_in, once_each
 from napari_simmat.engine.formats.reading import read_image
 from napari_simmat.engine.jobs.outputs import stem_of
 
@@ -65,6 +67,24 @@ def test_a_file_stands_for_its_series(series: Path) -> None:
     assert images_in(series) == [series / "6.dcm", series / "other.dcm"]
     with pytest.raises(ValueError, match="holds 2 DICOM series; give a folder with one"):
         read_image(series)
+
+
+def test_of_slices_that_are_given_one_by_one_the_first_of_each_series_is_taken(
+    series: Path, tmp_path: Path
+) -> None:
+    """As a shell makes of ``series/*.dcm``: else each slice would be the whole stack again."""
+    write_slice(series / "other.dcm", VOLUME[0] + 1, series="1.2.4")
+    film = series / "film.dcm"
+    write_slice(film, VOLUME, NumberOfFrames=4)
+    beside = tmp_path / "a.tif"
+    tifffile.imwrite(beside, VOLUME[0])
+    slices = [series / f"{name}.dcm" for name in (8, 7, "other", 6)]
+    taken = [beside, slices[0], slices[2], film]
+    assert once_each([beside, *slices, film]) == taken
+    assert [one.image for one in find_inputs([beside, *slices, film]).images] == taken
+    matched = find_inputs([series / "*.dcm"]).images
+    assert [one.image.name for one in matched] == ["6.dcm", "film.dcm", "other.dcm"]
+    assert once_each([slices[1]] * 2) == [slices[1]] * 2  # that it is given twice is said elsewhere
 
 
 def test_values_are_those_of_the_modality(tmp_path: Path) -> None:

@@ -30,6 +30,10 @@ _OF_FRAMES = {
 """Where enhanced files, which hold many slices, say of all or of each what others say of theirs."""
 
 
+_SUFFIXES = ("", ".dcm", ".dicom", ".ima")
+"""What the names of slices usually end in."""
+
+
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM, by the four letters after its preamble."""
     try:
@@ -57,6 +61,23 @@ def images_in(folder: Path) -> list[Path] | None:
     if len(series) == 1:
         return [folder]
     return [min(files) for files in series.values()] or None
+
+
+def once_each(files: Sequence[Path]) -> list[Path]:
+    """Of files that may be slices of DICOM series, the first of each series, which stands for it.
+
+    What is no DICOM, or lies in its folder alone of the files, stays as it is.
+    """
+    folders: dict[Path, list[Path]] = {}
+    for file in dict.fromkeys(files):
+        if file.suffix.lower() in _SUFFIXES and file.is_file() and is_dicom(file):
+            folders.setdefault(file.parent, []).append(file)
+    others: set[Path] = set()
+    for folder, given in folders.items():
+        if len(given) > 1:
+            for own in _series_in(folder).values():
+                others.update([file for file in given if file in own][1:])
+    return [file for file in files if file not in others]
 
 
 def read_dicom(path: Path) -> ImageFile:
