@@ -70,6 +70,21 @@ def test_a_press_proposes_a_slider_sifts_another_press_commits(ready: Any, every
     assert len(set(at_centres(objects))) == 4
 
 
+def test_what_was_found_is_written_once_after_a_question(ready: Any, everything: Any) -> None:
+    labels = np.zeros((200, 220), np.int32)
+    labels[CENTRES[0]] = 9
+    ready.tab.objects.chosen.emit(ready.viewer.add_labels(labels, name="mine"))
+    ready.tab.panel.overlap_chosen.emit("ask")
+    press(ready, everything.panel.start)
+    press(ready, everything.panel.commit)
+    assert "overlaps 9" in ready.status.text
+    press(ready, ready.tab.status._offer)
+    assert labels[CENTRES[1]] > 9
+    assert everything.found is None
+    assert not preview(ready).any()
+    assert not everything.panel.commit.isEnabled()
+
+
 def test_discarded_leaves_nothing(ready: Any, everything: Any) -> None:
     press(ready, everything.panel.start)
     assert everything.panel.commit.isEnabled()

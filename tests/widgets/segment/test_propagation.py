@@ -257,3 +257,23 @@ def test_closing_while_it_runs_leaves_no_thread_and_opened_again_it_goes_on(stac
     stack.click(*CENTRE)
     press(stack, stack.tab.stack.panel.start)
     assert iou(preview(stack), ball()[1]) > 0.85
+
+
+@pytest.mark.parametrize("what", ["overlap", "new layer"])
+def test_what_was_found_is_written_once_after_a_question(stack: Any, what: str) -> None:
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[3, 48, 60] = 9 if what == "overlap" else 255
+    stack.viewer.add_labels(labels, name="mine")
+    stack.tab.objects.chosen.emit(stack.viewer.layers["mine"])
+    stack.tab.panel.overlap_chosen.emit("ask" if what == "overlap" else "overwrite")
+    stack.click(*CENTRE)
+    press(stack, stack.tab.stack.panel.start)
+    found = preview(stack).copy()
+    press(stack, stack.tab.stack.panel.commit)
+    assert stack.tab.stack.propagation.found is not None, "nothing is written before the answer"
+    press(stack, stack.tab.status._offer)
+    written = labels == 10 if what == "overlap" else objects(stack) == 1
+    assert written.any((1, 2)).tolist() == found.any((1, 2)).tolist()
+    assert stack.tab.stack.propagation.found is None
+    assert not preview(stack).any()
+    assert not stack.tab.stack.panel.commit.isEnabled()

@@ -148,8 +148,8 @@ class Everything(QObject):
         ]
         if not objects:
             session.say("There is nothing to commit: loosen the thresholds.", "ready")
-        elif session.actions.write("segmenting everything", objects):
-            self.drop()
+        else:
+            session.actions.write("segmenting everything", objects, done=self.drop)
 
     def drop(self) -> None:
         """Take back what was found, from the preview as well."""

@@ -90,6 +90,7 @@ class ObjectActions:
         *,
         closing: Sequence[Plane] = (),
         overlap: Overlap | None = None,
+        done: Callable[[], object] = lambda: None,
     ) -> bool:
         """Write objects into the image's labels layer as one operation; whether it was done.
 
@@ -103,11 +104,13 @@ class ObjectActions:
             Planes, of the view of `objects`, whose prompts were used up by it.
         overlap
             Who gets the pixels that others have; by default as the user chose.
+        done
+            Called when it was done, which may be after the user has answered a question.
         """
         session, work = self._session, self._session.work
         assert work is not None
         overlap = overlap or self.overlap
-        again = partial(self.write, name, objects, closing=closing)
+        again = partial(self.write, name, objects, closing=closing, done=done)
         try:
             finished = session.target()
             others = [] if overlap == "overwrite" else finished.overlapped(objects)
@@ -134,6 +137,7 @@ class ObjectActions:
             after = after.off(plane)
         session.do(f"{name} of {_listed(written)}", after, edit)
         session.say(f"Committed to {finished.layer.name}: {_listed(written)}. Next object.")
+        done()
         return True
 
     def _ask(self, others: Sequence[int], again: Callable[..., object]) -> None:

@@ -146,23 +146,23 @@ class Propagation(QObject):
         session.status.emit(Status("working", "Propagating"))
         self.changed.emit()
 
-    def commit(self) -> bool:
-        """Write what was found as one operation; whether it was done.
+    def commit(self) -> None:
+        """Write what was found as one operation.
 
         What was clicked since is followed first, and then written. It may be done from any view.
         """
         found, session = self.found, self._session
         if found is None or session.work is not found.sought.work:
-            return False
+            return
         session.flush()
         sought = found.sought
         if not self._is_current(found):
             if not found.is_seen:
                 session.say("More was clicked since: go back to the view in which it was followed.")
-                return False
+                return
             self.start(sought.along, sought.planes)
             self._commit_next = self.busy
-            return False
+            return
         objects = [
             NewObject(
                 track.footprint(),
@@ -185,10 +185,7 @@ class Propagation(QObject):
             if track.sections
         ]
         closing = sorted({each.prompt.plane for each in sought.asked})
-        if not session.actions.write("propagation", objects, closing=closing):
-            return False
-        self.drop()
-        return True
+        session.actions.write("propagation", objects, closing=closing, done=self.drop)
 
     def cancel(self) -> None:
         """Stop; what was found before stays on the preview."""
