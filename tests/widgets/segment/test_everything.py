@@ -85,6 +85,19 @@ def test_what_was_found_is_written_once_after_a_question(ready: Any, everything:
     assert not everything.panel.commit.isEnabled()
 
 
+@pytest.mark.parametrize("when", ["asking", "found"])
+def test_what_another_model_found_is_not_kept(ready: Any, everything: Any, when: str) -> None:
+    QTest.mouseClick(everything.panel.start, Qt.MouseButton.LeftButton)
+    if when == "found":
+        ready.idle()
+        assert everything.panel.commit.isEnabled()
+    ready.tab.models.set_value("tiny-rgb")
+    ready.idle()
+    assert everything.found is None
+    assert not preview(ready).any()
+    assert not everything.panel.commit.isEnabled()
+
+
 def test_discarded_leaves_nothing(ready: Any, everything: Any) -> None:
     press(ready, everything.panel.start)
     assert everything.panel.commit.isEnabled()

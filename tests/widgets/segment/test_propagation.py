@@ -263,7 +263,7 @@ def test_closing_while_it_runs_leaves_no_thread_and_opened_again_it_goes_on(stac
 def test_what_was_found_is_written_once_after_a_question(stack: Any, what: str) -> None:
     labels = np.zeros(SHAPE, np.uint8)
     labels[3, 48, 60] = 9 if what == "overlap" else 255
-    stack.viewer.add_labels(labels, name="mine")
+    stack.viewer.add_labels(labels, name="mine", scale=(2, 1, 1))
     stack.tab.objects.chosen.emit(stack.viewer.layers["mine"])
     stack.tab.panel.overlap_chosen.emit("ask" if what == "overlap" else "overwrite")
     stack.click(*CENTRE)
@@ -277,3 +277,32 @@ def test_what_was_found_is_written_once_after_a_question(stack: Any, what: str) 
     assert stack.tab.stack.propagation.found is None
     assert not preview(stack).any()
     assert not stack.tab.stack.panel.commit.isEnabled()
+
+
+@pytest.mark.parametrize("what", ["model", "data", "scale"])
+def test_what_was_found_is_not_kept_for_another_model_or_image(stack: Any, what: str) -> None:
+    layer, propagation = stack.viewer.layers["ball"], stack.tab.stack.propagation
+    stack.click(*CENTRE)
+    press(stack, stack.tab.stack.panel.start)
+    if what == "model":
+        stack.tab.models.set_value("tiny-rgb")
+    elif what == "data":
+        layer.data = layer.data[:, ::-1].copy()
+    else:
+        layer.scale = (2, 2, 2)
+    stack.idle()
+    assert propagation.found is None
+    shown = preview(stack).copy()
+    assert np.flatnonzero(shown.any((1, 2))).tolist() == [3], "the click is answered anew"
+    stack.key(Qt.Key.Key_C)
+    assert np.array_equal(objects(stack) == 1, shown), "what is shown is what is written"
+
+
+def test_another_model_stops_what_the_one_before_follows(stack: Any) -> None:
+    stack.click(*CENTRE)
+    QTest.mouseClick(stack.tab.stack.panel.start, Qt.MouseButton.LeftButton)
+    assert stack.tab.stack.propagation.busy
+    stack.tab.models.set_value("tiny-rgb")
+    assert not stack.tab.stack.propagation.busy
+    stack.idle()
+    assert stack.tab.stack.propagation.found is None

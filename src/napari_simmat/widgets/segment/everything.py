@@ -38,9 +38,13 @@ SETTLED = 60
 
 @dataclass(frozen=True, eq=False)
 class Proposed:
-    """Masks that the model proposes on a plane of a view, and what is left of them."""
+    """Masks that the model proposes on a plane of a view, and what is left of them.
+
+    `subject` is the session's when it was asked: what is found belongs to it.
+    """
 
     work: Work
+    subject: tuple[object, ...]
     order: Order
     plane: Plane
     candidates: Candidates
@@ -64,7 +68,7 @@ class Everything(QObject):
         self._session = session
         self.panel = EverythingPanel(session.viewer)
         self.found: Proposed | None = None
-        self._asked: tuple[Work, Order, Plane] | None = None
+        self._asked: tuple[Work, tuple[object, ...], Order, Plane] | None = None
         self._proposing: Task | None = None
         self._sifting: Task | None = None
         self._settling = QTimer(self)
@@ -113,7 +117,7 @@ class Everything(QObject):
         except ValueError as error:
             session.fail(str(error))
             return
-        self._asked = work, work.place.order, plane
+        self._asked = work, session.subject, work.place.order, plane
         settings, segmenter = self.panel.value(), session.segmenter
         self._proposing = session.worker.submit(
             "Segmenting everything", lambda: segmenter.proposing(question, settings, asked), RANK
@@ -191,9 +195,8 @@ class Everything(QObject):
     def _on_returned(self, task: Task, result: Candidates | Instances) -> None:
         if task is self._proposing and self._asked is not None:
             self._proposing = None
-            work, order, plane = self._asked
-            if self._session.work is work:
-                self.found = Proposed(work, order, plane, result)  # type: ignore[arg-type]
+            if self._is_subject(*self._asked[:2]):
+                self.found = Proposed(*self._asked, result)  # type: ignore[arg-type]
                 self._sift()
             self.changed.emit()
         elif task is self._sifting:
@@ -240,10 +243,17 @@ class Everything(QObject):
         )
 
     def _on_session(self) -> None:
-        """Forget what was found when another image is chosen."""
-        if self.found is not None and self._session.work is not self.found.work:
+        """Forget what was found when another image or model is chosen."""
+        if self.found is not None and not self._is_subject(self.found.work, self.found.subject):
             self.drop()
+        asked, session = self._asked, self._session
+        if asked is not None and session.work is asked[0] and session.subject != asked[1]:
+            self.cancel()
         self._show_state()
+
+    def _is_subject(self, work: Work, subject: tuple[object, ...]) -> bool:
+        """Whether model and image are still those that were asked."""
+        return self._session.work is work and self._session.subject == subject
 
 
 def _sifted(candidates: Candidates, settings: AutomaticSettings) -> Job[Instances]:

@@ -151,6 +151,13 @@ class Interaction(Session):
             self._seen_images[place.order] = self._image.seen(place.order, place.spacing)
         return self._seen_images[place.order]
 
+    @property
+    def subject(self) -> tuple[object, ...]:
+        """What answers follow from: model, image and where it lies; empty for no image."""
+        if self.work is None or self._image is None:
+            return ()
+        return self._model, self._image.token, self.work.place.matrix.tobytes()
+
     def question(self) -> Question | None:
         """What work on the whole image is told; None where no image is chosen."""
         work, image = self.work, self.image()

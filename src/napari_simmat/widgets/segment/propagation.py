@@ -39,6 +39,8 @@ class Sought:
     ----------
     work, order
         In which view of which image.
+    subject
+        The session's then: what is found belongs to it.
     asked
         The objects.
     along, planes
@@ -47,6 +49,7 @@ class Sought:
 
     work: Work
     order: Order
+    subject: tuple[object, ...]
     asked: tuple[Through, ...]
     along: tuple[int, ...]
     planes: tuple[int, int]
@@ -138,7 +141,7 @@ class Propagation(QObject):
         request = StackRequest(
             tuple(each.prompt for each in asked), along, planes, work.place.spacing
         )
-        self._sought = Sought(work, work.place.order, asked, along, planes)
+        self._sought = Sought(work, work.place.order, session.subject, asked, along, planes)
         segmenter = session.segmenter
         self._task = session.worker.submit(
             "Propagating", lambda: segmenter.propagating(question, request), RANK
@@ -263,14 +266,19 @@ class Propagation(QObject):
             self.changed.emit()
 
     def _on_session(self) -> None:
-        """Stop, and forget what was found, when another image is chosen or this one is gone."""
-        work = self._session.work
-        if self._task is not None and self._sought is not None and work is not self._sought.work:
+        """Stop, and forget what was found, when another image or model is chosen, or it is gone."""
+        sought = self._sought
+        if self._task is not None and sought is not None and not self._is_subject(sought):
             self._task.cancel()
             self._task, self._commit_next = None, False
             self.changed.emit()
-        if self.found is not None and work is not self.found.sought.work:
+        if self.found is not None and not self._is_subject(self.found.sought):
             self.drop()
+
+    def _is_subject(self, sought: Sought) -> bool:
+        """Whether model and image are still those that were asked."""
+        session = self._session
+        return session.work is sought.work and session.subject == sought.subject
 
     def _on_turned(self) -> None:
         """Show what was found from the other side as well."""
