@@ -99,6 +99,26 @@ def test_prompts_and_objects_live_on_the_plane_that_is_shown(window: Any) -> Non
     assert np.allclose(objects.scale, (3, 1, 1))
 
 
+def test_between_two_planes_the_one_that_is_shown_is_prompted(window: Any) -> None:
+    """The slider goes in the steps of the finest image that is open."""
+    image = np.zeros((3, 200, 220), np.uint8)
+    image[0] = grey()
+    window.viewer.add_image(np.zeros((6, 200, 220), np.uint8), name="fine")
+    window.viewer.add_image(image, name="thick", scale=(2, 1, 1))
+    window.open_widget()
+    window.viewer.dims.set_point(0, 1)  # half-way to the second plane; napari shows the first
+    window.viewer.reset_view()
+    window.idle()
+    window.click(*CENTRES[0])
+    assert iou(window.viewer.layers["SimMAT preview"].data[0] > 0, discs()[1] == 1) > 0.8
+    window.key(Qt.Key.Key_C)
+    objects = window.viewer.layers["SimMAT objects"].data
+    assert np.flatnonzero(objects.any((1, 2))).tolist() == [0]
+    window.hover(*CENTRES[0])
+    window.key(Qt.Key.Key_D, Qt.KeyboardModifier.ShiftModifier)
+    assert not objects.any()
+
+
 def test_a_plane_whose_prompts_are_deleted_from_another_one_shows_no_mask(window: Any) -> None:
     window.viewer.add_image(np.stack([grey(), grey()]), name="stack")
     window.open_widget()

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
-
 from napari_simmat.engine.footprints import Footprint
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.views import Order
@@ -193,5 +191,8 @@ class Asked:
 
 
 def plane_of(position: Position) -> Plane:
-    """The plane a position lies on: its leading coordinates, rounded as napari slices."""
-    return tuple(int(np.floor(value + 0.5)) for value in position[:-2])
+    """The plane a position lies on: its leading coordinates, rounded as napari slices.
+
+    Half-way between two planes napari shows the even one.
+    """
+    return tuple(round(value) for value in position[:-2])

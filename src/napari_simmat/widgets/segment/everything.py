@@ -264,7 +264,7 @@ def _sifted(candidates: Candidates, settings: AutomaticSettings) -> Job[Instance
 def _points_on(layer: Layer, work: Work, plane: Plane, shown: Sequence[float]) -> list[Prompt]:
     """A click for each point of a layer on a plane of the image."""
     points = work.place.from_layer(layer, np.asarray(layer.data), shown)
-    here = (np.floor(points[:, :-2] + 0.5) == np.array(plane)).all(axis=1)
+    here = (np.round(points[:, :-2]) == np.array(plane)).all(axis=1)
     size = np.array(work.place.shape[-2:])
     inside = ((points[:, -2:] >= -0.5) & (points[:, -2:] <= size - 0.5)).all(axis=1)
     if not (here & inside).any():

@@ -312,7 +312,7 @@ class ObjectActions:
 
 def _value(labels: object, position: Sequence[float]) -> int:
     """The label at a position in pixels; 0 outside."""
-    index = tuple(int(np.floor(value + 0.5)) for value in position)
+    index = tuple(round(float(value)) for value in position)  # as napari shows it
     shape = labels.shape  # type: ignore[attr-defined]
     if not all(0 <= at < size for at, size in zip(index, shape, strict=True)):
         return 0
