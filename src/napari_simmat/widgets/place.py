@@ -181,13 +181,19 @@ class Place:
                 )
         return index
 
-    def misfit(self, labels: Labels) -> str | None:
-        """Why objects of this image cannot be written into `labels`, or None."""
+    def other_pixels(self, labels: Labels) -> str | None:
+        """Why the pixels of `labels` are not those of the image one by one, or None."""
         if labels.multiscale:
-            return f"{labels.name} is multiscale and cannot be written"
+            return f"{labels.name} is multiscale"
         if tuple(labels.data.shape) != self._shape:
             here, there = _by(self._shape), _by(labels.data.shape)
             return f"{labels.name} has {there} pixels, the image {here}"
+        return None
+
+    def misfit(self, labels: Labels) -> str | None:
+        """Why objects of this image cannot be written into `labels`, or None."""
+        if others := self.other_pixels(labels):
+            return others
         if not self.lies_on(labels):
             return f"{labels.name} has another scale, translate or affine than the image"
         flags = getattr(labels.data, "flags", None)

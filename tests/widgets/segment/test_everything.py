@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dask.array import from_array
 from napari.layers import Points
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
@@ -129,6 +130,12 @@ def test_points_of_a_layer_say_where(ready: Any, everything: Any) -> None:
     press(ready, everything.panel.start)
     assert ready.status.kind == "failed"
     assert "seeds has no point on this plane" in ready.status.text
+
+
+def test_labels_that_cannot_be_written_say_where_as_well(ready: Any, everything: Any) -> None:
+    everything.panel.layer.set_value(ready.viewer.add_labels(from_array(discs()[1]), name="lazy"))
+    press(ready, everything.panel.start)
+    assert 0 not in at_centres(preview(ready))
 
 
 def test_the_section_is_a_view_of_settings(ready: Any, everything: Any) -> None:

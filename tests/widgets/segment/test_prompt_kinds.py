@@ -117,6 +117,14 @@ def test_labels_of_another_layer_are_refined(ready: Any) -> None:
     )
 
 
+def test_labels_of_several_levels_are_refused_in_a_sentence(ready: Any) -> None:
+    labels = discs()[1]
+    layer = ready.viewer.add_labels([labels, labels[::2, ::2]], name="levels", multiscale=True)
+    ready.tab.masks.chosen.emit(layer)
+    assert ready.status.kind == "failed"
+    assert "levels does not lie on the image" in ready.status.text
+
+
 def test_q_cycles_the_candidates_and_the_chosen_one_is_refined_and_committed(ready: Any) -> None:
     ready.click(*CENTRES[0])
     seen = [preview(ready).copy()]

@@ -19,6 +19,37 @@ from tests.widgets.scenes import CENTRES, discs, grey, iou
 # ------------------------------------------------------------------- the objects layer
 
 
+@pytest.mark.parametrize("case", ["flat", "multiscale"])
+def test_a_layer_of_other_pixels_gets_a_sentence_whatever_is_done_to_its_objects(
+    window: Any, case: str
+) -> None:
+    flat = discs()[1]
+    window.viewer.add_image(np.stack([grey()] * 3), name="stack")
+    levels = [np.stack([flat] * 3)[:, ::step, ::step] for step in (1, 2)]
+    data: Any = flat if case == "flat" else levels
+    layer = window.viewer.add_labels(data, name="mine", multiscale=case == "multiscale")
+    window.open_widget()
+    window.idle()
+    window.tab.objects.chosen.emit(layer)
+    window.click(*CENTRES[0])
+    window.hover(*CENTRES[0])
+    tab, actions = window.tab, window.interaction.actions
+    for act in (
+        *(actions.reopen, actions.delete, actions.merge, actions.split),
+        lambda: tab.panel.table.visited.emit(1),
+        tab.panel.save_asked.emit,
+    ):
+        window.interaction.say("")
+        act()
+        assert window.status.kind == "failed"
+        words = "has 200 x 220 pixels, the image 3 x 200 x 220" if case == "flat" else "multiscale"
+        assert words in window.status.text
+    window.double_click(*CENTRES[0])
+    tab.masks.chosen.emit(layer)
+    window.idle()
+    assert np.array_equal(flat, discs()[1])
+
+
 @pytest.mark.parametrize("case", ["full", "shape", "transform", "read only"])
 def test_a_layer_that_cannot_take_the_object_gets_a_sentence_and_an_offer(
     ready: Any, case: str

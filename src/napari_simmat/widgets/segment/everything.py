@@ -169,8 +169,11 @@ class Everything(QObject):
         if layer is None:
             return None
         if isinstance(layer, Labels):
-            if misfit := work.place.misfit(layer):
-                raise ValueError(f"{misfit}; choose another layer for the seeds.")
+            place = work.place  # the layer need not be writable, as a lazy one is not
+            if place.other_pixels(layer) or not place.lies_on(layer):
+                raise ValueError(
+                    f"{layer.name} does not lie on the image: choose labels of its size and place."
+                )
             seen = turned(layer.data, work.place.order)
             return seeds.of_labels(np.asarray(seen[plane]))
         return _points_on(layer, work, plane, self._session.viewer.dims.point)

@@ -164,6 +164,8 @@ class ObjectActions:
         Where it has none, or was changed since, its pixels take their place.
         """
         session, work = self._session, self._session.work
+        if not session.has_pixels():
+            return
         labels = self.meant() if label is None else [label]
         if work is None or work.finished is None or len(labels) != 1:
             session.say(_POINT_AT)
@@ -205,10 +207,14 @@ class ObjectActions:
 
     def delete(self) -> None:
         """Take the meant objects out of their layer."""
+        if not self._session.has_pixels():
+            return
         self._change("deletion", self.meant(), 1, lambda finished, labels: finished.delete(labels))
 
     def merge(self) -> None:
         """Make one object of those under the points shown, or of the meant ones."""
+        if not self._session.has_pixels():
+            return
         pointed = self._under_points()
         labels = sorted(set(pointed.values())) or self.meant()
         if len(labels) < 2:
@@ -222,6 +228,8 @@ class ObjectActions:
 
     def split(self) -> None:
         """Make several objects of one: around the points shown, or its separate pieces."""
+        if not self._session.has_pixels():
+            return
         work = self._session.work
         pointed = self._under_points()
         labels = sorted(set(pointed.values())) or self.meant()
@@ -260,7 +268,7 @@ class ObjectActions:
     def label_at(self, position: Sequence[float]) -> int:
         """The finished object at a position of the world; 0 for none."""
         work = self._session.work
-        if work is None or work.finished is None:
+        if work is None or work.finished is None or work.finished.layer.multiscale:
             return 0
         layer = work.finished.layer
         return _value(layer.data, layer.world_to_data(position[-layer.ndim :]))

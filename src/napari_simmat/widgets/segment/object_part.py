@@ -72,11 +72,13 @@ class ObjectPart(QObject):
 
     def _on_visited(self, label: int) -> None:
         work = self._interaction.work
-        if work is not None and work.finished is not None:
+        if work is not None and work.finished is not None and self._interaction.has_pixels():
             visit(self._interaction.viewer, work.place, work.finished, label)
 
     def _on_save(self) -> None:
         work = self._interaction.work
+        if not self._interaction.has_pixels():
+            return
         path = None if work is None or work.finished is None else self.saving.ask(work.place)
         if work is not None and work.finished is not None and path is not None:
             names, self._saved = self._interaction.classes.names, self._autosave.snapshot(work)

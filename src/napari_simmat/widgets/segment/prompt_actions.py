@@ -87,7 +87,7 @@ class PromptActions:
             session.fail("New objects go to that layer: open one of it again with E instead.")
             return
         place = work.place
-        if tuple(layer.data.shape) != place.usual.shape or not place.lies_on(layer):
+        if place.other_pixels(layer) or not place.lies_on(layer):
             session.fail(
                 f"{layer.name} does not lie on the image: choose labels of its size and place."
             )

@@ -78,6 +78,16 @@ class Session(QObject):
             self.work.finished = None if layer is None else self.works.finished(layer)
             self.changed.emit()
 
+    def has_pixels(self) -> bool:
+        """Whether the objects, if there are any, have the image's pixels; if not it is said."""
+        work = self.work
+        if work is None or work.finished is None:
+            return True
+        others = work.place.other_pixels(work.finished.layer)
+        if others:
+            self.fail(f"{others}: choose another layer, or a new one, under Objects.")
+        return not others
+
     def target(self) -> Finished:
         """The objects of the image, in a new layer if there is none.
 
