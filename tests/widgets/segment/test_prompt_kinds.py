@@ -185,3 +185,21 @@ def test_a_layer_of_the_user_is_the_source_of_prompts(ready: Any, kind: str) -> 
     ready.key(Qt.Key.Key_C)
     assert iou(objects(ready) == 1, discs()[1] == 4) > 0.7
     assert len(layer.data) == 0
+
+
+@pytest.mark.parametrize("kind", ["points", "boxes"])
+def test_a_layer_whose_labels_are_words_is_refused_and_left_alone(ready: Any, kind: str) -> None:
+    features = {"label": ["cell"]}
+    if kind == "points":
+        layer = ready.viewer.add_points([CENTRES[3]], name="mine", features=features)
+    else:
+        layer = ready.viewer.add_shapes([[(9, 9), (30, 30)]], name="mine", features=features)
+    before = getattr(ready.interaction.prompts, kind)
+    choice = getattr(ready.tab, kind)
+    choice.chosen.emit(layer)
+    ready.idle()
+    assert ready.status.kind == "failed"
+    assert "The feature label of mine holds no numbers" in ready.status.text
+    assert getattr(ready.interaction.prompts, kind) is before
+    assert choice.value() is before
+    assert list(layer.features["label"]) == ["cell"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from napari.layers import Points
@@ -163,6 +164,19 @@ def column(layer: Points, name: str, missing: int) -> np.ndarray:
         return np.full(len(layer.data), missing)
     values = np.asarray(layer.features[name], dtype=float)
     return np.where(np.isnan(values), missing, values).astype(int)
+
+
+def unreadable(layer: Any) -> str | None:
+    """Why a points or shapes layer cannot say what its prompts mean, in one sentence, or None."""
+    for name in ("label", "object"):
+        try:
+            column(layer, name, 0)
+        except (ValueError, TypeError):
+            return (
+                f"The feature {name} of {layer.name} holds no numbers, but would say what each "
+                "prompt means: rename it, or choose another layer."
+            )
+    return None
 
 
 def positions(array: np.ndarray) -> tuple[Position, ...]:

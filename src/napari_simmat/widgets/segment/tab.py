@@ -23,6 +23,7 @@ from napari_simmat.widgets.segment.interaction import Interaction
 from napari_simmat.widgets.segment.label_layers import CLASSES, PREVIEW
 from napari_simmat.widgets.segment.level_choice import LevelChoice
 from napari_simmat.widgets.segment.object_part import ObjectPart
+from napari_simmat.widgets.segment.point_prompts import unreadable
 from napari_simmat.widgets.segment.prompt_buttons import PromptButtons
 from napari_simmat.widgets.segment.remembering import Remembering
 from napari_simmat.widgets.segment.restoring import Restoring
@@ -249,12 +250,21 @@ class SegmentTab(QWidget):
     # ----------------------------------------------------------------- prompts
 
     def _on_points(self, layer: Points | None) -> None:
-        self.interaction.prompts.use_points(layer)
-        self._ensure_prompts()
+        if self._is_readable(layer):
+            self.interaction.prompts.use_points(layer)
+            self._ensure_prompts()
 
     def _on_boxes(self, layer: Shapes | None) -> None:
-        self.interaction.prompts.use_boxes(layer)
-        self._ensure_prompts()
+        if self._is_readable(layer):
+            self.interaction.prompts.use_boxes(layer)
+            self._ensure_prompts()
+
+    def _is_readable(self, layer: Points | Shapes | None) -> bool:
+        """Whether prompts can be taken from a layer; where not, the status line says why."""
+        reason = None if layer is None else unreadable(layer)
+        if reason is not None:
+            self.interaction.fail(reason)  # shows the layer before again
+        return reason is None
 
     def _on_masks(self, layer: Labels | None) -> None:
         self.masks.set_value(None)  # taken once: what is painted there later is another layer's
