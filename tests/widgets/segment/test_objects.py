@@ -94,6 +94,24 @@ def test_an_object_wholly_under_another_is_not_lost_but_offered(ready: Any) -> N
     assert iou(objects(ready) == 5, discs()[1] == 2) > 0.8
 
 
+def test_of_several_objects_one_wholly_under_another_is_not_lost_either(ready: Any) -> None:
+    ready.interaction.target()
+    paint(ready, (slice(0, 200), slice(0, 110)), 4)
+    ready.click(*CENTRES[1])
+    ready.key(Qt.Key.Key_N)
+    ready.click(*CENTRES[0])
+    ready.key(Qt.Key.Key_C)
+    assert "1 object wholly on 4 is left out" in ready.status.text
+    assert set(np.unique(objects(ready))) == {0, 4, 5}
+    QTest.mouseClick(ready.tab.status._offer, Qt.MouseButton.LeftButton)
+    ready.idle()
+    assert iou(objects(ready) == 5, discs()[1] == 2) > 0.8
+    assert iou(objects(ready) == 6, discs()[1] == 1) > 0.8
+    ready.hover(*CENTRES[0])
+    ready.key(Qt.Key.Key_E)
+    assert np.allclose(ready.interaction.prompts.points.data, [CENTRES[0]], atol=1), "its own"
+
+
 # --------------------------------------------------------------------------- reopening
 
 

@@ -108,15 +108,16 @@ class Finished:
 
     # ----------------------------------------------------------------- actions
 
-    def write(self, objects: Sequence[NewObject], overlap: Overlap) -> tuple[Edit, list[int]]:
+    def write(
+        self, objects: Sequence[NewObject], overlap: Overlap
+    ) -> tuple[Edit, list[int], list[NewObject]]:
         """Write objects; of those in one call the earlier ones lie on top.
 
         Returns
         -------
-        edit, labels
-            What undoes it, and the number of each object that got a voxel.
-
-            It is left out if it lies wholly under others.
+        edit, labels, left
+            What undoes it, the number of each object that got a voxel, and those that were left
+            out since they lie wholly under others.
 
         Raises
         ------
@@ -127,10 +128,12 @@ class Finished:
         before = dict(self.register.entries)
         patches: list[Patch] = []
         written: list[int] = []
+        left: list[NewObject] = []
         for each, label in zip(objects, numbers, strict=True):
             stale = self._stale(each, label)
             block = drawn(self.layer.data, each.footprint, label, stale, overlap, written)
             if block is None:
+                left.append(each)
                 continue
             corner, old, new = block
             patch = Patch.replace(self.layer.data, corner, old, new)
@@ -139,7 +142,7 @@ class Finished:
                 patches.append(patch)
             self.register.entries[label] = self._entry(each, label)
             written.append(label)
-        return self._edit(patches, before), written
+        return self._edit(patches, before), written, left
 
     def delete(self, labels: Sequence[int]) -> Edit:
         """Take objects out of the layer."""

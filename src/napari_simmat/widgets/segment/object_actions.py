@@ -19,6 +19,7 @@ from napari_simmat.widgets.segment.operations import Edit, Made
 from napari_simmat.widgets.segment.overlap import Overlap
 from napari_simmat.widgets.segment.segmenting import Answer
 from napari_simmat.widgets.status import Status
+from napari_simmat.words import are, counted
 
 if TYPE_CHECKING:
     from napari_simmat.widgets.segment.interaction import Interaction
@@ -117,7 +118,7 @@ class ObjectActions:
             if others and overlap == "ask":
                 self._ask(others, again)
                 return False
-            edit, written = finished.write(objects, overlap)
+            edit, written, left = finished.write(objects, overlap)
         except ValueError as error:
             session.fail(
                 f"{error}; commit into a new layer instead.",
@@ -136,7 +137,20 @@ class ObjectActions:
         for plane in closing:
             after = after.off(plane)
         session.do(f"{name} of {_listed(written)}", after, edit)
-        session.say(f"Committed to {finished.layer.name}: {_listed(written)}. Next object.")
+        said = f"Committed to {finished.layer.name}: {_listed(written)}."
+        if left:
+            others, count = finished.overlapped(left), len(left)
+            session.offer(
+                Status(
+                    "done",
+                    f"{said} {counted(count, 'object')} wholly on {_listed(others)} {are(count)} "
+                    "left out.",
+                    offer="Overwrite",
+                ),
+                partial(self.write, name, left, overlap="overwrite"),
+            )
+        else:
+            session.say(f"{said} Next object.")
         done()
         return True
 
