@@ -308,6 +308,21 @@ def test_classes_have_a_layer_of_their_own_and_follow_undo(ready: Any) -> None:
     assert np.array_equal(classes.data == 1, objects(ready) == 2)
 
 
+def test_a_class_that_is_typed_again_is_one_step_or_none(ready: Any) -> None:
+    commit_discs(ready, 2)
+    ready.tab.objects_fold.set_open(True)
+    ready.click_row(0)
+    ready.type_class("nucleus")
+    count = len(ready.interaction.work.operations)
+    ready.type_class("nucleus")
+    assert len(ready.interaction.work.operations) == count, "it has the class"
+    ready.click_row(1)
+    ready.type_class("nucleus")
+    assert len(ready.interaction.work.operations) == count + 1
+    ready.key(Qt.Key.Key_Z, CTRL)
+    assert [row[1] for row in rows(ready)] == ["nucleus", ""]
+
+
 def test_the_table_shows_sorts_and_leads_to_the_objects(window: Any) -> None:
     from tests.widgets.scenes import grey
 

@@ -263,9 +263,15 @@ class ObjectActions:
     def classify(self, category: str) -> None:
         """Give the chosen objects a class, and new ones from now on."""
         self.category = category
-        if self.chosen:
+        work = self._session.work
+        if not self.chosen or work is None or work.finished is None:
+            return
+        # A list tells of a name that is typed more than once.
+        entry = work.finished.register.entry
+        labels = [label for label in self.meant() if entry(label).category != category]
+        if labels:
             name = f"class {category or 'none'}"
-            self._change(name, self.meant(), 1, lambda f, labels: f.classify(labels, category))
+            self._change(name, labels, 1, lambda f, labels: f.classify(labels, category))
 
     def meant(self) -> list[int]:
         """The chosen objects that are still there, or the one under the mouse."""
