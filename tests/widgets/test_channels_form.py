@@ -7,7 +7,7 @@ import pytest
 
 from napari_simmat.widgets.channels_form import ChannelsForm
 from napari_simmat.widgets.feeds import LayerInfo, Source
-from tests.widgets.test_feeds import ANGLES, RGB, layer
+from tests.widgets.test_feeds import ANGLES, RGB, layer, spec
 
 LAYERS = [layer(name) for name in ("90 deg", "0 deg", "135 deg", "45 deg")]
 
@@ -69,6 +69,21 @@ def test_another_model_chooses_anew(form: ChannelsForm) -> None:
     assert keys(form) == list(ANGLES.channel_names)
     form.set_model(None)
     assert form.problem() == "Choose a model."
+
+
+def test_another_model_keeps_the_image_in_use(form: ChannelsForm) -> None:
+    form.set_model(RGB)
+    images = [layer(name, (3, 20, 30)) for name in "ab"]
+    form.set_layers(images)
+    assert form._image.currentText() == "b", "the topmost"
+    for title in ("a", "a (first axis = channels)"):
+        form._image.setCurrentIndex(form._image.findText(title))
+        form._image.activated.emit(form._image.currentIndex())
+        form.set_model(RGB)
+        assert form._image.currentText() == title
+        for model in (spec("grey"), RGB):
+            form.set_model(model)
+            assert {each.layer for each in form.value() if each} == {"key of a"}
 
 
 def test_layers_taken_in_their_order_are_remarked(form: ChannelsForm) -> None:

@@ -70,10 +70,11 @@ class ChannelsForm(QWidget):
         self.changed.emit()
 
     def set_model(self, spec: ModelSpec | None) -> None:
-        """Choose for another model, anew."""
+        """Choose for another model, anew; of several images the one in use stays."""
+        before, used = self._value, next((each.layer for each in self._value if each), None)
         self._spec, self._by_hand, self._value = spec, False, ()
         self._make_slots()
-        self._refill(None)
+        self._refill(used, before)
         self._fold.set_open(spec is not None and len(spec.channels) > 1 and not spec.is_rgb)
 
     def set_layers(self, layers: Sequence[LayerInfo], preferred: str | None = None) -> None:
@@ -95,16 +96,17 @@ class ChannelsForm(QWidget):
             return "Choose a model."
         return feeds.problem(self._value, self._layers, self._spec)
 
-    def _refill(self, preferred: str | None) -> None:
+    def _refill(self, preferred: str | None, wanted: Value = ()) -> None:
+        """Fill what is not right any more: with `wanted` if that is offered, else with the best."""
         spec = self._spec
         before = self._value
         self._feeds = [] if spec is None else feeds.feeds(self._layers, spec, preferred)
         self._sources = feeds.all_sources(self._layers)
         if spec is not None and not (before and self._still_right(spec)):
             self._by_hand = False
-            self._value = (
-                self._feeds[0].sources if self._feeds else feeds.match_slots(self._layers, spec)
-            )
+            offered = [feed.sources for feed in self._feeds]
+            best = offered[0] if offered else feeds.match_slots(self._layers, spec)
+            self._value = wanted if wanted in offered else best
         self._show()
         if self._value != before or self.problem():
             self.changed.emit()
