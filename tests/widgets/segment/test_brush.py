@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import Qt
 
-from tests.widgets.scenes import CENTRES
+from tests.widgets.scenes import CENTRES, grey
 
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 
@@ -86,3 +86,25 @@ def test_pixels_that_were_written_without_a_word_stay(ready: Any) -> None:
     ready.key(Qt.Key.Key_Z, CTRL)
     assert layer.data[CENTRES[0]] == 8
     assert (layer.data > 0).sum() == 1
+
+
+def test_of_two_images_with_one_objects_layer_a_stroke_is_a_step_of_the_one_in_use(
+    window: Any,
+) -> None:
+    """As two channels of one scene, each segmented by itself."""
+    window.viewer.add_image(grey()[::-1].copy(), name="other")
+    window.viewer.add_image(grey(), name="discs")
+    window.open_widget()
+    window.idle()
+    window.click(*CENTRES[0])
+    window.key(Qt.Key.Key_C)
+    layer = window.viewer.layers["SimMAT objects"]
+    committed = layer.data.copy()
+    window.choose(window.tab.channels._image, "other")
+    window.tab.objects.chosen.emit(layer)
+    layer.data_setitem((np.array([3, 4]), np.array([3, 4])), 7)
+    window.idle()
+    window.interaction.undo()
+    assert np.array_equal(layer.data, committed)
+    window.choose(window.tab.channels._image, "discs")
+    assert len(window.interaction.work.operations) == 2, "the click and its commit"

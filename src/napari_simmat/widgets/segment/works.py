@@ -113,9 +113,10 @@ class Works(QObject):
         for work in (*known, *self._works):
             if work.layers & layers and work.place.usual.shape == place.usual.shape:
                 work.place, work.layers = place, layers
-                return work
-        work = Work(place, layers)
-        self._works.append(work)
+                break
+        else:
+            work = Work(place, layers)
+        self._works = [work, *(other for other in self._works if other is not work)]
         return work
 
     def finished(self, layer: Labels, census: Census | None = None) -> Finished:
@@ -155,6 +156,7 @@ class Works(QObject):
         self._finished.clear()
 
     def _on_painted(self, finished: Finished, edit: Edit) -> None:
+        # Of several images whose objects are in one layer it is the one that was chosen last.
         work = next((work for work in self._works if work.finished is finished), None)
         if work is not None:
             name = f"painting in {finished.layer.name}"
