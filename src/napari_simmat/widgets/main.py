@@ -46,14 +46,14 @@ class SimMATWidget(QWidget):
         for running in (
             self.segment.interaction.worker,
             self.segment.models.transfers,
-            self.segment.saving.worker,
             self.train.form.base.transfers,
             self.train.training,
             self.batch.form.models.transfers,
             self.batch.batching,
         ):
             self.destroyed.connect(running.close)  # also when Qt deletes the window around it
-        self.destroyed.connect(self.segment.autosave.worker.finish)
+        for writing in (self.segment.saving.worker, self.segment.autosave.worker):
+            self.destroyed.connect(writing.finish)  # what was asked for is written
 
     def release(self) -> None:
         """End threads and process, give back keys and events; the widget is of no use then."""

@@ -36,6 +36,8 @@ class Task:
         Makes the generator; called in the thread.
     rank
         0 for what the user waits for; a task of a lower rank goes before one of a higher.
+    done
+        Whether its job has returned, also where nobody is told any more.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Task:
     rank: int = 0
     since: float = field(default_factory=time.monotonic)
     cancelled: bool = False
+    done: bool = False
     job: Job[Any] | None = None
 
     def cancel(self) -> None:
@@ -187,6 +190,7 @@ class Worker(QObject):
                     return True
             job.close()
         except StopIteration as end:
+            task.done = True
             if not task.cancelled:
                 self._tell(self.returned, task, end.value)
         except Exception as error:  # whatever a job meets is told, never lost

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,14 @@ from qtpy.QtWidgets import QFileDialog
 from napari_simmat.engine.checkpoints import zoo
 from napari_simmat.engine.folders import sessions_folder
 from napari_simmat.engine.footprints import Footprint
+from napari_simmat.engine.jobs.saving import saving
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.progress import Progress
 from napari_simmat.widgets.segment.asked import Asked, Followed, Opened, Outline, Prompts
 from napari_simmat.widgets.segment.journal import header_of, line_of, replayed
 from napari_simmat.widgets.segment.operations import Entry, Made
 from napari_simmat.widgets.segment.plain import from_plain, to_plain
+from tests.widgets.conftest import SECONDS
 from tests.widgets.scenes import CENTRES, grey
 from tests.widgets.segment.noted import held, objects, open_image, work_on
 
@@ -48,6 +52,63 @@ def test_what_is_saved_replays_to_the_same_labels_and_is_offered_no_more(
     window.close_widget()
     again = open_image(open_window(), grey())
     assert "was not saved" not in again.status.text
+
+
+def test_what_is_being_saved_when_the_tab_is_closed_is_saved(
+    open_window: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = open_image(open_window(), grey())
+    work_on(window)
+    worker = window.tab.saving.worker
+
+    def until_closing(*arguments: Any) -> Any:
+        while not worker.closed:
+            time.sleep(0.005)
+        yield Progress(0, 1, "going on")
+        return (yield from saving(*arguments))
+
+    monkeypatch.setattr("napari_simmat.widgets.segment.saving.saving", until_closing)
+    answer = str(tmp_path / "mine_labels.tif"), ""
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer)
+    window.tab.panel.save_asked.emit()
+    labels = objects(window).copy()
+    window.close_widget()
+    assert worker.join(SECONDS / 1000)
+    assert np.array_equal(tifffile.imread(tmp_path / "mine_labels.tif"), labels)
+    assert (tmp_path / "mine_session.jsonl").exists()
+    (noted,) = sessions_folder().glob("*.jsonl")
+    assert replayed(noted).saved, "it is offered no more"
+
+
+def test_of_two_images_that_are_saved_one_after_the_other_each_is_told_saved(
+    ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window, gate = ready, threading.Event()
+
+    def when_open(*arguments: Any) -> Any:
+        yield from held(gate)
+        return (yield from saving(*arguments))
+
+    monkeypatch.setattr("napari_simmat.widgets.segment.saving.saving", when_open)
+    monkeypatch.setattr(
+        QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / f"{window.name}.tif"), "")
+    )
+    for name in ("discs", "second", "third"):
+        if name != "discs":
+            window.viewer.add_image(grey()[:, ::-1] // len(name), name=name)
+            window.idle()
+            window.choose(window.tab.channels._image, name)
+        window.interaction.target().layer.data_setitem((np.arange(9), np.arange(9)), 1)
+        window.name = name
+        window.tab.panel.save_asked.emit()
+    gate.set()
+    files = [tmp_path / f"{name}_session.jsonl" for name in ("discs", "second", "third")]
+    window.qtbot.waitUntil(lambda: all(file.exists() for file in files))
+    window.idle()
+    window.qtbot.waitUntil(lambda: not window.tab.autosave.busy)
+    noted = list(sessions_folder().glob("*.jsonl"))
+    window.qtbot.waitUntil(lambda: all(replayed(path).saved for path in noted))
+    assert len(noted) == 3
 
 
 def test_work_on_an_image_that_took_the_place_of_another_is_offered_with_that_one(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QWidget
@@ -13,6 +14,7 @@ from napari_simmat.widgets.segment.object_panel import ObjectPanel
 from napari_simmat.widgets.segment.object_table import rows_of, voxel_of
 from napari_simmat.widgets.segment.saving import Saving
 from napari_simmat.widgets.segment.visiting import visit
+from napari_simmat.widgets.worker import Task
 
 
 class ObjectPart(QObject):
@@ -38,7 +40,7 @@ class ObjectPart(QObject):
         self.panel = ObjectPanel()
         self.saving = Saving(parent)
         self._shown: tuple[object, int] | None = None
-        self._saved: Snapshot | None = None
+        self._snapshots: WeakKeyDictionary[Task, Snapshot] = WeakKeyDictionary()
         panel, actions = self.panel, interaction.actions
         panel.overlap_chosen.connect(self._on_overlap)
         panel.save_asked.connect(self._on_save)
@@ -48,6 +50,12 @@ class ObjectPart(QObject):
         panel.table.opened.connect(actions.reopen)
         self.saving.saved.connect(self._on_saved)
         interaction.changed.connect(self.show)
+
+    def release(self) -> None:
+        """See what is being saved written."""
+        self.saving.release()
+        for task in [task for task in self._snapshots if task.done]:
+            self._on_saved(task)  # nobody tells of it any more
 
     def show(self) -> None:
         """Show the objects as they are now."""
@@ -81,9 +89,10 @@ class ObjectPart(QObject):
             return
         path = None if work is None or work.finished is None else self.saving.ask(work.place)
         if work is not None and work.finished is not None and path is not None:
-            names, self._saved = self._interaction.classes.names, self._autosave.snapshot(work)
-            self.saving.save(path, work.place, work.finished, names, self._saved.text)
+            names, snapshot = self._interaction.classes.names, self._autosave.snapshot(work)
+            task = self.saving.save(path, work.place, work.finished, names, snapshot.text)
+            self._snapshots[task] = snapshot
 
-    def _on_saved(self) -> None:
-        if self._saved is not None:
-            self._autosave.mark_saved(self._saved)
+    def _on_saved(self, task: Task) -> None:
+        if (snapshot := self._snapshots.pop(task, None)) is not None:
+            self._autosave.mark_saved(snapshot)

@@ -18,6 +18,10 @@ from napari_simmat.widgets.segment.finished import Finished
 from napari_simmat.widgets.status import Status
 from napari_simmat.widgets.worker import Task, Worker
 
+_RANK = 1
+"""All of one rank, so that none that waits is dropped for a newer one."""
+_PATIENCE = 20.0
+"""Seconds that closing waits until all is written."""
 _ENDING = "_labels.tif"
 _NAMES = {"time": "T", "depth": "Z", "row": "Y", "column": "X"}
 _USUAL = "TZYX"
@@ -29,8 +33,8 @@ class Saving(QObject):
 
     status = Signal(object)
     """A `Status`."""
-    saved = Signal()
-    """All files are there."""
+    saved = Signal(object)
+    """The `Task` whose files are all there."""
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
@@ -56,28 +60,31 @@ class Saving(QObject):
         finished: Finished,
         classes: Sequence[str],
         session: Callable[[], str] = str,
-    ) -> None:
-        """Write the label image to `path`, the other files beside it.
+    ) -> Task:
+        """Write the label image to `path`, the other files beside it; returns what `saved` tells.
 
         `session` gives all that was done, as `journal` has it; called in the thread.
         """
         stem = path.name.removesuffix(".tif").removesuffix("_labels")
         objects = values_of(place, finished, classes)
-        self.worker.submit("Saving", lambda: _saving(path.parent, stem, objects, session))
+        return self.worker.submit(
+            "Saving", lambda: _saving(path.parent, stem, objects, session), _RANK
+        )
 
     def release(self) -> None:
-        """End the thread."""
-        self.worker.close()
+        """Write what is left and end the thread."""
+        self.worker.finish()
+        self.worker.join(_PATIENCE)
 
     def _on_progress(self, _: Task, progress: Progress) -> None:
         fraction = progress.done / progress.total
         text = progress.message[:1].upper() + progress.message[1:]
         self.status.emit(Status("working", text, fraction, way_out=""))
 
-    def _on_returned(self, _: Task, written: list[Path]) -> None:
+    def _on_returned(self, task: Task, written: list[Path]) -> None:
         names = ", ".join(path.name for path in written)
         self.status.emit(Status("done", f"Saved {names} in {written[0].parent}."))
-        self.saved.emit()
+        self.saved.emit(task)
 
     def _on_failed(self, _: Task, reason: str) -> None:
         self.status.emit(Status("failed", reason))

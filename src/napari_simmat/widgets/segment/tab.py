@@ -86,7 +86,7 @@ class SegmentTab(QWidget):
         for choice in (self.objects, self.points, self.boxes, self.masks):
             choice.release()
         self.models.release()
-        self.saving.release()
+        self.finished.release()
         self.restoring.release()
         self.autosave.release()
         self.stack.release()
