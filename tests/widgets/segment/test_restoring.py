@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -146,6 +148,26 @@ def test_a_layer_that_goes_before_a_word_is_said_changes_nothing(
     QTest.mouseClick(second.tab.status._offer, Qt.MouseButton.LeftButton)
     second.idle()
     assert np.array_equal(objects(second), objects(first))
+
+
+def test_an_image_that_was_closed_is_offered_again_in_the_same_window(
+    open_window: Callable[[], Any],
+) -> None:
+    window = open_image(open_window(), grey())
+    work_on(window)
+    labels = objects(window).copy()
+    gone = weakref.ref(window.interaction.work)
+    window.viewer.layers.remove("discs")
+    window.viewer.layers.remove("SimMAT objects")
+    window.idle()
+    gc.collect()
+    assert gone() is None, "nothing holds its labels and masks any more"
+    window.viewer.add_image(grey(), name="discs")
+    window.idle()
+    window.qtbot.waitUntil(lambda: window.status.offer == "Restore")
+    window.take(window.tab.status._offer)
+    window.idle()
+    assert np.array_equal(objects(window), labels)
 
 
 def test_restoring_is_cancelled_and_offered_again(open_window: Callable[[], Any]) -> None:

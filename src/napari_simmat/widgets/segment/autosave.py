@@ -81,6 +81,7 @@ class Autosave(QObject):
         self.worker = Worker("simmat-notes")
         self._waiting: set[Task] = set()
         self._books: dict[Work, Book] = {}
+        self._left: list[Book] = []
         self._images: WeakKeyDictionary[Work, str] = WeakKeyDictionary()
         self._tokens: WeakKeyDictionary[Work, tuple[object, ...]] = WeakKeyDictionary()
         self._used: WeakKeyDictionary[Work, _Used] = WeakKeyDictionary()
@@ -89,6 +90,7 @@ class Autosave(QObject):
         self.worker.returned.connect(self._on_returned, queued)
         self.worker.failed.connect(self._on_failed, queued)
         session.changed.connect(self._on_changed)
+        session.works.closed.connect(self._on_closed)
 
     @property
     def busy(self) -> bool:
@@ -101,9 +103,10 @@ class Autosave(QObject):
             work.operations.told = _nobody
         self.worker.finish()
         self.worker.join(_PATIENCE)
-        for book in self._books.values():
+        for book in (*self._books.values(), *self._left):
             book.lock.release()
         self._books.clear()
+        self._left.clear()
 
     def image(self, work: Work) -> str:
         """Tells the image from others, in another session too; empty while none is chosen."""
@@ -146,6 +149,20 @@ class Autosave(QObject):
             self._tokens[work] = image.token
             self._images[work] = books.identity_of(image, work.place.name)
             work.operations.told = lambda what, value: self._on_told(work, what, value)
+
+    def _on_closed(self, work: Work) -> None:
+        """Let go of an image and of its file, which is offered when the image is opened again."""
+        work.operations.told = _nobody
+        if (book := self._books.pop(work, None)) is not None:
+            self._left.append(book)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Give back files of closed images as soon as all is written."""
+        if not self._waiting:
+            for book in self._left:
+                book.lock.release()
+            self._left.clear()
 
     def _on_told(self, work: Work, what: str, value: Any) -> None:
         known = self._books.get(work)
@@ -201,10 +218,12 @@ class Autosave(QObject):
 
     def _on_returned(self, task: Task, _: object) -> None:
         self._waiting.discard(task)
+        self._let_go()
 
     def _on_failed(self, task: Task, reason: str) -> None:
         if task in self._waiting:
             self._waiting.discard(task)
+            self._let_go()
             self._warn(reason)
 
     def _warn(self, reason: str) -> None:

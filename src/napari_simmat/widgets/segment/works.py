@@ -101,6 +101,8 @@ class Works(QObject):
     """The `Finished` that was painted into by hand, and its `Edit`."""
     replaced = Signal()
     """A layer has got another array, whose objects are counted anew."""
+    closed = Signal(object)
+    """The `Work` of an image none of whose layers is open any more."""
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -147,7 +149,10 @@ class Works(QObject):
         if (finished := self._finished.pop(str(gone.unique_id), None)) is not None:
             finished.release()
         open_layers = {str(layer.unique_id) for layer in left}
+        closed = [work for work in self._works if not work.layers & open_layers]
         self._works = [work for work in self._works if work.layers & open_layers]
+        for work in closed:
+            self.closed.emit(work)
 
     def release(self) -> None:
         """Stop following all layers."""
