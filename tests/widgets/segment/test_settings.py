@@ -107,6 +107,29 @@ def test_the_next_window_begins_as_the_last_one_ended(
     assert list(second.viewer.layers["SimMAT classes"].features["class"]) == ["nucleus"]
 
 
+def test_every_class_in_use_and_every_open_part_come_back(
+    open_window: Callable[[], Window],
+) -> None:
+    first = open_window()
+    first.viewer.add_image(grey(), name="discs")
+    first.open_widget()
+    first.idle()
+    first.tab.everything_fold.set_open(True)
+    for name, centre in zip(("nucleus", "cell"), CENTRES, strict=False):
+        first.type_class(name)
+        first.click(*centre)
+        first.key(Qt.Key.Key_C)
+    first.type_class("no class")
+    first.release()
+
+    second = open_window()
+    second.open_widget()
+    assert second.interaction.classes.names == ["nucleus", "cell"]
+    assert second.tab.everything_fold.is_open
+    category = second.tab.panel.category
+    assert [category.itemText(n) for n in range(1, category.count())] == ["nucleus", "cell"]
+
+
 def test_a_remembered_model_that_is_gone_gives_the_default(window: Window) -> None:
     save_settings(Settings(model="/nowhere/mine.safetensors"))
     window.open_widget()

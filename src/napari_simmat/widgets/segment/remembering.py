@@ -23,12 +23,14 @@ class Remembering(QObject):
             "layers": tab.layers_fold,
             "objects": tab.objects_fold,
             "stack": tab.stack_fold,
+            "everything": tab.everything_fold,
         }
         self._saved = load_settings()
         self._restore(self._saved)
         tab.models.changed.connect(self._save)
         tab.panel.overlap_chosen.connect(self._save)
         tab.panel.class_chosen.connect(self._save)
+        tab.interaction.changed.connect(self._save)  # a name is a class when an object has it
         tab.stack.panel.ahead_chosen.connect(self._save)
         tab.stack.panel.disk_chosen.connect(self._save)
         for fold in self._folds.values():
