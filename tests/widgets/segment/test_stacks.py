@@ -195,6 +195,30 @@ def test_encoding_the_whole_stack_is_cancelled_and_goes_on_where_it_was(
     assert len(set(puts)) == len(puts), "none twice"
 
 
+@pytest.mark.parametrize("what", ["another", "none"])
+def test_encoding_the_whole_stack_is_of_the_image_for_which_it_was_asked(
+    window: Any, qtbot: Any, what: str
+) -> None:
+    stack = np.random.default_rng(0).integers(0, 255, (60, 48, 48), dtype=np.uint8)
+    window.viewer.add_image(stack, name="stack")
+    window.open_widget()
+    go(window, 0)
+    panel, cache = window.tab.stack.panel, window.interaction.segmenter.cache
+    QTest.mouseClick(panel.whole, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: len(cache) >= 2)
+    if what == "another":
+        window.viewer.add_image(stack[:40, :40], name="another")
+        choice = window.tab.channels._image
+        qtbot.waitUntil(lambda: choice.findText("another") >= 0)
+        choice.setCurrentIndex(choice.findText("another"))
+        choice.activated.emit(choice.currentIndex())
+    else:
+        window.viewer.layers.remove("stack")
+    window.idle()
+    assert panel.whole.text() == "Encode whole stack"
+    assert len(cache) < 40
+
+
 def test_an_object_is_followed_between_a_box_and_a_click_on_other_planes(window: Any) -> None:
     image, mask = moving(times=1, depth=5)
     stack, truth = np.repeat(image[0], 2, axis=0)[1:9], np.repeat(mask[0], 2, axis=0)[1:9]

@@ -50,6 +50,7 @@ class Ahead(QObject):
         self._whole = False
         self._task: Task | None = None
         self._subject: tuple[object, ...] = ()
+        self._encoded: tuple[object, ...] = ()
         self._later = QTimer(self)
         self._later.setSingleShot(True)
         self._later.timeout.connect(self._begin)
@@ -60,6 +61,7 @@ class Ahead(QObject):
         session.answering.answered.connect(self._on_change)
         session.viewer.dims.events.current_step.connect(self._on_change)
         session.turned.connect(self._on_change)
+        session.changed.connect(self._on_session)
 
     def release(self) -> None:
         """Stop, and follow the viewer no more."""
@@ -82,7 +84,7 @@ class Ahead(QObject):
 
     def encode_whole(self) -> None:
         """Encode all planes, the nearest first; those that are done already are passed over."""
-        self._whole = True
+        self._whole, self._encoded = True, self._session.subject
         self.told.emit("Whole stack: getting ready", 0.0)
         self._begin()
 
@@ -129,6 +131,12 @@ class Ahead(QObject):
         else:
             self.told.emit(self.described(), 1.0)
 
+    def _on_session(self) -> None:
+        """Stop when another image or model is chosen, or it is gone: nobody asked for that one."""
+        at_work = self._whole or self._task is not None
+        if at_work and self._session.subject != self._encoded:
+            self.cancel()
+
     def _begin(self) -> None:
         session = self._session
         work, question, plane = session.work, session.question(), session.plane_or_none()
@@ -144,7 +152,7 @@ class Ahead(QObject):
             return
         if self._task is not None:
             self._task.cancel()
-        self._subject = subject
+        self._subject, self._encoded = subject, session.subject
         segmenter = session.segmenter
         self._task = session.worker.submit(
             "Encoding ahead", lambda: segmenter.preparing(question, planes), RANK
