@@ -191,7 +191,9 @@ class Patch:
         wanted = block.copy()
         mask = self.footprint.mask
         inside = block[mask]
-        wanted[mask] = np.where(inside == old, new, inside).astype(block.dtype)
+        as_met = inside == old
+        inside[as_met] = new if isinstance(new, int) else new[as_met]
+        wanted[mask] = inside
         return Patch.replace(labels, self.footprint.corner, block, wanted)
 
 

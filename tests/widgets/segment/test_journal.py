@@ -87,3 +87,32 @@ def test_a_file_from_before_side_views_gives_the_same(tmp_path: Path) -> None:
     assert np.array_equal(state.labels["a"], labels)
     assert state.entries["a"][1].made_on((2,)) == made
     assert state.asked == Asked()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "numbers"),
+    [
+        (np.uint32, (3_000_000_000, 4_294_967_295)),
+        (np.int64, (2**40, 2**53 + 1)),
+        (np.uint64, (2**53 + 1, 2**64 - 1)),
+    ],
+)
+def test_numbers_that_need_more_than_32_bits_are_kept(
+    tmp_path: Path, dtype: type, numbers: tuple[int, int]
+) -> None:
+    """As those of segmented electron micrographs."""
+    labels = np.zeros(SHAPE, dtype)
+    Patch.write(labels, disc(20, 20), numbers[0])
+    Patch.write(labels, disc(20, 24), numbers[1])
+    before = labels.copy()
+    lines = finish(beginning("a", labels, ((2, 0, 0), (3, 60, 80))))
+    edits = [
+        Patch.write(labels, Footprint.of(np.ones((60, 80), bool), (2, 0, 0)), 5),
+        Patch.write(labels, disc(40, 40), numbers[1] - 1),
+    ]
+    lines += [line_of("do", one(Edit("a", (each,)))) for each in edits if each is not None]
+    path = tmp_path / "some_session.jsonl"
+    path.write_text(header_of("", SHAPE, "tiny", ()) + "".join(lines))
+    assert np.array_equal(replayed(path).labels["a"], labels)
+    path.write_text(path.read_text() + line_of("undo") * 2)
+    assert np.array_equal(replayed(path).labels["a"], before)

@@ -8,7 +8,7 @@ again but written as they were: the same file gives the same labels, whatever mo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,8 @@ class Replayed:
     header
         The first line: image, model, settings.
     labels
-        (..., Y, X) int32 of each labels layer, by its key; the one written to last comes last.
+        (..., Y, X) of each labels layer, by its key; the one written to last comes last. They are
+        int32, and wider where a layer of the user's held larger numbers.
     entries
         What is known about the objects of each.
     operations
@@ -151,7 +152,7 @@ def _take(state: Replayed, what: str, value: Any) -> None:
     if what == "begin":
         key, patch = value
         if patch is not None:
-            labels = _labels(state, key)
+            labels = _labels(state, key, (patch,))
             labels[patch.footprint.region][patch.footprint.mask] = patch.after
     elif what == "do":
         state.operations.add(value)
@@ -173,7 +174,7 @@ def _play(state: Replayed, operation: Operation, *, back: bool) -> None:
     edit = operation.edit
     if edit is None:
         return
-    labels = _labels(state, edit.layer)
+    labels = _labels(state, edit.layer, edit.patches)
     for patch in reversed(edit.patches) if back else edit.patches:
         (patch.revert if back else patch.apply)(labels)
     register = Register()
@@ -185,10 +186,16 @@ def _open(state: Replayed, asked: Asked) -> None:
     state.views[asked.order] = asked
 
 
-def _labels(state: Replayed, key: str) -> np.ndarray:
+def _labels(state: Replayed, key: str, patches: Sequence[Patch] = ()) -> np.ndarray:
+    """The labels of a layer, of a type that can hold what `patches` write into them."""
     labels = state.labels.pop(key, None)
-    state.labels[key] = np.zeros(state.shape, np.int32) if labels is None else labels
-    return state.labels[key]
+    labels = np.zeros(state.shape, np.int32) if labels is None else labels
+    values = [np.asarray(each) for patch in patches for each in (patch.before, patch.after)]
+    if any(each.max() > np.iinfo(labels.dtype).max for each in values):
+        unsigned = any(each.dtype == np.uint64 for each in values)
+        labels = labels.astype(np.uint64 if unsigned else np.int64)
+    state.labels[key] = labels
+    return labels
 
 
 def moved_to(operations: Operations, keys: dict[str, str]) -> Operations:
