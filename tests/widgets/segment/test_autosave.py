@@ -140,6 +140,30 @@ def test_a_layer_of_the_user_is_noted_with_what_it_held(ready: Any) -> None:
     assert not replayed(path).labels, "it went with its layer"
 
 
+def test_an_array_that_is_put_in_the_place_of_the_labels_is_noted(ready: Any) -> None:
+    """As other plugins do with what they made of the labels."""
+    for centre in CENTRES[:2]:
+        ready.click(*centre)
+        ready.key(Qt.Key.Key_C)
+    layer = ready.viewer.layers["SimMAT objects"]
+    other = np.where(layer.data == 2, 7, 0).astype(np.uint16)
+    other[:4, :4] = 9
+    layer.data = other
+    ready.idle()
+    (path,) = sessions_folder().glob("*.jsonl")
+    state = replayed(path)
+    (labels,) = state.labels.values()
+    assert np.array_equal(labels, other)
+    assert state.entries == {next(iter(state.labels)): {}}, "nothing is known of 7 and 9"
+    ready.click(*CENTRES[2])
+    ready.key(Qt.Key.Key_C)
+    ready.idle()
+    assert np.array_equal(next(iter(replayed(path).labels.values())), layer.data)
+    for _ in range(4):
+        ready.key(Qt.Key.Key_Z, CONTROL)
+    assert np.array_equal(next(iter(replayed(path).labels.values())), layer.data)
+
+
 def test_work_with_a_model_from_a_file_is_noted_with_its_name(ready: Any, tmp_path: Path) -> None:
     mine, tiny = tmp_path / "mine.safetensors", zoo.find("tiny").path
     assert tiny is not None

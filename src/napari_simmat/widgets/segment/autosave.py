@@ -22,6 +22,7 @@ from napari_simmat.engine.folders import sessions_folder
 from napari_simmat.progress import Job
 from napari_simmat.widgets.segment import books
 from napari_simmat.widgets.segment.books import Book
+from napari_simmat.widgets.segment.finished import Finished
 from napari_simmat.widgets.segment.journal import header_of
 from napari_simmat.widgets.segment.operations import Edit, Operation
 from napari_simmat.widgets.segment.works import Work
@@ -91,6 +92,7 @@ class Autosave(QObject):
         self.worker.failed.connect(self._on_failed, queued)
         session.changed.connect(self._on_changed)
         session.works.closed.connect(self._on_closed)
+        session.works.replaced.connect(self._on_replaced)
 
     @property
     def busy(self) -> bool:
@@ -193,17 +195,30 @@ class Autosave(QObject):
         self._note(book, lambda: books.opening(book, header))
         return book
 
+    def _on_replaced(self, finished: Finished) -> None:
+        """Note what a layer holds whose whole array was replaced."""
+        if self._failed or self.worker.closed:
+            return
+        for work, book in self._books.items():
+            if finished.key in book.begun and not work.place.other_pixels(finished.layer):
+                value = book.known(finished.key), tuple(finished.register.entries)
+                self._note(book, lambda book=book, value=value: books.noting(book, "anew", value))
+                self._note_first(book, finished)
+
     def _begin(self, work: Work, book: Book, edit: Edit) -> None:
         """Note what a layer held before its first edit."""
         if edit.layer in book.begun or work.finished is None:
             return
         book.begun.add(edit.layer)
-        finished = work.finished
+        self._note_first(book, work.finished, edit)
+
+    def _note_first(self, book: Book, finished: Finished, edit: Edit | None = None) -> None:
+        """Note what a layer holds, or held before an edit."""
         census = finished.register.census
         boxes = [census.box(label) for label in census]
-        boxes += [patch.footprint.box for patch in edit.patches]
+        boxes += [] if edit is None else [patch.footprint.box for patch in edit.patches]
         if boxes:
-            key, labels, region = book.known(edit.layer), finished.layer.data, union(boxes)
+            key, labels, region = book.known(finished.key), finished.layer.data, union(boxes)
             self._note(book, lambda: books.noting_first(book, key, labels, region))
 
     def _note(self, book: Book, start: Callable[[], Job[None]]) -> None:

@@ -49,7 +49,7 @@ class Finished:
         self,
         layer: Labels,
         painted: Callable[[Finished, Edit], None],
-        replaced: Callable[[], None],
+        replaced: Callable[[Finished], None],
         census: Census | None = None,
     ) -> None:
         self.layer = layer
@@ -312,4 +312,4 @@ class Finished:
         self.register.entries = {
             label: entry for label, entry in entries.items() if label in self.register.census
         }
-        self._replaced()
+        self._replaced(self)

@@ -93,7 +93,10 @@ def header_of(image: str, shape: Iterable[int], model: str, channels: Iterable[s
 
 
 def line_of(what: str, value: Any = None) -> str:
-    """One line: ``do`` an operation, ``undo``, ``redo``, ``begin`` a layer, ``forget`` one, ..."""
+    """One line: ``do`` an operation, ``undo``, ``redo``, ``begin`` a layer, ``forget`` one, ...
+
+    ``anew`` says that a layer has got another array, and which of its objects are still known.
+    """
     return json.dumps({"what": what, "value": to_plain(value)}) + "\n"
 
 
@@ -154,6 +157,11 @@ def _take(state: Replayed, what: str, value: Any) -> None:
         if patch is not None:
             labels = _labels(state, key, (patch,))
             labels[patch.footprint.region][patch.footprint.mask] = patch.after
+    elif what == "anew":
+        key, known = value
+        _labels(state, key)[...] = 0  # lines that begin it follow
+        entries = state.entries.get(key, {})
+        state.entries[key] = {label: entries[label] for label in known if label in entries}
     elif what == "do":
         state.operations.add(value)
         _play(state, value, back=False)

@@ -53,7 +53,7 @@ class Session(QObject):
         self.prompts.edited.connect(self._on_edited)
         self.prompts.replaced.connect(self.changed)
         self.works.painted.connect(self._on_painted)
-        self.works.replaced.connect(self.changed)
+        self.works.replaced.connect(lambda _: self.changed.emit())
         viewer.layers.events.removed.connect(self._on_removed)
 
     def release(self) -> None:

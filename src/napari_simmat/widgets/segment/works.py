@@ -99,8 +99,8 @@ class Works(QObject):
 
     painted = Signal(object, object)
     """The `Finished` that was painted into by hand, and its `Edit`."""
-    replaced = Signal()
-    """A layer has got another array, whose objects are counted anew."""
+    replaced = Signal(object)
+    """The `Finished` whose layer has got another array: its objects are counted anew."""
     closed = Signal(object)
     """The `Work` of an image none of whose layers is open any more."""
 
