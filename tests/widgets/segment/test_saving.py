@@ -11,7 +11,7 @@ import pytest
 import tifffile
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QFileDialog
+from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from napari_simmat.widgets.place import symbol_of
 from napari_simmat.widgets.segment.saving import axes_of
@@ -49,6 +49,31 @@ def test_labels_table_and_classes_are_saved_with_the_image_s_scale(
     assert [row["class"] for row in rows] == ["", "nucleus"]
     assert float(rows[0]["area_um2"]) == pytest.approx((objects == 1).sum() / 4)
     assert float(rows[0]["score"]) > 0.5
+
+
+def test_a_name_that_was_typed_without_its_ending_replaces_nothing_unasked(
+    ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready.click(*CENTRES[0])
+    ready.key(Qt.Key.Key_C)
+    before = tmp_path / "mine_labels.tif"
+    before.write_bytes(b"of yesterday")
+    buttons = [QMessageBox.StandardButton.No, QMessageBox.StandardButton.Yes]
+    asked = []
+
+    def answer(*arguments: Any) -> Any:
+        asked.append(arguments[2])
+        return buttons[len(asked) - 1]
+
+    monkeypatch.setattr(QMessageBox, "question", answer)
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "mine"), ""))
+    ready.tab.panel.save_asked.emit()
+    assert ready.tab.saving.worker.idle
+    assert before.read_bytes() == b"of yesterday"
+    ready.tab.panel.save_asked.emit()
+    ready.qtbot.waitUntil(lambda: ready.status.text.startswith("Saved"))
+    assert asked == ["mine_labels.tif already exists. Do you want to replace it?"] * 2
+    assert np.array_equal(tifffile.imread(before), ready.viewer.layers["SimMAT objects"].data)
 
 
 def test_what_cannot_be_written_is_one_sentence(

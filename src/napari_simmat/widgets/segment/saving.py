@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from qtpy.QtCore import QObject, Qt, Signal
-from qtpy.QtWidgets import QFileDialog, QWidget
+from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
 from napari_simmat.engine.files import writing
 from napari_simmat.engine.jobs.saving import LabelledObjects, saving
@@ -22,6 +22,7 @@ _RANK = 1
 """All of one rank, so that none that waits is dropped for a newer one."""
 _PATIENCE = 20.0
 """Seconds that closing waits until all is written."""
+_TITLE = "Save the objects"
 _ENDING = "_labels.tif"
 _NAMES = {"time": "T", "depth": "Z", "row": "Y", "column": "X"}
 _USUAL = "TZYX"
@@ -46,12 +47,17 @@ class Saving(QObject):
         self.worker.failed.connect(self._on_failed, queued)
 
     def ask(self, place: Place) -> Path | None:
-        """Ask for a file name; None for none."""
+        """Ask for a file name, and whether a file is to be replaced; None for none."""
         start = f"{place.name}{_ENDING}"
-        name, _ = QFileDialog.getSaveFileName(
-            self._parent, "Save the objects", start, f"Labels (*{_ENDING})"
-        )
-        return Path(name) if name else None
+        name, _ = QFileDialog.getSaveFileName(self._parent, _TITLE, start, f"Labels (*{_ENDING})")
+        if not name:
+            return None
+        typed = Path(name)
+        path = typed.with_name(_stem_of(typed) + _ENDING)
+        # The dialog has asked about the name that was typed alone.
+        if path == typed or not path.exists() or self._may_replace(path):
+            return path
+        return None
 
     def save(
         self,
@@ -65,7 +71,7 @@ class Saving(QObject):
 
         `session` gives all that was done, as `journal` has it; called in the thread.
         """
-        stem = path.name.removesuffix(".tif").removesuffix("_labels")
+        stem = _stem_of(path)
         objects = values_of(place, finished, classes)
         return self.worker.submit(
             "Saving", lambda: _saving(path.parent, stem, objects, session), _RANK
@@ -75,6 +81,11 @@ class Saving(QObject):
         """Write what is left and end the thread."""
         self.worker.finish()
         self.worker.join(_PATIENCE)
+
+    def _may_replace(self, path: Path) -> bool:
+        question = f"{path.name} already exists. Do you want to replace it?"
+        answer = QMessageBox.question(self._parent, _TITLE, question)
+        return bool(answer == QMessageBox.StandardButton.Yes)
 
     def _on_progress(self, _: Task, progress: Progress) -> None:
         fraction = progress.done / progress.total
@@ -88,6 +99,11 @@ class Saving(QObject):
 
     def _on_failed(self, _: Task, reason: str) -> None:
         self.status.emit(Status("failed", reason))
+
+
+def _stem_of(path: Path) -> str:
+    """What the names of all files begin with."""
+    return path.name.removesuffix(".tif").removesuffix("_labels")
 
 
 def _saving(
