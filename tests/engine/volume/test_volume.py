@@ -102,6 +102,18 @@ def test_several_objects_go_together() -> None:
     assert len(predictor.visited) == len(set(predictor.visited))
 
 
+def test_more_objects_than_are_remembered_are_followed_all_the_same(monkeypatch: Any) -> None:
+    image = np.concatenate([ball(), ball(centre=(4, 20, 20))], axis=2)
+    monkeypatch.setattr("napari_simmat.engine.volume.propagating.KEPT", 2)
+    predictor = Thresholding(image)
+    propagator = Propagator(predictor)
+    clicks = [click(7), click(4, x=60, number=2)]
+    for _ in range(2):
+        first, second = propagator.propagate(clicks)
+        assert np.array_equal(first.volume()[..., :40], image[..., :40] > 0)
+        assert np.array_equal(second.volume()[..., 40:], image[..., 40:] > 0)
+
+
 def test_the_range_is_kept() -> None:
     [track] = Propagator(Thresholding(ball())).propagate([click(7)], planes=(5, 8))
     assert sorted(track.sections) == [(z,) for z in range(5, 9)]

@@ -126,6 +126,7 @@ class Propagator:
             for number, span in spans:
                 for index, section in self._known[span]:
                     found[number][span.plane(index)] = section
+        self._forget()
         return [
             Track(each.object, shape, sections)
             for each, sections in zip(objects, found, strict=True)
@@ -256,6 +257,9 @@ class Propagator:
 
     def _remember(self, key: Hashable, value: Any) -> None:
         self._known[key] = value
+
+    def _forget(self) -> None:
+        """Keep no more than `KEPT`; not before all objects are followed, who need their own."""
         while len(self._known) > KEPT:
             self._known.popitem(last=False)
 
