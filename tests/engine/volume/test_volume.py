@@ -145,6 +145,15 @@ def test_between_two_annotated_planes_the_shape_is_interpolated_where_nothing_is
     assert track.sections[(10,)].origin == "propagated"
 
 
+def test_what_is_not_found_between_two_planes_is_interpolated_however_unlike_it_may_be() -> None:
+    image = ball()
+    image[6] = 0  # not seen there
+    propagator = Propagator(Thresholding(image), PropagationSettings(min_likeness=0))
+    [track] = propagator.propagate([click(4), click(8)])
+    assert track.sections[6,].origin == "interpolated"
+    assert overlap(track.mask(6), ball()[6] > 0) > 0.8
+
+
 def test_a_correction_asks_again_only_what_depends_on_it() -> None:
     predictor = Thresholding(ball((31, 40, 40), (15, 20, 20)))
     propagator = Propagator(predictor)

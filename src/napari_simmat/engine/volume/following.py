@@ -89,7 +89,7 @@ class Follower:
             kept = self._look.seen(kept, values)
         if self._end is not None:
             kept = self._leaned(index, kept)
-            if overlap(kept, prior) < self._settings.min_likeness:
+            if not kept.any() or overlap(kept, prior) < self._settings.min_likeness:
                 return prior, "interpolated"
             return kept, "propagated"
         if not self._goes_on(prior, kept, mask, score):
