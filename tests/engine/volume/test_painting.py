@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from napari_simmat.engine.volume.painting import along_of
+from napari_simmat.engine.volume.painting import along_of, spacing_along
 
 
 @pytest.mark.parametrize(
@@ -24,3 +24,19 @@ def test_depth_comes_first_unless_it_is_one_plane(
     axes: str, shape: tuple[int, ...], along: int | None
 ) -> None:
     assert along_of(axes, shape) == along
+
+
+@pytest.mark.parametrize(
+    ("axes", "scale", "spacing"),
+    [
+        ("ZYX", {"Z": 2.0, "Y": 0.5, "X": 0.4}, (2.0, 0.5, 0.4)),
+        ("ZYX", {"Y": 0.5, "X": 0.4}, (1.0, 1.0, 1.0)),
+        ("ZYX", {"Z": 0.0, "Y": 0.5, "X": 0.4}, (1.0, 1.0, 1.0)),
+        ("TZYX", {"T": 300.0, "Z": 2.0, "Y": 0.5, "X": 0.4}, (0.4, 2.0, 0.5, 0.4)),
+        ("TYX", {"T": 300.0, "Y": 0.5, "X": 0.4}, (1.0, 1.0, 1.0)),
+    ],
+)
+def test_a_time_is_no_distance(
+    axes: str, scale: dict[str, float], spacing: tuple[float, ...]
+) -> None:
+    assert spacing_along(axes, scale) == spacing

@@ -22,6 +22,7 @@ from napari_simmat.engine.mask_geometry import between, deepest, overlap, within
 from napari_simmat.engine.results import Result
 from napari_simmat.engine.volume import PropagationSettings, Propagator
 from napari_simmat.engine.volume.lean import Lean, moved
+from napari_simmat.engine.volume.painting import painting_through
 from napari_simmat.progress import Progress, finish
 
 BRIGHT = 100.0
@@ -242,6 +243,19 @@ def test_distances_are_those_of_the_spacing() -> None:
     far = Propagator(Thresholding(cone), PropagationSettings(reach=0), spacing=(4.5, 1, 1))
     assert np.array_equal(far.propagate([click(3, 40, 40)])[0].volume(), cone > 0)
     assert max(near.propagate([click(3, 40, 40)])[0].sections) < (8,)
+
+
+def test_a_time_between_two_frames_is_no_distance() -> None:
+    image = np.zeros((2, 1, 40, 80))  # T, Z, Y, X
+    y, x = np.indices((40, 80))
+    image[:, 0] = np.where(np.hypot(y - 20, x - 20) < 10, BRIGHT, 0)
+    image[1, 0, 18:22, 20:] = BRIGHT  # something else touches it
+    scale = {"T": 300.0, "Z": 2.0, "Y": 0.5, "X": 0.5}  # seconds, micrometres
+    prompt = Prompt(points=[(20, 20)], plane=(0, 0))
+    job = painting_through(Thresholding(image), [prompt], [1], PropagationSettings(), "TZYX", scale)
+    labels = finish(job).labels
+    assert labels[1, 0, 20, 20] == 1
+    assert not labels[1, 0, :, 40:].any()
 
 
 def test_through_planes_and_then_through_time() -> None:

@@ -38,11 +38,7 @@ def painting_through(
     axes, scale
         Letters of the image's axes without channels, and the distance between voxels by letter.
     """
-    known = {letter: size for letter, size in scale.items() if size > 0}
-    spacing = tuple(known.get(letter, 1.0) for letter in axes)
-    if not all(letter in known for letter in ("Z", "Y", "X")):
-        spacing = (1.0,) * len(axes)  # some alone would compare micrometres with pixels
-    propagator = Propagator(predictor, settings, spacing)
+    propagator = Propagator(predictor, settings, spacing_along(axes, scale))
     numbered = [replace(one, object=label) for one, label in zip(prompts, labels, strict=True)]
     tracks = yield from propagator.propagating(numbered, along_of(axes, predictor.shape))
     painting = Painting(predictor.shape)
@@ -51,6 +47,14 @@ def painting_through(
         for plane, mask, score in track.masks():
             painting.add(track.object or 0, mask, usual if math.isnan(score) else score, plane)
     return painting
+
+
+def spacing_along(axes: str, scale: Mapping[str, float]) -> tuple[float, ...]:
+    """The distance between voxels along each axis, in one unit; a pixel where it is no length."""
+    known = {letter: scale[letter] for letter in "ZYX" if scale.get(letter, 0.0) > 0}
+    if len(known) < 3:
+        return (1.0,) * len(axes)  # some alone would compare micrometres with pixels
+    return tuple(known.get(letter, known["X"]) for letter in axes)
 
 
 def along_of(axes: str, shape: Sequence[int]) -> int | None:
