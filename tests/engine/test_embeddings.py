@@ -196,6 +196,22 @@ def test_what_was_stored_comes_back_as_it_was(
     assert (len(stored), stored.nbytes) == (0, 0)
 
 
+def test_what_was_encoded_in_half_precision_is_stored_too(
+    stack: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_simmat.engine.devices.half_pays_off", lambda: True)
+    store = EmbeddingStore(tmp_path / "embeddings")
+    tiny, masks = load_model("tiny"), []
+    for encodes in (1, 0):
+        predictor = Predictor(tiny, "cpu", "fast", EmbeddingCache(store=store))
+        predictor.set_image(stack[0])
+        assert predictor.encodes == encodes
+        assert torch.bfloat16 in {each.dtype for each in predictor._embedding.encoded.maps.values()}
+        masks.append(predictor.predict(points=[(8, 8)]).logits)
+    assert len(store) == 1
+    assert np.array_equal(*masks)
+
+
 def test_a_second_process_reuses_the_store(tmp_path: Path) -> None:
     code = """
 import sys

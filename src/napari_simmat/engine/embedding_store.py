@@ -208,10 +208,12 @@ def _encoded(levels: list[dict[str, Any]], tensors: dict[str, Tensor]) -> Encode
 
 def _hash(described: dict[str, str], tensors: dict[str, Tensor]) -> str:
     """Of everything in a file."""
+    import torch
     import xxhash
 
     digest = xxhash.xxh3_128(json.dumps(described, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.numpy().data)
+        half = tensor.dtype == torch.bfloat16  # which NumPy does not know
+        digest.update((tensor.view(torch.int16) if half else tensor).numpy().data)
     return digest.hexdigest()
