@@ -161,6 +161,16 @@ def test_a_piece_without_a_point_stays_with_the_first() -> None:
     assert np.array_equal(first | second, mask)
 
 
+def test_what_touches_a_part_at_a_corner_goes_with_it() -> None:
+    mask = np.zeros((9, 14), dtype=bool)
+    mask[1:4, 1:9] = True
+    mask[4:7, 9:12] = True  # touches the right half at its corner
+    assert len(pieces(mask)) == 1
+    first, second = parts_around(mask, [(2, 2), (2, 7)])
+    assert second[4:7, 9:12].all()
+    assert np.array_equal(first ^ second, mask)
+
+
 @pytest.mark.parametrize(
     ("points", "words"), [([(0, 0), (20, 50)], "beside the object"), ([(20, 20)] * 2, "same voxel")]
 )

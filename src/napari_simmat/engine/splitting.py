@@ -65,6 +65,6 @@ def parts_around(
         markers[at] = number
     distance = distance_transform_edt(np.pad(mask, 1), sampling=spacing)
     inner = distance[(slice(1, -1),) * mask.ndim]
-    parts = watershed(-inner, markers, mask=mask)
+    parts = watershed(-inner, markers, mask.ndim, mask=mask)  # through corners, as `pieces` are
     parts[mask & (parts == 0)] = 1
     return [parts == number for number in range(1, len(points) + 1)]
