@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import subprocess
 import sys
@@ -51,6 +52,21 @@ def test_the_readme_shows_code_and_commands() -> None:
     assert blocks(ROOT / "README.md", "python")
     assert "simmat demo" in simmat_commands()
     assert "tox" in command_lines()
+
+
+def test_what_is_said_to_be_a_part_of_the_package_is_one() -> None:
+    """Names such as `engine.objects` in the documentation and in docstrings."""
+    named = re.compile(r"`((?:engine|model|learn|batch)(?:\.\w+)+)`")
+    sources = [*PAGES, *sorted((ROOT / "src").rglob("*.py"))]
+    found = {name for path in sources for name in named.findall(path.read_text("utf-8"))}
+    assert "engine.objects.measure" in found
+    wrong = []
+    for name in sorted(found):
+        try:
+            pkgutil.resolve_name(f"napari_simmat.{name}")
+        except (ImportError, AttributeError):
+            wrong.append(name)
+    assert not wrong
 
 
 @pytest.mark.parametrize("command", simmat_commands())

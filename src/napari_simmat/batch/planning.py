@@ -52,7 +52,7 @@ def plan(
     existing
         What to do where an output exists.
     extras
-        Optional outputs, of `engine.outputs.EXTRA_ENDINGS`.
+        Optional outputs, of `engine.jobs.outputs.EXTRA_ENDINGS`.
 
     Raises
     ------

@@ -38,7 +38,8 @@ def segment_everything(
     plane
         Index along the image's axes before Y and X.
     prompts
-        Where to ask instead of on a grid, e.g. from `engine.seeds`; crop layers are not used then.
+        Where to ask instead of on a grid, e.g. from `engine.automatic.seeds`; crop layers are not
+        used then.
 
     Returns
     -------

@@ -55,7 +55,7 @@ AIMS: dict[str, Collection] = {
     "t_500": Collection("RGB-Thermal-Glass", every=(10, 2)),
     "rgbt_500": Collection("RGB-Thermal-Glass", every=(10, 2)),
 }
-"""The images by the authors' keys; what they show is in `engine.modalities.MODALITIES`."""
+"""The images by the authors' keys; what they show: `engine.checkpoints.modalities.MODALITIES`."""
 
 
 def from_aims(folder: Path | str, key: str) -> Dataset:
