@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from copy import deepcopy
 from types import SimpleNamespace
 
 import dask.array as da
@@ -14,6 +15,7 @@ from PIL import Image
 
 from napari_simmat.engine import devices
 from napari_simmat.engine.checkpoints.loading import Model, load_model
+from napari_simmat.engine.compute import Compute
 from napari_simmat.engine.embeddings import EmbeddingCache
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
@@ -368,6 +370,14 @@ def test_out_of_memory_while_decoding_goes_to_the_cpu(on_paper, discs, monkeypat
     assert on_paper.device == torch.device("cpu")
 
 
+def test_a_network_that_was_moved_elsewhere_is_fetched_back(model):
+    """By another predictor that fell back on the CPU, or by `unload`."""
+    compute = Compute(deepcopy(model.network), "cpu", "exact")
+    compute.device = torch.device("meta")  # stands for a GPU
+    with compute.inference():
+        assert {each.device.type for each in compute.network.parameters()} == {"meta"}
+
+
 def test_out_of_memory_on_the_cpu_is_one_sentence(predictor, discs, monkeypatch):
     def encoding(image):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ...")
@@ -481,6 +491,8 @@ def test_cuda_equals_cpu_and_gives_memory_back(model, discs, monkeypatch):
     assert there.encodes == 1
     there.unload()
     assert torch.cuda.memory_allocated() <= before + 2**20
+    there.set_image(image)  # it can be used again
+    assert np.array_equal(there.predict(**asked).logits, ours)
 
 
 def test_many_prompts_are_answered_as_each_alone(predictor, discs):

@@ -52,6 +52,7 @@ class Compute:
     @contextmanager
     def inference(self, precision: str = "") -> Iterator[None]:
         """Within the block nothing has gradients, in the chosen precision."""
+        self._move()
         with torch.no_grad(), computing(self.device, precision or self.precision):
             yield
 
@@ -97,6 +98,15 @@ class Compute:
     def release(self) -> None:
         """Give the device's unused memory back to the system."""
         release(self.device)
+
+    def _move(self) -> None:
+        """See the network on the device: whoever has the same one may have moved it elsewhere."""
+        first = next(self.network.parameters(), None)
+        if first is None:
+            return
+        here, there = first.device, self.device
+        if here.type != there.type or there.index not in (None, here.index):
+            self.network.to(there)
 
     def remark(self, note: str) -> None:
         """Say something to whoever reads `note` or the log."""
