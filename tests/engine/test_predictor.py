@@ -16,6 +16,7 @@ from PIL import Image
 from napari_simmat.engine import devices
 from napari_simmat.engine.checkpoints.loading import Model, load_model
 from napari_simmat.engine.compute import Compute
+from napari_simmat.engine.embedding_store import EmbeddingStore
 from napari_simmat.engine.embeddings import EmbeddingCache
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
@@ -337,6 +338,22 @@ def test_out_of_memory_goes_smaller_then_says_so(on_paper, discs, caplog):
     mask = on_paper.predict(points=[(400, 175)]).mask
     assert mask.shape == large.shape
     assert iou(mask, np.kron(truth == 1, np.ones((10, 5)))) > 0.6
+
+
+def test_what_was_made_smaller_for_want_of_memory_is_not_kept_for_the_next_session(
+    on_paper, discs, tmp_path
+):
+    store = EmbeddingStore(tmp_path)
+    on_paper.cache = EmbeddingCache(store=store)
+    large = np.kron(discs[0], np.ones((10, 5), np.uint16))  # 900 x 600
+    with Exhausted(on_paper.model.network, 512):
+        on_paper.set_image(large)
+    assert on_paper.note
+    assert (len(on_paper.cache), len(store)) == (1, 0)
+    on_paper.cache.clear()
+    on_paper.set_image(large)
+    assert not on_paper.note
+    assert len(store) == 1
 
 
 def test_out_of_memory_at_every_size_goes_to_the_cpu(on_paper, discs, monkeypatch):

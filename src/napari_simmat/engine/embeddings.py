@@ -74,11 +74,14 @@ class EmbeddingCache:
             self._remember(key, found)
         return found
 
-    def put(self, key: str, embedding: Embedding) -> None:
-        """Keep `embedding`, forgetting the least recently used ones beyond the bound."""
+    def put(self, key: str, embedding: Embedding, *, lasting: bool = True) -> None:
+        """Keep `embedding`, forgetting the least recently used ones beyond the bound.
+
+        One that is not `lasting` is kept in memory alone.
+        """
         self._remember(key, embedding)
         store = self.store
-        if store is not None:
+        if store is not None and lasting:
             store.put(key, embedding)
 
     def clear(self) -> None:

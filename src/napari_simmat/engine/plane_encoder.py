@@ -98,9 +98,8 @@ class PlaneEncoder:
         return quick or key in self.cache or self.under_way.done(key) >= NEARLY
 
     def _glimpsing(self, stack: ChannelStack, index: tuple[int, ...]) -> Job[Embedding]:
-        image = stack.normalized(index)
-        frame = Frame.of(image.shape[-2:], self.model.spec.input_size, stack.pixel_size)
-        values = self.network_input(image, frame)
+        frame = self._frame(stack)
+        values = self.network_input(stack.normalized(index), frame)
         fast = choose_precision("fast", self.compute.device)
         encoded = yield from self.compute.steps(self.compute.network.glimpsing(values), fast)
         return Embedding(encoded, frame)
@@ -121,12 +120,18 @@ class PlaneEncoder:
         embedding = yield from self._encoding(stack, index)
         self.encodes += 1
         kept = Embedding(embedding.encoded.to(torch.device("cpu")), embedding.frame)
-        self.cache.put(self._key(stack, index), kept)  # the device may have changed
+        key = self._key(stack, index)  # the device may have changed
+        # One that was made smaller as memory ran out is no answer for a day when there is enough.
+        self.cache.put(key, kept, lasting=kept.frame == self._frame(stack))
         return embedding
 
     def _key(self, stack: ChannelStack, index: tuple[int, ...]) -> str:
         device, precision = self.compute.device.type, self.compute.precision
         return f"{self.model.fingerprint}-{stack.key(index)}-{device}-{precision}"
+
+    def _frame(self, stack: ChannelStack) -> Frame:
+        """How a plane lies in the network's input, if memory allows."""
+        return Frame.of(stack.shape[-2:], self.model.spec.input_size, stack.pixel_size)
 
     def _encoding(self, stack: ChannelStack, index: tuple[int, ...]) -> Job[Embedding]:
         image = stack.normalized(index)
