@@ -169,6 +169,19 @@ def test_tiles_find_what_the_whole_finds(truth) -> None:
     assert 0 < len(inner) < len(tiled)
 
 
+def test_the_largest_area_is_a_share_of_the_plane_and_not_of_a_tile() -> None:
+    y, x = np.mgrid[:400, :400]
+    large = np.zeros((400, 400), int)
+    for number, (row, column) in enumerate(np.ndindex(4, 4), 1):
+        large[(y - 50 - 100 * row) ** 2 + (x - 50 - 100 * column) ** 2 <= 25**2] = 2 * number
+    large[190:210, 20:380] = 100  # of several tiles
+    settings = AutomaticSettings(quality=0.5, tile=128, tile_overlap=60, max_area=0.03)
+    tiled = segment_everything(Oracle(large), settings)
+    whole = segment_everything(Oracle(large), replace(settings, tile=1024, points_per_side=32))
+    assert len(whole) == 16
+    assert average_precision(tiled.labels.astype(int), whole.labels.astype(int), (0.999,)) == [1.0]
+
+
 def test_a_tile_without_seeds_is_not_encoded(predictor) -> None:
     image = np.zeros((300, 300), np.uint8)
     image[20:40, 20:40] = 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,13 +63,17 @@ class Stitcher:
         self._labels[tile.slices] = window
         self._painted.append(tile)
 
-    def finish(self, keep_border: bool = True, step: int = 1024) -> NDArray[np.float32]:
+    def finish(
+        self, keep_border: bool = True, most: float = math.inf, step: int = 1024
+    ) -> NDArray[np.float32]:
         """Number the objects 1..N without gaps, in the order in which they were found.
 
         Parameters
         ----------
         keep_border
             Whether objects that touch the plane's border stay.
+        most
+            Pixels up to which an object stays.
         step
             Side of the parts that are read and written at once, in pixels.
 
@@ -78,10 +83,12 @@ class Stitcher:
         """
         parts = self._painted_parts(step)
         roots = np.array([self._root(one) for one in range(len(self._parent))])
-        seen = np.zeros(len(roots), bool)
+        pixels = np.zeros(len(roots), np.int64)
         for part in parts:
-            seen[np.unique(np.asarray(self._labels[part]))] = True
-        kept = np.unique(roots[seen & (roots > 0)])
+            pixels += np.bincount(np.asarray(self._labels[part]).ravel(), minlength=len(roots))
+        seen = pixels > 0
+        areas = np.bincount(roots, pixels, len(roots))
+        kept = np.unique(roots[seen & (roots > 0) & (areas[roots] <= most)])
         if not keep_border:
             edges = [self._labels[0], self._labels[-1], self._labels[:, 0], self._labels[:, -1]]
             kept = np.setdiff1d(kept, roots[np.unique(np.concatenate(edges))])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ def segmenting_tiles(
     settings = (settings or AutomaticSettings()).for_model(predictor.model.spec)
     height, width = predictor.shape[-2:]
     stitcher = Stitcher(labels, settings.overlap)
-    within = replace(settings, keep_border=True)  # a tile's border is not the plane's
+    most = settings.max_area * height * width
     tiles = tiles_of((height, width), settings.tile_side, settings.tile_shared)
     with predictor.keeping_plane():
         for done, tile in enumerate(tiles):
@@ -62,11 +63,30 @@ def segmenting_tiles(
             yield from retold(predictor.cutting(plane, *part.slices, keep=False), here)
             candidates = Candidates(part.size)
             own = Crop(Box(0, 0, *part.size))
+            within = within_part(settings, part.size, most)
             asked = asking(predictor, seeds, own, within, candidates, (0, len(seeds)), False)
             yield from retold(asked, here)
             stitcher.add(sift(candidates, within), part)
     yield Progress(len(tiles), len(tiles), "numbering")
-    return stitcher.finish(settings.keep_border)
+    return stitcher.finish(settings.keep_border, most)
+
+
+def within_part(
+    settings: AutomaticSettings, size: tuple[int, int], most: float
+) -> AutomaticSettings:
+    """The settings for a part of a plane: its border and its area are not the plane's.
+
+    What fills a part nearly is no object all the same.
+
+    Parameters
+    ----------
+    size
+        Height and width of the part.
+    most
+        Pixels up to which an object of the plane stays.
+    """
+    share = min(most / math.prod(size), max(settings.max_area, AutomaticSettings.max_area))
+    return replace(settings, keep_border=True, max_area=share)
 
 
 def around(positions: NDArray[np.float64], tile: Box, margin: int) -> Box:
