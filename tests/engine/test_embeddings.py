@@ -95,6 +95,21 @@ def test_only_what_changed_is_encoded_again(model: Model, stack: np.ndarray) -> 
     assert predictor.encodes == 7
 
 
+def test_what_changes_while_it_is_encoded_is_encoded_again(model: Model, stack: np.ndarray) -> None:
+    """As an array that a microscope fills, or a layer that is painted on."""
+    image = stack.copy()
+    predictor, fresh = Predictor(model, "cpu"), Predictor(model, "cpu")
+    predictor.set_image(image)
+    job = predictor.moving(1)
+    next(job)  # by now it was read
+    image[1] = stack[2]
+    finish(job)
+    predictor.set_plane(1)
+    fresh.set_image(image, plane=1, statistics=predictor.statistics)
+    mine, right = (each._embedding.encoded.embedding for each in (predictor, fresh))
+    assert torch.equal(mine, right)
+
+
 def test_the_bound_holds_at_every_moment(model: Model, stack: np.ndarray) -> None:
     predictor = Predictor(model, "cpu")
     predictor.set_image(stack)

@@ -117,17 +117,21 @@ class PlaneEncoder:
     def _anew(self, stack: ChannelStack, index: tuple[int, ...]) -> Job[Embedding]:
         """Encode a plane and keep it, in the precision in which it was computed."""
         self.compute.note = ""
+        content = stack.key(index)  # of what is read now: an array may change meanwhile
         embedding = yield from self._encoding(stack, index)
         self.encodes += 1
         kept = Embedding(embedding.encoded.to(torch.device("cpu")), embedding.frame)
-        key = self._key(stack, index)  # the device may have changed
+        key = self._key_of(content)  # the device may have changed
         # One that was made smaller as memory ran out is no answer for a day when there is enough.
         self.cache.put(key, kept, lasting=kept.frame == self._frame(stack))
         return embedding
 
     def _key(self, stack: ChannelStack, index: tuple[int, ...]) -> str:
+        return self._key_of(stack.key(index))
+
+    def _key_of(self, content: str) -> str:
         device, precision = self.compute.device.type, self.compute.precision
-        return f"{self.model.fingerprint}-{stack.key(index)}-{device}-{precision}"
+        return f"{self.model.fingerprint}-{content}-{device}-{precision}"
 
     def _frame(self, stack: ChannelStack) -> Frame:
         """How a plane lies in the network's input, if memory allows."""
