@@ -395,9 +395,17 @@ def test_a_network_that_was_moved_elsewhere_is_fetched_back(model):
         assert {each.device.type for each in compute.network.parameters()} == {"meta"}
 
 
-def test_out_of_memory_on_the_cpu_is_one_sentence(predictor, discs, monkeypatch):
+@pytest.mark.parametrize(
+    "words",
+    [
+        "DefaultCPUAllocator: can't allocate memory: you tried to ...",
+        "[enforce fail at alloc_cpu.cpp:121] data. DefaultCPUAllocator: not enough memory: you ...",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
+)
+def test_out_of_memory_is_one_sentence_however_it_is_told(predictor, discs, monkeypatch, words):
     def encoding(image):
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ...")
+        raise RuntimeError(words)
         yield
 
     monkeypatch.setattr(predictor.model.network, "encoding", encoding, raising=False)

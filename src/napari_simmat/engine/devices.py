@@ -14,6 +14,12 @@ logger = logging.getLogger(__name__)
 PRECISIONS = ("auto", "exact", "fast")
 CLEARLY = 1.3
 """Times as fast that half precision has to be on a processor to be worth its errors."""
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",  # on Windows
+    "alloc_failed",  # cuBLAS and cuDNN
+)
 NO_MEMORY = "The computer's memory ran out; close other programs, or use a smaller image or model."
 
 
@@ -100,9 +106,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
     words = str(error).lower()
-    return isinstance(error, RuntimeError) and (
-        "out of memory" in words or "can't allocate memory" in words
-    )
+    return isinstance(error, RuntimeError) and any(each in words for each in _OUT_OF_MEMORY)
 
 
 def release(device: torch.device) -> None:
