@@ -55,6 +55,15 @@ def test_a_click_and_a_box_find_their_objects(predictor, discs):
     assert iou(predictor.predict(box=(43, 78, 68, 103)).mask, truth == 2) > 0.8
 
 
+@pytest.mark.parametrize("edge", [-0.5, 255.5])
+def test_a_click_on_the_very_edge_is_one_on_the_outermost_pixel(predictor, edge):
+    y, x = np.mgrid[:256, :256]
+    image = np.where(np.hypot(y - round(edge), x - 128) < 40, 200, 30).astype(np.uint8)
+    predictor.set_image(image)
+    mask = predictor.predict(points=[(edge, 128)]).mask
+    assert iou(mask, image > 100) > 0.9
+
+
 def test_a_result_is_as_promised(predictor, discs):
     image, _ = discs
     predictor.set_image(image)

@@ -60,9 +60,9 @@ class Window(NamedTuple):
         return (points + 0.5) * scale - 0.5 - origin
 
     def holds(self, points: Tensor) -> Tensor:
-        """Which points (K, 2) of the window lie within it."""
+        """Which points (K, 2) of the window lie within it, or on its outermost edge."""
         end = torch.tensor([self.width, self.height]).to(points) - 0.5
-        return ((points > -0.5) & (points < end)).all(-1)
+        return ((points >= -0.5) & (points <= end)).all(-1)
 
     def mask(self, mask: Tensor, scale: float) -> Tensor:
         """Logits (1, 1, H/2, W/2) over the input as logits over the window, half its size."""
