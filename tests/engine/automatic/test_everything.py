@@ -14,7 +14,7 @@ from skimage import measure
 from skimage.data import coins
 from skimage.filters import threshold_otsu
 
-from napari_simmat import AutomaticSettings, Predictor, load_model, segment_everything
+from napari_simmat import AutomaticSettings, Predictor, Prompt, load_model, segment_everything
 from napari_simmat.engine.answers import Answer
 from napari_simmat.engine.automatic.candidates import Box
 from napari_simmat.engine.automatic.everything import segmenting_everything
@@ -104,6 +104,21 @@ def test_only_where_it_is_asked(truth) -> None:
     assert oracle.asked == 2
     assert len(found) == 1  # the other is not good enough
     assert found.labels[15, 50] == 1
+
+
+def test_a_seed_beside_the_image_is_refused(truth) -> None:
+    with pytest.raises(ValueError, match="The point y 15, x 90 lies outside the image of 60 x 80"):
+        segment_everything(Oracle(truth), prompts=at_points([(15, 50), (15, 90)]))
+
+
+def test_a_mask_is_a_seed_too() -> None:
+    predictor = Predictor(load_model("tiny"), "cpu")
+    y, x = np.mgrid[:64, :64]
+    disc = np.hypot(y - 30, x - 34) < 12
+    predictor.set_image(np.where(disc, 200, 30).astype(np.uint8))
+    found = segment_everything(predictor, prompts=[Prompt(mask=disc), *at_points([(30, 34)])])
+    assert len(found) == 1
+    assert np.count_nonzero((found.labels == 1) & disc) > 0.9 * np.count_nonzero(disc)
 
 
 def test_crops_find_it_again_and_keep_nothing_that_they_cut(truth) -> None:

@@ -58,8 +58,15 @@ def proposing(
     keep_all
         Keep masks that the filters of `settings` rule out as well, to be sifted again with other
         ones. Without, those are not even formed where the model's estimate says so.
+
+    Raises
+    ------
+    ValueError
+        If a prompt does not lie on the image; one sentence says which.
     """
     height, width = predictor.shape[-2:]
+    for prompt in prompts or ():
+        prompt.check_inside((height, width))
     candidates = Candidates((height, width))
     crops = [Crop(Box(0, 0, height, width))]
     if prompts is None and settings.seeds == "grid":
@@ -210,6 +217,7 @@ def _inside(
 ) -> int:
     """How many of the crop's seeds lie on a mask."""
     box = proposed.box
+    positions = positions[np.isfinite(positions).all(axis=1)]  # those of masks are not known
     at = np.floor(positions + 0.5).astype(int)  # the pixel whose centre is nearest
     y, x = at[:, 0] + crop.box.y0 - box.y0, at[:, 1] + crop.box.x0 - box.x0
     within = (y >= 0) & (x >= 0) & (y < mask.shape[0]) & (x < mask.shape[1])
