@@ -71,7 +71,8 @@ class AutomaticSettings:
     keep_border
         Whether objects that touch the plane's border stay.
     crop_layers
-        Layers of crops asked again beside the whole plane, each halving the crops' sides; 0..4.
+        Layers of crops asked again on grids beside the whole plane, each halving the crops' sides;
+        0..4. A plane that is cut into tiles has none.
     crop_overlap
         Overlap of the first layer's crops as a share of the plane's shorter side, 0..0.9.
     tile
