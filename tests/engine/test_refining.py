@@ -159,6 +159,14 @@ def test_a_mask_alone_is_its_own_answer_until_something_is_added(predictor: Pred
     assert np.array_equal(more.mask, predictor.predict_many([prompt])[0].mask)
 
 
+def test_logits_alone_are_asked_about(predictor: Predictor) -> None:
+    before = predictor.predict(points=[(10, 12)])
+    expected = predictor.predict(mask=before.logits)
+    [answer] = ask(Refiner(), predictor, Prompt(mask=before.logits))
+    assert np.array_equal(answer.mask, expected.mask)
+    assert answer.score == expected.score
+
+
 def test_a_candidate_that_is_chosen_for_a_correction_corrects_near_the_click(
     predictor: Predictor,
 ) -> None:

@@ -111,9 +111,10 @@ class Refiner:
     def _answering(
         self, predictor: Predictor, prompt: Prompt, subject: Hashable, choices: Choices
     ) -> Job[Refined]:
-        if prompt.mask is not None and not prompt.points and prompt.box is None:
-            return Refined(prompt.mask, float("nan"))
         corrects = prompt.mask is not None and prompt.mask.dtype == bool and prompt.box is None
+        if corrects and not prompt.points:
+            assert prompt.mask is not None
+            return Refined(prompt.mask, float("nan"))
         before = _Before()
         if corrects:
             assert prompt.mask is not None
