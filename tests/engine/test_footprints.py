@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -149,7 +151,23 @@ def test_pieces_are_the_largest_first() -> None:
     mask = np.zeros((10, 20), dtype=bool)
     mask[2:4, 2:4] = True
     mask[5:9, 10:18] = True
-    assert [int(piece.sum()) for piece in pieces(mask)] == [32, 4]
+    assert [piece.size for piece in pieces(mask)] == [32, 4]
+    largest, smallest = pieces(mask, (7, 100))
+    assert largest == Footprint.of(mask[5:9, 10:18], (12, 110))
+    assert smallest == Footprint.of(mask[2:4, 2:4], (9, 102))
+
+
+def test_an_object_of_many_pieces_needs_little_memory() -> None:
+    mask = np.zeros((500, 500), dtype=bool)
+    mask[::10, ::10] = True
+    tracemalloc.start()
+    try:
+        found = pieces(mask)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(found) == 50 * 50
+    assert most < 100 * mask.nbytes
 
 
 def test_a_piece_without_a_point_stays_with_the_first() -> None:

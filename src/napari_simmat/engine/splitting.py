@@ -7,20 +7,29 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_simmat.engine.footprints import Footprint
 
-def pieces(mask: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+
+def pieces(mask: NDArray[np.bool_], corner: tuple[int, ...] = ()) -> list[Footprint]:
     """The connected pieces of an object, the largest first.
 
     Parameters
     ----------
     mask
         Bool, of any number of axes. Voxels that touch at a corner are connected.
+    corner
+        Where in a larger array the mask begins.
     """
+    from scipy.ndimage import find_objects
     from skimage.measure import label
 
-    numbered, count = label(mask, connectivity=mask.ndim, return_num=True)
-    found = [numbered == number for number in range(1, count + 1)]
-    return sorted(found, key=lambda piece: -int(piece.sum()))
+    found = []
+    numbered = label(mask, connectivity=mask.ndim)
+    for number, box in enumerate(find_objects(numbered), start=1):  # there may be thousands
+        start = tuple(part.start for part in box)
+        first = tuple(map(sum, zip(start, corner or (0,) * mask.ndim, strict=True)))
+        found.append(Footprint.of(numbered[box] == number, first))
+    return sorted(found, key=lambda piece: -piece.size)
 
 
 def parts_around(

@@ -180,15 +180,16 @@ class Finished:
         assert footprint is not None
         if len(points) > 1:
             inner = [np.subtract(point, footprint.corner) for point in points]
-            parts = parts_around(footprint.mask, inner, spacing)
+            masks = parts_around(footprint.mask, inner, spacing)
+            parts = [Footprint.of(mask, footprint.corner) for mask in masks]
         else:
-            parts = pieces(footprint.mask)
+            parts = pieces(footprint.mask, footprint.corner)
         if len(parts) < 2:
             raise ValueError(
                 f"Object {label} is one piece: click once on each part that it should have, then "
                 "split"
             )
-        new = [NewObject(Footprint.of(part, footprint.corner)) for part in parts[1:]]
+        new = [NewObject(part) for part in parts[1:]]
         numbers = [label, *self._numbers(new)]
         before = dict(self.register.entries)
         old = self.register.entry(label)
