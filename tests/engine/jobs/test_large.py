@@ -55,6 +55,13 @@ def segment(predictor: Predictor, one: Task, config: SegmentConfig, resume: bool
     return finish(segmenting(one, predictor, config, resume=resume))
 
 
+def test_a_plane_in_tiles_is_not_encoded_as_a_whole(image: Path, tmp_path: Path) -> None:
+    predictor = Predictor(load_model("tiny"), "cpu")
+    outcome = segment(predictor, task(image, tmp_path / "out"), IN_MEMORY)
+    assert outcome.objects == 3
+    assert len(predictor.cache) == 0  # tiles are not kept
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()

@@ -34,10 +34,7 @@ def segmenting_in_tiles(
     from napari_simmat.engine.automatic.tiled import segmenting_tiles
 
     image, target = loaded.image, loaded.task.files.labels
-    names = image.channel_names if loaded.axis == image.channel_axis else None
-    yield from predictor.opening(
-        image.data, loaded.axis, config.channels, names, pixel_size=image.pixel_size
-    )
+    yield from opening(loaded, predictor, config)
     folder = part_of(target)
     unit = _UNITS.get(image.units.get("X", ""), "")
     pixel = (image.scale.get("Y", 1.0), image.scale.get("X", 1.0)) if unit else (1.0, 1.0)
@@ -59,3 +56,12 @@ def segmenting_in_tiles(
     painting = Painting((height, width), labels)
     painting.found = [Found(label, float(score)) for label, score in enumerate(scores, start=1)]
     return painting, folder
+
+
+def opening(loaded: Loaded, predictor: Predictor, config: SegmentConfig) -> Job[None]:
+    """Hand over an image, of which nothing is encoded yet."""
+    image = loaded.image
+    names = image.channel_names if loaded.axis == image.channel_axis else None
+    yield from predictor.opening(
+        image.data, loaded.axis, config.channels, names, pixel_size=image.pixel_size
+    )

@@ -15,7 +15,7 @@ from napari_simmat.engine.automatic.settings import AutomaticSettings
 from napari_simmat.engine.files import remove, sha256_of
 from napari_simmat.engine.formats.promptfiles import read_prompts
 from napari_simmat.engine.formats.reading import ImageFile, read_image
-from napari_simmat.engine.jobs.large import segmenting_in_tiles
+from napari_simmat.engine.jobs.large import opening, segmenting_in_tiles
 from napari_simmat.engine.jobs.outputs import write_result
 from napari_simmat.engine.jobs.record import (
     Input,
@@ -198,8 +198,9 @@ def _everything(loaded: Loaded, predictor: Predictor, config: SegmentConfig) -> 
     from napari_simmat.engine.automatic.everything import segmenting_everything
 
     painting = Painting(loaded.shape)
-    for number, plane in enumerate(np.ndindex(*loaded.shape[:-2])):
-        yield from _encoding(loaded, predictor, config, plane, first=number == 0)
+    # Not encoded here: a large plane is only in tiles.
+    yield from _told(opening(loaded, predictor, config), loaded, ())
+    for plane in np.ndindex(*loaded.shape[:-2]):
         job = segmenting_everything(predictor, loaded.automatic, plane)
         instances = yield from _told(job, loaded, plane)
         painting.place(instances.labels, instances.scores, plane)
