@@ -39,9 +39,9 @@ def encoded(window: Any) -> list[str]:
     cache = window.interaction.segmenter.cache
     original = cache.put
 
-    def put(key: str, embedding: Any) -> None:
+    def put(key: str, embedding: Any, **named: Any) -> None:
         puts.append(key)
-        original(key, embedding)
+        original(key, embedding, **named)
 
     cache.put = put
     return puts
