@@ -136,10 +136,17 @@ def test_built_in_models_stay(name: str, assets: Path) -> None:
     assert sorted(os.listdir(assets)) == before
 
 
-def test_a_file_is_never_removed_by_its_path(shared: Path) -> None:
+def test_a_file_is_never_removed_by_its_path(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ValueError, match="is no model of your own"):
         remove(str(shared))
     assert shared.exists()
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(shared, "net")  # without an ending it looks like a name
+    with pytest.raises(ValueError, match="is no model of your own"):
+        remove("net")
+    assert Path("net").exists()
 
 
 def test_a_download_is_removed_with_what_a_cut_one_left(assets: Path, user_folder: Path) -> None:

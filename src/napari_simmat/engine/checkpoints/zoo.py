@@ -158,11 +158,11 @@ def remove(name: str) -> None:
     OSError
         If the file cannot be deleted.
     """
-    namesakes = [entry for entry in list_models() if entry.name == name] or [find(name)]
-    entry = namesakes[-1]  # the user's own come last
+    namesakes = [entry for entry in list_models() if entry.name == name]
+    entry = namesakes[-1] if namesakes else find(name)  # the user's own come last
     if sum(each.kind == "own" for each in namesakes) > 1:
         raise ValueError(entry.problem)
-    if entry.kind == "built in" or entry.name != name:
+    if not namesakes or entry.kind == "built in":  # a file of that name is none of the models
         raise ValueError(
             f"{name} comes with the program or is no model of your own, so it cannot be removed."
         )
