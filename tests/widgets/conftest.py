@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from importlib import import_module
 from itertools import pairwise
 from typing import Any
 
@@ -198,6 +200,15 @@ class Window:
         view = self.viewer.window._qt_viewer.canvas.view
         column, row = view.scene.transform.map((x, y))[:2]
         return QPoint(round(float(column)), round(float(row)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def libraries_are_no_garbage() -> None:
+    """Leave out what is imported once where garbage is looked for, as each test does some times."""
+    for name in ("napari.qt", "napari.window", "torch", "napari_simmat.engine.predictor"):
+        import_module(name)
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
