@@ -73,12 +73,9 @@ def test_a_folder_that_cannot_be_written_is_no_error(
 
 
 def test_the_next_window_begins_as_the_last_one_ended(
-    open_window: Callable[[], Window],
+    ready: Window, open_window: Callable[[], Window]
 ) -> None:
-    first = open_window()
-    first.viewer.add_image(grey(), name="discs")
-    first.open_widget()
-    first.idle()
+    first = ready
     models: Any = first.tab.models._list
     first.choose(
         models, next(t for n in range(models.count()) if "rgb" in (t := models.itemText(n)))
@@ -108,12 +105,9 @@ def test_the_next_window_begins_as_the_last_one_ended(
 
 
 def test_every_class_in_use_and_every_open_part_come_back(
-    open_window: Callable[[], Window],
+    ready: Window, open_window: Callable[[], Window]
 ) -> None:
-    first = open_window()
-    first.viewer.add_image(grey(), name="discs")
-    first.open_widget()
-    first.idle()
+    first = ready
     first.tab.everything_fold.set_open(True)
     for name, centre in zip(("nucleus", "cell"), CENTRES, strict=False):
         first.type_class(name)
