@@ -270,12 +270,16 @@ def test_precisions(model, discs, monkeypatch):
 
 
 def test_whether_half_precision_pays_off_is_measured_once(monkeypatch):
-    clock = iter([0, 4] * 5 + [0, 1] * 5)
+    small, large = [0, 1] * 8, [0, 4] * 4
+    clock = iter(small + large + [0, 1] * 4)
     monkeypatch.setattr(devices, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     devices.half_pays_off.cache_clear()
     assert devices.half_pays_off()
     assert devices.half_pays_off()  # the clock is not asked again
-    clock = iter([0, 4] * 5 + [0, 5] * 5)
+    clock = iter(small + large + [0, 5] * 4)
+    devices.half_pays_off.cache_clear()
+    assert not devices.half_pays_off()
+    clock = iter([0, 9] * 4 + [0, 1] * 4)  # imitated: no large product is waited for
     devices.half_pays_off.cache_clear()
     assert not devices.half_pays_off()
     devices.half_pays_off.cache_clear()

@@ -14,6 +14,8 @@ logger = logging.getLogger(__name__)
 PRECISIONS = ("auto", "exact", "fast")
 CLEARLY = 1.3
 """Times as fast that half precision has to be on a processor to be worth its errors."""
+IMITATED = 4.0
+"""Times as slow that only half precision is for which a processor has no instructions."""
 _OUT_OF_MEMORY = (
     "out of memory",
     "can't allocate memory",
@@ -76,19 +78,25 @@ def half_pays_off() -> bool:
     """Whether this processor multiplies matrices of bfloat16 clearly faster, measured once.
 
     On products as large as the encoder's: with several threads a small one is over before all
-    have begun.
+    have begun. A small one tells first which processors only imitate bfloat16, and would take
+    seconds for a large one.
     """
-    quickest = {}
+    small, large = (64, 768, 768), (1024, 768, 3072)
+    if _quickest(torch.bfloat16, *small) > IMITATED * _quickest(torch.float32, *small):
+        return False
+    return _quickest(torch.float32, *large) > CLEARLY * _quickest(torch.bfloat16, *large)
+
+
+def _quickest(dtype: torch.dtype, rows: int, width: int, columns: int) -> float:
+    """Seconds of a product, the least of four."""
+    left, weight = torch.ones(rows, width, dtype=dtype), torch.ones(columns, width, dtype=dtype)
+    times = []
     with torch.no_grad():
-        for dtype in (torch.float32, torch.bfloat16):
-            rows, weight = torch.ones(1024, 768, dtype=dtype), torch.ones(3072, 768, dtype=dtype)
-            times = []
-            for _ in range(4):
-                started = time.perf_counter()
-                torch.nn.functional.linear(rows, weight)
-                times.append(time.perf_counter() - started)
-            quickest[dtype] = min(times)
-    return quickest[torch.float32] > CLEARLY * quickest[torch.bfloat16]
+        for _ in range(4):
+            started = time.perf_counter()
+            torch.nn.functional.linear(left, weight)
+            times.append(time.perf_counter() - started)
+    return min(times)
 
 
 def computing(device: torch.device, precision: str) -> AbstractContextManager[object]:

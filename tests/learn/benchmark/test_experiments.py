@@ -26,7 +26,7 @@ CONFIG = BenchmarkConfig(steps=20, rate=3e-4, scratch_rate=1e-3, full_rate=3e-5,
         ("transfer", len(ARMS)),
         ("pseudo", 3),
         ("strategies", 8),
-        ("lr", 3 * len(RATES)),
+        ("lr", 2 * len(RATES)),
         ("size", 3 * len(SHARES)),
     ],
 )
@@ -79,7 +79,7 @@ def test_the_foundation_decides_how_it_is_tuned() -> None:
     assert BenchmarkConfig().on(spec("tiny")).tuning == "lora_conv"
     assert BenchmarkConfig().on(spec("vit_b")).tuning == "lora"
     assert CONFIG.on(spec("vit_b")) == CONFIG
-    assert compared(CONFIG) == ("adapter", "full", "scratch")
+    assert compared(CONFIG) == ("adapter", "full")
     with pytest.raises(ValueError, match="follows from it: use"):
         EXPERIMENTS["transfer"](("a",), (0,), BenchmarkConfig())
 
@@ -94,7 +94,7 @@ def test_forms() -> None:
     assert quick.seeds_of("transfer") == (0,)
     assert quick.steps_of_form == 150
     on_sam = replace(quick, tuning="lora")
-    for name, count in (("lr", 9), ("size", 9), ("strategies", 8), ("pseudo", 3), ("transfer", 5)):
+    for name, count in (("lr", 6), ("size", 9), ("strategies", 8), ("pseudo", 3), ("transfer", 5)):
         assert len(EXPERIMENTS[name](("thermal",), (0,), on_sam)) == count
     assert BenchmarkConfig(quick=True, steps=10).steps_of_form == 10
     assert full.modalities_of("pseudo", "generated") == ("rgb+thermal", "rgb+multispectral")

@@ -13,7 +13,7 @@ from napari_simmat.engine.checkpoints.loading import Model, load_model
 from napari_simmat.learn.benchmark import running as module
 from napari_simmat.learn.benchmark.benchmarking import benchmarking
 from napari_simmat.learn.benchmark.config import BenchmarkConfig
-from napari_simmat.learn.benchmark.experiments import EXPERIMENTS
+from napari_simmat.learn.benchmark.experiments import EXPERIMENTS, SHARES
 from napari_simmat.learn.benchmark.panels import part_around
 from napari_simmat.learn.benchmark.running import Row, append_row, checkpoint_of, read_rows, running
 from napari_simmat.learn.datasets import Dataset, GeneratedConfig, from_generated
@@ -123,7 +123,11 @@ def test_a_training_that_another_experiment_did_is_not_done_again(
     # The checkpoints of these are needed for the figure of panels, so both are trained.
     (tmp_path / "transfer.csv").unlink()
     rows_of(transfer, "transfer", "lr", "strategies")
-    assert [run.arm for run in begun if run.arm in module.KEPT] == ["scratch", "SimMAT"]
+    assert [run.arm for run in begun if module.is_kept(run)] == ["scratch", "SimMAT"]
+
+    # Not so in other experiments: scratch on all images is a part of both.
+    rows_of(EXPERIMENTS["size"](("thermal",), (0,), CONFIG), "size", "transfer")
+    assert {run.share for run in begun if run.strategy in ("lora", "scratch")} == {*SHARES[:-1]}
 
 
 def test_a_share_takes_the_first_images(base: Model, thermal: Dataset, tmp_path: Path) -> None:

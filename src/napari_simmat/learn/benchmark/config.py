@@ -57,7 +57,8 @@ class BenchmarkConfig:
         How the arms tune that keep the foundation: by default lora, as the paper does on SAM, and
         lora_conv on an embedded foundation, most of whose encoder are convolutions.
     precision
-        Of the training; figures are measured in float32.
+        Of the training: auto is bf16-mixed where that is quicker, else 32-true. Figures are
+        measured in float32.
     """
 
     quick: bool = False
@@ -73,7 +74,7 @@ class BenchmarkConfig:
     scratch_rate: float = 1e-3
     full_rate: float = 3e-4
     tuning: StrategyName | None = None
-    precision: Precision = "bf16-mixed"
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.objects < 1:

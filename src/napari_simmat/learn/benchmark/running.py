@@ -24,8 +24,6 @@ from napari_simmat.model.network import Network
 from napari_simmat.model.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
 
-KEPT = (SCRATCH, SIMMAT)
-"""Arms whose checkpoints are kept, for the qualitative figure."""
 MOST = 1000
 """Objects of the test planes that are prompted."""
 MEASURED = ("parameters", "images", "validation_iou", "test_iou", "test_dice", "seconds", "base")
@@ -107,7 +105,7 @@ def running(
     for number, run in enumerate(runs):
         if run.key in done:
             continue
-        if run.arm not in KEPT and run.training in known:
+        if run.training in known and not is_kept(run):
             done[run.key] = replace(known[run.training], run=run)
             append_row(table, done[run.key])
             continue
@@ -147,7 +145,7 @@ def _one(
     reached = yield from _testing(student.network, student.spec, dataset, side)
     parameters = sum(p.numel() for p in student.network.parameters() if p.requires_grad)
     validated = trained.spec.metrics["validation"]["click"]
-    if run.arm in KEPT:
+    if is_kept(run):
         kept = checkpoint_of(run, folder.parent)
         kept.parent.mkdir(parents=True, exist_ok=True)
         os.replace(folder / BEST, kept)
@@ -182,8 +180,13 @@ def _row(
     )
 
 
+def is_kept(run: Run) -> bool:
+    """Whether a run's best checkpoint is kept, for the qualitative figure."""
+    return run.experiment == "transfer" and run.arm in (SCRATCH, SIMMAT)
+
+
 def checkpoint_of(run: Run, folder: Path) -> Path:
-    """Where the best checkpoint of a run lies, if it is of an arm that is `KEPT`."""
+    """Where the best checkpoint of a run lies, if it `is_kept`."""
     return folder / "checkpoints" / f"{_name(run)}.safetensors"
 
 
