@@ -288,6 +288,20 @@ def test_a_damaged_file_is_made_anew(
     assert sizes == {path: len(content) for path, content in whole.items()}
 
 
+def test_a_folder_that_can_only_be_read_is_used(
+    model: Model, stack: np.ndarray, stored: EmbeddingStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any, **__: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "utime", refused)
+    predictor = Predictor(model, "cpu", cache=EmbeddingCache(store=stored))
+    for plane in range(3):
+        predictor.set_image(stack, plane=plane)
+    assert predictor.encodes == 0
+    assert len(stored) == 3
+
+
 def test_the_file_of_another_image_is_not_taken(
     model: Model, stack: np.ndarray, stored: EmbeddingStore
 ) -> None:

@@ -83,12 +83,13 @@ class EmbeddingStore:
             return None
         try:
             embedding = _read(path, key)
-            os.utime(path)
         except Exception as error:  # whatever a damaged file makes of the reader
             logger.warning("%s is made anew: %s", path.name, error)
             with suppress(OSError):
                 path.unlink(missing_ok=True)
             return None
+        with suppress(OSError):  # a folder of somebody else's that can only be read
+            os.utime(path)
         return embedding
 
     def put(self, key: str, embedding: Embedding) -> None:

@@ -269,6 +269,26 @@ def test_a_file_ends_it_and_the_best_is_kept(
     again.close()
 
 
+def test_a_file_during_a_validation_costs_no_step_more(
+    base: Model, dataset: Dataset, tmp_path: Path, monkeypatch
+) -> None:
+    improving(monkeypatch, 0.1, 0.7, 0.9)
+    folder, config = tmp_path / "run", short(steps=50, epochs=50, validate_every=1)
+    measured = module.validating
+
+    def stopping(*rest):
+        if read_log(folder / LOG)[-1]["step"] == 1:
+            (folder / STOP).touch()
+        return (yield from measured(*rest))
+
+    job = training(base, dataset, config, "squares", folder)
+    assert any(progress.message.startswith("validation IoU") for progress in job)  # the untrained
+    monkeypatch.setattr(module, "validating", stopping)
+    trained = finish(job)
+    assert trained.spec.metrics == {"validation": {"click": 70.0}, "step": 1}
+    assert read_log(folder / LOG)[-1]["step"] == 1
+
+
 def test_a_training_that_diverges_says_so(train, tmp_path: Path, monkeypatch) -> None:
     """What was best before is kept, and no figure of the log is no number."""
     forward = learner.Learner.forward

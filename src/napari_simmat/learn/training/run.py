@@ -158,7 +158,7 @@ class Run:
             fabric.all_reduce(figures)  # the mean, in place
             loss, reached = figures.tolist()
         row = self._journal.trained(self._step, rate, loss, reached)
-        self._stopped = fabric.broadcast(self._folder is not None and self._folder.asked_to_stop)
+        self._stopped = self._asked_to_stop()
         if time.monotonic() - self._saved > SAVED_EVERY and self._step not in self._due:
             self._save()
         return TrainProgress(self._step, self._total, f"training, loss {loss:.2f}", figures=row)
@@ -183,6 +183,7 @@ class Run:
         else:
             self._stale += 1
         row = self._journal.validated(self._step, value)
+        self._stopped = self._asked_to_stop()  # meanwhile: what is kept has been measured already
         self._save()
         said = f"validation IoU {100 * value:.1f} %"
         yield TrainProgress(self._step, self._total, said, figures=row)
@@ -199,6 +200,11 @@ class Run:
         """Give back what is open."""
         if self._folder is not None:
             self._folder.close()
+
+    def _asked_to_stop(self) -> bool:
+        """Whether somebody asked the first process to; all get its answer."""
+        asked = self._folder is not None and self._folder.asked_to_stop
+        return bool(self.fabric.broadcast(asked))
 
     def _follow_gradient(self) -> None:
         """A step of the optimiser, unless the gradient is NaN or infinite."""
