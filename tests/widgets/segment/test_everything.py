@@ -107,6 +107,20 @@ def test_discarded_leaves_nothing(ready: Any, everything: Any) -> None:
     assert not everything.panel.commit.isEnabled()
 
 
+def test_a_click_hides_what_was_found_until_it_is_answered_for(
+    ready: Any, everything: Any
+) -> None:
+    press(ready, everything.panel.start)
+    found = preview(ready).copy()
+    ready.click(*CENTRES[0])
+    assert (preview(ready) > 0).sum() < (found > 0).sum() / 2, "one disc of four"
+    ready.key(Qt.Key.Key_C)
+    np.testing.assert_array_equal(preview(ready), found)
+    press(ready, everything.panel.commit)
+    assert len(set(at_centres(ready.viewer.layers["SimMAT objects"].data))) == 4
+    assert not preview(ready).any()
+
+
 def test_stopped_it_is_free_again(ready: Any, everything: Any) -> None:
     panel = everything.panel
     panel.points.setValue(100)

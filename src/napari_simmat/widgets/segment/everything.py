@@ -159,8 +159,7 @@ class Everything(QObject):
         """Take back what was found, from the preview as well."""
         found, self.found = self.found, None
         if found is not None:
-            if not found.work.view(found.order).asked.on(found.plane):
-                self._session.preview.clear(found.plane, found.order)
+            self._session.preview.withdraw(found.plane, found.order)
             self.changed.emit()
 
     def _seeds(self, work: Work, plane: Plane) -> list[Prompt] | None:
@@ -231,7 +230,7 @@ class Everything(QObject):
         if found is None or found.instances is None or found.order != found.work.place.order:
             return
         labels = found.instances.labels
-        self._session.preview.show_labels(found.work.place, found.plane, labels)
+        self._session.preview.propose(found.work.place, found.plane, labels)
 
     def _on_turned(self) -> None:
         if self.found is not None and self._session.work is self.found.work:

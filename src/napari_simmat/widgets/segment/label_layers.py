@@ -27,6 +27,7 @@ class Preview:
         self._viewer = viewer
         self.layer: Labels | None = None
         self._shown: set[tuple[Order, tuple[int, ...]]] = set()
+        self._proposed: dict[tuple[Order, tuple[int, ...]], np.ndarray] = {}
 
     def prepare(self, place: Place) -> None:
         """Have the layer: napari takes a moment for its first one, better now than at a click."""
@@ -46,19 +47,32 @@ class Preview:
             self._put(layer, place.order, plane, labels)
         layer.refresh()
 
-    def show_labels(self, place: Place, plane: tuple[int, ...], labels: np.ndarray) -> None:
-        """Show objects 1, 2, ... (Y, X) on `plane`; neighbours in number differ in colour."""
+    def propose(self, place: Place, plane: tuple[int, ...], labels: np.ndarray) -> None:
+        """Show objects 1, 2, ... (Y, X) on `plane`; neighbours in number differ in colour.
+
+        Until they are withdrawn they are seen whenever no mask is shown on the plane.
+        """
         layer = self._ensure(place)
         values = np.where(labels > 0, 1 + (labels.astype(np.int64) - 1) % 255, 0)
+        self._proposed[place.order, plane] = values.astype(np.uint8)
         self._put(layer, place.order, plane, values)
         layer.refresh()
 
+    def withdraw(self, plane: tuple[int, ...], order: Order = ()) -> None:
+        """Take back what was proposed on a plane of a view."""
+        values = self._proposed.pop((order, plane), None)
+        layer = self.layer
+        if values is None or layer is None or layer not in self._viewer.layers:
+            return
+        if np.array_equal(turned(layer.data, order)[plane], values):
+            self.clear(plane, order)
+
     def clear(self, plane: tuple[int, ...], order: Order = ()) -> None:
-        """Show nothing on a plane of a view."""
+        """Show no mask on a plane of a view."""
         self.clear_planes([plane], order)
 
     def clear_planes(self, planes: Iterable[tuple[int, ...]], order: Order = ()) -> None:
-        """Show nothing on some planes of a view."""
+        """Show no mask on some planes of a view."""
         layer = self.layer
         if layer is None or layer not in self._viewer.layers:
             return
@@ -67,16 +81,21 @@ class Preview:
         seen, changed = turned(layer.data, order), False
         for plane in planes:
             self._shown.discard((order, plane))
-            if len(plane) == layer.ndim - 2 and seen[plane].any():
-                seen[plane] = 0
+            if len(plane) != layer.ndim - 2:
+                continue
+            left = self._proposed.get((order, plane), 0)
+            if (seen[plane] != left).any():
+                seen[plane] = left
                 changed = True
+            if (order, plane) in self._proposed:
+                self._shown.add((order, plane))
         if changed:
             layer.refresh()
 
     def clear_all(self) -> None:
-        """Show nothing anywhere."""
+        """Show nothing anywhere, and nothing that was proposed."""
         layer, shown = self.layer, self._shown
-        self._shown = set()
+        self._shown, self._proposed = set(), {}
         if layer is not None and layer in self._viewer.layers and shown:
             for order, plane in shown:
                 turned(layer.data, order)[plane] = 0
