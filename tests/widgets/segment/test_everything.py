@@ -107,9 +107,7 @@ def test_discarded_leaves_nothing(ready: Any, everything: Any) -> None:
     assert not everything.panel.commit.isEnabled()
 
 
-def test_a_click_hides_what_was_found_until_it_is_answered_for(
-    ready: Any, everything: Any
-) -> None:
+def test_a_click_hides_what_was_found_until_it_is_answered_for(ready: Any, everything: Any) -> None:
     press(ready, everything.panel.start)
     found = preview(ready).copy()
     ready.click(*CENTRES[0])

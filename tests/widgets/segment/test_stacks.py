@@ -60,6 +60,31 @@ def preview(window: Any) -> np.ndarray:
     return window.viewer.layers["SimMAT preview"].data > 0
 
 
+def test_points_without_planes_go_along_with_the_slider_and_are_undone_at_once(
+    window: Any,
+) -> None:
+    image, mask = moving(times=1)
+    window.viewer.add_image(image[0], name="ball")
+    points = window.viewer.add_points(ndim=2, name="mine")
+    window.open_widget()
+    window.tab.points.set_value(points)
+    window.tab.points.chosen.emit(points)
+    go(window, 1)
+    points.add([CENTRE])
+    window.idle()
+    for plane in (2, 3, 2):
+        go(window, plane)
+        assert iou(preview(window)[plane], mask[0, plane]) > 0.85
+        assert not np.delete(preview(window), plane, axis=0).any()
+    window.interaction.undo()
+    window.idle()
+    assert len(points.data) == 0
+    assert not preview(window).any()
+    window.interaction.redo()
+    window.idle()
+    assert iou(preview(window)[2], mask[0, 2]) > 0.85
+
+
 def test_time_depth_and_channels_are_followed_along_both_from_one_click(window: Any) -> None:
     image, mask = moving()
     whole = np.stack([image, image, image], axis=2)

@@ -80,6 +80,16 @@ class Prompts:
             self.masks + other.masks,
         )
 
+    @property
+    def flat(self) -> Prompts:
+        """The same without the planes on which they are; masks keep theirs."""
+        outlines = (
+            replace(each, vertices=tuple(vertex[-2:] for vertex in each.vertices))
+            for each in self.outlines
+        )
+        points = tuple(point[-2:] for point in self.points)
+        return replace(self, points=points, outlines=tuple(outlines))
+
     def on(self, plane: Plane) -> Prompts:
         """Those that live on `plane` (indices of the leading axes)."""
         return self._where(plane, here=True)

@@ -113,6 +113,14 @@ class PromptLayers(QObject):
         """Whether `edited` is about to be sent."""
         return self._settled.isActive()
 
+    def travel(self, place: Place) -> bool:
+        """Whether a layer in use has fewer axes than the image: what it holds goes along.
+
+        It lies on whichever plane is shown.
+        """
+        layers = self.points, self.boxes
+        return any(layer is not None and layer.ndim < place.ndim for layer in layers)
+
     def ensure(self, place: Place) -> None:
         """Have both layers; own ones lie on the image, others are taken as they are.
 

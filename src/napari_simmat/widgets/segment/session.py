@@ -209,7 +209,8 @@ class Session(QObject):
         if now == work.prompts:
             return
         after = replace(work.asked, prompts=now, followed=corrected_by(now, work.asked, work.found))
-        work.operations.add(Operation("prompts", work.asked, after))
+        if not (self.prompts.travel(work.place) and now.flat == work.prompts.flat):
+            work.operations.add(Operation("prompts", work.asked, after))
         work.asked = after
         self._forget_closed(work)
         self._edited = True
