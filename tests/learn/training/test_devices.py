@@ -57,6 +57,18 @@ def test_precision_is_half_where_that_is_quicker(
     assert places.precision("16-mixed") == "16-mixed"
 
 
+@pytest.mark.parametrize("quicker", [True, False])
+def test_half_precision_that_is_slower_is_remarked(quicker: bool, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(devices, "half_pays_off", lambda: quicker)
+    places = Devices(device="cpu")
+    places.fabric("32-true")
+    assert not caplog.messages
+    places.fabric("bf16-mixed")
+    assert [text[:44] for text in caplog.messages] == (
+        [] if quicker else ["This processor is no quicker in bf16-mixed a"]
+    )
+
+
 def test_more_gpus_than_there_are(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)

@@ -15,6 +15,8 @@ from napari_simmat.learn.train_config import Precision
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Devices:
@@ -96,6 +98,12 @@ class Devices:
             )
         if precision == "16-mixed" and found.type == "cpu":
             raise ValueError("A processor cannot train in 16-mixed; use bf16-mixed or 32-true.")
+        half_on_a_processor = (precision, found.type, self.processes) == ("bf16-mixed", "cpu", 1)
+        if half_on_a_processor and not half_pays_off():
+            logger.warning(
+                "This processor is no quicker in bf16-mixed and may be ten times as slow; use auto "
+                "or 32-true."
+            )
         several = self.processes > 1
         strategy = DDPStrategy(find_unused_parameters=partly) if several else "auto"
         try:
