@@ -146,6 +146,17 @@ def test_a_foreign_table_is_a_sentence(tmp_path: Path) -> None:
     assert read_rows(tmp_path / "none.csv") == []
 
 
+@pytest.mark.parametrize("left", [20, -20, -14])
+def test_a_line_that_was_cut_off_is_a_sentence(left: int, tmp_path: Path) -> None:
+    run = EXPERIMENTS["lr"](("hha",), (3,), CONFIG)[0]
+    path = tmp_path / "t.csv"
+    append_row(path, Row(run, 12, 34, 55.125, 53.88, 60.5, 1.5, "tiny-rgb-1"))
+    header, line = path.read_text().splitlines(keepends=True)
+    path.write_text(header + line + line[:left])
+    with pytest.raises(ValueError, match=r"Line 3 of .*t.csv is damaged; delete it, and its run"):
+        read_rows(path)
+
+
 def test_a_row_survives_the_file(tmp_path: Path) -> None:
     run = EXPERIMENTS["lr"](("hha",), (3,), CONFIG)[0]
     row = Row(run, 12, 34, 55.125, 53.88, 60.5, 1.5, "tiny-rgb-1")

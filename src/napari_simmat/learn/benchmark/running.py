@@ -200,7 +200,7 @@ def read_rows(table: Path) -> list[Row]:
     Raises
     ------
     ValueError
-        If it is another table.
+        If it is another table, or damaged.
     """
     if not table.exists():
         return []
@@ -213,7 +213,13 @@ def read_rows(table: Path) -> list[Row]:
                 f"{', '.join(reader.fieldnames or ['none'])}. Choose another folder."
             )
         for line in reader:
-            values = {name: _TYPES[name](line[name]) for name in COLUMNS}
+            try:
+                values = {name: _TYPES[name](line[name].strip()) for name in COLUMNS}
+            except (AttributeError, ValueError):  # cut off, or edited
+                raise ValueError(
+                    f"Line {reader.line_num} of {table} is damaged; delete it, and its run is done "
+                    "again."
+                ) from None
             run = Run(**{name: values.pop(name) for name in RUN_COLUMNS})
             rows.append(Row(run, **values))
     return rows
