@@ -418,6 +418,20 @@ def test_what_is_no_label_image_is_refused(tmp_path, data, options, sentence):
         read_labels(path)
 
 
+@pytest.mark.parametrize("value", [4.0, -1.0, 4.5, np.nan, np.inf, 2.0**31])
+def test_nifti_may_hold_labels_as_floats_if_they_are_whole(nibabel, tmp_path, value):
+    labels = np.arange(24, dtype=np.float64).reshape(2, 3, 4)
+    labels[0, 0, 0] = value
+    nibabel.save(nibabel.Nifti1Image(labels, np.eye(4)), tmp_path / "a.nii.gz")
+    if value in (4.0, -1.0):
+        read = read_labels(tmp_path / "a.nii.gz").data
+        assert read.dtype == np.int32
+        assert np.array_equal(read, labels.T)
+    else:
+        with pytest.raises(ValueError, match=r"a\.nii\.gz holds float64 values; labels are integ"):
+            read_labels(tmp_path / "a.nii.gz")
+
+
 # --- what cannot be read
 
 

@@ -142,7 +142,8 @@ def read_image(path: Path | str, *, lazy_above: int = LAZY_ABOVE) -> ImageFile:
 def read_labels(path: Path | str) -> ImageFile:
     """Read a label image: whole numbers without channels, the indices of a palette PNG.
 
-    A channel axis of length 1 is left out.
+    A channel axis of length 1 is left out. Many programs of radiology store whole numbers as
+    floats; from NIfTI these are taken as int32.
 
     Raises
     ------
@@ -162,6 +163,8 @@ def read_labels(path: Path | str) -> ImageFile:
         )
     if dtype.kind == "b":
         return replace(file, data=_with_methods(file.data).astype(np.uint8))
+    if dtype.kind == "f" and _is_nifti(path) and _are_whole(file.data):
+        return replace(file, data=file.data.astype(np.int32))
     if dtype.kind not in "iu":
         raise ValueError(
             f"{path.name} holds {dtype.name} values; labels are integers, 0 for the background. "
@@ -272,7 +275,7 @@ def _read_file(path: Path, lazy_above: int, palette: bool) -> ImageFile:
         return read_picture(path, palette)
     if start.startswith(b"\x93NUMPY"):
         return _read_npy(path, lazy_above)
-    if path.name.lower().endswith((".nii", ".nii.gz")):
+    if _is_nifti(path):
         return _read_nifti(path)
     if start[128:] == b"DICM":
         from napari_simmat.engine.formats.dicom import read_dicom
@@ -306,6 +309,15 @@ def _read_npy(path: Path, lazy_above: int) -> ImageFile:
         )
     axes = "YXS" if colours else "Q" * (data.ndim - 2) + "YX"
     return ImageFile(path, data, axes, rgb=colours)
+
+
+def _is_nifti(path: Path) -> bool:
+    return path.name.lower().endswith((".nii", ".nii.gz"))
+
+
+def _are_whole(values: NDArray[np.floating[Any]]) -> bool:
+    """Whether all are whole numbers that int32 holds."""
+    return bool(np.all((np.rint(values) == values) & (np.abs(values) < 2**31)))
 
 
 _NIFTI_UNITS = {
