@@ -27,7 +27,7 @@ CONFIG = BenchmarkConfig(steps=20, rate=3e-4, scratch_rate=1e-3, full_rate=3e-5,
         ("pseudo", 3),
         ("strategies", 8),
         ("lr", 2 * len(RATES)),
-        ("size", 3 * len(SHARES)),
+        ("size", 2 * len(SHARES)),
     ],
 )
 def test_every_modality_and_seed_gets_the_same_runs(experiment: str, each: int) -> None:
@@ -94,7 +94,7 @@ def test_forms() -> None:
     assert quick.seeds_of("transfer") == (0,)
     assert quick.steps_of_form == 150
     on_sam = replace(quick, tuning="lora")
-    for name, count in (("lr", 6), ("size", 9), ("strategies", 8), ("pseudo", 3), ("transfer", 5)):
+    for name, count in (("lr", 6), ("size", 6), ("strategies", 8), ("pseudo", 3), ("transfer", 5)):
         assert len(EXPERIMENTS[name](("thermal",), (0,), on_sam)) == count
     assert BenchmarkConfig(quick=True, steps=10).steps_of_form == 10
     assert full.modalities_of("pseudo", "generated") == ("rgb+thermal", "rgb+multispectral")

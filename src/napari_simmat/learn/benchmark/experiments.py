@@ -153,12 +153,12 @@ def lr(modalities: Names, seeds: Seeds, config: BenchmarkConfig) -> list[Run]:
 
 
 def size(modalities: Names, seeds: Seeds, config: BenchmarkConfig) -> list[Run]:
-    """Figure 5b: the number of training images, of training from scratch as well."""
+    """Figure 5b: the number of training images."""
     return [
         replace(_run("size", modality, strategy, "simmat", strategy, seed, config), share=share)
         for seed in seeds
         for modality in modalities
-        for strategy in (*compared(config), "scratch")
+        for strategy in compared(config)
         for share in (SHARES[::2] if config.quick else SHARES)
     ]
 
