@@ -7,6 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from napari_simmat.cli.allocator import keep_freed_memory
 from napari_simmat.cli.terminal import SPEECH, Speech
 from napari_simmat.learn.benchmark.config import BenchmarkConfig, ExperimentName
 
@@ -60,6 +61,7 @@ def benchmark(
     from napari_simmat.learn.benchmark.benchmarking import benchmarking
 
     terminal = speech.terminal()
+    keep_freed_memory()
     foundation = load_model(base or ("tiny-rgb" if data == "generated" else "vit_b"))
     job = benchmarking(experiment, data, foundation, config, output, device)
     report = terminal.watch(job)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from cyclopts import Parameter
 from rich.table import Table
 
+from napari_simmat.cli.allocator import keep_freed_memory
 from napari_simmat.cli.segment import channels_of
 from napari_simmat.cli.terminal import FLAG, SPEECH, Speech, Terminal
 from napari_simmat.learn.train_config import TrainConfig, practical_config
@@ -159,6 +160,7 @@ def train(
         logging.getLogger("napari_simmat").setLevel(logging.ERROR)  # the first one says it
     terminal = speech.terminal()
     _check_output(output, overwrite)
+    keep_freed_memory()
     foundation = load_model(base)
     said = wanted.said
     config = practical_config(foundation.spec, **said) if practical else TrainConfig(**said)
@@ -285,6 +287,7 @@ def pretrain(
     from napari_simmat.learn.release import save_base
 
     terminal = speech.terminal()
+    keep_freed_memory()
     _check_output(output, overwrite)
     config = PretrainConfig(
         steps=steps,
