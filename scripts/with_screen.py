@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -111,8 +112,9 @@ def virtual_screen() -> Iterator[str]:
 
 
 def run(command: list[str], environment: dict[str, str]) -> int:
-    """Run the command; Ctrl+C reaches it too, so wait for its own end."""
+    """Run the command; Ctrl+C reaches it too, so wait for its own end; who ends this ends it."""
     with subprocess.Popen(command, env=environment) as process:
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         while True:
             try:
                 return process.wait()
