@@ -119,7 +119,10 @@ def _lines(experiment: str, rows: Sequence[Row], axes: Axes) -> None:
             color=COLOURS.get(strategy),
             label=f"{strategy}, {modality}",
         )
+    places = sorted({setting(experiment, row) for row in rows}, key=float)
     axes.set_xscale("log")
+    axes.set_xticks([float(place) for place in places], places)
+    axes.minorticks_off()
     axes.set_xlabel({"lr": "learning rate", "size": "training images"}[experiment])
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 

@@ -118,7 +118,10 @@ def _by_setting(experiment: str, rows: Sequence[Row]) -> str:
 
 def setting(experiment: str, row: Row) -> str:
     """What an experiment varies: the learning rate, or the number of images."""
-    return f"{row.run.learning_rate:g}" if experiment == "lr" else str(row.images)
+    if experiment != "lr":
+        return str(row.images)
+    rate = row.run.learning_rate
+    return np.format_float_scientific(rate, trim="-", exp_digits=1)  # 3e-4
 
 
 def _table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
