@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from napari_simmat.engine.prompts import Prompt
     from napari_simmat.engine.results import Result
     from napari_simmat.model.spec import ModelSpec
-
-__version__ = "0.1.0"
+    from napari_simmat.words import __version__
 
 __all__ = [
     "AutomaticSettings",
@@ -36,6 +35,7 @@ _HOMES = {
     "Predictor": "napari_simmat.engine.predictor",
     "Prompt": "napari_simmat.engine.prompts",
     "Result": "napari_simmat.engine.results",
+    "__version__": "napari_simmat.words",
     "load_model": "napari_simmat.engine.checkpoints.zoo",
     "segment_everything": "napari_simmat.engine.automatic.everything",
 }

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from napari_simmat.words import are, counted
+from napari_simmat.words import are, counted, format_list
 
 if TYPE_CHECKING:
     from napari_simmat.model.spec import ModelSpec
@@ -62,7 +62,7 @@ def match_channels(
     if names is not None and len(names) != available:
         raise ValueError(
             f"There are {counted(available, 'channel')} but {len(names)} names "
-            f"({_listed(names)}); give one name for each channel, or none."
+            f"({format_list(names)}); give one name for each channel, or none."
         )
     if channels is not None:
         chosen = tuple(_resolve(channel, available, names) for channel in _as_sequence(channels))
@@ -90,7 +90,7 @@ def _explicit(
         twice = next(index for index in chosen if chosen.count(index) > 1)
         raise ValueError(
             f"Channel {_name(twice, names)} is selected twice, but {spec.name} reads "
-            f"{len(spec.channels)} different channels ({_listed(spec.channel_names)}); select "
+            f"{len(spec.channels)} different channels ({format_list(spec.channel_names)}); select "
             "each once."
         )
     if names is None:
@@ -103,7 +103,7 @@ def _explicit(
         if name in wanted and wanted.index(name) != position:
             raise ValueError(
                 f"Channel {names[index]} is selected for {spec.channel_names[position]}; "
-                f"{spec.name} reads its channels in the order {_listed(spec.channel_names)}. "
+                f"{spec.name} reads its channels in the order {format_list(spec.channel_names)}. "
                 "Select them in that order."
             )
     return chosen
@@ -139,7 +139,7 @@ def _rgb(available: int, spec: ModelSpec, names: Sequence[str] | None) -> tuple[
         return (0, 0, 0)
     if available == 3:
         return (0, 1, 2)
-    listed = "" if names is None else f" ({_listed(names)})"
+    listed = "" if names is None else f" ({format_list(names)})"
     raise ValueError(
         f"{spec.name} reads red, green and blue, but there are {available} channels{listed}; "
         "select three of them or one for all three, e.g. channels=[0, 1, 1]."
@@ -152,9 +152,9 @@ def _in_order(available: int, spec: ModelSpec, names: Sequence[str] | None) -> t
         missing = [name for name in spec.channel_names if _plain(name) not in plain]
         if missing and len(missing) < len(spec.channels):
             raise ValueError(
-                f"{spec.name} reads the channels {_listed(spec.channel_names)}, but "
-                f"{_listed(missing)} {are(len(missing))} missing among "
-                f"{_listed(names)}; add or rename it, or select the channels in the model's order."
+                f"{spec.name} reads the channels {format_list(spec.channel_names)}, but "
+                f"{format_list(missing)} {are(len(missing))} missing among {format_list(names)}; "
+                "add or rename it, or select the channels in the model's order."
             )
     if available != len(spec.channels):
         _refuse_count(available, "given", spec)
@@ -172,8 +172,9 @@ def _refuse_count(count: int, how: str, spec: ModelSpec) -> None:
     need = len(spec.channels)
     select = "one or three" if spec.is_rgb else str(need)
     raise ValueError(
-        f"{spec.name} was trained on {counted(need, 'channel')} ({_listed(spec.channel_names)}), "
-        f"but {count} {are(count)} {how}. Select {select}, or load another model."
+        f"{spec.name} was trained on {counted(need, 'channel')} "
+        f"({format_list(spec.channel_names)}), but {count} {are(count)} {how}. Select {select}, or "
+        "load another model."
     )
 
 
@@ -188,7 +189,9 @@ def _resolve(channel: int | str, available: int, names: Sequence[str] | None) ->
                 f"Two channels are called {channel}; rename one, or select the channels by index."
             )
         if not channel.strip().isdecimal():
-            there = f"there are {_listed(names)}" if names else "the channels here have no names"
+            there = "the channels here have no names"
+            if names:
+                there = f"there are {format_list(names)}"
             raise ValueError(
                 f"There is no channel called {channel}; {there}. Select one of them by name, or "
                 f"by index from 0 to {available - 1}."
@@ -222,7 +225,3 @@ def _plain(name: str) -> str:
 
 def _name(index: int, names: Sequence[str] | None) -> str:
     return str(index) if names is None else names[index]
-
-
-def _listed(names: Sequence[str] | None) -> str:
-    return ", ".join(names or ())

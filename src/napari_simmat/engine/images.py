@@ -21,6 +21,7 @@ from napari_simmat.engine.frames import squared
 from napari_simmat.engine.sources import WHOLE, Source
 from napari_simmat.engine.statistics import Channel, Statistics, Way, measuring_ends
 from napari_simmat.progress import Job, finish
+from napari_simmat.words import format_shape
 
 if TYPE_CHECKING:
     from napari_simmat.model.spec import ModelSpec
@@ -230,7 +231,7 @@ class ChannelStack:
         index = tuple(int(i) for i in index)
         if len(index) != len(leading):
             raise ValueError(
-                f"The image has shape {' x '.join(map(str, self.shape))} without channels, so a "
+                f"The image has shape {format_shape(self.shape)} without channels, so a "
                 f"plane is chosen by {len(leading)} numbers, not {len(index)}."
             )
         for i, size in zip(index, leading, strict=True):
@@ -283,8 +284,8 @@ def _sources(
     for source, what in zip(sources, called, strict=True):
         if source.shape != sources[0].shape:
             raise ValueError(
-                f"{what} has shape {' x '.join(map(str, source.shape))}, but {called[0]} has "
-                f"{' x '.join(map(str, sources[0].shape))}; all channels of an image need one "
+                f"{what} has shape {format_shape(source.shape)}, but {called[0]} has "
+                f"{format_shape(sources[0].shape)}; all channels of an image need one "
                 "shape."
             )
     return sources
@@ -295,7 +296,7 @@ def _hint_at_channels(source: Source) -> None:
         logger.warning(
             "The image of shape %s was taken as a stack of planes of %d columns; if the last axis "
             "holds colours, give channel_axis=-1.",
-            " x ".join(map(str, source.shape)),
+            format_shape(source.shape),
             source.shape[-1],
         )
 

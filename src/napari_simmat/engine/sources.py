@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_simmat.words import format_shape
+
 WHOLE = slice(None)
 
 
@@ -50,22 +52,22 @@ class Source:
         n_dims = len(shape) - (channel_axis is not None)
         if n_dims < 2:
             raise ValueError(
-                f"{what} has shape {_by(shape)}{_of_channels(channel_axis)}; an image needs at "
-                "least a Y and an X axis."
+                f"{what} has shape {format_shape(shape)}{_of_channels(channel_axis)}; an image "
+                "needs at least a Y and an X axis."
             )
         if not all(isinstance(size, (int, np.integer)) for size in shape):
             raise ValueError(
-                f"{what} has an axis of unknown length (shape {_by(shape)}); compute the sizes "
-                "first, e.g. dask's compute_chunk_sizes()."
+                f"{what} has an axis of unknown length (shape {format_shape(shape)}); compute the "
+                "sizes first, e.g. dask's compute_chunk_sizes()."
             )
         if 0 in shape:
             raise ValueError(
-                f"{what} is empty (shape {_by(shape)}); give one with at least one pixel."
+                f"{what} is empty (shape {format_shape(shape)}); give one with at least one pixel."
             )
         if channel_axis is not None:
             if not -len(shape) <= channel_axis < len(shape):
                 raise ValueError(
-                    f"{what} has {len(shape)} axes (shape {_by(shape)}), so channel axis "
+                    f"{what} has {len(shape)} axes (shape {format_shape(shape)}), so channel axis "
                     f"{channel_axis} does not exist; give one from {-len(shape)} to "
                     f"{len(shape) - 1}."
                 )
@@ -172,10 +174,6 @@ def _refuse_dtype(array: Any, what: str) -> None:
             f"{what} has values of type {dtype.name}; images are integers or floats: "
             f"{advice.get(dtype.kind, 'convert it to numbers first')}."
         )
-
-
-def _by(shape: Sequence[Any]) -> str:
-    return "()" if not shape else " x ".join(str(size) for size in shape)
 
 
 def _of_channels(channel_axis: int | None) -> str:

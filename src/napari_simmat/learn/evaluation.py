@@ -16,6 +16,7 @@ from napari_simmat.engine.refining import Refiner
 from napari_simmat.learn.object_score import Agreement, ObjectScore, click_column
 from napari_simmat.learn.truth import Mask, Truth, disk, found_objects
 from napari_simmat.progress import Job, Progress
+from napari_simmat.words import format_shape
 
 Asked = Literal["click", "box", "iterative", "all"]
 """Which prompts a model is asked: iterative is the click and its corrections."""
@@ -96,8 +97,8 @@ def check_size(predictor: Predictor, labels: NDArray[Any]) -> None:
     """Raise ValueError unless labels (Y, X) are of the size of the predictor's planes."""
     if labels.shape != predictor.shape[-2:]:
         raise ValueError(
-            f"The labels have {' x '.join(map(str, labels.shape))} pixels, the image's planes "
-            f"{' x '.join(map(str, predictor.shape[-2:]))}; give labels of the same plane."
+            f"The labels have {format_shape(labels.shape)} pixels, the image's planes "
+            f"{format_shape(predictor.shape[-2:])}; give labels of the same plane."
         )
 
 

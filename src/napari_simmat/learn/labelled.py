@@ -26,6 +26,7 @@ from napari_simmat.engine.formats.reading import (
     same_but_for_ones,
 )
 from napari_simmat.engine.jobs.outputs import stem_of
+from napari_simmat.words import format_shape
 
 logger = logging.getLogger(__name__)
 
@@ -80,8 +81,8 @@ class LabelledFile:
             del sizes[axis]
         if not same_but_for_ones(sizes, labels.shape):
             raise ValueError(
-                f"{self.labels.name} has the shape {' x '.join(map(str, labels.shape))}, "
-                f"{self.image.name} without channels {' x '.join(map(str, sizes))}; give labels of "
+                f"{self.labels.name} has the shape {format_shape(labels.shape)}, "
+                f"{self.image.name} without channels {format_shape(sizes)}; give labels of "
                 "the image's size, or say with --channel-axis which axis holds channels."
             )
         if image.affine is not None and labels.affine is not None:

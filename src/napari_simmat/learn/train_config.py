@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from napari_simmat.model.spec import ModelSpec, StrategyName, TransferName
+from napari_simmat.words import format_list
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "auto"]
 Start = Literal["random", "zeroshot"]
@@ -102,7 +103,8 @@ class TrainConfig:
             _one_of("Prompt", prompt, get_args(PromptKind))
         if not self.prompts:
             raise ValueError(
-                f"A training needs a kind of prompt; use some of {_listed(get_args(PromptKind))}."
+                "A training needs a kind of prompt; use some of "
+                f"{format_list(get_args(PromptKind))}."
             )
         least = {
             "epochs": self.epochs,
@@ -203,8 +205,4 @@ def practical_config(base: ModelSpec, **said: Any) -> TrainConfig:
 
 def _one_of(what: str, name: str, known: tuple[str, ...]) -> None:
     if name not in known:
-        raise ValueError(f"{what} {name!r} is unknown; use one of {_listed(known)}.")
-
-
-def _listed(names: tuple[str, ...]) -> str:
-    return ", ".join(names)
+        raise ValueError(f"{what} {name!r} is unknown; use one of {format_list(known)}.")

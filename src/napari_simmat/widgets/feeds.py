@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from napari_simmat.model.spec import ModelSpec
+from napari_simmat.words import format_list, format_shape
 
 MOST_CHANNELS = 32
 """A first axis that is longer is not offered as channels."""
@@ -159,21 +160,21 @@ def problem(
     ]
     if empty:
         return (
-            f"{spec.name} reads {_listed(spec.channel_names)}, but no open layer is chosen for "
-            f"{_listed(empty)}: open or rename it, or choose one under Channels."
+            f"{spec.name} reads {format_list(spec.channel_names)}, but no open layer is chosen for "
+            f"{format_list(empty)}: open or rename it, or choose one under Channels."
         )
     chosen = [(source, known[source.layer]) for source in sources if source is not None]
     if not spec.is_rgb and len({source for source, _ in chosen}) < len(chosen):
         return (
-            f"{spec.name} reads {len(chosen)} different channels ({_listed(spec.channel_names)}), "
-            "but one layer is chosen twice: choose each once."
+            f"{spec.name} reads {len(chosen)} different channels "
+            f"({format_list(spec.channel_names)}), but one layer is chosen twice: choose each once."
         )
     first_name, first_shape = chosen[0][1].name, shape_of(*chosen[0])
     for source, layer in chosen[1:]:
         if shape_of(source, layer) != first_shape:
             return (
-                f"{layer.name} has {_by(shape_of(source, layer))} pixels, but {first_name} has "
-                f"{_by(first_shape)}: choose layers of one size."
+                f"{layer.name} has {format_shape(shape_of(source, layer))} pixels, but "
+                f"{first_name} has {format_shape(first_shape)}: choose layers of one size."
             )
     return None
 
@@ -282,7 +283,7 @@ def _along_axis(layer: LayerInfo, spec: ModelSpec) -> Feed | None:
     count = len(spec.channels)
     if layer.rgb or len(layer.shape) < 3 or layer.shape[0] != count:
         return None
-    names = f"0 to {count - 1} as {_listed(spec.channel_names)}"
+    names = f"0 to {count - 1} as {format_list(spec.channel_names)}"
     return Feed(
         f"{layer.name} (first axis = channels)",
         tuple(Source(layer.key, n) for n in range(count)),
@@ -308,11 +309,3 @@ def _titles(layers: Sequence[LayerInfo]) -> str:
     if len(layers) > 2:
         return f"{len(layers)} layers: {layers[0].name} ..."
     return " + ".join(layer.name for layer in layers)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)
-
-
-def _by(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))

@@ -13,6 +13,7 @@ from napari.utils.transforms import Affine
 
 from napari_simmat.engine.views import Order, inverse, order_of, reordered
 from napari_simmat.widgets.levels import at_level, coarser, image_shape
+from napari_simmat.words import format_shape
 
 
 class Place:
@@ -53,8 +54,8 @@ class Place:
         if level:
             count = len(layer.data)
             self.remark = (
-                f"Level {level} of 0 to {count - 1} is segmented: {_by(self._shape)} of "
-                f"{_by(whole)} pixels."
+                f"Level {level} of 0 to {count - 1} is segmented: {format_shape(self._shape)} of "
+                f"{format_shape(whole)} pixels."
             )
         self._options = at_level(_options(layer, channels_first=channels_first), factors)
 
@@ -186,7 +187,7 @@ class Place:
         if labels.multiscale:
             return f"{labels.name} is multiscale"
         if tuple(labels.data.shape) != self._shape:
-            here, there = _by(self._shape), _by(labels.data.shape)
+            here, there = format_shape(self._shape), format_shape(labels.data.shape)
             return f"{labels.name} has {there} pixels, the image {here}"
         return None
 
@@ -270,7 +271,3 @@ def symbol_of(unit: Any) -> str:
 def _read_only(data: Any) -> bool:
     """Whether a lazy array says that it cannot be written (dask never can)."""
     return type(data).__module__.startswith("dask") or bool(getattr(data, "read_only", False))
-
-
-def _by(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from napari_simmat.engine.frames import box_of_corners, corners_of_box
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.words import format_shape
 
 MOST_BYTES = 2**26
 """A CSV file larger than this is no list of prompts."""
@@ -91,8 +92,8 @@ class LabelPrompts(Sequence[Prompt]):
     def __init__(self, labels: Any, shape: tuple[int, ...], name: str = "The label image") -> None:
         if tuple(labels.shape) != tuple(shape):
             raise ValueError(
-                f"{name} has shape {_by(labels.shape)}, but the image has {_by(shape)}; labels "
-                "need the image's shape without channels."
+                f"{name} has shape {format_shape(labels.shape)}, but the image has "
+                f"{format_shape(shape)}; labels need the image's shape without channels."
             )
         self._labels = labels
         self._found: list[tuple[tuple[int, ...], int]] = []
@@ -302,7 +303,8 @@ def _read_csv(path: Path, shape: tuple[int, ...]) -> tuple[set[str], list[_Row]]
     if set(axes) != set(_axes(len(shape))):
         raise ValueError(
             f"{path.name}, line {line}: the coordinates have {len(axes)} axes, but the image has "
-            f"{len(shape)} without channels ({_by(shape)}); save the prompts of this image."
+            f"{len(shape)} without channels ({format_shape(shape)}); save the prompts of this "
+            "image."
         )
     rows = [_row(f"{path.name}, line {line}", columns, cells, shape) for line, cells in lines[1:]]
     return set(columns), rows
@@ -392,7 +394,3 @@ def _n_dims(prompts: Sequence[Prompt]) -> int:
 
 def _axes(n_dims: int) -> list[str]:
     return [f"axis-{axis}" for axis in range(n_dims)]
-
-
-def _by(shape: Sequence[int]) -> str:
-    return " x ".join(str(size) for size in shape)

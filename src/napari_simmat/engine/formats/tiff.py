@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from napari_simmat.engine.formats.reading import ImageFile, RefusedFileError, check_memory
+from napari_simmat.words import format_shape
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ def _check_description(path: Path, description: str) -> None:
 def _axes(path: Path, axes: str, shape: tuple[int, ...]) -> str:
     if "Y" not in axes or "X" not in axes:
         raise RefusedFileError(
-            f"{path.name} has the axes {axes} ({' x '.join(map(str, shape))}); an image needs Y "
+            f"{path.name} has the axes {axes} ({format_shape(shape)}); an image needs Y "
             "and X. Save it with these."
         )
     if "C" in axes and "S" in axes:

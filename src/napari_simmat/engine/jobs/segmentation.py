@@ -32,6 +32,7 @@ from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.propagation_settings import PropagationSettings
 from napari_simmat.engine.refining import Refined, Refiner
 from napari_simmat.progress import Job, Progress, relayed
+from napari_simmat.words import format_shape
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
@@ -293,7 +294,7 @@ def read_task_prompts(path: Path, shape: tuple[int, ...]) -> Sequence[Prompt]:
         if not fits:
             raise ValueError(
                 f"{path.name} has prompts on plane {prompt.plane}, but the image has shape "
-                f"{' x '.join(map(str, shape))}. Use it with an image like the one it was made on."
+                f"{format_shape(shape)}. Use it with an image like the one it was made on."
             )
     return prompts
 

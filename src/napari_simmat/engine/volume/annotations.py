@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.volume.tracks import Plane
+from napari_simmat.words import format_shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +75,7 @@ def _check_plane(prompt: Prompt, shape: tuple[int, ...]) -> None:
     if len(prompt.plane) != len(leading):
         raise ValueError(
             f"A prompt is on plane {prompt.plane}, but the image has shape "
-            f"{' x '.join(map(str, shape))}: a plane is {len(leading)} "
+            f"{format_shape(shape)}: a plane is {len(leading)} "
             f"{'number' if len(leading) == 1 else 'numbers'}."
         )
     for index, size in zip(prompt.plane, leading, strict=True):

@@ -20,6 +20,7 @@ from napari_simmat.engine.volume.look import Look
 from napari_simmat.engine.volume.spans import Seed, Span, line_of, spans_of
 from napari_simmat.engine.volume.tracks import Plane, Section, Track
 from napari_simmat.progress import Job, Progress, finish, retold
+from napari_simmat.words import format_shape
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
@@ -286,7 +287,7 @@ def _axes(along: int | Sequence[int] | None, shape: tuple[int, ...]) -> tuple[in
     leading = len(shape) - 2
     if not leading:
         raise ValueError(
-            f"An image of {' x '.join(map(str, shape))} pixels has a single plane; objects are "
+            f"An image of {format_shape(shape)} pixels has a single plane; objects are "
             "followed through stacks."
         )
     given = (leading - 1,) if along is None else (along,) if isinstance(along, int) else along
@@ -294,7 +295,7 @@ def _axes(along: int | Sequence[int] | None, shape: tuple[int, ...]) -> tuple[in
     if not axes or len(set(axes)) < len(axes) or not all(0 <= axis < leading for axis in axes):
         raise ValueError(
             f"Objects are followed along axes 0 to {leading - 1} of an image of shape "
-            f"{' x '.join(map(str, shape))}, each at most once, not {axes}."
+            f"{format_shape(shape)}, each at most once, not {axes}."
         )
     return axes
 

@@ -13,6 +13,7 @@ from napari_simmat.engine.formats.reading import read_image, read_labels
 from napari_simmat.learn.datasets.aims_layouts import ANGLES, Item
 from napari_simmat.learn.datasets.content import Content
 from napari_simmat.learn.datasets.stokes import polarization
+from napari_simmat.words import format_shape
 
 Channels = list[NDArray[Any]]
 """One array (Y, X) for each."""
@@ -48,7 +49,7 @@ def _eight_bits(path: Path) -> NDArray[np.uint8]:
     if data.dtype != np.uint8 or len(file.shape) != 2:
         raise ValueError(
             f"{path.name} holds {data.dtype.name} values of shape "
-            f"{' x '.join(map(str, data.shape))}; in the benchmark it is a picture of 8 bits. Take "
+            f"{format_shape(data.shape)}; in the benchmark it is a picture of 8 bits. Take "
             "the file as published."
         )
     axis = file.channel_axis
@@ -83,7 +84,7 @@ def _measured(path: Path) -> Channels:
     if file.channel_axis is not None or file.data.dtype.kind not in "iuf":
         raise ValueError(
             f"{path.name} holds {file.data.dtype.name} values of shape "
-            f"{' x '.join(map(str, file.data.shape))}; in the benchmark it is one number for each "
+            f"{format_shape(file.data.shape)}; in the benchmark it is one number for each "
             "pixel. Take the file as published."
         )
     data = np.asarray(file.data, dtype=np.float32)

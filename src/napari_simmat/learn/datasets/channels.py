@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from napari_simmat.engine.formats.reading import ImageFile
 from napari_simmat.learn.datasets.content import Content
-from napari_simmat.words import counted
+from napari_simmat.words import counted, format_list
 
 Selection = Sequence[int | str]
 """Names and indices."""
@@ -66,7 +66,7 @@ def find_channels(
         indices = tuple(_index(content, channel, where, wanted) for channel in wanted)
         if len(set(indices)) < len(indices):
             raise ValueError(
-                f"Of the channels {_listed(wanted)} two are the same in {where}; choose each "
+                f"Of the channels {format_list(wanted)} two are the same in {where}; choose each "
                 "channel once."
             )
         return indices
@@ -77,7 +77,7 @@ def find_channels(
     if content.available - alpha != len(names):
         raise ValueError(
             f"{where} has {counted(content.available, 'channel')}, but the first image has "
-            f"{len(names)} ({_listed(names)}); every image needs the same channels. "
+            f"{len(names)} ({format_list(names)}); every image needs the same channels. "
             "Choose the channels that all of them have, or take it out."
         )
     return tuple(range(len(names)))
@@ -88,11 +88,13 @@ def _index(content: Content, channel: int | str, where: str, wanted: Selection) 
     if isinstance(channel, str) and plain.count(_plain(channel)) == 1:
         return plain.index(_plain(channel))
     if isinstance(channel, str) and not channel.strip().isdecimal():
-        has = f"it has {_listed(content.names)}" if content.names else "its channels have no names"
+        has = "its channels have no names"
+        if content.names:
+            has = f"it has {format_list(content.names)}"
         raise ValueError(
             f"{where} has no channel {channel} ({has}), but every image needs the channels "
-            f"{_listed(wanted)}; add it, choose channels that all images have, or take the image "
-            "out."
+            f"{format_list(wanted)}; add it, choose channels that all images have, or take the "
+            "image out."
         )
     index = int(channel)
     if not 0 <= index < content.available:
@@ -113,7 +115,3 @@ def _distinct(names: Sequence[str] | None) -> tuple[str, ...] | None:
 
 def _plain(name: str) -> str:
     return name.strip().casefold()
-
-
-def _listed(names: Selection | None) -> str:
-    return ", ".join(str(name) for name in names or ())

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.engine.sources import Source
+from napari_simmat.words import format_shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +99,9 @@ def check_content(content: Content, name: str) -> None:
         )
     if tuple(content.labels.shape) != content.shape:
         raise ValueError(
-            f"The labels of {name} have the shape {_by(content.labels.shape)}, the image without "
-            f"channels {_by(content.shape)}; give labels of the image's size, or say which axis "
-            "holds the channels."
+            f"The labels of {name} have the shape {format_shape(content.labels.shape)}, the image "
+            f"without channels {format_shape(content.shape)}; give labels of the image's size, or "
+            "say which axis holds the channels."
         )
 
 
@@ -112,10 +113,6 @@ def _check_channels(content: Content, name: str) -> None:
     for shape, what in zip(shapes, whats, strict=True):
         if shape != shapes[0]:
             raise ValueError(
-                f"{what} has the shape {_by(shape)}, {whats[0]} has {_by(shapes[0])}; all "
-                "channels of an image need one shape."
+                f"{what} has the shape {format_shape(shape)}, {whats[0]} has "
+                f"{format_shape(shapes[0])}; all channels of an image need one shape."
             )
-
-
-def _by(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))

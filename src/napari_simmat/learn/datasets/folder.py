@@ -21,6 +21,7 @@ from napari_simmat.learn.datasets.content import Content, LabelledImage
 from napari_simmat.learn.datasets.dataset import DataConfig, Dataset
 from napari_simmat.learn.labelled import LabelledFile, files_by_stem, find_labelled
 from napari_simmat.progress import Job, finish
+from napari_simmat.words import format_shape
 
 logger = logging.getLogger(__name__)
 
@@ -166,14 +167,16 @@ class ImageOfChannelFiles:
                 )
             if file.shape != files[0].shape:
                 raise ValueError(
-                    f"{file.path.name} has the shape {_by(file.shape)}, {files[0].path.name} has "
-                    f"{_by(files[0].shape)}; all channels of an image need one shape."
+                    f"{file.path.name} has the shape {format_shape(file.shape)}, "
+                    f"{files[0].path.name} has {format_shape(files[0].shape)}; all channels of an "
+                    "image need one shape."
                 )
         labels = read_labels(self.labels)
         if not same_but_for_ones(labels.shape, files[0].shape):
             raise ValueError(
-                f"{self.labels.name} has the shape {_by(labels.shape)}, {files[0].path.name} has "
-                f"{_by(files[0].shape)}; give labels of the image's size."
+                f"{self.labels.name} has the shape {format_shape(labels.shape)}, "
+                f"{files[0].path.name} has {format_shape(files[0].shape)}; give labels of the "
+                "image's size."
             )
         names = tuple(name for name, _ in self.channels)
         arrays, pixel_size = [file.data for file in files], files[0].pixel_size
@@ -218,7 +221,3 @@ def _subfolder(folder: Path, names: Sequence[str]) -> Path | None:
 
 def _plain(stem: str) -> str:
     return stem.casefold()
-
-
-def _by(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))

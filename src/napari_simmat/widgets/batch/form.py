@@ -16,7 +16,7 @@ from napari_simmat.widgets.everything_form import EverythingForm
 from napari_simmat.widgets.model_picker import ModelPicker
 from napari_simmat.widgets.paths import PathField
 from napari_simmat.widgets.pixel_shape import PixelShape
-from napari_simmat.words import counted
+from napari_simmat.words import counted, format_shape
 
 _PROMPTS = ("segment everything", "beside each image (same stem)", "one file for all")
 _EXTRAS = {"overlay": "Overlay (PNG)", "coco": "COCO (JSON)", "rois": "ImageJ regions (zip)"}
@@ -135,7 +135,7 @@ class BatchForm(QWidget):
             self.channels.set_value(sources)
         self.channels.blockSignals(False)
         if first is not None:
-            shape = " x ".join(map(str, first.shape))
+            shape = format_shape(first.shape)
             count = counted(first.count, "channel")
             named = f" ({', '.join(first.names[:12])})" if first.names else ""
             self.first.setText(f"{first.name}: {shape}, {count}{named}")

@@ -19,6 +19,7 @@ from napari_simmat.widgets.feeds import (
     lie_alike,
     shape_of,
 )
+from napari_simmat.words import format_shape
 
 _COLOURS = ("red", "green", "blue")
 _FORBIDDEN = set('/\\:*?"<>|,')
@@ -116,8 +117,9 @@ def channels_problem(channels: Sequence[NamedSource], layers: Iterable[LayerInfo
         layer = known[source.layer]
         if shape_of(source, layer) != shape_of(sources[0], first):
             return (
-                f"{layer.name} has {_by(shape_of(source, layer))} pixels, but {first.name} has "
-                f"{_by(shape_of(sources[0], first))}: choose layers of one size."
+                f"{layer.name} has {format_shape(shape_of(source, layer))} pixels, but "
+                f"{first.name} has {format_shape(shape_of(sources[0], first))}: choose layers of "
+                "one size."
             )
     return None
 
@@ -136,8 +138,8 @@ def labels_problem(
     shape = shape_of(sources[0], first)
     if labels.shape != shape:
         return (
-            f"{labels.name} has {_by(labels.shape)} pixels, but {first.name} has {_by(shape)}: "
-            "choose labels of the image's size."
+            f"{labels.name} has {format_shape(labels.shape)} pixels, but {first.name} has "
+            f"{format_shape(shape)}: choose labels of the image's size."
         )
     if not lie_alike(labels, first):
         return (
@@ -200,7 +202,3 @@ def _name_problem(name: str) -> str | None:
         'of them / \\ : * ? " < > | or a comma, and no _labels at its end. Change it under '
         "Channels."
     )
-
-
-def _by(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))
