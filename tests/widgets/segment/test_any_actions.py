@@ -27,8 +27,8 @@ from qtpy.QtCore import Qt
 from napari_simmat.engine.census import Census
 from napari_simmat.engine.folders import sessions_folder
 from napari_simmat.engine.views import turned
-from napari_simmat.widgets.segment.asked import Asked
-from napari_simmat.widgets.segment.books import identity_of
+from napari_simmat.widgets.segment.prompt_state import Asked
+from napari_simmat.widgets.segment.session_file import identity_of
 from tests.widgets.scenes import CENTRES, discs, grey
 
 ACTIONS = int(os.environ.get("SIMMAT_ACTIONS", "30"))

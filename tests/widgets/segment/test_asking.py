@@ -7,8 +7,14 @@ import pytest
 
 from napari_simmat.engine.footprints import Footprint
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.widgets.segment.asked import Asked, Opened, Outline, Prompts
-from napari_simmat.widgets.segment.meaning import prompts_of, wanted_on
+from napari_simmat.widgets.segment.prompt_state import (
+    Asked,
+    Opened,
+    Outline,
+    Prompts,
+    prompts_of,
+    wanted_on,
+)
 
 SHAPE = (40, 50)
 

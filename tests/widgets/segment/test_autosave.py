@@ -23,10 +23,15 @@ from napari_simmat.engine.footprints import Footprint
 from napari_simmat.engine.jobs.saving import saving
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.progress import Progress
-from napari_simmat.widgets.segment.asked import Asked, Followed, Opened, Outline, Prompts
-from napari_simmat.widgets.segment.journal import header_of, line_of, replayed
-from napari_simmat.widgets.segment.operations import Entry, Made
-from napari_simmat.widgets.segment.plain import from_plain, to_plain
+from napari_simmat.widgets.segment.history import Entry, Made
+from napari_simmat.widgets.segment.prompt_state import Asked, Followed, Opened, Outline, Prompts
+from napari_simmat.widgets.segment.session_file import (
+    from_plain,
+    header_of,
+    line_of,
+    replayed,
+    to_plain,
+)
 from tests.widgets.conftest import SECONDS
 from tests.widgets.scenes import CENTRES, grey
 from tests.widgets.segment.noted import held, objects, open_image, work_on
@@ -67,7 +72,7 @@ def test_what_is_being_saved_when_the_tab_is_closed_is_saved(
         yield Progress(0, 1, "going on")
         return (yield from saving(*arguments))
 
-    monkeypatch.setattr("napari_simmat.widgets.segment.saving.saving", until_closing)
+    monkeypatch.setattr("napari_simmat.widgets.segment.export.saving", until_closing)
     answer = str(tmp_path / "mine_labels.tif"), ""
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer)
     window.tab.panel.save_asked.emit()
@@ -89,7 +94,7 @@ def test_of_two_images_that_are_saved_one_after_the_other_each_is_told_saved(
         yield from held(gate)
         return (yield from saving(*arguments))
 
-    monkeypatch.setattr("napari_simmat.widgets.segment.saving.saving", when_open)
+    monkeypatch.setattr("napari_simmat.widgets.segment.export.saving", when_open)
     monkeypatch.setattr(
         QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / f"{window.name}.tif"), "")
     )

@@ -11,9 +11,9 @@ import pytest
 from napari_simmat.engine.census import Census, union
 from napari_simmat.engine.footprints import Footprint, Patch
 from napari_simmat.progress import finish
-from napari_simmat.widgets.segment.asked import Asked, Prompts
-from napari_simmat.widgets.segment.journal import beginning, header_of, line_of, replayed
-from napari_simmat.widgets.segment.operations import Edit, Entry, Made, Operation
+from napari_simmat.widgets.segment.history import Edit, Entry, Made, Operation
+from napari_simmat.widgets.segment.prompt_state import Asked, Prompts
+from napari_simmat.widgets.segment.session_file import beginning, header_of, line_of, replayed
 
 SHAPE = (5, 60, 80)
 

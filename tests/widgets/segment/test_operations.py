@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from napari_simmat.widgets.segment.asked import Asked, Outline, Prompts, plane_of
-from napari_simmat.widgets.segment.operations import Edit, Entry, Operation, Operations, Register
+from napari_simmat.widgets.segment.history import Edit, Entry, Operation, Operations, Register
+from napari_simmat.widgets.segment.prompt_state import Asked, Outline, Prompts, plane_of
 
 
 def asking(number: int) -> Asked:

@@ -14,7 +14,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from napari_simmat.widgets.place import symbol_of
-from napari_simmat.widgets.segment.saving import axes_of
+from napari_simmat.widgets.segment.export import axes_of
 from tests.widgets.scenes import CENTRES, grey
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from qtpy.QtCore import Qt
 
-from napari_simmat.widgets.segment.settings import (
+from napari_simmat.widgets.segment.preferences import (
     Settings,
     load_settings,
     save_settings,

@@ -394,7 +394,7 @@ def test_what_is_done_from_two_sides_is_restored_after_a_crash(
     open_window: Callable[[], Any],
 ) -> None:
     from napari_simmat.engine.folders import sessions_folder
-    from napari_simmat.widgets.segment.journal import replayed
+    from napari_simmat.widgets.segment.session_file import replayed
 
     window = open_window()
     open_blobs(window)

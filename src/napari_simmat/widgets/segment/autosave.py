@@ -6,30 +6,44 @@ The window only passes on what was done; a thread of its own writes it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
+import numpy as np
 from filelock import Timeout
 from qtpy.QtCore import QObject, Qt, Signal
 
-from napari_simmat.engine.census import union
+from napari_simmat.engine.census import Census, union
 from napari_simmat.engine.folders import sessions_folder
-from napari_simmat.progress import Job
-from napari_simmat.widgets.segment import books
-from napari_simmat.widgets.segment.books import Book
-from napari_simmat.widgets.segment.finished import Finished
-from napari_simmat.widgets.segment.journal import header_of
-from napari_simmat.widgets.segment.operations import Edit, Operation
-from napari_simmat.widgets.segment.works import Work
+from napari_simmat.progress import Job, Progress
+from napari_simmat.widgets.segment import outputs, session_file
+from napari_simmat.widgets.segment.history import Edit, Operation
+from napari_simmat.widgets.segment.inference import Question
+from napari_simmat.widgets.segment.label_editor import Finished
+from napari_simmat.widgets.segment.outputs import names_with, numbering
+from napari_simmat.widgets.segment.session import Work
+from napari_simmat.widgets.segment.session_file import (
+    Book,
+    Replayed,
+    header_of,
+    left_of,
+    lock_of,
+    moved_to,
+    replaying,
+)
+from napari_simmat.widgets.status import Status
 from napari_simmat.widgets.worker import Task, Worker, sentence
+from napari_simmat.words import counted
 
 if TYPE_CHECKING:
-    from napari_simmat.widgets.segment.interaction import Interaction
+    from napari_simmat.widgets.segment.controller import Interaction
 
 log = logging.getLogger(__name__)
 RANK = 1
@@ -128,14 +142,14 @@ class Autosave(QObject):
         if book is None or book.broken:
             return Snapshot(work, -1, str)
         text: Future[str] = Future()
-        self._submit(lambda: books.reading(book, text))
+        self._submit(lambda: session_file.reading(book, text))
         return Snapshot(work, book.noted, text.result)
 
     def mark_saved(self, snapshot: Snapshot) -> None:
         """Offer none of it again, unless more was done since: it is in files of the user's."""
         book = self._books.get(snapshot.work)
         if book is not None and (book.broken or book.noted == snapshot.noted):
-            self._submit(lambda: books.closing(book))
+            self._submit(lambda: session_file.closing(book))
 
     # ------------------------------------------------------------------- writing
 
@@ -149,7 +163,7 @@ class Autosave(QObject):
         if self._tokens.get(work) != image.token and work not in self._books:
             # Other values in its layer are another image; what was noted stays with the one before.
             self._tokens[work] = image.token
-            self._images[work] = books.identity_of(image, work.place.name)
+            self._images[work] = session_file.identity_of(image, work.place.name)
             work.operations.told = lambda what, value: self._on_told(work, what, value)
 
     def _on_closed(self, work: Work) -> None:
@@ -182,17 +196,17 @@ class Autosave(QObject):
         if what == "forget":
             book.begun.discard(value)
             value = book.aliases.pop(value, value)
-        self._note(book, lambda: books.noting(book, what, value))
+        self._note(book, lambda: session_file.noting(book, what, value))
 
     def _open(self, work: Work) -> Book:
         image = self._images[work]
         path = sessions_folder() / f"{image}-{uuid4().hex[:8]}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        book = Book(path, books.lock_of(path))
+        book = Book(path, session_file.lock_of(path))
         book.lock.acquire(blocking=False)
         self._books[work] = book
         header = header_of(image, work.place.usual.shape, *self._used[work])
-        self._note(book, lambda: books.opening(book, header))
+        self._note(book, lambda: session_file.opening(book, header))
         return book
 
     def _on_replaced(self, finished: Finished) -> None:
@@ -202,7 +216,9 @@ class Autosave(QObject):
         for work, book in self._books.items():
             if finished.key in book.begun and not work.place.other_pixels(finished.layer):
                 value = book.known(finished.key), tuple(finished.register.entries)
-                self._note(book, lambda book=book, value=value: books.noting(book, "anew", value))
+                self._note(
+                    book, lambda book=book, value=value: session_file.noting(book, "anew", value)
+                )
                 self._note_first(book, finished)
 
     def _begin(self, work: Work, book: Book, edit: Edit) -> None:
@@ -219,7 +235,7 @@ class Autosave(QObject):
         boxes += [] if edit is None else [patch.footprint.box for patch in edit.patches]
         if boxes:
             key, labels, region = book.known(finished.key), finished.layer.data, union(boxes)
-            self._note(book, lambda: books.noting_first(book, key, labels, region))
+            self._note(book, lambda: session_file.noting_first(book, key, labels, region))
 
     def _note(self, book: Book, start: Callable[[], Job[None]]) -> None:
         book.noted += 1
@@ -254,3 +270,212 @@ class Autosave(QObject):
 
 def _nobody(what: str, value: Any) -> None:
     """Nobody is told."""
+
+
+# What a crash left is offered, and restored on a word: read in a thread, then shown.
+
+
+READ_RANK = 2
+"""Behind what is noted meanwhile."""
+
+
+@dataclass(frozen=True, eq=False)
+class Restored:
+    """What a file says, ready to be shown.
+
+    Parameters
+    ----------
+    state
+        After all its lines.
+    censuses
+        The objects of each labels layer.
+    names
+        Of classes, the known ones first.
+    classes
+        (..., Y, X) uint8 of each labels layer that has some: where in `names`, from 1.
+    """
+
+    state: Replayed
+    censuses: dict[str, Census]
+    names: list[str]
+    classes: dict[str, np.ndarray]
+
+
+class Restoring(QObject):
+    """Offers what was left of an image when it is opened.
+
+    Parameters
+    ----------
+    session
+        Owns the image's work and the status line.
+    autosave
+        Goes on with the file, and has the thread in which it is read.
+    """
+
+    def __init__(self, session: Interaction, autosave: Autosave) -> None:
+        super().__init__(session)
+        self._session = session
+        self._autosave = autosave
+        self._task: Task | None = None
+        self._asked: tuple[Work, Book] | None = None
+        self._said = ""
+        worker, queued = autosave.worker, Qt.ConnectionType.QueuedConnection
+        worker.progressed.connect(self._on_progress, queued)
+        worker.returned.connect(self._on_returned, queued)
+        worker.failed.connect(self._on_failed, queued)
+        session.answering.answered.connect(self._on_answered)
+        session.changed.connect(self._on_session)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a file is being read."""
+        return self._task is not None
+
+    def start(self, path: Path) -> None:
+        """Have what a file says: objects, prompts and the list of operations."""
+        session, work = self._session, self._session.work
+        if work is None or self._is_begun(work):
+            return
+        self._end()
+        book = Book(path, lock_of(path), noted=1)
+        try:
+            book.lock.acquire(blocking=False)
+        except (OSError, Timeout) as error:
+            session.fail(sentence(error))
+            return
+        self._asked = work, book
+        shape, names = work.place.usual.shape, list(session.classes.names)
+        self._task = self._autosave.worker.submit(
+            "Restoring", lambda: restoring(path, shape, names), READ_RANK
+        )
+        session.status.emit(Status("working", "Restoring"))
+
+    def cancel(self) -> None:
+        """Stop reading; it is offered again."""
+        if self._asked is not None:
+            path = self._asked[1].path
+            self._end()
+            self._session.offer(
+                Status("cancelled", "Restoring cancelled; nothing is lost.", offer="Restore"),
+                lambda: self.start(path),
+            )
+
+    def release(self) -> None:
+        """Stop reading."""
+        self._end()
+
+    def _end(self) -> None:
+        """Want no file any more, and let go of it."""
+        if self._task is not None:
+            self._task.cancel()
+        if self._asked is not None:
+            self._asked[1].lock.release()
+        self._task = self._asked = None
+
+    def _is_begun(self, work: Work) -> bool:
+        """Whether something was done to an image already."""
+        return self._autosave.has_book(work) or len(work.operations) > 0
+
+    def _on_answered(self, question: Question, *_: object) -> None:
+        """Offer what was left of this image, where nothing was done yet."""
+        said, self._said = self._said, ""
+        if said:  # once more: what was open is answered now
+            self._session.say(said)
+        work = self._session.work
+        if work is None or question.prompts or self.busy or self._is_begun(work):
+            return
+        left = left_of(self._autosave.image(work))
+        if left is not None:
+            when = time.strftime("%d %b %H:%M", time.localtime(left.stat().st_mtime))
+            self._session.offer(
+                Status("ready", f"Work on this image from {when} was not saved.", offer="Restore"),
+                lambda: self.start(left),
+            )
+
+    # ------------------------------------------------------------------ the worker
+
+    def _on_progress(self, task: Task, progress: Progress) -> None:
+        if task is self._task:
+            fraction = progress.done / max(1, progress.total)
+            self._session.status.emit(Status("working", f"Restoring: {progress.message}", fraction))
+
+    def _on_failed(self, task: Task, reason: str) -> None:
+        if task is self._task:
+            self._end()
+            self._session.fail(reason)
+
+    def _on_returned(self, task: Task, restored: Restored) -> None:
+        if task is not self._task or self._asked is None:
+            return
+        session, (work, book) = self._session, self._asked
+        self._task = self._asked = None
+        if self._is_begun(work):
+            book.lock.release()
+            session.fail("Not restored, since you have worked on; it is offered another time.")
+            return
+        self._autosave.adopt(work, book)
+        told = work.operations.told
+        work.operations = moved_to(restored.state.operations, self._fill(work, book, restored))
+        work.operations.told = told
+        count = sum(len(census) for census in restored.censuses.values())
+        self._said = f"Restored: {counted(count, 'object')}."
+        for asked in restored.state.views.values():
+            session.show_asked(asked)
+        session.changed.emit()
+        session.say(self._said)
+        session.request()
+
+    def _fill(self, work: Work, book: Book, restored: Restored) -> dict[str, str]:
+        """Have the labels layers of a file; for each key in it that of the layer."""
+        session, keys = self._session, {}
+        for key, labels in restored.state.labels.items():
+            layer = outputs.new_objects(session.viewer, work.place, labels)
+            finished = session.works.finished(layer, restored.censuses[key])
+            finished.register.entries = dict(restored.state.entries.get(key, {}))
+            work.finished = finished
+            if key in restored.classes:
+                session.classes.show(work.place, finished, restored.names, restored.classes[key])
+            keys[key] = finished.key
+            book.begun.add(finished.key)
+            book.aliases[finished.key] = key
+        return keys
+
+    def _on_session(self) -> None:
+        """Stop when another image is chosen or this one is gone."""
+        if self._asked is not None and self._session.work is not self._asked[0]:
+            self._end()
+
+
+def restoring(path: Path, shape: tuple[int, ...], names: Sequence[str]) -> Job[Restored]:
+    """Read a file, and make what its layers and tables show.
+
+    Parameters
+    ----------
+    path
+        The file.
+    shape
+        (..., Y, X) of the image it is wanted for.
+    names
+        The classes that are known.
+
+    Raises
+    ------
+    ValueError
+        If it is no such file, or of another image; one sentence says why.
+    """
+    state = yield from replaying(path)
+    if state.shape != shape:
+        raise ValueError("It belongs to an image of another shape; open that one.")
+    entries = [entry for known in state.entries.values() for entry in known.values()]
+    names = names_with(names, [entry.category for entry in entries])
+    censuses, classes = {}, {}
+    for key, labels in state.labels.items():
+        yield Progress(1, 1, "counting objects")
+        censuses[key] = Census.of(labels)
+        known = state.entries.get(key, {})
+        if any(entry.category for entry in known.values()):
+            classes[key] = np.zeros(labels.shape, np.uint8)
+            for plane in np.ndindex(labels.shape[:-2]):
+                yield Progress(1, 1, "classes")
+                classes[key][plane] = numbering(labels[plane], known, names)
+    return Restored(state, censuses, names, classes)

@@ -13,19 +13,19 @@ from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.views import Order
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.place import Place
-from napari_simmat.widgets.segment.asked import Followed, Plane
-from napari_simmat.widgets.segment.new_object import NewObject
-from napari_simmat.widgets.segment.operations import Made
-from napari_simmat.widgets.segment.segmenting import StackRequest
-from napari_simmat.widgets.segment.through import Through, through
+from napari_simmat.widgets.segment.background import Ahead
+from napari_simmat.widgets.segment.controller import Interaction
+from napari_simmat.widgets.segment.history import Made, NewObject
+from napari_simmat.widgets.segment.inference import StackRequest
+from napari_simmat.widgets.segment.panels import Axis, StackPanel
+from napari_simmat.widgets.segment.prompt_state import Followed, Plane, Through, planes_of, through
 from napari_simmat.widgets.status import Status
 from napari_simmat.widgets.worker import Task
 from napari_simmat.words import counted
 
 if TYPE_CHECKING:
     from napari_simmat.engine.volume import Track
-    from napari_simmat.widgets.segment.interaction import Interaction
-    from napari_simmat.widgets.segment.works import View, Work
+    from napari_simmat.widgets.segment.session import View, Work
 
 RANK = 1
 """Behind clicks, before what is encoded ahead."""
@@ -312,3 +312,93 @@ def _described(found: Found) -> str:
     objects, along = counted(count, "object"), counted(len(planes), "plane")
     first, last = (", ".join(map(str, plane)) for plane in (planes[0], planes[-1]))
     return f"{objects} on {along} ({first} to {last}). Commit (C) writes them."
+
+
+# Connects the form's part for stacks with what it starts.
+
+
+class StackPart(QObject):
+    """Propagation and encoding ahead, with the panel that shows them.
+
+    Parameters
+    ----------
+    interaction
+        The image that is worked on.
+    """
+
+    def __init__(self, interaction: Interaction, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._interaction = interaction
+        self.panel = StackPanel()
+        self.propagation = Propagation(interaction)
+        self.ahead = Ahead(interaction)
+        panel, ahead = self.panel, self.ahead
+        panel.started.connect(self.start)
+        panel.stopped.connect(self.propagation.cancel)
+        panel.dropped.connect(self.propagation.drop)
+        panel.committed.connect(self.propagation.commit)
+        panel.ahead_chosen.connect(ahead.set_enabled)
+        panel.disk_chosen.connect(ahead.keep_on_disk)
+        panel.whole_asked.connect(ahead.encode_whole)
+        panel.whole_stopped.connect(ahead.cancel)
+        panel.cleared.connect(ahead.clear)
+        ahead.told.connect(self._on_told)
+        self.propagation.changed.connect(self._on_changed)
+        interaction.changed.connect(self._on_changed)
+
+    def release(self) -> None:
+        """Stop what is under way."""
+        self.propagation.cancel()
+        self.ahead.release()
+
+    @property
+    def has_planes(self) -> bool:
+        """Whether the image has more than one plane."""
+        return bool(self._axes())
+
+    def start(self) -> None:
+        """Follow what is open, as the panel says."""
+        work = self._interaction.work
+        if work is None or not self.has_planes:
+            return
+        self._interaction.flush()
+        planes = self.panel.planes_value(planes_of(work.asked))
+        self.propagation.start(self.panel.along_value(), planes)
+
+    def commit(self) -> None:
+        """Write what was found on all planes; else what is open on the plane shown.
+
+        In another view than the one in which it was found, what is open there goes first.
+        """
+        interaction, found = self._interaction, self.propagation.found
+        interaction.flush()
+        work, plane = interaction.work, interaction.plane_or_none()
+        open_here = work is not None and plane is not None and bool(work.asked.on(plane))
+        if found is None or (open_here and not found.is_seen):
+            interaction.commit()
+        else:
+            self.propagation.commit()
+
+    def _axes(self) -> list[Axis]:
+        work = self._interaction.work
+        if work is None:
+            return []
+        names = work.place.axis_names
+        return [
+            Axis(index, names[index], size)
+            for index, size in enumerate(work.place.shape[:-2])
+            if size > 1
+        ]
+
+    def _on_changed(self) -> None:
+        work, propagation = self._interaction.work, self.propagation
+        self.panel.set_axes(self._axes())
+        self.panel.set_state(
+            working=work is not None and bool(work.asked),
+            busy=propagation.busy,
+            found=propagation.found is not None,
+        )
+
+    def _on_told(self, text: str, part: float) -> None:
+        self.panel.show_encoded(text, part)
+        self.panel.set_encoding(self.ahead.encoding_whole)

@@ -1,36 +1,169 @@
-"""The Segment tab: shows the choices and the buttons, passes on what was asked."""
+"""Which level of a multiscale image is segmented."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from napari import Viewer
 from napari.layers import Image, Labels, Layer, Points, Shapes
-from qtpy.QtCore import QTimer
+from napari.utils.transforms import Affine
+from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtWidgets import QFormLayout, QFrame, QVBoxLayout, QWidget
 
 from napari_simmat.widgets.channels_form import ChannelsForm
-from napari_simmat.widgets.controls import Fold, LayerChoice, Scroll
-from napari_simmat.widgets.inputs import describe, image_of, key_of, place_of
+from napari_simmat.widgets.controls import Choice, Fold, LayerChoice, Scroll
+from napari_simmat.widgets.inputs import channel_axis, describe, image_of, key_of, place_of
 from napari_simmat.widgets.keys import Keys
+from napari_simmat.widgets.levels import choose_level, image_shape, level_of
 from napari_simmat.widgets.list_keys import ListKeys
 from napari_simmat.widgets.model_picker import ModelPicker
-from napari_simmat.widgets.segment.autosave import Autosave
-from napari_simmat.widgets.segment.channel_axis import ChannelAxis
-from napari_simmat.widgets.segment.everything import Everything
-from napari_simmat.widgets.segment.image_watch import ImageWatch
-from napari_simmat.widgets.segment.interaction import Interaction
-from napari_simmat.widgets.segment.label_layers import CLASSES, PREVIEW
-from napari_simmat.widgets.segment.level_choice import LevelChoice
-from napari_simmat.widgets.segment.object_part import ObjectPart
-from napari_simmat.widgets.segment.point_prompts import unreadable
-from napari_simmat.widgets.segment.prompt_buttons import PromptButtons
-from napari_simmat.widgets.segment.remembering import Remembering
-from napari_simmat.widgets.segment.restoring import Restoring
-from napari_simmat.widgets.segment.segmenting import ChosenModel
-from napari_simmat.widgets.segment.stack_part import StackPart
+from napari_simmat.widgets.place import matrix_of
+from napari_simmat.widgets.segment.automatic import Everything
+from napari_simmat.widgets.segment.autosave import Autosave, Restoring
+from napari_simmat.widgets.segment.controller import Interaction
+from napari_simmat.widgets.segment.export import ObjectPart
+from napari_simmat.widgets.segment.image_value import ImageWatch
+from napari_simmat.widgets.segment.inference import ChosenModel, Question
+from napari_simmat.widgets.segment.outputs import CLASSES, PREVIEW
+from napari_simmat.widgets.segment.panels import PromptButtons
+from napari_simmat.widgets.segment.preferences import Remembering
+from napari_simmat.widgets.segment.prompt_layers import unreadable
+from napari_simmat.widgets.segment.propagation import StackPart
 from napari_simmat.widgets.status import Kind, Status
 from napari_simmat.widgets.status_line import StatusLine
+
+
+class LevelChoice(Choice):
+    """A row of a form that is there for multiscale images alone."""
+
+    changed = Signal()
+    """The user chose another level."""
+
+    def __init__(self, form: QFormLayout) -> None:
+        super().__init__()
+        form.addRow("Level", self)
+        self._label = form.labelForField(self)
+        self._layers: tuple[Image, ...] = ()
+        self.setToolTip("Finer levels take more memory; prompts and objects lie in its pixels")
+        self.activated.connect(self._on_activated)
+        self.show_layers(())
+
+    def show_layers(self, layers: Iterable[Image]) -> None:
+        """Offer the levels of the layers in use; nothing where they have one."""
+        self._layers = tuple(layer for layer in layers if layer.multiscale)
+        for part in (self, self._label):
+            part.setVisible(bool(self._layers))
+        self.clear()
+        if self._layers:
+            first = self._layers[0]
+            for level in range(len(first.data)):
+                height, width = image_shape(first, level)[-2:]
+                self.addItem(f"{level}: {height} x {width} pixels")
+            self.setCurrentIndex(level_of(first))
+
+    def _on_activated(self, level: int) -> None:
+        for layer in self._layers:
+            choose_level(layer, level)
+        self.changed.emit()
+
+
+# An image whose channels lie amid its axes: moving them to the front is offered.
+
+
+class ChannelAxis(QObject):
+    """Offers it where an image was opened and nothing was done yet.
+
+    Parameters
+    ----------
+    session
+        Owns the image's work and the status line.
+    """
+
+    def __init__(self, session: Interaction) -> None:
+        super().__init__(session)
+        self._session = session
+        session.answering.answered.connect(self._on_answered)
+
+    def _on_answered(self, question: Question, *_: object) -> None:
+        work = self._session.work
+        if work is None or question.prompts or len(work.operations):
+            return
+        for layer in self._session.viewer.layers:
+            axis = channel_axis(layer) if isinstance(layer, Image) else 0
+            if axis and key_of(layer) in work.layers:
+                label = layer.axis_labels[axis]
+                self._session.offer(
+                    Status(
+                        "ready",
+                        f"The channels of {layer.name} count as planes, since {label} is its axis "
+                        f"{axis}: move it to the front to use them together.",
+                        offer="Move channels",
+                    ),
+                    lambda layer=layer, axis=axis: self.move(layer, axis),
+                )
+                return
+
+    def move(self, layer: Image, axis: int) -> None:
+        """Put a view of a layer, its channels in front, in its place."""
+        layers = self._session.viewer.layers
+        if layer in layers:
+            index = layers.index(layer)
+            moved = channels_in_front(layer, axis)
+            layers.remove(layer)
+            layers.insert(index, moved)
+            layers.selection.active = moved
+
+
+def channels_in_front(layer: Image, axis: int) -> Image:
+    """The same image with another axis in front; nothing is read or copied.
+
+    Parameters
+    ----------
+    layer
+        (..., C, ..., Y, X), numpy or lazy, multiscale or not.
+    axis
+        Which axis is to be the first.
+    """
+    order = [axis, *(n for n in range(layer.ndim) if n != axis)]
+    levels = [
+        _transposed(level, order) for level in (layer.data if layer.multiscale else [layer.data])
+    ]
+    kept = ("name", "colormap", "contrast_limits", "gamma", "opacity", "blending", "visible")
+    return Image(
+        levels if layer.multiscale else levels[0],
+        multiscale=layer.multiscale,
+        axis_labels=[layer.axis_labels[n] for n in order],
+        units=[layer.units[n] for n in order],
+        metadata=layer.metadata,
+        **{name: getattr(layer, name) for name in kept},
+        **_placed(layer, order),
+    )
+
+
+def _placed(layer: Image, order: list[int]) -> dict[str, Any]:
+    """Where it lies, its axes in another order."""
+    whole = [*order, layer.ndim]
+    linear = Affine(scale=layer.scale, rotate=layer.rotate, shear=layer.shear).linear_matrix
+    if not np.allclose(linear, np.diag(layer.scale)):  # turned: as one matrix
+        return {"affine": matrix_of(layer)[np.ix_(whole, whole)]}
+    return {
+        "scale": layer.scale[order],
+        "translate": layer.translate[order],
+        "affine": np.array(layer.affine)[np.ix_(whole, whole)],
+    }
+
+
+def _transposed(data: Any, order: list[int]) -> Any:
+    if not isinstance(data, np.ndarray) and not type(data).__module__.startswith("dask"):
+        from dask.array import from_array
+
+        data = from_array(data)  # zarr would read the whole of it
+    return data.transpose(order)
+
+
+# The Segment tab: shows the choices and the buttons, passes on what was asked.
 
 
 class SegmentTab(QWidget):

@@ -14,7 +14,7 @@ from napari_simmat.widgets.channels_form import ChannelsForm
 from napari_simmat.widgets.controls import Button, LayerChoice
 from napari_simmat.widgets.feeds import LayerInfo, Source
 from napari_simmat.widgets.inputs import describe, describe_labels, key_of, labelled_of
-from napari_simmat.widgets.segment.label_layers import PREVIEW
+from napari_simmat.widgets.segment.outputs import PREVIEW
 from napari_simmat.widgets.train import feeds as train_feeds
 from napari_simmat.widgets.train.channels import TrainChannels
 from napari_simmat.widgets.train.data import LabelledValue, pixel_ratio_of

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from napari_simmat.engine.census import Census
 from napari_simmat.engine.footprints import Footprint, Patch
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.views import Order
-from napari_simmat.widgets.segment.asked import Asked, Plane, Prompts
+from napari_simmat.engine.views import Order, inverse
+from napari_simmat.widgets.segment.prompt_state import Asked, Plane, Prompts
 
 LIMIT = 500
 """Steps that are kept."""
@@ -233,3 +234,39 @@ def _without(operations: deque[Operation] | list[Operation], layer: str) -> Iter
             yield operation
         elif operation.before != operation.after:
             yield replace(operation, edit=None)
+
+
+# An object that is about to be written among the finished ones: plain values.
+
+
+@dataclass(frozen=True, eq=False)
+class NewObject:
+    """An object to be written.
+
+    Parameters
+    ----------
+    seen
+        Its voxels, in the coordinates of the view `order`.
+    score
+        The model's own estimate of its IoU.
+    label
+        An object that it replaces on the planes of `seen`; None for the next free number.
+    category
+        Name of its class; of an object that is replaced the class stays.
+    made
+        On which planes it was made from which prompts; the digests are filled in.
+    order
+        The view.
+    """
+
+    seen: Footprint
+    score: float = float("nan")
+    label: int | None = None
+    category: str = ""
+    made: tuple[Made, ...] = ()
+    order: Order = ()
+
+    @cached_property
+    def footprint(self) -> Footprint:
+        """Its voxels at their place in the labels layer."""
+        return self.seen.transposed(inverse(self.order))

@@ -13,15 +13,11 @@ from qtpy.QtCore import QObject
 
 from napari_simmat.engine.views import Order
 from napari_simmat.widgets.place import Place
-from napari_simmat.widgets.segment.answering import Answering
-from napari_simmat.widgets.segment.asked import Asked, Plane
 from napari_simmat.widgets.segment.image_value import ImageValue
-from napari_simmat.widgets.segment.meaning import prompts_of
-from napari_simmat.widgets.segment.object_actions import ObjectActions
-from napari_simmat.widgets.segment.prompt_actions import PromptActions
-from napari_simmat.widgets.segment.segmenting import Answer, ChosenModel, Question
-from napari_simmat.widgets.segment.session import Session
-from napari_simmat.widgets.segment.works import Work
+from napari_simmat.widgets.segment.inference import Answer, Answering, ChosenModel, Question
+from napari_simmat.widgets.segment.object_actions import ObjectActions, PromptActions
+from napari_simmat.widgets.segment.prompt_state import Asked, Plane, prompts_of
+from napari_simmat.widgets.segment.session import Session, Work
 from napari_simmat.widgets.status import Status
 from napari_simmat.words import counted
 

@@ -1,13 +1,10 @@
-"""The finished objects of one labels layer, and all that is done to them.
-
-Each action writes into the layer and returns the `Edit` that undoes it.
-"""
+"""Who gets which voxel where a new object lies over others."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from napari.layers import Labels
@@ -16,11 +13,120 @@ from napari_simmat.engine.census import Census
 from napari_simmat.engine.footprints import Footprint, Patch
 from napari_simmat.engine.splitting import parts_around, pieces
 from napari_simmat.engine.views import Order, inverse
-from napari_simmat.widgets.segment.asked import Plane
-from napari_simmat.widgets.segment.new_object import NewObject
-from napari_simmat.widgets.segment.operations import Edit, Entry, Register
-from napari_simmat.widgets.segment.overlap import Overlap, drawn
-from napari_simmat.widgets.segment.strokes import NapariHistory, patch_of_stroke
+from napari_simmat.widgets.segment.history import Edit, Entry, NewObject, Register
+from napari_simmat.widgets.segment.prompt_state import Plane
+
+Overlap = Literal["keep", "overwrite", "ask"]
+"""Who gets the pixels of a new object that others have: they, the new one, or the user says."""
+
+
+def drawn(
+    labels: Any,
+    footprint: Footprint,
+    label: int,
+    stale: Sequence[Footprint],
+    overlap: Overlap,
+    above: Sequence[int],
+) -> tuple[tuple[int, ...], np.ndarray, np.ndarray] | None:
+    """What a block of `labels` holds with a new object in it; nothing is written.
+
+    Parameters
+    ----------
+    labels
+        The label array.
+    footprint, label
+        The new object and its number.
+    stale
+        Where an object that is replaced lies now: its voxels there become background.
+    overlap
+        Whether other objects keep their voxels.
+    above
+        Objects that keep theirs in any case.
+
+    Returns
+    -------
+    corner, before, after
+        Where the block begins, what it holds and what it is to hold; None if the object gets no
+        voxel.
+    """
+    low = np.array(footprint.corner)
+    high = low + footprint.shape
+    for each in stale:
+        low = np.minimum(low, each.corner)
+        high = np.maximum(high, np.add(each.corner, each.shape))
+    region = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    before = np.array(labels[region])
+    after = before.copy()
+    for each in stale:
+        after[_within(each, low)][each.mask] = 0
+    inside = after[_within(footprint, low)]
+    taken = inside != 0 if overlap == "keep" else np.isin(inside, list(above))
+    mask = footprint.mask & ~taken
+    if not mask.any():
+        return None
+    inside[mask] = label
+    return tuple(int(n) for n in low), before, after
+
+
+def _within(footprint: Footprint, corner: np.ndarray) -> tuple[slice, ...]:
+    """The footprint's region within a block that begins at `corner`."""
+    return tuple(
+        slice(int(first - start), int(first - start + size))
+        for first, start, size in zip(footprint.corner, corner, footprint.shape, strict=True)
+    )
+
+
+# Strokes of napari's own painting tools: as changes of the labels, and in its own history.
+
+
+class NapariHistory:
+    """Has napari step back and forward through its strokes as our list does.
+
+    It remembers fewer strokes than we do, and none that was restored from a file.
+    """
+
+    def __init__(self, layer: Labels) -> None:
+        self._layer = layer
+        self._taken_back: list[Edit] = []
+
+    def begin_anew(self) -> None:
+        """A stroke was painted: what was taken back cannot come again."""
+        self._taken_back.clear()
+
+    def follow(self, edit: Edit, *, back: bool) -> None:
+        """An edit by hand was taken back, or made again."""
+        if back and self._layer._undo_history:
+            self._layer.undo()
+            self._taken_back.append(edit)
+        elif not back and self._taken_back and self._taken_back[-1] is edit:
+            self._taken_back.pop()
+            self._layer.redo()
+
+
+def patch_of_stroke(atom: Any) -> Patch | None:
+    """One entry of napari's history of a stroke: indices or a box, values before and after."""
+    if hasattr(atom, "slice_key"):
+        corner = tuple(int(part.start) for part in atom.slice_key)
+        shape = tuple(int(part.stop - part.start) for part in atom.slice_key)
+        mask = np.ones(shape, dtype=bool) if atom.mask is None else np.asarray(atom.mask)
+        before = np.zeros(shape, dtype=np.asarray(atom.old_values).dtype)
+        before[mask] = np.asarray(atom.old_values).ravel()
+        after = before.copy()
+        after[mask] = atom.new_value
+        return Patch.between(before, after, corner)
+    indices, old, new = atom
+    index = [np.asarray(axis).ravel() for axis in indices]
+    corner = tuple(int(axis.min()) for axis in index)
+    shape = tuple(int(axis.max()) - first + 1 for axis, first in zip(index, corner, strict=True))
+    at = tuple(axis - first for axis, first in zip(index, corner, strict=True))
+    before = np.zeros(shape, dtype=np.asarray(old).dtype)
+    before[at] = old
+    after = before.copy()
+    after[at] = new
+    return Patch.between(before, after, corner)
+
+
+# The finished objects of one labels layer, and all that is done to them.
 
 
 class Finished:

@@ -17,9 +17,9 @@ from napari_simmat.engine.footprints import Footprint
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.views import Order, turned
 from napari_simmat.progress import Job, Progress
-from napari_simmat.widgets.segment.asked import Plane
-from napari_simmat.widgets.segment.everything_panel import EverythingPanel
-from napari_simmat.widgets.segment.new_object import NewObject
+from napari_simmat.widgets.segment.history import NewObject
+from napari_simmat.widgets.segment.panels import EverythingPanel
+from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.status import Status
 from napari_simmat.widgets.worker import Task
 from napari_simmat.words import counted
@@ -27,8 +27,8 @@ from napari_simmat.words import counted
 if TYPE_CHECKING:
     from napari_simmat.engine.automatic.candidates import Candidates
     from napari_simmat.engine.automatic.settings import AutomaticSettings
-    from napari_simmat.widgets.segment.interaction import Interaction
-    from napari_simmat.widgets.segment.works import Work
+    from napari_simmat.widgets.segment.controller import Interaction
+    from napari_simmat.widgets.segment.session import Work
 
 RANK = 1
 """Behind clicks."""

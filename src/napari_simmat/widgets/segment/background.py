@@ -11,12 +11,12 @@ from qtpy.QtCore import QObject, Qt, QTimer, Signal
 from napari_simmat.engine.embedding_store import EmbeddingStore
 from napari_simmat.engine.files import size_in_words
 from napari_simmat.progress import Progress
-from napari_simmat.widgets.segment.asked import Plane
+from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.worker import Task
 from napari_simmat.words import counted
 
 if TYPE_CHECKING:
-    from napari_simmat.widgets.segment.interaction import Interaction
+    from napari_simmat.widgets.segment.controller import Interaction
 
 RANK = 2
 """Behind all that the user waits for."""
