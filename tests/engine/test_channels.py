@@ -4,32 +4,24 @@ import logging
 
 import pytest
 
-from napari_simmat.engine.channels import match_channels
-from napari_simmat.model.spec import Base, Channel, InputSize, ModelSpec, Normalization
+from napari_simmat.engine.channels import match_channels, match_names
+from napari_simmat.model.spec import InputChannels
 
 ANGLES = ("0 deg", "45 deg", "90 deg", "135 deg")
 
 
-def spec_of(names, transfer="simmat"):
-    return ModelSpec(
-        name="polar" if transfer == "simmat" else "sam",
-        modality="test",
-        channels=tuple(Channel(name=name, mean=0, std=1) for name in names),
-        normalization=Normalization(),
-        input_size=InputSize(),
-        base=Base(name="tiny-1", architecture="tiny", sha256=""),
-        transfer=transfer,
-    )
+def inputs_of(names, is_rgb=False):
+    return InputChannels(names=tuple(names), is_rgb=is_rgb, reader="sam" if is_rgb else "polar")
 
 
-POLAR = spec_of(ANGLES)
-RGB = spec_of(("red", "green", "blue"), "zeroshot")
-COLOURS = spec_of(RGB.channel_names)
-DEPTH = spec_of(("depth",))
+POLAR = inputs_of(ANGLES)
+RGB = inputs_of(("red", "green", "blue"), is_rgb=True)
+COLOURS = inputs_of(RGB.names)
+DEPTH = inputs_of(("depth",))
 
 
 @pytest.mark.parametrize(
-    ("available", "spec", "options", "expected"),
+    ("available", "inputs", "options", "expected"),
     [
         # an RGB foundation
         (1, RGB, {}, (0, 0, 0)),
@@ -56,12 +48,12 @@ DEPTH = spec_of(("depth",))
         (2, DEPTH, {"names": ["colour", "depth"]}, (1,)),
     ],
 )
-def test_channels_in_the_order_of_the_model(available, spec, options, expected):
-    assert match_channels(available, spec, **options) == expected
+def test_channels_in_the_order_of_the_model(available, inputs, options, expected):
+    assert match_channels(available, inputs, **options) == expected
 
 
 @pytest.mark.parametrize(
-    ("available", "spec", "options", "sentence"),
+    ("available", "inputs", "options", "sentence"),
     [
         (
             2, RGB, {},
@@ -70,7 +62,7 @@ def test_channels_in_the_order_of_the_model(available, spec, options, expected):
         ),
         (4, RGB, {}, "there are 4 channels; select three"),
         (4, COLOURS, {}, "but 4 are given. Select 3"),
-        (4, spec_of("abc"), {"rgba": True}, "but 4 are given. Select 3"),
+        (4, inputs_of("abc"), {"rgba": True}, "but 4 are given. Select 3"),
         (4, RGB, {"names": list("abcd"), "rgba": True}, r"there are 4 channels \(a, b, c, d\)"),
         (4, RGB, {"channels": [0, 1]}, r"trained on 3 channels .* but 2 are selected\. Select one"),
         (3, RGB, {"channels": [0, 1, 3]}, "no channel 3; the image has 3 channels, counted from 0"),
@@ -103,9 +95,9 @@ def test_channels_in_the_order_of_the_model(available, spec, options, expected):
         ),
     ],
 )  # fmt: skip
-def test_a_wrong_choice_is_refused(available, spec, options, sentence):
+def test_a_wrong_choice_is_refused(available, inputs, options, sentence):
     with pytest.raises(ValueError, match=sentence):
-        match_channels(available, spec, **options)
+        match_channels(available, inputs, **options)
 
 
 @pytest.mark.parametrize(
@@ -137,3 +129,10 @@ def test_an_order_that_no_name_confirms_is_said(caplog):
         match_channels(4, POLAR, names=ANGLES)
         match_channels(4, POLAR)
         assert not caplog.text
+
+
+def test_names_are_matched_by_their_words():
+    angles = ["car 45°", "car 0°", "car 135°", "car 90°"]
+    assert match_names(ANGLES, angles) == dict(zip(ANGLES, (1, 0, 3, 2), strict=True))
+    assert match_names(["DAPI", "GFP"], ["f1_gfp", "f1_dapi", "f2_dapi"]) == {"GFP": 0}
+    assert match_names(["red"], ["infra red", "red"]) == {"red": 1}  # the same words go first

@@ -13,24 +13,18 @@ from hypothesis import strategies as st
 from napari_simmat.engine import spread, statistics
 from napari_simmat.engine.images import ChannelStack
 from napari_simmat.engine.statistics import Statistics
-from napari_simmat.model.spec import Base, Channel, InputSize, ModelSpec, Normalization
+from napari_simmat.model.spec import InputChannels, Normalization
 
 
-def spec_of(channels=1, transfer="simmat", **normalization):
-    names = ("red", "green", "blue") if transfer == "zeroshot" else "abcdefghi"[:channels]
-    return ModelSpec(
-        name="test",
-        modality="test",
-        channels=tuple(Channel(name=name, mean=0, std=1) for name in names),
-        normalization=Normalization(**normalization),
-        input_size=InputSize(),
-        base=Base(name="tiny-1", architecture="tiny", sha256=""),
-        transfer=transfer,
+def inputs_of(channels=1, is_rgb=False, **normalization):
+    names = ("red", "green", "blue") if is_rgb else tuple("abcdefghi"[:channels])
+    return InputChannels(
+        names=names, normalization=Normalization(**normalization), is_rgb=is_rgb, reader="test"
     )
 
 
-ONE = spec_of()
-SAM = spec_of(transfer="zeroshot", keep_uint8=True)
+ONE = inputs_of()
+SAM = inputs_of(is_rgb=True, keep_uint8=True)
 RNG = np.random.default_rng(0)
 STACK = RNG.integers(100, 60000, (4, 30, 40, 3)).astype(np.uint16)  # Z, Y, X, C
 HUGE = 1e39  # beyond float32
@@ -70,12 +64,12 @@ KINDS = ["numpy", "dask", "zarr", "memmap", "fortran", "big-endian", "non-contig
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("axis", [-1, 0, 1])
 def test_all_kinds_of_arrays_give_the_same(kind, axis, tmp_path):
-    spec = spec_of(3)
-    expected = ChannelStack.build(STACK, channel_axis=-1, spec=spec)
+    inputs = inputs_of(3)
+    expected = ChannelStack.build(STACK, channel_axis=-1, inputs=inputs)
     array = of_kind(kind, STACK, tmp_path)
     array = array[...] if kind == "zarr" and axis != -1 else array
     moved = (da if isinstance(array, da.Array) else np).moveaxis(array, -1, axis)
-    stack = ChannelStack.build(array if axis == -1 else moved, channel_axis=axis, spec=spec)
+    stack = ChannelStack.build(array if axis == -1 else moved, channel_axis=axis, inputs=inputs)
     assert (stack.shape, stack.n_channels) == ((4, 30, 40), 3)
     assert np.array_equal(stack.plane((2,)), STACK[2].transpose(2, 0, 1))
     assert stack.plane((2,)).dtype == np.uint16
@@ -88,7 +82,7 @@ def test_all_kinds_of_arrays_give_the_same(kind, axis, tmp_path):
 def test_channels_are_selected_and_repeated(selection):
     for array in (STACK, as_dask(STACK), as_zarr(STACK)):
         stack = ChannelStack.build(
-            array, channel_axis=-1, channels=selection, names=["r", "s", "t"], spec=SAM
+            array, channel_axis=-1, channels=selection, names=["r", "s", "t"], inputs=SAM
         )
         expected = selection if len(selection) == 3 else selection * 3
         assert stack.selection == tuple(expected)
@@ -98,7 +92,7 @@ def test_channels_are_selected_and_repeated(selection):
 
 def test_of_many_lazy_channels_only_the_selected_ones_are_read():
     array = zarr.array(np.arange(60 * 6, dtype=np.int32).reshape(60, 2, 3), chunks=(1, 2, 3))
-    stack = ChannelStack.build(array, channel_axis=0, channels=[50, 0, 20], spec=spec_of(3))
+    stack = ChannelStack.build(array, channel_axis=0, channels=[50, 0, 20], inputs=inputs_of(3))
     assert np.array_equal(stack.plane(), array[...][[50, 0, 20]])
 
 
@@ -108,19 +102,19 @@ def test_several_arrays_of_different_types():
         as_dask(STACK)[0, :20, :30, 0],
         RNG.normal(size=(20, 30)).astype(np.float32),
     ]
-    stack = ChannelStack.build(parts, spec=spec_of(3))
+    stack = ChannelStack.build(parts, inputs=inputs_of(3))
     assert stack.plane().dtype == np.float32
     normal = stack.normalized()
     assert (normal.min(), normal.max()) == (0, 255)
     for channel, part in enumerate(parts):
-        alone = ChannelStack.build(part, spec=ONE)
+        alone = ChannelStack.build(part, inputs=ONE)
         assert np.array_equal(normal[channel], alone.normalized()[0])
         assert stack.statistics.low[channel] == alone.statistics.low[0]
 
 
 def test_layers_in_the_wrong_order_are_sorted_by_name():
     parts = [np.full((4, 5), value, dtype=np.uint8) for value in (30, 10, 20)]
-    stack = ChannelStack.build(parts, names=["C", "a", "b "], spec=spec_of(3))
+    stack = ChannelStack.build(parts, names=["C", "a", "b "], inputs=inputs_of(3))
     assert stack.plane()[:, 0, 0].tolist() == [10, 20, 30]
     assert stack.names == ("a", "b ", "C")
 
@@ -130,20 +124,20 @@ def test_the_users_array_is_never_changed(monkeypatch):
     array = RNG.normal(size=(3, 50, 60))
     array[0, 0] = np.nan
     array.flags.writeable = False
-    stack = ChannelStack.build(array, spec=ONE)
+    stack = ChannelStack.build(array, inputs=ONE)
     plane = stack.plane((0,))
     plane[:] = 0  # what comes out is the caller's own
     normal = stack.normalized((0,))
     normal[:] = 0
     assert stack.normalized((0,)).any()
     kept = np.zeros((4, 5), dtype=np.uint8)
-    ChannelStack.build(kept, spec=SAM).normalized()[:] = 7
+    ChannelStack.build(kept, inputs=SAM).normalized()[:] = 7
     assert not kept.any()
 
 
 def test_masked_pixels_are_missing_ones():
     array = np.ma.masked_greater(np.arange(100, dtype=np.int16).reshape(10, 10), 89)
-    stack = ChannelStack.build(array, spec=spec_of(low=0, high=100))
+    stack = ChannelStack.build(array, inputs=inputs_of(low=0, high=100))
     assert stack.statistics == Statistics((0,), (89,))
     assert stack.normalized()[0, 9].tolist() == [0] * 10
 
@@ -165,7 +159,7 @@ def test_a_plane_that_cannot_be_read_is_said_in_a_sentence():
         raise OSError(5, "Input/output error")
 
     array = da.zeros((3, 4, 5), chunks=(1, 4, 5)).map_blocks(broken, dtype=float)
-    stack = ChannelStack.build(array, spec=ONE)
+    stack = ChannelStack.build(array, inputs=ONE)
     with pytest.raises(
         ValueError, match=r"could not be read \(.*Input/output error\); its file may"
     ):
@@ -174,7 +168,7 @@ def test_a_plane_that_cannot_be_read_is_said_in_a_sentence():
 
 def test_only_the_plane_in_question_is_read_and_only_once():
     array = Watched(RNG.integers(0, 9, (50, 20, 30)).astype(np.uint16))
-    stack = ChannelStack.build(array, spec=SAM, statistics=Statistics((0,) * 3, (9,) * 3))
+    stack = ChannelStack.build(array, inputs=SAM, statistics=Statistics((0,) * 3, (9,) * 3))
     assert array.read == []
     stack.key((7,))
     stack.normalized((7,))
@@ -211,7 +205,7 @@ def test_only_the_plane_in_question_is_read_and_only_once():
 )  # fmt: skip
 def test_what_is_no_image_is_refused(array, options, sentence):
     with pytest.raises(ValueError, match=sentence):
-        ChannelStack.build(array, spec=ONE, **options)
+        ChannelStack.build(array, inputs=ONE, **options)
 
 
 def zarr_group():
@@ -249,14 +243,14 @@ def foreign_tensor():
 def test_a_type_that_is_no_image_is_refused(array, sentence):
     array = array() if callable(array) else array
     with pytest.raises(TypeError, match=sentence):
-        ChannelStack.build(array, spec=ONE)
+        ChannelStack.build(array, inputs=ONE)
 
 
 def test_zarr_with_a_pickle_codec_is_refused_before_it_is_read():
     numcodecs = pytest.importorskip("numcodecs")
     array = zarr.create(shape=(4, 5), dtype="f4", zarr_format=2, filters=[numcodecs.Pickle()])
     with pytest.raises(ValueError, match="a pickle codec, which can run code when it is read"):
-        ChannelStack.build(array, spec=ONE)
+        ChannelStack.build(array, inputs=ONE)
 
 
 @pytest.mark.parametrize(
@@ -269,13 +263,13 @@ def test_zarr_with_a_pickle_codec_is_refused_before_it_is_read():
     ],
 )
 def test_a_plane_that_is_not_there(index, sentence):
-    stack = ChannelStack.build(STACK, channel_axis=-1, spec=spec_of(3))
+    stack = ChannelStack.build(STACK, channel_axis=-1, inputs=inputs_of(3))
     with pytest.raises(ValueError, match=sentence):
         stack.normalized(index)
 
 
 def test_colours_along_the_last_axis_without_a_word_are_said(caplog):
-    ChannelStack.build(np.zeros((20, 30, 3), dtype=np.uint8), spec=SAM)
+    ChannelStack.build(np.zeros((20, 30, 3), dtype=np.uint8), inputs=SAM)
     assert "stack of planes of 3 columns; if the last axis holds colours, give channel_axis=-1" in (
         caplog.text
     )
@@ -283,18 +277,18 @@ def test_colours_along_the_last_axis_without_a_word_are_said(caplog):
 
 def test_rgba_drops_alpha_and_says_so(caplog):
     image = RNG.integers(0, 255, (20, 30, 4)).astype(np.uint8)
-    stack = ChannelStack.build(image, channel_axis=-1, spec=SAM)
+    stack = ChannelStack.build(image, channel_axis=-1, inputs=SAM)
     assert np.array_equal(stack.normalized(), image[..., :3].transpose(2, 0, 1))
     assert "alpha channel is left out" in caplog.text
     with pytest.raises(ValueError, match="there are 4 channels; select three"):
-        ChannelStack.build(image.transpose(2, 0, 1), channel_axis=0, spec=SAM)
+        ChannelStack.build(image.transpose(2, 0, 1), channel_axis=0, inputs=SAM)
 
 
 # --- the one normalisation
 
 
 def test_percentiles_of_the_whole_stack_become_0_and_255():
-    stack = ChannelStack.build(STACK, channel_axis=-1, spec=spec_of(3, low=1, high=98))
+    stack = ChannelStack.build(STACK, channel_axis=-1, inputs=inputs_of(3, low=1, high=98))
     low, high = np.percentile(STACK.reshape(-1, 3), (1, 98), axis=0)
     assert np.allclose(stack.statistics.low, low)
     assert np.allclose(stack.statistics.high, high)
@@ -308,9 +302,11 @@ def test_percentiles_of_the_whole_stack_become_0_and_255():
 
 def test_one_pair_for_all_channels_keeps_their_ratios():
     array = np.stack([STACK[..., 0] // 2, STACK[..., 0]])
-    stack = ChannelStack.build(array, channel_axis=0, spec=spec_of(2, joint=True, low=0, high=100))
+    stack = ChannelStack.build(
+        array, channel_axis=0, inputs=inputs_of(2, joint=True, low=0, high=100)
+    )
     assert stack.statistics == Statistics((array.min(),) * 2, (array.max(),) * 2)
-    apart = ChannelStack.build(array, channel_axis=0, spec=spec_of(2))
+    apart = ChannelStack.build(array, channel_axis=0, inputs=inputs_of(2))
     assert apart.statistics.high[0] < apart.statistics.high[1]
 
 
@@ -326,7 +322,7 @@ def test_any_real_type_spans_the_range(dtype, big_endian, seed):
     ends = float(info.min) / 2, float(info.max) / 2
     array = (ends[0] * (1 - share) + ends[1] * share).astype(dtype)
     array = array.astype(array.dtype.newbyteorder(">")) if big_endian else array
-    normal = ChannelStack.build(array, spec=spec_of(low=0, high=100)).normalized()
+    normal = ChannelStack.build(array, inputs=inputs_of(low=0, high=100)).normalized()
     assert normal.dtype == np.float32
     assert (normal.min(), normal.max()) == (0, 255)
     order = np.argsort(share, axis=None)
@@ -335,32 +331,32 @@ def test_any_real_type_spans_the_range(dtype, big_endian, seed):
 
 def test_bytes_go_to_sam_as_they_are():
     image = RNG.integers(10, 200, (20, 30, 3)).astype(np.uint8)
-    stack = ChannelStack.build(image, channel_axis=2, spec=SAM)
+    stack = ChannelStack.build(image, channel_axis=2, inputs=SAM)
     assert stack.normalized().dtype == np.uint8
     assert np.array_equal(stack.normalized(), image.transpose(2, 0, 1))
     assert stack.statistics == Statistics((0,) * 3, (255,) * 3)
-    stretched = ChannelStack.build(image, channel_axis=2, spec=spec_of(3)).normalized()
+    stretched = ChannelStack.build(image, channel_axis=2, inputs=inputs_of(3)).normalized()
     assert stretched.dtype == np.float32
     assert stretched.min() == 0
 
 
 def test_bytes_beside_other_types():
     parts = [np.full((4, 5), 77, dtype=np.uint8), *(RNG.random((2, 4, 5)))]
-    normal = ChannelStack.build(parts, spec=SAM).normalized()
+    normal = ChannelStack.build(parts, inputs=SAM).normalized()
     assert (normal[0] == 77).all()
     assert normal[1].max() == 255
-    joint = spec_of(transfer="zeroshot", keep_uint8=True, joint=True, low=0, high=100)
-    assert ChannelStack.build(parts, spec=joint).statistics.high == (77,) * 3
+    joint = inputs_of(is_rgb=True, keep_uint8=True, joint=True, low=0, high=100)
+    assert ChannelStack.build(parts, inputs=joint).statistics.high == (77,) * 3
 
 
 def test_floats_from_0_to_1_are_normalised_like_any_other():
     image = RNG.random((20, 30)) * 0.1
-    assert ChannelStack.build(image, spec=SAM).normalized().max() == 255
+    assert ChannelStack.build(image, inputs=SAM).normalized().max() == 255
 
 
 def test_values_are_kept_where_the_model_wants_them():
     array = np.array([[1.5, -2], [np.nan, HUGE]])
-    normal = ChannelStack.build(array, spec=spec_of(method="none")).normalized()
+    normal = ChannelStack.build(array, inputs=inputs_of(method="none")).normalized()
     assert normal.tolist() == [[[1.5, -2], [0, 0]]]
     assert normal.dtype == np.float32
 
@@ -368,10 +364,10 @@ def test_values_are_kept_where_the_model_wants_them():
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_counts_as_missing(bad):
     image = np.linspace(0, 1, 1000).reshape(20, 50)
-    expected = ChannelStack.build(image, spec=spec_of(low=0, high=100)).normalized()
+    expected = ChannelStack.build(image, inputs=inputs_of(low=0, high=100)).normalized()
     broken = image.copy()
     broken[5, 5:9] = bad
-    normal = ChannelStack.build(broken, spec=spec_of(low=0, high=100)).normalized()
+    normal = ChannelStack.build(broken, inputs=inputs_of(low=0, high=100)).normalized()
     assert normal[0, 5, 5:9].tolist() == [0] * 4
     expected[0, 5, 5:9] = 0
     assert np.array_equal(normal, expected)
@@ -379,7 +375,7 @@ def test_what_is_not_finite_counts_as_missing(bad):
 
 def test_an_image_without_a_finite_value_is_refused():
     image = np.full((3, 20, 30), np.nan)
-    stack = ChannelStack.build([np.zeros_like(image), image], names="ab", spec=spec_of(2))
+    stack = ChannelStack.build([np.zeros_like(image), image], names="ab", inputs=inputs_of(2))
     with pytest.raises(ValueError, match="Channel b holds no finite value, only NaN or infinity"):
         stack.normalized((0,))
 
@@ -387,12 +383,12 @@ def test_an_image_without_a_finite_value_is_refused():
 def test_a_plane_without_a_finite_value_is_black():
     image = RNG.random((3, 20, 30))
     image[1] = np.nan
-    assert not ChannelStack.build(image, spec=ONE).normalized((1,)).any()
+    assert not ChannelStack.build(image, inputs=ONE).normalized((1,)).any()
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float64])
 def test_a_constant_image_is_black_and_said_once(caplog, dtype):
-    stack = ChannelStack.build(np.full((2, 20, 30), 7, dtype=dtype), names=["DAPI"], spec=SAM)
+    stack = ChannelStack.build(np.full((2, 20, 30), 7, dtype=dtype), names=["DAPI"], inputs=SAM)
     assert not stack.normalized((0,)).any()
     assert not stack.normalized((1,)).any()
     said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
@@ -403,27 +399,29 @@ def test_a_few_bright_pixels_on_an_even_background_are_not_lost():
     image = np.zeros((100, 100), dtype=np.uint16)
     image[40:45, 40:45] = 900
     image[42, 42] = 1000
-    stack = ChannelStack.build(image, spec=ONE)
+    stack = ChannelStack.build(image, inputs=ONE)
     assert stack.statistics == Statistics((0,), (1000,))
     assert stack.normalized()[0, 42, 42] == 255
 
 
 def test_one_pixel():
     image = np.array([[7]], dtype=np.uint16)
-    assert ChannelStack.build(image, spec=SAM).normalized().tolist() == [[[0]]] * 3
-    assert ChannelStack.build(image.astype(np.uint8), spec=SAM).normalized().tolist() == [[[7]]] * 3
+    assert ChannelStack.build(image, inputs=SAM).normalized().tolist() == [[[0]]] * 3
+    assert (
+        ChannelStack.build(image.astype(np.uint8), inputs=SAM).normalized().tolist() == [[[7]]] * 3
+    )
 
 
 # --- the numbers of a normalisation
 
 
 def test_numbers_fixed_earlier_hold_for_a_part():
-    whole = ChannelStack.build(STACK, channel_axis=-1, spec=spec_of(3))
+    whole = ChannelStack.build(STACK, channel_axis=-1, inputs=inputs_of(3))
     written = json.loads(json.dumps(whole.statistics.to_dict()))
     tile = ChannelStack.build(
         STACK[1:2, 5:20, 5:20],
         channel_axis=-1,
-        spec=spec_of(3),
+        inputs=inputs_of(3),
         statistics=Statistics.from_dict(written),
     )
     assert np.array_equal(tile.normalized((0,)), whole.normalized((1,))[:, 5:20, 5:20])
@@ -431,7 +429,7 @@ def test_numbers_fixed_earlier_hold_for_a_part():
 
 def test_numbers_are_fixed_when_first_asked_for_and_renewed_on_request():
     image = np.arange(100.0).reshape(10, 10)
-    stack = ChannelStack.build(image, spec=spec_of(low=0, high=100))
+    stack = ChannelStack.build(image, inputs=inputs_of(low=0, high=100))
     before = stack.statistics
     image[0, 0] = -50
     assert stack.statistics == before == Statistics((0,), (99,))
@@ -441,7 +439,7 @@ def test_numbers_are_fixed_when_first_asked_for_and_renewed_on_request():
 
 def test_measuring_can_be_cancelled():
     array = Watched(STACK[..., 0])
-    job = ChannelStack.build(array, spec=ONE).measuring()
+    job = ChannelStack.build(array, inputs=ONE).measuring()
     progress = next(job)
     assert (progress.done, progress.total) == (1, 4)
     job.close()
@@ -468,13 +466,13 @@ def test_of_a_large_stack_a_spread_is_measured(monkeypatch):
     monkeypatch.setattr(spread, "BLOCK", 32)
     ramp = np.arange(100, dtype=np.float32)[:, None, None] + RNG.random((100, 64, 96))
     array = Watched(ramp)
-    stack = ChannelStack.build(array, spec=spec_of(low=1, high=99))
+    stack = ChannelStack.build(array, inputs=inputs_of(low=1, high=99))
     low, high = np.percentile(ramp, (1, 99))
     assert stack.statistics.low[0] == pytest.approx(low, abs=3)
     assert stack.statistics.high[0] == pytest.approx(high, abs=3)
     assert sum(array.read) == pytest.approx(40_000, rel=0.03)
     assert max(array.read) == 32 * 32
-    again = ChannelStack.build(da.from_array(ramp, chunks=(1, 32, 32)), spec=stack.spec)
+    again = ChannelStack.build(da.from_array(ramp, chunks=(1, 32, 32)), inputs=stack.inputs)
     assert again.statistics == stack.statistics
 
 
@@ -483,7 +481,7 @@ def test_of_one_large_plane_too(monkeypatch):
     monkeypatch.setattr(spread, "BLOCK", 10)
     plane = np.linspace(0, 1, 200)[:, None] + np.linspace(0, 1, 300)
     array = Watched(plane)
-    stack = ChannelStack.build(array, spec=spec_of(low=5, high=95))
+    stack = ChannelStack.build(array, inputs=inputs_of(low=5, high=95))
     low, high = np.percentile(plane, (5, 95))
     assert stack.statistics.low[0] == pytest.approx(low, abs=0.05)
     assert stack.statistics.high[0] == pytest.approx(high, abs=0.05)
@@ -494,7 +492,7 @@ def test_joint_numbers_share_one_allowance(monkeypatch):
     monkeypatch.setattr(statistics, "ALL_VOXELS", 3000)
     monkeypatch.setattr(spread, "BLOCK", 10)
     array = Watched(STACK)
-    ChannelStack.build(array, channel_axis=-1, spec=spec_of(3, joint=True)).statistics  # noqa: B018
+    ChannelStack.build(array, channel_axis=-1, inputs=inputs_of(3, joint=True)).statistics  # noqa: B018
     assert sum(array.read) == 3000
 
 
@@ -503,7 +501,7 @@ def test_a_spread_that_meets_only_nan_looks_on(monkeypatch):
     monkeypatch.setattr(spread, "BLOCK", 10)
     image = np.full((40, 20, 20), np.nan)
     image[33, 7, 7:9] = 3, 5
-    assert ChannelStack.build(image, spec=spec_of(low=0, high=100)).statistics == Statistics(
+    assert ChannelStack.build(image, inputs=inputs_of(low=0, high=100)).statistics == Statistics(
         (3,), (5,)
     )
 
@@ -512,9 +510,9 @@ def test_a_spread_that_meets_only_nan_looks_on(monkeypatch):
 
 
 def test_a_key_says_what_is_in_the_plane_and_how_it_is_normalised():
-    def key(array=STACK, index=(1,), spec=None, **options):
-        spec = spec or spec_of(3)
-        return ChannelStack.build(array, channel_axis=-1, spec=spec, **options).key(index)
+    def key(array=STACK, index=(1,), inputs=None, **options):
+        inputs = inputs or inputs_of(3)
+        return ChannelStack.build(array, channel_axis=-1, inputs=inputs, **options).key(index)
 
     fixed = Statistics((0,) * 3, (60000,) * 3)
     changed = STACK.copy()
@@ -532,7 +530,7 @@ def test_a_key_says_what_is_in_the_plane_and_how_it_is_normalised():
         key(STACK.astype(np.int32), statistics=fixed),
         key(channels=[0, 2, 1], statistics=fixed),
         key(STACK.reshape(4, 40, 30, 3), statistics=fixed),
-        key(spec=SAM, channels=[0, 0, 1], statistics=fixed),
-        key(spec=SAM, channels=[0, 1, 1], statistics=fixed),
+        key(inputs=SAM, channels=[0, 0, 1], statistics=fixed),
+        key(inputs=SAM, channels=[0, 1, 1], statistics=fixed),
     ]
     assert len(set(different)) == len(different)

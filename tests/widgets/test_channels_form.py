@@ -7,7 +7,7 @@ import pytest
 
 from napari_simmat.widgets.channels_form import ChannelsForm
 from napari_simmat.widgets.feeds import LayerInfo, Source
-from tests.widgets.test_feeds import ANGLES, RGB, layer, spec
+from tests.widgets.test_feeds import ANGLES, RGB, inputs, layer
 
 LAYERS = [layer(name) for name in ("90 deg", "0 deg", "135 deg", "45 deg")]
 
@@ -17,7 +17,7 @@ def form(qtbot: Any) -> ChannelsForm:
     form = ChannelsForm()
     qtbot.addWidget(form)
     qtbot.addWidget(form.details)
-    form.set_model(ANGLES)
+    form.set_inputs(ANGLES)
     form.set_layers(LAYERS)
     return form
 
@@ -27,7 +27,7 @@ def keys(form: ChannelsForm) -> list[str | None]:
 
 
 def test_it_fills_itself_by_name(form: ChannelsForm) -> None:
-    assert keys(form) == list(ANGLES.channel_names)
+    assert keys(form) == list(ANGLES.names)
     assert form.problem() is None
     assert form._remark.isHidden()
 
@@ -62,27 +62,27 @@ def test_a_choice_by_hand_stays_while_other_layers_come_and_go(form: ChannelsFor
 
 def test_another_model_chooses_anew(form: ChannelsForm) -> None:
     form.set_value(tuple(reversed(form.value())))
-    form.set_model(RGB)
+    form.set_inputs(RGB)
     assert len(form.value()) == len(form._slots) == 3
     assert form.problem() is None
-    form.set_model(ANGLES)
-    assert keys(form) == list(ANGLES.channel_names)
-    form.set_model(None)
+    form.set_inputs(ANGLES)
+    assert keys(form) == list(ANGLES.names)
+    form.set_inputs(None)
     assert form.problem() == "Choose a model."
 
 
 def test_another_model_keeps_the_image_in_use(form: ChannelsForm) -> None:
-    form.set_model(RGB)
+    form.set_inputs(RGB)
     images = [layer(name, (3, 20, 30)) for name in "ab"]
     form.set_layers(images)
     assert form._image.currentText() == "b", "the topmost"
     for title in ("a", "a (first axis = channels)"):
         form._image.setCurrentIndex(form._image.findText(title))
         form._image.activated.emit(form._image.currentIndex())
-        form.set_model(RGB)
+        form.set_inputs(RGB)
         assert form._image.currentText() == title
-        for model in (spec("grey"), RGB):
-            form.set_model(model)
+        for model in (inputs("grey"), RGB):
+            form.set_inputs(model)
             assert {each.layer for each in form.value() if each} == {"key of a"}
 
 

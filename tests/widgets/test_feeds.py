@@ -5,25 +5,17 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from napari_simmat.model.spec import Base, Channel, InputSize, ModelSpec, Normalization
+from napari_simmat.model.spec import InputChannels
 from napari_simmat.widgets import feeds
 from napari_simmat.widgets.feeds import LayerInfo, Source
 
 
-def spec(*names: str, transfer: str = "simmat") -> ModelSpec:
-    return ModelSpec(
-        name="model",
-        modality="test",
-        channels=tuple(Channel(name=name, mean=0.0, std=1.0) for name in names),
-        normalization=Normalization(),
-        input_size=InputSize(),
-        base=Base(name="tiny-1", architecture="tiny", sha256=""),
-        transfer=transfer,
-    )
+def inputs(*names: str, is_rgb: bool = False) -> InputChannels:
+    return InputChannels(names=names, is_rgb=is_rgb, reader="model")
 
 
-RGB = spec("red", "green", "blue", transfer="zeroshot")
-ANGLES = spec("0 deg", "45 deg", "90 deg", "135 deg")
+RGB = inputs("red", "green", "blue", is_rgb=True)
+ANGLES = inputs("0 deg", "45 deg", "90 deg", "135 deg")
 
 
 def layer(name: str, shape: tuple[int, ...] = (8, 9), **more: object) -> LayerInfo:

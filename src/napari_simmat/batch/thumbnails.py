@@ -34,7 +34,7 @@ def thumbnail_of_kept(
     task, image = loaded.task, loaded.image
     stack = ChannelStack.build(
         image.data,
-        spec=spec,
+        inputs=spec.inputs,
         channel_axis=loaded.axis,
         channels=channels,
         names=image.channel_names if loaded.axis == image.channel_axis else None,

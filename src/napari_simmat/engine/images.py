@@ -24,7 +24,7 @@ from napari_simmat.progress import Job, finish
 from napari_simmat.words import format_shape
 
 if TYPE_CHECKING:
-    from napari_simmat.model.spec import ModelSpec
+    from napari_simmat.model.spec import InputChannels
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +39,8 @@ class ChannelStack:
 
     Attributes
     ----------
-    spec
-        The model.
+    inputs
+        The channels that the model reads, and their normalisation.
     selection
         Which available channel feeds each of the model's.
     names
@@ -54,11 +54,11 @@ class ChannelStack:
         sources: Sequence[Source],
         selection: tuple[int, ...],
         names: tuple[str, ...],
-        spec: ModelSpec,
+        inputs: InputChannels,
         statistics: Statistics | None = None,
         pixel_size: tuple[float, float] | None = None,
     ) -> None:
-        self.spec = spec
+        self.inputs = inputs
         self.pixel_size = pixel_size
         self.selection = selection
         self.names = names
@@ -68,7 +68,7 @@ class ChannelStack:
         self._last: tuple[Index, list[NDArray[Any]]] | None = None
         if statistics is not None and len(statistics.low) != len(selection):
             raise ValueError(
-                f"The statistics are of {len(statistics.low)} channels, but {spec.name} reads "
+                f"The statistics are of {len(statistics.low)} channels, but {inputs.reader} reads "
                 f"{len(selection)}; measure them on this image, or take those of another like it."
             )
 
@@ -77,7 +77,7 @@ class ChannelStack:
         cls,
         array_or_arrays: Any,
         *,
-        spec: ModelSpec,
+        inputs: InputChannels,
         channel_axis: int | None = None,
         channels: Sequence[int | str] | None = None,
         names: Sequence[str] | None = None,
@@ -91,8 +91,8 @@ class ChannelStack:
         array_or_arrays
             (..., Y, X), numpy, dask, zarr or alike; or a list with one such array for each
             channel, of equal shape but any type.
-        spec
-            The model.
+        inputs
+            The channels that the model reads, and their normalisation.
         channel_axis
             The axis of a single array that holds channels; without it the array is one channel.
         channels
@@ -121,10 +121,10 @@ class ChannelStack:
         available = len(sources) if several else sources[0].n_channels
         last = not several and channel_axis is not None
         last = last and sources[0].channel_axis == len(sources[0].shape)
-        selection = match_channels(available, spec, names=names, channels=channels, rgba=last)
+        selection = match_channels(available, inputs, names=names, channels=channels, rgba=last)
         chosen = tuple(str(index) if names is None else names[index] for index in selection)
         squared(sources[0].shape[-2:], pixel_size)  # says what is wrong with it
-        return cls(sources, selection, chosen, spec, statistics, pixel_size)
+        return cls(sources, selection, chosen, inputs, statistics, pixel_size)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -144,7 +144,7 @@ class ChannelStack:
     def renewed(self, statistics: Statistics | None = None) -> ChannelStack:
         """The same image with other statistics; left out, they are measured anew."""
         return ChannelStack(
-            self._sources, self.selection, self.names, self.spec, statistics, self.pixel_size
+            self._sources, self.selection, self.names, self.inputs, statistics, self.pixel_size
         )
 
     def measuring(self) -> Job[Statistics]:
@@ -168,7 +168,7 @@ class ChannelStack:
         ways = dict(zip(self._distinct, self._ways(), strict=True))
         if set(ways.values()) == {"bytes"}:
             return np.stack([read[channel] for channel in self.selection])
-        scale = self.spec.normalization.scale
+        scale = self.inputs.normalization.scale
         result = np.empty((self.n_channels, *self.shape[-2:]), dtype=np.float32)
         numbers = zip(self.selection, statistics.low, statistics.high, strict=True)
         for out, (channel, low, high) in zip(result, numbers, strict=True):
@@ -189,7 +189,7 @@ class ChannelStack:
         sources = [Source.of(each) for each in read]
         selection = tuple(self._distinct.index(channel) for channel in self.selection)
         return ChannelStack(
-            sources, selection, self.names, self.spec, self.statistics, self.pixel_size
+            sources, selection, self.names, self.inputs, self.statistics, self.pixel_size
         )
 
     def key(self, index: Index = ()) -> str:
@@ -248,7 +248,7 @@ class ChannelStack:
 
     def _ways(self) -> list[Way]:
         """How each distinct channel is normalised."""
-        rule = self.spec.normalization
+        rule = self.inputs.normalization
         in_bytes = [rule.keep_uint8 and dtype == np.uint8 for dtype in self._dtypes()]
         if rule.joint:  # one rule for all, so that ratios between channels survive
             in_bytes = [all(in_bytes)] * len(in_bytes)
@@ -260,7 +260,7 @@ class ChannelStack:
             Channel(self.names[self.selection.index(number)], dtype, way)
             for number, dtype, way in zip(self._distinct, self._dtypes(), self._ways(), strict=True)
         ]
-        rule = self.spec.normalization
+        rule = self.inputs.normalization
         ends = yield from measuring_ends(self._part, self.shape, channels, rule)
         chosen = [ends[self._distinct.index(channel)] for channel in self.selection]
         return Statistics(tuple(low for low, _ in chosen), tuple(high for _, high in chosen))

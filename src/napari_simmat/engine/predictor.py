@@ -382,7 +382,7 @@ class Predictor:
     ) -> Job[ChannelStack]:
         stack = ChannelStack.build(
             array,
-            spec=self.model.spec,
+            inputs=self.model.spec.inputs,
             channel_axis=channel_axis,
             channels=channels,
             names=names,

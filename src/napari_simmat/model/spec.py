@@ -115,6 +115,31 @@ class Normalization:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InputChannels:
+    """The named channels that a model or a data set reads from an image.
+
+    Parameters
+    ----------
+    names
+        In the order of the network's input.
+    normalization
+        One rule for all of them.
+    units
+        Physical unit of each, empty where there is none; may be left out.
+    is_rgb
+        Whether one channel may be repeated for all three, as for an RGB foundation.
+    reader
+        Name of the model or data set, for messages.
+    """
+
+    names: tuple[str, ...]
+    normalization: Normalization = field(default_factory=Normalization)
+    units: tuple[str, ...] = ()
+    is_rgb: bool = False
+    reader: str = "the model"
+
+
+@dataclass(frozen=True, kw_only=True)
 class InputSize:
     """How an image of any size becomes the network's input.
 
@@ -238,6 +263,17 @@ class ModelSpec:
     def is_rgb(self) -> bool:
         """Whether this is an RGB foundation: one channel may be repeated for all three."""
         return self.transfer == "zeroshot" and len(self.channels) == 3
+
+    @property
+    def inputs(self) -> InputChannels:
+        """The channels it reads, and how they are normalised."""
+        return InputChannels(
+            names=self.channel_names,
+            normalization=self.normalization,
+            units=tuple(channel.unit for channel in self.channels),
+            is_rgb=self.is_rgb,
+            reader=self.name,
+        )
 
     def to_json(self) -> str:
         """The description as JSON with sorted keys; `from_json` reads it back."""

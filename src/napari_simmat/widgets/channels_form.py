@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFormLayout, QLabel, QVBoxLayout, QWidget
 
-from napari_simmat.model.spec import ModelSpec
+from napari_simmat.model.spec import InputChannels
 from napari_simmat.widgets import feeds
 from napari_simmat.widgets.controls import Choice, Fold
 from napari_simmat.widgets.feeds import LayerInfo, Source
@@ -28,7 +29,7 @@ class ChannelsForm(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._spec: ModelSpec | None = None
+        self._inputs: InputChannels | None = None
         self._layers: list[LayerInfo] = []
         self._feeds: list[feeds.Feed] = []
         self._sources: list[tuple[str, Source]] = []
@@ -63,19 +64,19 @@ class ChannelsForm(QWidget):
 
     def set_value(self, value: Sequence[Source | None]) -> None:
         """Choose, as by hand: kept for as long as the layers are open."""
-        if self._spec is None or len(value) != len(self._spec.channels):
+        if self._inputs is None or len(value) != len(self._inputs.names):
             raise ValueError("A choice has one entry for each of the model's channels.")
         self._value, self._by_hand = tuple(value), True
         self._show()
         self.changed.emit()
 
-    def set_model(self, spec: ModelSpec | None) -> None:
+    def set_inputs(self, inputs: InputChannels | None) -> None:
         """Choose for another model, anew; of several images the one in use stays."""
         before, used = self._value, next((each.layer for each in self._value if each), None)
-        self._spec, self._by_hand, self._value = spec, False, ()
+        self._inputs, self._by_hand, self._value = inputs, False, ()
         self._make_slots()
         self._refill(used, before)
-        self._fold.set_open(spec is not None and len(spec.channels) > 1 and not spec.is_rgb)
+        self._fold.set_open(inputs is not None and len(inputs.names) > 1 and not inputs.is_rgb)
 
     def set_layers(self, layers: Sequence[LayerInfo], preferred: str | None = None) -> None:
         """Choose among these layers; a choice that is still right is kept.
@@ -92,30 +93,30 @@ class ChannelsForm(QWidget):
 
     def problem(self) -> str | None:
         """What is wrong with the choice, in one sentence; None if nothing is."""
-        if self._spec is None:
+        if self._inputs is None:
             return "Choose a model."
-        return feeds.problem(self._value, self._layers, self._spec)
+        return feeds.problem(self._value, self._layers, self._inputs)
 
     def _refill(self, preferred: str | None, wanted: Value = ()) -> None:
         """Fill what is not right any more: with `wanted` if that is offered, else with the best."""
-        spec = self._spec
+        inputs = self._inputs
         before = self._value
-        self._feeds = [] if spec is None else feeds.feeds(self._layers, spec, preferred)
+        self._feeds = [] if inputs is None else feeds.feeds(self._layers, inputs, preferred)
         self._sources = feeds.all_sources(self._layers)
-        if spec is not None and not (before and self._still_right(spec)):
+        if inputs is not None and not (before and self._still_right(inputs)):
             self._by_hand = False
             offered = [feed.sources for feed in self._feeds]
-            best = offered[0] if offered else feeds.match_slots(self._layers, spec)
+            best = offered[0] if offered else feeds.match_slots(self._layers, inputs)
             self._value = wanted if wanted in offered else best
         self._show()
         if self._value != before or self.problem():
             self.changed.emit()
 
-    def _still_right(self, spec: ModelSpec) -> bool:
+    def _still_right(self, inputs: InputChannels) -> bool:
         """Whether the choice stays: right as it is, or still being made by hand."""
         open_layers = {layer.key for layer in self._layers}
         there = all(each is None or each.layer in open_layers for each in self._value)
-        right = feeds.problem(self._value, self._layers, spec) is None
+        right = feeds.problem(self._value, self._layers, inputs) is None
         return there and (right or self._by_hand)
 
     def _on_feed(self, index: int) -> None:
@@ -135,11 +136,12 @@ class ChannelsForm(QWidget):
         while self._rows_layout.rowCount():
             self._rows_layout.removeRow(0)
         self._slots = []
-        for channel in () if self._spec is None else self._spec.channels:
+        inputs = self._inputs
+        names, units = ((), ()) if inputs is None else (inputs.names, inputs.units)
+        for name, unit in zip_longest(names, units, fillvalue=""):
             slot = Choice()
             slot.activated.connect(self._on_slot)
-            unit = f" [{channel.unit}]" if channel.unit else ""
-            self._rows_layout.addRow(channel.name + unit, slot)
+            self._rows_layout.addRow(f"{name} [{unit}]" if unit else name, slot)
             self._slots.append(slot)
 
     def _show(self) -> None:
@@ -157,7 +159,7 @@ class ChannelsForm(QWidget):
         self._image.setCurrentIndex(chosen[0] if chosen else len(self._feeds))
         self._fold.setVisible(len(self._slots) > 1 and bool(self._layers))
         text = self._feeds[chosen[0]].remark if chosen else ""
-        if not text and self._spec is not None and not self.problem():
+        if not text and self._inputs is not None and not self.problem():
             complete = [source for source in self._value if source is not None]
             text = feeds.remark(complete, self._layers)
         self._remark.setText(text)

@@ -6,18 +6,17 @@ Plain values, no Qt, no napari: the form shows what is decided here.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from napari_simmat.model.spec import ModelSpec
+from napari_simmat.engine.channels import match_names
+from napari_simmat.model.spec import InputChannels
 from napari_simmat.words import format_list, format_shape
 
 MOST_CHANNELS = 32
 """A first axis that is longer is not offered as channels."""
 
 _COLOURS = ("red", "green", "blue")
-_UNITS = {"deg", "degree", "degrees", "nm", "um"}
 
 
 @dataclass(frozen=True)
@@ -83,43 +82,45 @@ class Feed:
     remark: str = ""
 
 
-def feeds(layers: Sequence[LayerInfo], spec: ModelSpec, preferred: str | None = None) -> list[Feed]:
+def feeds(
+    layers: Sequence[LayerInfo], inputs: InputChannels, preferred: str | None = None
+) -> list[Feed]:
     """All ways in which whole layers feed the model without further choice, the best first.
 
     Parameters
     ----------
     layers
         Open image layers in the viewer's order.
-    spec
-        The model.
+    inputs
+        What the model reads.
     preferred
         Key of the layer to use where several are as good; otherwise the topmost.
     """
     singles = [layer for layer in layers if not layer.rgb]
     groups = _groups(singles)
-    count = len(spec.channels)
-    found = [feed for group in groups if (feed := _by_name(group, spec))]
+    count = len(inputs.names)
+    found = [feed for group in groups if (feed := _by_name(group, inputs))]
     topmost = list(layers)[::-1]
     topmost.sort(key=lambda layer: layer.key != preferred)
-    if spec.is_rgb:
+    if inputs.is_rgb:
         if not found:
-            found += [_in_order(group, spec) for group in groups if len(group) == count]
+            found += [_in_order(group, inputs) for group in groups if len(group) == count]
         first_axis = [layer for layer in topmost if layer.channels_first]
         rest = [layer for layer in topmost if not layer.channels_first]
-        found += [feed for layer in first_axis if (feed := _along_axis(layer, spec))]
+        found += [feed for layer in first_axis if (feed := _along_axis(layer, inputs))]
         found += [
             _colours(layer) if layer.rgb else Feed(layer.name, (Source(layer.key),) * count)
             for layer in topmost
         ]
-        found += [feed for layer in rest if (feed := _along_axis(layer, spec))]
+        found += [feed for layer in rest if (feed := _along_axis(layer, inputs))]
         return _preferred_first(found, preferred)
     if count == 1:
         found += [Feed(layer.name, (Source(layer.key),)) for layer in topmost if not layer.rgb]
     else:
-        partly = any(_matches(group, spec) for group in groups)
+        partly = any(_matches(group, inputs) for group in groups)
         if not found and not partly:
-            found += [_in_order(group, spec) for group in groups if len(group) == count]
-        found += [feed for layer in topmost if (feed := _along_axis(layer, spec))]
+            found += [_in_order(group, inputs) for group in groups if len(group) == count]
+        found += [feed for layer in topmost if (feed := _along_axis(layer, inputs))]
         if count == 3:
             found += [_colours(layer) for layer in topmost if layer.rgb]
     return list({feed.sources: feed for feed in reversed(found)}.values())[::-1]
@@ -147,7 +148,7 @@ def shape_of(source: Source, layer: LayerInfo) -> tuple[int, ...]:
 
 
 def problem(
-    sources: Sequence[Source | None], layers: Iterable[LayerInfo], spec: ModelSpec
+    sources: Sequence[Source | None], layers: Iterable[LayerInfo], inputs: InputChannels
 ) -> str | None:
     """What is wrong with a choice, in one sentence, or None."""
     known = {layer.key: layer for layer in layers}
@@ -155,26 +156,27 @@ def problem(
         return "No image is open: open one, or take a sample from File > Open Sample."
     empty = [
         name
-        for name, source in zip(spec.channel_names, sources, strict=True)
+        for name, source in zip(inputs.names, sources, strict=True)
         if source is None or source.layer not in known
     ]
     if empty:
         return (
-            f"{spec.name} reads {format_list(spec.channel_names)}, but no open layer is chosen for "
+            f"{inputs.reader} reads {format_list(inputs.names)}, but no open layer is chosen for "
             f"{format_list(empty)}: open or rename it, or choose one under Channels."
         )
     chosen = [(source, known[source.layer]) for source in sources if source is not None]
-    if not spec.is_rgb and len({source for source, _ in chosen}) < len(chosen):
+    if not inputs.is_rgb and len({source for source, _ in chosen}) < len(chosen):
         return (
-            f"{spec.name} reads {len(chosen)} different channels "
-            f"({format_list(spec.channel_names)}), but one layer is chosen twice: choose each once."
+            f"{inputs.reader} reads {len(chosen)} different channels "
+            f"({format_list(inputs.names)}), but one layer is chosen twice: choose each once."
         )
     first_name, first_shape = chosen[0][1].name, shape_of(*chosen[0])
     for source, layer in chosen[1:]:
-        if shape_of(source, layer) != first_shape:
+        shape = shape_of(source, layer)
+        if shape != first_shape:
             return (
-                f"{layer.name} has {format_shape(shape_of(source, layer))} pixels, but "
-                f"{first_name} has {format_shape(first_shape)}: choose layers of one size."
+                f"{layer.name} has {format_shape(shape)} pixels, but {first_name} has "
+                f"{format_shape(first_shape)}: choose layers of one size."
             )
     return None
 
@@ -221,56 +223,28 @@ def _groups(layers: Sequence[LayerInfo]) -> list[list[LayerInfo]]:
     return list(groups.values())
 
 
-def _by_name(group: Sequence[LayerInfo], spec: ModelSpec) -> Feed | None:
-    matches = _matches(group, spec)
-    if len(matches) < len(spec.channels):
+def _by_name(group: Sequence[LayerInfo], inputs: InputChannels) -> Feed | None:
+    matches = _matches(group, inputs)
+    if len(matches) < len(inputs.names):
         return None
-    chosen = [matches[name] for name in spec.channel_names]
+    chosen = [matches[name] for name in inputs.names]
     return Feed(_titles(chosen), tuple(Source(layer.key) for layer in chosen))
 
 
-def _matches(group: Sequence[LayerInfo], spec: ModelSpec) -> dict[str, LayerInfo]:
+def _matches(group: Sequence[LayerInfo], inputs: InputChannels) -> dict[str, LayerInfo]:
     """For each channel the one layer that bears its name, where there is exactly one."""
-    exact = {
-        name: found[0]
-        for name in spec.channel_names
-        if len(found := [layer for layer in group if _tokens(layer.name) == _tokens(name)]) == 1
-    }
-    matches = dict(exact)
-    for name in spec.channel_names:
-        if name in exact:
-            continue
-        found = [
-            layer
-            for layer in group
-            if layer not in exact.values() and _holds(_tokens(layer.name), _tokens(name))
-        ]
-        if len(found) == 1 and found[0] not in matches.values():
-            matches[name] = found[0]
-    return matches
+    found = match_names(inputs.names, [layer.name for layer in group])
+    return {name: group[index] for name, index in found.items()}
 
 
-def match_slots(layers: Sequence[LayerInfo], spec: ModelSpec) -> tuple[Source | None, ...]:
+def match_slots(layers: Sequence[LayerInfo], inputs: InputChannels) -> tuple[Source | None, ...]:
     """The fullest choice that names allow, with gaps where no layer bears the name."""
-    best = max((_matches(group, spec) for group in _groups(layers)), key=len, default={})
-    return tuple(Source(best[name].key) if name in best else None for name in spec.channel_names)
+    best = max((_matches(group, inputs) for group in _groups(layers)), key=len, default={})
+    return tuple(Source(best[name].key) if name in best else None for name in inputs.names)
 
 
-def _tokens(name: str) -> list[str]:
-    return [
-        token
-        for token in re.findall(r"[^\W\d_]+|\d+(?:\.\d+)?", name.casefold())
-        if token not in _UNITS
-    ]
-
-
-def _holds(tokens: list[str], wanted: list[str]) -> bool:
-    span = len(wanted)
-    return span > 0 and any(tokens[n : n + span] == wanted for n in range(len(tokens) - span + 1))
-
-
-def _in_order(group: Sequence[LayerInfo], spec: ModelSpec) -> Feed:
-    pairs = zip(spec.channel_names, group, strict=True)
+def _in_order(group: Sequence[LayerInfo], inputs: InputChannels) -> Feed:
+    pairs = zip(inputs.names, group, strict=True)
     taken = ", ".join(f"{layer.name} as {name}" for name, layer in pairs)
     return Feed(
         _titles(group),
@@ -279,11 +253,11 @@ def _in_order(group: Sequence[LayerInfo], spec: ModelSpec) -> Feed:
     )
 
 
-def _along_axis(layer: LayerInfo, spec: ModelSpec) -> Feed | None:
-    count = len(spec.channels)
+def _along_axis(layer: LayerInfo, inputs: InputChannels) -> Feed | None:
+    count = len(inputs.names)
     if layer.rgb or len(layer.shape) < 3 or layer.shape[0] != count:
         return None
-    names = f"0 to {count - 1} as {format_list(spec.channel_names)}"
+    names = f"0 to {count - 1} as {format_list(inputs.names)}"
     return Feed(
         f"{layer.name} (first axis = channels)",
         tuple(Source(layer.key, n) for n in range(count)),

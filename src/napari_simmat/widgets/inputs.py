@@ -107,7 +107,9 @@ def image_of(
     once = spec.is_rgb and len(set(sources)) == 1
     names = None if once else spec.channel_names
     value = arrays[0] if once else arrays
-    ChannelStack.build(value, spec=spec, names=names)  # says what is wrong before anything runs
+    ChannelStack.build(
+        value, inputs=spec.inputs, names=names
+    )  # says what is wrong before anything runs
     return ImageValue(value, names, token)
 
 

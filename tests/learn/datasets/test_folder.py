@@ -95,7 +95,7 @@ def test_every_plane_with_objects_is_normalised_by_the_whole_stack(tmp_path: Pat
         base=Base(name="", architecture="", sha256=""),
         transfer="simmat",
     )
-    later = ChannelStack.build(stack, channel_axis=1, spec=spec)
+    later = ChannelStack.build(stack, channel_axis=1, inputs=spec.inputs)
     values, found = next(s for s in samples if s.name == "stack plane 2").load()
     assert np.array_equal(values, later.normalized((2,)))
     assert np.array_equal(found, labels[2])
@@ -464,10 +464,16 @@ def units(folder: Path) -> DataConfig:
         (one_place, "All labels are in d, and its objects lie in one place"),
         (float_labels, r"c_labels\.tif holds float32 values; labels are integers"),
         (constant, "Channel 1 is constant in every training image"),
-        (channel_missing, "c has 2 channels, counted from 0, so channel 2 is missing"),
+        (
+            channel_missing,
+            "c: There is no channel 2; the image has 2 channels, counted",
+        ),
         (channels_differ, r"c has 2 channels, but the first image has 3 \(0, 1, 2\)"),
-        (name_missing, r"c has no channel GFP \(it has DAPI, Cy5\), but every image needs"),
-        (name_nowhere, r"a has no channel DAPI \(its channels have no names\)"),
+        (
+            name_missing,
+            r"c: There is no channel called GFP; there are DAPI, Cy5\..* Every image",
+        ),
+        (name_nowhere, "a: There is no channel called DAPI; the channels here have no names"),
         (file_missing, r"c has labels \(c_labels\.tif\) but no file for channel GFP"),
         (file_of_another_shape, r"c_DAPI\.tif has the shape 12 x 19, c_GFP\.tif has 12 x 20"),
         (unreadable, r"c\.tif could not be read .*damaged or cut short"),
@@ -529,7 +535,7 @@ def test_planes_of_long_pixels_are_sampled_as_the_predictor_does(tmp_path: Path)
         base=Base(name="", architecture="", sha256=""),
         transfer="simmat",
     )
-    stack = ChannelStack.build(values, spec=spec, pixel_size=(3.0, 1.0))
+    stack = ChannelStack.build(values, inputs=spec.inputs, pixel_size=(3.0, 1.0))
     frame = Frame.of(values.shape, spec.input_size, stack.pixel_size)
     assert np.array_equal(seen, frame.resize(stack.normalized()))
 

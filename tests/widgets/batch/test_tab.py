@@ -401,7 +401,7 @@ def test_a_channel_whose_name_the_command_would_not_read_is_given_by_number(
     first = FirstFile("a.tif", 4, names, (64, 64))
     wanted = tuple(Source(str(number)) for number in (2, 1, 0))
     assert first.chosen(wanted, spec) == words
-    assert match_channels(4, spec, names=names, channels=channels_of(words)) == (2, 1, 0)
+    assert match_channels(4, spec.inputs, names=names, channels=channels_of(words)) == (2, 1, 0)
     assert first.sources(words, spec) == wanted
 
 

@@ -151,11 +151,11 @@ def seeds_of(
     stack, number = predictor.stack, settings.maxima_channel
     if number >= stack.n_channels:
         raise ValueError(
-            f"There is no channel {number} to look for maxima in; {stack.spec.name} reads "
+            f"There is no channel {number} to look for maxima in; {stack.inputs.reader} reads "
             f"{stack.n_channels}, counted from 0 to {stack.n_channels - 1}."
         )
     values = stack.part(plane, *box.slices).normalized()[number]
-    unit = values / stack.spec.normalization.scale
+    unit = values / stack.inputs.normalization.scale
     return at_points(local_maxima(unit, settings.maxima_distance, settings.maxima_height))
 
 

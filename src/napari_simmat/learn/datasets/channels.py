@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from napari_simmat.engine.channels import RGB, channel_index, plain_name
 from napari_simmat.engine.formats.reading import ImageFile
 from napari_simmat.learn.datasets.content import Content
 from napari_simmat.words import counted, format_list
 
 Selection = Sequence[int | str]
 """Names and indices."""
-RGB = ("red", "green", "blue")
 ALONE = "intensity"
 """Name of a lone channel without a name."""
 
@@ -84,34 +84,18 @@ def find_channels(
 
 
 def _index(content: Content, channel: int | str, where: str, wanted: Selection) -> int:
-    plain = [_plain(name) for name in content.names or ()]
-    if isinstance(channel, str) and plain.count(_plain(channel)) == 1:
-        return plain.index(_plain(channel))
-    if isinstance(channel, str) and not channel.strip().isdecimal():
-        has = "its channels have no names"
-        if content.names:
-            has = f"it has {format_list(content.names)}"
+    try:
+        return channel_index(channel, content.available, content.names)
+    except ValueError as error:
         raise ValueError(
-            f"{where} has no channel {channel} ({has}), but every image needs the channels "
-            f"{format_list(wanted)}; add it, choose channels that all images have, or take the "
-            "image out."
-        )
-    index = int(channel)
-    if not 0 <= index < content.available:
-        raise ValueError(
-            f"{where} has {counted(content.available, 'channel')}, counted from 0, so channel "
-            f"{index} is missing; choose channels that all images have, say which axis "
-            "holds the channels, or take the image out."
-        )
-    return index
+            f"{where}: {error} Every image needs the channels {format_list(wanted)}: add the "
+            "missing one, choose channels that all images have, say which axis holds the channels, "
+            "or take the image out."
+        ) from None
 
 
 def _distinct(names: Sequence[str] | None) -> tuple[str, ...] | None:
     """The names, unless they do not tell the channels apart."""
-    if names is None or len({_plain(name) for name in names}) < len(names) or not all(names):
+    if names is None or len({plain_name(name) for name in names}) < len(names) or not all(names):
         return None
     return tuple(names)
-
-
-def _plain(name: str) -> str:
-    return name.strip().casefold()

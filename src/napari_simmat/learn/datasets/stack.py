@@ -14,7 +14,7 @@ from napari_simmat.learn.datasets.channels import Selection, find_channels
 from napari_simmat.learn.datasets.content import Content, LabelledImage, check_content
 from napari_simmat.learn.datasets.dataset import Loaded
 from napari_simmat.learn.datasets.squaring import square
-from napari_simmat.model.spec import Base, Channel, InputSize, ModelSpec, Normalization
+from napari_simmat.model.spec import InputChannels, Normalization
 
 Plane = tuple[int, ...]
 KEPT = 2**30
@@ -88,7 +88,9 @@ class LabelledStack:
         self.group = group or image.name
         self._names = tuple(names)
         self._wanted = wanted
-        self._spec = _spec(self._names, normalization)
+        self._inputs = InputChannels(
+            names=self._names, normalization=normalization, reader="the data set"
+        )
         self._shelf = shelf
         self._pixel_size = pixel_size
         self._statistics: Statistics | None = None
@@ -141,7 +143,7 @@ class LabelledStack:
             called[index] = name
         return ChannelStack.build(
             content.arrays,
-            spec=self._spec,
+            inputs=self._inputs,
             channel_axis=content.channel_axis,
             channels=indices,
             names=called,
@@ -157,16 +159,3 @@ def as_ids(labels: NDArray[Any]) -> NDArray[np.int32]:
         # Without background in it, the lowest id would become 0.
         labels = compact.reshape(labels.shape) + bool(labels.all())
     return labels.astype(np.int32)
-
-
-def _spec(names: tuple[str, ...], normalization: Normalization) -> ModelSpec:
-    """A model that reads these channels; `ChannelStack` asks it for nothing else."""
-    return ModelSpec(
-        name="the data set",
-        modality="",
-        channels=tuple(Channel(name=name, mean=0.0, std=1.0) for name in names),
-        normalization=normalization,
-        input_size=InputSize(),
-        base=Base(name="", architecture="", sha256=""),
-        transfer="simmat",  # not an RGB foundation: no channel is repeated
-    )

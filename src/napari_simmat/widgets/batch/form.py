@@ -211,7 +211,8 @@ class BatchForm(QWidget):
         self.pixels.changed.connect(self._on_changed)
         self.models.changed.connect(self._on_model)
         self.channels.changed.connect(self._on_channels)
-        self.channels.set_model(self._spec())
+        spec = self._spec()
+        self.channels.set_inputs(None if spec is None else spec.inputs)
 
     def _spec(self):
         entry = self.models.value()
@@ -226,7 +227,8 @@ class BatchForm(QWidget):
     def _on_model(self) -> None:
         self._wanted = ""
         self.channels.blockSignals(True)
-        self.channels.set_model(self._spec())
+        spec = self._spec()
+        self.channels.set_inputs(None if spec is None else spec.inputs)
         self.channels.blockSignals(False)
         self.set_first(self._first, self.first.text())
         self._on_changed()

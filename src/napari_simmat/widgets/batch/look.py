@@ -69,7 +69,7 @@ class FirstFile:
             return ""
         numbers = tuple(int(source.layer) for source in sources if source is not None)
         try:
-            usual = match_channels(self.count, spec, names=self.names, rgba=self.rgb)
+            usual = match_channels(self.count, spec.inputs, names=self.names, rgba=self.rgb)
         except ValueError:
             usual = ()
         if numbers == usual:
@@ -83,7 +83,7 @@ class FirstFile:
         parts = [part.strip() for part in channels.split(",")]
         words = [int(part) if part.isdecimal() else part for part in parts]
         try:
-            numbers = match_channels(self.count, spec, names=self.names, channels=words)
+            numbers = match_channels(self.count, spec.inputs, names=self.names, channels=words)
         except (ValueError, TypeError):
             return None
         return tuple(Source(str(number)) for number in numbers)

@@ -277,7 +277,7 @@ class Segmenter:
         model, whole = self.predictor.model, image.usual
         key = (model.fingerprint, *whole.token)
         if key not in self._statistics:
-            stack = ChannelStack.build(whole.arrays, spec=model.spec, names=whole.names)
+            stack = ChannelStack.build(whole.arrays, inputs=model.spec.inputs, names=whole.names)
             self._statistics[key] = yield from stack.measuring()
         return self._statistics[key]
 

@@ -203,7 +203,7 @@ class SegmentTab(QWidget):
         self._connect()
         self.remembering = Remembering(self)
         entry = self.models.value()
-        self.channels.set_model(None if entry is None else entry.spec)
+        self.channels.set_inputs(None if entry is None else entry.spec.inputs)
         self._read_layers()
         self._on_changed()
 
@@ -353,7 +353,7 @@ class SegmentTab(QWidget):
 
     def _on_model(self) -> None:
         entry = self.models.value()
-        self.channels.set_model(None if entry is None else entry.spec)
+        self.channels.set_inputs(None if entry is None else entry.spec.inputs)
         self._on_choice()
 
     def _on_choice(self) -> None:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from napari_simmat.model.spec import Base, Channel, InputSize, ModelSpec, Normalization
+from napari_simmat.model.spec import InputChannels
 from napari_simmat.widgets.feeds import (
     MOST_CHANNELS,
     Feed,
@@ -149,17 +149,9 @@ def labels_problem(
     return None
 
 
-def spec_of(channels: Sequence[NamedSource]) -> ModelSpec:
-    """A model that asks for these channels, so that another image is chosen as for a model."""
-    return ModelSpec(
-        name="the training",
-        modality="",
-        channels=tuple(Channel(name=each.name, mean=0.0, std=1.0) for each in channels),
-        normalization=Normalization(),
-        input_size=InputSize(),
-        base=Base(name="", architecture="", sha256=""),
-        transfer="simmat",  # not an RGB foundation: no channel is repeated
-    )
+def inputs_of(channels: Sequence[NamedSource]) -> InputChannels:
+    """These channels as an image is to provide them, so that another image is chosen alike."""
+    return InputChannels(names=tuple(each.name for each in channels), reader="the training")
 
 
 def _name(source: Source, layer: LayerInfo) -> str:

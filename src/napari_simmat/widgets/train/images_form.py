@@ -171,7 +171,7 @@ class ImagesForm(QWidget):
 
     def _give_model(self, further: _Further) -> None:
         if self.channels.problem() is None:
-            further.channels.set_model(train_feeds.spec_of(self.channels.value()))
+            further.channels.set_inputs(train_feeds.inputs_of(self.channels.value()))
             further.channels.set_layers(self._layers)
 
     def _suit(self, labels: Labels, further: _Further) -> bool:
