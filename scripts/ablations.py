@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from napari_simmat.engine.checkpoints.zoo import Model
 from napari_simmat.engine.predictor import Predictor
-from napari_simmat.learn import pretrain, pretrain_step
+from napari_simmat.learn import hybrid, pretrain, pretrain_step
 from napari_simmat.learn.labelled import find_labelled
 from napari_simmat.learn.pretrain_step import PretrainConfig
 from napari_simmat.learn.release import tiny_spec
@@ -134,22 +134,6 @@ def no_filled_box(corners: Tensor, shape: tuple[int, int] | torch.Size) -> Tenso
     return torch.full((len(corners), 1, *shape), prior.LIMIT)
 
 
-class AdamWAlone(torch.optim.AdamW):
-    """AdamW for all parameters, in the place of `napari_simmat.learn.hybrid.Hybrid`."""
-
-    def __init__(self, network: TinyNetwork, rate: float, decay: float) -> None:
-        groups = [
-            {"params": [p for p in network.parameters() if p.ndim > 1], "weight_decay": decay},
-            {"params": [p for p in network.parameters() if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        super().__init__(groups, lr=rate, betas=(0.9, 0.98))
-
-    def set_rate(self, rate: float) -> None:
-        """Set the learning rate."""
-        for group in self.param_groups:
-            group["lr"] = rate
-
-
 @dataclass(frozen=True)
 class Variant:
     """What a training lacks: a change of the network, of functions, or of its settings."""
@@ -167,7 +151,7 @@ VARIANTS = {
     "no high-resolution skips": Variant(change=no_skips),
     "no attention in the encoder": Variant(change=no_attention),
     "plain transformer as encoder": Variant(change=plain_transformer),
-    "AdamW for all matrices": Variant(functions=((pretrain_step, "Hybrid", AdamWAlone),)),
+    "AdamW for all matrices": Variant(functions=((hybrid, "muon_is_available", lambda: False),)),
     "microscopy families only": Variant(settings=(("families", MICROSCOPY),)),
     "natural family only": Variant(settings=(("families", ("natural",)),)),
     "no training on corrections": Variant(settings=(("corrections", 0.0),)),
@@ -190,7 +174,7 @@ def measured(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any
     def on_all_families(network: TinyNetwork, *_: object) -> dict[str, float]:
         return validate(network)
 
-    patches.append((pretrain, "validate", on_all_families))
+    patches.append((pretrain_step, "validate", on_all_families))
     for where, attribute, value in patches:
         patcher = patch.object(where, attribute, value)
         patcher.start()

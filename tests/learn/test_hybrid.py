@@ -59,7 +59,7 @@ def expected(parameter, matrix):
 def test_a_step_is_that_of_muon_or_adamw():
     net = network()
     optimizer = Hybrid(net, 1.0, DECAY)
-    optimizer.set_rate(RATE)
+    optimizer.param_groups[0]["lr"] = RATE
     give_gradients(net)
     wanted = {name: expected(p, inner(name, p)) for name, p in net.named_parameters()}
     optimizer.step()

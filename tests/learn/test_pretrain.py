@@ -7,12 +7,15 @@ import json
 import pytest
 import torch
 
-import napari_simmat.learn.pretrain as module
+import napari_simmat.learn.pretrain_step as module
 from napari_simmat.engine.checkpoints.checkpoint import read_spec
 from napari_simmat.engine.checkpoints.loading import load_model
 from napari_simmat.learn.pretrain import Pretrained, pretraining
 from napari_simmat.learn.pretrain_step import PretrainConfig, Pretraining
 from napari_simmat.learn.release import save_base
+from napari_simmat.learn.training.devices import Devices
+from napari_simmat.learn.training.folder import RunFolder
+from napari_simmat.learn.training.run import Trainer
 from napari_simmat.progress import finish
 
 pytestmark = pytest.mark.usefixtures("small_training")
@@ -21,6 +24,12 @@ pytestmark = pytest.mark.usefixtures("small_training")
 def config(**changes):
     values = {"steps": 12, "warmup": 2, "families": ("plain",), "save_every": 5}
     return PretrainConfig(**{**values, "validate_every": 1000, **changes})
+
+
+def trainer(settings, folder, task=None) -> Trainer:
+    fabric = Devices(device="cpu").fabric("32-true")
+    fabric.launch()
+    return Trainer(task or Pretraining(settings, folder), fabric, None, settings.identity)
 
 
 @pytest.mark.slow
@@ -41,9 +50,12 @@ def test_an_interrupted_pretraining_goes_on_bit_for_bit(tmp_path, monkeypatch):
 def test_pretraining_learns_and_writes_its_log(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "validate", lambda *_: {"click": 0.0})
     losses = []
-    state = Pretraining(config(steps=80, dense_only=1.0))
+    task = Pretraining(config(steps=80, dense_only=1.0), tmp_path)
+    task.log_every = 1
+    task.log = lambda step, rate, means: losses.append(means["dense"]) or {}
+    stepping = trainer(task.config, tmp_path, task)
     for _ in range(60):
-        losses.append(state.advance()["dense"])
+        stepping.advance()
     assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
     finish(pretraining(config(steps=50, dense_only=1.0), tmp_path))
     entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
@@ -77,13 +89,13 @@ def test_a_released_base_is_small_described_and_loads(tmp_path):
 def test_a_training_goes_on_from_a_base(tmp_path):
     network, path = load_model("tiny").network, tmp_path / "tiny-9.safetensors"
     save_base(path, Pretrained(network, 12, {}), config())
-    state = Pretraining(config(steps=13))
+    state = Pretraining(config(steps=13), tmp_path)
     state.begin(path)
-    assert state.step == state.begun == 12
+    assert state.begun == 12
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, state.network.state_dict()[name]), name
     with pytest.raises(ValueError, match="was trained for 12 steps already, 12 in all are asked"):
-        Pretraining(config(steps=12)).begin(path)
+        Pretraining(config(steps=12), tmp_path).begin(path)
     settings = PretrainConfig(steps=1000, warmup=10, learning_rate=1.0)
     assert settings.rate(12, begun=12) == pytest.approx(0.1)
     assert settings.rate(22, begun=12) == 1.0
@@ -92,11 +104,11 @@ def test_a_training_goes_on_from_a_base(tmp_path):
 def test_local_contrast_is_added_to_a_base_and_not_taken_away(tmp_path):
     """Added, it begins as nothing: the network answers as the base does."""
     image = torch.rand(1, 3, 64, 64) * 4 - 2
-    plain = Pretraining(config(local_contrast=False))
+    plain = Pretraining(config(local_contrast=False), tmp_path)
     path = tmp_path / "tiny-9.safetensors"
     save_base(path, Pretrained(plain.averaged, 3, {}), config())
     assert read_spec(path).base.architecture == "tiny"
-    more = Pretraining(config())
+    more = Pretraining(config(), tmp_path)
     more.begin(path)
     assert "image_encoder.local.mix.weight" in more.averaged.state_dict()
     plain.begin(path)
@@ -110,9 +122,31 @@ def test_local_contrast_is_added_to_a_base_and_not_taken_away(tmp_path):
 
 
 def test_a_folder_with_another_training_is_not_mixed_with_this_one(tmp_path):
-    Pretraining(config()).save(tmp_path / "state.pt")
+    stepping = trainer(config(), tmp_path)
+    stepping.folder = RunFolder(tmp_path)
+    stepping.save()
+    stepping.folder.close()
     with pytest.raises(ValueError, match=r"holds a training with seed 0, not 1\. Go on with its"):
         finish(pretraining(config(seed=1), tmp_path))
+
+
+def test_a_state_of_an_earlier_version_is_refused(tmp_path):
+    torch.save({"config": "{}", "step": 3}, tmp_path / "state.pt")
+    with pytest.raises(
+        ValueError, match=r"state\.pt was written by an earlier version"
+    ):
+        finish(pretraining(config(), tmp_path))
+
+
+def test_without_muon_adamw_trains_everything_and_says_so(tmp_path, monkeypatch, caplog):
+    monkeypatch.delattr(torch.optim, "Muon")
+    stepping = trainer(config(dense_only=0.0), tmp_path)
+    assert "has no Muon, which is part of torch from 2.9 on; AdamW trains all" in caplog.text
+    before = [p.detach().clone() for p in stepping.task.network.image_encoder.parameters()]
+    stepping.advance()
+    after = stepping.task.network.image_encoder.parameters()
+    assert all(not torch.equal(*pair) for pair in zip(before, after, strict=True))
+    assert config().identity["optimizer"] == "adamw"
 
 
 def test_errors_say_what_to_do():

@@ -1,12 +1,13 @@
-"""The optimiser of the embedded foundation: Muon for its inner matrices, AdamW for the rest.
+"""The foundation's optimizer: Muon for its inner matrices, AdamW for the rest.
 
-Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) moves a matrix by its momentum
-made orthogonal. Scaled as in Moonlight (arXiv 2502.16982), it takes AdamW's learning rate and
-weight decay.
+Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) moves a matrix by its
+orthogonalized momentum. Scaled as in Moonlight (arXiv 2502.16982), it takes AdamW's learning rate
+and weight decay.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -14,23 +15,37 @@ from torch import Tensor, nn
 
 from napari_simmat.model.tiny import TinyNetwork
 
+logger = logging.getLogger(__name__)
+
 LEAST = 16
-"""Rows and columns from which a matrix is worth Muon's work."""
+"""Smallest number of rows and columns for which a matrix is given to Muon."""
+NO_MUON = (
+    "torch %s has no Muon, which is part of torch from 2.9 on; AdamW trains all parameters "
+    "instead. Update torch for the published recipe."
+)
 
 
-class Hybrid:
-    """`torch.optim.Muon` and `torch.optim.AdamW` on the parameters of a network, as one.
+def muon_is_available() -> bool:
+    """Whether this torch has Muon (2.9 or later)."""
+    return hasattr(torch.optim, "Muon")
+
+
+class Hybrid(torch.optim.Optimizer):
+    """`torch.optim.Muon` and `torch.optim.AdamW` on the parameters of a network, as one optimizer.
+
+    Without Muon, in torch before 2.9, AdamW trains all parameters; a warning says so.
 
     Parameters
     ----------
     network
-        In memory format channels last, in which a convolution's kernel is a matrix: a row of all
-        its inputs for each output. Its first and last layers are AdamW's, as is usual.
+        In memory format channels last, in which a convolution's kernel is a matrix: one row for
+        each output, with all its inputs. Its first and last layers are AdamW's, as is usual.
     rate, decay
         Learning rate and weight decay (of matrices and kernels).
     """
 
     def __init__(self, network: TinyNetwork, rate: float, decay: float) -> None:
+        super().__init__(list(network.parameters()), {"lr": rate})
         ends = (network.image_encoder.patch_embed.proj, network.image_encoder.dense)
         inner = [
             module.weight
@@ -39,53 +54,46 @@ class Hybrid:
             and min(module.weight.shape[:2]) >= LEAST
             and module not in ends
         ]
+        if not muon_is_available():
+            logger.warning(NO_MUON, torch.__version__)
+            inner = []
         known = {id(weight) for weight in inner}
         others = [p for p in network.parameters() if id(p) not in known]
-        # The same memory seen as a matrix; its gradient is put there before a step.
+        # Views of the same memory as matrices, whose gradients are set before each step.
         self._views = [(weight, nn.Parameter(_matrix(weight.data))) for weight in inner]
-        self.muon: torch.optim.Optimizer = torch.optim.Muon(
-            [view for _, view in self._views],
-            lr=rate,
-            weight_decay=decay,
-            adjust_lr_fn="match_rms_adamw",
-        )
-        self.adam = torch.optim.AdamW(
-            [
-                {"params": [p for p in others if p.ndim > 1], "weight_decay": decay},
-                {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
-            ],
-            lr=rate,
-            betas=(0.9, 0.98),
-        )
+        views = [view for _, view in self._views]
+        groups = [
+            {"params": [p for p in others if p.ndim > 1], "weight_decay": decay},
+            {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self._parts: dict[str, torch.optim.Optimizer] = {
+            "adam": torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
+        }
+        if views:
+            self._parts["muon"] = torch.optim.Muon(
+                views, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"
+            )
 
-    def set_rate(self, rate: float) -> None:
-        """Set the learning rate of both."""
-        for group in (*self.muon.param_groups, *self.adam.param_groups):
-            group["lr"] = rate
-
-    def zero_grad(self) -> None:
-        """Forget the gradients."""
-        self.adam.zero_grad()
-        for weight, view in self._views:
-            weight.grad = view.grad = None
-
-    def step(self) -> None:
-        """Move the parameters by their gradients."""
+    def step(self, closure: Any = None) -> None:
+        """Move the parameters by their gradients, at the rate of `param_groups`."""
+        assert closure is None
         for weight, view in self._views:
             view.grad = None if weight.grad is None else _matrix(weight.grad)
-        self.muon.step()
-        self.adam.step()
+        for part in self._parts.values():
+            for group in part.param_groups:
+                group["lr"] = self.param_groups[0]["lr"]
+            part.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` needs to go on."""
-        return {"muon": self.muon.state_dict(), "adam": self.adam.state_dict()}
+        """The states of both."""
+        return {name: part.state_dict() for name, part in self._parts.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
-        self.muon.load_state_dict(state["muon"])
-        self.adam.load_state_dict(state["adam"])
+        """Continue from what `state_dict` returned."""
+        for name, part in self._parts.items():
+            part.load_state_dict(state[name])
 
 
 def _matrix(kernel: Tensor) -> Tensor:
-    """(out, in[, kh, kw]) -> (out, kh * kw * in); of what lies in memory in this order a view."""
+    """(out, in[, kh, kw]) -> (out, kh * kw * in); a view if that is the order in memory."""
     return kernel if kernel.ndim == 2 else kernel.permute(0, 2, 3, 1).flatten(1)

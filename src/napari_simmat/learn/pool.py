@@ -25,8 +25,9 @@ SIZE_WEIGHTS = (0.12, 0.35, 0.18, 0.2, 0.15)
 PIXELS = 8 * 128 * 128
 """Pixels of a step: small crops come in larger batches."""
 MIN_AREA = 24
-PADDING = 127.5
-"""Zero once standardised."""
+MEAN, STD = 127.5, 64.0
+"""Standardisation of the input, the same for every channel."""
+PADDING = MEAN
 
 
 class Crops(NamedTuple):

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from napari_simmat.engine.checkpoints.checkpoint import save_checkpoint
+from napari_simmat.learn.pool import MEAN, STD
 from napari_simmat.learn.pretrain import Pretrained
-from napari_simmat.learn.pretrain_step import MEAN, STD, PretrainConfig
+from napari_simmat.learn.pretrain_step import PretrainConfig
 from napari_simmat.model.foundation import architecture_of
 from napari_simmat.model.spec import Base, Channel, InputSize, ModelSpec, Normalization
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from napari_simmat.learn.losses import mask_loss
-from napari_simmat.learn.pool import ScenePool, drawing_looks, vary_look
-from napari_simmat.learn.pretrain_step import MEAN, STD
+from napari_simmat.learn.pool import MEAN, STD, ScenePool, drawing_looks, vary_look
 from napari_simmat.learn.prompting import PromptBatch, correct, draw_prompts
 from napari_simmat.model.network import Encoded
 from napari_simmat.model.prior import Pixels

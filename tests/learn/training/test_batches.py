@@ -24,8 +24,8 @@ from napari_simmat.learn.training.planes import Plane
 class Given:
     """Planes that are there already."""
 
-    def __init__(self, *planes: Plane) -> None:
-        self._planes = planes
+    def __init__(self, *planes: Plane, side: int, native: bool) -> None:
+        self._planes, self.side, self.native = planes, side, native
 
     def __len__(self) -> int:
         return len(self._planes)
@@ -45,7 +45,7 @@ def plane(*boxes: tuple[int, int, int, int], shape: tuple[int, int] = (64, 64), 
 
 def batches(*planes: Plane, side: int = 64, native: bool = True, **settings) -> Batches:
     config = TrainConfig(**{"batch": 4, **settings})
-    return Batches(Given(*planes), config, side, native)  # type: ignore[arg-type]
+    return Batches(Given(*planes, side=side, native=native), config)  # type: ignore[arg-type]
 
 
 MIXED = (

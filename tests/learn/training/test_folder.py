@@ -15,7 +15,7 @@ import torch
 from napari_simmat.engine.checkpoints.checkpoint import read_tensors
 from napari_simmat.engine.checkpoints.loading import Model
 from napari_simmat.learn.datasets import Dataset
-from napari_simmat.learn.training import TrainProgress, devices, training
+from napari_simmat.learn.training import TrainProgress, devices, loop, training
 from napari_simmat.learn.training import run as module
 from napari_simmat.learn.training.folder import BEST, LOG, STATE, RunFolder, read_log, read_state
 from napari_simmat.progress import Job, finish
@@ -301,7 +301,7 @@ def test_a_full_disk_gets_one_sentence_and_what_was_saved_stays(
                 raise full()
 
             patch.setattr(safetensors.torch, "save_file", refuse)
-            patch.setattr(module, "validating", better)
+            patch.setattr(loop, "validating", better)
             sentence = r"The disk is full: best\.safetensors could not be written to .*run, nothing"
         else:
             opened = Path.open

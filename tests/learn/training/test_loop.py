@@ -17,10 +17,10 @@ from napari_simmat.engine.predictor import Predictor
 from napari_simmat.learn.datasets import Dataset
 from napari_simmat.learn.losses import dense_targets, size_loss
 from napari_simmat.learn.training import TrainProgress, learner, training
-from napari_simmat.learn.training import run as module
+from napari_simmat.learn.training import loop as module
 from napari_simmat.learn.training.folder import BEST, LOG, STOP, read_log
 from napari_simmat.learn.training.planes import Planes
-from napari_simmat.learn.training.run import Run
+from napari_simmat.learn.training.run import Trainer
 from napari_simmat.learn.training.validating import Reached
 from napari_simmat.model.spec import Normalization
 from napari_simmat.model.tiny import TinyNetwork
@@ -113,16 +113,16 @@ def test_a_seed_gives_the_same_bits_and_another_seed_others(train) -> None:
 def gradients(train, monkeypatch, folder: str, **settings) -> dict[str, torch.Tensor]:
     """Of the first step, by name."""
     seen: dict[str, torch.Tensor] = {}
-    follow = Run._follow_gradient
+    follow = Trainer._follow_gradient
 
-    def watched(self) -> None:
+    def watched(self) -> float:
         if not seen:
-            named = self._student.network.named_parameters()
+            named = self.task.student.network.named_parameters()
             seen.update({n: p.grad.clone() for n, p in named if p.grad is not None})
-        follow(self)
+        return follow(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "_follow_gradient", watched)
+        patch.setattr(Trainer, "_follow_gradient", watched)
         train(folder, **settings)
     return seen
 
@@ -223,7 +223,7 @@ def test_the_best_is_kept_though_it_gets_worse(train, tmp_path: Path, monkeypatc
     rows = read_log(tmp_path / "long" / LOG)
     assert [r["validation_iou"] for r in rows if "validation_iou" in r] == [10, 50, 90, 30, 80]
     improving(monkeypatch, 0.1, 0.5, 0.9, 1.0)
-    monkeypatch.setattr(Run, "is_due", property(lambda self: self._step in (1, 2)))
+    monkeypatch.setattr(module.FineTuning, "is_due", lambda self, step: step in (1, 2))
     assert equal(tensors(train("short", steps=4, **settings)), tensors(trained))
 
 
@@ -294,8 +294,8 @@ def test_a_training_that_diverges_says_so(train, tmp_path: Path, monkeypatch) ->
     forward = learner.Learner.forward
 
     def broken(self, batch):
-        loss, iou = forward(self, batch)
-        return loss * torch.nan, iou
+        loss, figures = forward(self, batch)
+        return loss * torch.nan, figures
 
     monkeypatch.setattr(learner.Learner, "forward", broken)
     monkeypatch.setattr("napari_simmat.learn.training.run.DIVERGED", 3)

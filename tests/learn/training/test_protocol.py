@@ -18,7 +18,7 @@ from napari_simmat.learn.training import training
 from napari_simmat.learn.training.batches import Batches
 from napari_simmat.learn.training.folder import BEST
 from napari_simmat.learn.training.planes import Planes
-from napari_simmat.learn.training.run import Run
+from napari_simmat.learn.training.run import Trainer
 from napari_simmat.model.sam import SamNetwork, build_sam
 from napari_simmat.model.spec import Base, Channel, InputSize, ModelSpec, Normalization
 from napari_simmat.model.tuning import STRATEGIES
@@ -54,14 +54,14 @@ def large() -> Dataset:
 def test_a_step_is_the_papers(sam: Model, large: Dataset, tmp_path: Path, monkeypatch) -> None:
     """Stock SAM's own forward, the loss as it is written, and its gradient."""
     ours: dict[str, torch.Tensor] = {}
-    follow = Run._follow_gradient
+    follow = Trainer._follow_gradient
 
-    def watched(self) -> None:
-        named = self._student.network.named_parameters()
+    def watched(self) -> float:
+        named = self.task.student.network.named_parameters()
         ours.update({name: p.grad.clone() for name, p in named if p.grad is not None})
-        follow(self)
+        return follow(self)
 
-    monkeypatch.setattr(Run, "_follow_gradient", watched)
+    monkeypatch.setattr(Trainer, "_follow_gradient", watched)
     config = short(transfer="zeroshot", strategy="full", steps=1, epochs=1)
     trained = finish(training(sam, large, config, "m", tmp_path / "run"))
     spec = trained.spec
@@ -69,7 +69,7 @@ def test_a_step_is_the_papers(sam: Model, large: Dataset, tmp_path: Path, monkey
 
     planes = Planes(large, large.train, spec, SIDE)
     finish(planes.finding("train on"))
-    batch = Batches(planes, config, SIDE, False).batch(0, slice(0, 2))
+    batch = Batches(planes, config).batch(0, slice(0, 2))
     network = small_sam(SIDE)
     network.load_state_dict(sam.network.state_dict())
     loss = torch.zeros(())

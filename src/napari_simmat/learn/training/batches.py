@@ -90,17 +90,19 @@ class Batches:
     Parameters
     ----------
     planes
-        To train on.
+        To train on; those of a native network are cropped, not resized.
     config
-        How.
+        Settings.
+
+    Attributes
+    ----------
     side
         Pixels of the network's input; of a native network at most.
-    native
-        Whether planes are cropped, not resized.
     """
 
-    def __init__(self, planes: Planes, config: TrainConfig, side: int, native: bool) -> None:
-        self._planes, self._config, self._side, self._native = planes, config, side, native
+    def __init__(self, planes: Planes, config: TrainConfig) -> None:
+        self._planes, self._config = planes, config
+        self.side, self._native = planes.side, planes.native
 
     def batch(self, step: int, part: slice) -> Batch:
         """The images `part` of those of a step; whatever the part, an image is the same."""
@@ -114,7 +116,7 @@ class Batches:
         height, width = (
             _ceil(max(view.plane.image.shape[axis] for view in drawn))
             if self._native
-            else self._side
+            else self.side
             for axis in (1, 2)
         )
         views = drawn[part] if self._native else drawn
@@ -144,7 +146,7 @@ class Batches:
         plane, whole = self._planes[number], True
         label = int(rng.choice(plane.objects))
         if self._native:
-            plane, whole = crop(plane, label, self._side, rng, config.augment)
+            plane, whole = crop(plane, label, self.side, rng, config.augment)
         if config.augment:
             plane, whole = varied(plane, rng), False
         chosen = chosen_objects(plane, label, config.objects, rng)

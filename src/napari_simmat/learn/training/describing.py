@@ -5,11 +5,13 @@ from __future__ import annotations
 import datetime
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from napari_simmat.engine.checkpoints.checkpoint import save_checkpoint
 from napari_simmat.engine.checkpoints.loading import Model
 from napari_simmat.learn.datasets.dataset import Dataset
 from napari_simmat.learn.train_config import TrainConfig
@@ -48,6 +50,11 @@ class Student(NamedTuple):
         """Copies of the checkpoint's tensors as they are now."""
         state = self.network.state_dict()
         return {name: state[name].detach().cpu().clone() for name in self.names}
+
+    def save(self, path: Path, metrics: Mapping[str, Any]) -> None:
+        """Write the checkpoint as the network is now."""
+        spec = replace(self.spec, metrics=metrics)
+        save_checkpoint(path, spec, self.tensors(), bundled=self.whole)
 
 
 def student(base: Model, dataset: Dataset, config: TrainConfig, name: str) -> Student:

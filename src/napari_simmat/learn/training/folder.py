@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 STATE, BEST, LOG, STOP, LOCK = "state.pt", "best.safetensors", "log.csv", "stop", ".lock"
+_OLD = {"config", "losses"}
+"""Keys of a state that only earlier versions wrote."""
 COLUMNS = ("step", "epoch", "learning_rate", "loss", "train_iou", "validation_iou")
 
 
@@ -145,29 +147,46 @@ def settings_in(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def read_state(folder: Path, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What `RunFolder.save` wrote last into a folder; None if nothing.
+def read_state(
+    folder: Path, settings: Mapping[str, Any], needs: str = STATE
+) -> dict[str, Any] | None:
+    """The state that `RunFolder.save` wrote last into a folder; None if there is none.
+
+    Parameters
+    ----------
+    folder
+        Of the run.
+    settings
+        Of the training that is to resume.
+    needs
+        Name of a further file without which it cannot resume.
 
     Raises
     ------
     ValueError
-        If it is of a training with other settings or data, or damaged.
+        If the state belongs to a training with other settings or data, is damaged, or was written
+        by an earlier version.
     """
     path = folder / STATE
     if not path.exists():
         return None
     try:
         state = dict(torch.load(path, map_location="cpu", weights_only=True))
-        before = json.loads(state["settings"])
+        before = {} if _OLD & state.keys() else json.loads(state["settings"])
     except Exception as error:
         raise ValueError(
             f"{path} is damaged and no training can go on from it ({type(error).__name__}). "
             "Delete it, or choose another folder."
         ) from None
-    _check_settings(folder, before, json.loads(json.dumps(settings)))
-    if not (folder / BEST).exists():
+    if not before:
         raise ValueError(
-            f"{folder} holds a training without its best checkpoint, {BEST}; put that back, or "
+            f"{path} was written by an earlier version, from which no training can resume. Delete "
+            "it, or choose another folder."
+        )
+    _check_settings(folder, before, json.loads(json.dumps(settings)))
+    if not (folder / needs).exists():
+        raise ValueError(
+            f"{folder} holds a training without its best checkpoint, {needs}; put that back, or "
             "choose another folder."
         )
     return state

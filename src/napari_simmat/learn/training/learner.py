@@ -1,8 +1,8 @@
-"""What a training minimises: the loss of a batch, through encoder, prompts and decoder."""
+"""The loss of a batch, through encoder, prompts and decoder."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -29,6 +29,45 @@ alone, and with them the level on which a click is answered. Three times as much
 well, was at the expense of the masks of folded objects."""
 
 
+def trained_answers(
+    decode: Callable[[PromptBatch], tuple[Tensor, Tensor]],
+    prompts: PromptBatch,
+    target: Tensor,
+    rounds: int,
+    stride: int,
+) -> Iterator[tuple[int, PromptBatch, Tensor, Tensor]]:
+    """Decode, add `rounds` correcting clicks, and yield the first and the last answer.
+
+    Those between only lead to the last and get no gradient.
+
+    Parameters
+    ----------
+    decode
+        Maps prompts to logits (N, M, h, w) and predicted qualities (N, M).
+    prompts
+        The first ones.
+    target
+        (N, 1, h, w) in 0..1.
+    rounds
+        Number of corrections.
+    stride
+        Pixels per cell of the masks' grid.
+
+    Yields
+    ------
+    tuple
+        The number of corrections so far, the prompts, logits and qualities.
+    """
+    for turn in range(rounds + 1):
+        is_trained = turn in (0, rounds)
+        with torch.set_grad_enabled(is_trained and torch.is_grad_enabled()):
+            logits, quality = decode(prompts)
+        if is_trained:
+            yield turn, prompts, logits, quality
+        if turn < rounds:
+            prompts = correct(prompts, logits[:, :1].detach(), target, stride)
+
+
 class Learner(nn.Module):
     """A network as a function from a batch to its loss, which Lightning Fabric can wrap.
 
@@ -47,11 +86,11 @@ class Learner(nn.Module):
         self.frozen = not any(p.requires_grad for p in network.image_encoder.parameters())
         self._features: dict[Key, Encoded] = {}
 
-    def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The loss and the mean IoU of the single mask, both scalar.
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and the mean IoU of the single mask as ``"iou"``, both scalar.
 
-        After the first answer come the batch's correcting clicks; the first and the last answer
-        are trained, as what lies between only leads to the last.
+        The first mask and the one after the batch's correcting clicks are trained; those between
+        only lead to the last.
         """
         network = self.network
         device = batch.images.device
@@ -67,22 +106,21 @@ class Learner(nn.Module):
             if bool((prompts.labels[:, 0] == 1).all()):
                 loss = loss + 0.5 * self._prior_loss(dense, prompts, target)
         reached = loss
-        for turn in range(batch.rounds + 1):
-            trained = turn in (0, batch.rounds)
-            with torch.set_grad_enabled(trained and torch.is_grad_enabled()):
-                logits, quality = network.decode_batch(encoded, *prompts)
-            if trained:
-                loss = loss + dice_and_entropy(logits[:, :1], target).mean()
-                all_masks = mask_loss(logits, target)
-                if self.auxiliary:
-                    loss = loss + (quality - all_masks.iou).square().mean()
-                    if not turn and prompts.labels.tolist() == [[1, -1]] * len(target):
-                        # A lone click is ambiguous: one of the other masks may be meant.
-                        loss = loss + 0.5 * all_masks.loss[:, 1:].min(1).values.mean()
-                reached = all_masks.iou[:, 0].mean()
-            if turn < batch.rounds:
-                prompts = correct(prompts, logits[:, :1].detach(), target, network.mask_stride)
-        return loss, reached
+
+        def decode(prompts: PromptBatch) -> tuple[Tensor, Tensor]:
+            return network.decode_batch(encoded, *prompts)
+
+        answers = trained_answers(decode, prompts, target, batch.rounds, network.mask_stride)
+        for turn, asked, logits, quality in answers:
+            loss = loss + dice_and_entropy(logits[:, :1], target).mean()
+            all_masks = mask_loss(logits, target)
+            if self.auxiliary:
+                loss = loss + (quality - all_masks.iou).square().mean()
+                if not turn and asked.labels.tolist() == [[1, -1]] * len(target):
+                    # A lone click is ambiguous: one of the other masks may be meant.
+                    loss = loss + 0.5 * all_masks.loss[:, 1:].min(1).values.mean()
+            reached = all_masks.iou[:, 0].mean()
+        return loss, {"iou": reached.detach()}
 
     def _prior_loss(self, dense: Tensor, prompts: PromptBatch, target: Tensor) -> Tensor:
         """Of the dense prior of each first click, which reaches the encoder on a short way."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from napari_simmat.engine.checkpoints.checkpoint import save_checkpoint
 from napari_simmat.engine.checkpoints.loading import Model
 from napari_simmat.learn.datasets.dataset import Dataset
 from napari_simmat.learn.train_config import TrainConfig
@@ -41,6 +40,6 @@ def making(
             base, spec, student.network, dataset, trained.validation, str(fabric.device)
         )
         spec = replace(spec, metrics={**spec.metrics, **compared})
-        save_checkpoint(output, spec, student.tensors(), bundled=student.whole)
+        student.save(output, spec.metrics)
     fabric.barrier()
     return spec

@@ -82,6 +82,8 @@ class Planes:
 
     Attributes
     ----------
+    side
+        As given.
     digest
         Of all values and labels, once `finding` has seen them.
     """
@@ -89,7 +91,7 @@ class Planes:
     def __init__(
         self, dataset: Dataset, samples: Sequence[Sample], spec: ModelSpec, side: int
     ) -> None:
-        self._dataset, self._spec, self._side = dataset, spec, side
+        self._dataset, self._spec, self.side = dataset, spec, side
         self._samples = list(samples)
         self._kept: dict[int, Plane] = {}
         self._bytes = 0
@@ -169,9 +171,9 @@ class Planes:
     def _prepared(self, name: str, values: NDArray[np.float32], labels: Ids) -> Plane:
         objects = self._dataset.regions(labels)
         if not self.native:
-            square = InputSize(method="stretch", size=self._side)
+            square = InputSize(method="stretch", size=self.side)
             values = Frame.of(labels.shape, square).resize(values)
-            labels = nearest(labels, (self._side, self._side))
+            labels = nearest(labels, (self.side, self.side))
         # An object of a pixel or two may have vanished, or would be a matter of chance.
         there = areas(labels)
         objects = [label for label in objects if there.get(label, 0) >= SMALLEST]

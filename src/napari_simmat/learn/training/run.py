@@ -1,262 +1,244 @@
-"""The state of a training and its steps."""
+"""The training loop that `simmat train` and `simmat pretrain` share: step, log, save, resume."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
-from napari_simmat.engine.checkpoints.checkpoint import read_spec, read_tensors, save_checkpoint
-from napari_simmat.engine.checkpoints.loading import Model
-from napari_simmat.learn.datasets.dataset import Dataset
-from napari_simmat.learn.train_config import TrainConfig
-from napari_simmat.learn.training.batches import Batches, parts
-from napari_simmat.learn.training.describing import Student, description, student
-from napari_simmat.learn.training.devices import Devices, is_first_process
-from napari_simmat.learn.training.folder import BEST, RunFolder, read_state, settings_in
-from napari_simmat.learn.training.journal import Journal
-from napari_simmat.learn.training.learner import Learner
-from napari_simmat.learn.training.planes import Planes
-from napari_simmat.learn.training.validating import validating
-from napari_simmat.model.spec import ModelSpec
+from napari_simmat.learn.training.folder import RunFolder
 from napari_simmat.progress import Job, Progress
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
 SAVED_EVERY = 60.0
-"""Seconds between two savings, beside those at validations."""
+"""Seconds between two saved states, apart from those at validations."""
 DIVERGED = 25
-"""Steps in a row without a finite gradient after which the training gives up."""
+"""Training stops after so many consecutive steps without a finite gradient."""
 
 
 @dataclass(frozen=True)
 class TrainProgress(Progress):
-    """A step of a training, with the figures that were logged, if any (`folder.COLUMNS`)."""
+    """One training step, with the row it added to the log (empty if none; `folder.COLUMNS`)."""
 
     figures: Mapping[str, float] = field(default_factory=dict)
 
 
-class Run:
-    """One training, step by step; its arguments are those of `training`.
+class Task(ABC):
+    """What a `Trainer` trains: network and loss, data, schedule, and validation.
 
     Attributes
     ----------
+    module
+        Maps a batch to its loss and further scalar figures by name.
+    optimizer
+        Of the module's trained parameters.
+    total
+        Optimizer steps in all.
+    log_every
+        Steps over which the logged figures are averaged.
+    max_norm
+        Gradients with a larger norm are scaled down to it.
+    seed
+        Seeds torch's random numbers in each step.
+    """
+
+    module: nn.Module
+    optimizer: torch.optim.Optimizer
+    total: int
+    log_every: int
+    max_norm: float = math.inf
+    seed: int = 0
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether to end before `total` steps."""
+        return False
+
+    @abstractmethod
+    def rate(self, step: int) -> float:
+        """The learning rate of a step (0, 1, ...)."""
+
+    def parts(self, rank: int, processes: int) -> Sequence[slice]:
+        """The parts of each batch that one of several processes computes, one after the other."""
+        del rank, processes
+        return [slice(None)]
+
+    @abstractmethod
+    def batch(self, step: int, part: slice) -> Any:
+        """A part of a step's batch, as `module` takes it; depends on nothing but the arguments."""
+
+    def after_step(self, step: int) -> None:
+        """Called after each optimizer step."""
+        del step
+
+    @abstractmethod
+    def log(self, step: int, rate: float, means: Mapping[str, float]) -> dict[str, float]:
+        """Write a row with the figures' means over the last `log_every` steps; returns the row."""
+
+    @abstractmethod
+    def is_due(self, step: int) -> bool:
+        """Whether to validate after so many steps."""
+
+    def is_saved(self, step: int) -> bool:
+        """Whether to save the state after so many steps, besides validations and `SAVED_EVERY`."""
+        del step
+        return False
+
+    @abstractmethod
+    def validate_job(self, step: int) -> Job[tuple[str, dict[str, float]]]:
+        """Validate, and log it; returns a message and the row."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Tensors and plain values that `restore` needs, without the optimizer's."""
+
+    @abstractmethod
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state` returned."""
+
+
+class Trainer:
+    """Trains a `Task` step by step, so that a resumed run continues with the same bits.
+
+    Parameters
+    ----------
+    task
+        What is trained.
     fabric
-        With which it computes; launched by `starting`.
-    validation
-        Its planes to validate on.
+        Launched; computes the steps.
+    folder
+        Holds the state and the log; None in processes that write nothing.
+    settings
+        Saved with the state, which is refused if they differ later.
+
+    Attributes
+    ----------
+    step
+        Steps done.
     """
 
     def __init__(
-        self,
-        base: Model,
-        dataset: Dataset,
-        config: TrainConfig,
-        name: str,
-        folder: Path,
-        devices: Devices,
+        self, task: Task, fabric: Fabric, folder: RunFolder | None, settings: Mapping[str, Any]
     ) -> None:
-        if config.batch % (devices.processes * config.accumulate):
-            raise ValueError(
-                f"A batch of {config.batch} cannot be divided among {devices.processes} devices in "
-                f"{config.accumulate} parts each; choose a multiple of "
-                f"{devices.processes * config.accumulate}."
-            )
-        if config.precision == "auto":  # one that goes on computes as it began
-            begun = settings_in(folder).get("precision")
-            config = replace(config, precision=begun or devices.precision("auto"))
-        self._base, self._config, self._dataset = base.spec, config, dataset
-        self._student: Student = student(base, dataset, config, name)
-        # The heads of the predicted quality and of the other masks are not part of every loss.
-        heads = self._student.network.mask_decoder.iou_prediction_head.parameters()
-        partly = any(parameter.requires_grad for parameter in heads)
-        self.fabric = devices.fabric(config.precision, partly=partly)
-        self._side = config.side_for(base.spec)
-        spec = self._student.spec
-        self._train = Planes(dataset, dataset.train, spec, self._side)
-        self.validation = Planes(dataset, dataset.validation, spec, self._side)
-        self._batches = Batches(self._train, config, self._side, self._train.native)
-        self._path = folder
-        self._folder: RunFolder | None = None
-        self._step, self._best_iou, self._stale = 0, -1.0, 0
+        self.task, self.fabric, self.folder, self.settings = task, fabric, folder, settings
+        self.module, self.optimizer = fabric.setup(task.module, task.optimizer)
+        self.module.train()
+        self.step = 0
         self._stopped, self._lost = False, 0
+        self._figures: dict[str, list[float]] = {}
         self._saved = time.monotonic()
 
-    def reading(self) -> Job[None]:
-        """Look at the data, and at what the folder holds; before other processes are launched."""
-        yield from self._train.finding("train on")
-        yield from self.validation.finding("validate on")
-        # Planes without an object that is large enough are not trained on.
-        told = description(self._base, self._dataset, self._config, len(self._train))
-        spec = replace(self._student.spec, description=told)
-        self._student = self._student._replace(spec=spec)
-        if is_first_process():
-            self._folder = RunFolder(self._path)
-        self._settings = {**asdict(self._config), "base": self._student.spec.base.sha256}
-        self._settings["data"] = _named(self._dataset, self._train, self.validation)
-        self._state = read_state(self._path, self._settings)
-        self._total = self._config.total(len(self._train))
-        self._due = self._config.validations(self._total)
-        self._journal = Journal(self._folder, self._total, self._config.epochs)
-
-    def starting(self) -> Job[None]:
-        """Launch all processes, put the network in place, and go on from what the folder held."""
-        self.fabric.launch()
-        network = self._student.network
-        trained = [p for p in network.parameters() if p.requires_grad]
-        optimizer = torch.optim.Adam(trained, lr=self._config.learning_rate)
-        learner = Learner(network, self._config.auxiliary)
-        self._learner, self._optimizer = self.fabric.setup(learner, optimizer)
-        self._learner.train()
-        state, self._state = self._state, None
-        if state is not None:
-            self._restore(state)
-        if self._folder is not None:
-            self._folder.go_on_from(-1 if state is None else self._step)
-        if state is None:
-            yield from self.validating()
-        else:
-            yield Progress(self._step, self._total, f"going on at step {self._step}")
-
-    @property
-    def ended(self) -> bool:
-        """Whether all steps are done, or someone asked to stop, or it gets no better."""
-        patience = self._config.patience
-        tired = bool(patience) and self._stale >= patience
-        return self._step >= self._total or self._stopped or tired
-
-    @property
-    def is_due(self) -> bool:
-        """Whether the network is to be validated at this step."""
-        return self._step in self._due or self._stopped
+    def run_job(self) -> Job[None]:
+        """Train to the end: all steps done, the task finished, or a file `stop` in the folder."""
+        while not self._has_ended:
+            yield self.advance()
+            if self.task.is_due(self.step) or self._stopped:
+                yield from self.validate_job()
 
     def advance(self) -> TrainProgress:
-        """One step of the optimiser."""
-        config, fabric = self._config, self.fabric
-        rate = config.rate(self._step, self._total)
-        for group in self._optimizer.param_groups:
+        """One optimizer step."""
+        task, fabric = self.task, self.fabric
+        rate = task.rate(self.step)
+        for group in self.optimizer.param_groups:
             group["lr"] = rate
-        torch.manual_seed((config.seed * 1_000_003 + self._step) * 64 + fabric.global_rank)
-        self._optimizer.zero_grad(set_to_none=True)
-        own = parts(config.batch, fabric.world_size * config.accumulate)
-        own = own[fabric.global_rank :: fabric.world_size]
-        loss, reached = 0.0, 0.0
-        for number, part in enumerate(own):
-            batch = self._batches.batch(self._step, part).to(fabric.device)
-            with fabric.no_backward_sync(self._learner, enabled=number < len(own) - 1):
-                part_loss, part_iou = self._learner(batch)
-                fabric.backward(part_loss / len(own))
-            loss += part_loss.item() / len(own)
-            reached += part_iou.item() / len(own)
-        self._follow_gradient()
-        self._step += 1
-        if fabric.world_size > 1:  # each has seen a part of the step
-            figures = torch.tensor([loss, reached], device=fabric.device)
-            fabric.all_reduce(figures)  # the mean, in place
-            loss, reached = figures.tolist()
-        row = self._journal.trained(self._step, rate, loss, reached)
-        self._stopped = self._asked_to_stop()
-        if time.monotonic() - self._saved > SAVED_EVERY and self._step not in self._due:
-            self._save()
-        return TrainProgress(self._step, self._total, f"training, loss {loss:.2f}", figures=row)
+        torch.manual_seed((task.seed * 1_000_003 + self.step) * 64 + fabric.global_rank)
+        self.optimizer.zero_grad(set_to_none=True)
+        parts = task.parts(fabric.global_rank, fabric.world_size)
+        reached: dict[str, float] = {}
+        for number, part in enumerate(parts):
+            batch = task.batch(self.step, part)
+            with fabric.no_backward_sync(self.module, enabled=number < len(parts) - 1):
+                loss, figures = self.module(batch)
+                fabric.backward(loss / len(parts))
+            for name, value in {"loss": loss.detach(), **figures}.items():
+                reached[name] = reached.get(name, 0.0) + float(value) / len(parts)
+        gradient = self._follow_gradient()
+        task.after_step(self.step)
+        self.step += 1
+        if fabric.world_size > 1:  # each process has seen a part of the batch
+            values = torch.tensor(list(reached.values()), device=fabric.device)
+            fabric.all_reduce(values)  # the mean, in place
+            reached = dict(zip(reached, values.tolist(), strict=True))
+        row = self._log(rate, {**reached, "gradient": gradient})
+        self._stopped = self._stop_requested()
+        is_old = time.monotonic() - self._saved > SAVED_EVERY
+        if (is_old or task.is_saved(self.step)) and not task.is_due(self.step):
+            self.save()
+        message = f"training, loss {reached['loss']:.2f}"
+        return TrainProgress(self.step, task.total, message, figures=row)
 
-    def validating(self) -> Job[None]:
-        """Measure; keep the network where it is the best so far; save the state."""
-        value = 0.0
-        if self._folder is not None:
-            measured = yield from validating(self._student.network, self.validation, self._side)
-            value = measured.iou
-        value = self.fabric.broadcast(value)
-        if value > self._best_iou:
-            self._best_iou, self._stale = value, 0
-            if self._folder is not None:
-                reached = {"validation": {"click": round(100 * value, 2)}, "step": self._step}
-                save_checkpoint(
-                    self._folder.best,
-                    replace(self._student.spec, metrics=reached),
-                    self._student.tensors(),
-                    bundled=self._student.whole,
-                )
-        else:
-            self._stale += 1
-        row = self._journal.validated(self._step, value)
-        self._stopped = self._asked_to_stop()  # meanwhile: what is kept has been measured already
-        self._save()
-        said = f"validation IoU {100 * value:.1f} %"
-        yield TrainProgress(self._step, self._total, said, figures=row)
+    def validate_job(self) -> Job[None]:
+        """Validate and save the state."""
+        message, row = yield from self.task.validate_job(self.step)
+        # Before saving: a request to stop during the validation needs no further step or measure.
+        self._stopped = self._stop_requested()
+        self.save()
+        yield TrainProgress(self.step, self.task.total, message, figures=row)
 
-    def best(self) -> tuple[Student, ModelSpec]:
-        """The network as it was when validation was best, and its description."""
-        self.fabric.barrier()
-        network, path = self._student.network, self._path / BEST
-        network.load_state_dict({**network.state_dict(), **read_tensors(path)})
-        network.eval()
-        return self._student, replace(self._student.spec, metrics=read_spec(path).metrics)
-
-    def close(self) -> None:
-        """Give back what is open."""
-        if self._folder is not None:
-            self._folder.close()
-
-    def _asked_to_stop(self) -> bool:
-        """Whether somebody asked the first process to; all get its answer."""
-        asked = self._folder is not None and self._folder.asked_to_stop
-        return bool(self.fabric.broadcast(asked))
-
-    def _follow_gradient(self) -> None:
-        """A step of the optimiser, unless the gradient is NaN or infinite."""
-        scaled = self._config.precision == "16-mixed"  # its scaler leaves such steps out itself
-        size = self.fabric.clip_gradients(
-            self._learner, self._optimizer, max_norm=math.inf, error_if_nonfinite=False
-        )
-        assert size is not None
-        finite = bool(torch.isfinite(size))
-        if finite or scaled:
-            self._optimizer.step()
-        self._lost = 0 if finite else self._lost + 1
-        if self._lost >= DIVERGED:
-            raise ValueError(
-                f"The training diverged at step {self._step}: for {DIVERGED} steps there was no "
-                "finite gradient. Lower the learning rate."
-            )
-
-    def _save(self) -> None:
-        if self._folder is None:
+    def save(self) -> None:
+        """Write everything that `restore` needs."""
+        if self.folder is None:
             return
         state = {
-            "step": self._step,
-            "stale": self._stale,
+            "step": self.step,
             "lost": self._lost,
-            "best_iou": self._best_iou,
-            "losses": self._journal.losses,
-            "ious": self._journal.ious,
-            "tensors": self._student.tensors(),
-            "optimizer": self._optimizer.state_dict(),
+            "figures": self._figures,
+            "optimizer": self.optimizer.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),
+            **self.task.state(),
         }
-        self._folder.save(state, self._settings)
-        # From its end on: a large state on a slow disk would otherwise be written after each step.
+        self.folder.save(state, self.settings)
+        # Counted from the end: a large state on a slow disk would be written after every step.
         self._saved = time.monotonic()
 
-    def _restore(self, state: Mapping[str, Any]) -> None:
-        network = self._student.network
-        network.load_state_dict({**network.state_dict(), **state["tensors"]})
-        self._optimizer.load_state_dict(state["optimizer"])
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `save` wrote."""
+        self.task.restore(state)
+        self.optimizer.load_state_dict(state["optimizer"])
         self.fabric.strategy.precision.load_state_dict(state["precision"])
-        self._step, self._stale, self._lost = state["step"], state["stale"], state["lost"]
-        self._best_iou = state["best_iou"]
-        self._journal.losses, self._journal.ious = state["losses"], state["ious"]
+        self.step, self._lost, self._figures = state["step"], state["lost"], state["figures"]
 
+    @property
+    def _has_ended(self) -> bool:
+        return self.step >= self.task.total or self._stopped or self.task.is_finished
 
-def _named(dataset: Dataset, train: Planes, validation: Planes) -> dict[str, Any]:
-    """What tells a data set apart, so that no training goes on with another."""
-    return {
-        "channels": [asdict(channel) for channel in dataset.channels],
-        "train": [sample.name for sample in dataset.train],
-        "validation": [sample.name for sample in dataset.validation],
-        "smallest": dataset.smallest,
-        "content": [train.digest, validation.digest],
-    }
+    def _follow_gradient(self) -> float:
+        """One optimizer step, unless the gradient is NaN or infinite; returns its norm."""
+        norm = self.fabric.clip_gradients(
+            self.module, self.optimizer, max_norm=self.task.max_norm, error_if_nonfinite=False
+        )
+        assert norm is not None
+        is_finite = bool(torch.isfinite(norm))
+        # The scaler of 16-mixed leaves such steps out itself, and must see them.
+        if is_finite or getattr(self.fabric.strategy.precision, "scaler", None) is not None:
+            self.optimizer.step()
+        self._lost = 0 if is_finite else self._lost + 1
+        if self._lost >= DIVERGED:
+            raise ValueError(
+                f"The training diverged at step {self.step}: for {DIVERGED} steps there was no "
+                "finite gradient. Lower the learning rate."
+            )
+        return float(norm)
+
+    def _log(self, rate: float, reached: Mapping[str, float]) -> dict[str, float]:
+        """Collect a step's figures; write their means every `log_every` steps."""
+        for name, value in reached.items():
+            self._figures.setdefault(name, []).append(value)
+        if self.step % self.task.log_every:
+            return {}
+        means = {name: sum(values) / len(values) for name, values in self._figures.items()}
+        self._figures = {}
+        return self.task.log(self.step, rate, means)
+
+    def _stop_requested(self) -> bool:
+        """Whether the first process found the file `stop`; all processes get the same answer."""
+        found = self.folder is not None and self.folder.asked_to_stop
+        return bool(self.fabric.broadcast(found))
