@@ -161,8 +161,7 @@ def images(inputs: Path) -> list[Path]:
 def write_box(image: Path) -> str:
     """A box on each plane of an image; the name of its file for the manifest."""
     from napari_simmat.engine.formats.promptfiles import write_shapes_csv
-    from napari_simmat.engine.formats.reading import read_image
-    from napari_simmat.engine.jobs.outputs import stem_of
+    from napari_simmat.engine.formats.reading import read_image, stem_of
     from napari_simmat.engine.prompts import Prompt
 
     shape = read_image(image).shape

@@ -10,10 +10,15 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from napari_simmat.batch.manifest import read_manifest
-from napari_simmat.engine.formats.dicom import images_in, is_dicom, once_each
-from napari_simmat.engine.formats.reading import ENDINGS, is_image_folder
+from napari_simmat.engine.formats.dicom import images_in, once_each
+from napari_simmat.engine.formats.reading import (
+    IMAGE_ENDINGS,
+    is_image_file,
+    is_image_folder,
+    stem_of,
+)
 from napari_simmat.engine.formats.zarr_images import MARKS, is_zarr
-from napari_simmat.engine.jobs.outputs import stem_of
+from napari_simmat.words import format_list
 
 SHOWN = 3
 """How many files without a place in a run are named; of more, the number is said."""
@@ -117,7 +122,11 @@ def _search(folder: Path, pattern: str, found: Inputs) -> None:
         else:
             found.others.append(path)
     if len(found.images) == before:
-        wanted = f"that fits {pattern}" if pattern else f"with an image's ending ({_endings()})"
+        wanted = (
+            f"that fits {pattern}"
+            if pattern
+            else f"with an image's ending ({format_list(IMAGE_ENDINGS)})"
+        )
         raise ValueError(
             f"There is no file {wanted} in {folder}. Choose another folder or pattern."
         )
@@ -126,7 +135,7 @@ def _search(folder: Path, pattern: str, found: Inputs) -> None:
 def _fits(path: Path, folder: Path, pattern: str) -> bool:
     """Whether a file counts; a folder of DICOM does with any of its files."""
     if not pattern:
-        return path.is_dir() or path.name.lower().endswith(ENDINGS) or is_dicom(path)
+        return path.is_dir() or is_image_file(path)
     of_series = path.is_dir() and not is_image_folder(path)
     return any(
         fnmatch(each.relative_to(folder).as_posix() if "/" in pattern else each.name, pattern)
@@ -191,10 +200,6 @@ def _images_of(path: Path) -> Iterable[Path]:
 def _with_name(image: Path) -> Path:
     """The image under its own name, after which its outputs are called; ``.`` is none."""
     return image.resolve() if image.name in ("", "..") else image
-
-
-def _endings() -> str:
-    return ", ".join(ENDINGS)
 
 
 def same_stem_siblings(image: Path, endings: Iterable[str]) -> list[Path]:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from napari_simmat.batch.inputs import Input, Inputs, same_stem_siblings
 from napari_simmat.batch.plans import Existing, Plan, Skipped
-from napari_simmat.engine.jobs.outputs import OutputFiles, stem_of
+from napari_simmat.engine.formats.reading import stem_of
+from napari_simmat.engine.jobs.outputs import OutputFiles
 from napari_simmat.engine.jobs.record import outputs_recorded_in
 from napari_simmat.engine.jobs.staging import OutputError, check_is_no_folder
 from napari_simmat.engine.jobs.tasks import Task

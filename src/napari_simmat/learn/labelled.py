@@ -16,16 +16,15 @@ from numpy.typing import NDArray
 
 from napari_simmat.engine.files import sha256_of
 from napari_simmat.engine.formats.bioio_images import is_for_bioio
-from napari_simmat.engine.formats.dicom import holds_dicom, is_dicom
+from napari_simmat.engine.formats.dicom import holds_dicom
+from napari_simmat.engine.formats.image_file import ImageFile, same_but_for_ones
 from napari_simmat.engine.formats.reading import (
-    ENDINGS,
-    ImageFile,
+    is_image_file,
     is_image_folder,
     read_image,
     read_labels,
-    same_but_for_ones,
+    stem_of,
 )
-from napari_simmat.engine.jobs.outputs import stem_of
 from napari_simmat.words import format_shape
 
 logger = logging.getLogger(__name__)
@@ -164,7 +163,7 @@ def _is_image(path: Path) -> bool:
     """Whether a file is an image by its name, or a folder by what is in it."""
     if path.is_dir():
         return is_image_folder(path) or holds_dicom(path)
-    return path.is_file() and (path.name.lower().endswith(ENDINGS) or is_dicom(path))
+    return path.is_file() and is_image_file(path)
 
 
 def _sha256(path: Path) -> str:

@@ -28,7 +28,7 @@ from napari_simmat.progress import Job, Progress, relayed
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from napari_simmat.engine.formats.reading import ImageFile
+    from napari_simmat.engine.formats.image_file import ImageFile
     from napari_simmat.engine.predictor import Predictor
     from napari_simmat.engine.prompts import Prompt
 

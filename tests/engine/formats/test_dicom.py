@@ -9,8 +9,7 @@ import tifffile
 
 from napari_simmat.batch import find_inputs
 from napari_simmat.engine.formats.dicom import images_in, once_each
-from napari_simmat.engine.formats.reading import read_image
-from napari_simmat.engine.jobs.outputs import stem_of
+from napari_simmat.engine.formats.reading import read_image, stem_of
 
 pydicom = pytest.importorskip("pydicom")
 

@@ -15,8 +15,9 @@ import tifffile
 import zarr
 from PIL import Image
 
-from napari_simmat.engine.formats import reading
-from napari_simmat.engine.formats.reading import ImageFile, check_memory, read_image, read_labels
+from napari_simmat.engine.formats import image_file, reading
+from napari_simmat.engine.formats.image_file import ImageFile, check_memory
+from napari_simmat.engine.formats.reading import read_image, read_labels
 from napari_simmat.engine.sources import Source
 
 RNG = np.random.default_rng(0)
@@ -504,9 +505,9 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_unpacked(
     else:
         nibabel = pytest.importorskip("nibabel")
         nibabel.save(nibabel.Nifti1Image(image, np.eye(4)), path)
-    monkeypatch.setattr(reading, "available_memory", lambda: 5_000_000)
+    monkeypatch.setattr(image_file, "available_memory", lambda: 5_000_000)
     with pytest.raises(
-        ValueError, match=rf"{name} needs \d+\.0 MB of memory unpacked, 5\.0 MB are free; crop it"
+        ValueError, match=rf"{name} needs \d+ MB of memory unpacked, 5 MB are free; crop it"
     ):
         read_image(path)
 
@@ -514,9 +515,9 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_unpacked(
 def test_a_stack_larger_than_memory_is_read_by_planes(tmp_path, monkeypatch):
     stack = np.zeros((10, 500, 600), dtype=np.uint8)
     path = write_tiff(tmp_path / "stack.tif", stack, compression="zlib")
-    monkeypatch.setattr(reading, "available_memory", lambda: 1_000_000)
+    monkeypatch.setattr(image_file, "available_memory", lambda: 1_000_000)
     assert read_image(path, lazy_above=1_000_000).data[3].shape == (500, 600)
-    with pytest.raises(ValueError, match=r"needs 3\.0 MB"):
+    with pytest.raises(ValueError, match=r"needs 3 MB"):
         read_image(path)
 
 
@@ -528,9 +529,9 @@ def test_a_picture_that_claims_too_many_pixels(tmp_path, monkeypatch):
 
 
 def test_this_machines_memory_is_known():
-    assert 2**20 < reading.available_memory() < 2**50
+    assert 2**20 < image_file.available_memory() < 2**50
     check_memory(1, "a pixel")
-    with pytest.raises(ValueError, match=r"a galaxy needs 1152921504\.6 GB of memory"):
+    with pytest.raises(ValueError, match=r"a galaxy needs 1\.15e\+09 GB of memory"):
         check_memory(2**60, "a galaxy")
 
 

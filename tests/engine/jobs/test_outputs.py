@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from napari_simmat.engine.jobs.outputs import OutputFiles, stem_of, write_table, write_text
+from napari_simmat.engine.formats.reading import stem_of
+from napari_simmat.engine.jobs.outputs import OutputFiles, write_table, write_text
 from napari_simmat.engine.jobs.staging import OutputError, staged
 
 

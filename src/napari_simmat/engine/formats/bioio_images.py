@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_simmat.engine.formats.reading import ImageFile, RefusedFileError, check_memory
+from napari_simmat.engine.formats.image_file import ImageFile, RefusedFileError, check_memory
 
 
 def bioio_is_there() -> bool:

@@ -11,7 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat.engine.formats.reading import ImageFile, RefusedFileError, check_memory
+from napari_simmat.engine.formats.image_file import (
+    ImageFile,
+    Reader,
+    ReadOptions,
+    RefusedFileError,
+    check_memory,
+)
 
 _HEAD = [
     "SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient",
@@ -80,7 +86,7 @@ def once_each(files: Sequence[Path]) -> list[Path]:
     return [file for file in files if file not in others]
 
 
-def read_dicom(path: Path) -> ImageFile:
+def read_dicom(path: Path, _: ReadOptions) -> ImageFile:
     """Read a series as (Y, X), (Z, Y, X) or (T, Z, Y, X), colours last.
 
     Slices are sorted by their position; several at one position become time. Values are those of
@@ -269,3 +275,11 @@ def _pydicom(path: Path) -> Any:
             '"napari-simmat[formats]").'
         ) from None
     return module
+
+
+DICOM = Reader(
+    ("DICOM",),
+    (".dcm",),
+    lambda path, start: holds_dicom(path) if path.is_dir() else start[128:] == b"DICM",
+    read_dicom,
+)

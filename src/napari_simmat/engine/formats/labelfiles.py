@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat.engine.formats.reading import told_apart
+from napari_simmat.engine.formats.image_file import told_apart
 
 SOFTWARE = "napari-simmat"
 OME_LENGTHS = {

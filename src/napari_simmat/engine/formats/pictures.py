@@ -11,23 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat.engine.formats.reading import ImageFile, RefusedFileError, check_memory
+from napari_simmat.engine.formats.image_file import (
+    ImageFile,
+    Reader,
+    ReadOptions,
+    RefusedFileError,
+    check_memory,
+)
 
 logger = logging.getLogger(__name__)
 
 _GREY16 = ("I", "I;16", "I;16B")
 
 
-def read_picture(path: Path, palette: bool) -> ImageFile:
-    """Read a picture in grey, RGB or RGBA as it is stored, not turned by its EXIF entry.
-
-    Parameters
-    ----------
-    path
-        The file.
-    palette
-        Give the indices of a palette picture instead of its colours.
-    """
+def read_picture(path: Path, options: ReadOptions) -> ImageFile:
+    """Read a picture in grey, RGB or RGBA as stored; its EXIF orientation is not applied."""
     from PIL import Image
 
     try:
@@ -43,7 +41,9 @@ def read_picture(path: Path, palette: bool) -> ImageFile:
         deep = bits == 16 and picture.mode not in _GREY16
         channels = len(picture.getbands())
         check_memory(math.prod(picture.size) * max(4, channels * bits // 8), path.name)
-        data = _read_deep_png(path) if deep else np.asarray(_plain(picture, palette))
+        data = (
+            _read_deep_png(path) if deep else np.asarray(_in_plain_mode(picture, options.palette))
+        )
     if data.ndim == 3 and data.shape[2] == 2:
         logger.warning("The alpha channel of %s is left out.", path.name)
         data = data[..., 0]
@@ -51,8 +51,8 @@ def read_picture(path: Path, palette: bool) -> ImageFile:
     return ImageFile(path, data, "YXS" if colours else "YX", rgb=colours)
 
 
-def _plain(picture: Any, palette: bool) -> Any:
-    """The picture in grey, RGB or RGBA, whatever it is stored in."""
+def _in_plain_mode(picture: Any, palette: bool) -> Any:
+    """Convert to grey, RGB or RGBA; a palette picture to its indices if `palette`."""
     if picture.mode in ("L", "RGB", "RGBA", "F", "LA", *_GREY16):
         return picture
     if picture.mode in ("P", "PA"):
@@ -64,7 +64,7 @@ def _plain(picture: Any, palette: bool) -> Any:
 
 def _bits_of_png(path: Path) -> int:
     with path.open("rb") as file:
-        return file.read(25)[24]  # the header's bit depth, at a fixed place
+        return file.read(25)[24]  # the bit depth stands at a fixed place of the header
 
 
 def _read_deep_png(path: Path) -> NDArray[Any]:
@@ -77,3 +77,11 @@ def _read_deep_png(path: Path) -> NDArray[Any]:
         ) from None
     data: NDArray[Any] = imagecodecs.png_decode(path.read_bytes())
     return data
+
+
+PICTURES = Reader(
+    ("PNG", "JPEG", "BMP"),
+    (".png", ".jpg", ".jpeg", ".bmp"),
+    lambda _, start: start.startswith((b"\x89PNG", b"\xff\xd8\xff", b"BM")),
+    read_picture,
+)

@@ -61,7 +61,8 @@ def read_prompts(path: Path | str, shape: tuple[int, ...]) -> Sequence[Prompt]:
     """
     path = Path(path)
     if path.suffix.lower() != ".csv":
-        from napari_simmat.engine.formats.reading import read_labels, same_but_for_ones
+        from napari_simmat.engine.formats.image_file import same_but_for_ones
+        from napari_simmat.engine.formats.reading import read_labels
 
         labels = read_labels(path).data
         if tuple(labels.shape) != tuple(shape) and same_but_for_ones(labels.shape, shape):

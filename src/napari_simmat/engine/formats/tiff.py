@@ -7,14 +7,20 @@ import math
 import re
 import weakref
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 
-from napari_simmat.engine.formats.reading import ImageFile, RefusedFileError, check_memory
+from napari_simmat.engine.formats.image_file import (
+    ImageFile,
+    Reader,
+    ReadOptions,
+    RefusedFileError,
+    check_memory,
+    planes_last,
+)
 from napari_simmat.words import format_shape
 
 logger = logging.getLogger(__name__)
@@ -23,10 +29,11 @@ MOST_PLANES = 10**7
 """No file has more planes than this; one that says so is broken or made to exhaust memory."""
 
 
-def read_tiff(path: Path, lazy_above: int) -> ImageFile:
-    """Read the first image of a TIFF, lazily if it is of more than `lazy_above` bytes."""
+def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
+    """Read the first image of a TIFF, lazily if it is large; of a pyramid the finest level."""
     import tifffile
 
+    lazy_above = options.lazy_above
     with tifffile.TiffFile(path) as tiff:
         description = tiff.pages.first.description
         _check_description(path, description)
@@ -107,31 +114,6 @@ def _axes(path: Path, axes: str, shape: tuple[int, ...]) -> str:
     if "Q" in axes and not axes.endswith("YX") and "C" not in axes and "S" not in axes:
         return "Q" * (len(axes) - 2) + "YX"  # a guess of tifffile's, odd for planes of one pixel
     return axes
-
-
-def planes_last(data: Any, axes: str) -> tuple[Any, str]:
-    """Move Y and X behind all other axes but the channels, where they are not."""
-    others = [letter for letter in axes if letter not in "CSYX"]
-    if [letter for letter in axes if letter not in "CS"] == [*others, "Y", "X"]:
-        return data, axes
-    if not isinstance(data, np.ndarray):
-        dask_array: Any = import_module("dask.array")  # it has no types
-        data = dask_array.from_zarr(data)
-    channel = [letter for letter in axes if letter in "CS"]
-    wanted = [*channel, *others, "Y", "X"]
-    order = _positions(axes, wanted)
-    return data.transpose(order), "".join(wanted)
-
-
-def _positions(axes: str, wanted: list[str]) -> list[int]:
-    """Where the `wanted` letters stand; equal letters are taken one after the other."""
-    left = list(enumerate(axes))
-    order = []
-    for letter in wanted:
-        found = next(pair for pair in left if pair[1] == letter)
-        left.remove(found)
-        order.append(found[0])
-    return order
 
 
 def _open_lazily(path: Path, pieces: str | None) -> Any:
@@ -251,3 +233,11 @@ def _number(value: Any) -> float | None:
     except (TypeError, ValueError):
         return None
     return number if math.isfinite(number) else None
+
+
+TIFF = Reader(
+    ("TIFF",),
+    (".tif", ".tiff", ".ome.tif", ".ome.tiff"),
+    lambda _, start: start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    read_tiff,
+)

@@ -12,8 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from napari_simmat.engine.formats.reading import ImageFile, RefusedFileError, check_memory
-from napari_simmat.engine.formats.tiff import planes_last
+from napari_simmat.engine.formats.image_file import (
+    ImageFile,
+    Reader,
+    ReadOptions,
+    RefusedFileError,
+    check_memory,
+    planes_last,
+    unnamed_axes,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -44,29 +51,21 @@ def holds_images(path: Path) -> bool:
     return any(is_zarr(each) for each in path.iterdir() if each.is_dir())
 
 
-def read_zarr(path: Path, lazy_above: int) -> ImageFile:
-    """Read the finest level of an OME-Zarr image, or a Zarr array.
-
-    Parameters
-    ----------
-    path
-        The folder.
-    lazy_above
-        Arrays of more bytes than this are read piece by piece when asked for.
-    """
+def read_zarr(path: Path, options: ReadOptions) -> ImageFile:
+    """Read the finest level of an OME-Zarr image, or a Zarr array; large ones chunk by chunk."""
     import zarr
 
     opened: Any = zarr.open(path, mode="r")
     if LAYOUT in _attributes(path) and (path / "0").is_dir():
         if (path / "1").is_dir():
             logger.warning("%s holds several images; the first is read.", path.name)
-        first = read_zarr(path / "0", lazy_above)
+        first = read_zarr(path / "0", options)
         return replace(first, path=path)
     if not hasattr(opened, "array_keys"):
         letters = opened.metadata.dimension_names if hasattr(opened.metadata, "chunk_grid") else ()
         names = [str(name or "q").lower() for name in letters or ()]
-        axes = _letters(path, names) if names else _guessed(path, opened.shape)
-        data, axes = planes_last(_checked(opened, path, lazy_above), axes)
+        axes = _letters(path, names) if names else unnamed_axes(path, len(opened.shape))
+        data, axes = planes_last(_checked(opened, path, options.lazy_above), axes)
         return ImageFile(path, data, axes, files=_files(path))
     metadata = _metadata(path, opened)
     level = metadata["multiscales"][0]["datasets"][0]
@@ -86,7 +85,7 @@ def read_zarr(path: Path, lazy_above: int) -> ImageFile:
     scale, units = _pixel_size(metadata["multiscales"][0], described)
     axes = _letters(path, names)
     channels = array.shape[axes.index("C")] if "C" in axes else 1
-    data, axes = planes_last(_checked(array, path, lazy_above), axes)
+    data, axes = planes_last(_checked(array, path, options.lazy_above), axes)
     return ImageFile(
         path,
         data,
@@ -155,14 +154,6 @@ def _letters(path: Path, names: Sequence[str]) -> str:
     return letters
 
 
-def _guessed(path: Path, shape: Sequence[int]) -> str:
-    if not 2 <= len(shape) <= 5:
-        raise RefusedFileError(
-            f"{path.name} has {len(shape)} axes; an image has 2 (Y, X) to 5. Save it with those."
-        )
-    return "Q" * (len(shape) - 2) + "YX"
-
-
 def _pixel_size(
     multiscale: Mapping[str, Any], axes: Sequence[Any]
 ) -> tuple[dict[str, float], dict[str, str]]:
@@ -194,3 +185,8 @@ def _files(path: Path, level: Path | None = None) -> tuple[Path, ...]:
     own = [path / name for name in MARKS if (path / name).is_file()] if level else []
     below = (each for each in (level or path).rglob("*") if each.is_file())
     return (*own, *sorted(below))
+
+
+ZARR = Reader(
+    ("OME-Zarr",), (".ome.zarr",), lambda path, _: path.is_dir() and is_zarr(path), read_zarr
+)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from napari_simmat.engine.files import remove, sha256_of
 from napari_simmat.engine.formats.labelfiles import write_labels_nifti, write_labels_tiff
+from napari_simmat.engine.formats.reading import is_nifti, stem_of
 from napari_simmat.engine.jobs.extras import write_extra
 from napari_simmat.engine.jobs.record import Record, read_record
 from napari_simmat.engine.jobs.staging import staged
@@ -23,11 +24,10 @@ from napari_simmat.engine.objects import PixelSize, columns_of, measure
 from napari_simmat.engine.objects_in_parts import measure_in_parts
 
 if TYPE_CHECKING:
-    from napari_simmat.engine.formats.reading import ImageFile
+    from napari_simmat.engine.formats.image_file import ImageFile
     from napari_simmat.engine.images import ChannelStack
     from napari_simmat.engine.jobs.tasks import Segmented
 
-DOUBLE_SUFFIXES = (".nii.gz", ".ome.tif", ".ome.tiff", ".ome.zarr")
 LABEL_SUFFIXES = (".tif", ".nii.gz", ".ome.zarr")
 EXTRA_ENDINGS = {"overlay": "_overlay.png", "coco": "_coco.json", "rois": "_rois.zip"}
 """Optional outputs by their kind, and what follows the image's stem in their names."""
@@ -114,21 +114,6 @@ class OutputFiles:
             for name, path in paths.items()
             if path.exists() and sha256_of(path) == written[name]
         ]
-
-
-def stem_of(path: Path) -> str:
-    """The file's name without its suffix, also for ``.nii.gz`` and ``.ome.tif``."""
-    for suffix in DOUBLE_SUFFIXES:
-        if path.name.lower().endswith(suffix):
-            return path.name[: -len(suffix)]
-    if path.suffix.lower() != ".zarr" and path.is_dir():  # a dot in a folder's name is no suffix
-        return path.name
-    return path.stem
-
-
-def is_nifti(path: Path) -> bool:
-    """Whether the file's name says NIfTI."""
-    return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:

@@ -13,8 +13,9 @@ import numpy as np
 
 from napari_simmat.engine.automatic.settings import AutomaticSettings
 from napari_simmat.engine.files import remove, sha256_of
+from napari_simmat.engine.formats.image_file import ImageFile
 from napari_simmat.engine.formats.promptfiles import read_prompts
-from napari_simmat.engine.formats.reading import ImageFile, read_image
+from napari_simmat.engine.formats.reading import read_image
 from napari_simmat.engine.jobs.large import opening, segmenting_in_tiles
 from napari_simmat.engine.jobs.outputs import write_result
 from napari_simmat.engine.jobs.record import (

@@ -13,7 +13,7 @@ from napari_simmat.engine.jobs.outputs import OutputFiles
 from napari_simmat.engine.propagation_settings import PropagationSettings
 
 if TYPE_CHECKING:
-    from napari_simmat.engine.formats.reading import ImageFile
+    from napari_simmat.engine.formats.image_file import ImageFile
     from napari_simmat.engine.images import ChannelStack
     from napari_simmat.engine.jobs.record import Request
     from napari_simmat.engine.objects import Painting

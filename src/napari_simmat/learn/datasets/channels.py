@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from napari_simmat.engine.channels import RGB, channel_index, plain_name
-from napari_simmat.engine.formats.reading import ImageFile
+from napari_simmat.engine.formats.image_file import ImageFile
 from napari_simmat.learn.datasets.content import Content
 from napari_simmat.words import counted, format_list
 

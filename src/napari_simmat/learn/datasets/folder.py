@@ -9,12 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_simmat.engine.formats.reading import (
-    read_image,
-    read_labels,
-    same_but_for_ones,
-    without_lone_channel,
-)
+from napari_simmat.engine.formats.image_file import same_but_for_ones, without_lone_channel
+from napari_simmat.engine.formats.reading import read_image, read_labels
 from napari_simmat.learn.datasets.assembling import Images, assembling
 from napari_simmat.learn.datasets.channels import known_names
 from napari_simmat.learn.datasets.content import Content, LabelledImage

@@ -14,12 +14,8 @@ import numpy as np
 
 from napari_simmat.batch import Plan, Skipped
 from napari_simmat.engine.channels import match_channels
-from napari_simmat.engine.formats.reading import (
-    ImageFile,
-    read_image,
-    read_labels,
-    same_but_for_ones,
-)
+from napari_simmat.engine.formats.image_file import ImageFile, same_but_for_ones
+from napari_simmat.engine.formats.reading import read_image, read_labels
 from napari_simmat.engine.jobs.tasks import Task
 from napari_simmat.model.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
