@@ -202,7 +202,7 @@ def unbroken(manifest: Path, words: argparse.Namespace) -> tuple[float, bool]:
 def same_axes(output: Path, manifest: Path) -> bool:
     """Whether labels have their image's axes, scale and affine."""
     from napari_simmat.engine.formats.reading import read_image
-    from napari_simmat.engine.jobs.outputs import OutputFiles
+    from napari_simmat.engine.jobs.tasks import OutputFiles
 
     kept = True
     for image in images(manifest.parent):

@@ -485,7 +485,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     monkeypatch.setattr("napari_simmat.engine.jobs.outputs.write_table", fill_the_disk)
     said = simmat(*segment())
     assert said.status == 1
-    assert "The disk is full while writing a.json" in said.err
+    assert "The disk is full: a.json" in said.err
     assert names_in(folder / "out") == []
 
 

@@ -16,8 +16,7 @@ from skimage.data import coins
 
 from napari_simmat.batch import BatchProgress, carrying_out, find_inputs, plan
 from napari_simmat.batch.cluster import running_on
-from napari_simmat.engine.jobs.outputs import OutputFiles
-from napari_simmat.engine.jobs.tasks import Outcome, SegmentConfig, Task
+from napari_simmat.engine.jobs.tasks import Outcome, OutputFiles, SegmentConfig, Task
 from napari_simmat.progress import finish
 from tests.batch.folders import contents
 

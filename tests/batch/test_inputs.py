@@ -8,7 +8,7 @@ import pytest
 
 from napari_simmat.batch import find_inputs
 from napari_simmat.batch.inputs import Input
-from napari_simmat.engine.jobs.outputs import OutputFiles
+from napari_simmat.engine.jobs.tasks import OutputFiles
 
 
 def touch(folder: Path, *names: str) -> None:

@@ -21,8 +21,8 @@ from skimage.data import coins
 from napari_simmat.batch import carrying_out, find_inputs, plan
 from napari_simmat.batch.run import LOCK
 from napari_simmat.batch.summary import PAGE, TABLE, lines_of, write_summary
-from napari_simmat.engine.jobs.outputs import write_result
-from napari_simmat.engine.jobs.staging import DiskFullError, settle
+from napari_simmat.engine.files import DiskFullError
+from napari_simmat.engine.jobs.outputs import recover_partial, write_result
 from napari_simmat.engine.jobs.tasks import SegmentConfig, Segmented
 from napari_simmat.progress import finish
 from tests.batch.folders import contents
@@ -200,7 +200,7 @@ def test_a_full_disk_ends_the_run_and_the_rest_can_go_on(
         patch.setattr("napari_simmat.batch.run.write_summary", lambda *_: None)
         outcomes = run(data, out)
     assert [one.status for one in outcomes] == ["failed"] * 4
-    assert "The disk is full while writing a.json" in outcomes[0].note
+    assert "The disk is full: a.json" in outcomes[0].note
     assert "It was not begun, as the disk is full" in outcomes[3].note
     assert contents(out) == {}
     run(data, out, "resume")
@@ -300,7 +300,7 @@ def test_temporary_files_of_a_run_that_had_renamed_nothing_go(data: Path, tmp_pa
     foreign = tmp_path / "out" / ".a_labels.tif.something.part"
     for path in (part, foreign):
         path.write_bytes(b"half")
-    settle(task.files, finish=True)
+    recover_partial(task.files, finish=True)
     assert not part.exists()
     assert foreign.exists()
     assert os.listdir(tmp_path / "out") == [foreign.name]

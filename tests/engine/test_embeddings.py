@@ -339,7 +339,7 @@ def test_a_disk_that_refuses_costs_nothing_but_a_sentence(
     predictor = Predictor(model, "cpu", cache=EmbeddingCache(store=store))
     predictor.set_image(stack)
     assert predictor.predict(points=[(3, 3)]).mask.shape == (24, 32)
-    assert "could not be written" in store.problem
+    assert "is not a folder" in store.problem
     assert len(store) == 0
 
 

@@ -15,7 +15,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from napari_simmat import __version__
 from napari_simmat.batch.running import (
     BatchProgress,
     Clock,
@@ -25,11 +24,10 @@ from napari_simmat.batch.running import (
     write_pictured,
 )
 from napari_simmat.batch.thumbnails import thumbnail_of_kept
-from napari_simmat.engine.jobs.outputs import OutputFiles
 from napari_simmat.engine.jobs.segmentation import answering
-from napari_simmat.engine.jobs.tasks import Outcome, SegmentConfig, Task
+from napari_simmat.engine.jobs.tasks import Outcome, OutputFiles, SegmentConfig, Task
 from napari_simmat.progress import Job, Progress, finish
-from napari_simmat.words import counted
+from napari_simmat.words import __version__, counted
 
 PATIENCE = 15
 """Seconds to wait for a scheduler to answer."""

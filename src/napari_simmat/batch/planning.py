@@ -8,11 +8,10 @@ from pathlib import Path
 
 from napari_simmat.batch.inputs import Input, Inputs, same_stem_siblings
 from napari_simmat.batch.plans import Existing, Plan, Skipped
+from napari_simmat.engine.files import OutputError, check_is_no_folder
 from napari_simmat.engine.formats.reading import stem_of
-from napari_simmat.engine.jobs.outputs import OutputFiles
 from napari_simmat.engine.jobs.record import outputs_recorded_in
-from napari_simmat.engine.jobs.staging import OutputError, check_is_no_folder
-from napari_simmat.engine.jobs.tasks import Task
+from napari_simmat.engine.jobs.tasks import OutputFiles, Task
 
 AUTO = "auto"
 SAME_STEM = "same-stem"
@@ -53,7 +52,7 @@ def plan(
     existing
         What to do where an output exists.
     extras
-        Optional outputs, of `engine.jobs.outputs.EXTRA_ENDINGS`.
+        Optional outputs, of `engine.jobs.tasks.EXTRA_ENDINGS`.
 
     Raises
     ------

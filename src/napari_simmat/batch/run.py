@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from napari_simmat.batch.plans import Plan
 from napari_simmat.batch.running import running
 from napari_simmat.batch.summary import write_summary
-from napari_simmat.engine.jobs.staging import OutputError
+from napari_simmat.engine.files import OutputError
 from napari_simmat.engine.jobs.tasks import Outcome, SegmentConfig
 from napari_simmat.progress import Job, Progress
 

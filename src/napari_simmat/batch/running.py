@@ -12,8 +12,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_simmat.batch.thumbnails import thumbnail_of, thumbnail_of_kept
+from napari_simmat.engine.files import DiskFullError
+from napari_simmat.engine.jobs.outputs import recover_partial
 from napari_simmat.engine.jobs.segmentation import answering, load_task, write_segmented
-from napari_simmat.engine.jobs.staging import DiskFullError, settle
 from napari_simmat.engine.jobs.tasks import Loaded, Outcome, SegmentConfig, Segmented, Task
 from napari_simmat.progress import Job, Progress, relayed
 
@@ -231,7 +232,7 @@ def duration(seconds: float) -> str:
 
 def load_settled(task: Task, config: SegmentConfig, resume: bool) -> Loaded:
     """Tidy up what a killed run left of a task, then read it."""
-    settle(task.files, finish=resume)
+    recover_partial(task.files, finish=resume)
     return load_task(task, config)
 
 

@@ -12,12 +12,10 @@ from datetime import datetime
 from html import escape
 from pathlib import Path
 
-from napari_simmat import __version__
 from napari_simmat.batch.plans import Plan
-from napari_simmat.engine.jobs.outputs import write_table, write_text
-from napari_simmat.engine.jobs.staging import staged
+from napari_simmat.engine.files import atomic_outputs, write_table, write_text
 from napari_simmat.engine.jobs.tasks import Outcome, SegmentConfig
-from napari_simmat.words import counted
+from napari_simmat.words import __version__, counted
 
 TABLE, PAGE = "simmat-summary.csv", "simmat-report.html"
 COLUMNS = ("image", "state", "objects", "hidden", "labels", "message")
@@ -52,7 +50,7 @@ def write_summary(plan: Plan, outcomes: Sequence[Outcome], config: SegmentConfig
     kept stands in it like one that was made now.
     """
     lines = lines_of(plan, outcomes)
-    with staged(plan.output / TABLE, plan.output / PAGE) as (table, page):
+    with atomic_outputs(plan.output / TABLE, plan.output / PAGE) as (table, page):
         write_table(table, COLUMNS, [line.values() for line in lines])
         write_text(page, "".join(_page(lines, config)))
 

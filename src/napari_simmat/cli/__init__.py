@@ -16,7 +16,6 @@ from io import TextIOWrapper
 from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
-from napari_simmat import __version__
 from napari_simmat.cli.benchmark import benchmark
 from napari_simmat.cli.demo import demo
 from napari_simmat.cli.evaluate import evaluate
@@ -24,6 +23,7 @@ from napari_simmat.cli.models import models
 from napari_simmat.cli.segment import segment
 from napari_simmat.cli.terminal import Terminal
 from napari_simmat.cli.training import pretrain, train
+from napari_simmat.words import __version__
 
 CANCELLED = 130
 """Exit status after Ctrl+C, as shells have it."""

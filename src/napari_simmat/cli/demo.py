@@ -101,14 +101,13 @@ class Row:
 def _running(output: Path, compute: Compute) -> Job[list[Row]]:
     """Write the samples, segment them, compare, draw."""
     from napari_simmat.batch import running
-    from napari_simmat.engine.jobs.outputs import OutputFiles, write_text
-    from napari_simmat.engine.jobs.staging import staged
-    from napari_simmat.engine.jobs.tasks import SegmentConfig, Task
+    from napari_simmat.engine.files import atomic_outputs, write_text
+    from napari_simmat.engine.jobs.tasks import OutputFiles, SegmentConfig, Task
     from napari_simmat.learn.demo import samples
 
     yield Progress(0, 0, "drawing samples")
     found = samples()
-    with staged(output / MARK) as (mark,):
+    with atomic_outputs(output / MARK) as (mark,):
         write_text(mark, '{"made by": "simmat demo"}\n')
     tasks: dict[str, list[Task]] = {}
     for sample in found:
@@ -188,8 +187,7 @@ def _compare(sample: Sample, output: Path) -> dict[str, dict[int, float]]:
 
 
 def _write_scores(path: Path, scores: list[dict[str, Any]]) -> None:
-    from napari_simmat.engine.files import writing
-    from napari_simmat.engine.jobs.outputs import write_table
+    from napari_simmat.engine.files import write_table, writing
 
     with writing(path) as temporary:
         write_table(temporary, ["sample", "model", "prompt", "object", "iou"], scores)

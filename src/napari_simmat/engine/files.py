@@ -1,78 +1,169 @@
-"""Files written whole or not at all, and hashed with progress."""
+"""Files written whole or not at all, CSV and text, hashes with progress."""
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
+import math
 import os
+import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from glob import escape
+from numbers import Integral, Real
 from pathlib import Path
-from uuid import uuid4
 
 from napari_simmat.progress import Job, Progress, finish
 
 _CHUNK = 1 << 22
+_PARTIAL = ".part"
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+_ESCAPED = "backslashreplace"
+"""How undecodable bytes of a file name are written; JSON reads them back unchanged."""
+
+
+class OutputError(OSError):
+    """A file could not be written; the message is one sentence for the user."""
+
+
+class DiskFullError(OutputError):
+    """A file could not be written, and neither could the next."""
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder that becomes `path` when the block ends well.
+    """Yield a temporary path in the same folder that becomes `path` when the block succeeds.
 
-    The content reaches the disk before the name does, so that a crash leaves the old file or the
-    new one, never half of it. When the block fails, nothing is left behind.
+    See `atomic_outputs`, which does so for several files.
+    """
+    with atomic_outputs(path) as (temporary,):
+        yield temporary
+
+
+@contextmanager
+def atomic_outputs(*targets: Path) -> Iterator[tuple[Path, ...]]:
+    """Yield temporary paths beside `targets` that become the targets when the block succeeds.
+
+    The contents reach the disk before the names do, and the files are renamed in the order given:
+    after a crash each target is the old file or the new one, never half of it. When the block (or
+    a rename) fails or is interrupted, no new file is left.
 
     Raises
     ------
-    OSError
-        If the disk is full or the folder cannot be written; the sentence says which.
+    OutputError
+        If the disk is full, a folder cannot be written, or a target is a folder.
     """
-    temporary = path.parent / f".{uuid4().hex}.tmp"
+    for target in targets:
+        check_is_no_folder(target)
+    temporary = tuple(map(partial_path, targets))
+    placed: list[Path] = []
     try:
-        with disk_in_words(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with disk_in_words(targets[0]):
+            for folder in {target.parent for target in targets}:
+                folder.mkdir(parents=True, exist_ok=True)
             yield temporary
-            move_into_place(temporary, path)
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            for path in temporary:
+                flush(path)
+            for path, target in zip(temporary, targets, strict=True):
+                is_new = not target.exists()
+                replace(path, target)
+                if is_new:
+                    placed.append(target)
+            for folder in {target.parent for target in targets}:
+                flush_folder(folder)
+    except BaseException:
+        for path in (*temporary, *placed):
+            with suppress(OSError):
+                remove(path)
+        raise
 
 
 @contextmanager
 def disk_in_words(path: Path) -> Iterator[None]:
-    """Turn the system's errors while `path` is written into a sentence for the user."""
+    """Turn system errors in the block, which writes `path`, into an `OutputError`.
+
+    An OSError without a number is a sentence for the user already and passes.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno is None:  # a sentence already
+        if error.errno is None:
             raise
-        raise _in_words(error, path) from error
+        raise output_error(error, path) from error
+
+
+def output_error(error: OSError, path: Path) -> OutputError:
+    """The error for the user that describes a system error met while writing `path`."""
+    folder = path.parent
+    if error.errno in _FULL:
+        return DiskFullError(disk_full_message(path))
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        return OutputError(f"{folder} is not a folder. Choose another folder.")
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        return OutputError(unwritable_message(folder))
+    reason = error.strerror or str(error)
+    return OutputError(
+        f"{path.name} could not be written to {folder} ({reason}), nothing was changed."
+    )
+
+
+def disk_full_message(path: Path) -> str:
+    """The message when there is no space for `path`."""
+    return (
+        f"The disk is full: {path.name} could not be written to {path.parent}, nothing was "
+        "changed. Free some space there or choose another folder."
+    )
+
+
+def unwritable_message(folder: Path) -> str:
+    """The message when the user may not write into `folder`."""
+    return f"{folder} cannot be written. Change its permissions or choose another folder."
+
+
+def check_is_no_folder(target: Path) -> None:
+    """Refuse a folder in the place of an output file; Zarr outputs are folders."""
+    if target.is_dir() and target.suffix != ".zarr":
+        raise OutputError(
+            f"{target} is a folder, but a file of that name is to be written. "
+            "Rename the folder or choose another output folder."
+        )
+
+
+def partial_path(target: Path) -> Path:
+    """A new name for the temporary file that is to become `target`."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}{_PARTIAL}")
+
+
+def partial_paths(target: Path) -> list[Path]:
+    """Temporary files that were to become `target`, left by a process that was killed."""
+    return sorted(target.parent.glob(f".{escape(target.name)}.????????{_PARTIAL}"))
 
 
 def flush(path: Path) -> None:
-    """See the content of a file, or of all files of a folder, safe on the disk."""
+    """Force the content of a file, or of all files of a folder, to the disk."""
     for each in files_of(path):
         with each.open("rb+") as file:
             os.fsync(file.fileno())
 
 
 def move_into_place(source: Path, target: Path) -> None:
-    """Rename `source` to `target` in the same folder, its content safe on the disk first."""
+    """Rename `source` to `target` in the same folder after forcing its content to the disk."""
     flush(source)
     replace(source, target)
     flush_folder(target.parent)
 
 
 def replace(source: Path, target: Path) -> None:
-    """Rename a file or a folder; a folder of the target's name, which renaming spares, goes."""
+    """Rename a file or a folder; a folder of the target's name is deleted first."""
     if source.is_dir() and target.is_dir():
         shutil.rmtree(target)
     os.replace(source, target)
 
 
 def remove(path: Path) -> None:
-    """Delete a file, or a folder with all that is in it, if it is there."""
+    """Delete a file, or a folder and its content, if it exists."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -80,14 +171,14 @@ def remove(path: Path) -> None:
 
 
 def files_of(path: Path) -> list[Path]:
-    """The file itself, or the files of a folder in the order of their names."""
+    """The file itself, or the files below a folder, sorted by path."""
     if not path.is_dir():
         return [path]
     return sorted(each for each in path.rglob("*") if each.is_file())
 
 
 def flush_folder(folder: Path) -> None:
-    """See the names in a folder safe on the disk; Windows has no such call."""
+    """Force the names in a folder to the disk; Windows has no such call."""
     with suppress(OSError):
         opened = os.open(folder, os.O_RDONLY)
         try:
@@ -97,7 +188,7 @@ def flush_folder(folder: Path) -> None:
 
 
 def copying(source: Path, target: Path) -> Job[None]:
-    """Copy a file, whole or not at all."""
+    """Copy a file atomically."""
     total = source.stat().st_size
     done = 0
     with source.open("rb") as read, writing(target) as temporary, temporary.open("wb") as write:
@@ -121,7 +212,7 @@ def hashing(path: Path) -> Job[str]:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file's content, of a folder's files' names and contents."""
+    """Return the SHA-256 of a file's content; of a folder, of its relative names and contents."""
     if not path.is_dir():
         return finish(hashing(path))
     digest = hashlib.sha256()
@@ -131,20 +222,29 @@ def sha256_of(path: Path) -> str:
 
 
 def size_in_words(size: int) -> str:
-    """Bytes as a person reads them, e.g. ``375 MB``."""
+    """``375 MB``: bytes in decimal units, with three digits."""
     for unit, step in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= step:
             return f"{size / step:.3g} {unit}"
     return f"{size} bytes"
 
 
-def _in_words(error: OSError, path: Path) -> OSError:
-    if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-        return OSError(
-            f"The disk is full: {path.name} could not be written to {path.parent}, nothing was "
-            "changed. Free some space there or choose another folder."
-        )
-    return OSError(
-        f"{path.name} could not be written to {path.parent} ({error.strerror}), nothing was "
-        "changed. Choose a folder that can be written."
-    )
+def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
+    """Write rows as CSV with a header line; missing values stay empty, floats get eight digits."""
+    with path.open("w", newline="", encoding="utf-8", errors=_ESCAPED) as stream:
+        writer = csv.DictWriter(stream, list(columns), restval="", lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({name: _cell(value) for name, value in row.items()})
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text as UTF-8 with plain line ends on every system."""
+    path.write_text(text, encoding="utf-8", errors=_ESCAPED, newline="\n")
+
+
+def _cell(value: object) -> object:
+    """A float with eight digits, so that the text is the same on all machines; NaN is empty."""
+    if isinstance(value, Real) and not isinstance(value, Integral):
+        return "" if math.isnan(value) else f"{float(value):.8g}"
+    return value

@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from napari_simmat.engine.jobs.outputs import write_text
-from napari_simmat.engine.jobs.staging import staged
+from napari_simmat.engine.files import atomic_outputs, write_text
 
 TOLERANCE = 0.02
 """By how much a mean IoU, average precision or panoptic quality may fall."""
@@ -58,7 +57,7 @@ def append_line(path: Path, line: Line) -> None:
     before = _read(path) if path.exists() else ""
     if before and not before.endswith("\n"):
         before += "\n"
-    with staged(path) as (temporary,):
+    with atomic_outputs(path) as (temporary,):
         write_text(temporary, before + json.dumps(line, allow_nan=False) + "\n")
 
 

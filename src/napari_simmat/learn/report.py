@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_simmat import __version__
-from napari_simmat.engine.jobs.outputs import write_table, write_text
-from napari_simmat.engine.jobs.staging import staged
+from napari_simmat.engine.files import atomic_outputs, write_table, write_text
+from napari_simmat.words import __version__
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
@@ -90,7 +89,7 @@ def write_report(output: Path, scores: Scores, values: Mapping[str, Any]) -> tup
     """
     paths = output / TABLE, output / SUMMARY
     rows = [row for image in scores.images for row in image.rows()]
-    with staged(*paths) as (table, text):
+    with atomic_outputs(*paths) as (table, text):
         write_table(table, list(rows[0]), rows)
         write_text(text, json.dumps(values, indent=1, allow_nan=False) + "\n")
     return paths

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat.engine.jobs.staging import staged
+from napari_simmat.engine.files import atomic_outputs
 from napari_simmat.engine.overlays import as_picture
 from napari_simmat.learn.canvas import Canvas, matches_picture
 from napari_simmat.learn.datasets.dataset import large_regions
@@ -233,7 +233,7 @@ def _channels(image: ImageFile, config: ScoreConfig) -> tuple[int | None, tuple[
 
 
 def _save(picture: Image, path: Path) -> Path:
-    with staged(path) as (temporary,):
+    with atomic_outputs(path) as (temporary,):
         picture.save(temporary, format="png")
     return path
 

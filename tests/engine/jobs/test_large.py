@@ -13,12 +13,12 @@ from PIL import Image
 
 from napari_simmat import Predictor, load_model
 from napari_simmat.engine.automatic.settings import AutomaticSettings
+from napari_simmat.engine.files import DiskFullError
 from napari_simmat.engine.formats.reading import read_labels
-from napari_simmat.engine.jobs.outputs import OutputFiles
+from napari_simmat.engine.jobs.outputs import recover_partial
 from napari_simmat.engine.jobs.record import read_record
 from napari_simmat.engine.jobs.segmentation import answering, load_task, segmenting
-from napari_simmat.engine.jobs.staging import DiskFullError, settle
-from napari_simmat.engine.jobs.tasks import Outcome, SegmentConfig, Task
+from napari_simmat.engine.jobs.tasks import Outcome, OutputFiles, SegmentConfig, Task
 from napari_simmat.engine.objects import Found, PixelSize, columns_of, measure
 from napari_simmat.engine.objects_in_parts import measure_in_parts
 from napari_simmat.progress import finish
@@ -150,7 +150,7 @@ def test_cancelled_or_killed_nothing_stays_behind(
     left = tmp_path / "out" / ".discs_labels.ome.zarr.0123abcd.part"  # as a kill leaves it
     left.mkdir()
     (left / "zarr.json").write_text("{}")
-    settle(one.files, finish=True)
+    recover_partial(one.files, finish=True)
     assert not any((tmp_path / "out").iterdir())
 
 
@@ -176,7 +176,7 @@ def test_a_failed_write_leaves_nothing(
 @pytest.mark.parametrize(
     ("code", "where", "sentence"),
     [
-        (errno.ENOSPC, "engine.automatic.tiled.segmenting_tiles", "The disk is full while writing"),
+        (errno.ENOSPC, "engine.automatic.tiled.segmenting_tiles", "The disk is full: "),
         (errno.EACCES, "engine.jobs.large.create_labels", "out cannot be written. Change its"),
         (errno.EIO, "engine.automatic.tiled.segmenting_tiles", "disk says"),
     ],

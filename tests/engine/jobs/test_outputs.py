@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from napari_simmat.engine.files import OutputError, atomic_outputs, write_table, write_text
 from napari_simmat.engine.formats.reading import stem_of
-from napari_simmat.engine.jobs.outputs import OutputFiles, write_table, write_text
-from napari_simmat.engine.jobs.staging import OutputError, staged
+from napari_simmat.engine.jobs.tasks import OutputFiles
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_a_table_has_eight_digits_and_leaves_out_what_is_missing(tmp_path: Path)
 
 def test_staged_files_appear_together(tmp_path: Path) -> None:
     first, second = tmp_path / "new" / "a.txt", tmp_path / "new" / "b.txt"
-    with staged(first, second) as (to_a, to_b):
+    with atomic_outputs(first, second) as (to_a, to_b):
         write_text(to_a, "a")
         assert not first.exists()
         write_text(to_b, "b\n")
@@ -91,7 +91,7 @@ def test_a_rename_that_fails_takes_back_those_before_it(
     [
         (
             OSError(errno.ENOSPC, "No space left on device"),
-            r"The disk is full while writing a\.txt",
+            r"The disk is full: a\.txt",
         ),
         (PermissionError(errno.EACCES, "Permission denied"), r"cannot be written\. Change"),
         (OSError(errno.EROFS, "Read-only file system"), r"cannot be written\. Change"),
@@ -109,7 +109,7 @@ def test_a_target_that_is_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").mkdir()
     with (
         pytest.raises(OutputError, match=r"a\.txt is a folder, but a file"),
-        staged(tmp_path / "a.txt"),
+        atomic_outputs(tmp_path / "a.txt"),
     ):
         pytest.fail("the block must not run")
 
@@ -118,14 +118,14 @@ def test_an_output_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("a file")
     with (
         pytest.raises(OutputError, match=r"out is not a folder"),
-        staged(tmp_path / "out" / "a.txt"),
+        atomic_outputs(tmp_path / "out" / "a.txt"),
     ):
         pytest.fail("the block must not run")
     assert (tmp_path / "out").read_text() == "a file"
 
 
 def write_then_raise(reason: BaseException | None, *targets: Path) -> None:
-    with staged(*targets) as temporary:
+    with atomic_outputs(*targets) as temporary:
         for path in temporary:
             write_text(path, "after")
         if reason is not None:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from napari_simmat.engine.files import OutputError
 from napari_simmat.engine.jobs.saving import LabelledObjects, saving
-from napari_simmat.engine.jobs.staging import OutputError
 from napari_simmat.engine.objects import PixelSize
 from napari_simmat.progress import finish
 

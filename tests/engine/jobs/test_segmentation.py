@@ -12,7 +12,6 @@ from skimage.data import coins
 from napari_simmat.engine.automatic.settings import AutomaticSettings
 from napari_simmat.engine.checkpoints.loading import load_model
 from napari_simmat.engine.formats.reading import read_labels
-from napari_simmat.engine.jobs.outputs import OutputFiles
 from napari_simmat.engine.jobs.record import (
     Input,
     Record,
@@ -23,7 +22,7 @@ from napari_simmat.engine.jobs.record import (
     read_record,
 )
 from napari_simmat.engine.jobs.segmentation import labels_of, read_task_prompts, segmenting
-from napari_simmat.engine.jobs.tasks import Outcome, SegmentConfig, Task
+from napari_simmat.engine.jobs.tasks import Outcome, OutputFiles, SegmentConfig, Task
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.progress import finish

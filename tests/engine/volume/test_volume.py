@@ -14,10 +14,9 @@ from scipy import ndimage as ndi
 
 from napari_simmat import Predictor, Prompt, load_model
 from napari_simmat.engine.frames import Frame
-from napari_simmat.engine.jobs.outputs import OutputFiles
 from napari_simmat.engine.jobs.record import read_record
 from napari_simmat.engine.jobs.segmentation import segmenting
-from napari_simmat.engine.jobs.tasks import SegmentConfig, Task
+from napari_simmat.engine.jobs.tasks import OutputFiles, SegmentConfig, Task
 from napari_simmat.engine.mask_geometry import between, deepest, overlap, within
 from napari_simmat.engine.results import Result
 from napari_simmat.engine.volume import PropagationSettings, Propagator

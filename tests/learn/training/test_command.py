@@ -348,14 +348,14 @@ def test_killed_at_any_time_the_same_command_ends_with_the_same_bits(
             elif path.name == BEST:
                 read_tensors(path)
             else:
-                assert path.name in (LOG, ".lock", "tensorboard") or path.suffix == ".tmp"
+                assert path.name in (LOG, ".lock", "tensorboard") or path.suffix == ".part"
     assert not outputs["killed"].exists()
     resumed = python("-m", "napari_simmat", *command)
     for process in (unbroken, resumed):
         _, said = process.communicate(timeout=300)
         assert process.returncode == 0, said
     assert outputs["killed"].read_bytes() == outputs["unbroken"].read_bytes()
-    assert not list(folder.glob(".*.tmp"))
+    assert not list(folder.glob(".*.part"))
     log = outputs["unbroken"].parent / "m-training" / LOG
     assert (folder / LOG).read_text() == log.read_text()
 

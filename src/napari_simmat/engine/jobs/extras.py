@@ -31,7 +31,7 @@ def write_extra(kind: str, path: Path, segmented: Segmented) -> None:
     Parameters
     ----------
     kind
-        One of `engine.jobs.outputs.EXTRA_ENDINGS`.
+        One of `engine.jobs.tasks.EXTRA_ENDINGS`.
     path
         The file, under any name.
     segmented

@@ -6,9 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari_simmat.engine.files import remove
+from napari_simmat.engine.files import DiskFullError, output_error, partial_path, remove
 from napari_simmat.engine.formats.label_zarr import create_labels
-from napari_simmat.engine.jobs.staging import DiskFullError, in_words, part_of
 from napari_simmat.engine.jobs.tasks import Loaded, SegmentConfig
 from napari_simmat.engine.objects import Found, Painting
 from napari_simmat.progress import Job
@@ -35,7 +34,7 @@ def segmenting_in_tiles(
 
     image, target = loaded.image, loaded.task.files.labels
     yield from opening(loaded, predictor, config)
-    folder = part_of(target)
+    folder = partial_path(target)
     unit = _UNITS.get(image.units.get("X", ""), "")
     pixel = (image.scale.get("Y", 1.0), image.scale.get("X", 1.0)) if unit else (1.0, 1.0)
     height, width = loaded.shape
@@ -49,7 +48,7 @@ def segmenting_in_tiles(
         with suppress(OSError):
             remove(folder)
         if isinstance(error, OSError):
-            said = in_words(error, target)
+            said = output_error(error, target)
             if labels is None or isinstance(said, DiskFullError):  # else perhaps the image's file
                 raise said from error
         raise

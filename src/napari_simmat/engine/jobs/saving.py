@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_simmat.engine.files import atomic_outputs, write_table
 from napari_simmat.engine.formats.labelfiles import write_labels_tiff
-from napari_simmat.engine.jobs.outputs import write_table
-from napari_simmat.engine.jobs.staging import staged
 from napari_simmat.engine.objects import PixelSize, columns_of, measure
 from napari_simmat.progress import Job, Progress
 
@@ -71,7 +70,7 @@ def saving(folder: Path, stem: str, objects: LabelledObjects) -> Job[list[Path]]
         row["class"] = objects.categories.get(label, "")
         row["score"] = objects.scores.get(label, float("nan"))
     axes, scale, units = objects.axes, objects.size.scale, objects.size.units
-    with staged(*targets) as (labels, table, *classes):
+    with atomic_outputs(*targets) as (labels, table, *classes):
         yield Progress(1, steps, "writing the labels")
         write_labels_tiff(labels, objects.labels, axes=axes, scale=scale, units=units)
         write_table(table, columns_of(axes, (), objects.size), rows)

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from napari_simmat.engine.automatic.settings import AutomaticSettings
+from napari_simmat.engine.files import sha256_of
+from napari_simmat.engine.formats.reading import is_nifti, stem_of
 from napari_simmat.engine.frames import check_pixel_ratio
-from napari_simmat.engine.jobs.outputs import OutputFiles
+from napari_simmat.engine.jobs.record import Request, read_record
 from napari_simmat.engine.propagation_settings import PropagationSettings
 
 if TYPE_CHECKING:
     from napari_simmat.engine.formats.image_file import ImageFile
     from napari_simmat.engine.images import ChannelStack
-    from napari_simmat.engine.jobs.record import Request
     from napari_simmat.engine.objects import Painting
     from napari_simmat.engine.prompts import Prompt
+
+
+LABEL_SUFFIXES = (".tif", ".nii.gz", ".ome.zarr")
+EXTRA_ENDINGS = {"overlay": "_overlay.png", "coco": "_coco.json", "rois": "_rois.zip"}
+"""Optional outputs by their kind, and what follows the image's stem in their names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +63,87 @@ class SegmentConfig:
 
     def __post_init__(self) -> None:
         check_pixel_ratio(self.pixel_ratio)
+
+
+@dataclass(frozen=True)
+class OutputFiles:
+    """The files that one image becomes; `extras` holds the optional ones by their kind."""
+
+    labels: Path
+    objects: Path
+    record: Path
+    extras: Mapping[str, Path] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, image: Path, folder: Path, extras: Sequence[str] = ()) -> OutputFiles:
+        """Name the outputs of `image` in `folder` after the image's stem.
+
+        Parameters
+        ----------
+        image, folder
+            The image, and where its outputs go.
+        extras
+            Which of `EXTRA_ENDINGS` are written as well.
+        """
+        stem = stem_of(image)
+        suffix = ".nii.gz" if is_nifti(image) else ".tif"
+        return cls(
+            labels=folder / f"{stem}_labels{suffix}",
+            objects=folder / f"{stem}_objects.csv",
+            record=folder / f"{stem}.json",
+            extras={kind: folder / f"{stem}{EXTRA_ENDINGS[kind]}" for kind in extras},
+        )
+
+    def in_zarr(self) -> OutputFiles:
+        """The same with labels as OME-Zarr, for an image whose labels are not held in memory.
+
+        Of the optional outputs only the picture can be made then.
+        """
+        name = f"{self.record.name.removesuffix('.json')}_labels.ome.zarr"
+        extras = {kind: path for kind, path in self.extras.items() if kind == "overlay"}
+        return replace(self, labels=self.labels.with_name(name), extras=extras)
+
+    @property
+    def are_in_zarr(self) -> bool:
+        """Whether labels are OME-Zarr."""
+        return self.labels.suffix == ".zarr"
+
+    @property
+    def recorded(self) -> dict[str, Path]:
+        """By their kind, the files that the record vouches for."""
+        return {"labels": self.labels, "objects": self.objects, **self.extras}
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter((self.labels, self.objects, *self.extras.values(), self.record))
+
+    def possible(self) -> tuple[Path, ...]:
+        """The files, and what stands for the labels if the image turns out to be large."""
+        return (*self, self.in_zarr().labels)
+
+    def existing(self) -> list[Path]:
+        """Those of the files that are already there."""
+        return [path for path in self if path.exists()]
+
+    def outdated(self) -> list[Path]:
+        """Files beside these that an earlier run wrote for the image, as the record there says.
+
+        Such are labels in another format, and optional outputs that are not wanted any more; what
+        was changed since is somebody's work and none of them.
+        """
+        try:
+            earlier = read_record(self.record).outputs.values()
+        except (ValueError, OSError):  # there is none, or one of another program
+            return []
+        stem = self.record.name.removesuffix(".json")
+        endings = *(f"_labels{suffix}" for suffix in LABEL_SUFFIXES), *EXTRA_ENDINGS.values()
+        possible = {f"{stem}{ending}" for ending in endings} - {path.name for path in self}
+        written = {output["file"]: output.get("sha256") for output in earlier}
+        paths = {name: self.record.with_name(name) for name in sorted(possible & set(written))}
+        return [
+            path
+            for name, path in paths.items()
+            if path.exists() and sha256_of(path) == written[name]
+        ]
 
 
 @dataclass(frozen=True)

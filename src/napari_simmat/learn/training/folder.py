@@ -56,7 +56,7 @@ class RunFolder:
             except NotImplementedError:  # some clusters' file systems know no locks
                 logger.info("%s cannot be locked; start no second training in it.", path)
             (path / STOP).unlink(missing_ok=True)
-            for unfinished in path.glob(".*.tmp"):  # of a process that was killed while it wrote
+            for unfinished in path.glob(".*.part"):  # of a process that was killed while it wrote
                 unfinished.unlink()
 
     @property

@@ -14,7 +14,7 @@ from napari_simmat.batch import AUTO, SAME_STEM, Plan, find_inputs, plan
 from napari_simmat.engine.automatic.settings import AutomaticSettings
 from napari_simmat.engine.files import writing
 from napari_simmat.engine.folders import user_folder
-from napari_simmat.engine.jobs.outputs import EXTRA_ENDINGS
+from napari_simmat.engine.jobs.tasks import EXTRA_ENDINGS
 
 log = logging.getLogger(__name__)
 
