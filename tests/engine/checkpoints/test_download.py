@@ -297,13 +297,3 @@ def test_a_base_is_fetched_by_its_name(user_folder: Path) -> None:
 def test_what_cannot_be_fetched_is_a_sentence(name: str) -> None:
     with pytest.raises(ValueError, match="cannot be downloaded; vit_b, vit_l, vit_h can"):
         finish(fetching(name))
-
-
-def test_the_published_files_are_known_to_pooch(user_folder: Path) -> None:
-    files = download.published()
-    assert files.path == user_folder / "bases"
-    for row in sam_weights.OFFICIAL.values():
-        assert files.get_url(row.file) == (
-            f"https://dl.fbaipublicfiles.com/segment_anything/{row.file}"
-        )
-        assert files.registry[row.file] == f"sha256:{row.sha256}"

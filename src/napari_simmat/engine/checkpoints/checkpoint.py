@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_simmat.engine.checkpoints.description import read_description
-from napari_simmat.engine.checkpoints.header import read_header
+from napari_simmat.engine.checkpoints.header import damaged, read_metadata
 from napari_simmat.engine.files import sha256_of, writing
 from napari_simmat.model.spec import ModelSpec
 
@@ -110,7 +110,7 @@ def read_card(path: str | Path) -> Card:
         If the file is damaged, foreign or of a newer format; the sentence says which.
     """
     path = Path(path)
-    metadata = read_header(path).metadata
+    metadata = read_metadata(path)
     text = metadata.get(_KEY) or metadata.get(_BUNDLE_KEY)
     if text is None:
         raise ValueError(
@@ -138,7 +138,7 @@ def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
         If the file is damaged, or a tensor is not of floating point, or holds NaN or infinity.
     """
     path = Path(path)
-    read_header(path)
+    read_metadata(path)
     from safetensors import SafetensorError
     from safetensors.torch import load
 
@@ -146,7 +146,7 @@ def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
         # Not mapped: the file can be replaced or removed while its model is in use.
         tensors: dict[str, torch.Tensor] = load(path.read_bytes())
     except SafetensorError as error:
-        raise ValueError(f"{path.name} is damaged ({error}). Copy or download it again.") from None
+        raise damaged(path, error) from None
     check_numbers(path, tensors)
     return tensors
 

@@ -1,4 +1,8 @@
-"""Fetching a published base: resumed where it was cut, checked by its hash, stopped at any time."""
+"""Download SAM's published weights: resumable, checked by hash, cancelled at any step.
+
+Not `pooch`: its downloaders neither resume nor yield between chunks, and the largest file has
+2.6 GB.
+"""
 
 from __future__ import annotations
 
@@ -15,35 +19,23 @@ from napari_simmat.progress import Job, Progress
 
 if TYPE_CHECKING:
     from filelock import FileLock
-    from pooch import Pooch
     from requests import Response
 
 _CHUNK = 1 << 16  # what a broken connection can lose
-_TIMEOUT = (5.0, 10.0)  # seconds to connect, and of silence; after it the rest is asked for anew
+_TIMEOUT = (5.0, 10.0)  # seconds to connect, and of silence before the rest is requested again
 _LARGER_THAN_PUBLISHED = 1.05
-
-
-def published() -> Pooch:
-    """The published files with addresses and hashes, as pooch keeps them, for ``bases/``."""
-    import pooch
-
-    return pooch.create(
-        path=bases_folder(),
-        base_url=ADDRESS,
-        registry={row.file: f"sha256:{row.sha256}" for row in OFFICIAL.values()},
-    )
 
 
 def fetching(name: str) -> Job[Path]:
     """Download the base `name` into ``bases/`` unless it is there; return its file.
 
-    Progress is in bytes. Closing the job stops the download; what came so far stays in
-    ``NAME.part``, and the next download goes on from there.
+    Progress is in bytes. Closing the job stops the download; the next one continues from what is
+    in ``NAME.part``.
 
     Raises
     ------
     ValueError
-        If there is no such download, or what came is not what was published.
+        If there is no such download, or the content is not what was published.
     ConnectionError
         If the address cannot be reached or the connection breaks.
     OSError
@@ -55,23 +47,21 @@ def fetching(name: str) -> Job[Path]:
             "`simmat models list` shows what is there already."
         )
     row = OFFICIAL[name]
-    files = published()
-    sha256 = files.registry[row.file].removeprefix("sha256:")
-    target = Path(files.abspath) / row.file
-    return (yield from downloading(files.get_url(row.file), target, sha256, size=row.size))
+    target = bases_folder() / row.file
+    return (yield from downloading(ADDRESS + row.file, target, row.sha256, size=row.size))
 
 
 def downloading(url: str, target: Path, sha256: str, *, size: int) -> Job[Path]:
-    """Download `url` to `target`, unless content with the hash `sha256` is there.
+    """Download `url` to `target`, unless a file with the hash `sha256` is there.
 
     Parameters
     ----------
     url, target
-        From where and to where; ``NAME.part`` beside `target` holds what came so far.
+        From where and to where; ``NAME.part`` beside `target` holds an incomplete download.
     sha256
         Of the whole content, lower-case hexadecimal.
     size
-        Bytes expected; what is much larger is refused.
+        Expected bytes; a much larger file is refused.
     """
     from filelock import FileLock
 
@@ -89,9 +79,9 @@ def downloading(url: str, target: Path, sha256: str, *, size: int) -> Job[Path]:
                 received = _size(part)
                 part.unlink()
                 raise ValueError(
-                    f"What came from {url} is not what was published ({received} bytes with "
-                    "another SHA-256), so it was deleted. Try again; if it stays so, something in "
-                    f"between changes it: {_another_way(target)}"
+                    f"The content of {url} is not what was published ({received} bytes with "
+                    "another SHA-256), so it was deleted. Try again; if that does not help, "
+                    f"something in between changes it: {_another_way(target)}"
                 )
             move_into_place(part, target)
     finally:
@@ -100,23 +90,22 @@ def downloading(url: str, target: Path, sha256: str, *, size: int) -> Job[Path]:
 
 
 def _receiving(url: str, part: Path, target: Path, size: int) -> Job[None]:
-    """Bring `part` to its full length, asking for the rest while each try brings more."""
+    """Complete `part`; a broken connection is retried as long as each try adds bytes."""
     import requests
 
     furthest = _size(part)
     while True:
-        reason = "the connection broke"
         try:
             yield from _requesting(url, part, target, size)
             return
-        except (requests.ConnectionError, requests.Timeout) as error:
-            reason = "no answer" if isinstance(error, requests.Timeout) else "no connection"
+        except requests.Timeout:
+            reason = "no answer"
+        except requests.ConnectionError:
+            reason = "no connection"
         except requests.exceptions.ChunkedEncodingError:
-            pass
+            reason = "the connection broke"
         except requests.HTTPError as error:
-            answer = error.response
-            if answer is not None:
-                reason = f"the server answered {answer.status_code} {answer.reason}"
+            reason = f"the server answered {error.response.status_code} {error.response.reason}"
         if _size(part) <= furthest:
             kept = f" {size_in_words(furthest)} are kept for the next try." if furthest else ""
             raise ConnectionError(
@@ -127,7 +116,7 @@ def _receiving(url: str, part: Path, target: Path, size: int) -> Job[None]:
 
 
 def _requesting(url: str, part: Path, target: Path, size: int) -> Job[None]:
-    """Append what one request brings; returns when the server has sent all it has."""
+    """Send one request and append its content to `part`."""
     import requests
 
     start = _size(part)
@@ -139,22 +128,23 @@ def _requesting(url: str, part: Path, target: Path, size: int) -> Job[None]:
         total = _total(response)
         if start and response.status_code == requests.codes.requested_range_not_satisfiable:
             if total == start:
-                return  # it was complete already
+                return  # the part was complete
         else:
             response.raise_for_status()
             resumed = response.status_code == requests.codes.partial_content
-            if not (start and resumed) or _begins_at(response, start):
+            got = response.headers.get("Content-Range", "")
+            if not (start and resumed) or got.startswith(f"bytes {start}-"):
                 done = start if resumed else 0
                 yield from _writing(response, part, target, done, total, size)
                 return
-    part.unlink()  # longer than the file there, or another stretch came: begin again
+    part.unlink()  # longer than the file on the server, or the answer to another range
     yield from _requesting(url, part, target, size)
 
 
 def _writing(
     response: Response, part: Path, target: Path, done: int, total: int | None, size: int
 ) -> Job[None]:
-    """Write the answer's content behind the `done` bytes of `part`."""
+    """Append the content of a response to the first `done` bytes of `part`."""
     limit = int(size * _LARGER_THAN_PUBLISHED)
     if total is not None and total > limit:
         raise ValueError(
@@ -168,7 +158,7 @@ def _writing(
             file.write(chunk)
             done += len(chunk)
             if done > limit:
-                break  # its hash tells that it is something else
+                break  # the hash will differ
             yield Progress(done, max(total or size, done), f"Downloading {target.name}")
 
 
@@ -187,14 +177,10 @@ def _size(path: Path) -> int:
 
 
 def _total(response: Response) -> int | None:
-    """Length of the whole file as the server tells it, None if it does not."""
+    """Length of the whole file according to the server, if it says."""
     text = response.headers.get("Content-Range", "").rpartition("/")[2]
     text = text or response.headers.get("Content-Length", "")
     return int(text) if text.isascii() and text.isdigit() else None
-
-
-def _begins_at(response: Response, start: int) -> bool:
-    return response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
 
 
 def _another_way(target: Path) -> str:
