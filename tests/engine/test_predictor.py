@@ -18,10 +18,10 @@ from napari_simmat.engine.checkpoints.loading import Model, load_model
 from napari_simmat.engine.compute import Compute
 from napari_simmat.engine.embedding_store import EmbeddingStore
 from napari_simmat.engine.embeddings import EmbeddingCache
+from napari_simmat.engine.mask_geometry import iou
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.statistics import Statistics
-from napari_simmat.learn.metrics import iou
 from napari_simmat.model.foundation import build_network
 from napari_simmat.progress import finish
 

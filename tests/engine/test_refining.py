@@ -9,7 +9,7 @@ import pytest
 from napari_simmat.engine import refining
 from napari_simmat.engine.checkpoints.zoo import load_model
 from napari_simmat.engine.correcting import corrected
-from napari_simmat.engine.mask_geometry import Mask, overlap
+from napari_simmat.engine.mask_geometry import Mask, iou
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refining import Refined, Refiner, steps_of
@@ -95,7 +95,7 @@ def test_a_later_correction_keeps_what_is_right_where_the_answer_is_another_obje
     assert np.array_equal(script.asked[4].mask, BODY)
     assert not answer.mask[36, 25]
     assert not (answer.mask & ~BODY).any()
-    assert overlap(answer.mask, BODY) > 0.8
+    assert iou(answer.mask, BODY) > 0.8
     assert np.array_equal(answer.mask, corrected(BODY, [last, last], CLICKS[3], 0))
 
 

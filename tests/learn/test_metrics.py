@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage.morphology import dilation, disk
 
+from napari_simmat.engine.mask_geometry import iou
 from napari_simmat.learn import metrics
-from napari_simmat.learn.metrics import boundary, boundary_f, dataset_iou, dice, iou, mean_iou
+from napari_simmat.learn.metrics import boundary, boundary_f, dataset_iou, dice, mean_iou
 
 MASKS = arrays(bool, st.tuples(st.integers(2, 9), st.integers(2, 9)))
 
@@ -35,6 +36,7 @@ def test_empty_masks():
     nothing, all_of_it = np.zeros((3, 3)), np.ones((3, 3))
     assert iou(nothing, nothing) == dice(nothing, nothing) == 1
     assert iou(nothing, all_of_it) == dice(nothing, all_of_it) == 0
+    assert iou(nothing, nothing, empty=0.0) == 0
 
 
 @given(st.data())

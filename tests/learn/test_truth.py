@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_simmat.learn.metrics import boundary_f, dice, iou
+from napari_simmat.engine.mask_geometry import deepest, iou
+from napari_simmat.learn.metrics import boundary_f, dice
 from napari_simmat.learn.truth import (
     Truth,
     boundary_tolerance,
     correction,
     found_objects,
-    middle,
 )
 
 
@@ -20,11 +20,14 @@ def test_the_middle_lies_deepest_inside():
     mask = np.zeros((20, 30), bool)
     mask[2:5, 2:28] = True
     mask[2:17, 2:11] = True  # the thick part of an L
-    y, x = middle(mask)
+    y, x = deepest(mask, ties="median")
     assert 5 <= y <= 13
     assert 5 <= x <= 7
-    assert middle(np.ones((1, 1), bool)) == (0, 0)
-    assert middle(np.ones((5, 5), bool)) == (2, 2)  # the border of the image counts as outside
+    assert deepest(np.ones((1, 1), bool), ties="median") == (0, 0)
+    assert deepest(np.ones((5, 5), bool), ties="median") == (
+        2,
+        2,
+    )  # the border of the image counts as outside
 
 
 def test_corrections_go_to_the_largest_error():

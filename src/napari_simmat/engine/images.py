@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 from napari_simmat.engine.channels import match_channels
 from napari_simmat.engine.frames import squared
 from napari_simmat.engine.sources import WHOLE, Source
-from napari_simmat.engine.statistics import Channel, Statistics, Way, measuring_ends
+from napari_simmat.engine.statistics import Channel, Statistics, Way, measuring_ends, stretch
 from napari_simmat.progress import Job, finish
 from napari_simmat.words import format_shape
 
@@ -173,7 +172,7 @@ class ChannelStack:
         numbers = zip(self.selection, statistics.low, statistics.high, strict=True)
         for out, (channel, low, high) in zip(result, numbers, strict=True):
             if ways[channel] == "percentile":
-                out[...] = _stretched(read[channel], low, high, scale)
+                out[...] = stretch(read[channel], low, high, scale)
             else:
                 with np.errstate(over="ignore"):  # beyond float32 counts as infinite
                     out[...] = read[channel]
@@ -299,18 +298,3 @@ def _hint_at_channels(source: Source) -> None:
             format_shape(source.shape),
             source.shape[-1],
         )
-
-
-def _stretched(plane: NDArray[Any], low: float, high: float, scale: float) -> NDArray[Any]:
-    """Map low..high to 0..scale in double precision, clipped; what is not finite becomes 0."""
-    if low == high:
-        return np.zeros(plane.shape)
-    values = plane.astype(np.float64)
-    values[~np.isfinite(values)] = low
-    np.clip(values, low, high, out=values)
-    if not math.isfinite(high - low):  # the ends of float64
-        values, low, high = values / 2, low / 2, high / 2
-    values -= low
-    values /= high - low
-    values *= scale
-    return values

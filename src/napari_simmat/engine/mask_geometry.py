@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
@@ -14,18 +16,56 @@ PixelSize = tuple[float, float]
 """Height and width of a pixel, in any one unit."""
 
 
-def deepest(mask: Mask, pixel: PixelSize = (1.0, 1.0)) -> tuple[float, float]:
-    """The pixel y, x of a mask (Y, X) that lies furthest inside; beyond the image is outside."""
+def deepest(
+    mask: Mask, pixel: PixelSize = (1.0, 1.0), ties: Literal["first", "median"] = "first"
+) -> tuple[float, float]:
+    """The pixel y, x of a mask (Y, X) that is farthest from its outline.
+
+    What lies beyond the image is outside the mask.
+
+    Parameters
+    ----------
+    pixel
+        Height and width of a pixel.
+    ties
+        Which of several equally deep pixels, in row-major order. The median one, which evaluation
+        and training click on, is nearer to the middle of a long object; the window and propagation
+        take the first.
+    """
     rows, columns = _around(mask)
     depth = ndi.distance_transform_edt(np.pad(mask[rows, columns], 1), sampling=pixel)
-    y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+    found = np.flatnonzero(depth == depth.max())
+    y, x = np.unravel_index(found[0 if ties == "first" else len(found) // 2], depth.shape)
     return float(y + rows.start - 1), float(x + columns.start - 1)
 
 
-def overlap(one: Mask, other: Mask) -> float:
-    """Intersection over union; 0 where both are empty."""
-    union = int(np.count_nonzero(one | other))
-    return int(np.count_nonzero(one & other)) / union if union else 0.0
+def iou(ours: NDArray[Any], theirs: NDArray[Any], empty: float = 1.0) -> float:
+    """Intersection over union of two masks of equal shape.
+
+    Parameters
+    ----------
+    empty
+        The value where both masks are empty. Metrics take 1: finding nothing where there is
+        nothing is right. To tell whether two masks show the same object take 0: there is none.
+
+    Examples
+    --------
+    >>> iou(np.array([1, 1, 0, 0]), np.array([0, 1, 1, 0])) == 1 / 3
+    True
+    """
+    ours, theirs = as_masks(ours, theirs)
+    union = np.count_nonzero(ours | theirs)
+    return float(np.count_nonzero(ours & theirs) / union) if union else empty
+
+
+def as_masks(ours: NDArray[Any], theirs: NDArray[Any]) -> tuple[Mask, Mask]:
+    """Two arrays as bool; ValueError if their shapes differ."""
+    if ours.shape != theirs.shape:
+        raise ValueError(
+            f"Masks of shape {ours.shape} and {theirs.shape} cannot be compared; give both on the "
+            "same image."
+        )
+    return ours.astype(bool, copy=False), theirs.astype(bool, copy=False)
 
 
 def within(mask: Mask, reach: float, pixel: PixelSize = (1.0, 1.0)) -> Mask:

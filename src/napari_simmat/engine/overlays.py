@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_simmat.engine.statistics import rescale
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -27,8 +29,8 @@ def as_picture(channels: NDArray[Any]) -> NDArray[np.uint8]:
         lowest = channels[finite].min() if finite.any() else 0
         channels = np.where(finite, channels, lowest)
     low, high = np.percentile(channels, (0.5, 99.8))
-    unit = np.clip((channels.astype(np.float32) - low) / max(high - low, 1e-9), 0, 1)
-    picture = np.asarray(np.rint(255 * np.moveaxis(unit, 0, -1)), np.uint8)
+    stretched = rescale(channels.astype(np.float32), low, high)
+    picture = np.asarray(np.rint(np.moveaxis(stretched, 0, -1)), np.uint8)
     return np.broadcast_to(picture, (*picture.shape[:2], 3))
 
 

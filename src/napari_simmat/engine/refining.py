@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from napari_simmat.engine.correcting import contradicts, corrected
 from napari_simmat.engine.footprints import Footprint
-from napari_simmat.engine.mask_geometry import Mask, deepest, overlap
+from napari_simmat.engine.mask_geometry import Mask, deepest, iou
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.progress import Job, finish
 
@@ -140,7 +140,7 @@ class Refiner:
             refines = corrects or (number >= SETTLED and not choice)
             if refines and before.footprint is not None:
                 old = before.footprint.on_plane((), mask.shape)
-                local = corrects or overlap(mask, old) < ANOTHER
+                local = corrects or iou(mask, old, empty=0.0) < ANOTHER
                 if local and contradicts(old, *_click(step)):
                     mask = yield from _correcting(predictor, asked, old, mask)
                     given = mask if mask.any() else given  # nothing is no mask to be refined

@@ -68,6 +68,59 @@ class Statistics:
             raise ValueError(f"These are no statistics of an image ({error!r}).") from None
 
 
+def stretch(plane: NDArray[Any], low: float, high: float, scale: float) -> NDArray[np.float64]:
+    """Map low..high to 0..scale, clipped, in double precision; what is not finite becomes 0."""
+    if low == high:
+        return np.zeros(plane.shape)
+    values = plane.astype(np.float64)
+    values[~np.isfinite(values)] = low
+    np.clip(values, low, high, out=values)
+    if not math.isfinite(high - low):  # the whole range of float64
+        values, low, high = values / 2, low / 2, high / 2
+    values -= low
+    values /= high - low
+    values *= scale
+    return values
+
+
+def stretch_percentiles(
+    image: NDArray[Any],
+    low: float,
+    high: float,
+    *,
+    axes: tuple[int, ...] | None = None,
+    scale: float = 255.0,
+    least: float = 1e-9,
+    relative: float = 0.0,
+) -> NDArray[Any]:
+    """Map two percentiles of a finite image in memory to 0 and `scale`, clipped.
+
+    For drawn scenes and for pictures to look at: in the image's own precision, unlike `stretch`,
+    and by the percentiles of this image alone.
+
+    Parameters
+    ----------
+    low, high
+        Percentiles in percent.
+    axes
+        Axes over which percentiles are taken, e.g. ``(1, 2)`` for each channel (C, Y, X) alone;
+        None for one pair for the whole image.
+    least, relative
+        The range that is stretched is at least ``least + relative * |upper end|``, so that the
+        noise of an even image is not stretched.
+    """
+    bounds = np.percentile(image, [low, high], axis=axes, keepdims=True)
+    return rescale(image, bounds[0], bounds[1], scale, least + relative * np.abs(bounds[1]))
+
+
+def rescale(
+    image: NDArray[Any], low: Any, high: Any, scale: float = 255.0, least: Any = 1e-9
+) -> NDArray[Any]:
+    """Map low..high, a range of at least `least`, to 0..scale, clipped."""
+    unit = np.clip((image - low) / np.maximum(high - low, least), 0, 1)
+    return np.asarray(scale * unit)
+
+
 class Channel(NamedTuple):
     """A channel that is measured: what it is called, its type, and how it is normalised."""
 

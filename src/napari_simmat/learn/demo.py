@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.statistics import stretch_percentiles
 
 # Seeds of scenes that show what they are meant to.
 FLUORESCENCE_SEED = 7
@@ -44,10 +45,10 @@ class Sample:
 
     def clicks(self) -> list[Prompt]:
         """A click in the middle of each object."""
-        from napari_simmat.learn.truth import middle
+        from napari_simmat.engine.mask_geometry import deepest
 
         return [
-            Prompt(points=(middle(self.truth == label),), labels=(1,), object=label)
+            Prompt(points=(deepest(self.truth == label, ties="median"),), labels=(1,), object=label)
             for label in self._labels()
         ]
 
@@ -140,9 +141,7 @@ def polarization_colours(angles: NDArray[Any]) -> NDArray[np.uint8]:
 
 def _stretched(image: NDArray[Any]) -> NDArray[np.uint8]:
     """Percentiles 0.2 and 99.8 to 0 and 255."""
-    low, high = np.percentile(image, (0.2, 99.8))
-    unit = np.clip((image.astype(np.float64) - low) / max(high - low, 1e-9), 0, 1)
-    return np.asarray(np.rint(255 * unit), dtype=np.uint8)
+    return np.asarray(np.rint(stretch_percentiles(image, 0.2, 99.8)), dtype=np.uint8)
 
 
 def _as_uint16(image: NDArray[np.floating[Any]]) -> NDArray[np.uint16]:
@@ -151,6 +150,6 @@ def _as_uint16(image: NDArray[np.floating[Any]]) -> NDArray[np.uint16]:
 
 def ious(labels: NDArray[Any], truth: NDArray[Any]) -> dict[int, float]:
     """IoU of each object of `truth` with the same number in `labels`."""
-    from napari_simmat.learn.metrics import iou
+    from napari_simmat.engine.mask_geometry import iou
 
     return {int(k): iou(labels == k, truth == k) for k in np.unique(truth) if k}

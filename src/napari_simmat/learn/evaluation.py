@@ -35,9 +35,9 @@ def evaluating(
 ) -> Job[list[ObjectScore]]:
     """Prompt every object of `labels` (Y, X) on the predictor's current plane.
 
-    The first click is the pixel deepest inside the object (`truth.middle`). Each further one is
-    the deepest pixel of the largest wrong region, and refines the answer before it as in the window
-    (`engine.refining`). Where nothing is wrong any more, the answer stays.
+    The first click is the pixel deepest inside the object (`mask_geometry.deepest`). Each further
+    one is the deepest pixel of the largest wrong region, and refines the answer before it as in the
+    window (`engine.refining`). Where nothing is wrong any more, the answer stays.
 
     Parameters
     ----------

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.statistics import stretch_percentiles
 from napari_simmat.learn.object_score import title_of
 from napari_simmat.learn.overlay import overlay
 
@@ -192,9 +193,7 @@ def _drawn(
 
 def _stretched(part: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Its own contrast: a faint object beside bright ones far away would be black on black."""
-    low, high = np.percentile(part, (0.5, 99.5))
-    unit = np.clip((part - low) / max(high - low, FAINTEST), 0, 1)
-    return np.asarray(np.rint(255 * unit), np.uint8)
+    return np.asarray(np.rint(stretch_percentiles(part, 0.5, 99.5, least=FAINTEST)), np.uint8)
 
 
 def _surroundings(truth: NDArray[np.bool_]) -> tuple[slice, slice]:

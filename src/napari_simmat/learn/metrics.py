@@ -10,21 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
+from napari_simmat.engine.mask_geometry import as_masks, iou
+
 _DAVIS_TOLERANCE = 0.008
 """Tolerance of a boundary as a share of the image's diagonal, as the DAVIS benchmark has it."""
-
-
-def iou(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
-    """Intersection over union of two masks of equal shape; 1 where both are empty.
-
-    Examples
-    --------
-    >>> iou(np.array([1, 1, 0, 0]), np.array([0, 1, 1, 0])) == 1 / 3
-    True
-    """
-    ours, theirs = _masks(ours, theirs)
-    union = np.count_nonzero(ours | theirs)
-    return float(np.count_nonzero(ours & theirs) / union) if union else 1.0
 
 
 def dice(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
@@ -35,7 +24,7 @@ def dice(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
     >>> dice(np.array([1, 1, 0, 0]), np.array([0, 1, 1, 0]))
     0.5
     """
-    ours, theirs = _masks(ours, theirs)
+    ours, theirs = as_masks(ours, theirs)
     total = np.count_nonzero(ours) + np.count_nonzero(theirs)
     return float(2 * np.count_nonzero(ours & theirs) / total) if total else 1.0
 
@@ -158,7 +147,7 @@ def boundary_f(
     >>> round(boundary_f(square, moved, 1).f, 3)
     0.583
     """
-    ours, theirs = _masks(ours, theirs)
+    ours, theirs = as_masks(ours, theirs)
     if ours.ndim != 2:
         raise ValueError(f"A boundary is that of a mask (H, W), got the shape {ours.shape}.")
     if tolerance is None:
@@ -195,12 +184,3 @@ def _share_near(some: NDArray[np.bool_], others: NDArray[np.bool_], tolerance: f
         return 0.0
     away = ndi.distance_transform_edt(~others)
     return float(np.mean(away[some] <= tolerance))
-
-
-def _masks(ours: NDArray[Any], theirs: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    if ours.shape != theirs.shape:
-        raise ValueError(
-            f"Masks of shape {ours.shape} and {theirs.shape} cannot be compared; give both on the "
-            "same image."
-        )
-    return ours.astype(bool), theirs.astype(bool)

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_simmat.engine.mask_geometry import iou
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.learn.datasets.dataset import SIDE, large_regions
 from napari_simmat.learn.evaluation import Show, check_size
-from napari_simmat.learn.metrics import dice, iou
+from napari_simmat.learn.metrics import dice
 from napari_simmat.learn.object_score import Agreement, ObjectScore
 from napari_simmat.progress import Job, Progress
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from napari_simmat.engine.statistics import stretch_percentiles
 from napari_simmat.learn.scenes import draw_sample
 from napari_simmat.learn.scenes.visibility import visible_labels
 
@@ -149,9 +150,7 @@ def _windowed(
 def _between(channels: NDArray[np.floating], low: float, high: float, joint: bool) -> Image:
     """Percentiles `low` and `high` to 0 and 255, clipped; (1 or 3, H, W) -> (3, H, W)."""
     axes = None if joint else (1, 2)
-    bounds = np.percentile(channels, [low, high], axis=axes, keepdims=True)
-    span = np.maximum(bounds[1] - bounds[0], 1e-6 + 1e-6 * np.abs(bounds[1]))
-    scaled = np.clip((channels - bounds[0]) / span, 0, 1) * 255
+    scaled = stretch_percentiles(channels, low, high, axes=axes, least=1e-6, relative=1e-6)
     return np.broadcast_to(scaled, (3, *scaled.shape[1:])).astype(np.float32)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from napari_simmat.learn.truth import middle
+from napari_simmat.engine.mask_geometry import deepest
 
 KINDS = {
     "click": 0.4,
@@ -110,7 +110,7 @@ def bounding_box(mask: Bool) -> NDArray[np.float64]:
 
 
 def _middle(mask: Bool) -> NDArray[np.float64]:
-    y, x = middle(mask)
+    y, x = deepest(mask, ties="median")
     return np.array([x, y])
 
 

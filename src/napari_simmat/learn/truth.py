@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_simmat.learn.metrics import boundary_f, davis_tolerance, dice, iou
+from napari_simmat.engine.mask_geometry import deepest, iou
+from napari_simmat.learn.metrics import boundary_f, davis_tolerance, dice
 from napari_simmat.learn.object_score import Agreement
 
 Mask = NDArray[np.bool_]
@@ -32,7 +33,7 @@ class Truth:
         self._labels, self._label = labels, label
         rows, columns = window
         self.box = (rows.start, columns.start, rows.stop, columns.stop)
-        y, x = middle(self.mask)
+        y, x = deepest(self.mask, ties="median")
         self.middle = (rows.start + y, columns.start + x)
 
     def agreement(self, ours: Mask) -> Agreement:
@@ -73,14 +74,6 @@ def found_objects(labels: NDArray[Any]) -> list[tuple[int, Window]]:
     return [(label, window) for label, window in pairs if window is not None]
 
 
-def middle(mask: Mask) -> tuple[float, float]:
-    """The pixel (y, x) deepest inside a mask; the median one among the deepest."""
-    depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
-    rows, columns = np.nonzero(depth == depth.max())
-    which = len(rows) // 2
-    return float(rows[which]), float(columns[which])
-
-
 def correction(ours: Mask, truth: Mask) -> tuple[tuple[float, float], int] | None:
     """A click in the largest wrong region and its label; None where nothing is wrong."""
     wrong, count = ndimage.label(ours ^ truth)
@@ -88,7 +81,7 @@ def correction(ours: Mask, truth: Mask) -> tuple[tuple[float, float], int] | Non
         return None
     largest = np.bincount(wrong.ravel())[1:].argmax() + 1
     rows, columns = ndimage.find_objects(wrong)[largest - 1]
-    y, x = middle(wrong[rows, columns] == largest)
+    y, x = deepest(wrong[rows, columns] == largest, ties="median")
     y, x = rows.start + y, columns.start + x
     return (y, x), int(truth[int(y), int(x)])
 

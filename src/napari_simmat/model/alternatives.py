@@ -104,7 +104,10 @@ def _unlike_first(parts: Sequence[_Part]) -> list[_Part]:
 
 
 def _iou(one: _Part, other: _Part) -> float:
-    """Of two masks that lie over different parts; only where both lie is looked at."""
+    """IoU of two tensors' masks over different parts of the grid; 0 where both are empty.
+
+    Unlike `engine.mask_geometry.iou` it does not bring the parts onto one grid first.
+    """
     rows, columns = (
         slice(max(starts), max(*starts, min(a + b for a, b in zip(starts, sides, strict=True))))
         for starts, sides in (

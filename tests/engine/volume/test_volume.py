@@ -17,7 +17,7 @@ from napari_simmat.engine.frames import Frame
 from napari_simmat.engine.jobs.record import read_record
 from napari_simmat.engine.jobs.segmentation import segmenting
 from napari_simmat.engine.jobs.tasks import OutputFiles, SegmentConfig, Task
-from napari_simmat.engine.mask_geometry import between, deepest, overlap, within
+from napari_simmat.engine.mask_geometry import between, deepest, iou, within
 from napari_simmat.engine.results import Result
 from napari_simmat.engine.volume import PropagationSettings, Propagator
 from napari_simmat.engine.volume.lean import Lean, moved
@@ -140,7 +140,7 @@ def test_between_two_annotated_planes_the_shape_is_interpolated_where_nothing_is
     image[6:9] = 0
     [track] = Propagator(Thresholding(image)).propagate([click(5), click(9)])
     assert [track.sections[(z,)].origin for z in (6, 7, 8)] == ["interpolated"] * 3
-    assert overlap(track.mask(7), ball()[5] > 0) > 0.95
+    assert iou(track.mask(7), ball()[5] > 0) > 0.95
     assert np.isnan(track.sections[(7,)].score)
     assert track.sections[(10,)].origin == "propagated"
 
@@ -151,7 +151,7 @@ def test_what_is_not_found_between_two_planes_is_interpolated_however_unlike_it_
     propagator = Propagator(Thresholding(image), PropagationSettings(min_likeness=0))
     [track] = propagator.propagate([click(4), click(8)])
     assert track.sections[6,].origin == "interpolated"
-    assert overlap(track.mask(6), ball()[6] > 0) > 0.8
+    assert iou(track.mask(6), ball()[6] > 0) > 0.8
 
 
 def test_a_correction_asks_again_only_what_depends_on_it() -> None:
@@ -340,7 +340,7 @@ def test_the_real_model_follows_a_disc() -> None:
     predictor.set_image(stack.astype(np.uint8), plane=2)
     [track] = Propagator(predictor).propagate([click(2, 30, 34)])
     assert sorted(track.sections) == [(1,), (2,)]
-    assert overlap(track.volume(), stack > 100) > 0.85
+    assert iou(track.volume(), stack > 100) > 0.85
     assert predictor.encodes == 3
 
 
@@ -359,11 +359,11 @@ def test_the_deepest_pixel() -> None:
 def test_what_lies_between_two_shapes() -> None:
     y, x = np.indices((60, 90))
     small, large = np.hypot(y - 30, x - 30) < 8, np.hypot(y - 30, x - 30) < 16
-    assert overlap(between(small, large, 0.5), np.hypot(y - 30, x - 30) < 12) > 0.95
+    assert iou(between(small, large, 0.5), np.hypot(y - 30, x - 30) < 12) > 0.95
     assert np.array_equal(between(small, large, 0.0), small)
     assert np.array_equal(between(small, large, 1.0), large)
     moved = np.hypot(y - 30, x - 70) < 8
-    assert overlap(between(small, moved, 0.25), np.hypot(y - 30, x - 40) < 8) > 0.95
+    assert iou(between(small, moved, 0.25), np.hypot(y - 30, x - 40) < 8) > 0.95
 
 
 def test_a_shape_that_the_border_cuts_does_not_shrink_from_it() -> None:
@@ -406,7 +406,7 @@ def test_a_file_is_segmented_through_its_planes_and_its_record_replays_it(tmp_pa
         task = Task(image, asked, OutputFiles.of(image, tmp_path / str(number)))
         finish(segmenting(task, predictor, config))
         made.append(tifffile.imread(task.files.labels))
-    assert overlap(made[0] == 4, stack > 100) > 0.8
+    assert iou(made[0] == 4, stack > 100) > 0.8
     assert not made[0][0].any()
     assert np.array_equal(made[0], made[1])
     record = read_record(tmp_path / "0" / "ball.json")

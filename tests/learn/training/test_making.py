@@ -10,14 +10,13 @@ import pytest
 
 from napari_simmat.engine.checkpoints.checkpoint import read_card, read_tensors
 from napari_simmat.engine.checkpoints.loading import Model, load_model
+from napari_simmat.engine.mask_geometry import deepest, iou
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.learn.datasets import Dataset
-from napari_simmat.learn.metrics import iou
 from napari_simmat.learn.training import comparing as module
 from napari_simmat.learn.training import making
 from napari_simmat.learn.training.comparing import comparing
 from napari_simmat.learn.training.folder import BEST
-from napari_simmat.learn.truth import middle
 from napari_simmat.model.spec import Normalization
 from napari_simmat.progress import finish
 from tests.learn.training.squares import pictures, short
@@ -35,7 +34,7 @@ def by_hand(model: Model, dataset: Dataset, channels: list[int]) -> dict[str, fl
             truth = labels == label
             y, x = np.nonzero(truth)
             box = (y.min(), x.min(), y.max() + 1, x.max() + 1)
-            click = predictor.predict(points=[middle(truth)])
+            click = predictor.predict(points=[deepest(truth, ties="median")])
             reached["click"].append(iou(click.mask, truth))
             reached["box"].append(iou(predictor.predict(box=box).mask, truth))
     return {kind: round(100 * float(np.mean(values)), 2) for kind, values in reached.items()}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from napari_simmat.engine.mask_geometry import deepest
 from napari_simmat.engine.objects import without_gaps
 from napari_simmat.engine.prompts import Prompt
 
@@ -81,7 +82,7 @@ def of_labels(labels: NDArray[Any]) -> list[Prompt]:
     ValueError
         If there is no label.
     """
-    from scipy.ndimage import distance_transform_edt, find_objects
+    from scipy.ndimage import find_objects
 
     prompts = []
     labels, numbers = without_gaps(labels)
@@ -89,12 +90,11 @@ def of_labels(labels: NDArray[Any]) -> list[Prompt]:
         if found is None:
             continue
         inside = labels[found] == number
-        depth = distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
-        y, x = divmod(int(depth.argmax()), inside.shape[1])
+        y, x = deepest(inside)
         rows, columns = found
         prompts.append(
             Prompt(
-                points=((float(rows.start + y), float(columns.start + x)),),
+                points=((rows.start + y, columns.start + x),),
                 box=(rows.start, columns.start, rows.stop, columns.stop),
                 object=numbers[number],
             )

@@ -11,6 +11,7 @@ from scipy.ndimage import find_objects
 
 from napari_simmat.engine.automatic.candidates import Box
 from napari_simmat.engine.automatic.sifting import Instances
+from napari_simmat.engine.mask_geometry import iou
 
 SAME = 0.5
 """IoU from which on two masks are of one object, where both tiles see it."""
@@ -156,8 +157,7 @@ class Stitcher:
         seen = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
         mine = np.zeros_like(theirs)
         mine[piece.where] = piece.mask
-        both = np.count_nonzero(mine[seen] & theirs[seen])
-        return bool(both >= SAME * np.count_nonzero(mine[seen] | theirs[seen]))
+        return iou(mine[seen], theirs[seen]) >= SAME
 
     def _paint_new(self, window: NDArray[np.uint32], piece: _Piece) -> None:
         under = window[piece.where]

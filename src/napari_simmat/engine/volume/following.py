@@ -12,7 +12,7 @@ from napari_simmat.engine.mask_geometry import (
     PixelSize,
     between,
     deepest,
-    overlap,
+    iou,
     within,
 )
 from napari_simmat.engine.prompts import Prompt
@@ -89,7 +89,7 @@ class Follower:
             kept = self._look.seen(kept, values)
         if self._end is not None:
             kept = self._leaned(index, kept)
-            if not kept.any() or overlap(kept, prior) < self._settings.min_likeness:
+            if not kept.any() or iou(kept, prior, empty=0.0) < self._settings.min_likeness:
                 return prior, "interpolated"
             return kept, "propagated"
         if not self._goes_on(prior, kept, mask, score):
@@ -125,7 +125,7 @@ class Follower:
             return False  # most of the answer lies where the object cannot be
         if max(area / before, before / area) > settings.max_change:
             return False
-        return overlap(kept, last) >= settings.min_overlap
+        return iou(kept, last, empty=0.0) >= settings.min_overlap
 
 
 def asked_like(mask: Mask, pixel: PixelSize, plane: Plane) -> Prompt:

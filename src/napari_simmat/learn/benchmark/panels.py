@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from napari_simmat.engine.checkpoints.checkpoint import read_tensors
 from napari_simmat.engine.checkpoints.loading import Model
 from napari_simmat.engine.files import writing
+from napari_simmat.engine.mask_geometry import iou
+from napari_simmat.engine.statistics import stretch_percentiles
 from napari_simmat.learn.benchmark.config import BenchmarkConfig
 from napari_simmat.learn.benchmark.experiments import SCRATCH, SIMMAT, ZERO_SHOT, Run
 from napari_simmat.learn.benchmark.plots import mark
 from napari_simmat.learn.benchmark.running import checkpoint_of
 from napari_simmat.learn.datasets.dataset import Dataset
-from napari_simmat.learn.metrics import iou
 from napari_simmat.learn.train_config import TrainConfig
 from napari_simmat.learn.training.describing import student
 from napari_simmat.learn.training.planes import Plane, Planes
@@ -118,8 +119,7 @@ def picture(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Channels (C, H, W) as a person sees them (H, W, 3), 0..1: first, middle and last."""
     count = len(values)
     three = values[[0, count // 2, count - 1]] if count > 2 else np.repeat(values[:1], 3, axis=0)
-    low, high = np.percentile(three, (0.5, 99.5), axis=(1, 2), keepdims=True)
-    unit = np.clip((three - low) / np.maximum(high - low, 1e-6), 0, 1)
+    unit = stretch_percentiles(three, 0.5, 99.5, axes=(1, 2), scale=1.0, least=1e-6)
     return np.asarray(np.moveaxis(unit, 0, -1), np.float32)
 
 

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from napari_simmat.engine.statistics import stretch_percentiles
 from napari_simmat.learn.datasets.dataset import Dataset, Loaded, Sample
 from napari_simmat.learn.datasets.measuring import measuring
 from napari_simmat.learn.scenes.arrays import Floats
@@ -106,8 +107,9 @@ def _load(config: GeneratedConfig, rule: Normalization, split: Split, number: in
 
 
 def normalized(image: Floats, rule: Normalization) -> Floats:
-    """An image (C, H, W) in 0..scale by its percentiles, as the engine normalises a file."""
+    """An image (C, H, W) in 0..scale by its own percentiles."""
     axes = None if rule.joint else (1, 2)
-    low, high = np.percentile(image, [rule.low, rule.high], axis=axes, keepdims=True)
-    scaled = rule.scale * np.clip((image - low) / np.maximum(high - low, 1e-6), 0, 1)
-    return np.asarray(scaled, np.float32)
+    stretched = stretch_percentiles(
+        image, rule.low, rule.high, axes=axes, scale=rule.scale, least=1e-6
+    )
+    return np.asarray(stretched, np.float32)

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from napari_simmat.engine.mask_geometry import iou
 from napari_simmat.learn.datasets.squaring import nearest
 from napari_simmat.learn.losses import on_grid
-from napari_simmat.learn.metrics import dice, iou
+from napari_simmat.learn.metrics import dice
 from napari_simmat.learn.training.batches import FITS, MULTIPLE, fitting
 from napari_simmat.learn.training.planes import Plane, Planes
 from napari_simmat.learn.truth import Window, found_objects
