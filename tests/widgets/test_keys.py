@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractItemView, QApplication
 
 from napari_simmat.widgets.keys import SHORTCUTS
+from tests.golden import names
 from tests.widgets.scenes import CENTRES, grey
 
 CTRL = Qt.KeyboardModifier.ControlModifier
@@ -93,6 +96,11 @@ def test_no_key_of_ours_is_one_that_napari_uses_on_the_layer_but_those_documente
     }
     assert taken[Points] == {"segment"}, "select mode: 3 does it too"
     assert taken[Labels] == {"edit", "undo", "redo"}, "erase: 1 does it too"
+
+
+def test_keys_are_those_that_were_recorded() -> None:
+    recorded = json.loads(Path(names.__file__).with_name("names.json").read_text("utf-8"))
+    assert names.keys() == recorded["keys"]
 
 
 def test_all_keys_are_given_back(ready: Any) -> None:
