@@ -1,4 +1,4 @@
-"""Long work as a generator that yields `Progress` and returns its result."""
+"""Long work as generators that yield `Progress` and return their result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a job is: `done` of `total` steps, and what it is doing in words."""
+    """`done` of `total` steps (0: unknown), and what the job is doing."""
 
     done: int
     total: int
@@ -19,18 +19,18 @@ class Progress:
 
 
 Job = Generator[Progress, None, T]
-"""A job that reports `Progress` and returns a ``T``; closing it cancels the work."""
+"""Yields `Progress` and returns a ``T``; closing it cancels the work."""
 
 
-def finish(job: Job[T], report: Callable[[Progress], object] | None = None) -> T:
-    """Run `job` to its end and return what it returns.
+def finish(job: Job[T], on_progress: Callable[[Progress], object] | None = None) -> T:
+    """Run `job` to its end and return its result.
 
     Parameters
     ----------
     job
         The generator to exhaust.
-    report
-        Called with each `Progress` the job yields.
+    on_progress
+        Called with each `Progress` that the job yields.
     """
     while True:
         try:
@@ -38,17 +38,17 @@ def finish(job: Job[T], report: Callable[[Progress], object] | None = None) -> T
         except StopIteration as end:
             result: T = end.value
             return result
-        if report is not None:
-            report(progress)
+        if on_progress is not None:
+            on_progress(progress)
 
 
 def retold(job: Job[T], progress: Progress) -> Job[T]:
-    """`job`, each of its steps reported as `progress`: one part of a longer way."""
+    """`job` with every step reported as the same `progress`: one part of a longer job."""
     return relayed(job, lambda _: progress)
 
 
 def relayed(job: Job[T], told: Callable[[Progress], Progress]) -> Job[T]:
-    """`job`, each of its steps reported as what `told` makes of it."""
+    """`job` with each step reported as ``told(step)``; closed together with this one."""
     try:
         while True:
             try:

@@ -86,15 +86,15 @@ def read_manifest(path: Path, *, outside: bool = False) -> list[Row]:
     return rows
 
 
-def channels_in(text: str) -> tuple[int | str, ...]:
-    """``0,2,DAPI`` (or with semicolons) as numbers and names.
+def channels_in(text: str, separators: str = ",;") -> tuple[int | str, ...]:
+    """Parse ``0,2,DAPI`` into numbers and names.
 
     Raises
     ------
     ValueError
         If an entry is empty.
     """
-    parts = [part.strip() for part in re.split("[,;]", text)]
+    parts = [part.strip() for part in re.split(f"[{separators}]", text)]
     if not all(parts):
         raise ValueError(
             f"{text!r} has an empty entry; write names or numbers with commas between, e.g. "

@@ -1,4 +1,4 @@
-"""A command that another program, such as the window, follows and steers."""
+"""A command that another program, such as the window, watches and controls."""
 
 from __future__ import annotations
 
@@ -9,21 +9,20 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from napari_simmat.progress import Job, Progress
+from napari_simmat.progress import Job, Progress, relayed
 
 T = TypeVar("T")
 
 PAUSE, GO, STOP = "pause", "go", "stop"
-"""What may be said on stdin, a word a line."""
+"""Words on stdin, one a line."""
 _POLL = 0.05
-"""Seconds between two looks while the work is paused."""
+"""Seconds between two checks while the job is paused."""
 
 
 class Remote:
     """Reads words from stdin while a job runs.
 
-    When the other end is gone after it has once said something, the job stops: nobody else would
-    end it.
+    When stdin closes after at least one word, the other program is gone and the job stops.
     """
 
     def __init__(self) -> None:
@@ -32,12 +31,12 @@ class Remote:
         threading.Thread(target=self._listen, name="simmat-remote", daemon=True).start()
 
     def steering(self, job: Job[T], describe: Callable[[Progress], Mapping[str, Any]]) -> Job[T]:
-        """The same job, told on stdout step by step, paused and stopped as is said on stdin.
+        """`job`, printed on stdout step by step, paused and stopped by words on stdin.
 
         Parameters
         ----------
         job
-            What is done; closed in any case.
+            The job; closed in any case.
         describe
             A step as a JSON object.
 
@@ -46,21 +45,16 @@ class Remote:
         KeyboardInterrupt
             When it was stopped.
         """
-        try:
-            while True:
-                while self._paused and not self._stopped:
-                    time.sleep(_POLL)
-                if self._stopped:
-                    raise KeyboardInterrupt
-                try:
-                    progress = next(job)
-                except StopIteration as end:
-                    result: T = end.value
-                    return result
-                tell(describe(progress))
-                yield progress
-        finally:
-            job.close()
+
+        def report(progress: Progress) -> Progress:
+            tell(describe(progress))
+            while self._paused and not self._stopped:
+                time.sleep(_POLL)
+            if self._stopped:
+                raise KeyboardInterrupt
+            return progress
+
+        return relayed(job, report)
 
     def _listen(self) -> None:
         heard = False

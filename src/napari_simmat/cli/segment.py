@@ -219,16 +219,13 @@ def segment(
 
 
 def channels_of(text: str | None) -> tuple[int | str, ...] | None:
-    """``0,2,DAPI`` as numbers and names."""
-    if text is None:
-        return None
-    parts = [part.strip() for part in text.split(",")]
-    if not all(parts):
-        raise ValueError(
-            f"--channels {text!r} has an empty entry; write names or numbers with commas between, "
-            "e.g. 0,2,DAPI."
-        )
-    return tuple(int(part) if part.isdecimal() else part for part in parts)
+    """Parse the option --channels."""
+    from napari_simmat.batch.manifest import channels_in
+
+    try:
+        return None if text is None else channels_in(text, ",")
+    except ValueError as error:
+        raise ValueError(f"--channels {error}") from None
 
 
 def _tell_plan(terminal: Terminal, planned: Plan, only: bool) -> None:

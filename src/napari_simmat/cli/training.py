@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +12,11 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from napari_simmat.cli.allocator import keep_freed_memory
+from napari_simmat.cli.remote import tell
 from napari_simmat.cli.segment import channels_of
 from napari_simmat.cli.terminal import FLAG, SPEECH, Speech, Terminal
 from napari_simmat.learn.train_config import TrainConfig, practical_config
-from napari_simmat.progress import Job, finish
+from napari_simmat.progress import Job, Progress, finish, relayed
 
 if TYPE_CHECKING:
     from napari_simmat.learn.datasets import Dataset
@@ -172,7 +171,7 @@ def train(
     if not is_first_process():
         return
     if events:
-        _tell({"output": str(output), "metrics": dict(spec.metrics)})
+        tell({"output": str(output), "metrics": dict(spec.metrics)})
     else:
         _say_metrics(terminal, output, spec.metrics)
 
@@ -201,39 +200,27 @@ def _reading(data: str, labelled: Labelled, seed: int) -> Job[Dataset]:
 
 
 def _watched(job: Job[T], terminal: Terminal, events: bool) -> T:
-    """Run a job with a progress bar or events; of several processes only the first shows any."""
+    """Run a job with a progress bar or events; only the first of several processes shows any."""
     from napari_simmat.learn.training import is_first_process
 
     if not is_first_process():
         return finish(job)
-    return terminal.watch(_told(job) if events else job)
+    return terminal.watch(relayed(job, _told) if events else job)
 
 
-def _told(job: Job[T]) -> Job[T]:
-    """The same job, each step of which is printed as a line of JSON as well."""
+def _told(progress: Progress) -> Progress:
+    """Print a step as a line of JSON."""
     from napari_simmat.learn.training import TrainProgress
 
-    while True:
-        try:
-            progress = next(job)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        event: dict[str, object] = {
-            "done": progress.done,
-            "total": progress.total,
-            "message": progress.message,
-        }
-        if isinstance(progress, TrainProgress):
-            event["figures"] = dict(progress.figures)
-        _tell(event)
-        yield progress
-
-
-def _tell(event: Mapping[str, object]) -> None:
-    """One line of JSON on stdout, at once."""
-    sys.stdout.write(json.dumps(event, allow_nan=False) + "\n")
-    sys.stdout.flush()
+    event: dict[str, object] = {
+        "done": progress.done,
+        "total": progress.total,
+        "message": progress.message,
+    }
+    if isinstance(progress, TrainProgress):
+        event["figures"] = dict(progress.figures)
+    tell(event)
+    return progress
 
 
 def pretrain(

@@ -14,7 +14,7 @@ from napari_simmat.engine.checkpoints.header import kind_of
 from napari_simmat.engine.checkpoints.sam_weights import OFFICIAL, read_sam_weights, sam_spec
 from napari_simmat.engine.files import hashing, size_in_words
 from napari_simmat.model.spec import EMBEDDED, Base, ModelSpec
-from napari_simmat.progress import Job, Progress, finish
+from napari_simmat.progress import Job, Progress, finish, relayed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -262,14 +262,10 @@ def _base_missing(path: Path, wanted: Base, found: str) -> str:
 
 
 def percent(job: Job[T], start: int, stop: int) -> Job[T]:
-    """The progress of a part of a job, in percent of the whole."""
-    try:
-        while True:
-            progress = next(job)
-            share = progress.done / max(1, progress.total)
-            yield Progress(start + int((stop - start) * share), 100, progress.message)
-    except StopIteration as end:
-        result: T = end.value
-        return result
-    finally:
-        job.close()
+    """Report the progress of a part of a job as `start` to `stop` percent of the whole."""
+
+    def scaled(part: Progress) -> Progress:
+        share = part.done / max(1, part.total)
+        return Progress(start + int((stop - start) * share), 100, part.message)
+
+    return relayed(job, scaled)

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from napari_simmat.learn.training.planes import Planes
 from napari_simmat.learn.training.validating import Reached, validating
 from napari_simmat.model.network import Network
 from napari_simmat.model.spec import ModelSpec
-from napari_simmat.progress import Job, Progress
+from napari_simmat.progress import Job, Progress, relayed
 
 MOST = 1000
 """Objects of the test planes that are prompted."""
@@ -110,21 +111,17 @@ def running(
             append_row(table, done[run.key])
             continue
         job = _one(run, datasets[run.modality], base, config, folder / _name(run), device)
-        while True:
-            try:
-                progress = next(job)
-            except StopIteration as end:
-                row: Row = end.value
-                break
-            share = min(0.99, progress.done / max(1, progress.total))
-            yield Progress(
-                int(1000 * (number + share)),
-                1000 * len(runs),
-                f"{run.modality}, {run.arm}, seed {run.seed}: {progress.message}",
-            )
+        row = yield from relayed(job, partial(_overall, run, number, len(runs)))
         append_row(table, row)
         done[run.key] = row
     return [done[run.key] for run in runs]
+
+
+def _overall(run: Run, number: int, total: int, part: Progress) -> Progress:
+    """The progress of run `number` of `total` in thousandths of a run."""
+    share = min(0.99, part.done / max(1, part.total))
+    words = f"{run.modality}, {run.arm}, seed {run.seed}: {part.message}"
+    return Progress(int(1000 * (number + share)), 1000 * total, words)
 
 
 def _one(
