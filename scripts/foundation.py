@@ -23,7 +23,7 @@ from skimage.transform import resize
 
 from napari_simmat import Predictor, load_model
 from napari_simmat.engine.checkpoints.zoo import Model
-from napari_simmat.learn.evaluation import evaluating
+from napari_simmat.learn.evaluation import UserProtocol
 from napari_simmat.learn.labelled import find_labelled
 from napari_simmat.learn.metrics import iou
 from napari_simmat.learn.scenes import draw_scene, render
@@ -59,7 +59,7 @@ def samples(folder: Path, most: int) -> Iterator[Sample]:
 def scores(predictor: Predictor, sample: Sample) -> tuple[float, float, float]:
     """Mean IoU with a click, a box, and four clicks, of which three correct the answer."""
     predictor.set_image(sample.image, channel_axis=sample.channel_axis)
-    found = finish(evaluating(predictor, sample.labels, clicks=4))
+    found = finish(UserProtocol().score_job(predictor, sample.labels))
     rows = [(each.iou["click"], each.iou["box"], each.iou["click+3"]) for each in found]
     click, box, corrected = np.mean(rows, axis=0)
     return float(click), float(box), float(corrected)

@@ -13,7 +13,7 @@ from napari_simmat.engine.checkpoints.loading import load_model
 from napari_simmat.engine.folders import ASSETS
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.learn.datasets import GeneratedConfig, from_generated
-from napari_simmat.learn.evaluation import evaluating
+from napari_simmat.learn.evaluation import UserProtocol
 from napari_simmat.learn.training.comparing import comparing
 from napari_simmat.progress import finish
 
@@ -30,7 +30,7 @@ def test_one_click_and_one_box_find_the_objects_of_real_images(shared_image) -> 
     means = []
     for image, labels in images:
         predictor.set_image(image)
-        scores = finish(evaluating(predictor, labels, clicks=1))
+        scores = finish(UserProtocol(clicks=1).score_job(predictor, labels))
         means.append([np.mean([s.iou[kind] for s in scores]) for kind in ("click", "box")])
     click, box = np.mean(means, axis=0)
     assert click >= 0.65

@@ -7,7 +7,7 @@ import pytest
 
 from napari_simmat.engine.checkpoints.loading import load_model
 from napari_simmat.engine.predictor import Predictor
-from napari_simmat.learn.evaluation import evaluating
+from napari_simmat.learn.evaluation import UserProtocol
 from napari_simmat.progress import finish
 from tests.learn.answering import Scripted
 
@@ -24,7 +24,7 @@ def part(pixels: int) -> np.ndarray:
 
 def clicked(*pixels: int, clicks: int):
     predictor = Scripted(*map(part, pixels))
-    (score,) = finish(evaluating(predictor, LABELS, clicks, asked="iterative"))
+    (score,) = finish(UserProtocol("iterative", clicks).score_job(predictor, LABELS))
     return predictor, score
 
 
@@ -89,8 +89,8 @@ def test_nobody_clicks_where_nothing_is_wrong() -> None:
 def test_what_is_asked_and_shown(asked: str, columns: list[str], prompts: int) -> None:
     predictor, seen = Scripted(*[part(50)] * 4), []
     (score,) = finish(
-        evaluating(
-            predictor, LABELS, 3, asked=asked, show=lambda *all_of_it: seen.append(all_of_it)
+        UserProtocol(asked, 3).score_job(
+            predictor, LABELS, show=lambda *all_of_it: seen.append(all_of_it)
         )
     )
     assert list(score.answers) == columns
@@ -116,7 +116,7 @@ def test_every_object_is_scored_and_corrections_help():
     )
     predictor = Predictor(load_model("tiny"), "cpu")
     predictor.set_image(image)
-    scores = finish(evaluating(predictor, labels, clicks=3))
+    scores = finish(UserProtocol(clicks=3).score_job(predictor, labels))
     assert [score.label for score in scores] == [3, 7]
     for score in scores:
         assert list(score.answers) == ["click", "click+1", "click+2", "box"]
@@ -128,4 +128,4 @@ def test_labels_of_another_shape_are_refused():
     predictor = Predictor(load_model("tiny"), "cpu")
     predictor.set_image(np.random.default_rng(0).normal(size=(40, 40)))
     with pytest.raises(ValueError, match="labels"):
-        finish(evaluating(predictor, np.ones((30, 40), int)))
+        finish(UserProtocol().score_job(predictor, np.ones((30, 40), int)))

@@ -10,8 +10,8 @@ from segment_anything import SamPredictor, sam_model_registry
 from napari_simmat.engine.checkpoints.loading import Model
 from napari_simmat.engine.checkpoints.sam_weights import sam_spec
 from napari_simmat.engine.predictor import Predictor
-from napari_simmat.learn.evaluation import evaluating
-from napari_simmat.learn.paper import centre_clicks, evaluating_as_paper, on_grid
+from napari_simmat.learn.evaluation import UserProtocol
+from napari_simmat.learn.paper import PaperProtocol, centre_clicks, on_grid
 from napari_simmat.model.foundation import build_network
 from napari_simmat.progress import finish
 from tests.learn.answering import Scripted
@@ -67,7 +67,8 @@ def test_masks_are_compared_on_256_cells() -> None:
     answer[132:196, 100:164] = 1
     answer[::2] = 0  # cells see the odd rows
     seen = []
-    job = evaluating_as_paper(Scripted(answer > 0), labels, show=lambda *each: seen.append(each))
+    predictor = Scripted(answer > 0)
+    job = PaperProtocol().score_job(predictor, labels, show=lambda *each: seen.append(each))
     (score,) = finish(job)
     assert score.figures == {"paper": 1 / 3, "dice_paper": 0.5}
     assert (score.label, score.area) == (9, 64 * 64)
@@ -85,10 +86,10 @@ def test_planes_come_to_a_grid_by_their_nearest_pixels() -> None:
 def test_some_labels_alone_and_labels_of_another_size() -> None:
     labels = np.repeat([[1, 2, 3, 0]], 4, axis=0)
     predictor = Scripted(labels == 2)
-    (score,) = finish(evaluating_as_paper(predictor, labels, only={2}))
+    (score,) = finish(PaperProtocol().score_job(predictor, labels, {2}))
     assert (score.label, score.figures["paper"]) == (2, 1)
     with pytest.raises(ValueError, match="The labels have 3 x 4 pixels"):
-        finish(evaluating_as_paper(Scripted(labels == 2), labels[:3]))
+        finish(PaperProtocol().score_job(Scripted(labels == 2), labels[:3]))
 
 
 def test_stock_sam_is_measured_as_its_own_predictor_answers() -> None:
@@ -102,7 +103,7 @@ def test_stock_sam_is_measured_as_its_own_predictor_answers() -> None:
 
     predictor = Predictor(Model(sam_spec("vit_b", "vit_b", ""), network, "random"), "cpu", "exact")
     predictor.set_image(image, channel_axis=-1)
-    (score,) = finish(evaluating_as_paper(predictor, labels))
+    (score,) = finish(PaperProtocol().score_job(predictor, labels))
     theirs = sam_model_registry["vit_b"]().eval()
     theirs.image_encoder.blocks = theirs.image_encoder.blocks[:1]
     theirs.load_state_dict(network.state_dict())
@@ -115,5 +116,5 @@ def test_stock_sam_is_measured_as_its_own_predictor_answers() -> None:
     assert 0 < expected < 1
     assert score.paper.iou == pytest.approx(expected, abs=1e-6)
 
-    (clicked,) = finish(evaluating(predictor, labels, clicks=3))
+    (clicked,) = finish(UserProtocol(clicks=3).score_job(predictor, labels))
     assert list(clicked.answers) == ["click", "click+1", "click+2", "box"]

@@ -132,9 +132,7 @@ def test_a_folder_with_another_training_is_not_mixed_with_this_one(tmp_path):
 
 def test_a_state_of_an_earlier_version_is_refused(tmp_path):
     torch.save({"config": "{}", "step": 3}, tmp_path / "state.pt")
-    with pytest.raises(
-        ValueError, match=r"state\.pt was written by an earlier version"
-    ):
+    with pytest.raises(ValueError, match=r"state\.pt was written by an earlier version"):
         finish(pretraining(config(), tmp_path))
 
 

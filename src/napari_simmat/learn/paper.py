@@ -1,15 +1,16 @@
 """The evaluation protocol of SimMAT's paper: one click in each region, scored on a coarse grid.
 
-arXiv 2409.08083 and what its authors' code does: every region above a size, the middle one of its
+From arXiv 2409.08083 and its authors' code: every region above a size, the middle one of its
 pixels in row-major order as the click, logits cut at 0, IoU and Dice on 256 x 256 cells, averaged
-over all masks. The model is asked through the Predictor, so every kind of model can be: the
-answer is the one the Predictor chooses for a lone click (`Result.mask`), cut at 0 at the image's
-resolution and then brought to the grid.
+over all masks. The model is prompted through the Predictor, so any kind of model can be scored:
+the mask is the one that the Predictor chooses for a lone click (`Result.mask`), cut at 0 at the
+image's resolution and then resampled to the grid.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,67 +20,63 @@ from napari_simmat.engine.mask_geometry import iou
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.learn.datasets.dataset import SIDE, large_regions
-from napari_simmat.learn.evaluation import Show, check_size
+from napari_simmat.learn.evaluation import PromptProtocol, Show
 from napari_simmat.learn.metrics import dice
 from napari_simmat.learn.object_score import Agreement, ObjectScore
-from napari_simmat.progress import Job, Progress
+from napari_simmat.progress import Job
 
 GRID = 256
-"""Masks are compared on as many rows and columns."""
+"""Rows and columns on which masks are compared."""
 
 
-def evaluating_as_paper(
-    predictor: Predictor,
-    labels: NDArray[Any],
-    smallest: int = 0,
-    *,
-    only: Collection[int] | None = None,
-    show: Show | None = None,
-) -> Job[list[ObjectScore]]:
-    """Click into every region of `labels` (Y, X) on the predictor's current plane.
+@dataclass(frozen=True)
+class PaperProtocol(PromptProtocol):
+    """Click once into each region, as SimMAT's paper does; `show` gets every mask.
 
     Parameters
     ----------
-    predictor
-        With the image.
-    labels
-        True regions, 0 for the background.
     smallest
-        Only regions of more pixels, if the plane had 1024 x 1024.
-    only
-        The labels to prompt; all by default.
-    show
-        Called with each answer.
-
-    Raises
-    ------
-    ValueError
-        If the labels have another size than the image.
+        Regions count if they have more pixels than this, in a plane of 1024 x 1024.
     """
-    check_size(predictor, labels)
-    clicks = centre_clicks(labels, smallest)
-    clicks = {label: yx for label, yx in clicks.items() if only is None or label in only}
-    truth = on_grid(labels, GRID)
-    scores = []
-    for done, (label, point) in enumerate(clicks.items(), start=1):
+
+    smallest: int = 0
+
+    def objects(self, labels: NDArray[Any]) -> list[int]:
+        """As `PromptProtocol`."""
+        return list(centre_clicks(labels, self.smallest))
+
+    def targets(
+        self, labels: NDArray[Any], only: Collection[int] | None
+    ) -> list[tuple[int, tuple[float, float], int, NDArray[np.bool_]]]:
+        """Label, click (y, x), area in pixels and mask on the grid."""
+        truth = on_grid(labels, GRID)
+        return [
+            (label, point, int(np.count_nonzero(labels == label)), truth == label)
+            for label, point in centre_clicks(labels, self.smallest).items()
+            if only is None or label in only
+        ]
+
+    def score_target_job(
+        self, predictor: Predictor, target: Any, show: Show | None
+    ) -> Job[ObjectScore]:
+        """As `PromptProtocol`."""
+        yield from ()
+        label, point, area, truth = target
         answer = predictor.predict(points=[point], labels=[1])
-        ours, theirs = on_grid(answer.mask, GRID), truth == label
-        reached = Agreement(iou(ours, theirs), dice(ours, theirs))
+        ours = on_grid(answer.mask, GRID)
+        reached = Agreement(iou(ours, truth), dice(ours, truth))
         if show is not None:
             prompt = Prompt(points=(point,), labels=(1,), object=label)
             show("paper", prompt, answer.mask, reached)
-        area = int(np.count_nonzero(labels == label))
-        scores.append(ObjectScore(label, area, paper=reached))
-        yield Progress(done, len(clicks), "evaluating")
-    return scores
+        return ObjectScore(label, area, paper=reached)
 
 
 def centre_clicks(labels: NDArray[Any], smallest: int = 0) -> dict[int, tuple[float, float]]:
-    """The click (y, x) in image pixels for each region of (Y, X) that the protocol asks for.
+    """The protocol's click (y, x) in image pixels for each region of (Y, X).
 
     The middle one of the region's pixels in row-major order at 1024 x 1024 (the upper of two),
     which need not lie in its middle. A region without a pixel there or on the coarse grid, as
-    may happen in images larger than these, cannot be clicked or scored and is left out.
+    may happen in larger images, cannot be clicked or scored and is left out.
 
     Parameters
     ----------

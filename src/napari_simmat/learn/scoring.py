@@ -1,4 +1,4 @@
-"""A model on a folder of labelled images: what is asked, of which objects, drawn as it is."""
+"""Evaluate a model on a folder of labelled images, with figures and pictures."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from napari_simmat.engine.files import atomic_outputs
 from napari_simmat.engine.overlays import as_picture
 from napari_simmat.learn.canvas import Canvas, matches_picture
-from napari_simmat.learn.datasets.dataset import large_regions
-from napari_simmat.learn.evaluation import Show, evaluating
+from napari_simmat.learn.evaluation import PromptProtocol, UserProtocol
 from napari_simmat.learn.gallery import Gallery
 from napari_simmat.learn.instance_score import ImageMatches, Matches, Plane, plane_matches
 from napari_simmat.learn.labelled import LabelledFile
 from napari_simmat.learn.object_score import Agreement, ObjectScore
-from napari_simmat.learn.paper import centre_clicks, evaluating_as_paper
-from napari_simmat.learn.score_config import SMALLEST, ScoreConfig
+from napari_simmat.learn.paper import PaperProtocol
+from napari_simmat.learn.score_config import ScoreConfig
 from napari_simmat.learn.scores import ImageScores, Scores
 from napari_simmat.learn.truth import found_objects
 from napari_simmat.progress import Job, Progress, relayed
@@ -50,27 +49,31 @@ def scoring(
     Parameters
     ----------
     predictor
-        With the model.
+        Holds the model.
     files
         The images.
     config
-        What is asked.
+        Prompts and objects.
     output
-        Folder of the pictures: STEM_overlay.png for each image, and of prompted objects
+        Folder for pictures: STEM_overlay.png for each image and, for prompted objects,
         overlays.png with the worst and best of all. None for none.
 
     Raises
     ------
     ValueError, TypeError, OSError
-        If an image cannot be used; one sentence names it.
+        If an image cannot be used; the message names it.
     """
     images: list[Any] = []
     overlays = []
     gallery = None if output is None or config.prompt == "auto" else Gallery(len(files))
     for done, file in enumerate(files):
         yield Progress(done, len(files), f"{file.name}: reading")
+        job: Job[tuple[Any, Image | None]]
+        if config.prompt == "auto":
+            job = _matching(predictor, file, config, drawn=output is not None)
+        else:
+            job = _scoring(predictor, file, config, gallery)
         try:
-            job = _evaluated(predictor, file, config, gallery, drawn=output is not None)
             scores, picture = yield from _within(job, done, len(files), file.name)
         except (ValueError, TypeError) as error:
             words = str(error)
@@ -90,24 +93,13 @@ def scoring(
     return Scores(tuple(images), tuple(overlays))
 
 
-def _evaluated(
-    predictor: Predictor,
-    file: LabelledFile,
-    config: ScoreConfig,
-    gallery: Gallery | None,
-    drawn: bool,
-) -> Job[tuple[ImageScores | ImageMatches, Image | None]]:
-    if config.prompt == "auto":
-        return (yield from _matching(predictor, file, config, drawn))
-    return (yield from _scoring(predictor, file, config, gallery))
-
-
 def _scoring(
     predictor: Predictor, file: LabelledFile, config: ScoreConfig, gallery: Gallery | None
 ) -> Job[tuple[ImageScores, Image | None]]:
-    """One image; with a gallery, also a picture of the plane with the most objects."""
+    """Prompt the objects of one image; with a gallery, draw the plane with the most objects."""
     image, labels = file.read(config.channel_axis, config.pixel_ratio)
-    objects, too_small = _objects(labels, config)
+    protocol = _protocol(config)
+    objects, too_small = _objects(labels, protocol)
     planes, shown = _by_plane(_spread(objects, config.most))
     axis, names = _channels(image, config)
     scores: list[tuple[Plane, ObjectScore]] = []
@@ -123,7 +115,7 @@ def _scoring(
         if gallery is not None:
             under = as_picture(predictor.stack.normalized(plane))
             view = View(gallery, file.name, plane, under, labels[plane])
-        found = yield from _evaluating(predictor, labels[plane], config, chosen, view)
+        found = yield from protocol.score_job(predictor, labels[plane], frozenset(chosen), view)
         scores += [(plane, score) for score in found]
         if view is not None and plane == shown:
             truth = np.where(np.isin(labels[plane], chosen), labels[plane], 0)
@@ -134,11 +126,11 @@ def _scoring(
 def _matching(
     predictor: Predictor, file: LabelledFile, config: ScoreConfig, drawn: bool
 ) -> Job[tuple[ImageMatches, Image | None]]:
-    """One image whose planes with objects are segmented automatically; also a picture if wanted."""
+    """Segment everything on the planes with objects, match; draw the plane with the most."""
     from napari_simmat.engine.automatic.everything import segmenting_everything
 
     image, labels = file.read(config.channel_axis, config.pixel_ratio)
-    objects, too_small = _objects(labels, config)
+    objects, too_small = _objects(labels, _protocol(config))
     planes, shown = _by_plane(objects)
     axis, names = _channels(image, config)
     if planes:
@@ -158,22 +150,15 @@ def _matching(
     return ImageMatches(file.name, tuple(matched), too_small), picture
 
 
-def _evaluating(
-    predictor: Predictor,
-    labels: NDArray[Any],
-    config: ScoreConfig,
-    chosen: Sequence[int],
-    show: Show | None,
-) -> Job[list[ObjectScore]]:
-    assert config.prompt != "auto"
-    only = frozenset(chosen)
+def _protocol(config: ScoreConfig) -> PromptProtocol:
     if config.prompt == "paper":
-        return evaluating_as_paper(predictor, labels, config.smallest, only=only, show=show)
-    return evaluating(predictor, labels, config.clicks, asked=config.prompt, only=only, show=show)
+        return PaperProtocol(config.smallest)
+    asked = "all" if config.prompt == "auto" else config.prompt
+    return UserProtocol(asked, config.clicks, config.smallest)
 
 
 class View:
-    """Hands the answers on one plane to its canvas and to the gallery of all images."""
+    """Passes the masks of one plane to its canvas and to the gallery of all images."""
 
     def __init__(
         self,
@@ -197,23 +182,11 @@ class View:
         )
 
 
-def _objects(labels: NDArray[Any], config: ScoreConfig) -> tuple[list[tuple[Plane, int]], int]:
-    """Planes and labels of the objects in order, and how many more are too small."""
-    objects: list[tuple[Plane, int]] = []
-    everything = 0
-    for index in np.ndindex(*labels.shape[:-2]):
-        plane = labels[index]
-        found = found_objects(plane)
-        everything += len(found)
-        if config.prompt == "paper":
-            objects += [(index, label) for label in centre_clicks(plane, config.smallest)]
-            continue
-        large = set(large_regions(plane, config.smallest))
-        objects += [
-            (index, label)
-            for label, window in found
-            if label in large and np.count_nonzero(plane[window] == label) >= SMALLEST
-        ]
+def _objects(labels: NDArray[Any], protocol: PromptProtocol) -> tuple[list[tuple[Plane, int]], int]:
+    """Planes and labels of the objects that count, in order, and the number of the others."""
+    planes = list(np.ndindex(*labels.shape[:-2]))
+    objects = [(plane, label) for plane in planes for label in protocol.objects(labels[plane])]
+    everything = sum(len(found_objects(labels[plane])) for plane in planes)
     return objects, everything - len(objects)
 
 
@@ -248,7 +221,7 @@ def _spread(objects: list[tuple[Plane, int]], most: int | None) -> list[tuple[Pl
 
 
 def _within(job: Job[T], done: int, total: int, name: str) -> Job[T]:
-    """A part's progress as that of the whole, in hundredths of an image."""
+    """One image's progress as part of the whole, in hundredths of an image."""
 
     def told(part: Progress) -> Progress:
         share = part.done / part.total if part.total else 0.0

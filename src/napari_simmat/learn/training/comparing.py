@@ -10,7 +10,7 @@ import numpy as np
 from napari_simmat.engine.checkpoints.loading import Model
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.learn.datasets.dataset import Dataset, Sample
-from napari_simmat.learn.evaluation import evaluating
+from napari_simmat.learn.evaluation import UserProtocol
 from napari_simmat.learn.training.planes import as_rgb
 from napari_simmat.model.network import Network
 from napari_simmat.model.spec import ModelSpec, Normalization
@@ -68,7 +68,7 @@ def comparing(
             rgb = models[name].spec.transfer == "zeroshot"
             given_values = values[as_rgb(len(values))] if rgb else values
             yield from predictor.encoding(given_values, 0)
-            scores = yield from evaluating(predictor, labels, 1, only=objects)
+            scores = yield from UserProtocol(clicks=1).score_job(predictor, labels, objects)
             for kind, ious in reached[name].items():
                 ious += [score.answers[kind].iou for score in scores]
         yield Progress(done + 1, count, f"comparing on {sample.name}")
