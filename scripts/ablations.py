@@ -24,19 +24,18 @@ from segment_anything.modeling.image_encoder import Block
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_simmat.engine.checkpoints.zoo import Model
+from napari_simmat.datasets.folder import find_labelled_files
 from napari_simmat.engine.predictor import Predictor
-from napari_simmat.learn import hybrid, pretrain, pretrain_step
-from napari_simmat.learn.labelled import find_labelled
-from napari_simmat.learn.pretrain_step import PretrainConfig
-from napari_simmat.learn.release import tiny_spec
-from napari_simmat.learn.score_config import ScoreConfig
-from napari_simmat.learn.scoring import scoring
-from napari_simmat.learn.validation import validate
-from napari_simmat.model import prior, tiny
-from napari_simmat.model.tiny import TinyNetwork, build_tiny
-from napari_simmat.model.tiny_encoder import FirstProjection, Residual
+from napari_simmat.evaluation.evaluate import evaluate_job
+from napari_simmat.evaluation.scores import ScoreConfig
+from napari_simmat.models import tiny, tiny_encoder
+from napari_simmat.models.model import Model
+from napari_simmat.models.tiny import TinyNetwork, build_tiny
+from napari_simmat.models.tiny_encoder import FirstProjection, Residual
 from napari_simmat.progress import Job, Progress, finish
+from napari_simmat.training import pretrain
+from napari_simmat.training import pretrain as pretrain_module
+from napari_simmat.training.pretrain import PretrainConfig, tiny_spec, validate_on_scenes
 
 KINDS = ("click", "box", "click+3")
 
@@ -121,17 +120,19 @@ def no_skips(network: TinyNetwork) -> None:
     network.mask_decoder.skip2 = Nothing(16)  # type: ignore[assignment]
 
 
-def no_prior(pixels: prior.Pixels, points: Tensor, labels: Tensor, mask: Tensor | None) -> Tensor:
+def no_prior(
+    pixels: tiny_encoder.DensePixels, points: Tensor, labels: Tensor, mask: Tensor | None
+) -> Tensor:
     """The mask prompt alone, as in stock SAM; a box is its corners only."""
     del labels
     if mask is not None:
-        return mask.float().clamp(-prior.LIMIT, prior.LIMIT)
+        return mask.float().clamp(-tiny_encoder.MAX_PRIOR_LOGIT, tiny_encoder.MAX_PRIOR_LOGIT)
     return torch.zeros(len(points), 1, *pixels.shape)
 
 
 def no_filled_box(corners: Tensor, shape: tuple[int, int] | torch.Size) -> Tensor:
     """A box that says nothing in the mask prompt."""
-    return torch.full((len(corners), 1, *shape), prior.LIMIT)
+    return torch.full((len(corners), 1, *shape), tiny_encoder.MAX_PRIOR_LOGIT)
 
 
 @dataclass(frozen=True)
@@ -147,11 +148,15 @@ VARIANTS = {
     "complete": Variant(),
     "no local contrast": Variant(settings=(("local_contrast", False),)),
     "no dense prior": Variant(functions=((tiny, "prior_of", no_prior),)),
-    "no filled box in the mask prompt": Variant(functions=((prior, "filled_box", no_filled_box),)),
+    "no filled box in the mask prompt": Variant(
+        functions=((tiny_encoder, "filled_box", no_filled_box),)
+    ),
     "no high-resolution skips": Variant(change=no_skips),
     "no attention in the encoder": Variant(change=no_attention),
     "plain transformer as encoder": Variant(change=plain_transformer),
-    "AdamW for all matrices": Variant(functions=((hybrid, "muon_is_available", lambda: False),)),
+    "AdamW for all matrices": Variant(
+        functions=((pretrain_module, "muon_is_available", lambda: False),)
+    ),
     "microscopy families only": Variant(settings=(("families", MICROSCOPY),)),
     "natural family only": Variant(settings=(("families", ("natural",)),)),
     "no training on corrections": Variant(settings=(("corrections", 0.0),)),
@@ -169,18 +174,18 @@ def measured(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any
         return network
 
     config = replace(PretrainConfig(steps=options.steps, seed=seed), **dict(variant.settings))
-    patches = [(pretrain_step, "build_tiny", build), *variant.functions]
+    patches = [(pretrain_module, "build_tiny", build), *variant.functions]
 
     def on_all_families(network: TinyNetwork, *_: object) -> dict[str, float]:
-        return validate(network)
+        return validate_on_scenes(network)
 
-    patches.append((pretrain_step, "validate", on_all_families))
+    patches.append((pretrain_module, "validate", on_all_families))
     for where, attribute, value in patches:
         patcher = patch.object(where, attribute, value)
         patcher.start()
     try:
         folder = options.folder / f"{name.replace(' ', '-')}-{seed}"
-        trained = finish(pretrain.pretraining(config, folder), lambda p: tell(name, p))
+        trained = finish(pretrain.pretrain_job(config, folder), lambda p: tell(name, p))
         model = Model(tiny_spec("ablation-0"), trained.network, name)
         development = finish(developed(model, options.development, options.most))
     finally:
@@ -192,7 +197,7 @@ def measured(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any
 def developed(model: Model, folder: Path, most: int) -> Job[dict[str, Any]]:
     """Mean IoU in percent over the images of the development set."""
     predictor = Predictor(model, device="cpu", precision="exact")
-    scores = yield from scoring(predictor, find_labelled(folder), ScoreConfig(most=most))
+    scores = yield from evaluate_job(predictor, find_labelled_files(folder), ScoreConfig(most=most))
     return {"development": {kind: round(100 * v, 1) for kind, v in scores.headline.items()}}
 
 

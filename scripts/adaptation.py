@@ -24,14 +24,16 @@ from rich.console import Console
 
 from napari_simmat import Predictor, load_model, segment_everything
 from napari_simmat.cli.terminal import Terminal
-from napari_simmat.engine.checkpoints.loading import Model
-from napari_simmat.engine.formats.reading import read_image
-from napari_simmat.learn.datasets import DataConfig, Dataset, from_folder
-from napari_simmat.learn.instance_score import ImageMatches, plane_matches
-from napari_simmat.learn.train_config import Precision, practical_config
-from napari_simmat.learn.training import Devices, making
-from napari_simmat.learn.training.planes import as_rgb
-from napari_simmat.model.spec import Normalization, StrategyName
+from napari_simmat.datasets.dataset import DataConfig, Dataset
+from napari_simmat.datasets.folder import from_folder
+from napari_simmat.evaluation.scores import ImageMatches, plane_matches
+from napari_simmat.io.readers import read_image
+from napari_simmat.models.model import Model
+from napari_simmat.models.spec import Normalization, StrategyName
+from napari_simmat.training.batches import as_rgb
+from napari_simmat.training.config import Precision, practical_config
+from napari_simmat.training.devices import Devices
+from napari_simmat.training.trainer import train_checkpoint_job
 
 DATA = Path(os.environ.get("NAPARI_SIMMAT_DATA", "../shared/data"))
 Pair = tuple[NDArray[Any], NDArray[Any]]
@@ -90,7 +92,9 @@ def main() -> None:
         dataset = replace(from_folder(folder / "data", DataConfig()), name=name, modality=name)
         output = folder / "checkpoint.safetensors"
         places = Devices(device="cpu")
-        spec = terminal.watch(making(base, dataset, config, output, folder / "run", places))
+        spec = terminal.watch(
+            train_checkpoint_job(base, dataset, config, output, folder / "run", places)
+        )
         before, after = spec.metrics["before"], spec.metrics["after"]
         objects = sum(len(dataset.regions(s.load()[1])) for s in dataset.train)
         lines.append(

@@ -160,9 +160,9 @@ def images(inputs: Path) -> list[Path]:
 
 def write_box(image: Path) -> str:
     """A box on each plane of an image; the name of its file for the manifest."""
-    from napari_simmat.engine.formats.promptfiles import write_shapes_csv
-    from napari_simmat.engine.formats.reading import read_image, stem_of
+    from napari_simmat.engine.prompt_files import write_shapes_csv
     from napari_simmat.engine.prompts import Prompt
+    from napari_simmat.io.readers import read_image, stem_of
 
     shape = read_image(image).shape
     height, width = shape[-2:]
@@ -201,8 +201,8 @@ def unbroken(manifest: Path, words: argparse.Namespace) -> tuple[float, bool]:
 
 def same_axes(output: Path, manifest: Path) -> bool:
     """Whether labels have their image's axes, scale and affine."""
-    from napari_simmat.engine.formats.reading import read_image
-    from napari_simmat.engine.jobs.tasks import OutputFiles
+    from napari_simmat.batch.plan import OutputFiles
+    from napari_simmat.io.readers import read_image
 
     kept = True
     for image in images(manifest.parent):
@@ -281,11 +281,12 @@ def share(manifest: Path) -> None:
 
     Both are measured in turn; the quickest of each counts, as the machine may do other things.
     """
-    from napari_simmat.batch import find_inputs, plan, running
-    from napari_simmat.engine.automatic.settings import AutomaticSettings
-    from napari_simmat.engine.checkpoints.zoo import load_model
-    from napari_simmat.engine.jobs.segmentation import answering, load_task
-    from napari_simmat.engine.jobs.tasks import SegmentConfig
+    from napari_simmat.batch.inputs import find_inputs
+    from napari_simmat.batch.plan import SegmentConfig, plan
+    from napari_simmat.batch.runner import run_tasks_job
+    from napari_simmat.batch.segment_image import load_task, segment_loaded_job
+    from napari_simmat.checkpoints.loading import load_model
+    from napari_simmat.engine.automatic_settings import AutomaticSettings
     from napari_simmat.engine.predictor import Predictor
     from napari_simmat.progress import finish
 
@@ -302,9 +303,9 @@ def share(manifest: Path) -> None:
         predictor = Predictor(load_model("tiny"), device="cpu")
         start = time.perf_counter()
         for one in loaded:
-            finish(answering(one, predictor, config))
+            finish(segment_loaded_job(one, predictor, config))
         parts.append(time.perf_counter() - start)
-        job = running(tasks, config)
+        job = run_tasks_job(tasks, config)
         next(step for step in job if getattr(step, "state", ""))  # the model is loaded
         start = time.perf_counter()
         finish(job)

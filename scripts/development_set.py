@@ -27,7 +27,7 @@ from skimage.measure import regionprops
 from skimage.morphology import disk
 from skimage.segmentation import watershed
 
-from napari_simmat.engine.formats.reading import read_image
+from napari_simmat.io.readers import read_image
 
 DATA = Path(os.environ.get("NAPARI_SIMMAT_DATA", "../shared/data"))
 OUTLINES: dict[str, dict[str, list[list[float]]]] = json.loads(

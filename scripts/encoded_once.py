@@ -49,8 +49,7 @@ def main() -> None:
 def measured(chosen: argparse.Namespace) -> dict[str, int | float]:
     """Visit planes at random in this process, and click on each."""
     from napari_simmat import Predictor, load_model
-    from napari_simmat.engine.embedding_store import EmbeddingStore
-    from napari_simmat.engine.embeddings import EmbeddingCache
+    from napari_simmat.engine.embeddings import EmbeddingCache, EmbeddingStore
 
     store = None if chosen.once == "-" else EmbeddingStore(Path(chosen.once))
     cache = EmbeddingCache(chosen.megabytes * 2**20, store)

@@ -29,13 +29,12 @@ from skimage.data import coins
 from skimage.segmentation import clear_border
 
 from napari_simmat import AutomaticSettings, Predictor, load_model, segment_everything
-from napari_simmat.engine.answers import Answer
-from napari_simmat.engine.automatic.settings import grid_points
+from napari_simmat.engine.automatic_settings import default_grid_points
+from napari_simmat.engine.normalization import Statistics
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.results import enlarge
-from napari_simmat.engine.statistics import Statistics
-from napari_simmat.learn.matching import average_precision, panoptic_quality
-from napari_simmat.learn.scenes import draw_sample
+from napari_simmat.engine.result import LowResMasks, enlarge
+from napari_simmat.evaluation.metrics import average_precision, panoptic_quality
+from napari_simmat.scenes.samples import draw_sample
 
 ALL, INNER, LABELLED = "", " within the border", " where labelled"
 SCORES = (
@@ -66,7 +65,7 @@ class Adapter:
         self.transform = SimpleNamespace(apply_coords=lambda points, _size: points)
         self.statistics: Statistics | None = None
         self._image = b""
-        self._kept: dict[bytes, list[Answer]] = {}
+        self._kept: dict[bytes, list[LowResMasks]] = {}
 
     def set_image(self, image: NDArray[Any]) -> None:
         """Take an image (Y, X, 1)."""
@@ -84,7 +83,7 @@ class Adapter:
         clicks = [Prompt(points=((float(y) - 0.5, float(x) - 0.5),)) for x, y in points[:, 0]]
         asked = points.numpy().tobytes()
         if asked not in self._kept:  # the same clicks are asked again with other thresholds
-            self._kept[asked] = self.predictor.answer(clicks)
+            self._kept[asked] = self.predictor.predict_low_res(clicks)
         masks, qualities = [], []
         for answer in self._kept[asked]:
             grid = torch.full((4, *answer.frame.grid(answer.stride)), -10.0)
@@ -92,7 +91,7 @@ class Adapter:
             rows = slice(answer.top, answer.top + height)
             grid[:, rows, answer.left : answer.left + width] = answer.logits
             masks.append(enlarge(grid[1:], answer.frame, answer.stride))
-            qualities.append(torch.from_numpy(answer.quality[1:]))
+            qualities.append(torch.from_numpy(answer.predicted_iou[1:]))
         return torch.stack(masks), torch.stack(qualities), None
 
 
@@ -103,7 +102,7 @@ def sams(adapter: Adapter, points: int, **thresholds: float) -> Found:
     def found(plane: NDArray[Any], statistics: Statistics | None) -> Labels:
         generator = SamAutomaticMaskGenerator(
             model,
-            points_per_side=points or grid_points((plane.shape[0], plane.shape[1])),
+            points_per_side=points or default_grid_points((plane.shape[0], plane.shape[1])),
             points_per_batch=16,
             **thresholds,
         )

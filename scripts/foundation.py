@@ -17,18 +17,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from napari_simmat.learn.truth import median_interior_point
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from skimage.transform import resize
 
 from napari_simmat import Predictor, load_model
-from napari_simmat.engine.checkpoints.zoo import Model
-from napari_simmat.learn.evaluation import UserProtocol
-from napari_simmat.learn.labelled import find_labelled
-from napari_simmat.learn.metrics import iou
-from napari_simmat.learn.scenes import draw_scene, render
-from napari_simmat.learn.truth import found_objects, middle
+from napari_simmat.datasets.folder import find_labelled_files
+from napari_simmat.engine.masks import iou, label_windows
+from napari_simmat.evaluation.simulated_prompts import UserProtocol
+from napari_simmat.models.model import Model
 from napari_simmat.progress import finish
+from napari_simmat.scenes.renderers import render
+from napari_simmat.scenes.scene import draw_scene
 
 FACTORS = (0.5, 1.0, 2.0, 3.0)
 LARGEST = 2048
@@ -48,9 +49,9 @@ class Sample(NamedTuple):
 
 def samples(folder: Path, most: int) -> Iterator[Sample]:
     """The images with at most so many objects each, spread evenly over the labels."""
-    for file in find_labelled(folder):
+    for file in find_labelled_files(folder):
         image, labels = file.read()
-        ids = [label for label, _ in found_objects(labels)]
+        ids = [label for label, _ in label_windows(labels)]
         chosen = [ids[int(i)] for i in np.linspace(0, len(ids) - 1, min(most, len(ids)))]
         kept = np.where(np.isin(labels, chosen), labels, 0).astype(np.int32)
         yield Sample(file.name, np.asarray(image.data), kept, image.channel_axis)
@@ -75,7 +76,7 @@ def resolution(options: argparse.Namespace) -> None:
         factors = [f for f in FACTORS if max(shape) * f <= LARGEST]
         thin = [
             label
-            for label, (rows, columns) in found_objects(sample.labels)
+            for label, (rows, columns) in label_windows(sample.labels)
             if min(rows.stop - rows.start, columns.stop - columns.start) * factors[0] < THINNEST
         ]
         labels = np.where(np.isin(sample.labels, thin), 0, sample.labels)
@@ -119,9 +120,9 @@ def alternatives(options: argparse.Namespace) -> None:
     for sample in samples(options.development, options.most):
         predictor.set_image(sample.image, channel_axis=sample.channel_axis)
         rows = []
-        for label, _ in found_objects(sample.labels):
+        for label, _ in label_windows(sample.labels):
             truth = sample.labels == label
-            answer = predictor.predict(points=[middle(truth)])
+            answer = predictor.predict(points=[median_interior_point(truth)])
             reached = [iou(answer.alternative(n).mask, truth) for n in range(answer.count)]
             rows.append([max(reached[:count]) for count in (1, 2, 3, 4)])
         means.append(np.mean(rows, axis=0))
@@ -261,8 +262,8 @@ def _compare(title: str, one: Predictor, other: Predictor, options: argparse.Nam
         rows = []
         for predictor in (one, other):
             predictor.set_image(sample.image, channel_axis=sample.channel_axis)
-        for label, (down, across) in found_objects(sample.labels):
-            y, x = middle(sample.labels == label)
+        for label, (down, across) in label_windows(sample.labels):
+            y, x = median_interior_point(sample.labels == label)
             box = (down.start, across.start, down.stop, across.stop)
             pairs = [
                 (predictor.predict(points=[(y, x)]).mask, predictor.predict(box=box).mask)

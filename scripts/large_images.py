@@ -23,8 +23,8 @@ import zarr
 from numpy.typing import NDArray
 
 from napari_simmat import AutomaticSettings, Predictor, load_model
-from napari_simmat.engine.automatic.stitching import tiles_of
-from napari_simmat.engine.automatic.tiled import segmenting_tiles
+from napari_simmat.engine.automatic_generator import segment_tiles_job
+from napari_simmat.engine.automatic_postprocessing import tile_boxes
 from napari_simmat.progress import finish
 
 CHUNK = 1000
@@ -52,8 +52,8 @@ def main() -> None:
             Path(folder) / "labels.zarr", shape=image.shape, chunks=(1024, 1024), dtype=np.uint32
         )
         start, rest = time.monotonic(), _peak()
-        finish(predictor.opening(image))
-        scores = finish(segmenting_tiles(predictor, labels, settings))
+        finish(predictor.open_image_job(image))
+        scores = finish(segment_tiles_job(predictor, labels, settings))
         report = {
             "kind": arguments.kind,
             "side": side,
@@ -109,7 +109,7 @@ def on_seams(
     labels: Any, truth: Any, centres: NDArray[np.float64], settings: AutomaticSettings
 ) -> dict[str, Any]:
     """How many of the objects that a tile's edge crosses are one object, and of all objects."""
-    tiles = tiles_of(labels.shape, settings.tile_side, settings.tile_shared)
+    tiles = tile_boxes(labels.shape, settings.tile_side, settings.tile_shared)
     ys = np.array(sorted({edge for tile in tiles for edge in (tile.y0, tile.y1)})[1:-1])
     xs = np.array(sorted({edge for tile in tiles for edge in (tile.x0, tile.x1)})[1:-1])
     counts = {"crossing": 0, "crossing_one": 0, "one": 0}

@@ -14,10 +14,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from napari_simmat import Predictor, load_model
-from napari_simmat.engine.mask_geometry import deepest
-from napari_simmat.learn.metrics import iou
-from napari_simmat.learn.scenes import draw_volume
-from napari_simmat.learn.scenes.volumes import SPACING
+from napari_simmat.engine.masks import interior_point, iou
+from napari_simmat.scenes.samples import VOXEL_SPACING, draw_volume
 
 SEEDS = range(4)
 THINNED = (1, 2, 4)
@@ -32,7 +30,7 @@ def main() -> None:
     predictor = Predictor(load_model(parser.parse_args().model))
     print("height / width   objects   click   box   as they are: click   box")
     for every in THINNED:
-        ratio = every * SPACING[0] / SPACING[2]
+        ratio = every * VOXEL_SPACING[0] / VOXEL_SPACING[2]
         rows = np.array(list(measured(every, ratio, predictor)))
         shown = "   ".join(f"{value:.3f}" for value in rows.mean(axis=0))
         print(f"{ratio:14g}   {len(rows):7d}   {shown}", flush=True)
@@ -55,7 +53,7 @@ def measured(every: int, ratio: float, predictor: Predictor) -> Iterator[list[fl
             found = []
             for size in ((1.0, 1.0), (ratio, 1.0)):
                 predictor.set_image(stack[:, y], statistics=statistics, pixel_size=size)
-                found.append(iou(predictor.predict(points=[deepest(truth)]).mask, truth))
+                found.append(iou(predictor.predict(points=[interior_point(truth)]).mask, truth))
                 found.append(iou(predictor.predict(box=box).mask, truth))
             yield found
 

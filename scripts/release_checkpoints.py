@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from napari_simmat.engine.checkpoints.checkpoint import read_spec, read_tensors, save_checkpoint
-from napari_simmat.engine.folders import ASSETS
+from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors, save_checkpoint
+from napari_simmat.io.files import ASSETS
 
 DATA = "scenes drawn through a model of such a sensor"
 

@@ -145,8 +145,9 @@ def objects(viewer: Any, widget: Any) -> None:
 
 def polarization() -> None:
     """Four layers, opened in the wrong order, that feed the checkpoint sorted by name."""
-    from napari_simmat.learn.demo import polarization as sample
-    from napari_simmat.learn.truth import middle
+    from napari_simmat.learn.truth import median_interior_point
+
+    from napari_simmat.cli.demo import polarization as sample
 
     shown = sample()
     largest = np.argsort(np.bincount(shown.truth.ravel())[1:])[::-1] + 1
@@ -158,10 +159,10 @@ def polarization() -> None:
         settle(tab)
         viewer.reset_view()
         for label in largest[:3]:
-            click(tab, middle(shown.truth == label))
+            click(tab, median_interior_point(shown.truth == label))
             tab.buttons.commit.click()
             settle(tab)
-        click(tab, middle(shown.truth == largest[3]))
+        click(tab, median_interior_point(shown.truth == largest[3]))
         save(viewer, tab, "window-channels")
 
 
@@ -169,19 +170,19 @@ def train() -> None:
     """Six bands and their objects: while a model is trained on them, and when it is done."""
     from napari.layers import Layer
 
-    from napari_simmat.widgets import samples
-    from napari_simmat.widgets.train.request import START, TrainRequest
+    from napari_simmat.widgets import main as main_module
+    from napari_simmat.widgets.train.runs import DEFAULT_CONFIG, TrainRequest
 
     with window() as (viewer, widget):
         tab = widget.train
-        for data, options, kind in samples.multispectral():
+        for data, options, kind in main_module.multispectral():
             viewer.add_layer(Layer.create(data[:256, :256], options, kind))
         viewer.layers["known objects"].visible = True
         viewer.layers["known objects"].contour = 2
         settle(widget.segment)
         widget.tabs.setCurrentWidget(tab)
         # Less in each step than a user has, and a part of the scene: the picture takes minutes.
-        config = replace(START, steps=STEPS, batch=2, objects=2, corrections=1)
+        config = replace(DEFAULT_CONFIG, steps=STEPS, batch=2, objects=2, corrections=1)
         tab.form.set_value(TrainRequest(name="six-bands", config=config))
         wait(lambda: not tab.busy)
         viewer.reset_view()
@@ -212,7 +213,7 @@ def stack() -> None:
     """A drawn cell, followed from one click in the middle plane."""
     from scipy.ndimage import center_of_mass
 
-    from napari_simmat.learn.scenes.volumes import draw_volume
+    from napari_simmat.scenes.samples import draw_volume
 
     cells, labels = draw_volume(0)
     middle = len(cells) // 2
@@ -240,7 +241,7 @@ def side() -> None:
     """The same cells from the side: one followed along y, and a click on another."""
     from scipy.ndimage import center_of_mass
 
-    from napari_simmat.learn.scenes.volumes import draw_volume
+    from napari_simmat.scenes.samples import draw_volume
 
     cells, labels = draw_volume(0)
     largest = np.argsort(np.bincount(labels.ravel())[1:])[::-1][:2] + 1
@@ -269,7 +270,7 @@ def correct(viewer: Any, tab: Any, labels: np.ndarray, plane: int) -> None:
     """Click once in the middle of the largest error on another plane."""
     from scipy import ndimage as ndi
 
-    from napari_simmat.engine.mask_geometry import deepest
+    from napari_simmat.engine.masks import interior_point
 
     viewer.dims.set_point(0, 2 * plane)
     settle(tab)
@@ -277,7 +278,7 @@ def correct(viewer: Any, tab: Any, labels: np.ndarray, plane: int) -> None:
     truth = labels[plane] == np.bincount(labels[plane][found])[1:].argmax() + 1
     patches, _ = ndi.label(found != truth)
     largest = patches == np.bincount(patches.ravel())[1:].argmax() + 1
-    place = tuple(float(value) for value in deepest(largest))
+    place = tuple(float(value) for value in interior_point(largest))
     if found[tuple(int(value) for value in place)] and tab.interaction.prompts.positive:
         tab.buttons.sign.click()
     click(tab, (plane, *place))
@@ -311,7 +312,7 @@ def unnoted() -> None:
     """Work goes on where what is done cannot be noted."""
     from skimage.data import coins as image
 
-    from napari_simmat.engine.folders import sessions_folder
+    from napari_simmat.io.files import sessions_folder
 
     with window() as (viewer, widget):
         tab = widget.segment

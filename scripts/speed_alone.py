@@ -15,7 +15,7 @@ from torch import Tensor
 
 from napari_simmat.engine.embeddings import EmbeddingCache
 from napari_simmat.engine.predictor import Predictor
-from napari_simmat.model.transfer import MAT
+from napari_simmat.models.transfer import MAT
 from napari_simmat.progress import finish
 from napari_simmat.widgets.worker import Worker
 
@@ -47,9 +47,9 @@ def preview(both: Both) -> Numbers:
     predictor = Predictor(both.model, "cpu", "auto", EmbeddingCache(0))
 
     def first_mask() -> None:
-        finish(predictor.opening(image(1024), channel_axis=-1))
+        finish(predictor.open_image_job(image(1024), channel_axis=-1))
         predictor._encoder._glimpse = None
-        assert finish(predictor.glimpsing())
+        assert finish(predictor.coarse_preview_job())
         predictor.predict(points=[CLICK])
 
     first_mask()
@@ -59,13 +59,13 @@ def preview(both: Both) -> Numbers:
 def cancel(both: Both, times: int = 12) -> Numbers:
     """From the wish to cancel an encoding until the worker is free, at moments drawn at random."""
     predictor = Predictor(both.model, "cpu", "exact", EmbeddingCache(0))
-    finish(predictor.opening(image(1024), channel_axis=-1))
+    finish(predictor.open_image_job(image(1024), channel_axis=-1))
     moments = random.Random(0)
     worker, waited = Worker(), []
     try:
         for _ in range(times):
-            predictor._encoder.under_way.clear()
-            task = worker.submit("encoding", lambda: predictor.moving(()))
+            predictor._encoder.resumable.clear()
+            task = worker.submit("encoding", lambda: predictor.set_plane_job(()))
             time.sleep(moments.uniform(0.1, 6))
             wished = time.perf_counter()
             task.cancel()

@@ -14,19 +14,22 @@ from segment_anything import SamAutomaticMaskGenerator, SamPredictor, sam_model_
 from segment_anything.modeling import Sam
 from segment_anything.utils.amg import MaskData, rle_to_mask
 
-from napari_simmat.engine.automatic.candidates import Candidates
-from napari_simmat.engine.automatic.proposing import proposing
-from napari_simmat.engine.automatic.settings import AutomaticSettings
-from napari_simmat.engine.automatic.sifting import passing, sift
-from napari_simmat.engine.checkpoints.loading import Model
-from napari_simmat.engine.checkpoints.sam_weights import sam_spec
+from napari_simmat.checkpoints.sam_weights import sam_spec
+from napari_simmat.engine.automatic_generator import propose_masks_job
+from napari_simmat.engine.automatic_postprocessing import (
+    MaskCandidates,
+    accepted_candidates,
+    masks_to_instances,
+)
+from napari_simmat.engine.automatic_settings import AutomaticSettings
+from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.embeddings import Embedding, EmbeddingCache
-from napari_simmat.engine.frames import Frame
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.model.foundation import build_network
-from napari_simmat.model.network import Encoded
-from napari_simmat.model.sam import SamNetwork
+from napari_simmat.models.model import Model
+from napari_simmat.models.network import Encoded
+from napari_simmat.models.sam import SamNetwork
+from napari_simmat.models.tuning import build_network
 from napari_simmat.progress import Job, finish
 
 Afterwards = Callable[[], dict[str, float]]
@@ -105,7 +108,7 @@ class Both:
     def ours(self, side: int, precision: str) -> Predictor:
         """The same of ours."""
         predictor = Predictor(self.model, "cpu", precision, cache=EmbeddingCache(0))
-        frame = Frame.of((side, side), self.model.spec.input_size)
+        frame = InputTransform.of((side, side), self.model.spec.input_size)
         predictor._embedding = Embedding(Encoded(self.embedding, (1024, 1024)), frame)
         return predictor
 
@@ -193,8 +196,8 @@ class Everything:
             clicks = [
                 Prompt(points=((y, x),)) for y in (200.0, 500.0, 800.0) for x in (150.0, 900.0)
             ]
-            found = both.ours(1024, "exact").answer(clicks)
-            seen = np.stack([each.quality[1:] for each in found])
+            found = both.ours(1024, "exact").predict_low_res(clicks)
+            seen = np.stack([each.predicted_iou[1:] for each in found])
             spread = 0.15 / max(float(seen.std()), 1e-6)
             last.weight.mul_(spread)
             last.bias.sub_(float(seen.mean())).mul_(spread).add_(QUALITY - 0.15)
@@ -239,7 +242,7 @@ class Everything:
             yield from ()
             return embedding
 
-        finish(predictor.opening(image(1024), channel_axis=-1))
+        finish(predictor.open_image_job(image(1024), channel_axis=-1))
         settings = AutomaticSettings(
             points_per_side=self._grid,
             quality=QUALITY,
@@ -250,19 +253,19 @@ class Everything:
             background=1.0,
         )
 
-        def proposed(keep_all: bool) -> Candidates:
+        def proposed(keep_all: bool) -> MaskCandidates:
             with patch.object(predictor._encoder, "embedding", given):
-                return finish(proposing(predictor, settings, (), keep_all=keep_all))
+                return finish(propose_masks_job(predictor, settings, (), keep_all=keep_all))
 
         candidates = proposed(keep_all=False)
-        sift(candidates, settings)
+        masks_to_instances(candidates, settings)
 
         def afterwards() -> dict[str, float]:
             every = proposed(keep_all=True)
             started = time.process_time()
-            sift(every, replace(settings, quality=QUALITY - 0.05))
+            masks_to_instances(every, replace(settings, quality=QUALITY - 0.05))
             taken = time.process_time() - started
-            chosen = passing(candidates, settings)
+            chosen = accepted_candidates(candidates, settings)
             mine = [np.packbits(_whole(candidates, number)) for number in chosen]
             same = sum(any(_iou(one, other) > SAME for other in self._passed) for one in mine)
             return {"masks": len(chosen), "masks as stock's": same, "slider s": taken}
@@ -270,7 +273,7 @@ class Everything:
         return afterwards
 
 
-def _whole(candidates: Candidates, number: int) -> NDArray[np.bool_]:
+def _whole(candidates: MaskCandidates, number: int) -> NDArray[np.bool_]:
     whole = np.zeros(candidates.shape, bool)
     whole[candidates.known[number].box.slices] = candidates.mask(number)
     return whole

@@ -17,15 +17,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from napari_simmat.engine.mask_geometry import overlap
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from napari_simmat import Predictor, Prompt, load_model
-from napari_simmat.engine.formats.reading import read_image
-from napari_simmat.engine.mask_geometry import deepest, overlap
-from napari_simmat.engine.volume import Propagator, Track
-from napari_simmat.learn.scenes import draw_volume
-from napari_simmat.learn.scenes.volumes import SPACING
+from napari_simmat.engine.masks import interior_point
+from napari_simmat.engine.propagation import Propagator
+from napari_simmat.engine.propagation_tracks import Track
+from napari_simmat.io.readers import read_image
+from napari_simmat.scenes.samples import VOXEL_SPACING, draw_volume
 
 DATA = Path(os.environ.get("NAPARI_SIMMAT_DATA", "../shared/data"))
 CORRECTIONS = 2
@@ -62,7 +63,7 @@ def main() -> None:
 def cases() -> Iterator[Case]:
     """Two drawn stacks and what there is of the real ones."""
     for seed in (0, 1):
-        yield Case(f"drawn cells, seed {seed}", *draw_volume(seed), SPACING)
+        yield Case(f"drawn cells, seed {seed}", *draw_volume(seed), VOXEL_SPACING)
     if (DATA / "fluo3d_cho.tif").is_file():
         stack, labels = read("fluo3d_cho.tif"), read("fluo3d_cho_autolabels.tif")
         yield Case("CHO nuclei, 5 planes", stack, labels)
@@ -86,7 +87,7 @@ def measured(case: Case, predictor: Predictor) -> Iterator[list[float]]:
         truth = case.labels == label
         if np.count_nonzero(truth[middle]) < SMALLEST:
             continue
-        prompts = [Prompt(points=(deepest(truth[middle]),), object=1, plane=(middle,))]
+        prompts = [Prompt(points=(interior_point(truth[middle]),), object=1, plane=(middle,))]
         [track] = propagator.propagate(prompts)
         copied = np.broadcast_to(track.mask(middle), truth.shape)
         row = [overlap(copied, truth), overlap(track.volume(), truth)]
@@ -113,7 +114,7 @@ def correction(track: Track, truth: NDArray[np.bool_]) -> Prompt:
     plane = int(np.count_nonzero(wrong, axis=(1, 2)).argmax())
     patches, _ = ndi.label(wrong[plane])
     largest = int(np.bincount(patches.ravel())[1:].argmax()) + 1
-    point = deepest(patches == largest)
+    point = interior_point(patches == largest)
     inside = int(truth[plane][int(point[0]), int(point[1])])
     if not truth[plane].any():
         return Prompt(points=(point,), labels=(0,), object=track.object, plane=(plane,))

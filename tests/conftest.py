@@ -15,6 +15,8 @@ import pytest
 
 from scripts.with_screen import virtual_screen
 
+pytest_plugins = ["tests.model_files"]
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -71,14 +73,14 @@ def shared_image(shared_folder: Path) -> Callable[[str], np.ndarray]:
 @pytest.fixture
 def small_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small batches and few scenes, so that a step of a training takes a fraction of a second."""
-    from napari_simmat.learn import pool, pretrain_step, validation
+    from napari_simmat.training import pretrain
 
     def small(*args, **named):
-        return pool.ScenePool(*args, **{**named, "size": 8})
+        return pretrain.ScenePool(*args, **{**named, "size": 8})
 
-    monkeypatch.setattr(pool, "PIXELS", 2 * 96 * 96)
-    monkeypatch.setattr(pool, "SIZE_WEIGHTS", (1.0, 1e-9, 1e-9, 1e-9, 1e-9))
-    for module in (pretrain_step, validation):
+    monkeypatch.setattr(pretrain, "PIXELS_PER_STEP", 2 * 96 * 96)
+    monkeypatch.setattr(pretrain, "CROP_SIZE_WEIGHTS", (1.0, 1e-9, 1e-9, 1e-9, 1e-9))
+    for module in (pretrain, pretrain):
         monkeypatch.setattr(module, "ScenePool", small)
 
 

@@ -9,14 +9,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from napari_simmat.engine.automatic.everything import segment_everything
-    from napari_simmat.engine.automatic.settings import AutomaticSettings
-    from napari_simmat.engine.checkpoints.zoo import load_model
+    from napari_simmat._text import __version__
+    from napari_simmat.checkpoints.loading import load_model
+    from napari_simmat.engine.automatic_generator import segment_everything
+    from napari_simmat.engine.automatic_settings import AutomaticSettings
     from napari_simmat.engine.predictor import Predictor
     from napari_simmat.engine.prompts import Prompt
-    from napari_simmat.engine.results import Result
-    from napari_simmat.model.spec import ModelSpec
-    from napari_simmat.words import __version__
+    from napari_simmat.engine.result import Result
+    from napari_simmat.models.spec import ModelSpec
+
 
 __all__ = [
     "AutomaticSettings",
@@ -30,14 +31,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AutomaticSettings": "napari_simmat.engine.automatic.settings",
-    "ModelSpec": "napari_simmat.model.spec",
+    "AutomaticSettings": "napari_simmat.engine.automatic_settings",
+    "ModelSpec": "napari_simmat.models.spec",
     "Predictor": "napari_simmat.engine.predictor",
     "Prompt": "napari_simmat.engine.prompts",
-    "Result": "napari_simmat.engine.results",
-    "__version__": "napari_simmat.words",
-    "load_model": "napari_simmat.engine.checkpoints.zoo",
-    "segment_everything": "napari_simmat.engine.automatic.everything",
+    "Result": "napari_simmat.engine.result",
+    "__version__": "napari_simmat._text",
+    "load_model": "napari_simmat.checkpoints.loading",
+    "segment_everything": "napari_simmat.engine.automatic_generator",
 }
 
 

@@ -42,12 +42,12 @@ def finish(job: Job[T], on_progress: Callable[[Progress], object] | None = None)
             on_progress(progress)
 
 
-def retold(job: Job[T], progress: Progress) -> Job[T]:
+def with_progress(job: Job[T], progress: Progress) -> Job[T]:
     """`job` with every step reported as the same `progress`: one part of a longer job."""
-    return relayed(job, lambda _: progress)
+    return map_progress(job, lambda _: progress)
 
 
-def relayed(job: Job[T], told: Callable[[Progress], Progress]) -> Job[T]:
+def map_progress(job: Job[T], told: Callable[[Progress], Progress]) -> Job[T]:
     """`job` with each step reported as ``told(step)``; closed together with this one."""
     try:
         while True:

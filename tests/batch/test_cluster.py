@@ -14,9 +14,11 @@ import pytest
 import tifffile
 from skimage.data import coins
 
-from napari_simmat.batch import BatchProgress, carrying_out, find_inputs, plan
-from napari_simmat.batch.cluster import running_on
-from napari_simmat.engine.jobs.tasks import Outcome, OutputFiles, SegmentConfig, Task
+from napari_simmat.batch.dask_cluster import run_on_cluster_job
+from napari_simmat.batch.inputs import find_inputs
+from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask, TaskOutcome, plan
+from napari_simmat.batch.run import run_plan_job
+from napari_simmat.batch.runner import BatchProgress
 from napari_simmat.progress import finish
 from tests.batch.folders import contents
 
@@ -66,7 +68,7 @@ def test_a_cluster_that_loses_a_worker_writes_the_same_files(
     made = planned(Path("data"), Path("out"))
     address = cluster.scheduler_address
     victim = next(iter(cluster.workers.values())).pid
-    job, killed, states = carrying_out(made, CONFIG, scheduler=address), False, []
+    job, killed, states = run_plan_job(made, CONFIG, scheduler=address), False, []
     while True:
         try:
             progress = next(job)
@@ -84,22 +86,22 @@ def test_a_cluster_that_loses_a_worker_writes_the_same_files(
     assert outcomes[0].task.image == Path("data/0.tif"), "as it was given"
     assert outcomes[0].thumbnail.startswith(b"\x89PNG")
     assert not list(Path("out").rglob("*.part"))
-    finish(carrying_out(planned(data, tmp_path / "here"), CONFIG))
+    finish(run_plan_job(planned(data, tmp_path / "here"), CONFIG))
     assert contents(tmp_path / "out") == contents(tmp_path / "here")
 
 
 class Future:
     """Of a task that is done after so many looks at it."""
 
-    def __init__(self, task: Task, looks: int) -> None:
+    def __init__(self, task: SegmentTask, looks: int) -> None:
         self.task, self.looks = task, looks
 
     def done(self) -> bool:
         self.looks -= 1
         return self.looks < 0
 
-    def result(self) -> Outcome:
-        return Outcome(self.task, "written")
+    def result(self) -> TaskOutcome:
+        return TaskOutcome(self.task, "written")
 
 
 class Client:
@@ -108,7 +110,7 @@ class Client:
     def __init__(self) -> None:
         self.looks = [4, 0, 6]
 
-    def submit(self, _: Any, task: Task, *__: Any, **___: Any) -> Future:
+    def submit(self, _: Any, task: SegmentTask, *__: Any, **___: Any) -> Future:
         return Future(task, self.looks.pop(0))
 
     def scheduler_info(self, **_: Any) -> dict[str, Any]:
@@ -121,13 +123,15 @@ def test_a_file_that_is_done_before_others_stays_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("_check_workers", "_distributed"):
-        monkeypatch.setattr(f"napari_simmat.batch.cluster.{name}", lambda *_: None)
-    monkeypatch.setattr("napari_simmat.batch.cluster._client", lambda *_: nullcontext(Client()))
-    monkeypatch.setattr("napari_simmat.batch.cluster._POLL", 0)
+        monkeypatch.setattr(f"napari_simmat.batch.dask_cluster.{name}", lambda *_: None)
+    monkeypatch.setattr(
+        "napari_simmat.batch.dask_cluster._client", lambda *_: nullcontext(Client())
+    )
+    monkeypatch.setattr("napari_simmat.batch.dask_cluster._POLL", 0)
     images = [tmp_path / name for name in ("a.tif", "b.tif", "c.tif")]
-    tasks = [Task(image, None, OutputFiles.of(image, tmp_path)) for image in images]
+    tasks = [SegmentTask(image, None, OutputFiles.of(image, tmp_path)) for image in images]
     states: dict[int, list[str]] = {0: [], 1: [], 2: []}
-    job = running_on("tcp://127.0.0.1:8786", tasks, CONFIG)
+    job = run_on_cluster_job("tcp://127.0.0.1:8786", tasks, CONFIG)
     for step in job:
         if isinstance(step, BatchProgress):
             states[step.number].append(step.state)
@@ -139,14 +143,14 @@ def test_a_file_that_is_done_before_others_stays_done(
 def test_no_scheduler_no_workers_and_another_version_are_said(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_simmat.batch.cluster.PATIENCE", 1)
+    monkeypatch.setattr("napari_simmat.batch.dask_cluster.SCHEDULER_TIMEOUT", 1)
     made = planned(data, tmp_path / "out")
     with pytest.raises(OSError, match=r"No Dask scheduler answers at tcp://127\.0\.0\.1:9"):
-        finish(carrying_out(made, CONFIG, scheduler="tcp://127.0.0.1:9"))
+        finish(run_plan_job(made, CONFIG, scheduler="tcp://127.0.0.1:9"))
     local = partial(distributed.LocalCluster, processes=False, dashboard_address=None)
     with local(n_workers=0) as empty, pytest.raises(OSError, match=r"has no workers\. Start"):
-        finish(carrying_out(made, CONFIG, scheduler=empty.scheduler_address))
-    monkeypatch.setattr("napari_simmat.batch.cluster._version", lambda: "0.0.1")
+        finish(run_plan_job(made, CONFIG, scheduler=empty.scheduler_address))
+    monkeypatch.setattr("napari_simmat.batch.dask_cluster._version", lambda: "0.0.1")
     with local(n_workers=1) as other, pytest.raises(ValueError, match=r"have napari-simmat 0\.0"):
-        finish(carrying_out(made, CONFIG, scheduler=other.scheduler_address))
+        finish(run_plan_job(made, CONFIG, scheduler=other.scheduler_address))
     assert not (tmp_path / "out").exists()

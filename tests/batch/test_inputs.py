@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from napari_simmat.batch import find_inputs
-from napari_simmat.batch.inputs import Input
-from napari_simmat.engine.jobs.tasks import OutputFiles
+from napari_simmat.batch.inputs import InputImage, find_inputs
+from napari_simmat.batch.plan import OutputFiles
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -178,7 +177,7 @@ def test_a_manifest_gives_prompts_and_channels(tmp_path: Path) -> None:
         "a.tif,,3;1;0,",
     )
     first, second, third = find_inputs([path]).images
-    assert first == Input(tmp_path / "a.tif", named=True, prompts="auto")
+    assert first == InputImage(tmp_path / "a.tif", named=True, prompts="auto")
     assert second.image == tmp_path / "sub" / "b.tif"
     assert second.folder == Path("sub")
     assert second.prompts == str(tmp_path / "p.csv")

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from napari_simmat.batch import PROMPT_ENDINGS, find_inputs, plan
-from napari_simmat.engine.jobs.record import Input, Record, Request, Settings, UsedModel
+from napari_simmat.batch.inputs import find_inputs
+from napari_simmat.batch.plan import PROMPT_ENDINGS, plan
+from napari_simmat.batch.record import Record, RecordedInput, RecordedSettings, Request, UsedModel
 
 
 def touch(*paths: Path) -> list[Path]:
@@ -95,10 +96,12 @@ def record(folder: Path, stem: str, **outputs: str) -> None:
     """A record as a run leaves it; `outputs` are names of files by their kind."""
     made = Record(
         request=Request(
-            input=Input(file=f"{stem}.tif", sha256="", shape=(1, 1), axes="YX", dtype="uint8"),
+            input=RecordedInput(
+                file=f"{stem}.tif", sha256="", shape=(1, 1), axes="YX", dtype="uint8"
+            ),
             model=UsedModel(name="tiny-1", fingerprint="", base="tiny-1"),
             prompts=(),
-            settings=Settings(),
+            settings=RecordedSettings(),
         ),
         normalization={},
         objects=[],

@@ -18,12 +18,18 @@ import tifffile
 from filelock import FileLock
 from skimage.data import coins
 
-from napari_simmat.batch import carrying_out, find_inputs, plan
-from napari_simmat.batch.run import LOCK
-from napari_simmat.batch.summary import PAGE, TABLE, lines_of, write_summary
-from napari_simmat.engine.files import DiskFullError
-from napari_simmat.engine.jobs.outputs import recover_partial, write_result
-from napari_simmat.engine.jobs.tasks import SegmentConfig, Segmented
+from napari_simmat.batch.inputs import find_inputs
+from napari_simmat.batch.outputs import recover_partial, write_result
+from napari_simmat.batch.plan import SegmentConfig, SegmentedImage, plan
+from napari_simmat.batch.run import (
+    LOCK,
+    SUMMARY_PAGE,
+    SUMMARY_TABLE,
+    run_plan_job,
+    summary_rows,
+    write_summary,
+)
+from napari_simmat.io.files import DiskFullError
 from napari_simmat.progress import finish
 from tests.batch.folders import contents
 
@@ -50,7 +56,7 @@ def run(data: Path, output: Path, existing: str = "refuse", **changes: object) -
     made = plan(
         find_inputs([data]), output=output, prompts=prompts, existing=existing, extras=EXTRAS
     )
-    return finish(carrying_out(made, CONFIG, **changes))
+    return finish(run_plan_job(made, CONFIG, **changes))
 
 
 def test_a_folder_is_segmented_and_summarised(data: Path, tmp_path: Path) -> None:
@@ -60,7 +66,7 @@ def test_a_folder_is_segmented_and_summarised(data: Path, tmp_path: Path) -> Non
     out = tmp_path / "out"
     assert (out / "sub" / "a_labels.tif").is_file()
     assert not (out / LOCK).exists()
-    with (out / TABLE).open(newline="") as file:
+    with (out / SUMMARY_TABLE).open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["image"], row["state"], row["labels"]) for row in rows] == [
         ("a.tif", "done", "a_labels.tif"),
@@ -68,7 +74,7 @@ def test_a_folder_is_segmented_and_summarised(data: Path, tmp_path: Path) -> Non
         ("c.tif", "failed", ""),
         ("sub/a.tif", "done", "sub/a_labels.tif"),
     ]
-    page = (out / PAGE).read_text("utf-8")
+    page = (out / SUMMARY_PAGE).read_text("utf-8")
     assert "3 of 4 images segmented" in page
     assert page.count('<img alt="" src="data:image/png;base64,') == 3
 
@@ -78,9 +84,9 @@ def test_the_summary_is_the_same_wherever_the_results_lie(data: Path, tmp_path: 
         (tmp_path / name / "a_labels.tif").mkdir(parents=True)
         made = plan(find_inputs([data]), output=tmp_path / name, prompts="auto")
         write_summary(made, [], CONFIG)
-    table = (tmp_path / "one" / TABLE).read_text()
+    table = (tmp_path / "one" / SUMMARY_TABLE).read_text()
     assert "a_labels.tif is a folder, but a file of that name is to be written" in table
-    assert table == (tmp_path / "other" / TABLE).read_text()
+    assert table == (tmp_path / "other" / SUMMARY_TABLE).read_text()
 
 
 @pytest.mark.parametrize(("images", "output"), [("cells-out", "out"), ("../cells", ".")])
@@ -95,13 +101,13 @@ def test_a_summary_cuts_no_other_folders_name(
     made = plan(find_inputs([Path(images)]), output=Path(output))
     why = f"There are no prompts beside {Path(images, 'sub', 'b.tif')};"
     assert made.skipped[0].why.startswith(why)
-    assert lines_of(made, [])[0].message.startswith(why)
+    assert summary_rows(made, [])[0].message.startswith(why)
 
 
 def test_a_report_shows_names_and_messages_as_text(data: Path, tmp_path: Path) -> None:
     (data / "c.tif").rename(data / "<img src=x onerror=alert(1)>.tif")
     run(data, tmp_path / "out")
-    page = (tmp_path / "out" / PAGE).read_text("utf-8")
+    page = (tmp_path / "out" / SUMMARY_PAGE).read_text("utf-8")
     assert "<img src=x" not in page
     assert "&lt;img src=x onerror=alert(1)&gt;.tif" in page
 
@@ -110,7 +116,7 @@ def test_progress_says_what_happens_to_each_file_and_how_long_it_takes(
     data: Path, tmp_path: Path
 ) -> None:
     made = plan(find_inputs([data]), output=tmp_path / "out", prompts=str(tmp_path / "clicks.csv"))
-    job, told = carrying_out(made, CONFIG), []
+    job, told = run_plan_job(made, CONFIG), []
     finish(job, told.append)
     ended = [one for one in told if getattr(one, "outcome", None) is not None]
     assert sorted(one.number for one in ended) == [0, 1, 2, 3]
@@ -132,14 +138,14 @@ def test_a_cancelled_run_leaves_whole_files_and_goes_on(data: Path, tmp_path: Pa
     made = plan(
         find_inputs([data]), output=out, prompts=str(tmp_path / "clicks.csv"), extras=EXTRAS
     )
-    job = carrying_out(made, CONFIG)
+    job = run_plan_job(made, CONFIG)
     for progress in job:
         if getattr(progress, "state", "") == "written":
             break
     job.close()
     left = contents(out)
     assert "a.json" in left
-    assert TABLE not in left
+    assert SUMMARY_TABLE not in left
     assert all(data == contents(tmp_path / "whole")[name] for name, data in left.items())
     outcomes = run(data, out, "resume")
     assert outcomes[0].status == "kept"
@@ -153,14 +159,14 @@ def test_a_result_that_waits_for_others_to_be_written_survives_a_cancellation(
     (data / "c.tif").unlink()
     going_on = threading.Event()
 
-    def slow(segmented: Segmented, start: float) -> None:
+    def slow(segmented: SegmentedImage, start: float) -> None:
         assert going_on.wait(60)
         write_result(segmented, start)
 
-    monkeypatch.setattr("napari_simmat.engine.jobs.segmentation.write_result", slow)
+    monkeypatch.setattr("napari_simmat.batch.segment_image.write_result", slow)
     out = tmp_path / "out"
     made = plan(find_inputs([data]), output=out, prompts=str(tmp_path / "clicks.csv"))
-    job = carrying_out(made, CONFIG)
+    job = run_plan_job(made, CONFIG)
     for progress in job:
         if getattr(progress, "number", 0) == 2 and progress.message.endswith("writing"):
             break
@@ -183,7 +189,7 @@ def test_resuming_with_something_else_is_refused(data: Path, tmp_path: Path) -> 
     assert [one.status for one in outcomes] == ["failed"] * 4
     assert "was made otherwise; what differs: the prompts" in outcomes[0].note
     after = contents(out)
-    assert all(after[name] == data for name, data in before.items() if name != TABLE)
+    assert all(after[name] == data for name, data in before.items() if name != SUMMARY_TABLE)
 
 
 def test_a_full_disk_ends_the_run_and_the_rest_can_go_on(
@@ -196,7 +202,7 @@ def test_a_full_disk_ends_the_run_and_the_rest_can_go_on(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("napari_simmat.engine.jobs.outputs.write_table", full)
+        patch.setattr("napari_simmat.batch.outputs.write_table", full)
         patch.setattr("napari_simmat.batch.run.write_summary", lambda *_: None)
         outcomes = run(data, out)
     assert [one.status for one in outcomes] == ["failed"] * 4
@@ -214,7 +220,7 @@ def test_a_disk_that_is_full_while_tiles_are_computed_ends_the_run_as_well(
     def full(*_: object) -> None:
         raise DiskFullError("The disk is full.")
 
-    monkeypatch.setattr("napari_simmat.engine.jobs.segmentation._prompted", full)
+    monkeypatch.setattr("napari_simmat.batch.segment_image._segment_prompts_job", full)
     notes = [one.note for one in run(data, tmp_path / "out")]
     assert notes[0] == "a.tif: The disk is full."
     assert all("It was not begun, as the disk is full" in note for note in notes[1:])
@@ -232,7 +238,7 @@ def test_two_runs_on_one_folder_refuse_each_other(data: Path, tmp_path: Path) ->
 def test_an_empty_output_folder_goes_again(data: Path, tmp_path: Path) -> None:
     made = plan(find_inputs([data]), output=tmp_path / "x" / "y", prompts="auto")
     with pytest.raises(ValueError, match="There is no model called 'tyni'"):
-        finish(carrying_out(made, SegmentConfig(model="tyni")))
+        finish(run_plan_job(made, SegmentConfig(model="tyni")))
     assert not (tmp_path / "x").exists()
 
 

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from napari_simmat.model import grid_attention
-from napari_simmat.model.network import Encoded
-from napari_simmat.model.sam import SamNetwork, build_sam
-from napari_simmat.model.vit import ViTAttention, ViTBlock
+from napari_simmat.models import sam_encoder
+from napari_simmat.models.network import Encoded
+from napari_simmat.models.sam import SamNetwork, build_sam
+from napari_simmat.models.sam_encoder import ViTAttention, ViTBlock
 
 
 class Largest(TorchDispatchMode):
@@ -64,7 +64,7 @@ def test_tokens_beyond_the_border_are_not_projected() -> None:
 def test_nothing_as_large_as_all_pairs_of_tokens_is_made(
     window: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(grid_attention, "PIECE", 2**14)
+    monkeypatch.setattr(sam_encoder, "MAX_LOGITS", 2**14)
     ours, stock = both(window, side=42)
     tokens = torch.randn(1, 42, 42, 96)
     pairs = 3 * 42**4 if not window else 3 * 9 * 14**4

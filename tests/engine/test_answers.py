@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from napari_simmat.engine.answers import Answer
-from napari_simmat.engine.frames import Frame
-from napari_simmat.engine.results import enlarge
-from napari_simmat.model.spec import InputSize
+from napari_simmat.engine.coordinates import InputTransform
+from napari_simmat.engine.result import LowResMasks, enlarge
+from napari_simmat.models.spec import InputSize
 
 SIZES = {
     "native": InputSize(method="native", size=512),
@@ -33,11 +32,11 @@ def blob(grid: tuple[int, int], centre: tuple[int, int], seed: int = 0) -> torch
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
 @pytest.mark.parametrize("centre", [(20, 20), (0, 3), (30, 40)])
 def test_a_patch_is_a_part_of_the_whole(size: InputSize, centre: tuple[int, int]) -> None:
-    frame = Frame.of((117, 150), size)
+    frame = InputTransform.of((117, 150), size)
     stride = 4 if size.method == "longest" else 2
     logits = blob(frame.grid(stride), centre)
     whole = enlarge(logits, frame, stride).numpy()
-    answer = Answer(logits, np.ones(4, np.float32), 0, 0, frame, stride)
+    answer = LowResMasks(logits, np.ones(4, np.float32), 0, 0, frame, stride)
     for index in range(4):
         patch = answer.patch(index, above=-1)
         assert patch is not None
@@ -50,9 +49,9 @@ def test_a_patch_is_a_part_of_the_whole(size: InputSize, centre: tuple[int, int]
 
 
 def test_a_part_of_the_grid_lies_where_it_says() -> None:
-    frame = Frame.of((64, 64), InputSize(method="native", size=512))
+    frame = InputTransform.of((64, 64), InputSize(method="native", size=512))
     logits = torch.full((4, 3, 3), 5.0)
-    patch = Answer(logits, np.ones(4, np.float32), 10, 20, frame, 2).patch(0)
+    patch = LowResMasks(logits, np.ones(4, np.float32), 10, 20, frame, 2).patch(0)
     assert patch is not None
     rows, columns = np.nonzero(patch.logits > 0)
     assert (rows.min() + patch.top, rows.max() + patch.top) == (20, 25)
@@ -61,11 +60,11 @@ def test_a_part_of_the_grid_lies_where_it_says() -> None:
 
 @pytest.mark.parametrize("part", [torch.full((4, 2, 2), -1.0), torch.full((4, 2, 2), 0.0)])
 def test_an_empty_mask_has_no_patch(part: torch.Tensor) -> None:
-    frame = Frame.of((64, 64), InputSize(method="native", size=512))
-    assert Answer(part, np.ones(4, np.float32), 0, 0, frame, 2).patch(0) is None
+    frame = InputTransform.of((64, 64), InputSize(method="native", size=512))
+    assert LowResMasks(part, np.ones(4, np.float32), 0, 0, frame, 2).patch(0) is None
 
 
 def test_a_mask_in_the_padding_has_no_patch() -> None:
-    frame = Frame.of((20, 64), InputSize(method="native", size=512))  # padded to 32 rows
+    frame = InputTransform.of((20, 64), InputSize(method="native", size=512))  # padded to 32 rows
     logits = torch.full((4, 1, 5), 5.0)
-    assert Answer(logits, np.ones(4, np.float32), 15, 0, frame, 2).patch(0) is None
+    assert LowResMasks(logits, np.ones(4, np.float32), 15, 0, frame, 2).patch(0) is None

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_simmat.engine.correcting import contradicts, corrected
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.refining import Refiner
+from napari_simmat.engine.refinement import Refiner, contradicts, correct_mask
 from napari_simmat.progress import finish
 
 SHAPE = (80, 120)
@@ -34,19 +33,19 @@ def test_a_click_contradicts_what_the_mask_says_there() -> None:
 
 def test_the_answer_is_taken_where_the_click_is_in_the_middle_of_what_it_changes() -> None:
     one, two = disc(40, 40, 15), disc(40, 68, 15)
-    assert np.array_equal(corrected(one | two, [one], (40, 68), 0), one)
-    assert np.array_equal(corrected(one, [one | two], (40, 68), 1), one | two)
+    assert np.array_equal(correct_mask(one | two, [one], (40, 68), 0), one)
+    assert np.array_equal(correct_mask(one, [one | two], (40, 68), 1), one | two)
 
 
 def test_what_the_answer_changes_elsewhere_stays_as_it_was() -> None:
     one, two, other = disc(40, 30, 12), disc(40, 52, 12), disc(40, 100, 10)
     answer = one | other  # without the second disc, as was asked, and with a third unasked
-    assert np.array_equal(corrected(one | two, [answer], (40, 54), 0), one)
+    assert np.array_equal(correct_mask(one | two, [answer], (40, 54), 0), one)
 
 
 def test_an_answer_that_is_another_object_is_not_taken() -> None:
     mask, other = disc(40, 40, 20), disc(20, 100, 15)
-    found = corrected(mask, [other], (40, 58), 0)
+    found = correct_mask(mask, [other], (40, 58), 0)
     assert not found[40, 58]
     assert not (found & other).any()
     assert wrong(found, mask) < 0.35 * np.count_nonzero(mask)
@@ -54,9 +53,9 @@ def test_an_answer_that_is_another_object_is_not_taken() -> None:
 
 def test_a_click_just_inside_the_outline_draws_all_of_it_in() -> None:
     mask, right = disc(40, 40, 20), disc(40, 40, 17)
-    found = corrected(mask, [mask], (40.0, 58.0), 0)
+    found = correct_mask(mask, [mask], (40.0, 58.0), 0)
     assert wrong(found, right) < 0.6 * wrong(mask, right)
-    grown = corrected(right, [right], (40.0, 58.0), 1)
+    grown = correct_mask(right, [right], (40.0, 58.0), 1)
     assert wrong(grown, mask) < 0.6 * wrong(right, mask)
 
 
@@ -67,7 +66,7 @@ class Stubborn:
         self.answer = answer
         self.asked: list[Prompt] = []
 
-    def predicting(self, prompts: Any) -> Any:
+    def predict_many_job(self, prompts: Any) -> Any:
         yield from ()
         self.asked += prompts
         logits = np.where(self.answer, 1, -1).astype(np.float32)
@@ -82,14 +81,14 @@ def test_clicks_on_a_given_mask_correct_it_one_after_the_other_and_what_agrees_r
     first = Prompt(points=[(40, 58)], labels=[0], mask=mask)
     both = Prompt(points=[(40, 58), (40, 22)], labels=[0, 0], mask=mask)
     [once], [twice] = (
-        finish(refiner.refining(predictor, [prompt], "here"))  # type: ignore[arg-type]
+        finish(refiner.refine_job(predictor, [prompt], "here"))  # type: ignore[arg-type]
         for prompt in (first, both)
     )
     assert not once.mask[40, 58]
     assert not twice.mask[40, 58]
     assert not twice.mask[40, 22]
-    [fresh] = finish(Refiner().refining(predictor, [both], "here"))  # type: ignore[arg-type]
+    [fresh] = finish(Refiner().refine_job(predictor, [both], "here"))  # type: ignore[arg-type]
     assert np.array_equal(fresh.mask, twice.mask), "it follows from the clicks alone"
     agreeing = Prompt(points=[(40, 40)], labels=[1], mask=mask)
-    [refined] = finish(refiner.refining(predictor, [agreeing], "here"))  # type: ignore[arg-type]
+    [refined] = finish(refiner.refine_job(predictor, [agreeing], "here"))  # type: ignore[arg-type]
     assert np.array_equal(refined.mask, predictor.answer)

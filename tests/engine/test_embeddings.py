@@ -14,11 +14,17 @@ import pytest
 import torch
 
 from napari_simmat import Predictor
-from napari_simmat.engine.checkpoints.zoo import Model, load_model
-from napari_simmat.engine.embedding_store import EmbeddingStore
-from napari_simmat.engine.embeddings import LEAST_BYTES, MOST_BYTES, EmbeddingCache, default_bytes
-from napari_simmat.engine.interrupted import Interrupted
-from napari_simmat.model.network import Decoded, Encoded, Network
+from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.engine.embeddings import (
+    MAX_BYTES,
+    MIN_BYTES,
+    EmbeddingCache,
+    EmbeddingStore,
+    default_bytes,
+)
+from napari_simmat.engine.encoder import ResumableEncodings
+from napari_simmat.models.model import Model
+from napari_simmat.models.network import DecodedMasks, Encoded, Network
 from napari_simmat.progress import Job, Progress, finish
 
 PLANES = 48
@@ -35,7 +41,7 @@ class Counting(Network):
         self.steps: list[float] = []
         self.encoded: list[float] = []
 
-    def encoding(self, image: torch.Tensor) -> Job[Encoded]:
+    def encode_job(self, image: torch.Tensor) -> Job[Encoded]:
         for done in (1, 2, 3):
             self.steps.append(float(image.mean()))
             yield Progress(done, 3, "encoding")
@@ -48,7 +54,7 @@ class Counting(Network):
 
     def decode(self, encoded: Encoded, *_: Any) -> Any:
         logits = encoded.embedding[0, :1] - encoded.embedding.mean()
-        return Decoded(logits.repeat(4, 1, 1), torch.full((4,), 0.9))
+        return DecodedMasks(logits.repeat(4, 1, 1), torch.full((4,), 0.9))
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +92,12 @@ def test_200_changes_of_plane_and_clicks_encode_each_plane_at_most_once(
 def test_only_what_changed_is_encoded_again(model: Model, stack: np.ndarray) -> None:
     predictor = Predictor(model, "cpu")
     predictor.set_image(stack)
-    finish(predictor.preparing(range(6)))
+    finish(predictor.prefetch_job(range(6)))
     assert predictor.encodes == 6
     changed = stack.copy()
     changed[3] = 255 - changed[3]
     predictor.set_image(changed, statistics=predictor.statistics)
-    assert finish(predictor.preparing(range(6))) == 6
+    assert finish(predictor.prefetch_job(range(6))) == 6
     assert predictor.encodes == 7
 
 
@@ -100,7 +106,7 @@ def test_what_changes_while_it_is_encoded_is_encoded_again(model: Model, stack: 
     image = stack.copy()
     predictor, fresh = Predictor(model, "cpu"), Predictor(model, "cpu")
     predictor.set_image(image)
-    job = predictor.moving(1)
+    job = predictor.set_plane_job(1)
     next(job)  # by now it was read
     image[1] = stack[2]
     finish(job)
@@ -122,7 +128,7 @@ def test_the_bound_holds_at_every_moment(model: Model, stack: np.ndarray) -> Non
     assert len(cache) == 5
     cache.clear()
     assert (cache.nbytes, len(cache)) == (0, 0)
-    assert LEAST_BYTES <= default_bytes() <= MOST_BYTES
+    assert MIN_BYTES <= default_bytes() <= MAX_BYTES
 
 
 def test_preparing_ends_where_it_would_push_out_what_is_ready(
@@ -132,13 +138,13 @@ def test_preparing_ends_where_it_would_push_out_what_is_ready(
     predictor.set_image(stack)
     size = predictor.cache.nbytes
     predictor.cache = EmbeddingCache(4 * size)
-    assert finish(predictor.preparing(range(10, 20))) == 4
+    assert finish(predictor.prefetch_job(range(10, 20))) == 4
     before = predictor.encodes
     for plane in range(10, 14):
         predictor.set_plane(plane)
     assert predictor.encodes == before
     predictor.cache = EmbeddingCache(4 * size, EmbeddingStore(tmp_path))
-    assert finish(predictor.preparing(range(10, 20))) == 10, "the disk takes the others"
+    assert finish(predictor.prefetch_job(range(10, 20))) == 10, "the disk takes the others"
 
 
 def test_preparing_leaves_the_current_plane_alone_and_goes_on_where_it_was_cancelled(
@@ -147,7 +153,7 @@ def test_preparing_leaves_the_current_plane_alone_and_goes_on_where_it_was_cance
     predictor = Predictor(model, "cpu")
     predictor.set_image(stack, plane=5)
     before = predictor.predict(points=[(3, 3)]).mask
-    job = predictor.preparing(range(PLANES))
+    job = predictor.prefetch_job(range(PLANES))
     said = []
     while predictor.encodes < 4:
         said.append(next(job))
@@ -155,7 +161,7 @@ def test_preparing_leaves_the_current_plane_alone_and_goes_on_where_it_was_cance
     assert [each.done for each in said] == sorted(each.done for each in said)
     assert said[0].total == PLANES
     assert np.array_equal(predictor.predict(points=[(3, 3)]).mask, before)
-    assert finish(predictor.preparing(range(PLANES))) == PLANES
+    assert finish(predictor.prefetch_job(range(PLANES))) == PLANES
     assert predictor.encodes == PLANES
     assert len(model.network.steps) == 3 * PLANES, "not even a step was computed twice"
 
@@ -165,7 +171,7 @@ def test_a_click_that_pre_empts_goes_on_with_the_plane_that_was_begun(
 ) -> None:
     predictor = Predictor(model, "cpu")
     predictor.set_image(stack, plane=0)
-    ahead = predictor.preparing([1, 2])
+    ahead = predictor.prefetch_job([1, 2])
     for _ in range(3):
         next(ahead)  # plane 1 is begun
     assert predictor.encodes == 1
@@ -185,7 +191,7 @@ def stored(model: Model, stack: np.ndarray, tmp_path: Path) -> EmbeddingStore:
     store = EmbeddingStore(tmp_path / "embeddings")
     predictor = Predictor(model, "cpu", cache=EmbeddingCache(store=store))
     predictor.set_image(stack)
-    finish(predictor.preparing(range(3)))
+    finish(predictor.prefetch_job(range(3)))
     return store
 
 
@@ -214,7 +220,7 @@ def test_what_was_stored_comes_back_as_it_was(
 def test_what_was_encoded_in_half_precision_is_stored_too(
     stack: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_simmat.engine.devices.half_pays_off", lambda: True)
+    monkeypatch.setattr("napari_simmat.engine.device.half_precision_is_faster", lambda: True)
     store = EmbeddingStore(tmp_path / "embeddings")
     tiny, masks = load_model("tiny"), []
     for encodes in (1, 0):
@@ -354,27 +360,27 @@ def counting(log: list[int], count: int = 3) -> Job[int]:
 
 
 def test_an_interrupted_job_goes_on() -> None:
-    jobs: Interrupted[int] = Interrupted(most=2)
+    jobs: ResumableEncodings[int] = ResumableEncodings(most=2)
     log: list[int] = []
-    left = jobs.going_on("a", lambda: counting(log))
+    left = jobs.resume_job("a", lambda: counting(log))
     next(left)
     left.close()
-    assert finish(jobs.going_on("a", lambda: counting(log))) == 3
+    assert finish(jobs.resume_job("a", lambda: counting(log))) == 3
     assert log == [0, 1, 2]
     assert len(jobs) == 0
 
 
 def test_whoever_is_overtaken_is_told() -> None:
-    jobs: Interrupted[int] = Interrupted()
+    jobs: ResumableEncodings[int] = ResumableEncodings()
     log: list[int] = []
-    slow = jobs.going_on("a", lambda: counting(log))
+    slow = jobs.resume_job("a", lambda: counting(log))
     next(slow)
-    assert finish(jobs.going_on("a", lambda: counting(log))) == 3
+    assert finish(jobs.resume_job("a", lambda: counting(log))) == 3
     assert finish(slow) is None
 
 
 def test_only_the_last_ones_are_kept_and_a_failed_one_is_not() -> None:
-    jobs: Interrupted[int] = Interrupted(most=2)
+    jobs: ResumableEncodings[int] = ResumableEncodings(most=2)
     closed = []
 
     def watched(name: str) -> Job[int]:
@@ -386,7 +392,7 @@ def test_only_the_last_ones_are_kept_and_a_failed_one_is_not() -> None:
         return 0
 
     for name in "abc":
-        job = jobs.going_on(name, lambda name=name: watched(name))
+        job = jobs.resume_job(name, lambda name=name: watched(name))
         next(job)
         job.close()
     assert closed == ["a"]
@@ -399,5 +405,5 @@ def test_only_the_last_ones_are_kept_and_a_failed_one_is_not() -> None:
 
     for _ in range(2):
         with pytest.raises(ValueError, match="broken"):
-            finish(jobs.going_on("d", failing))
+            finish(jobs.resume_job("d", failing))
     assert len(jobs) == 0

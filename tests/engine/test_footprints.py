@@ -5,9 +5,13 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from napari_simmat.engine.census import Census
-from napari_simmat.engine.footprints import Footprint, Patch
-from napari_simmat.engine.splitting import parts_around, pieces
+from napari_simmat.engine.masks import (
+    LabelEdit,
+    LabelIndex,
+    ObjectMask,
+    connected_components,
+    split_at_points,
+)
 
 
 def some_mask(shape: tuple[int, ...], share: float = 0.3) -> np.ndarray:
@@ -17,7 +21,7 @@ def some_mask(shape: tuple[int, ...], share: float = 0.3) -> np.ndarray:
 @pytest.mark.parametrize("shape", [(7,), (9, 13), (4, 6, 5), (2, 3, 4, 5)])
 def test_a_footprint_gives_its_mask_back(shape: tuple[int, ...]) -> None:
     mask = some_mask(shape)
-    footprint = Footprint.of(mask)
+    footprint = ObjectMask.of(mask)
     whole = np.zeros(shape, dtype=bool)
     whole[footprint.region] = footprint.mask
     assert np.array_equal(whole, mask)
@@ -28,7 +32,7 @@ def test_a_mask_on_a_plane_of_a_stack() -> None:
     mask = np.zeros((20, 30), dtype=bool)
     mask[5:9, 10:20] = some_mask((4, 10), 0.7)
     mask[5, 10] = mask[8, 19] = True
-    footprint = Footprint.of(mask, (1, 2, 0, 0))
+    footprint = ObjectMask.of(mask, (1, 2, 0, 0))
     assert footprint.corner == (1, 2, 5, 10)
     assert footprint.shape == (1, 1, 4, 10), "only the bounding box is kept"
     assert len(footprint.bits) == 5, "eight voxels to a byte"
@@ -39,14 +43,14 @@ def test_a_mask_on_a_plane_of_a_stack() -> None:
 
 def test_equal_voxels_have_one_digest_and_moved_ones_another() -> None:
     mask = some_mask((6, 6))
-    assert Footprint.of(mask).digest == Footprint.of(mask.copy()).digest
-    assert Footprint.of(mask).digest != Footprint.of(mask, (0, 1)).digest
-    assert Footprint.of(mask).digest != Footprint.of(~mask).digest
+    assert ObjectMask.of(mask).digest == ObjectMask.of(mask.copy()).digest
+    assert ObjectMask.of(mask).digest != ObjectMask.of(mask, (0, 1)).digest
+    assert ObjectMask.of(mask).digest != ObjectMask.of(~mask).digest
 
 
 def test_an_empty_mask_is_refused() -> None:
     with pytest.raises(ValueError, match="mask is empty"):
-        Footprint.of(np.zeros((4, 4), dtype=bool))
+        ObjectMask.of(np.zeros((4, 4), dtype=bool))
 
 
 @pytest.mark.parametrize("corner", [(0, 0), (2, 0, 0), (1, 2, 0, 0)])
@@ -56,7 +60,7 @@ def test_a_patch_writes_reverts_and_writes_again(corner: tuple[int, ...]) -> Non
     before = labels.copy()
     mask = np.zeros((20, 30), dtype=bool)
     mask[5:9, 10:20] = rng.random((4, 10)) > 0.3
-    patch = Patch.write(labels, Footprint.of(mask, corner), 9)
+    patch = LabelEdit.write(labels, ObjectMask.of(mask, corner), 9)
     assert patch is not None
     after = labels.copy()
     plane = corner[:-2]
@@ -70,14 +74,14 @@ def test_a_patch_writes_reverts_and_writes_again(corner: tuple[int, ...]) -> Non
 
 def test_equal_values_are_kept_as_one_number() -> None:
     labels = np.zeros((40, 40), dtype=np.uint16)
-    patch = Patch.write(labels, Footprint.of(np.ones((40, 40), dtype=bool)), 3)
+    patch = LabelEdit.write(labels, ObjectMask.of(np.ones((40, 40), dtype=bool)), 3)
     assert patch is not None
     assert (patch.before, patch.after) == (0, 3)
 
 
 def test_what_changes_nothing_is_no_patch() -> None:
     labels = np.full((4, 4), 3)
-    assert Patch.write(labels, Footprint.of(np.ones((4, 4), dtype=bool)), 3) is None
+    assert LabelEdit.write(labels, ObjectMask.of(np.ones((4, 4), dtype=bool)), 3) is None
 
 
 @pytest.mark.parametrize("back", [True, False])
@@ -85,7 +89,7 @@ def test_what_was_painted_since_stays(back: bool) -> None:
     labels = np.zeros((6, 6), dtype=np.uint8)
     mask = np.zeros((6, 6), dtype=bool)
     mask[1:5, 1:5] = True
-    patch = Patch.write(labels, Footprint.of(mask), 3)
+    patch = LabelEdit.write(labels, ObjectMask.of(mask), 3)
     assert patch is not None
     if not back:
         patch.revert(labels)
@@ -101,7 +105,7 @@ def test_what_was_painted_since_stays(back: bool) -> None:
 def test_the_census_follows_every_change_and_equals_a_new_count() -> None:
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 5, (3, 12, 14)).astype(np.int32)
-    census = Census.of(labels)
+    census = LabelIndex.of(labels)
     assert census.sizes() == {n: int((labels == n).sum()) for n in range(1, 5)}
     patches = []
     for number in range(30):
@@ -109,11 +113,11 @@ def test_the_census_follows_every_change_and_equals_a_new_count() -> None:
         region = tuple(slice(n, n + 4) for n in corner)
         block = labels[region].copy()
         after = np.where(rng.random(block.shape) < 0.5, rng.integers(0, 9), block)
-        patch = Patch.replace(labels, corner, block, after.astype(block.dtype))
+        patch = LabelEdit.replace(labels, corner, block, after.astype(block.dtype))
         if patch is not None:
             census.note(patch)
             patches.append(patch)
-        assert census == Census.of(labels), number
+        assert census == LabelIndex.of(labels), number
     for label in census:
         footprint = census.footprint(labels, label)
         assert footprint is not None
@@ -122,12 +126,12 @@ def test_the_census_follows_every_change_and_equals_a_new_count() -> None:
         undone = patch.revert(labels)
         assert undone is not None
         census.note(undone)
-    assert census == Census.of(labels)
+    assert census == LabelIndex.of(labels)
     assert census.largest == 4
 
 
 def test_the_census_of_nothing() -> None:
-    census = Census.of(np.zeros((5, 6), dtype=np.uint8))
+    census = LabelIndex.of(np.zeros((5, 6), dtype=np.uint8))
     assert len(census) == 0
     assert census.largest == 0
     assert census.footprint(np.zeros((5, 6)), 1) is None
@@ -140,7 +144,7 @@ def two_touching_discs() -> np.ndarray:
 
 def test_two_discs_that_touch_are_cut_at_the_neck() -> None:
     mask = two_touching_discs()
-    left, right = parts_around(mask, [(20, 20), (20, 50)])
+    left, right = split_at_points(mask, [(20, 20), (20, 50)])
     assert np.array_equal(left | right, mask)
     assert not (left & right).any()
     assert np.nonzero(left)[1].max() in range(32, 36)
@@ -151,10 +155,10 @@ def test_pieces_are_the_largest_first() -> None:
     mask = np.zeros((10, 20), dtype=bool)
     mask[2:4, 2:4] = True
     mask[5:9, 10:18] = True
-    assert [piece.size for piece in pieces(mask)] == [32, 4]
-    largest, smallest = pieces(mask, (7, 100))
-    assert largest == Footprint.of(mask[5:9, 10:18], (12, 110))
-    assert smallest == Footprint.of(mask[2:4, 2:4], (9, 102))
+    assert [piece.size for piece in connected_components(mask)] == [32, 4]
+    largest, smallest = connected_components(mask, (7, 100))
+    assert largest == ObjectMask.of(mask[5:9, 10:18], (12, 110))
+    assert smallest == ObjectMask.of(mask[2:4, 2:4], (9, 102))
 
 
 def test_an_object_of_many_pieces_needs_little_memory() -> None:
@@ -162,7 +166,7 @@ def test_an_object_of_many_pieces_needs_little_memory() -> None:
     mask[::10, ::10] = True
     tracemalloc.start()
     try:
-        found = pieces(mask)
+        found = connected_components(mask)
         most = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -174,7 +178,7 @@ def test_a_piece_without_a_point_stays_with_the_first() -> None:
     mask = np.zeros((12, 40), dtype=bool)
     mask[2:6, 2:20] = True
     mask[8:10, 30:34] = True
-    first, second = parts_around(mask, [(3, 3), (3, 18)])
+    first, second = split_at_points(mask, [(3, 3), (3, 18)])
     assert first[8:10, 30:34].all()
     assert np.array_equal(first | second, mask)
 
@@ -183,8 +187,8 @@ def test_what_touches_a_part_at_a_corner_goes_with_it() -> None:
     mask = np.zeros((9, 14), dtype=bool)
     mask[1:4, 1:9] = True
     mask[4:7, 9:12] = True  # touches the right half at its corner
-    assert len(pieces(mask)) == 1
-    first, second = parts_around(mask, [(2, 2), (2, 7)])
+    assert len(connected_components(mask)) == 1
+    first, second = split_at_points(mask, [(2, 2), (2, 7)])
     assert second[4:7, 9:12].all()
     assert np.array_equal(first ^ second, mask)
 
@@ -194,4 +198,4 @@ def test_what_touches_a_part_at_a_corner_goes_with_it() -> None:
 )
 def test_points_that_cannot_split_are_refused(points: list[tuple[int, int]], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        parts_around(two_touching_discs(), points)
+        split_at_points(two_touching_discs(), points)

@@ -5,8 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_simmat.engine.frames import Frame, box_of_corners, corners_of_box, squared
-from napari_simmat.model.spec import InputSize
+from napari_simmat.engine.coordinates import (
+    InputTransform,
+    box_of_corners,
+    corners_of_box,
+    square_pixel_shape,
+)
+from napari_simmat.models.spec import InputSize
 
 SIZES = st.tuples(st.integers(1, 3000), st.integers(1, 3000))
 RULES = {
@@ -26,7 +31,7 @@ def stock():
 @given(shape=SIZES, points=st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), max_size=4))
 @settings(max_examples=40, deadline=None)
 def test_points_come_back(method, shape, points):
-    frame = Frame.of(shape, RULES[method])
+    frame = InputTransform.of(shape, RULES[method])
     on_image = np.array(points, dtype=float).reshape(-1, 2) * shape
     back = frame.to_image(frame.to_input(on_image))
     # float32 on the way, and a side that became one pixel magnifies its rounding
@@ -37,7 +42,7 @@ def test_points_come_back(method, shape, points):
 @given(shape=SIZES)
 @settings(max_examples=100, deadline=None)
 def test_sizes_are_those_of_stock_sam(stock, shape):
-    frame = Frame.of(shape, RULES["longest"])
+    frame = InputTransform.of(shape, RULES["longest"])
     new = stock.get_preprocess_shape(*shape, 1024)
     assert frame.resized == tuple(max(1, side) for side in new)  # stock's 0 cannot be an image
     assert frame.padded == (1024, 1024)
@@ -49,7 +54,7 @@ def test_sizes_are_those_of_stock_sam(stock, shape):
 def test_points_and_boxes_are_those_of_stock_sam(stock, shape, points):
     if 0 in stock.get_preprocess_shape(*shape, 1024):
         return
-    frame = Frame.of(shape, RULES["longest"])
+    frame = InputTransform.of(shape, RULES["longest"])
     yx = np.array(points) * shape
     theirs = stock.apply_coords(yx[:, ::-1], shape).astype(np.float32)
     assert np.array_equal(frame.to_input(yx), theirs)
@@ -63,14 +68,14 @@ def test_points_and_boxes_are_those_of_stock_sam(stock, shape, points):
 )
 def test_images_are_those_of_stock_sam_to_the_bit(stock, shape):
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    ours = Frame.of(shape, RULES["longest"]).resize(image.transpose(2, 0, 1))
+    ours = InputTransform.of(shape, RULES["longest"]).resize(image.transpose(2, 0, 1))
     assert np.array_equal(ours, stock.apply_image(image).transpose(2, 0, 1))
     assert ours.dtype == np.uint8
 
 
 def test_a_line_of_pixels_keeps_one_where_stock_sam_has_none(stock):
     assert stock.get_preprocess_shape(3000, 1, 1024) == (1024, 0)
-    frame = Frame.of((3000, 1), RULES["longest"])
+    frame = InputTransform.of((3000, 1), RULES["longest"])
     assert frame.resized == (1024, 1)
     image = np.zeros((1, 3000, 1), dtype=np.float32)
     image[0, 1500:] = 100
@@ -81,7 +86,7 @@ def test_a_line_of_pixels_keeps_one_where_stock_sam_has_none(stock):
 
 def test_float_is_resized_like_bytes_but_not_rounded():
     image = np.random.default_rng(1).integers(0, 256, (2, 90, 60), dtype=np.uint8)
-    frame = Frame.of((90, 60), InputSize(method="longest", size=33, minimum=1))
+    frame = InputTransform.of((90, 60), InputSize(method="longest", size=33, minimum=1))
     smooth = frame.resize(image.astype(np.float32))
     assert smooth.dtype == np.float32
     assert np.abs(smooth - frame.resize(image)).max() <= 1.01  # bytes are rounded after each axis
@@ -91,7 +96,7 @@ def test_float_is_resized_like_bytes_but_not_rounded():
 @pytest.mark.parametrize("rule", ["stretch", "native"])
 def test_bytes_are_rounded_under_sams_rule_alone(rule):
     image = np.random.default_rng(1).integers(0, 256, (2, 90, 60), dtype=np.uint8)
-    frame = Frame.of((90, 60), InputSize(method=rule, size=33, minimum=1))
+    frame = InputTransform.of((90, 60), InputSize(method=rule, size=33, minimum=1))
     resized = frame.resize(image)
     assert resized.dtype == np.float32
     assert np.array_equal(resized, frame.resize(image.astype(np.float32)))
@@ -99,7 +104,7 @@ def test_bytes_are_rounded_under_sams_rule_alone(rule):
 
 def test_an_image_of_the_right_size_is_not_resampled():
     image = np.random.default_rng(2).random((3, 96, 64), dtype=np.float32)
-    assert np.array_equal(Frame.of((96, 64), RULES["native"]).resize(image), image)
+    assert np.array_equal(InputTransform.of((96, 64), RULES["native"]).resize(image), image)
 
 
 @pytest.mark.parametrize(
@@ -114,12 +119,12 @@ def test_an_image_of_the_right_size_is_not_resampled():
     ],
 )
 def test_native_sizes(shape, resized, padded):
-    frame = Frame.of(shape, RULES["native"])
+    frame = InputTransform.of(shape, RULES["native"])
     assert (frame.resized, frame.padded) == (resized, padded)
 
 
 def test_stretch_fills_the_square():
-    frame = Frame.of((100, 300), InputSize(method="stretch", size=200))
+    frame = InputTransform.of((100, 300), InputSize(method="stretch", size=200))
     assert (frame.resized, frame.padded, frame.pad) == ((200, 200), (200, 200), (0, 0))
     assert frame.scale == (2.0, pytest.approx(2 / 3))
 
@@ -132,7 +137,7 @@ def test_a_bright_pixel_lies_where_its_point_says(method):
     for x in (20, 21):
         image = np.zeros((1, 64, 64), dtype=np.float32)
         image[0, 30, x] = 1
-        frame = Frame.of((64, 64), size)
+        frame = InputTransform.of((64, 64), size)
         resized = frame.resize(image)[0]
         ys, xs = np.indices(resized.shape)
         centre = (xs * resized).sum() / resized.sum(), (ys * resized).sum() / resized.sum()
@@ -143,7 +148,9 @@ def test_a_bright_pixel_lies_where_its_point_says(method):
 
 @pytest.mark.parametrize("method", RULES)
 def test_a_box_around_the_whole_image(method):
-    frame = Frame.of((100, 50), InputSize(method=method, size=200, minimum=200, multiple=8))
+    frame = InputTransform.of(
+        (100, 50), InputSize(method=method, size=200, minimum=200, multiple=8)
+    )
     x0, y0, x1, y1 = frame.box_to_input((0, 0, 100, 50))
     edge = 0.5 if frame.half_pixel else 0
     assert (x0 + edge, y0 + edge) == (0, 0)
@@ -151,9 +158,9 @@ def test_a_box_around_the_whole_image(method):
 
 
 def test_the_grid_of_the_decoder():
-    assert Frame.of((300, 200), RULES["longest"]).grid(4) == (256, 256)
-    assert Frame.of((300, 200), RULES["native"]).grid(4) == (80, 56)
-    assert Frame.of((300, 200), RULES["native"]).grid(3) == (107, 75)
+    assert InputTransform.of((300, 200), RULES["longest"]).grid(4) == (256, 256)
+    assert InputTransform.of((300, 200), RULES["native"]).grid(4) == (80, 56)
+    assert InputTransform.of((300, 200), RULES["native"]).grid(3) == (107, 75)
 
 
 @pytest.mark.parametrize(
@@ -188,11 +195,11 @@ def test_boxes_survive_being_drawn(y0, x0, height, width):
 @pytest.mark.parametrize("shape", [(5,), (2, 3, 4), (0, 5)])
 def test_what_is_no_plane_is_refused(shape):
     with pytest.raises(ValueError, match="cannot be laid out; give a height and a width"):
-        Frame.of(shape, RULES["native"])
+        InputTransform.of(shape, RULES["native"])
 
 
 def test_what_does_not_fit_the_frame_is_refused():
-    frame = Frame.of((10, 20), RULES["native"])
+    frame = InputTransform.of((10, 20), RULES["native"])
     with pytest.raises(ValueError, match=r"shape \(1, 20, 10\) does not fit a frame for \(10, 20"):
         frame.resize(np.zeros((1, 20, 10), dtype=np.float32))
     with pytest.raises(TypeError, match="are uint8 or float32, this one is uint16"):
@@ -200,15 +207,18 @@ def test_what_does_not_fit_the_frame_is_refused():
 
 
 def test_pixels_that_are_not_square_are_cut_so_that_they_are():
-    assert squared((50, 100), (3.0, 1.0)) == (150, 100)
-    assert squared((50, 100), (0.5, 2.0)) == (50, 400)
-    assert squared((50, 100), (2.0, 2.0)) == (50, 100)
-    assert squared((50, 100), (1.15, 1.0)) == (50, 100)  # as good as square
-    assert squared((50, 100), None) == (50, 100)
-    assert squared((5, 10), (1000.0, 1.0)) == (80, 10)  # the time of a recording, perhaps
-    assert squared((2048, 2048), (4.0, 1.0)) == (4096, 1024)  # as many pixels as before
-    assert squared((4000, 4000), (1.0, 4.0)) == (2000, 8000)
-    assert squared((1024, 1024), (2.0, 1.0)) == (2048, 1024)
+    assert square_pixel_shape((50, 100), (3.0, 1.0)) == (150, 100)
+    assert square_pixel_shape((50, 100), (0.5, 2.0)) == (50, 400)
+    assert square_pixel_shape((50, 100), (2.0, 2.0)) == (50, 100)
+    assert square_pixel_shape((50, 100), (1.15, 1.0)) == (50, 100)  # as good as square
+    assert square_pixel_shape((50, 100), None) == (50, 100)
+    assert square_pixel_shape((5, 10), (1000.0, 1.0)) == (
+        80,
+        10,
+    )  # the time of a recording, perhaps
+    assert square_pixel_shape((2048, 2048), (4.0, 1.0)) == (4096, 1024)  # as many pixels as before
+    assert square_pixel_shape((4000, 4000), (1.0, 4.0)) == (2000, 8000)
+    assert square_pixel_shape((1024, 1024), (2.0, 1.0)) == (2048, 1024)
 
 
 @pytest.mark.parametrize(
@@ -216,19 +226,22 @@ def test_pixels_that_are_not_square_are_cut_so_that_they_are():
 )
 def test_a_pixel_without_a_shape_is_a_sentence(size):
     with pytest.raises(ValueError, match=r"has no shape; give two numbers above 0\.$"):
-        squared((5, 5), size)
+        square_pixel_shape((5, 5), size)
 
 
 def test_a_frame_of_long_pixels():
-    native = Frame.of((50, 100), RULES["native"], (3.0, 1.0))
+    native = InputTransform.of((50, 100), RULES["native"], (3.0, 1.0))
     assert (native.image, native.resized, native.padded) == ((50, 100), (150, 100), (160, 128))
     # The middle of row 2, three rows high now, is the middle of row 7; its box is rows 6 to 8.
     assert native.to_input([(2, 10)]).tolist() == [[10.0, 7.0]]
     assert native.box_to_input((2, 10, 3, 11)) == (9.5, 5.5, 10.5, 8.5)
-    sam = Frame.of((50, 100), RULES["longest"], (4.0, 1.0))
+    sam = InputTransform.of((50, 100), RULES["longest"], (4.0, 1.0))
     assert (sam.resized, sam.padded) == ((1024, 512), (1024, 1024))
-    assert Frame.of((50, 100), RULES["stretch"], (4.0, 1.0)).resized == (1024, 1024)  # the paper's
-    large = Frame.of((50, 900), RULES["native"], (1.0, 2.0))
+    assert InputTransform.of((50, 100), RULES["stretch"], (4.0, 1.0)).resized == (
+        1024,
+        1024,
+    )  # the paper's
+    large = InputTransform.of((50, 900), RULES["native"], (1.0, 2.0))
     assert large.resized == (28, 1024)  # 50 x 1800 beyond the largest
 
 
@@ -236,7 +249,7 @@ def test_a_frame_of_long_pixels():
 @given(shape=SIZES, ratio=st.floats(0.05, 20), at=st.tuples(st.floats(0, 1), st.floats(0, 1)))
 @settings(max_examples=40, deadline=None)
 def test_points_come_back_from_long_pixels(method, shape, ratio, at):
-    frame = Frame.of(shape, RULES[method], (ratio, 1.0))
+    frame = InputTransform.of(shape, RULES[method], (ratio, 1.0))
     on_image = np.array([at]) * shape
     tolerance = 1e-3 * max(1.0, *(1 / np.array(frame.scale)))
     assert np.abs(frame.to_image(frame.to_input(on_image)) - on_image).max() < tolerance

@@ -8,13 +8,14 @@ import torch
 from segment_anything import sam_model_registry
 from torch.nn.functional import avg_pool2d, interpolate
 
-from napari_simmat.engine.checkpoints.loading import Model, load_model
-from napari_simmat.engine.frames import Frame
+from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.predictor import Predictor
-from napari_simmat.model.sam import SamNetwork, build_sam
-from napari_simmat.model.spec import Base, Channel, InputSize, ModelSpec, Normalization
+from napari_simmat.models.model import Model
+from napari_simmat.models.sam import SamNetwork, build_sam
+from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
 from napari_simmat.progress import finish
-from tests.engine.plain_authors import small_sam
+from tests.plain_authors import small_sam
 
 SIDE = 160
 STACK = np.random.default_rng(0).integers(0, 256, (2, 3, 120, SIDE), dtype=np.uint8)
@@ -37,8 +38,8 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Model:
 
 def test_a_preview_is_replaced_by_the_whole(model: Model) -> None:
     predictor, plain = Predictor(model, "cpu"), Predictor(model, "cpu")
-    finish(predictor.opening(STACK, channel_axis=1))
-    assert finish(predictor.glimpsing(1))
+    finish(predictor.open_image_job(STACK, channel_axis=1))
+    assert finish(predictor.coarse_preview_job(1))
     assert predictor.is_preview
     coarse = predictor.predict(points=[(50, 60)])
     assert coarse.mask.shape == (120, SIDE)
@@ -54,11 +55,11 @@ def test_a_preview_is_replaced_by_the_whole(model: Model) -> None:
 def test_what_is_kept_needs_no_preview(model: Model) -> None:
     predictor = Predictor(model, "cpu")
     predictor.set_image(STACK, channel_axis=1)
-    assert not finish(predictor.glimpsing(0))
+    assert not finish(predictor.coarse_preview_job(0))
     assert not predictor.is_preview
     quick = Predictor(load_model("tiny"), "cpu")
-    finish(quick.opening(STACK, channel_axis=1))
-    assert not finish(quick.glimpsing())
+    finish(quick.open_image_job(STACK, channel_axis=1))
+    assert not finish(quick.coarse_preview_job())
 
 
 @torch.no_grad()
@@ -77,7 +78,7 @@ def test_a_glimpse_is_stock_on_the_image_at_half_its_size(model: Model) -> None:
         tokens = block(tokens)
     coarse = stock.neck(tokens.permute(0, 3, 1, 2))
     expected = interpolate(coarse, size=(10, 10), mode="bilinear")
-    found = finish(network.glimpsing(image))
+    found = finish(network.coarse_preview_job(image))
     assert found.input_size == (SIDE, SIDE)
     torch.testing.assert_close(found.embedding, expected, rtol=1e-4, atol=1e-4)
 
@@ -85,9 +86,9 @@ def test_a_glimpse_is_stock_on_the_image_at_half_its_size(model: Model) -> None:
 def test_hundreds_of_channels_become_the_input_one_at_a_time(model: Model) -> None:
     """As one operation would make it, without copies of them all."""
     predictor = Predictor(model, "cpu")
-    finish(predictor.opening(STACK, channel_axis=1))
+    finish(predictor.open_image_job(STACK, channel_axis=1))
     image = predictor.stack.normalized((0,))
-    frame = Frame.of(image.shape[-2:], model.spec.input_size)
+    frame = InputTransform.of(image.shape[-2:], model.spec.input_size)
     found = predictor._encoder.network_input(image, frame)
     expected = (frame.resize(image).astype(np.float32) - 100) / 50
     np.testing.assert_allclose(found[0, :, :120].numpy(), expected, rtol=1e-6)

@@ -10,10 +10,10 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_simmat.engine import spread, statistics
-from napari_simmat.engine.images import ChannelStack
-from napari_simmat.engine.statistics import Statistics
-from napari_simmat.model.spec import InputChannels, Normalization
+from napari_simmat.engine import normalization as normalization_module
+from napari_simmat.engine.image_stack import ChannelStack
+from napari_simmat.engine.normalization import Statistics
+from napari_simmat.models.spec import InputChannels, Normalization
 
 
 def inputs_of(channels=1, is_rgb=False, **normalization):
@@ -120,7 +120,7 @@ def test_layers_in_the_wrong_order_are_sorted_by_name():
 
 
 def test_the_users_array_is_never_changed(monkeypatch):
-    monkeypatch.setattr(statistics, "ALL_VOXELS", 1000)
+    monkeypatch.setattr(normalization_module, "MAX_VOXELS_MEASURED", 1000)
     array = RNG.normal(size=(3, 50, 60))
     array[0, 0] = np.nan
     array.flags.writeable = False
@@ -433,13 +433,13 @@ def test_numbers_are_fixed_when_first_asked_for_and_renewed_on_request():
     before = stack.statistics
     image[0, 0] = -50
     assert stack.statistics == before == Statistics((0,), (99,))
-    assert stack.renewed().statistics == Statistics((-50,), (99,))
-    assert stack.renewed(Statistics((1,), (2,))).statistics == Statistics((1,), (2,))
+    assert stack.remeasured().statistics == Statistics((-50,), (99,))
+    assert stack.remeasured(Statistics((1,), (2,))).statistics == Statistics((1,), (2,))
 
 
 def test_measuring_can_be_cancelled():
     array = Watched(STACK[..., 0])
-    job = ChannelStack.build(array, inputs=ONE).measuring()
+    job = ChannelStack.build(array, inputs=ONE).measure_job()
     progress = next(job)
     assert (progress.done, progress.total) == (1, 4)
     job.close()
@@ -462,8 +462,8 @@ def test_foreign_numbers_are_refused(values, sentence):
 
 
 def test_of_a_large_stack_a_spread_is_measured(monkeypatch):
-    monkeypatch.setattr(statistics, "ALL_VOXELS", 40_000)
-    monkeypatch.setattr(spread, "BLOCK", 32)
+    monkeypatch.setattr(normalization_module, "MAX_VOXELS_MEASURED", 40_000)
+    monkeypatch.setattr(normalization_module, "SAMPLE_SIDE", 32)
     ramp = np.arange(100, dtype=np.float32)[:, None, None] + RNG.random((100, 64, 96))
     array = Watched(ramp)
     stack = ChannelStack.build(array, inputs=inputs_of(low=1, high=99))
@@ -477,8 +477,8 @@ def test_of_a_large_stack_a_spread_is_measured(monkeypatch):
 
 
 def test_of_one_large_plane_too(monkeypatch):
-    monkeypatch.setattr(statistics, "ALL_VOXELS", 10_000)
-    monkeypatch.setattr(spread, "BLOCK", 10)
+    monkeypatch.setattr(normalization_module, "MAX_VOXELS_MEASURED", 10_000)
+    monkeypatch.setattr(normalization_module, "SAMPLE_SIDE", 10)
     plane = np.linspace(0, 1, 200)[:, None] + np.linspace(0, 1, 300)
     array = Watched(plane)
     stack = ChannelStack.build(array, inputs=inputs_of(low=5, high=95))
@@ -489,16 +489,16 @@ def test_of_one_large_plane_too(monkeypatch):
 
 
 def test_joint_numbers_share_one_allowance(monkeypatch):
-    monkeypatch.setattr(statistics, "ALL_VOXELS", 3000)
-    monkeypatch.setattr(spread, "BLOCK", 10)
+    monkeypatch.setattr(normalization_module, "MAX_VOXELS_MEASURED", 3000)
+    monkeypatch.setattr(normalization_module, "SAMPLE_SIDE", 10)
     array = Watched(STACK)
     ChannelStack.build(array, channel_axis=-1, inputs=inputs_of(3, joint=True)).statistics  # noqa: B018
     assert sum(array.read) == 3000
 
 
 def test_a_spread_that_meets_only_nan_looks_on(monkeypatch):
-    monkeypatch.setattr(statistics, "ALL_VOXELS", 100)
-    monkeypatch.setattr(spread, "BLOCK", 10)
+    monkeypatch.setattr(normalization_module, "MAX_VOXELS_MEASURED", 100)
+    monkeypatch.setattr(normalization_module, "SAMPLE_SIDE", 10)
     image = np.full((40, 20, 20), np.nan)
     image[33, 7, 7:9] = 3, 5
     assert ChannelStack.build(image, inputs=inputs_of(low=0, high=100)).statistics == Statistics(

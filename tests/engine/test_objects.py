@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from napari_simmat.engine.objects import Found, Painting, PixelSize, columns_of, measure
+from napari_simmat.engine.measurements import (
+    LabelVolume,
+    MaskScore,
+    PixelSize,
+    measure_objects,
+    table_columns,
+)
 
 MICRONS = PixelSize(scale={"Z": 2.0, "Y": 0.5, "X": 0.25}, units=dict.fromkeys("ZYX", "um"))
 
@@ -18,7 +24,7 @@ def square(y: int, x: int, side: int, shape: tuple[int, int] = (8, 10)) -> NDArr
 def test_where_masks_overlap_the_higher_score_keeps_the_pixel() -> None:
     masks = {1: (square(0, 0, 4), 0.9), 2: (square(2, 2, 4), 0.5)}
     for order in ([1, 2], [2, 1]):
-        painting = Painting((8, 10))
+        painting = LabelVolume((8, 10))
         for label in order:
             painting.add(label, *masks[label])
         assert painting.labels[3, 3] == 1
@@ -28,7 +34,7 @@ def test_where_masks_overlap_the_higher_score_keeps_the_pixel() -> None:
 
 
 def test_of_equal_scores_the_earlier_mask_keeps_the_pixel() -> None:
-    painting = Painting((8, 10))
+    painting = LabelVolume((8, 10))
     for label in (3, 1, 2):
         painting.add(label, square(label, label, 4), 0.7)
     assert (painting.labels == 3).sum() == 16
@@ -37,7 +43,7 @@ def test_of_equal_scores_the_earlier_mask_keeps_the_pixel() -> None:
 
 
 def test_a_mask_is_painted_on_its_plane_alone() -> None:
-    painting = Painting((2, 3, 8, 10))
+    painting = LabelVolume((2, 3, 8, 10))
     painting.add(5, square(0, 0, 2), 1.0, plane=(1, 2))
     assert painting.labels[1, 2].sum() == 4 * 5
     painting.labels[1, 2] = 0
@@ -45,7 +51,7 @@ def test_a_mask_is_painted_on_its_plane_alone() -> None:
 
 
 def test_what_keeps_no_pixel_is_named() -> None:
-    painting = Painting((8, 10))
+    painting = LabelVolume((8, 10))
     painting.add(1, square(2, 2, 2), 0.4)
     painting.add(2, square(0, 0, 6), 0.8)
     painting.add(3, np.zeros((8, 10), bool), 0.9)
@@ -57,13 +63,13 @@ def test_a_square_is_measured_as_one_counts_it_by_hand() -> None:
     labels[2:4, 3:7] = 7
     first = np.arange(80, dtype=np.uint16).reshape(8, 10)
     values = np.stack([first, np.full((8, 10), 3)])
-    [row] = measure(
+    [row] = measure_objects(
         labels,
         axes="YX",
         channels=("a", "b"),
         plane=lambda index: values[(slice(None), *index)],
         size=MICRONS,
-        found=[Found(7, 0.75)],
+        found=[MaskScore(7, 0.75)],
     )
     assert row == {
         "label": 7,
@@ -82,7 +88,7 @@ def test_a_square_is_measured_as_one_counts_it_by_hand() -> None:
         "mean_b": 3.0,
         "score": 0.75,
     }
-    columns = columns_of("YX", ("a", "b"), MICRONS)
+    columns = table_columns("YX", ("a", "b"), MICRONS)
     assert sorted(columns) == sorted(row)
     assert columns[:8] == [
         "label",
@@ -98,7 +104,7 @@ def test_a_square_is_measured_as_one_counts_it_by_hand() -> None:
 
 def test_one_channel_is_measured_as_well() -> None:
     labels = np.ones((2, 2), np.uint16)
-    [row] = measure(
+    [row] = measure_objects(
         labels, axes="YX", channels=("only",), plane=lambda _: np.array([[[1, 2], [3, 6]]])
     )
     assert row["mean_only"] == 3.0
@@ -114,8 +120,10 @@ def test_an_object_through_z_is_one_row_with_a_volume() -> None:
         read.append(index)
         return np.full((1, 8, 10), index[0])
 
-    found = [Found(4, 0.5, (3,)), Found(4, 1.0, (4,))]
-    [row] = measure(labels, axes="ZYX", channels=("depth",), plane=plane, size=MICRONS, found=found)
+    found = [MaskScore(4, 0.5, (3,)), MaskScore(4, 1.0, (4,))]
+    [row] = measure_objects(
+        labels, axes="ZYX", channels=("depth",), plane=plane, size=MICRONS, found=found
+    )
     assert row["volume_voxels"] == 12
     assert row["volume_um3"] == pytest.approx(12 * 0.25)
     assert row["centroid_z_px"] == pytest.approx((4 * 3 + 8 * 4) / 12)
@@ -123,7 +131,7 @@ def test_an_object_through_z_is_one_row_with_a_volume() -> None:
     assert row["mean_depth"] == pytest.approx((4 * 3 + 8 * 4) / 12)
     assert row["score"] == 0.75
     assert read == [(3,), (4,)]  # empty planes are not read
-    assert sorted(columns_of("ZYX", ("depth",), MICRONS)) == sorted(row)
+    assert sorted(table_columns("ZYX", ("depth",), MICRONS)) == sorted(row)
 
 
 @pytest.mark.parametrize("axes", ["TZYX", "ZTYX"])
@@ -133,7 +141,7 @@ def test_a_time_series_has_a_row_per_time_point(axes: str) -> None:
     labels[(0, 1) if axes == "TZYX" else (1, 0)] = square(4, 4, 3)
     values = np.zeros((1, *labels.shape))
     values[0] = labels * 10
-    rows = measure(
+    rows = measure_objects(
         labels, axes=axes, channels=("c",), plane=lambda index: values[(slice(None), *index)]
     )
     assert [(row["t"], row["volume_voxels"], row["bbox_z0_px"]) for row in rows] == [
@@ -141,14 +149,14 @@ def test_a_time_series_has_a_row_per_time_point(axes: str) -> None:
         (1, 4, 0),
     ]
     assert [row["mean_c"] for row in rows] == [10, 10]
-    assert columns_of(axes, ("c",), PixelSize())[:4] == ["label", "class", "t", "volume_voxels"]
+    assert table_columns(axes, ("c",), PixelSize())[:4] == ["label", "class", "t", "volume_voxels"]
 
 
 def test_numbers_may_be_any_that_a_label_image_holds() -> None:
     """A table as long as the largest of them would need more memory than there is."""
     labels = np.zeros((2, 8, 10), np.uint32)
     labels[0, 2:4, 3:7], labels[1, :1, :3], labels[1, 5:] = 2**32 - 1, 5, 3_000_000_000
-    rows = measure(labels, axes="TYX")
+    rows = measure_objects(labels, axes="TYX")
     assert [(row["t"], row["label"], row["area_px"]) for row in rows] == [
         (0, 2**32 - 1, 8),
         (1, 5, 3),
@@ -159,7 +167,7 @@ def test_numbers_may_be_any_that_a_label_image_holds() -> None:
 def test_missing_values_do_not_count() -> None:
     labels = np.array([[1, 1, 1, 2]], np.uint16)
     values = np.array([[[1.0, np.nan, 3.0, np.inf]]])
-    rows = measure(labels, axes="YX", channels=("c",), plane=lambda _: values)
+    rows = measure_objects(labels, axes="YX", channels=("c",), plane=lambda _: values)
     assert rows[0]["mean_c"] == 2.0
     assert np.isnan(rows[1]["mean_c"])
 
@@ -167,27 +175,27 @@ def test_missing_values_do_not_count() -> None:
 def test_infinity_beside_an_object_in_its_box_is_no_matter() -> None:
     labels = np.array([[1, 0], [1, 1]], np.uint16)
     values = np.array([[[1.0, np.inf], [3.0, 5.0]]], np.float32)
-    [row] = measure(labels, axes="YX", channels=("c",), plane=lambda _: values)
+    [row] = measure_objects(labels, axes="YX", channels=("c",), plane=lambda _: values)
     assert row["mean_c"] == 3.0
 
 
 def test_without_a_unit_nothing_physical_is_claimed() -> None:
-    columns = columns_of("YX", (), PixelSize(scale={"Y": 2.0, "X": 2.0}))
+    columns = table_columns("YX", (), PixelSize(scale={"Y": 2.0, "X": 2.0}))
     assert not [name for name in columns if "px" not in name and name[:4] in ("area", "cent")]
 
 
 def test_axes_of_different_unit_have_no_common_area() -> None:
     size = PixelSize(scale={"Y": 1.0, "X": 1.0}, units={"Y": "um", "X": "mm"})
-    columns = columns_of("YX", (), size)
+    columns = table_columns("YX", (), size)
     assert "centroid_y_um" in columns
     assert "centroid_x_mm" in columns
     assert [name for name in columns if name.startswith("area")] == ["area_px"]
 
 
 def test_an_empty_label_image_has_no_rows() -> None:
-    assert measure(np.zeros((3, 8, 10), np.uint16), axes="ZYX", channels=("c",)) == []
+    assert measure_objects(np.zeros((3, 8, 10), np.uint16), axes="ZYX", channels=("c",)) == []
 
 
 def test_axes_that_do_not_end_in_yx_are_refused() -> None:
     with pytest.raises(ValueError, match="end in YX, got 'YXZ'"):
-        measure(np.zeros((3, 8, 10), np.uint16), axes="YXZ")
+        measure_objects(np.zeros((3, 8, 10), np.uint16), axes="YXZ")

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from napari_simmat.engine.percentiles import Pool
+from napari_simmat.engine.normalization import PercentileAccumulator
 
 ARRAYS = st.sampled_from(["u1", "u2", ">u2", "i2", "f4", ">f4", "f8"]).flatmap(
     lambda dtype: hnp.arrays(
@@ -20,7 +20,7 @@ ARRAYS = st.sampled_from(["u1", "u2", ">u2", "i2", "f4", ">f4", "f8"]).flatmap(
 @given(values=ARRAYS, percent=st.floats(0, 100))
 @settings(max_examples=200, deadline=None)
 def test_percentiles_are_those_of_numpy(values, percent):
-    pool = Pool(values.dtype.newbyteorder("="))
+    pool = PercentileAccumulator(values.dtype.newbyteorder("="))
     pool.add(values[: len(values) // 2])
     pool.add(values[len(values) // 2 :])
     assert len(pool) == len(values)
@@ -35,14 +35,14 @@ def test_percentiles_are_those_of_numpy(values, percent):
 
 def test_a_hand_countable_one():
     for dtype in (np.uint8, np.uint16, np.int32, np.float32):
-        pool = Pool(np.dtype(dtype))
+        pool = PercentileAccumulator(np.dtype(dtype))
         pool.add(np.array([[4, 1], [2, 3]], dtype=dtype))
         pool.add(np.array([5], dtype=dtype))
         assert pool.percentiles((0, 25, 37.5, 100)) == (1, 2, 2.5, 5)
 
 
 def test_what_is_not_finite_does_not_count():
-    pool = Pool(np.dtype(np.float32))
+    pool = PercentileAccumulator(np.dtype(np.float32))
     pool.add(np.array([np.nan, 3, np.inf, 1, -np.inf], dtype=np.float32))
     assert len(pool) == 2
     assert pool.percentiles((0, 50, 100)) == (1, 2, 3)
@@ -50,7 +50,7 @@ def test_what_is_not_finite_does_not_count():
 
 def test_the_pool_does_not_change_with_the_users_array():
     values = np.array([1.0, 2.0, 3.0])
-    pool = Pool(values.dtype)
+    pool = PercentileAccumulator(values.dtype)
     pool.add(values)
     values[:] = 9
     assert pool.range() == (1, 3)
@@ -58,7 +58,7 @@ def test_the_pool_does_not_change_with_the_users_array():
 
 def test_sorting_leaves_the_users_array_alone():
     values = np.array([3.0, 1.0, 2.0])
-    pool = Pool(values.dtype)
+    pool = PercentileAccumulator(values.dtype)
     pool.add(values)
     pool.percentiles((50,))
     assert values.tolist() == [3, 1, 2]

@@ -13,16 +13,16 @@ import torch
 import zarr
 from PIL import Image
 
-from napari_simmat.engine import devices
-from napari_simmat.engine.checkpoints.loading import Model, load_model
-from napari_simmat.engine.compute import Compute
-from napari_simmat.engine.embedding_store import EmbeddingStore
-from napari_simmat.engine.embeddings import EmbeddingCache
-from napari_simmat.engine.mask_geometry import iou
+from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.engine import device as device_module
+from napari_simmat.engine.device import ComputeContext
+from napari_simmat.engine.embeddings import EmbeddingCache, EmbeddingStore
+from napari_simmat.engine.masks import iou
+from napari_simmat.engine.normalization import Statistics
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.statistics import Statistics
-from napari_simmat.model.foundation import build_network
+from napari_simmat.models.model import Model
+from napari_simmat.models.tuning import build_network
 from napari_simmat.progress import finish
 
 
@@ -168,7 +168,7 @@ def test_closing_the_job_stops_between_blocks_and_changes_nothing(predictor, dis
         lambda *_: ran.append(1)
     )
     try:
-        job = predictor.encoding(image[::-1].copy())
+        job = predictor.set_image_job(image[::-1].copy())
         steps = []
         for progress in job:
             steps.append(progress)
@@ -184,7 +184,7 @@ def test_closing_the_job_stops_between_blocks_and_changes_nothing(predictor, dis
 
 
 def test_a_job_leaves_gradients_as_they_were_between_its_steps(predictor, discs):
-    job = predictor.encoding(discs[0])
+    job = predictor.set_image_job(discs[0])
     next(job)
     assert torch.is_grad_enabled()
     assert not torch.is_autocast_enabled("cpu")
@@ -256,7 +256,7 @@ def test_a_missing_device_is_named(model, device, sentence):
 
 
 def test_precisions(model, discs, monkeypatch):
-    monkeypatch.setattr(devices, "half_pays_off", lambda: True)
+    monkeypatch.setattr(device_module, "half_precision_is_faster", lambda: True)
     image, truth = discs
     with pytest.raises(ValueError, match="'double' is unknown; use auto, exact, fast"):
         Predictor(model, "cpu", "double")
@@ -265,24 +265,24 @@ def test_precisions(model, discs, monkeypatch):
     fast.set_image(image)
     assert iou(fast.predict(points=[(40, 35)]).mask, truth == 1) > 0.8
     assert fast.precision == "fast"
-    monkeypatch.setattr(devices, "half_pays_off", lambda: False)
+    monkeypatch.setattr(device_module, "half_precision_is_faster", lambda: False)
     assert Predictor(model, "cpu", "fast").precision == "exact"
 
 
 def test_whether_half_precision_pays_off_is_measured_once(monkeypatch):
     small, large = [0, 1] * 8, [0, 4] * 4
     clock = iter(small + large + [0, 1] * 4)
-    monkeypatch.setattr(devices, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    devices.half_pays_off.cache_clear()
-    assert devices.half_pays_off()
-    assert devices.half_pays_off()  # the clock is not asked again
+    monkeypatch.setattr(device_module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    device_module.half_precision_is_faster.cache_clear()
+    assert device_module.half_precision_is_faster()
+    assert device_module.half_precision_is_faster()  # the clock is not asked again
     clock = iter(small + large + [0, 5] * 4)
-    devices.half_pays_off.cache_clear()
-    assert not devices.half_pays_off()
+    device_module.half_precision_is_faster.cache_clear()
+    assert not device_module.half_precision_is_faster()
     clock = iter([0, 9] * 4 + [0, 1] * 4)  # imitated: no large product is waited for
-    devices.half_pays_off.cache_clear()
-    assert not devices.half_pays_off()
-    devices.half_pays_off.cache_clear()
+    device_module.half_precision_is_faster.cache_clear()
+    assert not device_module.half_precision_is_faster()
+    device_module.half_precision_is_faster.cache_clear()
 
 
 # ------------------------------------------------------------- memory running out
@@ -292,15 +292,15 @@ class Exhausted:
     """Lets an encoder fail with CUDA's error while the input is larger than it allows."""
 
     def __init__(self, network, largest):
-        self.network, self.largest, self.original = network, largest, network.encoding
+        self.network, self.largest, self.original = network, largest, network.encode_job
 
     def __enter__(self):
-        self.network.encoding = self.encoding
+        self.network.encode_job = self.encode_job
 
     def __exit__(self, *_):
-        del self.network.encoding
+        del self.network.encode_job
 
-    def encoding(self, image):
+    def encode_job(self, image):
         if max(image.shape[-2:]) > self.largest:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return (yield from self.original(image))
@@ -309,7 +309,7 @@ class Exhausted:
 @pytest.fixture
 def on_paper(model, monkeypatch):
     """A predictor whose device says 'cuda' but whose tensors are on the CPU."""
-    import napari_simmat.engine.compute as module
+    import napari_simmat.engine.device as module
 
     predictor = Predictor(model, "cpu", "exact")
     real = torch.device("cpu")
@@ -318,7 +318,7 @@ def on_paper(model, monkeypatch):
         type = "cuda"
 
     monkeypatch.setattr(module, "release", lambda *_: None)
-    monkeypatch.setattr(module, "computing", lambda *_: torch.no_grad())
+    monkeypatch.setattr(module, "precision_context", lambda *_: torch.no_grad())
     for kind in (torch.Tensor, torch.nn.Module):
         move = kind.to
 
@@ -371,14 +371,14 @@ def test_what_was_made_smaller_for_want_of_memory_is_not_kept_for_the_next_sessi
 
 def test_out_of_memory_at_every_size_goes_to_the_cpu(on_paper, discs, monkeypatch):
     network = on_paper.model.network
-    original = network.encoding
+    original = network.encode_job
 
     def encoding(image):
         if on_paper.device.type == "cuda":
             raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
         return (yield from original(image))
 
-    monkeypatch.setattr(network, "encoding", encoding, raising=False)
+    monkeypatch.setattr(network, "encode_job", encoding, raising=False)
     on_paper.set_image(discs[0])
     assert on_paper.device == torch.device("cpu")
     assert on_paper.note == "The memory of cuda ran out; computing on the CPU instead."
@@ -402,7 +402,7 @@ def test_out_of_memory_while_decoding_goes_to_the_cpu(on_paper, discs, monkeypat
 
 def test_a_network_that_was_moved_elsewhere_is_fetched_back(model):
     """By another predictor that fell back on the CPU, or by `unload`."""
-    compute = Compute(deepcopy(model.network), "cpu", "exact")
+    compute = ComputeContext(deepcopy(model.network), "cpu", "exact")
     compute.device = torch.device("meta")  # stands for a GPU
     with compute.inference():
         assert {each.device.type for each in compute.network.parameters()} == {"meta"}
@@ -421,7 +421,7 @@ def test_out_of_memory_is_one_sentence_however_it_is_told(predictor, discs, monk
         raise RuntimeError(words)
         yield
 
-    monkeypatch.setattr(predictor.model.network, "encoding", encoding, raising=False)
+    monkeypatch.setattr(predictor.model.network, "encode_job", encoding, raising=False)
     with pytest.raises(MemoryError, match="computer's memory ran out; close other programs"):
         predictor.set_image(discs[0])
 
@@ -442,7 +442,7 @@ def test_other_errors_are_not_taken_for_memory(predictor, discs, monkeypatch):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
         yield
 
-    monkeypatch.setattr(predictor.model.network, "encoding", encoding, raising=False)
+    monkeypatch.setattr(predictor.model.network, "encode_job", encoding, raising=False)
     with pytest.raises(RuntimeError, match="mat1 and mat2"):
         predictor.set_image(discs[0])
 
@@ -541,14 +541,14 @@ def test_many_prompts_are_answered_as_each_alone(predictor, discs):
         Prompt(points=[(55, 90)]),
         Prompt(points=[(55, 90), (40, 35)], labels=[1, 0]),
     ]
-    for prompt, answer in zip(prompts, predictor.answer(prompts), strict=True):
+    for prompt, answer in zip(prompts, predictor.predict_low_res(prompts), strict=True):
         [result] = predictor.predict_many([prompt])
         patch = answer.patch(0)
         mask = np.zeros(discs[0].shape, bool)
         height, width = patch.logits.shape
         mask[patch.top : patch.top + height, patch.left : patch.left + width] = patch.logits > 0
         assert iou(mask, result.mask) > 0.999
-        assert answer.quality[0] == pytest.approx(result.score, abs=1e-5)
+        assert answer.predicted_iou[0] == pytest.approx(result.score, abs=1e-5)
 
 
 def test_a_part_of_a_plane_is_normalised_as_the_whole(predictor):
@@ -557,7 +557,7 @@ def test_a_part_of_a_plane_is_normalised_as_the_whole(predictor):
     whole = predictor.stack.normalized((1,))
     part = predictor.stack.part((1,), slice(10, 50), slice(20, 90))
     np.testing.assert_array_equal(part.normalized(), whole[:, 10:50, 20:90])
-    finish(predictor.cutting(1, slice(10, 50), slice(20, 90)))
+    finish(predictor.encode_tile_job(1, slice(10, 50), slice(20, 90)))
     assert predictor.predict(points=[(39, 69)]).mask.shape == (40, 70)
     with pytest.raises(ValueError, match="outside"):
         predictor.predict(points=[(40, 0)])
@@ -588,7 +588,7 @@ def test_long_pixels_are_seen_square(predictor, squashed):
     refined = predictor.predict(points=[(12, 70)], mask=click.logits)
     assert iou(refined.mask, truth) > 0.9
     assert iou(predictor.predict(mask=truth).mask, truth) > 0.9
-    (answer,) = predictor.answer([Prompt(points=((12, 70),), labels=(1,))])
+    (answer,) = predictor.predict_low_res([Prompt(points=((12, 70),), labels=(1,))])
     patch = answer.patch(0)
     assert patch is not None
     height, width = patch.logits.shape
@@ -634,7 +634,7 @@ def test_a_part_has_the_pixels_of_the_whole(predictor, squashed):
     wide = np.hstack([image, image])
     predictor.set_image(wide, pixel_size=(6.0, 1.0))
     statistics = predictor.statistics
-    finish(predictor.cutting((), slice(0, 25), slice(140, 280)))
+    finish(predictor.encode_tile_job((), slice(0, 25), slice(140, 280)))
     cut = predictor.predict(points=[(12, 70)])
     assert iou(cut.mask, truth) > 0.9
     predictor.set_image(image, statistics=statistics, pixel_size=(6.0, 1.0))

@@ -6,15 +6,14 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from napari_simmat.engine import refining
-from napari_simmat.engine.checkpoints.zoo import load_model
-from napari_simmat.engine.correcting import corrected
-from napari_simmat.engine.mask_geometry import Mask, iou
+from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.engine import refinement
+from napari_simmat.engine.masks import Mask, iou
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.refining import Refined, Refiner, steps_of
+from napari_simmat.engine.refinement import RefinedMask, Refiner, correct_mask, prompt_steps
 from napari_simmat.progress import finish
-from tests.learn.answering import Scripted
+from tests.scripted_predictor import Scripted
 
 
 @pytest.fixture
@@ -24,8 +23,10 @@ def predictor(random_models: Path) -> Predictor:
     return predictor
 
 
-def ask(refiner: Refiner, predictor: Predictor, *prompts: Prompt, **named: Any) -> list[Refined]:
-    return finish(refiner.refining(predictor, prompts, "subject", **named))
+def ask(
+    refiner: Refiner, predictor: Predictor, *prompts: Prompt, **named: Any
+) -> list[RefinedMask]:
+    return finish(refiner.refine_job(predictor, prompts, "subject", **named))
 
 
 def test_each_click_is_given_with_the_logits_of_the_answer_before(predictor: Predictor) -> None:
@@ -42,18 +43,18 @@ def test_each_click_is_given_with_the_logits_of_the_answer_before(predictor: Pre
 def test_what_was_answered_is_remembered_and_changes_nothing(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(refining, "SETTLED", 9)  # no click is asked twice
+    monkeypatch.setattr(refinement, "FIRST_REFINING_CORRECTION", 9)  # no click is asked twice
     points = ((10, 12), (20, 30), (5, 40))
     refiner = Refiner()
     decoded = 0
-    original = predictor.predicting
+    original = predictor.predict_many_job
 
     def counting(prompts: Any) -> Any:
         nonlocal decoded
         decoded += len(prompts)
         return (yield from original(prompts))
 
-    predictor.predicting = counting  # type: ignore[method-assign]
+    predictor.predict_many_job = counting  # type: ignore[method-assign]
     one_by_one = [ask(refiner, predictor, Prompt(points=points[:n]))[0] for n in (1, 2, 3)]
     assert decoded == 3, "one for each click"
     [again] = ask(refiner, predictor, Prompt(points=points))
@@ -96,7 +97,7 @@ def test_a_later_correction_keeps_what_is_right_where_the_answer_is_another_obje
     assert not answer.mask[36, 25]
     assert not (answer.mask & ~BODY).any()
     assert iou(answer.mask, BODY) > 0.8
-    assert np.array_equal(answer.mask, corrected(BODY, [last, last], CLICKS[3], 0))
+    assert np.array_equal(answer.mask, correct_mask(BODY, [last, last], CLICKS[3], 0))
 
 
 def test_the_first_corrections_may_change_everything() -> None:
@@ -197,6 +198,6 @@ def test_a_prompt_grows_click_by_click(
     labels: tuple[int, ...], named: dict[str, Any], sizes: list[int]
 ) -> None:
     points = tuple((float(n), 2.0) for n in range(len(labels)))
-    steps = steps_of(Prompt(points=points, labels=labels, **named))
+    steps = prompt_steps(Prompt(points=points, labels=labels, **named))
     assert [len(step.points) for step in steps] == sizes
     assert all(step.box == named.get("box") for step in steps)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from napari_simmat.engine.frames import Frame
-from napari_simmat.engine.results import Result
-from napari_simmat.model.spec import InputSize
+from napari_simmat.engine.coordinates import InputTransform
+from napari_simmat.engine.result import Result
+from napari_simmat.models.spec import InputSize
 
 
 @pytest.mark.parametrize("shape", [(256, 256), (170, 256), (256, 91), (300, 512)])
@@ -19,7 +19,7 @@ def test_a_mask_is_where_stocks_enlarged_logits_are_above_zero(
 ) -> None:
     """A whole image, blobs all over, a few, one speck, nothing; the last size in two steps."""
     torch.manual_seed(0)
-    frame = Frame.of(shape, InputSize(size=256))
+    frame = InputTransform.of(shape, InputSize(size=256))
     logits = interpolate(torch.randn(1, 4, 13, 13), (64, 64), mode="bicubic")[0] - threshold
     result = Result(logits, torch.ones(4), 0, frame, 4)
     fine = interpolate(logits[None], (256, 256), mode="bilinear", align_corners=False)

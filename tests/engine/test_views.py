@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import zarr
 
-from napari_simmat.engine.footprints import Footprint
-from napari_simmat.engine.views import inverse, order_of, reordered, turned
+from napari_simmat.engine.coordinates import axis_order, inverse_order, reordered, transposed_view
+from napari_simmat.engine.masks import ObjectMask
 
 SHAPE = (3, 4, 5, 6)
-ORDERS = [order_of(axes, 4) for axes in [(0, 1), (0, 2), (3, 0), (1, 2), (3, 1), (2, 3)]]
+ORDERS = [axis_order(axes, 4) for axes in [(0, 1), (0, 2), (3, 0), (1, 2), (3, 1), (2, 3)]]
 
 
 class Noting:
@@ -30,15 +30,15 @@ class Noting:
 
 
 def test_an_order_ends_with_the_axes_of_the_plane_whichever_is_drawn_across() -> None:
-    assert order_of((2, 0), 3) == order_of((0, 2), 3) == (1, 0, 2)
-    assert order_of((0, 1), 3) == (2, 0, 1)
-    assert order_of((2, 1), 3) == order_of((0, 1), 2) == (), "the usual one"
-    assert order_of((3, 1), 4) == (0, 2, 1, 3)
+    assert axis_order((2, 0), 3) == axis_order((0, 2), 3) == (1, 0, 2)
+    assert axis_order((0, 1), 3) == (2, 0, 1)
+    assert axis_order((2, 1), 3) == axis_order((0, 1), 2) == (), "the usual one"
+    assert axis_order((3, 1), 4) == (0, 2, 1, 3)
 
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_there_and_back_again(order: tuple[int, ...]) -> None:
-    assert reordered(reordered("tzyx", order), inverse(order)) == tuple("tzyx")
+    assert reordered(reordered("tzyx", order), inverse_order(order)) == tuple("tzyx")
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -54,7 +54,7 @@ def test_a_turned_array_holds_what_numpy_s_transpose_does(
         "alike": lambda: Noting(values),
     }
     array = made[kind]()
-    seen, wanted = turned(array, order), values.transpose(order or range(4))
+    seen, wanted = transposed_view(array, order), values.transpose(order or range(4))
     assert seen.shape == wanted.shape
     assert seen.dtype == wanted.dtype
     for index in [(1, 2), (slice(0, 2), 1), (0, slice(1, 3), slice(None), 2), (1, 1, 1, 1), 2]:
@@ -63,14 +63,14 @@ def test_a_turned_array_holds_what_numpy_s_transpose_does(
 
 def test_of_a_lazy_array_no_more_than_what_is_asked_for_is_read() -> None:
     array = Noting(np.arange(np.prod(SHAPE)).reshape(SHAPE))
-    plane = turned(array, order_of((0, 3), 4))[2, 4]
+    plane = transposed_view(array, axis_order((0, 3), 4))[2, 4]
     assert np.array_equal(plane, array.values[:, 2, 4])
     assert array.read == plane.size
 
 
 def test_an_object_s_voxels_are_the_same_in_every_view() -> None:
     mask = np.random.default_rng(0).random(SHAPE) > 0.7
-    footprint = Footprint.of(mask[1:, 1:], (1, 1, 0, 0))
+    footprint = ObjectMask.of(mask[1:, 1:], (1, 1, 0, 0))
     for order in ORDERS:
         seen = footprint.transposed(order)
         whole = np.zeros(reordered(SHAPE, order), bool)
@@ -78,4 +78,4 @@ def test_an_object_s_voxels_are_the_same_in_every_view() -> None:
         there = np.zeros(SHAPE, bool)
         there[1:, 1:] = mask[1:, 1:]
         assert np.array_equal(whole, there.transpose(order or range(4)))
-        assert seen.transposed(inverse(order)) == footprint
+        assert seen.transposed(inverse_order(order)) == footprint

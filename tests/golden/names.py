@@ -45,7 +45,7 @@ def names() -> dict[str, Any]:
 
 def keys() -> dict[str, list[str]]:
     """Action -> its key on our layers, and on a shapes layer. It needs napari."""
-    from napari_simmat.widgets.keys import SHORTCUTS
+    from napari_simmat.widgets.shortcuts import SHORTCUTS
 
     return {each.action: [each.text(), each.text(shapes=True)] for each in SHORTCUTS}
 

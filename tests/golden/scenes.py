@@ -15,20 +15,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from napari_simmat.learn.scenes import (
-    FAMILIES,
-    PSEUDO_SENSORS,
-    SENSORS,
+from napari_simmat.scenes.benchmark import (
+    ARRANGEMENTS,
     benchmark_sample,
-    draw_sample,
-    draw_scene,
-    draw_sensor_sample,
-    draw_volume,
+    benchmark_scene,
     split_generator,
 )
-from napari_simmat.learn.scenes.arrangements import ARRANGEMENTS
-from napari_simmat.learn.scenes.benchmark import benchmark_scene
-from napari_simmat.learn.scenes.layouts import LAYOUTS
+from napari_simmat.scenes.layouts import LAYOUTS
+from napari_simmat.scenes.renderers import FAMILIES
+from napari_simmat.scenes.samples import draw_sample, draw_volume
+from napari_simmat.scenes.scene import draw_scene
+from napari_simmat.scenes.sensors import PSEUDO_SENSORS, SENSORS, draw_sensor_sample
 from tests.golden.machine import machine
 
 COUNT = 50

@@ -19,7 +19,7 @@ import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
-from napari_simmat.engine.folders import sessions_folder
+from napari_simmat.io.files import sessions_folder
 from tests.golden.commands import discs
 from tests.golden.scenes import digest
 from tests.widgets.conftest import SECONDS, Window

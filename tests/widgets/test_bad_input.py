@@ -13,7 +13,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog
 from safetensors.torch import save_file
 
-from napari_simmat.engine.checkpoints import zoo
+from napari_simmat.checkpoints import registry
 from tests.widgets.scenes import CENTRES, discs, grey, iou
 
 # ------------------------------------------------------------------------------ prompts
@@ -140,7 +140,7 @@ def test_layers_of_different_shape(window: Any) -> None:
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ..."),
     ],
 )
-@pytest.mark.parametrize("step", ["encoding", "decode"])
+@pytest.mark.parametrize("step", ["encode_job", "decode"])
 def test_memory_that_runs_out(
     ready: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, step: str
 ) -> None:
@@ -176,7 +176,7 @@ def damaged(kind: str, folder: Path) -> Path:
     """A model file that cannot be used."""
     path = folder / kind
     if kind == "cut.safetensors":
-        whole = zoo.find("tiny").path
+        whole = registry.find_model("tiny").path
         assert whole is not None
         path.write_bytes(whole.read_bytes()[:-1000])
     elif kind == "foreign.safetensors":

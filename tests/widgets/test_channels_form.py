@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from napari_simmat.widgets.channels_form import ChannelsForm
-from napari_simmat.widgets.feeds import LayerInfo, Source
+from napari_simmat.widgets.channel_matching import ChannelsForm, LayerChannel, LayerInfo
 from tests.widgets.test_feeds import ANGLES, RGB, inputs, layer
 
 LAYERS = [layer(name) for name in ("90 deg", "0 deg", "135 deg", "45 deg")]
@@ -33,7 +32,7 @@ def test_it_fills_itself_by_name(form: ChannelsForm) -> None:
 
 
 def test_what_is_set_reads_back(form: ChannelsForm, qtbot: Any) -> None:
-    for order in permutations(Source(each.key) for each in LAYERS):
+    for order in permutations(LayerChannel(each.key) for each in LAYERS):
         with qtbot.waitSignal(form.changed):
             form.set_value(order)
         assert form.value() == order

@@ -12,7 +12,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractItemView, QApplication
 
-from napari_simmat.widgets.keys import SHORTCUTS
+from napari_simmat.widgets.shortcuts import SHORTCUTS
 from tests.golden import names
 from tests.widgets.scenes import CENTRES, grey
 

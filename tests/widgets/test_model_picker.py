@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from napari_simmat.engine.checkpoints import zoo
-from napari_simmat.engine.checkpoints.catalog import ModelEntry
+from napari_simmat.checkpoints import library, registry
+from napari_simmat.checkpoints.registry import ModelEntry
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.model_picker import ModelPicker, _metrics
 from tests.widgets.test_feeds import spec
@@ -29,7 +29,7 @@ def picker(qtbot: Any) -> Iterator[ModelPicker]:
 def test_it_begins_with_the_embedded_model(picker: ModelPicker) -> None:
     entry = picker.value()
     assert entry is not None
-    assert entry == zoo.find("tiny")
+    assert entry == registry.find_model("tiny")
     assert picker.problem() is None
     assert picker.reference() == entry.name
     assert "red, green, blue" in picker._card.text()
@@ -38,7 +38,7 @@ def test_it_begins_with_the_embedded_model(picker: ModelPicker) -> None:
 
 
 def test_every_model_can_be_chosen_and_read_back(picker: ModelPicker, qtbot: Any) -> None:
-    for entry in zoo.list_models():
+    for entry in registry.list_models():
         with qtbot.waitSignal(picker.changed):
             picker.set_value(entry.name)
         assert picker.value() == entry
@@ -47,7 +47,7 @@ def test_every_model_can_be_chosen_and_read_back(picker: ModelPicker, qtbot: Any
 def test_an_opened_file_is_listed_and_loaded_from_where_it_is(
     picker: ModelPicker, tmp_path: Path
 ) -> None:
-    tiny = zoo.find("tiny").path
+    tiny = registry.find_model("tiny").path
     assert tiny is not None
     path = tmp_path / "mine.safetensors"
     path.write_bytes(tiny.read_bytes())
@@ -59,12 +59,12 @@ def test_an_opened_file_is_listed_and_loaded_from_where_it_is(
 
 
 def test_a_file_is_added_to_the_models(picker: ModelPicker, tmp_path: Path, qtbot: Any) -> None:
-    tiny = zoo.find("tiny").path
+    tiny = registry.find_model("tiny").path
     assert tiny is not None
     path = tmp_path / "mine.safetensors"
     path.write_bytes(tiny.read_bytes())
     with qtbot.waitSignal(picker.changed, timeout=60_000):
-        picker._start("Adding", lambda: zoo.importing(path))
+        picker._start("Adding", lambda: library.import_file_job(path))
     assert picker.reference() == "mine"
     assert picker._list.currentText() == "mine · own file"
 
@@ -84,7 +84,7 @@ def test_a_download_that_fails_is_one_sentence_and_can_be_tried_again(
         yield Progress(1, 4, f"Downloading {name}")
         raise OSError("The disk is full: vit_b needs 375 MB. Make room, then try again.")
 
-    monkeypatch.setattr(zoo, "fetching", failing)
+    monkeypatch.setattr(library, "fetch_job", failing)
     picker.set_value("vit_b")
     picker._fetch.click()
     assert picker._cancel.isVisible()
@@ -109,7 +109,7 @@ def test_a_download_is_cancelled_at_once(
         finally:
             ended.set()
 
-    monkeypatch.setattr(zoo, "fetching", endless)
+    monkeypatch.setattr(library, "fetch_job", endless)
     picker.set_value("vit_b")
     picker._fetch.click()
     assert reached.wait(10)

@@ -10,7 +10,7 @@ import pytest
 from napari.layers import Layer
 from npe2 import PluginManifest
 
-from napari_simmat.widgets import demo
+from napari_simmat.widgets import main
 from napari_simmat.widgets.main import SimMATWidget
 from tests.widgets.conftest import Window
 from tests.widgets.scenes import iou
@@ -49,14 +49,14 @@ def test_the_manifest_opens_the_widget() -> None:
 def test_the_demo_shows_a_coin_segmented(
     make_napari_viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(demo.napari, "Viewer", lambda **_: make_napari_viewer(show=True))
-    viewer = demo.open_demo(run=False)
+    monkeypatch.setattr(main.napari, "Viewer", lambda **_: make_napari_viewer(show=True))
+    viewer = main.open_demo(run=False)
     window = Window(viewer, qtbot)
     window.widget = viewer.window._qt_window.findChild(SimMATWidget)
     window.qtbot.waitUntil(lambda: bool(window.interaction.work.prompts))
     window.idle()
     y, x = np.indices(viewer.layers["coins"].data.shape)
-    coin = (y - demo.FIRST_CLICK[0]) ** 2 + (x - demo.FIRST_CLICK[1]) ** 2 <= 20**2
+    coin = (y - main.FIRST_CLICK[0]) ** 2 + (x - main.FIRST_CLICK[1]) ** 2 <= 20**2
     assert iou(viewer.layers["SimMAT preview"].data > 0, coin) > 0.75
     assert window.tab.buttons.point.isChecked()
     window.release()

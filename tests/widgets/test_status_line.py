@@ -4,8 +4,7 @@ from typing import Any, get_args
 
 import pytest
 
-from napari_simmat.widgets.status import Kind, Status
-from napari_simmat.widgets.status_line import StatusLine
+from napari_simmat.widgets.controls import Status, StatusKind, StatusLine
 
 
 @pytest.fixture
@@ -16,8 +15,10 @@ def line(qtbot: Any) -> StatusLine:
     return line
 
 
-@pytest.mark.parametrize("kind", get_args(Kind))
-def test_every_state_has_a_look_and_reads_back(line: StatusLine, qtbot: Any, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", get_args(StatusKind))
+def test_every_state_has_a_look_and_reads_back(
+    line: StatusLine, qtbot: Any, kind: StatusKind
+) -> None:
     status = Status(kind, "A sentence", 0.5)
     line.set_value(status)
     assert line.value() == status
@@ -28,9 +29,9 @@ def test_every_state_has_a_look_and_reads_back(line: StatusLine, qtbot: Any, kin
 
 
 def test_no_two_states_look_alike_but_those_in_which_nothing_happens() -> None:
-    from napari_simmat.widgets.status_line import _COLOURS
+    from napari_simmat.widgets.controls import _COLOURS
 
-    assert set(_COLOURS) == set(get_args(Kind))
+    assert set(_COLOURS) == set(get_args(StatusKind))
     busy = [_COLOURS[kind] for kind in ("ready", "working", "failed", "done")]
     assert len(set(busy)) == 4
 

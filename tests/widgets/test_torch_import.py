@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from napari_simmat.widgets import torch_import
+from napari_simmat.widgets import worker
 
 
 @pytest.mark.parametrize("mapped", [True, False])
@@ -16,8 +16,8 @@ def test_triton_counts_as_not_installed_beside_mesas_llvm(
     mapped: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delitem(sys.modules, "triton", raising=False)
-    monkeypatch.setattr(torch_import, "_is_mapped", lambda name: mapped and name == "libLLVM")
-    torch_import._keep_triton_out()
+    monkeypatch.setattr(worker, "_is_mapped", lambda name: mapped and name == "libLLVM")
+    worker._keep_triton_out()
     try:
         assert ("triton" in sys.modules) == mapped
         if mapped:
@@ -30,12 +30,12 @@ def test_triton_counts_as_not_installed_beside_mesas_llvm(
 
 def test_a_triton_that_is_there_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "triton", os)
-    monkeypatch.setattr(torch_import, "_is_mapped", lambda _: True)
-    torch_import._keep_triton_out()
+    monkeypatch.setattr(worker, "_is_mapped", lambda _: True)
+    worker._keep_triton_out()
     assert sys.modules["triton"] is os
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="nobody knows elsewhere")
 def test_what_is_mapped_is_known() -> None:
-    assert torch_import._is_mapped("libc.so")
-    assert not torch_import._is_mapped("libnothing")
+    assert worker._is_mapped("libc.so")
+    assert not worker._is_mapped("libnothing")

@@ -12,8 +12,8 @@ from qtpy.QtCore import QObject, Qt
 from qtpy.QtWidgets import QApplication
 
 from napari_simmat.progress import Job, Progress
-from napari_simmat.widgets import torch_import
-from napari_simmat.widgets.worker import Task, Worker, sentence
+from napari_simmat.widgets import worker as worker_module
+from napari_simmat.widgets.worker import Worker, WorkerTask, sentence
 
 
 class Heard(QObject):
@@ -21,7 +21,7 @@ class Heard(QObject):
 
     def __init__(self, worker: Worker) -> None:
         super().__init__()
-        self.told: list[tuple[str, Task, object]] = []
+        self.told: list[tuple[str, WorkerTask, object]] = []
         self.threads: set[threading.Thread] = set()
         queued = Qt.ConnectionType.QueuedConnection
         worker.progressed.connect(self.on_progress, queued)
@@ -29,23 +29,23 @@ class Heard(QObject):
         worker.failed.connect(self.on_failure, queued)
         worker.stopped.connect(self.on_stop, queued)
 
-    def on_progress(self, task: Task, progress: Progress) -> None:
+    def on_progress(self, task: WorkerTask, progress: Progress) -> None:
         self._note("progressed", task, progress)
 
-    def on_return(self, task: Task, result: object) -> None:
+    def on_return(self, task: WorkerTask, result: object) -> None:
         self._note("returned", task, result)
 
-    def on_failure(self, task: Task, reason: str) -> None:
+    def on_failure(self, task: WorkerTask, reason: str) -> None:
         self._note("failed", task, reason)
 
-    def on_stop(self, task: Task) -> None:
+    def on_stop(self, task: WorkerTask) -> None:
         self._note("stopped", task, None)
 
-    def _note(self, what: str, task: Task, value: object) -> None:
+    def _note(self, what: str, task: WorkerTask, value: object) -> None:
         self.threads.add(threading.current_thread())
         self.told.append((what, task, value))
 
-    def ends(self) -> list[tuple[str, Task, object]]:
+    def ends(self) -> list[tuple[str, WorkerTask, object]]:
         return [each for each in self.told if each[0] != "progressed"]
 
 
@@ -211,6 +211,6 @@ def test_a_library_that_does_not_load_is_left_to_the_import(
     (folder / "libc10.dylib").write_text("not a library")
     (tmp_path / "torch" / "__init__.py").write_text("")
     spec = type("Spec", (), {"origin": str(tmp_path / "torch" / "__init__.py")})()
-    monkeypatch.setattr(torch_import.importlib.util, "find_spec", lambda _: spec)
-    torch_import._load_libraries()
+    monkeypatch.setattr(worker_module.importlib.util, "find_spec", lambda _: spec)
+    worker_module._load_libraries()
     assert gc.isenabled()

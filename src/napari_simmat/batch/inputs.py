@@ -1,31 +1,32 @@
-"""Which images a run is given: files, folders, patterns and manifests become a list."""
+"""Find the images of a run: files, folders, manifests.
+
+Which images a run is given: files, folders, patterns and manifests become a list.
+
+A manifest: a CSV file that lists images, each with its own prompts and channels.
+"""
 
 from __future__ import annotations
 
+import csv
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
-from napari_simmat.batch.manifest import read_manifest
-from napari_simmat.engine.formats.dicom import images_in, once_each
-from napari_simmat.engine.formats.reading import (
-    IMAGE_ENDINGS,
-    is_image_file,
-    is_image_folder,
-    stem_of,
-)
-from napari_simmat.engine.formats.zarr_images import MARKS, is_zarr
-from napari_simmat.words import format_list
+from napari_simmat._text import format_list
+from napari_simmat.io.dicom import images_in, one_per_series
+from napari_simmat.io.readers import IMAGE_ENDINGS, is_image_file, is_image_folder, stem_of
+from napari_simmat.io.zarr import ZARR_MARKER_FILES, is_zarr
 
-SHOWN = 3
+MAX_NAMES_LISTED = 3
 """How many files without a place in a run are named; of more, the number is said."""
 
 
 @dataclass(frozen=True)
-class Input:
+class InputImage:
     """An image that a run is given.
 
     Parameters
@@ -51,7 +52,7 @@ class Input:
 
 
 @dataclass
-class Inputs:
+class InputImages:
     """The images of a run, and what was met beside them.
 
     Parameters
@@ -62,11 +63,11 @@ class Inputs:
         Files of a folder that are no images by their name.
     """
 
-    images: list[Input] = field(default_factory=list)
+    images: list[InputImage] = field(default_factory=list)
     others: list[Path] = field(default_factory=list)
 
 
-def find_inputs(paths: Sequence[Path], *, pattern: str = "", outside: bool = False) -> Inputs:
+def find_inputs(paths: Sequence[Path], *, pattern: str = "", outside: bool = False) -> InputImages:
     """Find the images that are meant.
 
     Parameters
@@ -85,12 +86,12 @@ def find_inputs(paths: Sequence[Path], *, pattern: str = "", outside: bool = Fal
     ValueError, OSError
         If a path leads nowhere or a manifest cannot be read; one sentence says which.
     """
-    found = Inputs()
+    found = InputImages()
     for path in paths:
         path = Path(os.path.expanduser(path))  # which leaves a name such as ~$a.tif
         if path.suffix.lower() == ".csv" and path.is_file():
             found.images += [
-                Input(
+                InputImage(
                     row.image,
                     folder=row.folder,
                     named=True,
@@ -103,22 +104,22 @@ def find_inputs(paths: Sequence[Path], *, pattern: str = "", outside: bool = Fal
         elif path.is_dir() and not is_image_folder(path):
             _search(path, pattern, found)
         elif path.exists():
-            found.images.append(Input(_with_name(path), named=True))
+            found.images.append(InputImage(_with_name(path), named=True))
         elif glob.has_magic(str(path)):
             found.images += _matching(path)
         else:
             raise FileNotFoundError(f"There is no file {path}; check its name and folder.")
-    kept = set(once_each([each.image for each in found.images if each.prompts is None]))
+    kept = set(one_per_series([each.image for each in found.images if each.prompts is None]))
     found.images = [each for each in found.images if each.prompts or each.image in kept]
     return found
 
 
-def _search(folder: Path, pattern: str, found: Inputs) -> None:
+def _search(folder: Path, pattern: str, found: InputImages) -> None:
     """Add the images below a folder, in the order of their names."""
     before = len(found.images)
     for path in _walk(folder):
-        if _fits(path, folder, pattern):
-            found.images.append(Input(_with_name(path), path.relative_to(folder).parent))
+        if _is_input(path, folder, pattern):
+            found.images.append(InputImage(_with_name(path), path.relative_to(folder).parent))
         else:
             found.others.append(path)
     if len(found.images) == before:
@@ -132,7 +133,7 @@ def _search(folder: Path, pattern: str, found: Inputs) -> None:
         )
 
 
-def _fits(path: Path, folder: Path, pattern: str) -> bool:
+def _is_input(path: Path, folder: Path, pattern: str) -> bool:
     """Whether a file counts; a folder of DICOM does with any of its files."""
     if not pattern:
         return path.is_dir() or is_image_file(path)
@@ -163,7 +164,7 @@ def _walk(folder: Path) -> Iterator[Path]:
         if entry.name.startswith("."):
             continue
         if not entry.is_dir(follow_symlinks=False):
-            if entry.is_file() and not series and entry.name not in MARKS:
+            if entry.is_file() and not series and entry.name not in ZARR_MARKER_FILES:
                 yield path
         elif is_image_folder(path):
             yield path
@@ -171,7 +172,7 @@ def _walk(folder: Path) -> Iterator[Path]:
             yield from _walk(path)
 
 
-def _matching(pattern: Path) -> Iterable[Input]:
+def _matching(pattern: Path) -> Iterable[InputImage]:
     """The images that a pattern matches, mirrored from its first part that is a pattern.
 
     A folder that is called like a part, as ``run [2]``, is meant itself.
@@ -185,7 +186,7 @@ def _matching(pattern: Path) -> Iterable[Input]:
     found = dict.fromkeys(path for name in sorted(names) for path in _images_of(root / name))
     if not found:
         raise FileNotFoundError(f"No file fits {pattern}; check the pattern and its folder.")
-    return [Input(path, path.parent.relative_to(root)) for path in found]
+    return [InputImage(path, path.parent.relative_to(root)) for path in found]
 
 
 def _images_of(path: Path) -> Iterable[Path]:
@@ -207,3 +208,162 @@ def same_stem_siblings(image: Path, endings: Iterable[str]) -> list[Path]:
     stem = stem_of(image)
     candidates = [image.with_name(stem + ending) for ending in endings]
     return [path for path in candidates if path.is_file() and path != image]
+
+
+COLUMNS = ("image", "prompts", "channels", "channel_axis")
+MOST_BYTES = 2**26
+"""A file larger than this is no list of images."""
+
+
+@dataclass(frozen=True)
+class ManifestRow:
+    """One image of a manifest.
+
+    Parameters
+    ----------
+    image
+        Its file.
+    folder
+        Where it lies below the manifest's folder; empty if outside.
+    prompts
+        A file, ``"auto"``, ``"same-stem"`` or None.
+    channels, channel_axis
+        As `SegmentConfig` has them, or None.
+    """
+
+    image: Path
+    folder: Path
+    prompts: str | None = None
+    channels: tuple[int | str, ...] | None = None
+    channel_axis: int | None = None
+
+
+def read_manifest(path: Path, *, outside: bool = False) -> list[ManifestRow]:
+    """Read a manifest.
+
+    Its first line names the columns: ``image``, and where wanted ``prompts`` (a file, ``auto`` or
+    ``same-stem``), ``channels`` (names or numbers from 0, with commas or semicolons between) and
+    ``channel_axis``. Paths are relative to the manifest's folder. An empty cell means what the run
+    says.
+
+    Parameters
+    ----------
+    path
+        The CSV file, UTF-8.
+    outside
+        Whether its paths may lead out of its folder.
+
+    Raises
+    ------
+    ValueError, OSError
+        If it is no manifest, or a row cannot be meant; one sentence says which.
+    """
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(
+            f"{path.name} is larger than {MOST_BYTES // 2**20} MB; that is no list of images."
+        )
+    rows = []
+    base = Path(os.path.normpath(path.absolute().parent))  # as the paths of its rows will be
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True, skipinitialspace=True)
+            _check_columns(path, [str(name) for name in reader.fieldnames or ()])
+            for values in reader:
+                where = f"{path.name}, line {reader.line_num}"
+                if None in values or None in values.values():
+                    raise ValueError(
+                        f"{where}: there are more or fewer values than columns; give one for each, "
+                        "and put what holds commas into quotes."
+                    )
+                rows.append(_row(where, base, values, outside))
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path.name} is no text in UTF-8 ({error.reason}); save it as CSV."
+        ) from None
+    except csv.Error as error:
+        raise ValueError(f"{path.name} is no CSV ({error}); save it anew.") from None
+    if not rows:
+        raise ValueError(f"{path.name} lists no image; add a line for each.")
+    return rows
+
+
+def parse_channels(text: str, separators: str = ",;") -> tuple[int | str, ...]:
+    """Parse ``0,2,DAPI`` into numbers and names.
+
+    Raises
+    ------
+    ValueError
+        If an entry is empty.
+    """
+    parts = [part.strip() for part in re.split(f"[{separators}]", text)]
+    if not all(parts):
+        raise ValueError(
+            f"{text!r} has an empty entry; write names or numbers with commas between, e.g. "
+            "0,2,DAPI."
+        )
+    return tuple(int(part) if part.isdecimal() else part for part in parts)
+
+
+def _check_columns(path: Path, names: list[str]) -> None:
+    known = ", ".join(COLUMNS)
+    if "axis-0" in names:
+        raise ValueError(
+            f"{path.name} holds prompts, not a list of images; give it with --prompts."
+        )
+    if "image" not in names or len(set(names)) < len(names):
+        raise ValueError(
+            f"{path.name} has the columns {', '.join(names) or '(none)'}; a manifest has image, "
+            f"others of {known} where wanted, and each once."
+        )
+    unknown = [name for name in names if name not in COLUMNS]
+    if unknown:
+        raise ValueError(
+            f"{path.name} has the column {unknown[0]!r}; those of a manifest are {known}. Rename "
+            "or remove it."
+        )
+
+
+def _row(where: str, base: Path, values: Mapping[str, str], outside: bool) -> ManifestRow:
+    cells = {name: text.strip() for name, text in values.items()}
+    if not cells["image"]:
+        raise ValueError(f"{where}: the image is missing; give its file.")
+    image = _resolve_in_folder(where, base, cells["image"], outside)
+    if not image.exists():
+        raise FileNotFoundError(
+            f"{where}: there is no file {image}; paths are relative to the manifest's folder."
+        )
+    prompts = cells.get("prompts") or None
+    if prompts not in (None, "auto", "same-stem"):
+        file = _resolve_in_folder(where, base, prompts, outside)
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"{where}: there is no prompt file {file}; give a file, auto or same-stem."
+            )
+        prompts = str(file)
+    axis = cells.get("channel_axis", "")
+    if axis and not re.fullmatch(r"-?\d+", axis):
+        raise ValueError(
+            f"{where}: the channel_axis is {axis!r}; it is a whole number, counted from 0."
+        )
+    try:
+        channels = parse_channels(cells["channels"]) if cells.get("channels") else None
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    return ManifestRow(
+        image,
+        image.parent.relative_to(base) if image.is_relative_to(base) else Path(),
+        prompts,
+        channels,
+        int(axis) if axis else None,
+    )
+
+
+def _resolve_in_folder(where: str, base: Path, name: str, outside: bool) -> Path:
+    """The file that a cell names, links and ``..`` resolved to see where it lies."""
+    path = Path(os.path.normpath(base / os.path.expanduser(name)))
+    if not outside and not path.resolve().is_relative_to(base.resolve()):
+        raise ValueError(
+            f"{where}: {name} lies outside the manifest's folder; move it there, or allow it with "
+            "--outside."
+        )
+    return path

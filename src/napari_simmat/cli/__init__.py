@@ -16,14 +16,13 @@ from io import TextIOWrapper
 from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
-from napari_simmat.cli.benchmark import benchmark
+from napari_simmat._text import __version__
 from napari_simmat.cli.demo import demo
-from napari_simmat.cli.evaluate import evaluate
+from napari_simmat.cli.evaluate import benchmark, evaluate
 from napari_simmat.cli.models import models
 from napari_simmat.cli.segment import segment
 from napari_simmat.cli.terminal import Terminal
-from napari_simmat.cli.training import pretrain, train
-from napari_simmat.words import __version__
+from napari_simmat.cli.train import pretrain, train
 
 CANCELLED = 130
 """Exit status after Ctrl+C, as shells have it."""

@@ -1,4 +1,9 @@
-"""`simmat evaluate`: how good a model is on labelled images."""
+"""`simmat evaluate` and `simmat benchmark`.
+
+`simmat benchmark`: the paper's comparisons, each with one command.
+
+`simmat evaluate`: how good a model is on labelled images.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +15,88 @@ from cyclopts import Parameter
 from rich.table import Table
 from rich.text import Text
 
-from napari_simmat.cli.segment import DEFAULTS, channels_of
-from napari_simmat.cli.terminal import COMPUTE, FLAG, SPEECH, Compute, Speech, Terminal
-from napari_simmat.engine.automatic.settings import AutomaticSettings
-from napari_simmat.words import counted
+from napari_simmat._text import pluralize
+from napari_simmat.benchmark.experiments import BenchmarkConfig, ExperimentName
+from napari_simmat.cli.segment import DEFAULTS, parse_channel_option
+from napari_simmat.cli.terminal import (
+    DEFAULT_COMPUTE,
+    DEFAULT_OUTPUT,
+    FLAG,
+    ComputeOptions,
+    OutputOptions,
+    Terminal,
+)
+from napari_simmat.cli.train import keep_freed_memory
+from napari_simmat.engine.automatic_settings import AutomaticSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from napari_simmat.datasets.folder import LabelledFile
     from napari_simmat.engine.predictor import Predictor
-    from napari_simmat.learn.labelled import LabelledFile
-    from napari_simmat.learn.score_config import ScoreConfig
-    from napari_simmat.learn.scores import Scores
+    from napari_simmat.evaluation.scores import ScoreConfig, Scores
     from napari_simmat.progress import Job
+
+
+CONFIG = BenchmarkConfig()
+
+
+def benchmark(
+    experiment: ExperimentName,
+    /,
+    *,
+    output: Path,
+    data: str = "generated",
+    base: str = "",
+    config: Annotated[
+        BenchmarkConfig, Parameter(name="*", group="Experiment", negative="", consume_multiple=True)
+    ] = CONFIG,
+    device: str = "auto",
+    speech: OutputOptions = DEFAULT_OUTPUT,
+) -> None:
+    """Rerun a comparison of SimMAT's paper.
+
+    transfer: zero-shot, from scratch, baselines A and B, SimMAT on every modality (figure 4a).
+    pseudo: RGB with a sensor's channels (4b). strategies: what is trained beside the transfer
+    layer (4c). lr: learning rates (5a). size: number of training images (5b). panels: images,
+    clicks and answers (2).
+
+    ```
+    simmat benchmark transfer --quick --output quick
+    simmat benchmark transfer --output results
+    simmat benchmark transfer --data AIMS --base vit_b --output aims
+    ```
+
+    Every run is a row of EXPERIMENT.csv as soon as it is done; the same command goes on where it
+    was interrupted.
+
+    Parameters
+    ----------
+    experiment
+        Which comparison.
+    output
+        Folder for EXPERIMENT.csv, EXPERIMENT.md and EXPERIMENT.png.
+    data
+        generated (scenes drawn through sensors, of objects and surfaces that no foundation was
+        trained on), or the folder of the AIMS benchmark.
+    base
+        The foundation: tiny-rgb on generated data, vit_b on AIMS.
+    device
+        auto (a GPU where there is one), cpu, cuda, cuda:1 or mps.
+    """
+    from napari_simmat.benchmark.report import run_experiment_job
+    from napari_simmat.checkpoints.loading import load_model
+
+    terminal = speech.terminal()
+    keep_freed_memory()
+    foundation = load_model(base or ("tiny-rgb" if data == "generated" else "vit_b"))
+    job = run_experiment_job(experiment, data, foundation, config, output, device)
+    report = terminal.watch(job)
+    terminal.say(report.text)
+    for path in report.files:
+        terminal.say(f"Wrote {path}")
+    terminal.result({"files": [str(path) for path in report.files], "table": report.text})
+
 
 AUTOMATIC = Parameter(name="auto", group="Segment everything (--prompt auto)")
 
@@ -43,8 +117,8 @@ def evaluate(
     pixel_ratio: float = 1.0,
     overwrite: Annotated[bool, FLAG] = False,
     automatic: Annotated[AutomaticSettings, AUTOMATIC] = DEFAULTS,
-    compute: Compute = COMPUTE,
-    speech: Speech = SPEECH,
+    compute: ComputeOptions = DEFAULT_COMPUTE,
+    speech: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
     """Measure a model on a folder of labelled images.
 
@@ -103,10 +177,16 @@ def evaluate(
     automatic
         How everything is segmented.
     """
-    from napari_simmat.learn.history import append_line, read_history, worse
-    from napari_simmat.learn.labelled import find_labelled, fingerprint
-    from napari_simmat.learn.report import history_line, summary, write_report
-    from napari_simmat.learn.score_config import ScoreConfig
+    from napari_simmat.datasets.folder import find_labelled_files, fingerprint
+    from napari_simmat.evaluation.report import (
+        append_entry,
+        history_line,
+        read_history,
+        regressions,
+        summary_values,
+        write_report,
+    )
+    from napari_simmat.evaluation.scores import ScoreConfig
 
     terminal = speech.terminal()
     config = ScoreConfig(
@@ -114,27 +194,27 @@ def evaluate(
         clicks=clicks,
         smallest=smallest,
         most=most,
-        channels=channels_of(channels),
+        channels=parse_channel_option(channels),
         channel_axis=channel_axis,
         pixel_ratio=pixel_ratio,
         automatic=automatic,
     )
-    files = find_labelled(data)
+    files = find_labelled_files(data)
     _check_output(output, files, overwrite)
     earlier = [] if history is None else read_history(history)
     start = time.monotonic()
-    predictor, scores = terminal.watch(_running(model, files, config, compute, output))
+    predictor, scores = terminal.watch(_evaluate_job(model, files, config, compute, output))
     seconds, contents = time.monotonic() - start, fingerprint(files)
     line = history_line(predictor, scores, config, contents)
-    values = summary(predictor, scores, config, contents, seconds)
+    values = summary_values(predictor, scores, config, contents, seconds)
 
     _show(terminal, scores, config)
     written = list(scores.overlays)
     if output is not None:
         written = [*write_report(output, scores, values), *written]
-    sentences = worse(line, earlier)
+    sentences = regressions(line, earlier)
     if history is not None:
-        append_line(history, line)
+        append_entry(history, line)
         written.append(history)
     for sentence in sentences:
         terminal.note(sentence)
@@ -143,31 +223,31 @@ def evaluate(
     terminal.result({**values, "worse": sentences, "files": [str(path) for path in written]})
 
 
-def _running(
+def _evaluate_job(
     model: str,
     files: Sequence[LabelledFile],
     config: ScoreConfig,
-    compute: Compute,
+    compute: ComputeOptions,
     output: Path | None,
 ) -> Job[tuple[Predictor, Scores]]:
     """Everything that is checked without the model comes before it is loaded."""
-    from napari_simmat.engine.checkpoints.zoo import loading
+    from napari_simmat.checkpoints.loading import load_model_job
     from napari_simmat.engine.predictor import Predictor
-    from napari_simmat.learn.scoring import scoring
+    from napari_simmat.evaluation.evaluate import evaluate_job
     from napari_simmat.progress import Progress
 
     for done, file in enumerate(files):
         yield Progress(done, len(files), f"{file.name}: checking")
         file.read(config.channel_axis)
-    whole = yield from loading(model)
+    whole = yield from load_model_job(model)
     predictor = Predictor(whole, device=compute.device, precision=compute.precision)
-    scores = yield from scoring(predictor, files, config, output)
+    scores = yield from evaluate_job(predictor, files, config, output)
     return predictor, scores
 
 
 def _check_output(output: Path | None, files: Sequence[LabelledFile], overwrite: bool) -> None:
     """Say before the work what would make it vain."""
-    from napari_simmat.learn.report import SUMMARY, TABLE
+    from napari_simmat.evaluation.report import RESULTS_FILE, SUMMARY_FILE
 
     if output is None:
         return
@@ -175,7 +255,7 @@ def _check_output(output: Path | None, files: Sequence[LabelledFile], overwrite:
         raise ValueError(f"{output} is a file, not a folder. Choose another output folder.")
     if output.resolve() in {file.image.resolve().parent for file in files}:
         raise ValueError(f"{output} holds the images; choose another folder for the results.")
-    for path in (output / TABLE, output / SUMMARY):
+    for path in (output / RESULTS_FILE, output / SUMMARY_FILE):
         if path.exists() and not overwrite:
             raise ValueError(
                 f"{path} exists already. Use --overwrite to replace it, or another output folder."
@@ -184,7 +264,7 @@ def _check_output(output: Path | None, files: Sequence[LabelledFile], overwrite:
 
 def _show(terminal: Terminal, scores: Scores, config: ScoreConfig) -> None:
     """The mean IoU of each image, the means over all, and how many clicks were needed."""
-    from napari_simmat.learn.object_score import TARGETS
+    from napari_simmat.evaluation.scores import TARGET_IOUS
 
     columns, counts = _shown(scores.headline), scores.counts
     table = Table(box=None, header_style="bold", pad_edge=False, collapse_padding=True)
@@ -213,7 +293,7 @@ def _show(terminal: Terminal, scores: Scores, config: ScoreConfig) -> None:
         if any(name.startswith(of) for name in everything):
             add(f"{title} over objects", everything, of=of)
     terminal.say(table)
-    for percent in TARGETS:
+    for percent in TARGET_IOUS:
         if f"noc@{percent}" in everything:
             needed, failed = everything[f"noc@{percent}"], everything[f"failed@{percent}"]
             terminal.say(
@@ -222,13 +302,13 @@ def _show(terminal: Terminal, scores: Scores, config: ScoreConfig) -> None:
             )
     for image in scores.images:
         if image.too_small:
-            objects = counted(image.too_small, "object")
+            objects = pluralize(image.too_small, "object")
             terminal.note(f"{image.name}: {objects} left out; {config.needed} are needed.")
 
 
 def _shown(iou: Mapping[str, float]) -> dict[str, str]:
     """The columns that have room, with their headings: of the clicks a few numbers and the last."""
-    from napari_simmat.learn.object_score import MARKS, click_column, title_of
+    from napari_simmat.evaluation.scores import SHOWN_CLICKS, click_column, column_title
 
     clicks = {click_column(number): number for number in range(1, len(iou) + 1)}
     last = max((number for name, number in clicks.items() if name in iou), default=0)
@@ -236,7 +316,7 @@ def _shown(iou: Mapping[str, float]) -> dict[str, str]:
     for name in iou:
         number = clicks.get(name)
         if number is None:
-            shown[name] = title_of(name).removesuffix(" box").removesuffix("'s click")
-        elif number in (*MARKS, last):
-            shown[name] = title_of(name) if number == 1 else str(number)
+            shown[name] = column_title(name).removesuffix(" box").removesuffix("'s click")
+        elif number in (*SHOWN_CLICKS, last):
+            shown[name] = column_title(name) if number == 1 else str(number)
     return shown

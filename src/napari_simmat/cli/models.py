@@ -10,10 +10,11 @@ from cyclopts import App
 from rich.table import Table
 from rich.text import Text
 
-from napari_simmat.cli.terminal import FLAG, SPEECH, Speech
+from napari_simmat.cli.terminal import DEFAULT_OUTPUT, FLAG, OutputOptions
 
 if TYPE_CHECKING:
-    from napari_simmat.engine.checkpoints.zoo import ModelEntry
+    from napari_simmat.checkpoints.registry import ModelEntry
+
 
 models = App(
     name="models",
@@ -31,35 +32,35 @@ Your own models lie in the user's data folder, or where NAPARI_SIMMAT_HOME says.
 
 
 @models.default
-def show(speech: Speech = SPEECH) -> None:
+def show(speech: OutputOptions = DEFAULT_OUTPUT) -> None:
     """List all models: built in, downloaded, to be downloaded, your own."""
     listing(speech)
 
 
 @models.command(name="list")
-def listing(speech: Speech = SPEECH) -> None:
+def listing(speech: OutputOptions = DEFAULT_OUTPUT) -> None:
     """List all models: built in, downloaded, to be downloaded, your own."""
-    from napari_simmat.engine.checkpoints.zoo import list_models
-    from napari_simmat.engine.files import size_in_words
+    from napari_simmat.checkpoints.registry import list_models
+    from napari_simmat.io.files import format_size
 
     terminal = speech.terminal()
     entries = list_models()
     table = Table("model", "", "size", "modality", "reads", box=None, header_style="bold")
     for entry in entries:
         modality = entry.spec.modality if entry.spec else ""
-        size = size_in_words(entry.size_bytes)
-        cells = (entry.name, entry.kind, size, modality, _reads(entry))
+        size = format_size(entry.size_bytes)
+        cells = (entry.name, entry.kind, size, modality, _channel_summary(entry))
         table.add_row(*(Text(cell) for cell in cells))
     terminal.say(table)
     for entry in entries:
         if entry.problem:
             terminal.note(entry.problem)
     terminal.say("simmat models info NAME shows a model's card.", style="dim")
-    terminal.result({"models": [_values(entry) for entry in entries]})
+    terminal.result({"models": [_entry_values(entry) for entry in entries]})
 
 
 @models.command
-def info(name: str, /, speech: Speech = SPEECH) -> None:
+def info(name: str, /, speech: OutputOptions = DEFAULT_OUTPUT) -> None:
     """Show a model's card: channels, normalisation, training, metrics, licence.
 
     ```
@@ -72,11 +73,11 @@ def info(name: str, /, speech: Speech = SPEECH) -> None:
     name
         A name from the list, or a file.
     """
-    from napari_simmat.engine.checkpoints.zoo import find
-    from napari_simmat.engine.files import size_in_words
+    from napari_simmat.checkpoints.registry import find_model
+    from napari_simmat.io.files import format_size
 
     terminal = speech.terminal()
-    entry = find(name)
+    entry = find_model(name)
     if entry.spec is None:
         raise ValueError(entry.problem or f"{name} has no description.")
     spec = entry.spec
@@ -85,7 +86,7 @@ def info(name: str, /, speech: Speech = SPEECH) -> None:
     table.add_column(overflow="fold")
     base = f"{spec.base.name} ({spec.base.architecture})"
     rows = {
-        "model": f"{entry.name}, {entry.kind}, {size_in_words(entry.size_bytes)}",
+        "model": f"{entry.name}, {entry.kind}, {format_size(entry.size_bytes)}",
         "description": spec.description,
         "modality": spec.modality,
         "channels": ", ".join(f"{c.name} [{c.unit}]" if c.unit else c.name for c in spec.channels),
@@ -106,11 +107,11 @@ def info(name: str, /, speech: Speech = SPEECH) -> None:
     terminal.say(table)
     if entry.problem:
         terminal.note(entry.problem)
-    terminal.result(_values(entry))
+    terminal.result(_entry_values(entry))
 
 
 @models.command
-def fetch(name: str, /, speech: Speech = SPEECH) -> None:
+def fetch(name: str, /, speech: OutputOptions = DEFAULT_OUTPUT) -> None:
     """Download one of SAM's published models; a cut download goes on where it stopped.
 
     ```
@@ -124,10 +125,10 @@ def fetch(name: str, /, speech: Speech = SPEECH) -> None:
     name
         vit_b (375 MB), vit_l or vit_h.
     """
-    from napari_simmat.engine.checkpoints.zoo import fetching
+    from napari_simmat.checkpoints.sam_weights import fetch_job
 
     terminal = speech.terminal()
-    path = terminal.watch(fetching(name))
+    path = terminal.watch(fetch_job(name))
     terminal.say(f"{name} is ready: {path}")
     terminal.result({"name": name, "path": str(path)})
 
@@ -140,7 +141,7 @@ def import_(
     name: str | None = None,
     modality: str | None = None,
     base: str | None = None,
-    speech: Speech = SPEECH,
+    speech: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
     """Copy a checkpoint (.safetensors) or SAM weights (.pth) into your models.
 
@@ -164,12 +165,12 @@ def import_(
     base
         For such a checkpoint: the name of the SAM weights it was trained on; vit_b by default.
     """
-    from napari_simmat.engine.checkpoints.zoo import importing
+    from napari_simmat.checkpoints.library import import_file_job
 
     terminal = speech.terminal()
-    entry = terminal.watch(importing(file, name, modality=modality, base=base))
+    entry = terminal.watch(import_file_job(file, name, modality=modality, base=base))
     terminal.say(f"{entry.name} is ready: {entry.path}")
-    terminal.result(_values(entry))
+    terminal.result(_entry_values(entry))
 
 
 @models.command
@@ -180,7 +181,7 @@ def export(
     *,
     bundle: Annotated[bool, FLAG] = False,
     overwrite: Annotated[bool, FLAG] = False,
-    speech: Speech = SPEECH,
+    speech: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
     """Write a model to a file of its own, to share it.
 
@@ -200,16 +201,16 @@ def export(
     overwrite
         Replace the file if it exists.
     """
-    from napari_simmat.engine.checkpoints.zoo import exporting
+    from napari_simmat.checkpoints.library import export_job
 
     terminal = speech.terminal()
-    path = terminal.watch(exporting(name, output, bundle=bundle, overwrite=overwrite))
+    path = terminal.watch(export_job(name, output, bundle=bundle, overwrite=overwrite))
     terminal.say(f"Wrote {path}")
     terminal.result({"name": name, "path": str(path)})
 
 
 @models.command
-def remove(name: str, /, speech: Speech = SPEECH) -> None:
+def remove(name: str, /, speech: OutputOptions = DEFAULT_OUTPUT) -> None:
     """Delete a downloaded model or one of your own; built-in ones stay.
 
     Parameters
@@ -217,7 +218,7 @@ def remove(name: str, /, speech: Speech = SPEECH) -> None:
     name
         A name from the list.
     """
-    from napari_simmat.engine.checkpoints.zoo import remove as delete
+    from napari_simmat.checkpoints.library import remove as delete
 
     delete(name)
     terminal = speech.terminal()
@@ -225,7 +226,7 @@ def remove(name: str, /, speech: Speech = SPEECH) -> None:
     terminal.result({"name": name, "removed": True})
 
 
-def _reads(entry: ModelEntry) -> str:
+def _channel_summary(entry: ModelEntry) -> str:
     """The channels in few words."""
     if entry.spec is None:
         return "cannot be read"
@@ -263,7 +264,7 @@ def _input(entry: ModelEntry) -> str:
     }[size.method]
 
 
-def _values(entry: ModelEntry) -> dict[str, Any]:
+def _entry_values(entry: ModelEntry) -> dict[str, Any]:
     from dataclasses import asdict
 
     return {

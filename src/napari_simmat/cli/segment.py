@@ -8,21 +8,28 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from napari_simmat.cli.remote import Remote, tell
-from napari_simmat.cli.terminal import COMPUTE, FLAG, SPEECH, Compute, Speech, Terminal
-from napari_simmat.engine.automatic.settings import AutomaticSettings
-from napari_simmat.engine.propagation_settings import PropagationSettings
-from napari_simmat.words import counted
+from napari_simmat._text import pluralize
+from napari_simmat.cli.terminal import (
+    DEFAULT_COMPUTE,
+    DEFAULT_OUTPUT,
+    FLAG,
+    ComputeOptions,
+    OutputOptions,
+    RemoteControl,
+    Terminal,
+    print_event,
+)
+from napari_simmat.engine.automatic_settings import AutomaticSettings
+from napari_simmat.engine.propagation_tracks import PropagationSettings
 
 if TYPE_CHECKING:
-    from napari_simmat.batch import Plan
-    from napari_simmat.engine.jobs.tasks import Outcome
+    from napari_simmat.batch.plan import Plan, TaskOutcome
     from napari_simmat.progress import Progress
 
 
 @Parameter(name="*", group="Files")
 @dataclass(frozen=True, kw_only=True)
-class Files:
+class FileOptions:
     """Which files count, and which are written beside labels, table and record.
 
     Parameters
@@ -74,7 +81,7 @@ class Files:
         return "resume" if self.resume else "overwrite" if self.overwrite else "refuse"
 
 
-FILES = Files()
+DEFAULT_FILES = FileOptions()
 AUTOMATIC = Parameter(name="auto", group="Segment everything (--prompts auto)")
 DEFAULTS = AutomaticSettings()
 
@@ -90,12 +97,12 @@ def segment(
     channel_axis: int | None = None,
     pixel_ratio: float = 1.0,
     propagate: Annotated[bool, FLAG] = False,
-    files: Files = FILES,
+    files: FileOptions = DEFAULT_FILES,
     automatic: Annotated[AutomaticSettings, AUTOMATIC] = DEFAULTS,
     scheduler: str | None = None,
     events: Annotated[bool, FLAG] = False,
-    compute: Compute = COMPUTE,
-    speech: Speech = SPEECH,
+    compute: ComputeOptions = DEFAULT_COMPUTE,
+    speech: OutputOptions = DEFAULT_OUTPUT,
 ) -> int:
     """Segment image files with the clicks, boxes or masks of a prompt file.
 
@@ -172,8 +179,9 @@ def segment(
         For programs: a line of JSON on stdout for each step, instead of words; pause, go and stop
         are understood on stdin.
     """
-    from napari_simmat.batch import carrying_out, find_inputs, plan
-    from napari_simmat.engine.jobs.tasks import SegmentConfig
+    from napari_simmat.batch.inputs import find_inputs
+    from napari_simmat.batch.plan import SegmentConfig, plan
+    from napari_simmat.batch.run import run_plan_job
 
     terminal = speech.terminal()
     planned = plan(
@@ -184,15 +192,15 @@ def segment(
         extras=files.extras,
     )
     if events:
-        tell({"plan": plan_values(planned)})
+        print_event({"plan": plan_values(planned)})
     else:
-        _tell_plan(terminal, planned, only=files.plan)
+        _print_plan(terminal, planned, only=files.plan)
     if files.plan:
         terminal.result(plan_values(planned))
         return 0
     config = SegmentConfig(
         model=model,
-        channels=channels_of(channels),
+        channels=parse_channel_option(channels),
         channel_axis=channel_axis,
         pixel_ratio=pixel_ratio,
         device=compute.device,
@@ -201,40 +209,40 @@ def segment(
         propagation=PropagationSettings() if propagate else None,
         labels_in_memory=files.labels_in_memory,
     )
-    job = carrying_out(planned, config, scheduler=scheduler)
-    outcomes = terminal.watch(Remote().steering(job, _event) if events else job)
+    job = run_plan_job(planned, config, scheduler=scheduler)
+    outcomes = terminal.watch(RemoteControl().steer_job(job, _event_values) if events else job)
     failed = any(one.status == "failed" for one in outcomes) or any(
         one.failed for one in planned.skipped
     )
     if events:
-        tell({"finished": len(outcomes)})
+        print_event({"finished": len(outcomes)})
         return int(failed)
     for outcome in outcomes:
-        _tell(terminal, outcome)
+        _print_outcome(terminal, outcome)
     if planned.several:
-        _tell_summary(terminal, planned, outcomes)
-    values = [_values(outcome) for outcome in outcomes]
+        _print_summary(terminal, planned, outcomes)
+    values = [_outcome_values(outcome) for outcome in outcomes]
     terminal.result({"files": values, "skipped": _skipped_values(planned)})
     return int(failed)
 
 
-def channels_of(text: str | None) -> tuple[int | str, ...] | None:
+def parse_channel_option(text: str | None) -> tuple[int | str, ...] | None:
     """Parse the option --channels."""
-    from napari_simmat.batch.manifest import channels_in
+    from napari_simmat.batch.inputs import parse_channels
 
     try:
-        return None if text is None else channels_in(text, ",")
+        return None if text is None else parse_channels(text, ",")
     except ValueError as error:
         raise ValueError(f"--channels {error}") from None
 
 
-def _tell_plan(terminal: Terminal, planned: Plan, only: bool) -> None:
+def _print_plan(terminal: Terminal, planned: Plan, only: bool) -> None:
     """How many images there are, and what is left out and why."""
     if planned.several or only:
-        images = counted(len(planned.tasks), "image")
+        images = pluralize(len(planned.tasks), "image")
         terminal.say(f"{images} -> {planned.output}", "bold")
         if planned.others:
-            others = counted(planned.others, "other file")
+            others = pluralize(planned.others, "other file")
             terminal.say(f"{others} in the folders, by name no images")
     if only:
         for task in planned.tasks:
@@ -246,12 +254,12 @@ def _tell_plan(terminal: Terminal, planned: Plan, only: bool) -> None:
             terminal.note(f"{one.image} is left out. {one.why}")
 
 
-def _tell(terminal: Terminal, outcome: Outcome) -> None:
+def _print_outcome(terminal: Terminal, outcome: TaskOutcome) -> None:
     name = outcome.task.name
     if outcome.status == "failed":
         terminal.complain(outcome.note)
         return
-    objects = counted(outcome.objects, "object")
+    objects = pluralize(outcome.objects, "object")
     done = "kept, as it was made the same way" if outcome.status == "kept" else "segmented"
     terminal.say(f"{name}: {objects}, {done} ({outcome.seconds:.1f} s)", style="bold")
     for path in outcome.task.files:
@@ -263,13 +271,13 @@ def _tell(terminal: Terminal, outcome: Outcome) -> None:
         terminal.note(f"{name}: {outcome.note}")
 
 
-def _tell_summary(terminal: Terminal, planned: Plan, outcomes: list[Outcome]) -> None:
-    from napari_simmat.batch.summary import PAGE, TABLE
+def _print_summary(terminal: Terminal, planned: Plan, outcomes: list[TaskOutcome]) -> None:
+    from napari_simmat.batch.run import SUMMARY_PAGE, SUMMARY_TABLE
 
     done = sum(outcome.status != "failed" for outcome in outcomes)
     total = len(outcomes) + sum(one.failed for one in planned.skipped)
-    terminal.say(f"{done} of {counted(total, 'image')} segmented. Summary:", style="bold")
-    for name in (TABLE, PAGE):
+    terminal.say(f"{done} of {pluralize(total, 'image')} segmented. Summary:", style="bold")
+    for name in (SUMMARY_TABLE, SUMMARY_PAGE):
         terminal.say(f"  {planned.output / name}")
 
 
@@ -295,9 +303,9 @@ def _skipped_values(planned: Plan) -> list[dict[str, Any]]:
     ]
 
 
-def _event(progress: Progress) -> dict[str, Any]:
+def _event_values(progress: Progress) -> dict[str, Any]:
     """A step for programs."""
-    from napari_simmat.batch import BatchProgress
+    from napari_simmat.batch.runner import BatchProgress
 
     values: dict[str, Any] = {
         "done": progress.done,
@@ -307,11 +315,11 @@ def _event(progress: Progress) -> dict[str, Any]:
     if isinstance(progress, BatchProgress):
         values |= {"number": progress.number, "state": progress.state}
         if progress.outcome is not None:
-            values["file"] = _values(progress.outcome)
+            values["file"] = _outcome_values(progress.outcome)
     return values
 
 
-def _values(outcome: Outcome) -> dict[str, Any]:
+def _outcome_values(outcome: TaskOutcome) -> dict[str, Any]:
     files = outcome.task.files
     values: dict[str, Any] = {
         "image": str(outcome.task.image),

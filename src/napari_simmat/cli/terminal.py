@@ -1,9 +1,17 @@
-"""What a command says, and where: results on stdout, notes, progress and errors on stderr."""
+"""Progress, messages and errors on the terminal, and control by another process.
+
+A command that another program, such as the window, watches and controls.
+
+What a command says, and where: results on stdout, notes, progress and errors on stderr.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -13,9 +21,68 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from napari_simmat.progress import Job, finish
+from napari_simmat.progress import Job, Progress, finish, map_progress
 
 T = TypeVar("T")
+
+PAUSE, GO, STOP = "pause", "go", "stop"
+"""Words on stdin, one a line."""
+_POLL = 0.05
+"""Seconds between two checks while the job is paused."""
+
+
+class RemoteControl:
+    """Reads words from stdin while a job runs.
+
+    When stdin closes after at least one word, the other program is gone and the job stops.
+    """
+
+    def __init__(self) -> None:
+        self._paused = self._stopped = False
+        # A daemon: nothing can wake a thread that reads stdin.
+        threading.Thread(target=self._listen, name="simmat-remote", daemon=True).start()
+
+    def steer_job(self, job: Job[T], describe: Callable[[Progress], Mapping[str, Any]]) -> Job[T]:
+        """`job`, printed on stdout step by step, paused and stopped by words on stdin.
+
+        Parameters
+        ----------
+        job
+            The job; closed in any case.
+        describe
+            A step as a JSON object.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            When it was stopped.
+        """
+
+        def report(progress: Progress) -> Progress:
+            print_event(describe(progress))
+            while self._paused and not self._stopped:
+                time.sleep(_POLL)
+            if self._stopped:
+                raise KeyboardInterrupt
+            return progress
+
+        return map_progress(job, report)
+
+    def _listen(self) -> None:
+        heard = False
+        for line in sys.stdin:
+            word = line.strip()
+            heard = heard or word in (PAUSE, GO, STOP)
+            self._paused = word == PAUSE or (self._paused and word != GO)
+            self._stopped = self._stopped or word == STOP
+        self._stopped = self._stopped or heard
+
+
+def print_event(event: Mapping[str, Any]) -> None:
+    """One line of JSON on stdout, at once."""
+    sys.stdout.write(json.dumps(event, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
 
 FLAG = Parameter(negative="", show_default=False)
 """An option that is there or not."""
@@ -23,7 +90,7 @@ FLAG = Parameter(negative="", show_default=False)
 
 @Parameter(name="*", group="Output")
 @dataclass(frozen=True, kw_only=True)
-class Speech:
+class OutputOptions:
     """How a command speaks.
 
     Parameters
@@ -44,7 +111,7 @@ class Speech:
 
 @Parameter(name="*", group="Computing")
 @dataclass(frozen=True, kw_only=True)
-class Compute:
+class ComputeOptions:
     """Where and how precisely a command computes.
 
     Parameters
@@ -59,8 +126,8 @@ class Compute:
     precision: Literal["auto", "exact", "fast"] = "auto"
 
 
-SPEECH = Speech()
-COMPUTE = Compute()
+DEFAULT_OUTPUT = OutputOptions()
+DEFAULT_COMPUTE = ComputeOptions()
 
 
 class Terminal:

@@ -1,1 +1,1 @@
-"""Image and prompt to mask: files, channels, coordinates, embeddings, models on disk."""
+"""From image and prompts to masks."""

@@ -8,10 +8,11 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from napari_simmat.words import are, counted, format_list
+from napari_simmat._text import format_list, is_or_are, pluralize
 
 if TYPE_CHECKING:
-    from napari_simmat.model.spec import InputChannels
+    from napari_simmat.models.spec import InputChannels
+
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def match_channels(
     """
     if names is not None and len(names) != available:
         raise ValueError(
-            f"There are {counted(available, 'channel')} but {len(names)} names "
+            f"There are {pluralize(available, 'channel')} but {len(names)} names "
             f"({format_list(names)}); give one name for each channel, or none."
         )
     if channels is not None:
@@ -74,7 +75,7 @@ def match_channels(
             )
         chosen = tuple(channel_index(channel, available, names) for channel in channels)
         return _selected(chosen, inputs, names)
-    if names is not None and (by_name := _by_name(tuple(range(available)), inputs, names)):
+    if names is not None and (by_name := _match_by_name(tuple(range(available)), inputs, names)):
         return by_name
     if rgba and available == 4 and names is None and (inputs.is_rgb or inputs.names == RGB):
         logger.warning(
@@ -83,7 +84,7 @@ def match_channels(
         )
         return (0, 1, 2)
     if not inputs.is_rgb:
-        return _in_order(available, inputs, names)
+        return _match_in_order(available, inputs, names)
     if available in (1, 3):
         return (0, 0, 0) if available == 1 else (0, 1, 2)
     listed = "" if names is None else f" ({format_list(names)})"
@@ -156,7 +157,7 @@ def channel_index(channel: int | str, available: int, names: Sequence[str] | Non
         raise TypeError(f"A channel is a name or an index, not {channel!r}.")
     if not 0 <= index < available:
         raise ValueError(
-            f"There is no channel {index}; the image has {counted(available, 'channel')}, counted "
+            f"There is no channel {index}; the image has {pluralize(available, 'channel')}, counted "
             f"from 0 to {available - 1}. Select one of these."
         )
     return index
@@ -186,7 +187,7 @@ def _selected(
         )
     if names is None:
         return chosen
-    if by_name := _by_name(chosen, inputs, names):
+    if by_name := _match_by_name(chosen, inputs, names):
         return by_name
     wanted = [plain_name(name) for name in inputs.names]
     for position, index in enumerate(chosen):
@@ -200,7 +201,7 @@ def _selected(
     return chosen
 
 
-def _by_name(
+def _match_by_name(
     among: tuple[int, ...], inputs: InputChannels, names: Sequence[str]
 ) -> tuple[int, ...] | None:
     """Those channels `among` the given ones that have the model's names; None if one lacks."""
@@ -217,7 +218,7 @@ def _by_name(
     return tuple(among[plain.index(name)] for name in wanted)
 
 
-def _in_order(
+def _match_in_order(
     available: int, inputs: InputChannels, names: Sequence[str] | None
 ) -> tuple[int, ...]:
     if names is not None:
@@ -226,7 +227,7 @@ def _in_order(
         if missing and len(missing) < len(inputs.names):
             raise ValueError(
                 f"{inputs.reader} reads the channels {format_list(inputs.names)}, but "
-                f"{format_list(missing)} {are(len(missing))} missing among {format_list(names)}; "
+                f"{format_list(missing)} {is_or_are(len(missing))} missing among {format_list(names)}; "
                 "add or rename it, or select the channels in the model's order."
             )
     if available != len(inputs.names):
@@ -245,8 +246,8 @@ def _wrong_count(count: int, how: str, inputs: InputChannels) -> ValueError:
     need = len(inputs.names)
     select = "one or three" if inputs.is_rgb else str(need)
     return ValueError(
-        f"{inputs.reader} was trained on {counted(need, 'channel')} ({format_list(inputs.names)}), "
-        f"but {count} {are(count)} {how}. Select {select}, or load another model."
+        f"{inputs.reader} was trained on {pluralize(need, 'channel')} ({format_list(inputs.names)}), "
+        f"but {count} {is_or_are(count)} {how}. Select {select}, or load another model."
     )
 
 

@@ -1,17 +1,231 @@
-"""What was encoded once is kept: a memory of embeddings, addressed by content and bounded."""
+"""Embeddings of image planes: the value, the cache in memory, the store on disk.
+
+Embeddings on disk, for the next session and for other processes.
+
+They tell much about the image they were made of: nothing is stored unless the user switches it on.
+
+What was encoded once is kept: a memory of embeddings, addressed by content and bounded.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
+import os
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from napari_simmat.engine.coordinates import InputTransform
+from napari_simmat.io.files import atomic_write, embeddings_folder
 
 if TYPE_CHECKING:
-    from napari_simmat.engine.embedding_store import EmbeddingStore
-    from napari_simmat.engine.frames import Frame
-    from napari_simmat.model.network import Encoded
+    from torch import Tensor
 
-LEAST_BYTES, MOST_BYTES = 2**30, 2**33
+    from napari_simmat.models.network import Encoded
+
+
+FORMAT = "napari-simmat-embedding-1"
+DEFAULT_BYTES = 10 * 2**30
+LOCK_TIMEOUT = 10.0
+"""Seconds to wait for another process that tidies up."""
+
+logger = logging.getLogger(__name__)
+
+
+class _StoredFile(NamedTuple):
+    used: float
+    size: int
+    path: Path
+
+
+class EmbeddingStore:
+    """A folder of embeddings, each a safetensors file that is named by its key.
+
+    Files are written whole or not at all, several processes may use one folder, and the files that
+    were not used for longest go first when the bound is reached. A file that is damaged, or not
+    what its name says, is removed and made anew: each carries a hash of its tensors and its key.
+
+    Parameters
+    ----------
+    folder
+        Made when something is stored; ``embeddings`` in the user's folder if left out.
+    max_bytes
+        Upper bound of all files together.
+
+    Attributes
+    ----------
+    problem
+        Why the last embedding could not be stored, in a sentence, or empty.
+    """
+
+    def __init__(self, folder: Path | None = None, max_bytes: int = DEFAULT_BYTES) -> None:
+        if max_bytes < 0:
+            raise ValueError(f"The disk space for embeddings cannot be negative, got {max_bytes}.")
+        self.folder = embeddings_folder() if folder is None else folder
+        self.max_bytes = max_bytes
+        self.problem = ""
+
+    def __contains__(self, key: str) -> bool:
+        return self._path(key).is_file()
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self._files())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self._files())
+
+    def get(self, key: str) -> Embedding | None:
+        """The embedding under `key`; None if it is not there or not whole."""
+        path = self._path(key)
+        if not path.is_file():
+            return None
+        try:
+            embedding = _read(path, key)
+        except Exception as error:  # whatever a damaged file makes of the reader
+            logger.warning("%s is made anew: %s", path.name, error)
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            return None
+        with suppress(OSError):  # a folder of somebody else's that can only be read
+            os.utime(path)
+        return embedding
+
+    def put(self, key: str, embedding: Embedding) -> None:
+        """Store an embedding, removing those not used for longest beyond the bound.
+
+        What the disk refuses is not stored, and `problem` says why.
+        """
+        if embedding.encoded.nbytes > self.max_bytes:
+            return
+        try:
+            with atomic_write(self._path(key)) as temporary:
+                _write(temporary, key, embedding)
+            self._tidy()
+            self.problem = ""
+        except OSError as error:
+            self.problem = str(error)
+            logger.warning(self.problem)
+
+    def clear(self) -> None:
+        """Remove all embeddings."""
+        for file in self._files():
+            with suppress(OSError):
+                file.path.unlink(missing_ok=True)
+
+    def _tidy(self) -> None:
+        """Remove the files not used for longest; one process at a time, so that not all do."""
+        from filelock import FileLock, Timeout
+
+        files = sorted(self._files())
+        if sum(file.size for file in files) <= self.max_bytes:
+            return
+        with suppress(Timeout), FileLock(self.folder / ".lock", timeout=LOCK_TIMEOUT):
+            files = sorted(self._files())
+            total = sum(file.size for file in files)
+            for file in files:
+                if total <= self.max_bytes:
+                    break
+                with suppress(OSError):  # Windows: another process reads it now
+                    file.path.unlink(missing_ok=True)
+                    total -= file.size
+
+    def _files(self) -> Iterator[_StoredFile]:
+        for path in self.folder.glob("*/*.safetensors"):
+            with suppress(OSError):  # another process may have removed it
+                found = path.stat()
+                yield _StoredFile(found.st_mtime, found.st_size, path)
+
+    def _path(self, key: str) -> Path:
+        name = hashlib.sha256(key.encode()).hexdigest()[:40]
+        return self.folder / name[:2] / f"{name}.safetensors"
+
+
+def _write(path: Path, key: str, embedding: Embedding) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    encoded, frame = embedding
+    named = {
+        f"{number}.{name}": tensor
+        for number, level in enumerate(encoded.levels)
+        for name, tensor in _tensors(level).items()
+    }
+    # As they lie in memory: in another order the decoder would round otherwise.
+    last = [n for n, t in named.items() if t.is_contiguous(memory_format=torch.channels_last)]
+    tensors = {
+        name: (tensor.permute(0, 2, 3, 1) if name in last else tensor).contiguous()
+        for name, tensor in named.items()
+    }
+    levels = [{"input_size": level.input_size, "scale": level.scale} for level in encoded.levels]
+    described = {
+        "format": FORMAT,
+        "key": key,
+        "frame": json.dumps([frame.image, frame.resized, frame.padded, frame.half_pixel]),
+        "levels": json.dumps(levels),
+        "channels_last": json.dumps(last),
+    }
+    save_file(tensors, path, {**described, "hash": _hash(described, tensors)})
+
+
+def _read(path: Path, key: str) -> Embedding:
+    """What is in a file; raises whatever is wrong with it."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        described = dict(file.metadata() or {})
+        tensors = {name: file.get_tensor(name) for name in list(file.keys())}
+    expected = described.pop("hash", "")
+    if described.get("format") != FORMAT or described.get("key") != key:
+        raise ValueError("it is of another image or format")
+    if _hash(described, tensors) != expected:
+        raise ValueError("its content is not what was written")
+    for name in json.loads(described["channels_last"]):
+        tensors[name] = tensors[name].permute(0, 3, 1, 2)
+    image, resized, padded, half_pixel = json.loads(described["frame"])
+    frame = InputTransform(tuple(image), tuple(resized), tuple(padded), bool(half_pixel))
+    return Embedding(_encoded(json.loads(described["levels"]), tensors), frame)
+
+
+def _tensors(level: Encoded) -> dict[str, Tensor]:
+    """One level's own tensors by name."""
+    return {"embedding": level.embedding, **{f"maps.{n}": map_ for n, map_ in level.maps.items()}}
+
+
+def _encoded(levels: list[dict[str, Any]], tensors: dict[str, Tensor]) -> Encoded:
+    from napari_simmat.models.network import Encoded
+
+    encoded: Encoded | None = None
+    for number, level in reversed(list(enumerate(levels))):
+        prefix = f"{number}.maps."
+        maps = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        height, width = level["input_size"]
+        scale = float(level["scale"])
+        encoded = Encoded(tensors[f"{number}.embedding"], (height, width), maps, scale, encoded)
+    assert encoded is not None
+    return encoded
+
+
+def _hash(described: dict[str, str], tensors: dict[str, Tensor]) -> str:
+    """Of everything in a file."""
+    import torch
+    import xxhash
+
+    digest = xxhash.xxh3_128(json.dumps(described, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        half = tensor.dtype == torch.bfloat16  # which NumPy does not know
+        digest.update((tensor.view(torch.int16) if half else tensor).numpy().data)
+    return digest.hexdigest()
+
+
+MIN_BYTES, MAX_BYTES = 2**30, 2**33
 """Bounds of the memory that is taken where nothing is said."""
 
 
@@ -19,7 +233,7 @@ class Embedding(NamedTuple):
     """An encoded image and how it lies in the network's input."""
 
     encoded: Encoded
-    frame: Frame
+    frame: InputTransform
 
 
 class EmbeddingCache:
@@ -107,4 +321,4 @@ def default_bytes() -> int:
     """A quarter of the machine's memory, between 1 and 8 GiB."""
     import psutil  # type: ignore[import-untyped]
 
-    return int(min(MOST_BYTES, max(LEAST_BYTES, psutil.virtual_memory().total // 4)))
+    return int(min(MAX_BYTES, max(MIN_BYTES, psutil.virtual_memory().total // 4)))

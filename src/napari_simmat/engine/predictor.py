@@ -1,4 +1,9 @@
-"""Images and prompts in, masks out: encodes an image once, answers every prompt from that."""
+"""`Predictor`: set an image once, predict masks from prompts.
+
+Images and prompts in, masks out: encodes an image once, answers every prompt from that.
+
+Prompts answered from what was encoded.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +16,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from napari_simmat.engine.answers import Answer
-from napari_simmat.engine.compute import Compute
+from napari_simmat.engine.coordinates import InputTransform
+from napari_simmat.engine.device import ComputeContext
 from napari_simmat.engine.embeddings import Embedding, EmbeddingCache
-from napari_simmat.engine.images import ChannelStack
-from napari_simmat.engine.plane_encoder import PlaneEncoder
-from napari_simmat.engine.prompt_decoder import PromptDecoder
+from napari_simmat.engine.encoder import PlaneEncoder
+from napari_simmat.engine.image_stack import ChannelStack
+from napari_simmat.engine.normalization import Statistics
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.results import Result
-from napari_simmat.engine.statistics import Statistics
-from napari_simmat.progress import Job, Progress, finish, retold
+from napari_simmat.engine.result import LowResMasks, Result, shrink
+from napari_simmat.models.network import DecodedMasks, PartialMasks
+from napari_simmat.progress import Job, Progress, finish, with_progress
 
 if TYPE_CHECKING:
-    from napari_simmat.engine.checkpoints.zoo import Model
+    from napari_simmat.models.model import Model
+
 
 T = TypeVar("T")
 
@@ -64,12 +71,12 @@ class Predictor:
     ) -> None:
         self.model = model
         cache = EmbeddingCache() if cache is None else cache
-        self._compute = Compute(model.network, device, precision)
+        self._compute = ComputeContext(model.network, device, precision)
         self._encoder = PlaneEncoder(model, self._compute, cache)
         self._decoder = PromptDecoder(model, self._compute)
         self._stack: ChannelStack | None = None
         self._embedding: Embedding | None = None
-        self._glimpse: Embedding | None = None
+        self._preview: Embedding | None = None
 
     @property
     def device(self) -> torch.device:
@@ -144,9 +151,11 @@ class Predictor:
         ValueError, TypeError
             If the image does not suit the model; one sentence says why. The image before stays.
         """
-        finish(self.encoding(array, channel_axis, channels, plane, names, statistics, pixel_size))
+        finish(
+            self.set_image_job(array, channel_axis, channels, plane, names, statistics, pixel_size)
+        )
 
-    def encoding(
+    def set_image_job(
         self,
         array: Any,
         channel_axis: int | None = None,
@@ -157,20 +166,20 @@ class Predictor:
         pixel_size: tuple[float, float] | None = None,
     ) -> Job[None]:
         """`set_image` as a job: yields after every block of the encoder, closing it cancels."""
-        stack = yield from self._measured(
+        stack = yield from self._build_stack_job(
             array, channel_axis, channels, names, statistics, pixel_size
         )
-        yield from self._taking(stack, plane)
+        yield from self._set_plane_job(stack, plane)
 
     def set_plane(self, index: int | Sequence[int]) -> None:
         """Move to another plane of the stack; its statistics stay those of the stack."""
-        finish(self.moving(index))
+        finish(self.set_plane_job(index))
 
-    def moving(self, index: int | Sequence[int]) -> Job[None]:
+    def set_plane_job(self, index: int | Sequence[int]) -> Job[None]:
         """`set_plane` as a job."""
-        yield from self._taking(self._image(), index)
+        yield from self._set_plane_job(self._image(), index)
 
-    def opening(
+    def open_image_job(
         self,
         array: Any,
         channel_axis: int | None = None,
@@ -179,14 +188,14 @@ class Predictor:
         statistics: Statistics | None = None,
         pixel_size: tuple[float, float] | None = None,
     ) -> Job[None]:
-        """Take an image as `encoding` does, but encode nothing of it yet; for `cutting`."""
-        stack = yield from self._measured(
+        """Take an image as `set_image_job` does, but encode nothing of it yet; for `encode_tile_job`."""
+        stack = yield from self._build_stack_job(
             array, channel_axis, channels, names, statistics, pixel_size
         )
         self._stack, self._embedding = stack, None
 
-    def glimpsing(self, plane: int | Sequence[int] | None = None) -> Job[bool]:
-        """Encode a plane coarsely, to answer prompts until `moving` has encoded it whole.
+    def coarse_preview_job(self, plane: int | Sequence[int] | None = None) -> Job[bool]:
+        """Encode a plane coarsely, to answer prompts until `set_plane_job` has encoded it whole.
 
         It takes about a sixth of the time. Masks are a preview: `is_preview` is True meanwhile.
 
@@ -197,18 +206,18 @@ class Predictor:
         """
         stack = self._image()
         index = _index(plane, len(stack.shape) - 2)
-        glimpse = yield from self._encoder.glimpse(stack, index)
+        glimpse = yield from self._encoder.coarse_preview_job(stack, index)
         if glimpse is None:
             return False
-        self._embedding = self._glimpse = glimpse
+        self._embedding = self._preview = glimpse
         return True
 
     @property
     def is_preview(self) -> bool:
-        """Whether answers are given from what `glimpsing` encoded."""
-        return self._embedding is not None and self._embedding is self._glimpse
+        """Whether answers are given from what `coarse_preview_job` encoded."""
+        return self._embedding is not None and self._embedding is self._preview
 
-    def cutting(
+    def encode_tile_job(
         self, index: int | Sequence[int], rows: slice, columns: slice, *, keep: bool = True
     ) -> Job[None]:
         """Encode a part of a plane, normalised as the whole image is.
@@ -219,10 +228,10 @@ class Predictor:
         stack = self._image()
         part = stack.part(_index(index, len(stack.shape) - 2), rows, columns)
         if keep:
-            self._embedding = yield from self._encoder.embedding(part, ())
+            self._embedding = yield from self._encoder.embed_job(part, ())
         else:
             self._embedding = None  # one at a time
-            self._embedding = yield from self._encoder.once(part, ())
+            self._embedding = yield from self._encoder.embed_once_job(part, ())
 
     @contextmanager
     def keeping_plane(self) -> Iterator[None]:
@@ -233,7 +242,7 @@ class Predictor:
         finally:
             self._embedding = before
 
-    def preparing(self, planes: Iterable[int | Sequence[int]]) -> Job[int]:
+    def prefetch_job(self, planes: Iterable[int | Sequence[int]]) -> Job[int]:
         """Encode planes ahead of their use; the current plane stays.
 
         Parameters
@@ -255,19 +264,19 @@ class Predictor:
             words = f"encoding plane {', '.join(map(str, index))}" if index else "encoding"
             here = Progress(done, len(wanted), words)
             yield here
-            if not self._encoder.knows(stack, index):
-                embedding = yield from retold(self._encoder.embedding(stack, index), here)
+            if not self._encoder.has(stack, index):
+                embedding = yield from with_progress(self._encoder.embed_job(stack, index), here)
                 largest = max(largest, embedding.encoded.nbytes)
         return len(wanted)
 
-    def beside(self) -> Predictor:
+    def sibling(self) -> Predictor:
         """Another predictor of the same model, image and cache, with a current plane of its own.
 
         So long work can be left in the middle, clicks on other planes answered, and gone on with.
         """
         other = Predictor(self.model, str(self.device), self.precision, self.cache)
         other._stack = self._stack
-        other._encoder.under_way = self._encoder.under_way
+        other._encoder.resumable = self._encoder.resumable
         return other
 
     @property
@@ -327,20 +336,22 @@ class Predictor:
 
     def predict_many(self, prompts: Sequence[Prompt]) -> list[Result]:
         """Answer several prompts on the current plane, one `Result` each, in order."""
-        return finish(self.predicting(prompts))
+        return finish(self.predict_many_job(prompts))
 
-    def predicting(self, prompts: Sequence[Prompt]) -> Job[list[Result]]:
+    def predict_many_job(self, prompts: Sequence[Prompt]) -> Job[list[Result]]:
         """`predict_many` as a job that yields after every prompt."""
-        frame = self._here().frame
+        frame = self._current().frame
         for prompt in prompts:
             self._decoder.check(prompt, frame)
         results = []
         for done, prompt in enumerate(prompts, start=1):
-            results.append(self._asked(partial(self._decoder.result, prompt=prompt)))
+            results.append(self._decode(partial(self._decoder.result, prompt=prompt)))
             yield Progress(done, len(prompts), "predicting")
         return results
 
-    def answer(self, prompts: Sequence[Prompt], least: float = -math.inf) -> list[Answer]:
+    def predict_low_res(
+        self, prompts: Sequence[Prompt], least: float = -math.inf
+    ) -> list[LowResMasks]:
         """Answer prompts on what is encoded, their masks formed only where they are asked for.
 
         Lone positive clicks are decoded together; hand over only as many as memory allows.
@@ -352,26 +363,26 @@ class Predictor:
             decoder knows them before it forms a mask.
         """
         clicks = [n for n, prompt in enumerate(prompts) if _is_a_click(prompt)]
-        answers: dict[int, Answer] = {}
+        answers: dict[int, LowResMasks] = {}
         if clicks:
             points = [prompts[n].points[0] for n in clicks]
-            found = self._asked(lambda here: self._decoder.clicked(here, points, least))
+            found = self._decode(lambda here: self._decoder.predict_clicks(here, points, least))
             answers = dict(zip(clicks, found, strict=True))
         for n, prompt in enumerate(prompts):
             if n not in answers:
-                answers[n] = self._asked(partial(self._decoder.answer, prompt=prompt))
+                answers[n] = self._decode(partial(self._decoder.predict_low_res, prompt=prompt))
         return [answers[n] for n in range(len(prompts))]
 
     def unload(self) -> None:
         """Forget the image and move the network to main memory, freeing a GPU's."""
         self._embedding = self._stack = None
-        self._encoder.under_way.clear()
+        self._encoder.resumable.clear()
         self.model.network.to("cpu")
         self._compute.release()
 
     # ------------------------------------------------------------------- below
 
-    def _measured(
+    def _build_stack_job(
         self,
         array: Any,
         channel_axis: int | None,
@@ -389,28 +400,28 @@ class Predictor:
             statistics=statistics,
             pixel_size=pixel_size,
         )
-        yield from stack.measuring()
+        yield from stack.measure_job()
         return stack
 
-    def _taking(self, stack: ChannelStack, plane: int | Sequence[int] | None) -> Job[None]:
+    def _set_plane_job(self, stack: ChannelStack, plane: int | Sequence[int] | None) -> Job[None]:
         """Encode a plane, or remember it, and only then make it the current one."""
         index = _index(plane, len(stack.shape) - 2)
-        embedding = yield from self._encoder.embedding(stack, index)
+        embedding = yield from self._encoder.embed_job(stack, index)
         self._stack, self._embedding = stack, embedding
 
-    def _asked(self, ask: Callable[[Embedding], T]) -> T:
+    def _decode(self, ask: Callable[[Embedding], T]) -> T:
         """Ask on the current plane; where a GPU's memory runs out, again on the CPU."""
-        return self._compute.surviving(lambda: ask(self._here()))
+        return self._compute.with_oom_fallback(lambda: ask(self._current()))
 
-    def _here(self) -> Embedding:
+    def _current(self) -> Embedding:
         """The current plane's embedding, on the device in use, which may have changed."""
         current = self._embedding
         if current is None:
             raise RuntimeError("There is no image yet; call set_image first.")
         if current.encoded.embedding.device.type != self.device.type:
             moved = Embedding(current.encoded.to(self.device, torch.float32), current.frame)
-            if self._glimpse is current:
-                self._glimpse = moved
+            if self._preview is current:
+                self._preview = moved
             self._embedding = current = moved
         return current
 
@@ -424,3 +435,89 @@ def _index(plane: int | Sequence[int] | None, leading: int) -> tuple[int, ...]:
         return (0,) * leading
     indices: Iterator[int] = iter([plane] if isinstance(plane, (int, np.integer)) else plane)
     return tuple(int(each) for each in indices)
+
+
+class PromptDecoder:
+    """Answers prompts with a model.
+
+    Parameters
+    ----------
+    model, compute
+        The model, and where its network computes.
+    """
+
+    def __init__(self, model: Model, compute: ComputeContext) -> None:
+        self.model, self.compute = model, compute
+
+    def check(self, prompt: Prompt, frame: InputTransform) -> None:
+        """Check that a prompt lies in the image.
+
+        Raises
+        ------
+        ValueError
+            If it does not, or its mask's logits are of another image.
+        """
+        prompt.check_inside(frame.image)
+        if prompt.mask is None or prompt.mask.dtype == bool:
+            return
+        grid = frame.grid(self.compute.network.mask_stride)
+        if prompt.mask.shape != grid:
+            raise ValueError(
+                f"The mask's logits have shape {prompt.mask.shape}, this image needs {grid}; use "
+                "the logits of a result on this image, or a bool mask of the image's size."
+            )
+
+    def result(self, embedding: Embedding, prompt: Prompt) -> Result:
+        """The answer to a prompt, with the mask that the model's description declares."""
+        decoded = self._decoded(embedding, prompt)
+        logits, quality = decoded.logits.cpu(), decoded.predicted_iou.cpu()
+        lone = len(prompt.points) == 1 and prompt.box is None and prompt.mask is None
+        stock = self.model.spec.mask_choice == "stock"
+        chosen = 1 + int(quality[1:].argmax()) if stock and lone else 0
+        others = range(1, len(quality))  # SAM's have no order of their own
+        order = sorted(others, key=lambda n: -float(quality[n])) if stock else list(others)
+        stride = self.compute.network.mask_stride
+        return Result(logits, quality, chosen, embedding.frame, stride, order)
+
+    def predict_low_res(self, embedding: Embedding, prompt: Prompt) -> LowResMasks:
+        """The answer to a prompt, its masks not formed yet."""
+        return self._placed(embedding, PartialMasks(*self._decoded(embedding, prompt)))
+
+    def predict_clicks(
+        self, embedding: Embedding, points: Sequence[tuple[float, float]], least: float
+    ) -> list[LowResMasks]:
+        """The answers to lone clicks (y, x) on objects, decoded together.
+
+        One all of whose masks are estimated below `least` may hold estimates alone.
+        """
+        encoded, frame = embedding
+        clicks = torch.tensor(frame.to_input(points), device=self.compute.device)
+        with self.compute.inference():
+            placed = self.compute.network.decode_clicks(encoded, clicks, least)
+        return [self._placed(embedding, one) for one in placed]
+
+    def _placed(self, embedding: Embedding, one: PartialMasks) -> LowResMasks:
+        frame, stride = embedding.frame, self.compute.network.mask_stride
+        return LowResMasks(
+            one.logits, one.predicted_iou.cpu().numpy(), one.top, one.left, frame, stride
+        )
+
+    def _decoded(self, embedding: Embedding, prompt: Prompt) -> DecodedMasks:
+        encoded, frame = embedding
+        device, stride = self.compute.device, self.compute.network.mask_stride
+        points = labels = box = mask = None
+        if prompt.points:
+            points = torch.tensor(frame.to_input(prompt.points), device=device)
+            labels = torch.tensor(prompt.labels, device=device)
+        if prompt.box is not None:
+            box = torch.tensor(frame.box_to_input(prompt.box), device=device)
+        if prompt.mask is not None:
+            given = prompt.mask
+            logits = shrink(given, frame, stride) if given.dtype == bool else _tensor(given)
+            mask = logits.to(device)
+        with self.compute.inference():
+            return self.compute.network.decode(encoded, points, labels, box, mask)
+
+
+def _tensor(logits: NDArray[Any]) -> Tensor:
+    return torch.tensor(logits, dtype=torch.float32)[None, None]

@@ -1,1 +1,1 @@
-"""The window: layers become values, one worker, one tab per file. Alone imports napari and Qt."""
+"""The window: layers become values, one worker, one tab per folder. Only this package imports napari and Qt."""

@@ -1,16 +1,55 @@
-"""The dock widget that napari opens."""
+"""The dock widget, the demo, and the sample data.
+
+The window with a sample, the widget and a first prompt: `simmat demo --gui`.
+
+The dock widget that napari opens.
+
+Sample data in napari's menu: real images that come with scikit-image, and drawn scenes.
+
+Everything is made on this computer; nothing is downloaded.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import napari
-from qtpy.QtCore import QEvent
+import numpy as np
+from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
 
 from napari_simmat.widgets.batch.tab import BatchTab
 from napari_simmat.widgets.segment.tab import SegmentTab
 from napari_simmat.widgets.train.tab import TrainTab
+
+FIRST_CLICK = (125.0, 206.0)
+"""On a coin, y and x."""
+
+
+def open_demo(*, run: bool = True) -> napari.Viewer:
+    """Open napari with the coins, the Segment tab and one point on a coin.
+
+    Parameters
+    ----------
+    run
+        Stay until the window is closed; otherwise return at once, for a running event loop.
+    """
+    viewer = napari.Viewer(title="napari-simmat")
+    for data, options, kind in coins():
+        viewer.add_layer(napari.layers.Layer.create(data, options, kind))
+    widget = SimMATWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="SimMAT", area="right")
+    interaction = widget.segment.interaction
+
+    def click() -> None:
+        interaction.prompts.draw_points()
+        if interaction.prompts.points is not None:
+            interaction.prompts.points.add(FIRST_CLICK)
+
+    QTimer.singleShot(0, click)
+    if run:
+        napari.run()
+    return viewer
 
 
 class SimMATWidget(QWidget):
@@ -83,3 +122,92 @@ class SimMATWidget(QWidget):
             elif self._docked:
                 self.release()
         return super().event(event)
+
+
+LayerData = tuple[Any, dict[str, Any], str]
+
+_SCENE_SIZE = 384
+
+
+def coins() -> list[LayerData]:
+    """Coins from Pompeii, grey, 8 bit."""
+    return [_real("coins", "coins")]
+
+
+def cell() -> list[LayerData]:
+    """A single cell in phase contrast, grey, 8 bit."""
+    return [_real("cell", "cell")]
+
+
+def immunohistochemistry() -> list[LayerData]:
+    """Stained tissue, RGB."""
+    return [_real("immunohistochemistry", "tissue", rgb=True)]
+
+
+def retina() -> list[LayerData]:
+    """A retina, RGB."""
+    return [_real("retina", "retina", rgb=True)]
+
+
+def microaneurysms() -> list[LayerData]:
+    """Lesions of a retina, grey, 8 bit."""
+    return [_real("microaneurysms", "microaneurysms")]
+
+
+def polarization() -> list[LayerData]:
+    """A drawn scene behind polarisers at four angles: one layer each, and its known objects."""
+    image, labels, names = _drawn("polarization")
+    layers: list[LayerData] = [
+        (channel, {"name": name, "visible": number == 0}, "image")
+        for number, (channel, name) in enumerate(zip(image, names, strict=True))
+    ]
+    return [*layers, _truth(labels)]
+
+
+def polarization_stack() -> list[LayerData]:
+    """The same scene as one layer whose first axis holds the channels."""
+    image, labels, _ = _drawn("polarization")
+    options = {"name": "polarization", "axis_labels": ("channel", "y", "x")}
+    return [(image, options, "image"), _truth(labels)]
+
+
+def multispectral() -> list[LayerData]:
+    """A drawn scene in six bands: one layer each, and its known objects."""
+    image, labels, names = _drawn("multispectral")
+    layers: list[LayerData] = [
+        (band, {"name": name, "visible": number == 0}, "image")
+        for number, (band, name) in enumerate(zip(image, names, strict=True))
+    ]
+    return [*layers, _truth(labels)]
+
+
+def fluorescence() -> list[LayerData]:
+    """Drawn tissue with two stains, nuclei and membranes, and its known cells."""
+    from napari_simmat.scenes.renderers import render
+    from napari_simmat.scenes.scene import draw_scene
+
+    scene = draw_scene(21, _SCENE_SIZE, "cells")
+    stains = {"nuclei": ("fluorescence", "bop blue"), "membranes": ("membranes", "bop orange")}
+    layers: list[LayerData] = []
+    for number, (name, (look, colormap)) in enumerate(stains.items()):
+        counts = np.clip(render(scene, look, np.random.default_rng(number)), 0, 65535)
+        options = {"name": name, "colormap": colormap, "blending": "additive"}
+        layers.append((counts.astype(np.uint16), options, "image"))
+    return [*layers, _truth(scene.labels)]
+
+
+def _real(function: str, name: str, **options: Any) -> LayerData:
+    from skimage import data
+
+    return getattr(data, function)(), {"name": name, **options}, "image"
+
+
+def _drawn(sensor: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    from napari_simmat.scenes.sensors import SENSORS, draw_sensor_sample
+
+    image, labels, _ = draw_sensor_sample(sensor, 4, _SCENE_SIZE, "large")
+    return np.clip(image, 0, 65535).astype(np.uint16), labels, SENSORS[sensor].channels
+
+
+def _truth(labels: np.ndarray) -> LayerData:
+    return labels, {"name": "known objects", "visible": False}, "labels"

@@ -18,14 +18,13 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_simmat.engine.checkpoints import zoo
-from napari_simmat.engine.checkpoints.zoo import ModelEntry
-from napari_simmat.engine.files import size_in_words
-from napari_simmat.model.spec import ModelSpec
+from napari_simmat.checkpoints import library, registry, sam_weights
+from napari_simmat.checkpoints.registry import ModelEntry
+from napari_simmat.io.files import format_size
+from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
-from napari_simmat.widgets.controls import Button, Choice
-from napari_simmat.widgets.torch_import import importing
-from napari_simmat.widgets.worker import Task, Worker, sentence
+from napari_simmat.widgets.controls import Button, ComboBox
+from napari_simmat.widgets.worker import Worker, WorkerTask, import_torch_job, sentence
 
 _FILES = "Models (*.safetensors *.pth *.pt);;All files (*)"
 
@@ -62,8 +61,8 @@ class ModelPicker(QWidget):
         self.transfers.progressed.connect(self._on_progress, queued)
         self.transfers.returned.connect(self._on_returned, queued)
         self.transfers.failed.connect(self._on_failed, queued)
-        self._task: Task | None = None
-        self._list = Choice()
+        self._task: WorkerTask | None = None
+        self._list = ComboBox()
         self._list.setToolTip("The model: built in, downloaded, to be downloaded, or a file")
         self._list.activated.connect(self._on_activated)
         self._more = QToolButton()
@@ -114,7 +113,7 @@ class ModelPicker(QWidget):
 
     def set_value(self, name: str | Path) -> None:
         """Choose by name, by a name without version, or by file; ValueError says what is wrong."""
-        entry = zoo.find(name)
+        entry = registry.find_model(name)
         if entry.name not in [each.name for each in self._entries] or isinstance(name, Path):
             self._opened = [each for each in self._opened if each.path != entry.path] + [entry]
             self.refresh()
@@ -142,8 +141,8 @@ class ModelPicker(QWidget):
     def refresh(self) -> None:
         """Read the list again; tells where the chosen model has gone or its file is another."""
         before = self.value()
-        self._opened = [_again(entry) for entry in self._opened]
-        self._entries = [*filter(self._listed, zoo.list_models()), *self._opened]
+        self._opened = [_refreshed(entry) for entry in self._opened]
+        self._entries = [*filter(self._listed, registry.list_models()), *self._opened]
         self._list.clear()
         self._list.addItems([_title(entry, entry in self._opened) for entry in self._entries])
         self._choose(before)
@@ -178,7 +177,7 @@ class ModelPicker(QWidget):
     def _embedded(self) -> int:
         """The model to begin with: the one that works at once, on any image."""
         try:
-            return self._index(zoo.find("tiny")) or 0
+            return self._index(registry.find_model("tiny")) or 0
         except ValueError:
             return 0
 
@@ -189,7 +188,7 @@ class ModelPicker(QWidget):
     def _on_fetch(self) -> None:
         entry = self.value()
         if entry is not None:
-            self._start(f"Downloading {entry.name}", lambda: zoo.fetching(entry.name))
+            self._start(f"Downloading {entry.name}", lambda: sam_weights.fetch_job(entry.name))
 
     def _ask_open(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Open a model file", "", _FILES)
@@ -202,19 +201,19 @@ class ModelPicker(QWidget):
     def _ask_import(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Add a file to my models", "", _FILES)
         if path:
-            self._start("Adding the model", lambda: _adding(Path(path)))
+            self._start("Adding the model", lambda: _add_model_job(Path(path)))
 
     def _start(self, name: str, job: Callable[[], Job[Any]]) -> None:
         self._task = self.transfers.submit(name, job)
         self._show()
 
-    def _on_progress(self, task: Task, progress: Progress) -> None:
+    def _on_progress(self, task: WorkerTask, progress: Progress) -> None:
         if task is self._task:
             self._bar.setRange(0, 1000)
             self._bar.setValue(int(1000 * progress.done / max(1, progress.total)))
             self._card.setText(progress.message)
 
-    def _on_returned(self, task: Task, result: ModelEntry | Path) -> None:
+    def _on_returned(self, task: WorkerTask, result: ModelEntry | Path) -> None:
         if task is not self._task:
             return
         self._task = None
@@ -223,7 +222,7 @@ class ModelPicker(QWidget):
             self._choose(result)
         self._on_activated()
 
-    def _on_failed(self, task: Task, reason: str) -> None:
+    def _on_failed(self, task: WorkerTask, reason: str) -> None:
         if task is self._task:
             self._task = None
             self._show()
@@ -238,7 +237,7 @@ class ModelPicker(QWidget):
         downloadable = entry is not None and entry.kind == "downloadable"
         self._fetch.setVisible(downloadable and not busy)
         if entry is not None:
-            self._fetch.setText(f"Download {size_in_words(entry.size_bytes)}")
+            self._fetch.setText(f"Download {format_size(entry.size_bytes)}")
         self._bar.setRange(0, 0)
         self._bar.setVisible(busy)
         self._cancel.setVisible(busy)
@@ -248,22 +247,22 @@ class ModelPicker(QWidget):
         self._card.setToolTip("" if entry is None or entry.spec is None else _details(entry))
 
 
-def _again(entry: ModelEntry) -> ModelEntry:
+def _refreshed(entry: ModelEntry) -> ModelEntry:
     """What a file is now that was opened before; as it was where it cannot be read any more."""
     try:
-        return entry if entry.path is None else zoo.find(entry.path)
+        return entry if entry.path is None else registry.find_model(entry.path)
     except (ValueError, OSError):
         return entry
 
 
-def _adding(path: Path) -> Job[ModelEntry]:
-    yield from importing()
-    return (yield from zoo.importing(path))
+def _add_model_job(path: Path) -> Job[ModelEntry]:
+    yield from import_torch_job()
+    return (yield from library.import_file_job(path))
 
 
 def _title(entry: ModelEntry, opened: bool) -> str:
     if entry.kind == "downloadable":
-        return f"{entry.name} · {size_in_words(entry.size_bytes)} download"
+        return f"{entry.name} · {format_size(entry.size_bytes)} download"
     kind = "opened file" if opened else "own file" if entry.kind == "own" else entry.kind
     return f"{entry.name} · {kind}{', unusable' if entry.problem else ''}"
 
@@ -272,7 +271,7 @@ def _card(entry: ModelEntry) -> str:
     spec = entry.spec
     if spec is None:
         return ""
-    facts = [spec.license, size_in_words(entry.size_bytes)]
+    facts = [spec.license, format_size(entry.size_bytes)]
     lines = [
         f"{spec.modality}: {', '.join(spec.channel_names)}",
         _metrics(spec),

@@ -1,31 +1,130 @@
-"""One lasting thread that steps jobs and reports to the window by queued signals."""
+"""The one worker thread, and the import of torch in it.
+
+Importing torch in a thread without stopping the window.
+
+A plain ``import torch`` in a thread stops the main thread for 100 to 400 ms at a time, for
+two reasons: Python loads an extension's shared libraries while it holds the interpreter's
+lock, and the hundreds of thousands of new objects set off garbage collections over all of
+them. Both are avoided here; ``scripts/stall.py`` measures it.
+
+One lasting thread that steps jobs and reports to the window by queued signals.
+"""
 
 from __future__ import annotations
 
 import atexit
+import ctypes
+import gc
+import importlib
+import importlib.util
 import logging
+import os
+import sys
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import QObject, Signal
 
 from napari_simmat.progress import Job, Progress
 
+MODULES = ("torch", "segment_anything", "napari_simmat.engine.predictor")
+"""What the first click needs, in the order of import."""
+
+_LIBRARIES = ("torch_global_deps", "c10", "torch_cpu", "c10_cuda", "torch_cuda", "torch")
+
+
+def import_torch_job() -> Job[None]:
+    """Import what predicting needs, quietly; returns at once when it is there already."""
+    if all(name in sys.modules for name in MODULES):
+        return
+    _keep_triton_out()
+    if "torch" not in sys.modules:
+        yield Progress(0, len(MODULES), "Loading torch")
+        _load_libraries()
+    for done, name in enumerate(MODULES):
+        yield Progress(done, len(MODULES), "Loading torch")
+        with _no_garbage_collection():
+            importlib.import_module(name)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Keep the garbage collector from walking what is just being made."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            # Into the oldest generation and back: no collection has to walk them soon.
+            gc.freeze()
+            gc.unfreeze()
+            gc.enable()
+
+
+def _keep_triton_out() -> None:
+    """Let triton count as not installed where loading it would end the process.
+
+    Where Mesa draws with LLVM, as without a graphics card, triton, which has an LLVM of its own,
+    crashes while it is loaded after it. torchvision imports triton, where torch came with it, by
+    way of torch's compiler, which predicting does not need.
+    """
+    if "triton" not in sys.modules and _is_mapped("libLLVM"):
+        sys.modules["triton"] = None  # type: ignore[assignment]
+
+
+def _is_mapped(library: str) -> bool:
+    """Whether this process has loaded a library whose file's name begins so; known on Linux."""
+    try:
+        maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return f"/{library}" in maps
+
+
+def _load_libraries() -> None:
+    """Map torch's shared libraries while other threads may run.
+
+    `ctypes` calls foreign functions without the interpreter's lock, an import does not. The
+    import that follows finds them loaded. Windows needs no help: torch does the same there.
+    A library that cannot be loaded is left to the import, which says why.
+    """
+    if sys.platform == "win32":
+        return
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return
+    suffix = ".dylib" if sys.platform == "darwin" else ".so"
+    try:
+        dlopen = ctypes.CDLL(None).dlopen
+    except (OSError, AttributeError):
+        return
+    dlopen.argtypes, dlopen.restype = [ctypes.c_char_p, ctypes.c_int], ctypes.c_void_p
+    for name in _LIBRARIES:
+        path = Path(spec.origin).parent / "lib" / f"lib{name}{suffix}"
+        if path.exists():
+            # As torch itself does: the first one is visible to all that follow.
+            scope = os.RTLD_GLOBAL if name == "torch_global_deps" else os.RTLD_LOCAL
+            dlopen(os.fsencode(path), os.RTLD_NOW | scope)
+
+
 log = logging.getLogger(__name__)
 
 _REPORT_EVERY = 0.05
 """Seconds between two reports of one task: more often nobody sees."""
-_EXIT_PATIENCE = 10.0
+_EXIT_TIMEOUT = 10.0
 """Seconds that the interpreter's end waits for a step that is still computing."""
 
 
 @dataclass(eq=False)
-class Task:
+class WorkerTask:
     """One submitted job; compare by identity.
 
     Parameters
@@ -76,15 +175,15 @@ class Worker(QObject):
     def __init__(self, name: str = "simmat-worker") -> None:
         super().__init__()
         self._name = name
-        self._waiting: deque[Task] = deque()
-        self._running: Task | None = None
+        self._waiting: deque[WorkerTask] = deque()
+        self._running: WorkerTask | None = None
         self._wake = threading.Condition()
         self._closed = False
         self._finishing = False
         self._thread: threading.Thread | None = None
 
     @property
-    def running(self) -> Task | None:
+    def running(self) -> WorkerTask | None:
         """The task whose job is being stepped now, cancelled or not."""
         return self._running
 
@@ -104,9 +203,9 @@ class Worker(QObject):
         """Whether the thread exists."""
         return self._thread is not None and self._thread.is_alive()
 
-    def submit(self, name: str, start: Callable[[], Job[Any]], rank: int = 0) -> Task:
+    def submit(self, name: str, start: Callable[[], Job[Any]], rank: int = 0) -> WorkerTask:
         """Queue a job, at rank 0 in place of any that waits; returns its task."""
-        task = Task(name, start, rank)
+        task = WorkerTask(name, start, rank)
         with self._wake:
             if self.closed:
                 raise RuntimeError("The worker is closed; make a new one.")
@@ -176,7 +275,7 @@ class Worker(QObject):
                 if left:
                     self._waiting.appendleft(task)
 
-    def _step(self, task: Task) -> bool:
+    def _step(self, task: WorkerTask) -> bool:
         """Step a task to its end, or until one of a lower rank waits: then true is returned."""
         reported = 0.0
         try:
@@ -201,7 +300,7 @@ class Worker(QObject):
             self._tell(self.stopped, task)
         return False
 
-    def _outranks(self, task: Task) -> bool:
+    def _outranks(self, task: WorkerTask) -> bool:
         """Whether a task waits that goes before this one."""
         if task.rank == 0:
             return False
@@ -235,6 +334,6 @@ def _close_all() -> None:
     """End the threads before the interpreter tears torch down under them."""
     for worker in list(_open_workers):
         worker.close()
-    deadline = time.monotonic() + _EXIT_PATIENCE
+    deadline = time.monotonic() + _EXIT_TIMEOUT
     for worker in list(_open_workers):
         worker.join(max(0.0, deadline - time.monotonic()))

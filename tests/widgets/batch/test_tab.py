@@ -19,17 +19,23 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
+from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.cli import app, main
-from napari_simmat.cli.segment import channels_of
-from napari_simmat.engine.automatic.settings import AutomaticSettings
+from napari_simmat.cli.segment import parse_channel_option
+from napari_simmat.engine.automatic_settings import AutomaticSettings
 from napari_simmat.engine.channels import match_channels
-from napari_simmat.engine.checkpoints.zoo import load_model
-from napari_simmat.engine.formats.label_zarr import label_zarr
+from napari_simmat.io.zarr import label_zarr
 from napari_simmat.progress import finish
-from napari_simmat.widgets.batch.look import FirstFile, Planned, opening
-from napari_simmat.widgets.batch.request import BatchRequest, remember, remembered
-from napari_simmat.widgets.batch.table import FilesModel, rows_of
-from napari_simmat.widgets.feeds import Source
+from napari_simmat.widgets.batch.form import FilesModel, rows_of
+from napari_simmat.widgets.batch.request import (
+    BatchRequest,
+    FirstFile,
+    PlannedRun,
+    load_request,
+    open_result_job,
+    save_request,
+)
+from napari_simmat.widgets.channel_matching import LayerChannel
 from tests.batch.folders import contents
 from tests.widgets.conftest import SECONDS, Window
 from tests.widgets.dropping import drop
@@ -167,7 +173,7 @@ def test_a_folder_is_dropped_tried_run_and_opened(
 
     batch.press(tab.command.copy) if tab.command.copy.isVisibleTo(tab) else tab.command.copy.click()
     assert QApplication.clipboard().text() == tab.command.value()
-    assert remembered().images == str(data)
+    assert load_request().images == str(data)
 
 
 def test_a_trial_does_what_the_run_does(batch: Batch, data: Path, tmp_path: Path) -> None:
@@ -283,11 +289,11 @@ def test_labels_of_a_large_image_open_from_where_they_were_written(tmp_path: Pat
     with label_zarr(zarr, labels.shape) as written:
         written[:] = labels
     files = FilesModel()
-    files.set_rows(rows_of(Planned(((image, planned),), (), tmp_path)))
+    files.set_rows(rows_of(PlannedRun(((image, planned),), (), tmp_path)))
     assert files.rows[0].labels == planned
     files.update(0, "written", {"labels_file": str(zarr), "objects": 1})
     assert (files.rows[0].image, files.rows[0].labels) == (image, zarr)
-    opened = finish(opening(image, zarr))
+    opened = finish(open_result_job(image, zarr))
     np.testing.assert_array_equal(np.asarray(opened.labels), labels)
 
 
@@ -315,7 +321,7 @@ def test_an_image_of_any_axes_opens_with_its_labels(
         image = image.with_suffix(".npy")
         np.save(image, np.zeros(shape, np.uint8))
     tifffile.imwrite(labels, np.ones(labels_shape, np.uint16), photometric="minisblack")
-    batch.batching.opened.emit(finish(opening(image, labels)))
+    batch.batching.opened.emit(finish(open_result_job(image, labels)))
     layers = batch.window.viewer.layers
     assert layers[f"{image.name} labels"].data.shape == shown
     assert len(layers) == (4 if colours else 2)
@@ -399,9 +405,13 @@ def test_a_channel_whose_name_the_command_would_not_read_is_given_by_number(
 ) -> None:
     spec = load_model("tiny").spec
     first = FirstFile("a.tif", 4, names, (64, 64))
-    wanted = tuple(Source(str(number)) for number in (2, 1, 0))
+    wanted = tuple(LayerChannel(str(number)) for number in (2, 1, 0))
     assert first.chosen(wanted, spec) == words
-    assert match_channels(4, spec.inputs, names=names, channels=channels_of(words)) == (2, 1, 0)
+    assert match_channels(4, spec.inputs, names=names, channels=parse_channel_option(words)) == (
+        2,
+        1,
+        0,
+    )
     assert first.sources(words, spec) == wanted
 
 
@@ -442,8 +452,8 @@ def test_the_form_is_a_view_of_its_value(batch: Batch) -> None:
         **{**vars(request), "model": batch.tab.form.value().model}
     )
     assert BatchRequest.from_json(request.to_json()) == request
-    remember(request)
-    assert remembered() == request
+    save_request(request)
+    assert load_request() == request
     batch.settle()
 
 
@@ -452,9 +462,9 @@ def test_a_run_begins_where_its_settings_cannot_be_saved(
 ) -> None:
     (tmp_path / "full").write_text("")
     monkeypatch.setenv("NAPARI_SIMMAT_HOME", str(tmp_path / "full" / "home"))
-    remember(BatchRequest())
+    save_request(BatchRequest())
     assert "The settings of the batch could not be saved: batch.json" in caplog.text
-    assert remembered() == BatchRequest()
+    assert load_request() == BatchRequest()
 
 
 def test_the_command_segments_as_the_form_says(batch: Batch, data: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
-from napari_simmat.engine.folders import sessions_folder
+from napari_simmat.io.files import sessions_folder
 from napari_simmat.progress import Progress
 from tests.widgets.conftest import SECONDS, Window
 from tests.widgets.scenes import CENTRES, grey

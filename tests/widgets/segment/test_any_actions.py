@@ -24,9 +24,9 @@ from hypothesis.stateful import (
 )
 from qtpy.QtCore import Qt
 
-from napari_simmat.engine.census import Census
-from napari_simmat.engine.folders import sessions_folder
-from napari_simmat.engine.views import turned
+from napari_simmat.engine.coordinates import transposed_view
+from napari_simmat.engine.masks import LabelIndex
+from napari_simmat.io.files import sessions_folder
 from napari_simmat.widgets.segment.prompt_state import Asked
 from napari_simmat.widgets.segment.session_file import identity_of
 from tests.widgets.scenes import CENTRES, discs, grey
@@ -279,7 +279,7 @@ class AnyActions(RuleBasedStateMachine):
         work = self.window.interaction.work
         assert work is not None
         if work.finished is not None:
-            assert work.finished.register.census == Census.of(work.objects.data)
+            assert work.finished.register.census == LabelIndex.of(work.objects.data)
             self._classes_fit(work.finished)
         plane = self.window.interaction.plane_or_none()
         shown = self.window.interaction.preview.layer
@@ -287,7 +287,7 @@ class AnyActions(RuleBasedStateMachine):
         elsewhere = found is not None and not found.is_seen
         there = shown in self.window.viewer.layers and plane is not None and not elsewhere
         if there and not work.asked.on(plane):
-            assert not turned(shown.data, work.place.order)[plane].any()
+            assert not transposed_view(shown.data, work.place.order)[plane].any()
 
     def _classes_fit(self, finished: Any) -> None:
         layer = self.window.interaction.classes.layer(finished)

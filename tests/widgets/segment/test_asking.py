@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_simmat.engine.footprints import Footprint
+from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.widgets.segment.prompt_state import (
     Asked,
@@ -152,7 +152,7 @@ def test_each_group_of_points_is_an_object_and_the_first_corrects_boxes() -> Non
 def test_a_mask_is_asked_by_its_pixels_and_its_deepest() -> None:
     pixels = np.zeros(SHAPE, dtype=bool)
     pixels[10:21, 20:31] = True
-    prompts = Prompts(masks=(Footprint.of(pixels, (2, 0, 0)),))
+    prompts = Prompts(masks=(ObjectMask.of(pixels, (2, 0, 0)),))
     [asked] = prompts_of(Asked(prompts), (2,), SHAPE)
     assert np.array_equal(asked.mask, pixels)
     assert asked.points == ((15.0, 25.0),)
@@ -163,7 +163,7 @@ def test_a_mask_is_asked_by_its_pixels_and_its_deepest() -> None:
 def test_an_object_that_is_open_again_comes_first_and_takes_points_and_a_box() -> None:
     pixels = np.zeros(SHAPE, dtype=bool)
     pixels[10:21, 20:31] = True
-    opened = (Opened(7, (), Footprint.of(pixels)),)
+    opened = (Opened(7, (), ObjectMask.of(pixels)),)
     [alone] = prompts_of(Asked(opened=opened), (), SHAPE)
     assert np.array_equal(alone.mask, pixels)
     assert alone.points == ()

@@ -17,11 +17,11 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
 
-from napari_simmat.engine.checkpoints import zoo
-from napari_simmat.engine.folders import sessions_folder
-from napari_simmat.engine.footprints import Footprint
-from napari_simmat.engine.jobs.saving import saving
+from napari_simmat.batch.outputs import save_objects_job
+from napari_simmat.checkpoints import registry
+from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.io.files import sessions_folder
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.segment.history import Entry, Made
 from napari_simmat.widgets.segment.prompt_state import Asked, Followed, Opened, Outline, Prompts
@@ -70,9 +70,9 @@ def test_what_is_being_saved_when_the_tab_is_closed_is_saved(
         while not worker.closed:
             time.sleep(0.005)
         yield Progress(0, 1, "going on")
-        return (yield from saving(*arguments))
+        return (yield from save_objects_job(*arguments))
 
-    monkeypatch.setattr("napari_simmat.widgets.segment.export.saving", until_closing)
+    monkeypatch.setattr("napari_simmat.widgets.segment.export.save_objects_job", until_closing)
     answer = str(tmp_path / "mine_labels.tif"), ""
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer)
     window.tab.panel.save_asked.emit()
@@ -92,9 +92,9 @@ def test_of_two_images_that_are_saved_one_after_the_other_each_is_told_saved(
 
     def when_open(*arguments: Any) -> Any:
         yield from held(gate)
-        return (yield from saving(*arguments))
+        return (yield from save_objects_job(*arguments))
 
-    monkeypatch.setattr("napari_simmat.widgets.segment.export.saving", when_open)
+    monkeypatch.setattr("napari_simmat.widgets.segment.export.save_objects_job", when_open)
     monkeypatch.setattr(
         QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / f"{window.name}.tif"), "")
     )
@@ -170,7 +170,7 @@ def test_an_array_that_is_put_in_the_place_of_the_labels_is_noted(ready: Any) ->
 
 
 def test_work_with_a_model_from_a_file_is_noted_with_its_name(ready: Any, tmp_path: Path) -> None:
-    mine, tiny = tmp_path / "mine.safetensors", zoo.find("tiny").path
+    mine, tiny = tmp_path / "mine.safetensors", registry.find_model("tiny").path
     assert tiny is not None
     mine.write_bytes(tiny.read_bytes())
     ready.tab.models.set_value(mine)
@@ -268,7 +268,7 @@ def test_a_full_layer_is_read_while_its_edits_go_on(ready: Any) -> None:
 
 def test_values_are_the_same_after_a_file() -> None:
     y, x = np.indices((30, 40))
-    pixels = Footprint.of(np.hypot(y - 12, x - 20) < 6)
+    pixels = ObjectMask.of(np.hypot(y - 12, x - 20) < 6)
     asked = Asked(
         Prompts(((1.0, 2.25),), (1,), (0,), (Outline("path", ((0.0, 1.5), (3.0, 4.0)), 0, 1),)),
         ((Prompt(points=[(1.0, 2.25)], mask=pixels.on_plane((), (30, 40))), 2),),

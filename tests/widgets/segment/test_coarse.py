@@ -14,13 +14,14 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from segment_anything import sam_model_registry
 
-from napari_simmat.engine import plane_encoder
-from napari_simmat.engine.checkpoints.loading import Model, load_model
+from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.engine import encoder
 from napari_simmat.engine.predictor import Predictor
-from napari_simmat.model import foundation
-from napari_simmat.model.sam import SamNetwork
+from napari_simmat.models import tuning
+from napari_simmat.models.model import Model
+from napari_simmat.models.sam import SamNetwork
 from napari_simmat.progress import finish
-from tests.engine.plain_authors import DEPTH, WIDTH, small_sam
+from tests.plain_authors import DEPTH, WIDTH, small_sam
 from tests.widgets.conftest import SECONDS, Window
 from tests.widgets.gate import click_without_waiting
 from tests.widgets.scenes import grey
@@ -32,7 +33,7 @@ CLICK = (60.0, 160.0)
 def sam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file of SAM's shape with three narrow blocks and random numbers."""
     monkeypatch.setitem(sam_model_registry, "vit_b", lambda: small_sam(1024))
-    monkeypatch.setitem(foundation._SAM_SHAPES, (WIDTH, DEPTH), "vit_b")
+    monkeypatch.setitem(tuning._SAM_SHAPES, (WIDTH, DEPTH), "vit_b")
     torch.manual_seed(0)
     torch.save(small_sam(1024).state_dict(), tmp_path / "small.pth")
     return tmp_path / "small.pth"
@@ -42,7 +43,7 @@ def sam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Semaphore]:
     """How many blocks of the whole encoding may be computed; four make it complete."""
     permits = threading.Semaphore(0)
-    original = SamNetwork.encoding
+    original = SamNetwork.encode_job
 
     def held(self: SamNetwork, image: torch.Tensor) -> Any:
         job = original(self, image)
@@ -54,7 +55,7 @@ def blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Semaphore]:
                 return end.value
             yield progress
 
-    monkeypatch.setattr(SamNetwork, "encoding", held)
+    monkeypatch.setattr(SamNetwork, "encode_job", held)
     yield permits
     permits.release(100)
 
@@ -81,8 +82,8 @@ def wait_for_preview(window: Window) -> None:
 def expected(model: Model, coarse: bool, **prompt: Any) -> np.ndarray:
     """What the engine answers by itself."""
     predictor = Predictor(model, "cpu")
-    finish(predictor.opening(grey()))
-    assert not coarse or finish(predictor.glimpsing())
+    finish(predictor.open_image_job(grey()))
+    assert not coarse or finish(predictor.coarse_preview_job())
     if not coarse:
         predictor.set_plane(())
     return predictor.predict(**prompt).mask
@@ -116,7 +117,7 @@ def test_a_preview_is_to_look_at_and_the_exact_mask_is_committed(
 def test_a_newer_click_changes_the_preview_and_both_change_the_exact_mask(
     encoding: Window, blocks: threading.Semaphore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plane_encoder, "NEARLY", 1.0)  # three of four blocks are
+    monkeypatch.setattr(encoder, "PREVIEW_CUTOFF", 1.0)  # three of four blocks are
     click_without_waiting(encoding, *CLICK)
     blocks.release()
     wait_for_preview(encoding)
@@ -151,7 +152,7 @@ def test_cancelling_takes_the_preview_away(encoding: Window, blocks: threading.S
 def test_what_is_nearly_encoded_needs_no_preview(
     encoding: Window, blocks: threading.Semaphore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(SamNetwork, "glimpsing", None)  # it would fail
+    monkeypatch.setattr(SamNetwork, "coarse_preview_job", None)  # it would fail
     blocks.release()
     encoding.qtbot.waitUntil(lambda: encoding.status.fraction == 0.5)
     click_without_waiting(encoding, *CLICK)

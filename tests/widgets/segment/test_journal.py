@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_simmat.engine.census import Census, union
-from napari_simmat.engine.footprints import Footprint, Patch
+from napari_simmat.engine.masks import LabelEdit, LabelIndex, ObjectMask, box_union
 from napari_simmat.progress import finish
 from napari_simmat.widgets.segment.history import Edit, Entry, Made, Operation
 from napari_simmat.widgets.segment.prompt_state import Asked, Prompts
@@ -18,9 +17,9 @@ from napari_simmat.widgets.segment.session_file import beginning, header_of, lin
 SHAPE = (5, 60, 80)
 
 
-def disc(y: int, x: int, plane: int = 2) -> Footprint:
+def disc(y: int, x: int, plane: int = 2) -> ObjectMask:
     rows, columns = np.ogrid[:60, :80]
-    return Footprint.of((rows - y) ** 2 + (columns - x) ** 2 < 50, (plane, 0, 0))
+    return ObjectMask.of((rows - y) ** 2 + (columns - x) ** 2 < 50, (plane, 0, 0))
 
 
 def one(edit: Edit) -> Operation:
@@ -32,13 +31,13 @@ def test_an_edited_layer_may_be_read_at_any_moment(tmp_path: Path, read: int) ->
     """Each plane is read after another one of the edits; all are undone to what was there."""
     labels = np.zeros(SHAPE, np.int32)
     for plane in (1, 2, 4):
-        Patch.write(labels, disc(20, 20, plane), 1)
-        Patch.write(labels, disc(40, 60, plane), 2)
+        LabelEdit.write(labels, disc(20, 20, plane), 1)
+        LabelEdit.write(labels, disc(40, 60, plane), 2)
     before, lines, operations = labels.copy(), [], []
-    region = union([Census.of(labels).box(label) for label in (1, 2)])
+    region = box_union([LabelIndex.of(labels).box(label) for label in (1, 2)])
     reading = beginning("a", labels, region)
     for number, (value, y, x) in enumerate([(3, 24, 24), (0, 24, 24), (3, 22, 22)]):
-        found = [Patch.write(labels, disc(y, x, plane), value) for plane in (1, 2, 4)]
+        found = [LabelEdit.write(labels, disc(y, x, plane), value) for plane in (1, 2, 4)]
         operations.append(one(Edit("a", tuple(each for each in found if each))))
         if number == read:
             lines = finish(reading)
@@ -64,9 +63,9 @@ def test_only_the_region_is_read_a_plane_at_a_time() -> None:
             return part
 
     labels = np.zeros(SHAPE, np.int32)
-    Patch.write(labels, disc(20, 20), 1)
-    Patch.write(labels, disc(20, 30, 3), 1)
-    box = Census.of(labels).box(1)
+    LabelEdit.write(labels, disc(20, 20), 1)
+    LabelEdit.write(labels, disc(20, 30, 3), 1)
+    box = LabelIndex.of(labels).box(1)
     lines = finish(beginning("a", labels.view(Counting), box))
     assert Counting.read <= 15 * 25
     assert [json.loads(line)["what"] for line in lines] == ["begin", "begin"]
@@ -74,7 +73,7 @@ def test_only_the_region_is_read_a_plane_at_a_time() -> None:
 
 def test_a_file_from_before_side_views_gives_the_same(tmp_path: Path) -> None:
     labels = np.zeros(SHAPE, np.int32)
-    patch = Patch.write(labels, disc(20, 20), 1)
+    patch = LabelEdit.write(labels, disc(20, 20), 1)
     assert patch is not None
     made = Made((2,), Prompts(points=((2.0, 20.0, 20.0),), labels=(1,)), "digest")
     edit = Edit("a", (patch,), {1: (None, Entry(made=(made,)))})
@@ -102,13 +101,13 @@ def test_numbers_that_need_more_than_32_bits_are_kept(
 ) -> None:
     """As those of segmented electron micrographs."""
     labels = np.zeros(SHAPE, dtype)
-    Patch.write(labels, disc(20, 20), numbers[0])
-    Patch.write(labels, disc(20, 24), numbers[1])
+    LabelEdit.write(labels, disc(20, 20), numbers[0])
+    LabelEdit.write(labels, disc(20, 24), numbers[1])
     before = labels.copy()
     lines = finish(beginning("a", labels, ((2, 0, 0), (3, 60, 80))))
     edits = [
-        Patch.write(labels, Footprint.of(np.ones((60, 80), bool), (2, 0, 0)), 5),
-        Patch.write(labels, disc(40, 40), numbers[1] - 1),
+        LabelEdit.write(labels, ObjectMask.of(np.ones((60, 80), bool), (2, 0, 0)), 5),
+        LabelEdit.write(labels, disc(40, 40), numbers[1] - 1),
     ]
     lines += [line_of("do", one(Edit("a", (each,)))) for each in edits if each is not None]
     path = tmp_path / "some_session.jsonl"

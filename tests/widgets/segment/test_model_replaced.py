@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_simmat.engine.checkpoints import zoo
+from napari_simmat.checkpoints import registry
 
 
 def test_a_replaced_file_is_another_model(ready: Any, user_folder: Path) -> None:
@@ -51,7 +51,7 @@ def put(name: str, folder: Path) -> Path:
     """Make a built-in model one of the user's, called mine."""
     path = folder / "models" / "mine.safetensors"
     path.parent.mkdir(exist_ok=True)
-    shutil.copyfile(str(zoo.find(name).path), path)
+    shutil.copyfile(str(registry.find_model(name).path), path)
     return path
 
 

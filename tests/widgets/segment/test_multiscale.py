@@ -10,9 +10,8 @@ import pytest
 from napari.layers import Image, Labels
 from qtpy.QtCore import Qt
 
-from napari_simmat.widgets import levels as levels_module
-from napari_simmat.widgets.levels import level_of
-from napari_simmat.widgets.place import Place, matrix_of
+from napari_simmat.widgets import placement
+from napari_simmat.widgets.placement import ImageGeometry, layer_matrix, level_of
 from tests.widgets.scenes import iou
 
 
@@ -33,9 +32,9 @@ def test_the_finest_level_that_is_not_too_large_is_taken(monkeypatch: pytest.Mon
     pyramid, _ = levels()
     layer = Image(pyramid, multiscale=True)
     assert level_of(layer) == 0
-    monkeypatch.setattr(levels_module, "LARGEST_SIDE", 300)
+    monkeypatch.setattr(placement, "MAX_LEVEL_SIDE", 300)
     assert level_of(layer) == 1
-    monkeypatch.setattr(levels_module, "LARGEST_SIDE", 10)
+    monkeypatch.setattr(placement, "MAX_LEVEL_SIDE", 10)
     assert level_of(layer) == 2
     assert level_of(Image(np.zeros((400, 520)))) == 0
 
@@ -51,21 +50,21 @@ def test_the_finest_level_that_is_not_too_large_is_taken(monkeypatch: pytest.Mon
 def test_a_coarse_pixel_lies_amid_the_fine_ones_that_it_covers(options: dict[str, Any]) -> None:
     pyramid, _ = levels()
     layer = Image(pyramid, multiscale=True, **options)
-    place = Place(layer, level=2)
+    place = ImageGeometry(layer, level=2)
     assert place.shape == (100, 130)
     middle = np.asarray(layer.data_to_world((4 * 10 + 1.5, 4 * 20 + 1.5)))
     assert np.allclose((place.matrix @ (10, 20, 1))[:2], middle)
     labels = Labels(np.zeros(place.shape, int), **place.layer_options())
-    assert np.allclose(matrix_of(labels), place.matrix)
+    assert np.allclose(layer_matrix(labels), place.matrix)
     assert place.lies_on(labels)
     assert "Level 2 of 0 to 2 is segmented: 100 x 130 of 400 x 520 pixels" in place.remark
-    assert Place(layer).remark == ""
+    assert ImageGeometry(layer).remark == ""
 
 
 def test_a_click_on_a_multiscale_image_gives_a_mask_in_the_right_place(
     window: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(levels_module, "LARGEST_SIDE", 300)
+    monkeypatch.setattr(placement, "MAX_LEVEL_SIDE", 300)
     pyramid, mask = levels()
     window.viewer.add_image(pyramid, multiscale=True, name="slide", scale=(0.5, 0.5))
     window.open_widget()
@@ -82,7 +81,7 @@ def test_a_click_on_a_multiscale_image_gives_a_mask_in_the_right_place(
 
 
 def test_another_level_is_chosen_by_the_user(window: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(levels_module, "LARGEST_SIDE", 300)
+    monkeypatch.setattr(placement, "MAX_LEVEL_SIDE", 300)
     pyramid, mask = levels()
     window.viewer.add_image(np.zeros((40, 40), np.uint8), name="flat")
     window.open_widget()

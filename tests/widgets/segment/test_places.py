@@ -9,7 +9,7 @@ import pytest
 from napari.layers import Image, Labels, Points
 from qtpy.QtCore import Qt
 
-from napari_simmat.widgets.place import Place, matrix_of
+from napari_simmat.widgets.placement import ImageGeometry, layer_matrix
 from tests.widgets.scenes import CENTRES, discs, grey, iou
 
 
@@ -34,7 +34,7 @@ def test_a_commit_keeps_scale_translate_affine_and_units(window: Any) -> None:
     assert iou(objects.data == 1, labels == 2) > 0.8
     for name in ("SimMAT points", "SimMAT boxes", "SimMAT preview", "SimMAT objects"):
         layer = window.viewer.layers[name]
-        assert np.allclose(matrix_of(layer), matrix_of(image)), name
+        assert np.allclose(layer_matrix(layer), layer_matrix(image)), name
         assert layer.units == image.units, name
         assert layer.axis_labels == ("row", "column"), name
 
@@ -253,7 +253,7 @@ TRANSFORMS = [
 @pytest.mark.parametrize("options", TRANSFORMS)
 def test_positions_of_a_layer_and_back(options: dict[str, Any]) -> None:
     image = Image(np.zeros((4, 5, 6)), **options)
-    place = Place(image)
+    place = ImageGeometry(image)
     other = Points(ndim=3, scale=(3, 1, 0.5), translate=(4, 5, 6))
     positions = np.random.default_rng(0).normal(size=(7, 3))
     there = place.to_layer(other, positions, (0, 0, 0))
@@ -264,20 +264,20 @@ def test_positions_of_a_layer_and_back(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("options", TRANSFORMS)
 def test_a_layer_with_the_options_lies_on_the_image(options: dict[str, Any]) -> None:
-    place = Place(Image(np.zeros((4, 5, 6)), **options))
+    place = ImageGeometry(Image(np.zeros((4, 5, 6)), **options))
     assert place.lies_on(Labels(np.zeros((4, 5, 6), int), **place.layer_options()))
     assert not place.lies_on(Labels(np.zeros((4, 5, 6), int), translate=(9, 9, 9)))
 
 
 def test_a_flat_points_layer_lies_on_the_plane_that_is_shown() -> None:
-    place = Place(Image(np.zeros((4, 5, 6)), scale=(2, 1, 1)))
+    place = ImageGeometry(Image(np.zeros((4, 5, 6)), scale=(2, 1, 1)))
     flat = Points(ndim=2)
     positions = place.from_layer(flat, np.array([[3.0, 2.0]]), (6.0, 0.0, 0.0))
     assert np.allclose(positions, [[3, 3, 2]])
 
 
 def test_a_layer_with_more_axes_takes_the_viewers_point() -> None:
-    place = Place(Image(np.zeros((5, 6))))
+    place = ImageGeometry(Image(np.zeros((5, 6))))
     deep = Points(ndim=3, scale=(2, 1, 1))
     assert np.allclose(place.to_layer(deep, np.array([[1.0, 2.0]]), (8.0, 0, 0)), [[4, 1, 2]])
     assert np.allclose(place.from_layer(deep, np.array([[4.0, 1.0, 2.0]]), (8.0, 0, 0)), [[1, 2]])

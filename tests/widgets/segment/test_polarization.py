@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from napari_simmat import Predictor, load_model
-from napari_simmat.learn.demo import polarization
-from napari_simmat.widgets import samples
+from napari_simmat.cli.demo import polarization
+from napari_simmat.widgets import main
 from tests.widgets.scenes import iou
 
 ANGLES = ("0 deg", "45 deg", "90 deg", "135 deg")
@@ -85,7 +85,7 @@ def test_an_angle_deleted_and_one_chosen_twice(window: Any) -> None:
     assert "no open layer is chosen for 135 deg" in window.status.text
 
 
-@pytest.mark.parametrize("sample", [samples.polarization, samples.polarization_stack])
+@pytest.mark.parametrize("sample", [main.polarization, main.polarization_stack])
 def test_the_samples_feed_the_checkpoint(window: Any, sample: Any) -> None:
     for data, options, kind in sample():
         getattr(window.viewer, f"add_{kind}")(data, **options)

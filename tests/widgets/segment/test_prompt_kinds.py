@@ -148,13 +148,13 @@ def test_q_cycles_the_candidates_and_the_chosen_one_is_refined_and_committed(rea
 def test_what_was_answered_before_refines_this_object_and_never_the_next(ready: Any) -> None:
     asked: list[Any] = []
     predictor = ready.interaction.segmenter.predictor
-    original = predictor.predicting
+    original = predictor.predict_many_job
 
     def predicting(prompts: Any) -> Any:
         asked.extend(prompts)
         return (yield from original(prompts))
 
-    predictor.predicting = predicting
+    predictor.predict_many_job = predicting
     ready.click(*CENTRES[1])
     alone = preview(ready).copy()
     ready.click(CENTRES[1][0] + 12, CENTRES[1][1])

@@ -16,7 +16,7 @@ import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
-from napari_simmat.engine.folders import sessions_folder
+from napari_simmat.io.files import sessions_folder
 from napari_simmat.widgets.segment.session_file import from_plain, line_of, replayed
 from tests.golden import session
 from tests.golden.scenes import digest

@@ -20,7 +20,7 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
-from napari_simmat.engine.folders import sessions_folder
+from napari_simmat.io.files import sessions_folder
 from tests.widgets.conftest import SECONDS
 from tests.widgets.scenes import CENTRES, discs, grey, iou
 from tests.widgets.segment.noted import CONTROL, crash, held, objects, open_image, work_on

@@ -13,7 +13,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
-from napari_simmat.widgets.place import symbol_of
+from napari_simmat.widgets.placement import unit_symbol
 from napari_simmat.widgets.segment.export import axes_of
 from tests.widgets.scenes import CENTRES, grey
 
@@ -111,4 +111,4 @@ def test_a_unit_has_one_symbol_whatever_pint_writes(mu: str) -> None:
             assert spec == "~"
             return f"{mu}m"
 
-    assert symbol_of(Unit()) == "\N{MICRO SIGN}m"
+    assert unit_symbol(Unit()) == "\N{MICRO SIGN}m"

@@ -10,8 +10,8 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
-from napari_simmat.engine.census import Census
-from napari_simmat.engine.checkpoints.loading import load_model
+from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.engine.masks import LabelIndex
 from napari_simmat.engine.predictor import Predictor
 from tests.widgets.scenes import iou
 
@@ -132,7 +132,7 @@ def test_a_click_from_the_side_is_answered_and_committed_on_its_plane(
     for state in (side, side, both):
         redo(window)
         assert np.array_equal(objects(window), state)
-    assert window.interaction.work.finished.register.census == Census.of(both)
+    assert window.interaction.work.finished.register.census == LabelIndex.of(both)
 
 
 def test_an_object_made_from_the_side_opens_with_its_prompts_there(window: Any) -> None:
@@ -201,7 +201,7 @@ def test_of_an_object_that_crosses_a_plane_only_that_plane_is_replaced(window: A
     changed = layer.data != (labels == 1)
     assert changed.any()
     assert changed.sum() == changed[:, y].sum()
-    assert window.interaction.work.finished.register.census == Census.of(layer.data)
+    assert window.interaction.work.finished.register.census == LabelIndex.of(layer.data)
 
 
 def test_shapes_and_scribbles_from_the_side(window: Any) -> None:
@@ -265,16 +265,16 @@ def test_prompts_of_each_view_are_kept_until_it_is_seen_again(window: Any) -> No
 def test_the_normalisation_is_that_of_the_whole_stack(
     window: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from napari_simmat.engine import images
+    from napari_simmat.engine import image_stack, normalization
 
     measured = []
-    original = images.measuring_ends
+    original = normalization.measure_range_job
 
     def measuring(*args: Any) -> Any:
         measured.append(args[1])
         return (yield from original(*args))
 
-    monkeypatch.setattr(images, "measuring_ends", measuring)
+    monkeypatch.setattr(image_stack, "measure_range_job", measuring)
     image, labels = blobs()
     window.viewer.add_image(image.astype(np.uint16) * 37 + 900, name="blobs", **PLACED)
     middle = BLOBS[0][0]
@@ -393,7 +393,7 @@ def steps(window: Any) -> list[str]:
 def test_what_is_done_from_two_sides_is_restored_after_a_crash(
     open_window: Callable[[], Any],
 ) -> None:
-    from napari_simmat.engine.folders import sessions_folder
+    from napari_simmat.io.files import sessions_folder
     from napari_simmat.widgets.segment.session_file import replayed
 
     window = open_window()

@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 from qtpy.QtTest import QTest
 
-from napari_simmat.widgets.feeds import Source
-from napari_simmat.widgets.inputs import key_of
-from napari_simmat.widgets.train.feeds import NamedSource
-from napari_simmat.widgets.train.images_form import Labelled
-from napari_simmat.widgets.train.request import TrainRequest
-from napari_simmat.widgets.train.runs import Run
+from napari_simmat.widgets.channel_matching import LayerChannel, NamedChannel
+from napari_simmat.widgets.layer_data import layer_key
+from napari_simmat.widgets.train.form import LabelledLayers
+from napari_simmat.widgets.train.runs import TrainRequest, WindowRun
 from tests.widgets.dropping import drop
 from tests.widgets.scenes import discs
 from tests.widgets.train.test_tab import LEFT, Trainer, add_layers
@@ -161,7 +159,7 @@ def test_a_second_image_has_the_channels_of_the_first(trainer: Trainer) -> None:
     QTest.mouseClick(tab.images.add, LEFT)
     assert tab.images.problem() is None
     second = tab.images.value()[1]
-    names = {key_of(layer): layer.name for layer in viewer.layers}
+    names = {layer_key(layer): layer.name for layer in viewer.layers}
     assert [names[each.source.layer] for each in second.channels] == ["field 2 near", "field 2 far"]
     assert names[second.labels] == "more objects"
     arrays = tab.images.images()
@@ -183,11 +181,13 @@ def test_images_that_are_set_read_back(trainer: Trainer) -> None:
     viewer.add_image(image, name="third")
     viewer.add_labels(labels, name="other objects")
     trainer.settle()
-    keys = {layer.name: key_of(layer) for layer in viewer.layers}
+    keys = {layer.name: layer_key(layer) for layer in viewer.layers}
     value = (
-        Labelled((NamedSource("one", Source(keys["third"])),), keys["true objects"]),
-        Labelled((NamedSource("one", Source(keys["field 1 far"])),), keys["other objects"]),
-        Labelled((NamedSource("one", None),), None),
+        LabelledLayers((NamedChannel("one", LayerChannel(keys["third"])),), keys["true objects"]),
+        LabelledLayers(
+            (NamedChannel("one", LayerChannel(keys["field 1 far"])),), keys["other objects"]
+        ),
+        LabelledLayers((NamedChannel("one", None),), None),
     )
     form.set_value(value)
     assert form.value() == value
@@ -196,7 +196,7 @@ def test_images_that_are_set_read_back(trainer: Trainer) -> None:
 
 
 def test_a_training_that_goes_on_in_another_window_is_refused(trainer: Trainer) -> None:
-    other = Run("new")
+    other = WindowRun("new")
     other.claim()
     trainer.press(trainer.tab.train)
     assert trainer.status.text == (
@@ -209,10 +209,10 @@ def test_a_training_that_goes_on_in_another_window_is_refused(trainer: Trainer) 
 def test_nothing_is_cut_off_and_the_form_scrolls_where_there_is_little_room(
     trainer: Trainer,
 ) -> None:
-    from napari_simmat.widgets.controls import Scroll
+    from napari_simmat.widgets.controls import VerticalScroll
 
     tab, window = trainer.tab, trainer.window
-    interrupted = Run("old")
+    interrupted = WindowRun("old")
     interrupted.claim()
     interrupted.prepared(TrainRequest(name="old"))
     interrupted.release()
@@ -228,7 +228,7 @@ def test_nothing_is_cut_off_and_the_form_scrolls_where_there_is_little_room(
         assert right.x() < tab.width()
         assert right.y() < tab.height()
     assert tab.minimumSizeHint().width() <= 320
-    scroll = tab.findChild(Scroll)
+    scroll = tab.findChild(VerticalScroll)
     trainer.until(lambda: scroll.verticalScrollBar().maximum() > 0)
     tab.settings.set_open(False)
     trainer.until(lambda: scroll.verticalScrollBar().maximum() == 0)

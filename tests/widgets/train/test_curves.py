@@ -7,8 +7,15 @@ import pytest
 from napari.qt import get_stylesheet
 from qtpy.QtGui import QColor, QImage
 
-from napari_simmat.widgets.train.curves import IOU, LOSS, Curves, nice_ticks, smoothed, thinned
-from napari_simmat.widgets.train.events import History
+from napari_simmat.widgets.train.runs import CurveHistory
+from napari_simmat.widgets.train.tab import (
+    IOU,
+    LOSS,
+    TrainingCurves,
+    nice_ticks,
+    smooth_points,
+    thin_points,
+)
 
 
 @pytest.mark.parametrize(
@@ -43,26 +50,26 @@ def test_ticks_hold_all_values_whatever_they_are() -> None:
 
 def test_a_long_curve_is_thinned_and_keeps_its_ends() -> None:
     points = [(float(n), float(n)) for n in range(1001)]
-    few = thinned(points, 100)
+    few = thin_points(points, 100)
     assert len(few) <= 101
     assert few[0] == points[0]
     assert few[-1] == points[-1]
-    assert thinned(points[:50], 100) == points[:50]
+    assert thin_points(points[:50], 100) == points[:50]
 
 
 def test_the_mean_runs_up_to_each_point() -> None:
     points = [(float(n), float(n % 2)) for n in range(20)]  # over two points each
-    assert [value for _, value in smoothed(points)] == [0.0] + [0.5] * 19
-    assert smoothed([(1.0, 3.0)]) == [(1.0, 3.0)]
+    assert [value for _, value in smooth_points(points)] == [0.0] + [0.5] * 19
+    assert smooth_points([(1.0, 3.0)]) == [(1.0, 3.0)]
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
 def test_both_curves_and_words_are_seen_in_both_themes(qtbot: Any, theme: str) -> None:
-    curves = Curves()
+    curves = TrainingCurves()
     qtbot.addWidget(curves)
     curves.setStyleSheet(get_stylesheet(theme))
     curves.resize(320, 250)
-    history = History()
+    history = CurveHistory()
     empty = pixels(curves)
     for step in range(40):
         history.add({"step": step, "loss": 1 / (1 + step)})

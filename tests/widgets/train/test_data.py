@@ -6,10 +6,11 @@ import dask.array
 import numpy as np
 import pytest
 
-from napari_simmat.engine.formats.reading import read_image, read_labels
-from napari_simmat.learn.datasets import DataConfig, from_folder
+from napari_simmat.datasets.dataset import DataConfig
+from napari_simmat.datasets.folder import from_folder
+from napari_simmat.io.readers import read_image, read_labels
 from napari_simmat.progress import finish
-from napari_simmat.widgets.train.data import LabelledValue, writing_layers
+from napari_simmat.widgets.layer_data import LabelledValue, write_layers_job
 from tests.widgets.scenes import discs
 
 
@@ -27,7 +28,7 @@ def test_each_channel_keeps_its_values_and_type_and_the_folder_is_a_data_set(
     tmp_path: Path,
 ) -> None:
     images = [value("a/b.tif"), value("a:b.tif"), value("c")]
-    finish(writing_layers(images, tmp_path / "layers"))
+    finish(write_layers_job(images, tmp_path / "layers"))
     for name, array in images[0].channels:
         read = read_image(tmp_path / "layers" / f"a-b.tif_{name}.npy").data
         assert read.dtype == array.dtype.newbyteorder("=")
@@ -48,7 +49,7 @@ def test_the_planes_of_a_lazy_stack_lie_along_one_axis(tmp_path: Path) -> None:
     stack = np.stack([[image * (1 + t + z) for z in range(3)] for t in range(2)])
     lazy = dask.array.from_array(stack.astype(np.float32), chunks=(1, 1, 64, 72))
     truth = np.broadcast_to(labels, stack.shape)
-    job = writing_layers(
+    job = write_layers_job(
         [LabelledValue("movie", (("height", lazy),), truth, "truth")], tmp_path / "layers"
     )
     assert [progress.done for progress in job] == list(range(1, 13))
@@ -61,7 +62,7 @@ def test_the_planes_of_a_lazy_stack_lie_along_one_axis(tmp_path: Path) -> None:
 def test_empty_labels_are_one_sentence(tmp_path: Path) -> None:
     empty = value(labels=np.zeros((64, 72), dtype=np.int32))
     with pytest.raises(ValueError, match="truth has no object: its labels are 0 everywhere"):
-        finish(writing_layers([empty], tmp_path / "layers"))
+        finish(write_layers_job([empty], tmp_path / "layers"))
 
 
 def test_a_part_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
@@ -71,7 +72,7 @@ def test_a_part_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
     lazy = dask.array.map_blocks(broken, dask.array.zeros((64, 72)), dtype=float, meta=np.array(()))
     image = LabelledValue("field", (("height", lazy),), discs((64, 72))[1], "truth")
     with pytest.raises(ValueError, match=r"A part of field could not be read \(the disk is gone\)"):
-        finish(writing_layers([image], tmp_path / "layers"))
+        finish(write_layers_job([image], tmp_path / "layers"))
 
 
 def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,4 +83,4 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(np.lib.format, "write_array_header_1_0", full)
     with pytest.raises(OSError, match=r"The disk is full: field_45 deg\.npy could not be written"):
-        finish(writing_layers([value()], tmp_path / "layers"))
+        finish(write_layers_job([value()], tmp_path / "layers"))

@@ -4,16 +4,24 @@ from pathlib import Path
 
 import pytest
 
-from napari_simmat.widgets.train.events import Event, History, Pace, duration, read_event
+from napari_simmat.widgets.train.runs import (
+    CurveHistory,
+    TimeEstimator,
+    TrainEvent,
+    format_duration,
+    read_event,
+)
 
 
 def test_lines_become_events() -> None:
     line = '{"done": 2, "total": 6, "message": "training", "figures": {"step": 2, "loss": 0.5}}'
-    assert read_event(line) == Event(2, 6, "training", True, {"step": 2.0, "loss": 0.5})
-    assert read_event('{"done": 0, "total": 1, "message": "reading"}') == Event(0, 1, "reading")
+    assert read_event(line) == TrainEvent(2, 6, "training", True, {"step": 2.0, "loss": 0.5})
+    assert read_event('{"done": 0, "total": 1, "message": "reading"}') == TrainEvent(
+        0, 1, "reading"
+    )
     metrics = {"before": {"click": 50.0}, "after": {"click": 80.0}}
     line = '{"output": "a.safetensors", "metrics": {"before": {"click": 50.0}, '
-    assert read_event(line + '"after": {"click": 80.0}}}') == Event(metrics=metrics)
+    assert read_event(line + '"after": {"click": 80.0}}}') == TrainEvent(metrics=metrics)
 
 
 @pytest.mark.parametrize("line", ["", "a warning", "3", "[]", '{"done": 1}', '{"done": "x"}'])
@@ -22,11 +30,11 @@ def test_what_a_library_prints_is_no_event(line: str) -> None:
 
 
 def test_a_step_that_comes_again_replaces_what_was_there() -> None:
-    history = History()
+    history = CurveHistory()
     for step in range(5):
         assert history.add({"step": step, "loss": 1.0, "validation_iou": 10.0 * step})
     assert history.best == (4, 40)
-    assert (history.step, History().step) == (4, 0)
+    assert (history.step, CurveHistory().step) == (4, 0)
     assert history.add({"step": 2, "loss": 0.5})
     assert history.loss == [(0, 1), (1, 1), (2, 0.5)]
     assert history.add({"step": 2, "validation_iou": 30.0})
@@ -38,22 +46,22 @@ def test_a_step_that_comes_again_replaces_what_was_there() -> None:
 
 def test_curves_of_a_log_that_was_cut(tmp_path: Path) -> None:
     log = tmp_path / "log.csv"
-    assert History.of(log).best is None
+    assert CurveHistory.of(log).best is None
     log.write_text(
         "step,epoch,learning_rate,loss,train_iou,validation_iou\n"
         "0,0.0,,,,40.5\n5,1.0,0.0003,0.25,70,\n5,1.0,,,,60\n1x,"
     )
-    history = History.of(log)
+    history = CurveHistory.of(log)
     assert history.iou == [(0, 40.5), (5, 60)]
     assert history.loss == [(5, 0.25)]
 
 
 def test_the_time_left_is_that_of_the_steps_so_far() -> None:
-    pace = Pace()
+    pace = TimeEstimator()
     assert pace.left == ""
-    pace.tell(100.0, 20, 120)  # it went on at step 20
+    pace.update(100.0, 20, 120)  # it went on at step 20
     assert pace.left == ""
-    pace.tell(130.0, 30, 120)
+    pace.update(130.0, 30, 120)
     assert pace.left == "about 4 min left"  # 90 steps of 3 s
 
 
@@ -62,4 +70,4 @@ def test_the_time_left_is_that_of_the_steps_so_far() -> None:
     [(0, "1 s"), (40, "40 s"), (61, "1 min"), (5900, "98 min"), (7800, "2 h 10 min")],
 )
 def test_durations_as_one_says_them(seconds: float, words: str) -> None:
-    assert duration(seconds) == words
+    assert format_duration(seconds) == words

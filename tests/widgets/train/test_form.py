@@ -10,16 +10,14 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QWidget
 
-from napari_simmat.learn.train_config import TrainConfig
-from napari_simmat.model.spec import STRATEGY_TITLES, StrategyName
-from napari_simmat.model.tuning import STRATEGIES
-from napari_simmat.widgets.feeds import Source
-from napari_simmat.widgets.train import feeds as train_feeds
-from napari_simmat.widgets.train.channels import TrainChannels
-from napari_simmat.widgets.train.feeds import NamedSource
+from napari_simmat.models.spec import STRATEGY_TITLES, StrategyName
+from napari_simmat.models.tuning import STRATEGIES
+from napari_simmat.training.config import TrainConfig
+from napari_simmat.widgets import channel_matching
+from napari_simmat.widgets.channel_matching import LayerChannel, NamedChannel, TrainChannels
 from napari_simmat.widgets.train.form import TrainForm
-from napari_simmat.widgets.train.gains import Gains
-from napari_simmat.widgets.train.request import TrainRequest
+from napari_simmat.widgets.train.runs import TrainRequest
+from napari_simmat.widgets.train.tab import GainTable
 from tests.widgets.dropping import drop
 from tests.widgets.test_feeds import layer
 
@@ -117,7 +115,7 @@ def test_a_folder_is_typed_or_dropped(form: TrainForm, tmp_path: Path) -> None:
 
 
 def test_figures_before_and_after_read_back(qtbot: Any) -> None:
-    gains = Gains()
+    gains = GainTable()
     qtbot.addWidget(gains)
     assert gains.isHidden()
     metrics = {
@@ -157,7 +155,7 @@ def names(channels: TrainChannels) -> list[str]:
 
 def test_layers_of_one_size_are_the_channels_of_an_image(channels: TrainChannels) -> None:
     assert names(channels) == ["DAPI", "GFP", "45 deg"], "what all names share is left out"
-    assert [each.source for each in channels.value()] == [Source(each.key) for each in LAYERS]
+    assert [each.source for each in channels.value()] == [LayerChannel(each.key) for each in LAYERS]
     assert channels.problem() is None
 
 
@@ -167,7 +165,7 @@ def test_channels_that_are_set_read_back(channels: TrainChannels, qtbot: Any) ->
             channels.set_value(order)
         assert channels.value() == order
         assert [field.text() for field in channels._names] == [each.name for each in order]
-    gap = (NamedSource("a", None), NamedSource("b", Source(LAYERS[0].key)))
+    gap = (NamedChannel("a", None), NamedChannel("b", LayerChannel(LAYERS[0].key)))
     channels.set_value(gap)
     assert channels.value() == gap
     assert "No layer is chosen for channel a" in str(channels.problem())
@@ -194,32 +192,44 @@ def test_ways_to_see_layers_as_an_image() -> None:
     stack = layer("stack", (3, 64, 64))
     named_axis = layer("spectrum", (6, 64, 64), channels_first=True)
     photo = layer("photo", (64, 64), rgb=True)
-    titles = [feed.title for feed in train_feeds.whole_images([stack, named_axis, photo])]
+    titles = [
+        feed.title for feed in channel_matching.whole_image_mappings([stack, named_axis, photo])
+    ]
     assert titles == [
         "spectrum (first axis = channels)",
         "photo (RGB)",
         "stack",
         "stack (first axis = channels)",
     ]
-    colours = train_feeds.named([Source(photo.key, n) for n in range(3)], [photo])
+    colours = channel_matching.named_channels(
+        [LayerChannel(photo.key, n) for n in range(3)], [photo]
+    )
     assert [each.name for each in colours] == ["red", "green", "blue"]
-    along = train_feeds.named([Source(named_axis.key, n) for n in range(2)], [named_axis])
+    along = channel_matching.named_channels(
+        [LayerChannel(named_axis.key, n) for n in range(2)], [named_axis]
+    )
     assert [each.name for each in along] == ["channel 0", "channel 1"]
 
 
 def test_names_are_such_as_files_can_have() -> None:
     odd = [layer(name) for name in ("a/b", "a:b", "labels", "  ", "x" * 200)]
-    made = [each.name for each in train_feeds.named([Source(each.key) for each in odd], odd)]
+    made = [
+        each.name
+        for each in channel_matching.named_channels([LayerChannel(each.key) for each in odd], odd)
+    ]
     assert made == ["a-b", "a-b 2", "channel labels", "channel", "x" * 60]
 
 
 def test_a_channel_is_never_called_as_files_of_labels_are() -> None:
     """Its file would be taken for objects, and the training would find no image."""
     odd = [layer(name) for name in ("a_labels", "_labels", "x" * 60 + "_labels", "b_Labels_")]
-    made = [each.name for each in train_feeds.named([Source(each.key) for each in odd], odd)]
+    made = [
+        each.name
+        for each in channel_matching.named_channels([LayerChannel(each.key) for each in odd], odd)
+    ]
     assert made == ["a labels", "channel labels", "x" * 60, "b_Labels_"]
-    channels = [NamedSource("a_labels", Source(odd[0].key))]
-    assert "no _labels at its end" in str(train_feeds.channels_problem(channels, odd))
+    channels = [NamedChannel("a_labels", LayerChannel(odd[0].key))]
+    assert "no _labels at its end" in str(channel_matching.channels_problem(channels, odd))
 
 
 def choose(choice: Any, data: str) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from napari_simmat.checkpoints import registry
 from napari_simmat.cli import app
-from napari_simmat.engine.checkpoints import zoo
-from napari_simmat.learn.train_config import TrainConfig, practical_config
-from napari_simmat.widgets.command_line import in_a_shell
-from napari_simmat.widgets.train.request import SHOWN, STEPS, TrainRequest
+from napari_simmat.training.config import TrainConfig, practical_config
+from napari_simmat.widgets.controls import in_a_shell
+from napari_simmat.widgets.train.runs import DEFAULT_STEPS, FORM_SETTINGS, TrainRequest
 
 REQUESTS = [
     TrainRequest(name="plain"),
@@ -45,7 +45,7 @@ def test_the_command_line_asks_for_what_the_request_says(request_: TrainRequest)
     assert named["labelled"].channels == (request_.channels or None)
     assert named["labelled"].pixel_ratio == request_.pixel_ratio
     # Where a configuration has no number of steps, that of the command line has none either.
-    assert TrainConfig(**named["wanted"].said) == request_.config
+    assert TrainConfig(**named["wanted"].given) == request_.config
 
 
 @pytest.mark.parametrize("request_", REQUESTS, ids=lambda request: request.name)
@@ -79,9 +79,9 @@ def test_the_command_can_be_pasted() -> None:
 
 
 def test_without_a_word_it_is_what_practical_means() -> None:
-    tiny = zoo.find("tiny").spec
-    assert practical_config(tiny, steps=STEPS) == TrainRequest().config
+    tiny = registry.find_model("tiny").spec
+    assert practical_config(tiny, steps=DEFAULT_STEPS) == TrainRequest().config
 
 
 def test_the_form_shows_settings_that_there_are() -> None:
-    assert set(SHOWN) <= {field.name for field in fields(TrainConfig)}
+    assert set(FORM_SETTINGS) <= {field.name for field in fields(TrainConfig)}

@@ -6,16 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from napari_simmat.engine.folders import trainings_folder
-from napari_simmat.learn.training.folder import BEST, LOG, STOP
+from napari_simmat.io.files import trainings_folder
 from napari_simmat.progress import finish
+from napari_simmat.training.run_folder import BEST_FILE, LOG_FILE, STOP_FILE
 from napari_simmat.widgets.train import runs
-from napari_simmat.widgets.train.request import TrainRequest
-from napari_simmat.widgets.train.runs import Run
+from napari_simmat.widgets.train.runs import TrainRequest, WindowRun
 
 
-def interrupted(name: str) -> Run:
-    run = Run(name)
+def interrupted(name: str) -> WindowRun:
+    run = WindowRun(name)
     run.claim()
     run.prepared(TrainRequest(name=name))
     run.work.mkdir()
@@ -26,22 +25,22 @@ def interrupted(name: str) -> Run:
 
 def test_names_of_files_are_those_of_the_training() -> None:
     """They stand twice, as the training's own module loads torch."""
-    assert (runs._LOG, runs._BEST, runs._STOP) == (LOG, BEST, STOP)
+    assert (runs._LOG, runs._BEST, runs._STOP) == (LOG_FILE, BEST_FILE, STOP_FILE)
 
 
 def test_only_what_was_interrupted_can_go_on_and_only_in_one_window() -> None:
     run = interrupted("mine")
-    assert runs.unfinished() == [], "this window has it"
+    assert runs.unfinished_runs() == [], "this window has it"
     with pytest.raises(ValueError, match="mine is being trained in another window"):
-        Run("mine").claim()
+        WindowRun("mine").claim()
     run.release()
-    assert runs.unfinished() == ["mine"]
+    assert runs.unfinished_runs() == ["mine"]
     assert run.request() == TrainRequest(name="mine")
     assert run.history().loss == [(1, 0.5)]
     run.ask_to_stop()
-    assert (run.work / STOP).exists()
+    assert (run.work / STOP_FILE).exists()
     run.clear()
-    assert runs.unfinished() == []
+    assert runs.unfinished_runs() == []
     assert run.log.read_text().startswith("step"), "the table stays"
     run.begin()
     assert not run.log.exists()
@@ -50,7 +49,7 @@ def test_only_what_was_interrupted_can_go_on_and_only_in_one_window() -> None:
 def test_layers_that_were_half_written_are_removed() -> None:
     run = interrupted("done")
     run.release()
-    half = Run("half")
+    half = WindowRun("half")
     half.data.mkdir(parents=True)
     (half.data / "a_b.npy").write_bytes(b"1")
     runs.remove_leftovers()
@@ -60,7 +59,7 @@ def test_layers_that_were_half_written_are_removed() -> None:
 
 def test_the_best_becomes_a_model() -> None:
     run = interrupted("mine")
-    path = finish(run.keeping_best())
+    path = finish(run.keep_best_job())
     assert path == run.output
     assert path.read_bytes() == b"weights"
     run.release()
@@ -71,7 +70,7 @@ def test_a_model_of_that_name_is_not_overwritten_by_the_best() -> None:
     run.output.parent.mkdir(parents=True)
     run.output.write_bytes(b"imported meanwhile")
     with pytest.raises(ValueError, match="There is a model called mine already, which stays"):
-        finish(run.keeping_best())
+        finish(run.keep_best_job())
     assert run.output.read_bytes() == b"imported meanwhile"
     assert run.best.exists()
     run.release()

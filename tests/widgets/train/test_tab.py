@@ -16,8 +16,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
-from napari_simmat.engine.checkpoints.checkpoint import read_spec
-from napari_simmat.widgets.train.training import USE
+from napari_simmat.checkpoints.checkpoint import read_spec
+from napari_simmat.widgets.train.controller import USE_MODEL_TEXT
 from tests.widgets.conftest import SECONDS, Window
 from tests.widgets.scenes import CENTRES, discs, iou
 
@@ -143,7 +143,7 @@ def test_two_layers_and_their_labels_become_a_model_that_segments(
     left = sorted(path.name for path in (user_folder / "trainings").iterdir())
     assert left == [".two channels.lock", "two channels.csv", "two channels.txt"]
 
-    assert tab.status._offer.text() == USE
+    assert tab.status._offer.text() == USE_MODEL_TEXT
     assert window.tab.models.value().name != "two channels"
     titles = [window.tab.models._list.itemText(n) for n in range(window.tab.models._list.count())]
     assert "two channels · own file" in titles, "it can be chosen at once"

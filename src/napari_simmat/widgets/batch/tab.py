@@ -8,17 +8,25 @@ from napari import Viewer
 from qtpy.QtGui import QDragEnterEvent, QDropEvent, QShowEvent
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QVBoxLayout, QWidget
 
-from napari_simmat.widgets.batch.batching import Batching
-from napari_simmat.widgets.batch.form import BatchForm
-from napari_simmat.widgets.batch.look import Look, Opened
-from napari_simmat.widgets.batch.request import BatchRequest, remembered
-from napari_simmat.widgets.batch.table import FilesTable
-from napari_simmat.widgets.command_line import CommandLine
-from napari_simmat.widgets.controls import Button, Fold, MainButton, Scroll
-from napari_simmat.widgets.paths import dropped_path
-from napari_simmat.widgets.status import Status
-from napari_simmat.widgets.status_line import StatusLine
-from napari_simmat.words import counted
+from napari_simmat._text import pluralize
+from napari_simmat.widgets.batch.controller import BatchController
+from napari_simmat.widgets.batch.form import BatchForm, FilesTable
+from napari_simmat.widgets.batch.request import (
+    BatchRequest,
+    OpenedResult,
+    RunPreflight,
+    load_request,
+)
+from napari_simmat.widgets.controls import (
+    Button,
+    CollapsibleSection,
+    CommandLine,
+    MainButton,
+    Status,
+    StatusLine,
+    VerticalScroll,
+    dropped_path,
+)
 
 
 class BatchTab(QWidget):
@@ -30,12 +38,12 @@ class BatchTab(QWidget):
         self.form = BatchForm()
         self.table = FilesTable()
         self.status = StatusLine()
-        self.batching = Batching(self.table.files)
+        self.batching = BatchController(self.table.files)
         self._shown: list[object] = []
         self._make_buttons()
         self._lay_out()
         self._connect()
-        self.form.set_value(remembered())
+        self.form.set_value(load_request())
         self._set_ready(False)
         self._on_changed()
 
@@ -72,7 +80,7 @@ class BatchTab(QWidget):
         self.command = CommandLine()
 
     def _lay_out(self) -> None:
-        self.settings = Fold("Settings", self.form)
+        self.settings = CollapsibleSection("Settings", self.form)
         self.settings.set_open(True)
         choice = QWidget()
         above = QVBoxLayout(choice)
@@ -88,7 +96,7 @@ class BatchTab(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(8, 8, 8, 8)
         layout.setSpacing(8)
-        layout.addWidget(Scroll(choice))
+        layout.addWidget(VerticalScroll(choice))
         layout.addWidget(rule)
         layout.addLayout(buttons)
         layout.addWidget(self.status)
@@ -129,11 +137,11 @@ class BatchTab(QWidget):
             self._set_ready(False)
             self.batching.look_at(request)
 
-    def _on_looked(self, look: Look) -> None:
+    def _on_looked(self, look: RunPreflight) -> None:
         self.form.set_first(look.first, look.remark)
         self._judge(look)
 
-    def _judge(self, look: Look) -> None:
+    def _judge(self, look: RunPreflight) -> None:
         """Say whether what the form shows can be done with the files that were looked at."""
         request = self.form.value()  # the channels of the first file make a choice
         self.batching.look = replace(look, request=request)
@@ -143,9 +151,9 @@ class BatchTab(QWidget):
             self._say_problem(problem)
             return
         self._set_ready(True)
-        images, skipped = counted(len(look.plan.tasks), "image"), len(look.plan.skipped)
+        images, skipped = pluralize(len(look.plan.tasks), "image"), len(look.plan.skipped)
         left_out = f", {skipped} left out" if skipped else ""
-        others = f", {counted(look.plan.others, 'other file')}" if look.plan.others else ""
+        others = f", {pluralize(look.plan.others, 'other file')}" if look.plan.others else ""
         text = f"{images} to segment{left_out}{others}."
         self.batching.status.emit(Status("ready", text))
 
@@ -201,7 +209,7 @@ class BatchTab(QWidget):
         if not self.batching.busy:
             self.status.set_value(Status("failed", message))
 
-    def _on_opened(self, opened: Opened) -> None:
+    def _on_opened(self, opened: OpenedResult) -> None:
         """Show an image and its labels in place of those that were opened here before."""
         for layer in self._shown:
             if layer in self.viewer.layers:

@@ -11,24 +11,25 @@ from napari.layers import Labels, Layer
 from qtpy.QtCore import QObject, Qt, QTimer, Signal
 from scipy.ndimage import find_objects
 
-from napari_simmat.engine.automatic import seeds
-from napari_simmat.engine.automatic.sifting import Instances, sift
-from napari_simmat.engine.footprints import Footprint
+from napari_simmat._text import pluralize
+from napari_simmat.engine import automatic_settings
+from napari_simmat.engine.automatic_postprocessing import Instances, masks_to_instances
+from napari_simmat.engine.coordinates import AxisOrder, transposed_view
+from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.views import Order, turned
 from napari_simmat.progress import Job, Progress
+from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.segment.history import NewObject
 from napari_simmat.widgets.segment.panels import EverythingPanel
 from napari_simmat.widgets.segment.prompt_state import Plane
-from napari_simmat.widgets.status import Status
-from napari_simmat.widgets.worker import Task
-from napari_simmat.words import counted
+from napari_simmat.widgets.worker import WorkerTask
 
 if TYPE_CHECKING:
-    from napari_simmat.engine.automatic.candidates import Candidates
-    from napari_simmat.engine.automatic.settings import AutomaticSettings
+    from napari_simmat.engine.automatic_postprocessing import MaskCandidates
+    from napari_simmat.engine.automatic_settings import AutomaticSettings
     from napari_simmat.widgets.segment.controller import Interaction
     from napari_simmat.widgets.segment.session import Work
+
 
 RANK = 1
 """Behind clicks."""
@@ -45,9 +46,9 @@ class Proposed:
 
     work: Work
     subject: tuple[object, ...]
-    order: Order
+    order: AxisOrder
     plane: Plane
-    candidates: Candidates
+    candidates: MaskCandidates
     instances: Instances | None = None
 
 
@@ -68,9 +69,9 @@ class Everything(QObject):
         self._session = session
         self.panel = EverythingPanel(session.viewer)
         self.found: Proposed | None = None
-        self._asked: tuple[Work, tuple[object, ...], Order, Plane] | None = None
-        self._proposing: Task | None = None
-        self._sifting: Task | None = None
+        self._asked: tuple[Work, tuple[object, ...], AxisOrder, Plane] | None = None
+        self._proposing: WorkerTask | None = None
+        self._sifting: WorkerTask | None = None
         self._settling = QTimer(self)
         self._settling.setSingleShot(True)
         self._settling.setInterval(SETTLED)
@@ -140,7 +141,7 @@ class Everything(QObject):
             return
         objects = [
             NewObject(
-                Footprint.of(
+                ObjectMask.of(
                     found.instances.labels[where] == number,
                     (*found.plane, where[0].start, where[1].start),
                 ),
@@ -173,8 +174,8 @@ class Everything(QObject):
                 raise ValueError(
                     f"{layer.name} does not lie on the image: choose labels of its size and place."
                 )
-            seen = turned(layer.data, work.place.order)
-            return seeds.of_labels(np.asarray(seen[plane]))
+            seen = transposed_view(layer.data, work.place.order)
+            return automatic_settings.prompts_from_labels(np.asarray(seen[plane]))
         return _points_on(layer, work, plane, self._session.viewer.dims.point)
 
     # ------------------------------------------------------------------ the worker
@@ -189,12 +190,12 @@ class Everything(QObject):
             "Sifting", lambda: _sifted(found.candidates, settings), RANK
         )
 
-    def _on_progress(self, task: Task, progress: Progress) -> None:
+    def _on_progress(self, task: WorkerTask, progress: Progress) -> None:
         if task is self._proposing and not self._session.answering.busy:
             fraction = progress.done / progress.total if progress.total else None
             self._session.status.emit(Status("working", "Segmenting everything", fraction))
 
-    def _on_returned(self, task: Task, result: Candidates | Instances) -> None:
+    def _on_returned(self, task: WorkerTask, result: MaskCandidates | Instances) -> None:
         if task is self._proposing and self._asked is not None:
             self._proposing = None
             if self._is_subject(*self._asked[:2]):
@@ -207,7 +208,7 @@ class Everything(QObject):
                 self._show(result)  # type: ignore[arg-type]
             self.changed.emit()
 
-    def _on_failed(self, task: Task, reason: str) -> None:
+    def _on_failed(self, task: WorkerTask, reason: str) -> None:
         if task in (self._proposing, self._sifting):
             self._proposing = self._sifting = None
             self._session.fail(reason)
@@ -220,7 +221,7 @@ class Everything(QObject):
         assert found is not None
         self.found = replace(found, instances=instances)
         self._show_labels()
-        count = counted(len(instances), "object")
+        count = pluralize(len(instances), "object")
         after = "Commit all writes them." if len(instances) else "Loosen the thresholds."
         session.say(f"{count} of {len(found.candidates)} proposed masks. {after}")
 
@@ -258,9 +259,9 @@ class Everything(QObject):
         return self._session.work is work and self._session.subject == subject
 
 
-def _sifted(candidates: Candidates, settings: AutomaticSettings) -> Job[Instances]:
+def _sifted(candidates: MaskCandidates, settings: AutomaticSettings) -> Job[Instances]:
     yield Progress(0, 1, "sifting")
-    return sift(candidates, settings)
+    return masks_to_instances(candidates, settings)
 
 
 def _points_on(layer: Layer, work: Work, plane: Plane, shown: Sequence[float]) -> list[Prompt]:
@@ -273,4 +274,4 @@ def _points_on(layer: Layer, work: Work, plane: Plane, shown: Sequence[float]) -
         raise ValueError(
             f"{layer.name} has no point on this plane of the image; place some, or ask on a grid."
         )
-    return seeds.at_points(points[here & inside][:, -2:])
+    return automatic_settings.prompts_at(points[here & inside][:, -2:])

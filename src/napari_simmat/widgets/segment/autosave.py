@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -20,9 +19,11 @@ import numpy as np
 from filelock import Timeout
 from qtpy.QtCore import QObject, Qt, Signal
 
-from napari_simmat.engine.census import Census, union
-from napari_simmat.engine.folders import sessions_folder
+from napari_simmat._text import pluralize
+from napari_simmat.engine.masks import LabelIndex, box_union
+from napari_simmat.io.files import sessions_folder
 from napari_simmat.progress import Job, Progress
+from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.segment import outputs, session_file
 from napari_simmat.widgets.segment.history import Edit, Operation
 from napari_simmat.widgets.segment.inference import Question
@@ -38,12 +39,11 @@ from napari_simmat.widgets.segment.session_file import (
     moved_to,
     replaying,
 )
-from napari_simmat.widgets.status import Status
-from napari_simmat.widgets.worker import Task, Worker, sentence
-from napari_simmat.words import counted
+from napari_simmat.widgets.worker import Worker, WorkerTask, sentence
 
 if TYPE_CHECKING:
     from napari_simmat.widgets.segment.controller import Interaction
+
 
 log = logging.getLogger(__name__)
 RANK = 1
@@ -94,7 +94,7 @@ class Autosave(QObject):
         super().__init__(session)
         self._session = session
         self.worker = Worker("simmat-notes")
-        self._waiting: set[Task] = set()
+        self._waiting: set[WorkerTask] = set()
         self._books: dict[Work, Book] = {}
         self._left: list[Book] = []
         self._images: WeakKeyDictionary[Work, str] = WeakKeyDictionary()
@@ -234,7 +234,7 @@ class Autosave(QObject):
         boxes = [census.box(label) for label in census]
         boxes += [] if edit is None else [patch.footprint.box for patch in edit.patches]
         if boxes:
-            key, labels, region = book.known(finished.key), finished.layer.data, union(boxes)
+            key, labels, region = book.known(finished.key), finished.layer.data, box_union(boxes)
             self._note(book, lambda: session_file.noting_first(book, key, labels, region))
 
     def _note(self, book: Book, start: Callable[[], Job[None]]) -> None:
@@ -247,11 +247,11 @@ class Autosave(QObject):
 
     # ------------------------------------------------------------------ the worker
 
-    def _on_returned(self, task: Task, _: object) -> None:
+    def _on_returned(self, task: WorkerTask, _: object) -> None:
         self._waiting.discard(task)
         self._let_go()
 
-    def _on_failed(self, task: Task, reason: str) -> None:
+    def _on_failed(self, task: WorkerTask, reason: str) -> None:
         if task in self._waiting:
             self._waiting.discard(task)
             self._let_go()
@@ -296,7 +296,7 @@ class Restored:
     """
 
     state: Replayed
-    censuses: dict[str, Census]
+    censuses: dict[str, LabelIndex]
     names: list[str]
     classes: dict[str, np.ndarray]
 
@@ -316,7 +316,7 @@ class Restoring(QObject):
         super().__init__(session)
         self._session = session
         self._autosave = autosave
-        self._task: Task | None = None
+        self._task: WorkerTask | None = None
         self._asked: tuple[Work, Book] | None = None
         self._said = ""
         worker, queued = autosave.worker, Qt.ConnectionType.QueuedConnection
@@ -394,17 +394,17 @@ class Restoring(QObject):
 
     # ------------------------------------------------------------------ the worker
 
-    def _on_progress(self, task: Task, progress: Progress) -> None:
+    def _on_progress(self, task: WorkerTask, progress: Progress) -> None:
         if task is self._task:
             fraction = progress.done / max(1, progress.total)
             self._session.status.emit(Status("working", f"Restoring: {progress.message}", fraction))
 
-    def _on_failed(self, task: Task, reason: str) -> None:
+    def _on_failed(self, task: WorkerTask, reason: str) -> None:
         if task is self._task:
             self._end()
             self._session.fail(reason)
 
-    def _on_returned(self, task: Task, restored: Restored) -> None:
+    def _on_returned(self, task: WorkerTask, restored: Restored) -> None:
         if task is not self._task or self._asked is None:
             return
         session, (work, book) = self._session, self._asked
@@ -418,7 +418,7 @@ class Restoring(QObject):
         work.operations = moved_to(restored.state.operations, self._fill(work, book, restored))
         work.operations.told = told
         count = sum(len(census) for census in restored.censuses.values())
-        self._said = f"Restored: {counted(count, 'object')}."
+        self._said = f"Restored: {pluralize(count, 'object')}."
         for asked in restored.state.views.values():
             session.show_asked(asked)
         session.changed.emit()
@@ -471,7 +471,7 @@ def restoring(path: Path, shape: tuple[int, ...], names: Sequence[str]) -> Job[R
     censuses, classes = {}, {}
     for key, labels in state.labels.items():
         yield Progress(1, 1, "counting objects")
-        censuses[key] = Census.of(labels)
+        censuses[key] = LabelIndex.of(labels)
         known = state.entries.get(key, {})
         if any(entry.category for entry in known.values()):
             classes[key] = np.zeros(labels.shape, np.uint8)

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, Qt, QTimer, Signal
 
-from napari_simmat.engine.embedding_store import EmbeddingStore
-from napari_simmat.engine.files import size_in_words
+from napari_simmat._text import pluralize
+from napari_simmat.engine.embeddings import EmbeddingStore
+from napari_simmat.io.files import format_size
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.segment.prompt_state import Plane
-from napari_simmat.widgets.worker import Task
-from napari_simmat.words import counted
+from napari_simmat.widgets.worker import WorkerTask
 
 if TYPE_CHECKING:
     from napari_simmat.widgets.segment.controller import Interaction
+
 
 RANK = 2
 """Behind all that the user waits for."""
@@ -48,7 +49,7 @@ class Ahead(QObject):
         self._session = session
         self.enabled = True
         self._whole = False
-        self._task: Task | None = None
+        self._task: WorkerTask | None = None
         self._subject: tuple[object, ...] = ()
         self._encoded: tuple[object, ...] = ()
         self._later = QTimer(self)
@@ -115,13 +116,13 @@ class Ahead(QObject):
     def described(self) -> str:
         """What is kept, in words."""
         cache = self._session.segmenter.cache
-        count = counted(len(cache), "plane")
-        words = f"{count} encoded, {size_in_words(cache.nbytes)}"
+        count = pluralize(len(cache), "plane")
+        words = f"{count} encoded, {format_size(cache.nbytes)}"
         if cache.store is None:
             return words
         if cache.store.problem:
             return f"{words}. {cache.store.problem}"
-        return f"{words}; {size_in_words(cache.store.nbytes)} on disk"
+        return f"{words}; {format_size(cache.store.nbytes)} on disk"
 
     # -------------------------------------------------------------------- the worker
 
@@ -155,21 +156,21 @@ class Ahead(QObject):
         self._subject, self._encoded = subject, session.subject
         segmenter = session.segmenter
         self._task = session.worker.submit(
-            "Encoding ahead", lambda: segmenter.preparing(question, planes), RANK
+            "Encoding ahead", lambda: segmenter.prefetch_job(question, planes), RANK
         )
 
-    def _on_progress(self, task: Task, progress: Progress) -> None:
+    def _on_progress(self, task: WorkerTask, progress: Progress) -> None:
         if task is self._task and progress.total:
             part = progress.done / progress.total
             what = "Whole stack" if self._whole else "Ahead"
             self.told.emit(f"{what}: {progress.done} of {progress.total} planes encoded", part)
 
-    def _on_returned(self, task: Task, _: int) -> None:
+    def _on_returned(self, task: WorkerTask, _: int) -> None:
         if task is self._task:
             self._task, self._whole = None, False
             self.told.emit(self.described(), 1.0)
 
-    def _on_failed(self, task: Task, reason: str) -> None:
+    def _on_failed(self, task: WorkerTask, reason: str) -> None:
         if task is self._task:
             self._task, self._whole = None, False
             self.told.emit(reason, 1.0)

@@ -11,15 +11,15 @@ import numpy as np
 from napari import Viewer
 from qtpy.QtCore import QObject
 
-from napari_simmat.engine.views import Order
-from napari_simmat.widgets.place import Place
+from napari_simmat._text import pluralize
+from napari_simmat.engine.coordinates import AxisOrder
+from napari_simmat.widgets.controls import Status
+from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.image_value import ImageValue
 from napari_simmat.widgets.segment.inference import Answer, Answering, ChosenModel, Question
 from napari_simmat.widgets.segment.object_actions import ObjectActions, PromptActions
 from napari_simmat.widgets.segment.prompt_state import Asked, Plane, prompts_of
 from napari_simmat.widgets.segment.session import Session, Work
-from napari_simmat.widgets.status import Status
-from napari_simmat.words import counted
 
 READY = "Ready: click on an object, or draw a box around it."
 _FOLLOWED = "Followed to here: a click corrects it, Commit (C) writes it on all planes."
@@ -47,7 +47,7 @@ class Interaction(Session):
         self.asking = PromptActions(self)
         self._model = ChosenModel("")
         self._image: ImageValue | None = None
-        self._seen_images: dict[Order, ImageValue] = {}
+        self._seen_images: dict[AxisOrder, ImageValue] = {}
         self._asked = Asked()
         self._seen: Plane | None = None
         self._commit_next = False
@@ -83,7 +83,7 @@ class Interaction(Session):
         self,
         model: ChosenModel,
         image: ImageValue | None,
-        place: Place | None,
+        place: ImageGeometry | None,
         layers: frozenset[str],
     ) -> None:
         """Choose the model and the image; None for no image.
@@ -348,7 +348,7 @@ def _described(answer: Answer, opened: int | None) -> str:
     """What the status line says about an answer."""
     known = [score for score in answer.scores if not np.isnan(score)]
     scores = ", ".join(f"{score:.2f}" for score in known[:4]) + (" ..." if len(known) > 4 else "")
-    count = counted(len(answer.scores), "object")
+    count = pluralize(len(answer.scores), "object")
     parts = [f"{count}, score {scores}." if known else f"{count}."]
     if opened is not None:
         parts.insert(0, f"Object {opened} is open again:")

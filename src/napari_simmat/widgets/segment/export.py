@@ -12,19 +12,19 @@ from napari import Viewer
 from qtpy.QtCore import QObject, Qt, Signal
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
-from napari_simmat.engine.files import writing
-from napari_simmat.engine.jobs.saving import LabelledObjects, saving
-from napari_simmat.engine.objects import PixelSize
-from napari_simmat.engine.views import Order
+from napari_simmat.batch.outputs import LabelledObjects, save_objects_job
+from napari_simmat.engine.coordinates import AxisOrder
+from napari_simmat.engine.measurements import PixelSize
+from napari_simmat.io.files import atomic_write
 from napari_simmat.progress import Job, Progress
-from napari_simmat.widgets.place import Place, shown_axes, symbol_of
+from napari_simmat.widgets.controls import Status
+from napari_simmat.widgets.placement import ImageGeometry, shown_axes, unit_symbol
 from napari_simmat.widgets.segment.autosave import Autosave, Snapshot
 from napari_simmat.widgets.segment.controller import Interaction
 from napari_simmat.widgets.segment.label_editor import Finished
 from napari_simmat.widgets.segment.panels import ObjectPanel, rows_of, voxel_of
 from napari_simmat.widgets.segment.prompt_state import Plane
-from napari_simmat.widgets.status import Status
-from napari_simmat.widgets.worker import Task, Worker
+from napari_simmat.widgets.worker import Worker, WorkerTask
 
 _RANK = 1
 """All of one rank, so that none that waits is dropped for a newer one."""
@@ -43,7 +43,7 @@ class Saving(QObject):
     status = Signal(object)
     """A `Status`."""
     saved = Signal(object)
-    """The `Task` whose files are all there."""
+    """The `WorkerTask` whose files are all there."""
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
@@ -54,7 +54,7 @@ class Saving(QObject):
         self.worker.returned.connect(self._on_returned, queued)
         self.worker.failed.connect(self._on_failed, queued)
 
-    def ask(self, place: Place) -> Path | None:
+    def ask(self, place: ImageGeometry) -> Path | None:
         """Ask for a file name, and whether a file is to be replaced; None for none."""
         start = f"{place.name}{_ENDING}"
         name, _ = QFileDialog.getSaveFileName(self._parent, _TITLE, start, f"Labels (*{_ENDING})")
@@ -70,11 +70,11 @@ class Saving(QObject):
     def save(
         self,
         path: Path,
-        place: Place,
+        place: ImageGeometry,
         finished: Finished,
         classes: Sequence[str],
         session: Callable[[], str] = str,
-    ) -> Task:
+    ) -> WorkerTask:
         """Write the label image to `path`, the other files beside it; returns what `saved` tells.
 
         `session` gives all that was done, as `journal` has it; called in the thread.
@@ -95,17 +95,17 @@ class Saving(QObject):
         answer = QMessageBox.question(self._parent, _TITLE, question)
         return bool(answer == QMessageBox.StandardButton.Yes)
 
-    def _on_progress(self, _: Task, progress: Progress) -> None:
+    def _on_progress(self, _: WorkerTask, progress: Progress) -> None:
         fraction = progress.done / progress.total
         text = progress.message[:1].upper() + progress.message[1:]
         self.status.emit(Status("working", text, fraction, way_out=""))
 
-    def _on_returned(self, task: Task, written: list[Path]) -> None:
+    def _on_returned(self, task: WorkerTask, written: list[Path]) -> None:
         names = ", ".join(path.name for path in written)
         self.status.emit(Status("done", f"Saved {names} in {written[0].parent}."))
         self.saved.emit(task)
 
-    def _on_failed(self, _: Task, reason: str) -> None:
+    def _on_failed(self, _: WorkerTask, reason: str) -> None:
         self.status.emit(Status("failed", reason))
 
 
@@ -118,21 +118,21 @@ def _saving(
     folder: Path, stem: str, objects: LabelledObjects, session: Callable[[], str]
 ) -> Job[list[Path]]:
     """The objects, and ``STEM_session.jsonl`` with all that made them."""
-    written = yield from saving(folder, stem, objects)
+    written = yield from save_objects_job(folder, stem, objects)
     if text := session():
         path = folder / f"{stem}_session.jsonl"
-        with writing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
         written = [*written, path]
     return written
 
 
-def values_of(place: Place, finished: Finished, classes: Sequence[str]) -> LabelledObjects:
+def values_of(place: ImageGeometry, finished: Finished, classes: Sequence[str]) -> LabelledObjects:
     """The objects as they are now, cut loose from their layer."""
     options, place = place.layer_options(), place.usual
     axes = axes_of([str(name) for name in options["axis_labels"]])
     units = {
-        letter: symbol_of(unit).replace("\N{MICRO SIGN}", "u")
+        letter: unit_symbol(unit).replace("\N{MICRO SIGN}", "u")
         for letter, unit in zip(axes, options["units"], strict=True)
         if str(unit) not in ("pixel", "")
     }
@@ -162,7 +162,7 @@ def axes_of(names: Sequence[str]) -> str:
 # Showing a finished object: its plane, in the middle of the view.
 
 
-def visit(viewer: Viewer, place: Place, finished: Finished, label: int) -> None:
+def visit(viewer: Viewer, place: ImageGeometry, finished: Finished, label: int) -> None:
     """Show an object; the brush paints it from now on.
 
     Parameters
@@ -193,7 +193,7 @@ def visit(viewer: Viewer, place: Place, finished: Finished, label: int) -> None:
 
 
 def where(
-    finished: Finished, label: int, shown: Plane | None, order: Order = ()
+    finished: Finished, label: int, shown: Plane | None, order: AxisOrder = ()
 ) -> tuple[Plane, tuple[float, float]]:
     """Where to look at an object: the plane `shown` if it is there, else its largest; its middle.
 
@@ -240,7 +240,7 @@ class ObjectPart(QObject):
         self.panel = ObjectPanel()
         self.saving = Saving(parent)
         self._shown: tuple[object, int] | None = None
-        self._snapshots: WeakKeyDictionary[Task, Snapshot] = WeakKeyDictionary()
+        self._snapshots: WeakKeyDictionary[WorkerTask, Snapshot] = WeakKeyDictionary()
         panel, actions = self.panel, interaction.actions
         panel.overlap_chosen.connect(self._on_overlap)
         panel.save_asked.connect(self._on_save)
@@ -293,6 +293,6 @@ class ObjectPart(QObject):
             task = self.saving.save(path, work.place, work.finished, names, snapshot.text)
             self._snapshots[task] = snapshot
 
-    def _on_saved(self, task: Task) -> None:
+    def _on_saved(self, task: WorkerTask) -> None:
         if (snapshot := self._snapshots.pop(task, None)) is not None:
             self._autosave.mark_saved(snapshot)

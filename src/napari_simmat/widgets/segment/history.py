@@ -13,10 +13,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
-from napari_simmat.engine.census import Census
-from napari_simmat.engine.footprints import Footprint, Patch
+from napari_simmat.engine.coordinates import AxisOrder, inverse_order
+from napari_simmat.engine.masks import LabelEdit, LabelIndex, ObjectMask
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.views import Order, inverse
 from napari_simmat.widgets.segment.prompt_state import Asked, Plane, Prompts
 
 LIMIT = 500
@@ -45,8 +44,8 @@ class Made:
     prompts: Prompts
     digest: str
     choices: tuple[tuple[Prompt, int], ...] = ()
-    kept: Footprint | None = None
-    order: Order = ()
+    kept: ObjectMask | None = None
+    order: AxisOrder = ()
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ class Entry:
     category: str = ""
     made: tuple[Made, ...] = ()
 
-    def made_on(self, plane: Plane, order: Order = ()) -> Made | None:
+    def made_on(self, plane: Plane, order: AxisOrder = ()) -> Made | None:
         """How it came to be on `plane` of a view; None where it was not made from prompts there."""
         here = (each for each in self.made if each.plane == plane and each.order == order)
         return next(here, None)
@@ -90,7 +89,7 @@ class Edit:
     """
 
     layer: str
-    patches: tuple[Patch, ...] = ()
+    patches: tuple[LabelEdit, ...] = ()
     entries: Mapping[int, tuple[Entry | None, Entry | None]] = field(default_factory=dict)
     by_hand: bool = False
 
@@ -121,8 +120,8 @@ class Operation:
 class Register:
     """The finished objects of one labels layer: how large they are, and what is known of them."""
 
-    def __init__(self, census: Census | None = None) -> None:
-        self.census = Census() if census is None else census
+    def __init__(self, census: LabelIndex | None = None) -> None:
+        self.census = LabelIndex() if census is None else census
         self.entries: dict[int, Entry] = {}
 
     def entry(self, label: int) -> Entry:
@@ -259,14 +258,14 @@ class NewObject:
         The view.
     """
 
-    seen: Footprint
+    seen: ObjectMask
     score: float = float("nan")
     label: int | None = None
     category: str = ""
     made: tuple[Made, ...] = ()
-    order: Order = ()
+    order: AxisOrder = ()
 
     @cached_property
-    def footprint(self) -> Footprint:
+    def footprint(self) -> ObjectMask:
         """Its voxels at their place in the labels layer."""
-        return self.seen.transposed(inverse(self.order))
+        return self.seen.transposed(inverse_order(self.order))

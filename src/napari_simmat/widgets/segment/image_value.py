@@ -10,7 +10,7 @@ import numpy as np
 from napari.layers import Image
 from qtpy.QtCore import QObject, Signal
 
-from napari_simmat.engine.views import Order, turned
+from napari_simmat.engine.coordinates import AxisOrder, transposed_view
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ class ImageValue:
         """Whether reading a plane costs nothing, in whatever view."""
         return all(isinstance(array, np.ndarray) for array in self.all_arrays)
 
-    def seen(self, order: Order, spacing: Sequence[float]) -> ImageValue:
+    def seen(self, order: AxisOrder, spacing: Sequence[float]) -> ImageValue:
         """The image with its axes in the order of a view; nothing is read or copied.
 
         Parameters
@@ -70,7 +70,7 @@ class ImageValue:
         token = (*whole.token, order, ratio)
         if not order:
             return ImageValue(whole.arrays, whole.names, token, whole, pixel_size)
-        seen = [turned(array, order) for array in whole.all_arrays]
+        seen = [transposed_view(array, order) for array in whole.all_arrays]
         arrays = seen if isinstance(whole.arrays, (list, tuple)) else seen[0]
         return ImageValue(arrays, whole.names, token, whole, pixel_size)
 

@@ -15,23 +15,23 @@ import numpy as np
 from qtpy.QtCore import QObject, Qt, Signal
 
 from napari_simmat.engine.embeddings import EmbeddingCache
-from napari_simmat.engine.images import ChannelStack
+from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.volume import PropagationSettings
+from napari_simmat.engine.propagation_tracks import PropagationSettings
 from napari_simmat.progress import Job, Progress
+from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.segment.image_value import ImageValue
 from napari_simmat.widgets.segment.prompt_state import Plane
-from napari_simmat.widgets.status import Status
-from napari_simmat.widgets.torch_import import importing
-from napari_simmat.widgets.worker import Task, Worker
+from napari_simmat.widgets.worker import Worker, WorkerTask, import_torch_job
 
 if TYPE_CHECKING:
-    from napari_simmat.engine.automatic.candidates import Candidates
-    from napari_simmat.engine.automatic.settings import AutomaticSettings
+    from napari_simmat.engine.automatic_postprocessing import MaskCandidates
+    from napari_simmat.engine.automatic_settings import AutomaticSettings
+    from napari_simmat.engine.normalization import Statistics
     from napari_simmat.engine.predictor import Predictor
-    from napari_simmat.engine.refining import Refiner
-    from napari_simmat.engine.statistics import Statistics
-    from napari_simmat.engine.volume import Propagator, Track
+    from napari_simmat.engine.propagation import Propagator
+    from napari_simmat.engine.propagation_tracks import Track
+    from napari_simmat.engine.refinement import Refiner
 
 
 class ChosenModel(NamedTuple):
@@ -141,27 +141,27 @@ class Segmenter:
         MemoryError
             If memory runs out with nothing left to fall back on.
         """
-        yield from importing()
-        from napari_simmat.engine.devices import NO_MEMORY, is_out_of_memory
+        yield from import_torch_job()
+        from napari_simmat.engine.device import OUT_OF_MEMORY_MESSAGE, is_out_of_memory
 
         try:
             return (yield from self._answering(question, glimpsed, wanted))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            raise MemoryError(NO_MEMORY) from error
+            raise MemoryError(OUT_OF_MEMORY_MESSAGE) from error
 
-    def preparing(self, question: Question, planes: Sequence[Plane]) -> Job[int]:
+    def prefetch_job(self, question: Question, planes: Sequence[Plane]) -> Job[int]:
         """Encode planes of the question's image ahead; how many from the first on are ready.
 
         The question is as good as answered: only its model and its image count.
         """
         predictor = yield from self._beside(question)
-        return (yield from predictor.preparing(planes))
+        return (yield from predictor.prefetch_job(planes))
 
-    def propagating(self, question: Question, request: StackRequest) -> Job[list[Track]]:
+    def propagate_job(self, question: Question, request: StackRequest) -> Job[list[Track]]:
         """Follow objects through the question's image; what was found before is not asked again."""
-        from napari_simmat.engine.volume import Propagator
+        from napari_simmat.engine.propagation import Propagator
 
         key = (question.model, question.image.token, request.settings, request.spacing)
         if self._propagator is None or self._propagator[0] != key:
@@ -169,20 +169,20 @@ class Segmenter:
             propagator = Propagator(predictor, request.settings, request.spacing)
             self._propagator = key, propagator
         propagator = self._propagator[1]
-        return (yield from propagator.propagating(request.prompts, request.along, request.planes))
+        return (yield from propagator.propagate_job(request.prompts, request.along, request.planes))
 
     def proposing(
         self,
         question: Question,
         settings: AutomaticSettings,
         seeds: Sequence[Prompt] | None = None,
-    ) -> Job[Candidates]:
+    ) -> Job[MaskCandidates]:
         """Ask for everything on the question's plane, in a grid or where `seeds` say.
 
         With a predictor of its own, since clicks may be answered in between.
         """
-        yield from importing()
-        from napari_simmat.engine.automatic.proposing import proposing
+        yield from import_torch_job()
+        from napari_simmat.engine.automatic_generator import propose_masks_job
         from napari_simmat.engine.predictor import Predictor
 
         yield from self._loading(question.model)
@@ -191,7 +191,7 @@ class Segmenter:
         predictor = Predictor(known.model, str(known.device), known.precision, self.cache)
         yield from self._handing(predictor, question.image)
         settings = settings.for_model(known.model.spec)
-        return (yield from proposing(predictor, settings, question.plane, seeds))
+        return (yield from propose_masks_job(predictor, settings, question.plane, seeds))
 
     def forget(self) -> None:
         """Drop the model, so that the next question loads it anew."""
@@ -205,9 +205,9 @@ class Segmenter:
         yield from self._opening(question)
         predictor = self.predictor
         assert predictor is not None
-        if question.prompts and (yield from predictor.glimpsing(question.plane)):
+        if question.prompts and (yield from predictor.coarse_preview_job(question.plane)):
             glimpsed((yield from self._predicting(question, ("glimpse", *question.subject))))
-        for progress in predictor.moving(question.plane):
+        for progress in predictor.set_plane_job(question.plane):
             yield progress
             if not wanted():
                 return None
@@ -217,7 +217,7 @@ class Segmenter:
         """Answer from what is encoded, which `subject` stands for."""
         assert self.predictor is not None
         assert self._refiner is not None
-        results = yield from self._refiner.refining(
+        results = yield from self._refiner.refine_job(
             self.predictor, question.prompts, subject, dict(question.choices)
         )
         return Answer(
@@ -230,21 +230,21 @@ class Segmenter:
 
     def _beside(self, question: Question) -> Job[Predictor]:
         """A predictor of the question's image that leaves the plane of the clicks alone."""
-        yield from importing()
+        yield from import_torch_job()
         yield from self._loading(question.model)
         assert self.predictor is not None
         yield from self._opening(question)
-        return self.predictor.beside()
+        return self.predictor.sibling()
 
     def _loading(self, chosen: ChosenModel) -> Job[None]:
         if self.predictor is not None and chosen == self._model:
             return
-        from napari_simmat.engine.checkpoints.zoo import loading
+        from napari_simmat.checkpoints.loading import load_model_job
         from napari_simmat.engine.predictor import Predictor
-        from napari_simmat.engine.refining import Refiner
+        from napari_simmat.engine.refinement import Refiner
 
         self.forget()  # two networks at a time may be too much for the memory
-        model = yield from loading(chosen.reference)
+        model = yield from load_model_job(chosen.reference)
         self.predictor = Predictor(model, cache=self.cache)
         self._refiner = Refiner()
         self._model = chosen
@@ -264,7 +264,7 @@ class Segmenter:
     def _handing(self, predictor: Predictor, image: ImageValue) -> Job[None]:
         """Make an image a predictor's; nothing of it is encoded yet."""
         statistics = yield from self._measuring(image)
-        yield from predictor.opening(
+        yield from predictor.open_image_job(
             image.arrays,
             names=image.names,
             statistics=statistics,
@@ -278,7 +278,7 @@ class Segmenter:
         key = (model.fingerprint, *whole.token)
         if key not in self._statistics:
             stack = ChannelStack.build(whole.arrays, inputs=model.spec.inputs, names=whole.names)
-            self._statistics[key] = yield from stack.measuring()
+            self._statistics[key] = yield from stack.measure_job()
         return self._statistics[key]
 
 
@@ -316,7 +316,7 @@ class Answering(QObject):
         self.worker = Worker()
         self.segmenter = Segmenter()
         self.question: Question | None = None
-        self._task: Task | None = None
+        self._task: WorkerTask | None = None
         queued = Qt.ConnectionType.QueuedConnection
         self._seen_coarsely.connect(self._on_seen_coarsely, queued)
         self.worker.progressed.connect(self._on_progress, queued)
@@ -359,7 +359,7 @@ class Answering(QObject):
         self.drop()
         self.worker.close()
 
-    def _on_progress(self, task: Task, progress: Progress) -> None:
+    def _on_progress(self, task: WorkerTask, progress: Progress) -> None:
         # An earlier click of the same image may still be encoding it: that is what is waited for.
         if self._task is not None and not task.cancelled and task.rank == 0:
             fraction = progress.done / progress.total if progress.total else None
@@ -370,12 +370,12 @@ class Answering(QObject):
         if self._task is not None and question is self.question:
             self.glimpsed.emit(question, answer)
 
-    def _on_returned(self, task: Task, answer: Answer) -> None:
+    def _on_returned(self, task: WorkerTask, answer: Answer) -> None:
         if task is self._task:
             self._task = None
             self.answered.emit(self.question, answer, time.monotonic() - task.since)
 
-    def _on_failed(self, task: Task, reason: str) -> None:
+    def _on_failed(self, task: WorkerTask, reason: str) -> None:
         if task is self._task:
             self._task = None
             self.failed.emit(reason)

@@ -9,10 +9,14 @@ from typing import Any, Literal
 import numpy as np
 from napari.layers import Labels
 
-from napari_simmat.engine.census import Census
-from napari_simmat.engine.footprints import Footprint, Patch
-from napari_simmat.engine.splitting import parts_around, pieces
-from napari_simmat.engine.views import Order, inverse
+from napari_simmat.engine.coordinates import AxisOrder, inverse_order
+from napari_simmat.engine.masks import (
+    LabelEdit,
+    LabelIndex,
+    ObjectMask,
+    connected_components,
+    split_at_points,
+)
 from napari_simmat.widgets.segment.history import Edit, Entry, NewObject, Register
 from napari_simmat.widgets.segment.prompt_state import Plane
 
@@ -22,9 +26,9 @@ Overlap = Literal["keep", "overwrite", "ask"]
 
 def drawn(
     labels: Any,
-    footprint: Footprint,
+    footprint: ObjectMask,
     label: int,
-    stale: Sequence[Footprint],
+    stale: Sequence[ObjectMask],
     overlap: Overlap,
     above: Sequence[int],
 ) -> tuple[tuple[int, ...], np.ndarray, np.ndarray] | None:
@@ -68,7 +72,7 @@ def drawn(
     return tuple(int(n) for n in low), before, after
 
 
-def _within(footprint: Footprint, corner: np.ndarray) -> tuple[slice, ...]:
+def _within(footprint: ObjectMask, corner: np.ndarray) -> tuple[slice, ...]:
     """The footprint's region within a block that begins at `corner`."""
     return tuple(
         slice(int(first - start), int(first - start + size))
@@ -103,7 +107,7 @@ class NapariHistory:
             self._layer.redo()
 
 
-def patch_of_stroke(atom: Any) -> Patch | None:
+def patch_of_stroke(atom: Any) -> LabelEdit | None:
     """One entry of napari's history of a stroke: indices or a box, values before and after."""
     if hasattr(atom, "slice_key"):
         corner = tuple(int(part.start) for part in atom.slice_key)
@@ -113,7 +117,7 @@ def patch_of_stroke(atom: Any) -> Patch | None:
         before[mask] = np.asarray(atom.old_values).ravel()
         after = before.copy()
         after[mask] = atom.new_value
-        return Patch.between(before, after, corner)
+        return LabelEdit.between(before, after, corner)
     indices, old, new = atom
     index = [np.asarray(axis).ravel() for axis in indices]
     corner = tuple(int(axis.min()) for axis in index)
@@ -123,7 +127,7 @@ def patch_of_stroke(atom: Any) -> Patch | None:
     before[at] = old
     after = before.copy()
     after[at] = new
-    return Patch.between(before, after, corner)
+    return LabelEdit.between(before, after, corner)
 
 
 # The finished objects of one labels layer, and all that is done to them.
@@ -156,11 +160,11 @@ class Finished:
         layer: Labels,
         painted: Callable[[Finished, Edit], None],
         replaced: Callable[[Finished], None],
-        census: Census | None = None,
+        census: LabelIndex | None = None,
     ) -> None:
         self.layer = layer
         if census is None:
-            census = Census() if layer.multiscale else Census.of(layer.data)
+            census = LabelIndex() if layer.multiscale else LabelIndex.of(layer.data)
         self.register = Register(census)
         self.version = 0
         self._history = NapariHistory(layer)
@@ -183,11 +187,11 @@ class Finished:
         self.layer.events.paint.disconnect(self._on_paint)
         self.layer.events.data.disconnect(self._on_data)
 
-    def footprint(self, label: int) -> Footprint | None:
+    def footprint(self, label: int) -> ObjectMask | None:
         """An object's voxels as they are now; None if there is no such object."""
         return self.register.census.footprint(self.layer.data, label)
 
-    def on_plane(self, label: int, plane: Plane, order: Order = ()) -> Footprint | None:
+    def on_plane(self, label: int, plane: Plane, order: AxisOrder = ()) -> ObjectMask | None:
         """An object's pixels on one plane of a view as they are now, in the view's coordinates.
 
         Only the plane is read. None where the object is not.
@@ -202,7 +206,7 @@ class Finished:
             region[axis] = slice(index, index + 1)
         mask = np.asarray(self.layer.data[tuple(region)]) == label
         corner = tuple(part.start for part in region)
-        return Footprint.of(mask, corner).transposed(order) if mask.any() else None
+        return ObjectMask.of(mask, corner).transposed(order) if mask.any() else None
 
     def overlapped(self, objects: Sequence[NewObject]) -> list[int]:
         """The other objects that lie where `objects` want to be, ascending."""
@@ -232,7 +236,7 @@ class Finished:
         """
         numbers = self._numbers(objects)
         before = dict(self.register.entries)
-        patches: list[Patch] = []
+        patches: list[LabelEdit] = []
         written: list[int] = []
         left: list[NewObject] = []
         for each, label in zip(objects, numbers, strict=True):
@@ -242,7 +246,7 @@ class Finished:
                 left.append(each)
                 continue
             corner, old, new = block
-            patch = Patch.replace(self.layer.data, corner, old, new)
+            patch = LabelEdit.replace(self.layer.data, corner, old, new)
             if patch is not None:
                 self.register.census.note(patch)
                 patches.append(patch)
@@ -286,10 +290,10 @@ class Finished:
         assert footprint is not None
         if len(points) > 1:
             inner = [np.subtract(point, footprint.corner) for point in points]
-            masks = parts_around(footprint.mask, inner, spacing)
-            parts = [Footprint.of(mask, footprint.corner) for mask in masks]
+            masks = split_at_points(footprint.mask, inner, spacing)
+            parts = [ObjectMask.of(mask, footprint.corner) for mask in masks]
         else:
-            parts = pieces(footprint.mask, footprint.corner)
+            parts = connected_components(footprint.mask, footprint.corner)
         if len(parts) < 2:
             raise ValueError(
                 f"Object {label} is one piece: click once on each part that it should have, then "
@@ -300,7 +304,7 @@ class Finished:
         before = dict(self.register.entries)
         old = self.register.entry(label)
         patches = [
-            Patch.write(self.layer.data, each.footprint, number)
+            LabelEdit.write(self.layer.data, each.footprint, number)
             for each, number in zip(new, numbers[1:], strict=True)
         ]
         self._note([patch for patch in patches if patch is not None])
@@ -342,12 +346,12 @@ class Finished:
         free = iter(range(first, first + count))
         return [next(free) if each.label is None else each.label for each in objects]
 
-    def _stale(self, new: NewObject, label: int) -> list[Footprint]:
+    def _stale(self, new: NewObject, label: int) -> list[ObjectMask]:
         """Where an object that is replaced lies on the planes on which it is."""
         if new.label is None:
             return []
         found = (self.on_plane(label, plane, new.order) for plane in new.seen.planes())
-        return [each.transposed(inverse(new.order)) for each in found if each is not None]
+        return [each.transposed(inverse_order(new.order)) for each in found if each is not None]
 
     def _entry(self, new: NewObject, label: int) -> Entry:
         """The entry of an object that was just written."""
@@ -370,23 +374,23 @@ class Finished:
         patches = []
         for label, value in values.items():
             if (footprint := self.footprint(label)) is not None:
-                patch = Patch.write(self.layer.data, footprint, value)
+                patch = LabelEdit.write(self.layer.data, footprint, value)
                 assert patch is not None
                 self._note([patch])
                 patches.append(patch)
         self.register.entries.update(entries)
         return self._edit(patches, before)
 
-    def _note(self, patches: Sequence[Patch]) -> None:
+    def _note(self, patches: Sequence[LabelEdit]) -> None:
         for patch in patches:
             self.register.census.note(patch)
 
-    def _edit(self, patches: Sequence[Patch], before: Mapping[int, Entry]) -> Edit:
+    def _edit(self, patches: Sequence[LabelEdit], before: Mapping[int, Entry]) -> Edit:
         """Show what was just done, and return it as a value."""
         self.layer.refresh()
         return self._difference(patches, before)
 
-    def _difference(self, patches: Sequence[Patch], before: Mapping[int, Entry]) -> Edit:
+    def _difference(self, patches: Sequence[LabelEdit], before: Mapping[int, Entry]) -> Edit:
         """What was just done; forgets what was known of objects that are gone."""
         self.version += 1
         entries = self.register.entries
@@ -415,7 +419,7 @@ class Finished:
         """The whole array was replaced: count it anew."""
         self.version += 1
         entries = self.register.entries
-        self.register = Register(Census.of(self.layer.data))
+        self.register = Register(LabelIndex.of(self.layer.data))
         self.register.entries = {
             label: entry for label, entry in entries.items() if label in self.register.census
         }

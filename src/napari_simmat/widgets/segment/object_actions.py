@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from napari.layers import Labels
 
-from napari_simmat.engine.footprints import Footprint
-from napari_simmat.engine.views import inverse, reordered, turned
-from napari_simmat.widgets.place import shown_axes
+from napari_simmat._text import is_or_are, pluralize
+from napari_simmat.engine.coordinates import inverse_order, reordered, transposed_view
+from napari_simmat.engine.masks import ObjectMask
+from napari_simmat.widgets.controls import Status
+from napari_simmat.widgets.placement import shown_axes
 from napari_simmat.widgets.segment.history import Edit, Made, NewObject
 from napari_simmat.widgets.segment.inference import Answer
 from napari_simmat.widgets.segment.label_editor import Finished, Overlap
@@ -25,11 +27,10 @@ from napari_simmat.widgets.segment.prompt_state import (
     prompts_of,
     wanted_on,
 )
-from napari_simmat.widgets.status import Status
-from napari_simmat.words import are, counted
 
 if TYPE_CHECKING:
     from napari_simmat.widgets.segment.controller import Interaction
+
 
 _POINT_AT = "Point at a finished object or choose it in the table first."
 
@@ -78,7 +79,7 @@ class ObjectActions:
             made = Made(plane, each.share, "", choices, again.kept if again else None, order)
             objects.append(
                 NewObject(
-                    Footprint.of(mask, (*plane, 0, 0)),
+                    ObjectMask.of(mask, (*plane, 0, 0)),
                     score,
                     label=again.label if again else None,
                     category=self.category,
@@ -150,7 +151,7 @@ class ObjectActions:
             session.offer(
                 Status(
                     "done",
-                    f"{said} {counted(count, 'object')} wholly on {_listed(others)} {are(count)} "
+                    f"{said} {pluralize(count, 'object')} wholly on {_listed(others)} {is_or_are(count)} "
                     "left out.",
                     offer="Overwrite",
                 ),
@@ -339,7 +340,7 @@ class ObjectActions:
         found = {}
         for point, label in zip(here.points, here.labels, strict=True):
             at = (*plane_of(point), *(int(np.floor(value + 0.5)) for value in point[-2:]))
-            at = reordered(at, inverse(work.place.order))
+            at = reordered(at, inverse_order(work.place.order))
             if label and (number := _value(work.finished.layer.data, at)):
                 found[at] = number
         return found
@@ -436,12 +437,12 @@ class PromptActions:
                 f"{layer.name} does not lie on the image: choose labels of its size and place."
             )
             return
-        values = np.asarray(turned(layer.data, place.order)[plane])
+        values = np.asarray(transposed_view(layer.data, place.order)[plane])
         found = [number for number in np.unique(values).tolist() if number]
         if not found:
             session.fail(f"{layer.name} holds no object on this plane: move the slider to one.")
             return
-        masks = tuple(Footprint.of(values == number, (*plane, 0, 0)) for number in found)
+        masks = tuple(ObjectMask.of(values == number, (*plane, 0, 0)) for number in found)
         prompts = replace(work.prompts, masks=work.prompts.masks + masks)
         session.do(f"masks of {layer.name}", replace(work.asked, prompts=prompts))
         session.request()

@@ -9,8 +9,8 @@ from napari import Viewer
 from napari.layers import Labels, Layer
 from napari.utils.colormaps import CyclicLabelColormap
 
-from napari_simmat.engine.views import Order, turned
-from napari_simmat.widgets.place import Place
+from napari_simmat.engine.coordinates import AxisOrder, transposed_view
+from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.history import Edit, Entry
 from napari_simmat.widgets.segment.label_editor import Finished
 
@@ -28,18 +28,22 @@ class Preview:
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         self.layer: Labels | None = None
-        self._shown: set[tuple[Order, tuple[int, ...]]] = set()
-        self._proposed: dict[tuple[Order, tuple[int, ...]], np.ndarray] = {}
+        self._shown: set[tuple[AxisOrder, tuple[int, ...]]] = set()
+        self._proposed: dict[tuple[AxisOrder, tuple[int, ...]], np.ndarray] = {}
 
-    def prepare(self, place: Place) -> None:
+    def prepare(self, place: ImageGeometry) -> None:
         """Have the layer: napari takes a moment for its first one, better now than at a click."""
         self._ensure(place)
 
-    def show(self, place: Place, plane: tuple[int, ...], masks: Sequence[np.ndarray]) -> None:
+    def show(
+        self, place: ImageGeometry, plane: tuple[int, ...], masks: Sequence[np.ndarray]
+    ) -> None:
         """Show `masks` (Y, X) on `plane`, the first on top."""
         self.show_all(place, {plane: masks})
 
-    def show_all(self, place: Place, masks: Mapping[tuple[int, ...], Sequence[np.ndarray]]) -> None:
+    def show_all(
+        self, place: ImageGeometry, masks: Mapping[tuple[int, ...], Sequence[np.ndarray]]
+    ) -> None:
         """Show masks (Y, X) on several planes, the first of each on top."""
         layer = self._ensure(place)
         for plane, there in masks.items():
@@ -49,7 +53,7 @@ class Preview:
             self._put(layer, place.order, plane, labels)
         layer.refresh()
 
-    def propose(self, place: Place, plane: tuple[int, ...], labels: np.ndarray) -> None:
+    def propose(self, place: ImageGeometry, plane: tuple[int, ...], labels: np.ndarray) -> None:
         """Show objects 1, 2, ... (Y, X) on `plane`; neighbours in number differ in colour.
 
         Until they are withdrawn they are seen whenever no mask is shown on the plane.
@@ -60,27 +64,27 @@ class Preview:
         self._put(layer, place.order, plane, values)
         layer.refresh()
 
-    def withdraw(self, plane: tuple[int, ...], order: Order = ()) -> None:
+    def withdraw(self, plane: tuple[int, ...], order: AxisOrder = ()) -> None:
         """Take back what was proposed on a plane of a view."""
         values = self._proposed.pop((order, plane), None)
         layer = self.layer
         if values is None or layer is None or layer not in self._viewer.layers:
             return
-        if np.array_equal(turned(layer.data, order)[plane], values):
+        if np.array_equal(transposed_view(layer.data, order)[plane], values):
             self.clear(plane, order)
 
-    def clear(self, plane: tuple[int, ...], order: Order = ()) -> None:
+    def clear(self, plane: tuple[int, ...], order: AxisOrder = ()) -> None:
         """Show no mask on a plane of a view."""
         self.clear_planes([plane], order)
 
-    def clear_planes(self, planes: Iterable[tuple[int, ...]], order: Order = ()) -> None:
+    def clear_planes(self, planes: Iterable[tuple[int, ...]], order: AxisOrder = ()) -> None:
         """Show no mask on some planes of a view."""
         layer = self.layer
         if layer is None or layer not in self._viewer.layers:
             return
         if len(order) not in (0, layer.ndim):
             return
-        seen, changed = turned(layer.data, order), False
+        seen, changed = transposed_view(layer.data, order), False
         for plane in planes:
             self._shown.discard((order, plane))
             if len(plane) != layer.ndim - 2:
@@ -100,7 +104,7 @@ class Preview:
         self._shown, self._proposed = set(), {}
         if layer is not None and layer in self._viewer.layers and shown:
             for order, plane in shown:
-                turned(layer.data, order)[plane] = 0
+                transposed_view(layer.data, order)[plane] = 0
             layer.refresh()
 
     def remove(self) -> None:
@@ -109,11 +113,13 @@ class Preview:
             self._viewer.layers.remove(self.layer)
         self.layer = None
 
-    def _put(self, layer: Labels, order: Order, plane: tuple[int, ...], labels: np.ndarray) -> None:
-        turned(layer.data, order)[plane] = labels
+    def _put(
+        self, layer: Labels, order: AxisOrder, plane: tuple[int, ...], labels: np.ndarray
+    ) -> None:
+        transposed_view(layer.data, order)[plane] = labels
         self._shown.add((order, plane))
 
-    def _ensure(self, place: Place) -> Labels:
+    def _ensure(self, place: ImageGeometry) -> Labels:
         layer = self.layer
         if layer is not None and layer in self._viewer.layers:
             if place.misfit(layer) is None:
@@ -136,7 +142,7 @@ class Preview:
         return self.layer
 
 
-def new_objects(viewer: Viewer, place: Place, labels: np.ndarray | None = None) -> Labels:
+def new_objects(viewer: Viewer, place: ImageGeometry, labels: np.ndarray | None = None) -> Labels:
     """Add an int32 layer for the image's objects: `labels` (..., Y, X) itself, or an empty one."""
     data = np.zeros(place.usual.shape, dtype=np.int32) if labels is None else labels
     layer = Labels(data, name=OBJECTS, opacity=0.6, **place.layer_options())
@@ -191,7 +197,7 @@ class Classes:
         layer = self._layers.get(finished.key)
         return layer if layer is not None and layer in self._viewer.layers else None
 
-    def follow(self, place: Place, finished: Finished, edit: Edit) -> None:
+    def follow(self, place: ImageGeometry, finished: Finished, edit: Edit) -> None:
         """Show what an edit of the objects means for their classes."""
         entries = finished.register.entries
         self.add([entry.category for entry in entries.values()])
@@ -214,7 +220,7 @@ class Classes:
         self._name(layer)
 
     def show(
-        self, place: Place, finished: Finished, names: Sequence[str], numbers: np.ndarray
+        self, place: ImageGeometry, finished: Finished, names: Sequence[str], numbers: np.ndarray
     ) -> None:
         """Show classes that were numbered beforehand.
 
@@ -237,7 +243,9 @@ class Classes:
         layer.features = {"index": range(1, len(self.names) + 1), "class": self.names}
         layer.refresh()
 
-    def _new(self, place: Place, finished: Finished, numbers: np.ndarray | None = None) -> Labels:
+    def _new(
+        self, place: ImageGeometry, finished: Finished, numbers: np.ndarray | None = None
+    ) -> Labels:
         layer = Labels(
             np.zeros(place.usual.shape, dtype=np.uint8) if numbers is None else numbers,
             name=CLASSES,

@@ -34,13 +34,12 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_simmat.widgets.controls import Button, Choice, LayerChoice, MainButton
-from napari_simmat.widgets.everything_form import EverythingForm
-from napari_simmat.widgets.keys import key_of
-from napari_simmat.widgets.place import Place, symbol_of
+from napari_simmat.widgets.controls import Button, ComboBox, EverythingForm, LayerChoice, MainButton
+from napari_simmat.widgets.placement import ImageGeometry, unit_symbol
 from napari_simmat.widgets.segment.label_editor import Finished, Overlap
 from napari_simmat.widgets.segment.outputs import PREVIEW
 from napari_simmat.widgets.segment.prompt_layers import NEGATIVE, POSITIVE, Tool
+from napari_simmat.widgets.shortcuts import shortcut_text
 
 
 class PromptButtons(QWidget):
@@ -48,18 +47,22 @@ class PromptButtons(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        alt = key_of("flip", shapes=True)
+        alt = shortcut_text("flip", shapes=True)
         self.point = Button("● Point", tip="Click on the object")
         self.box = Button("▭ Box", tip="Draw a box around each object; E and P: ellipse, polygon")
         self.scribble = Button("∿ Line", tip="Scribble over the object")
         self.sign = Button("", tip=f"Flip between inside and outside ({alt} on boxes)")
-        self.commit = MainButton("Commit", key_of("commit"), "Write the object; then the next one")
-        self.segment = Button("Segment", key_of("segment"), "Answer the prompts (again)")
-        self.clear = Button("Clear", key_of("clear"), "Remove the prompts shown")
-        self.undo = Button("Undo", key_of("undo"), "Take back whatever was done last")
-        self.redo = Button("Redo", key_of("redo"), "Do it again")
-        self.cycle = Button("Other mask", key_of("cycle"), "Another of the model's candidates")
-        self.next = Button("One more", key_of("next"), "Another object beside what is open")
+        self.commit = MainButton(
+            "Commit", shortcut_text("commit"), "Write the object; then the next one"
+        )
+        self.segment = Button("Segment", shortcut_text("segment"), "Answer the prompts (again)")
+        self.clear = Button("Clear", shortcut_text("clear"), "Remove the prompts shown")
+        self.undo = Button("Undo", shortcut_text("undo"), "Take back whatever was done last")
+        self.redo = Button("Redo", shortcut_text("redo"), "Do it again")
+        self.cycle = Button(
+            "Other mask", shortcut_text("cycle"), "Another of the model's candidates"
+        )
+        self.next = Button("One more", shortcut_text("next"), "Another object beside what is open")
         self._tools: dict[Tool, Button] = {
             "point": self.point,
             "box": self.box,
@@ -79,7 +82,7 @@ class PromptButtons(QWidget):
 
     def set_sign(self, positive: bool) -> None:
         """Show what a click means."""
-        self.sign.setText(f"{'inside' if positive else 'outside'}  {key_of('flip')}")
+        self.sign.setText(f"{'inside' if positive else 'outside'}  {shortcut_text('flip')}")
         self.sign.setStyleSheet(f"color: {POSITIVE if positive else NEGATIVE};")
 
     def set_state(self, *, working: bool, asked: bool, undo: bool, redo: bool) -> None:
@@ -156,12 +159,14 @@ class StackPanel(QWidget):
         super().__init__(parent)
         self._axes: tuple[Axis, ...] = ()
         self._ways: list[tuple[Axis, ...]] = []
-        self.along = Choice()
-        self.direction = Choice()
+        self.along = ComboBox()
+        self.direction = ComboBox()
         for text in _DIRECTIONS.values():
             self.direction.addItem(text)
         self.first, self.last = _Plane(), _Plane()
-        self.start = Button("Propagate", key_of("propagate"), "Follow what is open through planes")
+        self.start = Button(
+            "Propagate", shortcut_text("propagate"), "Follow what is open through planes"
+        )
         self.commit = Button("Commit all", "", "Write what was found on all planes (C)")
         self.drop = Button("Discard", "", "Take back what was found")
         self.whole = Button("Encode whole stack", "", "All planes, so that each click is fast")
@@ -214,7 +219,7 @@ class StackPanel(QWidget):
     def set_state(self, *, working: bool, busy: bool, found: bool) -> None:
         """Enable what can be done: something is open, planes are asked, something was found."""
         self._propagating = busy
-        text = "Cancel" if busy else f"Propagate  {key_of('propagate')}"
+        text = "Cancel" if busy else f"Propagate  {shortcut_text('propagate')}"
         self.start.setText(text)
         self.start.setEnabled(busy or (working and bool(self._axes)))
         for button in (self.commit, self.drop):
@@ -406,7 +411,7 @@ class Row:
     score: float
 
 
-def rows_of(finished: Finished | None, place: Place | None) -> list[Row]:
+def rows_of(finished: Finished | None, place: ImageGeometry | None) -> list[Row]:
     """The objects as the table shows them."""
     if finished is None or place is None:
         return []
@@ -419,12 +424,12 @@ def rows_of(finished: Finished | None, place: Place | None) -> list[Row]:
     return found
 
 
-def voxel_of(place: Place) -> tuple[float, str]:
+def voxel_of(place: ImageGeometry) -> tuple[float, str]:
     """Area or volume of a voxel and its unit; NaN and empty unless all axes share a unit."""
     units = {str(unit) for unit in place.layer_options()["units"]}
     if place.ndim > 3 or len(units) > 1 or units & {"pixel", ""}:
         return math.nan, ""
-    unit = symbol_of(place.layer_options()["units"][0])
+    unit = unit_symbol(place.layer_options()["units"][0])
     power = "²" if place.ndim == 2 else "³"
     return abs(float(np.linalg.det(place.matrix[:-1, :-1]))), f"{unit}{power}"
 
@@ -624,7 +629,7 @@ class ObjectPanel(QWidget):
         self.table = ObjectTable()
         self.category = ClassChoice()
         self.category.setToolTip("Class of new objects, and of those chosen in the table")
-        self.overlap = Choice()
+        self.overlap = ComboBox()
         self.overlap.setMinimumContentsLength(_LETTERS)
         self.overlap.addItems(list(_OVERLAPS.values()))
         self.overlap.setToolTip(
@@ -637,7 +642,7 @@ class ObjectPanel(QWidget):
             "split": ("Split", "One for each point on it, or its separate pieces"),
         }
         self.buttons = {
-            action: Button(text, key_of(action), tip) for action, (text, tip) in tips.items()
+            action: Button(text, shortcut_text(action), tip) for action, (text, tip) in tips.items()
         }
         form = QHBoxLayout()
         form.setSpacing(6)

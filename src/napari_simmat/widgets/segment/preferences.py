@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from qtpy.QtCore import QObject
 
-from napari_simmat.engine.files import writing
-from napari_simmat.engine.folders import user_folder
+from napari_simmat.io.files import atomic_write, user_folder
 from napari_simmat.widgets.segment.label_editor import Overlap
 
 if TYPE_CHECKING:
     from napari_simmat.widgets.segment.tab import SegmentTab
+
 
 log = logging.getLogger(__name__)
 _MOST_BYTES = 1 << 20
@@ -89,7 +89,7 @@ def save_settings(settings: Settings) -> None:
     path = settings_file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with writing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(
                 json.dumps({"segment": asdict(settings)}, indent=1) + "\n", encoding="utf-8"
             )

@@ -12,8 +12,8 @@ from napari.layers import Layer, Points, Shapes
 from napari.layers.base import ActionType
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_simmat.engine.views import Order
-from napari_simmat.widgets.place import Place, shown_axes
+from napari_simmat.engine.coordinates import AxisOrder
+from napari_simmat.widgets.placement import ImageGeometry, shown_axes
 from napari_simmat.widgets.segment.prompt_state import Kind, Outline, Position, Prompts
 
 POSITIVE, NEGATIVE = "#2ecc40", "#ff3b30"
@@ -50,7 +50,7 @@ class PointPrompts(QObject):
                 event.connect(follow)
             self._sign_to_layer()
 
-    def read(self, place: Place, point: Sequence[float]) -> Prompts:
+    def read(self, place: ImageGeometry, point: Sequence[float]) -> Prompts:
         """The points in the image's coordinates; `point` is the viewer's."""
         layer = self.layer
         if layer is None or not len(layer.data):
@@ -58,7 +58,7 @@ class PointPrompts(QObject):
         at = place.from_layer(layer, layer.data, point)
         return Prompts(positions(at), _labels(layer), _groups(layer))
 
-    def write(self, prompts: Prompts, place: Place, point: Sequence[float]) -> None:
+    def write(self, prompts: Prompts, place: ImageGeometry, point: Sequence[float]) -> None:
         """Show exactly these points."""
         layer = self.layer
         assert layer is not None
@@ -242,7 +242,7 @@ class ShapePrompts(QObject):
             layer.events.mode.connect(self._on_mode)
             layer.events.data.connect(self._on_data)
 
-    def read(self, place: Place, point: Sequence[float]) -> tuple[Outline, ...]:
+    def read(self, place: ImageGeometry, point: Sequence[float]) -> tuple[Outline, ...]:
         """The shapes in the image's coordinates, without the one that is being drawn."""
         layer = self.layer
         if layer is None or not len(layer.data):
@@ -263,7 +263,9 @@ class ShapePrompts(QObject):
             )
         )
 
-    def write(self, outlines: tuple[Outline, ...], place: Place, point: Sequence[float]) -> None:
+    def write(
+        self, outlines: tuple[Outline, ...], place: ImageGeometry, point: Sequence[float]
+    ) -> None:
         """Show exactly these shapes."""
         layer = self.layer
         assert layer is not None
@@ -349,7 +351,7 @@ def _edge_colour(outline: Outline) -> str:
 POINTS, BOXES = "SimMAT points", "SimMAT boxes"
 
 
-def left_on(viewer: Viewer, name: str, kind: type[Layer], place: Place) -> Any:
+def left_on(viewer: Viewer, name: str, kind: type[Layer], place: ImageGeometry) -> Any:
     """A layer of that name that an earlier session, or another view, left on the image."""
     for layer in viewer.layers:
         if layer.name == name and isinstance(layer, kind) and place.lies_on(layer):
@@ -357,7 +359,7 @@ def left_on(viewer: Viewer, name: str, kind: type[Layer], place: Place) -> Any:
     return None
 
 
-def new_points(place: Place) -> Points:
+def new_points(place: ImageGeometry) -> Points:
     """An empty layer for clicks, in the image's own axes."""
     layer = Points(
         ndim=place.ndim,
@@ -373,7 +375,7 @@ def new_points(place: Place) -> Points:
     return layer
 
 
-def new_boxes(place: Place) -> Shapes:
+def new_boxes(place: ImageGeometry) -> Shapes:
     """An empty layer for drawn shapes, in the image's own axes."""
     layer = Shapes(
         ndim=place.ndim,
@@ -425,7 +427,7 @@ class _Left:
 class PromptLayers(QObject):
     """The points layer and the shapes layer in use; own ones are made where none is chosen.
 
-    Layers are read and written in the coordinates of an image's `Place`. Own ones show the prompts
+    Layers are read and written in the coordinates of an image's `ImageGeometry`. Own ones show the prompts
     of the view that is seen; one that the user chose belongs to the view in which it was chosen.
     """
 
@@ -443,8 +445,8 @@ class PromptLayers(QObject):
         self._viewer = viewer
         self._points = PointPrompts(self)
         self._shapes = ShapePrompts(viewer, self)
-        self._order: Order = ()
-        self._left: dict[Order, _Left] = {}
+        self._order: AxisOrder = ()
+        self._left: dict[AxisOrder, _Left] = {}
         self._settled = QTimer(self)
         self._settled.setSingleShot(True)
         self._settled.timeout.connect(self._on_settled)
@@ -490,7 +492,7 @@ class PromptLayers(QObject):
         """Whether `edited` is about to be sent."""
         return self._settled.isActive()
 
-    def travel(self, place: Place) -> bool:
+    def travel(self, place: ImageGeometry) -> bool:
         """Whether a layer in use has fewer axes than the image: what it holds goes along.
 
         It lies on whichever plane is shown.
@@ -498,7 +500,7 @@ class PromptLayers(QObject):
         layers = self.points, self.boxes
         return any(layer is not None and layer.ndim < place.ndim for layer in layers)
 
-    def ensure(self, place: Place) -> None:
+    def ensure(self, place: ImageGeometry) -> None:
         """Have both layers; own ones lie on the image, others are taken as they are.
 
         An own layer that lies elsewhere gives way to a new one, which takes over its tool.
@@ -532,12 +534,12 @@ class PromptLayers(QObject):
             self.replaced.emit()
             self._settled.start(0)
 
-    def read(self, place: Place, point: Sequence[float]) -> Prompts:
+    def read(self, place: ImageGeometry, point: Sequence[float]) -> Prompts:
         """All prompts in the image's coordinates; `point` is the viewer's."""
         clicks = self._points.read(place, point)
         return replace(clicks, outlines=self._shapes.read(place, point))
 
-    def write(self, prompts: Prompts, place: Place, point: Sequence[float]) -> Prompts:
+    def write(self, prompts: Prompts, place: ImageGeometry, point: Sequence[float]) -> Prompts:
         """Show exactly these prompts; returns how they read back.
 
         What the user changed in a chosen layer while another view was seen is kept.
@@ -597,7 +599,7 @@ class PromptLayers(QObject):
 
     # -------------------------------------------------------------------- view
 
-    def _turn(self, prompts: Prompts, place: Place, point: Sequence[float]) -> Prompts:
+    def _turn(self, prompts: Prompts, place: ImageGeometry, point: Sequence[float]) -> Prompts:
         """Leave layers that were chosen in the view before, take up those of this one."""
         before, self._order = self._order, place.order
         points, boxes = _chosen(self.points, POINTS), _chosen(self.boxes, BOXES)
@@ -635,12 +637,12 @@ class PromptLayers(QObject):
 
     # ------------------------------------------------------------------ layers
 
-    def _own_points(self, place: Place) -> Points:
+    def _own_points(self, place: ImageGeometry) -> Points:
         """The own points layer on the image; a new one if there is none."""
         layer: Points | None = left_on(self._viewer, POINTS, Points, place)
         return layer if layer is not None else added(self._viewer, new_points(place))
 
-    def _own_boxes(self, place: Place) -> Shapes:
+    def _own_boxes(self, place: ImageGeometry) -> Shapes:
         layer: Shapes | None = left_on(self._viewer, BOXES, Shapes, place)
         return layer if layer is not None else added(self._viewer, new_boxes(place))
 

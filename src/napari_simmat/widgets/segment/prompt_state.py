@@ -13,12 +13,10 @@ from typing import Any, Literal
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from napari_simmat.engine.correcting import MIDDLE
-from napari_simmat.engine.footprints import Footprint
-from napari_simmat.engine.frames import Box, box_of_corners
-from napari_simmat.engine.mask_geometry import deepest
+from napari_simmat.engine.coordinates import AxisOrder, BoxCorners, box_of_corners
+from napari_simmat.engine.masks import ObjectMask, interior_point
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.views import Order
+from napari_simmat.engine.refinement import MIN_CLICK_CENTRALITY
 
 Plane = tuple[int, ...]
 Position = tuple[float, ...]
@@ -69,7 +67,7 @@ class Prompts:
     labels: tuple[int, ...] = ()
     groups: tuple[int, ...] = ()
     outlines: tuple[Outline, ...] = ()
-    masks: tuple[Footprint, ...] = ()
+    masks: tuple[ObjectMask, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.groups) != len(self.points):
@@ -137,7 +135,7 @@ class Opened:
 
     label: int
     plane: Plane
-    kept: Footprint | None = None
+    kept: ObjectMask | None = None
 
 
 @dataclass(frozen=True)
@@ -154,7 +152,7 @@ class Followed:
 
     number: int
     plane: Plane
-    mask: Footprint
+    mask: ObjectMask
 
 
 @dataclass(frozen=True)
@@ -179,7 +177,7 @@ class Asked:
     choices: tuple[tuple[Prompt, int], ...] = ()
     opened: tuple[Opened, ...] = ()
     followed: tuple[Followed, ...] = ()
-    order: Order = ()
+    order: AxisOrder = ()
 
     def __bool__(self) -> bool:
         return bool(self.prompts or self.opened)
@@ -247,8 +245,8 @@ class Wanted:
 class _Object:
     """An object while its parts are gathered; `extent` is the box that holds its points."""
 
-    extent: Box | None = None
-    box: Box | None = None
+    extent: BoxCorners | None = None
+    box: BoxCorners | None = None
     mask: Any = None
     points: list[tuple[float, float]] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
@@ -365,11 +363,11 @@ def _is_upright(outline: Outline) -> bool:
     return bool(np.isclose(sides, 0, atol=1e-3).any(axis=1).all())
 
 
-def _given(mask: Footprint, plane: Plane, shape_yx: tuple[int, int]) -> _Object:
+def _given(mask: ObjectMask, plane: Plane, shape_yx: tuple[int, int]) -> _Object:
     """A mask with its deepest pixel: measured, the model refines it better than with its box."""
     (y0, x0), (height, width) = mask.corner[-2:], mask.shape[-2:]
     extent = float(y0), float(x0), float(y0 + height), float(x0 + width)
-    y, x = deepest(mask.mask.reshape(height, width))
+    y, x = interior_point(mask.mask.reshape(height, width))
     given = _Object(extent, mask=mask.on_plane(plane, shape_yx), share=Prompts(masks=(mask,)))
     given.take([(y0 + y, x0 + x)], 1, Prompts())
     return given
@@ -388,7 +386,7 @@ def _ends(each: _Object) -> bool:
     depth = distance_transform_edt(np.pad(each.mask, 1))[1:-1, 1:-1]
     at = [tuple(int(np.floor(value + 0.5)) for value in point) for point in each.points]
     inside = [depth[y, x] for y, x in at if 0 <= y < depth.shape[0] and 0 <= x < depth.shape[1]]
-    return not any(0 < here < MIDDLE * depth.max() for here in inside)
+    return not any(0 < here < MIN_CLICK_CENTRALITY * depth.max() for here in inside)
 
 
 def _dots(prompts: Prompts) -> list[tuple[list[tuple[float, float]], int, int, Prompts]]:

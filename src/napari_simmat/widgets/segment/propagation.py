@@ -8,24 +8,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 from qtpy.QtCore import QObject, Qt, Signal
 
-from napari_simmat.engine.footprints import Footprint
+from napari_simmat._text import pluralize
+from napari_simmat.engine.coordinates import AxisOrder
+from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.views import Order
 from napari_simmat.progress import Progress
-from napari_simmat.widgets.place import Place
+from napari_simmat.widgets.controls import Status
+from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.background import Ahead
 from napari_simmat.widgets.segment.controller import Interaction
 from napari_simmat.widgets.segment.history import Made, NewObject
 from napari_simmat.widgets.segment.inference import StackRequest
 from napari_simmat.widgets.segment.panels import Axis, StackPanel
 from napari_simmat.widgets.segment.prompt_state import Followed, Plane, Through, planes_of, through
-from napari_simmat.widgets.status import Status
-from napari_simmat.widgets.worker import Task
-from napari_simmat.words import counted
+from napari_simmat.widgets.worker import WorkerTask
 
 if TYPE_CHECKING:
-    from napari_simmat.engine.volume import Track
+    from napari_simmat.engine.propagation_tracks import Track
     from napari_simmat.widgets.segment.session import View, Work
+
 
 RANK = 1
 """Behind clicks, before what is encoded ahead."""
@@ -48,7 +49,7 @@ class Sought:
     """
 
     work: Work
-    order: Order
+    order: AxisOrder
     subject: tuple[object, ...]
     asked: tuple[Through, ...]
     along: tuple[int, ...]
@@ -60,7 +61,7 @@ class Sought:
         return self.work.view(self.order)
 
     @property
-    def place(self) -> Place:
+    def place(self) -> ImageGeometry:
         """The image, seen as it was."""
         return self.work.place.seen(self.order)
 
@@ -98,7 +99,7 @@ class Propagation(QObject):
     def __init__(self, session: Interaction) -> None:
         super().__init__(session)
         self._session = session
-        self._task: Task | None = None
+        self._task: WorkerTask | None = None
         self._sought: Sought | None = None
         self._commit_next = False
         self.found: Found | None = None
@@ -144,7 +145,7 @@ class Propagation(QObject):
         self._sought = Sought(work, work.place.order, session.subject, asked, along, planes)
         segmenter = session.segmenter
         self._task = session.worker.submit(
-            "Propagating", lambda: segmenter.propagating(question, request), RANK
+            "Propagating", lambda: segmenter.propagate_job(question, request), RANK
         )
         session.status.emit(Status("working", "Propagating"))
         self.changed.emit()
@@ -235,13 +236,13 @@ class Propagation(QObject):
 
     # ------------------------------------------------------------------ the worker
 
-    def _on_progress(self, task: Task, progress: Progress) -> None:
+    def _on_progress(self, task: WorkerTask, progress: Progress) -> None:
         if task is self._task and not self._session.answering.busy:
             fraction = progress.done / progress.total if progress.total else None
             words = progress.message or "getting ready"
             self._session.status.emit(Status("working", f"Propagating: {words}", fraction))
 
-    def _on_returned(self, task: Task, tracks: list[Track]) -> None:
+    def _on_returned(self, task: WorkerTask, tracks: list[Track]) -> None:
         if task is not self._task or self._sought is None:
             return
         self._task = None
@@ -259,7 +260,7 @@ class Propagation(QObject):
         if commit and self.found is not None:
             self.commit()
 
-    def _on_failed(self, task: Task, reason: str) -> None:
+    def _on_failed(self, task: WorkerTask, reason: str) -> None:
         if task is self._task:
             self._task, self._commit_next = None, False
             self._session.fail(reason)
@@ -297,11 +298,11 @@ def _followed(found: Found) -> dict[Plane, tuple[Followed, ...]]:
     return planes
 
 
-def _kept(prompt: Prompt) -> Footprint | None:
+def _kept(prompt: Prompt) -> ObjectMask | None:
     """The pixels that a prompt corrects, with its plane."""
     if prompt.mask is None or prompt.box is not None:
         return None
-    return Footprint.of(prompt.mask, (*prompt.plane, 0, 0))
+    return ObjectMask.of(prompt.mask, (*prompt.plane, 0, 0))
 
 
 def _described(found: Found) -> str:
@@ -309,7 +310,7 @@ def _described(found: Found) -> str:
     if not planes:
         return "Nothing was found: click on the object on another plane."
     count = sum(bool(track.sections) for track in found.tracks)
-    objects, along = counted(count, "object"), counted(len(planes), "plane")
+    objects, along = pluralize(count, "object"), pluralize(len(planes), "plane")
     first, last = (", ".join(map(str, plane)) for plane in (planes[0], planes[-1]))
     return f"{objects} on {along} ({first} to {last}). Commit (C) writes them."
 

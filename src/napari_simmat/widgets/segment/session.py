@@ -9,9 +9,10 @@ from napari import Viewer
 from napari.layers import Labels, Layer
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_simmat.engine.census import Census
-from napari_simmat.engine.views import Order
-from napari_simmat.widgets.place import Place
+from napari_simmat.engine.coordinates import AxisOrder
+from napari_simmat.engine.masks import LabelIndex
+from napari_simmat.widgets.controls import Status, StatusKind
+from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment import outputs
 from napari_simmat.widgets.segment.history import Edit, Operation, Operations
 from napari_simmat.widgets.segment.inference import Answer
@@ -19,7 +20,6 @@ from napari_simmat.widgets.segment.label_editor import Finished
 from napari_simmat.widgets.segment.outputs import Classes, Preview
 from napari_simmat.widgets.segment.prompt_layers import PromptLayers
 from napari_simmat.widgets.segment.prompt_state import Asked, Followed, Plane, Prompts, corrected_by
-from napari_simmat.widgets.status import Kind, Status
 
 
 @dataclass(eq=False)
@@ -50,13 +50,13 @@ class Work:
         By their order.
     """
 
-    place: Place
+    place: ImageGeometry
     layers: frozenset[str]
     operations: Operations = field(default_factory=Operations)
     finished: Finished | None = None
-    views: dict[Order, View] = field(default_factory=dict)
+    views: dict[AxisOrder, View] = field(default_factory=dict)
 
-    def view(self, order: Order) -> View:
+    def view(self, order: AxisOrder) -> View:
         """What is open in a view."""
         return self.views.setdefault(order, View(Asked(order=order)))
 
@@ -114,7 +114,7 @@ class Works(QObject):
         self._works: list[Work] = []
         self._finished: dict[str, Finished] = {}
 
-    def on(self, place: Place, layers: frozenset[str], current: Work | None) -> Work:
+    def on(self, place: ImageGeometry, layers: frozenset[str], current: Work | None) -> Work:
         """The work on the image that shares a layer, the current one first; else a new one."""
         known = [] if current is None else [current]
         for work in (*known, *self._works):
@@ -126,7 +126,7 @@ class Works(QObject):
         self._works = [work, *(other for other in self._works if other is not work)]
         return work
 
-    def finished(self, layer: Labels, census: Census | None = None) -> Finished:
+    def finished(self, layer: Labels, census: LabelIndex | None = None) -> Finished:
         """What `layer` holds.
 
         Parameters
@@ -254,7 +254,7 @@ class Session(QObject):
         assert work is not None
         if work.objects is None or work.objects not in self.viewer.layers:
             layer = outputs.new_objects(self.viewer, work.place)
-            work.finished = self.works.finished(layer, Census())
+            work.finished = self.works.finished(layer, LabelIndex())
         elif misfit := work.place.misfit(work.objects):
             raise ValueError(misfit)
         assert work.finished is not None
@@ -290,14 +290,14 @@ class Session(QObject):
 
     # ----------------------------------------------------------------------- view
 
-    def order_or_none(self) -> Order | None:
+    def order_or_none(self) -> AxisOrder | None:
         """The view that the viewer shows; None where it shows no plane of the image."""
         try:
             return None if self.work is None else self.work.place.order_shown(self.viewer.dims)
         except ValueError:
             return None
 
-    def turn(self, order: Order) -> None:
+    def turn(self, order: AxisOrder) -> None:
         """See the image in another view: with the prompts, and the masks, that belong there."""
         work = self.work
         assert work is not None
@@ -417,7 +417,7 @@ class Session(QObject):
 
     # --------------------------------------------------------------------- status
 
-    def say(self, text: str, kind: Kind = "done") -> None:
+    def say(self, text: str, kind: StatusKind = "done") -> None:
         """Show a sentence in the status line."""
         self.status.emit(Status(kind, text))
 

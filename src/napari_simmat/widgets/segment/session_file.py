@@ -19,22 +19,22 @@ import numpy as np
 import xxhash
 from filelock import FileLock, Timeout
 
-from napari_simmat.engine.census import Box
-from napari_simmat.engine.folders import sessions_folder
-from napari_simmat.engine.footprints import Footprint, Patch
-from napari_simmat.engine.jobs.record import prompt_from_dict, prompt_to_dict
+from napari_simmat.batch.record import prompt_from_dict, prompt_to_dict
+from napari_simmat.engine.coordinates import AxisOrder
+from napari_simmat.engine.masks import LabelEdit, ObjectMask, VoxelBox
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.views import Order
+from napari_simmat.io.files import sessions_folder
 from napari_simmat.progress import Job, Progress, finish
 from napari_simmat.widgets.segment.history import Edit, Entry, Made, Operation, Operations, Register
 from napari_simmat.widgets.segment.image_value import ImageValue
 from napari_simmat.widgets.segment.prompt_state import Asked, Followed, Opened, Outline, Prompts
 
+_TAGS = {"ObjectMask": "Footprint", "LabelEdit": "Patch"}  # class -> its tag in session files
 _CLASSES: dict[str, type[Any]] = {
-    each.__name__: each
+    _TAGS.get(each.__name__, each.__name__): each
     for each in (
         *(Asked, Followed, Opened, Outline, Prompts),
-        *(Edit, Entry, Made, Operation, Footprint, Patch),
+        *(Edit, Entry, Made, Operation, ObjectMask, LabelEdit),
     )
 }
 _KIND = "is"
@@ -48,7 +48,7 @@ def to_plain(value: Any) -> Any:
         return {_KIND: "Prompt", **prompt_to_dict(value)}
     if is_dataclass(value):
         values = {each.name: to_plain(getattr(value, each.name)) for each in fields(value)}
-        return {_KIND: type(value).__name__, **values}
+        return {_KIND: _TAGS.get(type(value).__name__, type(value).__name__), **values}
     if isinstance(value, Mapping):
         return {_KIND: "map", "items": [[to_plain(k), to_plain(v)] for k, v in value.items()]}
     if isinstance(value, (tuple, list)):
@@ -147,7 +147,7 @@ class Replayed:
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     entries: dict[str, dict[int, Entry]] = field(default_factory=dict)
     operations: Operations = field(default_factory=Operations)
-    views: dict[Order, Asked] = field(default_factory=dict)
+    views: dict[AxisOrder, Asked] = field(default_factory=dict)
     saved: bool = False
 
     @property
@@ -286,7 +286,7 @@ def _open(state: Replayed, asked: Asked) -> None:
     state.views[asked.order] = asked
 
 
-def _labels(state: Replayed, key: str, patches: Sequence[Patch] = ()) -> np.ndarray:
+def _labels(state: Replayed, key: str, patches: Sequence[LabelEdit] = ()) -> np.ndarray:
     """The labels of a layer, of a type that can hold what `patches` write into them."""
     labels = state.labels.pop(key, None)
     labels = np.zeros(state.shape, np.int32) if labels is None else labels
@@ -309,7 +309,7 @@ def moved_to(operations: Operations, keys: dict[str, str]) -> Operations:
     )
 
 
-def beginning(key: str, labels: Any, region: Box) -> Job[list[str]]:
+def beginning(key: str, labels: Any, region: VoxelBox) -> Job[list[str]]:
     """The lines that say what a layer holds, one for each plane that is not empty.
 
     They may be made in another thread while the layer is edited. A pixel is then noted as it was
@@ -335,7 +335,7 @@ def beginning(key: str, labels: Any, region: Box) -> Job[list[str]]:
         plane = tuple(start + index for start, index in zip(low[:-2], at, strict=True))
         values = np.array(labels[(*plane, *rows)])
         lead = (1,) * len(plane)
-        patch = Patch.between(
+        patch = LabelEdit.between(
             np.zeros_like(values).reshape(lead + values.shape),
             values.reshape(lead + values.shape),
             (*plane, *low[-2:]),
@@ -429,7 +429,7 @@ def noting(book: Book, what: str, value: Any = None) -> Job[None]:
     book.append(line_of(what, value))
 
 
-def noting_first(book: Book, key: str, labels: Any, region: Box) -> Job[None]:
+def noting_first(book: Book, key: str, labels: Any, region: VoxelBox) -> Job[None]:
     """Append what a layer of labels holds within a region; it may be edited meanwhile."""
     lines = yield from beginning(key, labels, region)
     book.append("".join(lines))

@@ -12,14 +12,25 @@ from napari.utils.transforms import Affine
 from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtWidgets import QFormLayout, QFrame, QVBoxLayout, QWidget
 
-from napari_simmat.widgets.channels_form import ChannelsForm
-from napari_simmat.widgets.controls import Choice, Fold, LayerChoice, Scroll
-from napari_simmat.widgets.inputs import channel_axis, describe, image_of, key_of, place_of
-from napari_simmat.widgets.keys import Keys
-from napari_simmat.widgets.levels import choose_level, image_shape, level_of
-from napari_simmat.widgets.list_keys import ListKeys
+from napari_simmat.widgets.channel_matching import ChannelsForm
+from napari_simmat.widgets.controls import (
+    CollapsibleSection,
+    ComboBox,
+    LayerChoice,
+    Status,
+    StatusKind,
+    StatusLine,
+    VerticalScroll,
+)
+from napari_simmat.widgets.layer_data import (
+    channel_axis,
+    image_geometry,
+    image_value,
+    layer_info,
+    layer_key,
+)
 from napari_simmat.widgets.model_picker import ModelPicker
-from napari_simmat.widgets.place import matrix_of
+from napari_simmat.widgets.placement import choose_level, image_shape, layer_matrix, level_of
 from napari_simmat.widgets.segment.automatic import Everything
 from napari_simmat.widgets.segment.autosave import Autosave, Restoring
 from napari_simmat.widgets.segment.controller import Interaction
@@ -31,11 +42,10 @@ from napari_simmat.widgets.segment.panels import PromptButtons
 from napari_simmat.widgets.segment.preferences import Remembering
 from napari_simmat.widgets.segment.prompt_layers import unreadable
 from napari_simmat.widgets.segment.propagation import StackPart
-from napari_simmat.widgets.status import Kind, Status
-from napari_simmat.widgets.status_line import StatusLine
+from napari_simmat.widgets.shortcuts import KeyBindings, ListShortcuts
 
 
-class LevelChoice(Choice):
+class LevelChoice(ComboBox):
     """A row of a form that is there for multiscale images alone."""
 
     changed = Signal()
@@ -92,7 +102,7 @@ class ChannelAxis(QObject):
             return
         for layer in self._session.viewer.layers:
             axis = channel_axis(layer) if isinstance(layer, Image) else 0
-            if axis and key_of(layer) in work.layers:
+            if axis and layer_key(layer) in work.layers:
                 label = layer.axis_labels[axis]
                 self._session.offer(
                     Status(
@@ -147,7 +157,7 @@ def _placed(layer: Image, order: list[int]) -> dict[str, Any]:
     whole = [*order, layer.ndim]
     linear = Affine(scale=layer.scale, rotate=layer.rotate, shear=layer.shear).linear_matrix
     if not np.allclose(linear, np.diag(layer.scale)):  # turned: as one matrix
-        return {"affine": matrix_of(layer)[np.ix_(whole, whole)]}
+        return {"affine": layer_matrix(layer)[np.ix_(whole, whole)]}
     return {
         "scale": layer.scale[order],
         "translate": layer.translate[order],
@@ -188,8 +198,8 @@ class SegmentTab(QWidget):
         self.status = StatusLine()
         self.channel_axis = ChannelAxis(self.interaction)
         self.restoring = Restoring(self.interaction, self.autosave)
-        self.keys = Keys(viewer, self._actions(), self._wanted)
-        self.list_keys = ListKeys(self)
+        self.keys = KeyBindings(viewer, self._actions(), self._wanted)
+        self.list_keys = ListShortcuts(self)
         self.watch = ImageWatch(self)
         self._later = QTimer(self)
         self._later.setSingleShot(True)
@@ -252,11 +262,11 @@ class SegmentTab(QWidget):
         layers_form.addRow("Boxes", self.boxes)
         layers_form.addRow("Masks", self.masks)
         self.masks.setToolTip("Refine each object of another labels layer on the plane shown")
-        self.layers_fold = Fold("Prompt layers", layers)
-        self.objects_fold = Fold("Objects", self.panel)
+        self.layers_fold = CollapsibleSection("Prompt layers", layers)
+        self.objects_fold = CollapsibleSection("Objects", self.panel)
         self.finished.titled.connect(self.objects_fold.set_title)
-        self.stack_fold = Fold("Stack", self.stack.panel)
-        self.everything_fold = Fold("Everything", self.everything.panel)
+        self.stack_fold = CollapsibleSection("Stack", self.stack.panel)
+        self.everything_fold = CollapsibleSection("Everything", self.everything.panel)
         choices.addRow(self.layers_fold)
         rule = QFrame()
         rule.setFrameShape(QFrame.Shape.HLine)
@@ -273,7 +283,7 @@ class SegmentTab(QWidget):
         rows.addWidget(self.objects_fold)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(Scroll(form))
+        layout.addWidget(VerticalScroll(form))
         layout.addStretch(1)
 
     def _connect(self) -> None:
@@ -347,8 +357,8 @@ class SegmentTab(QWidget):
         images = self._images()
         self.watch.follow(images)
         active = self.viewer.layers.selection.active
-        preferred = key_of(active) if active in images else None
-        self.channels.set_layers([describe(layer) for layer in images], preferred)
+        preferred = layer_key(active) if active in images else None
+        self.channels.set_layers([layer_info(layer) for layer in images], preferred)
         self._on_choice()
 
     def _on_model(self) -> None:
@@ -365,20 +375,20 @@ class SegmentTab(QWidget):
         image = None
         if problem is None and entry is not None and entry.spec is not None:
             try:
-                image = image_of(sources, images, entry.spec, self.watch.versions)
+                image = image_value(sources, images, entry.spec, self.watch.versions)
             except (ValueError, TypeError) as error:
                 problem = str(error)
         model = ChosenModel(self.models.reference(), 0 if entry is None else entry.changed)
         used = {source.layer for source in sources}
-        self.level.show_layers(layer for layer in images if key_of(layer) in used)
+        self.level.show_layers(layer for layer in images if layer_key(layer) in used)
         if image is None:
             interaction.set_subject(model, None, None, frozenset())
             absent = entry is None or entry.kind == "downloadable" or not images
-            kind: Kind = "nothing" if absent else "failed"
+            kind: StatusKind = "nothing" if absent else "failed"
             self.status.set_value(Status(kind, problem or "Choose a model."))
             return
         layers = frozenset(source.layer for source in sources)
-        interaction.set_subject(model, image, place_of(sources, images), layers)
+        interaction.set_subject(model, image, image_geometry(sources, images), layers)
 
     # ----------------------------------------------------------------- prompts
 
@@ -454,7 +464,7 @@ class SegmentTab(QWidget):
         used = frozenset() if work is None else work.layers
         self.keys.bind(
             [layer for layer in own if layer is not None and layer in self.viewer.layers],
-            [layer for layer in self._images() if key_of(layer) in used],
+            [layer for layer in self._images() if layer_key(layer) in used],
         )
 
     def _show_tool(self) -> None:

@@ -1,10 +1,19 @@
-"""What is trained and how: name, base, source of the images, strategy and the few settings."""
+"""The forms of the Train tab.
+
+What is trained and how: name, base, source of the images, strategy and the few settings.
+
+Images to train on, from open layers: the channels of each, and its labels.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from napari import Viewer
+from napari.layers import Image, Labels
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
@@ -12,6 +21,7 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
+    QLabel,
     QLineEdit,
     QSpinBox,
     QToolButton,
@@ -19,14 +29,36 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_simmat.engine.checkpoints.zoo import ModelEntry
-from napari_simmat.learn.train_config import EMBEDDED, TrainConfig
-from napari_simmat.model.spec import STRATEGY_TITLES, StrategyName
-from napari_simmat.widgets.controls import Choice, Fold
+from napari_simmat.checkpoints.registry import ModelEntry
+from napari_simmat.models.spec import STRATEGY_TITLES, StrategyName
+from napari_simmat.training.config import EMBEDDED_SETTINGS, TrainConfig
+from napari_simmat.widgets import channel_matching
+from napari_simmat.widgets.channel_matching import (
+    ChannelsForm,
+    LayerChannel,
+    LayerInfo,
+    NamedChannel,
+    TrainChannels,
+)
+from napari_simmat.widgets.controls import (
+    Button,
+    CollapsibleSection,
+    ComboBox,
+    LayerChoice,
+    PixelShape,
+)
+from napari_simmat.widgets.layer_data import (
+    LabelledValue,
+    labelled_value,
+    labels_info,
+    layer_info,
+    layer_key,
+    pixel_ratio_of,
+)
 from napari_simmat.widgets.model_picker import ModelPicker
-from napari_simmat.widgets.pixel_shape import PixelShape
+from napari_simmat.widgets.segment.outputs import PREVIEW
 from napari_simmat.widgets.train import runs
-from napari_simmat.widgets.train.request import TrainRequest, with_settings
+from napari_simmat.widgets.train.runs import TrainRequest, with_settings
 
 _RATE, _FULL_RATE = 3e-4, 3e-5
 """Where SAM's strategies and its full fine-tuning are best (arXiv 2409.08083, Fig. 5a)."""
@@ -50,14 +82,14 @@ class TrainForm(QWidget):
         self._request = TrainRequest()
         self._rate_by_hand = self._strategy_by_hand = False
         self.base = ModelPicker(lambda entry: entry.is_base)
-        self.source = Choice()
+        self.source = ComboBox()
         self.source.addItems(["open layers", "a folder"])
         self.folder = FolderField()
         self.channels = QLineEdit()
         self.channels.setPlaceholderText("all")
         self.channels.setToolTip("Names or numbers from 0, with commas between, in their order")
         self.pixels = PixelShape()
-        self.strategy = Choice()
+        self.strategy = ComboBox()
         for name in get_args(StrategyName):
             self.strategy.addItem(f"{name}: {STRATEGY_TITLES[name]}", name)
         self.strategy.setToolTip("What is trained beside the transfer layer")
@@ -179,7 +211,7 @@ class TrainForm(QWidget):
         rows.addRow("Learning rate", self.rate)
         rows.addRow("Batch", self.batch)
         rows.addRow("Seed", self.seed)
-        form.addRow(Fold("More settings", more))
+        form.addRow(CollapsibleSection("More settings", more))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(form)
@@ -222,11 +254,11 @@ class TrainForm(QWidget):
         return entry is None or entry.spec is None or entry.spec.base.embedded
 
     def _good_strategy(self) -> str:
-        return str(EMBEDDED["strategy"]) if self._embedded else TrainConfig.strategy
+        return str(EMBEDDED_SETTINGS["strategy"]) if self._embedded else TrainConfig.strategy
 
     def _good_rate(self) -> float:
         if self._embedded:
-            return float(EMBEDDED["learning_rate"])
+            return float(EMBEDDED_SETTINGS["learning_rate"])
         return _FULL_RATE if self.strategy.currentData() == "full" else _RATE
 
     def _on_rate(self) -> None:
@@ -315,3 +347,252 @@ def _spin(low: int, high: int, tip: str) -> QSpinBox:
     spin.setRange(low, high)
     spin.setToolTip(tip)
     return spin
+
+
+@dataclass(frozen=True)
+class LabelledLayers:
+    """One image and its labels.
+
+    Parameters
+    ----------
+    channels
+        The image.
+    labels
+        Key of the labels layer; None while there is none.
+    """
+
+    channels: tuple[NamedChannel, ...]
+    labels: str | None
+
+
+class ImagesForm(QWidget):
+    """A view of one value: a `LabelledLayers` for each image; all have the channels of the first."""
+
+    changed = Signal()
+
+    def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._layers: list[LayerInfo] = []
+        self._names: tuple[str, ...] = ()
+        self.channels = TrainChannels()
+        self.labels = _labels_choice(viewer)
+        self.more: list[_AdditionalImage] = []
+        self.add = Button("Another image", tip="Train on one more image with its labels")
+        self._labels_by_hand = False
+        first = QFormLayout()
+        first.setVerticalSpacing(4)
+        first.addRow("Image", self.channels)
+        first.addRow(self.channels.details)
+        first.addRow("Labels", self.labels)
+        self._layout = QVBoxLayout(self)
+        self._layout.setContentsMargins(0, 0, 0, 0)
+        self._layout.setSpacing(4)
+        self._layout.addLayout(first)
+        self._layout.addWidget(self.add, alignment=Qt.AlignmentFlag.AlignLeft)
+        self.channels.changed.connect(self._on_channels)
+        self.labels.chosen.connect(self._on_labels)
+        self.add.clicked.connect(self._on_add)
+
+    def value(self) -> tuple[LabelledLayers, ...]:
+        """What is chosen."""
+        first = LabelledLayers(self.channels.value(), _key(self.labels.value()))
+        return (first, *(each.value(self._names) for each in self.more))
+
+    def set_value(self, value: Sequence[LabelledLayers]) -> None:
+        """Choose, as by hand."""
+        self._labels_by_hand = True
+        self.channels.set_value(value[0].channels)
+        self.labels.set_value(self._layer(value[0].labels))
+        while len(self.more) > len(value) - 1:
+            self._remove(self.more[-1])
+        while len(self.more) < len(value) - 1:
+            self._on_add()
+        for further, each in zip(self.more, value[1:], strict=True):
+            further.channels.set_value([channel.source for channel in each.channels])
+            further.labels.set_value(self._layer(each.labels))
+        self.changed.emit()
+
+    def images(self) -> list[LabelledValue]:
+        """The chosen layers as arrays; only where there is no `problem`."""
+        layers = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+        return [
+            labelled_value(each.channels, self._layer(each.labels), layers) for each in self.value()
+        ]
+
+    def set_layers(self, layers: Sequence[Image], preferred: str | None = None) -> None:
+        """Choose among the open image layers; a choice that is still right is kept."""
+        self._layers = [layer_info(layer) for layer in layers]
+        self.channels.set_layers(self._layers, preferred)
+        for further in self.more:
+            further.channels.set_layers(self._layers)
+        self._find_labels()
+        self.changed.emit()
+
+    def problem(self) -> str | None:
+        """What is wrong with the choice, in one sentence; None if nothing is."""
+        if found := self.channels.problem():
+            return found
+        used: set[str] = set()
+        for number, each in enumerate(self.value()):
+            if number and (found := self.more[number - 1].channels.problem()):
+                return found
+            sources = [channel.source for channel in each.channels if channel.source is not None]
+            layer = self._layer(each.labels)
+            info = None if layer is None else labels_info(layer)
+            if found := channel_matching.labels_problem(info, sources, self._layers):
+                return found
+            if each.labels in used:
+                return (
+                    f"{layer.name} is chosen as the labels of two images: choose another one, or "
+                    "take the second image away."
+                )
+            used.add(str(each.labels))
+        try:
+            pixel_ratio_of(self.images())
+        except (ValueError, TypeError) as error:
+            return str(error)
+        return None
+
+    def release(self) -> None:
+        """Stop following the viewer's layers."""
+        for choice in (self.labels, *(further.labels for further in self.more)):
+            choice.release()
+
+    def _layer(self, key: str | None) -> Labels | None:
+        return next((layer for layer in self._viewer.layers if layer_key(layer) == key), None)
+
+    def _on_channels(self) -> None:
+        channels = self.channels.value()
+        names = tuple(each.name for each in channels)
+        if names != self._names:
+            self._names = names
+            for further in self.more:
+                self._give_model(further)
+        self._find_labels()
+        self.changed.emit()
+
+    def _on_labels(self) -> None:
+        self._labels_by_hand = True
+        self.changed.emit()
+
+    def _on_add(self) -> None:
+        further = _AdditionalImage(self._viewer)
+        further.channels.changed.connect(self.changed)
+        further.labels.chosen.connect(self.changed)
+        further.removed.connect(self._remove)
+        self.more.append(further)
+        self._layout.insertWidget(len(self.more), further)
+        self._give_model(further)
+        free = self._unused_labels()
+        for layer in free:
+            if self._suit(layer, further):
+                break
+        self.changed.emit()
+
+    def _remove(self, further: _AdditionalImage) -> None:
+        self.more.remove(further)
+        further.labels.release()
+        self._layout.removeWidget(further)
+        further.deleteLater()
+        self.changed.emit()
+
+    def _give_model(self, further: _AdditionalImage) -> None:
+        if self.channels.problem() is None:
+            further.channels.set_inputs(channel_matching.inputs_of(self.channels.value()))
+            further.channels.set_layers(self._layers)
+
+    def _suit(self, labels: Labels, further: _AdditionalImage) -> bool:
+        """Choose labels, and layers of their size that no other image uses; whether there are."""
+        used = {each.source for each in self.channels.value()}
+        for other in self.more:
+            if other is not further:
+                used |= set(other.channels.value())
+        info = labels_info(labels)
+        rest = [
+            layer
+            for layer in self._layers
+            if not any(source is not None and source.layer == layer.key for source in used)
+        ]
+        for feed in channel_matching.whole_image_mappings(rest):
+            fits = channel_matching.labels_problem(info, feed.sources, self._layers) is None
+            if fits and len(feed.sources) == len(self._names):
+                further.channels.set_layers(rest)
+                ordered = further.channels.value()
+                same = {each for each in ordered if each} == set(feed.sources)
+                further.channels.set_layers(self._layers)
+                further.channels.set_value(ordered if same else feed.sources)
+                further.labels.set_value(labels)
+                return True
+        return False
+
+    def _find_labels(self) -> None:
+        """Choose labels that lie on the image, unless those that are chosen do, or were by hand."""
+        if self.channels.problem() is not None:
+            return
+        sources = [each.source for each in self.channels.value() if each.source is not None]
+
+        def suits(layer: Labels) -> bool:
+            found = channel_matching.labels_problem(labels_info(layer), sources, self._layers)
+            return found is None
+
+        chosen = self.labels.value()
+        if chosen is not None and (self._labels_by_hand or suits(chosen)):
+            return
+        for layer in filter(suits, self._unused_labels()):
+            self.labels.set_value(layer)
+            return
+
+    def _unused_labels(self) -> list[Labels]:
+        """The topmost first, none that another image has."""
+        used = [choice.labels.value() for choice in (self, *self.more)]
+        return [
+            layer
+            for layer in reversed(self._viewer.layers)
+            if isinstance(layer, Labels) and layer.name != PREVIEW and layer not in used
+        ]
+
+
+class _AdditionalImage(QWidget):
+    """One more image: chosen as for a model that has the channels of the first."""
+
+    removed = Signal(object)
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__()
+        self.channels = ChannelsForm()
+        self.labels = _labels_choice(viewer)
+        remove = QToolButton()
+        remove.setText("\N{MULTIPLICATION SIGN}")
+        remove.setToolTip("Take this image away")
+        remove.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        remove.clicked.connect(lambda: self.removed.emit(self))
+        self.remove = remove
+        form = QFormLayout(self)
+        form.setContentsMargins(0, 6, 0, 0)
+        form.setVerticalSpacing(4)
+        head = QLabel("And")
+        form.addRow(head, remove)
+        form.addRow("Image", self.channels)
+        form.addRow(self.channels.details)
+        form.addRow("Labels", self.labels)
+
+    def value(self, names: Sequence[str]) -> LabelledLayers:
+        """The choice, with the channels' names of the first image."""
+        sources: Sequence[LayerChannel | None] = self.channels.value()
+        padded = [*sources, *[None] * (len(names) - len(sources))]
+        channels = zip(names, padded[: len(names)], strict=True)
+        return LabelledLayers(
+            tuple(NamedChannel(name, source) for name, source in channels),
+            _key(self.labels.value()),
+        )
+
+
+def _labels_choice(viewer: Viewer) -> LayerChoice:
+    choice = LayerChoice(viewer, Labels, "choose", lambda layer: layer.name == PREVIEW)
+    choice.setToolTip("The objects to learn: a labels layer, each object with its number")
+    return choice
+
+
+def _key(layer: Labels | None) -> str | None:
+    return None if layer is None else layer_key(layer)

@@ -1,36 +1,307 @@
-"""The Train tab: shows the choices, the course and the outcome, passes on what was asked."""
+"""The Train tab: forms, curves, gain.
+
+Loss and validation IoU of a training as two small plots over one axis of steps.
+
+Painted with Qt alone: two curves are not worth a plotting library, and they take the theme's
+colours by themselves.
+
+What a training brought: mean IoU of the base alone and of the new model, by prompt.
+
+The Train tab: shows the choices, the course and the outcome, passes on what was asked.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from napari import Viewer
 from napari.layers import Image
-from qtpy.QtCore import QTimer, Signal
-from qtpy.QtGui import QDragEnterEvent, QDropEvent, QShowEvent
+from qtpy.QtCore import QPointF, QRectF, QSize, Qt, QTimer, Signal
+from qtpy.QtGui import (
+    QColor,
+    QDragEnterEvent,
+    QDropEvent,
+    QFontMetricsF,
+    QPainter,
+    QPaintEvent,
+    QPen,
+    QPolygonF,
+    QShowEvent,
+)
 from qtpy.QtWidgets import (
     QFrame,
     QGridLayout,
     QHBoxLayout,
     QLabel,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_simmat.widgets.command_line import CommandLine
-from napari_simmat.widgets.controls import Button, Choice, Fold, MainButton, Scroll
-from napari_simmat.widgets.inputs import key_of
-from napari_simmat.widgets.status import Kind, Status
-from napari_simmat.widgets.status_line import StatusLine
+from napari_simmat.widgets.controls import (
+    Button,
+    CollapsibleSection,
+    ComboBox,
+    CommandLine,
+    MainButton,
+    Status,
+    StatusKind,
+    StatusLine,
+    VerticalScroll,
+)
+from napari_simmat.widgets.layer_data import layer_key, pixel_ratio_of
 from napari_simmat.widgets.train import runs
-from napari_simmat.widgets.train.curves import Curves
-from napari_simmat.widgets.train.data import pixel_ratio_of
-from napari_simmat.widgets.train.form import TrainForm, dropped_folder
-from napari_simmat.widgets.train.gains import Gains
-from napari_simmat.widgets.train.images_form import ImagesForm
-from napari_simmat.widgets.train.request import TrainRequest
-from napari_simmat.widgets.train.runs import Run
-from napari_simmat.widgets.train.training import Training
+from napari_simmat.widgets.train.controller import TrainingController
+from napari_simmat.widgets.train.form import ImagesForm, TrainForm, dropped_folder
+from napari_simmat.widgets.train.runs import CurveHistory, Metrics, Points, TrainRequest, WindowRun
+
+IOU, LOSS = "#3fb68b", "#e8833a"
+"""Lines that are seen on a dark and on a light ground."""
+_RING = 4.5
+
+
+class TrainingCurves(QWidget):
+    """Shows a `CurveHistory`; grows with the steps of the training."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._history = CurveHistory()
+        self._total = 0
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
+        self.setMaximumHeight(self.sizeHint().height())
+        self.setMinimumHeight(170)
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Room for two plots with their titles."""
+        return QSize(280, 250)
+
+    def value(self) -> CurveHistory:
+        """What is shown."""
+        return self._history
+
+    def set_value(self, history: CurveHistory, total: int = 0) -> None:
+        """Show the curves of a training of `total` steps; 0 where that is not known."""
+        self._history, self._total = history, total
+        best = history.best
+        if best is not None:
+            text = f"Best validation {best[1]:.1f} % at step {best[0]:.0f}"
+            self.setToolTip(text)
+            self.setAccessibleDescription(text)
+        self.update()
+
+    def paintEvent(self, _: QPaintEvent) -> None:  # noqa: N802 - Qt's name
+        """Draw both plots and the axis below them."""
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        font = self.font()
+        font.setPointSizeF(max(7.0, 0.85 * font.pointSizeF()))
+        painter.setFont(font)
+        metrics = QFontMetricsF(font)
+        line = metrics.height()
+        left = metrics.horizontalAdvance("0.00") + 8
+        width = self.width() - left - 10
+        height = (self.height() - 2 * (line + 4) - 2 * line - 8) / 2
+        steps = self._steps()
+        top = 0.0
+        for title, points, colour, noisy in (
+            (self._iou_title(), self._history.iou, IOU, False),
+            (self._loss_title(), self._history.loss, LOSS, True),
+        ):
+            painter.setPen(QColor(colour))
+            painter.setBrush(QColor(colour))
+            painter.drawEllipse(QPointF(left + 4, top + line / 2 + 1), 3.5, 3.5)
+            painter.setPen(self._ink())
+            painter.drawText(QPointF(left + 13, top + metrics.ascent() + 1), title)
+            box = QRectF(left, top + line + 4, width, height)
+            self._plot(painter, box, points, steps, colour, noisy)
+            top = box.bottom() + line / 2
+        self._axis(painter, QRectF(left, top - line / 2, width, 2 * line), steps)
+
+    def _plot(
+        self,
+        painter: QPainter,
+        box: QRectF,
+        points: Points,
+        steps: tuple[float, float],
+        colour: str,
+        noisy: bool,
+    ) -> None:
+        """A curve in its frame: each point and the best, or if `noisy` a mean, from 0 up."""
+        ticks = nice_ticks([value for _, value in points], floor=noisy)
+        low, high = ticks[0], ticks[-1]
+
+        def place(step: float, value: float) -> QPointF:
+            x = box.left() + box.width() * (step - steps[0]) / (steps[1] - steps[0])
+            return QPointF(x, box.bottom() - box.height() * (value - low) / (high - low))
+
+        faint = self._ink(0.16)
+        for tick in ticks:
+            y = place(steps[0], tick).y()
+            painter.setPen(QPen(faint, 1))
+            painter.drawLine(QPointF(box.left(), y), QPointF(box.right(), y))
+            painter.setPen(self._ink(0.7))
+            label = QRectF(0, y - 8, box.left() - 5, 16)
+            flags = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+            painter.drawText(label, flags, f"{tick:g}")
+        if not points:
+            return
+        painter.save()
+        painter.setClipRect(box.adjusted(-6, -6, 6, 6))
+        strong, light = QColor(colour), QColor(colour)
+        light.setAlphaF(0.4)
+        raw = QPolygonF([place(*point) for point in thin_points(points, int(2 * box.width()))])
+        if noisy:
+            painter.setPen(QPen(light, 1))
+            painter.drawPolyline(raw)
+            calm = thin_points(smooth_points(points), int(2 * box.width()))
+            painter.setPen(QPen(strong, 1.8))
+            painter.drawPolyline(QPolygonF([place(*point) for point in calm]))
+        else:
+            painter.setPen(QPen(strong, 1.8))
+            painter.drawPolyline(raw)
+            painter.setBrush(strong)
+            for point in raw:
+                painter.drawEllipse(point, 2.2, 2.2)
+            painter.setBrush(Qt.BrushStyle.NoBrush)
+            painter.setPen(QPen(self._ink(), 1.4))
+            painter.drawEllipse(place(*max(points, key=lambda point: point[1])), _RING, _RING)
+        painter.restore()
+
+    def _axis(self, painter: QPainter, box: QRectF, steps: tuple[float, float]) -> None:
+        painter.setPen(self._ink(0.7))
+        ends = (
+            (f"{steps[0]:.0f}", Qt.AlignmentFlag.AlignLeft),
+            ("step", Qt.AlignmentFlag.AlignHCenter),
+            (f"{steps[1]:.0f}", Qt.AlignmentFlag.AlignRight),
+        )
+        for text, side in ends:
+            painter.drawText(box.adjusted(0, 3, 0, 0), side | Qt.AlignmentFlag.AlignTop, text)
+
+    def _steps(self) -> tuple[float, float]:
+        last = max((p[-1][0] for p in (self._history.iou, self._history.loss) if p), default=0)
+        return 0.0, max(1.0, float(self._total), last)
+
+    def _iou_title(self) -> str:
+        best = self._history.best
+        if best is None:
+            return "validation IoU %"
+        return f"validation IoU {self._history.iou[-1][1]:.1f} %, best {best[1]:.1f} %"
+
+    def _loss_title(self) -> str:
+        points = self._history.loss
+        return "loss" if not points else f"loss {smooth_points(points)[-1][1]:.3f}"
+
+    def _ink(self, strength: float = 1.0) -> QColor:
+        """The theme's colour of words."""
+        colour = QColor(self.palette().color(self.foregroundRole()))
+        colour.setAlphaF(strength)
+        return colour
+
+
+def nice_ticks(values: Sequence[float], *, floor: bool = False, most: int = 4) -> list[float]:
+    """Round numbers, evenly spaced, that hold all `values` between the first and the last.
+
+    Parameters
+    ----------
+    values
+        What is drawn.
+    floor
+        Start at 0.
+    most
+        How many numbers at most.
+    """
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    low = min(0.0, low) if floor else low
+    if high - low < 1e-6 * max(1.0, abs(high)):
+        high = low + max(1e-3, abs(low) * 0.1)
+    rough = (high - low) / (most - 1)
+    unit = 10.0 ** math.floor(math.log10(rough))
+    for factor in (1, 2, 2.5, 5, 10, 20, 25, 50):
+        step = factor * unit
+        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+        if step >= rough * 0.999 and last - first < most:
+            break
+    return [round(number * step, 10) for number in range(first, max(last, first + 1) + 1)]
+
+
+def smooth_points(points: Points) -> Points:
+    """A running mean over about a tenth of a curve, up to each point."""
+    span = max(1, len(points) // 10)
+    mean: Points = []
+    total = 0.0
+    for number, (step, value) in enumerate(points):
+        total += value
+        if number >= span:
+            total -= points[number - span][1]
+        mean.append((step, total / min(number + 1, span)))
+    return mean
+
+
+def thin_points(points: Points, most: int) -> Points:
+    """At most about `most` points of a longer curve, its ends kept."""
+    if len(points) <= max(2, most):
+        return points
+    every = -(-len(points) // max(2, most))
+    return [*points[:-1:every], points[-1]]
+
+
+_KINDS = ("click", "box")
+_LEFT, _RIGHT = Qt.AlignmentFlag.AlignLeft, Qt.AlignmentFlag.AlignRight
+_BETTER, _WORSE = "#3fb68b", "#ff5c50"
+
+
+class GainTable(QWidget):
+    """A view of the `Metrics` of a training; empty where there are none."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._metrics: Metrics | None = None
+        self._grid = QGridLayout(self)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setHorizontalSpacing(14)
+        self.setToolTip("On the validation images: a click or a box on each object")
+        self._grid.setColumnStretch(4, 1)
+        self.cells: dict[tuple[str, str], QLabel] = {}
+        heads = ("mean IoU %", "base", "trained", "gain")
+        for column, text in enumerate(heads):
+            head = self._put(0, column, text)
+            head.setStyleSheet("color: #9aa0a8;")
+            head.setAlignment(_RIGHT if column else _LEFT)
+        for row, kind in enumerate(_KINDS, start=1):
+            self._put(row, 0, f"one {kind}")
+            for column, name in enumerate(("before", "after", "gain"), start=1):
+                cell = self._put(row, column, "")
+                cell.setAlignment(_RIGHT)
+                self.cells[kind, name] = cell
+        self.set_value(None)
+
+    def value(self) -> Metrics | None:
+        """What is shown."""
+        return self._metrics
+
+    def set_value(self, metrics: Metrics | None) -> None:
+        """Show what was measured; nothing hides it."""
+        self._metrics = metrics
+        self.setVisible(metrics is not None)
+        for kind in _KINDS:
+            before = (metrics or {}).get("before", {}).get(kind)
+            after = (metrics or {}).get("after", {}).get(kind)
+            self.cells[kind, "before"].setText("-" if before is None else f"{before:.1f}")
+            self.cells[kind, "after"].setText("-" if after is None else f"{after:.1f}")
+            gain = self.cells[kind, "gain"]
+            if before is None or after is None:
+                gain.setText("")
+                continue
+            gain.setText(f"{after - before:+.1f}".replace("-", "\N{MINUS SIGN}"))
+            gain.setStyleSheet(f"color: {_BETTER if after >= before else _WORSE};")
+
+    def _put(self, row: int, column: int, text: str) -> QLabel:
+        label = QLabel(text)
+        self._grid.addWidget(label, row, column)
+        return label
+
 
 _NAME = "my-sensor"
 """Suggested for a model."""
@@ -45,12 +316,12 @@ class TrainTab(QWidget):
     def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.viewer = viewer
-        self.training = Training()
+        self.training = TrainingController()
         self.images = ImagesForm(viewer)
         self.form = TrainForm(self.images)
         self.status = StatusLine()
-        self.curves = Curves()
-        self.gains = Gains()
+        self.curves = TrainingCurves()
+        self.gains = GainTable()
         self._later = QTimer(self)
         self._later.setSingleShot(True)
         self._later.timeout.connect(self._read_layers)
@@ -96,7 +367,7 @@ class TrainTab(QWidget):
     def _make_buttons(self) -> None:
         self.train = MainButton("Train", tip="Start in a process of its own; the window stays free")
         self.stop = Button("Stop and keep the best")
-        self.left_over = Choice()
+        self.left_over = ComboBox()
         self.left_over.setToolTip("Trainings that were interrupted")
         self.resume = Button("Resume", tip="Go on where it was saved last, with the same outcome")
         self.keep = Button(
@@ -106,7 +377,7 @@ class TrainTab(QWidget):
         self.command = CommandLine()
 
     def _lay_out(self) -> None:
-        self.settings = Fold("Settings", self.form)
+        self.settings = CollapsibleSection("Settings", self.form)
         self.settings.set_open(True)
         self._unfinished = QWidget()
         unfinished = QVBoxLayout(self._unfinished)
@@ -134,7 +405,7 @@ class TrainTab(QWidget):
         layout.setContentsMargins(8, 8, 8, 8)
         layout.setSpacing(8)
         for widget in (
-            Scroll(choice),
+            VerticalScroll(choice),
             rule,
             self.train,
             self.stop,
@@ -182,7 +453,7 @@ class TrainTab(QWidget):
         images = [layer for layer in self.viewer.layers if isinstance(layer, Image)]
         self._follow(images)
         active = self.viewer.layers.selection.active
-        self.images.set_layers(images, key_of(active) if active in images else None)
+        self.images.set_layers(images, layer_key(active) if active in images else None)
 
     def _follow(self, images: list[Image]) -> None:
         """Notice when an image's data or transform is replaced."""
@@ -208,7 +479,7 @@ class TrainTab(QWidget):
         self.train.setEnabled(problem is None)
         if problem is None:
             request = self._request()
-            self.command.set_value(Run(request.name).arguments(request))
+            self.command.set_value(WindowRun(request.name).arguments(request))
         else:
             self.command.set_value(())
         if problem == self._said:
@@ -218,7 +489,7 @@ class TrainTab(QWidget):
             self.status.set_value(Status("ready", "Ready to train."))
             return
         empty = not self.form.uses_folder and not self._followed
-        kind: Kind = "nothing" if empty else "failed"
+        kind: StatusKind = "nothing" if empty else "failed"
         self.status.set_value(Status(kind, problem))
 
     def _request(self) -> TrainRequest:
@@ -253,7 +524,7 @@ class TrainTab(QWidget):
     # ------------------------------------------------------------------- shown
 
     def _on_left_over(self) -> None:
-        self.keep.setEnabled(Run(self.left_over.currentText()).best.exists())
+        self.keep.setEnabled(WindowRun(self.left_over.currentText()).best.exists())
 
     def _on_changed(self) -> None:
         training = self.training
@@ -272,7 +543,7 @@ class TrainTab(QWidget):
             self._after()
 
     def _list_unfinished(self) -> None:
-        names = [] if self.training.busy else runs.unfinished()
+        names = [] if self.training.busy else runs.unfinished_runs()
         chosen = self.left_over.currentText()
         wanted = self.training.name if self.training.name in names else chosen
         self.left_over.clear()

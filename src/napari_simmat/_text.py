@@ -1,0 +1,35 @@
+"""Text for messages: plurals, lists, shapes, durations; and the version of the package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+__version__ = "0.1.0"
+
+
+def pluralize(number: int, noun: str) -> str:
+    """``1 object``, ``2 objects``: a number and a noun with a regular plural."""
+    return f"{number:d} {noun}{'' if number == 1 else 's'}"
+
+
+def is_or_are(number: int) -> str:
+    """``is`` for 1, ``are`` for any other number."""
+    return "is" if number == 1 else "are"
+
+
+def format_list(items: Iterable[object] | None) -> str:
+    """``DAPI, GFP``: items joined with commas; empty for None."""
+    return ", ".join(map(str, items or ()))
+
+
+def format_shape(shape: Sequence[object]) -> str:
+    """``5 x 512 x 512``, ``()`` for a scalar."""
+    return " x ".join(map(str, shape)) or "()"
+
+
+def format_duration(seconds: float) -> str:
+    """``40 s``, ``3 min``, ``2 h 10 min``: a rounded duration."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

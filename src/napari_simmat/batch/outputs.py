@@ -1,0 +1,273 @@
+"""Write the label images of a task, and recover what an interrupted run left.
+
+Write the outputs of an image; recover those of a run that was killed.
+
+Objects made by hand as files: label image, table, and an image of their classes.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat._text import __version__
+from napari_simmat.batch.exports import write_extra
+from napari_simmat.batch.record import Record, read_record
+from napari_simmat.engine.measurements import (
+    PixelSize,
+    measure_in_parts,
+    measure_objects,
+    table_columns,
+)
+from napari_simmat.io.files import (
+    atomic_outputs,
+    move_into_place,
+    partial_paths,
+    remove,
+    sha256_of,
+    write_table,
+    write_text,
+)
+from napari_simmat.io.readers import is_nifti
+from napari_simmat.io.tiff import write_labels_nifti, write_labels_tiff
+from napari_simmat.progress import Job, Progress
+
+if TYPE_CHECKING:
+    from napari_simmat.batch.plan import OutputFiles, SegmentedImage
+    from napari_simmat.engine.image_stack import ChannelStack
+    from napari_simmat.io.image_file import ImageFile
+
+
+def write_result(segmented: SegmentedImage, start: float) -> None:
+    """Label image, table and record, together or not at all.
+
+    Parameters
+    ----------
+    segmented
+        What to write, and where.
+    start
+        When writing began, of `time.monotonic`.
+    """
+    loaded, stack, painting = segmented.loaded, segmented.stack, segmented.painting
+    files, image, axes = loaded.task.files, loaded.image, loaded.axes
+    size = PixelSize(scale=image.scale, units=image.units)
+    positions, names = _distinct_channels(stack)
+    kept: dict[tuple[tuple[int, ...], object], object]
+    if files.are_in_zarr:
+        rows = measure_in_parts(
+            painting.labels,
+            channels=names,
+            part=lambda rows, columns: stack.part((), rows, columns).plane()[positions],
+            size=size,
+            found=painting.found,
+        )
+        kept = {((), row["label"]): row["area_px"] for row in rows}
+    else:
+        rows = measure_objects(
+            painting.labels,
+            axes=axes,
+            channels=names,
+            plane=lambda index: stack.plane(index)[positions],
+            size=size,
+            found=painting.found,
+        )
+        kept = {
+            (plane, label): count
+            for plane in {one.plane for one in painting.found}
+            for label, count in _pixel_counts(painting.labels[plane])
+        }
+    # The record first: what a kill leaves unfinished is known by it (`recover_partial`).
+    targets = (files.record, *files.recorded.values())
+    outdated = files.outdated()
+    with atomic_outputs(*targets) as (record, *parts):
+        temporary = dict(zip(files.recorded, parts, strict=True))
+        write_table(temporary["objects"], table_columns(axes, names, size), rows)
+        for kind in files.extras:
+            write_extra(kind, temporary[kind], segmented)
+        if segmented.tiles is not None:
+            segmented.tiles.rename(temporary["labels"])
+        else:
+            _write_labels(temporary["labels"], files.labels, image, axes, painting.labels)
+        made = Record(
+            request=segmented.request,
+            normalization=stack.statistics.to_dict(),
+            objects=[
+                {
+                    "label": one.label,
+                    "plane": list(one.plane),
+                    "score": one.score,
+                    "pixels": kept.get((one.plane, one.label), 0),
+                }
+                for one in painting.found
+            ],
+            outputs={
+                kind: {"file": target.name, "sha256": sha256_of(temporary[kind])}
+                for kind, target in files.recorded.items()
+            },
+            run=_run_values(segmented.seconds + time.monotonic() - start, segmented.note),
+        )
+        write_text(record, made.to_json())
+    for path in outdated:
+        remove(path)
+
+
+def recover_partial(files: OutputFiles, *, finish: bool) -> None:
+    """Clean up after a run that was killed while it wrote these files.
+
+    The record is renamed first. If it exists, all temporary files were complete, and those whose
+    hash it holds can still be renamed; if it does not, no file was.
+
+    Parameters
+    ----------
+    files
+        Of one image; no other process may be writing them.
+    finish
+        Rename complete files to their targets; else only remove what is left.
+    """
+    for each in (files, files.in_zarr()):
+        left = {target: partial_paths(target) for target in each}
+        if any(left.values()) and finish and files.record.is_file():
+            with suppress(ValueError, OSError):
+                _place_whole(each, read_record(files.record), left)
+        for path in (path for paths in left.values() for path in paths):
+            remove(path)
+
+
+def _place_whole(files: OutputFiles, record: Record, left: Mapping[Path, Sequence[Path]]) -> None:
+    for kind, target in files.recorded.items():
+        wanted = record.outputs.get(kind, {}).get("sha256")
+        if target.exists() and sha256_of(target) == wanted:
+            continue
+        for path in left[target]:
+            if sha256_of(path) == wanted:
+                move_into_place(path, target)
+                break
+
+
+def _write_labels(
+    path: Path, target: Path, image: ImageFile, axes: str, labels: NDArray[np.uint32]
+) -> None:
+    if not is_nifti(target):
+        write_labels_tiff(path, labels, axes=axes, scale=image.scale, units=image.units)
+        return
+    if image.affine is None:
+        raise ValueError(f"{image.path.name} is no NIfTI, whatever its name says. Rename it.")
+    write_labels_nifti(
+        path,
+        labels.T,  # NIfTI's order is x, y, z, t
+        affine=image.affine,
+        zooms=[image.scale.get(letter, 1.0) for letter in reversed(axes)],
+        units=(image.units.get("X", ""), image.units.get("T", "")),
+    )
+
+
+def _distinct_channels(stack: ChannelStack) -> tuple[list[int], list[str]]:
+    """Positions and column names of the selected channels, each once."""
+    first = {channel: n for n, channel in reversed(list(enumerate(stack.selection)))}
+    positions = sorted(first.values())
+    names = [stack.names[n] for n in positions]
+    names = [f"channel{name}" if name.isdecimal() else name for name in names]
+    if len(set(names)) < len(names):
+        names = [f"{name}_{stack.selection[n]}" for n, name in zip(positions, names, strict=True)]
+    return positions, names
+
+
+def _pixel_counts(labels: NDArray[np.uint32]) -> list[tuple[int, int]]:
+    """Each label of a plane with its number of pixels."""
+    values, counts = np.unique(labels, return_counts=True)
+    return list(zip(values.tolist(), counts.tolist(), strict=True))
+
+
+def _run_values(seconds: float, note: str) -> dict[str, Any]:
+    """What may differ between two equal runs."""
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "host": platform.node(),
+        "duration_s": round(seconds, 3),
+        "version": __version__,
+        **({"note": note} if note else {}),
+    }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LabelledObjects:
+    """Objects and what is known of them.
+
+    Parameters
+    ----------
+    labels
+        (..., Y, X) whole numbers, 0 is background.
+    axes
+        One letter for each axis of `labels`, ending in YX.
+    size
+        The pixel size.
+    scores
+        The model's own estimate of an object's IoU, where there is one.
+    categories
+        The class of an object, where it has one.
+    classes
+        Names of all classes; a class's number in the image of classes is its place here, from 1.
+    """
+
+    labels: NDArray[np.integer[Any]]
+    axes: str
+    size: PixelSize = field(default_factory=PixelSize)
+    scores: Mapping[int, float] = field(default_factory=dict)
+    categories: Mapping[int, str] = field(default_factory=dict)
+    classes: Sequence[str] = ()
+
+
+def save_objects_job(folder: Path, stem: str, objects: LabelledObjects) -> Job[list[Path]]:
+    """Write ``STEM_labels.tif``, ``STEM_objects.csv`` and, with classes, ``STEM_classes.tif``.
+
+    All appear together or not at all; files of these names are replaced.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+
+    Raises
+    ------
+    OutputError
+        If a file cannot be written; one sentence says why.
+    """
+    steps = 3 if objects.categories else 2
+    targets = [folder / f"{stem}_labels.tif", folder / f"{stem}_objects.csv"]
+    if objects.categories:
+        targets.append(folder / f"{stem}_classes.tif")
+    yield Progress(0, steps, "measuring the objects")
+    rows = measure_objects(objects.labels, axes=objects.axes, size=objects.size)
+    for row in rows:
+        label = int(str(row["label"]))
+        row["class"] = objects.categories.get(label, "")
+        row["score"] = objects.scores.get(label, float("nan"))
+    axes, scale, units = objects.axes, objects.size.scale, objects.size.units
+    with atomic_outputs(*targets) as (labels, table, *classes):
+        yield Progress(1, steps, "writing the labels")
+        write_labels_tiff(labels, objects.labels, axes=axes, scale=scale, units=units)
+        write_table(table, table_columns(axes, (), objects.size), rows)
+        for path in classes:
+            yield Progress(2, steps, "writing the classes")
+            write_labels_tiff(path, classes_of(objects), axes=axes, scale=scale, units=units)
+    return targets
+
+
+def classes_of(objects: LabelledObjects) -> NDArray[np.uint16]:
+    """At each voxel the number of its object's class; 0 where there is none."""
+    found, where = np.unique(objects.labels, return_inverse=True)
+    names = list(objects.classes)
+    numbers = [
+        names.index(objects.categories[label]) + 1 if objects.categories.get(label) else 0
+        for label in found.tolist()
+    ]
+    return np.array(numbers, dtype=np.uint16)[where].reshape(objects.labels.shape)

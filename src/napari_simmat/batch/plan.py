@@ -1,0 +1,540 @@
+"""Plan a run: every file that will be read and written, checked before anything is loaded.
+
+Name every file that a run will read and write, and refuse what cannot work.
+
+What will be done in a run, and what will not.
+
+What is to be segmented, how, and what became of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from napari_simmat.batch.inputs import InputImage, InputImages, same_stem_siblings
+from napari_simmat.batch.record import Request, outputs_recorded_in, read_record
+from napari_simmat.engine.automatic_settings import AutomaticSettings
+from napari_simmat.engine.coordinates import check_pixel_ratio
+from napari_simmat.engine.propagation_tracks import PropagationSettings
+from napari_simmat.io.files import OutputError, check_is_no_folder, sha256_of
+from napari_simmat.io.readers import is_nifti, stem_of
+
+if TYPE_CHECKING:
+    from napari_simmat.engine.image_stack import ChannelStack
+    from napari_simmat.engine.measurements import LabelVolume
+    from napari_simmat.engine.prompts import Prompt
+    from napari_simmat.io.image_file import ImageFile
+
+
+AUTO = "auto"
+SAME_STEM = "same-stem"
+PROMPT_ENDINGS = (
+    ".csv",
+    "_points.csv",
+    "_boxes.csv",
+    "_shapes.csv",
+    "_prompts.csv",
+    "_prompts.tif",
+    "_prompts.tiff",
+    "_prompts.png",
+    "_prompts.npy",
+    "_prompts.nii.gz",
+)
+"""What follows an image's stem in the name of its prompt file."""
+
+
+def plan(
+    inputs: InputImages | Sequence[Path],
+    *,
+    output: Path,
+    prompts: str = SAME_STEM,
+    existing: ExistingPolicy = "refuse",
+    extras: Sequence[str] = (),
+) -> Plan:
+    """Name what will be read and written.
+
+    Parameters
+    ----------
+    inputs
+        From `find_inputs`, or image files. Outputs of earlier runs among them are left out.
+    output
+        Folder of the outputs; subfolders are mirrored in it, and ``~`` is the user's.
+    prompts
+        ``"auto"``: everything is segmented; one prompt file for all; or ``"same-stem"``: for each
+        image the file beside it whose name is the image's stem and one of `PROMPT_ENDINGS`.
+    existing
+        What to do where an output exists.
+    extras
+        Optional outputs, of `engine.jobs.tasks.EXTRA_ENDINGS`.
+
+    Raises
+    ------
+    ValueError, OSError
+        If two images would have one output, an output exists and must not be replaced, or no image
+        is left; one sentence says which.
+    """
+    if not isinstance(inputs, InputImages):
+        inputs = InputImages([InputImage(image, named=True) for image in inputs])
+    output = Path(os.path.expanduser(output))  # of --output=~/results shells leave the ~
+    _check_folder(output)
+    if prompts not in (AUTO, SAME_STEM) and not Path(prompts).is_file():
+        raise FileNotFoundError(
+            f"There is no prompt file {prompts}; give a CSV of points or shapes, a label image, "
+            f"{SAME_STEM} or {AUTO}."
+        )
+    tasks: list[SegmentTask] = []
+    skipped: list[SkippedImage] = []
+    recorded: dict[Path, frozenset[str]] = {}
+    taken = _prompts_of_others(inputs.images, prompts)
+    for one in inputs.images:
+        folder = one.image.parent
+        if folder not in recorded:
+            recorded[folder] = outputs_recorded_in(folder)
+        if one.image.name in recorded[folder]:
+            skipped.append(SkippedImage(one.image, "It is the output of an earlier run."))
+        elif not one.named and (owner := taken.get(one.image.absolute())) is not None:
+            skipped.append(SkippedImage(one.image, f"It holds the prompts of {owner}."))
+        else:
+            _add_task(one, output, prompts, extras, tasks, skipped)
+    _check_some_are_left(tasks, skipped)
+    _check_outputs_differ(tasks)
+    made = Plan(tuple(tasks), tuple(skipped), output, existing, len(inputs.others))
+    made.check_existing()
+    return made
+
+
+def _add_task(
+    one: InputImage,
+    output: Path,
+    prompts: str,
+    extras: Sequence[str],
+    tasks: list[SegmentTask],
+    skipped: list[SkippedImage],
+) -> None:
+    """Append the task of an image, or why there is none."""
+    try:
+        if not one.image.exists():
+            raise FileNotFoundError(f"There is no file {one.image}; check its name and folder.")
+        files = OutputFiles.of(one.image, output / one.folder, extras)
+        for path in files:
+            check_is_no_folder(path)
+        prompt_file = _prompt_file(one.image, one.prompts or prompts)
+    except OutputError as error:
+        skipped.append(SkippedImage(one.image, str(error), failed=True))
+    except (FileNotFoundError, ValueError) as error:
+        if one.named:
+            raise
+        missing = isinstance(error, FileNotFoundError)
+        skipped.append(SkippedImage(one.image, str(error), failed=not missing))
+    else:
+        name = (one.folder / one.image.name).as_posix()
+        tasks.append(
+            SegmentTask(one.image, prompt_file, files, one.channels, one.channel_axis, name)
+        )
+
+
+def _check_folder(output: Path) -> None:
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"{output} is a file, not a folder. Choose another output folder.")
+    nearest = next((folder for folder in (output, *output.parents) if folder.exists()), Path())
+    if not os.access(nearest, os.W_OK):
+        raise OutputError(
+            f"{nearest} cannot be written. Change its permissions or choose another output folder."
+        )
+
+
+def _prompts_of_others(images: Sequence[InputImage], prompts: str) -> dict[Path, str]:
+    """Image files that are the prompts of another image or of all, with its name."""
+    taken = {
+        path.absolute(): one.image.name
+        for one in images
+        if (one.prompts or prompts) == SAME_STEM
+        for path in same_stem_siblings(one.image, PROMPT_ENDINGS)
+    }
+    if prompts not in (AUTO, SAME_STEM):
+        taken[Path(os.path.abspath(prompts))] = "the other images"
+    return taken
+
+
+def _prompt_file(image: Path, prompts: str) -> Path | None:
+    if prompts == AUTO:
+        return None
+    if prompts != SAME_STEM:
+        return Path(prompts)
+    stem = stem_of(image)
+    found = same_stem_siblings(image, PROMPT_ENDINGS)
+    if not found:
+        raise FileNotFoundError(
+            f"There are no prompts beside {image}; save them as {stem}.csv, {stem}_points.csv, "
+            f"{stem}_boxes.csv or {stem}_prompts.tif (labels), or name a file with --prompts."
+        )
+    if len(found) > 1:
+        raise ValueError(
+            f"There are several prompt files for {image}: {', '.join(p.name for p in found)}. "
+            "Name one with --prompts, or keep only one beside the image."
+        )
+    return found[0]
+
+
+def _check_some_are_left(tasks: Sequence[SegmentTask], skipped: Sequence[SkippedImage]) -> None:
+    if tasks:
+        return
+    failed = next((one for one in skipped if one.failed), None)
+    if failed is not None:
+        raise OutputError(failed.why)
+    if not skipped:
+        raise ValueError("There is no image to segment. Give at least one.")
+    raise ValueError(f"No image is left to segment. {skipped[0].image}: {skipped[0].why}")
+
+
+def _check_outputs_differ(tasks: Sequence[SegmentTask]) -> None:
+    """No output may be written twice, nor be an input (names may differ in case alone)."""
+    written: dict[str, Path] = {}
+    seen: set[str] = set()
+    for task in tasks:
+        if _same_name(task.image) in seen:
+            raise ValueError(f"{task.image} is given twice; give each image once.")
+        seen.add(_same_name(task.image))
+        for path in task.files.possible():
+            first = written.setdefault(_same_name(path), task.image)
+            if first != task.image:
+                raise ValueError(
+                    f"{first} and {task.image} would both be written to {path}. Rename one, or "
+                    "give them different output folders."
+                )
+    for task in tasks:
+        for read in (task.image, task.prompts):
+            if read is not None and _same_name(read) in written:
+                raise ValueError(
+                    f"{read} would be overwritten by an output. Choose another output folder."
+                )
+
+
+def _same_name(path: Path) -> str:
+    return str(path.resolve()).casefold()
+
+
+ExistingPolicy = Literal["refuse", "resume", "overwrite"]
+"""What to do where an output exists."""
+
+
+@dataclass(frozen=True)
+class SkippedImage:
+    """An image that will not be segmented, and why.
+
+    Parameters
+    ----------
+    image
+        The file.
+    why
+        A sentence.
+    failed
+        Whether it should have been segmented, and cannot be.
+    """
+
+    image: Path
+    why: str
+    failed: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will read and write.
+
+    Parameters
+    ----------
+    tasks
+        One for each image.
+    skipped
+        Images that are left out.
+    output
+        Folder of the outputs.
+    existing
+        What to do where an output exists.
+    others
+        How many files of the given folders are no images by their name.
+    """
+
+    tasks: tuple[SegmentTask, ...]
+    skipped: tuple[SkippedImage, ...]
+    output: Path
+    existing: ExistingPolicy = "refuse"
+    others: int = 0
+
+    @property
+    def several(self) -> bool:
+        """Whether it is a run over several images, which gets a summary."""
+        return len(self.tasks) + sum(one.failed for one in self.skipped) > 1
+
+    def check_existing(self) -> None:
+        """Refuse outputs that exist, unless they may be kept or replaced."""
+        if self.existing != "refuse":
+            return
+        for task in self.tasks:
+            for path in (each for each in task.files.possible() if each.exists()):
+                raise ValueError(
+                    f"{path} exists already. Use --overwrite to replace it, --resume to keep "
+                    "what was made the same way, or another output folder."
+                )
+
+
+LABEL_SUFFIXES = (".tif", ".nii.gz", ".ome.zarr")
+EXTRA_ENDINGS = {"overlay": "_overlay.png", "coco": "_coco.json", "rois": "_rois.zip"}
+"""Optional outputs by their kind, and what follows the image's stem in their names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentConfig:
+    """How images are segmented; the same for every task of a run.
+
+    Parameters
+    ----------
+    model
+        A model's name or file.
+    channels
+        Names or indices of the channels the model gets, in its order; None for all there are.
+    channel_axis
+        Axis of the channels; None for what the file says.
+    pixel_ratio
+        Height of a pixel over its width, where a file does not say.
+    device, precision
+        As `Predictor` takes them.
+    automatic
+        How everything is segmented in images without prompts.
+    propagation
+        How the objects of prompts are followed through stacks; None for each plane by itself.
+    labels_in_memory
+        Where everything in a plane is segmented and its labels need more GB than this, they are
+        written to OME-Zarr, tile by tile.
+    """
+
+    model: str
+    channels: tuple[int | str, ...] | None = None
+    channel_axis: int | None = None
+    pixel_ratio: float = 1.0
+    device: str = "auto"
+    precision: str = "auto"
+    automatic: AutomaticSettings = field(default_factory=AutomaticSettings)
+    propagation: PropagationSettings | None = None
+    labels_in_memory: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_pixel_ratio(self.pixel_ratio)
+
+
+@dataclass(frozen=True)
+class OutputFiles:
+    """The files that one image becomes; `extras` holds the optional ones by their kind."""
+
+    labels: Path
+    objects: Path
+    record: Path
+    extras: Mapping[str, Path] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, image: Path, folder: Path, extras: Sequence[str] = ()) -> OutputFiles:
+        """Name the outputs of `image` in `folder` after the image's stem.
+
+        Parameters
+        ----------
+        image, folder
+            The image, and where its outputs go.
+        extras
+            Which of `EXTRA_ENDINGS` are written as well.
+        """
+        stem = stem_of(image)
+        suffix = ".nii.gz" if is_nifti(image) else ".tif"
+        return cls(
+            labels=folder / f"{stem}_labels{suffix}",
+            objects=folder / f"{stem}_objects.csv",
+            record=folder / f"{stem}.json",
+            extras={kind: folder / f"{stem}{EXTRA_ENDINGS[kind]}" for kind in extras},
+        )
+
+    def in_zarr(self) -> OutputFiles:
+        """The same with labels as OME-Zarr, for an image whose labels are not held in memory.
+
+        Of the optional outputs only the picture can be made then.
+        """
+        name = f"{self.record.name.removesuffix('.json')}_labels.ome.zarr"
+        extras = {kind: path for kind, path in self.extras.items() if kind == "overlay"}
+        return replace(self, labels=self.labels.with_name(name), extras=extras)
+
+    @property
+    def are_in_zarr(self) -> bool:
+        """Whether labels are OME-Zarr."""
+        return self.labels.suffix == ".zarr"
+
+    @property
+    def recorded(self) -> dict[str, Path]:
+        """By their kind, the files that the record vouches for."""
+        return {"labels": self.labels, "objects": self.objects, **self.extras}
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter((self.labels, self.objects, *self.extras.values(), self.record))
+
+    def possible(self) -> tuple[Path, ...]:
+        """The files, and what stands for the labels if the image turns out to be large."""
+        return (*self, self.in_zarr().labels)
+
+    def existing(self) -> list[Path]:
+        """Those of the files that are already there."""
+        return [path for path in self if path.exists()]
+
+    def outdated(self) -> list[Path]:
+        """Files beside these that an earlier run wrote for the image, as the record there says.
+
+        Such are labels in another format, and optional outputs that are not wanted any more; what
+        was changed since is somebody's work and none of them.
+        """
+        try:
+            earlier = read_record(self.record).outputs.values()
+        except (ValueError, OSError):  # there is none, or one of another program
+            return []
+        stem = self.record.name.removesuffix(".json")
+        endings = *(f"_labels{suffix}" for suffix in LABEL_SUFFIXES), *EXTRA_ENDINGS.values()
+        possible = {f"{stem}{ending}" for ending in endings} - {path.name for path in self}
+        written = {output["file"]: output.get("sha256") for output in earlier}
+        paths = {name: self.record.with_name(name) for name in sorted(possible & set(written))}
+        return [
+            path
+            for name, path in paths.items()
+            if path.exists() and sha256_of(path) == written[name]
+        ]
+
+
+@dataclass(frozen=True)
+class SegmentTask:
+    """One image, its prompts, its outputs.
+
+    Parameters
+    ----------
+    image
+        A file, or a folder that is one image.
+    prompts
+        Their file; None to segment everything.
+    files
+        What is written.
+    channels, channel_axis
+        Of this image alone; None for what the run says.
+    name
+        What people read: its path below the folder that was given, as fields of a plate have the
+        same last part; that of the file if left out.
+    """
+
+    image: Path
+    prompts: Path | None
+    files: OutputFiles
+    channels: tuple[int | str, ...] | None = None
+    channel_axis: int | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            object.__setattr__(self, "name", self.image.name)
+
+    def settings(self, config: SegmentConfig) -> SegmentConfig:
+        """How this image is segmented."""
+        return replace(
+            config,
+            channels=config.channels if self.channels is None else self.channels,
+            channel_axis=config.channel_axis if self.channel_axis is None else self.channel_axis,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedImage:
+    """A task whose files were read.
+
+    Parameters
+    ----------
+    task, image
+        The task and its image.
+    prompts
+        Its prompts; None to segment everything, as `automatic` says.
+    axis
+        Axis of the channels, None for one channel.
+    axes, shape
+        Letters and sizes of the other axes, (..., Y, X).
+    sha256
+        Of the image's file.
+    seconds
+        Time it took.
+    note
+        A remark in words.
+    """
+
+    task: SegmentTask
+    image: ImageFile
+    axis: int | None
+    axes: str
+    shape: tuple[int, ...]
+    prompts: Sequence[Prompt] | None
+    automatic: AutomaticSettings
+    sha256: str
+    seconds: float
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentedImage:
+    """What an image became, before it is written.
+
+    Parameters
+    ----------
+    loaded, request
+        The image, and all that the result depends on.
+    painting
+        The label image with what was painted.
+    stack
+        The image as the model read it.
+    note
+        A remark in words, e.g. that memory ran out and what was done.
+    seconds
+        Time it took so far.
+    tiles
+        Folder that holds the label image until it is written, where it is not held in memory.
+    """
+
+    loaded: LoadedImage
+    request: Request
+    painting: LabelVolume
+    stack: ChannelStack
+    note: str
+    seconds: float
+    tiles: Path | None = None
+
+
+@dataclass(frozen=True)
+class TaskOutcome:
+    """What became of a task.
+
+    Parameters
+    ----------
+    task
+        The task.
+    status
+        ``"written"``; ``"kept"`` where a resumed run found it done; ``"failed"``.
+    objects
+        Labels in the label image.
+    hidden
+        Labels whose mask is empty or wholly under better ones.
+    seconds
+        Time it took.
+    note
+        A remark in words, e.g. that memory ran out and what was done; the reason of a failure.
+    thumbnail
+        A small PNG, where one was drawn.
+    """
+
+    task: SegmentTask
+    status: Literal["written", "kept", "failed"]
+    objects: int = 0
+    hidden: tuple[int, ...] = ()
+    seconds: float = 0.0
+    note: str = ""
+    thumbnail: bytes = b""

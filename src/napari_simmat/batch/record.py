@@ -1,0 +1,331 @@
+"""The record of a result: how it was made, so that it can be made again.
+
+Everything but its `run` block follows from input, model, prompts and settings alone. It holds no
+metadata of the image but shape, axes and type: names and dates of patients never enter it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat.engine.automatic_settings import AutomaticSettings
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.propagation_tracks import PropagationSettings
+
+FORMAT = "napari-simmat record"
+FORMAT_VERSION = 1
+_MAX_RECORD_BYTES = 1 << 28
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedInput:
+    """The image file, told by its content.
+
+    Parameters
+    ----------
+    file
+        Its name without the folder.
+    sha256
+        Of its bytes.
+    shape, axes, dtype
+        As read, with the channel axis.
+    """
+
+    file: str
+    sha256: str
+    shape: tuple[int, ...]
+    axes: str
+    dtype: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsedModel:
+    """The model, told by its content."""
+
+    name: str
+    fingerprint: str
+    base: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedSettings:
+    """What the user chose, and what "auto" became.
+
+    Parameters
+    ----------
+    channels
+        The selection of channels as given, or None.
+    channel_axis
+        As given, or None.
+    pixel_ratio
+        As given.
+    device
+        Kind of device, e.g. ``"cpu"``: equal results are promised for one kind.
+    precision
+        ``"exact"`` or ``"fast"``.
+    automatic
+        How everything was segmented; None where there were prompts.
+    propagation
+        How objects were followed through the stack; None where they were not.
+    """
+
+    channels: tuple[int | str, ...] | None = None
+    channel_axis: int | None = None
+    pixel_ratio: float = 1.0
+    device: str = "cpu"
+    precision: str = "exact"
+    automatic: AutomaticSettings | None = None
+    propagation: PropagationSettings | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """All that the result depends on.
+
+    Parameters
+    ----------
+    input, model, settings
+        What was computed on, with and how.
+    prompts
+        As `prompt_to_dict` makes them: a thousand masks as large as the image would not fit
+        into memory.
+    """
+
+    input: RecordedInput
+    model: UsedModel
+    prompts: tuple[dict[str, Any], ...]
+    settings: RecordedSettings
+
+    def differences(self, other: Request) -> list[str]:
+        """What in `other` is not the same, in words; an input's name does not matter."""
+        return [
+            words
+            for words, mine, theirs in (
+                ("the input", self.input.sha256, other.input.sha256),
+                ("the model", self.model.fingerprint, other.model.fingerprint),
+                ("the prompts", self.prompts, other.prompts),
+                ("the settings", self.settings, other.settings),
+            )
+            if mine != theirs
+        ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """A request, what came out, and when and where it ran.
+
+    Parameters
+    ----------
+    request
+        What the result depends on.
+    normalization
+        The numbers that the image was normalised with.
+    objects
+        Per prompt: label, plane, score and pixels that it kept.
+    outputs
+        SHA-256 of each file by its kind and name.
+    run
+        Time, host, duration, version: all that may differ between two equal runs.
+    """
+
+    request: Request
+    normalization: Mapping[str, Any]
+    objects: Sequence[Mapping[str, Any]]
+    outputs: Mapping[str, Mapping[str, str]]
+    run: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The record as JSON; `from_json` reads it back."""
+        values = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "input": asdict(self.request.input),
+            "model": asdict(self.request.model),
+            "prompts": list(self.request.prompts),
+            "settings": asdict(self.request.settings),
+            "normalization": dict(self.normalization),
+            "objects": [dict(one) for one in self.objects],
+            "outputs": {kind: dict(file) for kind, file in self.outputs.items()},
+            "run": dict(self.run),
+        }
+        return "{\n" + ",\n".join(_lines(key, value) for key, value in values.items()) + "\n}\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Record:
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the text is no record that this version can read.
+        """
+        try:
+            values = json.loads(text)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise ValueError(f"It is not JSON ({error}).") from None
+        if not isinstance(values, dict) or values.get("format") != FORMAT:
+            raise ValueError("It is not a record of napari-simmat.")
+        version = values.get("format_version")
+        if not isinstance(version, int) or version > FORMAT_VERSION:
+            raise ValueError(
+                f"It has format {version}, this version reads up to {FORMAT_VERSION}. "
+                "Update napari-simmat."
+            )
+        try:
+            channels = values["settings"]["channels"]
+            automatic = values["settings"].get("automatic")
+            propagation = values["settings"].get("propagation")
+            return cls(
+                request=Request(
+                    input=RecordedInput(
+                        **{**values["input"], "shape": tuple(values["input"]["shape"])}
+                    ),
+                    model=UsedModel(**values["model"]),
+                    prompts=tuple(dict(one) for one in values["prompts"]),
+                    settings=RecordedSettings(
+                        **{
+                            **values["settings"],
+                            "channels": None if channels is None else tuple(channels),
+                            "automatic": (
+                                None
+                                if automatic is None
+                                else AutomaticSettings.from_dict(automatic)
+                            ),
+                            "propagation": (
+                                None if propagation is None else PropagationSettings(**propagation)
+                            ),
+                        }
+                    ),
+                ),
+                normalization=dict(values["normalization"]),
+                objects=[dict(one) for one in values["objects"]],
+                outputs={kind: dict(file) for kind, file in values["outputs"].items()},
+                run=dict(values["run"]),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"It is incomplete or foreign ({error!r}).") from None
+
+
+def read_record(path: Path) -> Record:
+    """Read a record's file.
+
+    Raises
+    ------
+    ValueError
+        If it is no record that this version can read; the sentence names the file.
+    """
+    if path.stat().st_size > _MAX_RECORD_BYTES:
+        raise ValueError(f"{path.name} is no record: it is larger than any. Choose another file.")
+    try:
+        return Record.from_json(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path.name} cannot be read as a record. {error}") from None
+
+
+def outputs_recorded_in(folder: Path) -> frozenset[str]:
+    """Names of the files in a folder that its records say were written by earlier runs."""
+    names: set[str] = set()
+    for path in folder.glob("*.json"):
+        try:
+            with path.open(encoding="utf-8") as file:
+                is_record = FORMAT in file.read(200)
+            if is_record:
+                record = read_record(path)
+                names |= {path.name, *(output["file"] for output in record.outputs.values())}
+        except (OSError, ValueError, KeyError):
+            continue  # no record, or none that can be read
+    return frozenset(names)
+
+
+def prompt_to_dict(prompt: Prompt) -> dict[str, Any]:
+    """A prompt as plain JSON values; what it lacks is left out."""
+    values: dict[str, Any] = {}
+    if prompt.object is not None:
+        values["object"] = prompt.object
+    if prompt.plane:
+        values["plane"] = list(prompt.plane)
+    if prompt.points:
+        values["points"] = [list(point) for point in prompt.points]
+        values["labels"] = list(prompt.labels)
+    if prompt.box is not None:
+        values["box"] = list(prompt.box)
+    if prompt.mask is not None:
+        values["mask"] = _mask_to_dict(prompt.mask)
+    return values
+
+
+def prompt_from_dict(values: Mapping[str, Any]) -> Prompt:
+    """Read what `prompt_to_dict` gave.
+
+    Raises
+    ------
+    ValueError
+        If it is something else; the sentence says what.
+    """
+    try:
+        return _prompt(values)
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"The record's prompts are incomplete or foreign ({error}).") from None
+
+
+def _lines(key: str, value: Any) -> str:
+    """One entry of the record: a line, or for a list of blocks a line for each."""
+    name = f" {json.dumps(key)}: "
+    if isinstance(value, list) and value:
+        return f"{name}[\n  " + ",\n  ".join(_compact(one) for one in value) + "\n ]"
+    return name + _compact(value)
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _prompt(values: Mapping[str, Any]) -> Prompt:
+    mask = values.get("mask")
+    return Prompt(
+        points=values.get("points", ()),
+        labels=values.get("labels", ()),
+        box=values.get("box"),
+        mask=None if mask is None else _mask_from_dict(mask),
+        object=values.get("object"),
+        plane=values.get("plane", ()),
+    )
+
+
+def _mask_to_dict(mask: NDArray[Any]) -> dict[str, Any]:
+    """A bool mask as run lengths within its bounding box, logits as their numbers.
+
+    The runs alternate between background and object, row by row, and begin with background.
+    """
+    if mask.dtype != bool:
+        return {"shape": list(mask.shape), "logits": mask.astype(np.float32).ravel().tolist()}
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    y0, y1, x0, x1 = int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    flat = np.concatenate(([False], mask[y0:y1, x0:x1].ravel(), [False]))
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    ends = np.concatenate(([0], changes, [(y1 - y0) * (x1 - x0)]))
+    return {"shape": list(mask.shape), "bbox": [y0, x0, y1, x1], "runs": np.diff(ends).tolist()}
+
+
+def _mask_from_dict(values: Mapping[str, Any]) -> NDArray[Any]:
+    height, width = (int(size) for size in values["shape"])
+    if not (height > 0 and width > 0 and height * width <= 2**32):
+        raise ValueError(f"A mask of {height} x {width} pixels cannot be.")
+    if "logits" in values:
+        return np.asarray(values["logits"], dtype=np.float32).reshape(height, width)
+    y0, x0, y1, x1 = (int(edge) for edge in values["bbox"])
+    runs = [int(run) for run in values["runs"]]
+    inside = 0 <= y0 < y1 <= height and 0 <= x0 < x1 <= width
+    if not inside or min(runs) < 0 or sum(runs) != (y1 - y0) * (x1 - x0):
+        raise ValueError("A mask's runs do not fill its bounding box.")
+    is_object = np.arange(len(runs)) % 2 == 1
+    mask = np.zeros((height, width), dtype=bool)
+    mask[y0:y1, x0:x1] = np.repeat(is_object, runs).reshape(y1 - y0, x1 - x0)
+    return mask

@@ -1,0 +1,400 @@
+"""The experiments of the benchmark: settings, runs to do, rows of results.
+
+What a benchmark runs on, and its quick and full forms. Importing it loads no torch.
+
+The paper's comparisons as lists of runs.
+
+Source: SimMAT, arXiv 2409.08083, figures 4 and 5.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+from napari_simmat.models.spec import ModelSpec, StrategyName, TransferName
+from napari_simmat.training.config import EMBEDDED_SETTINGS, Precision, TrainConfig
+
+ExperimentName = Literal["transfer", "pseudo", "strategies", "lr", "size", "panels"]
+GENERATED = "generated"
+BENCHMARK_SENSORS = (
+    "depth", "hha", "thermal", "near_infrared", "polarization", "multispectral", "hyperspectral",
+)  # fmt: skip
+"""Drawn modalities; those of pseudo experiments are stacked on RGB."""
+QUICK_SENSORS = ("thermal", "multispectral")
+"""Of quick forms, and of experiments that need many runs: one channel, and six."""
+AIMS_KEYS = ("pgsnet_p", "zju-rgbp", "d", "hha", "nir", "t")
+"""Modality keys of the paper's figure 4a."""
+AIMS_PSEUDO_KEYS = ("pgsnet_rgbp", "rgbd", "rgbhha", "rgbnir", "rgbt")
+QUICK_STEPS = 150
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """How an experiment is run.
+
+    Parameters
+    ----------
+    quick
+        Two modalities, 150 steps, one seed, every second learning rate and share of the images:
+        shows that everything works, and no result.
+    modalities
+        Instead of those of the form.
+    seeds
+        Instead of those of the form: 0, 1 and 2 for transfer, 0 for the others.
+    steps
+        Of each training.
+    side
+        Pixels a side of drawn planes.
+    images
+        Drawn planes to train on.
+    validation
+        Drawn planes to validate on.
+    test
+        Drawn planes to test on.
+    objects
+        Objects prompted in each image of a step.
+    rate
+        Learning rate of the parameter-efficient strategies.
+    scratch_rate
+        Learning rate of training from scratch.
+    full_rate
+        Learning rate of full fine-tuning.
+    tuning
+        How the arms tune that keep the foundation: by default lora, as the paper does on SAM, and
+        lora_conv on an embedded foundation, most of whose encoder are convolutions.
+    precision
+        Of the training: auto is bf16-mixed where that is quicker, else 32-true. Figures are
+        measured in float32.
+    """
+
+    quick: bool = False
+    modalities: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    steps: int = 1500
+    side: int = 128
+    images: int = 100
+    validation: int = 16
+    test: int = 48
+    objects: int = 4
+    rate: float = 1e-3
+    scratch_rate: float = 1e-3
+    full_rate: float = 3e-4
+    tuning: StrategyName | None = None
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.objects < 1:
+            raise ValueError("A benchmark needs at least one step and one object per image.")
+
+    def modalities_of(self, experiment: ExperimentName, data: str) -> tuple[str, ...]:
+        """The modalities of an experiment."""
+        if self.modalities:
+            return self.modalities
+        if data != GENERATED:
+            return AIMS_PSEUDO_KEYS if experiment == "pseudo" else AIMS_KEYS
+        everything = experiment in ("transfer", "panels") and not self.quick
+        names = BENCHMARK_SENSORS if everything else QUICK_SENSORS
+        return tuple(f"rgb+{name}" for name in names) if experiment == "pseudo" else names
+
+    def seeds_of(self, experiment: ExperimentName) -> tuple[int, ...]:
+        """The seeds of an experiment."""
+        if self.seeds:
+            return self.seeds
+        return (0, 1, 2) if experiment == "transfer" and not self.quick else (0,)
+
+    def on(self, base: ModelSpec) -> BenchmarkConfig:
+        """The same with what depends on the foundation."""
+        usual: StrategyName = EMBEDDED_SETTINGS["strategy"] if base.base.embedded else "lora"
+        return replace(self, tuning=self.tuning or usual)
+
+    def rate_of(self, strategy: StrategyName) -> float:
+        """The learning rate of a strategy."""
+        return {"scratch": self.scratch_rate, "full": self.full_rate}.get(strategy, self.rate)
+
+    @property
+    def steps_of_form(self) -> int:
+        """Steps of each training, in this form."""
+        return min(self.steps, QUICK_STEPS) if self.quick else self.steps
+
+
+def check_experiment(name: str) -> None:
+    """Refuse an unknown experiment in a sentence."""
+    if name not in get_args(ExperimentName):
+        raise ValueError(
+            f"Experiment {name!r} is unknown; use one of {', '.join(get_args(ExperimentName))}."
+        )
+
+
+Names = Sequence[str]
+Seeds = Sequence[int]
+
+ZERO_SHOT, SCRATCH, SIMMAT = "zero-shot", "scratch", "SimMAT"
+LEARNING_RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
+"""The grid of figure 5a."""
+COMPARED_STRATEGIES: tuple[StrategyName, ...] = (
+    "frozen", "linear", "lora", "lora_conv", "adapter", "prompt", "prefix", "full",
+)  # fmt: skip
+"""Of figure 4c, and LoRA in convolutions."""
+TRAINING_SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
+"""Shares of the training images of figure 5b."""
+
+
+class Arm(NamedTuple):
+    """One of the networks that are compared.
+
+    Attributes
+    ----------
+    transfer, strategy
+        As `TrainConfig` has them; None for how the foundation is tuned (`BenchmarkConfig.tuning`).
+    """
+
+    transfer: TransferName
+    strategy: StrategyName | None
+
+
+ARMS: dict[str, Arm] = {
+    ZERO_SHOT: Arm("zeroshot", "frozen"),
+    SCRATCH: Arm("simmat", "scratch"),
+    "baseline A": Arm("baseline_a", None),
+    "baseline B": Arm("baseline_b", None),
+    SIMMAT: Arm("simmat", None),
+}
+"""Of figure 4a, by the names that tables show."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentRun:
+    """One training and its test: a row of the table.
+
+    Parameters
+    ----------
+    experiment, modality, arm
+        What it belongs to, by name.
+    transfer, strategy
+        As `TrainConfig` has them.
+    learning_rate, steps, seed
+        Of the training; no steps for a zero-shot run.
+    share
+        Of the training images.
+    """
+
+    experiment: str
+    modality: str
+    arm: str
+    transfer: TransferName
+    strategy: StrategyName
+    learning_rate: float
+    steps: int
+    seed: int
+    share: float = 1.0
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What tells the run from all others."""
+        return tuple(str(getattr(self, each.name)) for each in fields(self))
+
+    @property
+    def training(self) -> tuple[str, ...]:
+        """What its result depends on, whatever experiment it is part of."""
+        return tuple(
+            str(getattr(self, each.name))
+            for each in fields(self)
+            if each.name not in ("experiment", "arm")
+        )
+
+    def config(self, benchmark: BenchmarkConfig) -> TrainConfig:
+        """How it is trained: without auxiliary losses, with a single click in each object."""
+        return TrainConfig(
+            transfer=self.transfer,
+            strategy=self.strategy,
+            steps=self.steps,
+            prompts=("click",),
+            objects=benchmark.objects,
+            learning_rate=self.learning_rate,
+            precision=benchmark.precision,
+            seed=self.seed,
+        )
+
+
+def transfer(modalities: Names, seeds: Seeds, config: BenchmarkConfig) -> list[ExperimentRun]:
+    """Figure 4a: zero-shot, from scratch, baselines A and B, SimMAT on every modality."""
+    return [
+        _make_run("transfer", modality, name, *arm, seed, config)
+        for seed in seeds
+        for modality in modalities
+        for name, arm in ARMS.items()
+    ]
+
+
+def compared_strategies(config: BenchmarkConfig) -> tuple[StrategyName, ...]:
+    """Strategies of figure 5: the parameter-efficient one, and full fine-tuning."""
+    return _tuned(None, config), "full"
+
+
+def pseudo(modalities: Names, seeds: Seeds, config: BenchmarkConfig) -> list[ExperimentRun]:
+    """Figure 4b: RGB stacked with a sensor's channels, with MAT and without (baseline A)."""
+    return [
+        _make_run("pseudo", modality, name, *ARMS[name], seed, config)
+        for seed in seeds
+        for modality in modalities
+        for name in (ZERO_SHOT, "baseline A", SIMMAT)
+    ]
+
+
+def strategies(modalities: Names, seeds: Seeds, config: BenchmarkConfig) -> list[ExperimentRun]:
+    """Figure 4c: what is trained beside MAT."""
+    return [
+        _make_run("strategies", modality, name, "simmat", name, seed, config)
+        for seed in seeds
+        for modality in modalities
+        for name in COMPARED_STRATEGIES
+    ]
+
+
+def lr(modalities: Names, seeds: Seeds, config: BenchmarkConfig) -> list[ExperimentRun]:
+    """Figure 5a: the learning rate of LoRA and of full fine-tuning."""
+    return [
+        replace(
+            _make_run("lr", modality, strategy, "simmat", strategy, seed, config),
+            learning_rate=rate,
+        )
+        for seed in seeds
+        for modality in modalities
+        for strategy in compared_strategies(config)
+        for rate in (LEARNING_RATES[1::2] if config.quick else LEARNING_RATES)
+    ]
+
+
+def size(modalities: Names, seeds: Seeds, config: BenchmarkConfig) -> list[ExperimentRun]:
+    """Figure 5b: the number of training images."""
+    return [
+        replace(
+            _make_run("size", modality, strategy, "simmat", strategy, seed, config), share=share
+        )
+        for seed in seeds
+        for modality in modalities
+        for strategy in compared_strategies(config)
+        for share in (TRAINING_SHARES[::2] if config.quick else TRAINING_SHARES)
+    ]
+
+
+EXPERIMENTS: dict[str, Callable[[Names, Seeds, BenchmarkConfig], list[ExperimentRun]]] = {
+    "transfer": transfer,
+    "pseudo": pseudo,
+    "strategies": strategies,
+    "lr": lr,
+    "size": size,
+}
+
+
+def _make_run(
+    experiment: str,
+    modality: str,
+    arm: str,
+    layer: TransferName,
+    strategy: StrategyName | None,
+    seed: int,
+    config: BenchmarkConfig,
+) -> ExperimentRun:
+    trained, strategy = arm != ZERO_SHOT, _tuned(strategy, config)
+    return ExperimentRun(
+        experiment=experiment,
+        modality=modality,
+        arm=arm,
+        transfer=layer,
+        strategy=strategy,
+        learning_rate=config.rate_of(strategy) if trained else 0.0,
+        steps=config.steps_of_form if trained else 0,
+        seed=seed,
+    )
+
+
+def _tuned(strategy: StrategyName | None, config: BenchmarkConfig) -> StrategyName:
+    if strategy is not None:
+        return strategy
+    if config.tuning is None:
+        raise ValueError("How the foundation is tuned follows from it: use `BenchmarkConfig.on`.")
+    return config.tuning
+
+
+RESULT_COLUMNS = (
+    "parameters",
+    "images",
+    "validation_iou",
+    "test_iou",
+    "test_dice",
+    "seconds",
+    "base",
+)
+RUN_COLUMNS = tuple(each.name for each in fields(ExperimentRun))
+COLUMNS = (*RUN_COLUMNS, *RESULT_COLUMNS)
+_NUMBERS = ("steps", "seed", "parameters", "images")
+_FRACTIONS = ("learning_rate", "share", "validation_iou", "test_iou", "test_dice", "seconds")
+_TYPES: dict[str, Callable[[str], Any]] = (
+    dict.fromkeys(COLUMNS, str) | dict.fromkeys(_NUMBERS, int) | dict.fromkeys(_FRACTIONS, float)
+)
+
+
+@dataclass(frozen=True)
+class ResultRow:
+    """A run and what it reached.
+
+    Parameters
+    ----------
+    run
+        Which.
+    parameters
+        Trained numbers.
+    images
+        Planes that were trained on.
+    validation_iou, test_iou, test_dice
+        Mean over objects in percent; the validation's is the best of the training.
+    seconds
+        It took.
+    base
+        The foundation's name.
+    """
+
+    run: ExperimentRun
+    parameters: int
+    images: int
+    validation_iou: float
+    test_iou: float
+    test_dice: float
+    seconds: float
+    base: str
+
+
+def read_rows(table: Path) -> list[ResultRow]:
+    """The rows of a table, in its order; none if there is no file.
+
+    Raises
+    ------
+    ValueError
+        If it is another table, or damaged.
+    """
+    if not table.exists():
+        return []
+    rows = []
+    with table.open(newline="") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise ValueError(
+                f"{table} is no table of this benchmark, or of another version; its columns are "
+                f"{', '.join(reader.fieldnames or ['none'])}. Choose another folder."
+            )
+        for line in reader:
+            try:
+                values = {name: _TYPES[name](line[name].strip()) for name in COLUMNS}
+            except (AttributeError, ValueError):  # cut off, or edited
+                raise ValueError(
+                    f"Line {reader.line_num} of {table} is damaged; delete it, and its run is done "
+                    "again."
+                ) from None
+            run = ExperimentRun(**{name: values.pop(name) for name in RUN_COLUMNS})
+            rows.append(ResultRow(run, **values))
+    return rows

@@ -1,0 +1,404 @@
+"""Read and write checkpoints: safetensors files with a model description in their header.
+
+The checkpoint file: trained tensors plus their description, one safetensors file.
+
+A base holds all tensors of its network, a checkpoint those that were trained, a bundle both. Each
+carries a `ModelSpec` as JSON in its header, which can be read without torch.
+
+A checkpoint's description: JSON from a file of unknown origin, checked before it is used.
+
+Tell model files apart by their first bytes, and read a safetensors header without torch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, get_args, get_origin, get_type_hints
+
+from napari_simmat.io.files import atomic_write
+from napari_simmat.models.spec import FORMAT_VERSION, ModelSpec
+
+if TYPE_CHECKING:
+    import torch
+
+
+# One key each: the library writes several in an order that changes from run to run, and equal
+# content shall give an equal file.
+_KEY = "simmat"
+_BUNDLE_KEY = "simmat-bundle"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What the header of a checkpoint says.
+
+    Parameters
+    ----------
+    spec
+        The description.
+    holds_all
+        Whether all tensors of the network are in the file: a base or a bundle.
+    """
+
+    spec: ModelSpec
+    holds_all: bool
+
+    @property
+    def is_base(self) -> bool:
+        """Whether checkpoints can stand on this file; only a base names no hash of another."""
+        return not self.spec.base.sha256
+
+
+def save_checkpoint(
+    path: str | Path,
+    spec: ModelSpec,
+    tensors: Mapping[str, torch.Tensor],
+    *,
+    bundled: bool = False,
+) -> None:
+    """Write a checkpoint, whole or not at all; an earlier file of that name is replaced.
+
+    Parameters
+    ----------
+    path
+        Where to; its folder is made if need be.
+    spec
+        The description. A base has an empty ``spec.base.sha256``, as no file can hold its own.
+    tensors
+        By state-dict name: all of the network for a base or a bundle, else the trained ones.
+    bundled
+        Whether the tensors of the base are among `tensors`.
+
+    Raises
+    ------
+    ValueError
+        If there is no tensor, or one holds NaN or infinity.
+    OSError
+        If the disk is full or the folder cannot be written.
+    """
+    path = Path(path)
+    text = spec.to_json()
+    read_description(text)  # what could not be read again is not written
+    if not tensors:
+        raise ValueError(f"{path.name} would hold no tensor; nothing was written.")
+    if broken := non_finite_names(tensors):
+        raise ValueError(
+            f"{path.name} was not written: {some_names(broken)} hold NaN or infinity. "
+            "The training diverged; lower its learning rate."
+        )
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    # Contiguous copies of their own: the format knows neither strides nor shared storage.
+    plain = {name: tensors[name].detach().cpu().contiguous().clone() for name in sorted(tensors)}
+    with atomic_write(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        try:
+            save_file(plain, temporary, {_BUNDLE_KEY if bundled else _KEY: text})
+        except SafetensorError as error:
+            raise _system_error(error) from error
+        temporary.chmod(mode)  # the library's own lets nobody else read a model that is shared
+
+
+def read_model_card(path: str | Path) -> ModelCard:
+    """Read a checkpoint's header: no torch, no tensor.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, foreign or of a newer format; the sentence says which.
+    """
+    path = Path(path)
+    metadata = read_metadata(path)
+    text = metadata.get(_KEY) or metadata.get(_BUNDLE_KEY)
+    if text is None:
+        raise ValueError(
+            f"{path.name} is a safetensors file without a SimMAT description, so its channels and "
+            "normalisation are unknown. Choose a file that `simmat train` wrote, or SAM weights."
+        )
+    try:
+        spec = read_description(text)
+    except ValueError as error:
+        raise ValueError(f"{path.name} cannot be used. {error}") from None
+    return ModelCard(spec, holds_all=_KEY not in metadata or not spec.base.sha256)
+
+
+def read_spec(path: str | Path) -> ModelSpec:
+    """Read a checkpoint's description: no torch, no tensor."""
+    return read_model_card(path).spec
+
+
+def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
+    """Read a checkpoint's tensors as they are stored, into memory of their own.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, or a tensor is not of floating point, or holds NaN or infinity.
+    """
+    path = Path(path)
+    read_metadata(path)
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        # Not mapped: the file can be replaced or removed while its model is in use.
+        tensors: dict[str, torch.Tensor] = load(path.read_bytes())
+    except SafetensorError as error:
+        raise damaged(path, error) from None
+    check_numbers(path, tensors)
+    return tensors
+
+
+def check_numbers(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Refuse tensors that are not of floating point, or hold NaN or infinity, in words."""
+    if other := [name for name, tensor in tensors.items() if not tensor.is_floating_point()]:
+        raise ValueError(
+            f"{path.name} cannot be used: {some_names(other)} hold no floating-point numbers."
+        )
+    if broken := non_finite_names(tensors):
+        raise ValueError(
+            f"{path.name} cannot be used: {some_names(broken)} hold NaN or infinity. "
+            "Take another copy or an earlier checkpoint."
+        )
+
+
+def non_finite_names(tensors: Mapping[str, torch.Tensor]) -> list[str]:
+    """Names of the tensors that hold NaN or infinity."""
+    import torch
+
+    # A sum is NaN or infinite if an element is, and needs no second tensor; it may also overflow.
+    return [
+        name
+        for name, tensor in tensors.items()
+        if not torch.isfinite(tensor.sum(dtype=torch.float32)) and not torch.isfinite(tensor).all()
+    ]
+
+
+def some_names(names: list[str]) -> str:
+    """A few of the names of tensors, for a sentence."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(name[:100] for name in names[:3]) + more
+
+
+def _system_error(error: Exception) -> OSError:
+    """Give back the number of the system's error that the library put into its text."""
+    number = re.search(r"os error (\d+)", str(error))
+    return OSError(int(number[1]), str(error)) if number else OSError(str(error))
+
+
+_MAX_CHARACTERS = 1 << 20
+_MAX_TEXT_LENGTH = 10_000
+_MAX_CHANNELS = 1024
+_MAX_PIXELS = 8192
+_MAX_STRATEGY_SIZE = 4096
+_MAX_DIGITS = 300
+
+
+def read_description(text: str) -> ModelSpec:
+    """Read what `ModelSpec.to_json` wrote, trusting nothing.
+
+    Raises
+    ------
+    ValueError
+        If a part is missing, unknown, of another type, not finite or absurdly large; the sentence
+        says which part.
+    """
+    if len(text) > _MAX_CHARACTERS:
+        raise ValueError(
+            f"The model's description has {len(text)} characters, more than {_MAX_CHARACTERS}."
+        )
+    values = _parse(text)
+    if not isinstance(values, dict):
+        raise ValueError("The model's description is not a table of names and values.")
+    version = values.get("format_version")
+    if type(version) is not int or version < 1:
+        raise ValueError("The model's description has no format version.")
+    if version <= FORMAT_VERSION:  # a newer one may hold more; `from_json` says so
+        _check(values, ModelSpec, "The description")
+        _check_sizes(values)
+    return ModelSpec.from_json(text)
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text, parse_int=_int, parse_float=_float, parse_constant=_float)
+    except RecursionError:
+        raise ValueError("The model's description is nested too deeply.") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"The model's description is not JSON ({error}).") from None
+
+
+def _int(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:  # beyond what a float holds
+        raise ValueError("The model's description holds a number that is too large.")
+    return int(digits)
+
+
+def _float(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(
+            f"The model's description holds {digits[:20]} where a finite number belongs."
+        )
+    return number
+
+
+def _check(value: Any, hint: Any, where: str) -> None:
+    """Compare a JSON value with the type of the field it is for."""
+    origin = get_origin(hint)
+    if is_dataclass(hint) and isinstance(hint, type):
+        _check_table(value, hint, where)
+    elif origin is tuple:
+        _expect(isinstance(value, list), "a list", where)
+        for index, item in enumerate(value):
+            _check(item, get_args(hint)[0], f"{where}[{index}]")
+    elif origin is Literal:
+        _expect(value in get_args(hint), " or ".join(map(repr, get_args(hint))), where)
+    elif origin is Mapping:
+        _expect(isinstance(value, dict), "a table", where)
+        _check_free(value, where)
+    elif hint is float:
+        _expect(type(value) in (int, float), "a number", where)
+    elif hint is str:
+        _expect(isinstance(value, str), "text", where)
+        _check_free(value, where)
+    else:  # int, bool; a bool is no number here
+        _expect(type(value) is hint, {int: "a whole number", bool: "true or false"}[hint], where)
+
+
+def _check_table(value: Any, kind: type, where: str) -> None:
+    _expect(isinstance(value, dict), "a table", where)
+    hints = get_type_hints(kind)
+    known = {item.name: item for item in fields(kind)}
+    if surplus := sorted(set(value) - set(known)):
+        raise ValueError(f"{where} has an unknown entry {surplus[0][:80]!r}.")
+    for name, item in known.items():
+        if name in value:
+            _check(value[name], hints[name], f"{where}: {name}")
+        elif item.default is MISSING and item.default_factory is MISSING:
+            raise ValueError(f"{where} lacks {name!r}.")
+
+
+def _check_free(value: Any, where: str) -> None:
+    """Check the texts in plain JSON: of sensible length, without control characters."""
+    if isinstance(value, str):
+        short = len(value) <= _MAX_TEXT_LENGTH
+        _expect(short, f"text of at most {_MAX_TEXT_LENGTH} characters", where)
+        # A terminal obeys control characters, and these texts are printed.
+        plain = all(character.isprintable() or character in "\n\t" for character in value)
+        _expect(plain, "text without control characters", where)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            _check_free(name, where)
+            _check_free(item, where)
+    elif isinstance(value, list):
+        for item in value:
+            _check_free(item, where)
+
+
+def _check_sizes(values: Mapping[str, Any]) -> None:
+    """Refuse what would only serve to fill the memory."""
+    channels = len(values["channels"])
+    _expect(channels <= _MAX_CHANNELS, f"at most {_MAX_CHANNELS} entries", "channels")
+    for name, number in values["input_size"].items():
+        if name != "method":
+            _expect(number <= _MAX_PIXELS, f"at most {_MAX_PIXELS}", f"input_size: {name}")
+    size = values.get("strategy_size", 0)
+    _expect(size <= _MAX_STRATEGY_SIZE, f"at most {_MAX_STRATEGY_SIZE}", "strategy_size")
+    digest = values["base"]["sha256"]
+    hexadecimal = len(digest) in (0, 64) and not set(digest) - set("0123456789abcdef")
+    _expect(hexadecimal, "64 hexadecimal digits", "base: sha256")
+
+
+def _expect(holds: bool, wanted: str, where: str) -> None:
+    if not holds:
+        raise ValueError(f"{where} must be {wanted}.")
+
+
+_MAX_HEADER_BYTES = 1 << 24
+"""Largest header that is read; SAM's largest network needs 0.1 MB."""
+
+
+def file_kind(path: Path) -> Literal["safetensors", "torch"]:
+    """Tell a model file's kind from its first bytes, whatever its name.
+
+    Raises
+    ------
+    ValueError
+        If it is neither, or no file at all; the message says what was found.
+    """
+    with open_model(path) as file:
+        start = file.read(16)
+    if not start:
+        raise ValueError(f"{path.name} is empty (0 bytes). Copy or download it again.")
+    # A safetensors file starts with the length of its JSON header in 8 bytes.
+    length = int.from_bytes(start[:8], "little")
+    if start[8:9] == b"{" and length <= _MAX_HEADER_BYTES:
+        return "safetensors"
+    if start.startswith((b"PK\x03\x04", b"\x80\x02")):
+        return "torch"
+    if start[0] == 0x80 and start[1:2] in (b"\x03", b"\x04", b"\x05"):
+        raise ValueError(
+            f"{path.name} is a Python pickle, which can run code when it is opened, so it was "
+            "not. Choose a checkpoint (safetensors) or PyTorch weights (.pth)."
+        )
+    raise ValueError(
+        f"{path.name} is neither a checkpoint (safetensors) nor PyTorch weights (.pth). "
+        "Choose a file that `simmat train` wrote, or SAM weights."
+    )
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Read the texts in the header of a safetensors file; no tensor is read.
+
+    The library checks the whole header (types, shapes, places, length of the file); how long the
+    header may be is checked before.
+
+    Raises
+    ------
+    ValueError
+        If the file is cut off, damaged or of another kind; the message says which.
+    """
+    if file_kind(path) != "safetensors":
+        raise ValueError(
+            f"{path.name} holds PyTorch weights, not a checkpoint (safetensors), whatever its "
+            "name says. Choose a checkpoint, or rename the file to end in .pth."
+        )
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise damaged(path, error) from None
+
+
+def damaged(path: Path, error: Exception) -> ValueError:
+    """The error for a safetensors file that the library refuses."""
+    return ValueError(f"{path.name} is cut off or damaged ({error}). Copy or download it again.")
+
+
+def open_model(path: Path) -> BinaryIO:
+    """Open a model file for reading; raises a one-sentence message if that fails."""
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"There is no file {path}. Check the name; `simmat models list` shows what is there."
+        ) from None
+    except OSError as error:
+        if path.is_dir():
+            raise ValueError(
+                f"{path.name} is a folder, but a model is one file (.safetensors or .pth). "
+                "Choose a file."
+            ) from None
+        raise OSError(
+            f"{path} cannot be read ({error.strerror}). Check its permissions or copy it elsewhere."
+        ) from None

@@ -1,0 +1,214 @@
+"""The zoo: everything about models for tabs, command line and scripts, in one place.
+
+What there is (`list_models`), getting more (`fetch_job`, `import_file`), using one (`load_model`),
+giving one away (`export`). Importing this needs no torch.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from napari_simmat.checkpoints.authors import MODALITIES, convert_authors_file_job, is_authors_file
+from napari_simmat.checkpoints.checkpoint import file_kind, read_model_card, save_checkpoint
+from napari_simmat.checkpoints.loading import (
+    BaseMissingError,
+    assemble_job,
+    model_file,
+)
+from napari_simmat.checkpoints.registry import (
+    ModelEntry,
+    find_model,
+    list_models,
+    name_problem,
+    own_models,
+)
+from napari_simmat.checkpoints.sam_weights import PUBLISHED_WEIGHTS
+from napari_simmat.io.files import bases_folder, copy_job, models_folder
+from napari_simmat.progress import Job, Progress, finish
+
+
+def import_file(
+    path: str | Path,
+    name: str | None = None,
+    *,
+    modality: str | None = None,
+    base: str | None = None,
+) -> ModelEntry:
+    """Copy a checkpoint, a base or SAM weights into the user's folder, under a name.
+
+    Files of SimMAT's authors' code become checkpoints of ours.
+
+    Parameters
+    ----------
+    path
+        The file; it is read through before it is copied.
+    name
+        The model's name; the file's stem by default, for SAM's published weights their own.
+    modality
+        Of a file of the authors' code: its sensor, one of
+        `engine.checkpoints.modalities.MODALITIES`.
+    base
+        Of such a file: the SAM weights it was trained on, by name; ``vit_b`` by default.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be used, or the name is taken or impossible.
+    OSError
+        If the file cannot be read or the folder not be written.
+    """
+    return finish(import_file_job(path, name, modality=modality, base=base))
+
+
+def import_file_job(
+    path: str | Path,
+    name: str | None = None,
+    *,
+    modality: str | None = None,
+    base: str | None = None,
+) -> Job[ModelEntry]:
+    """Import as `import_file` does, step by step."""
+    path = Path(path).expanduser()
+    kind = file_kind(path)
+    chosen = path.stem if name is None else name
+    if modality is not None or base is not None:
+        return (yield from _import_authors_job(path, chosen, modality, base))
+    if kind == "torch" and is_authors_file(path):
+        raise ValueError(_missing_modality(path))
+    suffix = ".pth" if kind == "torch" else ".safetensors"
+    is_base = kind == "torch" or read_model_card(path).is_base
+    try:
+        whole = yield from assemble_job(path)
+    except BaseMissingError as error:  # it may come later
+        logging.getLogger(__name__).warning("%s", error)
+    else:
+        published = [row for row in PUBLISHED_WEIGHTS.values() if row.sha256 == whole.fingerprint]
+        if published and name in (None, published[0].name):
+            target = bases_folder() / published[0].file
+            yield from copy_job(path, target)
+            return find_model(published[0].name)
+    _check_name_free(chosen)
+    target = (bases_folder() if is_base else models_folder()) / f"{chosen}{suffix}"
+    yield from copy_job(path, target)
+    return find_model(chosen)
+
+
+def _import_authors_job(
+    path: Path, name: str, modality: str | None, base: str | None
+) -> Job[ModelEntry]:
+    """Write what a file of the authors' code holds as a checkpoint of the user's."""
+    if file_kind(path) != "torch":
+        raise ValueError(
+            f"{path.name} is a checkpoint that describes itself, so it is imported without a "
+            "modality and a base."
+        )
+    if modality is None:
+        raise ValueError(_missing_modality(path))
+    _check_name_free(name)
+    spec, tensors = yield from convert_authors_file_job(path, modality, base)
+    yield Progress(95, 100, f"Writing {name}")
+    save_checkpoint(models_folder() / f"{name}.safetensors", replace(spec, name=name), tensors)
+    yield Progress(100, 100, f"{name} is ready")
+    return find_model(name)
+
+
+def _missing_modality(path: Path) -> str:
+    return (
+        f"{path.name} is a file of SimMAT's authors' code, which does not say what its sensor "
+        f"measures. Name it with --modality: {', '.join(MODALITIES)}."
+    )
+
+
+def remove(name: str) -> None:
+    """Delete a downloaded base or an own model.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name, or it comes with the program.
+    OSError
+        If the file cannot be deleted.
+    """
+    namesakes = [entry for entry in list_models() if entry.name == name]
+    entry = namesakes[-1] if namesakes else find_model(name)  # the user's own come last
+    if sum(each.kind == "own" for each in namesakes) > 1:
+        raise ValueError(entry.problem)
+    if not namesakes or entry.kind == "built in":  # a file of that name is none of the models
+        raise ValueError(
+            f"{name} comes with the program or is no model of your own, so it cannot be removed."
+        )
+    rest = (
+        bases_folder() / f"{PUBLISHED_WEIGHTS[name].file}.part"
+        if name in PUBLISHED_WEIGHTS
+        else None
+    )
+    if entry.path is None and (rest is None or not rest.exists()):
+        raise ValueError(f"{name} is not downloaded, so there is nothing to remove.")
+    for path in (entry.path, rest):
+        try:
+            if path is not None:
+                path.unlink(missing_ok=True)
+        except OSError as error:
+            raise OSError(
+                f"{path} could not be deleted ({error.strerror}). Close what uses it, or check "
+                "its folder's permissions."
+            ) from error
+
+
+def export(
+    name: str | Path, path: str | Path, *, bundle: bool = False, overwrite: bool = False
+) -> Path:
+    """Write a model to a file of its own, to share it; return that file.
+
+    Parameters
+    ----------
+    name
+        The model.
+    path
+        The new file, or a folder for it.
+    bundle
+        Put the base's tensors in, too: larger, but independent of anything else.
+    overwrite
+        Replace an existing file.
+
+    Raises
+    ------
+    ValueError
+        If there is no such model, or the file exists.
+    OSError
+        If the disk is full or the folder cannot be written.
+    """
+    return finish(export_job(name, path, bundle=bundle, overwrite=overwrite))
+
+
+def export_job(
+    name: str | Path, path: str | Path, *, bundle: bool = False, overwrite: bool = False
+) -> Job[Path]:
+    """Export as `export` does, step by step."""
+    entry = find_model(name)
+    source = model_file(entry)
+    target = Path(path).expanduser()
+    if target.is_dir():
+        target /= f"{entry.name}{'.safetensors' if bundle else source.suffix}"
+    if target.exists() and not overwrite:
+        raise ValueError(f"{target} exists already. Choose another name, or allow to replace it.")
+    if bundle:
+        whole = yield from assemble_job(name)
+        save_checkpoint(target, whole.spec, whole.tensors, bundled=True)
+        yield Progress(100, 100, f"Wrote {target.name}")
+    else:
+        yield from copy_job(source, target)
+    return target
+
+
+def _check_name_free(name: str) -> None:
+    """Refuse a name that cannot be one or belongs to another model of the user."""
+    if problem := name_problem(name):
+        raise ValueError(problem)
+    if any(each.name.casefold() == name.casefold() for each in own_models()):
+        raise ValueError(
+            f"There is a model called {name} already. Choose another name, or remove it first "
+            f"with `simmat models remove {name}`."
+        )

@@ -1,0 +1,260 @@
+"""From a name or a file to a network ready for use."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from napari_simmat.checkpoints.checkpoint import (
+    file_kind,
+    read_model_card,
+    read_tensors,
+    some_names,
+)
+from napari_simmat.checkpoints.registry import ModelEntry, find_model, list_models
+from napari_simmat.checkpoints.sam_weights import PUBLISHED_WEIGHTS, read_sam_weights, sam_spec
+from napari_simmat.io.files import format_size, hash_job
+from napari_simmat.models.model import Model
+from napari_simmat.models.spec import EMBEDDED, Base, ModelSpec
+from napari_simmat.progress import Job, Progress, finish, map_progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_simmat.models.network import Network
+
+
+T = TypeVar("T")
+
+
+class BaseMissingError(ValueError):
+    """A checkpoint's base is not here, or another one of its name."""
+
+
+@dataclass(frozen=True)
+class AssembledModel:
+    """The tensors of a whole network as they are stored, and the empty network they fit."""
+
+    spec: ModelSpec
+    network: Network
+    tensors: Mapping[str, Tensor]
+    fingerprint: str
+
+
+def load_model(name_or_path: str | Path) -> Model:
+    """Load a model.
+
+    Parameters
+    ----------
+    name_or_path
+        A name of `list_models`, ``"tiny"`` for the newest built-in ``tiny-N``, a checkpoint file,
+        or a SAM ``.pth`` of any size.
+
+    Raises
+    ------
+    ValueError
+        If there is no such model, its file is damaged or foreign, or its base is not there.
+    OSError
+        If a file is missing or unreadable.
+    """
+    return finish(load_model_job(name_or_path))
+
+
+def load_model_job(name_or_path: str | Path) -> Job[Model]:
+    """Load a model as `load_model` does, step by step; progress is in percent."""
+    whole = yield from assemble_job(name_or_path)
+    import torch
+
+    from napari_simmat.models.tuning import merge
+
+    state: dict[str, Tensor] = {}
+    for done, (name, tensor) in enumerate(whole.tensors.items()):
+        state[name] = tensor.to(torch.float32).contiguous()
+        if done % 50 == 0:
+            percent = 85 + 14 * done // len(whole.tensors)
+            yield Progress(percent, 100, f"Loading {whole.spec.name}")
+    whole.network.load_state_dict(state, strict=True, assign=True)
+    merge(whole.network)
+    whole.network.requires_grad_(False)
+    yield Progress(100, 100, f"{whole.spec.name} is ready")
+    return Model(whole.spec, whole.network, whole.fingerprint)
+
+
+def assemble_job(name_or_path: str | Path) -> Job[AssembledModel]:
+    """Read a model's tensors, those of its base below them, and check that they fit a network."""
+    entry = find_model(name_or_path)
+    path = model_file(entry)
+    yield Progress(0, 100, f"Reading {entry.name}")
+    content = yield from percent_job(hash_job(path), 0, 40)
+    if file_kind(path) == "torch":
+        return (yield from _assemble_sam_job(entry, path, content))
+    card = read_model_card(path)
+    spec = replace(card.spec, name=entry.name)
+    if card.is_base:
+        spec = replace(spec, base=replace(spec.base, sha256=content))
+    yield Progress(40, 100, f"Reading {entry.name}")
+    tensors = read_tensors(path)
+    if card.holds_all:
+        network = yield from _build_network_job(path, spec)
+        _check_names(path, tensors, network)
+        return AssembledModel(spec, network, tensors, content)
+    base = yield from _find_base_job(path, spec.base)
+    yield Progress(60, 100, f"Reading {spec.base.name}")
+    below = read_sam_weights(base) if file_kind(base) == "torch" else read_tensors(base)
+    network = yield from _build_network_job(path, spec)
+    _check_trained(path, tensors, network)
+    wanted = network.state_dict()
+    together = {name: each for name, each in {**below, **tensors}.items() if name in wanted}
+    _check_names(base, together, network)
+    both = hashlib.sha256(f"{content} on {spec.base.sha256}".encode()).hexdigest()
+    return AssembledModel(spec, network, together, both)
+
+
+def model_file(entry: ModelEntry) -> Path:
+    """The file of a listed model, if it is there and nothing speaks against using it."""
+    if entry.path is None:
+        raise ValueError(
+            f"{entry.name} is not downloaded yet ({format_size(entry.size_bytes)}). Run `simmat "
+            f"models fetch {entry.name}`, or import its file with `simmat models import FILE`."
+        )
+    if entry.problem:
+        raise ValueError(entry.problem)
+    return entry.path
+
+
+def _find_base_job(path: Path, wanted: Base) -> Job[Path]:
+    """Find the file of the base that the checkpoint `path` stands on, by name and by hash."""
+    found = ""
+    bases = [each for each in list_models() if each.is_base and not each.problem]
+    for each in sorted(bases, key=lambda each: each.name != wanted.name):  # the namesake first
+        if each.path is None or each.spec is None:
+            continue
+        is_namesake = each.name == wanted.name
+        # A renamed base is found by its content, if it may be one of this architecture.
+        if not is_namesake and each.spec.base.architecture != wanted.architecture:
+            continue
+        content = yield from percent_job(hash_job(each.path), 40, 60)
+        if content == wanted.sha256:
+            return each.path
+        if is_namesake:
+            found = content
+    raise BaseMissingError(_base_missing(path, wanted, found))
+
+
+def _assemble_sam_job(entry: ModelEntry, path: Path, content: str) -> Job[AssembledModel]:
+    """Weights of SAM's shape: known by their hash, or by the name of their file."""
+    published = next((row for row in PUBLISHED_WEIGHTS.values() if row.sha256 == content), None)
+    if entry.kind == "downloaded" and (published is None or published.name != entry.name):
+        row = PUBLISHED_WEIGHTS[entry.name]
+        raise ValueError(
+            f"{path.name} is not the published file: its SHA-256 is {content[:12]}, that of "
+            f"{entry.name} is {row.sha256[:12]}. Run `simmat models fetch {entry.name}` again, or "
+            "give your own weights another name."
+        )
+    yield Progress(40, 100, f"Reading {entry.name}")
+    tensors = read_sam_weights(path)
+    from napari_simmat.models.tuning import architecture_of
+
+    try:
+        architecture = architecture_of(tensors)
+    except ValueError as error:
+        raise ValueError(f"{path.name} cannot be used. {error}") from None
+    if architecture in EMBEDDED:
+        raise ValueError(
+            f"{path.name} holds weights of tiny without their description. "
+            "Choose the .safetensors file that was written beside them."
+        )
+    spec = sam_spec(published.name if published else entry.name, architecture, content)
+    network = yield from _build_network_job(path, spec)
+    _check_names(path, tensors, network)
+    return AssembledModel(spec, network, tensors, content)
+
+
+def _build_network_job(path: Path, spec: ModelSpec) -> Job[Network]:
+    """The network without numbers in it, so that none are drawn only to be replaced."""
+    yield Progress(75, 100, f"Building {spec.base.architecture}")
+    from napari_simmat.models.tuning import build_network
+
+    try:
+        network = build_network(
+            spec.base.architecture,
+            channels=len(spec.channels),
+            transfer=spec.transfer,
+            strategy=spec.strategy,
+            size=spec.strategy_size or None,
+            initialize=False,
+        )
+    except ValueError as error:
+        raise ValueError(f"{path.name} cannot be used. {error}") from None
+    yield Progress(85, 100, f"Loading {spec.name}")
+    return network
+
+
+def _check_names(path: Path, tensors: Mapping[str, Tensor], network: Network) -> None:
+    """Refuse tensors that are not exactly those of the network."""
+    wanted = network.state_dict()
+    faults = []
+    if missing := [name for name in wanted if name not in tensors]:
+        faults.append(f"lacks {some_names(missing)}")
+    if surplus := [name for name in tensors if name not in wanted]:
+        faults.append(f"has {some_names(surplus)} which do not belong there")
+    if faults:
+        raise ValueError(
+            f"{path.name} does not fit its network: it {' and '.join(faults)}. "
+            "Take another copy, or a file for this version of the program."
+        )
+    _check_shapes(path, tensors, network)
+
+
+def _check_trained(path: Path, tensors: Mapping[str, Tensor], network: Network) -> None:
+    """Refuse tensors that are not exactly those that the transfer layer and strategy train."""
+    wanted = {name for name, tensor in network.named_parameters() if tensor.requires_grad}
+    if surplus := sorted(set(tensors) - wanted):
+        raise ValueError(
+            f"{path.name} does not fit its network: it has {some_names(surplus)} which do not belong "
+            "there. Take another copy, or a file for this version of the program."
+        )
+    if missing := sorted(wanted - set(tensors)):
+        raise ValueError(
+            f"{path.name} is incomplete: it lacks {some_names(missing)}, which was trained. "
+            "Take another copy."
+        )
+    _check_shapes(path, tensors, network)
+
+
+def _check_shapes(path: Path, tensors: Mapping[str, Tensor], network: Network) -> None:
+    wanted = network.state_dict()
+    for name, tensor in tensors.items():
+        if tensor.shape != wanted[name].shape:
+            raise ValueError(
+                f"{path.name} does not fit its network: {name} has the shape "
+                f"{tuple(tensor.shape)} instead of {tuple(wanted[name].shape)}. "
+                "Take another copy, or a file for this version of the program."
+            )
+
+
+def _base_missing(path: Path, wanted: Base, found: str) -> str:
+    needed = f"{path.name} stands on {wanted.name} with SHA-256 {wanted.sha256[:12]}"
+    if found:
+        return (
+            f"{needed}, but the {wanted.name} here has {found[:12]}, on which it would give other "
+            "masks. Import the base it was trained on, or a bundle that holds it."
+        )
+    known = (
+        wanted.name in PUBLISHED_WEIGHTS and PUBLISHED_WEIGHTS[wanted.name].sha256 == wanted.sha256
+    )
+    command = f"simmat models fetch {wanted.name}" if known else "simmat models import FILE"
+    return f"{needed}, which is not here. Get it with `{command}`, or take a bundle that holds it."
+
+
+def percent_job(job: Job[T], start: int, stop: int) -> Job[T]:
+    """Report the progress of a part of a job as `start` to `stop` percent of the whole."""
+
+    def scaled(part: Progress) -> Progress:
+        share = part.done / max(1, part.total)
+        return Progress(start + int((stop - start) * share), 100, part.message)
+
+    return map_progress(job, scaled)

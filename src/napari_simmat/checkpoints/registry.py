@@ -1,0 +1,248 @@
+"""Which models there are: built in, downloaded, to be downloaded, the user's own.
+
+Reads headers only, never a tensor, and needs no torch.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+from napari_simmat.checkpoints.checkpoint import ModelCard, file_kind, read_model_card
+from napari_simmat.checkpoints.sam_weights import PUBLISHED_WEIGHTS, likely_architecture, sam_spec
+from napari_simmat.io.files import ASSETS, bases_folder, format_size, models_folder
+from napari_simmat.models.spec import ModelSpec
+
+SUFFIXES = (".safetensors", ".pth", ".pt")
+ModelKind = Literal["built in", "downloaded", "downloadable", "own"]
+
+_WINDOWS_DEVICES = {"con", "prn", "aux", "nul"} | {
+    f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10)
+}
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One line of the list of models.
+
+    Parameters
+    ----------
+    name
+        What the user picks.
+    kind
+        Where it comes from.
+    path
+        Its file; None while it is only downloadable.
+    size_bytes
+        Of the file or of the download.
+    spec
+        The card: channels, licence, metrics and so on; None if it cannot be read. Of SAM weights
+        from a file of the user's own the architecture is a guess until they are loaded.
+    problem
+        Why it cannot be used, in one sentence; None if nothing speaks against it.
+    is_base
+        Whether checkpoints can stand on it.
+    changed
+        When its file was written, in ns: an entry is another one when its file was replaced.
+    """
+
+    name: str
+    kind: ModelKind
+    path: Path | None
+    size_bytes: int
+    spec: ModelSpec | None = None
+    problem: str | None = None
+    is_base: bool = False
+    changed: int = 0
+
+
+def list_models() -> list[ModelEntry]:
+    """All models: built in first, then the official bases, then the user's own, each by name.
+
+    A file that cannot be read is listed with its problem.
+    """
+    return [*built_in_models(), *official_models(), *own_models()]
+
+
+def built_in_models() -> list[ModelEntry]:
+    """The models in the package."""
+    return [_entry_of(path, "built in") for path in _files(ASSETS)]
+
+
+def official_models() -> list[ModelEntry]:
+    """SAM's published weights, downloaded or not."""
+    entries = []
+    for row in PUBLISHED_WEIGHTS.values():
+        path = bases_folder() / row.file
+        spec = sam_spec(row.name, row.name, row.sha256)
+        if not path.exists():
+            entry = ModelEntry(row.name, "downloadable", None, row.size, spec, is_base=True)
+        else:
+            found = path.stat()
+            size = found.st_size
+            # The hash decides, when it is loaded; a list cannot read gigabytes.
+            whole = abs(size - row.size) <= 0.01 * row.size
+            problem = (
+                f"{row.file} in {path.parent} has {format_size(size)} instead of "
+                f"{format_size(row.size)}. Run `simmat models fetch {row.name}` again."
+            )
+            entry = ModelEntry(
+                row.name,
+                "downloaded",
+                path,
+                size,
+                spec,
+                None if whole else problem,
+                is_base=True,
+                changed=found.st_mtime_ns,
+            )
+        entries.append(entry)
+    return entries
+
+
+def own_models() -> list[ModelEntry]:
+    """The user's own files, in ``models/`` and ``bases/``."""
+    published = {row.file for row in PUBLISHED_WEIGHTS.values()}
+    files = [
+        *_files(models_folder()),
+        *(path for path in _files(bases_folder()) if path.name not in published),
+    ]
+    times = Counter(path.stem.casefold() for path in files)
+    entries = []
+    for path in sorted(files, key=lambda path: (path.stem.casefold(), path)):
+        entry = _entry_of(path, "own")
+        problem = name_problem(entry.name)
+        if times[path.stem.casefold()] > 1:
+            namesakes = [each for each in files if each.stem.casefold() == path.stem.casefold()]
+            problem = (
+                f"Several files are called {path.stem}: {', '.join(map(_short_path, namesakes))}. "
+                "Rename or remove all but one."
+            )
+        entries.append(replace(entry, problem=problem) if problem else entry)
+    return entries
+
+
+def find_model(name_or_path: str | Path) -> ModelEntry:
+    """Find a model by its name, by a name without its version, or by a file.
+
+    ``"tiny"`` is the newest built-in ``tiny-N``.
+
+    Raises
+    ------
+    ValueError
+        If there is none of that name; the sentence lists those there are.
+    OSError
+        If a file given by its path is missing or unreadable.
+    """
+    if isinstance(name_or_path, Path):
+        return _file(name_or_path)
+    name = name_or_path
+    entries = list_models()
+    named = [entry for entry in entries if entry.name == name] or _newest(name, entries)
+    if named:
+        return named[0]
+    path = Path(name).expanduser()
+    if "/" in name or "\\" in name or name.casefold().endswith(SUFFIXES) or path.is_file():
+        return _file(path)
+    known = [*_unversioned(entries), *(entry.name for entry in entries)]
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    raise ValueError(
+        f"There is no model called {name[:100]!r}.{f' Did you mean {close[0]}?' if close else ''} "
+        f"Known are {', '.join(dict.fromkeys(known))}; a file is given by its path."
+    )
+
+
+def name_problem(name: str) -> str | None:
+    """Why a file of the user's own cannot have this name, in one sentence; None if it can."""
+    folded = name.casefold()
+    taken = {entry.name.casefold() for entry in built_in_models()} | {
+        each.casefold() for each in PUBLISHED_WEIGHTS
+    }
+    if folded in taken | {each.casefold() for each in _unversioned(built_in_models())}:
+        return f"{name} is the name of a model that comes with the program; choose another name."
+    if not name or not name.isprintable() or set(name) & set('/\\:*?"<>|') or len(name) > 100:
+        return (
+            f"{name[:100]!r} cannot be a model's name: it must have 1 to 100 characters, none of "
+            'them of / \\ : * ? " < > | or a control character. Choose another name.'
+        )
+    if name[0] in ". " or name[-1] in ". " or folded.split(".")[0] in _WINDOWS_DEVICES:
+        return (
+            f"{name!r} cannot be a model's name: it must not start or end with a dot or space, nor "
+            "be a device's name as Windows has them. Choose another name."
+        )
+    return None
+
+
+def _file(path: Path) -> ModelEntry:
+    file_kind(path)  # raises if there is none
+    return _entry_of(path, "own")
+
+
+def _entry_of(path: Path, kind: ModelKind) -> ModelEntry:
+    size = changed = 0
+    try:
+        if path.is_file():
+            found = path.stat()
+            size, changed = found.st_size, found.st_mtime_ns
+        if file_kind(path) == "torch":
+            spec = sam_spec(path.stem, likely_architecture(size), "")
+            return ModelEntry(path.stem, kind, path, size, spec, is_base=True, changed=changed)
+        card = _cached_card(path, size, changed)
+    except (ValueError, OSError) as error:
+        return ModelEntry(path.stem, kind, path, size, problem=str(error), changed=changed)
+    spec = replace(card.spec, name=path.stem)
+    return ModelEntry(path.stem, kind, path, size, spec, is_base=card.is_base, changed=changed)
+
+
+@lru_cache(maxsize=512)
+def _cached_card(path: Path, _size: int, _changed: int) -> ModelCard:
+    """A file's card, read once: a window reads the list each time a tab is shown.
+
+    Size and time (in ns) are others as soon as it is replaced.
+    """
+    return read_model_card(path)
+
+
+def _files(folder: Path) -> list[Path]:
+    """Model files in a folder by name; hidden ones are downloads and writes under way."""
+    try:
+        paths = sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        logging.getLogger(__name__).warning(
+            "%s cannot be read (%s), its models are not listed.", folder, error.strerror
+        )
+        return []
+    return [
+        path
+        for path in paths
+        if path.suffix.casefold() in SUFFIXES and not path.name.startswith(".")
+    ]
+
+
+def _newest(name: str, entries: Iterable[ModelEntry]) -> list[ModelEntry]:
+    """The built-in ``name-N`` with the highest N, if there is one."""
+    versions = [
+        (int(entry.name[len(name) + 1 :]), entry)
+        for entry in entries
+        if entry.kind == "built in" and re.fullmatch(re.escape(name) + r"-\d{1,6}", entry.name)
+    ]
+    return [max(versions, key=lambda each: each[0])[1]] if versions else []
+
+
+def _unversioned(entries: Iterable[ModelEntry]) -> list[str]:
+    """Names without version that stand for the newest: ``tiny`` for ``tiny-1``."""
+    matches = (re.fullmatch(r"(.+)-\d{1,6}", e.name) for e in entries if e.kind == "built in")
+    return list(dict.fromkeys(match[1] for match in matches if match))
+
+
+def _short_path(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"

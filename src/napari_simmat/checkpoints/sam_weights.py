@@ -1,0 +1,430 @@
+"""SAM's weight files: download, and read without executing anything.
+
+Download SAM's published weights: resumable, checked by hash, cancelled at any step.
+
+Not `pooch`: its downloaders neither resume nor yield between chunks, and the largest file has
+2.6 GB.
+
+SAM's own weights: where they come from, what describes them, reading the official file.
+
+Addresses, sizes and hashes are those of https://github.com/facebookresearch/segment-anything
+(``Model Checkpoints``). Only `read_sam_weights` needs torch.
+
+PyTorch files: opened by the weights-only loader alone, so that nothing in them is executed.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_simmat.checkpoints.checkpoint import check_numbers, file_kind
+from napari_simmat.io.files import (
+    bases_folder,
+    disk_errors_explained,
+    format_size,
+    hash_job,
+    move_into_place,
+)
+from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
+from napari_simmat.progress import Job, Progress
+
+if TYPE_CHECKING:
+    import torch
+    from filelock import FileLock
+    from requests import Response
+
+
+_CHUNK = 1 << 16  # what a broken connection can lose
+_TIMEOUT = (5.0, 10.0)  # seconds to connect, and of silence before the rest is requested again
+_LARGER_THAN_PUBLISHED = 1.05
+
+
+def fetch_job(name: str) -> Job[Path]:
+    """Download the base `name` into ``bases/`` unless it is there; return its file.
+
+    Progress is in bytes. Closing the job stops the download; the next one continues from what is
+    in ``NAME.part``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such download, or the content is not what was published.
+    ConnectionError
+        If the address cannot be reached or the connection breaks.
+    OSError
+        If the disk is full or the folder cannot be written.
+    """
+    if name not in PUBLISHED_WEIGHTS:
+        raise ValueError(
+            f"{name!r} cannot be downloaded; {', '.join(PUBLISHED_WEIGHTS)} can. "
+            "`simmat models list` shows what is there already."
+        )
+    row = PUBLISHED_WEIGHTS[name]
+    target = bases_folder() / row.file
+    return (yield from download_job(ADDRESS + row.file, target, row.sha256, size=row.size))
+
+
+def download_job(url: str, target: Path, sha256: str, *, size: int) -> Job[Path]:
+    """Download `url` to `target`, unless a file with the hash `sha256` is there.
+
+    Parameters
+    ----------
+    url, target
+        From where and to where; ``NAME.part`` beside `target` holds an incomplete download.
+    sha256
+        Of the whole content, lower-case hexadecimal.
+    size
+        Expected bytes; a much larger file is refused.
+    """
+    from filelock import FileLock
+
+    part = target.with_name(f"{target.name}.part")
+    lock = FileLock(target.with_name(f".{target.name}.lock"), thread_local=False)
+    try:
+        with disk_errors_explained(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            while not _acquire(lock):
+                yield Progress(0, size, f"Another process is downloading {target.name}")
+            if target.is_file() and (yield from hash_job(target)) == sha256:
+                return target
+            yield from _receive_job(url, part, target, size)
+            if (yield from hash_job(part)) != sha256:
+                received = _size(part)
+                part.unlink()
+                raise ValueError(
+                    f"The content of {url} is not what was published ({received} bytes with "
+                    "another SHA-256), so it was deleted. Try again; if that does not help, "
+                    f"something in between changes it: {_manual_download_hint(target)}"
+                )
+            move_into_place(part, target)
+    finally:
+        lock.release()
+    return target
+
+
+def _receive_job(url: str, part: Path, target: Path, size: int) -> Job[None]:
+    """Complete `part`; a broken connection is retried as long as each try adds bytes."""
+    import requests
+
+    furthest = _size(part)
+    while True:
+        try:
+            yield from _request_job(url, part, target, size)
+            return
+        except requests.Timeout:
+            reason = "no answer"
+        except requests.ConnectionError:
+            reason = "no connection"
+        except requests.exceptions.ChunkedEncodingError:
+            reason = "the connection broke"
+        except requests.HTTPError as error:
+            reason = f"the server answered {error.response.status_code} {error.response.reason}"
+        if _size(part) <= furthest:
+            kept = f" {format_size(furthest)} are kept for the next try." if furthest else ""
+            raise ConnectionError(
+                f"{target.name} was not downloaded from {url}: {reason}.{kept} "
+                f"Check the network, or {_manual_download_hint(target)}"
+            )
+        furthest = _size(part)
+
+
+def _request_job(url: str, part: Path, target: Path, size: int) -> Job[None]:
+    """Send one request and append its content to `part`."""
+    import requests
+
+    start = _size(part)
+    headers = {"Accept-Encoding": "identity"}  # lengths and ranges count the stored bytes
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    yield Progress(start, max(size, start), f"Connecting for {target.name}")
+    with requests.get(url, headers=headers, stream=True, timeout=_TIMEOUT) as response:
+        total = _total(response)
+        if start and response.status_code == requests.codes.requested_range_not_satisfiable:
+            if total == start:
+                return  # the part was complete
+        else:
+            response.raise_for_status()
+            resumed = response.status_code == requests.codes.partial_content
+            got = response.headers.get("Content-Range", "")
+            if not (start and resumed) or got.startswith(f"bytes {start}-"):
+                done = start if resumed else 0
+                yield from _append_content_job(response, part, target, done, total, size)
+                return
+    part.unlink()  # longer than the file on the server, or the answer to another range
+    yield from _request_job(url, part, target, size)
+
+
+def _append_content_job(
+    response: Response, part: Path, target: Path, done: int, total: int | None, size: int
+) -> Job[None]:
+    """Append the content of a response to the first `done` bytes of `part`."""
+    limit = int(size * _LARGER_THAN_PUBLISHED)
+    if total is not None and total > limit:
+        raise ValueError(
+            f"{response.url} holds {format_size(total)} instead of {format_size(size)}, so it "
+            f"is not what was published. Instead, {_manual_download_hint(target)}"
+        )
+    if shutil.disk_usage(target.parent).free < (total or size) - done:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with part.open("ab" if done else "wb") as file:
+        for chunk in response.iter_content(_CHUNK):
+            file.write(chunk)
+            done += len(chunk)
+            if done > limit:
+                break  # the hash will differ
+            yield Progress(done, max(total or size, done), f"Downloading {target.name}")
+
+
+def _acquire(lock: FileLock) -> bool:
+    from filelock import Timeout
+
+    try:
+        lock.acquire(timeout=0.2)
+    except Timeout:
+        return False
+    return True
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _total(response: Response) -> int | None:
+    """Length of the whole file according to the server, if it says."""
+    text = response.headers.get("Content-Range", "").rpartition("/")[2]
+    text = text or response.headers.get("Content-Length", "")
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def _manual_download_hint(target: Path) -> str:
+    return (
+        f"get {target.name} on another computer and run `simmat models import {target.name}`, or "
+        f"put it into {target.parent}."
+    )
+
+
+ADDRESS = "https://dl.fbaipublicfiles.com/segment_anything/"
+
+
+@dataclass(frozen=True)
+class PublishedWeights:
+    """One of the published files.
+
+    Parameters
+    ----------
+    name
+        The model's name, which is that of its architecture, too.
+    file
+        The file's name at `ADDRESS`.
+    size
+        Bytes; of ``vit_l`` only about.
+    sha256
+        Of the content.
+    """
+
+    name: str
+    file: str
+    size: int
+    sha256: str
+
+
+PUBLISHED_WEIGHTS = {
+    row.name: row
+    for row in (
+        PublishedWeights(
+            "vit_b",
+            "sam_vit_b_01ec64.pth",
+            375_042_383,
+            "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+        ),
+        PublishedWeights(
+            "vit_l",
+            "sam_vit_l_0b3195.pth",
+            1_250_000_000,
+            "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+        ),
+        PublishedWeights(
+            "vit_h",
+            "sam_vit_h_4b8939.pth",
+            2_564_550_879,
+            "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+        ),
+    )
+}
+"""The published files by the name of their model."""
+
+# Mean and standard deviation of SAM's training images, in 0..255 (segment_anything.build_sam).
+_RGB = (("red", 123.675, 58.395), ("green", 116.28, 57.12), ("blue", 103.53, 57.375))
+
+
+def sam_spec(name: str, architecture: str, sha256: str) -> ModelSpec:
+    """What describes a network of SAM's shape with SAM's preprocessing.
+
+    Parameters
+    ----------
+    name
+        The model's name: an official one, or the stem of a file.
+    architecture
+        ``"vit_b"``, ``"vit_l"`` or ``"vit_h"``.
+    sha256
+        Of the weights file.
+    """
+    official = name in PUBLISHED_WEIGHTS
+    return ModelSpec(
+        name=name,
+        modality="RGB",
+        channels=tuple(Channel(name=color, mean=mean, std=std) for color, mean, std in _RGB),
+        normalization=Normalization(method="percentile", keep_uint8=True, scale=255.0),
+        input_size=InputSize(method="longest", size=1024),
+        base=Base(name=name, architecture=architecture, sha256=sha256),
+        transfer="zeroshot",
+        mask_choice="stock",
+        description=(
+            f"Segment Anything (ViT-{architecture[-1].upper()}), trained on "
+            "photographs. Any layer can feed any of its three channels."
+            if official
+            else f"Weights of Segment Anything's shape ({architecture}) from a file of your own."
+        ),
+        license="Apache-2.0" if official else "",
+        author="Meta AI" if official else "",
+        date="2023-04-05" if official else "",
+    )
+
+
+def likely_architecture(size: int) -> str:
+    """The architecture whose file is nearest to so many bytes: a guess for a card."""
+    return min(PUBLISHED_WEIGHTS.values(), key=lambda row: abs(row.size - size)).name
+
+
+def read_sam_weights(path: str | Path) -> dict[str, torch.Tensor]:
+    """Read a PyTorch file of plain weights, as SAM is published; nothing in it is executed.
+
+    Large files are mapped, not copied, where their format allows.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, holds anything but named tensors of floating point, or NaN or
+        infinity; the sentence says which.
+    """
+    path = Path(path)
+    tensors = named_tensors(path, read_torch_file(path))
+    check_numbers(path, tensors)
+    return tensors
+
+
+def read_torch_file(path: Path, stand_ins: Sequence[Callable[..., Any]] = ()) -> Any:
+    """Read what ``torch.save`` wrote: tensors, numbers, text, and tables and lists of them.
+
+    Large files are mapped, not copied, where their format allows.
+
+    Parameters
+    ----------
+    path
+        The file.
+    stand_ins
+        Harmless callables for objects of other packages, each under the module and name that the
+        file gives its object; allowed while this file is read, and no longer.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, of another kind, or holds other objects; the sentence says which.
+    """
+    if file_kind(path) != "torch":
+        raise ValueError(
+            f"{path.name} holds a checkpoint (safetensors), not PyTorch weights, whatever its "
+            "name says. Rename it to end in .safetensors."
+        )
+    is_archive = _check_archive(path)
+    import torch
+
+    try:
+        with torch.serialization.safe_globals(list(stand_ins)):
+            return torch.load(path, map_location="cpu", mmap=is_archive or None, weights_only=True)
+    except Exception as error:  # what a crafted or damaged file raises is up to its author
+        raise _refusal(path, error) from None
+
+
+def named_tensors(path: Path, values: Any) -> dict[str, torch.Tensor]:
+    """Check that what was read is a table of plain tensors by name, and no larger than the file.
+
+    Raises
+    ------
+    ValueError
+        If it is something else; the sentence says what was met.
+    """
+    import torch
+
+    if not isinstance(values, Mapping) or not values:
+        raise ValueError(
+            f"{path.name} holds {'nothing' if not values else type(values).__name__}, not a table "
+            "of named tensors. Choose weights of the original Segment Anything."
+        )
+    other = [str(name) for name, each in values.items() if not isinstance(each, torch.Tensor)]
+    if other:
+        raise ValueError(
+            f"{path.name} is not plain weights: its entries {', '.join(other[:4])[:200]} are no "
+            "tensors, as in a training checkpoint. Choose a file with the weights alone."
+        )
+    odd = [
+        str(name)
+        for name, each in values.items()
+        if not isinstance(name, str)
+        or each.layout != torch.strided
+        or each.is_quantized
+        or each.device.type != "cpu"
+    ]
+    if odd:
+        raise ValueError(f"{path.name} cannot be used: {odd[0][:80]} is no plain named tensor.")
+    # Strides of 0 make any shape of one number; whoever read it through would never end.
+    if sum(each.numel() * each.element_size() for each in values.values()) > path.stat().st_size:
+        raise ValueError(
+            f"{path.name} is damaged: its tensors are larger than the file. Take another copy."
+        )
+    return dict(values)
+
+
+def _check_archive(path: Path) -> bool:
+    """Whether it is a zip archive, as ``torch.save`` writes since 1.6; its sizes are checked."""
+    with path.open("rb") as file:
+        if file.read(2) != b"PK":
+            return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        raise _damaged(path) from None
+    # torch stores its entries uncompressed; a compressed one could unpack to any size.
+    if sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise ValueError(
+            f"{path.name} would unpack to more than its own size, which PyTorch weights never do, "
+            "so it was not opened. Take a copy from a source you trust."
+        )
+    return True
+
+
+def _refusal(path: Path, error: Exception) -> ValueError:
+    """Say what the weights-only loader met: a foreign object, or damage."""
+    found = re.search(r"(?:GLOBAL|class|function|global:?)\s+`?([\w.]+\.[\w.]+)", str(error))
+    if "weights" in str(error).lower() and "unsupported" in str(error).lower():
+        return ValueError(
+            f"{path.name} holds objects other than tensors"
+            f"{f' ({found[1]})' if found else ''}, which could run code, so it was not opened. "
+            "Choose a file with the weights alone, from a source you trust."
+        )
+    return _damaged(path)
+
+
+def _damaged(path: Path) -> ValueError:
+    return ValueError(
+        f"{path.name} is damaged or cut off: PyTorch cannot read it. Copy or download it again."
+    )

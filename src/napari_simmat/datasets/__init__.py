@@ -1,0 +1,1 @@
+"""Labelled images for training and evaluation: folders, arrays, the AIMS benchmark, drawn scenes."""

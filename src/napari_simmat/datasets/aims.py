@@ -1,0 +1,510 @@
+"""The AIMS benchmark: its folder layouts and how its files are read.
+
+The AIMS benchmark's modalities as data sets: 13 keys on five folder layouts.
+
+Facts from arXiv 2409.08083 and its authors' public code.
+
+The five folder layouts of the AIMS benchmark: which files are one image (arXiv 2409.08083).
+
+Files of the AIMS benchmark: an image of several as one array for each channel.
+
+Polarization from four images behind a polarizer at 0, 45, 90 and 135 degrees.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat._text import format_shape
+from napari_simmat.checkpoints.authors import MODALITIES, find_modality
+from napari_simmat.datasets.dataset import Dataset, Sample
+from napari_simmat.datasets.labelled_image import ImageCache, ImageContent, LabelledStack
+from napari_simmat.io.readers import read_image, read_labels
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Where the images of a modality lie, and which of them are taken.
+
+    Parameters
+    ----------
+    layout
+        Name of its folder layout.
+    every
+        Of the training and of the test images each n-th is taken.
+    """
+
+    layout: str
+    every: tuple[int, int] = (1, 1)
+
+
+AIMS: dict[str, Collection] = {
+    "zju-rgbp": Collection("zju-rgbp"),
+    "pgsnet_p": Collection("pgsnet"),
+    "pgsnet_rgbp": Collection("pgsnet"),
+    "d": Collection("NYUDepthv2"),
+    "rgbd": Collection("NYUDepthv2"),
+    "hha": Collection("NYUDepthv2"),
+    "rgbhha": Collection("NYUDepthv2"),
+    "nir": Collection("IVRG_RGBNIR"),
+    "rgbnir": Collection("IVRG_RGBNIR"),
+    "t": Collection("RGB-Thermal-Glass"),
+    "rgbt": Collection("RGB-Thermal-Glass"),
+    "t_500": Collection("RGB-Thermal-Glass", every=(10, 2)),
+    "rgbt_500": Collection("RGB-Thermal-Glass", every=(10, 2)),
+}
+"""The images by the authors' keys; what they show: `engine.checkpoints.modalities.MODALITIES`."""
+
+
+def from_aims(folder: Path | str, key: str) -> Dataset:
+    """A modality of the benchmark from its folder, or from the folder of all of them.
+
+    Training and test images are those of the published lists; as in the paper, the test images
+    are also those that are validated on. Lists and the presence of files are checked here, what
+    is in the files when a sample is loaded.
+
+    Parameters
+    ----------
+    folder
+        With the layout of the key, see `LAYOUTS`.
+    key
+        One of `AIMS`.
+
+    Raises
+    ------
+    ValueError, OSError
+        If the key is unknown or the folder has another layout; the sentence says what is missing.
+    """
+    modality = find_modality(key)
+    layout = LAYOUTS[AIMS[key].layout]
+    root = find_layout(Path(folder), layout, key)
+    test = _samples(root, key, "test")
+    known = {sample.group for sample in test}
+    listed = _samples(root, key, "train")
+    train = [sample for sample in listed if sample.group not in known]
+    if len(train) < len(listed):
+        logger.warning(
+            "%s: %d images to train on are also among those to test on and are left out.",
+            key,
+            len(listed) - len(train),
+        )
+    if not train:
+        raise ValueError(f"{root} has no image to train on; take the data set as published.")
+    return Dataset(
+        name=key,
+        modality=modality.words,
+        channels=modality.channels,
+        normalization=modality.normalization,
+        train=tuple(train),
+        validation=test,
+        test=test,
+        smallest=layout.smallest,
+    )
+
+
+def _samples(root: Path, key: str, split: AimsSplit) -> tuple[Sample, ...]:
+    modality = MODALITIES[key]
+    layout = LAYOUTS[AIMS[key].layout]
+    taken = list(layout.items(root, split))[:: AIMS[key].every[split == "test"]]
+    items = list({item.name: item for item in taken}.values())  # a line may stand twice
+    if not items:
+        raise ValueError(
+            f"{root} lists no image for {split}; take the data set's lists and files as published."
+        )
+    files = POLARIZER_ANGLES if layout.folder == "zju-rgbp" else tuple(modality.parts)
+    check_files(items, files)
+    names = tuple(channel.name for channel in modality.channels)
+    shelf = ImageCache(0)  # every image has one plane: to keep it helps nobody
+    samples = []
+    for item in items:
+        image = AimsImage(item, tuple(modality.parts))
+        stack = LabelledStack(image, names, None, modality.normalization, shelf)
+        samples.append(Sample(item.name, stack.group, stack.load))
+    return tuple(samples)
+
+
+AimsSplit = Literal["train", "test"]
+ItemLister = Callable[[Path, AimsSplit], Iterator["AimsItem"]]
+
+PGSNET_BROKEN = ("20210808013065", "20210811002205")
+NYU_BROKEN = ("1133", "398")
+THERMAL_FOLDER = "RGB-Thermal-Glass"
+POLARIZER_ANGLES = ("0", "45", "90", "135")
+
+
+@dataclass(frozen=True)
+class AimsItem:
+    """One image of the benchmark.
+
+    Parameters
+    ----------
+    name
+        Its path without what tells its files apart.
+    files
+        By part: ``"RGB"``, ``"depth"``, ...; whether they exist was not looked at.
+    labels
+        Its instance ids.
+    """
+
+    name: str
+    files: dict[str, Path]
+    labels: Path
+
+
+@dataclass(frozen=True)
+class AimsLayout:
+    """How a part of the benchmark lies on disk.
+
+    Parameters
+    ----------
+    folder
+        What its folder is called.
+    needs
+        What lies in it, by which it is known.
+    items
+        Lists the images of a split that are not broken.
+    smallest
+        Regions have more pixels than this at 1024 x 1024.
+    """
+
+    folder: str
+    needs: tuple[str, ...]
+    items: ItemLister
+    smallest: int = 0
+
+
+def _zju(folder: Path, split: AimsSplit) -> Iterator[AimsItem]:
+    """{train,val}/{0,45,90,135}/NAME_{angle} and a degree sign.png, label_sam/NAME.png."""
+    side = folder / ("train" if split == "train" else "val")
+    by_angle = {}
+    for angle in POLARIZER_ANGLES:
+        # Programs that unpack archives spell the degree sign in several ways.
+        pattern = re.compile(rf"(.+)_{angle}[^0-9A-Za-z]*[.]png", re.IGNORECASE)
+        names = {}
+        for path in _sorted_files(side / angle):
+            if found := pattern.fullmatch(unicodedata.normalize("NFC", path.name)):
+                names[found[1]] = path
+        by_angle[angle] = names
+    for name in by_angle["0"]:
+        files = {
+            angle: by_angle[angle].get(name, side / angle / f"{name}_{angle}\N{DEGREE SIGN}.png")
+            for angle in POLARIZER_ANGLES
+        }
+        yield AimsItem(f"{side.name}/{name}", files, side / "label_sam" / f"{name}.png")
+
+
+def _pgsnet(folder: Path, split: AimsSplit) -> Iterator[AimsItem]:
+    """{train,test}/image/*_rgb.tiff; beside it aolp, dolp and instance_mask. Two are broken."""
+    side = folder / split
+    for path in _sorted_files(side / "image"):
+        name = path.name.removesuffix("_rgb.tiff")
+        if name == path.name or any(broken in name for broken in PGSNET_BROKEN):
+            continue
+        files = {
+            "RGB": path,
+            "AoLP": side / "aolp" / f"{name}_aolp.tiff",
+            "DoLP": side / "dolp" / f"{name}_dolp.tiff",
+        }
+        yield AimsItem(
+            f"{split}/{name}", files, side / "instance_mask" / f"{name}_instance_mask.png"
+        )
+
+
+def _nyu(folder: Path, split: AimsSplit) -> Iterator[AimsItem]:
+    """{train,test}.txt, tab separated, first column RGB/ID.jpg. Two are broken."""
+    for line in _read_text(folder / f"{split}.txt", "utf-8-sig").splitlines():
+        if not line.strip():
+            continue
+        path = _relative_path(line.split("\t")[0], folder / f"{split}.txt")
+        name = path.stem
+        if name in NYU_BROKEN:
+            continue
+        files = {
+            "RGB": folder / path,
+            "depth": folder / "Depth" / f"{name}.npy",
+            "HHA": folder / "HHA" / f"{name}.jpg",
+        }
+        yield AimsItem(name, files, folder / "Mask_gt" / f"{name}.png")
+
+
+def _ivrg(folder: Path, split: AimsSplit) -> Iterator[AimsItem]:
+    """IVRG-nir_{train,test}_GroundTruth.csv: NIR image and mask below Outdoor_dataset."""
+    root = folder / "Outdoor_dataset"
+    for image, mask in _read_csv_pairs(
+        folder / f"IVRG-nir_{split}_GroundTruth.csv", "Outdoor_dataset"
+    ):
+        rgb = image.as_posix().replace("NIRimages", "RGBimages").replace("_nir", "_rgb")
+        files = {"NIR": root / image, "RGB": root / rgb}
+        yield AimsItem(image.with_suffix("").as_posix(), files, root / mask)
+
+
+def _thermal(folder: Path, split: AimsSplit) -> Iterator[AimsItem]:
+    """RGB_T_Glass_{train,test}_GroundTruth.csv: ...rgb.png and mask, beside ...temperature.npy."""
+    for image, mask in _read_csv_pairs(
+        folder / f"RGB_T_Glass_{split}_GroundTruth.csv", THERMAL_FOLDER
+    ):
+        name = image.as_posix().removesuffix("rgb.png")
+        files = {"RGB": folder / image, "thermal": folder / f"{name}temperature.npy"}
+        yield AimsItem(name.rstrip("_-./ "), files, folder / mask)
+
+
+LAYOUTS: dict[str, AimsLayout] = {
+    "zju-rgbp": AimsLayout("zju-rgbp", ("train", "val"), _zju, 10_000),
+    "pgsnet": AimsLayout("pgsnet", ("train/image", "test/image"), _pgsnet, 100),
+    "NYUDepthv2": AimsLayout("NYUDepthv2", ("train.txt", "test.txt", "Mask_gt"), _nyu),
+    "IVRG_RGBNIR": AimsLayout(
+        "IVRG_RGBNIR",
+        ("IVRG-nir_train_GroundTruth.csv", "IVRG-nir_test_GroundTruth.csv", "Outdoor_dataset"),
+        _ivrg,
+        1000,
+    ),
+    THERMAL_FOLDER: AimsLayout(
+        THERMAL_FOLDER,
+        ("RGB_T_Glass_train_GroundTruth.csv", "RGB_T_Glass_test_GroundTruth.csv"),
+        _thermal,
+    ),
+}
+"""By the name of the folder."""
+
+
+def find_layout(folder: Path, layout: AimsLayout, key: str) -> Path:
+    """The folder that has the layout: `folder` or the one of the layout's name in it.
+
+    Raises
+    ------
+    ValueError, OSError
+        If neither has; the sentence names what is missing.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}; check its name.")
+    inside = folder / layout.folder
+    chosen = inside if inside.is_dir() else folder
+    missing = [name for name in layout.needs if not (chosen / name).exists()]
+    if missing:
+        raise ValueError(
+            f"{chosen} has no {', '.join(missing)}, so it is not laid out as the benchmark's "
+            f"{layout.folder}, which {key} is read from; give the folder that holds "
+            f"{', '.join(layout.needs)}."
+        )
+    return chosen
+
+
+def check_files(items: Sequence[AimsItem], parts: Iterable[str]) -> None:
+    """Refuse a list of images of which files are missing.
+
+    Raises
+    ------
+    FileNotFoundError
+        If files of the `parts`, or labels, are not there.
+    """
+    wanted = tuple(parts)
+    missing = [
+        path
+        for item in items
+        for path in (*(item.files[part] for part in wanted), item.labels)
+        if not path.is_file()
+    ]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise FileNotFoundError(
+            f"{missing[0]}{more} should be there but {'are' if more else 'is'} missing; complete "
+            "the data set, or take the image out of its list."
+        )
+
+
+def _sorted_files(folder: Path) -> list[Path]:
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _read_csv_pairs(path: Path, root: str) -> Iterator[tuple[PurePosixPath, PurePosixPath]]:
+    """Image and mask of each row below the heading: columns 1 and 2, counted from 0."""
+    rows = list(csv.reader(_read_text(path, "gbk").splitlines()))
+    for number, row in enumerate(rows[1:], start=2):
+        if not any(cell.strip() for cell in row):
+            continue
+        if len(row) < 3:
+            raise ValueError(
+                f"{path.name}, line {number}, has {len(row)} columns; the second holds an image "
+                "and the third its mask. Take the file as it was published."
+            )
+        yield _relative_path(row[1], path, root), _relative_path(row[2], path, root)
+
+
+def _relative_path(text: str, file: Path, root: str = "") -> PurePosixPath:
+    """A path that a list names, relative to the data set; what leads up to `root` is dropped.
+
+    The published lists were written on other machines, so that paths may start with their folders.
+    """
+    path = PurePosixPath(text.strip().replace("\\", "/"))
+    if root and root in path.parts:
+        path = PurePosixPath(*path.parts[path.parts.index(root) + 1 :])
+    if path.is_absolute() or ".." in path.parts or ":" in path.as_posix()[:2]:
+        raise ValueError(
+            f"{file.name} names {text.strip()[:200]!r}, which lies outside the data set's folder; "
+            "a list's paths stay within it."
+        )
+    if not path.name:
+        raise ValueError(f"{file.name} has a line without a path; take the file as published.")
+    return path
+
+
+def _read_text(path: Path, encoding: str) -> str:
+    try:
+        return path.read_text(encoding)
+    except UnicodeDecodeError:
+        raise ValueError(
+            f"{path.name} is not text in {encoding.removesuffix('-sig')}; take the file as it was "
+            "published."
+        ) from None
+
+
+ChannelArrays = list[NDArray[Any]]
+"""One array (Y, X) for each."""
+
+
+@dataclass(frozen=True)
+class AimsImage:
+    """An item of the benchmark, read as one array for each channel."""
+
+    item: AimsItem
+    parts: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The item's."""
+        return self.item.name
+
+    def read(self) -> ImageContent:
+        """The channels of all parts, and the labels; ValueError if a file holds something else."""
+        files = self.item.files
+        if "45" in files:
+            parts = _polarization(files)
+        else:
+            parts = {part: _READERS[part](files[part]) for part in self.parts}
+        arrays = [channel for part in self.parts for channel in parts[part]]
+        return ImageContent(arrays, np.asarray(read_labels(self.item.labels).data))
+
+
+def _read_8bit(path: Path) -> NDArray[np.uint8]:
+    """Channels (C, Y, X) of an 8-bit picture, without alpha."""
+    file = read_image(path)
+    data = np.asarray(file.data)
+    if data.dtype != np.uint8 or len(file.shape) != 2:
+        raise ValueError(
+            f"{path.name} holds {data.dtype.name} values of shape "
+            f"{format_shape(data.shape)}; in the benchmark it is a picture of 8 bits. Take "
+            "the file as published."
+        )
+    axis = file.channel_axis
+    channels = data[None] if axis is None else np.moveaxis(data, axis, 0)
+    return channels[:3] if len(channels) == 4 else channels
+
+
+def _read_colour(path: Path) -> ChannelArrays:
+    channels = _read_8bit(path)
+    if len(channels) == 1:  # a picture in grey
+        channels = np.repeat(channels, 3, axis=0)
+    if len(channels) != 3:
+        raise ValueError(
+            f"{path.name} has {len(channels)} channels, in the benchmark it has 3; take the file "
+            "as published."
+        )
+    return list(channels)
+
+
+def _read_grey(path: Path) -> ChannelArrays:
+    """One channel; of a coloured picture its luma, as Pillow has it."""
+    channels = _read_8bit(path)
+    if len(channels) == 3:  # ITU-R 601-2, rounded to the nearest
+        weights = np.array([19595, 38470, 7471])[:, None, None]
+        channels = (((channels * weights).sum(axis=0) + 2**15) >> 16).astype(np.uint8)[None]
+    return [channels[0]]
+
+
+def _read_npy(path: Path) -> ChannelArrays:
+    """A .npy of real numbers (Y, X), never 8 bits: it is scaled by its own range."""
+    file = read_image(path)
+    if file.channel_axis is not None or file.data.dtype.kind not in "iuf":
+        raise ValueError(
+            f"{path.name} holds {file.data.dtype.name} values of shape "
+            f"{format_shape(file.data.shape)}; in the benchmark it is one number for each "
+            "pixel. Take the file as published."
+        )
+    data = np.asarray(file.data, dtype=np.float32)
+    return [data[0] if data.ndim == 3 and len(data) == 1 else data]
+
+
+_READERS = {
+    "RGB": _read_colour,
+    "AoLP": _read_colour,
+    "DoLP": _read_colour,
+    "HHA": _read_colour,
+    "NIR": _read_grey,
+    "depth": _read_npy,
+    "thermal": _read_npy,
+}
+
+
+def _polarization(files: dict[str, Path]) -> dict[str, ChannelArrays]:
+    images = [np.stack(_read_colour(files[angle])) for angle in POLARIZER_ANGLES]
+    for path, image in zip(files.values(), images, strict=True):
+        if image.shape != images[0].shape:
+            raise ValueError(
+                f"{path.name} has another size than the picture at 0 degrees; take the files as "
+                "published."
+            )
+    found = polarization(*images)
+    return {
+        "intensity": list(found.intensity),
+        "AoLP": list(found.angle),
+        "DoLP": list(found.degree),
+    }
+
+
+EPSILON = 1e-4
+"""What keeps the divisions finite (arXiv 2409.08083 and its authors' code)."""
+
+
+class StokesImage(NamedTuple):
+    """What four angles say, each of their shape.
+
+    Parameters
+    ----------
+    intensity
+        S0, half the sum of the four: 0..510 for 8 bits.
+    angle
+        Angle of linear polarization in rad, -pi/4..pi/4.
+    degree
+        Degree of linear polarization, 0..1.
+    """
+
+    intensity: NDArray[np.float32]
+    angle: NDArray[np.float32]
+    degree: NDArray[np.float32]
+
+
+def polarization(
+    i0: NDArray[Any], i45: NDArray[Any], i90: NDArray[Any], i135: NDArray[Any]
+) -> StokesImage:
+    """Stokes parameters S0, S1, S2 of four intensities of equal shape, as angle and degree.
+
+    The angle is atan(S2 / S1) / 2, of one branch as the published statistics have it, not the
+    arctangent of two arguments.
+    """
+    a, b, c, d = (np.asarray(image, dtype=np.float64) for image in (i0, i45, i90, i135))
+    s0, s1, s2 = (a + b + c + d) / 2, a - c, b - d
+    degree = np.minimum(1, np.hypot(s1, s2) / (s0 + EPSILON))
+    angle = np.arctan(s2 / np.where(s1 == 0, EPSILON, s1)) / 2
+    return StokesImage(s0.astype(np.float32), angle.astype(np.float32), degree.astype(np.float32))

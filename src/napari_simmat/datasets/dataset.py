@@ -1,0 +1,374 @@
+"""Data sets: samples, their statistics, and drawn data.
+
+What a modality checkpoint is trained on: planes with true objects, split, and their channels.
+
+Drawn scenes through a sensor as a data set, with exact objects.
+
+Mean and spread of a data set's channels, for the standardisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat.engine.coordinates import check_pixel_ratio
+from napari_simmat.engine.normalization import stretch_percentiles
+from napari_simmat.models.spec import Channel, Normalization
+from napari_simmat.progress import Job, Progress, finish
+from napari_simmat.scenes.benchmark import BenchmarkSplit, benchmark_sample, split_generator
+from napari_simmat.scenes.canvas import Floats
+from napari_simmat.scenes.sensors import PSEUDO_SENSORS, draw_sensor_sample, sensor_named
+
+LoadedSample = tuple[NDArray[np.float32], NDArray[np.int32]]
+"""Values (C, H, W), normalised but not yet standardised, and ids (H, W), 0 for the background."""
+REFERENCE_SIDE = 1024
+"""Regions are measured as if their plane had this height and width (arXiv 2409.08083)."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One plane with its true objects, read when it is asked for.
+
+    Parameters
+    ----------
+    name
+        Unique within the data set, for tables and messages.
+    group
+        Planes of one stack or series share it; a group is never on both sides of a split.
+    load
+        Reads the plane. The normalisation's numbers are those of the whole stack. Can be pickled
+        where the user's arrays can, so that loading works in other processes.
+    """
+
+    name: str
+    group: str
+    load: Callable[[], LoadedSample]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Samples of one modality, split, with what a checkpoint has to know of their channels.
+
+    Parameters
+    ----------
+    name
+        For tables; a folder's name.
+    modality
+        What the sensor measures.
+    channels
+        In order, with the mean and standard deviation of the normalised values and the unit of
+        the raw ones; they go into the checkpoint as they are.
+    normalization
+        How raw values became those of the samples; goes into the checkpoint as it is.
+    train, validation, test
+        The samples; of the first two there is at least one each.
+    smallest
+        Only regions of more pixels than this, if the plane had 1024 x 1024, are prompted.
+
+    Raises
+    ------
+    ValueError
+        If a side is empty, a name stands twice, or a group is in training and validation.
+    """
+
+    name: str
+    modality: str
+    channels: tuple[Channel, ...]
+    normalization: Normalization
+    train: tuple[Sample, ...]
+    validation: tuple[Sample, ...]
+    test: tuple[Sample, ...] = ()
+    smallest: int = 0
+
+    def __post_init__(self) -> None:
+        for side, samples in (("train on", self.train), ("validate on", self.validation)):
+            if not samples:
+                raise ValueError(
+                    f"{self.name} has no labelled image to {side}; label at least two images."
+                )
+        for samples in (self.train, self.validation, self.test):
+            names = [sample.name for sample in samples]
+            if len(set(names)) < len(names):
+                twice = next(name for name in names if names.count(name) > 1)
+                raise ValueError(f"{self.name} holds {twice} twice; give each image its own name.")
+        both = {s.group for s in self.train} & {s.group for s in (*self.validation, *self.test)}
+        if both:
+            raise ValueError(
+                f"{self.name} has {min(both)} in training and in validation or test; put all of it "
+                "on one side, or the figures are too good."
+            )
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Names of the channels in order."""
+        return tuple(channel.name for channel in self.channels)
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """Mean of each channel's normalised values."""
+        return tuple(channel.mean for channel in self.channels)
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """Standard deviation of each channel's normalised values."""
+        return tuple(channel.std for channel in self.channels)
+
+    def regions(self, labels: NDArray[np.int32]) -> list[int]:
+        """Ids in a plane (H, W) that are large enough to be prompted, in order."""
+        return large_regions(labels, self.smallest)
+
+
+def large_regions(labels: NDArray[Any], smallest: int = 0) -> list[int]:
+    """Ids above 0 in (H, W) whose region has more than `smallest` pixels at 1024 x 1024.
+
+    The area is scaled instead of the labels, which agrees with nearest-neighbour resizing to
+    within the outline's rounding.
+    """
+    scale = REFERENCE_SIDE * REFERENCE_SIDE / labels.size
+    return [label for label, area in label_areas(labels).items() if area * scale > smallest]
+
+
+def label_areas(labels: NDArray[Any]) -> dict[int, int]:
+    """Pixels of each id above 0, in order."""
+    if labels.min(initial=0) >= 0 and labels.max(initial=0) < max(labels.size, 1):
+        # Several times as quick as sorting, as long as ids are not far beyond their number.
+        counts = np.bincount(labels.ravel().astype(np.intp, copy=False))
+        ids = np.flatnonzero(counts)
+        counts = counts[ids]
+    else:
+        ids, counts = np.unique(labels, return_counts=True)
+    pairs = zip(ids.tolist(), counts.tolist(), strict=True)
+    return {label: count for label, count in pairs if label > 0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """How labelled images become a data set.
+
+    Parameters
+    ----------
+    modality
+        What the sensor measures; the data set's name if left out.
+    channels
+        Names or indices from 0 of the channels to use, in the order the model gets them; all of
+        them by default. With one file per channel, what the files' stems end with.
+    units
+        Units of the raw values, one for each channel, where known.
+    channel_axis
+        Which axis holds the channels, where the file does not say.
+    normalization
+        How raw values are normalised.
+    share
+        Share of the groups that is kept for validation, where the images are not split already.
+    seed
+        Fixes the split and what is measured.
+    smallest
+        As `Dataset`.
+    pixel_ratio
+        Height of a pixel over its width, where the file does not say.
+    """
+
+    modality: str = ""
+    channels: tuple[int | str, ...] | None = None
+    units: tuple[str, ...] = ()
+    channel_axis: int | None = None
+    normalization: Normalization = field(default_factory=Normalization)
+    share: float = 0.2
+    seed: int = 0
+    smallest: int = 0
+    pixel_ratio: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_pixel_ratio(self.pixel_ratio)
+        if not 0 < self.share < 1:
+            raise ValueError(
+                f"The share kept for validation must lie between 0 and 1, got {self.share}."
+            )
+        if self.smallest < 0:
+            raise ValueError(f"Regions cannot have fewer than 0 pixels, got {self.smallest}.")
+        if self.channels is not None:
+            _check_channels(self.channels)
+
+
+def _check_channels(channels: Any) -> None:  # what a form or a command line gives
+    if isinstance(channels, str) or not all(
+        isinstance(channel, (int, str)) and not isinstance(channel, bool) for channel in channels
+    ):
+        raise TypeError(f"Channels are names or indices, e.g. ('DAPI', 2), not {channels!r}.")
+    if not channels:
+        raise ValueError("No channel is chosen; choose at least one, or leave channels out.")
+    plain = [str(channel).strip().casefold() for channel in channels]
+    if len(set(plain)) < len(plain):
+        twice = next(name for name in plain if plain.count(name) > 1)
+        raise ValueError(f"Channel {twice} is chosen twice; choose each channel once.")
+
+
+SceneKind = Literal["everyday", "benchmark"]
+_SEED = 20_261_125
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratedConfig:
+    """What is drawn.
+
+    Parameters
+    ----------
+    sensor
+        A name in `SENSORS`, or rgb+NAME for a pseudo modality.
+    kind
+        ``"everyday"``: objects and surfaces as the foundations were pretrained on; for
+        checkpoints that are used. ``"benchmark"``: of families that no pretraining drew.
+    side
+        Pixels a side of each plane.
+    train, validation, test
+        Planes of each side; the first planes are the same whatever the numbers.
+    """
+
+    sensor: str
+    kind: SceneKind = "everyday"
+    side: int = 256
+    train: int = 200
+    validation: int = 16
+    test: int = 0
+
+    def __post_init__(self) -> None:
+        sensor_named(self.sensor)
+        if self.kind not in get_args(SceneKind):
+            raise ValueError(f"Scenes {self.kind!r} are unknown; use everyday or benchmark.")
+        if self.side < 64:
+            raise ValueError(f"Scenes of {self.side} pixels are too small; draw at least 64.")
+        if min(self.train, self.validation) < 1 or self.test < 0:
+            raise ValueError(
+                f"Draw at least one scene to train on and one to validate on, not {self.train} and "
+                f"{self.validation}."
+            )
+
+
+def from_generated(config: GeneratedConfig) -> Dataset:
+    """The data set of drawn scenes; see `generate_job`."""
+    return finish(generate_job(config))
+
+
+def generate_job(config: GeneratedConfig) -> Job[Dataset]:
+    """Draw scenes: every plane is drawn when it is loaded, and always the same.
+
+    Values are normalised per plane by percentiles 0.5 and 99.9: those of all channels together
+    where they share a unit, as what the sensor says lies in their ratios; those of each channel
+    for a pseudo modality.
+    """
+    rule = Normalization(
+        method="percentile", low=0.5, high=99.9, joint=config.sensor not in PSEUDO_SENSORS
+    )
+
+    def samples(split: BenchmarkSplit, count: int) -> tuple[Sample, ...]:
+        return tuple(
+            Sample(f"{split} {n}", f"{split} {n}", partial(_load, config, rule, split, n))
+            for n in range(count)
+        )
+
+    dataset = Dataset(
+        name=f"{'generated' if config.kind == 'everyday' else 'benchmark'}:{config.sensor}",
+        modality=config.sensor,
+        channels=tuple(
+            Channel(name=name, mean=0.0, std=1.0) for name in sensor_named(config.sensor).channels
+        ),
+        normalization=rule,
+        train=samples("train", config.train),
+        validation=samples("validation", config.validation),
+        test=samples("test", config.test),
+    )
+    channels = yield from measure_channels_job(dataset.train, dataset.channel_names)
+    rounded = (replace(c, mean=round(c.mean, 3), std=round(c.std, 3)) for c in channels)
+    return replace(dataset, channels=tuple(rounded))
+
+
+def _load(
+    config: GeneratedConfig, rule: Normalization, split: BenchmarkSplit, number: int
+) -> LoadedSample:
+    if config.kind == "benchmark":
+        rng = split_generator(split, number)
+        image, labels, _ = benchmark_sample(config.sensor, rng, config.side)
+    else:
+        rng = np.random.default_rng([_SEED, get_args(BenchmarkSplit).index(split), number])
+        image, labels = draw_sensor_sample(config.sensor, rng, config.side)[:2]
+    return normalized(image, rule), labels.astype(np.int32)
+
+
+def normalized(image: Floats, rule: Normalization) -> Floats:
+    """An image (C, H, W) in 0..scale by its own percentiles."""
+    axes = None if rule.joint else (1, 2)
+    stretched = stretch_percentiles(
+        image, rule.low, rule.high, axes=axes, scale=rule.scale, least=1e-6
+    )
+    return np.asarray(stretched, np.float32)
+
+
+MAX_SAMPLES = 64
+MAX_PIXELS_MEASURED = 2**22
+"""Of more pixels in a plane, evenly spaced ones are measured."""
+
+
+def measure_channels_job(
+    samples: Sequence[Sample], names: Sequence[str], units: Sequence[str] = (), seed: int = 0
+) -> Job[tuple[Channel, ...]]:
+    """The channels with mean and standard deviation over the pixels of training samples.
+
+    Of many samples `MAX_SAMPLES` are taken, which ones is fixed by `seed`. Every sample counts by
+    its pixels.
+
+    Parameters
+    ----------
+    samples
+        Of the training side only.
+    names, units
+        Of the channels; units may be left out.
+    seed
+        The data set's.
+
+    Raises
+    ------
+    ValueError
+        If a channel is constant, or the units are not one for each channel.
+    """
+    if units and len(units) != len(names):
+        raise ValueError(
+            f"There are {len(names)} channels ({', '.join(names)}) but {len(units)} units; give "
+            "one for each channel, an empty one where there is none, or leave them out."
+        )
+    chosen = np.random.default_rng(seed).permutation(len(samples))[:MAX_SAMPLES]
+    count = 0
+    mean, squares = np.zeros(len(names)), np.zeros(len(names))  # of the deviations from the mean
+    for done, index in enumerate(sorted(chosen.tolist()), start=1):
+        values = samples[index].load()[0].reshape(len(names), -1).astype(np.float64)
+        values = values[:, :: -(-values.shape[1] // MAX_PIXELS_MEASURED)]
+        size = values.shape[1]
+        own = values.mean(axis=1)
+        # Two sets are joined as by Chan, Golub and LeVeque: no large sums that cancel.
+        squares += ((values - own[:, None]) ** 2).sum(axis=1)
+        squares += (own - mean) ** 2 * (count * size / (count + size))
+        mean += (own - mean) * (size / (count + size))
+        count += size
+        yield Progress(done, len(chosen), "measuring channels")
+    spread = np.sqrt(squares / count)
+    constant = [
+        name
+        for name, average, deviation in zip(names, mean, spread, strict=True)
+        if deviation <= 1e-7 * max(1.0, abs(average))
+    ]
+    if constant:
+        raise ValueError(
+            f"Channel {', '.join(constant)} is constant in every training image, so it tells a "
+            "model nothing; leave it out by choosing the other channels, or check its files."
+        )
+    return tuple(
+        Channel(name=name, mean=float(average), std=float(deviation), unit=unit)
+        for name, average, deviation, unit in zip(
+            names, mean, spread, units or [""] * len(names), strict=True
+        )
+    )

@@ -1,0 +1,424 @@
+"""Pairs of images and labels in a folder.
+
+A folder of images and label images as a data set.
+
+Folders of images with label images: which belong together, and what is in them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat._text import format_shape
+from napari_simmat.datasets.dataset import DataConfig, Dataset
+from napari_simmat.datasets.labelled_image import ImageContent, LabelledImage, known_names
+from napari_simmat.datasets.split import SplitImages, assemble_dataset_job
+from napari_simmat.io.dicom import holds_dicom
+from napari_simmat.io.files import sha256_of
+from napari_simmat.io.image_file import ImageFile, drop_singleton_channel, same_except_singletons
+from napari_simmat.io.readers import (
+    is_bioio_file,
+    is_image_file,
+    is_image_folder,
+    read_image,
+    read_labels,
+    stem_of,
+)
+from napari_simmat.progress import Job, finish
+
+logger = logging.getLogger(__name__)
+
+TRAIN, VALIDATION, TEST = ("train",), ("validation", "val"), ("test",)
+"""Names of subfolders that split a data set."""
+
+
+def from_folder(folder: Path | str, config: DataConfig | None = None) -> Dataset:
+    """The data set of a folder; see `read_folder_job`."""
+    return finish(read_folder_job(folder, config))
+
+
+def read_folder_job(folder: Path | str, config: DataConfig | None = None) -> Job[Dataset]:
+    """Read a folder of labelled images, 2D or stacks, of which every plane with objects counts.
+
+    Images and labels belong together as for `find_labelled_files`: STEM.tif and STEM_labels.tif, or
+    images/ and labels/. The channels of an image may also lie in one file each, STEM_CHANNEL.tif,
+    if `config.channels` names them. Subfolders train and validation (or val), and test, where they
+    exist, are the split; else groups of images are kept for validation: the planes of a stack,
+    and of a series of files numbered STEM_t01, STEM_z02 and alike, are one group.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    config
+        Channels, normalisation, split.
+
+    Raises
+    ------
+    ValueError, TypeError, OSError
+        If it cannot be used; one sentence says what was met, what would be right, what to do.
+    """
+    folder, config = Path(folder), config or DataConfig()
+    train = _subfolder(folder, TRAIN)
+    validation = _subfolder(folder, VALIDATION)
+    test = _subfolder(folder, TEST)
+    if train is None and validation is None:
+        images = SplitImages(find_images(folder, config))
+    elif train is None:
+        assert validation is not None
+        raise ValueError(
+            f"{folder} has a folder {validation.name} but none for training; put the images to "
+            f"train on into {folder / 'train'}."
+        )
+    else:
+        images = SplitImages(
+            find_images(train, config, "train/"),
+            [] if validation is None else find_images(validation, config, "validation/"),
+            [] if test is None else find_images(test, config, "test/"),
+        )
+        if validation is None:
+            logger.info("%s has no folder validation; a part of train is kept for it.", folder)
+    return (yield from assemble_dataset_job(images, config, folder.resolve().name))
+
+
+def find_images(folder: Path, config: DataConfig, prefix: str = "") -> list[LabelledImage]:
+    """The labelled images of a folder, one file each or one file per channel.
+
+    Parameters
+    ----------
+    folder
+        Without subfolders but images/ and labels/.
+    config
+        Its channels, if they are names, may be endings of files.
+    prefix
+        Put before the images' names.
+    """
+    names = _endings(config)
+    if names:
+        images, labels = files_by_stem(folder)
+        by_ending = {_normalized_stem(stem): path for stem, path in images.items()}
+        there = [
+            [_normalized_stem(f"{stem}_{name}") in by_ending for name in names] for stem in labels
+        ]
+        alone = not any(stem in images for stem in labels)
+        if any(all(row) for row in there) or (alone and any(any(row) for row in there)):
+            return _one_file_per_channel(by_ending, labels, names, prefix)
+    return [
+        SingleFileImage(file, config.channel_axis, prefix) for file in find_labelled_files(folder)
+    ]
+
+
+@dataclass(frozen=True)
+class SingleFileImage:
+    """An image in one file.
+
+    Parameters
+    ----------
+    file
+        Image and labels.
+    channel_axis
+        Which axis holds the channels, if the file does not say.
+    prefix
+        Put before the name.
+    """
+
+    file: LabelledFile
+    channel_axis: int | None = None
+    prefix: str = ""
+
+    @property
+    def name(self) -> str:
+        """The image's stem, after the prefix."""
+        return self.prefix + self.file.name
+
+    def read(self) -> ImageContent:
+        """Image and labels; the channels' names are those that the file has."""
+        image, labels = self.file.read(self.channel_axis)
+        axis = image.channel_axis if self.channel_axis is None else self.channel_axis
+        names = known_names(image, axis)
+        return ImageContent(image.data, labels, axis, names, image.pixel_size)
+
+
+@dataclass(frozen=True)
+class ChannelFilesImage:
+    """An image whose channels lie in one file each.
+
+    Parameters
+    ----------
+    name
+        The stem without the channel.
+    channels
+        Name and file of each channel.
+    labels
+        The label image.
+    """
+
+    name: str
+    channels: tuple[tuple[str, Path], ...]
+    labels: Path
+
+    def read(self) -> ImageContent:
+        """All channels and the labels.
+
+        Raises
+        ------
+        ValueError
+            If a file cannot be read, or is not of one channel and the others' shape.
+        """
+        files = [drop_singleton_channel(read_image(path)) for _, path in self.channels]
+        for file in files:
+            if file.channel_axis is not None:
+                raise ValueError(
+                    f"{file.path.name} has {file.data.shape[file.channel_axis]} channels, but "
+                    f"where each channel has its file (STEM_CHANNEL) it holds one; save it in grey."
+                )
+            if file.shape != files[0].shape:
+                raise ValueError(
+                    f"{file.path.name} has the shape {format_shape(file.shape)}, "
+                    f"{files[0].path.name} has {format_shape(files[0].shape)}; all channels of an "
+                    "image need one shape."
+                )
+        labels = read_labels(self.labels)
+        if not same_except_singletons(labels.shape, files[0].shape):
+            raise ValueError(
+                f"{self.labels.name} has the shape {format_shape(labels.shape)}, "
+                f"{files[0].path.name} has {format_shape(files[0].shape)}; give labels of the "
+                "image's size."
+            )
+        names = tuple(name for name, _ in self.channels)
+        arrays, pixel_size = [file.data for file in files], files[0].pixel_size
+        values = np.asarray(labels.data).reshape(files[0].shape)
+        return ImageContent(arrays, values, names=names, pixel_size=pixel_size)
+
+
+def _one_file_per_channel(
+    by_ending: dict[str, Path], labels: dict[str, Path], names: Sequence[str], prefix: str
+) -> list[LabelledImage]:
+    found: list[LabelledImage] = []
+    for stem, path in labels.items():
+        channels = {name: by_ending.pop(_normalized_stem(f"{stem}_{name}"), None) for name in names}
+        missing = [name for name, file in channels.items() if file is None]
+        if missing:
+            raise ValueError(
+                f"{stem} has labels ({path.name}) but no file for channel {', '.join(missing)}; "
+                f"every image needs {', '.join(f'{stem}_{name}' for name in names)}. Add the "
+                "missing file, or take the labels out."
+            )
+        files = tuple((name, file) for name, file in channels.items() if file is not None)
+        found.append(ChannelFilesImage(prefix + stem, files, path))
+    endings = tuple(_normalized_stem(f"_{name}") for name in names)
+    alone = [file.name for stem, file in by_ending.items() if stem.endswith(endings)]
+    if alone:
+        logger.warning(
+            "%d files without labels left out: %s.", len(alone), ", ".join(sorted(alone)[:5])
+        )
+    return found
+
+
+def _endings(config: DataConfig) -> list[str]:
+    """The channels' names, if all are names."""
+    channels = config.channels or ()
+    names = [str(channel).strip() for channel in channels if isinstance(channel, str)]
+    return names if len(names) == len(channels) else []
+
+
+def _subfolder(folder: Path, names: Sequence[str]) -> Path | None:
+    return next((folder / name for name in names if (folder / name).is_dir()), None)
+
+
+def _normalized_stem(stem: str) -> str:
+    return stem.casefold()
+
+
+LABELS_SUFFIX = "_labels"
+"""What follows an image's stem in the name of its label image."""
+HOW_TO_PAIR = (
+    f"put beside each image STEM.tif its label image STEM{LABELS_SUFFIX}.tif, or the images in a folder "
+    "images and the labels, of the same names, in a folder labels"
+)
+
+
+@dataclass(frozen=True)
+class LabelledFile:
+    """An image and its true objects.
+
+    Parameters
+    ----------
+    name
+        The image's stem.
+    image, labels
+        Files, or folders that are one image (OME-Zarr, DICOM).
+    """
+
+    name: str
+    image: Path
+    labels: Path
+
+    def read(
+        self, channel_axis: int | None = None, pixel_ratio: float = 1.0
+    ) -> tuple[ImageFile, NDArray[Any]]:
+        """The image, and its labels (..., Y, X) of the same shape without channels.
+
+        Leading axes of one plane, which some programs write and others do not, make no difference.
+        A warning says, once, where headers of NIfTI have the two run along other directions.
+
+        Parameters
+        ----------
+        channel_axis
+            Axis of the channels; None for what the file says.
+        pixel_ratio
+            Height of a pixel over its width, where the file does not say.
+
+        Raises
+        ------
+        ValueError
+            If a file cannot be read, or the shapes differ.
+        """
+        image, labels = read_image(self.image), read_labels(self.labels)
+        axis = image.channel_axis if channel_axis is None else channel_axis
+        sizes = [int(size) for size in image.data.shape]
+        if axis is not None and -len(sizes) <= axis < len(sizes):
+            del sizes[axis]
+        if not same_except_singletons(sizes, labels.shape):
+            raise ValueError(
+                f"{self.labels.name} has the shape {format_shape(labels.shape)}, "
+                f"{self.image.name} without channels {format_shape(sizes)}; give labels of "
+                "the image's size, or say with --channel-axis which axis holds channels."
+            )
+        if image.affine is not None and labels.affine is not None:
+            _compare_directions(self.image, image.affine, self.labels, labels.affine)
+        return replace(image, pixel_ratio=pixel_ratio), np.asarray(labels.data).reshape(sizes)
+
+
+def find_labelled_files(folder: Path) -> list[LabelledFile]:
+    """Images with labels, sorted by name: STEM.tif and STEM_labels.tif, or images/ and labels/.
+
+    STEM may be a folder that is one image, too. What lacks its labels or its image is left out with
+    a warning.
+
+    Raises
+    ------
+    ValueError, OSError
+        If there are none, or a name is not of one image alone; one sentence says what to do.
+    """
+    images, labels = files_by_stem(folder)
+    pairs = [
+        LabelledFile(stem, path, labels[stem]) for stem, path in images.items() if stem in labels
+    ]
+    if not pairs:
+        raise ValueError(f"No image in {folder} has labels; {HOW_TO_PAIR}.")
+    alone = [path.name for stem, path in images.items() if stem not in labels]
+    if alone:
+        logger.warning("%d without labels left out: %s.", len(alone), _listed(alone))
+    alone = [path.name for stem, path in labels.items() if stem not in images]
+    if alone:
+        logger.warning("%d without an image left out: %s.", len(alone), _listed(alone))
+    return pairs
+
+
+def files_by_stem(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    """The images and the label images of a folder by the image's stem, whether they match or not.
+
+    Raises
+    ------
+    ValueError, OSError
+        If there is no image, or two have one stem.
+    """
+    if not folder.exists():
+        raise FileNotFoundError(f"There is no folder {folder}; check its name.")
+    if not folder.is_dir():
+        raise ValueError(
+            f"{folder} is a file; give the folder that holds images, and {HOW_TO_PAIR}."
+        )
+    inside, beside = folder / "images", folder / "labels"
+    if inside.is_dir() and beside.is_dir():
+        files, label_files = _entries(inside), _entries(beside)
+    else:
+        entries = _entries(folder)
+        files = [path for path in entries if not _is_labels(path)]
+        label_files = [path for path in entries if _is_labels(path)]
+    labels = _by_stem(filter(_is_image, label_files), without=LABELS_SUFFIX)
+    images = _by_stem(filter(_is_image, files))
+    # Other files of the same stem may be notes, so readers for all kinds are asked last.
+    missing = labels.keys() - images.keys()
+    others = _by_stem(path for path in files if stem_of(path) in missing and is_bioio_file(path))
+    images = dict(sorted({**images, **others}.items(), key=lambda item: item[1]))
+    if not images:
+        raise ValueError(f"There is no image in {folder}; {HOW_TO_PAIR}.")
+    return images, labels
+
+
+def fingerprint(files: Sequence[LabelledFile]) -> str:
+    """SHA-256 of a set: names and contents of images and labels, in order."""
+    digest = hashlib.sha256()
+    for file in files:
+        text = f"{file.name}\0{_sha256(file.image)}{_sha256(file.labels)}"
+        digest.update(text.encode(errors="surrogateescape"))  # a name's bytes need not be text
+    return digest.hexdigest()
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is in a folder, by name, but for what is hidden."""
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _is_image(path: Path) -> bool:
+    """Whether a file is an image by its name, or a folder by what is in it."""
+    if path.is_dir():
+        return is_image_folder(path) or holds_dicom(path)
+    return path.is_file() and is_image_file(path)
+
+
+def _sha256(path: Path) -> str:
+    return sha256_of(path) if path.is_file() else read_image(path).sha256()
+
+
+def _is_labels(path: Path) -> bool:
+    return stem_of(path).endswith(LABELS_SUFFIX)
+
+
+def _by_stem(paths: Iterable[Path], without: str = "") -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in paths:
+        stem = stem_of(path).removesuffix(without)
+        if stem in found:
+            raise ValueError(
+                f"{found[stem].name} and {path.name} have the same stem, so it is not clear what "
+                "belongs together; keep one of them in the folder, or rename it."
+            )
+        found[stem] = path
+    return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _compare_directions(
+    image: Path, image_affine: NDArray[Any], labels: Path, labels_affine: NDArray[Any]
+) -> None:
+    """Remark labels that may be mirrored; they are not turned, as headers are often not filled."""
+    nibabel: Any = import_module("nibabel")  # it has no types
+    affines = image_affine, labels_affine
+    ours, theirs = ("".join(way or "?" for way in nibabel.aff2axcodes(each)) for each in affines)
+    if ours != theirs:
+        _warn_once(
+            f"The voxels of {labels.name} run {theirs}, those of {image.name} {ours}, as their "
+            "headers say; they are taken as they are stored: look whether they match."
+        )
+
+
+@cache
+def _warn_once(words: str) -> None:
+    """A file is read again and again in a training."""
+    logger.warning(words)

@@ -1,0 +1,460 @@
+"""Split a data set into training and validation; data sets from arrays.
+
+Arrays with label arrays, as open layers hold them, as a data set.
+
+Labelled images, from files or arrays, become a data set.
+
+Which samples train and which validate; what belongs together is never on both sides.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat._text import is_or_are, pluralize
+from napari_simmat.datasets.dataset import (
+    DataConfig,
+    Dataset,
+    LoadedSample,
+    Sample,
+    label_areas,
+    measure_channels_job,
+)
+from napari_simmat.datasets.labelled_image import (
+    ImageCache,
+    ImageContent,
+    LabelledImage,
+    LabelledStack,
+    StackIndex,
+    as_ids,
+    choose_channels,
+)
+from napari_simmat.progress import Job, Progress, finish
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledArray:
+    """An image in memory (or dask, zarr) with its labels.
+
+    Parameters
+    ----------
+    name
+        Unique, e.g. the label layer's name.
+    image
+        One array, or a list with one array (..., Y, X) for each channel.
+    labels
+        True objects (..., Y, X), whole numbers, 0 for the background.
+    channel_axis
+        The axis of a single array that holds channels; the config's if left out.
+    channel_names
+        Names of the available channels, where they are known.
+    """
+
+    name: str
+    image: Any
+    labels: Any
+    channel_axis: int | None = None
+    channel_names: tuple[str, ...] | None = None
+
+    def read(self) -> ImageContent:
+        """The image as it is now; the arrays are checked but not copied.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If these are no arrays of an image and its labels.
+        """
+        several = isinstance(self.image, (list, tuple))
+        if several and self.channel_axis is not None:
+            raise ValueError(
+                f"{self.name}: a list holds one array for each channel, so it has no channel axis "
+                f"{self.channel_axis}; leave it out."
+            )
+        if not hasattr(self.labels, "dtype"):
+            raise TypeError(
+                f"The labels of {self.name} are a {type(self.labels).__name__}, not an array; give "
+                "a numpy, dask or zarr array of whole numbers."
+            )
+        labels = np.asarray(self.labels)
+        return ImageContent(self.image, labels, self.channel_axis, self.channel_names)
+
+
+def from_arrays(
+    images: Sequence[LabelledArray],
+    config: DataConfig | None = None,
+    *,
+    name: str = "layers",
+    validation: Sequence[LabelledArray] = (),
+) -> Dataset:
+    """The data set of arrays; see `read_arrays_job`."""
+    return finish(read_arrays_job(images, config, name=name, validation=validation))
+
+
+def read_arrays_job(
+    images: Sequence[LabelledArray],
+    config: DataConfig | None = None,
+    *,
+    name: str = "layers",
+    validation: Sequence[LabelledArray] = (),
+) -> Job[Dataset]:
+    """Make a data set of arrays and labels, as `reading_folder` does of files.
+
+    Each array is a group of its own, whatever it is called.
+
+    Parameters
+    ----------
+    images
+        At least one, with unique names.
+    config
+        Channels, normalisation, split.
+    name
+        The data set's.
+    validation
+        Images to validate on; by default some of `images`, or half of a lone one.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If they cannot be used; one sentence says what to do.
+    """
+    if not images:
+        raise ValueError("There is no labelled image; choose an image and its labels.")
+    names = [image.name for image in (*images, *validation)]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"Two labelled images are called {twice}; give each its own name.")
+    config = config or DataConfig()
+    sides = ([_with_axis(image, config) for image in side] for side in (images, validation))
+    return (yield from assemble_dataset_job(SplitImages(*sides), config, name, group=str))
+
+
+def _with_axis(image: LabelledArray, config: DataConfig) -> LabelledArray:
+    if image.channel_axis is not None or isinstance(image.image, (list, tuple)):
+        return image
+    return LabelledArray(
+        image.name, image.image, image.labels, config.channel_axis, image.channel_names
+    )
+
+
+TrainValidation = tuple[tuple[Sample, ...], tuple[Sample, ...]]
+"""Training and validation."""
+
+MIN_PIECE_SHARE = 0.25
+"""The least share of an object by which a piece of it is one, where a cut goes through it."""
+MIN_HALF_SHARE = 0.25
+"""The least share of the regions that each half should have."""
+
+_NUMBERED = re.compile(r"([_\-. ][tz]\d+)+$", re.IGNORECASE)
+
+
+def series_of(stem: str) -> str:
+    """What the planes or times of a series have in common: ``"cell"`` for ``"cell_t01_z003"``."""
+    return _NUMBERED.sub("", stem)
+
+
+def all_samples(stacks: Sequence[LabelledStack]) -> tuple[Sample, ...]:
+    """Every plane that holds an object, in order."""
+    return tuple(sample for stack in stacks for sample in _samples(stack))
+
+
+def split(stacks: Sequence[LabelledStack], share: float, seed: int) -> TrainValidation:
+    """Keep some groups for validation, at least one; a lone group is cut in halves.
+
+    Parameters
+    ----------
+    stacks
+        Images that hold objects.
+    share
+        Of the groups, for validation.
+    seed
+        Decides which.
+
+    Raises
+    ------
+    ValueError
+        If a lone group holds nothing that could be divided.
+    """
+    groups = sorted({stack.group for stack in stacks})
+    if len(groups) == 1:
+        return _halves(stacks)
+    count = min(max(1, round(share * len(groups))), len(groups) - 1)
+    order = np.random.default_rng(seed).permutation(len(groups))
+    kept = {groups[index] for index in order[:count]}
+    train = all_samples([stack for stack in stacks if stack.group not in kept])
+    validation = all_samples([stack for stack in stacks if stack.group in kept])
+    logger.info(
+        "Of %d images or series %d %s kept for validation: %s.",
+        len(groups),
+        count,
+        is_or_are(count),
+        ", ".join(sorted(kept)),
+    )
+    return train, validation
+
+
+@dataclass(frozen=True)
+class DividingCut:
+    """Where an image is divided.
+
+    Parameters
+    ----------
+    axis
+        0: into an upper and a lower half; 1: into a left and a right one.
+    at
+        As a share of the image's length.
+    """
+
+    axis: int
+    at: float
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What the halves are called."""
+        return ("upper half", "lower half") if self.axis == 0 else ("left half", "right half")
+
+    def windows(self, shape: tuple[int, ...]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+        """Rows and columns of both halves of a plane of `shape` (Y, X)."""
+        size = shape[self.axis]
+        place = min(max(1, round(self.at * size)), max(1, size - 1))
+        first, second = [slice(None)] * 2, [slice(None)] * 2
+        first[self.axis], second[self.axis] = slice(0, place), slice(place, None)
+        return (first[0], first[1]), (second[0], second[1])
+
+    def labels(self, labels: NDArray[Any], half: int) -> NDArray[Any]:
+        """The labels (Y, X) in a half; of an object that is cut a small piece is left out."""
+        windows = self.windows(labels.shape)
+        ours, whole = labels[windows[half]], label_areas(labels)
+        small = [
+            label
+            for label, area in label_areas(ours).items()
+            if area < MIN_PIECE_SHARE * whole[label]
+        ]
+        return np.where(np.isin(ours, small), 0, ours)
+
+
+def _halves(stacks: Sequence[LabelledStack]) -> TrainValidation:
+    """The halves of the planes of one image or series; every plane is cut at the same place."""
+    what = stacks[0].group if len(stacks) > 1 else stacks[0].name
+    cut = _find_cut(stacks, what)
+    sides = []
+    for half, name in enumerate(cut.names):
+        sides.append(
+            tuple(
+                Sample(
+                    name=f"{sample} {name}",
+                    group=f"{stack.group} {name}",
+                    load=partial(_load_half, stack, plane, cut, half),
+                )
+                for stack in stacks
+                for plane, labels in stack.planes()
+                for sample in [_sample_name(stack, plane)]
+                if (cut.labels(labels, half) > 0).any()
+            )
+        )
+    logger.warning(
+        "All labels are in one %s, %s: its %s trains and its %s validates. Figures on it say "
+        "little about other images; label a second one to learn more.",
+        "image" if len(stacks) == 1 else "series",
+        what,
+        *cut.names,
+    )
+    return sides[0], sides[1]
+
+
+def _find_cut(stacks: Sequence[LabelledStack], what: str) -> DividingCut:
+    """In the middle of the longer side, or elsewhere if that leaves a half nearly empty."""
+    centres, shape = _centres(stacks)
+    if len(centres) < 2:
+        raise ValueError(
+            f"There is a single labelled object, in {what}, so that none is left to validate on; "
+            "label a second one. If the labels are a mask of many objects, number them first, "
+            "e.g. with skimage.measure.label."
+        )
+    longer = int(shape[1] >= shape[0])
+    cuts = [DividingCut(longer, 0.5), DividingCut(1 - longer, 0.5)]
+    for axis in (longer, 1 - longer):  # between the two middle ones
+        along = np.sort(centres[:, axis])
+        cuts.append(
+            DividingCut(axis, float(along[len(along) // 2 - 1] + along[len(along) // 2]) / 2)
+        )
+    best, most = None, 0.0
+    for cut in cuts:
+        regions = [_regions(stacks, cut, half) for half in (0, 1)]
+        balance = min(regions) / max(1, sum(regions))
+        if balance >= MIN_HALF_SHARE:
+            return cut
+        if balance > most:
+            best, most = cut, balance
+    if best is not None:
+        return best
+    raise ValueError(
+        f"All labels are in {what}, and its objects lie in one place, so that the image cannot be "
+        "divided into a half to train and a half to validate on; label an object elsewhere, or a "
+        "second image."
+    )
+
+
+def _regions(stacks: Sequence[LabelledStack], cut: DividingCut, half: int) -> int:
+    """How many regions a half has over all planes."""
+    return sum(
+        len(label_areas(cut.labels(labels, half)))
+        for stack in stacks
+        for _, labels in stack.planes()
+    )
+
+
+def _centres(stacks: Sequence[LabelledStack]) -> tuple[NDArray[np.float64], tuple[int, ...]]:
+    """Centre (y, x) of each region as shares of its plane's size, and the first plane's size."""
+    centres, shapes = [], []
+    for stack in stacks:
+        for _, labels in stack.planes():
+            shapes.append(labels.shape)
+            rows, columns = np.nonzero(labels > 0)
+            _, inverse, counts = np.unique(
+                labels[rows, columns], return_inverse=True, return_counts=True
+            )
+            y = np.bincount(inverse, weights=(rows + 0.5) / labels.shape[0]) / counts
+            x = np.bincount(inverse, weights=(columns + 0.5) / labels.shape[1]) / counts
+            centres.append(np.stack([y, x], axis=1))
+    return np.concatenate(centres), shapes[0]
+
+
+def _samples(stack: LabelledStack) -> list[Sample]:
+    return [
+        Sample(_sample_name(stack, plane), stack.group, _loader(stack, plane))
+        for plane, _ in stack.planes()
+    ]
+
+
+def _loader(stack: LabelledStack, plane: StackIndex) -> Callable[[], LoadedSample]:
+    return partial(stack.load, plane)
+
+
+def _sample_name(stack: LabelledStack, plane: StackIndex) -> str:
+    return f"{stack.name} plane {','.join(map(str, plane))}" if plane else stack.name
+
+
+def _load_half(
+    stack: LabelledStack, plane: StackIndex, cut: DividingCut, half: int
+) -> LoadedSample:
+    values, labels = stack.load(plane)
+    rows, columns = cut.windows(labels.shape)[half]
+    return np.ascontiguousarray(values[:, rows, columns]), as_ids(cut.labels(labels, half))
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SplitImages:
+    """Labelled images, split by the user or not.
+
+    Parameters
+    ----------
+    train
+        To train on, and to take validation images from if there are none.
+    validation, test
+        What the user put aside.
+    """
+
+    train: Sequence[LabelledImage]
+    validation: Sequence[LabelledImage] = field(default=())
+    test: Sequence[LabelledImage] = field(default=())
+
+
+def assemble_dataset_job(
+    images: SplitImages,
+    config: DataConfig,
+    name: str,
+    group: Callable[[str], str] = series_of,
+) -> Job[Dataset]:
+    """Read every image once, check it, split, and measure the channels.
+
+    Parameters
+    ----------
+    images
+        At least one.
+    config
+        Channels, normalisation, split.
+    name
+        The data set's.
+    group
+        What images of one series share, from an image's name.
+
+    Raises
+    ------
+    ValueError, TypeError, OSError
+        If an image cannot be used, or too little is labelled; one sentence says what to do.
+    """
+    shelf = ImageCache()
+    first = images.train[0]
+    names = choose_channels(shelf.read(first), config.channels, first.name)
+
+    def checked(side: Sequence[LabelledImage], what: str) -> Job[list[LabelledStack]]:
+        kept = []
+        for done, image in enumerate(side):
+            yield Progress(done, len(side), f"{image.name}: checking")
+            stack = LabelledStack(
+                image,
+                names,
+                config.channels,
+                config.normalization,
+                shelf,
+                group(image.name),
+                (config.pixel_ratio, 1.0),
+            )
+            stack.check()
+            if next(stack.planes(), None) is None:
+                logger.warning("%s has no labelled object and is left out.", image.name)
+            else:
+                kept.append(stack)
+        if side and not kept:
+            raise ValueError(
+                f"No image {what} has a labelled object: the labels are 0 everywhere. Give each "
+                "object a number above 0."
+            )
+        return kept
+
+    train = yield from checked(images.train, "to train on")
+    validation = yield from checked(images.validation, "to validate on")
+    test = yield from checked(images.test, "to test on")
+    if validation:
+        sides = all_samples(train), all_samples(validation)
+    else:
+        sides = split(train, config.share, config.seed)
+    channels = yield from measure_channels_job(sides[0], names, config.units, config.seed)
+    dataset = Dataset(
+        name=name,
+        modality=config.modality or name,
+        channels=channels,
+        normalization=config.normalization,
+        train=sides[0],
+        validation=sides[1],
+        test=all_samples(test),
+        smallest=config.smallest,
+    )
+    logger.info("%s: %s.", name, _summary(dataset))
+    return dataset
+
+
+def _summary(dataset: Dataset) -> str:
+    def count(samples: tuple[Sample, ...], what: str) -> str:
+        return f"{pluralize(len(samples), 'plane')} to {what}"
+
+    return ", ".join(
+        count(samples, what)
+        for samples, what in (
+            (dataset.train, "train on"),
+            (dataset.validation, "validate on"),
+            (dataset.test, "test on"),
+        )
+        if samples
+    )

@@ -1,0 +1,413 @@
+"""Automatic mask generation: prompt on a grid, tile large images, label the result.
+
+Segment everything: a model is asked at many places, and what it answers becomes objects.
+
+`propose_masks_job` (`proposing.py`) asks and keeps all masks; `masks_to_instances` (`sifting.py`) makes objects of them,
+again and again with other thresholds where wanted.
+
+What a model answers all over a plane, as candidates; where and on which crops it is asked.
+
+Segment everything in a plane of any size: tile by tile, in bounded memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from segment_anything.utils.amg import generate_crop_boxes, is_box_near_crop_edge
+
+from napari_simmat.engine.automatic_postprocessing import (
+    Instances,
+    MaskCandidate,
+    MaskCandidates,
+    PixelBox,
+    Stitcher,
+    is_accepted,
+    masks_to_instances,
+    tile_boxes,
+)
+from napari_simmat.engine.automatic_settings import (
+    MIN_PREDICTED_IOU,
+    AutomaticSettings,
+    default_grid_points,
+    local_maxima,
+    point_grid,
+    prompt_positions,
+    prompts_at,
+)
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.progress import Job, Progress, finish, with_progress
+
+if TYPE_CHECKING:
+    from napari_simmat.engine.predictor import Predictor
+    from napari_simmat.engine.result import LowResMasks
+
+
+def segment_everything(
+    predictor: Predictor,
+    settings: AutomaticSettings | None = None,
+    plane: tuple[int, ...] = (),
+    prompts: Sequence[Prompt] | None = None,
+) -> Instances:
+    """Find all objects of a plane.
+
+    Parameters
+    ----------
+    predictor
+        With an image.
+    settings
+        The model's defaults where left out.
+    plane
+        Index along the image's axes before Y and X.
+    prompts
+        Where to ask instead of on a grid, e.g. from `engine.automatic.seeds`; crop layers are not
+        used then.
+
+    Returns
+    -------
+    Instances
+        Label image and scores. The same image, model and settings give the same labels.
+
+    Examples
+    --------
+    >>> from napari_simmat import Predictor, load_model, segment_everything
+    >>> from skimage.data import coins
+    >>> predictor = Predictor(load_model("tiny"))
+    >>> predictor.set_image(coins())
+    >>> segment_everything(predictor).labels.shape
+    (303, 384)
+    """
+    return finish(segment_everything_job(predictor, settings, plane, prompts))
+
+
+def segment_everything_job(
+    predictor: Predictor,
+    settings: AutomaticSettings | None = None,
+    plane: tuple[int, ...] = (),
+    prompts: Sequence[Prompt] | None = None,
+) -> Job[Instances]:
+    """`segment_everything` as a job that yields after every few prompts."""
+
+    settings = (settings or AutomaticSettings()).for_model(predictor.model.spec)
+    size = (predictor.shape[-2], predictor.shape[-1])
+    if prompts is None and settings.is_tiled(size):
+        labels = np.zeros(size, np.uint32)
+        scores = yield from segment_tiles_job(predictor, labels, settings, plane)
+        return Instances(labels, scores)
+    candidates = yield from propose_masks_job(predictor, settings, plane, prompts, keep_all=False)
+    return masks_to_instances(candidates, settings)
+
+
+BATCH_SIZES = {"cpu": 16}
+"""Prompts that are answered together by kind of device; more would not stay in a CPU's caches."""
+GPU_BATCH_SIZE = 64
+ALTERNATIVE_WEIGHT = 0.85
+"""What the estimate of an alternative counts where a model's answer is a mask beside them."""
+
+
+class CropRegion(NamedTuple):
+    """A part of a plane that is encoded by itself; layer 0 is the whole plane."""
+
+    box: PixelBox
+    layer: int = 0
+
+
+def propose_masks_job(
+    predictor: Predictor,
+    settings: AutomaticSettings,
+    plane: tuple[int, ...] = (),
+    prompts: Sequence[Prompt] | None = None,
+    keep_all: bool = True,
+) -> Job[MaskCandidates]:
+    """Ask the model all over a plane and keep what it answers.
+
+    Parameters
+    ----------
+    predictor
+        With an image; what is encoded of it afterwards is what was before.
+    settings
+        Where to ask; with `keep_all` thresholds play no part.
+    plane
+        Index along the image's axes before Y and X.
+    prompts
+        Where to ask instead of on grids; crops are not used then.
+    keep_all
+        Keep masks that the filters of `settings` rule out as well, to be sifted again with other
+        ones. Without, those are not even formed where the model's estimate says so.
+
+    Raises
+    ------
+    ValueError
+        If a prompt does not lie on the image; one sentence says which.
+    """
+    height, width = predictor.shape[-2:]
+    for prompt in prompts or ():
+        prompt.check_inside((height, width))
+    candidates = MaskCandidates((height, width))
+    crops = [CropRegion(PixelBox(0, 0, height, width))]
+    if prompts is None and settings.seeds == "grid":
+        crops = crop_regions((height, width), settings)
+    asked = [
+        seed_prompts(predictor, settings, plane, crop.box) if prompts is None else prompts
+        for crop in crops
+    ]
+    total, done = sum(map(len, asked)), 0
+    with predictor.keeping_plane():
+        for crop, seeds in zip(crops, asked, strict=True):
+            for progress in predictor.encode_tile_job(plane, *crop.box.slices):
+                yield replace(progress, message=progress.message or "encoding")
+            yield from prompt_crop_job(
+                predictor, seeds, crop, settings, candidates, (done, total), keep_all
+            )
+            done += len(seeds)
+    return candidates
+
+
+def prompt_crop_job(
+    predictor: Predictor,
+    seeds: Sequence[Prompt],
+    crop: CropRegion,
+    settings: AutomaticSettings,
+    candidates: MaskCandidates,
+    counted: tuple[int, int],
+    keep_all: bool,
+) -> Job[None]:
+    """Answer seeds on the crop that is encoded, and keep their masks in the plane's pixels.
+
+    Parameters
+    ----------
+    counted
+        How many seeds were answered before, which is the first one's number, and how many there
+        are altogether.
+    keep_all
+        As in `propose_masks_job`.
+    """
+    least = MIN_PREDICTED_IOU if keep_all else settings.thresholds[0]
+    before, total = counted
+    positions = prompt_positions(seeds)
+    stock = predictor.model.spec.mask_choice == "stock"
+    worth = np.array([0, 1, 1, 1] if stock else [1, *(ALTERNATIVE_WEIGHT,) * 3], np.float32)
+    size = BATCH_SIZES.get(predictor.device.type, GPU_BATCH_SIZE)
+    for start in range(0, len(seeds), size):
+        batch = seeds[start : start + size]
+        for at, answer in enumerate(predictor.predict_low_res(batch, least), start=start):
+            answer = replace(answer, predicted_iou=answer.predicted_iou * worth)
+            for index in range(len(worth)):
+                proposed = _mask_candidate(
+                    answer, index, least, settings.offset, crop, candidates.shape
+                )
+                if proposed is None:
+                    continue
+                known, mask = proposed
+                if keep_all or is_accepted(known, settings, candidates.shape):
+                    here = known._replace(
+                        seed=before + at, seeds_inside=_seeds_inside(known, mask, positions, crop)
+                    )
+                    candidates.add(here, mask)
+        yield Progress(before + start + len(batch), total, "segmenting everything")
+
+
+def crop_regions(shape: tuple[int, int], settings: AutomaticSettings) -> list[CropRegion]:
+    """The whole plane, then the crops of each layer, as SAM's generator lays them out."""
+    boxes, layers = generate_crop_boxes(shape, settings.crop_layers, settings.crop_overlap)
+    return [
+        CropRegion(PixelBox(y0, x0, y1, x1), layer)
+        for (x0, y0, x1, y1), layer in zip(boxes, layers, strict=True)
+    ]
+
+
+def seed_prompts(
+    predictor: Predictor, settings: AutomaticSettings, plane: tuple[int, ...], box: PixelBox
+) -> list[Prompt]:
+    """Clicks on a part of a plane, in its own pixels: a grid, or the local maxima of a channel.
+
+    Raises
+    ------
+    ValueError
+        If the model has no such channel.
+    """
+    if settings.seeds == "grid":
+        return point_grid(box.size, settings.points_per_side or default_grid_points(box.size))
+    stack, number = predictor.stack, settings.maxima_channel
+    if number >= stack.n_channels:
+        raise ValueError(
+            f"There is no channel {number} to look for maxima in; {stack.inputs.reader} reads "
+            f"{stack.n_channels}, counted from 0 to {stack.n_channels - 1}."
+        )
+    values = stack.part(plane, *box.slices).normalized()[number]
+    unit = values / stack.inputs.normalization.scale
+    return prompts_at(local_maxima(unit, settings.maxima_distance, settings.maxima_height))
+
+
+def _mask_candidate(
+    answer: LowResMasks,
+    index: int,
+    least: float,
+    offset: float,
+    crop: CropRegion,
+    shape: tuple[int, int],
+) -> tuple[MaskCandidate, NDArray[np.bool_]] | None:
+    """One of an answer's masks, unless it is hopeless, empty or cut by the crop's edge."""
+    quality = float(answer.predicted_iou[index])
+    patch = answer.patch(index, above=-offset) if quality > least else None
+    if patch is None:
+        return None
+    inside = patch.logits > 0
+    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
+    if not len(rows):
+        return None
+    mask = inside[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    top, left = int(crop.box.y0 + patch.top + rows[0]), int(crop.box.x0 + patch.left + columns[0])
+    box = PixelBox(top, left, top + mask.shape[0], left + mask.shape[1])
+    if touches_crop_edge(box, crop.box, shape):
+        return None
+    known = MaskCandidate(
+        box=box,
+        area=int(np.count_nonzero(mask)),
+        quality=quality,
+        stability=_stability(patch.logits, offset),
+        rim=_crop_edge_share(mask, box, crop.box),
+        layer=crop.layer,
+    )
+    return known, mask
+
+
+def touches_crop_edge(box: PixelBox, crop: PixelBox, shape: tuple[int, int]) -> bool:
+    """Whether a box comes near the crop's edge where the plane goes on, by SAM's rule."""
+    tight = torch.tensor([[box.x0, box.y0, box.x1 - 1, box.y1 - 1]])  # as SAM's boxes
+    edges = [crop.x0, crop.y0, crop.x1, crop.y1]
+    near = is_box_near_crop_edge(tight, edges, [0, 0, shape[1], shape[0]])
+    return bool(near[0])
+
+
+def _stability(logits: NDArray[np.float32], offset: float) -> float:
+    """Share of a mask that stays when its cutoff moves; SAM's, counted without copies."""
+    inner, outer = (np.float32(np.count_nonzero(logits > cut)) for cut in (offset, -offset))
+    return float(inner / outer)
+
+
+def _crop_edge_share(mask: NDArray[np.bool_], box: PixelBox, crop: PixelBox) -> float:
+    """Share of the crop's outermost pixels that a mask covers."""
+    height, width = crop.size
+    covered = 0
+    for row, edge in ((0, box.y0 == crop.y0), (-1, box.y1 == crop.y1)):
+        covered += int(mask[row].sum()) if edge else 0
+    for column, edge in ((0, box.x0 == crop.x0), (-1, box.x1 == crop.x1)):
+        covered += int(mask[:, column].sum()) if edge else 0
+    return covered / (2 * (height + width))
+
+
+def _seeds_inside(
+    proposed: MaskCandidate,
+    mask: NDArray[np.bool_],
+    positions: NDArray[np.float64],
+    crop: CropRegion,
+) -> int:
+    """How many of the crop's seeds lie on a mask."""
+    box = proposed.box
+    positions = positions[np.isfinite(positions).all(axis=1)]  # those of masks are not known
+    at = np.floor(positions + 0.5).astype(int)  # the pixel whose centre is nearest
+    y, x = at[:, 0] + crop.box.y0 - box.y0, at[:, 1] + crop.box.x0 - box.x0
+    within = (y >= 0) & (x >= 0) & (y < mask.shape[0]) & (x < mask.shape[1])
+    return int(np.count_nonzero(mask[y[within], x[within]]))
+
+
+def segment_tiles_job(
+    predictor: Predictor,
+    labels: Any,
+    settings: AutomaticSettings | None = None,
+    plane: tuple[int, ...] = (),
+) -> Job[NDArray[np.float32]]:
+    """Find all objects of a plane in overlapping tiles, normalised as one, stitched across seams.
+
+    Parameters
+    ----------
+    predictor
+        With an image; `Predictor.open_image_job` hands over one that need not be encoded as a whole.
+    labels
+        (Y, X) uint32, empty: numpy, or zarr for what does not fit into memory. Filled tile by
+        tile; every object has one id, 1..N.
+    settings
+        The model's defaults where left out; `tile` and `tile_overlap` say how it is cut.
+    plane
+        Index along the image's axes before Y and X.
+
+    Returns
+    -------
+    (N,) the model's own estimates of the objects' IoU.
+    """
+
+    settings = (settings or AutomaticSettings()).for_model(predictor.model.spec)
+    height, width = predictor.shape[-2:]
+    stitcher = Stitcher(labels, settings.overlap)
+    most = settings.max_area * height * width
+    tiles = tile_boxes((height, width), settings.tile_side, settings.tile_shared)
+    with predictor.keeping_plane():
+        for done, tile in enumerate(tiles):
+            here = Progress(done, len(tiles), f"tile {done + 1} of {len(tiles)}")
+            yield here
+            positions = prompt_positions(seed_prompts(predictor, settings, plane, tile))
+            if not len(positions):
+                continue
+            part = box_around(positions, tile, settings.tile_shared)
+            seeds = prompts_at(positions + np.array([tile.y0 - part.y0, tile.x0 - part.x0]))
+            yield from with_progress(
+                predictor.encode_tile_job(plane, *part.slices, keep=False), here
+            )
+            candidates = MaskCandidates(part.size)
+            own = CropRegion(PixelBox(0, 0, *part.size))
+            within = settings_for_part(settings, part.size, most)
+            asked = prompt_crop_job(
+                predictor, seeds, own, within, candidates, (0, len(seeds)), False
+            )
+            yield from with_progress(asked, here)
+            stitcher.add(masks_to_instances(candidates, within), part)
+    yield Progress(len(tiles), len(tiles), "numbering")
+    return stitcher.finish(settings.keep_border, most)
+
+
+def settings_for_part(
+    settings: AutomaticSettings, size: tuple[int, int], most: float
+) -> AutomaticSettings:
+    """The settings for a part of a plane: its border and its area are not the plane's.
+
+    What fills a part nearly is no object all the same.
+
+    Parameters
+    ----------
+    size
+        Height and width of the part.
+    most
+        Pixels up to which an object of the plane stays.
+    """
+    share = min(most / math.prod(size), max(settings.max_area, AutomaticSettings.max_area))
+    return replace(settings, keep_border=True, max_area=share)
+
+
+def box_around(positions: NDArray[np.float64], tile: PixelBox, margin: int) -> PixelBox:
+    """The part of a tile within `margin` pixels of seeds: all of it that is worth encoding.
+
+    Parameters
+    ----------
+    positions
+        (N, 2) as y, x in the tile's pixels, at least one.
+
+    Returns
+    -------
+    Box
+        In the plane's pixels.
+    """
+    first = np.maximum(np.floor(positions.min(0)).astype(int) - margin, 0)
+    last = np.minimum(np.ceil(positions.max(0)).astype(int) + 1 + margin, tile.size)
+    return PixelBox(
+        tile.y0 + int(first[0]),
+        tile.x0 + int(first[1]),
+        tile.y0 + int(last[0]),
+        tile.x0 + int(last[1]),
+    )

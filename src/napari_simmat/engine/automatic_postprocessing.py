@@ -1,0 +1,520 @@
+"""Filter, merge and stitch automatic masks.
+
+Masks that a model proposes for a plane, kept small, to be sifted again and again.
+
+Which of the masks that a model proposes become objects.
+
+The filters are those of SAM's automatic mask generator (predicted IoU, stability, box
+non-maximum suppression, small regions; https://github.com/facebookresearch/segment-anything).
+What they leave still overlaps; four more make it a label image: seeds have to agree, masks that do
+are put to the vote, a mask that others make up is none, and each pixel belongs to the best mask.
+
+Objects of overlapping tiles as objects of the plane, tile by tile, in memory or in a file.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+from scipy.ndimage import find_objects
+
+from napari_simmat.engine.automatic_settings import AutomaticSettings
+from napari_simmat.engine.masks import iou
+
+
+class PixelBox(NamedTuple):
+    """Rows ``y0 .. y1 - 1`` and columns ``x0 .. x1 - 1`` of a plane."""
+
+    y0: int
+    x0: int
+    y1: int
+    x1: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """The box as an index of the plane."""
+        return slice(self.y0, self.y1), slice(self.x0, self.x1)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.y1 - self.y0, self.x1 - self.x0
+
+
+class MaskCandidate(NamedTuple):
+    """What is known of one proposed mask without looking at its pixels.
+
+    Attributes
+    ----------
+    box
+        Around the mask, in the plane's pixels.
+    area
+        Its pixels.
+    quality
+        The model's own estimate of its IoU; of an alternative to its answer somewhat less.
+    stability
+        Share of it that stays when the cutoff moves by an offset either way.
+    rim
+        Share of the outermost pixels of its crop that it covers.
+    seed
+        Number of the seed whose answer it is.
+    seeds_inside
+        How many seeds of the same crop lie on it.
+    layer
+        0 where the whole plane was encoded, higher for smaller crops.
+    """
+
+    box: PixelBox
+    area: int
+    quality: float
+    stability: float
+    rim: float = 0.0
+    seed: int = 0
+    seeds_inside: int = 1
+    layer: int = 0
+
+
+@dataclass(eq=False)
+class MaskCandidates:
+    """All masks that were proposed for one plane.
+
+    Parameters
+    ----------
+    shape
+        Height and width of the plane.
+    known
+        What is known of each.
+    """
+
+    shape: tuple[int, int]
+    known: list[MaskCandidate] = field(default_factory=list)
+    _bits: list[bytes] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.known)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the masks in bytes."""
+        return sum(map(len, self._bits))
+
+    def add(self, candidate: MaskCandidate, mask: NDArray[np.bool_]) -> None:
+        """Keep a mask (h, w) over the candidate's box, packed and compressed."""
+        self.known.append(candidate)
+        self._bits.append(zlib.compress(np.packbits(mask).tobytes(), level=1))
+
+    def mask(self, number: int) -> NDArray[np.bool_]:
+        """The mask over its box."""
+        height, width = self.known[number].box.size
+        packed = np.frombuffer(zlib.decompress(self._bits[number]), np.uint8)
+        bits = np.unpackbits(packed, count=height * width)
+        return bits.reshape(height, width).astype(bool)
+
+    def boxes(self, numbers: Sequence[int] | NDArray[np.intp]) -> NDArray[np.float32]:
+        """Boxes (N, 4) as x0, y0, x1, y1, which is torchvision's order."""
+        found = [self.known[number].box for number in numbers]
+        return np.array(found, np.float32).reshape(-1, 4)[:, [1, 0, 3, 2]]
+
+
+SAME_MASK_IOU = 0.95
+"""IoU of two masks from which on they outline the same object, pixel by pixel."""
+PART_SHARE = 0.9
+"""Share of a mask within a larger one from which on it is a part of it."""
+COMPOSITE_SHARE = 0.1
+"""Share of a mask that its parts cover from which on it is made up of them."""
+
+
+@dataclass(frozen=True, eq=False)
+class Instances:
+    """A plane's objects.
+
+    Attributes
+    ----------
+    labels
+        (Y, X) uint32, 1..N in the order of the objects' first pixels; each object is one piece.
+    scores
+        (N,) float32, the model's own estimates of their IoU.
+    """
+
+    labels: NDArray[np.uint32]
+    scores: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+
+def masks_to_instances(candidates: MaskCandidates, settings: AutomaticSettings) -> Instances:
+    """Turn proposed masks into objects; of equal masks the earlier one stays."""
+    best = _suppressed(candidates, accepted_candidates(candidates, settings), settings)
+    chosen = [one for one in best if _agreement(candidates, one, best[one]) >= settings.agreement]
+    masks = {
+        one: _clean_mask(_majority_mask(candidates, one, best[one]), settings.min_area)
+        for one in chosen
+    }
+    boxes = {one: candidates.known[one].box for one in chosen}
+    chosen = _without_composites(chosen, masks, boxes)
+    return _paint_instances(candidates, chosen, masks, settings)
+
+
+def accepted_candidates(candidates: MaskCandidates, settings: AutomaticSettings) -> list[int]:
+    """Numbers of the candidates that their own numbers do not rule out."""
+    known = enumerate(candidates.known)
+    return [number for number, one in known if is_accepted(one, settings, candidates.shape)]
+
+
+def is_accepted(one: MaskCandidate, settings: AutomaticSettings, shape: tuple[int, int]) -> bool:
+    """Whether a candidate's own numbers do not rule it out on a plane of this size."""
+    height, width = shape
+    quality, stability = settings.thresholds
+    touches = one.box.y0 == 0 or one.box.x0 == 0 or one.box.y1 == height or one.box.x1 == width
+    return (
+        one.quality > quality
+        and one.stability >= stability
+        and settings.min_area <= one.area <= settings.max_area * height * width
+        and one.rim < settings.background
+        and (settings.keep_border or not touches)
+    )
+
+
+def _suppressed(
+    candidates: MaskCandidates, chosen: list[int], settings: AutomaticSettings
+) -> dict[int, list[int]]:
+    """The best of those with boxes alike, best first, each with all that are like it."""
+    import torch
+    from torchvision.ops import box_iou, nms
+
+    if not chosen:
+        return {}
+    scores = np.array([_score(candidates, one) for one in chosen], np.float32)
+    boxes = torch.from_numpy(candidates.boxes(chosen))
+    best = nms(boxes, torch.from_numpy(scores), settings.box_overlap)
+    alike = (box_iou(boxes[best], boxes) >= settings.box_overlap).numpy()
+    alike[np.arange(len(best)), best] = True  # also where the threshold is above 1
+    numbers = np.array(chosen)
+    return {chosen[at]: numbers[row].tolist() for at, row in zip(best.tolist(), alike, strict=True)}
+
+
+def _score(candidates: MaskCandidates, one: int) -> float:
+    known = candidates.known[one]
+    return known.quality * known.stability
+
+
+def _agreement(candidates: MaskCandidates, one: int, alike: list[int]) -> float:
+    """Share of the seeds on a mask that are answered with one like it."""
+    seeds = {candidates.known[other].seed for other in alike}
+    return len(seeds) / max(candidates.known[one].seeds_inside, 1)
+
+
+def _majority_mask(candidates: MaskCandidates, one: int, alike: list[int]) -> NDArray[np.bool_]:
+    """The pixels of a mask's box that most masks of the same object cover, by their scores."""
+    box, mask = candidates.known[one].box, candidates.mask(one)
+    area = np.count_nonzero(mask)
+    votes, total = np.zeros(mask.shape, np.float32), 0.0
+    for other in alike:
+        into, out_of = _box_intersection(box, candidates.known[other].box)
+        covered = np.zeros_like(mask)
+        covered[into] = candidates.mask(other)[out_of]
+        both = np.count_nonzero(mask & covered)
+        if both >= SAME_MASK_IOU * (area + candidates.known[other].area - both):
+            votes += covered * np.float32(_score(candidates, other))
+            total += _score(candidates, other)
+    most: NDArray[np.bool_] = votes > total / 2
+    return most
+
+
+def _clean_mask(mask: NDArray[np.bool_], least: int) -> NDArray[np.bool_]:
+    """The largest piece of a mask, holes of fewer than `least` pixels filled."""
+    mask = _largest_piece(mask)
+    if mask.all() or least < 2:
+        return mask
+    holes, count = ndi.label(~np.pad(mask, 1))  # the outside is one of them, whatever its size
+    if count == 1:
+        return mask
+    sizes = np.bincount(holes.ravel())
+    small = sizes < least
+    small[[0, holes[0, 0]]] = False
+    filled: NDArray[np.bool_] = mask | small[holes[1:-1, 1:-1]]
+    return filled
+
+
+def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    pieces, count = ndi.label(mask)
+    if count < 2:
+        return mask
+    largest: NDArray[np.bool_] = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
+    return largest
+
+
+def _without_composites(
+    chosen: list[int], masks: dict[int, NDArray[np.bool_]], boxes: dict[int, PixelBox]
+) -> list[int]:
+    """Without masks of which two or more others, each much smaller, cover a tenth."""
+    areas = {one: int(np.count_nonzero(masks[one])) for one in chosen}
+    whole: list[int] = []
+    for one in sorted(chosen, key=lambda one: areas[one]):
+        covered, parts = np.zeros_like(masks[one]), 0
+        for other in whole:
+            if areas[other] > areas[one] * 0.7 or not _boxes_intersect(boxes[one], boxes[other]):
+                continue
+            into, out_of = _box_intersection(boxes[one], boxes[other])
+            shared = masks[one][into] & masks[other][out_of]
+            if np.count_nonzero(shared) >= PART_SHARE * areas[other]:
+                covered[into] |= shared
+                parts += 1
+        if parts < 2 or np.count_nonzero(covered) < COMPOSITE_SHARE * areas[one]:
+            whole.append(one)
+    kept = set(whole)
+    return [one for one in chosen if one in kept]
+
+
+def _paint_instances(
+    candidates: MaskCandidates,
+    chosen: list[int],
+    masks: dict[int, NDArray[np.bool_]],
+    settings: AutomaticSettings,
+) -> Instances:
+    """Objects in the order of `chosen`, each on the pixels that are still free."""
+    labels = np.zeros(candidates.shape, np.uint32)
+    scores = []
+    for one in chosen:
+        under = labels[candidates.known[one].box.slices]
+        area = np.count_nonzero(masks[one])
+        visible = masks[one] & (under == 0)
+        if np.count_nonzero(visible) < (1 - settings.overlap) * area:
+            continue
+        visible = _largest_piece(visible)
+        if np.count_nonzero(visible) < max(settings.min_area, 1):
+            continue
+        scores.append(candidates.known[one].quality)
+        under[visible] = len(scores)
+    return _renumbered(labels, scores)
+
+
+def _renumbered(labels: NDArray[np.uint32], scores: list[float]) -> Instances:
+    """The same objects, numbered in the order of their first pixels."""
+    ids, first = np.unique(labels, return_index=True)
+    order = ids[np.argsort(first)]
+    order = order[order > 0]
+    numbers = np.zeros(len(scores) + 1, np.uint32)
+    numbers[order] = np.arange(1, len(order) + 1)
+    return Instances(numbers[labels], np.array(scores, np.float32)[order.astype(np.intp) - 1])
+
+
+def _boxes_intersect(one: PixelBox, other: PixelBox) -> bool:
+    return one.y0 < other.y1 and other.y0 < one.y1 and one.x0 < other.x1 and other.x0 < one.x1
+
+
+def _box_intersection(
+    one: PixelBox, other: PixelBox
+) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """The part that two boxes share, in the pixels of each."""
+    y0, x0 = max(one.y0, other.y0), max(one.x0, other.x0)
+    y1, x1 = min(one.y1, other.y1), min(one.x1, other.x1)
+    mine, theirs = (
+        (slice(y0 - box.y0, y1 - box.y0), slice(x0 - box.x0, x1 - box.x0)) for box in (one, other)
+    )
+    return mine, theirs
+
+
+STITCH_IOU = 0.5
+"""IoU from which on two masks are of one object, where both tiles see it."""
+TILE_EDGE_MARGIN = 2
+"""Pixels from a tile's edge within which a mask counts as cut by it."""
+
+
+class _TileObject(NamedTuple):
+    """An object as a tile shows it, in the tile's pixels."""
+
+    where: tuple[slice, slice]
+    mask: NDArray[np.bool_]
+    score: float
+    whole: bool
+
+
+class Stitcher:
+    """Puts tiles together in the order of `tile_boxes`.
+
+    Where two tiles see the same object, the one that sees it whole says what it is; where both
+    see only a part, the object is both parts together.
+
+    Parameters
+    ----------
+    labels
+        (Y, X) uint32 and empty; numpy, zarr or what else takes slices. Filled in place.
+    overlap
+        Largest share of a mask that may lie under others.
+    """
+
+    def __init__(self, labels: Any, overlap: float = 0.5) -> None:
+        self._labels = labels
+        self._overlap = overlap
+        self._parent = [0]  # of each id; its own where it was not found to be part of another
+        self._score = [0.0]
+        self._whole = [True]
+        self._painted: list[PixelBox] = []
+
+    def add(self, instances: Instances, tile: PixelBox) -> None:
+        """Take a tile's objects, labelled within it."""
+        if not len(instances):
+            return
+        window = np.array(self._labels[tile.slices])
+        for number, where in enumerate(find_objects(instances.labels), start=1):
+            if where is None:
+                continue
+            mask = instances.labels[where] == number
+            whole = not self._is_cut(where, tile)
+            self._place(
+                window, _TileObject(where, mask, float(instances.scores[number - 1]), whole)
+            )
+        self._labels[tile.slices] = window
+        self._painted.append(tile)
+
+    def finish(
+        self, keep_border: bool = True, most: float = math.inf, step: int = 1024
+    ) -> NDArray[np.float32]:
+        """Number the objects 1..N without gaps, in the order in which they were found.
+
+        Parameters
+        ----------
+        keep_border
+            Whether objects that touch the plane's border stay.
+        most
+            Pixels up to which an object stays.
+        step
+            Side of the parts that are read and written at once, in pixels.
+
+        Returns
+        -------
+        (N,) scores; of an object in several parts their mean.
+        """
+        parts = self._painted_parts(step)
+        roots = np.array([self._root(one) for one in range(len(self._parent))])
+        pixels = np.zeros(len(roots), np.int64)
+        for part in parts:
+            pixels += np.bincount(np.asarray(self._labels[part]).ravel(), minlength=len(roots))
+        seen = pixels > 0
+        areas = np.bincount(roots, pixels, len(roots))
+        kept = np.unique(roots[seen & (roots > 0) & (areas[roots] <= most)])
+        if not keep_border:
+            edges = [self._labels[0], self._labels[-1], self._labels[:, 0], self._labels[:, -1]]
+            kept = np.setdiff1d(kept, roots[np.unique(np.concatenate(edges))])
+        number = np.zeros(len(roots), np.uint32)
+        number[kept] = np.arange(1, len(kept) + 1)
+        table = number[roots]
+        for part in parts:
+            self._labels[part] = table[np.asarray(self._labels[part])]
+        scores = np.array(self._score)
+        used = np.flatnonzero(seen & (table > 0))
+        sums = np.bincount(table[used], scores[used], len(kept) + 1)
+        counts = np.bincount(table[used], minlength=len(kept) + 1)
+        return np.asarray(sums[1:] / np.maximum(counts[1:], 1), np.float32)
+
+    def _painted_parts(self, step: int) -> list[tuple[slice, slice]]:
+        """Parts of the plane, of a side of `step`, that may hold objects."""
+        height, width = self._labels.shape
+        places = {
+            (y, x)
+            for box in self._painted
+            for y in range(box.y0 // step * step, box.y1, step)
+            for x in range(box.x0 // step * step, box.x1, step)
+        }
+        return [
+            (slice(y, min(y + step, height)), slice(x, min(x + step, width)))
+            for y, x in sorted(places)
+        ]
+
+    def _is_cut(self, where: tuple[slice, slice], tile: PixelBox) -> bool:
+        """Whether an object reaches an edge of the tile beyond which the plane goes on."""
+        (rows, columns), (height, width) = where, tile.size
+        plane = self._labels.shape
+        return bool(
+            (rows.start < TILE_EDGE_MARGIN and tile.y0 > 0)
+            or (columns.start < TILE_EDGE_MARGIN and tile.x0 > 0)
+            or (rows.stop > height - TILE_EDGE_MARGIN and tile.y1 < plane[0])
+            or (columns.stop > width - TILE_EDGE_MARGIN and tile.x1 < plane[1])
+        )
+
+    def _place(self, window: NDArray[np.uint32], piece: _TileObject) -> None:
+        """Paint a piece: as part of what is there already, or as something new."""
+        under = window[piece.where]
+        met = [int(one) for one in np.unique(under[piece.mask]) if one]
+        same = [one for one in met if self._is_same(window, piece, one)]
+        if not same:
+            self._paint_new(window, piece)
+            return
+        first = same[0]
+        for other in same[1:]:
+            self._join(first, other)
+        known_whole = any(self._whole[one] for one in same)
+        if piece.whole and not known_whole:
+            for one in same:
+                window[window == one] = 0
+            under[piece.mask & (under == 0)] = first
+            self._whole[first], self._score[first] = True, piece.score
+        elif not piece.whole and not known_whole:
+            under[piece.mask & (under == 0)] = first
+            self._score[first] = (self._score[first] + piece.score) / 2
+
+    def _is_same(self, window: NDArray[np.uint32], piece: _TileObject, one: int) -> bool:
+        """Whether a piece and an object agree where the earlier tile saw the object."""
+        theirs = window == one
+        rows, columns = np.flatnonzero(theirs.any(1)), np.flatnonzero(theirs.any(0))
+        seen = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        mine = np.zeros_like(theirs)
+        mine[piece.where] = piece.mask
+        return iou(mine[seen], theirs[seen]) >= STITCH_IOU
+
+    def _paint_new(self, window: NDArray[np.uint32], piece: _TileObject) -> None:
+        under = window[piece.where]
+        free = under == 0
+        if piece.whole:  # what another tile cut off gives way
+            cut = [one for one in np.unique(under[piece.mask]) if one and not self._whole[one]]
+            free |= np.isin(under, cut)
+        visible = piece.mask & free
+        if np.count_nonzero(visible) < (1 - self._overlap) * np.count_nonzero(piece.mask):
+            return
+        self._parent.append(len(self._parent))
+        self._score.append(piece.score)
+        self._whole.append(piece.whole)
+        under[visible] = len(self._parent) - 1
+
+    def _root(self, one: int) -> int:
+        while self._parent[one] != one:
+            one = self._parent[one]
+        return one
+
+    def _join(self, first: int, other: int) -> None:
+        one, two = sorted((self._root(first), self._root(other)))
+        self._parent[two] = one
+
+
+def tile_boxes(shape: tuple[int, int], side: int, overlap: int) -> list[PixelBox]:
+    """Overlapping tiles of one size that cover a plane, row by row.
+
+    Parameters
+    ----------
+    side
+        Of a tile in pixels; a smaller plane is one tile.
+    overlap
+        Pixels that neighbours share at least.
+    """
+    return [
+        PixelBox(y, x, y + min(side, shape[0]), x + min(side, shape[1]))
+        for y in _tile_starts(shape[0], side, overlap)
+        for x in _tile_starts(shape[1], side, overlap)
+    ]
+
+
+def _tile_starts(length: int, side: int, overlap: int) -> list[int]:
+    """Evenly spread, so that no tile is smaller than the others."""
+    if length <= side:
+        return [0]
+    count = -(-(length - overlap) // (side - overlap))
+    return [round(n * (length - side) / (count - 1)) for n in range(count)]

@@ -1,0 +1,322 @@
+"""Settings and point grids of automatic segmentation.
+
+Everything in an image segmented: where to ask, what is kept, what becomes an object.
+
+Where a model is asked when everything is to be segmented; needs no torch.
+
+How everything in an image is segmented; needs no torch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from napari_simmat.engine.masks import interior_point
+from napari_simmat.engine.measurements import compact_labels
+from napari_simmat.engine.prompts import Prompt
+
+if TYPE_CHECKING:
+    from napari_simmat.models.spec import ModelSpec
+
+
+def point_grid(size: tuple[int, int], per_longer_side: int) -> list[Prompt]:
+    """Clicks on a square grid over `size`, row by row; on a square those of SAM's generator.
+
+    Parameters
+    ----------
+    size
+        Height and width in pixels.
+    per_longer_side
+        Clicks along the longer side; the shorter one gets its share of them, at least one.
+    """
+    longest = max(size)
+    rows, columns = (max(1, round(per_longer_side * side / longest)) for side in size)
+    height, width = size
+    # SAM's fractions of the image times its size, from pixel edges to pixel centres.
+    ys = (np.arange(rows) + 0.5) / rows * height - 0.5
+    xs = (np.arange(columns) + 0.5) / columns * width - 0.5
+    return [Prompt(points=((float(y), float(x)),)) for y in ys for x in xs]
+
+
+def prompts_at(points: ArrayLike) -> list[Prompt]:
+    """A click at each of `points` (N, 2) as y, x."""
+    positions = np.asarray(points, np.float64).reshape(-1, 2)
+    return [Prompt(points=((float(y), float(x)),)) for y, x in positions]
+
+
+def local_maxima(
+    channel: NDArray[Any], distance: int = 8, height: float = 0.2
+) -> NDArray[np.float64]:
+    """Bright spots of a channel (Y, X), which are mostly one for each blob.
+
+    The channel is smoothed with a Gaussian of `distance` / 2 first, so that grain makes no spots.
+
+    Parameters
+    ----------
+    channel
+        Values normalised to 0..1.
+    distance
+        Least distance between two spots in pixels.
+    height
+        Least value of a spot after smoothing.
+
+    Returns
+    -------
+    (N, 2) as y, x, row by row.
+    """
+    from scipy.ndimage import gaussian_filter
+    from skimage.feature import peak_local_max
+
+    if not channel.size or channel.max() < height:  # most of a large image is empty
+        return np.empty((0, 2))
+    smooth = gaussian_filter(np.asarray(channel, np.float32), distance / 2)
+    found = peak_local_max(
+        smooth, min_distance=max(int(distance), 1), threshold_abs=height, exclude_border=False
+    )
+    order = np.lexsort((found[:, 1], found[:, 0]))
+    return np.asarray(found[order], np.float64)
+
+
+def prompts_from_labels(labels: NDArray[Any]) -> list[Prompt]:
+    """A box and a click for each label of a coarse label image (Y, X), in the order of the ids.
+
+    The click is on the pixel that lies deepest within the label.
+
+    Raises
+    ------
+    ValueError
+        If there is no label.
+    """
+    from scipy.ndimage import find_objects
+
+    prompts = []
+    labels, numbers = compact_labels(labels)
+    for number, found in enumerate(find_objects(labels), start=1):
+        if found is None:
+            continue
+        inside = labels[found] == number
+        y, x = interior_point(inside)
+        rows, columns = found
+        prompts.append(
+            Prompt(
+                points=((rows.start + y, columns.start + x),),
+                box=(rows.start, columns.start, rows.stop, columns.stop),
+                object=numbers[number],
+            )
+        )
+    if not prompts:
+        raise ValueError(
+            "The label image for the seeds holds no label, only background; paint some objects "
+            "roughly, or use a grid."
+        )
+    return prompts
+
+
+def prompt_positions(prompts: Sequence[Prompt]) -> NDArray[np.float64]:
+    """Where each prompt asks: its first point, or the middle of its box; (N, 2) as y, x."""
+    found = np.empty((len(prompts), 2))
+    for at, prompt in enumerate(prompts):
+        if prompt.points:
+            found[at] = prompt.points[0]
+        elif prompt.box is not None:
+            y0, x0, y1, x1 = prompt.box
+            found[at] = (y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2
+        else:
+            found[at] = math.nan
+    return found
+
+
+MIN_PREDICTED_IOU = 0.3
+"""Masks that the model itself gives less are not even formed."""
+SAM_THRESHOLDS = (0.88, 0.95)
+"""Quality and stability of SAM's own generator."""
+DEFAULT_THRESHOLDS = (0.6, 0.9)
+"""The same for other models."""
+DEFAULT_TILE_SIDE = 1024
+"""Side of a tile in pixels where none is given."""
+FILTER_FIELDS = (
+    "quality",
+    "stability",
+    "agreement",
+    "box_overlap",
+    "overlap",
+    "min_area",
+    "max_area",
+    "background",
+    "keep_border",
+)
+"""Fields that sift proposed masks; changing them needs no model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutomaticSettings:
+    """Where a model is asked, and which of its masks become objects.
+
+    Parameters
+    ----------
+    points_per_side
+        Seeds along the longer side of what is encoded at once, as a square grid; 0 for one each
+        16 pixels, but 16 to 32.
+    seeds
+        Where the model is asked: on a ``"grid"``, or at the ``"maxima"`` of a channel.
+    maxima_channel
+        Which of the model's channels, counted from 0, the maxima are those of.
+    maxima_distance
+        Least distance between two maxima in pixels.
+    maxima_height
+        Least value of a maximum, as a share of the channel's normalised range, 0..1.
+    quality
+        Least estimate of a mask's IoU by the model itself, 0.3..1; the model's
+        default where left out.
+    stability
+        Least share of a mask that stays when its cutoff moves by `offset` either way, 0..1; the
+        model's default where left out.
+    offset
+        By how much the logits' cutoff moves for `stability`.
+    agreement
+        Least share of the seeds on a mask that are answered with about that mask, 0..1.
+    box_overlap
+        IoU of two masks' boxes from which on they count as one, 0..1.
+    overlap
+        Largest share of a mask that may lie under better ones, 0..1.
+    min_area
+        Least pixels of an object; holes smaller than this are filled.
+    max_area
+        Most of the plane that an object covers, 0..1.
+    background
+        Share of the plane's outermost pixels from which on a mask is background, 0..1.
+    keep_border
+        Whether objects that touch the plane's border stay.
+    crop_layers
+        Layers of crops asked again on grids beside the whole plane, each halving the crops' sides;
+        0..4. A plane that is cut into tiles has none.
+    crop_overlap
+        Overlap of the first layer's crops as a share of the plane's shorter side, 0..0.9.
+    tile
+        Side in pixels of the tiles that a large plane is cut into, from 128; 0 for 1024.
+    tile_overlap
+        Pixels that neighbouring tiles share, less than half a tile; 0 for a quarter of a tile. An
+        object up to this size lies wholly in a tile.
+    """
+
+    seeds: Literal["grid", "maxima"] = "grid"
+    points_per_side: int = 0
+    maxima_channel: int = 0
+    maxima_distance: int = 8
+    maxima_height: float = 0.2
+    quality: float | None = None
+    stability: float | None = None
+    offset: float = 1.0
+    agreement: float = 0.2
+    box_overlap: float = 0.7
+    overlap: float = 0.5
+    min_area: int = 20
+    max_area: float = 0.9
+    background: float = 0.5
+    keep_border: bool = True
+    crop_layers: int = 0
+    crop_overlap: float = 512 / 1500
+    tile: int = 0
+    tile_overlap: int = 0
+
+    def __post_init__(self) -> None:
+        if self.seeds not in ("grid", "maxima"):
+            raise ValueError(f"Seeds {self.seeds!r} are unknown; use 'grid' or 'maxima'.")
+        bounds: dict[str, tuple[float, float]] = {
+            "points_per_side": (0, 512),
+            "maxima_channel": (0, 2**15),
+            "maxima_distance": (1, 2**15),
+            "maxima_height": (0, 1),
+            "quality": (MIN_PREDICTED_IOU, 1),
+            "stability": (0, 1),
+            "offset": (0, 10),
+            "agreement": (0, 1),
+            "box_overlap": (0, 1),
+            "overlap": (0, 1),
+            "min_area": (0, 2**31),
+            "max_area": (0, 1),
+            "background": (0, 1),
+            "crop_layers": (0, 4),
+            "crop_overlap": (0, 0.9),
+            "tile": (0, 2**15),
+            "tile_overlap": (0, self.tile_side // 2 - 1),
+        }
+        if 0 < self.tile < 128:
+            raise ValueError(f"A tile of {self.tile} pixels is too small; choose 128 or more.")
+        for name, (low, high) in bounds.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:  # also what is no number
+                raise ValueError(
+                    f"{name.replace('_', ' ')} of segmenting everything is {value}, but lies in "
+                    f"{low:g}..{high:g}; choose a value there."
+                )
+
+    def for_model(self, spec: ModelSpec) -> AutomaticSettings:
+        """The same with the model's default thresholds where none are given.
+
+        SAM's own weights get the thresholds that SAM was published with; they are too strict for
+        networks that are less sure of themselves.
+        """
+        quality, stability = SAM_THRESHOLDS if spec.mask_choice == "stock" else DEFAULT_THRESHOLDS
+        return replace(
+            self,
+            quality=quality if self.quality is None else self.quality,
+            stability=stability if self.stability is None else self.stability,
+        )
+
+    @property
+    def thresholds(self) -> tuple[float, float]:
+        """Quality and stability, by default those for a model that is not SAM's own."""
+        quality, stability = DEFAULT_THRESHOLDS
+        return (
+            quality if self.quality is None else self.quality,
+            stability if self.stability is None else self.stability,
+        )
+
+    @property
+    def tile_side(self) -> int:
+        """Side of a tile in pixels."""
+        return self.tile or DEFAULT_TILE_SIDE
+
+    @property
+    def tile_shared(self) -> int:
+        """Pixels that neighbouring tiles share."""
+        return self.tile_overlap or self.tile_side // 4
+
+    def is_tiled(self, size: tuple[int, int]) -> bool:
+        """Whether a plane of this size is cut into tiles: where it is larger than two of them."""
+        return max(size) > 2 * self.tile_side
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; `from_dict` reads them back exactly."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> AutomaticSettings:
+        """Read what `to_dict` gave; ValueError if it is something else."""
+        known = {each.name for each in fields(cls)}
+        if unknown := set(values) - known:
+            raise ValueError(
+                f"There is no setting {', '.join(sorted(unknown))} of segmenting everything; "
+                "update napari-simmat, or leave it out."
+            )
+        return cls(**values)
+
+    def proposes_as(self, other: AutomaticSettings) -> bool:
+        """Whether both lead to the same proposals, so that only sifting differs."""
+        filters = {name: getattr(other, name) for name in FILTER_FIELDS}
+        return replace(self, **filters) == other
+
+
+def default_grid_points(size: tuple[int, int]) -> int:
+    """Seeds along the longer side by default: one for each 16 pixels, from 16 to 32.
+
+    SAM's 32 where that many are needed; fewer on small images, where they would be wasted.
+    """
+    return min(max(round(max(size) / 16), 16), 32)

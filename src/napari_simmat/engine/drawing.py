@@ -1,0 +1,230 @@
+"""Draw overlays and outlines on images.
+
+Objects tinted and outlined on their image, drawn at once however many there are.
+
+Pictures of results: masks, outlines and prompts over an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from colorsys import hsv_to_rgb
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat.engine.masks import Window, label_windows
+from napari_simmat.engine.normalization import rescale
+from napari_simmat.engine.prompts import Prompt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from PIL.Image import Image
+
+
+FILL_OPACITY = 0.28
+"""Share of the object's colour inside it."""
+
+
+def to_rgb(channels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Channels (C, Y, X) as (Y, X, 3), 0..255: three as red, green and blue, others as their mean.
+
+    Percentiles 0.5 and 99.8 become black and white; NaN and infinity become black.
+    """
+    if len(channels) != 3:
+        channels = channels.mean(axis=0, keepdims=True)
+    finite = np.isfinite(channels)
+    if not finite.all():
+        lowest = channels[finite].min() if finite.any() else 0
+        channels = np.where(finite, channels, lowest)
+    low, high = np.percentile(channels, (0.5, 99.8))
+    stretched = rescale(channels.astype(np.float32), low, high)
+    picture = np.asarray(np.rint(np.moveaxis(stretched, 0, -1)), np.uint8)
+    return np.broadcast_to(picture, (*picture.shape[:2], 3))
+
+
+def tint_objects(picture: NDArray[np.uint8], labels: NDArray[Any]) -> NDArray[np.uint8]:
+    """Give each object a tint and an outline of its own colour.
+
+    Parameters
+    ----------
+    picture
+        (Y, X, 3), 0..255.
+    labels
+        (Y, X), 0 is background.
+    """
+    from skimage.segmentation import find_boundaries
+
+    values, inverse = np.unique(labels, return_inverse=True)
+    colours = np.array([label_colour(int(value)) for value in values], np.float32)
+    colour = colours[inverse.reshape(labels.shape)]
+    share = np.where(labels > 0, FILL_OPACITY, 0.0)
+    share[find_boundaries(labels, mode="inner")] = 1.0
+    mixed = picture * (1 - share[..., None]) + colour * share[..., None]
+    return np.asarray(np.rint(mixed), np.uint8)
+
+
+def fullest_plane(
+    labels: NDArray[Any], plane: Callable[[tuple[int, ...]], NDArray[Any]]
+) -> tuple[tuple[int, ...], NDArray[np.uint8]]:
+    """The plane on which most pixels are labelled (the middle one if none is), as a picture.
+
+    Parameters
+    ----------
+    labels
+        (..., Y, X).
+    plane
+        Raw values (C, Y, X) of a plane, by its indices before (Y, X).
+
+    Returns
+    -------
+    tuple
+        The plane's indices, and its picture (Y, X, 3) with the objects in it.
+    """
+    counts = np.count_nonzero(labels, axis=(-2, -1)).ravel()
+    flat = int(counts.argmax()) if counts.any() else counts.size // 2
+    index = tuple(int(i) for i in np.unravel_index(flat, labels.shape[:-2]))
+    return index, tint_objects(to_rgb(plane(index)), labels[index])
+
+
+def overview(
+    labels: Any, part: Callable[[slice, slice], NDArray[Any]], side: int = 1024
+) -> NDArray[np.uint8]:
+    """A plane of any size with its objects, reduced to at most `side` pixels.
+
+    Every n-th pixel is taken, so that labels stay labels.
+
+    Parameters
+    ----------
+    labels
+        (Y, X), numpy or zarr.
+    part
+        Raw values (C, h, w) of rows and columns.
+    """
+    height, width = labels.shape
+    step = -(-max(height, width) // side)
+    bands = [
+        part(slice(y, min(y + 64 * step, height)), slice(0, width))[:, ::step, ::step]
+        for y in range(0, height, 64 * step)
+    ]
+    picture = to_rgb(np.concatenate(bands, axis=1))
+    return tint_objects(picture, np.asarray(labels[::step, ::step]))
+
+
+def label_colour(label: int) -> tuple[int, int, int]:
+    """A bright colour; neighbours in number lie far apart on the circle of hues."""
+    red, green, blue = hsv_to_rgb((0.1 + label * 0.618034) % 1, 0.75, 1.0)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+OVERLAY_SCALE = 2
+"""Pixels of the picture per pixel of the image, where nothing else is said."""
+SUPERSAMPLING = 3
+"""Drawn so much larger and then reduced, which smooths every edge."""
+GREEN, RED = (60, 230, 90), (235, 60, 60)
+WHITE, BLACK = (255, 255, 255), (0, 0, 0)
+
+
+def draw_overlay(
+    picture: NDArray[np.uint8],
+    labels: NDArray[Any],
+    prompts: Sequence[Prompt] = (),
+    truth: NDArray[Any] | None = None,
+    caption: str = "",
+    scale: int = OVERLAY_SCALE,
+) -> Image:
+    """Draw objects over a picture.
+
+    Parameters
+    ----------
+    picture
+        (Y, X, 3), 0..255.
+    labels
+        (Y, X); each object gets a tint and an outline of its own colour.
+    prompts
+        Drawn as dots (green on the object, red not) and boxes.
+    truth
+        (Y, X) true labels, outlined thinly in white with dark rims.
+    caption
+        A line below the picture.
+    scale
+        Pixels of the picture per pixel of the image.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    tinted = picture.astype(np.float32)
+    objects = [(label, window, label_colour(label)) for label, window in label_windows(labels)]
+    for label, window, colour in objects:
+        part, inside = tinted[window], labels[window] == label
+        part[inside] = (1 - FILL_OPACITY) * part[inside] + FILL_OPACITY * np.array(colour)
+    factor = scale * SUPERSAMPLING
+    height, width = labels.shape
+    canvas = Image.fromarray(np.asarray(np.rint(tinted), np.uint8))
+    canvas = canvas.resize((width * factor, height * factor), Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(canvas)
+    if truth is not None:
+        lines = [
+            line
+            for label, window in label_windows(truth)
+            for line in _outlines(truth, label, window, factor)
+        ]
+        # White on bright images is seen by its dark rims.
+        for fill, thickness in ((BLACK, 2 * SUPERSAMPLING), (WHITE, SUPERSAMPLING)):
+            for line in lines:
+                draw.line(line, fill=fill, width=thickness, joint="curve")
+    for label, window, colour in objects:
+        for line in _outlines(labels, label, window, factor):
+            draw.line(line, fill=colour, width=2 * SUPERSAMPLING, joint="curve")
+    for prompt in prompts:
+        _draw_prompt(draw, prompt, factor)
+    result = canvas.resize((width * scale, height * scale), Image.Resampling.LANCZOS)
+    if not caption:
+        return result
+    size = 16
+    framed = Image.new("RGB", (result.width, result.height + 2 * size), "white")
+    framed.paste(result, (0, 0))
+    font = ImageFont.load_default(size)
+    if (length := font.getlength(caption)) > result.width - size:
+        font = ImageFont.load_default(size * (result.width - size) / length)
+    ImageDraw.Draw(framed).text((size // 2, result.height + size // 3), caption, "black", font)
+    return framed
+
+
+def side_by_side(pictures: Sequence[Image]) -> Image:
+    """Pictures of equal height in a row, with a gap."""
+    from PIL import Image
+
+    gap = 12
+    width = sum(picture.width for picture in pictures) + gap * (len(pictures) - 1)
+    row = Image.new("RGB", (width, max(picture.height for picture in pictures)), "white")
+    left = 0
+    for picture in pictures:
+        row.paste(picture, (left, 0))
+        left += picture.width + gap
+    return row
+
+
+def _draw_prompt(draw: Any, prompt: Prompt, factor: int) -> None:
+    """Dots and a box; a pixel's centre lies half a pixel from its corner."""
+    if prompt.box is not None:
+        y0, x0, y1, x1 = (factor * edge for edge in prompt.box)
+        draw.rectangle((x0, y0, x1, y1), outline=GREEN, width=SUPERSAMPLING)
+    radius = 3 * SUPERSAMPLING
+    for (y, x), label in zip(prompt.points, prompt.labels, strict=True):
+        cy, cx = factor * (y + 0.5), factor * (x + 0.5)
+        corners = (cx - radius, cy - radius, cx + radius, cy + radius)
+        draw.ellipse(corners, fill=GREEN if label else RED, outline=WHITE, width=SUPERSAMPLING)
+
+
+def _outlines(
+    labels: NDArray[Any], label: int, window: Window, factor: int
+) -> list[list[tuple[float, float]]]:
+    """Outlines of the object in a window as lines x, y in the large picture."""
+    from skimage.measure import find_contours
+
+    lines = find_contours(np.pad(labels[window] == label, 1).astype(np.float32), 0.5)
+    # One pixel of padding, and half a pixel from a centre to its corner.
+    top, left = window[0].start - 0.5, window[1].start - 0.5
+    return [[(factor * (left + x), factor * (top + y)) for y, x in line] for line in lines]

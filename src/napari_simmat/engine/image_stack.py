@@ -1,0 +1,484 @@
+"""The channels of an image as one lazy stack.
+
+The channels of an image as a model reads them, and their one normalisation.
+
+Values are normalised with numbers that are measured once on the whole stack and then hold for
+every plane, tile, training image and batch of it. They can be read out (`ChannelStack.statistics`),
+written down (`Statistics.to_dict`) and passed in again.
+
+One array of the user's, wherever it lies: what is accepted, and reading parts of it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat._text import format_shape
+from napari_simmat.engine.channels import match_channels
+from napari_simmat.engine.coordinates import square_pixel_shape
+from napari_simmat.engine.normalization import (
+    MeasuredChannel,
+    ScalingMethod,
+    Statistics,
+    measure_range_job,
+    stretch,
+)
+from napari_simmat.progress import Job, finish
+
+if TYPE_CHECKING:
+    from napari_simmat.models.spec import InputChannels
+
+
+FULL_SLICE = slice(None)
+
+
+@dataclass(frozen=True)
+class ArraySource:
+    """An array (numpy, dask, zarr or alike) that holds one or several channels.
+
+    Parameters
+    ----------
+    array
+        Has ``shape``, ``dtype`` and takes slices; read only where asked, never changed.
+    channel_axis
+        The axis of the channels, counted from the front, or None for a single channel.
+    """
+
+    array: Any
+    channel_axis: int | None
+
+    @classmethod
+    def of(
+        cls, array: Any, channel_axis: int | None = None, what: str = "The image"
+    ) -> ArraySource:
+        """Take an array, or say in one sentence why it cannot be an image.
+
+        Parameters
+        ----------
+        array
+            What the user gave.
+        channel_axis
+            May count from the end.
+        what
+            How the sentence calls it.
+        """
+        _refuse_what_is_no_array(array, what)
+        if isinstance(array, np.ma.MaskedArray):
+            # A masked pixel is a missing one; only floats can say so.
+            kept = array.dtype if array.dtype.kind in "fcbO" else np.dtype(np.float64)
+            array = np.ma.filled(array.astype(kept), np.nan)
+        _refuse_dtype(array, what)
+        shape = array.shape
+        n_dims = len(shape) - (channel_axis is not None)
+        if n_dims < 2:
+            raise ValueError(
+                f"{what} has shape {format_shape(shape)}{_of_channels(channel_axis)}; an image "
+                "needs at least a Y and an X axis."
+            )
+        if not all(isinstance(size, (int, np.integer)) for size in shape):
+            raise ValueError(
+                f"{what} has an axis of unknown length (shape {format_shape(shape)}); compute the "
+                "sizes first, e.g. dask's compute_chunk_sizes()."
+            )
+        if 0 in shape:
+            raise ValueError(
+                f"{what} is empty (shape {format_shape(shape)}); give one with at least one pixel."
+            )
+        if channel_axis is not None:
+            if not -len(shape) <= channel_axis < len(shape):
+                raise ValueError(
+                    f"{what} has {len(shape)} axes (shape {format_shape(shape)}), so channel axis "
+                    f"{channel_axis} does not exist; give one from {-len(shape)} to "
+                    f"{len(shape) - 1}."
+                )
+            channel_axis %= len(shape)
+        return cls(array, channel_axis)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values, in the machine's byte order."""
+        stored: np.dtype[Any] = np.dtype(self.array.dtype)
+        return stored.newbyteorder("=")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape without the channel axis: (..., Y, X)."""
+        return tuple(
+            int(size) for axis, size in enumerate(self.array.shape) if axis != self.channel_axis
+        )
+
+    @property
+    def n_channels(self) -> int:
+        """How many channels the array holds."""
+        return 1 if self.channel_axis is None else int(self.array.shape[self.channel_axis])
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether reading costs nothing (memory-mapped files count as that)."""
+        return isinstance(self.array, np.ndarray)
+
+    def read(
+        self,
+        channels: Sequence[int],
+        index: tuple[int, ...],
+        rows: slice = FULL_SLICE,
+        columns: slice = FULL_SLICE,
+    ) -> list[NDArray[Any]]:
+        """Some channels of one plane, each (Y, X) in the machine's byte order.
+
+        What comes back may be a view of the user's array.
+        """
+        where: tuple[int | slice, ...] = (*index, rows, columns)
+        axis = self.channel_axis
+        if axis is None:
+            return [self._at(where)] * len(channels)
+        first, end = min(channels), max(channels) + 1
+        if self.in_memory or end - first > 2 * len(set(channels)):
+            return [self._at((*where[:axis], channel, *where[axis:])) for channel in channels]
+        # Channels of a file mostly lie in the same chunks, so that one reading serves all.
+        together = self._at((*where[:axis], slice(first, end), *where[axis:]))
+        left = sum(isinstance(part, slice) for part in where[:axis])  # numbers drop their axis
+        return list(np.moveaxis(together, left, 0)[[channel - first for channel in channels]])
+
+    def _at(self, where: tuple[int | slice, ...]) -> NDArray[Any]:
+        try:
+            values = np.asarray(self.array[where])
+        except MemoryError:
+            raise
+        except Exception as error:  # files and graphs of tasks raise anything
+            if self.in_memory:
+                raise
+            said = " ".join(str(error).split())[:200] or type(error).__name__
+            raise ValueError(
+                f"A part of the image could not be read ({said}); its file may be damaged or gone. "
+                "Open it anew."
+            ) from error
+        return values.astype(self.dtype, copy=False)
+
+
+def _refuse_what_is_no_array(array: Any, what: str) -> None:
+    if hasattr(array, "group_keys") or hasattr(array, "array_keys"):
+        keys = sorted(array.array_keys()) if hasattr(array, "array_keys") else []
+        inside = f" (it holds {', '.join(keys)})" if keys else ""
+        raise TypeError(f"{what} is a zarr group, not an array; open an array of it{inside}.")
+    if not all(hasattr(array, name) for name in ("shape", "dtype", "__getitem__")):
+        raise TypeError(
+            f"{what} is a {type(array).__name__}, not an array; give a numpy, dask or zarr array, "
+            "or a list with one array for each channel."
+        )
+    stages = [
+        *(getattr(array, "filters", None) or ()),
+        *(getattr(array, "compressors", None) or ()),
+        getattr(array, "serializer", None),
+    ]
+    if any("pickle" in repr(stage).lower() for stage in stages):
+        raise ValueError(
+            f"{what} is stored with a pickle codec, which can run code when it is read; have it "
+            "saved again without."
+        )
+
+
+def _refuse_dtype(array: Any, what: str) -> None:
+    try:
+        dtype = np.dtype(array.dtype)
+    except TypeError:
+        raise TypeError(
+            f"{what} has values of type {array.dtype}; convert it to a numpy array first."
+        ) from None
+    advice = {
+        "b": "convert it to numbers, e.g. astype('uint8'), or give it as mask prompt",
+        "c": "give real numbers, e.g. its magnitude, numpy.abs(image)",
+    }
+    if dtype.kind not in "iuf":
+        raise TypeError(
+            f"{what} has values of type {dtype.name}; images are integers or floats: "
+            f"{advice.get(dtype.kind, 'convert it to numbers first')}."
+        )
+
+
+def _of_channels(channel_axis: int | None) -> str:
+    return "" if channel_axis is None else f" with channels along axis {channel_axis}"
+
+
+logger = logging.getLogger(__name__)
+
+Index = tuple[int, ...]
+
+
+class ChannelStack:
+    """An image of any size whose planes are read as a model's channels.
+
+    Made by `build`. Nothing is read before it is asked for, and then only the plane in question;
+    the user's arrays are never changed.
+
+    Attributes
+    ----------
+    inputs
+        The channels that the model reads, and their normalisation.
+    selection
+        Which available channel feeds each of the model's.
+    names
+        Their names, as far as known; otherwise their numbers.
+    pixel_size
+        Height and width of a pixel of its planes, in any unit; None where they are square.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[ArraySource],
+        selection: tuple[int, ...],
+        names: tuple[str, ...],
+        inputs: InputChannels,
+        statistics: Statistics | None = None,
+        pixel_size: tuple[float, float] | None = None,
+    ) -> None:
+        self.inputs = inputs
+        self.pixel_size = pixel_size
+        self.selection = selection
+        self.names = names
+        self._sources = tuple(sources)
+        self._distinct = tuple(dict.fromkeys(selection))  # a repeated channel is read once
+        self._statistics = statistics
+        self._last: tuple[Index, list[NDArray[Any]]] | None = None
+        if statistics is not None and len(statistics.low) != len(selection):
+            raise ValueError(
+                f"The statistics are of {len(statistics.low)} channels, but {inputs.reader} reads "
+                f"{len(selection)}; measure them on this image, or take those of another like it."
+            )
+
+    @classmethod
+    def build(
+        cls,
+        array_or_arrays: Any,
+        *,
+        inputs: InputChannels,
+        channel_axis: int | None = None,
+        channels: Sequence[int | str] | None = None,
+        names: Sequence[str] | None = None,
+        statistics: Statistics | None = None,
+        pixel_size: tuple[float, float] | None = None,
+    ) -> ChannelStack:
+        """Put the channels of one or several arrays into the order the model reads.
+
+        Parameters
+        ----------
+        array_or_arrays
+            (..., Y, X), numpy, dask, zarr or alike; or a list with one such array for each
+            channel, of equal shape but any type.
+        inputs
+            The channels that the model reads, and their normalisation.
+        channel_axis
+            The axis of a single array that holds channels; without it the array is one channel.
+        channels
+            Which channels to take, names or indices (see `match_channels`).
+        names
+            Names of the available channels.
+        statistics
+            Normalise with these instead of measuring: those of the whole stack for a part of it,
+            or of the coarsest level of a multiscale image.
+        pixel_size
+            Height and width of a pixel, in any unit, if they are known: the network sees the plane
+            as if its pixels were square.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If this cannot be the model's input; one sentence says why.
+        """
+        several = isinstance(array_or_arrays, (list, tuple))
+        names = None if names is None else tuple(str(name) for name in names)
+        if several:
+            sources = _sources(array_or_arrays, channel_axis, names)
+        else:
+            sources = [ArraySource.of(array_or_arrays, channel_axis)]
+            _hint_at_channels(sources[0])
+        available = len(sources) if several else sources[0].n_channels
+        last = not several and channel_axis is not None
+        last = last and sources[0].channel_axis == len(sources[0].shape)
+        selection = match_channels(available, inputs, names=names, channels=channels, rgba=last)
+        chosen = tuple(str(index) if names is None else names[index] for index in selection)
+        square_pixel_shape(sources[0].shape[-2:], pixel_size)  # says what is wrong with it
+        return cls(sources, selection, chosen, inputs, statistics, pixel_size)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(..., Y, X), without channels."""
+        return self._sources[0].shape
+
+    @property
+    def n_channels(self) -> int:
+        """How many channels the model reads."""
+        return len(self.selection)
+
+    @property
+    def statistics(self) -> Statistics:
+        """The numbers of the normalisation; measured when first asked for, then fixed."""
+        return finish(self.measure_job())
+
+    def remeasured(self, statistics: Statistics | None = None) -> ChannelStack:
+        """The same image with other statistics; left out, they are measured anew."""
+        return ChannelStack(
+            self._sources, self.selection, self.names, self.inputs, statistics, self.pixel_size
+        )
+
+    def measure_job(self) -> Job[Statistics]:
+        """`statistics` as a job that can be cancelled between two blocks."""
+        if self._statistics is None:
+            self._statistics = yield from self._measure_job()
+        return self._statistics
+
+    def plane(self, index: Index = ()) -> NDArray[Any]:
+        """Raw values (C, Y, X) of one plane; channels of different types take a common one."""
+        read = dict(zip(self._distinct, self._read(index), strict=True))
+        return np.stack([read[channel] for channel in self.selection])
+
+    def normalized(self, index: Index = ()) -> NDArray[Any]:
+        """One plane (C, Y, X) in 0..scale as float32, not yet standardised.
+
+        uint8 that is kept as it is stays uint8. NaN and infinity become 0, the low end.
+        """
+        statistics = self.statistics
+        read = dict(zip(self._distinct, self._read(index), strict=True))
+        ways = dict(zip(self._distinct, self._ways(), strict=True))
+        if set(ways.values()) == {"bytes"}:
+            return np.stack([read[channel] for channel in self.selection])
+        scale = self.inputs.normalization.scale
+        result = np.empty((self.n_channels, *self.shape[-2:]), dtype=np.float32)
+        numbers = zip(self.selection, statistics.low, statistics.high, strict=True)
+        for out, (channel, low, high) in zip(result, numbers, strict=True):
+            if ways[channel] == "percentile":
+                out[...] = stretch(read[channel], low, high, scale)
+            else:
+                with np.errstate(over="ignore"):  # beyond float32 counts as infinite
+                    out[...] = read[channel]
+                out[~np.isfinite(out)] = 0
+        return result
+
+    def part(self, index: Index, rows: slice, columns: slice) -> ChannelStack:
+        """A part of one plane as an image of its own, read now, with the statistics of the whole.
+
+        What makes bytes stay bytes is decided by the whole, so a part is normalised as it is there.
+        """
+        read = self._part(self._checked(index), rows, columns)
+        sources = [ArraySource.of(each) for each in read]
+        selection = tuple(self._distinct.index(channel) for channel in self.selection)
+        return ChannelStack(
+            sources, selection, self.names, self.inputs, self.statistics, self.pixel_size
+        )
+
+    def key(self, index: Index = ()) -> str:
+        """Address of what `normalized` returns and how it is seen: 32 hexadecimal digits."""
+        import xxhash
+
+        read = self._read(index)
+        digest = xxhash.xxh3_128()
+        pattern = [self._distinct.index(channel) for channel in self.selection]
+        types = [plane.dtype.str for plane in read]
+        described = [pattern, types, self.shape[-2:], self.statistics.to_dict()]
+        seen = square_pixel_shape(self.shape[-2:], self.pixel_size)
+        if seen != tuple(self.shape[-2:]):
+            described.append(seen)
+        digest.update(json.dumps(described).encode())
+        for plane in read:
+            digest.update(np.ascontiguousarray(plane).data)
+        return digest.hexdigest()
+
+    def _read(self, index: Index) -> list[NDArray[Any]]:
+        """The distinct channels of one plane; the last one read from a file is remembered."""
+        index = self._checked(index)
+        if self._last is not None and self._last[0] == index:
+            return self._last[1]
+        planes = self._part(index)
+        if not all(source.in_memory for source in self._sources):
+            self._last = (index, planes)
+        return planes
+
+    def _part(
+        self, index: Index, rows: slice = FULL_SLICE, columns: slice = FULL_SLICE
+    ) -> list[NDArray[Any]]:
+        if len(self._sources) == 1:
+            return self._sources[0].read(self._distinct, index, rows, columns)
+        return [self._sources[n].read([0], index, rows, columns)[0] for n in self._distinct]
+
+    def _checked(self, index: Index) -> Index:
+        leading = self.shape[:-2]
+        index = tuple(int(i) for i in index)
+        if len(index) != len(leading):
+            raise ValueError(
+                f"The image has shape {format_shape(self.shape)} without channels, so a "
+                f"plane is chosen by {len(leading)} numbers, not {len(index)}."
+            )
+        for i, size in zip(index, leading, strict=True):
+            if not 0 <= i < size:
+                raise ValueError(
+                    f"There is no plane {i}; the image has {size} planes along that axis, counted "
+                    f"from 0 to {size - 1}."
+                )
+        return index
+
+    def _dtypes(self) -> list[np.dtype[Any]]:
+        several = len(self._sources) > 1
+        return [self._sources[n if several else 0].dtype for n in self._distinct]
+
+    def _ways(self) -> list[ScalingMethod]:
+        """How each distinct channel is normalised."""
+        rule = self.inputs.normalization
+        in_bytes = [rule.keep_uint8 and dtype == np.uint8 for dtype in self._dtypes()]
+        if rule.joint:  # one rule for all, so that ratios between channels survive
+            in_bytes = [all(in_bytes)] * len(in_bytes)
+        other: ScalingMethod = "values" if rule.method == "none" else "percentile"
+        return ["bytes" if keep else other for keep in in_bytes]
+
+    def _measure_job(self) -> Job[Statistics]:
+        channels = [
+            MeasuredChannel(self.names[self.selection.index(number)], dtype, way)
+            for number, dtype, way in zip(self._distinct, self._dtypes(), self._ways(), strict=True)
+        ]
+        rule = self.inputs.normalization
+        ends = yield from measure_range_job(self._part, self.shape, channels, rule)
+        chosen = [ends[self._distinct.index(channel)] for channel in self.selection]
+        return Statistics(tuple(low for low, _ in chosen), tuple(high for _, high in chosen))
+
+
+def _sources(
+    arrays: Sequence[Any], channel_axis: int | None, names: Sequence[str] | None
+) -> list[ArraySource]:
+    if not arrays:
+        raise ValueError("There is no image; give an array, or a list with one for each channel.")
+    if channel_axis is not None:
+        raise ValueError(
+            f"A list holds one array for each channel, so it has no channel axis {channel_axis}; "
+            "leave it out, or split the array that has one."
+        )
+    called = [
+        f"Channel {names[n] if names is not None and n < len(names) else n}"
+        for n in range(len(arrays))
+    ]
+    sources = [
+        ArraySource.of(array, None, what) for array, what in zip(arrays, called, strict=True)
+    ]
+    for source, what in zip(sources, called, strict=True):
+        if source.shape != sources[0].shape:
+            raise ValueError(
+                f"{what} has shape {format_shape(source.shape)}, but {called[0]} has "
+                f"{format_shape(sources[0].shape)}; all channels of an image need one "
+                "shape."
+            )
+    return sources
+
+
+def _hint_at_channels(source: ArraySource) -> None:
+    if source.channel_axis is None and len(source.shape) > 2 and source.shape[-1] in (3, 4):
+        logger.warning(
+            "The image of shape %s was taken as a stack of planes of %d columns; if the last axis "
+            "holds colours, give channel_axis=-1.",
+            format_shape(source.shape),
+            source.shape[-1],
+        )

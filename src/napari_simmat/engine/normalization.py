@@ -1,0 +1,328 @@
+"""Intensity normalisation: statistics, percentiles, sampling.
+
+Percentiles of values that arrive piece by piece.
+
+One definition for all types: the values are sorted, and percentile ``q`` of ``n`` values lies at
+position ``q / 100 * (n - 1)``, linear between the two neighbours, as `numpy.percentile` has it.
+For uint8 and uint16 the sorted values are kept as a histogram, for others as they came: the
+numbers are the same.
+
+Which parts of a large stack are looked at for all of it.
+
+The numbers of an image's normalisation, measured once on the whole stack.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat.progress import Job, Progress
+
+if TYPE_CHECKING:
+    from napari_simmat.models.spec import Normalization
+
+
+_COUNTED = (np.dtype(np.uint8), np.dtype(np.uint16))
+
+
+class PercentileAccumulator:
+    """Values of one type, of which percentiles are asked once all are in.
+
+    Parameters
+    ----------
+    dtype
+        Type of the values; NaN and infinity are left out.
+    """
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self.dtype = dtype
+        self._counts = (
+            np.zeros(np.iinfo(dtype).max + 1, dtype=np.int64) if dtype in _COUNTED else None
+        )
+        self._pieces: list[NDArray[Any]] = []
+
+    def __len__(self) -> int:
+        if self._counts is not None:
+            return int(self._counts.sum())
+        return sum(piece.size for piece in self._pieces)
+
+    def add(self, values: NDArray[Any]) -> None:
+        """Take in the finite ones of `values`."""
+        flat = values.astype(self.dtype, copy=False).ravel()
+        if self._counts is not None:
+            self._counts += np.bincount(flat, minlength=self._counts.size)
+        else:
+            # A mask copies, so that the pool does not change with the user's array.
+            self._pieces.append(flat[np.isfinite(flat)])
+
+    def percentiles(self, percents: tuple[float, ...]) -> tuple[float, ...]:
+        """Values at `percents`, in percent; there must be at least one value."""
+        positions = [percent / 100 * (len(self) - 1) for percent in percents]
+        ranks = sorted({rank for at in positions for rank in (math.floor(at), math.ceil(at))})
+        value = dict(zip(ranks, self._sorted_at(ranks), strict=True))
+        return tuple(
+            _between(value[math.floor(at)], value[math.ceil(at)], at - math.floor(at))
+            for at in positions
+        )
+
+    def range(self) -> tuple[float, float]:
+        """Lowest and highest value."""
+        low, high = self._sorted_at([0, len(self) - 1])
+        return low, high
+
+    def _sorted_at(self, ranks: list[int]) -> list[float]:
+        """Values at `ranks` if all were sorted."""
+        if self._counts is not None:
+            found = np.searchsorted(self._counts.cumsum(), ranks, side="right")
+        else:
+            self._pieces = [np.partition(np.concatenate(self._pieces), ranks)]
+            found = self._pieces[0][ranks]
+        return [float(number) for number in found]
+
+
+def _between(low: float, high: float, share: float) -> float:
+    # Equal neighbours give themselves, whatever the rounding; no difference that could overflow.
+    return low if low == high else low * (1 - share) + high * share
+
+
+SAMPLE_SIDE = 256
+"""Side of a block, in pixels."""
+
+SampleBlock = tuple[tuple[int, ...], slice, slice]
+"""Index of the plane, rows, columns."""
+
+
+def sample_blocks(shape: tuple[int, ...], budget: int) -> list[SampleBlock]:
+    """Choose blocks of a stack (..., Y, X): all planes if their voxels fit the budget.
+
+    Otherwise square blocks at even distances through planes and plane, each shifted by a seeded
+    amount, so that no period of the image is met in step; the same ones every time.
+    """
+    *leading, height, width = shape
+    if math.prod(shape) <= budget:
+        return [(index, slice(None), slice(None)) for index in np.ndindex(*leading)]
+    side = min(SAMPLE_SIDE, height), min(SAMPLE_SIDE, width)
+    tiles = list(_tiles(height, width, side))
+    total = math.prod(leading) * len(tiles)
+    count = min(total, max(1, budget // math.prod(side)))
+    # Python's random numbers are the same in all versions and on all systems.
+    seeded = random.Random(0)
+    positions = [int((n + seeded.random()) * total / count) for n in range(count)]
+    blocks = []
+    for position in positions:
+        plane, tile = divmod(position, len(tiles))
+        index = tuple(int(i) for i in np.unravel_index(plane, leading)) if leading else ()
+        blocks.append((index, *tiles[tile]))
+    return blocks
+
+
+def _tiles(height: int, width: int, side: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
+    for y in range(0, height, side[0]):
+        for x in range(0, width, side[1]):
+            yield slice(y, min(y + side[0], height)), slice(x, min(x + side[1], width))
+
+
+logger = logging.getLogger(__name__)
+
+MAX_VOXELS_MEASURED = 2**24
+"""Up to so many voxels of a channel are measured all; of more, a seeded spread of blocks."""
+
+ScalingMethod = Literal["bytes", "values", "percentile"]
+"""How a channel is normalised: kept as bytes, kept as values, or by its percentiles."""
+
+ReadBlocks = Callable[..., list[NDArray[Any]]]
+"""Gets a plane's index, and rows and columns as slices (left out: all); gives (Y, X) each."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """The numbers of a normalisation, for each of the model's channels.
+
+    ``low`` becomes 0 and ``high`` the normalisation's scale. Channels whose values are kept as
+    they are (uint8 for SAM, method ``"none"``) have 0 and the scale itself.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "low", tuple(float(value) for value in self.low))
+        object.__setattr__(self, "high", tuple(float(value) for value in self.high))
+        if len(self.low) != len(self.high):
+            raise ValueError(
+                f"Statistics need one low and one high value for each channel, got "
+                f"{len(self.low)} and {len(self.high)}."
+            )
+        for low, high in zip(self.low, self.high, strict=True):
+            if not (math.isfinite(low) and math.isfinite(high) and low <= high):
+                raise ValueError(
+                    f"Statistics must be finite with low <= high, got {low} and {high}."
+                )
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """Plain lists for JSON; `from_dict` reads them back exactly."""
+        return {"low": list(self.low), "high": list(self.high)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Statistics:
+        """Read what `to_dict` gave; ValueError if it is something else."""
+        try:
+            return cls(tuple(values["low"]), tuple(values["high"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"These are no statistics of an image ({error!r}).") from None
+
+
+def stretch(plane: NDArray[Any], low: float, high: float, scale: float) -> NDArray[np.float64]:
+    """Map low..high to 0..scale, clipped, in double precision; what is not finite becomes 0."""
+    if low == high:
+        return np.zeros(plane.shape)
+    values = plane.astype(np.float64)
+    values[~np.isfinite(values)] = low
+    np.clip(values, low, high, out=values)
+    if not math.isfinite(high - low):  # the whole range of float64
+        values, low, high = values / 2, low / 2, high / 2
+    values -= low
+    values /= high - low
+    values *= scale
+    return values
+
+
+def stretch_percentiles(
+    image: NDArray[Any],
+    low: float,
+    high: float,
+    *,
+    axes: tuple[int, ...] | None = None,
+    scale: float = 255.0,
+    least: float = 1e-9,
+    relative: float = 0.0,
+) -> NDArray[Any]:
+    """Map two percentiles of a finite image in memory to 0 and `scale`, clipped.
+
+    For drawn scenes and for pictures to look at: in the image's own precision, unlike `stretch`,
+    and by the percentiles of this image alone.
+
+    Parameters
+    ----------
+    low, high
+        Percentiles in percent.
+    axes
+        Axes over which percentiles are taken, e.g. ``(1, 2)`` for each channel (C, Y, X) alone;
+        None for one pair for the whole image.
+    least, relative
+        The range that is stretched is at least ``least + relative * |upper end|``, so that the
+        noise of an even image is not stretched.
+    """
+    bounds = np.percentile(image, [low, high], axis=axes, keepdims=True)
+    return rescale(image, bounds[0], bounds[1], scale, least + relative * np.abs(bounds[1]))
+
+
+def rescale(
+    image: NDArray[Any], low: Any, high: Any, scale: float = 255.0, least: Any = 1e-9
+) -> NDArray[Any]:
+    """Map low..high, a range of at least `least`, to 0..scale, clipped."""
+    unit = np.clip((image - low) / np.maximum(high - low, least), 0, 1)
+    return np.asarray(scale * unit)
+
+
+class MeasuredChannel(NamedTuple):
+    """A channel that is measured: what it is called, its type, and how it is normalised."""
+
+    name: str
+    dtype: np.dtype[Any]
+    way: ScalingMethod
+
+
+def measure_range_job(
+    read: ReadBlocks,
+    shape: tuple[int, ...],
+    channels: Sequence[MeasuredChannel],
+    rule: Normalization,
+) -> Job[list[tuple[float, float]]]:
+    """Measure which value of each channel becomes 0 and which the rule's scale.
+
+    Parameters
+    ----------
+    read
+        Reads the image in parts.
+    shape
+        (..., Y, X), without channels.
+    channels
+        Those that `read` gives.
+    rule
+        Of the model; a joint one takes the values of all channels together.
+
+    Raises
+    ------
+    ValueError
+        If a channel holds no finite value.
+    """
+    ends = [(0.0, rule.scale)] * len(channels)
+    measured = [n for n, channel in enumerate(channels) if channel.way == "percentile"]
+    if not measured:
+        return ends
+    groups = [measured] if rule.joint else [[number] for number in measured]
+    pools = [
+        PercentileAccumulator(np.result_type(*(channels[n].dtype for n in group)))
+        for group in groups
+    ]
+    yield from _fill_job(pools, groups, read, shape)
+    for pool, group in zip(pools, groups, strict=True):
+        found = _value_range(pool, ", ".join(channels[n].name for n in group), rule)
+        for n in group:
+            ends[n] = found
+    return ends
+
+
+def _fill_job(
+    pools: list[PercentileAccumulator],
+    groups: list[list[int]],
+    read: ReadBlocks,
+    shape: tuple[int, ...],
+) -> Job[None]:
+    """Give each pool its channels' values: of a spread of blocks, then of all until it has any.
+
+    The second round is for images that are NaN nearly everywhere.
+    """
+    blocks = sample_blocks(shape, MAX_VOXELS_MEASURED // max(len(group) for group in groups))
+    for done, block in enumerate(blocks, start=1):
+        values = read(*block)
+        for pool, group in zip(pools, groups, strict=True):
+            for n in group:
+                pool.add(values[n])
+        yield Progress(done, len(blocks), "measuring intensities")
+    for done, index in enumerate(np.ndindex(*shape[:-2]), start=1):
+        empty = [(p, g) for p, g in zip(pools, groups, strict=True) if not len(p)]
+        if not empty:
+            break
+        values = read(index)
+        for pool, group in empty:
+            for n in group:
+                pool.add(values[n])
+        yield Progress(done, math.prod(shape[:-2]), "looking for finite values")
+
+
+def _value_range(
+    pool: PercentileAccumulator, name: str, rule: Normalization
+) -> tuple[float, float]:
+    if not len(pool):
+        raise ValueError(
+            f"Channel {name} holds no finite value, only NaN or infinity; select another, or "
+            "repair the image."
+        )
+    low, high = pool.percentiles((rule.low, rule.high))
+    if low >= high:  # a few pixels on an even background: they are what is looked for
+        low, high = pool.range()
+    if low == high:
+        logger.warning(
+            "Channel %s is constant (%g everywhere); it tells the model nothing.", name, low
+        )
+    return low, high

@@ -1,0 +1,399 @@
+"""Prompts in files: napari's CSV of points, its CSV of shapes, and label images."""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat._text import format_shape
+from napari_simmat.engine.coordinates import box_of_corners, corners_of_box
+from napari_simmat.engine.prompts import Prompt
+
+MOST_BYTES = 2**26
+"""A CSV file larger than this is no list of prompts."""
+
+
+def read_prompts(path: Path | str, shape: tuple[int, ...]) -> Sequence[Prompt]:
+    """Read the prompts for an image: one `Prompt` for each object and plane.
+
+    ==================  =======================================================================
+    file                meaning
+    ==================  =======================================================================
+    CSV of points       ``axis-0, axis-1, ...``; optional ``label`` (1 or 0; 1 if absent) and
+                        ``object`` (an id; without the column all points are of one object).
+    CSV of shapes       ``index, shape-type, vertex-index, axis-0, ...``; each shape is an object
+                        with its index as id, or that of a column ``object``. A rectangle becomes
+                        a box, a turned one, an ellipse or a polygon a box and a mask.
+    label image         each label of each plane becomes a mask; its value is the id.
+    ==================  =======================================================================
+
+    Coordinates are data coordinates over the image's axes without channels; the plane of a stack
+    is the one nearest to the leading ones.
+
+    Parameters
+    ----------
+    path
+        A file ending in ``.csv``, or an image.
+    shape
+        Of the image, without channels: (..., Y, X).
+
+    Returns
+    -------
+    sequence of Prompt
+        In the order of the file; for a label image they are made as they are asked for.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is no list of prompts or does not fit the image; one sentence says why, with
+        the line's number in a CSV.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".csv":
+        from napari_simmat.io.image_file import same_except_singletons
+        from napari_simmat.io.readers import read_labels
+
+        labels = read_labels(path).data
+        if tuple(labels.shape) != tuple(shape) and same_except_singletons(labels.shape, shape):
+            labels = np.asarray(labels).reshape(shape)
+        return LabelPrompts(labels, shape, path.name)
+    columns, rows = _read_csv(path, shape)
+    prompts = _shapes(rows, shape) if "shape-type" in columns else _points(rows, shape)
+    if not prompts:
+        raise ValueError(f"{path.name} holds no prompt; add at least a point or a shape.")
+    return prompts
+
+
+class LabelPrompts(Sequence[Prompt]):
+    """A prompt with a mask for each label of each plane, made when asked for.
+
+    A mask is as large as the image: all of a thousand cells at once would not fit into memory.
+
+    Parameters
+    ----------
+    labels
+        Whole numbers (..., Y, X), 0 for the background.
+    shape
+        Of the image the prompts are for.
+    name
+        How a sentence calls the labels.
+    """
+
+    def __init__(self, labels: Any, shape: tuple[int, ...], name: str = "The label image") -> None:
+        if tuple(labels.shape) != tuple(shape):
+            raise ValueError(
+                f"{name} has shape {format_shape(labels.shape)}, but the image has "
+                f"{format_shape(shape)}; labels need the image's shape without channels."
+            )
+        self._labels = labels
+        self._found: list[tuple[tuple[int, ...], int]] = []
+        for index in np.ndindex(*shape[:-2]):
+            found = [int(value) for value in np.unique(np.asarray(labels[index])) if value != 0]
+            if found and found[0] < 0:
+                raise ValueError(
+                    f"{name} holds the label {found[0]}; labels are whole numbers from 1, 0 is "
+                    "the background."
+                )
+            self._found += [(index, value) for value in found]
+        if not self._found:
+            raise ValueError(f"{name} holds no label, only background; paint at least one object.")
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    @overload
+    def __getitem__(self, item: int) -> Prompt: ...
+
+    @overload
+    def __getitem__(self, item: slice) -> list[Prompt]: ...
+
+    def __getitem__(self, item: int | slice) -> Prompt | list[Prompt]:
+        if isinstance(item, slice):
+            return [self[n] for n in range(*item.indices(len(self)))]
+        index, value = self._found[item]
+        mask = np.asarray(self._labels[index]) == value
+        return Prompt(mask=mask, object=value, plane=index)
+
+
+def write_points_csv(path: Path | str, prompts: Iterable[Prompt]) -> None:
+    """Write the points of prompts as CSV that `read_prompts` and napari read.
+
+    Boxes and masks are not written. Where there are several prompts, those without an object get
+    the first ids that are free, so that they stay apart.
+    """
+    with_points = [prompt for prompt in prompts if prompt.points]
+    ids = _ids(with_points, first=1)
+    rows = [
+        [*prompt.plane, y, x, label, *([] if ids is None else [ids[number]])]
+        for number, prompt in enumerate(with_points)
+        for (y, x), label in zip(prompt.points, prompt.labels, strict=True)
+    ]
+    extra = ["label", *([] if ids is None else ["object"])]
+    header = ["index", *_axes(_n_dims(with_points)), *extra]
+    _write_csv(Path(path), header, [[number, *row] for number, row in enumerate(rows)])
+
+
+def write_shapes_csv(path: Path | str, prompts: Iterable[Prompt]) -> None:
+    """Write the boxes of prompts as CSV that `read_prompts` and napari read.
+
+    Points and masks are not written. napari wants the index to count from 0, so the objects stand
+    in a column of their own.
+    """
+    with_boxes = [prompt for prompt in prompts if prompt.box is not None]
+    ids = _ids(with_boxes, first=0)
+    rows: list[list[Any]] = []
+    for number, prompt in enumerate(with_boxes):
+        assert prompt.box is not None
+        object_id = number if ids is None else ids[number]
+        for vertex, (y, x) in enumerate(corners_of_box(prompt.box).tolist()):
+            rows.append([number, "rectangle", vertex, *prompt.plane, y, x, object_id])
+    header = ["index", "shape-type", "vertex-index", *_axes(_n_dims(with_boxes)), "object"]
+    _write_csv(Path(path), header, rows)
+
+
+@dataclass(frozen=True)
+class _PromptRow:
+    where: str  # "FILE, line 3"
+    values: dict[str, str]
+    plane: tuple[int, ...]
+    position: tuple[float, float]
+
+    def whole(self, column: str) -> int:
+        value = self.values[column]
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not number.is_integer():
+            raise ValueError(f"{self.where}: the {column} is {value!r}; it must be a whole number.")
+        return int(number)
+
+
+def _points(rows: Sequence[_PromptRow], shape: tuple[int, ...]) -> list[Prompt]:
+    height, width = shape[-2:]
+    groups: dict[tuple[int | None, tuple[int, ...]], list[tuple[tuple[float, float], int]]] = {}
+    for row in rows:
+        y, x = row.position
+        if not (-0.5 <= y <= height - 0.5 and -0.5 <= x <= width - 0.5):
+            raise ValueError(
+                f"{row.where}: the point y {y:g}, x {x:g} lies outside the image of "
+                f"{height} x {width} pixels; place it on the image."
+            )
+        label = row.whole("label") if "label" in row.values else 1
+        if label not in (0, 1):
+            raise ValueError(
+                f"{row.where}: the label is {label}; it must be 1 (object) or 0 (not the object)."
+            )
+        number = row.whole("object") if "object" in row.values else None
+        groups.setdefault((number, row.plane), []).append(((y, x), label))
+    return [
+        Prompt(
+            points=tuple(point for point, _ in group),
+            labels=tuple(label for _, label in group),
+            object=number,
+            plane=plane,
+        )
+        for (number, plane), group in groups.items()
+    ]
+
+
+def _shapes(rows: Sequence[_PromptRow], shape: tuple[int, ...]) -> list[Prompt]:
+    groups: dict[int, list[_PromptRow]] = {}
+    for row in rows:
+        groups.setdefault(row.whole("index"), []).append(row)
+    prompts = []
+    for index, group in groups.items():
+        first = group[0]
+        kind = first.values["shape-type"]
+        for row in group[1:]:
+            if row.plane != first.plane or row.values["shape-type"] != kind:
+                raise ValueError(
+                    f"{row.where}: shape {index} changes its type or plane; a shape has one type "
+                    "and lies on one plane."
+                )
+        number = first.whole("object") if "object" in first.values else index
+        box, mask = _region(kind, group, (shape[-2], shape[-1]))
+        prompts.append(Prompt(box=box, mask=mask, object=number, plane=first.plane))
+    return prompts
+
+
+def _region(
+    kind: str, rows: Sequence[_PromptRow], shape_yx: tuple[int, int]
+) -> tuple[tuple[float, float, float, float], NDArray[np.bool_] | None]:
+    """Box of a shape, and its mask unless the box says it all."""
+    where, corners = rows[0].where, np.array([row.position for row in rows])
+    wanted = {"rectangle": 4, "ellipse": 4, "polygon": 3}
+    if kind not in wanted:
+        raise ValueError(
+            f"{where}: a {kind} encloses nothing; draw a rectangle, an ellipse or a polygon."
+        )
+    if len(rows) < wanted[kind] or (kind != "polygon" and len(rows) != wanted[kind]):
+        raise ValueError(
+            f"{where}: the {kind} has {len(rows)} vertices; it needs {wanted[kind]}"
+            f"{' or more' if kind == 'polygon' else ''}."
+        )
+    try:
+        box = box_of_corners(corners, shape_yx)
+    except ValueError as error:
+        raise ValueError(f"{where}: {str(error)[0].lower()}{str(error)[1:]}") from None
+    if kind == "rectangle" and _is_upright(corners):
+        return box, None
+    y0, x0, y1, x1 = (int(edge) for edge in box)
+    centres = np.mgrid[y0:y1, x0:x1].astype(float)
+    inside = _in_ellipse(corners, centres) if kind == "ellipse" else _in_polygon(corners, centres)
+    mask = np.zeros(shape_yx, dtype=bool)
+    # A shape too thin to hold a pixel's centre means the pixels it touches.
+    mask[y0:y1, x0:x1] = inside if inside.any() else True
+    return box, mask
+
+
+def _is_upright(corners: NDArray[np.float64]) -> bool:
+    lengths = np.abs(corners - np.roll(corners, 1, axis=0))
+    return bool((lengths.min(axis=1) <= 1e-6 * (1 + lengths.max())).all())
+
+
+def _in_ellipse(corners: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which pixel centres (2, h, w) lie in the ellipse within a (turned) rectangle."""
+    axes = np.stack([corners[1] - corners[0], corners[3] - corners[0]], axis=1) / 2
+    if abs(np.linalg.det(axes)) < 1e-12:
+        return np.zeros(centres.shape[1:], dtype=bool)
+    offset = centres - corners.mean(axis=0)[:, None, None]
+    along = np.tensordot(np.linalg.inv(axes), offset, axes=1)
+    inside: NDArray[np.bool_] = (along**2).sum(axis=0) <= 1
+    return inside
+
+
+def _in_polygon(corners: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which pixel centres (2, h, w) lie in the polygon."""
+    measure: Any = import_module("skimage.measure")  # it has no types
+    inside: NDArray[np.bool_] = measure.points_in_poly(centres.reshape(2, -1).T, corners)
+    return inside.reshape(centres.shape[1:])
+
+
+def _read_csv(path: Path, shape: tuple[int, ...]) -> tuple[set[str], list[_PromptRow]]:
+    lines = _lines(path)
+    if not lines:
+        raise ValueError(f"{path.name} is empty; its first line must name the columns.")
+    line, header = lines[0]
+    columns = [name.strip().lower() for name in header]
+    axes = [name for name in columns if re.fullmatch(r"axis-\d+", name)]
+    if len(columns) == 1 and ";" in columns[0]:
+        raise ValueError(
+            f"{path.name}, line {line}: the columns are separated by semicolons; save the file "
+            "with commas."
+        )
+    if len(set(columns)) < len(columns) or "axis-0" not in axes or "axis-1" not in axes:
+        raise ValueError(
+            f"{path.name}, line {line}: the columns are {', '.join(columns)}; a file of prompts "
+            "has index, axis-0, axis-1, ... (points) or index, shape-type, vertex-index, axis-0, "
+            "axis-1, ... (shapes), each once."
+        )
+    if "shape-type" in columns and "index" not in columns:
+        raise ValueError(f"{path.name}, line {line}: the column index of the shapes is missing.")
+    if set(axes) != set(_axes(len(shape))):
+        raise ValueError(
+            f"{path.name}, line {line}: the coordinates have {len(axes)} axes, but the image has "
+            f"{len(shape)} without channels ({format_shape(shape)}); save the prompts of this "
+            "image."
+        )
+    rows = [_row(f"{path.name}, line {line}", columns, cells, shape) for line, cells in lines[1:]]
+    return set(columns), rows
+
+
+def _lines(path: Path) -> list[tuple[int, list[str]]]:
+    """Number and cells of each line that is not blank."""
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {path}; check its name and folder.")
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(
+            f"{path.name} is larger than {MOST_BYTES // 2**20} MB; that is no list of prompts."
+        )
+    lines = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            try:
+                for cells in reader:
+                    if any(cell.strip() for cell in cells):
+                        lines.append((reader.line_num, cells))
+            except csv.Error as error:
+                raise ValueError(
+                    f"{path.name}, line {reader.line_num}: this is no CSV ({error}); save it anew."
+                ) from None
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{path.name} is no text in UTF-8 ({error.reason}); save it as CSV."
+        ) from None
+    return lines
+
+
+def _row(
+    where: str, columns: Sequence[str], cells: Sequence[str], shape: tuple[int, ...]
+) -> _PromptRow:
+    if len(cells) != len(columns):
+        raise ValueError(
+            f"{where}: there are {len(cells)} values for {len(columns)} columns; give one for each."
+        )
+    values = {name: cell.strip() for name, cell in zip(columns, cells, strict=True)}
+    numbers = []
+    for axis in _axes(len(shape)):
+        try:
+            number = float(values[axis])
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise ValueError(
+                f"{where}: {axis} is {values[axis]!r}; a coordinate must be a finite number."
+            )
+        numbers.append(number)
+    plane = tuple(math.floor(number + 0.5) for number in numbers[:-2])
+    for name, index, size in zip(_axes(len(plane)), plane, shape[:-2], strict=True):
+        if not 0 <= index < size:
+            raise ValueError(
+                f"{where}: {name} is {values[name]}, but the image has {size} planes there, "
+                f"counted from 0 to {size - 1}."
+            )
+    return _PromptRow(where, values, plane, (numbers[-2], numbers[-1]))
+
+
+def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    from napari_simmat.io.files import atomic_write
+
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _ids(prompts: Sequence[Prompt], first: int) -> list[int] | None:
+    """Ids of the objects, those without one numbered; None where a lone object needs none."""
+    given = [prompt.object for prompt in prompts]
+    if all(number is None for number in given) and len(given) < 2:
+        return None
+    free = (number for number in range(first, first + 2 * len(given) + 1) if number not in given)
+    return [next(free) if number is None else number for number in given]
+
+
+def _n_dims(prompts: Sequence[Prompt]) -> int:
+    depths = {len(prompt.plane) for prompt in prompts} or {0}
+    if len(depths) > 1:
+        raise ValueError(
+            "Some prompts name a plane with more numbers than others; write those of one image "
+            "to a file."
+        )
+    return 2 + depths.pop()
+
+
+def _axes(n_dims: int) -> list[str]:
+    return [f"axis-{axis}" for axis in range(n_dims)]

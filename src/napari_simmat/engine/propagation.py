@@ -1,0 +1,396 @@
+"""`Propagator`: carry objects through a stack.
+
+Objects of an image file followed through its planes, painted into one label image.
+
+Objects followed through the planes of a stack, from prompts on some of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_simmat._text import format_shape
+from napari_simmat.engine.masks import ObjectMask
+from napari_simmat.engine.measurements import LabelVolume
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.propagation_step import (
+    BoundaryBias,
+    ContrastGate,
+    IntervalPropagator,
+    prompt_from_mask,
+)
+from napari_simmat.engine.propagation_tracks import (
+    IntervalEnd,
+    ObjectAnnotations,
+    PlaneIndex,
+    PropagationSettings,
+    Section,
+    SliceInterval,
+    Track,
+    group_annotations,
+    line_of,
+    slice_intervals,
+    voxel_spacing,
+)
+from napari_simmat.engine.refinement import Refiner
+from napari_simmat.progress import Job, Progress, finish, with_progress
+
+if TYPE_CHECKING:
+    from napari_simmat.engine.predictor import Predictor
+
+
+def propagate_prompts_job(
+    predictor: Predictor,
+    prompts: Sequence[Prompt],
+    labels: Sequence[int],
+    settings: PropagationSettings,
+    axes: str,
+    scale: Mapping[str, float],
+) -> Job[LabelVolume]:
+    """Follow objects through the depth of an image, or through time where it has none.
+
+    Parameters
+    ----------
+    predictor
+        With the image set.
+    prompts, labels
+        Each prompt and the number of its object.
+    settings
+        When an object has ended.
+    axes, scale
+        Letters of the image's axes without channels, and the distance between voxels by letter.
+    """
+    propagator = Propagator(predictor, settings, axis_spacing(axes, scale))
+    numbered = [replace(one, object=label) for one, label in zip(prompts, labels, strict=True)]
+    tracks = yield from propagator.propagate_job(numbered, propagation_axis(axes, predictor.shape))
+    painting = LabelVolume(predictor.shape)
+    for track in tracks:
+        usual = 0.0 if math.isnan(track.score) else track.score
+        for plane, mask, score in track.masks():
+            painting.add(track.object or 0, mask, usual if math.isnan(score) else score, plane)
+    return painting
+
+
+def axis_spacing(axes: str, scale: Mapping[str, float]) -> tuple[float, ...]:
+    """The distance between voxels along each axis, in one unit; a pixel where it is no length."""
+    known = {letter: scale[letter] for letter in "ZYX" if scale.get(letter, 0.0) > 0}
+    if len(known) < 3:
+        return (1.0,) * len(axes)  # some alone would compare micrometres with pixels
+    return tuple(known.get(letter, known["X"]) for letter in axes)
+
+
+def propagation_axis(axes: str, shape: Sequence[int]) -> int | None:
+    """The axis along which objects are followed: depth, or where it is one plane the last other.
+
+    Many files have axes of one plane. None where there is no axis of more.
+    """
+    long = [axis for axis, size in enumerate(shape[:-2]) if size > 1]
+    depth = [axis for axis in long if axes[axis] == "Z"]
+    return next(iter([*depth, *reversed(long)]), None)
+
+
+MAX_REMEMBERED = 1024
+"""Spans and annotated planes that are remembered; each takes some KiB."""
+
+
+class Propagator:
+    """Carries objects through the stack of a predictor.
+
+    An object is annotated on one plane or on several. Beyond them each plane is asked for what lies
+    where the object was on the plane before, until it has ended; between two annotated planes, for
+    what lies where the shape between them would be. What was found stays known: when prompts are
+    added or changed, only planes that depend on them are asked again.
+
+    Parameters
+    ----------
+    predictor
+        With its image set.
+    settings
+        When an object has ended.
+    spacing
+        Distance between voxels along each axis of the image without channels, in any one unit,
+        e.g. ``(2.0, 0.5, 0.5)`` microns; all equal if left out. It says how far an outline may move
+        from plane to plane.
+
+    Examples
+    --------
+    >>> propagator = Propagator(predictor, spacing=(2.0, 0.5, 0.5))
+    >>> click = Prompt(points=[(40, 60)], object=1, plane=(12,))
+    >>> [track] = propagator.propagate([click])
+    >>> track.volume().shape
+    (24, 192, 192)
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        settings: PropagationSettings | None = None,
+        spacing: Sequence[float] | None = None,
+    ) -> None:
+        self.predictor = predictor
+        self.settings = settings or PropagationSettings()
+        self.spacing = voxel_spacing(spacing, len(predictor.shape))
+        self._refiner = Refiner()
+        self._stack = predictor.stack
+        self._known: OrderedDict[Hashable, Any] = OrderedDict()
+
+    def propagate(
+        self,
+        prompts: Sequence[Prompt],
+        along: int | Sequence[int] | None = None,
+        planes: tuple[int, int] | None = None,
+    ) -> list[Track]:
+        """Follow the objects of prompts through the stack.
+
+        Parameters
+        ----------
+        prompts
+            On any planes (`Prompt.plane`), any number for each object (`Prompt.object`). Negative
+            points alone say that the object is not on that plane: it ends before. A mask alone is
+            taken as it is. `Track.correction` makes the prompt that corrects an earlier result.
+        along
+            The axis, counted from the image's first without channels; by default the one before Y
+            and X. Several are followed one after the other: ``(1, 0)`` in an image (T, Z, Y, X)
+            goes through Z, and then with every plane of the object through time.
+        planes
+            The first and the last index along (the first) axis that may be reached.
+
+        Returns
+        -------
+        One `Track` for each object, in the order in which they appear in `prompts`.
+
+        Raises
+        ------
+        ValueError
+            If prompts or planes are not in the image; one sentence says why.
+        """
+        return finish(self.propagate_job(prompts, along, planes))
+
+    def propagate_job(
+        self,
+        prompts: Sequence[Prompt],
+        along: int | Sequence[int] | None = None,
+        planes: tuple[int, int] | None = None,
+    ) -> Job[list[Track]]:
+        """`propagate` as a job; closing it cancels, what was encoded stays in the cache."""
+        if self.predictor.stack is not self._stack:
+            raise RuntimeError("The predictor has another image now; make another Propagator.")
+        shape = self.predictor.shape
+        axes = _axes(along, shape)
+        limits = _limits(planes, shape[axes[0]])
+        objects = group_annotations(prompts, shape)
+        found = yield from self._annotated_sections_job(objects)
+        for axis in axes:
+            reached = limits if axis == axes[0] else (0, shape[axis] - 1)
+            spans = [
+                (number, replace(span, clearest=self._clearest_end(found[number], span)))
+                for number, each in enumerate(objects)
+                for span in slice_intervals(found[number], each.absent, axis, reached)
+            ]
+            yield from self._propagate_intervals_job([span for _, span in spans])
+            for number, span in spans:
+                for index, section in self._known[span]:
+                    found[number][span.plane(index)] = section
+        self._forget()
+        return [
+            Track(each.object, shape, sections)
+            for each, sections in zip(objects, found, strict=True)
+        ]
+
+    def _annotated_sections_job(
+        self, objects: Sequence[ObjectAnnotations]
+    ) -> Job[list[dict[PlaneIndex, Section]]]:
+        """The objects on the planes of their prompts."""
+        found: list[dict[PlaneIndex, Section]] = [{} for _ in objects]
+        asked = sorted(
+            ((plane, number) for number, each in enumerate(objects) for plane in each.present),
+        )
+        for done, (plane, number) in enumerate(asked):
+            prompts = objects[number].present[plane]
+            if prompts not in self._known:
+                yield from with_progress(
+                    self.predictor.set_plane_job(plane), _at(done, len(asked), plane)
+                )
+                self._remember(prompts, (yield from self._section_job(prompts)))
+            section = self._known[prompts]
+            if section is not None:
+                found[number][plane] = section
+        return found
+
+    def _section_job(self, prompts: tuple[Prompt, ...]) -> Job[Section | None]:
+        """One object from its prompts on the predictor's plane; None if nothing is found."""
+        plane = prompts[0].plane
+        answers = yield from self._refiner.refine_job(self.predictor, prompts, plane)
+        mask = np.logical_or.reduce([answer.mask for answer in answers])
+        scores = [answer.score for answer in answers]
+        return Section(ObjectMask.of(mask), min(scores), "annotated") if mask.any() else None
+
+    def _propagate_intervals_job(self, spans: Iterable[SliceInterval]) -> Job[None]:
+        """Find the objects on all planes of spans that are not known, each plane visited once."""
+        stack = self.predictor.stack
+        distinct = dict.fromkeys(spans)
+        yield from self._measure_bias_job(distinct)
+        followers = [self._interval_propagator(span) for span in distinct]
+        found: dict[SliceInterval, list[tuple[int, Section]]] = {
+            each.span: [] for each in followers
+        }
+        visits = _visit_order([each for each in followers if each.span not in self._known])
+        for done, (plane, index, there) in enumerate(visits):
+            active = [each for each in there if not each.ended]
+            if not active:
+                continue
+            here = _at(done, len(visits), plane)
+            yield from with_progress(self.predictor.set_plane_job(plane), here)
+            values = stack.normalized(plane)
+            prompts = [each.prompt(index) for each in active]
+            results = yield from with_progress(self.predictor.predict_many_job(prompts), here)
+            for follower, result in zip(active, results, strict=True):
+                taken = follower.accept(index, result.mask, result.score, values)
+                if taken is not None:
+                    mask, origin = taken
+                    score = result.score if origin == "propagated" else float("nan")
+                    section = Section(ObjectMask.of(mask), score, origin)
+                    found[follower.span].append((index, section))
+        for span, sections in found.items():
+            if span in self._known:
+                self._known.move_to_end(span)
+            else:
+                self._remember(span, tuple(sections))
+
+    def _measure_bias_job(self, spans: Iterable[SliceInterval]) -> Job[None]:
+        """Ask annotated planes as those between them are asked: how the model errs on the object.
+
+        Beyond the outermost ones nothing is made of it: what is wrong on a blurred plane at the
+        object's end would be carried to the sharp ones on the other side.
+        """
+        seeds = {
+            (span.plane(seed.index), seed.section)
+            for span in spans
+            if span not in self._known and span.end is not None
+            for seed in (span.start, span.end)
+            if seed.section.origin == "annotated"
+        }
+        unknown = sorted(
+            (seed for seed in seeds if ("lean", *seed) not in self._known), key=lambda seed: seed[0]
+        )
+        for done, (plane, section) in enumerate(unknown):
+            here = _at(done, len(unknown), plane)
+            yield from with_progress(self.predictor.set_plane_job(plane), here)
+            mask = section.mask(self._size)
+            prompt = prompt_from_mask(mask, (self.spacing[-2], self.spacing[-1]), plane)
+            [result] = yield from with_progress(self.predictor.predict_many_job([prompt]), here)
+            self._remember(("lean", plane, section), BoundaryBias.of(mask, result.mask))
+
+    def _bias(self, span: SliceInterval, seed: IntervalEnd) -> BoundaryBias | None:
+        """How the model errs on an annotated plane; None where that is not known."""
+        found: BoundaryBias | None = self._known.get(("lean", span.plane(seed.index), seed.section))
+        return found
+
+    def _interval_propagator(self, span: SliceInterval) -> IntervalPropagator:
+        height, width = self._size
+        pixel = self.spacing[-2], self.spacing[-1]
+        follower = IntervalPropagator(
+            span, self.settings, (height, width), self.spacing[span.axis], pixel
+        )
+        if span.end is not None:
+            follower.set_bias(self._bias(span, span.start), self._bias(span, span.end))
+        if span.clearest is not None:
+            follower.set_contrast_gate(
+                self._contrast_gate(span.plane(span.clearest.index), span.clearest.section)
+            )
+        return follower
+
+    def _clearest_end(
+        self, sections: Mapping[PlaneIndex, Section], span: SliceInterval
+    ) -> IntervalEnd | None:
+        """Of the planes on which an object is known, that of a span's line where it is clearest.
+
+        What it looks like there holds for all planes: a correction where it is faint does not
+        make everything that faint a part of it.
+        """
+        if not self.settings.min_contrast:
+            return None
+        looks = []
+        for plane, section in sorted(sections.items()):
+            if line_of(plane, span.axis) == span.line:
+                look = self._contrast_gate(plane, section)
+                looks.append((0.0 if look is None else look.strength, plane[span.axis], section))
+        _, index, section = max(looks, key=lambda each: each[0])
+        return IntervalEnd(index, section)
+
+    def _contrast_gate(self, plane: PlaneIndex, section: Section) -> ContrastGate | None:
+        """What an object looks like on a plane on which it is known."""
+        key = plane, section.footprint
+        if key not in self._known:
+            values = self.predictor.stack.normalized(plane)
+            look = ContrastGate.of(section.mask(self._size), values, self.settings.min_contrast)
+            self._remember(key, look)
+        found: ContrastGate | None = self._known[key]
+        return found
+
+    @property
+    def _size(self) -> tuple[int, int]:
+        return self.predictor.shape[-2], self.predictor.shape[-1]
+
+    def _remember(self, key: Hashable, value: Any) -> None:
+        self._known[key] = value
+
+    def _forget(self) -> None:
+        """Keep no more than `MAX_REMEMBERED`; not before all objects are followed, who need their own."""
+        while len(self._known) > MAX_REMEMBERED:
+            self._known.popitem(last=False)
+
+
+def _visit_order(
+    followers: Sequence[IntervalPropagator],
+) -> list[tuple[PlaneIndex, int, list[IntervalPropagator]]]:
+    """Planes in the order in which they are asked, and who asks: line by line, up and then down."""
+    visits: dict[tuple[Any, ...], list[IntervalPropagator]] = {}
+    for follower in followers:
+        span = follower.span
+        for index in span.indices:
+            turn = index if span.ascending else -index
+            visits.setdefault((span.line, not span.ascending, turn), []).append(follower)
+    return [
+        (there[0].span.plane(abs(turn)), abs(turn), there)
+        for (_, _, turn), there in sorted(visits.items(), key=lambda item: item[0])
+    ]
+
+
+def _at(done: int, total: int, plane: PlaneIndex) -> Progress:
+    return Progress(done, total, f"plane {', '.join(map(str, plane))}")
+
+
+def _axes(along: int | Sequence[int] | None, shape: tuple[int, ...]) -> tuple[int, ...]:
+    leading = len(shape) - 2
+    if not leading:
+        raise ValueError(
+            f"An image of {format_shape(shape)} pixels has a single plane; objects are "
+            "followed through stacks."
+        )
+    given = (leading - 1,) if along is None else (along,) if isinstance(along, int) else along
+    axes = tuple(int(axis) for axis in given)
+    if not axes or len(set(axes)) < len(axes) or not all(0 <= axis < leading for axis in axes):
+        raise ValueError(
+            f"Objects are followed along axes 0 to {leading - 1} of an image of shape "
+            f"{format_shape(shape)}, each at most once, not {axes}."
+        )
+    return axes
+
+
+def _limits(planes: tuple[int, int] | None, size: int) -> tuple[int, int]:
+    if planes is None:
+        return 0, size - 1
+    first, last = (int(plane) for plane in planes)
+    if not 0 <= first <= last < size:
+        raise ValueError(
+            f"The range of planes is a first and a last one within 0 to {size - 1}, not {first} to "
+            f"{last}."
+        )
+    return first, last

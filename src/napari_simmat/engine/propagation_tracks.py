@@ -1,0 +1,396 @@
+"""Tracks through a stack: annotations, slice intervals, settings.
+
+The numbers by which an object is followed through a stack.
+
+Objects in stacks: from prompts on some planes to all planes on which the object is.
+
+Prompts on planes of a stack, sorted into objects: where each is, and where it ends.
+
+Stretches of planes on which an object is looked for, from one annotated plane or between two.
+
+Objects in a stack: their masks, plane by plane.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat._text import format_shape
+from napari_simmat.engine.masks import ObjectMask
+from napari_simmat.engine.prompts import Prompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class PropagationSettings:
+    """When an object goes on from one plane to the next, and when it has ended.
+
+    Parameters
+    ----------
+    min_score
+        An answer of the model with a lower score (its estimate of the IoU) ends the object.
+    min_overlap
+        So does one with a lower IoU with the mask on the plane before.
+    max_change
+        So does one that is so many times larger or smaller than the mask on the plane before.
+    min_contrast
+        Pixels whose contrast to the surroundings is a smaller part of the object's contrast on its
+        annotated plane are no longer of it: out of focus an object fades before it is gone. 0 to
+        take them in however faint they are. An object that brightness does not tell from its
+        surroundings is not tested.
+    slope
+        How far the outline may move sideways per distance between planes, both in the unit of the
+        spacing; what lies further away is cut off.
+    reach
+        How far it may move at least, as a part of the object's radius.
+    min_likeness
+        Between two annotated planes, an answer with a lower IoU with the interpolated shape is
+        replaced by that shape.
+    """
+
+    min_score: float = 0.5
+    min_overlap: float = 0.3
+    max_change: float = 3.0
+    min_contrast: float = 0.3
+    slope: float = 1.0
+    reach: float = 0.5
+    min_likeness: float = 0.6
+
+    def __post_init__(self) -> None:
+        for name in ("min_score", "min_overlap", "min_contrast", "min_likeness"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is between 0 and 1, not {getattr(self, name):g}.")
+        if not self.max_change > 1:
+            raise ValueError(f"max_change is larger than 1, not {self.max_change:g}.")
+        for name in ("slope", "reach"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is 0 or larger, not {getattr(self, name):g}.")
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectAnnotations:
+    """What was said of one object.
+
+    Parameters
+    ----------
+    object
+        The id that its prompts share; None for the object of a single prompt without one.
+    present
+        The prompts on each plane that show the object.
+    absent
+        Planes with negative points alone: the object is not there.
+    """
+
+    object: int | None
+    present: Mapping[PlaneIndex, tuple[Prompt, ...]]
+    absent: frozenset[PlaneIndex]
+
+
+def group_annotations(prompts: Sequence[Prompt], shape: tuple[int, ...]) -> list[ObjectAnnotations]:
+    """Sort prompts into objects, in the order in which those appear first.
+
+    Prompts of one object have one `Prompt.object`; a prompt without it is an object of its own.
+
+    Raises
+    ------
+    ValueError
+        If a prompt is not on the image, or an object is on no plane; one sentence says which.
+    """
+    gathered: dict[tuple[str, int], list[Prompt]] = {}
+    for number, prompt in enumerate(prompts):
+        _check_plane(prompt, shape)
+        own = ("number", number) if prompt.object is None else ("object", prompt.object)
+        gathered.setdefault(own, []).append(prompt)
+    return [_annotations(group) for group in gathered.values()]
+
+
+def marks_absence(prompt: Prompt) -> bool:
+    """Whether a prompt is negative points alone."""
+    return prompt.box is None and prompt.mask is None and not any(prompt.labels)
+
+
+def _annotations(group: Sequence[Prompt]) -> ObjectAnnotations:
+    present: dict[PlaneIndex, tuple[Prompt, ...]] = {}
+    for prompt in group:
+        if not marks_absence(prompt):
+            corrects = prompt.mask is not None and bool(prompt.points)
+            earlier = () if corrects else present.get(prompt.plane, ())
+            present[prompt.plane] = (*earlier, prompt)
+    absent = frozenset(prompt.plane for prompt in group) - present.keys()
+    name = group[0].object
+    if not present:
+        raise ValueError(
+            f"{'An object' if name is None else f'Object {name}'} has negative points alone, which "
+            "say where it ends; click on it on at least one plane."
+        )
+    return ObjectAnnotations(name, present, absent)
+
+
+def _check_plane(prompt: Prompt, shape: tuple[int, ...]) -> None:
+    leading = shape[:-2]
+    if len(prompt.plane) != len(leading):
+        raise ValueError(
+            f"A prompt is on plane {prompt.plane}, but the image has shape "
+            f"{format_shape(shape)}: a plane is {len(leading)} "
+            f"{'number' if len(leading) == 1 else 'numbers'}."
+        )
+    for index, size in zip(prompt.plane, leading, strict=True):
+        if not 0 <= index < size:
+            raise ValueError(
+                f"A prompt is on plane {index}, but there are {size}, counted from 0; place it on "
+                "the image."
+            )
+    prompt.check_inside((shape[-2], shape[-1]))
+
+
+def voxel_spacing(spacing: Sequence[float] | None, count: int) -> tuple[float, ...]:
+    """The distance between voxels along each of `count` axes; 1 each where nothing is said.
+
+    Raises
+    ------
+    ValueError
+        If they are not `count` positive numbers.
+    """
+    if spacing is None:
+        return (1.0,) * count
+    taken = tuple(float(value) for value in spacing)
+    if len(taken) != count or not all(0 < value < math.inf for value in taken):
+        raise ValueError(
+            f"The spacing is one positive number for each of the image's {count} axes (without "
+            f"channels), not {taken}."
+        )
+    return taken
+
+
+@dataclass(frozen=True)
+class IntervalEnd:
+    """What an object is on a plane from which it is followed."""
+
+    index: int
+    section: Section
+
+
+@dataclass(frozen=True)
+class SliceInterval:
+    """A stretch of planes along one axis. Equal spans have equal answers.
+
+    Parameters
+    ----------
+    axis
+        The axis of the image along which the planes follow each other.
+    line
+        The plane's indices along the other leading axes.
+    indices
+        Indices along `axis`, in the order in which they are visited.
+    start
+        The annotated plane that comes before them.
+    end
+        The annotated plane that comes after them; None where the object is followed until it ends.
+    clearest
+        The annotated plane on which the object stands out most; None for `start`.
+    """
+
+    axis: int
+    line: PlaneIndex
+    indices: tuple[int, ...]
+    start: IntervalEnd
+    end: IntervalEnd | None = None
+    clearest: IntervalEnd | None = None
+
+    @property
+    def ascending(self) -> bool:
+        """Whether the planes are visited in the order of the image."""
+        return self.indices[0] > self.start.index
+
+    def plane(self, index: int) -> PlaneIndex:
+        """The whole index of a plane."""
+        return plane_on(self.line, self.axis, index)
+
+    def part(self, index: int) -> float:
+        """How far on the way from `start` to `end` a plane lies, 0..1."""
+        assert self.end is not None
+        return (index - self.start.index) / (self.end.index - self.start.index)
+
+
+def plane_on(line: PlaneIndex, axis: int, index: int) -> PlaneIndex:
+    """The plane at `index` along `axis` of a line."""
+    return (*line[:axis], index, *line[axis:])
+
+
+def line_of(plane: PlaneIndex, axis: int) -> PlaneIndex:
+    """A plane's indices without that along `axis`."""
+    return (*plane[:axis], *plane[axis + 1 :])
+
+
+def slice_intervals(
+    sections: Mapping[PlaneIndex, Section],
+    absent: Collection[PlaneIndex],
+    axis: int,
+    limits: tuple[int, int],
+) -> list[SliceInterval]:
+    """All stretches along `axis` between and beyond the planes of an object that are known.
+
+    Parameters
+    ----------
+    sections
+        The planes on which it is known.
+    absent
+        Planes on which it is known not to be; it ends before them.
+    axis
+        Along which to go.
+    limits
+        The first and the last index that may be visited.
+    """
+    spans = []
+    for line in sorted({line_of(plane, axis) for plane in sections}):
+        seeds = [
+            IntervalEnd(plane[axis], section)
+            for plane, section in sorted(sections.items())
+            if line_of(plane, axis) == line
+        ]
+        ends = {plane[axis] for plane in absent if line_of(plane, axis) == line}
+        spans += _intervals_on_line(line, axis, seeds, ends, limits)
+    return spans
+
+
+def _intervals_on_line(
+    line: PlaneIndex, axis: int, seeds: list[IntervalEnd], ends: set[int], limits: tuple[int, int]
+) -> list[SliceInterval]:
+    spans = []
+    first, last = limits
+    for number, seed in enumerate(seeds):
+        after = seeds[number + 1] if number + 1 < len(seeds) else None
+        before = seeds[number - 1] if number else None
+        above = [end for end in ends if end > seed.index and (not after or end < after.index)]
+        below = [end for end in ends if end < seed.index and (not before or end > before.index)]
+        up = tuple(range(max(first, seed.index + 1), min([*above, last + 1])))
+        down = tuple(range(min(last, seed.index - 1), max([*below, first - 1]), -1))
+        if after is None or above:
+            spans.append(SliceInterval(axis, line, up, seed))
+        else:
+            # Downwards: on the way up the later annotated planes are not known yet, and each
+            # plane is to be visited once.
+            inner = range(min(last, after.index - 1), max(first - 1, seed.index), -1)
+            spans.append(SliceInterval(axis, line, tuple(inner), after, seed))
+        if before is None or below:
+            spans.append(SliceInterval(axis, line, down, seed))
+    return [span for span in spans if span.indices]
+
+
+PlaneIndex = tuple[int, ...]
+Origin = Literal["annotated", "propagated", "interpolated"]
+
+
+@dataclass(frozen=True)
+class Section:
+    """An object on one plane.
+
+    Parameters
+    ----------
+    footprint
+        Its pixels, over (Y, X).
+    score
+        The model's own estimate of the mask's IoU; NaN where no model was asked.
+    origin
+        ``"annotated"``: from prompts on this plane; ``"propagated"``: found by the model from the
+        planes beside it; ``"interpolated"``: by shape alone, between annotated planes on which the
+        model found nothing like it.
+    """
+
+    footprint: ObjectMask
+    score: float
+    origin: Origin
+
+    def mask(self, shape_yx: tuple[int, int]) -> NDArray[np.bool_]:
+        """The pixels as (Y, X) bool."""
+        return self.footprint.on_plane((), shape_yx)
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """An object through a stack.
+
+    Parameters
+    ----------
+    object
+        The id its prompts gave it, or None.
+    shape
+        The image's (..., Y, X).
+    sections
+        The planes on which it is.
+    """
+
+    object: int | None
+    shape: tuple[int, ...]
+    sections: Mapping[PlaneIndex, Section]
+
+    def mask(self, plane: int | Sequence[int]) -> NDArray[np.bool_]:
+        """The object on one plane (Y, X); all False where it is not."""
+        index = (int(plane),) if isinstance(plane, (int, np.integer)) else tuple(plane)
+        section = self.sections.get(index)
+        size = self.shape[-2], self.shape[-1]
+        return np.zeros(size, bool) if section is None else section.mask(size)
+
+    def masks(self) -> Iterator[tuple[PlaneIndex, NDArray[np.bool_], float]]:
+        """Plane, mask (Y, X) and score of each plane on which the object is, in order."""
+        for plane in sorted(self.sections):
+            yield plane, self.mask(plane), self.sections[plane].score
+
+    def volume(self) -> NDArray[np.bool_]:
+        """The whole object (..., Y, X)."""
+        whole = np.zeros(self.shape, bool)
+        for plane, mask, _ in self.masks():
+            whole[plane] = mask
+        return whole
+
+    @property
+    def score(self) -> float:
+        """Mean score of the planes that have one; NaN where none has."""
+        scores = [each.score for each in self.sections.values() if not math.isnan(each.score)]
+        return math.fsum(scores) / len(scores) if scores else math.nan
+
+    def footprint(self) -> ObjectMask:
+        """The whole object, over all axes of the image.
+
+        Raises
+        ------
+        ValueError
+            If it is on no plane.
+        """
+        corners = np.array([(*plane, *s.footprint.corner) for plane, s in self.sections.items()])
+        if not len(corners):
+            raise ValueError("The object is on no plane: click on it first.")
+        sizes = [(*([1] * len(plane)), *s.footprint.shape) for plane, s in self.sections.items()]
+        first = corners.min(axis=0)
+        block = np.zeros((corners + sizes).max(axis=0) - first, bool)
+        for corner, size, section in zip(corners, sizes, self.sections.values(), strict=True):
+            start = corner - first
+            where = tuple(slice(n, n + length) for n, length in zip(start, size, strict=True))
+            block[where] = section.footprint.mask
+        return ObjectMask.of(block, tuple(int(n) for n in first))
+
+    def correction(
+        self,
+        plane: int | Sequence[int],
+        points: Sequence[tuple[float, float]],
+        labels: Sequence[int] | None = None,
+    ) -> Prompt:
+        """Clicks that correct the object on one plane, to be given with its other prompts.
+
+        Parameters
+        ----------
+        plane
+            Where.
+        points, labels
+            As those of a `Prompt`. Where the object was found, they refine its mask there; where
+            it was not, they are as any prompt, and negative ones alone mean that it is not there.
+        """
+        index = (int(plane),) if isinstance(plane, (int, np.integer)) else tuple(plane)
+        mask = self.mask(index) if index in self.sections else None
+        taken = (1,) * len(points) if labels is None else tuple(labels)
+        return Prompt(tuple(points), taken, mask=mask, object=self.object, plane=index)

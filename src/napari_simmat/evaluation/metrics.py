@@ -1,0 +1,378 @@
+"""Metrics of masks and instances: IoU, Dice, boundary F-score, average precision, matching.
+
+How well the objects of two label images agree: pure functions on arrays.
+
+Objects are matched one to one; ids play no part, 0 is the background.
+
+How well masks agree: pure functions on arrays. Objects of a label image: `learn.matching`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import ceil, hypot
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+from scipy.optimize import linear_sum_assignment
+
+from napari_simmat.engine.masks import as_masks, iou
+
+THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+"""IoU thresholds of the Data Science Bowl 2018."""
+
+
+class Matching(NamedTuple):
+    """Objects found, invented and missed at one threshold; those of several images add up.
+
+    Parameters
+    ----------
+    true_positives, false_positives, false_negatives
+        Pairs whose IoU is above the threshold; objects found that have no partner; true objects
+        that have none.
+    iou_sum
+        Sum of the IoUs of the pairs.
+    """
+
+    true_positives: int
+    false_positives: int
+    false_negatives: int
+    iou_sum: float
+
+    @property
+    def average_precision(self) -> float:
+        """TP / (TP + FP + FN); 1 where nothing was there and nothing was found.
+
+        The score per threshold of the Data Science Bowl 2018 (Caicedo et al., Nature Methods 2019)
+        and of StarDist. It is no area under a curve: masks have no confidence here.
+        """
+        all_of_them = self.true_positives + self.false_positives + self.false_negatives
+        return self.true_positives / all_of_them if all_of_them else 1.0
+
+    @property
+    def quality(self) -> PanopticQuality:
+        """Panoptic quality of these matches."""
+        count = self.true_positives + (self.false_positives + self.false_negatives) / 2
+        if count == 0:
+            return PanopticQuality(1.0, 1.0, 1.0)
+        found = self.true_positives
+        segmentation = self.iou_sum / found if found else 0.0
+        return PanopticQuality(self.iou_sum / count, segmentation, found / count)
+
+
+class PanopticQuality(NamedTuple):
+    """`pq` = `sq` (mean IoU of the matched pairs) x `rq` (F1 of the detection)."""
+
+    pq: float
+    sq: float
+    rq: float
+
+
+def match_labels(found: NDArray[Any], truth: NDArray[Any], threshold: float = 0.5) -> Matching:
+    """Match the objects of two label images (H, W) or (Z, Y, X) one to one.
+
+    Of all matchings with as many pairs above `threshold` as can be, one with the largest sum of
+    IoUs is taken (Kuhn 1955). From 0.5 on there is only one: no object overlaps two others by more
+    than half.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, ids are negative or no integers, or `threshold` is not in 0..1.
+
+    Examples
+    --------
+    Two of three objects are found, one with IoU 2/3, and one is invented:
+
+    >>> truth = np.array([[1, 1, 1, 0, 2, 2, 0, 3, 3, 0]])
+    >>> found = np.array([[7, 7, 0, 0, 5, 5, 0, 0, 0, 9]])
+    >>> matching = match_labels(found, truth)
+    >>> matching[:3], round(matching.iou_sum, 3), matching.average_precision
+    ((2, 1, 1), 1.667, 0.5)
+    """
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"An IoU threshold lies in 0..1, got {threshold}.")
+    return _match_overlaps(pairwise_iou(found, truth), threshold)
+
+
+def match_at_thresholds(
+    found: NDArray[Any], truth: NDArray[Any], thresholds: Sequence[float] = THRESHOLDS
+) -> tuple[Matching, ...]:
+    """`match_labels` at each of several thresholds."""
+    overlaps = pairwise_iou(found, truth)
+    return tuple(_match_overlaps(overlaps, each) for each in thresholds)
+
+
+def average_precision(
+    found: NDArray[Any], truth: NDArray[Any], thresholds: Sequence[float] = THRESHOLDS
+) -> NDArray[np.float64]:
+    """TP / (TP + FP + FN) at each of `thresholds`; the Bowl's score is the mean of these.
+
+    Examples
+    --------
+    >>> truth, found = np.array([[1, 1, 1, 2, 2]]), np.array([[1, 1, 0, 2, 2]])
+    >>> average_precision(found, truth, (0.5, 0.75)).round(2).tolist()
+    [1.0, 0.33]
+    """
+    return np.array(
+        [each.average_precision for each in match_at_thresholds(found, truth, thresholds)]
+    )
+
+
+def panoptic_quality(found: NDArray[Any], truth: NDArray[Any]) -> PanopticQuality:
+    """Panoptic quality of objects of one class (Kirillov et al., CVPR 2019, arXiv 1801.00868).
+
+    Pairs are those with an IoU above 0.5. All three are 1 where nothing was there and nothing was
+    found; `sq` is 0 where nothing was matched. The background is no object.
+
+    Examples
+    --------
+    >>> truth, found = np.array([[1, 1, 1, 0, 2, 2]]), np.array([[1, 1, 0, 0, 0, 0]])
+    >>> quality = panoptic_quality(found, truth)
+    >>> [round(value, 3) for value in quality]  # IoU 2/3; one found, one missed
+    [0.444, 0.667, 0.667]
+    """
+    return match_labels(found, truth).quality
+
+
+def sum_matchings(matchings: Iterable[Matching]) -> Matching:
+    """Matches of a data set: the counts of its images, added up.
+
+    Its `quality` is the panoptic quality of the data set as Kirillov et al. define it, and its
+    `average_precision` that of StarDist's `matching_dataset`: objects count alike, not images.
+
+    Examples
+    --------
+    >>> sum_matchings([Matching(2, 1, 0, 1.5), Matching(0, 0, 3, 0.0)])
+    Matching(true_positives=2, false_positives=1, false_negatives=3, iou_sum=1.5)
+    """
+    found, invented, missed, summed = 0, 0, 0, 0.0
+    for each in matchings:
+        found += each.true_positives
+        invented += each.false_positives
+        missed += each.false_negatives
+        summed += each.iou_sum
+    return Matching(found, invented, missed, summed)
+
+
+def pairwise_iou(found: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
+    """IoU (objects found, true objects) of every pair, both in the order of their ids.
+
+    Examples
+    --------
+    >>> pairwise_iou(np.array([4, 4, 9, 0]), np.array([1, 1, 1, 1])).tolist()
+    [[0.5], [0.25]]
+    """
+    if found.shape != truth.shape:
+        raise ValueError(
+            f"Labels of shape {found.shape} and {truth.shape} cannot be compared; give both on "
+            "the same image."
+        )
+    (ours, our_index), (theirs, their_index) = _compact(found), _compact(truth)
+    pairs = our_index * theirs + their_index
+    common = np.bincount(pairs, minlength=ours * theirs).reshape(ours, theirs)
+    union = common.sum(1, keepdims=True) + common.sum(0, keepdims=True) - common
+    return np.asarray((common / np.maximum(union, 1))[1:, 1:], np.float64)
+
+
+def _compact(labels: NDArray[Any]) -> tuple[int, NDArray[np.intp]]:
+    """How many ids there are, 0 included, and each pixel's number among them."""
+    if not (np.issubdtype(labels.dtype, np.integer) or labels.dtype == bool):
+        raise ValueError(
+            f"Labels are whole numbers, one per object, got {labels.dtype}; convert them first."
+        )
+    if labels.size and labels.min() < 0:
+        raise ValueError(f"Ids of objects are positive, got {labels.min()}; 0 is the background.")
+    ids, index = np.unique(np.append(labels.ravel(), 0), return_inverse=True)
+    return len(ids), index[:-1]
+
+
+def _match_overlaps(overlaps: NDArray[np.float64], threshold: float) -> Matching:
+    allowed = overlaps > threshold
+    # A pair counts for more than all IoUs together, so that no pair is given up for better ones.
+    gain = allowed * (1 + min(overlaps.shape, default=0)) + allowed * overlaps
+    rows, columns = linear_sum_assignment(gain, maximize=True)
+    pairs = allowed[rows, columns]
+    found = int(np.count_nonzero(pairs))
+    return Matching(
+        true_positives=found,
+        false_positives=overlaps.shape[0] - found,
+        false_negatives=overlaps.shape[1] - found,
+        iou_sum=float(overlaps[rows, columns][pairs].sum()),
+    )
+
+
+_DAVIS_TOLERANCE = 0.008
+"""Tolerance of a boundary as a share of the image's diagonal, as the DAVIS benchmark has it."""
+
+
+def dice(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
+    """Dice coefficient (F1 of the pixels) of two masks of equal shape; 1 where both are empty.
+
+    Examples
+    --------
+    >>> dice(np.array([1, 1, 0, 0]), np.array([0, 1, 1, 0]))
+    0.5
+    """
+    ours, theirs = as_masks(ours, theirs)
+    total = np.count_nonzero(ours) + np.count_nonzero(theirs)
+    return float(2 * np.count_nonzero(ours & theirs) / total) if total else 1.0
+
+
+def mean_iou(
+    ours: Sequence[NDArray[Any]] | NDArray[Any], theirs: Sequence[NDArray[Any]] | NDArray[Any]
+) -> float:
+    """Mean IoU of an image's objects: the k-th mask of `ours` answers the k-th of `theirs`.
+
+    Parameters
+    ----------
+    ours, theirs
+        N masks each, all of one shape; an array (N, H, W) will do.
+
+    Returns
+    -------
+    float
+        NaN where there is no object (N = 0): such an image says nothing.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many masks on either side, or their shapes differ.
+
+    Examples
+    --------
+    >>> mean_iou(np.array([[1, 1, 0], [0, 0, 1]]), np.array([[1, 0, 0], [0, 0, 1]]))
+    0.75
+    """
+    if len(ours) != len(theirs):
+        raise ValueError(
+            f"{len(ours)} masks cannot answer {len(theirs)} objects; give one mask for each."
+        )
+    scores = [iou(one, other) for one, other in zip(ours, theirs, strict=True)]
+    return float(np.mean(scores)) if scores else float("nan")
+
+
+class DatasetIoU(NamedTuple):
+    """Mean IoU of a data set, counted in two ways, and what was counted.
+
+    Parameters
+    ----------
+    by_object
+        Every object counts as much: the mIoU of SimMAT's tables ("averaged over masks").
+    by_image
+        Every image with an object counts as much, however many it has.
+    objects, images
+        Numbers of objects, and of images that have any.
+    """
+
+    by_object: float
+    by_image: float
+    objects: int
+    images: int
+
+
+def dataset_iou(scores: Iterable[Sequence[float] | NDArray[np.floating[Any]]]) -> DatasetIoU:
+    """Mean IoU of a data set from each image's IoUs (any other score per object as well).
+
+    Images without objects are left out; both means are NaN where none is left.
+
+    Examples
+    --------
+    >>> dataset_iou([[1.0, 1.0, 0.25], [], [0.5]])
+    DatasetIoU(by_object=0.6875, by_image=0.625, objects=4, images=2)
+    """
+    rows = [np.asarray(row, float) for row in scores]
+    rows = [row for row in rows if row.size]
+    if not rows:
+        return DatasetIoU(float("nan"), float("nan"), 0, 0)
+    objects = np.concatenate(rows)
+    by_image = float(np.mean([row.mean() for row in rows]))
+    return DatasetIoU(float(objects.mean()), by_image, len(objects), len(rows))
+
+
+class BoundaryScore(NamedTuple):
+    """Agreement of two boundaries: `precision` of ours, `recall` of theirs, their mean `f`."""
+
+    f: float
+    precision: float
+    recall: float
+
+
+def boundary_f(
+    ours: NDArray[Any], theirs: NDArray[Any], tolerance: float | None = None
+) -> BoundaryScore:
+    """Boundary F measure of DAVIS (Perazzi et al., CVPR 2016, section 5).
+
+    Precision is the share of our boundary pixels with one of theirs within `tolerance`, recall the
+    share of theirs with one of ours; F is the harmonic mean. DAVIS matches by dilation with a disk,
+    which is the same.
+
+    Parameters
+    ----------
+    ours, theirs
+        Masks (H, W).
+    tolerance
+        Largest distance in pixels; by default 0.8 % of the image's diagonal, rounded up.
+
+    Returns
+    -------
+    BoundaryScore
+        All 1 where neither mask has a boundary (empty, or filling the image). Where only one has:
+        what has no pixels has no wrong one and gets 1, the other 0, and F is 0.
+
+    Raises
+    ------
+    ValueError
+        If the masks are not two-dimensional or of different shapes.
+
+    Examples
+    --------
+    A square and the same one 2 px further right: the two sides that are shared, and no others,
+    are found within 1 px.
+
+    >>> square, moved = np.zeros((12, 16)), np.zeros((12, 16))
+    >>> square[3:9, 3:9] = moved[3:9, 5:11] = 1
+    >>> boundary_f(square, square, 0).f, boundary_f(square, moved, 2).f
+    (1.0, 1.0)
+    >>> round(boundary_f(square, moved, 1).f, 3)
+    0.583
+    """
+    ours, theirs = as_masks(ours, theirs)
+    if ours.ndim != 2:
+        raise ValueError(f"A boundary is that of a mask (H, W), got the shape {ours.shape}.")
+    if tolerance is None:
+        tolerance = davis_tolerance(ours.shape)
+    mine, other = boundary_pixels(ours), boundary_pixels(theirs)
+    precision, recall = _share_near(mine, other, tolerance), _share_near(other, mine, tolerance)
+    total = precision + recall
+    return BoundaryScore(2 * precision * recall / total if total else 0.0, precision, recall)
+
+
+def davis_tolerance(shape: tuple[int, ...]) -> int:
+    """DAVIS' tolerance in pixels for an image (H, W): 0.8 % of its diagonal, rounded up."""
+    return ceil(_DAVIS_TOLERANCE * hypot(*shape))
+
+
+def boundary_pixels(mask: NDArray[Any]) -> NDArray[np.bool_]:
+    """Pixels (H, W) that differ from the one to the right, below, or right below.
+
+    One pixel wide, as DAVIS draws it: half a pixel beside the true border, for every mask alike.
+    The image's own edge is no boundary.
+    """
+    inside = np.pad(np.asarray(mask).astype(bool), (0, 1), mode="edge")
+    here = inside[:-1, :-1]
+    return np.asarray(
+        (here != inside[:-1, 1:]) | (here != inside[1:, :-1]) | (here != inside[1:, 1:])
+    )
+
+
+def _share_near(some: NDArray[np.bool_], others: NDArray[np.bool_], tolerance: float) -> float:
+    """Share of the pixels `some` with one of `others` within `tolerance`; 1 of no pixels."""
+    if not some.any():
+        return 1.0
+    if not others.any():
+        return 0.0
+    away = ndi.distance_transform_edt(~others)
+    return float(np.mean(away[some] <= tolerance))

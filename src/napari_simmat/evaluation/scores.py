@@ -1,0 +1,435 @@
+"""Scores per object and per image, and their table.
+
+What segmenting everything reached on one image: objects found, invented and missed.
+
+What a model reached on one object, and what the figures are called in every table.
+
+What is asked of a model that is evaluated.
+
+The figures of labelled images: per object, per image, and two means over all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat.datasets.dataset import REFERENCE_SIDE
+from napari_simmat.engine.automatic_settings import AutomaticSettings
+from napari_simmat.engine.coordinates import check_pixel_ratio
+from napari_simmat.evaluation.metrics import (
+    THRESHOLDS,
+    Matching,
+    match_at_thresholds,
+    sum_matchings,
+)
+
+PlaneNumber = tuple[int, ...]
+Matches = tuple[Matching, ...]
+"""Of the objects of one or several planes, one for each of `THRESHOLDS`."""
+
+
+@dataclass(frozen=True)
+class ImageMatches:
+    """The figures of one image that was segmented automatically.
+
+    Parameters
+    ----------
+    name
+        Its stem.
+    planes
+        Each plane and how its objects match, in order.
+    too_small
+        How many labelled objects were left out for their size.
+    """
+
+    name: str
+    planes: tuple[tuple[PlaneNumber, Matches], ...]
+    too_small: int = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Labelled objects and objects found."""
+        return _counts(self._all)
+
+    @property
+    def headline(self) -> dict[str, float]:
+        """The figures for a table and a history: all planes' objects together."""
+        return {name: value for name, value in self.figures.items() if name not in ("sq", "rq")}
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Every figure: all planes' objects together."""
+        return summary_figures(self._all)
+
+    def rows(self) -> Iterator[dict[str, object]]:
+        """A row for each plane."""
+        for plane, found in self.planes:
+            yield {
+                "image": self.name,
+                "plane": " ".join(map(str, plane)),
+                **_counts(found),
+                "matched@50": found[0].true_positives,
+                **summary_figures(found),
+            }
+
+    @staticmethod
+    def together(images: Sequence[ImageMatches]) -> dict[str, float]:
+        """The figures of all images' objects as if they were of one image."""
+        return summary_figures(_sum_matches([image._all for image in images]))
+
+    @property
+    def _all(self) -> Matches:
+        return _sum_matches([found for _, found in self.planes])
+
+
+def plane_matches(found: NDArray[Any], truth: NDArray[Any], ignored: NDArray[np.bool_]) -> Matches:
+    """How the objects found on a plane match the labelled ones.
+
+    Parameters
+    ----------
+    found, truth
+        Label images (Y, X).
+    ignored
+        Where objects are labelled that do not count: those found there, to more than half, do not
+        count either.
+    """
+    if ignored.any():
+        areas = np.bincount(found.ravel().astype(np.intp))
+        beside = np.bincount(found[ignored].astype(np.intp), minlength=len(areas))
+        dropped = 2 * beside > areas
+        found = np.where(dropped[found.astype(np.intp)], 0, found)
+        truth = np.where(ignored, 0, truth)
+    return match_at_thresholds(found, truth)
+
+
+def summary_figures(found: Matches) -> dict[str, float]:
+    """Average precision at IoU 0.5, 0.75 and as the mean of ten thresholds; panoptic quality."""
+    precision = dict(zip(THRESHOLDS, (each.average_precision for each in found), strict=True))
+    quality = found[0].quality
+    return {
+        "ap@50": precision[0.5],
+        "ap@75": precision[0.75],
+        "ap": float(np.mean(list(precision.values()))),
+        "pq": quality.pq,
+        "sq": quality.sq,
+        "rq": quality.rq,
+    }
+
+
+def _sum_matches(several: Sequence[Matches]) -> Matches:
+    return tuple(sum_matchings(each[at] for each in several) for at in range(len(THRESHOLDS)))
+
+
+def _counts(found: Matches) -> dict[str, int]:
+    first = found[0]
+    return {
+        "objects": first.true_positives + first.false_negatives,
+        "found": first.true_positives + first.false_positives,
+    }
+
+
+TARGET_IOUS = (80, 90)
+"""IoU in percent for which clicks are counted: NoC@80 and NoC@90."""
+SHOWN_CLICKS = (1, 2, 3, 5, 10)
+"""Numbers of clicks that are shown to people; files hold every number."""
+
+
+class MaskAgreement(NamedTuple):
+    """How well an answer agrees with the true object, each 0..1.
+
+    Parameters
+    ----------
+    iou, dice
+        Of the masks.
+    boundary_f
+        Of their boundaries; NaN where it is not measured.
+    """
+
+    iou: float
+    dice: float
+    boundary_f: float = math.nan
+
+
+@dataclass(frozen=True)
+class ObjectScore:
+    """What was reached on one object; what was not asked is None, empty or NaN.
+
+    Parameters
+    ----------
+    label
+        Its id in the label image.
+    area
+        Its pixels.
+    clicks
+        After the first click in its middle, and after each click that corrects the answer.
+    box
+        With its bounding box.
+    paper
+        With the click of the paper's protocol, on its grid (`learn.paper`).
+    filled_box, disk
+        IoU of what needs no model: the whole bounding box; a disk at the click that is as large
+        as the median object of the plane.
+    """
+
+    label: int
+    area: int = 0
+    clicks: tuple[MaskAgreement, ...] = ()
+    box: MaskAgreement | None = None
+    paper: MaskAgreement | None = None
+    filled_box: float = math.nan
+    disk: float = math.nan
+
+    @property
+    def answers(self) -> dict[str, MaskAgreement]:
+        """How well each answer agrees, by column: click, click+1, ..., box, paper."""
+        found = {click_column(n): answer for n, answer in enumerate(self.clicks, start=1)}
+        further = {"box": self.box, "paper": self.paper}
+        return found | {name: answer for name, answer in further.items() if answer is not None}
+
+    @property
+    def iou(self) -> dict[str, float]:
+        """IoU by column, that of the baselines as well."""
+        found = {name: answer.iou for name, answer in self.answers.items()}
+        return _measured({**found, "filled_box": self.filled_box, "disk": self.disk})
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Every figure by column: `iou`, Dice, boundary F, numbers of clicks and failures."""
+        answers = self.answers.items()
+        return {
+            **self.iou,
+            **{f"dice_{name}": answer.dice for name, answer in answers},
+            **_measured({f"boundary_f_{name}": answer.boundary_f for name, answer in answers}),
+            **self._counted(),
+        }
+
+    def clicks_until(self, iou: float) -> int | None:
+        """After how many clicks the IoU was first at least that high; None if it never was."""
+        reached = (n for n, answer in enumerate(self.clicks, start=1) if answer.iou >= iou)
+        return next(reached, None)
+
+    def _counted(self) -> dict[str, float]:
+        """Number of clicks (NoC) and failure, where there were corrections.
+
+        Where the IoU is never reached the most clicks that were allowed count, as is usual
+        (Sofiiuk et al., arXiv 2102.06583): a mean of them is comparable for the same maximum only.
+        """
+        if len(self.clicks) < 2:
+            return {}
+        counted = {}
+        for percent in TARGET_IOUS:
+            needed = self.clicks_until(percent / 100)
+            counted[f"noc@{percent}"] = float(len(self.clicks) if needed is None else needed)
+            counted[f"failed@{percent}"] = float(needed is None)
+        return counted
+
+
+def click_column(clicks: int) -> str:
+    """The column of the answer after so many clicks: click, click+1, ..."""
+    return "click" if clicks == 1 else f"click+{clicks - 1}"
+
+
+def column_title(column: str) -> str:
+    """A column in words for people: 1 click, 4 clicks, box, ..."""
+    if column == "click":
+        return "1 click"
+    if column.startswith("click+"):
+        return f"{1 + int(column.removeprefix('click+'))} clicks"
+    titles = {
+        "paper": "paper's click",
+        "filled_box": "filled box",
+        "ap@50": "AP50",
+        "ap@75": "AP75",
+        "ap": "AP",
+        "pq": "PQ",
+    }
+    return titles.get(column, column)
+
+
+def mean_row(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Mean of each column; rows have the same columns."""
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]} if rows else {}
+
+
+def _measured(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if not math.isnan(value)}
+
+
+EvaluationPromptKind = Literal["click", "box", "iterative", "paper", "auto", "all"]
+MIN_OBJECT_PIXELS = 12
+"""Objects of fewer pixels are left out: a pixel more or less would decide."""
+MAX_CLICKS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    """What is asked of a model.
+
+    Parameters
+    ----------
+    prompt
+        click, box, iterative (the click and its corrections), all (these three), paper
+        (`learn.paper`), or auto (none: everything is segmented).
+    clicks
+        Clicks into each object, where corrections are asked: 1 to 20.
+    smallest
+        Only objects of more pixels, if their plane had 1024 x 1024. Those of fewer than
+        `MIN_OBJECT_PIXELS` pixels of the image are left out as well, but for the paper's protocol.
+    most
+        Objects per image, spread evenly over its planes and labels; None for all.
+    channels, channel_axis
+        As `Predictor.set_image` takes them.
+    pixel_ratio
+        Height of a pixel over its width, where a file does not say.
+    automatic
+        How everything is segmented.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of its range.
+    """
+
+    prompt: EvaluationPromptKind = "all"
+    clicks: int = 4
+    smallest: int = 0
+    most: int | None = None
+    channels: tuple[int | str, ...] | None = None
+    channel_axis: int | None = None
+    pixel_ratio: float = 1.0
+    automatic: AutomaticSettings = field(default=AutomaticSettings())
+
+    def __post_init__(self) -> None:
+        check_pixel_ratio(self.pixel_ratio)
+        if self.prompt not in get_args(EvaluationPromptKind):
+            raise ValueError(
+                f"Prompt {self.prompt!r} is unknown; give {', '.join(get_args(EvaluationPromptKind))}."
+            )
+        if not 1 <= self.clicks <= MAX_CLICKS:
+            raise ValueError(f"An object cannot get {self.clicks} clicks; give 1 to {MAX_CLICKS}.")
+        if self.smallest < 0:
+            raise ValueError(f"Objects cannot have fewer than 0 pixels, got {self.smallest}.")
+        if self.most is not None and self.most < 1:
+            raise ValueError(f"At most {self.most} objects are none; give 1 or more.")
+        if self.most is not None and self.prompt == "auto":
+            raise ValueError("Segmenting everything is compared with all objects; leave most out.")
+
+    @property
+    def needed(self) -> str:
+        """What size an object must have, in words."""
+        above = f"more than {self.smallest} pixels at {REFERENCE_SIDE} x {REFERENCE_SIDE}"
+        if self.prompt == "paper":
+            return above
+        return f"at least {MIN_OBJECT_PIXELS} pixels" + (f" and {above}" if self.smallest else "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "prompt": self.prompt,
+            "clicks": self.clicks,
+            "smallest": self.smallest,
+            "most": self.most,
+            "channels": None if self.channels is None else list(self.channels),
+            "channel_axis": self.channel_axis,
+            "pixel_ratio": self.pixel_ratio,
+            **({"automatic": self.automatic.to_dict()} if self.prompt == "auto" else {}),
+        }
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """The figures of one image.
+
+    Parameters
+    ----------
+    name
+        Its stem.
+    scores
+        Each object's plane and score, in order.
+    too_small
+        How many objects were left out for their size.
+    """
+
+    name: str
+    scores: tuple[tuple[PlaneNumber, ObjectScore], ...]
+    too_small: int = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many objects there are."""
+        return {"objects": len(self.scores)}
+
+    @property
+    def headline(self) -> dict[str, float]:
+        """Mean IoU over the objects, by column; what was not asked is not there."""
+        return mean_row([score.iou for _, score in self.scores])
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Mean over the objects of every column."""
+        return mean_row([score.figures for _, score in self.scores])
+
+    def rows(self) -> Iterator[dict[str, object]]:
+        """A row for each object."""
+        for plane, score in self.scores:
+            yield {
+                "image": self.name,
+                "plane": " ".join(map(str, plane)),
+                "label": score.label,
+                "area_px": score.area,
+                **score.figures,
+            }
+
+    @staticmethod
+    def together(images: Sequence[ImageScores]) -> dict[str, float]:
+        """Mean over the objects of all images of every column: the paper's mIoU and mDice."""
+        return mean_row([score.figures for image in images for _, score in image.scores])
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The figures of a folder, in the order of its images.
+
+    Parameters
+    ----------
+    images
+        Those with an object; at least one. They were prompted, or segmented automatically.
+    overlays
+        The pictures that were written.
+    """
+
+    images: tuple[ImageScores, ...] | tuple[ImageMatches, ...]
+    overlays: tuple[Path, ...] = field(default=(), compare=False)
+
+    @property
+    def headline(self) -> dict[str, float]:
+        """Mean over the images, in which each counts alike, of what a table shows."""
+        return mean_row([image.headline for image in self.images])
+
+    @property
+    def over_images(self) -> dict[str, float]:
+        """Mean over the images of every column."""
+        return mean_row([image.figures for image in self.images])
+
+    @property
+    def over_objects(self) -> dict[str, float]:
+        """Every column over the objects of all images, which count alike."""
+        return self.images[0].together(self.images)  # type: ignore[arg-type]  # all are of one kind
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many objects all images have, and how many were found, where they were sought."""
+        each = [image.counts for image in self.images]
+        return {name: sum(counts[name] for counts in each) for name in each[0]}
+
+    @property
+    def automatic(self) -> bool:
+        """Whether everything was segmented."""
+        return isinstance(self.images[0], ImageMatches)

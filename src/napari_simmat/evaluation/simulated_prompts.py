@@ -1,0 +1,432 @@
+"""Prompts simulated from ground truth, by a user's and by the paper's protocol.
+
+Score a model on labelled objects with simulated prompts, as a user would give them.
+
+The evaluation protocol of SimMAT's paper: one click in each region, scored on a coarse grid.
+
+From arXiv 2409.08083 and its authors' code: every region above a size, the middle one of its
+pixels in row-major order as the click, logits cut at 0, IoU and Dice on 256 x 256 cells, averaged
+over all masks. The model is prompted through the Predictor, so any kind of model can be scored:
+the mask is the one that the Predictor chooses for a lone click (`Result.mask`), cut at 0 at the
+image's resolution and then resampled to the grid.
+
+Prompts drawn from true masks, as a user would give them.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from napari_simmat._text import format_shape
+from napari_simmat.datasets.dataset import REFERENCE_SIDE, large_regions
+from napari_simmat.engine.masks import Mask, interior_point, iou, label_windows
+from napari_simmat.engine.predictor import Predictor
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.refinement import Refiner
+from napari_simmat.evaluation.ground_truth import GroundTruthObject, disk
+from napari_simmat.evaluation.metrics import dice
+from napari_simmat.evaluation.scores import (
+    MIN_OBJECT_PIXELS,
+    MaskAgreement,
+    ObjectScore,
+    click_column,
+)
+from napari_simmat.progress import Job, Progress
+
+EvaluationPrompts = Literal["click", "box", "iterative", "all"]
+"""Prompts given to a model: iterative is the click and its corrections."""
+OnAnswer = Callable[[str, Prompt, Mask, MaskAgreement], object]
+"""Called with a column's name, the prompt, its mask (Y, X) and the agreement with the truth."""
+
+
+class PromptProtocol(ABC):
+    """Which objects of a plane are prompted, how, and how the masks are scored."""
+
+    @abstractmethod
+    def objects(self, labels: NDArray[Any]) -> list[int]:
+        """The labels of a plane (Y, X) that count."""
+
+    @abstractmethod
+    def targets(self, labels: NDArray[Any], only: Collection[int] | None) -> list[Any]:
+        """What `score_target_job` needs to know of each object of `labels` (Y, X)."""
+
+    @abstractmethod
+    def score_target_job(
+        self, predictor: Predictor, target: Any, show: OnAnswer | None
+    ) -> Job[ObjectScore]:
+        """Prompt and score one object."""
+
+    def score_job(
+        self,
+        predictor: Predictor,
+        labels: NDArray[Any],
+        only: Collection[int] | None = None,
+        show: OnAnswer | None = None,
+    ) -> Job[list[ObjectScore]]:
+        """Prompt the objects of `labels` (Y, X) on the predictor's current plane.
+
+        Parameters
+        ----------
+        predictor
+            Holds the image.
+        labels
+            True objects, 0 for the background.
+        only
+            Labels to prompt; all by default.
+        show
+            Observes the masks.
+
+        Raises
+        ------
+        ValueError
+            If the labels have another size than the image.
+        """
+        if labels.shape != predictor.shape[-2:]:
+            raise ValueError(
+                f"The labels have {format_shape(labels.shape)} pixels, the image's planes "
+                f"{format_shape(predictor.shape[-2:])}; give labels of the same plane."
+            )
+        targets = self.targets(labels, only)
+        scores = []
+        for done, target in enumerate(targets, start=1):
+            scores.append((yield from self.score_target_job(predictor, target, show)))
+            yield Progress(done, len(targets), "evaluating")
+        return scores
+
+
+@dataclass(frozen=True)
+class UserProtocol(PromptProtocol):
+    """Prompt as a user: a click, clicks that correct the mask, and the bounding box.
+
+    The first click is the pixel deepest inside the object (`mask_geometry.interior_point`). Each further
+    one is the deepest pixel of the largest wrong region, and refines the previous mask as in the
+    window (`engine.refining`). Once nothing is wrong, the mask stays. `show` gets the masks of the
+    first click, of all clicks, and of the box.
+
+    Parameters
+    ----------
+    asked
+        Which prompts are given.
+    clicks
+        Clicks per object, including the first, where corrections are asked.
+    smallest
+        Objects count if they have more pixels than this, in a plane of 1024 x 1024, and at least
+        `MIN_OBJECT_PIXELS` pixels.
+    """
+
+    asked: EvaluationPrompts = "all"
+    clicks: int = 4
+    smallest: int = 0
+
+    def objects(self, labels: NDArray[Any]) -> list[int]:
+        """As `PromptProtocol`."""
+        large = set(large_regions(labels, self.smallest))
+        return [
+            label
+            for label, window in label_windows(labels)
+            if label in large and np.count_nonzero(labels[window] == label) >= MIN_OBJECT_PIXELS
+        ]
+
+    def targets(
+        self, labels: NDArray[Any], only: Collection[int] | None
+    ) -> list[tuple[int, GroundTruthObject, Mask]]:
+        """Label, object, and the baseline: a disk of the median object's size at the click."""
+        objects = [
+            (label, GroundTruthObject(labels, label, window))
+            for label, window in label_windows(labels)
+            if only is None or label in only
+        ]
+        areas = [truth.area for _, truth in objects]
+        radius = math.sqrt(float(np.median(areas)) / math.pi) if areas else 0.0
+        return [(n, truth, disk(labels.shape, truth.middle, radius)) for n, truth in objects]
+
+    def score_target_job(
+        self,
+        predictor: Predictor,
+        target: tuple[int, GroundTruthObject, Mask],
+        show: OnAnswer | None,
+    ) -> Job[ObjectScore]:
+        """As `PromptProtocol`."""
+        label, truth, baseline = target
+        clicked: tuple[MaskAgreement, ...] = ()
+        boxed = None
+        if self.asked != "box":
+            clicked = yield from self._click_job(predictor, truth, label, show)
+        if self.asked in ("box", "all"):
+            answer = predictor.predict(box=truth.box)
+            boxed = truth.agreement(answer.mask)
+            if show is not None:
+                show("box", Prompt(box=truth.box, object=label), answer.mask, boxed)
+        filled = truth.area / truth.mask.size
+        overlap = truth.iou(baseline)
+        return ObjectScore(label, truth.area, clicked, boxed, filled_box=filled, disk=overlap)
+
+    def _click_job(
+        self, predictor: Predictor, truth: GroundTruthObject, label: int, show: OnAnswer | None
+    ) -> Job[tuple[MaskAgreement, ...]]:
+        """The agreement after each click."""
+        clicks = 1 if self.asked == "click" else self.clicks
+        refiner = Refiner()
+        prompt = Prompt(points=(truth.middle,), labels=(1,), object=label)
+        reached: list[MaskAgreement] = []
+        while True:
+            [answer] = yield from refiner.refine_job(predictor, [prompt], ())
+            reached.append(truth.agreement(answer.mask))
+            further = truth.correction(answer.mask) if len(reached) < clicks else None
+            if show is not None and len(reached) == 1:
+                show(click_column(1), prompt, answer.mask, reached[0])
+            if further is None:
+                break
+            point, kind = further
+            prompt = replace(prompt, points=(*prompt.points, point), labels=(*prompt.labels, kind))
+        reached += [reached[-1]] * (clicks - len(reached))  # nothing was wrong any more
+        if show is not None and clicks > 1:
+            show(click_column(clicks), prompt, answer.mask, reached[-1])
+        return tuple(reached)
+
+
+PAPER_GRID = 256
+"""Rows and columns on which masks are compared."""
+
+
+@dataclass(frozen=True)
+class PaperProtocol(PromptProtocol):
+    """Click once into each region, as SimMAT's paper does; `show` gets every mask.
+
+    Parameters
+    ----------
+    smallest
+        Regions count if they have more pixels than this, in a plane of 1024 x 1024.
+    """
+
+    smallest: int = 0
+
+    def objects(self, labels: NDArray[Any]) -> list[int]:
+        """As `PromptProtocol`."""
+        return list(centre_clicks(labels, self.smallest))
+
+    def targets(
+        self, labels: NDArray[Any], only: Collection[int] | None
+    ) -> list[tuple[int, tuple[float, float], int, NDArray[np.bool_]]]:
+        """Label, click (y, x), area in pixels and mask on the grid."""
+        truth = resample_to_grid(labels, PAPER_GRID)
+        return [
+            (label, point, int(np.count_nonzero(labels == label)), truth == label)
+            for label, point in centre_clicks(labels, self.smallest).items()
+            if only is None or label in only
+        ]
+
+    def score_target_job(
+        self, predictor: Predictor, target: Any, show: OnAnswer | None
+    ) -> Job[ObjectScore]:
+        """As `PromptProtocol`."""
+        yield from ()
+        label, point, area, truth = target
+        answer = predictor.predict(points=[point], labels=[1])
+        ours = resample_to_grid(answer.mask, PAPER_GRID)
+        reached = MaskAgreement(iou(ours, truth), dice(ours, truth))
+        if show is not None:
+            prompt = Prompt(points=(point,), labels=(1,), object=label)
+            show("paper", prompt, answer.mask, reached)
+        return ObjectScore(label, area, paper=reached)
+
+
+def centre_clicks(labels: NDArray[Any], smallest: int = 0) -> dict[int, tuple[float, float]]:
+    """The protocol's click (y, x) in image pixels for each region of (Y, X).
+
+    The middle one of the region's pixels in row-major order at 1024 x 1024 (the upper of two),
+    which need not lie in its middle. A region without a pixel there or on the coarse grid, as
+    may happen in larger images, cannot be clicked or scored and is left out.
+
+    Parameters
+    ----------
+    labels
+        Ids, 0 for the background.
+    smallest
+        As `datasets.dataset.large_regions`.
+    """
+    fine, scored = (
+        resample_to_grid(labels, REFERENCE_SIDE),
+        set(np.unique(resample_to_grid(labels, PAPER_GRID)).tolist()),
+    )
+    clicks = {}
+    for label in large_regions(labels, smallest):
+        pixels = np.flatnonzero(fine == label)
+        if len(pixels) and label in scored:
+            cell = np.array(divmod(int(pixels[len(pixels) // 2]), REFERENCE_SIDE))
+            y, x = (cell + 0.5) * np.array(labels.shape) / REFERENCE_SIDE - 0.5
+            clicks[label] = (float(y), float(x))
+    return clicks
+
+
+def resample_to_grid(plane: NDArray[Any], side: int) -> NDArray[Any]:
+    """A plane (Y, X) as (side, side): the pixel in which each cell's centre lies."""
+    rows, columns = (
+        ((np.arange(side) + 0.5) * length / side).astype(np.intp) for length in plane.shape
+    )
+    return np.asarray(plane[np.ix_(rows, columns)])
+
+
+PROMPT_KIND_WEIGHTS = {
+    "click": 0.4,
+    "box": 0.25,
+    "points": 0.1,
+    "click+box": 0.08,
+    "mask": 0.07,
+    "box+mask": 0.05,
+    "scribble": 0.05,
+}
+"""Kinds of first prompts and how often each is trained."""
+
+SCRIBBLE_POINTS = 5
+"""Points of a scribble."""
+
+BoolMasks = NDArray[np.bool_]
+
+
+class PromptBatch(NamedTuple):
+    """Points (N, K, 2) as x, y, labels (N, K) as in `TinyNetwork.decode_batch`, mask logits."""
+
+    points: Tensor
+    labels: Tensor
+    mask: Tensor | None = None
+
+
+def draw_prompts(kind: str, masks: BoolMasks, rng: np.random.Generator) -> PromptBatch:
+    """One prompt of a kind for each mask (N, H, W).
+
+    A click falls into the object, every second time into its middle, or always anywhere; a box is
+    loose or tight by a few percent of its side, and holds most of the object; a mask prompt is the
+    object moved and grown or shrunk. A drawn outline reaches the model as box and mask, a scribble
+    as points along it.
+    """
+    points, labels = [], []
+    for mask in masks:
+        own: list[NDArray[np.floating]] = []
+        kinds: list[int] = []
+        if kind in ("click", "points", "click+box"):
+            own.append(_middle(mask) if rng.random() < 0.5 else _random_pixel(mask, rng))
+            kinds.append(1)
+        if kind == "anywhere":
+            own.append(_random_pixel(mask, rng))
+            kinds.append(1)
+        if kind == "scribble":
+            own += _scribble(mask, rng)
+            kinds += [1] * SCRIBBLE_POINTS
+        if kind == "points":
+            own += [_random_pixel(mask, rng), _pixel_near_outside(mask, rng)]
+            kinds += [1, 0]
+        if "box" in kind:
+            own += list(_loosen_box(bounding_box(mask), rng))
+            kinds += [2, 3]
+        else:
+            own.append(np.zeros(2))
+            kinds.append(-1)
+        points.append(own)
+        labels.append(kinds)
+    coarse = _coarse_mask_logits(masks, rng) if "mask" in kind else None
+    return PromptBatch(
+        torch.tensor(np.array(points), dtype=torch.float32), torch.tensor(labels), coarse
+    )
+
+
+def add_correction(batch: PromptBatch, logits: Tensor, target: Tensor, stride: int) -> PromptBatch:
+    """Add a click in the largest error, and hand on the logits, as the window does.
+
+    Parameters
+    ----------
+    logits, target
+        (N, 1, h, w): the answer so far and the truth in 0..1.
+    stride
+        Pixels per cell of their grid.
+    """
+    wanted = target[:, 0] > 0.5
+    wrong = (logits[:, 0] > 0) ^ wanted
+    depth = wrong.float()[:, None]
+    for window in (3, 5, 9):  # a cell deep inside a large wrong region scores highest
+        depth = functional.avg_pool2d(depth, window, 1, window // 2) * wrong[:, None]
+    empty = ~wrong.flatten(1).any(1)
+    score = torch.where(empty[:, None], wanted.flatten(1).float(), depth.flatten(1))
+    best = score.argmax(1)
+    width = wrong.shape[-1]
+    xy = torch.stack([best % width, best // width], dim=1).float() * stride + (stride - 1) / 2
+    label = wanted.flatten(1).gather(1, best[:, None]).long()
+    return PromptBatch(
+        torch.cat([xy[:, None], batch.points], dim=1),
+        torch.cat([label, batch.labels], dim=1),
+        logits.detach(),
+    )
+
+
+def bounding_box(mask: BoolMasks) -> NDArray[np.float64]:
+    """Corners ((x0, y0), (x1, y1)) of an object, half-open."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return np.array([[columns[0], rows[0]], [columns[-1] + 1, rows[-1] + 1]], dtype=float)
+
+
+def _middle(mask: BoolMasks) -> NDArray[np.float64]:
+    y, x = interior_point(mask, ties="median")
+    return np.array([x, y])
+
+
+def _random_pixel(mask: BoolMasks, rng: np.random.Generator) -> NDArray[np.float64]:
+    inside = np.flatnonzero(mask)
+    pixel = inside[rng.integers(len(inside))]
+    return np.array([pixel % mask.shape[1], pixel // mask.shape[1]], dtype=float)
+
+
+def _scribble(mask: BoolMasks, rng: np.random.Generator) -> list[NDArray[np.float64]]:
+    """Points of the object in the order of a stroke drawn across it."""
+    points = np.array([_random_pixel(mask, rng) for _ in range(SCRIBBLE_POINTS)])
+    angle = rng.uniform(0, np.pi)
+    return list(points[np.argsort(points @ np.array([np.cos(angle), np.sin(angle)]))])
+
+
+def _pixel_near_outside(mask: BoolMasks, rng: np.random.Generator) -> NDArray[np.float64]:
+    low, high = bounding_box(mask)
+    reach = (high - low) * 0.4 + 4
+    x0, y0 = np.maximum(low - reach, 0).astype(int)
+    x1, y1 = np.minimum(high + reach, mask.shape[::-1]).astype(int)
+    outside = ~mask[y0:y1, x0:x1]
+    if not outside.any():
+        x0 = y0 = 0
+        outside = ~mask
+    if not outside.any():  # an object that fills the image: its corner must do
+        return np.zeros(2)
+    return np.asarray(_random_pixel(outside, rng) + np.array([x0, y0]))
+
+
+def _loosen_box(box: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
+    if rng.random() < 0.3:
+        return box - 0.5  # edges of pixels in pixel-centre coordinates
+    sides = box[1] - box[0]
+    side = sides.mean()
+    low, high = rng.normal(0, 0.05 * side + 0.5, (2, 2)).clip(-0.2 * side, 0.2 * side)
+    # Into a thin object no further than into its own width, else the corners would change places.
+    shift = np.stack([low.clip(max=0.2 * sides), high.clip(min=-0.2 * sides)])
+    return np.asarray(box - 0.5 + shift)
+
+
+def _coarse_mask_logits(masks: BoolMasks, rng: np.random.Generator) -> Tensor:
+    """Mask prompts as logits at stride 2: moved by up to a tenth, grown or shrunk, blocky."""
+    coarse = []
+    for mask in masks:
+        low, high = bounding_box(mask)
+        reach = max(1, int((high - low).mean() * 0.1))
+        moved = np.roll(mask, rng.integers(-reach, reach + 1, 2), axis=(0, 1))
+        blurred = torch.tensor(moved, dtype=torch.float32)[None]
+        window = 2 * int(rng.integers(0, reach + 1)) + 1
+        blurred = functional.avg_pool2d(blurred, window, 1, window // 2)
+        coarse.append(blurred > rng.uniform(0.2, 0.8))
+    grid = functional.avg_pool2d(torch.stack(coarse).float(), 2)
+    return (grid - 0.5) * 12

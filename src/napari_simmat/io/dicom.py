@@ -1,0 +1,285 @@
+"""DICOM: the files of a series are one image; nothing but its pixels and their size is taken."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat.io.image_file import (
+    ImageFile,
+    Reader,
+    ReadOptions,
+    RefusedFileError,
+    check_memory,
+)
+
+_HEADER_TAGS = [
+    "SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient",
+    "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated",
+    "PixelSpacing", "ImagerPixelSpacing", "SpacingBetweenSlices", "SliceThickness",
+    "RescaleSlope", "RescaleIntercept",
+    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+]  # fmt: skip
+"""Nothing about the patient."""
+_OF_FRAMES = {
+    "PlanePositionSequence": ("ImagePositionPatient",),
+    "PlaneOrientationSequence": ("ImageOrientationPatient",),
+    "PixelMeasuresSequence": ("PixelSpacing", "SpacingBetweenSlices", "SliceThickness"),
+    "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
+}
+"""Where enhanced files, which hold many slices, say of all or of each what others say of theirs."""
+
+
+_SUFFIXES = ("", ".dcm", ".dicom", ".ima")
+"""What the names of slices usually end in."""
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM, by the four letters after its preamble."""
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def holds_dicom(folder: Path) -> bool:
+    """Whether a file of a folder is DICOM."""
+    return any(file.is_file() and is_dicom(file) for file in folder.iterdir())
+
+
+def images_in(folder: Path) -> list[Path] | None:
+    """The series that lie in a folder.
+
+    Returns
+    -------
+    list of Path or None
+        The folder itself, where its DICOM files are of one series; the first file of each series
+        where they are of several; None where it has none.
+    """
+    series = _series_in(folder)
+    if len(series) == 1:
+        return [folder]
+    return [min(files) for files in series.values()] or None
+
+
+def one_per_series(files: Sequence[Path]) -> list[Path]:
+    """Of files that may be slices of DICOM series, the first of each series, which stands for it.
+
+    What is no DICOM, or lies in its folder alone of the files, stays as it is.
+    """
+    folders: dict[Path, list[Path]] = {}
+    for file in dict.fromkeys(files):
+        if file.suffix.lower() in _SUFFIXES and file.is_file() and is_dicom(file):
+            folders.setdefault(file.parent, []).append(file)
+    others: set[Path] = set()
+    for folder, given in folders.items():
+        if len(given) > 1:
+            for own in _series_in(folder).values():
+                others.update([file for file in given if file in own][1:])
+    return [file for file in files if file not in others]
+
+
+def read_dicom(path: Path, _: ReadOptions) -> ImageFile:
+    """Read a series as (Y, X), (Z, Y, X) or (T, Z, Y, X), colours last.
+
+    Slices are sorted by their position; several at one position become time. Values are those of
+    the modality (for CT Hounsfield units), as float32 where the file says that they are scaled.
+
+    Parameters
+    ----------
+    path
+        The folder of a single series, or any file of a series, which stands for all of it.
+    """
+    pydicom = _pydicom(path)
+    folder = path if path.is_dir() else path.parent
+    series = _series_in(folder)
+    if path.is_dir():
+        if len(series) != 1:
+            raise RefusedFileError(
+                f"{path.name} holds {len(series)} DICOM series; give a folder with one, or one "
+                "file of the series that is meant."
+            )
+        [files] = series.values()
+    else:
+        files = next((files for files in series.values() if path in files), [path])
+    heads = {file: pydicom.dcmread(file, specific_tags=_HEADER_TAGS) for file in files}
+    first = heads[files[0]]
+    _check_alike(path, list(heads.values()))
+    frames = _frames(first)
+    samples = int(first.get("SamplesPerPixel") or 1)
+    count = len(files) * frames
+    check_memory(count * int(first.Rows) * int(first.Columns) * samples * 8, path.name)
+    slices = sorted(
+        (
+            _Slice(file, number, _frame_attributes(heads[file], number))
+            for file in files
+            for number in range(frames)
+        ),
+        key=_order,
+    )
+    files = list(dict.fromkeys(each.file for each in slices))
+    stored = {file: _pixels(pydicom, file) for file in files}
+    data = np.stack(
+        [
+            _rescaled_values(stored[file][number] if frames > 1 else stored[file], said)
+            for file, number, said in slices
+        ]
+    )
+    axes = "ZYX" + ("S" if samples > 1 else "")
+    times = _times(slices)
+    if count == 1:
+        data, axes = data[0], axes[1:]
+    elif times > 1:  # neighbours in the order are at one position
+        data = data.reshape(count // times, times, *data.shape[1:]).swapaxes(0, 1)
+        axes = "T" + axes
+    scale = _pixel_size(slices)
+    kept = {letter: size for letter, size in scale.items() if letter in axes}
+    return ImageFile(
+        path,
+        np.ascontiguousarray(data),
+        axes,
+        scale=kept,
+        units=dict.fromkeys(kept, "mm"),
+        rgb=samples == 3,
+        files=tuple(files),
+    )
+
+
+class _Slice(NamedTuple):
+    file: Path
+    number: int
+    """Of the frame in the file."""
+    attributes: Mapping[str, Any]
+    """What the file says of it."""
+
+
+def _frames(head: Any) -> int:
+    """How many planes a file holds; files of one may say so or not."""
+    return int(head.get("NumberOfFrames") or 1)
+
+
+def _frame_attributes(head: Any, number: int) -> dict[str, Any]:
+    """What a file says of one of its frames: more closely for it alone than for all."""
+    said = {tag: head.get(tag) for tag in _HEADER_TAGS if head.get(tag) is not None}
+    if _frames(head) > 1:
+        said.pop("ImagePositionPatient", None)  # of the first, or of none
+    everyone = [*(head.get("SharedFunctionalGroupsSequence") or ())][:1]
+    own = [*(head.get("PerFrameFunctionalGroupsSequence") or ())][number : number + 1]
+    for groups in (*everyone, *own):
+        for name, tags in _OF_FRAMES.items():
+            for group in groups.get(name) or ():
+                said |= {tag: group.get(tag) for tag in tags if group.get(tag) is not None}
+    return said
+
+
+def _series_in(folder: Path) -> dict[str, list[Path]]:
+    """The DICOM files of a folder by the series they are of.
+
+    A file of several frames, such as one film of an ultrasound's series, is one of its own.
+    """
+    files = [file for file in sorted(folder.iterdir()) if file.is_file() and is_dicom(file)]
+    if not files:
+        return {}
+    pydicom = _pydicom(folder)
+    series: dict[str, list[Path]] = {}
+    for file in files:
+        tags = ["SeriesInstanceUID", "Rows", "NumberOfFrames"]
+        head = pydicom.dcmread(file, specific_tags=tags)
+        if head.get("Rows"):  # directories and reports have no pixels
+            own = file.name if _frames(head) > 1 else ""
+            series.setdefault(f"{head.get('SeriesInstanceUID', '')}/{own}", []).append(file)
+    return series
+
+
+def _pixels(pydicom: Any, file: Path) -> NDArray[Any]:
+    dataset = pydicom.dcmread(file)
+    try:
+        pixels: NDArray[Any] = pydicom.pixels.pixel_array(dataset)
+    except (RuntimeError, AttributeError, ValueError, NotImplementedError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise RefusedFileError(
+            f"The pixels of {file.name} could not be read ({said}); save the series uncompressed, "
+            "or install what is named there."
+        ) from None
+    return pixels
+
+
+def _rescaled_values(pixels: NDArray[Any], said: Mapping[str, Any]) -> NDArray[Any]:
+    slope = float(said.get("RescaleSlope") or 1)
+    intercept = float(said.get("RescaleIntercept") or 0)
+    if (slope, intercept) == (1.0, 0.0):
+        return pixels
+    return pixels.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+
+
+def _order(plane: _Slice) -> tuple[float, int, str, int]:
+    instance = int(plane.attributes.get("InstanceNumber") or 0)
+    return _along(plane) or 0.0, instance, plane.file.name, plane.number
+
+
+def _along(plane: _Slice) -> float | None:
+    """Position along the slices' normal in mm, to a thousandth."""
+    said = plane.attributes
+    position, turned = said.get("ImagePositionPatient"), said.get("ImageOrientationPatient")
+    if not position or not turned or len(position) != 3 or len(turned) != 6:
+        return None
+    normal = np.cross([float(v) for v in turned[:3]], [float(v) for v in turned[3:]])
+    return round(float(np.dot(normal, [float(v) for v in position])), 3)
+
+
+def _times(slices: Sequence[_Slice]) -> int:
+    """How many slices lie at each position; 1 where they are not equally many."""
+    places = [_along(plane) for plane in slices]
+    counts = {places.count(place) for place in set(places)}
+    return counts.pop() if len(counts) == 1 and None not in places else 1
+
+
+def _check_alike(path: Path, heads: Sequence[Any]) -> None:
+    kinds = {(head.get("Rows"), head.get("Columns"), head.get("SamplesPerPixel")) for head in heads}
+    if len(kinds) > 1:
+        sizes = ", ".join(sorted({f"{head.Rows} x {head.Columns}" for head in heads}))
+        raise RefusedFileError(
+            f"The series of {path.name} mixes images ({sizes}); put those that are slices of one "
+            "image into a folder of their own."
+        )
+
+
+def _pixel_size(slices: Sequence[_Slice]) -> dict[str, float]:
+    first = slices[0].attributes
+    spacing = first.get("PixelSpacing") or first.get("ImagerPixelSpacing")
+    sizes: dict[str, float] = {}
+    if spacing and len(spacing) == 2:
+        sizes = {"Y": float(spacing[0]), "X": float(spacing[1])}
+    places = sorted({place for plane in slices if (place := _along(plane)) is not None})
+    if len(places) > 1:
+        sizes["Z"] = float(np.median(np.diff(places)))
+    elif len(slices) > 1:
+        sizes["Z"] = float(first.get("SpacingBetweenSlices") or first.get("SliceThickness") or 0)
+    return {letter: size for letter, size in sizes.items() if math.isfinite(size) and size > 0}
+
+
+def _pydicom(path: Path) -> Any:
+    try:
+        module = import_module("pydicom")
+        import_module("pydicom.pixels")
+    except ImportError:
+        raise RefusedFileError(
+            f"{path.name} is DICOM, which needs the package pydicom; install it (pip install "
+            '"napari-simmat[formats]").'
+        ) from None
+    return module
+
+
+DICOM = Reader(
+    ("DICOM",),
+    (".dcm",),
+    lambda path, start: holds_dicom(path) if path.is_dir() else start[128:] == b"DICM",
+    read_dicom,
+)

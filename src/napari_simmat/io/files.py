@@ -1,0 +1,297 @@
+"""Folders, atomic writes, tables.
+
+Files written whole or not at all, CSV and text, hashes with progress.
+
+Where models and the user's data lie.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import hashlib
+import math
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from glob import escape
+from numbers import Integral, Real
+from pathlib import Path
+
+from napari_simmat.progress import Job, Progress, finish
+
+_CHUNK = 1 << 22
+_PARTIAL = ".part"
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+_ESCAPED = "backslashreplace"
+"""How undecodable bytes of a file name are written; JSON reads them back unchanged."""
+
+
+class OutputError(OSError):
+    """A file could not be written; the message is one sentence for the user."""
+
+
+class DiskFullError(OutputError):
+    """A file could not be written, and neither could the next."""
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path in the same folder that becomes `path` when the block succeeds.
+
+    See `atomic_outputs`, which does so for several files.
+    """
+    with atomic_outputs(path) as (temporary,):
+        yield temporary
+
+
+@contextmanager
+def atomic_outputs(*targets: Path) -> Iterator[tuple[Path, ...]]:
+    """Yield temporary paths beside `targets` that become the targets when the block succeeds.
+
+    The contents reach the disk before the names do, and the files are renamed in the order given:
+    after a crash each target is the old file or the new one, never half of it. When the block (or
+    a rename) fails or is interrupted, no new file is left.
+
+    Raises
+    ------
+    OutputError
+        If the disk is full, a folder cannot be written, or a target is a folder.
+    """
+    for target in targets:
+        check_is_no_folder(target)
+    temporary = tuple(map(partial_path, targets))
+    placed: list[Path] = []
+    try:
+        with disk_errors_explained(targets[0]):
+            for folder in {target.parent for target in targets}:
+                folder.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            for path in temporary:
+                fsync(path)
+            for path, target in zip(temporary, targets, strict=True):
+                is_new = not target.exists()
+                replace_path(path, target)
+                if is_new:
+                    placed.append(target)
+            for folder in {target.parent for target in targets}:
+                fsync_folder(folder)
+    except BaseException:
+        for path in (*temporary, *placed):
+            with suppress(OSError):
+                remove(path)
+        raise
+
+
+@contextmanager
+def disk_errors_explained(path: Path) -> Iterator[None]:
+    """Turn system errors in the block, which writes `path`, into an `OutputError`.
+
+    An OSError without a number is a sentence for the user already and passes.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise output_error(error, path) from error
+
+
+def output_error(error: OSError, path: Path) -> OutputError:
+    """The error for the user that describes a system error met while writing `path`."""
+    folder = path.parent
+    if error.errno in _FULL:
+        return DiskFullError(disk_full_message(path))
+    if isinstance(error, (FileExistsError, NotADirectoryError)):
+        return OutputError(f"{folder} is not a folder. Choose another folder.")
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        return OutputError(unwritable_message(folder))
+    reason = error.strerror or str(error)
+    return OutputError(
+        f"{path.name} could not be written to {folder} ({reason}), nothing was changed."
+    )
+
+
+def disk_full_message(path: Path) -> str:
+    """The message when there is no space for `path`."""
+    return (
+        f"The disk is full: {path.name} could not be written to {path.parent}, nothing was "
+        "changed. Free some space there or choose another folder."
+    )
+
+
+def unwritable_message(folder: Path) -> str:
+    """The message when the user may not write into `folder`."""
+    return f"{folder} cannot be written. Change its permissions or choose another folder."
+
+
+def check_is_no_folder(target: Path) -> None:
+    """Refuse a folder in the place of an output file; Zarr outputs are folders."""
+    if target.is_dir() and target.suffix != ".zarr":
+        raise OutputError(
+            f"{target} is a folder, but a file of that name is to be written. "
+            "Rename the folder or choose another output folder."
+        )
+
+
+def partial_path(target: Path) -> Path:
+    """A new name for the temporary file that is to become `target`."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}{_PARTIAL}")
+
+
+def partial_paths(target: Path) -> list[Path]:
+    """Temporary files that were to become `target`, left by a process that was killed."""
+    return sorted(target.parent.glob(f".{escape(target.name)}.????????{_PARTIAL}"))
+
+
+def fsync(path: Path) -> None:
+    """Force the content of a file, or of all files of a folder, to the disk."""
+    for each in files_of(path):
+        with each.open("rb+") as file:
+            os.fsync(file.fileno())
+
+
+def move_into_place(source: Path, target: Path) -> None:
+    """Rename `source` to `target` in the same folder after forcing its content to the disk."""
+    fsync(source)
+    replace_path(source, target)
+    fsync_folder(target.parent)
+
+
+def replace_path(source: Path, target: Path) -> None:
+    """Rename a file or a folder; a folder of the target's name is deleted first."""
+    if source.is_dir() and target.is_dir():
+        shutil.rmtree(target)
+    os.replace(source, target)
+
+
+def remove(path: Path) -> None:
+    """Delete a file, or a folder and its content, if it exists."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file itself, or the files below a folder, sorted by path."""
+    if not path.is_dir():
+        return [path]
+    return sorted(each for each in path.rglob("*") if each.is_file())
+
+
+def fsync_folder(folder: Path) -> None:
+    """Force the names in a folder to the disk; Windows has no such call."""
+    with suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
+
+
+def copy_job(source: Path, target: Path) -> Job[None]:
+    """Copy a file atomically."""
+    total = source.stat().st_size
+    done = 0
+    with (
+        source.open("rb") as read,
+        atomic_write(target) as temporary,
+        temporary.open("wb") as write,
+    ):
+        while chunk := read.read(_CHUNK):
+            write.write(chunk)
+            done += len(chunk)
+            yield Progress(done, total, f"Copying {source.name}")
+
+
+def hash_job(path: Path) -> Job[str]:
+    """Compute the SHA-256 of a file's content, in lower-case hexadecimal."""
+    digest = hashlib.sha256()
+    total = path.stat().st_size
+    done = 0
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            done += len(chunk)
+            yield Progress(done, total, f"Checking {path.name}")
+    return digest.hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's content; of a folder, of its relative names and contents."""
+    if not path.is_dir():
+        return finish(hash_job(path))
+    digest = hashlib.sha256()
+    for file in files_of(path):
+        digest.update(f"{file.relative_to(path).as_posix()}\0{sha256_of(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def format_size(size: int) -> str:
+    """``375 MB``: bytes in decimal units, with three digits."""
+    for unit, step in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= step:
+            return f"{size / step:.3g} {unit}"
+    return f"{size} bytes"
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> None:
+    """Write rows as CSV with a header line; missing values stay empty, floats get eight digits."""
+    with path.open("w", newline="", encoding="utf-8", errors=_ESCAPED) as stream:
+        writer = csv.DictWriter(stream, list(columns), restval="", lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({name: _cell(value) for name, value in row.items()})
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text as UTF-8 with plain line ends on every system."""
+    path.write_text(text, encoding="utf-8", errors=_ESCAPED, newline="\n")
+
+
+def _cell(value: object) -> object:
+    """A float with eight digits, so that the text is the same on all machines; NaN is empty."""
+    if isinstance(value, Real) and not isinstance(value, Integral):
+        return "" if math.isnan(value) else f"{float(value):.8g}"
+    return value
+
+
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
+"""Models that come with the package."""
+
+
+def user_folder() -> Path:
+    """The folder of all user data: NAPARI_SIMMAT_HOME, or the system's place for it."""
+    if chosen := os.environ.get("NAPARI_SIMMAT_HOME"):
+        return Path(chosen).expanduser()
+    from platformdirs import user_data_path
+
+    return user_data_path("napari-simmat", appauthor=False)
+
+
+def models_folder() -> Path:
+    """The user's own checkpoints; a file's stem is its name."""
+    return user_folder() / "models"
+
+
+def bases_folder() -> Path:
+    """Downloaded and imported foundations."""
+    return user_folder() / "bases"
+
+
+def trainings_folder() -> Path:
+    """Trainings of the window that run, or can go on: a folder for each, by the model's name."""
+    return user_folder() / "trainings"
+
+
+def embeddings_folder() -> Path:
+    """Embeddings on disk, where the user wants them kept."""
+    return user_folder() / "embeddings"
+
+
+def sessions_folder() -> Path:
+    """What was done in the window and is not saved yet, a file for each image."""
+    return user_folder() / "sessions"

@@ -1,0 +1,219 @@
+"""An image as its file holds it, and what all readers share: axes, refusals, the memory check."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat.io.files import format_size, sha256_of
+
+LAZY_ABOVE = 2**28
+"""Default of `ReadOptions.lazy_above`, in bytes."""
+
+UNKNOWN_AXES = "QRPAHE"
+"""Letters for axes of unknown meaning, in the order in which they are used; all valid in OME."""
+
+
+class RefusedFileError(ValueError):
+    """A file is not read; the message is a complete sentence for the user."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFile:
+    """An image as its file holds it, with the metadata of the file.
+
+    Parameters
+    ----------
+    path
+        The file or folder.
+    data
+        numpy, memory-mapped or zarr array (dask where axes had to be moved); apart from the
+        channel axis the last two axes are Y and X.
+    axes
+        One letter for each axis of `data`, all different: T time, Z depth, Y, X, C channel,
+        S colour sample, others as the file names them (Q: unknown, R the next of these).
+    channel_names
+        Names along the channel axis, where the file has them.
+    scale
+        Size of a pixel along an axis, by its letter, where known.
+    units
+        Unit of that size: ``"um"``, ``"s"``, for NIfTI also ``"mm"``.
+    rgb
+        Whether the channels are red, green, blue (and alpha).
+    affine
+        NIfTI's (4, 4) from the voxel's (x, y, z) to world coordinates; its axes in `data` are in
+        reverse order.
+    files
+        The files it was read from, in a fixed order, unless that is `path` alone.
+    pixel_ratio
+        Height of a pixel over its width as given by the user; used where `scale` is unknown.
+    """
+
+    path: Path
+    data: Any
+    axes: str
+    channel_names: tuple[str, ...] | None = None
+    scale: Mapping[str, float] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+    rgb: bool = False
+    affine: NDArray[np.float64] | None = None
+    files: tuple[Path, ...] = ()
+    pixel_ratio: float = 1.0
+
+    def sha256(self) -> str:
+        """Hash of the file's bytes; for several files, of their relative names and bytes."""
+        if not self.files:
+            return sha256_of(self.path)
+        digest = hashlib.sha256()
+        for file in self.files:
+            name = file.relative_to(self.path if self.path.is_dir() else self.path.parent)
+            digest.update(f"{name.as_posix()}\0{sha256_of(file)}\n".encode())
+        return digest.hexdigest()
+
+    @property
+    def channel_axis(self) -> int | None:
+        """Axis of `data` that holds the channels, None for a single channel."""
+        return next((axis for axis, letter in enumerate(self.axes) if letter in "CS"), None)
+
+    @property
+    def plane_axes(self) -> str:
+        """Letters of the axes without channels, e.g. ``"ZYX"``."""
+        return "".join(letter for letter in self.axes if letter not in "CS")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape without channels, in the order of `plane_axes`."""
+        sizes = zip(self.axes, self.data.shape, strict=True)
+        return tuple(int(size) for letter, size in sizes if letter not in "CS")
+
+    @property
+    def pixel_size(self) -> tuple[float, float] | None:
+        """Height and width of a pixel in a common unit; None if unknown."""
+        height, width = (self.scale.get(letter, 0.0) for letter in "YX")
+        known = 0 < height < math.inf and 0 < width < math.inf
+        if known and self.units.get("Y") == self.units.get("X"):
+            return height, width
+        return None if self.pixel_ratio == 1 else (self.pixel_ratio, 1.0)
+
+
+class ReadOptions(NamedTuple):
+    """How a reader reads.
+
+    Parameters
+    ----------
+    lazy_above
+        Images of more bytes than this (unpacked) are read plane by plane on access, where the
+        format allows.
+    palette
+        Return the indices of a palette picture instead of its colours.
+    """
+
+    lazy_above: int = LAZY_ABOVE
+    palette: bool = False
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A file format: the names of its files, how it is recognised, how it is read.
+
+    Parameters
+    ----------
+    formats
+        Names of the formats for the user.
+    endings
+        Endings of file names, in lower case. They find images in a folder and give the stem of a
+        name; the format of a file is decided by `matches`.
+    matches
+        Whether a path is of this format, from the path and the first 132 bytes of the file
+        (no bytes for a folder).
+    read
+        Reads a path that matches.
+    """
+
+    formats: tuple[str, ...]
+    endings: tuple[str, ...]
+    matches: Callable[[Path, bytes], bool]
+    read: Callable[[Path, ReadOptions], ImageFile]
+
+
+def drop_singleton_channel(file: ImageFile) -> ImageFile:
+    """Drop a channel axis of length 1, which OME-Zarr with five axes always has."""
+    axis = file.channel_axis
+    if axis is None or file.data.shape[axis] > 1:
+        return file
+    data = as_array(file.data).squeeze(axis)
+    return replace(file, data=data, axes=file.plane_axes, channel_names=None)
+
+
+def as_array(data: Any) -> Any:
+    """An array with methods such as `astype`; Zarr arrays, which have none, as lazy dask."""
+    if hasattr(data, "astype"):
+        return data
+    dask_array: Any = import_module("dask.array")  # it has no types
+    return dask_array.from_zarr(data)
+
+
+def same_except_singletons(one: Sequence[int], other: Sequence[int]) -> bool:
+    """Whether shapes (..., Y, X) are equal apart from leading axes of length 1."""
+    ours, theirs = ([size for size in shape[:-2] if size > 1] for shape in (one, other))
+    return ours == theirs and tuple(one[-2:]) == tuple(other[-2:])
+
+
+def distinct_axes(axes: str) -> str:
+    """Make axis letters unique: a repeated letter becomes the next free one of `UNKNOWN_AXES`."""
+    apart = ""
+    for letter in axes:
+        free = (other for other in UNKNOWN_AXES if other not in axes + apart)
+        apart += next(free, letter) if letter in apart else letter
+    return apart
+
+
+def unnamed_axes(path: Path, n_axes: int) -> str:
+    """``QQYX``: letters for an array whose file does not name its axes; refuses 1 or over 5."""
+    if not 2 <= n_axes <= 5:
+        raise RefusedFileError(
+            f"{path.name} has {n_axes} axes; an image has 2 (Y, X) to 5. Save it with those."
+        )
+    return "Q" * (n_axes - 2) + "YX"
+
+
+def planes_last(data: Any, axes: str) -> tuple[Any, str]:
+    """Move Y and X behind all other axes but the channels, where they are not."""
+    others = [letter for letter in axes if letter not in "CSYX"]
+    if [letter for letter in axes if letter not in "CS"] == [*others, "Y", "X"]:
+        return data, axes
+    if not isinstance(data, np.ndarray):
+        data = as_array(data)
+    wanted = [*(letter for letter in axes if letter in "CS"), *others, "Y", "X"]
+    left = list(enumerate(axes))  # letters may repeat: equal ones are taken in their order
+    order = []
+    for letter in wanted:
+        found = next(pair for pair in left if pair[1] == letter)
+        left.remove(found)
+        order.append(found[0])
+    return data.transpose(order), "".join(wanted)
+
+
+def check_memory(nbytes: int, name: str) -> None:
+    """Refuse if `nbytes` are more than three quarters of the free memory."""
+    available = available_memory()
+    if nbytes > available * 3 / 4:
+        raise RefusedFileError(
+            f"{name} needs {format_size(nbytes)} of memory unpacked, "
+            f"{format_size(available)} are free; crop it, close other programs, or save it as "
+            "TIFF in planes that fit."
+        )
+
+
+def available_memory() -> int:
+    """Bytes of memory that can be had without swapping."""
+    psutil: Any = import_module("psutil")
+    return int(psutil.virtual_memory().available)

@@ -1,0 +1,393 @@
+"""TIFF and OME-TIFF images, and label files.
+
+Label image files: OME-TIFF and NIfTI whose bytes depend on their content alone.
+
+TIFF as microscopes and programs write it: axes, channel names and pixel size.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import logging
+import math
+import re
+import uuid
+import weakref
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat._text import format_shape
+from napari_simmat.io.image_file import (
+    ImageFile,
+    Reader,
+    ReadOptions,
+    RefusedFileError,
+    check_memory,
+    distinct_axes,
+    planes_last,
+)
+
+SOFTWARE = "napari-simmat"
+OME_LENGTHS = {
+    "m": ("m", 100.0),
+    "cm": ("cm", 1.0),
+    "mm": ("mm", 1e-1),
+    "um": ("µm", 1e-4),
+    "nm": ("nm", 1e-7),
+}
+"""Units of length as the readers name them: OME's spelling, and one of them in centimetres."""
+OME_TIMES = {"s": "s", "ms": "ms", "us": "µs", "min": "min", "h": "h"}
+
+NIFTI_UNITS = {"m": "meter", "mm": "mm", "um": "micron", "s": "sec", "ms": "msec", "us": "usec"}
+
+
+def label_dtype(highest: int) -> np.dtype[Any]:
+    """The smallest of uint16 and uint32 that holds `highest`."""
+    return np.dtype(np.uint16 if highest <= np.iinfo(np.uint16).max else np.uint32)
+
+
+def write_labels_tiff(
+    path: Path,
+    labels: NDArray[np.integer[Any]],
+    *,
+    axes: str,
+    scale: Mapping[str, float] | None = None,
+    units: Mapping[str, str] | None = None,
+) -> None:
+    """Write labels as OME-TIFF, zlib-compressed, with axes and pixel size.
+
+    Parameters
+    ----------
+    path
+        The file to write; any suffix.
+    labels
+        Label image of any shape that ends in (Y, X).
+    axes
+        One letter per dimension, e.g. ``"TZYX"``. Letters that OME does not know become ``"Q"``,
+        and where that is taken, another of OME's.
+    scale, units
+        Pixel size and its unit (``"um"``, ``"s"``) by axis letter, where known.
+    """
+    import tifffile
+
+    labels = np.ascontiguousarray(labels, dtype=label_dtype(int(labels.max(initial=0))))
+    known = (letter if letter in "TZAPRHEQYX" else "Q" for letter in axes.upper())
+    axes = distinct_axes("".join(known))
+    sizes = _ome_size_attributes(scale or {}, units or {})
+    resolution = _pixels_per_centimetre(scale or {}, units or {})
+    tifffile.imwrite(
+        path,
+        labels,
+        ome=True,
+        bigtiff=labels.nbytes > 2**32 - 2**25,
+        compression="zlib",
+        photometric="minisblack",
+        resolution=resolution,
+        resolutionunit=None if resolution is None else "CENTIMETER",
+        software=SOFTWARE,
+        metadata={
+            "axes": axes,
+            "Creator": SOFTWARE,
+            "UUID": f"urn:uuid:{_content_uuid(labels, axes, sizes)}",
+            **sizes,
+        },
+    )
+
+
+def write_labels_nifti(
+    path: Path,
+    labels: NDArray[np.integer[Any]],
+    *,
+    affine: NDArray[np.floating[Any]],
+    units: tuple[str, str] = ("", ""),
+    zooms: Sequence[float] | None = None,
+) -> None:
+    """Write labels as gzip-compressed NIfTI in the voxel order of `affine`.
+
+    Parameters
+    ----------
+    path
+        The file to write; any suffix.
+    labels
+        Label image whose first axes are those of the affine: (X, Y, Z, ...) as NIfTI has them.
+    affine
+        (4, 4), voxel indices to world coordinates.
+    units
+        Units of space and time, ``"mm"``, ``"um"``, ``"s"`` and so on; empty if unknown.
+    zooms
+        Voxel size per axis, where an axis lies beyond the affine (time).
+    """
+    nibabel: Any = import_module("nibabel")  # optional; it has no types worth the name
+
+    data = np.asarray(labels, dtype=label_dtype(int(labels.max(initial=0))))
+    image = nibabel.Nifti1Image(data, np.asarray(affine, dtype=np.float64))
+    image.header.set_xyzt_units(*(NIFTI_UNITS.get(unit, "unknown") for unit in units))
+    if zooms is not None:
+        image.header.set_zooms(tuple(float(zoom) for zoom in zooms))
+    with path.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as stream:
+        stream.write(image.to_bytes())
+
+
+def _ome_size_attributes(scale: Mapping[str, float], units: Mapping[str, str]) -> dict[str, object]:
+    """OME attributes of the pixel size; only what OME has a unit for."""
+    sizes: dict[str, object] = {}
+    for axis in "XYZ":
+        unit = OME_LENGTHS.get(units.get(axis, ""))
+        if axis in scale and unit is not None:
+            sizes[f"PhysicalSize{axis}"] = float(scale[axis])
+            sizes[f"PhysicalSize{axis}Unit"] = unit[0]
+    unit_of_time = OME_TIMES.get(units.get("T", ""))
+    if "T" in scale and unit_of_time is not None:
+        sizes["TimeIncrement"] = float(scale["T"])
+        sizes["TimeIncrementUnit"] = unit_of_time
+    return sizes
+
+
+def _pixels_per_centimetre(
+    scale: Mapping[str, float], units: Mapping[str, str]
+) -> tuple[float, float] | None:
+    """TIFF's resolution (X, Y) for readers that do not know OME; None where it is unknown."""
+    per_centimetre = []
+    for axis in "XY":
+        unit = OME_LENGTHS.get(units.get(axis, ""))
+        if axis not in scale or unit is None or not scale[axis] > 0:
+            return None
+        per_centimetre.append(1 / (scale[axis] * unit[1]))
+    if not all(1e-4 < value < 1e9 for value in per_centimetre):
+        return None  # a TIFF rational holds 32 bits
+    return (per_centimetre[0], per_centimetre[1])
+
+
+def _content_uuid(labels: NDArray[Any], axes: str, sizes: Mapping[str, object]) -> uuid.UUID:
+    """A UUID that two files share exactly when they hold the same."""
+    kind = (labels.shape, labels.dtype.name, axes, sorted(sizes.items()))
+    digest = hashlib.sha256(repr(kind).encode())
+    digest.update(labels.astype(labels.dtype.newbyteorder("<"), copy=False).data)
+    return uuid.uuid5(uuid.NAMESPACE_OID, digest.hexdigest())
+
+
+logger = logging.getLogger(__name__)
+
+MAX_PLANES = 10**7
+"""No file has more planes than this; one that says so is broken or made to exhaust memory."""
+
+
+def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
+    """Read the first image of a TIFF, lazily if it is large; of a pyramid the finest level."""
+    import tifffile
+
+    lazy_above = options.lazy_above
+    with tifffile.TiffFile(path) as tiff:
+        description = tiff.pages.first.description
+        _check_description(path, description)
+        series = tiff.series[0]
+        if len(tiff.series) > 1:
+            logger.warning("%s holds %d images; the first is read.", path.name, len(tiff.series))
+        axes, shape = _axes(path, series.axes, series.shape), series.shape
+        if series.dtype is None:
+            raise RefusedFileError(f"{path.name} mixes types of pixels; save it with one.")
+        dtype = np.dtype(series.dtype)
+        nbytes = math.prod(shape) * dtype.itemsize
+        sizes = dict(zip(axes, shape, strict=True))
+        plane = sizes["Y"] * sizes["X"] * dtype.itemsize
+        scale, units = _pixel_size(tiff)
+        names = _channel_names(tiff, sizes.get("C", 1))
+        photometric = tiff.pages.first.photometric
+        check_memory(plane if nbytes > lazy_above else nbytes, path.name)
+        data = None if nbytes > lazy_above else series.asarray()
+    if data is None:
+        # One page is one piece, except where a page alone is huge.
+        pieces = "page" if plane <= lazy_above else None
+        data = _open_lazily(path, pieces)
+    data, axes = planes_last(data, axes)
+    letters = set(axes)
+    return ImageFile(
+        path,
+        data,
+        axes,
+        channel_names=names,
+        scale={letter: size for letter, size in scale.items() if letter in letters},
+        units={letter: unit for letter, unit in units.items() if letter in letters},
+        rgb="S" in axes and photometric == tifffile.PHOTOMETRIC.RGB and sizes["S"] in (3, 4),
+    )
+
+
+def _check_description(path: Path, description: str) -> None:
+    if "<!DOCTYPE" in description or "<!ENTITY" in description:
+        raise RefusedFileError(
+            f"The description of {path.name} declares XML entities, which no microscope writes; "
+            "it is not read. Save the image again in a program you trust."
+        )
+    outside = [
+        name
+        for name in re.findall(r'FileName\s*=\s*["\']([^"\']*)', description)
+        if "/" in name or "\\" in name or name.startswith("..")
+    ]
+    if outside:
+        raise RefusedFileError(
+            f"{path.name} refers to {outside[0]} outside its folder; put the files of one image "
+            "side by side."
+        )
+    counts = [
+        (name, int(value))
+        for name, value in re.findall(
+            r'\b(SizeZ|SizeC|SizeT|NumPlanes|PlaneCount|IFD)\s*=\s*["\'](\d+)', description
+        )
+    ]
+    most = dict(sorted(counts, key=lambda pair: pair[1]))  # the largest of each name
+    planes = math.prod(most.get(f"Size{letter}", 1) for letter in "ZCT")
+    if max([planes, *most.values()]) > MAX_PLANES:
+        raise RefusedFileError(
+            f"{path.name} claims more than {MAX_PLANES} planes; its description is broken. Save "
+            "the image again in the program that wrote it."
+        )
+
+
+def _axes(path: Path, axes: str, shape: tuple[int, ...]) -> str:
+    if "Y" not in axes or "X" not in axes:
+        raise RefusedFileError(
+            f"{path.name} has the axes {axes} ({format_shape(shape)}); an image needs Y "
+            "and X. Save it with these."
+        )
+    if "C" in axes and "S" in axes:
+        raise RefusedFileError(
+            f"{path.name} has colours within channels (axes {axes}); save each colour as a "
+            "channel of its own."
+        )
+    if "Q" in axes and not axes.endswith("YX") and "C" not in axes and "S" not in axes:
+        return "Q" * (len(axes) - 2) + "YX"  # a guess of tifffile's, odd for planes of one pixel
+    return axes
+
+
+def _open_lazily(path: Path, pieces: str | None) -> Any:
+    import tifffile
+    import zarr
+
+    store: Any = tifffile.imread(path, aszarr=True, series=0, level=0, chunkmode=pieces)
+    data = zarr.open(store, mode="r")
+    weakref.finalize(data, store.close)
+    return data
+
+
+_MICROMETRES = {
+    "m": 1e6, "meter": 1e6, "cm": 1e4, "centimeter": 1e4, "mm": 1e3, "millimeter": 1e3,
+    "um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0,
+    "\\u00b5m": 1.0, "nm": 1e-3, "nanometer": 1e-3, "å": 1e-4, "pm": 1e-6,
+    "inch": 25400.0, "in": 25400.0,
+}  # fmt: skip
+_SECONDS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0, "hour": 3600.0}
+
+
+def _pixel_size(tiff: Any) -> tuple[dict[str, float], dict[str, str]]:
+    """Micrometres along X, Y and Z and seconds along T, where the file has real ones.
+
+    A resolution in inches is one for printing and means nothing here.
+    """
+    if tiff.is_ome:
+        found = _read_ome_sizes(tiff.ome_metadata)
+    elif tiff.is_imagej:
+        found = _imagej_sizes(tiff.imagej_metadata or {}, tiff.pages.first.tags)
+    else:
+        found = _plain_sizes(tiff.pages.first.tags)
+    scale, units = {}, {}
+    for letter, (size, unit) in found.items():
+        table, name = (_SECONDS, "s") if letter == "T" else (_MICROMETRES, "um")
+        factor = table.get(unit.strip().lower())
+        if factor is not None and math.isfinite(size) and size > 0:
+            scale[letter], units[letter] = size * factor, name
+    return scale, units
+
+
+def _read_ome_sizes(xml: str) -> dict[str, tuple[float, str]]:
+    pixels = _ome_pixels(xml)
+    if pixels is None:
+        return {}
+    found = {}
+    for letter, size, unit, default in [
+        *((axis, f"PhysicalSize{axis}", f"PhysicalSize{axis}Unit", "um") for axis in "XYZ"),
+        ("T", "TimeIncrement", "TimeIncrementUnit", "s"),
+    ]:
+        value = _number(pixels.get(size))
+        if value is not None:
+            found[letter] = (value, pixels.get(unit, default))
+    return found
+
+
+def _ome_pixels(xml: str) -> ElementTree.Element | None:
+    try:
+        root = ElementTree.fromstring(xml)
+    except ElementTree.ParseError:
+        return None
+    return next((element for element in root.iter() if element.tag.endswith("Pixels")), None)
+
+
+def _imagej_sizes(metadata: Mapping[str, Any], tags: Any) -> dict[str, tuple[float, str]]:
+    unit = str(metadata.get("unit", ""))
+    units = {"X": unit, "Y": str(metadata.get("yunit", unit))}
+    found = {}
+    for letter in "XY":
+        size = _size_of_resolution(tags, f"{letter}Resolution")
+        if size is not None:
+            found[letter] = (size, units[letter])
+    if (spacing := _number(metadata.get("spacing"))) is not None:
+        found["Z"] = (abs(spacing), str(metadata.get("zunit", unit)))
+    if (interval := _number(metadata.get("finterval"))) is not None:
+        found["T"] = (interval, str(metadata.get("tunit", "s")))
+    return found
+
+
+def _plain_sizes(tags: Any) -> dict[str, tuple[float, str]]:
+    unit = tags.get("ResolutionUnit")
+    if unit is None or unit.value != 3:  # 3: centimetres
+        return {}
+    found = {}
+    for letter in "XY":
+        size = _size_of_resolution(tags, f"{letter}Resolution")
+        if size is not None:
+            found[letter] = (size, "cm")
+    return found
+
+
+def _size_of_resolution(tags: Any, name: str) -> float | None:
+    tag = tags.get(name)
+    if tag is None or not isinstance(tag.value, tuple) or len(tag.value) != 2:
+        return None
+    pixels, length = tag.value
+    return length / pixels if pixels else None
+
+
+def _channel_names(tiff: Any, count: int) -> tuple[str, ...] | None:
+    names: list[str] = []
+    if tiff.is_ome:
+        pixels = _ome_pixels(tiff.ome_metadata)
+        if pixels is not None:
+            channels = [element for element in pixels if element.tag.endswith("Channel")]
+            names = [channel.get("Name", "") for channel in channels]
+    elif tiff.is_imagej:
+        labels = (tiff.imagej_metadata or {}).get("Labels") or []
+        names = [str(label) for label in labels] if isinstance(labels, list) else []
+    # ImageJ labels planes: they name the channels of a file whose planes are the channels.
+    return tuple(names) if count > 1 and len(names) == count and all(names) else None
+
+
+def _number(value: Any) -> float | None:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+TIFF = Reader(
+    ("TIFF",),
+    (".tif", ".tiff", ".ome.tif", ".ome.tiff"),
+    lambda _, start: start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    read_tiff,
+)

@@ -1,0 +1,270 @@
+"""OME-Zarr images and labels.
+
+Label images that do not fit into memory, as OME-Zarr.
+
+OME-Zarr and plain Zarr: a folder that is one image.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from napari_simmat.io.image_file import (
+    ImageFile,
+    Reader,
+    ReadOptions,
+    RefusedFileError,
+    check_memory,
+    planes_last,
+    unnamed_axes,
+)
+
+LABEL_CHUNK = 1024
+
+
+@contextmanager
+def label_zarr(
+    path: Path, shape: tuple[int, int], pixel: tuple[float, float] = (1.0, 1.0), unit: str = ""
+) -> Iterator[Any]:
+    """An empty OME-Zarr label image (0.5, one resolution) to be filled within the block.
+
+    It appears under its name when the block ends well; else nothing stays behind.
+
+    Parameters
+    ----------
+    path
+        Ends in ``.ome.zarr``.
+    shape
+        Height and width.
+    pixel, unit
+        Height and width of a pixel in `unit`, e.g. ``"micrometer"``.
+
+    Yields
+    ------
+    zarr array (Y, X) of uint32, in chunks of 1024 x 1024; empty ones take no space.
+
+    Raises
+    ------
+    FileExistsError
+        If there is something of that name.
+    """
+    if path.exists():
+        raise FileExistsError(f"{path} exists already. Remove it, or choose another name.")
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        yield create_labels(part, path.name.removesuffix(".ome.zarr"), shape, pixel, unit)
+        os.replace(part, path)
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+def create_labels(
+    folder: Path,
+    name: str,
+    shape: tuple[int, int],
+    pixel: tuple[float, float] = (1.0, 1.0),
+    unit: str = "",
+) -> Any:
+    """Make an empty OME-Zarr label image called `name` in a new folder; as `label_zarr`."""
+    import zarr
+
+    root = zarr.open_group(folder, mode="w-", zarr_format=3)
+    chunks = (min(LABEL_CHUNK, shape[0]), min(LABEL_CHUNK, shape[1]))
+    array = root.create_array("0", shape=shape, chunks=chunks, dtype="uint32", fill_value=0)
+    root.attrs["ome"] = _described(name, pixel, unit)
+    return array
+
+
+def _described(name: str, pixel: tuple[float, float], unit: str) -> dict[str, Any]:
+    axes = [
+        {"name": axis, "type": "space", **({"unit": unit} if unit else {})} for axis in ("y", "x")
+    ]
+    scale = [{"type": "scale", "scale": list(pixel)}]
+    dataset = {"path": "0", "coordinateTransformations": scale}
+    return {
+        "version": "0.5",
+        "multiscales": [{"name": name, "axes": axes, "datasets": [dataset]}],
+    }
+
+
+logger = logging.getLogger(__name__)
+
+ZARR_MARKER_FILES = (".zattrs", ".zarray", ".zgroup", "zarr.json")
+"""Files that make a folder Zarr."""
+BIOFORMATS_LAYOUT = "bioformats2raw.layout"
+"""Says that a group holds the images of one file, numbered from 0."""
+_UNITS = {
+    "micrometer": "um", "nanometer": "nm", "millimeter": "mm", "centimeter": "cm", "meter": "m",
+    "second": "s", "millisecond": "ms", "minute": "min", "hour": "h",
+}  # fmt: skip
+_OLD_AXES = "tczyx"
+"""Of OME-Zarr before 0.3, which did not name them."""
+
+
+def is_zarr(path: Path) -> bool:
+    """Whether a folder is a Zarr array or group."""
+    return any((path / name).is_file() for name in ZARR_MARKER_FILES)
+
+
+def holds_images(path: Path) -> bool:
+    """Whether a Zarr folder is a group of images, such as a plate of OME-Zarr, and itself none."""
+    described = set(_attributes(path))
+    if (path / ".zarray").is_file() or described & {"multiscales", BIOFORMATS_LAYOUT}:
+        return False
+    if described & {"plate", "well"}:
+        return True
+    return any(is_zarr(each) for each in path.iterdir() if each.is_dir())
+
+
+def read_zarr(path: Path, options: ReadOptions) -> ImageFile:
+    """Read the finest level of an OME-Zarr image, or a Zarr array; large ones chunk by chunk."""
+    import zarr
+
+    opened: Any = zarr.open(path, mode="r")
+    if BIOFORMATS_LAYOUT in _attributes(path) and (path / "0").is_dir():
+        if (path / "1").is_dir():
+            logger.warning("%s holds several images; the first is read.", path.name)
+        first = read_zarr(path / "0", options)
+        return replace(first, path=path)
+    if not hasattr(opened, "array_keys"):
+        letters = opened.metadata.dimension_names if hasattr(opened.metadata, "chunk_grid") else ()
+        names = [str(name or "q").lower() for name in letters or ()]
+        axes = _letters(path, names) if names else unnamed_axes(path, len(opened.shape))
+        data, axes = planes_last(_checked(opened, path, options.lazy_above), axes)
+        return ImageFile(path, data, axes, files=_files(path))
+    metadata = _metadata(path, opened)
+    level = metadata["multiscales"][0]["datasets"][0]
+    inside = PurePosixPath(str(level["path"]))
+    if inside.is_absolute() or ".." in inside.parts or not (path / inside).is_dir():
+        raise RefusedFileError(
+            f"{path.name} refers to {inside}, which is not within it; have it written again."
+        )
+    array = opened[str(inside)]
+    described = metadata["multiscales"][0].get("axes") or list(_OLD_AXES)[-len(array.shape) :]
+    names = [str(axis["name"] if isinstance(axis, Mapping) else axis).lower() for axis in described]
+    if len(names) != len(array.shape):
+        raise RefusedFileError(
+            f"{path.name} names {len(names)} axes ({', '.join(names)}) for an array of "
+            f"{len(array.shape)}; have it written again."
+        )
+    scale, units = _pixel_size(metadata["multiscales"][0], described)
+    axes = _letters(path, names)
+    channels = array.shape[axes.index("C")] if "C" in axes else 1
+    data, axes = planes_last(_checked(array, path, options.lazy_above), axes)
+    return ImageFile(
+        path,
+        data,
+        axes,
+        channel_names=_channel_names(metadata, channels),
+        scale=scale,
+        units=units,
+        files=_files(path, path / inside),
+    )
+
+
+def _metadata(path: Path, group: Any) -> Mapping[str, Any]:
+    """What OME-Zarr says, of any of its versions."""
+    attributes = dict(group.attrs)
+    metadata = attributes.get("ome", attributes)
+    if isinstance(metadata, Mapping) and metadata.get("multiscales"):
+        return metadata
+    inside = sorted([*group.array_keys(), *group.group_keys()])
+    listed = f" (it holds {', '.join(inside[:8])})" if inside else ""
+    raise RefusedFileError(
+        f"{path.name} is a Zarr group, but not one OME-Zarr image{listed}; give an image or array "
+        "within it."
+    )
+
+
+def _attributes(path: Path) -> Mapping[str, Any]:
+    """What a Zarr folder says of itself, of any version; nothing where that cannot be read."""
+    try:
+        if (path / ".zattrs").is_file():
+            attributes = json.loads((path / ".zattrs").read_text("utf-8"))
+        else:
+            attributes = json.loads((path / "zarr.json").read_text("utf-8")).get("attributes", {})
+        return dict(attributes.get("ome", attributes))
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
+        return {}
+
+
+def _checked(array: Any, path: Path, lazy_above: int) -> Any:
+    """The array, in memory where it is small; what could run code or fill the memory is refused."""
+    dtype = np.dtype(array.dtype)
+    stages = [
+        *(getattr(array, "filters", None) or ()),
+        *(getattr(array, "compressors", None) or ()),
+    ]
+    stages.append(getattr(array, "serializer", None))
+    if dtype.kind not in "biufc" or any("pickle" in repr(stage).lower() for stage in stages):
+        raise RefusedFileError(
+            f"{path.name} holds Python objects, which can run code when they are read; have plain "
+            "numbers written."
+        )
+    if 0 in array.shape:
+        raise RefusedFileError(f"{path.name} has no pixel (shape {array.shape}); write it again.")
+    piece = math.prod(getattr(array, "shards", None) or array.chunks) * dtype.itemsize
+    nbytes = math.prod(array.shape) * dtype.itemsize
+    check_memory(max(piece, nbytes if nbytes <= lazy_above else 0), path.name)
+    return np.asarray(array[...]) if nbytes <= lazy_above else array
+
+
+def _letters(path: Path, names: Sequence[str]) -> str:
+    letters = "".join({"time": "T", "channel": "C"}.get(name, name.upper()[:1]) for name in names)
+    if "Y" not in letters or "X" not in letters or letters.count("C") > 1:
+        raise RefusedFileError(
+            f"{path.name} has the axes {', '.join(names)}; an image needs y and x, and at most one "
+            "c. Save it with these."
+        )
+    return letters
+
+
+def _pixel_size(
+    multiscale: Mapping[str, Any], axes: Sequence[Any]
+) -> tuple[dict[str, float], dict[str, str]]:
+    """Size of a pixel by its axis' letter, and its unit, where both are known."""
+    factors = [1.0] * len(axes)
+    known = False
+    for owner in (multiscale["datasets"][0], multiscale):
+        for transform in owner.get("coordinateTransformations") or ():
+            if transform.get("type") == "scale" and len(transform.get("scale", ())) == len(axes):
+                factors = [f * float(s) for f, s in zip(factors, transform["scale"], strict=True)]
+                known = True
+    scale, units = {}, {}
+    for axis, size in zip(axes, factors, strict=True):
+        unit = _UNITS.get(str(axis.get("unit")).lower()) if isinstance(axis, Mapping) else None
+        if known and unit is not None and math.isfinite(size) and size > 0:
+            letter = str(axis["name"]).upper()[:1]
+            scale[letter], units[letter] = size, unit
+    return scale, units
+
+
+def _channel_names(metadata: Mapping[str, Any], count: int) -> tuple[str, ...] | None:
+    channels = (metadata.get("omero") or {}).get("channels") or ()
+    names = [str(channel.get("label", "")) for channel in channels if isinstance(channel, Mapping)]
+    return tuple(names) if count > 1 and len(names) == count and all(names) else None
+
+
+def _files(path: Path, level: Path | None = None) -> tuple[Path, ...]:
+    """The files that a result depends on: the metadata and the level that is read."""
+    own = [path / name for name in ZARR_MARKER_FILES if (path / name).is_file()] if level else []
+    below = (each for each in (level or path).rglob("*") if each.is_file())
+    return (*own, *sorted(below))
+
+
+ZARR = Reader(
+    ("OME-Zarr",), (".ome.zarr",), lambda path, _: path.is_dir() and is_zarr(path), read_zarr
+)

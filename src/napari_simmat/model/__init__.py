@@ -1,1 +1,0 @@
-"""Tensors only: the foundations, the transfer layer, and what describes a model."""

@@ -1,0 +1,1 @@
+"""Networks: SAM variants and `tiny`, the transfer layer, tuning strategies."""

@@ -1,0 +1,260 @@
+"""What all networks have in common.
+
+What every network of the project offers: encode an image once, decode many prompts.
+
+`Network` keeps the three parts and all parameter names of `segment_anything.modeling.Sam`
+(https://github.com/facebookresearch/segment-anything), so official weights load strictly.
+
+A module takes the place of another and keeps its tensors and their names.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from segment_anything.modeling import Sam
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from napari_simmat.progress import Job
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Everything a network keeps of one image (or batch of images).
+
+    Parameters
+    ----------
+    embedding
+        The image embedding, (B, C, h, w).
+    input_size
+        Height and width of the (padded) input in pixels.
+    maps
+        Further maps that the decoder wants, each (B, C', h', w').
+    scale
+        Pixels of what was encoded per pixel of the network's input.
+    coarser
+        The same image encoded at half the scale, where the network works on several.
+
+    Attributes
+    ----------
+    kept
+        What a network makes of it for each prompt anew but for this; not part of the value.
+    """
+
+    embedding: Tensor
+    input_size: tuple[int, int]
+    maps: Mapping[str, Tensor] = field(default_factory=dict)
+    scale: float = 1.0
+    coarser: Encoded | None = None
+    cache: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @cached_property
+    def tokens(self) -> Tensor:
+        """The embedding as tokens row by row, (B, h * w, C)."""
+        return self.embedding.flatten(2).mT.contiguous()
+
+    @property
+    def levels(self) -> list[Encoded]:
+        """The level itself and all coarser ones, finest first."""
+        return [self, *(self.coarser.levels if self.coarser is not None else ())]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all tensors in bytes."""
+        tensors = [t for each in self.levels for t in (each.embedding, *each.maps.values())]
+        return sum(t.numel() * t.element_size() for t in tensors)
+
+    def to(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Encoded:
+        """The same on another device or in another precision."""
+        return replace(
+            self,
+            embedding=self.embedding.to(device=device, dtype=dtype),
+            maps={name: each.to(device=device, dtype=dtype) for name, each in self.maps.items()},
+            coarser=None if self.coarser is None else self.coarser.to(device, dtype),
+        )
+
+
+class DecodedMasks(NamedTuple):
+    """What a prompt yields: four masks and the network's own estimate of their IoU.
+
+    Index 0 is the single-mask token, 1 to 3 are the candidates for an ambiguous prompt.
+
+    Attributes
+    ----------
+    logits
+        (4, h, w) float32 on the network's mask grid, which covers the padded input.
+    quality
+        (4,) float32, predicted IoU.
+    """
+
+    logits: Tensor
+    predicted_iou: Tensor
+
+
+class PartialMasks(NamedTuple):
+    """What a prompt yields over a part of the mask grid; beside it there is nothing.
+
+    Attributes
+    ----------
+    logits
+        (4, h, w) float32 on the network's mask grid.
+    quality
+        (4,) float32, predicted IoU.
+    top, left
+        Row and column of the grid where the part begins.
+    """
+
+    logits: Tensor
+    predicted_iou: Tensor
+    top: int = 0
+    left: int = 0
+
+
+class Network(Sam):
+    """A SAM-shaped network: image encoder, prompt encoder, mask decoder.
+
+    Subclasses say how to encode (a generator, so that it can be stopped between blocks) and how
+    to decode one prompt. Inputs are standardised images (B, C, H, W); points and boxes are in
+    pixels of that input, x before y, as SAM has them.
+    """
+
+    mask_stride: int
+    """Pixels of the input per pixel of the mask grid."""
+    has_coarse_preview = False
+    """Whether a coarse encoding is worth its while: not where `encode_job` is quick."""
+    recompute = False
+    """Whether a backward pass computes the encoder's blocks again instead of keeping their
+    activations: less memory, more time."""
+
+    def encode_job(self, image: Tensor) -> Job[Encoded]:
+        """Encode `image` (B, C, H, W); yields after every block, returns an `Encoded`."""
+        raise NotImplementedError
+
+    def coarse_preview_job(self, image: Tensor) -> Job[Encoded]:
+        """Encode `image` coarsely in a fraction of the time, where the network `has_coarse_preview`."""
+        raise NotImplementedError
+
+    def decode(
+        self,
+        encoded: Encoded,
+        points: Tensor | None = None,
+        labels: Tensor | None = None,
+        box: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> DecodedMasks:
+        """Decode one prompt on one encoded image.
+
+        Parameters
+        ----------
+        encoded
+            Of a single image.
+        points, labels
+            (K, 2) float as x, y and (K,) with 1 for foreground, 0 for background.
+        box
+            (4,) float as x0, y0, x1, y1.
+        mask
+            (1, 1, h, w) float logits on the mask grid, e.g. those of an earlier answer.
+        """
+        raise NotImplementedError
+
+    def decode_clicks(
+        self, encoded: Encoded, clicks: Tensor, least: float = -math.inf
+    ) -> list[PartialMasks]:
+        """Decode N lone positive clicks at once; each answer is that of `decode`.
+
+        For as many as memory allows; callers hand over a few at a time.
+
+        Parameters
+        ----------
+        clicks
+            (N, 2) as x, y.
+        least
+            Where all predicted qualities are below it, masks need not be formed: a network may
+            return no logits (0, h, w).
+        """
+        del least
+        padded = torch.stack([clicks, torch.zeros_like(clicks)], dim=1)
+        kinds = torch.tensor([1, -1], device=clicks.device).expand(len(clicks), 2)
+        logits, quality = self.decode_batch(encoded, padded, kinds)
+        return [PartialMasks(*each) for each in zip(logits, quality, strict=True)]
+
+    def encode(self, image: Tensor) -> Encoded:
+        """Encode (B, C, H, W) as it is, at one scale; gradients flow."""
+        return self.with_decoder_maps(self.features(image))
+
+    def features(self, image: Tensor) -> Encoded:
+        """What the image encoder alone makes of (B, C, H, W), for `with_decoder_maps`; gradients flow."""
+        raise NotImplementedError
+
+    def with_decoder_maps(self, features: Encoded) -> Encoded:
+        """Add to `features` what the mask decoder makes of an image, whatever the prompts."""
+        return features
+
+    def decode_batch(
+        self,
+        encoded: Encoded,
+        points: Tensor,
+        labels: Tensor,
+        mask: Tensor | None = None,
+        origin: tuple[float, float] = (0, 0),
+    ) -> tuple[Tensor, Tensor]:
+        """Decode N prompts on the B images of `encoded`, N / B each, in order; gradients flow.
+
+        Parameters
+        ----------
+        points, labels
+            (N, K, 2) as x, y and (N, K): 1 foreground, 0 background, 2 and 3 the corners of a
+            box, -1 padding.
+        mask
+            (N, 1, h, w) logits, e.g. of the answer before.
+        origin
+            y, x in pixels of the images' corner in a larger field, for training on crops.
+
+        Returns
+        -------
+        logits (N, 4, h, w) float32, qualities (N, 4) float32
+        """
+        raise NotImplementedError
+
+    def run_block(self, block: nn.Module, tokens: Tensor) -> Tensor:
+        """What a block of the encoder makes of its tokens; see `recompute`."""
+        if self.recompute and torch.is_grad_enabled():
+            kept: Tensor = checkpoint(block, tokens, use_reentrant=False)
+            return kept
+        done: Tensor = block(tokens)
+        return done
+
+    @property
+    def projection(self) -> nn.Conv2d:
+        """The first projection, where the transfer layer stands."""
+        layer = self.image_encoder.patch_embed.proj
+        assert isinstance(layer, nn.Conv2d)
+        return layer
+
+    def position_parameters(self) -> Iterator[nn.Parameter]:
+        """What encodes where the encoder's tokens lie."""
+        raise NotImplementedError
+
+    def replace_projection(self, layer: nn.Conv2d) -> None:
+        """Put a transfer layer into the slot."""
+        self.image_encoder.patch_embed.proj = layer
+
+    def transfer_names(self) -> set[str]:
+        """Names of the transfer layer's own entries in the state dict."""
+        prefix = "image_encoder.patch_embed.proj."
+        own = getattr(self.projection, "transfer_names", ())
+        return {prefix + name for name in own}
+
+
+def replace_module(new: nn.Module, old: nn.Module) -> None:
+    """Make `new` hold what `old` holds: the same tensors under the same names."""
+    state: dict[str, Any] = dict(old.__dict__)
+    for table in ("_modules", "_parameters", "_buffers"):
+        state[table] = dict(state[table])
+    new.__dict__.update(state)

@@ -1,0 +1,286 @@
+"""Modules of tuned networks: each takes the place of one of SAM's and keeps its parameters' names.
+
+Base weights therefore load strictly into a tuned network, and what is new is what was trained.
+Source: SimMAT, arXiv 2409.08083, section 3.3 and the authors' settings; LoRA: arXiv 2106.09685,
+adapters: arXiv 1902.00751, prompt tuning: arXiv 2203.12119, prefix tuning: arXiv 2101.00190.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from segment_anything.modeling.image_encoder import Attention, Block
+from segment_anything.modeling.transformer import Attention as CrossAttention
+from segment_anything.modeling.transformer import TwoWayAttentionBlock
+from torch import Tensor, nn
+from torch.nn import functional
+
+from napari_simmat.models.network import replace_module
+from napari_simmat.models.sam_encoder import ViTAttention, ViTBlock
+from napari_simmat.models.tiny_encoder import TokenAttention
+
+ADAPTER_SCALE = 0.1
+DROPOUT = 0.1
+"""Of learned tokens while training."""
+
+
+class LoRALinear(nn.Linear):
+    """A projection plus low-rank updates of parts of its output, without bias or scaling.
+
+    Parameters
+    ----------
+    linear
+        The projection; its `weight` and `bias` keep their names.
+    rank
+        Of each update.
+    parts
+        Name of each updated part -> its first output and the one after its last.
+    """
+
+    def __init__(self, linear: nn.Linear, rank: int, parts: Mapping[str, tuple[int, int]]) -> None:
+        super().__init__(
+            linear.in_features, linear.out_features, linear.bias is not None, device="meta"
+        )
+        self.weight, self.bias = linear.weight, linear.bias
+        self.parts = dict(parts)
+        self.down, self.up = nn.ParameterDict(), nn.ParameterDict()
+        for name, (start, stop) in parts.items():
+            self.down[name] = nn.Parameter(torch.empty(rank, linear.in_features))
+            self.up[name] = nn.Parameter(torch.zeros(stop - start, rank))
+            nn.init.kaiming_uniform_(self.down[name], a=math.sqrt(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., d_in) -> (..., d_out)."""
+        outputs = super().forward(x)
+        updates = []
+        end = 0
+        for name, (start, stop) in self.parts.items():
+            updates += [outputs[..., end:start], outputs[..., start:stop] + self._update(x, name)]
+            end = stop
+        return torch.cat([*updates, outputs[..., end:]], dim=-1)
+
+    def merged(self) -> nn.Linear:
+        """A plain projection that gives the same."""
+        plain = nn.Linear(
+            self.in_features, self.out_features, self.bias is not None, device=self.weight.device
+        )
+        plain.weight = nn.Parameter(self.effective_weight().detach())
+        plain.bias = self.bias
+        return plain
+
+    def effective_weight(self) -> Tensor:
+        """The projection with its updates, (d_out, d_in)."""
+        weight = self.weight.clone()
+        for name, (start, stop) in self.parts.items():
+            weight[start:stop] += self.up[name] @ self.down[name]
+        return weight
+
+    def _update(self, x: Tensor, name: str) -> Tensor:
+        return functional.linear(functional.linear(x, self.down[name]), self.up[name])
+
+
+class LoRAConv2d(nn.Conv2d):
+    """A convolution plus a low-rank update of its weights, without bias or scaling.
+
+    Source: LoRA (arXiv 2106.09685), its matrices taken over (d_out, d_in times the kernel), as
+    LyCORIS (arXiv 2309.14859) has it.
+
+    Parameters
+    ----------
+    conv
+        The convolution, of one group; its `weight` and `bias` keep their names.
+    rank
+        Of the update.
+    """
+
+    def __init__(self, conv: nn.Conv2d, rank: int) -> None:
+        super().__init__(**_arguments(conv), device="meta")
+        self.weight, self.bias = conv.weight, conv.bias
+        self.down = nn.Parameter(torch.empty(rank, *conv.weight.shape[1:]))
+        self.up = nn.Parameter(torch.zeros(conv.out_channels, rank))
+        nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, d_in, H, W) -> (B, d_out, h, w); the weights are far fewer than the pixels."""
+        outputs: Tensor = self._conv_forward(x, self.effective_weight(), self.bias)
+        return outputs
+
+    def merged(self) -> nn.Conv2d:
+        """A plain convolution that gives the same."""
+        plain = nn.Conv2d(**_arguments(self), device=self.weight.device)
+        plain.weight = nn.Parameter(self.effective_weight().detach())
+        plain.bias = self.bias
+        return plain
+
+    def effective_weight(self) -> Tensor:
+        """The weights with their update, (d_out, d_in, k, k)."""
+        return self.weight + (self.up @ self.down.flatten(1)).view_as(self.weight)
+
+
+def _arguments(conv: nn.Conv2d) -> dict[str, Any]:
+    """With what a convolution of one group and the same shape is made."""
+    return {
+        "in_channels": conv.in_channels,
+        "out_channels": conv.out_channels,
+        "kernel_size": conv.kernel_size,
+        "stride": conv.stride,
+        "padding": conv.padding,
+        "bias": conv.bias is not None,
+    }
+
+
+class Adapter(nn.Module):
+    """A bottleneck beside an MLP: down, ReLU, up, scaled; it begins as nothing."""
+
+    def __init__(self, width: int, size: int) -> None:
+        super().__init__()
+        self.down, self.up = nn.Linear(width, size), nn.Linear(size, width)
+        for zero in (self.down.bias, self.up.bias, self.up.weight):
+            nn.init.zeros_(zero)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., d) -> (..., d)."""
+        outputs: Tensor = self.up(functional.relu(self.down(x)))
+        return ADAPTER_SCALE * outputs
+
+
+class AdaptedBlock(ViTBlock):
+    """A block of the image encoder whose MLP has an adapter beside it."""
+
+    def __init__(self, block: Block, size: int) -> None:
+        super().__init__(block)
+        self.adapter = Adapter(self.mlp.lin1.in_features, size)
+
+    def parallel_branch(self, tokens: Tensor) -> Tensor:
+        """(B, H, W, d) -> what is added to it; the adapter reads what the MLP's norm reads."""
+        added: Tensor = super().parallel_branch(tokens) + self.adapter(tokens)
+        return added
+
+
+class AdaptedTwoWayBlock(TwoWayAttentionBlock):
+    """A block of the mask decoder whose MLP has an adapter beside it.
+
+    As in the encoder the adapter reads the sum of tokens and attention. Here the norm stands behind
+    that sum and changes the tokens themselves, so the adapter reads what comes before it.
+    """
+
+    def __init__(self, block: TwoWayAttentionBlock, size: int) -> None:
+        replace_module(self, block)
+        self.adapter = Adapter(self.mlp.lin1.in_features, size)
+
+    def forward(
+        self, queries: Tensor, keys: Tensor, query_pe: Tensor, key_pe: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Tokens (B, N, d), image (B, HW, d) and where they are -> tokens and image."""
+        if self.skip_first_layer_pe:
+            queries = self.self_attn(q=queries, k=queries, v=queries)
+        else:
+            placed = queries + query_pe
+            queries = queries + self.self_attn(q=placed, k=placed, v=queries)
+        queries = self.norm1(queries)
+        seen = self.cross_attn_token_to_image(q=queries + query_pe, k=keys + key_pe, v=keys)
+        queries = queries + seen
+        beside = self.adapter(queries)
+        queries = self.norm2(queries)
+        queries = self.norm3(queries + self.mlp(queries) + beside)
+        told = self.cross_attn_image_to_token(q=keys + key_pe, k=queries + query_pe, v=queries)
+        return queries, self.norm4(keys + told)
+
+
+class LearnedTokens(nn.Module):
+    """Prompt tuning: tokens that every attention sees beside its own, through its projections."""
+
+    def __init__(self, width: int, length: int) -> None:
+        super().__init__()
+        self.tokens = _learned(width, length)
+        self.dropout = nn.Dropout(DROPOUT)
+
+    def projected(self, qkv: nn.Module) -> tuple[Tensor, Tensor]:
+        """Keys and values (1, l, d) for an attention of the image encoder."""
+        _, key, value = qkv(self.dropout(self.tokens)).chunk(3, dim=-1)
+        return key, value
+
+    def raw(self) -> tuple[Tensor, Tensor]:
+        """What comes before the key and value projections of the mask decoder, (1, l, d)."""
+        tokens = self.dropout(self.tokens)
+        return tokens, tokens
+
+
+class LearnedPrefix(nn.Module):
+    """Prefix tuning: keys and values that every attention sees beside its own."""
+
+    def __init__(self, width: int, length: int) -> None:
+        super().__init__()
+        self.key, self.value = _learned(width, length), _learned(width, length)
+
+    def projected(self, qkv: nn.Module) -> tuple[Tensor, Tensor]:
+        """Keys and values (1, l, d) for an attention of the image encoder."""
+        del qkv  # they stand behind the projection
+        return self.key, self.value
+
+    def raw(self) -> tuple[Tensor, Tensor]:
+        """What comes before the key and value projections of the mask decoder, (1, l, d)."""
+        return self.key, self.value
+
+
+Extra = LearnedTokens | LearnedPrefix
+
+
+class ExtendedAttention(ViTAttention):
+    """An attention of SAM's image encoder that sees learned tokens too, without position bias."""
+
+    def __init__(self, attention: Attention, extra: Extra) -> None:
+        super().__init__(attention)
+        self.extra = extra
+
+    def more(self, batch: int) -> tuple[Tensor, Tensor]:
+        """Keys and values (batch * heads, l, d / heads)."""
+        projected = self.extra.projected(self.qkv)
+        key, value = (_in_heads(each, batch, self.num_heads) for each in projected)
+        return key.flatten(0, 1), value.flatten(0, 1)
+
+
+class ExtendedTokenAttention(TokenAttention):
+    """An attention of `tiny`'s image encoder that sees learned tokens too."""
+
+    def __init__(self, attention: TokenAttention, extra: Extra) -> None:
+        replace_module(self, attention)
+        self.extra = extra
+
+    def extended(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, heads, n, c) -> (B, heads, n + l, c)."""
+        more = (_in_heads(each, *key.shape[:2]) for each in self.extra.projected(self.qkv))
+        more_key, more_value = more
+        return torch.cat([key, more_key], dim=2), torch.cat([value, more_value], dim=2)
+
+
+class ExtendedCrossAttention(CrossAttention):
+    """An attention of the mask decoder that sees learned tokens too."""
+
+    def __init__(self, attention: CrossAttention, extra: Extra) -> None:
+        replace_module(self, attention)
+        self.extra = extra
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(B, Nq, d), (B, Nk, d), (B, Nk, d) -> (B, Nq, d)."""
+        key, value = (each.expand(len(k), -1, -1) for each in self.extra.raw())
+        outputs: Tensor = super().forward(
+            q=q, k=torch.cat([k, key], dim=1), v=torch.cat([v, value], dim=1)
+        )
+        return outputs
+
+
+def _learned(width: int, length: int) -> nn.Parameter:
+    """Tokens (1, length, width), uniform as a patch embedding of SAM's patches begins."""
+    bound = math.sqrt(6 / (3 * 16 + width))
+    return nn.Parameter(torch.empty(1, length, width).uniform_(-bound, bound))
+
+
+def _in_heads(tokens: Tensor, batch: int, heads: int) -> Tensor:
+    """(1, l, d) -> (B, heads, l, d / heads)."""
+    _, length, width = tokens.shape
+    split = tokens.reshape(1, length, heads, width // heads).transpose(1, 2)
+    return split.expand(batch, -1, -1, -1)

@@ -1,0 +1,547 @@
+"""SAM: its prompt encoder and mask decoder, with the image encoder of `sam_encoder`.
+
+SAM's networks behind the project's interface: stock numbers, computed with less work.
+
+SAM's mask decoder on one image, re-associated: stock numbers without projecting the image.
+
+A cross-attention projects some thousand tokens of the image to meet a few tokens of the prompt.
+``q (X Wk)^T = (q Wk^T) X^T``, so the few are projected instead, per head; the same holds for values
+and for the way back. Biases that are equal for all keys drop out of the softmax. What is left are
+products with the image's own tokens, and no copy of them. Without gradients only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from itertools import product
+from typing import NamedTuple
+
+import torch
+from segment_anything import sam_model_registry
+from segment_anything.modeling import MaskDecoder, TwoWayTransformer
+from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.functional import avg_pool2d, interpolate
+
+from napari_simmat.models.network import DecodedMasks, Encoded, Network, PartialMasks
+from napari_simmat.models.peft_layers import AdaptedTwoWayBlock, LoRALinear
+from napari_simmat.models.sam_encoder import ViTAttention, ViTBlock
+from napari_simmat.progress import Job, Progress, finish
+
+PROMPTS_AT_ONCE = 16
+"""Prompts that a GPU decodes at once; a processor's cache holds the image for one."""
+
+
+class SamNetwork(Network):
+    """`segment_anything` 1.0 with the same tensors under the same names.
+
+    The encoder runs block by block (`vit.py`). Without gradients the decoder is re-associated
+    (`two_way.py`); with them it is the stock one.
+    """
+
+    mask_stride = 4
+    has_coarse_preview = True
+
+    def position_parameters(self) -> Iterator[nn.Parameter]:
+        """The table of positions."""
+        if self.image_encoder.pos_embed is not None:
+            yield self.image_encoder.pos_embed
+
+    def encode_job(self, image: Tensor) -> Job[Encoded]:
+        """Encode (B, C, 1024, 1024); the arithmetic is that of stock ``ImageEncoderViT``."""
+        embedding = yield from self._encode_job(image, self.image_encoder.pos_embed)
+        height, width = image.shape[-2:]
+        return Encoded(embedding, (height, width))
+
+    def coarse_preview_job(self, image: Tensor) -> Job[Encoded]:
+        """Encode (B, C, 1024, 1024) at half its resolution: a quarter of the tokens.
+
+        The tables of positions are interpolated, as SAM does for other sizes, and the embedding is
+        enlarged to its usual size.
+        """
+        positions = self.image_encoder.pos_embed
+        if positions is not None:
+            turned = positions.permute(0, 3, 1, 2)
+            half = interpolate(turned, scale_factor=0.5, mode="bilinear", align_corners=False)
+            positions = half.permute(0, 2, 3, 1)
+        coarse = yield from self._encode_job(avg_pool2d(image, 2), positions)
+        size = self.prompt_encoder.image_embedding_size
+        height, width = image.shape[-2:]
+        embedding = interpolate(coarse, size, mode="bilinear", align_corners=False)
+        return Encoded(embedding, (height, width))
+
+    def _encode_job(self, image: Tensor, positions: Tensor | None) -> Job[Tensor]:
+        encoder = self.image_encoder
+        tokens = encoder.patch_embed(image)  # (B, h, w, d)
+        if positions is not None:
+            tokens = tokens + positions
+        for done, block in enumerate(encoder.blocks, start=1):
+            tokens = self.run_block(block, tokens)
+            yield Progress(done, len(encoder.blocks) + 1, "encoding")
+        embedding: Tensor = tokens.permute(0, 3, 1, 2)
+        for part in encoder.neck:
+            embedding = part(embedding).float()
+        return embedding
+
+    def decode(
+        self,
+        encoded: Encoded,
+        points: Tensor | None = None,
+        labels: Tensor | None = None,
+        box: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> DecodedMasks:
+        """Decode one prompt as stock ``SamPredictor.predict_torch`` does, all four masks."""
+        clicks = None if points is None or labels is None else (points[None], labels[None])
+        with _full_precision(encoded.embedding.device):
+            sparse, dense = self.prompt_encoder(
+                points=clicks, boxes=None if box is None else box[None], masks=mask
+            )
+        logits, quality = self._decoded(encoded, sparse, None if mask is None else dense)
+        return DecodedMasks(logits[0], quality[0])
+
+    def decode_clicks(
+        self, encoded: Encoded, clicks: Tensor, least: float = -math.inf
+    ) -> list[PartialMasks]:
+        """Decode N lone positive clicks (N, 2) x, y; see `Network.decode_clicks`."""
+        with _full_precision(clicks.device):
+            kinds = torch.ones(len(clicks), 1, device=clicks.device)
+            sparse, _ = self.prompt_encoder(points=(clicks[:, None], kinds), boxes=None, masks=None)
+        return [PartialMasks(*each) for each in self._decode_job(encoded, sparse, None, least)]
+
+    def features(self, image: Tensor) -> Encoded:
+        """Encode (B, C, 1024, 1024) at once."""
+        return finish(self.encode_job(image))
+
+    def decode_batch(
+        self,
+        encoded: Encoded,
+        points: Tensor,
+        labels: Tensor,
+        mask: Tensor | None = None,
+        origin: tuple[float, float] = (0, 0),
+    ) -> tuple[Tensor, Tensor]:
+        """Decode N prompts on B images; positions are fractions of the image, so `origin` is 0."""
+        if any(origin):
+            raise ValueError("SAM encodes positions in its whole input; a crop has no origin.")
+        prompts = self.prompt_encoder
+        with _full_precision(points.device):
+            # As `PromptEncoder._embed_points` and `_embed_boxes`, but nothing changes in place.
+            position = prompts.pe_layer.forward_with_coords(points + 0.5, prompts.input_image_size)
+            kinds = torch.stack([each.weight[0] for each in prompts.point_embeddings])
+            sparse = torch.where(
+                (labels == -1)[..., None],
+                prompts.not_a_point_embed.weight[0],
+                position + kinds[labels.clamp(min=0)],
+            )
+            dense = None if mask is None else prompts.mask_downscaling(mask)
+        images, count = len(encoded.embedding), len(sparse)
+        if images == 1:
+            return self._decoded(encoded, sparse, dense)
+        answers = []
+        for index in range(images):
+            own = slice(index * count // images, (index + 1) * count // images)
+            one = Encoded(encoded.embedding[index : index + 1], encoded.input_size)
+            answers.append(self._decoded(one, sparse[own], None if dense is None else dense[own]))
+        logits, quality = zip(*answers, strict=True)
+        return torch.cat(logits), torch.cat(quality)
+
+    def _decoded(
+        self, encoded: Encoded, sparse: Tensor, dense: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (N, 4, h, w) and qualities (N, 4) of N prompts on one image.
+
+        Parameters
+        ----------
+        sparse, dense
+            As SAM's prompt encoder gives them; None instead of its "no mask".
+        """
+        if not torch.is_grad_enabled():
+            answers = list(self._decode_job(encoded, sparse, dense))
+            logits, quality = zip(*answers, strict=True)
+            return torch.stack(logits), torch.stack(quality)
+        prompts = self.prompt_encoder
+        if dense is None:
+            nothing = prompts.no_mask_embed.weight[:, :, None, None]
+            dense = nothing.expand(len(sparse), -1, *prompts.image_embedding_size)
+        masks, predicted = self.mask_decoder.predict_masks(
+            image_embeddings=encoded.embedding,
+            image_pe=prompts.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+        )
+        return masks.float(), predicted.float()
+
+    def _decode_job(
+        self,
+        encoded: Encoded,
+        sparse: Tensor,
+        dense: Tensor | None,
+        least: float = -math.inf,
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Logits and quality of each prompt, a few at once; no logits where all are below `least`.
+
+        The estimates of quality need no mask, so they come first.
+        """
+        device, decoder = sparse.device, self.mask_decoder
+        dtype = torch.float32
+        if torch.is_autocast_enabled(device.type):
+            dtype = torch.get_autocast_dtype(device.type)
+        size = encoded.embedding.shape[-2:]
+        at_once = 1 if device.type == "cpu" else PROMPTS_AT_ONCE
+        with _full_precision(device):
+            for start in range(0, len(sparse), at_once):
+                some = slice(start, start + at_once)
+                if dense is None:
+                    image = self._image(encoded, dtype)
+                else:
+                    masked = (encoded.tokens + dense[some].flatten(2).mT).to(dtype)
+                    image = ImageTokens.of(masked, self._positions())
+                tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+                tokens = tokens.expand(len(sparse[some]), -1, -1)
+                tokens = torch.cat([tokens, sparse[some]], dim=1)
+                queries, seen = two_way(decoder.transformer, image, tokens)
+                for index, quality in enumerate(predict_iou(decoder, queries)):
+                    if float(quality.max()) < least:
+                        yield quality.new_empty(0, *(4 * side for side in size)), quality
+                    else:
+                        own = [piece[index] for piece in seen]
+                        yield form_masks(decoder, queries[index], own, (size[0], size[1])), quality
+
+    def _image(self, encoded: Encoded, dtype: torch.dtype) -> ImageTokens:
+        """The image's tokens for prompts without a mask; made once for an image."""
+        nothing = self.prompt_encoder.no_mask_embed.weight  # instead of a mask
+        positions = self._positions()
+        made_of = nothing, nothing._version, positions, dtype
+        if made_of not in encoded.cache:
+            content = (encoded.tokens + nothing).to(dtype)
+            encoded.cache[made_of] = ImageTokens.of(content, positions)
+        image: ImageTokens = encoded.cache[made_of]
+        return image
+
+    def _positions(self) -> Tensor:
+        """Where the embedding's cells lie, as tokens (1, h * w, C); they depend on no image."""
+        matrix = self.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
+        known: tuple[Tensor, int, Tensor] | None = getattr(self, "_known_positions", None)
+        if known is None or known[0] is not matrix or known[1] != matrix._version:
+            positions = self.prompt_encoder.get_dense_pe().flatten(2).mT.contiguous()
+            known = self._known_positions = (matrix, matrix._version, positions)
+        return known[2]
+
+
+def _full_precision(device: torch.device) -> torch.autocast:
+    """Positions in pixels and few tokens are not for half precision."""
+    return torch.autocast(device.type, enabled=False)
+
+
+def build_sam(variant: str, *, initialize: bool = True) -> SamNetwork:
+    """One of SAM's networks with random weights.
+
+    Parameters
+    ----------
+    variant
+        ``"vit_b"``, ``"vit_l"`` or ``"vit_h"``.
+    initialize
+        ``False`` leaves the tensors on the meta device, to be assigned by ``load_state_dict``.
+    """
+    with nullcontext() if initialize else torch.device("meta"):
+        stock = sam_model_registry[variant]()
+    blocks = stock.image_encoder.blocks
+    for index, block in enumerate(blocks):
+        blocks[index] = ViTBlock(block)
+        blocks[index].attn = ViTAttention(block.attn)
+    network = SamNetwork(stock.image_encoder, stock.prompt_encoder, stock.mask_decoder)
+    network.eval()
+    return network
+
+
+TOKENS_AT_ONCE = 1024
+"""Image tokens that are worked on at once, so that temporaries stay in a processor's cache."""
+
+
+TokenPieces = tuple[Tensor, ...]
+
+
+class ImageTokens(NamedTuple):
+    """An image of k tokens for N prompts, or one for all of them; its type is that of products.
+
+    On a processor it lies in pieces of `TOKENS_AT_ONCE` tokens, on a GPU in one.
+
+    Attributes
+    ----------
+    content
+        Pieces (N or 1, p, d).
+    placed
+        The same plus `positions`.
+    positions
+        Where the tokens lie, pieces (1, p, d).
+    """
+
+    content: TokenPieces
+    placed: TokenPieces
+    positions: TokenPieces
+
+    @classmethod
+    def of(cls, content: Tensor, positions: Tensor) -> ImageTokens:
+        """Tokens (N or 1, k, d) with their positions (1, k, d)."""
+        length = TOKENS_AT_ONCE if content.device.type == "cpu" else content.shape[1]
+        positions = positions.to(content.dtype)
+        return cls(
+            _pieces(content, length),
+            _pieces(content + positions, length),
+            _pieces(positions, length),
+        )
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which products are computed."""
+        return self.content[0].dtype
+
+
+def two_way(
+    transformer: TwoWayTransformer, image: ImageTokens, tokens: Tensor
+) -> tuple[Tensor, TokenPieces]:
+    """What the transformer makes of the tokens of N prompts, and of the image for each of them.
+
+    Parameters
+    ----------
+    image
+        Stays as it is.
+    tokens
+        (N, n, d) float32.
+
+    Returns
+    -------
+    tokens (N, n, d) float32, image in pieces (N, p, d)
+    """
+    queries = tokens
+    for layer in transformer.layers:
+        queries = _update_tokens(layer, queries, tokens, image)
+        image = _update_image(layer, queries + tokens, queries, image)
+    final = transformer.final_attn_token_to_image
+    queries = queries + _attend_to_image(final, queries + tokens, image)
+    return transformer.norm_final_attn(queries), image.content
+
+
+def predict_iou(decoder: MaskDecoder, queries: Tensor) -> Tensor:
+    """Predicted IoU (N, 4) of the masks, before any is formed."""
+    predicted: Tensor = decoder.iou_prediction_head(queries[:, 0])
+    return predicted
+
+
+def form_masks(
+    decoder: MaskDecoder, queries: Tensor, image: Sequence[Tensor], size: tuple[int, int]
+) -> Tensor:
+    """Mask logits (4, 4 h, 4 w) of one prompt.
+
+    Parameters
+    ----------
+    queries, image
+        (n, d) and pieces (p, d) of one prompt, as `two_way` returns them.
+    size
+        Height and width of the image in tokens.
+    """
+    heads = decoder.output_hypernetworks_mlps
+    weights = torch.stack([head(queries[1 + i]) for i, head in enumerate(heads)])  # (4, d / 8)
+    weights = weights.to(image[0].dtype)
+    to_half, norm, act, to_quarter, last_act = decoder.output_upscaling
+    first, second = _Enlarging.of(to_half, weights.dtype), _Enlarging.of(to_quarter, weights.dtype)
+    parts = []
+    for piece in image:
+        fine = first.enlarged(piece)  # 4 rows for a token: 2 x 2 cells
+        fine = act(_normalised(fine, norm.weight, norm.bias, norm.eps))
+        fine = last_act(second.enlarged(fine))  # 16 rows for a token
+        parts.append(weights @ fine.T)
+    height, width = size
+    # Masks, y, x, and twice: row and column within.
+    cells = torch.cat(parts, dim=1).view(len(weights), height, width, 2, 2, 2, 2)
+    logits = queries.new_empty(len(weights), height, 2, 2, width, 2, 2)
+    for row, column, finer_row, finer_column in product(range(2), repeat=4):  # long copies only
+        logits[:, :, row, finer_row, :, column, finer_column] = cells[
+            ..., row, column, finer_row, finer_column
+        ]
+    return logits.view(-1, 4 * height, 4 * width)
+
+
+def _update_tokens(
+    layer: TwoWayAttentionBlock, queries: Tensor, tokens: Tensor, image: ImageTokens
+) -> Tensor:
+    """The first three quarters of a layer: what the tokens learn of each other and the image."""
+    if layer.skip_first_layer_pe:
+        queries = layer.self_attn(q=queries, k=queries, v=queries)
+    else:
+        own = queries + tokens
+        queries = queries + layer.self_attn(q=own, k=own, v=queries)
+    queries = layer.norm1(queries)
+    queries = queries + _attend_to_image(layer.cross_attn_token_to_image, queries + tokens, image)
+    beside = layer.adapter(queries) if isinstance(layer, AdaptedTwoWayBlock) else 0
+    queries = layer.norm2(queries)
+    told: Tensor = layer.norm3(queries + layer.mlp(queries) + beside)
+    return told
+
+
+def _update_image(
+    layer: TwoWayAttentionBlock, keys: Tensor, values: Tensor, image: ImageTokens
+) -> ImageTokens:
+    """The last quarter: what each token of the image learns of the prompt's.
+
+    No token of the image needs another, so it goes piece by piece.
+    """
+    norm, attention = layer.norm4, layer.cross_attn_image_to_token
+    told = _ImageUpdate(attention, keys, values, image.dtype)
+    contents, placed = [], []
+    for old, old_placed, positions in zip(*image, strict=True):
+        learned = told.added(old, old_placed)
+        contents.append(_normalised(learned, norm.weight, norm.bias, norm.eps))
+        placed.append(contents[-1] + positions)
+    return ImageTokens(tuple(contents), tuple(placed), image.positions)
+
+
+class _ImageUpdate:
+    """An attention from the image to N prompts' tokens, ready for pieces of the image.
+
+    Parameters
+    ----------
+    keys, values
+        (N, n, d) float32.
+    dtype
+        Of the image.
+    """
+
+    def __init__(
+        self, attention: Attention, keys: Tensor, values: Tensor, dtype: torch.dtype
+    ) -> None:
+        self._stock = attention, keys, values
+        self._reassociated = _can_reassociate(attention, keys.shape[1])
+        if not self._reassociated:
+            return
+        count, heads = keys.shape[1], attention.num_heads
+        self._split = heads, count
+        key = _heads(attention.k_proj(keys), heads)
+        key = key / math.sqrt(key.shape[-1])  # (N, heads, n, c)
+        bias = attention.q_proj.bias.view(heads, 1, -1)
+        asked = key @ _by_head(_weight(attention.q_proj), heads)
+        self._query_rows = asked.flatten(1, 2).to(dtype)  # (N, heads * n, d)
+        self._constant = (key * bias).sum(-1, keepdim=True).flatten(1, 2).to(dtype)
+        value = _heads(attention.v_proj(values), heads)
+        told = value @ _by_head(_weight(attention.out_proj).T, heads)
+        # A token's weights sum to one over each head, so each head brings its share of the bias.
+        told = told + attention.out_proj.bias / heads
+        self._value_rows = told.flatten(1, 2).to(dtype)
+
+    def added(self, content: Tensor, placed: Tensor) -> Tensor:
+        """Image tokens (N or 1, p, d) plus what they learn, (N, p, d)."""
+        if not self._reassociated:
+            attention, keys, values = self._stock
+            with _autocast(content.dtype, content.device):
+                told: Tensor = attention(q=placed.expand(len(keys), -1, -1), k=keys, v=values)
+            return content + told.to(content.dtype)
+        logits = _product(self._query_rows, placed.mT) + self._constant  # (N, heads * n, p)
+        weights = logits.view(-1, *self._split, logits.shape[-1]).softmax(2).flatten(1, 2)
+        return torch.baddbmm(content, weights.mT, self._value_rows)
+
+
+def _attend_to_image(attention: Attention, queries: Tensor, image: ImageTokens) -> Tensor:
+    """What tokens (N, n, d) see in the image, (N, n, d) float32."""
+    if not _can_reassociate(attention, queries.shape[1]):
+        placed, content = (
+            torch.cat(each, dim=1).expand(len(queries), -1, -1)
+            for each in (image.placed, image.content)
+        )
+        with _autocast(content.dtype, content.device):
+            seen: Tensor = attention(q=queries, k=placed, v=content)
+        return seen.float()
+    heads = attention.num_heads
+    query = _heads(attention.q_proj(queries), heads)
+    query = query / math.sqrt(query.shape[-1])
+    asked = query @ _by_head(_weight(attention.k_proj), heads)  # (N, heads, n, d)
+    asked = asked.flatten(1, 2).to(image.dtype)
+    logits = torch.cat([_product(asked, piece.mT) for piece in image.placed], dim=-1)
+    weights = logits.softmax(-1)  # (N, heads * n, k)
+    shares = torch.split(weights, [piece.shape[1] for piece in image.content], dim=-1)
+    found = queries.new_zeros(*asked.shape)
+    for share, piece in zip(shares, image.content, strict=True):
+        found += _product(share, piece)
+    value = (
+        found.view(*query.shape[:3], -1) @ _by_head(_weight(attention.v_proj), heads).mT
+    )  # (N, heads, n, c)
+    value = value + attention.v_proj.bias.view(heads, 1, -1)
+    told: Tensor = attention.out_proj(value.transpose(1, 2).flatten(2))
+    return told
+
+
+def _can_reassociate(attention: Attention, count: int) -> bool:
+    """Whether it is exact, and less work than projecting the image for that many tokens."""
+    projections = (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj)
+    plain = type(attention) is Attention and all(
+        type(each) in (nn.Linear, LoRALinear) for each in projections
+    )
+    return plain and count * attention.num_heads <= attention.internal_dim
+
+
+def _weight(projection: nn.Linear) -> Tensor:
+    """What a projection multiplies with, (d_out, d_in), its low-rank updates included."""
+    if isinstance(projection, LoRALinear):
+        return projection.effective_weight()
+    return projection.weight
+
+
+def _heads(tokens: Tensor, heads: int) -> Tensor:
+    """(N, n, heads * c) -> (N, heads, n, c)."""
+    count, length, width = tokens.shape
+    return tokens.view(count, length, heads, width // heads).transpose(1, 2)
+
+
+def _by_head(weight: Tensor, heads: int) -> Tensor:
+    """A projection to or from an attention's inside, (heads * c, d) -> (heads, c, d)."""
+    return weight.reshape(heads, -1, weight.shape[-1])
+
+
+def _pieces(tokens: Tensor, length: int) -> TokenPieces:
+    """(N, k, d) in pieces of that many tokens, each as if it were alone.
+
+    A view of one image counts as contiguous, but has the stride of the whole: products copy it.
+    """
+    pieces = torch.split(tokens, length, dim=1)
+    return (
+        pieces
+        if len(pieces) == 1
+        else tuple(piece.clone(memory_format=torch.contiguous_format) for piece in pieces)
+    )
+
+
+def _product(rows: Tensor, image: Tensor) -> Tensor:
+    """(N, r, a) @ (N or 1, a, b) -> (N, r, b), without repeating the image."""
+    if len(image) == len(rows):
+        return torch.bmm(rows, image)
+    return (rows.flatten(0, 1) @ image[0]).view(*rows.shape[:2], -1)
+
+
+class _Enlarging(NamedTuple):
+    """A transposed convolution of 2 x 2 with stride 2 as a product: (c, 4 c') and (4 c',)."""
+
+    weight: Tensor
+    bias: Tensor
+
+    @classmethod
+    def of(cls, layer: nn.ConvTranspose2d, dtype: torch.dtype) -> _Enlarging:
+        assert layer.bias is not None
+        weight = layer.weight.permute(0, 2, 3, 1).flatten(1)
+        return cls(weight.to(dtype), layer.bias.repeat(4).to(dtype))
+
+    def enlarged(self, cells: Tensor) -> Tensor:
+        """A row (c) per cell -> its 4 rows (c')."""
+        return torch.addmm(self.bias, cells, self.weight).view(4 * len(cells), -1)
+
+
+def _normalised(tokens: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    width = tokens.shape[-1:]
+    return functional.layer_norm(tokens, width, weight.to(tokens.dtype), bias.to(tokens.dtype), eps)
+
+
+def _autocast(dtype: torch.dtype, device: torch.device) -> torch.autocast:
+    """A stock module computes in that type."""
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)

@@ -1,0 +1,275 @@
+"""SAM's image encoder.
+
+Attention over a grid of tokens with decomposed relative positions, without its large matrix.
+
+A position adds to the logits of a query and a key what the query says of the key's row, plus what
+it says of the key's column (arXiv 2112.01526). Stock SAM writes that sum down for every pair: 805
+MB in a global layer of ViT-B, read and written several times. Here it is either formed in pieces
+that stay in a processor's cache, or *folded*: behind each query stand its two lists of numbers,
+behind each key which row and column it is, so that their product is the sum of all three, and any
+kernel for plain attention can compute it.
+
+The blocks of SAM's image encoder: stock numbers from half the time and a seventh of the memory.
+
+Each module takes the place of a stock one and keeps its tensors' names, so official weights load
+strictly and the stock module is the oracle of the tests. What differs from stock:
+
+- positions are never written down for all pairs of tokens (`grid_attention.py`);
+- in windows that reach over the image's border, the tokens there are zeros, whose query, key and
+  value are the projection's bias; they are filled in instead of computed;
+- on a processor, what needs no other tokens is done for a strip of the image at a time, so that
+  temporaries stay small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from segment_anything.modeling.image_encoder import Attention, Block, get_rel_pos
+from torch import Tensor
+from torch.nn import functional
+
+from napari_simmat.models.network import replace_module
+
+MAX_LOGITS = 2**20
+"""Logits that are formed at once on a processor: 4 MB in float32."""
+MANY_KEYS = 1024
+"""Keys from which on a processor's own kernel beats the pieces in half precision."""
+NEGLIGIBLE = 1e-30
+"""A weight below it changes no sum in float32, but slows the product down (see below)."""
+HEAD_ALIGNMENT = 8
+"""Kernels of GPUs want the width of a head to be a multiple of this."""
+
+
+class GridAttention(NamedTuple):
+    """The operands of one attention, for n pairs of a grid and a head.
+
+    Attributes
+    ----------
+    query
+        (n, q, c), scaled.
+    key, value
+        (n, k, c): h * w keys of the grid row by row, then any that have no position.
+    rows, columns
+        (n, q, h) and (n, q, w): what a query adds to its logits with a row, with a column.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    rows: Tensor
+    columns: Tensor
+
+    def mixed(self) -> Tensor:
+        """The values as each query weighs them, (n, q, c)."""
+        differentiated = torch.is_grad_enabled() and any(each.requires_grad for each in self)
+        if self.query.device.type != "cpu" or differentiated:
+            return self._folded()
+        many = self.key.shape[1] >= MANY_KEYS
+        with _nothing_subnormal():
+            if self.query.dtype == torch.float32 or (many and not _has_tiles()):
+                return self._in_pieces()
+            return self._folded() if many else self._folded_in_pieces()
+
+    def _folded(self) -> Tensor:
+        """By torch's own kernels, which never hold all logits; gradients flow."""
+        query, key = self._fold()
+        width = self.value.shape[-1]
+        value = functional.pad(self.value, (0, query.shape[-1] - width))
+        mixed = functional.scaled_dot_product_attention(
+            query[None], key[None], value[None], scale=1.0
+        )
+        return mixed[0, ..., :width]
+
+    def _in_pieces(self) -> Tensor:
+        """The sum of positions is written into a piece, the product added to it."""
+        count, queries, _ = self.query.shape
+        keys, high, wide = self.key.shape[1], self.rows.shape[-1], self.columns.shape[-1]
+        turned = self.key.transpose(1, 2)
+        mixed = torch.empty_like(self.query)
+        pairs, length = _piece(count, queries, keys)
+        room = self.query.new_zeros(pairs, length, keys)  # zero for keys without a position
+        for first in range(0, count, pairs):
+            some = slice(first, first + pairs)
+            for start in range(0, queries, length):
+                part = (some, slice(start, start + length))
+                rows, columns = self.rows[part], self.columns[part]
+                logits = room[: rows.shape[0], : rows.shape[1]]
+                grid = logits[..., : high * wide].view(*logits.shape[:2], high, wide)
+                torch.add(rows[..., None], columns[..., None, :], out=grid)
+                logits[..., high * wide :] = 0
+                logits.baddbmm_(self.query[part], turned[some])
+                torch.softmax(logits, -1, out=logits)
+                torch.threshold_(logits, NEGLIGIBLE, 0.0)
+                torch.bmm(logits, self.value[some], out=mixed[part])
+        return mixed
+
+    def _folded_in_pieces(self) -> Tensor:
+        query, key = self._fold()
+        turned = key.transpose(1, 2)
+        mixed = torch.empty_like(self.query)
+        pairs, _ = _piece(len(query), query.shape[1], key.shape[1])
+        for first in range(0, len(query), pairs):
+            some = slice(first, first + pairs)
+            weights = torch.bmm(query[some], turned[some]).softmax(-1)
+            torch.bmm(weights, self.value[some], out=mixed[some])
+        return mixed
+
+    def _fold(self) -> tuple[Tensor, Tensor]:
+        """Queries and keys (n, ., c + h + w, filled up to a multiple of `HEAD_ALIGNMENT`)."""
+        high, wide = self.rows.shape[-1], self.columns.shape[-1]
+        fill = -(self.query.shape[-1] + high + wide) % HEAD_ALIGNMENT
+        query = torch.cat([self.query, self.rows, self.columns], dim=-1)
+        own_row = torch.eye(high).repeat_interleave(wide, 0)
+        own_column = torch.eye(wide).repeat(high, 1)
+        places = torch.cat([own_row, own_column], dim=-1).to(self.key)
+        without = self.key.shape[1] - high * wide
+        places = functional.pad(places, (0, 0, 0, without)).expand(len(self.key), -1, -1)
+        key = torch.cat([self.key, places], dim=-1)
+        return functional.pad(query, (0, fill)), functional.pad(key, (0, fill))
+
+
+def _piece(count: int, queries: int, keys: int) -> tuple[int, int]:
+    """How many pairs, and how many queries of each, are computed at once."""
+    length = min(queries, max(1, MAX_LOGITS // keys))
+    return min(count, max(1, MAX_LOGITS // (length * keys))), length
+
+
+@contextmanager
+def _nothing_subnormal() -> Iterator[None]:
+    """Numbers below 1e-38 count as zero: processors take a hundred times as long for them.
+
+    Sharp attention is full of them. The rule holds for this thread alone; what torch's other
+    threads make of it goes by `NEGLIGIBLE`.
+    """
+    already = float(torch.tensor(1e-30) * 1e-10) == 0
+    if already or not torch.set_flush_denormal(True):
+        yield
+        return
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def _has_tiles() -> bool:
+    """Whether the processor multiplies matrices in half precision by tiles (Intel's AMX)."""
+    asked = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return bool(asked and asked())
+
+
+STRIP = 16
+"""Rows of tokens that go through an MLP at once on a processor."""
+
+
+class ViTAttention(Attention):
+    """Attention among tokens of a grid, or of each window of it."""
+
+    def __init__(self, attention: Attention) -> None:
+        replace_module(self, attention)
+
+    def forward(self, tokens: Tensor, window: int = 0) -> Tensor:
+        """(B, H, W, d) -> the same.
+
+        Parameters
+        ----------
+        tokens
+            The upper left corner of a grid of windows, if there are any.
+        window
+            Side of the windows in tokens; 0 for one that holds everything.
+        """
+        high, wide = tokens.shape[1:3]
+        qkv = self.qkv(tokens)
+        if window:
+            qkv = self._filled(qkv, window)
+        batch, down, height, across, width = _window_grid(qkv, window)
+        split = qkv.reshape(batch, down, height, across, width, 3, self.num_heads, -1)
+        # (3, B, windows down, across, heads, tokens down, across, d / heads)
+        split = split.permute(5, 0, 1, 3, 6, 2, 4, 7)
+        query, key, value = split.reshape(3, -1, height * width, split.shape[-1]).unbind(0)
+        mixed = self._mixed(query, key, value, (height, width))
+        mixed = mixed.reshape(*split.shape[1:])  # as `split`, without its first axis
+        mixed = mixed.permute(0, 1, 4, 2, 5, 3, 6).reshape(*qkv.shape[:3], -1)
+        # Contiguous, as a projection is otherwise computed in many small products.
+        projected: Tensor = self.proj(mixed[:, :high, :wide].contiguous())
+        return projected
+
+    def more(self, batch: int) -> tuple[Tensor, Tensor] | None:
+        """Keys and values (batch * heads, l, d / heads) that a tuned attention sees as well."""
+        del batch
+        return None
+
+    def _filled(self, qkv: Tensor, window: int) -> Tensor:
+        """What the projection makes of the tokens, and of zeros up to whole windows."""
+        batch, high, wide, width = qkv.shape
+        whole = -(-high // window) * window, -(-wide // window) * window
+        if whole == (high, wide):
+            return qkv
+        bias = self.qkv.bias
+        of_zeros = qkv.new_zeros(width) if bias is None else bias.to(qkv.dtype)
+        filled = of_zeros.expand(batch, *whole, width).clone()
+        filled[:, :high, :wide] = qkv
+        return filled
+
+    def _mixed(self, query: Tensor, key: Tensor, value: Tensor, size: tuple[int, int]) -> Tensor:
+        """Attend from (n, h * w, c) to (n, h * w, c), n over images, windows and heads."""
+        more = self.more(len(query) // self.num_heads)
+        if more is not None:
+            more_key, more_value = (each.to(key.dtype) for each in more)
+            key, value = torch.cat([key, more_key], dim=1), torch.cat([value, more_value], dim=1)
+        if not self.use_rel_pos:
+            attended = functional.scaled_dot_product_attention(
+                query[None], key[None], value[None], scale=self.scale
+            )
+            return attended[0]
+        height, width = size
+        grid = query.reshape(-1, height, width, query.shape[-1])
+        of_rows = get_rel_pos(height, height, self.rel_pos_h)  # (h, h, c): query's row, key's row
+        of_columns = get_rel_pos(width, width, self.rel_pos_w)
+        rows = torch.einsum("nhwc,hkc->nhwk", grid, of_rows.to(grid.dtype)).flatten(1, 2)
+        columns = torch.einsum("nhwc,wkc->nhwk", grid, of_columns.to(grid.dtype)).flatten(1, 2)
+        return GridAttention(query * self.scale, key, value, rows, columns).mixed()
+
+
+class ViTBlock(Block):
+    """A block of the image encoder, with or without windows."""
+
+    def __init__(self, block: Block) -> None:
+        replace_module(self, block)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, H, W, d) -> the same."""
+        if self.window_size:  # a row of windows knows of no other
+            strips = torch.split(tokens, self._rows(tokens, self.window_size), dim=1)
+            return torch.cat([self._attended(strip) for strip in strips], dim=1)
+        told = self.attn(self.norm1(tokens))
+        rows = self._rows(tokens, STRIP)
+        pairs = zip(torch.split(tokens, rows, dim=1), torch.split(told, rows, dim=1), strict=True)
+        return torch.cat([self._add_mlp(*pair) for pair in pairs], dim=1)
+
+    def parallel_branch(self, tokens: Tensor) -> Tensor:
+        """What is added to the tokens after their attention."""
+        added: Tensor = self.mlp(self.norm2(tokens))
+        return added
+
+    def _attended(self, tokens: Tensor) -> Tensor:
+        return self._add_mlp(tokens, self.attn(self.norm1(tokens), self.window_size))
+
+    def _add_mlp(self, tokens: Tensor, told: Tensor) -> Tensor:
+        tokens = tokens + told
+        return tokens + self.parallel_branch(tokens)
+
+    def _rows(self, tokens: Tensor, rows: int) -> int:
+        """Rows of tokens in a strip: all of them on a GPU, which wants much at once."""
+        return rows if tokens.device.type == "cpu" else tokens.shape[1]
+
+
+def _window_grid(grid: Tensor, window: int) -> tuple[int, int, int, int, int]:
+    """Images, windows down, their height, windows across, their width of (B, H, W, d)."""
+    batch, high, wide = grid.shape[:3]
+    if not window:
+        return batch, 1, high, 1, wide
+    return batch, high // window, window, wide // window, window

@@ -1,0 +1,534 @@
+"""`tiny`: the embedded network, its decoder and click maps.
+
+What else a click may mean: what other scales answer, beside the answer that is trusted most.
+
+Many lone clicks at once: what `TinyNetwork.decode` does for one, level by level for all.
+
+Alternatives are those of the answer's own level, so that they lie in one small window.
+
+`tiny`: the embedded network, made of SAM's prompt encoder and mask decoder in small.
+
+Added around SAM's decoder: skips from strides 4 and 2 into the up-scaling (as SAM 2, arXiv
+2408.00714, and HQ-SAM, arXiv 2306.01567) and a dense prior as mask prompt (`prior.py`), which
+also adds to the mask logits. Positions are in pixels, so any input size works; an image is
+encoded at several scales (`pyramid.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
+from torch import Tensor, nn
+
+from napari_simmat.models.multiscale import (
+    MASK_STRIDE,
+    SUFFICIENT_TRUST,
+    LevelWindow,
+    box_iou,
+    candidate_levels,
+    coarseness_penalty,
+    join_tiles,
+    level_tiles,
+    levels_by_likelihood,
+    prompt_extent,
+    scaled_images,
+    trust,
+)
+from napari_simmat.models.network import DecodedMasks, Encoded, Network, PartialMasks
+from napari_simmat.models.sam import ImageTokens, two_way
+from napari_simmat.models.tiny_encoder import (
+    DENSE_CHANNELS,
+    MAX_PRIOR_LOGIT,
+    DensePixels,
+    TinyEncoder,
+    click_bumps,
+    prompt_prior,
+)
+from napari_simmat.progress import Job, Progress, finish
+
+SAME_MASK_IOU = 0.8
+"""IoU from which on two masks count as one."""
+
+
+class LevelPrediction(NamedTuple):
+    """What one level answered.
+
+    Attributes
+    ----------
+    worth
+        How far its best mask is believed.
+    window, scale
+        Where on the level it was asked, and the level's scale.
+    logits
+        (4, h, w) over the window, the best mask first.
+    quality
+        (4,), predicted IoU.
+    """
+
+    confidence: float
+    window: LevelWindow
+    scale: float
+    logits: Tensor
+    predicted_iou: Tensor
+
+    def whole(self, shape: tuple[int, int]) -> DecodedMasks:
+        """All masks on the input's mask grid of `shape`."""
+        return DecodedMasks(self.window.paste(self.logits, self.scale, shape), self.predicted_iou)
+
+    def part(self, number: int, shape: tuple[int, int]) -> _MaskPart:
+        """One mask where it lies on the input's mask grid of `shape`."""
+        [logits], top, left = self.window.placed(
+            self.logits[number : number + 1], self.scale, shape
+        )
+        return _MaskPart(logits, logits > 0, top, left, self.predicted_iou[number])
+
+
+class _MaskPart(NamedTuple):
+    """Logits (h, w) of a mask over a part of the grid that begins at `top`, `left`."""
+
+    logits: Tensor
+    inside: Tensor
+    top: int
+    left: int
+    predicted_iou: Tensor
+
+    def within(self, rows: slice, columns: slice) -> Tensor:
+        """Its pixels in rows and columns of the grid that it covers."""
+        return self.inside[
+            rows.start - self.top : rows.stop - self.top,
+            columns.start - self.left : columns.stop - self.left,
+        ]
+
+
+def with_alternatives(tried: Sequence[LevelPrediction], shape: tuple[int, int]) -> DecodedMasks:
+    """The answer that is worth most, then three others that it may have meant.
+
+    Those are the first masks of the other levels, in the order of their worth, and then the other
+    masks of its own level. What is empty or the `SAME_MASK_IOU` as one before it comes last.
+
+    Parameters
+    ----------
+    tried
+        What the levels answered; at least one.
+    shape
+        Of the input's mask grid.
+    """
+    best, *others = sorted(tried, key=lambda each: -each.confidence)
+    if not others:
+        return best.whole(shape)
+    count = len(best.predicted_iou)
+    parts = [each.part(0, shape) for each in (best, *others)]
+    parts += [best.part(number, shape) for number in range(1, count)]
+    ordered = _distinct_first(parts)[:count]
+    logits = best.logits.new_full((count, *shape), -MAX_PRIOR_LOGIT)
+    for whole, part in zip(logits, ordered, strict=True):
+        height, width = part.logits.shape
+        whole[part.top : part.top + height, part.left : part.left + width] = part.logits
+    return DecodedMasks(logits, torch.stack([part.predicted_iou for part in ordered]))
+
+
+def _distinct_first(parts: Sequence[_MaskPart]) -> list[_MaskPart]:
+    """The first mask, those that say something else than all before, then the rest."""
+    kept: list[_MaskPart] = [parts[0]]
+    rest: list[_MaskPart] = []
+    for part in parts[1:]:
+        said = not part.inside.any() or any(_iou(part, other) >= SAME_MASK_IOU for other in kept)
+        (rest if said else kept).append(part)
+    return kept + rest
+
+
+def _iou(one: _MaskPart, other: _MaskPart) -> float:
+    """IoU of two tensors' masks over different parts of the grid; 0 where both are empty.
+
+    Unlike `engine.mask_geometry.iou` it does not bring the parts onto one grid first.
+    """
+    rows, columns = (
+        slice(max(starts), max(*starts, min(a + b for a, b in zip(starts, sides, strict=True))))
+        for starts, sides in (
+            ((one.top, other.top), (len(one.inside), len(other.inside))),
+            ((one.left, other.left), (one.inside.shape[1], other.inside.shape[1])),
+        )
+    )
+    shared = int((one.within(rows, columns) & other.within(rows, columns)).sum())
+    return shared / max(int(one.inside.sum()) + int(other.inside.sum()) - shared, 1)
+
+
+class _BestPrediction(NamedTuple):
+    """The best answer so far to a click."""
+
+    trust: float
+    window: LevelWindow
+    scale: float
+    logits: Tensor
+    predicted_iou: Tensor
+
+
+def predict_clicks(network: Network, encoded: Encoded, clicks: Tensor) -> list[PartialMasks]:
+    """Answer clicks (N, 2) x, y, each on the level whose answer can be trusted most.
+
+    All clicks whose turn it is on a level are decoded together, each in the window around it.
+    """
+    orders = [levels_by_likelihood(encoded.levels, click[None]) for click in clicks]
+    best: dict[int, _BestPrediction] = {}
+    waiting = list(range(len(clicks)))
+    for turn in range(len(encoded.levels)):
+        for level in encoded.levels:
+            asked = [click for click in waiting if orders[click][turn] is level]
+            if asked:
+                _decode_on_level(network, level, asked, clicks, best)
+        waiting = [click for click in waiting if best[click].trust < SUFFICIENT_TRUST]
+    grid = [round(side / encoded.scale) // MASK_STRIDE for side in encoded.input_size]
+    return [_place(best[click], (grid[0], grid[1])) for click in range(len(clicks))]
+
+
+def _decode_on_level(
+    network: Network,
+    level: Encoded,
+    asked: list[int],
+    clicks: Tensor,
+    best: dict[int, _BestPrediction],
+) -> None:
+    """Decode some of the clicks on a level; `best` keeps the answer that is trusted more."""
+    windows = [LevelWindow.around(level, (float(x), float(y))) for x, y in clicks[asked]]
+    logits, quality = _decode_windows(network, level, windows, clicks[asked])
+    for at, (click, window) in enumerate(zip(asked, windows, strict=True)):
+        left = window.is_left(logits[at, 0], level)
+        trusted = trust(float(quality[at, 0].detach()), logits[at, 0], left)
+        if click not in best or trusted > best[click].trust:
+            best[click] = _BestPrediction(trusted, window, level.scale, logits[at], quality[at])
+
+
+def _decode_windows(
+    network: Network, level: Encoded, windows: list[LevelWindow], clicks: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Logits (N, 4, h, w) over the windows, which are of one size, and qualities (N, 4)."""
+    points = torch.stack(
+        [window.points(click, level.scale) for window, click in zip(windows, clicks, strict=True)]
+    )
+    padded = torch.stack([points, torch.zeros_like(points)], dim=1)
+    kinds = torch.tensor([1, -1], device=points.device).expand(len(points), 2)
+    return network.decode_batch(
+        _stack_windows([each.crop(level) for each in windows]), padded, kinds
+    )
+
+
+def _stack_windows(crops: list[Encoded]) -> Encoded:
+    """Encoded windows of one size as a batch."""
+    maps = {name: torch.cat([each.maps[name] for each in crops]) for name in crops[0].maps}
+    embedding = torch.cat([each.embedding for each in crops])
+    return Encoded(embedding, crops[0].input_size, maps, crops[0].scale)
+
+
+def _place(answer: _BestPrediction, grid: tuple[int, int]) -> PartialMasks:
+    logits, top, left = answer.window.placed(answer.logits, answer.scale, grid)
+    return PartialMasks(logits, answer.predicted_iou, top, left)
+
+
+WIDTH = 128
+STRIDE = 8
+POSITION_UNIT = 256.0
+"""Pixels in which positions are measured: SAM's encoding of 0..1 spans that many."""
+
+
+class TinyPromptEncoder(PromptEncoder):
+    """SAM's prompt encoder with positions in pixels instead of fractions of a fixed image."""
+
+    def tokens(self, points: Tensor, labels: Tensor) -> Tensor:
+        """Embed points (N, K, 2) as x, y with labels (N, K): 1, 0, 2/3 box corners, -1 none."""
+        with torch.autocast(points.device.type, enabled=False):  # half a pixel is not for bfloat16
+            position = self.pe_layer.forward_with_coords(
+                points + 0.5, (POSITION_UNIT, POSITION_UNIT)
+            )
+        kinds = torch.stack([each.weight[0] for each in self.point_embeddings])
+        embedded = position + kinds[labels.clamp(min=0)]
+        return torch.where((labels == -1)[..., None], self.not_a_point_embed.weight[0], embedded)
+
+    def grid(self, height: int, width: int, origin: tuple[float, float] = (0, 0)) -> Tensor:
+        """Positions of an embedding's cells, (1, C, height, width); `origin` is y, x in pixels."""
+        device = self.pe_layer.positional_encoding_gaussian_matrix.device
+        y = ((torch.arange(height, device=device) + 0.5) * STRIDE + origin[0]) / POSITION_UNIT
+        x = ((torch.arange(width, device=device) + 0.5) * STRIDE + origin[1]) / POSITION_UNIT
+        yx = torch.meshgrid(y, x, indexing="ij")
+        with torch.autocast(device.type, enabled=False):
+            encoded: Tensor = self.pe_layer._pe_encoding(torch.stack(yx[::-1], dim=-1))
+        return encoded.permute(2, 0, 1)[None]
+
+
+class TinyMaskDecoder(MaskDecoder):
+    """SAM's mask decoder with high-resolution skips and the dense prior added to its logits."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            transformer_dim=WIDTH,
+            transformer=TwoWayTransformer(depth=2, embedding_dim=WIDTH, num_heads=8, mlp_dim=512),
+            iou_head_hidden_dim=WIDTH,
+        )
+        self.skip4 = nn.Conv2d(WIDTH // 2, WIDTH // 4, 1)
+        self.skip2 = nn.Conv2d(WIDTH // 4, WIDTH // 8, 1)
+        self.prior_gain = nn.Parameter(torch.tensor([1.0, 0.5, 0.5, 0.5]))
+
+    def masks(
+        self, encoded: Encoded, positions: Tensor, sparse: Tensor, dense: Tensor, prior: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (N, 4, H/2, W/2) and qualities (N, 4) of N prompts on B images, N / B each."""
+        images = len(encoded.embedding)
+        each = len(sparse) // images
+        own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
+        tokens = torch.cat([own[None].expand(len(sparse), -1, -1), sparse], dim=1)
+        source = encoded.embedding.repeat_interleave(each, 0) + dense
+        count, width, height8, width8 = source.shape
+        if torch.is_grad_enabled():
+            queries, source = self.transformer(source, positions.expand(count, -1, -1, -1), tokens)
+        else:  # the same with less work
+            image = ImageTokens.of(source.flatten(2).mT.contiguous(), positions.flatten(2).mT)
+            with torch.autocast(source.device.type, enabled=False):
+                queries, pieces = two_way(self.transformer, image, tokens)
+                source = torch.cat(pieces, dim=1)
+        grid = source.transpose(1, 2).reshape(count, width, height8, width8)
+
+        to4, norm, act4, to2, act2 = self.output_upscaling
+        grid = to4(grid)
+        grid = grid + encoded.maps["skip4"].repeat_interleave(each, 0)
+        grid = to2(act4(norm(grid)))
+        grid = act2(grid + encoded.maps["skip2"].repeat_interleave(each, 0))
+        weights = torch.stack(
+            [mlp(queries[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
+        )
+        logits = (weights @ grid.flatten(2)).reshape(count, -1, *grid.shape[-2:]).float()
+        logits = logits + self.prior_gain[:, None, None] * prior
+        return logits, self.iou_prediction_head(queries[:, 0]).float()
+
+
+class TinyNetwork(Network):
+    """Any input whose sides are multiples of 32 pixels; masks at stride 2."""
+
+    mask_stride = MASK_STRIDE
+    image_encoder: TinyEncoder
+    prompt_encoder: TinyPromptEncoder
+    mask_decoder: TinyMaskDecoder
+
+    def position_parameters(self) -> Iterator[nn.Parameter]:
+        """The depth-wise convolution that stands for a table of positions."""
+        return self.image_encoder.position.parameters()
+
+    def encode_job(self, image: Tensor) -> Job[Encoded]:
+        """Encode (1, C, H, W) at all scales of `pyramid`, finest first, as linked levels.
+
+        A large level is encoded in overlapping tiles, so that the memory needed beside the result
+        stays bounded.
+        """
+        scaled = list(scaled_images(image))
+        total = sum(len(level_tiles(*each.shape[-2:])) for _, each in scaled)
+        total *= len(self.image_encoder.blocks) + 2
+        done, levels = 0, []
+        for scale, each in scaled:
+            parts = []
+            for tile in level_tiles(*each.shape[-2:]):
+                level = self._level(tile.cut(each))
+                while True:
+                    try:
+                        next(level)
+                    except StopIteration as end:
+                        parts.append((tile, end.value))
+                        break
+                    done += 1
+                    yield Progress(done, total, "encoding")
+            levels.append(replace(join_tiles(parts), scale=scale))
+        encoded = levels.pop()
+        while levels:
+            encoded = replace(levels.pop(), coarser=encoded)
+        return encoded
+
+    def features(self, image: Tensor) -> Encoded:
+        """Encode (B, C, H, W) as it is; maps: ``fine``, ``two`` and the ``dense`` head."""
+        return finish(self._features(image))
+
+    def with_decoder_maps(self, features: Encoded) -> Encoded:
+        """With the decoder's skips ``skip4`` and ``skip2`` instead of ``fine`` and ``two``."""
+        maps, decoder = features.maps, self.mask_decoder
+        skips = {"skip4": decoder.skip4(maps["fine"]), "skip2": decoder.skip2(maps["two"])}
+        return replace(features, maps={**skips, "dense": maps["dense"]})
+
+    def _level(self, image: Tensor) -> Job[Encoded]:
+        return self.with_decoder_maps((yield from self._features(image)))
+
+    def _features(self, image: Tensor) -> Job[Encoded]:
+        encoder = self.image_encoder
+        total = len(encoder.blocks) + 2
+        two, four, eight, tokens = encoder.stages(image)
+        yield Progress(1, total, "encoding")
+        for done, block in enumerate(encoder.blocks, start=2):
+            tokens = self.run_block(block, tokens)
+            yield Progress(done, total, "encoding")
+        embedding, fine, dense = encoder.fuse(four, eight, tokens)
+        height, width = image.shape[-2:]
+        maps = {"fine": fine, "two": two, "dense": dense.float()}
+        yield Progress(total, total, "encoding")
+        return Encoded(embedding, (height, width), maps)
+
+    def decode(
+        self,
+        encoded: Encoded,
+        points: Tensor | None = None,
+        labels: Tensor | None = None,
+        box: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> DecodedMasks:
+        """Decode one prompt on the level that suits it, in a window around it.
+
+        A lone point or box gets SAM's padding token as in stock. Clicks are answered on the level
+        whose answer can be trusted most (`extent.trust`). Where the extent is known from a box or
+        a mask, the two levels that suit it are asked, and of all their masks that of the best
+        predicted quality, less for a level too coarse for it (`extent.coarseness_penalty`), is the answer, for a
+        box together with how well it fills the box. The answer has index 0; the others of its level
+        follow, for clicks those of other levels first (`with_alternatives`).
+        """
+        device = encoded.embedding.device
+        clicks = torch.zeros(0, 2, device=device) if points is None else points
+        kinds = torch.zeros(0, device=device) if labels is None else labels
+        positive = clicks[kinds == 1]
+        known = positive if len(positive) else clicks
+        extent = prompt_extent(positive, box, mask)
+        if extent is None:
+            x, y = known.mean(0).tolist() if len(known) else (0.0, 0.0)
+        else:
+            x, y = extent.middle
+        height, width = (round(side / encoded.scale) // MASK_STRIDE for side in encoded.input_size)
+        placed = extent is not None and extent.whole
+        tried: list[LevelPrediction] = []
+        for level in candidate_levels(encoded.levels, extent, known):
+            window = LevelWindow.around(level, (x, y))
+            logits, quality = self._in_window(level, window, clicks, kinds, box, mask)
+            left = window.is_left(logits[0], level)
+            worth = quality.detach() - float(left)
+            if placed:  # a coarse level is as sure of its mask, whose border it does not know
+                worth = worth - coarseness_penalty(logits.detach())
+            if box is not None:
+                worth = worth + box_iou(
+                    logits.detach(), window.points(box.reshape(2, 2), level.scale)
+                )
+            elif not placed:
+                worth = worth.new_tensor([trust(float(quality[0].detach()), logits[0], left)])
+            best = int(worth.argmax())
+            order = [best, *(i for i in range(len(logits)) if i != best)]
+            tried.append(
+                LevelPrediction(
+                    float(worth[best]), window, level.scale, logits[order], quality[order]
+                )
+            )
+            if not placed and tried[-1].confidence >= SUFFICIENT_TRUST:
+                break
+        if placed:
+            return max(tried, key=lambda each: each.confidence).whole((height, width))
+        return with_alternatives(tried, (height, width))
+
+    def decode_clicks(
+        self, encoded: Encoded, clicks: Tensor, least: float = -math.inf
+    ) -> list[PartialMasks]:
+        """Decode N lone positive clicks (N, 2) x, y, level by level together, all their masks.
+
+        The answers are those of `decode`; their alternatives are of the same level.
+        """
+        del least
+        return predict_clicks(self, encoded, clicks)
+
+    def _in_window(
+        self,
+        level: Encoded,
+        window: LevelWindow,
+        points: Tensor,
+        labels: Tensor,
+        box: Tensor | None,
+        mask: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (4, h, w) over the window and qualities (4,)."""
+        clicks = window.points(points, level.scale)
+        held = window.holds(clicks)
+        clicks, kinds = clicks[held], labels[held]
+        if box is None:
+            more = clicks.new_zeros(1, 2)
+        else:
+            more = window.points(box.reshape(2, 2), level.scale)
+        more_kinds = torch.tensor([-1] if box is None else [2, 3], device=clicks.device)
+        logits, quality = self.decode_batch(
+            window.crop(level),
+            torch.cat([clicks, more])[None],
+            torch.cat([kinds.long(), more_kinds])[None],
+            None if mask is None else window.mask(mask, level.scale),
+        )
+        return logits[0], quality[0]
+
+    def decode_batch(
+        self,
+        encoded: Encoded,
+        points: Tensor,
+        labels: Tensor,
+        mask: Tensor | None = None,
+        origin: tuple[float, float] = (0, 0),
+    ) -> tuple[Tensor, Tensor]:
+        """Decode N prompts on the B images of `encoded`, N / B each, in order.
+
+        Answers are in float32 whatever the precision: in half of it distances between pixels lose
+        their meaning, and little would be won. Training follows the precision.
+        """
+        if torch.is_grad_enabled() or not torch.is_autocast_enabled(points.device.type):
+            return self._decoded(encoded, points, labels, mask, origin)
+        with torch.autocast(points.device.type, enabled=False):
+            exact = encoded.to(dtype=torch.float32)
+            return self._decoded(exact, points, labels, mask, origin)
+
+    def _decoded(
+        self,
+        encoded: Encoded,
+        points: Tensor,
+        labels: Tensor,
+        mask: Tensor | None,
+        origin: tuple[float, float],
+    ) -> tuple[Tensor, Tensor]:
+        prior = prompt_prior(DensePixels(encoded.maps["dense"]), points, labels, mask)
+        prior = prior + click_bumps(points, labels, prior.shape[-2:])
+        shift = torch.tensor([origin[1], origin[0]], dtype=points.dtype, device=points.device)
+        sparse = self.prompt_encoder.tokens(points + shift, labels)
+        dense = self.prompt_encoder.mask_downscaling(prior / (MAX_PRIOR_LOGIT / 2))
+        height, width = encoded.embedding.shape[-2:]
+        positions = self.prompt_encoder.grid(height, width, origin)
+        return self.mask_decoder.masks(encoded, positions, sparse, dense, prior)
+
+
+def build_tiny(*, local: bool = True, initialize: bool = True) -> TinyNetwork:
+    """The embedded network with random weights; ``initialize=False`` leaves them on meta.
+
+    `local` adds local contrast to its first projection, as in all foundations since tiny-3.
+    """
+    with nullcontext() if initialize else torch.device("meta"):
+        encoder = TinyEncoder(embedding=WIDTH, dense=DENSE_CHANNELS, local=local)
+        prompts = TinyPromptEncoder(WIDTH, (32, 32), (256, 256), mask_in_chans=16)
+        decoder = TinyMaskDecoder()
+    network = TinyNetwork(encoder, prompts, decoder)
+    if initialize:
+        _attend_to_near_positions(network)
+    network.eval()
+    return network
+
+
+@torch.no_grad()
+def _attend_to_near_positions(network: TinyNetwork, sharpness: float = 2.5) -> None:
+    """Start the cross-attentions as a kernel of similar positions, over a spread of scales.
+
+    A small network trained for hours, not weeks, does not find this by itself.
+    """
+    frequencies = network.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
+    frequencies *= torch.logspace(-0.6, 0.5, frequencies.shape[1])
+    transformer = network.mask_decoder.transformer
+    attentions = [transformer.final_attn_token_to_image]
+    for layer in transformer.layers:
+        attentions += [layer.cross_attn_token_to_image, layer.cross_attn_image_to_token]
+    for attention in attentions:
+        attention.q_proj.weight *= sharpness
+        attention.k_proj.weight.copy_(attention.q_proj.weight)

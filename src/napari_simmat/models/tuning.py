@@ -1,0 +1,342 @@
+"""Tuning strategies: which parameters are trained; foundations.
+
+The networks by name: SAM's three sizes and the embedded ones.
+
+Tuning strategies: what is trained beside the transfer layer.
+
+Source: SimMAT, arXiv 2409.08083, section 3.3. A strategy is one row of `STRATEGIES` and one
+function, which changes a network and returns the parameters that are trained; names are looked
+up by identity, never by what they contain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from segment_anything.modeling.image_encoder import Attention, Block
+from torch import Tensor, nn
+
+from napari_simmat.models.network import Network
+from napari_simmat.models.peft_layers import (
+    AdaptedBlock,
+    AdaptedTwoWayBlock,
+    ExtendedAttention,
+    ExtendedCrossAttention,
+    ExtendedTokenAttention,
+    Extra,
+    LearnedPrefix,
+    LearnedTokens,
+    LoRAConv2d,
+    LoRALinear,
+)
+from napari_simmat.models.sam import build_sam
+from napari_simmat.models.spec import EMBEDDED
+from napari_simmat.models.tiny import build_tiny
+from napari_simmat.models.tiny_encoder import TokenAttention
+from napari_simmat.models.transfer import transfer_layer
+
+ARCHITECTURES = (*EMBEDDED, "vit_b", "vit_l", "vit_h")
+
+# Width and depth of the image encoder tell SAM's variants apart.
+_SAM_SHAPES = {(768, 12): "vit_b", (1024, 24): "vit_l", (1280, 32): "vit_h"}
+
+
+def build_network(
+    architecture: str,
+    *,
+    channels: int = 3,
+    transfer: str = "zeroshot",
+    strategy: str = "frozen",
+    size: int | None = None,
+    initialize: bool = True,
+) -> Network:
+    """A network in evaluation mode, with random weights.
+
+    What is trained, and nothing else, requires a gradient.
+
+    Parameters
+    ----------
+    architecture
+        One of `ARCHITECTURES`.
+    channels, transfer
+        The transfer layer in the first projection's slot and its number of input channels.
+    strategy, size
+        What is trained beside it, as `tune` has them.
+    initialize
+        ``False`` leaves tensors on the meta device, to be assigned by
+        ``load_state_dict(..., assign=True)``.
+
+    Raises
+    ------
+    ValueError
+        If the architecture, the transfer layer or the strategy is unknown, or the size wrong.
+    """
+    if architecture in EMBEDDED:
+        local = architecture == "tiny_local"
+        network: Network = build_tiny(local=local, initialize=initialize)
+    elif architecture in ARCHITECTURES:
+        network = build_sam(architecture, initialize=initialize)
+    else:
+        raise ValueError(
+            f"Architecture {architecture!r} is unknown; choose from {', '.join(ARCHITECTURES)}."
+        )
+    network.replace_projection(transfer_layer(transfer, network.projection, channels))
+    tune(network, strategy, size)
+    network.eval()
+    return network
+
+
+def architecture_of(state: Mapping[str, Tensor]) -> str:
+    """The architecture whose tensors these are, told from their shapes.
+
+    Raises
+    ------
+    ValueError
+        If they belong to none.
+    """
+    if "image_encoder.to_tokens.weight" in state:
+        return "tiny_local" if "image_encoder.local.mix.weight" in state else "tiny"
+    position = state.get("image_encoder.pos_embed")
+    depth = 1 + max(
+        (
+            int(name.split(".")[2])
+            for name in state
+            if name.startswith("image_encoder.blocks.") and name.split(".")[2].isdigit()
+        ),
+        default=-1,
+    )
+    width = position.shape[-1] if position is not None and position.ndim == 4 else 0
+    try:
+        return _SAM_SHAPES[width, depth]
+    except KeyError:
+        raise ValueError(
+            f"The file's tensors fit none of {', '.join(ARCHITECTURES)} (encoder width {width}, "
+            f"{depth} blocks). Choose a checkpoint of the original Segment Anything."
+        ) from None
+
+
+REFERENCE_WIDTH = 768
+"""The token width for which the sizes are given: that of ViT-B."""
+
+Parameters = Iterable[nn.Parameter]
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """One way of tuning.
+
+    Parameters
+    ----------
+    apply
+        Changes a network for a size, and returns the parameters trained beside the transfer layer.
+    size
+        Rank, bottleneck or number of tokens for tokens of width `REFERENCE_WIDTH`; 0 where there is none.
+    whole
+        Whether the result holds all tensors of the network, buffers too.
+    """
+
+    apply: Callable[[Network, int], Parameters]
+    size: int = 0
+    whole: bool = False
+
+
+class TunedParameters(NamedTuple):
+    """A strategy's size in a network, and the state-dict names of what it trains.
+
+    Attributes
+    ----------
+    size
+        See `Strategy`.
+    names
+        Trained tensors, those of the transfer layer included, in the network's order.
+    """
+
+    size: int
+    names: tuple[str, ...]
+
+
+def tune(network: Network, strategy: str, size: int | None = None) -> TunedParameters:
+    """Change a network for a strategy, and let those parameters alone be trained.
+
+    Parameters
+    ----------
+    network
+        With its transfer layer in place.
+    strategy
+        A name in `STRATEGIES`.
+    size
+        By default the paper's, scaled with the width of the encoder's tokens.
+
+    Raises
+    ------
+    ValueError
+        If the strategy is unknown, or the size is below 1 or given where there is none.
+    """
+    if strategy not in STRATEGIES:
+        raise ValueError(f"Strategy {strategy!r} is unknown; use one of {', '.join(STRATEGIES)}.")
+    row = STRATEGIES[strategy]
+    if size is None:
+        size = default_size(strategy, network)
+    elif not row.size and size:
+        raise ValueError(f"Strategy {strategy} has no size, {size} was given; leave it out.")
+    elif row.size and size < 1:
+        raise ValueError(f"The size of strategy {strategy} must be at least 1, got {size}.")
+    with torch.device(network.projection.weight.device):
+        chosen = {id(parameter) for parameter in row.apply(network, size)}
+    network.train(network.training)  # what is new as well
+    own = network.transfer_names()
+    names = []
+    for name, parameter in network.named_parameters():
+        trained = name in own or id(parameter) in chosen
+        parameter.requires_grad_(trained)
+        if trained:
+            names.append(name)
+    return TunedParameters(size, tuple(network.state_dict()) if row.whole else tuple(names))
+
+
+def default_size(strategy: str, network: Network) -> int:
+    """The paper's size, scaled from ViT-B's width to that of a network's tokens."""
+    row = STRATEGIES[strategy]
+    width = next(iter(_blocks(network))).attn.qkv.in_features
+    return max(1, round(row.size * width / REFERENCE_WIDTH)) if row.size else 0
+
+
+def merge(network: Network) -> None:
+    """Add low-rank updates to the weights they belong to: equal masks at no cost."""
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, (LoRALinear, LoRAConv2d)):
+                setattr(parent, name, child.merged())
+
+
+def _frozen(network: Network, size: int) -> Parameters:
+    del network, size
+    return ()
+
+
+def _full(network: Network, size: int) -> Parameters:
+    """Everything but the prompt encoder."""
+    del size
+    return (*network.image_encoder.parameters(), *network.mask_decoder.parameters())
+
+
+def _decoder(network: Network, size: int) -> Parameters:
+    del size
+    return list(network.mask_decoder.parameters())
+
+
+def _linear(network: Network, size: int) -> Parameters:
+    """The first projection and the encoding of positions."""
+    del size
+    return (*network.projection.parameters(), *network.position_parameters())
+
+
+def _everything(network: Network, size: int) -> Parameters:
+    """The prompt encoder too."""
+    del size
+    return list(network.parameters())
+
+
+def _lora(network: Network, size: int) -> Parameters:
+    new: list[nn.Parameter] = []
+
+    def replace(parent: nn.Module, name: str, parts: dict[str, tuple[int, int]]) -> None:
+        layer = LoRALinear(getattr(parent, name), size, parts)
+        setattr(parent, name, layer)
+        new.extend((*layer.down.values(), *layer.up.values()))
+
+    for block in _blocks(network):
+        width = block.attn.qkv.in_features
+        replace(block.attn, "qkv", {"q": (0, width), "v": (2 * width, 3 * width)})
+    for parent, name in _decoder_attentions(network):
+        attention = getattr(parent, name)
+        for part in ("q", "v"):
+            projection = getattr(attention, f"{part}_proj")
+            replace(attention, f"{part}_proj", {part: (0, projection.out_features)})
+    return new
+
+
+def _lora_conv(network: Network, size: int) -> Parameters:
+    """Also in the encoder's convolutions: in `tiny` attention is the lesser part of it."""
+    new = list(_lora(network, size))
+    transfer = set(network.image_encoder.patch_embed.modules())
+    for parent in list(network.image_encoder.modules()):
+        for name, child in list(parent.named_children()):
+            plain = isinstance(child, nn.Conv2d) and child.groups == 1
+            if plain and child not in transfer:
+                layer = LoRAConv2d(child, size)
+                setattr(parent, name, layer)
+                new.extend((layer.down, layer.up))
+    return new
+
+
+def _adapter(network: Network, size: int) -> Parameters:
+    new: list[nn.Parameter] = []
+    blocks = network.image_encoder.blocks
+    for index, block in enumerate(blocks):
+        blocks[index] = adapted = AdaptedBlock(block, size)
+        new.extend(adapted.adapter.parameters())
+    layers = network.mask_decoder.transformer.layers
+    for index, layer in enumerate(layers):
+        layers[index] = adapted_layer = AdaptedTwoWayBlock(layer, size)
+        new.extend(adapted_layer.adapter.parameters())
+    return new
+
+
+def _prompt(network: Network, size: int) -> Parameters:
+    return _extended(network, size, LearnedTokens)
+
+
+def _prefix(network: Network, size: int) -> Parameters:
+    return _extended(network, size, LearnedPrefix)
+
+
+def _extended(network: Network, size: int, kind: Callable[[int, int], Extra]) -> Parameters:
+    new: list[nn.Parameter] = []
+    for block in _blocks(network):
+        extra = kind(block.attn.qkv.in_features, size)
+        if isinstance(block.attn, TokenAttention):
+            block.attn = ExtendedTokenAttention(block.attn, extra)
+        else:
+            block.attn = ExtendedAttention(block.attn, extra)
+        new.extend(extra.parameters())
+    for parent, name in _decoder_attentions(network):
+        attention = getattr(parent, name)
+        extra = kind(attention.embedding_dim, size)
+        setattr(parent, name, ExtendedCrossAttention(attention, extra))
+        new.extend(extra.parameters())
+    return new
+
+
+def _blocks(network: Network) -> Iterator[Block]:
+    for block in network.image_encoder.blocks:
+        assert isinstance(block, Block)
+        assert isinstance(block.attn, Attention)
+        yield block
+
+
+def _decoder_attentions(network: Network) -> Iterator[tuple[nn.Module, str]]:
+    """Parent and name of every attention of the mask decoder's transformer."""
+    transformer = network.mask_decoder.transformer
+    for layer in transformer.layers:
+        for name in ("self_attn", "cross_attn_token_to_image", "cross_attn_image_to_token"):
+            yield layer, name
+    yield transformer, "final_attn_token_to_image"
+
+
+STRATEGIES: dict[str, Strategy] = {
+    "frozen": Strategy(_frozen),
+    "decoder": Strategy(_decoder),
+    "linear": Strategy(_linear),
+    "lora": Strategy(_lora, 100),
+    "lora_conv": Strategy(_lora_conv, 100),
+    "adapter": Strategy(_adapter, 200),
+    "prompt": Strategy(_prompt, 400),
+    "prefix": Strategy(_prefix, 200),
+    "full": Strategy(_full),
+    "scratch": Strategy(_everything, whole=True),
+}
+"""Name -> `Strategy`; titles are in `model.spec`. A new one is a new row; a test walks all rows."""

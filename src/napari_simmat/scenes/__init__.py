@@ -1,0 +1,1 @@
+"""Drawn scenes with exact labels, and the sensors that image them."""

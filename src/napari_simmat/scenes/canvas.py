@@ -1,0 +1,270 @@
+"""Rasterise outlines and place them.
+
+Names for the array types that scenes are made of.
+
+A canvas of region ids, and what was drawn on it. Lengths in pixels, angles in radians.
+
+Closed outlines around the origin. Lengths in pixels, angles in radians.
+
+Random sizes and places.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.draw import polygon
+
+Floats: TypeAlias = NDArray[np.floating[Any]]
+"""Float32 wherever a public function returns it; double precision may occur on the way."""
+Ids: TypeAlias = NDArray[np.int32]
+Shape: TypeAlias = tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """Regions (H, W) that look alike inside, and the object that each belongs to.
+
+    `objects[region]` is the object's number, 0 for what is no object (background, fibres).
+    Regions of one object are its parts.
+    """
+
+    regions: Ids
+    objects: Ids
+
+
+class RegionCanvas:
+    """Region ids (H, W), 0 = background, drawn one region at a time.
+
+    `fill` paints over what is there, as a leaf that falls on others. `claim_blob` and
+    `claim_rod` let neighbours share a border halfway, as touching cells do: a pixel belongs to
+    the shape whose level function is lowest there (a power diagram of the shapes).
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self.regions: Ids = np.zeros(shape, np.int32)
+        self._levels = np.full(shape, 1.0, np.float32)
+        self.count = 0
+
+    def fill(
+        self,
+        outline: OutlinePoints,
+        centre: tuple[float, float],
+        region: int | None = None,
+        within: int | None = None,
+    ) -> int:
+        """Paint the inside of `outline` moved to `centre`; returns the region's id.
+
+        A new id is given unless `region` says one; only pixels of region `within` are painted,
+        if that is given.
+        """
+        if region is None:
+            self.count += 1
+            region = self.count
+        rows, columns = polygon(outline[0] + centre[0], outline[1] + centre[1], self.shape)
+        if within is not None:
+            inside = self.regions[rows, columns] == within
+            rows, columns = rows[inside], columns[inside]
+        self.regions[rows, columns] = region
+        return region
+
+    def claim_blob(
+        self,
+        rng: np.random.Generator,
+        centre: tuple[float, float],
+        radius: float,
+        *,
+        irregularity: float = 0.05,
+        elongation: float = 1.3,
+        overlap: float = 0.3,
+    ) -> bool:
+        """Claim a round shape; False when too much of it (above `overlap`) is taken already."""
+        stretch = np.sqrt(elongation)
+        window = self._window(centre, radius * stretch * (1 + 2.5 * irregularity) + 1)
+        if window is None or (overlap < 0.5 and self._taken(centre)):
+            return False
+        y, x = self._coordinates(window, centre)
+        angle = rng.uniform(0, np.pi)
+        along = (np.cos(angle) * x + np.sin(angle) * y) / (radius * stretch)
+        across = (np.cos(angle) * y - np.sin(angle) * x) / radius * stretch
+        level = np.hypot(along, across)
+        if irregularity > 0:
+            direction = np.arctan2(across, along)
+            edge = 1.0 + sum(
+                irregularity * rng.normal() / (k - 1) * np.cos(k * direction + rng.uniform(0, 6.28))
+                for k in range(2, 6)
+            )
+            level = level / np.clip(edge, 0.4, 1.8)
+        return self._claim(window, level, overlap)
+
+    def claim_rod(
+        self,
+        centre: tuple[float, float],
+        length: float,
+        width: float,
+        angle: float,
+        *,
+        bend: float = 0.0,
+        overlap: float = 0.25,
+    ) -> bool:
+        """Claim a rod with round ends; `bend` is the sagitta as a fraction of its length."""
+        radius, half = width / 2, max(length - width, 0.0) / 2
+        window = self._window(centre, half + radius * 1.5 + abs(bend) * length + 1)
+        if window is None:
+            return False
+        y, x = self._coordinates(window, centre)
+        along = np.cos(angle) * x + np.sin(angle) * y
+        across = np.cos(angle) * y - np.sin(angle) * x
+        across = across - bend * length * ((2 * along / max(length, 1.0)) ** 2 - 0.5)
+        level = np.hypot(np.maximum(np.abs(along) - half, 0), across) / radius
+        return self._claim(window, level, overlap)
+
+    def _taken(self, centre: tuple[float, float]) -> bool:
+        y, x = round(centre[0]), round(centre[1])
+        inside = 0 <= y < self.shape[0] and 0 <= x < self.shape[1]
+        return inside and bool(self.regions[y, x] > 0)
+
+    def _window(self, centre: tuple[float, float], reach: float) -> tuple[slice, slice] | None:
+        bounds = []
+        for middle, n in zip(centre, self.shape, strict=True):
+            start, stop = max(0, int(middle - reach)), min(n, int(middle + reach) + 2)
+            if start >= stop:
+                return None
+            bounds.append(slice(start, stop))
+        return bounds[0], bounds[1]
+
+    def _coordinates(
+        self, window: tuple[slice, slice], centre: tuple[float, float]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        rows, columns = window
+        y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] - np.float32(centre[0])
+        x = np.arange(columns.start, columns.stop, dtype=np.float32)[None] - np.float32(centre[1])
+        return y, x
+
+    def _claim(
+        self, window: tuple[slice, slice], level: NDArray[np.floating], overlap: float
+    ) -> bool:
+        inside = level < 1
+        area = np.count_nonzero(inside)
+        if area == 0 or np.count_nonzero(self.regions[window][inside]) > overlap * area:
+            return False
+        won = level < self._levels[window]
+        self.count += 1
+        self.regions[window][won] = self.count
+        self._levels[window][won] = level[won]
+        return True
+
+    def drawing(self, objects: NDArray[np.integer] | list[int] | None = None) -> Drawing:
+        """What was drawn; every region is an object unless `objects` says whose part it is."""
+        if objects is None:
+            objects = np.arange(max(self.count, int(self.regions.max())) + 1)
+        return Drawing(self.regions, np.asarray(objects, np.int32))
+
+
+OutlinePoints = tuple[NDArray[np.floating], NDArray[np.floating]]
+"""Closed outline around the origin as y (N,) and x (N,)."""
+
+
+def blob(
+    rng: np.random.Generator, radius: float, irregularity: float = 0.1, elongation: float = 1.3
+) -> OutlinePoints:
+    """Round outline whose radius varies by a few random harmonics."""
+    theta = np.linspace(0, 2 * np.pi, int(np.clip(radius * 1.5, 24, 120)), endpoint=False)
+    edge = np.ones_like(theta)
+    for k in range(2, 7):
+        edge += irregularity * rng.normal() / (k - 1) * np.cos(k * theta + rng.uniform(0, 6.28))
+    edge = radius * np.clip(edge, 0.3, 2.0)
+    stretch = np.sqrt(elongation)
+    return _rotated(edge * np.sin(theta) / stretch, edge * np.cos(theta) * stretch, rng)
+
+
+def rectangle(rng: np.random.Generator, radius: float) -> OutlinePoints:
+    """Rectangle, upright in one case of three."""
+    height, width = radius * rng.uniform(0.4, 1.1), radius * rng.uniform(0.6, 1.5)
+    y, x = np.array([-height, -height, height, height]), np.array([-width, width, width, -width])
+    return (y, x) if rng.random() < 0.33 else _rotated(y, x, rng)
+
+
+def random_polygon(rng: np.random.Generator, radius: float) -> OutlinePoints:
+    """Polygon of 3 to 8 corners, or a star."""
+    corners = int(rng.integers(3, 9))
+    if rng.random() < 0.75:
+        theta = (np.arange(corners) + rng.uniform(-0.3, 0.3, corners)) * 2 * np.pi / corners
+        edge = radius * rng.uniform(0.75, 1.3, corners)
+    else:
+        theta = np.linspace(0, 2 * np.pi, 2 * corners, endpoint=False)
+        edge = radius * np.tile([1.25, rng.uniform(0.5, 0.85)], corners)
+    return _rotated(edge * np.sin(theta), edge * np.cos(theta), rng)
+
+
+def tube(rng: np.random.Generator, length: float, width: float) -> OutlinePoints:
+    """Winding tube of about constant `width`."""
+    n = int(np.clip(length / max(width, 3.0) * 2, 8, 60))
+    turns = np.interp(np.linspace(0, 4, n), np.arange(5), rng.normal(0, rng.uniform(0.3, 1.6), 5))
+    heading = rng.uniform(0, 6.28) + np.cumsum(turns) * 4 / n
+    y, x = np.cumsum(np.sin(heading)) * length / n, np.cumsum(np.cos(heading)) * length / n
+    y, x = y - y.mean(), x - x.mean()
+    half = width / 2 * (1 + rng.uniform(0, 0.25) * np.sin(np.linspace(0, rng.uniform(1, 9), n)))
+    dy, dx = np.cos(heading) * half, -np.sin(heading) * half
+    return np.concatenate([y + dy, (y - dy)[::-1]]), np.concatenate([x + dx, (x - dx)[::-1]])
+
+
+def outline(rng: np.random.Generator, radius: float, kind: str) -> OutlinePoints:
+    """Outline of a kind: blob, polygon, rectangle or tube."""
+    if kind == "polygon":
+        return (rectangle if rng.random() < 0.4 else random_polygon)(rng, radius)
+    if kind == "rectangle":
+        return rectangle(rng, radius)
+    if kind == "tube":
+        width = max(5.0, radius * rng.uniform(0.15, 0.4))
+        return tube(rng, radius * rng.uniform(2, 5), width)
+    return blob(rng, radius, float(rng.choice([0.0, 0.05, 0.12, 0.22])), rng.uniform(1, 1.9))
+
+
+def _rotated(
+    y: NDArray[np.floating], x: NDArray[np.floating], rng: np.random.Generator
+) -> OutlinePoints:
+    angle = rng.uniform(0, 2 * np.pi)
+    return np.cos(angle) * y + np.sin(angle) * x, np.cos(angle) * x - np.sin(angle) * y
+
+
+MAX_OBJECTS = 260
+"""As many things as a layout draws at most."""
+
+
+def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    """Draw between `low` and `high` so that each octave is as likely as another."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(max(high, low)))))
+
+
+def random_position(
+    rng: np.random.Generator, shape: Shape, margin: float = 0.0
+) -> tuple[float, float]:
+    """Point (y, x) in the field, `margin` pixels from its edges (negative: beyond them)."""
+    y, x = (rng.uniform(min(margin, n / 2 - 1), max(n - margin, n / 2 + 1)) for n in shape)
+    return y, x
+
+
+def as_point(point: NDArray[np.floating]) -> tuple[float, float]:
+    """Array of two numbers as a point (y, x)."""
+    return float(point[0]), float(point[1])
+
+
+def lattice(
+    rng: np.random.Generator, shape: Shape, across: float, along: float, angle: float
+) -> NDArray[np.float64]:
+    """Points (N, 2) of a brick pattern turned by `angle`, within the field; at most 4000."""
+    reach = np.hypot(*shape) / 2
+    rows = np.arange(-reach, reach, max(across, 2.0)) + rng.uniform(0, across)
+    columns = np.arange(-reach, reach, max(along, 2.0)) + rng.uniform(0, along)
+    v, u = np.meshgrid(rows, columns, indexing="ij")
+    u = u + (np.arange(len(rows)) % 2)[:, None] * along / 2
+    y = np.cos(angle) * v + np.sin(angle) * u + shape[0] / 2
+    x = np.cos(angle) * u - np.sin(angle) * v + shape[1] / 2
+    points = np.stack([y.ravel(), x.ravel()], axis=1)
+    inside = ((points > -across) & (points < np.asarray(shape) + across)).all(axis=1)
+    return points[inside][:4000]

@@ -1,0 +1,296 @@
+"""Drawn images and volumes with labels.
+
+Training samples: a random scene, a random look, and exact labels of what can be seen.
+
+Is an object's border to be seen in an image? Objects that cannot be seen are no targets.
+
+A stack that is drawn: bodies in three dimensions, blurred as a microscope does, exact labels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+from napari_simmat.scenes.canvas import Floats, Ids
+from napari_simmat.scenes.optics import degrade, wide_blur
+from napari_simmat.scenes.renderers import FAMILIES, render
+from napari_simmat.scenes.scene import compact, draw_scene
+
+_ATTEMPTS = 20
+
+
+def draw_sample(
+    rng: np.random.Generator | int,
+    size: int | tuple[int, int] = 256,
+    families: Iterable[str] | None = None,
+) -> tuple[Floats, Ids]:
+    """Draw one training sample.
+
+    Parameters
+    ----------
+    rng
+        Generator, which is advanced, or a seed. Equal seeds give equal arrays.
+    size
+        Side, or height and width, in pixels.
+    families
+        Names in `FAMILIES` to draw from, by their weights; all by default.
+
+    Returns
+    -------
+    image
+        Float32 (H, W) or (H, W, 3) in arbitrary units, as a raw file would hold them.
+    labels
+        Int32 (H, W), ids 1..N (N >= 1) of connected objects with a visible border.
+    """
+    rng = np.random.default_rng(rng)
+    names = list(FAMILIES) if families is None else list(families)
+    unknown = [name for name in names if name not in FAMILIES]
+    if unknown or not names:
+        raise ValueError(
+            f"Families {unknown or 'none'} are unknown; use some of {', '.join(FAMILIES)}."
+        )
+    weights = np.array([FAMILIES[name].weight for name in names])
+    family = names[rng.choice(len(names), p=weights / weights.sum())]
+    layouts = FAMILIES[family].layouts
+    shares = np.array(list(layouts.values()))
+    for _ in range(_ATTEMPTS):
+        layout = str(rng.choice(list(layouts), p=shares / shares.sum()))
+        scene = draw_scene(rng, size, layout)
+        if scene.labels.max() == 0:
+            continue
+        image = degrade(rng, render(scene, family, rng))
+        labels = visible_labels(image, scene.labels)
+        if labels.max() > 0:
+            return image, labels
+    raise RuntimeError(f"No {family} scene of {size} pixels shows an object; draw larger scenes.")
+
+
+MIN_BORDER_CONTRAST = 0.8
+"""Border contrast in units of the noise beside it, below which an object counts as invisible."""
+
+_SECTORS = 12
+_PARTS = 2 * _SECTORS
+_CORRELATED = 3.0  # pairs that look at the same grain, per pixel between their ends and middle
+_LEAST_STEP = 0.008
+"""Steps under this share of the displayed range are not seen, however low the noise."""
+
+
+def border_contrast(image: Floats, labels: Ids) -> Floats:
+    """Contrast of every object's border (N + 1,) in units of the local noise; entry 0 is 0.
+
+    The image is lightly smoothed. Across the border, differences between pixels 4 or 8 apart
+    (a step) and how far the pixel between them deviates (a line) are averaged with their sign
+    within 12 sectors around the object's centre, outer and inner borders (of a ring) apart; the
+    contrast is the median over these parts.
+    The unit is the mean deviation of a pixel from the mean of those 2 before and after it,
+    away from borders and near by, so that shading does not count as noise, but grain does.
+    Channels are judged one by one, the best counts.
+
+    Parameters
+    ----------
+    image
+        (H, W) or (H, W, C).
+    labels
+        Ids 0..N (H, W).
+    """
+    border = _Border(labels)
+    channels = [image] if image.ndim == 2 else list(np.moveaxis(image, -1, 0))
+    return np.asarray(np.max([border.contrast(channel) for channel in channels], axis=0))
+
+
+def visible_labels(image: Floats, labels: Ids, threshold: float = MIN_BORDER_CONTRAST) -> Ids:
+    """`labels` without the objects whose border contrast is under `threshold`, renumbered."""
+    return compact(labels, border_contrast(image, labels) >= threshold)
+
+
+class _Border:
+    """Pixel triples 2 apart, along y and x, that lie across borders of `labels`."""
+
+    def __init__(self, labels: Ids) -> None:
+        self.count = int(labels.max()) + 1
+        width = labels.shape[1]
+        flat = labels.ravel()
+        area = np.maximum(np.bincount(flat, minlength=self.count), 1)
+        rows, columns = np.divmod(np.arange(flat.size), width)
+        centre_y = np.bincount(flat, rows, self.count) / area
+        centre_x = np.bincount(flat, columns, self.count) / area
+        self.places: list[tuple[NDArray[np.intp], int]] = []
+        keys, signs = [], []
+        near = np.zeros(labels.shape, bool)
+        for shift in (width, 1):
+            if shift == width:
+                y, x = np.nonzero(labels[:-4] != labels[4:])
+            else:
+                y, x = np.nonzero(labels[:, :-4] != labels[:, 4:])
+            start = y * width + x
+            middle = start + 2 * shift
+            near.ravel()[middle] = True
+            for side, sign in ((start, 1.0), (start + 4 * shift, -1.0)):
+                ids = flat[side]
+                angle = np.arctan2(rows[middle] - centre_y[ids], columns[middle] - centre_x[ids])
+                sector = ((angle / (2 * np.pi) + 0.5) * _SECTORS).astype(np.intp) % _SECTORS
+                # Does the border face away from the centre?
+                if shift == width:
+                    offset = rows[middle] - centre_y[ids]
+                else:
+                    offset = columns[middle] - centre_x[ids]
+                outer = (sign * offset < 0).astype(np.intp)
+                keys.append(ids * _PARTS + 2 * sector + outer)
+                signs.append(np.full(len(ids), sign))
+                self.places.append((middle, shift))
+        self.keys, self.signs = np.concatenate(keys), np.concatenate(signs)
+        self.pairs = np.bincount(self.keys, minlength=self.count * _PARTS)
+        self.calm = ~np.asarray(ndi.binary_dilation(near, np.ones((3, 3), bool)))
+        self._weights: dict[int, tuple[Floats, Floats | None]] = {}
+
+    def contrast(self, channel: Floats) -> Floats:
+        smooth = ndi.gaussian_filter(channel, 1.0, truncate=3, output=np.float32)
+        low, high = np.percentile(smooth[::2, ::2], [0.5, 99.5])
+        least = _LEAST_STEP * max(float(high - low), 1e-12)
+        square = np.zeros(len(self.pairs))
+        for reach in (2, 4):
+            noise = (self._noise(smooth, reach) + least).ravel()
+            unit = self._sum([noise[m] for m, _ in self.places])
+            strongest = np.max(
+                [np.abs(self._sum(cue)) for cue in self._cues(smooth, reach)], axis=0
+            )
+            with np.errstate(invalid="ignore", divide="ignore"):
+                # Grain alone gives a mean of about unit * sqrt(correlated / pairs): taken off.
+                part = (strongest / unit) ** 2 - _CORRELATED * reach / self.pairs
+            square = np.fmax(square, part)
+        by_part = np.where(self.pairs >= 3, np.sqrt(square), np.nan).reshape(self.count, _PARTS)
+        contrast = np.zeros(self.count, np.float32)
+        judged = np.asarray(np.isfinite(by_part).any(axis=1))
+        judged[0] = False
+        contrast[judged] = np.nanmedian(by_part[judged], axis=1)
+        return contrast
+
+    def _sum(self, values: list[Floats]) -> NDArray[np.float64]:
+        """Sum over each part of every object's border."""
+        total = np.bincount(self.keys, np.concatenate(values), len(self.pairs))
+        return np.asarray(total, np.float64)
+
+    def _cues(self, smooth: Floats, reach: int) -> Iterator[list[Floats]]:
+        """What the triples show: a step (inside less outside), then a line."""
+        flat = smooth.ravel()
+        ends = [
+            (flat[np.maximum(m - reach * s, 0)], flat[np.minimum(m + reach * s, flat.size - 1)])
+            for m, s in self.places
+        ]
+        signs = np.split(self.signs, np.cumsum([len(m) for m, _ in self.places])[:-1])
+        yield [sign * (a - b) for sign, (a, b) in zip(signs, ends, strict=True)]
+        if reach == 2:
+            middles = [flat[m] for m, _ in self.places]
+            yield [m - (a + b) / 2 for m, (a, b) in zip(middles, ends, strict=True)]
+
+    def _noise(self, smooth: Floats, reach: int) -> Floats:
+        """Mean deviation of a pixel from those `reach` away, near by and off the borders."""
+        inner, before, after = slice(reach, -reach), slice(0, -2 * reach), slice(2 * reach, None)
+        deviation = np.zeros_like(smooth)
+        deviation[inner, inner] = np.abs(
+            smooth[inner, inner] * 2
+            - (smooth[before, inner] + smooth[after, inner]) / 2
+            - (smooth[inner, before] + smooth[inner, after]) / 2
+        ) / np.float32(np.sqrt(2))
+        weight, near_by = self._calm(reach)
+        if near_by is None:
+            return np.full_like(smooth, np.median(deviation))
+        deviation *= weight
+        mean = deviation.sum() / weight.sum()
+        return np.asarray((wide_blur(deviation, 8.0) + 0.02 * mean) / near_by, np.float32)
+
+    def _calm(self, reach: int) -> tuple[Floats, Floats | None]:
+        """1 off the borders of objects and image; how much of that there is near by, if any."""
+        if reach not in self._weights:
+            inner = slice(reach, -reach)
+            weight = np.zeros(self.calm.shape, np.float32)
+            weight[inner, inner] = self.calm[inner, inner]
+            near_by = wide_blur(weight, 8.0) + np.float32(0.02) if weight.any() else None
+            self._weights[reach] = weight, near_by
+        return self._weights[reach]
+
+
+VOXEL_SPACING = (2.0, 1.0, 1.0)
+"""Distance between voxels along z, y, x: planes lie twice as far apart as pixels."""
+MAX_ATTEMPTS = 2000
+
+
+def draw_volume(
+    seed: int, shape: tuple[int, int, int] = (24, 192, 192), count: int = 9
+) -> tuple[NDArray[np.uint16], Ids]:
+    """Cells in three dimensions and a confocal stack of them.
+
+    Bodies of uneven outline lie above and beside each other, some touch; each is of its own
+    brightness and grain. The stack is blurred, more along z, dims with depth, and has photon and
+    read noise.
+
+    Parameters
+    ----------
+    seed
+        Equal seeds, equal stacks.
+    shape
+        (Z, Y, X).
+    count
+        So many bodies, fewer where there is no room.
+
+    Returns
+    -------
+    stack (Z, Y, X) uint16, labels (Z, Y, X) int32 with the bodies 1..N
+    """
+    rng = np.random.default_rng(seed)
+    labels = _bodies(rng, shape, count)
+    grain = _noise(rng, shape, 2.5)
+    levels = np.concatenate([[0.12], rng.uniform(0.45, 1.0, int(labels.max()))])
+    light = levels[labels] * (1 + 0.22 * grain * (labels > 0)) + 0.03 * _noise(rng, shape, 8.0)
+    light = ndi.gaussian_filter(light, (2.5 / VOXEL_SPACING[0], 1.2, 1.2))
+    light = light * np.exp(-0.02 * np.arange(shape[0]))[:, None, None]
+    counts = 20 * rng.poisson(120 * np.clip(light, 0, None)) + rng.normal(100, 20, shape)
+    return np.clip(counts, 0, 65535).astype(np.uint16), labels
+
+
+def _bodies(rng: np.random.Generator, shape: tuple[int, int, int], count: int) -> Ids:
+    """Turned ellipsoids with uneven outlines; where two meet, the nearer one has the voxel."""
+    extent = np.array(shape) * VOXEL_SPACING
+    axes = [np.arange(size) * step for size, step in zip(shape, VOXEL_SPACING, strict=True)]
+    where = np.stack(np.meshgrid(*axes, indexing="ij"))
+    uneven = _noise(rng, shape, 12.0)
+    labels, level = np.zeros(shape, np.int32), np.ones(shape, np.float32)
+    for number, (centre, radius) in enumerate(_places(rng, extent, count), start=1):
+        turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+        radii = radius * rng.uniform(0.8, 1.25, 3)
+        along = np.einsum("ij,jzyx->izyx", turn, where - centre[:, None, None, None])
+        far = np.sqrt(sum((along[axis] / radii[axis]) ** 2 for axis in range(3)))
+        far = (far + 0.09 * rng.choice([-1, 1]) * uneven).astype(np.float32)
+        nearest = far < level
+        labels[nearest], level[nearest] = number, far[nearest]
+    return labels
+
+
+def _places(
+    rng: np.random.Generator, extent: Floats, count: int
+) -> list[tuple[NDArray[np.float64], float]]:
+    """Centres z, y, x and radii of bodies that hardly overlap, all through the middle plane."""
+    places: list[tuple[NDArray[np.float64], float]] = []
+    for _ in range(MAX_ATTEMPTS):
+        if len(places) == count:
+            break
+        radius = float(rng.uniform(0.09, 0.15) * extent[1])
+        share = np.array([rng.uniform(0.35, 0.65), *rng.uniform(0.1, 0.9, 2)])
+        centre: NDArray[np.float64] = (share * extent).astype(np.float64)
+        apart = (
+            math.dist(centre[1:], other[1:]) > 0.85 * (radius + size) for other, size in places
+        )
+        if all(apart):
+            places.append((centre, radius))
+    return places
+
+
+def _noise(rng: np.random.Generator, shape: tuple[int, int, int], length: float) -> Floats:
+    """Smooth noise of standard deviation 1 that is alike over `length` pixels."""
+    field = ndi.gaussian_filter(rng.normal(size=shape), [length / step for step in VOXEL_SPACING])
+    return np.asarray(field / field.std(), np.float32)

@@ -1,0 +1,1 @@
+"""Train modality checkpoints and pretrain the embedded foundation."""

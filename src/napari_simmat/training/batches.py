@@ -1,0 +1,455 @@
+"""Training batches: crops, augmentation, prompts.
+
+What a step of the training sees: images, objects and prompts, fixed by seed and step alone.
+
+Labelled planes as the network gets them: standardised, resized where it wants one size.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import xxhash
+from numpy.typing import NDArray
+from skimage.segmentation import relabel_sequential
+from torch import Tensor
+from torch.nn import functional
+
+from napari_simmat.datasets.dataset import Dataset, Sample, label_areas
+from napari_simmat.datasets.labelled_image import resize_nearest
+from napari_simmat.engine.coordinates import InputTransform
+from napari_simmat.evaluation.simulated_prompts import PromptBatch, draw_prompts
+from napari_simmat.models.spec import InputSize, ModelSpec
+from napari_simmat.progress import Job, Progress
+from napari_simmat.scenes.canvas import Ids
+from napari_simmat.training.config import TrainConfig
+
+SIDE_MULTIPLE = 32
+"""A native network's input has sides that are multiples of so many pixels."""
+MAX_OBJECT_SHARE = 0.75
+"""An object's longer side must fit into this share of a crop, else its plane is halved."""
+MIN_VISIBLE_SHARE = 0.5
+"""Other objects of a crop are prompted if at least this share of them lies in it."""
+MIN_VISIBLE_PIXELS = 4
+"""Pixels that they must have."""
+
+BoolArray = NDArray[np.bool_]
+PlaneKey = tuple[int, int, int]
+"""A plane's number and the height and width it was padded to."""
+
+
+class Batch:
+    """Images with the objects that are prompted in them.
+
+    Neither a tuple nor a dataclass: of those Lightning Fabric would round the coordinates to the
+    half precision in which it lets the images be computed.
+
+    Parameters
+    ----------
+    images
+        (B, C, H, W).
+    labels
+        (B, H, W) of all their labelled objects, numbered anew from 1 in each image.
+    masks
+        (B * P, H, W) of P objects in each image, which are prompted.
+    prompts
+        Theirs.
+    rounds
+        How many correcting clicks follow the prompts.
+    keys
+        Of each image what names it in its whole, None if it is a part of a plane or changed.
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        masks: BoolArray,
+        prompts: PromptBatch,
+        rounds: int,
+        keys: Sequence[PlaneKey | None],
+    ) -> None:
+        self.images, self.labels = images, labels
+        self.masks, self.prompts = masks, prompts
+        self.rounds, self.keys = rounds, keys
+
+    def to(self, device: torch.device) -> Batch:
+        """The same with its images on a device."""
+        images = self.images.to(device)
+        return Batch(images, self.labels, self.masks, self.prompts, self.rounds, self.keys)
+
+
+class _CroppedPlane(NamedTuple):
+    """A plane as one image of a step shows it, with the objects that are prompted."""
+
+    plane: LabelledPlane
+    chosen: NDArray[np.int64]
+    number: int | None
+    rng: np.random.Generator
+
+
+class Batches:
+    """The batches of a training.
+
+    Parameters
+    ----------
+    planes
+        To train on; those of a native network are cropped, not resized.
+    config
+        Settings.
+
+    Attributes
+    ----------
+    side
+        Pixels of the network's input; of a native network at most.
+    """
+
+    def __init__(self, planes: LabelledPlanes, config: TrainConfig) -> None:
+        self._planes, self._config = planes, config
+        self.side, self._native = planes.side, planes.native
+
+    def batch(self, step: int, part: slice) -> Batch:
+        """The images `part` of those of a step; whatever the part, an image is the same."""
+        config = self._config
+        rng = np.random.default_rng([config.seed, 0, step])
+        kind = config.prompts[int(rng.integers(len(config.prompts)))]
+        rounds = int(rng.integers(config.corrections + 1))
+        # A native network's images are padded to the largest of the whole step: all are drawn.
+        wanted = range(config.batch)[part]
+        drawn = [self._view(step, i) for i in (range(config.batch) if self._native else wanted)]
+        height, width = (
+            _round_up(max(view.plane.image.shape[axis] for view in drawn))
+            if self._native
+            else self.side
+            for axis in (1, 2)
+        )
+        views = drawn[part] if self._native else drawn
+        numbered, masks, prompts = [], [], []
+        for view in views:
+            labels = _padded(torch.from_numpy(view.plane.labels), height, width).numpy()
+            numbered.append(torch.from_numpy(relabel_sequential(labels)[0].astype(np.int64)))
+            masks.append(labels[None] == view.chosen[:, None, None])
+            prompts.append(draw_prompts(kind, masks[-1], view.rng))
+        return Batch(
+            torch.stack([_padded(view.plane.image, height, width) for view in views]),
+            torch.stack(numbered),
+            np.concatenate(masks),
+            PromptBatch(
+                torch.cat([each.points for each in prompts]),
+                torch.cat([each.labels for each in prompts]),
+            ),
+            rounds,
+            [None if view.number is None else (view.number, height, width) for view in views],
+        )
+
+    def _view(self, step: int, index: int) -> _CroppedPlane:
+        """What one image of a step shows."""
+        config = self._config
+        rng = np.random.default_rng([config.seed, 1, step, index])
+        number = self._number(step * config.batch + index)
+        plane, whole = self._planes[number], True
+        label = int(rng.choice(plane.objects))
+        if self._native:
+            plane, whole = crop_around_object(plane, label, self.side, rng, config.augment)
+        if config.augment:
+            plane, whole = augment(plane, rng), False
+        chosen = choose_objects(plane, label, config.objects, rng)
+        return _CroppedPlane(plane, chosen, number if whole else None, rng)
+
+    def _number(self, drawn: int) -> int:
+        """The plane that is drawn as the n-th: each once in a pass, in an order of its own."""
+        count = len(self._planes)
+        order = np.random.default_rng([self._config.seed, 2, drawn // count]).permutation(count)
+        return int(order[drawn % count])
+
+
+def crop_around_object(
+    plane: LabelledPlane, label: int, side: int, rng: np.random.Generator, zoomed: bool
+) -> tuple[LabelledPlane, bool]:
+    """A part of a plane, of at most `side` pixels a side, with an object in it.
+
+    A plane is halved until the object fits well, as an embedded network looks at large objects on
+    a coarser level. The part's objects are those of which enough is seen (`MIN_VISIBLE_SHARE`). The second
+    value says whether the plane was left as it is.
+    """
+    plane, halved = halve_until_fits(plane, label, side)
+    zoom = math.exp(rng.uniform(-0.35, 0.35)) if zoomed else 1.0
+    height, width = plane.labels.shape
+    rows, columns = np.nonzero(plane.labels == label)
+    window, near = [], []
+    for length, places in ((height, rows), (width, columns)):
+        size = min(length, max(SIDE_MULTIPLE, int(side / zoom)))
+        # Anywhere, but such that the object's middle pixel is seen.
+        middle = int(places[len(places) // 2])
+        low = max(0, min(middle - size + 1 + size // 8, length - size))
+        high = min(max(middle - size // 8, 0), length - size)
+        start = int(rng.integers(min(low, high), max(low, high) + 1))
+        window.append(slice(start, start + size))
+        begin = max(0, min(middle - start - side // 2, size - side))
+        near.append(slice(begin, begin + side))
+    image, labels = plane.image[:, window[0], window[1]], plane.labels[window[0], window[1]]
+    whole = not halved and zoom == 1.0 and labels.shape == plane.labels.shape
+    objects = visible_objects(plane, labels)
+    if zoom != 1.0:
+        size = tuple(min(side, max(8, round(length * zoom))) for length in labels.shape)
+        image = functional.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
+        resized = resize_nearest(labels, (size[0], size[1]))
+        if (resized == label).any():
+            labels = resized
+        else:  # an object of a few pixels fell between the new ones: the part around it, not zoomed
+            image = plane.image[:, window[0], window[1]][:, near[0], near[1]]
+            labels = labels[near[0], near[1]]
+    return LabelledPlane(plane.name, image, labels, objects), whole
+
+
+def visible_objects(plane: LabelledPlane, labels: Ids) -> tuple[int, ...]:
+    """A plane's objects of which a part of it, with these labels, shows enough."""
+    there, whole = label_areas(labels), plane.areas
+    return tuple(
+        each
+        for each in plane.objects
+        if each in there and there[each] >= MIN_VISIBLE_SHARE * whole[each]
+    )
+
+
+def halve_until_fits(plane: LabelledPlane, label: int, side: int) -> tuple[LabelledPlane, bool]:
+    """A plane halved until an object's box fits into `MAX_OBJECT_SHARE` of `side`, and whether it was."""
+    rows, columns = np.nonzero(plane.labels == label)
+    longest = float(max(np.ptp(rows), np.ptp(columns)) + 1)
+    halved = False
+    while longest > MAX_OBJECT_SHARE * side:
+        smaller = plane.halved()
+        if not (smaller.labels == label).any():
+            break
+        plane, longest, halved = smaller, longest / 2, True
+    return plane, halved
+
+
+def augment(plane: LabelledPlane, rng: np.random.Generator) -> LabelledPlane:
+    """Mirrored and turned; brighter or darker, with more or less contrast, all channels alike."""
+    image, labels = plane.image, plane.labels
+    for axis in (0, 1):
+        if rng.random() < 0.5:
+            image, labels = image.flip(axis + 1), np.flip(labels, axis)
+    if rng.random() < 0.5:
+        image, labels = image.transpose(1, 2), labels.T
+    if rng.random() < 0.5:
+        image = image * math.exp(rng.uniform(-0.3, 0.3)) + rng.uniform(-0.2, 0.2)
+    return LabelledPlane(plane.name, image, np.ascontiguousarray(labels), plane.objects)
+
+
+def choose_objects(
+    plane: LabelledPlane, label: int, count: int, rng: np.random.Generator
+) -> NDArray[np.int64]:
+    """`label`, and `count` - 1 other objects of a plane, again if there are too few."""
+    if count == 1:
+        return np.array([label])
+    others = [
+        each
+        for each in plane.objects
+        if each != label and plane.areas.get(each, 0) >= MIN_VISIBLE_PIXELS
+    ]
+    drawn = rng.permutation(others or [label])
+    return np.array([label, *(drawn[i % len(drawn)] for i in range(count - 1))], np.int64)
+
+
+def _padded(image: Tensor, height: int, width: int) -> Tensor:
+    """Zeros below and to the right: the mean of what is standardised, as the engine pads."""
+    return functional.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2]))
+
+
+def _round_up(length: int) -> int:
+    return -(-length // SIDE_MULTIPLE) * SIDE_MULTIPLE
+
+
+def equal_parts(batch: int, count: int) -> Sequence[slice]:
+    """A batch's images divided into equal parts."""
+    each = batch // count
+    return [slice(start, start + each) for start in range(0, batch, each)]
+
+
+logger = logging.getLogger(__name__)
+
+CACHE_BYTES = 2 * 2**30
+"""Bytes of planes that are kept in memory."""
+MIN_OBJECT_PIXELS = 16
+"""Pixels of the network's input that an object must have."""
+
+
+@dataclass(frozen=True)
+class LabelledPlane:
+    """One labelled plane.
+
+    Parameters
+    ----------
+    name
+        The sample's.
+    image
+        (C, H, W) float32, standardised.
+    labels
+        (H, W), 0 for the background.
+    objects
+        Ids that can be prompted.
+    """
+
+    name: str
+    image: Tensor
+    labels: Ids
+    objects: tuple[int, ...]
+
+    @cached_property
+    def areas(self) -> dict[int, int]:
+        """Pixels of each id above 0."""
+        return label_areas(self.labels)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory in bytes."""
+        return self.image.numel() * self.image.element_size() + self.labels.nbytes
+
+    def halved(self) -> LabelledPlane:
+        """The same at half the size: an average of the image, every second label."""
+        image = functional.avg_pool2d(self.image[None], 2, ceil_mode=True)[0]
+        return LabelledPlane(self.name, image, self.labels[::2, ::2], self.objects)
+
+
+class LabelledPlanes:
+    """The planes of one side of a data set that hold an object, loaded when asked for.
+
+    Parameters
+    ----------
+    dataset
+        With the channels' statistics, which standardise the values.
+    samples
+        Its training or validation samples.
+    spec
+        Of the model: zero-shot models get three channels and their base's statistics.
+    side
+        What a base with one input size resizes to; a native one keeps the image's own.
+
+    Attributes
+    ----------
+    side
+        As given.
+    digest
+        Of all values and labels, once `scan_job` has seen them.
+    """
+
+    def __init__(
+        self, dataset: Dataset, samples: Sequence[Sample], spec: ModelSpec, side: int
+    ) -> None:
+        self._dataset, self._spec, self.side = dataset, spec, side
+        self._samples = list(samples)
+        self._kept: dict[int, LabelledPlane] = {}
+        self._bytes = 0
+        self.digest = ""
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """What they are loaded from; after `scan_job`, those with an object."""
+        return tuple(self._samples)
+
+    @property
+    def native(self) -> bool:
+        """Whether planes keep their size."""
+        return self._spec.input_size.method == "native"
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> LabelledPlane:
+        """A plane, from memory or read anew."""
+        if index in self._kept:
+            return self._kept[index]
+        sample = self._samples[index]
+        plane = self._prepared(sample.name, *sample.load())
+        self._keep(index, plane)
+        return plane
+
+    def scan_job(self, what: str) -> Job[None]:
+        """Look at all samples once and leave out those without an object to prompt.
+
+        Raises
+        ------
+        ValueError
+            If none is left; the sentence says what the samples were for.
+        """
+        before, self._samples, empty = self._samples, [], []
+        digest = xxhash.xxh3_128()
+        for done, sample in enumerate(before, start=1):
+            values, labels = sample.load()
+            for part in (values, labels):
+                digest.update(np.ascontiguousarray(part).data)
+            plane = self._prepared(sample.name, values, labels)
+            if plane.objects:
+                self._keep(len(self._samples), plane)
+                self._samples.append(sample)
+            else:
+                empty.append(sample.name)
+            yield Progress(done, len(before), f"reading {sample.name}")
+        self.digest = digest.hexdigest()
+        if not self._samples:
+            raise ValueError(
+                f"{self._dataset.name} has no object to {what} of at least {self._least}; label "
+                "larger objects."
+            )
+        if empty:
+            logger.warning(
+                "%d of %d planes hold no object of at least %s and are left out.",
+                len(empty),
+                len(before),
+                self._least,
+            )
+
+    @property
+    def _least(self) -> str:
+        """How large an object must be, in words."""
+        least, smallest = (
+            f"{MIN_OBJECT_PIXELS} pixels of the network's input",
+            self._dataset.smallest,
+        )
+        if not smallest:
+            return least
+        return f"{least} and more than {smallest} pixels, if its plane had 1024 x 1024"
+
+    def _keep(self, index: int, plane: LabelledPlane) -> None:
+        if self._bytes + plane.nbytes <= CACHE_BYTES:
+            self._kept[index] = plane
+            self._bytes += plane.nbytes
+
+    def _prepared(self, name: str, values: NDArray[np.float32], labels: Ids) -> LabelledPlane:
+        objects = self._dataset.regions(labels)
+        if not self.native:
+            square = InputSize(method="stretch", size=self.side)
+            values = InputTransform.of(labels.shape, square).resize(values)
+            labels = resize_nearest(labels, (self.side, self.side))
+        # An object of a pixel or two may have vanished, or would be a matter of chance.
+        there = label_areas(labels)
+        objects = [label for label in objects if there.get(label, 0) >= MIN_OBJECT_PIXELS]
+        return LabelledPlane(name, self._standardised(values), labels, tuple(objects))
+
+    def _standardised(self, values: np.ndarray) -> Tensor:
+        image = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+        if self._spec.transfer == "zeroshot":
+            image = image[as_rgb(len(image))]
+        channels = self._spec.channels
+        mean = torch.tensor([channel.mean for channel in channels])[:, None, None]
+        std = torch.tensor([channel.std for channel in channels])[:, None, None]
+        return (image - mean) / std
+
+
+def as_rgb(channels: int) -> list[int]:
+    """Which of so many channels an RGB model gets when it has no transfer layer.
+
+    One is repeated, of more than three the first three are taken (as the paper does for its
+    zero-shot figures), of two the second stands twice.
+    """
+    return {1: [0, 0, 0], 2: [0, 1, 1]}.get(channels, [0, 1, 2])

@@ -1,0 +1,210 @@
+"""How a modality checkpoint is trained. Importing it loads no torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from napari_simmat._text import format_list
+from napari_simmat.models.spec import ModelSpec, StrategyName, TransferName
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed", "auto"]
+TransferStart = Literal["random", "zeroshot"]
+TrainPromptKind = Literal["anywhere", "click", "box", "points", "click+box"]
+"""Kinds of first prompts, as `prompting.draw_prompts` has them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a modality checkpoint is trained; the defaults are SimMAT's (arXiv 2409.08083).
+
+    Parameters
+    ----------
+    transfer
+        The layer that takes the sensor's channels.
+    start
+        What SimMAT's transfer layer begins as: random numbers, as in the paper, or zeroshot, which
+        hands on what the foundation would get without it.
+    strategy
+        What is trained beside it.
+    size
+        The strategy's rank, bottleneck or number of tokens; by default the paper's, scaled with
+        the network's width.
+    epochs
+        Passes over the images.
+    steps
+        Optimiser steps in all, of which each epoch then is an equal part.
+    batch
+        Images per step.
+    objects
+        Objects prompted in each image.
+    learning_rate
+        Adam's.
+    halve_every
+        Epochs after which the learning rate is halved, again and again.
+    validate_every
+        Epochs between two validations.
+    patience
+        Validations without a better one after which the training ends; 0 for never.
+    prompts
+        Kinds of prompts, one of which is drawn for each step: the paper's click anywhere in an
+        object; a click as users make it, every second time in its middle; a box; two clicks into
+        it and one beside it; a click and a box.
+    corrections
+        Up to so many correcting clicks follow the prompt.
+    augment
+        Whether images are mirrored, turned, changed in brightness and, for an embedded network,
+        zoomed.
+    auxiliary
+        Whether the predicted quality is trained as well, and of the embedded network what it says
+        of a pixel's object: its size, and which other pixels are part of it.
+    side
+        Pixels of the network's input while training: the whole image for SAM (1024), at most a
+        crop of so many for an embedded network (256), by default.
+    precision
+        As Lightning Fabric has it; auto is bf16-mixed where that is quicker, else 32-true.
+    accumulate
+        Parts into which a step's images are divided, to save memory; the gradient is the same.
+    recompute
+        Whether the encoder's blocks are computed again for the gradient, to save memory.
+    seed
+        Fixes everything that is random.
+    """
+
+    transfer: TransferName = "simmat"
+    start: TransferStart = "random"
+    strategy: StrategyName = "lora"
+    size: int | None = None
+    epochs: int = 51
+    steps: int | None = None
+    batch: int = 4
+    objects: int = 1
+    learning_rate: float = 3e-4
+    halve_every: int = 10
+    validate_every: int = 5
+    patience: int = 0
+    prompts: tuple[TrainPromptKind, ...] = ("anywhere",)
+    corrections: int = 0
+    augment: bool = False
+    auxiliary: bool = False
+    side: int | None = None
+    precision: Precision = "32-true"
+    accumulate: int = 1
+    recompute: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _one_of("Transfer layer", self.transfer, get_args(TransferName))
+        _one_of("Start", self.start, get_args(TransferStart))
+        _one_of("Strategy", self.strategy, get_args(StrategyName))
+        _one_of("Precision", self.precision, get_args(Precision))
+        for prompt in self.prompts:
+            _one_of("Prompt", prompt, get_args(TrainPromptKind))
+        if not self.prompts:
+            raise ValueError(
+                "A training needs a kind of prompt; use some of "
+                f"{format_list(get_args(TrainPromptKind))}."
+            )
+        least = {
+            "epochs": self.epochs,
+            "batch": self.batch,
+            "objects": self.objects,
+            "halve_every": self.halve_every,
+            "validate_every": self.validate_every,
+            "accumulate": self.accumulate,
+            "steps": 1 if self.steps is None else self.steps,
+            "side": 1 if self.side is None else self.side,
+            "patience": self.patience + 1,
+            "corrections": self.corrections + 1,
+            "seed": self.seed + 1,
+        }
+        for name, value in least.items():
+            if value < 1:
+                smallest = 0 if name in ("patience", "corrections", "seed") else 1
+                raise ValueError(f"{name} must be at least {smallest}, got {getattr(self, name)}.")
+        if self.seed >= 2**32:
+            raise ValueError(f"seed must be below 2^32 = {2**32}, got {self.seed}.")
+        if not 0 < self.learning_rate < 1:
+            raise ValueError(
+                f"The learning rate must lie between 0 and 1, got {self.learning_rate}; "
+                "3e-4 suits most strategies, 3e-5 full fine-tuning."
+            )
+        if self.batch % self.accumulate:
+            raise ValueError(
+                f"{self.batch} images cannot be divided into {self.accumulate} equal parts; choose "
+                "a batch that is a multiple of accumulate."
+            )
+        if self.transfer == "zeroshot" and self.strategy == "frozen":
+            raise ValueError(
+                "Without a transfer layer and with strategy frozen nothing is trained; choose a "
+                "transfer layer, for instance simmat, or a strategy."
+            )
+
+    def total(self, images: int) -> int:
+        """Optimiser steps in all for so many training images."""
+        return self.steps or self.epochs * math.ceil(images / self.batch)
+
+    def rate(self, step: int, total: int) -> float:
+        """The learning rate of a step (0, 1, ...) of `total`."""
+        epoch = step * self.epochs // total
+        return float(self.learning_rate * 0.5 ** (epoch // self.halve_every))
+
+    def validations(self, total: int) -> set[int]:
+        """After how many of `total` steps the network is validated; the last is one of them."""
+        every = range(self.validate_every, self.epochs + 1, self.validate_every)
+        return {max(1, total * epoch // self.epochs) for epoch in every} | {total}
+
+    def side_for(self, base: ModelSpec) -> int:
+        """Pixels of the network's input while training on `base`."""
+        if not base.base.embedded:
+            if self.side not in (None, base.input_size.size):
+                raise ValueError(
+                    f"{base.name} takes {base.input_size.size} pixels a side, not {self.side}; "
+                    "leave the side out."
+                )
+            return base.input_size.size
+        multiple = base.input_size.multiple
+        side = self.side or 256
+        if side % multiple:
+            raise ValueError(
+                f"{base.name} takes sides that are multiples of {multiple} pixels, not {side}; "
+                f"choose {-(-side // multiple) * multiple}."
+            )
+        return side
+
+
+PRACTICAL_SETTINGS: dict[str, Any] = {
+    "start": "zeroshot",
+    "prompts": ("click", "click", "box", "points"),
+    "corrections": 3,
+    "objects": 4,
+    "augment": True,
+    "auxiliary": True,
+    "precision": "auto",
+}
+"""What differs from the paper's protocol for a checkpoint that is to be used with all prompts."""
+
+EMBEDDED_SETTINGS: dict[str, Any] = {"strategy": "lora_conv", "learning_rate": 1e-3}
+"""What differs further on an embedded base, which is smaller than SAM, and whose encoder are mostly
+convolutions; see the benchmark."""
+
+
+def practical_config(base: ModelSpec, **said: Any) -> TrainConfig:
+    """How a checkpoint is trained on `base` that is to be used: `PRACTICAL_SETTINGS`, but for what is said.
+
+    Parameters
+    ----------
+    base
+        The foundation's description.
+    **said
+        Settings of `TrainConfig` that are to be as they are given here.
+    """
+    return TrainConfig(
+        **{**PRACTICAL_SETTINGS, **(EMBEDDED_SETTINGS if base.base.embedded else {}), **said}
+    )
+
+
+def _one_of(what: str, name: str, known: tuple[str, ...]) -> None:
+    if name not in known:
+        raise ValueError(f"{what} {name!r} is unknown; use one of {format_list(known)}.")

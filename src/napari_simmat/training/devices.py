@@ -1,0 +1,133 @@
+"""Where a training runs: Lightning Fabric on a processor, on one GPU or on several."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from napari_simmat.engine.device import choose_device, half_precision_is_faster
+from napari_simmat.training.config import Precision
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Devices:
+    """Where a training runs.
+
+    Parameters
+    ----------
+    device
+        auto (a GPU where there is one), cpu, cuda, cuda:1 or mps.
+    count, nodes
+        Processes on each node, with a GPU each where there are any, and nodes.
+    """
+
+    device: str = "auto"
+    count: int = 1
+    nodes: int = 1
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.nodes < 1:
+            raise ValueError(
+                f"A training needs at least one device on one node, not {self.count} on "
+                f"{self.nodes}."
+            )
+
+    @property
+    def processes(self) -> int:
+        """How many there are in all."""
+        return self.count * self.nodes
+
+    def precision(self, wanted: Precision) -> Precision:
+        """What a precision is here: auto is half of it where that is safe and quicker.
+
+        Processes on processors, each of which would measure for itself, compute exactly.
+        """
+        if wanted != "auto":
+            return wanted
+        found = choose_device(self.device)
+        if found.type == "cuda":
+            half = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            half = found.type == "cpu" and self.processes == 1 and half_precision_is_faster()
+        return "bf16-mixed" if half else "32-true"
+
+    def fabric(self, precision: str, *, partly: bool = False) -> Fabric:
+        """Lightning Fabric for these devices, not launched yet.
+
+        Parameters
+        ----------
+        precision
+            As Fabric has it, not auto.
+        partly
+            Whether a step may leave out some of what is trained.
+
+        Raises
+        ------
+        ValueError
+            If there are no such devices, or they cannot compute in that precision.
+        ImportError
+            If it is not installed; the sentence says how to get it.
+        """
+        try:
+            from lightning_fabric import Fabric
+            from lightning_fabric.strategies.ddp import DDPStrategy
+        except ImportError:
+            raise ImportError(
+                "Training needs Lightning Fabric; run `pip install 'napari-simmat[train]'`."
+            ) from None
+        # It announces what was asked for; its warnings remain.
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+        found = choose_device(self.device)
+        devices: Any = self.count
+        most = {"cuda": torch.cuda.device_count(), "mps": 1}.get(found.type, self.count)
+        if found.index is not None:
+            devices, most = [found.index], 1
+        if self.count > most:
+            raise ValueError(
+                f"{self.count} devices are asked for, but {self.device} is {most}; ask for "
+                f"{most}, or compute on cpu."
+            )
+        if precision == "16-mixed" and found.type == "cpu":
+            raise ValueError("A processor cannot train in 16-mixed; use bf16-mixed or 32-true.")
+        half_on_a_processor = (precision, found.type, self.processes) == ("bf16-mixed", "cpu", 1)
+        if half_on_a_processor and not half_precision_is_faster():
+            logger.warning(
+                "This processor is no quicker in bf16-mixed and may be ten times as slow; use auto "
+                "or 32-true."
+            )
+        several = self.processes > 1
+        strategy = DDPStrategy(find_unused_parameters=partly) if several else "auto"
+        try:
+            return Fabric(
+                accelerator=found.type,
+                devices=devices,
+                num_nodes=self.nodes,
+                strategy=strategy,
+                precision=precision,  # type: ignore[arg-type]
+            )
+        except RuntimeError as error:
+            if (tasks := os.environ.get("SLURM_NTASKS")) and "ntasks" in str(error):
+                raise ValueError(
+                    f"SLURM was asked for --ntasks={tasks}; ask it for --ntasks-per-node instead, "
+                    "one for each device."
+                ) from error
+            raise
+
+
+def is_first_process() -> bool:
+    """Whether this is the one process of a training that speaks and writes.
+
+    Known before Fabric has launched the others: it, torchrun and SLURM say it in the environment.
+    """
+    ranks = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK")
+    return all(os.environ.get(name, "0") == "0" for name in ranks)

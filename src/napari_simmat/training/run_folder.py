@@ -1,0 +1,229 @@
+"""A training's folder: what is needed to go on, the best checkpoint so far, and the log."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from napari_simmat.io.files import atomic_write, disk_errors_explained
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+logger = logging.getLogger(__name__)
+
+STATE_FILE, BEST_FILE, LOG_FILE, STOP_FILE, LOCK_FILE = (
+    "state.pt",
+    "best.safetensors",
+    "log.csv",
+    "stop",
+    ".lock",
+)
+_OLD = {"config", "losses"}
+"""Keys of a state that only earlier versions wrote."""
+LOG_COLUMNS = ("step", "epoch", "learning_rate", "loss", "train_iou", "validation_iou")
+
+
+class RunFolder:
+    """The folder of one training, which nobody else uses until it is closed.
+
+    Parameters
+    ----------
+    path
+        Made if need be.
+
+    Raises
+    ------
+    ValueError
+        If another training is running in it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._board: SummaryWriter | None = None
+        self._begin = 0
+        with disk_errors_explained(path / LOG_FILE):
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(path / LOCK_FILE, blocking=False, thread_local=False)
+            try:
+                self._lock.acquire()
+            except Timeout:
+                raise ValueError(
+                    f"Another training is running in {path}; wait for it, or choose another folder."
+                ) from None
+            except NotImplementedError:  # some clusters' file systems know no locks
+                logger.info("%s cannot be locked; start no second training in it.", path)
+            (path / STOP_FILE).unlink(missing_ok=True)
+            for unfinished in path.glob(".*.part"):  # of a process that was killed while it wrote
+                unfinished.unlink()
+
+    @property
+    def best(self) -> Path:
+        """Where the best checkpoint so far lies."""
+        return self.path / BEST_FILE
+
+    @property
+    def asked_to_stop(self) -> bool:
+        """Whether somebody has put a file called ``stop`` here: end, and keep the best."""
+        return (self.path / STOP_FILE).exists()
+
+    def save(self, state: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        """Write tensors and plain values, whole or not at all; a disk that is full says so."""
+        with atomic_write(self.path / STATE_FILE) as temporary:
+            try:
+                torch.save({**state, "settings": json.dumps(settings)}, temporary)
+            except RuntimeError as error:  # torch's writer of archives hides the system's error
+                raise OSError(
+                    f"{self.path / STATE_FILE} could not be written; is the disk full? The training can "
+                    f"go on from what was saved before. ({str(error).splitlines()[0]})"
+                ) from error
+
+    def log(self, row: Mapping[str, float]) -> None:
+        """Add a row to the table and to TensorBoard; columns that are not known stay empty."""
+        path = self.path / LOG_FILE
+        with disk_errors_explained(path):
+            new = not path.exists()
+            with path.open("a", newline="") as file:
+                writer = csv.DictWriter(file, LOG_COLUMNS)
+                if new:
+                    writer.writeheader()
+                writer.writerow(dict(row))
+        try:
+            self._show(row)
+        except OSError as error:
+            logger.warning("TensorBoard's file could not be written (%s).", error)
+
+    def go_on_from(self, step: int) -> None:
+        """Take rows beyond `step` out of the table: they will be written anew."""
+        self._begin = step + 1
+        path = self.path / LOG_FILE
+        if not path.exists():
+            return
+        lines = path.read_text().splitlines(keepends=True)
+        if lines and not lines[-1].endswith("\n"):  # cut when the disk was full
+            del lines[-1]
+        rows = [row for row in csv.DictReader(lines) if int(row["step"]) <= step]
+        with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, LOG_COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def close(self) -> None:
+        """Give back what is open."""
+        board, self._board = self._board, None
+        try:
+            if board is not None:
+                board.close()
+        except OSError as error:
+            logger.warning("TensorBoard's file could not be written (%s).", error)
+        finally:
+            self._lock.release()
+
+    def _show(self, row: Mapping[str, float]) -> None:
+        """Tell TensorBoard, where it is installed."""
+        if self._board is None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                return
+            # What an interrupted training wrote beyond the step from which it goes on is hidden.
+            self._board = SummaryWriter(
+                os.fspath(self.path / "tensorboard"), purge_step=self._begin
+            )
+        for name, value in row.items():
+            if name not in ("step", "epoch"):
+                self._board.add_scalar(name, value, int(row["step"]))
+        self._board.flush()
+
+
+def settings_in(folder: Path) -> dict[str, Any]:
+    """The settings of the training that a folder holds; none where that cannot be read."""
+    try:  # mapped: the tensors, which may be large, are not read
+        state = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True, mmap=True)
+        return dict(json.loads(state["settings"]))
+    except Exception:  # what is wrong with it, `read_state` says
+        return {}
+
+
+def read_state(
+    folder: Path, settings: Mapping[str, Any], needs: str = STATE_FILE
+) -> dict[str, Any] | None:
+    """The state that `RunFolder.save` wrote last into a folder; None if there is none.
+
+    Parameters
+    ----------
+    folder
+        Of the run.
+    settings
+        Of the training that is to resume.
+    needs
+        Name of a further file without which it cannot resume.
+
+    Raises
+    ------
+    ValueError
+        If the state belongs to a training with other settings or data, is damaged, or was written
+        by an earlier version.
+    """
+    path = folder / STATE_FILE
+    if not path.exists():
+        return None
+    try:
+        state = dict(torch.load(path, map_location="cpu", weights_only=True))
+        before = {} if _OLD & state.keys() else json.loads(state["settings"])
+    except Exception as error:
+        raise ValueError(
+            f"{path} is damaged and no training can go on from it ({type(error).__name__}). "
+            "Delete it, or choose another folder."
+        ) from None
+    if not before:
+        raise ValueError(
+            f"{path} was written by an earlier version, from which no training can resume. Delete "
+            "it, or choose another folder."
+        )
+    _check_settings(folder, before, json.loads(json.dumps(settings)))
+    if not (folder / needs).exists():
+        raise ValueError(
+            f"{folder} holds a training without its best checkpoint, {needs}; put that back, or "
+            "choose another folder."
+        )
+    return state
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """The rows of a training's table; what is empty is left out."""
+    with path.open(newline="") as file:
+        return [
+            {name: float(value) for name, value in row.items() if name and value}
+            for row in csv.DictReader(file)
+        ]
+
+
+def _check_settings(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    for name in sorted({*before, *now}):
+        if before.get(name) == now.get(name):
+            continue
+        if name == "data":
+            raise ValueError(
+                f"{folder} holds a training on other data: images, labels or channels have "
+                "changed. Choose another folder, or delete it to begin anew."
+            )
+        raise ValueError(
+            f"{folder} holds a training with {name} {_short(before.get(name))}, not "
+            f"{_short(now.get(name))}. Go on with its settings, choose another folder, or delete "
+            "it to begin anew."
+        )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,295 @@
+"""Validate while training, and compare base and checkpoint.
+
+What training brought: base and checkpoint on the validation images, prompted as by a user.
+
+How good a network is on validation planes: a click in the middle of every object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from napari_simmat.datasets.dataset import Dataset, Sample
+from napari_simmat.datasets.labelled_image import resize_nearest
+from napari_simmat.engine.masks import Window, iou, label_windows
+from napari_simmat.engine.predictor import Predictor
+from napari_simmat.evaluation.metrics import dice
+from napari_simmat.evaluation.simulated_prompts import UserProtocol
+from napari_simmat.models.model import Model
+from napari_simmat.models.network import Encoded, Network
+from napari_simmat.models.spec import ModelSpec, Normalization
+from napari_simmat.progress import Job, Progress
+from napari_simmat.training.batches import (
+    MAX_OBJECT_SHARE,
+    SIDE_MULTIPLE,
+    LabelledPlane,
+    LabelledPlanes,
+    as_rgb,
+    halve_until_fits,
+)
+from napari_simmat.training.losses import to_mask_grid
+
+MAX_PLANES = 24
+OBJECTS_PER_PLANE = 12
+"""Planes that are looked at, and objects of each, spread evenly."""
+MAX_PIXELS = 2**25
+"""Of large planes so many pixels are looked at, so that this takes less time than the training."""
+
+
+def compare_with_base_job(
+    base: Model,
+    spec: ModelSpec,
+    network: Network,
+    dataset: Dataset,
+    samples: Sequence[Sample],
+    device: str,
+) -> Job[dict[str, dict[str, float]]]:
+    """Mean IoU in percent of a click and of a box, before and after.
+
+    Both networks get the data set's normalised values as the window would hand them on, at all
+    scales; the base without its transfer layer gets three channels (`as_rgb`).
+
+    Parameters
+    ----------
+    base
+        The foundation.
+    spec, network
+        The checkpoint.
+    dataset, samples
+        Planes of its validation or test with an object each.
+    device
+        Where to compute.
+    """
+    given = Normalization(method="none")
+    models = {
+        "before": Model(replace(base.spec, normalization=given), base.network, "before"),
+        "after": Model(replace(spec, normalization=given), network, "after"),
+    }
+    predictors = {name: Predictor(model, device) for name, model in models.items()}
+    reached: dict[str, dict[str, list[float]]] = {
+        name: {"click": [], "box": []} for name in predictors
+    }
+    values, labels = samples[0].load()
+    count = min(len(samples), MAX_PLANES, max(2, MAX_PIXELS // labels.size))
+    for done in range(count):
+        sample = samples[done * len(samples) // count]
+        if done:
+            values, labels = sample.load()
+        objects = dataset.regions(labels)
+        objects = objects[:: -(-len(objects) // OBJECTS_PER_PLANE)]
+        for name, predictor in predictors.items():
+            rgb = models[name].spec.transfer == "zeroshot"
+            given_values = values[as_rgb(len(values))] if rgb else values
+            yield from predictor.set_image_job(given_values, 0)
+            scores = yield from UserProtocol(clicks=1).score_job(predictor, labels, objects)
+            for kind, ious in reached[name].items():
+                ious += [score.answers[kind].iou for score in scores]
+        yield Progress(done + 1, count, f"comparing on {sample.name}")
+    return {
+        name: {kind: round(100 * float(np.mean(ious)), 2) for kind, ious in kinds.items()}
+        for name, kinds in reached.items()
+    }
+
+
+MAX_OBJECTS = 400
+"""Objects that are prompted; of more a share, spread evenly, but at least one of each plane."""
+DECODED_AT_ONCE = 16
+
+
+class ValidationScores:
+    """IoU and Dice of each object, in order."""
+
+    def __init__(self) -> None:
+        self.ious: list[float] = []
+        self.dices: list[float] = []
+
+    @property
+    def iou(self) -> float:
+        """Mean over the objects, 0..1."""
+        return float(np.mean(self.ious))
+
+    @property
+    def dice(self) -> float:
+        """Mean over the objects, 0..1."""
+        return float(np.mean(self.dices))
+
+
+def validate_network_job(
+    network: Network, planes: LabelledPlanes, side: int, most: int = MAX_OBJECTS
+) -> Job[ValidationScores]:
+    """Prompt objects as the paper does: one click each, the single mask, on the mask's grid.
+
+    The click is the middle one of the object's pixels in row-major order (arXiv 2409.08083,
+    authors' evaluation). A native network sees the object as in training: at the level at which it
+    fits, in a part of the plane that is no larger than what is trained on.
+
+    Parameters
+    ----------
+    network
+        In any mode; it is used in evaluation mode.
+    planes
+        Of validation or test.
+    side
+        As in training.
+    most
+        Objects in all, about; see `MAX_OBJECTS`.
+    """
+    reached, was = ValidationScores(), network.training
+    network.eval()
+    native = planes.native
+    share = most / max(1, sum(len(planes[index].objects) for index in range(len(planes))))
+    try:
+        for index in range(len(planes)):
+            plane = planes[index]
+            objects = _subsample(plane.objects, share)
+            for level, labels in _levels_for_objects(plane, objects, side, native):
+                for part, seen in _parts(level, labels, side if native else None):
+                    _measure(network, part, seen, reached, native)
+            yield Progress(index + 1, len(planes), "validating")
+    finally:
+        network.train(was)
+    return reached
+
+
+def protocol_mask(
+    network: Network, plane: LabelledPlane, label: int, side: int, native: bool
+) -> tuple[NDArray[np.bool_], tuple[float, float]]:
+    """The mask (H, W) that the protocol's click into one object yields, and the click (y, x)."""
+    ((level, _),) = _levels_for_objects(plane, [label], side, native)
+    encoded = _encoded(network, level, native)
+    masks, clicks = _masks(network, encoded, level, [label])
+    stride, (height, width) = network.mask_stride, level.labels.shape
+    seen = masks[0].repeat(stride, axis=0).repeat(stride, axis=1)[:height, :width]
+    x, y = clicks[0].tolist()
+    factor = plane.labels.shape[0] / height
+    whole = resize_nearest(seen, (plane.labels.shape[0], plane.labels.shape[1]))
+    return whole, ((y + 0.5) * factor - 0.5, (x + 0.5) * factor - 0.5)
+
+
+def _measure(
+    network: Network,
+    plane: LabelledPlane,
+    labels: list[int],
+    reached: ValidationScores,
+    native: bool,
+) -> None:
+    encoded = _encoded(network, plane, native)
+    for start in range(0, len(labels), DECODED_AT_ONCE):
+        some = labels[start : start + DECODED_AT_ONCE]
+        masks, _ = _masks(network, encoded, plane, some)
+        for mask, label in zip(masks, some, strict=True):
+            own = torch.from_numpy(plane.labels == label)
+            truth = to_mask_grid(own[None], network.mask_stride)[0, 0].numpy() > 0
+            seen = mask[: truth.shape[0], : truth.shape[1]]
+            reached.ious.append(iou(seen, truth))
+            reached.dices.append(dice(seen, truth))
+
+
+@torch.no_grad()
+def _encoded(network: Network, plane: LabelledPlane, native: bool) -> Encoded:
+    image = _padded(plane.image) if native else plane.image
+    return network.encode(image[None].to(network.projection.weight.device))
+
+
+@torch.no_grad()
+def _masks(
+    network: Network, encoded: Encoded, plane: LabelledPlane, labels: list[int]
+) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+    """Masks (N, h, w) on the network's grid for the clicks (N, 2), x and y, into N objects."""
+    clicks = np.stack([_middle(plane.labels == label) for label in labels])
+    points = torch.tensor(clicks, device=encoded.embedding.device)[:, None]
+    points = torch.cat([points, torch.zeros_like(points)], dim=1)
+    kinds = torch.tensor([[1, -1]] * len(labels), device=points.device)
+    logits, _ = network.decode_batch(encoded, points, kinds)
+    return (logits[:, 0] > 0).cpu().numpy(), clicks
+
+
+def _levels_for_objects(
+    plane: LabelledPlane, objects: list[int], side: int, native: bool
+) -> Iterator[tuple[LabelledPlane, list[int]]]:
+    """The plane, halved as often as objects want it, with those objects."""
+    if not native:
+        yield plane, objects
+        return
+    boxes = dict(label_windows(plane.labels))
+    groups: dict[tuple[int, ...], tuple[LabelledPlane, list[int]]] = {}
+    for label in objects:
+        fits = max(length.stop - length.start for length in boxes[label]) <= MAX_OBJECT_SHARE * side
+        level = plane if fits else halve_until_fits(plane, label, side)[0]
+        groups.setdefault(level.labels.shape, (level, []))[1].append(label)
+    yield from groups.values()
+
+
+def _parts(
+    plane: LabelledPlane, objects: list[int], side: int | None
+) -> Iterator[tuple[LabelledPlane, list[int]]]:
+    """Parts of a plane of at most `side` pixels a side, each with the objects that it shows.
+
+    So what a validation costs goes with its objects, not with the size of the planes.
+    """
+    if side is None or max(plane.labels.shape) <= side:
+        yield plane, objects
+        return
+    boxes, left = dict(label_windows(plane.labels)), list(objects)
+    while left:
+        window = _part_at(boxes[left[0]], plane.labels.shape, side)
+        if not (plane.labels[window] == left[0]).any():  # too long, and too thin to be halved
+            rows, columns = np.nonzero(plane.labels == left[0])
+            y, x = int(rows[len(rows) // 2]), int(columns[len(rows) // 2])
+            window = _part_at((slice(y, y + 1), slice(x, x + 1)), plane.labels.shape, side)
+        shown = [left[0]]
+        shown += [n for n in left[1:] if _contains(window, boxes[n], plane.labels.shape, side)]
+        left = [label for label in left if label not in shown]
+        image = plane.image[:, window[0], window[1]]
+        yield LabelledPlane(plane.name, image, plane.labels[window], tuple(shown)), shown
+
+
+def _part_at(box: Window, shape: tuple[int, ...], side: int) -> Window:
+    """The part of a plane of at most `side` pixels a side in whose upper left corner a box lies.
+
+    As objects are numbered by rows, more of them often lie to the right and below.
+    """
+    rows, columns = (
+        max(min(length.start - _margin(side), whole - side), 0)
+        for length, whole in zip(box, shape, strict=True)
+    )
+    return slice(rows, rows + side), slice(columns, columns + side)
+
+
+def _contains(part: Window, box: Window, shape: tuple[int, ...], side: int) -> bool:
+    """Whether a box lies in a part of a plane, away from edges that are not the plane's."""
+    return all(
+        seen.start <= max(length.start - _margin(side), 0)
+        and min(length.stop + _margin(side), whole) <= seen.stop
+        for seen, length, whole in zip(part, box, shape, strict=True)
+    )
+
+
+def _margin(side: int) -> int:
+    """Pixels that a part has around an object which just fits."""
+    return int((1 - MAX_OBJECT_SHARE) / 2 * side)
+
+
+def _middle(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The middle pixel as x, y."""
+    places = np.flatnonzero(mask)
+    y, x = divmod(int(places[len(places) // 2]), mask.shape[1])
+    return np.array([x, y], np.float32)
+
+
+def _padded(image: Tensor) -> Tensor:
+    height, width = (-(-length // SIDE_MULTIPLE) * SIDE_MULTIPLE for length in image.shape[-2:])
+    return functional.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2]))
+
+
+def _subsample(objects: tuple[int, ...], share: float) -> list[int]:
+    """A share of the objects, at least one, evenly."""
+    count = min(len(objects), max(1, round(len(objects) * share)))
+    return [objects[i * len(objects) // count] for i in range(count)]

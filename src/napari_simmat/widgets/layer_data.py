@@ -1,0 +1,280 @@
+"""Layers to values.
+
+Open image layers as values: what the form chooses from, and what the model gets.
+
+Open layers as files that `simmat train` reads: an array for each channel, and the labels.
+
+Each array keeps its type; it is written plane by plane, so that nothing large is held, and memory
+maps it when it is read. No Qt and no napari: this runs in a worker's thread.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from napari.layers import Image, Labels
+
+from napari_simmat.engine.image_stack import ArraySource as ChannelSource
+from napari_simmat.engine.image_stack import ChannelStack
+from napari_simmat.io.files import disk_errors_explained
+from napari_simmat.models.spec import ModelSpec
+from napari_simmat.progress import Job, Progress
+from napari_simmat.widgets.channel_matching import LayerChannel, LayerInfo, NamedChannel
+from napari_simmat.widgets.placement import ImageGeometry, image_shape, layer_matrix, level_of
+from napari_simmat.widgets.segment.image_value import ImageValue
+
+
+def layer_key(layer: Any) -> str:
+    """Tells layers apart for as long as they are open."""
+    return str(layer.unique_id)
+
+
+def layer_info(layer: Image) -> LayerInfo:
+    """What the form needs to know about a layer."""
+    return LayerInfo(
+        key=layer_key(layer),
+        name=layer.name,
+        shape=image_shape(layer),
+        rgb=layer.rgb,
+        placement=tuple(np.round(layer_matrix(layer), 9).ravel().tolist()),
+        channels_first=_means_channels(layer.axis_labels[0]),
+    )
+
+
+def channel_axis(layer: Image) -> int:
+    """Which axis amid the others is named as channels; 0 where none is, or the first."""
+    named = [n for n, name in enumerate(layer.axis_labels[:-2]) if _means_channels(name)]
+    return named[0] if named else 0
+
+
+def _means_channels(name: object) -> bool:
+    return str(name).casefold() in ("c", "channel", "channels")
+
+
+def labels_info(layer: Labels) -> LayerInfo:
+    """What has to be known about labels to say whether they lie on an image."""
+    data = layer.data[0] if layer.multiscale else layer.data
+    return LayerInfo(
+        key=layer_key(layer),
+        name=layer.name,
+        shape=tuple(int(size) for size in data.shape),
+        placement=tuple(np.round(layer_matrix(layer), 9).ravel().tolist()),
+    )
+
+
+def labelled_value(
+    channels: Sequence[NamedChannel], labels: Labels, layers: Iterable[Image]
+) -> LabelledValue:
+    """An image and its objects as arrays to train on; nothing is read."""
+    known = {layer_key(layer): layer for layer in layers}
+    chosen = [(each.name, each.source) for each in channels if each.source is not None]
+    first = known[chosen[0][1].layer]
+    arrays = tuple((name, channel_array(known[each.layer], each.part)) for name, each in chosen)
+    data = labels.data[0] if labels.multiscale else labels.data
+    for name, array in arrays:
+        ChannelSource.of(array, None, f"Channel {name} of {first.name}")  # says what is wrong
+    height, width = image_geometry([chosen[0][1]], known.values()).spacing[-2:]
+    ratio = float(f"{height / width:.6g}")
+    return LabelledValue(first.name, arrays, data, labels.name, ratio)
+
+
+def image_value(
+    sources: Sequence[LayerChannel],
+    layers: Iterable[Image],
+    spec: ModelSpec,
+    versions: dict[str, int],
+) -> ImageValue:
+    """The chosen channels as arrays, cut loose from their layers.
+
+    Parameters
+    ----------
+    sources
+        One for each of the model's channels.
+    layers
+        The open image layers.
+    spec
+        The model.
+    versions
+        How often the data of a layer was replaced.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If this cannot be the model's input; one sentence says why. Nothing is read.
+    """
+    known = {layer_key(layer): layer for layer in layers}
+    levels = [level_of(known[source.layer]) for source in sources]
+    arrays = [
+        channel_array(known[source.layer], source.part, level)
+        for source, level in zip(sources, levels, strict=True)
+    ]
+    token = tuple(
+        (each.layer, each.part, versions.get(each.layer, 0), level)
+        for each, level in zip(sources, levels, strict=True)
+    )
+    once = spec.is_rgb and len(set(sources)) == 1
+    names = None if once else spec.channel_names
+    value = arrays[0] if once else arrays
+    ChannelStack.build(
+        value, inputs=spec.inputs, names=names
+    )  # says what is wrong before anything runs
+    return ImageValue(value, names, token)
+
+
+def image_geometry(sources: Sequence[LayerChannel], layers: Iterable[Image]) -> ImageGeometry:
+    """Where the image lies: as its first channel does."""
+    first = sources[0]
+    layer = next(layer for layer in layers if layer_key(layer) == first.layer)
+    channels_first = first.part is not None and not layer.rgb
+    return ImageGeometry(layer, channels_first=channels_first, level=level_of(layer))
+
+
+def channel_array(layer: Image, part: int | None, level: int = 0) -> Any:
+    """The array (..., Y, X) of a layer, of one of its colours, or of an entry of its first axis."""
+    data = layer.data[level] if layer.multiscale else layer.data
+    if part is None:
+        return data
+    if not isinstance(data, np.ndarray) and not type(data).__module__.startswith("dask"):
+        from dask.array import from_array
+
+        data = from_array(data)  # zarr and alike would read all that is cut out
+    return data[..., part] if layer.rgb else data[part]
+
+
+_FORBIDDEN = set('/\\:*?"<>|')
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledValue:
+    """An image and its objects, cut loose from their layers.
+
+    Parameters
+    ----------
+    name
+        What the image is called.
+    channels
+        Name and array (..., Y, X) of each channel.
+    labels
+        Objects (..., Y, X).
+    labels_name
+        What the labels are called.
+    pixel_ratio
+        Height of a pixel over its width.
+    """
+
+    name: str
+    channels: tuple[tuple[str, Any], ...]
+    labels: Any
+    labels_name: str
+    pixel_ratio: float = 1.0
+
+    @property
+    def planes(self) -> int:
+        """How many planes there are to write."""
+        return (len(self.channels) + 1) * math.prod(self.labels.shape[:-2])
+
+
+def pixel_ratio_of(images: Sequence[LabelledValue]) -> float:
+    """The shape that the pixels of all images have.
+
+    Raises
+    ------
+    ValueError
+        If they differ.
+    """
+    first = images[0]
+    for other in images[1:]:
+        if not math.isclose(other.pixel_ratio, first.pixel_ratio, rel_tol=0.05):
+            raise ValueError(
+                f"A pixel of {first.name} is {first.pixel_ratio:.3g} times as high as wide, one of "
+                f"{other.name} {other.pixel_ratio:.3g} times: give their layers one scale, or save "
+                "them as files and train on their folder."
+            )
+    return first.pixel_ratio
+
+
+def write_layers_job(images: Sequence[LabelledValue], folder: Path) -> Job[None]:
+    """Write labelled images: STEM_CHANNEL.npy for each channel, and STEM_labels.npy.
+
+    The planes of a stack lie along one axis, however many it had.
+
+    Parameters
+    ----------
+    images
+        At least one; all have the same channels.
+    folder
+        Is made, and was not there.
+
+    Raises
+    ------
+    ValueError
+        If the labels of an image are empty, or a part cannot be read.
+    OSError
+        If the disk is full.
+    """
+    total = sum(image.planes for image in images)
+    done = 0
+    folder.mkdir(parents=True)
+    for stem, image in zip(_stems(images), images, strict=True):
+        labelled = False
+        arrays = [*image.channels, ("labels", image.labels)]
+        for name, array in arrays:
+            path = folder / f"{stem}_{name}.npy"
+            with disk_errors_explained(path), path.open("wb") as file:
+                _head(file, array)
+                for plane in _planes(array, image.name):
+                    labelled = labelled or (name == "labels" and bool((plane > 0).any()))
+                    file.write(np.ascontiguousarray(plane).tobytes())
+                    done += 1
+                    yield Progress(done, total, f"Writing {image.name}")
+        if not labelled:
+            raise ValueError(
+                f"{image.labels_name} has no object: its labels are 0 everywhere. Paint or commit "
+                "some, each object with a number of its own."
+            )
+
+
+def _head(file: Any, array: Any) -> None:
+    shape = tuple(int(size) for size in array.shape)
+    kept = shape if len(shape) == 2 else (math.prod(shape[:-2]), *shape[-2:])
+    dtype = np.dtype(array.dtype)
+    described = {
+        "descr": np.lib.format.dtype_to_descr(dtype.newbyteorder("=")),
+        "fortran_order": False,
+        "shape": kept,
+    }
+    np.lib.format.write_array_header_1_0(file, described)
+
+
+def _planes(array: Any, where: str) -> Iterator[np.ndarray]:
+    native = np.dtype(array.dtype).newbyteorder("=")
+    for index in np.ndindex(*(int(size) for size in array.shape[:-2])):
+        try:
+            plane = np.asarray(array[index])
+        except MemoryError:
+            raise
+        except Exception as error:  # files and graphs of tasks raise anything
+            said = " ".join(str(error).split())[:200] or type(error).__name__
+            raise ValueError(
+                f"A part of {where} could not be read ({said}); its file may be damaged or gone. "
+                "Open it anew."
+            ) from error
+        yield plane.astype(native, copy=False)
+
+
+def _stems(images: Sequence[LabelledValue]) -> list[str]:
+    """Names for files, in order; what belongs to one series keeps the same start."""
+    stems: list[str] = []
+    for image in images:
+        plain = "".join("-" if letter in _FORBIDDEN else letter for letter in image.name)
+        plain = "".join(letter for letter in plain if letter.isprintable())[:80].strip(" .")
+        tried, number = plain or "image", 2
+        while tried.casefold() in {each.casefold() for each in stems}:
+            tried, number = f"{plain} ({number})", number + 1
+        stems.append(tried)
+    return stems

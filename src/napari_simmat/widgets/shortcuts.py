@@ -1,0 +1,243 @@
+"""Keyboard shortcuts and their list.
+
+Shortcuts: on our layers and, where no other layer needs the key, everywhere in the viewer.
+
+Lists and tables search for what is typed; shortcuts shall act there as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from app_model.backends.qt import qkeysequence2modelkeybinding
+from app_model.types import KeyBinding, KeyCode, KeyMod
+from napari import Viewer
+from napari.layers import Layer, Shapes
+from qtpy.QtCore import QCoreApplication, QEvent, QObject
+from qtpy.QtGui import QKeyEvent, QKeySequence
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QAbstractSpinBox,
+    QApplication,
+    QComboBox,
+    QDockWidget,
+    QLineEdit,
+    QPlainTextEdit,
+    QTextEdit,
+    QWidget,
+)
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """One key and what it does.
+
+    Parameters
+    ----------
+    action
+        Name of the action.
+    key
+        On our layers.
+    on_shapes
+        On a shapes layer, where napari needs `key` itself; None for the same.
+    """
+
+    action: str
+    key: int
+    on_shapes: int | None = None
+
+    def text(self, shapes: bool = False) -> str:
+        """As shown on a button, e.g. ``Ctrl+Z``."""
+        return str(KeyBinding.from_int(self._on(shapes)))
+
+    def binding(self, shapes: bool = False) -> KeyBinding:
+        """The key as napari binds it."""
+        return KeyBinding.from_int(self._on(shapes))
+
+    def _on(self, shapes: bool) -> int:
+        return self.on_shapes if shapes and self.on_shapes is not None else self.key
+
+
+SHORTCUTS = (
+    Shortcut("flip", KeyCode.KeyT, KeyMod.Alt | KeyCode.KeyT),
+    Shortcut("segment", KeyCode.KeyS),
+    Shortcut("propagate", KeyMod.Shift | KeyCode.KeyS),
+    Shortcut("commit", KeyCode.KeyC),
+    Shortcut("clear", KeyMod.Shift | KeyCode.KeyC),
+    Shortcut("undo", KeyMod.CtrlCmd | KeyCode.KeyZ),
+    Shortcut("redo", KeyMod.CtrlCmd | KeyMod.Shift | KeyCode.KeyZ),
+    Shortcut("cycle", KeyCode.KeyQ),
+    Shortcut("next", KeyCode.KeyN),
+    Shortcut("edit", KeyCode.KeyE, KeyMod.Alt | KeyCode.KeyE),
+    Shortcut("delete", KeyMod.Shift | KeyCode.KeyD),
+    Shortcut("merge", KeyCode.KeyG),
+    Shortcut("split", KeyCode.KeyK),
+)
+
+
+def shortcut_text(action: str, *, shapes: bool = False) -> str:
+    """The key of an action as text."""
+    return next(each for each in SHORTCUTS if each.action == action).text(shapes)
+
+
+class KeyBindings:
+    """Binds the shortcuts and gives them back.
+
+    On our own layers they take precedence over napari's keys, on all others they act only where
+    the layer has no use for the key. A key that napari uses on the image itself (C, automatic
+    contrast) is ours only while there is something for it to do.
+
+    Parameters
+    ----------
+    viewer
+        Where they act.
+    actions
+        What each `Shortcut.action` calls.
+    wanted
+        Whether an action has something to do now.
+    """
+
+    def __init__(
+        self,
+        viewer: Viewer,
+        actions: Mapping[str, Callable[[], object]],
+        wanted: Callable[[str], bool],
+    ) -> None:
+        self._viewer = viewer
+        self._actions = dict(actions)
+        self._wanted = wanted
+        self._bound: dict[Any, dict[KeyBinding, Any]] = {}
+        self._bind(viewer, {each.binding(): self._guarded(each.action) for each in self._known()})
+
+    def bind(self, own: Sequence[Layer], images: Sequence[Layer] = ()) -> None:
+        """Bind to exactly these layers; others get back what they had.
+
+        Parameters
+        ----------
+        own
+            Layers on which all shortcuts act.
+        images
+            Layers that lend a key while it is wanted.
+        """
+        kept = [self._viewer, *own, *images]
+        for holder in [each for each in self._bound if each not in kept]:
+            self._unbind(holder)
+        for layer in own:
+            shapes = isinstance(layer, Shapes)
+            keys = {each.binding(shapes): each.action for each in self._known()}
+            self._bind(layer, {key: self._guarded(action) for key, action in keys.items()})
+        for layer in images:
+            lent = {each.binding(): each.action for each in self._known()}
+            usual = {key: layer.class_keymap.get(key) for key in lent}
+            self._bind(
+                layer,
+                {key: self._lent(lent[key], own) for key, own in usual.items() if own is not None},
+            )
+
+    def release(self) -> None:
+        """Give everything back."""
+        for holder in list(self._bound):
+            self._unbind(holder)
+
+    def _known(self) -> list[Shortcut]:
+        return [each for each in SHORTCUTS if each.action in self._actions]
+
+    def _bind(self, holder: Any, keys: Mapping[KeyBinding, Callable[[Any], object]]) -> None:
+        if holder in self._bound:
+            return
+        self._bound[holder] = {key: holder.keymap.get(key) for key in keys}
+        for key, act in keys.items():
+            holder.bind_key(key, act, overwrite=True)
+
+    def _unbind(self, holder: Any) -> None:
+        for key, function in self._bound.pop(holder).items():
+            holder.keymap.pop(key, None)
+            if function is not None:
+                holder.keymap[key] = function
+
+    def _guarded(self, action: str) -> Callable[[Any], None]:
+        def act(_: Any) -> None:
+            if not is_typing():
+                self._actions[action]()
+
+        return act
+
+    def _lent(self, action: str, usual: Callable[[Any], object]) -> Callable[[Any], object]:
+        def act(layer: Any) -> object:
+            if is_typing():
+                return None
+            return self._actions[action]() if self._wanted(action) else usual(layer)
+
+        return act
+
+
+def is_typing() -> bool:
+    """Whether keys belong to a text field now."""
+    focus = QApplication.focusWidget()
+    if isinstance(focus, QComboBox):
+        return focus.isEditable()
+    return isinstance(focus, (QLineEdit, QTextEdit, QPlainTextEdit, QAbstractSpinBox))
+
+
+class ListShortcuts(QObject):
+    """Hands shortcuts on to the viewer while a list or a table of its window has the focus.
+
+    Parameters
+    ----------
+    inside
+        A widget of the window; lists of other windows are left alone.
+    """
+
+    def __init__(self, inside: QWidget) -> None:
+        super().__init__(inside)
+        self._inside = inside
+        self._watched: QWidget | None = None
+        self._keys = {each.binding() for each in SHORTCUTS}
+        application = QApplication.instance()
+        assert isinstance(application, QApplication)
+        self._application = application
+        application.focusChanged.connect(self._on_focus)
+
+    def release(self) -> None:
+        """Hand nothing on any more."""
+        self._application.focusChanged.disconnect(self._on_focus)
+        self._watch(None)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
+        """Send a shortcut to the window in place of the list."""
+        if event.type() != QEvent.Type.KeyPress or is_typing() or not self._is_shortcut(event):
+            return super().eventFilter(watched, event)
+        window = self._window()
+        if window is None:
+            return super().eventFilter(watched, event)
+        QCoreApplication.sendEvent(window, event.clone())
+        return True
+
+    def _on_focus(self, _: QWidget | None, focused: QWidget | None) -> None:
+        searches = isinstance(focused, (QAbstractItemView, QComboBox))
+        self._watch(focused if searches and self._is_ours(focused) else None)
+
+    def _watch(self, widget: QWidget | None) -> None:
+        if self._watched is not None:
+            with suppress(RuntimeError):  # Qt has deleted it
+                self._watched.removeEventFilter(self)
+        self._watched = widget
+        if widget is not None:
+            widget.installEventFilter(self)
+
+    def _is_ours(self, widget: QWidget) -> bool:
+        return widget.window() in (self._window(), self._inside.window())
+
+    def _window(self) -> QWidget | None:
+        """The viewer's window, also while the widget floats in one of its own."""
+        window = self._inside.window()
+        return window.parentWidget() if isinstance(window, QDockWidget) else window
+
+    def _is_shortcut(self, event: QKeyEvent) -> bool:
+        with suppress(KeyError, ValueError, TypeError):  # a key that has no name there
+            sequence = QKeySequence(event.keyCombination())
+            return qkeysequence2modelkeybinding(sequence) in self._keys
+        return False

@@ -1,0 +1,149 @@
+"""What other programs read: COCO through pycocotools, ImageJ's regions filled as ImageJ does."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_simmat.batch.exports import run_lengths, write_extra
+from napari_simmat.engine.drawing import fullest_plane, label_colour, tint_objects, to_rgb
+from napari_simmat.engine.measurements import MaskScore
+
+LABELS = np.zeros((3, 12, 16), np.uint32)  # Z, Y, X
+LABELS[1, 2:6, 3:9] = 1
+LABELS[1, 3:5, 5:7] = 0  # a hole
+LABELS[1, 8:10, 0:4] = 7
+LABELS[1, 8:10, 12:16] = 7  # in two parts, at the border
+LABELS[2, 11, 15] = 300  # one pixel, in the corner
+
+
+def segmented(labels: np.ndarray = LABELS, axes: str = "ZYX") -> Any:
+    image = np.random.default_rng(0).integers(0, 255, (3, *labels.shape)).astype(np.uint8)
+    return SimpleNamespace(
+        painting=SimpleNamespace(labels=labels, found=[MaskScore(1, 0.9, (1,))]),
+        tiles=None,
+        stack=SimpleNamespace(plane=lambda index: image[(slice(None), *index)]),
+        loaded=SimpleNamespace(axes=axes, task=SimpleNamespace(image=Path("a.tif"))),
+    )
+
+
+@pytest.mark.parametrize("kind", ["overlay", "coco", "rois"])
+def test_equal_objects_are_equal_bytes(tmp_path: Path, kind: str) -> None:
+    for name in "ab":
+        write_extra(kind, tmp_path / name, segmented())
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+# ------------------------------------------------------------------------- COCO
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # its own
+def test_pycocotools_finds_every_pixel(tmp_path: Path) -> None:
+    coco_tools = pytest.importorskip("pycocotools.coco")
+    write_extra("coco", tmp_path / "a.json", segmented())
+    coco = coco_tools.COCO(tmp_path / "a.json")
+    assert [image["plane"] for image in coco.loadImgs(coco.getImgIds())] == [[0], [1], [2]]
+    painted = np.zeros_like(LABELS)
+    for annotation in coco.loadAnns(coco.getAnnIds()):
+        mask = coco.annToMask(annotation).astype(bool)
+        painted[annotation["image_id"] - 1][mask] = annotation["label"]
+        assert annotation["area"] == mask.sum()
+        x, y, width, height = annotation["bbox"]
+        assert mask[y : y + height, x : x + width].sum() == mask.sum()
+        assert mask[y : y + height, x].any()
+        assert mask[y, x : x + width].any()
+    np.testing.assert_array_equal(painted, LABELS)
+
+
+def test_scores_stand_with_the_annotations(tmp_path: Path) -> None:
+    write_extra("coco", tmp_path / "a.json", segmented())
+    values = json.loads((tmp_path / "a.json").read_text())
+    assert [one.get("score") for one in values["annotations"]] == [0.9, None, None]
+    assert values["categories"] == [{"id": 1, "name": "object"}]
+
+
+def test_run_lengths_go_down_the_columns() -> None:
+    labels = np.array([[0, 5, 5], [0, 5, 0]])
+    assert list(run_lengths(labels)) == [(5, [2, 3, 1], [1, 0, 2, 2], 3)]
+    assert list(run_lengths(np.full((2, 2), 4))) == [(4, [0, 4], [0, 0, 2, 2], 4)]
+    assert list(run_lengths(np.zeros((2, 2), int))) == []
+
+
+# ------------------------------------------------------------------------ ImageJ
+
+
+def filled(roi: Any, shape: tuple[int, int]) -> np.ndarray:
+    """Pixels whose centres lie inside an odd number of the region's outlines."""
+    from skimage.measure import points_in_poly
+
+    lines = roi.coordinates(multi=True)
+    y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
+    centres = np.stack([x.ravel(), y.ravel()], axis=1)
+    inside = np.zeros(len(centres), int)
+    for line in lines if isinstance(lines, list) else [lines]:
+        inside += points_in_poly(centres, line)
+    return (inside % 2 == 1).reshape(shape)
+
+
+def test_imagej_fills_exactly_the_pixels(tmp_path: Path) -> None:
+    roifile = pytest.importorskip("roifile")
+    write_extra("rois", tmp_path / "a.zip", segmented())
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        names = archive.namelist()
+        rois = [roifile.ImagejRoi.frombytes(archive.read(name)) for name in names]
+    assert names == ["1-z0002.roi", "7-z0002.roi", "300-z0003.roi"]
+    for roi, label in zip(rois, (1, 7, 300), strict=True):
+        plane = roi.position - 1
+        np.testing.assert_array_equal(filled(roi, LABELS.shape[1:]), LABELS[plane] == label)
+
+
+def test_a_region_may_have_any_number_that_a_label_image_holds(tmp_path: Path) -> None:
+    pytest.importorskip("roifile")
+    labels = np.where(LABELS == 300, np.uint32(2**32 - 1), LABELS)
+    write_extra("rois", tmp_path / "a.zip", segmented(labels))
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        names = archive.namelist()
+    assert names == ["1-z0002.roi", "7-z0002.roi", "4294967295-z0003.roi"]
+
+
+def test_a_hyperstack_has_regions_by_time_and_depth(tmp_path: Path) -> None:
+    roifile = pytest.importorskip("roifile")
+    labels = np.zeros((2, 3, 8, 8), np.uint32)
+    labels[1, 2, 2:5, 2:5] = 4
+    write_extra("rois", tmp_path / "a.zip", segmented(labels, "TZYX"))
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        [name] = archive.namelist()
+        roi = roifile.ImagejRoi.frombytes(archive.read(name))
+    assert name == "4-t0002-z0003.roi"
+    assert (roi.t_position, roi.z_position) == (2, 3)
+
+
+# ---------------------------------------------------------------------- pictures
+
+
+def test_the_overlay_shows_the_plane_with_most(tmp_path: Path) -> None:
+    write_extra("overlay", tmp_path / "a.png", segmented())
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.size == (16, 12)
+        assert picture.getpixel((3, 2)) == label_colour(1), "an outline has the object's colour"
+    index, _ = fullest_plane(LABELS, segmented().stack.plane)
+    assert index == (1,)
+    assert fullest_plane(np.zeros_like(LABELS), segmented().stack.plane)[0] == (1,)
+
+
+def test_background_stays_as_it_is() -> None:
+    picture = to_rgb(np.arange(12 * 16, dtype=np.float32).reshape(1, 12, 16))
+    mixed = tint_objects(picture, LABELS[1])
+    np.testing.assert_array_equal(mixed[LABELS[1] == 0], picture[LABELS[1] == 0])
+
+
+def test_missing_values_are_black() -> None:
+    values = np.array([[[np.nan, 1.0, 2.0, np.inf]]])
+    assert to_rgb(values)[0, :, 0].tolist() == [0, 0, 255, 0]

@@ -1,0 +1,235 @@
+"""Labels that are not held in memory: the same objects, table and promises as in memory."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from napari_simmat import Predictor, load_model
+from napari_simmat.batch.outputs import recover_partial
+from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask, TaskOutcome
+from napari_simmat.batch.record import read_record
+from napari_simmat.batch.segment_image import load_task, segment_image_job, segment_loaded_job
+from napari_simmat.engine.automatic_settings import AutomaticSettings
+from napari_simmat.engine.measurements import (
+    MaskScore,
+    PixelSize,
+    measure_in_parts,
+    measure_objects,
+    table_columns,
+)
+from napari_simmat.io.files import DiskFullError
+from napari_simmat.io.readers import read_labels
+from napari_simmat.progress import finish
+
+EVERYTHING = AutomaticSettings(seeds="maxima", tile=128, agreement=0)
+IN_MEMORY = SegmentConfig(model="tiny", device="cpu", automatic=EVERYTHING)
+IN_TILES = replace(IN_MEMORY, labels_in_memory=1e-4)
+"""A limit of 100 kB."""
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor(load_model("tiny"), "cpu")
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    """(200, 300) with three discs, one on the seam of two tiles; 0.5 x 0.5 um."""
+    y, x = np.mgrid[:200, :300]
+    values = np.random.default_rng(0).integers(0, 200, (200, 300)).astype(np.uint16)
+    for cy, cx in ((50, 60), (60, 120), (150, 240)):
+        values[(y - cy) ** 2 + (x - cx) ** 2 <= 15**2] += 4000
+    path = tmp_path / "discs.tif"
+    size = {"PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
+    tifffile.imwrite(path, values, ome=True, metadata={"axes": "YX", **size})
+    return path
+
+
+def task(image: Path, folder: Path, *extras: str) -> SegmentTask:
+    return SegmentTask(image, None, OutputFiles.of(image, folder, extras))
+
+
+def segment(predictor: Predictor, one: SegmentTask, config: SegmentConfig, resume: bool = False):
+    return finish(segment_image_job(one, predictor, config, resume=resume))
+
+
+def test_a_plane_in_tiles_is_not_encoded_as_a_whole(image: Path, tmp_path: Path) -> None:
+    predictor = Predictor(load_model("tiny"), "cpu")
+    outcome = segment(predictor, task(image, tmp_path / "out"), IN_MEMORY)
+    assert outcome.objects == 3
+    assert len(predictor.cache) == 0  # tiles are not kept
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_the_same_objects_come_out(predictor: Predictor, image: Path, tmp_path: Path) -> None:
+    usual = segment(predictor, task(image, tmp_path / "usual"), IN_MEMORY)
+    large = segment(predictor, task(image, tmp_path / "large", "overlay", "coco"), IN_TILES)
+    assert large.objects == usual.objects == 3
+    assert large.note.startswith("COCO and ImageJ's regions are not made")
+    assert sorted(path.name for path in (tmp_path / "large").iterdir()) == [
+        "discs.json",
+        "discs_labels.ome.zarr",
+        "discs_objects.csv",
+        "discs_overlay.png",
+    ]
+    written, expected = (read_labels(one.task.files.labels) for one in (large, usual))
+    np.testing.assert_array_equal(np.asarray(written.data), np.asarray(expected.data))
+    assert written.scale == expected.scale == {"Y": 0.5, "X": 0.5}
+    assert large.task.files.objects.read_bytes() == usual.task.files.objects.read_bytes()
+    with Image.open(tmp_path / "large" / "discs_overlay.png") as overlay:
+        picture = np.asarray(overlay)
+    assert picture.shape == (200, 300, 3)
+    coloured = (picture.max(-1) > picture.min(-1)).reshape(-1)
+    np.testing.assert_array_equal(coloured, np.asarray(written.data).reshape(-1) > 0)
+    records = [read_record(one.task.files.record) for one in (large, usual)]
+    assert records[0].request == records[1].request
+    assert records[0].objects == records[1].objects
+
+
+def test_what_is_there_is_kept_refused_or_replaced(
+    predictor: Predictor, image: Path, tmp_path: Path
+) -> None:
+    one = task(image, tmp_path / "out")
+    segment(predictor, one, IN_TILES)
+    before = contents(tmp_path / "out")
+    assert segment(predictor, one, IN_TILES, resume=True).status == "kept"
+    assert contents(tmp_path / "out") == before
+    other = replace(IN_TILES, automatic=replace(EVERYTHING, min_area=30))
+    with pytest.raises(ValueError, match="was made otherwise"):
+        segment(predictor, one, other, resume=True)
+    chunk = next((tmp_path / "out" / "discs_labels.ome.zarr" / "0" / "c").rglob("0"))
+    next(each for each in (chunk, *chunk.rglob("*")) if each.is_file()).write_bytes(b"")
+    with pytest.raises(ValueError, match="is missing or was changed"):
+        segment(predictor, one, IN_TILES, resume=True)
+    segment(predictor, one, IN_TILES)
+    after = contents(tmp_path / "out")
+    assert {name: after[name] for name in after if name != "discs.json"} == {
+        name: before[name] for name in before if name != "discs.json"
+    }
+
+
+def test_files_of_an_earlier_run_in_another_format_go(
+    predictor: Predictor, image: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "out"
+    segment(predictor, task(image, folder, "overlay", "coco"), IN_MEMORY)
+    (folder / "discs_rois.zip").write_bytes(b"another program's")
+    segment(predictor, task(image, folder), IN_TILES)
+    names = {"discs.json", "discs_objects.csv", "discs_rois.zip"}
+    assert {path.name for path in folder.iterdir()} == {"discs_labels.ome.zarr", *names}
+    segment(predictor, task(image, folder), IN_MEMORY)
+    assert {path.name for path in folder.iterdir()} == {"discs_labels.tif", *names}
+    (folder / "discs_labels.tif").write_bytes(b"changed by hand")
+    segment(predictor, task(image, folder), IN_TILES)
+    assert (folder / "discs_labels.tif").read_bytes() == b"changed by hand"
+    segment(predictor, task(image, folder), IN_MEMORY)
+    (folder / "discs.json").write_text("{}")  # vouches for nothing
+    segment(predictor, task(image, folder), IN_TILES)
+    assert (folder / "discs_labels.tif").exists()
+
+
+def test_cancelled_or_killed_nothing_stays_behind(
+    predictor: Predictor, image: Path, tmp_path: Path
+) -> None:
+    one = task(image, tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    job = segment_loaded_job(load_task(one, IN_TILES), predictor, IN_TILES)
+    while not any((tmp_path / "out").iterdir()):
+        next(job)
+    job.close()
+    assert not any((tmp_path / "out").iterdir())
+    left = tmp_path / "out" / ".discs_labels.ome.zarr.0123abcd.part"  # as a kill leaves it
+    left.mkdir()
+    (left / "zarr.json").write_text("{}")
+    recover_partial(one.files, finish=True)
+    assert not any((tmp_path / "out").iterdir())
+
+
+def test_a_failed_write_leaves_nothing(
+    predictor: Predictor, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_simmat.batch import outputs
+    from napari_simmat.batch.segment_image import write_segmented
+
+    one = task(image, tmp_path / "out")
+    result = finish(segment_loaded_job(load_task(one, IN_TILES), predictor, IN_TILES))
+    assert not isinstance(result, TaskOutcome)
+
+    def full(*_arguments: object, **_options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(outputs, "measure_in_parts", full)
+    with pytest.raises(OSError, match="No space"):
+        write_segmented(result)
+    assert not any((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("code", "where", "sentence"),
+    [
+        (errno.ENOSPC, "engine.automatic.tiled.segment_tiles_job", "The disk is full: "),
+        (errno.EACCES, "engine.jobs.large.create_labels", "out cannot be written. Change its"),
+        (errno.EIO, "engine.automatic.tiled.segment_tiles_job", "disk says"),
+    ],
+)
+def test_a_disk_that_refuses_tiles_is_said_in_a_sentence(
+    code: int,
+    where: str,
+    sentence: str,
+    predictor: Predictor,
+    image: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(code, "disk says")
+
+    monkeypatch.setattr(f"napari_simmat.{where}", refused)
+    one = task(image, tmp_path / "out")
+    with pytest.raises(OSError, match=sentence) as caught:
+        finish(segment_loaded_job(load_task(one, IN_TILES), predictor, IN_TILES))
+    assert isinstance(caught.value, DiskFullError) == (code == errno.ENOSPC)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize("step", [7, 64])
+def test_parts_give_the_table_of_the_whole(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_simmat.engine import measurements
+
+    monkeypatch.setattr(measurements, "PART_SIDE", step)
+    rng = np.random.default_rng(1)
+    labels = np.kron(rng.integers(0, 6, (5, 6)), np.ones((9, 8), int)).astype(np.uint32)
+    labels[labels == 4] = 0  # an object of which no pixel is left
+    values = rng.normal(5, 2, (2, *labels.shape)).astype(np.float32)
+    values[0, 3:5, :20] = np.nan
+    values[1][labels == 2] = np.nan  # no value at all
+    size = PixelSize(scale={"Y": 0.5, "X": 0.25}, units={"Y": "um", "X": "um"})
+    found = [MaskScore(label, label / 10) for label in range(1, 6)]
+    rows = measure_in_parts(
+        labels,
+        channels=("a", "b"),
+        part=lambda rows, columns: values[:, rows, columns],
+        size=size,
+        found=found,
+    )
+    expected = measure_objects(
+        labels, axes="YX", channels=("a", "b"), plane=lambda _: values, size=size, found=found
+    )
+    assert len(rows) == len(expected) == 4
+    for row, wanted in zip(rows, expected, strict=True):
+        for name in table_columns("YX", ("a", "b"), size):
+            assert row[name] == pytest.approx(wanted[name], nan_ok=True) or row[name] == ""

@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_simmat.batch.outputs import LabelledObjects, save_objects_job
+from napari_simmat.engine.measurements import PixelSize
+from napari_simmat.io.files import OutputError
+from napari_simmat.progress import finish
+
+
+def some_objects(**named: object) -> LabelledObjects:
+    labels = np.zeros((3, 12, 14), dtype=np.int32)
+    labels[0, 2:5, 3:8] = 4
+    labels[1:, 6:10, 2:6] = 9
+    size = PixelSize(scale={"Z": 2.0, "Y": 0.5, "X": 0.5}, units={"Z": "um", "Y": "um", "X": "um"})
+    return LabelledObjects(labels=labels, axes="ZYX", size=size, **named)
+
+
+def test_labels_table_and_classes_read_back(tmp_path: Path) -> None:
+    objects = some_objects(
+        scores={4: 0.9, 9: 0.75}, categories={9: "cell"}, classes=("nucleus", "cell")
+    )
+    written = finish(save_objects_job(tmp_path, "stack", objects))
+    names = ["stack_labels.tif", "stack_objects.csv", "stack_classes.tif"]
+    assert [path.name for path in written] == names
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    assert np.array_equal(tifffile.imread(written[0]), objects.labels)
+    assert np.array_equal(tifffile.imread(written[2]), np.where(objects.labels == 9, 2, 0))
+    with tifffile.TiffFile(written[2]) as file:
+        assert file.series[0].axes == "ZYX"
+        assert 'PhysicalSizeZ="2.0"' in file.ome_metadata
+    with written[1].open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["label"], row["class"], row["score"]) for row in rows] == [
+        ("4", "", "0.9"),
+        ("9", "cell", "0.75"),
+    ]
+    assert float(rows[1]["volume_um3"]) == 32 * 0.5
+
+
+def test_without_classes_there_is_no_image_of_them(tmp_path: Path) -> None:
+    written = finish(save_objects_job(tmp_path, "a", some_objects()))
+    assert [path.name for path in written] == ["a_labels.tif", "a_objects.csv"]
+
+
+def test_saving_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    objects = some_objects(categories={4: "x"}, classes=("x",))
+    first = [path.read_bytes() for path in finish(save_objects_job(tmp_path, "a", objects))]
+    second = [path.read_bytes() for path in finish(save_objects_job(tmp_path, "a", objects))]
+    assert first == second
+
+
+def test_a_folder_in_the_way_is_one_sentence_and_nothing_is_left(tmp_path: Path) -> None:
+    (tmp_path / "a_labels.tif").mkdir()
+    with pytest.raises(OutputError, match="is a folder"):
+        finish(save_objects_job(tmp_path, "a", some_objects()))
+    assert [path.name for path in tmp_path.iterdir()] == ["a_labels.tif"]

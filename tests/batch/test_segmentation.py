@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from skimage.data import coins
+
+from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask, TaskOutcome
+from napari_simmat.batch.record import (
+    Record,
+    RecordedInput,
+    RecordedSettings,
+    Request,
+    UsedModel,
+    prompt_to_dict,
+    read_record,
+)
+from napari_simmat.batch.segment_image import label_numbers, read_task_prompts, segment_image_job
+from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.engine.automatic_settings import AutomaticSettings
+from napari_simmat.engine.predictor import Predictor
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.io.readers import read_labels
+from napari_simmat.progress import finish
+
+
+@pytest.mark.parametrize(
+    ("ids", "labels"),
+    [
+        ([3, 1, 2], [3, 1, 2]),
+        ([0, 1, 2], [1, 2, 3]),  # napari counts shapes from 0
+        ([None, None], [1, 2]),
+        ([2, None, None], [2, 1, 3]),
+        ([5, 5, None], [5, 5, 1]),
+        ([0, None], [1, 2]),
+        ([2**32 - 1], [2**32 - 1]),
+        ([], []),
+    ],
+)
+def test_an_objects_id_is_its_label(ids: list[int | None], labels: list[int]) -> None:
+    assert label_numbers(ids) == labels
+
+
+@pytest.mark.parametrize("ids", [[-1], [2**32], [0, 2**32 - 1]])
+def test_an_id_that_no_label_image_holds_is_refused(ids: list[int]) -> None:
+    with pytest.raises(ValueError, match=r"Object -?\d+ cannot be a label"):
+        label_numbers(ids)
+
+
+def write_record(path: Path, prompt: Prompt) -> Path:
+    record = Record(
+        request=Request(
+            input=RecordedInput(
+                file="a.tif", sha256="", shape=(3, 4, 6), axes="ZYX", dtype="uint8"
+            ),
+            model=UsedModel(name="tiny-1", fingerprint="", base="tiny-1"),
+            prompts=(prompt_to_dict(prompt),),
+            settings=RecordedSettings(),
+        ),
+        normalization={},
+        objects=[],
+        outputs={},
+    )
+    path.write_text(record.to_json())
+    return path
+
+
+def test_a_record_is_a_prompt_file(tmp_path: Path) -> None:
+    prompt = Prompt(points=((1, 2),), box=(0, 0, 3, 3), object=4, plane=(2,))
+    path = write_record(tmp_path / "a.json", prompt)
+    assert read_task_prompts(path, (3, 4, 6)) == [prompt]
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 6), (4, 6), (1, 3, 4, 6)])
+def test_a_record_of_another_stack_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    path = write_record(tmp_path / "a.json", Prompt(points=((1, 2),), plane=(2,)))
+    with pytest.raises(ValueError, match=r"a\.json has prompts on plane \(2,\), but the image has"):
+        read_task_prompts(path, shape)
+
+
+def test_other_prompt_files_are_read_by_their_kind(tmp_path: Path) -> None:
+    labels = np.zeros((4, 6), np.uint16)
+    labels[1:3, 1:3] = 9
+    np.save(tmp_path / "labels.npy", labels)
+    [prompt] = read_task_prompts(tmp_path / "labels.npy", (4, 6))
+    assert prompt.object == 9
+    np.testing.assert_array_equal(prompt.mask, labels == 9)
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Path:
+    """Two planes (60, 80), each with a part of the coins."""
+    path = tmp_path / "stack.tif"
+    planes = np.stack([coins()[:60, :80], coins()[120:180, 200:280]])
+    tifffile.imwrite(path, planes, metadata={"axes": "ZYX"})
+    return path
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor(load_model("tiny"), "cpu")
+
+
+AUTOMATIC = AutomaticSettings(points_per_side=5, min_area=30)
+
+
+def everything(image: Path, folder: Path, predictor: Predictor, **changes: object) -> TaskOutcome:
+    task = SegmentTask(image, None, OutputFiles.of(image, folder))
+    config = SegmentConfig(model="tiny", automatic=AUTOMATIC)
+    return finish(segment_image_job(replace(task, **changes), predictor, config, resume=True))
+
+
+def test_everything_is_segmented_plane_by_plane(
+    stack: Path, tmp_path: Path, predictor: Predictor
+) -> None:
+    outcome = everything(stack, tmp_path / "out", predictor)
+    labels = tifffile.imread(outcome.task.files.labels)
+    record = read_record(outcome.task.files.record)
+    assert labels.shape == (2, 60, 80)
+    assert outcome.objects == labels.max() == len(record.objects) >= 2
+    first, second = (set(np.unique(plane)) - {0} for plane in labels)
+    assert not first & second
+    for one in record.objects:
+        assert (labels[tuple(one["plane"])] == one["label"]).sum() == one["pixels"]
+    assert record.request.settings.automatic == AUTOMATIC.for_model(predictor.model.spec)
+    assert record.request.prompts == ()
+
+
+def test_axes_without_names_are_planes_of_their_own(
+    stack: Path, tmp_path: Path, predictor: Predictor
+) -> None:
+    """NumPy's files, and plain TIFF and Zarr, name none of an image's axes."""
+    image = np.zeros((2, 3, 60, 80), np.uint8)
+    image[1, 2], image[0, 1] = tifffile.imread(stack)
+    np.save(tmp_path / "image.npy", image)
+    outcome = everything(tmp_path / "image.npy", tmp_path / "out", predictor)
+    labels = read_labels(outcome.task.files.labels)
+    assert (labels.axes, labels.shape) == ("QRYX", image.shape)
+    with outcome.task.files.objects.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    where = {int(row["label"]): (int(row["q"]), int(row["r"])) for row in rows}
+    assert set(where.values()) == {(1, 2), (0, 1)}
+    assert len(where) == outcome.objects
+    for label, plane in where.items():
+        assert (labels.data[plane] == label).any()
+
+
+def test_a_record_of_everything_replays_it(
+    stack: Path, tmp_path: Path, predictor: Predictor
+) -> None:
+    first = everything(stack, tmp_path / "first", predictor)
+    made = replace(first.task, prompts=first.task.files.record)
+    made = replace(made, files=OutputFiles.of(stack, tmp_path / "second"))
+    config = SegmentConfig(model="tiny")  # other settings than the record's
+    second = finish(segment_image_job(made, predictor, config))
+    assert second.task.files.labels.read_bytes() == first.task.files.labels.read_bytes()
+    records = [read_record(one.task.files.record) for one in (first, second)]
+    assert records[0].request == records[1].request
+
+
+def test_a_record_replays_channels_and_pixels_that_are_not_given(
+    tmp_path: Path, predictor: Predictor
+) -> None:
+    image, prompts = tmp_path / "a.tif", tmp_path / "a.csv"
+    planes = np.stack([coins()[top : top + 60, :80] for top in (0, 90, 180)])
+    tifffile.imwrite(image, planes, photometric="minisblack")
+    prompts.write_text("index,axis-0,axis-1\n0,30,40\n")
+    chosen = SegmentConfig(model="tiny", channels=(2, 2, 0), channel_axis=0, pixel_ratio=1.5)
+
+    def replayed(prompts: Path, name: str, config: SegmentConfig) -> Record:
+        task = SegmentTask(image, prompts, OutputFiles.of(image, tmp_path / name))
+        return read_record(finish(segment_image_job(task, predictor, config)).task.files.record)
+
+    first = replayed(prompts, "first", chosen)
+    record = tmp_path / "first" / "a.json"
+    again = replayed(record, "again", SegmentConfig(model="tiny"))
+    assert again.request == first.request
+    assert again.outputs == first.outputs
+    other = replayed(record, "other", SegmentConfig(model="tiny", channels=(1,)))
+    assert other.request.settings == replace(first.request.settings, channels=(1,))
+
+
+def test_other_settings_are_not_kept(stack: Path, tmp_path: Path, predictor: Predictor) -> None:
+    outcome = everything(stack, tmp_path / "out", predictor)
+    assert everything(stack, tmp_path / "out", predictor).status == "kept"
+    config = SegmentConfig(model="tiny", automatic=replace(AUTOMATIC, min_area=31))
+    with pytest.raises(ValueError, match="what differs: the settings"):
+        finish(segment_image_job(outcome.task, predictor, config, resume=True))

@@ -1,0 +1,116 @@
+"""The lists of runs: what is compared, and that nothing but the arm differs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from napari_simmat.benchmark.experiments import (
+    ARMS,
+    BENCHMARK_SENSORS,
+    EXPERIMENTS,
+    LEARNING_RATES,
+    TRAINING_SHARES,
+    BenchmarkConfig,
+    ExperimentRun,
+    compared_strategies,
+)
+from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
+
+CONFIG = BenchmarkConfig(steps=20, rate=3e-4, scratch_rate=1e-3, full_rate=3e-5, tuning="adapter")
+
+
+@pytest.mark.parametrize(
+    ("experiment", "each"),
+    [
+        ("transfer", len(ARMS)),
+        ("pseudo", 3),
+        ("strategies", 8),
+        ("lr", 2 * len(LEARNING_RATES)),
+        ("size", 2 * len(TRAINING_SHARES)),
+    ],
+)
+def test_every_modality_and_seed_gets_the_same_runs(experiment: str, each: int) -> None:
+    runs = EXPERIMENTS[experiment](("a", "b"), (0, 1), CONFIG)
+    assert len(runs) == 4 * each
+    assert len({run.key for run in runs}) == len(runs)
+    own = [
+        {(r.arm, r.learning_rate, r.share) for r in runs if (r.modality, r.seed) == which}
+        for which in (("a", 0), ("a", 1), ("b", 0), ("b", 1))
+    ]
+    assert all(each == own[0] for each in own)
+    assert [run.seed for run in runs] == sorted(run.seed for run in runs)  # a seed as a whole first
+
+
+def test_arms_differ_in_layer_strategy_and_rate_alone() -> None:
+    runs = EXPERIMENTS["transfer"](("a",), (0,), CONFIG)
+    by_arm = {run.arm: run for run in runs}
+    assert by_arm.pop("zero-shot").steps == 0
+    assert {run.steps for run in by_arm.values()} == {20}
+    assert by_arm.pop("scratch").learning_rate == 1e-3
+    assert {run.learning_rate for run in by_arm.values()} == {3e-4}
+    configs = [run.config(CONFIG) for run in by_arm.values()]
+    assert {config.strategy for config in configs} == {"adapter"}
+    assert [config.transfer for config in configs] == ["baseline_a", "baseline_b", "simmat"]
+    for config in configs:  # the paper's protocol
+        assert (config.prompts, config.corrections, config.auxiliary) == (("click",), 0, False)
+        assert not config.augment
+
+
+def test_the_size_experiment_takes_shares_of_the_same_images() -> None:
+    runs = EXPERIMENTS["size"](("a",), (0,), CONFIG)
+    assert sorted({run.share for run in runs}) == sorted(TRAINING_SHARES)
+    full = [run for run in runs if run.strategy == "full"]
+    assert {run.learning_rate for run in full} == {3e-5}
+
+
+def test_the_foundation_decides_how_it_is_tuned() -> None:
+    def spec(architecture: str) -> ModelSpec:
+        base = Base(name="b", architecture=architecture, sha256="")
+        return ModelSpec(
+            name="b",
+            modality="",
+            channels=(Channel(name="grey", mean=0.0, std=1.0),),
+            normalization=Normalization(),
+            input_size=InputSize(),
+            base=base,
+        )
+
+    assert BenchmarkConfig().on(spec("tiny")).tuning == "lora_conv"
+    assert BenchmarkConfig().on(spec("vit_b")).tuning == "lora"
+    assert CONFIG.on(spec("vit_b")) == CONFIG
+    assert compared_strategies(CONFIG) == ("adapter", "full")
+    with pytest.raises(ValueError, match="follows from it: use"):
+        EXPERIMENTS["transfer"](("a",), (0,), BenchmarkConfig())
+
+
+def test_forms() -> None:
+    full, quick = BenchmarkConfig(), BenchmarkConfig(quick=True)
+    assert full.modalities_of("transfer", "generated") == BENCHMARK_SENSORS
+    assert full.seeds_of("transfer") == (0, 1, 2)
+    assert full.seeds_of("lr") == (0,)
+    assert full.steps_of_form == 1500
+    assert len(quick.modalities_of("transfer", "generated")) == 2
+    assert quick.seeds_of("transfer") == (0,)
+    assert quick.steps_of_form == 150
+    on_sam = replace(quick, tuning="lora")
+    for name, count in (("lr", 6), ("size", 6), ("strategies", 8), ("pseudo", 3), ("transfer", 5)):
+        assert len(EXPERIMENTS[name](("thermal",), (0,), on_sam)) == count
+    assert BenchmarkConfig(quick=True, steps=10).steps_of_form == 10
+    assert full.modalities_of("pseudo", "generated") == ("rgb+thermal", "rgb+multispectral")
+    assert "rgbd" in full.modalities_of("pseudo", "/data")
+    assert "d" in full.modalities_of("transfer", "/data")
+    chosen = BenchmarkConfig(modalities=("depth",), seeds=(4,))
+    assert chosen.modalities_of("transfer", "generated") == ("depth",)
+    assert chosen.seeds_of("transfer") == (4,)
+    with pytest.raises(ValueError, match="at least one step"):
+        BenchmarkConfig(steps=0)
+
+
+def test_a_key_tells_runs_apart() -> None:
+    first = EXPERIMENTS["transfer"](("a",), (0,), CONFIG)[1]
+    assert isinstance(first, ExperimentRun)
+    assert first.key == (
+        "transfer", "a", "scratch", "simmat", "scratch", "0.001", "20", "0", "1.0",
+    )  # fmt: skip

@@ -1,0 +1,225 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from napari_simmat.checkpoints.checkpoint import (
+    read_model_card,
+    read_spec,
+    read_tensors,
+    save_checkpoint,
+)
+from napari_simmat.checkpoints.sam_weights import read_sam_weights
+from napari_simmat.io.files import sha256_of
+from napari_simmat.models.spec import ModelSpec
+
+
+@pytest.fixture
+def tensors() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "b.weight": torch.randn(3, 4, generator=generator),
+        "a.bias": torch.randn(5, generator=generator).half(),
+        "scalar": torch.tensor(2.0),
+    }
+
+
+def test_a_checkpoint_comes_back(
+    tmp_path: Path, tiny_spec: ModelSpec, tensors: dict[str, torch.Tensor]
+) -> None:
+    path = tmp_path / "new folder" / "a.safetensors"
+    save_checkpoint(path, tiny_spec, tensors)
+    assert read_spec(path) == tiny_spec
+    back = read_tensors(path)
+    assert set(back) == set(tensors)
+    for name, tensor in tensors.items():
+        assert back[name].dtype == tensor.dtype
+        assert torch.equal(back[name], tensor)
+
+
+def test_equal_content_gives_an_equal_file(
+    tmp_path: Path, tiny_spec: ModelSpec, tensors: dict[str, torch.Tensor]
+) -> None:
+    save_checkpoint(tmp_path / "a", tiny_spec, tensors)
+    save_checkpoint(tmp_path / "b", tiny_spec, dict(reversed(tensors.items())))
+    assert sha256_of(tmp_path / "a") == sha256_of(tmp_path / "b")
+
+
+def test_others_can_read_it_as_any_new_file(
+    tmp_path: Path, tiny_spec: ModelSpec, tensors: dict[str, torch.Tensor]
+) -> None:
+    save_checkpoint(tmp_path / "a", tiny_spec, tensors)
+    (tmp_path / "any").touch()
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
+def test_views_and_shared_tensors_are_written_as_their_values(
+    tmp_path: Path, tiny_spec: ModelSpec
+) -> None:
+    whole = torch.arange(12.0).reshape(3, 4)
+    views = {"transposed": whole.T, "row": whole[1], "parameter": torch.nn.Parameter(whole)}
+    save_checkpoint(tmp_path / "a", tiny_spec, views)
+    back = read_tensors(tmp_path / "a")
+    assert all(torch.equal(back[name], views[name]) for name in views)
+
+
+@pytest.mark.parametrize(
+    ("sha256", "bundled", "is_base", "holds_all"),
+    [("", False, True, True), ("a" * 64, False, False, False), ("a" * 64, True, False, True)],
+    ids=["base", "checkpoint", "bundle"],
+)
+def test_the_card_tells_base_checkpoint_and_bundle(
+    sha256: str,
+    bundled: bool,
+    is_base: bool,
+    holds_all: bool,
+    tmp_path: Path,
+    tiny_spec: ModelSpec,
+    tensors: dict[str, torch.Tensor],
+) -> None:
+    spec = replace(tiny_spec, base=replace(tiny_spec.base, sha256=sha256))
+    save_checkpoint(tmp_path / "a", spec, tensors, bundled=bundled)
+    card = read_model_card(tmp_path / "a")
+    assert (card.spec, card.is_base, card.holds_all) == (spec, is_base, holds_all)
+
+
+def test_the_tensors_outlive_their_file(
+    tmp_path: Path, tiny_spec: ModelSpec, tensors: dict[str, torch.Tensor]
+) -> None:
+    path = tmp_path / "a.safetensors"
+    save_checkpoint(path, tiny_spec, tensors)
+    back = read_tensors(path)
+    path.write_bytes(b"\xff" * path.stat().st_size)
+    assert torch.equal(back["b.weight"], tensors["b.weight"])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_is_neither_written_nor_read(
+    value: float, tmp_path: Path, tiny_spec: ModelSpec, tensors: dict[str, torch.Tensor]
+) -> None:
+    path = tmp_path / "a.safetensors"
+    tensors["b.weight"][1, 2] = value
+    with pytest.raises(ValueError, match=r"was not written: b\.weight hold NaN or infinity"):
+        save_checkpoint(path, tiny_spec, tensors)
+    assert not path.exists()
+    safetensors.torch.save_file(tensors, path, {"simmat": tiny_spec.to_json()})
+    with pytest.raises(ValueError, match=r"cannot be used: b\.weight hold NaN or infinity"):
+        read_tensors(path)
+
+
+def test_large_finite_numbers_are_fine(tmp_path: Path, tiny_spec: ModelSpec) -> None:
+    largest = torch.full((10,), torch.finfo(torch.float32).max)  # their sum overflows
+    save_checkpoint(tmp_path / "a", tiny_spec, {"a": largest})
+    assert torch.equal(read_tensors(tmp_path / "a")["a"], largest)
+
+
+def test_nothing_to_write_is_a_sentence(tmp_path: Path, tiny_spec: ModelSpec) -> None:
+    with pytest.raises(ValueError, match="would hold no tensor"):
+        save_checkpoint(tmp_path / "a", tiny_spec, {})
+
+
+def test_whole_numbers_are_refused(tmp_path: Path, tiny_spec: ModelSpec) -> None:
+    save_checkpoint(tmp_path / "a", tiny_spec, {"steps": torch.arange(3)})
+    with pytest.raises(ValueError, match="steps hold no floating-point numbers"):
+        read_tensors(tmp_path / "a")
+
+
+def test_a_foreign_file_is_a_sentence(tmp_path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    path = tmp_path / "other.safetensors"
+    safetensors.torch.save_file(tensors, path, {"format": "pt"})
+    with pytest.raises(ValueError, match=r"other\.safetensors is .* without a SimMAT description"):
+        read_spec(path)
+
+
+def test_a_newer_format_is_a_sentence(
+    tmp_path: Path, tiny_spec: ModelSpec, tensors: dict[str, torch.Tensor]
+) -> None:
+    path = tmp_path / "new.safetensors"
+    text = replace(tiny_spec, format_version=7).to_json().replace('"name"', '"quantum": 1, "name"')
+    safetensors.torch.save_file(tensors, path, {"simmat": text})
+    with pytest.raises(ValueError, match=r"new\.safetensors .* has format 7.*Update napari-simmat"):
+        read_spec(path)
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.9, 0.999])
+def test_a_file_cut_off_is_a_sentence(
+    kept: float, tmp_path: Path, tiny_spec: ModelSpec, tensors: dict[str, torch.Tensor]
+) -> None:
+    path = tmp_path / "a.safetensors"
+    save_checkpoint(path, tiny_spec, tensors)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+    for read in (read_spec, read_tensors):
+        with pytest.raises(ValueError, match=r"a\.safetensors is cut off"):
+            read(path)
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    kind=st.sampled_from(["safetensors", "zip", "before 1.6"]),
+    changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1),
+)
+def test_damage_of_any_kind_is_read_or_a_sentence(
+    kind: str, changes: list[tuple[float, int]], tmp_path: Path, tiny_spec: ModelSpec
+) -> None:
+    path = tmp_path / "a.model"
+    tensors = {"a": torch.ones(3, 4), "b": torch.ones(2).half()}
+    if kind == "safetensors":
+        save_checkpoint(path, tiny_spec, tensors)
+    else:
+        torch.save(tensors, path, _use_new_zipfile_serialization=kind == "zip")
+    content = bytearray(path.read_bytes())
+    for place, value in changes:
+        content[int(place * len(content))] = value
+    path.write_bytes(content)
+    for read in (read_model_card, read_tensors) if kind == "safetensors" else (read_sam_weights,):
+        try:
+            read(path)
+        except ValueError as error:
+            assert str(error).startswith("a.model ")  # noqa: PT017
+            assert str(error).endswith(".")  # noqa: PT017
+
+
+def test_a_full_disk_leaves_the_earlier_file(
+    tmp_path: Path,
+    tiny_spec: ModelSpec,
+    tensors: dict[str, torch.Tensor],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = tmp_path / "a.safetensors"
+    save_checkpoint(path, tiny_spec, tensors)
+    before = sha256_of(path)
+
+    def full(_: object, filename: Path, *__: object) -> None:
+        filename.write_bytes(b"half")
+        raise safetensors.SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(OSError, match=r"The disk is full: a\.safetensors could not be written"):
+        save_checkpoint(path, tiny_spec, {"other": torch.zeros(3)})
+    assert sha256_of(path) == before
+    assert os.listdir(tmp_path) == ["a.safetensors"]
+
+
+def test_a_description_is_read_without_torch(random_models: Path) -> None:
+    program = (
+        "import sys; from napari_simmat.engine.checkpoints.checkpoint import read_spec; "
+        f"print(read_spec({str(random_models / 'polarization.safetensors')!r}).name); "
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.split() == ["polarization", "False"], done.stderr

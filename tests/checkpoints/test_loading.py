@@ -1,0 +1,360 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from napari_simmat.checkpoints import sam_weights
+from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors, save_checkpoint
+from napari_simmat.checkpoints.library import export
+from napari_simmat.checkpoints.loading import load_model, load_model_job
+from napari_simmat.io.files import sha256_of
+from napari_simmat.models.model import Model
+from napari_simmat.models.peft_layers import LoRALinear
+from napari_simmat.models.tuning import STRATEGIES, build_network, tune
+from napari_simmat.progress import finish
+
+Tensors = dict[str, torch.Tensor]
+
+
+def test_a_base_is_loaded_as_it_was_saved(assets: Path) -> None:
+    path = assets / "tiny-1.safetensors"
+    model = load_model("tiny")
+    assert model.spec.name == "tiny-1"
+    assert model.spec.base.sha256 == model.fingerprint == sha256_of(path)
+    saved = read_tensors(path)
+    state = model.network.state_dict()
+    assert set(state) == set(saved)
+    for name, tensor in state.items():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(tensor, saved[name].float())
+    assert not model.network.training
+
+
+def test_a_loaded_network_computes_and_can_be_trained(assets: Path) -> None:
+    network = load_model("polarization").network
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    network.requires_grad_(True)
+    encoded = network.encode(torch.randn(1, 4, 64, 64))
+    decoded = network.decode(encoded, torch.tensor([[30.0, 30.0]]), torch.tensor([1.0]))
+    decoded.logits.mean().backward()
+    assert all(
+        parameter.grad is not None and parameter.grad.isfinite().all()
+        for name, parameter in network.named_parameters()
+        if name in network.transfer_names()
+    )
+
+
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "frozen"])
+def test_a_checkpoint_of_every_strategy_gives_the_masks_of_the_trained_network(
+    strategy: str, assets: Path, tmp_path: Path
+) -> None:
+    base = load_model("tiny")
+    network = build_network("tiny", channels=4, transfer="simmat")
+    network.load_state_dict({**network.state_dict(), **base.network.state_dict()})
+    tuned = tune(network, strategy, None)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.01 * torch.randn_like(parameter))
+    network.eval()
+    spec = replace(
+        read_spec(assets / "polarization.safetensors"), strategy=strategy, strategy_size=tuned.size
+    )
+    whole = STRATEGIES[strategy].whole
+    path = tmp_path / "new.safetensors"
+    state = network.state_dict()
+    save_checkpoint(path, spec, {name: state[name] for name in tuned.names}, bundled=whole)
+    model = load_model(path)
+    assert not any(isinstance(module, LoRALinear) for module in model.network.modules())
+    bundle = export(path, tmp_path / "bundle.safetensors", bundle=True)
+    assert set(read_tensors(bundle)) == set(state)  # as trained: nothing is merged in a file
+    (assets / "tiny-1.safetensors").unlink()
+    image, click = torch.randn(1, 4, 64, 64), torch.tensor([[30.0, 30.0]])
+    with torch.no_grad():
+        ours, theirs, alone = (
+            each.decode(each.encode(image), click, torch.tensor([1.0]))
+            for each in (model.network, network, load_model(bundle).network)
+        )
+    torch.testing.assert_close(ours.logits, theirs.logits, rtol=1e-4, atol=1e-4)
+    assert torch.equal(alone.logits, ours.logits)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"strategy": "magic"}, "Strategy 'magic' is unknown"),
+        ({"strategy": "lora", "strategy_size": 3}, "has the shape"),
+        ({"strategy": "linear", "strategy_size": 3}, "has no size"),
+        ({"strategy": "prefix"}, "does not fit its network"),
+    ],
+)
+def test_a_strategy_that_the_tensors_are_not_of_is_a_sentence(
+    change: dict[str, object], sentence: str, assets: Path, tmp_path: Path
+) -> None:
+    network = build_network("tiny", channels=4, transfer="simmat", strategy="lora", size=2)
+    trained = {n: p.detach() for n, p in network.named_parameters() if p.requires_grad}
+    spec = read_spec(assets / "polarization.safetensors")
+    path = tmp_path / "new.safetensors"
+    save_checkpoint(path, replace(spec, **change), trained)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=sentence):
+        load_model(path)
+
+
+def test_a_checkpoint_is_its_tensors_on_its_base(assets: Path) -> None:
+    model = load_model("polarization")
+    trained = read_tensors(assets / "polarization.safetensors")
+    below = read_tensors(assets / "tiny-1.safetensors")
+    assert set(trained) == model.network.transfer_names()
+    for name, tensor in model.network.state_dict().items():
+        assert torch.equal(tensor, (trained | below)[name].float())
+    assert model.spec.base.name == "tiny-1"
+    base = load_model("tiny")
+    assert model.fingerprint != base.fingerprint
+
+
+def test_the_fingerprint_follows_the_content_not_the_name(assets: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.safetensors"
+    shutil.copy(assets / "polarization.safetensors", copy)
+    assert load_model(copy).fingerprint == load_model("polarization").fingerprint
+    assert load_model(copy).spec.name == "copy"
+    spec = read_spec(copy)
+    save_checkpoint(copy, spec, {name: t + 1 for name, t in read_tensors(copy).items()})
+    assert load_model(copy).fingerprint != load_model("polarization").fingerprint
+
+
+def test_loading_tells_how_far_it_is(assets: Path) -> None:
+    seen = []
+    model = finish(load_model_job("polarization"), seen.append)
+    assert isinstance(model, Model)
+    assert {each.total for each in seen} == {100}
+    done = [each.done for each in seen]
+    assert done == sorted(done)
+    assert (done[0], done[-1]) == (0, 100)
+    words = " ".join(each.message for each in seen)
+    assert all(word in words for word in ("Reading", "Building", "Loading", "ready"))
+
+
+def test_loading_can_be_stopped_at_every_step(assets: Path) -> None:
+    steps = len(list(load_model_job("tiny")))
+    for stop in range(1, steps):
+        job = load_model_job("tiny")
+        for _ in range(stop):
+            next(job)
+        job.close()
+    assert load_model("tiny").spec.name == "tiny-1"
+
+
+def test_a_base_that_is_not_here_is_named_with_its_hash(assets: Path) -> None:
+    sha256 = read_spec(assets / "polarization.safetensors").base.sha256
+    (assets / "tiny-1.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"polarization\.safetensors stands on tiny-1") as caught:
+        load_model("polarization")
+    assert f"with SHA-256 {sha256[:12]}, which is not here" in str(caught.value)
+
+
+def test_another_base_of_the_same_name_is_refused_naming_both(assets: Path) -> None:
+    path = assets / "tiny-1.safetensors"
+    wanted = sha256_of(path)
+    spec, tensors = read_spec(path), read_tensors(path)
+    save_checkpoint(path, spec, {name: tensor * 2 for name, tensor in tensors.items()})
+    with pytest.raises(ValueError, match=f"stands on tiny-1 with SHA-256 {wanted[:12]}") as caught:
+        load_model("polarization")
+    assert f"but the tiny-1 here has {sha256_of(path)[:12]}" in str(caught.value)
+
+
+def test_a_renamed_base_is_found_by_its_content(assets: Path, user_folder: Path) -> None:
+    expected = load_model("polarization")
+    (user_folder / "bases").mkdir()
+    (assets / "tiny-1.safetensors").rename(user_folder / "bases" / "old tiny.safetensors")
+    model = load_model("polarization")
+    assert model.fingerprint == expected.fingerprint
+
+
+def test_a_bundle_needs_no_base(assets: Path, tmp_path: Path) -> None:
+    expected = load_model("polarization")
+    path = export("polarization", tmp_path / "bundle.safetensors", bundle=True)
+    (assets / "tiny-1.safetensors").unlink()
+    model = load_model(path)
+    assert model.spec.base == expected.spec.base  # for the record
+    assert model.spec == replace(expected.spec, name="bundle")
+    for name, tensor in expected.network.state_dict().items():
+        assert torch.equal(model.network.state_dict()[name], tensor)
+
+
+FIRST = "image_encoder.patch_embed.proj.weight"
+TRAINED = "image_encoder.patch_embed.proj.mat.0.weight"
+
+
+def without(name: str) -> Callable[[Tensors], Tensors]:
+    return lambda tensors: {key: tensor for key, tensor in tensors.items() if key != name}
+
+
+def with_more(tensors: Tensors) -> Tensors:
+    return {**tensors, "surplus.weight": torch.zeros(2)}
+
+
+def reshaped(name: str) -> Callable[[Tensors], Tensors]:
+    return lambda tensors: {**tensors, name: torch.zeros(1, 2, 3)}
+
+
+def with_nan(tensors: Tensors) -> Tensors:
+    name = next(iter(tensors))
+    return {**tensors, name: torch.full_like(tensors[name], float("nan"))}
+
+
+@pytest.mark.parametrize(
+    ("model", "change", "sentence"),
+    [
+        ("tiny-1", without(FIRST), f"does not fit its network: it lacks {FIRST}"),
+        ("tiny-1", with_more, r"has surplus\.weight which do not belong there"),
+        ("tiny-1", reshaped(FIRST), rf"{FIRST} has the shape \(1, 2, 3\) instead of \(32, 3, 3, 3"),
+        ("tiny-1", with_nan, "hold NaN or infinity"),
+        ("polarization", without(TRAINED), f"lacks {TRAINED}, which was trained"),
+        ("polarization", with_more, r"has surplus\.weight which do not belong there"),
+        ("polarization", reshaped(TRAINED), r"has the shape \(1, 2, 3\) instead of \(64, 4, 3, 3"),
+        ("polarization", with_nan, "hold NaN or infinity"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_a_sentence(
+    model: str, change: Callable[[Tensors], Tensors], sentence: str, assets: Path
+) -> None:
+    path = assets / f"{model}.safetensors"
+    text = read_spec(path).to_json()
+    safetensors.torch.save_file(change(read_tensors(path)), path, {"simmat": text})
+    with pytest.raises(ValueError, match=sentence) as caught:
+        load_model(model)
+    assert str(caught.value).startswith(f"{model}.safetensors ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"transfer": "teleport"}, "Transfer layer 'teleport' is unknown"),
+        ({"transfer": "zeroshot"}, "Without a transfer layer the network takes 3 channels"),
+        ({"architecture": "vit_xxl"}, "Architecture 'vit_xxl' is unknown"),
+    ],
+)
+def test_a_network_nobody_can_build_is_a_sentence(
+    changes: dict[str, str], sentence: str, assets: Path
+) -> None:
+    path = assets / "polarization.safetensors"
+    spec, tensors = read_spec(path), read_tensors(path)
+    if "architecture" in changes:
+        spec = replace(spec, base=replace(spec.base, **changes))
+    else:
+        spec = replace(spec, **changes)
+    save_checkpoint(path, spec, tensors)
+    with pytest.raises(ValueError, match=rf"polarization\.safetensors cannot be used\. {sentence}"):
+        load_model("polarization")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", r"mine\.safetensors is empty"),
+        (b"a text that was renamed", r"mine\.safetensors is neither a checkpoint"),
+    ],
+)
+def test_a_file_with_a_problem_is_refused_with_it(
+    content: bytes, sentence: str, assets: Path, user_folder: Path
+) -> None:
+    path = user_folder / "models" / "mine.safetensors"
+    path.parent.mkdir()
+    path.write_bytes(content)
+    for given in ("mine", path):
+        with pytest.raises(ValueError, match=sentence):
+            load_model(given)
+
+
+def test_what_is_not_downloaded_says_how_to_get_it(assets: Path) -> None:
+    with pytest.raises(ValueError, match=r"vit_b is not downloaded yet \(375 MB\)") as caught:
+        load_model("vit_b")
+    assert "`simmat models fetch vit_b`" in str(caught.value)
+
+
+def test_weights_of_another_network_are_a_sentence(assets: Path, tmp_path: Path) -> None:
+    torch.save({"fc.weight": torch.zeros(10, 10)}, tmp_path / "resnet.pth")
+    with pytest.raises(
+        ValueError, match=r"resnet\.pth cannot be used\. .*fit none of tiny, tiny_local, vit_b"
+    ):
+        load_model(tmp_path / "resnet.pth")
+    torch.save(read_tensors(assets / "tiny-1.safetensors"), tmp_path / "tiny.pth")
+    with pytest.raises(ValueError, match=r"tiny\.pth holds weights of tiny without their"):
+        load_model(tmp_path / "tiny.pth")
+
+
+def test_a_false_published_file_is_refused_naming_both_hashes(
+    assets: Path, user_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = user_folder / "bases" / "sam_vit_b_01ec64.pth"
+    path.parent.mkdir()
+    torch.save({"a": torch.zeros(100)}, path)
+    row = replace(sam_weights.PUBLISHED_WEIGHTS["vit_b"], size=path.stat().st_size)
+    monkeypatch.setitem(sam_weights.PUBLISHED_WEIGHTS, "vit_b", row)
+    with pytest.raises(ValueError, match="is not the published file") as caught:
+        load_model("vit_b")
+    assert row.sha256[:12] in str(caught.value)
+    assert sha256_of(path)[:12] in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("assets")
+class TestSamFile:
+    def test_it_is_loaded_strictly_as_stock_sam(self, sam_file: Path) -> None:
+        model = load_model(sam_file)
+        stored = torch.load(sam_file, weights_only=True, mmap=True)
+        state = model.network.state_dict()
+        assert list(state) == list(stored)
+        assert all(torch.equal(state[name], stored[name]) for name in stored)
+        assert not any(each.is_meta for each in (*model.network.buffers(), *state.values()))
+        assert (model.spec.name, model.spec.base.architecture) == ("my_sam", "vit_b")
+        assert model.spec.base.sha256 == model.fingerprint == sha256_of(sam_file)
+        assert (model.spec.mask_choice, model.spec.is_rgb) == ("stock", True)
+
+    def test_a_checkpoint_stands_on_it_by_hash(
+        self, sam_file: Path, assets: Path, user_folder: Path, tmp_path: Path
+    ) -> None:
+        (user_folder / "bases").mkdir()
+        (user_folder / "bases" / "imported.pth").symlink_to(sam_file)
+        network = build_network("vit_b", channels=4, transfer="simmat", initialize=False)
+        spec = read_spec(assets / "polarization.safetensors")
+        base = replace(spec.base, name="my_sam", architecture="vit_b", sha256=sha256_of(sam_file))
+        trained = {
+            name: torch.ones(network.state_dict()[name].shape) for name in network.transfer_names()
+        }
+        save_checkpoint(tmp_path / "a.safetensors", replace(spec, base=base), trained)
+        model = load_model(tmp_path / "a.safetensors")
+        stored = torch.load(sam_file, weights_only=True, mmap=True)
+        for name, tensor in model.network.state_dict().items():
+            assert torch.equal(tensor, trained[name] if name in trained else stored[name])
+
+    @pytest.mark.parametrize(
+        ("change", "sentence"),
+        [
+            (without("mask_decoder.iou_token.weight"), "it lacks mask_decoder.iou_token.weight"),
+            (with_more, "it has surplus.weight which do not belong there"),
+            (
+                reshaped("mask_decoder.iou_token.weight"),
+                r"mask_decoder.iou_token.weight has the shape \(1, 2, 3\) instead of \(1, 256\)",
+            ),
+        ],
+    )
+    def test_tensors_that_do_not_fit_are_a_sentence(
+        self,
+        change: Callable[[Tensors], Tensors],
+        sentence: str,
+        sam_file: Path,
+        tmp_path: Path,
+    ) -> None:
+        path = tmp_path / "changed.pth"
+        torch.save(change(torch.load(sam_file, weights_only=True, mmap=True)), path)
+        with pytest.raises(ValueError, match=sentence):
+            load_model(path)
+        path.unlink()

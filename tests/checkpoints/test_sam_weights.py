@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import builtins
+import pickle
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from napari_simmat.checkpoints.checkpoint import read_description
+from napari_simmat.checkpoints.sam_weights import (
+    PUBLISHED_WEIGHTS,
+    likely_architecture,
+    read_sam_weights,
+    sam_spec,
+)
+
+
+class Malicious:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> Any:
+        return builtins.open, (str(self.trace), "w")
+
+
+@pytest.mark.parametrize("archive", [True, False], ids=["zip", "before 1.6"])
+def test_plain_weights_come_back(archive: bool, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    weights = {"a": torch.arange(6.0).reshape(2, 3), "b.half": torch.ones(3).half()}
+    torch.save(weights, path, _use_new_zipfile_serialization=archive)
+    back = read_sam_weights(path)
+    assert set(back) == set(weights)
+    assert all(torch.equal(back[name], weights[name]) for name in weights)
+
+
+def test_the_pickle_of_these_tests_would_run_code(tmp_path: Path) -> None:
+    pickle.loads(pickle.dumps(Malicious(tmp_path / "trace"))).close()  # noqa: S301
+    assert (tmp_path / "trace").exists()
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda evil, path: torch.save({"a": evil}, path),
+        lambda evil, path: torch.save({"a": evil}, path, _use_new_zipfile_serialization=False),
+        lambda evil, path: path.write_bytes(pickle.dumps({"a": evil}, protocol=2)),
+        lambda evil, path: path.write_bytes(pickle.dumps(evil, protocol=2)),
+        lambda evil, path: path.write_bytes(pickle.dumps(evil, protocol=5)),
+    ],
+    ids=["zip", "before 1.6", "plain pickle", "bare", "newest pickle"],
+)
+def test_a_malicious_pickle_is_refused_and_never_runs(
+    write: Callable[[Malicious, Path], object], tmp_path: Path
+) -> None:
+    path = tmp_path / "weights.pth"
+    write(Malicious(tmp_path / "trace"), path)
+    with pytest.raises(
+        ValueError, match=r"weights\.pth (holds objects other|is a Python pickle).*"
+    ):
+        read_sam_weights(path)
+    assert not (tmp_path / "trace").exists()
+
+
+def test_the_sentence_names_the_foreign_object(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save(torch.nn.Linear(2, 2), path)
+    with pytest.raises(
+        ValueError, match=r"other than tensors \(torch\.nn\.modules\.linear\.Linear"
+    ):
+        read_sam_weights(path)
+
+
+def quantized() -> torch.Tensor:
+    return torch.quantize_per_tensor(torch.zeros(2), 0.1, 0, torch.qint8)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({}, "holds nothing, not a table of named tensors"),
+        ([torch.zeros(2)], "holds list, not a table of named tensors"),
+        ({"epoch": 3, "state_dict": {"a": torch.zeros(2)}}, "its entries epoch, state_dict are no"),
+        ({"a": torch.arange(3)}, "a hold no floating-point numbers"),
+        ({"a": torch.zeros(3).to_sparse()}, "a is no plain named tensor"),
+        ({7: torch.zeros(3)}, "7 is no plain named tensor"),
+        ({"a": torch.zeros(3, device="meta")}, "a is no plain named tensor"),
+        ({"a": torch.zeros(1).expand(10**13)}, "its tensors are larger than the file"),
+        ({"a": torch.tensor([1.0, float("nan")])}, "a hold NaN or infinity"),
+        ({"a": torch.tensor([1.0, float("inf")])}, "a hold NaN or infinity"),
+    ],
+)
+def test_anything_but_finite_weights_is_a_sentence(
+    values: object, sentence: str, tmp_path: Path
+) -> None:
+    torch.save(values, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match=sentence):
+        read_sam_weights(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("archive", [True, False], ids=["zip", "before 1.6"])
+@pytest.mark.parametrize("kept", [0.2, 0.7, 0.99])
+def test_a_file_cut_off_is_a_sentence(archive: bool, kept: float, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({"a": torch.zeros(500)}, path, _use_new_zipfile_serialization=archive)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(ValueError, match=r"weights\.pth is damaged or cut off"):
+        read_sam_weights(path)
+
+
+def test_an_archive_of_something_else_is_a_sentence(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "document.pth", "w") as archive:
+        archive.writestr("word/document.xml", "text")
+    with pytest.raises(ValueError, match=r"document\.pth is damaged or cut off"):
+        read_sam_weights(tmp_path / "document.pth")
+
+
+def test_an_archive_that_unpacks_to_more_is_not_opened(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(10_000_000))
+    with pytest.raises(ValueError, match="would unpack to more than its own size"):
+        read_sam_weights(tmp_path / "bomb.pth")
+
+
+def test_a_checkpoint_named_pth_is_a_sentence(random_models: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    path.write_bytes((random_models / "polarization.safetensors").read_bytes())
+    with pytest.raises(ValueError, match=r"a\.pth holds a checkpoint .* Rename it"):
+        read_sam_weights(path)
+
+
+def test_the_description_is_that_of_stock_sam() -> None:
+    from napari_simmat.models.tuning import build_network
+
+    stock = build_network("vit_b", initialize=False)  # segment_anything's, without its numbers
+    spec = sam_spec("vit_b", "vit_b", PUBLISHED_WEIGHTS["vit_b"].sha256)
+    assert [each.mean for each in spec.channels] == pytest.approx(stock.pixel_mean.flatten())
+    assert [each.std for each in spec.channels] == pytest.approx(stock.pixel_std.flatten())
+    assert spec.channel_names == ("red", "green", "blue")
+    assert spec.input_size.size == stock.image_encoder.img_size
+    assert (spec.input_size.method, spec.mask_choice) == ("longest", "stock")
+    assert spec.normalization.keep_uint8
+    assert spec.is_rgb
+    assert read_description(spec.to_json()) == spec
+
+
+@pytest.mark.parametrize("name", PUBLISHED_WEIGHTS)
+def test_the_size_of_a_file_tells_its_likely_architecture(name: str) -> None:
+    assert likely_architecture(int(PUBLISHED_WEIGHTS[name].size * 1.003)) == name
+    assert len(PUBLISHED_WEIGHTS[name].sha256) == 64

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from napari_simmat.checkpoints import loading, sam_weights
+from napari_simmat.checkpoints.checkpoint import (
+    read_model_card,
+    read_spec,
+    read_tensors,
+    save_checkpoint,
+)
+from napari_simmat.checkpoints.library import export, import_file, remove
+from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.checkpoints.registry import list_models
+from napari_simmat.io.files import sha256_of
+
+
+@pytest.fixture
+def shared(assets: Path, tmp_path: Path) -> Path:
+    """A checkpoint that somebody sent."""
+    path = tmp_path / "sent.safetensors"
+    shutil.copy(assets / "polarization.safetensors", path)
+    return path
+
+
+def names(kind: str) -> list[str]:
+    return [entry.name for entry in list_models() if entry.kind == kind]
+
+
+def test_a_checkpoint_is_imported_under_its_stem_or_a_name(shared: Path, user_folder: Path) -> None:
+    entry = import_file(shared)
+    assert (entry.name, entry.kind, entry.problem) == ("sent", "own", None)
+    assert entry.path == user_folder / "models" / "sent.safetensors"
+    assert import_file(shared, "my camera").name == "my camera"
+    assert names("own") == ["my camera", "sent"]
+    assert load_model("my camera").fingerprint == load_model(shared).fingerprint
+
+
+def test_a_base_is_imported_among_the_bases(assets: Path, user_folder: Path) -> None:
+    entry = import_file(assets / "tiny-1.safetensors", "sibling")
+    assert entry.path == user_folder / "bases" / "sibling.safetensors"
+    assert entry.is_base
+    model = load_model("sibling")
+    assert model.spec.base.sha256 == sha256_of(entry.path)
+
+
+def test_a_checkpoint_may_come_before_its_base(
+    shared: Path, assets: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    base = assets / "tiny-1.safetensors"
+    content = base.read_bytes()
+    base.unlink()
+    import_file(shared)
+    assert "stands on tiny-1" in caplog.text
+    with pytest.raises(loading.BaseMissingError, match="stands on tiny-1"):
+        load_model("sent")
+    base.write_bytes(content)
+    assert load_model("sent").spec.name == "sent"
+
+
+@pytest.mark.slow
+def test_a_published_file_is_imported_as_what_it_is(
+    sam_file: Path, user_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = replace(sam_weights.PUBLISHED_WEIGHTS["vit_b"], sha256=sha256_of(sam_file))
+    monkeypatch.setitem(sam_weights.PUBLISHED_WEIGHTS, "vit_b", row)
+    entry = import_file(sam_file)
+    assert (entry.name, entry.kind, entry.problem) == ("vit_b", "downloaded", None)
+    assert entry.path == user_folder / "bases" / "sam_vit_b_01ec64.pth"
+    assert load_model("vit_b").spec.base.sha256 == row.sha256
+    remove("vit_b")
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("../outside", "none of them of /"),
+        ("tiny", "comes with the program"),
+        ("vit_b", "comes with the program"),
+        ("SENT", "There is a model called SENT already"),
+    ],
+)
+def test_an_impossible_or_taken_name_is_refused(
+    name: str, sentence: str, shared: Path, user_folder: Path
+) -> None:
+    import_file(shared)
+    with pytest.raises(ValueError, match=sentence):
+        import_file(shared, name)
+    assert names("own") == ["sent"]
+    assert sorted(os.listdir(user_folder)) == ["models"]
+
+
+@pytest.mark.parametrize("what", ["text", "cut", "foreign tensors", "folder"])
+def test_what_cannot_be_used_is_not_imported(
+    what: str, shared: Path, assets: Path, user_folder: Path
+) -> None:
+    if what == "text":
+        shared.write_text("a text that was renamed to be a model")
+    elif what == "cut":
+        shared.write_bytes(shared.read_bytes()[:-1])
+    elif what == "foreign tensors":
+        save_checkpoint(shared, read_spec(shared), {"other": torch.zeros(3)})
+    else:
+        shared.unlink()
+        shared.mkdir()
+    with pytest.raises(ValueError, match=r"^sent\.safetensors .*\.$"):
+        import_file(shared)
+    assert names("own") == []
+    assert not (user_folder / "models").exists()
+
+
+def test_an_own_model_is_removed_and_others_are_not(shared: Path) -> None:
+    import_file(shared)
+    import_file(shared, "second")
+    remove("sent")
+    assert names("own") == ["second"]
+    with pytest.raises(ValueError, match="There is no model called 'sent'"):
+        remove("sent")
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny-1", "polarization"])
+def test_built_in_models_stay(name: str, assets: Path) -> None:
+    before = sorted(os.listdir(assets))
+    with pytest.raises(ValueError, match=f"{name} comes with the program"):
+        remove(name)
+    assert sorted(os.listdir(assets)) == before
+
+
+def test_a_file_is_never_removed_by_its_path(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match="is no model of your own"):
+        remove(str(shared))
+    assert shared.exists()
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(shared, "net")  # without an ending it looks like a name
+    with pytest.raises(ValueError, match="is no model of your own"):
+        remove("net")
+    assert Path("net").exists()
+
+
+def test_a_download_is_removed_with_what_a_cut_one_left(assets: Path, user_folder: Path) -> None:
+    with pytest.raises(ValueError, match="vit_b is not downloaded"):
+        remove("vit_b")
+    part = user_folder / "bases" / "sam_vit_b_01ec64.pth.part"
+    part.parent.mkdir()
+    part.write_bytes(b"half")
+    remove("vit_b")
+    assert not part.exists()
+    whole = part.with_suffix("")
+    whole.write_bytes(b"PK\x03\x04")
+    remove("vit_b")
+    assert not whole.exists()
+
+
+def test_of_two_files_with_one_name_neither_is_removed(shared: Path, user_folder: Path) -> None:
+    import_file(shared)
+    (user_folder / "models" / "sent.pth").write_bytes(b"PK\x03\x04")
+    with pytest.raises(ValueError, match="Several files are called sent"):
+        remove("sent")
+    assert len(names("own")) == 2
+
+
+def test_a_file_of_a_built_in_name_can_be_removed(shared: Path, user_folder: Path) -> None:
+    path = user_folder / "models" / "tiny-1.safetensors"
+    path.parent.mkdir()
+    shutil.copy(shared, path)
+    remove("tiny-1")
+    assert not path.exists()
+    assert "tiny-1" in names("built in")
+
+
+def test_an_export_is_the_file_itself(assets: Path, tmp_path: Path) -> None:
+    path = export("polarization", tmp_path / "for you.safetensors")
+    assert path.read_bytes() == (assets / "polarization.safetensors").read_bytes()
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    assert export("tiny", folder) == folder / "tiny-1.safetensors"
+
+
+def test_a_bundle_keeps_the_stored_precision(assets: Path, tmp_path: Path) -> None:
+    path = export("polarization", tmp_path / "bundle.safetensors", bundle=True)
+    stored = read_tensors(path)
+    below = read_tensors(assets / "tiny-1.safetensors")
+    assert all(stored[name].dtype == tensor.dtype for name, tensor in below.items())
+    assert read_model_card(path).holds_all
+    assert not read_model_card(path).is_base
+
+
+def test_an_export_replaces_nothing_unasked(assets: Path, tmp_path: Path) -> None:
+    path = tmp_path / "precious"
+    path.write_text("work")
+    for bundle in (False, True):
+        with pytest.raises(ValueError, match="precious exists already"):
+            export("polarization", path, bundle=bundle)
+    assert path.read_text() == "work"
+    export("polarization", path, overwrite=True)
+    assert read_spec(path).modality == "polarization (4 angles)"
+
+
+def test_what_is_not_there_cannot_be_exported(assets: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="vit_h is not downloaded yet"):
+        export("vit_h", tmp_path / "a.pth")

@@ -1,0 +1,239 @@
+"""`simmat evaluate` through the real entry point, with the embedded model."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_simmat.cli import main
+from napari_simmat.evaluation.metrics import average_precision, panoptic_quality
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder `data` with one drawn image of two disks; the current folder holds it."""
+    monkeypatch.chdir(tmp_path)
+    Path("data").mkdir()
+    y, x = np.mgrid[:96, :96]
+    labels = np.zeros((96, 96), np.uint8)
+    labels[(y - 30) ** 2 + (x - 30) ** 2 < 18**2] = 3
+    labels[(y - 65) ** 2 + (x - 65) ** 2 < 15**2] = 7
+    noise = np.random.default_rng(0).normal(20, 5, labels.shape)
+    image = np.array([0, 0, 0, 200, 0, 0, 0, 120])[labels] + noise
+    tifffile.imwrite("data/disks.tif", image.astype(np.uint16))
+    tifffile.imwrite("data/disks_labels.tif", labels)
+    return tmp_path
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def evaluate(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command; its status and what it said on both streams."""
+
+    def run(*words: str, data: str = "data", model: str = "tiny") -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = main(["evaluate", data, "--model", model, *words])
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return run
+
+
+def test_a_name_in_brackets_is_shown_as_it_is(folder: Path, evaluate: Run) -> None:
+    for name in ("[dapi]", "[bold]"):
+        for ending in (".tif", "_labels.tif"):
+            data = Path(f"data/disks{ending}").read_bytes()
+            Path(f"data/disks{name}{ending}").write_bytes(data)
+    status, out, _ = evaluate("--prompt", "box", "--device", "cpu")
+    assert status == 0
+    assert [line.split()[0] for line in out.split("\n")[1:4]] == [
+        "disks",
+        "disks[bold]",
+        "disks[dapi]",
+    ]
+
+
+def test_everything_is_written_and_the_same_twice(folder: Path, evaluate: Run) -> None:
+    words = ("--clicks", "2", "--history", "history.jsonl", "--device", "cpu")
+    written = ["disks_overlay.png", "overlays.png", "results.csv", "summary.json"]
+    for output in ("one", "two"):
+        status, out, err = evaluate(*words, "--output", output)
+        assert (status, err) == (0, "")
+        assert sorted(path.name for path in Path(output).iterdir()) == written
+        for name in (*(str(Path(output, name)) for name in written), "history.jsonl"):
+            assert f"Wrote {name}" in out
+        assert "disks" in out
+        assert "mean over images" in out
+    assert Path("one/results.csv").read_bytes() == Path("two/results.csv").read_bytes()
+    first, second = (json.loads(Path(each, "summary.json").read_text()) for each in ("one", "two"))
+    assert first.pop("run")["device"] == second.pop("run")["device"] == "cpu"
+    assert first == second
+
+    with open("one/results.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["label"] for row in rows] == ["3", "7"]
+    assert float(rows[0]["disk"]) > 0.7
+    iou = ["click", "click+1", "box", "filled_box", "disk"]
+    further = [f"{of}_{each}" for of in ("dice", "boundary_f") for each in (*iou[:3],)]
+    counted = ["noc@80", "failed@80", "noc@90", "failed@90"]
+    assert list(rows[0]) == ["image", "plane", "label", "area_px", *iou, *further, *counted]
+    tables = first["images"]["disks"], first["mean_over_images"], first["mean_over_objects"]
+    for column in (*iou, *further, *counted):
+        mean = np.mean([float(row[column]) for row in rows])
+        assert [table[column] for table in tables] == pytest.approx([mean] * 3, abs=1e-5)
+    assert first["mean_over_objects"]["objects"] == 2
+    # A disk fills pi / 4 of its box.
+    assert first["mean_over_images"]["filled_box"] == pytest.approx(np.pi / 4, abs=0.05)
+    assert first["model"].startswith("tiny-")
+    assert first["settings"]["clicks"] == 2
+
+    lines = [json.loads(text) for text in Path("history.jsonl").read_text().splitlines()]
+    assert [list(line["mean"]) for line in lines] == [iou, iou]
+    assert list(lines[0]["images"]["disks"]) == ["objects", *iou]
+
+
+def test_clicks_are_counted_and_the_table_has_room(folder: Path, evaluate: Run) -> None:
+    """With seven clicks the fourth and sixth are left out of the table."""
+    status, out, _ = evaluate("--prompt", "iterative", "--clicks", "7", "--output", "out")
+    assert status == 0
+    heading = out.splitlines()[0].split()
+    assert heading == ["mean", "IoU", "objects", "1", "click", "2", "3", "5", "7", "filled", "disk"]
+    assert max(map(len, out.splitlines())) <= 80
+    values = json.loads(Path("out/summary.json").read_text())["mean_over_objects"]
+    failed = round(100 * values["failed@90"])
+    assert (
+        f"NoC@90: {values['noc@90']:.2f} clicks per object; {failed} % are below 90 % IoU after 7."
+    ) in out
+    assert {f"click+{n}" for n in range(1, 7)} < set(values)
+
+
+def test_the_papers_protocol(folder: Path, evaluate: Run) -> None:
+    """Two disks of 1009 and 697 pixels of 96 x 96: at 1024 x 1024 of 114802 and 79303."""
+    status, out, err = evaluate("--prompt", "paper", "--smallest", "80000", "--json")
+    assert status == 0
+    values = json.loads(out)
+    assert values["mean_over_objects"]["objects"] == 1
+    assert values["images"]["disks"]["too_small"] == 1
+    reached = values["mean_over_objects"]["paper"]
+    assert reached > 0.75
+    # Of one object; both are rounded to six digits.
+    dice = values["mean_over_objects"]["dice_paper"]
+    assert dice == pytest.approx(2 * reached / (1 + reached), abs=1e-5)
+    assert "disks: 1 object left out; more than 80000 pixels at 1024 x 1024 are needed." in err
+
+
+def test_segmenting_everything_agrees_with_what_segment_writes(folder: Path, evaluate: Run) -> None:
+    words = ("--prompt", "auto", "--auto.quality", "0.5", "--history", "h.jsonl")
+    status, out, _ = evaluate(*words, "--output", "out")
+    assert status == 0
+    headings = ["segment", "everything", "objects", "found", "AP50", "AP75", "AP", "PQ"]
+    assert out.splitlines()[0].split() == headings
+    assert "Dice" not in out
+    segment = ["segment", "data/disks.tif", "--model", "tiny", "--prompts", "auto"]
+    assert main([*segment, "--auto.quality", "0.5", "--output", "segmented"]) == 0
+    found = tifffile.imread("segmented/disks_labels.tif").astype(int)
+    truth = tifffile.imread("data/disks_labels.tif").astype(int)
+    values = json.loads(Path("out/summary.json").read_text())
+    assert values["settings"]["automatic"]["quality"] == 0.5
+    figures = values["images"]["disks"]
+    assert (figures["objects"], figures["found"]) == (2, len(np.unique(found)) - 1)
+    assert figures["ap"] == pytest.approx(average_precision(found, truth).mean(), abs=1e-5)
+    assert figures["pq"] == pytest.approx(panoptic_quality(found, truth).pq, abs=1e-5)
+    assert figures["ap@50"] > 0.3
+    with open("out/results.csv", newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert float(row["ap"]) == pytest.approx(figures["ap"], abs=1e-5)
+    line = json.loads(Path("h.jsonl").read_text())
+    assert list(line["mean"]) == ["ap@50", "ap@75", "ap", "pq"]
+    assert list(line["images"]["disks"]) == ["objects", "found", *line["mean"]]
+
+
+def test_what_became_worse_is_said_and_is_no_failure(folder: Path, evaluate: Run) -> None:
+    words = ("--prompt", "box", "--history", "h.jsonl", "--json")
+    status, out, _ = evaluate(*words)
+    assert status == 0
+    assert json.loads(out)["worse"] == []
+    better = json.loads(Path("h.jsonl").read_text())
+    better["mean"]["box"] = better["images"]["disks"]["box"] = 1.2
+    Path("h.jsonl").write_text(json.dumps(better) + "\n")
+    status, out, err = evaluate(*words)
+    assert status == 0
+    assert len(json.loads(out)["worse"]) == 2
+    assert "Note: disks is worse, box:" in err
+    assert len(Path("h.jsonl").read_text().splitlines()) == 2
+
+
+def no_labels() -> None:
+    Path("data/disks_labels.tif").unlink()
+
+
+def another_size() -> None:
+    tifffile.imwrite("data/disks_labels.tif", np.ones((96, 80), np.uint8))
+
+
+def float_labels() -> None:
+    tifffile.imwrite("data/disks_labels.tif", np.ones((96, 96), np.float32))
+
+
+def empty_labels() -> None:
+    tifffile.imwrite("data/disks_labels.tif", np.zeros((96, 96), np.uint8))
+
+
+def broken_history() -> None:
+    Path("h.jsonl").write_text("this is none\n")
+
+
+def results_exist() -> None:
+    Path("out").mkdir()
+    Path("out/summary.json").write_text("{}")
+
+
+BAD = {
+    "no folder": (lambda: None, ["--data", "none"], "There is no folder none"),
+    "a file": (lambda: None, ["--data", "data/disks.tif"], "is a file; give the folder"),
+    "empty": (lambda: Path("e").mkdir(), ["--data", "e"], "There is no image in e; put"),
+    "no labels": (no_labels, [], "No image in data has labels; put beside"),
+    "another size": (another_size, [], "has the shape 96 x 80, disks.tif without channels 96 x 96"),
+    "float labels": (float_labels, [], "holds float32 values; labels are integers"),
+    "nothing labelled": (empty_labels, [], "hold no object of at least 12 pixels"),
+    "no model": (lambda: None, ["--model", "huge"], "huge"),
+    "no click": (lambda: None, ["--clicks", "0"], "cannot get 0 clicks; give 1 to 20"),
+    "many clicks": (lambda: None, ["--clicks", "21"], "cannot get 21 clicks; give 1 to 20"),
+    "a negative size": (lambda: None, ["--smallest", "-1"], "fewer than 0 pixels, got -1"),
+    "nothing large": (lambda: None, ["--smallest", "999999"], "12 pixels and more than 999999"),
+    "none at most": (lambda: None, ["--most", "0"], "give 1 or more"),
+    "channel": (lambda: None, ["--channels", "5"], "disks.tif: There is no channel 5"),
+    "history": (broken_history, ["--history", "h.jsonl"], "line 1, is not an evaluation"),
+    "into the images": (lambda: None, ["--output", "data"], "data holds the images"),
+    "exists": (results_exist, ["--output", "out"], "exists already. Use --overwrite"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_each_mistake_is_one_sentence_and_writes_nothing(
+    folder: Path, evaluate: Run, case: str
+) -> None:
+    break_it, words, sentence = BAD[case]
+    break_it()
+    before = sorted(folder.rglob("*"))
+    data, model = "data", "tiny"
+    if words and words[0] == "--data":
+        data, words = words[1], []
+    elif words and words[0] == "--model":
+        model, words = words[1], []
+    status, out, err = evaluate(*words, data=data, model=model)
+    assert status == 1
+    assert out == ""
+    assert sentence in err
+    said = [each for each in err.strip().splitlines() if not each.startswith("Note:")]
+    assert len(said) == 1
+    assert said[0].endswith(".")
+    assert sorted(folder.rglob("*")) == before

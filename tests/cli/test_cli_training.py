@@ -1,0 +1,122 @@
+"""`simmat train` and `simmat pretrain` through the real entry point."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_simmat.checkpoints.checkpoint import read_spec
+from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.cli import main
+from napari_simmat.engine.predictor import Predictor
+from napari_simmat.progress import Job
+from napari_simmat.training.config import PRACTICAL_SETTINGS, TrainConfig
+
+pytestmark = pytest.mark.usefixtures("small_training")
+
+
+def test_train_writes_a_checkpoint_that_segments(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_simmat.training.validation.MAX_PLANES", 2)
+    path = tmp_path / "angles.safetensors"
+    small = ["--steps", "2", "--scenes", "4", "--scene-side", "64", "--prompts", "click", "box"]
+    words = ["train", "generated:polarization", *small, "--output", str(path), "--json"]
+    assert main(words) == 0
+    said = json.loads(capsys.readouterr().out)
+    spec = read_spec(path)
+    assert (spec.name, spec.modality, len(spec.channels)) == ("angles", "polarization", 4)
+    assert said["output"] == str(path)
+    assert said["metrics"] == spec.metrics
+    predictor = Predictor(load_model(path), "cpu")
+    predictor.set_image(np.random.default_rng(0).random((4, 64, 64)), channel_axis=0)
+    assert predictor.predict(points=[(30, 30)]).mask.shape == (64, 64)
+
+
+@pytest.mark.parametrize("practical", [False, True])
+def test_what_is_said_stays_though_it_is_the_default(
+    practical: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[TrainConfig] = []
+
+    def making(_base: object, _data: object, config: TrainConfig, *_: object) -> Job[None]:
+        asked.append(config)
+        yield from ()
+        raise ValueError("Enough.")
+
+    monkeypatch.setattr("napari_simmat.training.trainer.train_checkpoint_job", making)
+    words = ["train", "generated:thermal", "--scenes", "4", "--scene-side", "64", "--output"]
+    words += [str(tmp_path / "a.safetensors"), "--objects", "1", "--learning-rate", "3e-4"]
+    words += ["--strategy", "lora"]
+    assert main([*words, "--prompts", "box", *(["--practical"] if practical else [])]) == 1
+    if practical:
+        wanted = {**PRACTICAL_SETTINGS, "objects": 1, "learning_rate": 3e-4, "prompts": ("box",)}
+        assert asked == [TrainConfig(**wanted)]
+    else:
+        assert asked == [TrainConfig(prompts=("box",))]
+
+
+@pytest.mark.slow
+def test_pretrain_goes_on_from_its_folder_or_from_a_foundation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    settings = ["--families", "plain", "struck"]
+    assert main(["pretrain", *settings, "--steps", "2", "--output", str(first)]) == 0
+    said = capsys.readouterr()
+    assert f"Wrote {first}" in said.out
+    assert "click+3" in said.out
+    spec = read_spec(first)
+    assert (spec.name, spec.training["steps"]) == ("a", 2)
+    assert spec.training["families"] == ["plain", "struck"]
+    log = tmp_path / "a-training" / "log.jsonl"
+    assert json.loads(log.read_text().splitlines()[-1])["step"] == 2
+
+    assert main(["pretrain", *settings, "--steps", "3", "--output", str(first)]) == 1  # exists
+    again = ["pretrain", *settings, "--steps", "3", "--output", str(first), "--overwrite"]
+    assert main(again) == 0
+    assert read_spec(first).training["steps"] == 3
+    going_on = ["pretrain", *settings, "--steps", "4", "--start", str(first)]
+    assert main([*going_on, "--output", str(second)]) == 0
+    assert read_spec(second).training["steps"] == 4
+    model = load_model(second)
+    assert model.spec.name == "b"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["train", "folder", "--output", "x.safetensors"],
+            "There is no folder folder; check its name.",
+        ),
+        (["train", "generated:moon", "--output", "x.safetensors"], "Sensor 'moon' is unknown; use"),
+        (["train", "generated:rgb", "--output", "x.pt"], "x.pt is no checkpoint's name; call it x"),
+        (["pretrain", "--output", "x"], "x is no checkpoint's name; call it x.safetensors."),
+        (
+            ["pretrain", "--families", "moon", "--output", "x.safetensors"],
+            "No family of scenes is called moon; use some of",
+        ),
+        (
+            ["pretrain", "--start", "gone.safetensors", "--output", "x.safetensors"],
+            "gone.safetensors",
+        ),
+    ],
+)
+def test_what_cannot_be_trained_gets_a_sentence_and_leaves_nothing(
+    words: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert sentence in said.err
+    assert len(said.err.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []

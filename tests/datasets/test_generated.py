@@ -1,0 +1,76 @@
+"""Drawn scenes as a data set."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+
+from napari_simmat.datasets.dataset import Dataset, GeneratedConfig, from_generated
+from napari_simmat.scenes.sensors import PSEUDO_SENSORS, SENSORS
+
+
+def drawn(sensor: str, **changes: object) -> Dataset:
+    settings = {"side": 64, "train": 3, "validation": 1, "test": 1, **changes}
+    return from_generated(GeneratedConfig(sensor=sensor, **settings))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sensor", [*SENSORS, "rgb+depth"])
+def test_a_sensors_planes_are_normalised_and_always_the_same(sensor: str) -> None:
+    dataset = drawn(sensor)
+    assert [s.name for s in dataset.train] == ["train 0", "train 1", "train 2"]
+    assert dataset.name == f"generated:{sensor}"
+    known = (SENSORS | PSEUDO_SENSORS)[sensor].channels
+    assert dataset.channel_names == known
+    values, labels = dataset.train[1].load()
+    assert values.shape == (len(known), 64, 64)
+    assert values.dtype == np.float32
+    assert labels.max() >= 1
+    assert 0 <= values.min() < values.max() <= 255
+    again = pickle.loads(pickle.dumps(dataset.train[1])).load()  # noqa: S301, our own bytes
+    assert np.array_equal(values, again[0])
+    assert np.array_equal(labels, again[1])
+
+
+def test_statistics_are_those_of_the_training_planes() -> None:
+    dataset = drawn("hha")
+    values = np.concatenate([s.load()[0].reshape(3, -1) for s in dataset.train], axis=1)
+    assert dataset.mean == pytest.approx(values.mean(axis=1).tolist(), abs=1e-3)
+    assert dataset.std == pytest.approx(values.std(axis=1).tolist(), abs=1e-3)
+
+
+def test_more_planes_begin_with_the_same_and_no_side_shares_one() -> None:
+    few, many = drawn("thermal"), drawn("thermal", train=5)
+    assert np.array_equal(few.train[2].load()[0], many.train[2].load()[0])
+    images = [s.load()[0] for s in (*few.train, *few.validation, *few.test)]
+    for index, image in enumerate(images):
+        assert not any(np.array_equal(image, other) for other in images[index + 1 :])
+
+
+def test_the_benchmark_draws_other_scenes() -> None:
+    everyday, benchmark = drawn("thermal"), drawn("thermal", kind="benchmark")
+    assert benchmark.name == "benchmark:thermal"
+    assert not np.array_equal(everyday.train[0].load()[0], benchmark.train[0].load()[0])
+
+
+def test_channels_of_one_sensor_keep_their_ratios() -> None:
+    image = drawn("polarization", side=192).train[0].load()[0]
+    inner = ((image > 0) & (image < 255)).all(0)
+    gap = (image[0] + image[2] - image[1] - image[3])[inner]  # I0 + I90 = I45 + I135
+    assert abs(float(gap.mean())) < 1
+    assert float(gap.std()) < 0.2 * float(image.std())
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"sensor": "sonar"}, "Sensor 'sonar' is unknown; use one of rgb, polarization"),
+        ({"kind": "odd"}, "Scenes 'odd' are unknown"),
+        ({"side": 32}, "Scenes of 32 pixels are too small"),
+        ({"train": 0}, "at least one scene to train on and one to validate on, not 0 and 16"),
+    ],
+)
+def test_errors_say_what_to_do(changes: dict[str, object], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        GeneratedConfig(**{"sensor": "rgb", **changes})  # type: ignore[arg-type]

@@ -1,0 +1,335 @@
+"""Segmenting everything: what is asked, what comes out, again and with other thresholds."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from segment_anything.utils.amg import calculate_stability_score, is_box_near_crop_edge
+from skimage import measure
+from skimage.data import coins
+from skimage.filters import threshold_otsu
+
+from napari_simmat import AutomaticSettings, Predictor, Prompt, load_model, segment_everything
+from napari_simmat.engine.automatic_generator import (
+    box_around,
+    crop_regions,
+    propose_masks_job,
+    segment_everything_job,
+    segment_tiles_job,
+    touches_crop_edge,
+)
+from napari_simmat.engine.automatic_postprocessing import (
+    PixelBox,
+    accepted_candidates,
+    masks_to_instances,
+)
+from napari_simmat.engine.automatic_settings import prompts_at, prompts_from_labels
+from napari_simmat.engine.coordinates import InputTransform
+from napari_simmat.engine.result import LowResMasks
+from napari_simmat.evaluation.metrics import average_precision
+from napari_simmat.models.spec import InputSize
+from napari_simmat.progress import finish
+from napari_simmat.scenes.samples import draw_sample
+
+
+class Oracle:
+    """Stands for a predictor: answers a click with the object of a label image that is there.
+
+    The background is one object, too. Qualities are 0.9 for even ids, 0.55 for odd ones.
+    """
+
+    device = torch.device("cpu")
+
+    def __init__(self, truth: np.ndarray) -> None:
+        self.truth, self.shape = truth, truth.shape
+        self.model = SimpleNamespace(spec=SimpleNamespace(mask_choice="single"))
+        self.crop = (slice(None), slice(None))
+        self.cuts: list[tuple[slice, slice]] = []
+        self.asked = 0
+
+    def keeping_plane(self):
+        return nullcontext()
+
+    def encode_tile_job(self, _plane, rows, columns, **_options):
+        self.crop = (rows, columns)
+        self.cuts.append(self.crop)
+        yield from ()
+
+    def predict_low_res(self, prompts, _least):
+        part = self.truth[self.crop]
+        frame = InputTransform.of(
+            part.shape, InputSize(method="native", size=4096, minimum=1, multiple=1)
+        )
+        answers = []
+        for prompt in prompts:
+            (y, x) = prompt.points[0]
+            label = part[int(np.floor(y + 0.5)), int(np.floor(x + 0.5))]
+            logits = torch.where(torch.from_numpy(part == label), 5.0, -5.0)[None]
+            quality = np.full(4, 0.55 if label % 2 else 0.9, np.float32)
+            answers.append(LowResMasks(logits.expand(4, -1, -1), quality, 0, 0, frame, 1))
+            self.asked += 1
+        return answers
+
+
+@pytest.fixture
+def truth():
+    """(60, 80) with four discs: 1 .. 3 within, 4 cut by the border."""
+    y, x = np.mgrid[:60, :80]
+    labels = np.zeros((60, 80), int)
+    for label, (cy, cx, r) in enumerate([(15, 15, 8), (15, 50, 8), (42, 30, 9), (45, 76, 10)], 1):
+        labels[(y - cy) ** 2 + (x - cx) ** 2 <= r**2] = label
+    return labels
+
+
+def test_alternatives_to_an_answer_count_less_than_it(truth) -> None:
+    candidates = finish(propose_masks_job(Oracle(truth), AutomaticSettings(points_per_side=8)))
+    of_a_seed: dict[int, list[float]] = {}
+    for one in candidates.known:
+        of_a_seed.setdefault(one.seed, []).append(one.quality)
+    for answer, *alternatives in of_a_seed.values():
+        assert alternatives == pytest.approx([0.85 * answer] * 3)
+
+
+def test_every_object_is_found_and_the_background_is_none(truth) -> None:
+    instances = segment_everything(Oracle(truth), AutomaticSettings(quality=0.5))
+    np.testing.assert_array_equal(instances.labels > 0, truth > 0)
+    assert average_precision(instances.labels.astype(int), truth, (0.99,)) == [1.0]
+    assert sorted(instances.scores.tolist()) == pytest.approx([0.55, 0.55, 0.9, 0.9])
+
+
+def test_the_grid_is_as_dense_as_asked(truth) -> None:
+    oracle = Oracle(truth)
+    segment_everything(oracle, AutomaticSettings(points_per_side=8))
+    assert oracle.asked == 8 * 6
+
+
+def test_only_where_it_is_asked(truth) -> None:
+    oracle = Oracle(truth)
+    found = segment_everything(
+        oracle, AutomaticSettings(), prompts=prompts_at([(15, 15), (15, 50)])
+    )
+    assert oracle.asked == 2
+    assert len(found) == 1  # the other is not good enough
+    assert found.labels[15, 50] == 1
+
+
+def test_a_seed_beside_the_image_is_refused(truth) -> None:
+    with pytest.raises(ValueError, match="The point y 15, x 90 lies outside the image of 60 x 80"):
+        segment_everything(Oracle(truth), prompts=prompts_at([(15, 50), (15, 90)]))
+
+
+def test_a_mask_is_a_seed_too() -> None:
+    predictor = Predictor(load_model("tiny"), "cpu")
+    y, x = np.mgrid[:64, :64]
+    disc = np.hypot(y - 30, x - 34) < 12
+    predictor.set_image(np.where(disc, 200, 30).astype(np.uint8))
+    found = segment_everything(predictor, prompts=[Prompt(mask=disc), *prompts_at([(30, 34)])])
+    assert len(found) == 1
+    assert np.count_nonzero((found.labels == 1) & disc) > 0.9 * np.count_nonzero(disc)
+
+
+def test_crops_find_it_again_and_keep_nothing_that_they_cut(truth) -> None:
+    oracle = Oracle(np.kron(truth, np.ones((4, 4), int)))
+    settings = AutomaticSettings(quality=0.5, crop_layers=1)
+    instances = segment_everything(oracle, settings)
+    assert len(oracle.cuts) == 5
+    assert average_precision(instances.labels.astype(int), oracle.truth, (0.99,)) == [1.0]
+
+
+def test_crops_are_those_of_sam_and_so_is_their_edge() -> None:
+    settings = AutomaticSettings(crop_layers=2)
+    crops = crop_regions((300, 400), settings)
+    assert [crop.layer for crop in crops] == [0] + [1] * 4 + [2] * 16
+    assert crops[0].box == (0, 0, 300, 400)
+    covered = np.zeros((300, 400), int)
+    for crop in crops[1:5]:
+        covered[crop.box.slices] += 1
+    assert covered.min() >= 1
+    crop = PixelBox(0, 100, 200, 300)
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        y0, x0 = rng.integers(0, 180), rng.integers(100, 280)
+        box = PixelBox(
+            int(y0), int(x0), int(rng.integers(y0 + 1, 201)), int(rng.integers(x0 + 1, 301))
+        )
+        tight = torch.tensor([[box.x0, box.y0, box.x1 - 1, box.y1 - 1]])
+        theirs = is_box_near_crop_edge(tight, [100, 0, 300, 200], [0, 0, 400, 300])
+        assert touches_crop_edge(box, crop, (300, 400)) == bool(theirs)
+
+
+def test_another_threshold_gives_what_a_fresh_run_gives(truth) -> None:
+    strict = AutomaticSettings(quality=0.7)
+    loose = replace(strict, quality=0.5, min_area=150, keep_border=False)
+    assert strict.proposes_as(loose)
+    candidates = finish(propose_masks_job(Oracle(truth), strict))
+    again, fresh = masks_to_instances(candidates, loose), segment_everything(Oracle(truth), loose)
+    np.testing.assert_array_equal(again.labels, fresh.labels)
+    np.testing.assert_array_equal(again.scores, fresh.scores)
+    assert (len(again), len(masks_to_instances(candidates, strict))) == (3, 2)
+
+
+def test_what_the_filters_rule_out_is_not_kept_unless_wanted(truth) -> None:
+    settings = AutomaticSettings(quality=0.7, min_area=150, keep_border=False)
+    every = finish(propose_masks_job(Oracle(truth), settings))
+    few = finish(propose_masks_job(Oracle(truth), settings, keep_all=False))
+    wanted = accepted_candidates(every, settings)
+    assert 0 < len(wanted) < len(every)
+    assert few.known == [every.known[number] for number in wanted]
+    for number, kept in enumerate(wanted):
+        np.testing.assert_array_equal(few.mask(number), every.mask(kept))
+
+
+def test_tiles_find_what_the_whole_finds(truth) -> None:
+    large = np.tile(truth[:, :66], (5, 5))
+    ids = np.kron(np.arange(25).reshape(5, 5), np.ones(truth[:, :66].shape, int)) * 4
+    large = np.where(large > 0, large + ids, 0)[10:]  # (290, 330), the first row cut
+    settings = AutomaticSettings(quality=0.5, tile=128, tile_overlap=40)
+    assert settings.is_tiled(large.shape)
+    tiled = segment_everything(Oracle(large), settings)
+    whole = segment_everything(Oracle(large), replace(settings, tile=1024, points_per_side=32))
+    assert average_precision(tiled.labels.astype(int), whole.labels.astype(int), (0.999,)) == [1.0]
+    assert average_precision(tiled.labels.astype(int), large, (0.999,)) == [1.0]
+    inner = segment_everything(Oracle(large), replace(settings, keep_border=False))
+    assert 0 < len(inner) < len(tiled)
+
+
+def test_the_largest_area_is_a_share_of_the_plane_and_not_of_a_tile() -> None:
+    y, x = np.mgrid[:400, :400]
+    large = np.zeros((400, 400), int)
+    for number, (row, column) in enumerate(np.ndindex(4, 4), 1):
+        large[(y - 50 - 100 * row) ** 2 + (x - 50 - 100 * column) ** 2 <= 25**2] = 2 * number
+    large[190:210, 20:380] = 100  # of several tiles
+    settings = AutomaticSettings(quality=0.5, tile=128, tile_overlap=60, max_area=0.03)
+    tiled = segment_everything(Oracle(large), settings)
+    whole = segment_everything(Oracle(large), replace(settings, tile=1024, points_per_side=32))
+    assert len(whole) == 16
+    assert average_precision(tiled.labels.astype(int), whole.labels.astype(int), (0.999,)) == [1.0]
+
+
+def test_a_tile_without_seeds_is_not_encoded(predictor) -> None:
+    image = np.zeros((300, 300), np.uint8)
+    image[20:40, 20:40] = 200
+    finish(predictor.open_image_job(image))
+    labels, encodes = np.zeros(image.shape, np.uint32), predictor.encodes
+    settings = AutomaticSettings(seeds="maxima", tile=128, agreement=0)
+    scores = finish(segment_tiles_job(predictor, labels, settings))
+    assert predictor.encodes == encodes + 1
+    assert len(scores) == labels.max() == 1
+    assert average_precision(labels.astype(int), (image > 0).astype(int), (0.8,)) == [1.0]
+
+
+def test_only_what_lies_around_seeds_is_encoded() -> None:
+    tile = PixelBox(100, 200, 228, 328)
+    seeds = np.array([[30.5, 40.0], [50.0, 127.0]])
+    assert box_around(seeds, tile, 20) == PixelBox(110, 220, 171, 328)
+    assert box_around(seeds, tile, 200) == tile
+
+
+@pytest.mark.parametrize(("tile", "shared"), [(64, 0), (128, 64), (0, 512)])
+def test_tiles_that_cannot_be_are_refused(tile: int, shared: int) -> None:
+    with pytest.raises(ValueError, match="choose"):
+        AutomaticSettings(tile=tile, tile_overlap=shared)
+
+
+# ------------------------------------------------------------------ the embedded network
+
+
+@pytest.fixture(scope="module")
+def predictor():
+    return Predictor(load_model("tiny"), "cpu")
+
+
+@pytest.fixture(scope="module")
+def proposed(predictor):
+    """A part of the coins, its candidates and the settings they were made with."""
+    settings = AutomaticSettings(points_per_side=10).for_model(predictor.model.spec)
+    predictor.set_image(coins()[:150, :200])
+    return finish(propose_masks_job(predictor, settings)), settings
+
+
+def test_coins_are_found(proposed) -> None:
+    instances = masks_to_instances(*proposed)
+    assert len(instances) == 7  # seven coins, and a sliver of another at the border
+    areas = np.bincount(instances.labels.ravel())[1:]
+    assert areas.min() > 300
+    assert areas.max() < 3500
+    assert (instances.scores > 0.6).all()
+
+
+def test_coins_are_outlined_better_than_by_a_threshold(proposed, shared_image) -> None:
+    truth = shared_image("coins_labels.tif")[:150, :200].astype(int)
+    bright = coins()[:150, :200] > threshold_otsu(coins()[:150, :200])
+    ours, trivial = (
+        average_precision(found, truth, (0.5, 0.9))
+        for found in (masks_to_instances(*proposed).labels.astype(int), measure.label(bright))
+    )
+    assert ours.tolist() == [7 / 8, 7 / 8]
+    assert (trivial < 0.7).all()
+
+
+def test_the_same_run_gives_the_same(predictor, proposed) -> None:
+    candidates, settings = proposed
+    again = finish(propose_masks_job(predictor, settings))
+    assert again.known == candidates.known
+    np.testing.assert_array_equal(
+        masks_to_instances(again, settings).labels, masks_to_instances(candidates, settings).labels
+    )
+
+
+def test_stability_and_area_are_those_of_the_whole_mask(predictor, proposed) -> None:
+    from napari_simmat.engine.automatic_settings import point_grid
+    from napari_simmat.engine.result import enlarge
+
+    candidates, settings = proposed
+    seeds = point_grid((150, 200), settings.points_per_side)
+    checked = 0
+    for known in candidates.known[::9]:
+        result = predictor.predict(points=seeds[known.seed].points)
+        if known.quality != pytest.approx(result.score, abs=1e-4):
+            continue  # an alternative to the answer
+        checked += 1
+        logits = torch.from_numpy(result.logits)[None]
+        whole = enlarge(logits, result._frame, result._stride)
+        assert known.stability == pytest.approx(
+            float(calculate_stability_score(whole, 0.0, settings.offset)[0]), abs=0.01
+        )
+        assert known.area == pytest.approx(int(result.mask.sum()), rel=0.01, abs=2)
+    assert checked > 3
+
+
+def test_coarse_labels_are_seeds(predictor, proposed) -> None:
+    found = masks_to_instances(*proposed).labels
+    rough = np.zeros_like(found)
+    for label in (1, 2):
+        rows, columns = np.nonzero(found == label)
+        rough[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = label
+    settings = AutomaticSettings().for_model(predictor.model.spec)
+    refined = segment_everything(predictor, settings, prompts=prompts_from_labels(rough))
+    assert len(refined) == 2
+    truth = np.where(np.isin(found, (1, 2)), found, 0).astype(int)
+    assert average_precision(refined.labels.astype(int), truth, (0.8,)) == [1.0]
+
+
+def test_bright_spots_are_seeds(predictor) -> None:
+    image, _ = draw_sample(11, 128, ["fluorescence"])
+    predictor.set_image(image)
+    settings = AutomaticSettings(seeds="maxima", maxima_height=0.1, agreement=0)
+    instances = segment_everything(predictor, settings)
+    assert len(instances) >= 1
+    with pytest.raises(ValueError, match="There is no channel 5 to look for maxima in"):
+        segment_everything(predictor, replace(settings, maxima_channel=5))
+
+
+def test_cancelled_halfway_the_plane_is_still_there(predictor) -> None:
+    predictor.set_image(coins()[:100, :100])
+    before = predictor.predict(points=[(40, 40)]).mask
+    job = segment_everything_job(predictor, AutomaticSettings(crop_layers=1, points_per_side=4))
+    for _ in range(12):
+        next(job)
+    job.close()
+    np.testing.assert_array_equal(predictor.predict(points=[(40, 40)]).mask, before)

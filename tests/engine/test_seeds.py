@@ -1,0 +1,60 @@
+"""Where the model is asked."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from segment_anything.utils.amg import build_point_grid
+
+from napari_simmat.engine.automatic_settings import (
+    local_maxima,
+    point_grid,
+    prompt_positions,
+    prompts_at,
+    prompts_from_labels,
+)
+
+
+def test_on_a_square_the_grid_is_that_of_sam() -> None:
+    theirs = build_point_grid(5) * 40  # x, y from the edge of the first pixel
+    ours = prompt_positions(point_grid((40, 40), 5))
+    np.testing.assert_allclose(ours[:, ::-1] + 0.5, theirs)
+
+
+def test_the_grid_is_square_on_any_image() -> None:
+    points = prompt_positions(point_grid((30, 60), 4))
+    assert points.tolist() == [[y, x] for y in (7.0, 22.0) for x in (7.0, 22.0, 37.0, 52.0)]
+    assert len(point_grid((1, 100), 10)) == 10
+
+
+def test_each_blob_has_one_maximum() -> None:
+    y, x = np.mgrid[:60, :80]
+    centres = [(10, 12), (10, 60), (45, 30)]
+    image = sum(np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / 50) for cy, cx in centres)
+    image = np.clip(image + np.random.default_rng(0).normal(0, 0.05, image.shape), 0, 1)
+    found = local_maxima(image, distance=8, height=0.2)
+    assert len(found) == 3
+    np.testing.assert_allclose(found, centres, atol=2)
+    assert len(local_maxima(np.zeros((20, 20)))) == 0
+    assert len(local_maxima(image, distance=8, height=0.95)) == 0
+
+
+def test_a_coarse_label_becomes_a_box_and_a_click_on_it() -> None:
+    labels = np.zeros((20, 30), np.uint16)
+    labels[5:15, 2:6] = 7
+    labels[3:6, 20:29] = 2
+    prompts = prompts_from_labels(labels)
+    assert [prompt.object for prompt in prompts] == [2, 7]
+    assert prompts[1].box == (5, 2, 15, 6)
+    for prompt in prompts:
+        y, x = prompt.points[0]
+        assert labels[int(y), int(x)] == prompt.object
+    [_, prompt] = prompts_from_labels(np.where(labels == 7, np.uint32(3_000_000_000), labels))
+    assert (prompt.object, prompt.box) == (3_000_000_000, prompts[1].box)
+    with pytest.raises(ValueError, match="holds no label"):
+        prompts_from_labels(np.zeros((5, 5), int))
+
+
+def test_points_are_asked_where_they_are() -> None:
+    assert prompt_positions(prompts_at([(1, 2), (3.5, 4)])).tolist() == [[1, 2], [3.5, 4]]
+    assert prompts_at(np.empty((0, 2))) == []

@@ -1,0 +1,227 @@
+"""Which masks become objects, counted by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torchvision.ops import nms
+
+from napari_simmat.engine.automatic_postprocessing import (
+    MaskCandidate,
+    MaskCandidates,
+    PixelBox,
+    accepted_candidates,
+    masks_to_instances,
+)
+from napari_simmat.engine.automatic_settings import AutomaticSettings
+
+SHAPE = (40, 60)
+LOOSE = AutomaticSettings(
+    quality=0.3, stability=0, agreement=0, box_overlap=0.7, min_area=1, max_area=1, background=1
+)
+
+
+def candidates(*masks: tuple[tuple[int, int, int, int], dict[str, object]]) -> MaskCandidates:
+    """Rectangles of a plane, each with what is known of it."""
+    found = MaskCandidates(SHAPE)
+    for seed, (box, known) in enumerate(masks):
+        mask = known.pop("mask", np.ones((box[2] - box[0], box[3] - box[1]), bool))
+        known = {"quality": 0.9, "stability": 1.0, "seed": seed, **known}
+        found.add(MaskCandidate(box=PixelBox(*box), area=int(mask.sum()), **known), mask)
+    return found
+
+
+def changed(**values: object) -> AutomaticSettings:
+    return AutomaticSettings(**{**LOOSE.to_dict(), **values})
+
+
+def test_masks_come_back_as_they_were() -> None:
+    rng = np.random.default_rng(0)
+    found, masks = MaskCandidates(SHAPE), []
+    for size in ((1, 1), (3, 5), (40, 60), (7, 8)):
+        masks.append(rng.random(size) > 0.5)
+        found.add(MaskCandidate(PixelBox(0, 0, *size), int(masks[-1].sum()), 1.0, 1.0), masks[-1])
+    for number, mask in enumerate(masks):
+        np.testing.assert_array_equal(found.mask(number), mask)
+
+
+@pytest.mark.parametrize(
+    ("settings", "kept"),
+    [
+        ({}, [0, 1, 2, 3]),
+        ({"quality": 0.5}, [0, 2, 3]),
+        ({"quality": 0.9}, [3]),  # above, as SAM's
+        ({"stability": 0.8}, [0, 1, 3]),  # from, as SAM's
+        ({"min_area": 26}, [1, 2, 3]),
+        ({"min_area": 25}, [0, 1, 2, 3]),
+        ({"max_area": 0.5}, [0, 1, 2]),
+        ({"background": 0.6}, [0, 1, 2]),
+        ({"keep_border": False}, [0, 1]),
+    ],
+)
+def test_each_filter(settings: dict[str, object], kept: list[int]) -> None:
+    found = candidates(
+        ((5, 5, 10, 10), {"quality": 0.9, "stability": 0.8}),
+        ((20, 5, 30, 15), {"quality": 0.5, "stability": 0.9}),
+        ((20, 50, 30, 60), {"quality": 0.9, "stability": 0.7}),
+        ((0, 0, 40, 59), {"quality": 0.95, "stability": 0.95, "rim": 0.6}),
+    )
+    assert accepted_candidates(found, changed(**settings)) == kept
+
+
+def test_of_boxes_alike_the_best_stays() -> None:
+    found = candidates(
+        ((5, 5, 15, 15), {"quality": 0.8}),
+        ((5, 5, 15, 16), {"quality": 0.9}),  # IoU 100 / 110
+        ((5, 25, 15, 35), {"quality": 0.7}),
+        ((5, 25, 15, 35), {"quality": 0.7}),  # the same again: the earlier one stays
+    )
+    instances = masks_to_instances(found, LOOSE)
+    assert len(instances) == 2
+    assert instances.scores.tolist() == pytest.approx([0.9, 0.7])
+    assert (instances.labels == 1).sum() == 110
+
+
+def test_suppression_is_that_of_torchvision() -> None:
+    rng = np.random.default_rng(1)
+    boxes = []
+    for _ in range(60):
+        y, x = rng.integers(0, 30), rng.integers(0, 45)
+        boxes.append((y, x, y + rng.integers(4, 10), x + rng.integers(4, 14)))
+    scores = rng.permutation(60) / 100 + 0.35
+    found = candidates(
+        *(
+            (tuple(map(int, box)), {"quality": float(q)})
+            for box, q in zip(boxes, scores, strict=True)
+        )
+    )
+    xyxy = torch.tensor([[x0, y0, x1, y1] for y0, x0, y1, x1 in boxes]).float()
+    expected = nms(xyxy, torch.tensor(scores).float(), 0.3)
+    # Nothing else at work: whole masks may lie under better ones.
+    instances = masks_to_instances(found, changed(box_overlap=0.3, overlap=1))
+    best = {round(float(q), 4) for q in scores[expected.numpy()]}
+    assert {round(float(q), 4) for q in instances.scores} <= best
+    assert len(instances) >= 0.8 * len(best)
+
+
+def test_a_pixel_belongs_to_the_better_mask() -> None:
+    found = candidates(((10, 10, 20, 20), {"quality": 0.7}), ((10, 17, 20, 27), {"quality": 0.8}))
+    labels = masks_to_instances(found, LOOSE).labels
+    assert labels[15, 18] == labels[15, 26]
+    assert (labels == labels[15, 11]).sum() == 70
+    assert (labels == labels[15, 26]).sum() == 100
+
+
+@pytest.mark.parametrize(("overlap", "objects"), [(0.39, 1), (0.4, 2)])
+def test_a_mask_mostly_under_better_ones_is_none(overlap: float, objects: int) -> None:
+    found = candidates(((10, 10, 20, 20), {"quality": 0.7}), ((10, 16, 20, 26), {"quality": 0.8}))
+    assert len(masks_to_instances(found, changed(overlap=overlap))) == objects
+
+
+def test_small_holes_are_filled_and_islands_go() -> None:
+    mask = np.ones((20, 20), bool)
+    mask[4:6, 4:6] = False  # 4 pixels
+    mask[10:15, 10:15] = False  # 25
+    mask[0, :] = mask[:, 19] = False
+    mask[0, 19] = True  # an island
+    labels = masks_to_instances(
+        candidates(((5, 5, 25, 25), {"mask": mask})), changed(min_area=20)
+    ).labels
+    assert (labels[9:11, 9:11] == 1).all()
+    assert (labels[15:20, 15:20] == 0).all()
+    assert labels[5, 24] == 0
+    assert (labels > 0).sum() == 19 * 19 - 25
+
+
+def test_an_open_bay_is_no_hole() -> None:
+    mask = np.ones((5, 5), bool)
+    mask[0, 2] = False
+    assert (
+        masks_to_instances(candidates(((5, 5, 10, 10), {"mask": mask})), changed(min_area=9)).labels
+        > 0
+    ).sum() == 24
+
+
+def test_a_mask_that_others_make_up_is_none() -> None:
+    rods = [((10, 10 + 8 * n, 30, 17 + 8 * n), {"quality": 0.6}) for n in range(3)]
+    colony = ((10, 10, 30, 33), {"quality": 0.95})
+    assert len(masks_to_instances(candidates(*rods, colony), LOOSE)) == 3
+    speckle = [((12, 12, 15, 15), {"quality": 0.6}), ((20, 20, 23, 23), {"quality": 0.6})]
+    assert len(masks_to_instances(candidates(*speckle, colony), LOOSE)) == 1
+    assert (
+        len(masks_to_instances(candidates(rods[0], colony), LOOSE)) == 1
+    )  # one part makes up nothing
+
+
+def test_seeds_have_to_agree() -> None:
+    lonely = ((10, 10, 20, 20), {"seeds_inside": 4})
+    agreed = [((10, 30, 20, 40 + n), {"seeds_inside": 4, "quality": 0.9 - n / 100}) for n in (0, 1)]
+    found = candidates(lonely, *agreed)
+    assert len(masks_to_instances(found, changed(agreement=0.25))) == 2
+    [score] = masks_to_instances(found, changed(agreement=0.5)).scores
+    assert score == pytest.approx(0.9)
+    assert len(masks_to_instances(found, changed(agreement=0.51))) == 0
+
+
+def test_several_masks_of_one_seed_are_one_voice() -> None:
+    twice = [((10, 30, 20, 40 + n), {"seeds_inside": 4, "seed": 7}) for n in (0, 1)]
+    assert len(masks_to_instances(candidates(*twice), changed(agreement=0.5))) == 0
+
+
+def test_masks_of_one_object_vote_on_its_pixels() -> None:
+    ragged = np.ones((20, 20), bool)
+    ragged[:1, :] = False
+    narrow = np.ones((20, 20), bool)
+    narrow[:, :8] = False  # IoU with the others below 0.95: of another object, no voice
+    found = candidates(
+        ((10, 10, 30, 30), {"quality": 0.9, "mask": ragged}),  # the best, but a row short
+        ((10, 10, 30, 30), {"quality": 0.8}),
+        ((10, 10, 30, 30), {"quality": 0.8}),
+        ((10, 10, 30, 30), {"quality": 0.8, "mask": narrow}),
+    )
+    instances = masks_to_instances(found, LOOSE)
+    assert (instances.labels > 0).sum() == 400
+    assert instances.scores.tolist() == pytest.approx([0.9])
+
+
+def test_ids_go_by_the_first_pixel_and_scores_with_them() -> None:
+    found = candidates(
+        ((30, 5, 35, 10), {"quality": 0.95}),
+        ((5, 40, 10, 45), {"quality": 0.5}),
+        ((5, 5, 10, 10), {"quality": 0.7}),
+    )
+    instances = masks_to_instances(found, LOOSE)
+    assert [instances.labels[y, x] for y, x in ((7, 7), (7, 42), (32, 7))] == [1, 2, 3]
+    assert instances.scores.tolist() == pytest.approx([0.7, 0.5, 0.95])
+    assert instances.labels.dtype == np.uint32
+
+
+def test_nothing_gives_nothing() -> None:
+    instances = masks_to_instances(MaskCandidates(SHAPE), LOOSE)
+    assert len(instances) == 0
+    assert not instances.labels.any()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("quality", 0.2), ("stability", 1.5), ("crop_layers", 9), ("overlap", float("nan"))],
+)
+def test_what_cannot_be_is_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match="choose a value there"):
+        AutomaticSettings(**{name: value})
+
+
+def test_settings_are_read_back_and_foreign_ones_refused() -> None:
+    settings = AutomaticSettings(quality=0.5, seeds="maxima", keep_border=False)
+    assert AutomaticSettings.from_dict(settings.to_dict()) == settings
+    with pytest.raises(ValueError, match="no setting colour"):
+        AutomaticSettings.from_dict({"colour": 1})
+    with pytest.raises(ValueError, match="Seeds 'hex' are unknown"):
+        AutomaticSettings(seeds="hex")
+
+
+def test_only_sifting_differs_where_thresholds_do() -> None:
+    settings = AutomaticSettings()
+    assert settings.proposes_as(AutomaticSettings(quality=0.4, min_area=5))
+    assert not settings.proposes_as(AutomaticSettings(points_per_side=8))

@@ -1,0 +1,127 @@
+"""Objects of tiles become objects of the plane."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import zarr
+
+from napari_simmat.engine.automatic_postprocessing import Instances, PixelBox, Stitcher, tile_boxes
+from napari_simmat.evaluation.metrics import average_precision
+
+
+@pytest.mark.parametrize(("shape", "side", "overlap"), [((100, 250), 64, 16), ((64, 65), 64, 10)])
+def test_tiles_cover_the_plane_and_share_enough(shape, side, overlap) -> None:
+    seen = np.zeros(shape, int)
+    tiles = tile_boxes(shape, side, overlap)
+    for tile in tiles:
+        assert tile.size == (min(side, shape[0]), min(side, shape[1]))
+        seen[tile.slices] += 1
+    assert seen.min() == 1
+    columns = sorted({(tile.x0, tile.x1) for tile in tiles})
+    for (_, end), (start, _) in pairwise(columns):
+        assert end - start >= overlap
+
+
+def test_a_small_plane_is_one_tile() -> None:
+    assert tile_boxes((30, 64), 64, 16) == [PixelBox(0, 0, 30, 64)]
+
+
+def stitched(truth: np.ndarray, labels, side: int = 32, overlap: int = 12, **options: bool):
+    """Tiles that see the truth exactly, each with ids of its own."""
+    stitcher = Stitcher(labels)
+    for tile in tile_boxes(truth.shape, side, overlap):
+        part = truth[tile.slices]
+        ids = [one for one in np.unique(part) if one]
+        own = np.zeros(part.shape, np.uint32)
+        for number, one in enumerate(ids, 1):
+            own[part == one] = number
+        stitcher.add(Instances(own, np.full(len(ids), 0.8, np.float32)), tile)
+    return stitcher.finish(**options)
+
+
+@pytest.fixture
+def truth() -> np.ndarray:
+    """(90, 110): small discs all over, a bar through many tiles, a U around a corner of seams."""
+    labels = np.zeros((90, 110), int)
+    y, x = np.mgrid[:90, :110]
+    for number, (cy, cx) in enumerate(np.ndindex(5, 6), 1):
+        labels[(y - 12 - 17 * cy) ** 2 + (x - 10 - 18 * cx) ** 2 <= 25] = number
+    labels[0:3, :] = 40
+    labels[24:70, 17:20] = labels[24:70, 85:88] = labels[67:70, 17:88] = 41
+    return labels
+
+
+@pytest.mark.parametrize("in_a_file", [False, True])
+def test_tiles_give_what_the_whole_gives(truth: np.ndarray, in_a_file: bool, tmp_path) -> None:
+    labels = np.zeros(truth.shape, np.uint32)
+    if in_a_file:
+        labels = zarr.create_array(
+            tmp_path / "labels.zarr", shape=truth.shape, chunks=(32, 32), dtype=np.uint32
+        )
+    scores = stitched(truth, labels)
+    found = np.asarray(labels[:]).astype(int)
+    assert average_precision(found, truth, (0.999,)) == [1.0]
+    assert set(np.unique(found)) == set(range(len(scores) + 1))
+    np.testing.assert_allclose(scores, 0.8, rtol=1e-6)
+
+
+def test_what_touches_the_border_can_go(truth: np.ndarray) -> None:
+    labels = np.zeros(truth.shape, np.uint32)
+    stitched(truth, labels, keep_border=False)
+    inner = np.where(truth == 40, 0, truth)
+    assert average_precision(labels.astype(int), inner, (0.999,)) == [1.0]
+
+
+LEFT, RIGHT = PixelBox(0, 0, 20, 20), PixelBox(0, 10, 20, 30)
+
+
+def one(box: tuple[int, int, int, int], score: float) -> Instances:
+    labels = np.zeros((20, 20), np.uint32)
+    labels[box[0] : box[2], box[1] : box[3]] = 1
+    return Instances(labels, np.array([score], np.float32))
+
+
+def together(first: Instances, second: Instances) -> tuple[np.ndarray, list[float]]:
+    labels = np.zeros((20, 30), np.uint32)
+    stitcher = Stitcher(labels)
+    stitcher.add(first, LEFT)
+    stitcher.add(second, RIGHT)
+    return labels, stitcher.finish().round(4).tolist()
+
+
+def test_the_tile_that_sees_it_whole_says_what_it_is() -> None:
+    whole, cut = one((5, 2, 15, 18), 0.7), one((4, 0, 15, 8), 0.9)  # the same, seen as columns 10..
+    labels, scores = together(whole, cut)
+    assert (labels > 0).sum() == 160
+    assert scores == pytest.approx([0.7], abs=1e-4)
+    labels, scores = together(one((5, 12, 16, 20), 0.9), one((5, 2, 15, 18), 0.7))
+    assert (labels > 0).sum() == 160
+    assert scores == pytest.approx([0.7], abs=1e-4)
+
+
+def test_two_parts_make_one() -> None:
+    labels, scores = together(one((5, 2, 15, 20), 0.9), one((5, 0, 15, 18), 0.7))
+    assert (labels == 1).sum() == 10 * 26
+    assert scores == pytest.approx([0.8], abs=1e-4)
+
+
+def test_neighbours_stay_two() -> None:
+    labels, scores = together(one((5, 2, 15, 13), 0.9), one((5, 3, 15, 15), 0.7))
+    assert len(scores) == 2
+    assert (labels == 1).sum() == 110
+    assert (labels == 2).sum() == 120
+
+
+def test_a_whole_one_takes_the_place_of_what_was_cut_off() -> None:
+    labels, scores = together(one((0, 16, 20, 20), 0.9), one((5, 2, 9, 14), 0.7))
+    assert len(scores) == 2
+    assert (labels == 2).sum() == 4 * 12
+
+
+def test_nothing_is_nothing() -> None:
+    stitcher = Stitcher(np.zeros((20, 30), np.uint32))
+    stitcher.add(Instances(np.zeros((20, 20), np.uint32), np.empty(0, np.float32)), LEFT)
+    assert stitcher.finish().shape == (0,)

@@ -1,0 +1,441 @@
+"""Objects through stacks; a stand-in that answers by brightness makes every number countable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from scipy import ndimage as ndi
+
+from napari_simmat import Predictor, Prompt, load_model
+from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask
+from napari_simmat.batch.record import read_record
+from napari_simmat.batch.segment_image import segment_image_job
+from napari_simmat.engine.coordinates import InputTransform
+from napari_simmat.engine.masks import dilated, interior_point, interpolated_mask, iou
+from napari_simmat.engine.propagation import Propagator, propagate_prompts_job
+from napari_simmat.engine.propagation_step import BoundaryBias, move_outline
+from napari_simmat.engine.propagation_tracks import PropagationSettings
+from napari_simmat.engine.result import Result
+from napari_simmat.progress import Progress, finish
+
+BRIGHT = 100.0
+
+
+class Thresholding:
+    """Answers with the bright patch on which the first positive point or the mask lies."""
+
+    def __init__(self, image: np.ndarray, score: float = 0.9) -> None:
+        self.image, self.score = image, score
+        self.shape = image.shape
+        self.model = SimpleNamespace(fingerprint="none")
+        self.stack = SimpleNamespace(normalized=lambda plane: self.image[plane][None])
+        self.plane: tuple[int, ...] | None = None
+        self.visited: list[tuple[int, ...]] = []
+        self.asked: list[Prompt] = []
+
+    def set_plane_job(self, plane: Any) -> Any:
+        yield Progress(0, 1, "encoding")
+        if plane != self.plane:
+            self.visited.append(tuple(plane))
+        self.plane = tuple(plane)
+
+    def predict_many_job(self, prompts: Any) -> Any:
+        yield Progress(0, len(prompts))
+        self.asked += prompts
+        return [self.answer(prompt) for prompt in prompts]
+
+    def answer(self, prompt: Prompt) -> Any:
+        patches, _ = ndi.label(self.image[self.plane] > BRIGHT / 2)
+        y, x = (round(v) for v in prompt.points[0]) if prompt.points else (0, 0)
+        mask = (patches == patches[y, x]) & (patches > 0)
+        for (_, x), label in zip(prompt.points, prompt.labels, strict=True):
+            if not label:  # a negative click takes away its column
+                mask[:, round(x) :] = False
+        logits = torch.from_numpy(np.where(mask, 1.0, -1.0).astype(np.float32))
+        frame = InputTransform(mask.shape, mask.shape, mask.shape, half_pixel=True)
+        return Result(logits[None].repeat(4, 1, 1), torch.full((4,), self.score), 0, frame, 1)
+
+
+def ball(shape: tuple[int, int, int] = (15, 40, 40), centre: Any = (7, 20, 20)) -> np.ndarray:
+    """A bright ball of radius 6 planes, 12 pixels; planes 2 to 12."""
+    z, y, x = np.indices(shape)
+    far = ((z - centre[0]) / 6) ** 2 + ((y - centre[1]) / 12) ** 2 + ((x - centre[2]) / 12) ** 2
+    return np.where(far < 1, BRIGHT, 0.0)
+
+
+def click(z: int, y: float = 20, x: float = 20, label: int = 1, number: int = 1) -> Prompt:
+    return Prompt(points=[(y, x)], labels=[label], object=number, plane=(z,))
+
+
+def test_one_click_finds_the_object_in_both_directions_and_its_ends() -> None:
+    image = ball()
+    predictor = Thresholding(image)
+    [track] = Propagator(predictor).propagate([click(7)])
+    assert np.array_equal(track.volume(), image > 0)
+    assert sorted(track.sections) == [(z,) for z in range(2, 13)]
+    assert track.sections[(7,)].origin == "annotated"
+    assert track.sections[(8,)].origin == "propagated"
+    assert [plane for plane, _, _ in track.masks()] == sorted(track.sections)
+
+
+def test_each_plane_is_visited_once_and_none_beyond_the_ends() -> None:
+    predictor = Thresholding(ball())
+    Propagator(predictor).propagate([click(7)])
+    visited = [z for (z,) in predictor.visited]
+    assert sorted(visited) == list(range(1, 14)), "the ends are met on the first plane without it"
+
+
+def test_several_objects_go_together() -> None:
+    image = np.maximum(ball(centre=(6, 12, 12)), ball(centre=(8, 28, 70), shape=(15, 40, 40)))
+    two = ball((15, 40, 90), (6, 14, 14)) + ball((15, 40, 90), (8, 26, 70))
+    assert image.shape[0] == two.shape[0]
+    predictor = Thresholding(two)
+    tracks = Propagator(predictor).propagate([click(7, 14, 14, 1, 5), click(7, 26, 70, 1, 3)])
+    assert [track.object for track in tracks] == [5, 3]
+    assert np.array_equal(tracks[0].volume() | tracks[1].volume(), two > 0)
+    assert len(predictor.visited) == len(set(predictor.visited))
+
+
+def test_more_objects_than_are_remembered_are_followed_all_the_same(monkeypatch: Any) -> None:
+    image = np.concatenate([ball(), ball(centre=(4, 20, 20))], axis=2)
+    monkeypatch.setattr("napari_simmat.engine.propagation.MAX_REMEMBERED", 2)
+    predictor = Thresholding(image)
+    propagator = Propagator(predictor)
+    clicks = [click(7), click(4, x=60, number=2)]
+    for _ in range(2):
+        first, second = propagator.propagate(clicks)
+        assert np.array_equal(first.volume()[..., :40], image[..., :40] > 0)
+        assert np.array_equal(second.volume()[..., 40:], image[..., 40:] > 0)
+
+
+def test_the_range_is_kept() -> None:
+    [track] = Propagator(Thresholding(ball())).propagate([click(7)], planes=(5, 8))
+    assert sorted(track.sections) == [(z,) for z in range(5, 9)]
+
+
+def test_a_negative_point_says_that_it_ends_before() -> None:
+    predictor = Thresholding(ball())
+    [track] = Propagator(predictor).propagate([click(7), click(10, label=0), click(3, label=0)])
+    assert sorted(track.sections) == [(z,) for z in range(4, 10)]
+    assert (10,) not in predictor.visited
+    with pytest.raises(ValueError, match="Object 1 has negative points alone"):
+        Propagator(predictor).propagate([click(7, label=0)])
+
+
+def test_an_object_that_is_not_there_for_a_while_is_found_on_both_sides() -> None:
+    [track] = Propagator(Thresholding(ball())).propagate(
+        [click(4), click(7, label=0), click(9)],
+    )
+    assert sorted(track.sections) == [(z,) for z in (2, 3, 4, 5, 6, 8, 9, 10, 11, 12)]
+
+
+def test_between_two_annotated_planes_the_shape_is_interpolated_where_nothing_is_found() -> None:
+    image = ball()
+    image[6:9] = 0
+    [track] = Propagator(Thresholding(image)).propagate([click(5), click(9)])
+    assert [track.sections[(z,)].origin for z in (6, 7, 8)] == ["interpolated"] * 3
+    assert iou(track.mask(7), ball()[5] > 0) > 0.95
+    assert np.isnan(track.sections[(7,)].score)
+    assert track.sections[(10,)].origin == "propagated"
+
+
+def test_what_is_not_found_between_two_planes_is_interpolated_however_unlike_it_may_be() -> None:
+    image = ball()
+    image[6] = 0  # not seen there
+    propagator = Propagator(Thresholding(image), PropagationSettings(min_likeness=0))
+    [track] = propagator.propagate([click(4), click(8)])
+    assert track.sections[6,].origin == "interpolated"
+    assert iou(track.mask(6), ball()[6] > 0) > 0.8
+
+
+def test_a_correction_asks_again_only_what_depends_on_it() -> None:
+    predictor = Thresholding(ball((31, 40, 40), (15, 20, 20)))
+    propagator = Propagator(predictor)
+    prompts = [click(12), click(15), click(18)]
+    [before] = propagator.propagate(prompts)
+    predictor.visited.clear()
+    predictor.plane = None
+    correction = before.correction(20, [(20.0, 22.0)], [0])
+    assert correction.mask is not None
+    assert correction.object == 1
+    [after] = propagator.propagate([*prompts, correction])
+    assert {z for (z,) in predictor.visited} == {19, 20, 21}, "beside it, up to 18 and the end"
+    for z in range(10, 19):
+        assert after.sections[(z,)] is before.sections[(z,)]
+    assert not after.mask(20)[:, 22:].any()
+    predictor.visited.clear()
+    again = propagator.propagate([*prompts, correction])
+    assert np.array_equal(again[0].volume(), after.volume())
+    assert not predictor.visited
+
+
+def test_a_correction_takes_the_place_of_what_was_said_on_its_plane() -> None:
+    propagator = Propagator(Thresholding(ball()))
+    [before] = propagator.propagate([click(7)])
+    correction = before.correction(7, [(20.0, 26.0)], [0])
+    [after] = propagator.propagate([click(7), correction], planes=(7, 7))
+    assert before.mask(7)[:, 26:].any()
+    assert not after.mask(7)[:, 26:].any()
+
+
+def test_a_correction_where_the_object_was_not_found_is_a_prompt_of_its_own() -> None:
+    [track] = Propagator(Thresholding(ball())).propagate([click(7)], planes=(5, 8))
+    assert track.correction(11, [(20, 20)]).mask is None
+
+
+@pytest.mark.parametrize(
+    ("image", "why"),
+    [
+        (lambda z: 0.0, "the object is gone"),
+        (lambda z: 30.0, "too faint to answer"),
+    ],
+)
+def test_the_object_ends_where_the_next_plane_has_none(image: Any, why: str) -> None:
+    stack = ball()
+    stack[9:][stack[9:] > 0] = image(9)
+    [track] = Propagator(Thresholding(stack)).propagate([click(7)])
+    assert max(track.sections) == (8,), why
+
+
+def test_the_object_ends_at_a_low_score_a_jump_or_a_leak() -> None:
+    ends = Thresholding(ball(), score=0.2)
+    assert len(Propagator(ends).propagate([click(7)])[0].sections) == 1
+
+    jumping = ball()
+    jumping[9:] = np.roll(jumping[9:], 14, axis=2)
+    [track] = Propagator(Thresholding(jumping)).propagate([click(7)])
+    assert max(track.sections) == (8,)
+
+    leaking = ball()
+    leaking[10:, :, :] = BRIGHT
+    [track] = Propagator(Thresholding(leaking)).propagate([click(7)])
+    assert max(track.sections) == (9,)
+    generous = PropagationSettings(max_change=100, min_overlap=0, slope=100)
+    [track] = Propagator(Thresholding(leaking), generous).propagate([click(7)])
+    assert max(track.sections) == (14,)
+
+
+def test_an_object_that_fades_out_of_focus_ends_where_it_is_faint() -> None:
+    """The stand-in goes on down to half of the brightness, as a network does further."""
+    stack = ball((20, 40, 40), (7, 20, 20)) * 5
+    for step in range(1, 8):
+        stack[7 + step] = stack[7] * (1 - 0.11 * step)
+    [track] = Propagator(Thresholding(stack)).propagate([click(7)])
+    assert max(track.sections) == (13,), "six planes further 34 % are left, then 23 %"
+    unaware = PropagationSettings(min_contrast=0)
+    [track] = Propagator(Thresholding(stack), unaware).propagate([click(7)])
+    assert max(track.sections) == (14,)
+
+
+def test_distances_are_those_of_the_spacing() -> None:
+    """A cone that widens by 4 pixels each plane: possible between planes that lie far apart."""
+    z, y, x = np.indices((9, 80, 80))
+    radius = np.hypot(y - 40, x - 40)
+    cone = np.where(radius < 6 + 4 * z, BRIGHT, 0.0)
+    near = Propagator(Thresholding(cone), PropagationSettings(reach=0), spacing=(1, 1, 1))
+    far = Propagator(Thresholding(cone), PropagationSettings(reach=0), spacing=(4.5, 1, 1))
+    assert np.array_equal(far.propagate([click(3, 40, 40)])[0].volume(), cone > 0)
+    assert max(near.propagate([click(3, 40, 40)])[0].sections) < (8,)
+
+
+def test_a_time_between_two_frames_is_no_distance() -> None:
+    image = np.zeros((2, 1, 40, 80))  # T, Z, Y, X
+    y, x = np.indices((40, 80))
+    image[:, 0] = np.where(np.hypot(y - 20, x - 20) < 10, BRIGHT, 0)
+    image[1, 0, 18:22, 20:] = BRIGHT  # something else touches it
+    scale = {"T": 300.0, "Z": 2.0, "Y": 0.5, "X": 0.5}  # seconds, micrometres
+    prompt = Prompt(points=[(20, 20)], plane=(0, 0))
+    job = propagate_prompts_job(
+        Thresholding(image), [prompt], [1], PropagationSettings(), "TZYX", scale
+    )
+    labels = finish(job).labels
+    assert labels[1, 0, 20, 20] == 1
+    assert not labels[1, 0, :, 40:].any()
+
+
+def test_through_planes_and_then_through_time() -> None:
+    moving = np.stack([np.roll(ball(), 2 * t, axis=2) for t in range(4)])  # T, Z, Y, X
+    predictor = Thresholding(moving)
+    prompt = Prompt(points=[(20, 22)], object=1, plane=(1, 7))
+    [there] = Propagator(predictor).propagate([prompt])
+    assert {t for t, _ in there.sections} == {1}
+    [track] = Propagator(predictor).propagate([prompt], along=(1, 0))
+    assert np.array_equal(track.volume(), moving > 0)
+    [alone] = Propagator(predictor).propagate([prompt], along=0)
+    assert sorted(alone.sections) == [(t, 7) for t in range(4)]
+
+
+def test_a_painted_mask_is_taken_as_it_is() -> None:
+    painted = np.zeros((40, 40), bool)
+    painted[12:28, 12:28] = True
+    [track] = Propagator(Thresholding(ball())).propagate(
+        [Prompt(mask=painted, object=4, plane=(7,))], planes=(7, 7)
+    )
+    assert np.array_equal(track.mask(7), painted)
+
+
+def test_prompts_without_an_id_are_objects_of_their_own() -> None:
+    prompts = [Prompt(points=[(20, 20)], plane=(z,)) for z in (6, 8)]
+    tracks = Propagator(Thresholding(ball())).propagate(prompts)
+    assert len(tracks) == 2
+    assert np.array_equal(tracks[0].volume(), tracks[1].volume())
+
+
+def test_what_finds_nothing_gives_an_empty_track() -> None:
+    [track] = Propagator(Thresholding(ball())).propagate([click(0, 1, 1)])
+    assert not track.sections
+    assert not track.volume().any()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"prompts": [Prompt(points=[(1, 1)])]}, "a plane is 1 number"),
+        ({"prompts": [click(15)]}, "there are 15"),
+        ({"prompts": [click(7, 50, 50)]}, "lies outside"),
+        ({"along": 1}, "along axes 0 to 0"),
+        ({"along": (0, 0)}, "each at most once"),
+        ({"planes": (3, 15)}, "within 0 to 14"),
+        ({"planes": (5, 3)}, "within 0 to 14"),
+    ],
+)
+def test_what_cannot_be_followed_gets_a_sentence(change: dict[str, Any], said: str) -> None:
+    values = {"prompts": [click(7)], **change}
+    with pytest.raises(ValueError, match=said):
+        Propagator(Thresholding(ball())).propagate(**values)
+
+
+def test_a_single_plane_and_a_wrong_spacing_get_a_sentence() -> None:
+    flat = Thresholding(ball()[7])
+    with pytest.raises(ValueError, match="a single plane"):
+        Propagator(flat).propagate([Prompt(points=[(20, 20)])])
+    with pytest.raises(ValueError, match="one positive number for each of the image's 3 axes"):
+        Propagator(Thresholding(ball()), spacing=(1, 1))
+    with pytest.raises(ValueError, match="min_score is between 0 and 1"):
+        PropagationSettings(min_score=2)
+    with pytest.raises(ValueError, match="max_change is larger than 1"):
+        PropagationSettings(max_change=1)
+    with pytest.raises(ValueError, match="slope is 0 or larger"):
+        PropagationSettings(slope=-1)
+
+
+def test_closing_the_job_stops_it() -> None:
+    predictor = Thresholding(ball())
+    job = Propagator(predictor).propagate_job([click(7)])
+    seen = [next(job) for _ in range(6)]
+    job.close()
+    assert all(0 <= each.done <= each.total for each in seen)
+    assert len(predictor.visited) < 6
+
+
+def test_the_real_model_follows_a_disc() -> None:
+    predictor = Predictor(load_model("tiny"), device="cpu")
+    y, x = np.indices((64, 64))
+    radii = (0, 12, 14)
+    stack = np.stack([np.where(np.hypot(y - 30, x - 34) < r, 200, 20) for r in radii])
+    predictor.set_image(stack.astype(np.uint8), plane=2)
+    [track] = Propagator(predictor).propagate([click(2, 30, 34)])
+    assert sorted(track.sections) == [(1,), (2,)]
+    assert iou(track.volume(), stack > 100) > 0.85
+    assert predictor.encodes == 3
+
+
+# ---------------------------------------------------------------------------- geometry
+
+
+def test_the_deepest_pixel() -> None:
+    mask = np.zeros((30, 40), bool)
+    mask[3:12, 5:30] = True
+    assert interior_point(mask)[0] == 7
+    mask[:] = False
+    mask[0:9, 0:9] = True  # the image's border is the mask's as well
+    assert interior_point(mask) == (4, 4)
+
+
+def test_what_lies_between_two_shapes() -> None:
+    y, x = np.indices((60, 90))
+    small, large = np.hypot(y - 30, x - 30) < 8, np.hypot(y - 30, x - 30) < 16
+    assert iou(interpolated_mask(small, large, 0.5), np.hypot(y - 30, x - 30) < 12) > 0.95
+    assert np.array_equal(interpolated_mask(small, large, 0.0), small)
+    assert np.array_equal(interpolated_mask(small, large, 1.0), large)
+    moved = np.hypot(y - 30, x - 70) < 8
+    assert iou(interpolated_mask(small, moved, 0.25), np.hypot(y - 30, x - 40) < 8) > 0.95
+
+
+def test_a_shape_that_the_border_cuts_does_not_shrink_from_it() -> None:
+    strip = np.zeros((20, 40), bool)
+    strip[:, :10] = True
+    wider = np.zeros((20, 40), bool)
+    wider[:, :20] = True
+    assert np.array_equal(interpolated_mask(strip, strip, 0.5), strip)
+    assert interpolated_mask(strip, wider, 0.5)[:, :15].all()
+    whole = np.ones((20, 40), bool)
+    assert interpolated_mask(whole, whole, 0.3).all()
+
+
+def test_how_far_a_mask_reaches() -> None:
+    mask = np.zeros((21, 21), bool)
+    mask[10, 10] = True
+    assert dilated(mask, 3).sum() == 29
+    assert dilated(mask, 3, (3.0, 1.0)).sum() == 9
+    assert dilated(mask, 100).all()
+
+
+# -------------------------------------------------------------------------------- files
+
+
+def test_a_file_is_segmented_through_its_planes_and_its_record_replays_it(tmp_path: Path) -> None:
+    y, x = np.indices((48, 48))
+    radii = (0, 9, 12, 10)
+    stack = np.stack([np.where(np.hypot(y - 22, x - 25) < r, 200, 20) for r in radii])
+    image, prompts = tmp_path / "ball.tif", tmp_path / "ball.csv"
+    tifffile.imwrite(image, stack.astype(np.uint8), photometric="minisblack")
+    prompts.write_text("index,axis-0,axis-1,axis-2,label,object\n0,2,22,25,1,4\n")
+    predictor = Predictor(load_model("tiny"), device="cpu")
+    made = []
+    for number, (asked, config) in enumerate(
+        [
+            (prompts, SegmentConfig(model="tiny", propagation=PropagationSettings())),
+            (tmp_path / "0" / "ball.json", SegmentConfig(model="tiny")),
+        ]
+    ):
+        task = SegmentTask(image, asked, OutputFiles.of(image, tmp_path / str(number)))
+        finish(segment_image_job(task, predictor, config))
+        made.append(tifffile.imread(task.files.labels))
+    assert iou(made[0] == 4, stack > 100) > 0.8
+    assert not made[0][0].any()
+    assert np.array_equal(made[0], made[1])
+    record = read_record(tmp_path / "0" / "ball.json")
+    assert record.request.settings.propagation == PropagationSettings()
+
+
+def test_between_annotated_planes_the_models_error_on_them_is_made_good() -> None:
+    predictor = Thresholding(ball((15, 60, 60), (7, 30, 30)))
+    truth = predictor.image > 0
+    wide = np.stack([ndi.binary_dilation(plane, iterations=3) for plane in truth])
+    predictor.image = np.where(wide, BRIGHT, 0.0)  # it sees all outlines three pixels too far out
+    drawn = [Prompt(mask=truth[z], object=1, plane=(z,)) for z in (4, 10)]
+    [track] = Propagator(predictor).propagate(drawn, planes=(4, 10))
+    for z in (5, 6, 7, 8, 9):
+        seen = np.count_nonzero(wide[z] ^ truth[z])
+        assert np.count_nonzero(track.mask(z) ^ truth[z]) < 0.35 * seen
+    assert np.array_equal(track.mask(4), truth[4])
+
+
+def test_a_lean_lies_on_another_mask_as_on_its_own() -> None:
+    y, x = np.indices((80, 100))
+    known, found = np.hypot(y - 40, x - 40) < 18, np.hypot(y - 40, x - 42) < 20
+    lean = BoundaryBias.of(known, found)
+    assert lean is not None
+    other = np.hypot(y - 36, x - 61) < 10  # half as large, elsewhere
+    moves = lean.on(other)
+    assert moves[36, 70] < -2.5, "on the right it was too far out"
+    assert abs(moves[36, 52]) < 1, "on the left it was right"
+    assert BoundaryBias.of(known, np.zeros_like(found)) is None
+    assert np.array_equal(move_outline(other, np.zeros_like(moves)), other)

@@ -1,0 +1,132 @@
+"""Matching of objects: counted by hand, and compared with MONAI's."""
+
+from __future__ import annotations
+
+import doctest
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import ndimage as ndi
+from skimage.measure import label
+
+from napari_simmat.evaluation import metrics
+from napari_simmat.evaluation.metrics import (
+    THRESHOLDS,
+    Matching,
+    average_precision,
+    match_labels,
+    pairwise_iou,
+    panoptic_quality,
+    sum_matchings,
+)
+
+LABELS = arrays(np.int32, (5, 6), elements=st.integers(0, 4))
+
+
+@pytest.fixture(scope="module")
+def images() -> list[tuple[np.ndarray, np.ndarray]]:
+    """Objects found, and the truth, alike to different degrees."""
+    pairs = []
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        field = ndi.gaussian_filter(rng.standard_normal((96, 80)), 4)
+        other = field + (0.1 + 0.3 * seed) * ndi.gaussian_filter(rng.standard_normal((96, 80)), 4)
+        pairs.append((label(other > 0.5 * other.std()), label(field > 0.5 * field.std())))
+    return pairs
+
+
+def test_the_worked_examples_are_true():
+    done = doctest.testmod(metrics)
+    assert done.attempted >= 9
+    assert done.failed == 0
+
+
+def test_a_scene_counted_by_hand():
+    truth, found = np.zeros((2, 20), int), np.zeros((2, 20), int)
+    truth[:, 0:4], truth[:, 6:10], truth[:, 12:16] = 1, 2, 3
+    found[:, 0:4], found[:, 6:9], found[:, 15:18], found[:, 19:] = 3, 1, 8, 9
+    # IoUs: 1, 3/4, 2/12; one more is invented.
+    assert match_labels(found, truth) == Matching(2, 2, 1, 1.75)
+    assert panoptic_quality(found, truth) == pytest.approx((1.75 / 3.5, 1.75 / 2, 2 / 3.5))
+    precision = average_precision(found, truth, (0.1, 0.5, 0.75, 0.9))
+    np.testing.assert_allclose(precision, [3 / 4, 2 / 5, 1 / 6, 1 / 6])
+
+
+def test_the_best_pair_is_given_up_for_two():
+    """Taken greedily, the best pair (4/9) would leave the two others alone."""
+    truth = np.array([[1, 1, 1, 1, 1, 1, 2, 2, 2]])
+    found = np.array([[1, 1, 2, 2, 2, 2, 2, 2, 2]])
+    np.testing.assert_allclose(pairwise_iou(found, truth), [[2 / 6, 0], [4 / 9, 3 / 7]])
+    assert match_labels(found, truth, 0.3) == Matching(2, 0, 0, pytest.approx(2 / 6 + 3 / 7))
+
+
+def test_empty_images_are_defined():
+    nothing, one = np.zeros((4, 4), np.uint16), np.ones((4, 4), np.uint16)
+    assert match_labels(nothing, nothing) == Matching(0, 0, 0, 0)
+    assert panoptic_quality(nothing, nothing) == (1, 1, 1)
+    assert (average_precision(nothing, nothing) == 1).all()
+    assert match_labels(one, nothing) == Matching(0, 1, 0, 0)
+    assert match_labels(nothing, one) == Matching(0, 0, 1, 0)
+    assert panoptic_quality(one, nothing) == panoptic_quality(nothing, one) == (0, 0, 0)
+    assert (average_precision(one, nothing) == 0).all()
+    assert sum_matchings([]) == Matching(0, 0, 0, 0)
+
+
+@given(LABELS, LABELS, st.sampled_from((0.0, 0.3, 0.5, 0.8)))
+@settings(deadline=None)
+def test_ids_play_no_part_and_the_sides_mirror_each_other(found, truth, threshold):
+    there = match_labels(found, truth, threshold)
+    assert match_labels(found * 7, truth + 3 * (truth > 0), threshold) == there
+    back = match_labels(truth, found, threshold)
+    assert back[:3] == (there[0], there[2], there[1])
+    assert back.iou_sum == pytest.approx(there.iou_sum)
+    same = match_labels(truth, truth, threshold)
+    assert same.quality == (1, 1, 1)
+    pq, sq, rq = there.quality
+    assert pq == pytest.approx(sq * rq) or not there.true_positives
+
+
+def test_stricter_thresholds_find_less(images):
+    for found, truth in images:
+        precision = average_precision(found, truth)
+        assert len(precision) == len(THRESHOLDS)
+        assert (np.diff(precision) <= 0).all()
+
+
+@pytest.mark.parametrize("threshold", [0.25, 0.5, 0.7, 0.9])
+def test_monai_matches_the_same_objects(images, threshold):
+    """`compute_panoptic_quality` of MONAI: TP, FP, FN and the sum of IoUs at any threshold."""
+    torch = pytest.importorskip("torch")
+    reference = pytest.importorskip("monai.metrics.panoptic_quality").compute_panoptic_quality
+    for found, truth in images:
+        counts = reference(
+            torch.tensor(found),
+            torch.tensor(truth),
+            match_iou_threshold=threshold,
+            output_confusion_matrix=True,
+        )
+        ours = match_labels(found, truth, threshold)
+        np.testing.assert_allclose(ours, counts.numpy(), rtol=1e-5)
+        if threshold == 0.5:
+            values = [
+                float(reference(torch.tensor(found), torch.tensor(truth), metric_name=name))
+                for name in ("pq", "sq", "rq")
+            ]
+            np.testing.assert_allclose(ours.quality, values, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("found", "threshold", "words"),
+    [
+        (np.zeros((2, 3), int), 0.5, r"\(2, 3\) and \(2, 2\) cannot be compared"),
+        (np.zeros((2, 2)), 0.5, "whole numbers, one per object, got float64"),
+        (np.full((2, 2), -1), 0.5, "positive, got -1"),
+        (np.zeros((2, 2), int), 1.5, r"0..1, got 1.5"),
+    ],
+)
+def test_what_cannot_be_matched_is_said(found, threshold, words):
+    with pytest.raises(ValueError, match=words):
+        match_labels(found, np.ones((2, 2), int), threshold)

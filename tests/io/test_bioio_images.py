@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_simmat.datasets.folder import find_labelled_files
+from napari_simmat.io.readers import read_image
+
+pytest.importorskip("bioio_imageio")
+
+
+def test_what_bioio_reads_is_read(tmp_path: Path) -> None:
+    """Here a GIF, which this package itself does not read."""
+    from PIL import Image
+
+    plane = np.zeros((20, 30), np.uint8)
+    plane[5:9, 7:15] = 255
+    Image.fromarray(plane).save(tmp_path / "a.gif")
+    image = read_image(tmp_path / "a.gif")
+    assert image.data.shape[:2] == (20, 30)
+    values = np.asarray(image.data)
+    assert ((values if values.ndim == 2 else values[..., 0]) > 127).sum() == 4 * 8
+
+
+def test_what_no_reader_of_bioio_takes_is_said(tmp_path: Path) -> None:
+    (tmp_path / "a.czi").write_bytes(b"ZISRAWFILE and then nothing of the kind")
+    with pytest.raises(ValueError, match=r"a\.czi"):
+        read_image(tmp_path / "a.czi")
+
+
+def test_it_is_an_image_to_evaluate_and_train_on(tmp_path: Path) -> None:
+    """Unless a file that is read here has its stem."""
+    from PIL import Image
+
+    plane = np.zeros((20, 30), np.uint8)
+    plane[5:9, 7:15] = 255
+    for name in ("a.gif", "a_labels.png", "b.gif", "b.png", "b_labels.png"):
+        Image.fromarray(plane).save(tmp_path / name)
+    for name in ("a.json", "c.txt"):
+        (tmp_path / name).write_text("{}")
+    assert [file.image.name for file in find_labelled_files(tmp_path)] == ["a.gif", "b.png"]

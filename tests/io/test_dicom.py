@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_simmat.batch.inputs import find_inputs
+from napari_simmat.io.dicom import images_in, one_per_series
+from napari_simmat.io.readers import read_image, stem_of
+
+pydicom = pytest.importorskip("pydicom")
+
+VOLUME = np.random.default_rng(0).integers(0, 1000, (4, 6, 8)).astype(np.uint16)  # Z, Y, X
+
+
+def write_slice(
+    path: Path, pixels: np.ndarray, number: int = 1, series: str = "1.2.3", **more: Any
+):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    slice_ = pydicom.Dataset()
+    slice_.PatientName, slice_.PatientID = "Doe^Jane", "4711"
+    slice_.SOPClassUID = "1.2.840.10008.5.1.4.1.1.4"  # MR
+    slice_.SOPInstanceUID = f"{series}.{number}.{more.pop('time', 0)}"
+    slice_.SeriesInstanceUID, slice_.InstanceNumber = series, number
+    slice_.Rows, slice_.Columns = pixels.shape[-2:]
+    slice_.SamplesPerPixel, slice_.PhotometricInterpretation = 1, "MONOCHROME2"
+    slice_.BitsAllocated = slice_.BitsStored = 16
+    slice_.HighBit, slice_.PixelRepresentation = 15, 0
+    slice_.PixelSpacing = [0.5, 0.25]  # between rows, between columns
+    slice_.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    slice_.ImagePositionPatient = [0, 0, 3.0 * number]
+    for name, value in more.items():
+        setattr(slice_, name, value)
+    slice_.PixelData = pixels.tobytes()
+    slice_.file_meta = pydicom.dataset.FileMetaDataset()
+    slice_.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    slice_.save_as(path, enforce_file_format=True)
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> Path:
+    """Four slices, whose names are in another order than their positions."""
+    for z, plane in enumerate(VOLUME):
+        write_slice(tmp_path / "head.1" / f"{9 - z}.dcm", plane, z + 1)
+    (tmp_path / "head.1" / "notes.txt").write_text("not DICOM")
+    return tmp_path / "head.1"
+
+
+def test_a_series_is_a_stack_in_the_order_of_its_positions(series: Path) -> None:
+    image = read_image(series)
+    np.testing.assert_array_equal(image.data, VOLUME)
+    assert image.axes == "ZYX"
+    assert image.scale == {"Z": 3.0, "Y": 0.5, "X": 0.25}
+    assert set(image.units.values()) == {"mm"}
+    assert images_in(series) == [series]
+    assert stem_of(series) == "head.1"
+
+
+def test_a_file_stands_for_its_series(series: Path) -> None:
+    write_slice(series / "other.dcm", VOLUME[0] + 1, series="1.2.4")
+    np.testing.assert_array_equal(read_image(series / "7.dcm").data, VOLUME)
+    np.testing.assert_array_equal(read_image(series / "other.dcm").data, VOLUME[0] + 1)
+    assert images_in(series) == [series / "6.dcm", series / "other.dcm"]
+    with pytest.raises(ValueError, match="holds 2 DICOM series; give a folder with one"):
+        read_image(series)
+
+
+def test_of_slices_that_are_given_one_by_one_the_first_of_each_series_is_taken(
+    series: Path, tmp_path: Path
+) -> None:
+    """As a shell makes of ``series/*.dcm``: else each slice would be the whole stack again."""
+    write_slice(series / "other.dcm", VOLUME[0] + 1, series="1.2.4")
+    film = series / "film.dcm"
+    write_slice(film, VOLUME, NumberOfFrames=4)
+    beside = tmp_path / "a.tif"
+    tifffile.imwrite(beside, VOLUME[0])
+    slices = [series / f"{name}.dcm" for name in (8, 7, "other", 6)]
+    taken = [beside, slices[0], slices[2], film]
+    assert one_per_series([beside, *slices, film]) == taken
+    assert [one.image for one in find_inputs([beside, *slices, film]).images] == taken
+    matched = find_inputs([series / "*.dcm"]).images
+    assert [one.image.name for one in matched] == ["6.dcm", "film.dcm", "other.dcm"]
+    assert (
+        one_per_series([slices[1]] * 2) == [slices[1]] * 2
+    )  # that it is given twice is said elsewhere
+
+
+def test_values_are_those_of_the_modality(tmp_path: Path) -> None:
+    write_slice(tmp_path / "ct" / "a", VOLUME[0], RescaleSlope=2, RescaleIntercept=-1024)
+    image = read_image(tmp_path / "ct")
+    assert image.axes == "YX"
+    assert image.data.dtype == np.float32
+    np.testing.assert_array_equal(image.data, 2 * VOLUME[0].astype(np.float32) - 1024)
+
+
+def test_frames_of_one_file_are_planes(tmp_path: Path) -> None:
+    more = {"NumberOfFrames": 4, "SpacingBetweenSlices": 1.5}
+    write_slice(tmp_path / "a.dcm", VOLUME, **more)
+    image = read_image(tmp_path / "a.dcm")
+    np.testing.assert_array_equal(image.data, VOLUME)
+    assert image.scale["Z"] == 1.5
+
+
+def test_files_of_one_frame_are_slices(tmp_path: Path) -> None:
+    for z, plane in enumerate(VOLUME):
+        write_slice(tmp_path / f"{z}.dcm", plane, z + 1, NumberOfFrames=1)
+    image = read_image(tmp_path)
+    np.testing.assert_array_equal(image.data, VOLUME)
+    assert (image.axes, image.scale["Z"]) == ("ZYX", 3.0)
+
+
+def test_each_file_of_several_frames_is_an_image(tmp_path: Path) -> None:
+    """An ultrasound's series holds films and pictures side by side."""
+    for name, planes in (("1", VOLUME), ("2", VOLUME[:2] + 1)):
+        write_slice(tmp_path / name, planes, NumberOfFrames=len(planes))
+    write_slice(tmp_path / "3", VOLUME[0] + 2)
+    assert images_in(tmp_path) == [tmp_path / "1", tmp_path / "2", tmp_path / "3"]
+    np.testing.assert_array_equal(read_image(tmp_path / "1").data, VOLUME)
+    np.testing.assert_array_equal(read_image(tmp_path / "2").data, VOLUME[:2] + 1)
+    np.testing.assert_array_equal(read_image(tmp_path / "3").data, VOLUME[0] + 2)
+
+
+def item(**values: Any) -> Any:
+    """A sequence of one item."""
+    dataset = pydicom.Dataset()
+    for name, value in values.items():
+        setattr(dataset, name, value)
+    return pydicom.Sequence([dataset])
+
+
+def test_frames_of_an_enhanced_file_are_sorted_scaled_and_sized_as_it_says(tmp_path: Path) -> None:
+    """Such files, of several slices at several times, say what they are of all or of each frame."""
+    frames = [(z, time) for time in range(2) for z in (2, 0, 1)]  # two times, slices interleaved
+    per_frame = [
+        item(
+            PlanePositionSequence=item(ImagePositionPatient=[0, 0, 3.0 * z]),
+            PixelValueTransformationSequence=item(RescaleSlope=1 + time, RescaleIntercept=-5),
+        )[0]
+        for z, time in frames
+    ]
+    shared = item(
+        PlaneOrientationSequence=item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0]),
+        PixelMeasuresSequence=item(PixelSpacing=[0.5, 0.25], SliceThickness=4),
+    )
+    write_slice(
+        tmp_path / "a.dcm",
+        np.stack([VOLUME[z] for z, _ in frames]),
+        NumberOfFrames=6,
+        SharedFunctionalGroupsSequence=shared,
+        PerFrameFunctionalGroupsSequence=pydicom.Sequence(per_frame),
+        **dict.fromkeys(["PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient"]),
+    )
+    image = read_image(tmp_path)
+    values = VOLUME[:3].astype(np.float32)
+    assert image.axes == "TZYX"
+    np.testing.assert_array_equal(image.data, np.stack([values - 5, 2 * values - 5]))
+    assert image.scale == {"Z": 3.0, "Y": 0.5, "X": 0.25}
+
+
+def test_slices_at_one_position_become_time(tmp_path: Path) -> None:
+    for time in range(2):
+        for z in range(3):
+            position = {"ImagePositionPatient": [0, 0, 3.0 * z], "time": time}
+            number = 1 + z + 3 * time
+            write_slice(tmp_path / f"{time}{z}", VOLUME[z] + time, number, **position)
+    image = read_image(tmp_path)
+    assert image.axes == "TZYX"
+    np.testing.assert_array_equal(image.data, np.stack([VOLUME[:3], VOLUME[:3] + 1]))
+
+
+def test_nothing_of_the_patient_is_kept(series: Path) -> None:
+    image = read_image(series)
+    assert "Doe" not in repr(image)
+    assert "4711" not in repr(image)
+
+
+def test_bad_series_get_one_sentence(series: Path) -> None:
+    write_slice(series / "x.dcm", VOLUME[0, :3], 9)
+    with pytest.raises(ValueError, match=r"mixes images \(3 x 8, 6 x 8\)"):
+        read_image(series)
+    (series / "x.dcm").unlink()
+    (series / "9.dcm").write_bytes((series / "9.dcm").read_bytes()[:-20])
+    with pytest.raises(ValueError, match=r"could not be read"):
+        read_image(series)
+
+
+def test_more_pixels_than_memory_are_refused(tmp_path: Path) -> None:
+    write_slice(tmp_path / "a.dcm", VOLUME, NumberOfFrames=2**30)
+    with pytest.raises(ValueError, match="of memory unpacked"):
+        read_image(tmp_path / "a.dcm")

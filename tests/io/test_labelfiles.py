@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_simmat.io.tiff import label_dtype, write_labels_nifti, write_labels_tiff
+
+
+@pytest.mark.parametrize(
+    ("highest", "dtype"), [(0, "uint16"), (65535, "uint16"), (65536, "uint32")]
+)
+def test_labels_are_uint16_until_they_do_not_fit(highest: int, dtype: str) -> None:
+    assert label_dtype(highest) == dtype
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"),
+    [("YX", (5, 6)), ("ZYX", (3, 5, 6)), ("TZYX", (2, 3, 5, 6)), ("ZTYX", (2, 3, 5, 6))],
+)
+def test_a_label_tiff_keeps_shape_axes_values_and_pixel_size(
+    tmp_path: Path, axes: str, shape: tuple[int, ...]
+) -> None:
+    labels = np.arange(np.prod(shape)).reshape(shape) * 1000
+    path = tmp_path / "labels.tif"
+    write_labels_tiff(
+        path,
+        labels,
+        axes=axes,
+        scale={"Y": 0.25, "X": 0.5, "Z": 2.0, "T": 3.0},
+        units={"Y": "um", "X": "um", "Z": "um", "T": "s"},
+    )
+    with tifffile.TiffFile(path) as file:
+        assert file.series[0].axes == axes
+        assert file.pages[0].compression == tifffile.COMPRESSION.ADOBE_DEFLATE
+        assert file.pages[0].tags["XResolution"].value == (20000, 1)  # per centimetre
+        pixels = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"]
+        np.testing.assert_array_equal(file.asarray(), labels)
+        assert file.series[0].dtype == label_dtype(int(labels.max()))
+    assert (pixels["PhysicalSizeX"], pixels["PhysicalSizeY"], pixels["PhysicalSizeZ"]) == (
+        0.5,
+        0.25,
+        2,
+    )
+    assert {pixels[f"PhysicalSize{axis}Unit"] for axis in "XYZ"} == {"µm"}
+    assert (pixels["TimeIncrement"], pixels["TimeIncrementUnit"]) == (3, "s")
+
+
+@pytest.mark.parametrize(
+    ("axes", "kept"),
+    [("IYX", "QYX"), ("QQYX", "QRYX"), ("IQTYX", "QRTYX"), ("WTZYX", "QTZYX"), ("QQQYX", "QRPYX")],
+)
+def test_axes_that_ome_does_not_know_are_kept_as_others(
+    tmp_path: Path, axes: str, kept: str
+) -> None:
+    shape = (*(2, 3, 2)[: len(axes) - 2], 3, 4)
+    labels = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
+    write_labels_tiff(tmp_path / "labels.tif", labels, axes=axes)
+    with tifffile.TiffFile(tmp_path / "labels.tif") as file:
+        assert file.series[0].axes == kept
+        np.testing.assert_array_equal(file.asarray(), labels)
+
+
+def test_a_pixel_size_without_a_unit_is_not_claimed_to_be_micrometres(tmp_path: Path) -> None:
+    write_labels_tiff(
+        tmp_path / "labels.tif", np.ones((2, 2), np.uint16), axes="YX", scale={"Y": 2.0, "X": 2.0}
+    )
+    with tifffile.TiffFile(tmp_path / "labels.tif") as file:
+        assert "PhysicalSize" not in file.ome_metadata
+
+
+def test_equal_content_gives_equal_bytes_and_other_content_another_uuid(tmp_path: Path) -> None:
+    labels = np.eye(7, dtype=np.uint16)
+    for name, content in [("a", labels), ("b", labels.astype(np.int64)), ("c", labels * 2)]:
+        write_labels_tiff(tmp_path / name, content, axes="YX")
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    uuids = []
+    for name in "ac":
+        with tifffile.TiffFile(tmp_path / name) as file:
+            uuids.append(tifffile.xml2dict(file.ome_metadata)["OME"]["UUID"])
+    assert len(set(uuids)) == 2
+
+
+def test_a_label_nifti_keeps_its_affine_and_holds_no_time(tmp_path: Path) -> None:
+    nibabel = pytest.importorskip("nibabel")
+    labels = np.arange(24).reshape(2, 3, 4)
+    affine = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -120], [0, 0, 3, -70], [0, 0, 0, 1]])
+    for name in ("a.nii.gz", "b.nii.gz"):
+        write_labels_nifti(tmp_path / name, labels, affine=affine, units=("mm", "s"))
+    image = nibabel.load(tmp_path / "a.nii.gz")
+    np.testing.assert_array_equal(image.affine, affine)
+    np.testing.assert_array_equal(np.asanyarray(image.dataobj), labels)
+    assert image.header.get_xyzt_units() == ("mm", "sec")
+    raw = (tmp_path / "a.nii.gz").read_bytes()
+    assert raw[4:8] == b"\0\0\0\0"  # gzip's time
+    assert raw[3] == 0  # and no file name
+    assert raw == (tmp_path / "b.nii.gz").read_bytes()

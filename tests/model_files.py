@@ -1,0 +1,83 @@
+"""Models for the tests: random weights in files made as the shipped ones are."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from napari_simmat.io.files import sha256_of
+from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
+
+ANGLES = ("0 deg", "45 deg", "90 deg", "135 deg")
+
+
+@pytest.fixture(scope="session")
+def tiny_spec() -> ModelSpec:
+    """The description of a base; no file can hold its own hash."""
+    return ModelSpec(
+        name="tiny-1",
+        modality="RGB",
+        channels=tuple(
+            Channel(name=name, mean=127.5, std=60.0) for name in ("red", "green", "blue")
+        ),
+        normalization=Normalization(),
+        input_size=InputSize(method="native", size=1024),
+        base=Base(name="tiny-1", architecture="tiny", sha256=""),
+        description="Random weights, for tests.",
+        license="BSD-3-Clause",
+    )
+
+
+@pytest.fixture(scope="session")
+def random_models(tmp_path_factory: pytest.TempPathFactory, tiny_spec: ModelSpec) -> Path:
+    """A folder with `tiny-1` (half precision) and `polarization`, which stands on it."""
+    import torch
+
+    from napari_simmat.checkpoints.checkpoint import save_checkpoint
+    from napari_simmat.models.tuning import build_network
+
+    folder = tmp_path_factory.mktemp("models")
+    torch.manual_seed(1)
+    state = build_network("tiny").state_dict()
+    save_checkpoint(
+        folder / "tiny-1.safetensors", tiny_spec, {name: t.half() for name, t in state.items()}
+    )
+    network = build_network("tiny", channels=4, transfer="simmat")
+    trained = {name: network.state_dict()[name] for name in network.transfer_names()}
+    spec = replace(
+        tiny_spec,
+        name="polarization",
+        modality="polarization (4 angles)",
+        channels=tuple(Channel(name=name, mean=100.0, std=50.0) for name in ANGLES),
+        base=replace(tiny_spec.base, sha256=sha256_of(folder / "tiny-1.safetensors")),
+        transfer="simmat",
+        metrics={"iou_click": 0.7},
+    )
+    save_checkpoint(folder / "polarization.safetensors", spec, trained)
+    return folder
+
+
+@pytest.fixture
+def assets(random_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that stands for the models in the package: `tiny-1` and `polarization`."""
+    folder = tmp_path / "assets"
+    shutil.copytree(random_models, folder)
+    monkeypatch.setattr("napari_simmat.checkpoints.registry.ASSETS", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sam_file(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A file as SAM is published, with random weights (375 MB; deleted afterwards)."""
+    import torch
+    from segment_anything import sam_model_registry
+
+    path = tmp_path_factory.mktemp("sam") / "my_sam.pth"
+    torch.manual_seed(0)
+    torch.save(sam_model_registry["vit_b"]().state_dict(), path)
+    yield path
+    path.unlink()

@@ -1,0 +1,86 @@
+"""The batched decoding of SAM that training uses, against the stock decoder."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from segment_anything import sam_model_registry
+from torch import Tensor
+
+from napari_simmat.models.network import Encoded
+from napari_simmat.models.sam import SamNetwork, build_sam
+
+
+@pytest.fixture(scope="module")
+def network() -> SamNetwork:
+    torch.manual_seed(0)
+    return build_sam("vit_b")
+
+
+@pytest.fixture(scope="module")
+def encoded() -> Encoded:
+    torch.manual_seed(1)
+    return Encoded(torch.randn(2, 256, 64, 64), (1024, 1024))
+
+
+POINTS = torch.tensor([[300.0, 200.0], [700.0, 650.0], [10.0, 1000.0], [512.0, 512.0]])
+
+
+def stock(network: SamNetwork, encoded: Encoded, index: int, **prompt: Tensor) -> Tensor:
+    one = Encoded(encoded.embedding[index : index + 1], encoded.input_size)
+    return network.decode(one, **prompt).logits
+
+
+@torch.no_grad()
+def test_clicks_on_two_images_are_those_of_stock(network: SamNetwork, encoded: Encoded) -> None:
+    padded = torch.stack([POINTS, torch.zeros(4, 2)], dim=1)
+    labels = torch.tensor([[1, -1], [0, -1], [1, -1], [1, -1]])
+    logits, quality = network.decode_batch(encoded, padded, labels)
+    assert logits.shape == (4, 4, 256, 256)
+    assert quality.shape == (4, 4)
+    for index in range(4):
+        expected = stock(
+            network, encoded, index // 2, points=POINTS[[index]], labels=labels[index, :1]
+        )
+        torch.testing.assert_close(logits[index], expected, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_box_with_a_mask_is_that_of_stock(network: SamNetwork, encoded: Encoded) -> None:
+    corners = torch.tensor([[[100.0, 120.0], [400.0, 500.0]], [[0.0, 0.0], [90.0, 80.0]]])
+    mask = torch.randn(2, 1, 256, 256)
+    logits, _ = network.decode_batch(encoded, corners, torch.tensor([[2, 3], [2, 3]]), mask)
+    for index in range(2):
+        expected = stock(
+            network, encoded, index, box=corners[index].flatten(), mask=mask[index : index + 1]
+        )
+        torch.testing.assert_close(logits[index], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_crop_has_no_origin(network: SamNetwork, encoded: Encoded) -> None:
+    with pytest.raises(ValueError, match="a crop has no origin"):
+        network.decode_batch(encoded, POINTS[:2, None], torch.ones(2, 1), origin=(8.0, 0.0))
+
+
+def test_recomputing_the_blocks_changes_no_gradient() -> None:
+    from napari_simmat.models.tuning import build_network
+
+    image = torch.randn(1, 2, 64, 64)
+    gradients = []
+    for recompute in (False, True):
+        torch.manual_seed(0)
+        network = build_network("tiny", channels=2, transfer="simmat", strategy="full")
+        network.recompute = recompute
+        network.encode(image).embedding.square().mean().backward()
+        gradients.append({n: p.grad for n, p in network.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name])
+
+
+def test_the_stock_network_is_untouched() -> None:
+    torch.manual_seed(0)
+    ours = build_sam("vit_b").state_dict()
+    torch.manual_seed(0)
+    theirs = sam_model_registry["vit_b"]().state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

@@ -1,0 +1,199 @@
+"""`tiny` against the plain reference, at any size, and where its positions lie."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from napari_simmat.models.multiscale import WINDOW
+from napari_simmat.models.tiny_encoder import REFERENCE_TOKENS, LocalContrast
+from napari_simmat.models.tuning import build_network
+from napari_simmat.progress import finish
+from tests.models import plain_tiny
+
+
+@pytest.fixture(scope="module", params=["tiny", "tiny_local"])
+def network(request):
+    torch.manual_seed(0)
+    network = build_network(request.param)
+    with torch.no_grad():  # no tensor at zero or one, where a mistake would not show
+        for parameter in network.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return network
+
+
+def relative(ours, theirs):
+    return float((ours - theirs).norm() / theirs.norm())
+
+
+PROMPTS = {
+    "click": {"points": [(40.0, 30.0)], "labels": [1]},
+    "negative click alone": {"points": [(40.0, 30.0)], "labels": [0]},
+    "several clicks": {"points": [(40.0, 30.0), (20.5, 11.25), (55.0, 60.0)], "labels": [1, 1, 0]},
+    "box": {"box": (10.0, 12.0, 50.0, 41.5)},
+    "box and click": {"points": [(30.0, 20.0)], "labels": [1], "box": (10.0, 12.0, 50.0, 41.5)},
+    "box and negative": {"points": [(30.0, 20.0)], "labels": [0], "box": (10.0, 12.0, 50.0, 41.5)},
+    "click on a corner": {"points": [(0.0, 0.0)], "labels": [1]},
+}
+
+
+@pytest.mark.parametrize("size", [(64, 96), (32, 32), (320, 352)])
+@pytest.mark.parametrize("kind", [*PROMPTS, "mask", "mask and clicks"])
+@torch.no_grad()
+def test_equals_the_plain_reference(network, size, kind):
+    torch.manual_seed(1)
+    image = torch.randn(1, 3, *size)
+    weights = network.state_dict()
+    given = dict(PROMPTS.get(kind, {}))
+    if kind.startswith("mask"):
+        given = dict(PROMPTS["several clicks"]) if "clicks" in kind else {}
+        given["mask"] = 8 * torch.randn(size[0] // 2, size[1] // 2)
+    if size[0] == 32:
+        for name in ("points", "box"):
+            if name in given:
+                given[name] = _halved(given[name])
+    ours = network.encode(image)
+    theirs = plain_tiny.encode(weights, image)
+    parts = (ours.embedding, ours.maps["skip4"], ours.maps["skip2"], ours.maps["dense"])
+    for our, their in zip(parts, theirs, strict=True):
+        assert relative(our, their) < 1e-4
+
+    logits, quality = plain_tiny.decode(weights, theirs, **given)
+    points, labels, box, mask = (given.get(n) for n in ("points", "labels", "box", "mask"))
+    tokens = [*(points or ()), *((box[:2], box[2:]) if box else ((0.0, 0.0),))]
+    kinds = [*(labels or ()), *((2, 3) if box else (-1,))]
+    batched = network.decode_batch(
+        ours,
+        torch.tensor([tokens]),
+        torch.tensor([kinds]),
+        None if mask is None else mask[None, None],
+    )
+    assert relative(batched[0][0], logits) < 1e-4
+    assert relative(batched[1][0], quality) < 1e-4
+    if max(size) <= WINDOW:  # the whole image is one window
+        answer = network.decode(
+            ours,
+            None if points is None else torch.tensor(points),
+            None if labels is None else torch.tensor(labels),
+            None if box is None else torch.tensor(box),
+            None if mask is None else mask[None, None],
+        )
+        logits, quality = plain_tiny.ordered(logits, quality, box, mask)
+        assert relative(answer.logits, logits) < 1e-4
+        assert relative(answer.predicted_iou, quality) < 1e-4
+
+
+def test_both_kernels_of_the_attention_are_compared():
+    """The sizes above lie on both sides of the switch between the two ways to compute it."""
+    assert (64 // 16) * (96 // 16) <= REFERENCE_TOKENS < (320 // 16) * (352 // 16)
+
+
+@torch.no_grad()
+def test_a_batch_of_prompts_on_two_images_equals_single_ones(network):
+    torch.manual_seed(2)
+    images = torch.randn(2, 3, 64, 64)
+    points = torch.rand(6, 2, 2) * 60
+    labels = torch.tensor([[1, -1]]).expand(6, 2)
+    logits, quality = network.decode_batch(network.encode(images), points, labels)
+    for number in range(6):
+        alone = network.encode(images[number // 3][None])
+        answer = network.decode(alone, points[number, :1], labels[number, :1])
+        assert relative(logits[number], answer.logits) < 1e-4
+        assert relative(quality[number], answer.predicted_iou) < 1e-4
+
+
+@torch.no_grad()
+def test_answers_are_exact_in_half_precision_too(network):
+    """Of what is encoded; distances between pixels have no meaning in bfloat16."""
+    torch.manual_seed(4)
+    encoded = network.encode(torch.randn(1, 3, 64, 64))
+    points, labels = torch.tensor([[[40.25, 30.5], [0.0, 0.0]]]), torch.tensor([[1, -1]])
+    exact = network.decode_batch(encoded, points, labels)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = network.decode_batch(encoded, points, labels)
+    for one, other in zip(half, exact, strict=True):
+        assert torch.equal(one, other)
+
+
+@torch.no_grad()
+def test_positions_move_with_the_image(network):
+    """Moved by whole tokens with everything around it constant, the answer moves along."""
+    image = torch.zeros(1, 3, 192, 192)
+    torch.manual_seed(3)
+    image[..., 64:112, 64:112] = torch.randn(3, 48, 48)
+    moved = image.roll((16, 32), (-2, -1))
+    dense, dense_moved = (network.encode(each).maps["dense"] for each in (image, moved))
+    inner = dense[..., 24:64, 24:64]
+    shifted = dense_moved[..., 32:72, 40:80]
+    assert relative(shifted, inner) < 0.05  # attention sees the borders, which do not move
+    assert relative(dense_moved[..., 24:64, 24:64], inner) > 0.2
+
+
+@torch.no_grad()
+def test_a_corrected_mask_is_not_taken_from_a_level_too_coarse_for_it(network, monkeypatch):
+    """Of two levels that are as sure within a hundredth, the finer one answers."""
+    mask = torch.full((1, 1, 128, 128), -5.0)
+    mask[..., 58:70, 58:70] = 5
+    encoded = finish(network.encode_job(torch.zeros(1, 3, 256, 256)))
+    asked = []
+
+    def in_window(level, window, *_):
+        asked.append(level.scale)
+        part = window.mask(mask, level.scale)[0].expand(4, -1, -1)
+        return part, torch.tensor([0.8 if level.scale == 2 else 0.81, 0.1, 0.1, 0.1])
+
+    monkeypatch.setattr(network, "_in_window", in_window)
+    found = network.decode(encoded, torch.tensor([[128.0, 128.0]]), torch.tensor([1]), mask=mask)
+    assert asked == [2, 1]
+    assert found.predicted_iou[0] == 0.8
+
+
+@torch.no_grad()
+def test_local_contrast_finds_the_dim_beside_the_bright():
+    """A square a hundred times dimmer than another stands out as if it were alone."""
+    local = LocalContrast(4)
+    local.mix.weight.copy_(torch.eye(4)[:, :, None, None])
+    image = torch.zeros(1, 4, 160, 160)
+    image[..., 20:30, 20:30] = 0.5
+    alone = local(image) - image
+    image[..., 120:130, 120:130] = 50.0
+    beside = local(image) - image
+    assert torch.equal(beside[..., :60, :60], alone[..., :60, :60])
+    dim, ground = beside[0, 0, 20:30, 20:30], beside[0, 0, 32:40, 32:40]
+    assert dim.mean() - ground.mean() > 2  # deviations, of a square that is 0.5 higher
+    lone = torch.zeros(1, 4, 160, 160)
+    lone[..., 80, 80] = 50.0
+    assert (local(lone) - lone).max() == LocalContrast.LIMIT
+    assert torch.equal(local(torch.full((1, 4, 16, 24), 7.0)), torch.full((1, 4, 16, 24), 7.0))
+
+
+def test_local_contrast_of_nothing_has_a_gradient():
+    local = LocalContrast(4)
+    image = torch.full((1, 4, 16, 24), 7.0, requires_grad=True)
+    local(image).sum().backward()
+    assert torch.equal(image.grad, torch.ones_like(image))
+    assert torch.isfinite(local.mix.weight.grad).all()
+
+
+def _halved(values):
+    if isinstance(values, tuple):
+        return tuple(value / 2 for value in values)
+    return [(x / 2, y / 2) for x, y in values]
+
+
+@torch.no_grad()
+def test_of_a_boxs_masks_the_one_that_fills_it_is_the_answer(network, monkeypatch):
+    masks = torch.full((4, 32, 32), -5.0)
+    masks[0, 8:16, 8:16] = 5  # half of the box below, with the best predicted quality
+    masks[2, 8:16, 8:24] = 5  # the box: pixels 16 to 48 across, 16 to 32 down
+    quality = torch.tensor([0.9, 0.5, 0.7, 0.1])
+    monkeypatch.setattr(network, "_in_window", lambda *_: (masks, quality))
+    encoded = network.encode(torch.zeros(1, 3, 64, 64))
+    boxed = network.decode(encoded, box=torch.tensor([15.5, 15.5, 47.5, 31.5]))
+    assert torch.equal(boxed.logits, masks[[2, 0, 1, 3]])
+    assert torch.equal(boxed.predicted_iou, quality[[2, 0, 1, 3]])
+    corrected = network.decode(encoded, mask=masks[None, 2:3])
+    assert torch.equal(corrected.logits, masks)  # without a box the predicted quality decides
+    click = torch.tensor([[20.0, 20.0]]), torch.tensor([1])
+    monkeypatch.setattr(network, "_in_window", lambda *_: (masks, quality.flip(0)))
+    assert torch.equal(network.decode(encoded, *click).logits, masks)  # the single mask stays

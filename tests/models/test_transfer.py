@@ -1,0 +1,106 @@
+"""The transfer slot: any number of channels, base weights untouched, names kept."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from napari_simmat.models.transfer import TRANSFERS, transfer_layer
+from napari_simmat.models.tuning import build_network
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 6, 9, 48, 580])
+@pytest.mark.parametrize("transfer", ["simmat", "baseline_a", "baseline_b"])
+@torch.no_grad()
+def test_a_transfer_layer_takes_any_number_of_channels(transfer, channels):
+    network = build_network("tiny", channels=channels, transfer=transfer)
+    encoded = network.encode(torch.randn(1, channels, 64, 64))
+    assert encoded.embedding.shape == (1, 128, 8, 8)
+
+
+def test_mat_has_the_papers_parameters_and_keeps_the_names_of_the_base():
+    """Conv 3x3 C -> 64 and 64 -> 3: 576 C + 64 + 1731 numbers (METHOD: arXiv 2409.08083)."""
+    base, tuned = build_network("tiny"), build_network("tiny", channels=4, transfer="simmat")
+    names = set(tuned.state_dict())
+    assert tuned.transfer_names() == names - set(base.state_dict())
+    assert set(base.state_dict()) < names
+    own = [tuned.state_dict()[name] for name in tuned.transfer_names()]
+    assert sum(each.numel() for each in own) == 576 * 4 + 64 + 1731
+
+
+@torch.no_grad()
+def test_mat_is_two_convolutions_before_the_bases_projection():
+    torch.manual_seed(0)
+    network = build_network("tiny", channels=5, transfer="simmat")
+    state = network.state_dict()
+    slot = "image_encoder.patch_embed.proj."
+    image = torch.randn(2, 5, 70, 32)  # three strips, the last of a few rows
+    x = torch.conv2d(image, state[slot + "mat.0.weight"], state[slot + "mat.0.bias"], padding=1)
+    x = x.clamp(min=0)
+    x = torch.conv2d(x, state[slot + "mat.2.weight"], state[slot + "mat.2.bias"], padding=1)
+    assert x.shape == (2, 3, 70, 32)
+    x = torch.conv2d(x, state[slot + "weight"], state[slot + "bias"], stride=2, padding=1)
+    torch.testing.assert_close(network.projection(image), x)
+
+
+@torch.no_grad()
+def test_mat_that_is_the_identity_leaves_the_foundation_as_it_is():
+    """One hidden channel keeps what is positive of a colour, another one what is negative."""
+    torch.manual_seed(0)
+    base, tuned = build_network("tiny"), build_network("tiny", channels=3, transfer="simmat")
+    tuned.load_state_dict(base.state_dict(), strict=False)
+    tuned.projection.pass_on((0, 1, 2), torch.ones(3), torch.zeros(3))
+    image = torch.randn(1, 3, 64, 64)
+    click = torch.tensor([[30.0, 20.0]]), torch.tensor([1])
+    ours, theirs = (
+        tuned.decode(tuned.encode(image), *click),
+        base.decode(base.encode(image), *click),
+    )
+    assert torch.equal(ours.logits, theirs.logits)
+    assert torch.equal(ours.predicted_iou, theirs.predicted_iou)
+
+
+@torch.no_grad()
+def test_baseline_a_is_a_new_projection_of_the_same_shape():
+    base, tuned = build_network("tiny"), build_network("tiny", channels=5, transfer="baseline_a")
+    assert set(tuned.state_dict()) == set(base.state_dict())
+    slot = "image_encoder.patch_embed.proj."
+    assert tuned.transfer_names() == {slot + "weight", slot + "bias"}
+    assert tuned.projection.weight.shape == (32, 5, 3, 3)
+    sam = build_network("vit_b", channels=4, transfer="baseline_a", initialize=False)
+    assert sam.projection.weight.shape == (768, 4, 16, 16)
+    assert sam.projection.stride == (16, 16)
+
+
+@torch.no_grad()
+def test_baseline_b_is_a_mix_of_channels_before_the_bases_projection():
+    torch.manual_seed(0)
+    network = build_network("tiny", channels=5, transfer="baseline_b")
+    state = network.state_dict()
+    slot = "image_encoder.patch_embed.proj."
+    assert network.transfer_names() == {
+        slot + name for name in ("weight", "bias", "squeeze.weight", "squeeze.bias")
+    }
+    image = torch.randn(2, 5, 70, 32)  # three strips, the last of a few rows
+    mix = torch.einsum("oc,bchw->bohw", state[slot + "squeeze.weight"][..., 0, 0], image)
+    mix = mix + state[slot + "squeeze.bias"][:, None, None]
+    x = torch.conv2d(mix, state[slot + "weight"], state[slot + "bias"], stride=2, padding=1)
+    torch.testing.assert_close(network.projection(image), x)
+
+
+def test_zeroshot_is_the_base_itself():
+    network = build_network("tiny")
+    projection = network.projection
+    assert transfer_layer("zeroshot", projection, 3) is projection
+    assert network.transfer_names() == set()
+
+
+def test_errors_say_what_to_do():
+    projection = build_network("tiny").projection
+    with pytest.raises(ValueError, match=r"takes 3 channels, not 4; use the transfer .*'simmat'"):
+        transfer_layer("zeroshot", projection, 4)
+    with pytest.raises(ValueError, match="'magic' is unknown; choose from zeroshot, simmat"):
+        transfer_layer("magic", projection, 3)
+    with pytest.raises(ValueError, match="at least one channel, got 0"):
+        transfer_layer("simmat", projection, 0)
+    assert list(TRANSFERS) == ["zeroshot", "simmat", "baseline_a", "baseline_b"]

@@ -1,0 +1,238 @@
+"""The re-associated mask decoder against the stock one."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from segment_anything import sam_model_registry
+from segment_anything.modeling import MaskDecoder, Sam, TwoWayTransformer
+from torch import Tensor
+
+from napari_simmat.models import sam
+from napari_simmat.models import sam as sam_module
+from napari_simmat.models.network import Encoded
+from napari_simmat.models.sam import SamNetwork, build_sam
+from napari_simmat.models.tuning import STRATEGIES, build_network, merge
+from tests.plain_authors import small_sam
+
+SIDE, CELLS, WIDTH = 160, 10, 32
+CLICKS = torch.tensor([[40.0, 30.0], [155.5, 0.0], [80.25, 120.0], [3.0, 70.0], [60.0, 90.0]])
+PROMPTS = {
+    "a click": {"points": CLICKS[:1], "labels": torch.tensor([1])},
+    "a background click": {"points": CLICKS[:1], "labels": torch.tensor([0])},
+    "a box": {"box": torch.tensor([20.0, 30.0, 90.5, 140.0])},
+    "a mask": {"mask": 4 * torch.randn(1, 1, 40, 40, generator=torch.Generator().manual_seed(5))},
+    "more clicks than it pays for": {"points": CLICKS, "labels": torch.tensor([1, 0, 1, 1, 0])},
+}
+PROMPTS["a box, a click and a mask"] = {
+    **PROMPTS["a click"],
+    **PROMPTS["a box"],
+    **PROMPTS["a mask"],
+}
+
+
+def stock_sam() -> Sam:
+    """Two heads, so that a click's tokens are few beside the attentions' inner width."""
+    stock = small_sam(SIDE)
+    torch.manual_seed(0)
+    stock.mask_decoder = MaskDecoder(
+        transformer_dim=WIDTH, transformer=TwoWayTransformer(2, WIDTH, 2, mlp_dim=64)
+    ).eval()
+    with torch.no_grad():
+        for parameter in stock.mask_decoder.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return stock
+
+
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> SamNetwork:
+    monkeypatch.setitem(sam_model_registry, "vit_b", stock_sam)
+    torch.manual_seed(0)
+    return build_sam("vit_b")
+
+
+@pytest.fixture(scope="module")
+def encoded() -> Encoded:
+    torch.manual_seed(1)
+    return Encoded(torch.randn(1, WIDTH, CELLS, CELLS), (SIDE, SIDE))
+
+
+@torch.no_grad()
+def by_stock(
+    network: Sam,
+    encoded: Encoded,
+    points: Tensor | None = None,
+    labels: Tensor | None = None,
+    box: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    clicks = None if points is None else (points[None], labels[None])
+    sparse, dense = network.prompt_encoder(clicks, None if box is None else box[None], mask)
+    logits, quality = network.mask_decoder.predict_masks(
+        encoded.embedding, network.prompt_encoder.get_dense_pe(), sparse, dense
+    )
+    return logits[0], quality[0]
+
+
+def relative(ours: Tensor, theirs: Tensor) -> float:
+    return float((ours.float() - theirs).norm() / theirs.norm())
+
+
+@pytest.mark.parametrize("kind", PROMPTS)
+@pytest.mark.parametrize("at_once", [1024, 7])
+@torch.no_grad()
+def test_an_answer_is_that_of_stock(
+    network: SamNetwork, encoded: Encoded, kind: str, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sam_module, "TOKENS_AT_ONCE", at_once)
+    logits, quality = by_stock(network, encoded, **PROMPTS[kind])
+    ours = network.decode(encoded, **PROMPTS[kind])
+    assert ours.logits.shape == (4, 40, 40)
+    assert relative(ours.logits, logits) < 1e-5
+    assert relative(ours.predicted_iou, quality) < 1e-5
+
+
+def test_a_click_is_reassociated_and_many_are_not(network: SamNetwork) -> None:
+    """Both ways are compared above: four own tokens and one for quality, a click, its padding."""
+    attention = network.mask_decoder.transformer.final_attn_token_to_image
+    assert sam_module._can_reassociate(attention, 5 + 2)
+    assert not sam_module._can_reassociate(attention, 5 + len(CLICKS) + 1)
+
+
+@torch.no_grad()
+def test_clicks_together_are_those_alone(network: SamNetwork, encoded: Encoded) -> None:
+    found = network.decode_clicks(encoded, CLICKS)
+    for click, placed in zip(CLICKS, found, strict=True):
+        logits, quality = by_stock(network, encoded, points=click[None], labels=torch.tensor([1]))
+        assert (placed.top, placed.left) == (0, 0)
+        assert relative(placed.logits, logits) < 1e-5
+        assert relative(placed.predicted_iou, quality) < 1e-5
+
+
+@torch.no_grad()
+def test_prompts_that_share_the_image_are_those_alone(network: SamNetwork) -> None:
+    """As a GPU computes them: many at once, on one image."""
+    torch.manual_seed(2)
+    transformer = network.mask_decoder.transformer
+    image, positions = torch.randn(1, 30, WIDTH), torch.randn(1, 30, WIDTH)
+    tokens = torch.randn(3, 7, WIDTH)
+    shared = sam_module.ImageTokens.of(image, positions)
+    queries, pieces = sam_module.two_way(transformer, shared, tokens)
+    together = queries, torch.cat(pieces, dim=1)
+    turned = (each.mT.reshape(1, WIDTH, 5, 6) for each in (image, positions))
+    shape = [each.expand(3, -1, -1, -1) for each in turned]
+    for ours, theirs in zip(together, transformer(*shape, tokens), strict=True):
+        assert relative(ours, theirs) < 1e-5
+
+
+@torch.no_grad()
+def test_masks_of_poor_quality_are_not_formed(network: SamNetwork, encoded: Encoded) -> None:
+    every = network.decode_clicks(encoded, CLICKS)
+    best = sorted(float(each.predicted_iou.max()) for each in every)
+    found = network.decode_clicks(encoded, CLICKS, least=best[2])
+    for one, whole in zip(found, every, strict=True):
+        assert torch.equal(one.predicted_iou, whole.predicted_iou)
+        if float(whole.predicted_iou.max()) >= best[2]:
+            assert torch.equal(one.logits, whole.logits)
+        else:
+            assert one.logits.shape == (0, 40, 40)
+    assert sum(len(each.logits) > 0 for each in found) == 3
+
+
+LAYER = "mask_decoder.transformer.layers.1."
+TERMS = [
+    *(f"{LAYER}cross_attn_token_to_image.{part}_proj.bias" for part in ("q", "v", "out")),
+    *(f"{LAYER}cross_attn_image_to_token.{part}_proj.bias" for part in ("q", "v", "out")),
+    *(f"{LAYER}norm4.{part}" for part in ("weight", "bias")),
+    *(f"mask_decoder.output_upscaling.{part}.bias" for part in (0, 1, 3)),
+    "prompt_encoder.no_mask_embed.weight",
+]
+
+
+@pytest.mark.parametrize("name", TERMS)
+@torch.no_grad()
+def test_each_term_matters(network: SamNetwork, encoded: Encoded, name: str) -> None:
+    """The parity above means something: without the term the answer differs."""
+    stock = copy.deepcopy(network)
+    network.get_parameter(name).zero_()
+    logits, _ = by_stock(stock, encoded, **PROMPTS["a click"])
+    assert relative(network.decode(encoded, **PROMPTS["a click"]).logits, logits) > 1e-4
+
+
+@pytest.mark.parametrize("way", ["token_to_image", "image_to_token"])
+@torch.no_grad()
+def test_what_is_equal_for_all_keys_does_not_matter(
+    network: SamNetwork, encoded: Encoded, way: str
+) -> None:
+    name = f"{LAYER}cross_attn_{way}.k_proj.bias"
+    before = network.decode(encoded, **PROMPTS["a click"]).logits
+    network.get_parameter(name).add_(3)
+    logits, _ = by_stock(network, encoded, **PROMPTS["a click"])
+    assert relative(logits, before) < 1e-5
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@torch.no_grad()
+def test_every_strategy_answers_as_while_it_is_trained(
+    strategy: str, monkeypatch: pytest.MonkeyPatch, encoded: Encoded
+) -> None:
+    monkeypatch.setitem(sam_model_registry, "vit_b", stock_sam)
+    size = 3 if STRATEGIES[strategy].size else None
+    network = build_network("vit_b", channels=3, strategy=strategy, size=size)
+    for name, parameter in network.named_parameters():
+        if name.startswith("mask_decoder"):
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    for kind in ("a click", "a box, a click and a mask"):
+        with torch.enable_grad():
+            expected = network.decode(encoded, **PROMPTS[kind])
+        unmerged = network.decode(encoded, **PROMPTS[kind])
+        assert relative(unmerged.logits, expected.logits) < 1e-5
+        merged = copy.deepcopy(network)
+        merge(merged)
+        answer = merged.decode(encoded, **PROMPTS[kind])
+        assert relative(answer.logits, expected.logits) < 1e-5
+        assert relative(answer.predicted_iou, expected.predicted_iou) < 1e-5
+
+
+@pytest.mark.parametrize("kind", PROMPTS)
+@torch.no_grad()
+def test_half_precision_is_no_worse_than_in_stock(
+    network: SamNetwork, encoded: Encoded, kind: str
+) -> None:
+    exact, _ = by_stock(network, encoded, **PROMPTS[kind])
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = network.decode(encoded, **PROMPTS[kind]).logits
+        theirs, _ = by_stock(network, encoded, **PROMPTS[kind])
+    assert ours.dtype == torch.float32
+    assert 0 < relative(ours, exact) < 1.2 * relative(theirs, exact)
+
+
+@torch.no_grad()
+def test_positions_follow_the_network(network: SamNetwork, encoded: Encoded) -> None:
+    """They are kept, but not beyond the numbers they were made of."""
+    matrix = network.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
+    network.decode(encoded, **PROMPTS["a click"])
+    kept = network._positions()
+    assert network._positions() is kept
+    matrix.mul_(1.5)
+    logits, _ = by_stock(network, encoded, **PROMPTS["a click"])
+    assert relative(network.decode(encoded, **PROMPTS["a click"]).logits, logits) < 1e-5
+    other = copy.deepcopy(network)
+    other.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix.mul_(2)
+    logits, _ = by_stock(other, encoded, **PROMPTS["a click"])
+    assert relative(other.decode(encoded, **PROMPTS["a click"]).logits, logits) < 1e-5
+
+
+@pytest.mark.gpu
+@torch.no_grad()
+def test_on_a_gpu_answers_are_those_of_stock(network: SamNetwork, encoded: Encoded) -> None:
+    network.to("cuda")
+    there = encoded.to(torch.device("cuda"))
+    clicks = CLICKS.repeat(sam.PROMPTS_AT_ONCE, 1).to("cuda")
+    for click, placed in zip(clicks[:5], network.decode_clicks(there, clicks), strict=False):
+        logits, _ = by_stock(
+            network, there, points=click[None], labels=torch.ones(1, device="cuda")
+        )
+        assert relative(placed.logits, logits) < 1e-5

@@ -1,0 +1,173 @@
+"""SAM's encoder without its large temporaries, against the stock blocks."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from segment_anything import sam_model_registry
+from segment_anything.modeling.image_encoder import Block
+from torch import Tensor
+
+from napari_simmat.models import sam_encoder
+from napari_simmat.models.sam import SamNetwork
+from napari_simmat.models.sam_encoder import ViTAttention, ViTBlock
+from napari_simmat.models.tuning import STRATEGIES, build_network, merge
+from tests.plain_authors import small_sam
+
+WIDTH, HEADS = 48, 3
+GRIDS = {
+    "whole windows": (1, 14, 14, 7),
+    "windows over both borders": (1, 24, 17, 7),
+    "less than a window": (2, 4, 5, 7),
+    "no windows": (2, 9, 13, 0),
+}
+
+
+def stock_block(high: int, wide: int, window: int) -> Block:
+    """With numbers in every tensor, and attention far from even."""
+    torch.manual_seed(0)
+    block = Block(
+        WIDTH, HEADS, use_rel_pos=True, window_size=window, input_size=(high, wide)
+    ).eval()
+    with torch.no_grad():
+        for name, parameter in block.named_parameters():
+            if parameter.ndim == 1 or "rel_pos" in name:
+                parameter.add_(0.3 * torch.randn_like(parameter))
+        block.attn.qkv.weight.mul_(3)
+    return block
+
+
+def ours_for(stock: Block) -> ViTBlock:
+    block = ViTBlock(copy.deepcopy(stock))
+    block.attn = ViTAttention(block.attn)
+    return block
+
+
+def relative(ours: Tensor, theirs: Tensor) -> float:
+    return float((ours.float() - theirs).norm() / theirs.norm())
+
+
+@pytest.fixture(params=GRIDS)
+def blocks(request: pytest.FixtureRequest) -> tuple[ViTBlock, Block, Tensor]:
+    batch, high, wide, window = GRIDS[request.param]
+    stock = stock_block(high, wide, window)
+    return ours_for(stock), stock, torch.randn(batch, high, wide, WIDTH)
+
+
+@pytest.mark.parametrize("piece", [2**20, 700])
+@torch.no_grad()
+def test_a_block_is_that_of_stock(blocks, piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sam_encoder, "MAX_LOGITS", piece)
+    ours, stock, tokens = blocks
+    assert ours.state_dict().keys() == stock.state_dict().keys()
+    assert relative(ours(tokens), stock(tokens)) < 1e-5
+
+
+def test_gradients_are_those_of_stock(blocks) -> None:
+    ours, stock, tokens = blocks
+    for block in (ours, stock):
+        block(tokens).square().sum().backward()
+    theirs = dict(stock.named_parameters())
+    for name, parameter in ours.named_parameters():
+        assert relative(parameter.grad, theirs[name].grad) < 1e-4, name
+
+
+@pytest.mark.parametrize("tiles", [True, False])
+@pytest.mark.parametrize("many", [1024, 1])
+@torch.no_grad()
+def test_half_precision_is_no_worse_than_in_stock(
+    blocks, tiles: bool, many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By every kernel: with and without tiles, for many keys and for few."""
+    monkeypatch.setattr(sam_encoder, "_has_tiles", lambda: tiles)
+    monkeypatch.setattr(sam_encoder, "MANY_KEYS", many)
+    ours, stock, tokens = blocks
+    exact = stock(tokens)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert relative(ours(tokens), exact) < 1.3 * relative(stock(tokens), exact)
+
+
+@pytest.mark.parametrize("name", ["attn.rel_pos_h", "attn.rel_pos_w", "attn.qkv.bias"])
+@torch.no_grad()
+def test_each_bias_matters(name: str) -> None:
+    """The parity above means something: without the term the block differs.
+
+    The projection's bias is all that the tokens beyond the image's border are made of.
+    """
+    stock = stock_block(24, 17, 7)
+    tokens = torch.randn(1, 24, 17, WIDTH)
+    ours = ours_for(stock)
+    ours.get_parameter(name).zero_()
+    assert relative(ours(tokens), stock(tokens)) > 1e-3
+
+
+@torch.no_grad()
+def test_zeros_beyond_the_border_are_seen() -> None:
+    """As in stock, a window's tokens beyond the image have keys and values: those of the bias."""
+    ours = ours_for(stock_block(7, 4, 7))
+    tokens = torch.randn(1, 7, 4, WIDTH)
+    ours.attn.rel_pos_h.zero_()
+    ours.attn.rel_pos_w.zero_()
+    alone = ours.attn(tokens)
+    assert relative(ours.attn(tokens, 7), alone) > 1e-2
+
+
+@torch.no_grad()
+def test_attention_of_any_sharpness_is_that_of_stock() -> None:
+    """Where most weights are too small for the numbers of float32, which then count as zero."""
+    stock = stock_block(9, 13, 0)
+    stock.attn.qkv.weight.mul_(20)
+    tokens = torch.randn(1, 9, 13, WIDTH)
+    assert relative(ours_for(stock)(tokens), stock(tokens)) < 1e-5
+
+
+@torch.no_grad()
+def test_how_the_thread_rounds_stays_as_it_was() -> None:
+    ours, tokens = ours_for(stock_block(9, 13, 0)), torch.randn(1, 9, 13, WIDTH)
+    tiny = torch.tensor(1e-30)
+    ours(tokens)
+    assert float(tiny * 1e-10) > 0
+    torch.set_flush_denormal(True)
+    try:
+        ours(tokens)
+        assert float(tiny * 1e-10) == 0
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@torch.no_grad()
+def test_every_strategy_computes_the_same_with_and_without_gradients(
+    strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By different kernels; LoRA merged as it is where nothing is trained."""
+    monkeypatch.setitem(sam_model_registry, "vit_b", lambda: small_sam(160))
+    size = 5 if STRATEGIES[strategy].size else None
+    torch.manual_seed(0)
+    network = build_network("vit_b", channels=4, transfer="simmat", strategy=strategy, size=size)
+    for parameter in network.parameters():
+        parameter.add_(0.05 * torch.randn_like(parameter))
+    image = torch.randn(1, 4, 160, 160)
+    with torch.enable_grad():
+        expected = network.encode(image).embedding.detach()
+    merge(network)
+    network.requires_grad_(False)
+    assert relative(network.encode(image).embedding, expected) < 1e-5
+
+
+def test_the_blocks_of_sam_are_ours_and_its_weights_load_strictly() -> None:
+    network = build_network("vit_b", initialize=False)
+    assert isinstance(network, SamNetwork)
+    assert all(type(block) is ViTBlock for block in network.image_encoder.blocks)
+    with torch.device("meta"):
+        stock = sam_model_registry["vit_b"]().state_dict()
+    network.load_state_dict(stock, strict=True, assign=True)
+
+
+@pytest.mark.gpu
+@torch.no_grad()
+def test_on_a_gpu_a_block_is_that_of_stock(blocks) -> None:
+    ours, stock, tokens = (each.to("cuda") for each in blocks)
+    assert relative(ours(tokens), stock(tokens)) < 1e-5

@@ -1,0 +1,187 @@
+"""The benchmark's scenes: of families that no pretraining draws, exact, varied, seeded."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import pytest
+from skimage.measure import label
+
+from napari_simmat.scenes import benchmark, canvas, textures
+from napari_simmat.scenes.benchmark import (
+    ARRANGEMENTS,
+    BENCHMARK_FAMILIES,
+    FIGURES,
+    PATTERNS,
+    PRETRAINING_FAMILIES,
+    benchmark_sample,
+    benchmark_scene,
+    pattern,
+    split_generator,
+)
+from napari_simmat.scenes.canvas import RegionCanvas
+from napari_simmat.scenes.layouts import LAYOUTS
+from napari_simmat.scenes.renderers import FAMILIES
+from napari_simmat.scenes.samples import draw_sample
+from napari_simmat.scenes.scene import MIN_AREA
+from napari_simmat.scenes.sensors import PSEUDO_SENSORS, SENSORS, draw_sensor_sample
+
+OUTLINES = {
+    name
+    for name, value in inspect.getmembers(canvas, inspect.isfunction)
+    if value.__module__ == canvas.__name__ and not name.startswith("_") and name != "outline"
+}
+
+
+def leak(*_args, **_options):
+    raise AssertionError("one side draws what is the other's")
+
+
+def test_no_family_is_drawn_by_pretraining_and_benchmark() -> None:
+    for ours, theirs in zip(BENCHMARK_FAMILIES, PRETRAINING_FAMILIES, strict=True):
+        assert ours
+        assert theirs
+        assert not ours & theirs
+    assert not set(ARRANGEMENTS.values()) & set(LAYOUTS.values())
+
+
+def test_what_is_declared_is_what_the_tables_hold() -> None:
+    assert BENCHMARK_FAMILIES.layouts == set(ARRANGEMENTS)
+    assert BENCHMARK_FAMILIES.outlines == set(FIGURES)
+    assert BENCHMARK_FAMILIES.textures == set(PATTERNS)
+    assert PRETRAINING_FAMILIES.layouts == set(LAYOUTS)
+    assert PRETRAINING_FAMILIES.outlines == OUTLINES | {"rod"}
+    assert PRETRAINING_FAMILIES.textures == {*textures.texture_bank(), *textures.PHOTOGRAPHS}
+    assert {
+        name for family in FAMILIES.values() for name in family.layouts
+    } <= PRETRAINING_FAMILIES.layouts
+
+
+def test_the_benchmark_reaches_nothing_of_pretraining(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in LAYOUTS:
+        monkeypatch.setitem(LAYOUTS, name, leak)
+    for name in (*OUTLINES, "outline"):
+        monkeypatch.setattr(canvas, name, leak)
+    for name in ("texture_bank", "_photographs"):
+        monkeypatch.setattr(textures, name, leak)
+    for name in ("claim_blob", "claim_rod"):
+        monkeypatch.setattr(RegionCanvas, name, leak)
+    with pytest.raises(AssertionError, match="the other's"):
+        draw_sensor_sample("rgb", 0, 96)
+    for number, sensor in enumerate(SENSORS):
+        for layout in list(ARRANGEMENTS)[number % 2 :: 2]:
+            benchmark_sample(sensor, number, 96, layout)
+
+
+def test_pretraining_reaches_nothing_of_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "_tiles", leak)
+    for table in (ARRANGEMENTS, FIGURES):
+        for name in table:
+            monkeypatch.setitem(table, name, leak)
+    with pytest.raises(AssertionError, match="the other's"):
+        benchmark_sample("rgb", 0, 96)
+    for family in FAMILIES:
+        draw_sample(0, 96, [family])
+
+
+def test_splits_share_no_seed() -> None:
+    states = {
+        split_generator(split, number).bit_generator.state["state"]["state"]
+        for split in ("train", "validation", "test")
+        for number in range(300)
+    }
+    assert len(states) == 900
+    with pytest.raises(ValueError, match="one of train, validation, test"):
+        split_generator("exam", 0)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no scene -1"):
+        split_generator("test", -1)
+
+
+@pytest.mark.parametrize("layout", ARRANGEMENTS)
+@pytest.mark.parametrize("size", [64, (96, 160), 192])
+def test_labels_are_connected_objects_numbered_without_gaps(
+    layout: str, size: int | tuple[int, int]
+) -> None:
+    for seed in range(3):
+        scene = benchmark_scene(seed, size, layout)
+        labels = scene.labels
+        assert labels.shape == ((size, size) if isinstance(size, int) else size)
+        area = np.bincount(labels.ravel())[1:]
+        assert 1 <= len(area) <= 90
+        assert (area >= MIN_AREA).all()
+        assert label(labels, connectivity=1, background=0).max() == len(area)
+        again, other = (benchmark_scene(s, size, layout) for s in (seed, seed + 10))
+        np.testing.assert_array_equal(again.labels, labels)
+        np.testing.assert_array_equal(again.depth, scene.depth)
+        assert (other.regions != scene.regions).any()
+
+
+def test_scenes_are_varied() -> None:
+    counts, across, shared = [], [], []
+    for number in range(60):
+        labels = benchmark_scene(split_generator("train", number), 192).labels
+        counts.append(labels.max())
+        across += np.sqrt(np.bincount(labels.ravel())[1:]).tolist()
+        right, left = labels[:, 1:], labels[:, :-1]
+        shared.append(((right != left) & (right > 0) & (left > 0)).sum() > 10)
+    assert min(counts) <= 5
+    assert max(counts) >= 40
+    assert min(across) < 9
+    assert max(across) > 80
+    assert 0.3 < np.mean(shared) < 0.95  # objects touch or overlap in many scenes, not in all
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_a_figure_is_about_as_large_as_it_should_be(figure: str) -> None:
+    for seed in range(8):
+        for radius in (6.0, 20.0, 60.0):
+            parts = FIGURES[figure](np.random.default_rng(seed), radius)
+            reach = max(np.hypot(*part).max() for part in parts)
+            assert 0.7 * radius < reach < 1.45 * radius + 3
+
+
+@pytest.mark.parametrize("kind", PATTERNS)
+def test_a_pattern_is_a_standardised_crop(kind: str) -> None:
+    crops = [pattern(np.random.default_rng(seed), (300, 170), kind) for seed in (1, 1, 2)]
+    assert crops[0].dtype == np.float32
+    assert crops[0].shape == (300, 170)
+    assert abs(float(crops[0].mean())) < 0.3
+    assert 0.6 < float(crops[0].std()) < 1.3
+    assert np.abs(crops[0]).max() <= 3
+    np.testing.assert_array_equal(crops[0], crops[1])
+    assert (crops[0] != crops[2]).any()
+
+
+@pytest.mark.parametrize("sensor", [*SENSORS, *PSEUDO_SENSORS])
+def test_samples_show_exact_objects_in_the_sensors_channels(sensor: str) -> None:
+    image, labels, scene = benchmark_sample(sensor, split_generator("test", 3), 96)
+    again = benchmark_sample(sensor, split_generator("test", 3), 96)[0]
+    np.testing.assert_array_equal(image, again)
+    channels = (SENSORS | PSEUDO_SENSORS)[sensor].channels
+    assert len(set(channels)) == len(channels)
+    assert image.shape == (len(channels), *scene.shape)
+    assert image.dtype == np.float32
+    assert np.isfinite(image).all()
+    for number in range(1, labels.max() + 1):
+        owner = scene.labels[labels == number][0]
+        np.testing.assert_array_equal(scene.labels == owner, labels == number)
+
+
+@pytest.mark.parametrize("sensor", SENSORS)
+def test_most_sensors_show_most_objects(sensor: str) -> None:
+    seen, drawn = 0, 0
+    for number in range(6):
+        _, labels, scene = benchmark_sample(sensor, split_generator("validation", number), 128)
+        seen, drawn = seen + labels.max(), drawn + scene.labels.max()
+    assert seen >= 0.5 * drawn
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"), [((0, 32), "too small"), ((0, 64, "leaves"), "unknown")]
+)
+def test_what_cannot_be_drawn_is_said(arguments: tuple[object, ...], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        benchmark_scene(*arguments)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"radar.*rgb\+depth"):
+        benchmark_sample("radar", 0, 64)

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from skimage.measure import label
+
+from napari_simmat.scenes.layouts import LAYOUTS
+from napari_simmat.scenes.scene import MIN_AREA, compact, draw_scene
+
+MAPS = ("albedo", "depth", "normals", "temperature", "refractive_index", "gloss", "glass", "dome")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("size", [64, (96, 200)])
+def test_labels_are_connected_objects_numbered_without_gaps(
+    layout: str, size: int | tuple[int, int]
+) -> None:
+    for seed in range(3):
+        scene = draw_scene(seed, size, layout)
+        labels = scene.labels
+        assert labels.shape == ((size, size) if isinstance(size, int) else size)
+        assert labels.dtype == np.int32
+        area = np.bincount(labels.ravel())[1:]
+        assert (area >= MIN_AREA).all()
+        for number in range(1, len(area) + 1):
+            assert label(labels == number, connectivity=1).max() == 1
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_same_seed_draws_the_same_scene_and_another_seed_another(layout: str) -> None:
+    first, again, other = (draw_scene(seed, 80, layout) for seed in (5, 5, 6))
+    np.testing.assert_array_equal(first.labels, again.labels)
+    for name in MAPS:
+        np.testing.assert_array_equal(getattr(first, name), getattr(again, name), err_msg=name)
+    assert (first.regions != other.regions).any()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_maps_are_finite_and_physical(layout: str) -> None:
+    scene = draw_scene(11, (72, 120), layout)
+    for name in MAPS:
+        assert np.isfinite(getattr(scene, name)).all(), name
+        assert getattr(scene, name).shape[:2] == (72, 120), name
+    assert 0 <= scene.albedo.min() <= scene.albedo.max() <= 1
+    assert scene.depth.min() > 0
+    np.testing.assert_allclose(np.linalg.norm(scene.normals, axis=-1), 1, atol=1e-5)
+    assert (scene.normals[..., 2] > 0).all()
+    assert 250 < scene.temperature.min() <= scene.temperature.max() < 350
+
+
+def test_layouts_together_draw_small_and_large_objects() -> None:
+    areas = [
+        np.bincount(draw_scene(seed, 256, layout).labels.ravel())[1:]
+        for layout in LAYOUTS
+        for seed in range(2)
+    ]
+    across = np.sqrt(np.concatenate(areas))
+    assert (across < 12).any()
+    assert (across > 128).any()
+
+
+def test_every_map_is_drawn_whatever_was_asked_for_first() -> None:
+    one, other = draw_scene(3, 64, "leaves"), draw_scene(3, 64, "leaves")
+    depth, temperature = one.depth, one.temperature
+    np.testing.assert_array_equal(temperature, other.temperature)
+    np.testing.assert_array_equal(depth, other.depth)
+
+
+def test_a_large_scene_can_be_drawn() -> None:
+    assert draw_scene(0, (1024, 700), "cells").labels.max() > 20
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"), [((0, 8), "too small"), ((0, 64, "squares"), "unknown")]
+)
+def test_what_cannot_be_drawn_is_said(arguments: tuple[object, ...], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        draw_scene(*arguments)  # type: ignore[arg-type]
+
+
+def test_compact_renumbers_what_it_keeps() -> None:
+    labels = np.array([[0, 1], [2, 3]], np.int32)
+    np.testing.assert_array_equal(
+        compact(labels, np.array([True, False, True, True])), [[0, 0], [1, 2]]
+    )

@@ -1,0 +1,42 @@
+"""Predictors whose answers a test chooses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_simmat.engine.prompts import Prompt
+
+
+@dataclass
+class Answer:
+    mask: np.ndarray
+    logits: np.ndarray
+    score: float = 0.5
+    count: int = 1
+
+    def alternative(self, number: int) -> Answer:
+        """There is but one."""
+        assert number == 0
+        return self
+
+
+class Scripted:
+    """Gives the masks it was given, one for each prompt, and keeps what it was asked."""
+
+    def __init__(self, *masks: np.ndarray) -> None:
+        self.shape = masks[0].shape
+        self.asked: list[Prompt] = []
+        self._masks = list(masks)
+
+    def predict(self, points=None, labels=None, box=None, mask=None):
+        return self._answer(Prompt(points=points or (), labels=labels or (), box=box, mask=mask))
+
+    def predict_many_job(self, prompts):
+        yield from ()
+        return [self._answer(prompt) for prompt in prompts]
+
+    def _answer(self, prompt: Prompt) -> Answer:
+        self.asked.append(prompt)
+        return Answer(self._masks.pop(0), np.full((4, 4), float(len(self.asked))))

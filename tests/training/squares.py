@@ -1,0 +1,72 @@
+"""Small data sets of bright squares on noise, in arrays and in folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from napari_simmat.datasets.dataset import DataConfig, Dataset
+from napari_simmat.datasets.split import LabelledArray, from_arrays
+from napari_simmat.models.spec import Normalization
+from napari_simmat.training.config import TrainConfig
+
+SIDE = 64
+RAW = Normalization(method="none")
+
+
+def picture(seed: int, channels: int = 2, side: int = SIDE) -> tuple[np.ndarray, np.ndarray]:
+    """An image (C, H, W) of uint8 and its labels (H, W): two squares that do not touch."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(40, 90, (channels, side, side))
+    labels = np.zeros((side, side), np.uint16)
+    for number, (left, right) in enumerate(
+        ((2, side // 2 - 2), (side // 2 + 2, side - 2)), start=1
+    ):
+        size = int(rng.integers(side // 5, side // 3))
+        top = int(rng.integers(2, side - size - 2))
+        start = int(rng.integers(left, right - size + 1))
+        window = slice(top, top + size), slice(start, start + size)
+        labels[window] = number
+        image[:, *window] += rng.integers(40, 140, (channels, 1, 1))
+    return image.astype(np.uint8), labels
+
+
+def pictures(
+    count: int = 6,
+    channels: int = 2,
+    side: int = SIDE,
+    seed: int = 0,
+    normalization: Normalization = RAW,
+) -> Dataset:
+    """Planes to train on and two to validate on."""
+    arrays = [
+        LabelledArray(f"image {n}", *picture(100 * seed + n, channels, side), channel_axis=0)
+        for n in range(count + 2)
+    ]
+    config = DataConfig(normalization=normalization)
+    return from_arrays(arrays[:count], config, name="squares", validation=arrays[count:])
+
+
+def folder_of_pictures(folder: Path, count: int = 4, channels: int = 2) -> Path:
+    """The same as files, without a split."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for n in range(count):
+        image, labels = picture(n, channels)
+        axes = {"axes": "CYX"}
+        tifffile.imwrite(folder / f"{n}.tif", image, photometric="minisblack", metadata=axes)
+        tifffile.imwrite(folder / f"{n}_labels.tif", labels)
+    return folder
+
+
+FEW: dict[str, Any] = {
+    "steps": 2, "epochs": 2, "validate_every": 2, "batch": 2, "learning_rate": 1e-3,
+}  # fmt: skip
+"""A training of two steps of two images, validated at its beginning and end."""
+
+
+def short(**settings: Any) -> TrainConfig:
+    """`FEW`, but for these settings."""
+    return TrainConfig(**{**FEW, **settings})

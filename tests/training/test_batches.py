@@ -1,0 +1,280 @@
+"""What a step sees depends on its seed and number alone, and shows what it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from napari_simmat.training.batches import (
+    MAX_OBJECT_SHARE,
+    SIDE_MULTIPLE,
+    Batches,
+    LabelledPlane,
+    augment,
+    choose_objects,
+    crop_around_object,
+    equal_parts,
+    halve_until_fits,
+    visible_objects,
+)
+from napari_simmat.training.config import TrainConfig
+
+
+class Given:
+    """Planes that are there already."""
+
+    def __init__(self, *planes: LabelledPlane, side: int, native: bool) -> None:
+        self._planes, self.side, self.native = planes, side, native
+
+    def __len__(self) -> int:
+        return len(self._planes)
+
+    def __getitem__(self, index: int) -> LabelledPlane:
+        return self._planes[index]
+
+
+def plane(
+    *boxes: tuple[int, int, int, int], shape: tuple[int, int] = (64, 64), name="p"
+) -> LabelledPlane:
+    """Objects in y0, x0, y1, x1; the image of two channels equals the labels."""
+    labels = np.zeros(shape, np.int32)
+    for number, (y0, x0, y1, x1) in enumerate(boxes, start=1):
+        labels[y0:y1, x0:x1] = number
+    image = torch.from_numpy(np.stack([labels, labels]).astype(np.float32))
+    return LabelledPlane(name, image, labels, tuple(range(1, len(boxes) + 1)))
+
+
+def batches(*planes: LabelledPlane, side: int = 64, native: bool = True, **settings) -> Batches:
+    config = TrainConfig(**{"batch": 4, **settings})
+    return Batches(Given(*planes, side=side, native=native), config)  # type: ignore[arg-type]
+
+
+MIXED = (
+    plane((4, 4, 20, 20), (30, 30, 60, 50)),
+    plane((2, 40, 30, 60), shape=(40, 90)),
+    plane((10, 10, 110, 100), (0, 112, 20, 128), shape=(128, 128)),
+    plane((5, 5, 30, 12), shape=(33, 31)),
+    plane((0, 0, 64, 64)),
+)
+VARIED = {"prompts": ("click", "box", "points"), "corrections": 2, "objects": 3, "augment": True}
+
+
+def same(one, two) -> bool:
+    return (
+        torch.equal(one.images, two.images)
+        and torch.equal(one.labels, two.labels)
+        and np.array_equal(one.masks, two.masks)
+        and torch.equal(one.prompts.points, two.prompts.points)
+        and torch.equal(one.prompts.labels, two.prompts.labels)
+        and (one.rounds, one.keys) == (two.rounds, two.keys)
+    )
+
+
+@pytest.mark.parametrize("settings", [{}, VARIED])
+def test_seed_and_step_alone_decide(settings) -> None:
+    everything = slice(0, 4)
+    one, two = batches(*MIXED, **settings), batches(*MIXED, **settings)
+    two.batch(7, everything)
+    assert same(one.batch(3, everything), two.batch(3, everything))
+    assert not same(one.batch(3, everything), one.batch(4, everything))
+    other = batches(*MIXED, **settings, seed=1)
+    assert not same(one.batch(3, everything), other.batch(3, everything))
+
+
+@pytest.mark.parametrize("settings", [{}, VARIED])
+@pytest.mark.parametrize("count", [2, 4])
+def test_the_parts_of_a_step_are_those_of_the_whole(count: int, settings) -> None:
+    """Even where its planes differ in size: else dividing it would change the gradient."""
+    for step in range(6):
+        drawn = batches(*MIXED, **settings)
+        whole = drawn.batch(step, slice(0, 4))
+        several = [drawn.batch(step, part) for part in equal_parts(4, count)]
+        assert torch.equal(torch.cat([each.images for each in several]), whole.images)
+        assert torch.equal(torch.cat([each.labels for each in several]), whole.labels)
+        assert np.array_equal(np.concatenate([each.masks for each in several]), whole.masks)
+        for name in ("points", "labels"):
+            joined = torch.cat([getattr(each.prompts, name) for each in several])
+            assert torch.equal(joined, getattr(whole.prompts, name))
+        assert {each.rounds for each in several} == {whole.rounds}
+        assert [key for each in several for key in each.keys] == list(whole.keys)
+
+
+def test_parts_are_equal_and_leave_nothing_out() -> None:
+    assert equal_parts(4, 1) == [slice(0, 4)]
+    assert equal_parts(6, 3) == [slice(0, 2), slice(2, 4), slice(4, 6)]
+
+
+def test_every_plane_is_seen_once_in_a_pass_in_another_order_each_time() -> None:
+    drawn = batches(*[plane((2, 2, 9, 9))] * 6, batch=2)
+    seen = [key[0] for step in range(6) for key in drawn.batch(step, slice(0, 2)).keys]
+    first, second = seen[:6], seen[6:]
+    assert sorted(first) == sorted(second) == list(range(6))
+    assert first != second
+
+
+def test_every_object_is_drawn_and_clicks_lie_in_theirs() -> None:
+    drawn = batches(*MIXED)
+    middles = set()
+    for step in range(30):
+        batch = drawn.batch(step, slice(0, 4))
+        assert batch.masks.shape == (4, *batch.images.shape[-2:])
+        assert batch.rounds == 0
+        for mask, points, labels in zip(
+            batch.masks, batch.prompts.points, batch.prompts.labels, strict=True
+        ):
+            assert labels.tolist() == [1, -1]
+            x, y = points[0].int().tolist()
+            assert mask[y, x]
+            middles.add((mask.shape, int(mask.sum())))
+    areas = {area for _, area in middles}
+    assert {16 * 16, 30 * 20, 28 * 20, 25 * 7, 64 * 64 // 4} <= areas
+
+
+def test_all_labelled_objects_are_told_whatever_their_numbers() -> None:
+    labels = np.zeros((64, 64), np.int64)
+    labels[4:20, 4:20], labels[30:60, 30:50] = 7, 2**31 - 1
+    image = torch.zeros(2, 64, 64)
+    odd = LabelledPlane("odd", image, labels, (7,))  # the other one is too small to be prompted
+    batch = batches(odd, plane((0, 0, 64, 64)), batch=2).batch(0, slice(0, 2))
+    assert batch.labels.shape == (2, *batch.images.shape[-2:])
+    first = next(each for each in batch.labels if each[-1, -1] == 0)
+    assert torch.equal(first[:64, :64], torch.from_numpy((labels > 0) + 1 * (labels > 7)))
+
+
+def test_a_step_has_one_kind_of_prompt_and_number_of_corrections() -> None:
+    drawn = batches(*MIXED, prompts=("click", "box"), corrections=2)
+    kinds, rounds = set(), set()
+    for step in range(20):
+        batch = drawn.batch(step, slice(0, 4))
+        (row,) = {tuple(row) for row in batch.prompts.labels.tolist()}
+        kinds.add(row)
+        rounds.add(batch.rounds)
+    assert kinds == {(1, -1), (2, 3)}
+    assert rounds == {0, 1, 2}
+
+
+@pytest.mark.parametrize("zoomed", [False, True])
+def test_a_crop_holds_the_object_and_is_never_too_large(zoomed: bool) -> None:
+    large = plane((40, 150, 90, 190), (0, 0, 20, 20), shape=(100, 200))
+    for seed in range(40):
+        part, whole = crop_around_object(large, 1, 96, np.random.default_rng(seed), zoomed)
+        assert not whole
+        assert max(part.labels.shape) <= 96
+        assert part.image.shape[1:] == part.labels.shape
+        assert (part.labels == 1).sum() >= 100
+        assert set(part.objects) <= {1, 2}
+
+
+def test_a_thin_object_that_falls_between_the_pixels_of_a_zoomed_crop_is_still_in_it() -> None:
+    """A line of one row may vanish when a crop is made smaller, wherever in it the line lies."""
+    thin = plane((100, 90, 101, 130), shape=(200, 200))
+    not_zoomed = 0
+    for seed in range(400):
+        part, _ = crop_around_object(thin, 1, 64, np.random.default_rng(seed), True)
+        assert max(part.labels.shape) <= 64
+        assert (part.labels == 1).any()
+        not_zoomed += np.array_equal(part.image[0].numpy(), part.labels)
+    assert not_zoomed > 10
+
+
+def test_image_and_labels_of_a_crop_stay_together() -> None:
+    large = plane((40, 150, 90, 190), (0, 0, 20, 20), shape=(100, 200))
+    for seed in range(10):
+        part, _ = crop_around_object(large, 1, 96, np.random.default_rng(seed), False)
+        assert np.array_equal(part.image[0].numpy(), part.labels)
+        zoomed, _ = crop_around_object(large, 1, 96, np.random.default_rng(seed), True)
+        # Between the pixels the image is a mixture: it agrees but for the outline.
+        wrong = np.abs(zoomed.image[0].numpy() - zoomed.labels) > 0.75
+        assert wrong.mean() < 0.01
+
+
+def test_a_small_plane_is_left_as_it_is() -> None:
+    small = plane((4, 4, 20, 20))
+    part, whole = crop_around_object(small, 1, 64, np.random.default_rng(0), False)
+    assert whole
+    assert torch.equal(part.image, small.image)
+    assert part.objects == small.objects
+
+
+def test_an_object_larger_than_a_crop_is_seen_at_half_the_size() -> None:
+    large = plane((10, 10, 130, 120), shape=(160, 160))
+    level, halved = halve_until_fits(large, 1, 96)  # 120 pixels do not fit into 72, 60 do
+    assert halved
+    assert level.labels.shape == (80, 80)
+    assert (level.labels == 1).sum() == 60 * 55
+    fits, halved = halve_until_fits(large, 1, int(120 / MAX_OBJECT_SHARE))
+    assert fits is large
+    assert not halved
+    part, whole = crop_around_object(large, 1, 96, np.random.default_rng(0), False)
+    assert (part.labels.shape, whole) == ((80, 80), False)
+
+
+def test_other_objects_are_prompted_only_if_half_of_them_is_seen() -> None:
+    """A window of 96 around the first sees the second from none to all of it."""
+    large = plane((40, 100, 60, 120), (40, 140, 60, 180), shape=(100, 200))
+    shares = set()
+    for seed in range(60):
+        part, _ = crop_around_object(large, 1, 96, np.random.default_rng(seed), False)
+        share = (part.labels == 2).sum() / 800
+        shares.add(share)
+        assert (2 in part.objects) == (share >= 0.5)
+        chosen = choose_objects(part, 1, 3, np.random.default_rng(seed))
+        assert chosen.tolist() == ([1, 2, 2] if share >= 0.5 else [1, 1, 1])
+    assert any(0 < share < 0.5 for share in shares)
+    assert any(share >= 0.5 for share in shares)
+
+
+def test_ids_of_any_size_cost_no_memory() -> None:
+    labels = np.zeros((8, 8), np.int32)
+    labels[:4], labels[4:] = 2**31 - 1, 2**30
+    far = LabelledPlane("far", torch.zeros(1, 8, 8), labels, (2**30, 2**31 - 1))
+    assert visible_objects(far, labels[:5]) == (2**31 - 1,)
+    assert sorted(choose_objects(far, 2**30, 2, np.random.default_rng(0))) == [2**30, 2**31 - 1]
+
+
+def test_mirroring_and_turning_moves_image_and_labels_alike() -> None:
+    square = plane((2, 3, 7, 12), (20, 5, 30, 7))
+    turned = set()
+    for seed in range(60):
+        other = augment(square, np.random.default_rng(seed))
+        image = other.image[0].numpy()
+        # Brightness and contrast are the same function everywhere: three ids, three values.
+        values = {label: np.unique(image[other.labels == label]) for label in (0, 1, 2)}
+        assert all(len(each) == 1 for each in values.values())
+        background, one, two = (float(values[label][0]) for label in (0, 1, 2))
+        assert two - one == pytest.approx(one - background, rel=1e-5)
+        assert 0.7 < one - background < 1.4
+        turned.add(other.labels.tobytes())
+    assert len(turned) == 8
+    assert other.labels.flags.c_contiguous
+
+
+def test_what_is_smaller_is_padded_below_and_to_the_right_with_the_mean() -> None:
+    """To the largest image of the step, in multiples that the network wants."""
+    small, wide = plane((1, 1, 9, 9), shape=(20, 40)), plane((1, 1, 9, 9), shape=(33, 50))
+    drawn = batches(small, wide, batch=2)
+    batch = drawn.batch(0, slice(0, 2))
+    assert SIDE_MULTIPLE == 32
+    assert batch.images.shape == (2, 2, 64, 64)
+    for image, mask, key in zip(batch.images, batch.masks, batch.keys, strict=True):
+        number, height, width = key
+        inside = (20, 40) if number == 0 else (33, 50)
+        assert (height, width) == (64, 64)
+        assert image[:, inside[0] :].abs().sum() == image[:, :, inside[1] :].abs().sum() == 0
+        assert mask.sum() == 64
+        assert np.array_equal(image[0].numpy() == 1, mask)
+
+
+def test_one_input_size_is_not_cropped() -> None:
+    drawn = batches(plane((4, 4, 20, 20)), side=64, native=False, batch=1)
+    batch = drawn.batch(0, slice(0, 1))
+    assert batch.images.shape == (1, 2, 64, 64)
+    assert list(batch.keys) == [(0, 64, 64)]
+
+
+def test_what_is_changed_has_no_key() -> None:
+    """Its embedding is another one each time."""
+    changed = batches(plane((4, 4, 20, 20)), augment=True, batch=1).batch(0, slice(0, 1))
+    cut = batches(plane((4, 4, 20, 20), shape=(100, 64)), batch=1).batch(0, slice(0, 1))
+    assert list(changed.keys) == list(cut.keys) == [None]

@@ -1,0 +1,409 @@
+"""The whole way through `simmat train`: words, events, bad input, a full disk, kills, processes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors
+from napari_simmat.cli import main
+from napari_simmat.training.run_folder import BEST_FILE, LOG_FILE, STATE_FILE, read_log
+from tests.training.squares import folder_of_pictures, picture
+
+SMALL = ("--steps", "2", "--epochs", "2", "--validate-every", "2", "--batch", "2")
+LONG = ("--steps", "12", "--epochs", "12", "--validate-every", "4", "--batch", "2")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Four pictures of two channels with labels."""
+    return folder_of_pictures(tmp_path / "images")
+
+
+def words(images: Path, output: Path, *more: str, settings: tuple[str, ...] = SMALL) -> list[str]:
+    return ["train", str(images), "--output", str(output), "--device", "cpu", *settings, *more]
+
+
+def test_a_folder_becomes_a_checkpoint_with_figures_before_and_after(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "squares.safetensors"
+    assert main(words(images, path)) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    assert said.out.strip().endswith(f"Wrote {path}")
+    table = dict(re.findall(r"^ *(\w+, \w+) +([\d.]+) *$", said.out, re.MULTILINE))
+    metrics = read_spec(path).metrics
+    assert set(metrics) == {"validation", "before", "after", "step"}
+    shown = {
+        f"{name}, {kind}": f"{figure:.1f}"
+        for name in ("validation", "before", "after")
+        for kind, figure in metrics[name].items()
+    }
+    assert table == shown
+    assert len(shown) == 5
+    folder = tmp_path / "squares-training"
+    assert {BEST_FILE, STATE_FILE, LOG_FILE} <= {each.name for each in folder.iterdir()}
+    assert read_tensors(path).keys() == read_tensors(folder / BEST_FILE).keys()
+
+    before = path.read_bytes()
+    assert main(words(images, path)) == 1
+    assert f"{path} exists. Choose another name, or replace it" in capsys.readouterr().err
+    assert main(words(images, path, "--overwrite")) == 0
+    assert path.read_bytes() == before
+
+
+def test_events_are_json_alone(
+    images: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever a library prints; half precision is announced by Lightning Fabric."""
+    path = tmp_path / "squares.safetensors"
+    more = ("--events", "--precision", "bf16-mixed", "--practical")
+    assert main(words(images, path, *more)) == 0
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert lines[-1] == {"output": str(path), "metrics": dict(read_spec(path).metrics)}
+    assert all({"done", "total", "message"} <= set(line) for line in lines[:-1])
+    steps = [line for line in lines if "figures" in line]
+    assert [line["done"] for line in steps] == [0, 1, 2, 2]
+    assert {line["total"] for line in steps} == {2}
+    table = read_log(tmp_path / "squares-training" / LOG_FILE)
+    assert [line["figures"] for line in steps] == table
+    spec = read_spec(path)
+    assert (spec.training["corrections"], spec.training["augment"]) == (3, True)
+    assert spec.training["precision"] == "bf16-mixed"
+
+
+# ------------------------------------------------------------------ bad input
+
+
+def spoil_shape(folder: Path) -> None:
+    tifffile.imwrite(folder / "1_labels.tif", picture(1)[1][:-1])
+
+
+def spoil_labels(folder: Path) -> None:
+    for path in folder.glob("*_labels.tif"):
+        path.unlink()
+
+
+def spoil_objects(folder: Path) -> None:
+    for path in folder.glob("*_labels.tif"):
+        tifffile.imwrite(path, np.zeros((64, 64), np.uint16))
+
+
+def spoil_all_but_one_object(folder: Path) -> None:
+    spoil_objects(folder)
+    tifffile.imwrite(folder / "2_labels.tif", (picture(2)[1] == 1).astype(np.uint16))
+
+
+def spoil_dtype(folder: Path) -> None:
+    tifffile.imwrite(folder / "3_labels.tif", picture(3)[1].astype(np.float32))
+
+
+def spoil_channels(folder: Path) -> None:
+    tifffile.imwrite(folder / "2.tif", picture(2)[0][0])
+
+
+def spoil_values(folder: Path) -> None:
+    for path in folder.glob("?.tif"):
+        image = tifffile.imread(path)
+        image[1] = 7
+        tifffile.imwrite(path, image, photometric="minisblack", metadata={"axes": "CYX"})
+
+
+def spoil_sizes(folder: Path) -> None:
+    """Objects of 9 pixels: too few."""
+    for path in folder.glob("*_labels.tif"):
+        labels = np.zeros((64, 64), np.uint16)
+        labels[10:13, 10:13] = labels[40:43, 40:43] = 1
+        labels[40:43, 40:43] = 2
+        tifffile.imwrite(path, labels)
+
+
+def spoil_file(folder: Path) -> None:
+    (folder / "0.tif").write_bytes((folder / "0.tif").read_bytes()[:200])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (
+            spoil_shape,
+            r"1_labels\.tif has the shape 63 x 64, 1\.tif without channels 64 x 64; give labels of",
+        ),
+        (
+            spoil_labels,
+            r"No image in .*images has labels; put beside each image STEM\.tif its label image",
+        ),
+        (spoil_objects, r"No image to train on has a labelled object: the labels are 0 everywhere"),
+        (
+            spoil_all_but_one_object,
+            r"There is a single labelled object, in 2, so that none is left to",
+        ),
+        (
+            spoil_dtype,
+            r"3_labels\.tif holds float32 values; labels are integers, 0 for the background",
+        ),
+        (
+            spoil_channels,
+            r"2 has 1 channel, but the first image has 2 \(0, 1\); every image needs the",
+        ),
+        (spoil_values, r"Channel 1 is constant in every training image"),
+        (
+            spoil_sizes,
+            r"images has no object to train on of at least 16 pixels .*; label larger objects\.",
+        ),
+        (spoil_file, r"0\.tif could not be read .*; it may be damaged or cut short"),
+    ],
+)
+def test_data_that_cannot_be_used_get_one_sentence_and_leave_nothing(
+    spoil: Callable[[Path], None],
+    sentence: str,
+    images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    spoil(images)
+    assert main(words(images, tmp_path / "squares.safetensors")) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    lines = [line for line in said.err.strip().splitlines() if not line.startswith("Note: ")]
+    assert len(lines) == 1
+    assert re.search(sentence, lines[0])
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (("--transfer", "zeroshot", "--strategy", "frozen"), "nothing is trained; choose a"),
+        (("--strategy", "full", "--size", "8"), "Strategy full has no size, 8 was given"),
+        (("--accumulate", "3"), "2 images cannot be divided into 3 equal parts"),
+        (("--devices", "4"), "A batch of 2 cannot be divided among 4 devices in 1 parts each"),
+        (("--devices", "0"), "at least one device on one node, not 0 on 1."),
+        (("--precision", "16-mixed"), "A processor cannot train in 16-mixed; use bf16-mixed"),
+        (("--side", "100"), "takes sides that are multiples of 32 pixels, not 100; choose 128."),
+        (("--channels", "0,5"), "5"),
+        (("--base", "polarization"), "is a modality checkpoint, not a foundation; train on its"),
+        (("--base", "nonsense"), "nonsense"),
+    ],
+)
+def test_settings_that_cannot_be_used_get_one_sentence_and_leave_nothing(
+    more: tuple[str, ...],
+    sentence: str,
+    images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(words(images, tmp_path / "squares.safetensors", *more)) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert len(said.err.strip().splitlines()) == 1
+    assert sentence in said.err
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]
+
+
+# ------------------------------------------------------------------ a full disk
+
+
+def test_a_full_disk_at_the_very_end_loses_nothing(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    """The output cannot be written; the same command writes it once there is room."""
+    import safetensors.torch
+
+    path = tmp_path / "out" / "squares.safetensors"
+    save = safetensors.torch.save_file
+
+    def refuse(tensors, target, metadata):
+        if Path(target).parent == path.parent:
+            Path(target).write_bytes(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(tensors, target, metadata)
+
+    more = ("--folder", str(tmp_path / "training"))
+    with monkeypatch.context() as patch:
+        patch.setattr(safetensors.torch, "save_file", refuse)
+        assert main(words(images, path, *more)) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("The disk is full: squares.safetensors could not be written to ")
+    assert len(said.err.strip().splitlines()) == 1
+    assert list(path.parent.iterdir()) == []
+    assert main(words(images, path, *more)) == 0
+    assert f"Wrote {path}" in capsys.readouterr().out
+    held = read_tensors(tmp_path / "training" / BEST_FILE)
+    assert all(torch.equal(each, held[name]) for name, each in read_tensors(path).items())
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: int) -> Iterator[None]:
+    """A file system of so many bytes; only the administrator can make one."""
+    folder.mkdir()
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        pytest.skip("a small file system needs Linux and the right to mount it")
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("this machine lets nobody mount")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_is_really_full(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It holds the first state, which knows nothing of the optimiser yet, but no second one."""
+    disk, path = tmp_path / "disk", tmp_path / "squares.safetensors"
+    folder = disk / "training"
+    assert main(words(images, path)) == 0
+    whole = tmp_path / "squares-training"
+    room = (whole / BEST_FILE).stat().st_size + (whole / STATE_FILE).stat().st_size // 2
+    whole_output = path.read_bytes()
+    path.unlink()
+    capsys.readouterr()
+    with small_disk(disk, room):
+        assert main(words(images, path, "--folder", str(folder))) == 1
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert re.search(r"disk (is )?full", said.err)
+        lines = [line for line in said.err.strip().splitlines() if not line.startswith("Note: ")]
+        assert len(lines) == 1
+        left = {each.name for each in folder.iterdir() if each.is_file()}
+        assert left == {BEST_FILE, LOG_FILE, STATE_FILE, ".lock"}
+        moved = shutil.copytree(folder, tmp_path / "moved")
+    assert not path.exists()
+    assert main(words(images, path, "--folder", str(moved))) == 0
+    assert path.read_bytes() == whole_output
+    assert (moved / LOG_FILE).read_text() == (whole / LOG_FILE).read_text()
+
+
+# ------------------------------------------------------------------ processes
+
+
+def python(*arguments: str, **more) -> subprocess.Popen[str]:
+    """Another Python, in which warnings are errors as here."""
+    command = [sys.executable, "-W", "error", *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, **pipes, **more)
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 300
+    while not condition():
+        if process.poll() is not None:
+            raise AssertionError(f"It ended: {process.communicate()}")
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def rows(folder: Path) -> int:
+    path = folder / LOG_FILE
+    return len(path.read_text().splitlines()) - 1 if path.exists() else 0
+
+
+ALWAYS_SAVING = """
+import sys
+import napari_simmat.learn.training.run as run
+from napari_simmat.cli import main
+run.SAVED_EVERY = 0.0
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_time_the_same_command_ends_with_the_same_bits(
+    images: Path, tmp_path: Path
+) -> None:
+    """Killed three times, as it saves all the time most likely while it writes."""
+    outputs = {name: tmp_path / name / "m.safetensors" for name in ("unbroken", "killed")}
+    for output in outputs.values():
+        output.parent.mkdir()
+    unbroken = python("-m", "napari_simmat", *words(images, outputs["unbroken"], settings=LONG))
+    folder = outputs["killed"].parent / "m-training"
+    command = words(images, outputs["killed"], settings=LONG)
+    for reached in (2, 6):
+        process = python("-c", ALWAYS_SAVING, *command)
+        wait_for(lambda: rows(folder) >= reached, process)  # noqa: B023, called at once
+        process.kill()
+        process.communicate()
+        for path in folder.iterdir():
+            if path.name == STATE_FILE:
+                torch.load(path, weights_only=True)
+            elif path.name == BEST_FILE:
+                read_tensors(path)
+            else:
+                assert path.name in (LOG_FILE, ".lock", "tensorboard") or path.suffix == ".part"
+    assert not outputs["killed"].exists()
+    resumed = python("-m", "napari_simmat", *command)
+    for process in (unbroken, resumed):
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+    assert outputs["killed"].read_bytes() == outputs["unbroken"].read_bytes()
+    assert not list(folder.glob(".*.part"))
+    log = outputs["unbroken"].parent / "m-training" / LOG_FILE
+    assert (folder / LOG_FILE).read_text() == log.read_text()
+
+
+def free_port() -> int:
+    with socket.socket() as open_one:
+        open_one.bind(("127.0.0.1", 0))
+        return int(open_one.getsockname()[1])
+
+
+def of_a_cluster(rank: int, port: int) -> dict[str, str]:
+    """What SLURM tells a task of two nodes with a task each, here both on this machine."""
+    one = {"NTASKS_PER_NODE": 1, "LOCALID": 0, "JOB_ID": 12345, "JOB_NAME": "train"}
+    both = {"NTASKS": 2, "NNODES": 2, "NODELIST": "localhost", "PROCID": rank, "NODEID": rank}
+    return {
+        **os.environ,
+        **{f"SLURM_{name}": str(value) for name, value in {**one, **both}.items()},
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_does_and_speak_with_one_voice(
+    images: Path, tmp_path: Path
+) -> None:
+    """Two that Lightning Fabric starts, and two tasks that a cluster has started."""
+    names = ("alone", "two", "cluster")
+    alone, two, cluster = (tmp_path / f"{name}.safetensors" for name in names)
+    module = ("-m", "napari_simmat")
+    of_two = python(*module, *words(images, two, "--devices", "2", "--events"))
+    nodes = words(images, cluster, "--nodes", "2", "--events")
+    port = free_port()
+    tasks = [python(*module, *nodes, env=of_a_cluster(rank, port)) for rank in range(2)]
+    assert main(words(images, alone)) == 0
+    ended = [(process, *process.communicate(timeout=300)) for process in (of_two, *tasks)]
+    for process, _, err in ended:
+        assert process.returncode == 0, err
+        assert err == ""
+    assert ended[2][1] == ""  # the second task is silent
+    for (_, out, _), path in zip(ended[:2], (two, cluster), strict=True):
+        events = [json.loads(line) for line in out.splitlines()]
+        assert [event["done"] for event in events if "figures" in event] == [0, 1, 2, 2]
+        assert [event["output"] for event in events if "output" in event] == [str(path)]
+        one, other = read_tensors(alone), read_tensors(path)
+        assert one.keys() == other.keys()
+        assert max(float((one[name] - other[name]).abs().max()) for name in one) < 1e-5
+        logs = [read_log(tmp_path / f"{name}-training" / LOG_FILE) for name in ("alone", path.stem)]
+        for first, second in zip(*logs, strict=True):
+            assert first == pytest.approx(second, rel=1e-4)
+    assert {path.stem for path in tmp_path.glob("*.safetensors")} == set(names)

@@ -1,0 +1,370 @@
+"""A training's folder: going on with the same bits, and what is refused."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from napari_simmat.checkpoints.checkpoint import read_tensors
+from napari_simmat.datasets.dataset import Dataset
+from napari_simmat.models.model import Model
+from napari_simmat.progress import Job, finish
+from napari_simmat.training import devices, trainer
+from napari_simmat.training.run_folder import (
+    BEST_FILE,
+    LOG_FILE,
+    STATE_FILE,
+    RunFolder,
+    read_log,
+    read_state,
+)
+from napari_simmat.training.trainer import TrainProgress, train_job
+from tests.training.squares import pictures, short
+
+LONG = {"steps": 6, "epochs": 6, "validate_every": 3}
+RICH = {"strategy": "prompt", "augment": True, "prompts": ("click", "box"), "corrections": 1}
+
+
+@pytest.fixture
+def begin(base: Model, dataset: Dataset, tmp_path: Path):
+    """A training as a job."""
+
+    def run(folder: str = "run", data: Dataset = dataset, **settings: object) -> Job:
+        return train_job(base, data, short(**LONG | settings), "squares", tmp_path / folder)
+
+    return run
+
+
+def interrupt(job: Job, step: int) -> None:
+    """Close a training after a step, as Ctrl+C does."""
+    for progress in job:
+        if isinstance(progress, TrainProgress) and progress.done == step:
+            break
+    job.close()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize("every", [0.0, 60.0])
+@pytest.mark.parametrize("settings", [{}, RICH])
+def test_an_interrupted_training_goes_on_with_the_same_bits(
+    every: float, settings: dict, begin, tmp_path: Path, monkeypatch
+) -> None:
+    """Twice interrupted, saved after each step or at the validations alone."""
+    monkeypatch.setattr(trainer, "SAVE_INTERVAL", every)
+    unbroken = finish(begin("unbroken", **settings))
+    interrupt(begin("broken", **settings), 2)
+    interrupt(begin("broken", **settings), 5)
+    seen: list = []
+    broken = finish(begin("broken", **settings), seen.append)
+    first = next(p for p in seen if p.message.startswith("going on"))
+    assert first.done == (5 if every == 0 else 3)
+    one, two = (each.student.network.state_dict() for each in (unbroken, broken))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert unbroken.spec == broken.spec
+    files = [(tmp_path / name / BEST_FILE).read_bytes() for name in ("unbroken", "broken")]
+    assert files[0] == files[1]
+    logs = [(tmp_path / name / LOG_FILE).read_text() for name in ("unbroken", "broken")]
+    assert logs[0] == logs[1]
+    rows = read_log(tmp_path / "broken" / LOG_FILE)
+    assert [row["step"] for row in rows] == [0, 1, 2, 3, 3, 4, 5, 6, 6]
+    assert [row["step"] for row in rows if "validation_iou" in row] == [0, 3, 6]
+
+
+def test_a_state_that_takes_long_to_write_is_not_written_after_each_step(
+    begin, monkeypatch
+) -> None:
+    """A minute passes between two savings, however long they take."""
+    now, saved = [0.0], []
+
+    def slow(folder: RunFolder, state: dict, settings: dict) -> None:
+        saved.append(state["step"])
+        now[0] += 2 * trainer.SAVE_INTERVAL
+
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(RunFolder, "save", slow)
+    finish(begin())
+    assert saved == [0, 3, 6]  # the validations
+
+
+def test_automatic_precision_stays_what_it_was_at_first(begin, monkeypatch) -> None:
+    """Whether half of it is quicker is measured, and may come out otherwise another time."""
+    monkeypatch.setattr(devices, "half_precision_is_faster", lambda: True)
+    unbroken = finish(begin("unbroken", precision="auto"))
+    assert unbroken.spec.training["precision"] == "bf16-mixed"
+    interrupt(begin("broken", precision="auto"), 3)
+    monkeypatch.setattr(devices, "half_precision_is_faster", lambda: False)
+    broken = finish(begin("broken", precision="auto"))
+    assert broken.spec == unbroken.spec
+    one, two = (each.student.network.state_dict() for each in (unbroken, broken))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    exact = finish(begin("exact", precision="auto"))
+    assert exact.spec.training["precision"] == "32-true"
+
+
+def test_what_is_done_is_not_done_again(begin) -> None:
+    first = finish(begin())
+    seen: list = []
+    again = finish(begin(), seen.append)
+    assert not any(isinstance(progress, TrainProgress) for progress in seen)
+    assert again.spec == first.spec
+
+
+def test_a_training_that_was_killed_before_its_first_state_begins_anew(
+    begin, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / LOG_FILE).write_text(
+        "step,epoch,learning_rate,loss,train_iou,validation_iou\n0,0.0,,,,1.5\n"
+    )
+    finish(begin())
+    rows = read_log(tmp_path / "run" / LOG_FILE)
+    assert [row["step"] for row in rows if "validation_iou" in row] == [0, 3, 6]
+
+
+def test_a_row_that_was_cut_is_written_anew(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    for step in (1, 2, 30):
+        folder.log({"step": step, "epoch": 1, "loss": 0.25})
+    path = tmp_path / LOG_FILE
+    path.write_text(path.read_text()[:-10])  # of step 30 stands "3" or more
+    folder.go_on_from(30)
+    assert [row["step"] for row in read_log(path)] == [1, 2]
+    folder.go_on_from(1)
+    assert [row["step"] for row in read_log(path)] == [1]
+    folder.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"seed": 5}, "holds a training with seed 0, not 5. Go on with its settings, choose"),
+        ({"strategy": "full"}, 'with strategy "lora", not "full".'),
+        ({"prompts": ("box", "click")}, 'with prompts ["anywhere"], not ["box", "click"].'),
+        ({"size": 3}, "with size null, not 3."),
+    ],
+)
+def test_other_settings_are_refused(settings: dict, sentence: str, begin, tmp_path: Path) -> None:
+    interrupt(begin(), 1)
+    before = contents(tmp_path / "run")
+    with pytest.raises(ValueError) as caught:  # noqa: PT011, its words are compared
+        finish(begin(**settings))
+    assert sentence in str(caught.value)
+    assert contents(tmp_path / "run") == before
+    interrupt(begin(), 2)  # and it is not locked
+
+
+def other_labels(dataset: Dataset) -> Dataset:
+    """One label has one pixel less."""
+    sample = dataset.train[0]
+
+    def load():
+        values, labels = sample.load()
+        labels = labels.copy()
+        places = np.flatnonzero(labels)
+        labels.ravel()[places[0]] = 0
+        return values, labels
+
+    return replace(dataset, train=(replace(sample, load=load), *dataset.train[1:]))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        other_labels,
+        lambda data: pictures(seed=3),
+        lambda data: replace(data, train=data.train[:-1]),
+        lambda data: replace(data, smallest=5),
+        lambda data: replace(data, channels=(data.channels[0], replace(data.channels[1], std=7.0))),
+    ],
+    ids=["labels", "images", "fewer", "threshold", "statistics"],
+)
+def test_other_data_are_refused(change, begin, dataset: Dataset) -> None:
+    interrupt(begin(), 1)
+    with pytest.raises(ValueError, match="holds a training on other data: images, labels or chann"):
+        finish(begin(data=change(dataset)))
+
+
+@pytest.mark.parametrize("damage", ["cut", "foreign", "pickle", "empty"])
+def test_a_damaged_state_is_refused_in_one_sentence(damage: str, begin, tmp_path: Path) -> None:
+    interrupt(begin(), 1)
+    path = tmp_path / "run" / STATE_FILE
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:1000])
+    elif damage == "foreign":
+        torch.save({"step": 3}, path)
+    elif damage == "pickle":
+        torch.save({"settings": Path("x")}, path)  # an object is never loaded
+    else:
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"state.pt is damaged and no training can go on from it"):
+        finish(begin())
+
+
+def test_a_best_checkpoint_that_is_gone_is_missed_at_once(begin, tmp_path: Path) -> None:
+    interrupt(begin(), 1)
+    (tmp_path / "run" / BEST_FILE).unlink()
+    with pytest.raises(ValueError, match=r"without its best checkpoint, best.safetensors; put"):
+        finish(begin())
+
+
+def test_a_folder_is_for_one_training_at_a_time(begin) -> None:
+    running = begin()
+    assert any(isinstance(progress, TrainProgress) for progress in running)
+    with pytest.raises(ValueError, match=r"Another training is running in .*run; wait for it"):
+        finish(begin())
+    running.close()
+    finish(begin())
+
+
+def test_without_locks_it_works_as_well(tmp_path: Path, monkeypatch) -> None:
+    """As on the file systems of some clusters."""
+
+    def cannot(self):
+        raise NotImplementedError
+
+    from napari_simmat.training import run_folder
+
+    monkeypatch.setattr(run_folder.FileLock, "acquire", cannot)
+    RunFolder(tmp_path).close()
+
+
+# ------------------------------------------------------------------ TensorBoard
+
+
+def events(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    shown = accumulator.EventAccumulator(str(folder / "tensorboard")).Reload()
+    return {
+        tag: [(event.step, round(event.value, 3)) for event in shown.Scalars(tag)]
+        for tag in shown.Tags()["scalars"]
+    }
+
+
+def test_tensorboard_shows_what_the_table_holds_each_step_once(
+    begin, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(trainer, "SAVE_INTERVAL", 1e9)
+    interrupt(begin(), 5)
+    finish(begin())  # from step 3
+    shown = events(tmp_path / "run")
+    assert set(shown) == {"learning_rate", "loss", "train_iou", "validation_iou"}
+    assert [step for step, _ in shown["loss"]] == [1, 2, 3, 4, 5, 6]
+    rows = read_log(tmp_path / "run" / LOG_FILE)
+    assert shown["validation_iou"] == [
+        (row["step"], round(row["validation_iou"], 3)) for row in rows if "validation_iou" in row
+    ]
+
+
+def test_tensorboard_is_optional(begin, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    finish(begin())
+    assert not (tmp_path / "run" / "tensorboard").exists()
+    assert len(read_log(tmp_path / "run" / LOG_FILE)) == 9
+
+
+# ------------------------------------------------------------------ a full disk
+
+
+def full() -> OSError:
+    return OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("what", ["state", "best", "log"])
+def test_a_full_disk_gets_one_sentence_and_what_was_saved_stays(
+    what: str, begin, tmp_path: Path, monkeypatch
+) -> None:
+    """At the validation of step 3, where the best so far is better than before."""
+    unbroken = finish(begin("unbroken"))
+    folder = tmp_path / "run"
+    job = begin()
+    assert any(getattr(p, "done", 0) == 2 for p in job if isinstance(p, TrainProgress))
+    before = contents(folder)
+    with monkeypatch.context() as patch:
+        if what == "state":
+            save = torch.save
+
+            def cut(values, path):
+                save(values, path)
+                Path(path).write_bytes(Path(path).read_bytes()[:100])
+                raise RuntimeError("[enforce fail at inline_container.cc:603] . unexpected pos 64")
+
+            patch.setattr(torch, "save", cut)
+            sentence = r"state\.pt could not be written; is the disk full\? The training can go on"
+        elif what == "best":
+            import safetensors.torch
+
+            def refuse(tensors, path, metadata):
+                Path(path).write_bytes(b"half")
+                raise full()
+
+            patch.setattr(safetensors.torch, "save_file", refuse)
+            patch.setattr(trainer, "validate_network_job", better)
+            sentence = r"The disk is full: best\.safetensors could not be written to .*run, nothing"
+        else:
+            opened = Path.open
+
+            def refuse_log(self, mode="r", *args, **named):
+                if self.name == LOG_FILE and mode == "a":
+                    raise full()
+                return opened(self, mode, *args, **named)
+
+            patch.setattr(Path, "open", refuse_log)
+            sentence = r"The disk is full: log\.csv could not be written to .*run"
+        with pytest.raises(OSError, match=sentence) as caught:
+            finish(job)
+    assert "\n" not in str(caught.value)
+    after = contents(folder)
+    assert after.keys() == before.keys()  # no temporary file
+    assert after[STATE_FILE] == before[STATE_FILE]
+    if what == "best":
+        assert after[BEST_FILE] == before[BEST_FILE]
+    assert read_tensors(folder / BEST_FILE)
+    resumed = finish(begin())
+    assert resumed.spec == unbroken.spec
+    assert (folder / BEST_FILE).read_bytes() == (tmp_path / "unbroken" / BEST_FILE).read_bytes()
+
+
+def better(network, planes, side):
+    from napari_simmat.training.validation import ValidationScores
+
+    reached = ValidationScores()
+    reached.ious.append(0.999)
+    return reached
+    yield
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the device /dev/full")
+def test_a_log_on_a_device_that_is_full(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    (tmp_path / LOG_FILE).symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"The disk is full: log.csv could not be written"):
+        folder.log({"step": 1, "epoch": 1, "loss": 0.5})
+    folder.close()
+
+
+def test_tensorboards_trouble_stops_no_training(tmp_path: Path, monkeypatch, caplog) -> None:
+    tensorboard = pytest.importorskip("torch.utils.tensorboard")
+
+    def refuse(*args, **named):
+        raise full()
+
+    monkeypatch.setattr(tensorboard.SummaryWriter, "add_scalar", refuse)
+    folder = RunFolder(tmp_path)
+    folder.log({"step": 1, "epoch": 1, "loss": 0.5})
+    folder.close()
+    assert "TensorBoard's file could not be written" in caplog.text
+    assert len(read_log(tmp_path / LOG_FILE)) == 1
+
+
+def test_a_state_of_nobody_is_none(tmp_path: Path) -> None:
+    assert read_state(tmp_path, {}) is None

@@ -1,0 +1,343 @@
+"""Every strategy, every promise of the loop: what is trained, kept, repeated, gone on with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from segment_anything.modeling.image_encoder import Block
+
+from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors
+from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.datasets.dataset import Dataset
+from napari_simmat.engine.predictor import Predictor
+from napari_simmat.models.model import Model
+from napari_simmat.models.spec import Normalization
+from napari_simmat.models.tiny import TinyNetwork
+from napari_simmat.models.tuning import STRATEGIES
+from napari_simmat.progress import finish
+from napari_simmat.training import trainer, validation
+from napari_simmat.training.batches import LabelledPlanes
+from napari_simmat.training.losses import dense_targets, size_loss
+from napari_simmat.training.run_folder import BEST_FILE, LOG_FILE, STOP_FILE, read_log
+from napari_simmat.training.trainer import Trainer, TrainProgress, train_job
+from napari_simmat.training.validation import ValidationScores
+from tests.training.squares import SIDE, picture, pictures, short
+
+PAIRS = [(strategy, "simmat") for strategy in STRATEGIES] + [
+    ("lora", "baseline_a"),
+    ("lora", "baseline_b"),
+]
+HEADS = "mask_decoder.output_hypernetworks_mlps."
+UNREACHED = ("mask_decoder.iou_prediction_head.", *(f"{HEADS}{n}." for n in (1, 2, 3)))
+"""The paper's loss trains no quality and only the single mask, which has the first head."""
+
+
+def tensors(trained) -> dict[str, torch.Tensor]:
+    return {name: each.clone() for name, each in trained.student.network.state_dict().items()}
+
+
+def equal(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+
+
+def differ(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> float:
+    return max(float((one[name] - two[name]).abs().max()) for name in one)
+
+
+def improving(monkeypatch: pytest.MonkeyPatch, *values: float) -> None:
+    """Let the validations find these values, one after the other."""
+    left = list(values)
+
+    def validating(network, planes, side):
+        reached = ValidationScores()
+        reached.ious.append(left.pop(0))
+        return reached
+        yield
+
+    monkeypatch.setattr(trainer, "validate_network_job", validating)
+
+
+@pytest.mark.parametrize(("strategy", "transfer"), PAIRS)
+def test_a_checkpoint_holds_what_was_trained_and_gives_the_same_masks(
+    strategy: str, transfer: str, train, base: Model, tmp_path: Path, monkeypatch
+) -> None:
+    improving(monkeypatch, 0.1, 0.2)  # the last step is the best
+    trained = train(strategy=strategy, transfer=transfer)
+    network, names = trained.student.network, trained.student.names
+    own = network.transfer_names()
+    base_state = base.network.state_dict()
+    changed = {
+        name
+        for name, each in network.state_dict().items()
+        if name not in base_state
+        or name in own
+        or each.shape != base_state[name].shape
+        or not torch.equal(each, base_state[name])
+    }
+    assert changed <= set(names)
+    if strategy != "scratch":
+        assert all(name.startswith(UNREACHED) for name in set(names) - changed)
+
+    path = tmp_path / "run" / BEST_FILE
+    held = read_tensors(path)
+    assert set(held) == set(names)
+    assert all(torch.equal(each, network.state_dict()[name]) for name, each in held.items())
+    spec = read_spec(path)
+    assert (spec.transfer, spec.strategy, spec.metrics["step"]) == (transfer, strategy, 2)
+    assert spec.metrics == trained.spec.metrics == {"validation": {"click": 20.0}, "step": 2}
+
+    image, _ = picture(77)
+    answers = []
+    for model in (load_model(path), Model(trained.spec, network, "trained")):
+        predictor = Predictor(model, "cpu")
+        predictor.set_image(image, channel_axis=0)
+        answers.append(torch.as_tensor(predictor.predict(points=[(30, 20)]).logits))
+    torch.testing.assert_close(*answers, atol=2e-4, rtol=1e-4)  # LoRA is merged when loaded
+
+
+def test_a_seed_gives_the_same_bits_and_another_seed_others(train) -> None:
+    rich = {"prompts": ("click", "box", "points"), "augment": True, "corrections": 1}
+    settings = {"strategy": "prompt", "objects": 2, "auxiliary": True, **rich}  # with dropout
+    one, two = train("one", **settings), train("two", **settings)
+    assert equal(tensors(one), tensors(two))
+    assert one.spec == two.spec
+    other = train("other", **settings, seed=1)
+    assert not equal(tensors(one), tensors(other))
+
+
+def gradients(train, monkeypatch, folder: str, **settings) -> dict[str, torch.Tensor]:
+    """Of the first step, by name."""
+    seen: dict[str, torch.Tensor] = {}
+    follow = Trainer._follow_gradient
+
+    def watched(self) -> float:
+        if not seen:
+            named = self.task.student.network.named_parameters()
+            seen.update({n: p.grad.clone() for n, p in named if p.grad is not None})
+        return follow(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_follow_gradient", watched)
+        train(folder, **settings)
+    return seen
+
+
+@pytest.mark.parametrize("corrections", [0, 3])
+def test_dividing_a_step_changes_neither_gradient_nor_figures(
+    train, monkeypatch, corrections: int
+) -> None:
+    """Images differ in size, and are padded; sums are taken in another order."""
+    small = (replace(sample, name=f"small {sample.name}") for sample in pictures(3, side=48).train)
+    data = pictures(3, seed=1)
+    data = replace(data, train=(*data.train, *small))
+    settings = {"data": data, "batch": 4, "objects": 2, "auxiliary": True, "steps": 1, "epochs": 1}
+    settings["corrections"] = corrections
+    whole = gradients(train, monkeypatch, "1", **settings)
+    scale = max(float(each.abs().max()) for each in whole.values())
+    for parts in (2, 4):
+        divided = gradients(train, monkeypatch, f"{parts}", accumulate=parts, **settings)
+        assert divided.keys() == whole.keys()
+        assert differ(divided, whole) < 1e-5 * scale
+
+
+def test_computing_again_changes_nothing(train, monkeypatch) -> None:
+    """Each block of the encoder once more for each of the two steps."""
+    calls = []
+    forward = Block.forward
+
+    def counted(self, x):
+        if self.training:
+            calls.append(self)
+        return forward(self, x)
+
+    monkeypatch.setattr(Block, "forward", counted)
+    for strategy in ("lora", "prompt"):  # the latter's dropout is drawn as it was
+        calls.clear()
+        plain = train(f"{strategy} plain", strategy=strategy)
+        once = len(calls)
+        again = train(f"{strategy} again", strategy=strategy, recompute=True)
+        assert (once, len(calls) - once) == (2 * 4, 2 * 2 * 4)
+        assert differ(tensors(plain), tensors(again)) < 1e-6
+
+
+def test_half_precision_keeps_the_clicks_where_they_are(train, monkeypatch) -> None:
+    """Rounded to 8 bits of precision, a click at 1001 would be one at 1000."""
+    seen = []
+    forward = trainer.TrainingModule.forward
+
+    def watched(self, batch):
+        seen.append((torch.is_autocast_enabled("cpu"), batch.images, batch.prompts.points))
+        return forward(self, batch)
+
+    monkeypatch.setattr(trainer.TrainingModule, "forward", watched)
+    exact, half = train("32"), train("bf16", precision="bf16-mixed")
+    assert [autocast for autocast, _, _ in seen] == [False, False, True, True]
+    for one, two in zip(seen[:2], seen[2:], strict=True):
+        assert torch.equal(one[1], two[1])
+        assert torch.equal(one[2], two[2])
+    assert not equal(tensors(exact), tensors(half))
+    assert differ(tensors(exact), tensors(half)) < 0.01
+
+
+def test_a_frozen_encoder_sees_each_plane_once(train, monkeypatch) -> None:
+    """What is trained is the same, the decoder's skips from the encoder's maps included."""
+    settings = {"data": pictures(channels=3), "transfer": "zeroshot", "strategy": "decoder"}
+    calls = []
+    features = TinyNetwork.features
+
+    def counted(self, image):
+        if self.training:
+            calls.append(tuple(image.shape))
+        return features(self, image)
+
+    monkeypatch.setattr(TinyNetwork, "features", counted)
+    kept = train("kept", steps=9, **settings)
+    assert calls == [(1, 3, 64, 64)] * 6  # six planes, nine steps of two
+    before = load_model("tiny").network.state_dict()
+    skips = [name for name in kept.student.names if ".skip" in name]
+    assert len(skips) == 4
+    assert all(not torch.equal(tensors(kept)[name], before[name]) for name in skips)
+
+    monkeypatch.setattr(trainer, "MAX_CACHED_FEATURES", 0)
+    assert equal(tensors(train("anew", steps=9, **settings)), tensors(kept))
+    assert len(calls) == 6 + 18
+
+    def together(self, images, keys):
+        return self.network.encode(images)
+
+    alone = gradients(train, monkeypatch, "alone", **settings)
+    monkeypatch.setattr(trainer.TrainingModule, "_encoded", together)
+    assert differ(gradients(train, monkeypatch, "together", **settings), alone) < 1e-5
+
+
+def test_the_best_is_kept_though_it_gets_worse(train, tmp_path: Path, monkeypatch) -> None:
+    settings = {"epochs": 4, "validate_every": 1}
+    improving(monkeypatch, 0.1, 0.5, 0.9, 0.3, 0.8)
+    trained = train("long", steps=4, **settings)
+    assert trained.spec.metrics == {"validation": {"click": 90.0}, "step": 2}
+    rows = read_log(tmp_path / "long" / LOG_FILE)
+    assert [r["validation_iou"] for r in rows if "validation_iou" in r] == [10, 50, 90, 30, 80]
+    improving(monkeypatch, 0.1, 0.5, 0.9, 1.0)
+    monkeypatch.setattr(trainer.FineTuning, "is_due", lambda self, step: step in (1, 2))
+    assert equal(tensors(train("short", steps=4, **settings)), tensors(trained))
+
+
+def test_the_description_counts_the_planes_that_are_trained_on(train, dataset: Dataset) -> None:
+    def specks() -> tuple[np.ndarray, np.ndarray]:
+        values, labels = dataset.train[0].load()
+        speck = np.zeros_like(labels)
+        speck[3:5, 3:5] = 1  # too small to be prompted
+        return values, speck
+
+    more = replace(dataset.train[0], name="specks", load=specks)
+    data = replace(dataset, train=(*dataset.train, more))
+    assert len(data.train) == 7
+    said = train(data=data, steps=1, epochs=1).spec.description
+    assert said.endswith("trained on 6 labelled planes of squares.")
+
+
+def test_it_ends_when_it_gets_no_better(train, monkeypatch) -> None:
+    """To be as good is not to be better."""
+    improving(monkeypatch, 0.1, 0.5, 0.4, 0.6, 0.6, 0.2)
+    steps: list[TrainProgress] = []
+    trained = train(seen=steps, patience=2, steps=8, epochs=8, validate_every=1)
+    assert (steps[-1].done, steps[-1].total) == (5, 8)
+    assert trained.spec.metrics == {"validation": {"click": 60.0}, "step": 3}
+
+
+def test_a_file_ends_it_and_the_best_is_kept(
+    base: Model, dataset: Dataset, tmp_path: Path, monkeypatch
+) -> None:
+    improving(monkeypatch, 0.1, 0.7)
+    folder, config = tmp_path / "run", short(steps=50, epochs=50, validate_every=50)
+    job = train_job(base, dataset, config, "squares", folder)
+    assert any(progress.message.startswith("training") for progress in job)  # the first step
+    (folder / STOP_FILE).touch()
+    trained = finish(job)
+    assert trained.spec.metrics == {"validation": {"click": 70.0}, "step": 2}
+    held = read_tensors(folder / BEST_FILE)
+    assert equal(held, trained.student.tensors())
+    # The same again goes on: the wish is forgotten, the state is not.
+    again = train_job(base, dataset, config, "squares", folder)
+    message = next(each.message for each in again if not each.message.startswith("reading"))
+    assert message == "going on at step 2"
+    again.close()
+
+
+def test_a_file_during_a_validation_costs_no_step_more(
+    base: Model, dataset: Dataset, tmp_path: Path, monkeypatch
+) -> None:
+    improving(monkeypatch, 0.1, 0.7, 0.9)
+    folder, config = tmp_path / "run", short(steps=50, epochs=50, validate_every=1)
+    measured = validation.validate_network_job
+
+    def stopping(*rest):
+        if read_log(folder / LOG_FILE)[-1]["step"] == 1:
+            (folder / STOP_FILE).touch()
+        return (yield from measured(*rest))
+
+    job = train_job(base, dataset, config, "squares", folder)
+    assert any(progress.message.startswith("validation IoU") for progress in job)  # the untrained
+    monkeypatch.setattr(trainer, "validate_network_job", stopping)
+    trained = finish(job)
+    assert trained.spec.metrics == {"validation": {"click": 70.0}, "step": 1}
+    assert read_log(folder / LOG_FILE)[-1]["step"] == 1
+
+
+def test_a_training_that_diverges_says_so(train, tmp_path: Path, monkeypatch) -> None:
+    """What was best before is kept, and no figure of the log is no number."""
+    forward = trainer.TrainingModule.forward
+
+    def broken(self, batch):
+        loss, figures = forward(self, batch)
+        return loss * torch.nan, figures
+
+    monkeypatch.setattr(trainer.TrainingModule, "forward", broken)
+    monkeypatch.setattr("napari_simmat.training.trainer.MAX_NONFINITE_STEPS", 3)
+    steps: list[TrainProgress] = []
+    with pytest.raises(ValueError, match=r"diverged at step 2: for 3 steps .* Lower the learning"):
+        train(seen=steps, steps=9, epochs=9, validate_every=9)
+    assert len(read_tensors(tmp_path / "run" / BEST_FILE)) > 0
+    figures = [each.figures for each in steps if isinstance(each, TrainProgress) and each.figures]
+    assert len(figures) == 3
+    assert all("loss" not in row for row in figures)
+    json.dumps(figures, allow_nan=False)
+
+
+def test_auxiliary_losses_keep_sizes_true(train) -> None:
+    """From the size under a click follows the level on which it is answered."""
+    data = pictures(normalization=Normalization())
+    settings = {"strategy": "lora_conv", "start": "zeroshot", "objects": 2, "batch": 4}
+    settings["prompts"] = ("click",)
+    off = []
+    for auxiliary in (False, True):
+        named = {**settings, "steps": 20, "epochs": 20, "validate_every": 20}
+        trained = train(f"{auxiliary}", data=data, auxiliary=auxiliary, **named)
+        planes = LabelledPlanes(data, data.validation, trained.spec, SIDE)
+        finish(planes.scan_job("look at"))
+        assert len(planes) == 2
+        for plane in (planes[0], planes[1]):
+            with torch.no_grad():
+                dense = trained.student.network.encode(plane.image[None]).maps["dense"]
+            labels = torch.from_numpy(plane.labels.astype(np.int64))[None]
+            off.append(size_loss(dense, dense_targets(labels)).item())
+    assert sum(off[2:]) < 0.85 * sum(off[:2])
+
+
+def test_the_auxiliary_losses_reach_the_heads_that_the_papers_does_not(train) -> None:
+    settings = {"strategy": "decoder", "steps": 4, "epochs": 4, "validate_every": 4}
+    before = load_model("tiny").network.state_dict()
+    for auxiliary in (False, True):
+        after = tensors(train(f"{auxiliary}", auxiliary=auxiliary, **settings))
+        changed = {
+            name
+            for name, each in after.items()
+            if name.startswith(UNREACHED) and not torch.equal(each, before[name])
+        }
+        quality = {name for name in changed if "iou_prediction" in name}
+        assert (len(quality) > 0, len(changed) > len(quality)) == (auxiliary, auxiliary)

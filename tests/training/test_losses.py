@@ -1,0 +1,124 @@
+"""Losses on numbers that can be counted by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from napari_simmat.models.tiny_encoder import DENSE_CHANNELS
+from napari_simmat.training.losses import (
+    dense_loss,
+    dense_targets,
+    dice_and_entropy,
+    mask_loss,
+    size_loss,
+    to_mask_grid,
+)
+
+
+def test_mask_loss_of_a_sure_and_right_answer_is_nothing():
+    target = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
+    logits = (2 * target - 1) * 50
+    loss, iou = mask_loss(logits, target)
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+    assert iou.item() == 1
+
+
+def test_mask_loss_of_an_undecided_answer():
+    """Logit 0 is probability 1/2: entropy ln 2; Dice 1 - (2 * 1 + 1) / (2 + 2 + 1) = 0.4."""
+    target = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
+    loss, iou = mask_loss(torch.zeros(1, 1, 2, 2), target)
+    assert loss.item() == pytest.approx(math.log(2) + 0.4)
+    assert iou.item() == 0
+    balanced = mask_loss(torch.zeros(1, 1, 2, 2), target, balance=0.5).loss.item()
+    assert balanced == pytest.approx(1.5 * math.log(2) + 0.4)
+
+
+def test_mask_loss_counts_each_mask_of_each_prompt():
+    target = torch.zeros(2, 1, 4, 4)
+    target[0, 0, :2] = target[1, 0, :, :2] = 1
+    logits = torch.full((2, 3, 4, 4), -5.0)
+    logits[:, 1, :2] = 5
+    iou = mask_loss(logits, target).iou
+    torch.testing.assert_close(iou, torch.tensor([[0, 1, 0], [0, 4 / 12, 0]]))
+
+
+def test_dense_targets_of_two_squares():
+    labels = torch.zeros(1, 16, 32, dtype=torch.int32)
+    labels[0, 4:12, 4:12] = 1
+    labels[0, 4:12, 20:28] = 2
+    boundary, inside, dy, dx, size = dense_targets(labels)[0]
+    assert boundary.shape == (8, 16)
+    assert inside.sum() == 2 * 16
+    assert boundary[3, 5] == boundary[2, 3] == 1
+    assert boundary[3, 3] == boundary[0, 0] == 0
+    # 16 cells of 2 pixels: the size is 8 pixels, half of the unit of 16
+    assert size[3, 3].item() == pytest.approx(math.log(0.5))
+    # the first square's centre is (7.5, 7.5), its first cell's (4.5, 4.5): 3 of 8 pixels away
+    assert (dy[2, 2].item(), dx[2, 2].item()) == pytest.approx((3 / 8, 3 / 8))
+    assert dx[2, 10].item() == pytest.approx(3 / 8)
+
+
+def test_dense_loss_falls_to_nothing_at_the_targets_and_ignores_shape_outside():
+    labels = torch.zeros(1, 16, 16, dtype=torch.int32)
+    labels[0, 2:10, 2:10] = 1
+    targets = dense_targets(labels)
+    dense = torch.zeros(1, DENSE_CHANNELS, 8, 8)
+    dense[:, :2] = (2 * targets[:, :2] - 1) * 50
+    dense[:, 2:5] = targets[:, 2:5]
+    assert dense_loss(dense, targets).item() == pytest.approx(0, abs=1e-6)
+    dense[0, 2:5, 7, 7] = 100
+    assert dense_loss(dense, targets).item() == pytest.approx(0, abs=1e-6)
+    dense[0, 4, 2, 2] += 1
+    assert dense_loss(dense, targets).item() > 0.001
+    # One of 16 cells is off by e: smooth L1 of 1 with a knee at 1/4 is 7/8.
+    assert size_loss(dense, targets).tolist() == pytest.approx([7 / 8 / 17])
+    dense[:, :4] = 0  # neither what is background or border nor where centres are counts
+    assert size_loss(dense, targets).tolist() == pytest.approx([7 / 8 / 17])
+
+
+def test_the_papers_loss_of_an_undecided_answer():
+    """Logit 0 is 1/2: entropy ln 2; squares 4 / 4 + 2 = 3, so Dice 1 - (2 * 1 + 1) / (3 + 1)."""
+    target = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
+    loss = dice_and_entropy(torch.zeros(1, 1, 2, 2), target)
+    assert loss.shape == (1, 1)
+    assert loss.item() == pytest.approx(math.log(2) + 0.25)
+
+
+def test_the_papers_loss_of_a_sure_answer_right_and_wrong():
+    target = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
+    logits = (2 * target - 1) * 50
+    assert dice_and_entropy(logits, target).item() == pytest.approx(0, abs=1e-6)
+    # nothing in common: entropy 50 in each pixel, Dice 1 - (0 + 1) / (2 + 2 + 1)
+    assert dice_and_entropy(-logits, target).item() == pytest.approx(50 + 0.8)
+
+
+def test_the_papers_loss_has_squared_denominators_for_each_mask():
+    """Logit ln 3 is 3/4: overlap 3/2, squares 4 * 9 / 16 + 2."""
+    target = torch.zeros(1, 1, 2, 2)
+    target[..., 0, :] = 1
+    logits = torch.stack([torch.full((2, 2), math.log(3)), torch.zeros(2, 2)])[None]
+    loss = dice_and_entropy(logits, target)
+    entropy = -(math.log(0.75) + math.log(0.25)) / 2
+    expected = [entropy + 1 - 4 / (9 / 4 + 2 + 1), math.log(2) + 0.25]
+    assert loss.tolist() == [pytest.approx(expected)]
+
+
+def test_masks_on_the_grid_are_the_middle_pixels():
+    masks = torch.zeros(1, 8, 8, dtype=torch.bool)
+    masks[0, 2, 6] = masks[0, 3, 3] = masks[0, 0, 0] = True
+    assert to_mask_grid(masks, 4).tolist() == [[[[0, 1], [0, 0]]]]  # pixels 2 and 6 of each axis
+    assert to_mask_grid(masks, 2).nonzero().tolist() == [[0, 0, 1, 1]]  # odd pixels: of them (3, 3)
+
+
+def test_an_object_between_the_middle_pixels_has_the_cells_that_it_touches():
+    masks = torch.zeros(3, 7, 8, dtype=torch.bool)
+    masks[0, 4, 1:6] = True  # no odd row
+    masks[1, 4, 1:6] = masks[1, 5, 1] = True  # one
+    cells = to_mask_grid(masks, 2)
+    assert cells.shape == (3, 1, 3, 4)
+    assert cells[0].nonzero()[:, 1:].tolist() == [[2, 0], [2, 1], [2, 2]]
+    assert cells[1].nonzero()[:, 1:].tolist() == [[2, 0]]
+    assert not cells[2].any()

@@ -1,0 +1,158 @@
+"""Training learns, touches only what it declares, and resumes exactly."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+import napari_simmat.training.pretrain as module
+from napari_simmat.checkpoints.checkpoint import read_spec
+from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.progress import finish
+from napari_simmat.training.devices import Devices
+from napari_simmat.training.pretrain import (
+    PretrainConfig,
+    PretrainedFoundation,
+    PretrainingState,
+    export_base,
+    pretrain_job,
+)
+from napari_simmat.training.run_folder import RunFolder
+from napari_simmat.training.trainer import Trainer
+
+pytestmark = pytest.mark.usefixtures("small_training")
+
+
+def config(**changes):
+    values = {"steps": 12, "warmup": 2, "families": ("plain",), "save_every": 5}
+    return PretrainConfig(**{**values, "validate_every": 1000, **changes})
+
+
+def trainer(settings, folder, task=None) -> Trainer:
+    fabric = Devices(device="cpu").fabric("32-true")
+    fabric.launch()
+    return Trainer(task or PretrainingState(settings, folder), fabric, None, settings.identity)
+
+
+@pytest.mark.slow
+def test_an_interrupted_pretraining_goes_on_bit_for_bit(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "validate_on_scenes", lambda *_: {"click": 0.0})
+    whole = finish(pretrain_job(config(), tmp_path / "whole"))
+    job = pretrain_job(config(), tmp_path / "cut")
+    for progress in job:
+        if progress.done == 7:  # saved at 5: two steps are lost and done again
+            break
+    job.close()
+    resumed = finish(pretrain_job(config(), tmp_path / "cut"))
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, resumed.network.state_dict()[name]), name
+
+
+@pytest.mark.slow
+def test_pretraining_learns_and_writes_its_log(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "validate_on_scenes", lambda *_: {"click": 0.0})
+    losses = []
+    task = PretrainingState(config(steps=80, dense_only=1.0), tmp_path)
+    task.log_every = 1
+    task.log = lambda step, rate, means: losses.append(means["dense"]) or {}
+    stepping = trainer(task.config, tmp_path, task)
+    for _ in range(60):
+        stepping.advance()
+    assert sum(losses[-10:]) < 0.9 * sum(losses[:10])
+    finish(pretrain_job(config(steps=50, dense_only=1.0), tmp_path))
+    entries = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert entries[0]["step"] == 50
+    assert entries[0]["loss"] > 0
+    assert entries[-1]["validation"] == {"click": 0.0}
+
+
+def test_the_rate_rises_stays_and_falls():
+    settings = PretrainConfig(steps=1000, warmup=10, decay=0.2, learning_rate=1.0)
+    rates = [settings.rate(step) for step in range(1000)]
+    assert rates[0] == pytest.approx(0.1)
+    assert set(rates[10:800]) == {1.0}
+    assert rates[900] == pytest.approx(0.5)
+    assert 0 < rates[999] < 0.01
+
+
+def test_a_released_base_is_small_described_and_loads(tmp_path):
+    network = load_model("tiny").network
+    path = tmp_path / "tiny-9.safetensors"
+    export_base(path, PretrainedFoundation(network, 12, {"click": 1.5}), config())
+    assert path.stat().st_size < 20e6
+    spec = read_spec(path)
+    assert (spec.name, spec.training["steps"]) == ("tiny-9", 12)
+    assert spec.metrics == {"drawn scenes, mean IoU %": {"click": 1.5}}
+    again = load_model(path).network
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, again.state_dict()[name]), name
+
+
+def test_a_training_goes_on_from_a_base(tmp_path):
+    network, path = load_model("tiny").network, tmp_path / "tiny-9.safetensors"
+    export_base(path, PretrainedFoundation(network, 12, {}), config())
+    state = PretrainingState(config(steps=13), tmp_path)
+    state.begin(path)
+    assert state.begun == 12
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(tensor, state.network.state_dict()[name]), name
+    with pytest.raises(ValueError, match="was trained for 12 steps already, 12 in all are asked"):
+        PretrainingState(config(steps=12), tmp_path).begin(path)
+    settings = PretrainConfig(steps=1000, warmup=10, learning_rate=1.0)
+    assert settings.rate(12, begun=12) == pytest.approx(0.1)
+    assert settings.rate(22, begun=12) == 1.0
+
+
+def test_local_contrast_is_added_to_a_base_and_not_taken_away(tmp_path):
+    """Added, it begins as nothing: the network answers as the base does."""
+    image = torch.rand(1, 3, 64, 64) * 4 - 2
+    plain = PretrainingState(config(local_contrast=False), tmp_path)
+    path = tmp_path / "tiny-9.safetensors"
+    export_base(path, PretrainedFoundation(plain.averaged, 3, {}), config())
+    assert read_spec(path).base.architecture == "tiny"
+    more = PretrainingState(config(), tmp_path)
+    more.begin(path)
+    assert "image_encoder.local.mix.weight" in more.averaged.state_dict()
+    plain.begin(path)
+    before, after = (each.averaged.encode(image) for each in (plain, more))
+    assert torch.equal(before.embedding, after.embedding)
+    export_base(path, PretrainedFoundation(more.averaged, 3, {}), config())
+    assert read_spec(path).base.architecture == "tiny_local"
+    assert load_model(path).spec.base.embedded
+    with pytest.raises(ValueError, match=r"tiny-9\.safetensors has local contrast; no training"):
+        plain.begin(path)
+
+
+def test_a_folder_with_another_training_is_not_mixed_with_this_one(tmp_path):
+    stepping = trainer(config(), tmp_path)
+    stepping.folder = RunFolder(tmp_path)
+    stepping.save()
+    stepping.folder.close()
+    with pytest.raises(ValueError, match=r"holds a training with seed 0, not 1\. Go on with its"):
+        finish(pretrain_job(config(seed=1), tmp_path))
+
+
+def test_a_state_of_an_earlier_version_is_refused(tmp_path):
+    torch.save({"config": "{}", "step": 3}, tmp_path / "state.pt")
+    with pytest.raises(ValueError, match=r"state\.pt was written by an earlier version"):
+        finish(pretrain_job(config(), tmp_path))
+
+
+def test_without_muon_adamw_trains_everything_and_says_so(tmp_path, monkeypatch, caplog):
+    monkeypatch.delattr(torch.optim, "Muon")
+    stepping = trainer(config(dense_only=0.0), tmp_path)
+    assert "has no Muon, which is part of torch from 2.9 on; AdamW trains all" in caplog.text
+    before = [p.detach().clone() for p in stepping.task.network.image_encoder.parameters()]
+    stepping.advance()
+    after = stepping.task.network.image_encoder.parameters()
+    assert all(not torch.equal(*pair) for pair in zip(before, after, strict=True))
+    assert config().identity["optimizer"] == "adamw"
+
+
+def test_errors_say_what_to_do():
+    with pytest.raises(ValueError, match="No family of scenes is called moon; use some of fluor"):
+        PretrainConfig(families=("plain", "moon"))
+    with pytest.raises(ValueError, match="at least one step, got 0"):
+        PretrainConfig(steps=0)

@@ -1,0 +1,146 @@
+"""The paper's protocol on a network of SAM's shape, against one step written out by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from segment_anything import sam_model_registry
+from torch.nn import functional
+
+from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors
+from napari_simmat.datasets.dataset import Dataset
+from napari_simmat.models.model import Model
+from napari_simmat.models.sam import SamNetwork, build_sam
+from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
+from napari_simmat.models.tuning import STRATEGIES
+from napari_simmat.progress import finish
+from napari_simmat.training.batches import Batches, LabelledPlanes
+from napari_simmat.training.config import practical_config
+from napari_simmat.training.run_folder import BEST_FILE
+from napari_simmat.training.trainer import Trainer, train_job
+from tests.plain_authors import small_sam
+from tests.training.squares import FEW, pictures, short
+
+SIDE = 64
+
+
+@pytest.fixture
+def sam(monkeypatch: pytest.MonkeyPatch) -> Model:
+    """Three narrow blocks that are taken for ViT-B."""
+    monkeypatch.setitem(sam_model_registry, "vit_b", lambda: small_sam(SIDE))
+    torch.manual_seed(0)
+    spec = ModelSpec(
+        name="vit_b",
+        modality="RGB",
+        channels=tuple(Channel(name=n, mean=100.0, std=50.0) for n in ("red", "green", "blue")),
+        normalization=Normalization(method="none"),
+        input_size=InputSize(size=SIDE),
+        base=Base(name="vit_b", architecture="vit_b", sha256="0" * 64),
+    )
+    return Model(spec, build_sam("vit_b"), "sam")
+
+
+@pytest.fixture(scope="module")
+def large() -> Dataset:
+    """Planes of 96 x 96, so that they have to be resized."""
+    return pictures(channels=3, side=96)
+
+
+def test_a_step_is_the_papers(sam: Model, large: Dataset, tmp_path: Path, monkeypatch) -> None:
+    """Stock SAM's own forward, the loss as it is written, and its gradient."""
+    ours: dict[str, torch.Tensor] = {}
+    follow = Trainer._follow_gradient
+
+    def watched(self) -> float:
+        named = self.task.student.network.named_parameters()
+        ours.update({name: p.grad.clone() for name, p in named if p.grad is not None})
+        return follow(self)
+
+    monkeypatch.setattr(Trainer, "_follow_gradient", watched)
+    config = short(transfer="zeroshot", strategy="full", steps=1, epochs=1)
+    trained = finish(train_job(sam, large, config, "m", tmp_path / "run"))
+    spec = trained.spec
+    assert spec.input_size == InputSize(method="stretch", size=SIDE)
+
+    planes = LabelledPlanes(large, large.train, spec, SIDE)
+    finish(planes.scan_job("train on"))
+    batch = Batches(planes, config).batch(0, slice(0, 2))
+    network = small_sam(SIDE)
+    network.load_state_dict(sam.network.state_dict())
+    loss = torch.zeros(())
+    for image, mask, points, labels in zip(
+        batch.images, batch.masks, batch.prompts.points, batch.prompts.labels, strict=True
+    ):
+        assert labels.tolist() == [1, -1]
+        x, y = points[0].tolist()
+        assert mask[int(y), int(x)]
+        embedding = network.image_encoder(image[None])
+        click = torch.tensor([[[x, y]]]), torch.tensor([[1]])
+        sparse, dense = network.prompt_encoder(points=click, boxes=None, masks=None)
+        logits, _ = network.mask_decoder(
+            image_embeddings=embedding,
+            image_pe=network.prompt_encoder.get_dense_pe(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=False,
+        )
+        target = torch.from_numpy(mask[2::4, 2::4].astype(np.float32))[None, None]
+        assert logits.shape == target.shape == (1, 1, 16, 16)
+        p = logits.sigmoid()
+        dice = 1 - (2 * (p * target).sum() + 1) / ((p**2).sum() + (target**2).sum() + 1)
+        loss = loss + (dice + functional.binary_cross_entropy(p, target)) / 2
+    loss.backward()
+    theirs = {
+        name: parameter.grad
+        for name, parameter in network.named_parameters()
+        if parameter.grad is not None and not name.startswith("prompt_encoder.")
+    }
+    scale = max(float(each.abs().max()) for each in theirs.values())
+    assert theirs.keys() <= ours.keys()
+    for name, gradient in ours.items():
+        expected = theirs.get(name, torch.zeros_like(gradient))
+        assert (gradient - expected).abs().max() < 1e-5 * scale, name
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_trains_and_is_kept(
+    strategy: str, sam: Model, tmp_path: Path, monkeypatch
+) -> None:
+    """With all kinds of prompts and corrections, on any number of channels."""
+    size = 3 if STRATEGIES[strategy].size else None
+    config = practical_config(sam.spec, **FEW, strategy=strategy, size=size)
+    trained = finish(train_job(sam, pictures(2, 5, side=80), config, "m", tmp_path / "run"))
+    before = sam.network.state_dict()
+    for name, each in trained.student.network.state_dict().items():
+        if name not in trained.student.names:
+            assert torch.equal(each, before[name])
+    held = read_tensors(tmp_path / "run" / BEST_FILE)
+    assert set(held) == set(trained.student.names)
+    assert read_spec(tmp_path / "run" / BEST_FILE).input_size.method == "stretch"
+    assert len(trained.spec.channels) == 5
+
+
+def test_what_the_frozen_encoder_made_is_kept(
+    sam: Model, large: Dataset, tmp_path: Path, monkeypatch
+) -> None:
+    calls = []
+    features = SamNetwork.features
+
+    def counted(self, image):
+        if self.training:
+            calls.append(len(image))
+        return features(self, image)
+
+    monkeypatch.setattr(SamNetwork, "features", counted)
+    config = short(transfer="zeroshot", strategy="decoder", steps=9, objects=2)
+    finish(train_job(sam, large, config, "m", tmp_path / "run"))
+    assert calls == [1] * 6
+
+
+def test_the_side_of_sam_is_its_own(sam: Model, large: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="vit_b takes 64 pixels a side, not 128; leave the side"):
+        finish(train_job(sam, large, short(side=128), "m", tmp_path / "run"))
+    assert list(tmp_path.iterdir()) == []

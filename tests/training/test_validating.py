@@ -1,0 +1,154 @@
+"""The validation's protocol on a network whose answers are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from napari_simmat.models.network import Encoded
+from napari_simmat.progress import finish
+from napari_simmat.training.batches import LabelledPlane
+from napari_simmat.training.validation import protocol_mask, validate_network_job
+
+
+class Knowing(nn.Module):
+    """Answers each click with the square of so many pixels around it, on a grid of stride 2."""
+
+    mask_stride = 2
+
+    def __init__(self, reach: int) -> None:
+        super().__init__()
+        self.projection = nn.Conv2d(1, 1, 1)
+        self.reach = reach
+        self.clicks: list[list[float]] = []
+        self.inputs: list[tuple[int, ...]] = []
+
+    def encode(self, image):
+        assert not self.training
+        assert not torch.is_grad_enabled()
+        self.inputs.append(tuple(image.shape))
+        return Encoded(image, tuple(image.shape[-2:]))
+
+    def decode_batch(self, encoded, points, labels):
+        assert labels.tolist() == [[1, -1]] * len(points)
+        height, width = (side // 2 for side in encoded.input_size)
+        logits = torch.full((len(points), 4, height, width), -1.0)
+        logits[:, 1:] = 1  # the other masks are never looked at
+        for own, (x, y) in zip(logits, points[:, 0].tolist(), strict=True):
+            self.clicks.append([x, y])
+            low_y, low_x = (max(0, int(c - self.reach) // 2) for c in (y, x))
+            own[0, low_y : int(y + self.reach) // 2, low_x : int(x + self.reach) // 2] = 1
+        return logits, torch.zeros(len(points), 4)
+
+
+class Given(list):
+    """Planes that are there already."""
+
+    native = True
+
+
+def plane(*boxes: tuple[int, int, int, int], shape: tuple[int, int] = (32, 64)) -> LabelledPlane:
+    labels = np.zeros(shape, np.int32)
+    for number, (y0, x0, y1, x1) in enumerate(boxes, start=1):
+        labels[y0:y1, x0:x1] = number
+    return LabelledPlane("p", torch.zeros(1, *shape), labels, tuple(range(1, len(boxes) + 1)))
+
+
+def test_iou_and_dice_by_hand() -> None:
+    """8 x 8 pixels are 16 cells.
+
+    Their middle pixel is the first of row 12, of which the square sees four columns of cells
+    from one to the left: x 12 to 20, so half of the object and as much beside it.
+    """
+    network = Knowing(4).train()
+    reached = finish(validate_network_job(network, Given([plane((8, 16, 16, 24))]), 64))
+    assert network.clicks == [[16, 12]]
+    assert network.training  # as it was
+    assert reached.ious == [pytest.approx(8 / 24)]
+    assert reached.dices == [pytest.approx(0.5)]
+    assert (reached.iou, reached.dice) == (pytest.approx(1 / 3), pytest.approx(0.5))
+
+
+@pytest.mark.parametrize(("reach", "expected"), [(4, 4 / 16), (0, 0)])
+def test_a_thin_object_between_the_grid_s_pixels_is_where_it_touches(reach, expected) -> None:
+    """The cells look at odd rows; that they see nothing of row 12 does not make nothing right."""
+    reached = finish(validate_network_job(Knowing(reach), Given([plane((12, 16, 13, 24))]), 64))
+    assert reached.ious == [pytest.approx(expected)]
+
+
+def test_the_middle_pixel_is_the_middle_one_of_all_in_rows() -> None:
+    """Of an L of 5 + 4 pixels row by row, the fifth counted from 0 is the last of the stem."""
+    labels = np.zeros((32, 64), np.int32)
+    labels[4:9, 10] = 1
+    labels[9, 10:14] = 1
+    network = Knowing(2)
+    finish(
+        validate_network_job(
+            network, Given([LabelledPlane("L", torch.zeros(1, 32, 64), labels, (1,))]), 64
+        )
+    )
+    assert network.clicks == [[10, 8]]
+
+
+def test_a_plane_of_any_size_is_padded_and_what_is_beyond_does_not_count() -> None:
+    network = Knowing(100)  # everything
+    reached = finish(
+        validate_network_job(network, Given([plane((0, 0, 20, 20), shape=(20, 40))]), 64)
+    )
+    assert network.inputs == [(1, 1, 32, 64)]
+    assert reached.ious == [pytest.approx(0.5)]
+
+
+def test_a_large_object_is_seen_at_half_the_size_and_the_others_are_not() -> None:
+    large = plane((0, 0, 64, 64), (70, 70, 80, 80), shape=(96, 96))
+    network = Knowing(4)
+    finish(validate_network_job(network, Given([large]), 64))
+    assert network.inputs == [(1, 1, 64, 64)] * 2  # of 48 x 48, and a part of 96 x 96
+    assert sorted(network.clicks) == [[0, 16], [38, 43]]  # the part begins at 32
+
+
+def test_a_large_plane_is_looked_at_in_parts_around_its_objects() -> None:
+    """Parts have 64 x 64 pixels; an object has 8 around it, unless the plane ends."""
+    boxes = [(0, 0, 8, 8), (100, 100, 108, 108), (140, 138, 148, 146), (150, 102, 160, 112)]
+    large = plane(*boxes, (492, 484, 500, 492), shape=(500, 500))
+    network = Knowing(4)
+    reached = finish(validate_network_job(network, Given([large]), 64))
+    assert network.inputs == [(1, 1, 64, 64)] * 4
+    # The third lies in the part of the second, which begins at 92, 92; the fourth ends beyond it.
+    assert network.clicks == [[0, 4], [8, 12], [46, 52], [8, 13], [48, 60]]
+    assert len(reached.ious) == 5
+    whole = finish(validate_network_job(network, Given([large]), 512))
+    assert network.inputs[4:] == [(1, 1, 512, 512)]
+    assert sorted(reached.ious) == pytest.approx(sorted(whole.ious))
+
+
+def test_a_long_object_that_would_vanish_when_halved_is_looked_at_in_a_part() -> None:
+    """A dotted line from the upper right to the lower left, on odd rows."""
+    labels = np.zeros((300, 300), np.int32)
+    labels[range(1, 281, 2), range(298, 18, -2)] = 1
+    network = Knowing(100)
+    reached = finish(
+        validate_network_job(
+            network, Given([LabelledPlane("line", torch.zeros(1, 300, 300), labels, (1,))]), 64
+        )
+    )
+    assert network.inputs == [(1, 1, 64, 64)]
+    assert len(reached.ious) == 1
+
+
+def test_of_many_objects_some_are_asked_spread_evenly() -> None:
+    many = plane(*[(4, 4 * n, 8, 4 * n + 4) for n in range(16)])
+    network = Knowing(4)
+    reached = finish(validate_network_job(network, Given([many, many]), 64, most=8))
+    assert len(reached.ious) == 8
+    assert [x for x, _ in network.clicks[:4]] == [0, 16, 32, 48]
+
+
+def test_an_answer_is_the_mask_on_the_plane_itself() -> None:
+    mask, (y, x) = protocol_mask(Knowing(4).eval(), plane((8, 16, 16, 24)), 1, 64, True)  # type: ignore[arg-type]
+    expected = np.zeros((32, 64), bool)
+    expected[8:16, 12:20] = True
+    assert np.array_equal(mask, expected)
+    assert (y, x) == (12, 16)
