@@ -17,14 +17,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from napari_simmat.learn.truth import median_interior_point
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from skimage.transform import resize
 
 from napari_simmat import Predictor, load_model
 from napari_simmat.datasets.folder import find_labelled_files
-from napari_simmat.engine.masks import iou, label_windows
+from napari_simmat.engine.masks import interior_point, iou, label_windows
 from napari_simmat.evaluation.simulated_prompts import UserProtocol
 from napari_simmat.models.model import Model
 from napari_simmat.progress import finish
@@ -122,7 +121,7 @@ def alternatives(options: argparse.Namespace) -> None:
         rows = []
         for label, _ in label_windows(sample.labels):
             truth = sample.labels == label
-            answer = predictor.predict(points=[median_interior_point(truth)])
+            answer = predictor.predict(points=[interior_point(truth, ties="median")])
             reached = [iou(answer.alternative(n).mask, truth) for n in range(answer.count)]
             rows.append([max(reached[:count]) for count in (1, 2, 3, 4)])
         means.append(np.mean(rows, axis=0))
@@ -263,7 +262,7 @@ def _compare(title: str, one: Predictor, other: Predictor, options: argparse.Nam
         for predictor in (one, other):
             predictor.set_image(sample.image, channel_axis=sample.channel_axis)
         for label, (down, across) in label_windows(sample.labels):
-            y, x = median_interior_point(sample.labels == label)
+            y, x = interior_point(sample.labels == label, ties="median")
             box = (down.start, across.start, down.stop, across.stop)
             pairs = [
                 (predictor.predict(points=[(y, x)]).mask, predictor.predict(box=box).mask)

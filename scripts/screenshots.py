@@ -145,9 +145,8 @@ def objects(viewer: Any, widget: Any) -> None:
 
 def polarization() -> None:
     """Four layers, opened in the wrong order, that feed the checkpoint sorted by name."""
-    from napari_simmat.learn.truth import median_interior_point
-
     from napari_simmat.cli.demo import polarization as sample
+    from napari_simmat.engine.masks import interior_point
 
     shown = sample()
     largest = np.argsort(np.bincount(shown.truth.ravel())[1:])[::-1] + 1
@@ -159,10 +158,10 @@ def polarization() -> None:
         settle(tab)
         viewer.reset_view()
         for label in largest[:3]:
-            click(tab, median_interior_point(shown.truth == label))
+            click(tab, interior_point(shown.truth == label, ties="median"))
             tab.buttons.commit.click()
             settle(tab)
-        click(tab, median_interior_point(shown.truth == largest[3]))
+        click(tab, interior_point(shown.truth == largest[3], ties="median"))
         save(viewer, tab, "window-channels")
 
 

@@ -48,7 +48,7 @@ def preview(both: Both) -> Numbers:
 
     def first_mask() -> None:
         finish(predictor.open_image_job(image(1024), channel_axis=-1))
-        predictor._encoder._glimpse = None
+        predictor._encoder._preview = None
         assert finish(predictor.coarse_preview_job())
         predictor.predict(points=[CLICK])
 

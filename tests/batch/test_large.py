@@ -181,9 +181,9 @@ def test_a_failed_write_leaves_nothing(
 @pytest.mark.parametrize(
     ("code", "where", "sentence"),
     [
-        (errno.ENOSPC, "engine.automatic.tiled.segment_tiles_job", "The disk is full: "),
-        (errno.EACCES, "engine.jobs.large.create_labels", "out cannot be written. Change its"),
-        (errno.EIO, "engine.automatic.tiled.segment_tiles_job", "disk says"),
+        (errno.ENOSPC, "engine.automatic_generator.segment_tiles_job", "The disk is full: "),
+        (errno.EACCES, "batch.segment_image.create_labels", "out cannot be written. Change its"),
+        (errno.EIO, "engine.automatic_generator.segment_tiles_job", "disk says"),
     ],
 )
 def test_a_disk_that_refuses_tiles_is_said_in_a_sentence(

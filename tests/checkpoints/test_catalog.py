@@ -203,7 +203,7 @@ def test_a_sensible_name_is_fine(name: str, assets: Path) -> None:
 
 def test_listing_needs_no_torch(assets: Path) -> None:
     program = (
-        "import sys; from napari_simmat.engine.checkpoints.zoo import list_models; list_models(); "
+        "import sys; from napari_simmat.checkpoints.registry import list_models; list_models(); "
         "print([n for n in ('torch', 'requests') if n in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

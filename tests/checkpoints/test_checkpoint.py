@@ -217,7 +217,7 @@ def test_a_full_disk_leaves_the_earlier_file(
 
 def test_a_description_is_read_without_torch(random_models: Path) -> None:
     program = (
-        "import sys; from napari_simmat.engine.checkpoints.checkpoint import read_spec; "
+        "import sys; from napari_simmat.checkpoints.checkpoint import read_spec; "
         f"print(read_spec({str(random_models / 'polarization.safetensors')!r}).name); "
         "print('torch' in sys.modules)"
     )

@@ -253,8 +253,8 @@ def test_too_little_room_is_said_before_the_disk_is_full(
 def test_two_processes_download_once(server: Server, target: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from napari_simmat.progress import finish; "
-        "from napari_simmat.engine.checkpoints.download import downloading; "
-        "finish(downloading(sys.argv[1], Path(sys.argv[2]), sys.argv[3], size=int(sys.argv[4])))"
+        "from napari_simmat.checkpoints.sam_weights import download_job; "
+        "finish(download_job(sys.argv[1], Path(sys.argv[2]), sys.argv[3], size=int(sys.argv[4])))"
     )
     command = [sys.executable, "-c", program, server.url, str(target), SHA256, str(len(CONTENT))]
     both = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(2)]

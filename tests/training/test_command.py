@@ -319,9 +319,9 @@ def rows(folder: Path) -> int:
 
 ALWAYS_SAVING = """
 import sys
-import napari_simmat.learn.training.run as run
+import napari_simmat.training.trainer as run
 from napari_simmat.cli import main
-run.SAVED_EVERY = 0.0
+run.SAVE_INTERVAL = 0.0
 sys.exit(main(sys.argv[1:]))
 """
 

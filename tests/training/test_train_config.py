@@ -136,7 +136,7 @@ def test_the_side_is_the_bases() -> None:
         replace(config, side=512).side_for(sam)
 
 
-@pytest.mark.parametrize("module", ["learn.train_config", "cli.training", "cli"])
+@pytest.mark.parametrize("module", ["training.config", "cli.train", "cli"])
 def test_importing_it_loads_no_torch(module: str) -> None:
     program = f"import sys, napari_simmat.{module}; print('torch' in sys.modules)"
     done = subprocess.run(

@@ -9,9 +9,21 @@ import pytest
 
 from napari_simmat.checkpoints import library, registry
 from napari_simmat.checkpoints.registry import ModelEntry
+from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.model_picker import ModelPicker, _metrics
-from tests.widgets.test_feeds import spec
+
+
+def spec(*names: str) -> ModelSpec:
+    return ModelSpec(
+        name="model",
+        modality="test",
+        channels=tuple(Channel(name=name, mean=0.0, std=1.0) for name in names),
+        normalization=Normalization(),
+        input_size=InputSize(),
+        base=Base(name="tiny-1", architecture="tiny", sha256=""),
+        transfer="simmat",
+    )
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def write_extra(kind: str, path: Path, segmented: SegmentedImage) -> None:
     Parameters
     ----------
     kind
-        One of `engine.jobs.tasks.EXTRA_ENDINGS`.
+        One of `batch.plan.EXTRA_ENDINGS`.
     path
         The file, under any name.
     segmented

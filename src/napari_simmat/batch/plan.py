@@ -69,7 +69,7 @@ def plan(
     existing
         What to do where an output exists.
     extras
-        Optional outputs, of `engine.jobs.tasks.EXTRA_ENDINGS`.
+        Optional outputs, of `batch.plan.EXTRA_ENDINGS`.
 
     Raises
     ------

@@ -48,7 +48,7 @@ def import_file(
         The model's name; the file's stem by default, for SAM's published weights their own.
     modality
         Of a file of the authors' code: its sensor, one of
-        `engine.checkpoints.modalities.MODALITIES`.
+        `checkpoints.authors.MODALITIES`.
     base
         Of such a file: the SAM weights it was trained on, by name; ``vit_b`` by default.
 

@@ -65,7 +65,7 @@ AIMS: dict[str, Collection] = {
     "t_500": Collection("RGB-Thermal-Glass", every=(10, 2)),
     "rgbt_500": Collection("RGB-Thermal-Glass", every=(10, 2)),
 }
-"""The images by the authors' keys; what they show: `engine.checkpoints.modalities.MODALITIES`."""
+"""The images by the authors' keys; what they show: `checkpoints.authors.MODALITIES`."""
 
 
 def from_aims(folder: Path | str, key: str) -> Dataset:

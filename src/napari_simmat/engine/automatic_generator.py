@@ -93,7 +93,6 @@ def segment_everything_job(
     prompts: Sequence[Prompt] | None = None,
 ) -> Job[Instances]:
     """`segment_everything` as a job that yields after every few prompts."""
-
     settings = (settings or AutomaticSettings()).for_model(predictor.model.spec)
     size = (predictor.shape[-2], predictor.shape[-1])
     if prompts is None and settings.is_tiled(size):
@@ -342,7 +341,6 @@ def segment_tiles_job(
     -------
     (N,) the model's own estimates of the objects' IoU.
     """
-
     settings = (settings or AutomaticSettings()).for_model(predictor.model.spec)
     height, width = predictor.shape[-2:]
     stitcher = Stitcher(labels, settings.overlap)

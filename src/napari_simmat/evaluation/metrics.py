@@ -4,7 +4,7 @@ How well the objects of two label images agree: pure functions on arrays.
 
 Objects are matched one to one; ids play no part, 0 is the background.
 
-How well masks agree: pure functions on arrays. Objects of a label image: `learn.matching`.
+How well masks agree: pure functions on arrays. Objects of a label image: `match_labels`.
 """
 
 from __future__ import annotations

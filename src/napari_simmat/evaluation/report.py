@@ -152,7 +152,7 @@ RESULTS_FILE, SUMMARY_FILE = "results.csv", "summary.json"
 def history_line(
     predictor: Predictor, scores: Scores, config: ScoreConfig, fingerprint: str
 ) -> dict[str, Any]:
-    """The evaluation as `learn.history` keeps it: of the figures, those that a table shows.
+    """The evaluation as `evaluation.report` keeps it: of the figures, those that a table shows.
 
     Parameters
     ----------

@@ -172,7 +172,7 @@ class ObjectScore:
     box
         With its bounding box.
     paper
-        With the click of the paper's protocol, on its grid (`learn.paper`).
+        With the click of the paper's protocol, on its grid (`simulated_prompts`).
     filled_box, disk
         IoU of what needs no model: the whole bounding box; a disk at the click that is as large
         as the median object of the plane.
@@ -276,7 +276,7 @@ class ScoreConfig:
     ----------
     prompt
         click, box, iterative (the click and its corrections), all (these three), paper
-        (`learn.paper`), or auto (none: everything is segmented).
+        (`simulated_prompts`), or auto (none: everything is segmented).
     clicks
         Clicks into each object, where corrections are asked: 1 to 20.
     smallest

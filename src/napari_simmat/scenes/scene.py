@@ -101,7 +101,6 @@ class Scene:
     @cached_property
     def albedo(self) -> Floats:
         """Diffuse reflectance (H, W, 3) in 0..1, red, green, blue; of the ground behind glass."""
-
         rng = self._rng(1)
         base = tones(self, rng, gap=rng.uniform(0.12, 0.25), channels=3)
         base[self._clear] = base[0]
@@ -150,7 +149,6 @@ class Scene:
     @cached_property
     def temperature(self) -> Floats:
         """Surface temperature in kelvin."""
-
         rng = self._rng(4)
         ambient, swing = rng.uniform(285, 300), rng.uniform(3, 20)
         warmth = tones(self, rng, gap=0.12)[:, 0]

@@ -416,7 +416,7 @@ class PretrainConfig:
     families
         Scene families to draw; empty for all.
     learning_rate, weight_decay, clip, average
-        Of Muon and AdamW (`learn.hybrid`), gradient clipping, and the decay of the averaged
+        Of Muon and AdamW (`MuonAdamW`), gradient clipping, and the decay of the averaged
         weights that are the result.
     warmup, dense_only, decay
         Steps of rising rate; share of the steps that train the encoder alone at first; share of

@@ -479,7 +479,7 @@ class ChannelsForm(QWidget):
 
 _FORBIDDEN = set('/\\:*?"<>|,')
 _LABELS = "_labels"
-"""What the names of files of labels end with; `learn.labelled` has it, which loads more."""
+"""What the names of files of labels end with; `datasets.folder` has it, which loads more."""
 
 
 @dataclass(frozen=True)

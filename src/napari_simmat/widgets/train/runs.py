@@ -51,7 +51,7 @@ class TrainEvent:
     is_step
         Whether this is a step or a validation of the network that is trained.
     figures
-        What was measured, see `learn.training.folder.LOG_COLUMNS`; often nothing.
+        What was measured, see `training.run_folder.LOG_COLUMNS`; often nothing.
     metrics
         Of the last line alone: the checkpoint is written.
     """
@@ -275,7 +275,7 @@ def _option(name: str, value: Any) -> list[str]:
 
 
 _REQUEST = "request.json"
-# Names of `learn.training.folder`, which loads torch.
+# Names of `training.run_folder`, which loads torch.
 _LOG, _BEST, _STOP = "log.csv", "best.safetensors", "stop"
 
 
