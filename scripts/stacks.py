@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from napari_simmat.engine.mask_geometry import overlap
+from napari_simmat.engine.masks import iou
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
@@ -90,13 +90,13 @@ def measured(case: Case, predictor: Predictor) -> Iterator[list[float]]:
         prompts = [Prompt(points=(interior_point(truth[middle]),), object=1, plane=(middle,))]
         [track] = propagator.propagate(prompts)
         copied = np.broadcast_to(track.mask(middle), truth.shape)
-        row = [overlap(copied, truth), overlap(track.volume(), truth)]
+        row = [iou(copied, truth), iou(track.volume(), truth)]
         perfect = mended(track.volume(), truth)
         for _ in range(CORRECTIONS):
             prompts.append(correction(track, truth))
             [track] = propagator.propagate(prompts)
-            row.append(overlap(track.volume(), truth))
-        yield [*row, overlap(perfect, truth)]
+            row.append(iou(track.volume(), truth))
+        yield [*row, iou(perfect, truth)]
 
 
 def mended(volume: NDArray[np.bool_], truth: NDArray[np.bool_]) -> NDArray[np.bool_]:
