@@ -390,8 +390,8 @@ def test_labels_that_run_the_other_way_than_their_image_are_remarked_once(
         assert np.array_equal(file.read()[1], labels.T), "as they are stored"
     if mirrored:
         assert caplog.messages == [
-            f"The voxels of {name}_labels.nii run RAS, those of {name}.nii LAS, as their headers "
-            "say; they are taken as they are stored: look whether they match."
+            f"By their headers, the voxels of {name}_labels.nii run RAS, those of {name}.nii LAS. "
+            "They are used as stored: check whether they match."
         ]
     else:
         assert not caplog.messages

@@ -1,15 +1,15 @@
 """Data sets: samples, their statistics, and drawn data.
 
-What a modality checkpoint is trained on: planes with true objects, split, and their channels.
+Data sets: planes with true objects, split, and their channels.
 
 Drawn scenes through a sensor as a data set, with exact objects.
 
-Mean and spread of a data set's channels, for the standardisation.
+Mean and standard deviation of a data set's channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, get_args
@@ -33,7 +33,7 @@ REFERENCE_SIDE = 1024
 
 @dataclass(frozen=True)
 class Sample:
-    """One plane with its true objects, read when it is asked for.
+    """One plane with its true objects, read on demand.
 
     Parameters
     ----------
@@ -42,8 +42,8 @@ class Sample:
     group
         Planes of one stack or series share it; a group is never on both sides of a split.
     load
-        Reads the plane. The normalisation's numbers are those of the whole stack. Can be pickled
-        where the user's arrays can, so that loading works in other processes.
+        Reads the plane, normalised by the whole stack. Can be pickled if the user's arrays can,
+        so that other processes can load it.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Samples of one modality, split, with what a checkpoint has to know of their channels.
+    """Samples of one modality, split, and their channels as a checkpoint describes them.
 
     Parameters
     ----------
@@ -62,19 +62,19 @@ class Dataset:
     modality
         What the sensor measures.
     channels
-        In order, with the mean and standard deviation of the normalised values and the unit of
-        the raw ones; they go into the checkpoint as they are.
+        In order, with mean and standard deviation of the normalised values and the unit of the
+        raw ones; the checkpoint gets them unchanged.
     normalization
-        How raw values became those of the samples; goes into the checkpoint as it is.
+        From raw values to those of the samples; the checkpoint gets it unchanged.
     train, validation, test
-        The samples; of the first two there is at least one each.
+        The samples; at least one to train on and one to validate on.
     smallest
-        Only regions of more pixels than this, if the plane had 1024 x 1024, are prompted.
+        Only regions of more pixels than this, in a plane of 1024 x 1024, are prompted.
 
     Raises
     ------
     ValueError
-        If a side is empty, a name stands twice, or a group is in training and validation.
+        If a side is empty, a name occurs twice, or a group is in training and validation.
     """
 
     name: str
@@ -93,10 +93,8 @@ class Dataset:
                     f"{self.name} has no labelled image to {side}; label at least two images."
                 )
         for samples in (self.train, self.validation, self.test):
-            names = [sample.name for sample in samples]
-            if len(set(names)) < len(names):
-                twice = next(name for name in names if names.count(name) > 1)
-                raise ValueError(f"{self.name} holds {twice} twice; give each image its own name.")
+            names = (sample.name for sample in samples)
+            check_names(names, f"{self.name} holds {{}} twice; give each image its own name.")
         both = {s.group for s in self.train} & {s.group for s in (*self.validation, *self.test)}
         if both:
             raise ValueError(
@@ -124,6 +122,14 @@ class Dataset:
         return large_regions(labels, self.smallest)
 
 
+def check_names(names: Iterable[str], message: str) -> None:
+    """Raise ValueError if a name occurs twice; it replaces ``{}`` in the message."""
+    listed = list(names)
+    twice = next((name for name in listed if listed.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(message.format(twice))
+
+
 def large_regions(labels: NDArray[Any], smallest: int = 0) -> list[int]:
     """Ids above 0 in (H, W) whose region has more than `smallest` pixels at 1024 x 1024.
 
@@ -137,7 +143,7 @@ def large_regions(labels: NDArray[Any], smallest: int = 0) -> list[int]:
 def label_areas(labels: NDArray[Any]) -> dict[int, int]:
     """Pixels of each id above 0, in order."""
     if labels.min(initial=0) >= 0 and labels.max(initial=0) < max(labels.size, 1):
-        # Several times as quick as sorting, as long as ids are not far beyond their number.
+        # Several times faster than sorting, as long as ids are not far above their number.
         counts = np.bincount(labels.ravel().astype(np.intp, copy=False))
         ids = np.flatnonzero(counts)
         counts = counts[ids]
@@ -149,29 +155,29 @@ def label_areas(labels: NDArray[Any]) -> dict[int, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """How labelled images become a data set.
+    """How to make a data set of labelled images.
 
     Parameters
     ----------
     modality
-        What the sensor measures; the data set's name if left out.
+        What the sensor measures; by default the data set's name.
     channels
-        Names or indices from 0 of the channels to use, in the order the model gets them; all of
-        them by default. With one file per channel, what the files' stems end with.
+        Names or indices from 0 of the channels to use, in the order the model gets them; by
+        default all. With one file per channel, the endings of the files' stems.
     units
-        Units of the raw values, one for each channel, where known.
+        Units of the raw values, one for each channel, if known.
     channel_axis
-        Which axis holds the channels, where the file does not say.
+        Axis that holds the channels, if the file does not say.
     normalization
-        How raw values are normalised.
+        Of the raw values.
     share
-        Share of the groups that is kept for validation, where the images are not split already.
+        Share of the groups kept for validation, if the images are not split already.
     seed
-        Fixes the split and what is measured.
+        Fixes the split and which samples are measured.
     smallest
-        As `Dataset`.
+        See `Dataset`.
     pixel_ratio
-        Height of a pixel over its width, where the file does not say.
+        Height of a pixel over its width, if the file does not say.
     """
 
     modality: str = ""
@@ -215,17 +221,17 @@ _SEED = 20_261_125
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratedConfig:
-    """What is drawn.
+    """Which scenes to draw.
 
     Parameters
     ----------
     sensor
         A name in `SENSORS`, or rgb+NAME for a pseudo modality.
     kind
-        ``"everyday"``: objects and surfaces as the foundations were pretrained on; for
-        checkpoints that are used. ``"benchmark"``: of families that no pretraining drew.
+        ``"everyday"``: objects and surfaces like those of the foundations' pretraining, for
+        checkpoints in use. ``"benchmark"``: families that no pretraining drew.
     side
-        Pixels a side of each plane.
+        Width and height of each plane in pixels.
     train, validation, test
         Planes of each side; the first planes are the same whatever the numbers.
     """
@@ -256,11 +262,11 @@ def from_generated(config: GeneratedConfig) -> Dataset:
 
 
 def generate_job(config: GeneratedConfig) -> Job[Dataset]:
-    """Draw scenes: every plane is drawn when it is loaded, and always the same.
+    """A data set of drawn scenes: each plane is drawn when it is loaded, and always the same.
 
-    Values are normalised per plane by percentiles 0.5 and 99.9: those of all channels together
-    where they share a unit, as what the sensor says lies in their ratios; those of each channel
-    for a pseudo modality.
+    Values are normalised per plane by percentiles 0.5 and 99.9: over all channels together if
+    they share a unit, because the sensor's information lies in their ratios; per channel for a
+    pseudo modality.
     """
     rule = Normalization(
         method="percentile", low=0.5, high=99.9, joint=config.sensor not in PSEUDO_SENSORS
@@ -311,7 +317,7 @@ def normalized(image: Floats, rule: Normalization) -> Floats:
 
 MAX_SAMPLES = 64
 MAX_PIXELS_MEASURED = 2**22
-"""Of more pixels in a plane, evenly spaced ones are measured."""
+"""In larger planes, evenly spaced pixels are measured."""
 
 
 def measure_channels_job(
@@ -319,17 +325,8 @@ def measure_channels_job(
 ) -> Job[tuple[Channel, ...]]:
     """The channels with mean and standard deviation over the pixels of training samples.
 
-    Of many samples `MAX_SAMPLES` are taken, which ones is fixed by `seed`. Every sample counts by
-    its pixels.
-
-    Parameters
-    ----------
-    samples
-        Of the training side only.
-    names, units
-        Of the channels; units may be left out.
-    seed
-        The data set's.
+    At most `MAX_SAMPLES` are measured, chosen by `seed`; each counts by its pixels. Units may be
+    left out.
 
     Raises
     ------

@@ -2,7 +2,7 @@
 
 A folder of images and label images as a data set.
 
-Folders of images with label images: which belong together, and what is in them.
+Folders of images with label images: which belong together, and their content.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from napari_simmat._text import format_shape
 from napari_simmat.datasets.dataset import DataConfig, Dataset
-from napari_simmat.datasets.labelled_image import ImageContent, LabelledImage, known_names
+from napari_simmat.datasets.labelled_image import ImageContent, LabelledImage
 from napari_simmat.datasets.split import SplitImages, assemble_dataset_job
+from napari_simmat.engine.channels import RGB
 from napari_simmat.io.dicom import holds_dicom
 from napari_simmat.io.files import sha256_of
 from napari_simmat.io.image_file import ImageFile, drop_singleton_channel, same_except_singletons
@@ -48,13 +49,13 @@ def from_folder(folder: Path | str, config: DataConfig | None = None) -> Dataset
 
 
 def read_folder_job(folder: Path | str, config: DataConfig | None = None) -> Job[Dataset]:
-    """Read a folder of labelled images, 2D or stacks, of which every plane with objects counts.
+    """Make a data set of a folder of labelled images; every plane with objects is a sample.
 
     Images and labels belong together as for `find_labelled_files`: STEM.tif and STEM_labels.tif, or
     images/ and labels/. The channels of an image may also lie in one file each, STEM_CHANNEL.tif,
-    if `config.channels` names them. Subfolders train and validation (or val), and test, where they
-    exist, are the split; else groups of images are kept for validation: the planes of a stack,
-    and of a series of files numbered STEM_t01, STEM_z02 and alike, are one group.
+    if `config.channels` names them. Subfolders train, validation (or val) and test, if they
+    exist, define the split; otherwise groups of images are kept for validation. The planes of a
+    stack, and of a series of files numbered STEM_t01, STEM_z02 and alike, are one group.
 
     Parameters
     ----------
@@ -66,7 +67,7 @@ def read_folder_job(folder: Path | str, config: DataConfig | None = None) -> Job
     Raises
     ------
     ValueError, TypeError, OSError
-        If it cannot be used; one sentence says what was met, what would be right, what to do.
+        If it cannot be used; the message says what was found, what is expected and what to do.
     """
     folder, config = Path(folder), config or DataConfig()
     train = _subfolder(folder, TRAIN)
@@ -94,14 +95,8 @@ def read_folder_job(folder: Path | str, config: DataConfig | None = None) -> Job
 def find_images(folder: Path, config: DataConfig, prefix: str = "") -> list[LabelledImage]:
     """The labelled images of a folder, one file each or one file per channel.
 
-    Parameters
-    ----------
-    folder
-        Without subfolders but images/ and labels/.
-    config
-        Its channels, if they are names, may be endings of files.
-    prefix
-        Put before the images' names.
+    The channels of `config`, if they are names, may be endings of files. Subfolders other than
+    images/ and labels/ are ignored; `prefix` goes before the images' names.
     """
     names = _endings(config)
     if names:
@@ -120,17 +115,7 @@ def find_images(folder: Path, config: DataConfig, prefix: str = "") -> list[Labe
 
 @dataclass(frozen=True)
 class SingleFileImage:
-    """An image in one file.
-
-    Parameters
-    ----------
-    file
-        Image and labels.
-    channel_axis
-        Which axis holds the channels, if the file does not say.
-    prefix
-        Put before the name.
-    """
+    """An image in one file; `prefix` goes before its name."""
 
     file: LabelledFile
     channel_axis: int | None = None
@@ -138,30 +123,19 @@ class SingleFileImage:
 
     @property
     def name(self) -> str:
-        """The image's stem, after the prefix."""
+        """The prefix and the image's stem."""
         return self.prefix + self.file.name
 
     def read(self) -> ImageContent:
-        """Image and labels; the channels' names are those that the file has."""
+        """Image and labels, with the channel names that the file has."""
         image, labels = self.file.read(self.channel_axis)
         axis = image.channel_axis if self.channel_axis is None else self.channel_axis
-        names = known_names(image, axis)
-        return ImageContent(image.data, labels, axis, names, image.pixel_size)
+        return ImageContent(image.data, labels, axis, known_names(image, axis), image.pixel_size)
 
 
 @dataclass(frozen=True)
 class ChannelFilesImage:
-    """An image whose channels lie in one file each.
-
-    Parameters
-    ----------
-    name
-        The stem without the channel.
-    channels
-        Name and file of each channel.
-    labels
-        The label image.
-    """
+    """An image with one file for each channel; `name` is their stem without the channel."""
 
     name: str
     channels: tuple[tuple[str, Path], ...]
@@ -173,7 +147,7 @@ class ChannelFilesImage:
         Raises
         ------
         ValueError
-            If a file cannot be read, or is not of one channel and the others' shape.
+            If a file cannot be read, has several channels, or another shape than the others.
         """
         files = [drop_singleton_channel(read_image(path)) for _, path in self.channels]
         for file in files:
@@ -199,6 +173,15 @@ class ChannelFilesImage:
         arrays, pixel_size = [file.data for file in files], files[0].pixel_size
         values = np.asarray(labels.data).reshape(files[0].shape)
         return ImageContent(arrays, values, names=names, pixel_size=pixel_size)
+
+
+def known_names(file: ImageFile, channel_axis: int | None) -> tuple[str, ...] | None:
+    """The file's names of the channels along an axis, if that is its own channel axis."""
+    if channel_axis is None or channel_axis % file.data.ndim != file.channel_axis:
+        return None
+    if file.rgb:
+        return (*RGB, "alpha")[: file.data.shape[file.channel_axis]]
+    return file.channel_names
 
 
 def _one_file_per_channel(
@@ -241,7 +224,7 @@ def _normalized_stem(stem: str) -> str:
 
 
 LABELS_SUFFIX = "_labels"
-"""What follows an image's stem in the name of its label image."""
+"""Follows an image's stem in the name of its label image."""
 HOW_TO_PAIR = (
     f"put beside each image STEM.tif its label image STEM{LABELS_SUFFIX}.tif, or the images in a folder "
     "images and the labels, of the same names, in a folder labels"
@@ -269,15 +252,15 @@ class LabelledFile:
     ) -> tuple[ImageFile, NDArray[Any]]:
         """The image, and its labels (..., Y, X) of the same shape without channels.
 
-        Leading axes of one plane, which some programs write and others do not, make no difference.
-        A warning says, once, where headers of NIfTI have the two run along other directions.
+        Leading axes of length one, which some programs write and others do not, are ignored. If
+        NIfTI headers give the two different orientations, a warning is logged once.
 
         Parameters
         ----------
         channel_axis
-            Axis of the channels; None for what the file says.
+            Axis of the channels; by default the file's.
         pixel_ratio
-            Height of a pixel over its width, where the file does not say.
+            Height of a pixel over its width, if the file does not say.
 
         Raises
         ------
@@ -303,13 +286,13 @@ class LabelledFile:
 def find_labelled_files(folder: Path) -> list[LabelledFile]:
     """Images with labels, sorted by name: STEM.tif and STEM_labels.tif, or images/ and labels/.
 
-    STEM may be a folder that is one image, too. What lacks its labels or its image is left out with
-    a warning.
+    STEM may be a folder that is one image, too. Images without labels and labels without image are
+    left out with a warning.
 
     Raises
     ------
     ValueError, OSError
-        If there are none, or a name is not of one image alone; one sentence says what to do.
+        If there are none, or two images share a name; the message says what to do.
     """
     images, labels = files_by_stem(folder)
     pairs = [
@@ -317,17 +300,14 @@ def find_labelled_files(folder: Path) -> list[LabelledFile]:
     ]
     if not pairs:
         raise ValueError(f"No image in {folder} has labels; {HOW_TO_PAIR}.")
-    alone = [path.name for stem, path in images.items() if stem not in labels]
-    if alone:
-        logger.warning("%d without labels left out: %s.", len(alone), _listed(alone))
-    alone = [path.name for stem, path in labels.items() if stem not in images]
-    if alone:
-        logger.warning("%d without an image left out: %s.", len(alone), _listed(alone))
+    for these, others, lack in ((images, labels, "labels"), (labels, images, "an image")):
+        if alone := [path.name for stem, path in these.items() if stem not in others]:
+            logger.warning("%d without %s left out: %s.", len(alone), lack, _listed(alone))
     return pairs
 
 
 def files_by_stem(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """The images and the label images of a folder by the image's stem, whether they match or not.
+    """The images and the label images of a folder by the image's stem, matching or not.
 
     Raises
     ------
@@ -349,7 +329,7 @@ def files_by_stem(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
         label_files = [path for path in entries if _is_labels(path)]
     labels = _by_stem(filter(_is_image, label_files), without=LABELS_SUFFIX)
     images = _by_stem(filter(_is_image, files))
-    # Other files of the same stem may be notes, so readers for all kinds are asked last.
+    # Other files of the same stem may be notes, so readers for any kind of file come last.
     missing = labels.keys() - images.keys()
     others = _by_stem(path for path in files if stem_of(path) in missing and is_bioio_file(path))
     images = dict(sorted({**images, **others}.items(), key=lambda item: item[1]))
@@ -368,12 +348,12 @@ def fingerprint(files: Sequence[LabelledFile]) -> str:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What is in a folder, by name, but for what is hidden."""
+    """A folder's entries by name, without hidden ones."""
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def _is_image(path: Path) -> bool:
-    """Whether a file is an image by its name, or a folder by what is in it."""
+    """Whether a file is an image by its name, or a folder by its content."""
     if path.is_dir():
         return is_image_folder(path) or holds_dicom(path)
     return path.is_file() and is_image_file(path)
@@ -407,18 +387,18 @@ def _listed(names: Sequence[str]) -> str:
 def _compare_directions(
     image: Path, image_affine: NDArray[Any], labels: Path, labels_affine: NDArray[Any]
 ) -> None:
-    """Remark labels that may be mirrored; they are not turned, as headers are often not filled."""
+    """Warn of labels that may be mirrored; headers are too often wrong to turn them by these."""
     nibabel: Any = import_module("nibabel")  # it has no types
     affines = image_affine, labels_affine
     ours, theirs = ("".join(way or "?" for way in nibabel.aff2axcodes(each)) for each in affines)
     if ours != theirs:
         _warn_once(
-            f"The voxels of {labels.name} run {theirs}, those of {image.name} {ours}, as their "
-            "headers say; they are taken as they are stored: look whether they match."
+            f"By their headers, the voxels of {labels.name} run {theirs}, those of {image.name} "
+            f"{ours}. They are used as stored: check whether they match."
         )
 
 
 @cache
 def _warn_once(words: str) -> None:
-    """A file is read again and again in a training."""
+    """Log a message once, as training reads a file many times."""
     logger.warning(words)

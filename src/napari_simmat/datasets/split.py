@@ -4,7 +4,7 @@ Arrays with label arrays, as open layers hold them, as a data set.
 
 Labelled images, from files or arrays, become a data set.
 
-Which samples train and which validate; what belongs together is never on both sides.
+Which samples train and which validate; a group is never on both sides.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from napari_simmat.datasets.dataset import (
     Dataset,
     LoadedSample,
     Sample,
+    check_names,
     label_areas,
     measure_channels_job,
 )
@@ -53,9 +54,9 @@ class LabelledArray:
     labels
         True objects (..., Y, X), whole numbers, 0 for the background.
     channel_axis
-        The axis of a single array that holds channels; the config's if left out.
+        The axis of a single array that holds channels; by default the config's.
     channel_names
-        Names of the available channels, where they are known.
+        Names of the available channels, if known.
     """
 
     name: str
@@ -65,15 +66,14 @@ class LabelledArray:
     channel_names: tuple[str, ...] | None = None
 
     def read(self) -> ImageContent:
-        """The image as it is now; the arrays are checked but not copied.
+        """The image as it is now; the arrays are not copied.
 
         Raises
         ------
         ValueError, TypeError
             If these are no arrays of an image and its labels.
         """
-        several = isinstance(self.image, (list, tuple))
-        if several and self.channel_axis is not None:
+        if isinstance(self.image, (list, tuple)) and self.channel_axis is not None:
             raise ValueError(
                 f"{self.name}: a list holds one array for each channel, so it has no channel axis "
                 f"{self.channel_axis}; leave it out."
@@ -107,7 +107,7 @@ def read_arrays_job(
 ) -> Job[Dataset]:
     """Make a data set of arrays and labels, as `reading_folder` does of files.
 
-    Each array is a group of its own, whatever it is called.
+    Each array is its own group, whatever its name.
 
     Parameters
     ----------
@@ -123,64 +123,57 @@ def read_arrays_job(
     Raises
     ------
     ValueError, TypeError
-        If they cannot be used; one sentence says what to do.
+        If they cannot be used; the message says what to do.
     """
     if not images:
         raise ValueError("There is no labelled image; choose an image and its labels.")
-    names = [image.name for image in (*images, *validation)]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"Two labelled images are called {twice}; give each its own name.")
-    config = config or DataConfig()
-    sides = ([_with_axis(image, config) for image in side] for side in (images, validation))
-    return (yield from assemble_dataset_job(SplitImages(*sides), config, name, group=str))
-
-
-def _with_axis(image: LabelledArray, config: DataConfig) -> LabelledArray:
-    if image.channel_axis is not None or isinstance(image.image, (list, tuple)):
-        return image
-    return LabelledArray(
-        image.name, image.image, image.labels, config.channel_axis, image.channel_names
+    check_names(
+        (image.name for image in (*images, *validation)),
+        "Two labelled images are called {}; give each its own name.",
     )
+    config = config or DataConfig()
+
+    def with_axis(image: LabelledArray) -> LabelledArray:
+        if image.channel_axis is not None or isinstance(image.image, (list, tuple)):
+            return image
+        return replace(image, channel_axis=config.channel_axis)
+
+    sides = ([with_axis(image) for image in side] for side in (images, validation))
+    return (yield from assemble_dataset_job(SplitImages(*sides), config, name, group=str))
 
 
 TrainValidation = tuple[tuple[Sample, ...], tuple[Sample, ...]]
 """Training and validation."""
 
 MIN_PIECE_SHARE = 0.25
-"""The least share of an object by which a piece of it is one, where a cut goes through it."""
+"""Pieces of a cut object count if they hold at least this share of it."""
 MIN_HALF_SHARE = 0.25
-"""The least share of the regions that each half should have."""
+"""Smallest share of the regions that each half should have."""
 
 _NUMBERED = re.compile(r"([_\-. ][tz]\d+)+$", re.IGNORECASE)
 
 
 def series_of(stem: str) -> str:
-    """What the planes or times of a series have in common: ``"cell"`` for ``"cell_t01_z003"``."""
+    """The stem that a series' planes and times share: ``"cell"`` for ``"cell_t01_z003"``."""
     return _NUMBERED.sub("", stem)
 
 
 def all_samples(stacks: Sequence[LabelledStack]) -> tuple[Sample, ...]:
     """Every plane that holds an object, in order."""
-    return tuple(sample for stack in stacks for sample in _samples(stack))
+    return tuple(
+        Sample(_sample_name(stack, plane), stack.group, partial(stack.load, plane))
+        for stack in stacks
+        for plane, _ in stack.planes()
+    )
 
 
 def split(stacks: Sequence[LabelledStack], share: float, seed: int) -> TrainValidation:
-    """Keep some groups for validation, at least one; a lone group is cut in halves.
-
-    Parameters
-    ----------
-    stacks
-        Images that hold objects.
-    share
-        Of the groups, for validation.
-    seed
-        Decides which.
+    """Keep a `share` of the groups for validation, at least one; a lone group is cut in halves.
 
     Raises
     ------
     ValueError
-        If a lone group holds nothing that could be divided.
+        If a lone group cannot be divided.
     """
     groups = sorted({stack.group for stack in stacks})
     if len(groups) == 1:
@@ -202,14 +195,9 @@ def split(stacks: Sequence[LabelledStack], share: float, seed: int) -> TrainVali
 
 @dataclass(frozen=True)
 class DividingCut:
-    """Where an image is divided.
+    """Divides images along `axis` (0 for upper and lower half, 1 for left and right).
 
-    Parameters
-    ----------
-    axis
-        0: into an upper and a lower half; 1: into a left and a right one.
-    at
-        As a share of the image's length.
+    The place `at` is a share of the image's length.
     """
 
     axis: int
@@ -217,7 +205,7 @@ class DividingCut:
 
     @property
     def names(self) -> tuple[str, str]:
-        """What the halves are called."""
+        """Names of the halves."""
         return ("upper half", "lower half") if self.axis == 0 else ("left half", "right half")
 
     def windows(self, shape: tuple[int, ...]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
@@ -229,7 +217,7 @@ class DividingCut:
         return (first[0], first[1]), (second[0], second[1])
 
     def labels(self, labels: NDArray[Any], half: int) -> NDArray[Any]:
-        """The labels (Y, X) in a half; of an object that is cut a small piece is left out."""
+        """The labels (Y, X) in a half, without small pieces of cut objects."""
         windows = self.windows(labels.shape)
         ours, whole = labels[windows[half]], label_areas(labels)
         small = [
@@ -241,7 +229,7 @@ class DividingCut:
 
 
 def _halves(stacks: Sequence[LabelledStack]) -> TrainValidation:
-    """The halves of the planes of one image or series; every plane is cut at the same place."""
+    """Halves of the planes of one image or series, each cut at the same place."""
     what = stacks[0].group if len(stacks) > 1 else stacks[0].name
     cut = _find_cut(stacks, what)
     sides = []
@@ -270,7 +258,7 @@ def _halves(stacks: Sequence[LabelledStack]) -> TrainValidation:
 
 
 def _find_cut(stacks: Sequence[LabelledStack], what: str) -> DividingCut:
-    """In the middle of the longer side, or elsewhere if that leaves a half nearly empty."""
+    """The middle of the longer side, or another place if that leaves a half nearly empty."""
     centres, shape = _centres(stacks)
     if len(centres) < 2:
         raise ValueError(
@@ -303,7 +291,7 @@ def _find_cut(stacks: Sequence[LabelledStack], what: str) -> DividingCut:
 
 
 def _regions(stacks: Sequence[LabelledStack], cut: DividingCut, half: int) -> int:
-    """How many regions a half has over all planes."""
+    """Number of regions in a half over all planes."""
     return sum(
         len(label_areas(cut.labels(labels, half)))
         for stack in stacks
@@ -327,17 +315,6 @@ def _centres(stacks: Sequence[LabelledStack]) -> tuple[NDArray[np.float64], tupl
     return np.concatenate(centres), shapes[0]
 
 
-def _samples(stack: LabelledStack) -> list[Sample]:
-    return [
-        Sample(_sample_name(stack, plane), stack.group, _loader(stack, plane))
-        for plane, _ in stack.planes()
-    ]
-
-
-def _loader(stack: LabelledStack, plane: StackIndex) -> Callable[[], LoadedSample]:
-    return partial(stack.load, plane)
-
-
 def _sample_name(stack: LabelledStack, plane: StackIndex) -> str:
     return f"{stack.name} plane {','.join(map(str, plane))}" if plane else stack.name
 
@@ -355,19 +332,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SplitImages:
-    """Labelled images, split by the user or not.
-
-    Parameters
-    ----------
-    train
-        To train on, and to take validation images from if there are none.
-    validation, test
-        What the user put aside.
-    """
+    """Labelled images as the user split them; without `validation`, some of `train` are used."""
 
     train: Sequence[LabelledImage]
-    validation: Sequence[LabelledImage] = field(default=())
-    test: Sequence[LabelledImage] = field(default=())
+    validation: Sequence[LabelledImage] = ()
+    test: Sequence[LabelledImage] = ()
 
 
 def assemble_dataset_job(
@@ -381,24 +350,24 @@ def assemble_dataset_job(
     Parameters
     ----------
     images
-        At least one.
+        At least one to train on.
     config
         Channels, normalisation, split.
     name
         The data set's.
     group
-        What images of one series share, from an image's name.
+        Maps an image's name to what the images of one series share.
 
     Raises
     ------
     ValueError, TypeError, OSError
-        If an image cannot be used, or too little is labelled; one sentence says what to do.
+        If an image cannot be used, or too little is labelled; the message says what to do.
     """
     shelf = ImageCache()
     first = images.train[0]
     names = choose_channels(shelf.read(first), config.channels, first.name)
 
-    def checked(side: Sequence[LabelledImage], what: str) -> Job[list[LabelledStack]]:
+    def check_job(side: Sequence[LabelledImage], purpose: str) -> Job[list[LabelledStack]]:
         kept = []
         for done, image in enumerate(side):
             yield Progress(done, len(side), f"{image.name}: checking")
@@ -418,43 +387,31 @@ def assemble_dataset_job(
                 kept.append(stack)
         if side and not kept:
             raise ValueError(
-                f"No image {what} has a labelled object: the labels are 0 everywhere. Give each "
-                "object a number above 0."
+                f"No image to {purpose} has a labelled object: the labels are 0 everywhere. Give "
+                "each object a number above 0."
             )
         return kept
 
-    train = yield from checked(images.train, "to train on")
-    validation = yield from checked(images.validation, "to validate on")
-    test = yield from checked(images.test, "to test on")
+    train = yield from check_job(images.train, "train on")
+    validation = yield from check_job(images.validation, "validate on")
+    test = yield from check_job(images.test, "test on")
     if validation:
         sides = all_samples(train), all_samples(validation)
     else:
         sides = split(train, config.share, config.seed)
-    channels = yield from measure_channels_job(sides[0], names, config.units, config.seed)
     dataset = Dataset(
         name=name,
         modality=config.modality or name,
-        channels=channels,
+        channels=(yield from measure_channels_job(sides[0], names, config.units, config.seed)),
         normalization=config.normalization,
         train=sides[0],
         validation=sides[1],
         test=all_samples(test),
         smallest=config.smallest,
     )
-    logger.info("%s: %s.", name, _summary(dataset))
+    sizes = {
+        "train on": dataset.train, "validate on": dataset.validation, "test on": dataset.test,
+    }  # fmt: skip
+    planes = (f"{pluralize(len(side), 'plane')} to {use}" for use, side in sizes.items() if side)
+    logger.info("%s: %s.", name, ", ".join(planes))
     return dataset
-
-
-def _summary(dataset: Dataset) -> str:
-    def count(samples: tuple[Sample, ...], what: str) -> str:
-        return f"{pluralize(len(samples), 'plane')} to {what}"
-
-    return ", ".join(
-        count(samples, what)
-        for samples, what in (
-            (dataset.train, "train on"),
-            (dataset.validation, "validate on"),
-            (dataset.test, "test on"),
-        )
-        if samples
-    )
