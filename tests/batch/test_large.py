@@ -79,7 +79,7 @@ def test_the_same_objects_come_out(predictor: Predictor, image: Path, tmp_path: 
     usual = segment(predictor, task(image, tmp_path / "usual"), IN_MEMORY)
     large = segment(predictor, task(image, tmp_path / "large", "overlay", "coco"), IN_TILES)
     assert large.objects == usual.objects == 3
-    assert large.note.startswith("COCO and ImageJ's regions are not made")
+    assert large.note.startswith("COCO and ImageJ ROIs are not written")
     assert sorted(path.name for path in (tmp_path / "large").iterdir()) == [
         "discs.json",
         "discs_labels.ome.zarr",
@@ -109,7 +109,7 @@ def test_what_is_there_is_kept_refused_or_replaced(
     assert segment(predictor, one, IN_TILES, resume=True).status == "kept"
     assert contents(tmp_path / "out") == before
     other = replace(IN_TILES, automatic=replace(EVERYTHING, min_area=30))
-    with pytest.raises(ValueError, match="was made otherwise"):
+    with pytest.raises(ValueError, match="was made differently"):
         segment(predictor, one, other, resume=True)
     chunk = next((tmp_path / "out" / "discs_labels.ome.zarr" / "0" / "c").rglob("0"))
     next(each for each in (chunk, *chunk.rglob("*")) if each.is_file()).write_bytes(b"")

@@ -187,7 +187,7 @@ def test_resuming_with_something_else_is_refused(data: Path, tmp_path: Path) -> 
     (tmp_path / "clicks.csv").write_text(CLICK.replace("50,60", "51,60"))
     outcomes = run(data, out, "resume")
     assert [one.status for one in outcomes] == ["failed"] * 4
-    assert "was made otherwise; what differs: the prompts" in outcomes[0].note
+    assert "was made differently; what differs: the prompts" in outcomes[0].note
     after = contents(out)
     assert all(after[name] == data for name, data in before.items() if name != SUMMARY_TABLE)
 

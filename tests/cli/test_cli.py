@@ -331,7 +331,7 @@ def test_what_exists_is_refused_replaced_or_kept(folder: Path, simmat: Callable[
     write_points_csv("a.csv", CLICKS[:1])
     changed = simmat(*segment("--resume"))
     assert changed.status == 1
-    assert "was made otherwise; what differs: the prompts. Use --overwrite" in changed.err
+    assert "was made differently; what differs: the prompts. Use --overwrite" in changed.err
     assert {path: path.read_bytes() for path in Path("out").iterdir()} == before
 
     assert simmat(*segment("--overwrite")).status == 0

@@ -2,7 +2,7 @@
 
 Small pictures of results for the report.
 
-Optional outputs: a picture to look at, COCO's JSON, ImageJ's regions of interest.
+Optional outputs: overlay picture, COCO JSON, ImageJ ROIs.
 
 Equal objects give equal bytes: no times, no random numbers.
 """
@@ -74,7 +74,7 @@ def _small_png(picture: NDArray[Any]) -> bytes:
 
 
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
-"""The earliest that a zip file can say."""
+"""The earliest time that a zip file can hold."""
 
 
 def write_extra(kind: str, path: Path, segmented: SegmentedImage) -> None:
@@ -85,7 +85,7 @@ def write_extra(kind: str, path: Path, segmented: SegmentedImage) -> None:
     kind
         One of `batch.plan.EXTRA_ENDINGS`.
     path
-        The file, under any name.
+        The file to write; any name.
     segmented
         The image and its objects.
     """
@@ -93,14 +93,14 @@ def write_extra(kind: str, path: Path, segmented: SegmentedImage) -> None:
 
 
 def write_overlay(path: Path, segmented: SegmentedImage) -> None:
-    """A PNG of the image with its objects; of a stack, the plane on which they cover most."""
+    """Write a PNG of the image with its objects; of a stack, the plane most covered by them."""
     from PIL import Image
 
     Image.fromarray(picture_of(segmented)).save(path, format="PNG")
 
 
 def picture_of(segmented: SegmentedImage) -> NDArray[np.uint8]:
-    """The image with its objects (Y, X, 3), reduced where it is not held in memory."""
+    """The image with its objects (Y, X, 3), downsampled if it does not fit into memory."""
     labels, stack = segmented.painting.labels, segmented.stack
     if segmented.tiles is None:
         return fullest_plane(labels, stack.plane)[1]
@@ -108,7 +108,7 @@ def picture_of(segmented: SegmentedImage) -> NDArray[np.uint8]:
 
 
 def write_coco(path: Path, segmented: SegmentedImage) -> None:
-    """Objects as COCO's JSON: an image for each plane, run lengths that keep every pixel.
+    """Write objects as COCO JSON: one image per plane, run lengths that keep every pixel.
 
     Segmentations are uncompressed run lengths, which ``pycocotools`` reads, with ``iscrowd`` 0.
     """
@@ -148,7 +148,7 @@ def write_coco(path: Path, segmented: SegmentedImage) -> None:
 def run_lengths(
     labels: NDArray[Any],
 ) -> Iterator[tuple[int, list[int], list[int], int]]:
-    """Each object of a plane (Y, X): label, run lengths, box ``[x, y, width, height]``, area.
+    """Yield label, run lengths, box ``[x, y, width, height]`` and area of each object (Y, X).
 
     The runs go down the columns and alternate between background and object, background first.
     """
@@ -174,10 +174,10 @@ def run_lengths(
 
 
 def write_rois(path: Path, segmented: SegmentedImage) -> None:
-    """Objects as ImageJ's regions of interest, one for each plane of an object.
+    """Write objects as ImageJ ROIs, one for each plane of an object.
 
-    Outlines run between the centres of the pixels inside and those outside, so that ImageJ
-    fills exactly the object's pixels.
+    Outlines run between the centres of inner and outer pixels, so that ImageJ fills exactly the
+    object's pixels.
     """
     from skimage.measure import find_contours, regionprops
 
@@ -189,7 +189,7 @@ def write_rois(path: Path, segmented: SegmentedImage) -> None:
             )
             numbered, numbers = compact_labels(labels[index])
             for region in regionprops(numbered):
-                # A contour's corner is a pixel's centre, in ImageJ half a pixel further.
+                # Contours count from pixel centres, ImageJ from pixel corners.
                 lines = find_contours(np.pad(region.image, 1).astype(np.float32), 0.5)
                 offset = np.array(region.bbox[:2]) - 0.5
                 outlines = [(line[:-1] + offset)[:, ::-1] for line in lines]
@@ -200,7 +200,7 @@ def write_rois(path: Path, segmented: SegmentedImage) -> None:
 
 
 def _roi(outlines: list[NDArray[np.float64]], name: str) -> Any:
-    """A polygon (N, 2) as x, y; of several, as with holes, a path of all."""
+    """A polygon (N, 2) as x, y; several polygons, as with holes, become one path."""
     roifile = _roifile()
     if len(outlines) == 1:
         return roifile.ImagejRoi.frompoints(outlines[0].astype(np.float32), name=name)
@@ -220,7 +220,7 @@ def _roi(outlines: list[NDArray[np.float64]], name: str) -> Any:
 
 
 def _set_position(roi: Any, axes: str, index: tuple[int, ...]) -> None:
-    """Say on which plane a region lies: by its number in a stack, by Z and T in a hyperstack."""
+    """Set the plane of a region: its number in a stack, Z and T in a hyperstack."""
     if len(index) == 1:
         roi.position = index[0] + 1
         return

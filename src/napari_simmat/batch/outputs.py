@@ -2,7 +2,7 @@
 
 Write the outputs of an image; recover those of a run that was killed.
 
-Objects made by hand as files: label image, table, and an image of their classes.
+Save objects segmented in the window: label image, table, image of their classes.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ if TYPE_CHECKING:
 
 
 def write_result(segmented: SegmentedImage, start: float) -> None:
-    """Label image, table and record, together or not at all.
+    """Write label image, table, optional outputs and record, all or none.
 
     Parameters
     ----------
     segmented
-        What to write, and where.
+        The segmented image.
     start
-        When writing began, of `time.monotonic`.
+        Time when writing began, from `time.monotonic`.
     """
     loaded, stack, painting = segmented.loaded, segmented.stack, segmented.painting
     files, image, axes = loaded.task.files, loaded.image, loaded.axes
@@ -85,7 +85,7 @@ def write_result(segmented: SegmentedImage, start: float) -> None:
             for plane in {one.plane for one in painting.found}
             for label, count in _pixel_counts(painting.labels[plane])
         }
-    # The record first: what a kill leaves unfinished is known by it (`recover_partial`).
+    # The record comes first: `recover_partial` relies on it after a kill.
     targets = (files.record, *files.recorded.values())
     outdated = files.outdated()
     with atomic_outputs(*targets) as (record, *parts):
@@ -171,7 +171,7 @@ def _write_labels(
 
 
 def _distinct_channels(stack: ChannelStack) -> tuple[list[int], list[str]]:
-    """Positions and column names of the selected channels, each once."""
+    """Positions and column names of the selected channels, without repetitions."""
     first = {channel: n for n, channel in reversed(list(enumerate(stack.selection)))}
     positions = sorted(first.values())
     names = [stack.names[n] for n in positions]
@@ -182,13 +182,13 @@ def _distinct_channels(stack: ChannelStack) -> tuple[list[int], list[str]]:
 
 
 def _pixel_counts(labels: NDArray[np.uint32]) -> list[tuple[int, int]]:
-    """Each label of a plane with its number of pixels."""
+    """Each label of a plane with its pixel count."""
     values, counts = np.unique(labels, return_counts=True)
     return list(zip(values.tolist(), counts.tolist(), strict=True))
 
 
 def _run_values(seconds: float, note: str) -> dict[str, Any]:
-    """What may differ between two equal runs."""
+    """The values that may differ between two equal runs."""
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "host": platform.node(),
@@ -200,22 +200,22 @@ def _run_values(seconds: float, note: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LabelledObjects:
-    """Objects and what is known of them.
+    """Objects with their scores and classes.
 
     Parameters
     ----------
     labels
-        (..., Y, X) whole numbers, 0 is background.
+        (..., Y, X) integers, 0 is background.
     axes
         One letter for each axis of `labels`, ending in YX.
     size
         The pixel size.
     scores
-        The model's own estimate of an object's IoU, where there is one.
+        The model's estimate of the IoU, by label.
     categories
-        The class of an object, where it has one.
+        The class by label, for objects that have one.
     classes
-        Names of all classes; a class's number in the image of classes is its place here, from 1.
+        Names of all classes; the class image holds their positions here, counted from 1.
     """
 
     labels: NDArray[np.integer[Any]]
@@ -229,17 +229,17 @@ class LabelledObjects:
 def save_objects_job(folder: Path, stem: str, objects: LabelledObjects) -> Job[list[Path]]:
     """Write ``STEM_labels.tif``, ``STEM_objects.csv`` and, with classes, ``STEM_classes.tif``.
 
-    All appear together or not at all; files of these names are replaced.
+    All or none are written; existing files are replaced.
 
     Returns
     -------
     list of Path
-        What was written.
+        The files.
 
     Raises
     ------
     OutputError
-        If a file cannot be written; one sentence says why.
+        If a file cannot be written.
     """
     steps = 3 if objects.categories else 2
     targets = [folder / f"{stem}_labels.tif", folder / f"{stem}_objects.csv"]
@@ -263,7 +263,7 @@ def save_objects_job(folder: Path, stem: str, objects: LabelledObjects) -> Job[l
 
 
 def classes_of(objects: LabelledObjects) -> NDArray[np.uint16]:
-    """At each voxel the number of its object's class; 0 where there is none."""
+    """The class number of each voxel; 0 if its object has none."""
     found, where = np.unique(objects.labels, return_inverse=True)
     names = list(objects.classes)
     numbers = [

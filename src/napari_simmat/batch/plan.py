@@ -4,7 +4,7 @@ Name every file that a run will read and write, and refuse what cannot work.
 
 What will be done in a run, and what will not.
 
-What is to be segmented, how, and what became of it.
+Tasks of a run: what is segmented, with which settings, into which files, with what outcome.
 """
 
 from __future__ import annotations
@@ -284,32 +284,32 @@ class Plan:
 
 LABEL_SUFFIXES = (".tif", ".nii.gz", ".ome.zarr")
 EXTRA_ENDINGS = {"overlay": "_overlay.png", "coco": "_coco.json", "rois": "_rois.zip"}
-"""Optional outputs by their kind, and what follows the image's stem in their names."""
+"""Optional outputs by kind, with what follows the image's stem in their names."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentConfig:
-    """How images are segmented; the same for every task of a run.
+    """Settings that all tasks of a run share.
 
     Parameters
     ----------
     model
         A model's name or file.
     channels
-        Names or indices of the channels the model gets, in its order; None for all there are.
+        Names or indices of the model's channels, in its order; None for all.
     channel_axis
-        Axis of the channels; None for what the file says.
+        Axis of the channels; None to take it from the file.
     pixel_ratio
-        Height of a pixel over its width, where a file does not say.
+        Height of a pixel over its width, for files that do not state it.
     device, precision
-        As `Predictor` takes them.
+        As in `Predictor`.
     automatic
-        How everything is segmented in images without prompts.
+        Settings for images without prompts, in which everything is segmented.
     propagation
-        How the objects of prompts are followed through stacks; None for each plane by itself.
+        How objects are propagated through stacks; None to segment each plane by itself.
     labels_in_memory
-        Where everything in a plane is segmented and its labels need more GB than this, they are
-        written to OME-Zarr, tile by tile.
+        With automatic segmentation, a plane whose labels need more GB than this is written to
+        OME-Zarr, tile by tile.
     """
 
     model: str
@@ -328,7 +328,7 @@ class SegmentConfig:
 
 @dataclass(frozen=True)
 class OutputFiles:
-    """The files that one image becomes; `extras` holds the optional ones by their kind."""
+    """The output files of one image; `extras` holds the optional ones by kind."""
 
     labels: Path
     objects: Path
@@ -342,9 +342,9 @@ class OutputFiles:
         Parameters
         ----------
         image, folder
-            The image, and where its outputs go.
+            The image, and the folder of its outputs.
         extras
-            Which of `EXTRA_ENDINGS` are written as well.
+            Optional outputs, keys of `EXTRA_ENDINGS`.
         """
         stem = stem_of(image)
         suffix = ".nii.gz" if is_nifti(image) else ".tif"
@@ -356,9 +356,9 @@ class OutputFiles:
         )
 
     def in_zarr(self) -> OutputFiles:
-        """The same with labels as OME-Zarr, for an image whose labels are not held in memory.
+        """The same with labels as OME-Zarr, for an image whose labels do not fit into memory.
 
-        Of the optional outputs only the picture can be made then.
+        The only optional output is then the overlay.
         """
         name = f"{self.record.name.removesuffix('.json')}_labels.ome.zarr"
         extras = {kind: path for kind, path in self.extras.items() if kind == "overlay"}
@@ -371,29 +371,29 @@ class OutputFiles:
 
     @property
     def recorded(self) -> dict[str, Path]:
-        """By their kind, the files that the record vouches for."""
+        """The files whose hashes the record holds, by kind."""
         return {"labels": self.labels, "objects": self.objects, **self.extras}
 
     def __iter__(self) -> Iterator[Path]:
         return iter((self.labels, self.objects, *self.extras.values(), self.record))
 
     def possible(self) -> tuple[Path, ...]:
-        """The files, and what stands for the labels if the image turns out to be large."""
+        """The files, and the labels as OME-Zarr in case the image turns out to be large."""
         return (*self, self.in_zarr().labels)
 
     def existing(self) -> list[Path]:
-        """Those of the files that are already there."""
+        """Those of the files that exist."""
         return [path for path in self if path.exists()]
 
     def outdated(self) -> list[Path]:
-        """Files beside these that an earlier run wrote for the image, as the record there says.
+        """Other files that an earlier run wrote for the image, according to its record.
 
-        Such are labels in another format, and optional outputs that are not wanted any more; what
-        was changed since is somebody's work and none of them.
+        These are labels in another format, and optional outputs that are no longer requested.
+        Files that were changed since are the user's work and not included.
         """
         try:
             earlier = read_record(self.record).outputs.values()
-        except (ValueError, OSError):  # there is none, or one of another program
+        except (ValueError, OSError):  # no record, or that of another program
             return []
         stem = self.record.name.removesuffix(".json")
         endings = *(f"_labels{suffix}" for suffix in LABEL_SUFFIXES), *EXTRA_ENDINGS.values()
@@ -416,14 +416,14 @@ class SegmentTask:
     image
         A file, or a folder that is one image.
     prompts
-        Their file; None to segment everything.
+        The prompt file; None to segment everything.
     files
-        What is written.
+        The outputs.
     channels, channel_axis
-        Of this image alone; None for what the run says.
+        For this image; None to use those of the run.
     name
-        What people read: its path below the folder that was given, as fields of a plate have the
-        same last part; that of the file if left out.
+        Name for the user: the path below the input folder, since fields of a plate share their
+        last part; the file's name by default.
     """
 
     image: Path
@@ -438,7 +438,7 @@ class SegmentTask:
             object.__setattr__(self, "name", self.image.name)
 
     def settings(self, config: SegmentConfig) -> SegmentConfig:
-        """How this image is segmented."""
+        """The run's settings with those of this image."""
         return replace(
             config,
             channels=config.channels if self.channels is None else self.channels,
@@ -454,18 +454,18 @@ class LoadedImage:
     ----------
     task, image
         The task and its image.
-    prompts
-        Its prompts; None to segment everything, as `automatic` says.
     axis
         Axis of the channels, None for one channel.
     axes, shape
         Letters and sizes of the other axes, (..., Y, X).
+    prompts
+        None to segment everything with the settings `automatic`.
     sha256
-        Of the image's file.
+        Hash of the image file.
     seconds
         Time it took.
     note
-        A remark in words.
+        A remark for the user.
     """
 
     task: SegmentTask
@@ -482,22 +482,22 @@ class LoadedImage:
 
 @dataclass(frozen=True, eq=False)
 class SegmentedImage:
-    """What an image became, before it is written.
+    """A segmented image before its outputs are written.
 
     Parameters
     ----------
     loaded, request
-        The image, and all that the result depends on.
+        The image, and everything that the result depends on.
     painting
-        The label image with what was painted.
+        The label image and its objects.
     stack
         The image as the model read it.
     note
-        A remark in words, e.g. that memory ran out and what was done.
+        A remark for the user, e.g. that memory ran out and how that was handled.
     seconds
         Time it took so far.
     tiles
-        Folder that holds the label image until it is written, where it is not held in memory.
+        Temporary folder with the label image, if that is not in memory.
     """
 
     loaded: LoadedImage
@@ -511,24 +511,24 @@ class SegmentedImage:
 
 @dataclass(frozen=True)
 class TaskOutcome:
-    """What became of a task.
+    """The outcome of a task.
 
     Parameters
     ----------
     task
         The task.
     status
-        ``"written"``; ``"kept"`` where a resumed run found it done; ``"failed"``.
+        ``"kept"`` if a resumed run found the outputs complete.
     objects
-        Labels in the label image.
+        Number of labels in the label image.
     hidden
-        Labels whose mask is empty or wholly under better ones.
+        Labels whose mask is empty or completely covered by better ones.
     seconds
         Time it took.
     note
-        A remark in words, e.g. that memory ran out and what was done; the reason of a failure.
+        A remark for the user; for a failed task the reason.
     thumbnail
-        A small PNG, where one was drawn.
+        A small PNG; empty if none was drawn.
     """
 
     task: SegmentTask

@@ -1,7 +1,7 @@
-"""The record of a result: how it was made, so that it can be made again.
+"""The record of a result: everything needed to reproduce it.
 
-Everything but its `run` block follows from input, model, prompts and settings alone. It holds no
-metadata of the image but shape, axes and type: names and dates of patients never enter it.
+All but its `run` block follows from input, model, prompts and settings. Of the image it holds only
+shape, axes and type: patient names and dates never enter it.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _MAX_RECORD_BYTES = 1 << 28
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedInput:
-    """The image file, told by its content.
+    """The image file, identified by its content.
 
     Parameters
     ----------
     file
         Its name without the folder.
     sha256
-        Of its bytes.
+        Hash of its bytes.
     shape, axes, dtype
         As read, with the channel axis.
     """
@@ -47,7 +47,7 @@ class RecordedInput:
 
 @dataclass(frozen=True, kw_only=True)
 class UsedModel:
-    """The model, told by its content."""
+    """The model, identified by its content."""
 
     name: str
     fingerprint: str
@@ -56,24 +56,20 @@ class UsedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class RecordedSettings:
-    """What the user chose, and what "auto" became.
+    """The user's settings, with "auto" resolved.
 
     Parameters
     ----------
-    channels
-        The selection of channels as given, or None.
-    channel_axis
-        As given, or None.
-    pixel_ratio
+    channels, channel_axis, pixel_ratio
         As given.
     device
-        Kind of device, e.g. ``"cpu"``: equal results are promised for one kind.
+        Kind of device, e.g. ``"cpu"``; results are reproducible on devices of one kind.
     precision
         ``"exact"`` or ``"fast"``.
     automatic
-        How everything was segmented; None where there were prompts.
+        Settings of automatic segmentation; None if there were prompts.
     propagation
-        How objects were followed through the stack; None where they were not.
+        Settings of the propagation through the stack; None if there was none.
     """
 
     channels: tuple[int | str, ...] | None = None
@@ -87,15 +83,14 @@ class RecordedSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """All that the result depends on.
+    """Everything that the result depends on.
 
     Parameters
     ----------
     input, model, settings
-        What was computed on, with and how.
+        Image, model and settings.
     prompts
-        As `prompt_to_dict` makes them: a thousand masks as large as the image would not fit
-        into memory.
+        From `prompt_to_dict`: a thousand masks of the image's size would not fit into memory.
     """
 
     input: RecordedInput
@@ -104,7 +99,7 @@ class Request:
     settings: RecordedSettings
 
     def differences(self, other: Request) -> list[str]:
-        """What in `other` is not the same, in words; an input's name does not matter."""
+        """What differs in `other`, for the user; file names are ignored."""
         return [
             words
             for words, mine, theirs in (
@@ -119,18 +114,18 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """A request, what came out, and when and where it ran.
+    """A request, its result, and when and where it ran.
 
     Parameters
     ----------
     request
         What the result depends on.
     normalization
-        The numbers that the image was normalised with.
+        The statistics that the image was normalised with.
     objects
-        Per prompt: label, plane, score and pixels that it kept.
+        For each prompt: label, plane, score and number of pixels.
     outputs
-        SHA-256 of each file by its kind and name.
+        For each kind of output its file name and SHA-256.
     run
         Time, host, duration, version: all that may differ between two equal runs.
     """
@@ -164,7 +159,7 @@ class Record:
         Raises
         ------
         ValueError
-            If the text is no record that this version can read.
+            If the text is not a record that this version can read.
         """
         try:
             values = json.loads(text)
@@ -219,7 +214,7 @@ def read_record(path: Path) -> Record:
     Raises
     ------
     ValueError
-        If it is no record that this version can read; the sentence names the file.
+        If it is not a record that this version can read; the message names the file.
     """
     if path.stat().st_size > _MAX_RECORD_BYTES:
         raise ValueError(f"{path.name} is no record: it is larger than any. Choose another file.")
@@ -230,7 +225,7 @@ def read_record(path: Path) -> Record:
 
 
 def outputs_recorded_in(folder: Path) -> frozenset[str]:
-    """Names of the files in a folder that its records say were written by earlier runs."""
+    """Names of the files in a folder that were written by earlier runs, from its records."""
     names: set[str] = set()
     for path in folder.glob("*.json"):
         try:
@@ -240,12 +235,12 @@ def outputs_recorded_in(folder: Path) -> frozenset[str]:
                 record = read_record(path)
                 names |= {path.name, *(output["file"] for output in record.outputs.values())}
         except (OSError, ValueError, KeyError):
-            continue  # no record, or none that can be read
+            continue  # not a readable record
     return frozenset(names)
 
 
 def prompt_to_dict(prompt: Prompt) -> dict[str, Any]:
-    """A prompt as plain JSON values; what it lacks is left out."""
+    """A prompt as plain JSON values; empty fields are left out."""
     values: dict[str, Any] = {}
     if prompt.object is not None:
         values["object"] = prompt.object
@@ -262,12 +257,12 @@ def prompt_to_dict(prompt: Prompt) -> dict[str, Any]:
 
 
 def prompt_from_dict(values: Mapping[str, Any]) -> Prompt:
-    """Read what `prompt_to_dict` gave.
+    """Read what `prompt_to_dict` returned.
 
     Raises
     ------
     ValueError
-        If it is something else; the sentence says what.
+        If it is anything else.
     """
     try:
         return _prompt(values)
@@ -276,7 +271,7 @@ def prompt_from_dict(values: Mapping[str, Any]) -> Prompt:
 
 
 def _lines(key: str, value: Any) -> str:
-    """One entry of the record: a line, or for a list of blocks a line for each."""
+    """One entry of the record: one line, or one line per element of a list."""
     name = f" {json.dumps(key)}: "
     if isinstance(value, list) and value:
         return f"{name}[\n  " + ",\n  ".join(_compact(one) for one in value) + "\n ]"

@@ -1,8 +1,8 @@
 """Segment one image, also one that does not fit in memory.
 
-An image whose labels are not held in memory: segmented tile by tile into OME-Zarr.
+Segment an image whose labels do not fit into memory, tile by tile, into OME-Zarr.
 
-One image file and its prompts in; label image, table and record out.
+Segment one image: read it and its prompts, predict, write the outputs.
 """
 
 from __future__ import annotations
@@ -64,8 +64,7 @@ def segment_in_tiles_job(
     Returns
     -------
     tuple
-        The objects, and the folder beside their place where their labels lie until they are
-        written.
+        The objects, and a temporary folder beside the output with their labels.
     """
     from napari_simmat.engine.automatic_generator import segment_tiles_job
 
@@ -86,7 +85,7 @@ def segment_in_tiles_job(
             remove(folder)
         if isinstance(error, OSError):
             said = output_error(error, target)
-            if labels is None or isinstance(said, DiskFullError):  # else perhaps the image's file
+            if labels is None or isinstance(said, DiskFullError):  # else perhaps the read failed
                 raise said from error
         raise
     painting = LabelVolume((height, width), labels)
@@ -95,7 +94,7 @@ def segment_in_tiles_job(
 
 
 def open_image_job(loaded: LoadedImage, predictor: Predictor, config: SegmentConfig) -> Job[None]:
-    """Hand over an image, of which nothing is encoded yet."""
+    """Give the image to the predictor without encoding it."""
     image = loaded.image
     names = image.channel_names if loaded.axis == image.channel_axis else None
     yield from predictor.open_image_job(
@@ -109,25 +108,22 @@ T = TypeVar("T")
 def segment_image_job(
     task: SegmentTask, predictor: Predictor, config: SegmentConfig, *, resume: bool = False
 ) -> Job[TaskOutcome]:
-    """Segment one image from its files to its files, whole or not at all.
+    """Segment one image, reading and writing its files; writes all outputs or none.
 
     Parameters
     ----------
     task
-        What to read and write; an existing output is replaced.
-    predictor
-        With the model loaded.
-    config
-        How to segment.
+        What to read and write; existing outputs are replaced.
+    predictor, config
+        The model and the settings.
     resume
-        Keep outputs that a record says were made from the same input, model, prompts and
-        settings.
+        Keep outputs whose record has the same input, model, prompts and settings.
 
     Raises
     ------
     ValueError, TypeError, OSError
-        If the image, its prompts or its outputs cannot be used, or (to resume) the outputs were
-        made otherwise; one sentence says why.
+        If the image, its prompts or its outputs cannot be used, or, with `resume`, the outputs
+        were made differently.
     """
     yield Progress(0, 0, f"{task.name}: reading")
     loaded = load_task(task, config)
@@ -139,13 +135,7 @@ def segment_image_job(
 
 
 def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
-    """Read a task's image and prompts; needs no model, so that it can be done ahead.
-
-    Raises
-    ------
-    ValueError, OSError
-        If one cannot be read; one sentence says why.
-    """
+    """Read a task's image and prompts; needs no model, so it can run ahead of the predictor."""
     start = time.monotonic()
     task, ratio = _with_recorded_settings(task, config)
     image = replace(read_image(task.image), pixel_ratio=ratio)
@@ -158,7 +148,7 @@ def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
     if prompts is None and _is_large(image, shape, config):
         files = task.files.in_zarr()
         if len(files.extras) < len(task.files.extras):
-            note = "COCO and ImageJ's regions are not made of labels in OME-Zarr."
+            note = "COCO and ImageJ ROIs are not written for labels in OME-Zarr."
         task = replace(task, files=files)
     sha256 = image.sha256()
     seconds = time.monotonic() - start
@@ -168,16 +158,9 @@ def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
 def segment_loaded_job(
     loaded: LoadedImage, predictor: Predictor, config: SegmentConfig, *, resume: bool = False
 ) -> Job[SegmentedImage | TaskOutcome]:
-    """Answer the prompts of an image that was read, or segment everything in it.
+    """Segment an image from `load_task` with its prompts, or everything in it.
 
-    An `TaskOutcome` where nothing is to be done.
-
-    Parameters
-    ----------
-    loaded
-        From `load_task`.
-    predictor, config, resume
-        As `segment_image_job` takes them.
+    Returns an `TaskOutcome` if its outputs are kept. Parameters as in `segment_image_job`.
     """
     start = time.monotonic()
     task = loaded.task
@@ -219,9 +202,9 @@ def _segment_prompts_job(
     predictor: Predictor,
     config: SegmentConfig,
 ) -> Job[LabelVolume]:
-    """Answer prompts plane by plane, so that each is encoded once, within it in their order.
+    """Predict prompts plane by plane, so that each plane is encoded once, in the given order.
 
-    Clicks refine one another in their order, as in the window.
+    The clicks of a prompt refine each other in their order, as in the window.
     """
     labels = label_numbers([values.get("object") for values in request.prompts])
     planes = [tuple(values.get("plane", ())) for values in request.prompts]
@@ -250,7 +233,7 @@ def _propagate_prompts_job(
     predictor: Predictor,
     config: SegmentConfig,
 ) -> Job[LabelVolume]:
-    """Follow the objects of prompts through the stack."""
+    """Propagate the objects of prompts through the stack."""
     from napari_simmat.engine.propagation import propagate_prompts_job
 
     settings = request.settings.propagation
@@ -266,11 +249,11 @@ def _propagate_prompts_job(
 def _segment_all_job(
     loaded: LoadedImage, predictor: Predictor, config: SegmentConfig
 ) -> Job[LabelVolume]:
-    """Segment everything in each plane by itself; ids go on from plane to plane."""
+    """Segment everything in each plane by itself; labels count on from plane to plane."""
     from napari_simmat.engine.automatic_generator import segment_everything_job
 
     painting = LabelVolume(loaded.shape)
-    # Not encoded here: a large plane is only in tiles.
+    # Not encoded here: a large plane is encoded tile by tile.
     yield from _with_image_name(open_image_job(loaded, predictor, config), loaded, ())
     for plane in np.ndindex(*loaded.shape[:-2]):
         job = segment_everything_job(predictor, loaded.automatic, plane)
@@ -286,7 +269,7 @@ def _encode_plane_job(
     plane: tuple[int, ...],
     first: bool,
 ) -> Job[None]:
-    """Encode a plane; the first time the image is handed over."""
+    """Encode a plane; the first time, also give the image to the predictor."""
     image = loaded.image
     if first:
         names = image.channel_names if loaded.axis == image.channel_axis else None
@@ -304,7 +287,7 @@ def _encode_plane_job(
 
 
 def _with_image_name(job: Job[T], loaded: LoadedImage, plane: tuple[int, ...]) -> Job[T]:
-    """A job whose progress names the image and the plane."""
+    """Name the image and the plane in the progress of a job."""
     where = f" plane {', '.join(map(str, plane))}" if plane else ""
     name = loaded.task.name
     return map_progress(
@@ -314,15 +297,15 @@ def _with_image_name(job: Job[T], loaded: LoadedImage, plane: tuple[int, ...]) -
 
 
 def write_segmented(segmented: SegmentedImage) -> TaskOutcome:
-    """Measure and write what an image became; needs no model, so that it can be done behind."""
+    """Measure and write a result; needs no model, so it can run behind the predictor."""
     start = time.monotonic()
     try:
         write_result(segmented, start)
     finally:
         if segmented.tiles is not None:
-            remove(segmented.tiles)  # not there once they were written
+            remove(segmented.tiles)  # moved if the outputs were written
     painting = segmented.painting
-    hidden = [] if segmented.tiles else painting.hidden()  # objects of tiles hide none
+    hidden = [] if segmented.tiles else painting.hidden()  # tiled objects do not overlap
     return TaskOutcome(
         segmented.loaded.task,
         "written",
@@ -334,7 +317,7 @@ def write_segmented(segmented: SegmentedImage) -> TaskOutcome:
 
 
 def _with_recorded_settings(task: SegmentTask, config: SegmentConfig) -> tuple[SegmentTask, float]:
-    """The task and the pixels' ratio; a record that is replayed says what the user does not."""
+    """The task and the pixel ratio, with unset values taken from a record that is replayed."""
     if task.prompts is None or task.prompts.suffix.lower() != ".json":
         return task, config.pixel_ratio
     made, asked = read_record(task.prompts).request.settings, task.settings(config)
@@ -347,14 +330,14 @@ def _with_recorded_settings(task: SegmentTask, config: SegmentConfig) -> tuple[S
 
 
 def recorded_automatic(path: Path | None) -> AutomaticSettings | None:
-    """How everything was segmented, if a prompt file is the record of such a result."""
+    """Settings of automatic segmentation, if the prompt file is the record of such a result."""
     if path is None or path.suffix.lower() != ".json":
         return None
     return read_record(path).request.settings.automatic
 
 
 def read_task_prompts(path: Path, shape: tuple[int, ...]) -> Sequence[Prompt]:
-    """Prompts from a prompt file, or from the record of an earlier result, which replays it."""
+    """Read prompts from a prompt file, or from the record of an earlier result to replay it."""
     if path.suffix.lower() != ".json":
         return read_prompts(path, shape)
     prompts = [prompt_from_dict(values) for values in read_record(path).request.prompts]
@@ -371,10 +354,10 @@ def read_task_prompts(path: Path, shape: tuple[int, ...]) -> Sequence[Prompt]:
 
 
 def label_numbers(ids: Sequence[int | None]) -> list[int]:
-    """The number in the label image for each prompt, from the ids of their objects.
+    """The label of each prompt from the ids of their objects.
 
-    An object's id is its label. If the ids count from 0, as the shapes in napari's CSV do, all are
-    one higher, since 0 is the background. Prompts without an id get the lowest free numbers.
+    Ids are labels. If the ids count from 0, like the shapes in napari's CSV, all are raised by
+    one, since 0 is the background. Prompts without an id get the lowest free labels.
 
     Raises
     ------
@@ -394,7 +377,7 @@ def label_numbers(ids: Sequence[int | None]) -> list[int]:
 
 
 def _is_large(image: ImageFile, shape: tuple[int, ...], config: SegmentConfig) -> bool:
-    """Whether an image's labels are to be written tile by tile; NIfTI and stacks never are."""
+    """Whether the labels are written tile by tile; never for NIfTI and stacks."""
     needed = 4 * math.prod(shape)  # uint32
     return len(shape) == 2 and image.affine is None and needed > config.labels_in_memory * 1e9
 
@@ -424,7 +407,7 @@ def _without_channels(
 
 
 def _request(loaded: LoadedImage, predictor: Predictor, config: SegmentConfig) -> Request:
-    """All that the result depends on; refuses prompts outside the image on the way."""
+    """Everything that the result depends on; refuses prompts outside the image."""
     image, path = loaded.image, loaded.task.image
     values = []
     for prompt in loaded.prompts or ():
@@ -456,7 +439,7 @@ def _request(loaded: LoadedImage, predictor: Predictor, config: SegmentConfig) -
 
 
 def _propagation(loaded: LoadedImage, config: SegmentConfig) -> PropagationSettings | None:
-    """How objects are followed: as a record that is replayed says, else as the run says."""
+    """Settings of the propagation, from a record that is replayed or else from the run."""
     path = loaded.task.prompts
     if loaded.prompts is None or path is None or len(loaded.shape) < 3:
         return None
@@ -466,16 +449,16 @@ def _propagation(loaded: LoadedImage, config: SegmentConfig) -> PropagationSetti
 
 
 def _kept_outcome(task: SegmentTask, request: Request, seconds: float) -> TaskOutcome:
-    """Keep what exists if it was made the same way and is whole, else say what is not."""
+    """Keep existing outputs if they are complete and were made the same way, else refuse."""
     files = task.files
-    advice = "Use --overwrite to make it anew, or another output folder."
+    advice = "Use --overwrite to replace it, or another output folder."
     if not files.record.is_file():
         existing = files.existing()[0]
         raise ValueError(f"{existing} exists without a record of how it was made. {advice}")
     record = read_record(files.record)
     if differences := record.request.differences(request):
         raise ValueError(
-            f"{files.labels} was made otherwise; what differs: {', '.join(differences)}. {advice}"
+            f"{files.labels} was made differently; what differs: {', '.join(differences)}. {advice}"
         )
     for kind, path in files.recorded.items():
         expected = record.outputs.get(kind, {}).get("sha256")

@@ -1,20 +1,20 @@
 """Import the `.pth` files of the SimMAT authors' code.
 
-Checkpoints of SimMAT's authors' code as ours: description and tensors.
+Convert checkpoints of SimMAT's authors' code to ours.
 
-The file holds what was trained and says neither on what nor for which sensor: the base has to be
-here, and the modality is named by whoever imports it.
+Such a file holds what was trained, but neither its base nor its sensor: the base must be
+installed, and the user names the modality.
 
-Files that SimMAT's authors' code wrote: what they hold, without what the tensors mean.
+Read files of SimMAT's authors' code; what the tensors mean is decided elsewhere.
 
-A ``torch.save`` of a table: ``model`` (the network's name), ``state_dict`` (what was trained),
-``epoch``, ``best_iou``, and what only continues a training (``optimizer``, ``scheduler``,
-``path_helper``), which is not looked at. Source: https://github.com/mt-cly/SimMAT, ``train.py``.
+A ``torch.save`` of a dict: ``model`` (the network's name), ``state_dict`` (what was trained),
+``epoch``, ``best_iou``, and ``optimizer``, ``scheduler``, ``path_helper``, which only resume
+training and are ignored. Source: https://github.com/mt-cly/SimMAT, ``train.py``.
 
-The authors' names of trained tensors, and what they say: transfer layer, strategy, sizes.
+The authors' tensor names, and what they reveal: transfer layer, strategy, sizes.
 
-Source: https://github.com/mt-cly/SimMAT, where SAM's modules keep SAM's names and what is added
-has names of its own. B = ``image_encoder.blocks.{i}``, L = ``mask_decoder.transformer.layers.{j}``,
+Source: https://github.com/mt-cly/SimMAT, where SAM's modules keep their names and additions
+have new ones. B = ``image_encoder.blocks.{i}``, L = ``mask_decoder.transformer.layers.{j}``,
 A = ``B.attn`` or any attention of the mask decoder:
 
 =============  ===================================================================
@@ -27,8 +27,8 @@ prefix tuning  ``A.prefix_{key,value}_embeddings``, (1, l, d)
 
 The modalities of the AIMS benchmark by their keys: channels, published statistics, value ranges.
 
-Facts from arXiv 2409.08083 and its authors' public code. A key is all that an authors' checkpoint
-needs besides its tensors; where the images lie is the data sets' matter.
+Source: arXiv 2409.08083 and its authors' public code. Besides its tensors, an authors' checkpoint
+needs only a key.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ if TYPE_CHECKING:
 
 
 PAPER_BASE = "vit_b"
-"""What the paper's checkpoints stand on."""
+"""The base of the paper's checkpoints."""
 PAPER_INPUT_SIZE = InputSize(method="stretch", size=1024)
 
 
 class ConvertedCheckpoint(NamedTuple):
-    """A checkpoint of ours: its description and its trained tensors by state-dict name."""
+    """A converted checkpoint: description and trained tensors by state-dict name."""
 
     spec: ModelSpec
     tensors: dict[str, Tensor]
@@ -75,22 +75,21 @@ class ConvertedCheckpoint(NamedTuple):
 def convert_authors_file_job(
     path: Path, modality: str, base: str | None = None
 ) -> Job[ConvertedCheckpoint]:
-    """Read a file of the authors' code as a checkpoint of ours, step by step; nothing is written.
+    """Convert a file of the authors' code in memory, step by step.
 
     Parameters
     ----------
     path
         The file.
     modality
-        The authors' key of the sensor, one of `MODALITIES`: it says which channels there are and
-        how they are standardised.
+        The authors' key of the sensor, one of `MODALITIES`; gives channels and standardisation.
     base
-        The name of the SAM weights it was trained on; SAM's published ViT-B by default.
+        Name of the SAM weights that it was trained on; SAM's published ViT-B by default.
 
     Raises
     ------
     ValueError
-        If the file is damaged, foreign or of another modality or base, or the base is not here.
+        If the file is damaged, foreign or of another modality or base, or the base is missing.
     """
     sensor = find_modality(modality)
     yield Progress(0, 100, f"Reading {path.name}")
@@ -127,7 +126,7 @@ def convert_authors_file_job(
 
 
 def _detect(path: Path, file: AuthorsFile) -> DetectedArchitecture:
-    """What was trained, told by the tensors; the network's name must say the same."""
+    """Detect what was trained from the tensors, and check that the network's name agrees."""
     if file.network not in STRATEGY_OF_NETWORK:
         raise ValueError(
             f"{path.name} names its network {file.network[:100]!r}, which is unknown; known are "
@@ -164,7 +163,7 @@ def _check_channels(path: Path, found: DetectedArchitecture, modality: str) -> N
 
 
 def _load_base_job(path: Path, name: str) -> Job[AssembledModel]:
-    """The tensors of the base, which is one of the listed models and of SAM's shape."""
+    """Load the base, which must be a registered model of SAM's shape."""
     entry = _entry_of_same_file(find_model(name))
     if entry is None:
         raise ValueError(
@@ -193,7 +192,7 @@ def _load_base_job(path: Path, name: str) -> Job[AssembledModel]:
 
 
 def _entry_of_same_file(entry: ModelEntry) -> ModelEntry | None:
-    """The entry of the list with the same file: only there a checkpoint looks for its base."""
+    """The registered entry of the same file: checkpoints find their base only there."""
     if entry.path is None:
         return entry
     here = entry.path.resolve()
@@ -201,7 +200,7 @@ def _entry_of_same_file(entry: ModelEntry) -> ModelEntry | None:
 
 
 def _check_encoder(path: Path, found: DetectedArchitecture, below: AssembledModel) -> None:
-    """Refuse a base of another width or depth than the file's image encoder."""
+    """Refuse a base whose image encoder has another width or depth."""
     encoder = below.network.image_encoder
     width, depth = encoder.patch_embed.proj.out_channels, len(encoder.blocks)
     if (found.width or width, found.depth or depth) != (width, depth):
@@ -213,7 +212,7 @@ def _check_encoder(path: Path, found: DetectedArchitecture, below: AssembledMode
 
 
 def _check_frozen(path: Path, tensors: Mapping[str, Tensor], below: AssembledModel) -> None:
-    """Refuse a prompt encoder, which is never trained, that is not the base's."""
+    """Refuse a prompt encoder that differs from the base's: it is never trained."""
     import torch
 
     other = [
@@ -234,7 +233,7 @@ def _check_frozen(path: Path, tensors: Mapping[str, Tensor], below: AssembledMod
 def _matching_tensors(
     path: Path, file: AuthorsFile, found: DetectedArchitecture, below: AssembledModel
 ) -> dict[str, Tensor]:
-    """The file's trained tensors under our names, exactly those that belong to its strategy."""
+    """The file's trained tensors by our names; exactly those of its strategy."""
     from napari_simmat.models.tuning import build_network
 
     network = build_network(
@@ -274,21 +273,21 @@ def _matching_tensors(
 
 
 _CODES = {"f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i"}
-"""NumPy's names of number types -> those of `struct`."""
+"""NumPy's type codes -> those of `struct`."""
 
 
 @dataclass(frozen=True)
 class AuthorsFile:
-    """What a file of the authors' code says.
+    """The content of a file of the authors' code.
 
     Parameters
     ----------
     network
-        The authors' name of what was tuned, e.g. ``"sam_lora"``.
+        The authors' name of the tuned network, e.g. ``"sam_lora"``.
     tensors
-        What was trained, under the authors' names; may hold the frozen prompt encoder too.
+        What was trained, by the authors' names; may include the frozen prompt encoder.
     epoch
-        Epochs trained before this file was written.
+        Epochs trained so far.
     best_iou
         Mean IoU on the test images, 0..1.
     """
@@ -305,8 +304,8 @@ def read_authors_file(path: Path) -> AuthorsFile:
     Raises
     ------
     ValueError
-        If the file is damaged or another program's, or holds other objects or unusable numbers;
-        the sentence says which.
+        If the file is damaged, foreign, or holds other objects or unusable numbers; the message
+        says which.
     """
     values = read_torch_file(path, _STAND_INS)
     if not _is_training_state(values):
@@ -335,7 +334,7 @@ def _is_training_state(values: Any) -> bool:
 
 
 def _number(value: Any) -> float | None:
-    """A finite number, also from a tensor that holds one; None for anything else."""
+    """A finite number, also from a tensor of one element; None for anything else."""
     import torch
 
     plain = isinstance(value, torch.Tensor) and value.layout == torch.strided
@@ -347,7 +346,7 @@ def _number(value: Any) -> float | None:
 
 
 class _NumberType:
-    """Stands for ``numpy.dtype``: the type of a number in the file."""
+    """Stands in for ``numpy.dtype``: the type of a number in the file."""
 
     __module__ = "numpy"
 
@@ -371,9 +370,8 @@ def _stand_in_for_scalars(module: str) -> Callable[[_NumberType, bytes], float]:
     return scalar
 
 
-# `best_iou` is a NumPy scalar, which the weights-only loader does not know. Instead of NumPy's own
-# constructors, whose names and classes differ between its versions and which would run on what the
-# file says, these few lines read the number.
+# `best_iou` is a NumPy scalar, which the weights-only loader refuses. NumPy's own constructors
+# differ between its versions and would run on untrusted data, so these stand-ins read the number.
 _STAND_INS: tuple[Callable[..., Any], ...] = (
     _NumberType,
     _stand_in_for_scalars("numpy.core.multiarray"),
@@ -390,22 +388,22 @@ STRATEGY_OF_NETWORK = {
     "sam_prompt": "prompt",
     "sam_prefix": "prefix",
 }
-"""The authors' names of networks -> our strategies."""
+"""The authors' network names -> our strategies."""
 
 FROZEN_PREFIX = "prompt_encoder."
-"""Start of the names of tensors that may be in a file although they are never trained."""
+"""Prefix of tensors that may be in a file although they are never trained."""
 
 _PROJECTOR = "image_encoder.projector."
 _SLOT = "image_encoder.patch_embed.proj."
 
-# The tensor whose shape tells the size of a strategy, and which axis does.
+# The tensor, and its axis, whose length is the size of a strategy.
 _SIZES = {
     "lora": (r"\.lora_q_a\.weight", 0),
     "adapter": (r"\.Adapter_mlp\.down_proj\.weight", 0),
     "prompt": (r"\.deep_prompt_embeddings", 1),
     "prefix": (r"\.prefix_key_embeddings", 1),
 }
-# The tensors that have the width of the encoder's tokens, and which axis is it.
+# Tensors with an axis as long as the encoder's tokens are wide.
 _WIDTHS = (
     (r"image_encoder\.blocks\.\d+\.attn\.lora_q_a\.weight", 1),
     (r"image_encoder\.blocks\.\d+\.Adapter_mlp\.down_proj\.weight", 1),
@@ -416,7 +414,7 @@ _RULES = (
     (re.escape(_PROJECTOR) + r"zip_proj\.([02])\.(weight|bias)", _SLOT + r"mat.\1.\2"),
     (re.escape(_PROJECTOR) + r"zip_rgbx\.(weight|bias)", _SLOT + r"squeeze.\1"),
     (re.escape(_PROJECTOR) + r"patch_embedding\.(weight|bias)", _SLOT + r"\1"),
-    # One projection makes queries, keys and values in the encoder, three do in the decoder.
+    # The encoder projects queries, keys and values together, the decoder separately.
     (r"(image_encoder\..+)\.lora_([qv])_a\.weight", r"\1.qkv.down.\2"),
     (r"(image_encoder\..+)\.lora_([qv])_b\.weight", r"\1.qkv.up.\2"),
     (r"(mask_decoder\..+)\.lora_([qv])_a\.weight", r"\1.\2_proj.down.\2"),
@@ -429,7 +427,7 @@ _RULES = (
 
 @dataclass(frozen=True)
 class DetectedArchitecture:
-    """What the names and shapes of a file's tensors say.
+    """What the names and shapes of a file's tensors reveal.
 
     Parameters
     ----------
@@ -438,9 +436,9 @@ class DetectedArchitecture:
     channels
         Of the first layer.
     size
-        Rank, bottleneck or number of tokens; 0 where there is none.
+        Rank, bottleneck width or number of tokens; 0 if the strategy has none.
     width, depth
-        Of the image encoder; 0 if the tensors do not tell.
+        Of the image encoder; 0 if unknown.
     """
 
     transfer: str
@@ -452,7 +450,7 @@ class DetectedArchitecture:
 
 
 def detect_architecture(shapes: TensorShapes) -> DetectedArchitecture:
-    """Tell what was trained from the shapes of tensors under the authors' names.
+    """Detect what was trained from the shapes of tensors by the authors' names.
 
     Raises
     ------
@@ -477,15 +475,15 @@ def detect_architecture(shapes: TensorShapes) -> DetectedArchitecture:
 
 
 def translate_names(names: Iterable[str], transfer: str) -> dict[str, str]:
-    """Our names of tensors -> the authors', without the frozen prompt encoder's.
+    """Map our tensor names to the authors', without the frozen prompt encoder's.
 
-    A baseline puts a projection of its own in the place of SAM's, which stays in the authors'
-    network without being used, and in the files where it counts as trained: it is left out.
+    The baselines replace SAM's projection, but the authors' network, and files where it counts as
+    trained, still hold the unused original: it is left out.
 
     Raises
     ------
     ValueError
-        If two names stand for one tensor.
+        If two names map to one tensor.
     """
     idle = _SLOT if transfer in ("baseline_a", "baseline_b") else None
     result: dict[str, str] = {}
@@ -507,7 +505,7 @@ def _our_name(name: str) -> str:
 
 
 def _first_layer(shapes: TensorShapes) -> tuple[str, tuple[int, ...] | None]:
-    """The transfer layer, and the shape (out, channels, height, width) of its first part."""
+    """The transfer layer, and the shape (out, channels, height, width) of its first weight."""
     for transfer, layer in (
         ("simmat", "zip_proj.0"),
         ("baseline_b", "zip_rgbx"),
@@ -528,7 +526,7 @@ def _strategy(shapes: TensorShapes) -> str:
 
 
 def _axis(shapes: TensorShapes, pattern: str, axis: int) -> int:
-    """The length of an axis of the first tensor whose name fits; 0 if there is none."""
+    """Length of an axis of the first tensor whose name matches; 0 if there is none."""
     for name, shape in shapes.items():
         if re.fullmatch(pattern, name) and len(shape) > axis:
             return shape[axis]
@@ -536,8 +534,8 @@ def _axis(shapes: TensorShapes, pattern: str, axis: int) -> int:
 
 
 EIGHT_BITS = Normalization(low=0, high=100, keep_uint8=True)
-"""8-bit images stay 0..255, others (depth, thermal) go from their least to their greatest value to
-0..255. The published statistics are of 0..1; times 255 they standardise to the same numbers."""
+"""8-bit images stay 0..255, others (depth, thermal) are stretched from minimum and maximum to
+0..255. The published statistics are for 0..1; times 255 they standardise to the same numbers."""
 AS_COMPUTED = Normalization(method="none", scale=510)
 
 Numbers = tuple[float, ...]
@@ -545,16 +543,16 @@ Numbers = tuple[float, ...]
 
 @dataclass(frozen=True)
 class ModalityPart:
-    """One of the images that are stacked to a modality.
+    """One of the images that a modality stacks.
 
     Parameters
     ----------
     channels
         Names.
     mean, std
-        Published, of values in 0..1; of zju-rgbp's as they are.
+        As published, for values in 0..1; for zju-rgbp for raw values.
     unit
-        Of the raw values.
+        Unit of the raw values.
     """
 
     channels: tuple[str, ...]
@@ -565,14 +563,14 @@ class ModalityPart:
 
 @dataclass(frozen=True)
 class Modality:
-    """What a key of the benchmark stands for.
+    """A modality of the benchmark.
 
     Parameters
     ----------
     words
-        What the sensor measures.
+        What the sensor measures, for the user.
     parts
-        Images that are stacked, in order, with their statistics.
+        The stacked images in order, with their statistics.
     normalization
         How raw values are scaled.
     """
@@ -583,7 +581,7 @@ class Modality:
 
     @property
     def channels(self) -> tuple[Channel, ...]:
-        """The channels with the statistics of the normalised values."""
+        """The channels with statistics of the normalised values."""
         scale = 255.0 if self.normalization == EIGHT_BITS else 1.0
         return tuple(
             Channel(name=name, mean=scale * mean, std=scale * std, unit=part.unit)
@@ -600,7 +598,7 @@ def _three(name: str) -> tuple[str, ...]:
     return tuple(f"{name} {colour}" for colour in ("red", "green", "blue"))
 
 
-# NYU has no statistics of its own: SAM's are taken, for depth the mean over its colours.
+# No statistics are published for NYU: SAM's are used, for depth their mean over the colours.
 _SAM = sam_spec("vit_b", "vit_b", "").channels
 _SAM_RGB = _rgb([c.mean / 255 for c in _SAM], [c.std / 255 for c in _SAM])
 _DEPTH = {
@@ -660,7 +658,7 @@ def find_modality(key: str) -> Modality:
     Raises
     ------
     ValueError
-        If there is none; the sentence lists the keys.
+        If there is none; the message lists the keys.
     """
     if key not in MODALITIES:
         raise ValueError(f"Modality {key[:100]!r} is unknown; give one of {', '.join(MODALITIES)}.")

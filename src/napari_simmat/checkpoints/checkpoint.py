@@ -1,11 +1,11 @@
 """Read and write checkpoints: safetensors files with a model description in their header.
 
-The checkpoint file: trained tensors plus their description, one safetensors file.
+The checkpoint file: tensors and their description in one safetensors file.
 
-A base holds all tensors of its network, a checkpoint those that were trained, a bundle both. Each
-carries a `ModelSpec` as JSON in its header, which can be read without torch.
+A base holds all tensors of its network, a checkpoint those that were trained, a bundle both. The
+header holds a `ModelSpec` as JSON, which can be read without torch.
 
-A checkpoint's description: JSON from a file of unknown origin, checked before it is used.
+Validate the JSON description of a checkpoint from an untrusted file.
 
 Tell model files apart by their first bytes, and read a safetensors header without torch.
 """
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     import torch
 
 
-# One key each: the library writes several in an order that changes from run to run, and equal
-# content shall give an equal file.
+# A single key per file: the library writes several in random order, and equal content must give
+# equal files.
 _KEY = "simmat"
 _BUNDLE_KEY = "simmat-bundle"
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What the header of a checkpoint says.
+    """The content of a checkpoint's header.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class ModelCard:
 
     @property
     def is_base(self) -> bool:
-        """Whether checkpoints can stand on this file; only a base names no hash of another."""
+        """Whether it can be the base of checkpoints; a base refers to no other file."""
         return not self.spec.base.sha256
 
 
@@ -61,14 +61,14 @@ def save_checkpoint(
     *,
     bundled: bool = False,
 ) -> None:
-    """Write a checkpoint, whole or not at all; an earlier file of that name is replaced.
+    """Write a checkpoint atomically, replacing an earlier file of that name.
 
     Parameters
     ----------
     path
-        Where to; its folder is made if need be.
+        The file; its folder is created if needed.
     spec
-        The description. A base has an empty ``spec.base.sha256``, as no file can hold its own.
+        The description; that of a base has an empty ``spec.base.sha256``.
     tensors
         By state-dict name: all of the network for a base or a bundle, else the trained ones.
     bundled
@@ -83,7 +83,7 @@ def save_checkpoint(
     """
     path = Path(path)
     text = spec.to_json()
-    read_description(text)  # what could not be read again is not written
+    read_description(text)  # refuse what could not be read again
     if not tensors:
         raise ValueError(f"{path.name} would hold no tensor; nothing was written.")
     if broken := non_finite_names(tensors):
@@ -94,7 +94,7 @@ def save_checkpoint(
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    # Contiguous copies of their own: the format knows neither strides nor shared storage.
+    # The format knows neither strides nor shared storage, so every tensor is copied.
     plain = {name: tensors[name].detach().cpu().contiguous().clone() for name in sorted(tensors)}
     with atomic_write(path) as temporary:
         temporary.touch()
@@ -103,7 +103,7 @@ def save_checkpoint(
             save_file(plain, temporary, {_BUNDLE_KEY if bundled else _KEY: text})
         except SafetensorError as error:
             raise _system_error(error) from error
-        temporary.chmod(mode)  # the library's own lets nobody else read a model that is shared
+        temporary.chmod(mode)  # the library's own mode lets only the owner read the file
 
 
 def read_model_card(path: str | Path) -> ModelCard:
@@ -112,7 +112,7 @@ def read_model_card(path: str | Path) -> ModelCard:
     Raises
     ------
     ValueError
-        If the file is damaged, foreign or of a newer format; the sentence says which.
+        If the file is damaged, foreign or of a newer format; the message says which.
     """
     path = Path(path)
     metadata = read_metadata(path)
@@ -135,7 +135,7 @@ def read_spec(path: str | Path) -> ModelSpec:
 
 
 def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
-    """Read a checkpoint's tensors as they are stored, into memory of their own.
+    """Read a checkpoint's tensors in their stored type, copied into memory.
 
     Raises
     ------
@@ -148,7 +148,7 @@ def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
     from safetensors.torch import load
 
     try:
-        # Not mapped: the file can be replaced or removed while its model is in use.
+        # Not memory-mapped: the file may be replaced or removed while its model is in use.
         tensors: dict[str, torch.Tensor] = load(path.read_bytes())
     except SafetensorError as error:
         raise damaged(path, error) from None
@@ -157,7 +157,7 @@ def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def check_numbers(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Refuse tensors that are not of floating point, or hold NaN or infinity, in words."""
+    """Refuse tensors that are not of floating point, or hold NaN or infinity."""
     if other := [name for name, tensor in tensors.items() if not tensor.is_floating_point()]:
         raise ValueError(
             f"{path.name} cannot be used: {some_names(other)} hold no floating-point numbers."
@@ -173,7 +173,8 @@ def non_finite_names(tensors: Mapping[str, torch.Tensor]) -> list[str]:
     """Names of the tensors that hold NaN or infinity."""
     import torch
 
-    # A sum is NaN or infinite if an element is, and needs no second tensor; it may also overflow.
+    # The sum is NaN or infinite if any element is, and needs no second tensor. It may also
+    # overflow, so the elements decide.
     return [
         name
         for name, tensor in tensors.items()
@@ -182,13 +183,13 @@ def non_finite_names(tensors: Mapping[str, torch.Tensor]) -> list[str]:
 
 
 def some_names(names: list[str]) -> str:
-    """A few of the names of tensors, for a sentence."""
+    """The first three names and the number of others, for messages."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(name[:100] for name in names[:3]) + more
 
 
 def _system_error(error: Exception) -> OSError:
-    """Give back the number of the system's error that the library put into its text."""
+    """Recover the system's error number, which the library gives only as text."""
     number = re.search(r"os error (\d+)", str(error))
     return OSError(int(number[1]), str(error)) if number else OSError(str(error))
 
@@ -202,13 +203,13 @@ _MAX_DIGITS = 300
 
 
 def read_description(text: str) -> ModelSpec:
-    """Read what `ModelSpec.to_json` wrote, trusting nothing.
+    """Read what `ModelSpec.to_json` wrote, from an untrusted source.
 
     Raises
     ------
     ValueError
-        If a part is missing, unknown, of another type, not finite or absurdly large; the sentence
-        says which part.
+        If an entry is missing, unknown, of the wrong type, not finite or implausibly large; the
+        message names it.
     """
     if len(text) > _MAX_CHARACTERS:
         raise ValueError(
@@ -220,7 +221,7 @@ def read_description(text: str) -> ModelSpec:
     version = values.get("format_version")
     if type(version) is not int or version < 1:
         raise ValueError("The model's description has no format version.")
-    if version <= FORMAT_VERSION:  # a newer one may hold more; `from_json` says so
+    if version <= FORMAT_VERSION:  # `from_json` refuses newer ones, which may hold more
         _check(values, ModelSpec, "The description")
         _check_sizes(values)
     return ModelSpec.from_json(text)
@@ -251,7 +252,7 @@ def _float(digits: str) -> float:
 
 
 def _check(value: Any, hint: Any, where: str) -> None:
-    """Compare a JSON value with the type of the field it is for."""
+    """Check a JSON value against the type of its field."""
     origin = get_origin(hint)
     if is_dataclass(hint) and isinstance(hint, type):
         _check_table(value, hint, where)
@@ -269,7 +270,7 @@ def _check(value: Any, hint: Any, where: str) -> None:
     elif hint is str:
         _expect(isinstance(value, str), "text", where)
         _check_free(value, where)
-    else:  # int, bool; a bool is no number here
+    else:  # int or bool; in JSON a bool is no number
         _expect(type(value) is hint, {int: "a whole number", bool: "true or false"}[hint], where)
 
 
@@ -287,11 +288,11 @@ def _check_table(value: Any, kind: type, where: str) -> None:
 
 
 def _check_free(value: Any, where: str) -> None:
-    """Check the texts in plain JSON: of sensible length, without control characters."""
+    """Check all texts in free JSON: limited length, no control characters."""
     if isinstance(value, str):
         short = len(value) <= _MAX_TEXT_LENGTH
         _expect(short, f"text of at most {_MAX_TEXT_LENGTH} characters", where)
-        # A terminal obeys control characters, and these texts are printed.
+        # These texts are printed, and a terminal obeys control characters.
         plain = all(character.isprintable() or character in "\n\t" for character in value)
         _expect(plain, "text without control characters", where)
     elif isinstance(value, dict):
@@ -304,7 +305,7 @@ def _check_free(value: Any, where: str) -> None:
 
 
 def _check_sizes(values: Mapping[str, Any]) -> None:
-    """Refuse what would only serve to fill the memory."""
+    """Refuse implausibly large sizes: an untrusted file could exhaust the memory."""
     channels = len(values["channels"])
     _expect(channels <= _MAX_CHANNELS, f"at most {_MAX_CHANNELS} entries", "channels")
     for name, number in values["input_size"].items():

@@ -1,8 +1,4 @@
-"""The zoo: everything about models for tabs, command line and scripts, in one place.
-
-What there is (`list_models`), getting more (`fetch_job`, `import_file`), using one (`load_model`),
-giving one away (`export`). Importing this needs no torch.
-"""
+"""The model library: list, download, import, export and remove models; needs no torch."""
 
 from __future__ import annotations
 
@@ -36,28 +32,27 @@ def import_file(
     modality: str | None = None,
     base: str | None = None,
 ) -> ModelEntry:
-    """Copy a checkpoint, a base or SAM weights into the user's folder, under a name.
+    """Copy a checkpoint, a base or SAM weights into the user's folder.
 
-    Files of SimMAT's authors' code become checkpoints of ours.
+    Files of SimMAT's authors' code are converted to checkpoints.
 
     Parameters
     ----------
     path
-        The file; it is read through before it is copied.
+        The file; it is read completely before it is copied.
     name
-        The model's name; the file's stem by default, for SAM's published weights their own.
+        The model's name; by default the file's stem, or the name of SAM's published weights.
     modality
-        Of a file of the authors' code: its sensor, one of
-        `checkpoints.authors.MODALITIES`.
+        Sensor of a file of the authors' code, one of `checkpoints.authors.MODALITIES`.
     base
-        Of such a file: the SAM weights it was trained on, by name; ``vit_b`` by default.
+        Name of the SAM weights that such a file was trained on; ``vit_b`` by default.
 
     Raises
     ------
     ValueError
-        If the file cannot be used, or the name is taken or impossible.
+        If the file cannot be used, or the name is taken or not allowed.
     OSError
-        If the file cannot be read or the folder not be written.
+        If the file cannot be read or the folder cannot be written.
     """
     return finish(import_file_job(path, name, modality=modality, base=base))
 
@@ -69,7 +64,7 @@ def import_file_job(
     modality: str | None = None,
     base: str | None = None,
 ) -> Job[ModelEntry]:
-    """Import as `import_file` does, step by step."""
+    """Import like `import_file`, step by step."""
     path = Path(path).expanduser()
     kind = file_kind(path)
     chosen = path.stem if name is None else name
@@ -81,7 +76,7 @@ def import_file_job(
     is_base = kind == "torch" or read_model_card(path).is_base
     try:
         whole = yield from assemble_job(path)
-    except BaseMissingError as error:  # it may come later
+    except BaseMissingError as error:  # the base may be imported later
         logging.getLogger(__name__).warning("%s", error)
     else:
         published = [row for row in PUBLISHED_WEIGHTS.values() if row.sha256 == whole.fingerprint]
@@ -98,7 +93,7 @@ def import_file_job(
 def _import_authors_job(
     path: Path, name: str, modality: str | None, base: str | None
 ) -> Job[ModelEntry]:
-    """Write what a file of the authors' code holds as a checkpoint of the user's."""
+    """Convert a file of the authors' code to a checkpoint of the user."""
     if file_kind(path) != "torch":
         raise ValueError(
             f"{path.name} is a checkpoint that describes itself, so it is imported without a "
@@ -127,7 +122,7 @@ def remove(name: str) -> None:
     Raises
     ------
     ValueError
-        If there is none of that name, or it comes with the program.
+        If there is none of that name, or it is built in.
     OSError
         If the file cannot be deleted.
     """
@@ -135,7 +130,7 @@ def remove(name: str) -> None:
     entry = namesakes[-1] if namesakes else find_model(name)  # the user's own come last
     if sum(each.kind == "own" for each in namesakes) > 1:
         raise ValueError(entry.problem)
-    if not namesakes or entry.kind == "built in":  # a file of that name is none of the models
+    if not namesakes or entry.kind == "built in":  # `find_model` also accepts paths of files
         raise ValueError(
             f"{name} comes with the program or is no model of your own, so it cannot be removed."
         )
@@ -160,7 +155,7 @@ def remove(name: str) -> None:
 def export(
     name: str | Path, path: str | Path, *, bundle: bool = False, overwrite: bool = False
 ) -> Path:
-    """Write a model to a file of its own, to share it; return that file.
+    """Write a model to a file that can be shared, and return its path.
 
     Parameters
     ----------
@@ -169,7 +164,7 @@ def export(
     path
         The new file, or a folder for it.
     bundle
-        Put the base's tensors in, too: larger, but independent of anything else.
+        Include the tensors of the base: a larger file that needs no other.
     overwrite
         Replace an existing file.
 
@@ -186,7 +181,7 @@ def export(
 def export_job(
     name: str | Path, path: str | Path, *, bundle: bool = False, overwrite: bool = False
 ) -> Job[Path]:
-    """Export as `export` does, step by step."""
+    """Export like `export`, step by step."""
     entry = find_model(name)
     source = model_file(entry)
     target = Path(path).expanduser()
@@ -204,7 +199,7 @@ def export_job(
 
 
 def _check_name_free(name: str) -> None:
-    """Refuse a name that cannot be one or belongs to another model of the user."""
+    """Refuse a name that is not allowed or belongs to another model of the user."""
     if problem := name_problem(name):
         raise ValueError(problem)
     if any(each.name.casefold() == name.casefold() for each in own_models()):

@@ -1,4 +1,4 @@
-"""From a name or a file to a network ready for use."""
+"""Load a model by name or file: find its base, check its tensors, build its network."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ T = TypeVar("T")
 
 
 class BaseMissingError(ValueError):
-    """A checkpoint's base is not here, or another one of its name."""
+    """The base of a checkpoint is missing, or another model has its name."""
 
 
 @dataclass(frozen=True)
 class AssembledModel:
-    """The tensors of a whole network as they are stored, and the empty network they fit."""
+    """The tensors of a whole network as stored, and the empty network that they fit."""
 
     spec: ModelSpec
     network: Network
@@ -56,7 +56,7 @@ def load_model(name_or_path: str | Path) -> Model:
     Raises
     ------
     ValueError
-        If there is no such model, its file is damaged or foreign, or its base is not there.
+        If there is no such model, its file is damaged or foreign, or its base is missing.
     OSError
         If a file is missing or unreadable.
     """
@@ -64,7 +64,7 @@ def load_model(name_or_path: str | Path) -> Model:
 
 
 def load_model_job(name_or_path: str | Path) -> Job[Model]:
-    """Load a model as `load_model` does, step by step; progress is in percent."""
+    """Load a model like `load_model`, step by step; progress is in percent."""
     whole = yield from assemble_job(name_or_path)
     import torch
 
@@ -84,7 +84,7 @@ def load_model_job(name_or_path: str | Path) -> Job[Model]:
 
 
 def assemble_job(name_or_path: str | Path) -> Job[AssembledModel]:
-    """Read a model's tensors, those of its base below them, and check that they fit a network."""
+    """Read the tensors of a model and of its base, and check that they fit its network."""
     entry = find_model(name_or_path)
     path = model_file(entry)
     yield Progress(0, 100, f"Reading {entry.name}")
@@ -114,7 +114,7 @@ def assemble_job(name_or_path: str | Path) -> Job[AssembledModel]:
 
 
 def model_file(entry: ModelEntry) -> Path:
-    """The file of a listed model, if it is there and nothing speaks against using it."""
+    """Path of a registered model; raises if it is missing or unusable."""
     if entry.path is None:
         raise ValueError(
             f"{entry.name} is not downloaded yet ({format_size(entry.size_bytes)}). Run `simmat "
@@ -126,7 +126,7 @@ def model_file(entry: ModelEntry) -> Path:
 
 
 def _find_base_job(path: Path, wanted: Base) -> Job[Path]:
-    """Find the file of the base that the checkpoint `path` stands on, by name and by hash."""
+    """Find the file of the base of the checkpoint `path`, by name and hash."""
     found = ""
     bases = [each for each in list_models() if each.is_base and not each.problem]
     for each in sorted(bases, key=lambda each: each.name != wanted.name):  # the namesake first
@@ -145,7 +145,7 @@ def _find_base_job(path: Path, wanted: Base) -> Job[Path]:
 
 
 def _assemble_sam_job(entry: ModelEntry, path: Path, content: str) -> Job[AssembledModel]:
-    """Weights of SAM's shape: known by their hash, or by the name of their file."""
+    """Weights of SAM's shape, identified by their hash or else by their file name."""
     published = next((row for row in PUBLISHED_WEIGHTS.values() if row.sha256 == content), None)
     if entry.kind == "downloaded" and (published is None or published.name != entry.name):
         row = PUBLISHED_WEIGHTS[entry.name]
@@ -174,7 +174,7 @@ def _assemble_sam_job(entry: ModelEntry, path: Path, content: str) -> Job[Assemb
 
 
 def _build_network_job(path: Path, spec: ModelSpec) -> Job[Network]:
-    """The network without numbers in it, so that none are drawn only to be replaced."""
+    """Build the network without initialising weights that would be replaced."""
     yield Progress(75, 100, f"Building {spec.base.architecture}")
     from napari_simmat.models.tuning import build_network
 
@@ -202,21 +202,15 @@ def _check_names(path: Path, tensors: Mapping[str, Tensor], network: Network) ->
     if surplus := [name for name in tensors if name not in wanted]:
         faults.append(f"has {some_names(surplus)} which do not belong there")
     if faults:
-        raise ValueError(
-            f"{path.name} does not fit its network: it {' and '.join(faults)}. "
-            "Take another copy, or a file for this version of the program."
-        )
+        raise _misfit(path, f"it {' and '.join(faults)}")
     _check_shapes(path, tensors, network)
 
 
 def _check_trained(path: Path, tensors: Mapping[str, Tensor], network: Network) -> None:
-    """Refuse tensors that are not exactly those that the transfer layer and strategy train."""
+    """Refuse tensors that are not exactly those trained by transfer layer and strategy."""
     wanted = {name for name, tensor in network.named_parameters() if tensor.requires_grad}
     if surplus := sorted(set(tensors) - wanted):
-        raise ValueError(
-            f"{path.name} does not fit its network: it has {some_names(surplus)} which do not belong "
-            "there. Take another copy, or a file for this version of the program."
-        )
+        raise _misfit(path, f"it has {some_names(surplus)} which do not belong there")
     if missing := sorted(wanted - set(tensors)):
         raise ValueError(
             f"{path.name} is incomplete: it lacks {some_names(missing)}, which was trained. "
@@ -229,11 +223,18 @@ def _check_shapes(path: Path, tensors: Mapping[str, Tensor], network: Network) -
     wanted = network.state_dict()
     for name, tensor in tensors.items():
         if tensor.shape != wanted[name].shape:
-            raise ValueError(
-                f"{path.name} does not fit its network: {name} has the shape "
-                f"{tuple(tensor.shape)} instead of {tuple(wanted[name].shape)}. "
-                "Take another copy, or a file for this version of the program."
+            raise _misfit(
+                path,
+                f"{name} has the shape {tuple(tensor.shape)} instead of "
+                f"{tuple(wanted[name].shape)}",
             )
+
+
+def _misfit(path: Path, fault: str) -> ValueError:
+    return ValueError(
+        f"{path.name} does not fit its network: {fault}. "
+        "Take another copy, or a file for this version of the program."
+    )
 
 
 def _base_missing(path: Path, wanted: Base, found: str) -> str:

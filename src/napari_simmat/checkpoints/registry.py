@@ -1,6 +1,6 @@
-"""Which models there are: built in, downloaded, to be downloaded, the user's own.
+"""The list of models: built in, downloaded, downloadable, and the user's own.
 
-Reads headers only, never a tensor, and needs no torch.
+Reads only headers, no tensors, and needs no torch.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ class ModelEntry:
     Parameters
     ----------
     name
-        What the user picks.
+        The name that the user chooses.
     kind
         Where it comes from.
     path
-        Its file; None while it is only downloadable.
+        Its file; None if it is not downloaded.
     size_bytes
         Of the file or of the download.
     spec
-        The card: channels, licence, metrics and so on; None if it cannot be read. Of SAM weights
-        from a file of the user's own the architecture is a guess until they are loaded.
+        Channels, licence, metrics and so on; None if unreadable. The architecture of the user's
+        own SAM weights is a guess until they are loaded.
     problem
-        Why it cannot be used, in one sentence; None if nothing speaks against it.
+        Why it cannot be used, in one sentence; None if it can.
     is_base
-        Whether checkpoints can stand on it.
+        Whether it can be the base of checkpoints.
     changed
-        When its file was written, in ns: an entry is another one when its file was replaced.
+        Modification time of its file in ns, so that entries differ after a replacement.
     """
 
     name: str
@@ -64,9 +64,9 @@ class ModelEntry:
 
 
 def list_models() -> list[ModelEntry]:
-    """All models: built in first, then the official bases, then the user's own, each by name.
+    """All models by name: built in, then published bases, then the user's own.
 
-    A file that cannot be read is listed with its problem.
+    An unreadable file is listed with its problem.
     """
     return [*built_in_models(), *official_models(), *own_models()]
 
@@ -82,27 +82,23 @@ def official_models() -> list[ModelEntry]:
     for row in PUBLISHED_WEIGHTS.values():
         path = bases_folder() / row.file
         spec = sam_spec(row.name, row.name, row.sha256)
-        if not path.exists():
-            entry = ModelEntry(row.name, "downloadable", None, row.size, spec, is_base=True)
-        else:
+        entry = ModelEntry(row.name, "downloadable", None, row.size, spec, is_base=True)
+        if path.exists():
             found = path.stat()
-            size = found.st_size
-            # The hash decides, when it is loaded; a list cannot read gigabytes.
-            whole = abs(size - row.size) <= 0.01 * row.size
-            problem = (
-                f"{row.file} in {path.parent} has {format_size(size)} instead of "
-                f"{format_size(row.size)}. Run `simmat models fetch {row.name}` again."
-            )
-            entry = ModelEntry(
-                row.name,
-                "downloaded",
-                path,
-                size,
-                spec,
-                None if whole else problem,
-                is_base=True,
+            entry = replace(
+                entry,
+                kind="downloaded",
+                path=path,
+                size_bytes=found.st_size,
                 changed=found.st_mtime_ns,
             )
+            # Loading checks the hash; hashing gigabytes for a list would take too long.
+            if abs(found.st_size - row.size) > 0.01 * row.size:
+                problem = (
+                    f"{row.file} in {path.parent} has {format_size(found.st_size)} instead of "
+                    f"{format_size(row.size)}. Run `simmat models fetch {row.name}` again."
+                )
+                entry = replace(entry, problem=problem)
         entries.append(entry)
     return entries
 
@@ -137,7 +133,7 @@ def find_model(name_or_path: str | Path) -> ModelEntry:
     Raises
     ------
     ValueError
-        If there is none of that name; the sentence lists those there are.
+        If there is none of that name; the message lists the known names.
     OSError
         If a file given by its path is missing or unreadable.
     """
@@ -203,15 +199,12 @@ def _entry_of(path: Path, kind: ModelKind) -> ModelEntry:
 
 @lru_cache(maxsize=512)
 def _cached_card(path: Path, _size: int, _changed: int) -> ModelCard:
-    """A file's card, read once: a window reads the list each time a tab is shown.
-
-    Size and time (in ns) are others as soon as it is replaced.
-    """
+    """Read a card once per size and modification time: each shown tab lists the models."""
     return read_model_card(path)
 
 
 def _files(folder: Path) -> list[Path]:
-    """Model files in a folder by name; hidden ones are downloads and writes under way."""
+    """Model files in a folder by name; hidden files are incomplete."""
     try:
         paths = sorted(folder.iterdir())
     except FileNotFoundError:
@@ -239,7 +232,7 @@ def _newest(name: str, entries: Iterable[ModelEntry]) -> list[ModelEntry]:
 
 
 def _unversioned(entries: Iterable[ModelEntry]) -> list[str]:
-    """Names without version that stand for the newest: ``tiny`` for ``tiny-1``."""
+    """Names that stand for the newest version: ``tiny`` for ``tiny-1``."""
     matches = (re.fullmatch(r"(.+)-\d{1,6}", e.name) for e in entries if e.kind == "built in")
     return list(dict.fromkeys(match[1] for match in matches if match))
 

@@ -5,12 +5,12 @@ Download SAM's published weights: resumable, checked by hash, cancelled at any s
 Not `pooch`: its downloaders neither resume nor yield between chunks, and the largest file has
 2.6 GB.
 
-SAM's own weights: where they come from, what describes them, reading the official file.
+SAM's published weights: addresses and hashes, their description, reading them.
 
 Addresses, sizes and hashes are those of https://github.com/facebookresearch/segment-anything
 (``Model Checkpoints``). Only `read_sam_weights` needs torch.
 
-PyTorch files: opened by the weights-only loader alone, so that nothing in them is executed.
+PyTorch files, read by the weights-only loader so that nothing in them is executed.
 """
 
 from __future__ import annotations
@@ -221,11 +221,11 @@ class PublishedWeights:
     Parameters
     ----------
     name
-        The model's name, which is that of its architecture, too.
+        Name of the model and of its architecture.
     file
         The file's name at `ADDRESS`.
     size
-        Bytes; of ``vit_l`` only about.
+        Bytes; approximate for ``vit_l``.
     sha256
         Of the content.
     """
@@ -259,14 +259,14 @@ PUBLISHED_WEIGHTS = {
         ),
     )
 }
-"""The published files by the name of their model."""
+"""The published files by model name."""
 
 # Mean and standard deviation of SAM's training images, in 0..255 (segment_anything.build_sam).
 _RGB = (("red", 123.675, 58.395), ("green", 116.28, 57.12), ("blue", 103.53, 57.375))
 
 
 def sam_spec(name: str, architecture: str, sha256: str) -> ModelSpec:
-    """What describes a network of SAM's shape with SAM's preprocessing.
+    """Describe a network of SAM's shape with SAM's preprocessing.
 
     Parameters
     ----------
@@ -300,20 +300,20 @@ def sam_spec(name: str, architecture: str, sha256: str) -> ModelSpec:
 
 
 def likely_architecture(size: int) -> str:
-    """The architecture whose file is nearest to so many bytes: a guess for a card."""
+    """Guess the architecture from the size of a file in bytes."""
     return min(PUBLISHED_WEIGHTS.values(), key=lambda row: abs(row.size - size)).name
 
 
 def read_sam_weights(path: str | Path) -> dict[str, torch.Tensor]:
-    """Read a PyTorch file of plain weights, as SAM is published; nothing in it is executed.
+    """Read a PyTorch file of plain weights, like SAM's; nothing in it is executed.
 
-    Large files are mapped, not copied, where their format allows.
+    Large files are memory-mapped where their format allows.
 
     Raises
     ------
     ValueError
-        If the file is damaged, holds anything but named tensors of floating point, or NaN or
-        infinity; the sentence says which.
+        If the file is damaged, or holds anything but named floating-point tensors, NaN or
+        infinity; the message says which.
     """
     path = Path(path)
     tensors = named_tensors(path, read_torch_file(path))
@@ -322,22 +322,22 @@ def read_sam_weights(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def read_torch_file(path: Path, stand_ins: Sequence[Callable[..., Any]] = ()) -> Any:
-    """Read what ``torch.save`` wrote: tensors, numbers, text, and tables and lists of them.
+    """Read what ``torch.save`` wrote: tensors, numbers, text, and dicts and lists of them.
 
-    Large files are mapped, not copied, where their format allows.
+    Large files are memory-mapped where their format allows.
 
     Parameters
     ----------
     path
         The file.
     stand_ins
-        Harmless callables for objects of other packages, each under the module and name that the
-        file gives its object; allowed while this file is read, and no longer.
+        Harmless callables for objects of other packages, named like the objects in the file
+        (module and name); allowed only while this file is read.
 
     Raises
     ------
     ValueError
-        If the file is damaged, of another kind, or holds other objects; the sentence says which.
+        If the file is damaged, of another kind, or holds other objects; the message says which.
     """
     if file_kind(path) != "torch":
         raise ValueError(
@@ -350,17 +350,17 @@ def read_torch_file(path: Path, stand_ins: Sequence[Callable[..., Any]] = ()) ->
     try:
         with torch.serialization.safe_globals(list(stand_ins)):
             return torch.load(path, map_location="cpu", mmap=is_archive or None, weights_only=True)
-    except Exception as error:  # what a crafted or damaged file raises is up to its author
+    except Exception as error:  # a crafted file can raise anything
         raise _refusal(path, error) from None
 
 
 def named_tensors(path: Path, values: Any) -> dict[str, torch.Tensor]:
-    """Check that what was read is a table of plain tensors by name, and no larger than the file.
+    """Check that `values` is a dict of plain tensors by name, no larger than the file.
 
     Raises
     ------
     ValueError
-        If it is something else; the sentence says what was met.
+        If it is something else; the message says what was found.
     """
     import torch
 
@@ -385,7 +385,7 @@ def named_tensors(path: Path, values: Any) -> dict[str, torch.Tensor]:
     ]
     if odd:
         raise ValueError(f"{path.name} cannot be used: {odd[0][:80]} is no plain named tensor.")
-    # Strides of 0 make any shape of one number; whoever read it through would never end.
+    # With strides of 0 one stored number can fill any shape, and reading it would never end.
     if sum(each.numel() * each.element_size() for each in values.values()) > path.stat().st_size:
         raise ValueError(
             f"{path.name} is damaged: its tensors are larger than the file. Take another copy."
@@ -394,7 +394,7 @@ def named_tensors(path: Path, values: Any) -> dict[str, torch.Tensor]:
 
 
 def _check_archive(path: Path) -> bool:
-    """Whether it is a zip archive, as ``torch.save`` writes since 1.6; its sizes are checked."""
+    """Whether it is a zip archive, as written since PyTorch 1.6; refuses zip bombs."""
     with path.open("rb") as file:
         if file.read(2) != b"PK":
             return False
@@ -413,7 +413,7 @@ def _check_archive(path: Path) -> bool:
 
 
 def _refusal(path: Path, error: Exception) -> ValueError:
-    """Say what the weights-only loader met: a foreign object, or damage."""
+    """Explain an error of the weights-only loader: a foreign object, or damage."""
     found = re.search(r"(?:GLOBAL|class|function|global:?)\s+`?([\w.]+\.[\w.]+)", str(error))
     if "weights" in str(error).lower() and "unsupported" in str(error).lower():
         return ValueError(

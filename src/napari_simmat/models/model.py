@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Model:
-    """A network with what describes it.
+    """A network and its description.
 
     Parameters
     ----------
     spec
-        The description; ``spec.base.sha256`` is that of the base's file, also if this is a base.
+        The description; ``spec.base.sha256`` is that of the base's file, also of a base itself.
     network
         In evaluation mode, float32, on the CPU.
     fingerprint
-        Of the content, the base's included: equal fingerprints give equal masks.
+        Hash of the content and its base: equal fingerprints give equal masks.
     """
 
     spec: ModelSpec
