@@ -1,7 +1,7 @@
 """Compare outputs: of this tree with the golden ones, or of two trees with each other.
 
 ``python -m tests.golden.compare OLD NEW`` runs commands and scenes of two working trees of this
-repository on this machine, each with its own sources, and compares all bytes.
+repository on this machine, each with its own sources, and compares all bytes (some minutes).
 """
 
 from __future__ import annotations
@@ -28,25 +28,28 @@ NUMBERS = 0.02
 _HASH = re.compile(r"[0-9a-f]{32,64}")
 
 
-def run(module: str, output: Path, tree: Path = ROOT) -> None:
+def run(module: str, output: Path, *words: str, tree: Path | None = None) -> None:
     """Run a module of golden outputs in a process of its own, with one thread for sums.
 
     Parameters
     ----------
-    module
-        With a command line that takes where to write.
-    output
-        That.
+    module, output, words
+        What follows ``python -m``: the module, where it writes, and more.
     tree
-        The working tree whose sources are used, and whose tests if it has these.
+        The working tree whose sources are used, and whose tests if it has these; by default the
+        package that is installed, and these tests.
     """
-    own = tree / module.replace(".", "/")
-    sources = os.pathsep.join([str(tree / "src"), os.environ.get("PYTHONPATH", "")])
-    one = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
+    own = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
+    place = ROOT
+    if tree is not None:
+        path = [str(tree / "src"), os.environ.get("PYTHONPATH", "")]
+        own["PYTHONPATH"] = os.pathsep.join(filter(None, path))
+        has_these = (tree / module.replace(".", "/")).with_suffix(".py").exists()
+        place = tree if has_these else ROOT
     subprocess.run(
-        [sys.executable, "-m", module, str(output.absolute())],
-        cwd=tree if own.with_suffix(".py").exists() else ROOT,
-        env={**os.environ, **one, "PYTHONPATH": sources},
+        [sys.executable, "-m", module, str(output.absolute()), *words],
+        cwd=place,
+        env={**os.environ, **own},
         stdout=subprocess.DEVNULL,
         check=True,
     )
@@ -135,9 +138,12 @@ def _alike(one: Any, other: Any) -> bool:
 def main(trees: Sequence[str]) -> int:
     """Compare two trees; the status is 1 where they differ."""
     with tempfile.TemporaryDirectory() as folder:
-        for name, tree in zip(("old", "new"), trees, strict=True):
-            run("tests.golden.commands", Path(folder, name, "commands"), Path(tree).resolve())
-            run("tests.golden.scenes", Path(folder, name, "scenes.json"), Path(tree).resolve())
+        for name, tree in zip(("old", "new"), map(Path, trees), strict=True):
+            place = Path(folder, name)
+            place.mkdir()
+            run("tests.golden.commands", place / "quick", tree=tree.resolve())
+            run("tests.golden.commands", place / "slow", "slow", tree=tree.resolve())
+            run("tests.golden.scenes", place / "scenes.json", tree=tree.resolve())
         count = len(names_in(Path(folder, "old")))
         lines = list(differences(Path(folder, "old"), Path(folder, "new"), exact=True))
     sys.stdout.write("\n".join(lines or [f"{count} files, all equal."]) + "\n")

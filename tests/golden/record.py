@@ -26,9 +26,9 @@ def commands() -> None:
     from tests.golden.compare import run
     from tests.golden.machine import machine
 
-    folder = HERE / "outputs"
-    shutil.rmtree(folder, ignore_errors=True)
-    run("tests.golden.commands", folder)
+    for name, words in (("outputs", ()), ("outputs_slow", ("slow",))):
+        shutil.rmtree(HERE / name, ignore_errors=True)
+        run("tests.golden.commands", HERE / name, *words)
     write("outputs_machine.json", machine())
 
 

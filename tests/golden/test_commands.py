@@ -1,8 +1,8 @@
-"""`simmat segment`, `evaluate` and `train` on small data: outputs are those that were recorded.
+"""`simmat segment`, `evaluate`, `train`, `pretrain` on small data: outputs are as recorded.
 
 On a machine like the one that recorded them (`machine`: the same processor, vector units and
 versions of the libraries) all bytes are equal: labels, tables, records without their `run` block,
-loss and IoU of each of 20 training steps, and each tensor of the checkpoint. Elsewhere floats are
+loss and IoU of each of 20 training steps, and each tensor of the checkpoints. Elsewhere floats are
 rounded in another order, so each label has an IoU above 0.99 with the recorded one, numbers agree
 within 2 % (or 0.02), and everything else is equal; hashes are not looked at.
 
@@ -27,11 +27,20 @@ OUTPUTS = Path(__file__).with_name("outputs")
 MACHINE = Path(__file__).with_name("outputs_machine.json")
 
 
-def test_outputs_are_as_they_were(tmp_path: Path) -> None:
-    run("tests.golden.commands", tmp_path)
+def check(expected: Path, found: Path, *words: str) -> None:
+    run("tests.golden.commands", found, *words)
     exact = json.loads(MACHINE.read_text("utf-8")) == machine()
-    lines = list(differences(OUTPUTS, tmp_path, exact=exact))
+    lines = list(differences(expected, found, exact=exact))
     assert not lines, "\n".join(lines)
+
+
+def test_outputs_are_as_they_were(tmp_path: Path) -> None:
+    check(OUTPUTS, tmp_path)
+
+
+@pytest.mark.slow
+def test_outputs_of_slow_commands_are_as_they_were(tmp_path: Path) -> None:
+    check(OUTPUTS.with_name("outputs_slow"), tmp_path, "slow")
 
 
 @pytest.mark.parametrize(
