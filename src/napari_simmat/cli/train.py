@@ -103,16 +103,16 @@ class GivenTrainConfig(TrainConfig):
 
     Attributes
     ----------
-    said
+    given
         Those alone.
     """
 
     given: Mapping[str, Any]
 
-    def __new__(cls, **said: Any) -> GivenTrainConfig:
+    def __new__(cls, **given: Any) -> GivenTrainConfig:
         """Called with what stands on the command line."""
         wanted = super().__new__(cls)
-        object.__setattr__(wanted, "said", said)
+        object.__setattr__(wanted, "given", given)
         return wanted
 
 
@@ -192,8 +192,8 @@ def train(
     _check_output(output, overwrite)
     keep_freed_memory()
     foundation = load_model(base)
-    said = wanted.given
-    config = practical_config(foundation.spec, **said) if practical else TrainConfig(**said)
+    given = wanted.given
+    config = practical_config(foundation.spec, **given) if practical else TrainConfig(**given)
     dataset = _finish_with_progress(
         _read_dataset_job(data, labelled, config.seed), terminal, events
     )
