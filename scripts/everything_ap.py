@@ -32,7 +32,7 @@ from napari_simmat import AutomaticSettings, Predictor, load_model, segment_ever
 from napari_simmat.engine.automatic_settings import default_grid_points
 from napari_simmat.engine.normalization import Statistics
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.result import LowResMasks, enlarge
+from napari_simmat.engine.result import Result
 from napari_simmat.evaluation.metrics import average_precision, panoptic_quality
 from napari_simmat.scenes.samples import draw_sample
 
@@ -65,7 +65,7 @@ class Adapter:
         self.transform = SimpleNamespace(apply_coords=lambda points, _size: points)
         self.statistics: Statistics | None = None
         self._image = b""
-        self._kept: dict[bytes, list[LowResMasks]] = {}
+        self._kept: dict[bytes, list[Result]] = {}
 
     def set_image(self, image: NDArray[Any]) -> None:
         """Take an image (Y, X, 1)."""
@@ -86,11 +86,7 @@ class Adapter:
             self._kept[asked] = self.predictor.predict_low_res(clicks)
         masks, qualities = [], []
         for answer in self._kept[asked]:
-            grid = torch.full((4, *answer.frame.grid(answer.stride)), -10.0)
-            height, width = answer.logits.shape[1:]
-            rows = slice(answer.top, answer.top + height)
-            grid[:, rows, answer.left : answer.left + width] = answer.logits
-            masks.append(enlarge(grid[1:], answer.frame, answer.stride))
+            masks.append(answer.image_logits()[1:])
             qualities.append(torch.from_numpy(answer.predicted_iou[1:]))
         return torch.stack(masks), torch.stack(qualities), None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,6 +20,10 @@ class Answer:
         """There is but one."""
         assert number == 0
         return self
+
+    def with_mask(self, mask: np.ndarray) -> Answer:
+        """The answer, corrected."""
+        return replace(self, mask=mask)
 
 
 class Scripted:

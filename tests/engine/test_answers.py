@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from napari_simmat.engine.coordinates import InputTransform
-from napari_simmat.engine.result import LowResMasks, enlarge
+from napari_simmat.engine.result import Result, enlarge
+from napari_simmat.models.network import DecodedMasks
 from napari_simmat.models.spec import InputSize
 
 SIZES = {
@@ -36,7 +37,7 @@ def test_a_patch_is_a_part_of_the_whole(size: InputSize, centre: tuple[int, int]
     stride = 4 if size.method == "longest" else 2
     logits = blob(frame.grid(stride), centre)
     whole = enlarge(logits, frame, stride).numpy()
-    answer = LowResMasks(logits, np.ones(4, np.float32), 0, 0, frame, stride)
+    answer = Result(DecodedMasks(logits, torch.ones(4)), frame, stride)
     for index in range(4):
         patch = answer.patch(index, above=-1)
         assert patch is not None
@@ -51,7 +52,7 @@ def test_a_patch_is_a_part_of_the_whole(size: InputSize, centre: tuple[int, int]
 def test_a_part_of_the_grid_lies_where_it_says() -> None:
     frame = InputTransform.of((64, 64), InputSize(method="native", size=512))
     logits = torch.full((4, 3, 3), 5.0)
-    patch = LowResMasks(logits, np.ones(4, np.float32), 10, 20, frame, 2).patch(0)
+    patch = Result(DecodedMasks(logits, torch.ones(4), 10, 20), frame, 2).patch(0)
     assert patch is not None
     rows, columns = np.nonzero(patch.logits > 0)
     assert (rows.min() + patch.top, rows.max() + patch.top) == (20, 25)
@@ -61,10 +62,10 @@ def test_a_part_of_the_grid_lies_where_it_says() -> None:
 @pytest.mark.parametrize("part", [torch.full((4, 2, 2), -1.0), torch.full((4, 2, 2), 0.0)])
 def test_an_empty_mask_has_no_patch(part: torch.Tensor) -> None:
     frame = InputTransform.of((64, 64), InputSize(method="native", size=512))
-    assert LowResMasks(part, np.ones(4, np.float32), 0, 0, frame, 2).patch(0) is None
+    assert Result(DecodedMasks(part, torch.ones(4)), frame, 2).patch(0) is None
 
 
 def test_a_mask_in_the_padding_has_no_patch() -> None:
     frame = InputTransform.of((20, 64), InputSize(method="native", size=512))  # padded to 32 rows
     logits = torch.full((4, 1, 5), 5.0)
-    assert LowResMasks(logits, np.ones(4, np.float32), 15, 0, frame, 2).patch(0) is None
+    assert Result(DecodedMasks(logits, torch.ones(4), 15), frame, 2).patch(0) is None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner, contradicts, correct_mask
+from napari_simmat.engine.result import Result
 from napari_simmat.progress import finish
 
 SHAPE = (80, 120)
@@ -69,10 +69,7 @@ class Stubborn:
     def predict_many_job(self, prompts: Any) -> Any:
         yield from ()
         self.asked += prompts
-        logits = np.where(self.answer, 1, -1).astype(np.float32)
-        result = SimpleNamespace(mask=self.answer, score=0.5, logits=logits, count=1)
-        result.alternative = lambda number: result
-        return [result] * len(prompts)
+        return [Result.of_mask(self.answer)] * len(prompts)
 
 
 def test_clicks_on_a_given_mask_correct_it_one_after_the_other_and_what_agrees_refines() -> None:

@@ -30,8 +30,9 @@ from napari_simmat.engine.automatic_postprocessing import (
 )
 from napari_simmat.engine.automatic_settings import prompts_at, prompts_from_labels
 from napari_simmat.engine.coordinates import InputTransform
-from napari_simmat.engine.result import LowResMasks
+from napari_simmat.engine.result import Result
 from napari_simmat.evaluation.metrics import average_precision
+from napari_simmat.models.network import DecodedMasks
 from napari_simmat.models.spec import InputSize
 from napari_simmat.progress import finish
 from napari_simmat.scenes.samples import draw_sample
@@ -70,8 +71,8 @@ class Oracle:
             (y, x) = prompt.points[0]
             label = part[int(np.floor(y + 0.5)), int(np.floor(x + 0.5))]
             logits = torch.where(torch.from_numpy(part == label), 5.0, -5.0)[None]
-            quality = np.full(4, 0.55 if label % 2 else 0.9, np.float32)
-            answers.append(LowResMasks(logits.expand(4, -1, -1), quality, 0, 0, frame, 1))
+            quality = torch.full((4,), 0.55 if label % 2 else 0.9)
+            answers.append(Result(DecodedMasks(logits.expand(4, -1, -1), quality), frame, 1))
             self.asked += 1
         return answers
 

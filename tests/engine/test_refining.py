@@ -11,7 +11,8 @@ from napari_simmat.engine import refinement
 from napari_simmat.engine.masks import Mask, iou
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.refinement import RefinedMask, Refiner, correct_mask, prompt_steps
+from napari_simmat.engine.refinement import Refiner, correct_mask, prompt_steps
+from napari_simmat.engine.result import Result
 from napari_simmat.progress import finish
 from tests.scripted_predictor import Scripted
 
@@ -23,9 +24,7 @@ def predictor(random_models: Path) -> Predictor:
     return predictor
 
 
-def ask(
-    refiner: Refiner, predictor: Predictor, *prompts: Prompt, **named: Any
-) -> list[RefinedMask]:
+def ask(refiner: Refiner, predictor: Predictor, *prompts: Prompt, **named: Any) -> list[Result]:
     return finish(refiner.refine_job(predictor, prompts, "subject", **named))
 
 

@@ -9,6 +9,7 @@ from torch.nn.functional import interpolate
 
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.result import Result
+from napari_simmat.models.network import DecodedMasks
 from napari_simmat.models.spec import InputSize
 
 
@@ -21,7 +22,7 @@ def test_a_mask_is_where_stocks_enlarged_logits_are_above_zero(
     torch.manual_seed(0)
     frame = InputTransform.of(shape, InputSize(size=256))
     logits = interpolate(torch.randn(1, 4, 13, 13), (64, 64), mode="bicubic")[0] - threshold
-    result = Result(logits, torch.ones(4), 0, frame, 4)
+    result = Result(DecodedMasks(logits, torch.ones(4)), frame, 4)
     fine = interpolate(logits[None], (256, 256), mode="bilinear", align_corners=False)
     fine = fine[..., : frame.resized[0], : frame.resized[1]]
     stock = interpolate(fine, shape, mode="bilinear", align_corners=False)[0] > 0

@@ -22,6 +22,7 @@ from napari_simmat.engine.propagation import Propagator, propagate_prompts_job
 from napari_simmat.engine.propagation_step import BoundaryBias, move_outline
 from napari_simmat.engine.propagation_tracks import PropagationSettings
 from napari_simmat.engine.result import Result
+from napari_simmat.models.network import DecodedMasks
 from napari_simmat.progress import Progress, finish
 
 BRIGHT = 100.0
@@ -59,7 +60,8 @@ class Thresholding:
                 mask[:, round(x) :] = False
         logits = torch.from_numpy(np.where(mask, 1.0, -1.0).astype(np.float32))
         frame = InputTransform(mask.shape, mask.shape, mask.shape, half_pixel=True)
-        return Result(logits[None].repeat(4, 1, 1), torch.full((4,), self.score), 0, frame, 1)
+        decoded = DecodedMasks(logits[None].repeat(4, 1, 1), torch.full((4,), self.score))
+        return Result(decoded, frame, 1)
 
 
 def ball(shape: tuple[int, int, int] = (15, 40, 40), centre: Any = (7, 20, 20)) -> np.ndarray:

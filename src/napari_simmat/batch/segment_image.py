@@ -40,7 +40,7 @@ from napari_simmat.engine.measurements import LabelVolume, MaskScore
 from napari_simmat.engine.prompt_files import read_prompts
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.propagation_tracks import PropagationSettings
-from napari_simmat.engine.refinement import RefinedMask, Refiner
+from napari_simmat.engine.refinement import Refiner
 from napari_simmat.io.files import DiskFullError, output_error, partial_path, remove, sha256_of
 from napari_simmat.io.image_file import ImageFile
 from napari_simmat.io.readers import read_image
@@ -49,7 +49,6 @@ from napari_simmat.progress import Job, Progress, map_progress
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
-    from napari_simmat.engine.result import Result
 
 
 _UNITS = {"um": "micrometer", "nm": "nanometer", "mm": "millimeter", "cm": "centimeter"}
@@ -217,7 +216,6 @@ def _segment_prompts_job(
             yield from _encode_plane_job(loaded, predictor, config, plane, first=encoded is None)
             encoded = plane
         yield Progress(done, len(order), f"{loaded.task.image.name}: predicting")
-        answer: Result | RefinedMask
         if prompts[number].points:
             [answer] = Refiner().refine(predictor, [prompts[number]])
         else:

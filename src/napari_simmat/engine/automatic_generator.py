@@ -46,7 +46,7 @@ from napari_simmat.progress import Job, Progress, finish, with_progress
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
-    from napari_simmat.engine.result import LowResMasks
+    from napari_simmat.engine.result import LogitPatch
 
 
 def segment_everything(
@@ -196,11 +196,11 @@ def prompt_crop_job(
     for start in range(0, len(seeds), size):
         batch = seeds[start : start + size]
         for at, answer in enumerate(predictor.predict_low_res(batch, least), start=start):
-            answer = replace(answer, predicted_iou=answer.predicted_iou * worth)
-            for index in range(len(worth)):
-                proposed = _mask_candidate(
-                    answer, index, least, settings.offset, crop, candidates.shape
-                )
+            for index, quality in enumerate((answer.predicted_iou * worth).tolist()):
+                patch = answer.patch(index, above=-settings.offset) if quality > least else None
+                if patch is None:
+                    continue
+                proposed = _mask_candidate(patch, quality, settings.offset, crop, candidates.shape)
                 if proposed is None:
                     continue
                 known, mask = proposed
@@ -245,18 +245,9 @@ def seed_prompts(
 
 
 def _mask_candidate(
-    answer: LowResMasks,
-    index: int,
-    least: float,
-    offset: float,
-    crop: CropRegion,
-    shape: tuple[int, int],
+    patch: LogitPatch, quality: float, offset: float, crop: CropRegion, shape: tuple[int, int]
 ) -> tuple[MaskCandidate, NDArray[np.bool_]] | None:
-    """One of an answer's masks, unless it is hopeless, empty or cut by the crop's edge."""
-    quality = float(answer.predicted_iou[index])
-    patch = answer.patch(index, above=-offset) if quality > least else None
-    if patch is None:
-        return None
+    """A mask in the plane's pixels, unless it is empty or cut by the crop's edge."""
     inside = patch.logits > 0
     rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
     if not len(rows):

@@ -25,8 +25,8 @@ from napari_simmat.engine.encoder import PlaneEncoder
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.normalization import Statistics
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.result import LowResMasks, Result, shrink
-from napari_simmat.models.network import DecodedMasks, PartialMasks
+from napari_simmat.engine.result import Result, shrink
+from napari_simmat.models.network import DecodedMasks
 from napari_simmat.progress import Job, Progress, finish, with_progress
 
 if TYPE_CHECKING:
@@ -349,9 +349,7 @@ class Predictor:
             yield Progress(done, len(prompts), "predicting")
         return results
 
-    def predict_low_res(
-        self, prompts: Sequence[Prompt], least: float = -math.inf
-    ) -> list[LowResMasks]:
+    def predict_low_res(self, prompts: Sequence[Prompt], least: float = -math.inf) -> list[Result]:
         """Answer prompts on what is encoded, their masks formed only where they are asked for.
 
         Lone positive clicks are decoded together; hand over only as many as memory allows.
@@ -363,7 +361,7 @@ class Predictor:
             decoder knows them before it forms a mask.
         """
         clicks = [n for n, prompt in enumerate(prompts) if _is_a_click(prompt)]
-        answers: dict[int, LowResMasks] = {}
+        answers: dict[int, Result] = {}
         if clicks:
             points = [prompts[n].points[0] for n in clicks]
             found = self._decode(lambda here: self._decoder.predict_clicks(here, points, least))
@@ -470,22 +468,22 @@ class PromptDecoder:
     def result(self, embedding: Embedding, prompt: Prompt) -> Result:
         """The answer to a prompt, with the mask that the model's description declares."""
         decoded = self._decoded(embedding, prompt)
-        logits, quality = decoded.logits.cpu(), decoded.predicted_iou.cpu()
+        quality = decoded.predicted_iou.cpu()
         lone = len(prompt.points) == 1 and prompt.box is None and prompt.mask is None
         stock = self.model.spec.mask_choice == "stock"
         chosen = 1 + int(quality[1:].argmax()) if stock and lone else 0
         others = range(1, len(quality))  # SAM's have no order of their own
         order = sorted(others, key=lambda n: -float(quality[n])) if stock else list(others)
-        stride = self.compute.network.mask_stride
-        return Result(logits, quality, chosen, embedding.frame, stride, order)
+        decoded = decoded._replace(logits=decoded.logits.cpu(), predicted_iou=quality)
+        return self._result(embedding, decoded, (chosen, *order))
 
-    def predict_low_res(self, embedding: Embedding, prompt: Prompt) -> LowResMasks:
-        """The answer to a prompt, its masks not formed yet."""
-        return self._placed(embedding, PartialMasks(*self._decoded(embedding, prompt)))
+    def predict_low_res(self, embedding: Embedding, prompt: Prompt) -> Result:
+        """The masks for a prompt, the single-mask token's first; for `Result.patch`."""
+        return self._result(embedding, self._decoded(embedding, prompt))
 
     def predict_clicks(
         self, embedding: Embedding, points: Sequence[tuple[float, float]], least: float
-    ) -> list[LowResMasks]:
+    ) -> list[Result]:
         """The answers to lone clicks (y, x) on objects, decoded together.
 
         One all of whose masks are estimated below `least` may hold estimates alone.
@@ -493,14 +491,13 @@ class PromptDecoder:
         encoded, frame = embedding
         clicks = torch.tensor(frame.to_input(points), device=self.compute.device)
         with self.compute.inference():
-            placed = self.compute.network.decode_clicks(encoded, clicks, least)
-        return [self._placed(embedding, one) for one in placed]
+            decoded = self.compute.network.decode_clicks(encoded, clicks, least)
+        return [self._result(embedding, each) for each in decoded]
 
-    def _placed(self, embedding: Embedding, one: PartialMasks) -> LowResMasks:
-        frame, stride = embedding.frame, self.compute.network.mask_stride
-        return LowResMasks(
-            one.logits, one.predicted_iou.cpu().numpy(), one.top, one.left, frame, stride
-        )
+    def _result(
+        self, embedding: Embedding, decoded: DecodedMasks, order: Sequence[int] = (0, 1, 2, 3)
+    ) -> Result:
+        return Result(decoded, embedding.frame, self.compute.network.mask_stride, order)
 
     def _decoded(self, embedding: Embedding, prompt: Prompt) -> DecodedMasks:
         encoded, frame = embedding

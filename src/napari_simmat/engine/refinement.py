@@ -25,7 +25,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -34,6 +34,7 @@ from scipy import ndimage as ndi
 
 from napari_simmat.engine.masks import Mask, ObjectMask, interior_point, iou
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.result import Result
 from napari_simmat.progress import Job, finish
 
 if TYPE_CHECKING:
@@ -149,26 +150,6 @@ CandidateChoices = Mapping[Prompt, int]
 """For a prompt, which of its answers is taken: 0 the model's own, 1 .. the other candidates."""
 
 
-@dataclass(frozen=True, eq=False)
-class RefinedMask:
-    """The answer to one prompt.
-
-    Parameters
-    ----------
-    mask
-        (Y, X) bool.
-    score
-        The model's own estimate of its IoU; NaN where no model was asked.
-    choice, count
-        Which of so many different answers this is.
-    """
-
-    mask: NDArray[np.bool_]
-    score: float
-    choice: int = 0
-    count: int = 1
-
-
 class Refiner:
     """Answers prompts on the predictor's plane, one click after the other.
 
@@ -183,7 +164,7 @@ class Refiner:
 
     def refine(
         self, predictor: Predictor, prompts: Sequence[Prompt], subject: Hashable = ()
-    ) -> list[RefinedMask]:
+    ) -> list[Result]:
         """`refine_job` at once."""
         return finish(self.refine_job(predictor, prompts, subject))
 
@@ -193,7 +174,7 @@ class Refiner:
         prompts: Sequence[Prompt],
         subject: Hashable,
         choices: CandidateChoices | None = None,
-    ) -> Job[list[RefinedMask]]:
+    ) -> Job[list[Result]]:
         """Answer each prompt; a mask alone is its own answer until something is added to it.
 
         Parameters
@@ -216,11 +197,11 @@ class Refiner:
 
     def _refine_one_job(
         self, predictor: Predictor, prompt: Prompt, subject: Hashable, choices: CandidateChoices
-    ) -> Job[RefinedMask]:
+    ) -> Job[Result]:
         corrects = prompt.mask is not None and prompt.mask.dtype == bool and prompt.box is None
         if corrects and not prompt.points:
             assert prompt.mask is not None
-            return RefinedMask(prompt.mask, float("nan"))
+            return Result.of_mask(prompt.mask)
         before = _PreviousMask()
         if corrects:
             assert prompt.mask is not None
@@ -237,10 +218,8 @@ class Refiner:
                 continue
             asked = step if before.given is None else replace(step, mask=before.given)
             [result] = yield from predictor.predict_many_job([asked])
-            if choice or last:
-                count = result.count
-                choice %= count
-                result = result.alternative(choice)
+            if choice:
+                result = result.alternative(choice % result.count)
             mask: Mask = result.mask
             given: NDArray[Any] = result.logits
             refines = corrects or (number >= FIRST_REFINING_CORRECTION and not choice)
@@ -249,10 +228,11 @@ class Refiner:
                 local = corrects or iou(mask, old, empty=0.0) < SAME_OBJECT_IOU
                 if local and contradicts(old, *_click(step)):
                     mask = yield from _correct_job(predictor, asked, old, mask)
+                    result = result.with_mask(mask)
                     given = mask if mask.any() else given  # nothing is no mask to be refined
             before = _PreviousMask.of(given, mask)
             self._store((subject, step, taken), before)
-        return RefinedMask(mask, result.score, choice, count)
+        return result
 
     def _store(self, key: Hashable, before: _PreviousMask) -> None:
         self._known[key] = before

@@ -81,30 +81,16 @@ class Encoded:
 
 
 class DecodedMasks(NamedTuple):
-    """What a prompt yields: four masks and the network's own estimate of their IoU.
+    """Four masks for a prompt and the network's own estimate of their IoU.
 
     Index 0 is the single-mask token, 1 to 3 are the candidates for an ambiguous prompt.
 
     Attributes
     ----------
     logits
-        (4, h, w) float32 on the network's mask grid, which covers the padded input.
-    quality
-        (4,) float32, predicted IoU.
-    """
-
-    logits: Tensor
-    predicted_iou: Tensor
-
-
-class PartialMasks(NamedTuple):
-    """What a prompt yields over a part of the mask grid; beside it there is nothing.
-
-    Attributes
-    ----------
-    logits
-        (4, h, w) float32 on the network's mask grid.
-    quality
+        (4, h, w) float32 on the network's mask grid, which covers the padded input, or on a part
+        of it; outside that part there is no object.
+    predicted_iou
         (4,) float32, predicted IoU.
     top, left
         Row and column of the grid where the part begins.
@@ -165,7 +151,7 @@ class Network(Sam):
 
     def decode_clicks(
         self, encoded: Encoded, clicks: Tensor, least: float = -math.inf
-    ) -> list[PartialMasks]:
+    ) -> list[DecodedMasks]:
         """Decode N lone positive clicks at once; each answer is that of `decode`.
 
         For as many as memory allows; callers hand over a few at a time.
@@ -182,7 +168,7 @@ class Network(Sam):
         padded = torch.stack([clicks, torch.zeros_like(clicks)], dim=1)
         kinds = torch.tensor([1, -1], device=clicks.device).expand(len(clicks), 2)
         logits, quality = self.decode_batch(encoded, padded, kinds)
-        return [PartialMasks(*each) for each in zip(logits, quality, strict=True)]
+        return [DecodedMasks(*each) for each in zip(logits, quality, strict=True)]
 
     def encode(self, image: Tensor) -> Encoded:
         """Encode (B, C, H, W) as it is, at one scale; gradients flow."""

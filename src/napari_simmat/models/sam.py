@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.functional import avg_pool2d, interpolate
 
-from napari_simmat.models.network import DecodedMasks, Encoded, Network, PartialMasks
+from napari_simmat.models.network import DecodedMasks, Encoded, Network
 from napari_simmat.models.peft_layers import AdaptedTwoWayBlock, LoRALinear
 from napari_simmat.models.sam_encoder import ViTAttention, ViTBlock
 from napari_simmat.progress import Job, Progress, finish
@@ -105,12 +105,12 @@ class SamNetwork(Network):
 
     def decode_clicks(
         self, encoded: Encoded, clicks: Tensor, least: float = -math.inf
-    ) -> list[PartialMasks]:
+    ) -> list[DecodedMasks]:
         """Decode N lone positive clicks (N, 2) x, y; see `Network.decode_clicks`."""
         with _full_precision(clicks.device):
             kinds = torch.ones(len(clicks), 1, device=clicks.device)
             sparse, _ = self.prompt_encoder(points=(clicks[:, None], kinds), boxes=None, masks=None)
-        return [PartialMasks(*each) for each in self._decode_job(encoded, sparse, None, least)]
+        return [DecodedMasks(*each) for each in self._decode_job(encoded, sparse, None, least)]
 
     def features(self, image: Tensor) -> Encoded:
         """Encode (B, C, 1024, 1024) at once."""

@@ -40,7 +40,7 @@ from napari_simmat.models.multiscale import (
     scaled_images,
     trust,
 )
-from napari_simmat.models.network import DecodedMasks, Encoded, Network, PartialMasks
+from napari_simmat.models.network import DecodedMasks, Encoded, Network
 from napari_simmat.models.sam import ImageTokens, two_way
 from napari_simmat.models.tiny_encoder import (
     DENSE_CHANNELS,
@@ -169,7 +169,7 @@ class _BestPrediction(NamedTuple):
     predicted_iou: Tensor
 
 
-def predict_clicks(network: Network, encoded: Encoded, clicks: Tensor) -> list[PartialMasks]:
+def predict_clicks(network: Network, encoded: Encoded, clicks: Tensor) -> list[DecodedMasks]:
     """Answer clicks (N, 2) x, y, each on the level whose answer can be trusted most.
 
     All clicks whose turn it is on a level are decoded together, each in the window around it.
@@ -225,9 +225,9 @@ def _stack_windows(crops: list[Encoded]) -> Encoded:
     return Encoded(embedding, crops[0].input_size, maps, crops[0].scale)
 
 
-def _place(answer: _BestPrediction, grid: tuple[int, int]) -> PartialMasks:
+def _place(answer: _BestPrediction, grid: tuple[int, int]) -> DecodedMasks:
     logits, top, left = answer.window.placed(answer.logits, answer.scale, grid)
-    return PartialMasks(logits, answer.predicted_iou, top, left)
+    return DecodedMasks(logits, answer.predicted_iou, top, left)
 
 
 WIDTH = 128
@@ -430,7 +430,7 @@ class TinyNetwork(Network):
 
     def decode_clicks(
         self, encoded: Encoded, clicks: Tensor, least: float = -math.inf
-    ) -> list[PartialMasks]:
+    ) -> list[DecodedMasks]:
         """Decode N lone positive clicks (N, 2) x, y, level by level together, all their masks.
 
         The answers are those of `decode`; their alternatives are of the same level.
