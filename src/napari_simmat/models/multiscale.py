@@ -32,7 +32,7 @@ BEST_OBJECT_SIDE = 48.0
 TYPICAL_MASK_SIDE = 24.0
 """Square root of a mask's area, in its level's pixels, for which a click is trusted most."""
 SIZE_PENALTY = 0.15
-"""Predicted IoU that such an answer loses for each factor of e that its mask is off `TYPICAL_MASK_SIDE`."""
+"""Predicted IoU lost for each factor of e between a mask's side and `TYPICAL_MASK_SIDE`."""
 SUFFICIENT_TRUST = 0.75
 """Trust in an answer to a click from which on no other level is asked."""
 MAX_LEVELS_TRIED = 2
@@ -137,8 +137,9 @@ def candidate_levels(
 ) -> list[Encoded]:
     """Levels on which a prompt may be answered, in the order in which they are tried.
 
-    With the object's extent known, the `MAX_LEVELS_TRIED` ones on which it is closest to `BEST_OBJECT_SIDE`, finest first.
-    With clicks alone all on which they lie in one window, by `levels_by_likelihood`.
+    With the object's extent known: the `MAX_LEVELS_TRIED` levels on which its side is closest to
+    `BEST_OBJECT_SIDE`, finest first. With clicks alone: all levels on which they lie in one
+    window, by `levels_by_likelihood`.
     """
     if extent is None:
         return levels_by_likelihood(levels, clicks)
@@ -164,8 +165,9 @@ def clicked_size(level: Encoded, points: Tensor) -> float:
 def levels_by_likelihood(levels: list[Encoded], clicks: Tensor) -> list[Encoded]:
     """Levels in the order in which points (K, 2) are asked on them.
 
-    First that on which what lies under the points is closest to `BEST_OBJECT_SIDE`, as the level itself
-    measures it. The order depends on sizes alone, so that it is the same at another resolution.
+    First comes the level on which the structure under the points, as that level measures it, is
+    closest to `BEST_OBJECT_SIDE`. The order depends on sizes alone, so that it is the same at
+    another resolution.
     """
     if not len(clicks):
         return levels
@@ -251,7 +253,7 @@ def pyramid_scales(height: int, width: int) -> list[float]:
 
 
 def scaled_images(image: Tensor) -> Iterator[tuple[float, Tensor]]:
-    """The image (B, C, H, W) at all its scales, padded with zeros to multiples of `SIDE_MULTIPLE`."""
+    """The image (B, C, H, W) at all its scales, zero-padded to multiples of `SIDE_MULTIPLE`."""
     for scale in pyramid_scales(*image.shape[-2:]):
         if scale == 2:
             finer = interpolate(image, scale_factor=2.0, mode="bilinear", align_corners=False)

@@ -123,7 +123,7 @@ class Network(Sam):
         raise NotImplementedError
 
     def coarse_preview_job(self, image: Tensor) -> Job[Encoded]:
-        """Encode `image` coarsely in a fraction of the time, where the network `has_coarse_preview`."""
+        """Encode `image` coarsely, in a fraction of the time; needs `has_coarse_preview`."""
         raise NotImplementedError
 
     def decode(
@@ -175,7 +175,7 @@ class Network(Sam):
         return self.with_decoder_maps(self.features(image))
 
     def features(self, image: Tensor) -> Encoded:
-        """What the image encoder alone makes of (B, C, H, W), for `with_decoder_maps`; gradients flow."""
+        """The image encoder's output for (B, C, H, W), for `with_decoder_maps`; gradients flow."""
         raise NotImplementedError
 
     def with_decoder_maps(self, features: Encoded) -> Encoded:

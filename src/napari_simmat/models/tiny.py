@@ -385,7 +385,7 @@ class TinyNetwork(Network):
         A lone point or box gets SAM's padding token as in stock. Clicks are answered on the level
         whose answer can be trusted most (`extent.trust`). Where the extent is known from a box or
         a mask, the two levels that suit it are asked, and of all their masks that of the best
-        predicted quality, less for a level too coarse for it (`extent.coarseness_penalty`), is the answer, for a
+        predicted quality, less for a level too coarse for it (`coarseness_penalty`), is the answer, for a
         box together with how well it fills the box. The answer has index 0; the others of its level
         follow, for clicks those of other levels first (`with_alternatives`).
         """

@@ -297,9 +297,9 @@ class TokenAttention(Attention):
     """SAM's attention, computed with less memory, sharpened with the number of tokens.
 
     The logits grow with the logarithm of the number of tokens, so that a model trained on small
-    crops attends as sharply in a large image (arXiv 2202.12172). Beyond `ATTENTION_SPAN` tokens a side, a
-    block of tokens attends to the span around it (as in HaloNet, arXiv 2103.12731), so that the
-    cost grows with the image's area only.
+    crops attends as sharply in a large image (arXiv 2202.12172). Beyond `ATTENTION_SPAN` tokens a
+    side, a block of tokens attends to the span around it (as in HaloNet, arXiv 2103.12731), so
+    that the cost grows with the image's area only.
     """
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -133,7 +133,7 @@ class Strategy:
     apply
         Changes a network for a size, and returns the parameters trained beside the transfer layer.
     size
-        Rank, bottleneck or number of tokens for tokens of width `REFERENCE_WIDTH`; 0 where there is none.
+        Rank, bottleneck or number of tokens for tokens of width `REFERENCE_WIDTH`; 0 if none.
     whole
         Whether the result holds all tensors of the network, buffers too.
     """
