@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from napari_simmat.checkpoints import library, registry
+from napari_simmat.checkpoints import library, registry, sam_weights
 from napari_simmat.checkpoints.registry import ModelEntry
 from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
 from napari_simmat.progress import Job, Progress
-from napari_simmat.widgets.model_picker import ModelPicker, _metrics
+from napari_simmat.widgets.model_picker import NOT_DOWNLOADED, ModelPicker, _metrics
 
 
 def spec(*names: str) -> ModelSpec:
@@ -86,7 +86,7 @@ def test_what_is_to_be_downloaded_says_its_size_and_cannot_be_used_yet(picker: M
     assert picker._list.currentText() == "vit_b · 375 MB download"
     assert picker._fetch.isVisible()
     assert picker._fetch.text() == "Download 375 MB"
-    assert picker.problem() == "vit_b is not here yet: download it, or choose another model."
+    assert picker.problem() == NOT_DOWNLOADED.format(name="vit_b")
 
 
 def test_a_download_that_fails_is_one_sentence_and_can_be_tried_again(
@@ -96,7 +96,7 @@ def test_a_download_that_fails_is_one_sentence_and_can_be_tried_again(
         yield Progress(1, 4, f"Downloading {name}")
         raise OSError("The disk is full: vit_b needs 375 MB. Make room, then try again.")
 
-    monkeypatch.setattr(library, "fetch_job", failing)
+    monkeypatch.setattr(sam_weights, "fetch_job", failing)
     picker.set_value("vit_b")
     picker._fetch.click()
     assert picker._cancel.isVisible()
@@ -121,7 +121,7 @@ def test_a_download_is_cancelled_at_once(
         finally:
             ended.set()
 
-    monkeypatch.setattr(library, "fetch_job", endless)
+    monkeypatch.setattr(sam_weights, "fetch_job", endless)
     picker.set_value("vit_b")
     picker._fetch.click()
     assert reached.wait(10)

@@ -174,7 +174,7 @@ def test_closing_in_the_middle_of_a_job_ends_the_thread_silently(
 def test_a_sentence_is_one_line() -> None:
     assert sentence(ValueError("first\nsecond")) == "first"
     assert sentence(KeyError("name")) == "KeyError: 'name'"
-    assert sentence(RuntimeError()) == "RuntimeError: no reason was given"
+    assert sentence(RuntimeError()) == "RuntimeError: no reason given"
 
 
 def test_importing_the_window_loads_no_torch() -> None:

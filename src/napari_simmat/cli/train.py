@@ -99,21 +99,21 @@ class LabelledData:
 
 
 class GivenTrainConfig(TrainConfig):
-    """A configuration that knows which settings were given, be it as their defaults are.
+    """A configuration that knows which settings were given, even if they equal the defaults.
 
     Attributes
     ----------
     given
-        Those alone.
+        Those settings alone.
     """
 
     given: Mapping[str, Any]
 
     def __new__(cls, **given: Any) -> GivenTrainConfig:
-        """Called with what stands on the command line."""
-        wanted = super().__new__(cls)
-        object.__setattr__(wanted, "given", given)
-        return wanted
+        """Called with the options on the command line."""
+        config = super().__new__(cls)
+        object.__setattr__(config, "given", given)
+        return config
 
 
 DEFAULT_DATA, DEFAULT_CONFIG = LabelledData(), GivenTrainConfig()

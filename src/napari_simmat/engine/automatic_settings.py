@@ -12,7 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -152,6 +153,7 @@ FILTER_FIELDS = (
     "keep_border",
 )
 """Fields that sift proposed masks; changing them needs no model."""
+_SLIDER = {"widget_type": "FloatSlider", "step": 0.01}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,53 +207,98 @@ class AutomaticSettings:
         object up to this size lies wholly in a tile.
     """
 
-    seeds: Literal["grid", "maxima"] = "grid"
-    points_per_side: int = 0
-    maxima_channel: int = 0
-    maxima_distance: int = 8
-    maxima_height: float = 0.2
-    quality: float | None = None
-    stability: float | None = None
-    offset: float = 1.0
-    agreement: float = 0.2
-    box_overlap: float = 0.7
-    overlap: float = 0.5
-    min_area: int = 20
-    max_area: float = 0.9
-    background: float = 0.5
-    keep_border: bool = True
-    crop_layers: int = 0
-    crop_overlap: float = 512 / 1500
-    tile: int = 0
+    seeds: Annotated[
+        Literal["grid", "maxima"],
+        {
+            "label": "Point prompts",
+            "tooltip": "Where the model is prompted: on a regular grid, or at bright spots",
+            "choices": [("grid", "grid"), ("bright spots", "maxima")],
+        },
+    ] = "grid"
+    points_per_side: Annotated[
+        int,
+        {
+            "label": "Points per side",
+            "tooltip": "Grid points along the longer side; 0 chooses them by the image's size",
+            "special": "Auto",
+            "min": 0,
+            "max": 512,
+        },
+    ] = 0
+    maxima_channel: Annotated[int, {"min": 0, "max": 2**15}] = 0
+    maxima_distance: Annotated[int, {"min": 1, "max": 2**15}] = 8
+    maxima_height: Annotated[float, {"min": 0, "max": 1}] = 0.2
+    quality: Annotated[
+        float | None,
+        {
+            "label": "Predicted IoU",
+            "tooltip": "Least IoU that the model itself predicts for a mask",
+            "min": MIN_PREDICTED_IOU,
+            "max": 1,
+            **_SLIDER,
+        },
+    ] = None
+    stability: Annotated[
+        float | None,
+        {
+            "label": "Stability",
+            "tooltip": "Least share of a mask that stays when its threshold moves",
+            "min": 0,
+            "max": 1,
+            **_SLIDER,
+        },
+    ] = None
+    offset: Annotated[float, {"min": 0, "max": 10}] = 1.0
+    agreement: Annotated[
+        float,
+        {
+            "label": "Agreement",
+            "tooltip": "Least share of the points on a mask that give about the same mask",
+            "min": 0,
+            "max": 1,
+            **_SLIDER,
+        },
+    ] = 0.2
+    box_overlap: Annotated[float, {"min": 0, "max": 1}] = 0.7
+    overlap: Annotated[float, {"min": 0, "max": 1}] = 0.5
+    min_area: Annotated[
+        int,
+        {
+            "label": "Minimum area",
+            "tooltip": "In pixels: smaller objects are dropped, smaller holes filled",
+            "min": 0,
+            "max": 2**31,
+        },
+    ] = 20
+    max_area: Annotated[float, {"min": 0, "max": 1}] = 0.9
+    background: Annotated[float, {"min": 0, "max": 1}] = 0.5
+    keep_border: Annotated[
+        bool,
+        {"label": "Keep objects at the border", "tooltip": "Objects that touch the image's edge"},
+    ] = True
+    crop_layers: Annotated[
+        int,
+        {
+            "label": "Crop layers",
+            "tooltip": "Segment again in smaller and smaller crops, for small crowded objects",
+            "special": "none",
+            "min": 0,
+            "max": 4,
+        },
+    ] = 0
+    crop_overlap: Annotated[float, {"min": 0, "max": 0.9}] = 512 / 1500
+    tile: Annotated[int, {"min": 0, "max": 2**15}] = 0
     tile_overlap: int = 0
 
     def __post_init__(self) -> None:
         if self.seeds not in ("grid", "maxima"):
             raise ValueError(f"Seeds {self.seeds!r} are unknown; use 'grid' or 'maxima'.")
-        bounds: dict[str, tuple[float, float]] = {
-            "points_per_side": (0, 512),
-            "maxima_channel": (0, 2**15),
-            "maxima_distance": (1, 2**15),
-            "maxima_height": (0, 1),
-            "quality": (MIN_PREDICTED_IOU, 1),
-            "stability": (0, 1),
-            "offset": (0, 10),
-            "agreement": (0, 1),
-            "box_overlap": (0, 1),
-            "overlap": (0, 1),
-            "min_area": (0, 2**31),
-            "max_area": (0, 1),
-            "background": (0, 1),
-            "crop_layers": (0, 4),
-            "crop_overlap": (0, 0.9),
-            "tile": (0, 2**15),
-            "tile_overlap": (0, self.tile_side // 2 - 1),
-        }
         if 0 < self.tile < 128:
             raise ValueError(f"A tile of {self.tile} pixels is too small; choose 128 or more.")
+        bounds = {**_bounds(), "tile_overlap": (0, self.tile_side // 2 - 1)}
         for name, (low, high) in bounds.items():
             value = getattr(self, name)
-            if value is not None and not low <= value <= high:  # also what is no number
+            if value is not None and not low <= value <= high:  # NaN fails as well
                 raise ValueError(
                     f"{name.replace('_', ' ')} of segmenting everything is {value}, but lies in "
                     f"{low:g}..{high:g}; choose a value there."
@@ -320,3 +367,11 @@ def default_grid_points(size: tuple[int, int]) -> int:
     SAM's 32 where that many are needed; fewer on small images, where they would be wasted.
     """
     return min(max(round(max(size) / 16), 16), 32)
+
+
+@cache
+def _bounds() -> dict[str, tuple[float, float]]:
+    """Least and largest value of each number, from the annotations."""
+    hints = get_type_hints(AutomaticSettings, include_extras=True)
+    notes = {name: getattr(hint, "__metadata__", ({},))[0] for name, hint in hints.items()}
+    return {name: (note["min"], note["max"]) for name, note in notes.items() if "min" in note}

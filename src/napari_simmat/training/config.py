@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from napari_simmat._text import format_list
-from napari_simmat.models.spec import ModelSpec, StrategyName, TransferName
+from napari_simmat.models.spec import STRATEGY_TITLES, ModelSpec, StrategyName, TransferName
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "auto"]
 TransferStart = Literal["random", "zeroshot"]
@@ -74,13 +74,47 @@ class TrainConfig:
 
     transfer: TransferName = "simmat"
     start: TransferStart = "random"
-    strategy: StrategyName = "lora"
+    strategy: Annotated[
+        StrategyName,
+        {
+            "label": "Fine-tuning method",
+            "tooltip": "What is trained in addition to the transfer layer",
+            "choices": [(f"{name}: {title}", name) for name, title in STRATEGY_TITLES.items()],
+        },
+    ] = "lora"
     size: int | None = None
     epochs: int = 51
-    steps: int | None = None
-    batch: int = 4
+    steps: Annotated[
+        int | None,
+        {
+            "label": "Steps",
+            "tooltip": "Optimiser steps; training can be stopped at any time",
+            "min": 1,
+            "max": 1_000_000,
+        },
+    ] = None
+    batch: Annotated[
+        int,
+        {
+            "label": "Batch",
+            "tooltip": "Images per step; fewer need less memory",
+            "min": 1,
+            "max": 256,
+        },
+    ] = 4
     objects: int = 1
-    learning_rate: float = 3e-4
+    learning_rate: Annotated[
+        float,
+        {
+            "label": "Learning rate",
+            "tooltip": "Adam's; 10e-4 suits tiny, 3e-4 SAM, 0.3e-4 full fine-tuning of SAM",
+            "min": 0.001,
+            "max": 9999.0,
+            "step": 0.001,
+            "scale": 1e-4,
+            "suffix": "e-4",
+        },
+    ] = 3e-4
     halve_every: int = 10
     validate_every: int = 5
     patience: int = 0
@@ -92,7 +126,15 @@ class TrainConfig:
     precision: Precision = "32-true"
     accumulate: int = 1
     recompute: bool = False
-    seed: int = 0
+    seed: Annotated[
+        int,
+        {
+            "label": "Seed",
+            "tooltip": "Of all random numbers: the same seed gives the same model",
+            "min": 0,
+            "max": 2**31 - 1,
+        },
+    ] = 0
 
     def __post_init__(self) -> None:
         _one_of("Transfer layer", self.transfer, get_args(TransferName))

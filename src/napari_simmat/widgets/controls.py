@@ -1,18 +1,18 @@
 """Small controls that several tabs share, and the status line.
 
-What the window would do, as a command for a terminal: shown, folded away, and copied.
+The command that does in a terminal what the form shows; folded, with a button to copy it.
 
-Small controls that leave the keyboard to the canvas.
+Small controls; none takes the keyboard focus from the canvas on a click.
 
-How everything is segmented, as a form: where to ask, and what to keep of it.
+The settings of automatic segmentation as a form.
 
-A field for a path: typed, browsed for, or dropped here.
+A field for a path that is typed, browsed for, or dropped.
 
-The shape of pixels, for files that do not say it.
+The aspect ratio of pixels, for files that do not say it.
 
-What the window says about its state, as a value.
+The state of the window as a value.
 
-The line below: what is going on, how far, for how long, and a way out.
+The status line of a tab: what happens, progress, time, and a button to cancel.
 """
 
 from __future__ import annotations
@@ -22,16 +22,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from napari import Viewer
 from napari.layers import Layer
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer, Signal
-from qtpy.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication, QWheelEvent
+from qtpy.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication, QIcon, QWheelEvent
 from qtpy.QtWidgets import (
-    QCheckBox,
     QComboBox,
     QDoubleSpinBox,
     QFileDialog,
@@ -46,18 +45,21 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
-    QSpinBox,
     QToolButton,
     QVBoxLayout,
     QWidget,
 )
-from superqt import QLabeledDoubleSlider
+from superqt import QCollapsible
+from superqt.utils import qdebounced
 
-from napari_simmat.engine.automatic_settings import MIN_PREDICTED_IOU, AutomaticSettings
+from napari_simmat.engine.automatic_settings import FILTER_FIELDS, AutomaticSettings
+from napari_simmat.widgets.forms import Options
+
+_ANY_HEIGHT = 2**24 - 1  # Qt's QWIDGETSIZE_MAX
 
 
 class ComboBox(QComboBox):
-    """A list to choose from; a click does not take the focus, the wheel does not choose."""
+    """A combo box that a click does not focus and the wheel does not change."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -72,14 +74,16 @@ class ComboBox(QComboBox):
 
 
 class LayerChoice(ComboBox):
-    """A list of the viewer's layers of one kind; the first entry stands for a new layer.
+    """A combo box of the viewer's layers of one kind; the first entry stands for no layer.
+
+    Unlike magicgui's, it keeps its value when a layer is renamed.
 
     Parameters
     ----------
     viewer
-        Its layers are listed, renamed and dropped as they change.
+        Its layers are followed.
     kind
-        Which layers are listed.
+        Type of the listed layers.
     new
         Text of the first entry.
     omit
@@ -87,7 +91,7 @@ class LayerChoice(ComboBox):
     """
 
     chosen = Signal(object)
-    """The layer the user picked, or None for a new one."""
+    """The layer the user picked; None for the first entry."""
 
     def __init__(
         self,
@@ -101,9 +105,6 @@ class LayerChoice(ComboBox):
         self._viewer, self._kind, self._new, self._omit = viewer, kind, new, omit
         self._layer: Layer | None = None
         self._listed: list[Layer | None] = []
-        self._later = QTimer(self)
-        self._later.setSingleShot(True)
-        self._later.timeout.connect(self._list)
         self._events = [
             viewer.layers.events.inserted,
             viewer.layers.events.removed,
@@ -116,22 +117,26 @@ class LayerChoice(ComboBox):
         self._list()
 
     def value(self) -> Layer | None:
-        """The chosen layer, or None for a new one."""
+        """The chosen layer; None for the first entry."""
         return self._layer
 
     def set_value(self, layer: Layer | None) -> None:
-        """Choose without telling."""
+        """Choose without a signal."""
         self._layer = layer
         self._list()
 
     def release(self) -> None:
         """Stop following the viewer's layers."""
-        self._later.stop()
+        self._list_later.cancel()
         for event in self._events:
             event.disconnect(self._on_layers)
 
     def _on_layers(self) -> None:
-        self._later.start(0)
+        self._list_later()
+
+    @qdebounced(timeout=0)
+    def _list_later(self) -> None:
+        self._list()
 
     def _list(self) -> None:
         found = [
@@ -153,7 +158,7 @@ class LayerChoice(ComboBox):
 
 
 class Button(QPushButton):
-    """A button that leaves the focus where it is and shows its shortcut."""
+    """A button that a click does not focus; it shows its shortcut."""
 
     def __init__(self, text: str, shortcut: str = "", tip: str = "") -> None:
         super().__init__(f"{text}  {shortcut}" if shortcut else text)
@@ -162,7 +167,7 @@ class Button(QPushButton):
 
 
 class MainButton(Button):
-    """The button that a tab is for."""
+    """The main action of a tab."""
 
     def __init__(self, text: str, shortcut: str = "", tip: str = "") -> None:
         super().__init__(text, shortcut, tip)
@@ -173,7 +178,7 @@ class MainButton(Button):
 
 
 class VerticalScroll(QScrollArea):
-    """As high as its content where there is room; where there is not, it scrolls."""
+    """As high as its content if there is room, else it scrolls."""
 
     def __init__(self, content: QWidget, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -189,14 +194,14 @@ class VerticalScroll(QScrollArea):
         if content is None or viewport is None:
             return super().sizeHint()
         hint = content.sizeHint()
-        around = self.size() - viewport.size()  # what a theme puts there
+        around = self.size() - viewport.size()  # the theme's margins
         height = hint.height()
         if content.hasHeightForWidth() and viewport.width() > 0:
             height = content.heightForWidth(viewport.width())
         return QSize(hint.width(), height + around.height())
 
     def minimumSizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """The content's width, and some of its height."""
+        """The content's width, and part of its height."""
         content = self.widget()
         if content is None:
             return super().minimumSizeHint()
@@ -204,57 +209,53 @@ class VerticalScroll(QScrollArea):
         return QSize(least.width(), min(least.height(), 120))
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
-        """Follow the content when it opens or closes."""
+        """Resize when the content opens or closes."""
         if event.type() == QEvent.Type.LayoutRequest:
             self.updateGeometry()
         return super().eventFilter(watched, event)
 
 
-class CollapsibleSection(QWidget):
-    """A titled part of the form that opens and closes."""
-
-    toggled = Signal(bool)
-    """Whether it is open."""
+class CollapsibleSection(QCollapsible):
+    """A titled part of a form, closed at first."""
 
     def __init__(self, title: str, content: QWidget, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._content = content
-        self._opened = False
-        self._head = QToolButton()
-        self._head.setText(title)
-        self._head.setCheckable(True)
-        self._head.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-        self._head.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
-        self._head.setStyleSheet("QToolButton { border: none; background: transparent; }")
-        self._head.toggled.connect(self.set_open)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(2)
-        layout.addWidget(self._head)
-        layout.addWidget(content)
-        self.set_open(False)
+        super().__init__(title, parent, QIcon(), QIcon())  # its icons ignore napari's themes
+        self._title = title
+        self.setDuration(0)
+        self.toggleButton().setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.toggleButton().setStyleSheet(
+            "QPushButton { text-align: left; border: none; background: transparent; padding: 2px; }"
+        )
+        self.layout().setContentsMargins(0, 0, 0, 0)
+        self.layout().setSpacing(2)
+        self.setContent(content)
+        self.toggled.connect(self._on_toggled)
+        self._on_toggled(False)
 
     def set_title(self, title: str) -> None:
         """Change the title."""
-        self._head.setText(title)
+        self._title = title
+        self.setText(f"{'▾' if self.is_open else '▸'} {title}")
 
     def set_open(self, opened: bool) -> None:
         """Show or hide the content."""
-        self._head.setChecked(opened)
-        self._head.setArrowType(Qt.ArrowType.DownArrow if opened else Qt.ArrowType.RightArrow)
-        self._content.setVisible(opened)
-        if opened != self._opened:
-            self._opened = opened
-            self.toggled.emit(opened)
+        if opened != self.is_open:
+            self.expand(animate=False) if opened else self.collapse(animate=False)
 
     @property
     def is_open(self) -> bool:
         """Whether the content is shown."""
-        return self._opened
+        return bool(self.isExpanded())
+
+    def _on_toggled(self, opened: bool) -> None:
+        self.set_title(self._title)
+        # superqt fixes the height that the content has now; ours may grow while it is open.
+        self.content().setMaximumHeight(_ANY_HEIGHT)
+        self.content().setVisible(opened)
 
 
 class CommandLine(CollapsibleSection):
-    """The command line of what is chosen; empty while something is missing."""
+    """The command line of the form; empty while the form is incomplete."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         self.field = QPlainTextEdit()
@@ -271,11 +272,11 @@ class CommandLine(CollapsibleSection):
         super().__init__("Command line", content, parent)
 
     def value(self) -> str:
-        """The command as it is shown."""
+        """The command as shown."""
         return self.field.toPlainText()
 
     def set_value(self, arguments: Sequence[str]) -> None:
-        """Show what follows ``simmat``; nothing if there are no arguments."""
+        """Show ``simmat`` with these arguments; nothing if there are none."""
         self.field.setPlainText(in_a_shell(arguments) if arguments else "")
         self.copy.setEnabled(bool(arguments))
 
@@ -284,122 +285,61 @@ class CommandLine(CollapsibleSection):
 
 
 def in_a_shell(arguments: Sequence[str]) -> str:
-    """The command ``simmat`` with its arguments as it can be pasted into a terminal."""
+    """``simmat`` with its arguments, quoted for the shell."""
     words = ["simmat", *arguments]
     return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
 
 
-_SEEDS = {"grid": "a grid", "maxima": "bright spots"}
+_SHOWN = (
+    "seeds",
+    "points_per_side",
+    "crop_layers",
+    "quality",
+    "stability",
+    "agreement",
+    "min_area",
+    "keep_border",
+)
 
 
 class EverythingForm(QWidget):
-    """A view of one value: `AutomaticSettings`."""
+    """A view of one value: `AutomaticSettings`.
+
+    Attributes
+    ----------
+    options
+        The controls.
+    rows
+        The layout, for further rows.
+    """
 
     sifted = Signal()
-    """Which of the proposed masks are kept has changed."""
+    """A filter changed: the masks that were proposed stay valid."""
     asked = Signal()
-    """Where the model is asked has changed."""
+    """A setting changed that needs new proposals of the model."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._base = AutomaticSettings()
-        self.seeds = ComboBox()
-        for text in _SEEDS.values():
-            self.seeds.addItem(text)
-        self.points = _Number(512, "as fits", "Seeds along the longer side; 0 for as many as fit")
-        self.crops = _Number(2, "none", "Ask again in smaller parts, for small crowded objects")
-        self.quality = _Share(MIN_PREDICTED_IOU, "The model's own estimate of a mask's IoU")
-        self.stability = _Share(0, "How little a mask depends on its cutoff")
-        self.agreement = _Share(0, "Share of the seeds on a mask that are answered with it")
-        self.area = _Number(1_000_000, "", "Smaller objects go, smaller holes are filled")
-        self.border = QCheckBox("Keep objects at the border")
-        self._lay_out()
-        self._connect()
-        self.set_value(self._base)
-
-    def value(self) -> AutomaticSettings:
-        """The settings that are shown; thresholds that were not moved stay the model's own."""
-        base = self._base
-        shown = (round(self.quality.value(), 2), round(self.stability.value(), 2))
-        quality, stability = (
-            own if moved == round(default, 2) else moved
-            for own, moved, default in zip(
-                (base.quality, base.stability), shown, base.thresholds, strict=True
-            )
-        )
-        return replace(
-            base,
-            seeds=list(_SEEDS)[self.seeds.currentIndex()],
-            points_per_side=self.points.value(),
-            crop_layers=self.crops.value(),
-            quality=quality,
-            stability=stability,
-            agreement=round(self.agreement.value(), 2),
-            min_area=self.area.value(),
-            keep_border=self.border.isChecked(),
-        )
-
-    def set_value(self, settings: AutomaticSettings) -> None:
-        """Show settings without telling; those without a control are kept."""
-        self._base = settings
-        quality, stability = settings.thresholds
-        shown: list[tuple[Any, Any]] = [
-            (self.points, settings.points_per_side),
-            (self.crops, settings.crop_layers),
-            (self.quality, quality),
-            (self.stability, stability),
-            (self.agreement, settings.agreement),
-            (self.area, settings.min_area),
-        ]
-        for control, value in shown:
-            control.blockSignals(True)
-            control.setValue(value)
-            control.blockSignals(False)
-        self.seeds.setCurrentIndex(list(_SEEDS).index(settings.seeds))
-        self.border.blockSignals(True)
-        self.border.setChecked(settings.keep_border)
-        self.border.blockSignals(False)
-
-    def _lay_out(self) -> None:
+        self.options = Options(AutomaticSettings(), _SHOWN, self)
         self.rows = QFormLayout(self)
         self.rows.setContentsMargins(14, 0, 0, 0)
         self.rows.setVerticalSpacing(4)
-        self.rows.addRow("Ask on", self.seeds)
-        self.rows.addRow("Seeds per side", self.points)
-        self.rows.addRow("Layers of crops", self.crops)
-        self.rows.addRow("Quality", self.quality)
-        self.rows.addRow("Stability", self.stability)
-        self.rows.addRow("Agreement", self.agreement)
-        self.rows.addRow("Smallest area", self.area)
-        self.rows.addRow(self.border)
+        self.options.add_rows(self.rows)
+        self.options.changed.connect(self._on_changed)
+        self.set_value(AutomaticSettings())
 
-    def _connect(self) -> None:
-        for control in (self.quality, self.stability, self.agreement, self.area):
-            control.valueChanged.connect(lambda _: self.sifted.emit())
-        self.border.toggled.connect(lambda _: self.sifted.emit())
-        self.seeds.activated.connect(lambda _: self.asked.emit())
-        for number in (self.points, self.crops):
-            number.valueChanged.connect(lambda _: self.asked.emit())
+    def value(self) -> AutomaticSettings:
+        """The settings; thresholds that were not moved stay the model's own."""
+        settings: AutomaticSettings = self.options.value()
+        return settings
 
+    def set_value(self, settings: AutomaticSettings) -> None:
+        """Show settings without a signal; those without a control are kept."""
+        quality, stability = settings.thresholds
+        self.options.set_value(settings, quality=quality, stability=stability)
 
-class _Number(QSpinBox):
-    def __init__(self, most: int, zero: str, tip: str) -> None:
-        super().__init__()
-        self.setRange(0, most)
-        self.setSpecialValueText(zero)
-        self.setToolTip(tip)
-        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
-
-
-class _Share(QLabeledDoubleSlider):
-    """A slider from a least value to 1."""
-
-    def __init__(self, least: float, tip: str) -> None:
-        super().__init__(Qt.Orientation.Horizontal)
-        self.setRange(least, 1.0)
-        self.setDecimals(2)
-        self.setSingleStep(0.01)
-        self.setToolTip(tip)
+    def _on_changed(self, name: str) -> None:
+        (self.sifted if name in FILTER_FIELDS else self.asked).emit()
 
 
 PathKind = Literal["folder", "file", "either"]
@@ -411,9 +351,9 @@ class PathField(QWidget):
     Parameters
     ----------
     kind
-        Which paths are taken.
+        Which paths can be dropped or browsed for.
     title
-        Of the dialogue, and what the empty field says.
+        Of the dialog.
     """
 
     changed = Signal()
@@ -445,7 +385,7 @@ class PathField(QWidget):
         self.path.textChanged.connect(self.changed)
 
     def value(self) -> str:
-        """The path, as it stands there."""
+        """The path as typed."""
         return self.path.text().strip()
 
     def set_value(self, path: str) -> None:
@@ -453,7 +393,7 @@ class PathField(QWidget):
         self.path.setText(path)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 - Qt's name
-        """Take one path of the right kind."""
+        """Accept one path of the right kind."""
         if self._dropped(event) is not None:
             event.acceptProposedAction()
 
@@ -465,11 +405,7 @@ class PathField(QWidget):
             event.acceptProposedAction()
 
     def _dropped(self, event: QDropEvent) -> str | None:
-        path = dropped_path(event)
-        if path is None:
-            return None
-        fits = {"folder": Path(path).is_dir, "file": Path(path).is_file, "either": lambda: True}
-        return path if fits[self._kind]() else None
+        return dropped_path(event, self._kind)
 
     def _ask_folder(self) -> None:
         path = QFileDialog.getExistingDirectory(self, self._title, self.value())
@@ -482,18 +418,21 @@ class PathField(QWidget):
             self.set_value(path)
 
 
-def dropped_path(event: QDropEvent) -> str | None:
-    """The one local path that is dragged."""
+def dropped_path(event: QDropEvent, kind: PathKind = "either") -> str | None:
+    """The one local path that is dragged, if it is of this kind; None for several."""
     data = event.mimeData()
     paths = [url.toLocalFile() for url in data.urls()] if data is not None else []
-    return paths[0] if len(paths) == 1 and paths[0] else None
+    if len(paths) != 1 or not paths[0]:
+        return None
+    fits = {"folder": Path(paths[0]).is_dir, "file": Path(paths[0]).is_file}
+    return paths[0] if kind == "either" or fits[kind]() else None
 
 
 _TITLE = "Pixel shape"
 
 
 class PixelShape(CollapsibleSection):
-    """A view of one number: the height of a pixel over its width; closed, its title tells it."""
+    """A view of one number: height of a pixel over its width. Folded, its title shows it."""
 
     changed = Signal()
 
@@ -538,19 +477,19 @@ class Status:
     Parameters
     ----------
     kind
-        Decides the look.
+        Decides the colour.
     text
         One sentence.
     fraction
-        How far the work is, where that is known.
+        Progress 0..1, if known.
     seconds
-        How long it took; while working it is counted by the status line.
+        Duration of finished work; the status line counts it while working.
     offer
-        A label for a button that helps, e.g. to make a new layer; empty for none.
+        Label of a button that helps, e.g. makes a new layer; empty for none.
     other
-        A label for a second such button, where there are two ways to go on.
+        Label of a second such button.
     way_out
-        What the button beside the progress says; empty where another one ends the work.
+        Label of the button beside the progress bar; empty if another button stops the work.
     """
 
     kind: StatusKind
@@ -571,11 +510,11 @@ _COLOURS = {
     "done": "#2ecc71",
 }
 _SHOW_DELAY = 150
-"""Milliseconds before work is shown: a click that is answered at once shall not flicker."""
+"""Milliseconds before work is shown, so that quick results do not flicker."""
 
 
 class StatusLine(QWidget):
-    """A view of one `Status`; each kind has its look."""
+    """A view of one `Status`."""
 
     cancelled = Signal()
     accepted = Signal()
@@ -635,11 +574,11 @@ class StatusLine(QWidget):
         self._show()
 
     def value(self) -> Status:
-        """What was set last."""
+        """The status set last."""
         return self._status
 
     def set_value(self, status: Status) -> None:
-        """Show a status; work that ends quickly is not shown as work."""
+        """Show a status; short work never appears as working."""
         was_working = self._status.kind == "working"
         self._status = status
         if status.kind == "working":
@@ -656,11 +595,11 @@ class StatusLine(QWidget):
 
     @property
     def warning(self) -> str:
-        """What is shown below, whatever the status; empty for nothing."""
+        """A sentence shown below any status; empty for none."""
         return self._warning.text()
 
     def set_warning(self, text: str) -> None:
-        """Show a sentence that stays, whatever the status."""
+        """Show a sentence below any status."""
         self._warning.setText(text)
         self._warning.setVisible(bool(text))
 

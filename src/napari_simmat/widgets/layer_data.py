@@ -1,11 +1,11 @@
 """Layers to values.
 
-Open image layers as values: what the form chooses from, and what the model gets.
+Layers as values: facts for the forms, arrays for models and training.
 
-Open layers as files that `simmat train` reads: an array for each channel, and the labels.
+Write layers as files that `simmat train` reads: one array per channel, and the labels.
 
-Each array keeps its type; it is written plane by plane, so that nothing large is held, and memory
-maps it when it is read. No Qt and no napari: this runs in a worker's thread.
+Arrays keep their type. They are written plane by plane, so little memory is needed, and can be
+memory-mapped when read. No Qt and no napari: this runs in a worker's thread.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from napari_simmat.widgets.segment.image_value import ImageValue
 
 
 def layer_key(layer: Any) -> str:
-    """Tells layers apart for as long as they are open."""
+    """Identifies a layer while it is open."""
     return str(layer.unique_id)
 
 
 def layer_info(layer: Image) -> LayerInfo:
-    """What the form needs to know about a layer."""
+    """Facts about an image layer for the channels form."""
     return LayerInfo(
         key=layer_key(layer),
         name=layer.name,
@@ -47,7 +47,7 @@ def layer_info(layer: Image) -> LayerInfo:
 
 
 def channel_axis(layer: Image) -> int:
-    """Which axis amid the others is named as channels; 0 where none is, or the first."""
+    """The axis named as channels; 0 if none is."""
     named = [n for n, name in enumerate(layer.axis_labels[:-2]) if _means_channels(name)]
     return named[0] if named else 0
 
@@ -57,7 +57,7 @@ def _means_channels(name: object) -> bool:
 
 
 def labels_info(layer: Labels) -> LayerInfo:
-    """What has to be known about labels to say whether they lie on an image."""
+    """Facts about a labels layer that decide whether it lies on an image."""
     data = layer.data[0] if layer.multiscale else layer.data
     return LayerInfo(
         key=layer_key(layer),
@@ -70,14 +70,14 @@ def labels_info(layer: Labels) -> LayerInfo:
 def labelled_value(
     channels: Sequence[NamedChannel], labels: Labels, layers: Iterable[Image]
 ) -> LabelledValue:
-    """An image and its objects as arrays to train on; nothing is read."""
+    """An image and its labels as arrays to train on; no pixels are read."""
     known = {layer_key(layer): layer for layer in layers}
     chosen = [(each.name, each.source) for each in channels if each.source is not None]
     first = known[chosen[0][1].layer]
     arrays = tuple((name, channel_array(known[each.layer], each.part)) for name, each in chosen)
     data = labels.data[0] if labels.multiscale else labels.data
     for name, array in arrays:
-        ChannelSource.of(array, None, f"Channel {name} of {first.name}")  # says what is wrong
+        ChannelSource.of(array, None, f"Channel {name} of {first.name}")  # raises if unusable
     height, width = image_geometry([chosen[0][1]], known.values()).spacing[-2:]
     ratio = float(f"{height / width:.6g}")
     return LabelledValue(first.name, arrays, data, labels.name, ratio)
@@ -89,7 +89,7 @@ def image_value(
     spec: ModelSpec,
     versions: dict[str, int],
 ) -> ImageValue:
-    """The chosen channels as arrays, cut loose from their layers.
+    """The chosen channels as arrays, independent of their layers.
 
     Parameters
     ----------
@@ -100,12 +100,12 @@ def image_value(
     spec
         The model.
     versions
-        How often the data of a layer was replaced.
+        How often each layer's data was replaced.
 
     Raises
     ------
     ValueError, TypeError
-        If this cannot be the model's input; one sentence says why. Nothing is read.
+        If the model cannot read them; no pixels are read for that.
     """
     known = {layer_key(layer): layer for layer in layers}
     levels = [level_of(known[source.layer]) for source in sources]
@@ -120,14 +120,12 @@ def image_value(
     once = spec.is_rgb and len(set(sources)) == 1
     names = None if once else spec.channel_names
     value = arrays[0] if once else arrays
-    ChannelStack.build(
-        value, inputs=spec.inputs, names=names
-    )  # says what is wrong before anything runs
+    ChannelStack.build(value, inputs=spec.inputs, names=names)  # raises if the model cannot read it
     return ImageValue(value, names, token)
 
 
 def image_geometry(sources: Sequence[LayerChannel], layers: Iterable[Image]) -> ImageGeometry:
-    """Where the image lies: as its first channel does."""
+    """Placement of the image: that of its first channel."""
     first = sources[0]
     layer = next(layer for layer in layers if layer_key(layer) == first.layer)
     channels_first = first.part is not None and not layer.rgb
@@ -135,14 +133,14 @@ def image_geometry(sources: Sequence[LayerChannel], layers: Iterable[Image]) -> 
 
 
 def channel_array(layer: Image, part: int | None, level: int = 0) -> Any:
-    """The array (..., Y, X) of a layer, of one of its colours, or of an entry of its first axis."""
+    """Array (..., Y, X) of a layer, of one colour, or of one entry of its first axis."""
     data = layer.data[level] if layer.multiscale else layer.data
     if part is None:
         return data
     if not isinstance(data, np.ndarray) and not type(data).__module__.startswith("dask"):
         from dask.array import from_array
 
-        data = from_array(data)  # zarr and alike would read all that is cut out
+        data = from_array(data)  # slicing zarr would read the whole channel
     return data[..., part] if layer.rgb else data[part]
 
 
@@ -151,18 +149,18 @@ _FORBIDDEN = set('/\\:*?"<>|')
 
 @dataclass(frozen=True, eq=False)
 class LabelledValue:
-    """An image and its objects, cut loose from their layers.
+    """An image and its objects, independent of their layers.
 
     Parameters
     ----------
     name
-        What the image is called.
+        Of the image.
     channels
         Name and array (..., Y, X) of each channel.
     labels
         Objects (..., Y, X).
     labels_name
-        What the labels are called.
+        Of the labels.
     pixel_ratio
         Height of a pixel over its width.
     """
@@ -175,12 +173,12 @@ class LabelledValue:
 
     @property
     def planes(self) -> int:
-        """How many planes there are to write."""
+        """Number of planes to write."""
         return (len(self.channels) + 1) * math.prod(self.labels.shape[:-2])
 
 
 def pixel_ratio_of(images: Sequence[LabelledValue]) -> float:
-    """The shape that the pixels of all images have.
+    """Height over width of a pixel, the same in all images.
 
     Raises
     ------
@@ -201,14 +199,14 @@ def pixel_ratio_of(images: Sequence[LabelledValue]) -> float:
 def write_layers_job(images: Sequence[LabelledValue], folder: Path) -> Job[None]:
     """Write labelled images: STEM_CHANNEL.npy for each channel, and STEM_labels.npy.
 
-    The planes of a stack lie along one axis, however many it had.
+    All axes but the last two are flattened to one.
 
     Parameters
     ----------
     images
         At least one; all have the same channels.
     folder
-        Is made, and was not there.
+        Must not exist yet.
 
     Raises
     ------
@@ -258,17 +256,17 @@ def _planes(array: Any, where: str) -> Iterator[np.ndarray]:
             plane = np.asarray(array[index])
         except MemoryError:
             raise
-        except Exception as error:  # files and graphs of tasks raise anything
+        except Exception as error:  # lazy files and dask graphs raise anything
             said = " ".join(str(error).split())[:200] or type(error).__name__
             raise ValueError(
                 f"A part of {where} could not be read ({said}); its file may be damaged or gone. "
-                "Open it anew."
+                "Open it again."
             ) from error
         yield plane.astype(native, copy=False)
 
 
 def _stems(images: Sequence[LabelledValue]) -> list[str]:
-    """Names for files, in order; what belongs to one series keeps the same start."""
+    """A distinct file stem for each image, in order; one series keeps its common start."""
     stems: list[str] = []
     for image in images:
         plain = "".join("-" if letter in _FORBIDDEN else letter for letter in image.name)

@@ -1,12 +1,12 @@
 """The dock widget, the demo, and the sample data.
 
-The window with a sample, the widget and a first prompt: `simmat demo --gui`.
+`simmat demo --gui`: the window with a sample image and a first prompt.
 
 The dock widget that napari opens.
 
-Sample data in napari's menu: real images that come with scikit-image, and drawn scenes.
+Sample data for napari's menu: images from scikit-image, and drawn scenes.
 
-Everything is made on this computer; nothing is downloaded.
+Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def open_demo(*, run: bool = True) -> napari.Viewer:
     Parameters
     ----------
     run
-        Stay until the window is closed; otherwise return at once, for a running event loop.
+        Run the event loop until the window is closed; False if one is running already.
     """
     viewer = napari.Viewer(title="napari-simmat")
     for data, options, kind in coins():
@@ -53,7 +53,7 @@ def open_demo(*, run: bool = True) -> napari.Viewer:
 
 
 class SimMATWidget(QWidget):
-    """Segment images of any modality with a click, or folders of them; train a model for a new one.
+    """Three tabs: segment images of any modality, train a model for a new one, segment folders.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class SimMATWidget(QWidget):
 
     def __init__(self, napari_viewer: napari.Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        # napari hands plugins a proxy whose layers are never identical to those of events.
+        # napari passes plugins a proxy whose layers are never identical to those of events.
         viewer: Any = getattr(napari_viewer, "__wrapped__", napari_viewer)
         self.segment = SegmentTab(viewer)
         self.train = TrainTab(viewer)
@@ -90,12 +90,12 @@ class SimMATWidget(QWidget):
             self.batch.form.models.transfers,
             self.batch.batching,
         ):
-            self.destroyed.connect(running.close)  # also when Qt deletes the window around it
+            self.destroyed.connect(running.close)  # also if Qt deletes the window
         for writing in (self.segment.saving.worker, self.segment.autosave.worker):
-            self.destroyed.connect(writing.finish)  # what was asked for is written
+            self.destroyed.connect(writing.finish)  # pending writes are completed
 
     def release(self) -> None:
-        """End threads and process, give back keys and events; the widget is of no use then."""
+        """End threads and processes, restore keys and events; the widget is unusable then."""
         if not self._released:
             self._released = True
             self.segment.release()
@@ -107,7 +107,7 @@ class SimMATWidget(QWidget):
         if current in (self.train, self.batch):
             current.refresh()
         else:
-            self.segment.models.refresh()  # a foundation may have been downloaded beside it
+            self.segment.models.refresh()  # another tab may have downloaded one
 
     def _on_wanted(self, name: str) -> None:
         self.segment.models.refresh()
@@ -115,7 +115,7 @@ class SimMATWidget(QWidget):
         self.tabs.setCurrentWidget(self.segment)
 
     def event(self, event: QEvent) -> bool:
-        """Let go when napari takes the widget out of its dock."""
+        """Release everything when napari removes the widget from its dock."""
         if event.type() == QEvent.Type.ParentChange:
             if self.parent() is not None:
                 self._docked = True
@@ -155,7 +155,7 @@ def microaneurysms() -> list[LayerData]:
 
 
 def polarization() -> list[LayerData]:
-    """A drawn scene behind polarisers at four angles: one layer each, and its known objects."""
+    """A drawn scene through polarisers at four angles: a layer for each, and the true objects."""
     image, labels, names = _drawn("polarization")
     layers: list[LayerData] = [
         (channel, {"name": name, "visible": number == 0}, "image")
@@ -165,14 +165,14 @@ def polarization() -> list[LayerData]:
 
 
 def polarization_stack() -> list[LayerData]:
-    """The same scene as one layer whose first axis holds the channels."""
+    """The same scene as one layer with the channels along its first axis."""
     image, labels, _ = _drawn("polarization")
     options = {"name": "polarization", "axis_labels": ("channel", "y", "x")}
     return [(image, options, "image"), _truth(labels)]
 
 
 def multispectral() -> list[LayerData]:
-    """A drawn scene in six bands: one layer each, and its known objects."""
+    """A drawn scene in six bands: a layer for each, and the true objects."""
     image, labels, names = _drawn("multispectral")
     layers: list[LayerData] = [
         (band, {"name": name, "visible": number == 0}, "image")
@@ -182,7 +182,7 @@ def multispectral() -> list[LayerData]:
 
 
 def fluorescence() -> list[LayerData]:
-    """Drawn tissue with two stains, nuclei and membranes, and its known cells."""
+    """Drawn tissue with two stains, nuclei and membranes, and the true cells."""
     from napari_simmat.scenes.renderers import render
     from napari_simmat.scenes.scene import draw_scene
 

@@ -1,4 +1,4 @@
-"""The list of models with the card of the chosen one; downloads, and opens files."""
+"""The list of models, with a summary of the chosen one; downloads models and opens files."""
 
 from __future__ import annotations
 
@@ -26,23 +26,24 @@ from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Button, ComboBox
 from napari_simmat.widgets.worker import Worker, WorkerTask, import_torch_job, sentence
 
+NOT_DOWNLOADED = "{name} is not downloaded yet: download it, or choose another model."
 _FILES = "Models (*.safetensors *.pth *.pt);;All files (*)"
 
 
 class ModelPicker(QWidget):
     """A view of one value: the `ModelEntry` in use.
 
-    Downloads and imports have a thread of their own, so that clicks are answered meanwhile.
+    Downloads and imports run in their own thread, so that predictions continue meanwhile.
 
     Parameters
     ----------
     listed
-        Which models the list offers; a file may be opened whatever it is.
+        Which models the list offers; opened files are always listed.
 
     Attributes
     ----------
     details
-        The card of the chosen model and the download, to be laid out below the list.
+        Summary of the chosen model and download controls, to be laid out below the list.
     """
 
     changed = Signal()
@@ -63,19 +64,19 @@ class ModelPicker(QWidget):
         self.transfers.failed.connect(self._on_failed, queued)
         self._task: WorkerTask | None = None
         self._list = ComboBox()
-        self._list.setToolTip("The model: built in, downloaded, to be downloaded, or a file")
+        self._list.setToolTip("The model: built in, downloaded, available for download, or a file")
         self._list.activated.connect(self._on_activated)
         self._more = QToolButton()
         self._more.setText("⋯")
         self._more.setStyleSheet("QToolButton::menu-indicator { image: none; }")
         self._more.setFixedWidth(28)
-        self._more.setToolTip("Open a model file, add one to your models, read the list again")
+        self._more.setToolTip("Open a model file, add one to your models, reload the list")
         self._more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self._more.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         menu = QMenu(self._more)
         menu.addAction("Open a model file...", self._ask_open)
         menu.addAction("Add a file to my models...", self._ask_import)
-        menu.addAction("Read the list again", self.refresh)
+        menu.addAction("Reload the list", self.refresh)
         self._more.setMenu(menu)
         self._card = QLabel()
         self._card.setWordWrap(True)
@@ -107,12 +108,12 @@ class ModelPicker(QWidget):
         self.refresh()
 
     def value(self) -> ModelEntry | None:
-        """The chosen model, usable or not."""
+        """The chosen model, even if it is unusable."""
         index = self._list.currentIndex()
         return self._entries[index] if 0 <= index < len(self._entries) else None
 
     def set_value(self, name: str | Path) -> None:
-        """Choose by name, by a name without version, or by file; ValueError says what is wrong."""
+        """Choose by name, with or without version, or by file; ValueError if there is none."""
         entry = registry.find_model(name)
         if entry.name not in [each.name for each in self._entries] or isinstance(name, Path):
             self._opened = [each for each in self._opened if each.path != entry.path] + [entry]
@@ -121,25 +122,25 @@ class ModelPicker(QWidget):
         self._on_activated()
 
     def reference(self) -> str | Path:
-        """What to load: the name, or the path of a file that is not in the list of models."""
+        """What to load: the name, or the path of an opened file."""
         entry = self.value()
         if entry is None:
             return ""
         return entry.path if entry in self._opened and entry.path is not None else entry.name
 
     def problem(self) -> str | None:
-        """Why the chosen model cannot be used yet, in one sentence."""
+        """Why the chosen model cannot be used, one sentence; None if it can."""
         entry = self.value()
         if entry is None:
-            return "There is no model: open a file with the button beside the list."
+            return "There is no model: open a file with the button next to the list."
         if entry.problem:
             return entry.problem
         if entry.kind == "downloadable":
-            return f"{entry.name} is not here yet: download it, or choose another model."
+            return NOT_DOWNLOADED.format(name=entry.name)
         return None
 
     def refresh(self) -> None:
-        """Read the list again; tells where the chosen model has gone or its file is another."""
+        """Reload the list; emits `changed` if the chosen model or its file has changed."""
         before = self.value()
         self._opened = [_refreshed(entry) for entry in self._opened]
         self._entries = [*filter(self._listed, registry.list_models()), *self._opened]
@@ -151,7 +152,7 @@ class ModelPicker(QWidget):
             self.changed.emit()
 
     def cancel(self) -> None:
-        """Stop the download; what is there of it is kept for the next try."""
+        """Stop the download; a later one resumes it."""
         if self._task is not None:
             self._task.cancel()
             self._task = None
@@ -170,12 +171,12 @@ class ModelPicker(QWidget):
         return named[0] if named else None
 
     def _choose(self, entry: ModelEntry | None) -> None:
-        """Choose an entry of the list; the embedded model where it is not there."""
+        """Choose an entry of the list, or the embedded model if it is not listed."""
         index = None if entry is None else self._index(entry)
         self._list.setCurrentIndex(self._embedded() if index is None else index)
 
     def _embedded(self) -> int:
-        """The model to begin with: the one that works at once, on any image."""
+        """Index of the embedded model, which works at once on any image."""
         try:
             return self._index(registry.find_model("tiny")) or 0
         except ValueError:
@@ -248,7 +249,7 @@ class ModelPicker(QWidget):
 
 
 def _refreshed(entry: ModelEntry) -> ModelEntry:
-    """What a file is now that was opened before; as it was where it cannot be read any more."""
+    """Reread an opened file; if that fails, keep what was known."""
     try:
         return entry if entry.path is None else registry.find_model(entry.path)
     except (ValueError, OSError):
@@ -296,7 +297,7 @@ def _details(entry: ModelEntry) -> str:
 
 
 def _metrics(spec: ModelSpec) -> str:
-    """Its figures in words, e.g. ``click 60 %, box 69 % IoU, drawn scenes``."""
+    """Metrics as text, e.g. ``click 60 %, box 69 % IoU, drawn scenes``."""
     groups = {name: value for name, value in spec.metrics.items() if isinstance(value, Mapping)}
     single = {name: value for name, value in spec.metrics.items() if _number(value)}
     own = groups.get(spec.transfer) or single or next(iter(groups.values()), {})

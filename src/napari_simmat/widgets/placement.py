@@ -1,8 +1,8 @@
 """Layer transforms and pyramid levels: from world to image pixels and back.
 
-Levels of multiscale images: which one is segmented, and where its pixels lie.
+Levels of multiscale images: which one is segmented, and its transform.
 
-Where an image lies: between its pixels, the viewer's world and other layers.
+Coordinates of an image: its pixels, the viewer's world, and other layers.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from napari_simmat.engine.coordinates import AxisOrder, axis_order, inverse_orde
 
 _LEVEL = "SimMAT level"
 MAX_LEVEL_SIDE = 4096
-"""Of a multiscale image the finest level is segmented whose planes have no longer side."""
+"""By default the finest level is segmented whose planes have no longer side."""
 
 
 def level_of(layer: Image) -> int:
-    """The level of a layer that is segmented: the chosen one, or the finest not too large.
+    """The level of a layer to segment: the user's choice, or the finest that is not too large.
 
-    A network looks at some thousand pixels across at most; a finer level would only cost memory.
+    A network reads about a thousand pixels across, so finer levels only cost memory.
     """
     if not layer.multiscale:
         return 0
@@ -43,12 +43,12 @@ def level_of(layer: Image) -> int:
 
 
 def choose_level(layer: Image, level: int) -> None:
-    """Have this level of a multiscale layer segmented from now on."""
+    """Segment this level of a multiscale layer from now on."""
     layer.metadata[_LEVEL] = level
 
 
 def image_shape(layer: Image, level: int = 0) -> tuple[int, ...]:
-    """Shape of an image layer, of a multiscale one at `level`, without an RGB layer's colours."""
+    """Shape of a layer, at `level` if it is multiscale, without an RGB layer's colour axis."""
     data = layer.data[level] if layer.multiscale else layer.data
     return tuple(int(size) for size in (data.shape[:-1] if layer.rgb else data.shape))
 
@@ -56,7 +56,7 @@ def image_shape(layer: Image, level: int = 0) -> tuple[int, ...]:
 def level_matrix(factors: np.ndarray) -> np.ndarray:
     """Matrix (n + 1, n + 1) from the pixels of a coarser level to those of the finest.
 
-    A coarse pixel covers `factors` fine ones, so that its centre lies between them.
+    A coarse pixel covers `factors` fine ones; its centre lies between them.
     """
     matrix = np.eye(len(factors) + 1)
     matrix[:-1, :-1] = np.diag(factors)
@@ -65,7 +65,7 @@ def level_matrix(factors: np.ndarray) -> np.ndarray:
 
 
 def level_options(options: dict[str, Any], factors: np.ndarray) -> dict[str, Any]:
-    """Keywords of a layer whose pixels are those of a coarser level."""
+    """Layer keywords for the pixels of a coarser level."""
     if np.all(factors == 1):
         return options
     linear = {name: options[name] for name in ("scale", "rotate", "shear") if name in options}
@@ -78,27 +78,26 @@ def level_options(options: dict[str, Any], factors: np.ndarray) -> dict[str, Any
 
 
 class ImageGeometry:
-    """An image layer's axes without its channels, and what lies where on them.
+    """The axes of an image layer without its channels, and their transform to the world.
 
-    It keeps what the layer was when it was made: a layer that is moved gets a new place, and
-    until then prompts are read where they were drawn. Coordinates are pixels of the image as it is
-    seen: its own (..., y, x) without channels at first, in another order in another view (`seen`).
-    Layers on it, and its matrix, always have the image's own axes.
+    It is a snapshot: a layer that is moved gets a new one, and until then prompts are read where
+    they were drawn. Coordinates are image pixels in the order of the view: (..., y, x) at first,
+    another order in another view (`seen`). Its matrix, and layers placed on it, always use the
+    image's own axis order.
 
     Parameters
     ----------
     layer
-        The image that gives shape, scale, units and transform.
+        The image with its shape, scale, units and transform.
     channels_first
         Whether its first axis holds channels.
     level
-        Of a multiscale layer, the level whose pixels are meant; prompts, masks and objects are then
-        in its pixels and lie where they belong in the world.
+        Level of a multiscale layer; prompts, masks and objects are in its pixels.
 
     Attributes
     ----------
     order
-        The view: for each axis of the coordinates the axis of the image; empty for the usual one.
+        The view: the image's axis for each axis of the coordinates; empty for the usual view.
     """
 
     def __init__(self, layer: Image, *, channels_first: bool = False, level: int = 0) -> None:
@@ -111,7 +110,7 @@ class ImageGeometry:
         self.matrix = layer_matrix(layer)[lead:, lead:] @ level_matrix(factors)
         """Affine matrix (ndim + 1, ndim + 1) from pixels to the world."""
         self.remark = ""
-        """What should be known about the choice of pixels, or empty."""
+        """What the user should know about the level, or empty."""
         if level:
             count = len(layer.data)
             self.remark = (
@@ -122,7 +121,7 @@ class ImageGeometry:
 
     @property
     def usual(self) -> ImageGeometry:
-        """The image as it is, rows and columns along its last two axes."""
+        """The usual view: rows and columns along the last two axes."""
         return self.seen(())
 
     def seen(self, order: AxisOrder) -> ImageGeometry:
@@ -149,29 +148,28 @@ class ImageGeometry:
 
     @property
     def axis_names(self) -> tuple[str, ...]:
-        """What the axes are called, as napari shows them beside its sliders."""
+        """Names of the axes, as on napari's sliders."""
         return reordered((str(name) for name in self._options["axis_labels"]), self.order)
 
     def layer_options(self) -> dict[str, Any]:
-        """Keywords that put a new layer exactly onto the image."""
+        """Keywords that place a new layer exactly on the image."""
         return dict(self._options)
 
     def lies_on(self, other: Layer) -> bool:
-        """Whether the coordinates of `other` are those of the image."""
+        """Whether `other` has the image's coordinates."""
         return other.ndim == self.ndim and bool(np.allclose(layer_matrix(other), self.matrix))
 
     def from_layer(self, other: Layer, positions: np.ndarray, point: Sequence[float]) -> np.ndarray:
-        """Positions (N, D) in the coordinates of `other` -> (N, ndim) in the image's.
+        """Transform positions (N, D) of `other` to the image (N, ndim).
 
         Parameters
         ----------
         other
             A layer of the same viewer.
         positions
-            As its data has them.
+            In the data coordinates of `other`.
         point
-            The viewer's current point; a layer with fewer axes than the image lies on the
-            plane that is shown.
+            The viewer's current point; it gives the plane of a layer with fewer axes.
         """
         positions = np.asarray(positions, dtype=float).reshape(-1, other.ndim)
         if not self.lies_on(other):
@@ -180,7 +178,7 @@ class ImageGeometry:
         return self._in_view(positions)
 
     def to_layer(self, other: Layer, positions: np.ndarray, point: Sequence[float]) -> np.ndarray:
-        """Positions (N, ndim) in the image's coordinates -> (N, D) in those of `other`."""
+        """Transform positions (N, ndim) of the image to `other` (N, D)."""
         positions = self._in_image(np.asarray(positions, dtype=float).reshape(-1, self.ndim))
         if self.lies_on(other):
             return positions
@@ -192,23 +190,23 @@ class ImageGeometry:
         return np.array([other.world_to_data(row) for row in world]).reshape(-1, other.ndim)
 
     def to_world(self, position: Sequence[float]) -> np.ndarray:
-        """A position (ndim,) of the view -> the world (ndim,), in the order of the image's axes."""
+        """Transform a position (ndim,) of the view to the world (ndim,), in image axes."""
         at = self._in_image(np.asarray([position], dtype=float))[0]
         moved: np.ndarray = self.matrix[:-1, :-1] @ at + self.matrix[:-1, -1]
         return moved
 
     def order_shown(self, dims: Dims) -> AxisOrder:
-        """The view that the viewer shows.
+        """Axis order of the view that the viewer shows.
 
         Raises
         ------
         ValueError
-            If it shows no plane along two axes of the image; the sentence says what to do.
+            If it does not show a plane along two axes of the image; the message says what to do.
         """
         if dims.ndisplay != 2:
             raise ValueError("Prompts are drawn in 2D: leave the 3D view (Ctrl+Y).")
         shown = shown_axes(dims, self.ndim)
-        if len(shown) < 2 or dims.ndim < self.ndim:  # fewer when it has just been removed
+        if len(shown) < 2 or dims.ndim < self.ndim:  # fewer if the layer was just removed
             raise ValueError(
                 f"Prompts are drawn on two of the axes {', '.join(self.usual.axis_names)} of "
                 f"{self.name}: roll the axes with the button below the layer list."
@@ -225,12 +223,12 @@ class ImageGeometry:
         return order
 
     def plane(self, dims: Dims) -> tuple[int, ...]:
-        """Indices of the plane that is shown.
+        """Indices of the plane shown.
 
         Raises
         ------
         ValueError
-            If no plane of this view is shown; the sentence says what to do.
+            If no plane of this view is shown; the message says what to do.
         """
         if self.order_shown(dims) != self.order:
             raise ValueError(f"Another side of {self.name} is shown: go back to this one.")
@@ -244,7 +242,7 @@ class ImageGeometry:
         return index
 
     def other_pixels(self, labels: Labels) -> str | None:
-        """Why the pixels of `labels` are not those of the image one by one, or None."""
+        """Why `labels` do not match the image pixel by pixel, or None."""
         if labels.multiscale:
             return f"{labels.name} is multiscale"
         if tuple(labels.data.shape) != self._shape:
@@ -282,7 +280,7 @@ class ImageGeometry:
 
 
 def _options(layer: Image, *, channels_first: bool) -> dict[str, Any]:
-    """Keywords of a layer that lies on `layer`, its first axis left out if it holds channels."""
+    """Layer keywords for the same place as `layer`, without a first axis of channels."""
     options: dict[str, Any] = {
         "scale": layer.scale,
         "translate": layer.translate,
@@ -309,7 +307,7 @@ def _options(layer: Image, *, channels_first: bool) -> dict[str, Any]:
 
 
 def shown_axes(dims: Dims, ndim: int) -> list[int]:
-    """Which axes of a layer of `ndim` axes are rows and columns of the viewer, in that order."""
+    """The axes of an `ndim`-dimensional layer shown as rows and columns, in that order."""
     first = dims.ndim - ndim
     return [int(axis) - first for axis in dims.displayed[-2:] if axis >= first]
 
@@ -325,10 +323,10 @@ def layer_matrix(layer: Layer) -> np.ndarray:
 
 
 def unit_symbol(unit: Any) -> str:
-    """A pint unit's symbol, with the micro sign; pint from 0.26 on has the Greek letter."""
+    """Symbol of a pint unit, with the micro sign (pint >= 0.26 uses the Greek letter)."""
     return f"{unit:~}".replace("\N{GREEK SMALL LETTER MU}", "\N{MICRO SIGN}")
 
 
 def _read_only(data: Any) -> bool:
-    """Whether a lazy array says that it cannot be written (dask never can)."""
+    """Whether a lazy array is read-only (dask always is)."""
     return type(data).__module__.startswith("dask") or bool(getattr(data, "read_only", False))

@@ -1,8 +1,8 @@
 """Keyboard shortcuts and their list.
 
-Shortcuts: on our layers and, where no other layer needs the key, everywhere in the viewer.
+Shortcuts on our layers and, unless another layer needs the key, in the whole viewer.
 
-Lists and tables search for what is typed; shortcuts shall act there as well.
+Shortcuts that act while a list or table has the focus, where Qt would search for the key.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from qtpy.QtWidgets import (
 
 @dataclass(frozen=True)
 class Shortcut:
-    """One key and what it does.
+    """One key and its action.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class Shortcut:
     key
         On our layers.
     on_shapes
-        On a shapes layer, where napari needs `key` itself; None for the same.
+        On shapes layers, if napari uses `key` there.
     """
 
     action: str
@@ -50,11 +50,11 @@ class Shortcut:
     on_shapes: int | None = None
 
     def text(self, shapes: bool = False) -> str:
-        """As shown on a button, e.g. ``Ctrl+Z``."""
+        """For a button, e.g. ``Ctrl+Z``."""
         return str(KeyBinding.from_int(self._on(shapes)))
 
     def binding(self, shapes: bool = False) -> KeyBinding:
-        """The key as napari binds it."""
+        """For napari's `bind_key`."""
         return KeyBinding.from_int(self._on(shapes))
 
     def _on(self, shapes: bool) -> int:
@@ -84,20 +84,20 @@ def shortcut_text(action: str, *, shapes: bool = False) -> str:
 
 
 class KeyBindings:
-    """Binds the shortcuts and gives them back.
+    """Binds the shortcuts, and restores earlier bindings.
 
-    On our own layers they take precedence over napari's keys, on all others they act only where
-    the layer has no use for the key. A key that napari uses on the image itself (C, automatic
-    contrast) is ours only while there is something for it to do.
+    On our own layers they take precedence over napari's keys; on others they act only if the
+    layer does not use the key. A key that napari uses on the image itself (C, automatic contrast)
+    is ours only while its action can do something.
 
     Parameters
     ----------
     viewer
         Where they act.
     actions
-        What each `Shortcut.action` calls.
+        Function for each `Shortcut.action`.
     wanted
-        Whether an action has something to do now.
+        Whether an action can do something now.
     """
 
     def __init__(
@@ -113,14 +113,14 @@ class KeyBindings:
         self._bind(viewer, {each.binding(): self._guarded(each.action) for each in self._known()})
 
     def bind(self, own: Sequence[Layer], images: Sequence[Layer] = ()) -> None:
-        """Bind to exactly these layers; others get back what they had.
+        """Bind to exactly these layers; others get their earlier bindings back.
 
         Parameters
         ----------
         own
             Layers on which all shortcuts act.
         images
-            Layers that lend a key while it is wanted.
+            Layers whose own keys are borrowed while an action wants them.
         """
         kept = [self._viewer, *own, *images]
         for holder in [each for each in self._bound if each not in kept]:
@@ -138,7 +138,7 @@ class KeyBindings:
             )
 
     def release(self) -> None:
-        """Give everything back."""
+        """Restore all earlier bindings."""
         for holder in list(self._bound):
             self._unbind(holder)
 
@@ -175,7 +175,7 @@ class KeyBindings:
 
 
 def is_typing() -> bool:
-    """Whether keys belong to a text field now."""
+    """Whether a text field has the focus."""
     focus = QApplication.focusWidget()
     if isinstance(focus, QComboBox):
         return focus.isEditable()
@@ -183,12 +183,12 @@ def is_typing() -> bool:
 
 
 class ListShortcuts(QObject):
-    """Hands shortcuts on to the viewer while a list or a table of its window has the focus.
+    """Forwards shortcuts to the viewer while a list or a table of its window has the focus.
 
     Parameters
     ----------
     inside
-        A widget of the window; lists of other windows are left alone.
+        A widget of the window; lists of other windows keep their keys.
     """
 
     def __init__(self, inside: QWidget) -> None:
@@ -202,12 +202,12 @@ class ListShortcuts(QObject):
         application.focusChanged.connect(self._on_focus)
 
     def release(self) -> None:
-        """Hand nothing on any more."""
+        """Stop forwarding."""
         self._application.focusChanged.disconnect(self._on_focus)
         self._watch(None)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 - Qt's name
-        """Send a shortcut to the window in place of the list."""
+        """Send a shortcut to the window instead of the list."""
         if event.type() != QEvent.Type.KeyPress or is_typing() or not self._is_shortcut(event):
             return super().eventFilter(watched, event)
         window = self._window()
@@ -232,12 +232,12 @@ class ListShortcuts(QObject):
         return widget.window() in (self._window(), self._inside.window())
 
     def _window(self) -> QWidget | None:
-        """The viewer's window, also while the widget floats in one of its own."""
+        """The viewer's window, even while the widget floats."""
         window = self._inside.window()
         return window.parentWidget() if isinstance(window, QDockWidget) else window
 
     def _is_shortcut(self, event: QKeyEvent) -> bool:
-        with suppress(KeyError, ValueError, TypeError):  # a key that has no name there
+        with suppress(KeyError, ValueError, TypeError):  # a key without a name in app-model
             sequence = QKeySequence(event.keyCombination())
             return qkeysequence2modelkeybinding(sequence) in self._keys
         return False

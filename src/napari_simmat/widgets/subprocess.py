@@ -1,4 +1,4 @@
-"""`simmat` in a process of its own: read line by line, and never left over."""
+"""A `simmat` command in a child process: read line by line, and never left over."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import logging
 import os
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 import psutil
 from qtpy.QtCore import QObject, QProcess, QProcessEnvironment, Signal
@@ -17,31 +19,60 @@ from napari_simmat.io.files import user_folder
 
 log = logging.getLogger(__name__)
 
+CANCELLED = 130
+"""Exit status of a command that was interrupted."""
 _NICE = 5
-"""How much the child steps back for the window and whatever else the user does."""
+"""Added to the child's niceness, so that the window keeps its share of the processor."""
 _KILL_TIMEOUT = 3000
-"""Milliseconds for a killed process to be gone."""
+"""Milliseconds to wait for a killed process to disappear."""
 _NOTE = "Note: "
 
 
-class ChildProcess(QObject):
-    """Runs one command after the other; the process ends with this object at the latest.
+@dataclass(frozen=True)
+class Ending:
+    """How a command ended.
 
-    It has no parent: the widget that owns it may be deleted by Qt while a command runs. A kind of
-    command reads its lines in `read_line` and says in `finished` how it ended.
+    Parameters
+    ----------
+    kind
+        ``"done"``: its last event was read; ``"cancelled"``: interrupted; ``"failed"``: it
+        printed a reason and exited; ``"crashed"``: anything else, such as a kill.
+    text
+        The reason of a failure, one sentence.
     """
 
-    noted = Signal(str)
-    """A remark of the command, such as that only one image is labelled."""
+    kind: Literal["done", "cancelled", "failed", "crashed"]
+    text: str = ""
 
-    def __init__(self) -> None:
+
+class ChildProcess(QObject):
+    """Runs one command after the other; no process outlives this object.
+
+    It has no parent: Qt may delete the widget that owns it while a command runs.
+
+    Parameters
+    ----------
+    read_event
+        Turns a line of stdout into an event with an attribute `is_last`; None for other lines.
+    """
+
+    received = Signal(object)
+    """An event."""
+    noted = Signal(str)
+    """A remark on stderr, such as that only one image is labelled."""
+    ended = Signal(object)
+    """An `Ending`."""
+
+    def __init__(self, read_event: Callable[[str], Any]) -> None:
         super().__init__()
+        self._read_event = read_event
         self._process: QProcess | None = None
-        self._lines = b""
-        self._words = b""
+        self._stdout = b""
+        self._stderr = b""
         self._messages: Path | None = None
-        self.last_output = ""
-        """The last thing it said that was no remark: mostly why it failed."""
+        self._is_complete = False
+        self.last_message = ""
+        """The last line on stderr that is no remark: usually the reason of a failure."""
 
     @property
     def running(self) -> bool:
@@ -50,29 +81,29 @@ class ChildProcess(QObject):
 
     @property
     def pid(self) -> int:
-        """Of the process; 0 while there is none."""
+        """Of the process; 0 without one."""
         return 0 if self._process is None else int(self._process.processId())
 
-    def begin(self, arguments: Sequence[str], messages: Path | None = None) -> None:
+    def start(self, arguments: Sequence[str], messages: Path | None = None) -> None:
         """Start ``simmat`` with `arguments`.
 
         Parameters
         ----------
         arguments
-            What follows ``simmat``; that it speaks in lines of JSON is added.
+            What follows ``simmat``; ``--events`` is added.
         messages
-            A file to which everything goes that is said beside the lines that are understood.
+            File that all lines but the events are appended to.
         """
         assert self._process is None
-        self._lines, self._words, self.last_output = b"", b"", ""
-        self._messages = messages
+        self._stdout, self._stderr, self.last_message = b"", b"", ""
+        self._is_complete, self._messages = False, messages
         process = QProcess()
         process.setProgram(sys.executable)
-        # -P: what lies in the current folder is not imported.
+        # -P: modules in the current folder are not imported.
         process.setArguments(["-P", "-m", "napari_simmat", *arguments, "--events"])
         process.setProcessEnvironment(_environment())
-        process.readyReadStandardOutput.connect(self._on_lines)
-        process.readyReadStandardError.connect(self._on_words)
+        process.readyReadStandardOutput.connect(self._on_stdout)
+        process.readyReadStandardError.connect(self._on_stderr)
         process.started.connect(self._on_started)
         process.finished.connect(self._on_finished)
         process.errorOccurred.connect(self._on_error)
@@ -81,17 +112,17 @@ class ChildProcess(QObject):
         process.start()
 
     def write(self, word: str) -> None:
-        """Say a word on the command's stdin."""
+        """Write a line to the command's stdin."""
         if self._process is not None:
             self._process.write(f"{word}\n".encode())
 
     def kill(self) -> None:
-        """End it at once; what it saved last is kept."""
+        """Kill it; what it has saved stays."""
         if self._process is not None:
             self._process.kill()
 
     def close(self) -> None:
-        """End it without a word, and see it gone."""
+        """Kill it without a signal and wait until it is gone."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -99,14 +130,6 @@ class ChildProcess(QObject):
         process.kill()
         process.waitForFinished(_KILL_TIMEOUT)
         process.deleteLater()
-
-    def read_line(self, line: str) -> bool:
-        """Take up a line of stdout; whether it was understood."""
-        raise NotImplementedError
-
-    def finished(self, code: int | None) -> None:
-        """It has ended: with a status, or without one when it crashed or was killed."""
-        raise NotImplementedError
 
     def _on_started(self) -> None:
         try:
@@ -118,49 +141,53 @@ class ChildProcess(QObject):
         except psutil.Error:  # it has ended already
             log.debug("the child's priority stays", exc_info=True)
 
-    def _on_lines(self) -> None:
+    def _on_stdout(self) -> None:
         assert self._process is not None
-        self._lines += bytes(self._process.readAllStandardOutput())
-        *whole, self._lines = self._lines.split(b"\n")
-        for line in whole:
-            if not self.read_line(line.decode("utf-8", "replace")):
-                self._keep(line)
+        self._stdout += bytes(self._process.readAllStandardOutput())
+        *lines, self._stdout = self._stdout.split(b"\n")
+        for line in lines:
+            event = self._read_event(line.decode("utf-8", "replace"))
+            if event is None:
+                self._log(line)
+                continue
+            self._is_complete = self._is_complete or event.is_last
+            self.received.emit(event)
 
-    def _on_words(self) -> None:
+    def _on_stderr(self) -> None:
         assert self._process is not None
-        self._words += bytes(self._process.readAllStandardError())
-        *whole, self._words = self._words.split(b"\n")
-        for line in whole:
-            self._keep(line)
+        self._stderr += bytes(self._process.readAllStandardError())
+        *lines, self._stderr = self._stderr.split(b"\n")
+        for line in lines:
+            self._log(line)
             text = line.decode("utf-8", "replace").strip()
             if text.startswith(_NOTE):
                 self.noted.emit(text.removeprefix(_NOTE))
             elif text:
-                self.last_output = text
+                self.last_message = text
 
-    def _keep(self, line: bytes) -> None:
+    def _log(self, line: bytes) -> None:
         if self._messages is None:
             return
         try:
             self._messages.parent.mkdir(parents=True, exist_ok=True)
             with self._messages.open("ab") as file:
                 file.write(line + b"\n")
-        except OSError:  # a full disk: what was said is shown, if not kept
+        except OSError:  # a full disk: the window still shows the messages
             self._messages = None
 
     def _on_error(self, error: QProcess.ProcessError) -> None:
         if error == QProcess.ProcessError.FailedToStart and self._process is not None:
-            self.last_output = f"{sys.executable} could not be started."
+            self.last_message = f"{sys.executable} could not be started."
             self._end(1)
 
     def _on_finished(self, code: int, how: QProcess.ExitStatus) -> None:
         if self._process is None:
             return
-        self._on_lines()
-        self._on_words()
-        if self._words:
-            self._words += b"\n"
-            self._on_words()
+        self._on_stdout()
+        self._on_stderr()
+        if self._stderr:  # a last line without its newline
+            self._stderr += b"\n"
+            self._on_stderr()
         self._end(None if how == QProcess.ExitStatus.CrashExit else code)
 
     def _end(self, code: int | None) -> None:
@@ -168,13 +195,21 @@ class ChildProcess(QObject):
         if process is not None:
             _disconnect(process)
             process.deleteLater()
-        self.finished(code)
+        if self._is_complete:
+            ending = Ending("done")
+        elif code == CANCELLED:
+            ending = Ending("cancelled", self.last_message)
+        elif code is not None and self.last_message:
+            ending = Ending("failed", self.last_message)
+        else:
+            ending = Ending("crashed")
+        self.ended.emit(ending)
 
 
 def _environment() -> QProcessEnvironment:
     environment = QProcessEnvironment.systemEnvironment()
     for name in list(environment.keys()):
-        # A desktop on a cluster's node is a job itself; the child is no task of it.
+        # On a cluster's node the desktop is a job itself; the child must not join it as a task.
         if name.startswith("SLURM_") or name in ("LOCAL_RANK", "RANK", "WORLD_SIZE"):
             environment.remove(name)
     environment.insert("NAPARI_SIMMAT_HOME", os.fspath(user_folder().absolute()))
@@ -199,6 +234,6 @@ _open_processes: weakref.WeakSet[ChildProcess] = weakref.WeakSet()
 
 @atexit.register
 def _close_all() -> None:
-    """No child outlives the window that shows it."""
+    """Kill what still runs when the interpreter exits."""
     for process in list(_open_processes):
         process.close()

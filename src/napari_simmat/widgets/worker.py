@@ -1,13 +1,13 @@
 """The one worker thread, and the import of torch in it.
 
-Importing torch in a thread without stopping the window.
+Import torch in a thread without stalling the window.
 
-A plain ``import torch`` in a thread stops the main thread for 100 to 400 ms at a time, for
-two reasons: Python loads an extension's shared libraries while it holds the interpreter's
-lock, and the hundreds of thousands of new objects set off garbage collections over all of
-them. Both are avoided here; ``scripts/stall.py`` measures it.
+A plain ``import torch`` in a thread stalls the main thread for 100 to 400 ms at a time, for two
+reasons: Python holds the interpreter lock while it loads an extension's shared libraries, and the
+hundreds of thousands of new objects trigger full garbage collections. Both are avoided here;
+``scripts/stall.py`` measures it.
 
-One lasting thread that steps jobs and reports to the window by queued signals.
+A permanent thread that steps through jobs and reports by queued signals.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from qtpy.QtCore import QObject, Signal
 from napari_simmat.progress import Job, Progress
 
 MODULES = ("torch", "segment_anything", "napari_simmat.engine.predictor")
-"""What the first click needs, in the order of import."""
+"""Modules of the first prediction, in the order of import."""
 
 _LIBRARIES = ("torch_global_deps", "c10", "torch_cpu", "c10_cuda", "torch_cuda", "torch")
 
 
 def import_torch_job() -> Job[None]:
-    """Import what predicting needs, quietly; returns at once when it is there already."""
+    """Import the modules that prediction needs; returns at once if they are imported."""
     if all(name in sys.modules for name in MODULES):
         return
     _keep_triton_out()
@@ -56,32 +56,32 @@ def import_torch_job() -> Job[None]:
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    """Keep the garbage collector from walking what is just being made."""
+    """Keep the garbage collector from walking objects that are being created."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if was_enabled:
-            # Into the oldest generation and back: no collection has to walk them soon.
+            # Moves all objects to the oldest generation, which is rarely collected.
             gc.freeze()
             gc.unfreeze()
             gc.enable()
 
 
 def _keep_triton_out() -> None:
-    """Let triton count as not installed where loading it would end the process.
+    """Hide triton from imports if loading it would crash the process.
 
-    Where Mesa draws with LLVM, as without a graphics card, triton, which has an LLVM of its own,
-    crashes while it is loaded after it. torchvision imports triton, where torch came with it, by
-    way of torch's compiler, which predicting does not need.
+    Without a graphics card Mesa renders with LLVM; triton brings its own LLVM and crashes if it is
+    loaded afterwards. torchvision imports triton, if torch came with it, through torch's compiler,
+    which prediction does not need.
     """
     if "triton" not in sys.modules and _is_mapped("libLLVM"):
         sys.modules["triton"] = None  # type: ignore[assignment]
 
 
 def _is_mapped(library: str) -> bool:
-    """Whether this process has loaded a library whose file's name begins so; known on Linux."""
+    """Whether this process has loaded a library with this prefix (Linux only)."""
     try:
         maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -90,11 +90,11 @@ def _is_mapped(library: str) -> bool:
 
 
 def _load_libraries() -> None:
-    """Map torch's shared libraries while other threads may run.
+    """Load torch's shared libraries without the interpreter lock.
 
-    `ctypes` calls foreign functions without the interpreter's lock, an import does not. The
-    import that follows finds them loaded. Windows needs no help: torch does the same there.
-    A library that cannot be loaded is left to the import, which says why.
+    `ctypes` releases the lock, an import does not; the import that follows finds the libraries
+    loaded. On Windows torch does the same itself. Errors are left to the import, which reports
+    them.
     """
     if sys.platform == "win32":
         return
@@ -110,7 +110,7 @@ def _load_libraries() -> None:
     for name in _LIBRARIES:
         path = Path(spec.origin).parent / "lib" / f"lib{name}{suffix}"
         if path.exists():
-            # As torch itself does: the first one is visible to all that follow.
+            # As torch does: the symbols of the first one are visible to the others.
             scope = os.RTLD_GLOBAL if name == "torch_global_deps" else os.RTLD_LOCAL
             dlopen(os.fsencode(path), os.RTLD_NOW | scope)
 
@@ -118,9 +118,9 @@ def _load_libraries() -> None:
 log = logging.getLogger(__name__)
 
 _REPORT_EVERY = 0.05
-"""Seconds between two reports of one task: more often nobody sees."""
+"""Seconds between two progress reports of a task."""
 _EXIT_TIMEOUT = 10.0
-"""Seconds that the interpreter's end waits for a step that is still computing."""
+"""Seconds to wait at exit for a step that is still computing."""
 
 
 @dataclass(eq=False)
@@ -130,13 +130,13 @@ class WorkerTask:
     Parameters
     ----------
     name
-        What it does, in words for the status line.
+        For the status line.
     start
         Makes the generator; called in the thread.
     rank
-        0 for what the user waits for; a task of a lower rank goes before one of a higher.
+        Lower ranks run first; 0 is for what the user waits for.
     done
-        Whether its job has returned, also where nobody is told any more.
+        Whether the job has returned, even if that is no longer reported.
     """
 
     name: str
@@ -148,27 +148,26 @@ class WorkerTask:
     job: Job[Any] | None = None
 
     def cancel(self) -> None:
-        """Drop the result; the computation stops at the job's next yield."""
+        """Discard the result; the computation stops at the job's next yield."""
         self.cancelled = True
 
 
 class Worker(QObject):
-    """Steps jobs one after the other in one thread that lasts until `close`.
+    """Steps through jobs, one at a time, in a thread that lives until `close`.
 
     The thread starts with the first job. Of waiting jobs of rank 0 only the newest is kept: a new
-    click replaces one that has not begun. A task of a higher rank is left in the middle as soon as
-    one of a lower rank waits, and gone on with after it. A cancelled task is reported as `stopped`
-    when its computation has ended, and nothing else is heard from it.
+    click replaces one that has not begun. A task is suspended as soon as one of a lower rank waits,
+    and resumed after it. A cancelled task only emits `stopped`, when its computation has ended.
 
-    Connect with queued connections to methods of objects that live in the main thread.
+    Use queued connections to methods of objects that live in the main thread.
     """
 
     progressed = Signal(object, object)
     """The task and its `Progress`."""
     returned = Signal(object, object)
-    """The task and what its job returned."""
+    """The task and the job's result."""
     failed = Signal(object, str)
-    """The task and the reason in one sentence."""
+    """The task and the reason, one sentence."""
     stopped = Signal(object)
     """A cancelled task whose computation has ended."""
 
@@ -184,18 +183,18 @@ class Worker(QObject):
 
     @property
     def running(self) -> WorkerTask | None:
-        """The task whose job is being stepped now, cancelled or not."""
+        """The task that is computing, cancelled or not."""
         return self._running
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is computed, and nothing waits to be."""
+        """Whether no task is computing or waiting."""
         with self._wake:
             return self._running is None and not self._waiting
 
     @property
     def closed(self) -> bool:
-        """Whether it takes no more jobs."""
+        """Whether it accepts no more jobs."""
         return self._closed or self._finishing
 
     @property
@@ -204,7 +203,7 @@ class Worker(QObject):
         return self._thread is not None and self._thread.is_alive()
 
     def submit(self, name: str, start: Callable[[], Job[Any]], rank: int = 0) -> WorkerTask:
-        """Queue a job, at rank 0 in place of any that waits; returns its task."""
+        """Queue a job; at rank 0 it replaces those that wait. Returns its task."""
         task = WorkerTask(name, start, rank)
         with self._wake:
             if self.closed:
@@ -220,7 +219,7 @@ class Worker(QObject):
         return task
 
     def cancel_all(self, most: int | None = None) -> None:
-        """Cancel what runs and what waits; only tasks up to the rank `most` if that is given."""
+        """Cancel the running and the waiting tasks, up to the rank `most` if given."""
         with self._wake:
             running = self._running
             if running is not None and (most is None or running.rank <= most):
@@ -231,14 +230,11 @@ class Worker(QObject):
         for task in list(self._waiting):
             if most is None or task.rank <= most:
                 task.cancel()
-                if task.job is None:  # one that was begun is to be closed in its thread
+                if task.job is None:  # one that has begun is closed in its thread
                     self._waiting.remove(task)
 
     def close(self) -> None:
-        """Cancel everything and let the thread end; does not wait for it.
-
-        After `finish` nothing is cancelled.
-        """
+        """Cancel all tasks and let the thread end, without waiting; does nothing after `finish`."""
         if self._finishing:
             return
         self.cancel_all()
@@ -247,13 +243,13 @@ class Worker(QObject):
             self._wake.notify()
 
     def finish(self) -> None:
-        """Let the thread end when all that waits is done; does not wait for it."""
+        """Let the thread end after all waiting tasks, without waiting for it."""
         with self._wake:
             self._finishing = True
             self._wake.notify()
 
     def join(self, timeout: float) -> bool:
-        """Wait for the thread to end, at most `timeout` seconds; whether it did."""
+        """Wait at most `timeout` seconds for the thread to end; whether it did."""
         if self._thread is not None:
             self._thread.join(timeout)
         return not self.alive
@@ -265,7 +261,7 @@ class Worker(QObject):
                 if self._closed or not self._waiting:
                     self._close_left()
                     return
-                # A cancelled one first: it only has to be closed.
+                # Cancelled ones first: they only have to be closed.
                 task = min(self._waiting, key=lambda task: (not task.cancelled, task.rank))
                 self._waiting.remove(task)
                 self._running = task
@@ -276,7 +272,7 @@ class Worker(QObject):
                     self._waiting.appendleft(task)
 
     def _step(self, task: WorkerTask) -> bool:
-        """Step a task to its end, or until one of a lower rank waits: then true is returned."""
+        """Run a task; True if it was suspended because one of a lower rank waits."""
         reported = 0.0
         try:
             job = task.job = task.start() if task.job is None else task.job
@@ -292,7 +288,7 @@ class Worker(QObject):
             task.done = True
             if not task.cancelled:
                 self._tell(self.returned, task, end.value)
-        except Exception as error:  # whatever a job meets is told, never lost
+        except Exception as error:  # every error of a job is reported
             if not task.cancelled:
                 log.debug("%s failed", task.name, exc_info=True)
                 self._tell(self.failed, task, sentence(error))
@@ -301,14 +297,14 @@ class Worker(QObject):
         return False
 
     def _outranks(self, task: WorkerTask) -> bool:
-        """Whether a task waits that goes before this one."""
+        """Whether a task of a lower rank waits."""
         if task.rank == 0:
             return False
         with self._wake:
             return any(other.rank < task.rank for other in self._waiting)
 
     def _close_left(self) -> None:
-        """Close the jobs that were left in the middle, here where they ran."""
+        """Close suspended jobs in the thread that ran them."""
         for task in self._waiting:
             if task.job is not None:
                 task.job.close()
@@ -319,11 +315,11 @@ class Worker(QObject):
 
 
 def sentence(error: BaseException) -> str:
-    """What went wrong, as one line for the window."""
+    """An error as one line for the window."""
     lines = str(error).strip().splitlines()
     if isinstance(error, (ValueError, RuntimeError, OSError, MemoryError)) and lines:
         return lines[0]
-    return f"{type(error).__name__}: {lines[0] if lines else 'no reason was given'}"
+    return f"{type(error).__name__}: {lines[0] if lines else 'no reason given'}"
 
 
 _open_workers: weakref.WeakSet[Worker] = weakref.WeakSet()
@@ -331,7 +327,7 @@ _open_workers: weakref.WeakSet[Worker] = weakref.WeakSet()
 
 @atexit.register
 def _close_all() -> None:
-    """End the threads before the interpreter tears torch down under them."""
+    """End the threads before the interpreter unloads torch."""
     for worker in list(_open_workers):
         worker.close()
     deadline = time.monotonic() + _EXIT_TIMEOUT

@@ -17,7 +17,7 @@ import pytest
 import tifffile
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QDoubleSpinBox
 
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.cli import app, main
@@ -26,8 +26,18 @@ from napari_simmat.engine.automatic_settings import AutomaticSettings
 from napari_simmat.engine.channels import match_channels
 from napari_simmat.io.zarr import label_zarr
 from napari_simmat.progress import finish
-from napari_simmat.widgets.batch.form import FilesModel, rows_of
+from napari_simmat.widgets.batch.controller import CRASHED, STOPPED
+from napari_simmat.widgets.batch.form import (
+    EVERYTHING,
+    NEXT_TO_IMAGE,
+    ONE_FILE,
+    FilesModel,
+    rows_of,
+)
 from napari_simmat.widgets.batch.request import (
+    CHOOSE_IMAGES,
+    CHOOSE_PROMPTS,
+    NOT_SAVED,
     BatchRequest,
     FirstFile,
     PlannedRun,
@@ -35,6 +45,7 @@ from napari_simmat.widgets.batch.request import (
     open_result_job,
     save_request,
 )
+from napari_simmat.widgets.batch.tab import RESUME, STOP_AT_ONCE
 from napari_simmat.widgets.channel_matching import LayerChannel
 from tests.batch.folders import contents
 from tests.widgets.conftest import SECONDS, Window
@@ -122,9 +133,9 @@ def test_a_folder_is_dropped_tried_run_and_opened(
 ) -> None:
     tab, window = batch.tab, batch.window
     assert batch.status.kind == "nothing"
-    assert "Choose a folder of images" in batch.status.text
+    assert batch.status.text == CHOOSE_IMAGES
     assert not tab.start.isEnabled()
-    batch.choose(data, tmp_path / "out", "beside each image (same stem)")
+    batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
     assert batch.status.kind == "ready", batch.status
     assert batch.status.text.startswith("5 images to segment, 1 left out")
     assert batch.states == ["waiting"] * 5 + ["skipped"]
@@ -178,11 +189,11 @@ def test_a_folder_is_dropped_tried_run_and_opened(
 
 def test_a_trial_does_what_the_run_does(batch: Batch, data: Path, tmp_path: Path) -> None:
     tab, window = batch.tab, batch.window
-    tab.form.pattern.setText("b.tif")
-    batch.choose(data, tmp_path / "out", "segment everything")
+    tab.form.options["pattern"].setText("b.tif")
+    batch.choose(data, tmp_path / "out", EVERYTHING)
     trials = {}
     for quality in (0.5, 0.99):
-        tab.form.everything.quality.setValue(quality)
+        set_quality(tab.form, quality)
         tab.form.pixels.set_open(True)
         batch.type(tab.form.pixels.ratio.lineEdit(), "2.5")
         batch.settle()
@@ -192,7 +203,7 @@ def test_a_trial_does_what_the_run_does(batch: Batch, data: Path, tmp_path: Path
         window.viewer.layers.clear()
     assert trials[0.5].any()
     assert not trials[0.99].any()
-    tab.form.everything.quality.setValue(0.5)
+    set_quality(tab.form, 0.5)
     batch.settle()
     batch.press(tab.start)
     batch.until(lambda: not tab.busy)
@@ -203,8 +214,8 @@ def test_a_trial_does_what_the_run_does(batch: Batch, data: Path, tmp_path: Path
 
 
 def test_a_trial_that_fails_says_why(batch: Batch, data: Path, tmp_path: Path) -> None:
-    batch.tab.form.pattern.setText("broken.tif")
-    batch.choose(data, tmp_path / "out", "beside each image (same stem)")
+    batch.tab.form.options["pattern"].setText("broken.tif")
+    batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
     batch.press(batch.tab.trial)
     batch.until(lambda: not batch.tab.busy)
     assert batch.status.kind == "failed"
@@ -215,12 +226,12 @@ def test_a_trial_that_is_stopped_leaves_the_files_as_they_were(
     batch: Batch, data: Path, tmp_path: Path
 ) -> None:
     tab = batch.tab
-    batch.choose(data, tmp_path / "out", "beside each image (same stem)")
+    batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
     rows = list(tab.table.files.rows)
     batch.press(tab.trial)
     batch.press(tab.stop)
     batch.until(lambda: not tab.busy)
-    assert batch.status.text == "Stopped."
+    assert batch.status.text == STOPPED
     assert tab.table.files.rows == rows
 
 
@@ -228,10 +239,10 @@ def test_what_is_half_typed_counts_when_a_button_is_pressed(
     batch: Batch, data: Path, tmp_path: Path
 ) -> None:
     tab = batch.tab
-    tab.form.pattern.setText("b.tif")
-    batch.choose(data, tmp_path / "out", "segment everything")
+    tab.form.options["pattern"].setText("b.tif")
+    batch.choose(data, tmp_path / "out", EVERYTHING)
     tab.form.how.set_open(True)
-    label = tab.form.everything.quality._label  # where superqt's slider is typed into
+    label = quality_of(tab.form)  # the number beside the slider
     batch.window.viewer.window._qt_window.activateWindow()
     label.setFocus()
     batch.until(label.hasFocus)
@@ -249,7 +260,7 @@ def test_what_is_half_typed_counts_when_a_button_is_pressed(
 
 
 def test_a_choice_that_was_taken_back_can_be_run(batch: Batch, data: Path, tmp_path: Path) -> None:
-    batch.choose(data, tmp_path / "out", "segment everything")
+    batch.choose(data, tmp_path / "out", EVERYTHING)
     ready = batch.status
     prompts = batch.tab.form.prompts
     prompts.setCurrentIndex(2)  # at once, as by the mouse
@@ -266,7 +277,7 @@ def test_files_that_came_and_went_since_the_look_are_shown_as_they_are_done(
     batch: Batch, data: Path, tmp_path: Path
 ) -> None:
     tab, window = batch.tab, batch.window
-    batch.choose(data, tmp_path / "out", "beside each image (same stem)")
+    batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
     (data / "a.tif").unlink()
     (data / "broken.tif").unlink()
     (data / "without.tif").unlink()
@@ -329,15 +340,15 @@ def test_an_image_of_any_axes_opens_with_its_labels(
 
 def test_pause_stop_and_go_on(batch: Batch, data: Path, tmp_path: Path) -> None:
     tab = batch.tab
-    batch.choose(data, tmp_path / "out", "beside each image (same stem)")
+    batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
     batch.press(tab.start)
     batch.press(tab.pause)
-    assert tab.pause.text() == "Go on"
+    assert tab.pause.text() == RESUME
     assert batch.status.text.startswith("Paused")
     batch.press(tab.pause)
     batch.until(lambda: "written" in batch.states or not tab.busy)
     batch.press(tab.stop)
-    assert tab.stop.text() == "Stop at once"
+    assert tab.stop.text() == STOP_AT_ONCE
     batch.until(lambda: not tab.busy)
     assert batch.status.kind in ("cancelled", "done"), batch.status
     assert not list((tmp_path / "out").rglob("*.part"))
@@ -351,18 +362,18 @@ def test_pause_stop_and_go_on(batch: Batch, data: Path, tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signal there")
 def test_killed_from_outside_it_says_so(batch: Batch, data: Path, tmp_path: Path) -> None:
     tab = batch.tab
-    batch.choose(data, tmp_path / "out", "beside each image (same stem)")
+    batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
     batch.press(tab.start)
     batch.until(lambda: batch.batching.process.pid > 0)
     os.kill(batch.batching.process.pid, signal.SIGKILL)
     batch.until(lambda: not tab.busy)
     assert batch.status.kind == "failed"
-    assert "ended without a word" in batch.status.text
+    assert batch.status.text == CRASHED
     assert tab.start.isEnabled()
 
 
 def test_closing_the_window_ends_the_process(batch: Batch, data: Path, tmp_path: Path) -> None:
-    batch.choose(data, tmp_path / "out", "beside each image (same stem)")
+    batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
     batch.press(batch.tab.start)
     batch.until(lambda: batch.batching.process.pid > 0)
     pid = batch.batching.process.pid
@@ -379,7 +390,7 @@ def test_the_channels_of_the_first_file_can_be_chosen(
     stack = np.zeros((4, 64, 64), np.uint16)
     metadata = {"axes": "CYX", "Channel": {"Name": ["DAPI", "GFP", "RFP", "dark"]}}
     tifffile.imwrite(data / "a.tif", stack, ome=True, metadata=metadata, photometric="minisblack")
-    batch.choose(data, tmp_path / "out", "beside each image (same stem)")
+    batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
     assert "4 channels (DAPI, GFP, RFP, dark)" in tab.form.first.text()
     assert tab.form.channels.isVisibleTo(tab)
     slots = tab.form.channels._slots
@@ -417,8 +428,8 @@ def test_a_channel_whose_name_the_command_would_not_read_is_given_by_number(
 
 def test_a_problem_is_said_in_one_sentence(batch: Batch, data: Path, tmp_path: Path) -> None:
     tab = batch.tab
-    batch.choose(data, tmp_path / "out", "one file for all")
-    assert "Choose a file with prompts" in batch.status.text
+    batch.choose(data, tmp_path / "out", ONE_FILE)
+    assert batch.status.text == CHOOSE_PROMPTS
     batch.type(tab.form.prompt_file.path, str(tmp_path / "nothing.csv"))
     batch.settle()
     assert batch.status.kind == "failed"
@@ -427,7 +438,7 @@ def test_a_problem_is_said_in_one_sentence(batch: Batch, data: Path, tmp_path: P
     assert drop(tab.form.prompt_file, data / "a.csv")
     batch.settle()
     assert batch.status.kind == "ready"
-    batch.type(tab.form.pattern, "*.png")
+    batch.type(tab.form.options["pattern"], "*.png")
     batch.settle()
     assert "There is no file that fits *.png" in batch.status.text
 
@@ -463,32 +474,43 @@ def test_a_run_begins_where_its_settings_cannot_be_saved(
     (tmp_path / "full").write_text("")
     monkeypatch.setenv("NAPARI_SIMMAT_HOME", str(tmp_path / "full" / "home"))
     save_request(BatchRequest())
-    assert "The settings of the batch could not be saved: batch.json" in caplog.text
+    assert NOT_SAVED % "batch.json" in caplog.text
     assert load_request() == BatchRequest()
 
 
 def test_the_command_segments_as_the_form_says(batch: Batch, data: Path, tmp_path: Path) -> None:
     form = batch.tab.form
-    batch.choose(data, tmp_path / "out", "segment everything")
+    batch.choose(data, tmp_path / "out", EVERYTHING)
     assert form.how.isVisibleTo(form)
-    assert not form.propagate.isVisibleTo(form)
+    assert not form.options["propagate"].isVisibleTo(form)
     assert form.value().automatic == AutomaticSettings()
-    form.everything.points.setValue(8)
-    form.everything.crops.setValue(1)
-    form.everything.quality.setValue(0.75)
-    form.everything.border.setChecked(False)
+    form.everything.options["points_per_side"].setValue(8)
+    form.everything.options["crop_layers"].setValue(1)
+    set_quality(form, 0.75)
+    form.everything.options["keep_border"].setChecked(False)
     wanted = AutomaticSettings(points_per_side=8, crop_layers=1, quality=0.75, keep_border=False)
     assert form.value().automatic == wanted
     assert _understood(form.value())["automatic"] == wanted
-    batch.choose(data, tmp_path / "out", "beside each image (same stem)")
+    batch.choose(data, tmp_path / "out", NEXT_TO_IMAGE)
     assert not form.how.isVisibleTo(form)
-    form.propagate.setChecked(True)
+    form.options["propagate"].setChecked(True)
     form.pixels.ratio.setValue(0.5)
     understood = _understood(form.value())
     assert understood["propagate"] is True
     assert understood["pixel_ratio"] == 0.5
     assert "automatic" not in understood
     batch.settle()
+
+
+def quality_of(form: Any) -> QDoubleSpinBox:
+    """The number beside the slider of the predicted IoU."""
+    return form.everything.options["quality"].findChild(QDoubleSpinBox)
+
+
+def set_quality(form: Any, value: float) -> None:
+    """Set the least predicted IoU as if it was typed."""
+    quality_of(form).setValue(value)
+    quality_of(form).editingFinished.emit()
 
 
 def _understood(request: BatchRequest) -> dict[str, Any]:

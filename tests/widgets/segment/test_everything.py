@@ -48,11 +48,11 @@ def test_a_press_proposes_a_slider_sifts_another_press_commits(ready: Any, every
 
     encodes = ready.interaction.segmenter.encodes
     candidates = everything.found.candidates
-    panel.area.setValue(100_000)
+    panel.options["min_area"].setValue(100_000)
     ready.idle()
     assert not preview(ready).any()
     assert "Loosen the thresholds" in ready.status.text
-    panel.area.setValue(20)
+    panel.options["min_area"].setValue(20)
     ready.idle()
     assert at_centres(preview(ready)) == found
     assert everything.found.candidates is candidates, "nothing was asked again"
@@ -121,7 +121,7 @@ def test_a_click_hides_what_was_found_until_it_is_answered_for(ready: Any, every
 
 def test_stopped_it_is_free_again(ready: Any, everything: Any) -> None:
     panel = everything.panel
-    panel.points.setValue(100)
+    panel.options["points_per_side"].setValue(100)
     QTest.mouseClick(panel.start, Qt.MouseButton.LeftButton)
     ready.qtbot.waitUntil(lambda: ready.status.fraction is not None, timeout=180_000)
     press(ready, panel.stop)

@@ -14,6 +14,7 @@ from napari_simmat.widgets.channel_matching import LayerChannel, NamedChannel
 from napari_simmat.widgets.layer_data import layer_key
 from napari_simmat.widgets.train.form import LabelledLayers
 from napari_simmat.widgets.train.runs import TrainRequest, WindowRun
+from napari_simmat.widgets.train.tab import READY
 from tests.widgets.dropping import drop
 from tests.widgets.scenes import discs
 from tests.widgets.train.test_tab import LEFT, Trainer, add_layers
@@ -125,7 +126,7 @@ def test_a_folder_that_is_dropped_on_the_tab(trainer: Trainer, tmp_path: Path) -
     assert drop(tab, tmp_path)
     assert tab.form.value().folder == str(tmp_path)
     assert tab.form.source.currentText() == "a folder"
-    assert trainer.status.text == "Ready to train.", "what is in it, the training says"
+    assert trainer.status.text == READY, "what is in it, the training says"
     assert f"simmat train {tmp_path} --output" in tab.command.value()
 
 
@@ -135,7 +136,7 @@ def test_a_name_that_exists(trainer: Trainer) -> None:
     trainer.type(trainer.tab.form.name, "")
     assert trainer.status.text == "Give the new model a name."
     trainer.type(trainer.tab.form.name, "fresh")
-    assert trainer.status.text == "Ready to train."
+    assert trainer.status.text == READY
 
 
 def test_cancelled_while_layers_are_written(trainer: Trainer, user_folder: Any) -> None:
@@ -172,7 +173,7 @@ def test_a_second_image_has_the_channels_of_the_first(trainer: Trainer) -> None:
     assert "true objects is chosen as the labels of two images" in trainer.status.text
     QTest.mouseClick(tab.images.more[0].remove, LEFT)
     assert tab.images.value() == chosen
-    assert trainer.status.text == "Ready to train."
+    assert trainer.status.text == READY
 
 
 def test_images_that_are_set_read_back(trainer: Trainer) -> None:

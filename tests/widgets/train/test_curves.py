@@ -8,53 +8,7 @@ from napari.qt import get_stylesheet
 from qtpy.QtGui import QColor, QImage
 
 from napari_simmat.widgets.train.runs import CurveHistory
-from napari_simmat.widgets.train.tab import (
-    IOU,
-    LOSS,
-    TrainingCurves,
-    nice_ticks,
-    smooth_points,
-    thin_points,
-)
-
-
-@pytest.mark.parametrize(
-    ("values", "floor", "ticks"),
-    [
-        ([], True, [0, 0.5, 1]),
-        ([0.03, 0.31], True, [0, 0.2, 0.4]),
-        ([90.7, 97.1], False, [90, 92.5, 95, 97.5]),
-        ([40.0, 40.0], False, [40, 42, 44]),
-        ([12.0, 88.0], False, [0, 50, 100]),
-        ([0.0], True, [0, 0.0005, 0.001]),
-    ],
-)
-def test_ticks_are_few_round_numbers_around_the_values(
-    values: list[float], floor: bool, ticks: list[float]
-) -> None:
-    found = nice_ticks(values, floor=floor)
-    assert found == pytest.approx(ticks)
-
-
-def test_ticks_hold_all_values_whatever_they_are() -> None:
-    random = np.random.default_rng(0)
-    for _ in range(300):
-        values = (random.normal(size=5) * 10.0 ** random.integers(-4, 5)).tolist()
-        for floor in (False, True):
-            ticks = nice_ticks(values, floor=floor)
-            assert 2 <= len(ticks) <= 5
-            assert ticks[0] <= min(values) + 1e-9
-            assert ticks[-1] >= max(values) - 1e-9
-            assert np.allclose(np.diff(ticks), ticks[1] - ticks[0])
-
-
-def test_a_long_curve_is_thinned_and_keeps_its_ends() -> None:
-    points = [(float(n), float(n)) for n in range(1001)]
-    few = thin_points(points, 100)
-    assert len(few) <= 101
-    assert few[0] == points[0]
-    assert few[-1] == points[-1]
-    assert thin_points(points[:50], 100) == points[:50]
+from napari_simmat.widgets.train.tab import IOU, LOSS, TrainingCurves, smooth_points
 
 
 def test_the_mean_runs_up_to_each_point() -> None:
@@ -77,6 +31,8 @@ def test_both_curves_and_words_are_seen_in_both_themes(qtbot: Any, theme: str) -
             history.add({"step": step, "validation_iou": 50.0 + step})
     curves.set_value(history, 100)
     assert curves.value() is history
+    qtbot.waitUntil(lambda: curves._canvas is not None, timeout=60_000)
+    curves._canvas.draw()
     drawn = pixels(curves)
     for colour in (IOU, LOSS):
         wanted = np.array(QColor(colour).getRgb()[:3])

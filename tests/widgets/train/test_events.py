@@ -4,13 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_simmat.widgets.train.runs import (
-    CurveHistory,
-    TimeEstimator,
-    TrainEvent,
-    format_duration,
-    read_event,
-)
+from napari_simmat.widgets.train.runs import CurveHistory, TimeEstimator, TrainEvent, read_event
 
 
 def test_lines_become_events() -> None:
@@ -59,15 +53,7 @@ def test_curves_of_a_log_that_was_cut(tmp_path: Path) -> None:
 def test_the_time_left_is_that_of_the_steps_so_far() -> None:
     pace = TimeEstimator()
     assert pace.left == ""
-    pace.update(100.0, 20, 120)  # it went on at step 20
+    pace.add(100.0, 20, 120)  # it went on at step 20
     assert pace.left == ""
-    pace.update(130.0, 30, 120)
+    pace.add(130.0, 30, 120)
     assert pace.left == "about 4 min left"  # 90 steps of 3 s
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0, "1 s"), (40, "40 s"), (61, "1 min"), (5900, "98 min"), (7800, "2 h 10 min")],
-)
-def test_durations_as_one_says_them(seconds: float, words: str) -> None:
-    assert format_duration(seconds) == words

@@ -15,7 +15,8 @@ from napari_simmat.models.tuning import STRATEGIES
 from napari_simmat.training.config import TrainConfig
 from napari_simmat.widgets import channel_matching
 from napari_simmat.widgets.channel_matching import LayerChannel, NamedChannel, TrainChannels
-from napari_simmat.widgets.train.form import TrainForm
+from napari_simmat.widgets.model_picker import NOT_DOWNLOADED
+from napari_simmat.widgets.train.form import CHOOSE_FOLDER, TrainForm
 from napari_simmat.widgets.train.runs import TrainRequest
 from napari_simmat.widgets.train.tab import GainTable
 from tests.widgets.dropping import drop
@@ -67,19 +68,19 @@ def test_only_foundations_are_offered(form: TrainForm) -> None:
         f"polarization is a modality checkpoint: train on its base, {base}, instead."
     )
     form.base.set_value("vit_b")
-    assert "vit_b is not here yet: download it" in str(form.problem())
+    assert form.problem() == NOT_DOWNLOADED.format(name="vit_b")
 
 
 def test_the_learning_rate_follows_base_and_strategy_until_it_is_set(form: TrainForm) -> None:
     assert form.value().config.learning_rate == 1e-3
-    choose(form.strategy, "full")
+    choose(form.options["strategy"], "full")
     assert form.value().config.learning_rate == 1e-3
     form.base.set_value("vit_b")
     assert form.value().config.learning_rate == 3e-5
-    choose(form.strategy, "adapter")
+    choose(form.options["strategy"], "adapter")
     assert form.value().config.learning_rate == 3e-4
-    form.rate.setValue(1.0)
-    choose(form.strategy, "full")
+    form.options["learning_rate"].setValue(1.0)
+    choose(form.options["strategy"], "full")
     assert form.value().config.learning_rate == 1e-4
 
 
@@ -90,7 +91,7 @@ def test_the_strategy_follows_the_base_until_it_is_chosen(form: TrainForm) -> No
     form.base.set_value("tiny")
     assert form.value().config.strategy == "lora_conv"
     assert form.value().config.learning_rate == 1e-3
-    choose(form.strategy, "adapter")
+    choose(form.options["strategy"], "adapter")
     form.base.set_value("vit_b")
     assert form.value().config.strategy == "adapter"
     form.set_value(TrainRequest(config=TrainConfig(steps=5, strategy="lora")))
@@ -104,7 +105,7 @@ def test_a_folder_is_typed_or_dropped(form: TrainForm, tmp_path: Path) -> None:
     assert form.problem() is None
     form.source.setCurrentIndex(1)
     form._on_source()
-    assert form.problem() == "Choose a folder of images with labels, or drop it here."
+    assert form.problem() == CHOOSE_FOLDER
     QTest.keyClicks(form.folder.path, str(tmp_path / "gone"))
     assert "There is no folder" in str(form.problem())
     assert drop(form.folder, tmp_path)

@@ -37,7 +37,7 @@ def test_only_what_was_interrupted_can_go_on_and_only_in_one_window() -> None:
     assert runs.unfinished_runs() == ["mine"]
     assert run.request() == TrainRequest(name="mine")
     assert run.history().loss == [(1, 0.5)]
-    run.ask_to_stop()
+    run.request_stop()
     assert (run.work / STOP_FILE).exists()
     run.clear()
     assert runs.unfinished_runs() == []
@@ -83,7 +83,7 @@ def test_a_model_of_that_name_is_not_overwritten_by_the_best() -> None:
         ("tiny", "tiny is the name of a model that comes with the program"),
         ("a/b", "cannot be a model's name"),
         ("MINE", "There is a model called MINE already"),
-        ("Half", "A training of Half is not finished: resume or discard it"),
+        ("Half", "The training of Half is not finished: resume or discard it"),
         ("new", None),
     ],
 )

@@ -17,7 +17,8 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_simmat.checkpoints.checkpoint import read_spec
-from napari_simmat.widgets.train.controller import USE_MODEL_TEXT
+from napari_simmat.widgets.train.controller import CRASHED_AT, USE_MODEL_TEXT
+from napari_simmat.widgets.train.tab import STOP_AT_ONCE
 from tests.widgets.conftest import SECONDS, Window
 from tests.widgets.scenes import CENTRES, discs, iou
 
@@ -68,8 +69,8 @@ class Trainer:
 
     def choose_settings(self, name: str, steps: int) -> None:
         self.type(self.tab.form.name, name)
-        self.type(self.tab.form.steps, str(steps))
-        self.type(self.tab.form.batch, "1")
+        self.type(self.tab.form.options["steps"], str(steps))
+        self.type(self.tab.form.options["batch"], "1")
         assert self.status.kind == "ready", self.status
 
     def start(self, name: str, steps: int) -> None:
@@ -110,7 +111,7 @@ def test_two_layers_and_their_labels_become_a_model_that_segments(
     assert [each.name for each in tab.images.value()[0].channels] == ["near", "far"]
     assert tab.images.labels.currentText() == "true objects"
     trainer.choose_settings("two channels", 4)
-    for words in ("--channels=near,far", "--steps 4", "--batch 1", "--learning-rate 0.001"):
+    for words in ("--channels=near,far", "--steps=4", "--batch=1", "--learning-rate=0.001"):
         assert words in tab.command.value()
     states = [trainer.training.state]
     trainer.training.changed.connect(lambda: states.append(trainer.training.state))
@@ -167,7 +168,7 @@ def test_stopped_early_the_best_is_kept(
     trainer.first_step()
     trainer.press(trainer.tab.stop)
     assert trainer.training.state == "stopping"
-    assert trainer.tab.stop.text() == "Stop at once"
+    assert trainer.tab.stop.text() == STOP_AT_ONCE
     trainer.over()
     assert trainer.status.kind == "done", trainer.status
     assert "of 500)" in trainer.status.text
@@ -184,7 +185,7 @@ def test_killed_from_outside_it_says_so_and_goes_on(trainer: Trainer, user_folde
     os.kill(trainer.training.process.pid, signal.SIGKILL)
     trainer.over()
     assert trainer.status.kind == "failed"
-    assert "was ended from outside or crashed at step" in trainer.status.text
+    assert CRASHED_AT.split("{")[0] in trainer.status.text
     assert "The best checkpoint so far (step " in trainer.status.text
     best = user_folder / "trainings" / "killed" / "run" / "best.safetensors"
     assert read_spec(best).channel_names == ("near", "far")
@@ -220,7 +221,7 @@ def test_ended_at_once_the_best_so_far_is_kept_as_it_is(
     assert f"Stopped at once at step {trainer.training.history.step}. The" in trainer.status.text
     assert trainer.training.history.step > 0
     trainer.type(trainer.tab.form.name, "cut")
-    assert "A training of cut is not finished" in trainer.status.text
+    assert "The training of cut is not finished" in trainer.status.text
     trainer.press(trainer.tab.keep)
     trainer.over()
     assert trainer.status.kind == "done"

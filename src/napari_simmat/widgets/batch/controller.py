@@ -1,9 +1,4 @@
-"""Start, pause and follow a batch run in a child process.
-
-A run over files as the window sees it: its state, its files, its process.
-
-`simmat segment` in a process of its own: paused, stopped and read line by line.
-"""
+"""Controls the batch run of the tab: checks the files, runs them, opens results."""
 
 from __future__ import annotations
 
@@ -11,7 +6,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,17 +26,71 @@ from napari_simmat.widgets.batch.request import (
     single_task_request,
 )
 from napari_simmat.widgets.controls import Status
-from napari_simmat.widgets.subprocess import ChildProcess
+from napari_simmat.widgets.subprocess import ChildProcess, Ending
 from napari_simmat.widgets.worker import Worker
 from napari_simmat.widgets.worker import WorkerTask as Work
 
 BatchState = Literal["idle", "running", "paused", "stopping", "killing", "trying"]
+
+SCANNING = "Scanning files"
+STOPPED = "Stopped."
+CRASHED = (
+    "The batch process stopped unexpectedly, possibly out of memory. Start it again to resume."
+)
+TRIAL_CRASHED = "The process stopped unexpectedly, possibly out of memory."
+# Words of `cli.remote`, which the window does not import.
+PAUSE, GO, STOP = "pause", "go", "stop"
 _SCAN_DELAY = 300
-"""Milliseconds without a change before the files are looked at."""
+"""Milliseconds without a change of the form before the files are scanned."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One line of ``simmat segment --events``.
+
+    Parameters
+    ----------
+    done, total, message
+        Progress in files, and what happens in words.
+    number, state
+        Index of the task, and its state; None for work before the first task.
+    file
+        The task's outcome, once known.
+    is_last
+        Whether the run is complete.
+    """
+
+    done: int = 0
+    total: int = 0
+    message: str = ""
+    number: int | None = None
+    state: str = ""
+    file: Mapping[str, Any] | None = None
+    is_last: bool = False
+
+
+def read_event(line: str) -> PlannedRun | Step | None:
+    """Parse a line of ``simmat segment --events``; None for anything else."""
+    try:
+        values = json.loads(line)
+        if "plan" in values:
+            return PlannedRun.read(values["plan"])
+        if "finished" in values:
+            return Step(is_last=True)
+        return Step(
+            int(values["done"]),
+            int(values["total"]),
+            str(values["message"]),
+            values.get("number"),
+            str(values.get("state", "")),
+            values.get("file"),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
 
 
 class BatchController(QObject):
-    """Looks at files before a run, runs it in a process, and opens what came out.
+    """Scans the files before a run, runs them in a child process, and opens results.
 
     Parameters
     ----------
@@ -52,7 +101,7 @@ class BatchController(QObject):
     status = Signal(object)
     """A `Status`."""
     changed = Signal()
-    """The state is another."""
+    """`state` changed."""
     looked = Signal(object)
     """A `RunPreflight`."""
     opened = Signal(object)
@@ -64,19 +113,18 @@ class BatchController(QObject):
         self.state: BatchState = "idle"
         self.look: RunPreflight | None = None
         self.worker = Worker("simmat-batch")
-        self.process = BatchProcess()
+        self.process = ChildProcess(read_event)
         queued = Qt.ConnectionType.QueuedConnection
         self.worker.returned.connect(self._on_returned, queued)
         self.worker.failed.connect(self._on_failed, queued)
-        self.process.planned.connect(self._on_planned)
-        self.process.progressed.connect(self._on_progressed)
+        self.process.received.connect(self._on_event)
         self.process.ended.connect(self._on_ended)
         self._work: Work | None = None
-        self._asked: BatchRequest | None = None
+        self._wanted: BatchRequest | None = None
         self._later = QTimer(self)
         self._later.setSingleShot(True)
         self._later.setInterval(_SCAN_DELAY)
-        self._later.timeout.connect(self._begin_look)
+        self._later.timeout.connect(self._scan)
         self._output = Path()
         self._ran = False
         self._is_trial = False
@@ -88,12 +136,12 @@ class BatchController(QObject):
 
     @property
     def busy(self) -> bool:
-        """Whether a run goes on."""
+        """Whether a run is active."""
         return self.state != "idle"
 
     @property
     def looking(self) -> bool:
-        """Whether the files are still looked at, or a result is being opened."""
+        """Whether files are being scanned, or a result is being opened."""
         return self._later.isActive() or self._work is not None
 
     def close(self) -> None:
@@ -103,22 +151,22 @@ class BatchController(QObject):
         self.worker.close()
         self._forget_trial()
 
-    # ------------------------------------------------------------------ before
+    # --------------------------------------------------------------- before a run
 
     def knows(self, request: BatchRequest) -> bool:
-        """Whether the files of a request were looked at, and no run has changed them since."""
+        """Whether the request's files were scanned, and no run has changed them since."""
         return self.look is not None and not self._ran and request.plans_as(self.look.request)
 
     def look_at(self, request: BatchRequest) -> None:
-        """Look at the files of a request, once it has not changed for a moment."""
-        self._asked, self.look = request, None
+        """Scan the request's files as soon as it stops changing."""
+        self._wanted, self.look = request, None
         self._later.start()
 
-    def _begin_look(self) -> None:
-        request = self._asked
+    def _scan(self) -> None:
+        request = self._wanted
         if request is not None and not self.busy:
-            self.status.emit(Status("working", "Looking at the files", way_out=""))
-            self._work = self.worker.submit("Looking", lambda: preflight_job(request))
+            self.status.emit(Status("working", SCANNING, way_out=""))
+            self._work = self.worker.submit(SCANNING, lambda: preflight_job(request))
 
     def open(self, image: Path, labels: Path) -> None:
         """Open an image and its labels."""
@@ -130,7 +178,7 @@ class BatchController(QObject):
         self._work = None
         if isinstance(result, OpenedResult):
             self.opened.emit(result)
-        elif isinstance(result, RunPreflight) and result.request == self._asked and not self.busy:
+        elif isinstance(result, RunPreflight) and result.request == self._wanted and not self.busy:
             self.look, self._ran = result, False
             plan = result.plan
             self.files.set_rows([] if plan is None else rows_of(PlannedRun.of(plan)))
@@ -141,10 +189,10 @@ class BatchController(QObject):
             self._work = None
             self.status.emit(Status("failed", reason))
 
-    # ------------------------------------------------------------------ the run
+    # -------------------------------------------------------------------- the run
 
     def start(self, request: BatchRequest) -> None:
-        """Begin the run whose files were looked at."""
+        """Run the files that were scanned."""
         assert self.look is not None
         assert self.look.plan is not None
         save_request(request)
@@ -153,7 +201,7 @@ class BatchController(QObject):
         self._run(request, "running")
 
     def try_one(self, request: BatchRequest, number: int = 0) -> None:
-        """Run one file alone, with its results in a temporary folder, and open it."""
+        """Run one file into a temporary folder, and open the result."""
         assert self.look is not None
         assert self.look.plan is not None
         self._forget_trial()
@@ -163,7 +211,7 @@ class BatchController(QObject):
         self._run(single, "trying")
 
     def pause(self) -> None:
-        """Stop at the next step, or go on."""
+        """Pause at the next step, or resume."""
         if self.state in ("running", "paused"):
             self.process.write(PAUSE if self.state == "running" else GO)
             self.state = "paused" if self.state == "running" else "running"
@@ -172,7 +220,7 @@ class BatchController(QObject):
             self.changed.emit()
 
     def stop(self) -> None:
-        """End the run after the step it is at; asked again, at once."""
+        """Stop after the current step; a second call kills the process."""
         if self.state in ("running", "paused", "trying"):
             self.state = "stopping"
             self.process.write(STOP)
@@ -184,17 +232,21 @@ class BatchController(QObject):
 
     def _run(self, request: BatchRequest, state: BatchState) -> None:
         self.state, self._done, self._begun = state, 0, time.monotonic()
-        self._is_trial = state == "trying"  # also while it is being stopped
+        self._is_trial = state == "trying"  # stays while the trial is being stopped
         self.status.emit(Status("working", "Starting", way_out=""))
         self.process.start(request.arguments())
+        self.process.write(GO)  # after its first word it stops when its stdin closes
         self.changed.emit()
 
-    def _on_planned(self, planned: PlannedRun) -> None:
-        self._output = planned.output
-        if not self._is_trial:
-            self.files.set_rows(rows_of(planned))
+    def _on_event(self, event: PlannedRun | Step) -> None:
+        if isinstance(event, PlannedRun):
+            self._output = event.output
+            if not self._is_trial:
+                self.files.set_rows(rows_of(event))
+        elif not event.is_last:
+            self._on_step(event)
 
-    def _on_progressed(self, step: BatchStep) -> None:
+    def _on_step(self, step: Step) -> None:
         fraction = step.done / step.total if step.total else None
         if self.state in ("running", "trying"):
             self.status.emit(Status("working", step.message, fraction, way_out=""))
@@ -208,7 +260,7 @@ class BatchController(QObject):
         if step.file is not None:
             self._done += 1
 
-    def _on_ended(self, ending: BatchEnd) -> None:
+    def _on_ended(self, ending: Ending) -> None:
         state, self.state = self.state, "idle"
         seconds = time.monotonic() - self._begun
         if self._is_trial:
@@ -219,28 +271,21 @@ class BatchController(QObject):
             self.status.emit(Status("failed", ending.text))
         elif ending.kind == "cancelled" or state in ("stopping", "killing"):
             wanted = sum(row.image is not None for row in self.files.rows)
-            left = f"{self._done} of {pluralize(wanted, 'file')} done"
-            text = f"Stopped; {left}. Start again to go on with the others."
+            text = f"{STOPPED} {self._done} of {pluralize(wanted, 'file')} done; start to resume."
             self.status.emit(Status("cancelled", text, seconds=seconds))
         else:
-            self.status.emit(
-                Status(
-                    "failed",
-                    "The run's process ended without a word (perhaps the memory was full); start "
-                    "again to go on where it was.",
-                )
-            )
+            self.status.emit(Status("failed", CRASHED))
         self.changed.emit()
 
-    def _end_of_trial(self, ending: BatchEnd, stopped: bool) -> None:
+    def _end_of_trial(self, ending: Ending, stopped: bool) -> None:
         if ending.kind == "done" and self._tried is not None:
             image, labels = self._tried
             self.status.emit(Status("done", f"Tried on {image.name}; nothing was kept."))
             self.open(image, labels)
         elif ending.kind == "cancelled" or stopped:
-            self.status.emit(Status("cancelled", "Stopped."))
+            self.status.emit(Status("cancelled", STOPPED))
         else:
-            text = self._reason or self.process.last_output or "The process ended without a word."
+            text = self._reason or self.process.last_message or TRIAL_CRASHED
             self.status.emit(Status("failed", text))
 
     def _summary(self) -> str:
@@ -256,102 +301,3 @@ class BatchController(QObject):
         if self._trial is not None:
             shutil.rmtree(self._trial, ignore_errors=True)
             self._trial = None
-
-
-# Words of `cli.remote`, which the window does not import.
-PAUSE, GO, STOP = "pause", "go", "stop"
-_CANCELLED = 130
-
-
-@dataclass(frozen=True)
-class BatchStep:
-    """One line of ``simmat segment --events``.
-
-    Parameters
-    ----------
-    done, total, message
-        Of files, where there are several, and in words.
-    number, state
-        Which task it is about, and what that is at; None for work before the first.
-    file
-        What became of it, once that is known.
-    """
-
-    done: int
-    total: int
-    message: str
-    number: int | None = None
-    state: str = ""
-    file: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class BatchEnd:
-    """How a run's process ended.
-
-    Parameters
-    ----------
-    kind
-        ``"done"``, whatever became of each file; ``"cancelled"``; ``"failed"``: it said why it
-        cannot run; ``"crashed"``: it ended without a word.
-    text
-        The reason in one sentence.
-    """
-
-    kind: Literal["done", "cancelled", "failed", "crashed"]
-    text: str = ""
-
-
-class BatchProcess(ChildProcess):
-    """Runs one `simmat segment` after the other."""
-
-    planned = Signal(object)
-    """A `PlannedRun`, before it begins: files may have come or gone since they were looked at."""
-    progressed = Signal(object)
-    """A `BatchStep`."""
-    ended = Signal(object)
-    """An `BatchEnd`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._complete = False
-
-    def start(self, arguments: Sequence[str]) -> None:
-        """Start `simmat segment`."""
-        self._complete = False
-        self.begin(arguments)
-        self.write(GO)  # from now on it stops by itself when the window is gone
-
-    def read_line(self, line: str) -> bool:
-        """Pass on a step."""
-        try:
-            values = json.loads(line)
-            if "plan" in values:
-                self.planned.emit(PlannedRun.from_event(values["plan"]))
-                return True
-            if "finished" in values:
-                self._complete = True
-                return True
-            step = BatchStep(
-                int(values["done"]),
-                int(values["total"]),
-                str(values["message"]),
-                values.get("number"),
-                str(values.get("state", "")),
-                values.get("file"),
-            )
-        except (AttributeError, KeyError, TypeError, ValueError):
-            return False
-        self.progressed.emit(step)
-        return True
-
-    def finished(self, code: int | None) -> None:
-        """Say how it ended."""
-        if self._complete:
-            self.ended.emit(BatchEnd("done"))
-        elif code == _CANCELLED:
-            self.ended.emit(BatchEnd("cancelled"))
-        elif code is not None and self.last_output:
-            self.ended.emit(BatchEnd("failed", self.last_output))
-        else:
-            self.ended.emit(BatchEnd("crashed"))

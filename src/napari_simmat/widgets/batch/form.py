@@ -1,8 +1,8 @@
 """The form and the table of images of the Batch tab.
 
-What is segmented and how: images, results, model, channels, prompts, what is written.
+The settings of a batch run: images, results, model, channels, prompts, outputs.
 
-The live table of a run's files.
+The table of a run's files, updated while it runs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QHeaderView,
     QLabel,
-    QLineEdit,
     QTableView,
     QVBoxLayout,
     QWidget,
@@ -29,7 +28,7 @@ from qtpy.QtWidgets import (
 
 from napari_simmat._text import format_shape, pluralize
 from napari_simmat.batch.plan import AUTO, SAME_STEM
-from napari_simmat.widgets.batch.request import EXISTING, BatchRequest, FirstFile, PlannedRun
+from napari_simmat.widgets.batch.request import BatchRequest, FirstFile, PlannedRun
 from napari_simmat.widgets.channel_matching import ChannelsForm
 from napari_simmat.widgets.controls import (
     CollapsibleSection,
@@ -38,15 +37,15 @@ from napari_simmat.widgets.controls import (
     PathField,
     PixelShape,
 )
+from napari_simmat.widgets.forms import Options
 from napari_simmat.widgets.model_picker import ModelPicker
 
-_PROMPTS = ("segment everything", "beside each image (same stem)", "one file for all")
+EVERYTHING, NEXT_TO_IMAGE, ONE_FILE = PROMPTS = (
+    "Segment everything",
+    "File next to each image (same stem)",
+    "One file for all images",
+)
 _EXTRAS = {"overlay": "Overlay (PNG)", "coco": "COCO (JSON)", "rois": "ImageJ regions (zip)"}
-_EXISTING = {
-    "resume": "keep them, go on",
-    "refuse": "do not begin",
-    "overwrite": "replace them",
-}
 
 
 class BatchForm(QWidget):
@@ -58,16 +57,12 @@ class BatchForm(QWidget):
         super().__init__(parent)
         self._first: FirstFile | None = None
         self._wanted = ""  # channels, until the first file is known
-        self._axis = ""
         self.images = PathField(
             "either",
             "Images to segment",
             "A folder with its subfolders, an image, a pattern such as data/**/*.tif, or a "
             "manifest (CSV with the column image)",
         )
-        self.pattern = QLineEdit()
-        self.pattern.setPlaceholderText("all images")
-        self.pattern.setToolTip("Which files of the folder count, e.g. *.tif")
         self.output = PathField("folder", "Folder for the results", "Subfolders are mirrored in it")
         self.models = ModelPicker()
         self.channels = ChannelsForm()
@@ -77,75 +72,57 @@ class BatchForm(QWidget):
         self.first.setTextFormat(Qt.TextFormat.PlainText)
         self.first.setStyleSheet("color: #9aa0a8;")
         self.prompts = ComboBox()
-        self.prompts.addItems(_PROMPTS)
+        self.prompts.addItems(PROMPTS)
         self.prompt_file = PathField("file", "Prompts", "CSV of points or shapes, or a label image")
         self.everything = EverythingForm()
-        self.propagate = QCheckBox("Follow objects through stacks")
-        self.propagate.setToolTip(
-            "From the planes with prompts through all others, until the object ends"
-        )
         self.extras = {kind: QCheckBox(title) for kind, title in _EXTRAS.items()}
-        self.existing = ComboBox()
-        for kind in ("resume", "refuse", "overwrite"):
-            self.existing.addItem(_EXISTING[kind], kind)
-        self.existing.setToolTip(
-            "Results that were made the same way are kept, others are refused; or all are replaced"
+        self.options = Options(
+            BatchRequest(), ("pattern", "propagate", "existing", "scheduler"), self
         )
-        self.scheduler = QLineEdit()
-        self.scheduler.setPlaceholderText("this machine")
-        self.scheduler.setToolTip(
-            "Address of a Dask scheduler, e.g. tcp://10.0.0.1:8786. It can run code on its workers "
-            "and they on what they are sent: use one that you trust."
-        )
+        self.options["pattern"].setPlaceholderText("all images")
+        self.options["scheduler"].setPlaceholderText("this machine")
         self._lay_out()
         self._show()
         self._connect()
 
     def value(self) -> BatchRequest:
-        """What is asked for."""
+        """The request."""
+        request: BatchRequest = self.options.value()
         kind = self.prompts.currentIndex()
-        return BatchRequest(
+        return replace(
+            request,
             images=self.images.value(),
-            pattern=self.pattern.text().strip(),
             output=self.output.value(),
             model=str(self.models.reference()),
             channels=self._channels(),
-            channel_axis=self._axis,
             pixel_ratio=self.pixels.value(),
             prompts=(AUTO, SAME_STEM, self.prompt_file.value())[kind],
             extras=tuple(kind for kind, box in self.extras.items() if box.isChecked()),
-            existing=self.existing.currentData(),
-            scheduler=self.scheduler.text().strip(),
-            propagate=self.propagate.isChecked(),
             automatic=self.everything.value(),
         )
 
     def set_value(self, request: BatchRequest) -> None:
-        """Show a request; a model that is not there any more is left out."""
-        assert request.existing in EXISTING
+        """Show a request; a model that no longer exists is left out."""
         path = Path(request.model).expanduser()
         with suppress(ValueError, OSError):
             self.models.set_value(path if path.is_file() else request.model)
+        self.options.set_value(request)
         self.images.set_value(request.images)
-        self.pattern.setText(request.pattern)
         self.output.set_value(request.output)
-        self._wanted, self._axis = request.channels, request.channel_axis
+        self._wanted = request.channels
         self.pixels.set_value(request.pixel_ratio)
         kind = {AUTO: 0, SAME_STEM: 1}.get(request.prompts, 2)
         self.prompts.setCurrentIndex(kind)
         self.prompt_file.set_value(request.prompts if kind == 2 else "")
         for name, box in self.extras.items():
             box.setChecked(name in request.extras)
-        self.existing.setCurrentIndex(self.existing.findData(request.existing))
-        self.scheduler.setText(request.scheduler)
-        self.propagate.setChecked(request.propagate)
         self.everything.set_value(request.automatic)
         self.set_first(self._first, "")
         self._show()
         self.changed.emit()
 
     def set_first(self, first: FirstFile | None, remark: str) -> None:
-        """Show the channels of the first file, or why it cannot be read."""
+        """Show the channels of the first file, or a remark why it cannot be read."""
         self._first = first
         spec = self._spec()
         self.channels.blockSignals(True)
@@ -166,7 +143,7 @@ class BatchForm(QWidget):
         self._show()
 
     def problem(self) -> str | None:
-        """What is wrong with the request itself, in one sentence; None if nothing is."""
+        """What is wrong with the request itself, one sentence; None if nothing is."""
         if problem := self.models.problem():
             return problem
         if problem := self.value().problem():
@@ -176,7 +153,7 @@ class BatchForm(QWidget):
         if first is not None and spec is not None and first.count > 1 and gap:
             return (
                 f"{spec.name} reads {', '.join(spec.channel_names)}, but {first.name} has "
-                f"{first.count} channels and no choice is made: choose under Channels."
+                f"{first.count} channels and none is chosen: choose under Channels."
             )
         return None
 
@@ -190,7 +167,7 @@ class BatchForm(QWidget):
         form.setVerticalSpacing(6)
         form.setHorizontalSpacing(8)
         form.addRow("Images", self.images)
-        form.addRow("Pattern", self.pattern)
+        self.options.add_rows(form, "pattern")
         form.addRow("Results", self.output)
         form.addRow("Model", self.models)
         form.addRow(self.models.details)
@@ -200,37 +177,33 @@ class BatchForm(QWidget):
         form.addRow(self.pixels)
         form.addRow("Prompts", self.prompts)
         form.addRow("", self.prompt_file)
-        self.how = CollapsibleSection("How everything is segmented", self.everything)
+        self.how = CollapsibleSection("Automatic segmentation", self.everything)
         form.addRow(self.how)
-        form.addRow("", self.propagate)
+        form.addRow("", self.options["propagate"])
         boxes = QWidget()
         inside = QVBoxLayout(boxes)
         inside.setContentsMargins(14, 0, 0, 0)
         for box in self.extras.values():
             inside.addWidget(box)
-        self.also = CollapsibleSection("Write as well", boxes)
+        self.also = CollapsibleSection("Additional outputs", boxes)
         form.addRow(self.also)
-        form.addRow("If they exist", self.existing)
+        self.options.add_rows(form, "existing")
         cluster = QWidget()
         rows = QFormLayout(cluster)
         rows.setContentsMargins(14, 0, 0, 0)
-        rows.addRow("Scheduler", self.scheduler)
-        self.cluster = CollapsibleSection("Cluster", cluster)
-        form.addRow(self.cluster)
+        self.options.add_rows(rows, "scheduler")
+        form.addRow(CollapsibleSection("Cluster", cluster))
         self._form = form
 
     def _connect(self) -> None:
-        for field in (self.images, self.output, self.prompt_file):
+        for field in (self.images, self.output, self.prompt_file, self.pixels):
             field.changed.connect(self._on_changed)
-        for line in (self.pattern, self.scheduler):
-            line.textChanged.connect(self._on_changed)
-        for choice in (self.prompts, self.existing):
-            choice.activated.connect(self._on_changed)
-        for box in (*self.extras.values(), self.propagate):
+        self.prompts.activated.connect(self._on_changed)
+        for box in self.extras.values():
             box.toggled.connect(self._on_changed)
+        self.options.changed.connect(self._on_changed)
         self.everything.sifted.connect(self._on_changed)
         self.everything.asked.connect(self._on_changed)
-        self.pixels.changed.connect(self._on_changed)
         self.models.changed.connect(self._on_model)
         self.channels.changed.connect(self._on_channels)
         spec = self._spec()
@@ -268,7 +241,7 @@ class BatchForm(QWidget):
         kind = self.prompts.currentIndex()
         self.prompt_file.setVisible(kind == 2)
         self.how.setVisible(kind == 0)
-        self.propagate.setVisible(kind != 0)
+        self.options["propagate"].setVisible(kind != 0)
         for field, shown in (
             (self.channels, several),
             (self.channels.details, several),
@@ -286,7 +259,7 @@ _COLOURS = {
 }  # fmt: skip
 _WORDS = {"written": "done", "kept": "kept", "waiting": ""}
 OPENABLE_STATES = ("written", "kept")
-"""States of a file that can be opened."""
+"""States of files that can be opened."""
 
 
 @dataclass(frozen=True)
@@ -300,11 +273,11 @@ class FileRow:
     state
         ``"waiting"``, a state of `batch.running`, or ``"skipped"``.
     objects, seconds
-        Once they are known.
+        None until known.
     message
-        A remark, or why it failed.
+        A remark, or the reason of a failure.
     image, labels
-        What is opened; None for a file that was left out.
+        Files to open; None for a file that was skipped.
     """
 
     name: str
@@ -316,7 +289,7 @@ class FileRow:
     labels: Path | None = None
 
     def texts(self) -> tuple[str, str, str, str, str]:
-        """The cells."""
+        """The texts of its cells."""
         return (
             self.name,
             _WORDS.get(self.state, self.state),
@@ -327,7 +300,7 @@ class FileRow:
 
 
 def rows_of(planned: PlannedRun) -> list[FileRow]:
-    """The files of a run; those that are left out at the end."""
+    """The files of a run, those that are skipped at the end."""
     rows = [
         FileRow(_name(image, labels.parent, planned.output), image=image, labels=labels)
         for image, labels in planned.pairs
@@ -344,23 +317,23 @@ def _name(image: Path, folder: Path, output: Path) -> str:
 
 
 class FilesModel(QAbstractTableModel):
-    """The rows, as Qt asks for them."""
+    """The rows as a Qt model."""
 
     def __init__(self) -> None:
         super().__init__()
         self.rows: list[FileRow] = []
 
     def set_rows(self, rows: Sequence[FileRow]) -> None:
-        """Show other files."""
+        """Replace all rows."""
         self.beginResetModel()
         self.rows = list(rows)
         self.endResetModel()
 
     def update(self, number: int, state: str, file: Mapping[str, Any] | None = None) -> None:
-        """A file has come further."""
+        """Change the state of a file, and set its outcome if known."""
         row = replace(self.rows[number], state=state)
         if file is not None:
-            labels = file.get("labels_file")  # of a large image in another format than planned
+            labels = file.get("labels_file")  # large images get another format than planned
             row = replace(
                 row,
                 labels=row.labels if labels is None else Path(labels),
@@ -374,11 +347,11 @@ class FilesModel(QAbstractTableModel):
             self.dataChanged.emit(self.index(number, 0), self.index(number, last))
 
     def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802 - Qt's name
-        """How many files."""
+        """Number of files."""
         return 0 if parent is not None and parent.isValid() else len(self.rows)
 
     def columnCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802 - Qt's name
-        """How many columns."""
+        """Number of columns."""
         return 0 if parent is not None and parent.isValid() else len(TABLE_COLUMNS)
 
     def headerData(self, section: int, orientation: Any, role: int = 0) -> Any:  # noqa: N802
@@ -388,7 +361,7 @@ class FilesModel(QAbstractTableModel):
         return TABLE_COLUMNS[section] if horizontal and shown else None
 
     def data(self, index: QModelIndex, role: int = 0) -> Any:
-        """Text, colour and tip of a cell."""
+        """Text, colour and tooltip of a cell."""
         row = self.rows[index.row()]
         if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole):
             return row.texts()[index.column()]
@@ -400,10 +373,10 @@ class FilesModel(QAbstractTableModel):
 
 
 class FilesTable(QTableView):
-    """The table; a click on a file that is done asks to open it, on another to explain it."""
+    """The table; a click on a finished file opens it, on another one explains its state."""
 
     opened = Signal(object, object)
-    """The files of the image and of its labels."""
+    """Paths of the image and of its labels."""
     explained = Signal(str)
     """Why a file was not segmented."""
 

@@ -1,10 +1,10 @@
 """Options of a batch run as a command, and the preflight on the first file.
 
-A look at the files of a run before it starts, and at results, in a worker's thread.
+Checks the files of a run before it starts, and opens results; both in a worker's thread.
 
-Plain values, no Qt, no napari.
+Plain values: no Qt, no napari.
 
-What is asked of a run over files, as a value: a form shows it, a command line carries it out.
+What a batch run of the window is: a value that a form shows and a command carries out.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
@@ -36,9 +36,10 @@ from napari_simmat.io.readers import read_image, read_labels
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.channel_matching import LayerChannel, LayerInfo
+from napari_simmat.widgets.forms import command_words, from_plain
 
 MAX_CHANNELS = 1024
-"""Of an image with more, the channels are not listed."""
+"""More channels than this are not listed."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,13 @@ class FirstFile:
     name
         Of the file.
     count
-        How many channels it has.
+        Number of channels.
     names
-        Their names, where the file says them.
+        Of the channels; None if the file has none.
     shape
-        Without channels.
+        Without the channel axis.
     rgb
-        Whether they are red, green and blue.
+        Whether the channels are red, green and blue.
     """
 
     name: str
@@ -66,7 +67,7 @@ class FirstFile:
     rgb: bool = False
 
     def layers(self) -> list[LayerInfo]:
-        """Each channel as the form of channels takes it."""
+        """One entry per channel for the channels form."""
         called = self.names or tuple(f"channel {n}" for n in range(self.count))
         if self.count == 1:
             called = (self.name,)
@@ -75,7 +76,7 @@ class FirstFile:
         ]
 
     def chosen(self, sources: Sequence[LayerChannel | None], spec: ModelSpec) -> str:
-        """A choice as ``--channels`` takes it; empty where it is what the model takes anyway."""
+        """The value of ``--channels`` for a choice; empty if the model chooses the same."""
         if any(source is None for source in sources):
             return ""
         numbers = tuple(int(source.layer) for source in sources if source is not None)
@@ -88,7 +89,7 @@ class FirstFile:
         return ",".join(map(self._word, numbers))
 
     def sources(self, channels: str, spec: ModelSpec) -> tuple[LayerChannel, ...] | None:
-        """What ``--channels`` says, as a choice; None where it does not fit."""
+        """The choice that ``--channels`` stands for; None if it does not fit this file."""
         if not channels:
             return None
         parts = [part.strip() for part in channels.split(",")]
@@ -100,7 +101,7 @@ class FirstFile:
         return tuple(LayerChannel(str(number)) for number in numbers)
 
     def _word(self, number: int) -> str:
-        """A channel by its name; by its number where ``--channels`` would not read that name."""
+        """A channel's name, or its number where ``--channels`` could not read the name."""
         if self.names is None:
             return str(number)
         plain = [name.strip().casefold() for name in self.names]
@@ -126,16 +127,17 @@ class PlannedRun:
     pairs: tuple[tuple[Path, Path], ...]
     skipped: tuple[SkippedImage, ...]
     output: Path
+    is_last = False
 
     @classmethod
     def of(cls, plan: Plan) -> PlannedRun:
-        """As planned here."""
+        """From a plan made in this process."""
         pairs = tuple((task.image, task.files.labels) for task in plan.tasks)
         return cls(pairs, plan.skipped, plan.output)
 
     @classmethod
-    def from_event(cls, values: Mapping[str, Any]) -> PlannedRun:
-        """As ``simmat segment --events`` tells it; KeyError or TypeError if it is no plan."""
+    def read(cls, values: Mapping[str, Any]) -> PlannedRun:
+        """From an event of ``simmat segment``; KeyError or TypeError if it is no plan."""
         return cls(
             tuple((Path(each["image"]), Path(each["labels_file"])) for each in values["files"]),
             tuple(
@@ -148,20 +150,20 @@ class PlannedRun:
 
 @dataclass(frozen=True)
 class RunPreflight:
-    """What there is to do.
+    """The result of scanning a request's files.
 
     Parameters
     ----------
     request
-        What was asked.
+        The request.
     plan
-        What would be done; None where there is a problem.
+        What would be done; None if there is a problem.
     problem
-        Why nothing can be done, in one sentence.
+        Why nothing can be done, one sentence.
     first
-        The first file, where it can be read.
+        The first file; None if it cannot be read.
     remark
-        Why it cannot, in one sentence.
+        Why it cannot be read, one sentence.
     """
 
     request: BatchRequest
@@ -172,13 +174,13 @@ class RunPreflight:
 
 
 def preflight_job(request: BatchRequest) -> Job[RunPreflight]:
-    """Find the files, and see what channels the first has."""
-    yield Progress(0, 0, "Looking at the files")
+    """Find the files, and read the header of the first."""
+    yield Progress(0, 0, "Scanning files")
     try:
         plan = request.planned()
     except (ValueError, OSError) as error:
         return RunPreflight(request, problem=str(error))
-    yield Progress(0, 0, "Looking at the first file")
+    yield Progress(0, 0, "Reading the first file")
     try:
         return RunPreflight(
             request, plan, first=_first_file(read_image(plan.tasks[0].image, lazy_above=0))
@@ -189,14 +191,14 @@ def preflight_job(request: BatchRequest) -> Job[RunPreflight]:
 
 @dataclass(frozen=True, eq=False)
 class OpenedResult:
-    """An image and its objects, to be shown.
+    """An image and its labels, ready to be shown.
 
     Parameters
     ----------
     name
         Of the image.
     image
-        As it was read.
+        As read.
     labels
         (..., Y, X).
     """
@@ -207,18 +209,18 @@ class OpenedResult:
 
 
 def open_result_job(image: Path, labels: Path) -> Job[OpenedResult]:
-    """Read an image and the labels that were made of it; large ones stay where they are."""
+    """Read an image and its labels; large ones stay on disk."""
     yield Progress(0, 0, f"Opening {image.name}")
     read = read_image(image)
     yield Progress(0, 0, f"Opening {labels.name}")
     found = read_labels(labels).data
     if found.shape != read.shape and same_except_singletons(found.shape, read.shape):
-        found = np.asarray(found).reshape(read.shape)  # TIFF keeps no axes of one plane
+        found = np.asarray(found).reshape(read.shape)  # TIFF drops axes of length one
     return OpenedResult(image.name, read, found)
 
 
 def single_task_request(request: BatchRequest, task: SegmentTask, output: Path) -> BatchRequest:
-    """A request for one task of a plan, with outputs elsewhere."""
+    """The request for a single task of a plan, with another output folder."""
     channels = request.channels if task.channels is None else ",".join(map(str, task.channels))
     axis = request.channel_axis if task.channel_axis is None else str(task.channel_axis)
     return replace(
@@ -243,30 +245,33 @@ def _first_file(file: ImageFile) -> FirstFile:
 
 log = logging.getLogger(__name__)
 
-EXISTING = ("refuse", "resume", "overwrite")
+CHOOSE_IMAGES = "Choose a folder of images, or drop it here."
+CHOOSE_RESULTS = "Choose a folder for the results."
+CHOOSE_PROMPTS = "Choose a file with prompts, or segment everything."
+NOT_SAVED = "The settings of the batch could not be saved: %s"
 _FILE = "batch.json"
 _PLANNED = ("images", "pattern", "output", "prompts", "extras", "existing")
-"""What decides which files are read and written."""
+"""Fields that decide which files are read and written."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BatchRequest:
-    """A run of the window.
+    """A batch run of the window.
 
     Parameters
     ----------
     images
         A folder, a file, a pattern or a manifest.
     pattern
-        Which files of a folder count; empty for all images.
+        Which files of a folder are images; empty for all image files.
     output
-        The folder that is written into.
+        Folder for the results.
     model
         By name or file.
     channels
-        Names or numbers with commas between; empty for what the file and the model say.
+        Names or numbers separated by commas; empty to match them to the model.
     channel_axis
-        Which axis holds the channels; empty for what the file says.
+        Axis of the channels; empty if the file says it.
     pixel_ratio
         Height of a pixel over its width, where a file does not say.
     prompts
@@ -276,15 +281,17 @@ class BatchRequest:
     existing
         What to do where an output exists.
     scheduler
-        Address of a Dask scheduler; empty: on this machine.
+        Address of a Dask scheduler; empty for this machine.
     propagate
-        Whether the objects of prompts are followed through stacks.
+        Whether prompted objects are propagated through stacks.
     automatic
-        How everything is segmented where there are no prompts.
+        Settings for ``auto``.
     """
 
     images: str = ""
-    pattern: str = ""
+    pattern: Annotated[
+        str, {"label": "Pattern", "tooltip": "Which files of the folder are images, e.g. *.tif"}
+    ] = ""
     output: str = ""
     model: str = "tiny"
     channels: str = ""
@@ -292,43 +299,63 @@ class BatchRequest:
     pixel_ratio: float = 1.0
     prompts: str = AUTO
     extras: tuple[str, ...] = ()
-    existing: str = "resume"
-    scheduler: str = ""
-    propagate: bool = False
+    existing: Annotated[
+        Literal["resume", "refuse", "overwrite"],
+        {
+            "label": "Existing results",
+            "tooltip": "Resume keeps results that were made the same way and refuses others",
+            "choices": [
+                ("Keep them and resume", "resume"),
+                ("Stop with an error", "refuse"),
+                ("Overwrite", "overwrite"),
+            ],
+        },
+    ] = "resume"
+    scheduler: Annotated[
+        str,
+        {
+            "label": "Scheduler",
+            "tooltip": "Address of a Dask scheduler, e.g. tcp://10.0.0.1:8786. It can run code on "
+            "its workers, and they on what they receive: use one that you trust.",
+        },
+    ] = ""
+    propagate: Annotated[
+        bool,
+        {
+            "label": "Propagate objects through stacks",
+            "tooltip": "From the planes with prompts through all others, until the object ends",
+        },
+    ] = False
     automatic: AutomaticSettings = field(default_factory=AutomaticSettings)
+
+    def __post_init__(self) -> None:
+        if not set(self.extras) <= set(EXTRA_ENDINGS):
+            raise ValueError(f"Additional outputs are {', '.join(EXTRA_ENDINGS)}.")
 
     def arguments(self) -> list[str]:
         """What follows ``simmat`` on the command line."""
-        # With "=", as words of the user's own may start with a dash.
-        words = ["segment", f"{self.images}", f"--model={self.model}", f"--output={self.output}"]
-        words.append(f"--prompts={self.prompts}")
-        if self.pattern:
-            words.append(f"--pattern={self.pattern}")
-        if self.channels:
-            words.append(f"--channels={self.channels}")
-        if self.channel_axis:
-            words.append(f"--channel-axis={self.channel_axis}")
-        if self.pixel_ratio != 1:
-            words.append(f"--pixel-ratio={self.pixel_ratio}")
-        words += [f"--{kind}" for kind in self.extras]
-        if self.existing != "refuse":
-            words.append(f"--{self.existing}")
-        if self.scheduler:
-            words.append(f"--scheduler={self.scheduler}")
-        if self.prompts == AUTO:
-            words += _automatic_arguments(self.automatic)
-        elif self.propagate:
-            words.append("--propagate")
-        return words
+        is_auto = self.prompts == AUTO
+        return [
+            "segment",
+            self.images,
+            *command_words(
+                self,
+                always=("model", "output", "prompts"),
+                omit=("images", "extras", "existing", "automatic", *["propagate"] * is_auto),
+            ),
+            *[f"--{kind}" for kind in self.extras],
+            *[f"--{self.existing}"] * (self.existing != "refuse"),
+            *(command_words(self.automatic, prefix="--auto.") if is_auto else ()),
+        ]
 
     def problem(self) -> str | None:
-        """What is wrong with the request itself, in one sentence; files are looked at later."""
+        """What is wrong with the request itself, one sentence; files are not read."""
         if not self.images:
-            return "Choose a folder of images, or drop it here."
+            return CHOOSE_IMAGES
         if not self.output:
-            return "Choose a folder for the results."
+            return CHOOSE_RESULTS
         if not self.prompts:
-            return "Choose a file with prompts, or segment everything."
+            return CHOOSE_PROMPTS
         if self.scheduler and not re.fullmatch(r"\w+://\S+|\S+\.json", self.scheduler):
             return (
                 f"{self.scheduler} is no scheduler's address: it looks like tcp://10.0.0.1:8786, "
@@ -349,55 +376,29 @@ class BatchRequest:
             As `batch.find_inputs` and `batch.plan`.
         """
         inputs = find_inputs([Path(self.images)], pattern=self.pattern)
-        existing: Any = self.existing
         return plan(
             inputs,
             output=Path(self.output),
             prompts=self.prompts,
-            existing=existing,
+            existing=self.existing,
             extras=self.extras,
         )
 
     def to_json(self) -> str:
-        """As text; `from_json` reads it back."""
+        """As text; `from_json` reads it."""
         return json.dumps(asdict(self), indent=1, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> BatchRequest:
         """Read what `to_json` wrote; ValueError if it is something else."""
         try:
-            values = json.loads(text)
-            values["extras"] = tuple(values["extras"])
-            values["automatic"] = AutomaticSettings.from_dict(values.get("automatic", {}))
-            request = cls(**values)
-        except (KeyError, TypeError, ValueError) as error:
+            return from_plain(cls, json.loads(text))
+        except (TypeError, ValueError) as error:
             raise ValueError(f"These are no settings of a batch ({error}).") from None
-        texts = [getattr(request, each.name) for each in fields(cls) if each.type == "str"]
-        known = set(request.extras) <= set(EXTRA_ENDINGS) and request.existing in EXISTING
-        known = known and isinstance(request.propagate, bool)
-        known = known and isinstance(request.pixel_ratio, (int, float))
-        if not known or not all(isinstance(text, str) for text in texts):
-            raise ValueError("These are no settings of a batch (a word is another kind of value).")
-        return request
-
-
-def _automatic_arguments(settings: AutomaticSettings) -> list[str]:
-    """Those settings that are not the default."""
-    usual = AutomaticSettings().to_dict()
-    words = []
-    for name, value in settings.to_dict().items():
-        if value == usual[name]:
-            continue
-        option = name.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(f"--auto.{option}" if value else f"--auto.no-{option}")
-        else:
-            words.append(f"--auto.{option}={value}")
-    return words
 
 
 def load_request() -> BatchRequest:
-    """The settings of the last run; those of a first one where there are none."""
+    """The settings of the last run; the defaults before the first."""
     try:
         return BatchRequest.from_json((user_folder() / _FILE).read_text("utf-8"))
     except (OSError, ValueError):
@@ -405,14 +406,9 @@ def load_request() -> BatchRequest:
 
 
 def save_request(request: BatchRequest) -> None:
-    """Keep settings for the next time; a disk that cannot be written stops no run."""
+    """Save the settings for next time; a full disk does not stop a run."""
     try:
         with atomic_write(user_folder() / _FILE) as path:
             path.write_text(request.to_json(), encoding="utf-8")
     except OSError as error:
-        log.warning("The settings of the batch could not be saved: %s", error)
-
-
-def channels_as_text(channels: Sequence[int | str] | None) -> str:
-    """As `--channels` takes them."""
-    return "" if channels is None else ",".join(map(str, channels))
+        log.warning(NOT_SAVED, error)

@@ -1,4 +1,4 @@
-"""The Batch tab: shows the choices, the files and the course, passes on what was asked."""
+"""The Batch tab: settings, files and progress of a run over a folder."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ from qtpy.QtWidgets import QFrame, QHBoxLayout, QVBoxLayout, QWidget
 from napari_simmat._text import pluralize
 from napari_simmat.widgets.batch.controller import BatchController
 from napari_simmat.widgets.batch.form import BatchForm, FilesTable
-from napari_simmat.widgets.batch.request import (
-    BatchRequest,
-    OpenedResult,
-    RunPreflight,
-    load_request,
-)
+from napari_simmat.widgets.batch.request import OpenedResult, RunPreflight, load_request
 from napari_simmat.widgets.controls import (
     Button,
     CollapsibleSection,
@@ -28,9 +23,11 @@ from napari_simmat.widgets.controls import (
     dropped_path,
 )
 
+PAUSE, RESUME, STOP, STOP_AT_ONCE = "Pause", "Resume", "Stop", "Stop at once"
+
 
 class BatchTab(QWidget):
-    """Choose files and settings, try one, run all, look at what came out."""
+    """Choose files and settings, try one, run all, and open the results."""
 
     def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -54,7 +51,7 @@ class BatchTab(QWidget):
 
     @property
     def busy(self) -> bool:
-        """Whether files are still looked at or opened, or a run goes on."""
+        """Whether files are being scanned or opened, or a run is active."""
         return self.batching.busy or self.batching.looking
 
     def refresh(self) -> None:
@@ -64,19 +61,21 @@ class BatchTab(QWidget):
             self._on_choice()
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
-        """Take up what changed while another tab was shown."""
+        """Read what changed while another tab was shown."""
         super().showEvent(event)
         self._on_choice()
 
     # ------------------------------------------------------------------ layout
 
     def _make_buttons(self) -> None:
-        self.start = MainButton("Start", tip="Run in a process of its own; the window stays free")
+        self.start = MainButton(
+            "Start", tip="Run in a separate process; the window stays responsive"
+        )
         self.trial = Button(
             "Try one file", tip="The selected file, or the first: its result opens in the viewer"
         )
-        self.pause = Button("Pause")
-        self.stop = Button("Stop")
+        self.pause = Button(PAUSE)
+        self.stop = Button(STOP)
         self.command = CommandLine()
 
     def _lay_out(self) -> None:
@@ -120,9 +119,9 @@ class BatchTab(QWidget):
     # ------------------------------------------------------------------ choice
 
     def _on_choice(self) -> None:
-        """Say what is missing, or look at the files that are meant."""
+        """Show what is missing, or scan the files."""
         if self.batching.busy or not self.isVisible():
-            return  # comes again when it is shown
+            return  # `showEvent` calls this again
         problem = self.form.value().problem()
         request = self.form.value()
         self.command.set_value(() if problem else request.arguments())
@@ -130,7 +129,7 @@ class BatchTab(QWidget):
         if problem:
             self._say_problem(problem)
         elif self.start.isEnabled() and look is not None and request == look.request:
-            return  # how the last run ended stays in sight
+            return  # the result of the last run stays visible
         elif look is not None and self.batching.knows(request):
             self._judge(look)
         else:
@@ -142,8 +141,8 @@ class BatchTab(QWidget):
         self._judge(look)
 
     def _judge(self, look: RunPreflight) -> None:
-        """Say whether what the form shows can be done with the files that were looked at."""
-        request = self.form.value()  # the channels of the first file make a choice
+        """Show whether the form's request can be run on the files that were scanned."""
+        request = self.form.value()  # with channels chosen from the first file
         self.batching.look = replace(look, request=request)
         self.command.set_value(request.arguments())
         problem = look.problem or self.form.problem()
@@ -166,26 +165,23 @@ class BatchTab(QWidget):
         self.start.setEnabled(ready)
         self.trial.setEnabled(ready)
 
-    def _request(self) -> BatchRequest:
-        return self.form.value()
-
     def _on_start(self) -> None:
         self.settings.set_open(False)
-        self.batching.start(self._request())
+        self.batching.start(self.form.value())
 
     def _on_trial(self) -> None:
         chosen = self.table.chosen()
         images = [task.image for task in self.batching.look.plan.tasks]
         number = images.index(chosen) if chosen in images else 0
-        self.batching.try_one(self._request(), number)
+        self.batching.try_one(self.form.value(), number)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 - Qt's name
-        """Take images: a folder, a file or a manifest."""
+        """Accept images: a folder, a file or a manifest."""
         if not self.batching.busy and dropped_path(event) is not None:
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802 - Qt's name
-        """Segment what was dropped."""
+        """Choose the images that were dropped."""
         path = dropped_path(event)
         if path is not None:
             self.form.images.set_value(path)
@@ -200,9 +196,9 @@ class BatchTab(QWidget):
         self.start.setVisible(not busy)
         self.trial.setVisible(not busy)
         self.pause.setVisible(state in ("running", "paused"))
-        self.pause.setText("Go on" if state == "paused" else "Pause")
+        self.pause.setText(RESUME if state == "paused" else PAUSE)
         self.stop.setVisible(busy)
-        self.stop.setText("Stop at once" if state in ("stopping", "killing") else "Stop")
+        self.stop.setText(STOP_AT_ONCE if state in ("stopping", "killing") else STOP)
         self.stop.setEnabled(state != "killing")
 
     def _on_explained(self, message: str) -> None:
@@ -210,13 +206,13 @@ class BatchTab(QWidget):
             self.status.set_value(Status("failed", message))
 
     def _on_opened(self, opened: OpenedResult) -> None:
-        """Show an image and its labels in place of those that were opened here before."""
+        """Show an image and its labels instead of those opened before."""
         for layer in self._shown:
             if layer in self.viewer.layers:
                 self.viewer.layers.remove(layer)
         image, axis = opened.image, opened.image.channel_axis
         scale = [image.scale.get(letter, 1.0) for letter in image.plane_axes]
-        if image.rgb and axis == image.data.ndim - 1:  # where napari looks for colours
+        if image.rgb and axis == image.data.ndim - 1:  # where napari expects colours
             added = self.viewer.add_image(image.data, name=opened.name, rgb=True, scale=scale)
         else:
             names = image.channel_names
@@ -227,7 +223,7 @@ class BatchTab(QWidget):
             )
         layers = added if isinstance(added, list) else [added]
         called = f"{opened.name} labels"
-        # Fewer axes than the image has where the run was told which of them holds channels.
+        # The labels lack the channel axis, which the run was given by --channel-axis.
         scale = scale[-opened.labels.ndim :]
         labels = self.viewer.add_labels(opened.labels, name=called, scale=scale)
         self._shown = [*layers, labels]

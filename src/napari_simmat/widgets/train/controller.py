@@ -1,15 +1,9 @@
-"""Start, stop and follow training in a child process.
-
-`simmat train` in a process of its own.
-
-The training that the tab shows: prepares it, starts it, follows it, and says how it stands.
-"""
+"""Controls the training run of the tab: prepares, starts, follows and stops it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +12,7 @@ from qtpy.QtCore import QObject, Qt, Signal
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.layer_data import LabelledValue, write_layers_job
-from napari_simmat.widgets.subprocess import ChildProcess
+from napari_simmat.widgets.subprocess import ChildProcess, Ending
 from napari_simmat.widgets.train import runs
 from napari_simmat.widgets.train.runs import (
     CurveHistory,
@@ -31,101 +25,46 @@ from napari_simmat.widgets.train.runs import (
 )
 from napari_simmat.widgets.worker import Worker, WorkerTask
 
-
-@dataclass(frozen=True)
-class TrainingEnd:
-    """How a training's process ended.
-
-    Parameters
-    ----------
-    kind
-        ``"done"``: the checkpoint is written; ``"failed"``: the training said why it cannot go
-        on; ``"crashed"``: it ended without a word.
-    text
-        The reason in one sentence.
-    metrics
-        Of a checkpoint that is done.
-    """
-
-    kind: Literal["done", "failed", "crashed"]
-    text: str = ""
-    metrics: Metrics | None = None
-
-
-class TrainingProcess(ChildProcess):
-    """Runs one training after the other."""
-
-    event_read = Signal(object)
-    """An `Event`."""
-    ended = Signal(object)
-    """An `TrainingEnd`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._metrics: Metrics | None = None
-
-    def start(self, arguments: Sequence[str], messages: Path) -> None:
-        """Start `simmat train`; what it says beside its events goes into the file `messages`."""
-        self._metrics = None
-        self.begin(arguments, messages)
-
-    def read_line(self, line: str) -> bool:
-        """Pass on an event."""
-        event = read_event(line)
-        if event is None:
-            return False
-        if event.metrics is not None:
-            self._metrics = event.metrics
-        else:
-            self.event_read.emit(event)
-        return True
-
-    def finished(self, code: int | None) -> None:
-        """Say how it ended."""
-        if code == 0 and self._metrics is not None:
-            self.ended.emit(TrainingEnd("done", metrics=self._metrics))
-        elif code is not None and self.last_output:
-            self.ended.emit(TrainingEnd("failed", self.last_output))
-        else:
-            self.ended.emit(TrainingEnd("crashed"))
-
-
 TrainingState = Literal[
     "idle", "preparing", "starting", "training", "comparing", "stopping", "killing"
 ]
 USE_MODEL_TEXT = "Segment with it"
+CANCELLED_BEFORE = "Cancelled before training started."
+STOPPED_BEFORE = "Stopped before the first checkpoint; nothing was saved."
+CRASHED_BEFORE = "The training process stopped unexpectedly; try again."
+CRASHED_AT = "The training process stopped unexpectedly at step {step}, possibly out of memory."
 
 
 class TrainingController(QObject):
-    """One training at a time, from the layers to a checkpoint among the user's models.
+    """One training run at a time, from layers to a checkpoint among the user's models.
 
-    It has no parent: Qt may delete the widget that shows it, and then it has to be closed.
+    It has no parent: Qt may delete the widget that shows it, and it must be closed even then.
 
     Attributes
     ----------
     state
-        What is going on.
+        Current phase.
     history
-        The curves of the training that runs, or ran last.
+        The curves of the current or last run.
     metrics
-        Before and after, of the training that ended last; None until it is done.
+        IoU before and after, of the last run; None until it is done.
     total
-        Optimiser steps in all; 0 while that is not known.
+        Number of optimiser steps; 0 while unknown.
     """
 
     status = Signal(object)
-    """A `Status` for the status line."""
+    """A `Status`."""
     changed = Signal()
-    """Something of the attributes, or of what can go on."""
+    """An attribute changed, or what the user may do next."""
     plotted = Signal()
     """The curves have a new point."""
     trained = Signal(str)
-    """A new model of this name is there."""
+    """A new model of this name exists."""
 
     def __init__(self) -> None:
         super().__init__()
         self.worker = Worker("simmat-layers")
-        self.process = TrainingProcess()
+        self.process = ChildProcess(read_event)
         self.state: TrainingState = "idle"
         self.history = CurveHistory()
         self.metrics: Metrics | None = None
@@ -134,6 +73,7 @@ class TrainingController(QObject):
         self._request = TrainRequest()
         self._task: WorkerTask | None = None
         self._then: Callable[[Any], None] = lambda _: None
+        self._measured: Metrics | None = None
         self._pace = TimeEstimator()
         self._step = 0
         self._begun = 0.0
@@ -143,54 +83,50 @@ class TrainingController(QObject):
         self.worker.returned.connect(self._on_returned, queued)
         self.worker.failed.connect(self._on_failed, queued)
         self.worker.stopped.connect(self._on_stopped, queued)
-        self.process.event_read.connect(self._on_event)
+        self.process.received.connect(self._on_event)
         self.process.noted.connect(self._on_note)
         self.process.ended.connect(self._on_ended)
         runs.remove_leftovers()
 
     @property
     def busy(self) -> bool:
-        """Whether something is going on."""
+        """Whether a run is in any phase but idle."""
         return self.state != "idle"
 
     @property
     def name(self) -> str:
-        """Of the training that runs, or ran last; empty before the first."""
+        """Of the current or last run; empty before the first."""
         return "" if self._run is None else self._run.name
 
     def start(self, request: TrainRequest, images: Sequence[LabelledValue]) -> None:
-        """Begin a new training.
+        """Start a new run.
 
         Parameters
         ----------
         request
-            What is wanted.
+            Its settings.
         images
-            From open layers; nothing for a folder.
+            From open layers; empty if the request names a folder.
         """
-        if self.busy or not self._claim(WindowRun(request.name)):
+        if (run := self._claim(request.name)) is None:
             return
-        run = self._run
-        assert run is not None
         self._begin(request, CurveHistory(), "preparing", "Preparing")
         self._work("Writing the layers", lambda: _prepare_job(run, request, images), self._launch)
 
     def resume(self, name: str) -> None:
-        """Go on with a training that was interrupted."""
-        if self.busy or not self._claim(WindowRun(name)):
+        """Continue an interrupted run."""
+        if (run := self._claim(name)) is None:
             return
-        run = self._run
-        assert run is not None
         try:
             request = run.request()
         except (ValueError, OSError) as error:
-            self._fail(f"The training of {name} cannot go on: {error} Discard it.")
+            self._fail(f"{name} cannot be resumed: {error} Discard it.")
             return
         self._begin(request, run.history(), "starting", "Starting")
         self._launch(None)
 
     def stop(self) -> None:
-        """End it and keep the best; when it was asked before, end it at once."""
+        """Stop and keep the best checkpoint; a second call kills the process."""
         if self.state == "preparing":
             assert self._task is not None
             self._task.cancel()
@@ -201,8 +137,8 @@ class TrainingController(QObject):
         elif self.state in ("training", "comparing"):
             assert self._run is not None
             try:
-                self._run.ask_to_stop()
-            except OSError:  # a full disk: then it ends with what it saved last
+                self._run.request_stop()
+            except OSError:  # the disk is full: kill it, what it saved last is kept
                 self.state = "killing"
                 self.process.kill()
                 return
@@ -211,19 +147,17 @@ class TrainingController(QObject):
             self.changed.emit()
 
     def keep_best(self, name: str) -> None:
-        """Make the best checkpoint of an interrupted training a model, without going on."""
-        if self.busy or not self._claim(WindowRun(name)):
+        """Turn the best checkpoint of an interrupted run into a model."""
+        if (run := self._claim(name)) is None:
             return
-        run = self._run
-        assert run is not None
         self.history = run.history()
         self.state = "preparing"
         self._say(f"Keeping the best checkpoint of {name}")
         self._work("Keeping the best", run.keep_best_job, self._kept)
 
     def discard(self, name: str) -> None:
-        """Remove an interrupted training with all that it saved."""
-        if self.busy or not self._claim(WindowRun(name)):
+        """Delete an interrupted run with everything it saved."""
+        if self._claim(name) is None:
             return
         self._abandon()
         self.history, self.metrics, self.total = CurveHistory(), None, 0
@@ -231,29 +165,33 @@ class TrainingController(QObject):
         self._rest(Status("cancelled", f"The training of {name} is discarded."))
 
     def close(self) -> None:
-        """End thread and process without a word; the training can go on in another window."""
+        """End thread and process without a signal; another window can resume the run."""
         self.worker.close()
         self.process.close()
         if self._run is not None:
             self._run.release()
 
-    # -------------------------------------------------------------------- course
+    # ------------------------------------------------------------------- phases
 
-    def _claim(self, run: WindowRun) -> bool:
+    def _claim(self, name: str) -> WindowRun | None:
+        """The run, locked for this window; None where that is impossible now."""
+        if self.busy:
+            return None
+        run = WindowRun(name)
         try:
             run.claim()
         except (ValueError, OSError) as error:
             self.status.emit(Status("failed", str(error)))
-            return False
+            return None
         self._run = run
-        return True
+        return run
 
     def _begin(
         self, request: TrainRequest, history: CurveHistory, state: TrainingState, text: str
     ) -> None:
         self._request, self.history, self.metrics = request, history, None
         self.state, self.total, self._step = state, 0, history.step
-        self._pace, self._note = TimeEstimator(), ""
+        self._pace, self._note, self._measured = TimeEstimator(), "", None
         self._begun = time.monotonic()
         self.plotted.emit()
         self._say(text)
@@ -294,15 +232,18 @@ class TrainingController(QObject):
     def _on_stopped(self, task: WorkerTask) -> None:
         if task is self._task:
             if self._run is not None and not self._run.best.exists():
-                self._abandon()  # what was written before the last look at Cancel
-            self._rest(Status("cancelled", "Cancelled; nothing was trained."))
+                self._abandon()  # the job may have written files before it saw the cancellation
+            self._rest(Status("cancelled", CANCELLED_BEFORE))
 
     def _on_event(self, event: TrainEvent) -> None:
+        if event.is_last:
+            self._measured = event.metrics
+            return
         if not event.is_step:
             self._on_phase(event)
             return
         self._step, self.total = event.done, event.total
-        self._pace.update(time.monotonic(), event.done, event.total)
+        self._pace.add(time.monotonic(), event.done, event.total)
         if self.state == "starting":
             self.state = "training"
             self.changed.emit()
@@ -324,34 +265,32 @@ class TrainingController(QObject):
     def _on_note(self, text: str) -> None:
         self._note = text
 
-    def _on_ended(self, ending: TrainingEnd) -> None:
+    def _on_ended(self, ending: Ending) -> None:
         run, state = self._run, self.state
         assert run is not None
         if ending.kind == "done":
-            self.metrics = ending.metrics
+            self.metrics = self._measured
             self._abandon()
             self.trained.emit(run.name)
             self._rest(
-                Status("done", self._done(run.name), offer=USE_MODEL_TEXT, seconds=self._seconds())
+                Status(
+                    "done", self._summary(run.name), offer=USE_MODEL_TEXT, seconds=self._seconds()
+                )
             )
         elif not run.best.exists():
             self._abandon()
             if state == "killing":
-                self._rest(Status("cancelled", "Stopped before anything was learnt."))
+                self._rest(Status("cancelled", STOPPED_BEFORE))
             else:
-                self._fail(ending.text or "The training's process ended without a word; try again.")
+                self._fail(ending.text or CRASHED_BEFORE)
         elif state == "killing":
             text = f"Stopped at once at step {self._step}. {self._way_on()}"
             self._rest(Status("cancelled", text))
-        elif ending.kind == "crashed":
-            self._fail(
-                f"The training's process was ended from outside or crashed at step {self._step} "
-                f"(perhaps the memory was full). {self._way_on()}"
-            )
         else:
-            self._fail(f"{ending.text} {self._way_on()}")
+            reason = ending.text or CRASHED_AT.format(step=self._step)
+            self._fail(f"{reason} {self._way_on()}")
 
-    def _done(self, name: str) -> str:
+    def _summary(self, name: str) -> str:
         early = (
             f" (stopped at step {self._step} of {self.total})" if self._step < self.total else ""
         )
@@ -363,7 +302,7 @@ class TrainingController(QObject):
     def _way_on(self) -> str:
         best = self.history.best
         reached = "" if best is None else f" (step {best[0]:.0f}, {best[1]:.1f} % IoU)"
-        return f"The best checkpoint so far{reached} is kept: resume, keep it as it is, or discard."
+        return f"The best checkpoint so far{reached} is saved: resume, keep it, or discard it."
 
     # ---------------------------------------------------------------------- ends
 
@@ -375,7 +314,7 @@ class TrainingController(QObject):
         self.status.emit(Status("working", text, fraction, way_out=way_out))
 
     def _abandon(self) -> None:
-        """Remove what is on the disk; the model, where there is one, stays."""
+        """Delete the run's folder; a finished model stays."""
         if self._run is not None:
             self._run.clear()
 
@@ -393,7 +332,7 @@ class TrainingController(QObject):
 def _prepare_job(
     run: WindowRun, request: TrainRequest, images: Sequence[LabelledValue]
 ) -> Job[None]:
-    """An empty folder with the layers in it, then the request; all of it or nothing."""
+    """Write the layers, then the request, into an empty folder; on failure leave nothing."""
     yield Progress(0, 1, "Preparing")
     done = False
     try:

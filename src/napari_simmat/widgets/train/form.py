@@ -1,36 +1,22 @@
 """The forms of the Train tab.
 
-What is trained and how: name, base, source of the images, strategy and the few settings.
+The settings of a training run: base, source of the images, and the options of `TrainConfig`.
 
-Images to train on, from open layers: the channels of each, and its labels.
+Choose images to train on among the open layers: the channels of each, and its labels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
 
 from napari import Viewer
 from napari.layers import Image, Labels
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtGui import QDragEnterEvent, QDropEvent
-from qtpy.QtWidgets import (
-    QDoubleSpinBox,
-    QFileDialog,
-    QFormLayout,
-    QHBoxLayout,
-    QLabel,
-    QLineEdit,
-    QSpinBox,
-    QToolButton,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QFormLayout, QLabel, QToolButton, QVBoxLayout, QWidget
 
 from napari_simmat.checkpoints.registry import ModelEntry
-from napari_simmat.models.spec import STRATEGY_TITLES, StrategyName
 from napari_simmat.training.config import EMBEDDED_SETTINGS, TrainConfig
 from napari_simmat.widgets import channel_matching
 from napari_simmat.widgets.channel_matching import (
@@ -45,8 +31,10 @@ from napari_simmat.widgets.controls import (
     CollapsibleSection,
     ComboBox,
     LayerChoice,
+    PathField,
     PixelShape,
 )
+from napari_simmat.widgets.forms import Options
 from napari_simmat.widgets.layer_data import (
     LabelledValue,
     labelled_value,
@@ -58,12 +46,13 @@ from napari_simmat.widgets.layer_data import (
 from napari_simmat.widgets.model_picker import ModelPicker
 from napari_simmat.widgets.segment.outputs import PREVIEW
 from napari_simmat.widgets.train import runs
-from napari_simmat.widgets.train.runs import TrainRequest, with_settings
+from napari_simmat.widgets.train.runs import FORM_SETTINGS, TrainRequest
 
-_RATE, _FULL_RATE = 3e-4, 3e-5
-"""Where SAM's strategies and its full fine-tuning are best (arXiv 2409.08083, Fig. 5a)."""
-_SCALE = 1e-4
-"""Learning rates are shown as multiples of this."""
+OPEN_LAYERS, A_FOLDER = SOURCES = ("open layers", "a folder")
+CHOOSE_FOLDER = "Choose a folder of images with labels, or drop it here."
+_FULL_RATE = 3e-5
+"""Best learning rate for full fine-tuning of SAM (arXiv 2409.08083, Fig. 5a); `TrainConfig` has
+that of the other strategies."""
 
 
 class TrainForm(QWidget):
@@ -79,120 +68,96 @@ class TrainForm(QWidget):
 
     def __init__(self, images: QWidget, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._request = TrainRequest()
         self._rate_by_hand = self._strategy_by_hand = False
+        self._request = TrainRequest()
         self.base = ModelPicker(lambda entry: entry.is_base)
         self.source = ComboBox()
-        self.source.addItems(["open layers", "a folder"])
-        self.folder = FolderField()
-        self.channels = QLineEdit()
-        self.channels.setPlaceholderText("all")
-        self.channels.setToolTip("Names or numbers from 0, with commas between, in their order")
+        self.source.addItems(SOURCES)
+        self.folder = PathField(
+            "folder",
+            "Images with labels",
+            "Images with labels: STEM.tif and STEM_labels.tif, or images/ and labels/",
+        )
         self.pixels = PixelShape()
-        self.strategy = ComboBox()
-        for name in get_args(StrategyName):
-            self.strategy.addItem(f"{name}: {STRATEGY_TITLES[name]}", name)
-        self.strategy.setToolTip("What is trained beside the transfer layer")
-        self.steps = _spin(1, 1_000_000, "More steps take longer; it can be stopped at any time")
-        self.name = QLineEdit()
-        self.name.setToolTip("What the new model is called in the list of models")
-        self.modality = QLineEdit()
-        self.modality.setToolTip("What the sensor measures; it stands in the model's description")
-        self.rate = QDoubleSpinBox()
-        self.rate.setRange(0.001, 9999.0)
-        self.rate.setDecimals(3)
-        self.rate.setSuffix("e-4")
-        self.rate.setToolTip("Adam's; 10e-4 suits tiny, 3e-4 SAM, and 0.3e-4 its full fine-tuning")
-        self.batch = _spin(1, 256, "Images for each step; fewer take less memory")
-        self.seed = _spin(0, 2**31 - 1, "Fixes everything that is random")
-        for field in (self.steps, self.rate, self.batch, self.seed):
-            field.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-            field.setKeyboardTracking(False)
-        self._folder_rows = QWidget()
-        rows = QFormLayout(self._folder_rows)
-        rows.setContentsMargins(0, 0, 0, 0)
-        rows.addRow("Folder", self.folder)
-        rows.addRow("Channels", self.channels)
-        rows.addRow(self.pixels)
+        self.texts = Options(self._request, ("name", "modality", "channels"), self)
+        self.options = Options(self._request.config, FORM_SETTINGS, self)
+        self.name = self.texts["name"]
+        self.texts["channels"].setPlaceholderText("all")
+        self.texts["modality"].setPlaceholderText("as the name")
         self._layer_rows = images
         self._lay_out()
         self.set_value(self._request)
         self._connect()
 
     def value(self) -> TrainRequest:
-        """What is asked for; ValueError if settings do not fit together."""
-        in_folder = self.source.currentIndex() == 1
-        shown: dict[str, Any] = {
-            "strategy": self.strategy.currentData(),
-            "steps": self.steps.value(),
-            "batch": self.batch.value(),
-            "learning_rate": round(self.rate.value() * _SCALE, 9),
-            "seed": self.seed.value(),
-        }
-        return TrainRequest(
-            name=self.name.text().strip(),
+        """The request; ValueError if settings contradict each other."""
+        request: TrainRequest = self.texts.value()
+        in_folder = self.uses_folder
+        return replace(
+            request,
             base=str(self.base.reference()),
-            modality=self.modality.text().strip(),
             folder=self.folder.value() if in_folder else "",
-            channels=self.channels.text().strip() if in_folder else "",
+            channels=request.channels if in_folder else "",
             pixel_ratio=self.pixels.value() if in_folder else 1.0,
-            config=with_settings(self._request.config, **shown),
+            config=self.options.value(),
         )
 
     def set_value(self, request: TrainRequest) -> None:
-        """Show a request; ValueError if its base is not there."""
-        self.base.set_value(_reference(request.base))
-        self._request = request
+        """Show a request; ValueError if its base does not exist."""
+        path = Path(request.base).expanduser()
+        self.base.set_value(path if path.is_file() else request.base)
         config = request.config
         self.source.setCurrentIndex(1 if request.folder else 0)
         self.folder.set_value(request.folder)
-        self.channels.setText(request.channels)
         self.pixels.set_value(request.pixel_ratio if request.folder else 1.0)
-        self.name.setText(request.name)
-        self.modality.setText(request.modality)
-        self.strategy.setCurrentIndex(self.strategy.findData(config.strategy))
-        self.steps.setValue(config.steps or config.epochs)
-        self.batch.setValue(config.batch)
-        self.rate.setValue(config.learning_rate / _SCALE)
-        self.seed.setValue(config.seed)
+        self.texts.set_value(request)
+        self.options.set_value(config, steps=config.steps or config.epochs)
         self._strategy_by_hand = config.strategy != self._good_strategy()
-        self._rate_by_hand = config.learning_rate != self._good_rate()
+        self._rate_by_hand = config.learning_rate != self._good_rate(config.strategy)
         self._show()
         self.changed.emit()
 
     def problem(self) -> str | None:
-        """What is wrong with the request itself, in one sentence; None if nothing is."""
+        """What is wrong with the request itself, one sentence; None if nothing is."""
         entry: ModelEntry | None = self.base.value()
         if problem := self.base.problem():
             return problem
         if entry is not None and not entry.is_base:
             base = "" if entry.spec is None else f", {entry.spec.base.name}"
             return f"{entry.name} is a modality checkpoint: train on its base{base}, instead."
-        if self.uses_folder and (problem := self.folder.problem()):
-            return problem
+        if self.uses_folder:
+            folder = self.folder.value()
+            if not folder:
+                return CHOOSE_FOLDER
+            if not Path(folder).expanduser().is_dir():
+                return f"There is no folder {folder}; check its name."
         try:
-            request = self.value()
+            return runs.name_problem(self.value().name)
         except ValueError as error:
             return str(error)
-        return runs.name_problem(request.name)
 
     @property
     def uses_folder(self) -> bool:
         """Whether the images come from a folder."""
-        return self.source.currentIndex() == 1
+        return self.source.currentText() == A_FOLDER
 
     def choose_folder(self, path: str) -> None:
         """Train on this folder."""
-        self.source.setCurrentIndex(1)
+        self.source.setCurrentText(A_FOLDER)
         self.folder.set_value(path)
-        self._show()
-        self.changed.emit()
+        self._on_source()
 
     def release(self) -> None:
         """End the thread of downloads."""
         self.base.release()
 
     def _lay_out(self) -> None:
+        self._folder_rows = QWidget()
+        rows = QFormLayout(self._folder_rows)
+        rows.setContentsMargins(0, 0, 0, 0)
+        rows.addRow("Folder", self.folder)
+        self.texts.add_rows(rows, "channels")
+        rows.addRow(self.pixels)
         form = QFormLayout()
         form.setVerticalSpacing(6)
         form.setHorizontalSpacing(8)
@@ -201,16 +166,13 @@ class TrainForm(QWidget):
         form.addRow("Images", self.source)
         form.addRow(self._layer_rows)
         form.addRow(self._folder_rows)
-        form.addRow("Train", self.strategy)
-        form.addRow("Steps", self.steps)
-        form.addRow("Name", self.name)
+        self.options.add_rows(form, "strategy", "steps")
+        self.texts.add_rows(form, "name")
         more = QWidget()
         rows = QFormLayout(more)
         rows.setContentsMargins(14, 0, 0, 0)
-        rows.addRow("Measures", self.modality)
-        rows.addRow("Learning rate", self.rate)
-        rows.addRow("Batch", self.batch)
-        rows.addRow("Seed", self.seed)
+        self.texts.add_rows(rows, "modality")
+        self.options.add_rows(rows, "learning_rate", "batch", "seed")
         form.addRow(CollapsibleSection("More settings", more))
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -221,32 +183,29 @@ class TrainForm(QWidget):
         self.source.activated.connect(self._on_source)
         self.folder.changed.connect(self.changed)
         self.pixels.changed.connect(self.changed)
-        self.strategy.activated.connect(self._on_strategy)
-        self.rate.valueChanged.connect(self._on_rate)
-        for field in (self.name, self.channels, self.modality):
-            field.textChanged.connect(self.changed)
-        for spin in (self.steps, self.batch, self.seed):
-            spin.valueChanged.connect(self.changed)
+        self.texts.changed.connect(lambda _: self.changed.emit())
+        self.options.changed.connect(self._on_option)
 
     def _on_source(self) -> None:
         self._show()
         self.changed.emit()
 
     def _on_base(self) -> None:
-        if not self._strategy_by_hand:
-            self.strategy.setCurrentIndex(self.strategy.findData(self._good_strategy()))
-        self._on_kind()
-
-    def _on_strategy(self) -> None:
-        self._strategy_by_hand = True
-        self._on_kind()
-
-    def _on_kind(self) -> None:
-        """Base and strategy decide which learning rate is a good one."""
-        if not self._rate_by_hand:
-            self.rate.setValue(self._good_rate() / _SCALE)
-            self._rate_by_hand = False
+        self._suggest()
         self.changed.emit()
+
+    def _on_option(self, name: str) -> None:
+        self._strategy_by_hand = self._strategy_by_hand or name == "strategy"
+        self._rate_by_hand = self._rate_by_hand or name == "learning_rate"
+        self._suggest()
+        self.changed.emit()
+
+    def _suggest(self) -> None:
+        """Strategy and learning rate follow the base until they are set by hand."""
+        if not self._strategy_by_hand:
+            self.options.show(strategy=self._good_strategy())
+        if not self._rate_by_hand:
+            self.options.show(learning_rate=self._good_rate(self.options.shown("strategy")))
 
     @property
     def _embedded(self) -> bool:
@@ -256,97 +215,14 @@ class TrainForm(QWidget):
     def _good_strategy(self) -> str:
         return str(EMBEDDED_SETTINGS["strategy"]) if self._embedded else TrainConfig.strategy
 
-    def _good_rate(self) -> float:
+    def _good_rate(self, strategy: str) -> float:
         if self._embedded:
             return float(EMBEDDED_SETTINGS["learning_rate"])
-        return _FULL_RATE if self.strategy.currentData() == "full" else _RATE
-
-    def _on_rate(self) -> None:
-        self._rate_by_hand = True
-        self.changed.emit()
+        return _FULL_RATE if strategy == "full" else TrainConfig.learning_rate
 
     def _show(self) -> None:
         self._folder_rows.setVisible(self.uses_folder)
         self._layer_rows.setVisible(not self.uses_folder)
-        self.modality.setPlaceholderText("as the name")
-
-
-class FolderField(QWidget):
-    """A view of one folder's path: typed, browsed for, or dropped here."""
-
-    changed = Signal()
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.path = QLineEdit()
-        self.path.setPlaceholderText("drop a folder here")
-        self.path.setToolTip(
-            "Images with labels: STEM.tif and STEM_labels.tif, or images/ and labels/"
-        )
-        self.path.setAcceptDrops(False)  # the whole field takes a folder, as a path
-        self.browse = QToolButton()
-        self.browse.setText("⋯")
-        self.browse.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-        self.browse.setToolTip("Choose the folder")
-        self.setAcceptDrops(True)
-        layout = QHBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.path, stretch=1)
-        layout.addWidget(self.browse)
-        self.path.textChanged.connect(self.changed)
-        self.browse.clicked.connect(self._ask)
-
-    def value(self) -> str:
-        """The path, as it stands there."""
-        return self.path.text().strip()
-
-    def set_value(self, path: str) -> None:
-        """Show a path."""
-        self.path.setText(path)
-
-    def problem(self) -> str | None:
-        """Why it cannot be used, in one sentence; what is in it is looked at later."""
-        if not self.value():
-            return "Choose a folder of images with labels, or drop it here."
-        if not Path(self.value()).expanduser().is_dir():
-            return f"There is no folder {self.value()}; check its name."
-        return None
-
-    def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 - Qt's name
-        """Take one folder."""
-        if dropped_folder(event) is not None:
-            event.acceptProposedAction()
-
-    def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802 - Qt's name
-        """Show the folder that was dropped."""
-        folder = dropped_folder(event)
-        if folder is not None:
-            self.set_value(folder)
-            event.acceptProposedAction()
-
-    def _ask(self) -> None:
-        path = QFileDialog.getExistingDirectory(self, "Images with labels", self.value())
-        if path:
-            self.set_value(path)
-
-
-def dropped_folder(event: QDropEvent) -> str | None:
-    """The one folder that is dragged, if it is one."""
-    data = event.mimeData()
-    paths = [url.toLocalFile() for url in data.urls()] if data is not None else []
-    return paths[0] if len(paths) == 1 and Path(paths[0]).is_dir() else None
-
-
-def _reference(base: str) -> str | Path:
-    path = Path(base).expanduser()
-    return path if path.is_file() else base
-
-
-def _spin(low: int, high: int, tip: str) -> QSpinBox:
-    spin = QSpinBox()
-    spin.setRange(low, high)
-    spin.setToolTip(tip)
-    return spin
 
 
 @dataclass(frozen=True)
@@ -358,7 +234,7 @@ class LabelledLayers:
     channels
         The image.
     labels
-        Key of the labels layer; None while there is none.
+        Key of the labels layer, or None.
     """
 
     channels: tuple[NamedChannel, ...]
@@ -366,7 +242,7 @@ class LabelledLayers:
 
 
 class ImagesForm(QWidget):
-    """A view of one value: a `LabelledLayers` for each image; all have the channels of the first."""
+    """A view of one value: a `LabelledLayers` for each image; all have the first one's channels."""
 
     changed = Signal()
 
@@ -395,12 +271,12 @@ class ImagesForm(QWidget):
         self.add.clicked.connect(self._on_add)
 
     def value(self) -> tuple[LabelledLayers, ...]:
-        """What is chosen."""
+        """The images."""
         first = LabelledLayers(self.channels.value(), _key(self.labels.value()))
         return (first, *(each.value(self._names) for each in self.more))
 
     def set_value(self, value: Sequence[LabelledLayers]) -> None:
-        """Choose, as by hand."""
+        """Choose by hand."""
         self._labels_by_hand = True
         self.channels.set_value(value[0].channels)
         self.labels.set_value(self._layer(value[0].labels))
@@ -414,14 +290,14 @@ class ImagesForm(QWidget):
         self.changed.emit()
 
     def images(self) -> list[LabelledValue]:
-        """The chosen layers as arrays; only where there is no `problem`."""
+        """The chosen layers as arrays; call it only if there is no `problem`."""
         layers = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
         return [
             labelled_value(each.channels, self._layer(each.labels), layers) for each in self.value()
         ]
 
     def set_layers(self, layers: Sequence[Image], preferred: str | None = None) -> None:
-        """Choose among the open image layers; a choice that is still right is kept."""
+        """Choose among the open image layers; a choice that still fits is kept."""
         self._layers = [layer_info(layer) for layer in layers]
         self.channels.set_layers(self._layers, preferred)
         for further in self.more:
@@ -430,7 +306,7 @@ class ImagesForm(QWidget):
         self.changed.emit()
 
     def problem(self) -> str | None:
-        """What is wrong with the choice, in one sentence; None if nothing is."""
+        """What is wrong with the choice, one sentence; None if nothing is."""
         if found := self.channels.problem():
             return found
         used: set[str] = set()
@@ -445,7 +321,7 @@ class ImagesForm(QWidget):
             if each.labels in used:
                 return (
                     f"{layer.name} is chosen as the labels of two images: choose another one, or "
-                    "take the second image away."
+                    "remove the second image."
                 )
             used.add(str(each.labels))
         try:
@@ -468,7 +344,7 @@ class ImagesForm(QWidget):
         if names != self._names:
             self._names = names
             for further in self.more:
-                self._give_model(further)
+                self._give_inputs(further)
         self._find_labels()
         self.changed.emit()
 
@@ -483,9 +359,9 @@ class ImagesForm(QWidget):
         further.removed.connect(self._remove)
         self.more.append(further)
         self._layout.insertWidget(len(self.more), further)
-        self._give_model(further)
-        free = self._unused_labels()
-        for layer in free:
+        self._give_inputs(further)
+        self._number()
+        for layer in self._unused_labels():
             if self._suit(layer, further):
                 break
         self.changed.emit()
@@ -495,15 +371,20 @@ class ImagesForm(QWidget):
         further.labels.release()
         self._layout.removeWidget(further)
         further.deleteLater()
+        self._number()
         self.changed.emit()
 
-    def _give_model(self, further: _AdditionalImage) -> None:
+    def _number(self) -> None:
+        for number, further in enumerate(self.more, start=2):
+            further.title.setText(f"Image {number}")
+
+    def _give_inputs(self, further: _AdditionalImage) -> None:
         if self.channels.problem() is None:
             further.channels.set_inputs(channel_matching.inputs_of(self.channels.value()))
             further.channels.set_layers(self._layers)
 
     def _suit(self, labels: Labels, further: _AdditionalImage) -> bool:
-        """Choose labels, and layers of their size that no other image uses; whether there are."""
+        """Choose labels with unused layers that they lie on; whether there are such layers."""
         used = {each.source for each in self.channels.value()}
         for other in self.more:
             if other is not further:
@@ -527,7 +408,7 @@ class ImagesForm(QWidget):
         return False
 
     def _find_labels(self) -> None:
-        """Choose labels that lie on the image, unless those that are chosen do, or were by hand."""
+        """Choose labels that lie on the image, unless the user chose or the present ones fit."""
         if self.channels.problem() is not None:
             return
         sources = [each.source for each in self.channels.value() if each.source is not None]
@@ -544,7 +425,7 @@ class ImagesForm(QWidget):
             return
 
     def _unused_labels(self) -> list[Labels]:
-        """The topmost first, none that another image has."""
+        """Labels layers that no image has, the topmost first."""
         used = [choice.labels.value() for choice in (self, *self.more)]
         return [
             layer
@@ -554,7 +435,7 @@ class ImagesForm(QWidget):
 
 
 class _AdditionalImage(QWidget):
-    """One more image: chosen as for a model that has the channels of the first."""
+    """A further image, chosen as for a model that reads the channels of the first."""
 
     removed = Signal(object)
 
@@ -564,21 +445,21 @@ class _AdditionalImage(QWidget):
         self.labels = _labels_choice(viewer)
         remove = QToolButton()
         remove.setText("\N{MULTIPLICATION SIGN}")
-        remove.setToolTip("Take this image away")
+        remove.setToolTip("Remove this image")
         remove.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         remove.clicked.connect(lambda: self.removed.emit(self))
         self.remove = remove
         form = QFormLayout(self)
         form.setContentsMargins(0, 6, 0, 0)
         form.setVerticalSpacing(4)
-        head = QLabel("And")
-        form.addRow(head, remove)
+        self.title = QLabel()
+        form.addRow(self.title, remove)
         form.addRow("Image", self.channels)
         form.addRow(self.channels.details)
         form.addRow("Labels", self.labels)
 
     def value(self, names: Sequence[str]) -> LabelledLayers:
-        """The choice, with the channels' names of the first image."""
+        """The choice, under the channel names of the first image."""
         sources: Sequence[LayerChannel | None] = self.channels.value()
         padded = [*sources, *[None] * (len(names) - len(sources))]
         channels = zip(names, padded[: len(names)], strict=True)
@@ -590,7 +471,7 @@ class _AdditionalImage(QWidget):
 
 def _labels_choice(viewer: Viewer) -> LayerChoice:
     choice = LayerChoice(viewer, Labels, "choose", lambda layer: layer.name == PREVIEW)
-    choice.setToolTip("The objects to learn: a labels layer, each object with its number")
+    choice.setToolTip("The objects to learn: a labels layer with a number for each object")
     return choice
 
 

@@ -1,15 +1,15 @@
 """Training runs: request, events, folders.
 
-What a training tells line by line, and what follows from it: curves, time left.
+Events of `simmat train --events`, and what follows from them: curves, remaining time.
 
-No Qt, no napari, no torch.
+Plain values: no Qt, no napari, no torch.
 
-What is asked of a training, as a value: a form shows it, a command line carries it out.
+What a training run of the window is: a value that a form shows and a command carries out.
 
-The folder of each training of the window: its data, its state, what it was asked for.
+Folders of the window's training runs: data, state and request of each.
 
-Plain files, no Qt, no napari, no torch. A folder with a request in it is a training that runs,
-or that can go on.
+Plain files: no napari, no torch. A folder that holds a request belongs to a run that is active or
+can be resumed.
 """
 
 from __future__ import annotations
@@ -21,16 +21,18 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from filelock import FileLock, Timeout
 
+from napari_simmat._text import format_duration
 from napari_simmat.checkpoints import registry
 from napari_simmat.io.files import atomic_write, copy_job, models_folder, trainings_folder
 from napari_simmat.progress import Job
 from napari_simmat.training.config import EMBEDDED_SETTINGS, PRACTICAL_SETTINGS, TrainConfig
+from napari_simmat.widgets.forms import command_words, from_plain
 
 Points = list[tuple[float, float]]
 """Step and value."""
@@ -45,15 +47,15 @@ class TrainEvent:
     Parameters
     ----------
     done, total
-        Of optimiser steps where `is_step`, else of what `message` says.
+        Optimiser steps if `is_step`, else the progress of what `message` names.
     message
-        In words.
+        What happens, in words.
     is_step
-        Whether this is a step or a validation of the network that is trained.
+        Whether this is a training step or a validation.
     figures
-        What was measured, see `training.run_folder.LOG_COLUMNS`; often nothing.
+        Measured values, named as in `training.run_folder.LOG_COLUMNS`; often empty.
     metrics
-        Of the last line alone: the checkpoint is written.
+        Only in the last event, after the checkpoint was written.
     """
 
     done: int = 0
@@ -63,9 +65,14 @@ class TrainEvent:
     figures: Mapping[str, float] = field(default_factory=dict)
     metrics: Metrics | None = None
 
+    @property
+    def is_last(self) -> bool:
+        """Whether the checkpoint is written."""
+        return self.metrics is not None
+
 
 def read_event(line: str) -> TrainEvent | None:
-    """The event of a line; None if it is none, as a library may print what it likes."""
+    """Parse a line; None for anything else, since libraries print to stdout too."""
     try:
         values = json.loads(line)
         if "output" in values:
@@ -84,12 +91,12 @@ def read_event(line: str) -> TrainEvent | None:
 
 
 class CurveHistory:
-    """The curves of a training; a step that is done again replaces what was there.
+    """The curves of a training run; a repeated step replaces the earlier one.
 
     Attributes
     ----------
     loss, iou
-        Of the training, and of the validation in percent.
+        Training loss, and validation IoU in percent.
     """
 
     def __init__(self) -> None:
@@ -97,7 +104,7 @@ class CurveHistory:
         self.iou: Points = []
 
     def add(self, figures: Mapping[str, float]) -> bool:
-        """Take up what was measured; whether it was something that the curves show."""
+        """Add measured values; returns whether a curve has changed."""
         step = figures.get("step")
         if step is None:
             return False
@@ -105,7 +112,7 @@ class CurveHistory:
         for name, points in (("loss", self.loss), ("validation_iou", self.iou)):
             value = figures.get(name)
             if value is not None and math.isfinite(value):
-                # A training that goes on starts from its last saving, so steps come again.
+                # A resumed run starts from its last saved state, so it repeats steps.
                 while points and points[-1][0] >= step:
                     points.pop()
                 points.append((step, value))
@@ -119,12 +126,12 @@ class CurveHistory:
 
     @property
     def step(self) -> int:
-        """The last step that the curves show; 0 before the first."""
+        """The last step of either curve; 0 before the first."""
         return int(max((points[-1][0] for points in (self.loss, self.iou) if points), default=0))
 
     @classmethod
     def of(cls, log: Path) -> CurveHistory:
-        """From a training's table; nothing if there is none, or only its whole lines."""
+        """Read a run's CSV; incomplete lines are skipped, a missing file gives no curves."""
         history = cls()
         try:
             with log.open(newline="") as file:
@@ -141,14 +148,14 @@ class CurveHistory:
 
 
 class TimeEstimator:
-    """How long a training takes from its steps so far, validations included."""
+    """Estimates the remaining time from the steps so far, validations included."""
 
     def __init__(self) -> None:
         self._first: tuple[float, int] | None = None
         self._left: float | None = None
 
-    def update(self, now: float, done: int, total: int) -> None:
-        """At `now`, in seconds, `done` of `total` steps are over."""
+    def add(self, now: float, done: int, total: int) -> None:
+        """At `now`, in seconds, `done` of `total` steps are complete."""
         if self._first is None:
             self._first = (now, done)
         since, begun = self._first
@@ -157,32 +164,22 @@ class TimeEstimator:
 
     @property
     def left(self) -> str:
-        """Words such as ``about 4 min left``; empty while nothing is known."""
+        """For example ``about 4 min left``; empty before the second step."""
         return "" if self._left is None else f"about {format_duration(self._left)} left"
 
 
-def format_duration(seconds: float) -> str:
-    """Time as one says it: ``40 s``, ``4 min``, ``2 h 10 min``."""
-    if seconds < 60:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    if minutes < 100:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
 DEFAULT_STEPS = 500
-"""A matter of minutes with the embedded foundation; it can be stopped at any time."""
+"""Some minutes with the embedded foundation."""
 DEFAULT_CONFIG = TrainConfig(steps=DEFAULT_STEPS, **PRACTICAL_SETTINGS, **EMBEDDED_SETTINGS)
-"""What ``simmat train --practical`` does on an embedded base, spelled out: said word for word, a
-training that was interrupted goes on with the same settings whatever the defaults have become."""
+"""What ``simmat train --practical`` does on an embedded base. It is written out option by option,
+so that a resumed run keeps its settings even if defaults have changed."""
 FORM_SETTINGS = ("strategy", "steps", "batch", "learning_rate", "seed")
-"""The settings of a form; a command line always says them."""
+"""Settings with a control; the command line always states them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainRequest:
-    """A training of the window.
+    """A training run of the window.
 
     Parameters
     ----------
@@ -191,24 +188,29 @@ class TrainRequest:
     base
         The foundation, by name or file.
     modality
-        What the sensor measures; the model's name if left out.
+        What the sensor measures; by default the model's name.
     folder
         Of labelled images; empty for open layers.
     channels
-        Of the folder's images, names or numbers with commas between; empty for all.
+        Of the folder's images, names or numbers separated by commas; empty for all.
     pixel_ratio
         Height of a pixel over its width, where a file does not say.
     config
         How it is trained.
     """
 
-    name: str = ""
+    name: Annotated[str, {"label": "Name", "tooltip": "Of the new model in the list"}] = ""
     base: str = "tiny"
-    modality: str = ""
+    modality: Annotated[
+        str, {"label": "Modality", "tooltip": "What the sensor measures, for the description"}
+    ] = ""
     folder: str = ""
-    channels: str = ""
+    channels: Annotated[
+        str,
+        {"label": "Channels", "tooltip": "Names or numbers from 0, separated by commas, in order"},
+    ] = ""
     pixel_ratio: float = 1.0
-    config: TrainConfig = field(default=DEFAULT_CONFIG)
+    config: TrainConfig = DEFAULT_CONFIG
 
     def arguments(self, data: Path, output: Path, folder: Path) -> list[str]:
         """What follows ``simmat`` on the command line.
@@ -216,71 +218,43 @@ class TrainRequest:
         Parameters
         ----------
         data, output, folder
-            The labelled images, the checkpoint's file and the training's own folder.
+            The labelled images, the checkpoint to write, and the folder of the run.
         """
-        words = ["train", str(data), "--output", str(output), "--base", self.base]
-        # With "=", as words of the user's own may start with a dash.
-        words.append(f"--modality={self.modality or self.name}")
-        if self.channels:
-            words.append(f"--channels={self.channels}")
-        if self.pixel_ratio != 1:
-            words.append(f"--pixel-ratio={self.pixel_ratio}")
-        for each in fields(TrainConfig):
-            value = getattr(self.config, each.name)
-            if each.name in FORM_SETTINGS or value != each.default:
-                words += _option(each.name, value)
-        return [*words, "--folder", str(folder)]
+        return [
+            "train",
+            str(data),
+            f"--output={output}",
+            *command_words(
+                replace(self, modality=self.modality or self.name),
+                always=("base", "modality"),
+                omit=("name", "folder", "config"),
+            ),
+            *command_words(self.config, always=FORM_SETTINGS),
+            f"--folder={folder}",
+        ]
 
     def to_json(self) -> str:
-        """As text; `from_json` reads it back."""
+        """As text; `from_json` reads it."""
         return json.dumps(asdict(self), indent=1, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> TrainRequest:
-        """Read what `to_json` wrote.
-
-        Raises
-        ------
-        ValueError
-            If it is something else.
-        """
+        """Read what `to_json` wrote; ValueError if it is something else."""
         try:
-            values: dict[str, Any] = json.loads(text)
-            config = values.pop("config")
-            tuples = {n: tuple(v) if isinstance(v, list) else v for n, v in config.items()}
-            request = cls(**values, config=TrainConfig(**tuples))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            values = json.loads(text)
+            values["config"]  # a request always has one
+            return from_plain(cls, values)
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"This is no training's request ({error}).") from None
-        texts = [getattr(request, each.name) for each in fields(cls) if each.type == "str"]
-        if not all(isinstance(text, str) for text in texts):
-            raise ValueError("This is no training's request (a word is a number).")
-        if not isinstance(request.pixel_ratio, (int, float)):
-            raise ValueError("This is no training's request (a number is a word).")
-        return request
-
-
-def with_settings(config: TrainConfig, **shown: Any) -> TrainConfig:
-    """A configuration with some of `FORM_SETTINGS` changed; ValueError says what is wrong with them."""
-    return replace(config, **shown)
-
-
-def _option(name: str, value: Any) -> list[str]:
-    option = f"--{name.replace('_', '-')}"
-    if value is None or value is MISSING or value is False:
-        return []
-    if value is True:
-        return [option]
-    values = value if isinstance(value, tuple) else (value,)
-    return [word for each in values for word in (option, str(each))]
 
 
 _REQUEST = "request.json"
-# Names of `training.run_folder`, which loads torch.
+# Names from `training.run_folder`, which imports torch.
 _LOG, _BEST, _STOP = "log.csv", "best.safetensors", "stop"
 
 
 class WindowRun:
-    """One training's folder, in use by one window at a time.
+    """The folder of one run, locked by one window at a time.
 
     Parameters
     ----------
@@ -295,27 +269,27 @@ class WindowRun:
 
     @property
     def data(self) -> Path:
-        """What was written of open layers."""
+        """Files written from open layers."""
         return self.folder / "layers"
 
     @property
     def work(self) -> Path:
-        """The folder that `simmat train` keeps."""
+        """The folder of `simmat train`."""
         return self.folder / "run"
 
     @property
     def messages(self) -> Path:
-        """What the training's process had to say beside its figures; stays when it is over."""
+        """Output of the process other than events; kept after the run."""
         return self.folder.with_name(f"{self.name}.txt")
 
     @property
     def log(self) -> Path:
-        """The table of a training that is over."""
+        """The CSV of a finished run."""
         return self.folder.with_name(f"{self.name}.csv")
 
     @property
     def output(self) -> Path:
-        """Where the checkpoint will be: among the user's models."""
+        """The checkpoint to write, among the user's models."""
         return models_folder().absolute() / f"{self.name}.safetensors"
 
     @property
@@ -325,21 +299,21 @@ class WindowRun:
 
     @property
     def can_go_on(self) -> bool:
-        """Whether it was prepared and is not finished."""
+        """Whether the run was prepared and is not finished."""
         return (self.folder / _REQUEST).is_file()
 
     def arguments(self, request: TrainRequest) -> list[str]:
-        """What follows ``simmat`` on the command line, equal each time it goes on."""
+        """What follows ``simmat`` on the command line; the same each time the run is resumed."""
         data = Path(request.folder).expanduser().absolute() if request.folder else self.data
         return request.arguments(data, self.output, self.work)
 
     def claim(self) -> None:
-        """Take it for this window.
+        """Lock the run for this window.
 
         Raises
         ------
         ValueError
-            If another one has it.
+            If another window has it.
         OSError
             If the user's folder cannot be written.
         """
@@ -352,12 +326,12 @@ class WindowRun:
             ) from None
 
     def release(self) -> None:
-        """Leave it to others."""
+        """Unlock the run."""
         self._lock.release(force=True)
 
     def clear(self) -> None:
-        """Remove data and state; table and words stay, and so does the checkpoint."""
-        # The request first: what is left of a folder that was not removed wholly never goes on.
+        """Delete data and state; the CSV, the messages and the checkpoint stay."""
+        # The request first: without it a partly deleted folder is never resumed.
         with suppress(FileNotFoundError):
             (self.folder / _REQUEST).unlink()
         with suppress(OSError):
@@ -365,22 +339,22 @@ class WindowRun:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def begin(self) -> None:
-        """Remove what an earlier training of this name left."""
+        """Delete what an earlier run of this name left."""
         self.clear()
         for path in (self.log, self.messages):
             path.unlink(missing_ok=True)
 
     def prepared(self, request: TrainRequest) -> None:
-        """All that is needed is there: write down what was asked for."""
+        """Write the request, after all data."""
         with atomic_write(self.folder / _REQUEST) as temporary:
             temporary.write_text(request.to_json(), "utf-8")
 
     def request(self) -> TrainRequest:
-        """What was asked for; ValueError or OSError if that cannot be read any more."""
+        """Read the request; ValueError or OSError if that fails."""
         return TrainRequest.from_json((self.folder / _REQUEST).read_text("utf-8"))
 
-    def ask_to_stop(self) -> None:
-        """Have the training end after its next step, with the best checkpoint kept."""
+    def request_stop(self) -> None:
+        """Make `simmat train` stop after its next step and keep the best checkpoint."""
         self.work.mkdir(parents=True, exist_ok=True)
         (self.work / _STOP).touch()
 
@@ -389,16 +363,16 @@ class WindowRun:
         return CurveHistory.of(self.work / _LOG)
 
     def keep_best_job(self) -> Job[Path]:
-        """Make the best checkpoint so far one of the user's models; returns its file.
+        """Copy the best checkpoint to the user's models; returns its file.
 
         Raises
         ------
         ValueError
-            If there is a model of that name, as one may have been imported meanwhile.
+            If a model of that name exists, as one may have been imported meanwhile.
         """
         if self.output.exists():
             raise ValueError(
-                f"There is a model called {self.name} already, which stays as it is: remove it or "
+                f"There is a model called {self.name} already, which stays unchanged: remove it or "
                 "give its file another name, or discard the training."
             )
         yield from copy_job(self.best, self.output)
@@ -406,19 +380,19 @@ class WindowRun:
 
 
 def unfinished_runs() -> list[str]:
-    """Names of trainings that can go on, unless another window has them."""
+    """Names of runs that can be resumed here."""
     return [run.name for run in _free(_all()) if run.can_go_on]
 
 
 def remove_leftovers() -> None:
-    """Remove what a window left that was closed while it wrote its layers."""
+    """Delete folders of windows that were closed while they wrote layers."""
     for run in _free(_all()):
         if not run.can_go_on:
             run.clear()
 
 
 def name_problem(name: str) -> str | None:
-    """Why no new training can have this name, in one sentence; None if it can."""
+    """Why no new run can have this name, one sentence; None if it can."""
     if not name.strip():
         return "Give the new model a name."
     if problem := registry.name_problem(name):
@@ -428,13 +402,13 @@ def name_problem(name: str) -> str | None:
         return f"There is a model called {name} already; choose another name."
     if folded in {each.casefold() for each in unfinished_runs()}:
         return (
-            f"A training of {name} is not finished: resume or discard it, or choose another name."
+            f"The training of {name} is not finished: resume or discard it, or choose another name."
         )
     return None
 
 
 def free_name(name: str) -> str:
-    """`name`, with a number behind it if there is one of that name."""
+    """`name`, or the first of ``name-2``, ``name-3``, ... that is free."""
     tried = name
     number = 2
     while name_problem(tried) is not None and number < 1000:
@@ -451,7 +425,7 @@ def _all() -> list[WindowRun]:
 
 
 def _free(runs: Iterable[WindowRun]) -> list[WindowRun]:
-    """Those that no window has."""
+    """Runs that no window has locked."""
     free = []
     for run in runs:
         with suppress(ValueError, OSError):

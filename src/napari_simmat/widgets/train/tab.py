@@ -1,35 +1,26 @@
 """The Train tab: forms, curves, gain.
 
-Loss and validation IoU of a training as two small plots over one axis of steps.
+Loss and validation IoU of a training run, plotted with matplotlib.
 
-Painted with Qt alone: two curves are not worth a plotting library, and they take the theme's
-colours by themselves.
+Importing matplotlib takes longer than the window may stall, so a thread does it when the first
+curve is there.
 
-What a training brought: mean IoU of the base alone and of the new model, by prompt.
+Mean IoU of the base and of the trained model, by prompt.
 
-The Train tab: shows the choices, the course and the outcome, passes on what was asked.
+The Train tab: settings, progress and results of a training run.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import threading
+from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 from napari import Viewer
 from napari.layers import Image
-from qtpy.QtCore import QPointF, QRectF, QSize, Qt, QTimer, Signal
-from qtpy.QtGui import (
-    QColor,
-    QDragEnterEvent,
-    QDropEvent,
-    QFontMetricsF,
-    QPainter,
-    QPaintEvent,
-    QPen,
-    QPolygonF,
-    QShowEvent,
-)
+from qtpy.QtCore import QSize, Qt, QTimer, Signal
+from qtpy.QtGui import QColor, QDragEnterEvent, QDropEvent, QShowEvent
 from qtpy.QtWidgets import (
     QFrame,
     QGridLayout,
@@ -39,6 +30,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt.utils import qthrottled
 
 from napari_simmat.widgets.controls import (
     Button,
@@ -50,184 +42,132 @@ from napari_simmat.widgets.controls import (
     StatusKind,
     StatusLine,
     VerticalScroll,
+    dropped_path,
 )
 from napari_simmat.widgets.layer_data import layer_key, pixel_ratio_of
 from napari_simmat.widgets.train import runs
 from napari_simmat.widgets.train.controller import TrainingController
-from napari_simmat.widgets.train.form import ImagesForm, TrainForm, dropped_folder
+from napari_simmat.widgets.train.form import ImagesForm, TrainForm
 from napari_simmat.widgets.train.runs import CurveHistory, Metrics, Points, TrainRequest, WindowRun
 
 IOU, LOSS = "#3fb68b", "#e8833a"
-"""Lines that are seen on a dark and on a light ground."""
-_RING = 4.5
+"""Line colours that are visible on dark and light backgrounds."""
+_REDRAW_AFTER = 200
+"""Milliseconds between two drawings."""
 
 
 class TrainingCurves(QWidget):
-    """Shows a `CurveHistory`; grows with the steps of the training."""
+    """Shows a `CurveHistory`; its x axis ends at the number of steps."""
+
+    _imported = Signal(bool)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._history = CurveHistory()
         self._total = 0
+        self._canvas: Any = None
+        self._thread: threading.Thread | None = None
+        self._imported.connect(self._on_imported, Qt.ConnectionType.QueuedConnection)
+        QVBoxLayout(self).setContentsMargins(0, 0, 0, 0)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
         self.setMaximumHeight(self.sizeHint().height())
         self.setMinimumHeight(170)
 
     def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Room for two plots with their titles."""
+        """Room for two plots with titles."""
         return QSize(280, 250)
 
     def value(self) -> CurveHistory:
-        """What is shown."""
+        """The history shown."""
         return self._history
 
     def set_value(self, history: CurveHistory, total: int = 0) -> None:
-        """Show the curves of a training of `total` steps; 0 where that is not known."""
+        """Show the curves of a run of `total` steps; 0 if unknown."""
         self._history, self._total = history, total
         best = history.best
         if best is not None:
             text = f"Best validation {best[1]:.1f} % at step {best[0]:.0f}"
             self.setToolTip(text)
             self.setAccessibleDescription(text)
-        self.update()
+        if self._canvas is not None:
+            self._plot()
+        elif self._thread is None and (history.iou or history.loss):
+            self._thread = threading.Thread(target=self._import, name="simmat-matplotlib")
+            self._thread.start()
 
-    def paintEvent(self, _: QPaintEvent) -> None:  # noqa: N802 - Qt's name
-        """Draw both plots and the axis below them."""
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        font = self.font()
-        font.setPointSizeF(max(7.0, 0.85 * font.pointSizeF()))
-        painter.setFont(font)
-        metrics = QFontMetricsF(font)
-        line = metrics.height()
-        left = metrics.horizontalAdvance("0.00") + 8
-        width = self.width() - left - 10
-        height = (self.height() - 2 * (line + 4) - 2 * line - 8) / 2
-        steps = self._steps()
-        top = 0.0
-        for title, points, colour, noisy in (
-            (self._iou_title(), self._history.iou, IOU, False),
-            (self._loss_title(), self._history.loss, LOSS, True),
-        ):
-            painter.setPen(QColor(colour))
-            painter.setBrush(QColor(colour))
-            painter.drawEllipse(QPointF(left + 4, top + line / 2 + 1), 3.5, 3.5)
-            painter.setPen(self._ink())
-            painter.drawText(QPointF(left + 13, top + metrics.ascent() + 1), title)
-            box = QRectF(left, top + line + 4, width, height)
-            self._plot(painter, box, points, steps, colour, noisy)
-            top = box.bottom() + line / 2
-        self._axis(painter, QRectF(left, top - line / 2, width, 2 * line), steps)
+    def _import(self) -> None:
+        found = True
+        try:
+            from matplotlib.backends.backend_agg import FigureCanvasAgg
+            from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg  # noqa: F401
+            from matplotlib.figure import Figure
 
-    def _plot(
-        self,
-        painter: QPainter,
-        box: QRectF,
-        points: Points,
-        steps: tuple[float, float],
-        colour: str,
-        noisy: bool,
-    ) -> None:
-        """A curve in its frame: each point and the best, or if `noisy` a mean, from 0 up."""
-        ticks = nice_ticks([value for _, value in points], floor=noisy)
-        low, high = ticks[0], ticks[-1]
+            figure = Figure(figsize=(1, 1))
+            figure.add_subplot(title="find the fonts here, not in the main thread")
+            FigureCanvasAgg(figure).draw()
+        except ImportError:  # it comes with lightning-fabric in the extra `train`
+            found = False
+        with suppress(RuntimeError):  # Qt has deleted the widget meanwhile
+            self._imported.emit(found)
 
-        def place(step: float, value: float) -> QPointF:
-            x = box.left() + box.width() * (step - steps[0]) / (steps[1] - steps[0])
-            return QPointF(x, box.bottom() - box.height() * (value - low) / (high - low))
-
-        faint = self._ink(0.16)
-        for tick in ticks:
-            y = place(steps[0], tick).y()
-            painter.setPen(QPen(faint, 1))
-            painter.drawLine(QPointF(box.left(), y), QPointF(box.right(), y))
-            painter.setPen(self._ink(0.7))
-            label = QRectF(0, y - 8, box.left() - 5, 16)
-            flags = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-            painter.drawText(label, flags, f"{tick:g}")
-        if not points:
+    def _on_imported(self, found: bool) -> None:
+        if not found:
             return
-        painter.save()
-        painter.setClipRect(box.adjusted(-6, -6, 6, 6))
-        strong, light = QColor(colour), QColor(colour)
-        light.setAlphaF(0.4)
-        raw = QPolygonF([place(*point) for point in thin_points(points, int(2 * box.width()))])
-        if noisy:
-            painter.setPen(QPen(light, 1))
-            painter.drawPolyline(raw)
-            calm = thin_points(smooth_points(points), int(2 * box.width()))
-            painter.setPen(QPen(strong, 1.8))
-            painter.drawPolyline(QPolygonF([place(*point) for point in calm]))
-        else:
-            painter.setPen(QPen(strong, 1.8))
-            painter.drawPolyline(raw)
-            painter.setBrush(strong)
-            for point in raw:
-                painter.drawEllipse(point, 2.2, 2.2)
-            painter.setBrush(Qt.BrushStyle.NoBrush)
-            painter.setPen(QPen(self._ink(), 1.4))
-            painter.drawEllipse(place(*max(points, key=lambda point: point[1])), _RING, _RING)
-        painter.restore()
+        from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
+        from matplotlib.figure import Figure
 
-    def _axis(self, painter: QPainter, box: QRectF, steps: tuple[float, float]) -> None:
-        painter.setPen(self._ink(0.7))
-        ends = (
-            (f"{steps[0]:.0f}", Qt.AlignmentFlag.AlignLeft),
-            ("step", Qt.AlignmentFlag.AlignHCenter),
-            (f"{steps[1]:.0f}", Qt.AlignmentFlag.AlignRight),
-        )
-        for text, side in ends:
-            painter.drawText(box.adjusted(0, 3, 0, 0), side | Qt.AlignmentFlag.AlignTop, text)
+        figure = Figure(figsize=(2.8, 2.5))
+        self._canvas = FigureCanvasQTAgg(figure)
+        self._canvas.setStyleSheet("background: transparent;")
+        self._canvas.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+        figure.patch.set_alpha(0)
+        figure.subplots_adjust(left=0.15, right=0.97, top=0.9, bottom=0.16, hspace=0.45)
+        iou, loss = figure.subplots(2, 1, sharex=True)
+        self._iou = iou.plot([], [], ".-", color=IOU, linewidth=1.8)[0]
+        self._best = iou.plot([], [], "o", markersize=9, fillstyle="none", clip_on=False)[0]
+        self._loss = loss.plot([], [], color=LOSS, linewidth=1, alpha=0.4)[0]
+        self._mean = loss.plot([], [], color=LOSS, linewidth=1.8)[0]
+        for axes in (iou, loss):
+            axes.patch.set_alpha(0)
+            axes.locator_params(nbins=4)
+            axes.tick_params(labelsize=7, length=0)
+            axes.spines[:].set_visible(False)
+        self._axes = iou, loss
+        self.layout().addWidget(self._canvas)
+        self._plot()
 
-    def _steps(self) -> tuple[float, float]:
-        last = max((p[-1][0] for p in (self._history.iou, self._history.loss) if p), default=0)
-        return 0.0, max(1.0, float(self._total), last)
-
-    def _iou_title(self) -> str:
-        best = self._history.best
-        if best is None:
-            return "validation IoU %"
-        return f"validation IoU {self._history.iou[-1][1]:.1f} %, best {best[1]:.1f} %"
-
-    def _loss_title(self) -> str:
-        points = self._history.loss
-        return "loss" if not points else f"loss {smooth_points(points)[-1][1]:.3f}"
-
-    def _ink(self, strength: float = 1.0) -> QColor:
-        """The theme's colour of words."""
-        colour = QColor(self.palette().color(self.foregroundRole()))
-        colour.setAlphaF(strength)
-        return colour
-
-
-def nice_ticks(values: Sequence[float], *, floor: bool = False, most: int = 4) -> list[float]:
-    """Round numbers, evenly spaced, that hold all `values` between the first and the last.
-
-    Parameters
-    ----------
-    values
-        What is drawn.
-    floor
-        Start at 0.
-    most
-        How many numbers at most.
-    """
-    low, high = (min(values), max(values)) if values else (0.0, 1.0)
-    low = min(0.0, low) if floor else low
-    if high - low < 1e-6 * max(1.0, abs(high)):
-        high = low + max(1e-3, abs(low) * 0.1)
-    rough = (high - low) / (most - 1)
-    unit = 10.0 ** math.floor(math.log10(rough))
-    for factor in (1, 2, 2.5, 5, 10, 20, 25, 50):
-        step = factor * unit
-        first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-        if step >= rough * 0.999 and last - first < most:
-            break
-    return [round(number * step, 10) for number in range(first, max(last, first + 1) + 1)]
+    @qthrottled(timeout=_REDRAW_AFTER, leading=True)
+    def _plot(self) -> None:
+        history, (iou, loss) = self._history, self._axes
+        mean = smooth_points(history.loss)
+        best = history.best
+        for line, points in (
+            (self._iou, history.iou),
+            (self._best, [] if best is None else [best]),
+            (self._loss, history.loss),
+            (self._mean, mean),
+        ):
+            line.set_data([step for step, _ in points], [value for _, value in points])
+        now = "" if best is None else f" {history.iou[-1][1]:.1f} %, best {best[1]:.1f} %"
+        ink = QColor(self.palette().color(self.foregroundRole())).name()
+        text = {"fontsize": 8, "color": ink}
+        iou.set_title(f"validation IoU{now}", loc="left", **text)
+        loss.set_title(f"loss {mean[-1][1]:.3f}" if mean else "loss", loc="left", **text)
+        loss.set_xlabel("step", labelpad=0, **text)
+        self._best.set_color(ink)
+        for axes in (iou, loss):
+            axes.tick_params(labelcolor=ink)
+            axes.grid(axis="y", color=ink, alpha=0.2, linewidth=0.6)
+            axes.relim()
+            axes.autoscale_view()
+        loss.set_ylim(bottom=0)
+        last = max((points[-1][0] for points in (history.iou, history.loss) if points), default=0)
+        loss.set_xlim(0, max(1, self._total, last))
+        self._canvas.draw_idle()
 
 
 def smooth_points(points: Points) -> Points:
-    """A running mean over about a tenth of a curve, up to each point."""
+    """Running mean over about a tenth of the curve, up to each point."""
     span = max(1, len(points) // 10)
     mean: Points = []
     total = 0.0
@@ -239,21 +179,13 @@ def smooth_points(points: Points) -> Points:
     return mean
 
 
-def thin_points(points: Points, most: int) -> Points:
-    """At most about `most` points of a longer curve, its ends kept."""
-    if len(points) <= max(2, most):
-        return points
-    every = -(-len(points) // max(2, most))
-    return [*points[:-1:every], points[-1]]
-
-
 _KINDS = ("click", "box")
 _LEFT, _RIGHT = Qt.AlignmentFlag.AlignLeft, Qt.AlignmentFlag.AlignRight
 _BETTER, _WORSE = "#3fb68b", "#ff5c50"
 
 
 class GainTable(QWidget):
-    """A view of the `Metrics` of a training; empty where there are none."""
+    """A view of the `Metrics` of a training run; hidden without any."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -278,11 +210,11 @@ class GainTable(QWidget):
         self.set_value(None)
 
     def value(self) -> Metrics | None:
-        """What is shown."""
+        """The metrics shown."""
         return self._metrics
 
     def set_value(self, metrics: Metrics | None) -> None:
-        """Show what was measured; nothing hides it."""
+        """Show metrics; None hides the table."""
         self._metrics = metrics
         self.setVisible(metrics is not None)
         for kind in _KINDS:
@@ -303,15 +235,18 @@ class GainTable(QWidget):
         return label
 
 
+READY = "Ready to train."
+STOP_AND_KEEP = "Stop and keep the best"
+STOP_AT_ONCE = "Stop at once"
 _NAME = "my-sensor"
-"""Suggested for a model."""
+"""Name suggested for a new model."""
 
 
 class TrainTab(QWidget):
-    """Choose images and settings, train, see how much better it became."""
+    """Choose images and settings, train, and compare with the base."""
 
     wanted = Signal(str)
-    """The user wants to segment with the model of this name."""
+    """The user wants to segment with this model."""
 
     def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -326,7 +261,7 @@ class TrainTab(QWidget):
         self._later.setSingleShot(True)
         self._later.timeout.connect(self._read_layers)
         self._followed: list[Image] = []
-        self._said: str | None = ""  # the problem that was shown last
+        self._said: str | None = ""  # the problem shown last
         self._layer_events = [
             viewer.layers.events.inserted,
             viewer.layers.events.removed,
@@ -341,7 +276,7 @@ class TrainTab(QWidget):
         self._read_layers()
 
     def release(self) -> None:
-        """Give back what was taken: process, threads, events."""
+        """End process and threads, disconnect from the viewer."""
         self._later.stop()
         for event in self._layer_events:
             event.disconnect(self._on_layers)
@@ -352,11 +287,11 @@ class TrainTab(QWidget):
 
     @property
     def busy(self) -> bool:
-        """Whether a change of layers is still to be taken up, or a training goes on."""
+        """Whether layers changed and were not read yet, or a run is active."""
         return self._later.isActive() or self.training.busy
 
     def refresh(self) -> None:
-        """Read what may have changed elsewhere: models, layers, trainings that can go on."""
+        """Read what may have changed elsewhere: models, layers, unfinished runs."""
         if not self.training.busy:
             self.form.base.refresh()
             self._read_layers()
@@ -365,15 +300,17 @@ class TrainTab(QWidget):
     # ------------------------------------------------------------------ layout
 
     def _make_buttons(self) -> None:
-        self.train = MainButton("Train", tip="Start in a process of its own; the window stays free")
-        self.stop = Button("Stop and keep the best")
-        self.left_over = ComboBox()
-        self.left_over.setToolTip("Trainings that were interrupted")
-        self.resume = Button("Resume", tip="Go on where it was saved last, with the same outcome")
-        self.keep = Button(
-            "Keep the best", tip="Make the best checkpoint so far one of your models"
+        self.train = MainButton(
+            "Train", tip="Train in a separate process; the window stays responsive"
         )
-        self.discard = Button("Discard", tip="Remove the training and all that it saved")
+        self.stop = Button(STOP_AND_KEEP)
+        self.left_over = ComboBox()
+        self.left_over.setToolTip("Interrupted training runs")
+        self.resume = Button(
+            "Resume", tip="Continue from the last saved state, with the same result"
+        )
+        self.keep = Button("Keep the best", tip="Add the best checkpoint so far to your models")
+        self.discard = Button("Discard", tip="Delete the run and everything it saved")
         self.command = CommandLine()
 
     def _lay_out(self) -> None:
@@ -384,7 +321,7 @@ class TrainTab(QWidget):
         unfinished.setContentsMargins(0, 0, 0, 0)
         unfinished.setSpacing(4)
         head = QHBoxLayout()
-        head.addWidget(QLabel("Not finished"))
+        head.addWidget(QLabel("Unfinished"))
         head.addWidget(self.left_over, stretch=1)
         choices = QGridLayout()
         choices.setSpacing(4)
@@ -442,13 +379,13 @@ class TrainTab(QWidget):
         self._later.start(0)
 
     def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
-        """Take up what changed while another tab was shown."""
+        """Read what changed while another tab was shown."""
         super().showEvent(event)
         self._later.start(0)
 
     def _read_layers(self) -> None:
         if not self.isVisible():
-            self._follow([])  # layers that are removed meanwhile are not held
+            self._follow([])  # holds no reference to layers that are removed meanwhile
             return
         images = [layer for layer in self.viewer.layers if isinstance(layer, Image)]
         self._follow(images)
@@ -456,7 +393,7 @@ class TrainTab(QWidget):
         self.images.set_layers(images, layer_key(active) if active in images else None)
 
     def _follow(self, images: list[Image]) -> None:
-        """Notice when an image's data or transform is replaced."""
+        """Watch for changes of the images' data and transforms."""
         names = ("data", "scale", "translate", "rotate", "shear", "affine")
         for layer in self._followed:
             for name in names:
@@ -472,7 +409,7 @@ class TrainTab(QWidget):
         return self.form.problem()
 
     def _on_choice(self) -> None:
-        """Say whether a training can begin, and how it is begun from a terminal."""
+        """Show whether training can start, and the command line that does the same."""
         if self.training.busy:
             return
         problem = self._problem()
@@ -483,10 +420,10 @@ class TrainTab(QWidget):
         else:
             self.command.set_value(())
         if problem == self._said:
-            return  # how the last training ended stays in sight
+            return  # the result of the last run stays visible
         self._said = problem
         if problem is None:
-            self.status.set_value(Status("ready", "Ready to train."))
+            self.status.set_value(Status("ready", READY))
             return
         empty = not self.form.uses_folder and not self._followed
         kind: StatusKind = "nothing" if empty else "failed"
@@ -501,7 +438,7 @@ class TrainTab(QWidget):
         return replace(request, channels=",".join(names), pixel_ratio=ratio)
 
     def _on_train(self) -> None:
-        problem = self._problem()  # a layer's data may have changed in place
+        problem = self._problem()  # a layer's data may have been changed in place
         if problem is not None:
             self._on_choice()
             return
@@ -510,13 +447,13 @@ class TrainTab(QWidget):
         self.training.start(self._request(), images)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 - Qt's name
-        """Take a folder of labelled images."""
-        if not self.training.busy and dropped_folder(event) is not None:
+        """Accept a folder of labelled images."""
+        if not self.training.busy and dropped_path(event, "folder") is not None:
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802 - Qt's name
         """Train on the folder that was dropped."""
-        folder = dropped_folder(event)
+        folder = dropped_path(event, "folder")
         if folder is not None:
             self.form.choose_folder(folder)
             event.acceptProposedAction()
@@ -535,7 +472,7 @@ class TrainTab(QWidget):
         self.stop.setVisible(busy and training.state != "preparing")
         self.stop.setEnabled(training.state != "killing")
         at_once = training.state in ("starting", "stopping", "killing")
-        self.stop.setText("Stop at once" if at_once else "Stop and keep the best")
+        self.stop.setText(STOP_AT_ONCE if at_once else STOP_AND_KEEP)
         self.gains.set_value(training.metrics)
         self._on_plotted()
         self._list_unfinished()
@@ -554,7 +491,7 @@ class TrainTab(QWidget):
             self._on_left_over()
 
     def _after(self) -> None:
-        """When a training has ended: what it left is shown, and the form is free again."""
+        """After a run: suggest a free name, and enable the form."""
         if self.training.name and self.form.name.text() == self.training.name:
             name = runs.free_name(self.training.name)
             self.form.name.blockSignals(True)
@@ -563,7 +500,7 @@ class TrainTab(QWidget):
         self._said = self._problem()
         self.train.setEnabled(self._said is None)
         if self.status.value().kind in ("failed", "cancelled") and not self.left_over.count():
-            self.settings.set_open(True)  # something has to be changed
+            self.settings.set_open(True)  # the user has to change something
 
     def _on_plotted(self) -> None:
         history = self.training.history

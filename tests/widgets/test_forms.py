@@ -1,0 +1,173 @@
+"""Forms, commands and JSON of config dataclasses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import pytest
+from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtGui import QWheelEvent
+from qtpy.QtWidgets import QApplication, QFormLayout, QWidget
+
+from napari_simmat.engine.automatic_settings import AutomaticSettings
+from napari_simmat.training.config import TrainConfig
+from napari_simmat.widgets.batch.request import BatchRequest
+from napari_simmat.widgets.controls import EverythingForm
+from napari_simmat.widgets.forms import Options, command_words, from_plain
+from napari_simmat.widgets.train.runs import DEFAULT_CONFIG, FORM_SETTINGS, TrainRequest
+
+
+@dataclass(frozen=True)
+class Inner:
+    share: float | None = None
+
+
+@dataclass(frozen=True)
+class Config:
+    count: Annotated[int, {"label": "Count", "min": 0, "max": 9, "special": "Auto"}] = 0
+    rate: Annotated[float, {"max": 100.0, "step": 0.1, "scale": 1e-4, "suffix": "e-4"}] = 3e-4
+    kind: Annotated[Literal["a", "b"], {"choices": [("First", "a"), ("Second", "b")]}] = "a"
+    keep: Annotated[bool, {"label": "Keep"}] = True
+    name: str = ""
+    sizes: tuple[int, ...] = (1,)
+    inner: Inner = Inner()
+
+
+NAMES = ("count", "rate", "kind", "keep", "name")
+OTHER = Config(count=4, rate=1.5e-3, kind="b", keep=False, name="new")
+
+
+@pytest.fixture
+def options(qtbot: Any) -> Iterator[Options]:
+    widget = QWidget()
+    qtbot.addWidget(widget)
+    options = Options(Config(), NAMES, widget)
+    options.add_rows(QFormLayout(widget))
+    yield options  # noqa: PT022 - the widget lives until then
+
+
+def changed(value: Any, hint: Any) -> Any:
+    """Another value of a field that its control can show."""
+    notes = hint.__metadata__[0] if get_origin(hint) is Annotated else {}
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, str) and "choices" in notes:
+        return next(other for _, other in notes["choices"] if other != value)
+    if isinstance(value, str):
+        return f"{value}x"
+    if isinstance(value, int):
+        return value + 1
+    return 0.75 if value is None or notes.get("max") == 1 else value / 2
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        (DEFAULT_CONFIG, FORM_SETTINGS),
+        (TrainRequest(), ("name", "modality", "channels")),
+        (BatchRequest(), ("pattern", "propagate", "existing", "scheduler")),
+        (Config(), NAMES),
+    ],
+)
+def test_every_field_reads_back(qtbot: Any, value: Any, names: tuple[str, ...]) -> None:
+    options = Options(value, names)
+    assert options.value() == value
+    hints = get_type_hints(type(value), include_extras=True)
+    for name in names:
+        other = replace(value, **{name: changed(getattr(value, name), hints[name])})
+        options.set_value(other)
+        assert options.value() == other
+        options.set_value(value)
+        options.show(**{name: getattr(other, name)})
+        assert options.value() == other
+        options.set_value(value)
+
+
+def test_settings_of_automatic_segmentation_read_back(qtbot: Any) -> None:
+    form = EverythingForm()
+    qtbot.addWidget(form)
+    assert form.value() == AutomaticSettings(), "thresholds stay the model's own"
+    hints = get_type_hints(AutomaticSettings, include_extras=True)
+    for each in fields(AutomaticSettings):
+        if each.name == "tile":
+            continue
+        value = getattr(AutomaticSettings(), each.name)
+        other = replace(AutomaticSettings(), **{each.name: changed(value, hints[each.name])})
+        form.set_value(other)
+        assert form.value() == other
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_user_changes_a_field_and_is_told_which(options: Options, name: str) -> None:
+    seen: list[str] = []
+    options.changed.connect(seen.append)
+    act: dict[str, Callable[[], Any]] = {
+        "count": lambda: options["count"].setValue(4),
+        "rate": lambda: options["rate"].setValue(15),
+        "kind": lambda: options["kind"].setCurrentIndex(1),
+        "keep": lambda: options["keep"].setChecked(False),
+        "name": lambda: options["name"].setText(" new "),
+    }
+    act[name]()
+    assert seen == [name]
+    assert options.value() == replace(Config(), **{name: getattr(OTHER, name)})
+
+
+def test_numbers_are_shown_with_their_unit_and_special_value(options: Options) -> None:
+    assert options["count"].text() == "Auto"
+    assert options["rate"].text() == "3.00e-4"
+    assert options["kind"].currentText() == "First"
+
+
+def test_a_value_that_was_not_touched_is_kept_exactly(options: Options) -> None:
+    odd = replace(Config(), rate=1.23456789e-4)
+    options.set_value(odd)
+    options["count"].setValue(2)
+    assert options.value() == replace(odd, count=2)
+
+
+def test_the_wheel_changes_no_field_that_it_only_passes(options: Options) -> None:
+    for name in ("count", "kind"):
+        here, turn = QPointF(2, 2), QPoint(0, -120)
+        no_button, no_key = Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier
+        phase = Qt.ScrollPhase.NoScrollPhase
+        wheel = QWheelEvent(here, here, turn, turn, no_button, no_key, phase, False)
+        QApplication.sendEvent(options[name], wheel)
+    assert options.value() == Config()
+
+
+def test_a_command_says_what_differs_from_the_defaults() -> None:
+    assert command_words(Config(), omit=("inner",)) == []
+    assert command_words(OTHER, prefix="--a.", omit=("inner", "kind")) == [
+        "--a.count=4", "--a.rate=0.0015", "--a.no-keep", "--a.name=new",
+    ]  # fmt: skip
+    assert command_words(Config(sizes=(2, 3)), always=("count",)) == [
+        "--count=0", "--sizes=2", "--sizes=3",
+    ]  # fmt: skip
+
+
+def test_json_becomes_a_dataclass_if_every_field_fits() -> None:
+    values = {"count": 3, "kind": "b", "sizes": [1, 2], "inner": {"share": 1}}
+    assert from_plain(Config, values) == Config(3, kind="b", sizes=(1, 2), inner=Inner(1))
+    for wrong in (
+        [],
+        {"other": 1},
+        {"count": "3"},
+        {"count": True},
+        {"kind": "c"},
+        {"sizes": ["1"]},
+        {"inner": 3},
+        {"inner": {"share": "1"}},
+        {"rate": None},
+    ):
+        with pytest.raises((ValueError, TypeError)):
+            from_plain(Config, wrong)
+
+
+def test_a_form_shows_settings_that_exist() -> None:
+    assert set(FORM_SETTINGS) <= {each.name for each in fields(TrainConfig)}
+    hints = get_type_hints(TrainConfig, include_extras=True)
+    strategies = [value for _, value in hints["strategy"].__metadata__[0]["choices"]]
+    assert strategies == list(get_args(get_args(hints["strategy"])[0]))
