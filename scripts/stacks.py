@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from napari_simmat.engine.masks import iou
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from napari_simmat import Predictor, Prompt, load_model
-from napari_simmat.engine.masks import interior_point
+from napari_simmat.engine.masks import interior_point, iou
 from napari_simmat.engine.propagation import Propagator
 from napari_simmat.engine.propagation_tracks import Track
 from napari_simmat.io.readers import read_image

@@ -70,11 +70,11 @@ def test_what_leads_nowhere_is_said(tmp_path: Path) -> None:
     touch(tmp_path, "data/a.txt")
     with pytest.raises(FileNotFoundError, match=r"There is no file .*nothing\.tif"):
         find_inputs([tmp_path / "nothing.tif"])
-    with pytest.raises(FileNotFoundError, match="No file fits"):
+    with pytest.raises(FileNotFoundError, match="No file matches"):
         find_inputs([tmp_path / "*.tif"])
     with pytest.raises(ValueError, match=r"There is no file with an image's ending \(\.tif"):
         find_inputs([tmp_path / "data"])
-    with pytest.raises(ValueError, match=r"There is no file that fits \*\.tif"):
+    with pytest.raises(ValueError, match=r"There is no file that matches \*\.tif"):
         find_inputs([tmp_path / "data"], pattern="*.tif")
 
 

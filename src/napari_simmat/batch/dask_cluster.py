@@ -1,7 +1,7 @@
-"""The same tasks on the workers of a `dask.distributed` scheduler.
+"""Run tasks on the workers of a `dask.distributed` scheduler.
 
-Each worker process loads the model once and does one task at a time. What a lost worker was at,
-Dask gives to another, which writes the same files.
+Each worker process loads the model once and runs one task at a time. Dask reassigns the task of a
+lost worker to another, which writes the same files.
 """
 
 from __future__ import annotations
@@ -16,21 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from napari_simmat._text import __version__, pluralize
-from napari_simmat.batch.exports import with_kept_thumbnail
 from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask, TaskOutcome
-from napari_simmat.batch.runner import (
-    BatchProgress,
-    TimeEstimate,
-    failed_outcome,
-    recover_and_load,
-    task_progress,
-    write_with_thumbnail,
-)
+from napari_simmat.batch.runner import RunStatus, failed_outcome, finish_task, recover_and_load
 from napari_simmat.batch.segment_image import segment_loaded_job
 from napari_simmat.progress import Job, Progress, finish
 
 SCHEDULER_TIMEOUT = 15
-"""Seconds to wait for a scheduler to answer."""
+"""Seconds to wait for a scheduler."""
 _POLL = 0.2
 """Seconds between two steps of the job; it can be cancelled at each."""
 _LOCK = threading.Lock()
@@ -40,29 +32,29 @@ _MODELS = "simmat-predictors"
 def run_on_cluster_job(
     address: str, tasks: Sequence[SegmentTask], config: SegmentConfig, *, resume: bool = False
 ) -> Job[list[TaskOutcome]]:
-    """Run tasks on a cluster; as `running`, and with the same files out.
+    """Run tasks like `run_tasks_job`, on a cluster; the outputs are the same.
 
-    The workers need this package in this version, and see images, model and output folder under
-    the same paths. Closing the job cancels what has not begun.
+    The workers need this version of this package, and images, model and output folder under the
+    same paths. Closing the job cancels tasks that have not started.
 
     Parameters
     ----------
     address
         Of the scheduler, e.g. ``tcp://10.0.0.1:8786``; or the path of a scheduler file.
     tasks, config, resume
-        As `running` takes them.
+        As in `run_tasks_job`.
 
     Raises
     ------
     ValueError, OSError
-        If the scheduler cannot be reached, or has no workers that can do it.
+        If the scheduler cannot be reached, or has no suitable workers.
     """
     distributed = _distributed()
     yield Progress(0, 0, f"connecting to {address}")
     config = replace(config, model=_reference(config.model))
     with _client(distributed, address) as client:
         _check_workers(client, address)
-        clock = TimeEstimate(len(tasks))
+        run = RunStatus(tasks)
         outcomes: dict[int, TaskOutcome] = {}
         futures = {
             client.submit(_segment_on_worker, _absolute(task), config, resume, pure=False): number
@@ -75,15 +67,13 @@ def run_on_cluster_job(
                 waiting -= done
                 for future in sorted(done, key=futures.__getitem__):
                     number = futures[future]
-                    outcome = _outcome(future, tasks[number])
-                    outcomes[number] = outcome
-                    clock.count(outcome)
-                    step = Progress(1, 1, outcome.status)
-                    yield task_progress(tasks, number, outcome.status, step, clock, outcome)
-                if not done:
-                    yield _unchanged_progress(
-                        tasks, min(futures[each] for each in waiting), clock, client
-                    )
+                    outcomes[number] = _outcome(future, tasks[number])
+                    yield run.ended(number, outcomes[number])
+                if not done:  # workers finish in any order: report the first unfinished task
+                    workers = len(client.scheduler_info(n_workers=-1)["workers"])
+                    words = f"on {pluralize(workers, 'worker')}"
+                    number = min(futures[each] for each in waiting)
+                    yield run.progress(number, "segmenting", Progress(0, 0, words))
                     time.sleep(_POLL)
         finally:
             client.cancel(list(futures), force=True)
@@ -91,9 +81,9 @@ def run_on_cluster_job(
 
 
 def _segment_on_worker(task: SegmentTask, config: SegmentConfig, resume: bool) -> TaskOutcome:
-    """One task, on a worker."""
+    """Run one task on a worker."""
     start = time.monotonic()
-    with _LOCK:  # one at a time, however many threads the worker has
+    with _LOCK:  # one task at a time, even if the worker has several threads
         try:
             if not task.image.exists():
                 raise FileNotFoundError(
@@ -103,16 +93,13 @@ def _segment_on_worker(task: SegmentTask, config: SegmentConfig, resume: bool) -
             predictor = _predictor(config)
             loaded = recover_and_load(task, config, resume)
             result = finish(segment_loaded_job(loaded, predictor, config, resume=resume))
-            if isinstance(result, TaskOutcome):
-                channels = loaded.task.settings(config).channels
-                return with_kept_thumbnail(result, loaded, predictor.model.spec, channels)
-            return write_with_thumbnail(result)
+            return finish_task(result, loaded, predictor.model.spec, config)
         except Exception as error:
             return failed_outcome(task, error, time.monotonic() - start)
 
 
 def _predictor(config: SegmentConfig) -> Any:
-    """The model of this worker process, loaded with its first task."""
+    """The predictor of this worker process, created for its first task."""
     from napari_simmat.checkpoints.loading import load_model
     from napari_simmat.engine.predictor import Predictor
 
@@ -128,14 +115,14 @@ def _predictor(config: SegmentConfig) -> Any:
 
 
 def _outcome(future: Any, task: SegmentTask) -> TaskOutcome:
-    """What came back, about the task as it was given."""
+    """The outcome from a worker, with the task's original paths."""
     try:
         outcome: TaskOutcome = future.result()
     except Exception as error:
         killed = type(error).__name__ == "KilledWorker"
         words = (
-            "Its worker was lost several times while it was at this file (perhaps the memory was "
-            "full); try it alone."
+            "Its worker was lost several times at this file (perhaps the memory was full); try it "
+            "alone."
             if killed
             else f"The cluster could not do it ({type(error).__name__}: {error})."
         )
@@ -143,15 +130,6 @@ def _outcome(future: Any, task: SegmentTask) -> TaskOutcome:
     if outcome.task.files.are_in_zarr:
         task = replace(task, files=task.files.in_zarr())
     return replace(outcome, task=task)
-
-
-def _unchanged_progress(
-    tasks: Sequence[SegmentTask], number: int, clock: TimeEstimate, client: Any
-) -> BatchProgress:
-    """Nothing new; task `number` is not done, as workers end in an order of their own."""
-    workers = len(client.scheduler_info(n_workers=-1)["workers"])
-    words = f"on {pluralize(workers, 'worker')}"
-    return task_progress(tasks, number, "segmenting", Progress(0, 0, words), clock)
 
 
 @contextmanager
@@ -172,7 +150,7 @@ def _client(distributed: Any, address: str) -> Iterator[Any]:
 
 
 def _check_workers(client: Any, address: str) -> None:
-    """Every worker has this package in this version."""
+    """Refuse workers without this version of this package."""
     try:
         client.wait_for_workers(1, timeout=SCHEDULER_TIMEOUT)
         versions = client.run(_version)
@@ -197,7 +175,7 @@ def _version() -> str:
 
 
 def _absolute(task: SegmentTask) -> SegmentTask:
-    """The task with paths that mean the same in every folder."""
+    """The task with absolute paths."""
     files = task.files
     return replace(
         task,
@@ -213,7 +191,7 @@ def _absolute(task: SegmentTask) -> SegmentTask:
 
 
 def _reference(model: str) -> str:
-    """A model's file with its whole path; a name stays one."""
+    """The absolute path of a model file; a name is unchanged."""
     path = Path(model).expanduser()
     return str(path.absolute()) if path.is_file() else model
 

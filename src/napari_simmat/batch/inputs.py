@@ -1,9 +1,4 @@
-"""Find the images of a run: files, folders, manifests.
-
-Which images a run is given: files, folders, patterns and manifests become a list.
-
-A manifest: a CSV file that lists images, each with its own prompts and channels.
-"""
+"""Find the images of a run from files, folders, patterns and manifests (CSV lists of images)."""
 
 from __future__ import annotations
 
@@ -21,26 +16,28 @@ from napari_simmat.io.dicom import images_in, one_per_series
 from napari_simmat.io.readers import IMAGE_ENDINGS, is_image_file, is_image_folder, stem_of
 from napari_simmat.io.zarr import ZARR_MARKER_FILES, is_zarr
 
-MAX_NAMES_LISTED = 3
-"""How many files without a place in a run are named; of more, the number is said."""
+COLUMNS = ("image", "prompts", "channels", "channel_axis")
+"""Columns of a manifest."""
+MOST_BYTES = 2**26
+"""Largest manifest that is read."""
 
 
 @dataclass(frozen=True)
 class InputImage:
-    """An image that a run is given.
+    """An image of a run.
 
     Parameters
     ----------
     image
         A file, or a folder that is one image (OME-Zarr, DICOM).
     folder
-        Where it lay below the folder that was given; mirrored below the output folder.
+        Its folder relative to the input folder; mirrored below the output folder.
     named
-        Whether the user named this very image: then that it cannot be used is an error.
+        Whether the user named this very image; it is then an error if it cannot be used.
     prompts
-        What a manifest says: a file, ``"auto"``, ``"same-stem"`` or None for what the run says.
+        From a manifest: a file, ``"auto"``, ``"same-stem"``, or None for the run's setting.
     channels, channel_axis
-        What a manifest says; None for what the run says.
+        From a manifest; None for the run's settings.
     """
 
     image: Path
@@ -53,14 +50,14 @@ class InputImage:
 
 @dataclass
 class InputImages:
-    """The images of a run, and what was met beside them.
+    """The images of a run, and the other files found beside them.
 
     Parameters
     ----------
     images
-        In a fixed order: as given, within a folder by name.
+        In the order given, within a folder by name.
     others
-        Files of a folder that are no images by their name.
+        Files in folders that are no images by their name.
     """
 
     images: list[InputImage] = field(default_factory=list)
@@ -68,39 +65,29 @@ class InputImages:
 
 
 def find_inputs(paths: Sequence[Path], *, pattern: str = "", outside: bool = False) -> InputImages:
-    """Find the images that are meant.
+    """Find the images of a run.
 
     Parameters
     ----------
     paths
-        Image files; folders, searched with their subfolders; patterns such as ``data/**/*.tif``;
-        manifests (`read_manifest`). Of slices of a DICOM series the first stands for all.
+        Image files; folders, searched recursively; patterns such as ``data/**/*.tif``; manifests
+        (`read_manifest`). The first of several slices of a DICOM series stands for all.
     pattern
         Which files of a folder count, e.g. ``*.tif`` or ``plate*/*.png``, compared with the path
-        below the folder; all with an image's ending by default.
+        below the folder; by default all with an image's ending.
     outside
         Whether a manifest may name files outside its folder.
 
     Raises
     ------
     ValueError, OSError
-        If a path leads nowhere or a manifest cannot be read; one sentence says which.
+        If a path does not exist or a manifest cannot be read.
     """
     found = InputImages()
     for path in paths:
-        path = Path(os.path.expanduser(path))  # which leaves a name such as ~$a.tif
+        path = Path(os.path.expanduser(path))  # Path.expanduser fails on names such as ~$a.tif
         if path.suffix.lower() == ".csv" and path.is_file():
-            found.images += [
-                InputImage(
-                    row.image,
-                    folder=row.folder,
-                    named=True,
-                    prompts=row.prompts,
-                    channels=row.channels,
-                    channel_axis=row.channel_axis,
-                )
-                for row in read_manifest(path, outside=outside)
-            ]
+            found.images += read_manifest(path, outside=outside)
         elif path.is_dir() and not is_image_folder(path):
             _search(path, pattern, found)
         elif path.exists():
@@ -115,7 +102,7 @@ def find_inputs(paths: Sequence[Path], *, pattern: str = "", outside: bool = Fal
 
 
 def _search(folder: Path, pattern: str, found: InputImages) -> None:
-    """Add the images below a folder, in the order of their names."""
+    """Add the images below a folder, sorted by name."""
     before = len(found.images)
     for path in _walk(folder):
         if _is_input(path, folder, pattern):
@@ -123,18 +110,15 @@ def _search(folder: Path, pattern: str, found: InputImages) -> None:
         else:
             found.others.append(path)
     if len(found.images) == before:
-        wanted = (
-            f"that fits {pattern}"
-            if pattern
-            else f"with an image's ending ({format_list(IMAGE_ENDINGS)})"
-        )
+        endings = format_list(IMAGE_ENDINGS)
+        wanted = f"that matches {pattern}" if pattern else f"with an image's ending ({endings})"
         raise ValueError(
             f"There is no file {wanted} in {folder}. Choose another folder or pattern."
         )
 
 
 def _is_input(path: Path, folder: Path, pattern: str) -> bool:
-    """Whether a file counts; a folder of DICOM does with any of its files."""
+    """Whether a file counts; a DICOM folder counts if any of its files does."""
     if not pattern:
         return path.is_dir() or is_image_file(path)
     of_series = path.is_dir() and not is_image_folder(path)
@@ -145,11 +129,11 @@ def _is_input(path: Path, folder: Path, pattern: str) -> bool:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Files below a folder and folders that are one image; nothing that is hidden.
+    """Visible files below a folder, and folders that are one image.
 
-    A Zarr group of images, such as a plate of OME-Zarr, is a folder of images.
-    Links to folders are not followed: they can lead in circles. DICOM series are one image each,
-    beside which other files of their folder do not count.
+    A Zarr group of images, such as a plate of OME-Zarr, is a folder of images. Links to folders
+    are not followed, since they can be circular. A DICOM series is one image; other files in its
+    folder do not count.
     """
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -173,9 +157,9 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _matching(pattern: Path) -> Iterable[InputImage]:
-    """The images that a pattern matches, mirrored from its first part that is a pattern.
+    """The images that match a pattern; the output mirrors folders from its first wildcard on.
 
-    A folder that is called like a part, as ``run [2]``, is meant itself.
+    A folder whose name only looks like a wildcard, such as ``run [2]``, is taken literally.
     """
     root = Path(pattern.anchor)
     for part in pattern.parts[len(Path(pattern.anchor).parts) : -1]:
@@ -185,12 +169,12 @@ def _matching(pattern: Path) -> Iterable[InputImage]:
     names = glob.glob(str(pattern.relative_to(root)), root_dir=root, recursive=True)
     found = dict.fromkeys(path for name in sorted(names) for path in _images_of(root / name))
     if not found:
-        raise FileNotFoundError(f"No file fits {pattern}; check the pattern and its folder.")
+        raise FileNotFoundError(f"No file matches {pattern}; check the pattern and its folder.")
     return [InputImage(path, path.parent.relative_to(root)) for path in found]
 
 
 def _images_of(path: Path) -> Iterable[Path]:
-    """What a pattern matched, if it is an image, or the images of a plate or of DICOM series."""
+    """The image at `path`, or the images of a plate or of DICOM series."""
     if path.is_file() or is_image_folder(path):
         return [path]
     if not path.is_dir() or not os.access(path, os.R_OK):
@@ -199,52 +183,24 @@ def _images_of(path: Path) -> Iterable[Path]:
 
 
 def _with_name(image: Path) -> Path:
-    """The image under its own name, after which its outputs are called; ``.`` is none."""
+    """The path with a name for the outputs, which ``.`` and ``..`` lack."""
     return image.resolve() if image.name in ("", "..") else image
 
 
 def same_stem_siblings(image: Path, endings: Iterable[str]) -> list[Path]:
-    """Files beside an image whose name is its stem and one of `endings`."""
+    """Files beside an image named by its stem and one of `endings`."""
     stem = stem_of(image)
     candidates = [image.with_name(stem + ending) for ending in endings]
     return [path for path in candidates if path.is_file() and path != image]
 
 
-COLUMNS = ("image", "prompts", "channels", "channel_axis")
-MOST_BYTES = 2**26
-"""A file larger than this is no list of images."""
-
-
-@dataclass(frozen=True)
-class ManifestRow:
-    """One image of a manifest.
-
-    Parameters
-    ----------
-    image
-        Its file.
-    folder
-        Where it lies below the manifest's folder; empty if outside.
-    prompts
-        A file, ``"auto"``, ``"same-stem"`` or None.
-    channels, channel_axis
-        As `SegmentConfig` has them, or None.
-    """
-
-    image: Path
-    folder: Path
-    prompts: str | None = None
-    channels: tuple[int | str, ...] | None = None
-    channel_axis: int | None = None
-
-
-def read_manifest(path: Path, *, outside: bool = False) -> list[ManifestRow]:
+def read_manifest(path: Path, *, outside: bool = False) -> list[InputImage]:
     """Read a manifest.
 
-    Its first line names the columns: ``image``, and where wanted ``prompts`` (a file, ``auto`` or
-    ``same-stem``), ``channels`` (names or numbers from 0, with commas or semicolons between) and
-    ``channel_axis``. Paths are relative to the manifest's folder. An empty cell means what the run
-    says.
+    Its first line names the columns: ``image`` and optionally ``prompts`` (a file, ``auto`` or
+    ``same-stem``), ``channels`` (names or numbers from 0, separated by commas or semicolons) and
+    ``channel_axis``. Paths are relative to the manifest's folder. Empty cells take the run's
+    settings.
 
     Parameters
     ----------
@@ -256,14 +212,14 @@ def read_manifest(path: Path, *, outside: bool = False) -> list[ManifestRow]:
     Raises
     ------
     ValueError, OSError
-        If it is no manifest, or a row cannot be meant; one sentence says which.
+        If it is not a manifest, or a row is invalid; the message names the line.
     """
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(
             f"{path.name} is larger than {MOST_BYTES // 2**20} MB; that is no list of images."
         )
     rows = []
-    base = Path(os.path.normpath(path.absolute().parent))  # as the paths of its rows will be
+    base = Path(os.path.normpath(path.absolute().parent))  # normalised like the paths of its rows
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True, skipinitialspace=True)
@@ -281,20 +237,14 @@ def read_manifest(path: Path, *, outside: bool = False) -> list[ManifestRow]:
             f"{path.name} is no text in UTF-8 ({error.reason}); save it as CSV."
         ) from None
     except csv.Error as error:
-        raise ValueError(f"{path.name} is no CSV ({error}); save it anew.") from None
+        raise ValueError(f"{path.name} is no CSV ({error}); save it again.") from None
     if not rows:
         raise ValueError(f"{path.name} lists no image; add a line for each.")
     return rows
 
 
 def parse_channels(text: str, separators: str = ",;") -> tuple[int | str, ...]:
-    """Parse ``0,2,DAPI`` into numbers and names.
-
-    Raises
-    ------
-    ValueError
-        If an entry is empty.
-    """
+    """Parse ``0,2,DAPI`` into numbers and names; refuses empty entries."""
     parts = [part.strip() for part in re.split(f"[{separators}]", text)]
     if not all(parts):
         raise ValueError(
@@ -305,25 +255,24 @@ def parse_channels(text: str, separators: str = ",;") -> tuple[int | str, ...]:
 
 
 def _check_columns(path: Path, names: list[str]) -> None:
-    known = ", ".join(COLUMNS)
+    known = format_list(COLUMNS)
     if "axis-0" in names:
         raise ValueError(
             f"{path.name} holds prompts, not a list of images; give it with --prompts."
         )
     if "image" not in names or len(set(names)) < len(names):
         raise ValueError(
-            f"{path.name} has the columns {', '.join(names) or '(none)'}; a manifest has image, "
-            f"others of {known} where wanted, and each once."
+            f"{path.name} has the columns {format_list(names) or '(none)'}; a manifest has image "
+            f"and optionally others of {known}, each once."
         )
-    unknown = [name for name in names if name not in COLUMNS]
-    if unknown:
+    if unknown := [name for name in names if name not in COLUMNS]:
         raise ValueError(
             f"{path.name} has the column {unknown[0]!r}; those of a manifest are {known}. Rename "
             "or remove it."
         )
 
 
-def _row(where: str, base: Path, values: Mapping[str, str], outside: bool) -> ManifestRow:
+def _row(where: str, base: Path, values: Mapping[str, str], outside: bool) -> InputImage:
     cells = {name: text.strip() for name, text in values.items()}
     if not cells["image"]:
         raise ValueError(f"{where}: the image is missing; give its file.")
@@ -349,17 +298,12 @@ def _row(where: str, base: Path, values: Mapping[str, str], outside: bool) -> Ma
         channels = parse_channels(cells["channels"]) if cells.get("channels") else None
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    return ManifestRow(
-        image,
-        image.parent.relative_to(base) if image.is_relative_to(base) else Path(),
-        prompts,
-        channels,
-        int(axis) if axis else None,
-    )
+    folder = image.parent.relative_to(base) if image.is_relative_to(base) else Path()
+    return InputImage(image, folder, True, prompts, channels, int(axis) if axis else None)
 
 
 def _resolve_in_folder(where: str, base: Path, name: str, outside: bool) -> Path:
-    """The file that a cell names, links and ``..`` resolved to see where it lies."""
+    """The file of a cell, after checking with resolved links that it is in the folder."""
     path = Path(os.path.normpath(base / os.path.expanduser(name)))
     if not outside and not path.resolve().is_relative_to(base.resolve()):
         raise ValueError(

@@ -1,10 +1,7 @@
-"""Plan a run: every file that will be read and written, checked before anything is loaded.
+"""Plan a run: name every file that will be read and written, refuse what cannot work.
 
-Name every file that a run will read and write, and refuse what cannot work.
-
-What will be done in a run, and what will not.
-
-Tasks of a run: what is segmented, with which settings, into which files, with what outcome.
+The values that a task passes on are here too: `SegmentTask`, `LoadedImage`, `SegmentedImage`,
+`TaskOutcome`.
 """
 
 from __future__ import annotations
@@ -20,7 +17,7 @@ from napari_simmat.batch.record import Request, outputs_recorded_in, read_record
 from napari_simmat.engine.automatic_settings import AutomaticSettings
 from napari_simmat.engine.coordinates import check_pixel_ratio
 from napari_simmat.engine.propagation_tracks import PropagationSettings
-from napari_simmat.io.files import OutputError, check_is_no_folder, sha256_of
+from napari_simmat.io.files import OutputError, check_is_no_folder, sha256_of, unwritable_message
 from napari_simmat.io.readers import is_nifti, stem_of
 
 if TYPE_CHECKING:
@@ -29,262 +26,19 @@ if TYPE_CHECKING:
     from napari_simmat.engine.prompts import Prompt
     from napari_simmat.io.image_file import ImageFile
 
-
 AUTO = "auto"
 SAME_STEM = "same-stem"
 PROMPT_ENDINGS = (
-    ".csv",
-    "_points.csv",
-    "_boxes.csv",
-    "_shapes.csv",
-    "_prompts.csv",
-    "_prompts.tif",
-    "_prompts.tiff",
-    "_prompts.png",
-    "_prompts.npy",
-    "_prompts.nii.gz",
-)
-"""What follows an image's stem in the name of its prompt file."""
-
-
-def plan(
-    inputs: InputImages | Sequence[Path],
-    *,
-    output: Path,
-    prompts: str = SAME_STEM,
-    existing: ExistingPolicy = "refuse",
-    extras: Sequence[str] = (),
-) -> Plan:
-    """Name what will be read and written.
-
-    Parameters
-    ----------
-    inputs
-        From `find_inputs`, or image files. Outputs of earlier runs among them are left out.
-    output
-        Folder of the outputs; subfolders are mirrored in it, and ``~`` is the user's.
-    prompts
-        ``"auto"``: everything is segmented; one prompt file for all; or ``"same-stem"``: for each
-        image the file beside it whose name is the image's stem and one of `PROMPT_ENDINGS`.
-    existing
-        What to do where an output exists.
-    extras
-        Optional outputs, of `batch.plan.EXTRA_ENDINGS`.
-
-    Raises
-    ------
-    ValueError, OSError
-        If two images would have one output, an output exists and must not be replaced, or no image
-        is left; one sentence says which.
-    """
-    if not isinstance(inputs, InputImages):
-        inputs = InputImages([InputImage(image, named=True) for image in inputs])
-    output = Path(os.path.expanduser(output))  # of --output=~/results shells leave the ~
-    _check_folder(output)
-    if prompts not in (AUTO, SAME_STEM) and not Path(prompts).is_file():
-        raise FileNotFoundError(
-            f"There is no prompt file {prompts}; give a CSV of points or shapes, a label image, "
-            f"{SAME_STEM} or {AUTO}."
-        )
-    tasks: list[SegmentTask] = []
-    skipped: list[SkippedImage] = []
-    recorded: dict[Path, frozenset[str]] = {}
-    taken = _prompts_of_others(inputs.images, prompts)
-    for one in inputs.images:
-        folder = one.image.parent
-        if folder not in recorded:
-            recorded[folder] = outputs_recorded_in(folder)
-        if one.image.name in recorded[folder]:
-            skipped.append(SkippedImage(one.image, "It is the output of an earlier run."))
-        elif not one.named and (owner := taken.get(one.image.absolute())) is not None:
-            skipped.append(SkippedImage(one.image, f"It holds the prompts of {owner}."))
-        else:
-            _add_task(one, output, prompts, extras, tasks, skipped)
-    _check_some_are_left(tasks, skipped)
-    _check_outputs_differ(tasks)
-    made = Plan(tuple(tasks), tuple(skipped), output, existing, len(inputs.others))
-    made.check_existing()
-    return made
-
-
-def _add_task(
-    one: InputImage,
-    output: Path,
-    prompts: str,
-    extras: Sequence[str],
-    tasks: list[SegmentTask],
-    skipped: list[SkippedImage],
-) -> None:
-    """Append the task of an image, or why there is none."""
-    try:
-        if not one.image.exists():
-            raise FileNotFoundError(f"There is no file {one.image}; check its name and folder.")
-        files = OutputFiles.of(one.image, output / one.folder, extras)
-        for path in files:
-            check_is_no_folder(path)
-        prompt_file = _prompt_file(one.image, one.prompts or prompts)
-    except OutputError as error:
-        skipped.append(SkippedImage(one.image, str(error), failed=True))
-    except (FileNotFoundError, ValueError) as error:
-        if one.named:
-            raise
-        missing = isinstance(error, FileNotFoundError)
-        skipped.append(SkippedImage(one.image, str(error), failed=not missing))
-    else:
-        name = (one.folder / one.image.name).as_posix()
-        tasks.append(
-            SegmentTask(one.image, prompt_file, files, one.channels, one.channel_axis, name)
-        )
-
-
-def _check_folder(output: Path) -> None:
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"{output} is a file, not a folder. Choose another output folder.")
-    nearest = next((folder for folder in (output, *output.parents) if folder.exists()), Path())
-    if not os.access(nearest, os.W_OK):
-        raise OutputError(
-            f"{nearest} cannot be written. Change its permissions or choose another output folder."
-        )
-
-
-def _prompts_of_others(images: Sequence[InputImage], prompts: str) -> dict[Path, str]:
-    """Image files that are the prompts of another image or of all, with its name."""
-    taken = {
-        path.absolute(): one.image.name
-        for one in images
-        if (one.prompts or prompts) == SAME_STEM
-        for path in same_stem_siblings(one.image, PROMPT_ENDINGS)
-    }
-    if prompts not in (AUTO, SAME_STEM):
-        taken[Path(os.path.abspath(prompts))] = "the other images"
-    return taken
-
-
-def _prompt_file(image: Path, prompts: str) -> Path | None:
-    if prompts == AUTO:
-        return None
-    if prompts != SAME_STEM:
-        return Path(prompts)
-    stem = stem_of(image)
-    found = same_stem_siblings(image, PROMPT_ENDINGS)
-    if not found:
-        raise FileNotFoundError(
-            f"There are no prompts beside {image}; save them as {stem}.csv, {stem}_points.csv, "
-            f"{stem}_boxes.csv or {stem}_prompts.tif (labels), or name a file with --prompts."
-        )
-    if len(found) > 1:
-        raise ValueError(
-            f"There are several prompt files for {image}: {', '.join(p.name for p in found)}. "
-            "Name one with --prompts, or keep only one beside the image."
-        )
-    return found[0]
-
-
-def _check_some_are_left(tasks: Sequence[SegmentTask], skipped: Sequence[SkippedImage]) -> None:
-    if tasks:
-        return
-    failed = next((one for one in skipped if one.failed), None)
-    if failed is not None:
-        raise OutputError(failed.why)
-    if not skipped:
-        raise ValueError("There is no image to segment. Give at least one.")
-    raise ValueError(f"No image is left to segment. {skipped[0].image}: {skipped[0].why}")
-
-
-def _check_outputs_differ(tasks: Sequence[SegmentTask]) -> None:
-    """No output may be written twice, nor be an input (names may differ in case alone)."""
-    written: dict[str, Path] = {}
-    seen: set[str] = set()
-    for task in tasks:
-        if _same_name(task.image) in seen:
-            raise ValueError(f"{task.image} is given twice; give each image once.")
-        seen.add(_same_name(task.image))
-        for path in task.files.possible():
-            first = written.setdefault(_same_name(path), task.image)
-            if first != task.image:
-                raise ValueError(
-                    f"{first} and {task.image} would both be written to {path}. Rename one, or "
-                    "give them different output folders."
-                )
-    for task in tasks:
-        for read in (task.image, task.prompts):
-            if read is not None and _same_name(read) in written:
-                raise ValueError(
-                    f"{read} would be overwritten by an output. Choose another output folder."
-                )
-
-
-def _same_name(path: Path) -> str:
-    return str(path.resolve()).casefold()
-
-
-ExistingPolicy = Literal["refuse", "resume", "overwrite"]
-"""What to do where an output exists."""
-
-
-@dataclass(frozen=True)
-class SkippedImage:
-    """An image that will not be segmented, and why.
-
-    Parameters
-    ----------
-    image
-        The file.
-    why
-        A sentence.
-    failed
-        Whether it should have been segmented, and cannot be.
-    """
-
-    image: Path
-    why: str
-    failed: bool = False
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run will read and write.
-
-    Parameters
-    ----------
-    tasks
-        One for each image.
-    skipped
-        Images that are left out.
-    output
-        Folder of the outputs.
-    existing
-        What to do where an output exists.
-    others
-        How many files of the given folders are no images by their name.
-    """
-
-    tasks: tuple[SegmentTask, ...]
-    skipped: tuple[SkippedImage, ...]
-    output: Path
-    existing: ExistingPolicy = "refuse"
-    others: int = 0
-
-    @property
-    def several(self) -> bool:
-        """Whether it is a run over several images, which gets a summary."""
-        return len(self.tasks) + sum(one.failed for one in self.skipped) > 1
-
-    def check_existing(self) -> None:
-        """Refuse outputs that exist, unless they may be kept or replaced."""
-        if self.existing != "refuse":
-            return
-        for task in self.tasks:
-            for path in (each for each in task.files.possible() if each.exists()):
-                raise ValueError(
-                    f"{path} exists already. Use --overwrite to replace it, --resume to keep "
-                    "what was made the same way, or another output folder."
-                )
-
-
+    ".csv", "_points.csv", "_boxes.csv", "_shapes.csv", "_prompts.csv",
+    "_prompts.tif", "_prompts.tiff", "_prompts.png", "_prompts.npy", "_prompts.nii.gz",
+)  # fmt: skip
+"""Endings of prompt files, after the image's stem."""
 LABEL_SUFFIXES = (".tif", ".nii.gz", ".ome.zarr")
 EXTRA_ENDINGS = {"overlay": "_overlay.png", "coco": "_coco.json", "rois": "_rois.zip"}
-"""Optional outputs by kind, with what follows the image's stem in their names."""
+"""Optional outputs by kind, with the ending of their names after the image's stem."""
+
+ExistingPolicy = Literal["refuse", "resume", "overwrite"]
+"""What to do with existing outputs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -444,6 +198,227 @@ class SegmentTask:
             channels=config.channels if self.channels is None else self.channels,
             channel_axis=config.channel_axis if self.channel_axis is None else self.channel_axis,
         )
+
+
+@dataclass(frozen=True)
+class SkippedImage:
+    """An image that will not be segmented, and the reason.
+
+    Parameters
+    ----------
+    image
+        The file.
+    why
+        A sentence for the user.
+    failed
+        Whether this is an error rather than a choice.
+    """
+
+    image: Path
+    why: str
+    failed: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will read and write.
+
+    Parameters
+    ----------
+    tasks
+        One for each image.
+    skipped
+        Images that are left out.
+    output
+        Folder of the outputs.
+    existing
+        What to do with existing outputs.
+    others
+        Number of files in the input folders that are no images by their name.
+    """
+
+    tasks: tuple[SegmentTask, ...]
+    skipped: tuple[SkippedImage, ...]
+    output: Path
+    existing: ExistingPolicy = "refuse"
+    others: int = 0
+
+    @property
+    def several(self) -> bool:
+        """Whether the run has several images, and therefore a summary."""
+        return len(self.tasks) + sum(one.failed for one in self.skipped) > 1
+
+    def check_existing(self) -> None:
+        """Refuse existing outputs, unless they may be kept or replaced."""
+        if self.existing != "refuse":
+            return
+        for path in (path for task in self.tasks for path in task.files.possible()):
+            if path.exists():
+                raise ValueError(
+                    f"{path} exists already. Use --overwrite to replace it, --resume to keep "
+                    "what was made the same way, or another output folder."
+                )
+
+
+def plan(
+    inputs: InputImages | Sequence[Path],
+    *,
+    output: Path,
+    prompts: str = SAME_STEM,
+    existing: ExistingPolicy = "refuse",
+    extras: Sequence[str] = (),
+) -> Plan:
+    """Name what will be read and written.
+
+    Parameters
+    ----------
+    inputs
+        From `find_inputs`, or image files. Outputs of earlier runs among them are skipped.
+    output
+        Folder of the outputs; subfolders are mirrored in it, and ``~`` is expanded.
+    prompts
+        ``"auto"``: segment everything; one prompt file for all; or ``"same-stem"``: for each image
+        the file beside it named by the image's stem and one of `PROMPT_ENDINGS`.
+    existing
+        What to do with existing outputs.
+    extras
+        Optional outputs, keys of `EXTRA_ENDINGS`.
+
+    Raises
+    ------
+    ValueError, OSError
+        If two images would have the same output, an output exists and must not be replaced, or no
+        image is left.
+    """
+    if not isinstance(inputs, InputImages):
+        inputs = InputImages([InputImage(image, named=True) for image in inputs])
+    output = Path(os.path.expanduser(output))  # shells do not expand --output=~/results
+    _check_folder(output)
+    if prompts not in (AUTO, SAME_STEM) and not Path(prompts).is_file():
+        raise FileNotFoundError(
+            f"There is no prompt file {prompts}; give a CSV of points or shapes, a label image, "
+            f"{SAME_STEM} or {AUTO}."
+        )
+    planned: list[SegmentTask | SkippedImage] = []
+    recorded: dict[Path, frozenset[str]] = {}
+    taken = _prompts_of_others(inputs.images, prompts)
+    for one in inputs.images:
+        folder = one.image.parent
+        if folder not in recorded:
+            recorded[folder] = outputs_recorded_in(folder)
+        if one.image.name in recorded[folder]:
+            planned.append(SkippedImage(one.image, "It is the output of an earlier run."))
+        elif not one.named and (owner := taken.get(one.image.absolute())) is not None:
+            planned.append(SkippedImage(one.image, f"It holds the prompts of {owner}."))
+        else:
+            planned.append(_plan_image(one, output, prompts, extras))
+    tasks = tuple(each for each in planned if isinstance(each, SegmentTask))
+    skipped = tuple(each for each in planned if isinstance(each, SkippedImage))
+    _check_some_are_left(tasks, skipped)
+    _check_outputs_differ(tasks)
+    made = Plan(tasks, skipped, output, existing, len(inputs.others))
+    made.check_existing()
+    return made
+
+
+def _plan_image(
+    one: InputImage, output: Path, prompts: str, extras: Sequence[str]
+) -> SegmentTask | SkippedImage:
+    try:
+        if not one.image.exists():
+            raise FileNotFoundError(f"There is no file {one.image}; check its name and folder.")
+        files = OutputFiles.of(one.image, output / one.folder, extras)
+        for path in files:
+            check_is_no_folder(path)
+        prompt_file = _prompt_file(one.image, one.prompts or prompts)
+    except OutputError as error:
+        return SkippedImage(one.image, str(error), failed=True)
+    except (FileNotFoundError, ValueError) as error:
+        if one.named:
+            raise
+        failed = not isinstance(error, FileNotFoundError)
+        return SkippedImage(one.image, str(error), failed=failed)
+    name = (one.folder / one.image.name).as_posix()
+    return SegmentTask(one.image, prompt_file, files, one.channels, one.channel_axis, name)
+
+
+def _check_folder(output: Path) -> None:
+    if output.exists() and not output.is_dir():
+        raise ValueError(f"{output} is a file, not a folder. Choose another output folder.")
+    nearest = next((folder for folder in (output, *output.parents) if folder.exists()), Path())
+    if not os.access(nearest, os.W_OK):
+        raise OutputError(unwritable_message(nearest))
+
+
+def _prompts_of_others(images: Sequence[InputImage], prompts: str) -> dict[Path, str]:
+    """Input files that are prompts of another image (its name is the value) or of all."""
+    taken = {
+        path.absolute(): one.image.name
+        for one in images
+        if (one.prompts or prompts) == SAME_STEM
+        for path in same_stem_siblings(one.image, PROMPT_ENDINGS)
+    }
+    if prompts not in (AUTO, SAME_STEM):
+        taken[Path(os.path.abspath(prompts))] = "the other images"
+    return taken
+
+
+def _prompt_file(image: Path, prompts: str) -> Path | None:
+    if prompts == AUTO:
+        return None
+    if prompts != SAME_STEM:
+        return Path(prompts)
+    stem = stem_of(image)
+    found = same_stem_siblings(image, PROMPT_ENDINGS)
+    if not found:
+        raise FileNotFoundError(
+            f"There are no prompts beside {image}; save them as {stem}.csv, {stem}_points.csv, "
+            f"{stem}_boxes.csv or {stem}_prompts.tif (labels), or name a file with --prompts."
+        )
+    if len(found) > 1:
+        raise ValueError(
+            f"There are several prompt files for {image}: {', '.join(p.name for p in found)}. "
+            "Name one with --prompts, or keep only one beside the image."
+        )
+    return found[0]
+
+
+def _check_some_are_left(tasks: Sequence[SegmentTask], skipped: Sequence[SkippedImage]) -> None:
+    if tasks:
+        return
+    failed = next((one for one in skipped if one.failed), None)
+    if failed is not None:
+        raise OutputError(failed.why)
+    if not skipped:
+        raise ValueError("There is no image to segment. Give at least one.")
+    raise ValueError(f"No image is left to segment. {skipped[0].image}: {skipped[0].why}")
+
+
+def _check_outputs_differ(tasks: Sequence[SegmentTask]) -> None:
+    """Refuse an output of two images or one that is an input; case is ignored."""
+    written: dict[str, Path] = {}
+    seen: set[str] = set()
+    for task in tasks:
+        if _same_name(task.image) in seen:
+            raise ValueError(f"{task.image} is given twice; give each image once.")
+        seen.add(_same_name(task.image))
+        for path in task.files.possible():
+            first = written.setdefault(_same_name(path), task.image)
+            if first != task.image:
+                raise ValueError(
+                    f"{first} and {task.image} would both be written to {path}. Rename one, or "
+                    "give them different output folders."
+                )
+    for task in tasks:
+        for read in (task.image, task.prompts):
+            if read is not None and _same_name(read) in written:
+                raise ValueError(
+                    f"{read} would be overwritten by an output. Choose another output folder."
+                )
+
+
+def _same_name(path: Path) -> str:
+    return str(path.resolve()).casefold()
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,9 +1,4 @@
-"""Run a plan with the output folder locked and a summary at the end.
-
-Carry out a plan: the output folder is locked meanwhile, and a summary ends it.
-
-The summary of a run: a table for programs, a page for people.
-"""
+"""Carry out a plan with the output folder locked, and write a summary: a CSV and an HTML page."""
 
 from __future__ import annotations
 
@@ -11,12 +6,14 @@ import os
 import platform
 import re
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from html import escape
 from pathlib import Path
+from typing import Literal
 
 from filelock import FileLock, Timeout
 
@@ -27,13 +24,17 @@ from napari_simmat.io.files import OutputError, atomic_outputs, write_table, wri
 from napari_simmat.progress import Job, Progress
 
 LOCK = ".simmat.lock"
-"""The file that a run holds in its output folder."""
+"""The file that a run locks in its output folder."""
+SUMMARY_TABLE, SUMMARY_PAGE = "simmat-summary.csv", "simmat-report.html"
+COLUMNS = ("image", "state", "objects", "hidden", "labels", "message")
+MAX_PICTURES = 2000
+"""Thumbnails on the page; with more it would open slowly."""
 
 
 def run_plan_job(
     plan: Plan, config: SegmentConfig, *, scheduler: str | None = None
 ) -> Job[list[TaskOutcome]]:
-    """Do what was planned; several images get a summary in the output folder.
+    """Carry out a plan; for several images, also write a summary into the output folder.
 
     Parameters
     ----------
@@ -42,11 +43,11 @@ def run_plan_job(
     config
         How to segment.
     scheduler
-        Address of a `dask.distributed` scheduler whose workers do the tasks; None: here.
+        Address of a `dask.distributed` scheduler whose workers run the tasks; None: this process.
 
     Returns
     -------
-    list of Outcome
+    list of TaskOutcome
         One for each task, in their order.
 
     Raises
@@ -56,7 +57,7 @@ def run_plan_job(
     """
     resume = plan.existing == "resume"
     with locked(plan.output):
-        plan.check_existing()  # another run may have ended meanwhile
+        plan.check_existing()  # another run may have ended since the plan was made
         if scheduler is None:
             outcomes = yield from run_tasks_job(plan.tasks, config, resume=resume)
         else:
@@ -71,14 +72,14 @@ def run_plan_job(
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder; a run that is killed keeps nobody out.
+    """Lock a folder against other runs; the lock of a killed run does not count.
 
-    The folder is made for it; when nothing was written into it, it goes again.
+    The folder is created if needed, and removed again if nothing was written into it.
 
     Raises
     ------
     OutputError
-        If another run is at work there, or the folder cannot be written.
+        If another run is using it, or the folder cannot be written.
     """
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     lock = FileLock(folder / LOCK)
@@ -98,7 +99,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):  # Windows removes it later, with nobody holding it
+        with suppress(OSError):  # Windows deletes an open file only when it is closed
             os.unlink(folder / LOCK)
         lock.release()
         with suppress(OSError):
@@ -106,18 +107,12 @@ def locked(folder: Path) -> Iterator[None]:
                 each.rmdir()
 
 
-SUMMARY_TABLE, SUMMARY_PAGE = "simmat-summary.csv", "simmat-report.html"
-COLUMNS = ("image", "state", "objects", "hidden", "labels", "message")
-MAX_PICTURES = 2000
-"""A page with more pictures would open slowly."""
-
-
 @dataclass(frozen=True)
 class SummaryRow:
     """One image of a summary."""
 
     image: str
-    state: str
+    state: Literal["done", "failed", "skipped"]
     objects: int | None = None
     hidden: int | None = None
     labels: str = ""
@@ -127,63 +122,57 @@ class SummaryRow:
     picture: bytes = b""
 
     def values(self) -> dict[str, object]:
-        """Cells of the table: equal runs have equal ones."""
+        """The row of the table."""
         cells = {name: getattr(self, name) for name in COLUMNS}
         return {name: "" if value is None else value for name, value in cells.items()}
 
 
 def write_summary(plan: Plan, outcomes: Sequence[TaskOutcome], config: SegmentConfig) -> None:
-    """Write `SUMMARY_TABLE` and `SUMMARY_PAGE` into the output folder, in place of those of an earlier run.
+    """Write `SUMMARY_TABLE` and `SUMMARY_PAGE` into the output folder, replacing earlier ones.
 
-    The table follows from the files that were given and made: it has no times, and a file that was
-    kept stands in it like one that was made now.
+    The table depends only on inputs and outputs: it holds no times, and kept outputs look like
+    new ones.
     """
-    lines = summary_rows(plan, outcomes)
+    rows = summary_rows(plan, outcomes)
     with atomic_outputs(plan.output / SUMMARY_TABLE, plan.output / SUMMARY_PAGE) as (table, page):
-        write_table(table, COLUMNS, [line.values() for line in lines])
-        write_text(page, "".join(_page(lines, config)))
+        write_table(table, COLUMNS, [row.values() for row in rows])
+        write_text(page, "".join(_page(rows, config)))
 
 
 def summary_rows(plan: Plan, outcomes: Sequence[TaskOutcome]) -> list[SummaryRow]:
-    """Each image that was given, those that were left out last."""
-    lines = []
+    """A row for each input image, skipped ones last."""
+    rows = []
     for outcome in outcomes:
-        labels = _relative_path(outcome.task.files.labels, plan.output)
-        image = (labels.parent / outcome.task.image.name).as_posix()
+        labels = outcome.task.files.labels
+        inside = labels.is_relative_to(plan.output)
+        labels = labels.relative_to(plan.output) if inside else Path(labels.name)
+        image, seconds = (labels.parent / outcome.task.image.name).as_posix(), outcome.seconds
         if outcome.status == "failed":
             message = _without_folder(outcome.note, plan.output)
-            line = SummaryRow(image, "failed", message=message, seconds=outcome.seconds)
-        else:
-            line = SummaryRow(
-                image,
-                "done",
-                outcome.objects,
-                len(outcome.hidden),
-                labels.as_posix(),
-                seconds=outcome.seconds,
-                note=("Kept from an earlier run. " if outcome.status == "kept" else "")
-                + outcome.note,
-                picture=outcome.thumbnail,
-            )
-        lines.append(line)
-    lines += [
-        SummaryRow(
-            one.image.name,
-            "failed" if one.failed else "skipped",
-            message=_without_folder(one.why, plan.output),
+            rows.append(SummaryRow(image, "failed", message=message, seconds=seconds))
+            continue
+        row = SummaryRow(
+            image,
+            "done",
+            outcome.objects,
+            len(outcome.hidden),
+            labels.as_posix(),
+            seconds=seconds,
+            note=("Kept from an earlier run. " if outcome.status == "kept" else "") + outcome.note,
+            picture=outcome.thumbnail,
         )
-        for one in plan.skipped
-    ]
-    return lines
+        rows.append(row)
+    for one in plan.skipped:
+        message = _without_folder(one.why, plan.output)
+        row = SummaryRow(one.image.name, "failed" if one.failed else "skipped", message=message)
+        rows.append(row)
+    return rows
 
 
 def _without_folder(sentence: str, folder: Path) -> str:
-    """A sentence that is the same wherever the output folder lies."""
-    return re.sub(rf"(?<!\S){re.escape(f'{folder}{os.sep}')}", "", sentence)  # no end of another's
-
-
-def _relative_path(path: Path, folder: Path) -> Path:
-    return path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)
+    """Remove the output folder from paths in a sentence, so that it does not depend on it."""
+    # Only at the start of a path: it may also be the end of another one.
+    return re.sub(rf"(?<!\S){re.escape(f'{folder}{os.sep}')}", "", sentence)
 
 
 _STYLE = """
@@ -198,8 +187,8 @@ td img { display: block; image-rendering: pixelated; }
 
 
 def _page(lines: Sequence[SummaryRow], config: SegmentConfig) -> Iterable[str]:
-    """The page, every text in it escaped, pictures within."""
-    count = {state: sum(line.state == state for line in lines) for state in _STATES}
+    """The page, with escaped texts and embedded pictures."""
+    count = Counter(line.state for line in lines)
     objects = sum(line.objects or 0 for line in lines)
     time = datetime.now().astimezone()
     channels = "all" if config.channels is None else ", ".join(map(str, config.channels))
@@ -232,6 +221,3 @@ def _page(lines: Sequence[SummaryRow], config: SegmentConfig) -> Iterable[str]:
         )
         yield f"<tr>{''.join(cells)}</tr>\n"
     yield "</tbody></table></body></html>\n"
-
-
-_STATES = ("done", "failed", "skipped")

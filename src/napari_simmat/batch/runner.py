@@ -1,16 +1,17 @@
-"""Do tasks one by one with one model; the next is read and the last is written meanwhile."""
+"""Run tasks one by one with one model, reading the next and writing the previous in parallel."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from napari_simmat._text import format_duration
 from napari_simmat.batch.exports import draw_thumbnail, with_kept_thumbnail
 from napari_simmat.batch.outputs import recover_partial
 from napari_simmat.batch.plan import (
@@ -26,36 +27,35 @@ from napari_simmat.progress import Job, Progress, map_progress
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
-
+    from napari_simmat.models.spec import ModelSpec
 
 logger = logging.getLogger(__name__)
 
 READ_AHEAD = 1
-"""How many images are read before their turn: each is held in memory."""
+"""Images that are read ahead; each is held in memory."""
 WRITE_BEHIND = 1
-"""How many results may wait to be written, beside the one that is being written."""
+"""Results that may wait to be written, besides the one being written."""
 _POLL = 0.1
-"""Seconds between two steps of a job that waits; it can be cancelled at each."""
-
-_FULL = "It was not begun, as the disk is full. Free some space and go on with --resume."
+"""Seconds between two steps of a waiting job; it can be cancelled at each."""
+_NOT_STARTED = "It was not begun, as the disk is full. Free some space and go on with --resume."
 
 TaskState = Literal["reading", "segmenting", "writing", "written", "kept", "failed"]
 
 
 @dataclass(frozen=True)
 class BatchProgress(Progress):
-    """How far a run is; `done` and `total` count files, or steps where there is one file.
+    """Progress of a run; `done` and `total` count files, or steps if there is a single file.
 
     Parameters
     ----------
     number
-        Which task this is about.
+        Index of the task that this is about.
     state
-        What it is at.
+        The state of that task.
     outcome
-        What became of it, once that is known.
+        Its outcome, once known.
     seconds_left
-        For the whole run, from the files so far; None before the first is done.
+        Estimate for the whole run; None before the first file is done.
     """
 
     number: int = 0
@@ -69,19 +69,19 @@ def run_tasks_job(
 ) -> Job[list[TaskOutcome]]:
     """Run tasks with one model; a task that fails does not stop the others.
 
-    While one image is computed, the next is read and the one before is written, each by a thread
-    of its own; so three are in memory at most, beside one that waits to be written. Closing the
-    job cancels what is computed and lets what is computed already be written.
+    While one image is segmented, one thread reads the next and another writes the previous; at
+    most three are in memory, plus one that waits to be written. Closing the job cancels the
+    current segmentation; finished results are still written.
 
     Parameters
     ----------
     tasks
-        From `plan`; nobody else may be writing their outputs.
+        From `plan`; no other process may be writing their outputs.
     config
         How to segment.
     resume
-        Keep outputs whose record says that they were made from the same input, model, prompts
-        and settings; fail the task if they were made otherwise.
+        Keep outputs whose record has the same input, model, prompts and settings; fail the task
+        if they were made differently.
     """
     from napari_simmat.checkpoints.loading import load_model_job
     from napari_simmat.engine.predictor import Predictor
@@ -92,8 +92,6 @@ def run_tasks_job(
 
 
 class _TaskRunner:
-    """One run's lanes, and what is known so far."""
-
     def __init__(
         self,
         tasks: Sequence[SegmentTask],
@@ -101,14 +99,11 @@ class _TaskRunner:
         config: SegmentConfig,
         resume: bool,
     ) -> None:
-        self.tasks = tasks
-        self.predictor = predictor
-        self.config = config
-        self.resume = resume
+        self.tasks, self.predictor, self.config, self.resume = tasks, predictor, config, resume
         self.outcomes: dict[int, TaskOutcome] = {}
         self.writing: deque[tuple[int, Future[TaskOutcome]]] = deque()
-        self.clock = TimeEstimate(len(tasks))
-        self.full = False
+        self.run = RunStatus(tasks)
+        self.disk_full = False
 
     def run_job(self) -> Job[list[TaskOutcome]]:
         reader = ThreadPoolExecutor(1, "simmat-reader")
@@ -116,14 +111,12 @@ class _TaskRunner:
         try:
             ahead: deque[Future[LoadedImage]] = deque()
             for number in range(len(self.tasks)):
-                if self.full:
+                if self.disk_full:
                     ahead.clear()
-                    yield self._end(
-                        number, failed_outcome(self.tasks[number], DiskFullError(_FULL), 0.0)
-                    )
+                    yield self._failed(number, DiskFullError(_NOT_STARTED), 0.0)
                     continue
-                for task in self.tasks[number + len(ahead) : number + 1 + READ_AHEAD]:
-                    ahead.append(reader.submit(recover_and_load, task, self.config, self.resume))
+                for each in self.tasks[number + len(ahead) : number + 1 + READ_AHEAD]:
+                    ahead.append(reader.submit(recover_and_load, each, self.config, self.resume))
                 yield from self._run_task_job(number, ahead.popleft(), writer)
             while self.writing:
                 yield from self._write_job(self.writing[0][0])
@@ -135,144 +128,116 @@ class _TaskRunner:
     def _run_task_job(
         self, number: int, loading: Future[LoadedImage], writer: ThreadPoolExecutor
     ) -> Job[None]:
-        """From a file that is being read to one that waits to be written."""
-        task, start = self.tasks[number], time.monotonic()
+        """Segment an image that is being read, and queue the result for writing."""
+        start = time.monotonic()
         try:
             yield from self._wait_job(loading, number, "reading")
             loaded = loading.result()
-            for_it = segment_loaded_job(loaded, self.predictor, self.config, resume=self.resume)
-            result = yield from map_progress(
-                for_it, lambda step: self._progress(number, "segmenting", step)
-            )
+            job = segment_loaded_job(loaded, self.predictor, self.config, resume=self.resume)
+            result = yield from map_progress(job, partial(self.run.progress, number, "segmenting"))
         except Exception as error:
-            self.full = self.full or isinstance(error, DiskFullError)
-            yield self._end(number, failed_outcome(task, error, time.monotonic() - start))
+            yield self._failed(number, error, time.monotonic() - start)
             return
-        work: Callable[[], TaskOutcome]
-        if isinstance(result, TaskOutcome):
-            spec = self.predictor.model.spec
-            channels = loaded.task.settings(self.config).channels
-            work = partial(with_kept_thumbnail, result, loaded, spec, channels)
-        else:
-            work = partial(write_with_thumbnail, result)
-        # Before the wait, during which the run may be cancelled: what is computed is written.
-        self.writing.append((number, writer.submit(work)))
-        yield self._progress(number, "writing", Progress(0, 0, "writing"))
+        # Submitted before the next yield, where the run may be cancelled: results are written.
+        spec = self.predictor.model.spec
+        self.writing.append((number, writer.submit(finish_task, result, loaded, spec, self.config)))
+        yield self.run.progress(number, "writing", Progress(0, 0, "writing"))
         while len(self.writing) > WRITE_BEHIND + 1 or (self.writing and self.writing[0][1].done()):
             yield from self._write_job(number)
 
     def _write_job(self, waiting: int) -> Job[None]:
-        """Wait until the oldest result is written; task `waiting` is the one that waits for it."""
+        """Wait until the oldest result is written, on behalf of task `waiting`."""
         number, future = self.writing[0]
         yield from self._wait_job(future, waiting, "writing")
         self.writing.popleft()
         try:
             outcome = future.result()
         except Exception as error:
-            outcome = failed_outcome(self.tasks[number], error, 0.0)
-            self.full = self.full or isinstance(error, DiskFullError)
-        yield self._end(number, outcome)
+            yield self._failed(number, error, 0.0)
+        else:
+            yield self._ended(number, outcome)
 
-    def _wait_job(self, future: Future[Any], number: int, state: TaskState) -> Job[None]:
+    def _wait_job(
+        self, future: Future[Any], number: int, state: Literal["reading", "writing"]
+    ) -> Job[None]:
         while not wait([future], timeout=_POLL).done:
-            words = "reading" if state == "reading" else "writing"
-            yield self._progress(number, state, Progress(0, 0, words))
+            yield self.run.progress(number, state, Progress(0, 0, state))
 
-    def _end(self, number: int, outcome: TaskOutcome) -> BatchProgress:
+    def _failed(self, number: int, error: Exception, seconds: float) -> BatchProgress:
+        self.disk_full = self.disk_full or isinstance(error, DiskFullError)
+        return self._ended(number, failed_outcome(self.tasks[number], error, seconds))
+
+    def _ended(self, number: int, outcome: TaskOutcome) -> BatchProgress:
         self.outcomes[number] = outcome
-        self.clock.count(outcome)
-        return self._progress(number, outcome.status, Progress(1, 1, outcome.status), outcome)
-
-    def _progress(
-        self, number: int, state: TaskState, step: Progress, outcome: TaskOutcome | None = None
-    ) -> BatchProgress:
-        return task_progress(self.tasks, number, state, step, self.clock, outcome)
+        return self.run.ended(number, outcome)
 
 
-class TimeEstimate:
-    """Says how long a run will take, from the files that are done."""
+class RunStatus:
+    """Counts finished tasks, and turns steps of single tasks into progress of the run."""
 
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self.done = 0
+    def __init__(self, tasks: Sequence[SegmentTask]) -> None:
+        self.tasks = tasks
+        self._done = 0
         self._computed = 0
         self._begun = time.monotonic()
 
-    def count(self, outcome: TaskOutcome) -> None:
-        """A file is done; one that was kept says nothing about the others."""
-        self.done += 1
-        if outcome.status == "kept":
-            if not self._computed:
-                self._begun = time.monotonic()
-        else:
+    def ended(self, number: int, outcome: TaskOutcome) -> BatchProgress:
+        """Count a finished task; kept outputs do not enter the time estimate."""
+        self._done += 1
+        if outcome.status != "kept":
             self._computed += 1
+        elif not self._computed:
+            self._begun = time.monotonic()
+        return self.progress(number, outcome.status, Progress(1, 1, outcome.status), outcome)
 
-    def seconds_left(self) -> float | None:
-        """For the files that are left; None before the first is computed."""
-        if not self._computed:
-            return None
-        return (time.monotonic() - self._begun) / self._computed * (self.total - self.done)
-
-
-def task_progress(
-    tasks: Sequence[SegmentTask],
-    number: int,
-    state: TaskState,
-    step: Progress,
-    clock: TimeEstimate,
-    outcome: TaskOutcome | None = None,
-) -> BatchProgress:
-    """A step of one task as progress of the run."""
-    name = tasks[number].name
-    words = step.message.removeprefix(f"{name}: ")
-    left = clock.seconds_left()
-    about = (
-        f", about {format_duration(left)} left"
-        if left is not None and clock.done < clock.total
-        else ""
-    )
-    if len(tasks) == 1:
-        done, total, message = step.done, step.total, f"{name}: {words}"
-    else:
-        done, total = clock.done, clock.total
-        message = f"{done}/{total} {name}: {words}{about}"
-    return BatchProgress(done, total, message, number, state, outcome, left)
-
-
-def format_duration(seconds: float) -> str:
-    """As a person says it: ``40 s``, ``3 min``, ``2 h 10 min``."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+    def progress(
+        self, number: int, state: TaskState, step: Progress, outcome: TaskOutcome | None = None
+    ) -> BatchProgress:
+        """A step of task `number` as progress of the run."""
+        name, total = self.tasks[number].name, len(self.tasks)
+        message = f"{name}: {step.message.removeprefix(f'{name}: ')}"
+        left = None
+        if self._computed:
+            left = (time.monotonic() - self._begun) / self._computed * (total - self._done)
+        if total == 1:
+            return BatchProgress(step.done, step.total, message, number, state, outcome, left)
+        message = f"{self._done}/{total} {message}"
+        if left is not None and self._done < total:
+            message += f", about {format_duration(left)} left"
+        return BatchProgress(self._done, total, message, number, state, outcome, left)
 
 
 def recover_and_load(task: SegmentTask, config: SegmentConfig, resume: bool) -> LoadedImage:
-    """Tidy up what a killed run left of a task, then read it."""
+    """Clean up after a killed run of this task, then read its files."""
     recover_partial(task.files, finish=resume)
     return load_task(task, config)
 
 
-def write_with_thumbnail(segmented: SegmentedImage) -> TaskOutcome:
-    """Write a result, and draw the small picture of it."""
+def finish_task(
+    result: SegmentedImage | TaskOutcome,
+    loaded: LoadedImage,
+    spec: ModelSpec,
+    config: SegmentConfig,
+) -> TaskOutcome:
+    """Write a result unless its outputs were kept, and add a thumbnail to the outcome."""
+    if isinstance(result, TaskOutcome):
+        return with_kept_thumbnail(result, loaded, spec, loaded.task.settings(config).channels)
     start = time.monotonic()
-    picture = draw_thumbnail(segmented)  # first: labels in a file move when they are written
-    outcome = write_segmented(segmented)
-    seconds = segmented.seconds + time.monotonic() - start
+    picture = draw_thumbnail(result)  # first, since writing moves labels that are in a file
+    outcome = write_segmented(result)
+    seconds = result.seconds + time.monotonic() - start
     return replace(outcome, thumbnail=picture, seconds=seconds)
 
 
 def failed_outcome(task: SegmentTask, error: Exception, seconds: float) -> TaskOutcome:
-    """A task's end that was an error, in a sentence that names the file."""
+    """The outcome of a task that raised `error`, with a message that names the file."""
     logger.debug("%s failed", task.image, exc_info=error)
-    name = task.name
+    name, said = task.name, " ".join(str(error).split())
     if isinstance(error, (ValueError, TypeError, OSError, MemoryError)):
-        words = " ".join(str(error).split()) or type(error).__name__
+        words = said or type(error).__name__
         if words.startswith(f"{task.image.name} "):
             words = f"{name}{words.removeprefix(task.image.name)}"
-    else:  # torch and readers raise anything; the other files are still to be done
-        said = " ".join(str(error).split())[:300]
-        words = f"Something unexpected went wrong ({type(error).__name__}: {said})."
-    return TaskOutcome(
-        task, "failed", seconds=seconds, note=words if name in words else f"{name}: {words}"
-    )
+    else:  # torch and readers raise anything, and the other files must still be done
+        words = f"Something unexpected went wrong ({type(error).__name__}: {said[:300]})."
+    note = words if name in words else f"{name}: {words}"
+    return TaskOutcome(task, "failed", seconds=seconds, note=note)

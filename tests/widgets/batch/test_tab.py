@@ -440,7 +440,7 @@ def test_a_problem_is_said_in_one_sentence(batch: Batch, data: Path, tmp_path: P
     assert batch.status.kind == "ready"
     batch.type(tab.form.options["pattern"], "*.png")
     batch.settle()
-    assert "There is no file that fits *.png" in batch.status.text
+    assert "There is no file that matches *.png" in batch.status.text
 
 
 def test_the_form_is_a_view_of_its_value(batch: Batch) -> None:
