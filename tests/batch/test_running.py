@@ -220,7 +220,7 @@ def test_a_disk_that_is_full_while_tiles_are_computed_ends_the_run_as_well(
     def full(*_: object) -> None:
         raise DiskFullError("The disk is full.")
 
-    monkeypatch.setattr("napari_simmat.batch.segment_image._segment_prompts_job", full)
+    monkeypatch.setattr("napari_simmat.batch.segment_image._Segmenter.segment_prompts_job", full)
     notes = [one.note for one in run(data, tmp_path / "out")]
     assert notes[0] == "a.tif: The disk is full."
     assert all("It was not begun, as the disk is full" in note for note in notes[1:])
@@ -254,8 +254,9 @@ def test_a_run_killed_between_two_renames_is_finished(
     out = tmp_path / "out"
     script = f"""
 import os
-from napari_simmat.batch import carrying_out, find_inputs, plan
-from napari_simmat.engine.jobs.tasks import SegmentConfig
+from napari_simmat.batch.inputs import find_inputs
+from napari_simmat.batch.plan import SegmentConfig, plan
+from napari_simmat.batch.run import run_plan_job
 from napari_simmat.progress import finish
 from pathlib import Path
 replace, calls = os.replace, []
@@ -267,7 +268,7 @@ def killed(source, target):
 os.replace = killed
 made = plan(find_inputs([Path({str(data)!r})]), output=Path({str(out)!r}),
             prompts={str(tmp_path / "clicks.csv")!r}, extras={EXTRAS!r})
-finish(carrying_out(made, SegmentConfig(model="tiny", device="cpu")))
+finish(run_plan_job(made, SegmentConfig(model="tiny", device="cpu")))
 """
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
     assert list(out.rglob("*.part")), "something was left"

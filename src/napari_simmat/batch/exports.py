@@ -1,8 +1,4 @@
-"""Additional outputs: ROIs, GeoJSON, thumbnails.
-
-Small pictures of results for the report.
-
-Optional outputs: overlay picture, COCO JSON, ImageJ ROIs.
+"""Optional outputs (overlay picture, COCO JSON, ImageJ ROIs) and thumbnails for the summary.
 
 Equal objects give equal bytes: no times, no random numbers.
 """
@@ -30,51 +26,10 @@ if TYPE_CHECKING:
     from napari_simmat.batch.plan import LoadedImage, SegmentedImage, TaskOutcome
     from napari_simmat.models.spec import ModelSpec
 
-
-THUMBNAIL_SIDE = 128
-"""Pixels along the longer side."""
-
-
-def draw_thumbnail(segmented: SegmentedImage) -> bytes:
-    """A PNG of the image with its objects."""
-    return _small_png(picture_of(segmented))
-
-
-def with_kept_thumbnail(
-    outcome: TaskOutcome,
-    loaded: LoadedImage,
-    spec: ModelSpec,
-    channels: tuple[int | str, ...] | None,
-) -> TaskOutcome:
-    """The outcome of a task whose outputs were kept, with a picture made from them."""
-    task, image = loaded.task, loaded.image
-    stack = ChannelStack.build(
-        image.data,
-        inputs=spec.inputs,
-        channel_axis=loaded.axis,
-        channels=channels,
-        names=image.channel_names if loaded.axis == image.channel_axis else None,
-    )
-    labels = read_labels(task.files.labels).data
-    if task.files.are_in_zarr:
-        picture = overview(labels, lambda rows, columns: stack.part((), rows, columns).plane())
-    else:
-        _, picture = fullest_plane(np.asarray(labels).reshape(stack.shape), stack.plane)
-    return replace(outcome, thumbnail=_small_png(picture))
-
-
-def _small_png(picture: NDArray[Any]) -> bytes:
-    from PIL import Image
-
-    image = Image.fromarray(picture)
-    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
-    buffer = BytesIO()
-    image.save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
-
-
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 """The earliest time that a zip file can hold."""
+THUMBNAIL_SIDE = 128
+"""Pixels along the longer side of a thumbnail."""
 
 
 def write_extra(kind: str, path: Path, segmented: SegmentedImage) -> None:
@@ -101,8 +56,12 @@ def write_overlay(path: Path, segmented: SegmentedImage) -> None:
 
 def picture_of(segmented: SegmentedImage) -> NDArray[np.uint8]:
     """The image with its objects (Y, X, 3), downsampled if it does not fit into memory."""
-    labels, stack = segmented.painting.labels, segmented.stack
-    if segmented.tiles is None:
+    reduced = segmented.tiles is not None
+    return _draw_overlay(segmented.painting.labels, segmented.stack, reduced=reduced)
+
+
+def _draw_overlay(labels: Any, stack: ChannelStack, *, reduced: bool) -> NDArray[np.uint8]:
+    if not reduced:
         return fullest_plane(labels, stack.plane)[1]
     return overview(labels, lambda rows, columns: stack.part((), rows, columns).plane())
 
@@ -239,6 +198,43 @@ def _roifile() -> Any:
             "ImageJ's regions of interest need the package roifile; install it (pip install "
             '"napari-simmat[formats]"), or leave this output out.'
         ) from None
+
+
+def draw_thumbnail(segmented: SegmentedImage) -> bytes:
+    """A PNG of the image with its objects."""
+    return _small_png(picture_of(segmented))
+
+
+def with_kept_thumbnail(
+    outcome: TaskOutcome,
+    loaded: LoadedImage,
+    spec: ModelSpec,
+    channels: tuple[int | str, ...] | None,
+) -> TaskOutcome:
+    """The outcome of a task whose outputs were kept, with a thumbnail drawn from them."""
+    stack = ChannelStack.build(
+        loaded.image.data,
+        inputs=spec.inputs,
+        channel_axis=loaded.axis,
+        channels=channels,
+        names=loaded.channel_names,
+    )
+    files = loaded.task.files
+    labels = read_labels(files.labels).data
+    if not files.are_in_zarr:
+        labels = np.asarray(labels).reshape(stack.shape)
+    picture = _draw_overlay(labels, stack, reduced=files.are_in_zarr)
+    return replace(outcome, thumbnail=_small_png(picture))
+
+
+def _small_png(picture: NDArray[Any]) -> bytes:
+    from PIL import Image
+
+    image = Image.fromarray(picture)
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
+    buffer = BytesIO()
+    image.save(buffer, format="PNG", optimize=True)
+    return buffer.getvalue()
 
 
 _WRITERS: dict[str, Callable[[Path, SegmentedImage], None]] = {

@@ -1,9 +1,4 @@
-"""Write the label images of a task, and recover what an interrupted run left.
-
-Write the outputs of an image; recover those of a run that was killed.
-
-Save objects segmented in the window: label image, table, image of their classes.
-"""
+"""Write the outputs of a task, and recover those of a run that was killed."""
 
 from __future__ import annotations
 

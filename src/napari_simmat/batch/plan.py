@@ -435,6 +435,8 @@ class LoadedImage:
         Letters and sizes of the other axes, (..., Y, X).
     prompts
         None to segment everything with the settings `automatic`.
+    propagation
+        How objects are propagated through the stack; None if they are not.
     sha256
         Hash of the image file.
     seconds
@@ -450,9 +452,15 @@ class LoadedImage:
     shape: tuple[int, ...]
     prompts: Sequence[Prompt] | None
     automatic: AutomaticSettings
+    propagation: PropagationSettings | None
     sha256: str
     seconds: float
     note: str = ""
+
+    @property
+    def channel_names(self) -> tuple[str, ...] | None:
+        """The file's names along the channel axis, if the file means the same axis."""
+        return self.image.channel_names if self.axis == self.image.channel_axis else None
 
 
 @dataclass(frozen=True, eq=False)

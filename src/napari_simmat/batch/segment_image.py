@@ -1,9 +1,4 @@
-"""Segment one image, also one that does not fit in memory.
-
-Segment an image whose labels do not fit into memory, tile by tile, into OME-Zarr.
-
-Segment one image: read it and its prompts, predict, write the outputs.
-"""
+"""Segment one image: read it and its prompts, predict, write the outputs."""
 
 from __future__ import annotations
 
@@ -17,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from napari_simmat._text import format_shape
+from napari_simmat._text import format_list, format_shape
 from napari_simmat.batch.outputs import write_result
 from napari_simmat.batch.plan import (
     LoadedImage,
@@ -27,6 +22,7 @@ from napari_simmat.batch.plan import (
     TaskOutcome,
 )
 from napari_simmat.batch.record import (
+    Record,
     RecordedInput,
     RecordedSettings,
     Request,
@@ -35,11 +31,9 @@ from napari_simmat.batch.record import (
     prompt_to_dict,
     read_record,
 )
-from napari_simmat.engine.automatic_settings import AutomaticSettings
 from napari_simmat.engine.measurements import LabelVolume, MaskScore
 from napari_simmat.engine.prompt_files import read_prompts
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.propagation_tracks import PropagationSettings
 from napari_simmat.engine.refinement import Refiner
 from napari_simmat.io.files import DiskFullError, output_error, partial_path, remove, sha256_of
 from napari_simmat.io.image_file import ImageFile
@@ -49,59 +43,12 @@ from napari_simmat.progress import Job, Progress, map_progress
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
-
-
-_UNITS = {"um": "micrometer", "nm": "nanometer", "mm": "millimeter", "cm": "centimeter"}
-"""Units of length as OME-Zarr spells them."""
-
-
-def segment_in_tiles_job(
-    loaded: LoadedImage, predictor: Predictor, config: SegmentConfig
-) -> Job[tuple[LabelVolume, Path]]:
-    """Segment everything in a plane of any size.
-
-    Returns
-    -------
-    tuple
-        The objects, and a temporary folder beside the output with their labels.
-    """
-    from napari_simmat.engine.automatic_generator import segment_tiles_job
-
-    image, target = loaded.image, loaded.task.files.labels
-    yield from open_image_job(loaded, predictor, config)
-    folder = partial_path(target)
-    unit = _UNITS.get(image.units.get("X", ""), "")
-    pixel = (image.scale.get("Y", 1.0), image.scale.get("X", 1.0)) if unit else (1.0, 1.0)
-    height, width = loaded.shape
-    labels = None
-    try:
-        labels = create_labels(
-            folder, target.name.removesuffix(".ome.zarr"), (height, width), pixel, unit
-        )
-        scores = yield from segment_tiles_job(predictor, labels, loaded.automatic)
-    except BaseException as error:
-        with suppress(OSError):
-            remove(folder)
-        if isinstance(error, OSError):
-            said = output_error(error, target)
-            if labels is None or isinstance(said, DiskFullError):  # else perhaps the read failed
-                raise said from error
-        raise
-    painting = LabelVolume((height, width), labels)
-    painting.found = [MaskScore(label, float(score)) for label, score in enumerate(scores, start=1)]
-    return painting, folder
-
-
-def open_image_job(loaded: LoadedImage, predictor: Predictor, config: SegmentConfig) -> Job[None]:
-    """Give the image to the predictor without encoding it."""
-    image = loaded.image
-    names = image.channel_names if loaded.axis == image.channel_axis else None
-    yield from predictor.open_image_job(
-        image.data, loaded.axis, config.channels, names, pixel_size=image.pixel_size
-    )
-
+    from napari_simmat.engine.propagation_tracks import PropagationSettings
 
 T = TypeVar("T")
+
+_UNITS = {"um": "micrometer", "nm": "nanometer", "mm": "millimeter", "cm": "centimeter"}
+"""Units of length in OME-Zarr."""
 
 
 def segment_image_job(
@@ -134,24 +81,47 @@ def segment_image_job(
 
 
 def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
-    """Read a task's image and prompts; needs no model, so it can run ahead of the predictor."""
+    """Read a task's image and prompts; needs no model, so it can run ahead of the predictor.
+
+    A record in place of prompts is replayed: it gives all settings that are unset.
+    """
     start = time.monotonic()
-    task, ratio = _with_recorded_settings(task, config)
+    record = _replayed_record(task)
+    ratio, automatic, propagation = config.pixel_ratio, config.automatic, config.propagation
+    if record is not None:
+        made, given = record.request.settings, task.settings(config)
+        task = replace(
+            task,
+            channels=made.channels if given.channels is None else given.channels,
+            channel_axis=made.channel_axis if given.channel_axis is None else given.channel_axis,
+        )
+        ratio = made.pixel_ratio if ratio == 1 else ratio
+        automatic, propagation = made.automatic or automatic, made.propagation
     image = replace(read_image(task.image), pixel_ratio=ratio)
     axis, axes, shape = _without_channels(image, task.settings(config).channel_axis)
-    automatic = recorded_automatic(task.prompts) or config.automatic
     prompts = None
-    if task.prompts is not None and recorded_automatic(task.prompts) is None:
+    if task.prompts is not None and (record is None or made.automatic is None):
         prompts = read_task_prompts(task.prompts, shape)
     note = ""
-    if prompts is None and _is_large(image, shape, config):
+    too_large = 4 * math.prod(shape) > config.labels_in_memory * 1e9  # labels are uint32
+    if too_large and prompts is None and len(shape) == 2 and image.affine is None:
         files = task.files.in_zarr()
         if len(files.extras) < len(task.files.extras):
             note = "COCO and ImageJ ROIs are not written for labels in OME-Zarr."
         task = replace(task, files=files)
-    sha256 = image.sha256()
-    seconds = time.monotonic() - start
-    return LoadedImage(task, image, axis, axes, shape, prompts, automatic, sha256, seconds, note)
+    return LoadedImage(
+        task,
+        image,
+        axis,
+        axes,
+        shape,
+        prompts,
+        automatic,
+        None if prompts is None or len(shape) < 3 else propagation,
+        image.sha256(),
+        time.monotonic() - start,
+        note,
+    )
 
 
 def segment_loaded_job(
@@ -159,7 +129,7 @@ def segment_loaded_job(
 ) -> Job[SegmentedImage | TaskOutcome]:
     """Segment an image from `load_task` with its prompts, or everything in it.
 
-    Returns an `TaskOutcome` if its outputs are kept. Parameters as in `segment_image_job`.
+    Returns a `TaskOutcome` if its outputs are kept. Parameters as in `segment_image_job`.
     """
     start = time.monotonic()
     task = loaded.task
@@ -170,19 +140,15 @@ def segment_loaded_job(
 
     predictor.note = ""
     tiles = None
+    segmenter = _Segmenter(loaded, predictor, config, request)
     if task.files.are_in_zarr:
-        job = segment_in_tiles_job(loaded, predictor, config)
-        painting, tiles = yield from _with_image_name(job, loaded, ())
+        painting, tiles = yield from segmenter.segment_tiles_job()
     elif loaded.prompts is None:
-        painting = yield from _segment_all_job(loaded, predictor, config)
-    elif request.settings.propagation is not None:
-        painting = yield from _propagate_prompts_job(
-            loaded, loaded.prompts, request, predictor, config
-        )
+        painting = yield from segmenter.segment_everything_job()
+    elif loaded.propagation is not None:
+        painting = yield from segmenter.propagate_job(loaded.prompts, loaded.propagation)
     else:
-        painting = yield from _segment_prompts_job(
-            loaded, loaded.prompts, request, predictor, config
-        )
+        painting = yield from segmenter.segment_prompts_job(loaded.prompts)
     return SegmentedImage(
         loaded,
         request,
@@ -194,104 +160,127 @@ def segment_loaded_job(
     )
 
 
-def _segment_prompts_job(
-    loaded: LoadedImage,
-    prompts: Sequence[Prompt],
-    request: Request,
-    predictor: Predictor,
-    config: SegmentConfig,
-) -> Job[LabelVolume]:
-    """Predict prompts plane by plane, so that each plane is encoded once, in the given order.
+class _Segmenter:
+    """The ways to segment one loaded image."""
 
-    The clicks of a prompt refine each other in their order, as in the window.
-    """
-    labels = label_numbers([values.get("object") for values in request.prompts])
-    planes = [tuple(values.get("plane", ())) for values in request.prompts]
-    painting = LabelVolume(loaded.shape)
-    encoded: tuple[int, ...] | None = None
-    order = sorted(range(len(planes)), key=planes.__getitem__)
-    for done, number in enumerate(order):
-        plane = planes[number]
-        if plane != encoded:
-            yield from _encode_plane_job(loaded, predictor, config, plane, first=encoded is None)
-            encoded = plane
-        yield Progress(done, len(order), f"{loaded.task.image.name}: predicting")
-        if prompts[number].points:
-            [answer] = Refiner().refine(predictor, [prompts[number]])
-        else:
-            [answer] = predictor.predict_many([prompts[number]])
-        painting.add(labels[number], answer.mask, answer.score, plane)
-    return painting
+    def __init__(
+        self, loaded: LoadedImage, predictor: Predictor, config: SegmentConfig, request: Request
+    ) -> None:
+        self.loaded, self.predictor = loaded, predictor
+        self._channels = config.channels
+        self._objects = [values.get("object") for values in request.prompts]
 
+    def segment_prompts_job(self, prompts: Sequence[Prompt]) -> Job[LabelVolume]:
+        """Predict prompts plane by plane, so that each plane is encoded once, in the given order.
 
-def _propagate_prompts_job(
-    loaded: LoadedImage,
-    prompts: Sequence[Prompt],
-    request: Request,
-    predictor: Predictor,
-    config: SegmentConfig,
-) -> Job[LabelVolume]:
-    """Propagate the objects of prompts through the stack."""
-    from napari_simmat.engine.propagation import propagate_prompts_job
+        The clicks of a prompt refine each other in their order, as in the window.
+        """
+        labels = label_numbers(self._objects)
+        painting = LabelVolume(self.loaded.shape)
+        encoded: tuple[int, ...] | None = None
+        order = sorted(range(len(prompts)), key=lambda number: prompts[number].plane)
+        for done, number in enumerate(order):
+            prompt = prompts[number]
+            if prompt.plane != encoded:
+                yield from self._encode_plane_job(prompt.plane, first=encoded is None)
+                encoded = prompt.plane
+            yield Progress(done, len(order), f"{self.loaded.task.image.name}: predicting")
+            if prompt.points:
+                [answer] = Refiner().refine(self.predictor, [prompt])
+            else:
+                [answer] = self.predictor.predict_many([prompt])
+            painting.add(labels[number], answer.mask, answer.score, prompt.plane)
+        return painting
 
-    settings = request.settings.propagation
-    assert settings is not None
-    labels = label_numbers([values.get("object") for values in request.prompts])
-    first = min((prompt.plane for prompt in prompts), default=(0,) * (len(loaded.shape) - 2))
-    yield from _encode_plane_job(loaded, predictor, config, first, first=True)
-    scale = loaded.image.scale
-    job = propagate_prompts_job(predictor, prompts, labels, settings, loaded.axes, scale)
-    return (yield from _with_image_name(job, loaded, ()))
+    def propagate_job(
+        self, prompts: Sequence[Prompt], settings: PropagationSettings
+    ) -> Job[LabelVolume]:
+        """Propagate the objects of prompts through the stack."""
+        from napari_simmat.engine.propagation import propagate_prompts_job
 
-
-def _segment_all_job(
-    loaded: LoadedImage, predictor: Predictor, config: SegmentConfig
-) -> Job[LabelVolume]:
-    """Segment everything in each plane by itself; labels count on from plane to plane."""
-    from napari_simmat.engine.automatic_generator import segment_everything_job
-
-    painting = LabelVolume(loaded.shape)
-    # Not encoded here: a large plane is encoded tile by tile.
-    yield from _with_image_name(open_image_job(loaded, predictor, config), loaded, ())
-    for plane in np.ndindex(*loaded.shape[:-2]):
-        job = segment_everything_job(predictor, loaded.automatic, plane)
-        instances = yield from _with_image_name(job, loaded, plane)
-        painting.place(instances.labels, instances.scores, plane)
-    return painting
-
-
-def _encode_plane_job(
-    loaded: LoadedImage,
-    predictor: Predictor,
-    config: SegmentConfig,
-    plane: tuple[int, ...],
-    first: bool,
-) -> Job[None]:
-    """Encode a plane; the first time, also give the image to the predictor."""
-    image = loaded.image
-    if first:
-        names = image.channel_names if loaded.axis == image.channel_axis else None
-        job = predictor.set_image_job(
-            image.data,
-            loaded.axis,
-            config.channels,
-            plane,
-            names,
-            pixel_size=image.pixel_size,
+        loaded, labels = self.loaded, label_numbers(self._objects)
+        first = min((prompt.plane for prompt in prompts), default=(0,) * (len(loaded.shape) - 2))
+        yield from self._encode_plane_job(first, first=True)
+        return (
+            yield from self._named(
+                propagate_prompts_job(
+                    self.predictor, prompts, labels, settings, loaded.axes, loaded.image.scale
+                )
+            )
         )
-    else:
-        job = predictor.set_plane_job(plane)
-    yield from _with_image_name(job, loaded, plane)
 
+    def segment_everything_job(self) -> Job[LabelVolume]:
+        """Segment everything in each plane by itself; labels count on from plane to plane."""
+        from napari_simmat.engine.automatic_generator import segment_everything_job
 
-def _with_image_name(job: Job[T], loaded: LoadedImage, plane: tuple[int, ...]) -> Job[T]:
-    """Name the image and the plane in the progress of a job."""
-    where = f" plane {', '.join(map(str, plane))}" if plane else ""
-    name = loaded.task.name
-    return map_progress(
-        job,
-        lambda step: replace(step, message=f"{name}: {step.message or 'encoding'}{where}"),
-    )
+        painting = LabelVolume(self.loaded.shape)
+        yield from self._open_image_job()  # not encoded: a large plane is encoded tile by tile
+        for plane in np.ndindex(*self.loaded.shape[:-2]):
+            job = segment_everything_job(self.predictor, self.loaded.automatic, plane)
+            instances = yield from self._named(job, plane)
+            painting.place(instances.labels, instances.scores, plane)
+        return painting
+
+    def segment_tiles_job(self) -> Job[tuple[LabelVolume, Path]]:
+        """Segment everything in a plane of any size into OME-Zarr.
+
+        Returns the objects, and a temporary folder beside the output with their labels.
+        """
+        from napari_simmat.engine.automatic_generator import segment_tiles_job
+
+        image, target = self.loaded.image, self.loaded.task.files.labels
+        yield from self._open_image_job()
+        folder = partial_path(target)
+        unit = _UNITS.get(image.units.get("X", ""), "")
+        pixel = (image.scale.get("Y", 1.0), image.scale.get("X", 1.0)) if unit else (1.0, 1.0)
+        height, width = self.loaded.shape
+        labels = None
+        try:
+            name = target.name.removesuffix(".ome.zarr")
+            labels = create_labels(folder, name, (height, width), pixel, unit)
+            job = segment_tiles_job(self.predictor, labels, self.loaded.automatic)
+            scores = yield from self._named(job)
+        except BaseException as error:
+            with suppress(OSError):
+                remove(folder)
+            if isinstance(error, OSError):
+                said = output_error(error, target)
+                # Later errors that are not about space may come from reading the image.
+                if labels is None or isinstance(said, DiskFullError):
+                    raise said from error
+            raise
+        painting = LabelVolume((height, width), labels)
+        painting.found = [
+            MaskScore(label, float(score)) for label, score in enumerate(scores, start=1)
+        ]
+        return painting, folder
+
+    def _open_image_job(self) -> Job[None]:
+        """Give the image to the predictor without encoding it."""
+        image, axis, names = self.loaded.image, self.loaded.axis, self.loaded.channel_names
+        job = self.predictor.open_image_job(
+            image.data, axis, self._channels, names, pixel_size=image.pixel_size
+        )
+        yield from self._named(job)
+
+    def _encode_plane_job(self, plane: tuple[int, ...], first: bool) -> Job[None]:
+        """Encode a plane; the first time, also give the image to the predictor."""
+        image, axis, names = self.loaded.image, self.loaded.axis, self.loaded.channel_names
+        if first:
+            job = self.predictor.set_image_job(
+                image.data, axis, self._channels, plane, names, pixel_size=image.pixel_size
+            )
+        else:
+            job = self.predictor.set_plane_job(plane)
+        yield from self._named(job, plane)
+
+    def _named(self, job: Job[T], plane: tuple[int, ...] = ()) -> Job[T]:
+        """Name the image and the plane in the progress of a job."""
+        name, where = self.loaded.task.name, f" plane {format_list(plane)}" if plane else ""
+        return map_progress(
+            job,
+            lambda step: replace(step, message=f"{name}: {step.message or 'encoding'}{where}"),
+        )
 
 
 def write_segmented(segmented: SegmentedImage) -> TaskOutcome:
@@ -314,24 +303,11 @@ def write_segmented(segmented: SegmentedImage) -> TaskOutcome:
     )
 
 
-def _with_recorded_settings(task: SegmentTask, config: SegmentConfig) -> tuple[SegmentTask, float]:
-    """The task and the pixel ratio, with unset values taken from a record that is replayed."""
+def _replayed_record(task: SegmentTask) -> Record | None:
+    """The record of an earlier result, if a task has one in place of a prompt file."""
     if task.prompts is None or task.prompts.suffix.lower() != ".json":
-        return task, config.pixel_ratio
-    made, asked = read_record(task.prompts).request.settings, task.settings(config)
-    task = replace(
-        task,
-        channels=made.channels if asked.channels is None else asked.channels,
-        channel_axis=made.channel_axis if asked.channel_axis is None else asked.channel_axis,
-    )
-    return task, made.pixel_ratio if config.pixel_ratio == 1 else config.pixel_ratio
-
-
-def recorded_automatic(path: Path | None) -> AutomaticSettings | None:
-    """Settings of automatic segmentation, if the prompt file is the record of such a result."""
-    if path is None or path.suffix.lower() != ".json":
         return None
-    return read_record(path).request.settings.automatic
+    return read_record(task.prompts)
 
 
 def read_task_prompts(path: Path, shape: tuple[int, ...]) -> Sequence[Prompt]:
@@ -374,12 +350,6 @@ def label_numbers(ids: Sequence[int | None]) -> list[int]:
     return [next(free) if number is None else number + shift for number in ids]
 
 
-def _is_large(image: ImageFile, shape: tuple[int, ...], config: SegmentConfig) -> bool:
-    """Whether the labels are written tile by tile; never for NIfTI and stacks."""
-    needed = 4 * math.prod(shape)  # uint32
-    return len(shape) == 2 and image.affine is None and needed > config.labels_in_memory * 1e9
-
-
 def _without_channels(
     image: ImageFile, chosen: int | None
 ) -> tuple[int | None, str, tuple[int, ...]]:
@@ -406,15 +376,12 @@ def _without_channels(
 
 def _request(loaded: LoadedImage, predictor: Predictor, config: SegmentConfig) -> Request:
     """Everything that the result depends on; refuses prompts outside the image."""
-    image, path = loaded.image, loaded.task.image
-    values = []
+    image, model = loaded.image, predictor.model
     for prompt in loaded.prompts or ():
         prompt.check_inside((image.shape[-2], image.shape[-1]))
-        values.append(prompt_to_dict(prompt))
-    model = predictor.model
     return Request(
         input=RecordedInput(
-            file=path.name,
+            file=loaded.task.image.name,
             sha256=loaded.sha256,
             shape=tuple(int(size) for size in image.data.shape),
             axes=image.axes,
@@ -423,27 +390,17 @@ def _request(loaded: LoadedImage, predictor: Predictor, config: SegmentConfig) -
         model=UsedModel(
             name=model.spec.name, fingerprint=model.fingerprint, base=model.spec.base.name
         ),
-        prompts=tuple(values),
+        prompts=tuple(map(prompt_to_dict, loaded.prompts or ())),
         settings=RecordedSettings(
             channels=config.channels,
             channel_axis=config.channel_axis,
             pixel_ratio=image.pixel_ratio,
             device=predictor.device.type,
             precision=predictor.precision,
-            automatic=(loaded.automatic.for_model(model.spec) if loaded.prompts is None else None),
-            propagation=_propagation(loaded, config),
+            automatic=loaded.automatic.for_model(model.spec) if loaded.prompts is None else None,
+            propagation=loaded.propagation,
         ),
     )
-
-
-def _propagation(loaded: LoadedImage, config: SegmentConfig) -> PropagationSettings | None:
-    """Settings of the propagation, from a record that is replayed or else from the run."""
-    path = loaded.task.prompts
-    if loaded.prompts is None or path is None or len(loaded.shape) < 3:
-        return None
-    if path.suffix.lower() == ".json":
-        return read_record(path).request.settings.propagation
-    return config.propagation
 
 
 def _kept_outcome(task: SegmentTask, request: Request, seconds: float) -> TaskOutcome:
@@ -455,9 +412,8 @@ def _kept_outcome(task: SegmentTask, request: Request, seconds: float) -> TaskOu
         raise ValueError(f"{existing} exists without a record of how it was made. {advice}")
     record = read_record(files.record)
     if differences := record.request.differences(request):
-        raise ValueError(
-            f"{files.labels} was made differently; what differs: {', '.join(differences)}. {advice}"
-        )
+        what = format_list(differences)
+        raise ValueError(f"{files.labels} was made differently; what differs: {what}. {advice}")
     for kind, path in files.recorded.items():
         expected = record.outputs.get(kind, {}).get("sha256")
         if not path.exists() or sha256_of(path) != expected:
