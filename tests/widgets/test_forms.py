@@ -14,8 +14,7 @@ from qtpy.QtWidgets import QApplication, QFormLayout, QWidget
 from napari_simmat.engine.automatic_settings import AutomaticSettings
 from napari_simmat.training.config import TrainConfig
 from napari_simmat.widgets.batch.request import BatchRequest
-from napari_simmat.widgets.controls import EverythingForm
-from napari_simmat.widgets.forms import Options, command_words, from_plain
+from napari_simmat.widgets.forms import EverythingForm, Options, command_words, from_plain
 from napari_simmat.widgets.train.runs import DEFAULT_CONFIG, FORM_SETTINGS, TrainRequest
 
 

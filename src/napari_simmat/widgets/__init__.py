@@ -1,1 +1,4 @@
-"""The window: layers become values, one worker, one tab per folder. Only this package imports napari and Qt."""
+"""The window: layers become values, one worker thread owns the model, a folder per tab.
+
+Only this package imports napari and Qt.
+"""

@@ -1,17 +1,6 @@
-"""Layers and axes as the channels of a model: matching and form.
+"""Match open image layers to channels: of a model, or of an image to train on.
 
-Forms that choose which open layers are the channels of an image.
-
-Match open image layers to channels: which choices exist, and what is wrong with one.
-
-Plain values: no Qt, no napari. The forms show what is decided here.
-
-The channels of an image to train on: chosen among open layers, and named.
-
-Match open image layers to the channels of an image to train on, and name them.
-
-Plain values: no Qt, no napari. There is no model yet that says how many channels to look for, so
-whole layers decide.
+Plain values: no Qt, no napari. `channel_forms` shows what is decided here.
 """
 
 from __future__ import annotations
@@ -20,28 +9,20 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
-from typing import Any
 
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import (
-    QFormLayout,
-    QGridLayout,
-    QLabel,
-    QLineEdit,
-    QToolButton,
-    QVBoxLayout,
-    QWidget,
-)
-
-from napari_simmat._text import format_list, format_shape, pluralize
+from napari_simmat._text import format_list, format_shape
 from napari_simmat.engine.channels import RGB, match_names
 from napari_simmat.models.spec import InputChannels
-from napari_simmat.widgets.controls import Button, CollapsibleSection, ComboBox
 
 MAX_CHANNELS = 32
 """A longer first axis is not offered as channels."""
 NO_IMAGE_OPEN = "No image is open: open one, or take a sample from File > Open Sample."
+NO_IMAGE_TO_TRAIN_ON = "No image is open: open one and its labels, or choose a folder."
+NO_CHANNEL = "No channel is chosen: choose an image."
+CHOSEN_TWICE = "A layer is chosen for two channels: choose each once under Channels."
+_FORBIDDEN = set('/\\:*?"<>|,')
+_LABELS = "_labels"
+"""Stem suffix of label files, as in `datasets.folder`, which is slow to import."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +88,26 @@ class ChannelMapping:
     remark: str = ""
 
 
+@dataclass(frozen=True)
+class NamedChannel:
+    """A channel to train on.
+
+    Parameters
+    ----------
+    name
+        The model's name for it.
+    source
+        Where it is; None for a gap.
+    """
+
+    name: str
+    source: LayerChannel | None
+
+
+LayerChannels = tuple[LayerChannel | None, ...]
+NamedChannels = tuple[NamedChannel, ...]
+
+
 def channel_mappings(
     layers: Sequence[LayerInfo], inputs: InputChannels, preferred: str | None = None
 ) -> list[ChannelMapping]:
@@ -122,7 +123,7 @@ def channel_mappings(
         Key of the layer to use if several fit equally well; by default the topmost.
     """
     singles = [layer for layer in layers if not layer.rgb]
-    groups = aligned_groups(singles)
+    groups = _aligned_groups(singles)
     count = len(inputs.names)
     found = [feed for group in groups if (feed := _by_name(group, inputs))]
     topmost = list(layers)[::-1]
@@ -134,13 +135,13 @@ def channel_mappings(
         rest = [layer for layer in topmost if not layer.channels_first]
         found += [feed for layer in first_axis if (feed := _along_axis(layer, inputs))]
         found += [
-            colours(layer)
+            _colours(layer)
             if layer.rgb
             else ChannelMapping(layer.name, (LayerChannel(layer.key),) * count)
             for layer in topmost
         ]
         found += [feed for layer in rest if (feed := _along_axis(layer, inputs))]
-        return preferred_first(found, preferred)
+        return _preferred_first(found, preferred)
     if count == 1:
         found += [
             ChannelMapping(layer.name, (LayerChannel(layer.key),))
@@ -153,7 +154,7 @@ def channel_mappings(
             found += [_in_order(group, inputs) for group in groups if len(group) == count]
         found += [feed for layer in topmost if (feed := _along_axis(layer, inputs))]
         if count == 3:
-            found += [colours(layer) for layer in topmost if layer.rgb]
+            found += [_colours(layer) for layer in topmost if layer.rgb]
     return list({feed.sources: feed for feed in reversed(found)}.values())[::-1]
 
 
@@ -161,7 +162,7 @@ def match_slots(
     layers: Sequence[LayerInfo], inputs: InputChannels
 ) -> tuple[LayerChannel | None, ...]:
     """The most complete match by names, with None for channels that no layer is named after."""
-    best = max((_matches(group, inputs) for group in aligned_groups(layers)), key=len, default={})
+    best = max((_matches(group, inputs) for group in _aligned_groups(layers)), key=len, default={})
     return tuple(LayerChannel(best[name].key) if name in best else None for name in inputs.names)
 
 
@@ -186,6 +187,58 @@ def all_layer_channels(layers: Iterable[LayerInfo]) -> list[tuple[str, LayerChan
 def channel_shape(source: LayerChannel, layer: LayerInfo) -> tuple[int, ...]:
     """Shape (..., Y, X) of one channel."""
     return layer.shape if layer.rgb or source.part is None else layer.shape[1:]
+
+
+def whole_image_mappings(
+    layers: Sequence[LayerInfo], preferred: str | None = None
+) -> list[ChannelMapping]:
+    """All choices of whole layers as an image, the likeliest first.
+
+    Parameters
+    ----------
+    layers
+        Open image layers in the viewer's order.
+    preferred
+        Key of the layer to use if several fit equally well; by default the topmost.
+    """
+    plain = [layer for layer in layers if not layer.rgb and not layer.channels_first]
+    found = [
+        ChannelMapping(
+            " + ".join(each.name for each in group), tuple(LayerChannel(each.key) for each in group)
+        )
+        for group in _aligned_groups(plain)
+        if 1 < len(group) <= MAX_CHANNELS
+    ]
+    topmost = list(layers)[::-1]
+    topmost.sort(key=lambda layer: (layer.key != preferred, not layer.channels_first))
+    for layer in topmost:
+        if layer.rgb:
+            found.append(_colours(layer))
+        elif layer.channels_first:
+            found.append(_along_first_axis(layer))
+        else:
+            found.append(ChannelMapping(layer.name, (LayerChannel(layer.key),)))
+            if len(layer.shape) > 2 and 1 < layer.shape[0] <= MAX_CHANNELS:
+                found.append(_along_first_axis(layer))
+    return _preferred_first(found, preferred)
+
+
+def named_channels(
+    sources: Sequence[LayerChannel], layers: Iterable[LayerInfo]
+) -> tuple[NamedChannel, ...]:
+    """Name channels after their layers, without the words that all names start with."""
+    known = {layer.key: layer for layer in layers}
+    names = [_name(source, known[source.layer]) for source in sources]
+    if len(names) > 1:
+        names = _without_common_start(names)
+    return tuple(
+        NamedChannel(name, source) for name, source in zip(_unique(names), sources, strict=True)
+    )
+
+
+def inputs_of(channels: Sequence[NamedChannel]) -> InputChannels:
+    """The channels as further images must provide them."""
+    return InputChannels(names=tuple(each.name for each in channels), reader="the training")
 
 
 def mapping_problem(
@@ -229,6 +282,53 @@ def shapes_problem(sources: Sequence[LayerChannel], layers: Iterable[LayerInfo])
     return None
 
 
+def channels_problem(channels: Sequence[NamedChannel], layers: Iterable[LayerInfo]) -> str | None:
+    """What is wrong with the channels of an image, one sentence, or None."""
+    known = {layer.key: layer for layer in layers}
+    if not known:
+        return NO_IMAGE_TO_TRAIN_ON
+    for channel in channels:
+        if channel.source is None or channel.source.layer not in known:
+            return f"No layer is chosen for channel {channel.name}: choose one under Channels."
+        if problem := _name_problem(channel.name):
+            return problem
+    if not channels:
+        return NO_CHANNEL
+    plain = [channel.name.strip().casefold() for channel in channels]
+    if len(set(plain)) < len(plain):
+        twice = next(name for name in plain if plain.count(name) > 1)
+        return f"Two channels are called {twice}: give each its own name under Channels."
+    sources = [channel.source for channel in channels if channel.source is not None]
+    if len(set(sources)) < len(sources):
+        return CHOSEN_TWICE
+    return shapes_problem(sources, known.values())
+
+
+def labels_problem(
+    labels: LayerInfo | None, sources: Sequence[LayerChannel], layers: Iterable[LayerInfo]
+) -> str | None:
+    """Why labels do not belong to an image, one sentence, or None."""
+    known = {layer.key: layer for layer in layers}
+    first = known[sources[0].layer]
+    if labels is None:
+        return (
+            f"No labels are chosen for {first.name}: choose a labels layer that gives each object "
+            "a number. (An image of objects becomes one with Layers > Convert to Labels.)"
+        )
+    shape = channel_shape(sources[0], first)
+    if labels.shape != shape:
+        return (
+            f"{labels.name} has {format_shape(labels.shape)} pixels, but {first.name} has "
+            f"{format_shape(shape)}: choose labels of the image's size."
+        )
+    if not are_aligned(labels, first):
+        return (
+            f"{labels.name} lies elsewhere than {first.name} (scale, translate or affine): choose "
+            "labels that lie on the image."
+        )
+    return None
+
+
 def mapping_remark(sources: Sequence[LayerChannel], layers: Iterable[LayerInfo]) -> str:
     """What the user should check in a valid choice, or empty."""
     known = {layer.key: layer for layer in layers}
@@ -252,7 +352,7 @@ def are_aligned(one: LayerInfo, other: LayerInfo) -> bool:
     return _of_last_axes(one, axes) == _of_last_axes(other, axes)
 
 
-def aligned_groups(layers: Sequence[LayerInfo]) -> list[list[LayerInfo]]:
+def _aligned_groups(layers: Sequence[LayerInfo]) -> list[list[LayerInfo]]:
     """Layers of equal shape and placement, in the viewer's order."""
     groups: dict[tuple[object, ...], list[LayerInfo]] = {}
     for layer in layers:
@@ -260,20 +360,22 @@ def aligned_groups(layers: Sequence[LayerInfo]) -> list[list[LayerInfo]]:
     return list(groups.values())
 
 
-def colours(layer: LayerInfo) -> ChannelMapping:
+def _colours(layer: LayerInfo) -> ChannelMapping:
     """The colours of an RGB layer."""
     return ChannelMapping(
         f"{layer.name} (RGB)", tuple(LayerChannel(layer.key, n) for n in range(3))
     )
 
 
-def along_first_axis(layer: LayerInfo, remark: str = "") -> ChannelMapping:
+def _along_first_axis(layer: LayerInfo, remark: str = "") -> ChannelMapping:
     """The entries of a layer's first axis."""
     sources = tuple(LayerChannel(layer.key, n) for n in range(layer.shape[0]))
     return ChannelMapping(f"{layer.name} (first axis = channels)", sources, remark)
 
 
-def preferred_first(found: Sequence[ChannelMapping], preferred: str | None) -> list[ChannelMapping]:
+def _preferred_first(
+    found: Sequence[ChannelMapping], preferred: str | None
+) -> list[ChannelMapping]:
     """Choices that use the preferred layer before the others; otherwise the order is kept."""
     return sorted(
         found,
@@ -323,342 +425,13 @@ def _along_axis(layer: LayerInfo, inputs: InputChannels) -> ChannelMapping | Non
     if layer.rgb or len(layer.shape) < 3 or layer.shape[0] != count:
         return None
     names = f"0 to {count - 1} as {format_list(inputs.names)}"
-    return along_first_axis(layer, f"Taken in the order of the first axis: {names}.")
+    return _along_first_axis(layer, f"Taken in the order of the first axis: {names}.")
 
 
 def _titles(layers: Sequence[LayerInfo]) -> str:
     if len(layers) > 2:
         return f"{len(layers)} layers: {layers[0].name} ..."
     return " + ".join(layer.name for layer in layers)
-
-
-LayerChannels = tuple[LayerChannel | None, ...]
-
-CHOOSE_MODEL = "Choose a model."
-NO_IMAGE = "no image is open"
-BY_SLOTS = "as chosen below"
-
-
-class ChannelSlots(QWidget):
-    """A list of images, and below it a list of single channels for each slot.
-
-    A choice by hand is kept while its layers are open, even if it is incomplete.
-
-    Attributes
-    ----------
-    details
-        The slots, to be laid out below the list of images.
-    """
-
-    changed = Signal()
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._layers: list[LayerInfo] = []
-        self._feeds: list[ChannelMapping] = []
-        self._sources: list[tuple[str, LayerChannel]] = []
-        self._value: tuple[Any, ...] = ()
-        self._by_hand = False
-        self._slots: list[ComboBox] = []
-        self._image = ComboBox()
-        self._image.setToolTip("The image: one layer, or layers that are its channels")
-        self._image.activated.connect(self._on_feed)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self._image)
-
-    def value(self) -> tuple[Any, ...]:
-        """The choice, one entry per channel."""
-        return self._value
-
-    def set_value(self, value: Sequence[Any]) -> None:
-        """Choose by hand."""
-        self._value, self._by_hand = tuple(value), True
-        self._show()
-        self.changed.emit()
-
-    def set_layers(self, layers: Sequence[LayerInfo], preferred: str | None = None) -> None:
-        """Choose among these layers; a choice that still fits is kept.
-
-        Parameters
-        ----------
-        layers
-            The open image layers in the viewer's order.
-        preferred
-            Key of the layer to choose if several fit equally well.
-        """
-        self._layers = list(layers)
-        self._fill(preferred)
-
-    def problem(self) -> str | None:
-        """What is wrong with the choice, one sentence; None if nothing is."""
-        raise NotImplementedError
-
-    def _fill(self, preferred: str | None) -> None:
-        """List the images that the layers make, and `_refill` the choice."""
-        raise NotImplementedError
-
-    def _refill(
-        self, found: list[ChannelMapping], best: LayerChannels, wanted: LayerChannels = ()
-    ) -> None:
-        """Offer other images; a choice that does not fit any more is replaced.
-
-        Parameters
-        ----------
-        found
-            The images.
-        best
-            Chosen if the present choice does not fit.
-        wanted
-            Chosen instead, if it is among the images.
-        """
-        before = self._value
-        self._feeds = found
-        self._sources = all_layer_channels(self._layers)
-        keys = {layer.key for layer in self._layers}
-        is_open = all(each is None or each.layer in keys for each in self._chosen())
-        if not before or not is_open or (self.problem() and not self._by_hand):
-            self._by_hand = False
-            offered = [feed.sources for feed in found]
-            self._choose(wanted if wanted in offered else best)
-        self._show()
-        if self._value != before or self.problem():
-            self.changed.emit()
-
-    def _chosen(self) -> LayerChannels:
-        return self._value
-
-    def _choose(self, sources: LayerChannels) -> None:
-        self._value = sources
-
-    def _on_feed(self, index: int) -> None:
-        if index < len(self._feeds):
-            self._by_hand = True
-            self._choose(self._feeds[index].sources)
-            self._show()
-            self.changed.emit()
-
-    def _in_slots(self) -> LayerChannels:
-        """What the slots show."""
-        chosen = [slot.currentIndex() for slot in self._slots]
-        return tuple(None if index < 1 else self._sources[index - 1][1] for index in chosen)
-
-    def _on_slot(self) -> None:
-        self.set_value(self._in_slots())
-
-    def _feed(self) -> ChannelMapping | None:
-        """The image of the list that is the present choice."""
-        return next((feed for feed in self._feeds if feed.sources == self._chosen()), None)
-
-    def _show(self) -> None:
-        titles = [title for title, _ in self._sources]
-        sources = [source for _, source in self._sources]
-        for slot, source in zip(self._slots, self._chosen(), strict=False):
-            slot.clear()
-            slot.addItems(["-", *titles])
-            slot.setCurrentIndex(sources.index(source) + 1 if source in sources else 0)
-        feed = self._feed()
-        self._image.clear()
-        self._image.addItems([each.title for each in self._feeds])
-        if feed is None:
-            self._image.addItem(BY_SLOTS if self._layers else NO_IMAGE)
-        self._image.setCurrentIndex(len(self._feeds) if feed is None else self._feeds.index(feed))
-
-
-class ChannelsForm(ChannelSlots):
-    """A view of one value: for each of the model's channels a `LayerChannel`, or None for a gap."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._inputs: InputChannels | None = None
-        self._rows = QWidget()
-        self._rows_layout = QFormLayout(self._rows)
-        self._rows_layout.setContentsMargins(14, 0, 0, 0)
-        self._rows_layout.setVerticalSpacing(2)
-        self._fold = CollapsibleSection("Channels", self._rows)
-        self._remark = QLabel()
-        self._remark.setWordWrap(True)
-        self._remark.setStyleSheet("color: #ffb000;")
-        self.details = QWidget()
-        below = QVBoxLayout(self.details)
-        below.setContentsMargins(0, 0, 0, 0)
-        below.setSpacing(2)
-        below.addWidget(self._fold)
-        below.addWidget(self._remark)
-        self._show()
-
-    def set_value(self, value: Sequence[LayerChannel | None]) -> None:
-        """Choose by hand: one entry for each of the model's channels."""
-        if self._inputs is None or len(value) != len(self._inputs.names):
-            raise ValueError("A choice has one entry for each of the model's channels.")
-        super().set_value(value)
-
-    def set_inputs(self, inputs: InputChannels | None) -> None:
-        """Choose for another model; if there are several images, the one in use stays."""
-        before, used = self._value, next((each.layer for each in self._value if each), None)
-        self._inputs, self._by_hand, self._value = inputs, False, ()
-        self._make_slots()
-        self._fill(used, before)
-        self._fold.set_open(inputs is not None and len(inputs.names) > 1 and not inputs.is_rgb)
-
-    def problem(self) -> str | None:
-        """What is wrong with the choice, one sentence; None if nothing is."""
-        if self._inputs is None:
-            return CHOOSE_MODEL
-        return mapping_problem(self._value, self._layers, self._inputs)
-
-    def _fill(self, preferred: str | None, wanted: LayerChannels = ()) -> None:
-        if self._inputs is None:
-            self._refill([], ())
-            return
-        found = channel_mappings(self._layers, self._inputs, preferred)
-        gaps = match_slots(self._layers, self._inputs)
-        self._refill(found, found[0].sources if found else gaps, wanted)
-
-    def _make_slots(self) -> None:
-        while self._rows_layout.rowCount():
-            self._rows_layout.removeRow(0)
-        self._slots = []
-        inputs = self._inputs
-        names, units = ((), ()) if inputs is None else (inputs.names, inputs.units)
-        for name, unit in zip_longest(names, units, fillvalue=""):
-            slot = ComboBox()
-            slot.activated.connect(self._on_slot)
-            self._rows_layout.addRow(f"{name} [{unit}]" if unit else name, slot)
-            self._slots.append(slot)
-
-    def _show(self) -> None:
-        super()._show()
-        self._fold.setVisible(len(self._slots) > 1 and bool(self._layers))
-        feed = self._feed()
-        text = "" if feed is None else feed.remark
-        if not text and not self.problem():
-            text = mapping_remark([each for each in self._value if each is not None], self._layers)
-        self._remark.setText(text)
-        self._remark.setVisible(bool(text))
-
-
-NO_IMAGE_OPEN_FEEDS = "No image is open: open one and its labels, or choose a folder."
-NO_CHANNEL = "No channel is chosen: choose an image."
-CHOSEN_TWICE = "A layer is chosen for two channels: choose each once under Channels."
-_FORBIDDEN = set('/\\:*?"<>|,')
-_LABELS = "_labels"
-"""Stem suffix of label files, as in `datasets.folder`, which is slow to import."""
-
-
-@dataclass(frozen=True)
-class NamedChannel:
-    """A channel to train on.
-
-    Parameters
-    ----------
-    name
-        The model's name for it.
-    source
-        Where it is; None for a gap.
-    """
-
-    name: str
-    source: LayerChannel | None
-
-
-def whole_image_mappings(
-    layers: Sequence[LayerInfo], preferred: str | None = None
-) -> list[ChannelMapping]:
-    """All choices of whole layers as an image, the likeliest first.
-
-    Parameters
-    ----------
-    layers
-        Open image layers in the viewer's order.
-    preferred
-        Key of the layer to use if several fit equally well; by default the topmost.
-    """
-    plain = [layer for layer in layers if not layer.rgb and not layer.channels_first]
-    found = [
-        ChannelMapping(
-            " + ".join(each.name for each in group), tuple(LayerChannel(each.key) for each in group)
-        )
-        for group in aligned_groups(plain)
-        if 1 < len(group) <= MAX_CHANNELS
-    ]
-    topmost = list(layers)[::-1]
-    topmost.sort(key=lambda layer: (layer.key != preferred, not layer.channels_first))
-    for layer in topmost:
-        if layer.rgb:
-            found.append(colours(layer))
-        elif layer.channels_first:
-            found.append(along_first_axis(layer))
-        else:
-            found.append(ChannelMapping(layer.name, (LayerChannel(layer.key),)))
-            if len(layer.shape) > 2 and 1 < layer.shape[0] <= MAX_CHANNELS:
-                found.append(along_first_axis(layer))
-    return preferred_first(found, preferred)
-
-
-def named_channels(
-    sources: Sequence[LayerChannel], layers: Iterable[LayerInfo]
-) -> tuple[NamedChannel, ...]:
-    """Name channels after their layers, without the words that all names start with."""
-    known = {layer.key: layer for layer in layers}
-    names = [_name(source, known[source.layer]) for source in sources]
-    if len(names) > 1:
-        names = _without_common_start(names)
-    return tuple(
-        NamedChannel(name, source) for name, source in zip(_unique(names), sources, strict=True)
-    )
-
-
-def inputs_of(channels: Sequence[NamedChannel]) -> InputChannels:
-    """The channels as further images must provide them."""
-    return InputChannels(names=tuple(each.name for each in channels), reader="the training")
-
-
-def channels_problem(channels: Sequence[NamedChannel], layers: Iterable[LayerInfo]) -> str | None:
-    """What is wrong with the channels of an image, one sentence, or None."""
-    known = {layer.key: layer for layer in layers}
-    if not known:
-        return NO_IMAGE_OPEN_FEEDS
-    for channel in channels:
-        if channel.source is None or channel.source.layer not in known:
-            return f"No layer is chosen for channel {channel.name}: choose one under Channels."
-        if problem := _name_problem(channel.name):
-            return problem
-    if not channels:
-        return NO_CHANNEL
-    plain = [channel.name.strip().casefold() for channel in channels]
-    if len(set(plain)) < len(plain):
-        twice = next(name for name in plain if plain.count(name) > 1)
-        return f"Two channels are called {twice}: give each its own name under Channels."
-    sources = [channel.source for channel in channels if channel.source is not None]
-    if len(set(sources)) < len(sources):
-        return CHOSEN_TWICE
-    return shapes_problem(sources, known.values())
-
-
-def labels_problem(
-    labels: LayerInfo | None, sources: Sequence[LayerChannel], layers: Iterable[LayerInfo]
-) -> str | None:
-    """Why labels do not belong to an image, one sentence, or None."""
-    known = {layer.key: layer for layer in layers}
-    first = known[sources[0].layer]
-    if labels is None:
-        return (
-            f"No labels are chosen for {first.name}: choose a labels layer that gives each object "
-            "a number. (An image of objects becomes one with Layers > Convert to Labels.)"
-        )
-    shape = channel_shape(sources[0], first)
-    if labels.shape != shape:
-        return (
-            f"{labels.name} has {format_shape(labels.shape)} pixels, but {first.name} has "
-            f"{format_shape(shape)}: choose labels of the image's size."
-        )
-    if not are_aligned(labels, first):
-        return (
-            f"{labels.name} lies elsewhere than {first.name} (scale, translate or affine): choose "
-            "labels that lie on the image."
-        )
-    return None
 
 
 def _name(source: LayerChannel, layer: LayerInfo) -> str:
@@ -701,105 +474,3 @@ def _name_problem(name: str) -> str | None:
         'of them / \\ : * ? " < > | or a comma, and no _labels at its end. Change it under '
         "Channels."
     )
-
-
-NamedChannels = tuple[NamedChannel, ...]
-
-
-class TrainChannels(ChannelSlots):
-    """A view of one value: a `NamedChannel` for each channel, in order.
-
-    Unlike in the Segment tab, the user decides how many channels there are and names them.
-    """
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._names: list[QLineEdit] = []
-        self._removes: list[QToolButton] = []
-        self._rows = QWidget()
-        self._grid = QGridLayout()
-        self._grid.setContentsMargins(0, 0, 0, 0)
-        self._grid.setVerticalSpacing(2)
-        self._grid.setColumnStretch(1, 1)
-        self._add = Button("Add a channel")
-        self._add.clicked.connect(self._on_add)
-        inside = QVBoxLayout(self._rows)
-        inside.setContentsMargins(14, 0, 0, 0)
-        inside.setSpacing(4)
-        inside.addLayout(self._grid)
-        inside.addWidget(self._add, alignment=Qt.AlignmentFlag.AlignLeft)
-        self.details = CollapsibleSection("Channels", self._rows)
-        self._show()
-
-    def problem(self) -> str | None:
-        """What is wrong with the choice, one sentence; None if nothing is."""
-        return channels_problem(self._value, self._layers)
-
-    def _fill(self, preferred: str | None) -> None:
-        found = whole_image_mappings(self._layers, preferred)
-        self._refill(found, found[0].sources if found else ())
-
-    def _chosen(self) -> LayerChannels:
-        return tuple(each.source for each in self._value)
-
-    def _choose(self, sources: LayerChannels) -> None:
-        complete = [source for source in sources if source is not None]
-        self._value = named_channels(complete, self._layers)
-
-    def _on_slot(self) -> None:
-        pairs = zip(self._value, self._in_slots(), strict=True)
-        self.set_value([NamedChannel(each.name, source) for each, source in pairs])
-
-    def _on_name(self) -> None:
-        pairs = zip(self._names, self._value, strict=True)
-        self._value = tuple(NamedChannel(field.text(), each.source) for field, each in pairs)
-        self._by_hand = True
-        self.changed.emit()
-
-    def _on_add(self) -> None:
-        taken = self._chosen()
-        source = next((source for _, source in self._sources if source not in taken), None)
-        if source is None:
-            added = NamedChannel(f"channel {len(self._value)}", None)
-        else:
-            (added,) = named_channels([source], self._layers)
-        self.set_value((*self._value, added))
-
-    def _on_remove(self, number: int) -> None:
-        self.set_value([each for at, each in enumerate(self._value) if at != number])
-
-    def _make_slots(self) -> None:
-        """Adapt the number of rows; rows that stay keep the focus."""
-        while len(self._slots) > len(self._value):
-            for row in (self._names, self._slots, self._removes):
-                widget = row.pop()
-                self._grid.removeWidget(widget)
-                widget.hide()
-                widget.deleteLater()  # not at once: it may be the one that was pressed
-        while len(self._slots) < len(self._value):
-            row = len(self._slots)
-            name, slot, remove = QLineEdit(), ComboBox(), QToolButton()
-            name.setToolTip("What the model will call this channel")
-            name.setMaximumWidth(110)
-            name.textEdited.connect(self._on_name)
-            slot.activated.connect(self._on_slot)
-            remove.setText("\N{MULTIPLICATION SIGN}")
-            remove.setToolTip("Remove this channel")
-            remove.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-            remove.clicked.connect(lambda _=False, row=row: self._on_remove(row))
-            for column, widget in enumerate((name, slot, remove)):
-                self._grid.addWidget(widget, row, column)
-            self._names.append(name)
-            self._slots.append(slot)
-            self._removes.append(remove)
-
-    def _show(self) -> None:
-        self._make_slots()
-        super()._show()
-        for field, each in zip(self._names, self._value, strict=True):
-            if field.text() != each.name:
-                field.setText(each.name)
-        self.details.setVisible(bool(self._layers))
-        shown = ", ".join(each.name for each in self._value)
-        count = pluralize(len(self._value), "channel")
-        self.details.set_title(f"{count}: {shown}" if len(shown) <= 28 else count)

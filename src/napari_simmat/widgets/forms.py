@@ -1,5 +1,8 @@
 """Forms, command lines and JSON made from config dataclasses, so that no option is named twice.
 
+Below them the parts that several forms share: `EverythingForm`, `PathField`, `PixelShape` and
+`CommandLine`.
+
 A field's annotation holds what its control shows, as magicgui reads it::
 
     steps: Annotated[int, {"label": "Steps", "min": 1, "tooltip": "..."}] = 500
@@ -10,16 +13,38 @@ Three keys are added to magicgui's: ``special`` is the text shown for the least 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import shlex
+import subprocess
+import sys
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from functools import partial
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from magicgui.widgets import create_widget
 from magicgui.widgets.bases import ValueWidget
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
-from qtpy.QtWidgets import QAbstractSpinBox, QComboBox, QFormLayout, QSizePolicy, QWidget
+from qtpy.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication
+from qtpy.QtWidgets import (
+    QAbstractSpinBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QLineEdit,
+    QMenu,
+    QPlainTextEdit,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_simmat.engine.automatic_settings import FILTER_FIELDS, AutomaticSettings
+from napari_simmat.widgets.controls import Button, CollapsibleSection
 
 T = TypeVar("T")
 
@@ -231,3 +256,216 @@ def _split(hint: Any) -> tuple[Any, dict[str, Any]]:
 
 def _default(each: Field[Any]) -> Any:
     return each.default if each.default_factory is MISSING else each.default_factory()
+
+
+_SHOWN = (
+    "seeds",
+    "points_per_side",
+    "crop_layers",
+    "quality",
+    "stability",
+    "agreement",
+    "min_area",
+    "keep_border",
+)
+
+
+class EverythingForm(QWidget):
+    """A view of one value: `AutomaticSettings`.
+
+    Attributes
+    ----------
+    options
+        The controls.
+    rows
+        The layout, for further rows.
+    """
+
+    sifted = Signal()
+    """A filter changed: the masks that were proposed stay valid."""
+    asked = Signal()
+    """A setting changed that needs new proposals of the model."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.options = Options(AutomaticSettings(), _SHOWN, self)
+        self.rows = QFormLayout(self)
+        self.rows.setContentsMargins(14, 0, 0, 0)
+        self.rows.setVerticalSpacing(4)
+        self.options.add_rows(self.rows)
+        self.options.changed.connect(self._on_changed)
+        self.set_value(AutomaticSettings())
+
+    def value(self) -> AutomaticSettings:
+        """The settings; thresholds that were not moved stay the model's own."""
+        settings: AutomaticSettings = self.options.value()
+        return settings
+
+    def set_value(self, settings: AutomaticSettings) -> None:
+        """Show settings without a signal; those without a control are kept."""
+        quality, stability = settings.thresholds
+        self.options.set_value(settings, quality=quality, stability=stability)
+
+    def _on_changed(self, name: str) -> None:
+        (self.sifted if name in FILTER_FIELDS else self.asked).emit()
+
+
+PathKind = Literal["folder", "file", "either"]
+
+
+class PathField(QWidget):
+    """A view of one path.
+
+    Parameters
+    ----------
+    kind
+        Which paths can be dropped or browsed for.
+    title
+        Of the dialog.
+    """
+
+    changed = Signal()
+
+    def __init__(self, kind: PathKind, title: str, tip: str = "", parent: QWidget | None = None):
+        super().__init__(parent)
+        self._kind, self._title = kind, title
+        self.path = QLineEdit()
+        self.path.setPlaceholderText("drop it here")
+        self.path.setToolTip(tip)
+        self.path.setAcceptDrops(False)  # the whole field takes it, as a path
+        self.browse = QToolButton()
+        self.browse.setText("⋯")
+        self.browse.setToolTip(title)
+        if kind == "either":
+            menu = QMenu(self.browse)
+            menu.addAction("A folder...", self._ask_folder)
+            menu.addAction("A file or manifest...", self._ask_file)
+            self.browse.setMenu(menu)
+            self.browse.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+            self.browse.setStyleSheet("QToolButton::menu-indicator { image: none; }")
+        else:
+            self.browse.clicked.connect(self._ask_folder if kind == "folder" else self._ask_file)
+        self.setAcceptDrops(True)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.path, stretch=1)
+        layout.addWidget(self.browse)
+        self.path.textChanged.connect(self.changed)
+
+    def value(self) -> str:
+        """The path as typed."""
+        return self.path.text().strip()
+
+    def set_value(self, path: str) -> None:
+        """Show a path."""
+        self.path.setText(path)
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 - Qt's name
+        """Accept one path of the right kind."""
+        if self._dropped(event) is not None:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802 - Qt's name
+        """Show the path that was dropped."""
+        path = self._dropped(event)
+        if path is not None:
+            self.set_value(path)
+            event.acceptProposedAction()
+
+    def _dropped(self, event: QDropEvent) -> str | None:
+        return dropped_path(event, self._kind)
+
+    def _ask_folder(self) -> None:
+        path = QFileDialog.getExistingDirectory(self, self._title, self.value())
+        if path:
+            self.set_value(path)
+
+    def _ask_file(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, self._title, self.value())
+        if path:
+            self.set_value(path)
+
+
+def dropped_path(event: QDropEvent, kind: PathKind = "either") -> str | None:
+    """The one local path that is dragged, if it is of this kind; None for several."""
+    data = event.mimeData()
+    paths = [url.toLocalFile() for url in data.urls()] if data is not None else []
+    if len(paths) != 1 or not paths[0]:
+        return None
+    fits = {"folder": Path(paths[0]).is_dir, "file": Path(paths[0]).is_file}
+    return paths[0] if kind == "either" or fits[kind]() else None
+
+
+_TITLE = "Pixel shape"
+
+
+class PixelShape(CollapsibleSection):
+    """A view of one number: height of a pixel over its width. Folded, its title shows it."""
+
+    changed = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        self.ratio = QDoubleSpinBox()
+        self.ratio.setDecimals(3)
+        self.ratio.setRange(0.01, 100.0)
+        self.ratio.setSingleStep(0.1)
+        self.ratio.setValue(1.0)
+        self.ratio.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.ratio.setToolTip(
+            "Height of a pixel over its width, where a file does not say; 1 for squares"
+        )
+        content = QWidget()
+        rows = QFormLayout(content)
+        rows.setContentsMargins(14, 0, 0, 0)
+        rows.addRow("Height / width", self.ratio)
+        super().__init__(_TITLE, content, parent)
+        self.ratio.valueChanged.connect(self._on_ratio)
+
+    def value(self) -> float:
+        """Height over width."""
+        return round(self.ratio.value(), 3)
+
+    def set_value(self, ratio: float) -> None:
+        """Show a ratio."""
+        self.ratio.setValue(ratio)
+
+    def _on_ratio(self) -> None:
+        ratio = self.value()
+        self.set_title(_TITLE if ratio == 1 else f"{_TITLE}: {ratio:g} times as high as wide")
+        self.changed.emit()
+
+
+class CommandLine(CollapsibleSection):
+    """The command line of the form; empty while the form is incomplete."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        self.field = QPlainTextEdit()
+        self.field.setReadOnly(True)
+        self.field.setMaximumHeight(84)
+        self.field.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+        self.copy = Button("Copy", tip="Copy the command line")
+        self.copy.clicked.connect(self._on_copy)
+        content = QWidget()
+        layout = QVBoxLayout(content)
+        layout.setContentsMargins(14, 0, 0, 0)
+        layout.addWidget(self.field)
+        layout.addWidget(self.copy, alignment=Qt.AlignmentFlag.AlignLeft)
+        super().__init__("Command line", content, parent)
+
+    def value(self) -> str:
+        """The command as shown."""
+        return self.field.toPlainText()
+
+    def set_value(self, arguments: Sequence[str]) -> None:
+        """Show ``simmat`` with these arguments; nothing if there are none."""
+        self.field.setPlainText(in_a_shell(arguments) if arguments else "")
+        self.copy.setEnabled(bool(arguments))
+
+    def _on_copy(self) -> None:
+        QGuiApplication.clipboard().setText(self.value())
+
+
+def in_a_shell(arguments: Sequence[str]) -> str:
+    """``simmat`` with its arguments, quoted for the shell."""
+    words = ["simmat", *arguments]
+    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)

@@ -1,12 +1,4 @@
-"""Layers to values.
-
-Layers as values: facts for the forms, arrays for models and training.
-
-Write layers as files that `simmat train` reads: one array per channel, and the labels.
-
-Arrays keep their type. They are written plane by plane, so little memory is needed, and can be
-memory-mapped when read. No Qt and no napari: this runs in a worker's thread.
-"""
+"""Layers as values: facts for the forms, arrays for models, and files for training."""
 
 from __future__ import annotations
 

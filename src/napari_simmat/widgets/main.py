@@ -1,13 +1,4 @@
-"""The dock widget, the demo, and the sample data.
-
-`simmat demo --gui`: the window with a sample image and a first prompt.
-
-The dock widget that napari opens.
-
-Sample data for napari's menu: images from scikit-image, and drawn scenes.
-
-Nothing is downloaded.
-"""
+"""The dock widget, `simmat demo --gui`, and the sample data of napari's menu."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""Layer transforms and pyramid levels: from world to image pixels and back.
-
-Levels of multiscale images: which one is segmented, and its transform.
-
-Coordinates of an image: its pixels, the viewer's world, and other layers.
-"""
+"""Coordinates of an image: pixels, pyramid levels, the viewer's world, and other layers."""
 
 from __future__ import annotations
 

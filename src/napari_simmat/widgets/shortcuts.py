@@ -1,9 +1,4 @@
-"""Keyboard shortcuts and their list.
-
-Shortcuts on our layers and, unless another layer needs the key, in the whole viewer.
-
-Shortcuts that act while a list or table has the focus, where Qt would search for the key.
-"""
+"""Shortcuts: on our layers, in the viewer, and while a list has the focus."""
 
 from __future__ import annotations
 

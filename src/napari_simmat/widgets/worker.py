@@ -1,13 +1,9 @@
-"""The one worker thread, and the import of torch in it.
-
-Import torch in a thread without stalling the window.
+"""The worker: a permanent thread that steps through jobs, and imports torch without a stall.
 
 A plain ``import torch`` in a thread stalls the main thread for 100 to 400 ms at a time, for two
 reasons: Python holds the interpreter lock while it loads an extension's shared libraries, and the
-hundreds of thousands of new objects trigger full garbage collections. Both are avoided here;
-``scripts/stall.py`` measures it.
-
-A permanent thread that steps through jobs and reports by queued signals.
+hundreds of thousands of new objects trigger full garbage collections. `import_torch_job` avoids
+both; ``scripts/stall.py`` measures it.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ from napari_simmat.models.spec import STRATEGY_TITLES, StrategyName
 from napari_simmat.models.tuning import STRATEGIES
 from napari_simmat.training.config import TrainConfig
 from napari_simmat.widgets import channel_matching
-from napari_simmat.widgets.channel_matching import LayerChannel, NamedChannel, TrainChannels
+from napari_simmat.widgets.channel_forms import TrainChannels
+from napari_simmat.widgets.channel_matching import LayerChannel, NamedChannel
 from napari_simmat.widgets.model_picker import NOT_DOWNLOADED
 from napari_simmat.widgets.train.form import CHOOSE_FOLDER, TrainForm
 from napari_simmat.widgets.train.runs import TrainRequest

@@ -10,7 +10,7 @@ import pytest
 from napari_simmat.checkpoints import registry
 from napari_simmat.cli import app
 from napari_simmat.training.config import TrainConfig, practical_config
-from napari_simmat.widgets.controls import in_a_shell
+from napari_simmat.widgets.forms import in_a_shell
 from napari_simmat.widgets.train.runs import DEFAULT_STEPS, FORM_SETTINGS, TrainRequest
 
 REQUESTS = [

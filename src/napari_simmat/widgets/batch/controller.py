@@ -1,4 +1,4 @@
-"""Controls the batch run of the tab: checks the files, runs them, opens results."""
+"""Scans the files of a batch run, runs them, and opens results."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""The form and the table of images of the Batch tab.
-
-The settings of a batch run: images, results, model, channels, prompts, outputs.
-
-The table of a run's files, updated while it runs.
-"""
+"""The settings of a batch run, and the table of its files."""
 
 from __future__ import annotations
 
@@ -29,15 +24,9 @@ from qtpy.QtWidgets import (
 from napari_simmat._text import format_shape, pluralize
 from napari_simmat.batch.plan import AUTO, SAME_STEM
 from napari_simmat.widgets.batch.request import BatchRequest, FirstFile, PlannedRun
-from napari_simmat.widgets.channel_matching import ChannelsForm
-from napari_simmat.widgets.controls import (
-    CollapsibleSection,
-    ComboBox,
-    EverythingForm,
-    PathField,
-    PixelShape,
-)
-from napari_simmat.widgets.forms import Options
+from napari_simmat.widgets.channel_forms import ChannelsForm
+from napari_simmat.widgets.controls import CollapsibleSection, ComboBox
+from napari_simmat.widgets.forms import EverythingForm, Options, PathField, PixelShape
 from napari_simmat.widgets.model_picker import ModelPicker
 
 EVERYTHING, NEXT_TO_IMAGE, ONE_FILE = PROMPTS = (

@@ -1,10 +1,6 @@
-"""Options of a batch run as a command, and the preflight on the first file.
+"""A batch run of the window: its request, and the check of its files before it starts.
 
-Checks the files of a run before it starts, and opens results; both in a worker's thread.
-
-Plain values: no Qt, no napari.
-
-What a batch run of the window is: a value that a form shows and a command carries out.
+Plain values: no napari.
 """
 
 from __future__ import annotations

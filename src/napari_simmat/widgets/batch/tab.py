@@ -15,13 +15,12 @@ from napari_simmat.widgets.batch.request import OpenedResult, RunPreflight, load
 from napari_simmat.widgets.controls import (
     Button,
     CollapsibleSection,
-    CommandLine,
     MainButton,
     Status,
     StatusLine,
     VerticalScroll,
-    dropped_path,
 )
+from napari_simmat.widgets.forms import CommandLine, dropped_path
 
 PAUSE, RESUME, STOP, STOP_AT_ONCE = "Pause", "Resume", "Stop", "Stop at once"
 

@@ -34,7 +34,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_simmat.widgets.controls import Button, ComboBox, EverythingForm, LayerChoice, MainButton
+from napari_simmat.widgets.controls import Button, ComboBox, LayerChoice, MainButton
+from napari_simmat.widgets.forms import EverythingForm
 from napari_simmat.widgets.placement import ImageGeometry, unit_symbol
 from napari_simmat.widgets.segment.label_editor import Finished, Overlap
 from napari_simmat.widgets.segment.outputs import PREVIEW

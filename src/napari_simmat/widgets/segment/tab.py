@@ -12,7 +12,7 @@ from napari.utils.transforms import Affine
 from qtpy.QtCore import QObject, QTimer, Signal
 from qtpy.QtWidgets import QFormLayout, QFrame, QVBoxLayout, QWidget
 
-from napari_simmat.widgets.channel_matching import ChannelsForm
+from napari_simmat.widgets.channel_forms import ChannelsForm
 from napari_simmat.widgets.controls import (
     CollapsibleSection,
     ComboBox,

@@ -1,4 +1,4 @@
-"""Controls the training run of the tab: prepares, starts, follows and stops it."""
+"""Prepares, starts, follows and stops the training run of the tab."""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""The forms of the Train tab.
-
-The settings of a training run: base, source of the images, and the options of `TrainConfig`.
-
-Choose images to train on among the open layers: the channels of each, and its labels.
-"""
+"""The settings of a training run: base, images, and the options of `TrainConfig`."""
 
 from __future__ import annotations
 
@@ -19,22 +14,10 @@ from qtpy.QtWidgets import QFormLayout, QLabel, QToolButton, QVBoxLayout, QWidge
 from napari_simmat.checkpoints.registry import ModelEntry
 from napari_simmat.training.config import EMBEDDED_SETTINGS, TrainConfig
 from napari_simmat.widgets import channel_matching
-from napari_simmat.widgets.channel_matching import (
-    ChannelsForm,
-    LayerChannel,
-    LayerInfo,
-    NamedChannel,
-    TrainChannels,
-)
-from napari_simmat.widgets.controls import (
-    Button,
-    CollapsibleSection,
-    ComboBox,
-    LayerChoice,
-    PathField,
-    PixelShape,
-)
-from napari_simmat.widgets.forms import Options
+from napari_simmat.widgets.channel_forms import ChannelsForm, TrainChannels
+from napari_simmat.widgets.channel_matching import LayerChannel, LayerInfo, NamedChannel
+from napari_simmat.widgets.controls import Button, CollapsibleSection, ComboBox, LayerChoice
+from napari_simmat.widgets.forms import Options, PathField, PixelShape
 from napari_simmat.widgets.layer_data import (
     LabelledValue,
     labelled_value,

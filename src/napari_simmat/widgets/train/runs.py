@@ -1,15 +1,6 @@
-"""Training runs: request, events, folders.
+"""A training run of the window: its request, its events and its folder.
 
-Events of `simmat train --events`, and what follows from them: curves, remaining time.
-
-Plain values: no Qt, no napari, no torch.
-
-What a training run of the window is: a value that a form shows and a command carries out.
-
-Folders of the window's training runs: data, state and request of each.
-
-Plain files: no napari, no torch. A folder that holds a request belongs to a run that is active or
-can be resumed.
+Plain values and files: no napari, no torch.
 """
 
 from __future__ import annotations

@@ -1,14 +1,4 @@
-"""The Train tab: forms, curves, gain.
-
-Loss and validation IoU of a training run, plotted with matplotlib.
-
-Importing matplotlib takes longer than the window may stall, so a thread does it when the first
-curve is there.
-
-Mean IoU of the base and of the trained model, by prompt.
-
-The Train tab: settings, progress and results of a training run.
-"""
+"""The Train tab: settings, progress and results of a training run."""
 
 from __future__ import annotations
 
@@ -36,14 +26,13 @@ from napari_simmat.widgets.controls import (
     Button,
     CollapsibleSection,
     ComboBox,
-    CommandLine,
     MainButton,
     Status,
     StatusKind,
     StatusLine,
     VerticalScroll,
-    dropped_path,
 )
+from napari_simmat.widgets.forms import CommandLine, dropped_path
 from napari_simmat.widgets.layer_data import layer_key, pixel_ratio_of
 from napari_simmat.widgets.train import runs
 from napari_simmat.widgets.train.controller import TrainingController
