@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 from napari.layers import Image, Labels
+from qtpy.QtCore import QObject, Signal
 
+from napari_simmat.engine.coordinates import AxisOrder, transposed_view
 from napari_simmat.engine.image_stack import ArraySource as ChannelSource
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.io.files import disk_errors_explained
@@ -18,7 +20,113 @@ from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.channel_matching import LayerChannel, LayerInfo, NamedChannel
 from napari_simmat.widgets.placement import ImageGeometry, image_shape, layer_matrix, level_of
-from napari_simmat.widgets.segment.image_value import ImageValue
+
+_FORBIDDEN = set('/\\:*?"<>|')
+_PLACES = ("scale", "translate", "rotate", "shear", "affine")
+
+
+@dataclass(frozen=True, eq=False)
+class ImageValue:
+    """An image as the model reads it, independent of its layers.
+
+    Parameters
+    ----------
+    arrays
+        One array (..., Y, X), or one for each of the model's channels, in its order.
+    names
+        The model's channel names, if `arrays` is a list.
+    token
+        Equal for the same channels of the same layers with the same data, in the same view and
+        with the same pixel shape.
+    whole
+        The image in its usual view, if this is a side view.
+    pixel_size
+        Height and width of a pixel in this view; None until known.
+    """
+
+    arrays: Any
+    names: tuple[str, ...] | None
+    token: tuple[object, ...]
+    whole: ImageValue | None = None
+    pixel_size: tuple[float, float] | None = None
+
+    @property
+    def usual(self) -> ImageValue:
+        """The image in its usual view; normalisation is measured on it."""
+        return self if self.whole is None else self.whole
+
+    @property
+    def all_arrays(self) -> list[Any]:
+        """The arrays as a list."""
+        several = isinstance(self.arrays, (list, tuple))
+        return list(self.arrays) if several else [self.arrays]
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether all arrays are in memory, so that any view of a plane is free."""
+        return all(isinstance(array, np.ndarray) for array in self.all_arrays)
+
+    def seen(self, order: AxisOrder, spacing: Sequence[float]) -> ImageValue:
+        """The image in another view; nothing is read or copied.
+
+        Parameters
+        ----------
+        order
+            Axis order of the view.
+        spacing
+            Size of a pixel along each of its axes.
+        """
+        whole = self.usual
+        pixel_size = (float(spacing[-2]), float(spacing[-1]))
+        ratio = float(f"{pixel_size[0] / pixel_size[1]:.6g}")  # independent of units
+        token = (*whole.token, order, ratio)
+        if not order:
+            return ImageValue(whole.arrays, whole.names, token, whole, pixel_size)
+        seen = [transposed_view(array, order) for array in whole.all_arrays]
+        arrays = seen if isinstance(whole.arrays, (list, tuple)) else seen[0]
+        return ImageValue(arrays, whole.names, token, whole, pixel_size)
+
+
+class ImageWatch(QObject):
+    """Reports changes of image layers.
+
+    Attributes
+    ----------
+    versions
+        Number of times each layer's data was replaced, by the layer's key.
+    followed
+        The layers.
+    """
+
+    changed = Signal()
+    """The data or the transform of a layer was replaced."""
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.versions: dict[str, int] = {}
+        self.followed: list[Image] = []
+
+    def follow(self, images: Sequence[Image]) -> None:
+        """Follow exactly these layers."""
+        for layer in self.followed:
+            layer.events.data.disconnect(self._on_data)
+            for name in _PLACES:
+                getattr(layer.events, name).disconnect(self._on_place)
+        self.followed = list(images)
+        for layer in images:
+            layer.events.data.connect(self._on_data)
+            for name in _PLACES:
+                getattr(layer.events, name).connect(self._on_place)
+
+    def _on_place(self) -> None:
+        self.changed.emit()
+
+    def _on_data(self, event: object) -> None:
+        layer = getattr(event, "source", None)
+        if isinstance(layer, Image):
+            key = layer_key(layer)
+            self.versions[key] = self.versions.get(key, 0) + 1
+        self.changed.emit()
 
 
 def layer_key(layer: Any) -> str:
@@ -134,9 +242,6 @@ def channel_array(layer: Image, part: int | None, level: int = 0) -> Any:
 
         data = from_array(data)  # slicing zarr would read the whole channel
     return data[..., part] if layer.rgb else data[part]
-
-
-_FORBIDDEN = set('/\\:*?"<>|')
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,8 +14,8 @@ from qtpy.QtCore import QObject
 from napari_simmat._text import pluralize
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.widgets.controls import Status
+from napari_simmat.widgets.layer_data import ImageValue
 from napari_simmat.widgets.placement import ImageGeometry
-from napari_simmat.widgets.segment.image_value import ImageValue
 from napari_simmat.widgets.segment.inference import Answer, Answering, ChosenModel, Question
 from napari_simmat.widgets.segment.object_actions import ObjectActions, PromptActions
 from napari_simmat.widgets.segment.prompt_state import Asked, Plane, prompts_of

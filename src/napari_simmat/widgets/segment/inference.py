@@ -20,7 +20,7 @@ from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.propagation_tracks import PropagationSettings
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
-from napari_simmat.widgets.segment.image_value import ImageValue
+from napari_simmat.widgets.layer_data import ImageValue
 from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.worker import Worker, WorkerTask, import_torch_job
 

@@ -25,8 +25,8 @@ from napari_simmat.engine.masks import LabelEdit, ObjectMask, VoxelBox
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.files import sessions_folder
 from napari_simmat.progress import Job, Progress, finish
+from napari_simmat.widgets.layer_data import ImageValue
 from napari_simmat.widgets.segment.history import Edit, Entry, Made, Operation, Operations, Register
-from napari_simmat.widgets.segment.image_value import ImageValue
 from napari_simmat.widgets.segment.prompt_state import Asked, Followed, Opened, Outline, Prompts
 
 _TAGS = {"ObjectMask": "Footprint", "LabelEdit": "Patch"}  # class -> its tag in session files

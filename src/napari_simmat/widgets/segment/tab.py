@@ -23,6 +23,7 @@ from napari_simmat.widgets.controls import (
     VerticalScroll,
 )
 from napari_simmat.widgets.layer_data import (
+    ImageWatch,
     channel_axis,
     image_geometry,
     image_value,
@@ -35,7 +36,6 @@ from napari_simmat.widgets.segment.automatic import Everything
 from napari_simmat.widgets.segment.autosave import Autosave, Restoring
 from napari_simmat.widgets.segment.controller import Interaction
 from napari_simmat.widgets.segment.export import ObjectPart
-from napari_simmat.widgets.segment.image_value import ImageWatch
 from napari_simmat.widgets.segment.inference import ChosenModel, Question
 from napari_simmat.widgets.segment.outputs import CLASSES, PREVIEW
 from napari_simmat.widgets.segment.panels import PromptButtons

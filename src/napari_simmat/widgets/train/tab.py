@@ -33,7 +33,7 @@ from napari_simmat.widgets.controls import (
     VerticalScroll,
 )
 from napari_simmat.widgets.forms import CommandLine, dropped_path
-from napari_simmat.widgets.layer_data import layer_key, pixel_ratio_of
+from napari_simmat.widgets.layer_data import ImageWatch, layer_key, pixel_ratio_of
 from napari_simmat.widgets.train import runs
 from napari_simmat.widgets.train.controller import TrainingController
 from napari_simmat.widgets.train.form import ImagesForm, TrainForm
@@ -249,7 +249,7 @@ class TrainTab(QWidget):
         self._later = QTimer(self)
         self._later.setSingleShot(True)
         self._later.timeout.connect(self._read_layers)
-        self._followed: list[Image] = []
+        self._watch = ImageWatch(self)
         self._said: str | None = ""  # the problem shown last
         self._layer_events = [
             viewer.layers.events.inserted,
@@ -269,7 +269,7 @@ class TrainTab(QWidget):
         self._later.stop()
         for event in self._layer_events:
             event.disconnect(self._on_layers)
-        self._follow([])
+        self._watch.follow([])
         self.images.release()
         self.form.release()
         self.training.close()
@@ -346,6 +346,7 @@ class TrainTab(QWidget):
 
     def _connect(self) -> None:
         training = self.training
+        self._watch.changed.connect(self._on_layers)
         for event in self._layer_events:
             event.connect(self._on_layers)
         self.images.changed.connect(self._on_choice)
@@ -374,23 +375,12 @@ class TrainTab(QWidget):
 
     def _read_layers(self) -> None:
         if not self.isVisible():
-            self._follow([])  # holds no reference to layers that are removed meanwhile
+            self._watch.follow([])  # holds no reference to layers that are removed meanwhile
             return
         images = [layer for layer in self.viewer.layers if isinstance(layer, Image)]
-        self._follow(images)
+        self._watch.follow(images)
         active = self.viewer.layers.selection.active
         self.images.set_layers(images, layer_key(active) if active in images else None)
-
-    def _follow(self, images: list[Image]) -> None:
-        """Watch for changes of the images' data and transforms."""
-        names = ("data", "scale", "translate", "rotate", "shear", "affine")
-        for layer in self._followed:
-            for name in names:
-                getattr(layer.events, name).disconnect(self._on_layers)
-        self._followed = list(images)
-        for layer in images:
-            for name in names:
-                getattr(layer.events, name).connect(self._on_layers)
 
     def _problem(self) -> str | None:
         if not self.form.uses_folder and (problem := self.images.problem()):
@@ -414,7 +404,7 @@ class TrainTab(QWidget):
         if problem is None:
             self.status.set_value(Status("ready", READY))
             return
-        empty = not self.form.uses_folder and not self._followed
+        empty = not self.form.uses_folder and not self._watch.followed
         kind: StatusKind = "nothing" if empty else "failed"
         self.status.set_value(Status(kind, problem))
 
