@@ -34,7 +34,6 @@ from napari_simmat.models.tiny import TinyNetwork, build_tiny
 from napari_simmat.models.tiny_encoder import FirstProjection, Residual
 from napari_simmat.progress import Job, Progress, finish
 from napari_simmat.training import pretrain
-from napari_simmat.training import pretrain as pretrain_module
 from napari_simmat.training.pretrain import PretrainConfig, tiny_spec, validate_on_scenes
 
 KINDS = ("click", "box", "click+3")
@@ -155,7 +154,7 @@ VARIANTS = {
     "no attention in the encoder": Variant(change=no_attention),
     "plain transformer as encoder": Variant(change=plain_transformer),
     "AdamW for all matrices": Variant(
-        functions=((pretrain_module, "muon_is_available", lambda: False),)
+        functions=((pretrain, "muon_is_available", lambda: False),)
     ),
     "microscopy families only": Variant(settings=(("families", MICROSCOPY),)),
     "natural family only": Variant(settings=(("families", ("natural",)),)),
@@ -174,12 +173,12 @@ def measured(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any
         return network
 
     config = replace(PretrainConfig(steps=options.steps, seed=seed), **dict(variant.settings))
-    patches = [(pretrain_module, "build_tiny", build), *variant.functions]
+    patches = [(pretrain, "build_tiny", build), *variant.functions]
 
     def on_all_families(network: TinyNetwork, *_: object) -> dict[str, float]:
         return validate_on_scenes(network)
 
-    patches.append((pretrain_module, "validate", on_all_families))
+    patches.append((pretrain, "validate_on_scenes", on_all_families))
     for where, attribute, value in patches:
         patcher = patch.object(where, attribute, value)
         patcher.start()

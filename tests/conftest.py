@@ -73,15 +73,14 @@ def shared_image(shared_folder: Path) -> Callable[[str], np.ndarray]:
 @pytest.fixture
 def small_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small batches and few scenes, so that a step of a training takes a fraction of a second."""
-    from napari_simmat.training import pretrain
+    from napari_simmat.training import pretrain, scene_pool
 
     def small(*args, **named):
-        return pretrain.ScenePool(*args, **{**named, "size": 8})
+        return scene_pool.ScenePool(*args, **{**named, "size": 8})
 
-    monkeypatch.setattr(pretrain, "PIXELS_PER_STEP", 2 * 96 * 96)
-    monkeypatch.setattr(pretrain, "CROP_SIZE_WEIGHTS", (1.0, 1e-9, 1e-9, 1e-9, 1e-9))
-    for module in (pretrain, pretrain):
-        monkeypatch.setattr(module, "ScenePool", small)
+    monkeypatch.setattr(scene_pool, "PIXELS_PER_STEP", 2 * 96 * 96)
+    monkeypatch.setattr(scene_pool, "CROP_SIZE_WEIGHTS", (1.0, 1e-9, 1e-9, 1e-9, 1e-9))
+    monkeypatch.setattr(pretrain, "ScenePool", small)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

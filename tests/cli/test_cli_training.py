@@ -47,7 +47,7 @@ def test_what_is_said_stays_though_it_is_the_default(
         yield from ()
         raise ValueError("Enough.")
 
-    monkeypatch.setattr("napari_simmat.training.trainer.train_checkpoint_job", making)
+    monkeypatch.setattr("napari_simmat.training.finetune.train_checkpoint_job", making)
     words = ["train", "generated:thermal", "--scenes", "4", "--scene-side", "64", "--output"]
     words += [str(tmp_path / "a.safetensors"), "--objects", "1", "--learning-rate", "3e-4"]
     words += ["--strategy", "lora"]

@@ -7,7 +7,7 @@ import torch
 
 from napari_simmat.models.model import Model
 from napari_simmat.training.batches import LabelledPlanes
-from napari_simmat.training.trainer import make_trainable
+from napari_simmat.training.finetune import make_trainable
 from tests.training.squares import pictures, short
 
 

@@ -16,7 +16,8 @@ from napari_simmat.checkpoints.checkpoint import read_tensors
 from napari_simmat.datasets.dataset import Dataset
 from napari_simmat.models.model import Model
 from napari_simmat.progress import Job, finish
-from napari_simmat.training import devices, trainer
+from napari_simmat.training import devices, finetune, trainer
+from napari_simmat.training.finetune import train_job
 from napari_simmat.training.run_folder import (
     BEST_FILE,
     LOG_FILE,
@@ -25,7 +26,7 @@ from napari_simmat.training.run_folder import (
     read_log,
     read_state,
 )
-from napari_simmat.training.trainer import TrainProgress, train_job
+from napari_simmat.training.trainer import TrainProgress
 from tests.training.squares import pictures, short
 
 LONG = {"steps": 6, "epochs": 6, "validate_every": 3}
@@ -308,7 +309,7 @@ def test_a_full_disk_gets_one_sentence_and_what_was_saved_stays(
                 raise full()
 
             patch.setattr(safetensors.torch, "save_file", refuse)
-            patch.setattr(trainer, "validate_network_job", better)
+            patch.setattr(finetune, "validate_network_job", better)
             sentence = r"The disk is full: best\.safetensors could not be written to .*run, nothing"
         else:
             opened = Path.open

@@ -20,11 +20,12 @@ from napari_simmat.models.spec import Normalization
 from napari_simmat.models.tiny import TinyNetwork
 from napari_simmat.models.tuning import STRATEGIES
 from napari_simmat.progress import finish
-from napari_simmat.training import trainer, validation
+from napari_simmat.training import finetune, losses, validation
 from napari_simmat.training.batches import LabelledPlanes
+from napari_simmat.training.finetune import train_job
 from napari_simmat.training.losses import dense_targets, size_loss
 from napari_simmat.training.run_folder import BEST_FILE, LOG_FILE, STOP_FILE, read_log
-from napari_simmat.training.trainer import Trainer, TrainProgress, train_job
+from napari_simmat.training.trainer import Trainer, TrainProgress
 from napari_simmat.training.validation import ValidationScores
 from tests.training.squares import SIDE, picture, pictures, short
 
@@ -59,7 +60,7 @@ def improving(monkeypatch: pytest.MonkeyPatch, *values: float) -> None:
         return reached
         yield
 
-    monkeypatch.setattr(trainer, "validate_network_job", validating)
+    monkeypatch.setattr(finetune, "validate_network_job", validating)
 
 
 @pytest.mark.parametrize(("strategy", "transfer"), PAIRS)
@@ -168,13 +169,13 @@ def test_computing_again_changes_nothing(train, monkeypatch) -> None:
 def test_half_precision_keeps_the_clicks_where_they_are(train, monkeypatch) -> None:
     """Rounded to 8 bits of precision, a click at 1001 would be one at 1000."""
     seen = []
-    forward = trainer.TrainingModule.forward
+    forward = losses.TrainingModule.forward
 
     def watched(self, batch):
         seen.append((torch.is_autocast_enabled("cpu"), batch.images, batch.prompts.points))
         return forward(self, batch)
 
-    monkeypatch.setattr(trainer.TrainingModule, "forward", watched)
+    monkeypatch.setattr(losses.TrainingModule, "forward", watched)
     exact, half = train("32"), train("bf16", precision="bf16-mixed")
     assert [autocast for autocast, _, _ in seen] == [False, False, True, True]
     for one, two in zip(seen[:2], seen[2:], strict=True):
@@ -203,7 +204,7 @@ def test_a_frozen_encoder_sees_each_plane_once(train, monkeypatch) -> None:
     assert len(skips) == 4
     assert all(not torch.equal(tensors(kept)[name], before[name]) for name in skips)
 
-    monkeypatch.setattr(trainer, "MAX_CACHED_FEATURES", 0)
+    monkeypatch.setattr(losses, "MAX_CACHED_FEATURES", 0)
     assert equal(tensors(train("anew", steps=9, **settings)), tensors(kept))
     assert len(calls) == 6 + 18
 
@@ -211,7 +212,7 @@ def test_a_frozen_encoder_sees_each_plane_once(train, monkeypatch) -> None:
         return self.network.encode(images)
 
     alone = gradients(train, monkeypatch, "alone", **settings)
-    monkeypatch.setattr(trainer.TrainingModule, "_encoded", together)
+    monkeypatch.setattr(losses.TrainingModule, "_encoded", together)
     assert differ(gradients(train, monkeypatch, "together", **settings), alone) < 1e-5
 
 
@@ -223,7 +224,7 @@ def test_the_best_is_kept_though_it_gets_worse(train, tmp_path: Path, monkeypatc
     rows = read_log(tmp_path / "long" / LOG_FILE)
     assert [r["validation_iou"] for r in rows if "validation_iou" in r] == [10, 50, 90, 30, 80]
     improving(monkeypatch, 0.1, 0.5, 0.9, 1.0)
-    monkeypatch.setattr(trainer.FineTuning, "is_due", lambda self, step: step in (1, 2))
+    monkeypatch.setattr(finetune.FineTuningTask, "is_due", lambda self, step: step in (1, 2))
     assert equal(tensors(train("short", steps=4, **settings)), tensors(trained))
 
 
@@ -283,7 +284,7 @@ def test_a_file_during_a_validation_costs_no_step_more(
 
     job = train_job(base, dataset, config, "squares", folder)
     assert any(progress.message.startswith("validation IoU") for progress in job)  # the untrained
-    monkeypatch.setattr(trainer, "validate_network_job", stopping)
+    monkeypatch.setattr(finetune, "validate_network_job", stopping)
     trained = finish(job)
     assert trained.spec.metrics == {"validation": {"click": 70.0}, "step": 1}
     assert read_log(folder / LOG_FILE)[-1]["step"] == 1
@@ -291,13 +292,13 @@ def test_a_file_during_a_validation_costs_no_step_more(
 
 def test_a_training_that_diverges_says_so(train, tmp_path: Path, monkeypatch) -> None:
     """What was best before is kept, and no figure of the log is no number."""
-    forward = trainer.TrainingModule.forward
+    forward = losses.TrainingModule.forward
 
     def broken(self, batch):
         loss, figures = forward(self, batch)
         return loss * torch.nan, figures
 
-    monkeypatch.setattr(trainer.TrainingModule, "forward", broken)
+    monkeypatch.setattr(losses.TrainingModule, "forward", broken)
     monkeypatch.setattr("napari_simmat.training.trainer.MAX_NONFINITE_STEPS", 3)
     steps: list[TrainProgress] = []
     with pytest.raises(ValueError, match=r"diverged at step 2: for 3 steps .* Lower the learning"):

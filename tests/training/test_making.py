@@ -17,8 +17,8 @@ from napari_simmat.models.model import Model
 from napari_simmat.models.spec import Normalization
 from napari_simmat.progress import finish
 from napari_simmat.training import validation
+from napari_simmat.training.finetune import train_checkpoint_job
 from napari_simmat.training.run_folder import BEST_FILE
-from napari_simmat.training.trainer import train_checkpoint_job
 from napari_simmat.training.validation import compare_with_base_job
 from tests.training.squares import pictures, short
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_simmat.training.pretrain import (
+from napari_simmat.training.scene_pool import (
     PADDING_VALUE,
     ScenePool,
     augment_scene,

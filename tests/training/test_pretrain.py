@@ -15,7 +15,7 @@ from napari_simmat.training.devices import Devices
 from napari_simmat.training.pretrain import (
     PretrainConfig,
     PretrainedFoundation,
-    PretrainingState,
+    PretrainingTask,
     export_base,
     pretrain_job,
 )
@@ -33,7 +33,7 @@ def config(**changes):
 def trainer(settings, folder, task=None) -> Trainer:
     fabric = Devices(device="cpu").fabric("32-true")
     fabric.launch()
-    return Trainer(task or PretrainingState(settings, folder), fabric, None, settings.identity)
+    return Trainer(task or PretrainingTask(settings, folder), fabric, None, settings.identity)
 
 
 @pytest.mark.slow
@@ -54,7 +54,7 @@ def test_an_interrupted_pretraining_goes_on_bit_for_bit(tmp_path, monkeypatch):
 def test_pretraining_learns_and_writes_its_log(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "validate_on_scenes", lambda *_: {"click": 0.0})
     losses = []
-    task = PretrainingState(config(steps=80, dense_only=1.0), tmp_path)
+    task = PretrainingTask(config(steps=80, dense_only=1.0), tmp_path)
     task.log_every = 1
     task.log = lambda step, rate, means: losses.append(means["dense"]) or {}
     stepping = trainer(task.config, tmp_path, task)
@@ -93,13 +93,13 @@ def test_a_released_base_is_small_described_and_loads(tmp_path):
 def test_a_training_goes_on_from_a_base(tmp_path):
     network, path = load_model("tiny").network, tmp_path / "tiny-9.safetensors"
     export_base(path, PretrainedFoundation(network, 12, {}), config())
-    state = PretrainingState(config(steps=13), tmp_path)
+    state = PretrainingTask(config(steps=13), tmp_path)
     state.begin(path)
     assert state.begun == 12
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, state.network.state_dict()[name]), name
     with pytest.raises(ValueError, match="was trained for 12 steps already, 12 in all are asked"):
-        PretrainingState(config(steps=12), tmp_path).begin(path)
+        PretrainingTask(config(steps=12), tmp_path).begin(path)
     settings = PretrainConfig(steps=1000, warmup=10, learning_rate=1.0)
     assert settings.rate(12, begun=12) == pytest.approx(0.1)
     assert settings.rate(22, begun=12) == 1.0
@@ -108,11 +108,11 @@ def test_a_training_goes_on_from_a_base(tmp_path):
 def test_local_contrast_is_added_to_a_base_and_not_taken_away(tmp_path):
     """Added, it begins as nothing: the network answers as the base does."""
     image = torch.rand(1, 3, 64, 64) * 4 - 2
-    plain = PretrainingState(config(local_contrast=False), tmp_path)
+    plain = PretrainingTask(config(local_contrast=False), tmp_path)
     path = tmp_path / "tiny-9.safetensors"
     export_base(path, PretrainedFoundation(plain.averaged, 3, {}), config())
     assert read_spec(path).base.architecture == "tiny"
-    more = PretrainingState(config(), tmp_path)
+    more = PretrainingTask(config(), tmp_path)
     more.begin(path)
     assert "image_encoder.local.mix.weight" in more.averaged.state_dict()
     plain.begin(path)

@@ -19,8 +19,9 @@ from napari_simmat.models.tuning import STRATEGIES
 from napari_simmat.progress import finish
 from napari_simmat.training.batches import Batches, LabelledPlanes
 from napari_simmat.training.config import practical_config
+from napari_simmat.training.finetune import train_job
 from napari_simmat.training.run_folder import BEST_FILE
-from napari_simmat.training.trainer import Trainer, train_job
+from napari_simmat.training.trainer import Trainer
 from tests.plain_authors import small_sam
 from tests.training.squares import FEW, pictures, short
 

@@ -45,7 +45,7 @@ from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
 from napari_simmat.training.batches import LabelledPlane, LabelledPlanes
 from napari_simmat.training.config import TrainConfig
-from napari_simmat.training.trainer import make_trainable
+from napari_simmat.training.finetune import make_trainable
 from napari_simmat.training.validation import protocol_mask
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from napari_simmat.training.batches import LabelledPlanes
 from napari_simmat.training.config import TrainConfig
 from napari_simmat.training.devices import Devices
 from napari_simmat.training.run_folder import BEST_FILE
-from napari_simmat.training.trainer import train_job
+from napari_simmat.training.finetune import train_job
 from napari_simmat.training.validation import ValidationScores, validate_network_job
 
 MAX_TEST_OBJECTS = 1000

@@ -184,7 +184,7 @@ def train(
     """
     from napari_simmat.checkpoints.loading import load_model
     from napari_simmat.training.devices import Devices, is_first_process
-    from napari_simmat.training.trainer import train_checkpoint_job
+    from napari_simmat.training.finetune import train_checkpoint_job
 
     if not is_first_process():
         logging.getLogger("napari_simmat").setLevel(logging.ERROR)  # the first one says it

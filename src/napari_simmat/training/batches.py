@@ -1,9 +1,4 @@
-"""Training batches: crops, augmentation, prompts.
-
-What a step of the training sees: images, objects and prompts, fixed by seed and step alone.
-
-Labelled planes as the network gets them: standardised, resized where it wants one size.
-"""
+"""Training batches: planes as the network gets them, crops, augmentation, prompts."""
 
 from __future__ import annotations
 
@@ -31,15 +26,19 @@ from napari_simmat.progress import Job, Progress
 from napari_simmat.scenes.canvas import Ids
 from napari_simmat.training.config import TrainConfig
 
+logger = logging.getLogger(__name__)
+CACHE_BYTES = 2 * 2**30
+"""Bytes of planes kept in memory."""
+MIN_OBJECT_PIXELS = 16
+"""Pixels of the network's input that an object must have."""
 SIDE_MULTIPLE = 32
-"""A native network's input has sides that are multiples of so many pixels."""
+"""Sides of a native network's input are multiples of so many pixels."""
 MAX_OBJECT_SHARE = 0.75
-"""An object's longer side must fit into this share of a crop, else its plane is halved."""
+"""A plane is halved until the object's longer side fits into this share of a crop."""
 MIN_VISIBLE_SHARE = 0.5
 """Other objects of a crop are prompted if at least this share of them lies in it."""
 MIN_VISIBLE_PIXELS = 4
 """Pixels that they must have."""
-
 BoolArray = NDArray[np.bool_]
 PlaneKey = tuple[int, int, int]
 """A plane's number and the height and width it was padded to."""
@@ -48,7 +47,7 @@ PlaneKey = tuple[int, int, int]
 class Batch:
     """Images with the objects that are prompted in them.
 
-    Neither a tuple nor a dataclass: of those Lightning Fabric would round the coordinates to the
+    Neither a tuple nor a dataclass: in those, Lightning Fabric would round the coordinates to the
     half precision in which it lets the images be computed.
 
     Parameters
@@ -56,15 +55,15 @@ class Batch:
     images
         (B, C, H, W).
     labels
-        (B, H, W) of all their labelled objects, numbered anew from 1 in each image.
+        (B, H, W) of all their labelled objects, renumbered from 1 in each image.
     masks
-        (B * P, H, W) of P objects in each image, which are prompted.
+        (B * P, H, W) of P prompted objects in each image.
     prompts
-        Theirs.
+        Of these objects.
     rounds
-        How many correcting clicks follow the prompts.
+        Number of correcting clicks that follow the prompts.
     keys
-        Of each image what names it in its whole, None if it is a part of a plane or changed.
+        Identify images that show a whole plane; None for parts of a plane or changed ones.
     """
 
     def __init__(
@@ -76,27 +75,17 @@ class Batch:
         rounds: int,
         keys: Sequence[PlaneKey | None],
     ) -> None:
-        self.images, self.labels = images, labels
-        self.masks, self.prompts = masks, prompts
-        self.rounds, self.keys = rounds, keys
+        self.images, self.labels, self.masks = images, labels, masks
+        self.prompts, self.rounds, self.keys = prompts, rounds, keys
 
     def to(self, device: torch.device) -> Batch:
-        """The same with its images on a device."""
+        """The batch with its images on a device."""
         images = self.images.to(device)
         return Batch(images, self.labels, self.masks, self.prompts, self.rounds, self.keys)
 
 
-class _CroppedPlane(NamedTuple):
-    """A plane as one image of a step shows it, with the objects that are prompted."""
-
-    plane: LabelledPlane
-    chosen: NDArray[np.int64]
-    number: int | None
-    rng: np.random.Generator
-
-
 class Batches:
-    """The batches of a training.
+    """Draws the batches of a training; seed and step alone determine them.
 
     Parameters
     ----------
@@ -116,12 +105,12 @@ class Batches:
         self.side, self._native = planes.side, planes.native
 
     def batch(self, step: int, part: slice) -> Batch:
-        """The images `part` of those of a step; whatever the part, an image is the same."""
+        """Some of a step's images; an image does not depend on the part it is in."""
         config = self._config
         rng = np.random.default_rng([config.seed, 0, step])
         kind = config.prompts[int(rng.integers(len(config.prompts)))]
         rounds = int(rng.integers(config.corrections + 1))
-        # A native network's images are padded to the largest of the whole step: all are drawn.
+        # All are drawn, as a native network's images are padded to the largest of the step.
         wanted = range(config.batch)[part]
         drawn = [self._view(step, i) for i in (range(config.batch) if self._native else wanted)]
         height, width = (
@@ -150,7 +139,7 @@ class Batches:
         )
 
     def _view(self, step: int, index: int) -> _CroppedPlane:
-        """What one image of a step shows."""
+        """Draw one image of a step."""
         config = self._config
         rng = np.random.default_rng([config.seed, 1, step, index])
         number = self._number(step * config.batch + index)
@@ -164,20 +153,29 @@ class Batches:
         return _CroppedPlane(plane, chosen, number if whole else None, rng)
 
     def _number(self, drawn: int) -> int:
-        """The plane that is drawn as the n-th: each once in a pass, in an order of its own."""
+        """Index of the n-th plane; each pass over all planes has its own random order."""
         count = len(self._planes)
         order = np.random.default_rng([self._config.seed, 2, drawn // count]).permutation(count)
         return int(order[drawn % count])
 
 
+class _CroppedPlane(NamedTuple):
+    """The part of a plane in one image of a step, with the objects that are prompted."""
+
+    plane: LabelledPlane
+    chosen: NDArray[np.int64]
+    number: int | None
+    rng: np.random.Generator
+
+
 def crop_around_object(
     plane: LabelledPlane, label: int, side: int, rng: np.random.Generator, zoomed: bool
 ) -> tuple[LabelledPlane, bool]:
-    """A part of a plane, of at most `side` pixels a side, with an object in it.
+    """A random part of a plane, of at most `side` pixels a side, with an object in it.
 
-    A plane is halved until the object fits well, as an embedded network looks at large objects on
-    a coarser level. The part's objects are those of which enough is seen (`MIN_VISIBLE_SHARE`). The second
-    value says whether the plane was left as it is.
+    The plane is halved until the object fits well, as an embedded network looks at large objects on
+    a coarser level. The part's objects are those of which enough is visible (`MIN_VISIBLE_SHARE`).
+    The second value says whether this is the unchanged plane.
     """
     plane, halved = halve_until_fits(plane, label, side)
     zoom = math.exp(rng.uniform(-0.35, 0.35)) if zoomed else 1.0
@@ -203,14 +201,14 @@ def crop_around_object(
         resized = resize_nearest(labels, (size[0], size[1]))
         if (resized == label).any():
             labels = resized
-        else:  # an object of a few pixels fell between the new ones: the part around it, not zoomed
+        else:  # an object of a few pixels vanished: take its surroundings without zoom
             image = plane.image[:, window[0], window[1]][:, near[0], near[1]]
             labels = labels[near[0], near[1]]
     return LabelledPlane(plane.name, image, labels, objects), whole
 
 
 def visible_objects(plane: LabelledPlane, labels: Ids) -> tuple[int, ...]:
-    """A plane's objects of which a part of it, with these labels, shows enough."""
+    """The plane's objects that are sufficiently visible in a part of it with these labels."""
     there, whole = label_areas(labels), plane.areas
     return tuple(
         each
@@ -220,7 +218,7 @@ def visible_objects(plane: LabelledPlane, labels: Ids) -> tuple[int, ...]:
 
 
 def halve_until_fits(plane: LabelledPlane, label: int, side: int) -> tuple[LabelledPlane, bool]:
-    """A plane halved until an object's box fits into `MAX_OBJECT_SHARE` of `side`, and whether it was."""
+    """Halve a plane until an object fits into `MAX_OBJECT_SHARE` of `side`; also whether it was."""
     rows, columns = np.nonzero(plane.labels == label)
     longest = float(max(np.ptp(rows), np.ptp(columns)) + 1)
     halved = False
@@ -233,7 +231,7 @@ def halve_until_fits(plane: LabelledPlane, label: int, side: int) -> tuple[Label
 
 
 def augment(plane: LabelledPlane, rng: np.random.Generator) -> LabelledPlane:
-    """Mirrored and turned; brighter or darker, with more or less contrast, all channels alike."""
+    """Flip, transpose, and change brightness and contrast, of all channels alike."""
     image, labels = plane.image, plane.labels
     for axis in (0, 1):
         if rng.random() < 0.5:
@@ -248,7 +246,7 @@ def augment(plane: LabelledPlane, rng: np.random.Generator) -> LabelledPlane:
 def choose_objects(
     plane: LabelledPlane, label: int, count: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """`label`, and `count` - 1 other objects of a plane, again if there are too few."""
+    """`label` and `count` - 1 other objects of a plane, repeated if there are too few."""
     if count == 1:
         return np.array([label])
     others = [
@@ -260,27 +258,10 @@ def choose_objects(
     return np.array([label, *(drawn[i % len(drawn)] for i in range(count - 1))], np.int64)
 
 
-def _padded(image: Tensor, height: int, width: int) -> Tensor:
-    """Zeros below and to the right: the mean of what is standardised, as the engine pads."""
-    return functional.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2]))
-
-
-def _round_up(length: int) -> int:
-    return -(-length // SIDE_MULTIPLE) * SIDE_MULTIPLE
-
-
 def equal_parts(batch: int, count: int) -> Sequence[slice]:
-    """A batch's images divided into equal parts."""
+    """Divide a batch into `count` equal parts."""
     each = batch // count
     return [slice(start, start + each) for start in range(0, batch, each)]
-
-
-logger = logging.getLogger(__name__)
-
-CACHE_BYTES = 2 * 2**30
-"""Bytes of planes that are kept in memory."""
-MIN_OBJECT_PIXELS = 16
-"""Pixels of the network's input that an object must have."""
 
 
 @dataclass(frozen=True)
@@ -296,7 +277,7 @@ class LabelledPlane:
     labels
         (H, W), 0 for the background.
     objects
-        Ids that can be prompted.
+        Ids to prompt.
     """
 
     name: str
@@ -315,31 +296,31 @@ class LabelledPlane:
         return self.image.numel() * self.image.element_size() + self.labels.nbytes
 
     def halved(self) -> LabelledPlane:
-        """The same at half the size: an average of the image, every second label."""
+        """At half the size: averages of the image, every second label."""
         image = functional.avg_pool2d(self.image[None], 2, ceil_mode=True)[0]
         return LabelledPlane(self.name, image, self.labels[::2, ::2], self.objects)
 
 
 class LabelledPlanes:
-    """The planes of one side of a data set that hold an object, loaded when asked for.
+    """The planes with objects of one side of a data set, loaded on demand.
 
     Parameters
     ----------
     dataset
-        With the channels' statistics, which standardise the values.
+        Its channels' statistics standardise the values.
     samples
         Its training or validation samples.
     spec
         Of the model: zero-shot models get three channels and their base's statistics.
     side
-        What a base with one input size resizes to; a native one keeps the image's own.
+        Planes are resized to this width and height unless the model is native.
 
     Attributes
     ----------
     side
         As given.
     digest
-        Of all values and labels, once `scan_job` has seen them.
+        Of all values and labels, after `scan_job`.
     """
 
     def __init__(
@@ -353,7 +334,7 @@ class LabelledPlanes:
 
     @property
     def samples(self) -> tuple[Sample, ...]:
-        """What they are loaded from; after `scan_job`, those with an object."""
+        """Their sources; after `scan_job`, those with an object."""
         return tuple(self._samples)
 
     @property
@@ -362,11 +343,11 @@ class LabelledPlanes:
         return self._spec.input_size.method == "native"
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Number of planes."""
         return len(self._samples)
 
     def __getitem__(self, index: int) -> LabelledPlane:
-        """A plane, from memory or read anew."""
+        """A plane, from memory or its source."""
         if index in self._kept:
             return self._kept[index]
         sample = self._samples[index]
@@ -375,12 +356,12 @@ class LabelledPlanes:
         return plane
 
     def scan_job(self, what: str) -> Job[None]:
-        """Look at all samples once and leave out those without an object to prompt.
+        """Read all samples once and leave out those without an object to prompt.
 
         Raises
         ------
         ValueError
-            If none is left; the sentence says what the samples were for.
+            If none is left; `what` completes the message.
         """
         before, self._samples, empty = self._samples, [], []
         digest = xxhash.xxh3_128()
@@ -411,7 +392,7 @@ class LabelledPlanes:
 
     @property
     def _least(self) -> str:
-        """How large an object must be, in words."""
+        """Required size of an object, in words."""
         least, smallest = (
             f"{MIN_OBJECT_PIXELS} pixels of the network's input",
             self._dataset.smallest,
@@ -431,7 +412,7 @@ class LabelledPlanes:
             square = InputSize(method="stretch", size=self.side)
             values = InputTransform.of(labels.shape, square).resize(values)
             labels = resize_nearest(labels, (self.side, self.side))
-        # An object of a pixel or two may have vanished, or would be a matter of chance.
+        # Resizing may leave nothing of an object, or too little to measure.
         there = label_areas(labels)
         objects = [label for label in objects if there.get(label, 0) >= MIN_OBJECT_PIXELS]
         return LabelledPlane(name, self._standardised(values), labels, tuple(objects))
@@ -447,9 +428,18 @@ class LabelledPlanes:
 
 
 def as_rgb(channels: int) -> list[int]:
-    """Which of so many channels an RGB model gets when it has no transfer layer.
+    """Indices of the channels that an RGB model without a transfer layer gets.
 
-    One is repeated, of more than three the first three are taken (as the paper does for its
-    zero-shot figures), of two the second stands twice.
+    A single channel is repeated, the second of two is repeated, and of more than three the first
+    three are taken, as the paper does for its zero-shot figures.
     """
     return {1: [0, 0, 0], 2: [0, 1, 1]}.get(channels, [0, 1, 2])
+
+
+def _padded(image: Tensor, height: int, width: int) -> Tensor:
+    """Pad with zeros, the standardised mean, below and to the right, as the engine does."""
+    return functional.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2]))
+
+
+def _round_up(length: int) -> int:
+    return -(-length // SIDE_MULTIPLE) * SIDE_MULTIPLE

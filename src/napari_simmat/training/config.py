@@ -1,4 +1,4 @@
-"""How a modality checkpoint is trained. Importing it loads no torch."""
+"""Settings for training a modality checkpoint. Importing it loads no torch."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from napari_simmat.models.spec import STRATEGY_TITLES, ModelSpec, StrategyName, 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed", "auto"]
 TransferStart = Literal["random", "zeroshot"]
 TrainPromptKind = Literal["anywhere", "click", "box", "points", "click+box"]
-"""Kinds of first prompts, as `prompting.draw_prompts` has them."""
+"""Kinds of first prompts, see `simulated_prompts.draw_prompts`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How a modality checkpoint is trained; the defaults are SimMAT's (arXiv 2409.08083).
+    """Training settings of a modality checkpoint; the defaults are SimMAT's (arXiv 2409.08083).
 
     Parameters
     ----------
     transfer
         The layer that takes the sensor's channels.
     start
-        What SimMAT's transfer layer begins as: random numbers, as in the paper, or zeroshot, which
-        hands on what the foundation would get without it.
+        How SimMAT's transfer layer starts: from random numbers, as in the paper, or zeroshot: from
+        passing on what the foundation would get without it.
     strategy
-        What is trained beside it.
+        What is trained in addition to the transfer layer.
     size
         The strategy's rank, bottleneck or number of tokens; by default the paper's, scaled with
         the network's width.
     epochs
         Passes over the images.
     steps
-        Optimiser steps in all, of which each epoch then is an equal part.
+        Optimizer steps in all; each epoch is then an equal part of them.
     batch
         Images per step.
     objects
@@ -42,34 +42,34 @@ class TrainConfig:
     learning_rate
         Adam's.
     halve_every
-        Epochs after which the learning rate is halved, again and again.
+        The learning rate is halved every so many epochs.
     validate_every
         Epochs between two validations.
     patience
-        Validations without a better one after which the training ends; 0 for never.
+        Training ends after so many validations without improvement; 0 for never.
     prompts
         Kinds of prompts, one of which is drawn for each step: the paper's click anywhere in an
-        object; a click as users make it, every second time in its middle; a box; two clicks into
-        it and one beside it; a click and a box.
+        object; a click as users make it, half of the time in its middle; a box; two clicks on the
+        object and one next to it; a click and a box.
     corrections
-        Up to so many correcting clicks follow the prompt.
+        Maximum number of correcting clicks after the prompt.
     augment
-        Whether images are mirrored, turned, changed in brightness and, for an embedded network,
-        zoomed.
+        Whether to mirror and turn images, change their brightness and, for an embedded network,
+        zoom them.
     auxiliary
-        Whether the predicted quality is trained as well, and of the embedded network what it says
-        of a pixel's object: its size, and which other pixels are part of it.
+        Whether to train the predicted quality as well and, of an embedded network, its prediction
+        of each pixel's object: its size, and which other pixels belong to it.
     side
-        Pixels of the network's input while training: the whole image for SAM (1024), at most a
-        crop of so many for an embedded network (256), by default.
+        Width and height of the network's input in training. By default the whole image for SAM
+        (1024), crops of at most 256 pixels for an embedded network.
     precision
-        As Lightning Fabric has it; auto is bf16-mixed where that is quicker, else 32-true.
+        As in Lightning Fabric; auto is bf16-mixed where that is faster, else 32-true.
     accumulate
         Parts into which a step's images are divided, to save memory; the gradient is the same.
     recompute
-        Whether the encoder's blocks are computed again for the gradient, to save memory.
+        Whether to recompute the encoder's blocks for the gradient, to save memory.
     seed
-        Fixes everything that is random.
+        Fixes all random numbers.
     """
 
     transfer: TransferName = "simmat"
@@ -225,22 +225,22 @@ PRACTICAL_SETTINGS: dict[str, Any] = {
     "auxiliary": True,
     "precision": "auto",
 }
-"""What differs from the paper's protocol for a checkpoint that is to be used with all prompts."""
+"""Differences from the paper's protocol for a checkpoint in use with all prompts."""
 
 EMBEDDED_SETTINGS: dict[str, Any] = {"strategy": "lora_conv", "learning_rate": 1e-3}
-"""What differs further on an embedded base, which is smaller than SAM, and whose encoder are mostly
-convolutions; see the benchmark."""
+"""Further differences on an embedded base, which is smaller than SAM and mostly convolutional; see
+the benchmark."""
 
 
 def practical_config(base: ModelSpec, **said: Any) -> TrainConfig:
-    """How a checkpoint is trained on `base` that is to be used: `PRACTICAL_SETTINGS`, but for what is said.
+    """Settings for a checkpoint in practical use on `base`: `PRACTICAL_SETTINGS`, changed by `said`.
 
     Parameters
     ----------
     base
         The foundation's description.
     **said
-        Settings of `TrainConfig` that are to be as they are given here.
+        Settings of `TrainConfig` that take precedence.
     """
     return TrainConfig(
         **{**PRACTICAL_SETTINGS, **(EMBEDDED_SETTINGS if base.base.embedded else {}), **said}

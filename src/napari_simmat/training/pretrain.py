@@ -1,24 +1,4 @@
-"""Pretrain the embedded foundation on drawn scenes.
-
-The foundation's optimizer: Muon for its inner matrices, AdamW for the rest.
-
-Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon) moves a matrix by its
-orthogonalized momentum. Scaled as in Moonlight (arXiv 2502.16982), it takes AdamW's learning rate
-and weight decay.
-
-Crops of drawn scenes for training, cheaply: every scene serves several steps.
-
-What a step sees depends on the seed and the step's number alone, so that a resumed training goes
-on exactly as an unbroken one.
-
-Pretraining of the embedded foundation, resumable.
-
-Pretraining of the embedded foundation on drawn scenes: settings, losses and state.
-
-From trained weights to the file that ships: float16 tensors with their description.
-
-How good the embedded foundation is on drawn scenes that its training never sees.
-"""
+"""Pretrain the embedded foundation on drawn scenes, and export it."""
 
 from __future__ import annotations
 
@@ -26,20 +6,16 @@ import copy
 import json
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
 from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors, save_checkpoint
-from napari_simmat.engine.normalization import stretch_percentiles
 from napari_simmat.evaluation.simulated_prompts import (
     PROMPT_KIND_WEIGHTS,
     PromptBatch,
@@ -53,348 +29,20 @@ from napari_simmat.models.tiny_encoder import DensePixels
 from napari_simmat.models.tuning import architecture_of
 from napari_simmat.progress import Job, Progress
 from napari_simmat.scenes.renderers import FAMILIES
-from napari_simmat.scenes.samples import draw_sample, visible_labels
 from napari_simmat.training.devices import Devices
-from napari_simmat.training.losses import dense_loss, dense_targets, mask_loss
+from napari_simmat.training.losses import dense_loss, dense_targets, mask_loss, trained_answers
 from napari_simmat.training.run_folder import RunFolder, read_state
-from napari_simmat.training.trainer import Trainer, TrainingTask, trained_answers
+from napari_simmat.training.scene_pool import (
+    MEAN,
+    STD,
+    CropBatch,
+    ScenePool,
+    augment_scene,
+    scene_drawer,
+)
+from napari_simmat.training.trainer import Trainer, TrainingTask
 
 logger = logging.getLogger(__name__)
-
-MIN_MUON_SIDE = 16
-"""Smallest number of rows and columns for which a matrix is given to Muon."""
-NO_MUON = (
-    "torch %s has no Muon, which is part of torch from 2.9 on; AdamW trains all parameters "
-    "instead. Update torch for the published recipe."
-)
-
-
-def muon_is_available() -> bool:
-    """Whether this torch has Muon (2.9 or later)."""
-    return hasattr(torch.optim, "Muon")
-
-
-class MuonAdamW(torch.optim.Optimizer):
-    """`torch.optim.Muon` and `torch.optim.AdamW` on the parameters of a network, as one optimizer.
-
-    Without Muon, in torch before 2.9, AdamW trains all parameters; a warning says so.
-
-    Parameters
-    ----------
-    network
-        In memory format channels last, in which a convolution's kernel is a matrix: one row for
-        each output, with all its inputs. Its first and last layers are AdamW's, as is usual.
-    rate, decay
-        Learning rate and weight decay (of matrices and kernels).
-    """
-
-    def __init__(self, network: TinyNetwork, rate: float, decay: float) -> None:
-        super().__init__(list(network.parameters()), {"lr": rate})
-        ends = (network.image_encoder.patch_embed.proj, network.image_encoder.dense)
-        inner = [
-            module.weight
-            for module in network.modules()
-            if isinstance(module, nn.Linear | nn.Conv2d)
-            and min(module.weight.shape[:2]) >= MIN_MUON_SIDE
-            and module not in ends
-        ]
-        if not muon_is_available():
-            logger.warning(NO_MUON, torch.__version__)
-            inner = []
-        known = {id(weight) for weight in inner}
-        others = [p for p in network.parameters() if id(p) not in known]
-        # Views of the same memory as matrices, whose gradients are set before each step.
-        self._views = [(weight, nn.Parameter(_matrix(weight.data))) for weight in inner]
-        views = [view for _, view in self._views]
-        groups = [
-            {"params": [p for p in others if p.ndim > 1], "weight_decay": decay},
-            {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        self._parts: dict[str, torch.optim.Optimizer] = {
-            "adam": torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
-        }
-        if views:
-            self._parts["muon"] = torch.optim.Muon(
-                views, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"
-            )
-
-    def step(self, closure: Any = None) -> None:
-        """Move the parameters by their gradients, at the rate of `param_groups`."""
-        assert closure is None
-        for weight, view in self._views:
-            view.grad = None if weight.grad is None else _matrix(weight.grad)
-        for part in self._parts.values():
-            for group in part.param_groups:
-                group["lr"] = self.param_groups[0]["lr"]
-            part.step()
-
-    def state_dict(self) -> dict[str, Any]:
-        """The states of both."""
-        return {name: part.state_dict() for name, part in self._parts.items()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from what `state_dict` returned."""
-        for name, part in self._parts.items():
-            part.load_state_dict(state[name])
-
-
-def _matrix(kernel: Tensor) -> Tensor:
-    """(out, in[, kh, kw]) -> (out, kh * kw * in); a view if that is the order in memory."""
-    return kernel if kernel.ndim == 2 else kernel.permute(0, 2, 3, 1).flatten(1)
-
-
-Image = NDArray[np.float32]
-CROP_SIZES = (96, 128, 160, 192, 256)
-CROP_SIZE_WEIGHTS = (0.12, 0.35, 0.18, 0.2, 0.15)
-PIXELS_PER_STEP = 8 * 128 * 128
-"""Pixels of a step: small crops come in larger batches."""
-MIN_AREA = 24
-MEAN, STD = 127.5, 64.0
-"""Standardisation of the input, the same for every channel."""
-PADDING_VALUE = MEAN
-
-
-class CropBatch(NamedTuple):
-    """Images (B, C, S, S) in 0..255, ids (B, S, S) and masks (B, P, S, S) of P objects each."""
-
-    images: Tensor
-    labels: Tensor
-    masks: NDArray[np.bool_]
-
-
-DrawnScene = tuple[Image, NDArray[np.int32]]
-"""An image (C, H, W) in 0..255 and its ids (H, W)."""
-
-
-class ScenePool:
-    """A sliding window over an endless, seeded row of scenes.
-
-    Parameters
-    ----------
-    seed
-        Fixes the row.
-    draw
-        Draws a scene with a generator of its own.
-    vary
-        Changes a crop, its image and ids, without harm to what it means.
-    size
-        Scenes held at once.
-    fresh
-        New scenes per step.
-    """
-
-    def __init__(
-        self,
-        seed: int,
-        draw: Callable[[np.random.Generator], DrawnScene],
-        vary: Callable[[DrawnScene, np.random.Generator], DrawnScene] | None = None,
-        *,
-        size: int = 320,
-        fresh: float = 1.0,
-    ) -> None:
-        self.seed, self.draw, self.vary, self.size, self.fresh = seed, draw, vary, size, fresh
-        self._scenes: deque[DrawnScene] = deque(maxlen=size)
-        self._next = 0
-
-    def crops(self, step: int, objects: int, sizes: tuple[int, ...] = CROP_SIZES) -> CropBatch:
-        """The crops of a step, `objects` masks for each."""
-        self._advance(step)
-        rng = np.random.default_rng([self.seed, 1, step])
-        allowed = [
-            w if s in sizes else 0.0 for s, w in zip(CROP_SIZES, CROP_SIZE_WEIGHTS, strict=True)
-        ]
-        side = int(rng.choice(CROP_SIZES, p=np.array(allowed) / sum(allowed)))
-        images: list[Image] = []
-        labels, masks = [], []
-        while len(images) < max(1, round(PIXELS_PER_STEP / side**2)):
-            drawn = self._scenes[int(rng.integers(len(self._scenes)))]
-            crop = _crop(*drawn, side, rng)
-            chosen = _choose(crop[1], objects, rng)
-            if chosen is None:
-                continue
-            image, ids = crop if self.vary is None else self.vary(crop, rng)
-            images.append(image)
-            labels.append(ids)
-            masks.append(ids[None] == chosen[:, None, None])
-        return CropBatch(
-            torch.tensor(np.stack(images)),
-            torch.tensor(np.stack(labels).astype(np.int32)),
-            np.stack(masks),
-        )
-
-    def _advance(self, step: int) -> None:
-        """Bring the window to where it stands at `step`."""
-        end = self.size + int(step * self.fresh)
-        self._next = max(self._next, end - self.size)
-        while self._next < end:
-            rng = np.random.default_rng([self.seed, 0, self._next])
-            self._scenes.append(self.draw(rng))
-            self._next += 1
-
-
-def scene_drawer(families: tuple[str, ...] = ()) -> Callable[[np.random.Generator], DrawnScene]:
-    """Draws scenes of all sizes in the looks of `families` (all by default), (3, H, W)."""
-
-    def draw(rng: np.random.Generator) -> DrawnScene:
-        sides = np.exp(rng.uniform(np.log(160), np.log(420), 2)).astype(int)
-        if rng.random() < 0.7:
-            sides[1] = sides[0]
-        image, labels = draw_sample(rng, (int(sides[0]), int(sides[1])), families or None)
-        if rng.random() < 0.12:
-            drawn = _window_contrast(image, labels.astype(np.int32), rng)
-        else:
-            drawn = random_normalize(image, rng), labels.astype(np.int32)
-        if rng.random() < 0.4:
-            factor = np.exp(rng.uniform(np.log(0.5), np.log(2.2)))
-            stretch = np.exp(rng.uniform(-0.4, 0.4)) if rng.random() < 0.3 else 1.0
-            drawn = _zoom(*drawn, (factor * stretch, factor / stretch))
-        return drawn
-
-    return draw
-
-
-def random_normalize(image: NDArray[np.floating], rng: np.random.Generator) -> Image:
-    """Percentiles to 0..255 as the product does, sometimes others; (H, W[, 3]) -> (3, H, W)."""
-    channels = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
-    exact = rng.random() < 0.6
-    low, high = (0.5, 99.9) if exact else (rng.uniform(0, 2), rng.uniform(98.5, 100))
-    joint = rng.random() < 0.5
-    return _rescale_percentiles(channels, low, high, joint)
-
-
-def _window_contrast(
-    image: NDArray[np.floating], labels: NDArray[np.int32], rng: np.random.Generator
-) -> DrawnScene:
-    """Clipped as by a user's contrast limits or a saturated camera, with what is still seen."""
-    channels = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
-    clipped = _rescale_percentiles(channels, rng.uniform(0, 15), rng.uniform(75, 98.5), joint=True)
-    seen = visible_labels(np.moveaxis(clipped, 0, -1)[..., : len(channels)], labels)
-    return (
-        (clipped, seen.astype(np.int32)) if seen.any() else (random_normalize(image, rng), labels)
-    )
-
-
-def _rescale_percentiles(
-    channels: NDArray[np.floating], low: float, high: float, joint: bool
-) -> Image:
-    """Percentiles `low` and `high` to 0 and 255, clipped; (1 or 3, H, W) -> (3, H, W)."""
-    axes = None if joint else (1, 2)
-    scaled = stretch_percentiles(channels, low, high, axes=axes, least=1e-6, relative=1e-6)
-    return np.broadcast_to(scaled, (3, *scaled.shape[1:])).astype(np.float32)
-
-
-def _zoom(image: Image, labels: NDArray[np.int32], factors: tuple[float, float]) -> DrawnScene:
-    height, width = (
-        max(96, round(side * factor)) for side, factor in zip(labels.shape, factors, strict=True)
-    )
-    zoomed = functional.interpolate(
-        torch.tensor(image)[None], (height, width), mode="bilinear", antialias=True
-    )[0]
-    ids = functional.interpolate(
-        torch.tensor(labels)[None, None].float(), (height, width), mode="nearest-exact"
-    )[0, 0]
-    return zoomed.clamp(0, 255).numpy(), ids.numpy().astype(np.int32)
-
-
-def _crop(
-    image: Image, labels: NDArray[np.int32], side: int, rng: np.random.Generator
-) -> DrawnScene:
-    """A square of `side`; a smaller scene is surrounded by nothing, as the engine pads."""
-    short = [max(0, side - length) for length in labels.shape]
-    if any(short):
-        before = [int(rng.integers(0, s + 1)) for s in short]
-        pads = [(b, s - b) for b, s in zip(before, short, strict=True)]
-        image = np.pad(image, [(0, 0), *pads], constant_values=PADDING_VALUE)
-        labels = np.pad(labels, pads)
-    y, x = (int(rng.integers(0, length - side + 1)) for length in labels.shape)
-    if rng.random() < 0.15:  # the image's lower right corner, with what the engine pads there
-        y, x = (length - side for length in labels.shape)
-        extra = [int(v) for v in rng.integers(1, 32, 2)]
-        image = np.pad(image, [(0, 0), (0, extra[0]), (0, extra[1])], constant_values=PADDING_VALUE)
-        labels = np.pad(labels, [(0, extra[0]), (0, extra[1])])
-        y, x = y + extra[0], x + extra[1]
-    return image[:, y : y + side, x : x + side], labels[y : y + side, x : x + side]
-
-
-def _choose(
-    labels: NDArray[np.int32], objects: int, rng: np.random.Generator
-) -> NDArray[np.int32] | None:
-    """Ids of objects to prompt, larger ones somewhat more often; None where there are none."""
-    area = np.bincount(labels.ravel())
-    area[0] = 0
-    ids = np.flatnonzero((area >= MIN_AREA) & (area < 0.9 * labels.size))
-    if not len(ids):
-        return None
-    weight = np.sqrt(area[ids])
-    return rng.choice(ids, objects, replace=len(ids) < objects, p=weight / weight.sum())
-
-
-def augment_scene(drawn: DrawnScene, rng: np.random.Generator) -> DrawnScene:
-    """Mirror and turn; other contrast, brightness, gamma, channel order; inverted or grey."""
-    image, labels = drawn
-    if rng.random() < 0.5:
-        image, labels = image[:, :, ::-1], labels[:, ::-1]
-    if rng.random() < 0.5:
-        image, labels = image[:, ::-1], labels[::-1]
-    if rng.random() < 0.5:
-        image, labels = image.transpose(0, 2, 1), labels.T
-    if rng.random() < 0.2:
-        image = image[rng.permutation(3)]
-    if rng.random() < 0.15:
-        image = np.float32(255) - image
-    if rng.random() < 0.3:
-        gamma = np.float32(np.exp(rng.uniform(-0.6, 0.6)))
-        image = np.asarray(255 * (image / 255) ** gamma, np.float32)
-    if rng.random() < 0.25:
-        gain = rng.uniform(0.35, 1.0)
-        shift = rng.uniform(0, 255 * (1 - gain))
-        image = image * np.float32(gain) + np.float32(shift)
-    if rng.random() < 0.1:
-        image = np.broadcast_to(image.mean(0, keepdims=True), image.shape)
-    return np.ascontiguousarray(image, dtype=np.float32), labels
-
-
-class PretrainedFoundation(NamedTuple):
-    """A trained foundation, its number of steps, and its IoU in percent on drawn scenes."""
-
-    network: TinyNetwork
-    step: int
-    metrics: dict[str, float]
-
-
-def pretrain_job(
-    config: PretrainConfig, folder: Path, base: Path | None = None
-) -> Job[PretrainedFoundation]:
-    """Train in `folder`, resuming what it holds; returns the averaged network.
-
-    If it holds nothing, training continues from the file of a `base`, or starts new. The folder
-    gets ``state.pt`` (to resume) and ``log.jsonl`` (losses, and IoU on scenes that training never
-    draws). A file called ``stop`` in it ends the training early.
-
-    Raises
-    ------
-    ValueError
-        If the folder holds a training with other settings, another process trains in it, or
-        `base` is no embedded foundation.
-    """
-    fabric = Devices(device="cpu").fabric("32-true")
-    fabric.launch()
-    run_folder = RunFolder(folder)
-    try:
-        task = PretrainingState(config, folder)
-        state = read_state(folder, config.identity)
-        trainer = Trainer(task, fabric, run_folder, config.identity)
-        if state is not None:
-            trainer.restore(state)
-        elif base is not None:
-            task.begin(base)
-            trainer.step = task.begun
-        yield from trainer.run_job()
-        return PretrainedFoundation(task.averaged, trainer.step, task.metrics)
-    finally:
-        run_folder.close()
-
-
 CORRECTION_ROUNDS = (0.38, 0.22, 0.14, 0.09, 0.06, 0.05, 0.03, 0.03)
 """How often a step has 1 to 8 rounds of correcting clicks, where it has any."""
 RESUMABLE_SETTINGS = {"steps", "validate_every", "save_every"}
@@ -402,6 +50,17 @@ RESUMABLE_SETTINGS = {"steps", "validate_every", "save_every"}
 LOG_EVERY = 50
 """Steps over which the logged figures are averaged."""
 LOG = "log.jsonl"
+VALIDATION_SEED = 987_654_321
+DESCRIPTION = (
+    "Small network with SAM's prompts, for any kind of image: a convolutional stem, attention at "
+    "stride 16, SAM's prompt encoder and mask decoder. Trained on drawn scenes only."
+)
+MIN_MUON_SIDE = 16
+"""Smallest number of rows and columns for which a matrix is given to Muon."""
+NO_MUON = (
+    "torch %s has no Muon, which is part of torch from 2.9 on; AdamW trains all parameters "
+    "instead. Update torch for the published recipe."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -476,82 +135,88 @@ class PretrainConfig:
         return self.learning_rate * rising * min(1.0, max(left, 0.0))
 
 
-class PretrainBatch(NamedTuple):
-    """Crops of drawn scenes; `done` is the fraction of all steps, `rng` draws the prompts."""
+class PretrainedFoundation(NamedTuple):
+    """A trained foundation, its number of steps, and its IoU in percent on drawn scenes."""
 
-    crops: CropBatch
-    done: float
-    rng: np.random.Generator
+    network: TinyNetwork
+    step: int
+    metrics: dict[str, float]
 
 
-class PretrainModule(nn.Module):
-    """The foundation as a function from a batch to its loss.
+def pretrain_job(
+    config: PretrainConfig, folder: Path, base: Path | None = None
+) -> Job[PretrainedFoundation]:
+    """Train in `folder`, resuming what it holds; returns the averaged network.
 
-    Parameters
-    ----------
-    network
-        In training mode.
-    config
-        Settings.
+    If it holds nothing, training continues from the file of a `base`, or starts new. The folder
+    gets ``state.pt`` (to resume) and ``log.jsonl`` (losses, and IoU on scenes that training never
+    draws). A file called ``stop`` in it ends the training early.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds a training with other settings, another process trains in it, or
+        `base` is no embedded foundation.
     """
-
-    def __init__(self, network: TinyNetwork, config: PretrainConfig) -> None:
-        super().__init__()
-        self.network, self.config = network, config
-
-    def forward(self, batch: PretrainBatch) -> tuple[Tensor, dict[str, float]]:
-        """The loss, and losses and mean IoUs of its parts by name."""
-        crops, done, rng = batch
-        config, network = self.config, self.network
-        balance = 0.4 * max(0.0, 1 - done / 0.6)
-        images, _, height, width = crops.images.shape
-        with self._autocast():
-            encoded = network.encode((crops.images - MEAN) / STD)
-        dense = encoded.maps["dense"]
-        loss = dense_loss(dense, dense_targets(crops.labels))
-        figures = {"dense": loss.item()}
-
-        # The clicks of the dense prior reach the encoder by the shortest path.
-        count = config.affinity_objects
-        flat = crops.masks[:, :count].reshape(-1, height, width)
-        clicks = draw_prompts("click", flat, rng).points[:, 0].reshape(images, count, 2)
-        target = torch.nn.functional.avg_pool2d(torch.tensor(flat[:, None]).float(), 2)
-        affinity = DensePixels(dense).affinity(clicks).reshape(images * count, 1, *dense.shape[-2:])
-        prior = mask_loss(affinity, target, balance)
-        loss = loss + prior.loss.mean()
-        figures["prior"] = prior.iou.mean().item()
-        if done < config.dense_only:
-            return loss, figures
-
-        count = config.objects
-        flat = crops.masks[:, :count].reshape(-1, height, width)
-        target = target.reshape(images, -1, *target.shape[1:])[:, :count].flatten(0, 1)
-        kind = str(rng.choice(list(PROMPT_KIND_WEIGHTS), p=list(PROMPT_KIND_WEIGHTS.values())))
-        prompts = draw_prompts(kind, flat, rng)
-        y, x = (float(v) for v in rng.integers(0, 128, 2) * 8)
-        corrected = rng.random() < config.corrections
-        rounds = (
-            1 + int(rng.choice(len(CORRECTION_ROUNDS), p=CORRECTION_ROUNDS)) if corrected else 0
-        )
-
-        def decode(prompts: PromptBatch) -> tuple[Tensor, Tensor]:
-            with self._autocast():
-                return network.decode_batch(encoded, *prompts, (y, x))
-
-        for turn, _, logits, quality in trained_answers(decode, prompts, target, rounds, 2):
-            masks = mask_loss(logits, target, balance)
-            loss = loss + masks.loss[:, 0].mean() + (quality - masks.iou).square().mean()
-            if kind == "click" and not turn:  # a lone click is ambiguous
-                loss = loss + 0.5 * masks.loss[:, 1:].min(1).values.mean()
-            figures["corrected" if turn else kind] = masks.iou[:, 0].mean().item()
-        return loss, figures
-
-    def _autocast(self) -> torch.autocast:
-        half = self.config.precision == "bfloat16"
-        return torch.autocast("cpu", torch.bfloat16, enabled=half)
+    fabric = Devices(device="cpu").fabric("32-true")
+    fabric.launch()
+    run_folder = RunFolder(folder)
+    try:
+        task = PretrainingTask(config, folder)
+        state = read_state(folder, config.identity)
+        trainer = Trainer(task, fabric, run_folder, config.identity)
+        if state is not None:
+            trainer.restore(state)
+        elif base is not None:
+            task.begin(base)
+            trainer.step = task.begun
+        yield from trainer.run_job()
+        return PretrainedFoundation(task.averaged, trainer.step, task.metrics)
+    finally:
+        run_folder.close()
 
 
-class PretrainingState(TrainingTask):
+def export_base(path: Path, pretrained: PretrainedFoundation, config: PretrainConfig) -> None:
+    """Write a trained network as an embedded base, float16; the file's stem is its name."""
+    training = {
+        "command": "simmat pretrain",
+        "data": "drawn scenes",
+        "families": list(config.families) or "all",
+        "steps": pretrained.step,
+        "seed": config.seed,
+    }
+    metrics = {"drawn scenes, mean IoU %": pretrained.metrics}
+    tensors = pretrained.network.state_dict()
+    half = {name: tensor.to(torch.float16) for name, tensor in tensors.items()}
+    spec = tiny_spec(path.stem, training, metrics, architecture=architecture_of(tensors))
+    save_checkpoint(path, spec, half)
+
+
+def tiny_spec(
+    name: str,
+    training: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+    *,
+    architecture: str = "tiny_local",
+) -> ModelSpec:
+    """What describes an embedded base called `name`."""
+    return ModelSpec(
+        name=name,
+        modality="RGB or grey",
+        channels=tuple(Channel(name=c, mean=MEAN, std=STD) for c in ("red", "green", "blue")),
+        normalization=Normalization(method="percentile", low=0.5, high=99.9),
+        input_size=InputSize(method="native", size=4096, minimum=128, multiple=32),
+        base=Base(name=name, architecture=architecture, sha256=""),
+        mask_choice="single",
+        description=DESCRIPTION,
+        training=dict(training or {}),
+        metrics=dict(metrics or {}),
+        license="BSD-3-Clause",
+        author="The napari-simmat developers",
+    )
+
+
+class PretrainingTask(TrainingTask):
     """Trains a new `tiny` network on drawn scenes.
 
     Parameters
@@ -673,53 +338,79 @@ class PretrainingState(TrainingTask):
             file.write(json.dumps(entry) + "\n")
 
 
-DESCRIPTION = (
-    "Small network with SAM's prompts, for any kind of image: a convolutional stem, attention at "
-    "stride 16, SAM's prompt encoder and mask decoder. Trained on drawn scenes only."
-)
+class PretrainBatch(NamedTuple):
+    """Crops of drawn scenes; `done` is the fraction of all steps, `rng` draws the prompts."""
+
+    crops: CropBatch
+    done: float
+    rng: np.random.Generator
 
 
-def tiny_spec(
-    name: str,
-    training: Mapping[str, Any] | None = None,
-    metrics: Mapping[str, Any] | None = None,
-    *,
-    architecture: str = "tiny_local",
-) -> ModelSpec:
-    """What describes an embedded base called `name`."""
-    return ModelSpec(
-        name=name,
-        modality="RGB or grey",
-        channels=tuple(Channel(name=c, mean=MEAN, std=STD) for c in ("red", "green", "blue")),
-        normalization=Normalization(method="percentile", low=0.5, high=99.9),
-        input_size=InputSize(method="native", size=4096, minimum=128, multiple=32),
-        base=Base(name=name, architecture=architecture, sha256=""),
-        mask_choice="single",
-        description=DESCRIPTION,
-        training=dict(training or {}),
-        metrics=dict(metrics or {}),
-        license="BSD-3-Clause",
-        author="The napari-simmat developers",
-    )
+class PretrainModule(nn.Module):
+    """The foundation as a function from a batch to its loss.
 
+    Parameters
+    ----------
+    network
+        In training mode.
+    config
+        Settings.
+    """
 
-def export_base(path: Path, pretrained: PretrainedFoundation, config: PretrainConfig) -> None:
-    """Write a trained network as an embedded base, float16; the file's stem is its name."""
-    training = {
-        "command": "simmat pretrain",
-        "data": "drawn scenes",
-        "families": list(config.families) or "all",
-        "steps": pretrained.step,
-        "seed": config.seed,
-    }
-    metrics = {"drawn scenes, mean IoU %": pretrained.metrics}
-    tensors = pretrained.network.state_dict()
-    half = {name: tensor.to(torch.float16) for name, tensor in tensors.items()}
-    spec = tiny_spec(path.stem, training, metrics, architecture=architecture_of(tensors))
-    save_checkpoint(path, spec, half)
+    def __init__(self, network: TinyNetwork, config: PretrainConfig) -> None:
+        super().__init__()
+        self.network, self.config = network, config
 
+    def forward(self, batch: PretrainBatch) -> tuple[Tensor, dict[str, float]]:
+        """The loss, and losses and mean IoUs of its parts by name."""
+        crops, done, rng = batch
+        config, network = self.config, self.network
+        balance = 0.4 * max(0.0, 1 - done / 0.6)
+        images, _, height, width = crops.images.shape
+        with self._autocast():
+            encoded = network.encode((crops.images - MEAN) / STD)
+        dense = encoded.maps["dense"]
+        loss = dense_loss(dense, dense_targets(crops.labels))
+        figures = {"dense": loss.item()}
 
-VALIDATION_SEED = 987_654_321
+        # The clicks of the dense prior reach the encoder by the shortest path.
+        count = config.affinity_objects
+        flat = crops.masks[:, :count].reshape(-1, height, width)
+        clicks = draw_prompts("click", flat, rng).points[:, 0].reshape(images, count, 2)
+        target = torch.nn.functional.avg_pool2d(torch.tensor(flat[:, None]).float(), 2)
+        affinity = DensePixels(dense).affinity(clicks).reshape(images * count, 1, *dense.shape[-2:])
+        prior = mask_loss(affinity, target, balance)
+        loss = loss + prior.loss.mean()
+        figures["prior"] = prior.iou.mean().item()
+        if done < config.dense_only:
+            return loss, figures
+
+        count = config.objects
+        flat = crops.masks[:, :count].reshape(-1, height, width)
+        target = target.reshape(images, -1, *target.shape[1:])[:, :count].flatten(0, 1)
+        kind = str(rng.choice(list(PROMPT_KIND_WEIGHTS), p=list(PROMPT_KIND_WEIGHTS.values())))
+        prompts = draw_prompts(kind, flat, rng)
+        y, x = (float(v) for v in rng.integers(0, 128, 2) * 8)
+        corrected = rng.random() < config.corrections
+        rounds = (
+            1 + int(rng.choice(len(CORRECTION_ROUNDS), p=CORRECTION_ROUNDS)) if corrected else 0
+        )
+
+        def decode(prompts: PromptBatch) -> tuple[Tensor, Tensor]:
+            with self._autocast():
+                return network.decode_batch(encoded, *prompts, (y, x))
+
+        for turn, _, logits, quality in trained_answers(decode, prompts, target, rounds, 2):
+            masks = mask_loss(logits, target, balance)
+            loss = loss + masks.loss[:, 0].mean() + (quality - masks.iou).square().mean()
+            if kind == "click" and not turn:  # a lone click is ambiguous
+                loss = loss + 0.5 * masks.loss[:, 1:].min(1).values.mean()
+            figures["corrected" if turn else kind] = masks.iou[:, 0].mean().item()
+        return loss, figures
+
+    def _autocast(self) -> torch.autocast:
+        half = self.config.precision == "bfloat16"
+        return torch.autocast("cpu", torch.bfloat16, enabled=half)
 
 
 @torch.no_grad()
@@ -759,3 +450,77 @@ def _predictions(
         click = add_correction(click, logits, target, 2)
         logits = answer(click)[:, :1]
     yield "click+3", mask_loss(logits, target).iou
+
+
+def muon_is_available() -> bool:
+    """Whether this torch has Muon (2.9 or later)."""
+    return hasattr(torch.optim, "Muon")
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """`torch.optim.Muon` and `torch.optim.AdamW` on the parameters of a network, as one optimizer.
+
+    Without Muon, in torch before 2.9, AdamW trains all parameters; a warning says so.
+
+    Parameters
+    ----------
+    network
+        In memory format channels last, in which a convolution's kernel is a matrix: one row for
+        each output, with all its inputs. Its first and last layers are AdamW's, as is usual.
+    rate, decay
+        Learning rate and weight decay (of matrices and kernels).
+    """
+
+    def __init__(self, network: TinyNetwork, rate: float, decay: float) -> None:
+        super().__init__(list(network.parameters()), {"lr": rate})
+        ends = (network.image_encoder.patch_embed.proj, network.image_encoder.dense)
+        inner = [
+            module.weight
+            for module in network.modules()
+            if isinstance(module, nn.Linear | nn.Conv2d)
+            and min(module.weight.shape[:2]) >= MIN_MUON_SIDE
+            and module not in ends
+        ]
+        if not muon_is_available():
+            logger.warning(NO_MUON, torch.__version__)
+            inner = []
+        known = {id(weight) for weight in inner}
+        others = [p for p in network.parameters() if id(p) not in known]
+        # Views of the same memory as matrices, whose gradients are set before each step.
+        self._views = [(weight, nn.Parameter(_matrix(weight.data))) for weight in inner]
+        views = [view for _, view in self._views]
+        groups = [
+            {"params": [p for p in others if p.ndim > 1], "weight_decay": decay},
+            {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self._parts: dict[str, torch.optim.Optimizer] = {
+            "adam": torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
+        }
+        if views:
+            self._parts["muon"] = torch.optim.Muon(
+                views, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"
+            )
+
+    def step(self, closure: Any = None) -> None:
+        """Move the parameters by their gradients, at the rate of `param_groups`."""
+        assert closure is None
+        for weight, view in self._views:
+            view.grad = None if weight.grad is None else _matrix(weight.grad)
+        for part in self._parts.values():
+            for group in part.param_groups:
+                group["lr"] = self.param_groups[0]["lr"]
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of both."""
+        return {name: part.state_dict() for name, part in self._parts.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` returned."""
+        for name, part in self._parts.items():
+            part.load_state_dict(state[name])
+
+
+def _matrix(kernel: Tensor) -> Tensor:
+    """(out, in[, kh, kw]) -> (out, kh * kw * in); a view if that is the order in memory."""
+    return kernel if kernel.ndim == 2 else kernel.permute(0, 2, 3, 1).flatten(1)

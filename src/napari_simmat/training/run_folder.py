@@ -83,8 +83,9 @@ class RunFolder:
                 torch.save({**state, "settings": json.dumps(settings)}, temporary)
             except RuntimeError as error:  # torch's writer of archives hides the system's error
                 raise OSError(
-                    f"{self.path / STATE_FILE} could not be written; is the disk full? The training can "
-                    f"go on from what was saved before. ({str(error).splitlines()[0]})"
+                    f"{self.path / STATE_FILE} could not be written; is the disk full? The "
+                    "training can go on from what was saved before. "
+                    f"({str(error).splitlines()[0]})"
                 ) from error
 
     def log(self, row: Mapping[str, float]) -> None:

@@ -1,0 +1,228 @@
+"""Crops of drawn scenes for pretraining; each scene serves several steps, to save time.
+
+A step's crops depend only on the seed and the step's number, so that a resumed training continues
+exactly like an unbroken one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from napari_simmat.engine.normalization import stretch_percentiles
+from napari_simmat.scenes.samples import draw_sample, visible_labels
+
+CROP_SIZES = (96, 128, 160, 192, 256)
+CROP_SIZE_WEIGHTS = (0.12, 0.35, 0.18, 0.2, 0.15)
+PIXELS_PER_STEP = 8 * 128 * 128
+"""Pixels of a step: small crops come in larger batches."""
+MIN_AREA = 24
+MEAN, STD = 127.5, 64.0
+"""Standardisation of the input, the same for every channel."""
+PADDING_VALUE = MEAN
+Image = NDArray[np.float32]
+DrawnScene = tuple[Image, NDArray[np.int32]]
+"""An image (C, H, W) in 0..255 and its ids (H, W)."""
+
+
+class CropBatch(NamedTuple):
+    """Images (B, C, S, S) in 0..255, ids (B, S, S) and masks (B, P, S, S) of P objects each."""
+
+    images: Tensor
+    labels: Tensor
+    masks: NDArray[np.bool_]
+
+
+class ScenePool:
+    """A sliding window over an endless, seeded row of scenes.
+
+    Parameters
+    ----------
+    seed
+        Fixes the row.
+    draw
+        Draws a scene with a generator of its own.
+    vary
+        Changes a crop, its image and ids, without harm to what it means.
+    size
+        Scenes held at once.
+    fresh
+        New scenes per step.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        draw: Callable[[np.random.Generator], DrawnScene],
+        vary: Callable[[DrawnScene, np.random.Generator], DrawnScene] | None = None,
+        *,
+        size: int = 320,
+        fresh: float = 1.0,
+    ) -> None:
+        self.seed, self.draw, self.vary, self.size, self.fresh = seed, draw, vary, size, fresh
+        self._scenes: deque[DrawnScene] = deque(maxlen=size)
+        self._next = 0
+
+    def crops(self, step: int, objects: int, sizes: tuple[int, ...] = CROP_SIZES) -> CropBatch:
+        """The crops of a step, `objects` masks for each."""
+        self._advance(step)
+        rng = np.random.default_rng([self.seed, 1, step])
+        allowed = [
+            w if s in sizes else 0.0 for s, w in zip(CROP_SIZES, CROP_SIZE_WEIGHTS, strict=True)
+        ]
+        side = int(rng.choice(CROP_SIZES, p=np.array(allowed) / sum(allowed)))
+        images: list[Image] = []
+        labels, masks = [], []
+        while len(images) < max(1, round(PIXELS_PER_STEP / side**2)):
+            drawn = self._scenes[int(rng.integers(len(self._scenes)))]
+            crop = _crop(*drawn, side, rng)
+            chosen = _choose(crop[1], objects, rng)
+            if chosen is None:
+                continue
+            image, ids = crop if self.vary is None else self.vary(crop, rng)
+            images.append(image)
+            labels.append(ids)
+            masks.append(ids[None] == chosen[:, None, None])
+        return CropBatch(
+            torch.tensor(np.stack(images)),
+            torch.tensor(np.stack(labels).astype(np.int32)),
+            np.stack(masks),
+        )
+
+    def _advance(self, step: int) -> None:
+        """Bring the window to where it stands at `step`."""
+        end = self.size + int(step * self.fresh)
+        self._next = max(self._next, end - self.size)
+        while self._next < end:
+            rng = np.random.default_rng([self.seed, 0, self._next])
+            self._scenes.append(self.draw(rng))
+            self._next += 1
+
+
+def scene_drawer(families: tuple[str, ...] = ()) -> Callable[[np.random.Generator], DrawnScene]:
+    """Draws scenes of all sizes in the looks of `families` (all by default), (3, H, W)."""
+
+    def draw(rng: np.random.Generator) -> DrawnScene:
+        sides = np.exp(rng.uniform(np.log(160), np.log(420), 2)).astype(int)
+        if rng.random() < 0.7:
+            sides[1] = sides[0]
+        image, labels = draw_sample(rng, (int(sides[0]), int(sides[1])), families or None)
+        if rng.random() < 0.12:
+            drawn = _window_contrast(image, labels.astype(np.int32), rng)
+        else:
+            drawn = random_normalize(image, rng), labels.astype(np.int32)
+        if rng.random() < 0.4:
+            factor = np.exp(rng.uniform(np.log(0.5), np.log(2.2)))
+            stretch = np.exp(rng.uniform(-0.4, 0.4)) if rng.random() < 0.3 else 1.0
+            drawn = _zoom(*drawn, (factor * stretch, factor / stretch))
+        return drawn
+
+    return draw
+
+
+def augment_scene(drawn: DrawnScene, rng: np.random.Generator) -> DrawnScene:
+    """Mirror and turn; other contrast, brightness, gamma, channel order; inverted or grey."""
+    image, labels = drawn
+    if rng.random() < 0.5:
+        image, labels = image[:, :, ::-1], labels[:, ::-1]
+    if rng.random() < 0.5:
+        image, labels = image[:, ::-1], labels[::-1]
+    if rng.random() < 0.5:
+        image, labels = image.transpose(0, 2, 1), labels.T
+    if rng.random() < 0.2:
+        image = image[rng.permutation(3)]
+    if rng.random() < 0.15:
+        image = np.float32(255) - image
+    if rng.random() < 0.3:
+        gamma = np.float32(np.exp(rng.uniform(-0.6, 0.6)))
+        image = np.asarray(255 * (image / 255) ** gamma, np.float32)
+    if rng.random() < 0.25:
+        gain = rng.uniform(0.35, 1.0)
+        shift = rng.uniform(0, 255 * (1 - gain))
+        image = image * np.float32(gain) + np.float32(shift)
+    if rng.random() < 0.1:
+        image = np.broadcast_to(image.mean(0, keepdims=True), image.shape)
+    return np.ascontiguousarray(image, dtype=np.float32), labels
+
+
+def random_normalize(image: NDArray[np.floating], rng: np.random.Generator) -> Image:
+    """Percentiles to 0..255 as the product does, sometimes others; (H, W[, 3]) -> (3, H, W)."""
+    channels = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
+    exact = rng.random() < 0.6
+    low, high = (0.5, 99.9) if exact else (rng.uniform(0, 2), rng.uniform(98.5, 100))
+    joint = rng.random() < 0.5
+    return _rescale_percentiles(channels, low, high, joint)
+
+
+def _window_contrast(
+    image: NDArray[np.floating], labels: NDArray[np.int32], rng: np.random.Generator
+) -> DrawnScene:
+    """Clipped as by a user's contrast limits or a saturated camera, with what is still seen."""
+    channels = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
+    clipped = _rescale_percentiles(channels, rng.uniform(0, 15), rng.uniform(75, 98.5), joint=True)
+    seen = visible_labels(np.moveaxis(clipped, 0, -1)[..., : len(channels)], labels)
+    return (
+        (clipped, seen.astype(np.int32)) if seen.any() else (random_normalize(image, rng), labels)
+    )
+
+
+def _rescale_percentiles(
+    channels: NDArray[np.floating], low: float, high: float, joint: bool
+) -> Image:
+    """Percentiles `low` and `high` to 0 and 255, clipped; (1 or 3, H, W) -> (3, H, W)."""
+    axes = None if joint else (1, 2)
+    scaled = stretch_percentiles(channels, low, high, axes=axes, least=1e-6, relative=1e-6)
+    return np.broadcast_to(scaled, (3, *scaled.shape[1:])).astype(np.float32)
+
+
+def _zoom(image: Image, labels: NDArray[np.int32], factors: tuple[float, float]) -> DrawnScene:
+    height, width = (
+        max(96, round(side * factor)) for side, factor in zip(labels.shape, factors, strict=True)
+    )
+    zoomed = functional.interpolate(
+        torch.tensor(image)[None], (height, width), mode="bilinear", antialias=True
+    )[0]
+    ids = functional.interpolate(
+        torch.tensor(labels)[None, None].float(), (height, width), mode="nearest-exact"
+    )[0, 0]
+    return zoomed.clamp(0, 255).numpy(), ids.numpy().astype(np.int32)
+
+
+def _crop(
+    image: Image, labels: NDArray[np.int32], side: int, rng: np.random.Generator
+) -> DrawnScene:
+    """A square of `side`; a smaller scene is surrounded by nothing, as the engine pads."""
+    short = [max(0, side - length) for length in labels.shape]
+    if any(short):
+        before = [int(rng.integers(0, s + 1)) for s in short]
+        pads = [(b, s - b) for b, s in zip(before, short, strict=True)]
+        image = np.pad(image, [(0, 0), *pads], constant_values=PADDING_VALUE)
+        labels = np.pad(labels, pads)
+    y, x = (int(rng.integers(0, length - side + 1)) for length in labels.shape)
+    if rng.random() < 0.15:  # the image's lower right corner, with what the engine pads there
+        y, x = (length - side for length in labels.shape)
+        extra = [int(v) for v in rng.integers(1, 32, 2)]
+        image = np.pad(image, [(0, 0), (0, extra[0]), (0, extra[1])], constant_values=PADDING_VALUE)
+        labels = np.pad(labels, [(0, extra[0]), (0, extra[1])])
+        y, x = y + extra[0], x + extra[1]
+    return image[:, y : y + side, x : x + side], labels[y : y + side, x : x + side]
+
+
+def _choose(
+    labels: NDArray[np.int32], objects: int, rng: np.random.Generator
+) -> NDArray[np.int32] | None:
+    """Ids of objects to prompt, larger ones somewhat more often; None where there are none."""
+    area = np.bincount(labels.ravel())
+    area[0] = 0
+    ids = np.flatnonzero((area >= MIN_AREA) & (area < 0.9 * labels.size))
+    if not len(ids):
+        return None
+    weight = np.sqrt(area[ids])
+    return rng.choice(ids, objects, replace=len(ids) < objects, p=weight / weight.sum())
