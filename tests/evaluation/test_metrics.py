@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import doctest
-from math import isnan
 
 import numpy as np
 import pytest
@@ -17,9 +16,7 @@ from napari_simmat.evaluation import metrics
 from napari_simmat.evaluation.metrics import (
     boundary_f,
     boundary_pixels,
-    dataset_iou,
     dice,
-    mean_iou,
 )
 
 MASKS = arrays(bool, st.tuples(st.integers(2, 9), st.integers(2, 9)))
@@ -63,27 +60,6 @@ def test_other_shapes_are_refused():
         boundary_f(np.ones((2, 2)), np.ones((3, 2)))
     with pytest.raises(ValueError, match=r"\(H, W\), got the shape \(2, 2, 2\)"):
         boundary_f(np.ones((2, 2, 2)), np.ones((2, 2, 2)))
-
-
-def test_an_image_is_the_mean_of_its_objects_and_says_nothing_without_any():
-    ours = np.zeros((3, 4, 4), bool)
-    ours[0, :2], ours[1, 2:], ours[2, :, 0] = True, True, True
-    theirs = ours.copy()
-    theirs[2] = ~theirs[2]
-    assert mean_iou(ours, theirs) == pytest.approx(2 / 3)
-    assert mean_iou(list(ours), list(theirs)) == mean_iou(ours, theirs)
-    assert isnan(mean_iou([], []))
-    with pytest.raises(ValueError, match="2 masks cannot answer 3 objects"):
-        mean_iou(ours[:2], theirs)
-
-
-def test_a_data_set_counts_objects_or_images():
-    score = dataset_iou([np.array([1.0, 0.0, 0.5]), np.array([]), np.array([1.0])])
-    assert score == (0.625, 0.75, 4, 2)
-    nothing = dataset_iou([[], []])
-    assert isnan(nothing.by_object)
-    assert isnan(nothing.by_image)
-    assert nothing[2:] == (0, 0)
 
 
 def test_the_boundary_of_a_square_is_counted_by_hand():

@@ -9,7 +9,7 @@ from segment_anything import SamPredictor, sam_model_registry
 
 from napari_simmat.checkpoints.sam_weights import sam_spec
 from napari_simmat.engine.predictor import Predictor
-from napari_simmat.evaluation.simulated_prompts import (
+from napari_simmat.evaluation.protocols import (
     PaperProtocol,
     UserProtocol,
     centre_clicks,

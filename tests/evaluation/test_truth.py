@@ -7,12 +7,12 @@ import pytest
 from scipy import ndimage
 
 from napari_simmat.engine.masks import interior_point, iou, label_windows
-from napari_simmat.evaluation.ground_truth import (
+from napari_simmat.evaluation.metrics import boundary_f, dice
+from napari_simmat.evaluation.protocols import (
     GroundTruthObject,
     boundary_tolerance,
     correcting_click,
 )
-from napari_simmat.evaluation.metrics import boundary_f, dice
 
 
 def test_the_middle_lies_deepest_inside():

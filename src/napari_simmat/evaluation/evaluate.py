@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from napari_simmat.datasets.folder import LabelledFile
 from napari_simmat.engine.drawing import to_rgb
 from napari_simmat.engine.masks import label_windows
-from napari_simmat.evaluation.figures import Gallery, ResultCanvas, draw_matches
+from napari_simmat.evaluation.figures import Gallery, PlaneFigure, draw_matches
+from napari_simmat.evaluation.protocols import PaperProtocol, PromptProtocol, UserProtocol
 from napari_simmat.evaluation.scores import (
     ImageMatches,
     ImageScores,
-    MaskAgreement,
     Matches,
     ObjectScore,
     PlaneNumber,
@@ -25,7 +25,6 @@ from napari_simmat.evaluation.scores import (
     Scores,
     plane_matches,
 )
-from napari_simmat.evaluation.simulated_prompts import PaperProtocol, PromptProtocol, UserProtocol
 from napari_simmat.io.files import atomic_outputs
 from napari_simmat.progress import Job, Progress, map_progress
 
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from napari_simmat.engine.predictor import Predictor
-    from napari_simmat.engine.prompts import Prompt
     from napari_simmat.io.image_file import ImageFile
 
 
@@ -120,12 +118,11 @@ def _score_image_job(
         view = None
         if gallery is not None:
             under = to_rgb(predictor.stack.normalized(plane))
-            view = PlaneObserver(gallery, file.name, plane, under, labels[plane])
+            view = PlaneFigure(under, labels[plane], gallery, file.name, plane)
         found = yield from protocol.score_job(predictor, labels[plane], frozenset(chosen), view)
         scores += [(plane, score) for score in found]
         if view is not None and plane == shown:
-            truth = np.where(np.isin(labels[plane], chosen), labels[plane], 0)
-            picture = view.canvas.picture(view.under, truth)
+            picture = view.picture(chosen)
     return ImageScores(file.name, tuple(scores), too_small), picture
 
 
@@ -161,31 +158,6 @@ def _protocol(config: ScoreConfig) -> PromptProtocol:
         return PaperProtocol(config.smallest)
     asked = "all" if config.prompt == "auto" else config.prompt
     return UserProtocol(asked, config.clicks, config.smallest)
-
-
-class PlaneObserver:
-    """Passes the masks of one plane to its canvas and to the gallery of all images."""
-
-    def __init__(
-        self,
-        gallery: Gallery,
-        name: str,
-        plane: PlaneNumber,
-        under: NDArray[np.uint8],
-        labels: NDArray[Any],
-    ) -> None:
-        self.canvas, self.under = ResultCanvas(labels.shape), under
-        self._gallery, self._name, self._plane, self._labels = gallery, name, plane, labels
-
-    def __call__(
-        self, column: str, prompt: Prompt, mask: NDArray[np.bool_], reached: MaskAgreement
-    ) -> None:
-        """As `evaluation.OnAnswer`."""
-        self.canvas.add(column, prompt, mask, reached)
-        truth = self._labels == prompt.object
-        self._gallery.add(
-            column, self._name, reached.iou, self.under, prompt, mask, truth, self._plane
-        )
 
 
 def _objects(

@@ -1,9 +1,4 @@
-"""A gallery of hits and misses.
-
-Pictures of what a model answered, or found, on one plane.
-
-The objects that a model answered worst and best, on one sheet.
-"""
+"""Pictures of an evaluation: the masks on one plane, and a gallery of the worst and best."""
 
 from __future__ import annotations
 
@@ -14,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat.engine.drawing import draw_overlay
+from napari_simmat.engine.drawing import OVERLAY_SCALE, draw_overlay, side_by_side
 from napari_simmat.engine.normalization import stretch_percentiles
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.evaluation.scores import MaskAgreement, Matches, column_title, summary_figures
@@ -24,86 +19,8 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-
 MAX_ENLARGED_SIDE = 640
 """Pictures of planes with longer sides are not enlarged."""
-
-
-def draw_matches(
-    under: NDArray[np.uint8], found: NDArray[Any], truth: NDArray[Any], matches: Matches
-) -> Image:
-    """What was found automatically on a plane.
-
-    Parameters
-    ----------
-    under
-        The image (Y, X, 3), 0..255.
-    found, truth
-        Labels (Y, X); the true ones are outlined in white.
-    matches
-        How they match.
-    """
-    from napari_simmat.engine.drawing import OVERLAY_SCALE, draw_overlay
-
-    scale = 1 if max(truth.shape) > MAX_ENLARGED_SIDE else OVERLAY_SCALE
-    first, figures = matches[0], summary_figures(matches)
-    caption = (
-        f"{first.true_positives} matched, {first.false_positives} invented, "
-        f"{first.false_negatives} missed; AP50 {figures['ap@50']:.2f}, PQ {figures['pq']:.2f}"
-    )
-    return draw_overlay(under, found, (), truth, caption, scale)
-
-
-class ResultCanvas:
-    """What a model answered on one plane, to be looked at.
-
-    Parameters
-    ----------
-    shape
-        The plane's size (Y, X).
-    """
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self._shape = shape
-        self._found: dict[str, NDArray[np.int64]] = {}
-        self._prompts: dict[str, list[Prompt]] = {}
-        self._reached: dict[str, list[float]] = {}
-
-    def add(
-        self, column: str, prompt: Prompt, mask: NDArray[np.bool_], reached: MaskAgreement
-    ) -> None:
-        """Take an answer; where answers overlap, the earlier one stays on top."""
-        found = self._found.setdefault(column, np.zeros(self._shape, np.int64))
-        found[mask & (found == 0)] = prompt.object or 0
-        self._prompts.setdefault(column, []).append(prompt)
-        self._reached.setdefault(column, []).append(reached.iou)
-
-    def picture(self, under: NDArray[np.uint8], truth: NDArray[Any]) -> Image:
-        """The answers of each column side by side.
-
-        Parameters
-        ----------
-        under
-            The image (Y, X, 3), 0..255.
-        truth
-            True labels (Y, X), outlined in white.
-        """
-        from napari_simmat.engine.drawing import OVERLAY_SCALE, draw_overlay, side_by_side
-
-        scale = 1 if max(self._shape) > MAX_ENLARGED_SIDE else OVERLAY_SCALE
-        return side_by_side(
-            [
-                draw_overlay(
-                    under, found, self._prompts[column], truth, self._caption(column), scale
-                )
-                for column, found in self._found.items()
-            ]
-        )
-
-    def _caption(self, column: str) -> str:
-        return f"{column_title(column)}: mean IoU {np.mean(self._reached[column]):.2f}"
-
-
 TILES_PER_ROW = 6
 """Objects in a row."""
 TILE_SIDE = 176
@@ -120,9 +37,84 @@ TEXT_HEIGHT, HEADING_HEIGHT = 13, 18
 LEGEND = "White: the true outline. Coloured: the answer."
 
 
+class PlaneFigure:
+    """Draws the masks of one plane's prompts, and passes them to a gallery of all images.
+
+    Parameters
+    ----------
+    under
+        The plane (Y, X, 3), 0..255.
+    labels
+        True labels (Y, X).
+    gallery
+        Gets each mask.
+    name, plane
+        The image and the plane's indices.
+    """
+
+    def __init__(
+        self,
+        under: NDArray[np.uint8],
+        labels: NDArray[Any],
+        gallery: Gallery,
+        name: str,
+        plane: Sequence[int],
+    ) -> None:
+        self._under, self._labels = under, labels
+        self._gallery, self._name, self._plane = gallery, name, plane
+        self._found: dict[str, NDArray[np.int64]] = {}
+        self._prompts: dict[str, list[Prompt]] = {}
+        self._reached: dict[str, list[float]] = {}
+
+    def __call__(
+        self, column: str, prompt: Prompt, mask: NDArray[np.bool_], reached: MaskAgreement
+    ) -> None:
+        """Add a mask (see `protocols.OnAnswer`); where masks overlap, the earlier stays on top."""
+        found = self._found.setdefault(column, np.zeros(self._labels.shape, np.int64))
+        found[mask & (found == 0)] = prompt.object or 0
+        self._prompts.setdefault(column, []).append(prompt)
+        self._reached.setdefault(column, []).append(reached.iou)
+        truth = self._labels == prompt.object
+        self._gallery.add(
+            column, self._name, reached.iou, self._under, prompt, mask, truth, self._plane
+        )
+
+    def picture(self, labels: Sequence[int]) -> Image:
+        """The masks of each column side by side; the true objects `labels` outlined in white."""
+        truth = np.where(np.isin(self._labels, labels), self._labels, 0)
+        return side_by_side(
+            [
+                draw_overlay(
+                    self._under,
+                    found,
+                    self._prompts[column],
+                    truth,
+                    f"{column_title(column)}: mean IoU {np.mean(self._reached[column]):.2f}",
+                    _scale(truth.shape),
+                )
+                for column, found in self._found.items()
+            ]
+        )
+
+
+def draw_matches(
+    under: NDArray[np.uint8], found: NDArray[Any], truth: NDArray[Any], matches: Matches
+) -> Image:
+    """Draw the objects found automatically over a plane (Y, X, 3), the true ones in white.
+
+    The caption counts the `matches` of both label images (Y, X).
+    """
+    first, figures = matches[0], summary_figures(matches)
+    caption = (
+        f"{first.true_positives} matched, {first.false_positives} invented, "
+        f"{first.false_negatives} missed; AP50 {figures['ap@50']:.2f}, PQ {figures['pq']:.2f}"
+    )
+    return draw_overlay(under, found, (), truth, caption, _scale(truth.shape))
+
+
 @dataclass(frozen=True, eq=False)
 class GalleryTile:
-    """One object: where it is from, how well it was answered, and its picture."""
+    """One object: its image and name, the IoU reached, and its picture."""
 
     image: str
     name: str
@@ -131,15 +123,10 @@ class GalleryTile:
 
 
 class Gallery:
-    """Keeps the tiles of the worst and the best objects of each column while they come in.
+    """Collects tiles of the worst and the best objects of each column.
 
-    No image may fill a row alone where there are others: of `images` images each gives at most
-    its even share of the places, rounded up.
-
-    Parameters
-    ----------
-    images
-        How many images there are.
+    No image fills a row alone if there are others: each of `images` images gets at most its even
+    share of the places, rounded up.
     """
 
     def __init__(self, images: int) -> None:
@@ -159,20 +146,18 @@ class Gallery:
         truth: NDArray[np.bool_],
         plane: Sequence[int] = (),
     ) -> None:
-        """Take an answer; it is drawn only if it has a place on the sheet so far.
+        """Add a mask; it is drawn only if it has a place on the sheet so far.
 
         Parameters
         ----------
         column
-            As in `object_score.ObjectScore.answers`.
+            See `ObjectScore.answers`.
         image, plane, prompt
-            Where the object is, and what was asked; the prompt's `object` is its label.
+            Where the object is, and its prompt, whose `object` is the label.
         iou
-            What was reached.
+            Of `answer` and `truth`, both (Y, X).
         under
             The plane (Y, X, 3), 0..255.
-        answer, truth
-            (Y, X).
         """
         self._reached.setdefault(column, []).append(iou)
         worst = self._worst.setdefault(column, [])
@@ -189,13 +174,13 @@ class Gallery:
             self._best[column] = self._kept([*best, tile], -1)
 
     def tiles(self, column: str) -> tuple[list[GalleryTile], list[GalleryTile]]:
-        """The worst tiles, then the best that are not among them; each from its extreme on."""
+        """The worst tiles, and the best that are not among them; each starts at its extreme."""
         worst = self._worst.get(column, [])
         best = [tile for tile in self._best.get(column, []) if tile not in worst]
         return worst, best
 
     def sheet(self) -> Image | None:
-        """Rows of tiles for each column; None if nothing was added."""
+        """Rows of tiles for each column; None if the gallery is empty."""
         from PIL import Image, ImageDraw, ImageFont
 
         rows = []
@@ -238,7 +223,7 @@ class Gallery:
         return f"{LEGEND} Of an image, at most {number} in a row."
 
     def _has_place(self, tiles: list[GalleryTile], image: str, value: float, sign: int = 1) -> bool:
-        """Whether an object would be kept; ties go to the one that came first."""
+        """Whether an object would be kept; of equal ones the first is."""
         own = [sign * tile.iou for tile in tiles if tile.image == image]
         if len(own) >= self._share:
             return value < max(own)
@@ -255,7 +240,7 @@ class Gallery:
 def _draw_tile(
     under: NDArray[np.uint8], prompt: Prompt, answer: NDArray[np.bool_], truth: NDArray[np.bool_]
 ) -> Image:
-    """The object's surroundings, as large as a tile, on grey where they are not square."""
+    """The object's surroundings at the size of a tile, padded with grey to a square."""
     from PIL import Image
 
     part = _surroundings(truth)
@@ -280,14 +265,14 @@ def _draw_tile(
 
 
 def _stretch_contrast(part: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Its own contrast: a faint object beside bright ones far away would be black on black."""
+    """Stretch the part's own contrast: a faint object far from bright ones would be black."""
     return np.asarray(
         np.rint(stretch_percentiles(part, 0.5, 99.5, least=MIN_CONTRAST_RANGE)), np.uint8
     )
 
 
 def _surroundings(truth: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """A square around an object, moved into the image, or as much of it as the image has."""
+    """A square around an object, moved into the image and cut to it."""
     spans = []
     for axis in (1, 0):
         inside = np.flatnonzero(truth.any(axis=axis))
@@ -302,7 +287,7 @@ def _surroundings(truth: NDArray[np.bool_]) -> tuple[slice, slice]:
 
 
 def _crop_prompt(prompt: Prompt, part: tuple[slice, slice], factor: float) -> Prompt:
-    """A prompt in the pixels of a tile."""
+    """A prompt in a tile's pixels."""
     top, left = part[0].start, part[1].start
     points = tuple(
         ((y - top + 0.5) * factor - 0.5, (x - left + 0.5) * factor - 0.5) for y, x in prompt.points
@@ -315,9 +300,13 @@ def _crop_prompt(prompt: Prompt, part: tuple[slice, slice], factor: float) -> Pr
 
 
 def _shorten(text: str, font: Any) -> str:
-    """A text that is not wider than a tile."""
+    """Cut a text to a tile's width."""
     if font.getlength(text) <= TILE_SIDE:
         return text
     while text and font.getlength(text + "...") > TILE_SIDE:
         text = text[:-1]
     return text + "..."
+
+
+def _scale(shape: tuple[int, ...]) -> int:
+    return 1 if max(shape) > MAX_ENLARGED_SIDE else OVERLAY_SCALE

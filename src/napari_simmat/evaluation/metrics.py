@@ -1,10 +1,6 @@
-"""Metrics of masks and instances: IoU, Dice, boundary F-score, average precision, matching.
+"""Agreement of masks and of label images: pure functions on arrays.
 
-How well the objects of two label images agree: pure functions on arrays.
-
-Objects are matched one to one; ids play no part, 0 is the background.
-
-How well masks agree: pure functions on arrays. Objects of a label image: `match_labels`.
+Objects of label images are matched one to one; ids play no part, 0 is the background.
 """
 
 from __future__ import annotations
@@ -18,10 +14,12 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 from scipy.optimize import linear_sum_assignment
 
-from napari_simmat.engine.masks import as_masks, iou
+from napari_simmat.engine.masks import as_masks
 
 THRESHOLDS = (0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 """IoU thresholds of the Data Science Bowl 2018."""
+_DAVIS_TOLERANCE = 0.008
+"""Tolerance of a boundary as a share of the image's diagonal, as the DAVIS benchmark has it."""
 
 
 class Matching(NamedTuple):
@@ -46,7 +44,7 @@ class Matching(NamedTuple):
         """TP / (TP + FP + FN); 1 where nothing was there and nothing was found.
 
         The score per threshold of the Data Science Bowl 2018 (Caicedo et al., Nature Methods 2019)
-        and of StarDist. It is no area under a curve: masks have no confidence here.
+        and of StarDist; not an area under a curve, as masks have no confidence here.
         """
         all_of_them = self.true_positives + self.false_positives + self.false_negatives
         return self.true_positives / all_of_them if all_of_them else 1.0
@@ -73,9 +71,8 @@ class PanopticQuality(NamedTuple):
 def match_labels(found: NDArray[Any], truth: NDArray[Any], threshold: float = 0.5) -> Matching:
     """Match the objects of two label images (H, W) or (Z, Y, X) one to one.
 
-    Of all matchings with as many pairs above `threshold` as can be, one with the largest sum of
-    IoUs is taken (Kuhn 1955). From 0.5 on there is only one: no object overlaps two others by more
-    than half.
+    Among the matchings with the most pairs above `threshold`, one with the largest sum of IoUs is
+    taken (Kuhn 1955). From 0.5 on it is unique: no object overlaps two others by more than half.
 
     Raises
     ------
@@ -124,8 +121,8 @@ def average_precision(
 def panoptic_quality(found: NDArray[Any], truth: NDArray[Any]) -> PanopticQuality:
     """Panoptic quality of objects of one class (Kirillov et al., CVPR 2019, arXiv 1801.00868).
 
-    Pairs are those with an IoU above 0.5. All three are 1 where nothing was there and nothing was
-    found; `sq` is 0 where nothing was matched. The background is no object.
+    Pairs have an IoU above 0.5. All three values are 1 if nothing was there and nothing was found;
+    `sq` is 0 if nothing was matched. The background is not an object.
 
     Examples
     --------
@@ -148,13 +145,8 @@ def sum_matchings(matchings: Iterable[Matching]) -> Matching:
     >>> sum_matchings([Matching(2, 1, 0, 1.5), Matching(0, 0, 3, 0.0)])
     Matching(true_positives=2, false_positives=1, false_negatives=3, iou_sum=1.5)
     """
-    found, invented, missed, summed = 0, 0, 0, 0.0
-    for each in matchings:
-        found += each.true_positives
-        invented += each.false_positives
-        missed += each.false_negatives
-        summed += each.iou_sum
-    return Matching(found, invented, missed, summed)
+    columns = list(zip(*matchings, strict=True)) or [(0,), (0,), (0,), (0.0,)]
+    return Matching(*map(sum, columns))  # type: ignore[arg-type]
 
 
 def pairwise_iou(found: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:
@@ -204,10 +196,6 @@ def _match_overlaps(overlaps: NDArray[np.float64], threshold: float) -> Matching
     )
 
 
-_DAVIS_TOLERANCE = 0.008
-"""Tolerance of a boundary as a share of the image's diagonal, as the DAVIS benchmark has it."""
-
-
 def dice(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
     """Dice coefficient (F1 of the pixels) of two masks of equal shape; 1 where both are empty.
 
@@ -219,77 +207,6 @@ def dice(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
     ours, theirs = as_masks(ours, theirs)
     total = np.count_nonzero(ours) + np.count_nonzero(theirs)
     return float(2 * np.count_nonzero(ours & theirs) / total) if total else 1.0
-
-
-def mean_iou(
-    ours: Sequence[NDArray[Any]] | NDArray[Any], theirs: Sequence[NDArray[Any]] | NDArray[Any]
-) -> float:
-    """Mean IoU of an image's objects: the k-th mask of `ours` answers the k-th of `theirs`.
-
-    Parameters
-    ----------
-    ours, theirs
-        N masks each, all of one shape; an array (N, H, W) will do.
-
-    Returns
-    -------
-    float
-        NaN where there is no object (N = 0): such an image says nothing.
-
-    Raises
-    ------
-    ValueError
-        If there are not as many masks on either side, or their shapes differ.
-
-    Examples
-    --------
-    >>> mean_iou(np.array([[1, 1, 0], [0, 0, 1]]), np.array([[1, 0, 0], [0, 0, 1]]))
-    0.75
-    """
-    if len(ours) != len(theirs):
-        raise ValueError(
-            f"{len(ours)} masks cannot answer {len(theirs)} objects; give one mask for each."
-        )
-    scores = [iou(one, other) for one, other in zip(ours, theirs, strict=True)]
-    return float(np.mean(scores)) if scores else float("nan")
-
-
-class DatasetIoU(NamedTuple):
-    """Mean IoU of a data set, counted in two ways, and what was counted.
-
-    Parameters
-    ----------
-    by_object
-        Every object counts as much: the mIoU of SimMAT's tables ("averaged over masks").
-    by_image
-        Every image with an object counts as much, however many it has.
-    objects, images
-        Numbers of objects, and of images that have any.
-    """
-
-    by_object: float
-    by_image: float
-    objects: int
-    images: int
-
-
-def dataset_iou(scores: Iterable[Sequence[float] | NDArray[np.floating[Any]]]) -> DatasetIoU:
-    """Mean IoU of a data set from each image's IoUs (any other score per object as well).
-
-    Images without objects are left out; both means are NaN where none is left.
-
-    Examples
-    --------
-    >>> dataset_iou([[1.0, 1.0, 0.25], [], [0.5]])
-    DatasetIoU(by_object=0.6875, by_image=0.625, objects=4, images=2)
-    """
-    rows = [np.asarray(row, float) for row in scores]
-    rows = [row for row in rows if row.size]
-    if not rows:
-        return DatasetIoU(float("nan"), float("nan"), 0, 0)
-    objects = np.concatenate(rows)
-    by_image = float(np.mean([row.mean() for row in rows]))
-    return DatasetIoU(float(objects.mean()), by_image, len(objects), len(rows))
 
 
 class BoundaryScore(NamedTuple):

@@ -1,8 +1,6 @@
-"""The report of an evaluation, and its history.
+"""An evaluation as data: a table of objects, a summary, and a line of a history.
 
-A file of earlier evaluations, one JSON object on each line, so that a worse model is noticed.
-
-An evaluation as data for programs: a line of the history, a summary, a table of objects.
+The history is a file of JSON lines, against which later evaluations are checked for regressions.
 """
 
 from __future__ import annotations
@@ -23,15 +21,14 @@ if TYPE_CHECKING:
 
 
 TOLERANCE = 0.02
-"""By how much a mean IoU, average precision or panoptic quality may fall."""
+"""Tolerated decrease of a mean IoU, average precision or panoptic quality."""
 BASELINES = ("filled_box", "disk")
-"""Columns that no model can change."""
+"""Columns that do not depend on the model."""
 COUNTS = ("objects", "found")
 COMPARABLE = {
     "most": None, "smallest": 0, "channels": None, "channel_axis": None, "pixel_ratio": 1.0,
 }  # fmt: skip
-"""Settings without which figures are of other objects or channels, and what they are where a line,
-of an earlier version, does not say."""
+"""Settings that determine objects and channels, with their values where an older line has none."""
 HistoryEntry = Mapping[str, Any]
 
 
@@ -41,7 +38,7 @@ def read_history(path: Path) -> list[HistoryEntry]:
     Raises
     ------
     ValueError
-        If a line is no evaluation; the sentence says which.
+        If a line is no evaluation; the message says which.
     """
     if not path.exists():
         return []
@@ -65,7 +62,7 @@ def read_history(path: Path) -> list[HistoryEntry]:
 
 
 def append_entry(path: Path, line: HistoryEntry) -> None:
-    """Add an evaluation; the file is replaced as a whole or not at all."""
+    """Add an evaluation; the file is replaced completely or not at all."""
     before = _read(path) if path.exists() else ""
     if before and not before.endswith("\n"):
         before += "\n"
@@ -74,10 +71,10 @@ def append_entry(path: Path, line: HistoryEntry) -> None:
 
 
 def regressions(line: HistoryEntry, earlier: Sequence[HistoryEntry]) -> list[str]:
-    """Sentences about what is worse by more than `TOLERANCE` than in the best earlier evaluation.
+    """Sentences about figures that are worse by more than `TOLERANCE` than in the best evaluation.
 
-    Only evaluations of the same set, objects and channels count. The best is the one with the
-    highest mean over the figures that both have.
+    Earlier evaluations of the same set, objects and channels count; the best has the highest mean
+    over the figures that both have.
     """
     rivals = [other for other in earlier if _is_comparable(line, other)]
     if not rivals:
@@ -140,7 +137,7 @@ def _level(figures: Mapping[str, float], like: Mapping[str, float]) -> float:
 def _common_figures(
     figures: Mapping[str, float], others: Mapping[str, float]
 ) -> Iterator[tuple[str, float, float]]:
-    """Columns that both have, without the baselines, and the value of each."""
+    """Columns that both have, without the baselines, and both values."""
     for column, value in figures.items():
         if column in others and column not in (*BASELINES, *COUNTS):
             yield column, value, others[column]
@@ -152,14 +149,9 @@ RESULTS_FILE, SUMMARY_FILE = "results.csv", "summary.json"
 def history_line(
     predictor: Predictor, scores: Scores, config: ScoreConfig, fingerprint: str
 ) -> dict[str, Any]:
-    """The evaluation as `evaluation.report` keeps it: of the figures, those that a table shows.
+    """An evaluation as a line of the history, with the figures that a table shows.
 
-    Parameters
-    ----------
-    predictor, scores, config
-        The model at work, what it reached and what it was asked.
-    fingerprint
-        Of the set (`labelled.fingerprint`).
+    `fingerprint` identifies the data (see `datasets.folder.fingerprint`).
     """
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -174,27 +166,17 @@ def history_line(
 def summary_values(
     predictor: Predictor, scores: Scores, config: ScoreConfig, fingerprint: str, seconds: float
 ) -> dict[str, Any]:
-    """Every figure of each image and both means; columns are called as in the table of objects.
+    """Every figure of each image and both means, with the columns of the table of objects.
 
-    All but the block `run` follows from images, model and settings.
-
-    Parameters
-    ----------
-    predictor, scores, config, fingerprint
-        As `history_line`.
-    seconds
-        How long it took.
+    All but the block `run`, which holds the duration in `seconds`, follows from images, model and
+    settings.
     """
     return {
         **_what(predictor, config, fingerprint),
         "mean_over_images": {"images": len(scores.images), **_rounded(scores.over_images)},
         "mean_over_objects": {**scores.counts, **_rounded(scores.over_objects)},
         "images": {
-            image.name: {
-                **image.counts,
-                "too_small": image.too_small,
-                **_rounded(image.figures),
-            }
+            image.name: {**image.counts, "too_small": image.too_small, **_rounded(image.figures)}
             for image in scores.images
         },
         "run": {
@@ -206,16 +188,9 @@ def summary_values(
 
 
 def write_report(output: Path, scores: Scores, values: Mapping[str, Any]) -> tuple[Path, Path]:
-    """Write results.csv and summary.json: both or neither.
+    """Write results.csv and summary.json (`summary_values`): both or neither.
 
     The table has a row for each object, or for each plane that was segmented automatically.
-
-    Parameters
-    ----------
-    output
-        The folder; it is made if need be.
-    values
-        Of `summary_values`.
     """
     paths = output / RESULTS_FILE, output / SUMMARY_FILE
     rows = [row for image in scores.images for row in image.rows()]
@@ -239,5 +214,5 @@ def _what(predictor: Predictor, config: ScoreConfig, fingerprint: str) -> dict[s
 
 
 def _rounded(figures: Mapping[str, float]) -> dict[str, float]:
-    """To six digits, which is far below what can matter."""
+    """To six digits, far below any relevant difference."""
     return {name: round(value, 6) for name, value in figures.items()}

@@ -1,13 +1,4 @@
-"""Scores per object and per image, and their table.
-
-What segmenting everything reached on one image: objects found, invented and missed.
-
-What a model reached on one object, and what the figures are called in every table.
-
-What is asked of a model that is evaluated.
-
-The figures of labelled images: per object, per image, and two means over all.
-"""
+"""Figures of an evaluation: per object, per image, and over all; and its settings."""
 
 from __future__ import annotations
 
@@ -33,11 +24,230 @@ from napari_simmat.evaluation.metrics import (
 PlaneNumber = tuple[int, ...]
 Matches = tuple[Matching, ...]
 """Of the objects of one or several planes, one for each of `THRESHOLDS`."""
+TARGET_IOUS = (80, 90)
+"""IoU in percent for which clicks are counted: NoC@80 and NoC@90."""
+SHOWN_CLICKS = (1, 2, 3, 5, 10)
+"""Numbers of clicks that are shown to people; files hold every number."""
+MIN_OBJECT_PIXELS = 12
+"""Objects of fewer pixels are left out: a pixel more or less would decide."""
+MAX_CLICKS = 20
+EvaluationPromptKind = Literal["click", "box", "iterative", "paper", "auto", "all"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreConfig:
+    """How a model is evaluated.
+
+    Parameters
+    ----------
+    prompt
+        click, box, iterative (the click and its corrections), all (these three), paper
+        (`simulated_prompts`), or auto (none: everything is segmented).
+    clicks
+        Clicks per object, including corrections: 1 to 20.
+    smallest
+        Only objects of more pixels, if their plane had 1024 x 1024. Those of fewer than
+        `MIN_OBJECT_PIXELS` pixels of the image are left out as well, but for the paper's protocol.
+    most
+        Objects per image, spread evenly over its planes and labels; by default all.
+    channels, channel_axis
+        See `Predictor.set_image`.
+    pixel_ratio
+        Height of a pixel over its width, if a file does not say.
+    automatic
+        Settings of segmenting everything.
+
+    Raises
+    ------
+    ValueError
+        If a value is out of its range.
+    """
+
+    prompt: EvaluationPromptKind = "all"
+    clicks: int = 4
+    smallest: int = 0
+    most: int | None = None
+    channels: tuple[int | str, ...] | None = None
+    channel_axis: int | None = None
+    pixel_ratio: float = 1.0
+    automatic: AutomaticSettings = field(default=AutomaticSettings())
+
+    def __post_init__(self) -> None:
+        check_pixel_ratio(self.pixel_ratio)
+        if self.prompt not in get_args(EvaluationPromptKind):
+            raise ValueError(
+                f"Prompt {self.prompt!r} is unknown; give "
+                f"{', '.join(get_args(EvaluationPromptKind))}."
+            )
+        if not 1 <= self.clicks <= MAX_CLICKS:
+            raise ValueError(f"An object cannot get {self.clicks} clicks; give 1 to {MAX_CLICKS}.")
+        if self.smallest < 0:
+            raise ValueError(f"Objects cannot have fewer than 0 pixels, got {self.smallest}.")
+        if self.most is not None and self.most < 1:
+            raise ValueError(f"At most {self.most} objects are none; give 1 or more.")
+        if self.most is not None and self.prompt == "auto":
+            raise ValueError("Segmenting everything is compared with all objects; leave most out.")
+
+    @property
+    def needed(self) -> str:
+        """Required size of an object, in words."""
+        above = f"more than {self.smallest} pixels at {REFERENCE_SIDE} x {REFERENCE_SIDE}"
+        if self.prompt == "paper":
+            return above
+        return f"at least {MIN_OBJECT_PIXELS} pixels" + (f" and {above}" if self.smallest else "")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "prompt": self.prompt,
+            "clicks": self.clicks,
+            "smallest": self.smallest,
+            "most": self.most,
+            "channels": None if self.channels is None else list(self.channels),
+            "channel_axis": self.channel_axis,
+            "pixel_ratio": self.pixel_ratio,
+            **({"automatic": self.automatic.to_dict()} if self.prompt == "auto" else {}),
+        }
+
+
+class MaskAgreement(NamedTuple):
+    """Agreement of a mask with the true object, each 0..1.
+
+    Parameters
+    ----------
+    iou, dice
+        Of the masks.
+    boundary_f
+        Of their boundaries; NaN where it is not measured.
+    """
+
+    iou: float
+    dice: float
+    boundary_f: float = math.nan
+
+
+@dataclass(frozen=True)
+class ObjectScore:
+    """Agreement for each prompt of one object; None, empty or NaN where it was not given.
+
+    Parameters
+    ----------
+    label
+        Its id in the label image.
+    area
+        Its pixels.
+    clicks
+        After the first click in its middle, and after each correcting click.
+    box
+        With its bounding box.
+    paper
+        With the click of the paper's protocol, on its grid (`simulated_prompts`).
+    filled_box, disk
+        IoU of baselines without a model: the whole bounding box; a disk at the click, as large as
+        the plane's median object.
+    """
+
+    label: int
+    area: int = 0
+    clicks: tuple[MaskAgreement, ...] = ()
+    box: MaskAgreement | None = None
+    paper: MaskAgreement | None = None
+    filled_box: float = math.nan
+    disk: float = math.nan
+
+    @property
+    def answers(self) -> dict[str, MaskAgreement]:
+        """Agreement by column: click, click+1, ..., box, paper."""
+        found = {click_column(n): answer for n, answer in enumerate(self.clicks, start=1)}
+        further = {"box": self.box, "paper": self.paper}
+        return found | {name: answer for name, answer in further.items() if answer is not None}
+
+    @property
+    def iou(self) -> dict[str, float]:
+        """IoU by column, including the baselines."""
+        found = {name: answer.iou for name, answer in self.answers.items()}
+        return _measured({**found, "filled_box": self.filled_box, "disk": self.disk})
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Every figure by column: `iou`, Dice, boundary F, numbers of clicks and failures."""
+        answers = self.answers.items()
+        return {
+            **self.iou,
+            **{f"dice_{name}": answer.dice for name, answer in answers},
+            **_measured({f"boundary_f_{name}": answer.boundary_f for name, answer in answers}),
+            **self._counted(),
+        }
+
+    def clicks_until(self, iou: float) -> int | None:
+        """Clicks after which the IoU first reached a value; None if it never did."""
+        reached = (n for n, answer in enumerate(self.clicks, start=1) if answer.iou >= iou)
+        return next(reached, None)
+
+    def _counted(self) -> dict[str, float]:
+        """Number of clicks (NoC) and failure, if there were corrections.
+
+        If the IoU is never reached, the maximum number of clicks counts, as is usual (Sofiiuk et
+        al., arXiv 2102.06583), so means are comparable for the same maximum only.
+        """
+        if len(self.clicks) < 2:
+            return {}
+        counted = {}
+        for percent in TARGET_IOUS:
+            needed = self.clicks_until(percent / 100)
+            counted[f"noc@{percent}"] = float(len(self.clicks) if needed is None else needed)
+            counted[f"failed@{percent}"] = float(needed is None)
+        return counted
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """The figures of one image whose objects were prompted.
+
+    Parameters
+    ----------
+    name
+        Its stem.
+    scores
+        Each object's plane and score, in order.
+    too_small
+        Number of objects left out for their size.
+    """
+
+    name: str
+    scores: tuple[tuple[PlaneNumber, ObjectScore], ...]
+    too_small: int = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of objects."""
+        return {"objects": len(self.scores)}
+
+    @property
+    def headline(self) -> dict[str, float]:
+        """Mean IoU over the objects by column, of the prompts that were given."""
+        return mean_row([score.iou for _, score in self.scores])
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """Mean over the objects of every column."""
+        return mean_row([score.figures for _, score in self.scores])
+
+    def rows(self) -> Iterator[dict[str, object]]:
+        """A row for each object."""
+        for plane, score in self.scores:
+            own = {"label": score.label, "area_px": score.area}
+            yield {**_where(self.name, plane), **own, **score.figures}
+
+    @staticmethod
+    def together(images: Sequence[ImageScores]) -> dict[str, float]:
+        """Mean over the objects of all images of every column: the paper's mIoU and mDice."""
+        return mean_row([score.figures for image in images for _, score in image.scores])
 
 
 @dataclass(frozen=True)
 class ImageMatches:
-    """The figures of one image that was segmented automatically.
+    """Objects found, invented and missed in one image that was segmented automatically.
 
     Parameters
     ----------
@@ -46,7 +256,7 @@ class ImageMatches:
     planes
         Each plane and how its objects match, in order.
     too_small
-        How many labelled objects were left out for their size.
+        Number of labelled objects left out for their size.
     """
 
     name: str
@@ -72,8 +282,7 @@ class ImageMatches:
         """A row for each plane."""
         for plane, found in self.planes:
             yield {
-                "image": self.name,
-                "plane": " ".join(map(str, plane)),
+                **_where(self.name, plane),
                 **_counts(found),
                 "matched@50": found[0].true_positives,
                 **summary_figures(found),
@@ -89,21 +298,49 @@ class ImageMatches:
         return _sum_matches([found for _, found in self.planes])
 
 
-def plane_matches(found: NDArray[Any], truth: NDArray[Any], ignored: NDArray[np.bool_]) -> Matches:
-    """How the objects found on a plane match the labelled ones.
+@dataclass(frozen=True)
+class Scores:
+    """The figures of a folder: images with an object, at least one, and the pictures written."""
 
-    Parameters
-    ----------
-    found, truth
-        Label images (Y, X).
-    ignored
-        Where objects are labelled that do not count: those found there, to more than half, do not
-        count either.
+    images: tuple[ImageScores, ...] | tuple[ImageMatches, ...]
+    overlays: tuple[Path, ...] = field(default=(), compare=False)
+
+    @property
+    def headline(self) -> dict[str, float]:
+        """Mean over the images, each with equal weight, of the columns of a table."""
+        return mean_row([image.headline for image in self.images])
+
+    @property
+    def over_images(self) -> dict[str, float]:
+        """Mean over the images of every column."""
+        return mean_row([image.figures for image in self.images])
+
+    @property
+    def over_objects(self) -> dict[str, float]:
+        """Every column over the objects of all images, each with equal weight."""
+        return self.images[0].together(self.images)  # type: ignore[arg-type]  # all are of one kind
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of objects of all images and, after segmenting everything, of those found."""
+        each = [image.counts for image in self.images]
+        return {name: sum(counts[name] for counts in each) for name in each[0]}
+
+    @property
+    def automatic(self) -> bool:
+        """Whether everything was segmented automatically."""
+        return isinstance(self.images[0], ImageMatches)
+
+
+def plane_matches(found: NDArray[Any], truth: NDArray[Any], ignored: NDArray[np.bool_]) -> Matches:
+    """Match the objects found on a plane with the labelled ones, both (Y, X).
+
+    Labelled objects in `ignored` pixels do not count, nor do objects found there to more than half.
     """
     if ignored.any():
         areas = np.bincount(found.ravel().astype(np.intp))
-        beside = np.bincount(found[ignored].astype(np.intp), minlength=len(areas))
-        dropped = 2 * beside > areas
+        inside = np.bincount(found[ignored].astype(np.intp), minlength=len(areas))
+        dropped = 2 * inside > areas
         found = np.where(dropped[found.astype(np.intp)], 0, found)
         truth = np.where(ignored, 0, truth)
     return match_at_thresholds(found, truth)
@@ -121,114 +358,6 @@ def summary_figures(found: Matches) -> dict[str, float]:
         "sq": quality.sq,
         "rq": quality.rq,
     }
-
-
-def _sum_matches(several: Sequence[Matches]) -> Matches:
-    return tuple(sum_matchings(each[at] for each in several) for at in range(len(THRESHOLDS)))
-
-
-def _counts(found: Matches) -> dict[str, int]:
-    first = found[0]
-    return {
-        "objects": first.true_positives + first.false_negatives,
-        "found": first.true_positives + first.false_positives,
-    }
-
-
-TARGET_IOUS = (80, 90)
-"""IoU in percent for which clicks are counted: NoC@80 and NoC@90."""
-SHOWN_CLICKS = (1, 2, 3, 5, 10)
-"""Numbers of clicks that are shown to people; files hold every number."""
-
-
-class MaskAgreement(NamedTuple):
-    """How well an answer agrees with the true object, each 0..1.
-
-    Parameters
-    ----------
-    iou, dice
-        Of the masks.
-    boundary_f
-        Of their boundaries; NaN where it is not measured.
-    """
-
-    iou: float
-    dice: float
-    boundary_f: float = math.nan
-
-
-@dataclass(frozen=True)
-class ObjectScore:
-    """What was reached on one object; what was not asked is None, empty or NaN.
-
-    Parameters
-    ----------
-    label
-        Its id in the label image.
-    area
-        Its pixels.
-    clicks
-        After the first click in its middle, and after each click that corrects the answer.
-    box
-        With its bounding box.
-    paper
-        With the click of the paper's protocol, on its grid (`simulated_prompts`).
-    filled_box, disk
-        IoU of what needs no model: the whole bounding box; a disk at the click that is as large
-        as the median object of the plane.
-    """
-
-    label: int
-    area: int = 0
-    clicks: tuple[MaskAgreement, ...] = ()
-    box: MaskAgreement | None = None
-    paper: MaskAgreement | None = None
-    filled_box: float = math.nan
-    disk: float = math.nan
-
-    @property
-    def answers(self) -> dict[str, MaskAgreement]:
-        """How well each answer agrees, by column: click, click+1, ..., box, paper."""
-        found = {click_column(n): answer for n, answer in enumerate(self.clicks, start=1)}
-        further = {"box": self.box, "paper": self.paper}
-        return found | {name: answer for name, answer in further.items() if answer is not None}
-
-    @property
-    def iou(self) -> dict[str, float]:
-        """IoU by column, that of the baselines as well."""
-        found = {name: answer.iou for name, answer in self.answers.items()}
-        return _measured({**found, "filled_box": self.filled_box, "disk": self.disk})
-
-    @property
-    def figures(self) -> dict[str, float]:
-        """Every figure by column: `iou`, Dice, boundary F, numbers of clicks and failures."""
-        answers = self.answers.items()
-        return {
-            **self.iou,
-            **{f"dice_{name}": answer.dice for name, answer in answers},
-            **_measured({f"boundary_f_{name}": answer.boundary_f for name, answer in answers}),
-            **self._counted(),
-        }
-
-    def clicks_until(self, iou: float) -> int | None:
-        """After how many clicks the IoU was first at least that high; None if it never was."""
-        reached = (n for n, answer in enumerate(self.clicks, start=1) if answer.iou >= iou)
-        return next(reached, None)
-
-    def _counted(self) -> dict[str, float]:
-        """Number of clicks (NoC) and failure, where there were corrections.
-
-        Where the IoU is never reached the most clicks that were allowed count, as is usual
-        (Sofiiuk et al., arXiv 2102.06583): a mean of them is comparable for the same maximum only.
-        """
-        if len(self.clicks) < 2:
-            return {}
-        counted = {}
-        for percent in TARGET_IOUS:
-            needed = self.clicks_until(percent / 100)
-            counted[f"noc@{percent}"] = float(len(self.clicks) if needed is None else needed)
-            counted[f"failed@{percent}"] = float(needed is None)
-        return counted
 
 
 def click_column(clicks: int) -> str:
@@ -262,174 +391,17 @@ def _measured(values: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in values.items() if not math.isnan(value)}
 
 
-EvaluationPromptKind = Literal["click", "box", "iterative", "paper", "auto", "all"]
-MIN_OBJECT_PIXELS = 12
-"""Objects of fewer pixels are left out: a pixel more or less would decide."""
-MAX_CLICKS = 20
+def _where(image: str, plane: PlaneNumber) -> dict[str, object]:
+    return {"image": image, "plane": " ".join(map(str, plane))}
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScoreConfig:
-    """What is asked of a model.
-
-    Parameters
-    ----------
-    prompt
-        click, box, iterative (the click and its corrections), all (these three), paper
-        (`simulated_prompts`), or auto (none: everything is segmented).
-    clicks
-        Clicks into each object, where corrections are asked: 1 to 20.
-    smallest
-        Only objects of more pixels, if their plane had 1024 x 1024. Those of fewer than
-        `MIN_OBJECT_PIXELS` pixels of the image are left out as well, but for the paper's protocol.
-    most
-        Objects per image, spread evenly over its planes and labels; None for all.
-    channels, channel_axis
-        As `Predictor.set_image` takes them.
-    pixel_ratio
-        Height of a pixel over its width, where a file does not say.
-    automatic
-        How everything is segmented.
-
-    Raises
-    ------
-    ValueError
-        If a value is out of its range.
-    """
-
-    prompt: EvaluationPromptKind = "all"
-    clicks: int = 4
-    smallest: int = 0
-    most: int | None = None
-    channels: tuple[int | str, ...] | None = None
-    channel_axis: int | None = None
-    pixel_ratio: float = 1.0
-    automatic: AutomaticSettings = field(default=AutomaticSettings())
-
-    def __post_init__(self) -> None:
-        check_pixel_ratio(self.pixel_ratio)
-        if self.prompt not in get_args(EvaluationPromptKind):
-            raise ValueError(
-                f"Prompt {self.prompt!r} is unknown; give {', '.join(get_args(EvaluationPromptKind))}."
-            )
-        if not 1 <= self.clicks <= MAX_CLICKS:
-            raise ValueError(f"An object cannot get {self.clicks} clicks; give 1 to {MAX_CLICKS}.")
-        if self.smallest < 0:
-            raise ValueError(f"Objects cannot have fewer than 0 pixels, got {self.smallest}.")
-        if self.most is not None and self.most < 1:
-            raise ValueError(f"At most {self.most} objects are none; give 1 or more.")
-        if self.most is not None and self.prompt == "auto":
-            raise ValueError("Segmenting everything is compared with all objects; leave most out.")
-
-    @property
-    def needed(self) -> str:
-        """What size an object must have, in words."""
-        above = f"more than {self.smallest} pixels at {REFERENCE_SIDE} x {REFERENCE_SIDE}"
-        if self.prompt == "paper":
-            return above
-        return f"at least {MIN_OBJECT_PIXELS} pixels" + (f" and {above}" if self.smallest else "")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "prompt": self.prompt,
-            "clicks": self.clicks,
-            "smallest": self.smallest,
-            "most": self.most,
-            "channels": None if self.channels is None else list(self.channels),
-            "channel_axis": self.channel_axis,
-            "pixel_ratio": self.pixel_ratio,
-            **({"automatic": self.automatic.to_dict()} if self.prompt == "auto" else {}),
-        }
+def _sum_matches(several: Sequence[Matches]) -> Matches:
+    return tuple(sum_matchings(each[at] for each in several) for at in range(len(THRESHOLDS)))
 
 
-@dataclass(frozen=True)
-class ImageScores:
-    """The figures of one image.
-
-    Parameters
-    ----------
-    name
-        Its stem.
-    scores
-        Each object's plane and score, in order.
-    too_small
-        How many objects were left out for their size.
-    """
-
-    name: str
-    scores: tuple[tuple[PlaneNumber, ObjectScore], ...]
-    too_small: int = 0
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many objects there are."""
-        return {"objects": len(self.scores)}
-
-    @property
-    def headline(self) -> dict[str, float]:
-        """Mean IoU over the objects, by column; what was not asked is not there."""
-        return mean_row([score.iou for _, score in self.scores])
-
-    @property
-    def figures(self) -> dict[str, float]:
-        """Mean over the objects of every column."""
-        return mean_row([score.figures for _, score in self.scores])
-
-    def rows(self) -> Iterator[dict[str, object]]:
-        """A row for each object."""
-        for plane, score in self.scores:
-            yield {
-                "image": self.name,
-                "plane": " ".join(map(str, plane)),
-                "label": score.label,
-                "area_px": score.area,
-                **score.figures,
-            }
-
-    @staticmethod
-    def together(images: Sequence[ImageScores]) -> dict[str, float]:
-        """Mean over the objects of all images of every column: the paper's mIoU and mDice."""
-        return mean_row([score.figures for image in images for _, score in image.scores])
-
-
-@dataclass(frozen=True)
-class Scores:
-    """The figures of a folder, in the order of its images.
-
-    Parameters
-    ----------
-    images
-        Those with an object; at least one. They were prompted, or segmented automatically.
-    overlays
-        The pictures that were written.
-    """
-
-    images: tuple[ImageScores, ...] | tuple[ImageMatches, ...]
-    overlays: tuple[Path, ...] = field(default=(), compare=False)
-
-    @property
-    def headline(self) -> dict[str, float]:
-        """Mean over the images, in which each counts alike, of what a table shows."""
-        return mean_row([image.headline for image in self.images])
-
-    @property
-    def over_images(self) -> dict[str, float]:
-        """Mean over the images of every column."""
-        return mean_row([image.figures for image in self.images])
-
-    @property
-    def over_objects(self) -> dict[str, float]:
-        """Every column over the objects of all images, which count alike."""
-        return self.images[0].together(self.images)  # type: ignore[arg-type]  # all are of one kind
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many objects all images have, and how many were found, where they were sought."""
-        each = [image.counts for image in self.images]
-        return {name: sum(counts[name] for counts in each) for name in each[0]}
-
-    @property
-    def automatic(self) -> bool:
-        """Whether everything was segmented."""
-        return isinstance(self.images[0], ImageMatches)
+def _counts(found: Matches) -> dict[str, int]:
+    first = found[0]
+    return {
+        "objects": first.true_positives + first.false_negatives,
+        "found": first.true_positives + first.false_positives,
+    }

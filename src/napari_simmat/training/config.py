@@ -233,7 +233,7 @@ the benchmark."""
 
 
 def practical_config(base: ModelSpec, **said: Any) -> TrainConfig:
-    """Settings for a checkpoint in practical use on `base`: `PRACTICAL_SETTINGS`, changed by `said`.
+    """Settings for a checkpoint in practical use: `PRACTICAL_SETTINGS`, changed by `said`.
 
     Parameters
     ----------

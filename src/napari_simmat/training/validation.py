@@ -21,7 +21,7 @@ from napari_simmat.datasets.labelled_image import resize_nearest
 from napari_simmat.engine.masks import Window, iou, label_windows
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.evaluation.metrics import dice
-from napari_simmat.evaluation.simulated_prompts import UserProtocol
+from napari_simmat.evaluation.protocols import UserProtocol
 from napari_simmat.models.model import Model
 from napari_simmat.models.network import Encoded, Network
 from napari_simmat.models.spec import ModelSpec, Normalization

@@ -1,0 +1,358 @@
+"""Score a model on labelled objects with simulated prompts, by a user's or the paper's protocol.
+
+The paper's (arXiv 2409.08083 and its authors' code): every region above a size, the middle one of
+its pixels in row-major order as the click, logits cut at 0, IoU and Dice on 256 x 256 cells,
+averaged over all masks. The model is prompted through the Predictor, so any kind of model can be
+scored: the mask is the one that the Predictor chooses for a lone click (`Result.mask`), cut at 0
+at the image's resolution and then resampled to the grid.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from napari_simmat._text import format_shape
+from napari_simmat.datasets.dataset import REFERENCE_SIDE, large_regions
+from napari_simmat.engine.masks import Mask, Window, interior_point, iou, label_windows
+from napari_simmat.engine.predictor import Predictor
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.refinement import Refiner
+from napari_simmat.evaluation.metrics import boundary_f, davis_tolerance, dice
+from napari_simmat.evaluation.scores import (
+    MIN_OBJECT_PIXELS,
+    MaskAgreement,
+    ObjectScore,
+    click_column,
+)
+from napari_simmat.progress import Job, Progress
+
+EvaluationPrompts = Literal["click", "box", "iterative", "all"]
+"""Prompts given to a model: iterative is the click and its corrections."""
+OnAnswer = Callable[[str, Prompt, Mask, MaskAgreement], object]
+"""Called with a column's name, the prompt, its mask (Y, X) and the agreement with the truth."""
+PAPER_GRID = 256
+"""Rows and columns on which masks are compared."""
+
+
+class PromptProtocol(ABC):
+    """Which objects of a plane are prompted, how, and how the masks are scored."""
+
+    @abstractmethod
+    def objects(self, labels: NDArray[Any]) -> list[int]:
+        """The labels of a plane (Y, X) that count."""
+
+    @abstractmethod
+    def targets(self, labels: NDArray[Any], only: Collection[int] | None) -> list[Any]:
+        """What `score_target_job` needs to know of each object of `labels` (Y, X)."""
+
+    @abstractmethod
+    def score_target_job(
+        self, predictor: Predictor, target: Any, show: OnAnswer | None
+    ) -> Job[ObjectScore]:
+        """Prompt and score one object."""
+
+    def score_job(
+        self,
+        predictor: Predictor,
+        labels: NDArray[Any],
+        only: Collection[int] | None = None,
+        show: OnAnswer | None = None,
+    ) -> Job[list[ObjectScore]]:
+        """Prompt the objects of `labels` (Y, X) on the predictor's current plane.
+
+        Parameters
+        ----------
+        predictor
+            Holds the image.
+        labels
+            True objects, 0 for the background.
+        only
+            Labels to prompt; all by default.
+        show
+            Observes the masks.
+
+        Raises
+        ------
+        ValueError
+            If the labels have another size than the image.
+        """
+        if labels.shape != predictor.shape[-2:]:
+            raise ValueError(
+                f"The labels have {format_shape(labels.shape)} pixels, the image's planes "
+                f"{format_shape(predictor.shape[-2:])}; give labels of the same plane."
+            )
+        targets = self.targets(labels, only)
+        scores = []
+        for done, target in enumerate(targets, start=1):
+            scores.append((yield from self.score_target_job(predictor, target, show)))
+            yield Progress(done, len(targets), "evaluating")
+        return scores
+
+
+@dataclass(frozen=True)
+class UserProtocol(PromptProtocol):
+    """Prompt as a user: a click, clicks that correct the mask, and the bounding box.
+
+    The first click is the pixel deepest inside the object (`masks.interior_point`). Each further
+    one is the deepest pixel of the largest wrong region, and refines the previous mask as in the
+    window (`refinement`). Once nothing is wrong, the mask stays. `show` gets the masks of the first
+    click, of all clicks, and of the box.
+
+    Parameters
+    ----------
+    asked
+        Which prompts are given.
+    clicks
+        Clicks per object, including the first, where corrections are asked.
+    smallest
+        Objects count if they have more pixels than this, in a plane of 1024 x 1024, and at least
+        `MIN_OBJECT_PIXELS` pixels.
+    """
+
+    asked: EvaluationPrompts = "all"
+    clicks: int = 4
+    smallest: int = 0
+
+    def objects(self, labels: NDArray[Any]) -> list[int]:
+        """As `PromptProtocol`."""
+        large = set(large_regions(labels, self.smallest))
+        return [
+            label
+            for label, window in label_windows(labels)
+            if label in large and np.count_nonzero(labels[window] == label) >= MIN_OBJECT_PIXELS
+        ]
+
+    def targets(
+        self, labels: NDArray[Any], only: Collection[int] | None
+    ) -> list[tuple[int, GroundTruthObject, Mask]]:
+        """Label, object, and the baseline: a disk of the median object's size at the click."""
+        objects = [
+            (label, GroundTruthObject(labels, label, window))
+            for label, window in label_windows(labels)
+            if only is None or label in only
+        ]
+        areas = [truth.area for _, truth in objects]
+        radius = math.sqrt(float(np.median(areas)) / math.pi) if areas else 0.0
+        return [(n, truth, disk(labels.shape, truth.middle, radius)) for n, truth in objects]
+
+    def score_target_job(
+        self,
+        predictor: Predictor,
+        target: tuple[int, GroundTruthObject, Mask],
+        show: OnAnswer | None,
+    ) -> Job[ObjectScore]:
+        """As `PromptProtocol`."""
+        label, truth, baseline = target
+        clicked: tuple[MaskAgreement, ...] = ()
+        boxed = None
+        if self.asked != "box":
+            clicked = yield from self._click_job(predictor, truth, label, show)
+        if self.asked in ("box", "all"):
+            answer = predictor.predict(box=truth.box)
+            boxed = truth.agreement(answer.mask)
+            if show is not None:
+                show("box", Prompt(box=truth.box, object=label), answer.mask, boxed)
+        filled = truth.area / truth.mask.size
+        overlap = truth.iou(baseline)
+        return ObjectScore(label, truth.area, clicked, boxed, filled_box=filled, disk=overlap)
+
+    def _click_job(
+        self, predictor: Predictor, truth: GroundTruthObject, label: int, show: OnAnswer | None
+    ) -> Job[tuple[MaskAgreement, ...]]:
+        """The agreement after each click."""
+        clicks = 1 if self.asked == "click" else self.clicks
+        refiner = Refiner()
+        prompt = Prompt(points=(truth.middle,), labels=(1,), object=label)
+        reached: list[MaskAgreement] = []
+        while True:
+            [answer] = yield from refiner.refine_job(predictor, [prompt], ())
+            reached.append(truth.agreement(answer.mask))
+            further = truth.correction(answer.mask) if len(reached) < clicks else None
+            if show is not None and len(reached) == 1:
+                show(click_column(1), prompt, answer.mask, reached[0])
+            if further is None:
+                break
+            point, kind = further
+            prompt = replace(prompt, points=(*prompt.points, point), labels=(*prompt.labels, kind))
+        reached += [reached[-1]] * (clicks - len(reached))  # nothing was wrong any more
+        if show is not None and clicks > 1:
+            show(click_column(clicks), prompt, answer.mask, reached[-1])
+        return tuple(reached)
+
+
+@dataclass(frozen=True)
+class PaperProtocol(PromptProtocol):
+    """Click once into each region, as SimMAT's paper does; `show` gets every mask.
+
+    Parameters
+    ----------
+    smallest
+        Regions count if they have more pixels than this, in a plane of 1024 x 1024.
+    """
+
+    smallest: int = 0
+
+    def objects(self, labels: NDArray[Any]) -> list[int]:
+        """As `PromptProtocol`."""
+        return list(centre_clicks(labels, self.smallest))
+
+    def targets(
+        self, labels: NDArray[Any], only: Collection[int] | None
+    ) -> list[tuple[int, tuple[float, float], int, NDArray[np.bool_]]]:
+        """Label, click (y, x), area in pixels and mask on the grid."""
+        truth = resample_to_grid(labels, PAPER_GRID)
+        return [
+            (label, point, int(np.count_nonzero(labels == label)), truth == label)
+            for label, point in centre_clicks(labels, self.smallest).items()
+            if only is None or label in only
+        ]
+
+    def score_target_job(
+        self, predictor: Predictor, target: Any, show: OnAnswer | None
+    ) -> Job[ObjectScore]:
+        """As `PromptProtocol`."""
+        yield from ()
+        label, point, area, truth = target
+        answer = predictor.predict(points=[point], labels=[1])
+        ours = resample_to_grid(answer.mask, PAPER_GRID)
+        reached = MaskAgreement(iou(ours, truth), dice(ours, truth))
+        if show is not None:
+            prompt = Prompt(points=(point,), labels=(1,), object=label)
+            show("paper", prompt, answer.mask, reached)
+        return ObjectScore(label, area, paper=reached)
+
+
+def centre_clicks(labels: NDArray[Any], smallest: int = 0) -> dict[int, tuple[float, float]]:
+    """The protocol's click (y, x) in image pixels for each region of (Y, X).
+
+    The middle one of the region's pixels in row-major order at 1024 x 1024 (the upper of two),
+    which need not lie in its middle. A region without a pixel there or on the coarse grid, as
+    may happen in larger images, cannot be clicked or scored and is left out.
+
+    Parameters
+    ----------
+    labels
+        Ids, 0 for the background.
+    smallest
+        As `datasets.dataset.large_regions`.
+    """
+    fine, scored = (
+        resample_to_grid(labels, REFERENCE_SIDE),
+        set(np.unique(resample_to_grid(labels, PAPER_GRID)).tolist()),
+    )
+    clicks = {}
+    for label in large_regions(labels, smallest):
+        pixels = np.flatnonzero(fine == label)
+        if len(pixels) and label in scored:
+            cell = np.array(divmod(int(pixels[len(pixels) // 2]), REFERENCE_SIDE))
+            y, x = (cell + 0.5) * np.array(labels.shape) / REFERENCE_SIDE - 0.5
+            clicks[label] = (float(y), float(x))
+    return clicks
+
+
+def resample_to_grid(plane: NDArray[Any], side: int) -> NDArray[Any]:
+    """A plane (Y, X) as (side, side): the pixel in which each cell's centre lies."""
+    rows, columns = (
+        ((np.arange(side) + 0.5) * length / side).astype(np.intp) for length in plane.shape
+    )
+    return np.asarray(plane[np.ix_(rows, columns)])
+
+
+class GroundTruthObject:
+    """A true object, stored as the part of the image that holds it.
+
+    Parameters
+    ----------
+    labels, label, window
+        The label image (Y, X), the object's id in it, and its bounding box.
+    """
+
+    def __init__(self, labels: NDArray[Any], label: int, window: Window) -> None:
+        self.mask: Mask = labels[window] == label
+        self.window = window
+        self.area = int(np.count_nonzero(self.mask))
+        self._labels, self._label = labels, label
+        rows, columns = window
+        self.box = (rows.start, columns.start, rows.stop, columns.stop)
+        y, x = interior_point(self.mask, ties="median")
+        self.middle = (rows.start + y, columns.start + x)
+
+    def agreement(self, ours: Mask) -> MaskAgreement:
+        """Agreement of a mask (Y, X) of the whole image with the object."""
+        ours, truth = self._both(_padded_window(_window_union(self.window, ours), ours.shape), ours)
+        tolerance = boundary_tolerance(self._labels.shape, self.area)
+        boundary = boundary_f(ours, truth, tolerance).f
+        return MaskAgreement(iou(ours, truth), dice(ours, truth), boundary)
+
+    def iou(self, ours: Mask) -> float:
+        """IoU with a mask (Y, X) of the whole image."""
+        return iou(*self._both(_window_union(self.window, ours), ours))
+
+    def correction(self, ours: Mask) -> tuple[tuple[float, float], int] | None:
+        """See `correcting_click`; in the coordinates of the whole image."""
+        window = _window_union(self.window, ours)
+        found = correcting_click(*self._both(window, ours))
+        if found is None:
+            return None
+        (y, x), kind = found
+        return (window[0].start + y, window[1].start + x), kind
+
+    def _both(self, window: Window, ours: Mask) -> tuple[Mask, Mask]:
+        return ours[window], self._labels[window] == self._label
+
+
+def correcting_click(ours: Mask, truth: Mask) -> tuple[tuple[float, float], int] | None:
+    """A click in the largest wrong region and its label; None where nothing is wrong."""
+    wrong, count = ndimage.label(ours ^ truth)
+    if not count:
+        return None
+    largest = np.bincount(wrong.ravel())[1:].argmax() + 1
+    rows, columns = ndimage.find_objects(wrong)[largest - 1]
+    y, x = interior_point(wrong[rows, columns] == largest, ties="median")
+    y, x = rows.start + y, columns.start + x
+    return (y, x), int(truth[int(y), int(x)])
+
+
+def disk(shape: tuple[int, ...], centre: tuple[float, float], radius: float) -> Mask:
+    """A disk (Y, X), cut off at the image's border."""
+    y, x = np.ogrid[: shape[0], : shape[1]]
+    return np.asarray((y - centre[0]) ** 2 + (x - centre[1]) ** 2 <= radius**2)
+
+
+def boundary_tolerance(shape: tuple[int, ...], area: int) -> float:
+    """Tolerated distance of boundaries in pixels: DAVIS', at most a tenth of the object's width.
+
+    DAVIS' tolerance depends on the image's size `shape` (Y, X) and is made for objects that fill
+    much of it: for a nucleus 20 px wide in an image of 1024 px it would accept any outline. The
+    object's width is that of a disk of its `area` in pixels. Never below 1.
+    """
+    width = 2 * math.sqrt(area / math.pi)
+    return max(1.0, min(davis_tolerance(shape), width / 10))
+
+
+def _window_union(window: Window, ours: Mask) -> Window:
+    """The smallest part of the image that holds a window and a mask."""
+    rows, columns = np.flatnonzero(ours.any(axis=1)), np.flatnonzero(ours.any(axis=0))
+    if not len(rows):
+        return window
+    return (
+        slice(min(window[0].start, int(rows[0])), max(window[0].stop, int(rows[-1]) + 1)),
+        slice(min(window[1].start, int(columns[0])), max(window[1].stop, int(columns[-1]) + 1)),
+    )
+
+
+def _padded_window(window: Window, shape: tuple[int, ...]) -> Window:
+    """A pixel more on each side, within the image: boundaries reach that far."""
+    rows, columns = (
+        slice(max(side.start - 1, 0), min(side.stop + 1, length))
+        for side, length in zip(window, shape, strict=True)
+    )
+    return rows, columns
