@@ -9,12 +9,12 @@ import pytest
 from napari_simmat.benchmark.experiments import (
     ARMS,
     BENCHMARK_SENSORS,
-    EXPERIMENTS,
     LEARNING_RATES,
     TRAINING_SHARES,
     BenchmarkConfig,
     ExperimentRun,
     compared_strategies,
+    make_runs,
 )
 from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
 
@@ -32,7 +32,7 @@ CONFIG = BenchmarkConfig(steps=20, rate=3e-4, scratch_rate=1e-3, full_rate=3e-5,
     ],
 )
 def test_every_modality_and_seed_gets_the_same_runs(experiment: str, each: int) -> None:
-    runs = EXPERIMENTS[experiment](("a", "b"), (0, 1), CONFIG)
+    runs = make_runs(experiment, ("a", "b"), (0, 1), CONFIG)
     assert len(runs) == 4 * each
     assert len({run.key for run in runs}) == len(runs)
     own = [
@@ -44,7 +44,7 @@ def test_every_modality_and_seed_gets_the_same_runs(experiment: str, each: int) 
 
 
 def test_arms_differ_in_layer_strategy_and_rate_alone() -> None:
-    runs = EXPERIMENTS["transfer"](("a",), (0,), CONFIG)
+    runs = make_runs("transfer", ("a",), (0,), CONFIG)
     by_arm = {run.arm: run for run in runs}
     assert by_arm.pop("zero-shot").steps == 0
     assert {run.steps for run in by_arm.values()} == {20}
@@ -59,7 +59,7 @@ def test_arms_differ_in_layer_strategy_and_rate_alone() -> None:
 
 
 def test_the_size_experiment_takes_shares_of_the_same_images() -> None:
-    runs = EXPERIMENTS["size"](("a",), (0,), CONFIG)
+    runs = make_runs("size", ("a",), (0,), CONFIG)
     assert sorted({run.share for run in runs}) == sorted(TRAINING_SHARES)
     full = [run for run in runs if run.strategy == "full"]
     assert {run.learning_rate for run in full} == {3e-5}
@@ -82,7 +82,7 @@ def test_the_foundation_decides_how_it_is_tuned() -> None:
     assert CONFIG.on(spec("vit_b")) == CONFIG
     assert compared_strategies(CONFIG) == ("adapter", "full")
     with pytest.raises(ValueError, match="follows from it: use"):
-        EXPERIMENTS["transfer"](("a",), (0,), BenchmarkConfig())
+        make_runs("transfer", ("a",), (0,), BenchmarkConfig())
 
 
 def test_forms() -> None:
@@ -96,7 +96,7 @@ def test_forms() -> None:
     assert quick.steps_of_form == 150
     on_sam = replace(quick, tuning="lora")
     for name, count in (("lr", 6), ("size", 6), ("strategies", 8), ("pseudo", 3), ("transfer", 5)):
-        assert len(EXPERIMENTS[name](("thermal",), (0,), on_sam)) == count
+        assert len(make_runs(name, ("thermal",), (0,), on_sam)) == count
     assert BenchmarkConfig(quick=True, steps=10).steps_of_form == 10
     assert full.modalities_of("pseudo", "generated") == ("rgb+thermal", "rgb+multispectral")
     assert "rgbd" in full.modalities_of("pseudo", "/data")
@@ -109,7 +109,7 @@ def test_forms() -> None:
 
 
 def test_a_key_tells_runs_apart() -> None:
-    first = EXPERIMENTS["transfer"](("a",), (0,), CONFIG)[1]
+    first = make_runs("transfer", ("a",), (0,), CONFIG)[1]
     assert isinstance(first, ExperimentRun)
     assert first.key == (
         "transfer", "a", "scratch", "simmat", "scratch", "0.001", "20", "0", "1.0",

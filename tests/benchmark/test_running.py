@@ -11,14 +11,16 @@ from PIL import Image
 
 from napari_simmat.benchmark import runner
 from napari_simmat.benchmark.experiments import (
-    EXPERIMENTS,
     TRAINING_SHARES,
     BenchmarkConfig,
     ResultRow,
+    append_row,
+    make_runs,
     read_rows,
 )
-from napari_simmat.benchmark.report import run_experiment_job, square_around
-from napari_simmat.benchmark.runner import append_row, checkpoint_of, run_all_job
+from napari_simmat.benchmark.panels import square_around
+from napari_simmat.benchmark.report import run_experiment_job
+from napari_simmat.benchmark.runner import checkpoint_of, run_all_job
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.datasets.dataset import Dataset, GeneratedConfig, from_generated
 from napari_simmat.models.model import Model
@@ -46,7 +48,7 @@ def thermal() -> Dataset:
 def test_rows_are_kept_and_what_is_done_is_not_done_again(
     base: Model, thermal: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runs = EXPERIMENTS["transfer"](("thermal",), (0,), CONFIG)
+    runs = make_runs("transfer", ("thermal",), (0,), CONFIG)
     table, folder = tmp_path / "a" / "transfer.csv", tmp_path / "runs"
     job = run_all_job(runs, {"thermal": thermal}, base, CONFIG, table, folder)
     while len(read_rows(table)) < 3:
@@ -90,7 +92,7 @@ def test_a_training_that_another_experiment_did_is_not_done_again(
     base: Model, thermal: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     transfer, lr, strategies = (
-        EXPERIMENTS[name](("thermal",), (0,), CONFIG) for name in ("transfer", "lr", "strategies")
+        make_runs(name, ("thermal",), (0,), CONFIG) for name in ("transfer", "lr", "strategies")
     )
     tuned = next(run for run in transfer if run.arm == "SimMAT")
     append_row(
@@ -133,12 +135,12 @@ def test_a_training_that_another_experiment_did_is_not_done_again(
     assert [run.arm for run in begun if runner.is_kept(run)] == ["scratch", "SimMAT"]
 
     # All images are a part of both.
-    rows_of(EXPERIMENTS["size"](("thermal",), (0,), CONFIG), "size", "transfer", "lr")
+    rows_of(make_runs("size", ("thermal",), (0,), CONFIG), "size", "transfer", "lr")
     assert {run.share for run in begun} == {*TRAINING_SHARES[:-1]}
 
 
 def test_a_share_takes_the_first_images(base: Model, thermal: Dataset, tmp_path: Path) -> None:
-    runs = [r for r in EXPERIMENTS["size"](("thermal",), (0,), CONFIG) if r.strategy == "lora"]
+    runs = [r for r in make_runs("size", ("thermal",), (0,), CONFIG) if r.strategy == "lora"]
     rows = finish(
         run_all_job(runs, {"thermal": thermal}, base, CONFIG, tmp_path / "s.csv", tmp_path / "runs")
     )
@@ -155,7 +157,7 @@ def test_a_foreign_table_is_a_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("left", [20, -20, -14])
 def test_a_line_that_was_cut_off_is_a_sentence(left: int, tmp_path: Path) -> None:
-    run = EXPERIMENTS["lr"](("hha",), (3,), CONFIG)[0]
+    run = make_runs("lr", ("hha",), (3,), CONFIG)[0]
     path = tmp_path / "t.csv"
     append_row(path, ResultRow(run, 12, 34, 55.125, 53.88, 60.5, 1.5, "tiny-rgb-1"))
     header, line = path.read_text().splitlines(keepends=True)
@@ -165,7 +167,7 @@ def test_a_line_that_was_cut_off_is_a_sentence(left: int, tmp_path: Path) -> Non
 
 
 def test_a_row_survives_the_file(tmp_path: Path) -> None:
-    run = EXPERIMENTS["lr"](("hha",), (3,), CONFIG)[0]
+    run = make_runs("lr", ("hha",), (3,), CONFIG)[0]
     row = ResultRow(run, 12, 34, 55.125, 53.88, 60.5, 1.5, "tiny-rgb-1")
     append_row(tmp_path / "t.csv", row)
     append_row(tmp_path / "t.csv", row)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from napari_simmat.benchmark.experiments import EXPERIMENTS, BenchmarkConfig, ResultRow
+from napari_simmat.benchmark.experiments import BenchmarkConfig, ResultRow, make_runs
 from napari_simmat.benchmark.report import gain_over_scratch, markdown_table, summarize
 
 REACHED = {"zero-shot": 20.0, "scratch": 10.0, "baseline A": 12.0, "baseline B": 25.0, "SimMAT": 40}
@@ -12,7 +12,7 @@ REACHED = {"zero-shot": 20.0, "scratch": 10.0, "baseline A": 12.0, "baseline B":
 
 def rows(experiment: str = "transfer", seeds: tuple[int, ...] = (0, 1)) -> list[ResultRow]:
     """On modality b everything is 10 points better; with seed 1 one point."""
-    runs = EXPERIMENTS[experiment](("a", "b"), seeds, BenchmarkConfig(steps=5, tuning="lora"))
+    runs = make_runs(experiment, ("a", "b"), seeds, BenchmarkConfig(steps=5, tuning="lora"))
     return [
         ResultRow(
             run,

@@ -1,15 +1,12 @@
-"""The experiments of the benchmark: settings, runs to do, rows of results.
+"""The experiments of the benchmark: settings, runs, and the table of results.
 
-What a benchmark runs on, and its quick and full forms. Importing it loads no torch.
-
-The paper's comparisons as lists of runs.
-
-Source: SimMAT, arXiv 2409.08083, figures 4 and 5.
+They are those of SimMAT, arXiv 2409.08083, figures 4 and 5. Importing this loads no torch.
 """
 
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -19,36 +16,46 @@ from napari_simmat.models.spec import ModelSpec, StrategyName, TransferName
 from napari_simmat.training.config import EMBEDDED_SETTINGS, Precision, TrainConfig
 
 ExperimentName = Literal["transfer", "pseudo", "strategies", "lr", "size", "panels"]
+EXPERIMENTS = ("transfer", "pseudo", "strategies", "lr", "size")
 GENERATED = "generated"
 BENCHMARK_SENSORS = (
     "depth", "hha", "thermal", "near_infrared", "polarization", "multispectral", "hyperspectral",
 )  # fmt: skip
 """Drawn modalities; those of pseudo experiments are stacked on RGB."""
 QUICK_SENSORS = ("thermal", "multispectral")
-"""Of quick forms, and of experiments that need many runs: one channel, and six."""
+"""Of quick experiments and those with many runs: one with a single channel, one with six."""
 AIMS_KEYS = ("pgsnet_p", "zju-rgbp", "d", "hha", "nir", "t")
 """Modality keys of the paper's figure 4a."""
 AIMS_PSEUDO_KEYS = ("pgsnet_rgbp", "rgbd", "rgbhha", "rgbnir", "rgbt")
 QUICK_STEPS = 150
+ZERO_SHOT, SCRATCH, SIMMAT = "zero-shot", "scratch", "SimMAT"
+LEARNING_RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
+"""The grid of figure 5a."""
+COMPARED_STRATEGIES: tuple[StrategyName, ...] = (
+    "frozen", "linear", "lora", "lora_conv", "adapter", "prompt", "prefix", "full",
+)  # fmt: skip
+"""Those of figure 4c, and LoRA in convolutions."""
+TRAINING_SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
+"""Shares of the training images of figure 5b."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
-    """How an experiment is run.
+    """Settings of an experiment.
 
     Parameters
     ----------
     quick
         Two modalities, 150 steps, one seed, every second learning rate and share of the images:
-        shows that everything works, and no result.
+        checks that everything works, without a meaningful result.
     modalities
-        Instead of those of the form.
+        By default those of the experiment.
     seeds
-        Instead of those of the form: 0, 1 and 2 for transfer, 0 for the others.
+        By default 0, 1 and 2 for transfer, 0 for the others.
     steps
         Of each training.
     side
-        Pixels a side of drawn planes.
+        Width and height of drawn planes in pixels.
     images
         Drawn planes to train on.
     validation
@@ -64,10 +71,10 @@ class BenchmarkConfig:
     full_rate
         Learning rate of full fine-tuning.
     tuning
-        How the arms tune that keep the foundation: by default lora, as the paper does on SAM, and
-        lora_conv on an embedded foundation, most of whose encoder are convolutions.
+        Strategy of the arms that keep the foundation: by default lora, as in the paper on SAM, and
+        lora_conv on an embedded foundation, whose encoder is mostly convolutional.
     precision
-        Of the training: auto is bf16-mixed where that is quicker, else 32-true. Figures are
+        Of the training: auto is bf16-mixed where that is faster, else 32-true. Figures are
         measured in float32.
     """
 
@@ -107,7 +114,7 @@ class BenchmarkConfig:
         return (0, 1, 2) if experiment == "transfer" and not self.quick else (0,)
 
     def on(self, base: ModelSpec) -> BenchmarkConfig:
-        """The same with what depends on the foundation."""
+        """The settings with `tuning` chosen for a foundation."""
         usual: StrategyName = EMBEDDED_SETTINGS["strategy"] if base.base.embedded else "lora"
         return replace(self, tuning=self.tuning or usual)
 
@@ -117,40 +124,20 @@ class BenchmarkConfig:
 
     @property
     def steps_of_form(self) -> int:
-        """Steps of each training, in this form."""
+        """Steps of each training, also of quick experiments."""
         return min(self.steps, QUICK_STEPS) if self.quick else self.steps
 
 
 def check_experiment(name: str) -> None:
-    """Refuse an unknown experiment in a sentence."""
+    """Raise ValueError for an unknown experiment."""
     if name not in get_args(ExperimentName):
         raise ValueError(
             f"Experiment {name!r} is unknown; use one of {', '.join(get_args(ExperimentName))}."
         )
 
 
-Names = Sequence[str]
-Seeds = Sequence[int]
-
-ZERO_SHOT, SCRATCH, SIMMAT = "zero-shot", "scratch", "SimMAT"
-LEARNING_RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3)
-"""The grid of figure 5a."""
-COMPARED_STRATEGIES: tuple[StrategyName, ...] = (
-    "frozen", "linear", "lora", "lora_conv", "adapter", "prompt", "prefix", "full",
-)  # fmt: skip
-"""Of figure 4c, and LoRA in convolutions."""
-TRAINING_SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
-"""Shares of the training images of figure 5b."""
-
-
 class Arm(NamedTuple):
-    """One of the networks that are compared.
-
-    Attributes
-    ----------
-    transfer, strategy
-        As `TrainConfig` has them; None for how the foundation is tuned (`BenchmarkConfig.tuning`).
-    """
+    """One of the compared networks; a `strategy` of None stands for `BenchmarkConfig.tuning`."""
 
     transfer: TransferName
     strategy: StrategyName | None
@@ -163,7 +150,7 @@ ARMS: dict[str, Arm] = {
     "baseline B": Arm("baseline_b", None),
     SIMMAT: Arm("simmat", None),
 }
-"""Of figure 4a, by the names that tables show."""
+"""Those of figure 4a, by the names in tables."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,9 +160,9 @@ class ExperimentRun:
     Parameters
     ----------
     experiment, modality, arm
-        What it belongs to, by name.
+        Names of the experiment and of what it compares.
     transfer, strategy
-        As `TrainConfig` has them.
+        See `TrainConfig`.
     learning_rate, steps, seed
         Of the training; no steps for a zero-shot run.
     share
@@ -194,12 +181,12 @@ class ExperimentRun:
 
     @property
     def key(self) -> tuple[str, ...]:
-        """What tells the run from all others."""
+        """Identifies the run."""
         return tuple(str(getattr(self, each.name)) for each in fields(self))
 
     @property
     def training(self) -> tuple[str, ...]:
-        """What its result depends on, whatever experiment it is part of."""
+        """Identifies the training, whichever experiment it is part of."""
         return tuple(
             str(getattr(self, each.name))
             for each in fields(self)
@@ -207,7 +194,7 @@ class ExperimentRun:
         )
 
     def config(self, benchmark: BenchmarkConfig) -> TrainConfig:
-        """How it is trained: without auxiliary losses, with a single click in each object."""
+        """Training settings: a single click in each object, no auxiliary losses."""
         return TrainConfig(
             transfer=self.transfer,
             strategy=self.strategy,
@@ -220,13 +207,15 @@ class ExperimentRun:
         )
 
 
-def transfer(modalities: Names, seeds: Seeds, config: BenchmarkConfig) -> list[ExperimentRun]:
-    """Figure 4a: zero-shot, from scratch, baselines A and B, SimMAT on every modality."""
+def make_runs(
+    experiment: str, modalities: Sequence[str], seeds: Sequence[int], config: BenchmarkConfig
+) -> list[ExperimentRun]:
+    """The runs of one of the `EXPERIMENTS`, on every modality; all runs of a seed come first."""
     return [
-        _make_run("transfer", modality, name, *arm, seed, config)
+        _make_run(experiment, modality, seed, variant, config)
         for seed in seeds
         for modality in modalities
-        for name, arm in ARMS.items()
+        for variant in _variants(config)[experiment]
     ]
 
 
@@ -235,82 +224,46 @@ def compared_strategies(config: BenchmarkConfig) -> tuple[StrategyName, ...]:
     return _tuned(None, config), "full"
 
 
-def pseudo(modalities: Names, seeds: Seeds, config: BenchmarkConfig) -> list[ExperimentRun]:
-    """Figure 4b: RGB stacked with a sensor's channels, with MAT and without (baseline A)."""
-    return [
-        _make_run("pseudo", modality, name, *ARMS[name], seed, config)
-        for seed in seeds
-        for modality in modalities
-        for name in (ZERO_SHOT, "baseline A", SIMMAT)
-    ]
+Variant = tuple[str, Arm, dict[str, float]]
+"""An arm with its name, and settings of `ExperimentRun` that it changes."""
 
 
-def strategies(modalities: Names, seeds: Seeds, config: BenchmarkConfig) -> list[ExperimentRun]:
-    """Figure 4c: what is trained beside MAT."""
-    return [
-        _make_run("strategies", modality, name, "simmat", name, seed, config)
-        for seed in seeds
-        for modality in modalities
-        for name in COMPARED_STRATEGIES
-    ]
+def _variants(config: BenchmarkConfig) -> dict[str, list[Variant]]:
+    """What each experiment compares.
 
-
-def lr(modalities: Names, seeds: Seeds, config: BenchmarkConfig) -> list[ExperimentRun]:
-    """Figure 5a: the learning rate of LoRA and of full fine-tuning."""
-    return [
-        replace(
-            _make_run("lr", modality, strategy, "simmat", strategy, seed, config),
-            learning_rate=rate,
-        )
-        for seed in seeds
-        for modality in modalities
-        for strategy in compared_strategies(config)
-        for rate in (LEARNING_RATES[1::2] if config.quick else LEARNING_RATES)
-    ]
-
-
-def size(modalities: Names, seeds: Seeds, config: BenchmarkConfig) -> list[ExperimentRun]:
-    """Figure 5b: the number of training images."""
-    return [
-        replace(
-            _make_run("size", modality, strategy, "simmat", strategy, seed, config), share=share
-        )
-        for seed in seeds
-        for modality in modalities
-        for strategy in compared_strategies(config)
-        for share in (TRAINING_SHARES[::2] if config.quick else TRAINING_SHARES)
-    ]
-
-
-EXPERIMENTS: dict[str, Callable[[Names, Seeds, BenchmarkConfig], list[ExperimentRun]]] = {
-    "transfer": transfer,
-    "pseudo": pseudo,
-    "strategies": strategies,
-    "lr": lr,
-    "size": size,
-}
+    transfer (figure 4a): zero-shot, from scratch, baselines A and B, SimMAT. pseudo (4b): RGB
+    stacked with a sensor's channels, with MAT and without. strategies (4c): what is trained in
+    addition to MAT. lr (5a): the learning rate of LoRA and of full fine-tuning. size (5b): the
+    number of training images.
+    """
+    step = 2 if config.quick else 1
+    pair = [(name, Arm("simmat", name)) for name in compared_strategies(config)]
+    rates, shares = LEARNING_RATES[step - 1 :: step], TRAINING_SHARES[::step]
+    return {
+        "transfer": [(name, arm, {}) for name, arm in ARMS.items()],
+        "pseudo": [(name, ARMS[name], {}) for name in (ZERO_SHOT, "baseline A", SIMMAT)],
+        "strategies": [(name, Arm("simmat", name), {}) for name in COMPARED_STRATEGIES],
+        "lr": [(*own, {"learning_rate": rate}) for own in pair for rate in rates],
+        "size": [(*own, {"share": share}) for own in pair for share in shares],
+    }
 
 
 def _make_run(
-    experiment: str,
-    modality: str,
-    arm: str,
-    layer: TransferName,
-    strategy: StrategyName | None,
-    seed: int,
-    config: BenchmarkConfig,
+    experiment: str, modality: str, seed: int, variant: Variant, config: BenchmarkConfig
 ) -> ExperimentRun:
-    trained, strategy = arm != ZERO_SHOT, _tuned(strategy, config)
-    return ExperimentRun(
+    name, arm, changes = variant
+    trained, strategy = name != ZERO_SHOT, _tuned(arm.strategy, config)
+    run = ExperimentRun(
         experiment=experiment,
         modality=modality,
-        arm=arm,
-        transfer=layer,
+        arm=name,
+        transfer=arm.transfer,
         strategy=strategy,
         learning_rate=config.rate_of(strategy) if trained else 0.0,
         steps=config.steps_of_form if trained else 0,
         seed=seed,
     )
+    return replace(run, **changes)  # type: ignore[arg-type]  # a rate or a share
 
 
 def _tuned(strategy: StrategyName | None, config: BenchmarkConfig) -> StrategyName:
@@ -322,14 +275,8 @@ def _tuned(strategy: StrategyName | None, config: BenchmarkConfig) -> StrategyNa
 
 
 RESULT_COLUMNS = (
-    "parameters",
-    "images",
-    "validation_iou",
-    "test_iou",
-    "test_dice",
-    "seconds",
-    "base",
-)
+    "parameters", "images", "validation_iou", "test_iou", "test_dice", "seconds", "base",
+)  # fmt: skip
 RUN_COLUMNS = tuple(each.name for each in fields(ExperimentRun))
 COLUMNS = (*RUN_COLUMNS, *RESULT_COLUMNS)
 _NUMBERS = ("steps", "seed", "parameters", "images")
@@ -341,20 +288,20 @@ _TYPES: dict[str, Callable[[str], Any]] = (
 
 @dataclass(frozen=True)
 class ResultRow:
-    """A run and what it reached.
+    """A run and its result.
 
     Parameters
     ----------
     run
-        Which.
+        The run.
     parameters
-        Trained numbers.
+        Number of trained parameters.
     images
-        Planes that were trained on.
+        Number of training planes.
     validation_iou, test_iou, test_dice
         Mean over objects in percent; the validation's is the best of the training.
     seconds
-        It took.
+        Duration.
     base
         The foundation's name.
     """
@@ -370,7 +317,7 @@ class ResultRow:
 
 
 def read_rows(table: Path) -> list[ResultRow]:
-    """The rows of a table, in its order; none if there is no file.
+    """The rows of a table; none if there is no file.
 
     Raises
     ------
@@ -398,3 +345,17 @@ def read_rows(table: Path) -> list[ResultRow]:
             run = ExperimentRun(**{name: values.pop(name) for name in RUN_COLUMNS})
             rows.append(ResultRow(run, **values))
     return rows
+
+
+def append_row(table: Path, row: ResultRow) -> None:
+    """Add a row and flush it to disk."""
+    table.parent.mkdir(parents=True, exist_ok=True)
+    new = not table.exists()
+    with table.open("a", newline="") as file:
+        writer = csv.writer(file)
+        if new:
+            writer.writerow(COLUMNS)
+        run = [getattr(row.run, name) for name in RUN_COLUMNS]
+        writer.writerow([*run, *(getattr(row, name) for name in RESULT_COLUMNS)])
+        file.flush()
+        os.fsync(file.fileno())

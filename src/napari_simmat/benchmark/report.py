@@ -1,23 +1,13 @@
-"""Tables, plots and panels of benchmark results.
-
-An experiment from its data to its table, its plot and its rows.
-
-The qualitative figure: image, click, truth, and what the arms make of it (figure 2).
-
-The experiments' plots, like the paper's figures 4 and 5.
-
-What the runs of an experiment say, as tables in Markdown.
-"""
+"""Run an experiment and write its table in Markdown and its plot, like figures 4 and 5."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_simmat.benchmark.experiments import (
     ARMS,
@@ -28,44 +18,27 @@ from napari_simmat.benchmark.experiments import (
     ZERO_SHOT,
     BenchmarkConfig,
     ExperimentName,
-    ExperimentRun,
     ResultRow,
     check_experiment,
+    make_runs,
 )
-from napari_simmat.benchmark.runner import checkpoint_of, run_all_job
-from napari_simmat.checkpoints.checkpoint import read_tensors
+from napari_simmat.benchmark.runner import run_all_job
 from napari_simmat.datasets.aims import from_aims
 from napari_simmat.datasets.dataset import Dataset, GeneratedConfig, generate_job
-from napari_simmat.engine.masks import iou
-from napari_simmat.engine.normalization import stretch_percentiles
 from napari_simmat.io.files import atomic_write
 from napari_simmat.models.model import Model
-from napari_simmat.models.network import Network
-from napari_simmat.models.spec import ModelSpec
-from napari_simmat.progress import Job, Progress
-from napari_simmat.training.batches import LabelledPlane, LabelledPlanes
-from napari_simmat.training.config import TrainConfig
-from napari_simmat.training.finetune import make_trainable
-from napari_simmat.training.validation import protocol_mask
+from napari_simmat.progress import Job
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+
+
+from napari_simmat.benchmark.panels import PANEL_ARMS, draw_panels_job, stamp_quick
 
 
 @dataclass(frozen=True)
 class ExperimentReport:
-    """What an experiment wrote.
-
-    Parameters
-    ----------
-    text
-        The table in Markdown.
-    rows
-        All of them.
-    files
-        Table, plot, rows.
-    """
+    """An experiment's table in Markdown, its rows, and the files written (table, plot, rows)."""
 
     text: str
     rows: tuple[ResultRow, ...]
@@ -80,7 +53,7 @@ def run_experiment_job(
     output: Path,
     device: str = "auto",
 ) -> Job[ExperimentReport]:
-    """Run an experiment, or what is left of it, and write what it says.
+    """Do the remaining runs of an experiment, and write its table and plot.
 
     Parameters
     ----------
@@ -94,7 +67,7 @@ def run_experiment_job(
     config
         Modalities, seeds, budget.
     output
-        Folder that gets EXPERIMENT.csv (each run a row, from which it goes on), .md and .png.
+        Folder that gets EXPERIMENT.csv (a row for each run, to resume from), .md and .png.
     device
         Where to compute.
     """
@@ -105,9 +78,9 @@ def run_experiment_job(
     for modality in modalities:
         datasets[modality] = yield from _read_dataset_job(modality, data, config)
     rows_of: ExperimentName = "transfer" if experiment == "panels" else experiment
-    runs = EXPERIMENTS[rows_of](modalities, config.seeds_of(experiment), config)
+    runs = make_runs(rows_of, modalities, config.seeds_of(experiment), config)
     if experiment == "panels":
-        runs = [run for run in runs if run.arm in (ZERO_SHOT, SCRATCH, SIMMAT)]
+        runs = [run for run in runs if run.arm in PANEL_ARMS]
     prefix = "quick-" if config.quick else ""
     table, state = output / f"{prefix}{rows_of}.csv", output / f"{prefix}runs"
     beside = [output / f"{prefix}{name}.csv" for name in EXPERIMENTS if name != rows_of]
@@ -139,176 +112,6 @@ def _read_dataset_job(modality: str, data: str, config: BenchmarkConfig) -> Job[
     return (yield from generate_job(drawn))
 
 
-PANEL_ARMS = (ZERO_SHOT, SCRATCH, SIMMAT)
-PER_MODALITY = 2
-"""Objects of each modality, of different test planes."""
-
-
-class Panel(NamedTuple):
-    """One object: picture (H, W, 3) in 0..1, click (y, x), truth and the arms' masks (H, W)."""
-
-    title: str
-    picture: NDArray[np.float32]
-    click: tuple[float, float]
-    truth: NDArray[np.bool_]
-    masks: Mapping[str, NDArray[np.bool_]]
-
-
-def draw_panels_job(
-    runs: Sequence[ExperimentRun],
-    datasets: Mapping[str, Dataset],
-    base: Model,
-    config: BenchmarkConfig,
-    folder: Path,
-    path: Path,
-) -> Job[None]:
-    """Draw the figure from the checkpoints that `running` kept in `folder`.
-
-    Of the first test planes the object of median size is shown, so that nobody chose it, and of
-    the plane the part around it; the IoU is that of the whole plane.
-
-    Parameters
-    ----------
-    runs
-        Of the first seed: zero-shot, scratch and SimMAT on every modality.
-    datasets, base, config
-        As `running` had them.
-    path
-        Of the PNG file.
-    """
-    panels = []
-    modalities = list(dict.fromkeys(run.modality for run in runs))
-    for number, modality in enumerate(modalities):
-        own = {run.arm: run for run in runs if run.modality == modality}
-        panels += _panels(modality, own, datasets[modality], base, config, folder)
-        yield Progress(number + 1, len(modalities), f"drawing {modality}")
-    _draw(panels, path, config.quick)
-
-
-def _panels(
-    modality: str,
-    runs: Mapping[str, ExperimentRun],
-    dataset: Dataset,
-    base: Model,
-    config: BenchmarkConfig,
-    folder: Path,
-) -> list[Panel]:
-    found: dict[str, tuple[Network, ModelSpec, int]] = {}
-    for arm in PANEL_ARMS:
-        run = runs[arm]
-        if not run.steps:
-            found[arm] = (base.network, base.spec, TrainConfig().side_for(base.spec))
-            continue
-        how = run.config(config)
-        trained = make_trainable(base, dataset, how, run.arm)
-        tensors = read_tensors(checkpoint_of(run, folder))
-        trained.network.load_state_dict({**trained.network.state_dict(), **tensors})
-        found[arm] = (trained.network.eval(), trained.spec, how.side_for(base.spec))
-    panels = []
-    planes = {
-        arm: LabelledPlanes(dataset, dataset.test, spec, side)
-        for arm, (_, spec, side) in found.items()
-    }
-    for index in range(len(dataset.test)):
-        plane = planes[SIMMAT][index]
-        if not plane.objects:
-            continue
-        label = _median_object(plane)
-        masks = {}
-        click = (0.0, 0.0)
-        for arm, (network, _, side) in found.items():
-            masks[arm], click = protocol_mask(
-                network, planes[arm][index], label, side, planes[arm].native
-            )
-        values, labels = dataset.test[index].load()
-        panels.append(Panel(modality, as_picture(values), click, labels == label, masks))
-        if len(panels) == PER_MODALITY:
-            break
-    return panels
-
-
-def as_picture(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Channels (C, H, W) as a person sees them (H, W, 3), 0..1: first, middle and last."""
-    count = len(values)
-    three = values[[0, count // 2, count - 1]] if count > 2 else np.repeat(values[:1], 3, axis=0)
-    unit = stretch_percentiles(three, 0.5, 99.5, axes=(1, 2), scale=1.0, least=1e-6)
-    return np.asarray(np.moveaxis(unit, 0, -1), np.float32)
-
-
-def _median_object(plane: LabelledPlane) -> int:
-    areas = [(int((plane.labels == label).sum()), label) for label in plane.objects]
-    return sorted(areas)[len(areas) // 2][1]
-
-
-def square_around(truth: NDArray[np.bool_]) -> tuple[float, float, float, float]:
-    """The square of a plane that shows an object (H, W) and what lies about it.
-
-    Of four times the object's longer side, at least a third of the plane's shorter one and at most
-    all of it, moved into the plane.
-
-    Returns
-    -------
-    top, bottom, left, right
-        Edges in pixels; the first pixel begins at 0.
-    """
-    rows, columns = np.nonzero(truth)
-    shorter = min(truth.shape)
-    longest = max(np.ptp(rows), np.ptp(columns)) + 1
-    side = min(max(4 * longest, shorter // 3), shorter)
-    top = np.clip((rows.min() + rows.max() + 1 - side) / 2, 0, truth.shape[0] - side)
-    left = np.clip((columns.min() + columns.max() + 1 - side) / 2, 0, truth.shape[1] - side)
-    return float(top), float(top + side), float(left), float(left + side)
-
-
-def _draw(panels: Sequence[Panel], path: Path, quick: bool) -> None:
-    from matplotlib.figure import Figure
-
-    titles = ("image and click", "truth", *PANEL_ARMS)
-    modalities = list(dict.fromkeys(panel.title for panel in panels))
-    size = (1.25 * len(titles) * PER_MODALITY, 1.4 * len(modalities) + 0.2)
-    figure = Figure(figsize=size, dpi=110, layout="constrained")
-    columns = figure.subplots(len(modalities), len(titles) * PER_MODALITY, squeeze=False)
-    for axes in columns.flat:
-        axes.set_axis_off()
-    for number, modality in enumerate(modalities):
-        own = [panel for panel in panels if panel.title == modality]
-        for panel, row in zip(own, np.split(columns[number], PER_MODALITY), strict=False):
-            for axes, title in zip(row, titles, strict=True):
-                axes.set_axis_on()
-                if number == 0:
-                    axes.set_title(title, fontsize=9)
-                _fill(axes, panel, title)
-        columns[number][0].set_ylabel(modality.replace("_", " "), fontsize=9)
-    if quick:
-        stamp_quick(figure)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png")
-
-
-def _fill(axes: Axes, panel: Panel, title: str) -> None:
-    axes.imshow(panel.picture, interpolation="nearest")
-    axes.set_xticks([])
-    axes.set_yticks([])
-    mask = panel.truth if title == "truth" else panel.masks.get(title)
-    if mask is not None:
-        _show(axes, mask)
-    if title in panel.masks:
-        axes.set_xlabel(f"IoU {iou(panel.masks[title], panel.truth):.2f}", fontsize=8)
-    else:
-        axes.plot(panel.click[1], panel.click[0], "o", color="#2ecc40", mec="w", markersize=5)
-    top, bottom, left, right = square_around(panel.truth)
-    axes.set_xlim(left - 0.5, right - 0.5)
-    axes.set_ylim(bottom - 0.5, top - 0.5)
-
-
-def _show(axes: Axes, mask: NDArray[np.bool_]) -> None:
-    tint = np.zeros((*mask.shape, 4), np.float32)
-    tint[mask] = (1.0, 0.55, 0.0, 0.45)
-    axes.imshow(tint, interpolation="nearest")
-    if mask.any() and not mask.all():
-        axes.contour(mask, [0.5], colors="#ff8c00", linewidths=1.0)
-
-
 ARM_COLOURS = {
     ZERO_SHOT: "#9aa0a6",
     SCRATCH: "#e8a33d",
@@ -320,7 +123,6 @@ ARM_COLOURS = {
     "full": "#c0392b",
     "scratch": "#e8a33d",
 }
-QUICK_STAMP = "quick, no result"
 
 
 def draw_plot(experiment: str, rows: Sequence[ResultRow], path: Path, quick: bool = False) -> None:
@@ -421,13 +223,6 @@ def _lines(experiment: str, rows: Sequence[ResultRow], axes: Axes) -> None:
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
-def stamp_quick(figure: Figure) -> None:
-    """Say across the plot that it shows nothing."""
-    figure.text(
-        0.5, 0.5, QUICK_STAMP, fontsize=34, color="#c0392b", alpha=0.35, rotation=20, ha="center"
-    )
-
-
 QUICK_NOTE = "**Quick form: too few steps for a result.**"
 
 
@@ -446,7 +241,7 @@ class TableCell(NamedTuple):
 
 
 def summarize(rows: Iterable[ResultRow]) -> TableCell | None:
-    """What rows that differ in their seed only reached; None if there is no row."""
+    """Summarize rows that differ only in their seed; None if there is no row."""
     values = [row.test_iou for row in rows]
     if not values:
         return None
@@ -469,7 +264,7 @@ def pivot(
 
 
 def markdown_table(experiment: str, rows: Sequence[ResultRow], quick: bool = False) -> str:
-    """The table of an experiment; lower-case names are those of `EXPERIMENTS`."""
+    """The table of one of the `EXPERIMENTS`."""
     if not rows:
         return "No run is done yet.\n"
     if experiment in ("transfer", "pseudo"):
@@ -482,7 +277,7 @@ def markdown_table(experiment: str, rows: Sequence[ResultRow], quick: bool = Fal
 
 
 def gain_over_scratch(rows: Sequence[ResultRow]) -> float | None:
-    """SimMAT's average mIoU over that of training from scratch; None where one is missing."""
+    """SimMAT's average mIoU over that of training from scratch; None if one is missing."""
     averages = _averages(rows)
     if SIMMAT not in averages or SCRATCH not in averages:
         return None
@@ -505,7 +300,7 @@ def _by_modality(rows: Sequence[ResultRow]) -> str:
 
 
 def _averages(rows: Sequence[ResultRow]) -> dict[str, float]:
-    """Of each arm, over the modalities that all arms have."""
+    """Mean of each arm over the modalities that all arms have."""
     lines, columns, cells = pivot(rows, lambda r: r.run.modality, lambda r: r.run.arm)
     complete = [name for name in lines if all((name, c) in cells for c in columns)]
     return {
@@ -537,7 +332,7 @@ def _by_setting(experiment: str, rows: Sequence[ResultRow]) -> str:
 
 
 def varied_setting(experiment: str, row: ResultRow) -> str:
-    """What an experiment varies: the learning rate, or the number of images."""
+    """The setting that an experiment varies: the learning rate, or the number of images."""
     if experiment != "lr":
         return str(row.images)
     rate = row.run.learning_rate

@@ -1,8 +1,7 @@
-"""The runs of an experiment, one after the other, each a row of a table that is resumed."""
+"""Do the runs of an experiment one after the other; a table holds the results and is resumed."""
 
 from __future__ import annotations
 
-import csv
 import math
 import os
 import shutil
@@ -13,14 +12,12 @@ from functools import partial
 from pathlib import Path
 
 from napari_simmat.benchmark.experiments import (
-    COLUMNS,
-    RESULT_COLUMNS,
-    RUN_COLUMNS,
     SCRATCH,
     SIMMAT,
     BenchmarkConfig,
     ExperimentRun,
     ResultRow,
+    append_row,
     read_rows,
 )
 from napari_simmat.datasets.dataset import Dataset
@@ -31,12 +28,12 @@ from napari_simmat.progress import Job, Progress, map_progress
 from napari_simmat.training.batches import LabelledPlanes
 from napari_simmat.training.config import TrainConfig
 from napari_simmat.training.devices import Devices
-from napari_simmat.training.run_folder import BEST_FILE
 from napari_simmat.training.finetune import train_job
+from napari_simmat.training.run_folder import BEST_FILE
 from napari_simmat.training.validation import ValidationScores, validate_network_job
 
 MAX_TEST_OBJECTS = 1000
-"""Objects of the test planes that are prompted."""
+"""Maximum number of prompted objects of the test planes."""
 
 
 def run_all_job(
@@ -49,10 +46,9 @@ def run_all_job(
     device: str = "auto",
     beside: Sequence[Path] = (),
 ) -> Job[list[ResultRow]]:
-    """Do all runs that the table does not hold yet; returns the rows of all.
+    """Do all runs that the table lacks; returns the rows of all.
 
-    A training that another experiment has done already is not done again, unless its checkpoint is
-    to be kept.
+    A training that another experiment has done is not repeated, unless its checkpoint is kept.
 
     Parameters
     ----------
@@ -63,11 +59,11 @@ def run_all_job(
     base
         A foundation.
     config
-        What the runs have alike.
+        Common settings of the runs.
     table
-        CSV file: one row each, added when its run is done.
+        CSV file that gets a row when a run is done.
     folder
-        Where the training of the moment keeps its state, so that it can go on as well.
+        Holds the state of the current training, so that it can be resumed, too.
     device
         Where to compute.
     beside
@@ -113,20 +109,31 @@ def _run_one_job(
     if not run.steps:
         side = TrainConfig().side_for(base.spec)
         reached = yield from _test_job(base.network, base.spec, dataset, side)
-        return _row(run, 0, 0, math.nan, reached, started, base)
-    how, places = run.config(config), Devices(device=device)
-    trained = yield from train_job(base, dataset, how, run.arm, folder, places)
-    student = trained.student
-    side = how.side_for(base.spec)
-    reached = yield from _test_job(student.network, student.spec, dataset, side)
-    parameters = sum(p.numel() for p in student.network.parameters() if p.requires_grad)
-    validated = trained.spec.metrics["validation"]["click"]
-    if is_kept(run):
-        kept = checkpoint_of(run, folder.parent)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(folder / BEST_FILE, kept)
-    shutil.rmtree(folder)
-    return _row(run, parameters, len(dataset.train), validated, reached, started, base)
+        parameters, images, validated = 0, 0, math.nan
+    else:
+        how, places = run.config(config), Devices(device=device)
+        trained = yield from train_job(base, dataset, how, run.arm, folder, places)
+        student = trained.student
+        side = how.side_for(base.spec)
+        reached = yield from _test_job(student.network, student.spec, dataset, side)
+        parameters = sum(p.numel() for p in student.network.parameters() if p.requires_grad)
+        images = len(dataset.train)
+        validated = trained.spec.metrics["validation"]["click"]
+        if is_kept(run):
+            kept = checkpoint_of(run, folder.parent)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(folder / BEST_FILE, kept)
+        shutil.rmtree(folder)
+    return ResultRow(
+        run,
+        parameters,
+        images,
+        validated,
+        test_iou=round(100 * reached.iou, 3),
+        test_dice=round(100 * reached.dice, 3),
+        seconds=round(time.monotonic() - started, 1),
+        base=base.spec.name,
+    )
 
 
 def _test_job(
@@ -137,50 +144,15 @@ def _test_job(
     return (yield from validate_network_job(network, planes, side, MAX_TEST_OBJECTS))
 
 
-def _row(
-    run: ExperimentRun,
-    parameters: int,
-    images: int,
-    validated: float,
-    reached: ValidationScores,
-    started: float,
-    base: Model,
-) -> ResultRow:
-    return ResultRow(
-        run,
-        parameters,
-        images,
-        validated,
-        round(100 * reached.iou, 3),
-        round(100 * reached.dice, 3),
-        round(time.monotonic() - started, 1),
-        base.spec.name,
-    )
-
-
 def is_kept(run: ExperimentRun) -> bool:
     """Whether a run's best checkpoint is kept, for the qualitative figure."""
     return run.experiment == "transfer" and run.arm in (SCRATCH, SIMMAT)
 
 
 def checkpoint_of(run: ExperimentRun, folder: Path) -> Path:
-    """Where the best checkpoint of a run lies, if it `is_kept`."""
+    """Path of a run's best checkpoint, if it `is_kept`."""
     return folder / "checkpoints" / f"{_run_name(run)}.safetensors"
 
 
 def _run_name(run: ExperimentRun) -> str:
     return "-".join(run.key).replace(" ", "")
-
-
-def append_row(table: Path, row: ResultRow) -> None:
-    """Add a row, at once and safe on the disk."""
-    table.parent.mkdir(parents=True, exist_ok=True)
-    new = not table.exists()
-    with table.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(COLUMNS)
-        run = [getattr(row.run, name) for name in RUN_COLUMNS]
-        writer.writerow([*run, *(getattr(row, name) for name in RESULT_COLUMNS)])
-        file.flush()
-        os.fsync(file.fileno())
