@@ -8,18 +8,16 @@ import numpy as np
 import pytest
 from skimage.measure import label
 
-from napari_simmat.scenes import benchmark, canvas, textures
+from napari_simmat.scenes import benchmark_shapes, outlines, textures
 from napari_simmat.scenes.benchmark import (
     ARRANGEMENTS,
     BENCHMARK_FAMILIES,
-    FIGURES,
-    PATTERNS,
     PRETRAINING_FAMILIES,
     benchmark_sample,
     benchmark_scene,
-    pattern,
     split_generator,
 )
+from napari_simmat.scenes.benchmark_shapes import FIGURES, PATTERNS, pattern
 from napari_simmat.scenes.canvas import RegionCanvas
 from napari_simmat.scenes.layouts import LAYOUTS
 from napari_simmat.scenes.renderers import FAMILIES
@@ -29,8 +27,8 @@ from napari_simmat.scenes.sensors import PSEUDO_SENSORS, SENSORS, draw_sensor_sa
 
 OUTLINES = {
     name
-    for name, value in inspect.getmembers(canvas, inspect.isfunction)
-    if value.__module__ == canvas.__name__ and not name.startswith("_") and name != "outline"
+    for name, value in inspect.getmembers(outlines, inspect.isfunction)
+    if value.__module__ == outlines.__name__ and not name.startswith("_") and name != "outline"
 }
 
 
@@ -62,7 +60,7 @@ def test_the_benchmark_reaches_nothing_of_pretraining(monkeypatch: pytest.Monkey
     for name in LAYOUTS:
         monkeypatch.setitem(LAYOUTS, name, leak)
     for name in (*OUTLINES, "outline"):
-        monkeypatch.setattr(canvas, name, leak)
+        monkeypatch.setattr(outlines, name, leak)
     for name in ("texture_bank", "_photographs"):
         monkeypatch.setattr(textures, name, leak)
     for name in ("claim_blob", "claim_rod"):
@@ -75,7 +73,7 @@ def test_the_benchmark_reaches_nothing_of_pretraining(monkeypatch: pytest.Monkey
 
 
 def test_pretraining_reaches_nothing_of_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "_tiles", leak)
+    monkeypatch.setattr(benchmark_shapes, "_tiles", leak)
     for table in (ARRANGEMENTS, FIGURES):
         for name in table:
             monkeypatch.setitem(table, name, leak)

@@ -1,17 +1,7 @@
-"""Layouts: where objects stand in a scene.
+"""Layouts: where objects stand in a scene, from about 8 px across to most of the field.
 
-A colony of rod-shaped bacteria as it grows: cells lengthen, divide and push each other.
-
-The mechanics are those of agent-based models of growing cells (e.g. Rudge et al., ACS Synthetic
-Biology 1, 2012) at their simplest: rods are rows of beads, overlapping beads repel.
-
-Where objects are: a table of layouts, each a function of the image size.
-
-Sizes run from about 8 px across to most of the field.
-
-Layouts that fill the field: tissue, soft landscapes, slices of bodies.
-
-Layouts of things that lie on a ground. Sizes are drawn log-uniformly in pixels.
+The colony of rod-shaped bacteria grows by the mechanics of agent-based models (e.g. Rudge et al.,
+ACS Synthetic Biology 1, 2012) at their simplest: rods are rows of beads, overlapping beads repel.
 """
 
 from __future__ import annotations
@@ -25,7 +15,7 @@ from scipy import ndimage as ndi
 from scipy.spatial import cKDTree
 from skimage.measure import label
 
-from napari_simmat.scenes import canvas as canvas_module
+from napari_simmat.scenes import outlines
 from napari_simmat.scenes.canvas import (
     MAX_OBJECTS,
     Drawing,
@@ -53,18 +43,9 @@ class RodShapes(NamedTuple):
 
 
 def grow_colony(rng: np.random.Generator, cells: int, width: float, longest: float) -> RodShapes:
-    """Grow a colony around the origin until it has `cells` or more rods.
+    """Grow a colony around the origin until it has `cells` or more rods of a `width` in pixels.
 
-    Parameters
-    ----------
-    rng
-        Source of randomness.
-    cells
-        Rods at which growth stops.
-    width
-        Of a rod, in pixels.
-    longest
-        Length between the centres of the round ends at which a rod divides, in pixels.
+    A rod divides when the centres of its round ends are `longest` pixels apart.
     """
     founders = int(rng.integers(1, 4))
     centres = rng.normal(0, 1.5 * longest, (founders, 2)) if founders > 1 else np.zeros((1, 2))
@@ -169,10 +150,10 @@ def levels(rng: np.random.Generator, shape: Shape) -> Drawing:
     canvas.regions[:], canvas.count = regions, int(regions.max())
     for _ in range(int(rng.integers(0, 9))):  # lesions and small structures
         radius = log_uniform(rng, 5, max(6.0, 0.09 * side))
-        canvas.fill(canvas_module.blob(rng, radius, 0.1, 1.3), random_position(rng, shape))
+        canvas.fill(outlines.blob(rng, radius, 0.1, 1.3), random_position(rng, shape))
     if rng.random() < 0.4:
         body = RegionCanvas(shape)
-        outline = canvas_module.blob(rng, side * rng.uniform(0.32, 0.46), 0.04, 1.2)
+        outline = outlines.blob(rng, side * rng.uniform(0.32, 0.46), 0.04, 1.2)
         body.fill(outline, (shape[0] / 2, shape[1] / 2))
         canvas.regions[body.regions == 0] = 0
     return canvas.drawing()
@@ -181,7 +162,7 @@ def levels(rng: np.random.Generator, shape: Shape) -> Drawing:
 def head(rng: np.random.Generator, shape: Shape) -> Drawing:
     """A slice of a head: scalp, bone, a ribbon of grey matter that folds around white matter.
 
-    The ribbon is as thick everywhere; fluid fills the furrows and the ventricles.
+    The ribbon has the same thickness everywhere; fluid fills the furrows and the ventricles.
     """
     height, width = shape
     side = min(shape)
@@ -208,8 +189,8 @@ def head(rng: np.random.Generator, shape: Shape) -> Drawing:
     regions[inside & (ndi.distance_transform_edt(~core) < ribbon)] = grey
     regions[core] = white
     middle, away = height / 2 + rng.normal(0, 0.05 * height), rng.uniform(0.04, 0.14) * side
-    horn = canvas_module.blob(rng, side * rng.uniform(0.03, 0.07), 0.2, rng.uniform(1.5, 3))
-    kernel = canvas_module.blob(rng, max(4.5, side * rng.uniform(0.025, 0.05)), 0.05, 1.5)
+    horn = outlines.blob(rng, side * rng.uniform(0.03, 0.07), 0.2, rng.uniform(1.5, 3))
+    kernel = outlines.blob(rng, max(4.5, side * rng.uniform(0.025, 0.05)), 0.05, 1.5)
     deep = away + side * rng.uniform(0.07, 0.12)
     for sign in (1, -1):  # both sides look alike
         canvas.fill((horn[0], sign * horn[1]), (middle, width / 2 + sign * away), ventricle)
@@ -218,7 +199,7 @@ def head(rng: np.random.Generator, shape: Shape) -> Drawing:
     canvas.count = nucleus
     for _ in range(int(rng.integers(0, 4))):  # lesions
         spot = random_position(rng, shape, margin=0.25 * side)
-        canvas.fill(canvas_module.blob(rng, log_uniform(rng, 5, max(6.0, 0.08 * side)), 0.1), spot)
+        canvas.fill(outlines.blob(rng, log_uniform(rng, 5, max(6.0, 0.08 * side)), 0.1), spot)
     objects = np.arange(canvas.count + 1, dtype=np.int32)
     meaning = rng.random()
     if meaning < 0.25:
@@ -234,7 +215,7 @@ def organs(rng: np.random.Generator, shape: Shape) -> Drawing:
     canvas = RegionCanvas(shape)
     side = min(shape)
     centre = (shape[0] / 2, shape[1] / 2)
-    body = canvas_module.blob(rng, side * rng.uniform(0.36, 0.46), 0.03, 1.25)
+    body = outlines.blob(rng, side * rng.uniform(0.36, 0.46), 0.03, 1.25)
     canvas.fill(body, centre)
     inner = rng.uniform(0.8, 0.9)
     canvas.fill((body[0] * inner, body[1] * inner), centre)
@@ -255,9 +236,7 @@ def organs(rng: np.random.Generator, shape: Shape) -> Drawing:
     canvas.count = 2 + organ.count
     for _ in range(int(rng.integers(0, 6))):  # vessels, lesions, spine
         spot = as_point(np.asarray(centre) + rng.normal(0, 0.16 * side, 2))
-        canvas.fill(
-            canvas_module.blob(rng, log_uniform(rng, 4.5, max(6.0, 0.06 * side)), 0.06), spot
-        )
+        canvas.fill(outlines.blob(rng, log_uniform(rng, 4.5, max(6.0, 0.06 * side)), 0.06), spot)
     objects = np.arange(canvas.count + 1, dtype=np.int32)
     if rng.random() < 0.15:
         objects[1:] = 1  # the trunk as a whole
@@ -292,7 +271,7 @@ def leaves(rng: np.random.Generator, shape: Shape) -> Drawing:
         radii = np.sort(radii)[::-1]
     for radius in radii:
         centre = random_position(rng, shape, margin=-0.3 * radius)
-        outline = canvas_module.outline(rng, radius, str(rng.choice(kind)))
+        outline = outlines.outline(rng, radius, str(rng.choice(kind)))
         canvas.fill(outline, centre)
         if radius > 16 and rng.random() < 0.1:  # a ring
             hole = (outline[0] * 0.5, outline[1] * 0.5)
@@ -318,14 +297,14 @@ def nucleated(rng: np.random.Generator, shape: Shape) -> Drawing:
         spot = as_point(np.asarray(centre) + rng.normal(0, 0.12 * radius, 2))
         size = max(4.5, radius * share * np.exp(rng.normal(0, 0.12)))
         nucleus = canvas.fill(
-            canvas_module.blob(rng, size, 0.04, rng.uniform(1, 1.4)), spot, within=cell
+            outlines.blob(rng, size, 0.04, rng.uniform(1, 1.4)), spot, within=cell
         )
         owner.append(cell if meaning == "cells" else nucleus)
     return canvas.drawing(owner)
 
 
 def discs(rng: np.random.Generator, shape: Shape) -> Drawing:
-    """Round flat things such as coins, pills, grains or colonies: in rows or strewn."""
+    """Round flat things such as coins, pills, grains or colonies: in rows or scattered."""
     canvas = RegionCanvas(shape)
     radius = log_uniform(rng, 7, max(10.0, 0.2 * min(shape)))
     variation, irregularity = rng.uniform(0.0, 0.3), float(rng.choice([0.0, 0.02, 0.04]))
@@ -391,7 +370,7 @@ def filaments(rng: np.random.Generator, shape: Shape) -> Drawing:
     for _ in range(int(log_uniform(rng, 3, 22))):
         thickness = max(5.0, width * np.exp(rng.normal(0, 0.3)))
         reach = thickness * log_uniform(rng, 4, max(5.0, 1.2 * min(shape) / thickness))
-        canvas.fill(canvas_module.tube(rng, reach, thickness), random_position(rng, shape))
+        canvas.fill(outlines.tube(rng, reach, thickness), random_position(rng, shape))
     return canvas.drawing()
 
 
@@ -402,7 +381,7 @@ def large(rng: np.random.Generator, shape: Shape) -> Drawing:
         radius = min(shape) * rng.uniform(0.16, 0.42)
         kind = str(rng.choice(["blob", "blob", "polygon", "rectangle"]))
         canvas.fill(
-            canvas_module.outline(rng, radius, kind),
+            outlines.outline(rng, radius, kind),
             random_position(rng, shape, margin=0.2 * min(shape)),
         )
     return canvas.drawing()
@@ -420,7 +399,7 @@ def nested(rng: np.random.Generator, shape: Shape) -> Drawing:
         for depth in range(int(rng.integers(2, 4))):
             if radius < 6:
                 break
-            outline = canvas_module.blob(
+            outline = outlines.blob(
                 rng, radius, float(rng.choice([0.02, 0.06, 0.12])), rng.uniform(1, 1.5)
             )
             canvas.fill(outline, centre)
@@ -429,14 +408,14 @@ def nested(rng: np.random.Generator, shape: Shape) -> Drawing:
                 angle, away = rng.uniform(0, 6.28), radius * rng.uniform(0.2, 0.6)
                 spot = (centre[0] + away * np.sin(angle), centre[1] + away * np.cos(angle))
                 small = max(4.5, radius * rng.uniform(0.12, 0.28))
-                canvas.fill(canvas_module.blob(rng, small, 0.05), spot)
+                canvas.fill(outlines.blob(rng, small, 0.05), spot)
                 owner.append(first if whole_wins else canvas.count)
             radius *= rng.uniform(0.5, 0.8)
     return canvas.drawing(owner)
 
 
 def assembled(rng: np.random.Generator, shape: Shape) -> Drawing:
-    """Things put together from unlike parts, as tools and vehicles are, with gaps between them.
+    """Things assembled from different parts, like tools and vehicles, with gaps between them.
 
     The wholes are the objects, or in one case of four the parts.
     """
@@ -456,7 +435,7 @@ def assembled(rng: np.random.Generator, shape: Shape) -> Drawing:
             parts.append((max(4.5, radius * log_uniform(rng, 0.15, 0.8)), spot))
         for size, spot in [parts[i] for i in rng.permutation(len(parts))]:
             kind = str(rng.choice(["blob", "polygon", "rectangle", "tube"]))
-            outline = canvas_module.outline(rng, size, kind)
+            outline = outlines.outline(rng, size, kind)
             canvas.fill(outline, as_point(spot))
             owner.append(first if whole_wins else canvas.count)
             if size > 10 and rng.random() < 0.2:  # what lies behind is seen through a ring

@@ -1,11 +1,4 @@
-"""Light, blur and degradation of images.
-
-What happens to an image between the instrument and the file.
-
-Lamps, and how they light a scene.
-
-What optics and cameras do to a picture: blur, haze, uneven light, noise.
-"""
+"""Light, blur and noise of instruments, and degradations between the instrument and the file."""
 
 from __future__ import annotations
 

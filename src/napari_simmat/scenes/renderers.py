@@ -1,12 +1,6 @@
-"""Render scenes as photographs, medical and microscopy images.
+"""Renderers: a scene as photographs, medical and microscopy images.
 
-Rendering families: how a scene looks through one kind of instrument.
-
-How medical devices show a scene. Each look returns a float32 image in arbitrary units.
-
-How microscopes show a scene. Each look returns a float32 image in arbitrary units.
-
-How cameras show a scene: photographs, depth, heat. Float32 images in arbitrary units.
+Each returns a float32 image in arbitrary units.
 """
 
 from __future__ import annotations

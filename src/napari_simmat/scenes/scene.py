@@ -1,9 +1,4 @@
-"""`Scene` and `draw_scene`.
-
-A drawn scene: exact labels and the physical maps that sensors look at.
-
-Grey values and colours of regions such that neighbours differ.
-"""
+"""Drawn scenes: exact labels, the physical maps that sensors see, and grey values of regions."""
 
 from __future__ import annotations
 
@@ -27,7 +22,7 @@ MIN_THICKNESS = 2.0
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What stands where, before any sensor looks at it. All maps are (H, W) in image pixels.
+    """A drawn scene before any sensor images it. All maps are (H, W) in image pixels.
 
     Parameters
     ----------
@@ -35,13 +30,13 @@ class Scene:
         Exact class-agnostic instance ids, 1..N without gaps, 0 = background; each id is one
         connected component of at least `MIN_AREA` pixels.
     regions
-        Ids of areas that look alike inside: objects, their parts, and what is no object.
+        Ids of areas of uniform appearance: objects, their parts, and other things.
     distance
         Distance of a pixel's centre to the nearest border between regions, in pixels.
     layout
-        Name of the layout it was drawn by.
+        Name of its layout.
     seed
-        Seed of the maps that are computed when first asked for.
+        Of the maps, which are computed on first use.
     """
 
     labels: Ids
@@ -62,7 +57,7 @@ class Scene:
 
     @cached_property
     def foreground(self) -> NDArray[np.bool_]:
-        """Where there is a region other than the background."""
+        """Mask of the regions other than the background."""
         return self.regions > 0
 
     @cached_property
@@ -169,7 +164,7 @@ class Scene:
 
     @cached_property
     def glass(self) -> NDArray[np.bool_]:
-        """Where a region is clear glass that shows the background through itself."""
+        """Mask of regions of clear glass, through which the background shows."""
         return np.asarray(self._clear[self.regions])
 
     @cached_property
@@ -188,16 +183,16 @@ def draw_scene(
     size: int | tuple[int, int] = 256,
     layout: str | None = None,
 ) -> Scene:
-    """Draw a scene.
+    """Draw a scene of one of the `LAYOUTS` (any by default); the same seed draws the same scene.
 
     Parameters
     ----------
     seed
-        A number, or a generator that is then advanced. The same seed draws the same scene.
+        A number, or a generator, which is advanced.
     size
         Side, or height and width, in pixels.
     layout
-        A name in `LAYOUTS`; any by default.
+        A name in `LAYOUTS`.
 
     Raises
     ------
@@ -213,20 +208,12 @@ def draw_scene(
     if layout not in LAYOUTS:
         raise ValueError(f"Layout {layout!r} is unknown; use one of {', '.join(LAYOUTS)}.")
     shape = (int(height), int(width))
-    drawing = LAYOUTS[layout](rng, shape)
-    regions = np.ascontiguousarray(drawing.regions, np.int32)
-    distance = _distance_to_border(regions)
-    return Scene(
-        labels=_instances(drawing.objects[regions], distance),
-        regions=regions,
-        distance=distance,
-        layout=layout,
-        seed=int(rng.integers(2**31)),
-    )
+    labels, regions, distance = label_drawing(LAYOUTS[layout](rng, shape))
+    return Scene(labels, regions, distance, layout=layout, seed=int(rng.integers(2**31)))
 
 
 def label_drawing(drawing: Drawing) -> tuple[Ids, Ids, Floats]:
-    """What a scene is made of, from a drawing: its `labels`, `regions` and `distance`."""
+    """A scene's `labels`, `regions` and `distance` from a drawing."""
     regions = np.ascontiguousarray(drawing.regions, np.int32)
     distance = _distance_to_border(regions)
     return _instances(drawing.objects[regions], distance), regions, distance
@@ -275,14 +262,14 @@ def tones(
     channels: int = 1,
     background: float | None = None,
 ) -> Floats:
-    """Values (n_regions, channels), at least `gap` apart between neighbours where it can be.
+    """Values (n_regions, channels), at least `gap` apart between neighbours if possible.
 
     Parameters
     ----------
     scene, rng
         The scene; source of randomness.
     gap
-        Wanted difference between regions that share a border (largest over the channels).
+        Desired difference between regions that share a border (largest over the channels).
     low, high
         Range of the values.
     channels

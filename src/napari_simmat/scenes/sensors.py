@@ -1,16 +1,6 @@
-"""Sensors: polarisation, spectral, thermal, near infra-red, depth.
-
-Infra-red cameras: heat in the long waves, reflection in the short ones.
-
-Polarization: what a camera behind four polarisers sees of a scene.
-
-Depth cameras: disparity as it is measured, and the HHA code made of it.
-
-Sensors that look at one scene: colour, polarization, depth, heat, near infra-red, spectra.
+"""Sensors that image one scene: colour, polarization, depth, heat, near infra-red, spectra.
 
 Each renders (C, H, W) float32 in the sensor's own raw units.
-
-Imaging spectrometers: many narrow bands, or a few broad ones, of reflected sunlight.
 """
 
 from __future__ import annotations
@@ -268,7 +258,7 @@ def _with_matching_error(counts: Floats, rng: np.random.Generator) -> Floats:
 
 
 def _missing_readings(scene: Scene, counts: Floats, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Where nothing is read: in shadows, in patches of some surfaces, at single places."""
+    """Mask of missing readings: in shadows, in patches of some surfaces, at single places."""
     patches = smooth_field(rng, scene.shape, rng.uniform(4, 9))
     steep = scene.normals[..., 2] < 0.45
     lost = _shadow(counts) | (patches > np.select([scene.glass, steep], [1.2, 0.9], 2.4))
@@ -277,7 +267,7 @@ def _missing_readings(scene: Scene, counts: Floats, rng: np.random.Generator) ->
 
 
 def _shadow(counts: Floats) -> NDArray[np.bool_]:
-    """What something to the right of it hides from the projector, which stands there."""
+    """Mask of pixels hidden from the projector, which stands on the right."""
     hidden = np.zeros(counts.shape, bool)
     for away in range(1, min(_FARTHEST_SHADOW, counts.shape[1] - 1) + 1):
         nearer = counts[:, away:] - counts[:, :-away]
@@ -410,16 +400,10 @@ def differences(image: Floats) -> Floats:
 
 
 class Sensor(NamedTuple):
-    """A sensor's channels, how it renders them from a scene, and where objects show in them.
+    """A sensor's channel names and its two functions.
 
-    Parameters
-    ----------
-    channels
-        Names of the C channels.
-    render
-        (scene, generator) -> image (C, H, W) float32.
-    cues
-        Image (C, H, W) -> what is searched for visible borders (K, H, W).
+    `render` maps a scene and a generator to an image (C, H, W) float32, `cues` that image to the
+    maps (K, H, W) in which borders of objects are sought.
     """
 
     channels: tuple[str, ...]
@@ -485,13 +469,7 @@ PSEUDO_SENSORS: dict[str, Sensor] = {
 
 
 def sensor_named(name: str) -> Sensor:
-    """The sensor of a name in `SENSORS` or `PSEUDO_SENSORS`.
-
-    Raises
-    ------
-    ValueError
-        If there is none; the message lists the names.
-    """
+    """The sensor of a name in `SENSORS` or `PSEUDO_SENSORS`; ValueError lists the names."""
     sensors = SENSORS | PSEUDO_SENSORS
     if name not in sensors:
         raise ValueError(f"Sensor {name!r} is unknown; use one of {', '.join(sensors)}.")
@@ -510,7 +488,7 @@ def draw_sensor_sample(
     size: int | tuple[int, int] = 256,
     layout: str | None = None,
 ) -> tuple[Floats, Ids, Scene]:
-    """Draw a scene and look at it through `sensor`.
+    """Draw a scene and image it with `sensor`.
 
     Parameters
     ----------
@@ -521,7 +499,7 @@ def draw_sensor_sample(
     size
         Side, or height and width, in pixels.
     layout
-        A name in `LAYOUTS`; one that suits cameras by default.
+        A name in `LAYOUTS`; by default one that suits cameras.
 
     Returns
     -------
@@ -531,7 +509,7 @@ def draw_sensor_sample(
         The scene's objects that this sensor can tell apart, in any channel or by how channels
         differ; ids 1..N.
     scene
-        The scene itself, to be looked at through other sensors.
+        The scene, for other sensors.
     """
     rng = np.random.default_rng(rng)
     return draw_until_visible(
@@ -542,7 +520,7 @@ def draw_sensor_sample(
 def draw_until_visible(
     sensor: str, rng: np.random.Generator, draw: Callable[[], AnyScene]
 ) -> tuple[Floats, Ids, AnyScene]:
-    """Draw scenes until the sensor tells an object of one apart: image, labels, scene."""
+    """Draw scenes until the sensor shows an object of one; returns image, labels and scene."""
     looking = sensor_named(sensor)
     for _ in range(_ATTEMPTS):
         scene = draw()
