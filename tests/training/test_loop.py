@@ -20,7 +20,7 @@ from napari_simmat.models.spec import Normalization
 from napari_simmat.models.tiny import TinyNetwork
 from napari_simmat.models.tuning import STRATEGIES
 from napari_simmat.progress import finish
-from napari_simmat.training import finetune, losses, validation
+from napari_simmat.training import finetune, losses
 from napari_simmat.training.batches import LabelledPlanes
 from napari_simmat.training.finetune import train_job
 from napari_simmat.training.losses import dense_targets, size_loss
@@ -275,7 +275,7 @@ def test_a_file_during_a_validation_costs_no_step_more(
 ) -> None:
     improving(monkeypatch, 0.1, 0.7, 0.9)
     folder, config = tmp_path / "run", short(steps=50, epochs=50, validate_every=1)
-    measured = validation.validate_network_job
+    measured = finetune.validate_network_job
 
     def stopping(*rest):
         if read_log(folder / LOG_FILE)[-1]["step"] == 1:

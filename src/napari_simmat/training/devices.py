@@ -1,4 +1,4 @@
-"""Where a training runs: Lightning Fabric on a processor, on one GPU or on several."""
+"""Devices of a training: Lightning Fabric on a CPU, on one GPU or on several."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Devices:
-    """Where a training runs.
+    """Devices of a training.
 
     Parameters
     ----------
     device
-        auto (a GPU where there is one), cpu, cuda, cuda:1 or mps.
+        auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
     count, nodes
-        Processes on each node, with a GPU each where there are any, and nodes.
+        Processes per node, each with a GPU if there are any, and number of nodes.
     """
 
     device: str = "auto"
@@ -44,13 +44,13 @@ class Devices:
 
     @property
     def processes(self) -> int:
-        """How many there are in all."""
+        """Number of processes on all nodes."""
         return self.count * self.nodes
 
     def precision(self, wanted: Precision) -> Precision:
-        """What a precision is here: auto is half of it where that is safe and quicker.
+        """Resolve auto: half precision if that is safe and faster on this device.
 
-        Processes on processors, each of which would measure for itself, compute exactly.
+        Several CPU processes compute exactly, as each would measure the speed for itself.
         """
         if wanted != "auto":
             return wanted
@@ -67,16 +67,16 @@ class Devices:
         Parameters
         ----------
         precision
-            As Fabric has it, not auto.
+            Fabric's name of it, not auto.
         partly
-            Whether a step may leave out some of what is trained.
+            Whether a step may leave out some of the trained parameters.
 
         Raises
         ------
         ValueError
             If there are no such devices, or they cannot compute in that precision.
         ImportError
-            If it is not installed; the sentence says how to get it.
+            If Fabric is not installed; the message says how to install it.
         """
         try:
             from lightning_fabric import Fabric
@@ -85,7 +85,7 @@ class Devices:
             raise ImportError(
                 "Training needs Lightning Fabric; run `pip install 'napari-simmat[train]'`."
             ) from None
-        # It announces what was asked for; its warnings remain.
+        # Silences announcements of the chosen devices; warnings remain.
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         found = choose_device(self.device)
         devices: Any = self.count
@@ -125,9 +125,9 @@ class Devices:
 
 
 def is_first_process() -> bool:
-    """Whether this is the one process of a training that speaks and writes.
+    """Whether this is the one process of a training that logs and writes.
 
-    Known before Fabric has launched the others: it, torchrun and SLURM say it in the environment.
+    Known from the environment of Fabric, torchrun and SLURM before Fabric launches the others.
     """
     ranks = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK")
     return all(os.environ.get(name, "0") == "0" for name in ranks)

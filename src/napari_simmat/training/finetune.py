@@ -49,9 +49,9 @@ class TrainedModel:
     Parameters
     ----------
     student
-        The network with the best weights, in evaluation mode, and its description.
+        The network in evaluation mode, with the best weights.
     spec
-        The description; its metrics are the best validation, mean IoU in percent, and its step.
+        Its description; the metrics are the best validation, mean IoU in percent, and its step.
     validation
         The validation samples that hold an object.
     fabric
@@ -74,8 +74,8 @@ def train_checkpoint_job(
 ) -> Job[ModelSpec]:
     """Train a checkpoint (`train_job`) and write the best one to `output`; returns its description.
 
-    Its metrics are mean IoU in percent on the validation planes: the best validation, and a click
-    and a box, ``before`` with the base alone and ``after``.
+    The metrics are mean IoU in percent on the validation planes: of the best validation, and of a
+    click and a box, ``before`` with the base alone and ``after``.
 
     Raises
     ------
@@ -272,14 +272,14 @@ class FineTuningTask(TrainingTask):
 
 
 class TrainableNetwork(NamedTuple):
-    """A network to be trained, and what its checkpoint will hold.
+    """A network, whose trained parameters require a gradient, and the content of its checkpoint.
 
     Attributes
     ----------
     spec
-        Without metrics.
+        Description without metrics.
     network
-        What is trained requires a gradient.
+        The network.
     names
         State-dict names of the checkpoint's tensors.
     """
@@ -290,16 +290,16 @@ class TrainableNetwork(NamedTuple):
 
     @property
     def whole(self) -> bool:
-        """Whether the checkpoint holds all of the network and needs no base."""
+        """Whether the checkpoint holds the whole network and needs no base."""
         return STRATEGIES[self.spec.strategy].whole
 
     def tensors(self) -> dict[str, Tensor]:
-        """Copies of the checkpoint's tensors as they are now."""
+        """Copies of the checkpoint's current tensors."""
         state = self.network.state_dict()
         return {name: state[name].detach().cpu().clone() for name in self.names}
 
     def save(self, path: Path, metrics: Mapping[str, Any]) -> None:
-        """Write the checkpoint as the network is now."""
+        """Write the network's current state as a checkpoint."""
         spec = replace(self.spec, metrics=metrics)
         save_checkpoint(path, spec, self.tensors(), bundled=self.whole)
 
@@ -307,7 +307,7 @@ class TrainableNetwork(NamedTuple):
 def make_trainable(
     base: Model, dataset: Dataset, config: TrainConfig, name: str
 ) -> TrainableNetwork:
-    """The base with its new transfer layer and strategy, initialised by the seed.
+    """The base with a new transfer layer and strategy, initialised by the seed.
 
     Raises
     ------
@@ -324,7 +324,7 @@ def make_trainable(
     torch.manual_seed(config.seed)
     network = build_network(below.base.architecture, channels=channels, transfer=config.transfer)
     if not STRATEGIES[config.strategy].whole:
-        # Only what the base has: the transfer layer stays new, with what it keeps of the slot.
+        # The transfer layer stays new, except for what baseline B copies from the base.
         own = network.transfer_names()
         weights = base.network.state_dict()
         fits = {n: w for n, w in weights.items() if n not in own or config.transfer == "baseline_b"}
@@ -357,7 +357,7 @@ def make_trainable(
 
 
 def describe_training(below: ModelSpec, dataset: Dataset, config: TrainConfig, planes: int) -> str:
-    """What was trained on how many planes, in a sentence."""
+    """A sentence about what was trained on how many planes."""
     return (
         f"{dataset.modality}: transfer layer {config.transfer}, {config.strategy} on "
         f"{below.name}, trained on {pluralize(planes, 'labelled plane')} of {dataset.name}."
@@ -411,12 +411,12 @@ def _as_base_expects(below: ModelSpec, dataset: Dataset) -> tuple[Tensor, Tensor
 
 
 def _channels(below: ModelSpec, dataset: Dataset, config: TrainConfig) -> tuple[Channel, ...]:
-    """The data set's; without a transfer layer the base's own, as its weights expect."""
+    """The data set's; without a transfer layer the base's, as its weights expect."""
     return below.channels if config.transfer == "zeroshot" else dataset.channels
 
 
 def _input_size(below: ModelSpec) -> InputSize:
-    """SAM's input is stretched, as in the paper; an embedded base sees images as they are."""
+    """SAM's input is stretched, as in the paper; an embedded base takes images at their size."""
     if below.input_size.method == "native":
         return below.input_size
     return InputSize(method="stretch", size=below.input_size.size)

@@ -19,23 +19,17 @@ from napari_simmat.training.batches import (
 )
 
 MAX_CACHED_FEATURES = 512
-"""Images of which a frozen encoder's features are kept, in the computer's memory, not a GPU's;
-SAM's take 4 MB each."""
+"""Images for which a frozen encoder's features are cached in main memory, 4 MB each for SAM."""
 SIZE_LOSS_WEIGHT = 0.1
-"""Weight of the loss of sizes. Without it they go adrift where the encoder is tuned for masks
-alone, and with them the level on which a click is answered. Three times as much, and centres as
-well, was at the expense of the masks of folded objects."""
+"""Weight of the size loss. Without it, predicted sizes drift when the encoder is tuned for masks
+alone, and with them the level at which a click is decoded. Three times the weight, and a loss of
+centres, made the masks of folded objects worse."""
 
 
 class TrainingModule(nn.Module):
-    """A network as a function from a batch to its loss, which Lightning Fabric can wrap.
+    """Maps a batch to its loss; the network's trained parameters require a gradient.
 
-    Parameters
-    ----------
-    network
-        With what is trained requiring a gradient.
-    auxiliary
-        See `TrainConfig`.
+    For `auxiliary` see `TrainConfig`.
     """
 
     def __init__(self, network: Network, auxiliary: bool) -> None:
@@ -82,13 +76,13 @@ class TrainingModule(nn.Module):
         return loss, {"iou": reached.detach()}
 
     def _prior_loss(self, dense: Tensor, prompts: PromptBatch, target: Tensor) -> Tensor:
-        """Of the dense prior of each first click, which reaches the encoder on a short way."""
+        """Loss of the dense prior at each first click, a short path to the encoder."""
         clicks = prompts.points[:, 0].reshape(len(dense), -1, 2)
         prior = DensePixels(dense).affinity(clicks).flatten(0, 1)[:, None]
         return mask_loss(prior, target).loss.mean()
 
     def _encoded(self, images: Tensor, keys: Sequence[PlaneKey | None]) -> Encoded:
-        """Encode; what a frozen encoder made of a whole plane is kept."""
+        """Encode; a frozen encoder's features of whole planes are cached."""
         if not self.frozen or None in keys:
             return self.network.encode(images)
         found = []
@@ -190,8 +184,8 @@ def mask_loss(logits: Tensor, target: Tensor, balance: float = 0.0) -> MaskLoss:
 def to_mask_grid(masks: Tensor, stride: int) -> Tensor:
     """Masks (N, H, W) on a network's mask grid, (N, 1, H / stride, W / stride) of 0 and 1.
 
-    A cell is what its middle pixel is. An object without such a pixel, which a thin one may be, has
-    the cells that it touches: nothing would be the wrong answer to a click into it.
+    A cell takes the value of its middle pixel. A thin object that contains no such pixel gets the
+    cells that it touches, as an empty target would be wrong for a click on it.
     """
     middle = stride // 2
     grid = masks[:, None, middle::stride, middle::stride].float()
@@ -224,7 +218,7 @@ def dice_and_entropy(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def dense_targets(labels: Tensor) -> Tensor:
-    """What the dense head should say: (B, H, W) ids -> (B, 5, H/2, W/2).
+    """Targets of the dense head: (B, H, W) ids -> (B, 5, H/2, W/2).
 
     Boundary, foreground, offset to the object's centre (y, x, in units of its size), logarithm of
     its size (square root of its area, in `SIZE_UNIT` pixels).

@@ -44,7 +44,7 @@ from napari_simmat.training.trainer import Trainer, TrainingTask
 
 logger = logging.getLogger(__name__)
 CORRECTION_ROUNDS = (0.38, 0.22, 0.14, 0.09, 0.06, 0.05, 0.03, 0.03)
-"""How often a step has 1 to 8 rounds of correcting clicks, where it has any."""
+"""Probabilities of 1 to 8 rounds of correcting clicks in steps with any."""
 RESUMABLE_SETTINGS = {"steps", "validate_every", "save_every"}
 """Settings that may differ when a training resumes."""
 LOG_EVERY = 50
@@ -65,12 +65,12 @@ NO_MUON = (
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig:
-    """How the embedded foundation is trained.
+    """Training settings of the embedded foundation.
 
     Parameters
     ----------
     steps
-        Optimiser steps in all. The learning rate stays level, then falls over the last part
+        Optimizer steps in all. The learning rate is constant, then falls over the last part
         (``decay``), so that a training can be prolonged from before the fall.
     families
         Scene families to draw; empty for all.
@@ -79,17 +79,17 @@ class PretrainConfig:
         weights that are the result.
     warmup, dense_only, decay
         Steps of rising rate; share of the steps that train the encoder alone at first; share of
-        the steps (of those since the training began) at the end over which the rate falls to zero.
+        the steps since this training began over which the rate finally falls to zero.
     objects, affinity_objects
         Objects prompted per crop, and clicks of the dense prior trained per crop.
     corrections
-        Share of the steps with 1 to 8 rounds of correcting clicks; the last one is trained.
+        Share of the steps with 1 to 8 rounds of correcting clicks, the last of which is trained.
     local_contrast
-        Whether the network gets local contrast beside its first projection.
+        Whether the network gets local contrast in addition to its first projection.
     precision
         ``"float32"`` or ``"bfloat16"`` (autocast): which is faster depends on the processor.
     seed
-        Fixes everything that is random.
+        Fixes all random numbers.
     """
 
     steps: int = 20_000
@@ -199,7 +199,7 @@ def tiny_spec(
     *,
     architecture: str = "tiny_local",
 ) -> ModelSpec:
-    """What describes an embedded base called `name`."""
+    """The description of an embedded base called `name`."""
     return ModelSpec(
         name=name,
         modality="RGB or grey",

@@ -1,4 +1,4 @@
-"""A training's folder: what is needed to go on, the best checkpoint so far, and the log."""
+"""A training's folder: the state to resume from, the best checkpoint so far, and the log."""
 
 from __future__ import annotations
 
@@ -34,12 +34,7 @@ LOG_COLUMNS = ("step", "epoch", "learning_rate", "loss", "train_iou", "validatio
 
 
 class RunFolder:
-    """The folder of one training, which nobody else uses until it is closed.
-
-    Parameters
-    ----------
-    path
-        Made if need be.
+    """The folder of one training, locked until it is closed; created if needed.
 
     Raises
     ------
@@ -68,16 +63,16 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """Where the best checkpoint so far lies."""
+        """Path of the best checkpoint so far."""
         return self.path / BEST_FILE
 
     @property
     def asked_to_stop(self) -> bool:
-        """Whether somebody has put a file called ``stop`` here: end, and keep the best."""
+        """Whether there is a file called ``stop``, which ends the training and keeps the best."""
         return (self.path / STOP_FILE).exists()
 
     def save(self, state: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-        """Write tensors and plain values, whole or not at all; a disk that is full says so."""
+        """Write tensors and plain values, completely or not at all; a full disk is reported."""
         with atomic_write(self.path / STATE_FILE) as temporary:
             try:
                 torch.save({**state, "settings": json.dumps(settings)}, temporary)
@@ -89,7 +84,7 @@ class RunFolder:
                 ) from error
 
     def log(self, row: Mapping[str, float]) -> None:
-        """Add a row to the table and to TensorBoard; columns that are not known stay empty."""
+        """Add a row to the table and to TensorBoard; missing columns stay empty."""
         path = self.path / LOG_FILE
         with disk_errors_explained(path):
             new = not path.exists()
@@ -104,7 +99,7 @@ class RunFolder:
             logger.warning("TensorBoard's file could not be written (%s).", error)
 
     def go_on_from(self, step: int) -> None:
-        """Take rows beyond `step` out of the table: they will be written anew."""
+        """Remove rows beyond `step` from the table: they will be written again."""
         self._begin = step + 1
         path = self.path / LOG_FILE
         if not path.exists():
@@ -119,7 +114,7 @@ class RunFolder:
             writer.writerows(rows)
 
     def close(self) -> None:
-        """Give back what is open."""
+        """Close TensorBoard's file and release the lock."""
         board, self._board = self._board, None
         try:
             if board is not None:
@@ -130,13 +125,13 @@ class RunFolder:
             self._lock.release()
 
     def _show(self, row: Mapping[str, float]) -> None:
-        """Tell TensorBoard, where it is installed."""
+        """Add a row to TensorBoard, if it is installed."""
         if self._board is None:
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError:
                 return
-            # What an interrupted training wrote beyond the step from which it goes on is hidden.
+            # Hides rows that an interrupted training wrote after its last state.
             self._board = SummaryWriter(
                 os.fspath(self.path / "tensorboard"), purge_step=self._begin
             )
@@ -147,11 +142,11 @@ class RunFolder:
 
 
 def settings_in(folder: Path) -> dict[str, Any]:
-    """The settings of the training that a folder holds; none where that cannot be read."""
+    """The settings of the training that a folder holds; empty if that cannot be read."""
     try:  # mapped: the tensors, which may be large, are not read
         state = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True, mmap=True)
         return dict(json.loads(state["settings"]))
-    except Exception:  # what is wrong with it, `read_state` says
+    except Exception:  # `read_state` reports the reason
         return {}
 
 
@@ -201,7 +196,7 @@ def read_state(
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """The rows of a training's table; what is empty is left out."""
+    """The rows of a training's table, without empty cells."""
     with path.open(newline="") as file:
         return [
             {name: float(value) for name, value in row.items() if name and value}

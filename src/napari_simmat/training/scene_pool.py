@@ -22,7 +22,7 @@ from napari_simmat.scenes.samples import draw_sample, visible_labels
 CROP_SIZES = (96, 128, 160, 192, 256)
 CROP_SIZE_WEIGHTS = (0.12, 0.35, 0.18, 0.2, 0.15)
 PIXELS_PER_STEP = 8 * 128 * 128
-"""Pixels of a step: small crops come in larger batches."""
+"""Pixels per step: small crops come in larger batches."""
 MIN_AREA = 24
 MEAN, STD = 127.5, 64.0
 """Standardisation of the input, the same for every channel."""
@@ -41,16 +41,16 @@ class CropBatch(NamedTuple):
 
 
 class ScenePool:
-    """A sliding window over an endless, seeded row of scenes.
+    """A sliding window over an endless, seeded sequence of scenes.
 
     Parameters
     ----------
     seed
-        Fixes the row.
+        Determines the sequence.
     draw
-        Draws a scene with a generator of its own.
+        Draws a scene with its own generator.
     vary
-        Changes a crop, its image and ids, without harm to what it means.
+        Augments a crop, its image and ids.
     size
         Scenes held at once.
     fresh
@@ -97,7 +97,7 @@ class ScenePool:
         )
 
     def _advance(self, step: int) -> None:
-        """Bring the window to where it stands at `step`."""
+        """Move the window to its place at `step`."""
         end = self.size + int(step * self.fresh)
         self._next = max(self._next, end - self.size)
         while self._next < end:
@@ -107,7 +107,7 @@ class ScenePool:
 
 
 def scene_drawer(families: tuple[str, ...] = ()) -> Callable[[np.random.Generator], DrawnScene]:
-    """Draws scenes of all sizes in the looks of `families` (all by default), (3, H, W)."""
+    """A function that draws scenes (3, H, W) of any size of `families` (by default all)."""
 
     def draw(rng: np.random.Generator) -> DrawnScene:
         sides = np.exp(rng.uniform(np.log(160), np.log(420), 2)).astype(int)
@@ -128,7 +128,7 @@ def scene_drawer(families: tuple[str, ...] = ()) -> Callable[[np.random.Generato
 
 
 def augment_scene(drawn: DrawnScene, rng: np.random.Generator) -> DrawnScene:
-    """Mirror and turn; other contrast, brightness, gamma, channel order; inverted or grey."""
+    """Flip, transpose, change contrast, gamma and channel order, invert, or make grey."""
     image, labels = drawn
     if rng.random() < 0.5:
         image, labels = image[:, :, ::-1], labels[:, ::-1]
@@ -153,7 +153,7 @@ def augment_scene(drawn: DrawnScene, rng: np.random.Generator) -> DrawnScene:
 
 
 def random_normalize(image: NDArray[np.floating], rng: np.random.Generator) -> Image:
-    """Percentiles to 0..255 as the product does, sometimes others; (H, W[, 3]) -> (3, H, W)."""
+    """Stretch the usual percentiles, or others, to 0..255; (H, W[, 3]) -> (3, H, W)."""
     channels = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
     exact = rng.random() < 0.6
     low, high = (0.5, 99.9) if exact else (rng.uniform(0, 2), rng.uniform(98.5, 100))
@@ -164,7 +164,7 @@ def random_normalize(image: NDArray[np.floating], rng: np.random.Generator) -> I
 def _window_contrast(
     image: NDArray[np.floating], labels: NDArray[np.int32], rng: np.random.Generator
 ) -> DrawnScene:
-    """Clipped as by a user's contrast limits or a saturated camera, with what is still seen."""
+    """Clip as contrast limits or a saturated camera do; keep the labels still visible."""
     channels = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
     clipped = _rescale_percentiles(channels, rng.uniform(0, 15), rng.uniform(75, 98.5), joint=True)
     seen = visible_labels(np.moveaxis(clipped, 0, -1)[..., : len(channels)], labels)
@@ -198,7 +198,7 @@ def _zoom(image: Image, labels: NDArray[np.int32], factors: tuple[float, float])
 def _crop(
     image: Image, labels: NDArray[np.int32], side: int, rng: np.random.Generator
 ) -> DrawnScene:
-    """A square of `side`; a smaller scene is surrounded by nothing, as the engine pads."""
+    """A square of `side`; smaller scenes are padded as by the engine."""
     short = [max(0, side - length) for length in labels.shape]
     if any(short):
         before = [int(rng.integers(0, s + 1)) for s in short]
@@ -206,7 +206,7 @@ def _crop(
         image = np.pad(image, [(0, 0), *pads], constant_values=PADDING_VALUE)
         labels = np.pad(labels, pads)
     y, x = (int(rng.integers(0, length - side + 1)) for length in labels.shape)
-    if rng.random() < 0.15:  # the image's lower right corner, with what the engine pads there
+    if rng.random() < 0.15:  # the image's lower right corner, padded as by the engine
         y, x = (length - side for length in labels.shape)
         extra = [int(v) for v in rng.integers(1, 32, 2)]
         image = np.pad(image, [(0, 0), (0, extra[0]), (0, extra[1])], constant_values=PADDING_VALUE)
@@ -218,7 +218,7 @@ def _crop(
 def _choose(
     labels: NDArray[np.int32], objects: int, rng: np.random.Generator
 ) -> NDArray[np.int32] | None:
-    """Ids of objects to prompt, larger ones somewhat more often; None where there are none."""
+    """Ids of objects to prompt, larger ones somewhat more often; None without objects."""
     area = np.bincount(labels.ravel())
     area[0] = 0
     ids = np.flatnonzero((area >= MIN_AREA) & (area < 0.9 * labels.size))
