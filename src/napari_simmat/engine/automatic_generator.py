@@ -1,13 +1,8 @@
-"""Automatic mask generation: prompt on a grid, tile large images, label the result.
+"""Automatic segmentation: prompt a model all over a plane and label its masks.
 
-Segment everything: a model is asked at many places, and what it answers becomes objects.
-
-`propose_masks_job` (`proposing.py`) asks and keeps all masks; `masks_to_instances` (`sifting.py`) makes objects of them,
-again and again with other thresholds where wanted.
-
-What a model answers all over a plane, as candidates; where and on which crops it is asked.
-
-Segment everything in a plane of any size: tile by tile, in bounded memory.
+`propose_masks_job` collects mask candidates, `automatic_postprocessing.masks_to_instances` turns
+them into objects, again with other thresholds if wanted. `segment_tiles_job` does both tile by
+tile, in bounded memory, for planes of any size.
 """
 
 from __future__ import annotations
@@ -60,14 +55,14 @@ def segment_everything(
     Parameters
     ----------
     predictor
-        With an image.
+        Holds the image.
     settings
-        The model's defaults where left out.
+        By default the model's.
     plane
         Index along the image's axes before Y and X.
     prompts
-        Where to ask instead of on a grid, e.g. from `engine.automatic.seeds`; crop layers are not
-        used then.
+        Used instead of a grid, e.g. `automatic_settings.prompts_from_labels`. Crop layers are then
+        ignored.
 
     Returns
     -------
@@ -104,14 +99,14 @@ def segment_everything_job(
 
 
 BATCH_SIZES = {"cpu": 16}
-"""Prompts that are answered together by kind of device; more would not stay in a CPU's caches."""
+"""Prompts decoded together, by kind of device; more would not stay in a CPU's caches."""
 GPU_BATCH_SIZE = 64
 ALTERNATIVE_WEIGHT = 0.85
-"""What the estimate of an alternative counts where a model's answer is a mask beside them."""
+"""Weight of the predicted IoU of the three candidates where the model also gives a single mask."""
 
 
 class CropRegion(NamedTuple):
-    """A part of a plane that is encoded by itself; layer 0 is the whole plane."""
+    """A part of a plane that is encoded on its own; layer 0 is the whole plane."""
 
     box: PixelBox
     layer: int = 0
@@ -124,26 +119,24 @@ def propose_masks_job(
     prompts: Sequence[Prompt] | None = None,
     keep_all: bool = True,
 ) -> Job[MaskCandidates]:
-    """Ask the model all over a plane and keep what it answers.
+    """Prompt the model all over a plane and collect its masks.
 
     Parameters
     ----------
     predictor
-        With an image; what is encoded of it afterwards is what was before.
+        Holds the image; its current plane is the same afterwards.
     settings
-        Where to ask; with `keep_all` thresholds play no part.
-    plane
-        Index along the image's axes before Y and X.
-    prompts
-        Where to ask instead of on grids; crops are not used then.
+        Where to prompt; with `keep_all` the thresholds do not matter.
+    plane, prompts
+        As in `segment_everything`.
     keep_all
-        Keep masks that the filters of `settings` rule out as well, to be sifted again with other
-        ones. Without, those are not even formed where the model's estimate says so.
+        Also keep masks that the filters of `settings` reject, so that they can be filtered again
+        with other settings. Otherwise masks of too low predicted IoU are not even formed.
 
     Raises
     ------
     ValueError
-        If a prompt does not lie on the image; one sentence says which.
+        If a prompt lies outside the image.
     """
     height, width = predictor.shape[-2:]
     for prompt in prompts or ():
@@ -152,13 +145,13 @@ def propose_masks_job(
     crops = [CropRegion(PixelBox(0, 0, height, width))]
     if prompts is None and settings.seeds == "grid":
         crops = crop_regions((height, width), settings)
-    asked = [
+    seeds_of_crops = [
         seed_prompts(predictor, settings, plane, crop.box) if prompts is None else prompts
         for crop in crops
     ]
-    total, done = sum(map(len, asked)), 0
+    total, done = sum(map(len, seeds_of_crops)), 0
     with predictor.keeping_plane():
-        for crop, seeds in zip(crops, asked, strict=True):
+        for crop, seeds in zip(crops, seeds_of_crops, strict=True):
             for progress in predictor.encode_tile_job(plane, *crop.box.slices):
                 yield replace(progress, message=progress.message or "encoding")
             yield from prompt_crop_job(
@@ -177,38 +170,34 @@ def prompt_crop_job(
     counted: tuple[int, int],
     keep_all: bool,
 ) -> Job[None]:
-    """Answer seeds on the crop that is encoded, and keep their masks in the plane's pixels.
+    """Prompt the encoded crop with seeds, and add their masks to `candidates`.
 
     Parameters
     ----------
     counted
-        How many seeds were answered before, which is the first one's number, and how many there
-        are altogether.
-    keep_all
-        As in `propose_masks_job`.
+        Number of seeds of the crops before this one, and of all crops.
     """
     least = MIN_PREDICTED_IOU if keep_all else settings.thresholds[0]
     before, total = counted
     positions = prompt_positions(seeds)
+    # SAM's own generator takes the three candidates and leaves out the single-mask token.
     stock = predictor.model.spec.mask_choice == "stock"
-    worth = np.array([0, 1, 1, 1] if stock else [1, *(ALTERNATIVE_WEIGHT,) * 3], np.float32)
+    weights = np.array([0, 1, 1, 1] if stock else [1, *(ALTERNATIVE_WEIGHT,) * 3], np.float32)
     size = BATCH_SIZES.get(predictor.device.type, GPU_BATCH_SIZE)
     for start in range(0, len(seeds), size):
         batch = seeds[start : start + size]
-        for at, answer in enumerate(predictor.predict_low_res(batch, least), start=start):
-            for index, quality in enumerate((answer.predicted_iou * worth).tolist()):
-                patch = answer.patch(index, above=-settings.offset) if quality > least else None
+        for seed, result in enumerate(predictor.predict_low_res(batch, least), before + start):
+            for number, quality in enumerate((result.predicted_iou * weights).tolist()):
+                patch = result.patch(number, above=-settings.offset) if quality > least else None
                 if patch is None:
                     continue
-                proposed = _mask_candidate(patch, quality, settings.offset, crop, candidates.shape)
-                if proposed is None:
+                found = _mask_candidate(patch, quality, settings.offset, crop, candidates.shape)
+                if found is None:
                     continue
-                known, mask = proposed
-                if keep_all or is_accepted(known, settings, candidates.shape):
-                    here = known._replace(
-                        seed=before + at, seeds_inside=_seeds_inside(known, mask, positions, crop)
-                    )
-                    candidates.add(here, mask)
+                candidate, mask = found
+                if keep_all or is_accepted(candidate, settings, candidates.shape):
+                    inside = _seeds_inside(candidate, mask, positions, crop)
+                    candidates.add(candidate._replace(seed=seed, seeds_inside=inside), mask)
         yield Progress(before + start + len(batch), total, "segmenting everything")
 
 
@@ -226,10 +215,7 @@ def seed_prompts(
 ) -> list[Prompt]:
     """Clicks on a part of a plane, in its own pixels: a grid, or the local maxima of a channel.
 
-    Raises
-    ------
-    ValueError
-        If the model has no such channel.
+    Raises ValueError if the model has no such channel.
     """
     if settings.seeds == "grid":
         return point_grid(box.size, settings.points_per_side or default_grid_points(box.size))
@@ -257,7 +243,7 @@ def _mask_candidate(
     box = PixelBox(top, left, top + mask.shape[0], left + mask.shape[1])
     if touches_crop_edge(box, crop.box, shape):
         return None
-    known = MaskCandidate(
+    candidate = MaskCandidate(
         box=box,
         area=int(np.count_nonzero(mask)),
         quality=quality,
@@ -265,11 +251,11 @@ def _mask_candidate(
         rim=_crop_edge_share(mask, box, crop.box),
         layer=crop.layer,
     )
-    return known, mask
+    return candidate, mask
 
 
 def touches_crop_edge(box: PixelBox, crop: PixelBox, shape: tuple[int, int]) -> bool:
-    """Whether a box comes near the crop's edge where the plane goes on, by SAM's rule."""
+    """Whether a box is near a crop's edge beyond which the plane continues, by SAM's rule."""
     tight = torch.tensor([[box.x0, box.y0, box.x1 - 1, box.y1 - 1]])  # as SAM's boxes
     edges = [crop.x0, crop.y0, crop.x1, crop.y1]
     near = is_box_near_crop_edge(tight, edges, [0, 0, shape[1], shape[0]])
@@ -277,7 +263,7 @@ def touches_crop_edge(box: PixelBox, crop: PixelBox, shape: tuple[int, int]) -> 
 
 
 def _stability(logits: NDArray[np.float32], offset: float) -> float:
-    """Share of a mask that stays when its cutoff moves; SAM's, counted without copies."""
+    """SAM's stability score: IoU of the masks at the cutoffs `offset` and ``-offset``."""
     inner, outer = (np.float32(np.count_nonzero(logits > cut)) for cut in (offset, -offset))
     return float(inner / outer)
 
@@ -294,14 +280,14 @@ def _crop_edge_share(mask: NDArray[np.bool_], box: PixelBox, crop: PixelBox) -> 
 
 
 def _seeds_inside(
-    proposed: MaskCandidate,
+    candidate: MaskCandidate,
     mask: NDArray[np.bool_],
     positions: NDArray[np.float64],
     crop: CropRegion,
 ) -> int:
     """How many of the crop's seeds lie on a mask."""
-    box = proposed.box
-    positions = positions[np.isfinite(positions).all(axis=1)]  # those of masks are not known
+    box = candidate.box
+    positions = positions[np.isfinite(positions).all(axis=1)]  # a mask prompt has none
     at = np.floor(positions + 0.5).astype(int)  # the pixel whose centre is nearest
     y, x = at[:, 0] + crop.box.y0 - box.y0, at[:, 1] + crop.box.x0 - box.x0
     within = (y >= 0) & (x >= 0) & (y < mask.shape[0]) & (x < mask.shape[1])
@@ -314,23 +300,25 @@ def segment_tiles_job(
     settings: AutomaticSettings | None = None,
     plane: tuple[int, ...] = (),
 ) -> Job[NDArray[np.float32]]:
-    """Find all objects of a plane in overlapping tiles, normalised as one, stitched across seams.
+    """Find all objects of a plane in overlapping tiles, stitched across their seams.
+
+    All tiles are normalised as the whole image.
 
     Parameters
     ----------
     predictor
-        With an image; `Predictor.open_image_job` hands over one that need not be encoded as a whole.
+        Holds the image; `Predictor.open_image_job` opens one without encoding a whole plane.
     labels
-        (Y, X) uint32, empty: numpy, or zarr for what does not fit into memory. Filled tile by
-        tile; every object has one id, 1..N.
+        (Y, X) uint32, empty: numpy, or zarr if it does not fit into memory. It is filled tile by
+        tile; the objects are 1..N.
     settings
-        The model's defaults where left out; `tile` and `tile_overlap` say how it is cut.
+        By default the model's; `tile` and `tile_overlap` define the tiles.
     plane
         Index along the image's axes before Y and X.
 
     Returns
     -------
-    (N,) the model's own estimates of the objects' IoU.
+    (N,) predicted IoU of the objects.
     """
     settings = (settings or AutomaticSettings()).for_model(predictor.model.spec)
     height, width = predictor.shape[-2:]
@@ -352,10 +340,8 @@ def segment_tiles_job(
             candidates = MaskCandidates(part.size)
             own = CropRegion(PixelBox(0, 0, *part.size))
             within = settings_for_part(settings, part.size, most)
-            asked = prompt_crop_job(
-                predictor, seeds, own, within, candidates, (0, len(seeds)), False
-            )
-            yield from with_progress(asked, here)
+            job = prompt_crop_job(predictor, seeds, own, within, candidates, (0, len(seeds)), False)
+            yield from with_progress(job, here)
             stitcher.add(masks_to_instances(candidates, within), part)
     yield Progress(len(tiles), len(tiles), "numbering")
     return stitcher.finish(settings.keep_border, most)
@@ -364,39 +350,21 @@ def segment_tiles_job(
 def settings_for_part(
     settings: AutomaticSettings, size: tuple[int, int], most: float
 ) -> AutomaticSettings:
-    """The settings for a part of a plane: its border and its area are not the plane's.
+    """The settings for a part of `size`, whose border and area are not the plane's.
 
-    What fills a part nearly is no object all the same.
-
-    Parameters
-    ----------
-    size
-        Height and width of the part.
-    most
-        Pixels up to which an object of the plane stays.
+    Objects of more than `most` pixels are dropped from the plane; a mask that nearly fills a part
+    is not an object either.
     """
     share = min(most / math.prod(size), max(settings.max_area, AutomaticSettings.max_area))
     return replace(settings, keep_border=True, max_area=share)
 
 
 def box_around(positions: NDArray[np.float64], tile: PixelBox, margin: int) -> PixelBox:
-    """The part of a tile within `margin` pixels of seeds: all of it that is worth encoding.
+    """The part of a tile, in the plane's pixels, within `margin` of its seeds.
 
-    Parameters
-    ----------
-    positions
-        (N, 2) as y, x in the tile's pixels, at least one.
-
-    Returns
-    -------
-    Box
-        In the plane's pixels.
+    The rest of the tile need not be encoded. `positions` (N, 2) are y, x in the tile's pixels.
     """
     first = np.maximum(np.floor(positions.min(0)).astype(int) - margin, 0)
     last = np.minimum(np.ceil(positions.max(0)).astype(int) + 1 + margin, tile.size)
-    return PixelBox(
-        tile.y0 + int(first[0]),
-        tile.x0 + int(first[1]),
-        tile.y0 + int(last[0]),
-        tile.x0 + int(last[1]),
-    )
+    corner = np.array([tile.y0, tile.x0])
+    return PixelBox(*(corner + first).tolist(), *(corner + last).tolist())

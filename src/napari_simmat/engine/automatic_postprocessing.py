@@ -1,15 +1,10 @@
-"""Filter, merge and stitch automatic masks.
-
-Masks that a model proposes for a plane, kept small, to be sifted again and again.
-
-Which of the masks that a model proposes become objects.
+"""From mask candidates to a label image: filter, merge, and stitch tiles.
 
 The filters are those of SAM's automatic mask generator (predicted IoU, stability, box
 non-maximum suppression, small regions; https://github.com/facebookresearch/segment-anything).
-What they leave still overlaps; four more make it a label image: seeds have to agree, masks that do
-are put to the vote, a mask that others make up is none, and each pixel belongs to the best mask.
-
-Objects of overlapping tiles as objects of the plane, tile by tile, in memory or in a file.
+The masks that pass still overlap. Four further steps make a label image of them: masks found by
+too few of the seeds on them are dropped, masks of the same object are merged by majority vote,
+masks covered by smaller ones are dropped, and each remaining pixel goes to the best mask.
 """
 
 from __future__ import annotations
@@ -26,7 +21,7 @@ from scipy import ndimage as ndi
 from scipy.ndimage import find_objects
 
 from napari_simmat.engine.automatic_settings import AutomaticSettings
-from napari_simmat.engine.masks import iou
+from napari_simmat.engine.masks import bounding_box, iou
 
 
 class PixelBox(NamedTuple):
@@ -49,26 +44,26 @@ class PixelBox(NamedTuple):
 
 
 class MaskCandidate(NamedTuple):
-    """What is known of one proposed mask without looking at its pixels.
+    """Measurements of one mask, on which the filters decide without its pixels.
 
     Attributes
     ----------
     box
-        Around the mask, in the plane's pixels.
+        Bounding box in the plane's pixels.
     area
-        Its pixels.
+        Number of pixels.
     quality
-        The model's own estimate of its IoU; of an alternative to its answer somewhat less.
+        Predicted IoU; reduced for candidates beside a single mask.
     stability
-        Share of it that stays when the cutoff moves by an offset either way.
+        IoU of the masks at a higher and a lower cutoff.
     rim
-        Share of the outermost pixels of its crop that it covers.
+        Share of the outermost pixels of its crop that the mask covers.
     seed
-        Number of the seed whose answer it is.
+        Number of the seed that yielded it.
     seeds_inside
-        How many seeds of the same crop lie on it.
+        Number of seeds of the same crop that lie on it.
     layer
-        0 where the whole plane was encoded, higher for smaller crops.
+        Crop layer: 0 for the whole plane, higher for smaller crops.
     """
 
     box: PixelBox
@@ -83,15 +78,7 @@ class MaskCandidate(NamedTuple):
 
 @dataclass(eq=False)
 class MaskCandidates:
-    """All masks that were proposed for one plane.
-
-    Parameters
-    ----------
-    shape
-        Height and width of the plane.
-    known
-        What is known of each.
-    """
+    """All mask candidates of a plane of `shape`: measurements, and compressed masks."""
 
     shape: tuple[int, int]
     known: list[MaskCandidate] = field(default_factory=list)
@@ -124,11 +111,11 @@ class MaskCandidates:
 
 
 SAME_MASK_IOU = 0.95
-"""IoU of two masks from which on they outline the same object, pixel by pixel."""
+"""Masks of at least this IoU outline the same object and vote on its pixels."""
 PART_SHARE = 0.9
-"""Share of a mask within a larger one from which on it is a part of it."""
+"""A mask is part of a larger one if at least this share of it lies within."""
 COMPOSITE_SHARE = 0.1
-"""Share of a mask that its parts cover from which on it is made up of them."""
+"""A mask is composed of others if they cover at least this share of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,9 +125,9 @@ class Instances:
     Attributes
     ----------
     labels
-        (Y, X) uint32, 1..N in the order of the objects' first pixels; each object is one piece.
+        (Y, X) uint32, 1..N in the order of the objects' first pixels; each object is connected.
     scores
-        (N,) float32, the model's own estimates of their IoU.
+        (N,) float32, predicted IoU.
     """
 
     labels: NDArray[np.uint32]
@@ -151,8 +138,13 @@ class Instances:
 
 
 def masks_to_instances(candidates: MaskCandidates, settings: AutomaticSettings) -> Instances:
-    """Turn proposed masks into objects; of equal masks the earlier one stays."""
-    best = _suppressed(candidates, accepted_candidates(candidates, settings), settings)
+    """Filter and merge candidates into objects; of equal masks the earlier one stays."""
+    accepted = [
+        number
+        for number, one in enumerate(candidates.known)
+        if is_accepted(one, settings, candidates.shape)
+    ]
+    best = _suppressed(candidates, accepted, settings)
     chosen = [one for one in best if _agreement(candidates, one, best[one]) >= settings.agreement]
     masks = {
         one: _clean_mask(_majority_mask(candidates, one, best[one]), settings.min_area)
@@ -163,14 +155,8 @@ def masks_to_instances(candidates: MaskCandidates, settings: AutomaticSettings) 
     return _paint_instances(candidates, chosen, masks, settings)
 
 
-def accepted_candidates(candidates: MaskCandidates, settings: AutomaticSettings) -> list[int]:
-    """Numbers of the candidates that their own numbers do not rule out."""
-    known = enumerate(candidates.known)
-    return [number for number, one in known if is_accepted(one, settings, candidates.shape)]
-
-
 def is_accepted(one: MaskCandidate, settings: AutomaticSettings, shape: tuple[int, int]) -> bool:
-    """Whether a candidate's own numbers do not rule it out on a plane of this size."""
+    """Whether a candidate's own measurements pass the filters on a plane of this size."""
     height, width = shape
     quality, stability = settings.thresholds
     touches = one.box.y0 == 0 or one.box.x0 == 0 or one.box.y1 == height or one.box.x1 == width
@@ -186,7 +172,7 @@ def is_accepted(one: MaskCandidate, settings: AutomaticSettings, shape: tuple[in
 def _suppressed(
     candidates: MaskCandidates, chosen: list[int], settings: AutomaticSettings
 ) -> dict[int, list[int]]:
-    """The best of those with boxes alike, best first, each with all that are like it."""
+    """Non-maximum suppression by boxes: the best candidates, best first, each with its like."""
     import torch
     from torchvision.ops import box_iou, nms
 
@@ -196,7 +182,7 @@ def _suppressed(
     boxes = torch.from_numpy(candidates.boxes(chosen))
     best = nms(boxes, torch.from_numpy(scores), settings.box_overlap)
     alike = (box_iou(boxes[best], boxes) >= settings.box_overlap).numpy()
-    alike[np.arange(len(best)), best] = True  # also where the threshold is above 1
+    alike[np.arange(len(best)), best] = True  # itself, even if rounding puts its IoU below 1
     numbers = np.array(chosen)
     return {chosen[at]: numbers[row].tolist() for at, row in zip(best.tolist(), alike, strict=True)}
 
@@ -207,13 +193,21 @@ def _score(candidates: MaskCandidates, one: int) -> float:
 
 
 def _agreement(candidates: MaskCandidates, one: int, alike: list[int]) -> float:
-    """Share of the seeds on a mask that are answered with one like it."""
+    """Share of the seeds on a mask that yielded a mask like it.
+
+    A spurious mask is found by one seed in many; an object by most of the seeds on it.
+    """
     seeds = {candidates.known[other].seed for other in alike}
     return len(seeds) / max(candidates.known[one].seeds_inside, 1)
 
 
 def _majority_mask(candidates: MaskCandidates, one: int, alike: list[int]) -> NDArray[np.bool_]:
-    """The pixels of a mask's box that most masks of the same object cover, by their scores."""
+    """The pixels of a mask's box that most masks of the same object cover, weighted by score.
+
+    The seeds of an object yield outlines that differ by a pixel here and there. Their majority is
+    closer to the truth than the best of them. Only masks of high IoU vote: others of a like box
+    may be of another object.
+    """
     box, mask = candidates.known[one].box, candidates.mask(one)
     area = np.count_nonzero(mask)
     votes, total = np.zeros(mask.shape, np.float32), 0.0
@@ -230,11 +224,11 @@ def _majority_mask(candidates: MaskCandidates, one: int, alike: list[int]) -> ND
 
 
 def _clean_mask(mask: NDArray[np.bool_], least: int) -> NDArray[np.bool_]:
-    """The largest piece of a mask, holes of fewer than `least` pixels filled."""
+    """The largest connected part of a mask, holes of fewer than `least` pixels filled."""
     mask = _largest_piece(mask)
     if mask.all() or least < 2:
         return mask
-    holes, count = ndi.label(~np.pad(mask, 1))  # the outside is one of them, whatever its size
+    holes, count = ndi.label(~np.pad(mask, 1))  # the outside is one of them, and never filled
     if count == 1:
         return mask
     sizes = np.bincount(holes.ravel())
@@ -255,7 +249,7 @@ def _largest_piece(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def _without_composites(
     chosen: list[int], masks: dict[int, NDArray[np.bool_]], boxes: dict[int, PixelBox]
 ) -> list[int]:
-    """Without masks of which two or more others, each much smaller, cover a tenth."""
+    """Drop masks that two or more others, each much smaller, compose: clusters of objects."""
     areas = {one: int(np.count_nonzero(masks[one])) for one in chosen}
     whole: list[int] = []
     for one in sorted(chosen, key=lambda one: areas[one]):
@@ -280,7 +274,7 @@ def _paint_instances(
     masks: dict[int, NDArray[np.bool_]],
     settings: AutomaticSettings,
 ) -> Instances:
-    """Objects in the order of `chosen`, each on the pixels that are still free."""
+    """Label the masks in the order of `chosen`, each on the pixels that are still free."""
     labels = np.zeros(candidates.shape, np.uint32)
     scores = []
     for one in chosen:
@@ -314,7 +308,7 @@ def _boxes_intersect(one: PixelBox, other: PixelBox) -> bool:
 def _box_intersection(
     one: PixelBox, other: PixelBox
 ) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """The part that two boxes share, in the pixels of each."""
+    """The intersection of two boxes, as an index into each of them."""
     y0, x0 = max(one.y0, other.y0), max(one.x0, other.x0)
     y1, x1 = min(one.y1, other.y1), min(one.x1, other.x1)
     mine, theirs = (
@@ -324,13 +318,13 @@ def _box_intersection(
 
 
 STITCH_IOU = 0.5
-"""IoU from which on two masks are of one object, where both tiles see it."""
+"""Two tiles show the same object if its masks have at least this IoU where they overlap."""
 TILE_EDGE_MARGIN = 2
-"""Pixels from a tile's edge within which a mask counts as cut by it."""
+"""A mask within so many pixels of a tile's edge counts as cut by it."""
 
 
 class _TileObject(NamedTuple):
-    """An object as a tile shows it, in the tile's pixels."""
+    """An object in one tile, in the tile's pixels; `whole` unless the tile cuts it."""
 
     where: tuple[slice, slice]
     mask: NDArray[np.bool_]
@@ -339,15 +333,15 @@ class _TileObject(NamedTuple):
 
 
 class Stitcher:
-    """Puts tiles together in the order of `tile_boxes`.
+    """Combines the objects of overlapping tiles, in the order of `tile_boxes`.
 
-    Where two tiles see the same object, the one that sees it whole says what it is; where both
-    see only a part, the object is both parts together.
+    Where two tiles show the same object, the tile that shows it whole decides; where both cut it,
+    the object is the union of both parts.
 
     Parameters
     ----------
     labels
-        (Y, X) uint32 and empty; numpy, zarr or what else takes slices. Filled in place.
+        (Y, X) uint32 and empty: numpy, zarr or anything that takes slices. Filled in place.
     overlap
         Largest share of a mask that may lie under others.
     """
@@ -355,13 +349,14 @@ class Stitcher:
     def __init__(self, labels: Any, overlap: float = 0.5) -> None:
         self._labels = labels
         self._overlap = overlap
-        self._parent = [0]  # of each id; its own where it was not found to be part of another
+        # Union-find: the parent of each id, itself unless it was joined to another.
+        self._parent = [0]
         self._score = [0.0]
         self._whole = [True]
         self._painted: list[PixelBox] = []
 
     def add(self, instances: Instances, tile: PixelBox) -> None:
-        """Take a tile's objects, labelled within it."""
+        """Add a tile's objects."""
         if not len(instances):
             return
         window = np.array(self._labels[tile.slices])
@@ -379,20 +374,20 @@ class Stitcher:
     def finish(
         self, keep_border: bool = True, most: float = math.inf, step: int = 1024
     ) -> NDArray[np.float32]:
-        """Number the objects 1..N without gaps, in the order in which they were found.
+        """Number the objects 1..N in the order in which they were found.
 
         Parameters
         ----------
         keep_border
             Whether objects that touch the plane's border stay.
         most
-            Pixels up to which an object stays.
+            Objects of more pixels are dropped.
         step
-            Side of the parts that are read and written at once, in pixels.
+            Side in pixels of the parts that are read and written at once.
 
         Returns
         -------
-        (N,) scores; of an object in several parts their mean.
+        (N,) scores; the mean over the parts of an object.
         """
         parts = self._painted_parts(step)
         roots = np.array([self._root(one) for one in range(len(self._parent))])
@@ -417,7 +412,7 @@ class Stitcher:
         return np.asarray(sums[1:] / np.maximum(counts[1:], 1), np.float32)
 
     def _painted_parts(self, step: int) -> list[tuple[slice, slice]]:
-        """Parts of the plane, of a side of `step`, that may hold objects."""
+        """The squares of side `step` of the plane that may hold objects."""
         height, width = self._labels.shape
         places = {
             (y, x)
@@ -431,18 +426,16 @@ class Stitcher:
         ]
 
     def _is_cut(self, where: tuple[slice, slice], tile: PixelBox) -> bool:
-        """Whether an object reaches an edge of the tile beyond which the plane goes on."""
-        (rows, columns), (height, width) = where, tile.size
-        plane = self._labels.shape
-        return bool(
-            (rows.start < TILE_EDGE_MARGIN and tile.y0 > 0)
-            or (columns.start < TILE_EDGE_MARGIN and tile.x0 > 0)
-            or (rows.stop > height - TILE_EDGE_MARGIN and tile.y1 < plane[0])
-            or (columns.stop > width - TILE_EDGE_MARGIN and tile.x1 < plane[1])
+        """Whether an object reaches an edge of the tile beyond which the plane continues."""
+        ends = zip(where, tile.slices, tile.size, self._labels.shape, strict=True)
+        return any(
+            (part.start < TILE_EDGE_MARGIN and side.start > 0)
+            or (part.stop > size - TILE_EDGE_MARGIN and side.stop < whole)
+            for part, side, size, whole in ends
         )
 
     def _place(self, window: NDArray[np.uint32], piece: _TileObject) -> None:
-        """Paint a piece: as part of what is there already, or as something new."""
+        """Paint a piece as part of the objects it matches, or as a new object."""
         under = window[piece.where]
         met = [int(one) for one in np.unique(under[piece.mask]) if one]
         same = [one for one in met if self._is_same(window, piece, one)]
@@ -465,8 +458,8 @@ class Stitcher:
     def _is_same(self, window: NDArray[np.uint32], piece: _TileObject, one: int) -> bool:
         """Whether a piece and an object agree where the earlier tile saw the object."""
         theirs = window == one
-        rows, columns = np.flatnonzero(theirs.any(1)), np.flatnonzero(theirs.any(0))
-        seen = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        seen = bounding_box(theirs)
+        assert seen is not None
         mine = np.zeros_like(theirs)
         mine[piece.where] = piece.mask
         return iou(mine[seen], theirs[seen]) >= STITCH_IOU
@@ -474,7 +467,7 @@ class Stitcher:
     def _paint_new(self, window: NDArray[np.uint32], piece: _TileObject) -> None:
         under = window[piece.where]
         free = under == 0
-        if piece.whole:  # what another tile cut off gives way
+        if piece.whole:  # parts that another tile cut off give way
             cut = [one for one in np.unique(under[piece.mask]) if one and not self._whole[one]]
             free |= np.isin(under, cut)
         visible = piece.mask & free
@@ -498,12 +491,7 @@ class Stitcher:
 def tile_boxes(shape: tuple[int, int], side: int, overlap: int) -> list[PixelBox]:
     """Overlapping tiles of one size that cover a plane, row by row.
 
-    Parameters
-    ----------
-    side
-        Of a tile in pixels; a smaller plane is one tile.
-    overlap
-        Pixels that neighbours share at least.
+    Each has `side` pixels a side, or the plane's; neighbours share at least `overlap` pixels.
     """
     return [
         PixelBox(y, x, y + min(side, shape[0]), x + min(side, shape[1]))
@@ -513,7 +501,7 @@ def tile_boxes(shape: tuple[int, int], side: int, overlap: int) -> list[PixelBox
 
 
 def _tile_starts(length: int, side: int, overlap: int) -> list[int]:
-    """Evenly spread, so that no tile is smaller than the others."""
+    """Starts of the tiles along an axis: evenly spaced, so that all have the same size."""
     if length <= side:
         return [0]
     count = -(-(length - overlap) // (side - overlap))

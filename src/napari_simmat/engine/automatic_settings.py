@@ -1,11 +1,4 @@
-"""Settings and point grids of automatic segmentation.
-
-Everything in an image segmented: where to ask, what is kept, what becomes an object.
-
-Where a model is asked when everything is to be segmented; needs no torch.
-
-How everything in an image is segmented; needs no torch.
-"""
+"""Settings of automatic segmentation, and the clicks it starts from. Needs no torch."""
 
 from __future__ import annotations
 
@@ -27,19 +20,15 @@ if TYPE_CHECKING:
 
 
 def point_grid(size: tuple[int, int], per_longer_side: int) -> list[Prompt]:
-    """Clicks on a square grid over `size`, row by row; on a square those of SAM's generator.
+    """Clicks on a square grid over `size` (height, width), row by row.
 
-    Parameters
-    ----------
-    size
-        Height and width in pixels.
-    per_longer_side
-        Clicks along the longer side; the shorter one gets its share of them, at least one.
+    The shorter side gets its share of `per_longer_side`, at least one. On a square image this is
+    the grid of SAM's generator.
     """
     longest = max(size)
     rows, columns = (max(1, round(per_longer_side * side / longest)) for side in size)
     height, width = size
-    # SAM's fractions of the image times its size, from pixel edges to pixel centres.
+    # SAM counts positions from the edge of the first pixel; ours are from its centre.
     ys = (np.arange(rows) + 0.5) / rows * height - 0.5
     xs = (np.arange(columns) + 0.5) / columns * width - 0.5
     return [Prompt(points=((float(y), float(x)),)) for y in ys for x in xs]
@@ -54,22 +43,10 @@ def prompts_at(points: ArrayLike) -> list[Prompt]:
 def local_maxima(
     channel: NDArray[Any], distance: int = 8, height: float = 0.2
 ) -> NDArray[np.float64]:
-    """Bright spots of a channel (Y, X), which are mostly one for each blob.
+    """Maxima (N, 2) as y, x of a channel (Y, X), row by row: mostly one for each blob.
 
-    The channel is smoothed with a Gaussian of `distance` / 2 first, so that grain makes no spots.
-
-    Parameters
-    ----------
-    channel
-        Values normalised to 0..1.
-    distance
-        Least distance between two spots in pixels.
-    height
-        Least value of a spot after smoothing.
-
-    Returns
-    -------
-    (N, 2) as y, x, row by row.
+    The channel, normalised to 0..1, is first smoothed with a Gaussian of `distance` / 2, since
+    noise has maxima too. Maxima are at least `distance` pixels apart and `height` high.
     """
     from scipy.ndimage import gaussian_filter
     from skimage.feature import peak_local_max
@@ -87,12 +64,7 @@ def local_maxima(
 def prompts_from_labels(labels: NDArray[Any]) -> list[Prompt]:
     """A box and a click for each label of a coarse label image (Y, X), in the order of the ids.
 
-    The click is on the pixel that lies deepest within the label.
-
-    Raises
-    ------
-    ValueError
-        If there is no label.
+    The click is on the pixel deepest within the label. Raises ValueError if there is no label.
     """
     from scipy.ndimage import find_objects
 
@@ -120,7 +92,7 @@ def prompts_from_labels(labels: NDArray[Any]) -> list[Prompt]:
 
 
 def prompt_positions(prompts: Sequence[Prompt]) -> NDArray[np.float64]:
-    """Where each prompt asks: its first point, or the middle of its box; (N, 2) as y, x."""
+    """First point or centre of the box of each prompt, (N, 2) as y, x; NaN for a mask alone."""
     found = np.empty((len(prompts), 2))
     for at, prompt in enumerate(prompts):
         if prompt.points:
@@ -134,13 +106,12 @@ def prompt_positions(prompts: Sequence[Prompt]) -> NDArray[np.float64]:
 
 
 MIN_PREDICTED_IOU = 0.3
-"""Masks that the model itself gives less are not even formed."""
+"""Masks of lower predicted IoU are not even formed."""
 SAM_THRESHOLDS = (0.88, 0.95)
-"""Quality and stability of SAM's own generator."""
+"""Quality and stability thresholds of SAM's own generator."""
 DEFAULT_THRESHOLDS = (0.6, 0.9)
 """The same for other models."""
 DEFAULT_TILE_SIDE = 1024
-"""Side of a tile in pixels where none is given."""
 FILTER_FIELDS = (
     "quality",
     "stability",
@@ -152,7 +123,7 @@ FILTER_FIELDS = (
     "background",
     "keep_border",
 )
-"""Fields that sift proposed masks; changing them needs no model."""
+"""Fields that filter mask candidates; changing them needs no new predictions."""
 _SLIDER = {"widget_type": "FloatSlider", "step": 0.01}
 
 
@@ -305,10 +276,10 @@ class AutomaticSettings:
                 )
 
     def for_model(self, spec: ModelSpec) -> AutomaticSettings:
-        """The same with the model's default thresholds where none are given.
+        """Fill in the model's default thresholds.
 
-        SAM's own weights get the thresholds that SAM was published with; they are too strict for
-        networks that are less sure of themselves.
+        SAM's own weights get the thresholds that SAM was published with. They are too strict for
+        other networks, whose predicted IoU is lower.
         """
         quality, stability = SAM_THRESHOLDS if spec.mask_choice == "stock" else DEFAULT_THRESHOLDS
         return replace(
@@ -319,7 +290,7 @@ class AutomaticSettings:
 
     @property
     def thresholds(self) -> tuple[float, float]:
-        """Quality and stability, by default those for a model that is not SAM's own."""
+        """Quality and stability, by default those of a model other than SAM's own."""
         quality, stability = DEFAULT_THRESHOLDS
         return (
             quality if self.quality is None else self.quality,
@@ -337,16 +308,16 @@ class AutomaticSettings:
         return self.tile_overlap or self.tile_side // 4
 
     def is_tiled(self, size: tuple[int, int]) -> bool:
-        """Whether a plane of this size is cut into tiles: where it is larger than two of them."""
+        """Whether a plane of this size is cut into tiles: if it is larger than two of them."""
         return max(size) > 2 * self.tile_side
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; `from_dict` reads them back exactly."""
+        """Plain values for JSON, for `from_dict`."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> AutomaticSettings:
-        """Read what `to_dict` gave; ValueError if it is something else."""
+        """The settings of `to_dict`; ValueError if there is an unknown one."""
         known = {each.name for each in fields(cls)}
         if unknown := set(values) - known:
             raise ValueError(
@@ -356,15 +327,15 @@ class AutomaticSettings:
         return cls(**values)
 
     def proposes_as(self, other: AutomaticSettings) -> bool:
-        """Whether both lead to the same proposals, so that only sifting differs."""
+        """Whether both yield the same mask candidates, so that only filtering differs."""
         filters = {name: getattr(other, name) for name in FILTER_FIELDS}
         return replace(self, **filters) == other
 
 
 def default_grid_points(size: tuple[int, int]) -> int:
-    """Seeds along the longer side by default: one for each 16 pixels, from 16 to 32.
+    """Default number of seeds along the longer side: one for each 16 pixels, from 16 to 32.
 
-    SAM's 32 where that many are needed; fewer on small images, where they would be wasted.
+    SAM uses 32 for every image; small ones need fewer.
     """
     return min(max(round(max(size) / 16), 16), 32)
 
