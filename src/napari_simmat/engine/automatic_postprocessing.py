@@ -139,12 +139,7 @@ class Instances:
 
 def masks_to_instances(candidates: MaskCandidates, settings: AutomaticSettings) -> Instances:
     """Filter and merge candidates into objects; of equal masks the earlier one stays."""
-    accepted = [
-        number
-        for number, one in enumerate(candidates.known)
-        if is_accepted(one, settings, candidates.shape)
-    ]
-    best = _suppressed(candidates, accepted, settings)
+    best = _suppressed(candidates, accepted_candidates(candidates, settings), settings)
     chosen = [one for one in best if _agreement(candidates, one, best[one]) >= settings.agreement]
     masks = {
         one: _clean_mask(_majority_mask(candidates, one, best[one]), settings.min_area)
@@ -153,6 +148,12 @@ def masks_to_instances(candidates: MaskCandidates, settings: AutomaticSettings) 
     boxes = {one: candidates.known[one].box for one in chosen}
     chosen = _without_composites(chosen, masks, boxes)
     return _paint_instances(candidates, chosen, masks, settings)
+
+
+def accepted_candidates(candidates: MaskCandidates, settings: AutomaticSettings) -> list[int]:
+    """Numbers of the candidates that pass the filters on their own measurements."""
+    known = enumerate(candidates.known)
+    return [number for number, one in known if is_accepted(one, settings, candidates.shape)]
 
 
 def is_accepted(one: MaskCandidate, settings: AutomaticSettings, shape: tuple[int, int]) -> bool:
