@@ -1,9 +1,4 @@
-"""`Propagator`: carry objects through a stack.
-
-Objects of an image file followed through its planes, painted into one label image.
-
-Objects followed through the planes of a stack, from prompts on some of them.
-"""
+"""`Propagator`: objects carried through a stack, from prompts on some of its planes."""
 
 from __future__ import annotations
 
@@ -53,16 +48,16 @@ def propagate_prompts_job(
     axes: str,
     scale: Mapping[str, float],
 ) -> Job[LabelVolume]:
-    """Follow objects through the depth of an image, or through time where it has none.
+    """Propagate objects through the depth of an image, or through time if it has none.
 
     Parameters
     ----------
     predictor
-        With the image set.
+        Holds the image.
     prompts, labels
         Each prompt and the number of its object.
     settings
-        When an object has ended.
+        When an object ends.
     axes, scale
         Letters of the image's axes without channels, and the distance between voxels by letter.
     """
@@ -78,17 +73,17 @@ def propagate_prompts_job(
 
 
 def axis_spacing(axes: str, scale: Mapping[str, float]) -> tuple[float, ...]:
-    """The distance between voxels along each axis, in one unit; a pixel where it is no length."""
+    """The distance between voxels along each axis, in one unit; along time as along X."""
     known = {letter: scale[letter] for letter in "ZYX" if scale.get(letter, 0.0) > 0}
     if len(known) < 3:
-        return (1.0,) * len(axes)  # some alone would compare micrometres with pixels
+        return (1.0,) * len(axes)  # otherwise micrometres would be compared with pixels
     return tuple(known.get(letter, known["X"]) for letter in axes)
 
 
 def propagation_axis(axes: str, shape: Sequence[int]) -> int | None:
-    """The axis along which objects are followed: depth, or where it is one plane the last other.
+    """The axis of propagation: depth, or the last other axis if depth is a single plane.
 
-    Many files have axes of one plane. None where there is no axis of more.
+    Many files have axes of length 1; None if there is no longer axis.
     """
     long = [axis for axis, size in enumerate(shape[:-2]) if size > 1]
     depth = [axis for axis in long if axes[axis] == "Z"]
@@ -96,27 +91,27 @@ def propagation_axis(axes: str, shape: Sequence[int]) -> int | None:
 
 
 MAX_REMEMBERED = 1024
-"""Spans and annotated planes that are remembered; each takes some KiB."""
+"""Intervals and annotated planes that are cached; each takes some KiB."""
 
 
 class Propagator:
-    """Carries objects through the stack of a predictor.
+    """Propagates objects through the stack of a predictor.
 
-    An object is annotated on one plane or on several. Beyond them each plane is asked for what lies
-    where the object was on the plane before, until it has ended; between two annotated planes, for
-    what lies where the shape between them would be. What was found stays known: when prompts are
-    added or changed, only planes that depend on them are asked again.
+    An object is annotated on one or several planes. Beyond them, each plane is prompted with the
+    mask of the plane before, until the object ends; between two annotated planes, with the
+    interpolated shape. Results are cached: when prompts are added or changed, only planes that
+    depend on them are predicted again.
 
     Parameters
     ----------
     predictor
-        With its image set.
+        Holds the image.
     settings
-        When an object has ended.
+        When an object ends.
     spacing
         Distance between voxels along each axis of the image without channels, in any one unit,
-        e.g. ``(2.0, 0.5, 0.5)`` microns; all equal if left out. It says how far an outline may move
-        from plane to plane.
+        e.g. ``(2.0, 0.5, 0.5)`` microns; all equal by default. It determines how far an outline may
+        move from plane to plane.
 
     Examples
     --------
@@ -146,20 +141,20 @@ class Propagator:
         along: int | Sequence[int] | None = None,
         planes: tuple[int, int] | None = None,
     ) -> list[Track]:
-        """Follow the objects of prompts through the stack.
+        """Propagate the objects of prompts through the stack.
 
         Parameters
         ----------
         prompts
             On any planes (`Prompt.plane`), any number for each object (`Prompt.object`). Negative
-            points alone say that the object is not on that plane: it ends before. A mask alone is
-            taken as it is. `Track.correction` makes the prompt that corrects an earlier result.
+            points alone mean that the object is not on that plane: it ends before. A mask alone is
+            not changed. `Track.correction` makes the prompt that corrects an earlier result.
         along
-            The axis, counted from the image's first without channels; by default the one before Y
-            and X. Several are followed one after the other: ``(1, 0)`` in an image (T, Z, Y, X)
-            goes through Z, and then with every plane of the object through time.
+            The axis, counted without channels; by default the one before Y and X. Several are
+            followed one after the other: ``(1, 0)`` in an image (T, Z, Y, X) goes through Z, and
+            then with every plane of the object through time.
         planes
-            The first and the last index along (the first) axis that may be reached.
+            The first and the last index along the (first) axis that may be reached.
 
         Returns
         -------
@@ -168,7 +163,7 @@ class Propagator:
         Raises
         ------
         ValueError
-            If prompts or planes are not in the image; one sentence says why.
+            If prompts or planes are not in the image.
         """
         return finish(self.propagate_job(prompts, along, planes))
 
@@ -178,7 +173,7 @@ class Propagator:
         along: int | Sequence[int] | None = None,
         planes: tuple[int, int] | None = None,
     ) -> Job[list[Track]]:
-        """`propagate` as a job; closing it cancels, what was encoded stays in the cache."""
+        """`propagate` as a job. Closing it cancels; encoded planes stay in the cache."""
         if self.predictor.stack is not self._stack:
             raise RuntimeError("The predictor has another image now; make another Propagator.")
         shape = self.predictor.shape
@@ -208,16 +203,15 @@ class Propagator:
     ) -> Job[list[dict[PlaneIndex, Section]]]:
         """The objects on the planes of their prompts."""
         found: list[dict[PlaneIndex, Section]] = [{} for _ in objects]
-        asked = sorted(
-            ((plane, number) for number, each in enumerate(objects) for plane in each.present),
+        annotated = sorted(
+            (plane, number) for number, each in enumerate(objects) for plane in each.present
         )
-        for done, (plane, number) in enumerate(asked):
+        for done, (plane, number) in enumerate(annotated):
             prompts = objects[number].present[plane]
             if prompts not in self._known:
-                yield from with_progress(
-                    self.predictor.set_plane_job(plane), _at(done, len(asked), plane)
-                )
-                self._remember(prompts, (yield from self._section_job(prompts)))
+                here = _at(done, len(annotated), plane)
+                yield from with_progress(self.predictor.set_plane_job(plane), here)
+                self._known[prompts] = yield from self._section_job(prompts)
             section = self._known[prompts]
             if section is not None:
                 found[number][plane] = section
@@ -226,13 +220,13 @@ class Propagator:
     def _section_job(self, prompts: tuple[Prompt, ...]) -> Job[Section | None]:
         """One object from its prompts on the predictor's plane; None if nothing is found."""
         plane = prompts[0].plane
-        answers = yield from self._refiner.refine_job(self.predictor, prompts, plane)
-        mask = np.logical_or.reduce([answer.mask for answer in answers])
-        scores = [answer.score for answer in answers]
+        results = yield from self._refiner.refine_job(self.predictor, prompts, plane)
+        mask = np.logical_or.reduce([result.mask for result in results])
+        scores = [result.score for result in results]
         return Section(ObjectMask.of(mask), min(scores), "annotated") if mask.any() else None
 
     def _propagate_intervals_job(self, spans: Iterable[SliceInterval]) -> Job[None]:
-        """Find the objects on all planes of spans that are not known, each plane visited once."""
+        """Find the objects on all planes of new intervals, visiting each plane once."""
         stack = self.predictor.stack
         distinct = dict.fromkeys(spans)
         yield from self._measure_bias_job(distinct)
@@ -261,13 +255,13 @@ class Propagator:
             if span in self._known:
                 self._known.move_to_end(span)
             else:
-                self._remember(span, tuple(sections))
+                self._known[span] = tuple(sections)
 
     def _measure_bias_job(self, spans: Iterable[SliceInterval]) -> Job[None]:
-        """Ask annotated planes as those between them are asked: how the model errs on the object.
+        """Predict annotated planes as those between them, to measure the model's bias.
 
-        Beyond the outermost ones nothing is made of it: what is wrong on a blurred plane at the
-        object's end would be carried to the sharp ones on the other side.
+        The bias is not used beyond the outermost annotated planes: that of a blurred plane at the
+        object's end would be carried to the sharp planes on the other side.
         """
         seeds = {
             (span.plane(seed.index), seed.section)
@@ -277,7 +271,7 @@ class Propagator:
             if seed.section.origin == "annotated"
         }
         unknown = sorted(
-            (seed for seed in seeds if ("lean", *seed) not in self._known), key=lambda seed: seed[0]
+            (seed for seed in seeds if ("bias", *seed) not in self._known), key=lambda seed: seed[0]
         )
         for done, (plane, section) in enumerate(unknown):
             here = _at(done, len(unknown), plane)
@@ -285,11 +279,11 @@ class Propagator:
             mask = section.mask(self._size)
             prompt = prompt_from_mask(mask, (self.spacing[-2], self.spacing[-1]), plane)
             [result] = yield from with_progress(self.predictor.predict_many_job([prompt]), here)
-            self._remember(("lean", plane, section), BoundaryBias.of(mask, result.mask))
+            self._known["bias", plane, section] = BoundaryBias.of(mask, result.mask)
 
     def _bias(self, span: SliceInterval, seed: IntervalEnd) -> BoundaryBias | None:
-        """How the model errs on an annotated plane; None where that is not known."""
-        found: BoundaryBias | None = self._known.get(("lean", span.plane(seed.index), seed.section))
+        """The model's bias on an annotated plane; None if unknown."""
+        found: BoundaryBias | None = self._known.get(("bias", span.plane(seed.index), seed.section))
         return found
 
     def _interval_propagator(self, span: SliceInterval) -> IntervalPropagator:
@@ -309,28 +303,28 @@ class Propagator:
     def _clearest_end(
         self, sections: Mapping[PlaneIndex, Section], span: SliceInterval
     ) -> IntervalEnd | None:
-        """Of the planes on which an object is known, that of a span's line where it is clearest.
+        """The annotated plane of an interval's line on which the object stands out most.
 
-        What it looks like there holds for all planes: a correction where it is faint does not
-        make everything that faint a part of it.
+        Its contrast is used for all planes: otherwise a correction on a faint plane would make
+        everything that faint a part of the object.
         """
         if not self.settings.min_contrast:
             return None
-        looks = []
+        found = []
         for plane, section in sorted(sections.items()):
             if line_of(plane, span.axis) == span.line:
-                look = self._contrast_gate(plane, section)
-                looks.append((0.0 if look is None else look.strength, plane[span.axis], section))
-        _, index, section = max(looks, key=lambda each: each[0])
+                gate = self._contrast_gate(plane, section)
+                found.append((0.0 if gate is None else gate.strength, plane[span.axis], section))
+        _, index, section = max(found, key=lambda each: each[0])
         return IntervalEnd(index, section)
 
     def _contrast_gate(self, plane: PlaneIndex, section: Section) -> ContrastGate | None:
-        """What an object looks like on a plane on which it is known."""
+        """The contrast of an object on an annotated plane."""
         key = plane, section.footprint
         if key not in self._known:
             values = self.predictor.stack.normalized(plane)
-            look = ContrastGate.of(section.mask(self._size), values, self.settings.min_contrast)
-            self._remember(key, look)
+            mask = section.mask(self._size)
+            self._known[key] = ContrastGate.of(mask, values, self.settings.min_contrast)
         found: ContrastGate | None = self._known[key]
         return found
 
@@ -338,11 +332,8 @@ class Propagator:
     def _size(self) -> tuple[int, int]:
         return self.predictor.shape[-2], self.predictor.shape[-1]
 
-    def _remember(self, key: Hashable, value: Any) -> None:
-        self._known[key] = value
-
     def _forget(self) -> None:
-        """Keep no more than `MAX_REMEMBERED`; not before all objects are followed, who need their own."""
+        """Shrink the cache to `MAX_REMEMBERED`; only at the end, since objects need their own."""
         while len(self._known) > MAX_REMEMBERED:
             self._known.popitem(last=False)
 
@@ -350,7 +341,7 @@ class Propagator:
 def _visit_order(
     followers: Sequence[IntervalPropagator],
 ) -> list[tuple[PlaneIndex, int, list[IntervalPropagator]]]:
-    """Planes in the order in which they are asked, and who asks: line by line, up and then down."""
+    """Planes, indices and propagators in the order of visits: line by line, up, then down."""
     visits: dict[tuple[Any, ...], list[IntervalPropagator]] = {}
     for follower in followers:
         span = follower.span

@@ -1,10 +1,7 @@
-"""One step of propagation: from one slice to the next.
+"""One step of propagation: the prompt on the next slice, and whether its mask is still the object.
 
-From one plane to the next: what is asked there, and whether the answer is still the object.
-
-Which way the model errs on an object, learned where the object is known, used beside it.
-
-Whether an object still stands out: a blurred object fades from plane to plane where it ends.
+`BoundaryBias` corrects a systematic error of the model's outline; `ContrastGate` ends an object
+that fades out of focus.
 """
 
 from __future__ import annotations
@@ -36,20 +33,18 @@ from napari_simmat.engine.propagation_tracks import (
 
 
 class IntervalPropagator:
-    """Goes along one span.
+    """Propagates one object along one interval of slices.
 
     Parameters
     ----------
     span
-        The planes.
+        The interval.
     settings
-        When the object has ended.
+        When the object ends.
     shape_yx
         Size of a plane.
-    step
-        Distance between two planes, in the unit of `pixel`.
-    pixel
-        Height and width of a pixel.
+    step, pixel
+        Distance between two planes, and height and width of a pixel, in one unit.
     """
 
     def __init__(
@@ -70,30 +65,23 @@ class IntervalPropagator:
         self._biases: tuple[BoundaryBias | None, BoundaryBias | None] = (None, None)
 
     def prompt(self, index: int) -> Prompt:
-        """What is asked on the next plane."""
+        """The prompt on the next plane."""
         return prompt_from_mask(self._prior(index), self._pixel, self.span.plane(index))
 
-    def set_contrast_gate(self, look: ContrastGate | None) -> None:
-        """See what the object looks like where it stands out most; None for no matter."""
-        self._contrast_gate = look
+    def set_contrast_gate(self, gate: ContrastGate | None) -> None:
+        """Test the object's contrast from now on; None for no test."""
+        self._contrast_gate = gate
 
     def set_bias(self, start: BoundaryBias | None, end: BoundaryBias | None) -> None:
-        """See how the model errs on the annotated planes; None where that is not known."""
+        """Correct the model's bias as measured at the annotated ends; None where unknown."""
         self._biases = start, end
 
     def accept(
         self, index: int, mask: Mask, score: float, values: NDArray[np.floating]
     ) -> tuple[Mask, Origin] | None:
-        """The object on that plane, from the model's answer; None where it has ended.
+        """The object on plane `index`, and where its mask is from; None if the object has ended.
 
-        Parameters
-        ----------
-        index
-            The plane.
-        mask, score
-            The answer.
-        values
-            (C, Y, X), the plane as the model reads it.
+        `mask` and `score` are the model's; `values` (C, Y, X) is the normalised plane.
         """
         prior = self._prior(index)
         kept = mask & dilated(prior, self._reach(prior), self._pixel)
@@ -111,16 +99,16 @@ class IntervalPropagator:
         return kept, "propagated"
 
     def _prior(self, index: int) -> Mask:
-        """Where the object is expected: as on the plane before, or between those annotated."""
+        """The expected mask: that of the last plane, or interpolated between annotated ones."""
         if self._end is None:
             return self._last
         return interpolated_mask(self._start, self._end, self.span.part(index), self._pixel)
 
     def _without_bias(self, index: int, mask: Mask) -> Mask:
-        """The mask without the model's error, as far as that is known."""
+        """The mask corrected by the biases of both ends, weighted by their nearness."""
         part = self.span.part(index)
         shares = zip(self._biases, (1 - part, part), strict=True)
-        moves = [share * lean.on(mask) for lean, share in shares if lean is not None and mask.any()]
+        moves = [share * bias.on(mask) for bias, share in shares if bias is not None and mask.any()]
         return move_outline(mask, np.sum(moves, axis=0)) if moves else mask
 
     def _reach(self, prior: Mask) -> float:
@@ -134,37 +122,40 @@ class IntervalPropagator:
         if area == 0 or score < settings.min_score:
             return False
         if 2 * area < np.count_nonzero(mask):
-            return False  # most of the answer lies where the object cannot be
+            return False  # most of the model's mask lies where the object cannot be
         if max(area / before, before / area) > settings.max_change:
             return False
         return iou(kept, last, empty=0.0) >= settings.min_overlap
 
 
 def prompt_from_mask(mask: Mask, pixel: PixelSpacing, plane: PlaneIndex) -> Prompt:
-    """What lies where a mask is, and on its deepest pixel.
+    """The mask and a click on its deepest pixel.
 
-    Of all that a mask can be turned into, this answered best (docs/stacks.md).
+    Of all prompts that can be made of a mask this worked best (docs/stacks.md).
     """
     return Prompt(points=(interior_point(mask, pixel),), mask=mask, plane=plane)
 
 
 BIAS_SMOOTHING = 0.2
-"""Width of the Gaussian along the outline, as a part of the object's radius."""
+"""Width of the Gaussian that smooths the moves of the outline, in radii of the object."""
 MAX_OUTLINE_MOVE = 0.5
-"""How far an outline is moved at most, as a part of the object's radius."""
+"""Largest move of the outline, in radii of the object."""
 
 
 @dataclass(frozen=True, eq=False)
 class BoundaryBias:
-    """How far the outline that the model finds lies off the one that is known.
+    """Systematic error of the model's outline of an object, measured on an annotated slice.
+
+    On neighbouring slices the model tends to err in the same way. So its outline is compared with
+    the annotated one, and the difference corrected on the slices between.
 
     Parameters
     ----------
     moves
-        (Y, X) float32 pixels by which the outline of the model's mask that is nearest to a pixel
-        is to be moved, outwards if positive.
+        (Y, X) float32: by how many pixels the point of the model's outline that is nearest to a
+        pixel has to move, outwards if positive.
     middle, radius
-        Where on the plane that mask lies, and how large it is.
+        Centre and radius of the model's mask, by which the moves are transferred to other masks.
     """
 
     moves: Floats
@@ -173,7 +164,7 @@ class BoundaryBias:
 
     @classmethod
     def of(cls, known: Mask, found: Mask) -> BoundaryBias | None:
-        """Compare what is known on a plane with what the model makes of it; None if nothing."""
+        """Compare the known mask of a plane with the model's; None if either is empty."""
         if not known.any() or not found.any():
             return None
         middle, radius = _centre_and_radius(found)
@@ -188,7 +179,7 @@ class BoundaryBias:
         return cls(ndi.gaussian_filter(moves, BIAS_SMOOTHING * radius), middle, radius)
 
     def on(self, mask: Mask) -> Floats:
-        """The moves (Y, X) for another mask of the object, as they lie on it."""
+        """The moves (Y, X), shifted and scaled onto another mask of the object."""
         middle, radius = _centre_and_radius(mask)
         scale = self.radius / radius
         return np.asarray(
@@ -200,42 +191,46 @@ class BoundaryBias:
 
 
 def move_outline(mask: Mask, moves: Floats) -> Mask:
-    """The mask (Y, X) with its outline moved by so many pixels at each place."""
+    """The mask (Y, X) with its outline moved by `moves` (Y, X) pixels, outwards if positive."""
     kept: Mask = _subpixel_distance(signed_distance(mask)) + moves > 0
     return kept
 
 
 def _centre_and_radius(mask: Mask) -> tuple[NDArray[np.float64], float]:
-    """Middle y, x and radius of the disc of equal area."""
+    """Centre y, x of a mask, and the radius of the disc of equal area."""
     return np.array(ndi.center_of_mass(mask)), math.sqrt(np.count_nonzero(mask) / math.pi)
 
 
 def _subpixel_distance(distance: Floats) -> Floats:
-    """Distances to the outline between pixels, instead of to the first pixel across it."""
+    """Distance to the outline, which runs between pixels, not to the first pixel beyond it."""
     return np.asarray(distance - 0.5 * np.sign(distance), np.float32)
 
 
 MIN_RELATIVE_CONTRAST = 0.03
-"""Contrast, as part of the range of a plane's values, below which it says nothing."""
+"""Contrasts below this fraction of the range of a plane's values are not used."""
 MIN_DISTINCT_SHARE = 0.9
-"""Part of the object that must stand out on its own plane, for its brightness to tell it."""
+"""Brightness is used only if at least this share of the object stands out on its own plane."""
 CONTRAST_SMOOTHING = 0.12
-"""Width of the Gaussian that evens out texture, as part of the object's radius."""
+"""Width of the Gaussian that suppresses texture, in radii of the object."""
 
 PlaneValues = NDArray[np.floating]
-"""(C, Y, X), a plane as the model reads it."""
+"""A normalised plane (C, Y, X)."""
 
 
 @dataclass(frozen=True, eq=False)
 class ContrastGate:
-    """What an object looks like on its annotated plane.
+    """Tests whether an object still stands out from its surroundings.
+
+    Where an object ends, its blurred image fades from plane to plane, and the model goes on to
+    outline the blur. A pixel belongs to the object as long as it has a part of the contrast that
+    the object has on its annotated plane.
 
     Parameters
     ----------
     contrast
-        (C,) mean of each channel inside, less that of a ring around it.
+        (C,) mean of each channel inside the object minus that of a ring around it.
     least
-        Part of the contrast that a pixel of the object needs.
+        Fraction of the contrast that a pixel of the object needs.
     """
 
     contrast: NDArray[np.float64]
@@ -243,26 +238,25 @@ class ContrastGate:
 
     @property
     def strength(self) -> float:
-        """How much the object stands out, in the units of the values."""
+        """Contrast over all channels, in the units of the values."""
         return float(np.linalg.norm(self.contrast))
 
     @classmethod
     def of(cls, mask: Mask, values: PlaneValues, least: float) -> ContrastGate | None:
-        """Look at an object; None if brightness does not tell it from what is around it."""
+        """Measure an object's contrast; None if brightness does not distinguish the object."""
         ring = _ring(mask)
         if not ring.any():
             return None
         contrast = _mean(values, mask) - _mean(values, ring)
-        if np.abs(contrast).max() <= MIN_RELATIVE_CONTRAST * (
-            float(values.max()) - float(values.min())
-        ):
+        span = float(values.max()) - float(values.min())
+        if np.abs(contrast).max() <= MIN_RELATIVE_CONTRAST * span:
             return None
-        look = cls(contrast, least)
-        kept = np.count_nonzero(look.visible_part(mask, values))
-        return look if kept >= MIN_DISTINCT_SHARE * np.count_nonzero(mask) else None
+        gate = cls(contrast, least)
+        kept = np.count_nonzero(gate.visible_part(mask, values))
+        return gate if kept >= MIN_DISTINCT_SHARE * np.count_nonzero(mask) else None
 
     def visible_part(self, mask: Mask, values: PlaneValues) -> Mask:
-        """The part of a mask (Y, X) that stands out from what is around it; holes are filled."""
+        """The part of a mask (Y, X) that stands out from its surroundings, holes filled."""
         ring = _ring(mask)
         if not ring.any():
             return mask
@@ -275,14 +269,14 @@ class ContrastGate:
 
 
 def _smoothed(values: NDArray[np.float64], mask: Mask, width: float) -> NDArray[np.float64]:
-    """Gaussian mean over the pixels of the mask alone, so that the edge is not dimmed."""
+    """Gaussian mean over the pixels of the mask alone, so that its edge is not dimmed."""
     weight = ndi.gaussian_filter(mask.astype(np.float64), width)
     total = ndi.gaussian_filter(np.where(mask, values, 0.0), width)
     return np.asarray(total / np.maximum(weight, 1e-9))
 
 
 def _ring(mask: Mask) -> Mask:
-    """A ring around a mask, a pixel off its blurred edge."""
+    """A ring around a mask, a pixel away from its blurred edge."""
     if not mask.any():
         return mask
     radius = math.sqrt(np.count_nonzero(mask) / math.pi)

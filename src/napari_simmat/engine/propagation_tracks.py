@@ -1,15 +1,4 @@
-"""Tracks through a stack: annotations, slice intervals, settings.
-
-The numbers by which an object is followed through a stack.
-
-Objects in stacks: from prompts on some planes to all planes on which the object is.
-
-Prompts on planes of a stack, sorted into objects: where each is, and where it ends.
-
-Stretches of planes on which an object is looked for, from one annotated plane or between two.
-
-Objects in a stack: their masks, plane by plane.
-"""
+"""Values of propagation: its settings, annotations, slice intervals, and the resulting tracks."""
 
 from __future__ import annotations
 
@@ -25,31 +14,33 @@ from napari_simmat._text import format_shape
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.prompts import Prompt
 
+PlaneIndex = tuple[int, ...]
+Origin = Literal["annotated", "propagated", "interpolated"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class PropagationSettings:
-    """When an object goes on from one plane to the next, and when it has ended.
+    """When an object continues on the next plane, and when it has ended.
 
     Parameters
     ----------
     min_score
-        An answer of the model with a lower score (its estimate of the IoU) ends the object.
+        A mask with a lower score (predicted IoU) ends the object.
     min_overlap
-        So does one with a lower IoU with the mask on the plane before.
+        So does a mask with a lower IoU with that of the plane before.
     max_change
-        So does one that is so many times larger or smaller than the mask on the plane before.
+        So does a mask that is more times larger or smaller than that of the plane before.
     min_contrast
-        Pixels whose contrast to the surroundings is a smaller part of the object's contrast on its
-        annotated plane are no longer of it: out of focus an object fades before it is gone. 0 to
-        take them in however faint they are. An object that brightness does not tell from its
-        surroundings is not tested.
+        Pixels with a smaller fraction of the object's contrast on its annotated plane are cut
+        off: out of focus an object fades before it ends. 0 keeps them. The test is skipped for
+        objects that brightness does not distinguish from their surroundings.
     slope
         How far the outline may move sideways per distance between planes, both in the unit of the
-        spacing; what lies further away is cut off.
+        spacing; the mask is cut off beyond.
     reach
-        How far it may move at least, as a part of the object's radius.
+        How far it may move in any case, in radii of the object.
     min_likeness
-        Between two annotated planes, an answer with a lower IoU with the interpolated shape is
+        Between two annotated planes, a mask with a lower IoU with the interpolated shape is
         replaced by that shape.
     """
 
@@ -72,14 +63,105 @@ class PropagationSettings:
                 raise ValueError(f"{name} is 0 or larger, not {getattr(self, name):g}.")
 
 
+@dataclass(frozen=True)
+class Section:
+    """An object on one plane.
+
+    Parameters
+    ----------
+    footprint
+        Its pixels, over (Y, X).
+    score
+        Predicted IoU; NaN if the mask is not the model's.
+    origin
+        ``"annotated"``: from prompts on this plane; ``"propagated"``: predicted from neighbouring
+        planes; ``"interpolated"``: by shape alone, where the model found nothing similar between
+        annotated planes.
+    """
+
+    footprint: ObjectMask
+    score: float
+    origin: Origin
+
+    def mask(self, shape_yx: tuple[int, int]) -> NDArray[np.bool_]:
+        """The pixels as (Y, X) bool."""
+        return self.footprint.on_plane((), shape_yx)
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """An object through a stack of `shape` (..., Y, X).
+
+    `object` is the id of its prompts, or None; `sections` are the planes on which it is.
+    """
+
+    object: int | None
+    shape: tuple[int, ...]
+    sections: Mapping[PlaneIndex, Section]
+
+    def mask(self, plane: int | Sequence[int]) -> NDArray[np.bool_]:
+        """The object on one plane (Y, X); all False if it is not there."""
+        section = self.sections.get(_plane_index(plane))
+        size = self.shape[-2], self.shape[-1]
+        return np.zeros(size, bool) if section is None else section.mask(size)
+
+    def masks(self) -> Iterator[tuple[PlaneIndex, NDArray[np.bool_], float]]:
+        """Plane, mask (Y, X) and score of each plane on which the object is, in order."""
+        for plane in sorted(self.sections):
+            yield plane, self.mask(plane), self.sections[plane].score
+
+    def volume(self) -> NDArray[np.bool_]:
+        """The whole object (..., Y, X)."""
+        whole = np.zeros(self.shape, bool)
+        for plane, mask, _ in self.masks():
+            whole[plane] = mask
+        return whole
+
+    @property
+    def score(self) -> float:
+        """Mean score of the planes that have one; NaN if none has."""
+        scores = [each.score for each in self.sections.values() if not math.isnan(each.score)]
+        return math.fsum(scores) / len(scores) if scores else math.nan
+
+    def footprint(self) -> ObjectMask:
+        """The whole object, over all axes of the image; ValueError if it is on no plane."""
+        corners = np.array([(*plane, *s.footprint.corner) for plane, s in self.sections.items()])
+        if not len(corners):
+            raise ValueError("The object is on no plane: click on it first.")
+        sizes = [(*([1] * len(plane)), *s.footprint.shape) for plane, s in self.sections.items()]
+        first = corners.min(axis=0)
+        block = np.zeros((corners + sizes).max(axis=0) - first, bool)
+        for corner, size, section in zip(corners, sizes, self.sections.values(), strict=True):
+            start = corner - first
+            where = tuple(slice(n, n + length) for n, length in zip(start, size, strict=True))
+            block[where] = section.footprint.mask
+        return ObjectMask.of(block, tuple(int(n) for n in first))
+
+    def correction(
+        self,
+        plane: int | Sequence[int],
+        points: Sequence[tuple[float, float]],
+        labels: Sequence[int] | None = None,
+    ) -> Prompt:
+        """A prompt that corrects the object on one plane, to be added to its other prompts.
+
+        Where the object was found, the `points` and `labels` (as of a `Prompt`) refine its mask.
+        Elsewhere they are an ordinary prompt, and negative points alone mean that it is not there.
+        """
+        index = _plane_index(plane)
+        mask = self.mask(index) if index in self.sections else None
+        taken = (1,) * len(points) if labels is None else tuple(labels)
+        return Prompt(tuple(points), taken, mask=mask, object=self.object, plane=index)
+
+
 @dataclass(frozen=True, eq=False)
 class ObjectAnnotations:
-    """What was said of one object.
+    """The prompts of one object.
 
     Parameters
     ----------
     object
-        The id that its prompts share; None for the object of a single prompt without one.
+        The id that its prompts share; None for a single prompt without one.
     present
         The prompts on each plane that show the object.
     absent
@@ -92,14 +174,9 @@ class ObjectAnnotations:
 
 
 def group_annotations(prompts: Sequence[Prompt], shape: tuple[int, ...]) -> list[ObjectAnnotations]:
-    """Sort prompts into objects, in the order in which those appear first.
+    """Group prompts by `Prompt.object`, in order of appearance; one without is its own object.
 
-    Prompts of one object have one `Prompt.object`; a prompt without it is an object of its own.
-
-    Raises
-    ------
-    ValueError
-        If a prompt is not on the image, or an object is on no plane; one sentence says which.
+    Raises ValueError if a prompt is not on the image, or an object is on no plane.
     """
     gathered: dict[tuple[str, int], list[Prompt]] = {}
     for number, prompt in enumerate(prompts):
@@ -149,12 +226,9 @@ def _check_plane(prompt: Prompt, shape: tuple[int, ...]) -> None:
 
 
 def voxel_spacing(spacing: Sequence[float] | None, count: int) -> tuple[float, ...]:
-    """The distance between voxels along each of `count` axes; 1 each where nothing is said.
+    """The distance between voxels along each of `count` axes, by default 1.
 
-    Raises
-    ------
-    ValueError
-        If they are not `count` positive numbers.
+    Raises ValueError unless they are `count` positive numbers.
     """
     if spacing is None:
         return (1.0,) * count
@@ -169,7 +243,7 @@ def voxel_spacing(spacing: Sequence[float] | None, count: int) -> tuple[float, .
 
 @dataclass(frozen=True)
 class IntervalEnd:
-    """What an object is on a plane from which it is followed."""
+    """The object on an annotated plane from which it is propagated."""
 
     index: int
     section: Section
@@ -177,7 +251,7 @@ class IntervalEnd:
 
 @dataclass(frozen=True)
 class SliceInterval:
-    """A stretch of planes along one axis. Equal spans have equal answers.
+    """Planes along one axis on which an object is looked for. Equal intervals, equal results.
 
     Parameters
     ----------
@@ -188,9 +262,9 @@ class SliceInterval:
     indices
         Indices along `axis`, in the order in which they are visited.
     start
-        The annotated plane that comes before them.
+        The annotated plane before them.
     end
-        The annotated plane that comes after them; None where the object is followed until it ends.
+        The annotated plane after them; None if the object is propagated until it ends.
     clearest
         The annotated plane on which the object stands out most; None for `start`.
     """
@@ -208,11 +282,11 @@ class SliceInterval:
         return self.indices[0] > self.start.index
 
     def plane(self, index: int) -> PlaneIndex:
-        """The whole index of a plane."""
+        """The full index of a plane."""
         return plane_on(self.line, self.axis, index)
 
     def part(self, index: int) -> float:
-        """How far on the way from `start` to `end` a plane lies, 0..1."""
+        """Position of a plane between `start` (0) and `end` (1)."""
         assert self.end is not None
         return (index - self.start.index) / (self.end.index - self.start.index)
 
@@ -233,16 +307,14 @@ def slice_intervals(
     axis: int,
     limits: tuple[int, int],
 ) -> list[SliceInterval]:
-    """All stretches along `axis` between and beyond the planes of an object that are known.
+    """All intervals along `axis` between and beyond the annotated planes of an object.
 
     Parameters
     ----------
     sections
-        The planes on which it is known.
+        The annotated planes.
     absent
-        Planes on which it is known not to be; it ends before them.
-    axis
-        Along which to go.
+        Planes on which the object is not; it ends before them.
     limits
         The first and the last index that may be visited.
     """
@@ -273,8 +345,7 @@ def _intervals_on_line(
         if after is None or above:
             spans.append(SliceInterval(axis, line, up, seed))
         else:
-            # Downwards: on the way up the later annotated planes are not known yet, and each
-            # plane is to be visited once.
+            # Downwards: `_visit_order` goes up first, so that each plane is visited once.
             inner = range(min(last, after.index - 1), max(first - 1, seed.index), -1)
             spans.append(SliceInterval(axis, line, tuple(inner), after, seed))
         if before is None or below:
@@ -282,115 +353,5 @@ def _intervals_on_line(
     return [span for span in spans if span.indices]
 
 
-PlaneIndex = tuple[int, ...]
-Origin = Literal["annotated", "propagated", "interpolated"]
-
-
-@dataclass(frozen=True)
-class Section:
-    """An object on one plane.
-
-    Parameters
-    ----------
-    footprint
-        Its pixels, over (Y, X).
-    score
-        The model's own estimate of the mask's IoU; NaN where no model was asked.
-    origin
-        ``"annotated"``: from prompts on this plane; ``"propagated"``: found by the model from the
-        planes beside it; ``"interpolated"``: by shape alone, between annotated planes on which the
-        model found nothing like it.
-    """
-
-    footprint: ObjectMask
-    score: float
-    origin: Origin
-
-    def mask(self, shape_yx: tuple[int, int]) -> NDArray[np.bool_]:
-        """The pixels as (Y, X) bool."""
-        return self.footprint.on_plane((), shape_yx)
-
-
-@dataclass(frozen=True, eq=False)
-class Track:
-    """An object through a stack.
-
-    Parameters
-    ----------
-    object
-        The id its prompts gave it, or None.
-    shape
-        The image's (..., Y, X).
-    sections
-        The planes on which it is.
-    """
-
-    object: int | None
-    shape: tuple[int, ...]
-    sections: Mapping[PlaneIndex, Section]
-
-    def mask(self, plane: int | Sequence[int]) -> NDArray[np.bool_]:
-        """The object on one plane (Y, X); all False where it is not."""
-        index = (int(plane),) if isinstance(plane, (int, np.integer)) else tuple(plane)
-        section = self.sections.get(index)
-        size = self.shape[-2], self.shape[-1]
-        return np.zeros(size, bool) if section is None else section.mask(size)
-
-    def masks(self) -> Iterator[tuple[PlaneIndex, NDArray[np.bool_], float]]:
-        """Plane, mask (Y, X) and score of each plane on which the object is, in order."""
-        for plane in sorted(self.sections):
-            yield plane, self.mask(plane), self.sections[plane].score
-
-    def volume(self) -> NDArray[np.bool_]:
-        """The whole object (..., Y, X)."""
-        whole = np.zeros(self.shape, bool)
-        for plane, mask, _ in self.masks():
-            whole[plane] = mask
-        return whole
-
-    @property
-    def score(self) -> float:
-        """Mean score of the planes that have one; NaN where none has."""
-        scores = [each.score for each in self.sections.values() if not math.isnan(each.score)]
-        return math.fsum(scores) / len(scores) if scores else math.nan
-
-    def footprint(self) -> ObjectMask:
-        """The whole object, over all axes of the image.
-
-        Raises
-        ------
-        ValueError
-            If it is on no plane.
-        """
-        corners = np.array([(*plane, *s.footprint.corner) for plane, s in self.sections.items()])
-        if not len(corners):
-            raise ValueError("The object is on no plane: click on it first.")
-        sizes = [(*([1] * len(plane)), *s.footprint.shape) for plane, s in self.sections.items()]
-        first = corners.min(axis=0)
-        block = np.zeros((corners + sizes).max(axis=0) - first, bool)
-        for corner, size, section in zip(corners, sizes, self.sections.values(), strict=True):
-            start = corner - first
-            where = tuple(slice(n, n + length) for n, length in zip(start, size, strict=True))
-            block[where] = section.footprint.mask
-        return ObjectMask.of(block, tuple(int(n) for n in first))
-
-    def correction(
-        self,
-        plane: int | Sequence[int],
-        points: Sequence[tuple[float, float]],
-        labels: Sequence[int] | None = None,
-    ) -> Prompt:
-        """Clicks that correct the object on one plane, to be given with its other prompts.
-
-        Parameters
-        ----------
-        plane
-            Where.
-        points, labels
-            As those of a `Prompt`. Where the object was found, they refine its mask there; where
-            it was not, they are as any prompt, and negative ones alone mean that it is not there.
-        """
-        index = (int(plane),) if isinstance(plane, (int, np.integer)) else tuple(plane)
-        mask = self.mask(index) if index in self.sections else None
-        taken = (1,) * len(points) if labels is None else tuple(labels)
-        return Prompt(tuple(points), taken, mask=mask, object=self.object, plane=index)
+def _plane_index(plane: int | Sequence[int]) -> PlaneIndex:
+    return (int(plane),) if isinstance(plane, (int, np.integer)) else tuple(plane)

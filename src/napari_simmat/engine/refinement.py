@@ -1,23 +1,15 @@
-"""Refine masks at full resolution and correct them with clicks.
+"""`Refiner`: predict click by click, each click refining the mask of the clicks before it.
 
-A click on a mask that is there already: what changes, and what stays.
+That is how the models were trained and how a person works. The result still depends on the prompt
+alone: the clicks are replayed in their order, and intermediate masks are cached. So the same clicks
+give the same mask after an undo, a restart or a replay, and one object never affects the next.
 
-A model that is given a mask and a click that contradicts it often answers with another object
-altogether. But whoever corrects a mask wants it otherwise near the click and as it is elsewhere,
-and clicks in the middle of what is wrong. So of the model's answer no more is taken than
-the change that has the click in its middle (the idea of FocalClick's progressive merge, Chen et
-al. 2022); where there is none, the outline is moved beyond the click.
-
-Click by click: each click of a prompt refines the answer to the clicks before it.
-
-That is how the models were trained and how a person works. The answer still follows from the
-prompt alone: the clicks are gone through in their order, and what was answered on the way is
-remembered. So the same clicks give the same mask after an undo, a restart or a replay, and nothing
-of one object reaches the next.
-
-A click that contradicts a mask with which the prompt begins corrects it near the click
-(`engine.correcting`). So does a third or later correction to which the model would answer with
-another object altogether: by then a person refines, and keeps what is right already.
+A model that gets a mask and a click that contradicts it often returns another object altogether.
+But a person who corrects a mask wants it changed near the click and unchanged elsewhere, and clicks
+in the middle of what is wrong. `correct_mask` therefore takes from the model's mask only the change
+that has the click in its middle (the idea of FocalClick's progressive merge, Chen et al. 2022). If
+there is none, it moves the outline beyond the click. It is used for clicks on a mask prompt, and
+for a third or later correction where the model would switch to another object.
 """
 
 from __future__ import annotations
@@ -42,22 +34,36 @@ if TYPE_CHECKING:
 
 
 MIN_CLICK_CENTRALITY = 0.7
-"""How deep in a change the click lies at least, as a part of the largest depth there is."""
+"""Least depth of the click within a change, as a fraction of the change's largest depth."""
 MAX_CHANGE_DEPTH = 2.0
-"""How deep a change may be, in depths of the click: what is wrong ends as far behind the click."""
+"""Largest depth of a change, in depths of the click. A person clicks the middle of a wrong region,
+so the region ends about as far behind the click as the outline lies before it."""
 OUTLINE_MOVE_RADIUS = 0.6
-"""How far from the click the outline is moved, as a part of the object's radius."""
-
+"""Width of the Gaussian with which the move of the outline falls off around the click, in radii of
+the object. At 0.6 the outline at a distance of one radius moves by a quarter, and the opposite side,
+two radii away, stays where it is (0.4 %)."""
 SHALLOW_CLICK_DEPTH = 0.1
-"""Depth of a click, as a part of the object's radius, up to which it speaks of all the outline."""
+"""A click up to this depth, in radii of the object, moves the whole outline."""
+MAX_REMEMBERED = 128
+"""Masks that are cached; each takes some hundred KiB."""
+FIRST_REFINING_CORRECTION = 3
+"""Number of the correction from which on the mask is refined rather than another one sought.
+
+Of some twelve such rules, tried with tiny-2, this lost at most 0.04 on 2 of 21 real images and
+improved those on which corrections lead away; on drawn scenes it costs less than a point.
+"""
+SAME_OBJECT_IOU = 0.7
+"""A mask of a lower IoU with the one before it shows another object."""
 
 Point = tuple[float, float]
 Depths = NDArray[np.float64]
-"""(Y, X): distance of each pixel to the outline on the clicked side of it; 0 on the other."""
+"""(Y, X): distance of each pixel to the outline on the clicked side of it; 0 on the other side."""
+CandidateChoices = Mapping[Prompt, int]
+"""Which mask of a prompt the user chose: 0 is the model's own, 1.. the other candidates."""
 
 
 def contradicts(mask: Mask, point: Point, label: int) -> bool:
-    """Whether a click inside (1) or outside (0) is not what a mask (Y, X) says there."""
+    """Whether a positive (1) or negative (0) click disagrees with a mask (Y, X)."""
     return bool(mask[pixel_of(point, mask)]) != bool(label)
 
 
@@ -69,27 +75,26 @@ def correct_mask(mask: Mask, answers: Sequence[Mask], point: Point, label: int) 
     mask
         (Y, X), before the click.
     answers
-        What the model makes of mask and click, asked in at least one way.
-    point
-        y, x of the click.
-    label
-        1 if the object is there, 0 if not.
+        Masks that the model predicts from mask and click; at least one.
+    point, label
+        y, x of the click, and 1 if it is positive, 0 if negative.
     """
     at = pixel_of(point, mask)
     depths = _depths(mask if not label else ~mask)
     changes = [_change(mask, answer, depths, at) for answer in answers]
-    fits = [_click_centrality(change, float(depths[at]), at) for change in changes]
-    best = int(np.argmax(fits))
-    answered = mask ^ changes[best]
-    if fits[best] >= MIN_CLICK_CENTRALITY:
-        return answered
+    centrality = [_click_centrality(change, float(depths[at]), at) for change in changes]
+    best = int(np.argmax(centrality))
+    predicted = mask ^ changes[best]
+    if centrality[best] >= MIN_CLICK_CENTRALITY:
+        return predicted
     moved = _move_outline(mask, depths, at, label)
+    # A negative click in the middle of a small object would erase it: the model knows better.
     vanishes = 2 * np.count_nonzero(moved) < np.count_nonzero(mask)
-    return answered if vanishes and fits[best] > 0 else moved
+    return predicted if vanishes and centrality[best] > 0 else moved
 
 
 def pixel_of(point: Point, mask: NDArray[np.bool_]) -> tuple[int, int]:
-    """The pixel of a mask (Y, X) on which a point lies, or the nearest to it."""
+    """The pixel of a mask (Y, X) at a point, or the nearest one."""
     y, x = (
         int(np.clip(np.floor(value + 0.5), 0, size - 1))
         for value, size in zip(point, mask.shape, strict=True)
@@ -105,14 +110,14 @@ def _depths(side: Mask) -> Depths:
 
 
 def _change(mask: Mask, answer: Mask, depths: Depths, at: tuple[int, int]) -> Mask:
-    """The patch around the click in which an answer differs, as deep as a click may mean."""
+    """The region around the click in which a predicted mask differs, up to the largest depth."""
     differs = (mask != answer) & (depths > 0) & (depths <= MAX_CHANGE_DEPTH * depths[at] + 1)
     patches, _ = ndi.label(differs, np.ones((3, 3)))
     return np.asarray((patches == patches[at]) & differs, bool)
 
 
 def _click_centrality(change: Mask, depth: float, at: tuple[int, int]) -> float:
-    """How well the click lies in the middle of a change that reaches to the outline, 0..1."""
+    """How close the click is to the middle of a change that reaches to the outline, 0..1."""
     if not change[at]:
         return 0.0
     within = _depths(np.pad(change, 1))[1:-1, 1:-1]
@@ -120,10 +125,10 @@ def _click_centrality(change: Mask, depth: float, at: tuple[int, int]) -> float:
 
 
 def _move_outline(mask: Mask, depths: Depths, at: tuple[int, int], label: int) -> Mask:
-    """The outline moved twice as far as the click lies from it, less and less away from there.
+    """The outline moved by twice the depth of the click, less with the distance from the click.
 
-    A click very near to the outline tells that all of it is too wide or too narrow: the
-    outline passes through the click all around.
+    A click very close to the outline means that the whole mask is a little too wide or too narrow:
+    then the outline moves by the depth of the click all around.
     """
     radius = math.sqrt(max(int(np.count_nonzero(mask)), 1) / math.pi)
     y, x = np.ogrid[: mask.shape[0], : mask.shape[1]]
@@ -134,24 +139,8 @@ def _move_outline(mask: Mask, depths: Depths, at: tuple[int, int], label: int) -
     return np.asarray(mask | changes if label else mask & ~changes, bool)
 
 
-MAX_REMEMBERED = 128
-"""Answers that are remembered; each takes some hundred KiB."""
-
-FIRST_REFINING_CORRECTION = 3
-"""Number of the correction from which on the answer is refined, and not another one sought.
-
-Of some twelve such rules, tried with tiny-2, this lost at most 0.04 on 2 of 21 real images and
-mended those on which corrections lead away; on drawn scenes it costs less than a point.
-"""
-SAME_OBJECT_IOU = 0.7
-"""IoU with the answer before it, below which an answer is another object."""
-
-CandidateChoices = Mapping[Prompt, int]
-"""For a prompt, which of its answers is taken: 0 the model's own, 1 .. the other candidates."""
-
-
 class Refiner:
-    """Answers prompts on the predictor's plane, one click after the other.
+    """Predicts masks on the predictor's plane, one click after the other.
 
     Examples
     --------
@@ -165,7 +154,7 @@ class Refiner:
     def refine(
         self, predictor: Predictor, prompts: Sequence[Prompt], subject: Hashable = ()
     ) -> list[Result]:
-        """`refine_job` at once."""
+        """The result for each prompt; see `refine_job`."""
         return finish(self.refine_job(predictor, prompts, subject))
 
     def refine_job(
@@ -175,7 +164,7 @@ class Refiner:
         subject: Hashable,
         choices: CandidateChoices | None = None,
     ) -> Job[list[Result]]:
-        """Answer each prompt; a mask alone is its own answer until something is added to it.
+        """Predict each prompt. The result for a mask alone is that mask.
 
         Parameters
         ----------
@@ -184,16 +173,15 @@ class Refiner:
         prompts
             One for each object; their points are clicks in the order they were made.
         subject
-            Equal for the same model, image and plane; one for all where there is but one.
+            Identifies model, image and plane in the cache; any value if there is only one.
         choices
             Where the user chose another of the candidates.
         """
-        answers = []
+        results = []
         for prompt in prompts:
-            answers.append(
-                (yield from self._refine_one_job(predictor, prompt, subject, choices or {}))
-            )
-        return answers
+            job = self._refine_one_job(predictor, prompt, subject, choices or {})
+            results.append((yield from job))
+        return results
 
     def _refine_one_job(
         self, predictor: Predictor, prompt: Prompt, subject: Hashable, choices: CandidateChoices
@@ -229,7 +217,7 @@ class Refiner:
                 if local and contradicts(old, *_click(step)):
                     mask = yield from _correct_job(predictor, asked, old, mask)
                     result = result.with_mask(mask)
-                    given = mask if mask.any() else given  # nothing is no mask to be refined
+                    given = mask if mask.any() else given  # an empty mask cannot be refined
             before = _PreviousMask.of(given, mask)
             self._store((subject, step, taken), before)
         return result
@@ -242,14 +230,14 @@ class Refiner:
 
 
 class _PreviousMask(NamedTuple):
-    """What a click refines.
+    """The mask that a click refines.
 
     Parameters
     ----------
     given
-        Logits of the answer before, or a mask that was corrected; None for nothing.
+        Logits of the last result, or a corrected mask; None before the first click.
     footprint
-        The mask that the click may contradict; None where there is none, or it is empty.
+        The mask that the click may contradict; None if it is empty or there is none.
     """
 
     given: NDArray[Any] | None = None
@@ -257,17 +245,20 @@ class _PreviousMask(NamedTuple):
 
     @classmethod
     def of(cls, given: NDArray[Any], mask: Mask) -> _PreviousMask:
-        """What goes on from a mask (Y, X)."""
+        """From a mask (Y, X)."""
         return cls(given, ObjectMask.of(mask) if mask.any() else None)
 
 
-def _correct_job(predictor: Predictor, asked: Prompt, mask: Mask, answer: Mask) -> Job[Mask]:
-    """The mask as its last click says, from that answer and one with a click on the mask."""
-    inner = replace(
-        asked, points=(interior_point(mask), *asked.points), labels=(1, *asked.labels), mask=mask
-    )
+def _correct_job(predictor: Predictor, prompt: Prompt, mask: Mask, predicted: Mask) -> Job[Mask]:
+    """The mask corrected by the last click of a prompt.
+
+    Besides the predicted mask, one with a further click on the old mask is tried: it keeps the
+    model from leaving the object.
+    """
+    points, labels = (interior_point(mask), *prompt.points), (1, *prompt.labels)
+    inner = replace(prompt, points=points, labels=labels, mask=mask)
     [other] = yield from predictor.predict_many_job([inner])
-    return correct_mask(mask, [answer, other.mask], *_click(asked))
+    return correct_mask(mask, [predicted, other.mask], *_click(prompt))
 
 
 def _click(step: Prompt) -> tuple[tuple[float, float], int]:
@@ -276,13 +267,16 @@ def _click(step: Prompt) -> tuple[tuple[float, float], int]:
 
 
 def prompt_steps(prompt: Prompt) -> list[Prompt]:
-    """The prompt as it grew: box and mask first, or the clicks up to the first on the object."""
+    """The prompt as it grew click by click.
+
+    It starts with the box and the mask, otherwise with the clicks up to the first positive one.
+    """
     count = len(prompt.points)
     first = 0
     if prompt.box is None and prompt.mask is None:
         first = prompt.labels.index(1) + 1 if 1 in prompt.labels else count
     elif prompt.mask is not None and prompt.box is None:
-        first = min(1, count)  # a mask alone is its own answer
+        first = min(1, count)  # a mask alone needs no prediction
     return [
         replace(prompt, points=prompt.points[:number], labels=prompt.labels[:number])
         for number in range(first, count + 1)
