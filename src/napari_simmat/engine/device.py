@@ -1,9 +1,4 @@
-"""Device, precision, and the fallback when memory runs out.
-
-A network at work on a device, which goes on with the CPU where a GPU's memory runs out.
-
-Where and how precisely a network computes.
-"""
+"""Device, precision, and the fallback to the CPU when a GPU's memory runs out."""
 
 from __future__ import annotations
 
@@ -24,21 +19,21 @@ logger = logging.getLogger(__name__)
 
 
 class ComputeContext:
-    """Where and how precisely a network computes.
+    """A network on its device, in its precision.
 
     Parameters
     ----------
     network
-        Is moved to the device.
+        Moved to the device.
     device, precision
         As for `Predictor`.
 
     Attributes
     ----------
     device, precision
-        What is in use; both change where memory runs out.
+        Those in use; both change when memory runs out.
     note
-        The last remark in words, e.g. that memory ran out and what was done; else empty.
+        The last remark, e.g. that memory ran out and what was done; otherwise empty.
     """
 
     def __init__(self, network: Network, device: str, precision: str) -> None:
@@ -50,13 +45,13 @@ class ComputeContext:
 
     @contextmanager
     def inference(self, precision: str = "") -> Iterator[None]:
-        """Within the block nothing has gradients, in the chosen precision."""
+        """Context without gradients, in the chosen precision."""
         self._move()
         with torch.no_grad(), precision_context(self.device, precision or self.precision):
             yield
 
     def run_job(self, job: Job[T], precision: str = "") -> Job[T]:
-        """Run a job's steps, and only its steps, as `inference`."""
+        """Run a job with each of its steps, but no code between them, within `inference`."""
         while True:
             with self.inference(precision):
                 try:
@@ -67,25 +62,19 @@ class ComputeContext:
             yield progress
 
     def with_oom_fallback(self, compute: Callable[[], T]) -> T:
-        """Compute; where a GPU's memory runs out, go on with the CPU and say so."""
+        """Call `compute`; if a GPU's memory runs out, move to the CPU and call it again."""
         while True:
             try:
                 return compute()
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-            # Outside the handler, so that the failed run's tensors are gone by now.
+            # Outside the handler, where the failed run's tensors are already freed.
             self.release()
             self.to_cpu()
 
     def to_cpu(self) -> None:
-        """Compute on the CPU from now on.
-
-        Raises
-        ------
-        MemoryError
-            If it does so already.
-        """
+        """Compute on the CPU from now on; MemoryError if it does already."""
         if self.device.type == "cpu":
             raise MemoryError(OUT_OF_MEMORY_MESSAGE)
         before, self.device = self.device, torch.device("cpu")
@@ -95,11 +84,11 @@ class ComputeContext:
         self.remark(f"The memory of {before.type} ran out; computing on the CPU instead.")
 
     def release(self) -> None:
-        """Give the device's unused memory back to the system."""
+        """Return the device's unused memory to the system."""
         release(self.device)
 
     def _move(self) -> None:
-        """See the network on the device: whoever has the same one may have moved it elsewhere."""
+        """Make sure that the network is on the device: another user may have moved it."""
         first = next(self.network.parameters(), None)
         if first is None:
             return
@@ -108,16 +97,16 @@ class ComputeContext:
             self.network.to(there)
 
     def remark(self, note: str) -> None:
-        """Say something to whoever reads `note` or the log."""
+        """Set `note` and log it."""
         self.note = note
         logger.warning(note)
 
 
 PRECISIONS = ("auto", "exact", "fast")
 MIN_SPEEDUP = 1.3
-"""Times as fast that half precision has to be on a processor to be worth its errors."""
+"""Half precision is used on a CPU if it is at least so many times faster."""
 EMULATION_SLOWDOWN = 4.0
-"""Times as slow that only half precision is for which a processor has no instructions."""
+"""A CPU without instructions for half precision is at least so many times slower with it."""
 _OUT_OF_MEMORY = (
     "out of memory",
     "can't allocate memory",
@@ -130,12 +119,9 @@ OUT_OF_MEMORY_MESSAGE = (
 
 
 def choose_device(name: str) -> torch.device:
-    """The device called `name`; ``"auto"`` takes a GPU where there is one.
+    """The device called `name`; ``"auto"`` takes a GPU if there is one.
 
-    Raises
-    ------
-    ValueError
-        If there is no such device here.
+    Raises ValueError if there is no such device.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -165,7 +151,7 @@ def choose_device(name: str) -> torch.device:
 def choose_precision(name: str, device: torch.device) -> str:
     """``"exact"`` (float32) or ``"fast"`` (autocast); ``"auto"``: exact on CPU, fast on a GPU.
 
-    On a processor that has no half precision, or is no faster with it, fast becomes exact.
+    On a CPU that is no faster in half precision, fast becomes exact.
     """
     if name not in PRECISIONS:
         raise ValueError(f"Precision {name!r} is unknown; use {', '.join(PRECISIONS)}.")
@@ -179,11 +165,10 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 @lru_cache(maxsize=1)
 def half_precision_is_faster() -> bool:
-    """Whether this processor multiplies matrices of bfloat16 clearly faster, measured once.
+    """Whether this CPU multiplies matrices of bfloat16 clearly faster; measured once.
 
-    On products as large as the encoder's: with several threads a small one is over before all
-    have begun. A small one tells first which processors only imitate bfloat16, and would take
-    seconds for a large one.
+    Measured on products as large as the encoder's, since a small one ends before all threads have
+    started. A small one first rules out CPUs that emulate bfloat16: a large one would take seconds.
     """
     small, large = (64, 768, 768), (1024, 768, 3072)
     if _best_time(torch.bfloat16, *small) > EMULATION_SLOWDOWN * _best_time(torch.float32, *small):
@@ -192,7 +177,7 @@ def half_precision_is_faster() -> bool:
 
 
 def _best_time(dtype: torch.dtype, rows: int, width: int, columns: int) -> float:
-    """Seconds of a product, the least of four."""
+    """Seconds of a matrix product, the best of four."""
     left, weight = torch.ones(rows, width, dtype=dtype), torch.ones(columns, width, dtype=dtype)
     times = []
     with torch.no_grad():
@@ -204,7 +189,7 @@ def _best_time(dtype: torch.dtype, rows: int, width: int, columns: int) -> float
 
 
 def precision_context(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """The context in which a network computes in that precision."""
+    """A context in which networks compute in that precision."""
     if precision == "exact":
         return nullcontext()
     half = device.type == "mps" or (
@@ -214,7 +199,7 @@ def precision_context(device: torch.device, precision: str) -> AbstractContextMa
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch or the system says that memory ran out."""
+    """Whether an error of torch or the system means that memory ran out."""
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
     words = str(error).lower()
@@ -222,7 +207,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def release(device: torch.device) -> None:
-    """Give unused memory of a GPU back to the system."""
+    """Return unused memory of a GPU to the system."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":

@@ -1,10 +1,7 @@
 """Embeddings of image planes: the value, the cache in memory, the store on disk.
 
-Embeddings on disk, for the next session and for other processes.
-
-They tell much about the image they were made of: nothing is stored unless the user switches it on.
-
-What was encoded once is kept: a memory of embeddings, addressed by content and bounded.
+Both are bounded and addressed by content. The store serves the next session and other processes.
+Embeddings reveal much about their image, so nothing is stored unless the user switches it on.
 """
 
 from __future__ import annotations
@@ -32,9 +29,100 @@ if TYPE_CHECKING:
 FORMAT = "napari-simmat-embedding-1"
 DEFAULT_BYTES = 10 * 2**30
 LOCK_TIMEOUT = 10.0
-"""Seconds to wait for another process that tidies up."""
+"""Seconds to wait for another process that removes files."""
+
+MIN_BYTES, MAX_BYTES = 2**30, 2**33
+"""Bounds of the default memory for embeddings."""
 
 logger = logging.getLogger(__name__)
+
+
+class Embedding(NamedTuple):
+    """An encoded image and how it lies in the network's input."""
+
+    encoded: Encoded
+    frame: InputTransform
+
+
+class EmbeddingCache:
+    """Embeddings in main memory, least recently used first out. Thread-safe.
+
+    Parameters
+    ----------
+    max_bytes
+        Upper bound of all tensors together; by default a quarter of the machine's memory, between
+        1 and 8 GiB. A larger embedding is not kept.
+    store
+        Keeps embeddings on disk as well.
+    """
+
+    def __init__(self, max_bytes: int | None = None, store: EmbeddingStore | None = None) -> None:
+        max_bytes = default_bytes() if max_bytes is None else max_bytes
+        if max_bytes < 0:
+            raise ValueError(f"The memory for embeddings cannot be negative, got {max_bytes}.")
+        self.max_bytes = max_bytes
+        self.store = store
+        self._kept: OrderedDict[str, Embedding] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __contains__(self, key: str) -> bool:
+        """Whether `get` would find it; reads and reorders nothing."""
+        store = self.store
+        return key in self._kept or (store is not None and key in store)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in use in memory."""
+        return self._bytes
+
+    def get(self, key: str) -> Embedding | None:
+        """The embedding of `key`, which becomes the most recently used; None if there is none."""
+        with self._lock:
+            found = self._kept.get(key)
+            if found is not None:
+                self._kept.move_to_end(key)
+                return found
+            store = self.store
+        found = None if store is None else store.get(key)
+        if found is not None:
+            self._remember(key, found)
+        return found
+
+    def put(self, key: str, embedding: Embedding, *, lasting: bool = True) -> None:
+        """Keep an embedding, in the store too if `lasting`."""
+        self._remember(key, embedding)
+        store = self.store
+        if store is not None and lasting:
+            store.put(key, embedding)
+
+    def clear(self) -> None:
+        """Empty the memory; the store on disk stays."""
+        with self._lock:
+            self._kept.clear()
+            self._bytes = 0
+
+    def _remember(self, key: str, embedding: Embedding) -> None:
+        size = embedding.encoded.nbytes
+        with self._lock:
+            replaced = self._kept.pop(key, None)
+            self._bytes -= 0 if replaced is None else replaced.encoded.nbytes
+            while self._kept and self._bytes + size > self.max_bytes:
+                _, oldest = self._kept.popitem(last=False)
+                self._bytes -= oldest.encoded.nbytes
+            if size <= self.max_bytes:
+                self._kept[key] = embedding
+                self._bytes += size
+
+
+def default_bytes() -> int:
+    """A quarter of the machine's memory, between 1 and 8 GiB."""
+    import psutil  # type: ignore[import-untyped]
+
+    return int(min(MAX_BYTES, max(MIN_BYTES, psutil.virtual_memory().total // 4)))
 
 
 class _StoredFile(NamedTuple):
@@ -44,23 +132,23 @@ class _StoredFile(NamedTuple):
 
 
 class EmbeddingStore:
-    """A folder of embeddings, each a safetensors file that is named by its key.
+    """A folder of embeddings, each a safetensors file named by its key.
 
-    Files are written whole or not at all, several processes may use one folder, and the files that
-    were not used for longest go first when the bound is reached. A file that is damaged, or not
-    what its name says, is removed and made anew: each carries a hash of its tensors and its key.
+    Files are written atomically, several processes may share the folder, and the least recently
+    used files are removed when the bound is reached. Each file contains its key and a hash of its
+    tensors; a damaged or foreign one is removed and computed again.
 
     Parameters
     ----------
     folder
-        Made when something is stored; ``embeddings`` in the user's folder if left out.
+        Created when needed; by default ``embeddings`` in the user's folder.
     max_bytes
         Upper bound of all files together.
 
     Attributes
     ----------
     problem
-        Why the last embedding could not be stored, in a sentence, or empty.
+        Why the last embedding could not be stored, or empty.
     """
 
     def __init__(self, folder: Path | None = None, max_bytes: int = DEFAULT_BYTES) -> None:
@@ -82,25 +170,25 @@ class EmbeddingStore:
         return sum(file.size for file in self._files())
 
     def get(self, key: str) -> Embedding | None:
-        """The embedding under `key`; None if it is not there or not whole."""
+        """The embedding of `key`; None if it is missing or damaged."""
         path = self._path(key)
         if not path.is_file():
             return None
         try:
             embedding = _read(path, key)
-        except Exception as error:  # whatever a damaged file makes of the reader
-            logger.warning("%s is made anew: %s", path.name, error)
+        except Exception as error:  # a damaged file may raise anything
+            logger.warning("%s is computed again: %s", path.name, error)
             with suppress(OSError):
                 path.unlink(missing_ok=True)
             return None
-        with suppress(OSError):  # a folder of somebody else's that can only be read
+        with suppress(OSError):  # the folder may be read-only
             os.utime(path)
         return embedding
 
     def put(self, key: str, embedding: Embedding) -> None:
-        """Store an embedding, removing those not used for longest beyond the bound.
+        """Store an embedding, removing the least recently used ones beyond the bound.
 
-        What the disk refuses is not stored, and `problem` says why.
+        If writing fails, `problem` says why.
         """
         if embedding.encoded.nbytes > self.max_bytes:
             return
@@ -120,7 +208,7 @@ class EmbeddingStore:
                 file.path.unlink(missing_ok=True)
 
     def _tidy(self) -> None:
-        """Remove the files not used for longest; one process at a time, so that not all do."""
+        """Remove the least recently used files; one process at a time, or each would do so."""
         from filelock import FileLock, Timeout
 
         files = sorted(self._files())
@@ -132,7 +220,7 @@ class EmbeddingStore:
             for file in files:
                 if total <= self.max_bytes:
                     break
-                with suppress(OSError):  # Windows: another process reads it now
+                with suppress(OSError):  # on Windows another process may be reading it
                     file.path.unlink(missing_ok=True)
                     total -= file.size
 
@@ -157,7 +245,7 @@ def _write(path: Path, key: str, embedding: Embedding) -> None:
         for number, level in enumerate(encoded.levels)
         for name, tensor in _tensors(level).items()
     }
-    # As they lie in memory: in another order the decoder would round otherwise.
+    # Keep the memory layout: the decoder rounds differently in another one.
     last = [n for n, t in named.items() if t.is_contiguous(memory_format=torch.channels_last)]
     tensors = {
         name: (tensor.permute(0, 2, 3, 1) if name in last else tensor).contiguous()
@@ -175,7 +263,7 @@ def _write(path: Path, key: str, embedding: Embedding) -> None:
 
 
 def _read(path: Path, key: str) -> Embedding:
-    """What is in a file; raises whatever is wrong with it."""
+    """Read a file; raises anything if it is damaged."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
@@ -183,7 +271,7 @@ def _read(path: Path, key: str) -> Embedding:
         tensors = {name: file.get_tensor(name) for name in list(file.keys())}
     expected = described.pop("hash", "")
     if described.get("format") != FORMAT or described.get("key") != key:
-        raise ValueError("it is of another image or format")
+        raise ValueError("it belongs to another image or format")
     if _hash(described, tensors) != expected:
         raise ValueError("its content is not what was written")
     for name in json.loads(described["channels_last"]):
@@ -213,112 +301,13 @@ def _encoded(levels: list[dict[str, Any]], tensors: dict[str, Tensor]) -> Encode
 
 
 def _hash(described: dict[str, str], tensors: dict[str, Tensor]) -> str:
-    """Of everything in a file."""
+    """Hash of the whole content of a file."""
     import torch
     import xxhash
 
     digest = xxhash.xxh3_128(json.dumps(described, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        half = tensor.dtype == torch.bfloat16  # which NumPy does not know
+        half = tensor.dtype == torch.bfloat16  # unknown to NumPy
         digest.update((tensor.view(torch.int16) if half else tensor).numpy().data)
     return digest.hexdigest()
-
-
-MIN_BYTES, MAX_BYTES = 2**30, 2**33
-"""Bounds of the memory that is taken where nothing is said."""
-
-
-class Embedding(NamedTuple):
-    """An encoded image and how it lies in the network's input."""
-
-    encoded: Encoded
-    frame: InputTransform
-
-
-class EmbeddingCache:
-    """Embeddings in main memory; the least recently used goes first when the bound is reached.
-
-    It may be used by several threads.
-
-    Parameters
-    ----------
-    max_bytes
-        Upper bound of all tensors together; a quarter of the machine's memory, between 1 and 8
-        GiB, if left out. One embedding larger than it is not kept.
-    store
-        Where embeddings are kept on disk as well; None for nowhere.
-    """
-
-    def __init__(self, max_bytes: int | None = None, store: EmbeddingStore | None = None) -> None:
-        max_bytes = default_bytes() if max_bytes is None else max_bytes
-        if max_bytes < 0:
-            raise ValueError(f"The memory for embeddings cannot be negative, got {max_bytes}.")
-        self.max_bytes = max_bytes
-        self.store = store
-        self._kept: OrderedDict[str, Embedding] = OrderedDict()
-        self._bytes = 0
-        self._lock = threading.Lock()
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def __contains__(self, key: str) -> bool:
-        """Whether `get` would give something, nothing read and nothing reordered."""
-        if key in self._kept:
-            return True
-        store = self.store
-        return store is not None and key in store
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes in use in memory."""
-        return self._bytes
-
-    def get(self, key: str) -> Embedding | None:
-        """The embedding under `key`, which becomes the most recently used; None if not kept."""
-        with self._lock:
-            found = self._kept.get(key)
-            if found is not None:
-                self._kept.move_to_end(key)
-                return found
-            store = self.store
-        found = None if store is None else store.get(key)
-        if found is not None:
-            self._remember(key, found)
-        return found
-
-    def put(self, key: str, embedding: Embedding, *, lasting: bool = True) -> None:
-        """Keep `embedding`, forgetting the least recently used ones beyond the bound.
-
-        One that is not `lasting` is kept in memory alone.
-        """
-        self._remember(key, embedding)
-        store = self.store
-        if store is not None and lasting:
-            store.put(key, embedding)
-
-    def clear(self) -> None:
-        """Forget everything in memory; what is on disk stays."""
-        with self._lock:
-            self._kept.clear()
-            self._bytes = 0
-
-    def _remember(self, key: str, embedding: Embedding) -> None:
-        size = embedding.encoded.nbytes
-        with self._lock:
-            replaced = self._kept.pop(key, None)
-            self._bytes -= 0 if replaced is None else replaced.encoded.nbytes
-            while self._kept and self._bytes + size > self.max_bytes:
-                _, oldest = self._kept.popitem(last=False)
-                self._bytes -= oldest.encoded.nbytes
-            if size <= self.max_bytes:
-                self._kept[key] = embedding
-                self._bytes += size
-
-
-def default_bytes() -> int:
-    """A quarter of the machine's memory, between 1 and 8 GiB."""
-    import psutil  # type: ignore[import-untyped]
-
-    return int(min(MAX_BYTES, max(MIN_BYTES, psutil.virtual_memory().total // 4)))

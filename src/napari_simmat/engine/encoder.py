@@ -1,8 +1,7 @@
-"""Encode a plane, block by block, so that it can be interrupted and resumed.
+"""`PlaneEncoder`: embeddings of planes, from the cache or computed block by block.
 
-Jobs that can be left in the middle and gone on with.
-
-Planes of an image encoded: looked up, gone on with, or computed, and kept.
+A click must not wait for the encoding of another plane. So encodings are jobs that yield after each
+block of the network, and `ResumableEncodings` keeps those that were left, to be continued later.
 """
 
 from __future__ import annotations
@@ -32,15 +31,10 @@ T = TypeVar("T")
 
 
 class ResumableEncodings(Generic[T]):
-    """Jobs under way, by what they make. Whoever wants that goes on where it was left.
+    """Unfinished jobs by key; whoever needs the result continues where the job was left.
 
-    So a click that pre-empts the encoding of a plane, or is cancelled itself, costs nothing: what
-    was computed is not computed again.
-
-    Parameters
-    ----------
-    most
-        So many are kept; the one that was left longest ago is closed.
+    So interrupting an encoding for a click, or cancelling it, wastes no work. At most `most` jobs
+    are kept; the one that was left first is closed.
     """
 
     def __init__(self, most: int = 3) -> None:
@@ -51,16 +45,14 @@ class ResumableEncodings(Generic[T]):
         return len(self._begun)
 
     def done(self, key: str) -> float:
-        """How far the job under `key` has come, 0..1; 0 where there is none."""
+        """Completed fraction of the job of `key`; 0 if there is none."""
         begun = self._begun.get(key)
         return 0.0 if begun is None else begun.done
 
     def resume_job(self, key: str, start: Callable[[], Job[T]]) -> Job[T | None]:
-        """Go on with the job under `key`, or start it; closing this only leaves it.
+        """Start or continue the job of `key`; closing this generator only interrupts it.
 
-        Returns
-        -------
-        What the job returns; None if somebody else took it to its end meanwhile.
+        Returns the job's result, or None if another caller finished it meanwhile.
         """
         mine = self._begun.get(key)
         if mine is None:
@@ -84,7 +76,7 @@ class ResumableEncodings(Generic[T]):
         return None
 
     def clear(self) -> None:
-        """Close all."""
+        """Close all jobs."""
         while self._begun:
             _, begun = self._begun.popitem()
             begun.job.close()
@@ -92,14 +84,14 @@ class ResumableEncodings(Generic[T]):
 
 @dataclass(eq=False)
 class _StartedJob(Generic[T]):
-    """A job, and the share of it that is done."""
+    """A job and its completed fraction."""
 
     job: Job[T]
     done: float = 0.0
 
 
 PREVIEW_CUTOFF = 0.75
-"""Share of an encoding from which on its end is as near as that of a coarse one."""
+"""Once this fraction is encoded, finishing is as fast as a coarse preview, so none is made."""
 
 
 class PlaneEncoder:
@@ -108,11 +100,11 @@ class PlaneEncoder:
     Parameters
     ----------
     model, compute
-        The model, and where its network computes.
+        The model, and the context in which its network runs.
     cache
-        Where embeddings are kept.
-    under_way
-        Encodings that were begun and left; several encoders may share them.
+        Keeps the embeddings.
+    resumable
+        Unfinished encodings; several encoders may share them.
 
     Attributes
     ----------
@@ -125,19 +117,19 @@ class PlaneEncoder:
         model: Model,
         compute: ComputeContext,
         cache: EmbeddingCache,
-        under_way: ResumableEncodings[Embedding] | None = None,
+        resumable: ResumableEncodings[Embedding] | None = None,
     ) -> None:
         self.model, self.compute, self.cache = model, compute, cache
-        self.resumable = ResumableEncodings[Embedding]() if under_way is None else under_way
+        self.resumable = ResumableEncodings[Embedding]() if resumable is None else resumable
         self.encodes = 0
         self._preview: tuple[str, Embedding] | None = None  # the last one
 
     def has(self, stack: ChannelStack, index: tuple[int, ...]) -> bool:
-        """Whether a plane is kept already."""
+        """Whether a plane is in the cache."""
         return self._key(stack, index) in self.cache
 
     def embed_job(self, stack: ChannelStack, index: tuple[int, ...]) -> Job[Embedding]:
-        """A plane from the cache, or encoded; what was begun and left is gone on with."""
+        """A plane from the cache, or encoded, continuing an unfinished encoding."""
         while True:
             key = self._key(stack, index)
             embedding = self.cache.get(key)
@@ -148,7 +140,7 @@ class PlaneEncoder:
                 return Embedding(embedding.encoded.to(self.compute.device), embedding.frame)
 
     def embed_once_job(self, stack: ChannelStack, index: tuple[int, ...]) -> Job[Embedding]:
-        """A plane encoded and not kept."""
+        """A plane encoded but not cached."""
         embedding = yield from self._run_encoder_job(stack, index)
         self.encodes += 1
         return embedding
@@ -156,19 +148,19 @@ class PlaneEncoder:
     def coarse_preview_job(
         self, stack: ChannelStack, index: tuple[int, ...]
     ) -> Job[Embedding | None]:
-        """A plane coarsely encoded; None where the whole encoding is there, or will be as soon.
+        """A plane encoded coarsely; None if the full encoding is there, or ready as soon.
 
-        A GPU is quick enough without.
+        A GPU is fast enough without.
         """
         key = self._key(stack, index)
         if self._is_nearly_encoded(key):
             return None
         if self._preview is None or self._preview[0] != key:
             start = partial(self._encode_preview_job, stack, index)
-            glimpse = yield from self.resumable.resume_job(f"{key}-glimpse", start)
-            if glimpse is None:  # somebody else has it
+            preview = yield from self.resumable.resume_job(f"{key}-preview", start)
+            if preview is None:  # another caller finished it
                 return None
-            self._preview = key, glimpse
+            self._preview = key, preview
         return self._preview[1]
 
     def _is_nearly_encoded(self, key: str) -> bool:
@@ -195,14 +187,14 @@ class PlaneEncoder:
         return values
 
     def _encode_and_cache_job(self, stack: ChannelStack, index: tuple[int, ...]) -> Job[Embedding]:
-        """Encode a plane and keep it, in the precision in which it was computed."""
+        """Encode a plane and cache it, in the precision in which it was computed."""
         self.compute.note = ""
-        content = stack.key(index)  # of what is read now: an array may change meanwhile
+        content = stack.key(index)  # of the values read now: the array may change meanwhile
         embedding = yield from self._run_encoder_job(stack, index)
         self.encodes += 1
         kept = Embedding(embedding.encoded.to(torch.device("cpu")), embedding.frame)
         key = self._key_of(content)  # the device may have changed
-        # One that was made smaller as memory ran out is no answer for a day when there is enough.
+        # An embedding that was reduced for lack of memory is of no use once there is enough.
         self.cache.put(key, kept, lasting=kept.frame == self._frame(stack))
         return embedding
 
@@ -214,7 +206,7 @@ class PlaneEncoder:
         return f"{self.model.fingerprint}-{content}-{device}-{precision}"
 
     def _frame(self, stack: ChannelStack) -> InputTransform:
-        """How a plane lies in the network's input, if memory allows."""
+        """How a plane lies in the network's input if memory suffices."""
         return InputTransform.of(stack.shape[-2:], self.model.spec.input_size, stack.pixel_size)
 
     def _run_encoder_job(self, stack: ChannelStack, index: tuple[int, ...]) -> Job[Embedding]:
@@ -229,10 +221,10 @@ class PlaneEncoder:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                smaller = _preview_input_size(input_size, frame)
+                smaller = _smaller_input_size(input_size, frame)
             else:
                 return Embedding(encoded, frame)
-            # Outside the handler, so that the failed run's tensors are gone by now.
+            # Outside the handler, where the failed run's tensors are already freed.
             values = None
             compute.release()
             if smaller is not None and compute.device.type != "cpu":
@@ -243,8 +235,8 @@ class PlaneEncoder:
                 compute.to_cpu()
 
 
-def _preview_input_size(input_size: InputSize, frame: InputTransform) -> InputSize | None:
-    """Half the size where the network takes any; None where it does not or gets too small."""
+def _smaller_input_size(input_size: InputSize, frame: InputTransform) -> InputSize | None:
+    """Half the size, for a network that takes any; None if it does not, or this is too small."""
     half = max(frame.resized) // 2
     if input_size.method != "native" or half < 4 * input_size.multiple:
         return None

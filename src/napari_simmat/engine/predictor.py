@@ -1,9 +1,4 @@
-"""`Predictor`: set an image once, predict masks from prompts.
-
-Images and prompts in, masks out: encodes an image once, answers every prompt from that.
-
-Prompts answered from what was encoded.
-"""
+"""`Predictor`: encodes an image once and predicts masks from any number of prompts."""
 
 from __future__ import annotations
 
@@ -16,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.device import ComputeContext
@@ -37,20 +31,20 @@ T = TypeVar("T")
 
 
 class Predictor:
-    """A model at work on one image at a time.
+    """A model applied to one image at a time.
 
     Parameters
     ----------
     model
         From `load_model`. Its network is moved to `device`.
     device
-        ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+        ``"auto"`` (a GPU if there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
     precision
         ``"exact"`` (float32), ``"fast"`` (half precision where that is safe) or ``"auto"``
         (exact on a CPU, fast on a GPU). The same click gives the same mask on the same kind of
         device and precision.
     cache
-        Where embeddings are kept; several predictors may share one.
+        Keeps the embeddings; several predictors may share one.
 
     Examples
     --------
@@ -85,12 +79,12 @@ class Predictor:
 
     @property
     def precision(self) -> str:
-        """``"exact"`` or ``"fast"``, as in use."""
+        """The precision in use, ``"exact"`` or ``"fast"``."""
         return self._compute.precision
 
     @property
     def cache(self) -> EmbeddingCache:
-        """Where embeddings are kept."""
+        """The cache of embeddings."""
         return self._encoder.cache
 
     @cache.setter
@@ -104,7 +98,7 @@ class Predictor:
 
     @property
     def note(self) -> str:
-        """The last remark in words, e.g. that memory ran out and what was done; else empty."""
+        """The last remark, e.g. that memory ran out and what was done; otherwise empty."""
         return self._compute.note
 
     @note.setter
@@ -123,7 +117,7 @@ class Predictor:
         statistics: Statistics | None = None,
         pixel_size: tuple[float, float] | None = None,
     ) -> None:
-        """Take an image and encode one plane of it.
+        """Set the image and encode one plane of it.
 
         Parameters
         ----------
@@ -134,22 +128,22 @@ class Predictor:
             The axis of `array` that holds channels. Without it the array is one channel, which
             an RGB model repeats.
         channels
-            Which channels the model gets, by name or index; may repeat, e.g. ``(0, 1, 1)``.
+            The channels that the model gets, by name or index; may repeat, e.g. ``(0, 1, 1)``.
         plane
             Index along the axes before Y and X; the first plane by default.
         names
             Names of the array's channels.
         statistics
-            Normalise with these numbers instead of measuring the stack's own.
+            Normalise with these instead of measuring the stack's own.
         pixel_size
-            Height and width of a pixel, in any unit. Where they differ, as in a stack seen from
-            the side, the network sees the plane as if its pixels were square; prompts and masks
-            are in the array's own pixels.
+            Height and width of a pixel, in any unit. If they differ, as in a side view of a stack,
+            the network sees the plane resampled to square pixels; prompts and masks stay in the
+            array's own pixels.
 
         Raises
         ------
         ValueError, TypeError
-            If the image does not suit the model; one sentence says why. The image before stays.
+            If the image does not suit the model. The previous image stays.
         """
         finish(
             self.set_image_job(array, channel_axis, channels, plane, names, statistics, pixel_size)
@@ -165,14 +159,14 @@ class Predictor:
         statistics: Statistics | None = None,
         pixel_size: tuple[float, float] | None = None,
     ) -> Job[None]:
-        """`set_image` as a job: yields after every block of the encoder, closing it cancels."""
+        """`set_image` as a job: yields after every block of the encoder; closing it cancels."""
         stack = yield from self._build_stack_job(
             array, channel_axis, channels, names, statistics, pixel_size
         )
         yield from self._set_plane_job(stack, plane)
 
     def set_plane(self, index: int | Sequence[int]) -> None:
-        """Move to another plane of the stack; its statistics stay those of the stack."""
+        """Move to another plane of the stack; it is normalised as the whole stack."""
         finish(self.set_plane_job(index))
 
     def set_plane_job(self, index: int | Sequence[int]) -> Job[None]:
@@ -188,42 +182,42 @@ class Predictor:
         statistics: Statistics | None = None,
         pixel_size: tuple[float, float] | None = None,
     ) -> Job[None]:
-        """Take an image as `set_image_job` does, but encode nothing of it yet; for `encode_tile_job`."""
+        """Set the image without encoding any of it, before `encode_tile_job`."""
         stack = yield from self._build_stack_job(
             array, channel_axis, channels, names, statistics, pixel_size
         )
         self._stack, self._embedding = stack, None
 
     def coarse_preview_job(self, plane: int | Sequence[int] | None = None) -> Job[bool]:
-        """Encode a plane coarsely, to answer prompts until `set_plane_job` has encoded it whole.
+        """Encode a plane coarsely, for prompts until `set_plane_job` has encoded it fully.
 
-        It takes about a sixth of the time. Masks are a preview: `is_preview` is True meanwhile.
+        It takes about a sixth of the time. Until then `is_preview` is True.
 
         Returns
         -------
-        Whether there is a preview; there is none where the plane is kept already or nearly
-        encoded, or where the network or the device is quick enough without.
+        Whether there is a preview. There is none if the plane is already or nearly encoded, or if
+        the network or the device is fast enough without.
         """
         stack = self._image()
         index = _index(plane, len(stack.shape) - 2)
-        glimpse = yield from self._encoder.coarse_preview_job(stack, index)
-        if glimpse is None:
+        preview = yield from self._encoder.coarse_preview_job(stack, index)
+        if preview is None:
             return False
-        self._embedding = self._preview = glimpse
+        self._embedding = self._preview = preview
         return True
 
     @property
     def is_preview(self) -> bool:
-        """Whether answers are given from what `coarse_preview_job` encoded."""
+        """Whether masks are predicted from a coarse encoding."""
         return self._embedding is not None and self._embedding is self._preview
 
     def encode_tile_job(
         self, index: int | Sequence[int], rows: slice, columns: slice, *, keep: bool = True
     ) -> Job[None]:
-        """Encode a part of a plane, normalised as the whole image is.
+        """Encode a part of a plane, normalised as the whole image.
 
         Prompts are then in the part's own pixels, until a plane is set. Without `keep` the
-        embedding is not cached: a large image has many parts that are asked but once.
+        embedding is not cached: the many tiles of a large image are used only once.
         """
         stack = self._image()
         part = stack.part(_index(index, len(stack.shape) - 2), rows, columns)
@@ -235,7 +229,7 @@ class Predictor:
 
     @contextmanager
     def keeping_plane(self) -> Iterator[None]:
-        """Whatever is encoded within the block, the plane from before is current after it."""
+        """Context after which the current plane is the one before it."""
         before = self._embedding
         try:
             yield
@@ -243,17 +237,12 @@ class Predictor:
             self._embedding = before
 
     def prefetch_job(self, planes: Iterable[int | Sequence[int]]) -> Job[int]:
-        """Encode planes ahead of their use; the current plane stays.
-
-        Parameters
-        ----------
-        planes
-            In the order in which they are wanted. Those in the cache are passed over.
+        """Encode `planes` in their order ahead of use; the current plane stays.
 
         Returns
         -------
-        How many of them, from the first on, are in the cache now: it ends where a further one
-        would push out what was just made ready, unless all are kept on disk.
+        How many of them, from the first on, are now in the cache. It stops before a plane would
+        push out one that was just encoded, unless all are stored on disk.
         """
         stack = self._image()
         wanted = [_index(plane, len(stack.shape) - 2) for plane in planes]
@@ -270,9 +259,9 @@ class Predictor:
         return len(wanted)
 
     def sibling(self) -> Predictor:
-        """Another predictor of the same model, image and cache, with a current plane of its own.
+        """Another predictor of the same model, image and cache, with its own current plane.
 
-        So long work can be left in the middle, clicks on other planes answered, and gone on with.
+        So a long job can be interrupted for clicks on other planes.
         """
         other = Predictor(self.model, str(self.device), self.precision, self.cache)
         other._stack = self._stack
@@ -286,7 +275,7 @@ class Predictor:
 
     @property
     def statistics(self) -> Statistics:
-        """The numbers with which the image is normalised."""
+        """The statistics with which the image is normalised."""
         return self._image().statistics
 
     @property
@@ -308,14 +297,14 @@ class Predictor:
         box: Any = None,
         mask: NDArray[Any] | None = None,
     ) -> Result:
-        """Answer one prompt on the current plane.
+        """Predict the masks of one prompt on the current plane.
 
         Parameters
         ----------
         points
             Positions (N, 2) as y, x in image pixels; integers are the pixels' centres.
         labels
-            1 (the object) or 0 (not the object) for each point; all 1 by default.
+            1 (positive) or 0 (negative) for each point; all 1 by default.
         box
             y0, x0, y1, x1, half-open.
         mask
@@ -324,7 +313,7 @@ class Predictor:
         Raises
         ------
         ValueError, TypeError
-            If the prompt is empty or outside the image; one sentence says why.
+            If the prompt is empty or outside the image.
         """
         prompt = Prompt(
             points=() if points is None else tuple(points),
@@ -335,7 +324,7 @@ class Predictor:
         return self.predict_many([prompt])[0]
 
     def predict_many(self, prompts: Sequence[Prompt]) -> list[Result]:
-        """Answer several prompts on the current plane, one `Result` each, in order."""
+        """Predict several prompts on the current plane, one `Result` each, in order."""
         return finish(self.predict_many_job(prompts))
 
     def predict_many_job(self, prompts: Sequence[Prompt]) -> Job[list[Result]]:
@@ -350,29 +339,25 @@ class Predictor:
         return results
 
     def predict_low_res(self, prompts: Sequence[Prompt], least: float = -math.inf) -> list[Result]:
-        """Answer prompts on what is encoded, their masks formed only where they are asked for.
+        """Predict prompts whose masks are read as parts, with `Result.patch`.
 
-        Lone positive clicks are decoded together; hand over only as many as memory allows.
-
-        Parameters
-        ----------
-        least
-            A click all of whose masks are estimated below it may get estimates alone: SAM's
-            decoder knows them before it forms a mask.
+        Single positive clicks are decoded together, so pass only as many as memory allows. A click
+        whose predicted IoUs are all below `least` may get no masks: SAM's decoder knows the
+        estimates before it forms a mask.
         """
         clicks = [n for n, prompt in enumerate(prompts) if _is_a_click(prompt)]
-        answers: dict[int, Result] = {}
+        results: dict[int, Result] = {}
         if clicks:
             points = [prompts[n].points[0] for n in clicks]
             found = self._decode(lambda here: self._decoder.predict_clicks(here, points, least))
-            answers = dict(zip(clicks, found, strict=True))
+            results = dict(zip(clicks, found, strict=True))
         for n, prompt in enumerate(prompts):
-            if n not in answers:
-                answers[n] = self._decode(partial(self._decoder.predict_low_res, prompt=prompt))
-        return [answers[n] for n in range(len(prompts))]
+            if n not in results:
+                results[n] = self._decode(partial(self._decoder.predict_low_res, prompt=prompt))
+        return [results[n] for n in range(len(prompts))]
 
     def unload(self) -> None:
-        """Forget the image and move the network to main memory, freeing a GPU's."""
+        """Drop the image and move the network to main memory, to free a GPU's."""
         self._embedding = self._stack = None
         self._encoder.resumable.clear()
         self.model.network.to("cpu")
@@ -402,17 +387,17 @@ class Predictor:
         return stack
 
     def _set_plane_job(self, stack: ChannelStack, plane: int | Sequence[int] | None) -> Job[None]:
-        """Encode a plane, or remember it, and only then make it the current one."""
+        """Encode a plane, or find it in the cache, and only then make it the current one."""
         index = _index(plane, len(stack.shape) - 2)
         embedding = yield from self._encoder.embed_job(stack, index)
         self._stack, self._embedding = stack, embedding
 
-    def _decode(self, ask: Callable[[Embedding], T]) -> T:
-        """Ask on the current plane; where a GPU's memory runs out, again on the CPU."""
-        return self._compute.with_oom_fallback(lambda: ask(self._current()))
+    def _decode(self, decode: Callable[[Embedding], T]) -> T:
+        """Decode on the current plane; if a GPU's memory runs out, again on the CPU."""
+        return self._compute.with_oom_fallback(lambda: decode(self._current()))
 
     def _current(self) -> Embedding:
-        """The current plane's embedding, on the device in use, which may have changed."""
+        """The current plane's embedding on the device in use, which may have changed."""
         current = self._embedding
         if current is None:
             raise RuntimeError("There is no image yet; call set_image first.")
@@ -436,25 +421,13 @@ def _index(plane: int | Sequence[int] | None, leading: int) -> tuple[int, ...]:
 
 
 class PromptDecoder:
-    """Answers prompts with a model.
-
-    Parameters
-    ----------
-    model, compute
-        The model, and where its network computes.
-    """
+    """Decodes prompts on an embedding, with a model and its compute context."""
 
     def __init__(self, model: Model, compute: ComputeContext) -> None:
         self.model, self.compute = model, compute
 
     def check(self, prompt: Prompt, frame: InputTransform) -> None:
-        """Check that a prompt lies in the image.
-
-        Raises
-        ------
-        ValueError
-            If it does not, or its mask's logits are of another image.
-        """
+        """Raise ValueError if a prompt is outside the image, or its logits are of another image."""
         prompt.check_inside(frame.image)
         if prompt.mask is None or prompt.mask.dtype == bool:
             return
@@ -466,13 +439,13 @@ class PromptDecoder:
             )
 
     def result(self, embedding: Embedding, prompt: Prompt) -> Result:
-        """The answer to a prompt, with the mask that the model's description declares."""
+        """The masks of a prompt, led by the one that the model's description declares."""
         decoded = self._decoded(embedding, prompt)
         quality = decoded.predicted_iou.cpu()
         lone = len(prompt.points) == 1 and prompt.box is None and prompt.mask is None
         stock = self.model.spec.mask_choice == "stock"
         chosen = 1 + int(quality[1:].argmax()) if stock and lone else 0
-        others = range(1, len(quality))  # SAM's have no order of their own
+        others = range(1, len(quality))  # SAM's candidates have no order of their own
         order = sorted(others, key=lambda n: -float(quality[n])) if stock else list(others)
         decoded = decoded._replace(logits=decoded.logits.cpu(), predicted_iou=quality)
         return self._result(embedding, decoded, (chosen, *order))
@@ -484,10 +457,7 @@ class PromptDecoder:
     def predict_clicks(
         self, embedding: Embedding, points: Sequence[tuple[float, float]], least: float
     ) -> list[Result]:
-        """The answers to lone clicks (y, x) on objects, decoded together.
-
-        One all of whose masks are estimated below `least` may hold estimates alone.
-        """
+        """The masks of single positive clicks (y, x), decoded together; see `Predictor`."""
         encoded, frame = embedding
         clicks = torch.tensor(frame.to_input(points), device=self.compute.device)
         with self.compute.inference():
@@ -509,12 +479,9 @@ class PromptDecoder:
         if prompt.box is not None:
             box = torch.tensor(frame.box_to_input(prompt.box), device=device)
         if prompt.mask is not None:
-            given = prompt.mask
-            logits = shrink(given, frame, stride) if given.dtype == bool else _tensor(given)
-            mask = logits.to(device)
+            if prompt.mask.dtype == bool:
+                mask = shrink(prompt.mask, frame, stride).to(device)
+            else:
+                mask = torch.tensor(prompt.mask, dtype=torch.float32, device=device)[None, None]
         with self.compute.inference():
             return self.compute.network.decode(encoded, points, labels, box, mask)
-
-
-def _tensor(logits: NDArray[Any]) -> Tensor:
-    return torch.tensor(logits, dtype=torch.float32)[None, None]

@@ -40,8 +40,8 @@ MAX_CHANGE_DEPTH = 2.0
 so the region ends about as far behind the click as the outline lies before it."""
 OUTLINE_MOVE_RADIUS = 0.6
 """Width of the Gaussian with which the move of the outline falls off around the click, in radii of
-the object. At 0.6 the outline at a distance of one radius moves by a quarter, and the opposite side,
-two radii away, stays where it is (0.4 %)."""
+the object. At 0.6 the outline at a distance of one radius moves by a quarter, and the opposite
+side, two radii away, stays where it is (0.4 %)."""
 SHALLOW_CLICK_DEPTH = 0.1
 """A click up to this depth, in radii of the object, moves the whole outline."""
 MAX_REMEMBERED = 128
