@@ -238,8 +238,7 @@ def test_a_second_process_reuses_the_store(tmp_path: Path) -> None:
 import sys
 import numpy as np
 from napari_simmat import Predictor, load_model
-from napari_simmat.engine.embedding_store import EmbeddingStore
-from napari_simmat.engine.embeddings import EmbeddingCache
+from napari_simmat.engine.embeddings import EmbeddingCache, EmbeddingStore
 image = np.add.outer(np.arange(32), np.arange(32)).astype(np.uint8)
 cache = EmbeddingCache(store=EmbeddingStore())
 predictor = Predictor(load_model("tiny"), "cpu", cache=cache)

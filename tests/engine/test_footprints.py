@@ -194,7 +194,8 @@ def test_what_touches_a_part_at_a_corner_goes_with_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("points", "words"), [([(0, 0), (20, 50)], "outside the object"), ([(20, 20)] * 2, "same voxel")]
+    ("points", "words"),
+    [([(0, 0), (20, 50)], "outside the object"), ([(20, 20)] * 2, "same voxel")],
 )
 def test_points_that_cannot_split_are_refused(points: list[tuple[int, int]], words: str) -> None:
     with pytest.raises(ValueError, match=words):

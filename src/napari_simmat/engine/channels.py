@@ -157,8 +157,8 @@ def channel_index(channel: int | str, available: int, names: Sequence[str] | Non
         raise TypeError(f"A channel is a name or an index, not {channel!r}.")
     if not 0 <= index < available:
         raise ValueError(
-            f"There is no channel {index}; the image has {pluralize(available, 'channel')}, counted "
-            f"from 0 to {available - 1}. Select one of these."
+            f"There is no channel {index}; the image has {pluralize(available, 'channel')}, "
+            f"counted from 0 to {available - 1}. Select one of these."
         )
     return index
 
@@ -227,8 +227,9 @@ def _match_in_order(
         if missing and len(missing) < len(inputs.names):
             raise ValueError(
                 f"{inputs.reader} reads the channels {format_list(inputs.names)}, but "
-                f"{format_list(missing)} {is_or_are(len(missing))} missing among {format_list(names)}; "
-                "add or rename it, or select the channels in the model's order."
+                f"{format_list(missing)} {is_or_are(len(missing))} missing among "
+                f"{format_list(names)}; add or rename it, or select the channels in the model's "
+                "order."
             )
     if available != len(inputs.names):
         raise _wrong_count(available, "given", inputs)
@@ -246,8 +247,9 @@ def _wrong_count(count: int, how: str, inputs: InputChannels) -> ValueError:
     need = len(inputs.names)
     select = "one or three" if inputs.is_rgb else str(need)
     return ValueError(
-        f"{inputs.reader} was trained on {pluralize(need, 'channel')} ({format_list(inputs.names)}), "
-        f"but {count} {is_or_are(count)} {how}. Select {select}, or load another model."
+        f"{inputs.reader} was trained on {pluralize(need, 'channel')} "
+        f"({format_list(inputs.names)}), but {count} {is_or_are(count)} {how}. Select {select}, or "
+        "load another model."
     )
 
 

@@ -1,13 +1,11 @@
-"""Image pixels to network input and back; axis order of views.
-
-All coordinate maths between an image and the network's input.
+"""All coordinate transforms between an image and the network's input; axis order of side views.
 
 Coordinates of an image are ``(y, x)`` in pixels, as napari's data coordinates: the integer is the
 pixel's centre, pixel ``k`` covers ``[k - 0.5, k + 0.5)``. A box ``(y0, x0, y1, x1)`` is half-open
 like `skimage.measure.regionprops`' bbox: it holds the pixels ``y0 .. y1 - 1``, so its edge ``k``
 lies at ``k - 0.5`` in those coordinates.
 
-What the network gets is ``(x, y)`` in pixels of its input. There are two rules:
+The network's coordinates are ``(x, y)`` in pixels of its input. There are two rules:
 
 ================  ==============================  ===================
 `InputSize`       a point at ``v``                a box's edge ``k``
@@ -16,19 +14,14 @@ longest (SAM)     ``v * s``                       ``k * s``
 stretch, native   ``(v + 0.5) * s - 0.5``         ``k * s - 0.5``
 ================  ==============================  ===================
 
-``s`` is new size / old size of that axis. SAM's rule hands numbers on as they are, so that results
-are those of the stock predictor; it puts a point off by up to half a pixel of the larger grid. The
-other rule keeps pixel centres on pixel centres: the edge of a box is the point at ``k - 0.5``.
+``s`` is new size / old size of that axis. SAM's rule ignores pixel centres, for results equal to
+the stock predictor's; it displaces a point by up to half a pixel of the larger grid. The other rule
+maps pixel centres to pixel centres: the edge of a box is the point at ``k - 0.5``.
 
-Networks have learned what round things look like on square pixels. Where an image's are not square
-(a stack seen from the side, whose planes lie further apart than its pixels), the network's input is
-sampled so that they are; prompts and masks stay in the image's own pixels. Only ``stretch``, the
-paper's protocol, keeps no aspect at all.
-
-An image seen with its axes in another order, as a side view of a stack shows it.
-
-A plane of such a view is rows and columns along any two axes of the image; the others lie behind
-it. Nothing is copied, and nothing is read before it is asked for.
+Networks have learned the shape of things on square pixels. If an image's are not square (a stack
+seen from the side, whose planes are farther apart than its pixels), the network's input is
+resampled so that they are; prompts and masks stay in the image's own pixels. Only ``stretch``, the
+paper's protocol, does not keep the aspect.
 """
 
 from __future__ import annotations
@@ -51,17 +44,16 @@ Size = tuple[int, int]
 BoxCorners = tuple[float, float, float, float]
 
 MAX_SQUARE_RATIO = 1.2
-"""Ratio of a pixel's sides up to which it counts as square: sampling anew would gain less than it
-blurs."""
+"""Up to this ratio of its sides a pixel counts as square: resampling would mainly blur."""
 MAX_PIXEL_RATIO = 16.0
-"""Ratio beyond which a pixel counts as this long: there is nothing more to see between its ends."""
+"""Longer pixels count as this long: interpolation shows nothing new."""
 MAX_UPSAMPLED_PIXELS = 2048 * 2048
-"""Pixels up to which an image grows where its shorter side is sampled more finely."""
+"""Resampling enlarges an image up to so many pixels."""
 
 
 @dataclass(frozen=True)
 class InputTransform:
-    """How one image lies in the network's input.
+    """Maps one image to the network's input and back.
 
     The image is resized to `resized` and lies in the upper left corner of `padded`.
 
@@ -70,7 +62,7 @@ class InputTransform:
     image, resized, padded
         Height and width in pixels.
     half_pixel
-        Whether pixel centres fall on pixel centres (see the table above).
+        Whether pixel centres map to pixel centres (see the table above).
     """
 
     image: Size
@@ -85,21 +77,10 @@ class InputTransform:
         input_size: InputSize,
         pixel_size: tuple[float, float] | None = None,
     ) -> InputTransform:
-        """Lay out an image of `shape_yx` as `input_size` says.
+        """The transform of an image of `shape_yx` for a model's `input_size`.
 
-        Parameters
-        ----------
-        shape_yx
-            The image's.
-        input_size
-            The model's.
-        pixel_size
-            Height and width of a pixel, in any unit; None where they are square, or not known.
-
-        Raises
-        ------
-        ValueError
-            If `shape_yx` is not two sizes of at least one pixel, or a pixel has no size.
+        `pixel_size` is height and width of a pixel in any unit, None if square or unknown. Raises
+        ValueError if `shape_yx` is not two sizes of at least one pixel, or a pixel has no size.
         """
         if len(shape_yx) != 2 or min(shape_yx) < 1:
             raise ValueError(
@@ -128,11 +109,11 @@ class InputTransform:
 
     @property
     def pad(self) -> tuple[int, int]:
-        """Rows below and columns to the right that fill `resized` up to `padded`."""
+        """Rows below and columns to the right that pad `resized` to `padded`."""
         return self.padded[0] - self.resized[0], self.padded[1] - self.resized[1]
 
     def grid(self, stride: int) -> Size:
-        """Size of a grid over the padded input with one cell for `stride` pixels."""
+        """Size of a grid over the padded input with a cell for every `stride` pixels."""
         return -(-self.padded[0] // stride), -(-self.padded[1] // stride)
 
     def to_input(self, points_yx: ArrayLike) -> NDArray[np.float32]:
@@ -143,7 +124,7 @@ class InputTransform:
         return moved[:, ::-1].astype(np.float32)
 
     def to_image(self, points_xy: ArrayLike) -> NDArray[np.float64]:
-        """Undo `to_input`: points (N, 2) as x, y in the input -> (N, 2) as y, x in the image."""
+        """Points (N, 2) as x, y in the input -> points (N, 2) as y, x in the image."""
         points = np.asarray(points_xy, dtype=np.float64).reshape(-1, 2)[:, ::-1]
         half = 0.5 if self.half_pixel else 0.0
         moved: NDArray[np.float64] = (points + half) / self.scale - half
@@ -158,9 +139,9 @@ class InputTransform:
     def resize(self, image: NDArray[Any]) -> NDArray[Any]:
         """Resize an image (C, Y, X) of uint8 or float32 to (C, h, w).
 
-        Bilinear with an antialias filter as Pillow has it. Under SAM's rule uint8 stays uint8, the
-        bytes being those of SAM's own ``ResizeLongestSide.apply_image``; otherwise nothing is
-        rounded, as in the paper's protocol, and the result is float32. Not padded.
+        Bilinear with Pillow's antialias filter, not padded. Under SAM's rule uint8 stays uint8,
+        with the bytes of SAM's ``ResizeLongestSide.apply_image``; otherwise nothing is rounded, as
+        in the paper's protocol, and the result is float32.
         """
         if image.ndim != 3 or image.shape[1:] != self.image:
             raise ValueError(
@@ -181,22 +162,10 @@ class InputTransform:
 
 
 def square_pixel_shape(shape_yx: Sequence[int], pixel_size: Sequence[float] | None) -> Size:
-    """Sizes of an image of `shape_yx` once its pixels are square.
+    """Size of an image of `shape_yx` once its pixels are square; unchanged without `pixel_size`.
 
-    The longer side of a pixel is cut into pieces, so that nothing is lost, unless the image would
-    grow beyond `MAX_UPSAMPLED_PIXELS`.
-
-    Parameters
-    ----------
-    shape_yx
-        Height and width in pixels.
-    pixel_size
-        Height and width of a pixel, in any unit; None leaves the image as it is.
-
-    Raises
-    ------
-    ValueError
-        If a pixel has no size.
+    The longer side of a pixel is upsampled, so that nothing is lost, unless the image would grow
+    beyond `MAX_UPSAMPLED_PIXELS`. Raises ValueError if a pixel has no size.
     """
     rows, columns = shape_yx
     if pixel_size is None:
@@ -214,7 +183,7 @@ def square_pixel_shape(shape_yx: Sequence[int], pixel_size: Sequence[float] | No
 
 
 def check_pixel_ratio(ratio: float) -> None:
-    """Refuse what cannot be a pixel's height over its width, in a sentence."""
+    """Raise ValueError unless this can be a pixel's height over its width."""
     if not 0 < ratio < math.inf:
         raise ValueError(f"A pixel's height over its width is above 0, not {ratio}.")
 
@@ -223,20 +192,15 @@ def box_of_corners(corners: ArrayLike, shape_yx: tuple[int, int] | None = None) 
     """Half-open box of the pixels whose centres lie in a drawn shape's bounding rectangle.
 
     napari draws a rectangle around the pixels ``y0 .. y1 - 1`` with its edges at ``y0 - 0.5`` and
-    ``y1 - 0.5``; any position of an edge between two pixel centres gives the same box, a centre on
-    the edge counts as inside. A shape that holds no centre gives the one pixel in its middle.
+    ``y1 - 0.5``. Any position of an edge between two pixel centres gives the same box; a centre on
+    the edge is inside. A shape without a pixel centre gives the pixel in its middle.
 
     Parameters
     ----------
     corners
         Vertices (N, 2) as y, x in data coordinates.
     shape_yx
-        Clip the box to an image of this size.
-
-    Raises
-    ------
-    ValueError
-        If nothing of the box lies within `shape_yx`.
+        Clip the box to an image of this size; ValueError if it lies outside.
     """
     vertices = np.asarray(corners, dtype=np.float64).reshape(-1, 2)
     box = []
@@ -265,7 +229,7 @@ def corners_of_box(box: BoxCorners) -> NDArray[np.float64]:
 
 
 def _scaled(shape_yx: Size, longest: int) -> Size:
-    """Sizes with the longest side at `longest`, as SAM rounds them, but never 0."""
+    """Size with the longest side at `longest`, rounded as SAM does, but never 0."""
     scale = longest * 1.0 / max(shape_yx)
     return max(1, int(shape_yx[0] * scale + 0.5)), max(1, int(shape_yx[1] * scale + 0.5))
 
@@ -275,14 +239,14 @@ def _round_up(size: int, step: int) -> int:
 
 
 AxisOrder = tuple[int, ...]
-"""For each axis of a view the axis of the image; empty for the image as it is."""
+"""For each axis of a side view the axis of the image; empty for the original order."""
 
 
 def axis_order(plane_axes: Iterable[int], ndim: int) -> AxisOrder:
-    """The view whose rows and columns lie along two axes of an image.
+    """The order of a view whose rows and columns lie along two axes of an image.
 
-    Rows take the first of them and columns the second: which of them is drawn across does not
-    matter to what a plane holds. The other axes keep their order.
+    Rows take the first of the two and columns the second, however the window draws them. The other
+    axes keep their order.
     """
     rows_columns = sorted(plane_axes)
     order = (*(axis for axis in range(ndim) if axis not in rows_columns), *rows_columns)
@@ -290,7 +254,7 @@ def axis_order(plane_axes: Iterable[int], ndim: int) -> AxisOrder:
 
 
 def inverse_order(order: AxisOrder) -> AxisOrder:
-    """The order that leads back from a view to the image."""
+    """The order that maps a view back to the image."""
     return tuple(order.index(axis) for axis in range(len(order)))
 
 
@@ -301,7 +265,7 @@ def reordered(values: Iterable[Any], order: AxisOrder) -> tuple[Any, ...]:
 
 
 def transposed_view(array: Any, order: AxisOrder) -> Any:
-    """A view of an array (numpy, dask, zarr or alike) with its axes in another order."""
+    """A lazy view of an array (numpy, dask, zarr or similar) with its axes in another order."""
     if not order:
         return array
     if isinstance(array, np.ndarray) or type(array).__module__.startswith("dask"):
@@ -310,15 +274,7 @@ def transposed_view(array: Any, order: AxisOrder) -> Any:
 
 
 class TransposedArray:
-    """An array that takes slices, with its axes in another order; reads only what is asked for.
-
-    Parameters
-    ----------
-    array
-        Has ``shape`` and ``dtype`` and takes an index of whole numbers and slices.
-    order
-        As `numpy.transpose` has it.
-    """
+    """An array that only takes integers and slices (e.g. zarr), lazily transposed by `order`."""
 
     def __init__(self, array: Any, order: AxisOrder) -> None:
         self._array, self._order = array, order
@@ -330,10 +286,7 @@ class TransposedArray:
         index = index if isinstance(index, tuple) else (index,)
         whole = (*index, *(slice(None),) * (self.ndim - len(index)))
         values = np.asarray(self._array[reordered(whole, inverse_order(self._order))])
-        # Whole numbers drop their axis: what is left lies in the order of the array.
-        left = [axis for axis, part in zip(self._order, whole, strict=True) if _is_slice(part)]
+        # Integers drop their axis; the others are still in the order of the array.
+        pairs = zip(self._order, whole, strict=True)
+        left = [axis for axis, part in pairs if isinstance(part, slice)]
         return values.transpose([sorted(left).index(axis) for axis in left])
-
-
-def _is_slice(part: object) -> bool:
-    return isinstance(part, slice)

@@ -1,9 +1,4 @@
-"""Draw overlays and outlines on images.
-
-Objects tinted and outlined on their image, drawn at once however many there are.
-
-Pictures of results: masks, outlines and prompts over an image.
-"""
+"""Pictures of results: objects tinted and outlined on their image, with prompts and truth."""
 
 from __future__ import annotations
 
@@ -25,11 +20,11 @@ if TYPE_CHECKING:
 
 
 FILL_OPACITY = 0.28
-"""Share of the object's colour inside it."""
+"""Opacity of an object's colour inside it."""
 
 
 def to_rgb(channels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Channels (C, Y, X) as (Y, X, 3), 0..255: three as red, green and blue, others as their mean.
+    """Channels (C, Y, X) as a picture (Y, X, 3), 0..255: three as colours, others as their mean.
 
     Percentiles 0.5 and 99.8 become black and white; NaN and infinity become black.
     """
@@ -45,23 +40,18 @@ def to_rgb(channels: NDArray[Any]) -> NDArray[np.uint8]:
     return np.broadcast_to(picture, (*picture.shape[:2], 3))
 
 
-def tint_objects(picture: NDArray[np.uint8], labels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Give each object a tint and an outline of its own colour.
-
-    Parameters
-    ----------
-    picture
-        (Y, X, 3), 0..255.
-    labels
-        (Y, X), 0 is background.
-    """
+def tint_objects(
+    picture: NDArray[np.uint8], labels: NDArray[Any], outlined: bool = True
+) -> NDArray[np.uint8]:
+    """Tint each object of `labels` (Y, X) in a picture (Y, X, 3) and outline it in its colour."""
     from skimage.segmentation import find_boundaries
 
     values, inverse = np.unique(labels, return_inverse=True)
     colours = np.array([label_colour(int(value)) for value in values], np.float32)
     colour = colours[inverse.reshape(labels.shape)]
     share = np.where(labels > 0, FILL_OPACITY, 0.0)
-    share[find_boundaries(labels, mode="inner")] = 1.0
+    if outlined:
+        share[find_boundaries(labels, mode="inner")] = 1.0
     mixed = picture * (1 - share[..., None]) + colour * share[..., None]
     return np.asarray(np.rint(mixed), np.uint8)
 
@@ -69,19 +59,9 @@ def tint_objects(picture: NDArray[np.uint8], labels: NDArray[Any]) -> NDArray[np
 def fullest_plane(
     labels: NDArray[Any], plane: Callable[[tuple[int, ...]], NDArray[Any]]
 ) -> tuple[tuple[int, ...], NDArray[np.uint8]]:
-    """The plane on which most pixels are labelled (the middle one if none is), as a picture.
+    """Index and picture of the plane with the most labelled pixels, or the middle one if none.
 
-    Parameters
-    ----------
-    labels
-        (..., Y, X).
-    plane
-        Raw values (C, Y, X) of a plane, by its indices before (Y, X).
-
-    Returns
-    -------
-    tuple
-        The plane's indices, and its picture (Y, X, 3) with the objects in it.
+    `labels` are (..., Y, X); `plane` gives the raw values (C, Y, X) of an index before (Y, X).
     """
     counts = np.count_nonzero(labels, axis=(-2, -1)).ravel()
     flat = int(counts.argmax()) if counts.any() else counts.size // 2
@@ -94,14 +74,8 @@ def overview(
 ) -> NDArray[np.uint8]:
     """A plane of any size with its objects, reduced to at most `side` pixels.
 
-    Every n-th pixel is taken, so that labels stay labels.
-
-    Parameters
-    ----------
-    labels
-        (Y, X), numpy or zarr.
-    part
-        Raw values (C, h, w) of rows and columns.
+    Every n-th pixel is taken, so that labels stay labels. `labels` (Y, X) are numpy or zarr;
+    `part` gives the raw values (C, h, w) of rows and columns.
     """
     height, width = labels.shape
     step = -(-max(height, width) // side)
@@ -114,15 +88,15 @@ def overview(
 
 
 def label_colour(label: int) -> tuple[int, int, int]:
-    """A bright colour; neighbours in number lie far apart on the circle of hues."""
+    """A bright colour; successive labels get hues far apart (steps of the golden ratio)."""
     red, green, blue = hsv_to_rgb((0.1 + label * 0.618034) % 1, 0.75, 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
 OVERLAY_SCALE = 2
-"""Pixels of the picture per pixel of the image, where nothing else is said."""
+"""Pixels of the picture per pixel of the image."""
 SUPERSAMPLING = 3
-"""Drawn so much larger and then reduced, which smooths every edge."""
+"""Pictures are drawn so much larger and then reduced, which smooths the edges."""
 GREEN, RED = (60, 230, 90), (235, 60, 60)
 WHITE, BLACK = (255, 255, 255), (0, 0, 0)
 
@@ -135,7 +109,7 @@ def draw_overlay(
     caption: str = "",
     scale: int = OVERLAY_SCALE,
 ) -> Image:
-    """Draw objects over a picture.
+    """Draw objects, prompts and true outlines over a picture, `scale` times as large.
 
     Parameters
     ----------
@@ -144,24 +118,17 @@ def draw_overlay(
     labels
         (Y, X); each object gets a tint and an outline of its own colour.
     prompts
-        Drawn as dots (green on the object, red not) and boxes.
+        Drawn as boxes and dots, green for positive points, red for negative ones.
     truth
         (Y, X) true labels, outlined thinly in white with dark rims.
     caption
         A line below the picture.
-    scale
-        Pixels of the picture per pixel of the image.
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    tinted = picture.astype(np.float32)
-    objects = [(label, window, label_colour(label)) for label, window in label_windows(labels)]
-    for label, window, colour in objects:
-        part, inside = tinted[window], labels[window] == label
-        part[inside] = (1 - FILL_OPACITY) * part[inside] + FILL_OPACITY * np.array(colour)
     factor = scale * SUPERSAMPLING
     height, width = labels.shape
-    canvas = Image.fromarray(np.asarray(np.rint(tinted), np.uint8))
+    canvas = Image.fromarray(tint_objects(picture, np.where(labels > 0, labels, 0), outlined=False))
     canvas = canvas.resize((width * factor, height * factor), Image.Resampling.BICUBIC)
     draw = ImageDraw.Draw(canvas)
     if truth is not None:
@@ -170,13 +137,13 @@ def draw_overlay(
             for label, window in label_windows(truth)
             for line in _outlines(truth, label, window, factor)
         ]
-        # White on bright images is seen by its dark rims.
+        # The dark rims make white visible on bright images.
         for fill, thickness in ((BLACK, 2 * SUPERSAMPLING), (WHITE, SUPERSAMPLING)):
             for line in lines:
                 draw.line(line, fill=fill, width=thickness, joint="curve")
-    for label, window, colour in objects:
+    for label, window in label_windows(labels):
         for line in _outlines(labels, label, window, factor):
-            draw.line(line, fill=colour, width=2 * SUPERSAMPLING, joint="curve")
+            draw.line(line, fill=label_colour(label), width=2 * SUPERSAMPLING, joint="curve")
     for prompt in prompts:
         _draw_prompt(draw, prompt, factor)
     result = canvas.resize((width * scale, height * scale), Image.Resampling.LANCZOS)
@@ -221,7 +188,7 @@ def _draw_prompt(draw: Any, prompt: Prompt, factor: int) -> None:
 def _outlines(
     labels: NDArray[Any], label: int, window: Window, factor: int
 ) -> list[list[tuple[float, float]]]:
-    """Outlines of the object in a window as lines x, y in the large picture."""
+    """Outlines of an object in its window as lines x, y in the large picture."""
     from skimage.measure import find_contours
 
     lines = find_contours(np.pad(labels[window] == label, 1).astype(np.float32), 0.5)

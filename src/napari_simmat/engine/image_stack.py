@@ -1,12 +1,8 @@
-"""The channels of an image as one lazy stack.
+"""`ChannelStack`: an image of any size, read plane by plane as the channels of a model.
 
-The channels of an image as a model reads them, and their one normalisation.
-
-Values are normalised with numbers that are measured once on the whole stack and then hold for
-every plane, tile, training image and batch of it. They can be read out (`ChannelStack.statistics`),
-written down (`Statistics.to_dict`) and passed in again.
-
-One array of the user's, wherever it lies: what is accepted, and reading parts of it.
+Its statistics are measured once on the whole stack and then normalise every plane, tile and
+training crop of it. They can be read (`ChannelStack.statistics`), saved (`Statistics.to_dict`) and
+passed in again.
 """
 
 from __future__ import annotations
@@ -36,19 +32,22 @@ if TYPE_CHECKING:
     from napari_simmat.models.spec import InputChannels
 
 
+logger = logging.getLogger(__name__)
+
+Index = tuple[int, ...]
 FULL_SLICE = slice(None)
 
 
 @dataclass(frozen=True)
 class ArraySource:
-    """An array (numpy, dask, zarr or alike) that holds one or several channels.
+    """An array (numpy, dask, zarr or similar) of one or several channels.
 
     Parameters
     ----------
     array
-        Has ``shape``, ``dtype`` and takes slices; read only where asked, never changed.
+        Has ``shape`` and ``dtype`` and takes slices; read lazily, never changed.
     channel_axis
-        The axis of the channels, counted from the front, or None for a single channel.
+        The axis of the channels, counted from the front; None for a single channel.
     """
 
     array: Any
@@ -58,23 +57,16 @@ class ArraySource:
     def of(
         cls, array: Any, channel_axis: int | None = None, what: str = "The image"
     ) -> ArraySource:
-        """Take an array, or say in one sentence why it cannot be an image.
+        """Check the user's array; ValueError or TypeError if it cannot be an image.
 
-        Parameters
-        ----------
-        array
-            What the user gave.
-        channel_axis
-            May count from the end.
-        what
-            How the sentence calls it.
+        `channel_axis` may count from the end; `what` names the array in messages.
         """
-        _refuse_what_is_no_array(array, what)
+        _check_array(array, what)
         if isinstance(array, np.ma.MaskedArray):
-            # A masked pixel is a missing one; only floats can say so.
+            # A masked pixel is a missing one, which only floats can represent.
             kept = array.dtype if array.dtype.kind in "fcbO" else np.dtype(np.float64)
             array = np.ma.filled(array.astype(kept), np.nan)
-        _refuse_dtype(array, what)
+        _check_dtype(array, what)
         shape = array.shape
         n_dims = len(shape) - (channel_axis is not None)
         if n_dims < 2:
@@ -116,12 +108,12 @@ class ArraySource:
 
     @property
     def n_channels(self) -> int:
-        """How many channels the array holds."""
+        """Number of channels of the array."""
         return 1 if self.channel_axis is None else int(self.array.shape[self.channel_axis])
 
     @property
     def in_memory(self) -> bool:
-        """Whether reading costs nothing (memory-mapped files count as that)."""
+        """Whether reading is free; memory-mapped files count as such."""
         return isinstance(self.array, np.ndarray)
 
     def read(
@@ -131,10 +123,7 @@ class ArraySource:
         rows: slice = FULL_SLICE,
         columns: slice = FULL_SLICE,
     ) -> list[NDArray[Any]]:
-        """Some channels of one plane, each (Y, X) in the machine's byte order.
-
-        What comes back may be a view of the user's array.
-        """
+        """Channels of one plane, each (Y, X) in the machine's byte order; may be views."""
         where: tuple[int | slice, ...] = (*index, rows, columns)
         axis = self.channel_axis
         if axis is None:
@@ -142,9 +131,9 @@ class ArraySource:
         first, end = min(channels), max(channels) + 1
         if self.in_memory or end - first > 2 * len(set(channels)):
             return [self._at((*where[:axis], channel, *where[axis:])) for channel in channels]
-        # Channels of a file mostly lie in the same chunks, so that one reading serves all.
+        # The channels of a file usually share chunks, so one read serves all.
         together = self._at((*where[:axis], slice(first, end), *where[axis:]))
-        left = sum(isinstance(part, slice) for part in where[:axis])  # numbers drop their axis
+        left = sum(isinstance(part, slice) for part in where[:axis])  # integers drop their axis
         return list(np.moveaxis(together, left, 0)[[channel - first for channel in channels]])
 
     def _at(self, where: tuple[int | slice, ...]) -> NDArray[Any]:
@@ -152,18 +141,18 @@ class ArraySource:
             values = np.asarray(self.array[where])
         except MemoryError:
             raise
-        except Exception as error:  # files and graphs of tasks raise anything
+        except Exception as error:  # files and task graphs may raise anything
             if self.in_memory:
                 raise
             said = " ".join(str(error).split())[:200] or type(error).__name__
             raise ValueError(
                 f"A part of the image could not be read ({said}); its file may be damaged or gone. "
-                "Open it anew."
+                "Open it again."
             ) from error
         return values.astype(self.dtype, copy=False)
 
 
-def _refuse_what_is_no_array(array: Any, what: str) -> None:
+def _check_array(array: Any, what: str) -> None:
     if hasattr(array, "group_keys") or hasattr(array, "array_keys"):
         keys = sorted(array.array_keys()) if hasattr(array, "array_keys") else []
         inside = f" (it holds {', '.join(keys)})" if keys else ""
@@ -185,7 +174,7 @@ def _refuse_what_is_no_array(array: Any, what: str) -> None:
         )
 
 
-def _refuse_dtype(array: Any, what: str) -> None:
+def _check_dtype(array: Any, what: str) -> None:
     try:
         dtype = np.dtype(array.dtype)
     except TypeError:
@@ -207,27 +196,21 @@ def _of_channels(channel_axis: int | None) -> str:
     return "" if channel_axis is None else f" with channels along axis {channel_axis}"
 
 
-logger = logging.getLogger(__name__)
-
-Index = tuple[int, ...]
-
-
 class ChannelStack:
-    """An image of any size whose planes are read as a model's channels.
+    """An image of any size whose planes are read as a model's channels; made by `build`.
 
-    Made by `build`. Nothing is read before it is asked for, and then only the plane in question;
-    the user's arrays are never changed.
+    Planes are read lazily, one at a time, and the user's arrays are never changed.
 
     Attributes
     ----------
     inputs
         The channels that the model reads, and their normalisation.
     selection
-        Which available channel feeds each of the model's.
+        Index of the available channel for each of the model's.
     names
-        Their names, as far as known; otherwise their numbers.
+        Names of the selected channels, or their indices where unknown.
     pixel_size
-        Height and width of a pixel of its planes, in any unit; None where they are square.
+        Height and width of a pixel of its planes, in any unit; None if pixels are square.
     """
 
     def __init__(
@@ -265,32 +248,32 @@ class ChannelStack:
         statistics: Statistics | None = None,
         pixel_size: tuple[float, float] | None = None,
     ) -> ChannelStack:
-        """Put the channels of one or several arrays into the order the model reads.
+        """Select the model's channels from one or several arrays.
 
         Parameters
         ----------
         array_or_arrays
-            (..., Y, X), numpy, dask, zarr or alike; or a list with one such array for each
+            (..., Y, X), numpy, dask, zarr or similar; or a list with one such array for each
             channel, of equal shape but any type.
         inputs
             The channels that the model reads, and their normalisation.
         channel_axis
             The axis of a single array that holds channels; without it the array is one channel.
         channels
-            Which channels to take, names or indices (see `match_channels`).
+            The user's selection, names or indices (see `match_channels`).
         names
             Names of the available channels.
         statistics
-            Normalise with these instead of measuring: those of the whole stack for a part of it,
-            or of the coarsest level of a multiscale image.
+            Used instead of measuring: those of the whole stack for a part of it, or of the
+            coarsest level of a multiscale image.
         pixel_size
-            Height and width of a pixel, in any unit, if they are known: the network sees the plane
-            as if its pixels were square.
+            Height and width of a pixel, in any unit, if known: the network sees the plane
+            resampled to square pixels.
 
         Raises
         ------
         ValueError, TypeError
-            If this cannot be the model's input; one sentence says why.
+            If this cannot be the model's input.
         """
         several = isinstance(array_or_arrays, (list, tuple))
         names = None if names is None else tuple(str(name) for name in names)
@@ -304,7 +287,7 @@ class ChannelStack:
         last = last and sources[0].channel_axis == len(sources[0].shape)
         selection = match_channels(available, inputs, names=names, channels=channels, rgba=last)
         chosen = tuple(str(index) if names is None else names[index] for index in selection)
-        square_pixel_shape(sources[0].shape[-2:], pixel_size)  # says what is wrong with it
+        square_pixel_shape(sources[0].shape[-2:], pixel_size)  # checks the pixel size
         return cls(sources, selection, chosen, inputs, statistics, pixel_size)
 
     @property
@@ -314,16 +297,16 @@ class ChannelStack:
 
     @property
     def n_channels(self) -> int:
-        """How many channels the model reads."""
+        """Number of channels that the model reads."""
         return len(self.selection)
 
     @property
     def statistics(self) -> Statistics:
-        """The numbers of the normalisation; measured when first asked for, then fixed."""
+        """The statistics of the normalisation; measured on first use, then fixed."""
         return finish(self.measure_job())
 
     def remeasured(self, statistics: Statistics | None = None) -> ChannelStack:
-        """The same image with other statistics; left out, they are measured anew."""
+        """The same image with other statistics, by default to be measured again."""
         return ChannelStack(
             self._sources, self.selection, self.names, self.inputs, statistics, self.pixel_size
         )
@@ -335,14 +318,14 @@ class ChannelStack:
         return self._statistics
 
     def plane(self, index: Index = ()) -> NDArray[Any]:
-        """Raw values (C, Y, X) of one plane; channels of different types take a common one."""
+        """Raw values (C, Y, X) of one plane, in a type common to all channels."""
         read = dict(zip(self._distinct, self._read(index), strict=True))
         return np.stack([read[channel] for channel in self.selection])
 
     def normalized(self, index: Index = ()) -> NDArray[Any]:
         """One plane (C, Y, X) in 0..scale as float32, not yet standardised.
 
-        uint8 that is kept as it is stays uint8. NaN and infinity become 0, the low end.
+        If the rule keeps uint8, the values stay uint8. NaN and infinity become 0, the low end.
         """
         statistics = self.statistics
         read = dict(zip(self._distinct, self._read(index), strict=True))
@@ -356,16 +339,13 @@ class ChannelStack:
             if ways[channel] == "percentile":
                 out[...] = stretch(read[channel], low, high, scale)
             else:
-                with np.errstate(over="ignore"):  # beyond float32 counts as infinite
+                with np.errstate(over="ignore"):  # values beyond float32 become infinite
                     out[...] = read[channel]
                 out[~np.isfinite(out)] = 0
         return result
 
     def part(self, index: Index, rows: slice, columns: slice) -> ChannelStack:
-        """A part of one plane as an image of its own, read now, with the statistics of the whole.
-
-        What makes bytes stay bytes is decided by the whole, so a part is normalised as it is there.
-        """
+        """A part of one plane as an image of its own, read now and normalised as the whole."""
         read = self._part(self._checked(index), rows, columns)
         sources = [ArraySource.of(each) for each in read]
         selection = tuple(self._distinct.index(channel) for channel in self.selection)
@@ -374,7 +354,7 @@ class ChannelStack:
         )
 
     def key(self, index: Index = ()) -> str:
-        """Address of what `normalized` returns and how it is seen: 32 hexadecimal digits."""
+        """Hash of what `normalized` returns and of the pixel shape: 32 hexadecimal digits."""
         import xxhash
 
         read = self._read(index)
@@ -391,7 +371,7 @@ class ChannelStack:
         return digest.hexdigest()
 
     def _read(self, index: Index) -> list[NDArray[Any]]:
-        """The distinct channels of one plane; the last one read from a file is remembered."""
+        """The distinct channels of one plane; the last plane read from a file is kept."""
         index = self._checked(index)
         if self._last is not None and self._last[0] == index:
             return self._last[1]
@@ -428,10 +408,10 @@ class ChannelStack:
         return [self._sources[n if several else 0].dtype for n in self._distinct]
 
     def _ways(self) -> list[ScalingMethod]:
-        """How each distinct channel is normalised."""
+        """The scaling method of each distinct channel."""
         rule = self.inputs.normalization
         in_bytes = [rule.keep_uint8 and dtype == np.uint8 for dtype in self._dtypes()]
-        if rule.joint:  # one rule for all, so that ratios between channels survive
+        if rule.joint:  # one method for all, so that ratios between channels survive
             in_bytes = [all(in_bytes)] * len(in_bytes)
         other: ScalingMethod = "values" if rule.method == "none" else "percentile"
         return ["bytes" if keep else other for keep in in_bytes]

@@ -1,9 +1,4 @@
-"""Measure labelled objects.
-
-Objects: masks painted into one label image, and what is measured on them.
-
-Objects of a label image that does not fit into memory, measured part by part.
-"""
+"""Masks painted into a label image, and the table of its objects' measurements."""
 
 from __future__ import annotations
 
@@ -17,22 +12,12 @@ from numpy.typing import NDArray
 
 SPATIAL = "ZYX"
 _TABLE = 1 << 16
-"""Numbers up to this, or to as many as there are pixels, may index a table."""
+"""Labels up to this, or to the number of pixels, may index a table."""
 
 
 @dataclass(frozen=True)
 class MaskScore:
-    """Where an object was found, and how good the model thinks its mask is.
-
-    Parameters
-    ----------
-    label
-        The object's number in the label image, at least 1.
-    score
-        The model's own estimate of the mask's IoU.
-    plane
-        Indices of the axes before (Y, X).
-    """
+    """A painted mask: the object's label, the predicted IoU, and the plane's index."""
 
     label: int
     score: float
@@ -40,25 +25,16 @@ class MaskScore:
 
 
 class LabelVolume:
-    """A label image that masks are painted into, one after the other.
+    """A label image (..., Y, X) into which masks are painted.
 
-    Where masks overlap, the one with the higher score keeps the pixel; of equal scores, the one
-    that was painted earlier.
-
-    Parameters
-    ----------
-    shape
-        (..., Y, X).
-    labels
-        What is painted into: numpy, or zarr for what does not fit into memory; made where left
-        out.
+    Where masks overlap, the one with the higher score keeps the pixel; of equal scores the earlier.
 
     Attributes
     ----------
     labels
-        The label image so far, uint32.
+        uint32, numpy by default; or zarr if it does not fit into memory.
     found
-        What was painted.
+        The painted masks.
     """
 
     def __init__(self, shape: tuple[int, ...], labels: Any = None) -> None:
@@ -85,7 +61,7 @@ class LabelVolume:
         scores: NDArray[np.float32],
         plane: tuple[int, ...] = (),
     ) -> None:
-        """Take over finished objects 1..N (Y, X) of an empty plane, numbered on from the last."""
+        """Add the finished objects 1..N (Y, X) of an empty plane, numbered after the last one."""
         last = max((one.label for one in self.found), default=0)
         self.labels[plane] = np.where(labels > 0, labels + np.uint32(last), 0)
         self.found += [
@@ -93,14 +69,14 @@ class LabelVolume:
         ]
 
     def hidden(self) -> list[int]:
-        """Labels that keep no pixel: their masks are empty or lie wholly under better ones."""
+        """Labels without a pixel: their masks are empty or lie under better ones."""
         kept = set(np.unique(self.labels).tolist())
         return sorted({one.label for one in self.found} - kept)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PixelSize:
-    """Size of a pixel per axis letter, with a unit where it is known."""
+    """Size of a pixel by axis letter, with its unit where known."""
 
     scale: Mapping[str, float] = field(default_factory=dict)
     units: Mapping[str, str] = field(default_factory=dict)
@@ -112,7 +88,7 @@ class PixelSize:
 
 
 def table_columns(axes: str, channels: Sequence[str], size: PixelSize) -> list[str]:
-    """The columns of the table that `measure_objects` fills, in order; each names its unit."""
+    """The columns of the table of `measure_objects`, in order; each names its unit."""
     frames, spatial = _split(axes)
     return [
         "label",
@@ -142,12 +118,11 @@ def measure_objects(
     size: PixelSize | None = None,
     found: Sequence[MaskScore] = (),
 ) -> list[dict[str, object]]:
-    """Measure every labelled object; one row each, with the columns of `table_columns`.
+    """Measure every object: one row each, with the columns of `table_columns`.
 
-    An object is one region over (Z, Y, X). Any other axis, such as time, makes one row per
-    index. Centroids and bounding boxes are in pixels over the image's axes, boxes half-open,
-    and the physical centroid is the pixel's times the pixel size. Missing values (NaN and
-    infinity) do not count towards a mean.
+    An object is one region over (Z, Y, X); any other axis, such as time, makes one row per index.
+    Centroids and half-open bounding boxes are in pixels; the physical centroid is that times the
+    pixel size. NaN and infinity do not count towards a mean.
 
     Parameters
     ----------
@@ -157,11 +132,11 @@ def measure_objects(
         One letter per dimension of `labels`.
     channels, plane
         Names of the channels, and a function that gives the raw values (C, Y, X) of one plane,
-        from the indices before (Y, X). Only planes between an object's first and last are read.
+        from the indices before (Y, X). Only planes between the first and last object are read.
     size
         The pixel size.
     found
-        The masks that were painted; the mean of an object's scores becomes its `score`.
+        The painted masks; the mean of an object's scores becomes its `score`.
     """
     from skimage.measure import regionprops_table
 
@@ -193,9 +168,9 @@ def measure_objects(
 def compact_labels(
     labels: NDArray[np.integer[Any]],
 ) -> tuple[NDArray[np.integer[Any]], Sequence[int]]:
-    """Labels whose numbers are not far beyond their count, and the label that each number is.
+    """Renumber labels that are very large; also returns the original label of each number.
 
-    What looks for objects makes tables as long as the largest number: of a billion, 30 GB.
+    Functions that find objects make tables as long as the largest label: 30 GB for a billion.
     """
     largest = int(labels.max(initial=0))
     if largest <= max(_TABLE, labels.size):
@@ -213,7 +188,7 @@ def object_row(
     size: PixelSize,
     scores: Mapping[int, float],
 ) -> dict[str, object]:
-    """One object's row from what scikit-image measured on the occupied planes."""
+    """One row from scikit-image's measurements of an object on the occupied planes."""
     label = int(region["label"])
     row: dict[str, object] = {"label": label, "class": ""}
     row |= {letter.lower(): index for letter, index in at.items()}
@@ -237,7 +212,7 @@ def object_row(
 
 
 def _split(axes: str) -> tuple[str, str]:
-    """The axes that make rows, and those an object extends over, both in the image's order."""
+    """The axes that make rows, and those that objects extend over, in the image's order."""
     if not axes.endswith("YX"):
         raise ValueError(f"The axes of a label image end in YX, got {axes!r}.")
     frames = "".join(letter for letter in axes if letter not in SPATIAL)
@@ -257,7 +232,7 @@ def _physical_name(spatial: str, size: PixelSize) -> str:
 
 
 def _occupied(block: NDArray[Any]) -> tuple[int, NDArray[Any]]:
-    """The planes between the first and the last that holds a label, and the first's index."""
+    """Index of the first plane with a label, and the planes from there to the last one."""
     if block.ndim == 2:
         return 0, block if block.any() else block[:0]
     planes = np.flatnonzero(block.any(axis=(1, 2)))
@@ -273,7 +248,7 @@ def _values(
     first: int,
     shape: tuple[int, ...],
 ) -> NDArray[Any]:
-    """Raw values of the occupied planes of one frame, channels last as scikit-image has them."""
+    """Raw values of the occupied planes of one frame, channels last for scikit-image."""
     leading = axes[:-2]
     if len(shape) == 2:
         return _channels_last(plane(tuple(at[letter] for letter in leading)))
@@ -285,20 +260,20 @@ def _values(
 
 
 def _channels_last(values: NDArray[Any]) -> NDArray[Any]:
-    """(C, Y, X) -> (Y, X, C); infinity becomes NaN, as scikit-image takes it times a mask's 0."""
+    """(C, Y, X) -> (Y, X, C), infinity as NaN: scikit-image multiplies it by a mask's 0."""
     last = np.moveaxis(values, 0, -1)
     return np.where(np.isinf(last), np.nan, last) if last.dtype.kind == "f" else last
 
 
 def _mean_of_finite(region: NDArray[np.bool_], values: NDArray[Any]) -> float:
-    """Mean over a region's values that are not missing; NaN if all are."""
+    """Mean of the finite values of a region; NaN if there is none."""
     inside = values[region].astype(np.float64)
     finite = inside[np.isfinite(inside)]
     return float(finite.mean()) if finite.size else float("nan")
 
 
 def _scores(found: Sequence[MaskScore], axes: str, at: Mapping[str, int]) -> dict[int, float]:
-    """Mean score per label over the masks of one frame."""
+    """Mean score of each label over the masks of one frame."""
     gathered: dict[int, list[float]] = {}
     for one in found:
         where = dict(zip(axes[:-2], one.plane, strict=True))
@@ -319,18 +294,10 @@ def measure_in_parts(
     size: PixelSize,
     found: Sequence[MaskScore],
 ) -> list[dict[str, object]]:
-    """Measure every object of a plane; the rows are those of `engine.objects.measure_objects`.
+    """The rows of `measure_objects` for a plane that does not fit into memory.
 
-    Parameters
-    ----------
-    labels
-        (Y, X), 1..N and 0 for the background; zarr, or what else takes slices.
-    channels, part
-        Names of the channels, and a function that gives the raw values (C, h, w) of a part.
-    size
-        The pixel size.
-    found
-        The objects and their scores.
+    `labels` (Y, X) are 1..N and 0, zarr or anything that takes slices; `part` gives the raw values
+    (C, h, w) of rows and columns.
     """
     sums = _RunningSums(1 + max((one.label for one in found), default=0), len(channels))
     for rows, columns in _parts(labels.shape):
@@ -345,7 +312,7 @@ def measure_in_parts(
 
 
 class _RunningSums:
-    """What is added up of each label over the parts; `labels` counts the background too."""
+    """Sums over the parts for each of `labels` labels, the background included."""
 
     def __init__(self, labels: int, channels: int) -> None:
         self.area = np.zeros(labels, np.int64)
@@ -356,7 +323,7 @@ class _RunningSums:
         self.finite = np.zeros((channels, labels), np.int64)
 
     def add(self, block: NDArray[Any], values: NDArray[Any], top: int, left: int) -> None:
-        """Take in a part (h, w) that begins at `top`, `left`, with its values (C, h, w)."""
+        """Add a part (h, w) that begins at `top`, `left`, with its values (C, h, w)."""
         count = len(self.area)
         inside = np.nonzero(block)
         ids = block[inside]
@@ -372,7 +339,7 @@ class _RunningSums:
             self.finite[channel] += np.bincount(ids[known], minlength=count)
 
     def region(self, label: int) -> dict[str, Any]:
-        """A label's measurements under the names that scikit-image gives them."""
+        """A label's measurements under scikit-image's names."""
         area = int(self.area[label])
         region: dict[str, Any] = {"label": label, "area": area}
         for axis in (0, 1):

@@ -1,15 +1,7 @@
-"""Intensity normalisation: statistics, percentiles, sampling.
+"""Intensity normalisation: the statistics of a stack, how they are measured, and scaling by them.
 
-Percentiles of values that arrive piece by piece.
-
-One definition for all types: the values are sorted, and percentile ``q`` of ``n`` values lies at
-position ``q / 100 * (n - 1)``, linear between the two neighbours, as `numpy.percentile` has it.
-For uint8 and uint16 the sorted values are kept as a histogram, for others as they came: the
-numbers are the same.
-
-Which parts of a large stack are looked at for all of it.
-
-The numbers of an image's normalisation, measured once on the whole stack.
+Percentiles have one definition for all types: percentile ``q`` of ``n`` sorted values lies at
+position ``q / 100 * (n - 1)``, linear between the two neighbours, as in `numpy.percentile`.
 """
 
 from __future__ import annotations
@@ -29,117 +21,20 @@ from napari_simmat.progress import Job, Progress
 if TYPE_CHECKING:
     from napari_simmat.models.spec import Normalization
 
-
-_COUNTED = (np.dtype(np.uint8), np.dtype(np.uint16))
-
-
-class PercentileAccumulator:
-    """Values of one type, of which percentiles are asked once all are in.
-
-    Parameters
-    ----------
-    dtype
-        Type of the values; NaN and infinity are left out.
-    """
-
-    def __init__(self, dtype: np.dtype[Any]) -> None:
-        self.dtype = dtype
-        self._counts = (
-            np.zeros(np.iinfo(dtype).max + 1, dtype=np.int64) if dtype in _COUNTED else None
-        )
-        self._pieces: list[NDArray[Any]] = []
-
-    def __len__(self) -> int:
-        if self._counts is not None:
-            return int(self._counts.sum())
-        return sum(piece.size for piece in self._pieces)
-
-    def add(self, values: NDArray[Any]) -> None:
-        """Take in the finite ones of `values`."""
-        flat = values.astype(self.dtype, copy=False).ravel()
-        if self._counts is not None:
-            self._counts += np.bincount(flat, minlength=self._counts.size)
-        else:
-            # A mask copies, so that the pool does not change with the user's array.
-            self._pieces.append(flat[np.isfinite(flat)])
-
-    def percentiles(self, percents: tuple[float, ...]) -> tuple[float, ...]:
-        """Values at `percents`, in percent; there must be at least one value."""
-        positions = [percent / 100 * (len(self) - 1) for percent in percents]
-        ranks = sorted({rank for at in positions for rank in (math.floor(at), math.ceil(at))})
-        value = dict(zip(ranks, self._sorted_at(ranks), strict=True))
-        return tuple(
-            _between(value[math.floor(at)], value[math.ceil(at)], at - math.floor(at))
-            for at in positions
-        )
-
-    def range(self) -> tuple[float, float]:
-        """Lowest and highest value."""
-        low, high = self._sorted_at([0, len(self) - 1])
-        return low, high
-
-    def _sorted_at(self, ranks: list[int]) -> list[float]:
-        """Values at `ranks` if all were sorted."""
-        if self._counts is not None:
-            found = np.searchsorted(self._counts.cumsum(), ranks, side="right")
-        else:
-            self._pieces = [np.partition(np.concatenate(self._pieces), ranks)]
-            found = self._pieces[0][ranks]
-        return [float(number) for number in found]
-
-
-def _between(low: float, high: float, share: float) -> float:
-    # Equal neighbours give themselves, whatever the rounding; no difference that could overflow.
-    return low if low == high else low * (1 - share) + high * share
-
-
-SAMPLE_SIDE = 256
-"""Side of a block, in pixels."""
-
-SampleBlock = tuple[tuple[int, ...], slice, slice]
-"""Index of the plane, rows, columns."""
-
-
-def sample_blocks(shape: tuple[int, ...], budget: int) -> list[SampleBlock]:
-    """Choose blocks of a stack (..., Y, X): all planes if their voxels fit the budget.
-
-    Otherwise square blocks at even distances through planes and plane, each shifted by a seeded
-    amount, so that no period of the image is met in step; the same ones every time.
-    """
-    *leading, height, width = shape
-    if math.prod(shape) <= budget:
-        return [(index, slice(None), slice(None)) for index in np.ndindex(*leading)]
-    side = min(SAMPLE_SIDE, height), min(SAMPLE_SIDE, width)
-    tiles = list(_tiles(height, width, side))
-    total = math.prod(leading) * len(tiles)
-    count = min(total, max(1, budget // math.prod(side)))
-    # Python's random numbers are the same in all versions and on all systems.
-    seeded = random.Random(0)
-    positions = [int((n + seeded.random()) * total / count) for n in range(count)]
-    blocks = []
-    for position in positions:
-        plane, tile = divmod(position, len(tiles))
-        index = tuple(int(i) for i in np.unravel_index(plane, leading)) if leading else ()
-        blocks.append((index, *tiles[tile]))
-    return blocks
-
-
-def _tiles(height: int, width: int, side: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
-    for y in range(0, height, side[0]):
-        for x in range(0, width, side[1]):
-            yield slice(y, min(y + side[0], height)), slice(x, min(x + side[1], width))
-
-
 logger = logging.getLogger(__name__)
 
 MAX_VOXELS_MEASURED = 2**24
-"""Up to so many voxels of a channel are measured all; of more, a seeded spread of blocks."""
+"""Up to so many voxels of a channel are all measured; of larger stacks, a seeded set of blocks."""
+SAMPLE_SIDE = 256
+"""Side of a block in pixels."""
+_COUNTED = (np.dtype(np.uint8), np.dtype(np.uint16))
 
 ScalingMethod = Literal["bytes", "values", "percentile"]
 """How a channel is normalised: kept as bytes, kept as values, or by its percentiles."""
-
 ReadBlocks = Callable[..., list[NDArray[Any]]]
-"""Gets a plane's index, and rows and columns as slices (left out: all); gives (Y, X) each."""
+"""Reads the channels, (Y, X) each, from a plane's index and slices of rows and columns (or all)."""
+SampleBlock = tuple[tuple[int, ...], slice, slice]
+"""Index of the plane, rows, columns."""
 
 
 @dataclass(frozen=True)
@@ -168,12 +63,12 @@ class Statistics:
                 )
 
     def to_dict(self) -> dict[str, list[float]]:
-        """Plain lists for JSON; `from_dict` reads them back exactly."""
+        """Plain lists for JSON, for `from_dict`."""
         return {"low": list(self.low), "high": list(self.high)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Statistics:
-        """Read what `to_dict` gave; ValueError if it is something else."""
+        """The statistics of `to_dict`; ValueError if these are not."""
         try:
             return cls(tuple(values["low"]), tuple(values["high"]))
         except (KeyError, TypeError) as error:
@@ -181,7 +76,7 @@ class Statistics:
 
 
 def stretch(plane: NDArray[Any], low: float, high: float, scale: float) -> NDArray[np.float64]:
-    """Map low..high to 0..scale, clipped, in double precision; what is not finite becomes 0."""
+    """Map low..high to 0..scale, clipped, in double precision; NaN and infinity become 0."""
     if low == high:
         return np.zeros(plane.shape)
     values = plane.astype(np.float64)
@@ -205,21 +100,19 @@ def stretch_percentiles(
     least: float = 1e-9,
     relative: float = 0.0,
 ) -> NDArray[Any]:
-    """Map two percentiles of a finite image in memory to 0 and `scale`, clipped.
+    """Map the percentiles `low` and `high` of a finite image in memory to 0 and `scale`, clipped.
 
-    For drawn scenes and for pictures to look at: in the image's own precision, unlike `stretch`,
-    and by the percentiles of this image alone.
+    For drawn scenes and pictures: in the image's own precision, unlike `stretch`, and by the
+    percentiles of this image alone.
 
     Parameters
     ----------
-    low, high
-        Percentiles in percent.
     axes
-        Axes over which percentiles are taken, e.g. ``(1, 2)`` for each channel (C, Y, X) alone;
-        None for one pair for the whole image.
+        Axes over which percentiles are taken, e.g. ``(1, 2)`` for each channel of (C, Y, X); by
+        default all.
     least, relative
-        The range that is stretched is at least ``least + relative * |upper end|``, so that the
-        noise of an even image is not stretched.
+        The mapped range is at least ``least + relative * |upper end|``, so that the noise of an
+        even image is not amplified.
     """
     bounds = np.percentile(image, [low, high], axis=axes, keepdims=True)
     return rescale(image, bounds[0], bounds[1], scale, least + relative * np.abs(bounds[1]))
@@ -234,7 +127,7 @@ def rescale(
 
 
 class MeasuredChannel(NamedTuple):
-    """A channel that is measured: what it is called, its type, and how it is normalised."""
+    """Name, type and scaling method of a channel to be measured."""
 
     name: str
     dtype: np.dtype[Any]
@@ -247,7 +140,7 @@ def measure_range_job(
     channels: Sequence[MeasuredChannel],
     rule: Normalization,
 ) -> Job[list[tuple[float, float]]]:
-    """Measure which value of each channel becomes 0 and which the rule's scale.
+    """Measure which value of each channel becomes 0 and which one the rule's scale.
 
     Parameters
     ----------
@@ -288,9 +181,10 @@ def _fill_job(
     read: ReadBlocks,
     shape: tuple[int, ...],
 ) -> Job[None]:
-    """Give each pool its channels' values: of a spread of blocks, then of all until it has any.
+    """Add the values of the sampled blocks to the pool of each group of channels.
 
-    The second round is for images that are NaN nearly everywhere.
+    A pool that is still empty, as for an image that is NaN nearly everywhere, gets plane after
+    plane until it has a value.
     """
     blocks = sample_blocks(shape, MAX_VOXELS_MEASURED // max(len(group) for group in groups))
     for done, block in enumerate(blocks, start=1):
@@ -319,10 +213,97 @@ def _value_range(
             "repair the image."
         )
     low, high = pool.percentiles((rule.low, rule.high))
-    if low >= high:  # a few pixels on an even background: they are what is looked for
+    if low >= high:  # a few bright pixels on an even background: these are the objects
         low, high = pool.range()
     if low == high:
         logger.warning(
             "Channel %s is constant (%g everywhere); it tells the model nothing.", name, low
         )
     return low, high
+
+
+def sample_blocks(shape: tuple[int, ...], budget: int) -> list[SampleBlock]:
+    """Blocks of a stack (..., Y, X) to measure: all planes if their voxels fit the budget.
+
+    Otherwise square blocks at even distances over all planes, each shifted by a seeded amount to
+    avoid aliasing with a periodic image. The same shape gives the same blocks.
+    """
+    *leading, height, width = shape
+    if math.prod(shape) <= budget:
+        return [(index, slice(None), slice(None)) for index in np.ndindex(*leading)]
+    side = min(SAMPLE_SIDE, height), min(SAMPLE_SIDE, width)
+    tiles = list(_tiles(height, width, side))
+    total = math.prod(leading) * len(tiles)
+    count = min(total, max(1, budget // math.prod(side)))
+    # Python's random numbers, unlike NumPy's, are the same in all versions.
+    seeded = random.Random(0)
+    positions = [int((n + seeded.random()) * total / count) for n in range(count)]
+    blocks = []
+    for position in positions:
+        plane, tile = divmod(position, len(tiles))
+        index = tuple(int(i) for i in np.unravel_index(plane, leading)) if leading else ()
+        blocks.append((index, *tiles[tile]))
+    return blocks
+
+
+def _tiles(height: int, width: int, side: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
+    for y in range(0, height, side[0]):
+        for x in range(0, width, side[1]):
+            yield slice(y, min(y + side[0], height)), slice(x, min(x + side[1], width))
+
+
+class PercentileAccumulator:
+    """Percentiles of values of one type that arrive in pieces; NaN and infinity are left out.
+
+    uint8 and uint16 are kept as a histogram, other types as they are; the results are the same.
+    """
+
+    def __init__(self, dtype: np.dtype[Any]) -> None:
+        self.dtype = dtype
+        self._counts = (
+            np.zeros(np.iinfo(dtype).max + 1, dtype=np.int64) if dtype in _COUNTED else None
+        )
+        self._pieces: list[NDArray[Any]] = []
+
+    def __len__(self) -> int:
+        if self._counts is not None:
+            return int(self._counts.sum())
+        return sum(piece.size for piece in self._pieces)
+
+    def add(self, values: NDArray[Any]) -> None:
+        """Add the finite ones of `values`."""
+        flat = values.astype(self.dtype, copy=False).ravel()
+        if self._counts is not None:
+            self._counts += np.bincount(flat, minlength=self._counts.size)
+        else:
+            # Boolean indexing copies, so that the user may change the array.
+            self._pieces.append(flat[np.isfinite(flat)])
+
+    def percentiles(self, percents: tuple[float, ...]) -> tuple[float, ...]:
+        """Values at `percents`; there must be at least one value."""
+        positions = [percent / 100 * (len(self) - 1) for percent in percents]
+        ranks = sorted({rank for at in positions for rank in (math.floor(at), math.ceil(at))})
+        value = dict(zip(ranks, self._sorted_at(ranks), strict=True))
+        return tuple(
+            _between(value[math.floor(at)], value[math.ceil(at)], at - math.floor(at))
+            for at in positions
+        )
+
+    def range(self) -> tuple[float, float]:
+        """Lowest and highest value."""
+        low, high = self._sorted_at([0, len(self) - 1])
+        return low, high
+
+    def _sorted_at(self, ranks: list[int]) -> list[float]:
+        """Values at `ranks` of the sorted values."""
+        if self._counts is not None:
+            found = np.searchsorted(self._counts.cumsum(), ranks, side="right")
+        else:
+            self._pieces = [np.partition(np.concatenate(self._pieces), ranks)]
+            found = self._pieces[0][ranks]
+        return [float(number) for number in found]
+
+
+def _between(low: float, high: float, share: float) -> float:
+    # Exact for equal neighbours; without a difference, which could overflow.
+    return low if low == high else low * (1 - share) + high * share
