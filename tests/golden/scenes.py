@@ -15,12 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from napari_simmat.scenes.benchmark import (
-    ARRANGEMENTS,
-    benchmark_sample,
-    benchmark_scene,
-    split_generator,
-)
+from napari_simmat.scenes.benchmark import benchmark_sample, benchmark_scene, split_generator
+from napari_simmat.scenes.benchmark_layouts import ARRANGEMENTS
 from napari_simmat.scenes.layouts import LAYOUTS
 from napari_simmat.scenes.renderers import FAMILIES
 from napari_simmat.scenes.samples import draw_sample, draw_volume

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import inspect
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from skimage.measure import label
 
-from napari_simmat.scenes import benchmark_shapes, outlines, textures
+from napari_simmat.scenes import benchmark, canvas, textures
 from napari_simmat.scenes.benchmark import (
-    ARRANGEMENTS,
-    BENCHMARK_FAMILIES,
-    PRETRAINING_FAMILIES,
+    PATTERNS,
     benchmark_sample,
     benchmark_scene,
+    pattern,
     split_generator,
 )
-from napari_simmat.scenes.benchmark_shapes import FIGURES, PATTERNS, pattern
+from napari_simmat.scenes.benchmark_layouts import ARRANGEMENTS, FIGURES
 from napari_simmat.scenes.canvas import RegionCanvas
 from napari_simmat.scenes.layouts import LAYOUTS
 from napari_simmat.scenes.renderers import FAMILIES
@@ -27,9 +27,42 @@ from napari_simmat.scenes.sensors import PSEUDO_SENSORS, SENSORS, draw_sensor_sa
 
 OUTLINES = {
     name
-    for name, value in inspect.getmembers(outlines, inspect.isfunction)
-    if value.__module__ == outlines.__name__ and not name.startswith("_") and name != "outline"
+    for name, value in inspect.getmembers(canvas, inspect.isfunction)
+    if value.__annotations__.get("return") == "OutlinePoints"
+    and not name.startswith("_")
+    and name != "random_outline"
 }
+
+
+class SceneFamilies(NamedTuple):
+    """Names of all that one side draws: layouts, outlines and surfaces."""
+
+    layouts: set[str]
+    outlines: set[str]
+    textures: set[str]
+
+
+# fmt: off
+PRETRAINING_FAMILIES = SceneFamilies(
+    layouts={
+        "leaves", "cells", "nucleated", "discs", "rods", "filaments", "large", "nested",
+        "assembled", "tissue", "levels", "head", "organs",
+    },
+    outlines={"blob", "polygon", "rectangle", "tube", "rod"},
+    textures={
+        "cloud", "band", "stripes", "speckle", "blotches", "spots", "grain", "astronaut", "brick",
+        "camera", "cat", "coffee", "grass", "gravel", "hubble_deep_field", "immunohistochemistry",
+        "moon", "retina", "rocket",
+    },
+)
+BENCHMARK_FAMILIES = SceneFamilies(
+    layouts={"strewn", "stacks", "lines", "parquet", "dial", "sunflower", "giants"},
+    outlines={
+        "polyomino", "gear", "letter", "spiral", "superformula", "crescent", "arc", "arrow",
+    },
+    textures={"worley", "weierstrass", "labyrinth", "truchet", "weave"},
+)
+# fmt: on
 
 
 def leak(*_args, **_options):
@@ -59,8 +92,8 @@ def test_what_is_declared_is_what_the_tables_hold() -> None:
 def test_the_benchmark_reaches_nothing_of_pretraining(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in LAYOUTS:
         monkeypatch.setitem(LAYOUTS, name, leak)
-    for name in (*OUTLINES, "outline"):
-        monkeypatch.setattr(outlines, name, leak)
+    for name in (*OUTLINES, "random_outline"):
+        monkeypatch.setattr(canvas, name, leak)
     for name in ("texture_bank", "_photographs"):
         monkeypatch.setattr(textures, name, leak)
     for name in ("claim_blob", "claim_rod"):
@@ -73,7 +106,7 @@ def test_the_benchmark_reaches_nothing_of_pretraining(monkeypatch: pytest.Monkey
 
 
 def test_pretraining_reaches_nothing_of_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark_shapes, "_tiles", leak)
+    monkeypatch.setattr(benchmark, "_tiles", leak)
     for table in (ARRANGEMENTS, FIGURES):
         for name in table:
             monkeypatch.setitem(table, name, leak)

@@ -1,4 +1,7 @@
-"""A canvas of region ids, and random sizes and places. Lengths in pixels, angles in radians."""
+"""The canvas that layouts draw on: region ids, closed outlines, random sizes and places.
+
+Lengths are in pixels, angles in radians, points (y, x). Outlines are closed around the origin.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,33 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.draw import polygon
-
-from napari_simmat.scenes.outlines import OutlinePoints
+from skimage import draw
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
-"""Float32 in results of public functions; intermediate values may have double precision."""
+"""Float32 wherever a public function returns it; double precision may occur on the way."""
+
+
 Ids: TypeAlias = NDArray[np.int32]
+
+
 Shape: TypeAlias = tuple[int, int]
+"""Height and width in pixels."""
+
+
+OutlinePoints = tuple[NDArray[np.floating], NDArray[np.floating]]
+"""Closed outline around the origin as y (N,) and x (N,)."""
+
+
+MAX_OBJECTS = 260
+"""Largest number of objects in a layout."""
 
 
 @dataclass(frozen=True, eq=False)
 class Drawing:
     """Regions (H, W) of uniform appearance, and the object that each belongs to.
 
-    `objects[region]` is the object's number, 0 for the background and other things (fibres).
-    Regions of one object are its parts.
+    `objects[region]` is the object's number, 0 for regions that are no object (background,
+    fibres). Regions of one object are its parts.
     """
 
     regions: Ids
@@ -32,9 +46,9 @@ class Drawing:
 class RegionCanvas:
     """Region ids (H, W), 0 = background, drawn one region at a time.
 
-    `fill` paints over other regions, like a leaf that falls on others. `claim_blob` and
-    `claim_rod` let neighbours share a border halfway, as touching cells do: a pixel belongs to
-    the shape with the lowest level function there (a power diagram of the shapes).
+    `fill` paints over earlier regions, like a leaf that falls on others. `claim_blob` and
+    `claim_rod` let neighbours meet halfway, like touching cells: a pixel belongs to the shape
+    whose level function is lowest there (a power diagram of the shapes).
     """
 
     def __init__(self, shape: Shape) -> None:
@@ -50,15 +64,15 @@ class RegionCanvas:
         region: int | None = None,
         within: int | None = None,
     ) -> int:
-        """Paint the inside of `outline` moved to `centre`; returns the region's id.
+        """Paint the inside of `outline`, shifted to `centre`; returns the region's id.
 
-        A new id is given unless `region` says one; only pixels of region `within` are painted,
-        if that is given.
+        The id is a new one unless `region` is given. With `within`, only pixels of that region
+        are painted.
         """
         if region is None:
             self.count += 1
             region = self.count
-        rows, columns = polygon(outline[0] + centre[0], outline[1] + centre[1], self.shape)
+        rows, columns = draw.polygon(outline[0] + centre[0], outline[1] + centre[1], self.shape)
         if within is not None:
             inside = self.regions[rows, columns] == within
             rows, columns = rows[inside], columns[inside]
@@ -75,10 +89,10 @@ class RegionCanvas:
         elongation: float = 1.3,
         overlap: float = 0.3,
     ) -> bool:
-        """Claim a round shape; False if more than `overlap` of it is already taken."""
+        """Claim a round shape; False if more than the share `overlap` of it is taken already."""
         stretch = np.sqrt(elongation)
         window = self._window(centre, radius * stretch * (1 + 2.5 * irregularity) + 1)
-        if window is None or (overlap < 0.5 and self._taken(centre)):
+        if window is None or (overlap < 0.5 and self._is_taken(centre)):
             return False
         y, x = self._coordinates(window, centre)
         angle = rng.uniform(0, np.pi)
@@ -116,7 +130,7 @@ class RegionCanvas:
         level = np.hypot(np.maximum(np.abs(along) - half, 0), across) / radius
         return self._claim(window, level, overlap)
 
-    def _taken(self, centre: tuple[float, float]) -> bool:
+    def _is_taken(self, centre: tuple[float, float]) -> bool:
         y, x = round(centre[0]), round(centre[1])
         inside = 0 <= y < self.shape[0] and 0 <= x < self.shape[1]
         return inside and bool(self.regions[y, x] > 0)
@@ -152,38 +166,97 @@ class RegionCanvas:
         return True
 
     def drawing(self, objects: NDArray[np.integer] | list[int] | None = None) -> Drawing:
-        """The drawing; every region is an object unless `objects` makes it a part of one."""
+        """The finished drawing; every region is an object unless `objects` assigns it to one."""
         if objects is None:
             objects = np.arange(max(self.count, int(self.regions.max())) + 1)
         return Drawing(self.regions, np.asarray(objects, np.int32))
 
 
-MAX_OBJECTS = 260
-"""Largest number of things that a layout draws."""
+def random_outline(rng: np.random.Generator, radius: float, kind: str) -> OutlinePoints:
+    """Outline of a kind: blob, polygon, rectangle or tube."""
+    if kind == "polygon":
+        return (rectangle if rng.random() < 0.4 else polygon)(rng, radius)
+    if kind == "rectangle":
+        return rectangle(rng, radius)
+    if kind == "tube":
+        width = max(5.0, radius * rng.uniform(0.15, 0.4))
+        return tube(rng, radius * rng.uniform(2, 5), width)
+    return blob(rng, radius, float(rng.choice([0.0, 0.05, 0.12, 0.22])), rng.uniform(1, 1.9))
+
+
+def blob(
+    rng: np.random.Generator, radius: float, irregularity: float = 0.1, elongation: float = 1.3
+) -> OutlinePoints:
+    """Round outline whose radius varies by a few random harmonics."""
+    theta = np.linspace(0, 2 * np.pi, int(np.clip(radius * 1.5, 24, 120)), endpoint=False)
+    edge = np.ones_like(theta)
+    for k in range(2, 7):
+        edge += irregularity * rng.normal() / (k - 1) * np.cos(k * theta + rng.uniform(0, 6.28))
+    edge = radius * np.clip(edge, 0.3, 2.0)
+    stretch = np.sqrt(elongation)
+    return _rotated(edge * np.sin(theta) / stretch, edge * np.cos(theta) * stretch, rng)
+
+
+def rectangle(rng: np.random.Generator, radius: float) -> OutlinePoints:
+    """Rectangle, upright in one case of three."""
+    height, width = radius * rng.uniform(0.4, 1.1), radius * rng.uniform(0.6, 1.5)
+    y, x = np.array([-height, -height, height, height]), np.array([-width, width, width, -width])
+    return (y, x) if rng.random() < 0.33 else _rotated(y, x, rng)
+
+
+def polygon(rng: np.random.Generator, radius: float) -> OutlinePoints:
+    """Polygon of 3 to 8 corners, or a star."""
+    corners = int(rng.integers(3, 9))
+    if rng.random() < 0.75:
+        theta = (np.arange(corners) + rng.uniform(-0.3, 0.3, corners)) * 2 * np.pi / corners
+        edge = radius * rng.uniform(0.75, 1.3, corners)
+    else:
+        theta = np.linspace(0, 2 * np.pi, 2 * corners, endpoint=False)
+        edge = radius * np.tile([1.25, rng.uniform(0.5, 0.85)], corners)
+    return _rotated(edge * np.sin(theta), edge * np.cos(theta), rng)
+
+
+def tube(rng: np.random.Generator, length: float, width: float) -> OutlinePoints:
+    """Winding tube of about constant `width`."""
+    n = int(np.clip(length / max(width, 3.0) * 2, 8, 60))
+    turns = np.interp(np.linspace(0, 4, n), np.arange(5), rng.normal(0, rng.uniform(0.3, 1.6), 5))
+    heading = rng.uniform(0, 6.28) + np.cumsum(turns) * 4 / n
+    y, x = np.cumsum(np.sin(heading)) * length / n, np.cumsum(np.cos(heading)) * length / n
+    y, x = y - y.mean(), x - x.mean()
+    half = width / 2 * (1 + rng.uniform(0, 0.25) * np.sin(np.linspace(0, rng.uniform(1, 9), n)))
+    dy, dx = np.cos(heading) * half, -np.sin(heading) * half
+    return np.concatenate([y + dy, (y - dy)[::-1]]), np.concatenate([x + dx, (x - dx)[::-1]])
+
+
+def _rotated(
+    y: NDArray[np.floating], x: NDArray[np.floating], rng: np.random.Generator
+) -> OutlinePoints:
+    angle = rng.uniform(0, 2 * np.pi)
+    return np.cos(angle) * y + np.sin(angle) * x, np.cos(angle) * x - np.sin(angle) * y
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    """Draw between `low` and `high` so that each octave is as likely as another."""
+    """Random number between `low` and `high`; all octaves are equally likely."""
     return float(np.exp(rng.uniform(np.log(low), np.log(max(high, low)))))
 
 
 def random_position(
     rng: np.random.Generator, shape: Shape, margin: float = 0.0
 ) -> tuple[float, float]:
-    """Point (y, x) in the field, `margin` pixels from its edges (negative: beyond them)."""
+    """Random point in the field, at least `margin` from its edges (negative: beyond them)."""
     y, x = (rng.uniform(min(margin, n / 2 - 1), max(n - margin, n / 2 + 1)) for n in shape)
     return y, x
 
 
 def as_point(point: NDArray[np.floating]) -> tuple[float, float]:
-    """Array of two numbers as a point (y, x)."""
+    """Convert an array of two numbers to a point (y, x)."""
     return float(point[0]), float(point[1])
 
 
 def lattice(
     rng: np.random.Generator, shape: Shape, across: float, along: float, angle: float
 ) -> NDArray[np.float64]:
-    """Points (N, 2) of a brick pattern turned by `angle`, within the field; at most 4000."""
+    """Points (N, 2) of a brick pattern rotated by `angle`, within the field; at most 4000."""
     reach = np.hypot(*shape) / 2
     rows = np.arange(-reach, reach, max(across, 2.0)) + rng.uniform(0, across)
     columns = np.arange(-reach, reach, max(along, 2.0)) + rng.uniform(0, along)

@@ -1,13 +1,14 @@
-"""Layouts: where objects stand in a scene, from about 8 px across to most of the field.
+"""Layouts: how objects are arranged in the field, each a function of the image size.
 
-The colony of rod-shaped bacteria grows by the mechanics of agent-based models (e.g. Rudge et al.,
-ACS Synthetic Biology 1, 2012) at their simplest: rods are rows of beads, overlapping beads repel.
+Objects that lie on a ground come first, then fields without gaps (tissue, landscapes, slices of
+bodies), then colonies of rods. Object sizes run from about 8 px across to most of the field and are
+mostly log-uniform in pixels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +16,6 @@ from scipy import ndimage as ndi
 from scipy.spatial import cKDTree
 from skimage.measure import label
 
-from napari_simmat.scenes import outlines
 from napari_simmat.scenes.canvas import (
     MAX_OBJECTS,
     Drawing,
@@ -23,241 +23,20 @@ from napari_simmat.scenes.canvas import (
     RegionCanvas,
     Shape,
     as_point,
+    blob,
     lattice,
     log_uniform,
+    random_outline,
     random_position,
+    tube,
 )
 from napari_simmat.scenes.textures import smooth_field
 
-_BEADS = 9
-_GROWTH = 1.12
-"""Lengthening in one step; about six steps from one division to the next."""
-
-
-class RodShapes(NamedTuple):
-    """Centres (N, 2) as y, x; distances (N,) between the centres of the round ends; angles (N,)."""
-
-    centres: NDArray[np.float64]
-    lengths: NDArray[np.float64]
-    angles: NDArray[np.float64]
-
-
-def grow_colony(rng: np.random.Generator, cells: int, width: float, longest: float) -> RodShapes:
-    """Grow a colony around the origin until it has `cells` or more rods of a `width` in pixels.
-
-    A rod divides when the centres of its round ends are `longest` pixels apart.
-    """
-    founders = int(rng.integers(1, 4))
-    centres = rng.normal(0, 1.5 * longest, (founders, 2)) if founders > 1 else np.zeros((1, 2))
-    lengths = longest * rng.uniform(0.4, 0.9, founders)
-    angles = rng.uniform(0, np.pi, founders)
-    wobble = rng.uniform(0.01, 0.12)
-    rods = RodShapes(centres, lengths, angles)
-    while len(rods.lengths) < cells:
-        pace = _GROWTH ** rng.uniform(0.6, 1.4, len(rods.lengths))
-        rods = _divide(rng, rods._replace(lengths=rods.lengths * pace), width, longest, wobble)
-        for _ in range(3):
-            rods = _push_apart(rods, width)
-    for _ in range(6):
-        rods = _push_apart(rods, width)
-    return rods
-
-
-def _divide(
-    rng: np.random.Generator, rods: RodShapes, width: float, longest: float, wobble: float
-) -> RodShapes:
-    """Rods longer than `longest` become two that touch at their new ends."""
-    ready = rods.lengths > longest
-    if not ready.any():
-        return rods
-    length, angle = rods.lengths[ready], rods.angles[ready]
-    half = np.maximum((length - width) / 2, 0.2 * width)
-    away = (half + width)[:, None] / 2 * _direction(angle)
-    daughters = [
-        RodShapes(rods.centres[ready] + s * away, half, angle + rng.normal(0, wobble, len(angle)))
-        for s in (1, -1)
-    ]
-    kept = RodShapes(rods.centres[~ready], rods.lengths[~ready], rods.angles[~ready])
-    parts = [kept, *daughters]
-    return RodShapes(
-        np.concatenate([each.centres for each in parts]),
-        np.concatenate([each.lengths for each in parts]),
-        np.concatenate([each.angles for each in parts]),
-    )
-
-
-def _push_apart(rods: RodShapes, width: float) -> RodShapes:
-    """Push overlapping rods apart once: every bead gives way, the rod shifts and turns."""
-    count = len(rods.lengths)
-    along = np.linspace(-0.5, 0.5, _BEADS)
-    arms = (rods.lengths[:, None] * along)[..., None] * _direction(rods.angles)[:, None]
-    beads = (rods.centres[:, None] + arms).reshape(-1, 2)
-    first, second = cKDTree(beads).query_pairs(width, output_type="ndarray").T
-    other = first // _BEADS != second // _BEADS
-    first, second = first[other], second[other]
-    gap = beads[first] - beads[second]
-    distance = np.maximum(np.hypot(*gap.T), 1e-6)
-    push = gap * (0.35 * (width - distance) / distance)[:, None]
-    shoves = np.zeros_like(beads)
-    for beads_of, sign in ((first, 1.0), (second, -1.0)):
-        for axis in range(2):
-            shoves[:, axis] += sign * np.bincount(beads_of, push[:, axis], len(beads))
-    moves = shoves.reshape(count, _BEADS, 2)
-    pushed = np.maximum((moves != 0).any(-1).sum(1), 1)
-    torque = (arms[..., 1] * moves[..., 0] - arms[..., 0] * moves[..., 1]).sum(1)
-    inertia = np.maximum((arms**2).sum((1, 2)), width**2)
-    return RodShapes(
-        rods.centres + moves.sum(1) / pushed[:, None],
-        rods.lengths,
-        rods.angles + np.clip(torque / inertia, -0.2, 0.2),
-    )
-
-
-def _direction(angles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Unit vectors (N, 2) as y, x."""
-    return np.stack([np.sin(angles), np.cos(angles)], axis=-1)
-
-
-def tissue(rng: np.random.Generator, shape: Shape) -> Drawing:
-    """Cells that fill the field: a warped Voronoi mosaic (epithelium, grains, crystals)."""
-    radius = log_uniform(rng, 8, max(10.0, 0.16 * min(shape)))
-    radius = max(radius, np.sqrt(shape[0] * shape[1] / MAX_OBJECTS) / 1.7)
-    centres = lattice(rng, shape, 1.7 * radius, 1.7 * radius, rng.uniform(0, 1))
-    centres = centres + rng.normal(0, rng.uniform(0.1, 0.5) * radius, centres.shape)
-    seeds = np.zeros(shape, np.int32)
-    inside = ((centres >= 0) & (centres < shape)).all(axis=1)
-    rows, columns = centres[inside].astype(int).T
-    seeds[rows, columns] = np.arange(1, len(rows) + 1)
-    if len(rows) == 0:
-        seeds[shape[0] // 2, shape[1] // 2] = 1
-    _, nearest = ndi.distance_transform_edt(seeds == 0, return_indices=True)
-    regions = seeds[nearest[0], nearest[1]]
-    wave = rng.uniform(0, 0.25) * radius
-    canvas = RegionCanvas(shape)
-    canvas.regions[:] = _warped(rng, regions, wave, max(radius, 6))
-    return canvas.drawing()
-
-
-def levels(rng: np.random.Generator, shape: Shape) -> Drawing:
-    """Soft nested areas between level lines of a random landscape, in a body or not."""
-    side = min(shape)
-    landscape = smooth_field(rng, shape, side * rng.uniform(0.12, 0.4))
-    if rng.random() < 0.5:
-        landscape = landscape + 0.35 * smooth_field(rng, shape, side * rng.uniform(0.04, 0.12))
-    cuts = np.sort(rng.uniform(-1.3, 1.3, int(rng.integers(1, 4))))
-    regions = _split(np.digitize(landscape, cuts).astype(np.int32) + 1)
-    canvas = RegionCanvas(shape)
-    canvas.regions[:], canvas.count = regions, int(regions.max())
-    for _ in range(int(rng.integers(0, 9))):  # lesions and small structures
-        radius = log_uniform(rng, 5, max(6.0, 0.09 * side))
-        canvas.fill(outlines.blob(rng, radius, 0.1, 1.3), random_position(rng, shape))
-    if rng.random() < 0.4:
-        body = RegionCanvas(shape)
-        outline = outlines.blob(rng, side * rng.uniform(0.32, 0.46), 0.04, 1.2)
-        body.fill(outline, (shape[0] / 2, shape[1] / 2))
-        canvas.regions[body.regions == 0] = 0
-    return canvas.drawing()
-
-
-def head(rng: np.random.Generator, shape: Shape) -> Drawing:
-    """A slice of a head: scalp, bone, a ribbon of grey matter that folds around white matter.
-
-    The ribbon has the same thickness everywhere; fluid fills the furrows and the ventricles.
-    """
-    height, width = shape
-    side = min(shape)
-    y = (np.arange(height)[:, None] - height / 2) / (height * rng.uniform(0.42, 0.5))
-    x = (np.arange(width)[None] - width / 2) / (width * rng.uniform(0.36, 0.48))
-    radius = np.hypot(y, x) + 0.02 * smooth_field(rng, shape, 0.3 * side)
-    folds = smooth_field(rng, shape, max(4.0, side * rng.uniform(0.03, 0.06)))
-    folds = folds + rng.uniform(0, 1.5) * folds[:, ::-1]
-    bone, brain = rng.uniform(0.86, 0.94), rng.uniform(0.74, 0.84)
-    canvas = RegionCanvas(shape)
-    regions = canvas.regions
-    scalp, skull, fluid, grey, white, ventricle, nucleus = range(1, 8)
-    bare = rng.random() < 0.3
-    if not bare:
-        regions[radius < 1] = scalp
-        regions[radius < bone] = skull
-    inside = radius < brain
-    regions[inside] = 0 if bare and rng.random() < 0.5 else fluid
-    ribbon = max(3.0, side * log_uniform(rng, 0.012, 0.05))  # a thick one closes the furrows
-    outward = np.clip((radius / brain - 0.35) / 0.4, 0, 1)
-    room = brain - 2.5 * ribbon / side  # leaves space for the ribbon all around
-    core = (radius < room) & (radius + log_uniform(rng, 0.1, 0.5) * folds * outward < room)
-    core &= np.abs(x) > rng.uniform(0, 0.02) * (np.abs(y) > 0.35)  # the furrow between the halves
-    regions[inside & (ndi.distance_transform_edt(~core) < ribbon)] = grey
-    regions[core] = white
-    middle, away = height / 2 + rng.normal(0, 0.05 * height), rng.uniform(0.04, 0.14) * side
-    horn = outlines.blob(rng, side * rng.uniform(0.03, 0.07), 0.2, rng.uniform(1.5, 3))
-    kernel = outlines.blob(rng, max(4.5, side * rng.uniform(0.025, 0.05)), 0.05, 1.5)
-    deep = away + side * rng.uniform(0.07, 0.12)
-    for sign in (1, -1):  # both sides look alike
-        canvas.fill((horn[0], sign * horn[1]), (middle, width / 2 + sign * away), ventricle)
-        if deep < 0.25 * side:
-            canvas.fill((kernel[0], sign * kernel[1]), (middle, width / 2 + sign * deep), nucleus)
-    canvas.count = nucleus
-    for _ in range(int(rng.integers(0, 4))):  # lesions
-        spot = random_position(rng, shape, margin=0.25 * side)
-        canvas.fill(outlines.blob(rng, log_uniform(rng, 5, max(6.0, 0.08 * side)), 0.1), spot)
-    objects = np.arange(canvas.count + 1, dtype=np.int32)
-    meaning = rng.random()
-    if meaning < 0.25:
-        objects[[fluid, grey, white, ventricle, nucleus]] = white  # the brain as a whole
-        objects[nucleus + 1 :] = white
-    elif meaning < 0.35:
-        objects[1:] = scalp  # the head as a whole
-    return canvas.drawing(objects)
-
-
-def organs(rng: np.random.Generator, shape: Shape) -> Drawing:
-    """A slice of a trunk: skin, fat, organs packed inside, spine."""
-    canvas = RegionCanvas(shape)
-    side = min(shape)
-    centre = (shape[0] / 2, shape[1] / 2)
-    body = outlines.blob(rng, side * rng.uniform(0.36, 0.46), 0.03, 1.25)
-    canvas.fill(body, centre)
-    inner = rng.uniform(0.8, 0.9)
-    canvas.fill((body[0] * inner, body[1] * inner), centre)
-    trunk = canvas.regions == 2
-    organ = RegionCanvas(shape)
-    for _ in range(int(rng.integers(4, 16))):
-        spot = as_point(np.asarray(centre) + rng.normal(0, 0.2 * side, 2))
-        organ.claim_blob(
-            rng,
-            spot,
-            log_uniform(rng, max(5.0, 0.04 * side), 0.16 * side),
-            irregularity=0.08,
-            elongation=rng.uniform(1, 2),
-            overlap=0.35,
-        )
-    inside = trunk & (organ.regions > 0)
-    canvas.regions[inside] = organ.regions[inside] + 2
-    canvas.count = 2 + organ.count
-    for _ in range(int(rng.integers(0, 6))):  # vessels, lesions, spine
-        spot = as_point(np.asarray(centre) + rng.normal(0, 0.16 * side, 2))
-        canvas.fill(outlines.blob(rng, log_uniform(rng, 4.5, max(6.0, 0.06 * side)), 0.06), spot)
-    objects = np.arange(canvas.count + 1, dtype=np.int32)
-    if rng.random() < 0.15:
-        objects[1:] = 1  # the trunk as a whole
-    return canvas.drawing(objects)
-
-
-def _warped(rng: np.random.Generator, regions: Ids, wave: float, length: float) -> Ids:
-    shape = (regions.shape[0], regions.shape[1])
-    y, x = np.ogrid[: shape[0], : shape[1]]
-    rows = np.clip(y + wave * smooth_field(rng, shape, length), 0, shape[0] - 1).astype(int)
-    columns = np.clip(x + wave * smooth_field(rng, shape, length), 0, shape[1] - 1).astype(int)
-    return np.asarray(regions[rows, columns])
-
-
-def _split(regions: Ids) -> Ids:
-    """Give every connected piece of a region its own id."""
-    return np.asarray(label(regions, background=0, connectivity=1), np.int32)
+SceneLayout: TypeAlias = Callable[[np.random.Generator, Shape], Drawing]
 
 
 def leaves(rng: np.random.Generator, shape: Shape) -> Drawing:
-    """Dead leaves: outlines of many sizes that fall on each other (Lee, Mumford and Huang 2001)."""
+    """Dead leaves: outlines of many sizes that occlude each other (Lee, Mumford and Huang 2001)."""
     canvas = RegionCanvas(shape)
     kinds = [("blob",), ("polygon",), ("blob", "tube"), ("blob", "polygon", "tube")]
     kind = kinds[rng.integers(len(kinds))]
@@ -265,13 +44,13 @@ def leaves(rng: np.random.Generator, shape: Shape) -> Drawing:
     smallest = log_uniform(rng, 6, 16)
     largest = max(log_uniform(rng, 0.1, 0.45) * side, 1.5 * smallest)
     count = min(int(log_uniform(rng, 6, 90) * max(1.0, shape[0] * shape[1] / 256**2)), MAX_OBJECTS)
-    # Number of leaves falls with the square of their radius, as in photographs.
+    # The number of leaves falls with the square of their radius, as in photographs.
     radii = 1 / (1 / smallest + rng.random(count) * (1 / largest - 1 / smallest))
     if rng.random() < 0.6:
         radii = np.sort(radii)[::-1]
     for radius in radii:
         centre = random_position(rng, shape, margin=-0.3 * radius)
-        outline = outlines.outline(rng, radius, str(rng.choice(kind)))
+        outline = random_outline(rng, radius, str(rng.choice(kind)))
         canvas.fill(outline, centre)
         if radius > 16 and rng.random() < 0.1:  # a ring
             hole = (outline[0] * 0.5, outline[1] * 0.5)
@@ -287,24 +66,60 @@ def cells(rng: np.random.Generator, shape: Shape) -> Drawing:
 
 
 def nucleated(rng: np.random.Generator, shape: Shape) -> Drawing:
-    """Cells with a nucleus: the whole cells, the nuclei, or both are the objects."""
+    """Cells with a nucleus; the objects are the whole cells, the nuclei, or both parts."""
     canvas = RegionCanvas(shape)
     placed = _crowd(rng, canvas, log_uniform(rng, 11, max(13.0, min(40.0, 0.2 * min(shape)))))
-    meaning = rng.choice(["cells", "nuclei", "parts"], p=[0.5, 0.2, 0.3])
+    labelled = rng.choice(["cells", "nuclei", "parts"], p=[0.5, 0.2, 0.3])
     share = rng.uniform(0.35, 0.6)
-    owner = [0] + [0 if meaning == "nuclei" else cell for cell, _, _ in placed]
+    owner = [0] + [0 if labelled == "nuclei" else cell for cell, _, _ in placed]
     for cell, centre, radius in placed:
         spot = as_point(np.asarray(centre) + rng.normal(0, 0.12 * radius, 2))
         size = max(4.5, radius * share * np.exp(rng.normal(0, 0.12)))
-        nucleus = canvas.fill(
-            outlines.blob(rng, size, 0.04, rng.uniform(1, 1.4)), spot, within=cell
-        )
-        owner.append(cell if meaning == "cells" else nucleus)
+        nucleus = canvas.fill(blob(rng, size, 0.04, rng.uniform(1, 1.4)), spot, within=cell)
+        owner.append(cell if labelled == "cells" else nucleus)
     return canvas.drawing(owner)
 
 
+def _crowd(
+    rng: np.random.Generator, canvas: RegionCanvas, radius: float
+) -> list[tuple[int, tuple[float, float], float]]:
+    """Claim many blobs, evenly or in clusters; returns region, centre and radius of each."""
+    shape = canvas.shape
+    placed: list[tuple[int, tuple[float, float], float]] = []
+    irregularity = float(rng.choice([0.0, 0.03, 0.06, 0.12]))
+    elongation = rng.uniform(1.0, float(rng.choice([1.15, 1.6, 2.2])))
+    variation = rng.uniform(0.05, 0.3)
+    overlap = rng.uniform(0.0, 0.3)
+    cover = rng.uniform(0.1, 0.75)
+    most = int(np.clip(cover * shape[0] * shape[1] / (np.pi * radius**2), 3, MAX_OBJECTS))
+    clusters = None
+    if rng.random() < 0.55:
+        clusters = np.stack([random_position(rng, shape) for _ in range(int(rng.integers(2, 8)))])
+        spread = radius * rng.uniform(1.2, 4.0)
+    for _ in range(4 * most):
+        if clusters is None or rng.random() < 0.1:
+            centre = random_position(rng, shape, margin=-radius / 2)
+        else:
+            middle = clusters[rng.integers(len(clusters))]
+            centre = as_point(middle + rng.normal(0, spread, 2))
+        size = radius * np.exp(rng.normal(0, variation))
+        claimed = canvas.claim_blob(
+            rng,
+            centre,
+            size,
+            irregularity=irregularity,
+            elongation=elongation * np.exp(abs(rng.normal(0, 0.1))),
+            overlap=overlap,
+        )
+        if claimed:
+            placed.append((canvas.count, centre, size))
+        if canvas.count >= most:
+            break
+    return placed
+
+
 def discs(rng: np.random.Generator, shape: Shape) -> Drawing:
-    """Round flat things such as coins, pills, grains or colonies: in rows or scattered."""
+    """Round flat objects such as coins, pills, grains or colonies: in rows or scattered."""
     canvas = RegionCanvas(shape)
     radius = log_uniform(rng, 7, max(10.0, 0.2 * min(shape)))
     variation, irregularity = rng.uniform(0.0, 0.3), float(rng.choice([0.0, 0.02, 0.04]))
@@ -327,6 +142,223 @@ def discs(rng: np.random.Generator, shape: Shape) -> Drawing:
             overlap=overlap,
         )
     return canvas.drawing()
+
+
+def filaments(rng: np.random.Generator, shape: Shape) -> Drawing:
+    """Winding tubes that cross each other: vessels, fibres, roots, worms."""
+    canvas = RegionCanvas(shape)
+    width = log_uniform(rng, 5, max(7.0, 0.08 * min(shape)))
+    for _ in range(int(log_uniform(rng, 3, 22))):
+        thickness = max(5.0, width * np.exp(rng.normal(0, 0.3)))
+        reach = thickness * log_uniform(rng, 4, max(5.0, 1.2 * min(shape) / thickness))
+        canvas.fill(tube(rng, reach, thickness), random_position(rng, shape))
+    return canvas.drawing()
+
+
+def large(rng: np.random.Generator, shape: Shape) -> Drawing:
+    """One to four objects that fill much of the field."""
+    canvas = RegionCanvas(shape)
+    for _ in range(int(rng.integers(1, 5))):
+        radius = min(shape) * rng.uniform(0.16, 0.42)
+        kind = str(rng.choice(["blob", "blob", "polygon", "rectangle"]))
+        canvas.fill(
+            random_outline(rng, radius, kind),
+            random_position(rng, shape, margin=0.2 * min(shape)),
+        )
+    return canvas.drawing()
+
+
+def nested(rng: np.random.Generator, shape: Shape) -> Drawing:
+    """Parts inside parts; the objects are either the wholes or the parts."""
+    canvas = RegionCanvas(shape)
+    side = min(shape)
+    owner = [0]
+    label_wholes = rng.random() < 0.6
+    for _ in range(int(rng.integers(1, 9))):
+        radius, centre = log_uniform(rng, 0.07, 0.38) * side, random_position(rng, shape)
+        first = canvas.count + 1
+        for depth in range(int(rng.integers(2, 4))):
+            if radius < 6:
+                break
+            outline = blob(rng, radius, float(rng.choice([0.02, 0.06, 0.12])), rng.uniform(1, 1.5))
+            canvas.fill(outline, centre)
+            owner.append(first if label_wholes else canvas.count)
+            for _ in range(int(rng.integers(0, 4)) if depth else 0):
+                angle, away = rng.uniform(0, 6.28), radius * rng.uniform(0.2, 0.6)
+                spot = (centre[0] + away * np.sin(angle), centre[1] + away * np.cos(angle))
+                small = max(4.5, radius * rng.uniform(0.12, 0.28))
+                canvas.fill(blob(rng, small, 0.05), spot)
+                owner.append(first if label_wholes else canvas.count)
+            radius *= rng.uniform(0.5, 0.8)
+    return canvas.drawing(owner)
+
+
+def assembled(rng: np.random.Generator, shape: Shape) -> Drawing:
+    """Wholes assembled from unlike parts, like tools and vehicles, with gaps in between.
+
+    The objects are the wholes, in one case of four the parts.
+    """
+    canvas = RegionCanvas(shape)
+    side = min(shape)
+    owner = [0]
+    label_wholes = rng.random() < 0.75
+    for _ in range(int(rng.integers(1, 6))):
+        radius = log_uniform(rng, max(8.0, 0.08 * side), 0.3 * side)
+        centre = np.asarray(random_position(rng, shape))
+        first = canvas.count + 1
+        parts = [(radius, centre)]
+        for _ in range(int(rng.integers(2, 8))):
+            size, middle = parts[rng.integers(len(parts))]
+            angle = rng.uniform(0, 2 * np.pi)
+            spot = middle + size * rng.uniform(0.3, 1.1) * _direction(angle)
+            parts.append((max(4.5, radius * log_uniform(rng, 0.15, 0.8)), spot))
+        for size, spot in [parts[i] for i in rng.permutation(len(parts))]:
+            kind = str(rng.choice(["blob", "polygon", "rectangle", "tube"]))
+            outline = random_outline(rng, size, kind)
+            canvas.fill(outline, as_point(spot))
+            owner.append(first if label_wholes else canvas.count)
+            if size > 10 and rng.random() < 0.2:  # a ring, which shows what lies behind it
+                hole = (outline[0] * 0.6, outline[1] * 0.6)
+                canvas.fill(hole, as_point(spot), region=0, within=canvas.count)
+    return canvas.drawing(owner)
+
+
+def tissue(rng: np.random.Generator, shape: Shape) -> Drawing:
+    """Cells that fill the field: a warped Voronoi mosaic (epithelium, grains, crystals)."""
+    radius = log_uniform(rng, 8, max(10.0, 0.16 * min(shape)))
+    radius = max(radius, np.sqrt(shape[0] * shape[1] / MAX_OBJECTS) / 1.7)
+    centres = lattice(rng, shape, 1.7 * radius, 1.7 * radius, rng.uniform(0, 1))
+    centres = centres + rng.normal(0, rng.uniform(0.1, 0.5) * radius, centres.shape)
+    seeds = np.zeros(shape, np.int32)
+    inside = ((centres >= 0) & (centres < shape)).all(axis=1)
+    rows, columns = centres[inside].astype(int).T
+    seeds[rows, columns] = np.arange(1, len(rows) + 1)
+    if len(rows) == 0:
+        seeds[shape[0] // 2, shape[1] // 2] = 1
+    _, nearest = ndi.distance_transform_edt(seeds == 0, return_indices=True)
+    regions = seeds[nearest[0], nearest[1]]
+    wave = rng.uniform(0, 0.25) * radius
+    canvas = RegionCanvas(shape)
+    canvas.regions[:] = _warped(rng, regions, wave, max(radius, 6))
+    return canvas.drawing()
+
+
+def _warped(rng: np.random.Generator, regions: Ids, wave: float, length: float) -> Ids:
+    shape = (regions.shape[0], regions.shape[1])
+    y, x = np.ogrid[: shape[0], : shape[1]]
+    rows = np.clip(y + wave * smooth_field(rng, shape, length), 0, shape[0] - 1).astype(int)
+    columns = np.clip(x + wave * smooth_field(rng, shape, length), 0, shape[1] - 1).astype(int)
+    return np.asarray(regions[rows, columns])
+
+
+def levels(rng: np.random.Generator, shape: Shape) -> Drawing:
+    """Soft nested areas between level lines of a random landscape, with or without a body."""
+    side = min(shape)
+    landscape = smooth_field(rng, shape, side * rng.uniform(0.12, 0.4))
+    if rng.random() < 0.5:
+        landscape = landscape + 0.35 * smooth_field(rng, shape, side * rng.uniform(0.04, 0.12))
+    cuts = np.sort(rng.uniform(-1.3, 1.3, int(rng.integers(1, 4))))
+    regions = _split(np.digitize(landscape, cuts).astype(np.int32) + 1)
+    canvas = RegionCanvas(shape)
+    canvas.regions[:], canvas.count = regions, int(regions.max())
+    for _ in range(int(rng.integers(0, 9))):  # lesions and small structures
+        radius = log_uniform(rng, 5, max(6.0, 0.09 * side))
+        canvas.fill(blob(rng, radius, 0.1, 1.3), random_position(rng, shape))
+    if rng.random() < 0.4:
+        body = RegionCanvas(shape)
+        outline = blob(rng, side * rng.uniform(0.32, 0.46), 0.04, 1.2)
+        body.fill(outline, (shape[0] / 2, shape[1] / 2))
+        canvas.regions[body.regions == 0] = 0
+    return canvas.drawing()
+
+
+def _split(regions: Ids) -> Ids:
+    """Give every connected piece of a region its own id."""
+    return np.asarray(label(regions, background=0, connectivity=1), np.int32)
+
+
+def head(rng: np.random.Generator, shape: Shape) -> Drawing:
+    """A slice of a head: scalp, bone, a folded ribbon of grey matter around white matter.
+
+    The ribbon is equally thick everywhere; fluid fills the furrows and the ventricles.
+    """
+    height, width = shape
+    side = min(shape)
+    y = (np.arange(height)[:, None] - height / 2) / (height * rng.uniform(0.42, 0.5))
+    x = (np.arange(width)[None] - width / 2) / (width * rng.uniform(0.36, 0.48))
+    radius = np.hypot(y, x) + 0.02 * smooth_field(rng, shape, 0.3 * side)
+    folds = smooth_field(rng, shape, max(4.0, side * rng.uniform(0.03, 0.06)))
+    folds = folds + rng.uniform(0, 1.5) * folds[:, ::-1]
+    bone, brain = rng.uniform(0.86, 0.94), rng.uniform(0.74, 0.84)
+    canvas = RegionCanvas(shape)
+    regions = canvas.regions
+    scalp, skull, fluid, grey, white, ventricle, nucleus = range(1, 8)
+    bare = rng.random() < 0.3
+    if not bare:
+        regions[radius < 1] = scalp
+        regions[radius < bone] = skull
+    inside = radius < brain
+    regions[inside] = 0 if bare and rng.random() < 0.5 else fluid
+    ribbon = max(3.0, side * log_uniform(rng, 0.012, 0.05))  # thick ribbons close the furrows
+    outward = np.clip((radius / brain - 0.35) / 0.4, 0, 1)
+    room = brain - 2.5 * ribbon / side  # leaves space for the ribbon all around
+    core = (radius < room) & (radius + log_uniform(rng, 0.1, 0.5) * folds * outward < room)
+    core &= np.abs(x) > rng.uniform(0, 0.02) * (np.abs(y) > 0.35)  # the furrow between the halves
+    regions[inside & (ndi.distance_transform_edt(~core) < ribbon)] = grey
+    regions[core] = white
+    middle, away = height / 2 + rng.normal(0, 0.05 * height), rng.uniform(0.04, 0.14) * side
+    horn = blob(rng, side * rng.uniform(0.03, 0.07), 0.2, rng.uniform(1.5, 3))
+    kernel = blob(rng, max(4.5, side * rng.uniform(0.025, 0.05)), 0.05, 1.5)
+    deep = away + side * rng.uniform(0.07, 0.12)
+    for sign in (1, -1):  # mirror symmetry
+        canvas.fill((horn[0], sign * horn[1]), (middle, width / 2 + sign * away), ventricle)
+        if deep < 0.25 * side:
+            canvas.fill((kernel[0], sign * kernel[1]), (middle, width / 2 + sign * deep), nucleus)
+    canvas.count = nucleus
+    for _ in range(int(rng.integers(0, 4))):  # lesions
+        spot = random_position(rng, shape, margin=0.25 * side)
+        canvas.fill(blob(rng, log_uniform(rng, 5, max(6.0, 0.08 * side)), 0.1), spot)
+    objects = np.arange(canvas.count + 1, dtype=np.int32)
+    whole = rng.random()
+    if whole < 0.25:
+        objects[[fluid, grey, white, ventricle, nucleus]] = white  # the brain as a whole
+        objects[nucleus + 1 :] = white
+    elif whole < 0.35:
+        objects[1:] = scalp  # the head as a whole
+    return canvas.drawing(objects)
+
+
+def organs(rng: np.random.Generator, shape: Shape) -> Drawing:
+    """A slice of a trunk: skin, fat, packed organs, spine."""
+    canvas = RegionCanvas(shape)
+    side = min(shape)
+    centre = (shape[0] / 2, shape[1] / 2)
+    body = blob(rng, side * rng.uniform(0.36, 0.46), 0.03, 1.25)
+    canvas.fill(body, centre)
+    inner = rng.uniform(0.8, 0.9)
+    canvas.fill((body[0] * inner, body[1] * inner), centre)
+    trunk = canvas.regions == 2
+    organ = RegionCanvas(shape)
+    for _ in range(int(rng.integers(4, 16))):
+        spot = as_point(np.asarray(centre) + rng.normal(0, 0.2 * side, 2))
+        organ.claim_blob(
+            rng,
+            spot,
+            log_uniform(rng, max(5.0, 0.04 * side), 0.16 * side),
+            irregularity=0.08,
+            elongation=rng.uniform(1, 2),
+            overlap=0.35,
+        )
+    inside = trunk & (organ.regions > 0)
+    canvas.regions[inside] = organ.regions[inside] + 2
+    canvas.count = 2 + organ.count
+    for _ in range(int(rng.integers(0, 6))):  # vessels, lesions, spine
+        spot = as_point(np.asarray(centre) + rng.normal(0, 0.16 * side, 2))
+        canvas.fill(blob(rng, log_uniform(rng, 4.5, max(6.0, 0.06 * side)), 0.06), spot)
+    objects = np.arange(canvas.count + 1, dtype=np.int32)
+    if rng.random() < 0.15:
+        objects[1:] = 1  # the trunk as a whole
+    return canvas.drawing(objects)
 
 
 def rods(rng: np.random.Generator, shape: Shape) -> Drawing:
@@ -357,105 +389,24 @@ def rods(rng: np.random.Generator, shape: Shape) -> Drawing:
                 break
             previous, angle = angle, angle + rng.normal(0, 0.25)
             for turn in (previous, angle):
-                spot = spot + 0.56 * length * np.array([np.sin(turn), np.cos(turn)])
+                spot = spot + 0.56 * length * _direction(turn)
         if canvas.count > count:
             break
     return canvas.drawing()
-
-
-def filaments(rng: np.random.Generator, shape: Shape) -> Drawing:
-    """Winding tubes that cross each other: vessels, fibres, roots, worms."""
-    canvas = RegionCanvas(shape)
-    width = log_uniform(rng, 5, max(7.0, 0.08 * min(shape)))
-    for _ in range(int(log_uniform(rng, 3, 22))):
-        thickness = max(5.0, width * np.exp(rng.normal(0, 0.3)))
-        reach = thickness * log_uniform(rng, 4, max(5.0, 1.2 * min(shape) / thickness))
-        canvas.fill(outlines.tube(rng, reach, thickness), random_position(rng, shape))
-    return canvas.drawing()
-
-
-def large(rng: np.random.Generator, shape: Shape) -> Drawing:
-    """One to four objects that fill much of the field."""
-    canvas = RegionCanvas(shape)
-    for _ in range(int(rng.integers(1, 5))):
-        radius = min(shape) * rng.uniform(0.16, 0.42)
-        kind = str(rng.choice(["blob", "blob", "polygon", "rectangle"]))
-        canvas.fill(
-            outlines.outline(rng, radius, kind),
-            random_position(rng, shape, margin=0.2 * min(shape)),
-        )
-    return canvas.drawing()
-
-
-def nested(rng: np.random.Generator, shape: Shape) -> Drawing:
-    """Things with parts inside parts; either the wholes or the parts are the objects."""
-    canvas = RegionCanvas(shape)
-    side = min(shape)
-    owner = [0]
-    whole_wins = rng.random() < 0.6
-    for _ in range(int(rng.integers(1, 9))):
-        radius, centre = log_uniform(rng, 0.07, 0.38) * side, random_position(rng, shape)
-        first = canvas.count + 1
-        for depth in range(int(rng.integers(2, 4))):
-            if radius < 6:
-                break
-            outline = outlines.blob(
-                rng, radius, float(rng.choice([0.02, 0.06, 0.12])), rng.uniform(1, 1.5)
-            )
-            canvas.fill(outline, centre)
-            owner.append(first if whole_wins else canvas.count)
-            for _ in range(int(rng.integers(0, 4)) if depth else 0):
-                angle, away = rng.uniform(0, 6.28), radius * rng.uniform(0.2, 0.6)
-                spot = (centre[0] + away * np.sin(angle), centre[1] + away * np.cos(angle))
-                small = max(4.5, radius * rng.uniform(0.12, 0.28))
-                canvas.fill(outlines.blob(rng, small, 0.05), spot)
-                owner.append(first if whole_wins else canvas.count)
-            radius *= rng.uniform(0.5, 0.8)
-    return canvas.drawing(owner)
-
-
-def assembled(rng: np.random.Generator, shape: Shape) -> Drawing:
-    """Things assembled from different parts, like tools and vehicles, with gaps between them.
-
-    The wholes are the objects, or in one case of four the parts.
-    """
-    canvas = RegionCanvas(shape)
-    side = min(shape)
-    owner = [0]
-    whole_wins = rng.random() < 0.75
-    for _ in range(int(rng.integers(1, 6))):
-        radius = log_uniform(rng, max(8.0, 0.08 * side), 0.3 * side)
-        centre = np.asarray(random_position(rng, shape))
-        first = canvas.count + 1
-        parts = [(radius, centre)]
-        for _ in range(int(rng.integers(2, 8))):
-            size, heart = parts[rng.integers(len(parts))]
-            angle = rng.uniform(0, 2 * np.pi)
-            spot = heart + size * rng.uniform(0.3, 1.1) * np.array([np.sin(angle), np.cos(angle)])
-            parts.append((max(4.5, radius * log_uniform(rng, 0.15, 0.8)), spot))
-        for size, spot in [parts[i] for i in rng.permutation(len(parts))]:
-            kind = str(rng.choice(["blob", "polygon", "rectangle", "tube"]))
-            outline = outlines.outline(rng, size, kind)
-            canvas.fill(outline, as_point(spot))
-            owner.append(first if whole_wins else canvas.count)
-            if size > 10 and rng.random() < 0.2:  # what lies behind is seen through a ring
-                hole = (outline[0] * 0.6, outline[1] * 0.6)
-                canvas.fill(hole, as_point(spot), region=0, within=canvas.count)
-    return canvas.drawing(owner)
 
 
 def _colonies(rng: np.random.Generator, canvas: RegionCanvas, width: float, bend: float) -> None:
     """Claim the rods of one or two grown colonies."""
     shape = canvas.shape
     longest = width * rng.uniform(2.0, 8.0)
-    room = shape[0] * shape[1] / (0.7 * longest * width)  # rods that would fill the field
+    capacity = shape[0] * shape[1] / (0.7 * longest * width)  # rods that would fill the field
     for _ in range(int(rng.integers(1, 3))):
-        cells = int(log_uniform(rng, 8, min(max(0.9 * room, 12.0), MAX_OBJECTS / 2)))
+        cells = int(log_uniform(rng, 8, min(max(0.9 * capacity, 12.0), MAX_OBJECTS / 2)))
         colony = grow_colony(rng, cells, width * rng.uniform(0.85, 1.05), longest)
-        heart = np.asarray(random_position(rng, shape, margin=0.15 * min(shape)))
+        middle = np.asarray(random_position(rng, shape, margin=0.15 * min(shape)))
         for centre, length, angle in zip(*colony, strict=True):
             canvas.claim_rod(
-                as_point(centre + heart),
+                as_point(centre + middle),
                 length + width,
                 width * np.exp(rng.normal(0, 0.04)),
                 angle,
@@ -464,45 +415,95 @@ def _colonies(rng: np.random.Generator, canvas: RegionCanvas, width: float, bend
             )
 
 
-def _crowd(
-    rng: np.random.Generator, canvas: RegionCanvas, radius: float
-) -> list[tuple[int, tuple[float, float], float]]:
-    """Claim many blobs; returns region, centre and radius of each."""
-    shape = canvas.shape
-    placed: list[tuple[int, tuple[float, float], float]] = []
-    irregularity = float(rng.choice([0.0, 0.03, 0.06, 0.12]))
-    elongation = rng.uniform(1.0, float(rng.choice([1.15, 1.6, 2.2])))
-    variation = rng.uniform(0.05, 0.3)
-    overlap = rng.uniform(0.0, 0.3)
-    cover = rng.uniform(0.1, 0.75)
-    wanted = int(np.clip(cover * shape[0] * shape[1] / (np.pi * radius**2), 3, MAX_OBJECTS))
-    hearts = None
-    if rng.random() < 0.55:
-        hearts = np.stack([random_position(rng, shape) for _ in range(int(rng.integers(2, 8)))])
-        spread = radius * rng.uniform(1.2, 4.0)
-    for _ in range(4 * wanted):
-        if hearts is None or rng.random() < 0.1:
-            centre = random_position(rng, shape, margin=-radius / 2)
-        else:
-            heart = hearts[rng.integers(len(hearts))]
-            centre = as_point(heart + rng.normal(0, spread, 2))
-        size = radius * np.exp(rng.normal(0, variation))
-        claimed = canvas.claim_blob(
-            rng,
-            centre,
-            size,
-            irregularity=irregularity,
-            elongation=elongation * np.exp(abs(rng.normal(0, 0.1))),
-            overlap=overlap,
-        )
-        if claimed:
-            placed.append((canvas.count, centre, size))
-        if canvas.count >= wanted:
-            break
-    return placed
+class RodShapes(NamedTuple):
+    """Centres (N, 2) as y, x; distances (N,) between the centres of the round ends; angles (N,)."""
+
+    centres: NDArray[np.float64]
+    lengths: NDArray[np.float64]
+    angles: NDArray[np.float64]
 
 
-SceneLayout = Callable[[np.random.Generator, Shape], Drawing]
+_BEADS = 9
+"""Beads per rod."""
+
+
+_GROWTH = 1.12
+"""Lengthening in one step; about six steps from one division to the next."""
+
+
+def grow_colony(rng: np.random.Generator, cells: int, width: float, longest: float) -> RodShapes:
+    """Grow a colony of rod-shaped bacteria around the origin until it has `cells` or more rods.
+
+    Rods of `width` pixels lengthen, divide at `longest` pixels between the centres of their round
+    ends, and push each other. The mechanics are those of agent-based models of growing cells (e.g.
+    Rudge et al., ACS Synthetic Biology 1, 2012) at their simplest: rods are rows of beads, and
+    overlapping beads repel.
+    """
+    founders = int(rng.integers(1, 4))
+    centres = rng.normal(0, 1.5 * longest, (founders, 2)) if founders > 1 else np.zeros((1, 2))
+    lengths = longest * rng.uniform(0.4, 0.9, founders)
+    angles = rng.uniform(0, np.pi, founders)
+    wobble = rng.uniform(0.01, 0.12)
+    rods = RodShapes(centres, lengths, angles)
+    while len(rods.lengths) < cells:
+        pace = _GROWTH ** rng.uniform(0.6, 1.4, len(rods.lengths))
+        rods = _divide(rng, rods._replace(lengths=rods.lengths * pace), width, longest, wobble)
+        for _ in range(3):
+            rods = _push_apart(rods, width)
+    for _ in range(6):
+        rods = _push_apart(rods, width)
+    return rods
+
+
+def _divide(
+    rng: np.random.Generator, rods: RodShapes, width: float, longest: float, wobble: float
+) -> RodShapes:
+    """Split rods longer than `longest` into two that touch at their new ends."""
+    ready = rods.lengths > longest
+    if not ready.any():
+        return rods
+    length, angle = rods.lengths[ready], rods.angles[ready]
+    half = np.maximum((length - width) / 2, 0.2 * width)
+    away = (half + width)[:, None] / 2 * _direction(angle)
+    daughters = [
+        RodShapes(rods.centres[ready] + s * away, half, angle + rng.normal(0, wobble, len(angle)))
+        for s in (1, -1)
+    ]
+    kept = RodShapes(*(values[~ready] for values in rods))
+    return RodShapes(*map(np.concatenate, zip(kept, *daughters, strict=True)))
+
+
+def _push_apart(rods: RodShapes, width: float) -> RodShapes:
+    """Push overlapping rods apart once: forces on the beads shift and turn their rod."""
+    count = len(rods.lengths)
+    along = np.linspace(-0.5, 0.5, _BEADS)
+    arms = (rods.lengths[:, None] * along)[..., None] * _direction(rods.angles)[:, None]
+    beads = (rods.centres[:, None] + arms).reshape(-1, 2)
+    first, second = cKDTree(beads).query_pairs(width, output_type="ndarray").T
+    other = first // _BEADS != second // _BEADS
+    first, second = first[other], second[other]
+    offset = beads[first] - beads[second]
+    distance = np.maximum(np.hypot(*offset.T), 1e-6)
+    push = offset * (0.35 * (width - distance) / distance)[:, None]
+    forces = np.zeros_like(beads)
+    for beads_of, sign in ((first, 1.0), (second, -1.0)):
+        for axis in range(2):
+            forces[:, axis] += sign * np.bincount(beads_of, push[:, axis], len(beads))
+    moves = forces.reshape(count, _BEADS, 2)
+    pushed = np.maximum((moves != 0).any(-1).sum(1), 1)
+    torque = (arms[..., 1] * moves[..., 0] - arms[..., 0] * moves[..., 1]).sum(1)
+    inertia = np.maximum((arms**2).sum((1, 2)), width**2)
+    return RodShapes(
+        rods.centres + moves.sum(1) / pushed[:, None],
+        rods.lengths,
+        rods.angles + np.clip(torque / inertia, -0.2, 0.2),
+    )
+
+
+def _direction(angles: float | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Unit vectors (..., 2) as y, x."""
+    return np.stack([np.sin(angles), np.cos(angles)], axis=-1)
+
 
 LAYOUTS: dict[str, SceneLayout] = {
     "leaves": leaves,

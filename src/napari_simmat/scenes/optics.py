@@ -1,4 +1,4 @@
-"""Light, blur and noise of instruments, and degradations between the instrument and the file."""
+"""Lamps, blur, noise and degradation: from the light on a scene to the stored image."""
 
 from __future__ import annotations
 
@@ -13,56 +13,15 @@ from napari_simmat.scenes.scene import Scene
 from napari_simmat.scenes.textures import smooth_field
 
 
-def degrade(rng: np.random.Generator, image: Floats) -> Floats:
-    """Some of: gamma, negative, uneven light, blur, noise, JPEG traces, 8- or 16-bit steps.
-
-    The result is again in arbitrary units. Strengths are moderate: what was to be seen stays.
-    """
-    low, high = np.percentile(image[::2, ::2], [0.2, 99.8])
-    span = max(float(high - low), 1e-6)
-    unit = (image - np.float32(low)) / np.float32(span)
-    if rng.random() < 0.25:
-        unit = np.sign(unit) * np.abs(unit) ** np.float32(np.exp(rng.uniform(-0.5, 0.4)))
-    if rng.random() < (0.12 if unit.ndim == 2 else 0.03):
-        unit = 1 - unit
-    shape = (unit.shape[0], unit.shape[1])
-    if rng.random() < 0.15:
-        gain = uneven_light(rng, shape, rng.uniform(0.1, 0.5))
-        unit = unit * (gain if unit.ndim == 2 else gain[..., None])
-    if rng.random() < 0.12:
-        unit = blur(unit, rng.uniform(0.4, 1.0))
-    if rng.random() < 0.12:
-        unit = unit + rng.uniform(0.003, 0.03) * gaussian(rng, unit.shape)
-    if rng.random() < 0.15:
-        unit = _through_jpeg(unit, int(rng.integers(40, 95)))
-    storage = rng.random()
-    if storage < 0.35:  # 8 bits; over-exposed pixels are clipped
-        unit = np.round(np.clip(unit, 0, 1) * 255) / 255
-    elif storage < 0.4:  # few grey levels
-        levels = int(rng.integers(24, 100))
-        unit = np.round(unit * levels) / levels
-    if rng.random() < 0.3:
-        return np.asarray(unit * 255, np.float32)
-    return np.asarray(unit * np.float32(span) + np.float32(low), np.float32)
-
-
-def _through_jpeg(unit: Floats, quality: int) -> Floats:
-    stored = BytesIO()
-    Image.fromarray((np.clip(unit, 0, 1) * 255).astype(np.uint8)).save(
-        stored, "JPEG", quality=quality
-    )
-    return np.asarray(Image.open(stored), np.float32) / 255
-
-
 def draw_lamp(rng: np.random.Generator) -> Floats:
-    """Unit vector (3,) as x, y, z towards a lamp that stands aslant."""
+    """Unit vector (3,) as x, y, z towards an oblique lamp."""
     angle, tilt = rng.uniform(0, 2 * np.pi), rng.uniform(0.3, 0.9)
     direction = np.array([np.cos(angle) * tilt, np.sin(angle) * tilt, 1.0])
     return np.asarray(direction / np.linalg.norm(direction), np.float32)
 
 
 def illumination(scene: Scene, lamp: Floats, ambient: float) -> Floats:
-    """Light on the surface (Lambert's law), or on the ground behind clear glass (H, W)."""
+    """Light (H, W) on the surface (Lambert's law), or on the ground behind clear glass."""
     light = ambient + 0.6 * np.clip(scene.normals @ lamp, 0, 1)
     bare = scene.regions == 0
     ground = np.median(light[bare]) if bare.any() else np.median(light)
@@ -70,9 +29,22 @@ def illumination(scene: Scene, lamp: Floats, ambient: float) -> Floats:
 
 
 def halfway(lamp: Floats) -> Floats:
-    """Between the lamp and the camera, where a mirror facet would have to point (Blinn 1977)."""
+    """Unit vector halfway between lamp and camera: the normal of a mirror facet (Blinn 1977)."""
     direction = lamp + np.array([0, 0, 1], np.float32)
     return np.asarray(direction / np.linalg.norm(direction), np.float32)
+
+
+def uneven_light(rng: np.random.Generator, shape: Shape, strength: float) -> Floats:
+    """Gain (H, W) of mean about 1 that varies slowly: a slope, a vignette and clouds."""
+    y, x = np.linspace(-1, 1, shape[0])[:, None], np.linspace(-1, 1, shape[1])[None]
+    angle = rng.uniform(0, 2 * np.pi)
+    slope = np.sin(angle) * y + np.cos(angle) * x
+    y0, x0 = rng.uniform(-0.6, 0.6, 2)
+    vignette = 0.5 - ((y - y0) ** 2 + (x - x0) ** 2) / 2
+    clouds = smooth_field(rng, shape, min(shape) * rng.uniform(0.25, 0.6))
+    mix = rng.dirichlet([1, 1, 1])
+    field = mix[0] * slope + mix[1] * vignette + mix[2] * 0.6 * clouds
+    return np.asarray(np.clip(1 + strength * field, 0.15, 2.5), np.float32)
 
 
 def blur(image: Floats, sigma: float) -> Floats:
@@ -98,17 +70,13 @@ def wide_blur(image: Floats, sigma: float) -> Floats:
     return _interpolate(_interpolate(coarse, image.shape[0], step).T, image.shape[1], step).T
 
 
-def uneven_light(rng: np.random.Generator, shape: Shape, strength: float) -> Floats:
-    """Gain (H, W) of mean about 1 that varies slowly: a slope, a vignette and clouds."""
-    y, x = np.linspace(-1, 1, shape[0])[:, None], np.linspace(-1, 1, shape[1])[None]
-    angle = rng.uniform(0, 2 * np.pi)
-    slope = np.sin(angle) * y + np.cos(angle) * x
-    y0, x0 = rng.uniform(-0.6, 0.6, 2)
-    vignette = 0.5 - ((y - y0) ** 2 + (x - x0) ** 2) / 2
-    clouds = smooth_field(rng, shape, min(shape) * rng.uniform(0.25, 0.6))
-    mix = rng.dirichlet([1, 1, 1])
-    field = mix[0] * slope + mix[1] * vignette + mix[2] * 0.6 * clouds
-    return np.asarray(np.clip(1 + strength * field, 0.15, 2.5), np.float32)
+def _interpolate(values: Floats, n: int, step: int) -> Floats:
+    """Linear interpolation of (m, k) along its first axis to n rows, `step` rows per value."""
+    last = len(values) - 1
+    position = np.clip((np.arange(n, dtype=np.float32) + 0.5) / step - 0.5, 0, last)
+    below = position.astype(np.intp)
+    part = (position - below)[:, None]
+    return values[below] * (1 - part) + values[np.minimum(below + 1, last)] * part
 
 
 def camera_noise(rng: np.random.Generator, photons: Floats, read_noise: float) -> Floats:
@@ -136,10 +104,42 @@ def gaussian(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
     return rng.standard_normal(shape, dtype=np.float32)
 
 
-def _interpolate(values: Floats, n: int, step: int) -> Floats:
-    """Linear interpolation of (m, k) along its first axis to n rows, `step` rows per value."""
-    last = len(values) - 1
-    position = np.clip((np.arange(n, dtype=np.float32) + 0.5) / step - 0.5, 0, last)
-    below = position.astype(np.intp)
-    part = (position - below)[:, None]
-    return values[below] * (1 - part) + values[np.minimum(below + 1, last)] * part
+def degrade(rng: np.random.Generator, image: Floats) -> Floats:
+    """Apply a random choice of gamma, negative, uneven light, blur, noise, JPEG and quantisation.
+
+    The result is again in arbitrary units. Strengths are moderate: visible objects stay visible.
+    """
+    low, high = np.percentile(image[::2, ::2], [0.2, 99.8])
+    span = max(float(high - low), 1e-6)
+    unit = (image - np.float32(low)) / np.float32(span)
+    if rng.random() < 0.25:
+        unit = np.sign(unit) * np.abs(unit) ** np.float32(np.exp(rng.uniform(-0.5, 0.4)))
+    if rng.random() < (0.12 if unit.ndim == 2 else 0.03):
+        unit = 1 - unit
+    shape = (unit.shape[0], unit.shape[1])
+    if rng.random() < 0.15:
+        gain = uneven_light(rng, shape, rng.uniform(0.1, 0.5))
+        unit = unit * (gain if unit.ndim == 2 else gain[..., None])
+    if rng.random() < 0.12:
+        unit = blur(unit, rng.uniform(0.4, 1.0))
+    if rng.random() < 0.12:
+        unit = unit + rng.uniform(0.003, 0.03) * gaussian(rng, unit.shape)
+    if rng.random() < 0.15:
+        unit = _jpeg_round_trip(unit, int(rng.integers(40, 95)))
+    storage = rng.random()
+    if storage < 0.35:  # 8 bits; over-exposed pixels are clipped
+        unit = np.round(np.clip(unit, 0, 1) * 255) / 255
+    elif storage < 0.4:  # few grey levels
+        levels = int(rng.integers(24, 100))
+        unit = np.round(unit * levels) / levels
+    if rng.random() < 0.3:
+        return np.asarray(unit * 255, np.float32)
+    return np.asarray(unit * np.float32(span) + np.float32(low), np.float32)
+
+
+def _jpeg_round_trip(unit: Floats, quality: int) -> Floats:
+    stored = BytesIO()
+    Image.fromarray((np.clip(unit, 0, 1) * 255).astype(np.uint8)).save(
+        stored, "JPEG", quality=quality
+    )
+    return np.asarray(Image.open(stored), np.float32) / 255

@@ -1,10 +1,6 @@
-"""Drawn images and volumes with labels.
+"""Training samples: images and volumes of drawn scenes with exact labels.
 
-Training samples: a random scene, a random look, and exact labels of what can be seen.
-
-Is an object's border to be seen in an image? Objects that cannot be seen are no targets.
-
-A stack that is drawn: bodies in three dimensions, blurred as a microscope does, exact labels.
+Objects whose border cannot be seen in the image are removed from the labels.
 """
 
 from __future__ import annotations
@@ -21,7 +17,16 @@ from napari_simmat.scenes.optics import degrade, wide_blur
 from napari_simmat.scenes.renderers import FAMILIES, render
 from napari_simmat.scenes.scene import compact, draw_scene
 
+MIN_BORDER_CONTRAST = 0.8
+"""Border contrast, in units of the local noise, below which an object counts as invisible."""
+
+
+VOXEL_SPACING = (2.0, 1.0, 1.0)
+"""Distance between voxels along z, y, x: planes are twice as far apart as pixels."""
+
+
 _ATTEMPTS = 20
+"""Scenes drawn before giving up on one with a visible object."""
 
 
 def draw_sample(
@@ -43,7 +48,7 @@ def draw_sample(
     Returns
     -------
     image
-        Float32 (H, W) or (H, W, 3) in arbitrary units, as a raw file would hold them.
+        Float32 (H, W) or (H, W, 3) in the arbitrary units of a raw file.
     labels
         Int32 (H, W), ids 1..N (N >= 1) of connected objects with a visible border.
     """
@@ -70,26 +75,20 @@ def draw_sample(
     raise RuntimeError(f"No {family} scene of {size} pixels shows an object; draw larger scenes.")
 
 
-MIN_BORDER_CONTRAST = 0.8
-"""Border contrast in units of the noise beside it, below which an object counts as invisible."""
-
-_SECTORS = 12
-_PARTS = 2 * _SECTORS
-_CORRELATED = 3.0  # pairs that look at the same grain, per pixel between their ends and middle
-_LEAST_STEP = 0.008
-"""Steps under this share of the displayed range are not seen, however low the noise."""
+def visible_labels(image: Floats, labels: Ids, threshold: float = MIN_BORDER_CONTRAST) -> Ids:
+    """`labels` without the objects whose border contrast is under `threshold`, renumbered."""
+    return compact(labels, border_contrast(image, labels) >= threshold)
 
 
 def border_contrast(image: Floats, labels: Ids) -> Floats:
     """Contrast of every object's border (N + 1,) in units of the local noise; entry 0 is 0.
 
-    The image is lightly smoothed. Across the border, differences between pixels 4 or 8 apart
-    (a step) and how far the pixel between them deviates (a line) are averaged with their sign
-    within 12 sectors around the object's centre, outer and inner borders (of a ring) apart; the
-    contrast is the median over these parts.
-    The unit is the mean deviation of a pixel from the mean of those 2 before and after it,
-    away from borders and near by, so that shading does not count as noise, but grain does.
-    Channels are judged one by one, the best counts.
+    The image is lightly smoothed. Two cues are measured across the border: the difference between
+    pixels 4 or 8 apart (a step), and the deviation of the pixel between them (a line). Both are
+    averaged with their sign in 12 sectors around the object's centre, separately for the outer and
+    inner borders (of a ring); the contrast is the median over these parts. The unit is the mean
+    deviation of a pixel from the mean of those 2 before and after it, measured near by but off
+    borders, so that grain counts as noise and shading does not. The best channel counts.
 
     Parameters
     ----------
@@ -103,13 +102,25 @@ def border_contrast(image: Floats, labels: Ids) -> Floats:
     return np.asarray(np.max([border.contrast(channel) for channel in channels], axis=0))
 
 
-def visible_labels(image: Floats, labels: Ids, threshold: float = MIN_BORDER_CONTRAST) -> Ids:
-    """`labels` without the objects whose border contrast is under `threshold`, renumbered."""
-    return compact(labels, border_contrast(image, labels) >= threshold)
+_SECTORS = 12
+
+
+_PARTS = 2 * _SECTORS
+
+
+_CORRELATED = 3.0
+"""Pixel pairs that share the same grain, per pixel between their ends and middle."""
+
+
+_LEAST_STEP = 0.008
+"""Smallest visible step, as a share of the displayed range, however low the noise."""
 
 
 class _Border:
-    """Pixel triples 2 apart, along y and x, that lie across borders of `labels`."""
+    """Triples of pixels 2 apart, along y and x, that lie across borders of `labels`.
+
+    A part of a border is one sector of an object's outer or inner border.
+    """
 
     def __init__(self, labels: Ids) -> None:
         self.count = int(labels.max()) + 1
@@ -123,32 +134,30 @@ class _Border:
         keys, signs = [], []
         near = np.zeros(labels.shape, bool)
         for shift in (width, 1):
-            if shift == width:
-                y, x = np.nonzero(labels[:-4] != labels[4:])
-            else:
-                y, x = np.nonzero(labels[:, :-4] != labels[:, 4:])
+            vertical = shift == width
+            y, x = np.nonzero(
+                labels[:-4] != labels[4:] if vertical else labels[:, :-4] != labels[:, 4:]
+            )
             start = y * width + x
             middle = start + 2 * shift
             near.ravel()[middle] = True
             for side, sign in ((start, 1.0), (start + 4 * shift, -1.0)):
                 ids = flat[side]
-                angle = np.arctan2(rows[middle] - centre_y[ids], columns[middle] - centre_x[ids])
+                dy, dx = rows[middle] - centre_y[ids], columns[middle] - centre_x[ids]
+                angle = np.arctan2(dy, dx)
                 sector = ((angle / (2 * np.pi) + 0.5) * _SECTORS).astype(np.intp) % _SECTORS
-                # Does the border face away from the centre?
-                if shift == width:
-                    offset = rows[middle] - centre_y[ids]
-                else:
-                    offset = columns[middle] - centre_x[ids]
-                outer = (sign * offset < 0).astype(np.intp)
+                # An outer border faces away from the centre.
+                outer = (sign * (dy if vertical else dx) < 0).astype(np.intp)
                 keys.append(ids * _PARTS + 2 * sector + outer)
                 signs.append(np.full(len(ids), sign))
                 self.places.append((middle, shift))
         self.keys, self.signs = np.concatenate(keys), np.concatenate(signs)
         self.pairs = np.bincount(self.keys, minlength=self.count * _PARTS)
-        self.calm = ~np.asarray(ndi.binary_dilation(near, np.ones((3, 3), bool)))
+        self.off_border = ~np.asarray(ndi.binary_dilation(near, np.ones((3, 3), bool)))
         self._weights: dict[int, tuple[Floats, Floats | None]] = {}
 
     def contrast(self, channel: Floats) -> Floats:
+        """Contrast (N + 1,) of every object in one channel (H, W)."""
         smooth = ndi.gaussian_filter(channel, 1.0, truncate=3, output=np.float32)
         low, high = np.percentile(smooth[::2, ::2], [0.5, 99.5])
         least = _LEAST_STEP * max(float(high - low), 1e-12)
@@ -160,7 +169,7 @@ class _Border:
                 [np.abs(self._sum(cue)) for cue in self._cues(smooth, reach)], axis=0
             )
             with np.errstate(invalid="ignore", divide="ignore"):
-                # Grain alone gives a mean of about unit * sqrt(correlated / pairs): taken off.
+                # Subtract what grain alone gives: a mean of about unit * sqrt(correlated / pairs).
                 part = (strongest / unit) ** 2 - _CORRELATED * reach / self.pairs
             square = np.fmax(square, part)
         by_part = np.where(self.pairs >= 3, np.sqrt(square), np.nan).reshape(self.count, _PARTS)
@@ -176,7 +185,7 @@ class _Border:
         return np.asarray(total, np.float64)
 
     def _cues(self, smooth: Floats, reach: int) -> Iterator[list[Floats]]:
-        """What the triples show: a step (inside less outside), then a line."""
+        """Contrast cues of the triples: a step (inside minus outside), then a line."""
         flat = smooth.ravel()
         ends = [
             (flat[np.maximum(m - reach * s, 0)], flat[np.minimum(m + reach * s, flat.size - 1)])
@@ -189,7 +198,7 @@ class _Border:
             yield [m - (a + b) / 2 for m, (a, b) in zip(middles, ends, strict=True)]
 
     def _noise(self, smooth: Floats, reach: int) -> Floats:
-        """Mean deviation of a pixel from those `reach` away, near by and off the borders."""
+        """Mean deviation (H, W) of pixels near by, off the borders, from those `reach` away."""
         inner, before, after = slice(reach, -reach), slice(0, -2 * reach), slice(2 * reach, None)
         deviation = np.zeros_like(smooth)
         deviation[inner, inner] = np.abs(
@@ -197,50 +206,48 @@ class _Border:
             - (smooth[before, inner] + smooth[after, inner]) / 2
             - (smooth[inner, before] + smooth[inner, after]) / 2
         ) / np.float32(np.sqrt(2))
-        weight, near_by = self._calm(reach)
+        weight, near_by = self._noise_weights(reach)
         if near_by is None:
             return np.full_like(smooth, np.median(deviation))
         deviation *= weight
         mean = deviation.sum() / weight.sum()
         return np.asarray((wide_blur(deviation, 8.0) + 0.02 * mean) / near_by, np.float32)
 
-    def _calm(self, reach: int) -> tuple[Floats, Floats | None]:
-        """1 off the borders of objects and image; how much of that there is near by, if any."""
+    def _noise_weights(self, reach: int) -> tuple[Floats, Floats | None]:
+        """1 off the borders of objects and image, 0 elsewhere; its local mean, if any."""
         if reach not in self._weights:
             inner = slice(reach, -reach)
-            weight = np.zeros(self.calm.shape, np.float32)
-            weight[inner, inner] = self.calm[inner, inner]
+            weight = np.zeros(self.off_border.shape, np.float32)
+            weight[inner, inner] = self.off_border[inner, inner]
             near_by = wide_blur(weight, 8.0) + np.float32(0.02) if weight.any() else None
             self._weights[reach] = weight, near_by
         return self._weights[reach]
 
 
-VOXEL_SPACING = (2.0, 1.0, 1.0)
-"""Distance between voxels along z, y, x: planes lie twice as far apart as pixels."""
-MAX_ATTEMPTS = 2000
-
-
 def draw_volume(
     seed: int, shape: tuple[int, int, int] = (24, 192, 192), count: int = 9
 ) -> tuple[NDArray[np.uint16], Ids]:
-    """Cells in three dimensions and a confocal stack of them.
+    """Draw cells in three dimensions and a confocal stack of them.
 
-    Bodies of uneven outline lie above and beside each other, some touch; each is of its own
-    brightness and grain. The stack is blurred, more along z, dims with depth, and has photon and
+    Bodies of uneven outline lie above and next to each other, some touching, each with its own
+    brightness and grain. The stack is blurred, more so along z, dims with depth, and has photon and
     read noise.
 
     Parameters
     ----------
     seed
-        Equal seeds, equal stacks.
+        Equal seeds give equal stacks.
     shape
         (Z, Y, X).
     count
-        So many bodies, fewer where there is no room.
+        Number of bodies; fewer where there is no room.
 
     Returns
     -------
-    stack (Z, Y, X) uint16, labels (Z, Y, X) int32 with the bodies 1..N
+    stack
+        Uint16 (Z, Y, X).
+    labels
+        Int32 (Z, Y, X), the bodies 1..N.
     """
     rng = np.random.default_rng(seed)
     labels = _bodies(rng, shape, count)
@@ -254,16 +261,16 @@ def draw_volume(
 
 
 def _bodies(rng: np.random.Generator, shape: tuple[int, int, int], count: int) -> Ids:
-    """Turned ellipsoids with uneven outlines; where two meet, the nearer one has the voxel."""
+    """Rotated ellipsoids with uneven outlines; a contested voxel belongs to the nearer one."""
     extent = np.array(shape) * VOXEL_SPACING
     axes = [np.arange(size) * step for size, step in zip(shape, VOXEL_SPACING, strict=True)]
-    where = np.stack(np.meshgrid(*axes, indexing="ij"))
+    positions = np.stack(np.meshgrid(*axes, indexing="ij"))
     uneven = _noise(rng, shape, 12.0)
     labels, level = np.zeros(shape, np.int32), np.ones(shape, np.float32)
     for number, (centre, radius) in enumerate(_places(rng, extent, count), start=1):
-        turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+        rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
         radii = radius * rng.uniform(0.8, 1.25, 3)
-        along = np.einsum("ij,jzyx->izyx", turn, where - centre[:, None, None, None])
+        along = np.einsum("ij,jzyx->izyx", rotation, positions - centre[:, None, None, None])
         far = np.sqrt(sum((along[axis] / radii[axis]) ** 2 for axis in range(3)))
         far = (far + 0.09 * rng.choice([-1, 1]) * uneven).astype(np.float32)
         nearest = far < level
@@ -274,9 +281,9 @@ def _bodies(rng: np.random.Generator, shape: tuple[int, int, int], count: int) -
 def _places(
     rng: np.random.Generator, extent: Floats, count: int
 ) -> list[tuple[NDArray[np.float64], float]]:
-    """Centres z, y, x and radii of bodies that hardly overlap, all through the middle plane."""
+    """Centres z, y, x and radii of bodies that hardly overlap and all cross the middle plane."""
     places: list[tuple[NDArray[np.float64], float]] = []
-    for _ in range(MAX_ATTEMPTS):
+    for _ in range(2000):
         if len(places) == count:
             break
         radius = float(rng.uniform(0.09, 0.15) * extent[1])
@@ -291,6 +298,6 @@ def _places(
 
 
 def _noise(rng: np.random.Generator, shape: tuple[int, int, int], length: float) -> Floats:
-    """Smooth noise of standard deviation 1 that is alike over `length` pixels."""
+    """Smooth noise of standard deviation 1 and a correlation length of `length` pixels."""
     field = ndi.gaussian_filter(rng.normal(size=shape), [length / step for step in VOXEL_SPACING])
     return np.asarray(field / field.std(), np.float32)

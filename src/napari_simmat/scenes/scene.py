@@ -1,28 +1,32 @@
-"""Drawn scenes: exact labels, the physical maps that sensors see, and grey values of regions."""
+"""A drawn scene: exact labels, and the physical maps that sensors image."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 from skimage.measure import label
 
-from napari_simmat.scenes.canvas import Drawing, Floats, Ids, Shape
-from napari_simmat.scenes.layouts import LAYOUTS
+from napari_simmat.scenes.canvas import Floats, Ids, Shape
+from napari_simmat.scenes.layouts import LAYOUTS, SceneLayout
 from napari_simmat.scenes.textures import smooth_field, texture
 
 MIN_AREA = 30
 """Smallest labelled object in pixels."""
+
+
 MIN_THICKNESS = 2.0
 """Smallest half-width in pixels of a labelled object at its thickest place."""
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A drawn scene before any sensor images it. All maps are (H, W) in image pixels.
+    """Objects and their surfaces, before any sensor images them. All maps are (H, W) in pixels.
 
     Parameters
     ----------
@@ -30,13 +34,13 @@ class Scene:
         Exact class-agnostic instance ids, 1..N without gaps, 0 = background; each id is one
         connected component of at least `MIN_AREA` pixels.
     regions
-        Ids of areas of uniform appearance: objects, their parts, and other things.
+        Ids of areas of uniform appearance: objects, parts of objects, and areas that are no object.
     distance
         Distance of a pixel's centre to the nearest border between regions, in pixels.
     layout
-        Name of its layout.
+        Name of the layout that drew it.
     seed
-        Of the maps, which are computed on first use.
+        Seed of the maps, each of which is computed on first use.
     """
 
     labels: Ids
@@ -45,6 +49,32 @@ class Scene:
     layout: str
     seed: int
 
+    @classmethod
+    def draw(
+        cls,
+        seed: int | np.random.Generator,
+        size: int | tuple[int, int],
+        layout: str | None,
+        layouts: Mapping[str, SceneLayout],
+        smallest_side: int,
+    ) -> Self:
+        """Draw a scene of one of `layouts`; `draw_scene` says what the parameters are."""
+        rng = np.random.default_rng(seed)
+        height, width = (size, size) if isinstance(size, int | np.integer) else size
+        if min(height, width) < smallest_side:
+            raise ValueError(
+                f"A scene of {height} x {width} pixels is too small; use {smallest_side} or more."
+            )
+        if layout is None:
+            layout = str(rng.choice(list(layouts)))
+        if layout not in layouts:
+            raise ValueError(f"Layout {layout!r} is unknown; use one of {', '.join(layouts)}.")
+        drawing = layouts[layout](rng, (int(height), int(width)))
+        regions = np.ascontiguousarray(drawing.regions, np.int32)
+        distance = _distance_to_border(regions)
+        labels = _instances(drawing.objects[regions], distance)
+        return cls(labels, regions, distance, layout, seed=int(rng.integers(2**31)))
+
     @property
     def shape(self) -> Shape:
         """Height and width in pixels."""
@@ -52,17 +82,17 @@ class Scene:
 
     @cached_property
     def n_regions(self) -> int:
-        """Number of rows of a table that `regions` can index, background included."""
+        """Number of regions, background included: the length of a table indexed by `regions`."""
         return int(self.regions.max()) + 1
 
     @cached_property
     def foreground(self) -> NDArray[np.bool_]:
-        """Mask of the regions other than the background."""
+        """Pixels of all regions but the background."""
         return self.regions > 0
 
     @cached_property
     def radii(self) -> Floats:
-        """Half-width in pixels of every region at its thickest place (n_regions,)."""
+        """Half-width (n_regions,) in pixels of every region at its thickest place."""
         index = np.arange(self.n_regions)
         return np.maximum(
             np.asarray(ndi.maximum(self.distance, self.regions, index), np.float32), 0.5
@@ -75,7 +105,7 @@ class Scene:
 
     @cached_property
     def dome(self) -> Floats:
-        """Height 0..1 inside every region: a round cap, 0 at its border, 1 at its heart."""
+        """Height 0..1 inside every region: a round cap, 0 at its border, 1 at its centre."""
         inward = self.distance / self.radii[self.regions]
         return np.asarray(np.sqrt(1 - (1 - np.clip(inward, 0, 1)) ** 2) * self.foreground)
 
@@ -83,19 +113,17 @@ class Scene:
     def neighbours(self) -> NDArray[np.int64]:
         """Pairs (P, 2) of regions that share a border."""
         pairs = []
-        for a, b in (
-            (self.regions[1:], self.regions[:-1]),
-            (self.regions[:, 1:], self.regions[:, :-1]),
-        ):
-            edge = a != b
-            low, high = np.minimum(a[edge], b[edge]), np.maximum(a[edge], b[edge])
+        for regions in (self.regions, self.regions.T):
+            edge = regions[1:] != regions[:-1]
+            a, b = regions[1:][edge], regions[:-1][edge]
+            low, high = np.minimum(a, b), np.maximum(a, b)
             pairs.append(low.astype(np.int64) * self.n_regions + high)
         keys = np.unique(np.concatenate(pairs))
         return np.stack([keys // self.n_regions, keys % self.n_regions], axis=1)
 
     @cached_property
     def albedo(self) -> Floats:
-        """Diffuse reflectance (H, W, 3) in 0..1, red, green, blue; of the ground behind glass."""
+        """Diffuse reflectance (H, W, 3) in 0..1, red, green, blue; clear glass has the ground's."""
         rng = self._rng(1)
         base = tones(self, rng, gap=rng.uniform(0.12, 0.25), channels=3)
         base[self._clear] = base[0]
@@ -104,7 +132,7 @@ class Scene:
 
     @cached_property
     def detail(self) -> Floats:
-        """Grain of the surface, which some sensors see: a texture of zero mean, unit variance."""
+        """Surface grain that some sensors see: a texture of zero mean and unit variance."""
         return texture(self._rng(9), self.shape)
 
     @cached_property
@@ -131,15 +159,11 @@ class Scene:
 
     @cached_property
     def normals(self) -> Floats:
-        """Unit surface normals (H, W, 3) as x, y, z; z points at the camera.
-
-        The relief of each region on a plane with a slant of its own.
-        """
+        """Unit surface normals (H, W, 3) as x, y, z: a region's relief on its own slanted plane."""
         rng = self._rng(8)
         slants = rng.normal(0, rng.uniform(0.1, 0.5), (2, self.n_regions)).astype(np.float32)
         dy, dx = np.gradient(self.height) + slants[:, self.regions]
-        length = np.sqrt(1 + dx**2 + dy**2)
-        return np.stack([-dx / length, -dy / length, 1 / length], axis=-1).astype(np.float32)
+        return unit_normals(dy, dx)
 
     @cached_property
     def temperature(self) -> Floats:
@@ -159,22 +183,28 @@ class Scene:
 
     @cached_property
     def gloss(self) -> Floats:
-        """Share 0..1 of the specular part in what the surface reflects."""
+        """Specular share 0..1 of the reflected light."""
         return self._rng(6).uniform(0.1, 0.9, self.n_regions).astype(np.float32)[self.regions]
 
     @cached_property
     def glass(self) -> NDArray[np.bool_]:
-        """Mask of regions of clear glass, through which the background shows."""
+        """Pixels of clear glass, which shows the background."""
         return np.asarray(self._clear[self.regions])
 
     @cached_property
     def _clear(self) -> NDArray[np.bool_]:
-        rng = self._rng(7)
-        clear = rng.random(self.n_regions) < rng.choice([0.0, 0.3, 0.7])
+        """Regions (n_regions,) of clear glass."""
+        return self._draw_clear(7, [0.0, 0.3, 0.7])
+
+    def _draw_clear(self, stream: int, shares: list[float]) -> NDArray[np.bool_]:
+        """Make one of `shares` of the regions clear; the background never is."""
+        rng = self._rng(stream)
+        clear = rng.random(self.n_regions) < rng.choice(shares)
         clear[0] = False
         return np.asarray(clear)
 
     def _rng(self, stream: int) -> np.random.Generator:
+        # A stream per map: maps do not depend on the order in which they are computed.
         return np.random.default_rng((self.seed, stream))
 
 
@@ -183,73 +213,29 @@ def draw_scene(
     size: int | tuple[int, int] = 256,
     layout: str | None = None,
 ) -> Scene:
-    """Draw a scene of one of the `LAYOUTS` (any by default); the same seed draws the same scene.
+    """Draw a scene.
 
     Parameters
     ----------
     seed
-        A number, or a generator, which is advanced.
+        A number, or a generator, which is advanced. Equal seeds draw equal scenes.
     size
         Side, or height and width, in pixels.
     layout
-        A name in `LAYOUTS`.
+        A name in `LAYOUTS`; any by default.
 
     Raises
     ------
     ValueError
         If the layout is unknown or the size below 16 pixels.
     """
-    rng = np.random.default_rng(seed)
-    height, width = (size, size) if isinstance(size, int | np.integer) else size
-    if min(height, width) < 16:
-        raise ValueError(f"A scene of {height} x {width} pixels is too small; use 16 or more.")
-    if layout is None:
-        layout = str(rng.choice(list(LAYOUTS)))
-    if layout not in LAYOUTS:
-        raise ValueError(f"Layout {layout!r} is unknown; use one of {', '.join(LAYOUTS)}.")
-    shape = (int(height), int(width))
-    labels, regions, distance = label_drawing(LAYOUTS[layout](rng, shape))
-    return Scene(labels, regions, distance, layout=layout, seed=int(rng.integers(2**31)))
+    return Scene.draw(seed, size, layout, LAYOUTS, smallest_side=16)
 
 
-def label_drawing(drawing: Drawing) -> tuple[Ids, Ids, Floats]:
-    """A scene's `labels`, `regions` and `distance` from a drawing."""
-    regions = np.ascontiguousarray(drawing.regions, np.int32)
-    distance = _distance_to_border(regions)
-    return _instances(drawing.objects[regions], distance), regions, distance
-
-
-def compact(labels: Ids, keep: NDArray[np.bool_]) -> Ids:
-    """Renumber labels to 1..N where `keep` (one per id, 0 included) is true, others to 0."""
-    keep = keep.copy()
-    keep[0] = False
-    table = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
-    return table[labels]
-
-
-def _distance_to_border(regions: Ids) -> Floats:
-    border = np.zeros(regions.shape, bool)
-    across = regions[1:] != regions[:-1]
-    border[1:] |= across
-    border[:-1] |= across
-    across = regions[:, 1:] != regions[:, :-1]
-    border[:, 1:] |= across
-    border[:, :-1] |= across
-    if not border.any():
-        return np.full(regions.shape, min(regions.shape) / 2, np.float32)
-    return np.asarray(ndi.distance_transform_edt(~border) + 0.5, np.float32)
-
-
-def _instances(objects: Ids, distance: Floats) -> Ids:
-    pieces = np.asarray(label(objects, background=0, connectivity=1), np.int32)
-    area = np.bincount(pieces.ravel())
-    index = np.arange(len(area))
-    thickness = np.asarray(ndi.maximum(distance, pieces, index))
-    keep = (area >= MIN_AREA) & (thickness >= MIN_THICKNESS) & (area < 0.75 * objects.size)
-    return compact(pieces, keep)
-
-
-_TRIES = 12
+def unit_normals(dy: Floats, dx: Floats) -> Floats:
+    """Normals (H, W, 3) as x, y, z of a surface with these slopes; z points at the camera."""
+    length = np.sqrt(1 + dx**2 + dy**2)
+    return np.stack([-dx / length, -dy / length, 1 / length], axis=-1).astype(np.float32)
 
 
 def tones(
@@ -262,29 +248,30 @@ def tones(
     channels: int = 1,
     background: float | None = None,
 ) -> Floats:
-    """Values (n_regions, channels), at least `gap` apart between neighbours if possible.
+    """Random grey values or colours (n_regions, channels) that differ between neighbours.
 
     Parameters
     ----------
     scene, rng
         The scene; source of randomness.
     gap
-        Desired difference between regions that share a border (largest over the channels).
+        Difference aimed at between regions that share a border (largest over the channels). Where
+        no candidate reaches it, the one that comes closest is taken.
     low, high
         Range of the values.
     channels
-        1 for grey; 3 for colours, which lean towards grey.
+        1 for grey; several for colours, which tend towards grey.
     background
-        Value of region 0; drawn like the others by default.
+        Value of region 0; random like the others by default.
     """
-    n = scene.n_regions
+    n, tries = scene.n_regions, 12
     next_to: list[list[int]] = [[] for _ in range(n)]
     for a, b in scene.neighbours.tolist():
         next_to[a].append(b)
         next_to[b].append(a)
-    candidates = rng.random((n, _TRIES, channels), dtype=np.float32)
+    candidates = rng.random((n, tries, channels), dtype=np.float32)
     if channels > 1:
-        grey = rng.random((n, _TRIES, 1), dtype=np.float32)
+        grey = rng.random((n, tries, 1), dtype=np.float32)
         candidates = grey + rng.uniform(0.1, 0.6) * (candidates - grey)
     candidates = low + (high - low) * candidates
     values = np.full((n, channels), np.nan, np.float32)
@@ -298,3 +285,32 @@ def tones(
         enough = np.flatnonzero(apart >= gap)
         values[region] = candidates[region, enough[0] if len(enough) else int(apart.argmax())]
     return values
+
+
+def compact(labels: Ids, keep: NDArray[np.bool_]) -> Ids:
+    """Renumber labels to 1..N where `keep` (one flag per id, 0 included) is true, others to 0."""
+    keep = keep.copy()
+    keep[0] = False
+    table = np.where(keep, np.cumsum(keep), 0).astype(np.int32)
+    return table[labels]
+
+
+def _instances(objects: Ids, distance: Floats) -> Ids:
+    """Connected pieces of objects, numbered 1..N, without those too small, thin or large."""
+    pieces = np.asarray(label(objects, background=0, connectivity=1), np.int32)
+    area = np.bincount(pieces.ravel())
+    index = np.arange(len(area))
+    thickness = np.asarray(ndi.maximum(distance, pieces, index))
+    keep = (area >= MIN_AREA) & (thickness >= MIN_THICKNESS) & (area < 0.75 * objects.size)
+    return compact(pieces, keep)
+
+
+def _distance_to_border(regions: Ids) -> Floats:
+    border = np.zeros(regions.shape, bool)
+    for edge, values in ((border, regions), (border.T, regions.T)):
+        across = values[1:] != values[:-1]
+        edge[1:] |= across
+        edge[:-1] |= across
+    if not border.any():
+        return np.full(regions.shape, min(regions.shape) / 2, np.float32)
+    return np.asarray(ndi.distance_transform_edt(~border) + 0.5, np.float32)

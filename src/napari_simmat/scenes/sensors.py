@@ -1,6 +1,6 @@
-"""Sensors that image one scene: colour, polarization, depth, heat, near infra-red, spectra.
+"""Sensors that image a scene: colour, polarization, depth, heat, near infra-red, spectra.
 
-Each renders (C, H, W) float32 in the sensor's own raw units.
+Each renders (C, H, W) float32 in the sensor's own raw units, with the sensor's typical faults.
 """
 
 from __future__ import annotations
@@ -25,93 +25,132 @@ from napari_simmat.scenes.samples import visible_labels
 from napari_simmat.scenes.scene import Scene, draw_scene, tones
 from napari_simmat.scenes.textures import smooth_field
 
-_COUNTS_PER_KELVIN = 25.0
-_THERMAL_ELECTRONS = 8000.0
+AnyScene = TypeVar("AnyScene", bound=Scene)
 
 
-def thermal(scene: Scene, rng: np.random.Generator) -> Floats:
-    """Raw counts (1, H, W) of an uncooled long-wave infra-red camera without a shutter.
+_CAMERA_LAYOUTS = ("leaves", "leaves", "large", "discs", "cells", "nested")
 
-    Counts are linear in the surface's temperature, plus what the camera adds before correction: its
-    own warmth, which makes a gradient across the field, darker corners and slow clouds; offsets of
-    the two amplifiers that read even and odd columns in turn, many times what things differ by; a
-    small offset of every column and row; white noise (Vollmer and Moellmann, Infrared Thermal
-    Imaging, 2018; fixed pattern of focal plane arrays: Scribner, Kruer and Killiany, Proceedings of
-    the IEEE 79, 1991). A mean over neighbouring columns brings the picture out. Glass is opaque.
+
+_ATTEMPTS = 20
+
+
+def draw_sensor_sample(
+    sensor: str,
+    rng: np.random.Generator | int,
+    size: int | tuple[int, int] = 256,
+    layout: str | None = None,
+) -> tuple[Floats, Ids, Scene]:
+    """Draw a scene and image it with `sensor`.
+
+    Parameters
+    ----------
+    sensor
+        A name in `SENSORS` or `PSEUDO_SENSORS`.
+    rng
+        Generator, which is advanced, or a seed.
+    size
+        Side, or height and width, in pixels.
+    layout
+        A name in `LAYOUTS`; one that suits cameras by default.
+
+    Returns
+    -------
+    image
+        (C, H, W) float32, raw units.
+    labels
+        Int32 (H, W), ids 1..N (N >= 1) of the objects visible in the sensor's cues.
+    scene
+        The scene itself, for imaging with other sensors.
     """
-    height, width = scene.shape
-    kelvin = blur(scene.temperature, rng.uniform(0.5, 0.9)) - 293
-    kelvin = kelvin + rng.uniform(3, 9) * _housing(rng, scene.shape)
-    gap = rng.uniform(6, 18) * rng.choice([-1, 1])
-    kelvin = kelvin + gap * (np.arange(width, dtype=np.float32) % 2 - 0.5)
-    kelvin = kelvin + rng.uniform(0.1, 0.4) * gaussian(rng, (1, width))
-    kelvin = kelvin + rng.uniform(0.0, 0.1) * gaussian(rng, (height, 1))
-    kelvin = kelvin + rng.uniform(0.03, 0.1) * gaussian(rng, scene.shape)
-    counts = rng.uniform(6000, 9000) + _COUNTS_PER_KELVIN * kelvin
-    return np.asarray(np.rint(counts), np.float32)[None]
+    rng = np.random.default_rng(rng)
+    return draw_until_visible(
+        sensor, rng, lambda: draw_scene(rng, size, layout or str(rng.choice(_CAMERA_LAYOUTS)))
+    )
 
 
-def near_infrared(scene: Scene, rng: np.random.Generator) -> Floats:
-    """Counts (1, H, W) of an interlaced silicon camera whose 850 nm lamp lights every other row.
+def draw_until_visible(
+    sensor: str, rng: np.random.Generator, draw: Callable[[], AnyScene]
+) -> tuple[Floats, Ids, AnyScene]:
+    """Draw scenes until an object is visible to the sensor; returns image, labels, scene."""
+    instrument = sensor_named(sensor)
+    for _ in range(_ATTEMPTS):
+        scene = draw()
+        if scene.labels.max() == 0:
+            continue
+        image, labels = observe(instrument, scene, rng)
+        if labels.max() > 0:
+            return image, labels, scene
+    raise RuntimeError(f"In {_ATTEMPTS} scenes {sensor} shows no object; draw larger scenes.")
 
-    Such a lamp flashes with one of the two fields, so that their difference is free of ambient
-    light (Ebisawa, IEEE Transactions on Instrumentation and Measurement 47, 1998). Ambient light is
-    the sun's, in patches, and much the brighter; the chip, hardly thicker than the light's path in
-    it, lays an etalon's fringes over both (Howell, Handbook of CCD Astronomy, 2006). Dyes are clear
-    there and clear glass is not (ferrous iron), so that reflectances have nothing to do with
-    colours (Salamati, Fredembach and Suesstrunk, CIC 2009).
+
+def observe(sensor: Sensor, scene: Scene, rng: np.random.Generator) -> tuple[Floats, Ids]:
+    """Image (C, H, W) of `scene` by `sensor`, and ids 1..N (H, W) of the objects visible in it."""
+    image = sensor.render(scene, rng)
+    return image, visible_labels(sensor.cues(image).transpose(1, 2, 0), scene.labels)
+
+
+def differences(image: Floats) -> Floats:
+    """Cues (K, H, W): each channel, and its difference from the mean of all (C, H, W)."""
+    return image if len(image) == 1 else np.concatenate([image, image - image.mean(axis=0)])
+
+
+class Sensor(NamedTuple):
+    """A sensor: its channels, their rendering, and the cues by which objects are visible.
+
+    Parameters
+    ----------
+    channels
+        Names of the C channels.
+    render
+        (scene, generator) -> image (C, H, W) float32.
+    cues
+        Image (C, H, W) -> cues (K, H, W) in which borders may be visible.
     """
-    shape = scene.shape
-    base = tones(scene, rng, gap=0.12, low=0.25, high=0.75)[:, 0]
-    grain = 1 + rng.uniform(0.02, 0.08) * scene.detail
-    ambient: Floats = np.full(shape, rng.uniform(1.2, 2.0), np.float32)
-    for length in (0.3, 0.12):  # sun and shade, with borders of their own
-        patches = smooth_field(rng, shape, max(6.0, length * rng.uniform(0.6, 1.4) * min(shape)))
-        shade = rng.uniform(0.25, 0.5) ** (np.tanh(4 * patches) / 2)
-        ambient = (ambient * shade).astype(np.float32)
-    surface = blur(base[scene.regions], rng.uniform(0.4, 0.7))
-    y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in shape)
-    y0, x0 = rng.uniform(-0.5, 0.5, 2)
-    beam = 1 / (1 + ((y[:, None] - y0) ** 2 + (x[None] - x0) ** 2) / rng.uniform(1.5, 4.0))
-    lit = (np.arange(shape[0]) + rng.integers(2)) % 2 == 0
-    light = ambient + rng.uniform(0.5, 0.8) * beam * lit[:, None]
-    # The phase grows with the chip's thickness: level lines some 8 to 20 px apart.
-    thickness = min(shape) * rng.uniform(0.35, 0.7)
-    turns = thickness / rng.uniform(8, 20)
-    phase = 2 * np.pi * turns * smooth_field(rng, shape, thickness)
-    fringes = 1 + rng.uniform(0.05, 0.15) * np.cos(phase)
-    electrons = np.asarray(_THERMAL_ELECTRONS * surface * grain * light * fringes, np.float32)
-    return camera_noise(rng, electrons, 15.0)[None].astype(np.float32)
+
+    channels: tuple[str, ...]
+    render: Callable[[Scene, np.random.Generator], Floats]
+    cues: Callable[[Floats], Floats] = differences
 
 
-def _housing(rng: np.random.Generator, shape: Shape) -> Floats:
-    """What the camera's own warmth adds (H, W), about -1 to 1: slope, corners, clouds."""
-    y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in shape)
-    angle = rng.uniform(0, 2 * np.pi)
-    slope = np.sin(angle) * y[:, None] + np.cos(angle) * x[None]
-    y0, x0 = rng.uniform(-0.3, 0.3, 2)
-    corners = 0.5 - ((y[:, None] - y0) ** 2 + (x[None] - x0) ** 2)
-    clouds = smooth_field(rng, shape, min(shape) * rng.uniform(0.5, 1.0))
-    mix = rng.dirichlet([2, 2, 1])
-    return np.asarray(mix[0] * slope + mix[1] * corners + mix[2] * clouds, np.float32)
+def sensor_named(name: str) -> Sensor:
+    """Sensor by its name in `SENSORS` or `PSEUDO_SENSORS`; a ValueError lists the names."""
+    sensors = SENSORS | PSEUDO_SENSORS
+    if name not in sensors:
+        raise ValueError(f"Sensor {name!r} is unknown; use one of {', '.join(sensors)}.")
+    return sensors[name]
 
 
-_FULL_SCALE = 3900.0  # counts of the brightest pixels of a 12-bit camera
-_ELECTRONS_PER_COUNT = 2.5  # electrons per count
+def rgb(scene: Scene, rng: np.random.Generator) -> Floats:
+    """Colour photograph (3, H, W), 0..255: diffuse reflection under one lamp, some gloss."""
+    lamp = draw_lamp(rng)
+    light = illumination(scene, lamp, rng.uniform(0.3, 0.6))
+    shine = scene.gloss * np.clip(scene.normals @ halfway(lamp), 0, 1) ** 40
+    shine = np.where(scene.glass, 0.03, 0.4) * shine
+    image: Floats = scene.albedo * light[..., None] + shine[..., None]
+    image = blur(image.astype(np.float32), rng.uniform(0.3, 0.8)).transpose(2, 0, 1)
+    image = image + rng.uniform(0.003, 0.02) * gaussian(rng, image.shape)
+    return np.asarray(np.clip(255 * image, 0, 255), np.float32)
+
+
+_FULL_SCALE = 3900.0
+"""Counts of the brightest pixels of a 12-bit camera."""
+
+
+_ELECTRONS_PER_COUNT = 2.5
 
 
 def polarization(scene: Scene, rng: np.random.Generator) -> Floats:
     """Counts (4, H, W) of a 12-bit camera behind polarisers at 0, 45, 90 and 135 degrees.
 
-    Light is the sum of a diffuse and a specular part. Each is partly linearly polarised as the
-    Fresnel equations say (Hecht, Optics; degrees of polarization as in Atkinson and Hancock
-    2006, polarised photography after Schechner 2003): the diffuse part, which left the
-    surface by refraction, along the normal's azimuth; the specular part across it. Stokes'
-    S0, S1, S2 of the two add up, and a polariser at angle a passes
-    (S0 + S1 cos 2a + S2 sin 2a) / 2, so I0 + I90 = I45 + I135 up to noise.
+    Light is the sum of a diffuse and a specular part, each partly linearly polarised by the
+    Fresnel equations (Hecht, Optics; degrees of polarization as in Atkinson and Hancock 2006,
+    polarised photography after Schechner 2003): the diffuse part, which left the surface by
+    refraction, along the normal's azimuth, the specular part across it. Their Stokes parameters
+    S0, S1, S2 add up, and a polariser at angle a passes (S0 + S1 cos 2a + S2 sin 2a) / 2, so that
+    I0 + I90 = I45 + I135 up to noise.
 
-    Clear glass lets the ground's light through, less what its two faces reflect, and adds the
-    reflected surroundings, here about twice as bright as the ground: it hardly changes the
+    Clear glass transmits the ground's light, except for the reflections at its two faces, and adds
+    the reflected surroundings, here about twice as bright as the ground: it hardly changes the
     intensity, but polarises.
     """
     index = scene.refractive_index
@@ -128,31 +167,15 @@ def polarization(scene: Scene, rng: np.random.Generator) -> Floats:
     from_diffuse = diffuse * _diffuse_degree(sine2, index) * ~scene.glass
     from_specular = specular * _specular_degree(sine2, index)
     polarised = from_diffuse - from_specular  # along the azimuth; negative = across
-    stokes = np.stack(
-        [
-            diffuse + specular,
-            polarised * np.cos(2 * azimuth),
-            polarised * np.sin(2 * azimuth),
-        ],
-        axis=-1,
-    ).astype(np.float32)
-    stokes = blur(stokes, rng.uniform(0.4, 0.9))
+    along, aslant = polarised * np.cos(2 * azimuth), polarised * np.sin(2 * azimuth)
+    stokes = np.stack([diffuse + specular, along, aslant], axis=-1).astype(np.float32)
+    s0, s1, s2 = np.moveaxis(blur(stokes, rng.uniform(0.4, 0.9)), -1, 0)
 
-    # (4, H, W), polarisers at 0, 45, 90, 135 degrees
-    halves = np.stack(
-        [
-            stokes[..., 0] + stokes[..., 1],
-            stokes[..., 0] + stokes[..., 2],
-            stokes[..., 0] - stokes[..., 1],
-            stokes[..., 0] - stokes[..., 2],
-        ]
-    )
-    exposure = rng.uniform(0.35, 0.95) * _FULL_SCALE / max(float(halves.max()), 1e-6)
-    counts = (
-        camera_noise(rng, _ELECTRONS_PER_COUNT * exposure * halves, rng.uniform(3, 9))
-        / _ELECTRONS_PER_COUNT
-    )
-    return (counts + rng.uniform(5, 60)).astype(np.float32)
+    transmitted = np.stack([s0 + s1, s0 + s2, s0 - s1, s0 - s2])  # 0, 45, 90, 135 degrees
+    exposure = rng.uniform(0.35, 0.95) * _FULL_SCALE / max(float(transmitted.max()), 1e-6)
+    electrons = _ELECTRONS_PER_COUNT * exposure * transmitted
+    electrons = camera_noise(rng, electrons, rng.uniform(3, 9))
+    return (electrons / _ELECTRONS_PER_COUNT + rng.uniform(5, 60)).astype(np.float32)
 
 
 def _fresnel_reflectance(sine2: Floats, index: Floats) -> Floats:
@@ -164,7 +187,7 @@ def _fresnel_reflectance(sine2: Floats, index: Floats) -> Floats:
 
 
 def _diffuse_degree(sine2: Floats, index: Floats) -> Floats:
-    """Degree of linear polarization of light that came from below the surface."""
+    """Degree of linear polarization of light from below the surface."""
     cosine = np.sqrt(1 - sine2)
     above = (index - 1 / index) ** 2 * sine2
     below = 2 + 2 * index**2 - (index + 1 / index) ** 2 * sine2
@@ -180,24 +203,32 @@ def _specular_degree(sine2: Floats, index: Floats) -> Floats:
 
 _COUNTS_AT_1_M = 348.0
 """Disparity in eighths of a pixel: 580 px focal length x 7.5 cm baseline x 8 (Kinect)."""
+
+
 _PER_PIXEL = 8.0
+
+
 _FARTHEST_SHADOW = 8
-"""Width in pixels up to which the projector's shadow is followed."""
+"""Largest width in pixels of the projector's shadow."""
+
+
 _NEAREST = 0.5
-"""Distance in metres that the HHA code's disparity shows as white."""
+"""Distance in metres whose disparity is white in the HHA code."""
+
+
 _METRES_OF_HEIGHT = 3.0
-"""Height above ground that the HHA code shows as white."""
+"""Height above ground that is white in the HHA code."""
 
 
 def depth(scene: Scene, rng: np.random.Generator) -> Floats:
     """Raw counts (1, H, W) of a structured-light depth camera; 0 = no reading.
 
-    What is measured is disparity, in whole eighths of a pixel, inverse to the distance z, so that
-    a step of the surface fades with 1 / z^2 (Khoshelham and Elberink, Sensors 12, 2012). The
-    ground that leads away from the camera takes nearly the whole range, and the things on it show
-    as steps of some counts. Nothing is read in the projector's shadow to one side of what stands
-    out, nor in patches on glass, which scatters little of the pattern back, and on steep faces, nor
-    at many a single place whose spot of the pattern is not recognised.
+    The camera measures disparity in whole eighths of a pixel, inverse to the distance z, so that a
+    step of the surface fades with 1 / z^2 (Khoshelham and Elberink, Sensors 12, 2012). The receding
+    ground takes nearly the whole range; objects on it show as steps of a few counts. There is no
+    reading in the projector's shadow at one side of raised objects, in patches on glass, which
+    scatters little of the pattern back, and on steep faces, and at many single pixels where the
+    pattern is not recognised.
     """
     counts = _COUNTS_AT_1_M / _metres(scene, rng)
     raw = np.rint(_with_matching_error(counts, rng))
@@ -205,27 +236,19 @@ def depth(scene: Scene, rng: np.random.Generator) -> Floats:
     return np.asarray(np.where(lost, 0, np.maximum(raw, 0)), np.float32)[None]
 
 
-def fill_missing(image: Floats) -> Floats:
-    """Image (C, H, W) with the mean of the readings near by where all channels are 0: none."""
-    read = np.asarray((image > 0).any(axis=0))
-    weight = np.maximum(blur(np.asarray(read, np.float32), 1.5), 1e-3)
-    near_by = blur(image.transpose(1, 2, 0), 1.5).transpose(2, 0, 1) / weight
-    return np.where(read, image, near_by).astype(np.float32)
-
-
 def hha(scene: Scene, rng: np.random.Generator) -> Floats:
     """Depth as three channels of 0..255 (3, H, W): disparity, height above ground, angle.
 
     The code of Gupta, Girshick, Arbelaez and Malik (ECCV 2014, arXiv 1407.5736): horizontal
-    disparity; height above the lowest point; angle of the surface normal with the direction
+    disparity; height above the lowest point; angle between the surface normal and the direction
     against gravity, which is estimated from the image and hence slightly off. Channels are scaled
-    alike for all images of a data set. Disparity and height change along the ground far more than
-    from thing to thing; how things are slanted stands in the angle, under the error that normals
-    fitted to noisy points have. All channels are 0 where `depth` has no reading.
+    alike for all images of a data set. Disparity and height vary far more along the ground than
+    between objects; the slant of objects shows in the angle, under the error of normals fitted to
+    noisy points. All channels are 0 where `depth` has no reading.
     """
     counts = _COUNTS_AT_1_M / _metres(scene, rng)
     z = _COUNTS_AT_1_M / _with_matching_error(counts, rng)
-    pitch = rng.uniform(0.3, 1.0)  # the camera looks down by that much
+    pitch = rng.uniform(0.3, 1.0)  # radians by which the camera looks down
     focal = 1.1 * max(scene.shape)
     across, down = (
         z * (np.arange(n, dtype=np.float32) - n / 2).reshape(axes) / focal
@@ -244,21 +267,29 @@ def hha(scene: Scene, rng: np.random.Generator) -> Floats:
     return np.asarray(np.rint(code), np.float32)
 
 
+def fill_missing(image: Floats) -> Floats:
+    """Fill pixels without a reading, 0 in all channels (C, H, W), with the local mean."""
+    read = np.asarray((image > 0).any(axis=0))
+    weight = np.maximum(blur(np.asarray(read, np.float32), 1.5), 1e-3)
+    near_by = blur(image.transpose(1, 2, 0), 1.5).transpose(2, 0, 1) / weight
+    return np.where(read, image, near_by).astype(np.float32)
+
+
 def _metres(scene: Scene, rng: np.random.Generator) -> Floats:
-    """Distance from the camera, 1 to 2 m in the middle."""
+    """Distance (H, W) from the camera in metres, with a median of 1 to 2 m."""
     distance = scene.depth / np.median(scene.depth) * np.float32(rng.uniform(1, 2))
     return np.asarray(distance, np.float32)
 
 
 def _with_matching_error(counts: Floats, rng: np.random.Generator) -> Floats:
-    """Disparity with the error of matching, which is correlated over the window matched."""
+    """Disparity with the matching error, which is correlated over the matching window."""
     window = blur(gaussian(rng, counts.shape), rng.uniform(0.6, 1.0))
     noise = rng.uniform(0.4, 0.9) * window / window.std()
     return np.asarray(blur(counts, rng.uniform(0.3, 0.6)) + noise, np.float32)
 
 
 def _missing_readings(scene: Scene, counts: Floats, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Mask of missing readings: in shadows, in patches of some surfaces, at single places."""
+    """Pixels without a reading: in shadows, in patches of some surfaces, single ones."""
     patches = smooth_field(rng, scene.shape, rng.uniform(4, 9))
     steep = scene.normals[..., 2] < 0.45
     lost = _shadow(counts) | (patches > np.select([scene.glass, steep], [1.2, 0.9], 2.4))
@@ -267,7 +298,7 @@ def _missing_readings(scene: Scene, counts: Floats, rng: np.random.Generator) ->
 
 
 def _shadow(counts: Floats) -> NDArray[np.bool_]:
-    """Mask of pixels hidden from the projector, which stands on the right."""
+    """Pixels hidden from the projector, which stands to the right, by something nearer."""
     hidden = np.zeros(counts.shape, bool)
     for away in range(1, min(_FARTHEST_SHADOW, counts.shape[1] - 1) + 1):
         nearer = counts[:, away:] - counts[:, :-away]
@@ -275,9 +306,82 @@ def _shadow(counts: Floats) -> NDArray[np.bool_]:
     return hidden
 
 
+_COUNTS_PER_KELVIN = 25.0
+
+
+def thermal(scene: Scene, rng: np.random.Generator) -> Floats:
+    """Raw counts (1, H, W) of an uncooled long-wave infra-red camera without a shutter.
+
+    Counts are linear in the surface's temperature. The uncorrected camera adds its own warmth (a
+    gradient across the field, darker corners and slow clouds); offsets of the two amplifiers that
+    read even and odd columns in turn, many times the differences between objects; a small offset
+    of every column and row; white noise (Vollmer and Moellmann, Infrared Thermal Imaging, 2018;
+    fixed pattern of focal plane arrays: Scribner, Kruer and Killiany, Proceedings of the IEEE 79,
+    1991). Averaging neighbouring columns reveals the objects. Glass is opaque.
+    """
+    height, width = scene.shape
+    kelvin = blur(scene.temperature, rng.uniform(0.5, 0.9)) - 293
+    kelvin = kelvin + rng.uniform(3, 9) * _housing(rng, scene.shape)
+    gap = rng.uniform(6, 18) * rng.choice([-1, 1])
+    kelvin = kelvin + gap * (np.arange(width, dtype=np.float32) % 2 - 0.5)
+    kelvin = kelvin + rng.uniform(0.1, 0.4) * gaussian(rng, (1, width))
+    kelvin = kelvin + rng.uniform(0.0, 0.1) * gaussian(rng, (height, 1))
+    kelvin = kelvin + rng.uniform(0.03, 0.1) * gaussian(rng, scene.shape)
+    counts = rng.uniform(6000, 9000) + _COUNTS_PER_KELVIN * kelvin
+    return np.asarray(np.rint(counts), np.float32)[None]
+
+
+def _housing(rng: np.random.Generator, shape: Shape) -> Floats:
+    """Signal (H, W) of the camera's own warmth, about -1 to 1: slope, corners, clouds."""
+    y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in shape)
+    angle = rng.uniform(0, 2 * np.pi)
+    slope = np.sin(angle) * y[:, None] + np.cos(angle) * x[None]
+    y0, x0 = rng.uniform(-0.3, 0.3, 2)
+    corners = 0.5 - ((y[:, None] - y0) ** 2 + (x[None] - x0) ** 2)
+    clouds = smooth_field(rng, shape, min(shape) * rng.uniform(0.5, 1.0))
+    mix = rng.dirichlet([2, 2, 1])
+    return np.asarray(mix[0] * slope + mix[1] * corners + mix[2] * clouds, np.float32)
+
+
+_NEAR_INFRARED_ELECTRONS = 8000.0
+
+
+def near_infrared(scene: Scene, rng: np.random.Generator) -> Floats:
+    """Counts (1, H, W) of an interlaced silicon camera whose 850 nm lamp lights every other row.
+
+    Such a lamp flashes with one of the two fields, so that their difference is free of ambient
+    light (Ebisawa, IEEE Transactions on Instrumentation and Measurement 47, 1998). Ambient light is
+    patchy sunlight and much brighter than the lamp. The chip, hardly thicker than the absorption
+    length of the light, adds etalon fringes to both (Howell, Handbook of CCD Astronomy, 2006). At
+    850 nm dyes are clear and clear glass is not (ferrous iron), so that reflectances are
+    independent of colours (Salamati, Fredembach and Suesstrunk, CIC 2009).
+    """
+    shape = scene.shape
+    base = tones(scene, rng, gap=0.12, low=0.25, high=0.75)[:, 0]
+    grain = 1 + rng.uniform(0.02, 0.08) * scene.detail
+    ambient: Floats = np.full(shape, rng.uniform(1.2, 2.0), np.float32)
+    ambient = _shade_patches(ambient, rng, 0.25, 0.5)
+    surface = blur(base[scene.regions], rng.uniform(0.4, 0.7))
+    y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in shape)
+    y0, x0 = rng.uniform(-0.5, 0.5, 2)
+    beam = 1 / (1 + ((y[:, None] - y0) ** 2 + (x[None] - x0) ** 2) / rng.uniform(1.5, 4.0))
+    lit = (np.arange(shape[0]) + rng.integers(2)) % 2 == 0
+    light = ambient + rng.uniform(0.5, 0.8) * beam * lit[:, None]
+    # The phase grows with the chip's thickness, so fringes are level lines some 8 to 20 px apart.
+    thickness = min(shape) * rng.uniform(0.35, 0.7)
+    turns = thickness / rng.uniform(8, 20)
+    phase = 2 * np.pi * turns * smooth_field(rng, shape, thickness)
+    fringes = 1 + rng.uniform(0.05, 0.15) * np.cos(phase)
+    electrons = np.asarray(_NEAR_INFRARED_ELECTRONS * surface * grain * light * fringes, np.float32)
+    return camera_noise(rng, electrons, 15.0)[None].astype(np.float32)
+
+
 BANDS = 48
+
+
 SHORTEST, LONGEST = 400.0, 2500.0
 """Range in nanometres of an imaging spectrometer such as AVIRIS."""
+
 
 ABSORPTIONS: dict[str, tuple[float, float]] = {
     "chlorophyll": (670.0, 35.0),
@@ -290,8 +394,10 @@ ABSORPTIONS: dict[str, tuple[float, float]] = {
 }
 """Absorption bands of common materials: centre and width (sigma) in nanometres (Clark 1999)."""
 
+
 _ATMOSPHERE = ((760, 8, 0.4), (940, 25, 0.5), (1130, 30, 0.6), (1385, 45, 0.99), (1885, 60, 0.99))
-"""Oxygen's and water vapour's bands: centre and width in nanometres, share that is absorbed."""
+"""Bands of oxygen and water vapour: centre and width in nanometres, absorbed share."""
+
 
 LANDSAT = {
     "480 nm": (450.0, 510.0),
@@ -301,24 +407,18 @@ LANDSAT = {
     "1610 nm": (1570.0, 1650.0),
     "2200 nm": (2110.0, 2290.0),
 }
-"""Bands 2 to 7 of Landsat 8's imager by their centres, from and to nanometres."""
-
-
-def wavelengths(bands: int = BANDS) -> NDArray[np.float64]:
-    """Centres (bands,) of equal bands in nanometres."""
-    width = (LONGEST - SHORTEST) / bands
-    return np.asarray(SHORTEST + width * (np.arange(bands) + 0.5), np.float64)
+"""Bands 2 to 7 of Landsat 8's imager: name by centre -> range in nanometres."""
 
 
 def hyperspectral(scene: Scene, rng: np.random.Generator, bands: int = BANDS) -> Floats:
     """Counts (bands, H, W) of a pushbroom imaging spectrometer, 400 to 2500 nm.
 
-    Radiance is sunlight times the air's transmission times reflectance: one smooth continuum for
-    all materials of a scene, in which each has absorption bands of its own depths (Clark,
+    Radiance is sunlight times atmospheric transmission times reflectance. Reflectance is one smooth
+    continuum for all materials of a scene, with absorption bands whose depths differ (Clark,
     Spectroscopy of Rocks and Minerals, 1999). Shading, damp patches, cloud shadows and grain scale
-    the whole spectrum of a pixel alike, and by more than the materials differ in any band: one band
-    shows patches, the ratio of two shows materials. Where water vapour takes all the light only
-    noise is left. Every detector, which draws one column of one band, has a gain of its own.
+    the whole spectrum of a pixel, and by more than materials differ in any band: a single band
+    shows patches, the ratio of two shows materials. Where water vapour absorbs all light only
+    noise is left. Every detector, which records one column of one band, has its own gain.
     """
     centres = wavelengths(bands)
     half = (LONGEST - SHORTEST) / bands / 2
@@ -330,46 +430,33 @@ def multispectral(scene: Scene, rng: np.random.Generator) -> Floats:
     return _radiance(scene, rng, list(LANDSAT.values()), photons=20_000)
 
 
-def spectral_contrasts(image: Floats, components: int = 8) -> Floats:
-    """The `components` or fewer directions of the spectrum that stand out most from the noise.
-
-    (C, H, W) -> (K, H, W): principal components of the logarithm, in which brightness adds to all
-    bands alike, after each band is divided by its noise (after Green et al. 1988).
-    """
-    logs = np.log(np.maximum(image, 1.0)).reshape(len(image), -1)
-    logs -= logs.mean(axis=1, keepdims=True)
-    rows = logs.reshape(image.shape)
-    noise = np.median(np.abs(np.diff(rows, axis=1)), axis=(1, 2)) / 0.954 + 1e-4
-    logs /= noise[:, None]
-    _, directions = np.linalg.eigh(np.asarray(logs @ logs.T, np.float64))
-    leading = directions[:, ::-1][:, :components].T.astype(np.float32)
-    return np.asarray((leading @ logs).reshape(-1, *image.shape[1:]), np.float32)
+def wavelengths(bands: int = BANDS) -> NDArray[np.float64]:
+    """Centres (bands,) of equal bands in nanometres."""
+    width = (LONGEST - SHORTEST) / bands
+    return np.asarray(SHORTEST + width * (np.arange(bands) + 0.5), np.float64)
 
 
 def _radiance(
     scene: Scene, rng: np.random.Generator, bands: list[tuple[float, float]], photons: float
 ) -> Floats:
-    """Counts (C, H, W) in `bands`, each from and to nanometres."""
-    shape = scene.shape
+    """Counts (C, H, W) in `bands`, each a range in nanometres."""
     fine = np.arange(SHORTEST, LONGEST, 5.0)
     light = _sunlight(fine) * _reflectance(scene, rng, fine)  # (regions, fine)
     seen = np.stack(
         [light[:, (fine >= low - 2.5) & (fine <= high + 2.5)].mean(axis=1) for low, high in bands]
     ).astype(np.float32)
     bright = illumination(scene, draw_lamp(rng), rng.uniform(0.4, 0.7))
-    for length in (0.3, 0.12):  # cloud shadows or damp patches, with borders of their own
-        patches = smooth_field(rng, shape, max(6.0, length * rng.uniform(0.6, 1.4) * min(shape)))
-        bright = bright * rng.uniform(0.45, 0.8) ** (np.tanh(4 * patches) / 2)
+    bright = _shade_patches(bright, rng, 0.45, 0.8)  # cloud shadows or damp patches
     bright = bright * np.exp(rng.uniform(0.04, 0.12) * scene.detail)
     bright = np.asarray(bright * photons / np.median(bright), np.float32)
     sharpness = rng.uniform(0.4, 0.7)
     image = np.stack([blur(bright * band[scene.regions], sharpness) for band in seen])
-    image *= 1 + rng.uniform(0.003, 0.012) * gaussian(rng, (len(image), 1, shape[1]))
+    image *= 1 + rng.uniform(0.003, 0.012) * gaussian(rng, (len(image), 1, scene.shape[1]))
     return camera_noise(rng, image, 6.0).astype(np.float32)
 
 
 def _sunlight(nanometres: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Radiance of a black body at 5800 K behind the atmosphere, 1 at its peak (Planck's law)."""
+    """Radiance of a black body at 5800 K below the atmosphere, 1 at its peak (Planck's law)."""
     planck = nanometres**-5 / np.expm1(1.4388e7 / (nanometres * 5800))
     for centre, width, share in _ATMOSPHERE:
         planck = planck * (1 - share * np.exp(-(((nanometres - centre) / width) ** 4)))
@@ -389,42 +476,33 @@ def _reflectance(
     return spectra
 
 
-AnyScene = TypeVar("AnyScene", bound=Scene)
-_LAYOUTS = ("leaves", "leaves", "large", "discs", "cells", "nested")
-_ATTEMPTS = 20
+def spectral_contrasts(image: Floats, components: int = 8) -> Floats:
+    """The (at most `components`) directions of the spectrum with the highest signal-to-noise ratio.
 
-
-def differences(image: Floats) -> Floats:
-    """Where objects show: in a channel, or in how it differs from the mean of all (K, H, W)."""
-    return image if len(image) == 1 else np.concatenate([image, image - image.mean(axis=0)])
-
-
-class Sensor(NamedTuple):
-    """A sensor's channel names and its two functions.
-
-    `render` maps a scene and a generator to an image (C, H, W) float32, `cues` that image to the
-    maps (K, H, W) in which borders of objects are sought.
+    (C, H, W) -> (K, H, W): principal components of the logarithm, where brightness is an offset
+    common to all bands, after dividing each band by its noise (after Green et al. 1988).
     """
+    logs = np.log(np.maximum(image, 1.0)).reshape(len(image), -1)
+    logs -= logs.mean(axis=1, keepdims=True)
+    rows = logs.reshape(image.shape)
+    noise = np.median(np.abs(np.diff(rows, axis=1)), axis=(1, 2)) / 0.954 + 1e-4
+    logs /= noise[:, None]
+    _, directions = np.linalg.eigh(np.asarray(logs @ logs.T, np.float64))
+    leading = directions[:, ::-1][:, :components].T.astype(np.float32)
+    return np.asarray((leading @ logs).reshape(-1, *image.shape[1:]), np.float32)
 
-    channels: tuple[str, ...]
-    render: Callable[[Scene, np.random.Generator], Floats]
-    cues: Callable[[Floats], Floats] = differences
 
-
-def rgb(scene: Scene, rng: np.random.Generator) -> Floats:
-    """Colour photograph (3, H, W), 0..255: diffuse reflection under one lamp, some gloss."""
-    lamp = draw_lamp(rng)
-    light = illumination(scene, lamp, rng.uniform(0.3, 0.6))
-    shine = scene.gloss * np.clip(scene.normals @ halfway(lamp), 0, 1) ** 40
-    shine = np.where(scene.glass, 0.03, 0.4) * shine
-    image: Floats = scene.albedo * light[..., None] + shine[..., None]
-    image = blur(image.astype(np.float32), rng.uniform(0.3, 0.8)).transpose(2, 0, 1)
-    image = image + rng.uniform(0.003, 0.02) * gaussian(rng, image.shape)
-    return np.asarray(np.clip(255 * image, 0, 255), np.float32)
+def _shade_patches(light: Floats, rng: np.random.Generator, low: float, high: float) -> Floats:
+    """Multiply `light` (H, W) by patches of sun and shade whose borders are not the objects'."""
+    shape = (light.shape[0], light.shape[1])
+    for length in (0.3, 0.12):
+        patches = smooth_field(rng, shape, max(6.0, length * rng.uniform(0.6, 1.4) * min(shape)))
+        light = light * rng.uniform(low, high) ** (np.tanh(4 * patches) / 2)
+    return light
 
 
 def hyperspectral_sensor(bands: int) -> Sensor:
-    """A spectrometer of any number of bands, a few hundred as well, named by wavelength."""
+    """A spectrometer with any number of bands, even hundreds, named by wavelength."""
     names = tuple(f"{centre:.0f} nm" for centre in wavelengths(bands))
     return Sensor(names, partial(hyperspectral, bands=bands), spectral_contrasts)
 
@@ -445,9 +523,9 @@ SENSORS: dict[str, Sensor] = {
 
 
 def stack_sensors(first: Sensor, second: Sensor) -> Sensor:
-    """The channels of two sensors that see the same scene, registered, as one sensor.
+    """One sensor with the registered channels of two sensors, each in its own units.
 
-    Units differ from channel to channel. An object counts as visible if either sensor shows it.
+    An object counts as visible if either sensor shows it.
     """
 
     def render(scene: Scene, rng: np.random.Generator) -> Floats:
@@ -466,67 +544,3 @@ PSEUDO_SENSORS: dict[str, Sensor] = {
     if name != "rgb"
 }
 """SimMAT's pseudo new modalities: colour and another sensor's channels in one stack."""
-
-
-def sensor_named(name: str) -> Sensor:
-    """The sensor of a name in `SENSORS` or `PSEUDO_SENSORS`; ValueError lists the names."""
-    sensors = SENSORS | PSEUDO_SENSORS
-    if name not in sensors:
-        raise ValueError(f"Sensor {name!r} is unknown; use one of {', '.join(sensors)}.")
-    return sensors[name]
-
-
-def observe(sensor: Sensor, scene: Scene, rng: np.random.Generator) -> tuple[Floats, Ids]:
-    """Image (C, H, W) of `scene`, and the ids (H, W) of the objects that it shows, 1..N."""
-    image = sensor.render(scene, rng)
-    return image, visible_labels(sensor.cues(image).transpose(1, 2, 0), scene.labels)
-
-
-def draw_sensor_sample(
-    sensor: str,
-    rng: np.random.Generator | int,
-    size: int | tuple[int, int] = 256,
-    layout: str | None = None,
-) -> tuple[Floats, Ids, Scene]:
-    """Draw a scene and image it with `sensor`.
-
-    Parameters
-    ----------
-    sensor
-        A name in `SENSORS` or `PSEUDO_SENSORS`.
-    rng
-        Generator, which is advanced, or a seed.
-    size
-        Side, or height and width, in pixels.
-    layout
-        A name in `LAYOUTS`; by default one that suits cameras.
-
-    Returns
-    -------
-    image
-        (C, H, W) float32, raw units.
-    labels
-        The scene's objects that this sensor can tell apart, in any channel or by how channels
-        differ; ids 1..N.
-    scene
-        The scene, for other sensors.
-    """
-    rng = np.random.default_rng(rng)
-    return draw_until_visible(
-        sensor, rng, lambda: draw_scene(rng, size, layout or str(rng.choice(_LAYOUTS)))
-    )
-
-
-def draw_until_visible(
-    sensor: str, rng: np.random.Generator, draw: Callable[[], AnyScene]
-) -> tuple[Floats, Ids, AnyScene]:
-    """Draw scenes until the sensor shows an object of one; returns image, labels and scene."""
-    looking = sensor_named(sensor)
-    for _ in range(_ATTEMPTS):
-        scene = draw()
-        if scene.labels.max() == 0:
-            continue
-        image, labels = observe(looking, scene, rng)
-        if labels.max() > 0:
-            return image, labels, scene
-    raise RuntimeError(f"In {_ATTEMPTS} scenes {sensor} shows no object; draw larger scenes.")

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from napari_simmat.scenes.canvas import Floats, Shape
+from napari_simmat.scenes.canvas import Floats, Shape, log_uniform
 
 PHOTOGRAPHS = (
     "astronaut",
@@ -27,9 +27,11 @@ PHOTOGRAPHS = (
     "retina",
     "rocket",
 )
-"""Photographs of `skimage.data` that its wheel ships; none of them is a test image."""
+"""Photographs in the wheel of scikit-image (`skimage.data`); none of them is a test image."""
+
 
 _BANK_SIZE = 384
+"""Side of the periodic textures in pixels."""
 
 
 def smooth_field(rng: np.random.Generator, shape: Shape, length: float) -> Floats:
@@ -37,10 +39,6 @@ def smooth_field(rng: np.random.Generator, shape: Shape, length: float) -> Float
 
     Parameters
     ----------
-    rng
-        Source of randomness.
-    shape
-        Height and width in pixels.
     length
         Correlation length in pixels; the field is a cubic B-spline with knots that far apart.
     """
@@ -49,11 +47,20 @@ def smooth_field(rng: np.random.Generator, shape: Shape, length: float) -> Float
         _spline(n, length, rng.random()) for n in shape
     )
     knots = rng.standard_normal((rows[-1] + 4, columns[-1] + 4)).astype(np.float32)
-    # Sums of four taps rather than matrix products: the same bits whatever the BLAS threads.
+    # Sums of four taps instead of matrix products: bit-equal for any number of BLAS threads.
     field = sum(row_weights[k][:, None] * knots[rows + k] for k in range(4))
     field = sum(column_weights[k] * field[:, columns + k] for k in range(4))
     # 0.479 is the mean sum of squared weights of a cubic B-spline along one axis.
     return np.asarray(field / np.float32(0.479), np.float32)
+
+
+def _spline(n: int, length: float, offset: float) -> tuple[NDArray[np.intp], Floats]:
+    """First knot (n,) at every pixel, and weights (4, n) of that knot and the next three."""
+    position = np.arange(n) / length + offset
+    knot = position.astype(np.intp)
+    t = position - knot
+    pieces = (1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3
+    return knot, (np.stack(pieces) / 6).astype(np.float32)
 
 
 def texture(rng: np.random.Generator, shape: Shape, kind: str | None = None) -> Floats:
@@ -61,8 +68,6 @@ def texture(rng: np.random.Generator, shape: Shape, kind: str | None = None) -> 
 
     Parameters
     ----------
-    rng, shape
-        Source of randomness; height and width in pixels.
     kind
         ``"cloud"``, ``"band"``, ``"stripes"``, ``"speckle"``, ``"blotches"``, ``"spots"`` or
         ``"grain"``; any of them by default.
@@ -76,19 +81,9 @@ def texture(rng: np.random.Generator, shape: Shape, kind: str | None = None) -> 
     return tile[rows[:, None], columns]
 
 
-def photograph(rng: np.random.Generator, shape: Shape) -> Floats:
-    """Crop of a photograph (H, W, 3) in 0..1 at a random scale, mirrored beyond its edges."""
-    photographs = _photographs()
-    picture = photographs[rng.integers(len(photographs))]
-    step = np.exp(rng.uniform(np.log(0.5), np.log(1.6)))
-    rows, columns = (_mirrored(rng, n, m, step) for n, m in zip(shape, picture.shape, strict=False))
-    crop = picture[rows[:, None], columns].astype(np.float32) / 255
-    return crop.transpose(1, 0, 2) if shape[0] == shape[1] and rng.random() < 0.5 else crop
-
-
 @lru_cache(maxsize=1)
 def texture_bank() -> dict[str, list[Floats]]:
-    """Periodic textures by kind; built on first use, the same in every process."""
+    """Periodic textures by kind; built on first use, equal in every process."""
     rng = np.random.default_rng(20240501)
     makers = {
         "cloud": _cloud,
@@ -100,6 +95,83 @@ def texture_bank() -> dict[str, list[Floats]]:
         "grain": _grain,
     }
     return {kind: [_standardised(make(rng)) for _ in range(8)] for kind, make in makers.items()}
+
+
+def _cloud(rng: np.random.Generator) -> NDArray[np.floating]:
+    frequency = np.hypot(*_frequencies())
+    return _filtered(rng, np.maximum(frequency, 3 / _BANK_SIZE) ** -rng.uniform(0.5, 2.5))
+
+
+def _band(rng: np.random.Generator) -> NDArray[np.floating]:
+    frequency, centre = np.hypot(*_frequencies()), log_uniform(rng, 0.02, 0.3)
+    return _filtered(rng, np.exp(-(((frequency - centre) / (0.3 * centre)) ** 2)))
+
+
+def _stripes(rng: np.random.Generator) -> NDArray[np.floating]:
+    fy, fx = _frequencies()
+    centre, angle = log_uniform(rng, 0.02, 0.3), rng.uniform(0, np.pi)
+    gain = sum(
+        np.exp(
+            -((fx - s * centre * np.cos(angle)) ** 2 + (fy - s * centre * np.sin(angle)) ** 2)
+            / (0.25 * centre) ** 2
+        )
+        for s in (1, -1)
+    )
+    return _filtered(rng, np.asarray(gain))
+
+
+def _speckle(rng: np.random.Generator) -> NDArray[np.floating]:
+    values = rng.exponential(1, (_BANK_SIZE, _BANK_SIZE))
+    return np.asarray(ndi.gaussian_filter(values, rng.uniform(0.5, 1.8), mode="wrap"))
+
+
+def _blotches(rng: np.random.Generator) -> NDArray[np.floating]:
+    frequency, centre = np.hypot(*_frequencies()), log_uniform(rng, 0.02, 0.15)
+    values = _filtered(rng, np.exp(-(((frequency - centre) / (0.5 * centre)) ** 2)))
+    above = (values > rng.uniform(-0.5, 1) * values.std()).astype(float)
+    return np.asarray(ndi.gaussian_filter(above, 0.6, mode="wrap"))
+
+
+def _spots(rng: np.random.Generator) -> NDArray[np.floating]:
+    seeds = rng.random((_BANK_SIZE, _BANK_SIZE)) < rng.uniform(0.003, 0.03)
+    return np.asarray(ndi.gaussian_filter(seeds.astype(float), rng.uniform(0.8, 3), mode="wrap"))
+
+
+def _grain(rng: np.random.Generator) -> NDArray[np.floating]:
+    values = rng.standard_normal((_BANK_SIZE, _BANK_SIZE))
+    return np.asarray(ndi.gaussian_filter(values, rng.uniform(0.3, 1.2), mode="wrap"))
+
+
+def _filtered(rng: np.random.Generator, gain: NDArray[np.floating]) -> NDArray[np.floating]:
+    size = (_BANK_SIZE, _BANK_SIZE)
+    return np.fft.irfft2(np.fft.rfft2(rng.standard_normal(size)) * gain, size)
+
+
+def _frequencies() -> tuple[Floats, Floats]:
+    return (
+        np.fft.fftfreq(_BANK_SIZE)[:, None].astype(np.float32),
+        np.fft.rfftfreq(_BANK_SIZE)[None].astype(np.float32),
+    )
+
+
+def _standardised(values: NDArray[np.floating]) -> Floats:
+    values = (values - values.mean()) / (values.std() + 1e-6)
+    return np.asarray(np.clip(values, -3, 3), np.float32)
+
+
+def _wrapped(rng: np.random.Generator, n: int, m: int) -> NDArray[np.intp]:
+    indices = (rng.integers(m) + np.arange(n)) % m
+    return indices[::-1] if rng.random() < 0.5 else indices
+
+
+def photograph(rng: np.random.Generator, shape: Shape) -> Floats:
+    """Crop of a photograph (H, W, 3) in 0..1 at a random scale, mirrored beyond its edges."""
+    photographs = _photographs()
+    picture = photographs[rng.integers(len(photographs))]
+    step = np.exp(rng.uniform(np.log(0.5), np.log(1.6)))
+    rows, columns = (_mirrored(rng, n, m, step) for n, m in zip(shape, picture.shape, strict=False))
+    crop = picture[rows[:, None], columns].astype(np.float32) / 255
+    return crop.transpose(1, 0, 2) if shape[0] == shape[1] and rng.random() < 0.5 else crop
 
 
 @lru_cache(maxsize=1)
@@ -117,86 +189,6 @@ def _photographs() -> tuple[NDArray[np.uint8], ...]:
     return tuple(pictures)
 
 
-def _spline(n: int, length: float, offset: float) -> tuple[NDArray[np.intp], Floats]:
-    """First knot (n,) and weights (4, n) of it and the next three at every pixel."""
-    position = np.arange(n) / length + offset
-    knot = position.astype(np.intp)
-    t = position - knot
-    pieces = (1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3
-    return knot, (np.stack(pieces) / 6).astype(np.float32)
-
-
-def _wrapped(rng: np.random.Generator, n: int, m: int) -> NDArray[np.intp]:
-    indices = (rng.integers(m) + np.arange(n)) % m
-    return indices[::-1] if rng.random() < 0.5 else indices
-
-
 def _mirrored(rng: np.random.Generator, n: int, m: int, step: float) -> NDArray[np.intp]:
     indices = (rng.integers(2 * m) + np.arange(n) * step).astype(np.intp) % (2 * m)
     return np.asarray(np.minimum(indices, 2 * m - 1 - indices))
-
-
-def _standardised(values: NDArray[np.floating]) -> Floats:
-    values = (values - values.mean()) / (values.std() + 1e-6)
-    return np.asarray(np.clip(values, -3, 3), np.float32)
-
-
-def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
-
-
-def _frequencies() -> tuple[Floats, Floats]:
-    return (
-        np.fft.fftfreq(_BANK_SIZE)[:, None].astype(np.float32),
-        np.fft.rfftfreq(_BANK_SIZE)[None].astype(np.float32),
-    )
-
-
-def _filtered(rng: np.random.Generator, gain: NDArray[np.floating]) -> NDArray[np.floating]:
-    size = (_BANK_SIZE, _BANK_SIZE)
-    return np.fft.irfft2(np.fft.rfft2(rng.standard_normal(size)) * gain, size)
-
-
-def _cloud(rng: np.random.Generator) -> NDArray[np.floating]:
-    frequency = np.hypot(*_frequencies())
-    return _filtered(rng, np.maximum(frequency, 3 / _BANK_SIZE) ** -rng.uniform(0.5, 2.5))
-
-
-def _band(rng: np.random.Generator) -> NDArray[np.floating]:
-    frequency, centre = np.hypot(*_frequencies()), _log_uniform(rng, 0.02, 0.3)
-    return _filtered(rng, np.exp(-(((frequency - centre) / (0.3 * centre)) ** 2)))
-
-
-def _stripes(rng: np.random.Generator) -> NDArray[np.floating]:
-    fy, fx = _frequencies()
-    centre, angle = _log_uniform(rng, 0.02, 0.3), rng.uniform(0, np.pi)
-    gain = sum(
-        np.exp(
-            -((fx - s * centre * np.cos(angle)) ** 2 + (fy - s * centre * np.sin(angle)) ** 2)
-            / (0.25 * centre) ** 2
-        )
-        for s in (1, -1)
-    )
-    return _filtered(rng, np.asarray(gain))
-
-
-def _speckle(rng: np.random.Generator) -> NDArray[np.floating]:
-    values = rng.exponential(1, (_BANK_SIZE, _BANK_SIZE))
-    return np.asarray(ndi.gaussian_filter(values, rng.uniform(0.5, 1.8), mode="wrap"))
-
-
-def _blotches(rng: np.random.Generator) -> NDArray[np.floating]:
-    frequency, centre = np.hypot(*_frequencies()), _log_uniform(rng, 0.02, 0.15)
-    values = _filtered(rng, np.exp(-(((frequency - centre) / (0.5 * centre)) ** 2)))
-    above = (values > rng.uniform(-0.5, 1) * values.std()).astype(float)
-    return np.asarray(ndi.gaussian_filter(above, 0.6, mode="wrap"))
-
-
-def _spots(rng: np.random.Generator) -> NDArray[np.floating]:
-    seeds = rng.random((_BANK_SIZE, _BANK_SIZE)) < rng.uniform(0.003, 0.03)
-    return np.asarray(ndi.gaussian_filter(seeds.astype(float), rng.uniform(0.8, 3), mode="wrap"))
-
-
-def _grain(rng: np.random.Generator) -> NDArray[np.floating]:
-    values = rng.standard_normal((_BANK_SIZE, _BANK_SIZE))
-    return np.asarray(ndi.gaussian_filter(values, rng.uniform(0.3, 1.2), mode="wrap"))

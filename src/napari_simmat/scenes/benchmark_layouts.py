@@ -1,0 +1,375 @@
+"""Layouts of the benchmark's scenes: arrangements of figures that pretraining never draws.
+
+A figure is one or more closed outlines around the origin whose union is one object. Lengths are in
+pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat.scenes.canvas import (
+    Drawing,
+    OutlinePoints,
+    RegionCanvas,
+    Shape,
+    as_point,
+    log_uniform,
+    random_position,
+)
+from napari_simmat.scenes.layouts import SceneLayout
+
+Figure: TypeAlias = tuple[OutlinePoints, ...]
+
+
+_MOST = 60
+"""Largest number of figures in an arrangement."""
+
+
+_SMALLEST = 5.0
+"""Radius in pixels of the smallest figure."""
+
+
+_THINNEST = 5.0
+"""Narrowest stroke in pixels; objects need a half-width of 2 px to be labelled."""
+
+
+_GOLDEN = np.pi * (3 - np.sqrt(5))
+"""The golden angle in radians."""
+
+
+def scatter(rng: np.random.Generator, shape: Shape) -> Drawing:
+    """Figures at points a distance apart (Poisson disks, Bridson 2007), some of them touching."""
+    canvas = RegionCanvas(shape)
+    kinds = _kinds(rng, int(rng.integers(1, 4)))
+    distance = log_uniform(rng, 2.4 * _SMALLEST, max(16.0, 0.4 * min(shape)))
+    size = rng.uniform(0.4, 0.62) * distance
+    for point in _poisson_disk_points(rng, shape, distance):
+        _paint(rng, canvas, kinds, as_point(point), max(_SMALLEST, size * rng.uniform(0.75, 1.25)))
+    return canvas.drawing()
+
+
+def _poisson_disk_points(
+    rng: np.random.Generator, shape: Shape, distance: float
+) -> NDArray[np.float64]:
+    """Points (N, 2) of the field at least `distance` apart, by dart throwing; at most `_MOST`."""
+    throws = int(np.clip(4 * shape[0] * shape[1] / distance**2, 12, 400))
+    darts = rng.uniform(0, 1, (throws, 2)) * shape
+    kept = darts[:1]
+    for dart in darts[1:]:
+        if len(kept) < _MOST and (np.hypot(*(kept - dart).T) >= distance).all():
+            kept = np.vstack([kept, dart])
+    return kept
+
+
+def stacks(rng: np.random.Generator, shape: Shape) -> Drawing:
+    """Heaps of similar figures, each shifted a little against the one beneath."""
+    canvas = RegionCanvas(shape)
+    for _ in range(int(rng.integers(1, 6))):
+        kinds = _kinds(rng, 1)
+        radius = max(8.0, log_uniform(rng, 0.05, 0.24) * min(shape))
+        spot = np.asarray(random_position(rng, shape, margin=radius))
+        heading = rng.uniform(0, 2 * np.pi)
+        step = radius * rng.uniform(0.6, 1.5)
+        for _ in range(int(rng.integers(3, 11))):
+            size = max(_SMALLEST, radius * rng.uniform(0.85, 1.1))
+            _paint(rng, canvas, kinds, as_point(spot), size)
+            spot = spot + step * np.array([np.sin(heading), np.cos(heading)])
+            heading += rng.normal(0, 0.5)
+    return canvas.drawing()
+
+
+def lines(rng: np.random.Generator, shape: Shape) -> Drawing:
+    """Rows of letters, close enough to touch, with gaps between words."""
+    canvas = RegionCanvas(shape)
+    radius = log_uniform(rng, 6, max(9.0, 0.16 * min(shape)))
+    pitch, spacing = radius * rng.uniform(2.1, 3.2), radius * rng.uniform(1.5, 2.1)
+    tilt = rng.normal(0, 0.25)
+    along = np.array([np.sin(tilt), np.cos(tilt)])
+    down = np.array([np.cos(tilt), -np.sin(tilt)])
+    middle = np.asarray(shape) / 2 + rng.uniform(-0.2, 0.2, 2) * shape
+    rows = int(rng.integers(1, max(2, int(shape[0] / pitch)) + 1))
+    for row in range(rows):
+        x = -0.5 * shape[1] * rng.uniform(0.6, 1)
+        while x < 0.5 * shape[1] * rng.uniform(0.6, 1) and canvas.count < _MOST:
+            spot = middle + (row - (rows - 1) / 2) * pitch * down + x * along
+            _fill_figure(canvas, letter(rng, radius), as_point(spot))
+            x += spacing * (1.8 if rng.random() < 0.15 else 1)
+    return canvas.drawing()
+
+
+def parquet(rng: np.random.Generator, shape: Shape) -> Drawing:
+    """A panel cut again and again along wavy lines, with or without joints, some pieces missing."""
+    canvas = RegionCanvas(shape)
+    size = np.asarray(shape) * rng.uniform(0.55, 1.1, 2)
+    pieces = [(np.zeros(2), size)]  # corner and size, as y, x in the panel
+    for _ in range(int(log_uniform(rng, 4, 45))):
+        areas = np.array([np.prod(extent) for _, extent in pieces])
+        corner, extent = pieces.pop(int(rng.choice(len(areas), p=areas / areas.sum())))
+        axis = int(extent.argmax() if rng.random() < 0.8 else extent.argmin())
+        share = rng.uniform(0.3, 0.7) if rng.random() < 0.6 else 0.5
+        if extent[axis] * min(share, 1 - share) < 2 * _SMALLEST:
+            pieces.append((corner, extent))
+            continue
+        cut = np.where(np.arange(2) == axis, share, 1.0)
+        pieces.append((corner, extent * cut))
+        pieces.append((corner + extent * np.where(cut < 1, cut, 0), extent - extent * (cut % 1)))
+    joint = float(rng.choice([0.0, 0.0, 1.0, 2.0]))
+    angle = rng.uniform(0, np.pi / 2) if rng.random() < 0.7 else 0.0
+    rotation = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    missing = rng.uniform(0.05, 0.4)
+    wavelength = min(shape) * rng.uniform(0.15, 0.5)
+    wave, phase = wavelength * rng.uniform(0.06, 0.12), rng.uniform(0, 2 * np.pi, 2)
+    for corner, extent in pieces:
+        if rng.random() < missing:
+            continue
+        sides = _rectangle(corner - size / 2 + joint, corner + extent - size / 2 - joint)
+        sides = sides + wave * np.sin(2 * np.pi * sides[::-1] / wavelength + phase[:, None])
+        _fill_figure(canvas, ((*(rotation @ sides),),), (shape[0] / 2, shape[1] / 2))
+    return canvas.drawing()
+
+
+def _rectangle(low: NDArray[np.floating], high: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Points (2, N) as y, x along the sides of a rectangle, about 3 px apart."""
+    t = np.arange(0, 1, 3 / max(3.0, *(high - low)))
+    start, ahead, back = np.zeros_like(t), t, 1 - t
+    unit = np.concatenate([[start, ahead], [ahead, start + 1], [start + 1, back], [back, start]], 1)
+    return np.asarray(low[:, None] + (high - low)[:, None] * unit)
+
+
+def dial(rng: np.random.Generator, shape: Shape) -> Drawing:
+    """Rings around a centre, cut into sectors, with or without joints, some missing."""
+    canvas = RegionCanvas(shape)
+    centre = random_position(rng, shape, margin=0.3 * min(shape))
+    radius = log_uniform(rng, 4, max(5.0, 0.08 * min(shape)))
+    if rng.random() < 0.6:
+        _fill_figure(canvas, gear(rng, radius + 2), centre)
+    joint, missing = float(rng.choice([0.0, 0.0, 2.0])), rng.uniform(0, 0.4)
+    for _ in range(int(rng.integers(1, 5))):
+        outer = radius + max(9.0, log_uniform(rng, 0.06, 0.2) * min(shape))
+        width = max(14.0, rng.uniform(1, 4) * (outer - radius))
+        count = int(np.clip(2 * np.pi * outer / width, 2, 16))
+        start = rng.uniform(0, 2 * np.pi)
+        for k in range(count):
+            if rng.random() < missing or canvas.count >= _MOST:
+                continue
+            ends = start + 2 * np.pi * np.array([k, k + 1]) / count + [0, -joint / outer]
+            _fill_figure(canvas, (sector(radius + joint, outer, *ends),), centre)
+        radius = outer
+    return canvas.drawing()
+
+
+def sunflower(rng: np.random.Generator, shape: Shape) -> Drawing:
+    """Figures along the spiral of a sunflower's seeds (Vogel 1979); size may grow outwards."""
+    canvas = RegionCanvas(shape)
+    kinds = _kinds(rng, int(rng.integers(1, 3)))
+    count = int(log_uniform(rng, 8, _MOST))
+    pitch = rng.uniform(0.35, 0.65) * min(shape) / np.sqrt(count)
+    centre = np.asarray(random_position(rng, shape, margin=0.35 * min(shape)))
+    growth, turn = rng.uniform(0, 0.6), rng.uniform(0, 2 * np.pi)
+    for k in range(1, count + 1):
+        angle, away = turn + k * _GOLDEN, pitch * np.sqrt(k)
+        spot = centre + away * np.array([np.sin(angle), np.cos(angle)])
+        radius = pitch * rng.uniform(0.8, 1.0) * (1 - growth / 2 + growth * np.sqrt(k / count))
+        _paint(rng, canvas, kinds, as_point(spot), max(_SMALLEST, radius))
+    return canvas.drawing()
+
+
+def giants(rng: np.random.Generator, shape: Shape) -> Drawing:
+    """One to three figures up to half of the field, and small ones on and next to them."""
+    canvas = RegionCanvas(shape)
+    side = min(shape)
+    for _ in range(int(rng.integers(1, 4))):
+        place = random_position(rng, shape, margin=0.2 * side)
+        _paint(rng, canvas, _kinds(rng, 1), place, side * rng.uniform(0.18, 0.36))
+    kinds = _kinds(rng, 2)
+    for _ in range(int(rng.integers(2, 12))):
+        radius = max(_SMALLEST, side * log_uniform(rng, 0.03, 0.09))
+        _paint(rng, canvas, kinds, random_position(rng, shape), radius)
+    return canvas.drawing()
+
+
+def _kinds(rng: np.random.Generator, count: int) -> list[str]:
+    return [str(kind) for kind in rng.choice(list(FIGURES), count, replace=False)]
+
+
+def _paint(
+    rng: np.random.Generator,
+    canvas: RegionCanvas,
+    kinds: list[str],
+    centre: tuple[float, float],
+    radius: float,
+) -> None:
+    kind = kinds[rng.integers(len(kinds))]
+    _fill_figure(canvas, FIGURES[kind](rng, radius), centre)
+
+
+def _fill_figure(canvas: RegionCanvas, figure: Figure, centre: tuple[float, float]) -> None:
+    """Paint all outlines of a figure as one region."""
+    region = None
+    for outline in figure:
+        region = canvas.fill(outline, centre, region)
+
+
+def polyomino(rng: np.random.Generator, radius: float) -> Figure:
+    """Three to eight squares joined edge to edge (Golomb 1954), not all in a row."""
+    cells = [(0, 0), (0, 1), (1, int(rng.integers(2)))]
+    for _ in range(int(rng.integers(0, 2 if radius < 10 else 6))):
+        free = {(y + a, x + b) for y, x in cells for a, b in ((0, 1), (1, 0), (0, -1), (-1, 0))}
+        options = sorted(free - set(cells))
+        cells.append(options[rng.integers(len(options))])
+    places = np.array(cells) - np.mean(cells, axis=0)
+    side = radius / (np.hypot(*places.T).max() + 0.5)
+    corners = 0.52 * np.array([(-1, -1), (-1, 1), (1, 1), (1, -1)])
+    rotate = _rotation(rng)
+    return tuple(rotate(*(side * (place + corners)).T) for place in places)
+
+
+def gear(rng: np.random.Generator, radius: float) -> Figure:
+    """A toothed wheel, with a bore in one case of two."""
+    teeth = int(rng.integers(5, 9 if radius < 16 else 16))
+    theta = (np.arange(teeth)[:, None] + [0, 0.3, 0.45, 0.85]) * 2 * np.pi / teeth
+    edge = radius * np.tile([1, 1, *[rng.uniform(0.65, 0.85)] * 2], teeth)
+    wheel = edge * np.sin(theta.ravel()), edge * np.cos(theta.ravel())
+    if radius < 14 or rng.random() < 0.5:
+        return (wheel,)
+    bore = rng.uniform(0.2, 0.45) * radius
+    angle = np.linspace(0, 2 * np.pi, 32)
+    return (_with_hole(wheel, (bore * np.sin(angle), bore * np.cos(angle))),)
+
+
+def _with_hole(outer: OutlinePoints, inner: OutlinePoints) -> OutlinePoints:
+    """`outer` without `inner`, connected by a slit of zero width."""
+    y, x = (
+        np.concatenate([[*a, a[0]], [*b[::-1], b[-1]]]) for a, b in zip(outer, inner, strict=True)
+    )
+    return y, x
+
+
+_STROKES = {
+    "A": ((6, 1), (1, 8), (3, 5)),
+    "E": ((0, 6), (0, 2), (3, 5), (6, 8)),
+    "F": ((0, 6), (0, 2), (3, 5)),
+    "H": ((0, 6), (2, 8), (3, 5)),
+    "K": ((0, 6), (3, 2), (3, 8)),
+    "L": ((0, 6), (6, 8)),
+    "N": ((0, 6), (0, 8), (2, 8)),
+    "T": ((0, 2), (1, 7)),
+    "U": ((0, 6), (6, 8), (8, 2)),
+    "X": ((0, 8), (2, 6)),
+    "Y": ((0, 4), (2, 4), (4, 7)),
+    "Z": ((0, 2), (2, 6), (6, 8)),
+}
+"""Strokes of letters between the nodes of a 3 x 3 grid, numbered row by row."""
+
+
+def letter(rng: np.random.Generator, radius: float) -> Figure:
+    """A block letter of straight strokes."""
+    strokes = _STROKES[str(rng.choice(list(_STROKES)))]
+    half = max(_THINNEST, radius * rng.uniform(0.25, 0.5)) / 2
+    reach = np.array([radius - half, (radius - half) * rng.uniform(0.6, 0.9)])
+    rotate = _rotation(rng, rng.normal(0, 0.3))
+    parts = []
+    for stroke in strokes:
+        ends = (np.array([divmod(node, 3) for node in stroke]) - 1) * reach
+        along = (ends[1] - ends[0]) / np.hypot(*(ends[1] - ends[0]))
+        out, side = half * along, half * along[::-1] * (1, -1)
+        first, last = ends[0] - out, ends[1] + out
+        parts.append(rotate(*np.array([first - side, first + side, last + side, last - side]).T))
+    return tuple(parts)
+
+
+def spiral(rng: np.random.Generator, radius: float) -> Figure:
+    """The band between two turns of an Archimedean spiral."""
+    width = max(_THINNEST, radius * rng.uniform(0.16, 0.3))
+    turns = np.clip((radius - width / 2) / (1.7 * width), 0.7, 2.4)
+    theta = np.linspace(0, 2 * np.pi * turns, int(24 * turns) + 8)
+    middle = (radius - width / 2) * (0.1 + 0.9 * theta / theta[-1])
+    outer, inner = middle + width / 2, np.maximum(middle - width / 2, 0)
+    around, edge = np.concatenate([theta, theta[::-1]]), np.concatenate([outer, inner[::-1]])
+    mirror = float(rng.choice([-1, 1]))
+    return (_rotation(rng)(mirror * edge * np.sin(around), edge * np.cos(around)),)
+
+
+def superformula(rng: np.random.Generator, radius: float) -> Figure:
+    """A flower with clefts between its petals (superformula, Gielis, Am. J. Botany 90, 2003)."""
+    lobes, bluntness = int(rng.integers(3, 6 if radius < 12 else 9)), rng.uniform(0.3, 0.7)
+    sharpness = rng.uniform(0.5, 1.2)  # 2 would be a circle
+    phi = np.linspace(0, 2 * np.pi, 160, endpoint=False)
+    waves = np.abs([np.cos(lobes * phi / 4), np.sin(lobes * phi / 4)]) ** sharpness
+    edge = waves.sum(axis=0) ** (1 / bluntness)
+    edge = np.maximum(edge / edge.max(), 0.3)
+    squeeze = rng.uniform(0.55, 1.0)
+    return (_rotation(rng)(radius * squeeze * edge * np.sin(phi), radius * edge * np.cos(phi)),)
+
+
+def crescent(rng: np.random.Generator, radius: float) -> Figure:
+    """A disc partly covered by another."""
+    theta = np.linspace(-1, 1, 40) * rng.uniform(1.7, 2.5)
+    y, x = radius * np.sin(theta), radius * np.cos(theta)
+    hollow = x[0] + rng.uniform(0.05, 0.5) * (x - x[0])
+    x = np.concatenate([x, hollow[::-1]]) - 0.3 * radius
+    return (_rotation(rng)(np.concatenate([y, y[::-1]]), x),)
+
+
+def arc(rng: np.random.Generator, radius: float) -> Figure:
+    """Part of a ring."""
+    thick = max(_THINNEST, radius * rng.uniform(0.3, 0.55))
+    start = rng.uniform(0, 2 * np.pi)
+    return (sector(max(radius - thick, 1.0), radius, start, start + rng.uniform(1.6, 5.4)),)
+
+
+def sector(inner: float, outer: float, start: float, stop: float) -> OutlinePoints:
+    """Part of a ring between two radii in pixels and two angles in radians."""
+    count = max(4, int((stop - start) * outer / 3))
+    theta = np.linspace(start, stop, count)
+    around = np.concatenate([theta, theta[::-1]])
+    edge = np.repeat([outer, inner], count)
+    return edge * np.sin(around), edge * np.cos(around)
+
+
+def arrow(rng: np.random.Generator, radius: float) -> Figure:
+    """An arrow with a straight shaft."""
+    shaft = max(_THINNEST / radius / 2, rng.uniform(0.12, 0.3))
+    neck, wing = rng.uniform(-0.2, 0.3), min(0.85, shaft + rng.uniform(0.25, 0.5))
+    y = radius * np.array([0, -wing, -shaft, -shaft, shaft, shaft, wing])
+    x = radius * np.array([1, neck, neck, -0.95, -0.95, neck, neck])
+    return (_rotation(rng)(y, x),)
+
+
+def _rotation(
+    rng: np.random.Generator, angle: float | None = None
+) -> Callable[[NDArray[np.floating], NDArray[np.floating]], OutlinePoints]:
+    """A rotation about the origin, by a random angle unless one is given."""
+    angle = rng.uniform(0, 2 * np.pi) if angle is None else angle
+    cosine, sine = np.cos(angle), np.sin(angle)
+    return lambda y, x: (cosine * y + sine * x, cosine * x - sine * y)
+
+
+FIGURES: dict[str, Callable[[np.random.Generator, float], Figure]] = {
+    "polyomino": polyomino,
+    "gear": gear,
+    "letter": letter,
+    "spiral": spiral,
+    "superformula": superformula,
+    "crescent": crescent,
+    "arc": arc,
+    "arrow": arrow,
+}
+"""Name -> figure of about the given radius in pixels. A new figure is a new row."""
+
+
+ARRANGEMENTS: dict[str, SceneLayout] = {
+    "strewn": scatter,
+    "stacks": stacks,
+    "lines": lines,
+    "parquet": parquet,
+    "dial": dial,
+    "sunflower": sunflower,
+    "giants": giants,
+}
+"""Name -> layout. A new arrangement is a new row; a test walks all rows."""
