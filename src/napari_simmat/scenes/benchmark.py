@@ -22,11 +22,7 @@ from napari_simmat.scenes.scene import Scene, tones, unit_normals
 from napari_simmat.scenes.sensors import draw_until_visible
 
 BenchmarkSplit = Literal["train", "validation", "test"]
-
-
 _SEED = 20_240_908
-
-
 _SURFACES = 3
 """Patterns per scene."""
 
@@ -72,22 +68,7 @@ def split_generator(split: BenchmarkSplit, number: int) -> np.random.Generator:
 def benchmark_scene(
     rng: np.random.Generator | int, size: int | tuple[int, int] = 192, layout: str | None = None
 ) -> BenchmarkScene:
-    """Draw a scene of the benchmark.
-
-    Parameters
-    ----------
-    rng
-        Generator, which is advanced, or a seed.
-    size
-        Side, or height and width, in pixels.
-    layout
-        A name in `ARRANGEMENTS`; any by default.
-
-    Raises
-    ------
-    ValueError
-        If the layout is unknown or the size below 48 pixels.
-    """
+    """Draw a scene of the benchmark: as `draw_scene`, but of `ARRANGEMENTS` and 48 px or more."""
     return BenchmarkScene.draw(rng, size, layout, ARRANGEMENTS, smallest_side=48)
 
 
@@ -161,8 +142,6 @@ class BenchmarkScene(Scene):
 
 _SIDE = 256
 """Side of a tile in pixels."""
-
-
 _TILES = 4
 """Tiles of each kind."""
 

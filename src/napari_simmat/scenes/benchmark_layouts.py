@@ -24,20 +24,12 @@ from napari_simmat.scenes.canvas import (
 from napari_simmat.scenes.layouts import SceneLayout
 
 Figure: TypeAlias = tuple[OutlinePoints, ...]
-
-
 _MOST = 60
 """Largest number of figures in an arrangement."""
-
-
 _SMALLEST = 5.0
 """Radius in pixels of the smallest figure."""
-
-
 _THINNEST = 5.0
 """Narrowest stroke in pixels; objects need a half-width of 2 px to be labelled."""
-
-
 _GOLDEN = np.pi * (3 - np.sqrt(5))
 """The golden angle in radians."""
 
@@ -361,7 +353,6 @@ FIGURES: dict[str, Callable[[np.random.Generator, float], Figure]] = {
     "arrow": arrow,
 }
 """Name -> figure of about the given radius in pixels. A new figure is a new row."""
-
 
 ARRANGEMENTS: dict[str, SceneLayout] = {
     "strewn": scatter,

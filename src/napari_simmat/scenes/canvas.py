@@ -14,19 +14,11 @@ from skimage import draw
 
 Floats: TypeAlias = NDArray[np.floating[Any]]
 """Float32 wherever a public function returns it; double precision may occur on the way."""
-
-
 Ids: TypeAlias = NDArray[np.int32]
-
-
 Shape: TypeAlias = tuple[int, int]
 """Height and width in pixels."""
-
-
 OutlinePoints = tuple[NDArray[np.floating], NDArray[np.floating]]
 """Closed outline around the origin as y (N,) and x (N,)."""
-
-
 MAX_OBJECTS = 260
 """Largest number of objects in a layout."""
 

@@ -425,8 +425,6 @@ class RodShapes(NamedTuple):
 
 _BEADS = 9
 """Beads per rod."""
-
-
 _GROWTH = 1.12
 """Lengthening in one step; about six steps from one division to the next."""
 

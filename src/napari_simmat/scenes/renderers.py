@@ -280,7 +280,7 @@ def ultrasound(scene: Scene, rng: np.random.Generator) -> Floats:
     waves = [ndi.gaussian_filter(each, grain, truncate=3) for each in scatterers]
     speckle = np.hypot(*waves)
     speckle /= speckle.mean()
-    decibel = 25 * strength + rng.uniform(3, 7) * np.log(speckle + 0.1)
+    decibel: Floats = 25 * strength + rng.uniform(3, 7) * np.log(speckle + 0.1)
     wall = _border_line(scene, 1.5) * rng.uniform(0, 8)
     decibel = decibel + blur(wall.astype(np.float32), 0.8)
     y = np.linspace(0, 1, scene.shape[0], dtype=np.float32)[:, None]
@@ -407,7 +407,7 @@ def thermal(scene: Scene, rng: np.random.Generator) -> Floats:
 
 def _border_line(scene: Scene, width: float) -> NDArray[np.floating]:
     """Gaussian profile (H, W) of 1 on the borders between regions, `width` pixels wide."""
-    return np.exp(-(((scene.distance - 0.5) / width) ** 2))
+    return np.asarray(np.exp(-(((scene.distance - 0.5) / width) ** 2)))
 
 
 def _shading(scene: Scene, rng: np.random.Generator) -> Floats:
@@ -421,7 +421,7 @@ def _slope(height: Floats, rng: np.random.Generator) -> NDArray[np.floating]:
     """Slope (H, W) of a surface along a random direction."""
     dy, dx = np.gradient(height)
     angle = rng.uniform(0, 2 * np.pi)
-    return np.cos(angle) * dx + np.sin(angle) * dy
+    return np.asarray(np.cos(angle) * dx + np.sin(angle) * dy)
 
 
 _THINGS = {
@@ -432,7 +432,6 @@ _THINGS = {
     "filaments": 0.5,
     "assembled": 2.5,
 }
-
 
 FAMILIES: dict[str, RendererFamily] = {
     "fluorescence": RendererFamily(

@@ -19,12 +19,8 @@ from napari_simmat.scenes.scene import compact, draw_scene
 
 MIN_BORDER_CONTRAST = 0.8
 """Border contrast, in units of the local noise, below which an object counts as invisible."""
-
-
 VOXEL_SPACING = (2.0, 1.0, 1.0)
 """Distance between voxels along z, y, x: planes are twice as far apart as pixels."""
-
-
 _ATTEMPTS = 20
 """Scenes drawn before giving up on one with a visible object."""
 
@@ -103,15 +99,9 @@ def border_contrast(image: Floats, labels: Ids) -> Floats:
 
 
 _SECTORS = 12
-
-
 _PARTS = 2 * _SECTORS
-
-
 _CORRELATED = 3.0
 """Pixel pairs that share the same grain, per pixel between their ends and middle."""
-
-
 _LEAST_STEP = 0.008
 """Smallest visible step, as a share of the displayed range, however low the noise."""
 

@@ -18,8 +18,6 @@ from napari_simmat.scenes.textures import smooth_field, texture
 
 MIN_AREA = 30
 """Smallest labelled object in pixels."""
-
-
 MIN_THICKNESS = 2.0
 """Smallest half-width in pixels of a labelled object at its thickest place."""
 

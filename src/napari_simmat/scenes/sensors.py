@@ -26,11 +26,7 @@ from napari_simmat.scenes.scene import Scene, draw_scene, tones
 from napari_simmat.scenes.textures import smooth_field
 
 AnyScene = TypeVar("AnyScene", bound=Scene)
-
-
 _CAMERA_LAYOUTS = ("leaves", "leaves", "large", "discs", "cells", "nested")
-
-
 _ATTEMPTS = 20
 
 
@@ -134,8 +130,6 @@ def rgb(scene: Scene, rng: np.random.Generator) -> Floats:
 
 _FULL_SCALE = 3900.0
 """Counts of the brightest pixels of a 12-bit camera."""
-
-
 _ELECTRONS_PER_COUNT = 2.5
 
 
@@ -171,10 +165,10 @@ def polarization(scene: Scene, rng: np.random.Generator) -> Floats:
     stokes = np.stack([diffuse + specular, along, aslant], axis=-1).astype(np.float32)
     s0, s1, s2 = np.moveaxis(blur(stokes, rng.uniform(0.4, 0.9)), -1, 0)
 
-    transmitted = np.stack([s0 + s1, s0 + s2, s0 - s1, s0 - s2])  # 0, 45, 90, 135 degrees
+    transmitted: Floats = np.stack([s0 + s1, s0 + s2, s0 - s1, s0 - s2])  # 0, 45, 90, 135 degrees
     exposure = rng.uniform(0.35, 0.95) * _FULL_SCALE / max(float(transmitted.max()), 1e-6)
-    electrons = _ELECTRONS_PER_COUNT * exposure * transmitted
-    electrons = camera_noise(rng, electrons, rng.uniform(3, 9))
+    transmitted = _ELECTRONS_PER_COUNT * exposure * transmitted
+    electrons = camera_noise(rng, transmitted, rng.uniform(3, 9))
     return (electrons / _ELECTRONS_PER_COUNT + rng.uniform(5, 60)).astype(np.float32)
 
 
@@ -203,19 +197,11 @@ def _specular_degree(sine2: Floats, index: Floats) -> Floats:
 
 _COUNTS_AT_1_M = 348.0
 """Disparity in eighths of a pixel: 580 px focal length x 7.5 cm baseline x 8 (Kinect)."""
-
-
 _PER_PIXEL = 8.0
-
-
 _FARTHEST_SHADOW = 8
 """Largest width in pixels of the projector's shadow."""
-
-
 _NEAREST = 0.5
 """Distance in metres whose disparity is white in the HHA code."""
-
-
 _METRES_OF_HEIGHT = 3.0
 """Height above ground that is white in the HHA code."""
 
@@ -377,11 +363,8 @@ def near_infrared(scene: Scene, rng: np.random.Generator) -> Floats:
 
 
 BANDS = 48
-
-
 SHORTEST, LONGEST = 400.0, 2500.0
 """Range in nanometres of an imaging spectrometer such as AVIRIS."""
-
 
 ABSORPTIONS: dict[str, tuple[float, float]] = {
     "chlorophyll": (670.0, 35.0),
@@ -393,11 +376,8 @@ ABSORPTIONS: dict[str, tuple[float, float]] = {
     "carbonate": (2335.0, 40.0),
 }
 """Absorption bands of common materials: centre and width (sigma) in nanometres (Clark 1999)."""
-
-
 _ATMOSPHERE = ((760, 8, 0.4), (940, 25, 0.5), (1130, 30, 0.6), (1385, 45, 0.99), (1885, 60, 0.99))
 """Bands of oxygen and water vapour: centre and width in nanometres, absorbed share."""
-
 
 LANDSAT = {
     "480 nm": (450.0, 510.0),

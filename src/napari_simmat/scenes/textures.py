@@ -28,8 +28,6 @@ PHOTOGRAPHS = (
     "rocket",
 )
 """Photographs in the wheel of scikit-image (`skimage.data`); none of them is a test image."""
-
-
 _BANK_SIZE = 384
 """Side of the periodic textures in pixels."""
 
@@ -102,9 +100,11 @@ def _cloud(rng: np.random.Generator) -> NDArray[np.floating]:
     return _filtered(rng, np.maximum(frequency, 3 / _BANK_SIZE) ** -rng.uniform(0.5, 2.5))
 
 
-def _band(rng: np.random.Generator) -> NDArray[np.floating]:
-    frequency, centre = np.hypot(*_frequencies()), log_uniform(rng, 0.02, 0.3)
-    return _filtered(rng, np.exp(-(((frequency - centre) / (0.3 * centre)) ** 2)))
+def _band(
+    rng: np.random.Generator, highest: float = 0.3, width: float = 0.3
+) -> NDArray[np.floating]:
+    frequency, centre = np.hypot(*_frequencies()), log_uniform(rng, 0.02, highest)
+    return _filtered(rng, np.exp(-(((frequency - centre) / (width * centre)) ** 2)))
 
 
 def _stripes(rng: np.random.Generator) -> NDArray[np.floating]:
@@ -126,8 +126,7 @@ def _speckle(rng: np.random.Generator) -> NDArray[np.floating]:
 
 
 def _blotches(rng: np.random.Generator) -> NDArray[np.floating]:
-    frequency, centre = np.hypot(*_frequencies()), log_uniform(rng, 0.02, 0.15)
-    values = _filtered(rng, np.exp(-(((frequency - centre) / (0.5 * centre)) ** 2)))
+    values = _band(rng, highest=0.15, width=0.5)
     above = (values > rng.uniform(-0.5, 1) * values.std()).astype(float)
     return np.asarray(ndi.gaussian_filter(above, 0.6, mode="wrap"))
 
