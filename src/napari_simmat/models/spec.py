@@ -13,10 +13,10 @@ from typing import Any, Literal
 FORMAT_VERSION = 1
 
 EMBEDDED = ("tiny", "tiny_local")
-"""Architectures of the project's own small networks; `model.foundation` builds them."""
+"""Architectures of the project's own small networks; `models.tuning` builds them."""
 
 TransferName = Literal["zeroshot", "simmat", "baseline_a", "baseline_b"]
-"""Transfer layers; `model.transfer` has them."""
+"""Transfer layers; `models.transfer` has them."""
 StrategyName = Literal[
     "frozen",
     "decoder",
@@ -29,7 +29,7 @@ StrategyName = Literal[
     "full",
     "scratch",
 ]
-"""What can be trained beside a transfer layer; `model.tuning` has them."""
+"""What can be trained beside a transfer layer; `models.tuning` has them."""
 STRATEGY_TITLES: dict[StrategyName, str] = {
     "frozen": "the transfer layer alone",
     "decoder": "the mask decoder; fast where no transfer layer is trained",

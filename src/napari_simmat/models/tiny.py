@@ -146,7 +146,7 @@ def _distinct_first(parts: Sequence[_MaskPart]) -> list[_MaskPart]:
 def _iou(one: _MaskPart, other: _MaskPart) -> float:
     """IoU of two tensors' masks over different parts of the grid; 0 where both are empty.
 
-    Unlike `engine.mask_geometry.iou` it does not bring the parts onto one grid first.
+    Unlike `engine.masks.iou` it does not bring the parts onto one grid first.
     """
     rows, columns = (
         slice(max(starts), max(*starts, min(a + b for a, b in zip(starts, sides, strict=True))))

@@ -339,4 +339,4 @@ STRATEGIES: dict[str, Strategy] = {
     "full": Strategy(_full),
     "scratch": Strategy(_everything, whole=True),
 }
-"""Name -> `Strategy`; titles are in `model.spec`. A new one is a new row; a test walks all rows."""
+"""Name -> `Strategy`; titles are in `models.spec`. A new one is a new row; a test walks all rows."""

@@ -38,7 +38,7 @@ CRASHED = (
     "The batch process stopped unexpectedly, possibly out of memory. Start it again to resume."
 )
 TRIAL_CRASHED = "The process stopped unexpectedly, possibly out of memory."
-# Words of `cli.remote`, which the window does not import.
+# Words of `cli.terminal`, which the window does not import.
 PAUSE, GO, STOP = "pause", "go", "stop"
 _SCAN_DELAY = 300
 """Milliseconds without a change of the form before the files are scanned."""

@@ -260,7 +260,7 @@ class FileRow:
     name
         Of the file.
     state
-        ``"waiting"``, a state of `batch.running`, or ``"skipped"``.
+        ``"waiting"``, a state of `batch.runner`, or ``"skipped"``.
     objects, seconds
         None until known.
     message
