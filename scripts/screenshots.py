@@ -145,7 +145,7 @@ def objects(viewer: Any, widget: Any) -> None:
 
 def polarization() -> None:
     """Four layers, opened in the wrong order, that feed the checkpoint sorted by name."""
-    from napari_simmat.cli.demo import polarization as sample
+    from napari_simmat.cli.demo_samples import polarization as sample
     from napari_simmat.engine.masks import interior_point
 
     shown = sample()

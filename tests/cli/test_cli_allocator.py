@@ -10,7 +10,7 @@ import pytest
 
 ALLOCATE = """
 import psutil
-from napari_simmat.cli.allocator import keep_freed_memory
+from napari_simmat.cli.train import keep_freed_memory
 
 if {keep}:
     keep_freed_memory()

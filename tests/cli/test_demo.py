@@ -14,7 +14,13 @@ import tifffile
 from PIL import Image
 
 from napari_simmat.cli import main
-from napari_simmat.cli.demo import coins, demo_samples, ious, polarization, polarization_colours
+from napari_simmat.cli.demo_samples import (
+    coins,
+    demo_samples,
+    ious,
+    polarization,
+    polarization_colours,
+)
 from napari_simmat.engine.drawing import (
     FILL_OPACITY,
     GREEN,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from napari_simmat import Predictor, load_model
-from napari_simmat.cli.demo import polarization
+from napari_simmat.cli.demo_samples import polarization
 from napari_simmat.widgets import main
 from tests.widgets.scenes import iou
 
