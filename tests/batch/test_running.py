@@ -29,6 +29,7 @@ from napari_simmat.batch.run import (
     summary_rows,
     write_summary,
 )
+from napari_simmat.batch.runner import NOT_STARTED
 from napari_simmat.io.files import DiskFullError
 from napari_simmat.progress import finish
 from tests.batch.folders import contents
@@ -207,7 +208,7 @@ def test_a_full_disk_ends_the_run_and_the_rest_can_go_on(
         outcomes = run(data, out)
     assert [one.status for one in outcomes] == ["failed"] * 4
     assert "The disk is full: a.json" in outcomes[0].note
-    assert "It was not begun, as the disk is full" in outcomes[3].note
+    assert NOT_STARTED in outcomes[3].note
     assert contents(out) == {}
     run(data, out, "resume")
     run(data, tmp_path / "whole")
@@ -223,7 +224,7 @@ def test_a_disk_that_is_full_while_tiles_are_computed_ends_the_run_as_well(
     monkeypatch.setattr("napari_simmat.batch.segment_image._Segmenter.segment_prompts_job", full)
     notes = [one.note for one in run(data, tmp_path / "out")]
     assert notes[0] == "a.tif: The disk is full."
-    assert all("It was not begun, as the disk is full" in note for note in notes[1:])
+    assert all(NOT_STARTED in note for note in notes[1:])
 
 
 def test_two_runs_on_one_folder_refuse_each_other(data: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 import tifffile
 from skimage.data import coins
 
-from napari_simmat.checkpoints import library
+from napari_simmat.checkpoints import registry
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.checkpoints.registry import find_model
 from napari_simmat.cli import main
@@ -308,7 +308,7 @@ def test_masks_that_lie_wholly_under_better_ones_are_named(
     said = simmat(*segment())
     assert said.status == 0
     assert "a.tif: 1 object, segmented" in said.out
-    assert "no pixel is left to 2" in said.err
+    assert "2 kept no pixel: empty or covered" in said.err
     assert json.loads(Path("out/a.json").read_text())["objects"][1]["pixels"] == 0
 
 
@@ -638,7 +638,7 @@ def test_a_card_shows_foreign_names_as_they_are(
 ) -> None:
     entry = find_model("tiny")
     spec = replace(entry.spec, metrics={"[bold] IoU [/box]": 1.5})
-    monkeypatch.setattr(library, "find_model", lambda _: replace(entry, spec=spec))
+    monkeypatch.setattr(registry, "find_model", lambda _: replace(entry, spec=spec))
     said = simmat("models", "info", "tiny")
     assert (said.status, said.err) == (0, "")
     assert "metric [bold] IoU [/box] 1.5" in " ".join(said.out.split())

@@ -37,7 +37,7 @@ WRITE_BEHIND = 1
 """Results that may wait to be written, besides the one being written."""
 _POLL = 0.1
 """Seconds between two steps of a waiting job; it can be cancelled at each."""
-_NOT_STARTED = "It was not begun, as the disk is full. Free some space and go on with --resume."
+NOT_STARTED = "Not started because the disk is full. Free some space and continue with --resume."
 
 TaskState = Literal["reading", "segmenting", "writing", "written", "kept", "failed"]
 
@@ -113,7 +113,7 @@ class _TaskRunner:
             for number in range(len(self.tasks)):
                 if self.disk_full:
                     ahead.clear()
-                    yield self._failed(number, DiskFullError(_NOT_STARTED), 0.0)
+                    yield self._failed(number, DiskFullError(NOT_STARTED), 0.0)
                     continue
                 for each in self.tasks[number + len(ahead) : number + 1 + READ_AHEAD]:
                     ahead.append(reader.submit(recover_and_load, each, self.config, self.resume))

@@ -1,6 +1,6 @@
 """The command line: one thin command per job.
 
-Starting it imports neither torch nor numpy; a command imports what it needs when it runs.
+Starting it imports neither torch nor numpy; commands import what they need when they run.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0 done, 1 failed, 2 not understood, 130 cancelled.
+        Exit status: 0 success, 1 failure, 2 invalid arguments, 130 cancelled.
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     _print_every_name()
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except CycloptsError as error:
             terminal.fail(f"{str(error).strip()} See simmat {_named(given)}--help.")
             return 2
-        except BrokenPipeError:  # the reader of a pipe has left, e.g. `simmat models | head -1`
+        except BrokenPipeError:  # the pipe was closed, e.g. by `simmat models | head -1`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         except Exception as error:
@@ -93,19 +93,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _print_every_name() -> None:
-    """Let stdout escape what it cannot write, as stderr does: a file may be called anything."""
+    """Let stdout escape characters it cannot encode, as stderr does: file names may have any."""
     if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _named(arguments: Sequence[str]) -> str:
-    """The command among the arguments, followed by a space; empty if there is none."""
+    """The command among the arguments with a trailing space; empty if there is none."""
     names = {"benchmark", "demo", "evaluate", "models", "segment", "train", "pretrain"}
     return next((f"{word} " for word in arguments if word in names), "")
 
 
 def _sentence(error: Exception) -> str:
-    """An error in words; those this project raises are sentences already."""
+    """An error as a sentence; those of this project are sentences already."""
     if isinstance(error, OSError) and error.errno is not None:
         return f"{error.filename or 'A file'} could not be used: {error.strerror}."
     if isinstance(error, (ValueError, TypeError, OSError, MemoryError, ImportError)):
@@ -118,7 +118,7 @@ def _sentence(error: Exception) -> str:
 
 @contextmanager
 def _notes_on_stderr(terminal: Terminal) -> Iterator[None]:
-    """Show the library's warnings as notes while a command runs."""
+    """Print the library's warnings as notes while a command runs."""
 
     class Notes(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

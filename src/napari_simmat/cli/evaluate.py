@@ -1,9 +1,4 @@
-"""`simmat evaluate` and `simmat benchmark`.
-
-`simmat benchmark`: the paper's comparisons, each with one command.
-
-`simmat evaluate`: how good a model is on labelled images.
-"""
+"""`simmat evaluate`: measure a model; `simmat benchmark`: rerun the paper's comparisons."""
 
 from __future__ import annotations
 
@@ -59,7 +54,7 @@ def benchmark(
     transfer: zero-shot, from scratch, baselines A and B, SimMAT on every modality (figure 4a).
     pseudo: RGB with a sensor's channels (4b). strategies: what is trained beside the transfer
     layer (4c). lr: learning rates (5a). size: number of training images (5b). panels: images,
-    clicks and answers (2).
+    clicks and masks (2).
 
     ```
     simmat benchmark transfer --quick --output quick
@@ -67,13 +62,12 @@ def benchmark(
     simmat benchmark transfer --data AIMS --base vit_b --output aims
     ```
 
-    Every run is a row of EXPERIMENT.csv as soon as it is done; the same command goes on where it
-    was interrupted.
+    Every finished run is a row of EXPERIMENT.csv; the same command resumes after an interruption.
 
     Parameters
     ----------
     experiment
-        Which comparison.
+        The comparison.
     output
         Folder for EXPERIMENT.csv, EXPERIMENT.md and EXPERIMENT.png.
     data
@@ -82,7 +76,7 @@ def benchmark(
     base
         The foundation: tiny-rgb on generated data, vit_b on AIMS.
     device
-        auto (a GPU where there is one), cpu, cuda, cuda:1 or mps.
+        auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
     """
     from napari_simmat.benchmark.report import run_experiment_job
     from napari_simmat.checkpoints.loading import load_model
@@ -122,9 +116,9 @@ def evaluate(
 ) -> None:
     """Measure a model on a folder of labelled images.
 
-    Beside each image STEM.tif lies its label image STEM_labels.tif; or the images lie in a folder
-    images and the labels, of the same names, in a folder labels. Every object is prompted with a
-    click in its middle, with clicks that correct the answer, and with its box:
+    Beside each image STEM.tif is its label image STEM_labels.tif; or the images are in a folder
+    images and the labels, with the same names, in a folder labels. Every object is prompted with a
+    click in its middle, with clicks that correct the mask, and with its box:
 
     ```
     simmat evaluate cells --model tiny
@@ -136,46 +130,46 @@ def evaluate(
     ```
 
     The table shows the mean IoU over the objects of each image after 1, 2, 3, ... clicks and with
-    the box, and below them the means over all images and over all objects. A model is of use where
-    it is well above the last two columns, which need none: the whole box (filled), and a disk as
-    large as the median object at the click. NoC@80 is the mean number of clicks until the IoU is
-    80 %; where it never is, all clicks count.
+    the box, followed by the means over all images and over all objects. A useful model is well
+    above the last two columns, which need no model: the filled box, and a disk as large as the
+    median object around the click. NoC@80 is the mean number of clicks to reach an IoU of 80 %; all
+    clicks count if it is not reached.
 
     Parameters
     ----------
     data
-        The folder. Of a stack, every plane with objects is evaluated.
+        The folder. In a stack, every plane with objects is evaluated.
     model
         A name that `simmat models` lists, or a model's file.
     prompt
-        What the model is asked: iterative is the click and its corrections, all is that and the
-        box, paper is the protocol of SimMAT's paper (one click on the middle one of the object's
-        pixels, IoU and Dice on 256 x 256 cells), auto segments everything and compares with all
-        objects: average precision (AP50, AP75, AP) and panoptic quality (PQ).
+        Prompts of the model: iterative is the click and its corrections; all adds the box; paper
+        is the protocol of SimMAT's paper (one click on the median of the object's pixels, IoU and
+        Dice on 256 x 256 cells); auto segments everything and compares with all objects: average
+        precision (AP50, AP75, AP) and panoptic quality (PQ).
     clicks
-        Clicks into each object with iterative and all, 1 to 20: the first in its middle, each
-        further one in the largest wrong region.
+        Clicks per object with iterative and all, 1 to 20: the first in its middle, each further
+        one in the largest wrong region.
     smallest
-        Only objects of more pixels, if their image had 1024 x 1024 of them.
+        Ignore objects with no more pixels than this in an image scaled to 1024 x 1024.
     most
         Objects per image; all by default. Fewer are spread evenly, the same ones each time.
     output
         Folder for results.csv (every object; with auto every plane), summary.json,
-        STEM_overlay.png (the answers to clicks and boxes, or what was found, the true outlines in
-        white) and, but for auto, overlays.png (the worst and best objects of all images).
+        STEM_overlay.png (predicted objects, with the true outlines in white) and, except with
+        auto, overlays.png (the worst and best objects of all images).
     history
-        A file that gets one line per run. What is worse by more than 0.02 than in the best earlier
-        run on the same images is said.
+        A file to which each run adds a line. Results that are worse by more than 0.02 than in the
+        best earlier run on the same images are reported.
     channels
-        Which channels the model gets, names or numbers from 0 with commas between, e.g. 0,2,DAPI.
+        Channels of the model, by name or number from 0, separated by commas, e.g. 0,2,DAPI.
     channel_axis
-        The axis that holds the channels, counted from 0, if a file does not say.
+        Axis of the channels, counted from 0, if a file does not say.
     pixel_ratio
-        Height of a pixel over its width, where a file does not say.
+        Height of a pixel over its width, if a file does not say.
     overwrite
-        Replace results that exist.
+        Replace existing results.
     automatic
-        How everything is segmented.
+        Settings for segmenting everything.
     """
     from napari_simmat.datasets.folder import find_labelled_files, fingerprint
     from napari_simmat.evaluation.report import (
@@ -230,7 +224,7 @@ def _evaluate_job(
     compute: ComputeOptions,
     output: Path | None,
 ) -> Job[tuple[Predictor, Scores]]:
-    """Everything that is checked without the model comes before it is loaded."""
+    """Check all files, then load the model and evaluate it."""
     from napari_simmat.checkpoints.loading import load_model_job
     from napari_simmat.engine.predictor import Predictor
     from napari_simmat.evaluation.evaluate import evaluate_job
@@ -246,7 +240,7 @@ def _evaluate_job(
 
 
 def _check_output(output: Path | None, files: Sequence[LabelledFile], overwrite: bool) -> None:
-    """Say before the work what would make it vain."""
+    """Fail early: check the output folder before the evaluation."""
     from napari_simmat.evaluation.report import RESULTS_FILE, SUMMARY_FILE
 
     if output is None:
@@ -263,7 +257,7 @@ def _check_output(output: Path | None, files: Sequence[LabelledFile], overwrite:
 
 
 def _show(terminal: Terminal, scores: Scores, config: ScoreConfig) -> None:
-    """The mean IoU of each image, the means over all, and how many clicks were needed."""
+    """Print the mean IoU of each image, the means over all, and the number of clicks."""
     from napari_simmat.evaluation.scores import TARGET_IOUS
 
     columns, counts = _shown(scores.headline), scores.counts
@@ -307,7 +301,7 @@ def _show(terminal: Terminal, scores: Scores, config: ScoreConfig) -> None:
 
 
 def _shown(iou: Mapping[str, float]) -> dict[str, str]:
-    """The columns that have room, with their headings: of the clicks a few numbers and the last."""
+    """The columns that fit, with their headings: a few numbers of clicks and the last one."""
     from napari_simmat.evaluation.scores import SHOWN_CLICKS, click_column, column_title
 
     clicks = {click_column(number): number for number in range(1, len(iou) + 1)}

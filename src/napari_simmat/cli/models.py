@@ -1,4 +1,4 @@
-"""`simmat models`: what models there are, and getting, sharing and removing them."""
+"""`simmat models`: list, inspect, download, import, export and remove models."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ simmat models fetch vit_b
 simmat models import my-checkpoint.safetensors --name thermal
 ```
 
-Your own models lie in the user's data folder, or where NAPARI_SIMMAT_HOME says.""",
+Your own models are in the user's data folder, or in the folder NAPARI_SIMMAT_HOME.""",
 )
 
 
@@ -112,7 +112,7 @@ def info(name: str, /, speech: OutputOptions = DEFAULT_OUTPUT) -> None:
 
 @models.command
 def fetch(name: str, /, speech: OutputOptions = DEFAULT_OUTPUT) -> None:
-    """Download one of SAM's published models; a cut download goes on where it stopped.
+    """Download one of SAM's published models; an interrupted download is resumed.
 
     ```
     simmat models fetch vit_b
@@ -158,7 +158,7 @@ def import_(
     file
         The file.
     name
-        What to call it; by default the file's name without its suffix.
+        The model's name; by default the file's name without its suffix.
     modality
         For a checkpoint of SimMAT's authors' code, which does not describe itself: zju-rgbp,
         pgsnet_p, pgsnet_rgbp, d, rgbd, hha, rgbhha, nir, rgbnir, t, rgbt, t_500 or rgbt_500.
@@ -197,7 +197,7 @@ def export(
     output
         The new file, or a folder for it; the current folder by default.
     bundle
-        Put the weights of its base in as well: a larger file that needs nothing else.
+        Include the weights of its base: a larger file that needs no other.
     overwrite
         Replace the file if it exists.
     """
@@ -227,7 +227,7 @@ def remove(name: str, /, speech: OutputOptions = DEFAULT_OUTPUT) -> None:
 
 
 def _channel_summary(entry: ModelEntry) -> str:
-    """The channels in few words."""
+    """The channels, in short."""
     if entry.spec is None:
         return "cannot be read"
     if entry.spec.is_rgb:
@@ -236,7 +236,7 @@ def _channel_summary(entry: ModelEntry) -> str:
 
 
 def _figures(value: object) -> str:
-    """A metric or setting in words; a table of them in one line."""
+    """A metric or setting as text; a dict in one line."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_figures(each)}" for key, each in value.items())
     return str(value)

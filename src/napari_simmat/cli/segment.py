@@ -1,4 +1,4 @@
-"""`simmat segment`: image files and prompts in, label images out."""
+"""`simmat segment`: segment image files with prompts."""
 
 from __future__ import annotations
 
@@ -30,30 +30,29 @@ if TYPE_CHECKING:
 @Parameter(name="*", group="Files")
 @dataclass(frozen=True, kw_only=True)
 class FileOptions:
-    """Which files count, and which are written beside labels, table and record.
+    """Input files, and outputs besides labels, table and record.
 
     Parameters
     ----------
     pattern
-        Which files of a folder count, e.g. *.tif or plate*/*.png; all images by default.
+        Files of a folder to use, e.g. *.tif or plate*/*.png; all images by default.
     outside
-        Let a manifest name files outside its folder.
+        Allow a manifest to name files outside its folder.
     overlay
-        Write STEM_overlay.png as well, a picture of the image with its objects.
+        Also write STEM_overlay.png, a picture of the image with its objects.
     coco
-        Write STEM_coco.json as well, the objects in COCO's format.
+        Also write STEM_coco.json, the objects in COCO format.
     rois
-        Write STEM_rois.zip as well, the objects as ImageJ's regions of interest.
+        Also write STEM_rois.zip, the objects as ImageJ ROIs.
     resume
-        Keep outputs that were made from the same image, model, prompts and settings; refuse
-        outputs that were not.
+        Keep outputs made from the same image, model, prompts and settings; refuse others.
     overwrite
-        Replace outputs that exist.
+        Replace existing outputs.
     plan
-        Show what would be done, and do nothing.
+        Show what would be done without doing it.
     labels_in_memory
-        GB of memory for a label image. A plane that needs more, with everything in it segmented,
-        becomes STEM_labels.ome.zarr, tile by tile.
+        GB of memory for a label image. With --prompts auto, a plane that needs more becomes
+        STEM_labels.ome.zarr, tile by tile.
     """
 
     pattern: str = ""
@@ -68,12 +67,12 @@ class FileOptions:
 
     @property
     def extras(self) -> list[str]:
-        """Kinds of optional outputs."""
+        """The kinds of optional outputs."""
         return [kind for kind in ("overlay", "coco", "rois") if getattr(self, kind)]
 
     @property
     def existing(self) -> Literal["refuse", "resume", "overwrite"]:
-        """What to do where an output exists."""
+        """What to do with existing outputs."""
         if self.resume and self.overwrite:
             raise ValueError(
                 "--resume keeps what exists, --overwrite replaces it; give one of them."
@@ -106,17 +105,17 @@ def segment(
 ) -> int:
     """Segment image files with the clicks, boxes or masks of a prompt file.
 
-    For each image STEM.tif three files are written:
+    Writes three files for each image STEM.tif:
 
     - STEM_labels.tif, the label image (.nii.gz for NIfTI, .ome.zarr for very large ones),
     - STEM_objects.csv, one row of measurements per object,
     - STEM.json, the record of how it was made.
 
-    Several images get simmat-summary.csv and simmat-report.html, a page with small pictures.
-    A file that cannot be used is reported, and the others are done.
+    Several images also get simmat-summary.csv and simmat-report.html, a page with thumbnails.
+    A file that cannot be used is reported; the others are segmented.
 
-    Clicks on one image; boxes, with a choice of channels; every image of a folder with prompts
-    beside it; the images that a table lists:
+    Clicks on one image; boxes on selected channels; every image of a folder with prompts beside
+    it; the images of a table:
 
     ```
     simmat segment a.tif --model tiny --prompts a.csv --output out
@@ -132,52 +131,51 @@ def segment(
     simmat segment a.tif --model tiny --prompts auto --output out --auto.seeds maxima
     ```
 
-    Objects of a stack, clicked on one plane or on several, on all their planes:
+    Objects of a stack, clicked on one or several planes and propagated to all their planes:
 
     ```
     simmat segment stack.tif --model tiny --prompts stack.csv --output out --propagate
     ```
 
     A prompt file is napari's CSV of points (with the columns `label`, 1 on the object or 0 not,
-    and `object`, an id), napari's CSV of shapes (each a box), a label image (each label a
-    mask), or an earlier record STEM.json, which replays it, with its channels where none are given.
-    Where masks overlap, the one with the higher score keeps the pixel; of equal scores, the earlier
-    prompt's.
+    and `object`, an id), napari's CSV of shapes (each a box), a label image (each label a mask), or
+    an earlier record STEM.json, which is replayed, with its channels unless others are given.
+    Where masks overlap, the one with the higher score keeps the pixel; of equal scores, that of the
+    earlier prompt.
 
     Parameters
     ----------
     image
         An image (TIFF, PNG, JPEG, BMP, NIfTI, DICOM, OME-Zarr or .npy), a folder, a pattern such
-        as "data/**/*.tif", or a manifest: a CSV with the column image and, where wanted, prompts,
+        as "data/**/*.tif", or a manifest: a CSV with the column image and optionally prompts,
         channels and channel_axis.
     more
         More of them.
     model
         A name that `simmat models` lists, or a model's file.
     output
-        Folder to write into; made if need be. Subfolders are mirrored in it.
+        Output folder, created if needed. Subfolders are mirrored in it.
     prompts
         auto to segment everything; a prompt file for all images; or same-stem: for each image the
         file beside it called STEM.csv, STEM_points.csv, STEM_boxes.csv, STEM_shapes.csv or
         STEM_prompts.tif.
     channels
-        Which channels the model gets, names or numbers from 0 with commas between, e.g. 0,2,DAPI.
-        An RGB model may get one repeatedly: 0,1,1.
+        Channels of the model, by name or number from 0, separated by commas, e.g. 0,2,DAPI. An RGB
+        model accepts repetitions: 0,1,1.
     channel_axis
-        The axis that holds the channels, counted from 0, if the file does not say.
+        Axis of the channels, counted from 0, if the file does not say.
     pixel_ratio
-        Height of a pixel over its width, where the file does not say.
+        Height of a pixel over its width, if the file does not say.
     propagate
-        Follow each object of a stack from the planes with prompts through all others, until it
-        ends. Negative points alone on a plane say that it is not there. Through depth (Z); through
-        time where there is none. Images of one plane are segmented as they are.
+        Propagate each object of a stack from the planes with prompts to all others, until it ends.
+        A plane with negative points only marks where it is absent. Runs through depth (Z), or time
+        if there is none. Images of one plane are segmented without it.
     automatic
-        How everything is segmented.
+        Settings for segmenting everything.
     scheduler
-        Address of a dask.distributed scheduler, e.g. tcp://10.0.0.1:8786, whose workers do it.
+        Address of a dask.distributed scheduler, e.g. tcp://10.0.0.1:8786, whose workers segment.
     events
-        For programs: a line of JSON on stdout for each step, instead of words; pause, go and stop
-        are understood on stdin.
+        For programs: print a line of JSON for each step; read pause, go and stop from stdin.
     """
     from napari_simmat.batch.inputs import find_inputs
     from napari_simmat.batch.plan import SegmentConfig, plan
@@ -237,13 +235,13 @@ def parse_channel_option(text: str | None) -> tuple[int | str, ...] | None:
 
 
 def _print_plan(terminal: Terminal, planned: Plan, only: bool) -> None:
-    """How many images there are, and what is left out and why."""
+    """Print the number of images, and the skipped ones with the reason."""
     if planned.several or only:
         images = pluralize(len(planned.tasks), "image")
         terminal.say(f"{images} -> {planned.output}", "bold")
         if planned.others:
             others = pluralize(planned.others, "other file")
-            terminal.say(f"{others} in the folders, by name no images")
+            terminal.say(f"{others} in the folders without an image's ending")
     if only:
         for task in planned.tasks:
             terminal.say(f"  {task.image} -> {task.files.labels}")
@@ -260,13 +258,13 @@ def _print_outcome(terminal: Terminal, outcome: TaskOutcome) -> None:
         terminal.complain(outcome.note)
         return
     objects = pluralize(outcome.objects, "object")
-    done = "kept, as it was made the same way" if outcome.status == "kept" else "segmented"
+    done = "kept, made the same way" if outcome.status == "kept" else "segmented"
     terminal.say(f"{name}: {objects}, {done} ({outcome.seconds:.1f} s)", style="bold")
     for path in outcome.task.files:
         terminal.say(f"  {path}")
     if outcome.hidden:
         listed = ", ".join(map(str, outcome.hidden))
-        terminal.note(f"{name}: no pixel is left to {listed}, empty or wholly under better masks.")
+        terminal.note(f"{name}: {listed} kept no pixel: empty or covered by better masks.")
     if outcome.note:
         terminal.note(f"{name}: {outcome.note}")
 
@@ -282,7 +280,7 @@ def _print_summary(terminal: Terminal, planned: Plan, outcomes: list[TaskOutcome
 
 
 def plan_values(planned: Plan) -> dict[str, Any]:
-    """A plan for programs."""
+    """A plan as JSON values."""
     return {
         "output": str(planned.output),
         "files": [
@@ -304,7 +302,7 @@ def _skipped_values(planned: Plan) -> list[dict[str, Any]]:
 
 
 def _event_values(progress: Progress) -> dict[str, Any]:
-    """A step for programs."""
+    """A step as JSON values."""
     from napari_simmat.batch.runner import BatchProgress
 
     values: dict[str, Any] = {

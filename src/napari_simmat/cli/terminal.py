@@ -1,8 +1,6 @@
-"""Progress, messages and errors on the terminal, and control by another process.
+"""Output of a command: results on stdout; notes, progress and errors on stderr.
 
-A command that another program, such as the window, watches and controls.
-
-What a command says, and where: results on stdout, notes, progress and errors on stderr.
+With `RemoteControl` another program, such as the window, watches and controls a command.
 """
 
 from __future__ import annotations
@@ -79,24 +77,24 @@ class RemoteControl:
 
 
 def print_event(event: Mapping[str, Any]) -> None:
-    """One line of JSON on stdout, at once."""
+    """Print a line of JSON on stdout and flush it."""
     sys.stdout.write(json.dumps(event, allow_nan=False) + "\n")
     sys.stdout.flush()
 
 
 FLAG = Parameter(negative="", show_default=False)
-"""An option that is there or not."""
+"""A flag without a negative form."""
 
 
 @Parameter(name="*", group="Output")
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
-    """How a command speaks.
+    """Format of a command's output.
 
     Parameters
     ----------
     json
-        Print one JSON object on stdout instead of words, for programs.
+        For programs: print one JSON object on stdout instead of text.
     debug
         Print the traceback of an error.
     """
@@ -105,19 +103,19 @@ class OutputOptions:
     debug: Annotated[bool, FLAG] = False
 
     def terminal(self) -> Terminal:
-        """The terminal that speaks so."""
+        """A terminal with these options."""
         return Terminal(as_json=self.json)
 
 
 @Parameter(name="*", group="Computing")
 @dataclass(frozen=True, kw_only=True)
 class ComputeOptions:
-    """Where and how precisely a command computes.
+    """Device and precision.
 
     Parameters
     ----------
     device
-        auto (a GPU where there is one), cpu, cuda, cuda:1 or mps.
+        auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
     precision
         exact (float32), fast (half precision) or auto (exact on a CPU, fast on a GPU).
     """
@@ -131,12 +129,12 @@ DEFAULT_COMPUTE = ComputeOptions()
 
 
 class Terminal:
-    """The two streams of a command.
+    """The two output streams of a command.
 
     Parameters
     ----------
     as_json
-        Whether stdout gets one JSON object instead of words.
+        Print one JSON object on stdout instead of text.
     """
 
     def __init__(self, *, as_json: bool = False) -> None:
@@ -145,7 +143,7 @@ class Terminal:
         self.err = Console(stderr=True, highlight=False)
 
     def say(self, what: RenderableType, style: str = "") -> None:
-        """Print words or a table on stdout; nothing with ``--json``."""
+        """Print text or a table on stdout; nothing with ``--json``."""
         if self.as_json:
             return
         if isinstance(what, str):
@@ -154,7 +152,7 @@ class Terminal:
             self.out.print(what)
 
     def result(self, values: Any) -> None:
-        """Print the result for programs, with ``--json`` alone."""
+        """Print the result as JSON; nothing without ``--json``."""
         if self.as_json:
             text = json.dumps(values, indent=1, ensure_ascii=True, allow_nan=False)
             sys.stdout.write(text + "\n")
@@ -165,16 +163,16 @@ class Terminal:
         self.err.print(Text(f"Note: {sentence}", style="yellow"), soft_wrap=True)
 
     def complain(self, sentence: str) -> None:
-        """Print on stderr what went wrong."""
+        """Print an error on stderr."""
         self.err.print(Text(sentence, style="red"), soft_wrap=True)
 
     def fail(self, sentence: str) -> None:
-        """Print why the command as a whole fails: on stderr, with ``--json`` on stdout as well."""
+        """Print why the command fails: on stderr, and with ``--json`` on stdout as well."""
         self.complain(sentence)
         self.result({"error": sentence})
 
     def watch(self, job: Job[T]) -> T:
-        """Run a job with a progress bar; Ctrl+C closes it, which cancels the work."""
+        """Run a job with a progress bar; Ctrl+C closes the job, which cancels it."""
         columns = (
             TextColumn("{task.description}", markup=False),
             BarColumn(),

@@ -1,9 +1,4 @@
-"""`simmat train` and `simmat pretrain`.
-
-How the C library hands out memory to a command that trains.
-
-`simmat train` and `simmat pretrain`: modality checkpoints and foundations.
-"""
+"""`simmat train` and `simmat pretrain`: modality checkpoints and foundations."""
 
 from __future__ import annotations
 
@@ -27,64 +22,39 @@ if TYPE_CHECKING:
     from napari_simmat.datasets.dataset import Dataset
 
 
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
-"""Of glibc's malloc.h."""
-_NEVER = 2**31 - 1
-
-
-def keep_freed_memory() -> None:
-    """Let this process keep the memory that it frees, for what it allocates next.
-
-    Each step of a training allocates the large arrays of the step before. glibc would map every
-    one anew, so that the system has to clear all its pages. A command's process ends with it, so
-    nothing is kept for longer; a window's does not. Without glibc nothing changes.
-
-    Source: mallopt(3), ``M_MMAP_MAX`` and ``M_TRIM_THRESHOLD``.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except AttributeError:  # musl
-        return
-    mallopt(_MMAP_MAX, 0)
-    mallopt(_TRIM_THRESHOLD, _NEVER)
-
-
 T = TypeVar("T")
 
-
 GENERATED = "generated:"
-"""What comes before a sensor's name where data are drawn."""
+"""Prefix of the sensor's name for drawn data."""
 SUFFIX = ".safetensors"
 
 
 @Parameter(name="*", group="Data")
 @dataclass(frozen=True, kw_only=True)
 class LabelledData:
-    """Which labelled images there are, and how they are read.
+    """The labelled images and how to read them.
 
     Parameters
     ----------
     channels
-        Names or numbers from 0 of the channels, with commas between, e.g. 0,2,DAPI, in the order
-        the model gets them; all by default.
+        Channels of the model in its order, by name or number from 0, separated by commas, e.g.
+        0,2,DAPI; all by default.
     channel_axis
-        Which axis holds the channels, where the file does not say.
+        Axis of the channels, if the file does not say.
     modality
-        What the sensor measures; the folder's name if left out.
+        What the sensor measures; by default the folder's name.
     aims
-        The folder is of the AIMS benchmark: a key such as d, rgbt or pgsnet_p.
+        Key of the AIMS benchmark, such as d, rgbt or pgsnet_p, if the folder is part of it.
     share
-        Share of the images that is kept for validation.
+        Share of the images for validation.
     smallest
-        Only objects of more pixels than this, if the image had 1024 x 1024, count.
+        Ignore objects with no more pixels than this in an image scaled to 1024 x 1024.
     pixel_ratio
-        Height of a pixel over its width, where the file does not say.
+        Height of a pixel over its width, if the file does not say.
     scenes
-        With drawn data: how many scenes to train on.
+        Drawn data: number of training scenes.
     scene_side
-        With drawn data: pixels a side of a scene.
+        Drawn data: side of a scene in pixels.
     """
 
     channels: str | None = None
@@ -141,9 +111,9 @@ def train(
 ) -> None:
     """Train a modality checkpoint from labelled images.
 
-    A folder holds STEM.tif and STEM_labels.tif, or images/ and labels/; many formats and stacks
-    will do. The checkpoint is one small file; how much better than the untrained base it is, is
-    measured on images that are kept for validation, and said.
+    A folder holds STEM.tif and STEM_labels.tif, or images/ and labels/, in any readable format,
+    stacks included. The checkpoint is one small file. Its gain over the untrained base is measured
+    on the validation images and printed.
 
     ```
     simmat train my-images --output my-sensor.safetensors --practical
@@ -152,8 +122,8 @@ def train(
     simmat train AIMS/NYUDepthv2 --aims rgbd --base vit_b --output rgbd.safetensors
     ```
 
-    It can be stopped at any time (Ctrl+C): the same command goes on where it was. The defaults
-    are those of SimMAT's paper, for one click; --practical trains for all prompts.
+    It can be stopped at any time (Ctrl+C); the same command resumes it. The defaults are those of
+    SimMAT's paper, for one click; --practical trains for all prompts.
 
     Parameters
     ----------
@@ -164,30 +134,30 @@ def train(
     base
         The foundation, by name or file.
     practical
-        For use with clicks, boxes and corrections, with varied images: start, prompts,
-        corrections, objects, augment, auxiliary, precision and, on an embedded foundation,
-        strategy and learning-rate are not the paper's, unless they are given.
+        Train for clicks, boxes and corrections, with augmented images: changes the defaults of
+        start, prompts, corrections, objects, augment, auxiliary, precision and, on an embedded
+        foundation, strategy and learning-rate. Options that are given still count.
     device
-        auto (a GPU where there is one), cpu, cuda, cuda:1 or mps.
+        auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
     devices
-        Processes on each node, with a GPU each where there are any.
+        Processes per node, each with a GPU if there are any.
     nodes
         Nodes of a cluster; Lightning Fabric reads the rest from its environment.
     folder
-        Where the state, the best checkpoint so far and the log (CSV and TensorBoard) are kept;
-        beside the output by default.
+        Folder for the state, the best checkpoint so far and the log (CSV and TensorBoard); beside
+        the output by default.
     overwrite
         Replace the output if it exists.
     events
-        For programs: a line of JSON on stdout for each step (done, total, message, figures), and
-        one at the end (output, metrics), instead of words.
+        For programs: print a line of JSON for each step (done, total, message, figures), and one
+        at the end (output, metrics).
     """
     from napari_simmat.checkpoints.loading import load_model
     from napari_simmat.training.devices import Devices, is_first_process
     from napari_simmat.training.finetune import train_checkpoint_job
 
     if not is_first_process():
-        logging.getLogger("napari_simmat").setLevel(logging.ERROR)  # the first one says it
+        logging.getLogger("napari_simmat").setLevel(logging.ERROR)  # the first process logs
     terminal = speech.terminal()
     _check_output(output, overwrite)
     keep_freed_memory()
@@ -210,7 +180,7 @@ def train(
 
 
 def _read_dataset_job(data: str, labelled: LabelledData, seed: int) -> Job[Dataset]:
-    """The data set that the words on the command line mean."""
+    """The data set from the options of the command."""
     from napari_simmat.datasets import aims as aims_module
     from napari_simmat.datasets import dataset as dataset_module
     from napari_simmat.datasets import folder as folder_module
@@ -235,7 +205,7 @@ def _read_dataset_job(data: str, labelled: LabelledData, seed: int) -> Job[Datas
 
 
 def _finish_with_progress(job: Job[T], terminal: Terminal, events: bool) -> T:
-    """Run a job with a progress bar or events; only the first of several processes shows any."""
+    """Run a job with a progress bar or events, shown only by the first of several processes."""
     from napari_simmat.training.devices import is_first_process
 
     if not is_first_process():
@@ -273,8 +243,8 @@ def pretrain(
 ) -> None:
     """Train an embedded foundation on drawn scenes: hours on two cores.
 
-    It can be stopped at any time: the same command goes on from what its folder holds. Without
-    that folder, a training goes on from an earlier foundation with --start.
+    It can be stopped at any time; the same command resumes it from its folder. Without that
+    folder, --start continues from an earlier foundation.
 
     ```
     simmat pretrain --output tiny-4.safetensors --steps 20000
@@ -289,18 +259,18 @@ def pretrain(
     families
         Families of scenes to draw; all by default.
     steps
-        Optimiser steps in all, those of --start included.
+        Optimiser steps in total, including those of --start.
     seed
-        Fixes all that is random.
+        Seed of all random numbers.
     folder
-        Where the state and the log are kept; beside the output by default.
+        Folder for the state and the log; beside the output by default.
     start
-        The file of an earlier foundation to go on from.
+        File of an earlier foundation to continue from.
     precision
-        Of the computation; which is faster depends on the processor.
+        Precision of the computation; which is faster depends on the processor.
     local_contrast
-        Give the network local contrast beside its first projection; tiny-1, tiny-2 and tiny-rgb-1
-        have none.
+        Add local contrast to the network's first projection; tiny-1, tiny-2 and tiny-rgb-1 have
+        none.
     overwrite
         Replace the output if it exists.
     """
@@ -323,7 +293,7 @@ def pretrain(
 
 
 def _check_output(path: Path, overwrite: bool) -> None:
-    """Say before hours of work what would make them vain."""
+    """Fail early: check the output path before hours of training."""
     if path.suffix != SUFFIX:
         raise ValueError(f"{path.name} is no checkpoint's name; call it {path.stem}{SUFFIX}.")
     if path.exists() and not overwrite:
@@ -331,7 +301,7 @@ def _check_output(path: Path, overwrite: bool) -> None:
 
 
 def _say_metrics(terminal: Terminal, path: Path, metrics: Mapping[str, object]) -> None:
-    """What was written, and how good it is."""
+    """Print the metrics and the output path."""
     table = Table("mean IoU %", "", box=None, header_style="bold")
     for name, value in metrics.items():
         if isinstance(value, dict):
@@ -342,3 +312,23 @@ def _say_metrics(terminal: Terminal, path: Path, metrics: Mapping[str, object]) 
     terminal.say(table)
     terminal.say(f"Wrote {path}")
     terminal.result({"output": str(path), "metrics": dict(metrics)})
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep freed memory for its next allocations.
+
+    Every training step allocates the same large arrays again. glibc would return and map them each
+    time, and the system would clear all their pages. The memory is freed when the command's
+    process ends; a window, which does not end, must not do this. No effect without glibc.
+
+    Source: mallopt(3), ``M_MMAP_MAX`` and ``M_TRIM_THRESHOLD``.
+    """
+    trim_threshold, mmap_max = -1, -4  # numbers of the parameters in glibc's malloc.h
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:  # musl
+        return
+    mallopt(mmap_max, 0)
+    mallopt(trim_threshold, 2**31 - 1)
