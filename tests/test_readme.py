@@ -55,12 +55,12 @@ def test_the_readme_shows_code_and_commands() -> None:
 
 
 def test_what_is_said_to_be_a_part_of_the_package_is_one() -> None:
-    """Names such as `engine.automatic_settings.prompts_at` in the docs and in docstrings."""
+    """Names such as `engine.point_grids.prompts_at` in the docs and in docstrings."""
     layers = [path.parent.name for path in (ROOT / "src/napari_simmat").glob("*/__init__.py")]
     named = re.compile(rf"`((?:{'|'.join(layers)})(?:\.\w+)+)`")
     sources = [*PAGES, *sorted((ROOT / "src").rglob("*.py"))]
     found = {name for path in sources for name in named.findall(path.read_text("utf-8"))}
-    assert "engine.automatic_settings.prompts_at" in found
+    assert "engine.point_grids.prompts_at" in found
     wrong = []
     for name in sorted(found):
         try:

@@ -28,8 +28,8 @@ from napari_simmat.engine.automatic_postprocessing import (
     accepted_candidates,
     masks_to_instances,
 )
-from napari_simmat.engine.automatic_settings import prompts_at, prompts_from_labels
 from napari_simmat.engine.coordinates import InputTransform
+from napari_simmat.engine.point_grids import prompts_at, prompts_from_labels
 from napari_simmat.engine.result import Result
 from napari_simmat.evaluation.metrics import average_precision
 from napari_simmat.models.network import DecodedMasks
@@ -283,7 +283,7 @@ def test_the_same_run_gives_the_same(predictor, proposed) -> None:
 
 
 def test_stability_and_area_are_those_of_the_whole_mask(predictor, proposed) -> None:
-    from napari_simmat.engine.automatic_settings import point_grid
+    from napari_simmat.engine.point_grids import point_grid
     from napari_simmat.engine.result import enlarge
 
     candidates, settings = proposed

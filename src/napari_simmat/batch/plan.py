@@ -16,7 +16,7 @@ from napari_simmat.batch.inputs import InputImage, InputImages, same_stem_siblin
 from napari_simmat.batch.record import Request, outputs_recorded_in, read_record
 from napari_simmat.engine.automatic_settings import AutomaticSettings
 from napari_simmat.engine.coordinates import check_pixel_ratio
-from napari_simmat.engine.propagation_tracks import PropagationSettings
+from napari_simmat.engine.propagation_settings import PropagationSettings
 from napari_simmat.io.files import OutputError, check_is_no_folder, sha256_of, unwritable_message
 from napari_simmat.io.readers import is_nifti, stem_of
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from napari_simmat.engine.automatic_settings import AutomaticSettings
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.propagation_tracks import PropagationSettings
+from napari_simmat.engine.propagation_settings import PropagationSettings
 
 FORMAT = "napari-simmat record"
 FORMAT_VERSION = 1

@@ -20,7 +20,7 @@ from napari_simmat.cli.terminal import (
     print_event,
 )
 from napari_simmat.engine.automatic_settings import AutomaticSettings
-from napari_simmat.engine.propagation_tracks import PropagationSettings
+from napari_simmat.engine.propagation_settings import PropagationSettings
 
 if TYPE_CHECKING:
     from napari_simmat.batch.plan import Plan, TaskOutcome

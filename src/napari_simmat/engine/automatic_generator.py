@@ -31,11 +31,8 @@ from napari_simmat.engine.automatic_settings import (
     MIN_PREDICTED_IOU,
     AutomaticSettings,
     default_grid_points,
-    local_maxima,
-    point_grid,
-    prompt_positions,
-    prompts_at,
 )
+from napari_simmat.engine.point_grids import local_maxima, point_grid, prompt_positions, prompts_at
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.progress import Job, Progress, finish, with_progress
 
@@ -61,7 +58,7 @@ def segment_everything(
     plane
         Index along the image's axes before Y and X.
     prompts
-        Used instead of a grid, e.g. `automatic_settings.prompts_from_labels`. Crop layers are then
+        Used instead of a grid, e.g. `point_grids.prompts_from_labels`. Crop layers are then
         ignored.
 
     Returns

@@ -14,6 +14,7 @@ from napari_simmat._text import format_shape
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.measurements import LabelVolume
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.propagation_settings import PropagationSettings
 from napari_simmat.engine.propagation_step import (
     BoundaryBias,
     ContrastGate,
@@ -24,7 +25,6 @@ from napari_simmat.engine.propagation_tracks import (
     IntervalEnd,
     ObjectAnnotations,
     PlaneIndex,
-    PropagationSettings,
     Section,
     SliceInterval,
     Track,

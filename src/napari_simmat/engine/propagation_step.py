@@ -24,12 +24,8 @@ from napari_simmat.engine.masks import (
     signed_distance,
 )
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.propagation_tracks import (
-    Origin,
-    PlaneIndex,
-    PropagationSettings,
-    SliceInterval,
-)
+from napari_simmat.engine.propagation_settings import PropagationSettings
+from napari_simmat.engine.propagation_tracks import Origin, PlaneIndex, SliceInterval
 
 
 class IntervalPropagator:

@@ -12,7 +12,7 @@ from qtpy.QtCore import QObject, Qt, QTimer, Signal
 from scipy.ndimage import find_objects
 
 from napari_simmat._text import pluralize
-from napari_simmat.engine import automatic_settings
+from napari_simmat.engine import point_grids
 from napari_simmat.engine.automatic_postprocessing import Instances, masks_to_instances
 from napari_simmat.engine.coordinates import AxisOrder, transposed_view
 from napari_simmat.engine.masks import ObjectMask
@@ -175,7 +175,7 @@ class Everything(QObject):
                     f"{layer.name} does not lie on the image: choose labels of its size and place."
                 )
             seen = transposed_view(layer.data, work.place.order)
-            return automatic_settings.prompts_from_labels(np.asarray(seen[plane]))
+            return point_grids.prompts_from_labels(np.asarray(seen[plane]))
         return _points_on(layer, work, plane, self._session.viewer.dims.point)
 
     # ------------------------------------------------------------------ the worker
@@ -274,4 +274,4 @@ def _points_on(layer: Layer, work: Work, plane: Plane, shown: Sequence[float]) -
         raise ValueError(
             f"{layer.name} has no point on this plane of the image; place some, or ask on a grid."
         )
-    return automatic_settings.prompts_at(points[here & inside][:, -2:])
+    return point_grids.prompts_at(points[here & inside][:, -2:])

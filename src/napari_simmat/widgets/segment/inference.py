@@ -17,7 +17,7 @@ from qtpy.QtCore import QObject, Qt, Signal
 from napari_simmat.engine.embeddings import EmbeddingCache
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.propagation_tracks import PropagationSettings
+from napari_simmat.engine.propagation_settings import PropagationSettings
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.layer_data import ImageValue
