@@ -200,7 +200,7 @@ BAD = {
     "no folder": (lambda: None, ["--data", "none"], "There is no folder none"),
     "a file": (lambda: None, ["--data", "data/disks.tif"], "is a file; give the folder"),
     "empty": (lambda: Path("e").mkdir(), ["--data", "e"], "There is no image in e; put"),
-    "no labels": (no_labels, [], "No image in data has labels; put beside"),
+    "no labels": (no_labels, [], "No image in data has labels; save each"),
     "another size": (another_size, [], "has the shape 96 x 80, disks.tif without channels 96 x 96"),
     "float labels": (float_labels, [], "holds float32 values; labels are integers"),
     "nothing labelled": (empty_labels, [], "hold no object of at least 12 pixels"),

@@ -458,7 +458,7 @@ def units(folder: Path) -> DataConfig:
     ("spoil", "sentence"),
     [
         (bad_shape, r"c_labels\.tif has the shape 12 x 21, c\.tif without channels 12 x 20"),
-        (no_labels, r"No image in .*cells has labels; put beside each image"),
+        (no_labels, r"No image in .*cells has labels; save each label image"),
         (nothing_labelled, "No image to train on has a labelled object: the labels are 0"),
         (one_object, "There is a single labelled object, in d, .*label a second one"),
         (one_place, "All labels are in d, and its objects lie in one place"),
@@ -478,7 +478,7 @@ def units(folder: Path) -> DataConfig:
         (file_of_another_shape, r"c_DAPI\.tif has the shape 12 x 19, c_GFP\.tif has 12 x 20"),
         (unreadable, r"c\.tif could not be read .*damaged or cut short"),
         (complex_image, "c has values of type complex64; .*magnitude"),
-        (no_image, r"There is no image in .*cells; put beside each image"),
+        (no_image, r"There is no image in .*cells; save each label image"),
         (only_validation, "has a folder val but none for training"),
         (units, r"There are 1 channels \(intensity\) but 2 units"),
     ],

@@ -147,7 +147,7 @@ def spoil_file(folder: Path) -> None:
         ),
         (
             spoil_labels,
-            r"No image in .*images has labels; put beside each image STEM\.tif its label image",
+            r"No image in .*images has labels; save each label image as STEM_labels\.tif next to",
         ),
         (spoil_objects, r"No image to train on has a labelled object: the labels are 0 everywhere"),
         (

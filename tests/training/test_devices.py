@@ -24,8 +24,8 @@ def test_one_processor_is_the_plain_strategy(precision: str, capfd) -> None:
     [
         ({"count": 0}, "32-true", "at least one device on one node, not 0 on 1"),
         ({"nodes": 0}, "32-true", "at least one device on one node, not 1 on 0"),
-        ({"device": "cpu:0", "count": 2}, "32-true", "2 devices are asked for, but cpu:0 is 1"),
-        ({"device": "cpu"}, "16-mixed", "A processor cannot train in 16-mixed; use bf16-mixed"),
+        ({"device": "cpu:0", "count": 2}, "32-true", "2 devices are requested, but cpu:0 is 1"),
+        ({"device": "cpu"}, "16-mixed", "A CPU cannot train in 16-mixed; use bf16-mixed"),
         ({"device": "moon"}, "32-true", "Device 'moon' is unknown"),
     ],
 )
@@ -66,14 +66,14 @@ def test_half_precision_that_is_slower_is_remarked(quicker: bool, monkeypatch, c
     assert not caplog.messages
     places.fabric("bf16-mixed")
     assert [text[:44] for text in caplog.messages] == (
-        [] if quicker else ["This processor is no quicker in bf16-mixed a"]
+        [] if quicker else ["This CPU is no faster in bf16-mixed a"]
     )
 
 
 def test_more_gpus_than_there_are(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(ValueError, match="4 devices are asked for, but cuda is 2; ask for 2, or"):
+    with pytest.raises(ValueError, match="4 devices are requested, but cuda is 2; request 2, or"):
         Devices(device="cuda", count=4).fabric("32-true")
 
 
@@ -81,7 +81,7 @@ def test_tasks_of_slurm_that_are_counted_otherwise(monkeypatch) -> None:
     monkeypatch.setenv("SLURM_NTASKS", "2")
     monkeypatch.setenv("SLURM_JOB_NAME", "train")
     monkeypatch.delenv("SLURM_NTASKS_PER_NODE", raising=False)
-    with pytest.raises(ValueError, match="--ntasks=2; ask it for --ntasks-per-node instead"):
+    with pytest.raises(ValueError, match="--ntasks=2; use --ntasks-per-node instead"):
         Devices(device="cpu").fabric("32-true")
 
 

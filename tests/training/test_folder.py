@@ -67,7 +67,7 @@ def test_an_interrupted_training_goes_on_with_the_same_bits(
     interrupt(begin("broken", **settings), 5)
     seen: list = []
     broken = finish(begin("broken", **settings), seen.append)
-    first = next(p for p in seen if p.message.startswith("going on"))
+    first = next(p for p in seen if p.message.startswith("resuming"))
     assert first.done == (5 if every == 0 else 3)
     one, two = (each.student.network.state_dict() for each in (unbroken, broken))
     assert all(torch.equal(one[name], two[name]) for name in one)
@@ -148,7 +148,7 @@ def test_a_row_that_was_cut_is_written_anew(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"seed": 5}, "holds a training with seed 0, not 5. Go on with its settings, choose"),
+        ({"seed": 5}, "holds a training with seed 0, not 5. Use its settings, choose"),
         ({"strategy": "full"}, 'with strategy "lora", not "full".'),
         ({"prompts": ("box", "click")}, 'with prompts ["anywhere"], not ["box", "click"].'),
         ({"size": 3}, "with size null, not 3."),
@@ -207,7 +207,7 @@ def test_a_damaged_state_is_refused_in_one_sentence(damage: str, begin, tmp_path
         torch.save({"settings": Path("x")}, path)  # an object is never loaded
     else:
         path.write_bytes(b"")
-    with pytest.raises(ValueError, match=r"state.pt is damaged and no training can go on from it"):
+    with pytest.raises(ValueError, match=r"state.pt is damaged, so no training can resume from it"):
         finish(begin())
 
 
@@ -300,7 +300,7 @@ def test_a_full_disk_gets_one_sentence_and_what_was_saved_stays(
                 raise RuntimeError("[enforce fail at inline_container.cc:603] . unexpected pos 64")
 
             patch.setattr(torch, "save", cut)
-            sentence = r"state\.pt could not be written; is the disk full\? The training can go on"
+            sentence = r"state\.pt could not be written; is the disk full\? The training can be"
         elif what == "best":
             import safetensors.torch
 

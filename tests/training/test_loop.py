@@ -266,7 +266,7 @@ def test_a_file_ends_it_and_the_best_is_kept(
     # The same again goes on: the wish is forgotten, the state is not.
     again = train_job(base, dataset, config, "squares", folder)
     message = next(each.message for each in again if not each.message.startswith("reading"))
-    assert message == "going on at step 2"
+    assert message == "resuming at step 2"
     again.close()
 
 

@@ -83,8 +83,8 @@ def run_experiment_job(
         runs = [run for run in runs if run.arm in PANEL_ARMS]
     prefix = "quick-" if config.quick else ""
     table, state = output / f"{prefix}{rows_of}.csv", output / f"{prefix}runs"
-    beside = [output / f"{prefix}{name}.csv" for name in EXPERIMENTS if name != rows_of]
-    rows = yield from run_all_job(runs, datasets, base, config, table, state, device, beside)
+    other_tables = [output / f"{prefix}{name}.csv" for name in EXPERIMENTS if name != rows_of]
+    rows = yield from run_all_job(runs, datasets, base, config, table, state, device, other_tables)
     picture = output / f"{prefix}{experiment}.png"
     if experiment == "panels":
         yield from draw_panels_job(runs, datasets, base, config, state, picture)
@@ -200,7 +200,7 @@ def _strategies(experiment: str, rows: Sequence[ResultRow], axes: Axes) -> None:
 
 
 def _lines(experiment: str, rows: Sequence[ResultRow], axes: Axes) -> None:
-    """A line for each strategy and modality over what is varied."""
+    """A line for each strategy and modality over the varied setting."""
     styles = dict(zip(dict.fromkeys(r.run.modality for r in rows), ("-", "--", ":"), strict=False))
     for modality, strategy in dict.fromkeys((r.run.modality, r.run.strategy) for r in rows):
         own = [r for r in rows if (r.run.modality, r.run.strategy) == (modality, strategy)]

@@ -44,7 +44,7 @@ def run_all_job(
     table: Path,
     folder: Path,
     device: str = "auto",
-    beside: Sequence[Path] = (),
+    other_tables: Sequence[Path] = (),
 ) -> Job[list[ResultRow]]:
     """Do all runs that the table lacks; returns the rows of all.
 
@@ -66,11 +66,11 @@ def run_all_job(
         Holds the state of the current training, so that it can be resumed, too.
     device
         Where to compute.
-    beside
+    other_tables
         Tables of other experiments on the same data, if they exist.
     """
     done = {row.run.key: row for row in read_rows(table)}
-    known = {row.run.training: row for path in beside for row in read_rows(path)}
+    known = {row.run.training: row for path in other_tables for row in read_rows(path)}
     for number, run in enumerate(runs):
         if run.key in done:
             continue

@@ -1,1 +1,1 @@
-"""Labelled images for training and evaluation: folders, arrays, the AIMS benchmark, drawn scenes."""
+"""Labelled images for training and evaluation, from folders, arrays, benchmarks or drawings."""

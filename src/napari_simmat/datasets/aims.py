@@ -1,14 +1,6 @@
-"""The AIMS benchmark: its folder layouts and how its files are read.
-
-The AIMS benchmark's modalities as data sets: 13 keys on five folder layouts.
+"""The AIMS benchmark as data sets: 13 modalities on five folder layouts.
 
 Facts from arXiv 2409.08083 and its authors' public code.
-
-The five folder layouts of the AIMS benchmark: which files are one image (arXiv 2409.08083).
-
-Files of the AIMS benchmark: an image of several as one array for each channel.
-
-Polarization from four images behind a polarizer at 0, 45, 90 and 135 degrees.
 """
 
 from __future__ import annotations
@@ -36,15 +28,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Collection:
-    """Where the images of a modality lie, and which of them are taken.
-
-    Parameters
-    ----------
-    layout
-        Name of its folder layout.
-    every
-        Of the training and of the test images each n-th is taken.
-    """
+    """The folder layout of a modality, and the strides of its training and test images."""
 
     layout: str
     every: tuple[int, int] = (1, 1)
@@ -65,27 +49,27 @@ AIMS: dict[str, Collection] = {
     "t_500": Collection("RGB-Thermal-Glass", every=(10, 2)),
     "rgbt_500": Collection("RGB-Thermal-Glass", every=(10, 2)),
 }
-"""The images by the authors' keys; what they show: `checkpoints.authors.MODALITIES`."""
+"""The images by the authors' keys; their modalities: `checkpoints.authors.MODALITIES`."""
 
 
 def from_aims(folder: Path | str, key: str) -> Dataset:
     """A modality of the benchmark from its folder, or from the folder of all of them.
 
     Training and test images are those of the published lists; as in the paper, the test images
-    are also those that are validated on. Lists and the presence of files are checked here, what
-    is in the files when a sample is loaded.
+    also serve for validation. Lists and the presence of files are checked here, the files' content
+    when a sample is loaded.
 
     Parameters
     ----------
     folder
-        With the layout of the key, see `LAYOUTS`.
+        Has the layout of the key, see `LAYOUTS`.
     key
         One of `AIMS`.
 
     Raises
     ------
     ValueError, OSError
-        If the key is unknown or the folder has another layout; the sentence says what is missing.
+        If the key is unknown or the folder has another layout; the message says what is missing.
     """
     modality = find_modality(key)
     layout = LAYOUTS[AIMS[key].layout]
@@ -126,7 +110,7 @@ def _samples(root: Path, key: str, split: AimsSplit) -> tuple[Sample, ...]:
     files = POLARIZER_ANGLES if layout.folder == "zju-rgbp" else tuple(modality.parts)
     check_files(items, files)
     names = tuple(channel.name for channel in modality.channels)
-    shelf = ImageCache(0)  # every image has one plane: to keep it helps nobody
+    shelf = ImageCache(0)  # images of one plane need no cache
     samples = []
     for item in items:
         image = AimsImage(item, tuple(modality.parts))
@@ -137,7 +121,6 @@ def _samples(root: Path, key: str, split: AimsSplit) -> tuple[Sample, ...]:
 
 AimsSplit = Literal["train", "test"]
 ItemLister = Callable[[Path, AimsSplit], Iterator["AimsItem"]]
-
 PGSNET_BROKEN = ("20210808013065", "20210811002205")
 NYU_BROKEN = ("1133", "398")
 THERMAL_FOLDER = "RGB-Thermal-Glass"
@@ -146,16 +129,9 @@ POLARIZER_ANGLES = ("0", "45", "90", "135")
 
 @dataclass(frozen=True)
 class AimsItem:
-    """One image of the benchmark.
+    """One image of the benchmark: its files by part (``"RGB"``, ``"depth"``, ...) and its labels.
 
-    Parameters
-    ----------
-    name
-        Its path without what tells its files apart.
-    files
-        By part: ``"RGB"``, ``"depth"``, ...; whether they exist was not looked at.
-    labels
-        Its instance ids.
+    The files may be missing; `name` is the path that they have in common.
     """
 
     name: str
@@ -165,16 +141,16 @@ class AimsItem:
 
 @dataclass(frozen=True)
 class AimsLayout:
-    """How a part of the benchmark lies on disk.
+    """How a part of the benchmark is stored.
 
     Parameters
     ----------
     folder
-        What its folder is called.
+        Name of its folder.
     needs
-        What lies in it, by which it is known.
+        Entries by which the folder is recognised.
     items
-        Lists the images of a split that are not broken.
+        Lists the images of a split, without broken ones.
     smallest
         Regions have more pixels than this at 1024 x 1024.
     """
@@ -280,12 +256,12 @@ LAYOUTS: dict[str, AimsLayout] = {
 
 
 def find_layout(folder: Path, layout: AimsLayout, key: str) -> Path:
-    """The folder that has the layout: `folder` or the one of the layout's name in it.
+    """The folder with the layout: `folder`, or the one of the layout's name in it.
 
     Raises
     ------
     ValueError, OSError
-        If neither has; the sentence names what is missing.
+        If neither has it; the message names what is missing.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no folder {folder}; check its name.")
@@ -302,13 +278,7 @@ def find_layout(folder: Path, layout: AimsLayout, key: str) -> Path:
 
 
 def check_files(items: Sequence[AimsItem], parts: Iterable[str]) -> None:
-    """Refuse a list of images of which files are missing.
-
-    Raises
-    ------
-    FileNotFoundError
-        If files of the `parts`, or labels, are not there.
-    """
+    """Raise FileNotFoundError if files of the `parts` of listed images, or labels, are missing."""
     wanted = tuple(parts)
     missing = [
         path
@@ -343,9 +313,9 @@ def _read_csv_pairs(path: Path, root: str) -> Iterator[tuple[PurePosixPath, Pure
 
 
 def _relative_path(text: str, file: Path, root: str = "") -> PurePosixPath:
-    """A path that a list names, relative to the data set; what leads up to `root` is dropped.
+    """A path in a list, relative to the data set.
 
-    The published lists were written on other machines, so that paths may start with their folders.
+    The published lists were written on other machines: folders up to `root` are dropped.
     """
     path = PurePosixPath(text.strip().replace("\\", "/"))
     if root and root in path.parts:
@@ -387,7 +357,7 @@ class AimsImage:
         return self.item.name
 
     def read(self) -> ImageContent:
-        """The channels of all parts, and the labels; ValueError if a file holds something else."""
+        """The channels of all parts, and the labels; ValueError if a file has other content."""
         files = self.item.files
         if "45" in files:
             parts = _polarization(files)
@@ -425,7 +395,7 @@ def _read_colour(path: Path) -> ChannelArrays:
 
 
 def _read_grey(path: Path) -> ChannelArrays:
-    """One channel; of a coloured picture its luma, as Pillow has it."""
+    """One channel; of a colour picture its luma, as computed by Pillow."""
     channels = _read_8bit(path)
     if len(channels) == 3:  # ITU-R 601-2, rounded to the nearest
         weights = np.array([19595, 38470, 7471])[:, None, None]
@@ -474,11 +444,11 @@ def _polarization(files: dict[str, Path]) -> dict[str, ChannelArrays]:
 
 
 EPSILON = 1e-4
-"""What keeps the divisions finite (arXiv 2409.08083 and its authors' code)."""
+"""Keeps divisions finite (arXiv 2409.08083 and its authors' code)."""
 
 
 class StokesImage(NamedTuple):
-    """What four angles say, each of their shape.
+    """Polarization from the images behind four polarizers, each of their shape.
 
     Parameters
     ----------

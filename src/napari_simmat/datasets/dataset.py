@@ -1,11 +1,4 @@
-"""Data sets: samples, their statistics, and drawn data.
-
-Data sets: planes with true objects, split, and their channels.
-
-Drawn scenes through a sensor as a data set, with exact objects.
-
-Mean and standard deviation of a data set's channels.
-"""
+"""Data sets: planes with true objects, split, and their channels; also drawn ones."""
 
 from __future__ import annotations
 
@@ -29,6 +22,11 @@ LoadedSample = tuple[NDArray[np.float32], NDArray[np.int32]]
 """Values (C, H, W), normalised but not yet standardised, and ids (H, W), 0 for the background."""
 REFERENCE_SIDE = 1024
 """Regions are measured as if their plane had this height and width (arXiv 2409.08083)."""
+SceneKind = Literal["everyday", "benchmark"]
+_SEED = 20_261_125
+MAX_SAMPLES = 64
+MAX_PIXELS_MEASURED = 2**22
+"""In larger planes, evenly spaced pixels are measured."""
 
 
 @dataclass(frozen=True)
@@ -122,37 +120,6 @@ class Dataset:
         return large_regions(labels, self.smallest)
 
 
-def check_names(names: Iterable[str], message: str) -> None:
-    """Raise ValueError if a name occurs twice; it replaces ``{}`` in the message."""
-    listed = list(names)
-    twice = next((name for name in listed if listed.count(name) > 1), None)
-    if twice is not None:
-        raise ValueError(message.format(twice))
-
-
-def large_regions(labels: NDArray[Any], smallest: int = 0) -> list[int]:
-    """Ids above 0 in (H, W) whose region has more than `smallest` pixels at 1024 x 1024.
-
-    The area is scaled instead of the labels, which agrees with nearest-neighbour resizing to
-    within the outline's rounding.
-    """
-    scale = REFERENCE_SIDE * REFERENCE_SIDE / labels.size
-    return [label for label, area in label_areas(labels).items() if area * scale > smallest]
-
-
-def label_areas(labels: NDArray[Any]) -> dict[int, int]:
-    """Pixels of each id above 0, in order."""
-    if labels.min(initial=0) >= 0 and labels.max(initial=0) < max(labels.size, 1):
-        # Several times faster than sorting, as long as ids are not far above their number.
-        counts = np.bincount(labels.ravel().astype(np.intp, copy=False))
-        ids = np.flatnonzero(counts)
-        counts = counts[ids]
-    else:
-        ids, counts = np.unique(labels, return_counts=True)
-    pairs = zip(ids.tolist(), counts.tolist(), strict=True)
-    return {label: count for label, count in pairs if label > 0}
-
-
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """How to make a data set of labelled images.
@@ -202,6 +169,37 @@ class DataConfig:
             _check_channels(self.channels)
 
 
+def large_regions(labels: NDArray[Any], smallest: int = 0) -> list[int]:
+    """Ids above 0 in (H, W) whose region has more than `smallest` pixels at 1024 x 1024.
+
+    The area is scaled instead of the labels, which agrees with nearest-neighbour resizing to
+    within the outline's rounding.
+    """
+    scale = REFERENCE_SIDE * REFERENCE_SIDE / labels.size
+    return [label for label, area in label_areas(labels).items() if area * scale > smallest]
+
+
+def label_areas(labels: NDArray[Any]) -> dict[int, int]:
+    """Pixels of each id above 0, in order."""
+    if labels.min(initial=0) >= 0 and labels.max(initial=0) < max(labels.size, 1):
+        # Several times faster than sorting, as long as ids are not far above their number.
+        counts = np.bincount(labels.ravel().astype(np.intp, copy=False))
+        ids = np.flatnonzero(counts)
+        counts = counts[ids]
+    else:
+        ids, counts = np.unique(labels, return_counts=True)
+    pairs = zip(ids.tolist(), counts.tolist(), strict=True)
+    return {label: count for label, count in pairs if label > 0}
+
+
+def check_names(names: Iterable[str], message: str) -> None:
+    """Raise ValueError if a name occurs twice; it replaces ``{}`` in the message."""
+    listed = list(names)
+    twice = next((name for name in listed if listed.count(name) > 1), None)
+    if twice is not None:
+        raise ValueError(message.format(twice))
+
+
 def _check_channels(channels: Any) -> None:  # what a form or a command line gives
     if isinstance(channels, str) or not all(
         isinstance(channel, (int, str)) and not isinstance(channel, bool) for channel in channels
@@ -215,8 +213,55 @@ def _check_channels(channels: Any) -> None:  # what a form or a command line giv
         raise ValueError(f"Channel {twice} is chosen twice; choose each channel once.")
 
 
-SceneKind = Literal["everyday", "benchmark"]
-_SEED = 20_261_125
+def measure_channels_job(
+    samples: Sequence[Sample], names: Sequence[str], units: Sequence[str] = (), seed: int = 0
+) -> Job[tuple[Channel, ...]]:
+    """The channels with mean and standard deviation over the pixels of training samples.
+
+    At most `MAX_SAMPLES` are measured, chosen by `seed`; each counts by its pixels. Units may be
+    left out.
+
+    Raises
+    ------
+    ValueError
+        If a channel is constant, or the units are not one for each channel.
+    """
+    if units and len(units) != len(names):
+        raise ValueError(
+            f"There are {len(names)} channels ({', '.join(names)}) but {len(units)} units; give "
+            "one for each channel, an empty one where there is none, or leave them out."
+        )
+    chosen = np.random.default_rng(seed).permutation(len(samples))[:MAX_SAMPLES]
+    count = 0
+    mean, squares = np.zeros(len(names)), np.zeros(len(names))  # of the deviations from the mean
+    for done, index in enumerate(sorted(chosen.tolist()), start=1):
+        values = samples[index].load()[0].reshape(len(names), -1).astype(np.float64)
+        values = values[:, :: -(-values.shape[1] // MAX_PIXELS_MEASURED)]
+        size = values.shape[1]
+        own = values.mean(axis=1)
+        # Two sets are joined as by Chan, Golub and LeVeque: no large sums that cancel.
+        squares += ((values - own[:, None]) ** 2).sum(axis=1)
+        squares += (own - mean) ** 2 * (count * size / (count + size))
+        mean += (own - mean) * (size / (count + size))
+        count += size
+        yield Progress(done, len(chosen), "measuring channels")
+    spread = np.sqrt(squares / count)
+    constant = [
+        name
+        for name, average, deviation in zip(names, mean, spread, strict=True)
+        if deviation <= 1e-7 * max(1.0, abs(average))
+    ]
+    if constant:
+        raise ValueError(
+            f"Channel {', '.join(constant)} is constant in every training image, so it tells a "
+            "model nothing; leave it out by choosing the other channels, or check its files."
+        )
+    return tuple(
+        Channel(name=name, mean=float(average), std=float(deviation), unit=unit)
+        for name, average, deviation, unit in zip(
+            names, mean, spread, units or [""] * len(names), strict=True
+        )
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -313,59 +358,3 @@ def normalized(image: Floats, rule: Normalization) -> Floats:
         image, rule.low, rule.high, axes=axes, scale=rule.scale, least=1e-6
     )
     return np.asarray(stretched, np.float32)
-
-
-MAX_SAMPLES = 64
-MAX_PIXELS_MEASURED = 2**22
-"""In larger planes, evenly spaced pixels are measured."""
-
-
-def measure_channels_job(
-    samples: Sequence[Sample], names: Sequence[str], units: Sequence[str] = (), seed: int = 0
-) -> Job[tuple[Channel, ...]]:
-    """The channels with mean and standard deviation over the pixels of training samples.
-
-    At most `MAX_SAMPLES` are measured, chosen by `seed`; each counts by its pixels. Units may be
-    left out.
-
-    Raises
-    ------
-    ValueError
-        If a channel is constant, or the units are not one for each channel.
-    """
-    if units and len(units) != len(names):
-        raise ValueError(
-            f"There are {len(names)} channels ({', '.join(names)}) but {len(units)} units; give "
-            "one for each channel, an empty one where there is none, or leave them out."
-        )
-    chosen = np.random.default_rng(seed).permutation(len(samples))[:MAX_SAMPLES]
-    count = 0
-    mean, squares = np.zeros(len(names)), np.zeros(len(names))  # of the deviations from the mean
-    for done, index in enumerate(sorted(chosen.tolist()), start=1):
-        values = samples[index].load()[0].reshape(len(names), -1).astype(np.float64)
-        values = values[:, :: -(-values.shape[1] // MAX_PIXELS_MEASURED)]
-        size = values.shape[1]
-        own = values.mean(axis=1)
-        # Two sets are joined as by Chan, Golub and LeVeque: no large sums that cancel.
-        squares += ((values - own[:, None]) ** 2).sum(axis=1)
-        squares += (own - mean) ** 2 * (count * size / (count + size))
-        mean += (own - mean) * (size / (count + size))
-        count += size
-        yield Progress(done, len(chosen), "measuring channels")
-    spread = np.sqrt(squares / count)
-    constant = [
-        name
-        for name, average, deviation in zip(names, mean, spread, strict=True)
-        if deviation <= 1e-7 * max(1.0, abs(average))
-    ]
-    if constant:
-        raise ValueError(
-            f"Channel {', '.join(constant)} is constant in every training image, so it tells a "
-            "model nothing; leave it out by choosing the other channels, or check its files."
-        )
-    return tuple(
-        Channel(name=name, mean=float(average), std=float(deviation), unit=unit)
-        for name, average, deviation, unit in zip(
-            names, mean, spread, units or [""] * len(names), strict=True
-        )
-    )

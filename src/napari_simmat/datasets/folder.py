@@ -1,9 +1,4 @@
-"""Pairs of images and labels in a folder.
-
-A folder of images and label images as a data set.
-
-Folders of images with label images: which belong together, and their content.
-"""
+"""Folders of images and label images: pairs of files, and data sets of them."""
 
 from __future__ import annotations
 
@@ -38,9 +33,14 @@ from napari_simmat.io.readers import (
 from napari_simmat.progress import Job, finish
 
 logger = logging.getLogger(__name__)
-
 TRAIN, VALIDATION, TEST = ("train",), ("validation", "val"), ("test",)
 """Names of subfolders that split a data set."""
+LABELS_SUFFIX = "_labels"
+"""Follows an image's stem in the name of its label image."""
+HOW_TO_PAIR = (
+    f"save each label image as STEM{LABELS_SUFFIX}.tif next to its image STEM.tif, or put the "
+    "images in a folder images and the labels, with the same names, in a folder labels"
+)
 
 
 def from_folder(folder: Path | str, config: DataConfig | None = None) -> Dataset:
@@ -223,14 +223,6 @@ def _normalized_stem(stem: str) -> str:
     return stem.casefold()
 
 
-LABELS_SUFFIX = "_labels"
-"""Follows an image's stem in the name of its label image."""
-HOW_TO_PAIR = (
-    f"put beside each image STEM.tif its label image STEM{LABELS_SUFFIX}.tif, or the images in a folder "
-    "images and the labels, of the same names, in a folder labels"
-)
-
-
 @dataclass(frozen=True)
 class LabelledFile:
     """An image and its true objects.
@@ -320,9 +312,9 @@ def files_by_stem(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
         raise ValueError(
             f"{folder} is a file; give the folder that holds images, and {HOW_TO_PAIR}."
         )
-    inside, beside = folder / "images", folder / "labels"
-    if inside.is_dir() and beside.is_dir():
-        files, label_files = _entries(inside), _entries(beside)
+    inside, labels_inside = folder / "images", folder / "labels"
+    if inside.is_dir() and labels_inside.is_dir():
+        files, label_files = _entries(inside), _entries(labels_inside)
     else:
         entries = _entries(folder)
         files = [path for path in entries if not _is_labels(path)]

@@ -1,13 +1,4 @@
-"""A labelled image: lazy pixels, channels, labels, isotropic resampling.
-
-Which channels a data set has, and where they are in each of its images.
-
-An image with its labels as read from files or given as arrays.
-
-Labelled planes resampled to square pixels, as the predictor shows them to the network.
-
-A labelled image as samples: its planes with objects, normalised as the model will see them.
-"""
+"""A labelled image: lazy pixels, channels, labels, and its planes as samples."""
 
 from __future__ import annotations
 
@@ -30,83 +21,10 @@ ChannelSelection = Sequence[int | str]
 """Names and indices."""
 LONE_CHANNEL = "intensity"
 """Name of a lone channel without a name."""
-
-
-def choose_channels(
-    content: ImageContent, wanted: ChannelSelection | None, where: str
-) -> tuple[str, ...]:
-    """Name the channels of a data set after its first image.
-
-    Parameters
-    ----------
-    content
-        The first image.
-    wanted
-        The user's selection; None for all channels but alpha.
-    where
-        The image's name for messages.
-    """
-    names = _distinct(content.names)
-    chosen = range(content.available - _has_alpha(names)) if wanted is None else wanted
-    indices = [_index(content, channel, where, chosen) for channel in chosen]
-    if names is not None:
-        return tuple(names[index] for index in indices)
-    return (LONE_CHANNEL,) if content.available == 1 else tuple(map(str, indices))
-
-
-def find_channels(
-    content: ImageContent, names: Sequence[str], wanted: ChannelSelection | None, where: str
-) -> tuple[int, ...]:
-    """Indices of a data set's channels in one of its images.
-
-    The user's selection decides; without one, channels are found by `names`, or by their order in
-    an image without names.
-
-    Raises
-    ------
-    ValueError
-        If a channel is missing; the message names image and channel.
-    """
-    if wanted is not None:
-        indices = tuple(_index(content, channel, where, wanted) for channel in wanted)
-        if len(set(indices)) < len(indices):
-            raise ValueError(
-                f"Of the channels {format_list(wanted)} two are the same in {where}; choose each "
-                "channel once."
-            )
-        return indices
-    own = _distinct(content.names)
-    if own and len(names) > 1 and not all(name.isdecimal() for name in names):
-        return tuple(_index(content, name, where, names) for name in names)
-    if content.available - _has_alpha(own) != len(names):
-        raise ValueError(
-            f"{where} has {pluralize(content.available, 'channel')}, but the first image has "
-            f"{len(names)} ({format_list(names)}); every image needs the same channels. "
-            "Choose the channels that all of them have, or take it out."
-        )
-    return tuple(range(len(names)))
-
-
-def _index(content: ImageContent, channel: int | str, where: str, wanted: ChannelSelection) -> int:
-    try:
-        return channel_index(channel, content.available, content.names)
-    except ValueError as error:
-        raise ValueError(
-            f"{where}: {error} Every image needs the channels {format_list(wanted)}: add the "
-            "missing one, choose channels that all images have, say which axis holds the channels, "
-            "or take the image out."
-        ) from None
-
-
-def _distinct(names: Sequence[str] | None) -> tuple[str, ...] | None:
-    """The names, unless they fail to tell the channels apart."""
-    if names is None or len({plain_name(name) for name in names}) < len(names) or not all(names):
-        return None
-    return tuple(names)
-
-
-def _has_alpha(names: Sequence[str] | None) -> bool:
-    return names == (*RGB, "alpha")
+StackIndex = tuple[int, ...]
+CACHE_BYTES = 2**30
+"""Bytes of images kept in memory, so that a stack is not read again for each plane."""
+Id = TypeVar("Id", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,67 +131,6 @@ class LabelledImage(Protocol):
         """Image and labels; ValueError, TypeError or OSError with a message if that fails."""
 
 
-Id = TypeVar("Id", bound=np.generic)
-
-
-def resample_isotropic(
-    values: NDArray[np.float32], labels: NDArray[Id], pixel_size: tuple[float, float] | None
-) -> tuple[NDArray[np.float32], NDArray[Id]]:
-    """Values (C, Y, X) and ids (Y, X) on square pixels; unchanged if these are square or unknown.
-
-    `pixel_size` is a pixel's height and width in any unit.
-    """
-    size = square_pixel_shape(labels.shape, pixel_size)
-    if size == labels.shape:
-        return values, labels
-    own = InputSize(method="native", minimum=1, size=max(size))
-    frame = InputTransform.of(labels.shape, own, pixel_size)
-    return frame.resize(values), resize_nearest(labels, size)
-
-
-def resize_nearest(labels: NDArray[Id], size: tuple[int, int]) -> NDArray[Id]:
-    """Ids or a mask (H, W) resized to `size`: each new pixel takes the value at its centre."""
-    rows, columns = (
-        np.minimum(((np.arange(new) + 0.5) * old / new).astype(int), old - 1)
-        for new, old in zip(size, labels.shape, strict=True)
-    )
-    return np.ascontiguousarray(labels[rows[:, None], columns])
-
-
-StackIndex = tuple[int, ...]
-CACHE_BYTES = 2**30
-"""Bytes of images kept in memory, so that a stack is not read again for each plane."""
-
-
-class ImageCache:
-    """Cache of the images read last.
-
-    Parameters
-    ----------
-    most
-        Bytes; the image in use is kept in any case.
-    """
-
-    def __init__(self, most: int = CACHE_BYTES) -> None:
-        self._most = most
-        self._held: dict[str, ImageContent] = {}
-
-    def read(self, image: LabelledImage) -> ImageContent:
-        """The checked image, from the cache or its source."""
-        content = self._held.pop(image.name, None)
-        if content is None:
-            content = image.read()
-            content.check(image.name)
-        self._held[image.name] = content  # the newest stands last
-        while len(self._held) > 1 and sum(c.nbytes for c in self._held.values()) > self._most:
-            del self._held[next(iter(self._held))]
-        return content
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Another process reads its images itself."""
-        return {"_most": self._most, "_held": {}}
-
-
 class LabelledStack:
     """A labelled image of any number of planes, with the channels of its data set.
 
@@ -360,6 +217,114 @@ class LabelledStack:
         )
 
 
+class ImageCache:
+    """Cache of the images read last.
+
+    Parameters
+    ----------
+    most
+        Bytes; the image in use is kept in any case.
+    """
+
+    def __init__(self, most: int = CACHE_BYTES) -> None:
+        self._most = most
+        self._held: dict[str, ImageContent] = {}
+
+    def read(self, image: LabelledImage) -> ImageContent:
+        """The checked image, from the cache or its source."""
+        content = self._held.pop(image.name, None)
+        if content is None:
+            content = image.read()
+            content.check(image.name)
+        self._held[image.name] = content  # the newest stands last
+        while len(self._held) > 1 and sum(c.nbytes for c in self._held.values()) > self._most:
+            del self._held[next(iter(self._held))]
+        return content
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Another process reads its images itself."""
+        return {"_most": self._most, "_held": {}}
+
+
+def choose_channels(
+    content: ImageContent, wanted: ChannelSelection | None, where: str
+) -> tuple[str, ...]:
+    """Name the channels of a data set after its first image.
+
+    Parameters
+    ----------
+    content
+        The first image.
+    wanted
+        The user's selection; None for all channels but alpha.
+    where
+        The image's name for messages.
+    """
+    names = _distinct(content.names)
+    chosen = range(content.available - _has_alpha(names)) if wanted is None else wanted
+    indices = [_index(content, channel, where, chosen) for channel in chosen]
+    if names is not None:
+        return tuple(names[index] for index in indices)
+    return (LONE_CHANNEL,) if content.available == 1 else tuple(map(str, indices))
+
+
+def find_channels(
+    content: ImageContent, names: Sequence[str], wanted: ChannelSelection | None, where: str
+) -> tuple[int, ...]:
+    """Indices of a data set's channels in one of its images.
+
+    The user's selection decides; without one, channels are found by `names`, or by their order in
+    an image without names.
+
+    Raises
+    ------
+    ValueError
+        If a channel is missing; the message names image and channel.
+    """
+    if wanted is not None:
+        indices = tuple(_index(content, channel, where, wanted) for channel in wanted)
+        if len(set(indices)) < len(indices):
+            raise ValueError(
+                f"Of the channels {format_list(wanted)} two are the same in {where}; choose each "
+                "channel once."
+            )
+        return indices
+    own = _distinct(content.names)
+    if own and len(names) > 1 and not all(name.isdecimal() for name in names):
+        return tuple(_index(content, name, where, names) for name in names)
+    if content.available - _has_alpha(own) != len(names):
+        raise ValueError(
+            f"{where} has {pluralize(content.available, 'channel')}, but the first image has "
+            f"{len(names)} ({format_list(names)}); every image needs the same channels. "
+            "Choose the channels that all of them have, or take it out."
+        )
+    return tuple(range(len(names)))
+
+
+def resample_isotropic(
+    values: NDArray[np.float32], labels: NDArray[Id], pixel_size: tuple[float, float] | None
+) -> tuple[NDArray[np.float32], NDArray[Id]]:
+    """Values (C, Y, X) and ids (Y, X) on square pixels; unchanged if these are square or unknown.
+
+    `pixel_size` is a pixel's height and width in any unit.
+    """
+    size = square_pixel_shape(labels.shape, pixel_size)
+    if size == labels.shape:
+        return values, labels
+    own = InputSize(method="native", minimum=1, size=max(size))
+    frame = InputTransform.of(labels.shape, own, pixel_size)
+    return frame.resize(values), resize_nearest(labels, size)
+
+
+def resize_nearest(labels: NDArray[Id], size: tuple[int, int]) -> NDArray[Id]:
+    """Ids or a mask (H, W) resized to `size`: each new pixel takes the value at its centre."""
+    rows, columns = (
+        np.minimum(((np.arange(new) + 0.5) * old / new).astype(int), old - 1)
+        for new, old in zip(size, labels.shape, strict=True)
+    )
+    return np.ascontiguousarray(labels[rows[:, None], columns])
+
+
 def as_ids(labels: NDArray[Any]) -> NDArray[np.int32]:
     """Ids as int32: negative ones become background; if one is too large, all are renumbered."""
     labels = np.where(labels > 0, labels, 0)
@@ -368,3 +333,25 @@ def as_ids(labels: NDArray[Any]) -> NDArray[np.int32]:
         # Without background in it, the lowest id would become 0.
         labels = compact.reshape(labels.shape) + bool(labels.all())
     return labels.astype(np.int32)
+
+
+def _index(content: ImageContent, channel: int | str, where: str, wanted: ChannelSelection) -> int:
+    try:
+        return channel_index(channel, content.available, content.names)
+    except ValueError as error:
+        raise ValueError(
+            f"{where}: {error} Every image needs the channels {format_list(wanted)}: add the "
+            "missing one, choose channels that all images have, say which axis holds the channels, "
+            "or take the image out."
+        ) from None
+
+
+def _distinct(names: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The names, unless they fail to tell the channels apart."""
+    if names is None or len({plain_name(name) for name in names}) < len(names) or not all(names):
+        return None
+    return tuple(names)
+
+
+def _has_alpha(names: Sequence[str] | None) -> bool:
+    return names == (*RGB, "alpha")

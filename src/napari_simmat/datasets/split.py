@@ -1,10 +1,6 @@
-"""Split a data set into training and validation; data sets from arrays.
+"""Data sets from labelled images or arrays: checked, split into training and validation, measured.
 
-Arrays with label arrays, as open layers hold them, as a data set.
-
-Labelled images, from files or arrays, become a data set.
-
-Which samples train and which validate; a group is never on both sides.
+A group (a stack, or the files of a series) is never on both sides.
 """
 
 from __future__ import annotations
@@ -40,6 +36,15 @@ from napari_simmat.datasets.labelled_image import (
 )
 from napari_simmat.progress import Job, Progress, finish
 
+logger = logging.getLogger(__name__)
+TrainValidation = tuple[tuple[Sample, ...], tuple[Sample, ...]]
+"""Training and validation."""
+MIN_PIECE_SHARE = 0.25
+"""Pieces of a cut object count if they hold at least this share of it."""
+MIN_HALF_SHARE = 0.25
+"""Smallest share of the regions that each half should have."""
+_NUMBERED = re.compile(r"([_\-. ][tz]\d+)+$", re.IGNORECASE)
+
 
 @dataclass(frozen=True, eq=False)
 class LabelledArray:
@@ -66,7 +71,7 @@ class LabelledArray:
     channel_names: tuple[str, ...] | None = None
 
     def read(self) -> ImageContent:
-        """The image as it is now; the arrays are not copied.
+        """The arrays, which are not copied.
 
         Raises
         ------
@@ -142,20 +147,96 @@ def read_arrays_job(
     return (yield from assemble_dataset_job(SplitImages(*sides), config, name, group=str))
 
 
-TrainValidation = tuple[tuple[Sample, ...], tuple[Sample, ...]]
-"""Training and validation."""
-
-MIN_PIECE_SHARE = 0.25
-"""Pieces of a cut object count if they hold at least this share of it."""
-MIN_HALF_SHARE = 0.25
-"""Smallest share of the regions that each half should have."""
-
-_NUMBERED = re.compile(r"([_\-. ][tz]\d+)+$", re.IGNORECASE)
-
-
 def series_of(stem: str) -> str:
     """The stem that a series' planes and times share: ``"cell"`` for ``"cell_t01_z003"``."""
     return _NUMBERED.sub("", stem)
+
+
+@dataclass(frozen=True)
+class SplitImages:
+    """Labelled images as the user split them; without `validation`, some of `train` are used."""
+
+    train: Sequence[LabelledImage]
+    validation: Sequence[LabelledImage] = ()
+    test: Sequence[LabelledImage] = ()
+
+
+def assemble_dataset_job(
+    images: SplitImages,
+    config: DataConfig,
+    name: str,
+    group: Callable[[str], str] = series_of,
+) -> Job[Dataset]:
+    """Read every image once, check it, split, and measure the channels.
+
+    Parameters
+    ----------
+    images
+        At least one to train on.
+    config
+        Channels, normalisation, split.
+    name
+        The data set's.
+    group
+        Maps an image's name to what the images of one series share.
+
+    Raises
+    ------
+    ValueError, TypeError, OSError
+        If an image cannot be used, or too little is labelled; the message says what to do.
+    """
+    shelf = ImageCache()
+    first = images.train[0]
+    names = choose_channels(shelf.read(first), config.channels, first.name)
+
+    def check_job(side: Sequence[LabelledImage], purpose: str) -> Job[list[LabelledStack]]:
+        kept = []
+        for done, image in enumerate(side):
+            yield Progress(done, len(side), f"{image.name}: checking")
+            stack = LabelledStack(
+                image,
+                names,
+                config.channels,
+                config.normalization,
+                shelf,
+                group(image.name),
+                (config.pixel_ratio, 1.0),
+            )
+            stack.check()
+            if next(stack.planes(), None) is None:
+                logger.warning("%s has no labelled object and is left out.", image.name)
+            else:
+                kept.append(stack)
+        if side and not kept:
+            raise ValueError(
+                f"No image to {purpose} has a labelled object: the labels are 0 everywhere. Give "
+                "each object a number above 0."
+            )
+        return kept
+
+    train = yield from check_job(images.train, "train on")
+    validation = yield from check_job(images.validation, "validate on")
+    test = yield from check_job(images.test, "test on")
+    if validation:
+        sides = all_samples(train), all_samples(validation)
+    else:
+        sides = split(train, config.share, config.seed)
+    dataset = Dataset(
+        name=name,
+        modality=config.modality or name,
+        channels=(yield from measure_channels_job(sides[0], names, config.units, config.seed)),
+        normalization=config.normalization,
+        train=sides[0],
+        validation=sides[1],
+        test=all_samples(test),
+        smallest=config.smallest,
+    )
+    sizes = {
+        "train on": dataset.train, "validate on": dataset.validation, "test on": dataset.test,
+    }  # fmt: skip
+    planes = (f"{pluralize(len(side), 'plane')} to {use}" for use, side in sizes.items() if side)
+    logger.info("%s: %s.", name, ", ".join(planes))
+    return dataset
 
 
 def all_samples(stacks: Sequence[LabelledStack]) -> tuple[Sample, ...]:
@@ -325,93 +406,3 @@ def _load_half(
     values, labels = stack.load(plane)
     rows, columns = cut.windows(labels.shape)[half]
     return np.ascontiguousarray(values[:, rows, columns]), as_ids(cut.labels(labels, half))
-
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SplitImages:
-    """Labelled images as the user split them; without `validation`, some of `train` are used."""
-
-    train: Sequence[LabelledImage]
-    validation: Sequence[LabelledImage] = ()
-    test: Sequence[LabelledImage] = ()
-
-
-def assemble_dataset_job(
-    images: SplitImages,
-    config: DataConfig,
-    name: str,
-    group: Callable[[str], str] = series_of,
-) -> Job[Dataset]:
-    """Read every image once, check it, split, and measure the channels.
-
-    Parameters
-    ----------
-    images
-        At least one to train on.
-    config
-        Channels, normalisation, split.
-    name
-        The data set's.
-    group
-        Maps an image's name to what the images of one series share.
-
-    Raises
-    ------
-    ValueError, TypeError, OSError
-        If an image cannot be used, or too little is labelled; the message says what to do.
-    """
-    shelf = ImageCache()
-    first = images.train[0]
-    names = choose_channels(shelf.read(first), config.channels, first.name)
-
-    def check_job(side: Sequence[LabelledImage], purpose: str) -> Job[list[LabelledStack]]:
-        kept = []
-        for done, image in enumerate(side):
-            yield Progress(done, len(side), f"{image.name}: checking")
-            stack = LabelledStack(
-                image,
-                names,
-                config.channels,
-                config.normalization,
-                shelf,
-                group(image.name),
-                (config.pixel_ratio, 1.0),
-            )
-            stack.check()
-            if next(stack.planes(), None) is None:
-                logger.warning("%s has no labelled object and is left out.", image.name)
-            else:
-                kept.append(stack)
-        if side and not kept:
-            raise ValueError(
-                f"No image to {purpose} has a labelled object: the labels are 0 everywhere. Give "
-                "each object a number above 0."
-            )
-        return kept
-
-    train = yield from check_job(images.train, "train on")
-    validation = yield from check_job(images.validation, "validate on")
-    test = yield from check_job(images.test, "test on")
-    if validation:
-        sides = all_samples(train), all_samples(validation)
-    else:
-        sides = split(train, config.share, config.seed)
-    dataset = Dataset(
-        name=name,
-        modality=config.modality or name,
-        channels=(yield from measure_channels_job(sides[0], names, config.units, config.seed)),
-        normalization=config.normalization,
-        train=sides[0],
-        validation=sides[1],
-        test=all_samples(test),
-        smallest=config.smallest,
-    )
-    sizes = {
-        "train on": dataset.train, "validate on": dataset.validation, "test on": dataset.test,
-    }  # fmt: skip
-    planes = (f"{pluralize(len(side), 'plane')} to {use}" for use, side in sizes.items() if side)
-    logger.info("%s: %s.", name, ", ".join(planes))
-    return dataset

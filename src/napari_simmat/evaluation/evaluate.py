@@ -156,8 +156,8 @@ def _match_image_job(
 def _protocol(config: ScoreConfig) -> PromptProtocol:
     if config.prompt == "paper":
         return PaperProtocol(config.smallest)
-    asked = "all" if config.prompt == "auto" else config.prompt
-    return UserProtocol(asked, config.clicks, config.smallest)
+    prompts = "all" if config.prompt == "auto" else config.prompt
+    return UserProtocol(prompts, config.clicks, config.smallest)
 
 
 def _objects(
@@ -207,8 +207,8 @@ def _subsample(
 def _as_part_of(job: Job[T], done: int, total: int, name: str) -> Job[T]:
     """One image's progress as part of the whole, in hundredths of an image."""
 
-    def told(part: Progress) -> Progress:
+    def within(part: Progress) -> Progress:
         share = part.done / part.total if part.total else 0.0
         return Progress(round(100 * (done + share)), 100 * total, f"{name}: {part.message}")
 
-    return map_progress(job, told)
+    return map_progress(job, within)

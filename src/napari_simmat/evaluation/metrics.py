@@ -275,7 +275,7 @@ def davis_tolerance(shape: tuple[int, ...]) -> int:
 def boundary_pixels(mask: NDArray[Any]) -> NDArray[np.bool_]:
     """Pixels (H, W) that differ from the one to the right, below, or right below.
 
-    One pixel wide, as DAVIS draws it: half a pixel beside the true border, for every mask alike.
+    One pixel wide, as DAVIS draws it: half a pixel off the true border, for every mask alike.
     The image's own edge is no boundary.
     """
     inside = np.pad(np.asarray(mask).astype(bool), (0, 1), mode="edge")

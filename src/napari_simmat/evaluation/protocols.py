@@ -108,16 +108,16 @@ class UserProtocol(PromptProtocol):
 
     Parameters
     ----------
-    asked
+    prompts
         Which prompts are given.
     clicks
-        Clicks per object, including the first, where corrections are asked.
+        Clicks per object, including the first, if there are corrections.
     smallest
         Objects count if they have more pixels than this, in a plane of 1024 x 1024, and at least
         `MIN_OBJECT_PIXELS` pixels.
     """
 
-    asked: EvaluationPrompts = "all"
+    prompts: EvaluationPrompts = "all"
     clicks: int = 4
     smallest: int = 0
 
@@ -153,9 +153,9 @@ class UserProtocol(PromptProtocol):
         label, truth, baseline = target
         clicked: tuple[MaskAgreement, ...] = ()
         boxed = None
-        if self.asked != "box":
+        if self.prompts != "box":
             clicked = yield from self._click_job(predictor, truth, label, show)
-        if self.asked in ("box", "all"):
+        if self.prompts in ("box", "all"):
             answer = predictor.predict(box=truth.box)
             boxed = truth.agreement(answer.mask)
             if show is not None:
@@ -168,7 +168,7 @@ class UserProtocol(PromptProtocol):
         self, predictor: Predictor, truth: GroundTruthObject, label: int, show: OnAnswer | None
     ) -> Job[tuple[MaskAgreement, ...]]:
         """The agreement after each click."""
-        clicks = 1 if self.asked == "click" else self.clicks
+        clicks = 1 if self.prompts == "click" else self.clicks
         refiner = Refiner()
         prompt = Prompt(points=(truth.middle,), labels=(1,), object=label)
         reached: list[MaskAgreement] = []

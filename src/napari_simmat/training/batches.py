@@ -85,7 +85,7 @@ class Batch:
 
 
 class Batches:
-    """Draws the batches of a training; seed and step alone determine them.
+    """Draws the batches of a training run; seed and step alone determine them.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Devices of a training: Lightning Fabric on a CPU, on one GPU or on several."""
+"""Devices of a training run: Lightning Fabric on a CPU, on one GPU or on several."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Devices:
-    """Devices of a training.
+    """Devices of a training run.
 
     Parameters
     ----------
@@ -94,15 +94,15 @@ class Devices:
             devices, most = [found.index], 1
         if self.count > most:
             raise ValueError(
-                f"{self.count} devices are asked for, but {self.device} is {most}; ask for "
+                f"{self.count} devices are requested, but {self.device} is {most}; request "
                 f"{most}, or compute on cpu."
             )
         if precision == "16-mixed" and found.type == "cpu":
-            raise ValueError("A processor cannot train in 16-mixed; use bf16-mixed or 32-true.")
+            raise ValueError("A CPU cannot train in 16-mixed; use bf16-mixed or 32-true.")
         half_on_a_processor = (precision, found.type, self.processes) == ("bf16-mixed", "cpu", 1)
         if half_on_a_processor and not half_precision_is_faster():
             logger.warning(
-                "This processor is no quicker in bf16-mixed and may be ten times as slow; use auto "
+                "This CPU is no faster in bf16-mixed and may be ten times slower; use auto "
                 "or 32-true."
             )
         several = self.processes > 1
@@ -118,14 +118,14 @@ class Devices:
         except RuntimeError as error:
             if (tasks := os.environ.get("SLURM_NTASKS")) and "ntasks" in str(error):
                 raise ValueError(
-                    f"SLURM was asked for --ntasks={tasks}; ask it for --ntasks-per-node instead, "
-                    "one for each device."
+                    f"SLURM was started with --ntasks={tasks}; use --ntasks-per-node instead, one "
+                    "for each device."
                 ) from error
             raise
 
 
 def is_first_process() -> bool:
-    """Whether this is the one process of a training that logs and writes.
+    """Whether this is the one process of a run that logs and writes.
 
     Known from the environment of Fabric, torchrun and SLURM before Fabric launches the others.
     """

@@ -44,7 +44,7 @@ ROWS = 200
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """The best network of a training.
+    """The best network of a training run.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def train_job(
         if state is None:
             yield from trainer.validate_job()
         else:
-            yield Progress(trainer.step, task.total, f"going on at step {trainer.step}")
+            yield Progress(trainer.step, task.total, f"resuming at step {trainer.step}")
         yield from trainer.run_job()
         fabric.barrier()
         return TrainedModel(learner, _load_best(learner, folder), validation.samples, fabric)
@@ -264,7 +264,7 @@ class FineTuningTask(TrainingTask):
             "step": step,
             "epoch": round(step * self.config.epochs / self.total, 3),
         }
-        # NaN and infinity, as in a training that diverges, stay empty.
+        # NaN and infinity, as in a run that diverges, stay empty.
         row |= {n: float(f"{v:.6g}") for n, v in figures.items() if math.isfinite(v)}
         if self.folder is not None:
             self.folder.log(row)

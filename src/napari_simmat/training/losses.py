@@ -64,12 +64,12 @@ class TrainingModule(nn.Module):
             return network.decode_batch(encoded, *prompts)
 
         answers = trained_answers(decode, prompts, target, batch.rounds, network.mask_stride)
-        for turn, asked, logits, quality in answers:
+        for turn, given, logits, quality in answers:
             loss = loss + dice_and_entropy(logits[:, :1], target).mean()
             all_masks = mask_loss(logits, target)
             if self.auxiliary:
                 loss = loss + (quality - all_masks.iou).square().mean()
-                if not turn and asked.labels.tolist() == [[1, -1]] * len(target):
+                if not turn and given.labels.tolist() == [[1, -1]] * len(target):
                     # A lone click is ambiguous: one of the other masks may be meant.
                     loss = loss + 0.5 * all_masks.loss[:, 1:].min(1).values.mean()
             reached = all_masks.iou[:, 0].mean()

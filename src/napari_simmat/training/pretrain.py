@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 CORRECTION_ROUNDS = (0.38, 0.22, 0.14, 0.09, 0.06, 0.05, 0.03, 0.03)
 """Probabilities of 1 to 8 rounds of correcting clicks in steps with any."""
 RESUMABLE_SETTINGS = {"steps", "validate_every", "save_every"}
-"""Settings that may differ when a training resumes."""
+"""Settings that may differ when a run resumes."""
 LOG_EVERY = 50
 """Steps over which the logged figures are averaged."""
 LOG = "log.jsonl"
@@ -121,7 +121,7 @@ class PretrainConfig:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The settings that must not change when a training resumes."""
+        """The settings that must not change when a run resumes."""
         rule = "muon+adamw" if muon_is_available() else "adamw"
         own = {
             name: value for name, value in asdict(self).items() if name not in RESUMABLE_SETTINGS
@@ -129,7 +129,7 @@ class PretrainConfig:
         return {**own, "optimizer": rule}
 
     def rate(self, step: int, begun: int = 0) -> float:
-        """The learning rate of a step of a training that began at step `begun`."""
+        """The learning rate of a step of a run that began at step `begun`."""
         rising = min(1.0, (step - begun + 1) / self.warmup)
         left = (self.steps - step) / max(1.0, self.decay * (self.steps - begun))
         return self.learning_rate * rising * min(1.0, max(left, 0.0))
@@ -315,16 +315,16 @@ class PretrainingTask(TrainingTask):
         spec = read_spec(base)
         if not spec.base.embedded or spec.transfer != "zeroshot":
             raise ValueError(
-                f"{base.name} is not an embedded foundation, so no pretraining can go on from it. "
+                f"{base.name} is not an embedded foundation, so no pretraining can start from it. "
                 "Choose one that `simmat pretrain` wrote."
             )
         if spec.base.architecture == "tiny_local" and not self.config.local_contrast:
-            raise ValueError(f"{base.name} has local contrast; no training without it goes on.")
+            raise ValueError(f"{base.name} has local contrast, which cannot be left out.")
         step = int(spec.training["steps"])
         if step >= self.total:
             raise ValueError(
-                f"{base.name} was trained for {step} steps already, {self.total} in all are "
-                "asked for. Ask for more."
+                f"{base.name} was trained for {step} steps; {self.total} in all are not more. "
+                "Give a larger number of steps."
             )
         weights = {name: tensor.float() for name, tensor in read_tensors(base).items()}
         # A base without local contrast: it is then mixed in by zeros at first.

@@ -1,4 +1,4 @@
-"""A training's folder: the state to resume from, the best checkpoint so far, and the log."""
+"""A run's folder: the state to resume from, the best checkpoint so far, and the log."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LOG_COLUMNS = ("step", "epoch", "learning_rate", "loss", "train_iou", "validatio
 
 
 class RunFolder:
-    """The folder of one training, locked until it is closed; created if needed.
+    """The folder of one training run, locked until it is closed; created if needed.
 
     Raises
     ------
@@ -79,7 +79,7 @@ class RunFolder:
             except RuntimeError as error:  # torch's writer of archives hides the system's error
                 raise OSError(
                     f"{self.path / STATE_FILE} could not be written; is the disk full? The "
-                    "training can go on from what was saved before. "
+                    "training can be resumed from the state saved before. "
                     f"({str(error).splitlines()[0]})"
                 ) from error
 
@@ -167,7 +167,7 @@ def read_state(
     Raises
     ------
     ValueError
-        If the state belongs to a training with other settings or data, is damaged, or was written
+        If the state belongs to a run with other settings or data, is damaged, or was written
         by an earlier version.
     """
     path = folder / STATE_FILE
@@ -178,7 +178,7 @@ def read_state(
         before = {} if _OLD & state.keys() else json.loads(state["settings"])
     except Exception as error:
         raise ValueError(
-            f"{path} is damaged and no training can go on from it ({type(error).__name__}). "
+            f"{path} is damaged, so no training can resume from it ({type(error).__name__}). "
             "Delete it, or choose another folder."
         ) from None
     if not before:
@@ -196,7 +196,7 @@ def read_state(
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """The rows of a training's table, without empty cells."""
+    """The rows of a run's table, without empty cells."""
     with path.open(newline="") as file:
         return [
             {name: float(value) for name, value in row.items() if name and value}
@@ -211,12 +211,12 @@ def _check_settings(folder: Path, before: Mapping[str, Any], now: Mapping[str, A
         if name == "data":
             raise ValueError(
                 f"{folder} holds a training on other data: images, labels or channels have "
-                "changed. Choose another folder, or delete it to begin anew."
+                "changed. Choose another folder, or delete it to start again."
             )
         raise ValueError(
             f"{folder} holds a training with {name} {_short(before.get(name))}, not "
-            f"{_short(now.get(name))}. Go on with its settings, choose another folder, or delete "
-            "it to begin anew."
+            f"{_short(now.get(name))}. Use its settings, choose another folder, or delete "
+            "it to start again."
         )
 
 

@@ -243,6 +243,6 @@ class Trainer:
         return self.task.log(self.step, rate, means)
 
     def _stop_requested(self) -> bool:
-        """Whether the first process found the file `stop`; all processes get the same answer."""
+        """Whether the first process found the file `stop`; all processes get the same result."""
         found = self.folder is not None and self.folder.asked_to_stop
         return bool(self.fabric.broadcast(found))

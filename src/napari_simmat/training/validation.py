@@ -1,14 +1,9 @@
-"""Validate while training, and compare base and checkpoint.
-
-What training brought: base and checkpoint on the validation images, prompted as by a user.
-
-How good a network is on validation planes: a click in the middle of every object.
-"""
+"""Validate a network while training, and compare base and checkpoint afterwards."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -38,9 +33,57 @@ from napari_simmat.training.losses import to_mask_grid
 
 MAX_PLANES = 24
 OBJECTS_PER_PLANE = 12
-"""Planes that are looked at, and objects of each, spread evenly."""
+"""Planes compared, and objects of each, spread evenly."""
 MAX_PIXELS = 2**25
-"""Of large planes so many pixels are looked at, so that this takes less time than the training."""
+"""Pixels of large planes compared, so that this takes less time than the training."""
+MAX_OBJECTS = 400
+"""Objects prompted; of more, an evenly spread share, but at least one of each plane."""
+DECODED_AT_ONCE = 16
+
+
+@dataclass
+class ValidationScores:
+    """IoU and Dice of each object, 0..1, in order."""
+
+    ious: list[float] = field(default_factory=list)
+    dices: list[float] = field(default_factory=list)
+
+    @property
+    def iou(self) -> float:
+        """Mean over the objects."""
+        return float(np.mean(self.ious))
+
+    @property
+    def dice(self) -> float:
+        """Mean over the objects."""
+        return float(np.mean(self.dices))
+
+
+def validate_network_job(
+    network: Network, planes: LabelledPlanes, side: int, most: int = MAX_OBJECTS
+) -> Job[ValidationScores]:
+    """Prompt objects as the paper does: one click each, the single mask, on the mask's grid.
+
+    The click is the middle one of the object's pixels in row-major order (arXiv 2409.08083,
+    authors' evaluation). A native network sees the object as in training: at the level at which it
+    fits, in a part of the plane of at most `side` pixels. About `most` objects are prompted. The
+    network is used in evaluation mode, then put back into its mode.
+    """
+    reached, was = ValidationScores(), network.training
+    network.eval()
+    native = planes.native
+    share = most / max(1, sum(len(planes[index].objects) for index in range(len(planes))))
+    try:
+        for index in range(len(planes)):
+            plane = planes[index]
+            objects = _subsample(plane.objects, share)
+            for level, labels in _levels_for_objects(plane, objects, side, native):
+                for part, seen in _parts(level, labels, side if native else None):
+                    _measure(network, part, seen, reached, native)
+            yield Progress(index + 1, len(planes), "validating")
+    finally:
+        network.train(was)
+    return reached
 
 
 def compare_with_base_job(
@@ -51,21 +94,11 @@ def compare_with_base_job(
     samples: Sequence[Sample],
     device: str,
 ) -> Job[dict[str, dict[str, float]]]:
-    """Mean IoU in percent of a click and of a box, before and after.
+    """Mean IoU in percent of a click and of a box, ``before`` with the base and ``after``.
 
-    Both networks get the data set's normalised values as the window would hand them on, at all
-    scales; the base without its transfer layer gets three channels (`as_rgb`).
-
-    Parameters
-    ----------
-    base
-        The foundation.
-    spec, network
-        The checkpoint.
-    dataset, samples
-        Planes of its validation or test with an object each.
-    device
-        Where to compute.
+    Both networks get the data set's normalised values as in the window, at all scales; the base
+    without transfer layer gets three channels (`as_rgb`). Each of the `samples` holds an object;
+    `spec` and `network` are the checkpoint's.
     """
     given = Normalization(method="none")
     models = {
@@ -98,70 +131,10 @@ def compare_with_base_job(
     }
 
 
-MAX_OBJECTS = 400
-"""Objects that are prompted; of more a share, spread evenly, but at least one of each plane."""
-DECODED_AT_ONCE = 16
-
-
-class ValidationScores:
-    """IoU and Dice of each object, in order."""
-
-    def __init__(self) -> None:
-        self.ious: list[float] = []
-        self.dices: list[float] = []
-
-    @property
-    def iou(self) -> float:
-        """Mean over the objects, 0..1."""
-        return float(np.mean(self.ious))
-
-    @property
-    def dice(self) -> float:
-        """Mean over the objects, 0..1."""
-        return float(np.mean(self.dices))
-
-
-def validate_network_job(
-    network: Network, planes: LabelledPlanes, side: int, most: int = MAX_OBJECTS
-) -> Job[ValidationScores]:
-    """Prompt objects as the paper does: one click each, the single mask, on the mask's grid.
-
-    The click is the middle one of the object's pixels in row-major order (arXiv 2409.08083,
-    authors' evaluation). A native network sees the object as in training: at the level at which it
-    fits, in a part of the plane that is no larger than what is trained on.
-
-    Parameters
-    ----------
-    network
-        In any mode; it is used in evaluation mode.
-    planes
-        Of validation or test.
-    side
-        As in training.
-    most
-        Objects in all, about; see `MAX_OBJECTS`.
-    """
-    reached, was = ValidationScores(), network.training
-    network.eval()
-    native = planes.native
-    share = most / max(1, sum(len(planes[index].objects) for index in range(len(planes))))
-    try:
-        for index in range(len(planes)):
-            plane = planes[index]
-            objects = _subsample(plane.objects, share)
-            for level, labels in _levels_for_objects(plane, objects, side, native):
-                for part, seen in _parts(level, labels, side if native else None):
-                    _measure(network, part, seen, reached, native)
-            yield Progress(index + 1, len(planes), "validating")
-    finally:
-        network.train(was)
-    return reached
-
-
 def protocol_mask(
     network: Network, plane: LabelledPlane, label: int, side: int, native: bool
 ) -> tuple[NDArray[np.bool_], tuple[float, float]]:
-    """The mask (H, W) that the protocol's click into one object yields, and the click (y, x)."""
+    """The mask (H, W) of the protocol's click on one object, and the click (y, x)."""
     ((level, _),) = _levels_for_objects(plane, [label], side, native)
     encoded = _encoded(network, level, native)
     masks, clicks = _masks(network, encoded, level, [label])
@@ -202,7 +175,7 @@ def _encoded(network: Network, plane: LabelledPlane, native: bool) -> Encoded:
 def _masks(
     network: Network, encoded: Encoded, plane: LabelledPlane, labels: list[int]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Masks (N, h, w) on the network's grid for the clicks (N, 2), x and y, into N objects."""
+    """Masks (N, h, w) on the grid for clicks on N objects, and the clicks (N, 2) as x, y."""
     clicks = np.stack([_middle(plane.labels == label) for label in labels])
     points = torch.tensor(clicks, device=encoded.embedding.device)[:, None]
     points = torch.cat([points, torch.zeros_like(points)], dim=1)
@@ -214,7 +187,7 @@ def _masks(
 def _levels_for_objects(
     plane: LabelledPlane, objects: list[int], side: int, native: bool
 ) -> Iterator[tuple[LabelledPlane, list[int]]]:
-    """The plane, halved as often as objects want it, with those objects."""
+    """The plane at the levels that its objects need, each with those objects."""
     if not native:
         yield plane, objects
         return
@@ -232,7 +205,7 @@ def _parts(
 ) -> Iterator[tuple[LabelledPlane, list[int]]]:
     """Parts of a plane of at most `side` pixels a side, each with the objects that it shows.
 
-    So what a validation costs goes with its objects, not with the size of the planes.
+    So the cost of a validation depends on its objects, not on the size of the planes.
     """
     if side is None or max(plane.labels.shape) <= side:
         yield plane, objects
@@ -252,9 +225,9 @@ def _parts(
 
 
 def _part_at(box: Window, shape: tuple[int, ...], side: int) -> Window:
-    """The part of a plane of at most `side` pixels a side in whose upper left corner a box lies.
+    """The part of a plane of at most `side` pixels a side with a box in its upper left corner.
 
-    As objects are numbered by rows, more of them often lie to the right and below.
+    As objects are numbered by rows, others often lie to the right and below.
     """
     rows, columns = (
         max(min(length.start - _margin(side), whole - side), 0)
@@ -264,7 +237,7 @@ def _part_at(box: Window, shape: tuple[int, ...], side: int) -> Window:
 
 
 def _contains(part: Window, box: Window, shape: tuple[int, ...], side: int) -> bool:
-    """Whether a box lies in a part of a plane, away from edges that are not the plane's."""
+    """Whether a box lies in a part of a plane, away from edges inside the plane."""
     return all(
         seen.start <= max(length.start - _margin(side), 0)
         and min(length.stop + _margin(side), whole) <= seen.stop
@@ -273,7 +246,7 @@ def _contains(part: Window, box: Window, shape: tuple[int, ...], side: int) -> b
 
 
 def _margin(side: int) -> int:
-    """Pixels that a part has around an object which just fits."""
+    """Pixels of a part around an object that just fits."""
     return int((1 - MAX_OBJECT_SHARE) / 2 * side)
 
 
@@ -290,6 +263,6 @@ def _padded(image: Tensor) -> Tensor:
 
 
 def _subsample(objects: tuple[int, ...], share: float) -> list[int]:
-    """A share of the objects, at least one, evenly."""
+    """An evenly spread share of the objects, at least one."""
     count = min(len(objects), max(1, round(len(objects) * share)))
     return [objects[i * len(objects) // count] for i in range(count)]
