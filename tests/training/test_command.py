@@ -195,7 +195,7 @@ def test_data_that_cannot_be_used_get_one_sentence_and_leave_nothing(
         (("--accumulate", "3"), "2 images cannot be divided into 3 equal parts"),
         (("--devices", "4"), "A batch of 2 cannot be divided among 4 devices in 1 parts each"),
         (("--devices", "0"), "at least one device on one node, not 0 on 1."),
-        (("--precision", "16-mixed"), "A processor cannot train in 16-mixed; use bf16-mixed"),
+        (("--precision", "16-mixed"), "A CPU cannot train in 16-mixed; use bf16-mixed"),
         (("--side", "100"), "takes sides that are multiples of 32 pixels, not 100; choose 128."),
         (("--channels", "0,5"), "5"),
         (("--base", "polarization"), "is a modality checkpoint, not a foundation; train on its"),

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+SLOW_HALF_PRECISION = (
+    "This CPU is no faster in bf16-mixed and may be ten times slower; use auto or 32-true."
+)
+NO_16_MIXED = "A CPU cannot train in 16-mixed; use bf16-mixed or 32-true."
+NO_FABRIC = "Training needs Lightning Fabric; run `pip install 'napari-simmat[train]'`."
+
 
 @dataclass(frozen=True, kw_only=True)
 class Devices:
@@ -82,9 +88,7 @@ class Devices:
             from lightning_fabric import Fabric
             from lightning_fabric.strategies.ddp import DDPStrategy
         except ImportError:
-            raise ImportError(
-                "Training needs Lightning Fabric; run `pip install 'napari-simmat[train]'`."
-            ) from None
+            raise ImportError(NO_FABRIC) from None
         # Silences announcements of the chosen devices; warnings remain.
         logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         found = choose_device(self.device)
@@ -98,13 +102,10 @@ class Devices:
                 f"{most}, or compute on cpu."
             )
         if precision == "16-mixed" and found.type == "cpu":
-            raise ValueError("A CPU cannot train in 16-mixed; use bf16-mixed or 32-true.")
+            raise ValueError(NO_16_MIXED)
         half_on_a_processor = (precision, found.type, self.processes) == ("bf16-mixed", "cpu", 1)
         if half_on_a_processor and not half_precision_is_faster():
-            logger.warning(
-                "This CPU is no faster in bf16-mixed and may be ten times slower; use auto "
-                "or 32-true."
-            )
+            logger.warning(SLOW_HALF_PRECISION)
         several = self.processes > 1
         strategy = DDPStrategy(find_unused_parameters=partly) if several else "auto"
         try:
