@@ -1,16 +1,10 @@
-"""Image pyramids, windows and extents for objects larger than the network input.
-
-Where a prompt's object is and how large, and on which levels of an image it is looked for.
-
-One image at several scales, so that `tiny` sees every object at about the size it knows.
+"""An image at several scales, so that `tiny` sees every object at about the size it knows.
 
 The network is trained on objects of some ten to a hundred pixels. The encoder therefore runs on
-the image, and on it at half, a quarter, ... of its size; a prompt is answered on the scale at
-which its object (`extent.py`) is about as wide as the network knows best, in a window around it
-(`window.py`). So the answer depends little on the image's resolution, and a click costs the same in
-a large image.
-
-The part of a level in which a prompt is answered.
+the image and on its reductions to a half, a quarter, ...: the levels of a pyramid. A prompt is
+decoded on the level at which its object (`PromptExtent`) has about the size that the network knows
+best, in a window around it (`LevelWindow`). So masks depend little on the image's resolution, and
+a click costs the same in a large image.
 """
 
 from __future__ import annotations
@@ -27,20 +21,213 @@ from torch.nn.functional import avg_pool2d, interpolate, pad
 from napari_simmat.models.network import Encoded
 from napari_simmat.models.tiny_encoder import MAX_PRIOR_LOGIT, SIZE, SIZE_UNIT
 
+WINDOW = 256
+"""Side in pixels of the window around a prompt, and of the largest crops in training."""
+MIN_SCALE_SIDE = 128
+"""The pyramid ends at the first level whose longest side is at most this many pixels."""
+SIDE_MULTIPLE = 32
+"""Sides of the encoder's input are multiples of this many pixels."""
+MAX_UNTILED_SIDE = 2048
+"""Levels with a longer side are encoded in tiles."""
+TILE_CORE, TILE_HALO = 1024, 256
+"""Pixels of a tile that are kept, and those around them that are encoded for context."""
+MASK_STRIDE = 2
+WINDOW_ALIGNMENT = 8
+"""Windows begin at multiples of the embedding's stride."""
 BEST_OBJECT_SIDE = 48.0
-"""Square root of an object's area, in pixels, for which a scale is chosen."""
+"""Levels are chosen for this square root of an object's area, in pixels of the level."""
 TYPICAL_MASK_SIDE = 24.0
-"""Square root of a mask's area, in its level's pixels, for which a click is trusted most."""
+"""A click's mask is trusted most at this square root of its area, in pixels of its level."""
 SIZE_PENALTY = 0.15
 """Predicted IoU lost for each factor of e between a mask's side and `TYPICAL_MASK_SIDE`."""
 SUFFICIENT_TRUST = 0.75
-"""Trust in an answer to a click from which on no other level is asked."""
+"""A click's mask of at least this trust is accepted without trying other levels."""
 MAX_LEVELS_TRIED = 2
-"""Levels that are asked where the object's extent is known."""
+"""Levels that are tried if the object's extent is known."""
 MAX_WINDOW_OBJECT = 200.0
-"""Longest side in pixels of a box or mask that a window takes in."""
+"""Longest side in pixels of a box or mask that fits into a window."""
 OUTLINE_UNCERTAINTY = 1.0
-"""Pixels of its level by which a mask may be off, of whose breadth that is the share lost."""
+"""Error of an outline in pixels of its level; divided by the mask's thickness, the IoU it costs."""
+
+
+def pyramid_scales(height: int, width: int) -> list[float]:
+    """Scales at which an image is encoded, finest first, each half of the one before."""
+    longest = max(height, width)
+    scale = 2.0 if 2 * longest <= 2 * WINDOW else 1.0
+    found = [scale]
+    while longest * scale > MIN_SCALE_SIDE:
+        scale /= 2
+        found.append(scale)
+    return found
+
+
+def scaled_images(image: Tensor) -> Iterator[tuple[float, Tensor]]:
+    """The image (B, C, H, W) at all its scales, zero-padded to multiples of `SIDE_MULTIPLE`."""
+    for scale in pyramid_scales(*image.shape[-2:]):
+        if scale == 2:
+            finer = interpolate(image, scale_factor=2.0, mode="bilinear", align_corners=False)
+            yield scale, finer
+        else:
+            if scale < 1:
+                image = avg_pool2d(image, 2)
+            below, right = (-side % SIDE_MULTIPLE for side in image.shape[-2:])
+            yield scale, pad(image, (0, right, 0, below))
+
+
+class LevelTile(NamedTuple):
+    """A part of a level, in its pixels, that is encoded at once; only the core is kept.
+
+    The cores of all tiles cover the level.
+    """
+
+    rows: slice
+    columns: slice
+    core_rows: slice
+    core_columns: slice
+
+    def cut(self, image: Tensor) -> Tensor:
+        """The tile's part of an image (..., H, W)."""
+        return image[..., self.rows, self.columns]
+
+
+def level_tiles(height: int, width: int) -> list[LevelTile]:
+    """Tiles that cover a level; a single one up to `MAX_UNTILED_SIDE`."""
+    return [
+        LevelTile(rows, columns, core_rows, core_columns)
+        for rows, core_rows in _cuts(height)
+        for columns, core_columns in _cuts(width)
+    ]
+
+
+def _cuts(side: int) -> list[tuple[slice, slice]]:
+    if side <= MAX_UNTILED_SIDE:
+        return [(slice(0, side), slice(0, side))]
+    cuts = []
+    for start in range(0, side, TILE_CORE):
+        end = min(start + TILE_CORE, side)
+        cuts.append(
+            (slice(max(start - TILE_HALO, 0), min(end + TILE_HALO, side)), slice(start, end))
+        )
+    return cuts
+
+
+def join_tiles(parts: list[tuple[LevelTile, Encoded]]) -> Encoded:
+    """Assemble a level from the cores of its encoded tiles."""
+    if len(parts) == 1:
+        return parts[0][1]
+    height = max(tile.rows.stop for tile, _ in parts)
+    width = max(tile.columns.stop for tile, _ in parts)
+
+    def whole(maps: list[Tensor]) -> Tensor:
+        step = (parts[0][0].rows.stop - parts[0][0].rows.start) // maps[0].shape[-2]
+        joint = maps[0].new_empty((*maps[0].shape[:2], height // step, width // step))
+        for (tile, _), part in zip(parts, maps, strict=True):
+            kept, place = [], []
+            for cut, core in ((tile.rows, tile.core_rows), (tile.columns, tile.core_columns)):
+                kept.append(
+                    slice((core.start - cut.start) // step, (core.stop - cut.start) // step)
+                )
+                place.append(slice(core.start // step, core.stop // step))
+            joint[..., place[0], place[1]] = part[..., kept[0], kept[1]]
+        return joint
+
+    encoded = [each for _, each in parts]
+    maps = {name: whole([each.maps[name] for each in encoded]) for name in encoded[0].maps}
+    return Encoded(whole([each.embedding for each in encoded]), (height, width), maps)
+
+
+class LevelWindow(NamedTuple):
+    """A part of a level, in its pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    @classmethod
+    def around(cls, level: Encoded, middle: tuple[float, float]) -> LevelWindow:
+        """Up to `WINDOW` pixels around a point x, y of the network's input, within the level."""
+        sides = [min(side, WINDOW) for side in level.input_size]
+        starts = []
+        for at, side, whole in zip(middle[::-1], sides, level.input_size, strict=True):
+            start = (at + 0.5) * level.scale - side / 2
+            starts.append(
+                int(min(max(round(start / WINDOW_ALIGNMENT) * WINDOW_ALIGNMENT, 0), whole - side))
+            )
+        return cls(starts[0], starts[1], sides[0], sides[1])
+
+    def crop(self, level: Encoded) -> Encoded:
+        """The level's embedding and maps over the window."""
+
+        def part(each: Tensor) -> Tensor:
+            step = level.input_size[0] // each.shape[-2]
+            rows = slice(self.top // step, (self.top + self.height) // step)
+            columns = slice(self.left // step, (self.left + self.width) // step)
+            return each[..., rows, columns]
+
+        maps = {name: part(each) for name, each in level.maps.items()}
+        return replace(
+            level,
+            embedding=part(level.embedding),
+            input_size=(self.height, self.width),
+            maps=maps,
+            coarser=None,
+        )
+
+    def points(self, points: Tensor, scale: float) -> Tensor:
+        """Points (..., 2) x, y of the network's input in the window's pixels."""
+        origin = torch.tensor([self.left, self.top]).to(points)
+        return (points + 0.5) * scale - 0.5 - origin
+
+    def holds(self, points: Tensor) -> Tensor:
+        """Whether points (K, 2) in the window's pixels lie within it, the edge included."""
+        end = torch.tensor([self.width, self.height]).to(points) - 0.5
+        return ((points >= -0.5) & (points <= end)).all(-1)
+
+    def mask(self, mask: Tensor, scale: float) -> Tensor:
+        """Logits (1, 1, H/2, W/2) over the input -> logits over the window at `MASK_STRIDE`."""
+        rows, columns = self._cells(scale)
+        part = mask[..., rows, columns]
+        below = rows.stop - rows.start - part.shape[-2]
+        right = columns.stop - columns.start - part.shape[-1]
+        part = pad(part, (0, right, 0, below), value=-MAX_PRIOR_LOGIT)
+        return _resize(part, (self.height // MASK_STRIDE, self.width // MASK_STRIDE))
+
+    def paste(self, logits: Tensor, scale: float, shape: tuple[int, int]) -> Tensor:
+        """Logits (N, h, w) over the window -> logits (N, *shape) over the input."""
+        part, top, left = self.placed(logits, scale, shape)
+        whole = logits.new_full((len(logits), *shape), -MAX_PRIOR_LOGIT)
+        whole[:, top : top + part.shape[1], left : left + part.shape[2]] = part
+        return whole
+
+    def placed(
+        self, logits: Tensor, scale: float, shape: tuple[int, int]
+    ) -> tuple[Tensor, int, int]:
+        """Logits (N, h, w) over the window on the input's mask grid, and their top and left."""
+        rows, columns = self._cells(scale)
+        size = rows.stop - rows.start, columns.stop - columns.start
+        part = _resize(logits[None], size)[0]
+        part = part[:, : shape[0] - rows.start, : shape[1] - columns.start]
+        return part, rows.start, columns.start
+
+    def is_left(self, logits: Tensor, level: Encoded) -> bool:
+        """Whether a mask (h, w) continues beyond the window's edges within the level."""
+        inside = logits > 0
+        edges = [
+            inside[0] if self.top > 0 else None,
+            inside[-1] if self.top + self.height < level.input_size[0] else None,
+            inside[:, 0] if self.left > 0 else None,
+            inside[:, -1] if self.left + self.width < level.input_size[1] else None,
+        ]
+        crossing = sum(int(edge.sum()) for edge in edges if edge is not None)
+        return crossing > 0.1 * math.sqrt(float(inside.sum()))
+
+    def _cells(self, scale: float) -> tuple[slice, slice]:
+        """The part of the input's mask grid that the window covers."""
+        step = MASK_STRIDE * scale
+        top, left = int(self.top / step), int(self.left / step)
+        height, width = int(self.height / step), int(self.width / step)
+        return slice(top, top + height), slice(left, left + width)
 
 
 class PromptExtent(NamedTuple):
@@ -51,9 +238,9 @@ class PromptExtent(NamedTuple):
     low, high
         Corners as x, y.
     whole
-        Whether it is the object's bounding box, or only holds some points of it.
+        Whether this is the object's bounding box, or only contains some points of it.
     thickness
-        `mask_thickness` of its mask, where that is known.
+        `mask_thickness` of its mask, if known.
     """
 
     low: tuple[float, float]
@@ -63,7 +250,7 @@ class PromptExtent(NamedTuple):
 
     @property
     def size(self) -> float:
-        """Its thickness; unknown, about the square root of an area that has this bounding box."""
+        """Its thickness, or about the square root of the area of an object of this box."""
         if self.thickness is not None:
             return self.thickness
         return 0.85 * math.sqrt(
@@ -83,9 +270,7 @@ class PromptExtent(NamedTuple):
 
 
 def prompt_extent(points: Tensor, box: Tensor | None, mask: Tensor | None) -> PromptExtent | None:
-    """What is known of the object's extent: from a box, else from a mask and positive points.
-
-    None where nothing is known.
+    """The object's extent as far as known: from a box, or from a mask and positive points.
 
     Parameters
     ----------
@@ -114,10 +299,10 @@ def prompt_extent(points: Tensor, box: Tensor | None, mask: Tensor | None) -> Pr
 
 
 def mask_thickness(logits: Tensor) -> Tensor:
-    """How thick masks (..., h, w) at `MASK_STRIDE` are: square root of a disk's area as thick.
+    """Thickness of masks (..., h, w) at `MASK_STRIDE`: square root of the area of a disk as thick.
 
-    From area and perimeter (as the Cauchy-Crofton formula has it from crossings of the grid's
-    lines), so that what is folded or branched counts as thin although it reaches far.
+    Computed from area and perimeter (the Cauchy-Crofton formula on crossings of grid lines), so
+    that folded or branched objects count as thin although they reach far.
     """
     inside = logits > 0
     area = inside.sum((-2, -1))
@@ -128,18 +313,18 @@ def mask_thickness(logits: Tensor) -> Tensor:
 
 
 def coarseness_penalty(logits: Tensor) -> Tensor:
-    """Predicted IoU that masks (N, h, w) lose as their level is too coarse for them, (N,)."""
+    """IoU (N,) that masks (N, h, w) lose to the inaccuracy of their outlines on their level."""
     return (OUTLINE_UNCERTAINTY / mask_thickness(logits).clamp(min=1)).clamp(max=0.5)
 
 
 def candidate_levels(
     levels: list[Encoded], extent: PromptExtent | None, clicks: Tensor
 ) -> list[Encoded]:
-    """Levels on which a prompt may be answered, in the order in which they are tried.
+    """Levels on which a prompt is decoded, in the order in which they are tried.
 
-    With the object's extent known: the `MAX_LEVELS_TRIED` levels on which its side is closest to
-    `BEST_OBJECT_SIDE`, finest first. With clicks alone: all levels on which they lie in one
-    window, by `levels_by_likelihood`.
+    If the object's extent is known: the `MAX_LEVELS_TRIED` levels on which its size is closest to
+    `BEST_OBJECT_SIDE`, finest first. For clicks alone: all levels on which they lie in one window,
+    by `levels_by_likelihood`.
     """
     if extent is None:
         return levels_by_likelihood(levels, clicks)
@@ -154,7 +339,7 @@ def candidate_levels(
 
 
 def clicked_size(level: Encoded, points: Tensor) -> float:
-    """Square root of the area of what lies under points (K, 2), in pixels of the level."""
+    """Size that the dense head predicts for the object under points (K, 2), in level pixels."""
     dense = level.maps["dense"].detach()
     height, width = dense.shape[-2:]
     at = ((points + 0.5) * level.scale / MASK_STRIDE).long()
@@ -163,11 +348,10 @@ def clicked_size(level: Encoded, points: Tensor) -> float:
 
 
 def levels_by_likelihood(levels: list[Encoded], clicks: Tensor) -> list[Encoded]:
-    """Levels in the order in which points (K, 2) are asked on them.
+    """Levels in the order in which points (K, 2) are tried on them.
 
-    First comes the level on which the structure under the points, as that level measures it, is
-    closest to `BEST_OBJECT_SIDE`. The order depends on sizes alone, so that it is the same at
-    another resolution.
+    First comes the level that predicts a size under the points closest to `BEST_OBJECT_SIDE`. The
+    order depends on sizes alone, so that it is the same at another resolution of the image.
     """
     if not len(clicks):
         return levels
@@ -177,7 +361,10 @@ def levels_by_likelihood(levels: list[Encoded], clicks: Tensor) -> list[Encoded]
 
 
 def trust(quality: float, logits: Tensor, left: bool) -> float:
-    """How far the answer to a click is believed: its predicted IoU, less for an unusual size.
+    """Trust in a click's mask: its predicted IoU, less for an unusual size.
+
+    A level that is too coarse or too fine finds some structure at the click as well; its size
+    gives it away.
 
     Parameters
     ----------
@@ -186,7 +373,7 @@ def trust(quality: float, logits: Tensor, left: bool) -> float:
     logits
         The mask (h, w) at `MASK_STRIDE` on its level.
     left
-        Whether the mask goes on beyond the window; that counts as unsure.
+        Whether the mask continues beyond the window, which costs all trust.
     """
     area = max(float((logits > 0).sum()) * MASK_STRIDE**2, 1.0)
     return quality - float(left) - SIZE_PENALTY * abs(math.log(math.sqrt(area) / TYPICAL_MASK_SIDE))
@@ -200,18 +387,18 @@ def box_iou(logits: Tensor, corners: Tensor) -> Tensor:
     logits
         Masks (N, h, w) over a window, at `MASK_STRIDE`.
     corners
-        Of the box, (2, 2) as x, y in the window's pixels; what lies outside does not count.
+        Of the box, (2, 2) as x, y in the window's pixels; clipped to the window.
     """
     ends = MASK_STRIDE * torch.tensor(logits.shape[:0:-1]).to(corners)  # x, y
     (x0, y0), (x1, y1) = ((corner + 0.5).clamp(min=0).minimum(ends).tolist() for corner in corners)
-    agreed = []
+    ious = []
     for mask in logits:
         across, down = _span(mask.amax(0)), _span(mask.amax(1))
         width = max(min(across[1], x1) - max(across[0], x0), 0.0)
         height = max(min(down[1], y1) - max(down[0], y0), 0.0)
         area = (across[1] - across[0]) * (down[1] - down[0]) + (x1 - x0) * (y1 - y0)
-        agreed.append(width * height / max(area - width * height, 1e-6))
-    return corners.new_tensor(agreed)
+        ious.append(width * height / max(area - width * height, 1e-6))
+    return corners.new_tensor(ious)
 
 
 def _span(profile: Tensor) -> tuple[float, float]:
@@ -220,217 +407,12 @@ def _span(profile: Tensor) -> tuple[float, float]:
     if not len(above):
         return 0.0, 0.0
     first, last = int(above[0]), int(above[-1])
-    low, high = first - 0.5, last + 0.5  # at the image's border, where there is nothing beside it
+    low, high = first - 0.5, last + 0.5  # at the window's border there is no neighbour
     if first > 0:
         low = first - float(profile[first] / (profile[first] - profile[first - 1]))
     if last < len(profile) - 1:
         high = last + float(profile[last] / (profile[last] - profile[last + 1]))
     return (low + 0.5) * MASK_STRIDE, (high + 0.5) * MASK_STRIDE
-
-
-WINDOW = 256
-"""Side in pixels of what a prompt's answer looks at, and of the largest crops in training."""
-MIN_SCALE_SIDE = 128
-"""Longest side in pixels at which the row of scales ends."""
-SIDE_MULTIPLE = 32
-"""Sides of what is encoded are multiples of this many pixels."""
-MAX_UNTILED_SIDE = 2048
-"""Longest side in pixels of a level that is encoded at once; beyond, it is cut into tiles."""
-TILE_CORE, TILE_HALO = 1024, 256
-"""Pixels of a tile that are kept, and those around them that are encoded for context."""
-MASK_STRIDE = 2
-
-
-def pyramid_scales(height: int, width: int) -> list[float]:
-    """Scales at which an image is encoded, finest first; halved each time."""
-    longest = max(height, width)
-    scale = 2.0 if 2 * longest <= 2 * WINDOW else 1.0
-    found = [scale]
-    while longest * scale > MIN_SCALE_SIDE:
-        scale /= 2
-        found.append(scale)
-    return found
-
-
-def scaled_images(image: Tensor) -> Iterator[tuple[float, Tensor]]:
-    """The image (B, C, H, W) at all its scales, zero-padded to multiples of `SIDE_MULTIPLE`."""
-    for scale in pyramid_scales(*image.shape[-2:]):
-        if scale == 2:
-            finer = interpolate(image, scale_factor=2.0, mode="bilinear", align_corners=False)
-            yield scale, finer
-        else:
-            if scale < 1:
-                image = avg_pool2d(image, 2)
-            below, right = (-side % SIDE_MULTIPLE for side in image.shape[-2:])
-            yield scale, pad(image, (0, right, 0, below))
-
-
-class LevelTile(NamedTuple):
-    """A part of a level that is encoded at once, in its pixels; its core is what is kept.
-
-    Attributes
-    ----------
-    rows, columns
-        What is encoded.
-    core_rows, core_columns
-        What is kept; the cores of all tiles cover the level.
-    """
-
-    rows: slice
-    columns: slice
-    core_rows: slice
-    core_columns: slice
-
-    def cut(self, image: Tensor) -> Tensor:
-        """The tile's part of an image (..., H, W)."""
-        return image[..., self.rows, self.columns]
-
-
-def level_tiles(height: int, width: int) -> list[LevelTile]:
-    """Tiles that cover a level; a single one where it is not larger than `MAX_UNTILED_SIDE`."""
-    return [
-        LevelTile(rows, columns, core_rows, core_columns)
-        for rows, core_rows in _cuts(height)
-        for columns, core_columns in _cuts(width)
-    ]
-
-
-def _cuts(side: int) -> list[tuple[slice, slice]]:
-    if side <= MAX_UNTILED_SIDE:
-        return [(slice(0, side), slice(0, side))]
-    cuts = []
-    for start in range(0, side, TILE_CORE):
-        end = min(start + TILE_CORE, side)
-        cuts.append(
-            (slice(max(start - TILE_HALO, 0), min(end + TILE_HALO, side)), slice(start, end))
-        )
-    return cuts
-
-
-def join_tiles(parts: list[tuple[LevelTile, Encoded]]) -> Encoded:
-    """The level whose tiles were encoded apart."""
-    if len(parts) == 1:
-        return parts[0][1]
-    height = max(tile.rows.stop for tile, _ in parts)
-    width = max(tile.columns.stop for tile, _ in parts)
-
-    def whole(maps: list[Tensor]) -> Tensor:
-        step = (parts[0][0].rows.stop - parts[0][0].rows.start) // maps[0].shape[-2]
-        joint = maps[0].new_empty((*maps[0].shape[:2], height // step, width // step))
-        for (tile, _), part in zip(parts, maps, strict=True):
-            kept, place = [], []
-            for cut, core in ((tile.rows, tile.core_rows), (tile.columns, tile.core_columns)):
-                kept.append(
-                    slice((core.start - cut.start) // step, (core.stop - cut.start) // step)
-                )
-                place.append(slice(core.start // step, core.stop // step))
-            joint[..., place[0], place[1]] = part[..., kept[0], kept[1]]
-        return joint
-
-    encoded = [each for _, each in parts]
-    maps = {name: whole([each.maps[name] for each in encoded]) for name in encoded[0].maps}
-    return Encoded(whole([each.embedding for each in encoded]), (height, width), maps)
-
-
-WINDOW_ALIGNMENT = 8
-"""Windows begin at multiples of the embedding's stride."""
-
-
-class LevelWindow(NamedTuple):
-    """A part of a level, in its pixels."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-    @classmethod
-    def around(cls, level: Encoded, middle: tuple[float, float]) -> LevelWindow:
-        """Up to `WINDOW` pixels around a point x, y of the network's input, within the level."""
-        sides = [min(side, WINDOW) for side in level.input_size]
-        starts = []
-        for at, side, whole in zip(middle[::-1], sides, level.input_size, strict=True):
-            start = (at + 0.5) * level.scale - side / 2
-            starts.append(
-                int(min(max(round(start / WINDOW_ALIGNMENT) * WINDOW_ALIGNMENT, 0), whole - side))
-            )
-        return cls(starts[0], starts[1], sides[0], sides[1])
-
-    def crop(self, level: Encoded) -> Encoded:
-        """What the level knows of the window."""
-
-        def part(each: Tensor) -> Tensor:
-            step = level.input_size[0] // each.shape[-2]
-            rows = slice(self.top // step, (self.top + self.height) // step)
-            columns = slice(self.left // step, (self.left + self.width) // step)
-            return each[..., rows, columns]
-
-        maps = {name: part(each) for name, each in level.maps.items()}
-        return replace(
-            level,
-            embedding=part(level.embedding),
-            input_size=(self.height, self.width),
-            maps=maps,
-            coarser=None,
-        )
-
-    def points(self, points: Tensor, scale: float) -> Tensor:
-        """Points (..., 2) x, y of the network's input as points of the window."""
-        origin = torch.tensor([self.left, self.top]).to(points)
-        return (points + 0.5) * scale - 0.5 - origin
-
-    def holds(self, points: Tensor) -> Tensor:
-        """Which points (K, 2) of the window lie within it, or on its outermost edge."""
-        end = torch.tensor([self.width, self.height]).to(points) - 0.5
-        return ((points >= -0.5) & (points <= end)).all(-1)
-
-    def mask(self, mask: Tensor, scale: float) -> Tensor:
-        """Logits (1, 1, H/2, W/2) over the input as logits over the window, half its size."""
-        rows, columns = self._cells(scale)
-        part = mask[..., rows, columns]
-        (high, wide), size = (
-            part.shape[-2:],
-            (self.height // MASK_STRIDE, self.width // MASK_STRIDE),
-        )
-        missing = rows.stop - rows.start - high, columns.stop - columns.start - wide
-        part = pad(part, (0, missing[1], 0, missing[0]), value=-MAX_PRIOR_LOGIT)
-        return _resize(part, size)
-
-    def paste(self, logits: Tensor, scale: float, shape: tuple[int, int]) -> Tensor:
-        """Logits (N, h, w) over the window as logits (N, *shape) over the input."""
-        part, top, left = self.placed(logits, scale, shape)
-        whole = logits.new_full((len(logits), *shape), -MAX_PRIOR_LOGIT)
-        whole[:, top : top + part.shape[1], left : left + part.shape[2]] = part
-        return whole
-
-    def placed(
-        self, logits: Tensor, scale: float, shape: tuple[int, int]
-    ) -> tuple[Tensor, int, int]:
-        """Logits (N, h, w) over the window on the input's mask grid of `shape`, and where."""
-        rows, columns = self._cells(scale)
-        size = rows.stop - rows.start, columns.stop - columns.start
-        part = _resize(logits[None], size)[0]
-        part = part[:, : shape[0] - rows.start, : shape[1] - columns.start]
-        return part, rows.start, columns.start
-
-    def is_left(self, logits: Tensor, level: Encoded) -> bool:
-        """Whether a mask's logits (h, w) go on beyond the window's edges within the level."""
-        inside = logits > 0
-        edges = [
-            inside[0] if self.top > 0 else None,
-            inside[-1] if self.top + self.height < level.input_size[0] else None,
-            inside[:, 0] if self.left > 0 else None,
-            inside[:, -1] if self.left + self.width < level.input_size[1] else None,
-        ]
-        crossing = sum(int(edge.sum()) for edge in edges if edge is not None)
-        return crossing > 0.1 * math.sqrt(float(inside.sum()))
-
-    def _cells(self, scale: float) -> tuple[slice, slice]:
-        """The part of the input's mask grid that the window covers."""
-        step = MASK_STRIDE * scale
-        top, left = int(self.top / step), int(self.left / step)
-        height, width = int(self.height / step), int(self.width / step)
-        return slice(top, top + height), slice(left, left + width)
 
 
 def _resize(logits: Tensor, size: tuple[int, int]) -> Tensor:

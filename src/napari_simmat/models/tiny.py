@@ -1,17 +1,10 @@
-"""`tiny`: the embedded network, its decoder and click maps.
+"""`tiny`: the embedded network, a small SAM that encodes an image at several scales.
 
-What else a click may mean: what other scales answer, beside the answer that is trusted most.
-
-Many lone clicks at once: what `TinyNetwork.decode` does for one, level by level for all.
-
-Alternatives are those of the answer's own level, so that they lie in one small window.
-
-`tiny`: the embedded network, made of SAM's prompt encoder and mask decoder in small.
-
-Added around SAM's decoder: skips from strides 4 and 2 into the up-scaling (as SAM 2, arXiv
-2408.00714, and HQ-SAM, arXiv 2306.01567) and a dense prior as mask prompt (`prior.py`), which
-also adds to the mask logits. Positions are in pixels, so any input size works; an image is
-encoded at several scales (`pyramid.py`).
+Added around SAM's prompt encoder and mask decoder: skips from strides 4 and 2 into the up-scaling
+(as SAM 2, arXiv 2408.00714, and HQ-SAM, arXiv 2306.01567) and a dense prior as mask prompt
+(`tiny_encoder.prompt_prior`), which is also added to the mask logits. Positions are in pixels, so
+any input size works. An image is encoded at several scales (`multiscale`); each prompt is decoded
+on those that suit its object.
 """
 
 from __future__ import annotations
@@ -53,22 +46,26 @@ from napari_simmat.models.tiny_encoder import (
 from napari_simmat.progress import Job, Progress, finish
 
 SAME_MASK_IOU = 0.8
-"""IoU from which on two masks count as one."""
+"""Two masks of at least this IoU count as one."""
+WIDTH = 128
+STRIDE = 8
+POSITION_UNIT = 256.0
+"""Pixels in which positions are measured: SAM's encoding of 0..1 spans that many."""
 
 
 class LevelPrediction(NamedTuple):
-    """What one level answered.
+    """The masks of a prompt on one level.
 
     Attributes
     ----------
-    worth
-        How far its best mask is believed.
+    confidence
+        Trust in its best mask, comparable between levels.
     window, scale
-        Where on the level it was asked, and the level's scale.
+        The window of the level, and the level's scale.
     logits
         (4, h, w) over the window, the best mask first.
-    quality
-        (4,), predicted IoU.
+    predicted_iou
+        (4,) float32.
     """
 
     confidence: float
@@ -78,11 +75,16 @@ class LevelPrediction(NamedTuple):
     predicted_iou: Tensor
 
     def whole(self, shape: tuple[int, int]) -> DecodedMasks:
-        """All masks on the input's mask grid of `shape`."""
+        """All masks on the whole of the input's mask grid of `shape`."""
         return DecodedMasks(self.window.paste(self.logits, self.scale, shape), self.predicted_iou)
 
+    def placed(self, shape: tuple[int, int]) -> DecodedMasks:
+        """All masks on the part of the input's mask grid of `shape` that the window covers."""
+        logits, top, left = self.window.placed(self.logits, self.scale, shape)
+        return DecodedMasks(logits, self.predicted_iou, top, left)
+
     def part(self, number: int, shape: tuple[int, int]) -> _MaskPart:
-        """One mask where it lies on the input's mask grid of `shape`."""
+        """One mask on the part of the input's mask grid of `shape` that the window covers."""
         [logits], top, left = self.window.placed(
             self.logits[number : number + 1], self.scale, shape
         )
@@ -90,7 +92,7 @@ class LevelPrediction(NamedTuple):
 
 
 class _MaskPart(NamedTuple):
-    """Logits (h, w) of a mask over a part of the grid that begins at `top`, `left`."""
+    """Logits (h, w) of one mask over a part of the grid that begins at `top`, `left`."""
 
     logits: Tensor
     inside: Tensor
@@ -99,7 +101,7 @@ class _MaskPart(NamedTuple):
     predicted_iou: Tensor
 
     def within(self, rows: slice, columns: slice) -> Tensor:
-        """Its pixels in rows and columns of the grid that it covers."""
+        """The mask in rows and columns of the grid, which it must cover."""
         return self.inside[
             rows.start - self.top : rows.stop - self.top,
             columns.start - self.left : columns.stop - self.left,
@@ -107,17 +109,11 @@ class _MaskPart(NamedTuple):
 
 
 def with_alternatives(tried: Sequence[LevelPrediction], shape: tuple[int, int]) -> DecodedMasks:
-    """The answer that is worth most, then three others that it may have meant.
+    """The most trusted mask on the input's mask grid of `shape`, then three alternatives.
 
-    Those are the first masks of the other levels, in the order of their worth, and then the other
-    masks of its own level. What is empty or the `SAME_MASK_IOU` as one before it comes last.
-
-    Parameters
-    ----------
-    tried
-        What the levels answered; at least one.
-    shape
-        Of the input's mask grid.
+    A click may mean a part or a whole. The alternatives are the best masks of the other levels, by
+    confidence, then the other masks of its own level. Empty masks, and those equal to an earlier
+    one (`SAME_MASK_IOU`), come last.
     """
     best, *others = sorted(tried, key=lambda each: -each.confidence)
     if not others:
@@ -134,19 +130,19 @@ def with_alternatives(tried: Sequence[LevelPrediction], shape: tuple[int, int]) 
 
 
 def _distinct_first(parts: Sequence[_MaskPart]) -> list[_MaskPart]:
-    """The first mask, those that say something else than all before, then the rest."""
+    """The first mask, those that differ from all before them, then the rest."""
     kept: list[_MaskPart] = [parts[0]]
     rest: list[_MaskPart] = []
     for part in parts[1:]:
-        said = not part.inside.any() or any(_iou(part, other) >= SAME_MASK_IOU for other in kept)
-        (rest if said else kept).append(part)
+        known = any(_iou(part, other) >= SAME_MASK_IOU for other in kept)
+        (rest if known or not part.inside.any() else kept).append(part)
     return kept + rest
 
 
 def _iou(one: _MaskPart, other: _MaskPart) -> float:
-    """IoU of two tensors' masks over different parts of the grid; 0 where both are empty.
+    """IoU of masks over different parts of the grid; 0 if both are empty.
 
-    Unlike `engine.masks.iou` it does not bring the parts onto one grid first.
+    `engine.masks.iou` would need both on one grid.
     """
     rows, columns = (
         slice(max(starts), max(*starts, min(a + b for a, b in zip(starts, sides, strict=True))))
@@ -159,81 +155,57 @@ def _iou(one: _MaskPart, other: _MaskPart) -> float:
     return shared / max(int(one.inside.sum()) + int(other.inside.sum()) - shared, 1)
 
 
-class _BestPrediction(NamedTuple):
-    """The best answer so far to a click."""
-
-    trust: float
-    window: LevelWindow
-    scale: float
-    logits: Tensor
-    predicted_iou: Tensor
-
-
 def predict_clicks(network: Network, encoded: Encoded, clicks: Tensor) -> list[DecodedMasks]:
-    """Answer clicks (N, 2) x, y, each on the level whose answer can be trusted most.
+    """Decode single positive clicks (N, 2) x, y as `TinyNetwork.decode` does, but together.
 
-    All clicks whose turn it is on a level are decoded together, each in the window around it.
+    Each takes the level whose mask is trusted most. All clicks whose turn it is on a level are
+    decoded as a batch, each in the window around it. The alternatives are those of the same level,
+    so that all masks of a click lie in one small window.
     """
     orders = [levels_by_likelihood(encoded.levels, click[None]) for click in clicks]
-    best: dict[int, _BestPrediction] = {}
+    best: dict[int, LevelPrediction] = {}
     waiting = list(range(len(clicks)))
     for turn in range(len(encoded.levels)):
         for level in encoded.levels:
-            asked = [click for click in waiting if orders[click][turn] is level]
-            if asked:
-                _decode_on_level(network, level, asked, clicks, best)
-        waiting = [click for click in waiting if best[click].trust < SUFFICIENT_TRUST]
-    grid = [round(side / encoded.scale) // MASK_STRIDE for side in encoded.input_size]
-    return [_place(best[click], (grid[0], grid[1])) for click in range(len(clicks))]
+            chosen = [click for click in waiting if orders[click][turn] is level]
+            if chosen:
+                _decode_on_level(network, level, chosen, clicks, best)
+        waiting = [click for click in waiting if best[click].confidence < SUFFICIENT_TRUST]
+    height, width = (round(side / encoded.scale) // MASK_STRIDE for side in encoded.input_size)
+    return [best[click].placed((height, width)) for click in range(len(clicks))]
 
 
 def _decode_on_level(
     network: Network,
     level: Encoded,
-    asked: list[int],
+    chosen: list[int],
     clicks: Tensor,
-    best: dict[int, _BestPrediction],
+    best: dict[int, LevelPrediction],
 ) -> None:
-    """Decode some of the clicks on a level; `best` keeps the answer that is trusted more."""
-    windows = [LevelWindow.around(level, (float(x), float(y))) for x, y in clicks[asked]]
-    logits, quality = _decode_windows(network, level, windows, clicks[asked])
-    for at, (click, window) in enumerate(zip(asked, windows, strict=True)):
+    """Decode the chosen clicks on a level; `best` keeps the more trusted masks."""
+    windows = [LevelWindow.around(level, (float(x), float(y))) for x, y in clicks[chosen]]
+    logits, quality = _decode_windows(network, level, windows, clicks[chosen])
+    for at, (click, window) in enumerate(zip(chosen, windows, strict=True)):
         left = window.is_left(logits[at, 0], level)
         trusted = trust(float(quality[at, 0].detach()), logits[at, 0], left)
-        if click not in best or trusted > best[click].trust:
-            best[click] = _BestPrediction(trusted, window, level.scale, logits[at], quality[at])
+        if click not in best or trusted > best[click].confidence:
+            best[click] = LevelPrediction(trusted, window, level.scale, logits[at], quality[at])
 
 
 def _decode_windows(
     network: Network, level: Encoded, windows: list[LevelWindow], clicks: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Logits (N, 4, h, w) over the windows, which are of one size, and qualities (N, 4)."""
+    """Logits (N, 4, h, w) over the windows, all of one size, and predicted IoU (N, 4)."""
     points = torch.stack(
         [window.points(click, level.scale) for window, click in zip(windows, clicks, strict=True)]
     )
     padded = torch.stack([points, torch.zeros_like(points)], dim=1)
     kinds = torch.tensor([1, -1], device=points.device).expand(len(points), 2)
-    return network.decode_batch(
-        _stack_windows([each.crop(level) for each in windows]), padded, kinds
-    )
-
-
-def _stack_windows(crops: list[Encoded]) -> Encoded:
-    """Encoded windows of one size as a batch."""
+    crops = [each.crop(level) for each in windows]
     maps = {name: torch.cat([each.maps[name] for each in crops]) for name in crops[0].maps}
     embedding = torch.cat([each.embedding for each in crops])
-    return Encoded(embedding, crops[0].input_size, maps, crops[0].scale)
-
-
-def _place(answer: _BestPrediction, grid: tuple[int, int]) -> DecodedMasks:
-    logits, top, left = answer.window.placed(answer.logits, answer.scale, grid)
-    return DecodedMasks(logits, answer.predicted_iou, top, left)
-
-
-WIDTH = 128
-STRIDE = 8
-POSITION_UNIT = 256.0
-"""Pixels in which positions are measured: SAM's encoding of 0..1 spans that many."""
+    batch = Encoded(embedding, crops[0].input_size, maps, crops[0].scale)
+    return network.decode_batch(batch, padded, kinds)
 
 
 class TinyPromptEncoder(PromptEncoder):
@@ -241,7 +213,7 @@ class TinyPromptEncoder(PromptEncoder):
 
     def tokens(self, points: Tensor, labels: Tensor) -> Tensor:
         """Embed points (N, K, 2) as x, y with labels (N, K): 1, 0, 2/3 box corners, -1 none."""
-        with torch.autocast(points.device.type, enabled=False):  # half a pixel is not for bfloat16
+        with torch.autocast(points.device.type, enabled=False):  # bfloat16 is too coarse
             position = self.pe_layer.forward_with_coords(
                 points + 0.5, (POSITION_UNIT, POSITION_UNIT)
             )
@@ -276,7 +248,7 @@ class TinyMaskDecoder(MaskDecoder):
     def masks(
         self, encoded: Encoded, positions: Tensor, sparse: Tensor, dense: Tensor, prior: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Logits (N, 4, H/2, W/2) and qualities (N, 4) of N prompts on B images, N / B each."""
+        """Logits (N, 4, H/2, W/2) and predicted IoU (N, 4) of N prompts on B images, N / B each."""
         images = len(encoded.embedding)
         each = len(sparse) // images
         own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
@@ -285,7 +257,7 @@ class TinyMaskDecoder(MaskDecoder):
         count, width, height8, width8 = source.shape
         if torch.is_grad_enabled():
             queries, source = self.transformer(source, positions.expand(count, -1, -1, -1), tokens)
-        else:  # the same with less work
+        else:  # the same result with less work
             image = ImageTokens.of(source.flatten(2).mT.contiguous(), positions.flatten(2).mT)
             with torch.autocast(source.device.type, enabled=False):
                 queries, pieces = two_way(self.transformer, image, tokens)
@@ -314,14 +286,13 @@ class TinyNetwork(Network):
     mask_decoder: TinyMaskDecoder
 
     def position_parameters(self) -> Iterator[nn.Parameter]:
-        """The depth-wise convolution that stands for a table of positions."""
+        """The depth-wise convolution that replaces a table of positions."""
         return self.image_encoder.position.parameters()
 
     def encode_job(self, image: Tensor) -> Job[Encoded]:
-        """Encode (1, C, H, W) at all scales of `pyramid`, finest first, as linked levels.
+        """Encode (1, C, H, W) at all scales, finest first, as linked levels.
 
-        A large level is encoded in overlapping tiles, so that the memory needed beside the result
-        stays bounded.
+        A large level is encoded in overlapping tiles, to bound the memory for intermediate results.
         """
         scaled = list(scaled_images(image))
         total = sum(len(level_tiles(*each.shape[-2:])) for _, each in scaled)
@@ -346,11 +317,11 @@ class TinyNetwork(Network):
         return encoded
 
     def features(self, image: Tensor) -> Encoded:
-        """Encode (B, C, H, W) as it is; maps: ``fine``, ``two`` and the ``dense`` head."""
+        """Encode (B, C, H, W) at its own scale; maps: ``fine``, ``two`` and the ``dense`` head."""
         return finish(self._features(image))
 
     def with_decoder_maps(self, features: Encoded) -> Encoded:
-        """With the decoder's skips ``skip4`` and ``skip2`` instead of ``fine`` and ``two``."""
+        """The maps ``fine`` and ``two`` replaced by the decoder's ``skip4`` and ``skip2``."""
         maps, decoder = features.maps, self.mask_decoder
         skips = {"skip4": decoder.skip4(maps["fine"]), "skip2": decoder.skip2(maps["two"])}
         return replace(features, maps={**skips, "dense": maps["dense"]})
@@ -380,14 +351,14 @@ class TinyNetwork(Network):
         box: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> DecodedMasks:
-        """Decode one prompt on the level that suits it, in a window around it.
+        """Decode one prompt on the levels that suit it, in a window around it.
 
-        A lone point or box gets SAM's padding token as in stock. Clicks are answered on the level
-        whose answer can be trusted most (`extent.trust`). Where the extent is known from a box or
-        a mask, the two levels that suit it are asked, and of all their masks that of the best
-        predicted quality, less for a level too coarse for it (`coarseness_penalty`), is the answer, for a
-        box together with how well it fills the box. The answer has index 0; the others of its level
-        follow, for clicks those of other levels first (`with_alternatives`).
+        A lone point or box gets SAM's padding token as in stock SAM. For clicks, the most trusted
+        mask of all levels is chosen (`multiscale.trust`). If a box or a mask gives the object's
+        extent, two levels are tried, and the mask of the highest predicted IoU is chosen, reduced
+        on a level that is too coarse for it (`coarseness_penalty`), and for a box increased by how
+        well it fills the box. The chosen mask has index 0; the others of its level follow, for
+        clicks those of other levels first (`with_alternatives`).
         """
         device = encoded.embedding.device
         clicks = torch.zeros(0, 2, device=device) if points is None else points
@@ -407,7 +378,7 @@ class TinyNetwork(Network):
             logits, quality = self._in_window(level, window, clicks, kinds, box, mask)
             left = window.is_left(logits[0], level)
             worth = quality.detach() - float(left)
-            if placed:  # a coarse level is as sure of its mask, whose border it does not know
+            if placed:  # a coarse level predicts as high an IoU, but its outline is less accurate
                 worth = worth - coarseness_penalty(logits.detach())
             if box is not None:
                 worth = worth + box_iou(
@@ -431,9 +402,9 @@ class TinyNetwork(Network):
     def decode_clicks(
         self, encoded: Encoded, clicks: Tensor, least: float = -math.inf
     ) -> list[DecodedMasks]:
-        """Decode N lone positive clicks (N, 2) x, y, level by level together, all their masks.
+        """Decode N single positive clicks (N, 2) x, y together; see `predict_clicks`.
 
-        The answers are those of `decode`; their alternatives are of the same level.
+        The masks are those of `decode`; their alternatives are of the same level.
         """
         del least
         return predict_clicks(self, encoded, clicks)
@@ -447,7 +418,7 @@ class TinyNetwork(Network):
         box: Tensor | None,
         mask: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """Logits (4, h, w) over the window and qualities (4,)."""
+        """Logits (4, h, w) over the window and predicted IoU (4,)."""
         clicks = window.points(points, level.scale)
         held = window.holds(clicks)
         clicks, kinds = clicks[held], labels[held]
@@ -474,8 +445,8 @@ class TinyNetwork(Network):
     ) -> tuple[Tensor, Tensor]:
         """Decode N prompts on the B images of `encoded`, N / B each, in order.
 
-        Answers are in float32 whatever the precision: in half of it distances between pixels lose
-        their meaning, and little would be won. Training follows the precision.
+        Inference is in float32 at any precision: half precision is too coarse for distances between
+        pixels, and would save little. Training follows the precision.
         """
         if torch.is_grad_enabled() or not torch.is_autocast_enabled(points.device.type):
             return self._decoded(encoded, points, labels, mask, origin)
@@ -504,7 +475,7 @@ class TinyNetwork(Network):
 def build_tiny(*, local: bool = True, initialize: bool = True) -> TinyNetwork:
     """The embedded network with random weights; ``initialize=False`` leaves them on meta.
 
-    `local` adds local contrast to its first projection, as in all foundations since tiny-3.
+    `local` adds local contrast to the first projection, as in all foundations since tiny-3.
     """
     with nullcontext() if initialize else torch.device("meta"):
         encoder = TinyEncoder(embedding=WIDTH, dense=DENSE_CHANNELS, local=local)
@@ -519,9 +490,9 @@ def build_tiny(*, local: bool = True, initialize: bool = True) -> TinyNetwork:
 
 @torch.no_grad()
 def _attend_to_near_positions(network: TinyNetwork, sharpness: float = 2.5) -> None:
-    """Start the cross-attentions as a kernel of similar positions, over a spread of scales.
+    """Initialise the cross-attentions as kernels of near positions, over a range of scales.
 
-    A small network trained for hours, not weeks, does not find this by itself.
+    A small network trained for hours, not weeks, does not learn this by itself.
     """
     frequencies = network.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
     frequencies *= torch.logspace(-0.6, 0.5, frequencies.shape[1])
