@@ -1,4 +1,4 @@
-"""A network with what describes it."""
+"""`Model`: a network and its description."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Model:
     Parameters
     ----------
     spec
-        The description; ``spec.base.sha256`` is that of the base's file, also of a base itself.
+        The description; ``spec.base.sha256`` is the hash of the base's file, also of a base itself.
     network
         In evaluation mode, float32, on the CPU.
     fingerprint

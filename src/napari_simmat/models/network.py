@@ -1,11 +1,7 @@
-"""What all networks have in common.
+"""`Network`, the interface of all networks: encode an image once, decode many prompts.
 
-What every network of the project offers: encode an image once, decode many prompts.
-
-`Network` keeps the three parts and all parameter names of `segment_anything.modeling.Sam`
+It keeps the three parts and all parameter names of `segment_anything.modeling.Sam`
 (https://github.com/facebookresearch/segment-anything), so official weights load strictly.
-
-A module takes the place of another and keeps its tensors and their names.
 """
 
 from __future__ import annotations
@@ -26,7 +22,7 @@ from napari_simmat.progress import Job
 
 @dataclass(frozen=True)
 class Encoded:
-    """Everything a network keeps of one image (or batch of images).
+    """A network's encoding of one image (or batch of images).
 
     Parameters
     ----------
@@ -35,16 +31,16 @@ class Encoded:
     input_size
         Height and width of the (padded) input in pixels.
     maps
-        Further maps that the decoder wants, each (B, C', h', w').
+        Further maps for the decoder, each (B, C', h', w').
     scale
-        Pixels of what was encoded per pixel of the network's input.
+        Pixels of the encoded image per pixel of the network's input.
     coarser
-        The same image encoded at half the scale, where the network works on several.
+        The same image encoded at half the scale, for a network that uses several.
 
     Attributes
     ----------
-    kept
-        What a network makes of it for each prompt anew but for this; not part of the value.
+    cache
+        Intermediate results that prompts share; not part of the value.
     """
 
     embedding: Tensor
@@ -105,21 +101,20 @@ class DecodedMasks(NamedTuple):
 class Network(Sam):
     """A SAM-shaped network: image encoder, prompt encoder, mask decoder.
 
-    Subclasses say how to encode (a generator, so that it can be stopped between blocks) and how
-    to decode one prompt. Inputs are standardised images (B, C, H, W); points and boxes are in
-    pixels of that input, x before y, as SAM has them.
+    Subclasses define how to encode, as a job that can be interrupted between blocks, and how to
+    decode one prompt. Inputs are standardised images (B, C, H, W); points and boxes are in pixels
+    of that input, x before y, as in SAM.
     """
 
     mask_stride: int
     """Pixels of the input per pixel of the mask grid."""
     has_coarse_preview = False
-    """Whether a coarse encoding is worth its while: not where `encode_job` is quick."""
+    """Whether a coarse encoding is worthwhile; it is not if `encode_job` is fast."""
     recompute = False
-    """Whether a backward pass computes the encoder's blocks again instead of keeping their
-    activations: less memory, more time."""
+    """Whether the backward pass recomputes the encoder's blocks (gradient checkpointing)."""
 
     def encode_job(self, image: Tensor) -> Job[Encoded]:
-        """Encode `image` (B, C, H, W); yields after every block, returns an `Encoded`."""
+        """Encode `image` (B, C, H, W); yields after every block."""
         raise NotImplementedError
 
     def coarse_preview_job(self, image: Tensor) -> Job[Encoded]:
@@ -145,24 +140,17 @@ class Network(Sam):
         box
             (4,) float as x0, y0, x1, y1.
         mask
-            (1, 1, h, w) float logits on the mask grid, e.g. those of an earlier answer.
+            (1, 1, h, w) float logits on the mask grid, e.g. of an earlier result.
         """
         raise NotImplementedError
 
     def decode_clicks(
         self, encoded: Encoded, clicks: Tensor, least: float = -math.inf
     ) -> list[DecodedMasks]:
-        """Decode N lone positive clicks at once; each answer is that of `decode`.
+        """Decode N single positive clicks (N, 2) x, y at once, with the results of `decode`.
 
-        For as many as memory allows; callers hand over a few at a time.
-
-        Parameters
-        ----------
-        clicks
-            (N, 2) as x, y.
-        least
-            Where all predicted qualities are below it, masks need not be formed: a network may
-            return no logits (0, h, w).
+        Callers pass as many as memory allows. A network may return no logits (0, h, w) for a click
+        whose predicted IoUs are all below `least`.
         """
         del least
         padded = torch.stack([clicks, torch.zeros_like(clicks)], dim=1)
@@ -171,7 +159,7 @@ class Network(Sam):
         return [DecodedMasks(*each) for each in zip(logits, quality, strict=True)]
 
     def encode(self, image: Tensor) -> Encoded:
-        """Encode (B, C, H, W) as it is, at one scale; gradients flow."""
+        """Encode (B, C, H, W) at one scale; gradients flow."""
         return self.with_decoder_maps(self.features(image))
 
     def features(self, image: Tensor) -> Encoded:
@@ -179,7 +167,7 @@ class Network(Sam):
         raise NotImplementedError
 
     def with_decoder_maps(self, features: Encoded) -> Encoded:
-        """Add to `features` what the mask decoder makes of an image, whatever the prompts."""
+        """Add the mask decoder's maps that do not depend on prompts."""
         return features
 
     def decode_batch(
@@ -198,37 +186,37 @@ class Network(Sam):
             (N, K, 2) as x, y and (N, K): 1 foreground, 0 background, 2 and 3 the corners of a
             box, -1 padding.
         mask
-            (N, 1, h, w) logits, e.g. of the answer before.
+            (N, 1, h, w) logits, e.g. of an earlier result.
         origin
             y, x in pixels of the images' corner in a larger field, for training on crops.
 
         Returns
         -------
-        logits (N, 4, h, w) float32, qualities (N, 4) float32
+        logits (N, 4, h, w) float32, predicted IoU (N, 4) float32
         """
         raise NotImplementedError
 
     def run_block(self, block: nn.Module, tokens: Tensor) -> Tensor:
-        """What a block of the encoder makes of its tokens; see `recompute`."""
+        """Apply a block of the encoder to its tokens; see `recompute`."""
         if self.recompute and torch.is_grad_enabled():
-            kept: Tensor = checkpoint(block, tokens, use_reentrant=False)
-            return kept
-        done: Tensor = block(tokens)
-        return done
+            output: Tensor = checkpoint(block, tokens, use_reentrant=False)
+        else:
+            output = block(tokens)
+        return output
 
     @property
     def projection(self) -> nn.Conv2d:
-        """The first projection, where the transfer layer stands."""
+        """The first projection, which the transfer layer replaces."""
         layer = self.image_encoder.patch_embed.proj
         assert isinstance(layer, nn.Conv2d)
         return layer
 
     def position_parameters(self) -> Iterator[nn.Parameter]:
-        """What encodes where the encoder's tokens lie."""
+        """The parameters that encode the positions of the encoder's tokens."""
         raise NotImplementedError
 
     def replace_projection(self, layer: nn.Conv2d) -> None:
-        """Put a transfer layer into the slot."""
+        """Install a transfer layer."""
         self.image_encoder.patch_embed.proj = layer
 
     def transfer_names(self) -> set[str]:
@@ -239,7 +227,7 @@ class Network(Sam):
 
 
 def replace_module(new: nn.Module, old: nn.Module) -> None:
-    """Make `new` hold what `old` holds: the same tensors under the same names."""
+    """Give `new` the modules, parameters and buffers of `old`, under the same names."""
     state: dict[str, Any] = dict(old.__dict__)
     for table in ("_modules", "_parameters", "_buffers"):
         state[table] = dict(state[table])

@@ -1,6 +1,7 @@
-"""Modules of tuned networks: each takes the place of one of SAM's and keeps its parameters' names.
+"""Layers of tuned networks. Each replaces a module of SAM and keeps its parameters' names.
 
-Base weights therefore load strictly into a tuned network, and what is new is what was trained.
+So base weights load strictly into a tuned network, and the additional parameters are the trained
+ones.
 Source: SimMAT, arXiv 2409.08083, section 3.3 and the authors' settings; LoRA: arXiv 2106.09685,
 adapters: arXiv 1902.00751, prompt tuning: arXiv 2203.12119, prefix tuning: arXiv 2101.00190.
 """
@@ -24,7 +25,7 @@ from napari_simmat.models.tiny_encoder import TokenAttention
 
 ADAPTER_SCALE = 0.1
 DROPOUT = 0.1
-"""Of learned tokens while training."""
+"""Dropout of learned tokens in training."""
 
 
 class LoRALinear(nn.Linear):
@@ -35,9 +36,9 @@ class LoRALinear(nn.Linear):
     linear
         The projection; its `weight` and `bias` keep their names.
     rank
-        Of each update.
+        Rank of each update.
     parts
-        Name of each updated part -> its first output and the one after its last.
+        Name of each updated part -> its first output and last output + 1.
     """
 
     def __init__(self, linear: nn.Linear, rank: int, parts: Mapping[str, tuple[int, int]]) -> None:
@@ -63,7 +64,7 @@ class LoRALinear(nn.Linear):
         return torch.cat([*updates, outputs[..., end:]], dim=-1)
 
     def merged(self) -> nn.Linear:
-        """A plain projection that gives the same."""
+        """An equivalent plain projection."""
         plain = nn.Linear(
             self.in_features, self.out_features, self.bias is not None, device=self.weight.device
         )
@@ -85,15 +86,8 @@ class LoRALinear(nn.Linear):
 class LoRAConv2d(nn.Conv2d):
     """A convolution plus a low-rank update of its weights, without bias or scaling.
 
-    Source: LoRA (arXiv 2106.09685), its matrices taken over (d_out, d_in times the kernel), as
-    LyCORIS (arXiv 2309.14859) has it.
-
-    Parameters
-    ----------
-    conv
-        The convolution, of one group; its `weight` and `bias` keep their names.
-    rank
-        Of the update.
+    LoRA (arXiv 2106.09685) with matrices over (d_out, d_in times the kernel), as in LyCORIS (arXiv
+    2309.14859). `conv` has one group; its `weight` and `bias` keep their names.
     """
 
     def __init__(self, conv: nn.Conv2d, rank: int) -> None:
@@ -104,12 +98,12 @@ class LoRAConv2d(nn.Conv2d):
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, d_in, H, W) -> (B, d_out, h, w); the weights are far fewer than the pixels."""
+        """(B, d_in, H, W) -> (B, d_out, h, w); updating the weights is cheaper than the pixels."""
         outputs: Tensor = self._conv_forward(x, self.effective_weight(), self.bias)
         return outputs
 
     def merged(self) -> nn.Conv2d:
-        """A plain convolution that gives the same."""
+        """An equivalent plain convolution."""
         plain = nn.Conv2d(**_arguments(self), device=self.weight.device)
         plain.weight = nn.Parameter(self.effective_weight().detach())
         plain.bias = self.bias
@@ -121,7 +115,7 @@ class LoRAConv2d(nn.Conv2d):
 
 
 def _arguments(conv: nn.Conv2d) -> dict[str, Any]:
-    """With what a convolution of one group and the same shape is made."""
+    """Arguments of a convolution of one group and the same shape."""
     return {
         "in_channels": conv.in_channels,
         "out_channels": conv.out_channels,
@@ -133,7 +127,7 @@ def _arguments(conv: nn.Conv2d) -> dict[str, Any]:
 
 
 class Adapter(nn.Module):
-    """A bottleneck beside an MLP: down, ReLU, up, scaled; it begins as nothing."""
+    """A bottleneck parallel to an MLP: down, ReLU, up, scaled; initially zero."""
 
     def __init__(self, width: int, size: int) -> None:
         super().__init__()
@@ -148,23 +142,23 @@ class Adapter(nn.Module):
 
 
 class AdaptedBlock(ViTBlock):
-    """A block of the image encoder whose MLP has an adapter beside it."""
+    """A block of the image encoder with an adapter parallel to its MLP."""
 
     def __init__(self, block: Block, size: int) -> None:
         super().__init__(block)
         self.adapter = Adapter(self.mlp.lin1.in_features, size)
 
     def parallel_branch(self, tokens: Tensor) -> Tensor:
-        """(B, H, W, d) -> what is added to it; the adapter reads what the MLP's norm reads."""
+        """(B, H, W, d) -> its update; the adapter reads the input of the MLP's norm."""
         added: Tensor = super().parallel_branch(tokens) + self.adapter(tokens)
         return added
 
 
 class AdaptedTwoWayBlock(TwoWayAttentionBlock):
-    """A block of the mask decoder whose MLP has an adapter beside it.
+    """A block of the mask decoder with an adapter parallel to its MLP.
 
-    As in the encoder the adapter reads the sum of tokens and attention. Here the norm stands behind
-    that sum and changes the tokens themselves, so the adapter reads what comes before it.
+    As in the encoder the adapter reads the sum of tokens and attention. Here the norm comes after
+    that sum and changes the tokens themselves, so the adapter reads the tokens before it.
     """
 
     def __init__(self, block: TwoWayAttentionBlock, size: int) -> None:
@@ -174,7 +168,7 @@ class AdaptedTwoWayBlock(TwoWayAttentionBlock):
     def forward(
         self, queries: Tensor, keys: Tensor, query_pe: Tensor, key_pe: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Tokens (B, N, d), image (B, HW, d) and where they are -> tokens and image."""
+        """Tokens (B, N, d), image (B, HW, d) and their positions -> tokens and image."""
         if self.skip_first_layer_pe:
             queries = self.self_attn(q=queries, k=queries, v=queries)
         else:
@@ -186,12 +180,12 @@ class AdaptedTwoWayBlock(TwoWayAttentionBlock):
         beside = self.adapter(queries)
         queries = self.norm2(queries)
         queries = self.norm3(queries + self.mlp(queries) + beside)
-        told = self.cross_attn_image_to_token(q=keys + key_pe, k=queries + query_pe, v=queries)
-        return queries, self.norm4(keys + told)
+        update = self.cross_attn_image_to_token(q=keys + key_pe, k=queries + query_pe, v=queries)
+        return queries, self.norm4(keys + update)
 
 
 class LearnedTokens(nn.Module):
-    """Prompt tuning: tokens that every attention sees beside its own, through its projections."""
+    """Prompt tuning: further tokens for every attention, passed through its projections."""
 
     def __init__(self, width: int, length: int) -> None:
         super().__init__()
@@ -204,13 +198,13 @@ class LearnedTokens(nn.Module):
         return key, value
 
     def raw(self) -> tuple[Tensor, Tensor]:
-        """What comes before the key and value projections of the mask decoder, (1, l, d)."""
+        """Inputs (1, l, d) of the key and value projections of the mask decoder."""
         tokens = self.dropout(self.tokens)
         return tokens, tokens
 
 
 class LearnedPrefix(nn.Module):
-    """Prefix tuning: keys and values that every attention sees beside its own."""
+    """Prefix tuning: further keys and values for every attention."""
 
     def __init__(self, width: int, length: int) -> None:
         super().__init__()
@@ -218,11 +212,11 @@ class LearnedPrefix(nn.Module):
 
     def projected(self, qkv: nn.Module) -> tuple[Tensor, Tensor]:
         """Keys and values (1, l, d) for an attention of the image encoder."""
-        del qkv  # they stand behind the projection
+        del qkv  # they bypass the projection
         return self.key, self.value
 
     def raw(self) -> tuple[Tensor, Tensor]:
-        """What comes before the key and value projections of the mask decoder, (1, l, d)."""
+        """Inputs (1, l, d) of the key and value projections of the mask decoder."""
         return self.key, self.value
 
 
@@ -230,7 +224,7 @@ Extra = LearnedTokens | LearnedPrefix
 
 
 class ExtendedAttention(ViTAttention):
-    """An attention of SAM's image encoder that sees learned tokens too, without position bias."""
+    """An attention of SAM's image encoder with learned tokens, which have no position bias."""
 
     def __init__(self, attention: Attention, extra: Extra) -> None:
         super().__init__(attention)
@@ -244,7 +238,7 @@ class ExtendedAttention(ViTAttention):
 
 
 class ExtendedTokenAttention(TokenAttention):
-    """An attention of `tiny`'s image encoder that sees learned tokens too."""
+    """An attention of `tiny`'s image encoder with learned tokens."""
 
     def __init__(self, attention: TokenAttention, extra: Extra) -> None:
         replace_module(self, attention)
@@ -258,7 +252,7 @@ class ExtendedTokenAttention(TokenAttention):
 
 
 class ExtendedCrossAttention(CrossAttention):
-    """An attention of the mask decoder that sees learned tokens too."""
+    """An attention of the mask decoder with learned tokens."""
 
     def __init__(self, attention: CrossAttention, extra: Extra) -> None:
         replace_module(self, attention)
@@ -274,7 +268,7 @@ class ExtendedCrossAttention(CrossAttention):
 
 
 def _learned(width: int, length: int) -> nn.Parameter:
-    """Tokens (1, length, width), uniform as a patch embedding of SAM's patches begins."""
+    """Tokens (1, length, width), initialised uniformly as a patch embedding of SAM's patches."""
     bound = math.sqrt(6 / (3 * 16 + width))
     return nn.Parameter(torch.empty(1, length, width).uniform_(-bound, bound))
 

@@ -1,13 +1,10 @@
-"""SAM: its prompt encoder and mask decoder, with the image encoder of `sam_encoder`.
+"""SAM behind the project's interface: stock numbers, computed with less work.
 
-SAM's networks behind the project's interface: stock numbers, computed with less work.
-
-SAM's mask decoder on one image, re-associated: stock numbers without projecting the image.
-
-A cross-attention projects some thousand tokens of the image to meet a few tokens of the prompt.
-``q (X Wk)^T = (q Wk^T) X^T``, so the few are projected instead, per head; the same holds for values
-and for the way back. Biases that are equal for all keys drop out of the softmax. What is left are
-products with the image's own tokens, and no copy of them. Without gradients only.
+The image encoder is that of `sam_encoder`. The mask decoder is re-associated, without gradients
+only: a cross-attention projects some thousand tokens of the image to meet a few tokens of the
+prompt. But ``q (X Wk)^T = (q Wk^T) X^T``, so the few are projected instead, per head; the same
+holds for values and for the way back. Biases that are equal for all keys drop out of the softmax.
+What remains are products with the image's own tokens, without a copy of them.
 """
 
 from __future__ import annotations
@@ -32,14 +29,18 @@ from napari_simmat.models.sam_encoder import ViTAttention, ViTBlock
 from napari_simmat.progress import Job, Progress, finish
 
 PROMPTS_AT_ONCE = 16
-"""Prompts that a GPU decodes at once; a processor's cache holds the image for one."""
+"""Prompts that a GPU decodes at once; a CPU's caches hold the image for one."""
+TOKENS_AT_ONCE = 1024
+"""Image tokens that a CPU processes at once, so that temporaries stay in its caches."""
+
+TokenPieces = tuple[Tensor, ...]
 
 
 class SamNetwork(Network):
     """`segment_anything` 1.0 with the same tensors under the same names.
 
-    The encoder runs block by block (`vit.py`). Without gradients the decoder is re-associated
-    (`two_way.py`); with them it is the stock one.
+    The encoder runs block by block. Without gradients the decoder is re-associated; with them it
+    is the stock one.
     """
 
     mask_stride = 4
@@ -51,13 +52,13 @@ class SamNetwork(Network):
             yield self.image_encoder.pos_embed
 
     def encode_job(self, image: Tensor) -> Job[Encoded]:
-        """Encode (B, C, 1024, 1024); the arithmetic is that of stock ``ImageEncoderViT``."""
+        """Encode (B, C, 1024, 1024) as stock ``ImageEncoderViT``."""
         embedding = yield from self._encode_job(image, self.image_encoder.pos_embed)
         height, width = image.shape[-2:]
         return Encoded(embedding, (height, width))
 
     def coarse_preview_job(self, image: Tensor) -> Job[Encoded]:
-        """Encode (B, C, 1024, 1024) at half its resolution: a quarter of the tokens.
+        """Encode (B, C, 1024, 1024) at half its resolution, with a quarter of the tokens.
 
         The tables of positions are interpolated, as SAM does for other sizes, and the embedding is
         enlarged to its usual size.
@@ -106,11 +107,11 @@ class SamNetwork(Network):
     def decode_clicks(
         self, encoded: Encoded, clicks: Tensor, least: float = -math.inf
     ) -> list[DecodedMasks]:
-        """Decode N lone positive clicks (N, 2) x, y; see `Network.decode_clicks`."""
+        """Decode N single positive clicks (N, 2) x, y; see `Network.decode_clicks`."""
         with _full_precision(clicks.device):
             kinds = torch.ones(len(clicks), 1, device=clicks.device)
             sparse, _ = self.prompt_encoder(points=(clicks[:, None], kinds), boxes=None, masks=None)
-        return [DecodedMasks(*each) for each in self._decode_job(encoded, sparse, None, least)]
+        return [DecodedMasks(*each) for each in self._decode_each(encoded, sparse, None, least)]
 
     def features(self, image: Tensor) -> Encoded:
         """Encode (B, C, 1024, 1024) at once."""
@@ -129,7 +130,7 @@ class SamNetwork(Network):
             raise ValueError("SAM encodes positions in its whole input; a crop has no origin.")
         prompts = self.prompt_encoder
         with _full_precision(points.device):
-            # As `PromptEncoder._embed_points` and `_embed_boxes`, but nothing changes in place.
+            # As `PromptEncoder._embed_points` and `_embed_boxes`, but without in-place changes.
             position = prompts.pe_layer.forward_with_coords(points + 0.5, prompts.input_image_size)
             kinds = torch.stack([each.weight[0] for each in prompts.point_embeddings])
             sparse = torch.where(
@@ -141,27 +142,23 @@ class SamNetwork(Network):
         images, count = len(encoded.embedding), len(sparse)
         if images == 1:
             return self._decoded(encoded, sparse, dense)
-        answers = []
+        decoded = []
         for index in range(images):
             own = slice(index * count // images, (index + 1) * count // images)
             one = Encoded(encoded.embedding[index : index + 1], encoded.input_size)
-            answers.append(self._decoded(one, sparse[own], None if dense is None else dense[own]))
-        logits, quality = zip(*answers, strict=True)
+            decoded.append(self._decoded(one, sparse[own], None if dense is None else dense[own]))
+        logits, quality = zip(*decoded, strict=True)
         return torch.cat(logits), torch.cat(quality)
 
     def _decoded(
         self, encoded: Encoded, sparse: Tensor, dense: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Logits (N, 4, h, w) and qualities (N, 4) of N prompts on one image.
+        """Logits (N, 4, h, w) and predicted IoU (N, 4) of N prompts on one image.
 
-        Parameters
-        ----------
-        sparse, dense
-            As SAM's prompt encoder gives them; None instead of its "no mask".
+        `sparse` and `dense` are from SAM's prompt encoder, with None instead of its "no mask".
         """
         if not torch.is_grad_enabled():
-            answers = list(self._decode_job(encoded, sparse, dense))
-            logits, quality = zip(*answers, strict=True)
+            logits, quality = zip(*self._decode_each(encoded, sparse, dense), strict=True)
             return torch.stack(logits), torch.stack(quality)
         prompts = self.prompt_encoder
         if dense is None:
@@ -175,16 +172,16 @@ class SamNetwork(Network):
         )
         return masks.float(), predicted.float()
 
-    def _decode_job(
+    def _decode_each(
         self,
         encoded: Encoded,
         sparse: Tensor,
         dense: Tensor | None,
         least: float = -math.inf,
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Logits and quality of each prompt, a few at once; no logits where all are below `least`.
+        """Logits and predicted IoU of each prompt; no logits if all IoUs are below `least`.
 
-        The estimates of quality need no mask, so they come first.
+        The IoU is predicted without forming a mask, so it comes first.
         """
         device, decoder = sparse.device, self.mask_decoder
         dtype = torch.float32
@@ -212,18 +209,18 @@ class SamNetwork(Network):
                         yield form_masks(decoder, queries[index], own, (size[0], size[1])), quality
 
     def _image(self, encoded: Encoded, dtype: torch.dtype) -> ImageTokens:
-        """The image's tokens for prompts without a mask; made once for an image."""
-        nothing = self.prompt_encoder.no_mask_embed.weight  # instead of a mask
+        """The image's tokens for prompts without a mask; computed once for an image."""
+        no_mask = self.prompt_encoder.no_mask_embed.weight
         positions = self._positions()
-        made_of = nothing, nothing._version, positions, dtype
-        if made_of not in encoded.cache:
-            content = (encoded.tokens + nothing).to(dtype)
-            encoded.cache[made_of] = ImageTokens.of(content, positions)
-        image: ImageTokens = encoded.cache[made_of]
+        key = no_mask, no_mask._version, positions, dtype
+        if key not in encoded.cache:
+            content = (encoded.tokens + no_mask).to(dtype)
+            encoded.cache[key] = ImageTokens.of(content, positions)
+        image: ImageTokens = encoded.cache[key]
         return image
 
     def _positions(self) -> Tensor:
-        """Where the embedding's cells lie, as tokens (1, h * w, C); they depend on no image."""
+        """Positions of the embedding's cells, as tokens (1, h * w, C); the same for all images."""
         matrix = self.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
         known: tuple[Tensor, int, Tensor] | None = getattr(self, "_known_positions", None)
         if known is None or known[0] is not matrix or known[1] != matrix._version:
@@ -233,7 +230,7 @@ class SamNetwork(Network):
 
 
 def _full_precision(device: torch.device) -> torch.autocast:
-    """Positions in pixels and few tokens are not for half precision."""
+    """Half precision is too coarse for positions in pixels, and saves nothing on a few tokens."""
     return torch.autocast(device.type, enabled=False)
 
 
@@ -258,17 +255,11 @@ def build_sam(variant: str, *, initialize: bool = True) -> SamNetwork:
     return network
 
 
-TOKENS_AT_ONCE = 1024
-"""Image tokens that are worked on at once, so that temporaries stay in a processor's cache."""
-
-
-TokenPieces = tuple[Tensor, ...]
-
-
 class ImageTokens(NamedTuple):
-    """An image of k tokens for N prompts, or one for all of them; its type is that of products.
+    """The k tokens of an image, one set for each of N prompts or one for all.
 
-    On a processor it lies in pieces of `TOKENS_AT_ONCE` tokens, on a GPU in one.
+    On a CPU they are in pieces of `TOKENS_AT_ONCE` tokens, on a GPU in one. Their type is that in
+    which products are computed.
 
     Attributes
     ----------
@@ -277,7 +268,7 @@ class ImageTokens(NamedTuple):
     placed
         The same plus `positions`.
     positions
-        Where the tokens lie, pieces (1, p, d).
+        Positional encodings, pieces (1, p, d).
     """
 
     content: TokenPieces
@@ -297,21 +288,14 @@ class ImageTokens(NamedTuple):
 
     @property
     def dtype(self) -> torch.dtype:
-        """In which products are computed."""
+        """The type in which products are computed."""
         return self.content[0].dtype
 
 
 def two_way(
     transformer: TwoWayTransformer, image: ImageTokens, tokens: Tensor
 ) -> tuple[Tensor, TokenPieces]:
-    """What the transformer makes of the tokens of N prompts, and of the image for each of them.
-
-    Parameters
-    ----------
-    image
-        Stays as it is.
-    tokens
-        (N, n, d) float32.
+    """The transformer's output for N prompts' tokens (N, n, d) float32; `image` is not changed.
 
     Returns
     -------
@@ -335,14 +319,9 @@ def predict_iou(decoder: MaskDecoder, queries: Tensor) -> Tensor:
 def form_masks(
     decoder: MaskDecoder, queries: Tensor, image: Sequence[Tensor], size: tuple[int, int]
 ) -> Tensor:
-    """Mask logits (4, 4 h, 4 w) of one prompt.
+    """Mask logits (4, 4 h, 4 w) of one prompt, from its outputs of `two_way`.
 
-    Parameters
-    ----------
-    queries, image
-        (n, d) and pieces (p, d) of one prompt, as `two_way` returns them.
-    size
-        Height and width of the image in tokens.
+    These are queries (n, d) and pieces (p, d); `size` is height and width of the image in tokens.
     """
     heads = decoder.output_hypernetworks_mlps
     weights = torch.stack([head(queries[1 + i]) for i, head in enumerate(heads)])  # (4, d / 8)
@@ -356,10 +335,10 @@ def form_masks(
         fine = last_act(second.enlarged(fine))  # 16 rows for a token
         parts.append(weights @ fine.T)
     height, width = size
-    # Masks, y, x, and twice: row and column within.
+    # Masks, y, x, and twice: row and column within the cell.
     cells = torch.cat(parts, dim=1).view(len(weights), height, width, 2, 2, 2, 2)
     logits = queries.new_empty(len(weights), height, 2, 2, width, 2, 2)
-    for row, column, finer_row, finer_column in product(range(2), repeat=4):  # long copies only
+    for row, column, finer_row, finer_column in product(range(2), repeat=4):  # few long copies
         logits[:, :, row, finer_row, :, column, finer_column] = cells[
             ..., row, column, finer_row, finer_column
         ]
@@ -369,7 +348,7 @@ def form_masks(
 def _update_tokens(
     layer: TwoWayAttentionBlock, queries: Tensor, tokens: Tensor, image: ImageTokens
 ) -> Tensor:
-    """The first three quarters of a layer: what the tokens learn of each other and the image."""
+    """The first three parts of a layer: the tokens attend to each other and to the image."""
     if layer.skip_first_layer_pe:
         queries = layer.self_attn(q=queries, k=queries, v=queries)
     else:
@@ -379,37 +358,26 @@ def _update_tokens(
     queries = queries + _attend_to_image(layer.cross_attn_token_to_image, queries + tokens, image)
     beside = layer.adapter(queries) if isinstance(layer, AdaptedTwoWayBlock) else 0
     queries = layer.norm2(queries)
-    told: Tensor = layer.norm3(queries + layer.mlp(queries) + beside)
-    return told
+    updated: Tensor = layer.norm3(queries + layer.mlp(queries) + beside)
+    return updated
 
 
 def _update_image(
     layer: TwoWayAttentionBlock, keys: Tensor, values: Tensor, image: ImageTokens
 ) -> ImageTokens:
-    """The last quarter: what each token of the image learns of the prompt's.
-
-    No token of the image needs another, so it goes piece by piece.
-    """
+    """The last part: the image's tokens attend to the prompt's, piece by piece."""
     norm, attention = layer.norm4, layer.cross_attn_image_to_token
-    told = _ImageUpdate(attention, keys, values, image.dtype)
+    update = _ImageUpdate(attention, keys, values, image.dtype)
     contents, placed = [], []
     for old, old_placed, positions in zip(*image, strict=True):
-        learned = told.added(old, old_placed)
-        contents.append(_normalised(learned, norm.weight, norm.bias, norm.eps))
+        updated = update.added(old, old_placed)
+        contents.append(_normalised(updated, norm.weight, norm.bias, norm.eps))
         placed.append(contents[-1] + positions)
     return ImageTokens(tuple(contents), tuple(placed), image.positions)
 
 
 class _ImageUpdate:
-    """An attention from the image to N prompts' tokens, ready for pieces of the image.
-
-    Parameters
-    ----------
-    keys, values
-        (N, n, d) float32.
-    dtype
-        Of the image.
-    """
+    """An attention from the image to N prompts' tokens (N, n, d), applied piece by piece."""
 
     def __init__(
         self, attention: Attention, keys: Tensor, values: Tensor, dtype: torch.dtype
@@ -428,12 +396,12 @@ class _ImageUpdate:
         self._constant = (key * bias).sum(-1, keepdim=True).flatten(1, 2).to(dtype)
         value = _heads(attention.v_proj(values), heads)
         told = value @ _by_head(_weight(attention.out_proj).T, heads)
-        # A token's weights sum to one over each head, so each head brings its share of the bias.
+        # The weights of each head sum to one, so each head contributes its share of the bias.
         told = told + attention.out_proj.bias / heads
         self._value_rows = told.flatten(1, 2).to(dtype)
 
     def added(self, content: Tensor, placed: Tensor) -> Tensor:
-        """Image tokens (N or 1, p, d) plus what they learn, (N, p, d)."""
+        """Image tokens (N or 1, p, d) plus their update, (N, p, d)."""
         if not self._reassociated:
             attention, keys, values = self._stock
             with _autocast(content.dtype, content.device):
@@ -445,7 +413,7 @@ class _ImageUpdate:
 
 
 def _attend_to_image(attention: Attention, queries: Tensor, image: ImageTokens) -> Tensor:
-    """What tokens (N, n, d) see in the image, (N, n, d) float32."""
+    """The output of an attention from tokens (N, n, d) to the image, (N, n, d) float32."""
     if not _can_reassociate(attention, queries.shape[1]):
         placed, content = (
             torch.cat(each, dim=1).expand(len(queries), -1, -1)
@@ -474,7 +442,7 @@ def _attend_to_image(attention: Attention, queries: Tensor, image: ImageTokens) 
 
 
 def _can_reassociate(attention: Attention, count: int) -> bool:
-    """Whether it is exact, and less work than projecting the image for that many tokens."""
+    """Whether re-association is exact, and cheaper for `count` tokens than projecting the image."""
     projections = (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj)
     plain = type(attention) is Attention and all(
         type(each) in (nn.Linear, LoRALinear) for each in projections
@@ -483,7 +451,7 @@ def _can_reassociate(attention: Attention, count: int) -> bool:
 
 
 def _weight(projection: nn.Linear) -> Tensor:
-    """What a projection multiplies with, (d_out, d_in), its low-rank updates included."""
+    """The weight (d_out, d_in) of a projection, including low-rank updates."""
     if isinstance(projection, LoRALinear):
         return projection.effective_weight()
     return projection.weight
@@ -496,21 +464,19 @@ def _heads(tokens: Tensor, heads: int) -> Tensor:
 
 
 def _by_head(weight: Tensor, heads: int) -> Tensor:
-    """A projection to or from an attention's inside, (heads * c, d) -> (heads, c, d)."""
+    """The weight of a projection to or from the heads, (heads * c, d) -> (heads, c, d)."""
     return weight.reshape(heads, -1, weight.shape[-1])
 
 
 def _pieces(tokens: Tensor, length: int) -> TokenPieces:
-    """(N, k, d) in pieces of that many tokens, each as if it were alone.
+    """Split (N, k, d) into pieces of `length` tokens, each in its own memory.
 
-    A view of one image counts as contiguous, but has the stride of the whole: products copy it.
+    A view would count as contiguous for N = 1, but has the stride of the whole: products copy it.
     """
     pieces = torch.split(tokens, length, dim=1)
-    return (
-        pieces
-        if len(pieces) == 1
-        else tuple(piece.clone(memory_format=torch.contiguous_format) for piece in pieces)
-    )
+    if len(pieces) == 1:
+        return pieces
+    return tuple(piece.clone(memory_format=torch.contiguous_format) for piece in pieces)
 
 
 def _product(rows: Tensor, image: Tensor) -> Tensor:
@@ -521,7 +487,7 @@ def _product(rows: Tensor, image: Tensor) -> Tensor:
 
 
 class _Enlarging(NamedTuple):
-    """A transposed convolution of 2 x 2 with stride 2 as a product: (c, 4 c') and (4 c',)."""
+    """A 2 x 2 transposed convolution of stride 2 as a matrix product: (c, 4 c') and (4 c',)."""
 
     weight: Tensor
     bias: Tensor
@@ -543,5 +509,5 @@ def _normalised(tokens: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Ten
 
 
 def _autocast(dtype: torch.dtype, device: torch.device) -> torch.autocast:
-    """A stock module computes in that type."""
+    """Context in which a stock module computes in that type."""
     return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)

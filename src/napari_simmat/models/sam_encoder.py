@@ -1,24 +1,18 @@
-"""SAM's image encoder.
+"""SAM's image encoder: stock numbers in half the time and a seventh of the memory.
 
-Attention over a grid of tokens with decomposed relative positions, without its large matrix.
+Each module replaces a stock one and keeps its tensors' names, so official weights load strictly and
+the tests compare with the stock module. What differs from stock:
 
-A position adds to the logits of a query and a key what the query says of the key's row, plus what
-it says of the key's column (arXiv 2112.01526). Stock SAM writes that sum down for every pair: 805
-MB in a global layer of ViT-B, read and written several times. Here it is either formed in pieces
-that stay in a processor's cache, or *folded*: behind each query stand its two lists of numbers,
-behind each key which row and column it is, so that their product is the sum of all three, and any
-kernel for plain attention can compute it.
-
-The blocks of SAM's image encoder: stock numbers from half the time and a seventh of the memory.
-
-Each module takes the place of a stock one and keeps its tensors' names, so official weights load
-strictly and the stock module is the oracle of the tests. What differs from stock:
-
-- positions are never written down for all pairs of tokens (`grid_attention.py`);
-- in windows that reach over the image's border, the tokens there are zeros, whose query, key and
-  value are the projection's bias; they are filled in instead of computed;
-- on a processor, what needs no other tokens is done for a strip of the image at a time, so that
-  temporaries stay small.
+- The relative positions are never stored for all pairs of tokens. They add to the logit of a query
+  and a key a term for the key's row and one for its column (arXiv 2112.01526). Stock SAM stores
+  that sum: 805 MB in a global layer of ViT-B, read and written several times. Here it is either
+  formed in pieces that stay in a CPU's caches, or *folded*: the query is extended by its terms for
+  all rows and columns, the key by the one-hot codes of its row and column, so that their product is
+  the sum of all three, and any kernel for plain attention can compute it.
+- In windows that extend beyond the image, the tokens there are zeros, whose query, key and value
+  are the projection's bias; these are filled in instead of computed.
+- On a CPU, operations on single tokens run on a strip of the image at a time, to keep temporaries
+  small.
 """
 
 from __future__ import annotations
@@ -35,13 +29,15 @@ from torch.nn import functional
 from napari_simmat.models.network import replace_module
 
 MAX_LOGITS = 2**20
-"""Logits that are formed at once on a processor: 4 MB in float32."""
+"""Logits that are formed at once on a CPU: 4 MB in float32."""
 MANY_KEYS = 1024
-"""Keys from which on a processor's own kernel beats the pieces in half precision."""
+"""With so many keys, torch's kernel beats the pieces on a CPU in half precision."""
 NEGLIGIBLE = 1e-30
-"""A weight below it changes no sum in float32, but slows the product down (see below)."""
+"""Smaller weights change no sum in float32, but slow the product down (`_nothing_subnormal`)."""
 HEAD_ALIGNMENT = 8
-"""Kernels of GPUs want the width of a head to be a multiple of this."""
+"""GPU kernels need the width of a head to be a multiple of this."""
+STRIP = 16
+"""Rows of tokens that go through an MLP at once on a CPU."""
 
 
 class GridAttention(NamedTuple):
@@ -52,9 +48,9 @@ class GridAttention(NamedTuple):
     query
         (n, q, c), scaled.
     key, value
-        (n, k, c): h * w keys of the grid row by row, then any that have no position.
+        (n, k, c): h * w keys of the grid row by row, then those without a position.
     rows, columns
-        (n, q, h) and (n, q, w): what a query adds to its logits with a row, with a column.
+        (n, q, h) and (n, q, w): terms of the logits for the key's row and column.
     """
 
     query: Tensor
@@ -64,7 +60,7 @@ class GridAttention(NamedTuple):
     columns: Tensor
 
     def mixed(self) -> Tensor:
-        """The values as each query weighs them, (n, q, c)."""
+        """The output of the attention, (n, q, c)."""
         differentiated = torch.is_grad_enabled() and any(each.requires_grad for each in self)
         if self.query.device.type != "cpu" or differentiated:
             return self._folded()
@@ -75,7 +71,7 @@ class GridAttention(NamedTuple):
             return self._folded() if many else self._folded_in_pieces()
 
     def _folded(self) -> Tensor:
-        """By torch's own kernels, which never hold all logits; gradients flow."""
+        """By torch's kernels, which never store all logits; gradients flow."""
         query, key = self._fold()
         width = self.value.shape[-1]
         value = functional.pad(self.value, (0, query.shape[-1] - width))
@@ -85,7 +81,7 @@ class GridAttention(NamedTuple):
         return mixed[0, ..., :width]
 
     def _in_pieces(self) -> Tensor:
-        """The sum of positions is written into a piece, the product added to it."""
+        """Piece by piece: the position terms are written, then the product is added in place."""
         count, queries, _ = self.query.shape
         keys, high, wide = self.key.shape[1], self.rows.shape[-1], self.columns.shape[-1]
         turned = self.key.transpose(1, 2)
@@ -119,7 +115,7 @@ class GridAttention(NamedTuple):
         return mixed
 
     def _fold(self) -> tuple[Tensor, Tensor]:
-        """Queries and keys (n, ., c + h + w, filled up to a multiple of `HEAD_ALIGNMENT`)."""
+        """Extended queries and keys, c + h + w wide, padded to a multiple of `HEAD_ALIGNMENT`."""
         high, wide = self.rows.shape[-1], self.columns.shape[-1]
         fill = -(self.query.shape[-1] + high + wide) % HEAD_ALIGNMENT
         query = torch.cat([self.query, self.rows, self.columns], dim=-1)
@@ -133,17 +129,17 @@ class GridAttention(NamedTuple):
 
 
 def _piece(count: int, queries: int, keys: int) -> tuple[int, int]:
-    """How many pairs, and how many queries of each, are computed at once."""
+    """Number of pairs, and of queries of each, that are computed at once."""
     length = min(queries, max(1, MAX_LOGITS // keys))
     return min(count, max(1, MAX_LOGITS // (length * keys))), length
 
 
 @contextmanager
 def _nothing_subnormal() -> Iterator[None]:
-    """Numbers below 1e-38 count as zero: processors take a hundred times as long for them.
+    """Context in which numbers below 1e-38 are zero: CPUs take a hundred times as long for them.
 
-    Sharp attention is full of them. The rule holds for this thread alone; what torch's other
-    threads make of it goes by `NEGLIGIBLE`.
+    Sharp attention is full of them. The setting holds for this thread only; for torch's other
+    threads there is `NEGLIGIBLE`.
     """
     already = float(torch.tensor(1e-30) * 1e-10) == 0
     if already or not torch.set_flush_denormal(True):
@@ -156,13 +152,9 @@ def _nothing_subnormal() -> Iterator[None]:
 
 
 def _has_tiles() -> bool:
-    """Whether the processor multiplies matrices in half precision by tiles (Intel's AMX)."""
-    asked = getattr(torch.cpu, "_is_amx_tile_supported", None)
-    return bool(asked and asked())
-
-
-STRIP = 16
-"""Rows of tokens that go through an MLP at once on a processor."""
+    """Whether the CPU has tiles for matrix products in half precision (Intel's AMX)."""
+    is_supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
+    return bool(is_supported and is_supported())
 
 
 class ViTAttention(Attention):
@@ -172,15 +164,7 @@ class ViTAttention(Attention):
         replace_module(self, attention)
 
     def forward(self, tokens: Tensor, window: int = 0) -> Tensor:
-        """(B, H, W, d) -> the same.
-
-        Parameters
-        ----------
-        tokens
-            The upper left corner of a grid of windows, if there are any.
-        window
-            Side of the windows in tokens; 0 for one that holds everything.
-        """
+        """(B, H, W, d) -> the same; `window` is the side of the windows in tokens, 0 for none."""
         high, wide = tokens.shape[1:3]
         qkv = self.qkv(tokens)
         if window:
@@ -193,17 +177,17 @@ class ViTAttention(Attention):
         mixed = self._mixed(query, key, value, (height, width))
         mixed = mixed.reshape(*split.shape[1:])  # as `split`, without its first axis
         mixed = mixed.permute(0, 1, 4, 2, 5, 3, 6).reshape(*qkv.shape[:3], -1)
-        # Contiguous, as a projection is otherwise computed in many small products.
+        # Contiguous: otherwise the projection is computed in many small products.
         projected: Tensor = self.proj(mixed[:, :high, :wide].contiguous())
         return projected
 
     def more(self, batch: int) -> tuple[Tensor, Tensor] | None:
-        """Keys and values (batch * heads, l, d / heads) that a tuned attention sees as well."""
+        """Further keys and values (batch * heads, l, d / heads) of a tuned attention."""
         del batch
         return None
 
     def _filled(self, qkv: Tensor, window: int) -> Tensor:
-        """What the projection makes of the tokens, and of zeros up to whole windows."""
+        """The projected tokens, extended by projected zeros to whole windows."""
         batch, high, wide, width = qkv.shape
         whole = -(-high // window) * window, -(-wide // window) * window
         if whole == (high, wide):
@@ -242,33 +226,33 @@ class ViTBlock(Block):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, H, W, d) -> the same."""
-        if self.window_size:  # a row of windows knows of no other
+        if self.window_size:  # rows of windows are independent
             strips = torch.split(tokens, self._rows(tokens, self.window_size), dim=1)
             return torch.cat([self._attended(strip) for strip in strips], dim=1)
-        told = self.attn(self.norm1(tokens))
+        seen = self.attn(self.norm1(tokens))
         rows = self._rows(tokens, STRIP)
-        pairs = zip(torch.split(tokens, rows, dim=1), torch.split(told, rows, dim=1), strict=True)
+        pairs = zip(torch.split(tokens, rows, dim=1), torch.split(seen, rows, dim=1), strict=True)
         return torch.cat([self._add_mlp(*pair) for pair in pairs], dim=1)
 
     def parallel_branch(self, tokens: Tensor) -> Tensor:
-        """What is added to the tokens after their attention."""
+        """The update of the tokens after their attention."""
         added: Tensor = self.mlp(self.norm2(tokens))
         return added
 
     def _attended(self, tokens: Tensor) -> Tensor:
         return self._add_mlp(tokens, self.attn(self.norm1(tokens), self.window_size))
 
-    def _add_mlp(self, tokens: Tensor, told: Tensor) -> Tensor:
-        tokens = tokens + told
+    def _add_mlp(self, tokens: Tensor, seen: Tensor) -> Tensor:
+        tokens = tokens + seen
         return tokens + self.parallel_branch(tokens)
 
     def _rows(self, tokens: Tensor, rows: int) -> int:
-        """Rows of tokens in a strip: all of them on a GPU, which wants much at once."""
+        """Rows of tokens in a strip: all of them on a GPU, which is faster with large ones."""
         return rows if tokens.device.type == "cpu" else tokens.shape[1]
 
 
 def _window_grid(grid: Tensor, window: int) -> tuple[int, int, int, int, int]:
-    """Images, windows down, their height, windows across, their width of (B, H, W, d)."""
+    """Images, windows down, their height, windows across, and their width, of (B, H, W, d)."""
     batch, high, wide = grid.shape[:3]
     if not window:
         return batch, 1, high, 1, wide

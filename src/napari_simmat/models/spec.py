@@ -1,6 +1,6 @@
-"""What describes a model: channels, normalisation, input size, base, training.
+"""`ModelSpec`, the description of a model: channels, normalisation, input size, base, training.
 
-Readable without torch. A checkpoint file carries a `ModelSpec` as JSON in its header.
+Needs no torch. A checkpoint contains it as JSON in its header.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any, Literal
 FORMAT_VERSION = 1
 
 EMBEDDED = ("tiny", "tiny_local")
-"""Architectures of the project's own small networks; `models.tuning` builds them."""
+"""Architectures of the project's own small networks; see `models.tuning`."""
 
 TransferName = Literal["zeroshot", "simmat", "baseline_a", "baseline_b"]
-"""Transfer layers; `models.transfer` has them."""
+"""Transfer layers; see `models.transfer`."""
 StrategyName = Literal[
     "frozen",
     "decoder",
@@ -29,7 +29,7 @@ StrategyName = Literal[
     "full",
     "scratch",
 ]
-"""What can be trained beside a transfer layer; `models.tuning` has them."""
+"""What can be trained besides a transfer layer; see `models.tuning`."""
 STRATEGY_TITLES: dict[StrategyName, str] = {
     "frozen": "the transfer layer alone",
     "decoder": "the mask decoder; fast where no transfer layer is trained",
@@ -42,7 +42,7 @@ STRATEGY_TITLES: dict[StrategyName, str] = {
     "full": "everything but the prompt encoder",
     "scratch": "random weights, everything trained",
 }
-"""What is trained, in a few words."""
+"""What each strategy trains, for the window."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Channel:
     mean, std
         Standardisation of the normalised values: the network sees ``(value - mean) / std``.
     unit
-        Physical unit of the raw values, empty where there is none.
+        Physical unit of the raw values, empty if there is none.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Channel:
 
 @dataclass(frozen=True, kw_only=True)
 class Normalization:
-    """How raw values become numbers in ``0..scale`` before they are standardised.
+    """How raw values are mapped to ``0..scale`` before they are standardised.
 
     Parameters
     ----------
@@ -86,10 +86,10 @@ class Normalization:
     low, high
         Percentiles in percent.
     joint
-        One pair of percentiles for all channels together, so that ratios between channels
-        survive; otherwise each channel has its own pair.
+        One pair of percentiles for all channels together, which preserves ratios between channels;
+        otherwise each channel has its own pair.
     keep_uint8
-        uint8 images are taken as they are (0..255), as SAM does.
+        Keep the values of uint8 images (0..255), as SAM does.
     scale
         Upper end of the range.
     """
@@ -141,15 +141,15 @@ class InputChannels:
 
 @dataclass(frozen=True, kw_only=True)
 class InputSize:
-    """How an image of any size becomes the network's input.
+    """How an image of any size is resized to the network's input.
 
     Parameters
     ----------
     method
         ``"longest"``: the longest side becomes `size`, padded to a square below and right (SAM).
-        ``"stretch"``: both sides become `size`, aspect not kept (the paper's protocol).
-        ``"native"``: kept as it is while the longest side lies within `minimum`..`size`, else
-        scaled to the nearer bound; padded below and right to a multiple of `multiple`.
+        ``"stretch"``: both sides become `size`, whatever the aspect (the paper's protocol).
+        ``"native"``: unchanged if the longest side lies within `minimum`..`size`, otherwise scaled
+        to the nearer bound; padded below and right to a multiple of `multiple`.
     size, minimum, multiple
         Pixels.
     """
@@ -173,14 +173,14 @@ class InputSize:
 
 @dataclass(frozen=True, kw_only=True)
 class Base:
-    """The foundation a checkpoint stands on: name, version and content.
+    """The foundation of a checkpoint: name, version and content.
 
     Parameters
     ----------
     name
         Name with version, e.g. ``"tiny-1"`` or ``"vit_b"``.
     architecture
-        Which network to build: ``"tiny_local"``, ``"tiny"`` (the same without local contrast),
+        The network: ``"tiny_local"``, ``"tiny"`` (the same without local contrast),
         ``"vit_b"``, ``"vit_l"`` or ``"vit_h"``.
     sha256
         SHA-256 of the base's weights file, lower-case hexadecimal.
@@ -203,7 +203,7 @@ class ModelSpec:
     Parameters
     ----------
     name
-        What the user picks; a file's stem.
+        Shown to the user; the stem of its file.
     modality
         What the sensor measures, e.g. ``"RGB"`` or ``"polarization (4 angles)"``.
     channels
@@ -211,18 +211,18 @@ class ModelSpec:
     normalization, input_size
         How an image becomes the network's input.
     base
-        The foundation underneath.
+        The foundation.
     transfer
-        The layer in the network's first slot: ``"zeroshot"`` (none), ``"simmat"``, ...
+        The transfer layer: ``"zeroshot"`` (none), ``"simmat"``, ...
     strategy
-        What was trained beside the transfer layer; ``"frozen"`` for nothing.
+        What was trained besides the transfer layer; ``"frozen"`` for nothing.
     strategy_size
-        Rank, bottleneck or number of tokens of the strategy; 0 where it has none.
+        Rank, bottleneck or number of tokens of the strategy; 0 if it has none.
     mask_choice
-        Which mask is the answer: ``"single"`` (the decoder's single-mask token) or ``"stock"``
-        (the best of three for a lone point, otherwise the single-mask token, as SAM does).
+        The mask that is returned: ``"single"`` (the decoder's single-mask token) or ``"stock"``
+        (the best of three for a single point, otherwise the single-mask token, as SAM does).
     training, metrics
-        Settings and figures of the training, plain JSON values.
+        Settings and results of the training, plain JSON values.
     """
 
     name: str
@@ -276,18 +276,12 @@ class ModelSpec:
         )
 
     def to_json(self) -> str:
-        """The description as JSON with sorted keys; `from_json` reads it back."""
+        """The description as JSON with sorted keys, for `from_json`."""
         return json.dumps(asdict(self), sort_keys=True, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str) -> ModelSpec:
-        """Read what `to_json` wrote.
-
-        Raises
-        ------
-        ValueError
-            If the text is not a description this version can read; the sentence says why.
-        """
+        """The description of `to_json`; ValueError if this version cannot read it."""
         try:
             values = json.loads(text)
         except json.JSONDecodeError as error:

@@ -1,7 +1,7 @@
-"""Transfer layers: how any number of channels enters a network made for three.
+"""Transfer layers: any number of channels into a network made for three.
 
-All stand in one slot, the network's first projection, and keep the names of the convolution
-they replace: base weights load strictly, and a checkpoint holds what was trained, no name more.
+All replace one module, the network's first projection, and keep its parameters' names: base weights
+load strictly, and a checkpoint contains the trained parameters only.
 Source: SimMAT, arXiv 2409.08083, section 3 (the modality-agnostic transfer layer, MAT).
 """
 
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 RGB = 3
 HIDDEN = 64
 STRIP = 32
-"""Rows of an image that a processor mixes at once."""
+"""Rows of an image that a CPU processes at once."""
 
 
 class _Projected(nn.Conv2d):
-    """A pretrained projection with something before it; `weight` and `bias` keep their names."""
+    """A pretrained projection behind further layers; `weight` and `bias` keep their names."""
 
     def __init__(self, projection: nn.Conv2d) -> None:
         super().__init__(
@@ -35,7 +35,7 @@ class _Projected(nn.Conv2d):
 
     @property
     def transfer_names(self) -> list[str]:
-        """Names of the tensors that belong to the layer and not to the base, within the slot."""
+        """Names, within the module, of the tensors that belong to the layer and not to the base."""
         raise NotImplementedError
 
 
@@ -56,18 +56,11 @@ class MAT(_Projected):
 
     @torch.no_grad()
     def pass_on(self, taken: Sequence[int], scale: Tensor, shift: Tensor) -> None:
-        """Make the layer hand on ``scale * channel + shift`` of three of its channels.
+        """Initialise the layer to pass on ``scale * channel + shift`` of three channels `taken`.
 
         Two hidden units carry a channel, one its positive and one its negative part; the others
-        keep their first weights, so that training can use them. Of 3 channels in order, with scale
-        1 and shift 0, the network then equals the untouched foundation.
-
-        Parameters
-        ----------
-        taken
-            Numbers of the three channels.
-        scale, shift
-            (3,).
+        keep their random weights, so that training can use them. For 3 channels in order, with
+        scale 1 and shift 0 (3,), the network then equals the foundation.
         """
         first, _, last = self.mat
         assert isinstance(first, nn.Conv2d)
@@ -95,9 +88,9 @@ class MAT(_Projected):
         return super().forward(self.mat(image))
 
     def _in_strips(self, image: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, 3, H, W), a few rows at a time, so that the hidden units stay small.
+        """(B, C, H, W) -> (B, 3, H, W), a few rows at a time to save memory.
 
-        The two rows beyond a strip are all that its pixels see of the others.
+        The two 3x3 convolutions of a strip depend on two rows beyond it.
         """
         height = image.shape[-2]
         first_mix, _, last_mix = self.mat
@@ -106,7 +99,7 @@ class MAT(_Projected):
             end = min(start + STRIP, height)
             first = max(start - 2, 0)
             strip = image[..., first : end + 2, :].contiguous(memory_format=torch.channels_last)
-            hidden = first_mix(strip).relu_()  # in place: new memory takes longer than the ReLU
+            hidden = first_mix(strip).relu_()  # in place: allocating takes longer than the ReLU
             strips.append(last_mix(hidden)[..., start - first : end - first, :])
         return torch.cat(strips, dim=-2)
 
@@ -126,7 +119,7 @@ class BaselineA(nn.Conv2d):
 
     @property
     def transfer_names(self) -> list[str]:
-        """All its tensors."""
+        """All of its tensors."""
         return list(self.state_dict())
 
 
@@ -139,7 +132,7 @@ class BaselineB(_Projected):
 
     @property
     def transfer_names(self) -> list[str]:
-        """All its tensors."""
+        """All of its tensors."""
         return list(self.state_dict())
 
     def forward(self, image: Tensor) -> Tensor:
@@ -162,16 +155,13 @@ TRANSFERS: dict[str, Callable[[nn.Conv2d, int], nn.Conv2d]] = {
     "baseline_a": BaselineA,
     "baseline_b": BaselineB,
 }
-"""Name -> (the base's projection, channels) -> what stands in the slot instead."""
+"""Name -> function of the base's projection and the channels that returns its replacement."""
 
 
 def transfer_layer(name: str, projection: nn.Conv2d, channels: int) -> nn.Conv2d:
-    """What stands in the slot for the transfer layer `name` and that many `channels`.
+    """The replacement of the first projection by the transfer layer `name` for `channels`.
 
-    Raises
-    ------
-    ValueError
-        If the name is unknown or the layer cannot take that many channels.
+    Raises ValueError if the name is unknown or the layer cannot take that many channels.
     """
     if name not in TRANSFERS:
         raise ValueError(f"Transfer layer {name!r} is unknown; choose from {', '.join(TRANSFERS)}.")

@@ -1,12 +1,8 @@
-"""Tuning strategies: which parameters are trained; foundations.
+"""Networks by name, and tuning strategies: what is trained besides the transfer layer.
 
-The networks by name: SAM's three sizes and the embedded ones.
-
-Tuning strategies: what is trained beside the transfer layer.
-
-Source: SimMAT, arXiv 2409.08083, section 3.3. A strategy is one row of `STRATEGIES` and one
-function, which changes a network and returns the parameters that are trained; names are looked
-up by identity, never by what they contain.
+Source of the strategies: SimMAT, arXiv 2409.08083, section 3.3. A strategy is one row of
+`STRATEGIES` and one function that changes a network and returns the parameters to be trained.
+These are identified as objects, never by patterns in their names.
 """
 
 from __future__ import annotations
@@ -40,7 +36,7 @@ from napari_simmat.models.transfer import transfer_layer
 
 ARCHITECTURES = (*EMBEDDED, "vit_b", "vit_l", "vit_h")
 
-# Width and depth of the image encoder tell SAM's variants apart.
+# By width and depth of the image encoder.
 _SAM_SHAPES = {(768, 12): "vit_b", (1024, 24): "vit_l", (1280, 32): "vit_h"}
 
 
@@ -53,18 +49,16 @@ def build_network(
     size: int | None = None,
     initialize: bool = True,
 ) -> Network:
-    """A network in evaluation mode, with random weights.
-
-    What is trained, and nothing else, requires a gradient.
+    """A network in evaluation mode with random weights; only what is trained requires gradients.
 
     Parameters
     ----------
     architecture
         One of `ARCHITECTURES`.
     channels, transfer
-        The transfer layer in the first projection's slot and its number of input channels.
+        Number of input channels, and the transfer layer that takes them.
     strategy, size
-        What is trained beside it, as `tune` has them.
+        As for `tune`.
     initialize
         ``False`` leaves tensors on the meta device, to be assigned by
         ``load_state_dict(..., assign=True)``.
@@ -90,13 +84,7 @@ def build_network(
 
 
 def architecture_of(state: Mapping[str, Tensor]) -> str:
-    """The architecture whose tensors these are, told from their shapes.
-
-    Raises
-    ------
-    ValueError
-        If they belong to none.
-    """
+    """The architecture of these tensors, from their shapes; ValueError if it is unknown."""
     if "image_encoder.to_tokens.weight" in state:
         return "tiny_local" if "image_encoder.local.mix.weight" in state else "tiny"
     position = state.get("image_encoder.pos_embed")
@@ -119,7 +107,7 @@ def architecture_of(state: Mapping[str, Tensor]) -> str:
 
 
 REFERENCE_WIDTH = 768
-"""The token width for which the sizes are given: that of ViT-B."""
+"""Token width to which the sizes of `STRATEGIES` refer: that of ViT-B."""
 
 Parameters = Iterable[nn.Parameter]
 
@@ -131,11 +119,12 @@ class Strategy:
     Parameters
     ----------
     apply
-        Changes a network for a size, and returns the parameters trained beside the transfer layer.
+        Changes a network for a size, and returns the parameters to train besides the transfer
+        layer.
     size
-        Rank, bottleneck or number of tokens for tokens of width `REFERENCE_WIDTH`; 0 if none.
+        Rank, bottleneck or number of tokens at `REFERENCE_WIDTH`; 0 if none.
     whole
-        Whether the result holds all tensors of the network, buffers too.
+        Whether a checkpoint contains all tensors of the network, including buffers.
     """
 
     apply: Callable[[Network, int], Parameters]
@@ -144,14 +133,9 @@ class Strategy:
 
 
 class TunedParameters(NamedTuple):
-    """A strategy's size in a network, and the state-dict names of what it trains.
+    """A strategy's size in a network, and the state-dict names of the trained tensors.
 
-    Attributes
-    ----------
-    size
-        See `Strategy`.
-    names
-        Trained tensors, those of the transfer layer included, in the network's order.
+    The names include those of the transfer layer and are in the network's order.
     """
 
     size: int
@@ -159,12 +143,10 @@ class TunedParameters(NamedTuple):
 
 
 def tune(network: Network, strategy: str, size: int | None = None) -> TunedParameters:
-    """Change a network for a strategy, and let those parameters alone be trained.
+    """Change a network with its transfer layer for a strategy, and train only its parameters.
 
     Parameters
     ----------
-    network
-        With its transfer layer in place.
     strategy
         A name in `STRATEGIES`.
     size
@@ -173,7 +155,7 @@ def tune(network: Network, strategy: str, size: int | None = None) -> TunedParam
     Raises
     ------
     ValueError
-        If the strategy is unknown, or the size is below 1 or given where there is none.
+        If the strategy is unknown, or the size is below 1, or given for a strategy without one.
     """
     if strategy not in STRATEGIES:
         raise ValueError(f"Strategy {strategy!r} is unknown; use one of {', '.join(STRATEGIES)}.")
@@ -186,7 +168,7 @@ def tune(network: Network, strategy: str, size: int | None = None) -> TunedParam
         raise ValueError(f"The size of strategy {strategy} must be at least 1, got {size}.")
     with torch.device(network.projection.weight.device):
         chosen = {id(parameter) for parameter in row.apply(network, size)}
-    network.train(network.training)  # what is new as well
+    network.train(network.training)  # also the new modules
     own = network.transfer_names()
     names = []
     for name, parameter in network.named_parameters():
@@ -198,14 +180,14 @@ def tune(network: Network, strategy: str, size: int | None = None) -> TunedParam
 
 
 def default_size(strategy: str, network: Network) -> int:
-    """The paper's size, scaled from ViT-B's width to that of a network's tokens."""
+    """The paper's size, scaled from ViT-B's width to that of the network's tokens."""
     row = STRATEGIES[strategy]
     width = next(iter(_blocks(network))).attn.qkv.in_features
     return max(1, round(row.size * width / REFERENCE_WIDTH)) if row.size else 0
 
 
 def merge(network: Network) -> None:
-    """Add low-rank updates to the weights they belong to: equal masks at no cost."""
+    """Add low-rank updates to their weights: equal masks at no cost."""
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, (LoRALinear, LoRAConv2d)):
@@ -260,7 +242,7 @@ def _lora(network: Network, size: int) -> Parameters:
 
 
 def _lora_conv(network: Network, size: int) -> Parameters:
-    """Also in the encoder's convolutions: in `tiny` attention is the lesser part of it."""
+    """Also updates the encoder's convolutions, which are the greater part of `tiny`."""
     new = list(_lora(network, size))
     transfer = set(network.image_encoder.patch_embed.modules())
     for parent in list(network.image_encoder.modules()):
@@ -339,4 +321,4 @@ STRATEGIES: dict[str, Strategy] = {
     "full": Strategy(_full),
     "scratch": Strategy(_everything, whole=True),
 }
-"""Name -> `Strategy`; titles are in `models.spec`. A new one is a new row; a test walks all rows."""
+"""Titles are in `models.spec`. A new strategy is a new row; a test covers all rows."""
