@@ -53,7 +53,7 @@ class MaskCandidate(NamedTuple):
     area
         Number of pixels.
     quality
-        Predicted IoU; reduced for candidates beside a single mask.
+        Predicted IoU; reduced for the candidates of a prompt with a single mask.
     stability
         IoU of the masks at a higher and a lower cutoff.
     rim

@@ -35,53 +35,51 @@ _SLIDER = {"widget_type": "FloatSlider", "step": 0.01}
 
 @dataclass(frozen=True, kw_only=True)
 class AutomaticSettings:
-    """Where a model is asked, and which of its masks become objects.
+    """Where the model is prompted, and which of its masks become objects.
 
     Parameters
     ----------
     points_per_side
-        Seeds along the longer side of what is encoded at once, as a square grid; 0 for one each
-        16 pixels, but 16 to 32.
+        Grid points along the longer side of what is encoded at once; 0 for one every 16 pixels,
+        but 16 to 32.
     seeds
-        Where the model is asked: on a ``"grid"``, or at the ``"maxima"`` of a channel.
+        Where the model is prompted: on a ``"grid"``, or at the ``"maxima"`` of a channel.
     maxima_channel
-        Which of the model's channels, counted from 0, the maxima are those of.
+        Number of the model's channel for the maxima, counted from 0.
     maxima_distance
         Least distance between two maxima in pixels.
     maxima_height
-        Least value of a maximum, as a share of the channel's normalised range, 0..1.
+        Least value of a maximum, as a fraction of the channel's normalised range, 0..1.
     quality
-        Least estimate of a mask's IoU by the model itself, 0.3..1; the model's
-        default where left out.
+        Least IoU that the model predicts for a mask, 0.3..1; by default the model's.
     stability
-        Least share of a mask that stays when its cutoff moves by `offset` either way, 0..1; the
-        model's default where left out.
+        Least IoU of the masks at cutoffs of plus and minus `offset`, 0..1; by default the model's.
     offset
-        By how much the logits' cutoff moves for `stability`.
+        Shift of the logits' cutoff for `stability`.
     agreement
-        Least share of the seeds on a mask that are answered with about that mask, 0..1.
+        Least share of the seeds on a mask that yield about the same mask, 0..1.
     box_overlap
-        IoU of two masks' boxes from which on they count as one, 0..1.
+        Masks whose boxes have at least this IoU count as one, 0..1.
     overlap
         Largest share of a mask that may lie under better ones, 0..1.
     min_area
-        Least pixels of an object; holes smaller than this are filled.
+        Least area of an object in pixels; smaller holes are filled.
     max_area
-        Most of the plane that an object covers, 0..1.
+        Largest area of an object as a share of the plane, 0..1.
     background
-        Share of the plane's outermost pixels from which on a mask is background, 0..1.
+        A mask that covers this share of the plane's outermost pixels is background, 0..1.
     keep_border
-        Whether objects that touch the plane's border stay.
+        Whether objects that touch the plane's border are kept.
     crop_layers
-        Layers of crops asked again on grids beside the whole plane, each halving the crops' sides;
-        0..4. A plane that is cut into tiles has none.
+        Layers of crops that are prompted besides the whole plane, each with half the side; 0..4.
+        Ignored for a plane that is cut into tiles.
     crop_overlap
         Overlap of the first layer's crops as a share of the plane's shorter side, 0..0.9.
     tile
         Side in pixels of the tiles that a large plane is cut into, from 128; 0 for 1024.
     tile_overlap
-        Pixels that neighbouring tiles share, less than half a tile; 0 for a quarter of a tile. An
-        object up to this size lies wholly in a tile.
+        Pixels that neighbouring tiles share, less than half a tile; 0 for a quarter of a tile.
+        Objects up to this size lie wholly in a tile.
     """
 
     seeds: Annotated[

@@ -1,4 +1,4 @@
-"""What a user says about one object: points, a box, a mask."""
+"""`Prompt`: points, a box and a mask that indicate one object."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """Points, a box and a mask that together mean one object of one image plane.
+    """Points, a box and a mask that together indicate one object on one image plane.
 
-    Coordinates are ``(y, x)`` in image pixels, an integer is the pixel's centre. Sequences and
-    arrays are taken and kept as tuples of plain numbers.
+    Coordinates are ``(y, x)`` in image pixels; integers are pixel centres. Sequences and arrays are
+    stored as tuples of plain numbers.
 
     Parameters
     ----------
     points
         Positions as y, x.
     labels
-        1 (the object) or 0 (not the object) for each point; left out, all points are on the
-        object.
+        1 (positive) or 0 (negative) for each point; by default all are positive.
     box
         y0, x0, y1, x1, half-open: the pixels ``y0 .. y1 - 1``, ``x0 .. x1 - 1``.
     mask
@@ -37,7 +36,7 @@ class Prompt:
     Raises
     ------
     ValueError, TypeError
-        If the parts do not fit together; one sentence says why.
+        If the parts are invalid or do not fit together.
     """
 
     points: tuple[tuple[float, float], ...] = ()
@@ -60,10 +59,7 @@ class Prompt:
             raise ValueError("The prompt is empty; give at least a point, a box or a mask.")
 
     def check_inside(self, shape_yx: tuple[int, int]) -> None:
-        """Raise ValueError unless every part lies on an image of `shape_yx`.
-
-        A box may reach over the border as long as some of it lies on the image.
-        """
+        """Raise ValueError unless all parts lie on the image; a box may overlap its border."""
         height, width = shape_yx
         image = f"the image of {height} x {width} pixels (y x)"
         for y, x in self.points:
@@ -140,7 +136,7 @@ def _box(box: Sequence[SupportsFloat]) -> tuple[float, float, float, float]:
 
 
 def _mask(mask: Any) -> NDArray[Any]:
-    taken = np.array(mask)  # a copy: the caller may go on painting
+    taken = np.array(mask)  # a copy: the caller may change it
     if taken.ndim != 2 or taken.dtype.kind not in "bf":
         raise ValueError(
             f"A mask prompt is a (Y, X) array of bool or the float logits of an earlier result, "

@@ -217,8 +217,8 @@ PlaneValues = NDArray[np.floating]
 class ContrastGate:
     """Tests whether an object still stands out from its surroundings.
 
-    Where an object ends, its blurred image fades from plane to plane, and the model goes on to
-    outline the blur. A pixel belongs to the object as long as it has a part of the contrast that
+    Where an object ends, its blurred image fades from plane to plane, but the model still
+    outlines the blur. A pixel belongs to the object as long as it has a part of the contrast that
     the object has on its annotated plane.
 
     Parameters

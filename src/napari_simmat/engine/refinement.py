@@ -67,30 +67,30 @@ def contradicts(mask: Mask, point: Point, label: int) -> bool:
     return bool(mask[pixel_of(point, mask)]) != bool(label)
 
 
-def correct_mask(mask: Mask, answers: Sequence[Mask], point: Point, label: int) -> Mask:
+def correct_mask(mask: Mask, predicted: Sequence[Mask], point: Point, label: int) -> Mask:
     """The mask after a click that contradicts it.
 
     Parameters
     ----------
     mask
         (Y, X), before the click.
-    answers
+    predicted
         Masks that the model predicts from mask and click; at least one.
     point, label
         y, x of the click, and 1 if it is positive, 0 if negative.
     """
     at = pixel_of(point, mask)
     depths = _depths(mask if not label else ~mask)
-    changes = [_change(mask, answer, depths, at) for answer in answers]
+    changes = [_change(mask, each, depths, at) for each in predicted]
     centrality = [_click_centrality(change, float(depths[at]), at) for change in changes]
     best = int(np.argmax(centrality))
-    predicted = mask ^ changes[best]
+    changed = mask ^ changes[best]
     if centrality[best] >= MIN_CLICK_CENTRALITY:
-        return predicted
+        return changed
     moved = _move_outline(mask, depths, at, label)
     # A negative click in the middle of a small object would erase it: the model knows better.
     vanishes = 2 * np.count_nonzero(moved) < np.count_nonzero(mask)
-    return predicted if vanishes and centrality[best] > 0 else moved
+    return changed if vanishes and centrality[best] > 0 else moved
 
 
 def pixel_of(point: Point, mask: NDArray[np.bool_]) -> tuple[int, int]:
@@ -109,9 +109,9 @@ def _depths(side: Mask) -> Depths:
     return depths
 
 
-def _change(mask: Mask, answer: Mask, depths: Depths, at: tuple[int, int]) -> Mask:
+def _change(mask: Mask, predicted: Mask, depths: Depths, at: tuple[int, int]) -> Mask:
     """The region around the click in which a predicted mask differs, up to the largest depth."""
-    differs = (mask != answer) & (depths > 0) & (depths <= MAX_CHANGE_DEPTH * depths[at] + 1)
+    differs = (mask != predicted) & (depths > 0) & (depths <= MAX_CHANGE_DEPTH * depths[at] + 1)
     patches, _ = ndi.label(differs, np.ones((3, 3)))
     return np.asarray((patches == patches[at]) & differs, bool)
 
@@ -204,8 +204,8 @@ class Refiner:
                 self._known.move_to_end((subject, step, taken))
                 before = known
                 continue
-            asked = step if before.given is None else replace(step, mask=before.given)
-            [result] = yield from predictor.predict_many_job([asked])
+            refined = step if before.given is None else replace(step, mask=before.given)
+            [result] = yield from predictor.predict_many_job([refined])
             if choice:
                 result = result.alternative(choice % result.count)
             mask: Mask = result.mask
@@ -215,7 +215,7 @@ class Refiner:
                 old = before.footprint.on_plane((), mask.shape)
                 local = corrects or iou(mask, old, empty=0.0) < SAME_OBJECT_IOU
                 if local and contradicts(old, *_click(step)):
-                    mask = yield from _correct_job(predictor, asked, old, mask)
+                    mask = yield from _correct_job(predictor, refined, old, mask)
                     result = result.with_mask(mask)
                     given = mask if mask.any() else given  # an empty mask cannot be refined
             before = _PreviousMask.of(given, mask)

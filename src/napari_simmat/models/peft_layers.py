@@ -177,9 +177,9 @@ class AdaptedTwoWayBlock(TwoWayAttentionBlock):
         queries = self.norm1(queries)
         seen = self.cross_attn_token_to_image(q=queries + query_pe, k=keys + key_pe, v=keys)
         queries = queries + seen
-        beside = self.adapter(queries)
+        adapted = self.adapter(queries)
         queries = self.norm2(queries)
-        queries = self.norm3(queries + self.mlp(queries) + beside)
+        queries = self.norm3(queries + self.mlp(queries) + adapted)
         update = self.cross_attn_image_to_token(q=keys + key_pe, k=queries + query_pe, v=queries)
         return queries, self.norm4(keys + update)
 

@@ -356,9 +356,9 @@ def _update_tokens(
         queries = queries + layer.self_attn(q=own, k=own, v=queries)
     queries = layer.norm1(queries)
     queries = queries + _attend_to_image(layer.cross_attn_token_to_image, queries + tokens, image)
-    beside = layer.adapter(queries) if isinstance(layer, AdaptedTwoWayBlock) else 0
+    adapted = layer.adapter(queries) if isinstance(layer, AdaptedTwoWayBlock) else 0
     queries = layer.norm2(queries)
-    updated: Tensor = layer.norm3(queries + layer.mlp(queries) + beside)
+    updated: Tensor = layer.norm3(queries + layer.mlp(queries) + adapted)
     return updated
 
 
@@ -391,22 +391,22 @@ class _ImageUpdate:
         key = _heads(attention.k_proj(keys), heads)
         key = key / math.sqrt(key.shape[-1])  # (N, heads, n, c)
         bias = attention.q_proj.bias.view(heads, 1, -1)
-        asked = key @ _by_head(_weight(attention.q_proj), heads)
-        self._query_rows = asked.flatten(1, 2).to(dtype)  # (N, heads * n, d)
+        rows = key @ _by_head(_weight(attention.q_proj), heads)
+        self._query_rows = rows.flatten(1, 2).to(dtype)  # (N, heads * n, d)
         self._constant = (key * bias).sum(-1, keepdim=True).flatten(1, 2).to(dtype)
         value = _heads(attention.v_proj(values), heads)
-        told = value @ _by_head(_weight(attention.out_proj).T, heads)
+        rows = value @ _by_head(_weight(attention.out_proj).T, heads)
         # The weights of each head sum to one, so each head contributes its share of the bias.
-        told = told + attention.out_proj.bias / heads
-        self._value_rows = told.flatten(1, 2).to(dtype)
+        rows = rows + attention.out_proj.bias / heads
+        self._value_rows = rows.flatten(1, 2).to(dtype)
 
     def added(self, content: Tensor, placed: Tensor) -> Tensor:
         """Image tokens (N or 1, p, d) plus their update, (N, p, d)."""
         if not self._reassociated:
             attention, keys, values = self._stock
             with _autocast(content.dtype, content.device):
-                told: Tensor = attention(q=placed.expand(len(keys), -1, -1), k=keys, v=values)
-            return content + told.to(content.dtype)
+                update: Tensor = attention(q=placed.expand(len(keys), -1, -1), k=keys, v=values)
+            return content + update.to(content.dtype)
         logits = _product(self._query_rows, placed.mT) + self._constant  # (N, heads * n, p)
         weights = logits.view(-1, *self._split, logits.shape[-1]).softmax(2).flatten(1, 2)
         return torch.baddbmm(content, weights.mT, self._value_rows)
@@ -425,20 +425,20 @@ def _attend_to_image(attention: Attention, queries: Tensor, image: ImageTokens) 
     heads = attention.num_heads
     query = _heads(attention.q_proj(queries), heads)
     query = query / math.sqrt(query.shape[-1])
-    asked = query @ _by_head(_weight(attention.k_proj), heads)  # (N, heads, n, d)
-    asked = asked.flatten(1, 2).to(image.dtype)
-    logits = torch.cat([_product(asked, piece.mT) for piece in image.placed], dim=-1)
+    rows = query @ _by_head(_weight(attention.k_proj), heads)  # (N, heads, n, d)
+    rows = rows.flatten(1, 2).to(image.dtype)
+    logits = torch.cat([_product(rows, piece.mT) for piece in image.placed], dim=-1)
     weights = logits.softmax(-1)  # (N, heads * n, k)
     shares = torch.split(weights, [piece.shape[1] for piece in image.content], dim=-1)
-    found = queries.new_zeros(*asked.shape)
+    found = queries.new_zeros(*rows.shape)
     for share, piece in zip(shares, image.content, strict=True):
         found += _product(share, piece)
     value = (
         found.view(*query.shape[:3], -1) @ _by_head(_weight(attention.v_proj), heads).mT
     )  # (N, heads, n, c)
     value = value + attention.v_proj.bias.view(heads, 1, -1)
-    told: Tensor = attention.out_proj(value.transpose(1, 2).flatten(2))
-    return told
+    output: Tensor = attention.out_proj(value.transpose(1, 2).flatten(2))
+    return output
 
 
 def _can_reassociate(attention: Attention, count: int) -> bool:
