@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_simmat.io.tiff import label_dtype, write_labels_nifti, write_labels_tiff
+from napari_simmat.io.image_file import label_dtype
+from napari_simmat.io.nifti import write_labels_nifti
+from napari_simmat.io.tiff import write_labels_tiff
 
 
 @pytest.mark.parametrize(

@@ -487,7 +487,7 @@ def test_a_stack_cut_short_is_refused_where_it_is_read(tmp_path):
     path.write_bytes(path.read_bytes()[:-40000])
     source = ArraySource.of(read_image(path, lazy_above=0).data)
     assert np.array_equal(source.read([0], (0,))[0], stack[0])
-    with pytest.raises(ValueError, match=r"A part of the image could not be read .* Open it anew"):
+    with pytest.raises(ValueError, match=r"A part of the image could not be read .* Open it again"):
         source.read([0], (2,))
 
 

@@ -32,8 +32,8 @@ from napari_simmat.io.files import (
     write_table,
     write_text,
 )
-from napari_simmat.io.readers import is_nifti
-from napari_simmat.io.tiff import write_labels_nifti, write_labels_tiff
+from napari_simmat.io.nifti import is_nifti, write_labels_nifti
+from napari_simmat.io.tiff import write_labels_tiff
 from napari_simmat.progress import Job, Progress
 
 if TYPE_CHECKING:

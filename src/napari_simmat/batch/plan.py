@@ -18,7 +18,8 @@ from napari_simmat.engine.automatic_settings import AutomaticSettings
 from napari_simmat.engine.coordinates import check_pixel_ratio
 from napari_simmat.engine.propagation_settings import PropagationSettings
 from napari_simmat.io.files import OutputError, check_is_no_folder, sha256_of, unwritable_message
-from napari_simmat.io.readers import is_nifti, stem_of
+from napari_simmat.io.nifti import is_nifti
+from napari_simmat.io.readers import stem_of
 
 if TYPE_CHECKING:
     from napari_simmat.engine.image_stack import ChannelStack

@@ -1,8 +1,7 @@
-"""DICOM: the files of a series are one image; nothing but its pixels and their size is taken."""
+"""DICOM: a series of files is one image; only pixels and their size are read."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -26,22 +25,22 @@ _HEADER_TAGS = [
     "RescaleSlope", "RescaleIntercept",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
-"""Nothing about the patient."""
+"""Tags that are read; none about the patient."""
 _OF_FRAMES = {
     "PlanePositionSequence": ("ImagePositionPatient",),
     "PlaneOrientationSequence": ("ImageOrientationPatient",),
     "PixelMeasuresSequence": ("PixelSpacing", "SpacingBetweenSlices", "SliceThickness"),
     "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept"),
 }
-"""Where enhanced files, which hold many slices, say of all or of each what others say of theirs."""
+"""Where enhanced files, which hold many slices, keep the tags of all slices or of each."""
 
 
 _SUFFIXES = ("", ".dcm", ".dicom", ".ima")
-"""What the names of slices usually end in."""
+"""Usual endings of slices."""
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM, by the four letters after its preamble."""
+    """Whether a file is DICOM, from the four letters after its preamble."""
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
@@ -50,18 +49,18 @@ def is_dicom(path: Path) -> bool:
 
 
 def holds_dicom(folder: Path) -> bool:
-    """Whether a file of a folder is DICOM."""
+    """Whether a folder contains a DICOM file."""
     return any(file.is_file() and is_dicom(file) for file in folder.iterdir())
 
 
 def images_in(folder: Path) -> list[Path] | None:
-    """The series that lie in a folder.
+    """The DICOM series in a folder.
 
     Returns
     -------
     list of Path or None
-        The folder itself, where its DICOM files are of one series; the first file of each series
-        where they are of several; None where it has none.
+        The folder itself for a single series; the first file of each of several series; None if
+        there is none.
     """
     series = _series_in(folder)
     if len(series) == 1:
@@ -70,9 +69,9 @@ def images_in(folder: Path) -> list[Path] | None:
 
 
 def one_per_series(files: Sequence[Path]) -> list[Path]:
-    """Of files that may be slices of DICOM series, the first of each series, which stands for it.
+    """Keep only the first slice of each DICOM series, which stands for the series.
 
-    What is no DICOM, or lies in its folder alone of the files, stays as it is.
+    Other files, and slices that are the only given file of their folder, are kept.
     """
     folders: dict[Path, list[Path]] = {}
     for file in dict.fromkeys(files):
@@ -89,13 +88,13 @@ def one_per_series(files: Sequence[Path]) -> list[Path]:
 def read_dicom(path: Path, _: ReadOptions) -> ImageFile:
     """Read a series as (Y, X), (Z, Y, X) or (T, Z, Y, X), colours last.
 
-    Slices are sorted by their position; several at one position become time. Values are those of
-    the modality (for CT Hounsfield units), as float32 where the file says that they are scaled.
+    Slices are sorted by position; several at one position become time. Values are those of the
+    modality (Hounsfield units for CT), as float32 if the file scales them.
 
     Parameters
     ----------
     path
-        The folder of a single series, or any file of a series, which stands for all of it.
+        The folder of a single series, or any file of a series, which stands for the series.
     """
     pydicom = _pydicom(path)
     folder = path if path.is_dir() else path.parent
@@ -136,17 +135,16 @@ def read_dicom(path: Path, _: ReadOptions) -> ImageFile:
     times = _times(slices)
     if count == 1:
         data, axes = data[0], axes[1:]
-    elif times > 1:  # neighbours in the order are at one position
+    elif times > 1:  # sorted, so slices at one position are neighbours
         data = data.reshape(count // times, times, *data.shape[1:]).swapaxes(0, 1)
         axes = "T" + axes
     scale = _pixel_size(slices)
-    kept = {letter: size for letter, size in scale.items() if letter in axes}
     return ImageFile(
         path,
         np.ascontiguousarray(data),
         axes,
-        scale=kept,
-        units=dict.fromkeys(kept, "mm"),
+        scale=scale,
+        units=dict.fromkeys(scale, "mm"),
         rgb=samples == 3,
         files=tuple(files),
     )
@@ -161,15 +159,15 @@ class _Slice(NamedTuple):
 
 
 def _frames(head: Any) -> int:
-    """How many planes a file holds; files of one may say so or not."""
+    """The number of planes in a file; absent in many files with one."""
     return int(head.get("NumberOfFrames") or 1)
 
 
 def _frame_attributes(head: Any, number: int) -> dict[str, Any]:
-    """What a file says of one of its frames: more closely for it alone than for all."""
+    """The tags of one frame of a file; those of the frame override those of all frames."""
     said = {tag: head.get(tag) for tag in _HEADER_TAGS if head.get(tag) is not None}
     if _frames(head) > 1:
-        said.pop("ImagePositionPatient", None)  # of the first, or of none
+        said.pop("ImagePositionPatient", None)  # that of the first frame, or of none
     everyone = [*(head.get("SharedFunctionalGroupsSequence") or ())][:1]
     own = [*(head.get("PerFrameFunctionalGroupsSequence") or ())][number : number + 1]
     for groups in (*everyone, *own):
@@ -180,9 +178,9 @@ def _frame_attributes(head: Any, number: int) -> dict[str, Any]:
 
 
 def _series_in(folder: Path) -> dict[str, list[Path]]:
-    """The DICOM files of a folder by the series they are of.
+    """The DICOM files of a folder by series.
 
-    A file of several frames, such as one film of an ultrasound's series, is one of its own.
+    A file with several frames, such as an ultrasound film, is a series of its own.
     """
     files = [file for file in sorted(folder.iterdir()) if file.is_file() and is_dicom(file)]
     if not files:
@@ -225,7 +223,7 @@ def _order(plane: _Slice) -> tuple[float, int, str, int]:
 
 
 def _along(plane: _Slice) -> float | None:
-    """Position along the slices' normal in mm, to a thousandth."""
+    """Position along the normal of the slices in mm, rounded to a thousandth."""
     said = plane.attributes
     position, turned = said.get("ImagePositionPatient"), said.get("ImageOrientationPatient")
     if not position or not turned or len(position) != 3 or len(turned) != 6:
@@ -235,7 +233,7 @@ def _along(plane: _Slice) -> float | None:
 
 
 def _times(slices: Sequence[_Slice]) -> int:
-    """How many slices lie at each position; 1 where they are not equally many."""
+    """The number of slices at each position; 1 if it differs between positions."""
     places = [_along(plane) for plane in slices]
     counts = {places.count(place) for place in set(places)}
     return counts.pop() if len(counts) == 1 and None not in places else 1
@@ -262,7 +260,7 @@ def _pixel_size(slices: Sequence[_Slice]) -> dict[str, float]:
         sizes["Z"] = float(np.median(np.diff(places)))
     elif len(slices) > 1:
         sizes["Z"] = float(first.get("SpacingBetweenSlices") or first.get("SliceThickness") or 0)
-    return {letter: size for letter, size in sizes.items() if math.isfinite(size) and size > 0}
+    return sizes
 
 
 def _pydicom(path: Path) -> Any:

@@ -1,9 +1,4 @@
-"""Folders, atomic writes, tables.
-
-Files written whole or not at all, CSV and text, hashes with progress.
-
-Where models and the user's data lie.
-"""
+"""Atomic writes and their errors, tables and text, hashes with progress, folders of the user."""
 
 from __future__ import annotations
 
@@ -264,7 +259,7 @@ ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
 
 def user_folder() -> Path:
-    """The folder of all user data: NAPARI_SIMMAT_HOME, or the system's place for it."""
+    """The folder of all user data: NAPARI_SIMMAT_HOME, or the system's default."""
     if chosen := os.environ.get("NAPARI_SIMMAT_HOME"):
         return Path(chosen).expanduser()
     from platformdirs import user_data_path
@@ -273,7 +268,7 @@ def user_folder() -> Path:
 
 
 def models_folder() -> Path:
-    """The user's own checkpoints; a file's stem is its name."""
+    """The user's checkpoints; the stem of a file is the model's name."""
     return user_folder() / "models"
 
 
@@ -283,15 +278,15 @@ def bases_folder() -> Path:
 
 
 def trainings_folder() -> Path:
-    """Trainings of the window that run, or can go on: a folder for each, by the model's name."""
+    """Training runs of the window that are running or can be resumed: a folder per model name."""
     return user_folder() / "trainings"
 
 
 def embeddings_folder() -> Path:
-    """Embeddings on disk, where the user wants them kept."""
+    """Embeddings cached on disk, if the user chose so."""
     return user_folder() / "embeddings"
 
 
 def sessions_folder() -> Path:
-    """What was done in the window and is not saved yet, a file for each image."""
+    """Autosaved sessions of the window: a file for each image."""
     return user_folder() / "sessions"

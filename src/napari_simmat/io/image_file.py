@@ -202,6 +202,11 @@ def planes_last(data: Any, axes: str) -> tuple[Any, str]:
     return data.transpose(order), "".join(wanted)
 
 
+def label_dtype(highest: int) -> np.dtype[Any]:
+    """The smallest of uint16 and uint32 that holds `highest`."""
+    return np.dtype(np.uint16 if highest <= np.iinfo(np.uint16).max else np.uint32)
+
+
 def check_memory(nbytes: int, name: str) -> None:
     """Refuse if `nbytes` are more than three quarters of the free memory."""
     available = available_memory()

@@ -1,15 +1,10 @@
 """Read an image of any supported format.
 
-Microscopes' own formats, through the readers of bioio that are installed.
-
-PNG, JPEG and BMP: what Pillow reads, and the colour PNG of 16 bits that it would cut to 8.
-
-Image files: TIFF (OME, ImageJ, plain), PNG, JPEG, BMP, NIfTI, DICOM, Zarr and NumPy's .npy.
-
 The content of a file decides its format, not its name. Files never execute anything, and their
-sizes are checked against the free memory from the header, before anything is unpacked.
+sizes are checked against the free memory before anything is unpacked.
 
-To add a format, write its `Reader` and add it to `READERS`.
+TIFF, NIfTI, DICOM and Zarr have modules of their own; PNG, JPEG, BMP, NumPy and what bioio reads
+are here. To add a format, write its `Reader` and add it to `READERS`.
 """
 
 from __future__ import annotations
@@ -39,148 +34,11 @@ from napari_simmat.io.image_file import (
     drop_singleton_channel,
     unnamed_axes,
 )
+from napari_simmat.io.nifti import NIFTI, is_nifti
 from napari_simmat.io.tiff import TIFF
 from napari_simmat.io.zarr import ZARR, holds_images, is_zarr
 
-
-def has_bioio() -> bool:
-    """Whether bioio is installed."""
-    return find_spec("bioio") is not None
-
-
-def is_bioio_file(path: Path) -> bool:
-    """Whether bioio is installed and one of its readers takes a file."""
-    if not has_bioio():
-        return False
-    bioio: Any = import_module("bioio")
-    try:
-        bioio.BioImage.determine_plugin(path)
-    except Exception:  # a broken file makes a reader raise anything
-        return False
-    return True
-
-
-def read_with_bioio(path: Path, lazy_above: int) -> ImageFile:
-    """Read the first scene of a file with whichever of bioio's readers takes it.
-
-    Axes of length 1 that are not Y or X are left out, as bioio gives every image five.
-
-    Parameters
-    ----------
-    path
-        The file.
-    lazy_above
-        Images of more bytes than this are read plane by plane when asked for.
-    """
-    bioio: Any = import_module("bioio")
-    unsupported = import_module("bioio_base.exceptions").UnsupportedFileFormatError
-    try:
-        image = bioio.BioImage(path)
-    except unsupported:
-        raise RefusedFileError(
-            f"{path.name} is of a kind that is not known here, nor to bioio's installed readers; "
-            "install the one for it (e.g. pip install bioio-czi), or save it as TIFF."
-        ) from None
-    order, shape = str(image.dims.order), tuple(int(size) for size in image.shape)
-    kept = "".join(
-        letter for letter, size in zip(order, shape, strict=True) if size > 1 or letter in "YX"
-    )
-    sizes = dict(zip(order, shape, strict=True))
-    axes = "".join(letter for letter in kept if letter not in "YXS") + "YX"
-    axes += "S" if "S" in kept else ""
-    nbytes = math.prod(shape) * np.dtype(image.dtype).itemsize
-    plane = sizes["Y"] * sizes["X"] * np.dtype(image.dtype).itemsize
-    check_memory(plane if nbytes > lazy_above else nbytes, path.name)
-    data = image.get_image_dask_data(axes)
-    if nbytes <= lazy_above:
-        data = np.asarray(data)
-    names = [str(name) for name in image.channel_names or ()]
-    named = "C" in axes and len(names) == sizes.get("C") and len(set(names)) == len(names)
-    scale = {
-        letter: float(size)
-        for letter in "ZYX"
-        if letter in axes
-        and (size := getattr(image.physical_pixel_sizes, letter, None)) is not None
-        and math.isfinite(size)
-        and size > 0
-    }
-    return ImageFile(
-        path,
-        data,
-        axes,
-        channel_names=tuple(names) if named else None,
-        scale=scale,
-        units=dict.fromkeys(scale, "um"),
-        rgb="S" in axes and sizes["S"] in (3, 4),
-    )
-
-
 logger = logging.getLogger(__name__)
-
-_GREY16 = ("I", "I;16", "I;16B")
-
-
-def read_picture(path: Path, options: ReadOptions) -> ImageFile:
-    """Read a picture in grey, RGB or RGBA as stored; its EXIF orientation is not applied."""
-    from PIL import Image
-
-    try:
-        # Only these: others of Pillow's readers call programs.
-        picture = Image.open(path, formats=("PNG", "JPEG", "BMP"))
-    except Image.DecompressionBombError as error:
-        raise RefusedFileError(
-            f"{path.name} claims more pixels than a picture is trusted with ({error}); save it as "
-            "TIFF if it really is that large."
-        ) from error
-    with picture:
-        bits = _bits_of_png(path) if picture.format == "PNG" else 8
-        deep = bits == 16 and picture.mode not in _GREY16
-        channels = len(picture.getbands())
-        check_memory(math.prod(picture.size) * max(4, channels * bits // 8), path.name)
-        data = (
-            _read_deep_png(path) if deep else np.asarray(_in_plain_mode(picture, options.palette))
-        )
-    if data.ndim == 3 and data.shape[2] == 2:
-        logger.warning("The alpha channel of %s is left out.", path.name)
-        data = data[..., 0]
-    colours = data.ndim == 3
-    return ImageFile(path, data, "YXS" if colours else "YX", rgb=colours)
-
-
-def _in_plain_mode(picture: Any, palette: bool) -> Any:
-    """Convert to grey, RGB or RGBA; a palette picture to its indices if `palette`."""
-    if picture.mode in ("L", "RGB", "RGBA", "F", "LA", *_GREY16):
-        return picture
-    if picture.mode in ("P", "PA"):
-        if palette:
-            return picture
-        return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
-    return picture.convert("L" if picture.mode == "1" else "RGB")
-
-
-def _bits_of_png(path: Path) -> int:
-    with path.open("rb") as file:
-        return file.read(25)[24]  # the bit depth stands at a fixed place of the header
-
-
-def _read_deep_png(path: Path) -> NDArray[Any]:
-    try:
-        imagecodecs: Any = import_module("imagecodecs")
-    except ImportError:
-        raise RefusedFileError(
-            f"{path.name} is a PNG of 16 bits in colour, which needs the package imagecodecs; "
-            "install it (pip install imagecodecs), or save the image as TIFF."
-        ) from None
-    data: NDArray[Any] = imagecodecs.png_decode(path.read_bytes())
-    return data
-
-
-PICTURES = Reader(
-    ("PNG", "JPEG", "BMP"),
-    (".png", ".jpg", ".jpeg", ".bmp"),
-    lambda _, start: start.startswith((b"\x89PNG", b"\xff\xd8\xff", b"BM")),
-    read_picture,
-)
 
 
 def read_image(path: Path | str, *, lazy_above: int = LAZY_ABOVE) -> ImageFile:
@@ -261,17 +119,11 @@ def stem_of(path: Path) -> str:
     return path.stem
 
 
-def is_nifti(path: Path) -> bool:
-    """Whether the file's name is that of a NIfTI file."""
-    return path.name.lower().endswith(NIFTI.endings)
-
-
 def _read(path: Path, options: ReadOptions) -> ImageFile:
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}; check its name and folder.")
     try:
         file = _dispatch(path, options)
-        return replace(file, axes=distinct_axes(file.axes))
     except (RefusedFileError, MemoryError):
         raise
     except Exception as error:  # a broken file makes a reader raise anything
@@ -280,6 +132,13 @@ def _read(path: Path, options: ReadOptions) -> ImageFile:
             f"{path.name} could not be read ({said}); it may be damaged or cut short. Open it in "
             "the program that wrote it and save it again."
         ) from error
+    known = {
+        letter: float(size)
+        for letter, size in file.scale.items()
+        if letter in file.axes and 0 < size < math.inf
+    }
+    units = {letter: unit for letter, unit in file.units.items() if letter in known}
+    return replace(file, axes=distinct_axes(file.axes), scale=known, units=units)
 
 
 def _dispatch(path: Path, options: ReadOptions) -> ImageFile:
@@ -306,6 +165,78 @@ def _start_of(path: Path) -> bytes:
         raise RefusedFileError(f"{path.name} could not be opened ({error.strerror}).") from error
 
 
+def _are_whole(values: NDArray[np.floating[Any]]) -> bool:
+    """Whether all values are integers within the range of int32."""
+    return bool(np.all((np.rint(values) == values) & (np.abs(values) < 2**31)))
+
+
+_GREY16 = ("I", "I;16", "I;16B")
+
+
+def read_picture(path: Path, options: ReadOptions) -> ImageFile:
+    """Read a picture in grey, RGB or RGBA as stored; its EXIF orientation is not applied."""
+    from PIL import Image
+
+    try:
+        # Only these formats: other readers of Pillow call external programs.
+        picture = Image.open(path, formats=("PNG", "JPEG", "BMP"))
+    except Image.DecompressionBombError as error:
+        raise RefusedFileError(
+            f"{path.name} claims more pixels than a picture is trusted with ({error}); save it as "
+            "TIFF if it really is that large."
+        ) from error
+    with picture:
+        bits = _bits_of_png(path) if picture.format == "PNG" else 8
+        deep = bits == 16 and picture.mode not in _GREY16
+        channels = len(picture.getbands())
+        check_memory(math.prod(picture.size) * max(4, channels * bits // 8), path.name)
+        if deep:  # Pillow would cut it to 8 bits
+            data = _read_deep_png(path)
+        else:
+            data = np.asarray(_in_plain_mode(picture, options.palette))
+    if data.ndim == 3 and data.shape[2] == 2:
+        logger.warning("The alpha channel of %s is left out.", path.name)
+        data = data[..., 0]
+    colours = data.ndim == 3
+    return ImageFile(path, data, "YXS" if colours else "YX", rgb=colours)
+
+
+def _in_plain_mode(picture: Any, palette: bool) -> Any:
+    """Convert to grey, RGB or RGBA; a palette picture to its indices if `palette`."""
+    if picture.mode in ("L", "RGB", "RGBA", "F", "LA", *_GREY16):
+        return picture
+    if picture.mode in ("P", "PA"):
+        if palette:
+            return picture
+        return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
+    return picture.convert("L" if picture.mode == "1" else "RGB")
+
+
+def _bits_of_png(path: Path) -> int:
+    with path.open("rb") as file:
+        return file.read(25)[24]  # the bit depth stands at a fixed place of the header
+
+
+def _read_deep_png(path: Path) -> NDArray[Any]:
+    try:
+        imagecodecs: Any = import_module("imagecodecs")
+    except ImportError:
+        raise RefusedFileError(
+            f"{path.name} is a PNG of 16 bits in colour, which needs the package imagecodecs; "
+            "install it (pip install imagecodecs), or save the image as TIFF."
+        ) from None
+    data: NDArray[Any] = imagecodecs.png_decode(path.read_bytes())
+    return data
+
+
+PICTURES = Reader(
+    ("PNG", "JPEG", "BMP"),
+    (".png", ".jpg", ".jpeg", ".bmp"),
+    lambda _, start: start.startswith((b"\x89PNG", b"\xff\xd8\xff", b"BM")),
+    read_picture,
+)
+
+
 def _read_numpy(path: Path, options: ReadOptions) -> ImageFile:
     try:
         data = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -324,60 +255,68 @@ def _read_numpy(path: Path, options: ReadOptions) -> ImageFile:
     return ImageFile(path, data, axes, rgb=colours)
 
 
-def _are_whole(values: NDArray[np.floating[Any]]) -> bool:
-    """Whether all values are integers within the range of int32."""
-    return bool(np.all((np.rint(values) == values) & (np.abs(values) < 2**31)))
+def has_bioio() -> bool:
+    """Whether bioio is installed."""
+    return find_spec("bioio") is not None
 
 
-_NIFTI_UNITS = {
-    "meter": "m", "mm": "mm", "micron": "um", "sec": "s", "msec": "ms", "usec": "us",
-}  # fmt: skip
-
-
-def _read_nifti(path: Path, _: ReadOptions) -> ImageFile:
+def is_bioio_file(path: Path) -> bool:
+    """Whether bioio is installed and has a reader for a file."""
+    if not has_bioio():
+        return False
+    bioio: Any = import_module("bioio")
     try:
-        nibabel: Any = import_module("nibabel")
-    except ImportError:
+        bioio.BioImage.determine_plugin(path)
+    except Exception:  # a broken file makes a reader raise anything
+        return False
+    return True
+
+
+def read_with_bioio(path: Path, lazy_above: int) -> ImageFile:
+    """Read the first scene of a file with the bioio reader for it, lazily if it is large.
+
+    Axes of length 1 except Y and X are dropped, as bioio gives every image five.
+    """
+    bioio: Any = import_module("bioio")
+    unsupported = import_module("bioio_base.exceptions").UnsupportedFileFormatError
+    try:
+        image = bioio.BioImage(path)
+    except unsupported:
         raise RefusedFileError(
-            f"{path.name} is NIfTI, which needs the package nibabel; install it (pip install "
-            '"napari-simmat[formats]").'
+            f"{path.name} is of a kind that is not known here, nor to bioio's installed readers; "
+            "install the one for it (e.g. pip install bioio-czi), or save it as TIFF."
         ) from None
-    image = nibabel.load(path)
-    stored = image.dataobj
-    axes = "XYZTC"[: len(image.shape)]
-    if not 2 <= len(image.shape) <= 5 or stored.dtype.kind not in "iufc":
-        raise RefusedFileError(
-            f"{path.name} holds {stored.dtype.name} values along {len(image.shape)} axes; save a "
-            "NIfTI image of integers or floats with 2 to 5 axes."
-        )
-    scaled = (stored.slope, stored.inter) != (1.0, 0.0)
-    if scaled or path.name.lower().endswith(".gz"):  # others are mapped, not loaded
-        size = max(8, stored.dtype.itemsize) if scaled else stored.dtype.itemsize
-        check_memory(math.prod(image.shape) * size, path.name)
-    data = np.asarray(stored, dtype=np.float32) if scaled else np.asanyarray(stored.get_unscaled())
-    space, time = image.header.get_xyzt_units()
-    scale, units = {}, {}
-    for letter, size in zip(axes, image.header.get_zooms(), strict=True):
-        unit = {"X": space, "Y": space, "Z": space, "T": time}.get(letter)
-        if unit is not None and math.isfinite(size) and size > 0:
-            scale[letter] = float(size)
-            if unit in _NIFTI_UNITS:
-                units[letter] = _NIFTI_UNITS[unit]
-    affine = np.asarray(image.affine, dtype=np.float64)
-    return ImageFile(path, data.T, axes[::-1], scale=scale, units=units, affine=affine)
+    order, shape = str(image.dims.order), tuple(int(size) for size in image.shape)
+    sizes = dict(zip(order, shape, strict=True))
+    kept = "".join(letter for letter in order if sizes[letter] > 1 or letter in "YX")
+    axes = "".join(letter for letter in kept if letter not in "YXS") + "YX"
+    axes += "S" if "S" in kept else ""
+    nbytes = math.prod(shape) * np.dtype(image.dtype).itemsize
+    plane = sizes["Y"] * sizes["X"] * np.dtype(image.dtype).itemsize
+    check_memory(plane if nbytes > lazy_above else nbytes, path.name)
+    data = image.get_image_dask_data(axes)
+    if nbytes <= lazy_above:
+        data = np.asarray(data)
+    names = [str(name) for name in image.channel_names or ()]
+    named = "C" in axes and len(names) == sizes.get("C") and len(set(names)) == len(names)
+    sizes_um = {letter: getattr(image.physical_pixel_sizes, letter, None) for letter in "ZYX"}
+    scale = {letter: float(size) for letter, size in sizes_um.items() if size is not None}
+    return ImageFile(
+        path,
+        data,
+        axes,
+        channel_names=tuple(names) if named else None,
+        scale=scale,
+        units=dict.fromkeys(scale, "um"),
+        rgb="S" in axes and sizes["S"] in (3, 4),
+    )
 
 
-NIFTI = Reader(
-    ("NIfTI (.nii, .nii.gz)",),
-    (".nii", ".nii.gz"),
-    lambda path, _: is_nifti(path) and path.is_file(),
-    _read_nifti,
-)
 NUMPY = Reader(
     ("NumPy (.npy)",), (".npy",), lambda _, start: start.startswith(b"\x93NUMPY"), _read_numpy
 )
 READERS = (TIFF, PICTURES, NUMPY, NIFTI, DICOM, ZARR)
 """All formats; the first that matches reads."""
 IMAGE_ENDINGS = tuple(ending for reader in READERS for ending in reader.endings)
-"""What names of image files end in; the content decides what they are."""
+"""Endings of image files; the content decides what a file is."""
 _READABLE = format_list(name for reader in READERS for name in reader.formats)

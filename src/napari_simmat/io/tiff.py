@@ -1,21 +1,14 @@
-"""TIFF and OME-TIFF images, and label files.
-
-Label image files: OME-TIFF and NIfTI whose bytes depend on their content alone.
-
-TIFF as microscopes and programs write it: axes, channel names and pixel size.
-"""
+"""TIFF and OME-TIFF: read images with their axes, channel names and pixel size; write labels."""
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import logging
 import math
 import re
 import uuid
 import weakref
-from collections.abc import Mapping, Sequence
-from importlib import import_module
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -31,152 +24,14 @@ from napari_simmat.io.image_file import (
     RefusedFileError,
     check_memory,
     distinct_axes,
+    label_dtype,
     planes_last,
 )
-
-SOFTWARE = "napari-simmat"
-OME_LENGTHS = {
-    "m": ("m", 100.0),
-    "cm": ("cm", 1.0),
-    "mm": ("mm", 1e-1),
-    "um": ("µm", 1e-4),
-    "nm": ("nm", 1e-7),
-}
-"""Units of length as the readers name them: OME's spelling, and one of them in centimetres."""
-OME_TIMES = {"s": "s", "ms": "ms", "us": "µs", "min": "min", "h": "h"}
-
-NIFTI_UNITS = {"m": "meter", "mm": "mm", "um": "micron", "s": "sec", "ms": "msec", "us": "usec"}
-
-
-def label_dtype(highest: int) -> np.dtype[Any]:
-    """The smallest of uint16 and uint32 that holds `highest`."""
-    return np.dtype(np.uint16 if highest <= np.iinfo(np.uint16).max else np.uint32)
-
-
-def write_labels_tiff(
-    path: Path,
-    labels: NDArray[np.integer[Any]],
-    *,
-    axes: str,
-    scale: Mapping[str, float] | None = None,
-    units: Mapping[str, str] | None = None,
-) -> None:
-    """Write labels as OME-TIFF, zlib-compressed, with axes and pixel size.
-
-    Parameters
-    ----------
-    path
-        The file to write; any suffix.
-    labels
-        Label image of any shape that ends in (Y, X).
-    axes
-        One letter per dimension, e.g. ``"TZYX"``. Letters that OME does not know become ``"Q"``,
-        and where that is taken, another of OME's.
-    scale, units
-        Pixel size and its unit (``"um"``, ``"s"``) by axis letter, where known.
-    """
-    import tifffile
-
-    labels = np.ascontiguousarray(labels, dtype=label_dtype(int(labels.max(initial=0))))
-    known = (letter if letter in "TZAPRHEQYX" else "Q" for letter in axes.upper())
-    axes = distinct_axes("".join(known))
-    sizes = _ome_size_attributes(scale or {}, units or {})
-    resolution = _pixels_per_centimetre(scale or {}, units or {})
-    tifffile.imwrite(
-        path,
-        labels,
-        ome=True,
-        bigtiff=labels.nbytes > 2**32 - 2**25,
-        compression="zlib",
-        photometric="minisblack",
-        resolution=resolution,
-        resolutionunit=None if resolution is None else "CENTIMETER",
-        software=SOFTWARE,
-        metadata={
-            "axes": axes,
-            "Creator": SOFTWARE,
-            "UUID": f"urn:uuid:{_content_uuid(labels, axes, sizes)}",
-            **sizes,
-        },
-    )
-
-
-def write_labels_nifti(
-    path: Path,
-    labels: NDArray[np.integer[Any]],
-    *,
-    affine: NDArray[np.floating[Any]],
-    units: tuple[str, str] = ("", ""),
-    zooms: Sequence[float] | None = None,
-) -> None:
-    """Write labels as gzip-compressed NIfTI in the voxel order of `affine`.
-
-    Parameters
-    ----------
-    path
-        The file to write; any suffix.
-    labels
-        Label image whose first axes are those of the affine: (X, Y, Z, ...) as NIfTI has them.
-    affine
-        (4, 4), voxel indices to world coordinates.
-    units
-        Units of space and time, ``"mm"``, ``"um"``, ``"s"`` and so on; empty if unknown.
-    zooms
-        Voxel size per axis, where an axis lies beyond the affine (time).
-    """
-    nibabel: Any = import_module("nibabel")  # optional; it has no types worth the name
-
-    data = np.asarray(labels, dtype=label_dtype(int(labels.max(initial=0))))
-    image = nibabel.Nifti1Image(data, np.asarray(affine, dtype=np.float64))
-    image.header.set_xyzt_units(*(NIFTI_UNITS.get(unit, "unknown") for unit in units))
-    if zooms is not None:
-        image.header.set_zooms(tuple(float(zoom) for zoom in zooms))
-    with path.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as stream:
-        stream.write(image.to_bytes())
-
-
-def _ome_size_attributes(scale: Mapping[str, float], units: Mapping[str, str]) -> dict[str, object]:
-    """OME attributes of the pixel size; only what OME has a unit for."""
-    sizes: dict[str, object] = {}
-    for axis in "XYZ":
-        unit = OME_LENGTHS.get(units.get(axis, ""))
-        if axis in scale and unit is not None:
-            sizes[f"PhysicalSize{axis}"] = float(scale[axis])
-            sizes[f"PhysicalSize{axis}Unit"] = unit[0]
-    unit_of_time = OME_TIMES.get(units.get("T", ""))
-    if "T" in scale and unit_of_time is not None:
-        sizes["TimeIncrement"] = float(scale["T"])
-        sizes["TimeIncrementUnit"] = unit_of_time
-    return sizes
-
-
-def _pixels_per_centimetre(
-    scale: Mapping[str, float], units: Mapping[str, str]
-) -> tuple[float, float] | None:
-    """TIFF's resolution (X, Y) for readers that do not know OME; None where it is unknown."""
-    per_centimetre = []
-    for axis in "XY":
-        unit = OME_LENGTHS.get(units.get(axis, ""))
-        if axis not in scale or unit is None or not scale[axis] > 0:
-            return None
-        per_centimetre.append(1 / (scale[axis] * unit[1]))
-    if not all(1e-4 < value < 1e9 for value in per_centimetre):
-        return None  # a TIFF rational holds 32 bits
-    return (per_centimetre[0], per_centimetre[1])
-
-
-def _content_uuid(labels: NDArray[Any], axes: str, sizes: Mapping[str, object]) -> uuid.UUID:
-    """A UUID that two files share exactly when they hold the same."""
-    kind = (labels.shape, labels.dtype.name, axes, sorted(sizes.items()))
-    digest = hashlib.sha256(repr(kind).encode())
-    digest.update(labels.astype(labels.dtype.newbyteorder("<"), copy=False).data)
-    return uuid.uuid5(uuid.NAMESPACE_OID, digest.hexdigest())
-
 
 logger = logging.getLogger(__name__)
 
 MAX_PLANES = 10**7
-"""No file has more planes than this; one that says so is broken or made to exhaust memory."""
+"""A file that claims more planes is broken or meant to exhaust the memory."""
 
 
 def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
@@ -203,18 +58,17 @@ def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
         check_memory(plane if nbytes > lazy_above else nbytes, path.name)
         data = None if nbytes > lazy_above else series.asarray()
     if data is None:
-        # One page is one piece, except where a page alone is huge.
+        # A chunk is a page, unless pages are huge.
         pieces = "page" if plane <= lazy_above else None
         data = _open_lazily(path, pieces)
     data, axes = planes_last(data, axes)
-    letters = set(axes)
     return ImageFile(
         path,
         data,
         axes,
         channel_names=names,
-        scale={letter: size for letter, size in scale.items() if letter in letters},
-        units={letter: unit for letter, unit in units.items() if letter in letters},
+        scale=scale,
+        units=units,
         rgb="S" in axes and photometric == tifffile.PHOTOMETRIC.RGB and sizes["S"] in (3, 4),
     )
 
@@ -262,7 +116,7 @@ def _axes(path: Path, axes: str, shape: tuple[int, ...]) -> str:
             "channel of its own."
         )
     if "Q" in axes and not axes.endswith("YX") and "C" not in axes and "S" not in axes:
-        return "Q" * (len(axes) - 2) + "YX"  # a guess of tifffile's, odd for planes of one pixel
+        return "Q" * (len(axes) - 2) + "YX"  # tifffile guesses, badly for planes of one pixel
     return axes
 
 
@@ -286,9 +140,9 @@ _SECONDS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0, "hour": 
 
 
 def _pixel_size(tiff: Any) -> tuple[dict[str, float], dict[str, str]]:
-    """Micrometres along X, Y and Z and seconds along T, where the file has real ones.
+    """Micrometres along X, Y and Z and seconds along T, if the file has physical sizes.
 
-    A resolution in inches is one for printing and means nothing here.
+    A resolution in inches is for printing and ignored.
     """
     if tiff.is_ome:
         found = _read_ome_sizes(tiff.ome_metadata)
@@ -300,7 +154,7 @@ def _pixel_size(tiff: Any) -> tuple[dict[str, float], dict[str, str]]:
     for letter, (size, unit) in found.items():
         table, name = (_SECONDS, "s") if letter == "T" else (_MICROMETRES, "um")
         factor = table.get(unit.strip().lower())
-        if factor is not None and math.isfinite(size) and size > 0:
+        if factor is not None:
             scale[letter], units[letter] = size * factor, name
     return scale, units
 
@@ -373,7 +227,7 @@ def _channel_names(tiff: Any, count: int) -> tuple[str, ...] | None:
     elif tiff.is_imagej:
         labels = (tiff.imagej_metadata or {}).get("Labels") or []
         names = [str(label) for label in labels] if isinstance(labels, list) else []
-    # ImageJ labels planes: they name the channels of a file whose planes are the channels.
+    # ImageJ labels planes; they are channel names only if all planes are channels.
     return tuple(names) if count > 1 and len(names) == count and all(names) else None
 
 
@@ -391,3 +245,101 @@ TIFF = Reader(
     lambda _, start: start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     read_tiff,
 )
+
+
+SOFTWARE = "napari-simmat"
+OME_LENGTHS = {
+    "m": ("m", 100.0),
+    "cm": ("cm", 1.0),
+    "mm": ("mm", 1e-1),
+    "um": ("µm", 1e-4),
+    "nm": ("nm", 1e-7),
+}
+"""Our units of length: OME's spelling, and their length in centimetres."""
+OME_TIMES = {"s": "s", "ms": "ms", "us": "µs", "min": "min", "h": "h"}
+
+
+def write_labels_tiff(
+    path: Path,
+    labels: NDArray[np.integer[Any]],
+    *,
+    axes: str,
+    scale: Mapping[str, float] | None = None,
+    units: Mapping[str, str] | None = None,
+) -> None:
+    """Write labels as OME-TIFF, zlib-compressed, with axes and pixel size.
+
+    Parameters
+    ----------
+    path
+        The file to write; any suffix.
+    labels
+        Label image of any shape that ends in (Y, X).
+    axes
+        One letter per dimension, e.g. ``"TZYX"``. Letters unknown to OME become ``"Q"``, or
+        another free letter of OME.
+    scale, units
+        Pixel size and its unit (``"um"``, ``"s"``) by axis letter, where known.
+    """
+    import tifffile
+
+    labels = np.ascontiguousarray(labels, dtype=label_dtype(int(labels.max(initial=0))))
+    known = (letter if letter in "TZAPRHEQYX" else "Q" for letter in axes.upper())
+    axes = distinct_axes("".join(known))
+    sizes = _ome_size_attributes(scale or {}, units or {})
+    resolution = _pixels_per_centimetre(scale or {}, units or {})
+    tifffile.imwrite(
+        path,
+        labels,
+        ome=True,
+        bigtiff=labels.nbytes > 2**32 - 2**25,
+        compression="zlib",
+        photometric="minisblack",
+        resolution=resolution,
+        resolutionunit=None if resolution is None else "CENTIMETER",
+        software=SOFTWARE,
+        metadata={
+            "axes": axes,
+            "Creator": SOFTWARE,
+            "UUID": f"urn:uuid:{_content_uuid(labels, axes, sizes)}",
+            **sizes,
+        },
+    )
+
+
+def _ome_size_attributes(scale: Mapping[str, float], units: Mapping[str, str]) -> dict[str, object]:
+    """OME attributes of the pixel size, for units that OME has."""
+    sizes: dict[str, object] = {}
+    for axis in "XYZ":
+        unit = OME_LENGTHS.get(units.get(axis, ""))
+        if axis in scale and unit is not None:
+            sizes[f"PhysicalSize{axis}"] = float(scale[axis])
+            sizes[f"PhysicalSize{axis}Unit"] = unit[0]
+    unit_of_time = OME_TIMES.get(units.get("T", ""))
+    if "T" in scale and unit_of_time is not None:
+        sizes["TimeIncrement"] = float(scale["T"])
+        sizes["TimeIncrementUnit"] = unit_of_time
+    return sizes
+
+
+def _pixels_per_centimetre(
+    scale: Mapping[str, float], units: Mapping[str, str]
+) -> tuple[float, float] | None:
+    """TIFF's resolution (X, Y), for readers without OME; None if unknown."""
+    per_centimetre = []
+    for axis in "XY":
+        unit = OME_LENGTHS.get(units.get(axis, ""))
+        if axis not in scale or unit is None or not scale[axis] > 0:
+            return None
+        per_centimetre.append(1 / (scale[axis] * unit[1]))
+    if not all(1e-4 < value < 1e9 for value in per_centimetre):
+        return None  # a TIFF rational holds 32 bits
+    return (per_centimetre[0], per_centimetre[1])
+
+
+def _content_uuid(labels: NDArray[Any], axes: str, sizes: Mapping[str, object]) -> uuid.UUID:
+    """A UUID of the content: equal for equal files."""
+    kind = (labels.shape, labels.dtype.name, axes, sorted(sizes.items()))
+    digest = hashlib.sha256(repr(kind).encode())
+    digest.update(labels.astype(labels.dtype.newbyteorder("<"), copy=False).data)
+    return uuid.uuid5(uuid.NAMESPACE_OID, digest.hexdigest())

@@ -1,18 +1,10 @@
-"""OME-Zarr images and labels.
-
-Label images that do not fit into memory, as OME-Zarr.
-
-OME-Zarr and plain Zarr: a folder that is one image.
-"""
+"""OME-Zarr and plain Zarr: read a folder that is one image; create label images."""
 
 from __future__ import annotations
 
 import json
 import logging
 import math
-import os
-import secrets
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from napari_simmat.io.files import atomic_write
 from napari_simmat.io.image_file import (
     ImageFile,
     Reader,
@@ -31,87 +24,18 @@ from napari_simmat.io.image_file import (
     unnamed_axes,
 )
 
-LABEL_CHUNK = 1024
-
-
-@contextmanager
-def label_zarr(
-    path: Path, shape: tuple[int, int], pixel: tuple[float, float] = (1.0, 1.0), unit: str = ""
-) -> Iterator[Any]:
-    """An empty OME-Zarr label image (0.5, one resolution) to be filled within the block.
-
-    It appears under its name when the block ends well; else nothing stays behind.
-
-    Parameters
-    ----------
-    path
-        Ends in ``.ome.zarr``.
-    shape
-        Height and width.
-    pixel, unit
-        Height and width of a pixel in `unit`, e.g. ``"micrometer"``.
-
-    Yields
-    ------
-    zarr array (Y, X) of uint32, in chunks of 1024 x 1024; empty ones take no space.
-
-    Raises
-    ------
-    FileExistsError
-        If there is something of that name.
-    """
-    if path.exists():
-        raise FileExistsError(f"{path} exists already. Remove it, or choose another name.")
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        yield create_labels(part, path.name.removesuffix(".ome.zarr"), shape, pixel, unit)
-        os.replace(part, path)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
-
-
-def create_labels(
-    folder: Path,
-    name: str,
-    shape: tuple[int, int],
-    pixel: tuple[float, float] = (1.0, 1.0),
-    unit: str = "",
-) -> Any:
-    """Make an empty OME-Zarr label image called `name` in a new folder; as `label_zarr`."""
-    import zarr
-
-    root = zarr.open_group(folder, mode="w-", zarr_format=3)
-    chunks = (min(LABEL_CHUNK, shape[0]), min(LABEL_CHUNK, shape[1]))
-    array = root.create_array("0", shape=shape, chunks=chunks, dtype="uint32", fill_value=0)
-    root.attrs["ome"] = _described(name, pixel, unit)
-    return array
-
-
-def _described(name: str, pixel: tuple[float, float], unit: str) -> dict[str, Any]:
-    axes = [
-        {"name": axis, "type": "space", **({"unit": unit} if unit else {})} for axis in ("y", "x")
-    ]
-    scale = [{"type": "scale", "scale": list(pixel)}]
-    dataset = {"path": "0", "coordinateTransformations": scale}
-    return {
-        "version": "0.5",
-        "multiscales": [{"name": name, "axes": axes, "datasets": [dataset]}],
-    }
-
-
 logger = logging.getLogger(__name__)
 
 ZARR_MARKER_FILES = (".zattrs", ".zarray", ".zgroup", "zarr.json")
-"""Files that make a folder Zarr."""
+"""Files that mark a folder as Zarr."""
 BIOFORMATS_LAYOUT = "bioformats2raw.layout"
-"""Says that a group holds the images of one file, numbered from 0."""
+"""Marks a group that holds the images of one file, numbered from 0."""
 _UNITS = {
     "micrometer": "um", "nanometer": "nm", "millimeter": "mm", "centimeter": "cm", "meter": "m",
     "second": "s", "millisecond": "ms", "minute": "min", "hour": "h",
 }  # fmt: skip
 _OLD_AXES = "tczyx"
-"""Of OME-Zarr before 0.3, which did not name them."""
+"""Axes of OME-Zarr before 0.3, which did not name them."""
 
 
 def is_zarr(path: Path) -> bool:
@@ -120,7 +44,7 @@ def is_zarr(path: Path) -> bool:
 
 
 def holds_images(path: Path) -> bool:
-    """Whether a Zarr folder is a group of images, such as a plate of OME-Zarr, and itself none."""
+    """Whether a Zarr folder is a group of images, such as a plate of OME-Zarr, not an image."""
     described = set(_attributes(path))
     if (path / ".zarray").is_file() or described & {"multiscales", BIOFORMATS_LAYOUT}:
         return False
@@ -150,7 +74,7 @@ def read_zarr(path: Path, options: ReadOptions) -> ImageFile:
     inside = PurePosixPath(str(level["path"]))
     if inside.is_absolute() or ".." in inside.parts or not (path / inside).is_dir():
         raise RefusedFileError(
-            f"{path.name} refers to {inside}, which is not within it; have it written again."
+            f"{path.name} refers to {inside}, which is not within it; write it again."
         )
     array = opened[str(inside)]
     described = metadata["multiscales"][0].get("axes") or list(_OLD_AXES)[-len(array.shape) :]
@@ -158,7 +82,7 @@ def read_zarr(path: Path, options: ReadOptions) -> ImageFile:
     if len(names) != len(array.shape):
         raise RefusedFileError(
             f"{path.name} names {len(names)} axes ({', '.join(names)}) for an array of "
-            f"{len(array.shape)}; have it written again."
+            f"{len(array.shape)}; write it again."
         )
     scale, units = _pixel_size(metadata["multiscales"][0], described)
     axes = _letters(path, names)
@@ -176,7 +100,7 @@ def read_zarr(path: Path, options: ReadOptions) -> ImageFile:
 
 
 def _metadata(path: Path, group: Any) -> Mapping[str, Any]:
-    """What OME-Zarr says, of any of its versions."""
+    """The OME metadata of a group, from any version of OME-Zarr."""
     attributes = dict(group.attrs)
     metadata = attributes.get("ome", attributes)
     if isinstance(metadata, Mapping) and metadata.get("multiscales"):
@@ -190,7 +114,7 @@ def _metadata(path: Path, group: Any) -> Mapping[str, Any]:
 
 
 def _attributes(path: Path) -> Mapping[str, Any]:
-    """What a Zarr folder says of itself, of any version; nothing where that cannot be read."""
+    """The attributes of a Zarr folder, from any version; empty if unreadable."""
     try:
         if (path / ".zattrs").is_file():
             attributes = json.loads((path / ".zattrs").read_text("utf-8"))
@@ -202,7 +126,7 @@ def _attributes(path: Path) -> Mapping[str, Any]:
 
 
 def _checked(array: Any, path: Path, lazy_above: int) -> Any:
-    """The array, in memory where it is small; what could run code or fill the memory is refused."""
+    """Load a small array; refuse one that could run code or exhaust the memory."""
     dtype = np.dtype(array.dtype)
     stages = [
         *(getattr(array, "filters", None) or ()),
@@ -211,8 +135,8 @@ def _checked(array: Any, path: Path, lazy_above: int) -> Any:
     stages.append(getattr(array, "serializer", None))
     if dtype.kind not in "biufc" or any("pickle" in repr(stage).lower() for stage in stages):
         raise RefusedFileError(
-            f"{path.name} holds Python objects, which can run code when they are read; have plain "
-            "numbers written."
+            f"{path.name} holds Python objects, which can run code when they are read; write plain "
+            "numbers."
         )
     if 0 in array.shape:
         raise RefusedFileError(f"{path.name} has no pixel (shape {array.shape}); write it again.")
@@ -235,7 +159,7 @@ def _letters(path: Path, names: Sequence[str]) -> str:
 def _pixel_size(
     multiscale: Mapping[str, Any], axes: Sequence[Any]
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Size of a pixel by its axis' letter, and its unit, where both are known."""
+    """Pixel size and unit by axis letter, where both are known."""
     factors = [1.0] * len(axes)
     known = False
     for owner in (multiscale["datasets"][0], multiscale):
@@ -246,7 +170,7 @@ def _pixel_size(
     scale, units = {}, {}
     for axis, size in zip(axes, factors, strict=True):
         unit = _UNITS.get(str(axis.get("unit")).lower()) if isinstance(axis, Mapping) else None
-        if known and unit is not None and math.isfinite(size) and size > 0:
+        if known and unit is not None:
             letter = str(axis["name"]).upper()[:1]
             scale[letter], units[letter] = size, unit
     return scale, units
@@ -259,7 +183,7 @@ def _channel_names(metadata: Mapping[str, Any], count: int) -> tuple[str, ...] |
 
 
 def _files(path: Path, level: Path | None = None) -> tuple[Path, ...]:
-    """The files that a result depends on: the metadata and the level that is read."""
+    """The files that a result depends on: the metadata and the level that was read."""
     own = [path / name for name in ZARR_MARKER_FILES if (path / name).is_file()] if level else []
     below = (each for each in (level or path).rglob("*") if each.is_file())
     return (*own, *sorted(below))
@@ -268,3 +192,67 @@ def _files(path: Path, level: Path | None = None) -> tuple[Path, ...]:
 ZARR = Reader(
     ("OME-Zarr",), (".ome.zarr",), lambda path, _: path.is_dir() and is_zarr(path), read_zarr
 )
+
+
+LABEL_CHUNK = 1024
+
+
+@contextmanager
+def label_zarr(
+    path: Path, shape: tuple[int, int], pixel: tuple[float, float] = (1.0, 1.0), unit: str = ""
+) -> Iterator[Any]:
+    """Create an OME-Zarr label image (0.5, one resolution) to be filled in the block.
+
+    It appears under its name when the block succeeds; else nothing is left.
+
+    Parameters
+    ----------
+    path
+        Ends in ``.ome.zarr``.
+    shape
+        Height and width.
+    pixel, unit
+        Height and width of a pixel in `unit`, e.g. ``"micrometer"``.
+
+    Yields
+    ------
+    zarr array (Y, X) of uint32, in chunks of 1024 x 1024; empty chunks take no space.
+
+    Raises
+    ------
+    FileExistsError
+        If the path exists.
+    """
+    if path.exists():
+        raise FileExistsError(f"{path} exists already. Remove it, or choose another name.")
+    with atomic_write(path) as part:
+        yield create_labels(part, path.name.removesuffix(".ome.zarr"), shape, pixel, unit)
+
+
+def create_labels(
+    folder: Path,
+    name: str,
+    shape: tuple[int, int],
+    pixel: tuple[float, float] = (1.0, 1.0),
+    unit: str = "",
+) -> Any:
+    """Create an empty OME-Zarr label image called `name` in a new folder, like `label_zarr`."""
+    import zarr
+
+    root = zarr.open_group(folder, mode="w-", zarr_format=3)
+    chunks = (min(LABEL_CHUNK, shape[0]), min(LABEL_CHUNK, shape[1]))
+    array = root.create_array("0", shape=shape, chunks=chunks, dtype="uint32", fill_value=0)
+    root.attrs["ome"] = _described(name, pixel, unit)
+    return array
+
+
+def _described(name: str, pixel: tuple[float, float], unit: str) -> dict[str, Any]:
+    axes = [
+        {"name": axis, "type": "space", **({"unit": unit} if unit else {})} for axis in ("y", "x")
+    ]
+    scale = [{"type": "scale", "scale": list(pixel)}]
+    dataset = {"path": "0", "coordinateTransformations": scale}
+    return {
+        "version": "0.5",
+        "multiscales": [{"name": name, "axes": axes, "datasets": [dataset]}],
+    }

@@ -1,0 +1,104 @@
+"""NIfTI images and label files."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat.io.image_file import (
+    ImageFile,
+    Reader,
+    ReadOptions,
+    RefusedFileError,
+    check_memory,
+    label_dtype,
+)
+
+_UNITS = {"m": "meter", "mm": "mm", "um": "micron", "s": "sec", "ms": "msec", "us": "usec"}
+"""Our units and those of NIfTI."""
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether the file's name is that of a NIfTI file."""
+    return path.name.lower().endswith(NIFTI.endings)
+
+
+def read_nifti(path: Path, _: ReadOptions) -> ImageFile:
+    """Read NIfTI with reversed axes; voxels are neither flipped nor resampled."""
+    try:
+        nibabel: Any = import_module("nibabel")
+    except ImportError:
+        raise RefusedFileError(
+            f"{path.name} is NIfTI, which needs the package nibabel; install it (pip install "
+            '"napari-simmat[formats]").'
+        ) from None
+    image = nibabel.load(path)
+    stored = image.dataobj
+    axes = "XYZTC"[: len(image.shape)]
+    if not 2 <= len(image.shape) <= 5 or stored.dtype.kind not in "iufc":
+        raise RefusedFileError(
+            f"{path.name} holds {stored.dtype.name} values along {len(image.shape)} axes; save a "
+            "NIfTI image of integers or floats with 2 to 5 axes."
+        )
+    scaled = (stored.slope, stored.inter) != (1.0, 0.0)
+    if scaled or path.name.lower().endswith(".gz"):  # other files are memory-mapped
+        size = max(8, stored.dtype.itemsize) if scaled else stored.dtype.itemsize
+        check_memory(math.prod(image.shape) * size, path.name)
+    data = np.asarray(stored, dtype=np.float32) if scaled else np.asanyarray(stored.get_unscaled())
+    space, time = image.header.get_xyzt_units()
+    named = {"X": space, "Y": space, "Z": space, "T": time}
+    zooms = zip(axes, image.header.get_zooms(), strict=True)
+    scale = {letter: size for letter, size in zooms if letter in named}
+    short = {name: unit for unit, name in _UNITS.items()}
+    units = {letter: short[name] for letter, name in named.items() if name in short}
+    affine = np.asarray(image.affine, dtype=np.float64)
+    return ImageFile(path, data.T, axes[::-1], scale=scale, units=units, affine=affine)
+
+
+def write_labels_nifti(
+    path: Path,
+    labels: NDArray[np.integer[Any]],
+    *,
+    affine: NDArray[np.floating[Any]],
+    units: tuple[str, str] = ("", ""),
+    zooms: Sequence[float] | None = None,
+) -> None:
+    """Write labels as gzip-compressed NIfTI in the voxel order of `affine`.
+
+    Parameters
+    ----------
+    path
+        The file to write; any suffix.
+    labels
+        Label image whose first axes are those of the affine: (X, Y, Z, ...) as NIfTI has them.
+    affine
+        (4, 4), voxel indices to world coordinates.
+    units
+        Units of space and time, ``"mm"``, ``"um"``, ``"s"`` and so on; empty if unknown.
+    zooms
+        Voxel size per axis, where an axis lies beyond the affine (time).
+    """
+    nibabel: Any = import_module("nibabel")  # optional, and without useful types
+
+    data = np.asarray(labels, dtype=label_dtype(int(labels.max(initial=0))))
+    image = nibabel.Nifti1Image(data, np.asarray(affine, dtype=np.float64))
+    image.header.set_xyzt_units(*(_UNITS.get(unit, "unknown") for unit in units))
+    if zooms is not None:
+        image.header.set_zooms(tuple(float(zoom) for zoom in zooms))
+    with path.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as stream:
+        stream.write(image.to_bytes())
+
+
+NIFTI = Reader(
+    ("NIfTI (.nii, .nii.gz)",),
+    (".nii", ".nii.gz"),
+    lambda path, _: is_nifti(path) and path.is_file(),
+    read_nifti,
+)
