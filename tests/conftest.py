@@ -20,6 +20,14 @@ pytest_plugins = ["tests.model_files"]
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--real-windows",
+        action="store_true",
+        help="open napari's window for all tests of the widgets, not only for those marked",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Each process of pytest-xdist gets a screen of its own, so that none takes another's focus."""
     if hasattr(config, "workerinput") and os.environ.get("DISPLAY") and shutil.which("Xvfb"):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pkgutil
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from napari_simmat.cli import main
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -70,24 +70,27 @@ def test_what_is_said_to_be_a_part_of_the_package_is_one() -> None:
     assert not wrong
 
 
-@pytest.mark.parametrize("command", simmat_commands())
-def test_a_command_exists_with_its_options(command: str) -> None:
-    """By its help: the words before the first option or value name a command."""
-    words = command.split(" #")[0].split()[1:]
+def command_of(line: str) -> tuple[str, ...]:
+    """The words before the first option or value; they name a command."""
+    words = line.split(" #")[0].split()[1:]
     names = words[: 2 if words[:1] == ["models"] else 1]
-    if names and names[0].startswith("-"):
-        names = []
-    shown = subprocess.run(
-        [sys.executable, "-c", "from napari_simmat.cli import main; main()", *names, "--help"],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        env=wide_terminal(),
-        timeout=120,
-    )
-    assert shown.returncode == 0, shown.stdout + shown.stderr
-    options = {word.split("=")[0] for word in words if word.startswith("--")} - {"--help"}
-    missing = {option for option in options if not re.search(rf"{option}\b", shown.stdout)}
+    return () if names and names[0].startswith("-") else tuple(names)
+
+
+@pytest.mark.parametrize(
+    "names", sorted({command_of(line) for line in simmat_commands()}), ids=" ".join
+)
+def test_a_command_exists_with_its_options(
+    names: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # a narrow terminal may break an option's name
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert main([*names, "--help"]) == 0
+    shown = capsys.readouterr().out
+    lines = [line for line in simmat_commands() if command_of(line) == names]
+    words = {word.split("=")[0] for line in lines for word in line.split(" #")[0].split()}
+    options = {word for word in words if word.startswith("--")} - {"--help"}
+    missing = {option for option in options if not re.search(rf"{option}\b", shown)}
     assert not missing, f"simmat {' '.join(names)} has no {', '.join(sorted(missing))}"
 
 
@@ -110,10 +113,3 @@ def test_links_to_files_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\((?!\w+:|#)([^)#\s]+)", page.read_text("utf-8"))
     missing = [link for link in links if not (page.parent / link).exists()]
     assert not missing
-
-
-def wide_terminal() -> dict[str, str]:
-    import os
-
-    # A help text wrapped to a narrow terminal may break an option's name.
-    return {**os.environ, "COLUMNS": "200", "NO_COLOR": "1"}

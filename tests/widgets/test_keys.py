@@ -19,6 +19,7 @@ from tests.widgets.scenes import CENTRES, grey
 CTRL = Qt.KeyboardModifier.ControlModifier
 
 
+@pytest.mark.real_window
 def test_keys_act_while_the_image_or_no_layer_is_active(ready: Any) -> None:
     for active in (ready.viewer.layers["discs"], None):
         ready.click(*CENTRES[0])
@@ -30,6 +31,7 @@ def test_keys_act_while_the_image_or_no_layer_is_active(ready: Any) -> None:
         ready.key(Qt.Key.Key_Z, CTRL)
 
 
+@pytest.mark.real_window
 def test_on_the_image_c_is_napari_s_while_there_is_nothing_to_commit(ready: Any) -> None:
     image = ready.viewer.layers["discs"]
     ready.viewer.layers.selection.active = image
@@ -44,13 +46,14 @@ def test_on_the_image_c_is_napari_s_while_there_is_nothing_to_commit(ready: Any)
     assert ready.viewer.layers["SimMAT objects"].data.any()
 
 
+@pytest.mark.real_window
 @pytest.mark.parametrize("where", ["layer list", "model", "table", "canvas"])
 def test_keys_act_while_a_list_has_the_focus(ready: Any, where: str) -> None:
     ready.viewer.add_image(grey(), name="cc first by letter")
     ready.idle()
     ready.tab.objects_fold.set_open(True)
     ready.click(*CENTRES[0])
-    ready.viewer.window._qt_window.activateWindow()
+    ready.activate()
     widget = {
         "layer list": ready.viewer.window._qt_viewer.layers,
         "model": ready.tab.models._list,
@@ -72,10 +75,11 @@ def test_keys_act_while_a_list_has_the_focus(ready: Any, where: str) -> None:
     assert not ready.viewer.layers["SimMAT objects"].data.any()
 
 
+@pytest.mark.real_window
 def test_the_field_for_a_class_takes_letters_and_gives_the_keyboard_back(ready: Any) -> None:
     ready.click(*CENTRES[0])
     ready.tab.objects_fold.set_open(True)
-    ready.viewer.window._qt_window.activateWindow()
+    ready.activate()
     field = ready.tab.panel.category.lineEdit()
     field.setFocus()
     ready.qtbot.waitUntil(field.hasFocus)
@@ -103,6 +107,7 @@ def test_keys_are_those_that_were_recorded() -> None:
     assert names.keys() == recorded["keys"]
 
 
+@pytest.mark.real_window
 def test_all_keys_are_given_back(ready: Any) -> None:
     viewer = ready.viewer
     image = viewer.layers["discs"]
@@ -115,5 +120,5 @@ def test_all_keys_are_given_back(ready: Any) -> None:
     assert ready.tab._on_double_click not in viewer.mouse_double_click_callbacks
     viewer.layers.selection.active = image
     image.contrast_limits = (3, 9)
-    QTest.keyClick(ready.canvas, Qt.Key.Key_C)
+    ready.tap(Qt.Key.Key_C)
     assert tuple(image.contrast_limits) != (3, 9)

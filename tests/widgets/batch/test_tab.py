@@ -52,6 +52,8 @@ from tests.widgets.conftest import SECONDS, Window
 from tests.widgets.dropping import drop
 from tests.widgets.scenes import grey
 
+pytestmark = pytest.mark.all_tabs
+
 LEFT = Qt.MouseButton.LeftButton
 CLICK = "index,axis-0,axis-1,label,object\n0,{0},{1},1,1\n"
 
@@ -128,6 +130,7 @@ def batch(window: Window) -> Batch:
     return Batch(window)
 
 
+@pytest.mark.real_window
 def test_a_folder_is_dropped_tried_run_and_opened(
     batch: Batch, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,7 +246,7 @@ def test_what_is_half_typed_counts_when_a_button_is_pressed(
     batch.choose(data, tmp_path / "out", EVERYTHING)
     tab.form.how.set_open(True)
     label = quality_of(tab.form)  # the number beside the slider
-    batch.window.viewer.window._qt_window.activateWindow()
+    batch.window.activate()
     label.setFocus()
     batch.until(label.hasFocus)
     batch.type(label, "0.99")

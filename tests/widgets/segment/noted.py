@@ -84,9 +84,9 @@ def main(folder: Path) -> None:
     layer = viewer.layers["SimMAT objects"]
     viewer.layers.selection.active = layer
     layer.brush_size, layer.selected_label, layer.mode = 8, 5, "paint"
-    window._drag([(100, 30), (110, 60)], slowly=True)
+    window.draw([(100, 30), (110, 60)], slowly=True)
     layer.selected_label, layer.mode = 0, "erase"
-    window._drag([CENTRES[0], (CENTRES[0][0], CENTRES[0][1] + 20)], slowly=False)
+    window.draw([CENTRES[0], (CENTRES[0][0], CENTRES[0][1] + 20)], slowly=False)
     np.save(folder / "labels.npy", layer.data)
     (folder / "go").touch()
     while True:

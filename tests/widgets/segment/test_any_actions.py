@@ -335,7 +335,17 @@ def _open(work: Any) -> dict[tuple[int, ...], Asked]:
 
 
 @pytest.mark.slow
+@pytest.mark.real_window
 def test_any_order_of_actions_raises_nothing_and_is_undone(window: Any) -> None:
+    act_at_random(window)
+
+
+@pytest.mark.slow
+def test_any_order_of_actions_without_a_window(window: Any) -> None:
+    act_at_random(window)
+
+
+def act_at_random(window: Any) -> None:
     machine = type("Machine", (AnyActions,), {"window": window})
     steps = min(ACTIONS, 50)
     run_state_machine_as_test(

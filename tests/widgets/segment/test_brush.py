@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pytest
 from qtpy.QtCore import Qt
 
 from tests.widgets.scenes import CENTRES, grey
@@ -13,6 +14,7 @@ from tests.widgets.scenes import CENTRES, grey
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 
 
+@pytest.mark.real_window
 def test_strokes_and_commits_are_undone_in_the_order_they_were_made(ready: Any) -> None:
     ready.click(*CENTRES[0])
     ready.key(Qt.Key.Key_C)
@@ -21,10 +23,10 @@ def test_strokes_and_commits_are_undone_in_the_order_they_were_made(ready: Any) 
     layer.brush_size, layer.selected_label = 6, 1
     states = [layer.data.copy()]
     layer.mode = "paint"
-    ready._drag([(100, 30), (110, 60)], slowly=True)
+    ready.draw([(100, 30), (110, 60)], slowly=True)
     states.append(layer.data.copy())
     layer.mode = "erase"
-    ready._drag([CENTRES[0], (CENTRES[0][0], CENTRES[0][1] + 20)], slowly=False)
+    ready.draw([CENTRES[0], (CENTRES[0][0], CENTRES[0][1] + 20)], slowly=False)
     states.append(layer.data.copy())
     ready.click(*CENTRES[1])
     ready.key(Qt.Key.Key_C)
@@ -65,9 +67,9 @@ def test_what_napari_remembers_is_right_after_the_tab_is_closed(ready: Any) -> N
     layer = ready.viewer.layers["SimMAT objects"]
     ready.viewer.layers.selection.active = layer
     layer.brush_size, layer.selected_label, layer.mode = 6, 3, "paint"
-    ready._drag([(100, 30), (110, 60)], slowly=False)
+    ready.draw([(100, 30), (110, 60)], slowly=False)
     once = layer.data.copy()
-    ready._drag([(30, 100), (40, 130)], slowly=False)
+    ready.draw([(30, 100), (40, 130)], slowly=False)
     layer.mode = "pan_zoom"
     ready.key(Qt.Key.Key_Z, CTRL)
     assert np.array_equal(layer.data, once)

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from qtpy.QtCore import Qt
-from qtpy.QtTest import QTest
 from segment_anything import sam_model_registry
 
 from napari_simmat.checkpoints.loading import load_model
@@ -97,7 +96,7 @@ def test_a_preview_is_to_look_at_and_the_exact_mask_is_committed(
     wait_for_preview(encoding)
     assert encoding.status.kind == "working"
     coarse = shown(encoding)
-    QTest.keyClick(encoding.canvas, Qt.Key.Key_C)
+    encoding.tap(Qt.Key.Key_C)
     blocks.release()
     encoding.qtbot.waitUntil(lambda: "is committed when it is there" in encoding.status.text)
     assert encoding.interaction.objects is None

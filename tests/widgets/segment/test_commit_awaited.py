@@ -37,7 +37,7 @@ def click_and_commit(window: Any) -> Gate:
     y, x = CENTRES[0]
     gate = Gate(window)
     click_without_waiting(window, y, x + 3)
-    QTest.keyClick(window.canvas, Qt.Key.Key_C)
+    window.tap(Qt.Key.Key_C)
     gate.wait()
     return gate
 

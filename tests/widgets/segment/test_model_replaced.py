@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from napari_simmat.checkpoints import registry
 
 
+@pytest.mark.all_tabs
 def test_a_replaced_file_is_another_model(ready: Any, user_folder: Path) -> None:
     models = ready.tab.models
     put("tiny-rgb-1", user_folder)
@@ -34,6 +36,7 @@ def test_a_replaced_file_is_another_model(ready: Any, user_folder: Path) -> None
     assert not np.array_equal(before, after)
 
 
+@pytest.mark.all_tabs
 def test_a_model_that_has_gone_is_not_asked_any_more(ready: Any, user_folder: Path) -> None:
     models = ready.tab.models
     path = put("tiny-rgb-1", user_folder)

@@ -61,6 +61,7 @@ def test_a_coarse_pixel_lies_amid_the_fine_ones_that_it_covers(options: dict[str
     assert ImageGeometry(layer).remark == ""
 
 
+@pytest.mark.real_window
 def test_a_click_on_a_multiscale_image_gives_a_mask_in_the_right_place(
     window: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,7 +115,9 @@ def test_of_several_objects_one_wholly_under_another_is_not_lost_either(ready: A
 # --------------------------------------------------------------------------- reopening
 
 
-@pytest.mark.parametrize("how", ["key", "double click", "table"])
+@pytest.mark.parametrize(
+    "how", ["key", pytest.param("double click", marks=pytest.mark.real_window), "table"]
+)
 def test_a_finished_object_opens_again_with_its_prompts(ready: Any, how: str) -> None:
     ready.click(*CENTRES[0])
     ready.click(CENTRES[0][0] + 9, CENTRES[0][1])

@@ -184,6 +184,7 @@ def test_where_no_plane_can_be_prompted_a_sentence_says_why(window: Any) -> None
     assert window.status.kind == "done"
 
 
+@pytest.mark.real_window
 def test_finished_objects_are_changed_in_3d(window: Any) -> None:
     window.viewer.add_image(np.stack([grey()] * 2), name="stack")
     window.open_widget()
@@ -217,6 +218,7 @@ def test_finished_objects_are_changed_in_3d(window: Any) -> None:
     assert set(np.unique(labels.data)) == {0, 1, 2, 3}
 
 
+@pytest.mark.real_window
 def test_a_transposed_view_is_clicked_where_it_shows_the_object(window: Any) -> None:
     window.viewer.add_image(np.stack([grey()] * 2), name="stack")
     window.open_widget()

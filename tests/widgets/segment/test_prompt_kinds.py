@@ -38,6 +38,7 @@ def test_an_ellipse_is_drawn_and_becomes_the_object(ready: Any) -> None:
     assert ready.tab.buttons.box.isChecked()
 
 
+@pytest.mark.real_window
 def test_a_polygon_is_clicked_and_becomes_the_object(ready: Any) -> None:
     (y, x), radius = CENTRES[2], RADII[2]
     ready.interaction.prompts.draw_boxes()
@@ -46,7 +47,7 @@ def test_a_polygon_is_clicked_and_becomes_the_object(ready: Any) -> None:
         ready.press(y + radius * np.sin(angle), x + radius * np.cos(angle))
         QApplication.processEvents()
         assert not ready.interaction.work.prompts, "nothing is asked while it is being drawn"
-    QTest.keyClick(ready.canvas, Qt.Key.Key_Escape)
+    ready.tap(Qt.Key.Key_Escape)
     ready.idle()
     assert ready.interaction.work.prompts.outlines[0].kind == "polygon"
     assert iou(preview(ready) > 0, discs()[1] == 3) > 0.8
@@ -57,6 +58,7 @@ def test_a_polygon_is_clicked_and_becomes_the_object(ready: Any) -> None:
     assert iou(preview(ready) > 0, discs()[1] == 3) > 0.8
 
 
+@pytest.mark.real_window
 def test_a_scribble_means_the_points_along_it_and_has_a_sign(ready: Any) -> None:
     y0, x0, y1, x1 = 20, 30, 95, 195  # over two discs
     ready.drag(y0, x0, y1, x1)
@@ -80,6 +82,7 @@ def test_a_scribble_means_the_points_along_it_and_has_a_sign(ready: Any) -> None
     assert iou(preview(ready) > 0, discs()[1] == 1) > 0.8
 
 
+@pytest.mark.real_window
 def test_a_box_that_is_drawn_slowly_is_one_operation(ready: Any) -> None:
     y0, x0, y1, x1 = around(0)
     ready.drag(y0, x0, y1, x1, slowly=True)

@@ -204,6 +204,7 @@ def test_of_an_object_that_crosses_a_plane_only_that_plane_is_replaced(window: A
     assert window.interaction.work.finished.register.census == LabelIndex.of(layer.data)
 
 
+@pytest.mark.real_window
 def test_shapes_and_scribbles_from_the_side(window: Any) -> None:
     labels = open_blobs(window, translate=(0.0, 0.0, 0.0), scale=(2.0, 1.0, 1.0))
     z, y, x = BLOBS[0][0]
@@ -292,6 +293,7 @@ def test_the_normalisation_is_that_of_the_whole_stack(
     assert len(window.interaction.segmenter._statistics) == 1
 
 
+@pytest.mark.real_window
 def test_rolling_with_the_button_of_the_viewer(window: Any) -> None:
     labels = open_blobs(window)
     middle = BLOBS[0][0]

@@ -293,8 +293,8 @@ def test_a_hundred_and_twenty_steps_are_undone_and_redone_with_keys(ready: Any) 
         states.append(layer.data.copy())
     ready.idle()
     for state in states[-2::-1]:
-        QTest.keyClick(ready.canvas, Qt.Key.Key_Z, CONTROL)
+        ready.tap(Qt.Key.Key_Z, CONTROL)
         assert np.array_equal(layer.data, state)
     for state in states[1:]:
-        QTest.keyClick(ready.canvas, Qt.Key.Key_Z, CONTROL | SHIFT)
+        ready.tap(Qt.Key.Key_Z, CONTROL | SHIFT)
         assert np.array_equal(layer.data, state)

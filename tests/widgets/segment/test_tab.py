@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pytest
 from qtpy.QtCore import Qt
 
 from tests.widgets.gate import Gate, click_without_waiting
@@ -268,6 +269,7 @@ def test_segment_answers_again(ready: Any) -> None:
     assert "click on an object" in ready.status.text
 
 
+@pytest.mark.real_window
 def test_buttons_do_what_the_keys_do(ready: Any) -> None:
     tab = ready.tab
     assert not tab.buttons.commit.isEnabled()

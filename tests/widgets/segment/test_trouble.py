@@ -302,11 +302,12 @@ def test_layers_renamed_and_reordered(ready: Any) -> None:
 # -------------------------------------------------------------------------- keys, focus
 
 
+@pytest.mark.real_window
 def test_no_shortcut_acts_while_a_text_field_has_the_focus(ready: Any) -> None:
     ready.click(*CENTRES[0])
     field = QLineEdit()
     ready.tab.layout().addWidget(field)
-    ready.viewer.window._qt_window.activateWindow()
+    ready.activate()
     ready.qtbot.waitUntil(lambda: field.isVisible() and field.isActiveWindow())
     field.setFocus()
     ready.qtbot.waitUntil(lambda: QApplication.focusWidget() is field)
@@ -325,9 +326,10 @@ def test_no_shortcut_acts_while_a_text_field_has_the_focus(ready: Any) -> None:
     assert "SimMAT objects" in ready.viewer.layers
 
 
+@pytest.mark.real_window
 def test_keys_work_after_a_button_or_a_list_was_used(ready: Any) -> None:
     ready.click(*CENTRES[0])
-    ready.viewer.window._qt_window.activateWindow()
+    ready.activate()
     for control in (ready.tab.buttons.segment, ready.tab.models._list):
         QTest.mouseClick(control, Qt.MouseButton.LeftButton)
         popup = QApplication.activePopupWidget()
@@ -337,6 +339,7 @@ def test_keys_work_after_a_button_or_a_list_was_used(ready: Any) -> None:
         assert not control.hasFocus()
 
 
+@pytest.mark.real_window
 def test_on_boxes_napari_keeps_its_keys_and_ours_get_alt(ready: Any) -> None:
     ready.interaction.prompts.draw_boxes()
     ready.key(Qt.Key.Key_T)
@@ -373,6 +376,7 @@ def test_keys_and_events_are_given_back(ready: Any) -> None:
 # --------------------------------------------------------------------------- the end
 
 
+@pytest.mark.real_window
 def test_taking_the_widget_out_of_its_dock_ends_its_thread(ready: Any) -> None:
     worker = ready.interaction.worker
     ready.click(*CENTRES[0])
@@ -381,6 +385,7 @@ def test_taking_the_widget_out_of_its_dock_ends_its_thread(ready: Any) -> None:
     assert "SimMAT preview" not in ready.viewer.layers
 
 
+@pytest.mark.real_window
 def test_closing_the_viewer_in_the_middle_of_work_leaves_no_thread(ready: Any) -> None:
     gate = Gate(ready)
     click_without_waiting(ready, *CENTRES[0])
@@ -393,6 +398,7 @@ def test_closing_the_viewer_in_the_middle_of_work_leaves_no_thread(ready: Any) -
     ready.qtbot.waitUntil(lambda: not worker.alive, timeout=SECONDS)
 
 
+@pytest.mark.real_window
 def test_the_widget_that_napari_opens_from_its_menu(window: Any) -> None:
     window.viewer.add_image(grey(), name="discs")
     _, window.widget = window.viewer.window.add_plugin_dock_widget("napari-simmat", "SimMAT")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
@@ -12,6 +13,7 @@ from tests.widgets.conftest import Window
 from tests.widgets.scenes import CENTRES, discs, grey, iou
 
 
+@pytest.mark.real_window
 def test_two_viewers_do_not_know_each_other(open_window: Callable[[], Window]) -> None:
     first, second = windows = open_window(), open_window()
     _, labels = discs()
@@ -31,7 +33,7 @@ def test_two_viewers_do_not_know_each_other(open_window: Callable[[], Window]) -
     for window, layer, place in zip(windows, layers, CENTRES[2:], strict=False):
         window.viewer.layers.selection.active = layer
         layer.mode, layer.brush_size, layer.selected_label = "paint", 8, 7
-        window._drag([place, (place[0] + 10, place[1] + 10)], slowly=False)
+        window.draw([place, (place[0] + 10, place[1] + 10)], slowly=False)
     painted = [layer.data.copy() for layer in layers]
     assert [int((layer == 7).sum()) > 30 for layer in painted] == [True, True]
     first.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
@@ -42,6 +44,7 @@ def test_two_viewers_do_not_know_each_other(open_window: Callable[[], Window]) -
     assert np.array_equal(layers[1].data, committed[1])
 
 
+@pytest.mark.real_window
 def test_closing_one_viewer_leaves_the_work_in_another_alone(
     open_window: Callable[[], Window],
 ) -> None:

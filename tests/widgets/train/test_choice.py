@@ -19,6 +19,8 @@ from tests.widgets.dropping import drop
 from tests.widgets.scenes import discs
 from tests.widgets.train.test_tab import LEFT, Trainer, add_layers
 
+pytestmark = pytest.mark.all_tabs
+
 
 @pytest.fixture
 def trainer(window: Any) -> Trainer:
@@ -207,6 +209,7 @@ def test_a_training_that_goes_on_in_another_window_is_refused(trainer: Trainer) 
     assert not trainer.training.busy
 
 
+@pytest.mark.real_window
 def test_nothing_is_cut_off_and_the_form_scrolls_where_there_is_little_room(
     trainer: Trainer,
 ) -> None:

@@ -22,6 +22,8 @@ from napari_simmat.widgets.train.tab import STOP_AT_ONCE
 from tests.widgets.conftest import SECONDS, Window
 from tests.widgets.scenes import CENTRES, discs, iou
 
+pytestmark = pytest.mark.all_tabs
+
 LEFT = Qt.MouseButton.LeftButton
 
 
@@ -104,6 +106,7 @@ def trainer(window: Window) -> Trainer:
     return trainer
 
 
+@pytest.mark.real_window
 def test_two_layers_and_their_labels_become_a_model_that_segments(
     trainer: Trainer, user_folder: Path
 ) -> None:

@@ -1,0 +1,415 @@
+"""The hands of a user: the same moves on a real window or, much faster, on a viewer without one.
+
+`Hands` is what a test drives. `Headless` shows the tab alone, on napari's viewer model: mouse and
+keys go to napari's tools and keymaps as its canvas hands them on. `Window` opens napari's window
+and sends real events to its canvas.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from app_model.backends.qt import qkeysequence2modelkeybinding
+from napari._vispy.mouse_event import NapariMouseEvent
+from napari.components import ViewerModel
+from napari.utils._proxies import ReadOnlyWrapper
+from napari.utils.interactions import (
+    mouse_double_click_callbacks,
+    mouse_move_callbacks,
+    mouse_press_callbacks,
+    mouse_release_callbacks,
+)
+from napari.utils.key_bindings import KeymapHandler
+from qtpy.QtCore import QCoreApplication, QEvent, QKeyCombination, QPoint, QPointF, Qt
+from qtpy.QtGui import QKeySequence, QMouseEvent
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication, QVBoxLayout, QWidget
+from vispy.app.canvas import MouseEvent
+
+from napari_simmat.widgets.main import SimMATWidget
+from napari_simmat.widgets.segment.tab import SegmentTab
+
+SECONDS = 180_000
+"""Patience of a test with the worker, in milliseconds: torch is loaded once."""
+LEFT, NONE = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+
+
+class Hands:
+    """The viewer, the widget, and hands on mouse and keyboard."""
+
+    def __init__(self, viewer: Any, qtbot: Any) -> None:
+        self.viewer = viewer
+        self.qtbot = qtbot
+        self.widget: Any = None
+
+    def open_widget(self) -> Any:
+        self.widget = self._new_widget()
+        # So that tests count what they ask for; what is encoded unasked has tests of its own.
+        self.widget.segment.stack.panel.ahead.setChecked(False)
+        self._show()
+        return self.widget
+
+    def release(self) -> None:
+        """Let the widget go, if it is still there, and see its thread end."""
+        if self.widget is not None:
+            worker = self.interaction.worker
+            self.widget.release()
+            assert worker.join(SECONDS / 1000), "the worker's thread goes on"
+        self.widget = None
+
+    def close_widget(self) -> None:
+        """Close the widget as a person does, and see its thread end."""
+        widget, worker = self.widget, self.interaction.worker
+        self.widget = None
+        self._take_out(widget)
+        assert worker.join(SECONDS / 1000), "the worker's thread goes on"
+
+    @property
+    def tab(self) -> Any:
+        assert self.widget is not None
+        return self.widget.segment
+
+    @property
+    def interaction(self) -> Any:
+        return self.tab.interaction
+
+    @property
+    def status(self) -> Any:
+        return self.tab.status.value()
+
+    def idle(self) -> None:
+        """Wait until nothing is pending in the window and the worker."""
+        self.qtbot.waitUntil(lambda: self._is_idle(), timeout=SECONDS)
+
+    def _is_idle(self) -> bool:
+        """Whether a turn of the event loop leaves nothing to do, neither here nor there."""
+        worker = self.interaction.worker
+        was_idle = worker.idle  # what it told until then, this turn delivers
+        QApplication.processEvents()
+        return was_idle and worker.idle and not self.tab.busy
+
+    def take(self, tool: Any) -> None:
+        """Take a tool in hand by its button."""
+        QTest.mouseClick(tool, LEFT)
+
+    def click(self, y: float, x: float) -> None:
+        """Press on a position of the world with the points tool, and wait for the answer."""
+        self.take(self.tab.buttons.point)
+        self.press(y, x)
+        self.idle()
+
+    def hover(self, y: float, x: float) -> None:
+        """Move the mouse to a position of the world."""
+        self._move(y, x)
+        position, shown = self.viewer.cursor.position, self.viewer.dims.displayed
+        assert np.allclose([position[axis] for axis in shown], (y, x), atol=2)
+
+    def double_click(self, y: float, x: float) -> None:
+        """Press twice on a position of the world with the points tool, as a person does."""
+        self.take(self.tab.buttons.point)
+        self.press(y, x)
+        QApplication.processEvents()
+        self._press_again(y, x)
+        self.idle()
+
+    def click_row(self, row: int, *, double: bool = False) -> None:
+        """Press on a row of the table of objects."""
+        table = self.tab.panel.table
+        self.qtbot.waitUntil(table.isVisible)
+        where = table.visualRect(table.model().index(row, 0)).center()
+        viewport = table.viewport()
+        QTest.mouseClick(viewport, LEFT, NONE, where)
+        if double:
+            QTest.mouseDClick(viewport, LEFT, NONE, where)
+        self.idle()
+
+    def type_class(self, name: str) -> None:
+        """Type a class into its field and press Enter."""
+        field = self.tab.panel.category.lineEdit()
+        field.selectAll()
+        QTest.keyClicks(field, name)
+        QTest.keyClick(field, Qt.Key.Key_Return)
+        self.idle()
+
+    def drag(
+        self,
+        y0: float,
+        x0: float,
+        y1: float,
+        x1: float,
+        *,
+        mode: str = "add_rectangle",
+        slowly: bool = False,
+    ) -> None:
+        """Draw a rectangle or an ellipse, and wait for the answer."""
+        self.take(self.tab.buttons.box)
+        self.interaction.prompts.boxes.mode = mode
+        self.draw([(y0, x0), (y1, x1)], slowly=slowly)
+
+    def stroke(self, path: Sequence[tuple[float, float]]) -> None:
+        """Draw a line with the tool for scribbles, and wait for the answer."""
+        self.take(self.tab.buttons.scribble)
+        self.press(*path[0])
+        for (y0, x0), (y1, x1) in itertools.pairwise(path):
+            for part in np.linspace(0, 1, 6):
+                self._move(y0 + part * (y1 - y0), x0 + part * (x1 - x0))
+        self.press(*path[-1])
+        self.idle()
+
+    def key(self, key: Any, modifiers: Any = NONE) -> None:
+        """Press a key on the canvas, and wait for what follows."""
+        self.tap(key, modifiers)
+        self.idle()
+
+    def choose(self, choice: Any, title: str) -> None:
+        """Pick an entry of a list with the keyboard, and wait for what follows."""
+        self.idle()
+        step = Qt.Key.Key_Down if choice.findText(title) > choice.currentIndex() else Qt.Key.Key_Up
+        for _ in range(choice.count()):
+            if choice.currentText() != title:
+                QTest.keyClick(choice, step)
+        assert choice.currentText() == title
+        self.idle()
+
+    # ---------------------------------------------------------- what the two do differently
+
+    def activate(self) -> None:
+        """Bring the window that shows the tab to the front, so that fields can have the focus."""
+        raise NotImplementedError
+
+    def press(self, y: float, x: float) -> None:
+        """Press the left button on a position of the world."""
+        raise NotImplementedError
+
+    def draw(self, path: Sequence[tuple[float, float]], *, slowly: bool = False) -> None:
+        """Draw with the button held, from the first to the last position of the world."""
+        raise NotImplementedError
+
+    def tap(self, key: Any, modifiers: Any = NONE) -> None:
+        """Press a key on the canvas, and wait for nothing."""
+        raise NotImplementedError
+
+    def _new_widget(self) -> Any:
+        raise NotImplementedError
+
+    def _show(self) -> None:
+        raise NotImplementedError
+
+    def _take_out(self, widget: Any) -> None:
+        raise NotImplementedError
+
+    def _move(self, y: float, x: float) -> None:
+        raise NotImplementedError
+
+    def _press_again(self, y: float, x: float) -> None:
+        raise NotImplementedError
+
+
+class SegmentAlone(QWidget):
+    """The Segment tab in a window of its own, for the tests that need no other."""
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
+        self.segment = SegmentTab(viewer)
+        QVBoxLayout(self).addWidget(self.segment)
+        self._released = False
+
+    def release(self) -> None:
+        if not self._released:
+            self._released = True
+            self.segment.release()
+
+
+class Headless(Hands):
+    """A viewer without a window: napari's model, tools and keymaps, no canvas and no OpenGL.
+
+    Parameters
+    ----------
+    whole
+        Whether `open_widget` makes all tabs, not the Segment tab alone.
+    """
+
+    def __init__(self, qtbot: Any, *, whole: bool = False) -> None:
+        super().__init__(ViewerModel(), qtbot)
+        self.whole = whole
+        self._keys = KeymapHandler()
+        self._held: MouseEvent | None = None
+        self._shown: list[QWidget] = []
+
+    def close(self) -> None:
+        """Delete what was shown."""
+        self.release()
+        for widget in self._shown:
+            widget.close()
+            widget.deleteLater()
+        self._shown.clear()
+        QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+
+    def activate(self) -> None:
+        self.widget.activateWindow()
+
+    def press(self, y: float, x: float) -> None:
+        self._mouse("mouse_press", y, x)
+        self._mouse("mouse_release", y, x)
+
+    def draw(self, path: Sequence[tuple[float, float]], *, slowly: bool = False) -> None:
+        (y0, x0), (y1, x1) = path[0], path[-1]
+        self._mouse("mouse_press", y0, x0)
+        for part in (0.3, 0.7, 1.0):
+            for _ in range(20 if slowly else 1):
+                QApplication.processEvents()
+            self._mouse("mouse_move", y0 + part * (y1 - y0), x0 + part * (x1 - x0))
+        self._mouse("mouse_release", y1, x1)
+        self.idle()
+
+    def tap(self, key: Any, modifiers: Any = NONE) -> None:
+        active = self.viewer.layers.selection.active
+        self._keys.keymap_providers = [self.viewer] if active is None else [active, self.viewer]
+        pressed = QKeySequence(QKeyCombination(modifiers, key))
+        binding = qkeysequence2modelkeybinding(pressed)
+        self._keys.press_key(binding)
+        self._keys.release_key(binding)
+
+    def _new_widget(self) -> Any:
+        return (SimMATWidget if self.whole else SegmentAlone)(self.viewer)
+
+    def _show(self) -> None:
+        self._shown.append(self.widget)
+        self.widget.resize(400, 800)
+        self.widget.show()
+
+    def _take_out(self, widget: Any) -> None:
+        widget.release()
+        widget.hide()
+
+    def _move(self, y: float, x: float) -> None:
+        self._mouse("mouse_move", y, x)
+        QApplication.processEvents()
+
+    def _press_again(self, y: float, x: float) -> None:
+        self._mouse("mouse_double_click", y, x)
+        self._mouse("mouse_release", y, x)
+
+    def _mouse(self, kind: str, y: float, x: float) -> None:
+        """One event at a position of the world, as napari's canvas hands it on."""
+        viewer, dims = self.viewer, self.viewer.dims
+        self._draw_canvas()
+        camera = _camera(viewer)
+        position = list(dims.point)
+        for axis, value in zip(dims.displayed[-2:], (y, x), strict=True):
+            position[axis] = value
+        middle = np.array(viewer.canvas.size) / 2
+        row, column = middle + camera.zoom * (np.array([y, x]) - camera.center[-2:])
+        pressed = self._held
+        raw = MouseEvent(
+            kind,
+            pos=(column, row),
+            button=None if kind == "mouse_move" and pressed is None else 1,
+            buttons=[1] if pressed is not None or kind == "mouse_press" else [],
+            press_event=pressed,
+        )
+        if kind == "mouse_press":
+            self._held = raw
+        elif kind == "mouse_release":
+            self._held = None
+        event = NapariMouseEvent(
+            event=raw,
+            view_direction=camera.calculate_nd_view_direction(dims.ndim, dims.displayed),
+            up_direction=camera.calculate_nd_up_direction(dims.ndim, dims.displayed),
+            camera_zoom=camera.zoom,
+            position=tuple(position),
+            dims_displayed=list(dims.displayed),
+            dims_point=list(dims.point),
+            viewbox=(0, 0),
+        )
+        viewer.cursor.position = event.position
+        shown = ReadOnlyWrapper(event, exceptions=("handled",))
+        callbacks = _CALLBACKS[kind]
+        callbacks(viewer, shown)
+        active = viewer.layers.selection.active
+        if active is not None:
+            callbacks(active, shown)
+
+    def _draw_canvas(self) -> None:
+        """Tell the layers what is in view, as each frame does: how near a click has to be."""
+        viewer, camera = self.viewer, _camera(self.viewer)
+        half = np.array(viewer.canvas.size) / 2 / camera.zoom
+        corners = np.array([viewer.dims.point, viewer.dims.point], dtype=float)
+        corners[:, viewer.dims.displayed[-2:]] = camera.center[-2:] + np.array([-half, half])
+        for layer in viewer.layers:
+            axes = sorted(layer._slice_input.displayed)
+            if len(axes) <= viewer.dims.ndisplay:
+                axes = list(viewer.dims.displayed[-len(axes) :])
+            layer._update_draw(
+                scale_factor=1 / camera.zoom,
+                corner_pixels_displayed=corners[:, axes],
+                shape_threshold=viewer.canvas.size,
+            )
+
+
+_CALLBACKS = {
+    "mouse_press": mouse_press_callbacks,
+    "mouse_move": mouse_move_callbacks,
+    "mouse_release": mouse_release_callbacks,
+    "mouse_double_click": mouse_double_click_callbacks,
+}
+
+
+def _camera(viewer: Any) -> Any:
+    return getattr(viewer, "scene", viewer).camera  # scene: from napari 0.9
+
+
+class Window(Hands):
+    """napari's window on the (virtual) screen; `open_widget` docks the widget."""
+
+    @property
+    def canvas(self) -> Any:
+        return self.viewer.window._qt_viewer.canvas.native
+
+    def activate(self) -> None:
+        self.viewer.window._qt_window.activateWindow()
+
+    def press(self, y: float, x: float) -> None:
+        QTest.mouseClick(self.canvas, LEFT, NONE, self._on_canvas(y, x))
+
+    def draw(self, path: Sequence[tuple[float, float]], *, slowly: bool = False) -> None:
+        start, end = self._on_canvas(*path[0]), self._on_canvas(*path[-1])
+        QTest.mousePress(self.canvas, LEFT, NONE, start)
+        for part in (0.3, 0.7, 1.0):
+            for _ in range(20 if slowly else 1):
+                QApplication.processEvents()
+            QTest.mouseMove(self.canvas, start + (end - start) * part)
+            QApplication.processEvents()  # a move waits in the queue, a press and a release do not
+        QTest.mouseRelease(self.canvas, LEFT, NONE, end)
+        self.idle()
+
+    def tap(self, key: Any, modifiers: Any = NONE) -> None:
+        QTest.keyClick(self.canvas, key, modifiers)
+
+    def _new_widget(self) -> Any:
+        return SimMATWidget(self.viewer)
+
+    def _show(self) -> None:
+        self.viewer.window.add_dock_widget(self.widget, name="SimMAT", area="right")
+
+    def _take_out(self, widget: Any) -> None:
+        self.viewer.window.remove_dock_widget(widget)
+
+    def _move(self, y: float, x: float) -> None:
+        """Move the mouse; by an event, since the real pointer may rest there already."""
+        at, none = QPointF(self._on_canvas(y, x)), Qt.MouseButton.NoButton
+        everywhere = self.canvas.mapToGlobal(at)
+        event = QMouseEvent(QEvent.Type.MouseMove, at, everywhere, none, none, NONE)
+        QApplication.sendEvent(self.canvas, event)
+        QApplication.processEvents()
+
+    def _press_again(self, y: float, x: float) -> None:
+        QTest.mouseDClick(self.canvas, LEFT, NONE, self._on_canvas(y, x))
+
+    def _on_canvas(self, y: float, x: float) -> QPoint:
+        view = self.viewer.window._qt_viewer.canvas.view
+        column, row = view.scene.transform.map((x, y))[:2]
+        return QPoint(round(float(column)), round(float(row)))
