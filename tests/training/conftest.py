@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.datasets.dataset import Dataset
 from napari_simmat.models.model import Model
 from napari_simmat.progress import Progress, finish
@@ -17,10 +16,17 @@ from tests.training.squares import pictures, short
 Train = Callable[..., TrainedModel]
 
 
+@pytest.fixture(autouse=True)
+def small_networks(request: pytest.FixtureRequest) -> None:
+    """Trainings of a shrunk `tiny`, except where a test is about the shipped models."""
+    if not request.node.get_closest_marker("shipped_models"):
+        request.getfixturevalue("nano")
+
+
 @pytest.fixture(scope="session")
-def base() -> Model:
-    """The embedded foundation; no training changes it."""
-    return load_model("tiny")
+def base(nano_base: Model) -> Model:
+    """The foundation that is trained on; no training changes it."""
+    return nano_base
 
 
 @pytest.fixture(scope="session")

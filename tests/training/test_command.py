@@ -326,6 +326,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.shipped_models
 @pytest.mark.slow
 def test_killed_at_any_time_the_same_command_ends_with_the_same_bits(
     images: Path, tmp_path: Path
@@ -378,6 +379,7 @@ def of_a_cluster(rank: int, port: int) -> dict[str, str]:
     }
 
 
+@pytest.mark.shipped_models
 @pytest.mark.slow
 def test_two_processes_train_as_one_does_and_speak_with_one_voice(
     images: Path, tmp_path: Path

@@ -17,6 +17,8 @@ from napari_simmat.io.files import ASSETS
 from napari_simmat.progress import finish
 from napari_simmat.training.validation import compare_with_base_job
 
+pytestmark = pytest.mark.shipped_models
+
 
 @pytest.mark.slow
 def test_one_click_and_one_box_find_the_objects_of_real_images(shared_image) -> None:

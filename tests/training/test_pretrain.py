@@ -50,6 +50,7 @@ def test_an_interrupted_pretraining_goes_on_bit_for_bit(tmp_path, monkeypatch):
         assert torch.equal(tensor, resumed.network.state_dict()[name]), name
 
 
+@pytest.mark.shipped_models
 @pytest.mark.slow
 def test_pretraining_learns_and_writes_its_log(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "validate_on_scenes", lambda *_: {"click": 0.0})
