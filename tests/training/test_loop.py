@@ -63,6 +63,11 @@ def improving(monkeypatch: pytest.MonkeyPatch, *values: float) -> None:
     monkeypatch.setattr(finetune, "validate_network_job", validating)
 
 
+def always_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the last step be the best of each training, so that it is what is kept."""
+    improving(monkeypatch, *(number / 100 for number in range(1, 99)))
+
+
 @pytest.mark.parametrize(("strategy", "transfer"), PAIRS)
 def test_a_checkpoint_holds_what_was_trained_and_gives_the_same_masks(
     strategy: str, transfer: str, train, base: Model, tmp_path: Path, monkeypatch
@@ -176,6 +181,7 @@ def test_half_precision_keeps_the_clicks_where_they_are(train, monkeypatch) -> N
         return forward(self, batch)
 
     monkeypatch.setattr(losses.TrainingModule, "forward", watched)
+    always_better(monkeypatch)
     exact, half = train("32"), train("bf16", precision="bf16-mixed")
     assert [autocast for autocast, _, _ in seen] == [False, False, True, True]
     for one, two in zip(seen[:2], seen[2:], strict=True):
@@ -187,6 +193,7 @@ def test_half_precision_keeps_the_clicks_where_they_are(train, monkeypatch) -> N
 
 def test_a_frozen_encoder_sees_each_plane_once(train, monkeypatch) -> None:
     """What is trained is the same, the decoder's skips from the encoder's maps included."""
+    always_better(monkeypatch)
     settings = {"data": pictures(channels=3), "transfer": "zeroshot", "strategy": "decoder"}
     calls = []
     features = TinyNetwork.features
@@ -332,7 +339,8 @@ def test_auxiliary_losses_keep_sizes_true(train) -> None:
     assert sum(off[2:]) < 0.85 * sum(off[:2])
 
 
-def test_the_auxiliary_losses_reach_the_heads_that_the_papers_does_not(train) -> None:
+def test_the_auxiliary_losses_reach_the_heads_that_the_papers_does_not(train, monkeypatch) -> None:
+    always_better(monkeypatch)
     settings = {"strategy": "decoder", "steps": 4, "epochs": 4, "validate_every": 4}
     before = load_model("tiny").network.state_dict()
     for auxiliary in (False, True):

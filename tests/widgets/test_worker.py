@@ -179,7 +179,7 @@ def test_a_sentence_is_one_line() -> None:
 
 def test_importing_the_window_loads_no_torch() -> None:
     code = (
-        "import sys, napari_simmat.widgets.main, napari_simmat.widgets.samples\n"
+        "import sys, napari_simmat.widgets.main\n"
         "print(*[name for name in ('torch', 'segment_anything') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -189,12 +189,12 @@ def test_importing_the_window_loads_no_torch() -> None:
 def test_importing_torch_step_by_step_leaves_the_collector_as_it_was() -> None:
     code = (
         "import gc, sys\n"
-        "from napari_simmat.widgets.torch_import import MODULES, importing\n"
-        "steps = [progress.message for progress in importing()]\n"
+        "from napari_simmat.widgets.worker import MODULES, import_torch_job\n"
+        "steps = [progress.message for progress in import_torch_job()]\n"
         "assert set(steps) == {'Loading torch'}, steps\n"
         "assert all(name in sys.modules for name in MODULES)\n"
         "assert gc.isenabled() and gc.get_freeze_count() == 0\n"
-        "assert list(importing()) == []\n"
+        "assert list(import_torch_job()) == []\n"
         "import torch; print(float(torch.ones(2).sum()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

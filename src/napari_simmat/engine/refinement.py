@@ -26,11 +26,11 @@ from scipy import ndimage as ndi
 
 from napari_simmat.engine.masks import Mask, ObjectMask, interior_point, iou
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.result import Result
 from napari_simmat.progress import Job, finish
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
+    from napari_simmat.engine.result import Result
 
 
 MIN_CLICK_CENTRALITY = 0.7
@@ -189,6 +189,8 @@ class Refiner:
         corrects = prompt.mask is not None and prompt.mask.dtype == bool and prompt.box is None
         if corrects and not prompt.points:
             assert prompt.mask is not None
+            from napari_simmat.engine.result import Result  # loads torch; the window does without
+
             return Result.of_mask(prompt.mask)
         before = _PreviousMask()
         if corrects:

@@ -213,7 +213,7 @@ class SegmentTab(QWidget):
         self._connect()
         self.remembering = Remembering(self)
         entry = self.models.value()
-        self.channels.set_inputs(None if entry is None else entry.spec.inputs)
+        self.channels.set_inputs(None if entry is None or entry.spec is None else entry.spec.inputs)
         self._read_layers()
         self._on_changed()
 
@@ -363,7 +363,7 @@ class SegmentTab(QWidget):
 
     def _on_model(self) -> None:
         entry = self.models.value()
-        self.channels.set_inputs(None if entry is None else entry.spec.inputs)
+        self.channels.set_inputs(None if entry is None or entry.spec is None else entry.spec.inputs)
         self._on_choice()
 
     def _on_choice(self) -> None:
