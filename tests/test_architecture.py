@@ -1,4 +1,4 @@
-"""The folders are the architecture: imports point down, and importing the package is free."""
+"""What is imported is declared, and importing the package is free; the linter checks the layers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,7 @@ PACKAGE = "napari_simmat"
 SOURCE = Path(__file__).resolve().parents[1] / "src" / PACKAGE
 MODULES = sorted(SOURCE.rglob("*.py"))
 
-# Each layer may import those before it, and modules of its own. Lazy imports count as well.
-LAYERS = ("words", "progress", "model", "engine", "learn", "batch", "widgets", "cli")
-# The command line opens the window for `simmat demo --gui`; the window knows no command line.
 WINDOW = {"napari", "qtpy", "magicgui", "superqt", "PyQt5", "PyQt6", "PySide2", "PySide6"}
-ROOT = ("__init__", "__main__")
 
 # Asked for where it is there, with a sentence or another way where it is not.
 OPTIONAL = {
@@ -38,12 +34,6 @@ OPTIONAL = {
 COME_WITH_NAPARI = {"superqt", "vispy", "npe2", "app-model", "psygnal"}
 
 
-def layer_of(module: str) -> str:
-    """The layer of ``napari_simmat.engine.frames`` is ``engine``, that of the package its root."""
-    parts = module.split(".")
-    return parts[1] if len(parts) > 1 else "__init__"
-
-
 def imported_by(path: Path) -> Iterator[tuple[int, str]]:
     """Line and full name of each module that a file imports, wherever in the file it does."""
     own = [PACKAGE, *path.relative_to(SOURCE).with_suffix("").parts]
@@ -58,37 +48,6 @@ def imported_by(path: Path) -> Iterator[tuple[int, str]]:
             yield node.lineno, module
             if module == PACKAGE:
                 yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
-
-
-def test_imports_point_down() -> None:
-    upwards = []
-    for path in MODULES:
-        layer = layer_of(".".join([PACKAGE, *path.relative_to(SOURCE).with_suffix("").parts]))
-        if layer in ROOT:
-            continue  # the root's lazy names and `python -m` stand above all layers
-        allowed = (*LAYERS[: LAYERS.index(layer) + 1], *public_names())
-        upwards += [
-            f"{path.relative_to(SOURCE)}, line {line}: {layer} imports {module}"
-            for line, module in imported_by(path)
-            if module.startswith(f"{PACKAGE}.") and layer_of(module) not in allowed
-        ]
-    assert not upwards
-
-
-def test_only_widgets_import_the_window() -> None:
-    of_the_window = [
-        f"{path.relative_to(SOURCE)}, line {line}: {module}"
-        for path in MODULES
-        if path.relative_to(SOURCE).parts[0] != "widgets"
-        for line, module in imported_by(path)
-        if module.split(".")[0] in WINDOW
-    ]
-    assert not of_the_window
-
-
-def test_every_module_has_a_layer() -> None:
-    tops = {path.relative_to(SOURCE).parts[0].removesuffix(".py") for path in MODULES}
-    assert tops <= {*LAYERS, *ROOT}
 
 
 def test_what_is_imported_is_declared() -> None:
@@ -157,12 +116,6 @@ def is_import_call(node: ast.AST) -> bool:
 def name_of(requirement: str) -> str:
     """The normalised name in a requirement such as ``dask[array]>=2024.8``."""
     return re.split(r"[^\w.-]", requirement)[0].lower().replace("_", "-")
-
-
-def public_names() -> tuple[str, ...]:
-    import napari_simmat
-
-    return tuple(napari_simmat.__all__)
 
 
 def modules_after(statement: str) -> set[str]:
