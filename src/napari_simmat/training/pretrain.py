@@ -31,7 +31,7 @@ from napari_simmat.progress import Job, Progress
 from napari_simmat.scenes.renderers import FAMILIES
 from napari_simmat.training.devices import Devices
 from napari_simmat.training.losses import dense_loss, dense_targets, mask_loss, trained_answers
-from napari_simmat.training.run_folder import RunFolder, read_state
+from napari_simmat.training.run_folder import STATE_FILE, RunFolder, read_state
 from napari_simmat.training.scene_pool import (
     MEAN,
     STD,
@@ -160,16 +160,16 @@ def pretrain_job(
     """
     fabric = Devices(device="cpu").fabric("32-true")
     fabric.launch()
+    task = PretrainingTask(config, folder)
+    if base is not None and not (folder / STATE_FILE).exists():
+        task.begin(base)
     run_folder = RunFolder(folder)
     try:
-        task = PretrainingTask(config, folder)
         state = read_state(folder, config.identity)
         trainer = Trainer(task, fabric, run_folder, config.identity)
+        trainer.step = task.begun
         if state is not None:
             trainer.restore(state)
-        elif base is not None:
-            task.begin(base)
-            trainer.step = task.begun
         yield from trainer.run_job()
         return PretrainedFoundation(task.averaged, trainer.step, task.metrics)
     finally:
