@@ -14,7 +14,13 @@ from qtpy.QtWidgets import QApplication, QFormLayout, QWidget
 from napari_simmat.engine.automatic_settings import AutomaticSettings
 from napari_simmat.training.config import TrainConfig
 from napari_simmat.widgets.batch.request import BatchRequest
-from napari_simmat.widgets.forms import EverythingForm, Options, command_words, from_plain
+from napari_simmat.widgets.forms import (
+    EverythingForm,
+    Options,
+    command_words,
+    from_plain,
+    shown_fields,
+)
 from napari_simmat.widgets.train.runs import DEFAULT_CONFIG, FORM_SETTINGS, TrainRequest
 
 
@@ -26,10 +32,14 @@ class Inner:
 @dataclass(frozen=True)
 class Config:
     count: Annotated[int, {"label": "Count", "min": 0, "max": 9, "special": "Auto"}] = 0
-    rate: Annotated[float, {"max": 100.0, "step": 0.1, "scale": 1e-4, "suffix": "e-4"}] = 3e-4
-    kind: Annotated[Literal["a", "b"], {"choices": [("First", "a"), ("Second", "b")]}] = "a"
+    rate: Annotated[
+        float, {"label": "Rate", "max": 100.0, "step": 0.1, "scale": 1e-4, "suffix": "e-4"}
+    ] = 3e-4
+    kind: Annotated[
+        Literal["a", "b"], {"label": "Kind", "choices": [("First", "a"), ("Second", "b")]}
+    ] = "a"
     keep: Annotated[bool, {"label": "Keep"}] = True
-    name: str = ""
+    name: Annotated[str, {"label": "Name"}] = ""
     sizes: tuple[int, ...] = (1,)
     inner: Inner = Inner()
 
@@ -42,7 +52,7 @@ OTHER = Config(count=4, rate=1.5e-3, kind="b", keep=False, name="new")
 def options(qtbot: Any) -> Iterator[Options]:
     widget = QWidget()
     qtbot.addWidget(widget)
-    options = Options(Config(), NAMES, widget)
+    options = Options(Config(), widget)
     options.add_rows(QFormLayout(widget))
     yield options  # noqa: PT022 - the widget lives until then
 
@@ -66,14 +76,15 @@ def changed(value: Any, hint: Any) -> Any:
     [
         (DEFAULT_CONFIG, FORM_SETTINGS),
         (TrainRequest(), ("name", "modality", "channels")),
-        (BatchRequest(), ("pattern", "propagate", "existing", "scheduler")),
+        (BatchRequest(), ("pattern", "existing", "scheduler", "propagate")),
         (Config(), NAMES),
     ],
 )
 def test_every_field_reads_back(qtbot: Any, value: Any, names: tuple[str, ...]) -> None:
-    options = Options(value, names)
+    options = Options(value)
     assert options.value() == value
     hints = get_type_hints(type(value), include_extras=True)
+    assert shown_fields(type(value)) == names
     for name in names:
         other = replace(value, **{name: changed(getattr(value, name), hints[name])})
         options.set_value(other)

@@ -12,12 +12,9 @@ from typing import Any
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
-    QFormLayout,
     QGridLayout,
-    QLabel,
     QLineEdit,
     QToolButton,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -38,7 +35,17 @@ from napari_simmat.widgets.channel_matching import (
     named_channels,
     whole_image_mappings,
 )
-from napari_simmat.widgets.controls import Button, CollapsibleSection, ComboBox
+from napari_simmat.widgets.controls import (
+    INDENT,
+    WARNING,
+    Button,
+    CollapsibleSection,
+    ComboBox,
+    form_rows,
+    remove_button,
+    text_label,
+    vbox,
+)
 
 CHOOSE_MODEL = "Choose a model."
 NO_IMAGE = "no image is open"
@@ -69,9 +76,7 @@ class ChannelSlots(QWidget):
         self._image = ComboBox()
         self._image.setToolTip("The image: one layer, or layers that are its channels")
         self._image.activated.connect(self._on_feed)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self._image)
+        vbox(self._image, parent=self)
 
     def value(self) -> tuple[Any, ...]:
         """The choice, one entry per channel."""
@@ -178,19 +183,11 @@ class ChannelsForm(ChannelSlots):
         super().__init__(parent)
         self._inputs: InputChannels | None = None
         self._rows = QWidget()
-        self._rows_layout = QFormLayout(self._rows)
-        self._rows_layout.setContentsMargins(14, 0, 0, 0)
-        self._rows_layout.setVerticalSpacing(2)
+        self._rows_layout = form_rows(parent=self._rows, spacing=2, indent=INDENT)
         self._fold = CollapsibleSection("Channels", self._rows)
-        self._remark = QLabel()
-        self._remark.setWordWrap(True)
-        self._remark.setStyleSheet("color: #ffb000;")
+        self._remark = text_label(WARNING)
         self.details = QWidget()
-        below = QVBoxLayout(self.details)
-        below.setContentsMargins(0, 0, 0, 0)
-        below.setSpacing(2)
-        below.addWidget(self._fold)
-        below.addWidget(self._remark)
+        vbox(self._fold, self._remark, parent=self.details, spacing=2)
         self._show()
 
     def set_value(self, value: Sequence[LayerChannel | None]) -> None:
@@ -261,11 +258,8 @@ class TrainChannels(ChannelSlots):
         self._grid.setColumnStretch(1, 1)
         self._add = Button("Add a channel")
         self._add.clicked.connect(self._on_add)
-        inside = QVBoxLayout(self._rows)
-        inside.setContentsMargins(14, 0, 0, 0)
-        inside.setSpacing(4)
-        inside.addLayout(self._grid)
-        inside.addWidget(self._add, alignment=Qt.AlignmentFlag.AlignLeft)
+        inside = vbox(self._grid, self._add, parent=self._rows, indent=INDENT)
+        inside.setAlignment(self._add, Qt.AlignmentFlag.AlignLeft)
         self.details = CollapsibleSection("Channels", self._rows)
         self._show()
 
@@ -316,17 +310,15 @@ class TrainChannels(ChannelSlots):
                 widget.deleteLater()  # not at once: it may be the one that was pressed
         while len(self._slots) < len(self._value):
             row = len(self._slots)
-            name, slot, remove = QLineEdit(), ComboBox(), QToolButton()
+            name, slot = QLineEdit(), ComboBox()
+            remove = remove_button("Remove this channel")
             name.setToolTip("What the model will call this channel")
             name.setMaximumWidth(110)
             name.textEdited.connect(self._on_name)
             slot.activated.connect(self._on_slot)
-            remove.setText("\N{MULTIPLICATION SIGN}")
-            remove.setToolTip("Remove this channel")
-            remove.setFocusPolicy(Qt.FocusPolicy.TabFocus)
             remove.clicked.connect(lambda _=False, row=row: self._on_remove(row))
-            for column, widget in enumerate((name, slot, remove)):
-                self._grid.addWidget(widget, row, column)
+            for place, widget in enumerate((name, slot, remove)):
+                self._grid.addWidget(widget, row, place)
             self._names.append(name)
             self._slots.append(slot)
             self._removes.append(remove)

@@ -6,9 +6,9 @@ None of them takes the keyboard focus from the canvas on a click.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from napari import Viewer
 from napari.layers import Layer
@@ -16,19 +16,25 @@ from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer, Signal
 from qtpy.QtGui import QIcon, QWheelEvent
 from qtpy.QtWidgets import (
     QComboBox,
+    QFormLayout,
     QFrame,
     QHBoxLayout,
     QLabel,
+    QLayout,
     QProgressBar,
     QPushButton,
     QScrollArea,
     QSizePolicy,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
 from superqt import QCollapsible
 from superqt.utils import qdebounced
 
+MUTED, WARNING, ERROR = "#9aa0a8", "#ffb000", "#ff5c50"
+INDENT = 14
+"""Pixels that the content of a section is indented."""
 _ANY_HEIGHT = 2**24 - 1  # Qt's QWIDGETSIZE_MAX
 
 
@@ -228,6 +234,78 @@ class CollapsibleSection(QCollapsible):
         self.content().setVisible(opened)
 
 
+Part = QWidget | QLayout | tuple[QWidget, int]
+"""Of a layout; with a stretch if it is a pair."""
+
+
+def hbox(*parts: Part, parent: QWidget | None = None) -> QHBoxLayout:
+    """Widgets and layouts from left to right, without margins."""
+    return _filled(QHBoxLayout(parent), parts)
+
+
+def vbox(
+    *parts: Part, parent: QWidget | None = None, spacing: int = 4, indent: int = 0
+) -> QVBoxLayout:
+    """Widgets and layouts from top to bottom, without margins."""
+    layout = _filled(QVBoxLayout(parent), parts)
+    layout.setSpacing(spacing)
+    layout.setContentsMargins(indent, 0, 0, 0)
+    return layout
+
+
+def form_rows(
+    *rows: QWidget | tuple[str, QWidget],
+    parent: QWidget | None = None,
+    spacing: int = 4,
+    indent: int = 0,
+) -> QFormLayout:
+    """Labelled rows, without margins; a widget alone spans both columns."""
+    layout = QFormLayout(parent)
+    layout.setVerticalSpacing(spacing)
+    layout.setContentsMargins(indent, 0, 0, 0)
+    for each in rows:
+        layout.addRow(*each) if isinstance(each, tuple) else layout.addRow(each)
+    return layout
+
+
+def _filled(layout: Any, parts: Sequence[Part]) -> Any:
+    layout.setContentsMargins(0, 0, 0, 0)
+    for part in parts:
+        if isinstance(part, tuple):
+            layout.addWidget(part[0], stretch=part[1])
+        elif isinstance(part, QWidget):
+            layout.addWidget(part)
+        else:
+            layout.addLayout(part)
+    return layout
+
+
+def text_label(colour: str = "") -> QLabel:
+    """A label that wraps, and shows any text as it is."""
+    label = QLabel()
+    label.setWordWrap(True)
+    label.setTextFormat(Qt.TextFormat.PlainText)
+    label.setStyleSheet(f"color: {colour};" if colour else "")
+    return label
+
+
+def thin_bar() -> QProgressBar:
+    """A progress bar without text."""
+    bar = QProgressBar()
+    bar.setTextVisible(False)
+    bar.setFixedHeight(6)
+    return bar
+
+
+def remove_button(tip: str) -> QToolButton:
+    """A button with a cross."""
+    button = QToolButton()
+    button.setText("\N{MULTIPLICATION SIGN}")
+    button.setToolTip(tip)
+    button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+    return button
+
+
 StatusKind = Literal["nothing", "ready", "working", "cancelled", "failed", "done"]
 
 
@@ -286,29 +364,17 @@ class StatusLine(QWidget):
         self._status = Status("nothing", "")
         self._since = 0.0
         self._dot = QLabel("●")
-        self._text = QLabel()
-        self._text.setWordWrap(True)
-        self._text.setTextFormat(Qt.TextFormat.PlainText)
+        self._text = text_label()
         self._text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._text.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self._warning = QLabel()
-        self._warning.setWordWrap(True)
-        self._warning.setTextFormat(Qt.TextFormat.PlainText)
-        self._warning.setStyleSheet(f"color: {_COLOURS['working']};")
+        self._warning = text_label(_COLOURS["working"])
         self._warning.hide()
         self._time = QLabel()
         self._time.setStyleSheet("color: #8a8f98;")
-        self._bar = QProgressBar()
-        self._bar.setTextVisible(False)
-        self._bar.setFixedHeight(6)
-        self._cancel = QPushButton("Cancel")
-        self._cancel.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self._bar = thin_bar()
+        self._cancel, self._offer, self._other = Button("Cancel"), Button(""), Button("")
         self._cancel.clicked.connect(self.cancelled)
-        self._offer = QPushButton()
-        self._offer.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self._offer.clicked.connect(self.accepted)
-        self._other = QPushButton()
-        self._other.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self._other.clicked.connect(self.other_accepted)
         self._clock = QTimer(self)
         self._clock.setInterval(100)
@@ -317,21 +383,11 @@ class StatusLine(QWidget):
         self._late.setSingleShot(True)
         self._late.setInterval(_SHOW_DELAY)
         self._late.timeout.connect(self._show)
-
-        line = QHBoxLayout()
-        line.addWidget(self._dot, alignment=Qt.AlignmentFlag.AlignTop)
-        line.addWidget(self._text, stretch=1)
-        line.addWidget(self._time, alignment=Qt.AlignmentFlag.AlignTop)
-        below = QHBoxLayout()
-        below.addWidget(self._bar, stretch=1)
-        below.addWidget(self._cancel)
-        below.addWidget(self._offer)
-        below.addWidget(self._other)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(line)
-        layout.addLayout(below)
-        layout.addWidget(self._warning)
+        line = hbox(self._dot, (self._text, 1), self._time)
+        for part in (self._dot, self._time):
+            line.setAlignment(part, Qt.AlignmentFlag.AlignTop)
+        below = hbox((self._bar, 1), self._cancel, self._offer, self._other)
+        vbox(line, below, self._warning, parent=self, spacing=6)
         self._show()
 
     def value(self) -> Status:

@@ -1,7 +1,7 @@
 """Forms, command lines and JSON made from config dataclasses, so that no option is named twice.
 
-Below them the parts that several forms share: `EverythingForm`, `PathField`, `PixelShape` and
-`CommandLine`.
+Below them what the tabs share: `EverythingForm`, `PathField`, `PixelShape`, `CommandLine` and
+`JobTab`.
 
 A field's annotation holds what its control shows, as magicgui reads it::
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ from qtpy.QtWidgets import (
     QDoubleSpinBox,
     QFileDialog,
     QFormLayout,
-    QHBoxLayout,
+    QFrame,
     QLineEdit,
     QMenu,
     QPlainTextEdit,
@@ -44,7 +44,17 @@ from qtpy.QtWidgets import (
 )
 
 from napari_simmat.engine.automatic_settings import FILTER_FIELDS, AutomaticSettings
-from napari_simmat.widgets.controls import Button, CollapsibleSection
+from napari_simmat.widgets.controls import (
+    INDENT,
+    Button,
+    CollapsibleSection,
+    Part,
+    StatusLine,
+    VerticalScroll,
+    form_rows,
+    hbox,
+    vbox,
+)
 
 T = TypeVar("T")
 
@@ -58,19 +68,17 @@ class Options(QObject):
     Parameters
     ----------
     value
-        A frozen dataclass; fields without a control are kept.
-    names
-        Fields to make controls for.
+        A frozen dataclass; its fields with a label get a control, the others are kept.
     """
 
     changed = Signal(str)
     """The user changed this field."""
 
-    def __init__(self, value: Any, names: Iterable[str], parent: QObject | None = None) -> None:
+    def __init__(self, value: Any, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._value = value
         hints = get_type_hints(type(value), include_extras=True)
-        self._controls = {name: _Control(name, hints[name]) for name in names}
+        self._controls = {name: _Control(name, hints[name]) for name in shown_fields(type(value))}
         self._shown: dict[str, Any] = {}
         for name, control in self._controls.items():
             control.widget.changed.connect(partial(self._on_changed, name))
@@ -182,6 +190,12 @@ class _IgnoredWheel(QObject):
 _wheel = _IgnoredWheel()
 
 
+def shown_fields(kind: type) -> tuple[str, ...]:
+    """Fields of a dataclass that are annotated with a label."""
+    hints = get_type_hints(kind, include_extras=True)
+    return tuple(name for name, hint in hints.items() if "label" in _split(hint)[1])
+
+
 def command_words(
     value: Any, *, prefix: str = "--", always: Collection[str] = (), omit: Collection[str] = ()
 ) -> list[str]:
@@ -258,18 +272,6 @@ def _default(each: Field[Any]) -> Any:
     return each.default if each.default_factory is MISSING else each.default_factory()
 
 
-_SHOWN = (
-    "seeds",
-    "points_per_side",
-    "crop_layers",
-    "quality",
-    "stability",
-    "agreement",
-    "min_area",
-    "keep_border",
-)
-
-
 class EverythingForm(QWidget):
     """A view of one value: `AutomaticSettings`.
 
@@ -288,10 +290,8 @@ class EverythingForm(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.options = Options(AutomaticSettings(), _SHOWN, self)
-        self.rows = QFormLayout(self)
-        self.rows.setContentsMargins(14, 0, 0, 0)
-        self.rows.setVerticalSpacing(4)
+        self.options = Options(AutomaticSettings(), self)
+        self.rows = form_rows(parent=self, indent=INDENT)
         self.options.add_rows(self.rows)
         self.options.changed.connect(self._on_changed)
         self.set_value(AutomaticSettings())
@@ -346,10 +346,7 @@ class PathField(QWidget):
         else:
             self.browse.clicked.connect(self._ask_folder if kind == "folder" else self._ask_file)
         self.setAcceptDrops(True)
-        layout = QHBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.path, stretch=1)
-        layout.addWidget(self.browse)
+        hbox((self.path, 1), self.browse, parent=self)
         self.path.textChanged.connect(self.changed)
 
     def value(self) -> str:
@@ -415,9 +412,7 @@ class PixelShape(CollapsibleSection):
             "Height of a pixel over its width, where a file does not say; 1 for squares"
         )
         content = QWidget()
-        rows = QFormLayout(content)
-        rows.setContentsMargins(14, 0, 0, 0)
-        rows.addRow("Height / width", self.ratio)
+        form_rows(("Height / width", self.ratio), parent=content, indent=INDENT)
         super().__init__(_TITLE, content, parent)
         self.ratio.valueChanged.connect(self._on_ratio)
 
@@ -446,10 +441,8 @@ class CommandLine(CollapsibleSection):
         self.copy = Button("Copy", tip="Copy the command line")
         self.copy.clicked.connect(self._on_copy)
         content = QWidget()
-        layout = QVBoxLayout(content)
-        layout.setContentsMargins(14, 0, 0, 0)
-        layout.addWidget(self.field)
-        layout.addWidget(self.copy, alignment=Qt.AlignmentFlag.AlignLeft)
+        layout = vbox(self.field, self.copy, parent=content, indent=INDENT)
+        layout.setAlignment(self.copy, Qt.AlignmentFlag.AlignLeft)
         super().__init__("Command line", content, parent)
 
     def value(self) -> str:
@@ -469,3 +462,58 @@ def in_a_shell(arguments: Sequence[str]) -> str:
     """``simmat`` with its arguments, quoted for the shell."""
     words = ["simmat", *arguments]
     return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
+
+
+class JobTab(QWidget):
+    """A tab whose job runs in a child process: settings above, progress below.
+
+    Parameters
+    ----------
+    form
+        The settings.
+    dropped
+        Which paths can be dropped on the tab.
+
+    Attributes
+    ----------
+    settings, command, status
+        The section with the form, the same as a command line, and the status line.
+    """
+
+    def __init__(self, form: QWidget, dropped: PathKind, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._dropped = dropped
+        self.settings = CollapsibleSection("Settings", form)
+        self.settings.set_open(True)
+        self.command = CommandLine()
+        self.status = StatusLine()
+        self.setAcceptDrops(True)
+
+    @property
+    def running(self) -> bool:
+        """Whether a job runs; nothing can be dropped then."""
+        raise NotImplementedError
+
+    def take(self, path: str) -> None:
+        """Show a path that was dropped."""
+        raise NotImplementedError
+
+    def _lay_out(self, *parts: Part) -> QVBoxLayout:
+        above, rule = QWidget(), QFrame()
+        vbox(self.settings, self.command, parent=above, spacing=8)
+        rule.setFrameShape(QFrame.Shape.HLine)
+        layout = vbox(VerticalScroll(above), rule, *parts, parent=self, spacing=8)
+        layout.setContentsMargins(8, 8, 8, 8)
+        return layout
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 - Qt's name
+        """Accept one path of the right kind."""
+        if not self.running and dropped_path(event, self._dropped) is not None:
+            event.acceptProposedAction()
+
+    def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802 - Qt's name
+        """Show the path that was dropped."""
+        path = dropped_path(event, self._dropped)
+        if path is not None:
+            self.take(path)
+            event.acceptProposedAction()

@@ -7,9 +7,10 @@ from typing import Any
 import napari
 import numpy as np
 from qtpy.QtCore import QEvent, QTimer
-from qtpy.QtWidgets import QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QTabWidget, QWidget
 
 from napari_simmat.widgets.batch.tab import BatchTab
+from napari_simmat.widgets.controls import vbox
 from napari_simmat.widgets.segment.tab import SegmentTab
 from napari_simmat.widgets.train.tab import TrainTab
 
@@ -69,9 +70,7 @@ class SimMATWidget(QWidget):
         tabs.currentChanged.connect(self._on_tab)
         self.train.training.trained.connect(self.segment.models.refresh)
         self.train.wanted.connect(self._on_wanted)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(tabs)
+        vbox(tabs, parent=self)
         self.setMinimumWidth(300)
         for running in (
             self.segment.interaction.worker,
@@ -147,12 +146,7 @@ def microaneurysms() -> list[LayerData]:
 
 def polarization() -> list[LayerData]:
     """A drawn scene through polarisers at four angles: a layer for each, and the true objects."""
-    image, labels, names = _drawn("polarization")
-    layers: list[LayerData] = [
-        (channel, {"name": name, "visible": number == 0}, "image")
-        for number, (channel, name) in enumerate(zip(image, names, strict=True))
-    ]
-    return [*layers, _truth(labels)]
+    return _drawn_layers("polarization")
 
 
 def polarization_stack() -> list[LayerData]:
@@ -164,12 +158,7 @@ def polarization_stack() -> list[LayerData]:
 
 def multispectral() -> list[LayerData]:
     """A drawn scene in six bands: a layer for each, and the true objects."""
-    image, labels, names = _drawn("multispectral")
-    layers: list[LayerData] = [
-        (band, {"name": name, "visible": number == 0}, "image")
-        for number, (band, name) in enumerate(zip(image, names, strict=True))
-    ]
-    return [*layers, _truth(labels)]
+    return _drawn_layers("multispectral")
 
 
 def fluorescence() -> list[LayerData]:
@@ -191,6 +180,15 @@ def _real(function: str, name: str, **options: Any) -> LayerData:
     from skimage import data
 
     return getattr(data, function)(), {"name": name, **options}, "image"
+
+
+def _drawn_layers(sensor: str) -> list[LayerData]:
+    image, labels, names = _drawn(sensor)
+    layers: list[LayerData] = [
+        (channel, {"name": name, "visible": number == 0}, "image")
+        for number, (channel, name) in enumerate(zip(image, names, strict=True))
+    ]
+    return [*layers, _truth(labels)]
 
 
 def _drawn(sensor: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:

@@ -9,12 +9,8 @@ from typing import Any
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QFileDialog,
-    QHBoxLayout,
-    QLabel,
     QMenu,
-    QProgressBar,
     QToolButton,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -23,7 +19,16 @@ from napari_simmat.checkpoints.registry import ModelEntry
 from napari_simmat.io.files import format_size
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
-from napari_simmat.widgets.controls import Button, ComboBox
+from napari_simmat.widgets.controls import (
+    ERROR,
+    MUTED,
+    Button,
+    ComboBox,
+    hbox,
+    text_label,
+    thin_bar,
+    vbox,
+)
 from napari_simmat.widgets.worker import Worker, WorkerTask, import_torch_job, sentence
 
 NOT_DOWNLOADED = "{name} is not downloaded yet: download it, or choose another model."
@@ -78,33 +83,17 @@ class ModelPicker(QWidget):
         menu.addAction("Add a file to my models...", self._ask_import)
         menu.addAction("Reload the list", self.refresh)
         self._more.setMenu(menu)
-        self._card = QLabel()
-        self._card.setWordWrap(True)
-        self._card.setTextFormat(Qt.TextFormat.PlainText)
+        self._card = text_label()
         self._fetch = Button("Download")
         self._fetch.clicked.connect(self._on_fetch)
-        self._bar = QProgressBar()
-        self._bar.setTextVisible(False)
-        self._bar.setFixedHeight(6)
+        self._bar = thin_bar()
         self._cancel = Button("Cancel")
         self._cancel.clicked.connect(self.cancel)
 
-        line = QHBoxLayout()
-        line.addWidget(self._list, stretch=1)
-        line.addWidget(self._more)
-        transfer = QHBoxLayout()
-        transfer.addWidget(self._fetch)
-        transfer.addWidget(self._bar, stretch=1)
-        transfer.addWidget(self._cancel)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(line)
+        vbox(hbox((self._list, 1), self._more), parent=self)
         self.details = QWidget()
-        below = QVBoxLayout(self.details)
-        below.setContentsMargins(0, 0, 0, 0)
-        below.setSpacing(3)
-        below.addWidget(self._card)
-        below.addLayout(transfer)
+        transfer = hbox(self._fetch, (self._bar, 1), self._cancel)
+        vbox(self._card, transfer, parent=self.details, spacing=3)
         self.refresh()
 
     def value(self) -> ModelEntry | None:
@@ -231,7 +220,7 @@ class ModelPicker(QWidget):
 
     def _complain(self, reason: str) -> None:
         self._card.setText(reason)
-        self._card.setStyleSheet("color: #ff5c50;")
+        self._card.setStyleSheet(f"color: {ERROR};")
 
     def _show(self) -> None:
         entry, busy = self.value(), self._task is not None
@@ -243,7 +232,7 @@ class ModelPicker(QWidget):
         self._bar.setVisible(busy)
         self._cancel.setVisible(busy)
         broken = entry is not None and entry.problem
-        self._card.setStyleSheet("color: #ff5c50;" if broken else "color: #9aa0a8;")
+        self._card.setStyleSheet(f"color: {ERROR if broken else MUTED};")
         self._card.setText("" if entry is None else entry.problem or _card(entry))
         self._card.setToolTip("" if entry is None or entry.spec is None else _details(entry))
 

@@ -13,11 +13,8 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QCheckBox,
-    QFormLayout,
     QHeaderView,
-    QLabel,
     QTableView,
-    QVBoxLayout,
     QWidget,
 )
 
@@ -25,7 +22,15 @@ from napari_simmat._text import format_shape, pluralize
 from napari_simmat.batch.plan import AUTO, SAME_STEM
 from napari_simmat.widgets.batch.request import BatchRequest, FirstFile, PlannedRun
 from napari_simmat.widgets.channel_forms import ChannelsForm
-from napari_simmat.widgets.controls import CollapsibleSection, ComboBox
+from napari_simmat.widgets.controls import (
+    INDENT,
+    MUTED,
+    CollapsibleSection,
+    ComboBox,
+    form_rows,
+    text_label,
+    vbox,
+)
 from napari_simmat.widgets.forms import EverythingForm, Options, PathField, PixelShape
 from napari_simmat.widgets.model_picker import ModelPicker
 
@@ -56,18 +61,13 @@ class BatchForm(QWidget):
         self.models = ModelPicker()
         self.channels = ChannelsForm()
         self.pixels = PixelShape()
-        self.first = QLabel()
-        self.first.setWordWrap(True)
-        self.first.setTextFormat(Qt.TextFormat.PlainText)
-        self.first.setStyleSheet("color: #9aa0a8;")
+        self.first = text_label(MUTED)
         self.prompts = ComboBox()
         self.prompts.addItems(PROMPTS)
         self.prompt_file = PathField("file", "Prompts", "CSV of points or shapes, or a label image")
         self.everything = EverythingForm()
         self.extras = {kind: QCheckBox(title) for kind, title in _EXTRAS.items()}
-        self.options = Options(
-            BatchRequest(), ("pattern", "propagate", "existing", "scheduler"), self
-        )
+        self.options = Options(BatchRequest(), self)
         self.options["pattern"].setPlaceholderText("all images")
         self.options["scheduler"].setPlaceholderText("this machine")
         self._lay_out()
@@ -151,36 +151,29 @@ class BatchForm(QWidget):
         self.models.release()
 
     def _lay_out(self) -> None:
-        form = QFormLayout(self)
-        form.setContentsMargins(0, 0, 0, 0)
-        form.setVerticalSpacing(6)
-        form.setHorizontalSpacing(8)
-        form.addRow("Images", self.images)
-        self.options.add_rows(form, "pattern")
-        form.addRow("Results", self.output)
-        form.addRow("Model", self.models)
-        form.addRow(self.models.details)
-        form.addRow("First file", self.first)
-        form.addRow("Channels", self.channels)
-        form.addRow(self.channels.details)
-        form.addRow(self.pixels)
-        form.addRow("Prompts", self.prompts)
-        form.addRow("", self.prompt_file)
         self.how = CollapsibleSection("Automatic segmentation", self.everything)
-        form.addRow(self.how)
-        form.addRow("", self.options["propagate"])
-        boxes = QWidget()
-        inside = QVBoxLayout(boxes)
-        inside.setContentsMargins(14, 0, 0, 0)
-        for box in self.extras.values():
-            inside.addWidget(box)
+        boxes, cluster = QWidget(), QWidget()
+        vbox(*self.extras.values(), parent=boxes, indent=INDENT)
         self.also = CollapsibleSection("Additional outputs", boxes)
-        form.addRow(self.also)
+        self.options.add_rows(form_rows(parent=cluster, indent=INDENT), "scheduler")
+        form = form_rows(("Images", self.images), parent=self, spacing=6)
+        self.options.add_rows(form, "pattern")
+        for each in (
+            ("Results", self.output),
+            ("Model", self.models),
+            (self.models.details,),
+            ("First file", self.first),
+            ("Channels", self.channels),
+            (self.channels.details,),
+            (self.pixels,),
+            ("Prompts", self.prompts),
+            ("", self.prompt_file),
+            (self.how,),
+            ("", self.options["propagate"]),
+            (self.also,),
+        ):
+            form.addRow(*each)
         self.options.add_rows(form, "existing")
-        cluster = QWidget()
-        rows = QFormLayout(cluster)
-        rows.setContentsMargins(14, 0, 0, 0)
-        self.options.add_rows(rows, "scheduler")
         form.addRow(CollapsibleSection("Cluster", cluster))
         self._form = form
 

@@ -5,39 +5,32 @@ from __future__ import annotations
 from dataclasses import replace
 
 from napari import Viewer
-from qtpy.QtGui import QDragEnterEvent, QDropEvent, QShowEvent
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QVBoxLayout, QWidget
+from qtpy.QtGui import QShowEvent
+from qtpy.QtWidgets import QWidget
 
 from napari_simmat._text import pluralize
 from napari_simmat.widgets.batch.controller import BatchController
 from napari_simmat.widgets.batch.form import BatchForm, FilesTable
 from napari_simmat.widgets.batch.request import OpenedResult, RunPreflight, load_request
-from napari_simmat.widgets.controls import (
-    Button,
-    CollapsibleSection,
-    MainButton,
-    Status,
-    StatusLine,
-    VerticalScroll,
-)
-from napari_simmat.widgets.forms import CommandLine, dropped_path
+from napari_simmat.widgets.controls import Button, MainButton, Status, hbox
+from napari_simmat.widgets.forms import JobTab
 
 PAUSE, RESUME, STOP, STOP_AT_ONCE = "Pause", "Resume", "Stop", "Stop at once"
 
 
-class BatchTab(QWidget):
+class BatchTab(JobTab):
     """Choose files and settings, try one, run all, and open the results."""
 
     def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.viewer = viewer
         self.form = BatchForm()
+        super().__init__(self.form, "either", parent)
+        self.viewer = viewer
         self.table = FilesTable()
-        self.status = StatusLine()
         self.batching = BatchController(self.table.files)
         self._shown: list[object] = []
         self._make_buttons()
-        self._lay_out()
+        buttons = hbox(self.trial, self.start, self.pause, self.stop)
+        self._lay_out(buttons, self.status, (self.table, 1))
         self._connect()
         self.form.set_value(load_request())
         self._set_ready(False)
@@ -53,6 +46,15 @@ class BatchTab(QWidget):
         """Whether files are being scanned or opened, or a run is active."""
         return self.batching.busy or self.batching.looking
 
+    @property
+    def running(self) -> bool:
+        """Whether a run is active."""
+        return self.batching.busy
+
+    def take(self, path: str) -> None:
+        """Choose the images that were dropped."""
+        self.form.images.set_value(path)
+
     def refresh(self) -> None:
         """Read what may have changed elsewhere: models and files."""
         if not self.batching.busy:
@@ -64,8 +66,6 @@ class BatchTab(QWidget):
         super().showEvent(event)
         self._on_choice()
 
-    # ------------------------------------------------------------------ layout
-
     def _make_buttons(self) -> None:
         self.start = MainButton(
             "Start", tip="Run in a separate process; the window stays responsive"
@@ -75,31 +75,6 @@ class BatchTab(QWidget):
         )
         self.pause = Button(PAUSE)
         self.stop = Button(STOP)
-        self.command = CommandLine()
-
-    def _lay_out(self) -> None:
-        self.settings = CollapsibleSection("Settings", self.form)
-        self.settings.set_open(True)
-        choice = QWidget()
-        above = QVBoxLayout(choice)
-        above.setContentsMargins(0, 0, 0, 0)
-        above.setSpacing(8)
-        above.addWidget(self.settings)
-        above.addWidget(self.command)
-        rule = QFrame()
-        rule.setFrameShape(QFrame.Shape.HLine)
-        buttons = QHBoxLayout()
-        for button in (self.trial, self.start, self.pause, self.stop):
-            buttons.addWidget(button)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(8, 8, 8, 8)
-        layout.setSpacing(8)
-        layout.addWidget(VerticalScroll(choice))
-        layout.addWidget(rule)
-        layout.addLayout(buttons)
-        layout.addWidget(self.status)
-        layout.addWidget(self.table, stretch=1)
-        self.setAcceptDrops(True)
 
     def _connect(self) -> None:
         batching = self.batching
@@ -173,18 +148,6 @@ class BatchTab(QWidget):
         images = [task.image for task in self.batching.look.plan.tasks]
         number = images.index(chosen) if chosen in images else 0
         self.batching.try_one(self.form.value(), number)
-
-    def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 - Qt's name
-        """Accept images: a folder, a file or a manifest."""
-        if not self.batching.busy and dropped_path(event) is not None:
-            event.acceptProposedAction()
-
-    def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802 - Qt's name
-        """Choose the images that were dropped."""
-        path = dropped_path(event)
-        if path is not None:
-            self.form.images.set_value(path)
-            event.acceptProposedAction()
 
     # ------------------------------------------------------------------- shown
 

@@ -9,14 +9,23 @@ from pathlib import Path
 from napari import Viewer
 from napari.layers import Image, Labels
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QFormLayout, QLabel, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QLabel, QWidget
 
 from napari_simmat.checkpoints.registry import ModelEntry
 from napari_simmat.training.config import EMBEDDED_SETTINGS, TrainConfig
 from napari_simmat.widgets import channel_matching
 from napari_simmat.widgets.channel_forms import ChannelsForm, TrainChannels
 from napari_simmat.widgets.channel_matching import LayerChannel, LayerInfo, NamedChannel
-from napari_simmat.widgets.controls import Button, CollapsibleSection, ComboBox, LayerChoice
+from napari_simmat.widgets.controls import (
+    INDENT,
+    Button,
+    CollapsibleSection,
+    ComboBox,
+    LayerChoice,
+    form_rows,
+    remove_button,
+    vbox,
+)
 from napari_simmat.widgets.forms import Options, PathField, PixelShape
 from napari_simmat.widgets.layer_data import (
     LabelledValue,
@@ -29,7 +38,7 @@ from napari_simmat.widgets.layer_data import (
 from napari_simmat.widgets.model_picker import ModelPicker
 from napari_simmat.widgets.segment.outputs import PREVIEW
 from napari_simmat.widgets.train import runs
-from napari_simmat.widgets.train.runs import FORM_SETTINGS, TrainRequest
+from napari_simmat.widgets.train.runs import TrainRequest
 
 OPEN_LAYERS, A_FOLDER = SOURCES = ("open layers", "a folder")
 CHOOSE_FOLDER = "Choose a folder of images with labels, or drop it here."
@@ -62,8 +71,8 @@ class TrainForm(QWidget):
             "Images with labels: STEM.tif and STEM_labels.tif, or images/ and labels/",
         )
         self.pixels = PixelShape()
-        self.texts = Options(self._request, ("name", "modality", "channels"), self)
-        self.options = Options(self._request.config, FORM_SETTINGS, self)
+        self.texts = Options(self._request, self)
+        self.options = Options(self._request.config, self)
         self.name = self.texts["name"]
         self.texts["channels"].setPlaceholderText("all")
         self.texts["modality"].setPlaceholderText("as the name")
@@ -136,30 +145,25 @@ class TrainForm(QWidget):
 
     def _lay_out(self) -> None:
         self._folder_rows = QWidget()
-        rows = QFormLayout(self._folder_rows)
-        rows.setContentsMargins(0, 0, 0, 0)
-        rows.addRow("Folder", self.folder)
+        rows = form_rows(("Folder", self.folder), parent=self._folder_rows)
         self.texts.add_rows(rows, "channels")
         rows.addRow(self.pixels)
-        form = QFormLayout()
-        form.setVerticalSpacing(6)
-        form.setHorizontalSpacing(8)
-        form.addRow("Base", self.base)
-        form.addRow(self.base.details)
-        form.addRow("Images", self.source)
-        form.addRow(self._layer_rows)
-        form.addRow(self._folder_rows)
+        form = form_rows(
+            ("Base", self.base),
+            self.base.details,
+            ("Images", self.source),
+            self._layer_rows,
+            self._folder_rows,
+            parent=self,
+            spacing=6,
+        )
         self.options.add_rows(form, "strategy", "steps")
         self.texts.add_rows(form, "name")
         more = QWidget()
-        rows = QFormLayout(more)
-        rows.setContentsMargins(14, 0, 0, 0)
+        rows = form_rows(parent=more, indent=INDENT)
         self.texts.add_rows(rows, "modality")
         self.options.add_rows(rows, "learning_rate", "batch", "seed")
         form.addRow(CollapsibleSection("More settings", more))
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(form)
 
     def _connect(self) -> None:
         self.base.changed.connect(self._on_base)
@@ -239,16 +243,9 @@ class ImagesForm(QWidget):
         self.more: list[_AdditionalImage] = []
         self.add = Button("Another image", tip="Train on one more image with its labels")
         self._labels_by_hand = False
-        first = QFormLayout()
-        first.setVerticalSpacing(4)
-        first.addRow("Image", self.channels)
-        first.addRow(self.channels.details)
-        first.addRow("Labels", self.labels)
-        self._layout = QVBoxLayout(self)
-        self._layout.setContentsMargins(0, 0, 0, 0)
-        self._layout.setSpacing(4)
-        self._layout.addLayout(first)
-        self._layout.addWidget(self.add, alignment=Qt.AlignmentFlag.AlignLeft)
+        first = form_rows(("Image", self.channels), self.channels.details, ("Labels", self.labels))
+        self._layout = vbox(first, self.add, parent=self)
+        self._layout.setAlignment(self.add, Qt.AlignmentFlag.AlignLeft)
         self.channels.changed.connect(self._on_channels)
         self.labels.chosen.connect(self._on_labels)
         self.add.clicked.connect(self._on_add)
@@ -426,20 +423,16 @@ class _AdditionalImage(QWidget):
         super().__init__()
         self.channels = ChannelsForm()
         self.labels = _labels_choice(viewer)
-        remove = QToolButton()
-        remove.setText("\N{MULTIPLICATION SIGN}")
-        remove.setToolTip("Remove this image")
-        remove.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-        remove.clicked.connect(lambda: self.removed.emit(self))
-        self.remove = remove
-        form = QFormLayout(self)
-        form.setContentsMargins(0, 6, 0, 0)
-        form.setVerticalSpacing(4)
         self.title = QLabel()
-        form.addRow(self.title, remove)
-        form.addRow("Image", self.channels)
-        form.addRow(self.channels.details)
-        form.addRow("Labels", self.labels)
+        self.remove = remove_button("Remove this image")
+        self.remove.clicked.connect(lambda: self.removed.emit(self))
+        form = form_rows(
+            ("Image", self.channels),
+            self.channels.details,
+            ("Labels", self.labels),
+            parent=self,
+        )
+        form.insertRow(0, self.title, self.remove)
 
     def value(self, names: Sequence[str]) -> LabelledLayers:
         """The choice, under the channel names of the first image."""

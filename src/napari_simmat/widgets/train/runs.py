@@ -23,7 +23,7 @@ from napari_simmat.checkpoints import registry
 from napari_simmat.io.files import atomic_write, copy_job, models_folder, trainings_folder
 from napari_simmat.progress import Job
 from napari_simmat.training.config import EMBEDDED_SETTINGS, PRACTICAL_SETTINGS, TrainConfig
-from napari_simmat.widgets.forms import command_words, from_plain
+from napari_simmat.widgets.forms import command_words, from_plain, shown_fields
 
 Points = list[tuple[float, float]]
 """Step and value."""
@@ -164,7 +164,7 @@ DEFAULT_STEPS = 500
 DEFAULT_CONFIG = TrainConfig(steps=DEFAULT_STEPS, **PRACTICAL_SETTINGS, **EMBEDDED_SETTINGS)
 """What ``simmat train --practical`` does on an embedded base. It is written out option by option,
 so that a resumed run keeps its settings even if defaults have changed."""
-FORM_SETTINGS = ("strategy", "steps", "batch", "learning_rate", "seed")
+FORM_SETTINGS = shown_fields(TrainConfig)
 """Settings with a control; the command line always states them."""
 
 
@@ -251,42 +251,27 @@ class WindowRun:
     ----------
     name
         Of the model.
+
+    Attributes
+    ----------
+    data, work, best
+        Files written from open layers, the folder of `simmat train`, the best checkpoint so far.
+    messages, log
+        Output of the process other than events, and the CSV of a finished run; both outlive it.
+    output
+        The checkpoint to write, among the user's models.
     """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.folder = trainings_folder().absolute() / name
+        self.data = self.folder / "layers"
+        self.work = self.folder / "run"
+        self.best = self.work / _BEST
+        self.messages = self.folder.with_name(f"{name}.txt")
+        self.log = self.folder.with_name(f"{name}.csv")
+        self.output = models_folder().absolute() / f"{name}.safetensors"
         self._lock = FileLock(self.folder.with_name(f".{name}.lock"))
-
-    @property
-    def data(self) -> Path:
-        """Files written from open layers."""
-        return self.folder / "layers"
-
-    @property
-    def work(self) -> Path:
-        """The folder of `simmat train`."""
-        return self.folder / "run"
-
-    @property
-    def messages(self) -> Path:
-        """Output of the process other than events; kept after the run."""
-        return self.folder.with_name(f"{self.name}.txt")
-
-    @property
-    def log(self) -> Path:
-        """The CSV of a finished run."""
-        return self.folder.with_name(f"{self.name}.csv")
-
-    @property
-    def output(self) -> Path:
-        """The checkpoint to write, among the user's models."""
-        return models_folder().absolute() / f"{self.name}.safetensors"
-
-    @property
-    def best(self) -> Path:
-        """The best checkpoint so far."""
-        return self.work / _BEST
 
     @property
     def can_go_on(self) -> bool:

@@ -10,11 +10,9 @@ from typing import Any
 from napari import Viewer
 from napari.layers import Image
 from qtpy.QtCore import QSize, Qt, QTimer, Signal
-from qtpy.QtGui import QColor, QDragEnterEvent, QDropEvent, QShowEvent
+from qtpy.QtGui import QColor, QShowEvent
 from qtpy.QtWidgets import (
-    QFrame,
     QGridLayout,
-    QHBoxLayout,
     QLabel,
     QSizePolicy,
     QVBoxLayout,
@@ -23,16 +21,17 @@ from qtpy.QtWidgets import (
 from superqt.utils import qthrottled
 
 from napari_simmat.widgets.controls import (
+    ERROR,
+    MUTED,
     Button,
-    CollapsibleSection,
     ComboBox,
     MainButton,
     Status,
     StatusKind,
-    StatusLine,
-    VerticalScroll,
+    hbox,
+    vbox,
 )
-from napari_simmat.widgets.forms import CommandLine, dropped_path
+from napari_simmat.widgets.forms import JobTab
 from napari_simmat.widgets.layer_data import ImageWatch, layer_key, pixel_ratio_of
 from napari_simmat.widgets.train import runs
 from napari_simmat.widgets.train.controller import TrainingController
@@ -170,7 +169,7 @@ def smooth_points(points: Points) -> Points:
 
 _KINDS = ("click", "box")
 _LEFT, _RIGHT = Qt.AlignmentFlag.AlignLeft, Qt.AlignmentFlag.AlignRight
-_BETTER, _WORSE = "#3fb68b", "#ff5c50"
+_BETTER, _WORSE = IOU, ERROR
 
 
 class GainTable(QWidget):
@@ -188,7 +187,7 @@ class GainTable(QWidget):
         heads = ("mean IoU %", "base", "trained", "gain")
         for column, text in enumerate(heads):
             head = self._put(0, column, text)
-            head.setStyleSheet("color: #9aa0a8;")
+            head.setStyleSheet(f"color: {MUTED};")
             head.setAlignment(_RIGHT if column else _LEFT)
         for row, kind in enumerate(_KINDS, start=1):
             self._put(row, 0, f"one {kind}")
@@ -231,19 +230,18 @@ _NAME = "my-sensor"
 """Name suggested for a new model."""
 
 
-class TrainTab(QWidget):
+class TrainTab(JobTab):
     """Choose images and settings, train, and compare with the base."""
 
     wanted = Signal(str)
     """The user wants to segment with this model."""
 
     def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.viewer = viewer
-        self.training = TrainingController()
         self.images = ImagesForm(viewer)
         self.form = TrainForm(self.images)
-        self.status = StatusLine()
+        super().__init__(self.form, "folder", parent)
+        self.viewer = viewer
+        self.training = TrainingController()
         self.curves = TrainingCurves()
         self.gains = GainTable()
         self._later = QTimer(self)
@@ -257,7 +255,15 @@ class TrainTab(QWidget):
             viewer.layers.events.renamed,
         ]
         self._make_buttons()
-        self._lay_out()
+        self._unfinished = QWidget()
+        choices = QGridLayout()
+        choices.setSpacing(4)
+        choices.addWidget(self.resume, 0, 0, 1, 2)
+        choices.addWidget(self.keep, 1, 0)
+        choices.addWidget(self.discard, 1, 1)
+        vbox(hbox(QLabel("Unfinished"), (self.left_over, 1)), choices, parent=self._unfinished)
+        below = (self.train, self.stop, self.status, self._unfinished, self.gains, self.curves)
+        self._lay_out(*below).addStretch(1)
         self._connect()
         self.form.name.setText(runs.free_name(_NAME))
         self._on_changed()
@@ -279,14 +285,21 @@ class TrainTab(QWidget):
         """Whether layers changed and were not read yet, or a run is active."""
         return self._later.isActive() or self.training.busy
 
+    @property
+    def running(self) -> bool:
+        """Whether a run is active."""
+        return self.training.busy
+
+    def take(self, path: str) -> None:
+        """Train on the folder that was dropped."""
+        self.form.choose_folder(path)
+
     def refresh(self) -> None:
         """Read what may have changed elsewhere: models, layers, unfinished runs."""
         if not self.training.busy:
             self.form.base.refresh()
             self._read_layers()
             self._on_changed()
-
-    # ------------------------------------------------------------------ layout
 
     def _make_buttons(self) -> None:
         self.train = MainButton(
@@ -300,49 +313,6 @@ class TrainTab(QWidget):
         )
         self.keep = Button("Keep the best", tip="Add the best checkpoint so far to your models")
         self.discard = Button("Discard", tip="Delete the run and everything it saved")
-        self.command = CommandLine()
-
-    def _lay_out(self) -> None:
-        self.settings = CollapsibleSection("Settings", self.form)
-        self.settings.set_open(True)
-        self._unfinished = QWidget()
-        unfinished = QVBoxLayout(self._unfinished)
-        unfinished.setContentsMargins(0, 0, 0, 0)
-        unfinished.setSpacing(4)
-        head = QHBoxLayout()
-        head.addWidget(QLabel("Unfinished"))
-        head.addWidget(self.left_over, stretch=1)
-        choices = QGridLayout()
-        choices.setSpacing(4)
-        choices.addWidget(self.resume, 0, 0, 1, 2)
-        choices.addWidget(self.keep, 1, 0)
-        choices.addWidget(self.discard, 1, 1)
-        unfinished.addLayout(head)
-        unfinished.addLayout(choices)
-        rule = QFrame()
-        rule.setFrameShape(QFrame.Shape.HLine)
-        choice = QWidget()
-        above = QVBoxLayout(choice)
-        above.setContentsMargins(0, 0, 0, 0)
-        above.setSpacing(8)
-        above.addWidget(self.settings)
-        above.addWidget(self.command)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(8, 8, 8, 8)
-        layout.setSpacing(8)
-        for widget in (
-            VerticalScroll(choice),
-            rule,
-            self.train,
-            self.stop,
-            self.status,
-            self._unfinished,
-            self.gains,
-            self.curves,
-        ):
-            layout.addWidget(widget)
-        layout.addStretch(1)
-        self.setAcceptDrops(True)
 
     def _connect(self) -> None:
         training = self.training
@@ -424,18 +394,6 @@ class TrainTab(QWidget):
         images = [] if self.form.uses_folder else self.images.images()
         self.settings.set_open(False)
         self.training.start(self._request(), images)
-
-    def dragEnterEvent(self, event: QDragEnterEvent) -> None:  # noqa: N802 - Qt's name
-        """Accept a folder of labelled images."""
-        if not self.training.busy and dropped_path(event, "folder") is not None:
-            event.acceptProposedAction()
-
-    def dropEvent(self, event: QDropEvent) -> None:  # noqa: N802 - Qt's name
-        """Train on the folder that was dropped."""
-        folder = dropped_path(event, "folder")
-        if folder is not None:
-            self.form.choose_folder(folder)
-            event.acceptProposedAction()
 
     # ------------------------------------------------------------------- shown
 
