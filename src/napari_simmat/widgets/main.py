@@ -16,32 +16,9 @@ from napari_simmat.widgets.train.tab import TrainTab
 
 FIRST_CLICK = (125.0, 206.0)
 """On a coin, y and x."""
+LayerData = tuple[Any, dict[str, Any], str]
 
-
-def open_demo(*, run: bool = True) -> napari.Viewer:
-    """Open napari with the coins, the Segment tab and one point on a coin.
-
-    Parameters
-    ----------
-    run
-        Run the event loop until the window is closed; False if one is running already.
-    """
-    viewer = napari.Viewer(title="napari-simmat")
-    for data, options, kind in coins():
-        viewer.add_layer(napari.layers.Layer.create(data, options, kind))
-    widget = SimMATWidget(viewer)
-    viewer.window.add_dock_widget(widget, name="SimMAT", area="right")
-    interaction = widget.segment.interaction
-
-    def click() -> None:
-        interaction.prompts.draw_points()
-        if interaction.prompts.points is not None:
-            interaction.prompts.points.add(FIRST_CLICK)
-
-    QTimer.singleShot(0, click)
-    if run:
-        napari.run()
-    return viewer
+_SCENE_SIZE = 384
 
 
 class SimMATWidget(QWidget):
@@ -114,9 +91,30 @@ class SimMATWidget(QWidget):
         return super().event(event)
 
 
-LayerData = tuple[Any, dict[str, Any], str]
+def open_demo(*, run: bool = True) -> napari.Viewer:
+    """Open napari with the coins, the Segment tab and one point on a coin.
 
-_SCENE_SIZE = 384
+    Parameters
+    ----------
+    run
+        Run the event loop until the window is closed; False if one is running already.
+    """
+    viewer = napari.Viewer(title="napari-simmat")
+    for data, options, kind in coins():
+        viewer.add_layer(napari.layers.Layer.create(data, options, kind))
+    widget = SimMATWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="SimMAT", area="right")
+    interaction = widget.segment.interaction
+
+    def click() -> None:
+        interaction.prompts.draw_points()
+        if interaction.prompts.points is not None:
+            interaction.prompts.points.add(FIRST_CLICK)
+
+    QTimer.singleShot(0, click)
+    if run:
+        napari.run()
+    return viewer
 
 
 def coins() -> list[LayerData]:

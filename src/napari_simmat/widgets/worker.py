@@ -34,85 +34,6 @@ MODULES = ("torch", "segment_anything", "napari_simmat.engine.predictor")
 """Modules of the first prediction, in the order of import."""
 
 _LIBRARIES = ("torch_global_deps", "c10", "torch_cpu", "c10_cuda", "torch_cuda", "torch")
-
-
-def import_torch_job() -> Job[None]:
-    """Import the modules that prediction needs; returns at once if they are imported."""
-    if all(name in sys.modules for name in MODULES):
-        return
-    _keep_triton_out()
-    if "torch" not in sys.modules:
-        yield Progress(0, len(MODULES), "Loading torch")
-        _load_libraries()
-    for done, name in enumerate(MODULES):
-        yield Progress(done, len(MODULES), "Loading torch")
-        with _no_garbage_collection():
-            importlib.import_module(name)
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Keep the garbage collector from walking objects that are being created."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            # Moves all objects to the oldest generation, which is rarely collected.
-            gc.freeze()
-            gc.unfreeze()
-            gc.enable()
-
-
-def _keep_triton_out() -> None:
-    """Hide triton from imports if loading it would crash the process.
-
-    Without a graphics card Mesa renders with LLVM; triton brings its own LLVM and crashes if it is
-    loaded afterwards. torchvision imports triton, if torch came with it, through torch's compiler,
-    which prediction does not need.
-    """
-    if "triton" not in sys.modules and _is_mapped("libLLVM"):
-        sys.modules["triton"] = None  # type: ignore[assignment]
-
-
-def _is_mapped(library: str) -> bool:
-    """Whether this process has loaded a library with this prefix (Linux only)."""
-    try:
-        maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return f"/{library}" in maps
-
-
-def _load_libraries() -> None:
-    """Load torch's shared libraries without the interpreter lock.
-
-    `ctypes` releases the lock, an import does not; the import that follows finds the libraries
-    loaded. On Windows torch does the same itself. Errors are left to the import, which reports
-    them.
-    """
-    if sys.platform == "win32":
-        return
-    spec = importlib.util.find_spec("torch")
-    if spec is None or spec.origin is None:
-        return
-    suffix = ".dylib" if sys.platform == "darwin" else ".so"
-    try:
-        dlopen = ctypes.CDLL(None).dlopen
-    except (OSError, AttributeError):
-        return
-    dlopen.argtypes, dlopen.restype = [ctypes.c_char_p, ctypes.c_int], ctypes.c_void_p
-    for name in _LIBRARIES:
-        path = Path(spec.origin).parent / "lib" / f"lib{name}{suffix}"
-        if path.exists():
-            # As torch does: the symbols of the first one are visible to the others.
-            scope = os.RTLD_GLOBAL if name == "torch_global_deps" else os.RTLD_LOCAL
-            dlopen(os.fsencode(path), os.RTLD_NOW | scope)
-
-
-log = logging.getLogger(__name__)
-
 _REPORT_EVERY = 0.05
 """Seconds between two progress reports of a task."""
 _EXIT_TIMEOUT = 10.0
@@ -329,3 +250,81 @@ def _close_all() -> None:
     deadline = time.monotonic() + _EXIT_TIMEOUT
     for worker in list(_open_workers):
         worker.join(max(0.0, deadline - time.monotonic()))
+
+
+def import_torch_job() -> Job[None]:
+    """Import the modules that prediction needs; returns at once if they are imported."""
+    if all(name in sys.modules for name in MODULES):
+        return
+    _keep_triton_out()
+    if "torch" not in sys.modules:
+        yield Progress(0, len(MODULES), "Loading torch")
+        _load_libraries()
+    for done, name in enumerate(MODULES):
+        yield Progress(done, len(MODULES), "Loading torch")
+        with _no_garbage_collection():
+            importlib.import_module(name)
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    """Keep the garbage collector from walking objects that are being created."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            # Moves all objects to the oldest generation, which is rarely collected.
+            gc.freeze()
+            gc.unfreeze()
+            gc.enable()
+
+
+def _keep_triton_out() -> None:
+    """Hide triton from imports if loading it would crash the process.
+
+    Without a graphics card Mesa renders with LLVM; triton brings its own LLVM and crashes if it is
+    loaded afterwards. torchvision imports triton, if torch came with it, through torch's compiler,
+    which prediction does not need.
+    """
+    if "triton" not in sys.modules and _is_mapped("libLLVM"):
+        sys.modules["triton"] = None  # type: ignore[assignment]
+
+
+def _is_mapped(library: str) -> bool:
+    """Whether this process has loaded a library with this prefix (Linux only)."""
+    try:
+        maps = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return f"/{library}" in maps
+
+
+def _load_libraries() -> None:
+    """Load torch's shared libraries without the interpreter lock.
+
+    `ctypes` releases the lock, an import does not; the import that follows finds the libraries
+    loaded. On Windows torch does the same itself. Errors are left to the import, which reports
+    them.
+    """
+    if sys.platform == "win32":
+        return
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return
+    suffix = ".dylib" if sys.platform == "darwin" else ".so"
+    try:
+        dlopen = ctypes.CDLL(None).dlopen
+    except (OSError, AttributeError):
+        return
+    dlopen.argtypes, dlopen.restype = [ctypes.c_char_p, ctypes.c_int], ctypes.c_void_p
+    for name in _LIBRARIES:
+        path = Path(spec.origin).parent / "lib" / f"lib{name}{suffix}"
+        if path.exists():
+            # As torch does: the symbols of the first one are visible to the others.
+            scope = os.RTLD_GLOBAL if name == "torch_global_deps" else os.RTLD_LOCAL
+            dlopen(os.fsencode(path), os.RTLD_NOW | scope)
+
+
+log = logging.getLogger(__name__)

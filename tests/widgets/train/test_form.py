@@ -21,7 +21,7 @@ from napari_simmat.widgets.train.form import CHOOSE_FOLDER, TrainForm
 from napari_simmat.widgets.train.runs import TrainRequest
 from napari_simmat.widgets.train.tab import GainTable
 from tests.widgets.dropping import drop
-from tests.widgets.test_feeds import layer
+from tests.widgets.test_channel_matching import layer
 
 
 @pytest.fixture

@@ -34,8 +34,177 @@ from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.channel_matching import LayerChannel, LayerInfo
 from napari_simmat.widgets.forms import command_words, from_plain
 
+log = logging.getLogger(__name__)
+
+CHOOSE_IMAGES = "Choose a folder of images, or drop it here."
+CHOOSE_RESULTS = "Choose a folder for the results."
+CHOOSE_PROMPTS = "Choose a file with prompts, or segment everything."
+NOT_SAVED = "The settings of the batch could not be saved: %s"
 MAX_CHANNELS = 1024
 """More channels than this are not listed."""
+_FILE = "batch.json"
+_PLANNED = ("images", "pattern", "output", "prompts", "extras", "existing")
+"""Fields that decide which files are read and written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchRequest:
+    """A batch run of the window.
+
+    Parameters
+    ----------
+    images
+        A folder, a file, a pattern or a manifest.
+    pattern
+        Which files of a folder are images; empty for all image files.
+    output
+        Folder for the results.
+    model
+        By name or file.
+    channels
+        Names or numbers separated by commas; empty to match them to the model.
+    channel_axis
+        Axis of the channels; empty if the file says it.
+    pixel_ratio
+        Height of a pixel over its width, where a file does not say.
+    prompts
+        ``auto``, ``same-stem`` or a file.
+    extras
+        Kinds of optional outputs.
+    existing
+        What to do where an output exists.
+    scheduler
+        Address of a Dask scheduler; empty for this machine.
+    propagate
+        Whether prompted objects are propagated through stacks.
+    automatic
+        Settings for ``auto``.
+    """
+
+    images: str = ""
+    pattern: Annotated[
+        str, {"label": "Pattern", "tooltip": "Which files of the folder are images, e.g. *.tif"}
+    ] = ""
+    output: str = ""
+    model: str = "tiny"
+    channels: str = ""
+    channel_axis: str = ""
+    pixel_ratio: float = 1.0
+    prompts: str = AUTO
+    extras: tuple[str, ...] = ()
+    existing: Annotated[
+        Literal["resume", "refuse", "overwrite"],
+        {
+            "label": "Existing results",
+            "tooltip": "Resume keeps results that were made the same way and refuses others",
+            "choices": [
+                ("Keep them and resume", "resume"),
+                ("Stop with an error", "refuse"),
+                ("Overwrite", "overwrite"),
+            ],
+        },
+    ] = "resume"
+    scheduler: Annotated[
+        str,
+        {
+            "label": "Scheduler",
+            "tooltip": "Address of a Dask scheduler, e.g. tcp://10.0.0.1:8786. It can run code on "
+            "its workers, and they on what they receive: use one that you trust.",
+        },
+    ] = ""
+    propagate: Annotated[
+        bool,
+        {
+            "label": "Propagate objects through stacks",
+            "tooltip": "From the planes with prompts through all others, until the object ends",
+        },
+    ] = False
+    automatic: AutomaticSettings = field(default_factory=AutomaticSettings)
+
+    def __post_init__(self) -> None:
+        if not set(self.extras) <= set(EXTRA_ENDINGS):
+            raise ValueError(f"Additional outputs are {', '.join(EXTRA_ENDINGS)}.")
+
+    def arguments(self) -> list[str]:
+        """What follows ``simmat`` on the command line."""
+        is_auto = self.prompts == AUTO
+        return [
+            "segment",
+            self.images,
+            *command_words(
+                self,
+                always=("model", "output", "prompts"),
+                omit=("images", "extras", "existing", "automatic", *["propagate"] * is_auto),
+            ),
+            *[f"--{kind}" for kind in self.extras],
+            *[f"--{self.existing}"] * (self.existing != "refuse"),
+            *(command_words(self.automatic, prefix="--auto.") if is_auto else ()),
+        ]
+
+    def problem(self) -> str | None:
+        """What is wrong with the request itself, one sentence; files are not read."""
+        if not self.images:
+            return CHOOSE_IMAGES
+        if not self.output:
+            return CHOOSE_RESULTS
+        if not self.prompts:
+            return CHOOSE_PROMPTS
+        if self.scheduler and not re.fullmatch(r"\w+://\S+|\S+\.json", self.scheduler):
+            return (
+                f"{self.scheduler} is no scheduler's address: it looks like tcp://10.0.0.1:8786, "
+                "or is the path of its .json file."
+            )
+        return None
+
+    def plans_as(self, other: BatchRequest) -> bool:
+        """Whether both read and write the same files."""
+        return all(getattr(self, name) == getattr(other, name) for name in _PLANNED)
+
+    def planned(self) -> Plan:
+        """What would be read and written.
+
+        Raises
+        ------
+        ValueError, OSError
+            As `batch.find_inputs` and `batch.plan`.
+        """
+        inputs = find_inputs([Path(self.images)], pattern=self.pattern)
+        return plan(
+            inputs,
+            output=Path(self.output),
+            prompts=self.prompts,
+            existing=self.existing,
+            extras=self.extras,
+        )
+
+    def to_json(self) -> str:
+        """As text; `from_json` reads it."""
+        return json.dumps(asdict(self), indent=1, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> BatchRequest:
+        """Read what `to_json` wrote; ValueError if it is something else."""
+        try:
+            return from_plain(cls, json.loads(text))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"These are no settings of a batch ({error}).") from None
+
+
+def load_request() -> BatchRequest:
+    """The settings of the last run; the defaults before the first."""
+    try:
+        return BatchRequest.from_json((user_folder() / _FILE).read_text("utf-8"))
+    except (OSError, ValueError):
+        return BatchRequest()
+
+
+def save_request(request: BatchRequest) -> None:
+    """Save the settings for next time; a full disk does not stop a run."""
+    try:
+        with atomic_write(user_folder() / _FILE) as path:
+            path.write_text(request.to_json(), encoding="utf-8")
+    except OSError as error:
+        log.warning(NOT_SAVED, error)
 
 
 @dataclass(frozen=True)
@@ -237,174 +406,3 @@ def _first_file(file: ImageFile) -> FirstFile:
     axis = file.channel_axis
     count = 1 if axis is None else int(file.data.shape[axis])
     return FirstFile(file.path.name, count, file.channel_names, file.shape, file.rgb)
-
-
-log = logging.getLogger(__name__)
-
-CHOOSE_IMAGES = "Choose a folder of images, or drop it here."
-CHOOSE_RESULTS = "Choose a folder for the results."
-CHOOSE_PROMPTS = "Choose a file with prompts, or segment everything."
-NOT_SAVED = "The settings of the batch could not be saved: %s"
-_FILE = "batch.json"
-_PLANNED = ("images", "pattern", "output", "prompts", "extras", "existing")
-"""Fields that decide which files are read and written."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BatchRequest:
-    """A batch run of the window.
-
-    Parameters
-    ----------
-    images
-        A folder, a file, a pattern or a manifest.
-    pattern
-        Which files of a folder are images; empty for all image files.
-    output
-        Folder for the results.
-    model
-        By name or file.
-    channels
-        Names or numbers separated by commas; empty to match them to the model.
-    channel_axis
-        Axis of the channels; empty if the file says it.
-    pixel_ratio
-        Height of a pixel over its width, where a file does not say.
-    prompts
-        ``auto``, ``same-stem`` or a file.
-    extras
-        Kinds of optional outputs.
-    existing
-        What to do where an output exists.
-    scheduler
-        Address of a Dask scheduler; empty for this machine.
-    propagate
-        Whether prompted objects are propagated through stacks.
-    automatic
-        Settings for ``auto``.
-    """
-
-    images: str = ""
-    pattern: Annotated[
-        str, {"label": "Pattern", "tooltip": "Which files of the folder are images, e.g. *.tif"}
-    ] = ""
-    output: str = ""
-    model: str = "tiny"
-    channels: str = ""
-    channel_axis: str = ""
-    pixel_ratio: float = 1.0
-    prompts: str = AUTO
-    extras: tuple[str, ...] = ()
-    existing: Annotated[
-        Literal["resume", "refuse", "overwrite"],
-        {
-            "label": "Existing results",
-            "tooltip": "Resume keeps results that were made the same way and refuses others",
-            "choices": [
-                ("Keep them and resume", "resume"),
-                ("Stop with an error", "refuse"),
-                ("Overwrite", "overwrite"),
-            ],
-        },
-    ] = "resume"
-    scheduler: Annotated[
-        str,
-        {
-            "label": "Scheduler",
-            "tooltip": "Address of a Dask scheduler, e.g. tcp://10.0.0.1:8786. It can run code on "
-            "its workers, and they on what they receive: use one that you trust.",
-        },
-    ] = ""
-    propagate: Annotated[
-        bool,
-        {
-            "label": "Propagate objects through stacks",
-            "tooltip": "From the planes with prompts through all others, until the object ends",
-        },
-    ] = False
-    automatic: AutomaticSettings = field(default_factory=AutomaticSettings)
-
-    def __post_init__(self) -> None:
-        if not set(self.extras) <= set(EXTRA_ENDINGS):
-            raise ValueError(f"Additional outputs are {', '.join(EXTRA_ENDINGS)}.")
-
-    def arguments(self) -> list[str]:
-        """What follows ``simmat`` on the command line."""
-        is_auto = self.prompts == AUTO
-        return [
-            "segment",
-            self.images,
-            *command_words(
-                self,
-                always=("model", "output", "prompts"),
-                omit=("images", "extras", "existing", "automatic", *["propagate"] * is_auto),
-            ),
-            *[f"--{kind}" for kind in self.extras],
-            *[f"--{self.existing}"] * (self.existing != "refuse"),
-            *(command_words(self.automatic, prefix="--auto.") if is_auto else ()),
-        ]
-
-    def problem(self) -> str | None:
-        """What is wrong with the request itself, one sentence; files are not read."""
-        if not self.images:
-            return CHOOSE_IMAGES
-        if not self.output:
-            return CHOOSE_RESULTS
-        if not self.prompts:
-            return CHOOSE_PROMPTS
-        if self.scheduler and not re.fullmatch(r"\w+://\S+|\S+\.json", self.scheduler):
-            return (
-                f"{self.scheduler} is no scheduler's address: it looks like tcp://10.0.0.1:8786, "
-                "or is the path of its .json file."
-            )
-        return None
-
-    def plans_as(self, other: BatchRequest) -> bool:
-        """Whether both read and write the same files."""
-        return all(getattr(self, name) == getattr(other, name) for name in _PLANNED)
-
-    def planned(self) -> Plan:
-        """What would be read and written.
-
-        Raises
-        ------
-        ValueError, OSError
-            As `batch.inputs.find_inputs` and `batch.plan.plan`.
-        """
-        inputs = find_inputs([Path(self.images)], pattern=self.pattern)
-        return plan(
-            inputs,
-            output=Path(self.output),
-            prompts=self.prompts,
-            existing=self.existing,
-            extras=self.extras,
-        )
-
-    def to_json(self) -> str:
-        """As text; `from_json` reads it."""
-        return json.dumps(asdict(self), indent=1, allow_nan=False)
-
-    @classmethod
-    def from_json(cls, text: str) -> BatchRequest:
-        """Read what `to_json` wrote; ValueError if it is something else."""
-        try:
-            return from_plain(cls, json.loads(text))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"These are no settings of a batch ({error}).") from None
-
-
-def load_request() -> BatchRequest:
-    """The settings of the last run; the defaults before the first."""
-    try:
-        return BatchRequest.from_json((user_folder() / _FILE).read_text("utf-8"))
-    except (OSError, ValueError):
-        return BatchRequest()
-
-
-def save_request(request: BatchRequest) -> None:
-    """Save the settings for next time; a full disk does not stop a run."""
-    try:
-        with atomic_write(user_folder() / _FILE) as path:
-            path.write_text(request.to_json(), encoding="utf-8")
-    except OSError as error:
-        log.warning(NOT_SAVED, error)

@@ -38,196 +38,18 @@ from napari_simmat.widgets.train.controller import TrainingController
 from napari_simmat.widgets.train.form import ImagesForm, TrainForm
 from napari_simmat.widgets.train.runs import CurveHistory, Metrics, Points, TrainRequest, WindowRun
 
-IOU, LOSS = "#3fb68b", "#e8833a"
-"""Line colours that are visible on dark and light backgrounds."""
-_REDRAW_AFTER = 200
-"""Milliseconds between two drawings."""
-
-
-class TrainingCurves(QWidget):
-    """Shows a `CurveHistory`; its x axis ends at the number of steps."""
-
-    _imported = Signal(bool)
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._history = CurveHistory()
-        self._total = 0
-        self._canvas: Any = None
-        self._thread: threading.Thread | None = None
-        self._imported.connect(self._on_imported, Qt.ConnectionType.QueuedConnection)
-        QVBoxLayout(self).setContentsMargins(0, 0, 0, 0)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
-        self.setMaximumHeight(self.sizeHint().height())
-        self.setMinimumHeight(170)
-
-    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
-        """Room for two plots with titles."""
-        return QSize(280, 250)
-
-    def value(self) -> CurveHistory:
-        """The history shown."""
-        return self._history
-
-    def set_value(self, history: CurveHistory, total: int = 0) -> None:
-        """Show the curves of a run of `total` steps; 0 if unknown."""
-        self._history, self._total = history, total
-        best = history.best
-        if best is not None:
-            text = f"Best validation {best[1]:.1f} % at step {best[0]:.0f}"
-            self.setToolTip(text)
-            self.setAccessibleDescription(text)
-        if self._canvas is not None:
-            self._plot()
-        elif self._thread is None and (history.iou or history.loss):
-            self._thread = threading.Thread(target=self._import, name="simmat-matplotlib")
-            self._thread.start()
-
-    def _import(self) -> None:
-        found = True
-        try:
-            from matplotlib.backends.backend_agg import FigureCanvasAgg
-            from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg  # noqa: F401
-            from matplotlib.figure import Figure
-
-            figure = Figure(figsize=(1, 1))
-            figure.add_subplot(title="find the fonts here, not in the main thread")
-            FigureCanvasAgg(figure).draw()
-        except ImportError:  # it comes with lightning-fabric in the extra `train`
-            found = False
-        with suppress(RuntimeError):  # Qt has deleted the widget meanwhile
-            self._imported.emit(found)
-
-    def _on_imported(self, found: bool) -> None:
-        if not found:
-            return
-        from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(2.8, 2.5))
-        self._canvas = FigureCanvasQTAgg(figure)
-        self._canvas.setStyleSheet("background: transparent;")
-        self._canvas.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
-        figure.patch.set_alpha(0)
-        figure.subplots_adjust(left=0.15, right=0.97, top=0.9, bottom=0.16, hspace=0.45)
-        iou, loss = figure.subplots(2, 1, sharex=True)
-        self._iou = iou.plot([], [], ".-", color=IOU, linewidth=1.8)[0]
-        self._best = iou.plot([], [], "o", markersize=9, fillstyle="none", clip_on=False)[0]
-        self._loss = loss.plot([], [], color=LOSS, linewidth=1, alpha=0.4)[0]
-        self._mean = loss.plot([], [], color=LOSS, linewidth=1.8)[0]
-        for axes in (iou, loss):
-            axes.patch.set_alpha(0)
-            axes.locator_params(nbins=4)
-            axes.tick_params(labelsize=7, length=0)
-            axes.spines[:].set_visible(False)
-        self._axes = iou, loss
-        self.layout().addWidget(self._canvas)
-        self._plot()
-
-    @qthrottled(timeout=_REDRAW_AFTER, leading=True)
-    def _plot(self) -> None:
-        history, (iou, loss) = self._history, self._axes
-        mean = smooth_points(history.loss)
-        best = history.best
-        for line, points in (
-            (self._iou, history.iou),
-            (self._best, [] if best is None else [best]),
-            (self._loss, history.loss),
-            (self._mean, mean),
-        ):
-            line.set_data([step for step, _ in points], [value for _, value in points])
-        now = "" if best is None else f" {history.iou[-1][1]:.1f} %, best {best[1]:.1f} %"
-        ink = QColor(self.palette().color(self.foregroundRole())).name()
-        text = {"fontsize": 8, "color": ink}
-        iou.set_title(f"validation IoU{now}", loc="left", **text)
-        loss.set_title(f"loss {mean[-1][1]:.3f}" if mean else "loss", loc="left", **text)
-        loss.set_xlabel("step", labelpad=0, **text)
-        self._best.set_color(ink)
-        for axes in (iou, loss):
-            axes.tick_params(labelcolor=ink)
-            axes.grid(axis="y", color=ink, alpha=0.2, linewidth=0.6)
-            axes.relim()
-            axes.autoscale_view()
-        loss.set_ylim(bottom=0)
-        last = max((points[-1][0] for points in (history.iou, history.loss) if points), default=0)
-        loss.set_xlim(0, max(1, self._total, last))
-        self._canvas.draw_idle()
-
-
-def smooth_points(points: Points) -> Points:
-    """Running mean over about a tenth of the curve, up to each point."""
-    span = max(1, len(points) // 10)
-    mean: Points = []
-    total = 0.0
-    for number, (step, value) in enumerate(points):
-        total += value
-        if number >= span:
-            total -= points[number - span][1]
-        mean.append((step, total / min(number + 1, span)))
-    return mean
-
-
-_KINDS = ("click", "box")
-_LEFT, _RIGHT = Qt.AlignmentFlag.AlignLeft, Qt.AlignmentFlag.AlignRight
-_BETTER, _WORSE = IOU, ERROR
-
-
-class GainTable(QWidget):
-    """A view of the `Metrics` of a training run; hidden without any."""
-
-    def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self._metrics: Metrics | None = None
-        self._grid = QGridLayout(self)
-        self._grid.setContentsMargins(0, 0, 0, 0)
-        self._grid.setHorizontalSpacing(14)
-        self.setToolTip("On the validation images: a click or a box on each object")
-        self._grid.setColumnStretch(4, 1)
-        self.cells: dict[tuple[str, str], QLabel] = {}
-        heads = ("mean IoU %", "base", "trained", "gain")
-        for column, text in enumerate(heads):
-            head = self._put(0, column, text)
-            head.setStyleSheet(f"color: {MUTED};")
-            head.setAlignment(_RIGHT if column else _LEFT)
-        for row, kind in enumerate(_KINDS, start=1):
-            self._put(row, 0, f"one {kind}")
-            for column, name in enumerate(("before", "after", "gain"), start=1):
-                cell = self._put(row, column, "")
-                cell.setAlignment(_RIGHT)
-                self.cells[kind, name] = cell
-        self.set_value(None)
-
-    def value(self) -> Metrics | None:
-        """The metrics shown."""
-        return self._metrics
-
-    def set_value(self, metrics: Metrics | None) -> None:
-        """Show metrics; None hides the table."""
-        self._metrics = metrics
-        self.setVisible(metrics is not None)
-        for kind in _KINDS:
-            before = (metrics or {}).get("before", {}).get(kind)
-            after = (metrics or {}).get("after", {}).get(kind)
-            self.cells[kind, "before"].setText("-" if before is None else f"{before:.1f}")
-            self.cells[kind, "after"].setText("-" if after is None else f"{after:.1f}")
-            gain = self.cells[kind, "gain"]
-            if before is None or after is None:
-                gain.setText("")
-                continue
-            gain.setText(f"{after - before:+.1f}".replace("-", "\N{MINUS SIGN}"))
-            gain.setStyleSheet(f"color: {_BETTER if after >= before else _WORSE};")
-
-    def _put(self, row: int, column: int, text: str) -> QLabel:
-        label = QLabel(text)
-        self._grid.addWidget(label, row, column)
-        return label
-
-
 READY = "Ready to train."
 STOP_AND_KEEP = "Stop and keep the best"
 STOP_AT_ONCE = "Stop at once"
 _NAME = "my-sensor"
 """Name suggested for a new model."""
+IOU, LOSS = "#3fb68b", "#e8833a"
+"""Line colours that are visible on dark and light backgrounds."""
+_REDRAW_AFTER = 200
+"""Milliseconds between two drawings."""
+_KINDS = ("click", "box")
+_LEFT, _RIGHT = Qt.AlignmentFlag.AlignLeft, Qt.AlignmentFlag.AlignRight
+_BETTER, _WORSE = IOU, ERROR
 
 
 class TrainTab(JobTab):
@@ -443,3 +265,177 @@ class TrainTab(JobTab):
         history = self.training.history
         self.curves.set_value(history, self.training.total)
         self.curves.setVisible(bool(history.iou or history.loss))
+
+
+class TrainingCurves(QWidget):
+    """Shows a `CurveHistory`; its x axis ends at the number of steps."""
+
+    _imported = Signal(bool)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._history = CurveHistory()
+        self._total = 0
+        self._canvas: Any = None
+        self._thread: threading.Thread | None = None
+        self._imported.connect(self._on_imported, Qt.ConnectionType.QueuedConnection)
+        QVBoxLayout(self).setContentsMargins(0, 0, 0, 0)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Preferred)
+        self.setMaximumHeight(self.sizeHint().height())
+        self.setMinimumHeight(170)
+
+    def sizeHint(self) -> QSize:  # noqa: N802 - Qt's name
+        """Room for two plots with titles."""
+        return QSize(280, 250)
+
+    def value(self) -> CurveHistory:
+        """The history shown."""
+        return self._history
+
+    def set_value(self, history: CurveHistory, total: int = 0) -> None:
+        """Show the curves of a run of `total` steps; 0 if unknown."""
+        self._history, self._total = history, total
+        best = history.best
+        if best is not None:
+            text = f"Best validation {best[1]:.1f} % at step {best[0]:.0f}"
+            self.setToolTip(text)
+            self.setAccessibleDescription(text)
+        if self._canvas is not None:
+            self._plot()
+        elif self._thread is None and (history.iou or history.loss):
+            self._thread = threading.Thread(target=self._import, name="simmat-matplotlib")
+            self._thread.start()
+
+    def _import(self) -> None:
+        found = True
+        try:
+            from matplotlib.backends.backend_agg import FigureCanvasAgg
+            from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg  # noqa: F401
+            from matplotlib.figure import Figure
+
+            figure = Figure(figsize=(1, 1))
+            figure.add_subplot(title="find the fonts here, not in the main thread")
+            FigureCanvasAgg(figure).draw()
+        except ImportError:  # it comes with lightning-fabric in the extra `train`
+            found = False
+        with suppress(RuntimeError):  # Qt has deleted the widget meanwhile
+            self._imported.emit(found)
+
+    def _on_imported(self, found: bool) -> None:
+        if not found:
+            return
+        from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(2.8, 2.5))
+        self._canvas = FigureCanvasQTAgg(figure)
+        self._canvas.setStyleSheet("background: transparent;")
+        self._canvas.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+        figure.patch.set_alpha(0)
+        figure.subplots_adjust(left=0.15, right=0.97, top=0.9, bottom=0.16, hspace=0.45)
+        iou, loss = figure.subplots(2, 1, sharex=True)
+        self._iou = iou.plot([], [], ".-", color=IOU, linewidth=1.8)[0]
+        self._best = iou.plot([], [], "o", markersize=9, fillstyle="none", clip_on=False)[0]
+        self._loss = loss.plot([], [], color=LOSS, linewidth=1, alpha=0.4)[0]
+        self._mean = loss.plot([], [], color=LOSS, linewidth=1.8)[0]
+        for axes in (iou, loss):
+            axes.patch.set_alpha(0)
+            axes.locator_params(nbins=4)
+            axes.tick_params(labelsize=7, length=0)
+            axes.spines[:].set_visible(False)
+        self._axes = iou, loss
+        self.layout().addWidget(self._canvas)
+        self._plot()
+
+    @qthrottled(timeout=_REDRAW_AFTER, leading=True)
+    def _plot(self) -> None:
+        history, (iou, loss) = self._history, self._axes
+        mean = smooth_points(history.loss)
+        best = history.best
+        for line, points in (
+            (self._iou, history.iou),
+            (self._best, [] if best is None else [best]),
+            (self._loss, history.loss),
+            (self._mean, mean),
+        ):
+            line.set_data([step for step, _ in points], [value for _, value in points])
+        now = "" if best is None else f" {history.iou[-1][1]:.1f} %, best {best[1]:.1f} %"
+        ink = QColor(self.palette().color(self.foregroundRole())).name()
+        text = {"fontsize": 8, "color": ink}
+        iou.set_title(f"validation IoU{now}", loc="left", **text)
+        loss.set_title(f"loss {mean[-1][1]:.3f}" if mean else "loss", loc="left", **text)
+        loss.set_xlabel("step", labelpad=0, **text)
+        self._best.set_color(ink)
+        for axes in (iou, loss):
+            axes.tick_params(labelcolor=ink)
+            axes.grid(axis="y", color=ink, alpha=0.2, linewidth=0.6)
+            axes.relim()
+            axes.autoscale_view()
+        loss.set_ylim(bottom=0)
+        last = max((points[-1][0] for points in (history.iou, history.loss) if points), default=0)
+        loss.set_xlim(0, max(1, self._total, last))
+        self._canvas.draw_idle()
+
+
+def smooth_points(points: Points) -> Points:
+    """Running mean over about a tenth of the curve, up to each point."""
+    span = max(1, len(points) // 10)
+    mean: Points = []
+    total = 0.0
+    for number, (step, value) in enumerate(points):
+        total += value
+        if number >= span:
+            total -= points[number - span][1]
+        mean.append((step, total / min(number + 1, span)))
+    return mean
+
+
+class GainTable(QWidget):
+    """A view of the `Metrics` of a training run; hidden without any."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._metrics: Metrics | None = None
+        self._grid = QGridLayout(self)
+        self._grid.setContentsMargins(0, 0, 0, 0)
+        self._grid.setHorizontalSpacing(14)
+        self.setToolTip("On the validation images: a click or a box on each object")
+        self._grid.setColumnStretch(4, 1)
+        self.cells: dict[tuple[str, str], QLabel] = {}
+        heads = ("mean IoU %", "base", "trained", "gain")
+        for column, text in enumerate(heads):
+            head = self._put(0, column, text)
+            head.setStyleSheet(f"color: {MUTED};")
+            head.setAlignment(_RIGHT if column else _LEFT)
+        for row, kind in enumerate(_KINDS, start=1):
+            self._put(row, 0, f"one {kind}")
+            for column, name in enumerate(("before", "after", "gain"), start=1):
+                cell = self._put(row, column, "")
+                cell.setAlignment(_RIGHT)
+                self.cells[kind, name] = cell
+        self.set_value(None)
+
+    def value(self) -> Metrics | None:
+        """The metrics shown."""
+        return self._metrics
+
+    def set_value(self, metrics: Metrics | None) -> None:
+        """Show metrics; None hides the table."""
+        self._metrics = metrics
+        self.setVisible(metrics is not None)
+        for kind in _KINDS:
+            before = (metrics or {}).get("before", {}).get(kind)
+            after = (metrics or {}).get("after", {}).get(kind)
+            self.cells[kind, "before"].setText("-" if before is None else f"{before:.1f}")
+            self.cells[kind, "after"].setText("-" if after is None else f"{after:.1f}")
+            gain = self.cells[kind, "gain"]
+            if before is None or after is None:
+                gain.setText("")
+                continue
+            gain.setText(f"{after - before:+.1f}".replace("-", "\N{MINUS SIGN}"))
+            gain.setStyleSheet(f"color: {_BETTER if after >= before else _WORSE};")
+
+    def _put(self, row: int, column: int, text: str) -> QLabel:
+        label = QLabel(text)
+        self._grid.addWidget(label, row, column)
+        return label

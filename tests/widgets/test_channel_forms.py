@@ -7,7 +7,7 @@ import pytest
 
 from napari_simmat.widgets.channel_forms import ChannelsForm
 from napari_simmat.widgets.channel_matching import LayerChannel, LayerInfo
-from tests.widgets.test_feeds import ANGLES, RGB, inputs, layer
+from tests.widgets.test_channel_matching import ANGLES, RGB, inputs, layer
 
 LAYERS = [layer(name) for name in ("90 deg", "0 deg", "135 deg", "45 deg")]
 
