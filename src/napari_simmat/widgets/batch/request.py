@@ -166,7 +166,7 @@ class BatchRequest:
         Raises
         ------
         ValueError, OSError
-            As `batch.find_inputs` and `batch.plan`.
+            As `batch.inputs.find_inputs` and `batch.plan.plan`.
         """
         inputs = find_inputs([Path(self.images)], pattern=self.pattern)
         return plan(
