@@ -1,21 +1,13 @@
-"""Import the `.pth` files of the SimMAT authors' code.
+"""Convert checkpoints of SimMAT's authors' code (https://github.com/mt-cly/SimMAT) to ours.
 
-Convert checkpoints of SimMAT's authors' code to ours.
+A file is a ``torch.save`` of a dict: ``model`` (the network's name), ``state_dict`` (what was
+trained), ``epoch``, ``best_iou``, and ``optimizer``, ``scheduler``, ``path_helper``, which only
+resume training and are ignored (``train.py``). It holds neither its base nor its sensor: the base
+must be installed, and the user names the modality.
 
-Such a file holds what was trained, but neither its base nor its sensor: the base must be
-installed, and the user names the modality.
-
-Read files of SimMAT's authors' code; what the tensors mean is decided elsewhere.
-
-A ``torch.save`` of a dict: ``model`` (the network's name), ``state_dict`` (what was trained),
-``epoch``, ``best_iou``, and ``optimizer``, ``scheduler``, ``path_helper``, which only resume
-training and are ignored. Source: https://github.com/mt-cly/SimMAT, ``train.py``.
-
-The authors' tensor names, and what they reveal: transfer layer, strategy, sizes.
-
-Source: https://github.com/mt-cly/SimMAT, where SAM's modules keep their names and additions
-have new ones. B = ``image_encoder.blocks.{i}``, L = ``mask_decoder.transformer.layers.{j}``,
-A = ``B.attn`` or any attention of the mask decoder:
+The tensor names reveal transfer layer, strategy and sizes. SAM's modules keep their names, and
+additions have new ones. B = ``image_encoder.blocks.{i}``, L =
+``mask_decoder.transformer.layers.{j}``, A = ``B.attn`` or any attention of the mask decoder:
 
 =============  ===================================================================
 transfer       ``image_encoder.projector.{zip_proj.{0,2},zip_rgbx,patch_embedding}``
@@ -24,11 +16,6 @@ adapter        ``{B,L}.Adapter_mlp.{down,up}_proj``
 prompt tuning  ``A.deep_prompt_embeddings``, (1, l, d)
 prefix tuning  ``A.prefix_{key,value}_embeddings``, (1, l, d)
 =============  ===================================================================
-
-The modalities of the AIMS benchmark by their keys: channels, published statistics, value ranges.
-
-Source: arXiv 2409.08083 and its authors' public code. Besides its tensors, an authors' checkpoint
-needs only a key.
 """
 
 from __future__ import annotations
@@ -36,7 +23,7 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -44,21 +31,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from napari_simmat._text import pluralize
 from napari_simmat.checkpoints.checkpoint import check_numbers, some_names
 from napari_simmat.checkpoints.loading import AssembledModel, assemble_job, percent_job
+from napari_simmat.checkpoints.modalities import MODALITIES, find_modality
 from napari_simmat.checkpoints.registry import ModelEntry, find_model, list_models
 from napari_simmat.checkpoints.sam_weights import (
     PUBLISHED_WEIGHTS,
     named_tensors,
     read_torch_file,
-    sam_spec,
 )
 from napari_simmat.io.files import format_size
-from napari_simmat.models.spec import Channel, InputSize, ModelSpec, Normalization
+from napari_simmat.models.spec import InputSize, ModelSpec
 from napari_simmat.progress import Job, Progress
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+TensorShapes = Mapping[str, tuple[int, ...]]
 
 PAPER_BASE = "vit_b"
 """The base of the paper's checkpoints."""
@@ -143,8 +131,8 @@ def _detect(path: Path, file: AuthorsFile) -> DetectedArchitecture:
         like = names.get(found.strategy)
         raise ValueError(
             f"{path.name} names its network {file.network}, but its tensors are those of "
-            f"{like or 'a transfer layer alone'} ({some_names(sorted(file.tensors))}). Take another "
-            "copy."
+            f"{like or 'a transfer layer alone'} ({some_names(sorted(file.tensors))}). Take "
+            "another copy."
         )
     return found
 
@@ -186,7 +174,8 @@ def _load_base_job(path: Path, name: str) -> Job[AssembledModel]:
     if architecture not in PUBLISHED_WEIGHTS:
         raise ValueError(
             f"{entry.name} cannot be the base of {path.name}: its architecture is {architecture}, "
-            f"and the authors tuned SAM. Give {', '.join(PUBLISHED_WEIGHTS)} or weights of that shape."
+            f"and the authors tuned SAM. Give {', '.join(PUBLISHED_WEIGHTS)} or weights of that "
+            "shape."
         )
     return below
 
@@ -224,9 +213,9 @@ def _check_frozen(path: Path, tensors: Mapping[str, Tensor], below: AssembledMod
     ]
     if other:
         raise ValueError(
-            f"{path.name} was not trained on {below.spec.base.name}: {some_names(other)} differ, and "
-            "training leaves those as they are in the base. Name the right base with --base; what "
-            "was trained from scratch cannot be imported."
+            f"{path.name} was not trained on {below.spec.base.name}: {some_names(other)} differ, "
+            "and training leaves those as they are in the base. Name the right base with --base; "
+            "what was trained from scratch cannot be imported."
         )
 
 
@@ -253,8 +242,8 @@ def _matching_tensors(
     surplus += [n for n in file.tensors if n.startswith(FROZEN_PREFIX) and n not in below.tensors]
     if surplus:
         raise ValueError(
-            f"{path.name} holds {some_names(sorted(surplus))}, which do not belong to {file.network}. "
-            "Take a checkpoint of the published code."
+            f"{path.name} holds {some_names(sorted(surplus))}, which do not belong to "
+            f"{file.network}. Take a checkpoint of the published code."
         )
     if missing := sorted(set(wanted) - set(names)):
         raise ValueError(
@@ -271,114 +260,6 @@ def _matching_tensors(
             )
     return {ours: file.tensors[name] for ours, name in names.items()}
 
-
-_CODES = {"f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i"}
-"""NumPy's type codes -> those of `struct`."""
-
-
-@dataclass(frozen=True)
-class AuthorsFile:
-    """The content of a file of the authors' code.
-
-    Parameters
-    ----------
-    network
-        The authors' name of the tuned network, e.g. ``"sam_lora"``.
-    tensors
-        What was trained, by the authors' names; may include the frozen prompt encoder.
-    epoch
-        Epochs trained so far.
-    best_iou
-        Mean IoU on the test images, 0..1.
-    """
-
-    network: str
-    tensors: Mapping[str, torch.Tensor]
-    epoch: int | None = None
-    best_iou: float | None = None
-
-
-def read_authors_file(path: Path) -> AuthorsFile:
-    """Read a file of the authors' code; nothing in it is executed.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged, foreign, or holds other objects or unusable numbers; the message
-        says which.
-    """
-    values = read_torch_file(path, _STAND_INS)
-    if not _is_training_state(values):
-        raise ValueError(
-            f"{path.name} was not written by SimMAT's authors' code: it has no entries 'model' and "
-            "'state_dict'. Weights of SAM are imported without a modality."
-        )
-    if not isinstance(values["model"], str):
-        raise ValueError(f"{path.name} cannot be used: its entry 'model' is no name of a network.")
-    tensors = named_tensors(path, values["state_dict"])
-    check_numbers(path, tensors)
-    epoch, best_iou = (_number(values.get(name)) for name in ("epoch", "best_iou"))
-    return AuthorsFile(values["model"], tensors, None if epoch is None else int(epoch), best_iou)
-
-
-def is_authors_file(path: Path) -> bool:
-    """Whether a PyTorch file is one of the authors' code; False if it cannot be read at all."""
-    try:
-        return _is_training_state(read_torch_file(path, _STAND_INS))
-    except ValueError:
-        return False
-
-
-def _is_training_state(values: Any) -> bool:
-    return isinstance(values, Mapping) and {"model", "state_dict"} <= set(values)
-
-
-def _number(value: Any) -> float | None:
-    """A finite number, also from a tensor of one element; None for anything else."""
-    import torch
-
-    plain = isinstance(value, torch.Tensor) and value.layout == torch.strided
-    if plain and value.numel() == 1 and not (value.is_meta or value.is_quantized):
-        value = value.item()
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value) if math.isfinite(value) else None
-
-
-class _NumberType:
-    """Stands in for ``numpy.dtype``: the type of a number in the file."""
-
-    __module__ = "numpy"
-
-    def __init__(self, name: str, *_: object) -> None:
-        self.code = _CODES[name]
-        self.order = "<"
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = {"<": "<", ">": ">"}[state[1]]
-
-
-_NumberType.__name__ = _NumberType.__qualname__ = "dtype"
-
-
-def _stand_in_for_scalars(module: str) -> Callable[[_NumberType, bytes], float]:
-    def scalar(kind: _NumberType, data: bytes) -> float:
-        (number,) = struct.unpack(kind.order + kind.code, data)
-        return float(number)
-
-    scalar.__module__, scalar.__qualname__ = module, "scalar"
-    return scalar
-
-
-# `best_iou` is a NumPy scalar, which the weights-only loader refuses. NumPy's own constructors
-# differ between its versions and would run on untrusted data, so these stand-ins read the number.
-_STAND_INS: tuple[Callable[..., Any], ...] = (
-    _NumberType,
-    _stand_in_for_scalars("numpy.core.multiarray"),
-    _stand_in_for_scalars("numpy._core.multiarray"),
-)
-
-TensorShapes = Mapping[str, tuple[int, ...]]
 
 STRATEGY_OF_NETWORK = {
     "sam_full_finetune": "full",
@@ -533,133 +414,108 @@ def _axis(shapes: TensorShapes, pattern: str, axis: int) -> int:
     return 0
 
 
-EIGHT_BITS = Normalization(low=0, high=100, keep_uint8=True)
-"""8-bit images stay 0..255, others (depth, thermal) are stretched from minimum and maximum to
-0..255. The published statistics are for 0..1; times 255 they standardise to the same numbers."""
-AS_COMPUTED = Normalization(method="none", scale=510)
-
-Numbers = tuple[float, ...]
+_CODES = {"f8": "d", "f4": "f", "f2": "e", "i8": "q", "i4": "i"}
+"""NumPy's type codes -> those of `struct`."""
 
 
 @dataclass(frozen=True)
-class ModalityPart:
-    """One of the images that a modality stacks.
+class AuthorsFile:
+    """The content of a file of the authors' code.
 
     Parameters
     ----------
-    channels
-        Names.
-    mean, std
-        As published, for values in 0..1; for zju-rgbp for raw values.
-    unit
-        Unit of the raw values.
+    network
+        The authors' name of the tuned network, e.g. ``"sam_lora"``.
+    tensors
+        What was trained, by the authors' names; may include the frozen prompt encoder.
+    epoch
+        Epochs trained so far.
+    best_iou
+        Mean IoU on the test images, 0..1.
     """
 
-    channels: tuple[str, ...]
-    mean: Numbers
-    std: Numbers
-    unit: str = ""
+    network: str
+    tensors: Mapping[str, torch.Tensor]
+    epoch: int | None = None
+    best_iou: float | None = None
 
 
-@dataclass(frozen=True)
-class Modality:
-    """A modality of the benchmark.
-
-    Parameters
-    ----------
-    words
-        What the sensor measures, for the user.
-    parts
-        The stacked images in order, with their statistics.
-    normalization
-        How raw values are scaled.
-    """
-
-    words: str
-    parts: dict[str, ModalityPart]
-    normalization: Normalization = EIGHT_BITS
-
-    @property
-    def channels(self) -> tuple[Channel, ...]:
-        """The channels with statistics of the normalised values."""
-        scale = 255.0 if self.normalization == EIGHT_BITS else 1.0
-        return tuple(
-            Channel(name=name, mean=scale * mean, std=scale * std, unit=part.unit)
-            for part in self.parts.values()
-            for name, mean, std in zip(part.channels, part.mean, part.std, strict=True)
-        )
-
-
-def _rgb(mean: Sequence[float], std: Sequence[float]) -> dict[str, ModalityPart]:
-    return {"RGB": ModalityPart(("red", "green", "blue"), tuple(mean), tuple(std))}
-
-
-def _three(name: str) -> tuple[str, ...]:
-    return tuple(f"{name} {colour}" for colour in ("red", "green", "blue"))
-
-
-# No statistics are published for NYU: SAM's are used, for depth their mean over the colours.
-_SAM = sam_spec("vit_b", "vit_b", "").channels
-_SAM_RGB = _rgb([c.mean / 255 for c in _SAM], [c.std / 255 for c in _SAM])
-_DEPTH = {
-    "depth": ModalityPart(
-        ("depth",), (sum(_SAM_RGB["RGB"].mean) / 3,), (sum(_SAM_RGB["RGB"].std) / 3,)
-    )
-}
-_HHA = {
-    "HHA": ModalityPart(
-        ("horizontal disparity", "height above ground", "angle with gravity"),
-        _SAM_RGB["RGB"].mean,
-        _SAM_RGB["RGB"].std,
-    )
-}
-_NIR = {"NIR": ModalityPart(("NIR",), (0.50381,), (0.20590,))}
-_NIR_RGB = _rgb((0.43031, 0.43243, 0.41996), (0.25076, 0.24733, 0.26631))
-_THERMAL = {"thermal": ModalityPart(("thermal",), (0.35633,), (0.21658,))}
-_THERMAL_RGB = _rgb((0.37961, 0.39143, 0.38458), (0.22784, 0.23296, 0.23524))
-_PGSNET = {
-    "AoLP": ModalityPart(_three("AoLP"), (0.47199, 0.46374, 0.48603), (0.28202, 0.28334, 0.25938)),
-    "DoLP": ModalityPart(_three("DoLP"), (0.10264, 0.10432, 0.11925), (0.11682, 0.11885, 0.12313)),
-}
-_PGSNET_RGB = _rgb((0.20545, 0.21863, 0.15605), (0.19210, 0.20712, 0.18405))
-_ZJU = {
-    "intensity": ModalityPart(
-        _three("intensity"), (141.125, 141.375, 138.996), (139.955, 140.576, 141.135)
-    ),
-    "AoLP": ModalityPart(
-        _three("AoLP"), (-0.01453, -0.01415, -0.01653), (0.38504, 0.38248, 0.38348), "rad"
-    ),
-    "DoLP": ModalityPart(_three("DoLP"), (0.15173, 0.14899, 0.17018), (0.13345, 0.13081, 0.14261)),
-}
-
-_RGBT = {**_THERMAL_RGB, **_THERMAL}
-
-MODALITIES: dict[str, Modality] = {
-    "zju-rgbp": Modality("polarization, computed", _ZJU, AS_COMPUTED),
-    "pgsnet_p": Modality("polarization", _PGSNET),
-    "pgsnet_rgbp": Modality("RGB and polarization", {**_PGSNET_RGB, **_PGSNET}),
-    "d": Modality("depth", _DEPTH),
-    "rgbd": Modality("RGB and depth", {**_SAM_RGB, **_DEPTH}),
-    "hha": Modality("HHA depth code", _HHA),
-    "rgbhha": Modality("RGB and HHA depth code", {**_SAM_RGB, **_HHA}),
-    "nir": Modality("near infra-red", _NIR),
-    "rgbnir": Modality("RGB and near infra-red", {**_NIR_RGB, **_NIR}),
-    "t": Modality("thermal", _THERMAL),
-    "rgbt": Modality("RGB and thermal", _RGBT),
-    "t_500": Modality("thermal", _THERMAL),
-    "rgbt_500": Modality("RGB and thermal", _RGBT),
-}
-"""The modalities by the authors' keys."""
-
-
-def find_modality(key: str) -> Modality:
-    """The modality of a key.
+def read_authors_file(path: Path) -> AuthorsFile:
+    """Read a file of the authors' code; nothing in it is executed.
 
     Raises
     ------
     ValueError
-        If there is none; the message lists the keys.
+        If the file is damaged, foreign, or holds other objects or unusable numbers; the message
+        says which.
     """
-    if key not in MODALITIES:
-        raise ValueError(f"Modality {key[:100]!r} is unknown; give one of {', '.join(MODALITIES)}.")
-    return MODALITIES[key]
+    values = read_torch_file(path, _STAND_INS)
+    if not _is_training_state(values):
+        raise ValueError(
+            f"{path.name} was not written by SimMAT's authors' code: it has no entries 'model' and "
+            "'state_dict'. Weights of SAM are imported without a modality."
+        )
+    if not isinstance(values["model"], str):
+        raise ValueError(f"{path.name} cannot be used: its entry 'model' is no name of a network.")
+    tensors = named_tensors(path, values["state_dict"])
+    check_numbers(path, tensors)
+    epoch, best_iou = (_number(values.get(name)) for name in ("epoch", "best_iou"))
+    return AuthorsFile(values["model"], tensors, None if epoch is None else int(epoch), best_iou)
+
+
+def is_authors_file(path: Path) -> bool:
+    """Whether a PyTorch file is one of the authors' code; False if it cannot be read at all."""
+    try:
+        return _is_training_state(read_torch_file(path, _STAND_INS))
+    except ValueError:
+        return False
+
+
+def _is_training_state(values: Any) -> bool:
+    return isinstance(values, Mapping) and {"model", "state_dict"} <= set(values)
+
+
+def _number(value: Any) -> float | None:
+    """A finite number, also from a tensor of one element; None for anything else."""
+    import torch
+
+    plain = isinstance(value, torch.Tensor) and value.layout == torch.strided
+    if plain and value.numel() == 1 and not (value.is_meta or value.is_quantized):
+        value = value.item()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+class _NumberType:
+    """Stands in for ``numpy.dtype``: the type of a number in the file."""
+
+    __module__ = "numpy"
+
+    def __init__(self, name: str, *_: object) -> None:
+        self.code = _CODES[name]
+        self.order = "<"
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = {"<": "<", ">": ">"}[state[1]]
+
+
+_NumberType.__name__ = _NumberType.__qualname__ = "dtype"
+
+
+def _stand_in_for_scalars(module: str) -> Callable[[_NumberType, bytes], float]:
+    def scalar(kind: _NumberType, data: bytes) -> float:
+        (number,) = struct.unpack(kind.order + kind.code, data)
+        return float(number)
+
+    scalar.__module__, scalar.__qualname__ = module, "scalar"
+    return scalar
+
+
+# `best_iou` is a NumPy scalar, which the weights-only loader refuses. NumPy's own constructors
+# differ between its versions and would run on untrusted data, so these stand-ins read the number.
+_STAND_INS: tuple[Callable[..., Any], ...] = (
+    _NumberType,
+    _stand_in_for_scalars("numpy.core.multiarray"),
+    _stand_in_for_scalars("numpy._core.multiarray"),
+)

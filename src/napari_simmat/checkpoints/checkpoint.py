@@ -1,13 +1,8 @@
-"""Read and write checkpoints: safetensors files with a model description in their header.
-
-The checkpoint file: tensors and their description in one safetensors file.
+"""The checkpoint file: tensors and their description in one safetensors file.
 
 A base holds all tensors of its network, a checkpoint those that were trained, a bundle both. The
-header holds a `ModelSpec` as JSON, which can be read without torch.
-
-Validate the JSON description of a checkpoint from an untrusted file.
-
-Tell model files apart by their first bytes, and read a safetensors header without torch.
+header holds a `ModelSpec` as JSON, which can be read without torch. Files are untrusted: the
+description is validated field by field.
 """
 
 from __future__ import annotations
@@ -194,6 +189,88 @@ def _system_error(error: Exception) -> OSError:
     return OSError(int(number[1]), str(error)) if number else OSError(str(error))
 
 
+_MAX_HEADER_BYTES = 1 << 24
+"""Largest header that is read; SAM's largest network needs 0.1 MB."""
+
+
+def file_kind(path: Path) -> Literal["safetensors", "torch"]:
+    """Tell a model file's kind from its first bytes, whatever its name.
+
+    Raises
+    ------
+    ValueError
+        If it is neither, or no file at all; the message says what was found.
+    """
+    with open_model(path) as file:
+        start = file.read(16)
+    if not start:
+        raise ValueError(f"{path.name} is empty (0 bytes). Copy or download it again.")
+    # A safetensors file starts with the length of its JSON header in 8 bytes.
+    length = int.from_bytes(start[:8], "little")
+    if start[8:9] == b"{" and length <= _MAX_HEADER_BYTES:
+        return "safetensors"
+    if start.startswith((b"PK\x03\x04", b"\x80\x02")):
+        return "torch"
+    if start[0] == 0x80 and start[1:2] in (b"\x03", b"\x04", b"\x05"):
+        raise ValueError(
+            f"{path.name} is a Python pickle, which can run code when it is opened, so it was "
+            "not. Choose a checkpoint (safetensors) or PyTorch weights (.pth)."
+        )
+    raise ValueError(
+        f"{path.name} is neither a checkpoint (safetensors) nor PyTorch weights (.pth). "
+        "Choose a file that `simmat train` wrote, or SAM weights."
+    )
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """Read the texts in the header of a safetensors file; no tensor is read.
+
+    The library checks the whole header (types, shapes, places, length of the file); how long the
+    header may be is checked before.
+
+    Raises
+    ------
+    ValueError
+        If the file is cut off, damaged or of another kind; the message says which.
+    """
+    if file_kind(path) != "safetensors":
+        raise ValueError(
+            f"{path.name} holds PyTorch weights, not a checkpoint (safetensors), whatever its "
+            "name says. Choose a checkpoint, or rename the file to end in .pth."
+        )
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return dict(file.metadata() or {})
+    except SafetensorError as error:
+        raise damaged(path, error) from None
+
+
+def damaged(path: Path, error: Exception) -> ValueError:
+    """The error for a safetensors file that the library refuses."""
+    return ValueError(f"{path.name} is cut off or damaged ({error}). Copy or download it again.")
+
+
+def open_model(path: Path) -> BinaryIO:
+    """Open a model file for reading; raises a one-sentence message if that fails."""
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"There is no file {path}. Check the name; `simmat models list` shows what is there."
+        ) from None
+    except OSError as error:
+        if path.is_dir():
+            raise ValueError(
+                f"{path.name} is a folder, but a model is one file (.safetensors or .pth). "
+                "Choose a file."
+            ) from None
+        raise OSError(
+            f"{path} cannot be read ({error.strerror}). Check its permissions or copy it elsewhere."
+        ) from None
+
+
 _MAX_CHARACTERS = 1 << 20
 _MAX_TEXT_LENGTH = 10_000
 _MAX_CHANNELS = 1024
@@ -321,85 +398,3 @@ def _check_sizes(values: Mapping[str, Any]) -> None:
 def _expect(holds: bool, wanted: str, where: str) -> None:
     if not holds:
         raise ValueError(f"{where} must be {wanted}.")
-
-
-_MAX_HEADER_BYTES = 1 << 24
-"""Largest header that is read; SAM's largest network needs 0.1 MB."""
-
-
-def file_kind(path: Path) -> Literal["safetensors", "torch"]:
-    """Tell a model file's kind from its first bytes, whatever its name.
-
-    Raises
-    ------
-    ValueError
-        If it is neither, or no file at all; the message says what was found.
-    """
-    with open_model(path) as file:
-        start = file.read(16)
-    if not start:
-        raise ValueError(f"{path.name} is empty (0 bytes). Copy or download it again.")
-    # A safetensors file starts with the length of its JSON header in 8 bytes.
-    length = int.from_bytes(start[:8], "little")
-    if start[8:9] == b"{" and length <= _MAX_HEADER_BYTES:
-        return "safetensors"
-    if start.startswith((b"PK\x03\x04", b"\x80\x02")):
-        return "torch"
-    if start[0] == 0x80 and start[1:2] in (b"\x03", b"\x04", b"\x05"):
-        raise ValueError(
-            f"{path.name} is a Python pickle, which can run code when it is opened, so it was "
-            "not. Choose a checkpoint (safetensors) or PyTorch weights (.pth)."
-        )
-    raise ValueError(
-        f"{path.name} is neither a checkpoint (safetensors) nor PyTorch weights (.pth). "
-        "Choose a file that `simmat train` wrote, or SAM weights."
-    )
-
-
-def read_metadata(path: Path) -> dict[str, str]:
-    """Read the texts in the header of a safetensors file; no tensor is read.
-
-    The library checks the whole header (types, shapes, places, length of the file); how long the
-    header may be is checked before.
-
-    Raises
-    ------
-    ValueError
-        If the file is cut off, damaged or of another kind; the message says which.
-    """
-    if file_kind(path) != "safetensors":
-        raise ValueError(
-            f"{path.name} holds PyTorch weights, not a checkpoint (safetensors), whatever its "
-            "name says. Choose a checkpoint, or rename the file to end in .pth."
-        )
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return dict(file.metadata() or {})
-    except SafetensorError as error:
-        raise damaged(path, error) from None
-
-
-def damaged(path: Path, error: Exception) -> ValueError:
-    """The error for a safetensors file that the library refuses."""
-    return ValueError(f"{path.name} is cut off or damaged ({error}). Copy or download it again.")
-
-
-def open_model(path: Path) -> BinaryIO:
-    """Open a model file for reading; raises a one-sentence message if that fails."""
-    try:
-        return path.open("rb")
-    except FileNotFoundError:
-        raise FileNotFoundError(
-            f"There is no file {path}. Check the name; `simmat models list` shows what is there."
-        ) from None
-    except OSError as error:
-        if path.is_dir():
-            raise ValueError(
-                f"{path.name} is a folder, but a model is one file (.safetensors or .pth). "
-                "Choose a file."
-            ) from None
-        raise OSError(
-            f"{path} cannot be read ({error.strerror}). Check its permissions or copy it elsewhere."
-        ) from None

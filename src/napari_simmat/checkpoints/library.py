@@ -6,13 +6,14 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from napari_simmat.checkpoints.authors import MODALITIES, convert_authors_file_job, is_authors_file
+from napari_simmat.checkpoints.authors import convert_authors_file_job, is_authors_file
 from napari_simmat.checkpoints.checkpoint import file_kind, read_model_card, save_checkpoint
 from napari_simmat.checkpoints.loading import (
     BaseMissingError,
     assemble_job,
     model_file,
 )
+from napari_simmat.checkpoints.modalities import MODALITIES
 from napari_simmat.checkpoints.registry import (
     ModelEntry,
     find_model,
@@ -43,7 +44,7 @@ def import_file(
     name
         The model's name; by default the file's stem, or the name of SAM's published weights.
     modality
-        Sensor of a file of the authors' code, one of `checkpoints.authors.MODALITIES`.
+        Sensor of a file of the authors' code, one of `checkpoints.modalities.MODALITIES`.
     base
         Name of the SAM weights that such a file was trained on; ``vit_b`` by default.
 

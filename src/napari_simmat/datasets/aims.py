@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_shape
-from napari_simmat.checkpoints.authors import MODALITIES, find_modality
+from napari_simmat.checkpoints.modalities import MODALITIES, find_modality
 from napari_simmat.datasets.dataset import Dataset, Sample
 from napari_simmat.datasets.labelled_image import ImageCache, ImageContent, LabelledStack
 from napari_simmat.io.readers import read_image, read_labels
@@ -49,7 +49,7 @@ AIMS: dict[str, Collection] = {
     "t_500": Collection("RGB-Thermal-Glass", every=(10, 2)),
     "rgbt_500": Collection("RGB-Thermal-Glass", every=(10, 2)),
 }
-"""The images by the authors' keys; their modalities: `checkpoints.authors.MODALITIES`."""
+"""The images by the authors' keys; their modalities: `checkpoints.modalities.MODALITIES`."""
 
 
 def from_aims(folder: Path | str, key: str) -> Dataset:
