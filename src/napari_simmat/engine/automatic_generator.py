@@ -40,6 +40,12 @@ if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
     from napari_simmat.engine.result import LogitPatch
 
+BATCH_SIZES = {"cpu": 16}
+"""Prompts decoded together, by kind of device; more would not stay in a CPU's caches."""
+GPU_BATCH_SIZE = 64
+ALTERNATIVE_WEIGHT = 0.85
+"""Weight of the predicted IoU of the three candidates where the model also gives a single mask."""
+
 
 def segment_everything(
     predictor: Predictor,
@@ -93,13 +99,6 @@ def segment_everything_job(
         return Instances(labels, scores)
     candidates = yield from propose_masks_job(predictor, settings, plane, prompts, keep_all=False)
     return masks_to_instances(candidates, settings)
-
-
-BATCH_SIZES = {"cpu": 16}
-"""Prompts decoded together, by kind of device; more would not stay in a CPU's caches."""
-GPU_BATCH_SIZE = 64
-ALTERNATIVE_WEIGHT = 0.85
-"""Weight of the predicted IoU of the three candidates where the model also gives a single mask."""
 
 
 class CropRegion(NamedTuple):

@@ -23,6 +23,17 @@ from scipy.ndimage import find_objects
 from napari_simmat.engine.automatic_settings import AutomaticSettings
 from napari_simmat.engine.masks import bounding_box, iou
 
+SAME_MASK_IOU = 0.95
+"""Masks of at least this IoU outline the same object and vote on its pixels."""
+PART_SHARE = 0.9
+"""A mask is part of a larger one if at least this share of it lies within."""
+COMPOSITE_SHARE = 0.1
+"""A mask is composed of others if they cover at least this share of it."""
+STITCH_IOU = 0.5
+"""Two tiles show the same object if its masks have at least this IoU where they overlap."""
+TILE_EDGE_MARGIN = 2
+"""A mask within so many pixels of a tile's edge counts as cut by it."""
+
 
 class PixelBox(NamedTuple):
     """Rows ``y0 .. y1 - 1`` and columns ``x0 .. x1 - 1`` of a plane."""
@@ -108,14 +119,6 @@ class MaskCandidates:
         """Boxes (N, 4) as x0, y0, x1, y1, which is torchvision's order."""
         found = [self.known[number].box for number in numbers]
         return np.array(found, np.float32).reshape(-1, 4)[:, [1, 0, 3, 2]]
-
-
-SAME_MASK_IOU = 0.95
-"""Masks of at least this IoU outline the same object and vote on its pixels."""
-PART_SHARE = 0.9
-"""A mask is part of a larger one if at least this share of it lies within."""
-COMPOSITE_SHARE = 0.1
-"""A mask is composed of others if they cover at least this share of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -316,12 +319,6 @@ def _box_intersection(
         (slice(y0 - box.y0, y1 - box.y0), slice(x0 - box.x0, x1 - box.x0)) for box in (one, other)
     )
     return mine, theirs
-
-
-STITCH_IOU = 0.5
-"""Two tiles show the same object if its masks have at least this IoU where they overlap."""
-TILE_EDGE_MARGIN = 2
-"""A mask within so many pixels of a tile's edge counts as cut by it."""
 
 
 class _TileObject(NamedTuple):

@@ -17,6 +17,21 @@ from napari_simmat.progress import Job
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
+PRECISIONS = ("auto", "exact", "fast")
+MIN_SPEEDUP = 1.3
+"""Half precision is used on a CPU if it is at least so many times faster."""
+EMULATION_SLOWDOWN = 4.0
+"""A CPU without instructions for half precision is at least so many times slower with it."""
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",  # on Windows
+    "alloc_failed",  # cuBLAS and cuDNN
+)
+OUT_OF_MEMORY_MESSAGE = (
+    "The computer's memory ran out; close other programs, or use a smaller image or model."
+)
+
 
 class ComputeContext:
     """A network on its device, in its precision.
@@ -100,22 +115,6 @@ class ComputeContext:
         """Set `note` and log it."""
         self.note = note
         logger.warning(note)
-
-
-PRECISIONS = ("auto", "exact", "fast")
-MIN_SPEEDUP = 1.3
-"""Half precision is used on a CPU if it is at least so many times faster."""
-EMULATION_SLOWDOWN = 4.0
-"""A CPU without instructions for half precision is at least so many times slower with it."""
-_OUT_OF_MEMORY = (
-    "out of memory",
-    "can't allocate memory",
-    "not enough memory",  # on Windows
-    "alloc_failed",  # cuBLAS and cuDNN
-)
-OUT_OF_MEMORY_MESSAGE = (
-    "The computer's memory ran out; close other programs, or use a smaller image or model."
-)
 
 
 def choose_device(name: str) -> torch.device:

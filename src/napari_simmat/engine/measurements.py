@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 SPATIAL = "ZYX"
+PART_SIDE = 1024
+"""Side in pixels of the parts that are read at once."""
 _TABLE = 1 << 16
 """Labels up to this, or to the number of pixels, may index a table."""
 
@@ -280,10 +282,6 @@ def _scores(found: Sequence[MaskScore], axes: str, at: Mapping[str, int]) -> dic
         if all(where[letter] == index for letter, index in at.items()):
             gathered.setdefault(one.label, []).append(one.score)
     return {label: float(np.mean(scores)) for label, scores in gathered.items()}
-
-
-PART_SIDE = 1024
-"""Side in pixels of the parts that are read at once."""
 
 
 def measure_in_parts(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 
 T = TypeVar("T")
+NO_IMAGE = "There is no image yet; call set_image first."
 
 
 class Predictor:
@@ -285,7 +286,7 @@ class Predictor:
 
     def _image(self) -> ChannelStack:
         if self._stack is None:
-            raise RuntimeError("There is no image yet; call set_image first.")
+            raise RuntimeError(NO_IMAGE)
         return self._stack
 
     # ----------------------------------------------------------------- prompts
@@ -400,7 +401,7 @@ class Predictor:
         """The current plane's embedding on the device in use, which may have changed."""
         current = self._embedding
         if current is None:
-            raise RuntimeError("There is no image yet; call set_image first.")
+            raise RuntimeError(NO_IMAGE)
         if current.encoded.embedding.device.type != self.device.type:
             moved = Embedding(current.encoded.to(self.device, torch.float32), current.frame)
             if self._preview is current:

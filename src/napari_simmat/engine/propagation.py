@@ -40,56 +40,6 @@ if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
 
 
-def propagate_prompts_job(
-    predictor: Predictor,
-    prompts: Sequence[Prompt],
-    labels: Sequence[int],
-    settings: PropagationSettings,
-    axes: str,
-    scale: Mapping[str, float],
-) -> Job[LabelVolume]:
-    """Propagate objects through the depth of an image, or through time if it has none.
-
-    Parameters
-    ----------
-    predictor
-        Holds the image.
-    prompts, labels
-        Each prompt and the number of its object.
-    settings
-        When an object ends.
-    axes, scale
-        Letters of the image's axes without channels, and the distance between voxels by letter.
-    """
-    propagator = Propagator(predictor, settings, axis_spacing(axes, scale))
-    numbered = [replace(one, object=label) for one, label in zip(prompts, labels, strict=True)]
-    tracks = yield from propagator.propagate_job(numbered, propagation_axis(axes, predictor.shape))
-    painting = LabelVolume(predictor.shape)
-    for track in tracks:
-        usual = 0.0 if math.isnan(track.score) else track.score
-        for plane, mask, score in track.masks():
-            painting.add(track.object or 0, mask, usual if math.isnan(score) else score, plane)
-    return painting
-
-
-def axis_spacing(axes: str, scale: Mapping[str, float]) -> tuple[float, ...]:
-    """The distance between voxels along each axis, in one unit; along time as along X."""
-    known = {letter: scale[letter] for letter in "ZYX" if scale.get(letter, 0.0) > 0}
-    if len(known) < 3:
-        return (1.0,) * len(axes)  # otherwise micrometres would be compared with pixels
-    return tuple(known.get(letter, known["X"]) for letter in axes)
-
-
-def propagation_axis(axes: str, shape: Sequence[int]) -> int | None:
-    """The axis of propagation: depth, or the last other axis if depth is a single plane.
-
-    Many files have axes of length 1; None if there is no longer axis.
-    """
-    long = [axis for axis, size in enumerate(shape[:-2]) if size > 1]
-    depth = [axis for axis in long if axes[axis] == "Z"]
-    return next(iter([*depth, *reversed(long)]), None)
-
-
 MAX_REMEMBERED = 1024
 """Intervals and annotated planes that are cached; each takes some KiB."""
 
@@ -183,15 +133,15 @@ class Propagator:
         found = yield from self._annotated_sections_job(objects)
         for axis in axes:
             reached = limits if axis == axes[0] else (0, shape[axis] - 1)
-            spans = [
-                (number, replace(span, clearest=self._clearest_end(found[number], span)))
+            intervals = [
+                (number, replace(interval, clearest=self._clearest_end(found[number], interval)))
                 for number, each in enumerate(objects)
-                for span in slice_intervals(found[number], each.absent, axis, reached)
+                for interval in slice_intervals(found[number], each.absent, axis, reached)
             ]
-            yield from self._propagate_intervals_job([span for _, span in spans])
-            for number, span in spans:
-                for index, section in self._known[span]:
-                    found[number][span.plane(index)] = section
+            yield from self._propagate_intervals_job([interval for _, interval in intervals])
+            for number, interval in intervals:
+                for index, section in self._known[interval]:
+                    found[number][interval.plane(index)] = section
         self._forget()
         return [
             Track(each.object, shape, sections)
@@ -225,16 +175,16 @@ class Propagator:
         scores = [result.score for result in results]
         return Section(ObjectMask.of(mask), min(scores), "annotated") if mask.any() else None
 
-    def _propagate_intervals_job(self, spans: Iterable[SliceInterval]) -> Job[None]:
+    def _propagate_intervals_job(self, intervals: Iterable[SliceInterval]) -> Job[None]:
         """Find the objects on all planes of new intervals, visiting each plane once."""
         stack = self.predictor.stack
-        distinct = dict.fromkeys(spans)
+        distinct = dict.fromkeys(intervals)
         yield from self._measure_bias_job(distinct)
-        followers = [self._interval_propagator(span) for span in distinct]
+        propagators = [self._interval_propagator(interval) for interval in distinct]
         found: dict[SliceInterval, list[tuple[int, Section]]] = {
-            each.span: [] for each in followers
+            each.interval: [] for each in propagators
         }
-        visits = _visit_order([each for each in followers if each.span not in self._known])
+        visits = _visit_order([each for each in propagators if each.interval not in self._known])
         for done, (plane, index, there) in enumerate(visits):
             active = [each for each in there if not each.ended]
             if not active:
@@ -244,30 +194,30 @@ class Propagator:
             values = stack.normalized(plane)
             prompts = [each.prompt(index) for each in active]
             results = yield from with_progress(self.predictor.predict_many_job(prompts), here)
-            for follower, result in zip(active, results, strict=True):
-                taken = follower.accept(index, result.mask, result.score, values)
+            for propagator, result in zip(active, results, strict=True):
+                taken = propagator.accept(index, result.mask, result.score, values)
                 if taken is not None:
                     mask, origin = taken
                     score = result.score if origin == "propagated" else float("nan")
                     section = Section(ObjectMask.of(mask), score, origin)
-                    found[follower.span].append((index, section))
-        for span, sections in found.items():
-            if span in self._known:
-                self._known.move_to_end(span)
+                    found[propagator.interval].append((index, section))
+        for interval, sections in found.items():
+            if interval in self._known:
+                self._known.move_to_end(interval)
             else:
-                self._known[span] = tuple(sections)
+                self._known[interval] = tuple(sections)
 
-    def _measure_bias_job(self, spans: Iterable[SliceInterval]) -> Job[None]:
+    def _measure_bias_job(self, intervals: Iterable[SliceInterval]) -> Job[None]:
         """Predict annotated planes as those between them, to measure the model's bias.
 
         The bias is not used beyond the outermost annotated planes: that of a blurred plane at the
         object's end would be carried to the sharp planes on the other side.
         """
         seeds = {
-            (span.plane(seed.index), seed.section)
-            for span in spans
-            if span not in self._known and span.end is not None
-            for seed in (span.start, span.end)
+            (interval.plane(seed.index), seed.section)
+            for interval in intervals
+            if interval not in self._known and interval.end is not None
+            for seed in (interval.start, interval.end)
             if seed.section.origin == "annotated"
         }
         unknown = sorted(
@@ -281,27 +231,27 @@ class Propagator:
             [result] = yield from with_progress(self.predictor.predict_many_job([prompt]), here)
             self._known["bias", plane, section] = BoundaryBias.of(mask, result.mask)
 
-    def _bias(self, span: SliceInterval, seed: IntervalEnd) -> BoundaryBias | None:
+    def _bias(self, interval: SliceInterval, seed: IntervalEnd) -> BoundaryBias | None:
         """The model's bias on an annotated plane; None if unknown."""
-        found: BoundaryBias | None = self._known.get(("bias", span.plane(seed.index), seed.section))
+        found: BoundaryBias | None = self._known.get(
+            ("bias", interval.plane(seed.index), seed.section)
+        )
         return found
 
-    def _interval_propagator(self, span: SliceInterval) -> IntervalPropagator:
-        height, width = self._size
+    def _interval_propagator(self, interval: SliceInterval) -> IntervalPropagator:
         pixel = self.spacing[-2], self.spacing[-1]
-        follower = IntervalPropagator(
-            span, self.settings, (height, width), self.spacing[span.axis], pixel
-        )
-        if span.end is not None:
-            follower.set_bias(self._bias(span, span.start), self._bias(span, span.end))
-        if span.clearest is not None:
-            follower.set_contrast_gate(
-                self._contrast_gate(span.plane(span.clearest.index), span.clearest.section)
-            )
-        return follower
+        step, start, end = self.spacing[interval.axis], interval.start, interval.end
+        gate: ContrastGate | None = None
+        biases: tuple[BoundaryBias | None, BoundaryBias | None] = (None, None)
+        if interval.clearest is not None:
+            clearest = interval.clearest
+            gate = self._contrast_gate(interval.plane(clearest.index), clearest.section)
+        if end is not None:
+            biases = self._bias(interval, start), self._bias(interval, end)
+        return IntervalPropagator(interval, self.settings, self._size, step, pixel, gate, biases)
 
     def _clearest_end(
-        self, sections: Mapping[PlaneIndex, Section], span: SliceInterval
+        self, sections: Mapping[PlaneIndex, Section], interval: SliceInterval
     ) -> IntervalEnd | None:
         """The annotated plane of an interval's line on which the object stands out most.
 
@@ -312,9 +262,11 @@ class Propagator:
             return None
         found = []
         for plane, section in sorted(sections.items()):
-            if line_of(plane, span.axis) == span.line:
+            if line_of(plane, interval.axis) == interval.line:
                 gate = self._contrast_gate(plane, section)
-                found.append((0.0 if gate is None else gate.strength, plane[span.axis], section))
+                found.append(
+                    (0.0 if gate is None else gate.strength, plane[interval.axis], section)
+                )
         _, index, section = max(found, key=lambda each: each[0])
         return IntervalEnd(index, section)
 
@@ -338,18 +290,68 @@ class Propagator:
             self._known.popitem(last=False)
 
 
+def propagate_prompts_job(
+    predictor: Predictor,
+    prompts: Sequence[Prompt],
+    labels: Sequence[int],
+    settings: PropagationSettings,
+    axes: str,
+    scale: Mapping[str, float],
+) -> Job[LabelVolume]:
+    """Propagate objects through the depth of an image, or through time if it has none.
+
+    Parameters
+    ----------
+    predictor
+        Holds the image.
+    prompts, labels
+        Each prompt and the number of its object.
+    settings
+        When an object ends.
+    axes, scale
+        Letters of the image's axes without channels, and the distance between voxels by letter.
+    """
+    propagator = Propagator(predictor, settings, axis_spacing(axes, scale))
+    numbered = [replace(one, object=label) for one, label in zip(prompts, labels, strict=True)]
+    tracks = yield from propagator.propagate_job(numbered, propagation_axis(axes, predictor.shape))
+    painting = LabelVolume(predictor.shape)
+    for track in tracks:
+        usual = 0.0 if math.isnan(track.score) else track.score
+        for plane, mask, score in track.masks():
+            painting.add(track.object or 0, mask, usual if math.isnan(score) else score, plane)
+    return painting
+
+
+def axis_spacing(axes: str, scale: Mapping[str, float]) -> tuple[float, ...]:
+    """The distance between voxels along each axis, in one unit; along time as along X."""
+    known = {letter: scale[letter] for letter in "ZYX" if scale.get(letter, 0.0) > 0}
+    if len(known) < 3:
+        return (1.0,) * len(axes)  # otherwise micrometres would be compared with pixels
+    return tuple(known.get(letter, known["X"]) for letter in axes)
+
+
+def propagation_axis(axes: str, shape: Sequence[int]) -> int | None:
+    """The axis of propagation: depth, or the last other axis if depth is a single plane.
+
+    Many files have axes of length 1; None if there is no longer axis.
+    """
+    long = [axis for axis, size in enumerate(shape[:-2]) if size > 1]
+    depth = [axis for axis in long if axes[axis] == "Z"]
+    return next(iter([*depth, *reversed(long)]), None)
+
+
 def _visit_order(
-    followers: Sequence[IntervalPropagator],
+    propagators: Sequence[IntervalPropagator],
 ) -> list[tuple[PlaneIndex, int, list[IntervalPropagator]]]:
     """Planes, indices and propagators in the order of visits: line by line, up, then down."""
     visits: dict[tuple[Any, ...], list[IntervalPropagator]] = {}
-    for follower in followers:
-        span = follower.span
-        for index in span.indices:
-            turn = index if span.ascending else -index
-            visits.setdefault((span.line, not span.ascending, turn), []).append(follower)
+    for propagator in propagators:
+        interval = propagator.interval
+        for index in interval.indices:
+            turn = index if interval.ascending else -index
+            visits.setdefault((interval.line, not interval.ascending, turn), []).append(propagator)
     return [
-        (there[0].span.plane(abs(turn)), abs(turn), there)
+        (there[0].interval.plane(abs(turn)), abs(turn), there)
         for (_, _, turn), there in sorted(visits.items(), key=lambda item: item[0])
     ]
 

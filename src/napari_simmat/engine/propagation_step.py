@@ -27,13 +27,27 @@ from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.propagation_settings import PropagationSettings
 from napari_simmat.engine.propagation_tracks import Origin, PlaneIndex, SliceInterval
 
+BIAS_SMOOTHING = 0.2
+"""Width of the Gaussian that smooths the moves of the outline, in radii of the object."""
+MAX_OUTLINE_MOVE = 0.5
+"""Largest move of the outline, in radii of the object."""
+MIN_RELATIVE_CONTRAST = 0.03
+"""Contrasts below this fraction of the range of a plane's values are not used."""
+MIN_DISTINCT_SHARE = 0.9
+"""Brightness is used only if at least this share of the object stands out on its own plane."""
+CONTRAST_SMOOTHING = 0.12
+"""Width of the Gaussian that suppresses texture, in radii of the object."""
+
+PlaneValues = NDArray[np.floating]
+"""A normalised plane (C, Y, X)."""
+
 
 class IntervalPropagator:
     """Propagates one object along one interval of slices.
 
     Parameters
     ----------
-    span
+    interval
         The interval.
     settings
         When the object ends.
@@ -41,36 +55,33 @@ class IntervalPropagator:
         Size of a plane.
     step, pixel
         Distance between two planes, and height and width of a pixel, in one unit.
+    gate
+        Tests the object's contrast; None for no test.
+    biases
+        The model's bias at the annotated ends, to be corrected; None where unknown.
     """
 
     def __init__(
         self,
-        span: SliceInterval,
+        interval: SliceInterval,
         settings: PropagationSettings,
         shape_yx: tuple[int, int],
         step: float,
         pixel: PixelSpacing,
+        gate: ContrastGate | None = None,
+        biases: tuple[BoundaryBias | None, BoundaryBias | None] = (None, None),
     ) -> None:
-        self.span = span
+        self.interval = interval
         self.ended = False
         self._settings, self._pixel, self._step = settings, pixel, step
-        self._start = span.start.section.mask(shape_yx)
-        self._end = None if span.end is None else span.end.section.mask(shape_yx)
+        self._start = interval.start.section.mask(shape_yx)
+        self._end = None if interval.end is None else interval.end.section.mask(shape_yx)
         self._last = self._start
-        self._contrast_gate: ContrastGate | None = None
-        self._biases: tuple[BoundaryBias | None, BoundaryBias | None] = (None, None)
+        self._gate, self._biases = gate, biases
 
     def prompt(self, index: int) -> Prompt:
         """The prompt on the next plane."""
-        return prompt_from_mask(self._prior(index), self._pixel, self.span.plane(index))
-
-    def set_contrast_gate(self, gate: ContrastGate | None) -> None:
-        """Test the object's contrast from now on; None for no test."""
-        self._contrast_gate = gate
-
-    def set_bias(self, start: BoundaryBias | None, end: BoundaryBias | None) -> None:
-        """Correct the model's bias as measured at the annotated ends; None where unknown."""
-        self._biases = start, end
+        return prompt_from_mask(self._prior(index), self._pixel, self.interval.plane(index))
 
     def accept(
         self, index: int, mask: Mask, score: float, values: NDArray[np.floating]
@@ -81,8 +92,8 @@ class IntervalPropagator:
         """
         prior = self._prior(index)
         kept = mask & dilated(prior, self._reach(prior), self._pixel)
-        if self._contrast_gate is not None:
-            kept = self._contrast_gate.visible_part(kept, values)
+        if self._gate is not None:
+            kept = self._gate.visible_part(kept, values)
         if self._end is not None:
             kept = self._without_bias(index, kept)
             if not kept.any() or iou(kept, prior, empty=0.0) < self._settings.min_likeness:
@@ -98,11 +109,11 @@ class IntervalPropagator:
         """The expected mask: that of the last plane, or interpolated between annotated ones."""
         if self._end is None:
             return self._last
-        return interpolated_mask(self._start, self._end, self.span.part(index), self._pixel)
+        return interpolated_mask(self._start, self._end, self.interval.part(index), self._pixel)
 
     def _without_bias(self, index: int, mask: Mask) -> Mask:
         """The mask corrected by the biases of both ends, weighted by their nearness."""
-        part = self.span.part(index)
+        part = self.interval.part(index)
         shares = zip(self._biases, (1 - part, part), strict=True)
         moves = [share * bias.on(mask) for bias, share in shares if bias is not None and mask.any()]
         return move_outline(mask, np.sum(moves, axis=0)) if moves else mask
@@ -130,12 +141,6 @@ def prompt_from_mask(mask: Mask, pixel: PixelSpacing, plane: PlaneIndex) -> Prom
     Of all prompts that can be made of a mask this worked best (docs/stacks.md).
     """
     return Prompt(points=(interior_point(mask, pixel),), mask=mask, plane=plane)
-
-
-BIAS_SMOOTHING = 0.2
-"""Width of the Gaussian that smooths the moves of the outline, in radii of the object."""
-MAX_OUTLINE_MOVE = 0.5
-"""Largest move of the outline, in radii of the object."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,17 +207,6 @@ def _subpixel_distance(distance: Floats) -> Floats:
     return np.asarray(distance - 0.5 * np.sign(distance), np.float32)
 
 
-MIN_RELATIVE_CONTRAST = 0.03
-"""Contrasts below this fraction of the range of a plane's values are not used."""
-MIN_DISTINCT_SHARE = 0.9
-"""Brightness is used only if at least this share of the object stands out on its own plane."""
-CONTRAST_SMOOTHING = 0.12
-"""Width of the Gaussian that suppresses texture, in radii of the object."""
-
-PlaneValues = NDArray[np.floating]
-"""A normalised plane (C, Y, X)."""
-
-
 @dataclass(frozen=True, eq=False)
 class ContrastGate:
     """Tests whether an object still stands out from its surroundings.
@@ -244,8 +238,8 @@ class ContrastGate:
         if not ring.any():
             return None
         contrast = _mean(values, mask) - _mean(values, ring)
-        span = float(values.max()) - float(values.min())
-        if np.abs(contrast).max() <= MIN_RELATIVE_CONTRAST * span:
+        value_range = float(values.max()) - float(values.min())
+        if np.abs(contrast).max() <= MIN_RELATIVE_CONTRAST * value_range:
             return None
         gate = cls(contrast, least)
         kept = np.count_nonzero(gate.visible_part(mask, values))

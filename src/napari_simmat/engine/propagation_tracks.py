@@ -273,7 +273,7 @@ def slice_intervals(
     limits
         The first and the last index that may be visited.
     """
-    spans = []
+    intervals = []
     for line in sorted({line_of(plane, axis) for plane in sections}):
         seeds = [
             IntervalEnd(plane[axis], section)
@@ -281,14 +281,14 @@ def slice_intervals(
             if line_of(plane, axis) == line
         ]
         ends = {plane[axis] for plane in absent if line_of(plane, axis) == line}
-        spans += _intervals_on_line(line, axis, seeds, ends, limits)
-    return spans
+        intervals += _intervals_on_line(line, axis, seeds, ends, limits)
+    return intervals
 
 
 def _intervals_on_line(
     line: PlaneIndex, axis: int, seeds: list[IntervalEnd], ends: set[int], limits: tuple[int, int]
 ) -> list[SliceInterval]:
-    spans = []
+    intervals = []
     first, last = limits
     for number, seed in enumerate(seeds):
         after = seeds[number + 1] if number + 1 < len(seeds) else None
@@ -298,14 +298,14 @@ def _intervals_on_line(
         up = tuple(range(max(first, seed.index + 1), min([*above, last + 1])))
         down = tuple(range(min(last, seed.index - 1), max([*below, first - 1]), -1))
         if after is None or above:
-            spans.append(SliceInterval(axis, line, up, seed))
+            intervals.append(SliceInterval(axis, line, up, seed))
         else:
             # Downwards: `_visit_order` goes up first, so that each plane is visited once.
             inner = range(min(last, after.index - 1), max(first - 1, seed.index), -1)
-            spans.append(SliceInterval(axis, line, tuple(inner), after, seed))
+            intervals.append(SliceInterval(axis, line, tuple(inner), after, seed))
         if before is None or below:
-            spans.append(SliceInterval(axis, line, down, seed))
-    return [span for span in spans if span.indices]
+            intervals.append(SliceInterval(axis, line, down, seed))
+    return [interval for interval in intervals if interval.indices]
 
 
 def _plane_index(plane: int | Sequence[int]) -> PlaneIndex:

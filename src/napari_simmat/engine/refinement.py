@@ -62,83 +62,6 @@ CandidateChoices = Mapping[Prompt, int]
 """Which mask of a prompt the user chose: 0 is the model's own, 1.. the other candidates."""
 
 
-def contradicts(mask: Mask, point: Point, label: int) -> bool:
-    """Whether a positive (1) or negative (0) click disagrees with a mask (Y, X)."""
-    return bool(mask[pixel_of(point, mask)]) != bool(label)
-
-
-def correct_mask(mask: Mask, predicted: Sequence[Mask], point: Point, label: int) -> Mask:
-    """The mask after a click that contradicts it.
-
-    Parameters
-    ----------
-    mask
-        (Y, X), before the click.
-    predicted
-        Masks that the model predicts from mask and click; at least one.
-    point, label
-        y, x of the click, and 1 if it is positive, 0 if negative.
-    """
-    at = pixel_of(point, mask)
-    depths = _depths(mask if not label else ~mask)
-    changes = [_change(mask, each, depths, at) for each in predicted]
-    centrality = [_click_centrality(change, float(depths[at]), at) for change in changes]
-    best = int(np.argmax(centrality))
-    changed = mask ^ changes[best]
-    if centrality[best] >= MIN_CLICK_CENTRALITY:
-        return changed
-    moved = _move_outline(mask, depths, at, label)
-    # A negative click in the middle of a small object would erase it: the model knows better.
-    vanishes = 2 * np.count_nonzero(moved) < np.count_nonzero(mask)
-    return changed if vanishes and centrality[best] > 0 else moved
-
-
-def pixel_of(point: Point, mask: NDArray[np.bool_]) -> tuple[int, int]:
-    """The pixel of a mask (Y, X) at a point, or the nearest one."""
-    y, x = (
-        int(np.clip(np.floor(value + 0.5), 0, size - 1))
-        for value, size in zip(point, mask.shape, strict=True)
-    )
-    return y, x
-
-
-def _depths(side: Mask) -> Depths:
-    if side.all():
-        return np.full(side.shape, float(max(side.shape)))
-    depths: Depths = np.asarray(ndi.distance_transform_edt(side), np.float64)
-    return depths
-
-
-def _change(mask: Mask, predicted: Mask, depths: Depths, at: tuple[int, int]) -> Mask:
-    """The region around the click in which a predicted mask differs, up to the largest depth."""
-    differs = (mask != predicted) & (depths > 0) & (depths <= MAX_CHANGE_DEPTH * depths[at] + 1)
-    patches, _ = ndi.label(differs, np.ones((3, 3)))
-    return np.asarray((patches == patches[at]) & differs, bool)
-
-
-def _click_centrality(change: Mask, depth: float, at: tuple[int, int]) -> float:
-    """How close the click is to the middle of a change that reaches to the outline, 0..1."""
-    if not change[at]:
-        return 0.0
-    within = _depths(np.pad(change, 1))[1:-1, 1:-1]
-    return float(within[at]) / max(float(within.max()), depth)
-
-
-def _move_outline(mask: Mask, depths: Depths, at: tuple[int, int], label: int) -> Mask:
-    """The outline moved by twice the depth of the click, less with the distance from the click.
-
-    A click very close to the outline means that the whole mask is a little too wide or too narrow:
-    then the outline moves by the depth of the click all around.
-    """
-    radius = math.sqrt(max(int(np.count_nonzero(mask)), 1) / math.pi)
-    y, x = np.ogrid[: mask.shape[0], : mask.shape[1]]
-    away = ((y - at[0]) ** 2 + (x - at[1]) ** 2) / (OUTLINE_MOVE_RADIUS * radius) ** 2
-    around = np.clip(2 - depths[at] / (SHALLOW_CLICK_DEPTH * radius), 0, 1)
-    move = depths[at] * np.maximum(MAX_CHANGE_DEPTH * np.exp(-away / 2), around)
-    changes = (depths > 0) & (depths <= move)
-    return np.asarray(mask | changes if label else mask & ~changes, bool)
-
-
 class Refiner:
     """Predicts masks on the predictor's plane, one click after the other.
 
@@ -283,3 +206,80 @@ def prompt_steps(prompt: Prompt) -> list[Prompt]:
         replace(prompt, points=prompt.points[:number], labels=prompt.labels[:number])
         for number in range(first, count + 1)
     ]
+
+
+def contradicts(mask: Mask, point: Point, label: int) -> bool:
+    """Whether a positive (1) or negative (0) click disagrees with a mask (Y, X)."""
+    return bool(mask[pixel_of(point, mask)]) != bool(label)
+
+
+def correct_mask(mask: Mask, predicted: Sequence[Mask], point: Point, label: int) -> Mask:
+    """The mask after a click that contradicts it.
+
+    Parameters
+    ----------
+    mask
+        (Y, X), before the click.
+    predicted
+        Masks that the model predicts from mask and click; at least one.
+    point, label
+        y, x of the click, and 1 if it is positive, 0 if negative.
+    """
+    at = pixel_of(point, mask)
+    depths = _depths(mask if not label else ~mask)
+    changes = [_change(mask, each, depths, at) for each in predicted]
+    centrality = [_click_centrality(change, float(depths[at]), at) for change in changes]
+    best = int(np.argmax(centrality))
+    changed = mask ^ changes[best]
+    if centrality[best] >= MIN_CLICK_CENTRALITY:
+        return changed
+    moved = _move_outline(mask, depths, at, label)
+    # A negative click in the middle of a small object would erase it: the model knows better.
+    vanishes = 2 * np.count_nonzero(moved) < np.count_nonzero(mask)
+    return changed if vanishes and centrality[best] > 0 else moved
+
+
+def pixel_of(point: Point, mask: NDArray[np.bool_]) -> tuple[int, int]:
+    """The pixel of a mask (Y, X) at a point, or the nearest one."""
+    y, x = (
+        int(np.clip(np.floor(value + 0.5), 0, size - 1))
+        for value, size in zip(point, mask.shape, strict=True)
+    )
+    return y, x
+
+
+def _depths(side: Mask) -> Depths:
+    if side.all():
+        return np.full(side.shape, float(max(side.shape)))
+    depths: Depths = np.asarray(ndi.distance_transform_edt(side), np.float64)
+    return depths
+
+
+def _change(mask: Mask, predicted: Mask, depths: Depths, at: tuple[int, int]) -> Mask:
+    """The region around the click in which a predicted mask differs, up to the largest depth."""
+    differs = (mask != predicted) & (depths > 0) & (depths <= MAX_CHANGE_DEPTH * depths[at] + 1)
+    patches, _ = ndi.label(differs, np.ones((3, 3)))
+    return np.asarray((patches == patches[at]) & differs, bool)
+
+
+def _click_centrality(change: Mask, depth: float, at: tuple[int, int]) -> float:
+    """How close the click is to the middle of a change that reaches to the outline, 0..1."""
+    if not change[at]:
+        return 0.0
+    within = _depths(np.pad(change, 1))[1:-1, 1:-1]
+    return float(within[at]) / max(float(within.max()), depth)
+
+
+def _move_outline(mask: Mask, depths: Depths, at: tuple[int, int], label: int) -> Mask:
+    """The outline moved by twice the depth of the click, less with the distance from the click.
+
+    A click very close to the outline means that the whole mask is a little too wide or too narrow:
+    then the outline moves by the depth of the click all around.
+    """
+    radius = math.sqrt(max(int(np.count_nonzero(mask)), 1) / math.pi)
+    y, x = np.ogrid[: mask.shape[0], : mask.shape[1]]
+    away = ((y - at[0]) ** 2 + (x - at[1]) ** 2) / (OUTLINE_MOVE_RADIUS * radius) ** 2
+    around = np.clip(2 - depths[at] / (SHALLOW_CLICK_DEPTH * radius), 0, 1)
+    move = depths[at] * np.maximum(MAX_CHANGE_DEPTH * np.exp(-away / 2), around)
+    changes = (depths > 0) & (depths <= move)
+    return np.asarray(mask | changes if label else mask & ~changes, bool)

@@ -100,7 +100,8 @@ class Result:
     @cached_property
     def mask(self) -> NDArray[np.bool_]:
         """The mask (Y, X)."""
-        return self._enlarge(self._whole[self._number][None])[0]
+        [mask] = self._enlarge(self._whole[self._number][None])
+        return np.asarray(mask, bool)
 
     @cached_property
     def masks(self) -> NDArray[np.bool_]:
