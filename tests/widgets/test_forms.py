@@ -12,15 +12,10 @@ from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication, QFormLayout, QWidget
 
 from napari_simmat.engine.automatic_settings import AutomaticSettings
+from napari_simmat.io.plain import from_plain
 from napari_simmat.training.config import TrainConfig
 from napari_simmat.widgets.batch.request import BatchRequest
-from napari_simmat.widgets.forms import (
-    EverythingForm,
-    Options,
-    command_words,
-    from_plain,
-    shown_fields,
-)
+from napari_simmat.widgets.forms import EverythingForm, Options, command_words, shown_fields
 from napari_simmat.widgets.train.runs import DEFAULT_CONFIG, FORM_SETTINGS, TrainRequest
 
 

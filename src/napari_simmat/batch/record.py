@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from napari_simmat.engine.automatic_settings import AutomaticSettings
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.propagation_settings import PropagationSettings
+from napari_simmat.io.plain import from_plain
 
 FORMAT = "napari-simmat record"
 FORMAT_VERSION = 1
@@ -174,31 +175,9 @@ class Record:
                 "Update napari-simmat."
             )
         try:
-            channels = values["settings"]["channels"]
-            automatic = values["settings"].get("automatic")
-            propagation = values["settings"].get("propagation")
+            request = {name: values[name] for name in ("input", "model", "prompts", "settings")}
             return cls(
-                request=Request(
-                    input=RecordedInput(
-                        **{**values["input"], "shape": tuple(values["input"]["shape"])}
-                    ),
-                    model=UsedModel(**values["model"]),
-                    prompts=tuple(dict(one) for one in values["prompts"]),
-                    settings=RecordedSettings(
-                        **{
-                            **values["settings"],
-                            "channels": None if channels is None else tuple(channels),
-                            "automatic": (
-                                None
-                                if automatic is None
-                                else AutomaticSettings.from_dict(automatic)
-                            ),
-                            "propagation": (
-                                None if propagation is None else PropagationSettings(**propagation)
-                            ),
-                        }
-                    ),
-                ),
+                request=from_plain(Request, request, "The record"),
                 normalization=dict(values["normalization"]),
                 objects=[dict(one) for one in values["objects"]],
                 outputs={kind: dict(file) for kind, file in values["outputs"].items()},

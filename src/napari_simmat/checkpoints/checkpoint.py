@@ -11,12 +11,12 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from napari_simmat.io.files import atomic_write
-from napari_simmat.models.spec import FORMAT_VERSION, ModelSpec
+from napari_simmat.models.spec import ModelSpec
 
 if TYPE_CHECKING:
     import torch
@@ -298,10 +298,10 @@ def read_description(text: str) -> ModelSpec:
     version = values.get("format_version")
     if type(version) is not int or version < 1:
         raise ValueError("The model's description has no format version.")
-    if version <= FORMAT_VERSION:  # `from_json` refuses newer ones, which may hold more
-        _check(values, ModelSpec, "The description")
-        _check_sizes(values)
-    return ModelSpec.from_json(text)
+    _check_texts(values, "The model's description")
+    spec = ModelSpec.from_json(text)
+    _check_sizes(spec)
+    return spec
 
 
 def _parse(text: str) -> Any:
@@ -328,44 +328,8 @@ def _float(digits: str) -> float:
     return number
 
 
-def _check(value: Any, hint: Any, where: str) -> None:
-    """Check a JSON value against the type of its field."""
-    origin = get_origin(hint)
-    if is_dataclass(hint) and isinstance(hint, type):
-        _check_table(value, hint, where)
-    elif origin is tuple:
-        _expect(isinstance(value, list), "a list", where)
-        for index, item in enumerate(value):
-            _check(item, get_args(hint)[0], f"{where}[{index}]")
-    elif origin is Literal:
-        _expect(value in get_args(hint), " or ".join(map(repr, get_args(hint))), where)
-    elif origin is Mapping:
-        _expect(isinstance(value, dict), "a table", where)
-        _check_free(value, where)
-    elif hint is float:
-        _expect(type(value) in (int, float), "a number", where)
-    elif hint is str:
-        _expect(isinstance(value, str), "text", where)
-        _check_free(value, where)
-    else:  # int or bool; in JSON a bool is no number
-        _expect(type(value) is hint, {int: "a whole number", bool: "true or false"}[hint], where)
-
-
-def _check_table(value: Any, kind: type, where: str) -> None:
-    _expect(isinstance(value, dict), "a table", where)
-    hints = get_type_hints(kind)
-    known = {item.name: item for item in fields(kind)}
-    if surplus := sorted(set(value) - set(known)):
-        raise ValueError(f"{where} has an unknown entry {surplus[0][:80]!r}.")
-    for name, item in known.items():
-        if name in value:
-            _check(value[name], hints[name], f"{where}: {name}")
-        elif item.default is MISSING and item.default_factory is MISSING:
-            raise ValueError(f"{where} lacks {name!r}.")
-
-
-def _check_free(value: Any, where: str) -> None:
-    """Check all texts in free JSON: limited length, no control characters."""
+def _check_texts(value: Any, where: str) -> None:
+    """Check all texts in JSON values: limited length, no control characters."""
     if isinstance(value, str):
         short = len(value) <= _MAX_TEXT_LENGTH
         _expect(short, f"text of at most {_MAX_TEXT_LENGTH} characters", where)
@@ -374,23 +338,22 @@ def _check_free(value: Any, where: str) -> None:
         _expect(plain, "text without control characters", where)
     elif isinstance(value, dict):
         for name, item in value.items():
-            _check_free(name, where)
-            _check_free(item, where)
+            _check_texts(name, where)
+            _check_texts(item, f"{where}: {name[:80]}")
     elif isinstance(value, list):
         for item in value:
-            _check_free(item, where)
+            _check_texts(item, where)
 
 
-def _check_sizes(values: Mapping[str, Any]) -> None:
+def _check_sizes(spec: ModelSpec) -> None:
     """Refuse implausibly large sizes: an untrusted file could exhaust the memory."""
-    channels = len(values["channels"])
-    _expect(channels <= _MAX_CHANNELS, f"at most {_MAX_CHANNELS} entries", "channels")
-    for name, number in values["input_size"].items():
+    _expect(len(spec.channels) <= _MAX_CHANNELS, f"at most {_MAX_CHANNELS} entries", "channels")
+    for name, number in asdict(spec.input_size).items():
         if name != "method":
             _expect(number <= _MAX_PIXELS, f"at most {_MAX_PIXELS}", f"input_size: {name}")
-    size = values.get("strategy_size", 0)
-    _expect(size <= _MAX_STRATEGY_SIZE, f"at most {_MAX_STRATEGY_SIZE}", "strategy_size")
-    digest = values["base"]["sha256"]
+    fits = spec.strategy_size <= _MAX_STRATEGY_SIZE
+    _expect(fits, f"at most {_MAX_STRATEGY_SIZE}", "strategy_size")
+    digest = spec.base.sha256
     hexadecimal = len(digest) in (0, 64) and not set(digest) - set("0123456789abcdef")
     _expect(hexadecimal, "64 hexadecimal digits", "base: sha256")
 

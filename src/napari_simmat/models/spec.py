@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from napari_simmat.io.plain import from_plain
+
 FORMAT_VERSION = 1
 
 EMBEDDED = ("tiny", "tiny_local")
@@ -294,17 +296,4 @@ class ModelSpec:
                 f"The model's description has format {version}, this version reads up to "
                 f"{FORMAT_VERSION}. Update napari-simmat."
             )
-        try:
-            return cls(
-                **{
-                    **values,
-                    "channels": tuple(Channel(**channel) for channel in values["channels"]),
-                    "normalization": Normalization(**values["normalization"]),
-                    "input_size": InputSize(**values["input_size"]),
-                    "base": Base(**values["base"]),
-                }
-            )
-        except (KeyError, TypeError) as error:
-            raise ValueError(
-                f"The model's description is incomplete or foreign ({error})."
-            ) from None
+        return from_plain(cls, values, "The model's description")

@@ -17,11 +17,11 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import MISSING, Field, fields, is_dataclass, replace
+from dataclasses import MISSING, Field, fields, replace
 from functools import partial
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from magicgui.widgets import create_widget
 from magicgui.widgets.bases import ValueWidget
@@ -55,8 +55,6 @@ from napari_simmat.widgets.controls import (
     hbox,
     vbox,
 )
-
-T = TypeVar("T")
 
 
 class Options(QObject):
@@ -225,35 +223,6 @@ def command_words(
             several = current if isinstance(current, tuple) else (current,)
             words += [f"{prefix}{name}={one}" for one in several]
     return words
-
-
-def from_plain(kind: type[T], values: Any) -> T:
-    """Make a dataclass from parsed JSON; ValueError or TypeError if a field does not fit."""
-    if not isinstance(values, Mapping):
-        raise TypeError(f"{values!r:.50} is no object")
-    hints = get_type_hints(kind)
-    if unknown := set(values) - set(hints):
-        raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
-    made = {}
-    for name, value in values.items():
-        if is_dataclass(hints[name]):
-            value = from_plain(hints[name], value)  # type: ignore[arg-type]
-        value = tuple(value) if isinstance(value, list) else value
-        if not _fits(value, hints[name]):
-            raise TypeError(f"{name} is {value!r:.50}")
-        made[name] = value
-    return kind(**made)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    kinds = get_args(hint)
-    if get_origin(hint) is Literal:
-        return value in kinds
-    if get_origin(hint) in (Union, UnionType):
-        return any(_fits(value, kind) for kind in kinds)
-    if get_origin(hint) is tuple:
-        return isinstance(value, tuple) and all(_fits(each, kinds[0]) for each in value)
-    return type(value) is hint or (hint is float and type(value) is int)
 
 
 def _split(hint: Any) -> tuple[Any, dict[str, Any]]:

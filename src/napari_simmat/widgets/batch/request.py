@@ -28,11 +28,12 @@ from napari_simmat.engine.automatic_settings import AutomaticSettings
 from napari_simmat.engine.channels import match_channels
 from napari_simmat.io.files import atomic_write, user_folder
 from napari_simmat.io.image_file import ImageFile, same_except_singletons
+from napari_simmat.io.plain import from_plain
 from napari_simmat.io.readers import read_image, read_labels
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.channel_matching import LayerChannel, LayerInfo
-from napari_simmat.widgets.forms import command_words, from_plain
+from napari_simmat.widgets.forms import command_words
 
 log = logging.getLogger(__name__)
 

@@ -21,9 +21,10 @@ from filelock import FileLock, Timeout
 from napari_simmat._text import format_duration
 from napari_simmat.checkpoints import registry
 from napari_simmat.io.files import atomic_write, copy_job, models_folder, trainings_folder
+from napari_simmat.io.plain import from_plain
 from napari_simmat.progress import Job
 from napari_simmat.training.config import EMBEDDED_SETTINGS, PRACTICAL_SETTINGS, TrainConfig
-from napari_simmat.widgets.forms import command_words, from_plain, shown_fields
+from napari_simmat.widgets.forms import command_words, shown_fields
 
 Points = list[tuple[float, float]]
 """Step and value."""
