@@ -19,10 +19,12 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from napari_simmat.models.network import Encoded
-from napari_simmat.models.tiny_encoder import MAX_PRIOR_LOGIT, SIZE, SIZE_UNIT
+from napari_simmat.models.tiny_encoder import MASK_STRIDE, MAX_PRIOR_LOGIT, SIZE, SIZE_UNIT
 
 WINDOW = 256
 """Side in pixels of the window around a prompt, and of the largest crops in training."""
+WINDOW_ALIGNMENT = 8
+"""Windows begin at multiples of the embedding's stride."""
 MIN_SCALE_SIDE = 128
 """The pyramid ends at the first level whose longest side is at most this many pixels."""
 SIDE_MULTIPLE = 32
@@ -31,21 +33,18 @@ MAX_UNTILED_SIDE = 2048
 """Levels with a longer side are encoded in tiles."""
 TILE_CORE, TILE_HALO = 1024, 256
 """Pixels of a tile that are kept, and those around them that are encoded for context."""
-MASK_STRIDE = 2
-WINDOW_ALIGNMENT = 8
-"""Windows begin at multiples of the embedding's stride."""
 BEST_OBJECT_SIDE = 48.0
 """Levels are chosen for this square root of an object's area, in pixels of the level."""
+MAX_LEVELS_TRIED = 2
+"""Levels that are tried if the object's extent is known."""
+MAX_WINDOW_OBJECT = 200.0
+"""Longest side in pixels of a box or mask that fits into a window."""
 TYPICAL_MASK_SIDE = 24.0
 """A click's mask is trusted most at this square root of its area, in pixels of its level."""
 SIZE_PENALTY = 0.15
 """Predicted IoU lost for each factor of e between a mask's side and `TYPICAL_MASK_SIDE`."""
 SUFFICIENT_TRUST = 0.75
 """A click's mask of at least this trust is accepted without trying other levels."""
-MAX_LEVELS_TRIED = 2
-"""Levels that are tried if the object's extent is known."""
-MAX_WINDOW_OBJECT = 200.0
-"""Longest side in pixels of a box or mask that fits into a window."""
 OUTLINE_UNCERTAINTY = 1.0
 """Error of an outline in pixels of its level; divided by the mask's thickness, the IoU it costs."""
 
@@ -100,15 +99,14 @@ def level_tiles(height: int, width: int) -> list[LevelTile]:
 
 
 def _cuts(side: int) -> list[tuple[slice, slice]]:
+    """Tiles along a side: the encoded pixels and their core."""
     if side <= MAX_UNTILED_SIDE:
         return [(slice(0, side), slice(0, side))]
-    cuts = []
-    for start in range(0, side, TILE_CORE):
-        end = min(start + TILE_CORE, side)
-        cuts.append(
-            (slice(max(start - TILE_HALO, 0), min(end + TILE_HALO, side)), slice(start, end))
-        )
-    return cuts
+    cores = [slice(start, min(start + TILE_CORE, side)) for start in range(0, side, TILE_CORE)]
+    return [
+        (slice(max(core.start - TILE_HALO, 0), min(core.stop + TILE_HALO, side)), core)
+        for core in cores
+    ]
 
 
 def join_tiles(parts: list[tuple[LevelTile, Encoded]]) -> Encoded:
@@ -122,13 +120,12 @@ def join_tiles(parts: list[tuple[LevelTile, Encoded]]) -> Encoded:
         step = (parts[0][0].rows.stop - parts[0][0].rows.start) // maps[0].shape[-2]
         joint = maps[0].new_empty((*maps[0].shape[:2], height // step, width // step))
         for (tile, _), part in zip(parts, maps, strict=True):
-            kept, place = [], []
+            source, target = [], []
             for cut, core in ((tile.rows, tile.core_rows), (tile.columns, tile.core_columns)):
-                kept.append(
-                    slice((core.start - cut.start) // step, (core.stop - cut.start) // step)
-                )
-                place.append(slice(core.start // step, core.stop // step))
-            joint[..., place[0], place[1]] = part[..., kept[0], kept[1]]
+                first, last = core.start - cut.start, core.stop - cut.start
+                source.append(slice(first // step, last // step))
+                target.append(slice(core.start // step, core.stop // step))
+            joint[..., target[0], target[1]] = part[..., source[0], source[1]]
         return joint
 
     encoded = [each for _, each in parts]
@@ -150,10 +147,8 @@ class LevelWindow(NamedTuple):
         sides = [min(side, WINDOW) for side in level.input_size]
         starts = []
         for at, side, whole in zip(middle[::-1], sides, level.input_size, strict=True):
-            start = (at + 0.5) * level.scale - side / 2
-            starts.append(
-                int(min(max(round(start / WINDOW_ALIGNMENT) * WINDOW_ALIGNMENT, 0), whole - side))
-            )
+            start = ((at + 0.5) * level.scale - side / 2) / WINDOW_ALIGNMENT
+            starts.append(int(min(max(round(start) * WINDOW_ALIGNMENT, 0), whole - side)))
         return cls(starts[0], starts[1], sides[0], sides[1])
 
     def crop(self, level: Encoded) -> Encoded:
@@ -228,6 +223,13 @@ class LevelWindow(NamedTuple):
         top, left = int(self.top / step), int(self.left / step)
         height, width = int(self.height / step), int(self.width / step)
         return slice(top, top + height), slice(left, left + width)
+
+
+def _resize(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(logits.shape[-2:]) == size:
+        return logits
+    smaller = size[0] < logits.shape[-2]
+    return interpolate(logits, size, mode="bilinear", align_corners=False, antialias=smaller)
 
 
 class PromptExtent(NamedTuple):
@@ -312,11 +314,6 @@ def mask_thickness(logits: Tensor) -> Tensor:
     return MASK_STRIDE * 2 * math.sqrt(math.pi) * area / perimeter
 
 
-def coarseness_penalty(logits: Tensor) -> Tensor:
-    """IoU (N,) that masks (N, h, w) lose to the inaccuracy of their outlines on their level."""
-    return (OUTLINE_UNCERTAINTY / mask_thickness(logits).clamp(min=1)).clamp(max=0.5)
-
-
 def candidate_levels(
     levels: list[Encoded], extent: PromptExtent | None, clicks: Tensor
 ) -> list[Encoded]:
@@ -338,15 +335,6 @@ def candidate_levels(
     return [fitting[i] for i in sorted(near)]
 
 
-def clicked_size(level: Encoded, points: Tensor) -> float:
-    """Size that the dense head predicts for the object under points (K, 2), in level pixels."""
-    dense = level.maps["dense"].detach()
-    height, width = dense.shape[-2:]
-    at = ((points + 0.5) * level.scale / MASK_STRIDE).long()
-    column, row = at[:, 0].clamp(0, width - 1), at[:, 1].clamp(0, height - 1)
-    return float(SIZE_UNIT * dense[0, SIZE, row, column].mean().exp())
-
-
 def levels_by_likelihood(levels: list[Encoded], clicks: Tensor) -> list[Encoded]:
     """Levels in the order in which points (K, 2) are tried on them.
 
@@ -360,7 +348,16 @@ def levels_by_likelihood(levels: list[Encoded], clicks: Tensor) -> list[Encoded]
     )
 
 
-def trust(quality: float, logits: Tensor, left: bool) -> float:
+def clicked_size(level: Encoded, points: Tensor) -> float:
+    """Size that the dense head predicts for the object under points (K, 2), in level pixels."""
+    dense = level.maps["dense"].detach()
+    height, width = dense.shape[-2:]
+    at = ((points + 0.5) * level.scale / MASK_STRIDE).long()
+    column, row = at[:, 0].clamp(0, width - 1), at[:, 1].clamp(0, height - 1)
+    return float(SIZE_UNIT * dense[0, SIZE, row, column].mean().exp())
+
+
+def trust(predicted_iou: float, logits: Tensor, left: bool) -> float:
     """Trust in a click's mask: its predicted IoU, less for an unusual size.
 
     A level that is too coarse or too fine finds some structure at the click as well; its size
@@ -368,15 +365,21 @@ def trust(quality: float, logits: Tensor, left: bool) -> float:
 
     Parameters
     ----------
-    quality
-        Predicted IoU.
+    predicted_iou
+        The network's own estimate.
     logits
         The mask (h, w) at `MASK_STRIDE` on its level.
     left
         Whether the mask continues beyond the window, which costs all trust.
     """
     area = max(float((logits > 0).sum()) * MASK_STRIDE**2, 1.0)
-    return quality - float(left) - SIZE_PENALTY * abs(math.log(math.sqrt(area) / TYPICAL_MASK_SIDE))
+    misfit = abs(math.log(math.sqrt(area) / TYPICAL_MASK_SIDE))
+    return predicted_iou - float(left) - SIZE_PENALTY * misfit
+
+
+def coarseness_penalty(logits: Tensor) -> Tensor:
+    """IoU (N,) that masks (N, h, w) lose to the inaccuracy of their outlines on their level."""
+    return (OUTLINE_UNCERTAINTY / mask_thickness(logits).clamp(min=1)).clamp(max=0.5)
 
 
 def box_iou(logits: Tensor, corners: Tensor) -> Tensor:
@@ -413,10 +416,3 @@ def _span(profile: Tensor) -> tuple[float, float]:
     if last < len(profile) - 1:
         high = last + float(profile[last] / (profile[last] - profile[last + 1]))
     return (low + 0.5) * MASK_STRIDE, (high + 0.5) * MASK_STRIDE
-
-
-def _resize(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    if tuple(logits.shape[-2:]) == size:
-        return logits
-    smaller = size[0] < logits.shape[-2]
-    return interpolate(logits, size, mode="bilinear", align_corners=False, antialias=smaller)

@@ -20,84 +20,6 @@ from torch.utils.checkpoint import checkpoint
 from napari_simmat.progress import Job
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """A network's encoding of one image (or batch of images).
-
-    Parameters
-    ----------
-    embedding
-        The image embedding, (B, C, h, w).
-    input_size
-        Height and width of the (padded) input in pixels.
-    maps
-        Further maps for the decoder, each (B, C', h', w').
-    scale
-        Pixels of the encoded image per pixel of the network's input.
-    coarser
-        The same image encoded at half the scale, for a network that uses several.
-
-    Attributes
-    ----------
-    cache
-        Intermediate results that prompts share; not part of the value.
-    """
-
-    embedding: Tensor
-    input_size: tuple[int, int]
-    maps: Mapping[str, Tensor] = field(default_factory=dict)
-    scale: float = 1.0
-    coarser: Encoded | None = None
-    cache: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    @cached_property
-    def tokens(self) -> Tensor:
-        """The embedding as tokens row by row, (B, h * w, C)."""
-        return self.embedding.flatten(2).mT.contiguous()
-
-    @property
-    def levels(self) -> list[Encoded]:
-        """The level itself and all coarser ones, finest first."""
-        return [self, *(self.coarser.levels if self.coarser is not None else ())]
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of all tensors in bytes."""
-        tensors = [t for each in self.levels for t in (each.embedding, *each.maps.values())]
-        return sum(t.numel() * t.element_size() for t in tensors)
-
-    def to(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Encoded:
-        """The same on another device or in another precision."""
-        return replace(
-            self,
-            embedding=self.embedding.to(device=device, dtype=dtype),
-            maps={name: each.to(device=device, dtype=dtype) for name, each in self.maps.items()},
-            coarser=None if self.coarser is None else self.coarser.to(device, dtype),
-        )
-
-
-class DecodedMasks(NamedTuple):
-    """Four masks for a prompt and the network's own estimate of their IoU.
-
-    Index 0 is the single-mask token, 1 to 3 are the candidates for an ambiguous prompt.
-
-    Attributes
-    ----------
-    logits
-        (4, h, w) float32 on the network's mask grid, which covers the padded input, or on a part
-        of it; outside that part there is no object.
-    predicted_iou
-        (4,) float32, predicted IoU.
-    top, left
-        Row and column of the grid where the part begins.
-    """
-
-    logits: Tensor
-    predicted_iou: Tensor
-    top: int = 0
-    left: int = 0
-
-
 class Network(Sam):
     """A SAM-shaped network: image encoder, prompt encoder, mask decoder.
 
@@ -226,9 +148,99 @@ class Network(Sam):
         return {prefix + name for name in own}
 
 
+@dataclass(frozen=True)
+class Encoded:
+    """A network's encoding of one image (or batch of images).
+
+    Parameters
+    ----------
+    embedding
+        The image embedding, (B, C, h, w).
+    input_size
+        Height and width of the (padded) input in pixels.
+    maps
+        Further maps for the decoder, each (B, C', h', w').
+    scale
+        Pixels of the encoded image per pixel of the network's input.
+    coarser
+        The same image encoded at half the scale, for a network that uses several.
+
+    Attributes
+    ----------
+    cache
+        Intermediate results that prompts share; not part of the value.
+    """
+
+    embedding: Tensor
+    input_size: tuple[int, int]
+    maps: Mapping[str, Tensor] = field(default_factory=dict)
+    scale: float = 1.0
+    coarser: Encoded | None = None
+    cache: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @cached_property
+    def tokens(self) -> Tensor:
+        """The embedding as tokens row by row, (B, h * w, C)."""
+        return self.embedding.flatten(2).mT.contiguous()
+
+    @property
+    def levels(self) -> list[Encoded]:
+        """The level itself and all coarser ones, finest first."""
+        return [self, *(self.coarser.levels if self.coarser is not None else ())]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all tensors in bytes."""
+        tensors = [t for each in self.levels for t in (each.embedding, *each.maps.values())]
+        return sum(t.numel() * t.element_size() for t in tensors)
+
+    def to(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Encoded:
+        """The same on another device or in another precision."""
+        return replace(
+            self,
+            embedding=self.embedding.to(device=device, dtype=dtype),
+            maps={name: each.to(device=device, dtype=dtype) for name, each in self.maps.items()},
+            coarser=None if self.coarser is None else self.coarser.to(device, dtype),
+        )
+
+
+class DecodedMasks(NamedTuple):
+    """Four masks for a prompt and the network's own estimate of their IoU.
+
+    Index 0 is the single-mask token, 1 to 3 are the candidates for an ambiguous prompt.
+
+    Attributes
+    ----------
+    logits
+        (4, h, w) float32 on the network's mask grid, which covers the padded input, or on a part
+        of it; outside that part there is no object.
+    predicted_iou
+        (4,) float32, predicted IoU.
+    top, left
+        Row and column of the grid where the part begins.
+    """
+
+    logits: Tensor
+    predicted_iou: Tensor
+    top: int = 0
+    left: int = 0
+
+
 def replace_module(new: nn.Module, old: nn.Module) -> None:
     """Give `new` the modules, parameters and buffers of `old`, under the same names."""
     state: dict[str, Any] = dict(old.__dict__)
     for table in ("_modules", "_parameters", "_buffers"):
         state[table] = dict(state[table])
     new.__dict__.update(state)
+
+
+def conv_arguments(conv: nn.Conv2d) -> dict[str, Any]:
+    """Arguments that construct a convolution of the same shape, with one group."""
+    return {
+        "in_channels": conv.in_channels,
+        "out_channels": conv.out_channels,
+        "kernel_size": conv.kernel_size,
+        "stride": conv.stride,
+        "padding": conv.padding,
+        "bias": conv.bias is not None,
+    }

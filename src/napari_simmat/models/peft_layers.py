@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from segment_anything.modeling.image_encoder import Attention, Block
@@ -19,7 +18,7 @@ from segment_anything.modeling.transformer import TwoWayAttentionBlock
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_simmat.models.network import replace_module
+from napari_simmat.models.network import conv_arguments, replace_module
 from napari_simmat.models.sam_encoder import ViTAttention, ViTBlock
 from napari_simmat.models.tiny_encoder import TokenAttention
 
@@ -91,7 +90,7 @@ class LoRAConv2d(nn.Conv2d):
     """
 
     def __init__(self, conv: nn.Conv2d, rank: int) -> None:
-        super().__init__(**_arguments(conv), device="meta")
+        super().__init__(**conv_arguments(conv), device="meta")
         self.weight, self.bias = conv.weight, conv.bias
         self.down = nn.Parameter(torch.empty(rank, *conv.weight.shape[1:]))
         self.up = nn.Parameter(torch.zeros(conv.out_channels, rank))
@@ -104,7 +103,7 @@ class LoRAConv2d(nn.Conv2d):
 
     def merged(self) -> nn.Conv2d:
         """An equivalent plain convolution."""
-        plain = nn.Conv2d(**_arguments(self), device=self.weight.device)
+        plain = nn.Conv2d(**conv_arguments(self), device=self.weight.device)
         plain.weight = nn.Parameter(self.effective_weight().detach())
         plain.bias = self.bias
         return plain
@@ -112,18 +111,6 @@ class LoRAConv2d(nn.Conv2d):
     def effective_weight(self) -> Tensor:
         """The weights with their update, (d_out, d_in, k, k)."""
         return self.weight + (self.up @ self.down.flatten(1)).view_as(self.weight)
-
-
-def _arguments(conv: nn.Conv2d) -> dict[str, Any]:
-    """Arguments of a convolution of one group and the same shape."""
-    return {
-        "in_channels": conv.in_channels,
-        "out_channels": conv.out_channels,
-        "kernel_size": conv.kernel_size,
-        "stride": conv.stride,
-        "padding": conv.padding,
-        "bias": conv.bias is not None,
-    }
 
 
 class Adapter(nn.Module):
@@ -230,7 +217,7 @@ class ExtendedAttention(ViTAttention):
         super().__init__(attention)
         self.extra = extra
 
-    def more(self, batch: int) -> tuple[Tensor, Tensor]:
+    def extra_keys(self, batch: int) -> tuple[Tensor, Tensor]:
         """Keys and values (batch * heads, l, d / heads)."""
         projected = self.extra.projected(self.qkv)
         key, value = (_in_heads(each, batch, self.num_heads) for each in projected)

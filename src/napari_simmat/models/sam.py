@@ -32,8 +32,28 @@ PROMPTS_AT_ONCE = 16
 """Prompts that a GPU decodes at once; a CPU's caches hold the image for one."""
 TOKENS_AT_ONCE = 1024
 """Image tokens that a CPU processes at once, so that temporaries stay in its caches."""
-
 TokenPieces = tuple[Tensor, ...]
+
+
+def build_sam(variant: str, *, initialize: bool = True) -> SamNetwork:
+    """One of SAM's networks with random weights.
+
+    Parameters
+    ----------
+    variant
+        ``"vit_b"``, ``"vit_l"`` or ``"vit_h"``.
+    initialize
+        ``False`` leaves the tensors on the meta device, to be assigned by ``load_state_dict``.
+    """
+    with nullcontext() if initialize else torch.device("meta"):
+        stock = sam_model_registry[variant]()
+    blocks = stock.image_encoder.blocks
+    for index, block in enumerate(blocks):
+        blocks[index] = ViTBlock(block)
+        blocks[index].attn = ViTAttention(block.attn)
+    network = SamNetwork(stock.image_encoder, stock.prompt_encoder, stock.mask_decoder)
+    network.eval()
+    return network
 
 
 class SamNetwork(Network):
@@ -65,8 +85,8 @@ class SamNetwork(Network):
         """
         positions = self.image_encoder.pos_embed
         if positions is not None:
-            turned = positions.permute(0, 3, 1, 2)
-            half = interpolate(turned, scale_factor=0.5, mode="bilinear", align_corners=False)
+            maps = positions.permute(0, 3, 1, 2)
+            half = interpolate(maps, scale_factor=0.5, mode="bilinear", align_corners=False)
             positions = half.permute(0, 2, 3, 1)
         coarse = yield from self._encode_job(avg_pool2d(image, 2), positions)
         size = self.prompt_encoder.image_embedding_size
@@ -162,8 +182,8 @@ class SamNetwork(Network):
             return torch.stack(logits), torch.stack(quality)
         prompts = self.prompt_encoder
         if dense is None:
-            nothing = prompts.no_mask_embed.weight[:, :, None, None]
-            dense = nothing.expand(len(sparse), -1, *prompts.image_embedding_size)
+            no_mask = prompts.no_mask_embed.weight[:, :, None, None]
+            dense = no_mask.expand(len(sparse), -1, *prompts.image_embedding_size)
         masks, predicted = self.mask_decoder.predict_masks(
             image_embeddings=encoded.embedding,
             image_pe=prompts.get_dense_pe(),
@@ -200,18 +220,19 @@ class SamNetwork(Network):
                 tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
                 tokens = tokens.expand(len(sparse[some]), -1, -1)
                 tokens = torch.cat([tokens, sparse[some]], dim=1)
-                queries, seen = two_way(decoder.transformer, image, tokens)
+                queries, updated = two_way(decoder.transformer, image, tokens)
                 for index, quality in enumerate(predict_iou(decoder, queries)):
                     if float(quality.max()) < least:
                         yield quality.new_empty(0, *(4 * side for side in size)), quality
                     else:
-                        own = [piece[index] for piece in seen]
+                        own = [piece[index] for piece in updated]
                         yield form_masks(decoder, queries[index], own, (size[0], size[1])), quality
 
     def _image(self, encoded: Encoded, dtype: torch.dtype) -> ImageTokens:
         """The image's tokens for prompts without a mask; computed once for an image."""
         no_mask = self.prompt_encoder.no_mask_embed.weight
         positions = self._positions()
+        # In-place changes of a parameter, as by an optimiser, raise its version.
         key = no_mask, no_mask._version, positions, dtype
         if key not in encoded.cache:
             content = (encoded.tokens + no_mask).to(dtype)
@@ -222,37 +243,16 @@ class SamNetwork(Network):
     def _positions(self) -> Tensor:
         """Positions of the embedding's cells, as tokens (1, h * w, C); the same for all images."""
         matrix = self.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
-        known: tuple[Tensor, int, Tensor] | None = getattr(self, "_known_positions", None)
-        if known is None or known[0] is not matrix or known[1] != matrix._version:
+        cached: tuple[Tensor, int, Tensor] | None = getattr(self, "_cached_positions", None)
+        if cached is None or cached[0] is not matrix or cached[1] != matrix._version:
             positions = self.prompt_encoder.get_dense_pe().flatten(2).mT.contiguous()
-            known = self._known_positions = (matrix, matrix._version, positions)
-        return known[2]
+            cached = self._cached_positions = (matrix, matrix._version, positions)
+        return cached[2]
 
 
 def _full_precision(device: torch.device) -> torch.autocast:
     """Half precision is too coarse for positions in pixels, and saves nothing on a few tokens."""
     return torch.autocast(device.type, enabled=False)
-
-
-def build_sam(variant: str, *, initialize: bool = True) -> SamNetwork:
-    """One of SAM's networks with random weights.
-
-    Parameters
-    ----------
-    variant
-        ``"vit_b"``, ``"vit_l"`` or ``"vit_h"``.
-    initialize
-        ``False`` leaves the tensors on the meta device, to be assigned by ``load_state_dict``.
-    """
-    with nullcontext() if initialize else torch.device("meta"):
-        stock = sam_model_registry[variant]()
-    blocks = stock.image_encoder.blocks
-    for index, block in enumerate(blocks):
-        blocks[index] = ViTBlock(block)
-        blocks[index].attn = ViTAttention(block.attn)
-    network = SamNetwork(stock.image_encoder, stock.prompt_encoder, stock.mask_decoder)
-    network.eval()
-    return network
 
 
 class ImageTokens(NamedTuple):

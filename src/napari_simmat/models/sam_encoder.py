@@ -28,16 +28,120 @@ from torch.nn import functional
 
 from napari_simmat.models.network import replace_module
 
+STRIP = 16
+"""Rows of tokens that go through an MLP at once on a CPU."""
 MAX_LOGITS = 2**20
 """Logits that are formed at once on a CPU: 4 MB in float32."""
 MANY_KEYS = 1024
 """With so many keys, torch's kernel beats the pieces on a CPU in half precision."""
 NEGLIGIBLE = 1e-30
-"""Smaller weights change no sum in float32, but slow the product down (`_nothing_subnormal`)."""
+"""Smaller weights change no float32 sum, but slow the product down (`_flush_subnormals`)."""
 HEAD_ALIGNMENT = 8
 """GPU kernels need the width of a head to be a multiple of this."""
-STRIP = 16
-"""Rows of tokens that go through an MLP at once on a CPU."""
+
+
+class ViTBlock(Block):
+    """A block of the image encoder, with or without windows."""
+
+    def __init__(self, block: Block) -> None:
+        replace_module(self, block)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, H, W, d) -> the same."""
+        if self.window_size:  # rows of windows are independent
+            strips = torch.split(tokens, self._rows(tokens, self.window_size), dim=1)
+            return torch.cat([self._attended(strip) for strip in strips], dim=1)
+        attended = self.attn(self.norm1(tokens))
+        rows = self._rows(tokens, STRIP)
+        pairs = zip(
+            torch.split(tokens, rows, dim=1), torch.split(attended, rows, dim=1), strict=True
+        )
+        return torch.cat([self._add_mlp(*pair) for pair in pairs], dim=1)
+
+    def parallel_branch(self, tokens: Tensor) -> Tensor:
+        """The update of the tokens after their attention."""
+        added: Tensor = self.mlp(self.norm2(tokens))
+        return added
+
+    def _attended(self, tokens: Tensor) -> Tensor:
+        return self._add_mlp(tokens, self.attn(self.norm1(tokens), self.window_size))
+
+    def _add_mlp(self, tokens: Tensor, attended: Tensor) -> Tensor:
+        tokens = tokens + attended
+        return tokens + self.parallel_branch(tokens)
+
+    def _rows(self, tokens: Tensor, rows: int) -> int:
+        """Rows of tokens in a strip: all of them on a GPU, which is faster with large ones."""
+        return rows if tokens.device.type == "cpu" else tokens.shape[1]
+
+
+class ViTAttention(Attention):
+    """Attention among tokens of a grid, or of each window of it."""
+
+    def __init__(self, attention: Attention) -> None:
+        replace_module(self, attention)
+
+    def forward(self, tokens: Tensor, window: int = 0) -> Tensor:
+        """(B, H, W, d) -> the same; `window` is the side of the windows in tokens, 0 for none."""
+        high, wide = tokens.shape[1:3]
+        qkv = self.qkv(tokens)
+        if window:
+            qkv = self._pad_to_windows(qkv, window)
+        batch, down, height, across, width = _window_grid(qkv, window)
+        split = qkv.reshape(batch, down, height, across, width, 3, self.num_heads, -1)
+        # (3, B, windows down, across, heads, tokens down, across, d / heads)
+        split = split.permute(5, 0, 1, 3, 6, 2, 4, 7)
+        query, key, value = split.reshape(3, -1, height * width, split.shape[-1]).unbind(0)
+        mixed = self._mixed(query, key, value, (height, width))
+        mixed = mixed.reshape(*split.shape[1:])  # as `split`, without its first axis
+        mixed = mixed.permute(0, 1, 4, 2, 5, 3, 6).reshape(*qkv.shape[:3], -1)
+        # Contiguous: otherwise the projection is computed in many small products.
+        projected: Tensor = self.proj(mixed[:, :high, :wide].contiguous())
+        return projected
+
+    def extra_keys(self, batch: int) -> tuple[Tensor, Tensor] | None:
+        """Further keys and values (batch * heads, l, d / heads) of a tuned attention."""
+        del batch
+        return None
+
+    def _pad_to_windows(self, qkv: Tensor, window: int) -> Tensor:
+        """The projected tokens, extended by projected zeros to whole windows."""
+        batch, high, wide, width = qkv.shape
+        whole = -(-high // window) * window, -(-wide // window) * window
+        if whole == (high, wide):
+            return qkv
+        bias = self.qkv.bias
+        of_zeros = qkv.new_zeros(width) if bias is None else bias.to(qkv.dtype)
+        filled = of_zeros.expand(batch, *whole, width).clone()
+        filled[:, :high, :wide] = qkv
+        return filled
+
+    def _mixed(self, query: Tensor, key: Tensor, value: Tensor, size: tuple[int, int]) -> Tensor:
+        """Attend from (n, h * w, c) to (n, h * w, c), n over images, windows and heads."""
+        extra = self.extra_keys(len(query) // self.num_heads)
+        if extra is not None:
+            extra_key, extra_value = (each.to(key.dtype) for each in extra)
+            key, value = torch.cat([key, extra_key], dim=1), torch.cat([value, extra_value], dim=1)
+        if not self.use_rel_pos:
+            attended = functional.scaled_dot_product_attention(
+                query[None], key[None], value[None], scale=self.scale
+            )
+            return attended[0]
+        height, width = size
+        grid = query.reshape(-1, height, width, query.shape[-1])
+        of_rows = get_rel_pos(height, height, self.rel_pos_h)  # (h, h, c): query's row, key's row
+        of_columns = get_rel_pos(width, width, self.rel_pos_w)
+        rows = torch.einsum("nhwc,hkc->nhwk", grid, of_rows.to(grid.dtype)).flatten(1, 2)
+        columns = torch.einsum("nhwc,wkc->nhwk", grid, of_columns.to(grid.dtype)).flatten(1, 2)
+        return GridAttention(query * self.scale, key, value, rows, columns).mixed()
+
+
+def _window_grid(grid: Tensor, window: int) -> tuple[int, int, int, int, int]:
+    """Images, windows down, their height, windows across, and their width, of (B, H, W, d)."""
+    batch, high, wide = grid.shape[:3]
+    if not window:
+        return batch, 1, high, 1, wide
+    return batch, high // window, window, wide // window, window
 
 
 class GridAttention(NamedTuple):
@@ -61,11 +165,11 @@ class GridAttention(NamedTuple):
 
     def mixed(self) -> Tensor:
         """The output of the attention, (n, q, c)."""
-        differentiated = torch.is_grad_enabled() and any(each.requires_grad for each in self)
-        if self.query.device.type != "cpu" or differentiated:
+        needs_gradient = torch.is_grad_enabled() and any(each.requires_grad for each in self)
+        if self.query.device.type != "cpu" or needs_gradient:
             return self._folded()
         many = self.key.shape[1] >= MANY_KEYS
-        with _nothing_subnormal():
+        with _flush_subnormals():
             if self.query.dtype == torch.float32 or (many and not _has_tiles()):
                 return self._in_pieces()
             return self._folded() if many else self._folded_in_pieces()
@@ -84,20 +188,20 @@ class GridAttention(NamedTuple):
         """Piece by piece: the position terms are written, then the product is added in place."""
         count, queries, _ = self.query.shape
         keys, high, wide = self.key.shape[1], self.rows.shape[-1], self.columns.shape[-1]
-        turned = self.key.transpose(1, 2)
+        keys_t = self.key.transpose(1, 2)
         mixed = torch.empty_like(self.query)
         pairs, length = _piece(count, queries, keys)
-        room = self.query.new_zeros(pairs, length, keys)  # zero for keys without a position
+        buffer = self.query.new_zeros(pairs, length, keys)
         for first in range(0, count, pairs):
             some = slice(first, first + pairs)
             for start in range(0, queries, length):
                 part = (some, slice(start, start + length))
                 rows, columns = self.rows[part], self.columns[part]
-                logits = room[: rows.shape[0], : rows.shape[1]]
+                logits = buffer[: rows.shape[0], : rows.shape[1]]
                 grid = logits[..., : high * wide].view(*logits.shape[:2], high, wide)
                 torch.add(rows[..., None], columns[..., None, :], out=grid)
-                logits[..., high * wide :] = 0
-                logits.baddbmm_(self.query[part], turned[some])
+                logits[..., high * wide :] = 0  # keys without a position
+                logits.baddbmm_(self.query[part], keys_t[some])
                 torch.softmax(logits, -1, out=logits)
                 torch.threshold_(logits, NEGLIGIBLE, 0.0)
                 torch.bmm(logits, self.value[some], out=mixed[part])
@@ -105,12 +209,12 @@ class GridAttention(NamedTuple):
 
     def _folded_in_pieces(self) -> Tensor:
         query, key = self._fold()
-        turned = key.transpose(1, 2)
+        keys_t = key.transpose(1, 2)
         mixed = torch.empty_like(self.query)
         pairs, _ = _piece(len(query), query.shape[1], key.shape[1])
         for first in range(0, len(query), pairs):
             some = slice(first, first + pairs)
-            weights = torch.bmm(query[some], turned[some]).softmax(-1)
+            weights = torch.bmm(query[some], keys_t[some]).softmax(-1)
             torch.bmm(weights, self.value[some], out=mixed[some])
         return mixed
 
@@ -122,8 +226,8 @@ class GridAttention(NamedTuple):
         own_row = torch.eye(high).repeat_interleave(wide, 0)
         own_column = torch.eye(wide).repeat(high, 1)
         places = torch.cat([own_row, own_column], dim=-1).to(self.key)
-        without = self.key.shape[1] - high * wide
-        places = functional.pad(places, (0, 0, 0, without)).expand(len(self.key), -1, -1)
+        unplaced = self.key.shape[1] - high * wide
+        places = functional.pad(places, (0, 0, 0, unplaced)).expand(len(self.key), -1, -1)
         key = torch.cat([self.key, places], dim=-1)
         return functional.pad(query, (0, fill)), functional.pad(key, (0, fill))
 
@@ -135,14 +239,14 @@ def _piece(count: int, queries: int, keys: int) -> tuple[int, int]:
 
 
 @contextmanager
-def _nothing_subnormal() -> Iterator[None]:
+def _flush_subnormals() -> Iterator[None]:
     """Context in which numbers below 1e-38 are zero: CPUs take a hundred times as long for them.
 
     Sharp attention is full of them. The setting holds for this thread only; for torch's other
     threads there is `NEGLIGIBLE`.
     """
-    already = float(torch.tensor(1e-30) * 1e-10) == 0
-    if already or not torch.set_flush_denormal(True):
+    is_set = float(torch.tensor(1e-30) * 1e-10) == 0
+    if is_set or not torch.set_flush_denormal(True):
         yield
         return
     try:
@@ -155,105 +259,3 @@ def _has_tiles() -> bool:
     """Whether the CPU has tiles for matrix products in half precision (Intel's AMX)."""
     is_supported = getattr(torch.cpu, "_is_amx_tile_supported", None)
     return bool(is_supported and is_supported())
-
-
-class ViTAttention(Attention):
-    """Attention among tokens of a grid, or of each window of it."""
-
-    def __init__(self, attention: Attention) -> None:
-        replace_module(self, attention)
-
-    def forward(self, tokens: Tensor, window: int = 0) -> Tensor:
-        """(B, H, W, d) -> the same; `window` is the side of the windows in tokens, 0 for none."""
-        high, wide = tokens.shape[1:3]
-        qkv = self.qkv(tokens)
-        if window:
-            qkv = self._filled(qkv, window)
-        batch, down, height, across, width = _window_grid(qkv, window)
-        split = qkv.reshape(batch, down, height, across, width, 3, self.num_heads, -1)
-        # (3, B, windows down, across, heads, tokens down, across, d / heads)
-        split = split.permute(5, 0, 1, 3, 6, 2, 4, 7)
-        query, key, value = split.reshape(3, -1, height * width, split.shape[-1]).unbind(0)
-        mixed = self._mixed(query, key, value, (height, width))
-        mixed = mixed.reshape(*split.shape[1:])  # as `split`, without its first axis
-        mixed = mixed.permute(0, 1, 4, 2, 5, 3, 6).reshape(*qkv.shape[:3], -1)
-        # Contiguous: otherwise the projection is computed in many small products.
-        projected: Tensor = self.proj(mixed[:, :high, :wide].contiguous())
-        return projected
-
-    def more(self, batch: int) -> tuple[Tensor, Tensor] | None:
-        """Further keys and values (batch * heads, l, d / heads) of a tuned attention."""
-        del batch
-        return None
-
-    def _filled(self, qkv: Tensor, window: int) -> Tensor:
-        """The projected tokens, extended by projected zeros to whole windows."""
-        batch, high, wide, width = qkv.shape
-        whole = -(-high // window) * window, -(-wide // window) * window
-        if whole == (high, wide):
-            return qkv
-        bias = self.qkv.bias
-        of_zeros = qkv.new_zeros(width) if bias is None else bias.to(qkv.dtype)
-        filled = of_zeros.expand(batch, *whole, width).clone()
-        filled[:, :high, :wide] = qkv
-        return filled
-
-    def _mixed(self, query: Tensor, key: Tensor, value: Tensor, size: tuple[int, int]) -> Tensor:
-        """Attend from (n, h * w, c) to (n, h * w, c), n over images, windows and heads."""
-        more = self.more(len(query) // self.num_heads)
-        if more is not None:
-            more_key, more_value = (each.to(key.dtype) for each in more)
-            key, value = torch.cat([key, more_key], dim=1), torch.cat([value, more_value], dim=1)
-        if not self.use_rel_pos:
-            attended = functional.scaled_dot_product_attention(
-                query[None], key[None], value[None], scale=self.scale
-            )
-            return attended[0]
-        height, width = size
-        grid = query.reshape(-1, height, width, query.shape[-1])
-        of_rows = get_rel_pos(height, height, self.rel_pos_h)  # (h, h, c): query's row, key's row
-        of_columns = get_rel_pos(width, width, self.rel_pos_w)
-        rows = torch.einsum("nhwc,hkc->nhwk", grid, of_rows.to(grid.dtype)).flatten(1, 2)
-        columns = torch.einsum("nhwc,wkc->nhwk", grid, of_columns.to(grid.dtype)).flatten(1, 2)
-        return GridAttention(query * self.scale, key, value, rows, columns).mixed()
-
-
-class ViTBlock(Block):
-    """A block of the image encoder, with or without windows."""
-
-    def __init__(self, block: Block) -> None:
-        replace_module(self, block)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(B, H, W, d) -> the same."""
-        if self.window_size:  # rows of windows are independent
-            strips = torch.split(tokens, self._rows(tokens, self.window_size), dim=1)
-            return torch.cat([self._attended(strip) for strip in strips], dim=1)
-        seen = self.attn(self.norm1(tokens))
-        rows = self._rows(tokens, STRIP)
-        pairs = zip(torch.split(tokens, rows, dim=1), torch.split(seen, rows, dim=1), strict=True)
-        return torch.cat([self._add_mlp(*pair) for pair in pairs], dim=1)
-
-    def parallel_branch(self, tokens: Tensor) -> Tensor:
-        """The update of the tokens after their attention."""
-        added: Tensor = self.mlp(self.norm2(tokens))
-        return added
-
-    def _attended(self, tokens: Tensor) -> Tensor:
-        return self._add_mlp(tokens, self.attn(self.norm1(tokens), self.window_size))
-
-    def _add_mlp(self, tokens: Tensor, seen: Tensor) -> Tensor:
-        tokens = tokens + seen
-        return tokens + self.parallel_branch(tokens)
-
-    def _rows(self, tokens: Tensor, rows: int) -> int:
-        """Rows of tokens in a strip: all of them on a GPU, which is faster with large ones."""
-        return rows if tokens.device.type == "cpu" else tokens.shape[1]
-
-
-def _window_grid(grid: Tensor, window: int) -> tuple[int, int, int, int, int]:
-    """Images, windows down, their height, windows across, and their width, of (B, H, W, d)."""
-    batch, high, wide = grid.shape[:3]
-    if not window:
-        return batch, 1, high, 1, wide
-    return batch, high // window, window, wide // window, window

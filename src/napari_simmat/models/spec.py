@@ -13,10 +13,8 @@ from typing import Any, Literal
 from napari_simmat.io.plain import from_plain
 
 FORMAT_VERSION = 1
-
 EMBEDDED = ("tiny", "tiny_local")
 """Architectures of the project's own small networks; see `models.tuning`."""
-
 TransferName = Literal["zeroshot", "simmat", "baseline_a", "baseline_b"]
 """Transfer layers; see `models.transfer`."""
 StrategyName = Literal[
@@ -38,7 +36,7 @@ STRATEGY_TITLES: dict[StrategyName, str] = {
     "linear": "first projection and positions (linear probing)",
     "lora": "low-rank updates of the q and v projections",
     "lora_conv": "low-rank updates of these and of the encoder's convolutions",
-    "adapter": "bottlenecks beside the MLPs",
+    "adapter": "bottlenecks parallel to the MLPs",
     "prompt": "learned tokens for every attention",
     "prefix": "learned keys and values for every attention",
     "full": "everything but the prompt encoder",

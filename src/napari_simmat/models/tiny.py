@@ -20,7 +20,6 @@ from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransfor
 from torch import Tensor, nn
 
 from napari_simmat.models.multiscale import (
-    MASK_STRIDE,
     SUFFICIENT_TRUST,
     LevelWindow,
     box_iou,
@@ -37,6 +36,7 @@ from napari_simmat.models.network import DecodedMasks, Encoded, Network
 from napari_simmat.models.sam import ImageTokens, two_way
 from napari_simmat.models.tiny_encoder import (
     DENSE_CHANNELS,
+    MASK_STRIDE,
     MAX_PRIOR_LOGIT,
     DensePixels,
     TinyEncoder,
@@ -45,236 +45,47 @@ from napari_simmat.models.tiny_encoder import (
 )
 from napari_simmat.progress import Job, Progress, finish
 
+WIDTH = 128
+"""Channels of the image embedding and of the decoder's tokens."""
+STRIDE = 8
+"""Pixels per cell of the image embedding."""
+POSITION_UNIT = 256.0
+"""Unit of positions in pixels: the length that SAM's encoding maps to 0..1."""
 SAME_MASK_IOU = 0.8
 """Two masks of at least this IoU count as one."""
-WIDTH = 128
-STRIDE = 8
-POSITION_UNIT = 256.0
-"""Pixels in which positions are measured: SAM's encoding of 0..1 spans that many."""
 
 
-class LevelPrediction(NamedTuple):
-    """The masks of a prompt on one level.
+def build_tiny(*, local: bool = True, initialize: bool = True) -> TinyNetwork:
+    """The embedded network with random weights; ``initialize=False`` leaves them on meta.
 
-    Attributes
-    ----------
-    confidence
-        Trust in its best mask, comparable between levels.
-    window, scale
-        The window of the level, and the level's scale.
-    logits
-        (4, h, w) over the window, the best mask first.
-    predicted_iou
-        (4,) float32.
+    `local` adds local contrast to the first projection, as in all foundations since tiny-3.
     """
-
-    confidence: float
-    window: LevelWindow
-    scale: float
-    logits: Tensor
-    predicted_iou: Tensor
-
-    def whole(self, shape: tuple[int, int]) -> DecodedMasks:
-        """All masks on the whole of the input's mask grid of `shape`."""
-        return DecodedMasks(self.window.paste(self.logits, self.scale, shape), self.predicted_iou)
-
-    def placed(self, shape: tuple[int, int]) -> DecodedMasks:
-        """All masks on the part of the input's mask grid of `shape` that the window covers."""
-        logits, top, left = self.window.placed(self.logits, self.scale, shape)
-        return DecodedMasks(logits, self.predicted_iou, top, left)
-
-    def part(self, number: int, shape: tuple[int, int]) -> _MaskPart:
-        """One mask on the part of the input's mask grid of `shape` that the window covers."""
-        [logits], top, left = self.window.placed(
-            self.logits[number : number + 1], self.scale, shape
-        )
-        return _MaskPart(logits, logits > 0, top, left, self.predicted_iou[number])
+    with nullcontext() if initialize else torch.device("meta"):
+        encoder = TinyEncoder(embedding=WIDTH, dense=DENSE_CHANNELS, local=local)
+        prompts = TinyPromptEncoder(WIDTH, (32, 32), (256, 256), mask_in_chans=16)
+        decoder = TinyMaskDecoder()
+    network = TinyNetwork(encoder, prompts, decoder)
+    if initialize:
+        _attend_to_near_positions(network)
+    network.eval()
+    return network
 
 
-class _MaskPart(NamedTuple):
-    """Logits (h, w) of one mask over a part of the grid that begins at `top`, `left`."""
+@torch.no_grad()
+def _attend_to_near_positions(network: TinyNetwork, sharpness: float = 2.5) -> None:
+    """Initialise the cross-attentions as kernels of near positions, over a range of scales.
 
-    logits: Tensor
-    inside: Tensor
-    top: int
-    left: int
-    predicted_iou: Tensor
-
-    def within(self, rows: slice, columns: slice) -> Tensor:
-        """The mask in rows and columns of the grid, which it must cover."""
-        return self.inside[
-            rows.start - self.top : rows.stop - self.top,
-            columns.start - self.left : columns.stop - self.left,
-        ]
-
-
-def with_alternatives(tried: Sequence[LevelPrediction], shape: tuple[int, int]) -> DecodedMasks:
-    """The most trusted mask on the input's mask grid of `shape`, then three alternatives.
-
-    A click may mean a part or a whole. The alternatives are the best masks of the other levels, by
-    confidence, then the other masks of its own level. Empty masks, and those equal to an earlier
-    one (`SAME_MASK_IOU`), come last.
+    A small network trained for hours, not weeks, does not learn this by itself.
     """
-    best, *others = sorted(tried, key=lambda each: -each.confidence)
-    if not others:
-        return best.whole(shape)
-    count = len(best.predicted_iou)
-    parts = [each.part(0, shape) for each in (best, *others)]
-    parts += [best.part(number, shape) for number in range(1, count)]
-    ordered = _distinct_first(parts)[:count]
-    logits = best.logits.new_full((count, *shape), -MAX_PRIOR_LOGIT)
-    for whole, part in zip(logits, ordered, strict=True):
-        height, width = part.logits.shape
-        whole[part.top : part.top + height, part.left : part.left + width] = part.logits
-    return DecodedMasks(logits, torch.stack([part.predicted_iou for part in ordered]))
-
-
-def _distinct_first(parts: Sequence[_MaskPart]) -> list[_MaskPart]:
-    """The first mask, those that differ from all before them, then the rest."""
-    kept: list[_MaskPart] = [parts[0]]
-    rest: list[_MaskPart] = []
-    for part in parts[1:]:
-        known = any(_iou(part, other) >= SAME_MASK_IOU for other in kept)
-        (rest if known or not part.inside.any() else kept).append(part)
-    return kept + rest
-
-
-def _iou(one: _MaskPart, other: _MaskPart) -> float:
-    """IoU of masks over different parts of the grid; 0 if both are empty.
-
-    `engine.masks.iou` would need both on one grid.
-    """
-    rows, columns = (
-        slice(max(starts), max(*starts, min(a + b for a, b in zip(starts, sides, strict=True))))
-        for starts, sides in (
-            ((one.top, other.top), (len(one.inside), len(other.inside))),
-            ((one.left, other.left), (one.inside.shape[1], other.inside.shape[1])),
-        )
-    )
-    shared = int((one.within(rows, columns) & other.within(rows, columns)).sum())
-    return shared / max(int(one.inside.sum()) + int(other.inside.sum()) - shared, 1)
-
-
-def predict_clicks(network: Network, encoded: Encoded, clicks: Tensor) -> list[DecodedMasks]:
-    """Decode single positive clicks (N, 2) x, y as `TinyNetwork.decode` does, but together.
-
-    Each takes the level whose mask is trusted most. All clicks whose turn it is on a level are
-    decoded as a batch, each in the window around it. The alternatives are those of the same level,
-    so that all masks of a click lie in one small window.
-    """
-    orders = [levels_by_likelihood(encoded.levels, click[None]) for click in clicks]
-    best: dict[int, LevelPrediction] = {}
-    waiting = list(range(len(clicks)))
-    for turn in range(len(encoded.levels)):
-        for level in encoded.levels:
-            chosen = [click for click in waiting if orders[click][turn] is level]
-            if chosen:
-                _decode_on_level(network, level, chosen, clicks, best)
-        waiting = [click for click in waiting if best[click].confidence < SUFFICIENT_TRUST]
-    height, width = (round(side / encoded.scale) // MASK_STRIDE for side in encoded.input_size)
-    return [best[click].placed((height, width)) for click in range(len(clicks))]
-
-
-def _decode_on_level(
-    network: Network,
-    level: Encoded,
-    chosen: list[int],
-    clicks: Tensor,
-    best: dict[int, LevelPrediction],
-) -> None:
-    """Decode the chosen clicks on a level; `best` keeps the more trusted masks."""
-    windows = [LevelWindow.around(level, (float(x), float(y))) for x, y in clicks[chosen]]
-    logits, quality = _decode_windows(network, level, windows, clicks[chosen])
-    for at, (click, window) in enumerate(zip(chosen, windows, strict=True)):
-        left = window.is_left(logits[at, 0], level)
-        trusted = trust(float(quality[at, 0].detach()), logits[at, 0], left)
-        if click not in best or trusted > best[click].confidence:
-            best[click] = LevelPrediction(trusted, window, level.scale, logits[at], quality[at])
-
-
-def _decode_windows(
-    network: Network, level: Encoded, windows: list[LevelWindow], clicks: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Logits (N, 4, h, w) over the windows, all of one size, and predicted IoU (N, 4)."""
-    points = torch.stack(
-        [window.points(click, level.scale) for window, click in zip(windows, clicks, strict=True)]
-    )
-    padded = torch.stack([points, torch.zeros_like(points)], dim=1)
-    kinds = torch.tensor([1, -1], device=points.device).expand(len(points), 2)
-    crops = [each.crop(level) for each in windows]
-    maps = {name: torch.cat([each.maps[name] for each in crops]) for name in crops[0].maps}
-    embedding = torch.cat([each.embedding for each in crops])
-    batch = Encoded(embedding, crops[0].input_size, maps, crops[0].scale)
-    return network.decode_batch(batch, padded, kinds)
-
-
-class TinyPromptEncoder(PromptEncoder):
-    """SAM's prompt encoder with positions in pixels instead of fractions of a fixed image."""
-
-    def tokens(self, points: Tensor, labels: Tensor) -> Tensor:
-        """Embed points (N, K, 2) as x, y with labels (N, K): 1, 0, 2/3 box corners, -1 none."""
-        with torch.autocast(points.device.type, enabled=False):  # bfloat16 is too coarse
-            position = self.pe_layer.forward_with_coords(
-                points + 0.5, (POSITION_UNIT, POSITION_UNIT)
-            )
-        kinds = torch.stack([each.weight[0] for each in self.point_embeddings])
-        embedded = position + kinds[labels.clamp(min=0)]
-        return torch.where((labels == -1)[..., None], self.not_a_point_embed.weight[0], embedded)
-
-    def grid(self, height: int, width: int, origin: tuple[float, float] = (0, 0)) -> Tensor:
-        """Positions of an embedding's cells, (1, C, height, width); `origin` is y, x in pixels."""
-        device = self.pe_layer.positional_encoding_gaussian_matrix.device
-        y = ((torch.arange(height, device=device) + 0.5) * STRIDE + origin[0]) / POSITION_UNIT
-        x = ((torch.arange(width, device=device) + 0.5) * STRIDE + origin[1]) / POSITION_UNIT
-        yx = torch.meshgrid(y, x, indexing="ij")
-        with torch.autocast(device.type, enabled=False):
-            encoded: Tensor = self.pe_layer._pe_encoding(torch.stack(yx[::-1], dim=-1))
-        return encoded.permute(2, 0, 1)[None]
-
-
-class TinyMaskDecoder(MaskDecoder):
-    """SAM's mask decoder with high-resolution skips and the dense prior added to its logits."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            transformer_dim=WIDTH,
-            transformer=TwoWayTransformer(depth=2, embedding_dim=WIDTH, num_heads=8, mlp_dim=512),
-            iou_head_hidden_dim=WIDTH,
-        )
-        self.skip4 = nn.Conv2d(WIDTH // 2, WIDTH // 4, 1)
-        self.skip2 = nn.Conv2d(WIDTH // 4, WIDTH // 8, 1)
-        self.prior_gain = nn.Parameter(torch.tensor([1.0, 0.5, 0.5, 0.5]))
-
-    def masks(
-        self, encoded: Encoded, positions: Tensor, sparse: Tensor, dense: Tensor, prior: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Logits (N, 4, H/2, W/2) and predicted IoU (N, 4) of N prompts on B images, N / B each."""
-        images = len(encoded.embedding)
-        each = len(sparse) // images
-        own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
-        tokens = torch.cat([own[None].expand(len(sparse), -1, -1), sparse], dim=1)
-        source = encoded.embedding.repeat_interleave(each, 0) + dense
-        count, width, height8, width8 = source.shape
-        if torch.is_grad_enabled():
-            queries, source = self.transformer(source, positions.expand(count, -1, -1, -1), tokens)
-        else:  # the same result with less work
-            image = ImageTokens.of(source.flatten(2).mT.contiguous(), positions.flatten(2).mT)
-            with torch.autocast(source.device.type, enabled=False):
-                queries, pieces = two_way(self.transformer, image, tokens)
-                source = torch.cat(pieces, dim=1)
-        grid = source.transpose(1, 2).reshape(count, width, height8, width8)
-
-        to4, norm, act4, to2, act2 = self.output_upscaling
-        grid = to4(grid)
-        grid = grid + encoded.maps["skip4"].repeat_interleave(each, 0)
-        grid = to2(act4(norm(grid)))
-        grid = act2(grid + encoded.maps["skip2"].repeat_interleave(each, 0))
-        weights = torch.stack(
-            [mlp(queries[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
-        )
-        logits = (weights @ grid.flatten(2)).reshape(count, -1, *grid.shape[-2:]).float()
-        logits = logits + self.prior_gain[:, None, None] * prior
-        return logits, self.iou_prediction_head(queries[:, 0]).float()
+    frequencies = network.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
+    frequencies *= torch.logspace(-0.6, 0.5, frequencies.shape[1])
+    transformer = network.mask_decoder.transformer
+    attentions = [transformer.final_attn_token_to_image]
+    for layer in transformer.layers:
+        attentions += [layer.cross_attn_token_to_image, layer.cross_attn_image_to_token]
+    for attention in attentions:
+        attention.q_proj.weight *= sharpness
+        attention.k_proj.weight.copy_(attention.q_proj.weight)
 
 
 class TinyNetwork(Network):
@@ -364,40 +175,40 @@ class TinyNetwork(Network):
         clicks = torch.zeros(0, 2, device=device) if points is None else points
         kinds = torch.zeros(0, device=device) if labels is None else labels
         positive = clicks[kinds == 1]
-        known = positive if len(positive) else clicks
+        located = positive if len(positive) else clicks
         extent = prompt_extent(positive, box, mask)
         if extent is None:
-            x, y = known.mean(0).tolist() if len(known) else (0.0, 0.0)
+            x, y = located.mean(0).tolist() if len(located) else (0.0, 0.0)
         else:
             x, y = extent.middle
         height, width = (round(side / encoded.scale) // MASK_STRIDE for side in encoded.input_size)
-        placed = extent is not None and extent.whole
-        tried: list[LevelPrediction] = []
-        for level in candidate_levels(encoded.levels, extent, known):
+        is_extent_known = extent is not None and extent.whole
+        predictions: list[LevelPrediction] = []
+        for level in candidate_levels(encoded.levels, extent, located):
             window = LevelWindow.around(level, (x, y))
             logits, quality = self._in_window(level, window, clicks, kinds, box, mask)
             left = window.is_left(logits[0], level)
-            worth = quality.detach() - float(left)
-            if placed:  # a coarse level predicts as high an IoU, but its outline is less accurate
-                worth = worth - coarseness_penalty(logits.detach())
+            confidence = quality.detach() - float(left)
+            if is_extent_known:
+                # A coarse level predicts as high an IoU, but its outline is less accurate.
+                confidence = confidence - coarseness_penalty(logits.detach())
             if box is not None:
-                worth = worth + box_iou(
-                    logits.detach(), window.points(box.reshape(2, 2), level.scale)
-                )
-            elif not placed:
-                worth = worth.new_tensor([trust(float(quality[0].detach()), logits[0], left)])
-            best = int(worth.argmax())
+                corners = window.points(box.reshape(2, 2), level.scale)
+                confidence = confidence + box_iou(logits.detach(), corners)
+            elif not is_extent_known:  # for clicks only the single-mask token counts
+                trusted = trust(float(quality[0].detach()), logits[0], left)
+                confidence = confidence.new_tensor([trusted])
+            best = int(confidence.argmax())
             order = [best, *(i for i in range(len(logits)) if i != best)]
-            tried.append(
-                LevelPrediction(
-                    float(worth[best]), window, level.scale, logits[order], quality[order]
-                )
+            masks = logits[order], quality[order]
+            predictions.append(
+                LevelPrediction(float(confidence[best]), window, level.scale, *masks)
             )
-            if not placed and tried[-1].confidence >= SUFFICIENT_TRUST:
+            if not is_extent_known and predictions[-1].confidence >= SUFFICIENT_TRUST:
                 break
-        if placed:
-            return max(tried, key=lambda each: each.confidence).whole((height, width))
-        return with_alternatives(tried, (height, width))
+        if is_extent_known:
+            return max(predictions, key=lambda each: each.confidence).whole((height, width))
+        return with_alternatives(predictions, (height, width))
 
     def decode_clicks(
         self, encoded: Encoded, clicks: Tensor, least: float = -math.inf
@@ -420,17 +231,17 @@ class TinyNetwork(Network):
     ) -> tuple[Tensor, Tensor]:
         """Logits (4, h, w) over the window and predicted IoU (4,)."""
         clicks = window.points(points, level.scale)
-        held = window.holds(clicks)
-        clicks, kinds = clicks[held], labels[held]
+        inside = window.holds(clicks)
+        clicks, kinds = clicks[inside], labels[inside]
         if box is None:
-            more = clicks.new_zeros(1, 2)
+            corners = clicks.new_zeros(1, 2)  # SAM's padding
         else:
-            more = window.points(box.reshape(2, 2), level.scale)
-        more_kinds = torch.tensor([-1] if box is None else [2, 3], device=clicks.device)
+            corners = window.points(box.reshape(2, 2), level.scale)
+        corner_kinds = torch.tensor([-1] if box is None else [2, 3], device=clicks.device)
         logits, quality = self.decode_batch(
             window.crop(level),
-            torch.cat([clicks, more])[None],
-            torch.cat([kinds.long(), more_kinds])[None],
+            torch.cat([clicks, corners])[None],
+            torch.cat([kinds.long(), corner_kinds])[None],
             None if mask is None else window.mask(mask, level.scale),
         )
         return logits[0], quality[0]
@@ -472,34 +283,227 @@ class TinyNetwork(Network):
         return self.mask_decoder.masks(encoded, positions, sparse, dense, prior)
 
 
-def build_tiny(*, local: bool = True, initialize: bool = True) -> TinyNetwork:
-    """The embedded network with random weights; ``initialize=False`` leaves them on meta.
+class TinyPromptEncoder(PromptEncoder):
+    """SAM's prompt encoder with positions in pixels instead of fractions of a fixed image."""
 
-    `local` adds local contrast to the first projection, as in all foundations since tiny-3.
+    def tokens(self, points: Tensor, labels: Tensor) -> Tensor:
+        """Embed points (N, K, 2) as x, y with labels (N, K): 1, 0, 2/3 box corners, -1 none."""
+        with torch.autocast(points.device.type, enabled=False):  # bfloat16 is too coarse
+            position = self.pe_layer.forward_with_coords(
+                points + 0.5, (POSITION_UNIT, POSITION_UNIT)
+            )
+        kinds = torch.stack([each.weight[0] for each in self.point_embeddings])
+        embedded = position + kinds[labels.clamp(min=0)]
+        return torch.where((labels == -1)[..., None], self.not_a_point_embed.weight[0], embedded)
+
+    def grid(self, height: int, width: int, origin: tuple[float, float] = (0, 0)) -> Tensor:
+        """Positions of an embedding's cells, (1, C, height, width); `origin` is y, x in pixels."""
+        device = self.pe_layer.positional_encoding_gaussian_matrix.device
+        y = ((torch.arange(height, device=device) + 0.5) * STRIDE + origin[0]) / POSITION_UNIT
+        x = ((torch.arange(width, device=device) + 0.5) * STRIDE + origin[1]) / POSITION_UNIT
+        yx = torch.meshgrid(y, x, indexing="ij")
+        with torch.autocast(device.type, enabled=False):
+            encoded: Tensor = self.pe_layer._pe_encoding(torch.stack(yx[::-1], dim=-1))
+        return encoded.permute(2, 0, 1)[None]
+
+
+class TinyMaskDecoder(MaskDecoder):
+    """SAM's mask decoder with high-resolution skips and the dense prior added to its logits."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            transformer_dim=WIDTH,
+            transformer=TwoWayTransformer(depth=2, embedding_dim=WIDTH, num_heads=8, mlp_dim=512),
+            iou_head_hidden_dim=WIDTH,
+        )
+        self.skip4 = nn.Conv2d(WIDTH // 2, WIDTH // 4, 1)
+        self.skip2 = nn.Conv2d(WIDTH // 4, WIDTH // 8, 1)
+        self.prior_gain = nn.Parameter(torch.tensor([1.0, 0.5, 0.5, 0.5]))
+
+    def masks(
+        self, encoded: Encoded, positions: Tensor, sparse: Tensor, dense: Tensor, prior: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (N, 4, H/2, W/2) and predicted IoU (N, 4) of N prompts on B images, N / B each."""
+        images = len(encoded.embedding)
+        each = len(sparse) // images
+        own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
+        tokens = torch.cat([own[None].expand(len(sparse), -1, -1), sparse], dim=1)
+        source = encoded.embedding.repeat_interleave(each, 0) + dense
+        count, width, height8, width8 = source.shape
+        if torch.is_grad_enabled():
+            queries, source = self.transformer(source, positions.expand(count, -1, -1, -1), tokens)
+        else:  # the same result with less work
+            image = ImageTokens.of(source.flatten(2).mT.contiguous(), positions.flatten(2).mT)
+            with torch.autocast(source.device.type, enabled=False):
+                queries, pieces = two_way(self.transformer, image, tokens)
+                source = torch.cat(pieces, dim=1)
+        grid = source.transpose(1, 2).reshape(count, width, height8, width8)
+
+        to4, norm, act4, to2, act2 = self.output_upscaling
+        grid = to4(grid)
+        grid = grid + encoded.maps["skip4"].repeat_interleave(each, 0)
+        grid = to2(act4(norm(grid)))
+        grid = act2(grid + encoded.maps["skip2"].repeat_interleave(each, 0))
+        weights = torch.stack(
+            [mlp(queries[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
+        )
+        logits = (weights @ grid.flatten(2)).reshape(count, -1, *grid.shape[-2:]).float()
+        logits = logits + self.prior_gain[:, None, None] * prior
+        return logits, self.iou_prediction_head(queries[:, 0]).float()
+
+
+class LevelPrediction(NamedTuple):
+    """The masks of a prompt on one level.
+
+    Attributes
+    ----------
+    confidence
+        Trust in its best mask, comparable between levels.
+    window, scale
+        The window of the level, and the level's scale.
+    logits
+        (4, h, w) over the window, the best mask first.
+    predicted_iou
+        (4,) float32.
     """
-    with nullcontext() if initialize else torch.device("meta"):
-        encoder = TinyEncoder(embedding=WIDTH, dense=DENSE_CHANNELS, local=local)
-        prompts = TinyPromptEncoder(WIDTH, (32, 32), (256, 256), mask_in_chans=16)
-        decoder = TinyMaskDecoder()
-    network = TinyNetwork(encoder, prompts, decoder)
-    if initialize:
-        _attend_to_near_positions(network)
-    network.eval()
-    return network
+
+    confidence: float
+    window: LevelWindow
+    scale: float
+    logits: Tensor
+    predicted_iou: Tensor
+
+    def whole(self, shape: tuple[int, int]) -> DecodedMasks:
+        """All masks on the whole of the input's mask grid of `shape`."""
+        return DecodedMasks(self.window.paste(self.logits, self.scale, shape), self.predicted_iou)
+
+    def placed(self, shape: tuple[int, int]) -> DecodedMasks:
+        """All masks on the part of the input's mask grid of `shape` that the window covers."""
+        logits, top, left = self.window.placed(self.logits, self.scale, shape)
+        return DecodedMasks(logits, self.predicted_iou, top, left)
+
+    def part(self, number: int, shape: tuple[int, int]) -> _MaskPart:
+        """One mask on the part of the input's mask grid of `shape` that the window covers."""
+        [logits], top, left = self.window.placed(
+            self.logits[number : number + 1], self.scale, shape
+        )
+        return _MaskPart(logits, logits > 0, top, left, self.predicted_iou[number])
 
 
-@torch.no_grad()
-def _attend_to_near_positions(network: TinyNetwork, sharpness: float = 2.5) -> None:
-    """Initialise the cross-attentions as kernels of near positions, over a range of scales.
+def with_alternatives(
+    predictions: Sequence[LevelPrediction], shape: tuple[int, int]
+) -> DecodedMasks:
+    """The most trusted mask on the input's mask grid of `shape`, then three alternatives.
 
-    A small network trained for hours, not weeks, does not learn this by itself.
+    A click may mean a part or a whole. The alternatives are the best masks of the other levels, by
+    confidence, then the other masks of its own level. Empty masks, and those equal to an earlier
+    one (`SAME_MASK_IOU`), come last.
     """
-    frequencies = network.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
-    frequencies *= torch.logspace(-0.6, 0.5, frequencies.shape[1])
-    transformer = network.mask_decoder.transformer
-    attentions = [transformer.final_attn_token_to_image]
-    for layer in transformer.layers:
-        attentions += [layer.cross_attn_token_to_image, layer.cross_attn_image_to_token]
-    for attention in attentions:
-        attention.q_proj.weight *= sharpness
-        attention.k_proj.weight.copy_(attention.q_proj.weight)
+    best, *others = sorted(predictions, key=lambda each: -each.confidence)
+    if not others:
+        return best.whole(shape)
+    count = len(best.predicted_iou)
+    parts = [each.part(0, shape) for each in (best, *others)]
+    parts += [best.part(number, shape) for number in range(1, count)]
+    ordered = _distinct_first(parts)[:count]
+    logits = best.logits.new_full((count, *shape), -MAX_PRIOR_LOGIT)
+    for whole, part in zip(logits, ordered, strict=True):
+        height, width = part.logits.shape
+        whole[part.top : part.top + height, part.left : part.left + width] = part.logits
+    return DecodedMasks(logits, torch.stack([part.predicted_iou for part in ordered]))
+
+
+def _distinct_first(parts: Sequence[_MaskPart]) -> list[_MaskPart]:
+    """The first mask, those that differ from all before them, then the rest."""
+    kept: list[_MaskPart] = [parts[0]]
+    rest: list[_MaskPart] = []
+    for part in parts[1:]:
+        repeated = any(_iou(part, other) >= SAME_MASK_IOU for other in kept)
+        (rest if repeated or not part.inside.any() else kept).append(part)
+    return kept + rest
+
+
+class _MaskPart(NamedTuple):
+    """Logits (h, w) of one mask over a part of the grid that begins at `top`, `left`."""
+
+    logits: Tensor
+    inside: Tensor
+    top: int
+    left: int
+    predicted_iou: Tensor
+
+    def within(self, rows: slice, columns: slice) -> Tensor:
+        """The mask in rows and columns of the grid, which it must cover."""
+        return self.inside[
+            rows.start - self.top : rows.stop - self.top,
+            columns.start - self.left : columns.stop - self.left,
+        ]
+
+
+def _iou(one: _MaskPart, other: _MaskPart) -> float:
+    """IoU of masks over different parts of the grid; 0 if both are empty.
+
+    `engine.masks.iou` would need both on one grid.
+    """
+    rows, columns = (
+        slice(max(starts), max(*starts, min(a + b for a, b in zip(starts, sides, strict=True))))
+        for starts, sides in (
+            ((one.top, other.top), (len(one.inside), len(other.inside))),
+            ((one.left, other.left), (one.inside.shape[1], other.inside.shape[1])),
+        )
+    )
+    shared = int((one.within(rows, columns) & other.within(rows, columns)).sum())
+    return shared / max(int(one.inside.sum()) + int(other.inside.sum()) - shared, 1)
+
+
+def predict_clicks(network: Network, encoded: Encoded, clicks: Tensor) -> list[DecodedMasks]:
+    """Decode single positive clicks (N, 2) x, y as `TinyNetwork.decode` does, but together.
+
+    Each takes the level whose mask is trusted most. All clicks whose turn it is on a level are
+    decoded as a batch, each in the window around it. The alternatives are those of the same level,
+    so that all masks of a click lie in one small window.
+    """
+    orders = [levels_by_likelihood(encoded.levels, click[None]) for click in clicks]
+    best: dict[int, LevelPrediction] = {}
+    waiting = list(range(len(clicks)))
+    for turn in range(len(encoded.levels)):
+        for level in encoded.levels:
+            due = [click for click in waiting if orders[click][turn] is level]
+            if due:
+                _decode_on_level(network, level, due, clicks, best)
+        waiting = [click for click in waiting if best[click].confidence < SUFFICIENT_TRUST]
+    height, width = (round(side / encoded.scale) // MASK_STRIDE for side in encoded.input_size)
+    return [best[click].placed((height, width)) for click in range(len(clicks))]
+
+
+def _decode_on_level(
+    network: Network,
+    level: Encoded,
+    due: list[int],
+    clicks: Tensor,
+    best: dict[int, LevelPrediction],
+) -> None:
+    """Decode the clicks numbered `due` on a level; `best` keeps the most trusted masks."""
+    windows = [LevelWindow.around(level, (float(x), float(y))) for x, y in clicks[due]]
+    logits, quality = _decode_windows(network, level, windows, clicks[due])
+    for at, (click, window) in enumerate(zip(due, windows, strict=True)):
+        left = window.is_left(logits[at, 0], level)
+        trusted = trust(float(quality[at, 0].detach()), logits[at, 0], left)
+        if click not in best or trusted > best[click].confidence:
+            best[click] = LevelPrediction(trusted, window, level.scale, logits[at], quality[at])
+
+
+def _decode_windows(
+    network: Network, level: Encoded, windows: list[LevelWindow], clicks: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Logits (N, 4, h, w) over the windows, all of one size, and predicted IoU (N, 4)."""
+    points = torch.stack(
+        [window.points(click, level.scale) for window, click in zip(windows, clicks, strict=True)]
+    )
+    padded = torch.stack([points, torch.zeros_like(points)], dim=1)
+    kinds = torch.tensor([1, -1], device=points.device).expand(len(points), 2)
+    crops = [each.crop(level) for each in windows]
+    maps = {name: torch.cat([each.maps[name] for each in crops]) for name in crops[0].maps}
+    embedding = torch.cat([each.embedding for each in crops])
+    batch = Encoded(embedding, crops[0].input_size, maps, crops[0].scale)
+    return network.decode_batch(batch, padded, kinds)

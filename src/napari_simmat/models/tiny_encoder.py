@@ -26,14 +26,14 @@ from torch.nn import functional
 BOUNDARY, FOREGROUND, OFFSET, SIZE, FREE = 0, 1, slice(2, 4), 4, slice(5, 13)
 SCALE, BIAS = 13, 14
 DENSE_CHANNELS = 15
-
-STRIDE = 2
+MASK_STRIDE = 2
+"""Pixels per cell of the dense head and of the mask grid."""
 SIZE_UNIT = 16.0
 """Pixels in which the dense head measures sizes, to keep its numbers near one."""
 MAX_PRIOR_LOGIT = 10.0
 """Bound of the prior's logits."""
 BOX_SAMPLES = 4
-"""So many pixels along each side of a box are tried as the one whose object fills it."""
+"""Candidate pixels along each side of a box for the one whose object fills it."""
 BOX_EDGE_SHARE = 0.12
 """Share of a box's side that counts as its edge."""
 CLICK_BUMP, CLICK_BUMP_SIGMA = 4.0, 4.0
@@ -41,141 +41,7 @@ CLICK_BUMP, CLICK_BUMP_SIGMA = 4.0, 4.0
 REFERENCE_TOKENS = 256
 """For this number of tokens, of a 256-pixel image, the attention has its plain temperature."""
 ATTENTION_SPAN = 32
-"""A token attends to at most so many tokens a side: 512 pixels."""
-
-
-class ChannelNorm(nn.LayerNorm):
-    """Layer norm over the channels of each pixel, (B, C, H, W) -> the same."""
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Normalise every pixel's channel vector."""
-        return super().forward(image.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
-class Residual(nn.Module):
-    """Two 3x3 convolutions on the normalised input, added to it."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = ChannelNorm(width, eps=1e-6)
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-        self.gain = nn.Parameter(torch.full((width, 1, 1), 0.3))
-
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same shape."""
-        inner: Tensor = self.second(functional.relu(self.first(self.norm(image)), inplace=True))
-        return torch.addcmul(image, self.gain, inner)
-
-
-class FirstProjection(nn.Module):
-    """The slot of the transfer layer, under SAM's names."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.proj = nn.Conv2d(3, width, 3, stride=2, padding=1)
-
-
-class LocalContrast(nn.Module):
-    """Local contrast, added to the first projection.
-
-    The local mean of each map is subtracted and the difference divided by the local deviation of
-    all maps, within about 50 pixels (local contrast normalisation, Jarrett et al. 2009,
-    https://doi.org/10.1109/ICCV.2009.5459469), then mixed. So a dim object beside a very bright
-    one, or on an uneven background, is not lost. Behind the projection it works with every transfer
-    layer. The mixing weights start at zero, where it changes nothing.
-    """
-
-    CELL = 8
-    """Surroundings are measured in cells of so many pixels of the map, three cells a side."""
-    FLOOR = 0.03
-    """Deviation of mere noise: one or two of 255 grey levels."""
-    LIMIT = 5.0
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.mix = nn.Conv2d(width, width, 1, bias=False)
-        nn.init.zeros_(self.mix.weight)
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """(B, d, h, w) -> the same shape; h and w are multiples of `CELL`."""
-        with torch.autocast(maps.device.type, enabled=False):  # small differences of large numbers
-            values = maps.float()
-            mean = self._around(values)
-            square = self._around(values.square().mean(1, keepdim=True))
-            variance = (square - mean.square().mean(1, keepdim=True)).clamp(min=0)
-            spread = (variance + self.FLOOR**2).sqrt()  # differentiable at zero variance
-            contrast = (values - self._whole(mean)) / self._whole(spread)
-            contrast = contrast.clamp(-self.LIMIT, self.LIMIT)
-        mixed: Tensor = maps + self.mix(contrast.to(maps.dtype))
-        return mixed
-
-    def _around(self, values: Tensor) -> Tensor:
-        """Means over the surroundings of each cell, (B, c, h / 8, w / 8)."""
-        cells = functional.avg_pool2d(values, self.CELL)
-        return functional.avg_pool2d(cells, 3, 1, 1, count_include_pad=False)
-
-    def _whole(self, cells: Tensor) -> Tensor:
-        return functional.interpolate(cells, scale_factor=float(self.CELL), mode="bilinear")
-
-
-class TokenAttention(Attention):
-    """SAM's attention, computed with less memory, sharpened with the number of tokens.
-
-    The logits grow with the logarithm of the number of tokens, so that a model trained on small
-    crops attends as sharply in a large image (arXiv 2202.12172). Beyond `ATTENTION_SPAN` tokens a
-    side, blocks of tokens attend to the span around them (as in HaloNet, arXiv 2103.12731), so that
-    the cost grows only with the image's area.
-    """
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """(B, h, w, d) -> the same shape."""
-        batch, height, width, _ = tokens.shape
-        qkv = self.qkv(tokens).reshape(batch, height, width, 3, self.num_heads, -1)
-        query, key, value = qkv.permute(3, 0, 4, 1, 2, 5).unbind(0)  # (B, heads, h, w, d / heads)
-        bands = []
-        for rows, near_rows in _blocks(height):
-            band = []
-            for columns, near_columns in _blocks(width):
-                near = (..., near_rows, near_columns, slice(None))
-                band.append(self._mix(query[..., rows, columns, :], key[near], value[near]))
-            bands.append(torch.cat(band, dim=3))
-        mixed = torch.cat(bands, dim=2)
-        projected: Tensor = self.proj(mixed.permute(0, 2, 3, 1, 4).reshape(tokens.shape))
-        return projected
-
-    def extended(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values (B, heads, n, c), extended by those of a tuned attention."""
-        return key, value
-
-    def _mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        """Attend from (B, heads, h, w, c) to (B, heads, h', w', c) -> (B, heads, h, w, c)."""
-        shape = query.shape
-        query, key, value = (each.flatten(2, 3) for each in (query, key, value))
-        count = key.shape[2]
-        query = query * (max(math.log(count), 1.0) / math.log(REFERENCE_TOKENS))
-        key, value = self.extended(key, value)
-        if count <= REFERENCE_TOKENS:  # for few tokens the fused kernel's backward pass is slower
-            mixed: Tensor = ((query * self.scale) @ key.transpose(-2, -1)).softmax(-1) @ value
-        else:
-            mixed = functional.scaled_dot_product_attention(query, key, value)
-        return mixed.reshape(shape)
-
-
-def _blocks(side: int) -> list[tuple[slice, slice]]:
-    """Blocks of tokens along a side, and the span that each attends to."""
-    if side <= ATTENTION_SPAN:
-        return [(slice(0, side), slice(0, side))]
-    blocks = []
-    for start in range(0, side, ATTENTION_SPAN // 2):
-        first = min(max(start - ATTENTION_SPAN // 4, 0), side - ATTENTION_SPAN)
-        blocks.append(
-            (
-                slice(start, min(start + ATTENTION_SPAN // 2, side)),
-                slice(first, first + ATTENTION_SPAN),
-            )
-        )
-    return blocks
+"""Largest side in tokens of what one token attends to: 512 pixels."""
 
 
 class TinyEncoder(nn.Module):
@@ -277,85 +143,134 @@ def _block(width: int, heads: int) -> Block:
     return block
 
 
-class DensePixels:
-    """The dense head's map (B, 15, h, w) float32, one vector for every second pixel."""
+class FirstProjection(nn.Module):
+    """The slot of the transfer layer, under SAM's names."""
 
-    def __init__(self, dense: Tensor) -> None:
-        self.dense = dense
-        self.shape = dense.shape[-2:]
-        height, width = self.shape
-        y = (torch.arange(height, device=dense.device) * STRIDE + 0.5) / SIZE_UNIT
-        x = (torch.arange(width, device=dense.device) * STRIDE + 0.5) / SIZE_UNIT
-        grid = torch.stack(torch.meshgrid(y, x, indexing="ij"))
-        self.size = dense[:, SIZE].clamp(-3, 5).exp()  # (B, h, w), of sqrt(area), in UNITs
-        self.centre = grid + dense[:, OFFSET] * self.size[:, None]  # (B, 2, h, w) in UNITs
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, width, 3, stride=2, padding=1)
 
-    def affinity(self, points: Tensor) -> Tensor:
-        """Logits of 'same object as this pixel' for points (B, P, 2) x, y -> (B, P, h, w)."""
-        batch, count, _ = points.shape
-        height, width = self.shape
-        column, row = ((points + 0.5) / STRIDE).long().unbind(-1)
-        index = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)  # (B, P)
 
-        def at(maps: Tensor) -> Tensor:  # (B, C, h, w) -> (B, P, C)
-            flat = maps.flatten(2)
-            return flat.gather(2, index[:, None].expand(-1, flat.shape[1], -1)).transpose(1, 2)
+class LocalContrast(nn.Module):
+    """Local contrast, added to the first projection.
 
-        size = at(self.size[:, None])
-        distance = _distances(at(self.centre), self.centre.flatten(2)) / size.square()
-        free = self.dense[:, FREE]
-        distance = distance + _distances(at(free), free.flatten(2))
-        scale = (at(self.dense[:, SCALE, None]) + 1.0).clamp(-5, 5).exp()
-        logits = 2 + at(self.dense[:, BIAS, None]) - distance * scale
-        return logits.clamp(-MAX_PRIOR_LOGIT, MAX_PRIOR_LOGIT).reshape(batch, count, height, width)
+    The local mean of each map is subtracted and the difference divided by the local deviation of
+    all maps, within about 50 pixels (local contrast normalisation, Jarrett et al. 2009,
+    https://doi.org/10.1109/ICCV.2009.5459469), then mixed. So a dim object beside a very bright
+    one, or on an uneven background, is not lost. Behind the projection it works with every transfer
+    layer. The mixing weights start at zero, where it changes nothing.
+    """
 
-    @torch.no_grad()
-    def point_for_box(self, boxes: Tensor) -> Tensor:
-        """The pixel whose object fills a box best: (B, P, 4) x0 y0 x1 y1 -> (B, P, 2) x, y.
+    CELL = 8
+    """Side of a cell in the map's pixels; the surroundings of a pixel are 3 x 3 cells."""
+    FLOOR = 0.03
+    """Deviation of mere noise: one or two of 255 grey levels."""
+    LIMIT = 5.0
 
-        Of `best_in_box` and a grid of pixels within the box it is the one whose first guess best
-        reaches all four sides of the box without crossing them.
-        """
-        low, high = boxes[..., None, :2], boxes[..., None, 2:]
-        ticks = (torch.arange(BOX_SAMPLES, device=boxes.device) + 0.5) / BOX_SAMPLES
-        tried = low + torch.cartesian_prod(ticks, ticks) * (high - low)
-        tried = torch.cat([self.best_in_box(boxes)[:, :, None], tried], dim=2)
-        images, count, each, _ = tried.shape
-        guess = self.affinity(tried.flatten(1, 2)).sigmoid()
-        guess = guess.reshape(images, count, each, *self.shape)
-        inside = filled_box(boxes.reshape(-1, 2, 2), self.shape).sigmoid()
-        within = guess * inside.reshape(images, count, 1, *self.shape)
-        worth = within.sum((-2, -1)) / guess.sum((-2, -1)).clamp(min=1e-6)
-        for axis in (0, 1):  # x, then y
-            profile = within.amax(-2 + axis)  # (B, P, T, w or h)
-            place = torch.arange(profile.shape[-1], device=boxes.device) * STRIDE + 0.5
-            start, end = low[..., axis, None], high[..., axis, None]
-            band = (BOX_EDGE_SHARE * (end - start)).clamp(min=2 * STRIDE)
-            for near in (place < start + band, place > end - band):
-                worth = worth + (profile * near).amax(-1) / 4
-        best = worth.argmax(-1)[..., None, None].expand(-1, -1, 1, 2)
-        return tried.gather(2, best)[:, :, 0]
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(width, width, 1, bias=False)
+        nn.init.zeros_(self.mix.weight)
 
-    @torch.no_grad()
-    def best_in_box(self, boxes: Tensor) -> Tensor:
-        """The pixel whose centre and size fit a box best: (B, P, 4) x0 y0 x1 y1 -> (B, P, 2)."""
-        height, width = self.shape
-        low, high = boxes[..., :2], boxes[..., 2:]
-        middle = ((low + high) / 2 + 0.5) / SIZE_UNIT
-        sides = (high - low).clamp(min=2) / SIZE_UNIT
-        centre = middle.flip(-1)[..., None, None]  # (B, P, 2, 1, 1) as y, x
-        spread = 0.35 * sides.flip(-1)[..., None, None]
-        misfit = ((self.centre[:, None] - centre) / spread).square().sum(2)
-        wanted = 0.5 * torch.log(0.7 * sides.prod(-1))[..., None, None]
-        misfit = misfit + 4 * (self.dense[:, None, SIZE] - wanted).square()
-        misfit = misfit - functional.logsigmoid(self.dense[:, None, FOREGROUND])
-        x = torch.arange(width, device=boxes.device) * STRIDE + 0.5
-        y = torch.arange(height, device=boxes.device) * STRIDE + 0.5
-        inside = ((y > low[..., 1:]) & (y < high[..., 1:]))[..., None] & (
-            (x > low[..., :1]) & (x < high[..., :1])
-        )[..., None, :]
-        best = (misfit + 1e4 * ~inside).flatten(2).argmin(-1)
-        return torch.stack([x[best % width], y[best // width]], dim=-1)
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, d, h, w) -> the same shape; h and w are multiples of `CELL`."""
+        with torch.autocast(maps.device.type, enabled=False):  # small differences of large numbers
+            values = maps.float()
+            mean = self._around(values)
+            square = self._around(values.square().mean(1, keepdim=True))
+            variance = (square - mean.square().mean(1, keepdim=True)).clamp(min=0)
+            spread = (variance + self.FLOOR**2).sqrt()  # differentiable at zero variance
+            contrast = (values - self._whole(mean)) / self._whole(spread)
+            contrast = contrast.clamp(-self.LIMIT, self.LIMIT)
+        mixed: Tensor = maps + self.mix(contrast.to(maps.dtype))
+        return mixed
+
+    def _around(self, values: Tensor) -> Tensor:
+        """Means over the surroundings of each cell, (B, c, h / 8, w / 8)."""
+        cells = functional.avg_pool2d(values, self.CELL)
+        return functional.avg_pool2d(cells, 3, 1, 1, count_include_pad=False)
+
+    def _whole(self, cells: Tensor) -> Tensor:
+        return functional.interpolate(cells, scale_factor=float(self.CELL), mode="bilinear")
+
+
+class ChannelNorm(nn.LayerNorm):
+    """Layer norm over the channels of each pixel, (B, C, H, W) -> the same."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Normalise every pixel's channel vector."""
+        return super().forward(image.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions on the normalised input, added to it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(width, eps=1e-6)
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.gain = nn.Parameter(torch.full((width, 1, 1), 0.3))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape."""
+        inner: Tensor = self.second(functional.relu(self.first(self.norm(image)), inplace=True))
+        return torch.addcmul(image, self.gain, inner)
+
+
+class TokenAttention(Attention):
+    """SAM's attention, computed with less memory, sharpened with the number of tokens.
+
+    The logits grow with the logarithm of the number of tokens, so that a model trained on small
+    crops attends as sharply in a large image (arXiv 2202.12172). Beyond `ATTENTION_SPAN` tokens a
+    side, blocks of tokens attend to the span around them (as in HaloNet, arXiv 2103.12731), so that
+    the cost grows only with the image's area.
+    """
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, h, w, d) -> the same shape."""
+        batch, height, width, _ = tokens.shape
+        qkv = self.qkv(tokens).reshape(batch, height, width, 3, self.num_heads, -1)
+        query, key, value = qkv.permute(3, 0, 4, 1, 2, 5).unbind(0)  # (B, heads, h, w, d / heads)
+        bands = []
+        for rows, near_rows in _blocks(height):
+            band = []
+            for columns, near_columns in _blocks(width):
+                near = (..., near_rows, near_columns, slice(None))
+                band.append(self._mix(query[..., rows, columns, :], key[near], value[near]))
+            bands.append(torch.cat(band, dim=3))
+        mixed = torch.cat(bands, dim=2)
+        projected: Tensor = self.proj(mixed.permute(0, 2, 3, 1, 4).reshape(tokens.shape))
+        return projected
+
+    def extended(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, heads, n, c), extended by those of a tuned attention."""
+        return key, value
+
+    def _mix(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """Attend from (B, heads, h, w, c) to (B, heads, h', w', c) -> (B, heads, h, w, c)."""
+        shape = query.shape
+        query, key, value = (each.flatten(2, 3) for each in (query, key, value))
+        count = key.shape[2]
+        query = query * (max(math.log(count), 1.0) / math.log(REFERENCE_TOKENS))
+        key, value = self.extended(key, value)
+        if count <= REFERENCE_TOKENS:  # for few tokens the fused kernel's backward pass is slower
+            mixed: Tensor = ((query * self.scale) @ key.transpose(-2, -1)).softmax(-1) @ value
+        else:
+            mixed = functional.scaled_dot_product_attention(query, key, value)
+        return mixed.reshape(shape)
+
+
+def _blocks(side: int) -> list[tuple[slice, slice]]:
+    """Blocks of tokens along a side, and the span that each attends to."""
+    if side <= ATTENTION_SPAN:
+        return [(slice(0, side), slice(0, side))]
+    blocks = []
+    for start in range(0, side, ATTENTION_SPAN // 2):
+        first = min(max(start - ATTENTION_SPAN // 4, 0), side - ATTENTION_SPAN)
+        block = slice(start, min(start + ATTENTION_SPAN // 2, side))
+        blocks.append((block, slice(first, first + ATTENTION_SPAN)))
+    return blocks
 
 
 def prompt_prior(
@@ -382,46 +297,19 @@ def prompt_prior(
     positive, negative = labels == 1, labels == 0
     box = points[:, labels[0] >= 2]
     prior = torch.zeros(count, 1, height, width, device=points.device)
-    lone = ~positive.any(1)
-    if box.shape[1] and bool(lone.any()):
+    unclicked = ~positive.any(1)  # a box alone needs a pixel to start from
+    if box.shape[1] and bool(unclicked.any()):
         best = pixels.point_for_box(box.reshape(images, -1, 4)).reshape(count, 1, 2)
-        prior = torch.where(lone[:, None, None, None], _affinities(pixels, best), prior)
+        prior = torch.where(unclicked[:, None, None, None], _affinities(pixels, best), prior)
     if bool(positive.any()):
-        near = _affinities_of(pixels, points, positive, -torch.inf)
-        prior = torch.where(lone[:, None, None, None], prior, near)
+        near = _largest_affinity(pixels, points, positive, -torch.inf)
+        prior = torch.where(unclicked[:, None, None, None], prior, near)
     if bool(negative.any()):
-        prior = prior - _affinities_of(pixels, points, negative, 0.0).clamp(min=0)
+        prior = prior - _largest_affinity(pixels, points, negative, 0.0).clamp(min=0)
     if box.shape[1]:
         prior = torch.minimum(prior, filled_box(box, pixels.shape))
     prior = prior.clamp(-MAX_PRIOR_LOGIT, MAX_PRIOR_LOGIT)
     return prior if mask is None else (prior + mask) / 2
-
-
-def filled_box(corners: Tensor, shape: tuple[int, int] | torch.Size) -> Tensor:
-    """Logits of a filled box on the mask grid: corners (N, 2, 2) x, y -> (N, 1, h, w)."""
-    x0, y0, x1, y1 = corners.flatten(1).float().unbind(-1)
-    height, width = shape
-    y = torch.arange(height, device=corners.device) * STRIDE + 0.5
-    x = torch.arange(width, device=corners.device) * STRIDE + 0.5
-
-    def cover(grid: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        rising = (grid - low[:, None]) / STRIDE + 0.5
-        falling = (high[:, None] - grid) / STRIDE + 0.5
-        return rising.clamp(0, 1) * falling.clamp(0, 1)
-
-    inside = cover(y, y0, y1)[:, :, None] * cover(x, x0, x1)[:, None]
-    return ((2 * inside - 1) * MAX_PRIOR_LOGIT)[:, None]
-
-
-def click_bumps(points: Tensor, labels: Tensor, shape: tuple[int, int] | torch.Size) -> Tensor:
-    """Gaussian bumps at the clicks on the mask grid, down for negative ones, (N, 1, h, w)."""
-    height, width = shape
-    y = torch.arange(height, device=points.device) * STRIDE + 0.5
-    x = torch.arange(width, device=points.device) * STRIDE + 0.5
-    column = torch.exp(-0.5 * ((x - points[..., :1]) / CLICK_BUMP_SIGMA).square())  # (N, K, w)
-    row = torch.exp(-0.5 * ((y - points[..., 1:]) / CLICK_BUMP_SIGMA).square())  # (N, K, h)
-    sign = (labels == 1).float() - (labels == 0).float()
-    return CLICK_BUMP * torch.einsum("nkh,nkw,nk->nhw", row, column, sign)[:, None]
 
 
 def _affinities(pixels: DensePixels, points: Tensor) -> Tensor:
@@ -431,12 +319,120 @@ def _affinities(pixels: DensePixels, points: Tensor) -> Tensor:
     return flat.reshape(count, each, *pixels.shape)
 
 
-def _affinities_of(pixels: DensePixels, points: Tensor, meant: Tensor, otherwise: float) -> Tensor:
-    """Largest affinity to the points of each prompt that are `meant` (N, K) -> (N, 1, h, w)."""
-    columns = meant.any(0)
-    found = _affinities(pixels, points[:, columns])
-    found = found.masked_fill(~meant[:, columns, None, None], otherwise)
-    return found.amax(1, keepdim=True)
+def _largest_affinity(pixels: DensePixels, points: Tensor, used: Tensor, fill: float) -> Tensor:
+    """Largest affinity (N, 1, h, w) to the points of each prompt that are `used` (N, K)."""
+    columns = used.any(0)
+    affinities = _affinities(pixels, points[:, columns])
+    affinities = affinities.masked_fill(~used[:, columns, None, None], fill)
+    return affinities.amax(1, keepdim=True)
+
+
+def filled_box(corners: Tensor, shape: tuple[int, int] | torch.Size) -> Tensor:
+    """Logits of a filled box on the mask grid: corners (N, 2, 2) x, y -> (N, 1, h, w)."""
+    x0, y0, x1, y1 = corners.flatten(1).float().unbind(-1)
+    height, width = shape
+    y = torch.arange(height, device=corners.device) * MASK_STRIDE + 0.5
+    x = torch.arange(width, device=corners.device) * MASK_STRIDE + 0.5
+
+    def cover(grid: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        rising = (grid - low[:, None]) / MASK_STRIDE + 0.5
+        falling = (high[:, None] - grid) / MASK_STRIDE + 0.5
+        return rising.clamp(0, 1) * falling.clamp(0, 1)
+
+    inside = cover(y, y0, y1)[:, :, None] * cover(x, x0, x1)[:, None]
+    return ((2 * inside - 1) * MAX_PRIOR_LOGIT)[:, None]
+
+
+def click_bumps(points: Tensor, labels: Tensor, shape: tuple[int, int] | torch.Size) -> Tensor:
+    """Gaussian bumps at the clicks on the mask grid, down for negative ones, (N, 1, h, w)."""
+    height, width = shape
+    y = torch.arange(height, device=points.device) * MASK_STRIDE + 0.5
+    x = torch.arange(width, device=points.device) * MASK_STRIDE + 0.5
+    column = torch.exp(-0.5 * ((x - points[..., :1]) / CLICK_BUMP_SIGMA).square())  # (N, K, w)
+    row = torch.exp(-0.5 * ((y - points[..., 1:]) / CLICK_BUMP_SIGMA).square())  # (N, K, h)
+    sign = (labels == 1).float() - (labels == 0).float()
+    return CLICK_BUMP * torch.einsum("nkh,nkw,nk->nhw", row, column, sign)[:, None]
+
+
+class DensePixels:
+    """The dense head's map (B, 15, h, w) float32, one vector for every second pixel."""
+
+    def __init__(self, dense: Tensor) -> None:
+        self.dense = dense
+        self.shape = dense.shape[-2:]
+        height, width = self.shape
+        y = (torch.arange(height, device=dense.device) * MASK_STRIDE + 0.5) / SIZE_UNIT
+        x = (torch.arange(width, device=dense.device) * MASK_STRIDE + 0.5) / SIZE_UNIT
+        grid = torch.stack(torch.meshgrid(y, x, indexing="ij"))
+        self.size = dense[:, SIZE].clamp(-3, 5).exp()  # (B, h, w), of sqrt(area), in `SIZE_UNIT`
+        self.centre = grid + dense[:, OFFSET] * self.size[:, None]  # (B, 2, h, w) in `SIZE_UNIT`
+
+    def affinity(self, points: Tensor) -> Tensor:
+        """Logits of 'same object as this pixel' for points (B, P, 2) x, y -> (B, P, h, w)."""
+        batch, count, _ = points.shape
+        height, width = self.shape
+        column, row = ((points + 0.5) / MASK_STRIDE).long().unbind(-1)
+        index = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)  # (B, P)
+
+        def at(maps: Tensor) -> Tensor:  # (B, C, h, w) -> (B, P, C)
+            flat = maps.flatten(2)
+            return flat.gather(2, index[:, None].expand(-1, flat.shape[1], -1)).transpose(1, 2)
+
+        size = at(self.size[:, None])
+        distance = _distances(at(self.centre), self.centre.flatten(2)) / size.square()
+        free = self.dense[:, FREE]
+        distance = distance + _distances(at(free), free.flatten(2))
+        scale = (at(self.dense[:, SCALE, None]) + 1.0).clamp(-5, 5).exp()
+        logits = 2 + at(self.dense[:, BIAS, None]) - distance * scale
+        return logits.clamp(-MAX_PRIOR_LOGIT, MAX_PRIOR_LOGIT).reshape(batch, count, height, width)
+
+    @torch.no_grad()
+    def point_for_box(self, boxes: Tensor) -> Tensor:
+        """The pixel whose object fills a box best: (B, P, 4) x0 y0 x1 y1 -> (B, P, 2) x, y.
+
+        Of `best_in_box` and a grid of pixels within the box it is the one whose first guess best
+        reaches all four sides of the box without crossing them.
+        """
+        low, high = boxes[..., None, :2], boxes[..., None, 2:]
+        ticks = (torch.arange(BOX_SAMPLES, device=boxes.device) + 0.5) / BOX_SAMPLES
+        candidates = low + torch.cartesian_prod(ticks, ticks) * (high - low)
+        candidates = torch.cat([self.best_in_box(boxes)[:, :, None], candidates], dim=2)
+        images, count, each, _ = candidates.shape
+        guess = self.affinity(candidates.flatten(1, 2)).sigmoid()
+        guess = guess.reshape(images, count, each, *self.shape)
+        inside = filled_box(boxes.reshape(-1, 2, 2), self.shape).sigmoid()
+        within = guess * inside.reshape(images, count, 1, *self.shape)
+        score = within.sum((-2, -1)) / guess.sum((-2, -1)).clamp(min=1e-6)
+        for axis in (0, 1):  # x, then y
+            profile = within.amax(-2 + axis)  # (B, P, T, w or h)
+            place = torch.arange(profile.shape[-1], device=boxes.device) * MASK_STRIDE + 0.5
+            start, end = low[..., axis, None], high[..., axis, None]
+            band = (BOX_EDGE_SHARE * (end - start)).clamp(min=2 * MASK_STRIDE)
+            for near in (place < start + band, place > end - band):
+                score = score + (profile * near).amax(-1) / 4
+        best = score.argmax(-1)[..., None, None].expand(-1, -1, 1, 2)
+        return candidates.gather(2, best)[:, :, 0]
+
+    @torch.no_grad()
+    def best_in_box(self, boxes: Tensor) -> Tensor:
+        """The pixel whose centre and size fit a box best: (B, P, 4) x0 y0 x1 y1 -> (B, P, 2)."""
+        height, width = self.shape
+        low, high = boxes[..., :2], boxes[..., 2:]
+        middle = ((low + high) / 2 + 0.5) / SIZE_UNIT
+        sides = (high - low).clamp(min=2) / SIZE_UNIT
+        centre = middle.flip(-1)[..., None, None]  # (B, P, 2, 1, 1) as y, x
+        spread = 0.35 * sides.flip(-1)[..., None, None]
+        misfit = ((self.centre[:, None] - centre) / spread).square().sum(2)
+        log_size = 0.5 * torch.log(0.7 * sides.prod(-1))[..., None, None]
+        misfit = misfit + 4 * (self.dense[:, None, SIZE] - log_size).square()
+        misfit = misfit - functional.logsigmoid(self.dense[:, None, FOREGROUND])
+        x = torch.arange(width, device=boxes.device) * MASK_STRIDE + 0.5
+        y = torch.arange(height, device=boxes.device) * MASK_STRIDE + 0.5
+        inside = ((y > low[..., 1:]) & (y < high[..., 1:]))[..., None] & (
+            (x > low[..., :1]) & (x < high[..., :1])
+        )[..., None, :]
+        best = (misfit + 1e4 * ~inside).flatten(2).argmin(-1)
+        return torch.stack([x[best % width], y[best // width]], dim=-1)
 
 
 def _distances(ours: Tensor, all_pixels: Tensor) -> Tensor:

@@ -12,25 +12,32 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from napari_simmat.models.network import conv_arguments
+
 RGB = 3
 HIDDEN = 64
 STRIP = 32
 """Rows of an image that a CPU processes at once."""
 
 
+def transfer_layer(name: str, projection: nn.Conv2d, channels: int) -> nn.Conv2d:
+    """The replacement of the first projection by the transfer layer `name` for `channels`.
+
+    Raises ValueError if the name is unknown or the layer cannot take that many channels.
+    """
+    if name not in TRANSFERS:
+        raise ValueError(f"Transfer layer {name!r} is unknown; choose from {', '.join(TRANSFERS)}.")
+    if channels < 1:
+        raise ValueError(f"A model needs at least one channel, got {channels}.")
+    with torch.device(projection.weight.device):
+        return TRANSFERS[name](projection, channels)
+
+
 class _Projected(nn.Conv2d):
     """A pretrained projection behind further layers; `weight` and `bias` keep their names."""
 
     def __init__(self, projection: nn.Conv2d) -> None:
-        super().__init__(
-            projection.in_channels,
-            projection.out_channels,
-            projection.kernel_size,  # type: ignore[arg-type]
-            projection.stride,  # type: ignore[arg-type]
-            projection.padding,  # type: ignore[arg-type]
-            bias=projection.bias is not None,
-            device="meta",
-        )
+        super().__init__(**conv_arguments(projection), device="meta")
         self.weight, self.bias = projection.weight, projection.bias
 
     @property
@@ -108,14 +115,7 @@ class BaselineA(nn.Conv2d):
     """The paper's baseline A: a new projection from C channels in place of the pretrained one."""
 
     def __init__(self, projection: nn.Conv2d, channels: int) -> None:
-        super().__init__(
-            channels,
-            projection.out_channels,
-            projection.kernel_size,  # type: ignore[arg-type]
-            projection.stride,  # type: ignore[arg-type]
-            projection.padding,  # type: ignore[arg-type]
-            bias=projection.bias is not None,
-        )
+        super().__init__(**conv_arguments(projection) | {"in_channels": channels})
 
     @property
     def transfer_names(self) -> list[str]:
@@ -156,16 +156,3 @@ TRANSFERS: dict[str, Callable[[nn.Conv2d, int], nn.Conv2d]] = {
     "baseline_b": BaselineB,
 }
 """Name -> function of the base's projection and the channels that returns its replacement."""
-
-
-def transfer_layer(name: str, projection: nn.Conv2d, channels: int) -> nn.Conv2d:
-    """The replacement of the first projection by the transfer layer `name` for `channels`.
-
-    Raises ValueError if the name is unknown or the layer cannot take that many channels.
-    """
-    if name not in TRANSFERS:
-        raise ValueError(f"Transfer layer {name!r} is unknown; choose from {', '.join(TRANSFERS)}.")
-    if channels < 1:
-        raise ValueError(f"A model needs at least one channel, got {channels}.")
-    with torch.device(projection.weight.device):
-        return TRANSFERS[name](projection, channels)

@@ -35,7 +35,6 @@ from napari_simmat.models.tiny_encoder import TokenAttention
 from napari_simmat.models.transfer import transfer_layer
 
 ARCHITECTURES = (*EMBEDDED, "vit_b", "vit_l", "vit_h")
-
 # By width and depth of the image encoder.
 _SAM_SHAPES = {(768, 12): "vit_b", (1024, 24): "vit_l", (1280, 32): "vit_h"}
 
@@ -108,7 +107,6 @@ def architecture_of(state: Mapping[str, Tensor]) -> str:
 
 REFERENCE_WIDTH = 768
 """Token width to which the sizes of `STRATEGIES` refer: that of ViT-B."""
-
 Parameters = Iterable[nn.Parameter]
 
 

@@ -12,7 +12,14 @@ from torch.nn import functional
 
 from napari_simmat.evaluation.simulated_prompts import PromptBatch, add_correction
 from napari_simmat.models.network import Encoded, Network
-from napari_simmat.models.tiny_encoder import BOUNDARY, OFFSET, SIZE, SIZE_UNIT, STRIDE, DensePixels
+from napari_simmat.models.tiny_encoder import (
+    BOUNDARY,
+    MASK_STRIDE,
+    OFFSET,
+    SIZE,
+    SIZE_UNIT,
+    DensePixels,
+)
 from napari_simmat.training.batches import (
     Batch,
     PlaneKey,
@@ -223,7 +230,7 @@ def dense_targets(labels: Tensor) -> Tensor:
     Boundary, foreground, offset to the object's centre (y, x, in units of its size), logarithm of
     its size (square root of its area, in `SIZE_UNIT` pixels).
     """
-    labels = labels[:, ::STRIDE, ::STRIDE].long()
+    labels = labels[:, ::MASK_STRIDE, ::MASK_STRIDE].long()
     batch, height, width = labels.shape
     boundary = torch.zeros(batch, height, width, dtype=torch.bool)
     vertical = labels[:, 1:] != labels[:, :-1]
@@ -235,12 +242,12 @@ def dense_targets(labels: Tensor) -> Tensor:
 
     count = int(labels.max()) + 1
     flat = (labels + count * torch.arange(batch)[:, None, None]).flatten()
-    y = (torch.arange(height) * STRIDE + 0.5)[:, None].expand(batch, height, width).flatten()
-    x = (torch.arange(width) * STRIDE + 0.5).expand(batch, height, width).flatten()
+    y = (torch.arange(height) * MASK_STRIDE + 0.5)[:, None].expand(batch, height, width).flatten()
+    x = (torch.arange(width) * MASK_STRIDE + 0.5).expand(batch, height, width).flatten()
     area = torch.bincount(flat, minlength=count * batch).clamp(min=1).float()
     centre_y = torch.bincount(flat, y, minlength=count * batch) / area
     centre_x = torch.bincount(flat, x, minlength=count * batch) / area
-    size = area.sqrt() * STRIDE
+    size = area.sqrt() * MASK_STRIDE
     offset_y = (centre_y[flat] - y) / size[flat]
     offset_x = (centre_x[flat] - x) / size[flat]
     maps = [offset_y, offset_x, torch.log(size[flat] / SIZE_UNIT)]
