@@ -72,7 +72,6 @@ def evaluate_job(
     gallery = None if output is None or config.prompt == "auto" else Gallery(len(files))
     for done, file in enumerate(files):
         yield Progress(done, len(files), f"{file.name}: reading")
-        job: Job[tuple[Any, Image | None]]
         if config.prompt == "auto":
             job = _match_image_job(predictor, file, config, drawn=output is not None)
         else:
@@ -99,7 +98,7 @@ def evaluate_job(
 
 def _score_image_job(
     predictor: Predictor, file: LabelledFile, config: ScoreConfig, gallery: Gallery | None
-) -> Job[tuple[ImageScores, Image | None]]:
+) -> Job[tuple[ImageScores | ImageMatches, Image | None]]:
     """Prompt the objects of one image; with a gallery, draw the plane with the most objects."""
     image, labels = file.read(config.channel_axis, config.pixel_ratio)
     protocol = _protocol(config)
@@ -128,7 +127,7 @@ def _score_image_job(
 
 def _match_image_job(
     predictor: Predictor, file: LabelledFile, config: ScoreConfig, drawn: bool
-) -> Job[tuple[ImageMatches, Image | None]]:
+) -> Job[tuple[ImageScores | ImageMatches, Image | None]]:
     """Segment everything on the planes with objects, match; draw the plane with the most."""
     from napari_simmat.engine.automatic_generator import segment_everything_job
 

@@ -112,14 +112,14 @@ def draw_matches(
     return draw_overlay(under, found, (), truth, caption, _scale(truth.shape))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class GalleryTile:
-    """One object: its image and name, the IoU reached, and its picture."""
+    """One object: its image and name, the IoU reached, and its picture once it is on the sheet."""
 
     image: str
     name: str
     iou: float
-    picture: Image
+    picture: Image | None = None
 
 
 class Gallery:
@@ -160,18 +160,12 @@ class Gallery:
             The plane (Y, X, 3), 0..255.
         """
         self._reached.setdefault(column, []).append(iou)
-        worst = self._worst.setdefault(column, [])
-        best = self._best.setdefault(column, [])
-        low, high = self._has_place(worst, image, iou), self._has_place(best, image, -iou, -1)
-        if not low and not high:
-            return
         where = f", plane {' '.join(map(str, plane))}" if plane else ""
-        picture = _draw_tile(under, prompt, answer, truth)
-        tile = GalleryTile(image, f"object {prompt.object}{where}", iou, picture)
-        if low:
-            self._worst[column] = self._kept([*worst, tile])
-        if high:
-            self._best[column] = self._kept([*best, tile], -1)
+        tile = GalleryTile(image, f"object {prompt.object}{where}", iou)
+        for rows, sign in ((self._worst, 1), (self._best, -1)):
+            rows[column] = self._kept([*rows.get(column, []), tile], sign)
+            if tile in rows[column] and tile.picture is None:
+                tile.picture = _draw_tile(under, prompt, answer, truth)
 
     def tiles(self, column: str) -> tuple[list[GalleryTile], list[GalleryTile]]:
         """The worst tiles, and the best that are not among them; each starts at its extreme."""
@@ -203,10 +197,9 @@ class Gallery:
         for heading, tiles in rows:
             draw.text((TILE_GAP, top), heading, "black", large)
             for number, tile in enumerate(tiles):
-                left, below = (
-                    TILE_GAP + number * (TILE_SIDE + TILE_GAP),
-                    top + round(1.5 * HEADING_HEIGHT),
-                )
+                left = TILE_GAP + number * (TILE_SIDE + TILE_GAP)
+                below = top + round(1.5 * HEADING_HEIGHT)
+                assert tile.picture is not None
                 sheet.paste(tile.picture, (left, below))
                 below += TILE_SIDE + TEXT_HEIGHT // 4
                 draw.text((left, below), _shorten(tile.image, small), "black", small)
@@ -222,14 +215,8 @@ class Gallery:
         number = "one object" if self._share == 1 else f"{self._share} objects"
         return f"{LEGEND} Of an image, at most {number} in a row."
 
-    def _has_place(self, tiles: list[GalleryTile], image: str, value: float, sign: int = 1) -> bool:
-        """Whether an object would be kept; of equal ones the first is."""
-        own = [sign * tile.iou for tile in tiles if tile.image == image]
-        if len(own) >= self._share:
-            return value < max(own)
-        return len(tiles) < TILES_PER_ROW or value < max(sign * tile.iou for tile in tiles)
-
-    def _kept(self, tiles: list[GalleryTile], sign: int = 1) -> list[GalleryTile]:
+    def _kept(self, tiles: list[GalleryTile], sign: int) -> list[GalleryTile]:
+        """The tiles for one row; of equal ones the first are kept."""
         kept: list[GalleryTile] = []
         for tile in sorted(tiles, key=lambda tile: sign * tile.iou):
             if sum(other.image == tile.image for other in kept) < self._share:

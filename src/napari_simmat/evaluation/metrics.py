@@ -146,7 +146,7 @@ def sum_matchings(matchings: Iterable[Matching]) -> Matching:
     Matching(true_positives=2, false_positives=1, false_negatives=3, iou_sum=1.5)
     """
     columns = list(zip(*matchings, strict=True)) or [(0,), (0,), (0,), (0.0,)]
-    return Matching(*map(sum, columns))  # type: ignore[arg-type]
+    return Matching(*map(sum, columns))
 
 
 def pairwise_iou(found: NDArray[Any], truth: NDArray[Any]) -> NDArray[np.float64]:

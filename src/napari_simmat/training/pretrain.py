@@ -501,7 +501,7 @@ class MuonAdamW(torch.optim.Optimizer):
                 views, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"
             )
 
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # takes no closure
         """Move the parameters by their gradients, at the rate of `param_groups`."""
         assert closure is None
         for weight, view in self._views:
