@@ -199,7 +199,7 @@ def results_exist() -> None:
 BAD = {
     "no folder": (lambda: None, ["--data", "none"], "There is no folder none"),
     "a file": (lambda: None, ["--data", "data/disks.tif"], "is a file; give the folder"),
-    "empty": (lambda: Path("e").mkdir(), ["--data", "e"], "There is no image in e; put"),
+    "empty": (lambda: Path("e").mkdir(), ["--data", "e"], "There is no image in e; save"),
     "no labels": (no_labels, [], "No image in data has labels; save each"),
     "another size": (another_size, [], "has the shape 96 x 80, disks.tif without channels 96 x 96"),
     "float labels": (float_labels, [], "holds float32 values; labels are integers"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -98,16 +98,10 @@ class ScoreConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {
-            "prompt": self.prompt,
-            "clicks": self.clicks,
-            "smallest": self.smallest,
-            "most": self.most,
-            "channels": None if self.channels is None else list(self.channels),
-            "channel_axis": self.channel_axis,
-            "pixel_ratio": self.pixel_ratio,
-            **({"automatic": self.automatic.to_dict()} if self.prompt == "auto" else {}),
-        }
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        values["channels"] = None if self.channels is None else list(self.channels)
+        del values["automatic"]
+        return values | ({"automatic": self.automatic.to_dict()} if self.prompt == "auto" else {})
 
 
 class MaskAgreement(NamedTuple):

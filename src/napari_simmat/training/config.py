@@ -148,23 +148,13 @@ class TrainConfig:
                 "A training needs a kind of prompt; use some of "
                 f"{format_list(get_args(TrainPromptKind))}."
             )
-        least = {
-            "epochs": self.epochs,
-            "batch": self.batch,
-            "objects": self.objects,
-            "halve_every": self.halve_every,
-            "validate_every": self.validate_every,
-            "accumulate": self.accumulate,
-            "steps": 1 if self.steps is None else self.steps,
-            "side": 1 if self.side is None else self.side,
-            "patience": self.patience + 1,
-            "corrections": self.corrections + 1,
-            "seed": self.seed + 1,
-        }
-        for name, value in least.items():
-            if value < 1:
-                smallest = 0 if name in ("patience", "corrections", "seed") else 1
-                raise ValueError(f"{name} must be at least {smallest}, got {getattr(self, name)}.")
+        ones = ("epochs", "batch", "objects", "halve_every", "validate_every", "accumulate")
+        zeros = ("patience", "corrections", "seed")
+        smallest = dict.fromkeys((*ones, "steps", "side"), 1) | dict.fromkeys(zeros, 0)
+        for name, least in smallest.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}.")
         if self.seed >= 2**32:
             raise ValueError(f"seed must be below 2^32 = {2**32}, got {self.seed}.")
         if not 0 < self.learning_rate < 1:
@@ -184,7 +174,7 @@ class TrainConfig:
             )
 
     def total(self, images: int) -> int:
-        """Optimiser steps in all for so many training images."""
+        """Optimizer steps in all for so many training images."""
         return self.steps or self.epochs * math.ceil(images / self.batch)
 
     def rate(self, step: int, total: int) -> float:
@@ -193,12 +183,12 @@ class TrainConfig:
         return float(self.learning_rate * 0.5 ** (epoch // self.halve_every))
 
     def validations(self, total: int) -> set[int]:
-        """After how many of `total` steps the network is validated; the last is one of them."""
+        """Steps after which to validate, including the last of `total`."""
         every = range(self.validate_every, self.epochs + 1, self.validate_every)
         return {max(1, total * epoch // self.epochs) for epoch in every} | {total}
 
     def side_for(self, base: ModelSpec) -> int:
-        """Pixels of the network's input while training on `base`."""
+        """Side of the network's input in pixels while training on `base`."""
         if not base.base.embedded:
             if self.side not in (None, base.input_size.size):
                 raise ValueError(
@@ -233,18 +223,9 @@ the benchmark."""
 
 
 def practical_config(base: ModelSpec, **said: Any) -> TrainConfig:
-    """Settings for a checkpoint in practical use: `PRACTICAL_SETTINGS`, changed by `said`.
-
-    Parameters
-    ----------
-    base
-        The foundation's description.
-    **said
-        Settings of `TrainConfig` that take precedence.
-    """
-    return TrainConfig(
-        **{**PRACTICAL_SETTINGS, **(EMBEDDED_SETTINGS if base.base.embedded else {}), **said}
-    )
+    """Settings for practical use of a checkpoint on `base`; those in `said` take precedence."""
+    own = EMBEDDED_SETTINGS if base.base.embedded else {}
+    return TrainConfig(**{**PRACTICAL_SETTINGS, **own, **said})
 
 
 def _one_of(what: str, name: str, known: tuple[str, ...]) -> None:
