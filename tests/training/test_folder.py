@@ -138,9 +138,9 @@ def test_a_row_that_was_cut_is_written_anew(tmp_path: Path) -> None:
         folder.log({"step": step, "epoch": 1, "loss": 0.25})
     path = tmp_path / LOG_FILE
     path.write_text(path.read_text()[:-10])  # of step 30 stands "3" or more
-    folder.go_on_from(30)
+    folder.resume_from(30)
     assert [row["step"] for row in read_log(path)] == [1, 2]
-    folder.go_on_from(1)
+    folder.resume_from(1)
     assert [row["step"] for row in read_log(path)] == [1]
     folder.close()
 

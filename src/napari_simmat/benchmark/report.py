@@ -22,6 +22,7 @@ from napari_simmat.benchmark.experiments import (
     check_experiment,
     make_runs,
 )
+from napari_simmat.benchmark.panels import PANEL_ARMS, draw_panels_job, stamp_quick
 from napari_simmat.benchmark.runner import run_all_job
 from napari_simmat.datasets.aims import from_aims
 from napari_simmat.datasets.dataset import Dataset, GeneratedConfig, generate_job
@@ -31,9 +32,6 @@ from napari_simmat.progress import Job
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-
-from napari_simmat.benchmark.panels import PANEL_ARMS, draw_panels_job, stamp_quick
 
 
 @dataclass(frozen=True)

@@ -30,13 +30,13 @@ from napari_simmat.training.batches import (
 )
 from napari_simmat.training.config import TrainConfig
 from napari_simmat.training.devices import Devices, is_first_process
+from napari_simmat.training.losses import TrainingModule
 from napari_simmat.training.run_folder import BEST_FILE, RunFolder, read_state, settings_in
+from napari_simmat.training.trainer import Trainer, TrainingTask
 from napari_simmat.training.validation import compare_with_base_job, validate_network_job
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-from napari_simmat.training.losses import TrainingModule
-from napari_simmat.training.trainer import Trainer, TrainingTask
 
 ROWS = 200
 """Approximate number of training rows in a run's log."""
@@ -154,7 +154,7 @@ def train_job(
         if state is not None:
             trainer.restore(state)
         if run_folder is not None:
-            run_folder.go_on_from(-1 if state is None else trainer.step)
+            run_folder.resume_from(-1 if state is None else trainer.step)
         if state is None:
             yield from trainer.validate_job()
         else:

@@ -67,7 +67,7 @@ class RunFolder:
         return self.path / BEST_FILE
 
     @property
-    def asked_to_stop(self) -> bool:
+    def stop_requested(self) -> bool:
         """Whether there is a file called ``stop``, which ends the training and keeps the best."""
         return (self.path / STOP_FILE).exists()
 
@@ -98,7 +98,7 @@ class RunFolder:
         except OSError as error:
             logger.warning("TensorBoard's file could not be written (%s).", error)
 
-    def go_on_from(self, step: int) -> None:
+    def resume_from(self, step: int) -> None:
         """Remove rows beyond `step` from the table: they will be written again."""
         self._begin = step + 1
         path = self.path / LOG_FILE

@@ -244,5 +244,5 @@ class Trainer:
 
     def _stop_requested(self) -> bool:
         """Whether the first process found the file `stop`; all processes get the same result."""
-        found = self.folder is not None and self.folder.asked_to_stop
+        found = self.folder is not None and self.folder.stop_requested
         return bool(self.fabric.broadcast(found))
