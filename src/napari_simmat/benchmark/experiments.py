@@ -157,16 +157,9 @@ ARMS: dict[str, Arm] = {
 class ExperimentRun:
     """One training and its test: a row of the table.
 
-    Parameters
-    ----------
-    experiment, modality, arm
-        Names of the experiment and of what it compares.
-    transfer, strategy
-        See `TrainConfig`.
-    learning_rate, steps, seed
-        Of the training; no steps for a zero-shot run.
-    share
-        Of the training images.
+    `experiment`, `modality` and `arm` are names of what is compared; `transfer`, `strategy`,
+    `learning_rate`, `steps` (0 for zero-shot) and `seed` are settings of the training on a `share`
+    of the images.
     """
 
     experiment: str
@@ -290,20 +283,9 @@ _TYPES: dict[str, Callable[[str], Any]] = (
 class ResultRow:
     """A run and its result.
 
-    Parameters
-    ----------
-    run
-        The run.
-    parameters
-        Number of trained parameters.
-    images
-        Number of training planes.
-    validation_iou, test_iou, test_dice
-        Mean over objects in percent; the validation's is the best of the training.
-    seconds
-        Duration.
-    base
-        The foundation's name.
+    `parameters` and `images` count trained parameters and training planes. IoU and Dice are means
+    over objects in percent, that of the validation the best of the training. `base` is the
+    foundation's name.
     """
 
     run: ExperimentRun

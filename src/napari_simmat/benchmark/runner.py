@@ -46,20 +46,18 @@ def run_all_job(
     device: str = "auto",
     other_tables: Sequence[Path] = (),
 ) -> Job[list[ResultRow]]:
-    """Do all runs that the table lacks; returns the rows of all.
+    """Do all runs that the table lacks, in their order; returns the rows of all.
 
     A training that another experiment has done is not repeated, unless its checkpoint is kept.
 
     Parameters
     ----------
-    runs
-        In this order.
+    runs, config
+        The runs, and their common settings.
     datasets
-        By modality; tested on their test planes.
+        By modality; the runs are tested on their test planes.
     base
         A foundation.
-    config
-        Common settings of the runs.
     table
         CSV file that gets a row when a run is done.
     folder
@@ -67,7 +65,7 @@ def run_all_job(
     device
         Where to compute.
     other_tables
-        Tables of other experiments on the same data, if they exist.
+        Of other experiments on the same data, if they exist.
     """
     done = {row.run.key: row for row in read_rows(table)}
     known = {row.run.training: row for path in other_tables for row in read_rows(path)}

@@ -169,16 +169,8 @@ def assemble_dataset_job(
 ) -> Job[Dataset]:
     """Read every image once, check it, split, and measure the channels.
 
-    Parameters
-    ----------
-    images
-        At least one to train on.
-    config
-        Channels, normalisation, split.
-    name
-        The data set's.
-    group
-        Maps an image's name to what the images of one series share.
+    There is at least one image to train on. `group` maps an image's name to what the images of one
+    series share.
 
     Raises
     ------

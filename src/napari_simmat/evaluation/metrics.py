@@ -220,24 +220,15 @@ class BoundaryScore(NamedTuple):
 def boundary_f(
     ours: NDArray[Any], theirs: NDArray[Any], tolerance: float | None = None
 ) -> BoundaryScore:
-    """Boundary F measure of DAVIS (Perazzi et al., CVPR 2016, section 5).
+    """Boundary F measure of DAVIS (Perazzi et al., CVPR 2016, section 5) of two masks (H, W).
 
-    Precision is the share of our boundary pixels with one of theirs within `tolerance`, recall the
-    share of theirs with one of ours; F is the harmonic mean. DAVIS matches by dilation with a disk,
-    which is the same.
+    Precision is the share of our boundary pixels with one of theirs within `tolerance` pixels,
+    recall the share of theirs with one of ours; F is the harmonic mean. DAVIS matches by dilation
+    with a disk, which is equivalent. By default 0.8 % of the image's diagonal, rounded up, is
+    tolerated.
 
-    Parameters
-    ----------
-    ours, theirs
-        Masks (H, W).
-    tolerance
-        Largest distance in pixels; by default 0.8 % of the image's diagonal, rounded up.
-
-    Returns
-    -------
-    BoundaryScore
-        All 1 where neither mask has a boundary (empty, or filling the image). Where only one has:
-        what has no pixels has no wrong one and gets 1, the other 0, and F is 0.
+    All three are 1 if neither mask has a boundary (empty, or filling the image). If only one has,
+    the other has no wrong pixel and gets 1, the one with a boundary gets 0, and F is 0.
 
     Raises
     ------

@@ -234,15 +234,9 @@ def centre_clicks(labels: NDArray[Any], smallest: int = 0) -> dict[int, tuple[fl
     """The protocol's click (y, x) in image pixels for each region of (Y, X).
 
     The middle one of the region's pixels in row-major order at 1024 x 1024 (the upper of two),
-    which need not lie in its middle. A region without a pixel there or on the coarse grid, as
-    may happen in larger images, cannot be clicked or scored and is left out.
-
-    Parameters
-    ----------
-    labels
-        Ids, 0 for the background.
-    smallest
-        As `datasets.dataset.large_regions`.
+    which need not lie in its middle. A region without a pixel there or on the coarse grid, as may
+    happen in larger images, cannot be clicked or scored and is left out. For `smallest` see
+    `large_regions`.
     """
     fine, scored = (
         resample_to_grid(labels, REFERENCE_SIDE),

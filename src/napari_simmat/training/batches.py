@@ -266,18 +266,9 @@ def equal_parts(batch: int, count: int) -> Sequence[slice]:
 
 @dataclass(frozen=True)
 class LabelledPlane:
-    """One labelled plane.
+    """A labelled plane: name of its sample, standardised image (C, H, W) float32, labels (H, W).
 
-    Parameters
-    ----------
-    name
-        The sample's.
-    image
-        (C, H, W) float32, standardised.
-    labels
-        (H, W), 0 for the background.
-    objects
-        Ids to prompt.
+    `objects` are the ids to prompt; 0 is the background.
     """
 
     name: str

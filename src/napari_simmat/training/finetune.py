@@ -44,18 +44,10 @@ ROWS = 200
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """The best network of a training run.
+    """The best network of a training run, in evaluation mode.
 
-    Parameters
-    ----------
-    student
-        The network in evaluation mode, with the best weights.
-    spec
-        Its description; the metrics are the best validation, mean IoU in percent, and its step.
-    validation
-        The validation samples that hold an object.
-    fabric
-        Lightning Fabric that trained it.
+    The metrics of `spec` are the best validation, mean IoU in percent, and its step; `validation`
+    are the validation samples that hold an object.
     """
 
     student: TrainableNetwork
@@ -168,20 +160,9 @@ def train_job(
 
 
 class FineTuningTask(TrainingTask):
-    """Trains a `TrainableNetwork` on planes of one modality and keeps the best checkpoint.
+    """Trains a network on planes of one modality, after `LabelledPlanes.scan_job`.
 
-    Parameters
-    ----------
-    learner
-        The network and its description.
-    config
-        Settings.
-    train, validation
-        Planes, after `Planes.scan_job`.
-    fabric
-        Launched.
-    folder
-        Gets the best checkpoint and the log; None in processes that write nothing.
+    The `folder` gets the best checkpoint and the log; it is None in processes that write nothing.
     """
 
     def __init__(

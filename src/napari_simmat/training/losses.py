@@ -119,20 +119,9 @@ def trained_answers(
 ) -> Iterator[tuple[int, PromptBatch, Tensor, Tensor]]:
     """Decode, add `rounds` correcting clicks, and yield the first and the last answer.
 
-    Those between only lead to the last and get no gradient.
-
-    Parameters
-    ----------
-    decode
-        Maps prompts to logits (N, M, h, w) and predicted qualities (N, M).
-    prompts
-        The first ones.
-    target
-        (N, 1, h, w) in 0..1.
-    rounds
-        Number of corrections.
-    stride
-        Pixels per cell of the masks' grid.
+    Those between only lead to the last and get no gradient. `decode` maps prompts to logits
+    (N, M, h, w) and predicted qualities (N, M); `target` is (N, 1, h, w) in 0..1, with `stride`
+    pixels per cell.
 
     Yields
     ------

@@ -155,20 +155,13 @@ def read_state(
 ) -> dict[str, Any] | None:
     """The state that `RunFolder.save` wrote last into a folder; None if there is none.
 
-    Parameters
-    ----------
-    folder
-        Of the run.
-    settings
-        Of the training that is to resume.
-    needs
-        Name of a further file without which it cannot resume.
+    Without the file called `needs`, no training can resume.
 
     Raises
     ------
     ValueError
-        If the state belongs to a run with other settings or data, is damaged, or was written
-        by an earlier version.
+        If the state belongs to a run with other settings or data, is damaged, or was written by an
+        earlier version.
     """
     path = folder / STATE_FILE
     if not path.exists():

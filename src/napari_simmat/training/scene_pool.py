@@ -41,20 +41,10 @@ class CropBatch(NamedTuple):
 
 
 class ScenePool:
-    """A sliding window over an endless, seeded sequence of scenes.
+    """A sliding window over an endless sequence of scenes, determined by `seed`.
 
-    Parameters
-    ----------
-    seed
-        Determines the sequence.
-    draw
-        Draws a scene with its own generator.
-    vary
-        Augments a crop, its image and ids.
-    size
-        Scenes held at once.
-    fresh
-        New scenes per step.
+    `draw` draws a scene with its own generator, `vary` augments a crop's image and ids. The window
+    holds `size` scenes and moves by `fresh` scenes per step.
     """
 
     def __init__(
