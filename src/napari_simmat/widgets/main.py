@@ -46,7 +46,7 @@ class SimMATWidget(QWidget):
         tabs.addTab(self.batch, "Batch")
         tabs.currentChanged.connect(self._on_tab)
         self.train.training.trained.connect(self.segment.models.refresh)
-        self.train.wanted.connect(self._on_wanted)
+        self.train.use_requested.connect(self._on_use_requested)
         vbox(tabs, parent=self)
         self.setMinimumWidth(300)
         for running in (
@@ -76,7 +76,7 @@ class SimMATWidget(QWidget):
         else:
             self.segment.models.refresh()  # another tab may have downloaded one
 
-    def _on_wanted(self, name: str) -> None:
+    def _on_use_requested(self, name: str) -> None:
         self.segment.models.refresh()
         self.segment.models.set_value(name)
         self.tabs.setCurrentWidget(self.segment)

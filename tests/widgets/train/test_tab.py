@@ -178,7 +178,7 @@ def test_stopped_early_the_best_is_kept(
     spec = read_spec(user_folder / "models" / "early.safetensors")
     best = max(value for _, value in trainer.training.history.iou)
     assert spec.metrics["validation"]["click"] == pytest.approx(best, abs=0.01)
-    assert not trainer.tab._unfinished.isVisibleTo(trainer.tab)
+    assert not trainer.tab._unfinished_part.isVisibleTo(trainer.tab)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals there")
@@ -193,7 +193,7 @@ def test_killed_from_outside_it_says_so_and_goes_on(trainer: Trainer, user_folde
     best = user_folder / "trainings" / "killed" / "run" / "best.safetensors"
     assert read_spec(best).channel_names == ("near", "far")
     assert not (user_folder / "models" / "killed.safetensors").exists()
-    assert trainer.tab.left_over.currentText() == "killed"
+    assert trainer.tab.unfinished.currentText() == "killed"
 
     # Other settings and layers now change nothing about it.
     trainer.window.viewer.layers.clear()
@@ -252,13 +252,13 @@ def test_closing_the_viewer_ends_the_process_and_the_next_window_can_go_on(
     window.open_widget()
     second = Trainer(window)
     second.open_tab()
-    assert second.tab.left_over.currentText() == "closed"
+    assert second.tab.unfinished.currentText() == "closed"
     assert second.tab.resume.isVisibleTo(second.tab)
     assert (user_folder / "trainings" / "closed").exists()
     second.press(second.tab.discard)
     assert second.status.text == "The training of closed is discarded."
     assert not (user_folder / "trainings" / "closed").exists()
-    assert not second.tab._unfinished.isVisibleTo(second.tab)
+    assert not second.tab._unfinished_part.isVisibleTo(second.tab)
 
 
 def test_a_folder_without_labels_is_the_childs_own_sentence(

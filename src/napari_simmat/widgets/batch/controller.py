@@ -102,7 +102,7 @@ class BatchController(QObject):
     """A `Status`."""
     changed = Signal()
     """`state` changed."""
-    looked = Signal(object)
+    scanned = Signal(object)
     """A `RunPreflight`."""
     opened = Signal(object)
     """An `OpenedResult`."""
@@ -111,7 +111,7 @@ class BatchController(QObject):
         super().__init__()
         self.files = files
         self.state: BatchState = "idle"
-        self.look: RunPreflight | None = None
+        self.preflight: RunPreflight | None = None
         self.worker = Worker("simmat-batch")
         self.process = ChildProcess(read_event)
         queued = Qt.ConnectionType.QueuedConnection
@@ -124,7 +124,7 @@ class BatchController(QObject):
         self._later = QTimer(self)
         self._later.setSingleShot(True)
         self._later.setInterval(_SCAN_DELAY)
-        self._later.timeout.connect(self._scan)
+        self._later.timeout.connect(self._start_scan)
         self._output = Path()
         self._ran = False
         self._is_trial = False
@@ -140,7 +140,7 @@ class BatchController(QObject):
         return self.state != "idle"
 
     @property
-    def looking(self) -> bool:
+    def scanning(self) -> bool:
         """Whether files are being scanned, or a result is being opened."""
         return self._later.isActive() or self._work is not None
 
@@ -153,16 +153,20 @@ class BatchController(QObject):
 
     # --------------------------------------------------------------- before a run
 
-    def knows(self, request: BatchRequest) -> bool:
+    def has_scanned(self, request: BatchRequest) -> bool:
         """Whether the request's files were scanned, and no run has changed them since."""
-        return self.look is not None and not self._ran and request.plans_as(self.look.request)
+        return (
+            self.preflight is not None
+            and not self._ran
+            and request.plans_as(self.preflight.request)
+        )
 
-    def look_at(self, request: BatchRequest) -> None:
+    def scan(self, request: BatchRequest) -> None:
         """Scan the request's files as soon as it stops changing."""
-        self._wanted, self.look = request, None
+        self._wanted, self.preflight = request, None
         self._later.start()
 
-    def _scan(self) -> None:
+    def _start_scan(self) -> None:
         request = self._wanted
         if request is not None and not self.busy:
             self.status.emit(Status("working", SCANNING, way_out=""))
@@ -179,10 +183,10 @@ class BatchController(QObject):
         if isinstance(result, OpenedResult):
             self.opened.emit(result)
         elif isinstance(result, RunPreflight) and result.request == self._wanted and not self.busy:
-            self.look, self._ran = result, False
+            self.preflight, self._ran = result, False
             plan = result.plan
             self.files.set_rows([] if plan is None else rows_of(PlannedRun.of(plan)))
-            self.looked.emit(result)
+            self.scanned.emit(result)
 
     def _on_failed(self, work: Work, reason: str) -> None:
         if work is self._work:
@@ -193,20 +197,20 @@ class BatchController(QObject):
 
     def start(self, request: BatchRequest) -> None:
         """Run the files that were scanned."""
-        assert self.look is not None
-        assert self.look.plan is not None
+        assert self.preflight is not None
+        assert self.preflight.plan is not None
         save_request(request)
         self._ran = True
-        self.files.set_rows(rows_of(PlannedRun.of(self.look.plan)))
+        self.files.set_rows(rows_of(PlannedRun.of(self.preflight.plan)))
         self._run(request, "running")
 
     def try_one(self, request: BatchRequest, number: int = 0) -> None:
         """Run one file into a temporary folder, and open the result."""
-        assert self.look is not None
-        assert self.look.plan is not None
+        assert self.preflight is not None
+        assert self.preflight.plan is not None
         self._forget_trial()
         self._trial = Path(tempfile.mkdtemp(prefix="simmat-"))
-        single = single_task_request(request, self.look.plan.tasks[number], self._trial)
+        single = single_task_request(request, self.preflight.plan.tasks[number], self._trial)
         self._tried, self._reason = None, ""
         self._run(single, "trying")
 

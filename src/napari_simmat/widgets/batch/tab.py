@@ -44,7 +44,7 @@ class BatchTab(JobTab):
     @property
     def busy(self) -> bool:
         """Whether files are being scanned or opened, or a run is active."""
-        return self.batching.busy or self.batching.looking
+        return self.batching.busy or self.batching.scanning
 
     @property
     def running(self) -> bool:
@@ -87,7 +87,7 @@ class BatchTab(JobTab):
         self.table.explained.connect(self._on_explained)
         batching.status.connect(self.status.set_value)
         batching.changed.connect(self._on_changed)
-        batching.looked.connect(self._on_looked)
+        batching.scanned.connect(self._on_scanned)
         batching.opened.connect(self._on_opened)
 
     # ------------------------------------------------------------------ choice
@@ -99,38 +99,40 @@ class BatchTab(JobTab):
         problem = self.form.value().problem()
         request = self.form.value()
         self.command.set_value(() if problem else request.arguments())
-        look = self.batching.look
+        preflight = self.batching.preflight
         if problem:
-            self._say_problem(problem)
-        elif self.start.isEnabled() and look is not None and request == look.request:
+            self._show_problem(problem)
+        elif self.start.isEnabled() and preflight is not None and request == preflight.request:
             return  # the result of the last run stays visible
-        elif look is not None and self.batching.knows(request):
-            self._judge(look)
+        elif preflight is not None and self.batching.has_scanned(request):
+            self._show_preflight(preflight)
         else:
             self._set_ready(False)
-            self.batching.look_at(request)
+            self.batching.scan(request)
 
-    def _on_looked(self, look: RunPreflight) -> None:
-        self.form.set_first(look.first, look.remark)
-        self._judge(look)
+    def _on_scanned(self, preflight: RunPreflight) -> None:
+        self.form.set_first(preflight.first, preflight.remark)
+        self._show_preflight(preflight)
 
-    def _judge(self, look: RunPreflight) -> None:
+    def _show_preflight(self, preflight: RunPreflight) -> None:
         """Show whether the form's request can be run on the files that were scanned."""
         request = self.form.value()  # with channels chosen from the first file
-        self.batching.look = replace(look, request=request)
+        self.batching.preflight = replace(preflight, request=request)
         self.command.set_value(request.arguments())
-        problem = look.problem or self.form.problem()
-        if problem or look.plan is None:
-            self._say_problem(problem)
+        problem = preflight.problem or self.form.problem()
+        if problem or preflight.plan is None:
+            self._show_problem(problem)
             return
         self._set_ready(True)
-        images, skipped = pluralize(len(look.plan.tasks), "image"), len(look.plan.skipped)
+        images, skipped = pluralize(len(preflight.plan.tasks), "image"), len(preflight.plan.skipped)
         left_out = f", {skipped} left out" if skipped else ""
-        others = f", {pluralize(look.plan.others, 'other file')}" if look.plan.others else ""
+        others = (
+            f", {pluralize(preflight.plan.others, 'other file')}" if preflight.plan.others else ""
+        )
         text = f"{images} to segment{left_out}{others}."
         self.batching.status.emit(Status("ready", text))
 
-    def _say_problem(self, problem: str) -> None:
+    def _show_problem(self, problem: str) -> None:
         self._set_ready(False)
         empty = not self.form.images.value() or not self.form.output.value()
         self.status.set_value(Status("nothing" if empty else "failed", problem))
@@ -145,7 +147,7 @@ class BatchTab(JobTab):
 
     def _on_trial(self) -> None:
         chosen = self.table.chosen()
-        images = [task.image for task in self.batching.look.plan.tasks]
+        images = [task.image for task in self.batching.preflight.plan.tasks]
         number = images.index(chosen) if chosen in images else 0
         self.batching.try_one(self.form.value(), number)
 

@@ -55,7 +55,7 @@ _BETTER, _WORSE = IOU, ERROR
 class TrainTab(JobTab):
     """Choose images and settings, train, and compare with the base."""
 
-    wanted = Signal(str)
+    use_requested = Signal(str)
     """The user wants to segment with this model."""
 
     def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
@@ -70,26 +70,28 @@ class TrainTab(JobTab):
         self._later.setSingleShot(True)
         self._later.timeout.connect(self._read_layers)
         self._watch = ImageWatch(self)
-        self._said: str | None = ""  # the problem shown last
+        self._shown_problem: str | None = ""  # the problem shown last
         self._layer_events = [
             viewer.layers.events.inserted,
             viewer.layers.events.removed,
             viewer.layers.events.renamed,
         ]
         self._make_buttons()
-        self._unfinished = QWidget()
+        self._unfinished_part = QWidget()
         choices = QGridLayout()
         choices.setSpacing(4)
         choices.addWidget(self.resume, 0, 0, 1, 2)
         choices.addWidget(self.keep, 1, 0)
         choices.addWidget(self.discard, 1, 1)
-        vbox(hbox(QLabel("Unfinished"), (self.left_over, 1)), choices, parent=self._unfinished)
-        below = (self.train, self.stop, self.status, self._unfinished, self.gains, self.curves)
+        vbox(
+            hbox(QLabel("Unfinished"), (self.unfinished, 1)), choices, parent=self._unfinished_part
+        )
+        below = (self.train, self.stop, self.status, self._unfinished_part, self.gains, self.curves)
         self._lay_out(*below).addStretch(1)
         self._connect()
         self.form.name.setText(runs.free_name(_NAME))
         self._on_changed()
-        self._said = ""
+        self._shown_problem = ""
         self._read_layers()
 
     def release(self) -> None:
@@ -128,8 +130,8 @@ class TrainTab(JobTab):
             "Train", tip="Train in a separate process; the window stays responsive"
         )
         self.stop = Button(STOP_AND_KEEP)
-        self.left_over = ComboBox()
-        self.left_over.setToolTip("Interrupted training runs")
+        self.unfinished = ComboBox()
+        self.unfinished.setToolTip("Interrupted training runs")
         self.resume = Button(
             "Resume", tip="Continue from the last saved state, with the same result"
         )
@@ -145,12 +147,12 @@ class TrainTab(JobTab):
         self.form.changed.connect(self._on_choice)
         self.train.clicked.connect(self._on_train)
         self.stop.clicked.connect(training.stop)
-        self.resume.clicked.connect(lambda: training.resume(self.left_over.currentText()))
-        self.keep.clicked.connect(lambda: training.keep_best(self.left_over.currentText()))
-        self.discard.clicked.connect(lambda: training.discard(self.left_over.currentText()))
-        self.left_over.activated.connect(self._on_left_over)
+        self.resume.clicked.connect(lambda: training.resume(self.unfinished.currentText()))
+        self.keep.clicked.connect(lambda: training.keep_best(self.unfinished.currentText()))
+        self.discard.clicked.connect(lambda: training.discard(self.unfinished.currentText()))
+        self.unfinished.activated.connect(self._on_unfinished_chosen)
         self.status.cancelled.connect(training.stop)
-        self.status.accepted.connect(lambda: self.wanted.emit(training.name))
+        self.status.accepted.connect(lambda: self.use_requested.emit(training.name))
         training.status.connect(self.status.set_value)
         training.changed.connect(self._on_changed)
         training.plotted.connect(self._on_plotted)
@@ -190,9 +192,9 @@ class TrainTab(JobTab):
             self.command.set_value(WindowRun(request.name).arguments(request))
         else:
             self.command.set_value(())
-        if problem == self._said:
+        if problem == self._shown_problem:
             return  # the result of the last run stays visible
-        self._said = problem
+        self._shown_problem = problem
         if problem is None:
             self.status.set_value(Status("ready", READY))
             return
@@ -219,8 +221,8 @@ class TrainTab(JobTab):
 
     # ------------------------------------------------------------------- shown
 
-    def _on_left_over(self) -> None:
-        self.keep.setEnabled(WindowRun(self.left_over.currentText()).best.exists())
+    def _on_unfinished_chosen(self) -> None:
+        self.keep.setEnabled(WindowRun(self.unfinished.currentText()).best.exists())
 
     def _on_changed(self) -> None:
         training = self.training
@@ -240,14 +242,14 @@ class TrainTab(JobTab):
 
     def _list_unfinished(self) -> None:
         names = [] if self.training.busy else runs.unfinished_runs()
-        chosen = self.left_over.currentText()
+        chosen = self.unfinished.currentText()
         wanted = self.training.name if self.training.name in names else chosen
-        self.left_over.clear()
-        self.left_over.addItems(names)
-        self.left_over.setCurrentIndex(names.index(wanted) if wanted in names else 0)
-        self._unfinished.setVisible(bool(names))
+        self.unfinished.clear()
+        self.unfinished.addItems(names)
+        self.unfinished.setCurrentIndex(names.index(wanted) if wanted in names else 0)
+        self._unfinished_part.setVisible(bool(names))
         if names:
-            self._on_left_over()
+            self._on_unfinished_chosen()
 
     def _after(self) -> None:
         """After a run: suggest a free name, and enable the form."""
@@ -256,9 +258,9 @@ class TrainTab(JobTab):
             self.form.name.blockSignals(True)
             self.form.name.setText(name)
             self.form.name.blockSignals(False)
-        self._said = self._problem()
-        self.train.setEnabled(self._said is None)
-        if self.status.value().kind in ("failed", "cancelled") and not self.left_over.count():
+        self._shown_problem = self._problem()
+        self.train.setEnabled(self._shown_problem is None)
+        if self.status.value().kind in ("failed", "cancelled") and not self.unfinished.count():
             self.settings.set_open(True)  # the user has to change something
 
     def _on_plotted(self) -> None:
