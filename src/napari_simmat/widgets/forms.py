@@ -28,6 +28,7 @@ from magicgui.widgets.bases import ValueWidget
 from qtpy.QtCore import QEvent, QObject, Qt, Signal
 from qtpy.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication
 from qtpy.QtWidgets import (
+    QAbstractSlider,
     QAbstractSpinBox,
     QComboBox,
     QDoubleSpinBox,
@@ -156,8 +157,9 @@ class _Control:
             )
             native.setMinimumContentsLength(8)
             native.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        if isinstance(native, (QComboBox, QAbstractSpinBox)):
-            native.installEventFilter(_wheel)
+        for part in (native, *native.findChildren(QWidget)):
+            if isinstance(part, (QComboBox, QAbstractSpinBox, QAbstractSlider)):
+                part.installEventFilter(_wheel)
 
     def value(self) -> Any:
         value = self.widget.value
@@ -179,7 +181,7 @@ class _IgnoredWheel(QObject):
         if event.type() != QEvent.Type.Wheel:
             return False
         assert isinstance(watched, QWidget)
-        if isinstance(watched, QAbstractSpinBox) and watched.hasFocus():
+        if not isinstance(watched, QComboBox) and watched.hasFocus():
             return False
         event.ignore()
         return True
