@@ -427,14 +427,12 @@ def test_numbers_fixed_earlier_hold_for_a_part():
     assert np.array_equal(tile.normalized((0,)), whole.normalized((1,))[:, 5:20, 5:20])
 
 
-def test_numbers_are_fixed_when_first_asked_for_and_renewed_on_request():
+def test_statistics_are_fixed_once_they_are_measured():
     image = np.arange(100.0).reshape(10, 10)
     stack = ChannelStack.build(image, inputs=inputs_of(low=0, high=100))
     before = stack.statistics
     image[0, 0] = -50
     assert stack.statistics == before == Statistics((0,), (99,))
-    assert stack.remeasured().statistics == Statistics((-50,), (99,))
-    assert stack.remeasured(Statistics((1,), (2,))).statistics == Statistics((1,), (2,))
 
 
 def test_measuring_can_be_cancelled():

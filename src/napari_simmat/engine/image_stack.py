@@ -305,12 +305,6 @@ class ChannelStack:
         """The statistics of the normalisation; measured on first use, then fixed."""
         return finish(self.measure_job())
 
-    def remeasured(self, statistics: Statistics | None = None) -> ChannelStack:
-        """The same image with other statistics, by default to be measured again."""
-        return ChannelStack(
-            self._sources, self.selection, self.names, self.inputs, statistics, self.pixel_size
-        )
-
     def measure_job(self) -> Job[Statistics]:
         """`statistics` as a job that can be cancelled between two blocks."""
         if self._statistics is None:

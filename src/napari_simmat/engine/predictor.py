@@ -200,7 +200,7 @@ class Predictor:
         the network or the device is fast enough without.
         """
         stack = self._image()
-        index = _index(plane, len(stack.shape) - 2)
+        index = _index(plane, stack)
         preview = yield from self._encoder.coarse_preview_job(stack, index)
         if preview is None:
             return False
@@ -221,7 +221,7 @@ class Predictor:
         embedding is not cached: the many tiles of a large image are used only once.
         """
         stack = self._image()
-        part = stack.part(_index(index, len(stack.shape) - 2), rows, columns)
+        part = stack.part(_index(index, stack), rows, columns)
         if keep:
             self._embedding = yield from self._encoder.embed_job(part, ())
         else:
@@ -246,7 +246,7 @@ class Predictor:
         push out one that was just encoded, unless all are stored on disk.
         """
         stack = self._image()
-        wanted = [_index(plane, len(stack.shape) - 2) for plane in planes]
+        wanted = [_index(plane, stack) for plane in planes]
         largest = 0
         for done, index in enumerate(wanted):
             if self.cache.store is None and largest * (done + 1) > self.cache.max_bytes:
@@ -389,7 +389,7 @@ class Predictor:
 
     def _set_plane_job(self, stack: ChannelStack, plane: int | Sequence[int] | None) -> Job[None]:
         """Encode a plane, or find it in the cache, and only then make it the current one."""
-        index = _index(plane, len(stack.shape) - 2)
+        index = _index(plane, stack)
         embedding = yield from self._encoder.embed_job(stack, index)
         self._stack, self._embedding = stack, embedding
 
@@ -414,11 +414,11 @@ def _is_a_click(prompt: Prompt) -> bool:
     return prompt.labels == (1,) and prompt.box is None and prompt.mask is None
 
 
-def _index(plane: int | Sequence[int] | None, leading: int) -> tuple[int, ...]:
+def _index(plane: int | Sequence[int] | None, stack: ChannelStack) -> tuple[int, ...]:
+    """A plane's index along the axes before Y and X; the first plane for None."""
     if plane is None:
-        return (0,) * leading
-    indices: Iterator[int] = iter([plane] if isinstance(plane, (int, np.integer)) else plane)
-    return tuple(int(each) for each in indices)
+        return (0,) * (len(stack.shape) - 2)
+    return tuple(int(i) for i in ([plane] if isinstance(plane, (int, np.integer)) else plane))
 
 
 class PromptDecoder:
