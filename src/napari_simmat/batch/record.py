@@ -157,10 +157,7 @@ class Record:
     def from_json(cls, text: str) -> Record:
         """Read what `to_json` wrote.
 
-        Raises
-        ------
-        ValueError
-            If the text is not a record that this version can read.
+        Raises ValueError if the text is not a record that this version can read.
         """
         try:
             values = json.loads(text)
@@ -190,10 +187,7 @@ class Record:
 def read_record(path: Path) -> Record:
     """Read a record's file.
 
-    Raises
-    ------
-    ValueError
-        If it is not a record that this version can read; the message names the file.
+    Raises ValueError if it is not a record that this version can read.
     """
     if path.stat().st_size > _MAX_RECORD_BYTES:
         raise ValueError(f"{path.name} is no record: it is larger than any. Choose another file.")
@@ -238,10 +232,7 @@ def prompt_to_dict(prompt: Prompt) -> dict[str, Any]:
 def prompt_from_dict(values: Mapping[str, Any]) -> Prompt:
     """Read what `prompt_to_dict` returned.
 
-    Raises
-    ------
-    ValueError
-        If it is anything else.
+    Raises ValueError if it is anything else.
     """
     try:
         return _prompt(values)

@@ -76,10 +76,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     The folder is created if needed, and removed again if nothing was written into it.
 
-    Raises
-    ------
-    OutputError
-        If another run is using it, or the folder cannot be written.
+    Raises OutputError if another run is using it, or the folder cannot be written.
     """
     made = [each for each in (folder, *folder.parents) if not each.exists()]
     lock = FileLock(folder / LOCK)

@@ -333,10 +333,7 @@ def label_numbers(ids: Sequence[int | None]) -> list[int]:
     Ids are labels. If the ids count from 0, like the shapes in napari's CSV, all are raised by
     one, since 0 is the background. Prompts without an id get the lowest free labels.
 
-    Raises
-    ------
-    ValueError
-        If an id is negative or too large for a label image.
+    Raises ValueError if an id is negative or too large for a label image.
     """
     given = {number for number in ids if number is not None}
     shift = 1 if 0 in given else 0

@@ -333,10 +333,7 @@ class DetectedArchitecture:
 def detect_architecture(shapes: TensorShapes) -> DetectedArchitecture:
     """Detect what was trained from the shapes of tensors by the authors' names.
 
-    Raises
-    ------
-    ValueError
-        If the first layer has no channels.
+    Raises ValueError if the first layer has no channels.
     """
     transfer, first = _first_layer(shapes)
     if first is not None and len(first) != 4:
@@ -361,10 +358,7 @@ def translate_names(names: Iterable[str], transfer: str) -> dict[str, str]:
     The baselines replace SAM's projection, but the authors' network, and files where it counts as
     trained, still hold the unused original: it is left out.
 
-    Raises
-    ------
-    ValueError
-        If two names map to one tensor.
+    Raises ValueError if two names map to one tensor.
     """
     idle = _SLOT if transfer in ("baseline_a", "baseline_b") else None
     result: dict[str, str] = {}
@@ -443,11 +437,7 @@ class AuthorsFile:
 def read_authors_file(path: Path) -> AuthorsFile:
     """Read a file of the authors' code; nothing in it is executed.
 
-    Raises
-    ------
-    ValueError
-        If the file is damaged, foreign, or holds other objects or unusable numbers; the message
-        says which.
+    Raises ValueError if the file is damaged, foreign, or holds other objects or unusable numbers.
     """
     values = read_torch_file(path, _STAND_INS)
     if not _is_training_state(values):

@@ -104,10 +104,7 @@ def save_checkpoint(
 def read_model_card(path: str | Path) -> ModelCard:
     """Read a checkpoint's header: no torch, no tensor.
 
-    Raises
-    ------
-    ValueError
-        If the file is damaged, foreign or of a newer format; the message says which.
+    Raises ValueError if the file is damaged, foreign or of a newer format.
     """
     path = Path(path)
     metadata = read_metadata(path)
@@ -132,10 +129,8 @@ def read_spec(path: str | Path) -> ModelSpec:
 def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
     """Read a checkpoint's tensors in their stored type, copied into memory.
 
-    Raises
-    ------
-    ValueError
-        If the file is damaged, or a tensor is not of floating point, or holds NaN or infinity.
+    Raises ValueError if the file is damaged, or a tensor is not of floating point, or holds NaN or
+    infinity.
     """
     path = Path(path)
     read_metadata(path)
@@ -196,10 +191,7 @@ _MAX_HEADER_BYTES = 1 << 24
 def file_kind(path: Path) -> Literal["safetensors", "torch"]:
     """Tell a model file's kind from its first bytes, whatever its name.
 
-    Raises
-    ------
-    ValueError
-        If it is neither, or no file at all; the message says what was found.
+    Raises ValueError if it is neither, or no file at all.
     """
     with open_model(path) as file:
         start = file.read(16)
@@ -228,10 +220,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     The library checks the whole header (types, shapes, places, length of the file); how long the
     header may be is checked before.
 
-    Raises
-    ------
-    ValueError
-        If the file is cut off, damaged or of another kind; the message says which.
+    Raises ValueError if the file is cut off, damaged or of another kind.
     """
     if file_kind(path) != "safetensors":
         raise ValueError(
@@ -282,11 +271,8 @@ _MAX_DIGITS = 300
 def read_description(text: str) -> ModelSpec:
     """Read what `ModelSpec.to_json` wrote, from an untrusted source.
 
-    Raises
-    ------
-    ValueError
-        If an entry is missing, unknown, of the wrong type, not finite or implausibly large; the
-        message names it.
+    Raises ValueError if an entry is missing, unknown, of the wrong type, not finite or implausibly
+    large.
     """
     if len(text) > _MAX_CHARACTERS:
         raise ValueError(

@@ -120,12 +120,8 @@ def _missing_modality(path: Path) -> str:
 def remove(name: str) -> None:
     """Delete a downloaded base or an own model.
 
-    Raises
-    ------
-    ValueError
-        If there is none of that name, or it is built in.
-    OSError
-        If the file cannot be deleted.
+    Raises ValueError if there is none of that name, or it is built in, OSError if the file cannot
+    be deleted.
     """
     namesakes = [entry for entry in list_models() if entry.name == name]
     entry = namesakes[-1] if namesakes else find_model(name)  # the user's own come last

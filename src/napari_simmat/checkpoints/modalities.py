@@ -134,10 +134,7 @@ MODALITIES: dict[str, Modality] = {
 def find_modality(key: str) -> Modality:
     """The modality of a key.
 
-    Raises
-    ------
-    ValueError
-        If there is none; the message lists the keys.
+    Raises ValueError if there is none.
     """
     if key not in MODALITIES:
         raise ValueError(f"Modality {key[:100]!r} is unknown; give one of {', '.join(MODALITIES)}.")

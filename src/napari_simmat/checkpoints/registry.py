@@ -130,12 +130,8 @@ def find_model(name_or_path: str | Path) -> ModelEntry:
 
     ``"tiny"`` is the newest built-in ``tiny-N``.
 
-    Raises
-    ------
-    ValueError
-        If there is none of that name; the message lists the known names.
-    OSError
-        If a file given by its path is missing or unreadable.
+    Raises ValueError if there is none of that name, OSError if a file given by its path is missing
+    or unreadable.
     """
     if isinstance(name_or_path, Path):
         return _file(name_or_path)

@@ -300,11 +300,8 @@ def read_sam_weights(path: str | Path) -> dict[str, torch.Tensor]:
 
     Large files are memory-mapped where their format allows.
 
-    Raises
-    ------
-    ValueError
-        If the file is damaged, or holds anything but named floating-point tensors, NaN or
-        infinity; the message says which.
+    Raises ValueError if the file is damaged, or holds anything but named floating-point tensors,
+    NaN or infinity.
     """
     path = Path(path)
     tensors = named_tensors(path, read_torch_file(path))
@@ -348,10 +345,7 @@ def read_torch_file(path: Path, stand_ins: Sequence[Callable[..., Any]] = ()) ->
 def named_tensors(path: Path, values: Any) -> dict[str, torch.Tensor]:
     """Check that `values` is a dict of plain tensors by name, no larger than the file.
 
-    Raises
-    ------
-    ValueError
-        If it is something else; the message says what was found.
+    Raises ValueError if it is something else.
     """
     import torch
 

@@ -12,11 +12,13 @@ from rich.text import Text
 
 from napari_simmat._text import pluralize
 from napari_simmat.benchmark.experiments import BenchmarkConfig, ExperimentName
-from napari_simmat.cli.segment import DEFAULTS, parse_channel_option
+from napari_simmat.cli.segment import DEFAULTS
 from napari_simmat.cli.terminal import (
+    DEFAULT_CHANNELS,
     DEFAULT_COMPUTE,
     DEFAULT_OUTPUT,
     FLAG,
+    ChannelOptions,
     ComputeOptions,
     OutputOptions,
     Terminal,
@@ -106,10 +108,8 @@ def evaluate(
     most: int | None = None,
     output: Path | None = None,
     history: Path | None = None,
-    channels: str | None = None,
-    channel_axis: int | None = None,
-    pixel_ratio: float = 1.0,
     overwrite: Annotated[bool, FLAG] = False,
+    channels: ChannelOptions = DEFAULT_CHANNELS,
     automatic: Annotated[AutomaticSettings, AUTOMATIC] = DEFAULTS,
     compute: ComputeOptions = DEFAULT_COMPUTE,
     speech: OutputOptions = DEFAULT_OUTPUT,
@@ -160,12 +160,6 @@ def evaluate(
     history
         A file to which each run adds a line. Results that are worse by more than 0.02 than in the
         best earlier run on the same images are reported.
-    channels
-        Channels of the model, by name or number from 0, separated by commas, e.g. 0,2,DAPI.
-    channel_axis
-        Axis of the channels, counted from 0, if a file does not say.
-    pixel_ratio
-        Height of a pixel over its width, if a file does not say.
     overwrite
         Replace existing results.
     automatic
@@ -188,9 +182,9 @@ def evaluate(
         clicks=clicks,
         smallest=smallest,
         most=most,
-        channels=parse_channel_option(channels),
-        channel_axis=channel_axis,
-        pixel_ratio=pixel_ratio,
+        channels=channels.selection,
+        channel_axis=channels.channel_axis,
+        pixel_ratio=channels.pixel_ratio,
         automatic=automatic,
     )
     files = find_labelled_files(data)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ from napari_simmat.cli.terminal import DEFAULT_OUTPUT, FLAG, OutputOptions
 
 if TYPE_CHECKING:
     from napari_simmat.checkpoints.registry import ModelEntry
+    from napari_simmat.models.spec import ModelSpec
 
 
 models = App(
@@ -31,15 +33,10 @@ Your own models are in the user's data folder, or in the folder NAPARI_SIMMAT_HO
 )
 
 
-@models.default
-def show(speech: OutputOptions = DEFAULT_OUTPUT) -> None:
-    """List all models: built in, downloaded, to be downloaded, your own."""
-    listing(speech)
-
-
 @models.command(name="list")
+@models.default
 def listing(speech: OutputOptions = DEFAULT_OUTPUT) -> None:
-    """List all models: built in, downloaded, to be downloaded, your own."""
+    """List all models: built in, downloaded, downloadable, and your own."""
     from napari_simmat.checkpoints.registry import list_models
     from napari_simmat.io.files import format_size
 
@@ -90,8 +87,8 @@ def info(name: str, /, speech: OutputOptions = DEFAULT_OUTPUT) -> None:
         "description": spec.description,
         "modality": spec.modality,
         "channels": ", ".join(f"{c.name} [{c.unit}]" if c.unit else c.name for c in spec.channels),
-        "normalisation": _normalization(entry),
-        "input": _input(entry),
+        "normalisation": _normalization(spec),
+        "input": _input(spec),
         "base": base if entry.is_base else f"{base}, SHA-256 {spec.base.sha256}",
         "transfer layer": f"{spec.transfer}, tuned: {spec.strategy}",
         **{f"metric {key}": _figures(value) for key, value in spec.metrics.items()},
@@ -242,10 +239,8 @@ def _figures(value: object) -> str:
     return str(value)
 
 
-def _normalization(entry: ModelEntry) -> str:
-    if entry.spec is None:
-        return ""
-    rule = entry.spec.normalization
+def _normalization(spec: ModelSpec) -> str:
+    rule = spec.normalization
     if rule.method == "none":
         return "values as they are"
     together = "all channels together" if rule.joint else "each channel"
@@ -253,10 +248,8 @@ def _normalization(entry: ModelEntry) -> str:
     return f"percentiles {rule.low:g} to {rule.high:g} of the whole stack, {together}{kept}"
 
 
-def _input(entry: ModelEntry) -> str:
-    if entry.spec is None:
-        return ""
-    size = entry.spec.input_size
+def _input(spec: ModelSpec) -> str:
+    size = spec.input_size
     return {
         "longest": f"longest side becomes {size.size} pixels",
         "stretch": f"both sides become {size.size} pixels",
@@ -265,8 +258,6 @@ def _input(entry: ModelEntry) -> str:
 
 
 def _entry_values(entry: ModelEntry) -> dict[str, Any]:
-    from dataclasses import asdict
-
     return {
         "name": entry.name,
         "kind": entry.kind,

@@ -10,9 +10,11 @@ from cyclopts import Parameter
 
 from napari_simmat._text import pluralize
 from napari_simmat.cli.terminal import (
+    DEFAULT_CHANNELS,
     DEFAULT_COMPUTE,
     DEFAULT_OUTPUT,
     FLAG,
+    ChannelOptions,
     ComputeOptions,
     OutputOptions,
     RemoteControl,
@@ -92,10 +94,8 @@ def segment(
     model: str,
     output: Path,
     prompts: str,
-    channels: str | None = None,
-    channel_axis: int | None = None,
-    pixel_ratio: float = 1.0,
     propagate: Annotated[bool, FLAG] = False,
+    channels: ChannelOptions = DEFAULT_CHANNELS,
     files: FileOptions = DEFAULT_FILES,
     automatic: Annotated[AutomaticSettings, AUTOMATIC] = DEFAULTS,
     scheduler: str | None = None,
@@ -159,13 +159,6 @@ def segment(
         auto to segment everything; a prompt file for all images; or same-stem: for each image the
         file beside it called STEM.csv, STEM_points.csv, STEM_boxes.csv, STEM_shapes.csv or
         STEM_prompts.tif.
-    channels
-        Channels of the model, by name or number from 0, separated by commas, e.g. 0,2,DAPI. An RGB
-        model accepts repetitions: 0,1,1.
-    channel_axis
-        Axis of the channels, counted from 0, if the file does not say.
-    pixel_ratio
-        Height of a pixel over its width, if the file does not say.
     propagate
         Propagate each object of a stack from the planes with prompts to all others, until it ends.
         A plane with negative points only marks where it is absent. Runs through depth (Z), or time
@@ -198,9 +191,9 @@ def segment(
         return 0
     config = SegmentConfig(
         model=model,
-        channels=parse_channel_option(channels),
-        channel_axis=channel_axis,
-        pixel_ratio=pixel_ratio,
+        channels=channels.selection,
+        channel_axis=channels.channel_axis,
+        pixel_ratio=channels.pixel_ratio,
         device=compute.device,
         precision=compute.precision,
         automatic=automatic,
@@ -222,16 +215,6 @@ def segment(
     values = [_outcome_values(outcome) for outcome in outcomes]
     terminal.result({"files": values, "skipped": _skipped_values(planned)})
     return int(failed)
-
-
-def parse_channel_option(text: str | None) -> tuple[int | str, ...] | None:
-    """Parse the option --channels."""
-    from napari_simmat.batch.inputs import parse_channels
-
-    try:
-        return None if text is None else parse_channels(text, ",")
-    except ValueError as error:
-        raise ValueError(f"--channels {error}") from None
 
 
 def _print_plan(terminal: Terminal, planned: Plan, only: bool) -> None:

@@ -124,8 +124,40 @@ class ComputeOptions:
     precision: Literal["auto", "exact", "fast"] = "auto"
 
 
+@Parameter(name="*", group="Channels")
+@dataclass(frozen=True, kw_only=True)
+class ChannelOptions:
+    """Channels and pixel shape of images.
+
+    Parameters
+    ----------
+    channels
+        Channels of the model in its order, by name or number from 0, separated by commas, e.g.
+        0,2,DAPI; all by default. An RGB model accepts repetitions: 0,1,1.
+    channel_axis
+        Axis of the channels, counted from 0, if a file does not say.
+    pixel_ratio
+        Height of a pixel over its width, if a file does not say.
+    """
+
+    channels: str | None = None
+    channel_axis: int | None = None
+    pixel_ratio: float = 1.0
+
+    @property
+    def selection(self) -> tuple[int | str, ...] | None:
+        """The parsed option --channels."""
+        from napari_simmat.batch.inputs import parse_channels
+
+        try:
+            return None if self.channels is None else parse_channels(self.channels, ",")
+        except ValueError as error:
+            raise ValueError(f"--channels {error}") from None
+
+
 DEFAULT_OUTPUT = OutputOptions()
 DEFAULT_COMPUTE = ComputeOptions()
+DEFAULT_CHANNELS = ChannelOptions()
 
 
 class Terminal:

@@ -13,8 +13,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from cyclopts import Parameter
 from rich.table import Table
 
-from napari_simmat.cli.segment import parse_channel_option
-from napari_simmat.cli.terminal import DEFAULT_OUTPUT, FLAG, OutputOptions, Terminal, print_event
+from napari_simmat.cli.terminal import (
+    DEFAULT_CHANNELS,
+    DEFAULT_OUTPUT,
+    FLAG,
+    ChannelOptions,
+    OutputOptions,
+    Terminal,
+    print_event,
+)
 from napari_simmat.progress import Job, Progress, finish, map_progress
 from napari_simmat.training.config import TrainConfig, practical_config
 
@@ -36,11 +43,6 @@ class LabelledData:
 
     Parameters
     ----------
-    channels
-        Channels of the model in its order, by name or number from 0, separated by commas, e.g.
-        0,2,DAPI; all by default.
-    channel_axis
-        Axis of the channels, if the file does not say.
     modality
         What the sensor measures; by default the folder's name.
     aims
@@ -49,21 +51,16 @@ class LabelledData:
         Share of the images for validation.
     smallest
         Ignore objects with no more pixels than this in an image scaled to 1024 x 1024.
-    pixel_ratio
-        Height of a pixel over its width, if the file does not say.
     scenes
         Drawn data: number of training scenes.
     scene_side
         Drawn data: side of a scene in pixels.
     """
 
-    channels: str | None = None
-    channel_axis: int | None = None
     modality: str = ""
     aims: str = ""
     share: float = 0.2
     smallest: int = 0
-    pixel_ratio: float = 1.0
     scenes: int = 200
     scene_side: int = 256
 
@@ -97,6 +94,7 @@ def train(
     base: str = "tiny",
     practical: Annotated[bool, FLAG] = False,
     labelled: LabelledData = DEFAULT_DATA,
+    channels: ChannelOptions = DEFAULT_CHANNELS,
     wanted: Annotated[
         GivenTrainConfig,
         Parameter(name="*", group="Training", negative="", consume_multiple=True),
@@ -165,7 +163,7 @@ def train(
     given = wanted.given
     config = practical_config(foundation.spec, **given) if practical else TrainConfig(**given)
     dataset = _finish_with_progress(
-        _read_dataset_job(data, labelled, config.seed), terminal, events
+        _read_dataset_job(data, labelled, channels, config.seed), terminal, events
     )
     folder = folder or output.with_name(f"{output.stem}-training")
     places = Devices(device=device, count=devices, nodes=nodes)
@@ -179,7 +177,9 @@ def train(
         _say_metrics(terminal, output, spec.metrics)
 
 
-def _read_dataset_job(data: str, labelled: LabelledData, seed: int) -> Job[Dataset]:
+def _read_dataset_job(
+    data: str, labelled: LabelledData, channels: ChannelOptions, seed: int
+) -> Job[Dataset]:
     """The data set from the options of the command."""
     from napari_simmat.datasets import aims as aims_module
     from napari_simmat.datasets import dataset as dataset_module
@@ -194,12 +194,12 @@ def _read_dataset_job(data: str, labelled: LabelledData, seed: int) -> Job[Datas
         return aims_module.from_aims(data, labelled.aims)
     wanted = dataset_module.DataConfig(
         modality=labelled.modality,
-        channels=parse_channel_option(labelled.channels),
-        channel_axis=labelled.channel_axis,
+        channels=channels.selection,
+        channel_axis=channels.channel_axis,
         share=labelled.share,
         seed=seed,
         smallest=labelled.smallest,
-        pixel_ratio=labelled.pixel_ratio,
+        pixel_ratio=channels.pixel_ratio,
     )
     return (yield from folder_module.read_folder_job(data, wanted))
 

@@ -50,10 +50,7 @@ def atomic_outputs(*targets: Path) -> Iterator[tuple[Path, ...]]:
     after a crash each target is the old file or the new one, never half of it. When the block (or
     a rename) fails or is interrupted, no new file is left.
 
-    Raises
-    ------
-    OutputError
-        If the disk is full, a folder cannot be written, or a target is a folder.
+    Raises OutputError if the disk is full, a folder cannot be written, or a target is a folder.
     """
     for target in targets:
         check_is_no_folder(target)
