@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from napari_simmat.engine.drawing import fullest_plane, overview
 from napari_simmat.engine.image_stack import ChannelStack
-from napari_simmat.engine.measurements import compact_labels
+from napari_simmat.engine.masks import label_windows
 from napari_simmat.io.readers import read_labels
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def write_rois(path: Path, segmented: SegmentedImage) -> None:
     Outlines run between the centres of inner and outer pixels, so that ImageJ fills exactly the
     object's pixels.
     """
-    from skimage.measure import find_contours, regionprops
+    from skimage.measure import find_contours
 
     labels, axes = segmented.painting.labels, segmented.loaded.axes
     with zipfile.ZipFile(path, "w") as archive:
@@ -146,13 +146,13 @@ def write_rois(path: Path, segmented: SegmentedImage) -> None:
             where = "".join(
                 f"-{letter.lower()}{i + 1:04d}" for letter, i in zip(axes, index, strict=False)
             )
-            numbered, numbers = compact_labels(labels[index])
-            for region in regionprops(numbered):
+            plane = labels[index]
+            for label, window in label_windows(plane):
                 # Contours count from pixel centres, ImageJ from pixel corners.
-                lines = find_contours(np.pad(region.image, 1).astype(np.float32), 0.5)
-                offset = np.array(region.bbox[:2]) - 0.5
+                lines = find_contours(np.pad(plane[window] == label, 1).astype(np.float32), 0.5)
+                offset = np.array([side.start for side in window]) - 0.5
                 outlines = [(line[:-1] + offset)[:, ::-1] for line in lines]
-                roi = _roi(outlines, f"{numbers[region.label]}{where}")
+                roi = _roi(outlines, f"{label}{where}")
                 _set_position(roi, axes[:-2], index)
                 entry = zipfile.ZipInfo(f"{roi.name}.roi", _ZIP_TIME)
                 archive.writestr(entry, roi.tobytes(), zipfile.ZIP_DEFLATED)

@@ -188,16 +188,21 @@ def bounding_box(mask: Mask) -> tuple[slice, ...] | None:
 
 def label_windows(labels: NDArray[Any]) -> list[tuple[int, Window]]:
     """Each label above 0, in order, and its bounding box as slices of rows and columns."""
-    there = np.where(labels > 0, labels, 0)
-    if there.max(initial=0) < there.size:
-        ids: list[int] = [*range(1, int(there.max(initial=0)) + 1)]
-        windows = ndi.find_objects(there.astype(np.intp))
-    else:  # boxes are listed up to the highest id
-        known, compact = np.unique(there, return_inverse=True)
-        ids = known[known > 0].tolist()
-        windows = ndi.find_objects(compact.reshape(there.shape) + bool(there.all()))
-    pairs = zip(ids, windows, strict=True)
-    return [(label, window) for label, window in pairs if window is not None]
+    compact, numbers = compact_labels(np.where(labels > 0, labels, 0))
+    windows = enumerate(ndi.find_objects(compact.astype(np.intp)), start=1)
+    return [(numbers[number], window) for number, window in windows if window is not None]
+
+
+def compact_labels(labels: NDArray[Any]) -> tuple[NDArray[Any], Sequence[int]]:
+    """Renumber labels that are very large; also returns the original label of each number.
+
+    Functions that find objects make tables as long as the largest label: 30 GB for a billion.
+    """
+    largest = int(labels.max(initial=0))
+    if largest <= max(_TABLE, labels.size):
+        return labels, range(largest + 1)
+    present = np.unique(labels[labels > 0])
+    return np.searchsorted(present, labels, side="right"), [0, *present.tolist()]
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_simmat.engine.masks import compact_labels
+
 SPATIAL = "ZYX"
 PART_SIDE = 1024
 """Side in pixels of the parts that are read at once."""
-_TABLE = 1 << 16
-"""Labels up to this, or to the number of pixels, may index a table."""
 
 
 @dataclass(frozen=True)
@@ -165,20 +165,6 @@ def measure_objects(
             region["label"] = numbers[region["label"]]
             rows.append(object_row(region, at, spatial, first, channels, size, scores))
     return rows
-
-
-def compact_labels(
-    labels: NDArray[np.integer[Any]],
-) -> tuple[NDArray[np.integer[Any]], Sequence[int]]:
-    """Renumber labels that are very large; also returns the original label of each number.
-
-    Functions that find objects make tables as long as the largest label: 30 GB for a billion.
-    """
-    largest = int(labels.max(initial=0))
-    if largest <= max(_TABLE, labels.size):
-        return labels, range(largest + 1)
-    present = np.unique(labels[labels > 0])
-    return np.searchsorted(present, labels, side="right"), [0, *present.tolist()]
 
 
 def object_row(

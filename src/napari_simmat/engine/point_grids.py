@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from napari_simmat.engine.masks import interior_point
-from napari_simmat.engine.measurements import compact_labels
+from napari_simmat.engine.masks import interior_point, label_windows
 from napari_simmat.engine.prompts import Prompt
 
 
@@ -61,23 +60,12 @@ def prompts_from_labels(labels: NDArray[Any]) -> list[Prompt]:
 
     The click is on the pixel deepest within the label. Raises ValueError if there is no label.
     """
-    from scipy.ndimage import find_objects
-
     prompts = []
-    labels, numbers = compact_labels(labels)
-    for number, found in enumerate(find_objects(labels), start=1):
-        if found is None:
-            continue
-        inside = labels[found] == number
-        y, x = interior_point(inside)
-        rows, columns = found
-        prompts.append(
-            Prompt(
-                points=((rows.start + y, columns.start + x),),
-                box=(rows.start, columns.start, rows.stop, columns.stop),
-                object=numbers[number],
-            )
-        )
+    for label, (rows, columns) in label_windows(labels):
+        y, x = interior_point(labels[rows, columns] == label)
+        point = rows.start + y, columns.start + x
+        box = rows.start, columns.start, rows.stop, columns.stop
+        prompts.append(Prompt(points=(point,), box=box, object=label))
     if not prompts:
         raise ValueError(
             "The label image for the seeds holds no label, only background; paint some objects "
