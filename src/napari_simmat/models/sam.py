@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import torch
 from segment_anything import sam_model_registry
-from segment_anything.modeling import MaskDecoder, TwoWayTransformer
+from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
 from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock
 from torch import Tensor, nn
 from torch.nn import functional
@@ -149,15 +149,8 @@ class SamNetwork(Network):
         if any(origin):
             raise ValueError("SAM encodes positions in its whole input; a crop has no origin.")
         prompts = self.prompt_encoder
+        sparse = embed_points(prompts, points, labels, prompts.input_image_size)
         with _full_precision(points.device):
-            # As `PromptEncoder._embed_points` and `_embed_boxes`, but without in-place changes.
-            position = prompts.pe_layer.forward_with_coords(points + 0.5, prompts.input_image_size)
-            kinds = torch.stack([each.weight[0] for each in prompts.point_embeddings])
-            sparse = torch.where(
-                (labels == -1)[..., None],
-                prompts.not_a_point_embed.weight[0],
-                position + kinds[labels.clamp(min=0)],
-            )
             dense = None if mask is None else prompts.mask_downscaling(mask)
         images, count = len(encoded.embedding), len(sparse)
         if images == 1:
@@ -248,6 +241,22 @@ class SamNetwork(Network):
             positions = self.prompt_encoder.get_dense_pe().flatten(2).mT.contiguous()
             cached = self._cached_positions = (matrix, matrix._version, positions)
         return cached[2]
+
+
+def embed_points(
+    prompts: PromptEncoder, points: Tensor, labels: Tensor, size: tuple[float, float]
+) -> Tensor:
+    """Embed points (N, K, 2) as x, y with labels (N, K): 1, 0, 2/3 box corners, -1 padding.
+
+    Positions are in units of `size`, height and width. The numbers are those of
+    `PromptEncoder._embed_points` and `_embed_boxes`, but nothing changes in place.
+    """
+    with _full_precision(points.device):
+        position = prompts.pe_layer.forward_with_coords(points + 0.5, size)
+        kinds = torch.stack([each.weight[0] for each in prompts.point_embeddings])
+        embedded = position + kinds[labels.clamp(min=0)]
+        padding = prompts.not_a_point_embed.weight[0]
+        return torch.where((labels == -1)[..., None], padding, embedded)
 
 
 def _full_precision(device: torch.device) -> torch.autocast:
@@ -420,8 +429,8 @@ def _attend_to_image(attention: Attention, queries: Tensor, image: ImageTokens) 
             for each in (image.placed, image.content)
         )
         with _autocast(content.dtype, content.device):
-            seen: Tensor = attention(q=queries, k=placed, v=content)
-        return seen.float()
+            attended: Tensor = attention(q=queries, k=placed, v=content)
+        return attended.float()
     heads = attention.num_heads
     query = _heads(attention.q_proj(queries), heads)
     query = query / math.sqrt(query.shape[-1])
@@ -430,12 +439,11 @@ def _attend_to_image(attention: Attention, queries: Tensor, image: ImageTokens) 
     logits = torch.cat([_product(rows, piece.mT) for piece in image.placed], dim=-1)
     weights = logits.softmax(-1)  # (N, heads * n, k)
     shares = torch.split(weights, [piece.shape[1] for piece in image.content], dim=-1)
-    found = queries.new_zeros(*rows.shape)
+    sums = queries.new_zeros(*rows.shape)
     for share, piece in zip(shares, image.content, strict=True):
-        found += _product(share, piece)
-    value = (
-        found.view(*query.shape[:3], -1) @ _by_head(_weight(attention.v_proj), heads).mT
-    )  # (N, heads, n, c)
+        sums += _product(share, piece)
+    sums = sums.view(*query.shape[:3], -1)
+    value = sums @ _by_head(_weight(attention.v_proj), heads).mT  # (N, heads, n, c)
     value = value + attention.v_proj.bias.view(heads, 1, -1)
     output: Tensor = attention.out_proj(value.transpose(1, 2).flatten(2))
     return output

@@ -33,7 +33,7 @@ from napari_simmat.models.multiscale import (
     trust,
 )
 from napari_simmat.models.network import DecodedMasks, Encoded, Network
-from napari_simmat.models.sam import ImageTokens, two_way
+from napari_simmat.models.sam import ImageTokens, embed_points, two_way
 from napari_simmat.models.tiny_encoder import (
     DENSE_CHANNELS,
     MASK_STRIDE,
@@ -276,7 +276,8 @@ class TinyNetwork(Network):
         prior = prompt_prior(DensePixels(encoded.maps["dense"]), points, labels, mask)
         prior = prior + click_bumps(points, labels, prior.shape[-2:])
         shift = torch.tensor([origin[1], origin[0]], dtype=points.dtype, device=points.device)
-        sparse = self.prompt_encoder.tokens(points + shift, labels)
+        unit = (POSITION_UNIT, POSITION_UNIT)
+        sparse = embed_points(self.prompt_encoder, points + shift, labels, unit)
         dense = self.prompt_encoder.mask_downscaling(prior / (MAX_PRIOR_LOGIT / 2))
         height, width = encoded.embedding.shape[-2:]
         positions = self.prompt_encoder.grid(height, width, origin)
@@ -285,16 +286,6 @@ class TinyNetwork(Network):
 
 class TinyPromptEncoder(PromptEncoder):
     """SAM's prompt encoder with positions in pixels instead of fractions of a fixed image."""
-
-    def tokens(self, points: Tensor, labels: Tensor) -> Tensor:
-        """Embed points (N, K, 2) as x, y with labels (N, K): 1, 0, 2/3 box corners, -1 none."""
-        with torch.autocast(points.device.type, enabled=False):  # bfloat16 is too coarse
-            position = self.pe_layer.forward_with_coords(
-                points + 0.5, (POSITION_UNIT, POSITION_UNIT)
-            )
-        kinds = torch.stack([each.weight[0] for each in self.point_embeddings])
-        embedded = position + kinds[labels.clamp(min=0)]
-        return torch.where((labels == -1)[..., None], self.not_a_point_embed.weight[0], embedded)
 
     def grid(self, height: int, width: int, origin: tuple[float, float] = (0, 0)) -> Tensor:
         """Positions of an embedding's cells, (1, C, height, width); `origin` is y, x in pixels."""

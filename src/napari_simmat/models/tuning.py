@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -35,8 +36,11 @@ from napari_simmat.models.tiny_encoder import TokenAttention
 from napari_simmat.models.transfer import transfer_layer
 
 ARCHITECTURES = (*EMBEDDED, "vit_b", "vit_l", "vit_h")
-# By width and depth of the image encoder.
 _SAM_SHAPES = {(768, 12): "vit_b", (1024, 24): "vit_l", (1280, 32): "vit_h"}
+"""Width and depth of the image encoder -> SAM's variant."""
+REFERENCE_WIDTH = 768
+"""Token width to which the sizes of `STRATEGIES` refer: that of ViT-B."""
+Parameters = Iterable[nn.Parameter]
 
 
 def build_network(
@@ -105,11 +109,6 @@ def architecture_of(state: Mapping[str, Tensor]) -> str:
         ) from None
 
 
-REFERENCE_WIDTH = 768
-"""Token width to which the sizes of `STRATEGIES` refer: that of ViT-B."""
-Parameters = Iterable[nn.Parameter]
-
-
 @dataclass(frozen=True)
 class Strategy:
     """One way of tuning.
@@ -167,10 +166,10 @@ def tune(network: Network, strategy: str, size: int | None = None) -> TunedParam
     with torch.device(network.projection.weight.device):
         chosen = {id(parameter) for parameter in row.apply(network, size)}
     network.train(network.training)  # also the new modules
-    own = network.transfer_names()
+    transfer = network.transfer_names()
     names = []
     for name, parameter in network.named_parameters():
-        trained = name in own or id(parameter) in chosen
+        trained = name in transfer or id(parameter) in chosen
         parameter.requires_grad_(trained)
         if trained:
             names.append(name)
@@ -266,15 +265,8 @@ def _adapter(network: Network, size: int) -> Parameters:
     return new
 
 
-def _prompt(network: Network, size: int) -> Parameters:
-    return _extended(network, size, LearnedTokens)
-
-
-def _prefix(network: Network, size: int) -> Parameters:
-    return _extended(network, size, LearnedPrefix)
-
-
 def _extended(network: Network, size: int, kind: Callable[[int, int], Extra]) -> Parameters:
+    """Adds learned tokens of a `kind` to every attention."""
     new: list[nn.Parameter] = []
     for block in _blocks(network):
         extra = kind(block.attn.qkv.in_features, size)
@@ -314,8 +306,8 @@ STRATEGIES: dict[str, Strategy] = {
     "lora": Strategy(_lora, 100),
     "lora_conv": Strategy(_lora_conv, 100),
     "adapter": Strategy(_adapter, 200),
-    "prompt": Strategy(_prompt, 400),
-    "prefix": Strategy(_prefix, 200),
+    "prompt": Strategy(partial(_extended, kind=LearnedTokens), 400),
+    "prefix": Strategy(partial(_extended, kind=LearnedPrefix), 200),
     "full": Strategy(_full),
     "scratch": Strategy(_everything, whole=True),
 }

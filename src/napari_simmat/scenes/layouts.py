@@ -103,15 +103,10 @@ def _crowd(
             middle = clusters[rng.integers(len(clusters))]
             centre = as_point(middle + rng.normal(0, spread, 2))
         size = radius * np.exp(rng.normal(0, variation))
-        claimed = canvas.claim_blob(
-            rng,
-            centre,
-            size,
-            irregularity=irregularity,
-            elongation=elongation * np.exp(abs(rng.normal(0, 0.1))),
-            overlap=overlap,
-        )
-        if claimed:
+        own = elongation * np.exp(abs(rng.normal(0, 0.1)))
+        if canvas.claim_blob(
+            rng, centre, size, irregularity=irregularity, elongation=own, overlap=overlap
+        ):
             placed.append((canvas.count, centre, size))
         if canvas.count >= most:
             break
@@ -133,13 +128,9 @@ def discs(rng: np.random.Generator, shape: Shape) -> Drawing:
         centres = np.stack([random_position(rng, shape, margin=-radius / 2) for _ in range(count)])
     overlap = float(rng.choice([0.0, 0.02, 0.15]))
     for centre in centres[:MAX_OBJECTS]:
+        size, own = radius * np.exp(rng.normal(0, variation)), 1 + abs(rng.normal(0, 0.06))
         canvas.claim_blob(
-            rng,
-            as_point(centre),
-            radius * np.exp(rng.normal(0, variation)),
-            irregularity=irregularity,
-            elongation=1 + abs(rng.normal(0, 0.06)),
-            overlap=overlap,
+            rng, as_point(centre), size, irregularity=irregularity, elongation=own, overlap=overlap
         )
     return canvas.drawing()
 
@@ -341,14 +332,9 @@ def organs(rng: np.random.Generator, shape: Shape) -> Drawing:
     organ = RegionCanvas(shape)
     for _ in range(int(rng.integers(4, 16))):
         spot = as_point(np.asarray(centre) + rng.normal(0, 0.2 * side, 2))
-        organ.claim_blob(
-            rng,
-            spot,
-            log_uniform(rng, max(5.0, 0.04 * side), 0.16 * side),
-            irregularity=0.08,
-            elongation=rng.uniform(1, 2),
-            overlap=0.35,
-        )
+        size = log_uniform(rng, max(5.0, 0.04 * side), 0.16 * side)
+        elongation = rng.uniform(1, 2)
+        organ.claim_blob(rng, spot, size, irregularity=0.08, elongation=elongation, overlap=0.35)
     inside = trunk & (organ.regions > 0)
     canvas.regions[inside] = organ.regions[inside] + 2
     canvas.count = 2 + organ.count
@@ -377,15 +363,9 @@ def rods(rng: np.random.Generator, shape: Shape) -> Drawing:
         spot, angle = np.asarray(random_position(rng, shape)), rng.uniform(0, np.pi)
         links = int(rng.integers(2, 7)) if arrangement == "chains" else 1
         for _ in range(links):
-            placed = canvas.claim_rod(
-                as_point(spot),
-                length * np.exp(rng.normal(0, variation)),
-                width * np.exp(rng.normal(0, 0.04)),
-                angle,
-                bend=rng.normal(0, bend),
-                overlap=0.08,
-            )
-            if not placed:
+            size = length * np.exp(rng.normal(0, variation)), width * np.exp(rng.normal(0, 0.04))
+            own = rng.normal(0, bend)
+            if not canvas.claim_rod(as_point(spot), *size, angle, bend=own, overlap=0.08):
                 break
             previous, angle = angle, angle + rng.normal(0, 0.25)
             for turn in (previous, angle):
@@ -405,14 +385,9 @@ def _colonies(rng: np.random.Generator, canvas: RegionCanvas, width: float, bend
         colony = grow_colony(rng, cells, width * rng.uniform(0.85, 1.05), longest)
         middle = np.asarray(random_position(rng, shape, margin=0.15 * min(shape)))
         for centre, length, angle in zip(*colony, strict=True):
-            canvas.claim_rod(
-                as_point(centre + middle),
-                length + width,
-                width * np.exp(rng.normal(0, 0.04)),
-                angle,
-                bend=rng.normal(0, bend),
-                overlap=0.5,
-            )
+            size = length + width, width * np.exp(rng.normal(0, 0.04))
+            own, spot = rng.normal(0, bend), as_point(centre + middle)
+            canvas.claim_rod(spot, *size, angle, bend=own, overlap=0.5)
 
 
 class RodShapes(NamedTuple):

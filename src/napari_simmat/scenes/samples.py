@@ -257,7 +257,7 @@ def _bodies(rng: np.random.Generator, shape: tuple[int, int, int], count: int) -
     positions = np.stack(np.meshgrid(*axes, indexing="ij"))
     uneven = _noise(rng, shape, 12.0)
     labels, level = np.zeros(shape, np.int32), np.ones(shape, np.float32)
-    for number, (centre, radius) in enumerate(_places(rng, extent, count), start=1):
+    for number, (centre, radius) in enumerate(_place_bodies(rng, extent, count), start=1):
         rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
         radii = radius * rng.uniform(0.8, 1.25, 3)
         along = np.einsum("ij,jzyx->izyx", rotation, positions - centre[:, None, None, None])
@@ -268,7 +268,7 @@ def _bodies(rng: np.random.Generator, shape: tuple[int, int, int], count: int) -
     return labels
 
 
-def _places(
+def _place_bodies(
     rng: np.random.Generator, extent: Floats, count: int
 ) -> list[tuple[NDArray[np.float64], float]]:
     """Centres z, y, x and radii of bodies that hardly overlap and all cross the middle plane."""
