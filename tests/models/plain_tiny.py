@@ -125,7 +125,7 @@ def prior(dense, points, labels, box, mask):
         return logits.clamp(-10, 10)
 
     def fits(share, box):
-        """How well a guess fills a box: what lies inside, and whether it comes near each side."""
+        """How well a guess fills a box: its share inside, and whether it comes near each side."""
         x0, y0, x1, y1 = box
         held = share * (20 * covered(box) - 10).sigmoid()
         tall, wide = max(0.12 * (y1 - y0), 4), max(0.12 * (x1 - x0), 4)
@@ -265,11 +265,11 @@ def decode(w, encoded, points=(), labels=(), box=None, mask=None):
 
 
 def ordered(logits, quality, box, mask):
-    """The answer first: of a box or a mask's four masks the best, else the single mask."""
-    worth = [float(q) for q in quality]
+    """The best mask first: of a box or a mask the best of four, else the single mask."""
+    scores = [float(q) for q in quality]
     if box is not None:
-        worth = [w + fills(each, box) for w, each in zip(worth, logits, strict=True)]
-    best = worth.index(max(worth)) if box is not None or mask is not None else 0
+        scores = [w + fills(each, box) for w, each in zip(scores, logits, strict=True)]
+    best = scores.index(max(scores)) if box is not None or mask is not None else 0
     order = [best, *(i for i in range(4) if i != best)]
     return logits[order], quality[order]
 

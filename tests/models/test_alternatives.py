@@ -18,10 +18,10 @@ def squares(*sides: int) -> torch.Tensor:
     return logits
 
 
-def tried(worth: float, *sides: int) -> LevelPrediction:
-    """An answer on the finest level, whose window is the whole image."""
-    quality = torch.arange(len(sides)) / 10 + worth
-    return LevelPrediction(worth, LevelWindow(0, 0, 64, 64), 1.0, squares(*sides), quality)
+def prediction(confidence: float, *sides: int) -> LevelPrediction:
+    """A prediction on the finest level, whose window is the whole image."""
+    quality = torch.arange(len(sides)) / 10 + confidence
+    return LevelPrediction(confidence, LevelWindow(0, 0, 64, 64), 1.0, squares(*sides), quality)
 
 
 def sides_of(logits: torch.Tensor) -> list[int]:
@@ -29,31 +29,32 @@ def sides_of(logits: torch.Tensor) -> list[int]:
 
 
 def test_other_scales_come_before_other_masks_by_their_worth() -> None:
-    answer = with_alternatives(
-        [tried(0.2, 20, 1, 1, 1), tried(0.6, 10, 4, 6, 8), tried(0.4, 30, 2, 2, 2)], GRID
+    result = with_alternatives(
+        [prediction(0.2, 20, 1, 1, 1), prediction(0.6, 10, 4, 6, 8), prediction(0.4, 30, 2, 2, 2)],
+        GRID,
     )
-    assert sides_of(answer.logits) == [10, 30, 20, 4]
-    torch.testing.assert_close(answer.predicted_iou, torch.tensor([0.6, 0.4, 0.2, 0.7]))
+    assert sides_of(result.logits) == [10, 30, 20, 4]
+    torch.testing.assert_close(result.predicted_iou, torch.tensor([0.6, 0.4, 0.2, 0.7]))
 
 
 def test_what_repeats_an_earlier_mask_comes_last() -> None:
-    answer = with_alternatives([tried(0.6, 20, 19, 12, 8), tried(0.4, 20, 5, 5, 5)], GRID)
-    assert sides_of(answer.logits) == [20, 12, 8, 20]
+    result = with_alternatives([prediction(0.6, 20, 19, 12, 8), prediction(0.4, 20, 5, 5, 5)], GRID)
+    assert sides_of(result.logits) == [20, 12, 8, 20]
 
 
 def test_alone_a_level_keeps_its_masks_in_their_order() -> None:
-    answer = with_alternatives([tried(0.6, 20, 19, 20, 8)], GRID)
-    assert sides_of(answer.logits) == [20, 19, 20, 8]
+    result = with_alternatives([prediction(0.6, 20, 19, 20, 8)], GRID)
+    assert sides_of(result.logits) == [20, 19, 20, 8]
 
 
 def test_an_empty_mask_comes_last_unless_it_is_the_answer() -> None:
-    answer = with_alternatives([tried(0.6, 0, 0, 3, 0), tried(0.1, 0, 1, 1, 1)], GRID)
-    assert sides_of(answer.logits) == [0, 3, 0, 0]
+    result = with_alternatives([prediction(0.6, 0, 0, 3, 0), prediction(0.1, 0, 1, 1, 1)], GRID)
+    assert sides_of(result.logits) == [0, 3, 0, 0]
 
 
 def test_a_coarser_scale_is_placed_on_the_same_grid() -> None:
     coarse = LevelPrediction(
         0.3, LevelWindow(0, 0, 32, 32), 0.5, torch.full((4, 16, 16), 4.0), torch.ones(4)
     )
-    answer = with_alternatives([tried(0.6, 10, 4, 6, 8), coarse], GRID)
-    assert sides_of(answer.logits) == [10, 32, 4, 6]
+    result = with_alternatives([prediction(0.6, 10, 4, 6, 8), coarse], GRID)
+    assert sides_of(result.logits) == [10, 32, 4, 6]

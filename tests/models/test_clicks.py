@@ -1,4 +1,4 @@
-"""Clicks that are decoded together are answered as each alone."""
+"""Clicks that are decoded together get the masks of each alone."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def test_together_as_alone(tiny, encoded) -> None:
     for click, placed in zip(clicks, together, strict=True):
         alone = tiny.decode(encoded, click[None], torch.ones(1))
         height, width = placed.logits.shape[1:]
-        answer = alone.logits[0]
-        part = answer[placed.top : placed.top + height, placed.left : placed.left + width].clone()
+        whole = alone.logits[0]
+        part = whole[placed.top : placed.top + height, placed.left : placed.left + width].clone()
         torch.testing.assert_close(placed.logits[0], part, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(
             placed.predicted_iou[0], alone.predicted_iou[0], rtol=1e-4, atol=1e-5
         )
-        outside = answer.clone()
+        outside = whole.clone()
         outside[placed.top : placed.top + height, placed.left : placed.left + width] = -1
         assert (outside < 0).all()
 

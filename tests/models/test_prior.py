@@ -1,4 +1,4 @@
-"""The dense prior: which pixel stands for a box, and what a guess from it looks like."""
+"""The dense prior: the pixel that represents a box, and the first guess from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`tiny` at several scales: which are made, where windows lie, what is answered where."""
+"""`tiny` at several scales: the pyramid, its windows, and the levels chosen for prompts."""
 
 from __future__ import annotations
 
@@ -147,19 +147,19 @@ def test_the_levels_suit_the_extent():
 
     nowhere = torch.zeros(0, 2)
 
-    def asked(side: float, whole: bool = True) -> list[float]:
+    def tried_scales(side: float, whole: bool = True) -> list[float]:
         extent = PromptExtent((0, 0), (side, side), whole)
         return [each.scale for each in candidate_levels(levels, extent, nowhere)]
 
-    assert asked(20) == [1, 0.5]
-    assert asked(70) == [1, 0.5]
-    assert asked(90) == [1, 0.5]  # 76 pixels on the first one, 38 on the second
-    assert asked(120) == [0.5, 0.25]
-    assert asked(180) == [0.5, 0.25]
-    assert asked(240) == [0.25, 0.125]
-    assert asked(500) == [0.25, 0.125]
-    assert asked(1024) == [0.125]  # on the others it does not fit into a window
-    assert asked(300, whole=False) == [0.5, 0.25, 0.125]  # its size is not known
+    assert tried_scales(20) == [1, 0.5]
+    assert tried_scales(70) == [1, 0.5]
+    assert tried_scales(90) == [1, 0.5]  # 76 pixels on the first one, 38 on the second
+    assert tried_scales(120) == [0.5, 0.25]
+    assert tried_scales(180) == [0.5, 0.25]
+    assert tried_scales(240) == [0.25, 0.125]
+    assert tried_scales(500) == [0.25, 0.125]
+    assert tried_scales(1024) == [0.125]  # on the others it does not fit into a window
+    assert tried_scales(300, whole=False) == [0.5, 0.25, 0.125]  # its size is not known
     folded = PromptExtent((0, 0), (150, 150), whole=True, thickness=14.0)  # as far as it fits
     assert [each.scale for each in candidate_levels(levels, folded, nowhere)] == [1, 0.5]
     long = PromptExtent((0, 0), (800, 10), whole=True)
@@ -204,7 +204,7 @@ def test_how_well_masks_fill_a_box():
     softer = torch.where(masks > 0, masks, -12.0)  # it ends a quarter of a cell earlier
     sides = (40 - 2 * 0.5) * (20 - 2 * 0.5)
     assert box_iou(softer, corners)[0].item() == pytest.approx(sides / 800)
-    beyond = torch.tensor([[29.5, 19.5], [169.5, 39.5]])  # what lies outside does not count
+    beyond = torch.tensor([[29.5, 19.5], [169.5, 39.5]])  # parts outside the window do not count
     assert box_iou(masks, beyond)[0].item() == pytest.approx(800 / 1400)
 
 
@@ -230,7 +230,7 @@ def test_attention_over_many_tokens_is_that_of_the_span_around_each_block():
     torch.manual_seed(0)
     attention = TokenAttention(12, 2, qkv_bias=True)
     tokens = torch.randn(1, 70, 40, 12)
-    answer = attention(tokens)
+    output = attention(tokens)
     for rows, near_rows in (((0, 16), (0, 32)), ((32, 48), (24, 56)), ((64, 70), (38, 70))):
         for columns, near_columns in (((0, 16), (0, 32)), ((32, 40), (8, 40))):
             near = tokens[:, slice(*near_rows), slice(*near_columns)]
@@ -238,7 +238,7 @@ def test_attention_over_many_tokens_is_that_of_the_span_around_each_block():
             here = attention(near)[
                 :, rows[0] - top : rows[1] - top, columns[0] - left : columns[1] - left
             ]
-            assert torch.allclose(answer[:, slice(*rows), slice(*columns)], here, atol=1e-5)
+            assert torch.allclose(output[:, slice(*rows), slice(*columns)], here, atol=1e-5)
 
 
 @torch.no_grad()
@@ -298,7 +298,7 @@ def test_a_level_in_tiles_is_nearly_the_level_at_once(contrast, monkeypatch):
 @torch.no_grad()
 @pytest.mark.parametrize("factor", [2, 4])
 def test_an_enlarged_image_gets_the_enlarged_mask(factor):
-    """Of discs on a plain ground, at 2 and 4 times the size: the answer is nearly the same."""
+    """Discs on a plain background, enlarged 2 and 4 times: the mask is nearly the same."""
     y, x = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")
     image = torch.full((1, 3, 256, 256), -1.0)
     for cy, cx, radius in ((60, 70, 14), (180, 160, 40), (60, 200, 24)):

@@ -71,7 +71,7 @@ def test_equals_the_plain_reference(network, size, kind):
     assert relative(batched[0][0], logits) < 1e-4
     assert relative(batched[1][0], quality) < 1e-4
     if max(size) <= WINDOW:  # the whole image is one window
-        answer = network.decode(
+        result = network.decode(
             ours,
             None if points is None else torch.tensor(points),
             None if labels is None else torch.tensor(labels),
@@ -79,8 +79,8 @@ def test_equals_the_plain_reference(network, size, kind):
             None if mask is None else mask[None, None],
         )
         logits, quality = plain_tiny.ordered(logits, quality, box, mask)
-        assert relative(answer.logits, logits) < 1e-4
-        assert relative(answer.predicted_iou, quality) < 1e-4
+        assert relative(result.logits, logits) < 1e-4
+        assert relative(result.predicted_iou, quality) < 1e-4
 
 
 def test_both_kernels_of_the_attention_are_compared():
@@ -97,9 +97,9 @@ def test_a_batch_of_prompts_on_two_images_equals_single_ones(network):
     logits, quality = network.decode_batch(network.encode(images), points, labels)
     for number in range(6):
         alone = network.encode(images[number // 3][None])
-        answer = network.decode(alone, points[number, :1], labels[number, :1])
-        assert relative(logits[number], answer.logits) < 1e-4
-        assert relative(quality[number], answer.predicted_iou) < 1e-4
+        result = network.decode(alone, points[number, :1], labels[number, :1])
+        assert relative(logits[number], result.logits) < 1e-4
+        assert relative(quality[number], result.predicted_iou) < 1e-4
 
 
 @torch.no_grad()
@@ -117,7 +117,7 @@ def test_answers_are_exact_in_half_precision_too(network):
 
 @torch.no_grad()
 def test_positions_move_with_the_image(network):
-    """Moved by whole tokens with everything around it constant, the answer moves along."""
+    """An object moved by whole tokens on a constant background moves its mask."""
     image = torch.zeros(1, 3, 192, 192)
     torch.manual_seed(3)
     image[..., 64:112, 64:112] = torch.randn(3, 48, 48)
@@ -131,20 +131,20 @@ def test_positions_move_with_the_image(network):
 
 @torch.no_grad()
 def test_a_corrected_mask_is_not_taken_from_a_level_too_coarse_for_it(network, monkeypatch):
-    """Of two levels that are as sure within a hundredth, the finer one answers."""
+    """Of two levels whose predicted IoU differs by a hundredth, the finer one is chosen."""
     mask = torch.full((1, 1, 128, 128), -5.0)
     mask[..., 58:70, 58:70] = 5
     encoded = finish(network.encode_job(torch.zeros(1, 3, 256, 256)))
-    asked = []
+    scales = []
 
     def in_window(level, window, *_):
-        asked.append(level.scale)
+        scales.append(level.scale)
         part = window.mask(mask, level.scale)[0].expand(4, -1, -1)
         return part, torch.tensor([0.8 if level.scale == 2 else 0.81, 0.1, 0.1, 0.1])
 
     monkeypatch.setattr(network, "_in_window", in_window)
     found = network.decode(encoded, torch.tensor([[128.0, 128.0]]), torch.tensor([1]), mask=mask)
-    assert asked == [2, 1]
+    assert scales == [2, 1]
     assert found.predicted_iou[0] == 0.8
 
 
@@ -157,9 +157,9 @@ def test_local_contrast_finds_the_dim_beside_the_bright():
     image[..., 20:30, 20:30] = 0.5
     alone = local(image) - image
     image[..., 120:130, 120:130] = 50.0
-    beside = local(image) - image
-    assert torch.equal(beside[..., :60, :60], alone[..., :60, :60])
-    dim, ground = beside[0, 0, 20:30, 20:30], beside[0, 0, 32:40, 32:40]
+    contrast = local(image) - image
+    assert torch.equal(contrast[..., :60, :60], alone[..., :60, :60])
+    dim, ground = contrast[0, 0, 20:30, 20:30], contrast[0, 0, 32:40, 32:40]
     assert dim.mean() - ground.mean() > 2  # deviations, of a square that is 0.5 higher
     lone = torch.zeros(1, 4, 160, 160)
     lone[..., 80, 80] = 50.0

@@ -35,7 +35,7 @@ def tuned_network(strategy, size=None, transfer="simmat", channels=2):
     return network, base, tune(network, strategy, size)
 
 
-def answer(network, channels=2):
+def predict(network, channels=2):
     torch.manual_seed(2)
     return network.decode(network.encode(torch.randn(1, channels, 64, 64)), **CLICK)
 
@@ -93,7 +93,7 @@ def test_what_begins_at_zero_begins_as_the_base(strategy):
     network, base, _ = tuned_network(strategy)
     plain = build_network("tiny", channels=2, transfer="simmat")
     plain.load_state_dict(base)
-    ours, theirs = answer(network), answer(plain)
+    ours, theirs = predict(network), predict(plain)
     assert torch.equal(ours.logits, theirs.logits)
     assert torch.equal(ours.predicted_iou, theirs.predicted_iou)
 
@@ -117,12 +117,12 @@ def test_what_is_added_acts_in_encoder_and_decoder(strategy):
 @torch.no_grad()
 def test_merged_lora_gives_the_same_masks_at_no_cost(strategy):
     network, base, tuned = tuned_network(strategy)
-    untouched = answer(network)
+    untouched = predict(network)
     disturb(network, tuned.names)
-    ours = answer(network)
+    ours = predict(network)
     assert not torch.allclose(ours.logits, untouched.logits, atol=0.1)
     merge(network)
-    theirs = answer(network)
+    theirs = predict(network)
     torch.testing.assert_close(ours.logits, theirs.logits, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(ours.predicted_iou, theirs.predicted_iou, rtol=1e-4, atol=1e-4)
     assert set(network.state_dict()) == set(base)
@@ -185,7 +185,7 @@ def test_sams_attention_sees_learned_tokens_without_position_bias(kind):
         more_key, more_value = stock.qkv(extra.tokens)[0].split(8, dim=-1)[1:]
     else:
         more_key, more_value = extra.key[0], extra.value[0]
-    wanted = torch.zeros_like(x)
+    expected = torch.zeros_like(x)
     for b in range(2):
         for head in range(2):
             part = slice(4 * head, 4 * head + 4)
@@ -200,8 +200,8 @@ def test_sams_attention_sees_learned_tokens_without_position_bias(kind):
                             logits.append(query[i, j] @ key[k, n] / 2 + bias)
                     logits += [query[i, j] @ each / 2 for each in more_key[:, part]]
                     values = torch.cat([value.reshape(15, 4), more_value[:, part]])
-                    wanted[b, i, j, part] = torch.stack(logits).softmax(0) @ values
-    torch.testing.assert_close(ours(x), stock.proj(wanted), rtol=1e-4, atol=1e-5)
+                    expected[b, i, j, part] = torch.stack(logits).softmax(0) @ values
+    torch.testing.assert_close(ours(x), stock.proj(expected), rtol=1e-4, atol=1e-5)
     assert set(ours.state_dict()) > set(stock.state_dict())
 
 
@@ -238,9 +238,9 @@ def test_the_decoders_adapter_reads_the_tokens_before_their_norm(first):
     stock.norm3.register_forward_pre_hook(lambda _, given: seen.update(sum=given[0]))
     stock(tokens, image, here, there)
     torch.nn.init.normal_(ours.adapter.up.weight)
-    beside = 0.1 * ours.adapter.up(F.relu(ours.adapter.down(seen["before"])))
-    wanted = ours.norm3(seen["sum"] + beside)
-    torch.testing.assert_close(ours(tokens, image, here, there)[0], wanted)
+    adapted = 0.1 * ours.adapter.up(F.relu(ours.adapter.down(seen["before"])))
+    expected = ours.norm3(seen["sum"] + adapted)
+    torch.testing.assert_close(ours(tokens, image, here, there)[0], expected)
 
 
 @pytest.mark.parametrize("kind", [LearnedTokens, LearnedPrefix])

@@ -34,7 +34,7 @@ PROMPTS["a box, a click and a mask"] = {
 
 
 def stock_sam() -> Sam:
-    """Two heads, so that a click's tokens are few beside the attentions' inner width."""
+    """Two heads, so that a click's tokens are few compared to the attentions' inner width."""
     stock = small_sam(SIDE)
     torch.manual_seed(0)
     stock.mask_decoder = MaskDecoder(
@@ -154,7 +154,7 @@ TERMS = [
 @pytest.mark.parametrize("name", TERMS)
 @torch.no_grad()
 def test_each_term_matters(network: SamNetwork, encoded: Encoded, name: str) -> None:
-    """The parity above means something: without the term the answer differs."""
+    """The parity above is not trivial: without the term the result differs."""
     stock = copy.deepcopy(network)
     network.get_parameter(name).zero_()
     logits, _ = by_stock(stock, encoded, **PROMPTS["a click"])
@@ -191,9 +191,9 @@ def test_every_strategy_answers_as_while_it_is_trained(
         assert relative(unmerged.logits, expected.logits) < 1e-5
         merged = copy.deepcopy(network)
         merge(merged)
-        answer = merged.decode(encoded, **PROMPTS[kind])
-        assert relative(answer.logits, expected.logits) < 1e-5
-        assert relative(answer.predicted_iou, expected.predicted_iou) < 1e-5
+        result = merged.decode(encoded, **PROMPTS[kind])
+        assert relative(result.logits, expected.logits) < 1e-5
+        assert relative(result.predicted_iou, expected.predicted_iou) < 1e-5
 
 
 @pytest.mark.parametrize("kind", PROMPTS)

@@ -37,7 +37,7 @@ def staged() -> list[Scene]:
     return [benchmark_scene(seed, 160) for seed in range(8)]
 
 
-def told_apart(values: np.ndarray, scene: Scene) -> float:
+def explained_variance(values: np.ndarray, scene: Scene) -> float:
     """Share 0..1 of the variance that regions explain: 1 where each has a value of its own."""
     index = np.arange(scene.n_regions)
     count = np.bincount(scene.regions.ravel(), minlength=len(index))
@@ -204,13 +204,13 @@ def test_columns_of_a_heat_camera_have_offsets_of_their_own(staged: list[Scene])
 
 
 def test_near_infrared_fields_differ_by_the_lamps_light(staged: list[Scene]) -> None:
-    """An image tells little; what rows differ by tells regions apart, not by their colours."""
+    """Regions differ little in an image, but in the difference of rows, and not by colour."""
     single, difference, colours = [], [], []
     for number, scene in enumerate(staged):
         counts = SENSORS["near_infrared"].render(scene, np.random.default_rng(number))[0]
         fields = abs(ndi.convolve1d(counts, [1, -2, 1], axis=0)) / 2
-        single.append(told_apart(counts, scene))
-        difference.append(told_apart(ndi.gaussian_filter(fields, 1), scene))
+        single.append(explained_variance(counts, scene))
+        difference.append(explained_variance(ndi.gaussian_filter(fields, 1), scene))
         pair = by_object(fields, scene), by_object(scene.albedo.mean(axis=-1), scene)
         colours.append(np.corrcoef(*pair)[0, 1])
     assert np.mean(single) < 0.3
@@ -242,8 +242,10 @@ def test_one_band_tells_little_and_differences_tell_much(staged: list[Scene]) ->
         for scene in staged:
             image = SENSORS[name].render(scene, np.random.default_rng(5))
             cues = ndi.gaussian_filter(spectral_contrasts(image), (0, 0.7, 0.7))
-            single.append(np.mean([told_apart(np.log(np.maximum(b, 1)), scene) for b in image]))
-            several.append(max(told_apart(cue, scene) for cue in cues))
+            single.append(
+                np.mean([explained_variance(np.log(np.maximum(b, 1)), scene) for b in image])
+            )
+            several.append(max(explained_variance(cue, scene) for cue in cues))
         assert np.mean(single) < 0.35, name
         assert np.mean(several) > 0.7, name
 

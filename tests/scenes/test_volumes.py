@@ -1,4 +1,4 @@
-"""A drawn stack: the same for a seed, exact labels, bodies that end within it."""
+"""A drawn stack: equal for equal seeds, exact labels, bodies that vary between planes."""
 
 from __future__ import annotations
 
