@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ from napari_simmat.training.pretrain import (
     export_base,
     pretrain_job,
 )
-from napari_simmat.training.run_folder import RunFolder
+from napari_simmat.training.run_folder import IS_OUTDATED, RunFolder
 from napari_simmat.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("small_training")
@@ -137,7 +138,8 @@ def test_a_folder_with_another_training_is_not_mixed_with_this_one(tmp_path):
 
 def test_a_state_of_an_earlier_version_is_refused(tmp_path):
     torch.save({"config": "{}", "step": 3}, tmp_path / "state.pt")
-    with pytest.raises(ValueError, match=r"state\.pt was written by an earlier version"):
+    message = re.escape(IS_OUTDATED.format(tmp_path / "state.pt"))
+    with pytest.raises(ValueError, match=message):
         finish(pretrain_job(config(), tmp_path))
 
 

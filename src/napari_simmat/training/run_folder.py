@@ -30,6 +30,29 @@ STATE_FILE, BEST_FILE, LOG_FILE, STOP_FILE, LOCK_FILE = (
 )
 _OLD = {"config", "losses"}
 """Keys of a state that only earlier versions wrote."""
+IS_RUNNING = "Another training is running in {}; wait for it, or choose another folder."
+IS_DAMAGED = (
+    "{} is damaged, so no training can resume from it ({}). Delete it, or choose another folder."
+)
+IS_OUTDATED = (
+    "{} was written by an earlier version, from which no training can resume. Delete it, or choose "
+    "another folder."
+)
+LACKS_FILE = (
+    "{} holds a training without its best checkpoint, {}; put that back, or choose another folder."
+)
+HAS_OTHER_DATA = (
+    "{} holds a training on other data: images, labels or channels have changed. Choose another "
+    "folder, or delete it to start again."
+)
+HAS_OTHER_SETTING = (
+    "{} holds a training with {} {}, not {}. Use its settings, choose another folder, or delete it "
+    "to start again."
+)
+NOT_WRITTEN = (
+    "{} could not be written; is the disk full? The training can be resumed from the state saved "
+    "before. ({})"
+)
 LOG_COLUMNS = ("step", "epoch", "learning_rate", "loss", "train_iou", "validation_iou")
 
 
@@ -52,9 +75,7 @@ class RunFolder:
             try:
                 self._lock.acquire()
             except Timeout:
-                raise ValueError(
-                    f"Another training is running in {path}; wait for it, or choose another folder."
-                ) from None
+                raise ValueError(IS_RUNNING.format(path)) from None
             except NotImplementedError:  # some clusters' file systems know no locks
                 logger.info("%s cannot be locked; start no second training in it.", path)
             (path / STOP_FILE).unlink(missing_ok=True)
@@ -77,11 +98,8 @@ class RunFolder:
             try:
                 torch.save({**state, "settings": json.dumps(settings)}, temporary)
             except RuntimeError as error:  # torch's writer of archives hides the system's error
-                raise OSError(
-                    f"{self.path / STATE_FILE} could not be written; is the disk full? The "
-                    "training can be resumed from the state saved before. "
-                    f"({str(error).splitlines()[0]})"
-                ) from error
+                reason = str(error).splitlines()[0]
+                raise OSError(NOT_WRITTEN.format(self.path / STATE_FILE, reason)) from error
 
     def log(self, row: Mapping[str, float]) -> None:
         """Add a row to the table and to TensorBoard; missing columns stay empty."""
@@ -170,21 +188,12 @@ def read_state(
         state = dict(torch.load(path, map_location="cpu", weights_only=True))
         before = {} if _OLD & state.keys() else json.loads(state["settings"])
     except Exception as error:
-        raise ValueError(
-            f"{path} is damaged, so no training can resume from it ({type(error).__name__}). "
-            "Delete it, or choose another folder."
-        ) from None
+        raise ValueError(IS_DAMAGED.format(path, type(error).__name__)) from None
     if not before:
-        raise ValueError(
-            f"{path} was written by an earlier version, from which no training can resume. Delete "
-            "it, or choose another folder."
-        )
+        raise ValueError(IS_OUTDATED.format(path))
     _check_settings(folder, before, json.loads(json.dumps(settings)))
     if not (folder / needs).exists():
-        raise ValueError(
-            f"{folder} holds a training without its best checkpoint, {needs}; put that back, or "
-            "choose another folder."
-        )
+        raise ValueError(LACKS_FILE.format(folder, needs))
     return state
 
 
@@ -202,15 +211,9 @@ def _check_settings(folder: Path, before: Mapping[str, Any], now: Mapping[str, A
         if before.get(name) == now.get(name):
             continue
         if name == "data":
-            raise ValueError(
-                f"{folder} holds a training on other data: images, labels or channels have "
-                "changed. Choose another folder, or delete it to start again."
-            )
-        raise ValueError(
-            f"{folder} holds a training with {name} {_short(before.get(name))}, not "
-            f"{_short(now.get(name))}. Use its settings, choose another folder, or delete "
-            "it to start again."
-        )
+            raise ValueError(HAS_OTHER_DATA.format(folder))
+        values = _short(before.get(name)), _short(now.get(name))
+        raise ValueError(HAS_OTHER_SETTING.format(folder, name, *values))
 
 
 def _short(value: Any) -> str:
