@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.datasets.dataset import Dataset
 from napari_simmat.models.model import Model
 from napari_simmat.progress import Progress, finish
@@ -23,10 +24,12 @@ def small_networks(request: pytest.FixtureRequest) -> None:
         request.getfixturevalue("nano")
 
 
-@pytest.fixture(scope="session")
-def base(nano_base: Model) -> Model:
+@pytest.fixture
+def base(request: pytest.FixtureRequest) -> Model:
     """The foundation that is trained on; no training changes it."""
-    return nano_base
+    if request.node.get_closest_marker("shipped_models"):
+        return load_model("tiny")
+    return request.getfixturevalue("nano_base")
 
 
 @pytest.fixture(scope="session")
