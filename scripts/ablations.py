@@ -29,7 +29,7 @@ from napari_simmat.engine.predictor import Predictor
 from napari_simmat.evaluation.evaluate import evaluate_job
 from napari_simmat.evaluation.scores import ScoreConfig
 from napari_simmat.models import tiny, tiny_encoder
-from napari_simmat.models.model import Model
+from napari_simmat.models.spec import Model
 from napari_simmat.models.tiny import TinyNetwork, build_tiny
 from napari_simmat.models.tiny_encoder import FirstProjection, Residual
 from napari_simmat.progress import Job, Progress, finish
@@ -153,9 +153,7 @@ VARIANTS = {
     "no high-resolution skips": Variant(change=no_skips),
     "no attention in the encoder": Variant(change=no_attention),
     "plain transformer as encoder": Variant(change=plain_transformer),
-    "AdamW for all matrices": Variant(
-        functions=((pretrain, "muon_is_available", lambda: False),)
-    ),
+    "AdamW for all matrices": Variant(functions=((pretrain, "muon_is_available", lambda: False),)),
     "microscopy families only": Variant(settings=(("families", MICROSCOPY),)),
     "natural family only": Variant(settings=(("families", ("natural",)),)),
     "no training on corrections": Variant(settings=(("corrections", 0.0),)),

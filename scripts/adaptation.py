@@ -28,8 +28,7 @@ from napari_simmat.datasets.dataset import DataConfig, Dataset
 from napari_simmat.datasets.folder import from_folder
 from napari_simmat.evaluation.scores import ImageMatches, plane_matches
 from napari_simmat.io.readers import read_image
-from napari_simmat.models.model import Model
-from napari_simmat.models.spec import Normalization, StrategyName
+from napari_simmat.models.spec import Model, Normalization, StrategyName
 from napari_simmat.training.batches import as_rgb
 from napari_simmat.training.config import Precision, practical_config
 from napari_simmat.training.devices import Devices

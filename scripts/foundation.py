@@ -25,7 +25,7 @@ from napari_simmat import Predictor, load_model
 from napari_simmat.datasets.folder import find_labelled_files
 from napari_simmat.engine.masks import interior_point, iou, label_windows
 from napari_simmat.evaluation.protocols import UserProtocol
-from napari_simmat.models.model import Model
+from napari_simmat.models.spec import Model
 from napari_simmat.progress import finish
 from napari_simmat.scenes.renderers import render
 from napari_simmat.scenes.scene import draw_scene

@@ -26,9 +26,9 @@ from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.embeddings import Embedding, EmbeddingCache
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.models.model import Model
 from napari_simmat.models.network import Encoded
 from napari_simmat.models.sam import SamNetwork
+from napari_simmat.models.spec import Model
 from napari_simmat.models.tuning import build_network
 from napari_simmat.progress import Job, finish
 

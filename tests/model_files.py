@@ -15,7 +15,7 @@ from napari_simmat.io.files import sha256_of
 from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
 
 if TYPE_CHECKING:
-    from napari_simmat.models.model import Model
+    from napari_simmat.models.spec import Model
 
 ANGLES = ("0 deg", "45 deg", "90 deg", "135 deg")
 

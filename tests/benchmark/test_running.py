@@ -23,7 +23,7 @@ from napari_simmat.benchmark.report import run_experiment_job
 from napari_simmat.benchmark.runner import checkpoint_of, run_all_job
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.datasets.dataset import Dataset, GeneratedConfig, from_generated
-from napari_simmat.models.model import Model
+from napari_simmat.models.spec import Model
 from napari_simmat.progress import finish
 
 CONFIG = BenchmarkConfig(steps=1, tuning="lora")

@@ -23,8 +23,8 @@ from napari_simmat.engine.embeddings import (
     default_bytes,
 )
 from napari_simmat.engine.encoder import ResumableEncodings
-from napari_simmat.models.model import Model
 from napari_simmat.models.network import DecodedMasks, Encoded, Network
+from napari_simmat.models.spec import Model
 from napari_simmat.progress import Job, Progress, finish
 
 PLANES = 48

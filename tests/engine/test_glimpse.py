@@ -11,9 +11,8 @@ from torch.nn.functional import avg_pool2d, interpolate
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.predictor import Predictor
-from napari_simmat.models.model import Model
 from napari_simmat.models.sam import SamNetwork, build_sam
-from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
+from napari_simmat.models.spec import Base, Channel, InputSize, Model, ModelSpec, Normalization
 from napari_simmat.progress import finish
 from tests.plain_authors import small_sam
 

@@ -10,7 +10,7 @@ from segment_anything import SamPredictor, sam_model_registry
 from napari_simmat.checkpoints.sam_weights import sam_spec
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.models.model import Model
+from napari_simmat.models.spec import Model
 from napari_simmat.models.tuning import build_network
 
 pytestmark = pytest.mark.slow

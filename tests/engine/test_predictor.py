@@ -21,7 +21,7 @@ from napari_simmat.engine.masks import iou
 from napari_simmat.engine.normalization import Statistics
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.models.model import Model
+from napari_simmat.models.spec import Model
 from napari_simmat.models.tuning import build_network
 from napari_simmat.progress import finish
 

@@ -15,7 +15,7 @@ from napari_simmat.evaluation.protocols import (
     centre_clicks,
     resample_to_grid,
 )
-from napari_simmat.models.model import Model
+from napari_simmat.models.spec import Model
 from napari_simmat.models.tuning import build_network
 from napari_simmat.progress import finish
 from tests.scripted_predictor import Scripted

@@ -9,7 +9,7 @@ import pytest
 
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.datasets.dataset import Dataset
-from napari_simmat.models.model import Model
+from napari_simmat.models.spec import Model
 from napari_simmat.progress import Progress, finish
 from napari_simmat.training.finetune import TrainedModel, train_job
 from tests.training.squares import pictures, short

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_simmat.models.model import Model
+from napari_simmat.models.spec import Model
 from napari_simmat.training.batches import LabelledPlanes
 from napari_simmat.training.finetune import make_trainable
 from tests.training.squares import pictures, short

@@ -15,7 +15,7 @@ import torch
 
 from napari_simmat.checkpoints.checkpoint import read_tensors
 from napari_simmat.datasets.dataset import Dataset
-from napari_simmat.models.model import Model
+from napari_simmat.models.spec import Model
 from napari_simmat.progress import Job, finish
 from napari_simmat.training import devices, finetune, run_folder, trainer
 from napari_simmat.training.finetune import train_job

@@ -15,8 +15,7 @@ from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.datasets.dataset import Dataset
 from napari_simmat.engine.predictor import Predictor
-from napari_simmat.models.model import Model
-from napari_simmat.models.spec import Normalization
+from napari_simmat.models.spec import Model, Normalization
 from napari_simmat.models.tiny import TinyNetwork
 from napari_simmat.models.tuning import STRATEGIES
 from napari_simmat.progress import finish

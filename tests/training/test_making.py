@@ -13,8 +13,7 @@ from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.datasets.dataset import Dataset
 from napari_simmat.engine.masks import interior_point, iou
 from napari_simmat.engine.predictor import Predictor
-from napari_simmat.models.model import Model
-from napari_simmat.models.spec import Normalization
+from napari_simmat.models.spec import Model, Normalization
 from napari_simmat.progress import finish
 from napari_simmat.training import validation
 from napari_simmat.training.finetune import train_checkpoint_job

@@ -12,9 +12,8 @@ from torch.nn import functional
 
 from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors
 from napari_simmat.datasets.dataset import Dataset
-from napari_simmat.models.model import Model
 from napari_simmat.models.sam import SamNetwork, build_sam
-from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
+from napari_simmat.models.spec import Base, Channel, InputSize, Model, ModelSpec, Normalization
 from napari_simmat.models.tuning import STRATEGIES
 from napari_simmat.progress import finish
 from napari_simmat.training.batches import Batches, LabelledPlanes

@@ -22,9 +22,8 @@ from napari_simmat.datasets.dataset import Dataset
 from napari_simmat.engine.masks import iou
 from napari_simmat.engine.normalization import stretch_percentiles
 from napari_simmat.io.files import atomic_write
-from napari_simmat.models.model import Model
 from napari_simmat.models.network import Network
-from napari_simmat.models.spec import ModelSpec
+from napari_simmat.models.spec import Model, ModelSpec
 from napari_simmat.progress import Job, Progress
 from napari_simmat.training.batches import LabelledPlane, LabelledPlanes
 from napari_simmat.training.config import TrainConfig

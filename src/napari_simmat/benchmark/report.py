@@ -27,7 +27,7 @@ from napari_simmat.benchmark.runner import run_all_job
 from napari_simmat.datasets.aims import from_aims
 from napari_simmat.datasets.dataset import Dataset, GeneratedConfig, generate_job
 from napari_simmat.io.files import atomic_write
-from napari_simmat.models.model import Model
+from napari_simmat.models.spec import Model
 from napari_simmat.progress import Job
 
 if TYPE_CHECKING:

@@ -21,9 +21,8 @@ from napari_simmat.benchmark.experiments import (
     read_rows,
 )
 from napari_simmat.datasets.dataset import Dataset
-from napari_simmat.models.model import Model
 from napari_simmat.models.network import Network
-from napari_simmat.models.spec import ModelSpec
+from napari_simmat.models.spec import Model, ModelSpec
 from napari_simmat.progress import Job, Progress, map_progress
 from napari_simmat.training.batches import LabelledPlanes
 from napari_simmat.training.config import TrainConfig

@@ -17,8 +17,7 @@ from napari_simmat.checkpoints.checkpoint import (
 from napari_simmat.checkpoints.registry import ModelEntry, find_model, list_models
 from napari_simmat.checkpoints.sam_weights import PUBLISHED_WEIGHTS, read_sam_weights, sam_spec
 from napari_simmat.io.files import format_size, hash_job
-from napari_simmat.models.model import Model
-from napari_simmat.models.spec import EMBEDDED, Base, ModelSpec
+from napari_simmat.models.spec import EMBEDDED, Base, Model, ModelSpec
 from napari_simmat.progress import Job, Progress, finish, map_progress
 
 if TYPE_CHECKING:

@@ -23,8 +23,7 @@ from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.progress import Job
 
 if TYPE_CHECKING:
-    from napari_simmat.models.model import Model
-    from napari_simmat.models.spec import InputSize
+    from napari_simmat.models.spec import InputSize, Model
 
 
 T = TypeVar("T")

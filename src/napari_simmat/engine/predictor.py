@@ -24,7 +24,7 @@ from napari_simmat.models.network import DecodedMasks
 from napari_simmat.progress import Job, Progress, finish, with_progress
 
 if TYPE_CHECKING:
-    from napari_simmat.models.model import Model
+    from napari_simmat.models.spec import Model
 
 
 T = TypeVar("T")

@@ -1,4 +1,4 @@
-"""`ModelSpec`, the description of a model: channels, normalisation, input size, base, training.
+"""`Model` and its description `ModelSpec`: channels, normalisation, input size, base, training.
 
 Needs no torch. A checkpoint contains it as JSON in its header.
 """
@@ -8,9 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from napari_simmat.io.plain import from_plain
+
+if TYPE_CHECKING:
+    from napari_simmat.models.network import Network
 
 FORMAT_VERSION = 1
 EMBEDDED = ("tiny", "tiny_local")
@@ -295,3 +298,22 @@ class ModelSpec:
                 f"{FORMAT_VERSION}. Update napari-simmat."
             )
         return from_plain(cls, values, "The model's description")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network and its description.
+
+    Parameters
+    ----------
+    spec
+        The description; ``spec.base.sha256`` is the hash of the base's file, also of a base itself.
+    network
+        In evaluation mode, float32, on the CPU.
+    fingerprint
+        Hash of the content and its base: equal fingerprints give equal masks.
+    """
+
+    spec: ModelSpec
+    network: Network
+    fingerprint: str

@@ -15,9 +15,8 @@ from torch import Tensor
 from napari_simmat._text import pluralize
 from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors, save_checkpoint
 from napari_simmat.datasets.dataset import Dataset, Sample
-from napari_simmat.models.model import Model
 from napari_simmat.models.network import Network
-from napari_simmat.models.spec import Channel, InputSize, ModelSpec
+from napari_simmat.models.spec import Channel, InputSize, Model, ModelSpec
 from napari_simmat.models.transfer import MAT
 from napari_simmat.models.tuning import STRATEGIES, build_network, tune
 from napari_simmat.progress import Job, Progress

@@ -17,9 +17,8 @@ from napari_simmat.engine.masks import Window, iou, label_windows
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.evaluation.metrics import dice
 from napari_simmat.evaluation.protocols import UserProtocol
-from napari_simmat.models.model import Model
 from napari_simmat.models.network import Encoded, Network
-from napari_simmat.models.spec import ModelSpec, Normalization
+from napari_simmat.models.spec import Model, ModelSpec, Normalization
 from napari_simmat.progress import Job, Progress
 from napari_simmat.training.batches import (
     MAX_OBJECT_SHARE,

@@ -17,8 +17,8 @@ from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine import encoder
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.models import tuning
-from napari_simmat.models.model import Model
 from napari_simmat.models.sam import SamNetwork
+from napari_simmat.models.spec import Model
 from napari_simmat.progress import finish
 from tests.plain_authors import DEPTH, WIDTH, small_sam
 from tests.widgets.conftest import SECONDS, Window
