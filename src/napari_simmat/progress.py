@@ -47,8 +47,8 @@ def with_progress(job: Job[T], progress: Progress) -> Job[T]:
     return map_progress(job, lambda _: progress)
 
 
-def map_progress(job: Job[T], told: Callable[[Progress], Progress]) -> Job[T]:
-    """`job` with each step reported as ``told(step)``; closed together with this one."""
+def map_progress(job: Job[T], change: Callable[[Progress], Progress]) -> Job[T]:
+    """`job` with each step reported as ``change(step)``; closed together with this one."""
     try:
         while True:
             try:
@@ -56,6 +56,6 @@ def map_progress(job: Job[T], told: Callable[[Progress], Progress]) -> Job[T]:
             except StopIteration as end:
                 result: T = end.value
                 return result
-            yield told(progress)
+            yield change(progress)
     finally:
         job.close()

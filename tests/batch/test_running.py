@@ -30,7 +30,7 @@ from napari_simmat.batch.run import (
     write_summary,
 )
 from napari_simmat.batch.runner import NOT_STARTED
-from napari_simmat.io.files import DiskFullError
+from napari_simmat.io.files import DiskFullError, disk_full_message
 from napari_simmat.progress import finish
 from tests.batch.folders import contents
 
@@ -207,7 +207,7 @@ def test_a_full_disk_ends_the_run_and_the_rest_can_go_on(
         patch.setattr("napari_simmat.batch.run.write_summary", lambda *_: None)
         outcomes = run(data, out)
     assert [one.status for one in outcomes] == ["failed"] * 4
-    assert "The disk is full: a.json" in outcomes[0].note
+    assert disk_full_message(out / "a.json") in outcomes[0].note
     assert NOT_STARTED in outcomes[3].note
     assert contents(out) == {}
     run(data, out, "resume")

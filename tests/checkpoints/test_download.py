@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
+import re
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from napari_simmat.checkpoints import sam_weights
 from napari_simmat.checkpoints import sam_weights as sam_weights_module
 from napari_simmat.checkpoints.registry import list_models
 from napari_simmat.checkpoints.sam_weights import download_job, fetch_job
+from napari_simmat.io.files import disk_full_message
 from napari_simmat.progress import finish
 
 CONTENT = random.Random(0).randbytes(1_000_000)
@@ -245,7 +247,7 @@ def test_too_little_room_is_said_before_the_disk_is_full(
 ) -> None:
     room = type("Usage", (), {"free": 999_999})
     monkeypatch.setattr(sam_weights_module.shutil, "disk_usage", lambda _: room)
-    with pytest.raises(OSError, match=r"The disk is full: file\.pth could not be written"):
+    with pytest.raises(OSError, match=re.escape(disk_full_message(target))):
         finish(download_job(server.url, target, SHA256, size=len(CONTENT)))
     assert files(target) == []
 

@@ -127,8 +127,8 @@ def read_dicom(path: Path, _: ReadOptions) -> ImageFile:
     stored = {file: _pixels(pydicom, file) for file in files}
     data = np.stack(
         [
-            _rescaled_values(stored[file][number] if frames > 1 else stored[file], said)
-            for file, number, said in slices
+            _rescaled_values(stored[file][number] if frames > 1 else stored[file], attributes)
+            for file, number, attributes in slices
         ]
     )
     axes = "ZYX" + ("S" if samples > 1 else "")
@@ -153,9 +153,9 @@ def read_dicom(path: Path, _: ReadOptions) -> ImageFile:
 class _Slice(NamedTuple):
     file: Path
     number: int
-    """Of the frame in the file."""
+    """Index of the frame in the file."""
     attributes: Mapping[str, Any]
-    """What the file says of it."""
+    """Tags of the frame."""
 
 
 def _frames(head: Any) -> int:
@@ -165,16 +165,16 @@ def _frames(head: Any) -> int:
 
 def _frame_attributes(head: Any, number: int) -> dict[str, Any]:
     """The tags of one frame of a file; those of the frame override those of all frames."""
-    said = {tag: head.get(tag) for tag in _HEADER_TAGS if head.get(tag) is not None}
+    attributes = {tag: head.get(tag) for tag in _HEADER_TAGS if head.get(tag) is not None}
     if _frames(head) > 1:
-        said.pop("ImagePositionPatient", None)  # that of the first frame, or of none
+        attributes.pop("ImagePositionPatient", None)  # that of the first frame, or of none
     everyone = [*(head.get("SharedFunctionalGroupsSequence") or ())][:1]
     own = [*(head.get("PerFrameFunctionalGroupsSequence") or ())][number : number + 1]
     for groups in (*everyone, *own):
         for name, tags in _OF_FRAMES.items():
             for group in groups.get(name) or ():
-                said |= {tag: group.get(tag) for tag in tags if group.get(tag) is not None}
-    return said
+                attributes |= {tag: group.get(tag) for tag in tags if group.get(tag) is not None}
+    return attributes
 
 
 def _series_in(folder: Path) -> dict[str, list[Path]]:
@@ -201,17 +201,17 @@ def _pixels(pydicom: Any, file: Path) -> NDArray[Any]:
     try:
         pixels: NDArray[Any] = pydicom.pixels.pixel_array(dataset)
     except (RuntimeError, AttributeError, ValueError, NotImplementedError) as error:
-        said = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:200]
         raise RefusedFileError(
-            f"The pixels of {file.name} could not be read ({said}); save the series uncompressed, "
-            "or install what is named there."
+            f"The pixels of {file.name} could not be read ({reason}); save the series "
+            "uncompressed, or install what is named there."
         ) from None
     return pixels
 
 
-def _rescaled_values(pixels: NDArray[Any], said: Mapping[str, Any]) -> NDArray[Any]:
-    slope = float(said.get("RescaleSlope") or 1)
-    intercept = float(said.get("RescaleIntercept") or 0)
+def _rescaled_values(pixels: NDArray[Any], attributes: Mapping[str, Any]) -> NDArray[Any]:
+    slope = float(attributes.get("RescaleSlope") or 1)
+    intercept = float(attributes.get("RescaleIntercept") or 0)
     if (slope, intercept) == (1.0, 0.0):
         return pixels
     return pixels.astype(np.float32) * np.float32(slope) + np.float32(intercept)
@@ -224,8 +224,11 @@ def _order(plane: _Slice) -> tuple[float, int, str, int]:
 
 def _along(plane: _Slice) -> float | None:
     """Position along the normal of the slices in mm, rounded to a thousandth."""
-    said = plane.attributes
-    position, turned = said.get("ImagePositionPatient"), said.get("ImageOrientationPatient")
+    attributes = plane.attributes
+    position, turned = (
+        attributes.get("ImagePositionPatient"),
+        attributes.get("ImageOrientationPatient"),
+    )
     if not position or not turned or len(position) != 3 or len(turned) != 6:
         return None
     normal = np.cross([float(v) for v in turned[:3]], [float(v) for v in turned[3:]])
