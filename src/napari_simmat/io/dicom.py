@@ -225,10 +225,8 @@ def _order(plane: _Slice) -> tuple[float, int, str, int]:
 def _along(plane: _Slice) -> float | None:
     """Position along the normal of the slices in mm, rounded to a thousandth."""
     attributes = plane.attributes
-    position, turned = (
-        attributes.get("ImagePositionPatient"),
-        attributes.get("ImageOrientationPatient"),
-    )
+    position = attributes.get("ImagePositionPatient")
+    turned = attributes.get("ImageOrientationPatient")
     if not position or not turned or len(position) != 3 or len(turned) != 6:
         return None
     normal = np.cross([float(v) for v in turned[:3]], [float(v) for v in turned[3:]])
