@@ -32,6 +32,7 @@ from napari_simmat.engine.automatic_settings import (
     AutomaticSettings,
     default_grid_points,
 )
+from napari_simmat.engine.masks import bounding_box
 from napari_simmat.engine.point_grids import local_maxima, point_grid, prompt_positions, prompts_at
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.progress import Job, Progress, finish, with_progress
@@ -231,11 +232,12 @@ def _mask_candidate(
 ) -> tuple[MaskCandidate, NDArray[np.bool_]] | None:
     """A mask in the plane's pixels, unless it is empty or cut by the crop's edge."""
     inside = patch.logits > 0
-    rows, columns = np.flatnonzero(inside.any(1)), np.flatnonzero(inside.any(0))
-    if not len(rows):
+    region = bounding_box(inside)
+    if region is None:
         return None
-    mask = inside[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    top, left = int(crop.box.y0 + patch.top + rows[0]), int(crop.box.x0 + patch.left + columns[0])
+    mask = inside[region]
+    top = crop.box.y0 + patch.top + region[0].start
+    left = crop.box.x0 + patch.left + region[1].start
     box = PixelBox(top, left, top + mask.shape[0], left + mask.shape[1])
     if touches_crop_edge(box, crop.box, shape):
         return None
