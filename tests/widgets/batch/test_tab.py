@@ -52,7 +52,7 @@ from tests.widgets.conftest import SECONDS, Window
 from tests.widgets.dropping import drop
 from tests.widgets.scenes import grey
 
-pytestmark = pytest.mark.real_window
+pytestmark = pytest.mark.all_tabs
 
 LEFT = Qt.MouseButton.LeftButton
 CLICK = "index,axis-0,axis-1,label,object\n0,{0},{1},1,1\n"

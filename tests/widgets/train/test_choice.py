@@ -19,7 +19,7 @@ from tests.widgets.dropping import drop
 from tests.widgets.scenes import discs
 from tests.widgets.train.test_tab import LEFT, Trainer, add_layers
 
-pytestmark = pytest.mark.real_window
+pytestmark = pytest.mark.all_tabs
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from napari_simmat.widgets.train.tab import STOP_AT_ONCE
 from tests.widgets.conftest import SECONDS, Window
 from tests.widgets.scenes import CENTRES, discs, iou
 
-pytestmark = pytest.mark.real_window
+pytestmark = pytest.mark.all_tabs
 
 LEFT = Qt.MouseButton.LeftButton
 
