@@ -233,6 +233,7 @@ def test_what_was_encoded_in_half_precision_is_stored_too(
     assert np.array_equal(*masks)
 
 
+@pytest.mark.slow
 def test_a_second_process_reuses_the_store(tmp_path: Path) -> None:
     code = """
 import sys

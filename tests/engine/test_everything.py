@@ -185,6 +185,7 @@ def test_what_the_filters_rule_out_is_not_kept_unless_wanted(truth) -> None:
         np.testing.assert_array_equal(few.mask(number), every.mask(kept))
 
 
+@pytest.mark.slow
 def test_tiles_find_what_the_whole_finds(truth) -> None:
     large = np.tile(truth[:, :66], (5, 5))
     ids = np.kron(np.arange(25).reshape(5, 5), np.ones(truth[:, :66].shape, int)) * 4
@@ -199,6 +200,7 @@ def test_tiles_find_what_the_whole_finds(truth) -> None:
     assert 0 < len(inner) < len(tiled)
 
 
+@pytest.mark.slow
 def test_the_largest_area_is_a_share_of_the_plane_and_not_of_a_tile() -> None:
     y, x = np.mgrid[:400, :400]
     large = np.zeros((400, 400), int)

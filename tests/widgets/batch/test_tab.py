@@ -238,6 +238,7 @@ def test_a_trial_that_is_stopped_leaves_the_files_as_they_were(
     assert tab.table.files.rows == rows
 
 
+@pytest.mark.real_window
 def test_what_is_half_typed_counts_when_a_button_is_pressed(
     batch: Batch, data: Path, tmp_path: Path
 ) -> None:

@@ -235,6 +235,7 @@ def test_ended_at_once_the_best_so_far_is_kept_as_it_is(
     assert "cut" in names
 
 
+@pytest.mark.real_window
 def test_closing_the_viewer_ends_the_process_and_the_next_window_can_go_on(
     trainer: Trainer, open_window: Callable[[], Window], user_folder: Path
 ) -> None:
