@@ -129,7 +129,7 @@ def draw_plot(experiment: str, rows: Sequence[ResultRow], path: Path, quick: boo
     Raises
     ------
     ImportError
-        If matplotlib is not installed; the sentence says how to get it.
+        If matplotlib is not installed; the message says how to install it.
     """
     try:
         from matplotlib.figure import Figure

@@ -182,7 +182,7 @@ def _zju(folder: Path, split: AimsSplit) -> Iterator[AimsItem]:
 
 
 def _pgsnet(folder: Path, split: AimsSplit) -> Iterator[AimsItem]:
-    """{train,test}/image/*_rgb.tiff; beside it aolp, dolp and instance_mask. Two are broken."""
+    """{train,test}/image/*_rgb.tiff; next to it aolp, dolp and instance_mask. Two are broken."""
     side = folder / split
     for path in _sorted_files(side / "image"):
         name = path.name.removesuffix("_rgb.tiff")
@@ -227,7 +227,7 @@ def _ivrg(folder: Path, split: AimsSplit) -> Iterator[AimsItem]:
 
 
 def _thermal(folder: Path, split: AimsSplit) -> Iterator[AimsItem]:
-    """RGB_T_Glass_{train,test}_GroundTruth.csv: ...rgb.png and mask, beside ...temperature.npy."""
+    """RGB_T_Glass_{train,test}_GroundTruth.csv: ...rgb.png and mask, next to ...temperature.npy."""
     for image, mask in _read_csv_pairs(
         folder / f"RGB_T_Glass_{split}_GroundTruth.csv", THERMAL_FOLDER
     ):

@@ -114,7 +114,7 @@ class Batches:
         wanted = range(config.batch)[part]
         drawn = [self._view(step, i) for i in (range(config.batch) if self._native else wanted)]
         height, width = (
-            _round_up(max(view.plane.image.shape[axis] for view in drawn))
+            round_up(max(view.plane.image.shape[axis] for view in drawn))
             if self._native
             else self.side
             for axis in (1, 2)
@@ -122,12 +122,12 @@ class Batches:
         views = drawn[part] if self._native else drawn
         numbered, masks, prompts = [], [], []
         for view in views:
-            labels = _padded(torch.from_numpy(view.plane.labels), height, width).numpy()
+            labels = pad_image(torch.from_numpy(view.plane.labels), height, width).numpy()
             numbered.append(torch.from_numpy(relabel_sequential(labels)[0].astype(np.int64)))
             masks.append(labels[None] == view.chosen[:, None, None])
             prompts.append(draw_prompts(kind, masks[-1], view.rng))
         return Batch(
-            torch.stack([_padded(view.plane.image, height, width) for view in views]),
+            torch.stack([pad_image(view.plane.image, height, width) for view in views]),
             torch.stack(numbered),
             np.concatenate(masks),
             PromptBatch(
@@ -173,7 +173,7 @@ def crop_around_object(
 ) -> tuple[LabelledPlane, bool]:
     """A random part of a plane, of at most `side` pixels a side, with an object in it.
 
-    The plane is halved until the object fits well, as an embedded network looks at large objects on
+    The plane is halved until the object fits well, as an embedded network decodes large objects on
     a coarser level. The part's objects are those of which enough is visible (`MIN_VISIBLE_SHARE`).
     The second value says whether this is the unchanged plane.
     """
@@ -427,10 +427,11 @@ def as_rgb(channels: int) -> list[int]:
     return {1: [0, 0, 0], 2: [0, 1, 1]}.get(channels, [0, 1, 2])
 
 
-def _padded(image: Tensor, height: int, width: int) -> Tensor:
+def pad_image(image: Tensor, height: int, width: int) -> Tensor:
     """Pad with zeros, the standardised mean, below and to the right, as the engine does."""
     return functional.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2]))
 
 
-def _round_up(length: int) -> int:
+def round_up(length: int) -> int:
+    """The next multiple of `SIDE_MULTIPLE`."""
     return -(-length // SIDE_MULTIPLE) * SIDE_MULTIPLE

@@ -8,8 +8,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
 
 from napari_simmat.datasets.dataset import Dataset, Sample
 from napari_simmat.datasets.labelled_image import resize_nearest
@@ -22,11 +20,12 @@ from napari_simmat.models.spec import Model, ModelSpec, Normalization
 from napari_simmat.progress import Job, Progress
 from napari_simmat.training.batches import (
     MAX_OBJECT_SHARE,
-    SIDE_MULTIPLE,
     LabelledPlane,
     LabelledPlanes,
     as_rgb,
     halve_until_fits,
+    pad_image,
+    round_up,
 )
 from napari_simmat.training.losses import to_mask_grid
 
@@ -166,7 +165,9 @@ def _measure(
 
 @torch.no_grad()
 def _encoded(network: Network, plane: LabelledPlane, native: bool) -> Encoded:
-    image = _padded(plane.image) if native else plane.image
+    image = plane.image
+    if native:
+        image = pad_image(image, round_up(image.shape[1]), round_up(image.shape[2]))
     return network.encode(image[None].to(network.projection.weight.device))
 
 
@@ -254,11 +255,6 @@ def _middle(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     places = np.flatnonzero(mask)
     y, x = divmod(int(places[len(places) // 2]), mask.shape[1])
     return np.array([x, y], np.float32)
-
-
-def _padded(image: Tensor) -> Tensor:
-    height, width = (-(-length // SIDE_MULTIPLE) * SIDE_MULTIPLE for length in image.shape[-2:])
-    return functional.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2]))
 
 
 def _subsample(objects: tuple[int, ...], share: float) -> list[int]:
