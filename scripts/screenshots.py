@@ -185,6 +185,7 @@ def train() -> None:
         tab.form.set_value(TrainRequest(name="six-bands", config=config))
         wait(lambda: not tab.busy)
         viewer.reset_view()
+        save(viewer, tab, "window-train-ready")
         tab.train.click()
         training = tab.training
         wait(lambda: training.history.loss[-1:] >= [(0.7 * STEPS, 0.0)])
