@@ -18,6 +18,7 @@ from napari_simmat.scenes.canvas import (
     RegionCanvas,
     Shape,
     as_point,
+    direction,
     log_uniform,
     random_position,
 )
@@ -70,7 +71,7 @@ def stacks(rng: np.random.Generator, shape: Shape) -> Drawing:
         for _ in range(int(rng.integers(3, 11))):
             size = max(_SMALLEST, radius * rng.uniform(0.85, 1.1))
             _paint(rng, canvas, kinds, as_point(spot), size)
-            spot = spot + step * np.array([np.sin(heading), np.cos(heading)])
+            spot = spot + step * direction(heading)
             heading += rng.normal(0, 0.5)
     return canvas.drawing()
 
@@ -81,7 +82,7 @@ def lines(rng: np.random.Generator, shape: Shape) -> Drawing:
     radius = log_uniform(rng, 6, max(9.0, 0.16 * min(shape)))
     pitch, spacing = radius * rng.uniform(2.1, 3.2), radius * rng.uniform(1.5, 2.1)
     tilt = rng.normal(0, 0.25)
-    along = np.array([np.sin(tilt), np.cos(tilt)])
+    along = direction(tilt)
     down = np.array([np.cos(tilt), -np.sin(tilt)])
     middle = np.asarray(shape) / 2 + rng.uniform(-0.2, 0.2, 2) * shape
     rows = int(rng.integers(1, max(2, int(shape[0] / pitch)) + 1))
@@ -165,7 +166,7 @@ def sunflower(rng: np.random.Generator, shape: Shape) -> Drawing:
     growth, turn = rng.uniform(0, 0.6), rng.uniform(0, 2 * np.pi)
     for k in range(1, count + 1):
         angle, away = turn + k * _GOLDEN, pitch * np.sqrt(k)
-        spot = centre + away * np.array([np.sin(angle), np.cos(angle)])
+        spot = centre + away * direction(angle)
         radius = pitch * rng.uniform(0.8, 1.0) * (1 - growth / 2 + growth * np.sqrt(k / count))
         _paint(rng, canvas, kinds, as_point(spot), max(_SMALLEST, radius))
     return canvas.drawing()

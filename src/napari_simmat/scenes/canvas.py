@@ -245,6 +245,11 @@ def as_point(point: NDArray[np.floating]) -> tuple[float, float]:
     return float(point[0]), float(point[1])
 
 
+def direction(angle: float | NDArray[np.float64]) -> NDArray[np.float64]:
+    """Unit vectors (..., 2) as y, x."""
+    return np.stack([np.sin(angle), np.cos(angle)], axis=-1)
+
+
 def lattice(
     rng: np.random.Generator, shape: Shape, across: float, along: float, angle: float
 ) -> NDArray[np.float64]:

@@ -24,6 +24,7 @@ from napari_simmat.scenes.canvas import (
     Shape,
     as_point,
     blob,
+    direction,
     lattice,
     log_uniform,
     random_outline,
@@ -201,7 +202,7 @@ def assembled(rng: np.random.Generator, shape: Shape) -> Drawing:
         for _ in range(int(rng.integers(2, 8))):
             size, middle = parts[rng.integers(len(parts))]
             angle = rng.uniform(0, 2 * np.pi)
-            spot = middle + size * rng.uniform(0.3, 1.1) * _direction(angle)
+            spot = middle + size * rng.uniform(0.3, 1.1) * direction(angle)
             parts.append((max(4.5, radius * log_uniform(rng, 0.15, 0.8)), spot))
         for size, spot in [parts[i] for i in rng.permutation(len(parts))]:
             kind = str(rng.choice(["blob", "polygon", "rectangle", "tube"]))
@@ -369,7 +370,7 @@ def rods(rng: np.random.Generator, shape: Shape) -> Drawing:
                 break
             previous, angle = angle, angle + rng.normal(0, 0.25)
             for turn in (previous, angle):
-                spot = spot + 0.56 * length * _direction(turn)
+                spot = spot + 0.56 * length * direction(turn)
         if canvas.count > count:
             break
     return canvas.drawing()
@@ -437,7 +438,7 @@ def _divide(
         return rods
     length, angle = rods.lengths[ready], rods.angles[ready]
     half = np.maximum((length - width) / 2, 0.2 * width)
-    away = (half + width)[:, None] / 2 * _direction(angle)
+    away = (half + width)[:, None] / 2 * direction(angle)
     daughters = [
         RodShapes(rods.centres[ready] + s * away, half, angle + rng.normal(0, wobble, len(angle)))
         for s in (1, -1)
@@ -450,7 +451,7 @@ def _push_apart(rods: RodShapes, width: float) -> RodShapes:
     """Push overlapping rods apart once: forces on the beads shift and turn their rod."""
     count = len(rods.lengths)
     along = np.linspace(-0.5, 0.5, _BEADS)
-    arms = (rods.lengths[:, None] * along)[..., None] * _direction(rods.angles)[:, None]
+    arms = (rods.lengths[:, None] * along)[..., None] * direction(rods.angles)[:, None]
     beads = (rods.centres[:, None] + arms).reshape(-1, 2)
     first, second = cKDTree(beads).query_pairs(width, output_type="ndarray").T
     other = first // _BEADS != second // _BEADS
@@ -471,11 +472,6 @@ def _push_apart(rods: RodShapes, width: float) -> RodShapes:
         rods.lengths,
         rods.angles + np.clip(torque / inertia, -0.2, 0.2),
     )
-
-
-def _direction(angles: float | NDArray[np.float64]) -> NDArray[np.float64]:
-    """Unit vectors (..., 2) as y, x."""
-    return np.stack([np.sin(angles), np.cos(angles)], axis=-1)
 
 
 LAYOUTS: dict[str, SceneLayout] = {
