@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from napari_simmat.batch.inputs import find_inputs
+from napari_simmat.batch.inputs import find_inputs, parse_channels
 from napari_simmat.batch.plan import (
     AUTO,
     EXTRA_ENDINGS,
@@ -258,9 +258,8 @@ class FirstFile:
         """The choice that ``--channels`` stands for; None if it does not fit this file."""
         if not channels:
             return None
-        parts = [part.strip() for part in channels.split(",")]
-        words = [int(part) if part.isdecimal() else part for part in parts]
         try:
+            words = parse_channels(channels, ",")
             numbers = match_channels(self.count, spec.inputs, names=self.names, channels=words)
         except (ValueError, TypeError):
             return None
