@@ -1,10 +1,10 @@
-"""What of the embedded foundation matters: trainings of equal length that lack one thing each.
+"""Ablations of the embedded foundation: equally long trainings that lack one thing each.
 
 ``python scripts/ablations.py --development development --folder ablations`` trains every variant
-for `--steps` steps from each of `--seeds`, measures it on drawn scenes and on the development set
-(`scripts/development_set.py`), and adds a line to ``ablations/results.jsonl``. What is in that file
-already is left out; an interrupted training goes on. ``--table`` prints what is there, each figure
-as the mean over the seeds and, with two of them, half their difference.
+for `--steps` steps from each of `--seeds`, evaluates it on drawn scenes and on the development set
+(`scripts/development_set.py`), and appends a line to ``ablations/results.jsonl``. Results in that
+file are skipped; an interrupted training resumes. ``--table`` prints the results, each as the mean
+over the seeds and, with two of them, half their difference.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ MICROSCOPY = (
 
 
 class PlainTransformer(nn.Module):
-    """A plain vision transformer in the place of `TinyEncoder`: patches of 8, some of SAM's blocks.
+    """A plain vision transformer instead of `TinyEncoder`: patches of 8, some of SAM's blocks.
 
-    As the stages are missing, the features at strides 4 and 2 come from the embedding alone.
-    Attention sees what it sees in training, windows of 256 pixels, so that large images fit.
+    Without stages, the features at strides 4 and 2 come from the embedding alone. Attention is
+    limited to windows of 256 pixels, as in training, so that large images fit.
     """
 
     img_size = 256
@@ -122,7 +122,7 @@ def no_skips(network: TinyNetwork) -> None:
 def no_prior(
     pixels: tiny_encoder.DensePixels, points: Tensor, labels: Tensor, mask: Tensor | None
 ) -> Tensor:
-    """The mask prompt alone, as in stock SAM; a box is its corners only."""
+    """The mask prompt alone, as in stock SAM; a box gives only its corners."""
     del labels
     if mask is not None:
         return mask.float().clamp(-tiny_encoder.MAX_PRIOR_LOGIT, tiny_encoder.MAX_PRIOR_LOGIT)
@@ -130,13 +130,13 @@ def no_prior(
 
 
 def no_filled_box(corners: Tensor, shape: tuple[int, int] | torch.Size) -> Tensor:
-    """A box that says nothing in the mask prompt."""
+    """A box adds nothing to the mask prompt."""
     return torch.full((len(corners), 1, *shape), tiny_encoder.MAX_PRIOR_LOGIT)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What a training lacks: a change of the network, of functions, or of its settings."""
+    """What a training changes: the network, functions, or settings."""
 
     change: Callable[[TinyNetwork], None] | None = None
     functions: tuple[tuple[Any, str, Any], ...] = ()
@@ -199,7 +199,7 @@ def developed(model: Model, folder: Path, most: int) -> Job[dict[str, Any]]:
 
 
 def tell(name: str, progress: Progress) -> None:
-    """Progress in the terminal, now and then."""
+    """Print progress now and then."""
     if progress.done % 50 == 0:
         print(f"{name}: {progress.done} of {progress.total}, {progress.message}", flush=True)
 
@@ -224,7 +224,7 @@ def table(path: Path) -> str:
 
 
 def main() -> None:
-    """Train and measure what is not measured yet."""
+    """Train and evaluate what is missing."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--development", type=Path, required=True, help="the development set")
     parser.add_argument("--folder", type=Path, required=True, help="trainings and results")

@@ -1,10 +1,10 @@
-"""What a few labels of a real sensor bring: before and after, on the half that was not trained on.
+"""Adapt to a real sensor with few labels: scores before and after, on the half not trained on.
 
-``python scripts/adaptation.py --output adaptation`` takes one image of each set (they lie in the
-folder that NAPARI_SIMMAT_DATA names, ``../shared/data`` by default, and are not part of the
-package), trains a checkpoint on one half of it as ``simmat train FOLDER --practical`` does, and
-measures a click, a box and segmenting everything on the other half with the base alone and with the
-checkpoint. The table is written to ``adaptation.md``. What was trained before is not trained again.
+``python scripts/adaptation.py --output adaptation`` takes one image of each set (they are in the
+folder named by NAPARI_SIMMAT_DATA, ``../shared/data`` by default, and are not part of the package),
+trains a checkpoint on one half of it as ``simmat train FOLDER --practical`` does, and evaluates a
+click, a box and automatic segmentation on the other half with the base alone and with the
+checkpoint. The table is written to ``adaptation.md``. Existing trainings are not repeated.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ SETS: dict[str, Callable[[], Pair]] = {
 
 
 def main() -> None:
-    """Train and measure on each set."""
+    """Train and evaluate on each set."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--base", default="tiny")
@@ -106,7 +106,7 @@ def main() -> None:
 
 
 def everything(model: Model, dataset: Dataset) -> float:
-    """AP50 in percent of segmenting everything on the validation planes, all objects together."""
+    """AP50 in percent of automatic segmentation on the validation planes, all objects together."""
     given = replace(model.spec, normalization=Normalization(method="none"))
     predictor = Predictor(Model(given, model.network, model.fingerprint), "cpu")
     rgb = model.spec.transfer == "zeroshot"

@@ -1,11 +1,11 @@
-"""A run over 60 files of every kind: unbroken, killed twenty times, and on a cluster.
+"""A run over 60 files of every kind: uninterrupted, killed twenty times, and on a cluster.
 
 Run ``python scripts/batch_run.py DATA OUTPUT``. DATA is the folder of real images that the tests
-use; from it 55 crops of at most 256 pixels are cut (2D, stacks, time series, NIfTI, four bands,
-580 bands), and five files are added that cannot be used. The script says what became of them, that
-axes, scale and affine were kept, that a run that is killed again and again and resumed ends with
-the same bytes as an unbroken one, that so does a cluster of two workers of which one is killed,
-and which share of the time the encoder and the decoder alone would need.
+use; 55 crops of at most 256 pixels are cut from it (2D, stacks, time series, NIfTI, four bands, 580
+bands), and five unusable files are added. The script checks the outcome of each file; that axes,
+scale and affine are kept; that a run that is killed repeatedly and resumed ends with the same bytes
+as an uninterrupted one, and so does a cluster of two workers one of which is killed; and which
+share of the time the encoder and the decoder take.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ROUNDS = 3
 
 
 def main() -> int:
-    """Cut, run, compare; the exit status says whether all of it held."""
+    """Cut, run, compare; the exit status says whether all checks passed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("output", type=Path)
@@ -66,7 +66,7 @@ def main() -> int:
 
 
 def cut(data: Path, inputs: Path, count: int) -> None:
-    """Crops of the real images as files of many kinds, and five that cannot be used."""
+    """Crops of the real images as files of many kinds, and five unusable ones."""
     if inputs.exists():
         return
     makers = list(crops(data))
@@ -183,7 +183,7 @@ def command(manifest: Path, output: Path, *more: str) -> list[str]:
 
 
 def unbroken(manifest: Path, words: argparse.Namespace) -> tuple[float, bool]:
-    """One run without interruption: seconds a file, and whether 55 were done and 5 reported."""
+    """One uninterrupted run: seconds per file, and whether 55 were written and 5 reported."""
     output = words.output / "unbroken"
     block_a_name(output)
     start = time.monotonic()
@@ -223,9 +223,9 @@ def same_axes(output: Path, manifest: Path) -> bool:
 
 
 def killed(manifest: Path, words: argparse.Namespace, pace: float) -> bool:
-    """A run that is killed at random moments, all over it, and resumed until it is done.
+    """A run that is killed at random moments and resumed until it is complete.
 
-    `pace` is how many seconds a file takes.
+    `pace` is the number of seconds per file.
     """
     output, chance = words.output / "killed", random.Random(1)
     block_a_name(output)
@@ -252,7 +252,7 @@ def killed(manifest: Path, words: argparse.Namespace, pace: float) -> bool:
 
 
 def written(output: Path) -> int:
-    """How many label images there are."""
+    """The number of label images."""
     return sum(path.is_file() for path in output.rglob("*_labels.*") if path.name[0] != ".")
 
 
@@ -277,9 +277,9 @@ def clustered(manifest: Path, words: argparse.Namespace) -> bool:
 
 
 def share(manifest: Path) -> None:
-    """Which share of a run's time encoder and decoder alone need, of files that were read before.
+    """The share of a run's time that encoder and decoder take, for files read before.
 
-    Both are measured in turn; the quickest of each counts, as the machine may do other things.
+    Both are measured alternately, and the fastest of each counts, as the machine may be busy.
     """
     from napari_simmat.batch.inputs import find_inputs
     from napari_simmat.batch.plan import SegmentConfig, plan
@@ -322,12 +322,12 @@ def run(line: list[str]) -> None:
 
 
 def block_a_name(output: Path) -> None:
-    """A folder in the place of an output."""
+    """A folder with the name of an output."""
     (output / "bad" / "folder_labels.tif").mkdir(parents=True, exist_ok=True)
 
 
 def compare(first: Path, second: Path) -> bool:
-    """Whether two folders hold the same but for run blocks and the report; says what differs."""
+    """Whether two folders are equal except for run blocks and report; prints the differences."""
     one, other = contents(first), contents(second)
     for name in sorted(set(one) | set(other)):
         if one.get(name) != other.get(name):
@@ -336,7 +336,7 @@ def compare(first: Path, second: Path) -> bool:
 
 
 def contents(folder: Path) -> dict[str, Any]:
-    """Every file's bytes; records without their run block."""
+    """The bytes of every file; records without their run block."""
     found: dict[str, Any] = {}
     for path in sorted(folder.rglob("*")):
         if not path.is_file() or path.name in ("simmat-report.html", ".simmat.lock"):

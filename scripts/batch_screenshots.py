@@ -1,4 +1,4 @@
-"""The Batch tab's pictures in the documentation, taken from the real window.
+"""The documentation's pictures of the Batch tab, taken in the real window.
 
 Run ``python scripts/with_screen.py python scripts/batch_screenshots.py``; it writes
 ``docs/images/``.
@@ -17,7 +17,7 @@ SIDE = 130
 
 
 def main() -> int:
-    """A run at its half, then a result that was opened from the table."""
+    """A run half-way, then a result opened from the table."""
     with tempfile.TemporaryDirectory() as home:
         os.environ["NAPARI_SIMMAT_HOME"] = home
         os.environ["NAPARI_CONFIG"] = str(Path(home) / "napari.yaml")
@@ -50,7 +50,7 @@ def done(tab: Any) -> int:
 
 
 def write_images(folder: Path) -> None:
-    """Pieces of a photograph of coins in two subfolders, one file that is no image."""
+    """Crops of a photograph of coins in two subfolders, and a file that is no image."""
     import tifffile
     from skimage.data import coins
 

@@ -1,4 +1,4 @@
-"""Build the wheel and check what is in it: ``python scripts/check_package.py``."""
+"""Build the wheel and check its content: ``python scripts/check_package.py``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NEEDED = (
 
 
 def main() -> int:
-    """Print the wheel's size and what is wrong with it; 1 if anything is."""
+    """Print the wheel's size and any problems; 1 if there are some."""
     with tempfile.TemporaryDirectory() as folder:
         # By way of the source distribution, so that this is checked to be complete as well.
         subprocess.run([sys.executable, "-m", "build", "--outdir", folder, str(ROOT)], check=True)
@@ -39,7 +39,7 @@ def main() -> int:
 
 
 def faults(wheel: Path) -> list[str]:
-    """Sentences about what is missing, too large or does not belong in the wheel."""
+    """Messages about files that are missing, too large or do not belong in the wheel."""
     with zipfile.ZipFile(wheel) as archive:
         sizes = {info.filename: info.file_size for info in archive.infolist()}
     found = [f"{name} is not in the wheel" for name in NEEDED if not fnmatch.filter(sizes, name)]

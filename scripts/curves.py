@@ -1,6 +1,6 @@
-"""Draw the curves of a pretraining: ``python scripts/curves.py LOG.jsonl PICTURE.png``.
+"""Plot the curves of a pretraining: ``python scripts/curves.py LOG.jsonl PICTURE.png``.
 
-LOG is the ``log.jsonl`` of the folder of `simmat pretrain`. Needs matplotlib (dependency group
+LOG is the ``log.jsonl`` in the folder of `simmat pretrain`. Needs matplotlib (dependency group
 ``figures``).
 """
 

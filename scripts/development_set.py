@@ -1,10 +1,10 @@
-"""Make the development set: images of many kinds, and what to find in them.
+"""Make the development set: images of many kinds with labelled objects.
 
 ``python scripts/development_set.py --output development`` writes a folder for ``simmat evaluate``:
-STEM.tif and STEM_labels.tif for each image, and a README.md that says where they come from. The
-images lie in the folder that NAPARI_SIMMAT_DATA names (``../shared/data`` by default) or come with
-scikit-image; they are not part of the package. Labels are theirs, derived here, or drawn by hand
-(``development_outlines.json``). The same files come out each time.
+STEM.tif and STEM_labels.tif for each image, and a README.md with their sources. The images are in
+the folder named by NAPARI_SIMMAT_DATA (``../shared/data`` by default) or come with scikit-image;
+they are not part of the package. Labels come with them, are derived here, or were drawn by hand
+(``development_outlines.json``). The files are the same each time.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def write(path: Path, values: Image) -> None:
-    """A TIFF with nothing in it that changes from run to run."""
+    """A TIFF without anything that changes from run to run."""
     colours = values.ndim == 3
     tifffile.imwrite(
         path,
@@ -89,7 +89,7 @@ def write(path: Path, values: Image) -> None:
 
 
 def readme() -> str:
-    """Where each image and its labels come from."""
+    """The source of each image and its labels."""
     lines = [
         "# Development set",
         "",
@@ -147,7 +147,7 @@ def hamster(plane: int) -> tuple[Image, Labels]:
 
 
 def head(plane: int, brain: bool) -> tuple[Image, Labels]:
-    """An axial plane; the brain's outline, or its white matter as one object."""
+    """An axial plane; the outline of the brain, or its white matter as one object."""
     tissue = shared("mri_t1_mni_gm2_wm3.nii.gz")[plane]
     mask = ndimage.binary_fill_holes(tissue > 0) if brain else tissue == 3
     return shared("mri_t1_mni.nii.gz")[plane], one(mask)
@@ -204,7 +204,7 @@ DEBRIS = (
 
 
 def motorcycle_depth() -> tuple[Image, Labels]:
-    """What stands nearer than wall and floor, the front tyre's foot and the boxes by hand."""
+    """Objects nearer than wall and floor; the foot of the front tyre and the boxes by hand."""
     depth = shared("depth_motorcycle.tif")
     known = depth > 0
     far = np.where(known, depth, np.nan)
@@ -240,7 +240,7 @@ def snapped(name: str, image: Image, reach: int = 4) -> tuple[Image, Labels]:
 
 
 def lakes() -> tuple[Image, Labels]:
-    """What is nearly black and blue, in pieces of at least 80 pixels."""
+    """Nearly black and blue regions of at least 80 pixels."""
     image = shared("rgb_aerial.tif")
     red, green, blue = np.moveaxis(image.astype(int), -1, 0)
     water = (red < 35) & (green < 50) & (blue - red > 8)
@@ -249,7 +249,7 @@ def lakes() -> tuple[Image, Labels]:
 
 
 def galaxies() -> tuple[Image, Labels]:
-    """Bright compact ones up to one level of brightness; stars and touching ones are left out."""
+    """Bright compact objects up to one brightness level; without stars and touching ones."""
     image = skimage_data.hubble_deep_field()
     bright = ndimage.gaussian_filter(image.mean(axis=-1), 1) > 60
     labels = pieces(bright, least=150)
@@ -302,7 +302,7 @@ def hologram() -> tuple[Image, Labels]:
 
 
 def pieces(mask: Mask, least: int) -> Labels:
-    """Connected pieces of at least so many pixels, as labels 1, 2, ..."""
+    """Connected components of at least that many pixels, as labels 1, 2, ..."""
     found, _ = ndimage.label(mask)
     large = np.bincount(found.ravel()) >= least
     large[0] = False

@@ -1,10 +1,10 @@
-"""How often planes of a stack are encoded, and how much memory what is kept takes.
+"""How often the planes of a stack are encoded, and how much memory the embeddings take.
 
-Run ``python scripts/encoded_once.py``. A stack of random blobs is visited at random, and each visit
-clicks: with the memory for embeddings bounded, once without and once with the store on disk, which
-a second process then finds. Printed are the encoder's runs, the most of any one plane, what was
-forgotten to keep the bound, and the most memory that the process took above its start, when the
-model had encoded one plane of another image.
+Run ``python scripts/encoded_once.py``. It visits a stack of random blobs at random and clicks at
+each visit: with bounded memory for embeddings, once without and once with the store on disk, which
+a second process then finds. It prints the encoder runs, the most of any one plane, the embeddings
+evicted to keep the bound, and the peak memory of the process above its start, when the model had
+encoded one plane of another image.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Segment everything against SAM's own automatic generator, on the same network and images.
+"""Segment everything compared with SAM's own automatic generator, on the same network and images.
 
     python scripts/everything_ap.py --data ../shared/data --output docs/data/everything.csv
 
-The generator is `segment_anything.SamAutomaticMaskGenerator`, unchanged, over an adapter that hands
-its clicks to the network and its masks back. Its masks overlap; as in SAM's own pictures the
-smaller ones are painted over the larger ones. Of every image the AP is given three times: as it is,
-without objects at the border, which some labels lack, and without found objects that lie mostly
-where nothing is labelled, as automatic labels are incomplete.
+The generator is `segment_anything.SamAutomaticMaskGenerator`, unchanged, with an adapter that
+passes its clicks to the network and the masks back. Its masks overlap; as in SAM's own pictures the
+smaller ones are painted over the larger ones. For every image the AP is given three times: over all
+objects, without objects at the border, which some labels lack, and without found objects that lie
+mostly where nothing is labelled, since automatic labels are incomplete.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Case(NamedTuple):
 
 
 class Adapter:
-    """What `SamAutomaticMaskGenerator` asks of a `SamPredictor`, answered by a `Predictor`."""
+    """The part of `SamPredictor` that `SamAutomaticMaskGenerator` uses, backed by a `Predictor`."""
 
     def __init__(self, predictor: Predictor) -> None:
         self.predictor = predictor
@@ -74,7 +74,7 @@ class Adapter:
             self._image, self._kept = image.tobytes(), {}
 
     def reset_image(self) -> None:
-        """Nothing is to be freed."""
+        """Does nothing."""
 
     def predict_torch(
         self, points: torch.Tensor, _labels: torch.Tensor, **_options: bool
@@ -92,7 +92,7 @@ class Adapter:
 
 
 def sams(adapter: Adapter, points: int, **thresholds: float) -> Found:
-    """SAM's generator with its published settings, but for the grid and `thresholds`."""
+    """SAM's generator with its published settings, except for the grid and `thresholds`."""
     model = sam_model_registry["vit_b"]()  # only asked whether it is there
 
     def found(plane: NDArray[Any], statistics: Statistics | None) -> Labels:
@@ -124,7 +124,7 @@ def ours(predictor: Predictor, settings: AutomaticSettings) -> Found:
 
 
 def cases(data: Path, drawn: int) -> Iterator[Case]:
-    """The images with labels, and scenes drawn anew that no model was trained or chosen on."""
+    """The labelled images, and new drawn scenes that no model was trained or selected on."""
 
     def stored(name: str) -> NDArray[Any]:
         array: NDArray[Any] = tifffile.imread(data / f"{name}.tif")
@@ -186,7 +186,7 @@ def main() -> None:
 
 
 def _scores(found: Labels, truth: Labels) -> list[str]:
-    """The numbers of `SCORES`, of several planes their means."""
+    """The values of `SCORES`; the means over several planes."""
     planes = list(zip(found, truth.astype(np.int64), strict=True))
     values = []
     for counted in (
@@ -202,7 +202,7 @@ def _scores(found: Labels, truth: Labels) -> list[str]:
 
 
 def _where_labelled(found: Labels, truth: Labels) -> Labels:
-    """Without objects that lie to more than half where nothing is labelled."""
+    """Without objects that lie more than half where nothing is labelled."""
     areas = np.bincount(found.ravel())
     labelled = np.bincount(found[truth > 0], minlength=len(areas))
     return np.where((2 * labelled >= areas)[found], found, 0)

@@ -1,8 +1,8 @@
-"""Make the documentation's pictures of results: ``python scripts/figures.py``.
+"""Make the documentation's figures of results: ``python scripts/figures.py``.
 
 The overlays that `simmat demo` writes and a sheet of drawn scenes; with ``--evaluation results``,
-the folder that `simmat evaluate development --output results` wrote, also some of its overlays. All
-with fewer colours, to be small.
+the folder of `simmat evaluate development --output results`, also some of its overlays. All with
+fewer colours, to be small.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SIDE, IN_A_ROW = 192, 6
 
 
 def main() -> int:
-    """Make the pictures; the demonstration's status."""
+    """Make the figures; returns the status of the demonstration."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--evaluation", type=Path, help="what simmat evaluate wrote")
     options = parser.parse_args()
@@ -69,7 +69,7 @@ def scenes() -> Image.Image:
 
 
 def keep(path: Path, name: str) -> None:
-    """Take over a picture."""
+    """Copy a picture."""
     with Image.open(path) as opened:
         save(opened.convert("RGB"), name)
 

@@ -47,7 +47,7 @@ class Sample(NamedTuple):
 
 
 def samples(folder: Path, most: int) -> Iterator[Sample]:
-    """The images with at most so many objects each, spread evenly over the labels."""
+    """The images with a limited number of objects each, spread evenly over the labels."""
     for file in find_labelled_files(folder):
         image, labels = file.read()
         ids = [label for label, _ in label_windows(labels)]
@@ -57,7 +57,7 @@ def samples(folder: Path, most: int) -> Iterator[Sample]:
 
 
 def scores(predictor: Predictor, sample: Sample) -> tuple[float, float, float]:
-    """Mean IoU with a click, a box, and four clicks, of which three correct the answer."""
+    """Mean IoU with a click, a box, and four clicks, three of which are corrections."""
     predictor.set_image(sample.image, channel_axis=sample.channel_axis)
     found = finish(UserProtocol().score_job(predictor, sample.labels))
     rows = [(each.iou["click"], each.iou["box"], each.iou["click+3"]) for each in found]
@@ -112,7 +112,7 @@ def _resized(image: Image, size: tuple[int, ...], factor: float) -> Image:
 
 
 def alternatives(options: argparse.Namespace) -> None:
-    """The answer to a click, and the best among it and its alternatives, which Q goes round."""
+    """The first mask of a click, and the best of it and the alternatives that Q cycles through."""
     predictor = Predictor(load_model(options.model), device="cpu")
     say("image", "objects", "answer", "best of two", "best of three", "best of four")
     means = []
@@ -133,7 +133,7 @@ def alternatives(options: argparse.Namespace) -> None:
 
 
 def linear(unit: Image) -> Image:
-    """As it is: between the percentiles 0.5 and 99.9."""
+    """Unchanged: between the percentiles 0.5 and 99.9."""
     return unit
 
 
@@ -155,7 +155,7 @@ def tails(unit: Image) -> Image:
 
 
 def local(unit: Image) -> Image:
-    """Local contrast: less the mean, over the deviation, within about 15 pixels."""
+    """Local contrast: minus the mean, divided by the deviation, within about 15 pixels."""
     mean = gaussian_filter(unit, 15)
     deviation = np.sqrt(gaussian_filter((unit - mean) ** 2, 15))
     return np.asarray((unit - mean) / (deviation + 0.15 * unit.std()))
@@ -195,7 +195,7 @@ def normalisation(options: argparse.Namespace) -> None:
 
 
 def debris(options: argparse.Namespace) -> None:
-    """Drawn nuclei beside blobs that are up to a hundred times as bright."""
+    """Drawn nuclei next to blobs that are up to a hundred times as bright."""
     predictor = Predictor(load_model(options.model), device="cpu")
     say(
         "debris is brighter by",
@@ -233,7 +233,7 @@ def debris(options: argparse.Namespace) -> None:
 
 
 def precision(options: argparse.Namespace) -> None:
-    """How alike masks in half precision are to those in float32."""
+    """Agreement of masks in half precision with those in float32."""
     model = load_model(options.model)
     exact, fast = (Predictor(model, device="cpu", precision=p) for p in ("exact", "fast"))
     _compare("fast against exact", exact, fast, options)
@@ -280,7 +280,7 @@ def _say_alike(name: str, rows: list[tuple[float, float]]) -> None:
 
 
 def speed(options: argparse.Namespace) -> None:
-    """Medians in milliseconds of encoding and of answering, through the Python interface."""
+    """Median milliseconds of encoding and prompting, through the Python interface."""
     if options.threads:
         torch.set_num_threads(options.threads)
     model = load_model(options.model)
@@ -320,7 +320,7 @@ _width = 0
 
 
 def say(*cells: object) -> None:
-    """A row of the table; the first one gets its rule."""
+    """Print a row of the table; after the first one its rule."""
     global _width
     print("| " + " | ".join(map(str, cells)) + " |", flush=True)
     if not _width:

@@ -31,7 +31,7 @@ CHUNK = 1000
 
 
 def main() -> None:
-    """Draw, segment, compare, and print what came out."""
+    """Draw, segment, compare, and print the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("kind", choices=["dense", "sparse"])
     parser.add_argument("--side", type=int, help="of the image, 4000 or 20000 by default")
@@ -108,7 +108,7 @@ def draw(
 def on_seams(
     labels: Any, truth: Any, centres: NDArray[np.float64], settings: AutomaticSettings
 ) -> dict[str, Any]:
-    """How many of the objects that a tile's edge crosses are one object, and of all objects."""
+    """How many objects on tile edges are found as one object, and how many of all objects."""
     tiles = tile_boxes(labels.shape, settings.tile_side, settings.tile_shared)
     ys = np.array(sorted({edge for tile in tiles for edge in (tile.y0, tile.y1)})[1:-1])
     xs = np.array(sorted({edge for tile in tiles for edge in (tile.x0, tile.x1)})[1:-1])
@@ -180,7 +180,7 @@ def _ellipse(
 
 
 def _peak() -> float:
-    """Most memory this process has had, in MB."""
+    """Peak memory of this process in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

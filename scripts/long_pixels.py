@@ -1,9 +1,9 @@
-"""What it brings to see stacks from the side as they look, and not squashed.
+"""The gain from showing the model side views of stacks with their true aspect.
 
 Run ``python scripts/long_pixels.py``. Drawn stacks, whose planes lie twice as far apart as their
-pixels, are thinned out to every second and fourth plane. Each object is clicked on its deepest
-pixel, and boxed, on the plane (z, x) through its middle. Printed is the mean IoU with the labels on
-that plane, its pixels taken as square and as they are.
+pixels, are thinned out to every second and fourth plane. Each object is clicked on its innermost
+pixel, and boxed, on the plane (z, x) through its middle. It prints the mean IoU with the labels on
+that plane, with pixels taken as square and with their true shape.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Put trained checkpoints into the package: their licence, their author, half precision.
+"""Put trained checkpoints into the package, with licence and author, in half precision.
 
 ``python scripts/release_checkpoints.py thermal.safetensors depth.safetensors`` writes each into the
-package's assets under its own name. What they hold is as `simmat train` wrote it, in float16.
+package's assets under its own name. The content is what `simmat train` wrote, in float16.
 """
 
 from __future__ import annotations

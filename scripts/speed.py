@@ -1,15 +1,15 @@
-"""How fast SAM is here beside stock ``segment_anything``, on the same random weights of ViT-B.
+"""Speed of SAM here compared with stock ``segment_anything``, on the same random weights of ViT-B.
 
-``python scripts/speed.py --output DIR`` runs both in one process, in turns, and adds every number
-to ``DIR/speed.csv``; ``speed.md`` (medians, ratios with their range) and ``speed.png`` are made
-from all that is there. So a long measurement can be done in pieces: ``--rows encode click``
-measures some rows beside stock, ``--alone cancel start`` some numbers of this package alone,
-``--threads 2`` with more threads, and neither only writes the table anew. ``--peer PYTHON`` adds
-micro-sam, which that Python has installed, in a process of its own. Needs Linux and matplotlib
-(group ``figures``).
+``python scripts/speed.py --output DIR`` runs both alternately in one process and appends every
+number to ``DIR/speed.csv``; ``speed.md`` (medians, ratios with their range) and ``speed.png`` are
+made from all numbers in it. A long measurement can thus be split: ``--rows encode click`` compares
+some rows with stock, ``--alone cancel start`` measures this package alone, ``--threads 2`` uses
+more threads, and without these options only the table is written again. ``--peer PYTHON`` adds
+micro-sam, installed in that Python, in its own process. Needs Linux and matplotlib (group
+``figures``).
 
-With one thread the processor's own time counts, so that other programs disturb it little; with
-more it is the wall clock.
+With one thread CPU time is measured, so that other programs disturb it little; with more,
+wall-clock time.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from speed_rows import ROWS, Both, Row, Work, everything
 
 
 class Log:
-    """Adds numbers to the CSV as they come."""
+    """Appends numbers to the CSV as they come."""
 
     def __init__(self, path: Path, threads: int) -> None:
         self._path, self._threads = path, threads
@@ -57,7 +57,7 @@ class Log:
 
 
 def beside(rows: list[Row], rounds: int, log: Log, warm_up: bool) -> None:
-    """Time rows in turns, after a round to warm up; peaks of multiplication in each round too."""
+    """Time rows alternately, after a warm-up round; also peaks of multiplication in each round."""
     for number in range(0 if warm_up else 1, rounds + 1):
         for row in rows:
             for who, work in row.works.items():
@@ -132,7 +132,7 @@ def peer(python: str, both: Both, threads: int) -> Iterator[dict[str, Work]]:
 
 
 def machine() -> str:
-    """What it ran on, in words."""
+    """The machine, in words."""
     model = "unknown processor"
     for line in subprocess.run(["lscpu"], capture_output=True, text=True).stdout.splitlines():
         if line.startswith("Model name"):
@@ -144,7 +144,7 @@ def machine() -> str:
 
 
 def report(folder: Path) -> None:
-    """Write the tables and the picture from all numbers that are there."""
+    """Write the tables and the figure from all numbers."""
     numbers = read(folder / "speed.csv")
     lines = [machine()]
     for threads in sorted({each.threads for each in numbers}):
@@ -156,7 +156,7 @@ def report(folder: Path) -> None:
 
 
 def main() -> None:
-    """Measure what was asked for, then write what there is."""
+    """Measure what was requested, then write the report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--rows", nargs="*", choices=list(ROWS), default=[])

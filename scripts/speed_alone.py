@@ -1,4 +1,4 @@
-"""What `speed.py` measures of this package alone: waiting, what is kept, start-up, errors."""
+"""What `speed.py` measures of this package alone: waiting times, cache, start-up, errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ print(time.perf_counter() - start, "torch" in sys.modules)
 
 
 def reopen(both: Both) -> Numbers:
-    """An image that was encoded before, and its first encoding."""
+    """An image that is encoded already, and its first encoding."""
     predictor = Predictor(both.model, "cpu", "exact", EmbeddingCache(2**28))
     pixels = image(1024)
     first = _taken(lambda: predictor.set_image(pixels, channel_axis=-1))
@@ -57,7 +57,7 @@ def preview(both: Both) -> Numbers:
 
 
 def cancel(both: Both, times: int = 12) -> Numbers:
-    """From the wish to cancel an encoding until the worker is free, at moments drawn at random."""
+    """From cancelling an encoding until the worker is free, at random moments."""
     predictor = Predictor(both.model, "cpu", "exact", EmbeddingCache(0))
     finish(predictor.open_image_job(image(1024), channel_axis=-1))
     moments = random.Random(0)
@@ -79,7 +79,7 @@ def cancel(both: Both, times: int = 12) -> Numbers:
 
 
 def transfer(both: Both) -> Numbers:
-    """The transfer layer of 16 channels beside the encoding of the same image in three."""
+    """The transfer layer of 16 channels compared with the encoding of the same image in three."""
     layer = MAT(both.sam.image_encoder.patch_embed.proj, 16).requires_grad_(False)
     channels = torch.randn(1, 16, 1024, 1024)
     predictor = both.ours(1024, "exact")
@@ -92,7 +92,7 @@ def transfer(both: Both) -> Numbers:
 
 
 def closeness(both: Both) -> Numbers:
-    """How far embeddings are from stock's in float32: relative error in the L2 norm."""
+    """Relative error of embeddings to stock's in float32, in the L2 norm."""
     stock, pixels = SamPredictor(both.sam), image(1024)
     stock.set_image(pixels)
     truth = stock.features.clone()
@@ -109,7 +109,7 @@ def closeness(both: Both) -> Numbers:
 
 
 def start(both: Both) -> Numbers:
-    """Importing the package and its manifest where napari is imported already."""
+    """Importing the package and its manifest when napari is imported already."""
     del both
     numbers = []
     for _ in range(5):
@@ -123,7 +123,7 @@ def start(both: Both) -> Numbers:
 
 
 def _taken(work: Callable[[], object]) -> float:
-    """Seconds of the processor."""
+    """CPU seconds."""
     started = time.process_time()
     work()
     return time.process_time() - started

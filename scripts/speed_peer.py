@@ -1,7 +1,7 @@
-"""micro-sam at work in its own environment, for `speed.py`: run by that environment's Python.
+"""micro-sam in its own environment, for `speed.py`: run by that environment's Python.
 
 ``python speed_peer.py CHECKPOINT THREADS`` reads a line, ``encode SIDE`` or ``click SIDE``, does
-it, and answers with a line of JSON: seconds of the processor and of the wall, peak of memory in MB.
+it, and prints a line of JSON: CPU and wall-clock seconds, peak memory in MB.
 """
 
 from __future__ import annotations

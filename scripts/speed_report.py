@@ -1,4 +1,4 @@
-"""The table and the picture of what `speed.py` measured, from its CSV."""
+"""The table and the figure of the measurements of `speed.py`, from its CSV."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def read(path: Path) -> list[Measured]:
 
 
 def table(numbers: list[Measured], threads: int) -> Iterator[str]:
-    """Rows beside stock, then those alone, then the peaks of matrix products, as Markdown."""
+    """Rows compared with stock, those alone, and the peaks of matrix products, as Markdown."""
     numbers = [each for each in numbers if each.threads == threads]
     heads = "stock", "micro-sam", "exact", "times as fast", "fast", "times as fast"
     yield f"| | {' | '.join(heads)} | peak MB: stock, exact, fast | rounds |"
@@ -80,12 +80,12 @@ def table(numbers: list[Measured], threads: int) -> Iterator[str]:
 
 
 def rows_of(numbers: list[Measured]) -> list[str]:
-    """What was done by stock as well, in the order in which it was measured."""
+    """The rows that stock has too, in the order in which they were measured."""
     return list(dict.fromkeys(each.row for each in numbers if each.who == "stock"))
 
 
 def seconds(numbers: list[Measured], row: str, who: str) -> dict[tuple[str, int], float]:
-    """(Run, round) -> how long it took: by the processor for one thread, else by the wall."""
+    """(Run, round) -> seconds: CPU time for one thread, else wall-clock time."""
     return {
         (each.run, each.round): each.value
         for each in numbers

@@ -1,4 +1,4 @@
-"""What `speed.py` runs beside stock: the same work by each, on the same random weights of ViT-B."""
+"""What `speed.py` compares with stock: the same work by each, on the same random weights."""
 
 from __future__ import annotations
 

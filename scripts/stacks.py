@@ -1,11 +1,11 @@
-"""How well an object is followed through a stack: one click, then two corrections.
+"""How well an object is propagated through a stack: one click, then two corrections.
 
-Run ``python scripts/stacks.py``. Each object of three stacks is clicked once, on its deepest pixel
-in the middle plane, and followed through all planes; then twice more on the plane with the most
-wrong pixels, at the deepest pixel of the largest wrong patch there. Printed is the IoU of the whole
-volume with the labels, beside that of the middle plane's mask copied to all planes, and beside what
-two corrections would reach that made the two worst planes perfect and changed no other. The real
-stacks are read from the folder that NAPARI_SIMMAT_DATA names; what is not there is left out.
+Run ``python scripts/stacks.py``. Each object of three stacks is clicked once, on its innermost
+pixel in the middle plane, and propagated through all planes; then twice more on the plane with the
+most wrong pixels, at the innermost pixel of the largest wrong region there. It prints the IoU of
+the whole volume with the labels, that of the middle plane's mask copied to all planes, and what two
+corrections would reach if they made the two worst planes perfect and changed no other. The real
+stacks are in the folder named by NAPARI_SIMMAT_DATA; missing ones are skipped.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Case(NamedTuple):
 
 
 def main() -> None:
-    """Measure all stacks and print one table."""
+    """Evaluate all stacks and print one table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--only", help="only the stacks with this in their name")
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def cases() -> Iterator[Case]:
-    """Two drawn stacks and what there is of the real ones."""
+    """Two drawn stacks and the real ones that are there."""
     for seed in (0, 1):
         yield Case(f"drawn cells, seed {seed}", *draw_volume(seed), VOXEL_SPACING)
     if (DATA / "fluo3d_cho.tif").is_file():
@@ -99,7 +99,7 @@ def measured(case: Case, predictor: Predictor) -> Iterator[list[float]]:
 
 
 def mended(volume: NDArray[np.bool_], truth: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The volume with as many of its worst planes true as there are corrections."""
+    """The volume with as many of its worst planes made exact as there are corrections."""
     wrong = np.count_nonzero(volume != truth, axis=(1, 2))
     worst = np.argsort(wrong)[-CORRECTIONS:]
     better = volume.copy()
@@ -108,7 +108,7 @@ def mended(volume: NDArray[np.bool_], truth: NDArray[np.bool_]) -> NDArray[np.bo
 
 
 def correction(track: Track, truth: NDArray[np.bool_]) -> Prompt:
-    """What a person does next: a click at the largest error of the plane with the most."""
+    """The next click of a user: at the largest error of the plane with the most."""
     wrong = track.volume() != truth
     plane = int(np.count_nonzero(wrong, axis=(1, 2)).argmax())
     patches, _ = ndi.label(wrong[plane])

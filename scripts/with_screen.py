@@ -1,9 +1,9 @@
 """Run a command that opens windows: ``python scripts/with_screen.py pytest``.
 
-On Linux the command gets a virtual screen of its own, so that no window pops up and nobody's
-mouse disturbs a test. What a bare Debian or Ubuntu lacks for a Qt window is installed if the
-script runs as root; otherwise it prints the one line to run. On macOS and Windows it only runs
-the command. Standard library alone, so that any Python can start it.
+On Linux the command gets its own virtual screen, so that no window pops up and nobody's mouse
+disturbs a test. As root, the script installs the system libraries that Qt needs on a bare Debian or
+Ubuntu; otherwise it prints the command. On macOS and Windows it only runs the command. It uses the
+standard library alone, so any Python can start it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def main(command: list[str]) -> int:
 
 
 def missing_packages() -> list[str]:
-    """Debian's packages for what is not there."""
+    """The Debian packages that are missing."""
     missing = [] if shutil.which("Xvfb") else ["xvfb"]
     for library, package in LIBRARIES.items():
         try:
@@ -81,7 +81,7 @@ def missing_packages() -> list[str]:
 
 
 def install(packages: list[str]) -> None:
-    """Install Debian packages; a failure shows in what is still missing afterwards."""
+    """Install Debian packages; a failure shows in the packages still missing afterwards."""
     print(f"with_screen: installing {' '.join(packages)}", flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     apt = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300"]
@@ -91,7 +91,7 @@ def install(packages: list[str]) -> None:
 
 @contextmanager
 def virtual_screen() -> Iterator[str]:
-    """Start Xvfb on a free display, which it chooses itself, and end it afterwards."""
+    """Start Xvfb on a free display, which it chooses itself, and stop it afterwards."""
     reading, writing = os.pipe()
     server = subprocess.Popen(
         ["Xvfb", "-displayfd", str(writing), "-screen", "0", "1400x900x24", "-nolisten", "tcp"],
@@ -112,7 +112,7 @@ def virtual_screen() -> Iterator[str]:
 
 
 def run(command: list[str], environment: dict[str, str]) -> int:
-    """Run the command; Ctrl+C reaches it too, so wait for its own end; who ends this ends it."""
+    """Run the command; Ctrl+C reaches it too, so wait until it ends."""
     with subprocess.Popen(command, env=environment) as process:
         signal.signal(signal.SIGTERM, lambda *_: process.terminate())
         while True:
