@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import tifffile
 from qtpy.QtCore import Qt
 
@@ -16,6 +17,7 @@ from napari_simmat.engine.refinement import Refiner
 from tests.widgets.scenes import CENTRES, RADII, grey
 
 
+@pytest.mark.real_window  # napari finds its writers of layers when a window opens
 def test_clicks_and_a_box_give_the_same_masks_everywhere(
     ready: Any, tmp_path: Path, capsys: Any
 ) -> None:
