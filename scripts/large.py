@@ -66,18 +66,19 @@ def run(levels: list[Any]) -> None:
     viewer = napari.Viewer(show=True)
     widget = SimMATWidget(viewer)
     viewer.window.add_dock_widget(widget, name="SimMAT", area="right")
-    interaction = widget.segment.interaction
+    worker = widget.segment.controller.inference.worker
+    prompts = widget.segment.workspace.prompt_layers
     until(lambda: not widget.segment.busy)
     memory = Memory()
     viewer.add_image(levels, multiscale=True, name="slide", contrast_limits=(0, 255))
-    until(lambda: not widget.segment.busy and interaction.worker.running is None)
+    until(lambda: not widget.segment.busy and worker.running is None)
     print(widget.segment.status.value().text)
-    interaction.prompts.draw_points()
-    layer: Any = interaction.prompts.points
+    prompts.draw_points()
+    layer: Any = prompts.points
     layer.add(layer.world_to_data(CENTRE))
-    until(lambda: not widget.segment.busy and interaction.worker.running is None)
-    interaction.commit()
-    until(lambda: not widget.segment.busy and interaction.worker.running is None)
+    until(lambda: not widget.segment.busy and worker.running is None)
+    widget.segment.act("commit")
+    until(lambda: not widget.segment.busy and worker.running is None)
     objects = viewer.layers["SimMAT objects"]
     every = 50
     y, x = np.mgrid[0:SIDE:every, 0:SIDE:every]
@@ -94,7 +95,7 @@ def run(levels: list[Any]) -> None:
     print(f"IoU of the object with the disc, at full resolution: {iou:.3f}")
     print(f"most memory above the empty window: {memory.stop() / 2**30:.2f} GiB")
     widget.release()
-    interaction.worker.join(PATIENCE)
+    worker.join(PATIENCE)
     viewer.close()
 
 

@@ -37,7 +37,7 @@ def window(size: tuple[int, int] = SIZE) -> Iterator[tuple[Any, Any]]:
     try:
         yield viewer, widget
     finally:
-        worker = widget.segment.interaction.worker
+        worker = widget.segment.controller.inference.worker
         widget.release()
         worker.join(PATIENCE)
         viewer.close()
@@ -47,8 +47,8 @@ def click(tab: Any, position: Sequence[float]) -> None:
     """Put a point of the current sign at y, x."""
     settle(tab)
     tab.buttons.point.click()
-    tab.interaction.prompts.points.add(position)
-    tab.interaction.prompts.points.selected_data = set()
+    tab.workspace.prompt_layers.points.add(position)
+    tab.workspace.prompt_layers.points.selected_data = set()
     settle(tab)
 
 
@@ -81,7 +81,7 @@ def settle(tab: Any) -> None:
     idle = 0
     while idle < 5:  # turns of the loop: what has been asked for is also drawn
         QApplication.processEvents(QEventLoop.ProcessEventsFlag.AllEvents, 50)
-        idle = 0 if tab.busy or tab.interaction.worker.running else idle + 1
+        idle = 0 if tab.busy or tab.controller.inference.worker.running else idle + 1
         if time.monotonic() > deadline:
             raise SystemExit(f"the window is still busy: {tab.status.value()}")
 

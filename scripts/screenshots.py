@@ -48,12 +48,12 @@ def coins() -> None:
         click(tab, COINS[0])
         save(viewer, tab, "window-click")
         for position in COINS:
-            if not tab.interaction.work.prompts:
+            if not tab.workspace.session.prompts:
                 click(tab, position)
             tab.buttons.commit.click()
             settle(tab)
         tab.buttons.box.click()
-        tab.interaction.prompts.boxes.add(rectangle(*BOX), shape_type="rectangle")
+        tab.workspace.prompt_layers.boxes.add(rectangle(*BOX), shape_type="rectangle")
         settle(tab)
         tab.buttons.sign.click()
         click(tab, BESIDE)
@@ -89,22 +89,22 @@ def while_working(widget: Any) -> None:
     from napari_simmat.progress import Progress
 
     tab = widget.segment
-    original, go_on = tab.interaction.segmenter.answering, threading.Event()
+    original, go_on = tab.controller.inference.service.predict_job, threading.Event()
 
     def held(question: Any, **named: Any) -> Any:
         yield Progress(7, 12, "encoding block 7 of 12")
         go_on.wait(PATIENCE)
         return (yield from original(question, **named))
 
-    tab.interaction.segmenter.answering = held
+    tab.controller.inference.service.predict_job = held
     tab.buttons.point.click()
-    tab.interaction.prompts.points.add(COINS[0])
+    tab.workspace.prompt_layers.points.add(COINS[0])
     wait(lambda: tab.status.value().fraction is not None and tab.status._bar.isVisible())
     save_tab(widget, "tab-working")
-    tab.interaction.cancel()
+    tab.controller.cancel()
     wait(lambda: tab.status.value().kind == "cancelled")
     save_tab(widget, "tab-cancelled")
-    tab.interaction.segmenter.answering = original
+    tab.controller.inference.service.predict_job = original
     go_on.set()
     tab.buttons.clear.click()
     settle(tab)
@@ -115,29 +115,29 @@ def objects(viewer: Any, widget: Any) -> None:
     tab = widget.segment
     tab.buttons.commit.click()
     settle(tab)
-    tab.objects_fold.set_open(True)
+    tab.folds["objects"].set_open(True)
     for row, name in enumerate(("small", "large", "small")):
-        tab.panel.table.choose([row + 1])
-        tab.panel.class_chosen.emit(name)
-    tab.panel.table.choose([2])
-    tab.interaction.actions.reopen(2)
+        tab.object_panel.table.choose([row + 1])
+        tab.object_panel.class_chosen.emit(name)
+    tab.object_panel.table.choose([2])
+    tab.controller.objects.edit(2)
     settle(tab)
     save(viewer, tab, "window-reopened")
     save_tab(widget, "tab-reopened")
     tab.buttons.clear.click()
-    tab.panel.overlap_chosen.emit("ask")
-    tab.panel.set_overlap("ask")
+    tab.object_panel.overlap_chosen.emit("ask")
+    tab.object_panel.set_overlap("ask")
     tab.buttons.box.click()
     y, x = COINS[0]
-    tab.interaction.prompts.boxes.add(rectangle(y - 35, x - 35, y + 5, x + 35))
+    tab.workspace.prompt_layers.boxes.add(rectangle(y - 35, x - 35, y + 5, x + 35))
     settle(tab)
     tab.buttons.commit.click()
     settle(tab)
     save_tab(widget, "tab-overlap")
-    full = np.full(tab.interaction.work.place.shape, 0, dtype=np.uint8)
+    full = np.full(tab.workspace.session.place.shape, 0, dtype=np.uint8)
     full[0, 0] = 255
     layer = viewer.add_labels(full, name="eight bits", scale=(0.1, 0.1), units=("mm", "mm"))
-    tab.interaction.use_objects(layer)
+    tab.workspace.use_objects(layer)
     tab.buttons.commit.click()
     settle(tab)
     save_tab(widget, "tab-failed")
@@ -203,8 +203,8 @@ def everything() -> None:
         viewer.add_image(image(), name="coins")
         settle(tab)
         viewer.reset_view()
-        tab.everything_fold.set_open(True)
-        tab.everything.panel.start.click()
+        tab.folds["everything"].set_open(True)
+        tab.automatic_panel.start.click()
         settle(tab)
         save(viewer, tab, "window-everything")
 
@@ -226,9 +226,9 @@ def stack() -> None:
         viewer.dims.set_point(0, 2 * middle)
         settle(tab)
         viewer.reset_view()
-        tab.stack_fold.set_open(True)
+        tab.folds["stack"].set_open(True)
         click(tab, (middle, *centre))
-        tab.stack.panel.start.click()
+        tab.stack_panel.start.click()
         settle(tab)
         viewer.dims.set_point(0, 2 * (middle + 4))
         settle(tab)
@@ -252,13 +252,13 @@ def side() -> None:
         viewer.dims.order = (1, 0, 2)
         viewer.dims.set_point(1, round(first[1]))
         settle(tab)
-        tab.stack_fold.set_open(True)
+        tab.folds["stack"].set_open(True)
         click(tab, (first[0], round(first[1]), first[2]))
-        tab.stack.panel.first.setValue(round(first[1]) - 8)
-        tab.stack.panel.last.setValue(round(first[1]) + 8)
-        tab.stack.panel.start.click()
+        tab.stack_panel.first.setValue(round(first[1]) - 8)
+        tab.stack_panel.last.setValue(round(first[1]) + 8)
+        tab.stack_panel.start.click()
         settle(tab)
-        tab.stack.panel.commit.click()
+        tab.stack_panel.commit.click()
         settle(tab)
         viewer.dims.set_point(1, round(second[1]))
         settle(tab)
@@ -279,7 +279,7 @@ def correct(viewer: Any, tab: Any, labels: np.ndarray, plane: int) -> None:
     patches, _ = ndi.label(found != truth)
     largest = patches == np.bincount(patches.ravel())[1:].argmax() + 1
     place = tuple(float(value) for value in interior_point(largest))
-    if found[tuple(int(value) for value in place)] and tab.interaction.prompts.positive:
+    if found[tuple(int(value) for value in place)] and tab.workspace.prompt_layers.positive:
         tab.buttons.sign.click()
     click(tab, (plane, *place))
 
@@ -301,7 +301,7 @@ def restoring() -> None:
                 save(viewer, tab, "window-restored")
                 continue
             for position in COINS:
-                if not tab.interaction.work.prompts:
+                if not tab.workspace.session.prompts:
                     click(tab, position)
                 tab.buttons.commit.click()
                 settle(tab)

@@ -187,19 +187,19 @@ class Run:
         self.widget = SimMATWidget(self.viewer)
         self.viewer.window.add_dock_widget(self.widget, name="SimMAT", area="right")
         self.tab = self.widget.segment
-        self.interaction = self.tab.interaction
-        self.meter = Meter(self.interaction.worker)
+        self.workspace, self.controller = self.tab.workspace, self.tab.controller
+        self.meter = Meter(self.controller.inference.worker)
 
     def measure(self) -> dict[str, Any]:
         """All phases in their order, as numbers for JSON."""
         gate = threading.Event()
-        holding = self.interaction.worker.submit("hold", lambda: _held(gate))
-        self.until(lambda: self.interaction.worker.running is holding)
+        holding = self.controller.inference.worker.submit("hold", lambda: _held(gate))
+        self.until(lambda: self.controller.inference.worker.running is holding)
         self.viewer.add_image(blobs(), name="image")
-        self.until(lambda: self.interaction.busy and not self.tab._later.isActive())
+        self.until(lambda: self.controller.busy and not self.tab._later.isActive())
         self.turns(50)  # napari draws the new layers
         self.meter.start()
-        self.interaction.status.connect(self.follow)
+        self.workspace.status.connect(self.follow)
         self.model = "tiny"
         gate.set()
         self.until(self.idle)
@@ -215,7 +215,7 @@ class Run:
         self.stack()
         self.meter.stop()
         self.widget.release()
-        self.interaction.worker.join(PATIENCE)
+        self.controller.inference.worker.join(PATIENCE)
         self.viewer.close()
         return {
             "phases": {phase: self.figures(phase) for phase in self.meter.gaps if phase != "-"},
@@ -245,7 +245,7 @@ class Run:
             self.press(300 + 40 * number, 500)
             self.until(self.idle)
             self.turns(4)
-        assert len(self.interaction.prompts.points.data) == CLICKS
+        assert len(self.workspace.prompt_layers.points.data) == CLICKS
         self.meter.phase = ""
         self.tab.buttons.clear.click()
         self.until(self.idle)
@@ -266,13 +266,14 @@ class Run:
         planes = [np.roll(blobs(), 60 * number, axis=1) for number in range(PLANES)]
         self.viewer.add_image(np.stack(planes), name="stack")
         self.viewer.dims.set_current_step(0, 0)
-        self.until(lambda: self.interaction.work is not None and not self.tab.busy)
+        self.until(lambda: self.workspace.session is not None and not self.tab.busy)
         self.tab.buttons.point.click()
         self.turns(20)
-        self.until(lambda: self.interaction.worker.running is not None)  # encoding ahead has begun
+        worker = self.controller.inference.worker
+        self.until(lambda: worker.running is not None)  # encoding ahead has begun
         self.meter.phase = "clicks, encoding"
         presses = 0
-        while self.interaction.worker.running is not None:
+        while self.controller.inference.worker.running is not None:
             self.press(300 + 40 * (presses % CLICKS), 500)
             self.until(lambda: not self.tab.busy)
             self.turns(20)
@@ -321,7 +322,7 @@ class Run:
         self.tab.status._cancel.click()
         said = time.perf_counter()
         assert self.tab.status.value().kind == "cancelled"
-        self.until(lambda: self.interaction.worker.running is None)
+        self.until(lambda: self.controller.inference.worker.running is None)
         return 1000 * (said - begun), 1000 * (time.perf_counter() - begun)
 
     def encoded(self) -> float:
@@ -342,7 +343,7 @@ class Run:
 
     def idle(self) -> bool:
         """Whether the window and the worker have nothing left to do."""
-        return not self.tab.busy and self.interaction.worker.running is None
+        return not self.tab.busy and self.controller.inference.worker.running is None
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Let the event loop run until the condition holds."""

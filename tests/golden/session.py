@@ -64,7 +64,7 @@ def work_on(window: Any) -> None:
     window.idle()
     window.click(y0, x0)
     window.key(commit)
-    window.tab.objects_fold.set_open(True)
+    window.tab.folds["objects"].set_open(True)
     window.click_row(0)
     window.type_class("nucleus")
     window.click(y1, x1)
@@ -105,7 +105,7 @@ def work_on(window: Any) -> None:
     window.idle()
     labels = window.viewer.add_labels(known() * (known() == 4), name="known", visible=False)
     window.viewer.layers.selection.active = window.viewer.layers["stack"]
-    window.interaction.asking.take_masks(labels)
+    window.controller.prompts.take_masks(labels)
     window.idle()
     window.key(commit)
     window.viewer.dims.set_current_step(0, 1)
@@ -137,7 +137,7 @@ def work_on(window: Any) -> None:
 
 def seen(window: Any) -> dict[str, Any]:
     """What a person sees of it: labels, classes and prompts, and how far it can be undone."""
-    layers, work = window.viewer.layers, window.interaction.work
+    layers, session = window.viewer.layers, window.workspace.session
     objects, classes = layers["SimMAT objects"].data, layers["SimMAT classes"].data
     points, boxes = layers["SimMAT points"], layers["SimMAT boxes"]
     return {
@@ -149,7 +149,7 @@ def seen(window: Any) -> dict[str, Any]:
         "boxes": [np.round(each, 3).tolist() for each in boxes.data],
         "box_kinds": list(boxes.shape_type),
         "box_labels": boxes.features["label"].tolist(),
-        "operations": len(work.operations),
+        "operations": len(session.history),
     }
 
 

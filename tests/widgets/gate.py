@@ -15,8 +15,8 @@ class Gate:
     def __init__(self, window: Any) -> None:
         self.reached, self.open = threading.Event(), threading.Event()
         self.ended = threading.Event()
-        segmenter = window.interaction.segmenter
-        original = segmenter.answering
+        service = window.controller.inference.service
+        original = service.predict_job
 
         def answering(question: Any, **named: Any) -> Any:
             try:
@@ -28,13 +28,13 @@ class Gate:
             finally:
                 self.ended.set()
 
-        segmenter.answering = answering
+        service.predict_job = answering
 
     def wait(self) -> None:
         assert self.reached.wait(SECONDS / 1000)
 
 
 def click_without_waiting(window: Any, y: float, x: float) -> None:
-    window.interaction.prompts.draw_points()
+    window.workspace.prompt_layers.draw_points()
     window.press(y, x)
-    window.qtbot.waitUntil(lambda: not window.interaction.prompts.unsettled)
+    window.qtbot.waitUntil(lambda: not window.workspace.prompt_layers.pending)

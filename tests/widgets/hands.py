@@ -48,21 +48,21 @@ class Hands:
     def open_widget(self) -> Any:
         self.widget = self._new_widget()
         # So that tests count what they ask for; what is encoded unasked has tests of its own.
-        self.widget.segment.stack.panel.ahead.setChecked(False)
+        self.widget.segment.stack_panel.ahead.setChecked(False)
         self._show()
         return self.widget
 
     def release(self) -> None:
         """Let the widget go, if it is still there, and see its thread end."""
         if self.widget is not None:
-            worker = self.interaction.worker
+            worker = self.controller.inference.worker
             self.widget.release()
             assert worker.join(SECONDS / 1000), "the worker's thread goes on"
         self.widget = None
 
     def close_widget(self) -> None:
         """Close the widget as a person does, and see its thread end."""
-        widget, worker = self.widget, self.interaction.worker
+        widget, worker = self.widget, self.controller.inference.worker
         self.widget = None
         self._take_out(widget)
         assert worker.join(SECONDS / 1000), "the worker's thread goes on"
@@ -73,8 +73,12 @@ class Hands:
         return self.widget.segment
 
     @property
-    def interaction(self) -> Any:
-        return self.tab.interaction
+    def controller(self) -> Any:
+        return self.tab.controller
+
+    @property
+    def workspace(self) -> Any:
+        return self.tab.workspace
 
     @property
     def status(self) -> Any:
@@ -86,7 +90,7 @@ class Hands:
 
     def _is_idle(self) -> bool:
         """Whether a turn of the event loop leaves nothing to do, neither here nor there."""
-        worker = self.interaction.worker
+        worker = self.controller.inference.worker
         was_idle = worker.idle  # what it told until then, this turn delivers
         QApplication.processEvents()
         return was_idle and worker.idle and not self.tab.busy
@@ -117,7 +121,7 @@ class Hands:
 
     def click_row(self, row: int, *, double: bool = False) -> None:
         """Press on a row of the table of objects."""
-        table = self.tab.panel.table
+        table = self.tab.object_panel.table
         self.qtbot.waitUntil(table.isVisible)
         where = table.visualRect(table.model().index(row, 0)).center()
         viewport = table.viewport()
@@ -128,7 +132,7 @@ class Hands:
 
     def type_class(self, name: str) -> None:
         """Type a class into its field and press Enter."""
-        field = self.tab.panel.category.lineEdit()
+        field = self.tab.object_panel.category.lineEdit()
         field.selectAll()
         QTest.keyClicks(field, name)
         QTest.keyClick(field, Qt.Key.Key_Return)
@@ -146,7 +150,7 @@ class Hands:
     ) -> None:
         """Draw a rectangle or an ellipse, and wait for the answer."""
         self.take(self.tab.buttons.box)
-        self.interaction.prompts.boxes.mode = mode
+        self.workspace.prompt_layers.boxes.mode = mode
         self.draw([(y0, x0), (y1, x1)], slowly=slowly)
 
     def stroke(self, path: Sequence[tuple[float, float]]) -> None:

@@ -14,6 +14,7 @@ from qtpy.QtWidgets import QFileDialog
 from safetensors.torch import save_file
 
 from napari_simmat.checkpoints import registry
+from napari_simmat.widgets.segment.controller import NOTHING_TO_COMMIT, READY
 from tests.widgets.scenes import CENTRES, discs, grey, iou
 
 # ------------------------------------------------------------------------------ prompts
@@ -24,7 +25,7 @@ def test_a_click_beside_the_image(ready: Any) -> None:
     assert ready.status.kind == "failed"
     assert "lies outside the image of 200 x 220 pixels (y x)" in ready.status.text
     assert not ready.viewer.layers["SimMAT preview"].data.any()
-    assert len(ready.interaction.prompts.points.data) == 1, "the click is not lost"
+    assert len(ready.workspace.prompt_layers.points.data) == 1, "the click is not lost"
     ready.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     ready.click(*CENTRES[1])
     assert ready.status.kind == "done"
@@ -37,7 +38,7 @@ def test_a_box_beside_the_image(ready: Any) -> None:
 
 
 def test_only_negative_points(ready: Any) -> None:
-    ready.interaction.prompts.draw_points()
+    ready.workspace.prompt_layers.draw_points()
     ready.key(Qt.Key.Key_T)
     ready.click(*CENTRES[1])
     assert ready.status.kind == "failed"
@@ -50,11 +51,11 @@ def test_only_negative_points(ready: Any) -> None:
 
 
 def test_no_prompts_at_all(ready: Any) -> None:
-    ready.interaction.prompts.draw_points()
+    ready.workspace.prompt_layers.draw_points()
     ready.key(Qt.Key.Key_C)
-    assert ready.status.text == "There is nothing to commit: click on an object first."
+    assert ready.status.text == NOTHING_TO_COMMIT
     ready.key(Qt.Key.Key_S)
-    assert ready.status.text == "Ready: click on an object, or draw a box around it."
+    assert ready.status.text == READY
     assert "SimMAT objects" not in ready.viewer.layers
 
 
@@ -105,7 +106,7 @@ def test_an_image_of_which_something_should_be_known(window: Any, case: str) -> 
     window.idle()
     assert window.status.kind == "ready"
     assert words in window.status.text
-    window.interaction.prompts.points.add((data.shape[0] // 2, data.shape[1] // 2))
+    window.workspace.prompt_layers.points.add((data.shape[0] // 2, data.shape[1] // 2))
     window.idle()
     assert window.status.kind == "done"
     assert words in window.status.text
@@ -144,7 +145,7 @@ def test_layers_of_different_shape(window: Any) -> None:
 def test_memory_that_runs_out(
     ready: Any, monkeypatch: pytest.MonkeyPatch, error: Exception, step: str
 ) -> None:
-    network = ready.interaction.segmenter.predictor.model.network
+    network = ready.controller.inference.service.predictor.model.network
 
     def failing(*_: Any) -> Any:
         raise error

@@ -51,13 +51,13 @@ def test_on_the_image_c_is_napari_s_while_there_is_nothing_to_commit(ready: Any)
 def test_keys_act_while_a_list_has_the_focus(ready: Any, where: str) -> None:
     ready.viewer.add_image(grey(), name="cc first by letter")
     ready.idle()
-    ready.tab.objects_fold.set_open(True)
+    ready.tab.folds["objects"].set_open(True)
     ready.click(*CENTRES[0])
     ready.activate()
     widget = {
         "layer list": ready.viewer.window._qt_viewer.layers,
         "model": ready.tab.models._list,
-        "table": ready.tab.panel.table,
+        "table": ready.tab.object_panel.table,
         "canvas": ready.canvas,
     }[where]
     assert where in ("model", "canvas") or isinstance(widget, QAbstractItemView)
@@ -78,13 +78,13 @@ def test_keys_act_while_a_list_has_the_focus(ready: Any, where: str) -> None:
 @pytest.mark.real_window
 def test_the_field_for_a_class_takes_letters_and_gives_the_keyboard_back(ready: Any) -> None:
     ready.click(*CENTRES[0])
-    ready.tab.objects_fold.set_open(True)
+    ready.tab.folds["objects"].set_open(True)
     ready.activate()
-    field = ready.tab.panel.category.lineEdit()
+    field = ready.tab.object_panel.category.lineEdit()
     field.setFocus()
     ready.qtbot.waitUntil(field.hasFocus)
     ready.type_class("sctz")
-    assert ready.interaction.actions.category == "sctz"
+    assert ready.controller.objects.category == "sctz"
     assert "SimMAT objects" not in ready.viewer.layers
     assert not field.hasFocus()
     ready.key(Qt.Key.Key_C)

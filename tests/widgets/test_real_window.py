@@ -19,7 +19,7 @@ FIRST, SECOND, THIRD, FOURTH = CENTRES
 
 def tools(window: Any) -> Iterator[str]:
     """Draw with each tool, one after the other; says what was done."""
-    prompts = window.interaction.prompts
+    prompts = window.workspace.prompt_layers
     window.click(*FIRST)
     yield "click"
     window.double_click(*FOURTH)
@@ -79,7 +79,7 @@ def keys(window: Any) -> Iterator[str]:
     yield "Ctrl+Z"
     window.key(Qt.Key.Key_Z, CTRL | SHIFT)
     yield "Ctrl+Shift+Z"
-    window.interaction.prompts.draw_boxes()
+    window.workspace.prompt_layers.draw_boxes()
     for key in (Qt.Key.Key_T, Qt.Key.Key_E):
         window.key(key)
         yield f"napari's own {key} on shapes"
@@ -110,19 +110,19 @@ def keys(window: Any) -> Iterator[str]:
 
 def state(window: Any) -> dict[str, Any]:
     """What a user sees of the prompts, the objects and the tab."""
-    interaction, layers = window.interaction, window.viewer.layers
-    boxes = interaction.prompts.boxes
+    workspace, layers = window.workspace, window.viewer.layers
+    boxes = workspace.prompt_layers.boxes
     return {
-        "points": interaction.prompts.points.data,
-        "labels": list(interaction.prompts.points.features["label"]),
+        "points": workspace.prompt_layers.points.data,
+        "labels": list(workspace.prompt_layers.points.features["label"]),
         "shapes": [np.array([shape.min(0), shape.max(0)]) for shape in boxes.data],
         "kinds": list(boxes.shape_type),
-        "tool": interaction.prompts.tool,
-        "steps": [step.name for step in interaction.work.operations],
+        "tool": workspace.prompt_layers.tool,
+        "steps": [step.name for step in workspace.session.history],
         "layers": sorted(layer.name for layer in layers),
         "objects": sizes(layers, "SimMAT objects"),
         "preview": sizes(layers, "SimMAT preview"),
-        "positive": interaction.prompts.positive,
+        "positive": workspace.prompt_layers.positive,
         "status": window.status.kind,
     }
 

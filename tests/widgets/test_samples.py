@@ -53,7 +53,7 @@ def test_the_demo_shows_a_coin_segmented(
     viewer = main.open_demo(run=False)
     window = Window(viewer, qtbot)
     window.widget = viewer.window._qt_window.findChild(SimMATWidget)
-    window.qtbot.waitUntil(lambda: bool(window.interaction.work.prompts))
+    window.qtbot.waitUntil(lambda: bool(window.workspace.session.prompts))
     window.idle()
     y, x = np.indices(viewer.layers["coins"].data.shape)
     coin = (y - main.FIRST_CLICK[0]) ** 2 + (x - main.FIRST_CLICK[1]) ** 2 <= 20**2

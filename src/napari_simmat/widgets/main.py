@@ -50,7 +50,7 @@ class SimMATWidget(QWidget):
         vbox(tabs, parent=self)
         self.setMinimumWidth(300)
         for running in (
-            self.segment.interaction.worker,
+            self.segment.controller.inference.worker,
             self.segment.models.transfers,
             self.train.form.base.transfers,
             self.train.training,
@@ -58,7 +58,7 @@ class SimMATWidget(QWidget):
             self.batch.batching,
         ):
             self.destroyed.connect(running.close)  # also if Qt deletes the window
-        for writing in (self.segment.saving.worker, self.segment.autosave.worker):
+        for writing in (self.segment.exporter.worker, self.segment.autosave.worker):
             self.destroyed.connect(writing.finish)  # pending writes are completed
 
     def release(self) -> None:
@@ -104,12 +104,12 @@ def open_demo(*, run: bool = True) -> napari.Viewer:
         viewer.add_layer(napari.layers.Layer.create(data, options, kind))
     widget = SimMATWidget(viewer)
     viewer.window.add_dock_widget(widget, name="SimMAT", area="right")
-    interaction = widget.segment.interaction
+    prompts = widget.segment.workspace.prompt_layers
 
     def click() -> None:
-        interaction.prompts.draw_points()
-        if interaction.prompts.points is not None:
-            interaction.prompts.points.add(FIRST_CLICK)
+        prompts.draw_points()
+        if prompts.points is not None:
+            prompts.points.add(FIRST_CLICK)
 
     QTimer.singleShot(0, click)
     if run:

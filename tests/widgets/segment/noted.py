@@ -41,7 +41,7 @@ def work_on(window: Any) -> None:
     window.hover(*CENTRES[1])
     window.key(Qt.Key.Key_D, SHIFT)
     window.key(Qt.Key.Key_Z, CONTROL)
-    window.tab.objects_fold.set_open(True)
+    window.tab.folds["objects"].set_open(True)
     window.click_row(0)
     window.type_class("nucleus")
     window.click(*CENTRES[2])

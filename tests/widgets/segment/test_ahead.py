@@ -119,25 +119,25 @@ def test_planes_around_the_one_that_is_shown_are_ready_before_they_are_asked_for
     stack = np.random.default_rng(0).integers(0, 255, (4, 48, 48), dtype=np.uint8)
     window.viewer.add_image(stack, name="stack")
     window.open_widget()
-    panel, segmenter = window.tab.stack.panel, window.interaction.segmenter
+    panel, service = window.tab.stack_panel, window.controller.inference.service
     panel.ahead.setChecked(True)
-    qtbot.waitUntil(lambda: len(segmenter.cache) == 4)
+    qtbot.waitUntil(lambda: len(service.cache) == 4)
     window.idle()
-    assert panel.told.text().startswith("4 planes encoded")
+    assert panel.encoded.text().startswith("4 planes encoded")
     assert panel.bar.isHidden()
-    encodes = segmenter.encodes
+    encodes = service.encodes
     for plane in (3, 1, 2):
         window.viewer.dims.set_current_step(0, plane)
         window.click(24, 24)
-    assert segmenter.encodes == encodes
+    assert service.encodes == encodes
 
     panel.ahead.setChecked(False)
     QTest.mouseClick(panel.clear, Qt.MouseButton.LeftButton)
-    assert panel.told.text().startswith("0 planes encoded")
-    assert len(segmenter.cache) == 0
+    assert panel.encoded.text().startswith("0 planes encoded")
+    assert len(service.cache) == 0
     QTest.mouseClick(panel.whole, Qt.MouseButton.LeftButton)
     assert panel.whole.text() == "Cancel encoding"
-    qtbot.waitUntil(lambda: len(segmenter.cache) == 4)
+    qtbot.waitUntil(lambda: len(service.cache) == 4)
     window.idle()
     assert panel.whole.text() == "Encode whole stack"
 
@@ -148,14 +148,14 @@ def test_embeddings_are_kept_on_disk_only_where_that_is_switched_on(
     stack = np.random.default_rng(0).integers(0, 255, (2, 48, 48), dtype=np.uint8)
     window.viewer.add_image(stack, name="stack")
     window.open_widget()
-    tab, cache = window.tab, window.interaction.segmenter.cache
+    tab, cache = window.tab, window.controller.inference.service.cache
     window.idle()
     assert cache.store is None
-    tab.stack.panel.disk.setChecked(True)
-    QTest.mouseClick(tab.stack.panel.whole, Qt.MouseButton.LeftButton)
+    tab.stack_panel.disk.setChecked(True)
+    QTest.mouseClick(tab.stack_panel.whole, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: len(cache) == 2)
     window.idle()
     assert len(cache.store) >= 1
-    assert "on disk" in tab.stack.panel.told.text()
-    QTest.mouseClick(tab.stack.panel.clear, Qt.MouseButton.LeftButton)
+    assert "on disk" in tab.stack_panel.encoded.text()
+    QTest.mouseClick(tab.stack_panel.clear, Qt.MouseButton.LeftButton)
     assert len(cache.store) == 0

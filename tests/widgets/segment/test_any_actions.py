@@ -27,7 +27,7 @@ from qtpy.QtCore import Qt
 from napari_simmat.engine.coordinates import transposed_view
 from napari_simmat.engine.masks import LabelIndex
 from napari_simmat.io.files import sessions_folder
-from napari_simmat.widgets.segment.prompt_state import Asked
+from napari_simmat.widgets.segment.prompt_state import PromptState
 from napari_simmat.widgets.segment.session_file import identity_of
 from tests.widgets.scenes import CENTRES, discs, grey
 
@@ -155,21 +155,21 @@ class AnyActions(RuleBasedStateMachine):
 
     @rule(overlap=st.sampled_from(["keep", "overwrite", "ask"]))
     def choose_overlap(self, overlap: str) -> None:
-        self.window.tab.panel.overlap_chosen.emit(overlap)
+        self.window.tab.object_panel.overlap_chosen.emit(overlap)
 
     @rule(number=st.integers(0, 1))
     def answer(self, number: int) -> None:
-        self.window.interaction.accept(number)
+        self.window.workspace.accept(number)
         self.window.idle()
 
     @rule(name=st.sampled_from(["", "cell", "nucleus"]))
     def classify(self, name: str) -> None:
-        self.window.tab.panel.class_chosen.emit(name)
+        self.window.tab.object_panel.class_chosen.emit(name)
 
     @rule(row=st.integers(0, 3))
     def choose_row(self, row: int) -> None:
-        labels = [each.label for each in self.window.tab.panel.table._model.rows]
-        self.window.tab.panel.table.choose(labels[row : row + 2])
+        labels = [each.label for each in self.window.tab.object_panel.table._model.rows]
+        self.window.tab.object_panel.table.choose(labels[row : row + 2])
 
     @rule(place=PLACES, other=PLACES, plane=st.integers(0, 2), again=st.booleans())
     def follow_and_correct(
@@ -185,12 +185,12 @@ class AnyActions(RuleBasedStateMachine):
 
     @rule()
     def drop_what_was_followed(self) -> None:
-        self.window.tab.stack.panel.dropped.emit()
+        self.window.tab.stack_panel.drop.clicked.emit()
         self.window.idle()
 
     @rule()
     def ask_with_masks(self) -> None:
-        self.window.interaction.asking.take_masks(self.window.viewer.layers["known"])
+        self.window.controller.prompts.take_masks(self.window.viewer.layers["known"])
         self.window.idle()
 
     @rule(name=st.sampled_from(sorted(IMAGES)), level=st.integers(0, 1))
@@ -215,25 +215,25 @@ class AnyActions(RuleBasedStateMachine):
         layer.data = layer.data[:, ::-1].copy()
         self.window.idle()
 
-    @precondition(lambda self: self.window.interaction.objects is not None)
+    @precondition(lambda self: self.window.workspace.objects is not None)
     @rule()
     def replace_the_array_of_objects(self) -> None:
-        layer = self.window.interaction.objects
+        layer = self.window.workspace.objects
         layer.data = layer.data.copy()
         self.window.idle()
 
-    @precondition(lambda self: self.window.interaction.objects is not None)
+    @precondition(lambda self: self.window.workspace.objects is not None)
     @rule()
     def rename_objects(self) -> None:
-        self.window.interaction.objects.name = "SimMAT objects of mine"
+        self.window.workspace.objects.name = "SimMAT objects of mine"
         self.window.idle()
 
     @rule()
     def open_the_tab_again_and_restore(self) -> None:
         window, chosen = self.window, self.chosen
-        work, labels = window.interaction.work, self._labels()
-        steps, undone = list(work.operations), work.operations.can_redo
-        noted = window.tab.autosave.has_book(work) and self._is_known(work)
+        session, labels = window.workspace.session, self._labels()
+        steps, undone = list(session.history), session.history.can_redo
+        noted = window.tab.autosave.has_file(session) and self._is_known(session)
         window.close_widget()
         for layer in list(window.viewer.layers):
             if layer.name.startswith("SimMAT "):
@@ -244,28 +244,28 @@ class AnyActions(RuleBasedStateMachine):
         self._choose(*chosen)
         if not noted:
             return
-        if window.interaction.plane_or_none() is None:  # it is offered once the image is seen
+        if window.workspace.plane_or_none() is None:  # it is offered once the image is seen
             window.viewer.dims.order = (0, 1, 2)
             window.idle()
         assert window.status.offer == "Restore"
-        window.interaction.accept()
+        window.workspace.accept()
         window.idle()
-        again = window.interaction.work
-        assert _open(again) == _open(work)
-        assert [each.name for each in again.operations] == [each.name for each in steps]
-        assert again.operations.can_redo == undone
+        again = window.workspace.session
+        assert _open(again) == _open(session)
+        assert [each.name for each in again.history] == [each.name for each in steps]
+        assert again.history.can_redo == undone
         assert self._labels().any() == labels.any()
         assert not labels.any() or np.array_equal(self._labels(), labels)
 
-    def _is_known(self, work: Any) -> bool:
+    def _is_known(self, session: Any) -> bool:
         """Whether the image is the one that it was when the first thing was noted of it."""
-        image = self.window.interaction.question().image.usual
-        return self.window.tab.autosave.image(work) == identity_of(image, work.place.name)
+        image = self.window.workspace.request().image.usual
+        return self.window.tab.autosave.image(session) == identity_of(image, session.place.name)
 
-    @precondition(lambda self: self.window.interaction.objects is not None)
+    @precondition(lambda self: self.window.workspace.objects is not None)
     @rule(label=st.integers(0, 3), place=PLACES)
     def paint(self, label: int, place: tuple[int, int]) -> None:
-        layer = self.window.interaction.objects
+        layer = self.window.workspace.objects
         y, x = (round(value * layer.data.shape[-2] / 200) for value in place)
         rows, columns = np.mgrid[y - 4 : y + 5, x - 6 : x + 7]
         plane = [np.zeros(rows.size, int)] * (layer.ndim - 2)
@@ -276,22 +276,22 @@ class AnyActions(RuleBasedStateMachine):
     def what_is_known_is_what_the_layers_hold(self) -> None:
         if self.window.widget is None:
             return
-        work = self.window.interaction.work
-        assert work is not None
-        if work.finished is not None:
-            assert work.finished.register.census == LabelIndex.of(work.objects.data)
-            self._classes_fit(work.finished)
-        plane = self.window.interaction.plane_or_none()
-        shown = self.window.interaction.preview.layer
-        found = self.window.tab.stack.propagation.found
-        elsewhere = found is not None and not found.is_seen
+        session = self.window.workspace.session
+        assert session is not None
+        if session.editor is not None:
+            assert session.editor.register.census == LabelIndex.of(session.objects.data)
+            self._classes_fit(session.editor)
+        plane = self.window.workspace.plane_or_none()
+        shown = self.window.workspace.preview.layer
+        found = self.window.controller.propagation.result
+        elsewhere = found is not None and not found.is_shown
         there = shown in self.window.viewer.layers and plane is not None and not elsewhere
-        if there and not work.asked.on(plane):
-            assert not transposed_view(shown.data, work.place.order)[plane].any()
+        if there and not session.prompt_state.on(plane):
+            assert not transposed_view(shown.data, session.place.order)[plane].any()
 
     def _classes_fit(self, finished: Any) -> None:
-        layer = self.window.interaction.classes.layer(finished)
-        names = self.window.interaction.classes.names
+        layer = self.window.workspace.classes.layer(finished)
+        names = self.window.workspace.classes.names
         for label in finished.labels if layer is not None else ():
             category = finished.register.entry(label).category
             number = names.index(category) + 1 if category else 0
@@ -309,29 +309,33 @@ class AnyActions(RuleBasedStateMachine):
 
     def _undo_all_and_redo(self) -> None:
         window = self.window
-        operations = window.interaction.work.operations
-        before, labels = _open(window.interaction.work), self._labels()
+        operations = window.workspace.session.history
+        before, labels = _open(window.workspace.session), self._labels()
         count = len(operations)
         while operations.can_undo:
-            window.interaction.undo()
+            window.tab.act("undo")
         window.idle()
-        assert not _open(window.interaction.work)
+        assert not _open(window.workspace.session)
         assert not self._labels().any()
         for _ in range(count):
-            window.interaction.redo()
+            window.tab.act("redo")
         window.idle()
-        assert _open(window.interaction.work) == before
+        assert _open(window.workspace.session) == before
         assert np.array_equal(self._labels(), labels), "redone"
 
     def _labels(self) -> np.ndarray:
-        objects = self.window.interaction.objects
+        objects = self.window.workspace.objects
         return np.zeros(1) if objects is None else objects.data.copy()
 
 
-def _open(work: Any) -> dict[tuple[int, ...], Asked]:
+def _open(session: Any) -> dict[tuple[int, ...], PromptState]:
     """What is open in each view."""
-    views = work.views.items()
-    return {order: view.asked for order, view in views if view.asked != Asked(order=order)}
+    views = session.views.items()
+    return {
+        order: view.prompt_state
+        for order, view in views
+        if view.prompt_state != PromptState(order=order)
+    }
 
 
 @pytest.mark.slow

@@ -8,12 +8,12 @@ import pytest
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.widgets.segment.prompt_state import (
-    Asked,
-    Opened,
+    EditedObject,
     Outline,
     Prompts,
-    prompts_of,
-    wanted_on,
+    PromptState,
+    objects_on,
+    prompts_on,
 )
 
 SHAPE = (40, 50)
@@ -26,7 +26,7 @@ def box(y0: float, x0: float, y1: float, x1: float, *plane: float) -> Outline:
 
 def test_points_alone_mean_one_object() -> None:
     prompts = Prompts(points=((3.0, 4.0), (9.0, 9.0)), labels=(1, 0))
-    assert prompts_of(Asked(prompts), (), SHAPE) == (
+    assert prompts_on(PromptState(prompts), (), SHAPE) == (
         Prompt(points=((3.0, 4.0), (9.0, 9.0)), labels=(1, 0)),
     )
 
@@ -37,7 +37,7 @@ def test_each_box_is_an_object_and_points_belong_to_the_box_that_holds_them() ->
         labels=(1, 1, 0),
         outlines=(box(1.5, 1.5, 9.5, 9.5), box(24.5, 29.5, 34.5, 44.5)),
     )
-    first, second = prompts_of(Asked(prompts), (), SHAPE)
+    first, second = prompts_on(PromptState(prompts), (), SHAPE)
     assert first == Prompt(points=((5.0, 5.0),), labels=(1,), box=(2, 2, 10, 10))
     assert second.box == (25, 30, 35, 45)
     assert second.points == ((30.0, 42.0), (20.0, 48.0)), "a stray point belongs to the nearest box"
@@ -48,7 +48,7 @@ def test_of_nested_boxes_the_smaller_one_owns_a_point() -> None:
     prompts = Prompts(
         points=((5.0, 5.0),), labels=(1,), outlines=(box(0, 0, 30, 30), box(3.5, 3.5, 8.5, 8.5))
     )
-    outer, inner = prompts_of(Asked(prompts), (), SHAPE)
+    outer, inner = prompts_on(PromptState(prompts), (), SHAPE)
     assert outer.points == ()
     assert inner.points == ((5.0, 5.0),)
 
@@ -57,13 +57,13 @@ def test_only_the_plane_counts() -> None:
     prompts = Prompts(
         points=((0.0, 3.0, 4.0), (1.0, 5.0, 6.0)), labels=(1, 1), outlines=(box(0, 0, 5, 5, 0.0),)
     )
-    (asked,) = prompts_of(Asked(prompts), (1,), SHAPE)
+    (asked,) = prompts_on(PromptState(prompts), (1,), SHAPE)
     assert asked == Prompt(points=((5.0, 6.0),), labels=(1,), plane=(1,))
-    assert prompts_of(Asked(prompts), (2,), SHAPE) == ()
+    assert prompts_on(PromptState(prompts), (2,), SHAPE) == ()
 
 
 def test_a_box_over_the_border_is_clipped() -> None:
-    (asked,) = prompts_of(Asked(Prompts(outlines=(box(-10, -10, 8.5, 99),))), (), SHAPE)
+    (asked,) = prompts_on(PromptState(Prompts(outlines=(box(-10, -10, 8.5, 99),))), (), SHAPE)
     assert asked.box == (0, 0, 9, 50)
 
 
@@ -77,7 +77,7 @@ def test_a_box_over_the_border_is_clipped() -> None:
 )
 def test_what_cannot_be_asked_is_one_sentence(prompts: Prompts, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        prompts_of(Asked(prompts), (), SHAPE)
+        prompts_on(PromptState(prompts), (), SHAPE)
 
 
 def ring(kind: str, *vertices: tuple[float, float], **named: int) -> Outline:
@@ -86,7 +86,7 @@ def ring(kind: str, *vertices: tuple[float, float], **named: int) -> Outline:
 
 def test_an_ellipse_is_its_box_and_the_pixels_within() -> None:
     drawn = ring("ellipse", (9.5, 9.5), (9.5, 29.5), (19.5, 29.5), (19.5, 9.5))
-    [asked] = prompts_of(Asked(Prompts(outlines=(drawn,))), (), SHAPE)
+    [asked] = prompts_on(PromptState(Prompts(outlines=(drawn,))), (), SHAPE)
     assert asked.box == (10, 10, 20, 30)
     assert asked.mask[15, 20]
     assert not asked.mask[10, 10], "no corner of the box"
@@ -95,7 +95,7 @@ def test_an_ellipse_is_its_box_and_the_pixels_within() -> None:
 
 def test_a_polygon_is_its_box_and_the_pixels_within() -> None:
     drawn = ring("polygon", (5.0, 5.0), (5.0, 25.0), (25.0, 5.0))
-    [asked] = prompts_of(Asked(Prompts(outlines=(drawn,))), (), SHAPE)
+    [asked] = prompts_on(PromptState(Prompts(outlines=(drawn,))), (), SHAPE)
     assert asked.box == (5, 5, 26, 26)
     assert asked.mask[8, 8]
     assert not asked.mask[20, 20], "beyond the long side"
@@ -103,11 +103,11 @@ def test_a_polygon_is_its_box_and_the_pixels_within() -> None:
 
 def test_a_turned_rectangle_is_its_pixels_too_and_an_upright_one_is_not() -> None:
     turned = ring("rectangle", (20.0, 10.0), (10.0, 20.0), (20.0, 30.0), (30.0, 20.0))
-    [asked] = prompts_of(Asked(Prompts(outlines=(turned,))), (), SHAPE)
+    [asked] = prompts_on(PromptState(Prompts(outlines=(turned,))), (), SHAPE)
     assert asked.box == (10, 10, 31, 31)
     assert asked.mask[20, 20]
     assert not asked.mask[11, 11]
-    [upright] = prompts_of(Asked(Prompts(outlines=(box(9.5, 9.5, 30.5, 30.5),))), (), SHAPE)
+    [upright] = prompts_on(PromptState(Prompts(outlines=(box(9.5, 9.5, 30.5, 30.5),))), (), SHAPE)
     assert upright.mask is None
 
 
@@ -115,7 +115,7 @@ def test_a_turned_rectangle_is_its_pixels_too_and_an_upright_one_is_not() -> Non
 def test_a_scribble_is_points_along_it(label: int) -> None:
     drawn = ring("path", (5.0, 5.0), (5.0, 33.0), (12.0, 33.0), label=label)
     prompts = Prompts(points=((30.0, 40.0),), labels=(1,), outlines=(drawn,))
-    [asked] = prompts_of(Asked(prompts), (), SHAPE)
+    [asked] = prompts_on(PromptState(prompts), (), SHAPE)
     assert asked.labels == (*(label,) * 8, 1)
     assert asked.points[0] == (5, 5)
     assert asked.points[6] == (7, 33), "around the corner"
@@ -125,7 +125,7 @@ def test_a_scribble_is_points_along_it(label: int) -> None:
 
 
 def test_a_short_scribble_is_few_points() -> None:
-    [asked] = prompts_of(Asked(Prompts(outlines=(ring("path", (5, 5), (5, 14)),))), (), SHAPE)
+    [asked] = prompts_on(PromptState(Prompts(outlines=(ring("path", (5, 5), (5, 14)),))), (), SHAPE)
     assert len(asked.points) == 3
 
 
@@ -135,13 +135,13 @@ def test_each_group_of_points_is_an_object_and_the_first_corrects_boxes() -> Non
         labels=(1, 1, 0, 1),
         groups=(0, 1, 1, 2),
     )
-    first, second, third = wanted_on(Asked(prompts), (), SHAPE)
+    first, second, third = objects_on(PromptState(prompts), (), SHAPE)
     assert first.prompt == Prompt(points=((5.0, 5.0),))
     assert second.prompt == Prompt(points=((30.0, 30.0), (31.0, 31.0)), labels=(1, 0))
     assert third.prompt == Prompt(points=((8.0, 8.0),))
-    assert second.share == Prompts(points=prompts.points[1:3], labels=(1, 0)), "as a first group"
+    assert second.source == Prompts(points=prompts.points[1:3], labels=(1, 0)), "as a first group"
     boxed = replace(prompts, outlines=(box(1.5, 1.5, 9.5, 9.5),))
-    asked = prompts_of(Asked(boxed), (), SHAPE)
+    asked = prompts_on(PromptState(boxed), (), SHAPE)
     assert [(len(each.points), each.box is not None) for each in asked] == [
         (1, True),
         (2, False),
@@ -153,24 +153,24 @@ def test_a_mask_is_asked_by_its_pixels_and_its_deepest() -> None:
     pixels = np.zeros(SHAPE, dtype=bool)
     pixels[10:21, 20:31] = True
     prompts = Prompts(masks=(ObjectMask.of(pixels, (2, 0, 0)),))
-    [asked] = prompts_of(Asked(prompts), (2,), SHAPE)
+    [asked] = prompts_on(PromptState(prompts), (2,), SHAPE)
     assert np.array_equal(asked.mask, pixels)
     assert asked.points == ((15.0, 25.0),)
     assert asked.box is None
-    assert prompts_of(Asked(prompts), (1,), SHAPE) == ()
+    assert prompts_on(PromptState(prompts), (1,), SHAPE) == ()
 
 
 def test_an_object_that_is_open_again_comes_first_and_takes_points_and_a_box() -> None:
     pixels = np.zeros(SHAPE, dtype=bool)
     pixels[10:21, 20:31] = True
-    opened = (Opened(7, (), ObjectMask.of(pixels)),)
-    [alone] = prompts_of(Asked(opened=opened), (), SHAPE)
+    opened = (EditedObject(7, (), ObjectMask.of(pixels)),)
+    [alone] = prompts_on(PromptState(edited=opened), (), SHAPE)
     assert np.array_equal(alone.mask, pixels)
     assert alone.points == ()
     assert alone.box is None
     boxes = (box(1.5, 1.5, 9.5, 9.5), box(24.5, 29.5, 34.5, 44.5))
     prompts = Prompts(points=((5.0, 5.0),), labels=(0,), outlines=boxes)
-    first, second = prompts_of(Asked(prompts, opened=opened), (), SHAPE)
+    first, second = prompts_on(PromptState(prompts, edited=opened), (), SHAPE)
     assert np.array_equal(first.mask, pixels)
     assert first.box == (2, 2, 10, 10)
     assert first.labels == (0,)

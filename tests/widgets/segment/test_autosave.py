@@ -23,14 +23,20 @@ from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.files import sessions_folder
 from napari_simmat.progress import Progress
-from napari_simmat.widgets.segment.history import Entry, Made
-from napari_simmat.widgets.segment.prompt_state import Asked, Followed, Opened, Outline, Prompts
+from napari_simmat.widgets.segment.history import ObjectEntry, Provenance
+from napari_simmat.widgets.segment.prompt_state import (
+    EditedObject,
+    Outline,
+    Prompts,
+    PromptState,
+    PropagatedMask,
+)
 from napari_simmat.widgets.segment.session_file import (
-    from_plain,
+    from_json,
     header_of,
     line_of,
     replayed,
-    to_plain,
+    to_json,
 )
 from tests.widgets.conftest import SECONDS
 from tests.widgets.scenes import CENTRES, grey
@@ -46,13 +52,13 @@ def test_what_is_saved_replays_to_the_same_labels_and_is_offered_no_more(
     work_on(window)
     answer = str(tmp_path / "mine_labels.tif"), ""
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer)
-    QTest.mouseClick(window.tab.panel.save, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(window.tab.object_panel.save, Qt.MouseButton.LeftButton)
     window.qtbot.waitUntil(lambda: window.status.text.startswith("Saved"))
     assert "mine_session.jsonl" in window.status.text
     state = replayed(tmp_path / "mine_session.jsonl")
     (labels,) = state.labels.values()
     assert np.array_equal(labels, tifffile.imread(tmp_path / "mine_labels.tif"))
-    assert state.asked == window.interaction.work.asked
+    assert state.prompt_state == window.workspace.session.prompt_state
     assert state.header["model"].startswith("tiny-"), "the version that was used"
     window.close_widget()
     again = open_image(open_window(), grey())
@@ -64,7 +70,7 @@ def test_what_is_being_saved_when_the_tab_is_closed_is_saved(
 ) -> None:
     window = open_image(open_window(), grey())
     work_on(window)
-    worker = window.tab.saving.worker
+    worker = window.tab.exporter.worker
 
     def until_closing(*arguments: Any) -> Any:
         while not worker.closed:
@@ -75,7 +81,7 @@ def test_what_is_being_saved_when_the_tab_is_closed_is_saved(
     monkeypatch.setattr("napari_simmat.widgets.segment.export.save_objects_job", until_closing)
     answer = str(tmp_path / "mine_labels.tif"), ""
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer)
-    window.tab.panel.save_asked.emit()
+    window.tab.object_panel.save_requested.emit()
     labels = objects(window).copy()
     window.close_widget()
     assert worker.join(SECONDS / 1000)
@@ -103,9 +109,9 @@ def test_of_two_images_that_are_saved_one_after_the_other_each_is_told_saved(
             window.viewer.add_image(grey()[:, ::-1] // len(name), name=name)
             window.idle()
             window.choose(window.tab.channels._image, name)
-        window.interaction.target().layer.data_setitem((np.arange(9), np.arange(9)), 1)
+        window.workspace.target().layer.data_setitem((np.arange(9), np.arange(9)), 1)
         window.name = name
-        window.tab.panel.save_asked.emit()
+        window.tab.object_panel.save_requested.emit()
     gate.set()
     files = [tmp_path / f"{name}_session.jsonl" for name in ("discs", "second", "third")]
     window.qtbot.waitUntil(lambda: all(file.exists() for file in files))
@@ -237,7 +243,7 @@ def test_work_that_cannot_be_noted_goes_on_and_is_told_once(
     assert ready.tab.status._warning.isVisible()
     answer = str(tmp_path / "mine_labels.tif"), ""
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer)
-    QTest.mouseClick(ready.tab.panel.save, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(ready.tab.object_panel.save, Qt.MouseButton.LeftButton)
     ready.qtbot.waitUntil(lambda: ready.status.text.startswith("Saved"))
     assert np.array_equal(tifffile.imread(answer[0]), objects(ready))
     assert not (tmp_path / "mine_session.jsonl").exists(), "it would replay to other labels"
@@ -269,17 +275,17 @@ def test_a_full_layer_is_read_while_its_edits_go_on(ready: Any) -> None:
 def test_values_are_the_same_after_a_file() -> None:
     y, x = np.indices((30, 40))
     pixels = ObjectMask.of(np.hypot(y - 12, x - 20) < 6)
-    asked = Asked(
+    asked = PromptState(
         Prompts(((1.0, 2.25),), (1,), (0,), (Outline("path", ((0.0, 1.5), (3.0, 4.0)), 0, 1),)),
         ((Prompt(points=[(1.0, 2.25)], mask=pixels.on_plane((), (30, 40))), 2),),
-        (Opened(3, (4,), pixels),),
-        (Followed(1, (4,), pixels),),
+        (EditedObject(3, (4,), pixels),),
+        (PropagatedMask(1, (4,), pixels),),
     )
-    assert from_plain(json.loads(json.dumps(to_plain(asked)))) == asked
-    entry = Entry(made=(Made((2,), Prompts(), "digest", kept=pixels),))
-    back = from_plain(json.loads(json.dumps(to_plain(entry), allow_nan=False)))
+    assert from_json(json.loads(json.dumps(to_json(asked)))) == asked
+    entry = ObjectEntry(provenance=(Provenance((2,), Prompts(), "digest", kept=pixels),))
+    back = from_json(json.loads(json.dumps(to_json(entry), allow_nan=False)))
     assert np.isnan(back.score)
-    assert back.made == entry.made
+    assert back.provenance == entry.provenance
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_strokes_and_commits_are_undone_in_the_order_they_were_made(ready: Any) 
     states.append(layer.data.copy())
     changed = [int((a != b).sum()) for a, b in pairwise(states)]
     assert min(changed) > 30, "each tool has changed something"
-    names = [operation.name for operation in ready.interaction.work.operations]
+    names = [operation.name for operation in ready.workspace.session.history]
     assert names == [
         "prompts",
         "commit of 1",
@@ -53,7 +53,7 @@ def test_strokes_and_commits_are_undone_in_the_order_they_were_made(ready: Any) 
         for _ in range(steps):
             ready.key(Qt.Key.Key_Z, CTRL)
         assert np.array_equal(layer.data, state)
-        assert ready.interaction.work.finished.register.census.sizes() == {
+        assert ready.workspace.session.editor.register.census.sizes() == {
             n: int((state == n).sum()) for n in np.unique(state).tolist() if n
         }
     for state, steps in zip(states[1:], (1, 1, 2, 1), strict=True):
@@ -63,7 +63,7 @@ def test_strokes_and_commits_are_undone_in_the_order_they_were_made(ready: Any) 
 
 
 def test_what_napari_remembers_is_right_after_the_tab_is_closed(ready: Any) -> None:
-    ready.interaction.target()
+    ready.workspace.target()
     layer = ready.viewer.layers["SimMAT objects"]
     ready.viewer.layers.selection.active = layer
     layer.brush_size, layer.selected_label, layer.mode = 6, 3, "paint"
@@ -106,7 +106,7 @@ def test_of_two_images_with_one_objects_layer_a_stroke_is_a_step_of_the_one_in_u
     window.tab.objects.chosen.emit(layer)
     layer.data_setitem((np.array([3, 4]), np.array([3, 4])), 7)
     window.idle()
-    window.interaction.undo()
+    window.tab.act("undo")
     assert np.array_equal(layer.data, committed)
     window.choose(window.tab.channels._image, "discs")
-    assert len(window.interaction.work.operations) == 2, "the click and its commit"
+    assert len(window.workspace.session.history) == 2, "the click and its commit"

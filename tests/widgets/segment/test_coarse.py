@@ -20,6 +20,7 @@ from napari_simmat.models import tuning
 from napari_simmat.models.sam import SamNetwork
 from napari_simmat.models.spec import Model
 from napari_simmat.progress import finish
+from napari_simmat.widgets.segment.controller import COARSE, COARSE_COMMIT
 from tests.plain_authors import DEPTH, WIDTH, small_sam
 from tests.widgets.conftest import SECONDS, Window
 from tests.widgets.gate import click_without_waiting
@@ -71,11 +72,11 @@ def encoding(window: Window, sam: Path, blocks: threading.Semaphore) -> Window:
 
 
 def shown(window: Window) -> np.ndarray:
-    return np.asarray(window.interaction.preview.layer.data) > 0
+    return np.asarray(window.workspace.preview.layer.data) > 0
 
 
 def wait_for_preview(window: Window) -> None:
-    window.qtbot.waitUntil(lambda: window.status.text.startswith("Preview at half the resolution"))
+    window.qtbot.waitUntil(lambda: window.status.text.startswith(COARSE))
 
 
 def expected(model: Model, coarse: bool, **prompt: Any) -> np.ndarray:
@@ -98,17 +99,17 @@ def test_a_preview_is_to_look_at_and_the_exact_mask_is_committed(
     coarse = shown(encoding)
     encoding.tap(Qt.Key.Key_C)
     blocks.release()
-    encoding.qtbot.waitUntil(lambda: "is committed when it is there" in encoding.status.text)
-    assert encoding.interaction.objects is None
+    encoding.qtbot.waitUntil(lambda: COARSE_COMMIT in encoding.status.text)
+    assert encoding.workspace.objects is None
     blocks.release()
     encoding.idle()
-    assert encoding.interaction.segmenter.encodes == 1, "gone on with, not begun anew"
+    assert encoding.controller.inference.service.encodes == 1, "gone on with, not begun anew"
     blocks.release(4)
     model = load_model(sam)
-    [point] = encoding.interaction.work.operations.last.before.prompts.points
+    [point] = encoding.workspace.session.history.last.before.prompts.points
     whole = expected(model, False, points=[point])
     assert np.array_equal(coarse, expected(model, True, points=[point]))
-    assert np.array_equal(np.asarray(encoding.interaction.objects.data) > 0, whole)
+    assert np.array_equal(np.asarray(encoding.workspace.objects.data) > 0, whole)
     assert not np.array_equal(coarse, whole)
     assert not shown(encoding).any()
 
@@ -124,12 +125,12 @@ def test_a_newer_click_changes_the_preview_and_both_change_the_exact_mask(
     click_without_waiting(encoding, 150, 60)
     blocks.release()
     encoding.qtbot.waitUntil(lambda: not np.array_equal(shown(encoding), first))
-    assert encoding.status.text.startswith("Preview")
+    assert encoding.status.text.startswith(COARSE)
     blocks.release()
     encoding.idle()
     assert encoding.status.kind == "done"
-    assert encoding.interaction.segmenter.encodes == 1
-    [(asked, answer)] = encoding.interaction.work.answers.values()
+    assert encoding.controller.inference.service.encodes == 1
+    [(asked, answer)] = encoding.workspace.session.predictions.values()
     assert len(asked.prompts.points) == 2
     assert np.array_equal(shown(encoding), answer.masks[0])
 
@@ -142,7 +143,7 @@ def test_cancelling_takes_the_preview_away(encoding: Window, blocks: threading.S
     encoding.tab.status._cancel.click()
     assert not shown(encoding).any()
     assert encoding.status.kind == "cancelled"
-    assert encoding.interaction.objects is None
+    assert encoding.workspace.objects is None
     blocks.release()
     encoding.idle()
     assert not shown(encoding).any()
@@ -158,4 +159,4 @@ def test_what_is_nearly_encoded_needs_no_preview(
     blocks.release(2)
     encoding.idle()
     assert encoding.status.kind == "done"
-    assert len(encoding.interaction.work.answers) == 1
+    assert len(encoding.workspace.session.predictions) == 1

@@ -9,10 +9,9 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
+from napari_simmat.widgets.segment.controller import MISSED_COMMIT
 from tests.widgets.gate import Gate, click_without_waiting
 from tests.widgets.scenes import CENTRES, discs, iou
-
-WAITED = "Not committed, as the view changed before the answer: roll back and press C again."
 
 
 @pytest.fixture
@@ -84,12 +83,12 @@ def test_a_commit_that_another_view_came_before_is_named(stack: Any) -> None:
     stack.qtbot.wait(50)
     gate.open.set()
     stack.idle()
-    assert stack.status.text.startswith(WAITED)
+    assert stack.status.text.startswith(MISSED_COMMIT)
     assert "SimMAT objects" not in stack.viewer.layers
     stack.viewer.dims.order = (0, 1, 2)
     stack.viewer.dims.set_current_step(0, 1)
     stack.idle()
-    assert WAITED not in stack.status.text, "it is said once"
+    assert MISSED_COMMIT not in stack.status.text, "it is said once"
     stack.key(Qt.Key.Key_C)
     assert iou(committed(stack)[1] == 1, np.roll(discs()[1] == 1, 3, axis=1)) > 0.8
 
@@ -108,8 +107,8 @@ def test_a_missed_commit_is_not_named_for_another_image(stack: Any) -> None:
     assert images.currentText() == "other"
     gate.open.set()
     stack.idle()
-    assert "Not committed" not in stack.status.text
+    assert MISSED_COMMIT not in stack.status.text
     stack.viewer.dims.order = (0, 1, 2)
     y, x = CENTRES[0]
     stack.click(y, x)
-    assert "Not committed" not in stack.status.text
+    assert MISSED_COMMIT not in stack.status.text

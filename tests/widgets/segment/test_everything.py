@@ -19,9 +19,9 @@ from tests.widgets.scenes import CENTRES, discs
 def everything(ready: Any) -> Any:
     """The section, opened, with few seeds; the window shows four discs."""
     tab = ready.tab
-    tab.everything_fold.set_open(True)
-    tab.everything.panel.set_value(AutomaticSettings(points_per_side=6))
-    return tab.everything
+    tab.folds["everything"].set_open(True)
+    tab.automatic_panel.set_value(AutomaticSettings(points_per_side=6))
+    return tab.controller.automatic
 
 
 def press(window: Any, button: Any) -> None:
@@ -38,7 +38,7 @@ def at_centres(labels: np.ndarray) -> list[int]:
 
 
 def test_a_press_proposes_a_slider_sifts_another_press_commits(ready: Any, everything: Any) -> None:
-    panel = everything.panel
+    panel = ready.tab.automatic_panel
     press(ready, panel.start)
     found = at_centres(preview(ready))
     assert 0 not in found
@@ -46,7 +46,7 @@ def test_a_press_proposes_a_slider_sifts_another_press_commits(ready: Any, every
     assert "proposed masks. Commit all writes them." in ready.status.text
     assert "SimMAT objects" not in ready.viewer.layers, "a preview first"
 
-    encodes = ready.interaction.segmenter.encodes
+    encodes = ready.controller.inference.service.encodes
     candidates = everything.found.candidates
     panel.options["min_area"].setValue(100_000)
     ready.idle()
@@ -56,7 +56,7 @@ def test_a_press_proposes_a_slider_sifts_another_press_commits(ready: Any, every
     ready.idle()
     assert at_centres(preview(ready)) == found
     assert everything.found.candidates is candidates, "nothing was asked again"
-    assert ready.interaction.segmenter.encodes == encodes
+    assert ready.controller.inference.service.encodes == encodes
 
     press(ready, panel.commit)
     objects = ready.viewer.layers["SimMAT objects"].data
@@ -75,52 +75,52 @@ def test_what_was_found_is_written_once_after_a_question(ready: Any, everything:
     labels = np.zeros((200, 220), np.int32)
     labels[CENTRES[0]] = 9
     ready.tab.objects.chosen.emit(ready.viewer.add_labels(labels, name="mine"))
-    ready.tab.panel.overlap_chosen.emit("ask")
-    press(ready, everything.panel.start)
-    press(ready, everything.panel.commit)
+    ready.tab.object_panel.overlap_chosen.emit("ask")
+    press(ready, ready.tab.automatic_panel.start)
+    press(ready, ready.tab.automatic_panel.commit)
     assert "overlaps 9" in ready.status.text
     press(ready, ready.tab.status._offer)
     assert labels[CENTRES[1]] > 9
     assert everything.found is None
     assert not preview(ready).any()
-    assert not everything.panel.commit.isEnabled()
+    assert not ready.tab.automatic_panel.commit.isEnabled()
 
 
 @pytest.mark.parametrize("when", ["asking", "found"])
 def test_what_another_model_found_is_not_kept(ready: Any, everything: Any, when: str) -> None:
-    QTest.mouseClick(everything.panel.start, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(ready.tab.automatic_panel.start, Qt.MouseButton.LeftButton)
     if when == "found":
         ready.idle()
-        assert everything.panel.commit.isEnabled()
+        assert ready.tab.automatic_panel.commit.isEnabled()
     ready.tab.models.set_value("tiny-rgb")
     ready.idle()
     assert everything.found is None
     assert not preview(ready).any()
-    assert not everything.panel.commit.isEnabled()
+    assert not ready.tab.automatic_panel.commit.isEnabled()
 
 
 def test_discarded_leaves_nothing(ready: Any, everything: Any) -> None:
-    press(ready, everything.panel.start)
-    assert everything.panel.commit.isEnabled()
-    press(ready, everything.panel.drop)
+    press(ready, ready.tab.automatic_panel.start)
+    assert ready.tab.automatic_panel.commit.isEnabled()
+    press(ready, ready.tab.automatic_panel.drop)
     assert not preview(ready).any()
-    assert not everything.panel.commit.isEnabled()
+    assert not ready.tab.automatic_panel.commit.isEnabled()
 
 
 def test_a_click_hides_what_was_found_until_it_is_answered_for(ready: Any, everything: Any) -> None:
-    press(ready, everything.panel.start)
+    press(ready, ready.tab.automatic_panel.start)
     found = preview(ready).copy()
     ready.click(*CENTRES[0])
     assert (preview(ready) > 0).sum() < (found > 0).sum() / 2, "one disc of four"
     ready.key(Qt.Key.Key_C)
     np.testing.assert_array_equal(preview(ready), found)
-    press(ready, everything.panel.commit)
+    press(ready, ready.tab.automatic_panel.commit)
     assert len(set(at_centres(ready.viewer.layers["SimMAT objects"].data))) == 4
     assert not preview(ready).any()
 
 
 def test_stopped_it_is_free_again(ready: Any, everything: Any) -> None:
-    panel = everything.panel
+    panel = ready.tab.automatic_panel
     panel.options["points_per_side"].setValue(100)
     QTest.mouseClick(panel.start, Qt.MouseButton.LeftButton)
     ready.qtbot.waitUntil(lambda: ready.status.fraction is not None, timeout=180_000)
@@ -134,19 +134,21 @@ def test_stopped_it_is_free_again(ready: Any, everything: Any) -> None:
 
 def test_points_of_a_layer_say_where(ready: Any, everything: Any) -> None:
     seeds = ready.viewer.add_points(np.array(CENTRES[:2]), name="seeds")
-    everything.panel.layer.set_value(seeds)
-    press(ready, everything.panel.start)
+    ready.tab.automatic_panel.layer.set_value(seeds)
+    press(ready, ready.tab.automatic_panel.start)
     assert len(everything.found.candidates) == 2 * 4, "an answer and three alternatives each"
     assert [one > 0 for one in at_centres(preview(ready))] == [True, True, False, False]
     seeds.data = np.array([[-50.0, -50.0]])
-    press(ready, everything.panel.start)
+    press(ready, ready.tab.automatic_panel.start)
     assert ready.status.kind == "failed"
     assert "seeds has no point on this plane" in ready.status.text
 
 
 def test_labels_that_cannot_be_written_say_where_as_well(ready: Any, everything: Any) -> None:
-    everything.panel.layer.set_value(ready.viewer.add_labels(from_array(discs()[1]), name="lazy"))
-    press(ready, everything.panel.start)
+    ready.tab.automatic_panel.layer.set_value(
+        ready.viewer.add_labels(from_array(discs()[1]), name="lazy")
+    )
+    press(ready, ready.tab.automatic_panel.start)
     assert 0 not in at_centres(preview(ready))
 
 
@@ -162,6 +164,6 @@ def test_the_section_is_a_view_of_settings(ready: Any, everything: Any) -> None:
         keep_border=False,
         offset=2.0,
     )
-    everything.panel.set_value(settings)
-    assert everything.panel.value() == settings
+    ready.tab.automatic_panel.set_value(settings)
+    assert ready.tab.automatic_panel.value() == settings
     assert isinstance(ready.viewer.layers["SimMAT points"], Points)

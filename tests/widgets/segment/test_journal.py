@@ -10,9 +10,9 @@ import pytest
 
 from napari_simmat.engine.masks import LabelEdit, LabelIndex, ObjectMask, box_union
 from napari_simmat.progress import finish
-from napari_simmat.widgets.segment.history import Edit, Entry, Made, Operation
-from napari_simmat.widgets.segment.prompt_state import Asked, Prompts
-from napari_simmat.widgets.segment.session_file import beginning, header_of, line_of, replayed
+from napari_simmat.widgets.segment.history import Command, LayerEdit, ObjectEntry, Provenance
+from napari_simmat.widgets.segment.prompt_state import Prompts, PromptState
+from napari_simmat.widgets.segment.session_file import begin_lines_job, header_of, line_of, replayed
 
 SHAPE = (5, 60, 80)
 
@@ -22,8 +22,8 @@ def disc(y: int, x: int, plane: int = 2) -> ObjectMask:
     return ObjectMask.of((rows - y) ** 2 + (columns - x) ** 2 < 50, (plane, 0, 0))
 
 
-def one(edit: Edit) -> Operation:
-    return Operation("an edit", Asked(), Asked(), edit)
+def one(edit: LayerEdit) -> Command:
+    return Command("an edit", PromptState(), PromptState(), edit)
 
 
 @pytest.mark.parametrize("read", range(4))
@@ -35,10 +35,10 @@ def test_an_edited_layer_may_be_read_at_any_moment(tmp_path: Path, read: int) ->
         LabelEdit.write(labels, disc(40, 60, plane), 2)
     before, lines, operations = labels.copy(), [], []
     region = box_union([LabelIndex.of(labels).box(label) for label in (1, 2)])
-    reading = beginning("a", labels, region)
+    reading = begin_lines_job("a", labels, region)
     for number, (value, y, x) in enumerate([(3, 24, 24), (0, 24, 24), (3, 22, 22)]):
         found = [LabelEdit.write(labels, disc(y, x, plane), value) for plane in (1, 2, 4)]
-        operations.append(one(Edit("a", tuple(each for each in found if each))))
+        operations.append(one(LayerEdit("a", tuple(each for each in found if each))))
         if number == read:
             lines = finish(reading)
         elif number < read:
@@ -66,7 +66,7 @@ def test_only_the_region_is_read_a_plane_at_a_time() -> None:
     LabelEdit.write(labels, disc(20, 20), 1)
     LabelEdit.write(labels, disc(20, 30, 3), 1)
     box = LabelIndex.of(labels).box(1)
-    lines = finish(beginning("a", labels.view(Counting), box))
+    lines = finish(begin_lines_job("a", labels.view(Counting), box))
     assert Counting.read <= 15 * 25
     assert [json.loads(line)["what"] for line in lines] == ["begin", "begin"]
 
@@ -75,8 +75,8 @@ def test_a_file_from_before_side_views_gives_the_same(tmp_path: Path) -> None:
     labels = np.zeros(SHAPE, np.int32)
     patch = LabelEdit.write(labels, disc(20, 20), 1)
     assert patch is not None
-    made = Made((2,), Prompts(points=((2.0, 20.0, 20.0),), labels=(1,)), "digest")
-    edit = Edit("a", (patch,), {1: (None, Entry(made=(made,)))})
+    made = Provenance((2,), Prompts(points=((2.0, 20.0, 20.0),), labels=(1,)), "digest")
+    edit = LayerEdit("a", (patch,), {1: (None, ObjectEntry(provenance=(made,)))})
     text = header_of("", SHAPE, "tiny", ()) + line_of("do", one(edit))
     old = text.replace('"format_version": 2', '"format_version": 1').replace(', "order": []', "")
     assert "order" not in old
@@ -84,8 +84,8 @@ def test_a_file_from_before_side_views_gives_the_same(tmp_path: Path) -> None:
     path.write_text(old)
     state = replayed(path)
     assert np.array_equal(state.labels["a"], labels)
-    assert state.entries["a"][1].made_on((2,)) == made
-    assert state.asked == Asked()
+    assert state.entries["a"][1].provenance_on((2,)) == made
+    assert state.prompt_state == PromptState()
 
 
 @pytest.mark.parametrize(
@@ -104,12 +104,12 @@ def test_numbers_that_need_more_than_32_bits_are_kept(
     LabelEdit.write(labels, disc(20, 20), numbers[0])
     LabelEdit.write(labels, disc(20, 24), numbers[1])
     before = labels.copy()
-    lines = finish(beginning("a", labels, ((2, 0, 0), (3, 60, 80))))
+    lines = finish(begin_lines_job("a", labels, ((2, 0, 0), (3, 60, 80))))
     edits = [
         LabelEdit.write(labels, ObjectMask.of(np.ones((60, 80), bool), (2, 0, 0)), 5),
         LabelEdit.write(labels, disc(40, 40), numbers[1] - 1),
     ]
-    lines += [line_of("do", one(Edit("a", (each,)))) for each in edits if each is not None]
+    lines += [line_of("do", one(LayerEdit("a", (each,)))) for each in edits if each is not None]
     path = tmp_path / "some_session.jsonl"
     path.write_text(header_of("", SHAPE, "tiny", ()) + "".join(lines))
     assert np.array_equal(replayed(path).labels["a"], labels)

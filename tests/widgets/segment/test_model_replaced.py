@@ -46,7 +46,7 @@ def test_a_model_that_has_gone_is_not_asked_any_more(ready: Any, user_folder: Pa
     path.unlink()
     ready.widget._on_tab()
     ready.idle()
-    assert models.reference() == ready.interaction.question().model.reference == "tiny-3"
+    assert models.reference() == ready.workspace.request().model.reference == "tiny-3"
     assert "tiny-3" in models._list.currentText()
 
 

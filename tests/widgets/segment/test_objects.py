@@ -9,6 +9,8 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
+from napari_simmat.widgets.segment.controller import editing
+from napari_simmat.widgets.segment.object_actions import COMMIT_FIRST
 from tests.widgets.scenes import CENTRES, discs, iou
 
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
@@ -38,7 +40,7 @@ def paint(window: Any, region: tuple[slice, slice], label: int) -> None:
 
 def rows(window: Any) -> list[tuple[str, ...]]:
     """The table as it is shown."""
-    model = window.tab.panel.table.model()
+    model = window.tab.object_panel.table.model()
     return [
         tuple(model.index(row, column).data() for column in range(model.columnCount()))
         for row in range(model.rowCount())
@@ -50,7 +52,7 @@ def rows(window: Any) -> list[tuple[str, ...]]:
 
 def test_what_is_there_is_kept_overwritten_or_asked_for(ready: Any) -> None:
     disc = discs()[1] == 1
-    ready.interaction.target()
+    ready.workspace.target()
     half = (slice(0, 200), slice(0, CENTRES[0][1]))
     paint(ready, half, 9)
     ready.click(*CENTRES[0])
@@ -60,14 +62,14 @@ def test_what_is_there_is_kept_overwritten_or_asked_for(ready: Any) -> None:
     assert (kept == 10)[disc].any()
     ready.key(Qt.Key.Key_Z, CTRL)
 
-    ready.choose(ready.tab.panel.overlap, "overwrite")
+    ready.choose(ready.tab.object_panel.overlap, "overwrite")
     ready.key(Qt.Key.Key_C)
     assert iou(objects(ready) == 10, disc) > 0.8
     ready.key(Qt.Key.Key_Z, CTRL)
     assert (objects(ready)[half] == 9).all(), "undo gives back what was covered"
     assert not (objects(ready) == 10).any()
 
-    ready.choose(ready.tab.panel.overlap, "ask")
+    ready.choose(ready.tab.object_panel.overlap, "ask")
     for button, expected in ((ready.tab.status._offer, kept), (ready.tab.status._other, None)):
         ready.key(Qt.Key.Key_C)
         assert "overlaps 9" in ready.status.text
@@ -82,20 +84,20 @@ def test_what_is_there_is_kept_overwritten_or_asked_for(ready: Any) -> None:
 
 
 def test_an_object_wholly_under_another_is_not_lost_but_offered(ready: Any) -> None:
-    ready.interaction.target()
+    ready.workspace.target()
     paint(ready, (slice(0, 200), slice(0, 220)), 4)
     ready.click(*CENTRES[1])
     ready.key(Qt.Key.Key_C)
     assert ready.status.kind == "failed"
     assert "lies wholly on 4" in ready.status.text
-    assert len(ready.interaction.prompts.points.data) == 1
+    assert len(ready.workspace.prompt_layers.points.data) == 1
     QTest.mouseClick(ready.tab.status._offer, Qt.MouseButton.LeftButton)
     ready.idle()
     assert iou(objects(ready) == 5, discs()[1] == 2) > 0.8
 
 
 def test_of_several_objects_one_wholly_under_another_is_not_lost_either(ready: Any) -> None:
-    ready.interaction.target()
+    ready.workspace.target()
     paint(ready, (slice(0, 200), slice(0, 110)), 4)
     ready.click(*CENTRES[1])
     ready.key(Qt.Key.Key_N)
@@ -109,7 +111,7 @@ def test_of_several_objects_one_wholly_under_another_is_not_lost_either(ready: A
     assert iou(objects(ready) == 6, discs()[1] == 1) > 0.8
     ready.hover(*CENTRES[0])
     ready.key(Qt.Key.Key_E)
-    assert np.allclose(ready.interaction.prompts.points.data, [CENTRES[0]], atol=1), "its own"
+    assert np.allclose(ready.workspace.prompt_layers.points.data, [CENTRES[0]], atol=1), "its own"
 
 
 # --------------------------------------------------------------------------- reopening
@@ -132,14 +134,14 @@ def test_a_finished_object_opens_again_with_its_prompts(ready: Any, how: str) ->
     elif how == "double click":
         ready.double_click(CENTRES[0][0] + 3, CENTRES[0][1] + 3)
     else:
-        ready.tab.objects_fold.set_open(True)
+        ready.tab.folds["objects"].set_open(True)
         ready.click_row(0, double=True)
     asked = [CENTRES[0], (CENTRES[0][0] + 9, CENTRES[0][1])]
-    shown = ready.interaction.prompts.points.data
+    shown = ready.workspace.prompt_layers.points.data
     assert np.allclose(shown, asked, atol=1), "no point of the double click stays"
     assert np.array_equal(preview(ready), mask)
     assert np.array_equal(objects(ready), before), "it stays until it is committed"
-    assert "Object 1 is open again" in ready.status.text
+    assert editing(1) in ready.status.text
 
     ready.key(Qt.Key.Key_T)
     ready.click(CENTRES[0][0] - 40, CENTRES[0][1])
@@ -159,7 +161,7 @@ def test_what_was_painted_by_hand_is_what_opens_again(ready: Any) -> None:
     ready.hover(*CENTRES[0])
     ready.key(Qt.Key.Key_E)
     assert np.array_equal(preview(ready) > 0, painted), "its pixels, not its prompts"
-    assert len(ready.interaction.prompts.points.data) == 0
+    assert len(ready.workspace.prompt_layers.points.data) == 0
     ready.key(Qt.Key.Key_C)
     assert np.array_equal(objects(ready) == 1, painted), "nothing painted is lost"
     ready.hover(*CENTRES[0])
@@ -173,11 +175,11 @@ def test_what_was_painted_by_hand_is_what_opens_again(ready: Any) -> None:
 def test_an_open_object_is_not_dropped_for_another(ready: Any) -> None:
     commit_discs(ready, 2)
     ready.click(*CENTRES[2])
-    asked = ready.interaction.work.asked
+    asked = ready.workspace.session.prompt_state
     ready.hover(*CENTRES[0])
     ready.key(Qt.Key.Key_E)
-    assert "Commit (C) or clear (Shift+C)" in ready.status.text
-    assert ready.interaction.work.asked == asked
+    assert ready.status.text == COMMIT_FIRST
+    assert ready.workspace.session.prompt_state == asked
 
 
 def test_several_objects_are_open_at_once_and_committed_together(ready: Any) -> None:
@@ -187,15 +189,15 @@ def test_several_objects_are_open_at_once_and_committed_together(ready: Any) -> 
             ready.key(Qt.Key.Key_N)
         ready.click(*centre)
     assert [iou(preview(ready) == n, labels == n) > 0.8 for n in (1, 2, 3)] == [True] * 3
-    assert list(ready.interaction.prompts.points.features["object"]) == [0, 1, 2]
+    assert list(ready.workspace.prompt_layers.points.features["object"]) == [0, 1, 2]
     ready.key(Qt.Key.Key_C)
     assert [iou(objects(ready) == n, labels == n) > 0.8 for n in (1, 2, 3)] == [True] * 3
     ready.click(*CENTRES[3])
-    assert list(ready.interaction.prompts.points.features["object"]) == [0]
+    assert list(ready.workspace.prompt_layers.points.features["object"]) == [0]
     ready.hover(*CENTRES[1])
     ready.key(Qt.Key.Key_C)
     ready.key(Qt.Key.Key_E)
-    assert np.allclose(ready.interaction.prompts.points.data, [CENTRES[1]], atol=1), "its own"
+    assert np.allclose(ready.workspace.prompt_layers.points.data, [CENTRES[1]], atol=1), "its own"
 
 
 # ------------------------------------------------------------- delete, merge and split
@@ -216,7 +218,7 @@ def test_delete_merge_and_split_with_keys_and_undo(ready: Any) -> None:
     ready.key(Qt.Key.Key_G)
     states.append(objects(ready).copy())
     assert np.array_equal(states[-1] == 1, (states[1] == 1) | (states[1] == 2))
-    assert len(ready.interaction.prompts.points.data) == 0, "its points are used up"
+    assert len(ready.workspace.prompt_layers.points.data) == 0, "its points are used up"
 
     ready.hover(*CENTRES[0])
     ready.key(Qt.Key.Key_K)
@@ -226,11 +228,11 @@ def test_delete_merge_and_split_with_keys_and_undo(ready: Any) -> None:
 
     for state in states[-2::-1]:
         while not np.array_equal(objects(ready), state):
-            assert ready.interaction.work.operations.can_undo
+            assert ready.workspace.session.history.can_undo
             ready.key(Qt.Key.Key_Z, CTRL)
     for state in states[1:]:
         while not np.array_equal(objects(ready), state):
-            assert ready.interaction.work.operations.can_redo
+            assert ready.workspace.session.history.can_redo
             ready.key(Qt.Key.Key_Z, CTRL | SHIFT)
 
 
@@ -257,7 +259,7 @@ def test_what_cannot_be_undone_stays_in_the_list(ready: Any) -> None:
 
 
 def test_points_split_an_object_at_its_neck(ready: Any) -> None:
-    ready.interaction.target()
+    ready.workspace.target()
     y, x = np.indices((200, 220))
     both = ((y - 100) ** 2 + (x - 80) ** 2 <= 900) | ((y - 100) ** 2 + (x - 130) ** 2 <= 900)
     ready.viewer.layers["SimMAT objects"].data_setitem(np.nonzero(both), 6)
@@ -280,7 +282,7 @@ def test_keys_without_an_object_say_what_to_do(ready: Any) -> None:
     for key, modifier in ((Qt.Key.Key_E, None), (Qt.Key.Key_D, SHIFT), (Qt.Key.Key_G, None)):
         ready.key(key, *(() if modifier is None else (modifier,)))
         assert ready.status.text.startswith(("Point at", "Click once"))
-    assert len(ready.interaction.work.operations) == 2
+    assert len(ready.workspace.session.history) == 2
 
 
 # ------------------------------------------------------------------- classes and table
@@ -288,14 +290,14 @@ def test_keys_without_an_object_say_what_to_do(ready: Any) -> None:
 
 def test_classes_have_a_layer_of_their_own_and_follow_undo(ready: Any) -> None:
     commit_discs(ready, 2)
-    ready.tab.objects_fold.set_open(True)
+    ready.tab.folds["objects"].set_open(True)
     ready.click_row(1)
     ready.type_class("nucleus")
     classes = ready.viewer.layers["SimMAT classes"]
     assert np.array_equal(classes.data == 1, objects(ready) == 2)
     assert not (classes.data > 1).any()
     assert rows(ready)[1][1] == "nucleus"
-    ready.tab.panel.table.choose([])
+    ready.tab.object_panel.table.choose([])
     ready.type_class("cell")
     ready.click(*CENTRES[2])
     ready.key(Qt.Key.Key_C)
@@ -312,15 +314,15 @@ def test_classes_have_a_layer_of_their_own_and_follow_undo(ready: Any) -> None:
 
 def test_a_class_that_is_typed_again_is_one_step_or_none(ready: Any) -> None:
     commit_discs(ready, 2)
-    ready.tab.objects_fold.set_open(True)
+    ready.tab.folds["objects"].set_open(True)
     ready.click_row(0)
     ready.type_class("nucleus")
-    count = len(ready.interaction.work.operations)
+    count = len(ready.workspace.session.history)
     ready.type_class("nucleus")
-    assert len(ready.interaction.work.operations) == count, "it has the class"
+    assert len(ready.workspace.session.history) == count, "it has the class"
     ready.click_row(1)
     ready.type_class("nucleus")
-    assert len(ready.interaction.work.operations) == count + 1
+    assert len(ready.workspace.session.history) == count + 1
     ready.key(Qt.Key.Key_Z, CTRL)
     assert [row[1] for row in rows(ready)] == ["nucleus", ""]
 
@@ -341,8 +343,8 @@ def test_the_table_shows_sorts_and_leads_to_the_objects(window: Any) -> None:
     window.idle()
     window.click(*(np.array(CENTRES[1]) / 2))
     window.key(Qt.Key.Key_C)
-    window.tab.objects_fold.set_open(True)
-    table = window.tab.panel.table
+    window.tab.folds["objects"].set_open(True)
+    table = window.tab.object_panel.table
     sizes = [int((objects(window) == n).sum()) for n in (1, 2)]
     header = [table.model().headerData(n, Qt.Orientation.Horizontal) for n in range(4)]
     assert header == ["id", "class", "µm³", "score"]
@@ -356,10 +358,10 @@ def test_the_table_shows_sorts_and_leads_to_the_objects(window: Any) -> None:
     centre = np.argwhere(objects(window)[0] == 1).mean(axis=0) / 2
     assert np.allclose(window.viewer.scene.camera.center[-2:], centre)
     assert window.viewer.layers["SimMAT objects"].selected_label == 1
-    assert window.interaction.actions.chosen == (1,)
+    assert window.controller.objects.chosen == (1,)
     window.key(Qt.Key.Key_D, SHIFT)
     assert [row[0] for row in rows(window)] == ["2"]
-    assert window.interaction.actions.chosen == ()
+    assert window.controller.objects.chosen == ()
 
 
 def test_a_labels_layer_of_the_user_is_counted_and_its_objects_can_be_opened(ready: Any) -> None:
@@ -367,7 +369,7 @@ def test_a_labels_layer_of_the_user_is_counted_and_its_objects_can_be_opened(rea
     layer = ready.viewer.add_labels(labels, name="mine")
     ready.tab.objects.chosen.emit(layer)
     assert [row[:3] for row in rows(ready)] == [("7", "", str(int((labels == 7).sum())))]
-    ready.interaction.prompts.draw_points()
+    ready.workspace.prompt_layers.draw_points()
     ready.hover(*CENTRES[2])
     ready.key(Qt.Key.Key_E)
     assert np.array_equal(preview(ready) > 0, labels == 7)

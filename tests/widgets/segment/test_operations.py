@@ -1,19 +1,25 @@
 from __future__ import annotations
 
-from napari_simmat.widgets.segment.history import Edit, Entry, Operation, Operations, Register
-from napari_simmat.widgets.segment.prompt_state import Asked, Outline, Prompts, plane_of
+from napari_simmat.widgets.segment.history import (
+    Command,
+    LayerEdit,
+    ObjectEntry,
+    ObjectRegister,
+    UndoStack,
+)
+from napari_simmat.widgets.segment.prompt_state import Outline, Prompts, PromptState, plane_of
 
 
-def asking(number: int) -> Asked:
-    return Asked(Prompts(points=((0.0, float(number)),), labels=(1,)))
+def asking(number: int) -> PromptState:
+    return PromptState(Prompts(points=((0.0, float(number)),), labels=(1,)))
 
 
-def a_change(number: int) -> Operation:
-    return Operation("prompts", Asked(), asking(number))
+def a_change(number: int) -> Command:
+    return Command("prompts", PromptState(), asking(number))
 
 
 def test_a_hundred_steps_and_more_are_undone_and_redone_in_order() -> None:
-    operations = Operations()
+    operations = UndoStack()
     changes = [a_change(number) for number in range(150)]
     for change in changes:
         operations.add(change)
@@ -25,7 +31,7 @@ def test_a_hundred_steps_and_more_are_undone_and_redone_in_order() -> None:
 
 
 def test_a_new_operation_forgets_what_was_undone() -> None:
-    operations = Operations()
+    operations = UndoStack()
     operations.add(a_change(1))
     operations.undo()
     assert operations.can_redo
@@ -36,7 +42,7 @@ def test_a_new_operation_forgets_what_was_undone() -> None:
 
 
 def test_the_list_is_bounded() -> None:
-    operations = Operations(limit=3)
+    operations = UndoStack(limit=3)
     changes = [a_change(number) for number in range(5)]
     for change in changes:
         operations.add(change)
@@ -45,12 +51,12 @@ def test_the_list_is_bounded() -> None:
 
 
 def test_a_layer_that_is_gone_takes_along_what_was_done_to_it_and_prompts_stay() -> None:
-    operations = Operations()
+    operations = UndoStack()
     prompts = a_change(1)
     operations.add(prompts)
-    operations.add(Operation("commit", asking(1), Asked(), Edit("layer")))
-    operations.add(Operation("painting", Asked(), Asked(), Edit("layer")))
-    elsewhere = Operation("painting", Asked(), Asked(), Edit("other"))
+    operations.add(Command("commit", asking(1), PromptState(), LayerEdit("layer")))
+    operations.add(Command("painting", PromptState(), PromptState(), LayerEdit("layer")))
+    elsewhere = Command("painting", PromptState(), PromptState(), LayerEdit("other"))
     operations.add(elsewhere)
     operations.forget_layer("layer")
     assert operations.undo() is elsewhere
@@ -84,11 +90,11 @@ def test_prompts_live_on_their_plane() -> None:
 
 
 def test_the_register_follows_edits_and_their_undoing() -> None:
-    register = Register()
-    edit = Edit("layer", entries={4: (None, Entry(0.9, "nucleus"))})
-    register.note(edit)
+    register = ObjectRegister()
+    edit = LayerEdit("layer", entries={4: (None, ObjectEntry(0.9, "nucleus"))})
+    register.apply(edit)
     assert register.entry(4).category == "nucleus"
     assert register.next_label == 5
-    register.note(edit, back=True)
+    register.apply(edit, back=True)
     assert register.entry(4).category == ""
     assert register.next_label == 1

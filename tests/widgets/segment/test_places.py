@@ -50,16 +50,16 @@ def test_prompts_on_a_layer_of_another_scale_land_on_the_right_pixel(window: Any
     world = np.array(CENTRES[3]) * 2 + (10, 20)
     points.add((world - (-5, 3)) / (0.5, 1))
     window.idle()
-    assert np.allclose(window.interaction.work.prompts.points, [CENTRES[3]])
+    assert np.allclose(window.workspace.session.prompts.points, [CENTRES[3]])
     assert iou(window.viewer.layers["SimMAT preview"].data > 0, labels == 4) > 0.7
-    asked = window.interaction.answering.question
+    asked = window.controller.inference.request
     window.viewer.add_image(np.zeros((9, 9)), name="another")
     window.idle()
-    assert window.interaction.answering.question is asked, "nothing that matters has changed"
+    assert window.controller.inference.request is asked, "nothing that matters has changed"
     window.viewer.layers.selection.active = points
     window.key(Qt.Key.Key_C)
     assert len(points.data) == 0
-    window.interaction.undo()
+    window.tab.act("undo")
     window.idle()
     assert np.allclose(points.data, [(world - (-5, 3)) / (0.5, 1)])
 
@@ -78,7 +78,7 @@ def test_prompts_and_objects_live_on_the_plane_that_is_shown(window: Any) -> Non
 
     window.viewer.dims.set_current_step(0, 2)
     window.idle()
-    assert not window.interaction.work.prompts.on((2,))
+    assert not window.workspace.session.prompts.on((2,))
     flipped = labels[::-1]
     centre = (199 - CENTRES[1][0], CENTRES[1][1])
     window.click(*centre)
@@ -88,14 +88,14 @@ def test_prompts_and_objects_live_on_the_plane_that_is_shown(window: Any) -> Non
     assert iou(objects.data[2] == 1, flipped == 2) > 0.8
     assert not objects.data[:2].any()
     assert preview[1].any(), "the other plane keeps its prompts"
-    assert len(window.interaction.work.prompts.points) == 1
+    assert len(window.workspace.session.prompts.points) == 1
 
     window.viewer.dims.set_current_step(0, 1)
     window.idle()
-    encodes = window.interaction.segmenter.encodes
+    encodes = window.controller.inference.service.encodes
     window.key(Qt.Key.Key_C)
     assert iou(objects.data[1] == 2, labels == 1) > 0.8
-    assert window.interaction.segmenter.encodes == encodes
+    assert window.controller.inference.service.encodes == encodes
     assert np.allclose(objects.scale, (3, 1, 1))
 
 
@@ -175,8 +175,8 @@ def test_where_no_plane_can_be_prompted_a_sentence_says_why(window: Any) -> None
     window.open_widget()
     window.idle()
     window.viewer.dims.ndisplay = 3
-    window.interaction.segment()
-    window.interaction.prompts.points.add((0, *CENTRES[0]))
+    window.tab.act("segment")
+    window.workspace.prompt_layers.points.add((0, *CENTRES[0]))
     window.idle()
     assert "leave the 3D view" in window.status.text
     window.viewer.dims.ndisplay = 2
@@ -191,10 +191,10 @@ def test_finished_objects_are_changed_in_3d(window: Any) -> None:
     window.idle()
     for y, x in CENTRES[:3]:
         window.click(y, x)
-        window.interaction.commit()
+        window.tab.act("commit")
     window.idle()
     labels = window.viewer.layers["SimMAT objects"]
-    actions = window.interaction.actions
+    actions = window.controller.objects
     window.viewer.dims.ndisplay = 3
     window.idle()
 
@@ -204,7 +204,7 @@ def test_finished_objects_are_changed_in_3d(window: Any) -> None:
         window.idle()
         return set(np.unique(labels.data)) - {0}
 
-    assert act(actions.reopen, 1) == {1, 2, 3}
+    assert act(actions.edit, 1) == {1, 2, 3}
     assert "leave the 3D view" in window.status.text
     assert act(actions.merge, 1, 2) == {1, 3}
     assert (window.status.kind, window.status.text) == ("done", "Done: merging of 1, 2.")
@@ -213,7 +213,7 @@ def test_finished_objects_are_changed_in_3d(window: Any) -> None:
     assert act(actions.delete, 3) == set(np.unique(labels.data)) - {0, 3}
     assert window.status.text == "Done: deletion of 3."
     for undone in ("deletion of 3", "splitting of 1", "merging of 1, 2"):
-        act(window.interaction.undo)
+        act(window.workspace.undo)
         assert window.status.text.startswith(f"Undone: {undone}")
     assert set(np.unique(labels.data)) == {0, 1, 2, 3}
 
@@ -231,7 +231,7 @@ def test_a_transposed_view_is_clicked_where_it_shows_the_object(window: Any) -> 
     window.viewer.reset_view()
     window.idle()
     window.click(CENTRES[1][1], CENTRES[1][0])  # rows lie across now
-    assert np.allclose(window.interaction.work.prompts.points[0], (0, *CENTRES[1]), atol=2)
+    assert np.allclose(window.workspace.session.prompts.points[0], (0, *CENTRES[1]), atol=2)
     assert iou(window.viewer.layers["SimMAT preview"].data, upright) > 0.9
     window.key(Qt.Key.Key_C)
     window.viewer.dims.order = (0, 1, 2)

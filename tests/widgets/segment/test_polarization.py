@@ -47,14 +47,14 @@ def test_layers_opened_in_the_wrong_order_are_sorted_by_name(window: Any) -> Non
 
     predictor = Predictor(load_model("polarization"), device="cpu")
     predictor.set_image(sample.image, channel_axis=0)
-    answer = predictor.predict_many(window.interaction.answering.question.prompts)[0]
+    answer = predictor.predict_many(window.controller.inference.request.prompts)[0]
     assert np.array_equal(mask, answer.mask), "the window feeds what the sensor says"
     predictor.set_image(sample.image[list(WRONG_ORDER)], channel_axis=0)
-    other = predictor.predict_many(window.interaction.answering.question.prompts)[0]
+    other = predictor.predict_many(window.controller.inference.request.prompts)[0]
     assert not np.array_equal(other.logits, answer.logits), "the order matters to this model"
     assert iou(mask, sample.truth == largest) > 0.8
 
-    window.interaction.commit()
+    window.tab.act("commit")
     assert np.array_equal(window.viewer.layers["SimMAT objects"].data == 1, mask)
 
 
@@ -93,4 +93,4 @@ def test_the_samples_feed_the_checkpoint(window: Any, sample: Any) -> None:
     window.tab.models.set_value("polarization")
     window.idle()
     assert window.status.kind == "ready"
-    assert window.interaction.work.place.shape == window.viewer.layers["known objects"].data.shape
+    assert window.workspace.session.place.shape == window.viewer.layers["known objects"].data.shape

@@ -10,6 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
+from napari_simmat.widgets.segment.layer_adapters import unreadable
 from tests.widgets.scenes import CENTRES, RADII, discs, iou
 
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
@@ -30,8 +31,8 @@ def around(number: int, margin: float = 3.0) -> tuple[float, float, float, float
 
 def test_an_ellipse_is_drawn_and_becomes_the_object(ready: Any) -> None:
     ready.drag(*around(1), mode="add_ellipse")
-    assert ready.interaction.work.prompts.outlines[0].kind == "ellipse"
-    [prompt] = ready.interaction.answering.question.prompts
+    assert ready.workspace.session.prompts.outlines[0].kind == "ellipse"
+    [prompt] = ready.controller.inference.request.prompts
     assert prompt.box is not None
     assert iou(prompt.mask, discs()[1] == 2) > 0.75, "asked by its pixels too"
     assert iou(preview(ready) > 0, discs()[1] == 2) > 0.8
@@ -41,15 +42,15 @@ def test_an_ellipse_is_drawn_and_becomes_the_object(ready: Any) -> None:
 @pytest.mark.real_window
 def test_a_polygon_is_clicked_and_becomes_the_object(ready: Any) -> None:
     (y, x), radius = CENTRES[2], RADII[2]
-    ready.interaction.prompts.draw_boxes()
-    ready.interaction.prompts.boxes.mode = "add_polygon"
+    ready.workspace.prompt_layers.draw_boxes()
+    ready.workspace.prompt_layers.boxes.mode = "add_polygon"
     for angle in np.linspace(0, 2 * np.pi, 7)[:-1]:
         ready.press(y + radius * np.sin(angle), x + radius * np.cos(angle))
         QApplication.processEvents()
-        assert not ready.interaction.work.prompts, "nothing is asked while it is being drawn"
+        assert not ready.workspace.session.prompts, "nothing is asked while it is being drawn"
     ready.tap(Qt.Key.Key_Escape)
     ready.idle()
-    assert ready.interaction.work.prompts.outlines[0].kind == "polygon"
+    assert ready.workspace.session.prompts.outlines[0].kind == "polygon"
     assert iou(preview(ready) > 0, discs()[1] == 3) > 0.8
     ready.key(Qt.Key.Key_Z, CTRL)
     assert not preview(ready).any()
@@ -64,13 +65,13 @@ def test_a_scribble_means_the_points_along_it_and_has_a_sign(ready: Any) -> None
     ready.drag(y0, x0, y1, x1)
     both = preview(ready) > 0
     ready.key(Qt.Key.Key_T, Qt.KeyboardModifier.AltModifier)
-    assert not ready.interaction.prompts.positive
+    assert not ready.workspace.prompt_layers.positive
     (y, x), radius = CENTRES[1], RADII[1]
     QTest.mouseClick(ready.tab.buttons.scribble, Qt.MouseButton.LeftButton)
     ready.stroke([(y, x - radius / 2), (y + 4, x), (y, x + radius / 2)])
-    [box, scribble] = ready.interaction.work.prompts.outlines
+    [box, scribble] = ready.workspace.session.prompts.outlines
     assert (box.kind, scribble.kind, scribble.label) == ("rectangle", "path", 0)
-    [prompt] = ready.interaction.answering.question.prompts
+    [prompt] = ready.controller.inference.request.prompts
     assert set(prompt.labels) == {0}
     assert 2 <= len(prompt.points) <= 8
     assert not preview(ready)[CENTRES[1]]
@@ -86,7 +87,7 @@ def test_a_scribble_means_the_points_along_it_and_has_a_sign(ready: Any) -> None
 def test_a_box_that_is_drawn_slowly_is_one_operation(ready: Any) -> None:
     y0, x0, y1, x1 = around(0)
     ready.drag(y0, x0, y1, x1, slowly=True)
-    assert len(ready.interaction.work.operations) == 1
+    assert len(ready.workspace.session.history) == 1
     assert iou(preview(ready) > 0, discs()[1] == 1) > 0.8
 
 
@@ -106,13 +107,13 @@ def test_labels_of_another_layer_are_refined(ready: Any) -> None:
     assert min(after) > 0.8
     assert min(np.subtract(after, before)) > 0
     assert ready.tab.masks.currentText() == "none"
-    ready.interaction.prompts.draw_points()
+    ready.workspace.prompt_layers.draw_points()
     ready.key(Qt.Key.Key_C)
     assert iou(objects(ready) == 1, labels == 1) > 0.8
     assert iou(objects(ready) == 2, labels == 3) > 0.8
     ready.key(Qt.Key.Key_Z, CTRL)
     ready.key(Qt.Key.Key_Z, CTRL)
-    assert not ready.interaction.work.asked
+    assert not ready.workspace.session.prompt_state
     layer.translate = (3, 0)
     ready.tab.masks.chosen.emit(layer)
     assert ready.status.text == (
@@ -131,7 +132,7 @@ def test_labels_of_several_levels_are_refused_in_a_sentence(ready: Any) -> None:
 def test_q_cycles_the_candidates_and_the_chosen_one_is_refined_and_committed(ready: Any) -> None:
     ready.click(*CENTRES[0])
     seen = [preview(ready).copy()]
-    count = ready.interaction.work.answers[()][1].counts[-1]
+    count = ready.workspace.session.predictions[()][1].counts[-1]
     assert count > 1
     for _ in range(count - 1):
         ready.key(Qt.Key.Key_Q)
@@ -150,7 +151,7 @@ def test_q_cycles_the_candidates_and_the_chosen_one_is_refined_and_committed(rea
 
 def test_what_was_answered_before_refines_this_object_and_never_the_next(ready: Any) -> None:
     asked: list[Any] = []
-    predictor = ready.interaction.segmenter.predictor
+    predictor = ready.controller.inference.service.predictor
     original = predictor.predict_many_job
 
     def predicting(prompts: Any) -> Any:
@@ -181,7 +182,7 @@ def test_a_layer_of_the_user_is_the_source_of_prompts(ready: Any, kind: str) -> 
     else:
         y0, x0, y1, x1 = around(3)
         layer = ready.viewer.add_shapes([[(y0, x0), (y1, x1)]], name="mine")
-    ready.tab.layers_fold.set_open(True)
+    ready.tab.folds["layers"].set_open(True)
     ready.choose(getattr(ready.tab, kind), "mine")
     assert iou(preview(ready) > 0, discs()[1] == 4) > 0.7
     ready.viewer.layers.selection.active = layer
@@ -197,12 +198,12 @@ def test_a_layer_whose_labels_are_words_is_refused_and_left_alone(ready: Any, ki
         layer = ready.viewer.add_points([CENTRES[3]], name="mine", features=features)
     else:
         layer = ready.viewer.add_shapes([[(9, 9), (30, 30)]], name="mine", features=features)
-    before = getattr(ready.interaction.prompts, kind)
+    before = getattr(ready.workspace.prompt_layers, kind)
     choice = getattr(ready.tab, kind)
     choice.chosen.emit(layer)
     ready.idle()
     assert ready.status.kind == "failed"
-    assert "The feature label of mine holds no numbers" in ready.status.text
-    assert getattr(ready.interaction.prompts, kind) is before
+    assert ready.status.text == unreadable(layer)
+    assert getattr(ready.workspace.prompt_layers, kind) is before
     assert choice.value() is before
     assert list(layer.features["label"]) == ["cell"]

@@ -56,21 +56,21 @@ def test_a_click_then_shift_s_then_c_makes_one_object_on_all_its_planes(stack: A
     assert "1 object on 5 planes (1 to 5)" in stack.status.text
     assert iou(preview(stack), mask) > 0.85
     assert "SimMAT objects" not in stack.viewer.layers, "a preview first"
-    encodes = stack.interaction.segmenter.encodes
+    encodes = stack.controller.inference.service.encodes
     stack.key(Qt.Key.Key_C)
     assert iou(objects(stack) == 1, mask) > 0.85
     assert not preview(stack).any()
-    assert not stack.interaction.work.asked
-    assert stack.interaction.segmenter.encodes == encodes
+    assert not stack.workspace.session.prompt_state
+    assert stack.controller.inference.service.encodes == encodes
     stack.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert not objects(stack).any(), "one step takes all planes back"
-    assert len(stack.interaction.work.prompts.points) == 1
+    assert len(stack.workspace.session.prompts.points) == 1
     stack.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier)
     assert iou(objects(stack) == 1, mask) > 0.85
 
 
 def test_a_negative_point_ends_it_and_the_range_and_the_direction_hold(stack: Any) -> None:
-    panel = stack.tab.stack.panel
+    panel = stack.tab.stack_panel
     stack.click(*CENTRE)
     panel.direction.setCurrentIndex(1)  # to later planes
     press(stack, panel.start)
@@ -81,7 +81,7 @@ def test_a_negative_point_ends_it_and_the_range_and_the_direction_hold(stack: An
     assert set(np.flatnonzero(preview(stack).any((1, 2)))) == {2, 3, 4, 5}
     stack.viewer.dims.set_current_step(0, 5)
     stack.idle()
-    stack.interaction.prompts.flip()
+    stack.workspace.prompt_layers.flip()
     stack.click(*CENTRE)
     press(stack, panel.start)
     assert set(np.flatnonzero(preview(stack).any((1, 2)))) == {2, 3, 4}
@@ -91,7 +91,7 @@ def test_a_negative_point_ends_it_and_the_range_and_the_direction_hold(stack: An
 
 
 def test_a_correction_asks_only_what_depends_on_it(stack: Any) -> None:
-    panel = stack.tab.stack.panel
+    panel = stack.tab.stack_panel
     stack.click(*CENTRE)
     press(stack, panel.start)
     before = preview(stack).copy()
@@ -99,12 +99,12 @@ def test_a_correction_asks_only_what_depends_on_it(stack: Any) -> None:
     stack.idle()
     stack.click(CENTRE[0], CENTRE[1] - 10)
     press(stack, panel.start)
-    propagator = stack.interaction.segmenter._propagator[1]
-    assert propagator.predictor.stack is stack.interaction.segmenter.predictor.stack
+    propagator = stack.controller.inference.service._propagator[1]
+    assert propagator.predictor.stack is stack.controller.inference.service.predictor.stack
     assert np.array_equal(preview(stack)[1:4], before[1:4])
     press(stack, panel.commit)
     assert set(np.flatnonzero((objects(stack) == 1).any((1, 2)))) == {1, 2, 3, 4, 5}
-    made = stack.interaction.work.finished.register.entry(1).made
+    made = stack.workspace.session.editor.register.entry(1).provenance
     assert [each.plane for each in made] == [(3,), (5,)], "it opens again with its prompts"
 
 
@@ -119,7 +119,7 @@ def test_two_objects_go_together(window: Any) -> None:
     window.click(*CENTRE)
     window.key(Qt.Key.Key_N)
     window.click(CENTRE[0], CENTRE[1] + SHAPE[2])
-    press(window, window.tab.stack.panel.start)
+    press(window, window.tab.stack_panel.start)
     assert "2 objects" in window.status.text
     window.key(Qt.Key.Key_C)
     assert iou(objects(window)[..., : SHAPE[2]] == 1, mask) > 0.85
@@ -127,48 +127,48 @@ def test_two_objects_go_together(window: Any) -> None:
 
 
 def test_a_click_goes_before_it_and_cancel_stops_it(stack: Any) -> None:
-    worker, propagation = stack.interaction.worker, stack.tab.stack.propagation
+    worker, propagation = stack.controller.inference.worker, stack.tab.controller.propagation
     stack.click(*CENTRE)
     told: list[Any] = []
     worker.returned.connect(lambda task, _: told.append(task.rank))
-    stack.tab.stack.start()
-    stack.interaction.segment()
+    stack.tab.act("propagate")
+    stack.tab.act("segment")
     stack.idle()
     assert told == [0, 1] or told == [1, 0]
-    assert propagation.found is not None
+    assert propagation.result is not None
     propagation.drop()
-    stack.tab.stack.start()
-    assert stack.tab.stack.panel.start.text() == "Cancel"
-    QTest.mouseClick(stack.tab.stack.panel.start, Qt.MouseButton.LeftButton)
+    stack.tab.act("propagate")
+    assert stack.tab.stack_panel.start.text() == "Cancel"
+    QTest.mouseClick(stack.tab.stack_panel.start, Qt.MouseButton.LeftButton)
     stack.idle()
-    assert propagation.found is None
+    assert propagation.result is None
     assert stack.status.kind == "cancelled"
 
 
 def test_what_cannot_be_followed_gets_a_sentence(stack: Any) -> None:
-    stack.tab.stack.start()
+    stack.tab.act("propagate")
     assert "click on an object first" in stack.status.text
-    stack.interaction.prompts.flip()
+    stack.workspace.prompt_layers.flip()
     stack.click(*CENTRE)
-    stack.tab.stack.start()
+    stack.tab.act("propagate")
     stack.idle()
     assert "negative points alone" in stack.status.text
 
 
 def test_an_image_of_one_plane_has_no_such_part(ready: Any) -> None:
-    assert not ready.tab.stack.has_planes
-    assert not ready.tab.stack_fold.isVisible()
-    ready.tab.stack.start()
-    assert not ready.tab.stack.propagation.busy
+    assert not ready.tab.stack_panel.start.isEnabled()
+    assert not ready.tab.folds["stack"].isVisible()
+    ready.tab.act("propagate")
+    assert not ready.tab.controller.propagation.busy
 
 
 def test_a_click_where_it_was_found_corrects_what_was_found_at_once(stack: Any) -> None:
     stack.click(*CENTRE)
-    press(stack, stack.tab.stack.panel.start)
+    press(stack, stack.tab.stack_panel.start)
     before = preview(stack).copy()
     stack.viewer.dims.set_current_step(0, 5)
     stack.idle()
-    stack.interaction.prompts.flip()
+    stack.workspace.prompt_layers.flip()
     at = CENTRE[0], CENTRE[1] + 13  # near the right edge of what was found there, 18 wide
     stack.click(*at)
     now = preview(stack)
@@ -196,19 +196,19 @@ def test_undo_of_a_correction_and_a_correction_of_the_second_of_two(window: Any)
     window.click(*CENTRE)
     window.key(Qt.Key.Key_N)
     window.click(CENTRE[0], CENTRE[1] + SHAPE[2])
-    press(window, window.tab.stack.panel.start)
+    press(window, window.tab.stack_panel.start)
     before = preview(window).copy()
     window.viewer.dims.set_current_step(0, 5)
     window.idle()
-    window.interaction.prompts.flip()
+    window.workspace.prompt_layers.flip()
     window.click(CENTRE[0], CENTRE[1] + SHAPE[2] + 13)
     assert np.array_equal(preview(window)[5][:, : SHAPE[2]], before[5][:, : SHAPE[2]])
     assert not np.array_equal(preview(window)[5], before[5])
-    press(window, window.tab.stack.panel.start)
+    press(window, window.tab.stack_panel.start)
     assert np.array_equal(preview(window)[..., : SHAPE[2]], before[..., : SHAPE[2]])
     assert not np.array_equal(preview(window)[5], before[5])
     window.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
-    press(window, window.tab.stack.panel.start)
+    press(window, window.tab.stack_panel.start)
     assert np.array_equal(preview(window), before)
 
 
@@ -216,9 +216,9 @@ def test_undo_of_a_correction_and_a_correction_of_the_second_of_two(window: Any)
 def test_layers_that_go_or_change_while_it_runs_or_encodes_ahead(stack: Any, what: str) -> None:
     viewer = stack.viewer
     stack.click(*CENTRE)
-    stack.tab.stack.panel.ahead.setChecked(True)
-    QTest.mouseClick(stack.tab.stack.panel.start, Qt.MouseButton.LeftButton)
-    assert stack.tab.stack.propagation.busy
+    stack.tab.stack_panel.ahead.setChecked(True)
+    QTest.mouseClick(stack.tab.stack_panel.start, Qt.MouseButton.LeftButton)
+    assert stack.tab.controller.propagation.busy
     if what == "image":
         viewer.layers.remove("ball")
     elif what == "preview":
@@ -233,29 +233,29 @@ def test_layers_that_go_or_change_while_it_runs_or_encodes_ahead(stack: Any, wha
     else:
         viewer.add_image(np.zeros((3, 40, 50), np.uint8), name="small")
     stack.idle()
-    assert not stack.tab.stack.propagation.busy
+    assert not stack.tab.controller.propagation.busy
     if what == "image":
         assert stack.status.kind == "nothing"
         viewer.add_image(ball()[0], name="ball")
         viewer.dims.set_current_step(0, 3)
         stack.idle()
     stack.click(*CENTRE)  # the session goes on
-    press(stack, stack.tab.stack.panel.start)
+    press(stack, stack.tab.stack_panel.start)
     stack.key(Qt.Key.Key_C)
     assert (objects(stack) > 0).any(), stack.status.text
 
 
 def test_closing_while_it_runs_leaves_no_thread_and_opened_again_it_goes_on(stack: Any) -> None:
     stack.click(*CENTRE)
-    stack.tab.stack.panel.ahead.setChecked(True)
-    QTest.mouseClick(stack.tab.stack.panel.start, Qt.MouseButton.LeftButton)
-    assert stack.tab.stack.propagation.busy
+    stack.tab.stack_panel.ahead.setChecked(True)
+    QTest.mouseClick(stack.tab.stack_panel.start, Qt.MouseButton.LeftButton)
+    assert stack.tab.controller.propagation.busy
     stack.close_widget()
     stack.open_widget()
     stack.viewer.layers.selection.active = stack.viewer.layers["ball"]
     stack.idle()
     stack.click(*CENTRE)
-    press(stack, stack.tab.stack.panel.start)
+    press(stack, stack.tab.stack_panel.start)
     assert iou(preview(stack), ball()[1]) > 0.85
 
 
@@ -265,25 +265,25 @@ def test_what_was_found_is_written_once_after_a_question(stack: Any, what: str) 
     labels[3, 48, 60] = 9 if what == "overlap" else 255
     stack.viewer.add_labels(labels, name="mine", scale=(2, 1, 1))
     stack.tab.objects.chosen.emit(stack.viewer.layers["mine"])
-    stack.tab.panel.overlap_chosen.emit("ask" if what == "overlap" else "overwrite")
+    stack.tab.object_panel.overlap_chosen.emit("ask" if what == "overlap" else "overwrite")
     stack.click(*CENTRE)
-    press(stack, stack.tab.stack.panel.start)
+    press(stack, stack.tab.stack_panel.start)
     found = preview(stack).copy()
-    press(stack, stack.tab.stack.panel.commit)
-    assert stack.tab.stack.propagation.found is not None, "nothing is written before the answer"
+    press(stack, stack.tab.stack_panel.commit)
+    assert stack.controller.propagation.result is not None, "nothing is written before the answer"
     press(stack, stack.tab.status._offer)
     written = labels == 10 if what == "overlap" else objects(stack) == 1
     assert written.any((1, 2)).tolist() == found.any((1, 2)).tolist()
-    assert stack.tab.stack.propagation.found is None
+    assert stack.controller.propagation.result is None
     assert not preview(stack).any()
-    assert not stack.tab.stack.panel.commit.isEnabled()
+    assert not stack.tab.stack_panel.commit.isEnabled()
 
 
 @pytest.mark.parametrize("what", ["model", "data", "scale"])
 def test_what_was_found_is_not_kept_for_another_model_or_image(stack: Any, what: str) -> None:
-    layer, propagation = stack.viewer.layers["ball"], stack.tab.stack.propagation
+    layer, propagation = stack.viewer.layers["ball"], stack.tab.controller.propagation
     stack.click(*CENTRE)
-    press(stack, stack.tab.stack.panel.start)
+    press(stack, stack.tab.stack_panel.start)
     if what == "model":
         stack.tab.models.set_value("tiny-rgb")
     elif what == "data":
@@ -291,7 +291,7 @@ def test_what_was_found_is_not_kept_for_another_model_or_image(stack: Any, what:
     else:
         layer.scale = (2, 2, 2)
     stack.idle()
-    assert propagation.found is None
+    assert propagation.result is None
     shown = preview(stack).copy()
     assert np.flatnonzero(shown.any((1, 2))).tolist() == [3], "the click is answered anew"
     stack.key(Qt.Key.Key_C)
@@ -300,9 +300,9 @@ def test_what_was_found_is_not_kept_for_another_model_or_image(stack: Any, what:
 
 def test_another_model_stops_what_the_one_before_follows(stack: Any) -> None:
     stack.click(*CENTRE)
-    QTest.mouseClick(stack.tab.stack.panel.start, Qt.MouseButton.LeftButton)
-    assert stack.tab.stack.propagation.busy
+    QTest.mouseClick(stack.tab.stack_panel.start, Qt.MouseButton.LeftButton)
+    assert stack.tab.controller.propagation.busy
     stack.tab.models.set_value("tiny-rgb")
-    assert not stack.tab.stack.propagation.busy
+    assert not stack.tab.controller.propagation.busy
     stack.idle()
-    assert stack.tab.stack.propagation.found is None
+    assert stack.controller.propagation.result is None

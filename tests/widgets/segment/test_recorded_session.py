@@ -17,7 +17,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_simmat.io.files import sessions_folder
-from napari_simmat.widgets.segment.session_file import from_plain, line_of, replayed
+from napari_simmat.widgets.segment.session_file import from_json, line_of, replayed
 from tests.golden import session
 from tests.golden.scenes import digest
 
@@ -52,7 +52,7 @@ def _tags(value: Any) -> set[str]:
 def test_each_line_is_written_again_as_it_was_read() -> None:
     for line in FILE.read_text("utf-8").splitlines(keepends=True)[1:]:
         values = json.loads(line, object_hook=_unpacked)
-        read = from_plain(json.loads(line)["value"])
+        read = from_json(json.loads(line)["value"])
         assert json.loads(line_of(values["what"], read), object_hook=_unpacked) == values
 
 
@@ -67,7 +67,7 @@ def test_the_file_is_replayed_without_a_window() -> None:
     state = replayed(FILE)
     (labels,) = state.labels.values()
     assert digest(labels.astype(np.int64)) == SEEN["objects"]
-    assert len(state.operations) == SEEN["operations"]
+    assert len(state.history) == SEEN["operations"]
     (entries,) = state.entries.values()
     assert {label for label, entry in entries.items() if entry.category == "nucleus"} == CLASSED
 

@@ -57,7 +57,7 @@ def test_a_process_that_was_killed_loses_nothing_that_was_committed_or_painted(
     QTest.mouseClick(window.tab.status._offer, Qt.MouseButton.LeftButton)
     window.idle()
     assert np.array_equal(objects(window), labels)
-    while window.interaction.work.operations.can_undo:
+    while window.workspace.session.history.can_undo:
         window.key(Qt.Key.Key_Z, CONTROL)
     assert not objects(window).any(), "the whole list came back"
 
@@ -73,18 +73,18 @@ def test_what_a_crash_left_is_offered_and_restored_in_another_viewer(
     assert second.status.text == "Restored: 2 objects.", "and what was open is answered"
     assert np.array_equal(objects(second), objects(first))
     assert set(np.unique(objects(second))) == {0, 1, 2}
-    entries = second.interaction.work.finished.register.entries
+    entries = second.workspace.session.editor.register.entries
     assert {label: entry.category for label, entry in entries.items()} == {1: "nucleus", 2: ""}
-    assert second.interaction.work.prompts == first.interaction.work.prompts
+    assert second.workspace.session.prompts == first.workspace.session.prompts
     preview = [each.viewer.layers["SimMAT preview"].data for each in (first, second)]
     assert np.array_equal(*preview)
     assert preview[0].any()
     for _ in range(20):
         for each in (first, second):
             each.key(Qt.Key.Key_Z, CONTROL)
-    assert not second.interaction.work.operations.can_undo
+    assert not second.workspace.session.history.can_undo
     assert not objects(second).any(), "the whole list came back"
-    assert not second.interaction.work.asked
+    assert not second.workspace.session.prompt_state
 
 
 def test_work_goes_on_after_restoring_and_is_restored_once_more(
@@ -122,7 +122,7 @@ def test_what_was_left_is_offered_once_the_image_is_seen(open_window: Callable[[
     second.viewer.dims.order = (0, 1, 2)
     second.idle()
     assert second.status.offer == "Restore"
-    second.interaction.accept()
+    second.workspace.accept()
     second.idle()
     assert np.array_equal(objects(second), objects(first))
 
@@ -156,7 +156,7 @@ def test_an_image_that_was_closed_is_offered_again_in_the_same_window(
     window = open_image(open_window(), grey())
     work_on(window)
     labels = objects(window).copy()
-    gone = weakref.ref(window.interaction.work)
+    gone = weakref.ref(window.workspace.session)
     window.viewer.layers.remove("discs")
     window.viewer.layers.remove("SimMAT objects")
     window.idle()
@@ -194,7 +194,7 @@ def test_work_done_while_a_file_is_read_is_not_overwritten(open_window: Callable
     QTest.mouseClick(second.tab.status._offer, Qt.MouseButton.LeftButton)
     second.take(second.tab.buttons.point)
     second.press(*CENTRES[3])
-    second.qtbot.waitUntil(lambda: not second.interaction.busy)
+    second.qtbot.waitUntil(lambda: not second.controller.busy)
     gate.set()
     second.idle()
     second.key(Qt.Key.Key_C)

@@ -25,7 +25,7 @@ def test_clicks_and_a_box_give_the_same_masks_everywhere(
     (y, x), radius = CENTRES[1], RADII[1]
     ready.click(y, x)
     for away, label in ((radius - 6, 0), (-radius + 4, 1), (radius / 2, 0)):
-        if label != ready.interaction.prompts.positive:
+        if label != ready.workspace.prompt_layers.positive:
             ready.key(Qt.Key.Key_T)
         ready.click(y + away, x)
     points = ready.viewer.layers["SimMAT points"]

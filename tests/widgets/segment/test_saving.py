@@ -14,7 +14,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from napari_simmat.widgets.placement import unit_symbol
-from napari_simmat.widgets.segment.export import axes_of
+from napari_simmat.widgets.segment.export import axis_letters
 from tests.widgets.scenes import CENTRES, grey
 
 
@@ -24,7 +24,7 @@ def test_labels_table_and_classes_are_saved_with_the_image_s_scale(
     window.viewer.add_image(grey(), name="discs", scale=(0.5, 0.5), units=("um", "um"))
     window.open_widget()
     window.idle()
-    window.tab.objects_fold.set_open(True)
+    window.tab.folds["objects"].set_open(True)
     for number in (0, 1):
         window.click(*(np.array(CENTRES[number]) / 2))
         window.key(Qt.Key.Key_C)
@@ -37,7 +37,7 @@ def test_labels_table_and_classes_are_saved_with_the_image_s_scale(
         return str(target), ""
 
     monkeypatch.setattr(QFileDialog, "getSaveFileName", choose)
-    QTest.mouseClick(window.tab.panel.save, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(window.tab.object_panel.save, Qt.MouseButton.LeftButton)
     window.qtbot.waitUntil(lambda: window.status.text.startswith("Saved"))
     assert offered == ["discs_labels.tif"]
     objects = window.viewer.layers["SimMAT objects"].data
@@ -67,10 +67,10 @@ def test_a_name_that_was_typed_without_its_ending_replaces_nothing_unasked(
 
     monkeypatch.setattr(QMessageBox, "question", answer)
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "mine"), ""))
-    ready.tab.panel.save_asked.emit()
-    assert ready.tab.saving.worker.idle
+    ready.tab.object_panel.save_requested.emit()
+    assert ready.tab.exporter.worker.idle
     assert before.read_bytes() == b"of yesterday"
-    ready.tab.panel.save_asked.emit()
+    ready.tab.object_panel.save_requested.emit()
     ready.qtbot.waitUntil(lambda: ready.status.text.startswith("Saved"))
     assert asked == ["mine_labels.tif already exists. Do you want to replace it?"] * 2
     assert np.array_equal(tifffile.imread(before), ready.viewer.layers["SimMAT objects"].data)
@@ -84,7 +84,7 @@ def test_what_cannot_be_written_is_one_sentence(
     ready.key(Qt.Key.Key_C)
     answer = str(tmp_path / "a_labels.tif"), ""
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer)
-    ready.tab.panel.save_asked.emit()
+    ready.tab.object_panel.save_requested.emit()
     ready.qtbot.waitUntil(lambda: ready.status.kind == "failed")
     assert "is a folder" in ready.status.text
 
@@ -101,7 +101,7 @@ def test_what_cannot_be_written_is_one_sentence(
     ],
 )
 def test_axes_are_told_by_their_names(names: list[str], axes: str) -> None:
-    assert axes_of(names) == axes
+    assert axis_letters(names) == axes
 
 
 @pytest.mark.parametrize("mu", ["\N{MICRO SIGN}", "\N{GREEK SMALL LETTER MU}"])

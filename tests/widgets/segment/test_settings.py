@@ -11,7 +11,7 @@ import pytest
 from qtpy.QtCore import Qt
 
 from napari_simmat.widgets.segment.preferences import (
-    Settings,
+    TabSettings,
     load_settings,
     save_settings,
     settings_file,
@@ -21,8 +21,8 @@ from tests.widgets.scenes import CENTRES, grey
 
 
 def test_settings_round_trip() -> None:
-    assert load_settings() == Settings()
-    settings = Settings(
+    assert load_settings() == TabSettings()
+    settings = TabSettings(
         model="tiny-3",
         overlap="ask",
         classes=("nucleus", "µ"),
@@ -54,13 +54,13 @@ def test_a_file_that_is_none_gives_the_defaults_and_is_told(
 ) -> None:
     settings_file().write_text(text, encoding="utf-8")
     with caplog.at_level(logging.WARNING):
-        assert load_settings() == Settings()
+        assert load_settings() == TabSettings()
     assert "cannot be read" in caplog.text
 
 
 def test_what_a_later_version_adds_is_left_alone() -> None:
     settings_file().write_text(json.dumps({"segment": {"overlap": "ask", "new": 1}, "other": 2}))
-    assert load_settings() == Settings(overlap="ask")
+    assert load_settings() == TabSettings(overlap="ask")
 
 
 def test_a_folder_that_cannot_be_written_is_no_error(
@@ -68,7 +68,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(
 ) -> None:
     settings_file().mkdir(parents=True)
     with caplog.at_level(logging.WARNING):
-        save_settings(Settings(overlap="ask"))
+        save_settings(TabSettings(overlap="ask"))
     assert "could not be saved" in caplog.text
 
 
@@ -80,9 +80,9 @@ def test_the_next_window_begins_as_the_last_one_ended(
     first.choose(
         models, next(t for n in range(models.count()) if "rgb" in (t := models.itemText(n)))
     )
-    first.tab.objects_fold.set_open(True)
-    first.tab.stack.panel.disk.setChecked(True)
-    first.choose(first.tab.panel.overlap, "ask")
+    first.tab.folds["objects"].set_open(True)
+    first.tab.stack_panel.disk.setChecked(True)
+    first.choose(first.tab.object_panel.overlap, "ask")
     first.type_class("nucleus")
     chosen = first.tab.models.reference()
     first.release()
@@ -91,13 +91,13 @@ def test_the_next_window_begins_as_the_last_one_ended(
     second.viewer.add_image(grey(), name="discs")
     second.open_widget()
     assert second.tab.models.reference() == chosen
-    assert second.tab.panel.overlap.currentText() == "ask"
-    assert second.interaction.actions.overlap == "ask"
-    assert second.tab.panel.category.value() == "nucleus"
-    assert second.tab.objects_fold.is_open
-    assert second.tab.stack.panel.disk.isChecked()
-    assert second.interaction.segmenter.cache.store is not None
-    assert not second.tab.layers_fold.is_open
+    assert second.tab.object_panel.overlap.currentText() == "ask"
+    assert second.controller.objects.overlap == "ask"
+    assert second.tab.object_panel.category.value() == "nucleus"
+    assert second.tab.folds["objects"].is_open
+    assert second.tab.stack_panel.disk.isChecked()
+    assert second.controller.inference.service.cache.store is not None
+    assert not second.tab.folds["layers"].is_open
     second.idle()
     second.click(*CENTRES[0])
     second.key(Qt.Key.Key_C)
@@ -108,7 +108,7 @@ def test_every_class_in_use_and_every_open_part_come_back(
     ready: Window, open_window: Callable[[], Window]
 ) -> None:
     first = ready
-    first.tab.everything_fold.set_open(True)
+    first.tab.folds["everything"].set_open(True)
     for name, centre in zip(("nucleus", "cell"), CENTRES, strict=False):
         first.type_class(name)
         first.click(*centre)
@@ -118,13 +118,13 @@ def test_every_class_in_use_and_every_open_part_come_back(
 
     second = open_window()
     second.open_widget()
-    assert second.interaction.classes.names == ["nucleus", "cell"]
-    assert second.tab.everything_fold.is_open
-    category = second.tab.panel.category
+    assert second.workspace.classes.names == ["nucleus", "cell"]
+    assert second.tab.folds["everything"].is_open
+    category = second.tab.object_panel.category
     assert [category.itemText(n) for n in range(1, category.count())] == ["nucleus", "cell"]
 
 
 def test_a_remembered_model_that_is_gone_gives_the_default(window: Window) -> None:
-    save_settings(Settings(model="/nowhere/mine.safetensors"))
+    save_settings(TabSettings(model="/nowhere/mine.safetensors"))
     window.open_widget()
     assert str(window.tab.models.reference()).startswith("tiny")

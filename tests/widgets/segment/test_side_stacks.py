@@ -14,6 +14,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog
 
+from napari_simmat.widgets.segment.controller import PROPAGATED_HERE
 from tests.widgets.scenes import iou
 from tests.widgets.segment.test_side_views import (
     BLOBS,
@@ -36,8 +37,8 @@ def test_an_object_is_followed_along_y_and_looked_at_from_the_front(window: Any)
     labels = open_blobs(window)
     middle = BLOBS[0][0]
     look(window, ZX, middle)
-    panel = window.tab.stack.panel
-    window.tab.stack_fold.set_open(True)
+    panel = window.tab.stack_panel
+    window.tab.folds["stack"].set_open(True)
     assert [panel.along.itemText(n) for n in range(panel.along.count())] == ["y"]
     window.click(*on_screen(window, middle))
     window.key(Qt.Key.Key_S, SHIFT)
@@ -48,7 +49,7 @@ def test_an_object_is_followed_along_y_and_looked_at_from_the_front(window: Any)
     assert [panel.along.itemText(n) for n in range(panel.along.count())] == ["z"]
     assert np.array_equal(preview(window), found), "seen from the front as well"
     look(window, ZX, (24, 12, 26))
-    assert window.status.text.startswith("Followed to here")
+    assert window.status.text.startswith(PROPAGATED_HERE)
     assert np.array_equal(preview(window), found)
     window.key(Qt.Key.Key_T)
     z, _, x = middle
@@ -92,8 +93,8 @@ def test_everything_on_a_plane_from_the_side(window: Any) -> None:
     labels = open_blobs(window)
     middle = (23, 38, 44)
     look(window, ZX, middle)
-    window.tab.everything_fold.set_open(True)
-    window.tab.everything.start()
+    window.tab.folds["everything"].set_open(True)
+    window.tab.act("segment everything")
     window.idle()
     at = plane_at(ZX, middle)
     found = preview(window).copy()
@@ -103,7 +104,7 @@ def test_everything_on_a_plane_from_the_side(window: Any) -> None:
     assert not preview(window).any()
     look(window, ZX, middle)
     assert np.array_equal(preview(window), found)
-    window.tab.everything.commit()
+    window.tab.controller.automatic.commit()
     window.idle()
     assert np.array_equal(objects(window) > 0, found)
     for label in (1, 2):
@@ -207,8 +208,8 @@ def test_what_is_saved_has_the_axes_of_the_image(
     window.key(Qt.Key.Key_C)
     answer = str(tmp_path / "mine_labels.tif"), ""
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer)
-    window.tab.objects_fold.set_open(True)
-    QTest.mouseClick(window.tab.panel.save, Qt.MouseButton.LeftButton)
+    window.tab.folds["objects"].set_open(True)
+    QTest.mouseClick(window.tab.object_panel.save, Qt.MouseButton.LeftButton)
     window.qtbot.waitUntil(lambda: window.status.text.startswith("Saved"))
     with tifffile.TiffFile(tmp_path / "mine_labels.tif") as file:
         assert file.series[0].axes == "ZYX"

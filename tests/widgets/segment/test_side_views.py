@@ -13,6 +13,7 @@ from qtpy.QtTest import QTest
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine.masks import LabelIndex
 from napari_simmat.engine.predictor import Predictor
+from napari_simmat.widgets.segment.controller import editing
 from tests.widgets.scenes import iou
 
 CONTROL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
@@ -132,7 +133,7 @@ def test_a_click_from_the_side_is_answered_and_committed_on_its_plane(
     for state in (side, side, both):
         redo(window)
         assert np.array_equal(objects(window), state)
-    assert window.interaction.work.finished.register.census == LabelIndex.of(both)
+    assert window.workspace.session.editor.register.census == LabelIndex.of(both)
 
 
 def test_an_object_made_from_the_side_opens_with_its_prompts_there(window: Any) -> None:
@@ -140,24 +141,24 @@ def test_an_object_made_from_the_side_opens_with_its_prompts_there(window: Any) 
     middle = BLOBS[0][0]
     look(window, ZX, middle)
     window.click(*on_screen(window, middle))
-    window.tab.objects_fold.set_open(True)
+    window.tab.folds["objects"].set_open(True)
     window.key(Qt.Key.Key_C)
     window.click_row(0)
     window.type_class("nucleus")
     before = objects(window).copy()
-    score = window.interaction.work.finished.register.entry(1).score
+    score = window.workspace.session.editor.register.entry(1).score
 
     look(window, (0, 1, 2), middle)
     window.hover(*on_screen(window, middle))
-    window.tab.panel.table.choose([])
+    window.tab.object_panel.table.choose([])
     window.key(Qt.Key.Key_E)
-    assert "Object 1 is open again" in window.status.text
+    assert editing(1) in window.status.text
     assert not len(window.viewer.layers["SimMAT points"].data), "on this plane it has its pixels"
     window.key(Qt.Key.Key_C, SHIFT)
 
     look(window, ZX, middle)
     window.double_click(*on_screen(window, middle))
-    assert "Object 1 is open again" in window.status.text
+    assert editing(1) in window.status.text
     assert np.allclose(window.viewer.layers["SimMAT points"].data, [middle], atol=1)
     z, _, x = middle
     window.key(Qt.Key.Key_T)
@@ -167,12 +168,12 @@ def test_an_object_made_from_the_side_opens_with_its_prompts_there(window: Any) 
     at = plane_at(ZX, middle)
     assert iou(after[at] == 1, labels[at] == 1) > 0.8
     assert after.sum() == after[at].sum()
-    entry = window.interaction.work.finished.register.entry(1)
+    entry = window.workspace.session.editor.register.entry(1)
     assert entry.category == "nucleus"
     assert entry.score != score
     classes = window.viewer.layers["SimMAT classes"].data
     assert np.array_equal(classes > 0, after == 1)
-    assert len(entry.made) == 1
+    assert len(entry.provenance) == 1
     undo(window)
     undo(window)
     undo(window)
@@ -182,7 +183,7 @@ def test_an_object_made_from_the_side_opens_with_its_prompts_there(window: Any) 
     assert not objects(window).any()
     undo(window)
     assert np.array_equal(objects(window), before)
-    assert window.interaction.work.finished.register.entry(1).score == score
+    assert window.workspace.session.editor.register.entry(1).score == score
 
 
 def test_of_an_object_that_crosses_a_plane_only_that_plane_is_replaced(window: Any) -> None:
@@ -194,14 +195,14 @@ def test_of_an_object_that_crosses_a_plane_only_that_plane_is_replaced(window: A
     window.hover(*on_screen(window, (z, y, x)))
     window.viewer.layers.selection.active = window.viewer.layers["SimMAT points"]
     window.key(Qt.Key.Key_E)
-    assert "Object 1 is open again" in window.status.text
+    assert editing(1) in window.status.text
     window.key(Qt.Key.Key_T)
     window.click(*on_screen(window, (z + 11, y, x)))
     window.key(Qt.Key.Key_C)
     changed = layer.data != (labels == 1)
     assert changed.any()
     assert changed.sum() == changed[:, y].sum()
-    assert window.interaction.work.finished.register.census == LabelIndex.of(layer.data)
+    assert window.workspace.session.editor.register.census == LabelIndex.of(layer.data)
 
 
 @pytest.mark.real_window
@@ -290,7 +291,7 @@ def test_the_normalisation_is_that_of_the_whole_stack(
     look(window, (0, 1, 2), middle)
     window.click(*on_screen(window, middle))
     assert measured == [SHAPE]
-    assert len(window.interaction.segmenter._statistics) == 1
+    assert len(window.controller.inference.service._statistics) == 1
 
 
 @pytest.mark.real_window
@@ -313,14 +314,14 @@ def test_the_table_leads_to_an_object_in_the_view_that_is_shown(window: Any) -> 
     labels = open_blobs(window)
     window.viewer.add_labels(labels, name="mine", **PLACED)
     window.choose(window.tab.objects, "mine")
-    window.tab.objects_fold.set_open(True)
+    window.tab.folds["objects"].set_open(True)
     look(window, ZX, (0, 0, 0))
     window.click_row(1)
     z, y, x = BLOBS[1][0]
     assert abs(window.viewer.dims.point[1] - world((z, y, x))[1]) < 1
     camera = getattr(window.viewer, "scene", window.viewer).camera
     assert np.allclose(camera.center[-2:], world((z, y, x))[[0, 2]], atol=1)
-    assert window.interaction.plane() in [(y - 1,), (y,), (y + 1,)]
+    assert window.workspace.plane() in [(y - 1,), (y,), (y + 1,)]
 
 
 def test_a_layer_of_the_user_belongs_to_the_view_in_which_it_was_chosen(window: Any) -> None:
@@ -334,13 +335,13 @@ def test_a_layer_of_the_user_belongs_to_the_view_in_which_it_was_chosen(window: 
     look(window, ZX, second)
     assert np.allclose(mine.data, [first]), "it is left alone"
     assert window.tab.points.value() is not mine
-    assert not window.interaction.work.asked
+    assert not window.workspace.session.prompt_state
     window.click(*on_screen(window, second))
     assert np.allclose(mine.data, [first])
     mine.data = np.array([first, (first[0], first[1] + 1, first[2])], float)
     look(window, (0, 1, 2), first)
     assert window.tab.points.value() is mine
-    assert len(window.interaction.work.prompts.points) == 2, "what was changed meanwhile counts"
+    assert len(window.workspace.session.prompts.points) == 2, "what was changed meanwhile counts"
     assert not len(window.viewer.layers["SimMAT points"].data)
     look(window, ZX, second)
     assert np.allclose(window.viewer.layers["SimMAT points"].data, [second], atol=1)
@@ -352,7 +353,7 @@ def test_where_no_plane_of_the_image_is_shown_a_sentence_says_so(window: Any) ->
     window.viewer.add_image(channels, name="three", axis_labels=("channel", "z", "y", "x"))
     window.open_widget()
     window.idle()
-    assert window.interaction.work.place.shape == SHAPE
+    assert window.workspace.session.place.shape == SHAPE
     z, y, x = BLOBS[0][0]
     window.viewer.dims.order = (0, 2, 1, 3)
     window.viewer.dims.set_current_step(2, y)
@@ -381,15 +382,15 @@ def test_a_view_that_shows_no_plane_of_pixels_is_refused(window: Any) -> None:
     window.open_widget()
     window.idle()
     window.viewer.dims.order = ZX
-    window.interaction.segment()
-    window.interaction.prompts.points.add(np.array([(24, 24, 26)]))
+    window.tab.act("segment")
+    window.workspace.prompt_layers.points.add(np.array([(24, 24, 26)]))
     window.idle()
     assert window.status.kind == "failed"
     assert "turned against this view" in window.status.text
 
 
 def steps(window: Any) -> list[str]:
-    return [operation.name for operation in window.interaction.work.operations]
+    return [operation.name for operation in window.workspace.session.history]
 
 
 def test_what_is_done_from_two_sides_is_restored_after_a_crash(
@@ -415,7 +416,7 @@ def test_what_is_done_from_two_sides_is_restored_after_a_crash(
     undo(window)  # the click in the other view
     redo(window)
     labels, done = objects(window).copy(), steps(window)
-    views = {order: view.asked for order, view in window.interaction.work.views.items()}
+    views = {order: view.prompt_state for order, view in window.workspace.session.views.items()}
     (path,) = sessions_folder().glob("*.jsonl")
     state = replayed(path)
     assert np.array_equal(next(iter(state.labels.values())), labels)
@@ -429,17 +430,17 @@ def test_what_is_done_from_two_sides_is_restored_after_a_crash(
     again.open_widget()
     again.idle()
     assert again.status.offer == "Restore"
-    again.interaction.accept()
+    again.workspace.accept()
     again.idle()
     assert np.array_equal(objects(again), labels)
     assert steps(again) == done
     look(again, ZY, second)
-    assert again.interaction.work.asked == views[ZY]
+    assert again.workspace.session.prompt_state == views[ZY]
     assert preview(again)[plane_at(ZY, second)].any()
     undo(again)
     undo(again)
     assert np.array_equal(objects(again), np.where(labels == 1, 1, 0))
-    while again.interaction.work.operations.can_undo:
+    while again.workspace.session.history.can_undo:
         undo(again)
     assert not objects(again).any()
 
@@ -501,11 +502,13 @@ def test_an_object_that_is_open_is_answered_anew_when_the_scale_changes(window: 
     layer = open_ball(window, image)
     window.click(0.25 * 12, 0.25 * 70)
     before = preview(window)[:, 75].copy()
-    [asked] = window.interaction.work.asked.prompts.points
+    [asked] = window.workspace.session.prompt_state.prompts.points
     layer.scale = (1.5, 0.25, 0.25)
     window.viewer.dims.point = (1.5 * 12, 0.25 * 75, 0.25 * 70)
     window.idle()
-    assert window.interaction.work.asked.prompts.points == (pytest.approx(asked),), "on its pixel"
+    assert window.workspace.session.prompt_state.prompts.points == (pytest.approx(asked),), (
+        "on its pixel"
+    )
     predictor = Predictor(load_model("tiny"))
     predictor.set_image(image)
     predictor.set_image(image[:, 75], statistics=predictor.statistics, pixel_size=(1.5, 0.25))

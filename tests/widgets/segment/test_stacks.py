@@ -11,6 +11,7 @@ import zarr
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
+from napari_simmat.widgets.segment.controller import PROPAGATED_HERE
 from tests.widgets.scenes import iou
 
 CONTROL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
@@ -36,7 +37,7 @@ def go(window: Any, *plane: int) -> None:
 def encoded(window: Any) -> list[str]:
     """Grows with each plane that is encoded."""
     puts: list[str] = []
-    cache = window.interaction.segmenter.cache
+    cache = window.controller.inference.service.cache
     original = cache.put
 
     def put(key: str, embedding: Any, **named: Any) -> None:
@@ -76,11 +77,11 @@ def test_points_without_planes_go_along_with_the_slider_and_are_undone_at_once(
         go(window, plane)
         assert iou(preview(window)[plane], mask[0, plane]) > 0.85
         assert not np.delete(preview(window), plane, axis=0).any()
-    window.interaction.undo()
+    window.tab.act("undo")
     window.idle()
     assert len(points.data) == 0
     assert not preview(window).any()
-    window.interaction.redo()
+    window.tab.act("redo")
     window.idle()
     assert iou(preview(window)[2], mask[0, 2]) > 0.85
 
@@ -113,8 +114,8 @@ def test_time_depth_and_channels_are_followed_along_both_from_one_click(window: 
     window.click(*world)
     assert iou(preview(window)[1, 2], mask[1, 2]) > 0.85
     assert not np.delete(preview(window).reshape(15, *SIDE), 7, axis=0).any(), "on its plane alone"
-    window.tab.stack_fold.set_open(True)
-    window.choose(window.tab.stack.panel.along, "z, then t")
+    window.tab.folds["stack"].set_open(True)
+    window.choose(window.tab.stack_panel.along, "z, then t")
     window.key(Qt.Key.Key_S, SHIFT)
     window.key(Qt.Key.Key_C)
     assert iou(objects(window) == 1, mask) > 0.8
@@ -170,7 +171,7 @@ def test_of_a_lazy_stack_the_planes_that_are_asked_for_are_read(
     window.click(*CENTRE)
     assert iou(preview(window)[2], mask[0, 2]) > 0.85
     assert read <= {2}
-    window.tab.stack_fold.set_open(True)
+    window.tab.folds["stack"].set_open(True)
     window.key(Qt.Key.Key_S, SHIFT)
     assert iou(preview(window)[:5], mask[0]) > 0.8
     assert read <= set(range(6)), "none beyond the object's ends"
@@ -182,8 +183,8 @@ def test_data_that_change_are_encoded_again_and_no_other_plane(window: Any) -> N
     window.open_widget()
     puts = encoded(window)
     go(window, 2)
-    panel, cache = window.tab.stack.panel, window.interaction.segmenter.cache
-    window.tab.stack_fold.set_open(True)
+    panel, cache = window.tab.stack_panel, window.controller.inference.service.cache
+    window.tab.folds["stack"].set_open(True)
     press(window, panel.whole)
     assert len(cache) == 4, "the first and the last plane are equal"
     puts.clear()
@@ -207,8 +208,8 @@ def test_encoding_the_whole_stack_is_cancelled_and_goes_on_where_it_was(
     window.open_widget()
     puts = encoded(window)
     go(window, 0)
-    panel, cache = window.tab.stack.panel, window.interaction.segmenter.cache
-    window.tab.stack_fold.set_open(True)
+    panel, cache = window.tab.stack_panel, window.controller.inference.service.cache
+    window.tab.folds["stack"].set_open(True)
     QTest.mouseClick(panel.whole, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: len(cache) >= 3)
     press(window, panel.whole)  # which says Cancel now
@@ -228,7 +229,7 @@ def test_encoding_the_whole_stack_is_of_the_image_for_which_it_was_asked(
     window.viewer.add_image(stack, name="stack")
     window.open_widget()
     go(window, 0)
-    panel, cache = window.tab.stack.panel, window.interaction.segmenter.cache
+    panel, cache = window.tab.stack_panel, window.controller.inference.service.cache
     QTest.mouseClick(panel.whole, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: len(cache) >= 2)
     if what == "another":
@@ -255,7 +256,7 @@ def test_an_object_is_followed_between_a_box_and_a_click_on_other_planes(window:
     window.drag(y - 15, x - 15, y + 15, x + 15)
     go(window, 6)
     window.click(*CENTRE)
-    window.tab.stack_fold.set_open(True)
+    window.tab.folds["stack"].set_open(True)
     window.key(Qt.Key.Key_S, SHIFT)
     asked = preview(window)[[2, 6]].copy()
     window.key(Qt.Key.Key_C)
@@ -277,14 +278,14 @@ def test_a_mask_of_another_layer_is_followed_and_what_is_found_is_named(window: 
     assert iou(preview(window)[2], mask[0, 2]) > 0.85
     window.key(Qt.Key.Key_S, SHIFT)
     go(window, 3)
-    assert window.status.text.startswith("Followed to here")
+    assert window.status.text.startswith(PROPAGATED_HERE)
     window.key(Qt.Key.Key_C)
     assert iou(objects(window) == 1, mask[0]) > 0.8
     assert not preview(window).any()
 
 
 def test_a_hundred_and_twenty_steps_are_undone_and_redone_with_keys(ready: Any) -> None:
-    ready.interaction.target()
+    ready.workspace.target()
     layer = ready.viewer.layers["SimMAT objects"]
     states = [layer.data.copy()]
     for number in range(120):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
+from napari_simmat.widgets.segment.panels import NEGATIVE_TEXT
 from tests.widgets.gate import Gate, click_without_waiting
 from tests.widgets.scenes import CENTRES, discs, grey, iou
 
@@ -40,7 +41,7 @@ def test_three_layers_of_different_types_feed_the_model_and_a_press_becomes_an_o
     window.key(Qt.Key.Key_C)
     assert iou(objects(window) == 1, labels == 2) > 0.8
     assert not preview(window).any()
-    assert len(window.interaction.prompts.points.data) == 0
+    assert len(window.workspace.prompt_layers.points.data) == 0
 
 
 def test_objects_get_the_next_free_id_one_after_the_other(ready: Any) -> None:
@@ -65,29 +66,33 @@ def test_prompts_lie_over_the_preview_and_that_over_the_objects_and_the_image(re
 def test_the_encoder_runs_once_for_ten_clicks_and_not_again_after_another_image(
     ready: Any,
 ) -> None:
-    assert ready.interaction.segmenter.encodes == 1, "the image is made ready when it is chosen"
+    assert ready.controller.inference.service.encodes == 1, (
+        "the image is made ready when it is chosen"
+    )
     for number in range(10):
         ready.click(CENTRES[0][0] + number - 5, CENTRES[0][1])
-    assert len(ready.interaction.prompts.points.data) == 10
-    assert ready.interaction.segmenter.encodes == 1
-    asked = ready.interaction.work.prompts
+    assert len(ready.workspace.prompt_layers.points.data) == 10
+    assert ready.controller.inference.service.encodes == 1
+    asked = ready.workspace.session.prompts
     mask = preview(ready).copy()
 
     ready.viewer.add_image(grey((150, 260))[::-1], name="other")
     ready.idle()
-    assert ready.interaction.segmenter.encodes == 1, "an image in use is not replaced by another"
+    assert ready.controller.inference.service.encodes == 1, (
+        "an image in use is not replaced by another"
+    )
     ready.choose(ready.tab.channels._image, "other")
-    assert ready.interaction.segmenter.encodes == 2
-    assert not ready.interaction.work.prompts, "each image has its own prompts"
+    assert ready.controller.inference.service.encodes == 2
+    assert not ready.workspace.session.prompts, "each image has its own prompts"
     ready.click(*CENTRES[0])
-    assert ready.interaction.segmenter.encodes == 2
+    assert ready.controller.inference.service.encodes == 2
 
     ready.choose(ready.tab.channels._image, "discs")
-    assert ready.interaction.segmenter.encodes == 2
-    assert ready.interaction.work.prompts == asked
+    assert ready.controller.inference.service.encodes == 2
+    assert ready.workspace.session.prompts == asked
     assert np.array_equal(preview(ready), mask), "the same clicks give the same mask"
     ready.click(CENTRES[0][0] + 8, CENTRES[0][1])
-    assert ready.interaction.segmenter.encodes == 2
+    assert ready.controller.inference.service.encodes == 2
 
 
 def test_undo_and_redo_walk_over_prompts_and_commits(ready: Any) -> None:
@@ -100,13 +105,13 @@ def test_undo_and_redo_walk_over_prompts_and_commits(ready: Any) -> None:
     ready.click(*CENTRES[2])
 
     ready.key(Qt.Key.Key_Z, CTRL)
-    assert len(ready.interaction.prompts.points.data) == 0
+    assert len(ready.workspace.prompt_layers.points.data) == 0
     assert not preview(ready).any()
     ready.key(Qt.Key.Key_Z, CTRL)
     assert not objects(ready).any()
     assert np.array_equal(preview(ready), second), "undoing the commit shows its prompts again"
     ready.key(Qt.Key.Key_Z, CTRL)
-    assert len(ready.interaction.prompts.points.data) == 1
+    assert len(ready.workspace.prompt_layers.points.data) == 1
     assert np.array_equal(preview(ready), first)
     ready.key(Qt.Key.Key_Z, CTRL)
     assert not preview(ready).any()
@@ -142,7 +147,7 @@ def test_two_boxes_are_two_objects_and_a_point_corrects_one(ready: Any) -> None:
     _, labels = discs()
     ready.drag(24, 32, 80, 88)
     ready.drag(108, 38, 172, 102)
-    assert len(ready.interaction.prompts.boxes.data) == 2
+    assert len(ready.workspace.prompt_layers.boxes.data) == 2
     assert iou(preview(ready) == 1, labels == 1) > 0.8
     assert iou(preview(ready) == 2, labels == 3) > 0.8
     ready.click(*CENTRES[0])
@@ -152,15 +157,15 @@ def test_two_boxes_are_two_objects_and_a_point_corrects_one(ready: Any) -> None:
     assert iou(objects(ready) == 2, labels == 3) > 0.8
     ready.key(Qt.Key.Key_Z, CTRL)
     assert not objects(ready).any(), "one commit is one step"
-    assert len(ready.interaction.prompts.boxes.data) == 2
+    assert len(ready.workspace.prompt_layers.boxes.data) == 2
 
 
 def test_a_click_with_the_box_tool_leaves_no_box(ready: Any) -> None:
-    ready.interaction.prompts.draw_boxes()
+    ready.workspace.prompt_layers.draw_boxes()
     ready.press(100, 100)
     ready.idle()
-    assert len(ready.interaction.prompts.boxes.data) == 0
-    assert not ready.interaction.work.prompts
+    assert len(ready.workspace.prompt_layers.boxes.data) == 0
+    assert not ready.workspace.session.prompts
 
 
 def test_a_negative_click_takes_away(ready: Any) -> None:
@@ -169,9 +174,9 @@ def test_a_negative_click_takes_away(ready: Any) -> None:
     ready.click(*CENTRES[0])
     with_both = (preview(ready) > 0).sum()
     ready.key(Qt.Key.Key_T)
-    assert "outside" in ready.tab.buttons.sign.text()
+    assert NEGATIVE_TEXT in ready.tab.buttons.sign.text()
     ready.click(*CENTRES[1])
-    layer = ready.interaction.prompts.points
+    layer = ready.workspace.prompt_layers.points
     assert list(layer.features["label"]) == [1, 0]
     green, red = layer.face_color
     assert green[1] > green[0]
@@ -186,19 +191,19 @@ def test_a_negative_click_takes_away(ready: Any) -> None:
 def test_flipping_a_selected_point_is_an_operation(ready: Any) -> None:
     ready.click(*CENTRES[0])
     ready.click(*CENTRES[1])
-    layer = ready.interaction.prompts.points
+    layer = ready.workspace.prompt_layers.points
     layer.mode = "select"
     layer.selected_data = {1}
     ready.key(Qt.Key.Key_T)
     assert list(layer.features["label"]) == [1, 0]
-    assert ready.interaction.work.prompts.labels == (1, 0)
+    assert ready.workspace.session.prompts.labels == (1, 0)
     ready.key(Qt.Key.Key_Z, CTRL)
     assert list(layer.features["label"]) == [1, 1]
 
 
 def test_moving_and_deleting_points_is_followed(ready: Any) -> None:
     ready.click(*CENTRES[0])
-    layer = ready.interaction.prompts.points
+    layer = ready.workspace.prompt_layers.points
     layer.data = np.array([CENTRES[3]], dtype=float)
     ready.idle()
     _, labels = discs()
@@ -208,7 +213,7 @@ def test_moving_and_deleting_points_is_followed(ready: Any) -> None:
     ready.idle()
     assert not preview(ready).any()
     ready.key(Qt.Key.Key_Z, CTRL)
-    assert np.allclose(ready.interaction.prompts.points.data, [CENTRES[3]])
+    assert np.allclose(ready.workspace.prompt_layers.points.data, [CENTRES[3]])
 
 
 def test_clear_removes_the_prompts_and_can_be_undone(ready: Any) -> None:
@@ -216,16 +221,16 @@ def test_clear_removes_the_prompts_and_can_be_undone(ready: Any) -> None:
     mask = preview(ready).copy()
     ready.key(Qt.Key.Key_C, SHIFT)
     assert not preview(ready).any()
-    assert len(ready.interaction.prompts.points.data) == 0
+    assert len(ready.workspace.prompt_layers.points.data) == 0
     ready.key(Qt.Key.Key_Z, CTRL)
     assert np.array_equal(preview(ready), mask)
 
 
 def test_a_commit_that_comes_before_the_answer_waits_for_it(ready: Any) -> None:
     _, labels = discs()
-    ready.interaction.prompts.draw_points()
+    ready.workspace.prompt_layers.draw_points()
     ready.press(*CENTRES[1])
-    ready.interaction.commit()
+    ready.tab.act("commit")
     ready.idle()
     assert iou(objects(ready) == 1, labels == 2) > 0.8
 
@@ -235,15 +240,15 @@ def test_a_commit_right_after_another_click_takes_that_click_too(ready: Any) -> 
     click_without_waiting(ready, *CENTRES[0])
     gate.wait()
     ready.press(CENTRES[0][0] + 8, CENTRES[0][1] + 4)
-    ready.interaction.commit()
+    ready.tab.act("commit")
     gate.open.set()
     ready.idle()
-    assert len(ready.interaction.answering.question.prompts[0].points) == 2
-    assert len(ready.interaction.prompts.points.data) == 0
+    assert len(ready.controller.inference.request.prompts[0].points) == 2
+    assert len(ready.workspace.prompt_layers.points.data) == 0
     committed = objects(ready) == 1
     assert committed.any()
     ready.key(Qt.Key.Key_Z, CTRL)
-    assert len(ready.interaction.prompts.points.data) == 2
+    assert len(ready.workspace.prompt_layers.points.data) == 2
     assert np.array_equal(preview(ready) > 0, committed)
 
 
@@ -251,7 +256,7 @@ def test_the_same_click_gives_the_same_mask(ready: Any) -> None:
     ready.click(*CENTRES[0])
     mask = preview(ready).copy()
     ready.key(Qt.Key.Key_C, SHIFT)
-    ready.interaction.prompts.points.add(np.array(ready.interaction.work.place.shape) / 2)
+    ready.workspace.prompt_layers.points.add(np.array(ready.workspace.session.place.shape) / 2)
     ready.idle()
     ready.key(Qt.Key.Key_C, SHIFT)
     ready.click(*CENTRES[0])

@@ -33,13 +33,13 @@ def test_a_layer_of_other_pixels_gets_a_sentence_whatever_is_done_to_its_objects
     window.tab.objects.chosen.emit(layer)
     window.click(*CENTRES[0])
     window.hover(*CENTRES[0])
-    tab, actions = window.tab, window.interaction.actions
+    tab, actions = window.tab, window.controller.objects
     for act in (
-        *(actions.reopen, actions.delete, actions.merge, actions.split),
-        lambda: tab.panel.table.visited.emit(1),
-        tab.panel.save_asked.emit,
+        *(actions.edit, actions.delete, actions.merge, actions.split),
+        lambda: tab.object_panel.table.visited.emit(1),
+        tab.object_panel.save_requested.emit,
     ):
-        window.interaction.say("")
+        window.workspace.say("")
         act()
         assert window.status.kind == "failed"
         words = "has 200 x 220 pixels, the image 3 x 200 x 220" if case == "flat" else "multiscale"
@@ -65,7 +65,7 @@ def test_a_layer_that_cannot_take_the_object_gets_a_sentence_and_an_offer(
     layer = ready.viewer.add_labels(data, name="mine", **options)
     ready.tab.objects.chosen.emit(layer)
     ready.click(*CENTRES[1])
-    ready.interaction.commit()
+    ready.tab.act("commit")
     words = {
         "full": "mine holds ids up to 255 (uint8) and the next one would be 256",
         "shape": "mine has 199 x 220 pixels, the image 200 x 220",
@@ -75,14 +75,14 @@ def test_a_layer_that_cannot_take_the_object_gets_a_sentence_and_an_offer(
     assert ready.status.kind == "failed"
     assert ready.status.text == f"{words[case]}; commit into a new layer instead."
     assert np.array_equal(data, before)
-    assert len(ready.interaction.prompts.points.data) == 1, "the prompts stay"
+    assert len(ready.workspace.prompt_layers.points.data) == 1, "the prompts stay"
     assert ready.tab.status._offer.isVisible()
     ready.tab.status._offer.click()
     ready.idle()
     objects = ready.viewer.layers["SimMAT objects"]
     assert objects.data.dtype == np.int32
     assert iou(objects.data == 1, discs()[1] == 2) > 0.8
-    assert ready.interaction.objects is objects
+    assert ready.workspace.objects is objects
 
 
 def test_a_chosen_labels_layer_goes_on_after_its_largest_id(ready: Any) -> None:
@@ -115,7 +115,7 @@ def test_cancel_frees_the_window_at_once_and_the_result_is_dropped(ready: Any) -
     ready.idle()
     assert ready.status.kind == "cancelled"
     assert not ready.viewer.layers["SimMAT preview"].data.any()
-    assert len(ready.interaction.prompts.points.data) == 1
+    assert len(ready.workspace.prompt_layers.points.data) == 1
     ready.key(Qt.Key.Key_S)
     assert iou(ready.viewer.layers["SimMAT preview"].data > 0, discs()[1] == 2) > 0.8
 
@@ -125,12 +125,12 @@ def test_a_second_click_while_the_first_is_computed_is_the_one_that_counts(ready
     click_without_waiting(ready, *CENTRES[0])
     gate.wait()
     click_without_waiting(ready, *CENTRES[0])
-    ready.interaction.prompts.points.data = np.array([CENTRES[1]], dtype=float)
-    ready.qtbot.waitUntil(lambda: not ready.interaction.prompts.unsettled)
+    ready.workspace.prompt_layers.points.data = np.array([CENTRES[1]], dtype=float)
+    ready.qtbot.waitUntil(lambda: not ready.workspace.prompt_layers.pending)
     gate.open.set()
     ready.idle()
     assert iou(ready.viewer.layers["SimMAT preview"].data > 0, discs()[1] == 2) > 0.8
-    assert ready.interaction.segmenter.encodes == 1
+    assert ready.controller.inference.service.encodes == 1
 
 
 # ------------------------------------------------------------------------------ errors
@@ -140,19 +140,19 @@ def test_a_second_click_while_the_first_is_computed_is_the_one_that_counts(ready
 def test_an_error_of_the_model_is_one_sentence_and_the_next_click_works(
     ready: Any, error: type[Exception]
 ) -> None:
-    segmenter = ready.interaction.segmenter
-    original = segmenter.answering
+    service = ready.controller.inference.service
+    original = service.predict_job
 
     def failing(question: Any, **named: Any) -> Any:
         yield Progress(0, 1)
         raise error("the sensor is on fire\nTraceback and more")
 
-    segmenter.answering = failing
+    service.predict_job = failing
     ready.click(*CENTRES[1])
     assert ready.status.kind == "failed"
     assert "the sensor is on fire" in ready.status.text
     assert "\n" not in ready.status.text
-    segmenter.answering = original
+    service.predict_job = original
     ready.key(Qt.Key.Key_S)
     assert ready.status.kind == "done"
 
@@ -163,10 +163,10 @@ def test_nothing_open_is_a_state_of_its_own(window: Any) -> None:
     assert "No image is open" in window.status.text
     for button in (window.tab.buttons.point, window.tab.buttons.commit, window.tab.buttons.undo):
         assert not button.isEnabled()
-    window.interaction.commit()
-    window.interaction.undo()
-    window.interaction.asking.clear()
-    window.interaction.segment()
+    window.tab.act("commit")
+    window.tab.act("undo")
+    window.tab.act("clear")
+    window.tab.act("segment")
     window.viewer.add_image(grey(), name="discs")
     window.idle()
     assert window.status.kind == "ready"
@@ -199,11 +199,11 @@ def test_one_of_our_layers_deleted_while_work_runs(ready: Any, name: str) -> Non
     gate.open.set()
     ready.idle()
     if name == "SimMAT points":
-        assert not ready.interaction.work.prompts
-        ready.interaction.undo()
+        assert not ready.workspace.session.prompts
+        ready.tab.act("undo")
         ready.idle()
         assert len(ready.viewer.layers[name].data) == 2, "undo brings the prompts back"
-    ready.interaction.commit()
+    ready.tab.act("commit")
     ready.idle()
     assert iou(ready.viewer.layers["SimMAT objects"].data == 1, discs()[1] == 1) > 0.8
 
@@ -212,9 +212,9 @@ def test_the_objects_deleted_between_commits(ready: Any) -> None:
     ready.click(*CENTRES[0])
     ready.key(Qt.Key.Key_C)
     ready.viewer.layers.remove("SimMAT objects")
-    ready.interaction.undo()
+    ready.tab.act("undo")
     ready.idle()
-    ready.interaction.asking.clear()
+    ready.tab.act("clear")
     ready.idle()
     ready.click(*CENTRES[1])
     ready.key(Qt.Key.Key_C)
@@ -223,11 +223,11 @@ def test_the_objects_deleted_between_commits(ready: Any) -> None:
 
 def test_the_image_replaced_by_other_data(ready: Any) -> None:
     ready.click(*CENTRES[0])
-    encodes = ready.interaction.segmenter.encodes
+    encodes = ready.controller.inference.service.encodes
     ready.viewer.layers["discs"].data = grey()[::-1].copy()
     ready.idle()
-    assert ready.interaction.segmenter.encodes == encodes + 1
-    ready.interaction.asking.clear()
+    assert ready.controller.inference.service.encodes == encodes + 1
+    ready.tab.act("clear")
     ready.idle()
     ready.click(199 - CENTRES[1][0], CENTRES[1][1])
     assert iou(ready.viewer.layers["SimMAT preview"].data > 0, discs()[1][::-1] == 2) > 0.8
@@ -240,13 +240,13 @@ def test_the_image_replaced_while_work_runs_drops_the_answer(ready: Any) -> None
     ready.viewer.layers["discs"].data = grey()[::-1].copy()
     gate.open.set()
     ready.idle()
-    assert len(ready.interaction.prompts.points.data) == 1
+    assert len(ready.workspace.prompt_layers.points.data) == 1
     shown = ready.viewer.layers["SimMAT preview"].data.copy()
-    ready.interaction.asking.clear()
+    ready.tab.act("clear")
     ready.idle()
     ready.click(*CENTRES[1])
     assert np.array_equal(ready.viewer.layers["SimMAT preview"].data, shown), "of the new data"
-    assert ready.interaction.segmenter.encodes == 2
+    assert ready.controller.inference.service.encodes == 2
 
 
 def test_a_channel_that_gets_another_shape_while_work_runs(window: Any) -> None:
@@ -274,11 +274,11 @@ def test_a_channel_that_gets_another_shape_while_work_runs(window: Any) -> None:
 
 def test_the_image_moved_takes_the_prompts_along(ready: Any) -> None:
     ready.click(*CENTRES[1])
-    asked = ready.interaction.work.prompts
+    asked = ready.workspace.session.prompts
     mask = ready.viewer.layers["SimMAT preview"].data.copy()
     ready.viewer.layers["discs"].translate = (1000, 0)
     ready.idle()
-    assert ready.interaction.work.prompts == asked
+    assert ready.workspace.session.prompts == asked
     points = ready.viewer.layers["SimMAT points"]
     assert ready.viewer.layers.selection.active is points
     assert points.mode == "add", "the tool is still in the hand"
@@ -319,8 +319,8 @@ def test_no_shortcut_acts_while_a_text_field_has_the_focus(ready: Any) -> None:
     for key in (Qt.Key.Key_C, Qt.Key.Key_T):
         ready.key(key)
     assert "SimMAT objects" not in ready.viewer.layers
-    assert ready.interaction.prompts.positive
-    assert len(ready.interaction.prompts.points.data) == 1
+    assert ready.workspace.prompt_layers.positive
+    assert len(ready.workspace.prompt_layers.points.data) == 1
     field.clearFocus()
     ready.key(Qt.Key.Key_C)
     assert "SimMAT objects" in ready.viewer.layers
@@ -341,14 +341,14 @@ def test_keys_work_after_a_button_or_a_list_was_used(ready: Any) -> None:
 
 @pytest.mark.real_window
 def test_on_boxes_napari_keeps_its_keys_and_ours_get_alt(ready: Any) -> None:
-    ready.interaction.prompts.draw_boxes()
+    ready.workspace.prompt_layers.draw_boxes()
     ready.key(Qt.Key.Key_T)
-    assert ready.interaction.prompts.boxes.mode == "add_path"
-    assert ready.interaction.prompts.positive
+    assert ready.workspace.prompt_layers.boxes.mode == "add_path"
+    assert ready.workspace.prompt_layers.positive
     ready.key(Qt.Key.Key_T, Qt.KeyboardModifier.AltModifier)
-    assert not ready.interaction.prompts.positive
+    assert not ready.workspace.prompt_layers.positive
     ready.key(Qt.Key.Key_E)
-    assert ready.interaction.prompts.boxes.mode == "add_ellipse"
+    assert ready.workspace.prompt_layers.boxes.mode == "add_ellipse"
 
 
 def test_other_layers_keep_their_keys(ready: Any) -> None:
@@ -378,7 +378,7 @@ def test_keys_and_events_are_given_back(ready: Any) -> None:
 
 @pytest.mark.real_window
 def test_taking_the_widget_out_of_its_dock_ends_its_thread(ready: Any) -> None:
-    worker = ready.interaction.worker
+    worker = ready.controller.inference.worker
     ready.click(*CENTRES[0])
     ready.viewer.window.remove_dock_widget(ready.widget)
     assert worker.join(SECONDS / 1000)
@@ -390,7 +390,7 @@ def test_closing_the_viewer_in_the_middle_of_work_leaves_no_thread(ready: Any) -
     gate = Gate(ready)
     click_without_waiting(ready, *CENTRES[0])
     gate.wait()
-    worker = ready.interaction.worker
+    worker = ready.controller.inference.worker
     ready.widget = None
     ready.viewer.close()
     gate.open.set()

@@ -65,10 +65,10 @@ def test_closing_one_viewer_leaves_the_work_in_another_alone(
     first.close_widget()
     first.viewer.close()
     QApplication.processEvents()
-    second.interaction.commit()
+    second.tab.act("commit")
     second.idle()
     _, labels = discs()
     assert iou(second.viewer.layers["SimMAT objects"].data == 1, labels == 2) > 0.8
-    second.interaction.undo()
+    second.tab.act("undo")
     second.idle()
     assert not second.viewer.layers["SimMAT objects"].data.any()

@@ -242,7 +242,7 @@ def test_closing_the_viewer_ends_the_process_and_the_next_window_can_go_on(
     trainer.start("closed", 500)
     trainer.first_step()
     training, pid = trainer.training, trainer.training.process.pid
-    worker = trainer.window.interaction.worker
+    worker = trainer.window.controller.inference.worker
     trainer.window.widget = None
     trainer.window.viewer.close()
     trainer.until(lambda: not psutil.pid_exists(pid))

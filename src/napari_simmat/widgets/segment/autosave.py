@@ -1,6 +1,6 @@
-"""What is done is noted in a file as it is done.
+"""Every command is logged to a file as it is done, and restored after a crash.
 
-The window only passes on what was done; a thread of its own writes it.
+The window only hands over what was done; a thread of its own writes and reads the files.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
@@ -24,450 +25,414 @@ from napari_simmat.engine.masks import LabelIndex, box_union
 from napari_simmat.io.files import sessions_folder
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
-from napari_simmat.widgets.segment import outputs, session_file
-from napari_simmat.widgets.segment.history import Edit, Operation
-from napari_simmat.widgets.segment.inference import Question
-from napari_simmat.widgets.segment.label_editor import Finished
-from napari_simmat.widgets.segment.outputs import names_with, numbering
-from napari_simmat.widgets.segment.session import Work
+from napari_simmat.widgets.segment import outputs
+from napari_simmat.widgets.segment.background import BackgroundJob
+from napari_simmat.widgets.segment.history import Command, LayerEdit
+from napari_simmat.widgets.segment.inference import InferenceQueue, PredictionRequest
+from napari_simmat.widgets.segment.label_editor import LabelEditor
+from napari_simmat.widgets.segment.outputs import class_numbers, extended_names
+from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.session_file import (
-    Book,
+    AutosaveFile,
     Replayed,
     header_of,
-    left_of,
+    identity_of,
+    left_over,
     lock_of,
-    moved_to,
-    replaying,
+    replay_job,
 )
+from napari_simmat.widgets.segment.workspace import Change, Workspace
 from napari_simmat.widgets.worker import Worker, WorkerTask, sentence
 
-if TYPE_CHECKING:
-    from napari_simmat.widgets.segment.controller import Interaction
-
-
 log = logging.getLogger(__name__)
-RANK = 1
-"""All of one rank, so that lines are written in the order in which things were done."""
-_PATIENCE = 20.0
+_WRITE_RANK = 1
+"""One rank for all, so that lines are written in the order in which things were done."""
+_READ_RANK = 2
+"""Behind what is written meanwhile."""
+_CLOSE_TIMEOUT = 20.0
 """Seconds that closing waits until all is written."""
-_Used = tuple[str, tuple[str, ...]]
-"""The model and the names of its channels."""
+RESTORING = "Restoring"
+CANCELLED = "Restoring cancelled; nothing is lost."
+NOT_RESTORED = "Not restored, because there is new work on the image; it is offered another time."
+OTHER_SHAPE = "It belongs to an image of another shape; open that one."
 
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """What was done to an image until a moment.
+    """What was done to an image until a moment."""
 
-    Parameters
-    ----------
-    work
-        The image's.
-    noted
-        How many lines that are.
-    text
-        Gives them, to be called in another thread; empty where nothing is noted.
-    """
-
-    work: Work
-    noted: int
+    session: ImageSession
+    """The image's."""
+    lines: int
+    """Number of lines in its file."""
     text: Callable[[], str]
+    """Returns them; to be called in another thread. Empty if nothing is logged."""
 
 
 class Autosave(QObject):
-    """Follows the lists of operations.
-
-    Parameters
-    ----------
-    session
-        Owns the image's work.
-
-    Attributes
-    ----------
-    worker
-        Writes, and reads, the files.
-    """
+    """Logs the commands of each image to a file; `worker` writes and reads the files."""
 
     warned = Signal(str)
-    """Once, in one sentence: what is done is not noted any more, and why."""
+    """Emitted once: why commands are not logged any more, in one sentence."""
 
-    def __init__(self, session: Interaction) -> None:
-        super().__init__(session)
-        self._session = session
+    def __init__(self, workspace: Workspace) -> None:
+        super().__init__(workspace)
+        self._workspace = workspace
         self.worker = Worker("simmat-notes")
         self._waiting: set[WorkerTask] = set()
-        self._books: dict[Work, Book] = {}
-        self._left: list[Book] = []
-        self._images: WeakKeyDictionary[Work, str] = WeakKeyDictionary()
-        self._tokens: WeakKeyDictionary[Work, tuple[object, ...]] = WeakKeyDictionary()
-        self._used: WeakKeyDictionary[Work, _Used] = WeakKeyDictionary()
+        self._files: dict[ImageSession, AutosaveFile] = {}
+        self._closed: list[AutosaveFile] = []
+        self._images: WeakKeyDictionary[ImageSession, str] = WeakKeyDictionary()
+        self._tokens: WeakKeyDictionary[ImageSession, tuple[object, ...]] = WeakKeyDictionary()
+        self._used: WeakKeyDictionary[ImageSession, tuple[str, tuple[str, ...]]]
+        self._used = WeakKeyDictionary()
         self._failed = False
         queued = Qt.ConnectionType.QueuedConnection
         self.worker.returned.connect(self._on_returned, queued)
         self.worker.failed.connect(self._on_failed, queued)
-        session.changed.connect(self._on_changed)
-        session.works.closed.connect(self._on_closed)
-        session.works.replaced.connect(self._on_replaced)
+        workspace.changed.connect(self._on_changed)
+        workspace.command_changed.connect(self._on_command)
+        workspace.session_closed.connect(self._on_closed)
+        workspace.layer_replaced.connect(self._on_replaced)
 
     @property
     def busy(self) -> bool:
-        """Whether something that was done is not in its file yet."""
+        """Whether a command is not in its file yet."""
         return bool(self._waiting)
 
     def release(self) -> None:
-        """Write what is left and let go of the files, whose text is offered next time."""
-        for work in self._books:
-            work.operations.told = _nobody
+        """Write what is left and release the files; their content is offered next time."""
         self.worker.finish()
-        self.worker.join(_PATIENCE)
-        for book in (*self._books.values(), *self._left):
-            book.lock.release()
-        self._books.clear()
-        self._left.clear()
+        self.worker.join(_CLOSE_TIMEOUT)
+        for file in (*self._files.values(), *self._closed):
+            file.lock.release()
+        self._files.clear()
+        self._closed.clear()
 
-    def image(self, work: Work) -> str:
-        """Tells the image from others, in another session too; empty while none is chosen."""
-        return self._images.get(work, "")
+    def image(self, session: ImageSession) -> str:
+        """Identifies the image, in other sessions as well; empty before it was chosen."""
+        return self._images.get(session, "")
 
-    def has_book(self, work: Work) -> bool:
-        """Whether something was noted of an image."""
-        return work in self._books
+    def has_file(self, session: ImageSession) -> bool:
+        """Whether something was logged for an image."""
+        return session in self._files
 
-    def adopt(self, work: Work, book: Book) -> None:
-        """Go on with a file whose text was restored."""
-        self._books[work] = book
+    def adopt(self, session: ImageSession, file: AutosaveFile) -> None:
+        """Continue a file whose content was restored."""
+        self._files[session] = file
 
-    def snapshot(self, work: Work) -> Snapshot:
-        """All that was done to an image until now."""
-        book = self._books.get(work)
-        if book is None or book.broken:
-            return Snapshot(work, -1, str)
+    def snapshot(self, session: ImageSession) -> Snapshot:
+        """Everything that was done to an image until now."""
+        file = self._files.get(session)
+        if file is None or file.broken:
+            return Snapshot(session, -1, str)
         text: Future[str] = Future()
-        self._submit(lambda: session_file.reading(book, text))
-        return Snapshot(work, book.noted, text.result)
+        self._submit(partial(file.read_job, text))
+        return Snapshot(session, file.lines, text.result)
 
     def mark_saved(self, snapshot: Snapshot) -> None:
-        """Offer none of it again, unless more was done since: it is in files of the user's."""
-        book = self._books.get(snapshot.work)
-        if book is not None and (book.broken or book.noted == snapshot.noted):
-            self._submit(lambda: session_file.closing(book))
+        """Do not offer the snapshot again, unless more was done since: the user has it in files."""
+        file = self._files.get(snapshot.session)
+        if file is not None and (file.broken or file.lines == snapshot.lines):
+            self._submit(file.mark_saved_job)
 
     # ------------------------------------------------------------------- writing
 
-    def _on_changed(self) -> None:
-        work, question = self._session.work, self._session.question()
-        if work is None or question is None:
+    def _on_changed(self, what: Change) -> None:
+        """Remember which image it is, and what it is segmented with."""
+        session, request = self._workspace.session, self._workspace.request()
+        if not what & (Change.SUBJECT | Change.PROMPTS) or session is None or request is None:
             return
-        # Not the question: its image is large. Of a model's file the name, not the folder.
-        self._used[work] = Path(question.model.reference).name, question.image.names or ()
-        image = question.image.usual
-        if self._tokens.get(work) != image.token and work not in self._books:
-            # Other values in its layer are another image; what was noted stays with the one before.
-            self._tokens[work] = image.token
-            self._images[work] = session_file.identity_of(image, work.place.name)
-            work.operations.told = lambda what, value: self._on_told(work, what, value)
+        # Not the request: its image is large. Of a model's file the name, not the folder.
+        self._used[session] = Path(request.model.reference).name, request.image.names or ()
+        image = request.image.usual
+        if self._tokens.get(session) != image.token and session not in self._files:
+            # A layer with other values is another image; the log stays with the one before.
+            self._tokens[session] = image.token
+            self._images[session] = identity_of(image, session.place.name)
 
-    def _on_closed(self, work: Work) -> None:
-        """Let go of an image and of its file, which is offered when the image is opened again."""
-        work.operations.told = _nobody
-        if (book := self._books.pop(work, None)) is not None:
-            self._left.append(book)
-            self._let_go()
+    def _on_closed(self, session: ImageSession) -> None:
+        """Release an image and its file, which is offered when the image is opened again."""
+        self._images.pop(session, None)
+        if (file := self._files.pop(session, None)) is not None:
+            self._closed.append(file)
+            self._release_closed()
 
-    def _let_go(self) -> None:
-        """Give back files of closed images as soon as all is written."""
+    def _release_closed(self) -> None:
+        """Release the files of closed images as soon as all is written."""
         if not self._waiting:
-            for book in self._left:
-                book.lock.release()
-            self._left.clear()
+            for file in self._closed:
+                file.lock.release()
+            self._closed.clear()
 
-    def _on_told(self, work: Work, what: str, value: Any) -> None:
-        known = self._books.get(work)
-        idle = self._failed or self.worker.closed
+    def _on_command(self, session: ImageSession, what: str, value: Any) -> None:
+        known = self._files.get(session)
+        idle = self._failed or self.worker.closed or session not in self._images
         if idle or (what == "forget" and (known is None or value not in known.begun)):
-            return  # of a layer that nothing was done to
+            return  # nothing was done to a layer that is forgotten
         try:
-            book = known or self._open(work)
+            file = known or self._create(session)
         except (OSError, Timeout) as error:
             self._warn(getattr(error, "strerror", None) or sentence(error))
             return
-        if isinstance(value, Operation) and value.edit is not None:
-            self._begin(work, book, value.edit)
-            value = replace(value, edit=replace(value.edit, layer=book.known(value.edit.layer)))
+        if isinstance(value, Command) and value.edit is not None:
+            self._begin_layer(session, file, value.edit)
+            value = replace(value, edit=replace(value.edit, layer=file.key_of(value.edit.layer)))
         if what == "forget":
-            book.begun.discard(value)
-            value = book.aliases.pop(value, value)
-        self._note(book, lambda: session_file.noting(book, what, value))
+            file.begun.discard(value)
+            value = file.aliases.pop(value, value)
+        self._log(file, partial(file.append_job, what, value))
 
-    def _open(self, work: Work) -> Book:
-        image = self._images[work]
+    def _create(self, session: ImageSession) -> AutosaveFile:
+        image = self._images[session]
         path = sessions_folder() / f"{image}-{uuid4().hex[:8]}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        book = Book(path, session_file.lock_of(path))
-        book.lock.acquire(blocking=False)
-        self._books[work] = book
-        header = header_of(image, work.place.usual.shape, *self._used[work])
-        self._note(book, lambda: session_file.opening(book, header))
-        return book
+        file = AutosaveFile(path, lock_of(path))
+        file.lock.acquire(blocking=False)
+        self._files[session] = file
+        header = header_of(image, session.place.usual.shape, *self._used[session])
+        self._log(file, partial(file.create_job, header))
+        return file
 
-    def _on_replaced(self, finished: Finished) -> None:
-        """Note what a layer holds whose whole array was replaced."""
+    def _on_replaced(self, editor: LabelEditor) -> None:
+        """Log what a layer holds whose array was replaced."""
         if self._failed or self.worker.closed:
             return
-        for work, book in self._books.items():
-            if finished.key in book.begun and not work.place.other_pixels(finished.layer):
-                value = book.known(finished.key), tuple(finished.register.entries)
-                self._note(
-                    book, lambda book=book, value=value: session_file.noting(book, "anew", value)
-                )
-                self._note_first(book, finished)
+        for session, file in self._files.items():
+            if editor.key in file.begun and not session.place.other_pixels(editor.layer):
+                value = file.key_of(editor.key), tuple(editor.register.entries)
+                self._log(file, partial(file.append_job, "anew", value))
+                self._log_layer(file, editor)
 
-    def _begin(self, work: Work, book: Book, edit: Edit) -> None:
-        """Note what a layer held before its first edit."""
-        if edit.layer in book.begun or work.finished is None:
-            return
-        book.begun.add(edit.layer)
-        self._note_first(book, work.finished, edit)
+    def _begin_layer(self, session: ImageSession, file: AutosaveFile, edit: LayerEdit) -> None:
+        """Log what a layer held before its first edit."""
+        if edit.layer not in file.begun and session.editor is not None:
+            file.begun.add(edit.layer)
+            self._log_layer(file, session.editor, edit)
 
-    def _note_first(self, book: Book, finished: Finished, edit: Edit | None = None) -> None:
-        """Note what a layer holds, or held before an edit."""
-        census = finished.register.census
+    def _log_layer(
+        self, file: AutosaveFile, editor: LabelEditor, edit: LayerEdit | None = None
+    ) -> None:
+        """Log what a layer holds, or held before an edit."""
+        census = editor.register.census
         boxes = [census.box(label) for label in census]
         boxes += [] if edit is None else [patch.footprint.box for patch in edit.patches]
         if boxes:
-            key, labels, region = book.known(finished.key), finished.layer.data, box_union(boxes)
-            self._note(book, lambda: session_file.noting_first(book, key, labels, region))
+            key, labels, region = file.key_of(editor.key), editor.layer.data, box_union(boxes)
+            self._log(file, partial(file.append_layer_job, key, labels, region))
 
-    def _note(self, book: Book, start: Callable[[], Job[None]]) -> None:
-        book.noted += 1
+    def _log(self, file: AutosaveFile, start: Callable[[], Job[None]]) -> None:
+        file.lines += 1
         self._submit(start)
 
     def _submit(self, start: Callable[[], Job[None]]) -> None:
-        if not self.worker.closed:  # as when the viewer goes
-            self._waiting.add(self.worker.submit("Noting", start, RANK))
+        if not self.worker.closed:  # as when the viewer is closed
+            self._waiting.add(self.worker.submit("Logging", start, _WRITE_RANK))
 
     # ------------------------------------------------------------------ the worker
 
     def _on_returned(self, task: WorkerTask, _: object) -> None:
         self._waiting.discard(task)
-        self._let_go()
+        self._release_closed()
 
     def _on_failed(self, task: WorkerTask, reason: str) -> None:
         if task in self._waiting:
             self._waiting.discard(task)
-            self._let_go()
+            self._release_closed()
             self._warn(reason)
 
     def _warn(self, reason: str) -> None:
-        if self._failed:
-            return
-        self._failed = True
-        log.warning("What is done is not noted any more: %s", reason)
-        self.warned.emit(
-            f"What you do from here on would be lost in a crash, since {sessions_folder()} cannot "
-            f"be written ({reason}): go on, and save the objects yourself."
-        )
+        if not self._failed:
+            self._failed = True
+            log.warning("Commands are not logged any more: %s", reason)
+            self.warned.emit(not_logged(reason))
 
 
-def _nobody(what: str, value: Any) -> None:
-    """Nobody is told."""
+def not_logged(reason: str) -> str:
+    """Warning: the log cannot be written."""
+    return (
+        f"What you do from here on would be lost in a crash, since {sessions_folder()} cannot be "
+        f"written ({reason}): save the objects yourself."
+    )
 
 
-# What a crash left is offered, and restored on a word: read in a thread, then shown.
-
-
-READ_RANK = 2
-"""Behind what is noted meanwhile."""
+# ------------------------------------------------------------------------ recovery
 
 
 @dataclass(frozen=True, eq=False)
-class Restored:
-    """What a file says, ready to be shown.
-
-    Parameters
-    ----------
-    state
-        After all its lines.
-    censuses
-        The objects of each labels layer.
-    names
-        Of classes, the known ones first.
-    classes
-        (..., Y, X) uint8 of each labels layer that has some: where in `names`, from 1.
-    """
+class RecoveredSession:
+    """The content of a session file, ready to be shown."""
 
     state: Replayed
+    """After all its lines."""
     censuses: dict[str, LabelIndex]
+    """The objects of each labels layer."""
     names: list[str]
+    """Of classes, the known ones first."""
     classes: dict[str, np.ndarray]
+    """(..., Y, X) uint8 of each labels layer that has classes: position in `names`, from 1."""
 
 
-class Restoring(QObject):
-    """Offers what was left of an image when it is opened.
+class Recovery(QObject):
+    """Offers the unsaved work on an image when the image is opened.
 
-    Parameters
-    ----------
-    session
-        Owns the image's work and the status line.
-    autosave
-        Goes on with the file, and has the thread in which it is read.
+    The thread of `autosave` reads the file, which autosave then continues.
     """
 
-    def __init__(self, session: Interaction, autosave: Autosave) -> None:
-        super().__init__(session)
-        self._session = session
-        self._autosave = autosave
-        self._task: WorkerTask | None = None
-        self._asked: tuple[Work, Book] | None = None
-        self._said = ""
-        worker, queued = autosave.worker, Qt.ConnectionType.QueuedConnection
-        worker.progressed.connect(self._on_progress, queued)
-        worker.returned.connect(self._on_returned, queued)
-        worker.failed.connect(self._on_failed, queued)
-        session.answering.answered.connect(self._on_answered)
-        session.changed.connect(self._on_session)
+    def __init__(self, workspace: Workspace, inference: InferenceQueue, autosave: Autosave) -> None:
+        super().__init__(workspace)
+        self._workspace, self._autosave = workspace, autosave
+        self._job = BackgroundJob(autosave.worker, _READ_RANK, self)
+        self._target: tuple[ImageSession, AutosaveFile] | None = None
+        self._restored = ""
+        self._job.progressed.connect(self._on_progress)
+        self._job.returned.connect(self._on_returned)
+        self._job.failed.connect(self._on_failed)
+        inference.predicted.connect(self._on_predicted)
+        workspace.changed.connect(self._on_changed)
 
     @property
     def busy(self) -> bool:
         """Whether a file is being read."""
-        return self._task is not None
+        return self._job.busy
 
     def start(self, path: Path) -> None:
-        """Have what a file says: objects, prompts and the list of operations."""
-        session, work = self._session, self._session.work
-        if work is None or self._is_begun(work):
+        """Restore the objects, prompts and history of a session file."""
+        workspace, session = self._workspace, self._workspace.session
+        if session is None or self._is_begun(session):
             return
-        self._end()
-        book = Book(path, lock_of(path), noted=1)
+        self._stop()
+        file = AutosaveFile(path, lock_of(path), lines=1)
         try:
-            book.lock.acquire(blocking=False)
+            file.lock.acquire(blocking=False)
         except (OSError, Timeout) as error:
-            session.fail(sentence(error))
+            workspace.fail(sentence(error))
             return
-        self._asked = work, book
-        shape, names = work.place.usual.shape, list(session.classes.names)
-        self._task = self._autosave.worker.submit(
-            "Restoring", lambda: restoring(path, shape, names), READ_RANK
-        )
-        session.status.emit(Status("working", "Restoring"))
+        self._target = session, file
+        shape, names = session.place.usual.shape, list(workspace.classes.names)
+        self._job.start(RESTORING, lambda: recover_job(path, shape, names))
+        workspace.status.emit(Status("working", RESTORING))
 
     def cancel(self) -> None:
-        """Stop reading; it is offered again."""
-        if self._asked is not None:
-            path = self._asked[1].path
-            self._end()
-            self._session.offer(
-                Status("cancelled", "Restoring cancelled; nothing is lost.", offer="Restore"),
-                lambda: self.start(path),
+        """Stop reading; the file is offered again."""
+        if self._target is not None:
+            path = self._target[1].path
+            self._stop()
+            self._workspace.offer(
+                Status("cancelled", CANCELLED, offer="Restore"), lambda: self.start(path)
             )
 
     def release(self) -> None:
         """Stop reading."""
-        self._end()
+        self._stop()
 
-    def _end(self) -> None:
-        """Want no file any more, and let go of it."""
-        if self._task is not None:
-            self._task.cancel()
-        if self._asked is not None:
-            self._asked[1].lock.release()
-        self._task = self._asked = None
+    def _stop(self) -> None:
+        """Stop reading, and release the file."""
+        self._job.cancel()
+        if self._target is not None:
+            self._target[1].lock.release()
+        self._target = None
 
-    def _is_begun(self, work: Work) -> bool:
+    def _is_begun(self, session: ImageSession) -> bool:
         """Whether something was done to an image already."""
-        return self._autosave.has_book(work) or len(work.operations) > 0
+        return self._autosave.has_file(session) or len(session.history) > 0
 
-    def _on_answered(self, question: Question, *_: object) -> None:
-        """Offer what was left of this image, where nothing was done yet."""
-        said, self._said = self._said, ""
-        if said:  # once more: what was open is answered now
-            self._session.say(said)
-        work = self._session.work
-        if work is None or question.prompts or self.busy or self._is_begun(work):
+    def _on_predicted(self, request: PredictionRequest, *_: object) -> None:
+        """The image is ready: offer the unsaved work on it if nothing was done yet."""
+        workspace, session = self._workspace, self._workspace.session
+        restored, self._restored = self._restored, ""
+        if restored:  # again, since the prediction for the restored prompts has replaced it
+            workspace.say(restored)
+        if session is None or request.prompts or self.busy or self._is_begun(session):
             return
-        left = left_of(self._autosave.image(work))
-        if left is not None:
-            when = time.strftime("%d %b %H:%M", time.localtime(left.stat().st_mtime))
-            self._session.offer(
-                Status("ready", f"Work on this image from {when} was not saved.", offer="Restore"),
-                lambda: self.start(left),
+        path = left_over(self._autosave.image(session))
+        if path is not None:
+            workspace.offer(
+                Status("ready", unsaved_work(path), offer="Restore"), lambda: self.start(path)
             )
 
     # ------------------------------------------------------------------ the worker
 
-    def _on_progress(self, task: WorkerTask, progress: Progress) -> None:
-        if task is self._task:
-            fraction = progress.done / max(1, progress.total)
-            self._session.status.emit(Status("working", f"Restoring: {progress.message}", fraction))
+    def _on_progress(self, progress: Progress) -> None:
+        fraction = progress.done / max(1, progress.total)
+        text = f"{RESTORING}: {progress.message}"
+        self._workspace.status.emit(Status("working", text, fraction))
 
-    def _on_failed(self, task: WorkerTask, reason: str) -> None:
-        if task is self._task:
-            self._end()
-            self._session.fail(reason)
+    def _on_failed(self, reason: str) -> None:
+        self._stop()
+        self._workspace.fail(reason)
 
-    def _on_returned(self, task: WorkerTask, restored: Restored) -> None:
-        if task is not self._task or self._asked is None:
+    def _on_returned(self, recovered: RecoveredSession) -> None:
+        if self._target is None:
             return
-        session, (work, book) = self._session, self._asked
-        self._task = self._asked = None
-        if self._is_begun(work):
-            book.lock.release()
-            session.fail("Not restored, since you have worked on; it is offered another time.")
+        workspace, (session, file) = self._workspace, self._target
+        self._target = None
+        if self._is_begun(session):
+            file.lock.release()
+            workspace.fail(NOT_RESTORED)
             return
-        self._autosave.adopt(work, book)
-        told = work.operations.told
-        work.operations = moved_to(restored.state.operations, self._fill(work, book, restored))
-        work.operations.told = told
-        count = sum(len(census) for census in restored.censuses.values())
-        self._said = f"Restored: {pluralize(count, 'object')}."
-        for asked in restored.state.views.values():
-            session.show_asked(asked)
-        session.changed.emit()
-        session.say(self._said)
-        session.request()
+        self._autosave.adopt(session, file)
+        session.history.restore(recovered.state.history, self._fill(session, file, recovered))
+        count = sum(len(census) for census in recovered.censuses.values())
+        self._restored = f"Restored: {pluralize(count, 'object')}."
+        for state in recovered.state.views.values():
+            workspace.show_prompts(state)
+        workspace.changed.emit(Change.PROMPTS | Change.OBJECTS)
+        workspace.say(self._restored)
+        workspace.prediction_wanted.emit()
 
-    def _fill(self, work: Work, book: Book, restored: Restored) -> dict[str, str]:
-        """Have the labels layers of a file; for each key in it that of the layer."""
-        session, keys = self._session, {}
-        for key, labels in restored.state.labels.items():
-            layer = outputs.new_objects(session.viewer, work.place, labels)
-            finished = session.works.finished(layer, restored.censuses[key])
-            finished.register.entries = dict(restored.state.entries.get(key, {}))
-            work.finished = finished
-            if key in restored.classes:
-                session.classes.show(work.place, finished, restored.names, restored.classes[key])
-            keys[key] = finished.key
-            book.begun.add(finished.key)
-            book.aliases[finished.key] = key
+    def _fill(
+        self, session: ImageSession, file: AutosaveFile, recovered: RecoveredSession
+    ) -> dict[str, str]:
+        """Make the labels layers; returns for each key in the file that of the layer."""
+        workspace, keys = self._workspace, {}
+        for key, labels in recovered.state.labels.items():
+            layer = outputs.new_objects(workspace.viewer, session.place, labels)
+            editor = workspace.sessions.editor(layer, recovered.censuses[key])
+            editor.register.entries = dict(recovered.state.entries.get(key, {}))
+            session.editor = editor
+            if key in recovered.classes:
+                numbers = recovered.classes[key]
+                workspace.classes.show(session.place, editor, recovered.names, numbers)
+            keys[key] = editor.key
+            file.begun.add(editor.key)
+            file.aliases[editor.key] = key
         return keys
 
-    def _on_session(self) -> None:
-        """Stop when another image is chosen or this one is gone."""
-        if self._asked is not None and self._session.work is not self._asked[0]:
-            self._end()
+    def _on_changed(self, _: Change) -> None:
+        """Stop if another image was chosen, or this one is gone."""
+        if self._target is not None and self._workspace.session is not self._target[0]:
+            self._stop()
 
 
-def restoring(path: Path, shape: tuple[int, ...], names: Sequence[str]) -> Job[Restored]:
-    """Read a file, and make what its layers and tables show.
+def unsaved_work(path: Path) -> str:
+    """Message: there is a session file of this image."""
+    when = time.strftime("%d %b %H:%M", time.localtime(path.stat().st_mtime))
+    return f"Work on this image from {when} was not saved."
+
+
+def recover_job(path: Path, shape: tuple[int, ...], names: Sequence[str]) -> Job[RecoveredSession]:
+    """Replay a session file, and count its objects and number its classes.
 
     Parameters
     ----------
     path
         The file.
     shape
-        (..., Y, X) of the image it is wanted for.
+        (..., Y, X) of the image it is restored for.
     names
-        The classes that are known.
+        The known classes.
 
     Raises
     ------
     ValueError
         If it is no such file, or of another image; one sentence says why.
     """
-    state = yield from replaying(path)
+    state = yield from replay_job(path)
     if state.shape != shape:
-        raise ValueError("It belongs to an image of another shape; open that one.")
+        raise ValueError(OTHER_SHAPE)
     entries = [entry for known in state.entries.values() for entry in known.values()]
-    names = names_with(names, [entry.category for entry in entries])
+    names = extended_names(names, [entry.category for entry in entries])
     censuses, classes = {}, {}
     for key, labels in state.labels.items():
         yield Progress(1, 1, "counting objects")
@@ -477,5 +442,5 @@ def restoring(path: Path, shape: tuple[int, ...], names: Sequence[str]) -> Job[R
             classes[key] = np.zeros(labels.shape, np.uint8)
             for plane in np.ndindex(labels.shape[:-2]):
                 yield Progress(1, 1, "classes")
-                classes[key][plane] = numbering(labels[plane], known, names)
-    return Restored(state, censuses, names, classes)
+                classes[key][plane] = class_numbers(labels[plane], known, names)
+    return RecoveredSession(state, censuses, names, classes)

@@ -1,9 +1,10 @@
-"""Planes encoded before they are looked at: around the one that is shown, or the whole stack."""
+"""Jobs in the background of the window, and the encoding of planes before they are shown."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from qtpy.QtCore import QObject, Qt, QTimer, Signal
@@ -11,186 +12,214 @@ from qtpy.QtCore import QObject, Qt, QTimer, Signal
 from napari_simmat._text import pluralize
 from napari_simmat.engine.embeddings import EmbeddingStore
 from napari_simmat.io.files import format_size
-from napari_simmat.progress import Progress
+from napari_simmat.progress import Job, Progress
+from napari_simmat.widgets.segment.inference import InferenceQueue, Subject
 from napari_simmat.widgets.segment.prompt_state import Plane
-from napari_simmat.widgets.worker import WorkerTask
+from napari_simmat.widgets.segment.workspace import Change, Workspace
+from napari_simmat.widgets.worker import Worker, WorkerTask
 
-if TYPE_CHECKING:
-    from napari_simmat.widgets.segment.controller import Interaction
-
-
-RANK = 2
-"""Behind all that the user waits for."""
-AROUND = 8
-"""Planes that are encoded ahead around the one that is shown."""
+NEIGHBOURS = 8
+"""Planes around the current one that are encoded ahead."""
+_RANK = 2
+"""Behind everything the user waits for."""
 _PAUSE = 200
-"""Milliseconds without a change after which it begins."""
+"""Milliseconds without a change before encoding ahead begins."""
+GETTING_READY = "Whole stack: getting ready"
 
 
-class Ahead(QObject):
-    """Encodes planes in the background, in the one worker; a click pre-empts it.
+class BackgroundJob(QObject):
+    """One job at a time in a worker that is shared with others.
 
-    Parameters
-    ----------
-    session
-        Owns the image's work and the worker.
-
-    Attributes
-    ----------
-    enabled
-        Whether planes around the one that is shown are encoded without being asked for.
+    Jobs of a lower `rank` go first in the worker.
     """
 
-    told = Signal(str, float)
-    """How far it is, and the part that is done, 0..1; 1 when nothing is under way."""
+    progressed = Signal(object)
+    """A `Progress` of the job."""
+    returned = Signal(object)
+    """The job's result. The job is over before the signal is emitted."""
+    failed = Signal(str)
+    """Why there is no result, in one sentence."""
 
-    def __init__(self, session: Interaction) -> None:
-        super().__init__(session)
-        self._session = session
-        self.enabled = True
-        self._whole = False
+    def __init__(self, worker: Worker, rank: int, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._worker, self._rank = worker, rank
         self._task: WorkerTask | None = None
-        self._subject: tuple[object, ...] = ()
-        self._encoded: tuple[object, ...] = ()
-        self._later = QTimer(self)
-        self._later.setSingleShot(True)
-        self._later.timeout.connect(self._begin)
-        worker, queued = session.worker, Qt.ConnectionType.QueuedConnection
+        queued = Qt.ConnectionType.QueuedConnection
         worker.progressed.connect(self._on_progress, queued)
         worker.returned.connect(self._on_returned, queued)
         worker.failed.connect(self._on_failed, queued)
-        session.answering.answered.connect(self._on_change)
-        session.viewer.dims.events.current_step.connect(self._on_change)
-        session.turned.connect(self._on_change)
-        session.changed.connect(self._on_session)
+
+    @property
+    def busy(self) -> bool:
+        """Whether the job is under way."""
+        return self._task is not None
+
+    def start(self, name: str, make: Callable[[], Job[Any]]) -> None:
+        """Start a job in place of the one before; `make` is called in the thread."""
+        self.cancel()
+        self._task = self._worker.submit(name, make, self._rank)
+
+    def cancel(self) -> bool:
+        """Stop the job and discard its result; whether there was one."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+        return task is not None
+
+    def _on_progress(self, task: WorkerTask, progress: Progress) -> None:
+        if task is self._task:
+            self.progressed.emit(progress)
+
+    def _on_returned(self, task: WorkerTask, result: object) -> None:
+        if task is self._task:
+            self._task = None
+            self.returned.emit(result)
+
+    def _on_failed(self, task: WorkerTask, reason: str) -> None:
+        if task is self._task:
+            self._task = None
+            self.failed.emit(reason)
+
+
+class EmbeddingPrefetcher(QObject):
+    """Encodes planes that the user is likely to look at next, or the whole stack.
+
+    It shares the inference worker at the lowest rank, so a click pre-empts it. If `enabled`, the
+    planes around the current one are encoded without a request.
+    """
+
+    progressed = Signal(str, float)
+    """A status text and the completed fraction (1.0 when idle)."""
+
+    def __init__(self, workspace: Workspace, inference: InferenceQueue) -> None:
+        super().__init__(workspace)
+        self._workspace = workspace
+        self._service = inference.service
+        self._job = BackgroundJob(inference.worker, _RANK, self)
+        self.enabled = True
+        self._whole = False
+        self._subject: Subject | None = None
+        self._centre: tuple[object, ...] = ()
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.timeout.connect(self._begin)
+        self._job.progressed.connect(self._on_progress)
+        self._job.returned.connect(lambda _: self._on_end(self.described()))
+        self._job.failed.connect(self._on_end)
+        inference.predicted.connect(self._on_view)
+        workspace.viewer.dims.events.current_step.connect(self._on_view)
+        workspace.changed.connect(self._on_changed)
 
     def release(self) -> None:
-        """Stop, and follow the viewer no more."""
+        """Stop, and stop following the viewer."""
         self._later.stop()
-        self._session.viewer.dims.events.current_step.disconnect(self._on_change)
+        self._workspace.viewer.dims.events.current_step.disconnect(self._on_view)
         self.cancel()
 
     @property
     def encoding_whole(self) -> bool:
-        """Whether all planes are being encoded, as was asked for."""
+        """Whether the whole stack is being encoded."""
         return self._whole
 
     def set_enabled(self, enabled: bool) -> None:
-        """Encode around the plane that is shown, or do not."""
+        """Encode around the current plane, or do not."""
         self.enabled = enabled
         if enabled:
-            self._on_change()
+            self._on_view()
         elif not self._whole:
+            self._later.stop()
             self.cancel()
 
     def encode_whole(self) -> None:
-        """Encode all planes, the nearest first; those that are done already are passed over."""
-        self._whole, self._encoded = True, self._session.subject
-        self.told.emit("Whole stack: getting ready", 0.0)
+        """Encode all planes, the nearest first; those already encoded are skipped."""
+        self._whole, self._subject = True, self._workspace.subject
+        self.progressed.emit(GETTING_READY, 0.0)
         self._begin()
 
     def cancel(self) -> None:
-        """Stop; what is encoded stays, what is begun is gone on with another time."""
-        self._whole = False
-        self._subject = ()
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
-        self.told.emit(self.described(), 1.0)
-
-    # ------------------------------------------------------------------ what is kept
+        """Stop; what is encoded stays, and a half-encoded plane is continued another time."""
+        self._whole, self._centre = False, ()
+        self._job.cancel()
+        self.progressed.emit(self.described(), 1.0)
 
     def keep_on_disk(self, kept: bool) -> None:
-        """Store what is encoded from now on in the user's folder, for other sessions; or do not."""
-        cache = self._session.segmenter.cache
-        cache.store = EmbeddingStore() if kept else None
-        self.told.emit(self.described(), 1.0)
+        """Store new embeddings in the user's folder for other sessions, or do not."""
+        self._service.cache.store = EmbeddingStore() if kept else None
+        self.progressed.emit(self.described(), 1.0)
 
     def clear(self) -> None:
         """Forget all embeddings, on disk as well."""
         self.cancel()
-        self._session.segmenter.cache.clear()
+        self._service.cache.clear()
         EmbeddingStore().clear()
-        self.told.emit(self.described(), 1.0)
+        self.progressed.emit(self.described(), 1.0)
 
     def described(self) -> str:
-        """What is kept, in words."""
-        cache = self._session.segmenter.cache
-        count = pluralize(len(cache), "plane")
-        words = f"{count} encoded, {format_size(cache.nbytes)}"
+        """Number and size of the embeddings in words."""
+        cache = self._service.cache
+        text = f"{pluralize(len(cache), 'plane')} encoded, {format_size(cache.nbytes)}"
         if cache.store is None:
-            return words
+            return text
         if cache.store.problem:
-            return f"{words}. {cache.store.problem}"
-        return f"{words}; {format_size(cache.store.nbytes)} on disk"
+            return f"{text}. {cache.store.problem}"
+        return f"{text}; {format_size(cache.store.nbytes)} on disk"
 
-    # -------------------------------------------------------------------- the worker
-
-    def _on_change(self, *_: Any) -> None:
+    def _on_view(self, *_: Any) -> None:
         if self.enabled or self._whole:
             self._later.start(_PAUSE)
         else:
-            self.told.emit(self.described(), 1.0)
+            self.progressed.emit(self.described(), 1.0)
 
-    def _on_session(self) -> None:
-        """Stop when another image or model is chosen, or it is gone: nobody asked for that one."""
-        at_work = self._whole or self._task is not None
-        if at_work and self._session.subject != self._encoded:
+    def _on_changed(self, what: Change) -> None:
+        """Stop if another image or model was chosen: its planes are no longer wanted."""
+        if (self._whole or self._job.busy) and self._workspace.subject != self._subject:
             self.cancel()
+        if what & Change.VIEW:
+            self._on_view()
 
     def _begin(self) -> None:
-        session = self._session
-        work, question, plane = session.work, session.question(), session.plane_or_none()
-        if work is None or question is None or plane is None or not plane:
-            self.told.emit(self.described(), 1.0)
+        workspace = self._workspace
+        session, request, plane = workspace.session, workspace.request(), workspace.plane_or_none()
+        if session is None or request is None or not plane:
+            self.progressed.emit(self.described(), 1.0)
             return
-        if work.place.order and not question.image.in_memory and not self._whole:
-            self.told.emit(self.described(), 1.0)  # each plane may lie in all parts of the file
+        if session.place.order and not request.image.in_memory and not self._whole:
+            self.progressed.emit(self.described(), 1.0)  # a side plane may need the whole file
             return
-        planes = around(plane, work.place.shape[:-2], None if self._whole else AROUND)
-        subject = (question.model, question.image.token, plane, self._whole)
-        if subject == self._subject and self._task is not None:
+        planes = around(plane, session.place.shape[:-2], None if self._whole else NEIGHBOURS)
+        centre = (*request.encoding, self._whole)
+        if centre == self._centre and self._job.busy:
             return
-        if self._task is not None:
-            self._task.cancel()
-        self._subject, self._encoded = subject, session.subject
-        segmenter = session.segmenter
-        self._task = session.worker.submit(
-            "Encoding ahead", lambda: segmenter.prefetch_job(question, planes), RANK
-        )
+        self._centre, self._subject = centre, workspace.subject
+        service = self._service
+        self._job.start("Encoding ahead", lambda: service.encode_job(request, planes))
 
-    def _on_progress(self, task: WorkerTask, progress: Progress) -> None:
-        if task is self._task and progress.total:
-            part = progress.done / progress.total
+    def _on_progress(self, progress: Progress) -> None:
+        if progress.total:
             what = "Whole stack" if self._whole else "Ahead"
-            self.told.emit(f"{what}: {progress.done} of {progress.total} planes encoded", part)
+            text = f"{what}: {progress.done} of {progress.total} planes encoded"
+            self.progressed.emit(text, progress.done / progress.total)
 
-    def _on_returned(self, task: WorkerTask, _: int) -> None:
-        if task is self._task:
-            self._task, self._whole = None, False
-            self.told.emit(self.described(), 1.0)
-
-    def _on_failed(self, task: WorkerTask, reason: str) -> None:
-        if task is self._task:
-            self._task, self._whole = None, False
-            self.told.emit(reason, 1.0)
+    def _on_end(self, text: str) -> None:
+        self._whole = False
+        self.progressed.emit(text, 1.0)
 
 
 def around(plane: Plane, shape: tuple[int, ...], most: int | None = None) -> list[Plane]:
-    """Planes of a stack by their distance from `plane`, the nearest first.
+    """The planes of a stack by their distance from `plane`, nearest first.
 
     Parameters
     ----------
     plane
-        The one that is shown; it is the first.
+        The current plane; it comes first.
     shape
         Sizes of the axes before Y and X.
     most
-        So many beside it; all if left out.
+        Number of further planes; all if left out.
     """
     if most is None or math.prod(shape) <= most + 1:
         others: list[Plane] = [tuple(index) for index in np.ndindex(*shape)]
-    else:  # of a long stack only a neighbourhood is sorted
+    else:  # only a neighbourhood of a long stack is sorted
         ranges = [
             range(max(0, index - most), min(size, index + most + 1))
             for index, size in zip(plane, shape, strict=True)

@@ -1,83 +1,124 @@
-"""From prompts to objects: what is open is asked, and the answer is shown and committed.
+"""From prompts to objects: layer events become requests, predictions are shown and committed.
 
-Values come from layers and go to layers on the main thread; the worker computes.
+Layers are read and written on the main thread only; values cross over to the worker and back.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from napari import Viewer
 from qtpy.QtCore import QObject
 
 from napari_simmat._text import pluralize
-from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.layer_data import ImageValue
 from napari_simmat.widgets.placement import ImageGeometry
-from napari_simmat.widgets.segment.inference import Answer, Answering, ChosenModel, Question
+from napari_simmat.widgets.segment.automatic import AutomaticSegmentation
+from napari_simmat.widgets.segment.background import EmbeddingPrefetcher
+from napari_simmat.widgets.segment.inference import (
+    ChosenModel,
+    InferenceQueue,
+    Prediction,
+    PredictionRequest,
+    Subject,
+)
 from napari_simmat.widgets.segment.object_actions import ObjectActions, PromptActions
-from napari_simmat.widgets.segment.prompt_state import Asked, Plane, prompts_of
-from napari_simmat.widgets.segment.session import Session, Work
+from napari_simmat.widgets.segment.prompt_state import Plane, prompts_on
+from napari_simmat.widgets.segment.propagation import Propagation
+from napari_simmat.widgets.segment.session import ImageSession
+from napari_simmat.widgets.segment.workspace import Change, Workspace
 
 READY = "Ready: click on an object, or draw a box around it."
-_FOLLOWED = "Followed to here: a click corrects it, Commit (C) writes it on all planes."
-_COARSE = "Preview at half the resolution, the exact mask follows"
-_MISSED = "Not committed, as the view changed before the answer: roll back and press C again."
-_COARSE_COMMIT = "Preview at half the resolution, the exact mask is committed when it is there"
+PROPAGATED_HERE = "Propagated to this plane: a click corrects it, Commit (C) writes all planes."
+NOTHING_TO_COMMIT = "There is nothing to commit: click on an object first."
+CANCELLED = "Cancelled. Segment (S) starts again."
+MISSED_COMMIT = (
+    "Not committed: the view changed before the mask was ready. Go back to that view and press C "
+    "again."
+)
+COARSE = "Preview at half the resolution, the exact mask follows"
+COARSE_COMMIT = "Preview at half the resolution, the exact mask is committed when it is ready"
 
 
-class Interaction(Session):
-    """Prompts become masks become objects, on the plane that is shown.
+@dataclass(frozen=True)
+class PendingCommit:
+    """A commit that waits for its masks, and is done as soon as they are there.
+
+    `plane` is the plane whose prediction is awaited; None for a propagation.
+    """
+
+    plane: Plane | None
+
+
+class SegmentController(QObject):
+    """Keeps prediction, preview and commits in step with the prompts of the current plane.
 
     Attributes
     ----------
-    actions
-        What can be done to finished objects.
-    asking
-        What can be done to prompts beside drawing them.
+    workspace
+        The image, its layers and the status line.
+    inference
+        The worker and the model in it.
+    objects, prompts
+        Actions on committed objects, and on prompts.
+    propagation, automatic, prefetcher
+        Work in the background.
     """
 
     def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
-        super().__init__(viewer, parent)
-        self.answering = Answering(self)
-        self.worker, self.segmenter = self.answering.worker, self.answering.segmenter
-        self.actions = ObjectActions(self)
-        self.asking = PromptActions(self)
-        self._model = ChosenModel("")
-        self._image: ImageValue | None = None
-        self._seen_images: dict[AxisOrder, ImageValue] = {}
-        self._asked = Asked()
-        self._seen: Plane | None = None
-        self._commit_next = False
+        super().__init__(parent)
+        self.workspace = workspace = Workspace(viewer, self)
+        self.inference = inference = InferenceQueue(self)
+        self.objects = ObjectActions(workspace)
+        self.prompts = PromptActions(workspace)
+        self.propagation = Propagation(workspace, inference, self.objects)
+        self.automatic = AutomaticSegmentation(workspace, inference, self.objects)
+        self.prefetcher = EmbeddingPrefetcher(workspace, inference)
+        self._pending: PendingCommit | None = None
+        # The plane that was handled last; None makes the next event of the viewer handle its plane
+        # again, as after a change of view, when the same indices mean another plane.
+        self._plane: Plane | None = None
+        self._coarse: Plane | None = None
         self._missed = ""
-        self._glimpse: Plane | None = None
-        self.answering.progressed.connect(self._on_progressed)
-        self.answering.glimpsed.connect(self._on_glimpsed)
-        self.answering.answered.connect(self._on_answered)
-        self.answering.failed.connect(self._on_failed)
-        self.stale.connect(self._on_stale)
+        self._released = False
+        workspace.prompt_layers.edited.connect(self._settle)
+        workspace.replayed.connect(self._on_replayed)
+        workspace.prediction_wanted.connect(self.request)
+        workspace.prediction_unwanted.connect(self.drop)
+        inference.progressed.connect(self._on_progressed)
+        inference.previewed.connect(self._on_previewed)
+        inference.predicted.connect(self._on_predicted)
+        inference.failed.connect(self._on_failed)
+        self.propagation.finished.connect(self._on_propagated)
+        self.propagation.stopped.connect(self._on_propagation_stopped)
         dims = viewer.dims.events
-        self._views = (dims.current_step, dims.ndisplay, dims.order)
-        for event in self._views:
+        self._view_events = (dims.current_step, dims.ndisplay, dims.order)
+        for event in self._view_events:
             event.connect(self._on_plane)
 
     @property
     def busy(self) -> bool:
-        """Whether an answer is awaited, or prompts were edited a moment ago."""
-        return self.answering.busy or self.prompts.unsettled
+        """Whether a prediction is awaited, or prompts were just edited."""
+        parts = (self.inference, self.propagation, self.automatic)
+        return any(part.busy for part in parts) or self.workspace.prompt_layers.pending
 
     def release(self) -> None:
-        """Stop working and let go of the viewer; its layers stay, but for the preview."""
+        """Stop working and stop following the viewer; its layers stay, except for the preview."""
         if self._released:
             return
-        self.answering.close()
-        for event in self._views:
+        self._released = True
+        self.propagation.cancel()
+        self.prefetcher.release()
+        self.automatic.release()
+        self.inference.close()
+        for event in self._view_events:
             event.disconnect(self._on_plane)
-        super().release()
+        self.workspace.release()
 
-    # --------------------------------------------------------- what is chosen
+    # ---------------------------------------------------------------- what is chosen
 
     def set_subject(
         self,
@@ -91,267 +132,300 @@ class Interaction(Session):
         Parameters
         ----------
         model
-            One that can be loaded, where there is an image.
+            One that can be loaded, if there is an image.
         image
             The channels as the model takes them.
         place
             Where the image lies.
         layers
-            Keys of the image's layers: an image that shares one keeps its prompts and operations.
+            Keys of the image's layers: an image that shares one keeps its prompts and history.
         """
-        self.flush()
-        if self._is_subject(model, image) and place is not None and self.work is not None:
-            moved = not np.array_equal(place.matrix, self.work.place.matrix)
-            self.work.place = place.seen(self.work.place.order)
-            if moved:  # its pixels may have another shape now
-                self._seen_images.clear()
-                for view in self.work.views.values():
-                    view.answers.clear()
-            if moved or self.prompts.points is None:
-                self.show_asked(self.work.asked)
+        workspace = self.workspace
+        drawn = workspace.read_prompts()
+        if image is None or place is None:
+            self.drop()
+            self._missed = ""
+            workspace.choose_none(model)
+            return
+        known: Subject | None = workspace.subject
+        if known is not None and (known.model, known.image) == (model, image.token):
+            if workspace.move(place):
                 self.request(again=True)
+            elif drawn:
+                self.request()
             return
         self.drop()
         self._missed = ""
-        self._model, self._image = model, image
-        self._seen_images.clear()
-        self.preview.clear_all()
-        if image is None or place is None:
-            self.work = None
-            self.changed.emit()
-            return
-        self.work = self.works.on(place, layers, self.work)
-        for view in self.work.views.values():
-            view.answers.clear()
-        self.work.place = place.seen(self.order_or_none() or ())
-        self.preview.prepare(place)
-        self.show_asked(self.work.asked)
-        self.changed.emit()
+        workspace.choose(model, image, place, layers)
         self.request()
 
-    def _is_subject(self, model: ChosenModel, image: ImageValue | None) -> bool:
-        return (
-            image is not None
-            and self._image is not None
-            and self.work is not None
-            and image.token == self._image.token
-            and model == self._model
-        )
+    # ------------------------------------------------------------------ user actions
 
-    def image(self) -> ImageValue | None:
-        """The image as it is seen; None where none is chosen."""
-        if self.work is None or self._image is None:
-            return None
-        place = self.work.place
-        if place.order not in self._seen_images:
-            self._seen_images[place.order] = self._image.seen(place.order, place.spacing)
-        return self._seen_images[place.order]
+    def perform(self, action: Callable[[], object]) -> None:
+        """Carry out a user action on the prompts as they are drawn now.
 
-    @property
-    def subject(self) -> tuple[object, ...]:
-        """What answers follow from: model, image and where it lies; empty for no image."""
-        if self.work is None or self._image is None:
-            return ()
-        return self._model, self._image.token, self.work.place.matrix.tobytes()
+        A drawn prompt is read in the turn of the event loop after napari's event. An action may
+        come before that, so this is the one place that reads the prompts first.
+        """
+        self._settle()
+        action()
 
-    def question(self) -> Question | None:
-        """What work on the whole image is told; None where no image is chosen."""
-        work, image = self.work, self.image()
-        if work is None or image is None:
-            return None
-        first = (0,) * (len(work.place.shape) - 2)
-        return Question(self._model, image, self.plane_or_none() or first)
+    def segment(self) -> None:
+        """Predict for the prompts of the current plane, again if need be."""
+        session = self.workspace.session
+        if session is not None and not session.prompt_state:
+            self.workspace.say(READY, "ready")
+            return
+        self.request(again=True)
 
-    # ----------------------------------------------------------- what is done
+    def commit_all(self) -> None:
+        """Commit what was propagated to all planes; else what is open on the current plane.
+
+        In another view than that of the propagation, what is open there goes first.
+        """
+        session, plane = self.workspace.session, self.workspace.plane_or_none()
+        result = self.propagation.result
+        open_here = session is not None and plane is not None and session.prompt_state.on(plane)
+        if result is None or (open_here and not result.is_shown):
+            self.commit()
+        else:
+            self.commit_propagation()
+
+    def commit(self) -> None:
+        """Commit the masks of the current plane, now or as soon as they are predicted."""
+        workspace = self.workspace
+        session, plane = workspace.session, workspace.plane_or_fail()
+        if session is None or plane is None:
+            return
+        state = session.prompt_state.on(plane)
+        if not state.has_prompts:
+            workspace.say(NOTHING_TO_COMMIT, "ready")
+            return
+        prediction = session.prediction(plane)
+        if prediction is not None:
+            self.objects.commit(plane, prediction)
+            return
+        if self._awaits_other_plane:
+            return  # one commit at a time; the earlier one goes first
+        self._pending = PendingCommit(plane)  # a coarse preview is not good enough to commit
+        awaited = self.inference.request if self.inference.busy else None
+        if awaited is None or awaited.plane != plane or awaited.state != state:
+            self.request()
+
+    def commit_propagation(self) -> None:
+        """Commit what was propagated; clicks made since then are propagated first."""
+        if self.propagation.needs_update:
+            if self.propagation.restart():
+                self._pending = PendingCommit(None)
+        else:
+            self.propagation.commit()
+
+    def cancel(self) -> None:
+        """Drop everything that is computed for the user; the window is free at once."""
+        if self.inference.busy:
+            self.drop()
+            self.workspace.status.emit(Status("cancelled", CANCELLED))
+            self.workspace.changed.emit(Change.BUSY)
+        self.propagation.cancel()
+        self.automatic.cancel()
+
+    # -------------------------------------------------------------------- prediction
 
     def request(self, *, again: bool = False) -> None:
-        """Answer the prompts of the plane that is shown, or just get the image ready.
+        """Predict for the prompts of the current plane, or only encode it if there are none.
 
         Parameters
         ----------
         again
-            Also if that was answered already.
+            Also if the prediction is there already.
         """
-        work, image = self.work, self.image()
-        if work is None or image is None or self._released or self._commits_elsewhere:
+        workspace = self.workspace
+        session, image = workspace.session, workspace.viewed_image()
+        if session is None or image is None or self._released or self._awaits_other_plane:
             return
-        self._edited = False
         try:
-            plane = self.plane()
-            asked = work.asked.on(plane)
-            prompts = prompts_of(asked, plane, work.place.shape[-2:])
+            plane = workspace.plane()
+            state = session.prompt_state.on(plane)
+            prompts = prompts_on(state, plane, session.place.shape[-2:])
         except ValueError as error:
-            self._seen = None
+            self._plane = None
             self.drop()
-            self.fail(str(error))
+            workspace.fail(str(error))
+            workspace.changed.emit(Change.BUSY)
             return
-        if plane != self._glimpse or not prompts:
-            self._clear_glimpse()
+        if plane != self._coarse or not prompts:
+            self._clear_coarse()
         if not prompts:
-            work.answers.pop(plane, None)
-            self.preview.clear(plane, work.place.order)
-        elif not again and plane in work.answers and work.answers[plane][0] == asked:
+            session.predictions.pop(plane, None)
+            workspace.preview.clear([plane], session.place.order)
+        elif not again and session.prediction(plane) is not None:
             self.drop()
-            self._show_answer(work, plane)
+            self._show_prediction(session, plane)
             return
-        self._seen, self._asked = plane, asked
-        self.answering.ask(Question(self._model, image, plane, prompts, asked.choices))
-        self.changed.emit()
-
-    def segment(self) -> None:
-        """Answer the prompts (again)."""
-        self.flush()
-        if self.work is not None and not self.work.asked:
-            self.say(READY, "ready")
-            return
-        self.request(again=True)
-
-    def commit(self) -> None:
-        """Write the previewed masks as objects and use up their prompts."""
-        self.flush()
-        work, plane = self.work, self.plane_or_fail()
-        if work is None or plane is None:
-            return
-        asked = work.asked.on(plane)
-        if not asked.is_asking:
-            self.say("There is nothing to commit: click on an object first.", "ready")
-            return
-        if plane not in work.answers or work.answers[plane][0] != asked:
-            self._commit_next = True  # as soon as the answer is there; a preview is none
-            if not self.answering.busy or self._edited:
-                self.request()
-            return
-        self.actions.commit(plane, work.answers[plane][1])
-
-    def cancel(self) -> None:
-        """Drop what is being computed; the window is free at once."""
-        if self.answering.busy:
-            self.drop()
-            self.status.emit(Status("cancelled", "Cancelled. Segment (S) starts again."))
-            self.changed.emit()
+        self._plane = plane
+        self.inference.submit(
+            PredictionRequest(workspace.model, image, plane, prompts, state.choices, state)
+        )
+        workspace.changed.emit(Change.BUSY)
 
     def drop(self) -> None:
-        """Want no answer any more."""
-        self.answering.drop()
-        self._commit_next = False
-        self._clear_glimpse()
+        """Discard the awaited prediction, and the commit that waits for it."""
+        self.inference.drop()
+        self._take_pending()
+        self._clear_coarse()
 
-    # ------------------------------------------------------------------ answers
-
-    def _on_progressed(self, status: Status) -> None:
-        if self._glimpse is not None:
-            coarse = _COARSE_COMMIT if self._commit_next else _COARSE
-            status = replace(status, text=f"{coarse}. {status.text}")
-        self.status.emit(status)
-
-    def _on_glimpsed(self, question: Question, answer: Answer) -> None:
-        """Show a coarse answer; it is not among the answers, so nothing takes it for one."""
-        if self.work is not None:
-            self._glimpse = question.plane
-            self.preview.show(self.work.place, question.plane, answer.masks)
-            self._on_progressed(Status("working", "Encoding"))
-
-    def _clear_glimpse(self) -> None:
-        """Take a coarse answer away that nothing will replace."""
-        if self._glimpse is not None and self.work is not None:
-            self.preview.clear(self._glimpse, self.work.place.order)
-        self._glimpse = None
+    def _take_pending(self) -> PendingCommit | None:
+        """The commit that waited for a prediction; it waits no longer."""
+        pending = self._pending
+        if pending is None or pending.plane is None:
+            return None
+        self._pending = None
+        return pending
 
     @property
-    def _commits_elsewhere(self) -> bool:
-        """Whether another plane's answer is awaited to be committed, which comes first."""
-        question = self.answering.question
-        awaited = self._commit_next and self.answering.busy and question is not None
-        return awaited and question.plane != self.plane_or_none()
+    def _awaits_other_plane(self) -> bool:
+        """Whether the prediction of another plane is awaited for a commit, which goes first."""
+        pending = self._pending
+        if pending is None or pending.plane is None or not self.inference.busy:
+            return False
+        return pending.plane != self.workspace.plane_or_none()
 
-    def _on_answered(self, question: Question, answer: Answer, seconds: float) -> None:
-        work, plane = self.work, question.plane
-        if work is None:
+    def _clear_coarse(self) -> None:
+        """Remove a coarse preview that no prediction will replace."""
+        session = self.workspace.session
+        if self._coarse is not None and session is not None:
+            self.workspace.preview.clear([self._coarse], session.place.order)
+        self._coarse = None
+
+    def _on_progressed(self, status: Status) -> None:
+        if self._coarse is not None:
+            commits = self._pending is not None and self._pending.plane is not None
+            coarse = COARSE_COMMIT if commits else COARSE
+            status = replace(status, text=f"{coarse}. {status.text}")
+        self.workspace.status.emit(status)
+
+    def _on_previewed(self, request: PredictionRequest, preview: Prediction) -> None:
+        """Show a coarse prediction; it is not kept, so nothing can commit it."""
+        session = self.workspace.session
+        if session is not None:
+            self._coarse = request.plane
+            self.workspace.preview.show(session.place, request.plane, preview.masks)
+            self._on_progressed(Status("working", "Encoding"))
+
+    def _on_predicted(
+        self, request: PredictionRequest, prediction: Prediction, seconds: float
+    ) -> None:
+        workspace, plane = self.workspace, request.plane
+        session = workspace.session
+        if session is None:
             return
-        commit, self._commit_next = self._commit_next, False
-        self._glimpse = None  # the answer replaces it
-        if not question.prompts:
-            self.say(
-                " ".join(
-                    filter(None, [self._missed, self._ready(), work.place.remark, answer.note])
-                ),
-                "ready",
-            )
+        commits = self._take_pending() == PendingCommit(plane)
+        self._coarse = None  # replaced by the prediction
+        if not request.prompts:
+            texts = [self._missed, self._ready(), session.place.remark, prediction.note]
+            workspace.say(" ".join(filter(None, texts)), "ready")
             self._missed = ""
         else:
-            work.answers[plane] = (self._asked, answer)
-            self._show_answer(work, plane, seconds)
-            if commit and work.asked.on(plane) == self._asked:
-                self.actions.commit(plane, answer)
-        self.changed.emit()
-        if commit and plane != self.plane_or_none():  # what is open here has waited for it
-            self._seen = None
+            session.predictions[plane] = (request.state, prediction)
+            self._show_prediction(session, plane, seconds)
+            if commits and session.prediction(plane) is prediction:
+                self.objects.commit(plane, prediction)
+        workspace.changed.emit(Change.BUSY)
+        if commits and plane != workspace.plane_or_none():
+            self._plane = None  # what is open on the current plane has waited for the commit
             self._on_plane()
 
     def _on_failed(self, reason: str) -> None:
-        self._commit_next = False
-        self._clear_glimpse()
-        self.fail(reason)
+        self._take_pending()
+        self._clear_coarse()
+        self.workspace.fail(reason)
+        self.workspace.changed.emit(Change.BUSY)
 
-    def _show_answer(self, work: Work, plane: Plane, seconds: float | None = None) -> None:
-        asked, answer = work.answers[plane]
-        self.preview.show(work.place, plane, answer.masks)
-        opened = asked.opened_on(plane)
-        text = _described(answer, None if opened is None else opened.label)
+    def _show_prediction(
+        self, session: ImageSession, plane: Plane, seconds: float | None = None
+    ) -> None:
+        state, prediction = session.predictions[plane]
+        self.workspace.preview.show(session.place, plane, prediction.masks)
+        edited = state.edited_on(plane)
+        text = described(prediction, None if edited is None else edited.label)
         text, self._missed = " ".join(filter(None, [self._missed, text])), ""
-        self.status.emit(replace(Status("done", text), seconds=seconds))
-        self.changed.emit()
+        self.workspace.status.emit(replace(Status("done", text), seconds=seconds))
+        self.workspace.changed.emit(Change.BUSY)
 
-    def _on_stale(self) -> None:
-        """Answer what is open now; where nothing is, an answer that is awaited is of no use."""
-        plane = self.plane_or_none()
-        if self._commits_elsewhere:
+    def _on_propagated(self) -> None:
+        if self._pending == PendingCommit(None):
+            self._pending = None
+            self.commit_propagation()
+
+    def _on_propagation_stopped(self) -> None:
+        if self._pending == PendingCommit(None):
+            self._pending = None
+
+    # ------------------------------------------------------------- what has changed
+
+    def _settle(self) -> None:
+        """Read the prompts, and predict for what is new."""
+        if self.workspace.read_prompts():
+            self.request()
+
+    def _on_replayed(self) -> None:
+        """Predict for what is open now; if nothing is, an awaited prediction is of no use."""
+        session, plane = self.workspace.session, self.workspace.plane_or_none()
+        if self._awaits_other_plane:
             return
-        is_open = self.work is not None and plane is not None and self.work.asked.on(plane)
-        if self._edited or is_open:
+        if session is not None and plane is not None and session.prompt_state.on(plane):
             self.request()
         else:
             self.drop()
 
     def _on_plane(self) -> None:
-        order = self.order_or_none()
-        turned = self.work is not None and order is not None and order != self.work.place.order
-        if turned:
-            if self._commit_next:
-                self._missed = _MISSED
+        """The viewer shows another plane, or the same image along other axes."""
+        workspace = self.workspace
+        session, order = workspace.session, workspace.order_or_none()
+        if session is not None and order is not None and order != session.place.order:
+            if self._pending is not None and self._pending.plane is not None:
+                self._missed = MISSED_COMMIT
             self.drop()
-            self._seen = None
-            self.turn(order)
-        plane = self.plane_or_none()
-        if self.work is None or plane == self._seen:
+            self._plane = None
+            workspace.read_prompts()  # in the view in which they were drawn
+            workspace.turn(order)
+        plane = workspace.plane_or_none()
+        if session is None or plane == self._plane:
             return
-        unseen, self._seen = self._seen is None, plane
+        first, self._plane = self._plane is None, plane
         if plane is None:
             return
-        self.flush()
-        self.prompts.follow_plane(self.work.prompts.on(plane))
-        if self.work.asked.on(plane):
+        # Prompts in layers of fewer axes go along with the slider, and no layer event says so.
+        drawn = workspace.read_prompts()
+        workspace.prompt_layers.continue_last_group(session.prompts.on(plane))
+        if drawn or session.prompt_state.on(plane):
             self.request()
-        elif unseen and (question := self.question()) is not None:
-            self.answering.ask(question)  # nothing is asked, but the first click is to be quick
-        elif not self.answering.busy:
-            self.say(self._ready(), "ready")
+        elif first and (request := workspace.request()) is not None:
+            self.inference.submit(request)  # nothing to predict, but the first click is to be fast
+        elif not self.inference.busy:
+            workspace.say(self._ready(), "ready")
 
     def _ready(self) -> str:
-        """What a click on the plane that is shown does."""
-        plane = self.plane_or_none()
-        followed = self.work is not None and plane is not None and self.work.found.get(plane)
-        return _FOLLOWED if followed else READY
+        """What a click on the current plane does."""
+        session, plane = self.workspace.session, self.workspace.plane_or_none()
+        propagated = session is not None and plane is not None and session.propagated.get(plane)
+        return PROPAGATED_HERE if propagated else READY
 
 
-def _described(answer: Answer, opened: int | None) -> str:
-    """What the status line says about an answer."""
-    known = [score for score in answer.scores if not np.isnan(score)]
+def editing(label: int) -> str:
+    """Message: the prediction changes a committed object."""
+    return f"Editing object {label}:"
+
+
+def described(prediction: Prediction, edited: int | None) -> str:
+    """A prediction in words; `edited` is the committed object that it changes."""
+    known = [score for score in prediction.scores if not np.isnan(score)]
     scores = ", ".join(f"{score:.2f}" for score in known[:4]) + (" ..." if len(known) > 4 else "")
-    count = pluralize(len(answer.scores), "object")
+    count = pluralize(len(prediction.scores), "object")
     parts = [f"{count}, score {scores}." if known else f"{count}."]
-    if opened is not None:
-        parts.insert(0, f"Object {opened} is open again:")
-    if answer.choices and answer.choices[-1]:
-        parts.append(f"Mask {answer.choices[-1] + 1} of {answer.counts[-1]} (Q for the next).")
-    return " ".join([*parts, answer.note]).strip()
+    if edited is not None:
+        parts.insert(0, editing(edited))
+    if prediction.choices and prediction.choices[-1]:
+        choice, total = prediction.choices[-1] + 1, prediction.counts[-1]
+        parts.append(f"Mask {choice} of {total} (Q for the next).")
+    return " ".join([*parts, prediction.note]).strip()

@@ -1,11 +1,9 @@
-"""Saving the finished objects as files, in a thread of its own."""
+"""Committed objects on the way out: saved as files, and shown in the viewer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from napari import Viewer
@@ -19,16 +17,13 @@ from napari_simmat.io.files import atomic_write
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.placement import ImageGeometry, shown_axes, unit_symbol
-from napari_simmat.widgets.segment.autosave import Autosave, Snapshot
-from napari_simmat.widgets.segment.controller import Interaction
-from napari_simmat.widgets.segment.label_editor import Finished
-from napari_simmat.widgets.segment.panels import ObjectPanel, rows_of, voxel_of
+from napari_simmat.widgets.segment.label_editor import LabelEditor
 from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.worker import Worker, WorkerTask
 
 _RANK = 1
-"""All of one rank, so that none that waits is dropped for a newer one."""
-_PATIENCE = 20.0
+"""One rank for all, so that no waiting job is dropped for a newer one (as at rank 0)."""
+_CLOSE_TIMEOUT = 20.0
 """Seconds that closing waits until all is written."""
 _TITLE = "Save the objects"
 _ENDING = "_labels.tif"
@@ -37,13 +32,13 @@ _USUAL = "TZYX"
 """The last axes of an image whose axes have no names."""
 
 
-class Saving(QObject):
-    """Asks where to, writes, and says how it went."""
+class ObjectExporter(QObject):
+    """Asks for a file name, and writes the objects in a thread of its own."""
 
     status = Signal(object)
     """A `Status`."""
     saved = Signal(object)
-    """The `WorkerTask` whose files are all there."""
+    """The `WorkerTask` whose files are all written."""
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
@@ -54,15 +49,15 @@ class Saving(QObject):
         self.worker.returned.connect(self._on_returned, queued)
         self.worker.failed.connect(self._on_failed, queued)
 
-    def ask(self, place: ImageGeometry) -> Path | None:
-        """Ask for a file name, and whether a file is to be replaced; None for none."""
+    def ask_path(self, place: ImageGeometry) -> Path | None:
+        """Ask for a file name, and whether a file may be replaced; None if cancelled."""
         start = f"{place.name}{_ENDING}"
         name, _ = QFileDialog.getSaveFileName(self._parent, _TITLE, start, f"Labels (*{_ENDING})")
         if not name:
             return None
         typed = Path(name)
         path = typed.with_name(_stem_of(typed) + _ENDING)
-        # The dialog has asked about the name that was typed alone.
+        # The dialog has only asked about the name that was typed.
         if path == typed or not path.exists() or self._may_replace(path):
             return path
         return None
@@ -71,29 +66,30 @@ class Saving(QObject):
         self,
         path: Path,
         place: ImageGeometry,
-        finished: Finished,
+        editor: LabelEditor,
         classes: Sequence[str],
         session: Callable[[], str] = str,
     ) -> WorkerTask:
-        """Write the label image to `path`, the other files beside it; returns what `saved` tells.
+        """Write the label image to `path` and the other files beside it.
 
-        `session` gives all that was done, as `journal` has it; called in the thread.
+        Returns the task that `saved` reports. `session` gives the session file's text; it is
+        called in the thread.
         """
         stem = _stem_of(path)
-        objects = values_of(place, finished, classes)
+        objects = labelled_objects(place, editor, classes)
         return self.worker.submit(
-            "Saving", lambda: _saving(path.parent, stem, objects, session), _RANK
+            "Saving", lambda: _save_job(path.parent, stem, objects, session), _RANK
         )
 
     def release(self) -> None:
         """Write what is left and end the thread."""
         self.worker.finish()
-        self.worker.join(_PATIENCE)
+        self.worker.join(_CLOSE_TIMEOUT)
 
     def _may_replace(self, path: Path) -> bool:
         question = f"{path.name} already exists. Do you want to replace it?"
-        answer = QMessageBox.question(self._parent, _TITLE, question)
-        return bool(answer == QMessageBox.StandardButton.Yes)
+        button = QMessageBox.question(self._parent, _TITLE, question)
+        return bool(button == QMessageBox.StandardButton.Yes)
 
     def _on_progress(self, _: WorkerTask, progress: Progress) -> None:
         fraction = progress.done / progress.total
@@ -110,14 +106,14 @@ class Saving(QObject):
 
 
 def _stem_of(path: Path) -> str:
-    """What the names of all files begin with."""
+    """The common beginning of all file names."""
     return path.name.removesuffix(".tif").removesuffix("_labels")
 
 
-def _saving(
+def _save_job(
     folder: Path, stem: str, objects: LabelledObjects, session: Callable[[], str]
 ) -> Job[list[Path]]:
-    """The objects, and ``STEM_session.jsonl`` with all that made them."""
+    """Write the objects, and ``STEM_session.jsonl`` with the commands that made them."""
     written = yield from save_objects_job(folder, stem, objects)
     if text := session():
         path = folder / f"{stem}_session.jsonl"
@@ -127,19 +123,21 @@ def _saving(
     return written
 
 
-def values_of(place: ImageGeometry, finished: Finished, classes: Sequence[str]) -> LabelledObjects:
-    """The objects as they are now, cut loose from their layer."""
+def labelled_objects(
+    place: ImageGeometry, editor: LabelEditor, classes: Sequence[str]
+) -> LabelledObjects:
+    """A copy of the objects, independent of their layer."""
     options, place = place.layer_options(), place.usual
-    axes = axes_of([str(name) for name in options["axis_labels"]])
+    axes = axis_letters([str(name) for name in options["axis_labels"]])
     units = {
         letter: unit_symbol(unit).replace("\N{MICRO SIGN}", "u")
         for letter, unit in zip(axes, options["units"], strict=True)
         if str(unit) not in ("pixel", "")
     }
     sizes = {letter: place.spacing[axes.index(letter)] for letter in units}
-    entries = {label: finished.register.entry(label) for label in finished.labels}
+    entries = {label: editor.register.entry(label) for label in editor.labels}
     return LabelledObjects(
-        labels=np.array(finished.layer.data),
+        labels=np.array(editor.layer.data),
         axes=axes,
         size=PixelSize(scale=sizes, units=units),
         scores={label: entry.score for label, entry in entries.items()},
@@ -148,8 +146,8 @@ def values_of(place: ImageGeometry, finished: Finished, classes: Sequence[str]) 
     )
 
 
-def axes_of(names: Sequence[str]) -> str:
-    """A letter for each axis: by the names where they mean T, Z, Y, X, else the usual ones."""
+def axis_letters(names: Sequence[str]) -> str:
+    """A letter for each axis: by the names if they mean T, Z, Y, X, else the usual ones."""
     known = [_NAMES.get(name.casefold(), name[:1].upper()) for name in names]
     letters = "".join(known)
     usable = len(set(letters)) == len(letters) and letters.endswith("YX")
@@ -159,28 +157,28 @@ def axes_of(names: Sequence[str]) -> str:
     return usual[len(usual) - len(names) :]
 
 
-# Showing a finished object: its plane, in the middle of the view.
+# ------------------------------------------------------------------------ in the viewer
 
 
-def visit(viewer: Viewer, place: ImageGeometry, finished: Finished, label: int) -> None:
-    """Show an object; the brush paints it from now on.
+def show_object(viewer: Viewer, place: ImageGeometry, editor: LabelEditor, label: int) -> None:
+    """Move the sliders and the camera to an object, and select it for painting.
 
     Parameters
     ----------
     viewer
-        Its sliders and its camera are moved.
+        The viewer.
     place
-        Where the image lies, as it is seen.
-    finished, label
+        Where the image lies, in its current view.
+    editor, label
         The object.
     """
-    if label not in finished.register.census:
+    if label not in editor.register.census:
         return
     try:
         shown = place.plane(viewer.dims)
     except ValueError:
         shown = None
-    plane, middle = where(finished, label, shown, place.order)
+    plane, middle = where(editor, label, shown, place.order)
     world = place.to_world((*plane, *middle))
     first = viewer.dims.ndim - place.ndim
     axes = shown_axes(viewer.dims, place.ndim)
@@ -189,17 +187,18 @@ def visit(viewer: Viewer, place: ImageGeometry, finished: Finished, label: int) 
     if len(axes) == 2:
         camera = getattr(viewer, "scene", viewer).camera  # scene: from napari 0.9
         camera.center = tuple(world[axes])
-    finished.layer.selected_label = label
+    editor.layer.selected_label = label
 
 
 def where(
-    finished: Finished, label: int, shown: Plane | None, order: AxisOrder = ()
+    editor: LabelEditor, label: int, shown: Plane | None, order: AxisOrder = ()
 ) -> tuple[Plane, tuple[float, float]]:
-    """Where to look at an object: the plane `shown` if it is there, else its largest; its middle.
+    """The plane on which to look at an object, and the mean (y, x) of its pixels there.
 
-    Plane and middle are of the view `order`; the middle is y, x of the mean of its pixels there.
+    It is the plane `shown` if the object is there, else the one with most of its pixels. Plane and
+    position are in the view `order`.
     """
-    footprint = finished.footprint(label)
+    footprint = editor.footprint(label)
     assert footprint is not None
     seen = footprint.transposed(order)
     mask, planes = seen.mask, seen.planes()
@@ -212,87 +211,3 @@ def where(
     rows, columns = np.nonzero(mask[within])
     top, left = seen.corner[-2:]
     return best, (float(top + rows.mean()), float(left + columns.mean()))
-
-
-# Connects the form's part for finished objects with what it starts.
-
-
-class ObjectPart(QObject):
-    """The table of objects, what is done to them, and saving them.
-
-    Parameters
-    ----------
-    interaction
-        The image that is worked on.
-    autosave
-        Gives what is saved beside the objects.
-    parent
-        Over which a file name is asked for.
-    """
-
-    titled = Signal(str)
-    """What the part is to be called."""
-
-    def __init__(self, interaction: Interaction, autosave: Autosave, parent: QWidget) -> None:
-        super().__init__(parent)
-        self._interaction = interaction
-        self._autosave = autosave
-        self.panel = ObjectPanel()
-        self.saving = Saving(parent)
-        self._shown: tuple[object, int] | None = None
-        self._snapshots: WeakKeyDictionary[WorkerTask, Snapshot] = WeakKeyDictionary()
-        panel, actions = self.panel, interaction.actions
-        panel.overlap_chosen.connect(self._on_overlap)
-        panel.save_asked.connect(self._on_save)
-        panel.class_chosen.connect(actions.classify)
-        panel.table.chosen.connect(self._on_chosen)
-        panel.table.visited.connect(self._on_visited)
-        panel.table.opened.connect(actions.reopen)
-        self.saving.saved.connect(self._on_saved)
-        interaction.changed.connect(self.show)
-
-    def release(self) -> None:
-        """See what is being saved written."""
-        self.saving.release()
-        for task in [task for task in self._snapshots if task.done]:
-            self._on_saved(task)  # nobody tells of it any more
-
-    def show(self) -> None:
-        """Show the objects as they are now."""
-        work = self._interaction.work
-        finished = None if work is None else work.finished
-        shown = None if finished is None else (finished, finished.version)
-        self.panel.category.set_names(self._interaction.classes.names)
-        if shown == self._shown:
-            return
-        self._shown = shown
-        place = None if work is None else work.place
-        rows = rows_of(finished, place)
-        unit = "" if place is None else voxel_of(place)[1]
-        self.panel.set_rows(rows, 2 if place is None else place.ndim, unit)
-        self.titled.emit(f"Objects ({len(rows)})" if rows else "Objects")
-
-    def _on_overlap(self, overlap: Any) -> None:
-        self._interaction.actions.overlap = overlap
-
-    def _on_chosen(self, labels: tuple[int, ...]) -> None:
-        self._interaction.actions.chosen = labels
-
-    def _on_visited(self, label: int) -> None:
-        work = self._interaction.work
-        if work is not None and work.finished is not None and self._interaction.has_pixels():
-            visit(self._interaction.viewer, work.place, work.finished, label)
-
-    def _on_save(self) -> None:
-        work = self._interaction.work
-        if not self._interaction.has_pixels():
-            return
-        path = None if work is None or work.finished is None else self.saving.ask(work.place)
-        if work is not None and work.finished is not None and path is not None:
-            names, snapshot = self._interaction.classes.names, self._autosave.snapshot(work)
-            task = self.saving.save(path, work.place, work.finished, names, snapshot.text)
-            self._snapshots[task] = snapshot
-
-    def _on_saved(self, task: WorkerTask) -> None:
-        if (snapshot := self._snapshots.pop(task, None)) is not None:
-            self._autosave.mark_saved(snapshot)

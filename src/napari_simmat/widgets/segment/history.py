@@ -1,14 +1,13 @@
-"""What the user did, as one list of operations that can be undone and redone.
+"""The undo history of one image, as plain values: no Qt, no napari.
 
-Plain values, no Qt, no napari. Every action is one `Operation`: what was open before and after it,
-and, where it touched a labels layer, the voxels and the objects that it changed. Undo, redo,
-reopening and saving all read this list.
+Each user action is one `Command`: the prompts before and after it and, if it touched a labels
+layer, the voxels and objects that it changed. Undo, redo, editing and saving all read the history.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -16,125 +15,119 @@ from typing import Any
 from napari_simmat.engine.coordinates import AxisOrder, inverse_order
 from napari_simmat.engine.masks import LabelEdit, LabelIndex, ObjectMask
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.widgets.segment.prompt_state import Asked, Plane, Prompts
+from napari_simmat.widgets.segment.prompt_state import Plane, Prompts, PromptState
 
 LIMIT = 500
-"""Steps that are kept."""
+"""Number of commands that can be undone."""
 
 
 @dataclass(frozen=True)
-class Made:
-    """How an object came to be on one plane.
-
-    Parameters
-    ----------
-    plane
-        Which plane, of the view `order`.
-    prompts
-        What was asked for it there.
-    digest
-        Of its pixels there, as they were written: whether they were changed since shows by it.
-    choices, kept
-        As in `Asked.choices` and `Opened.kept`.
-    order
-        In which view; plane, prompts and pixels are in its coordinates.
-    """
+class Provenance:
+    """How an object was made on one plane."""
 
     plane: Plane
+    """Which plane, of the view `order`."""
     prompts: Prompts
+    """The prompts it was made from there."""
     digest: str
+    """Of its pixels as they were written; a different one means they were changed since."""
     choices: tuple[tuple[Prompt, int], ...] = ()
     kept: ObjectMask | None = None
+    """As in `PromptState.choices` and `EditedObject.kept`."""
     order: AxisOrder = ()
+    """The view; plane, prompts and pixels are in its coordinates."""
 
 
 @dataclass(frozen=True)
-class Entry:
-    """What is known about a finished object beside its voxels.
-
-    Parameters
-    ----------
-    score
-        The model's own estimate of the mask's IoU; NaN where there is none.
-    category
-        Name of its class, or empty.
-    made
-        On which planes it was made from prompts, and how.
-    """
+class ObjectEntry:
+    """What is known about a committed object besides its voxels."""
 
     score: float = float("nan")
+    """The model's own estimate of the mask's IoU; NaN if there is none."""
     category: str = ""
-    made: tuple[Made, ...] = ()
+    """Name of its class, or empty."""
+    provenance: tuple[Provenance, ...] = ()
+    """On which planes it was made from prompts, and how."""
 
-    def made_on(self, plane: Plane, order: AxisOrder = ()) -> Made | None:
-        """How it came to be on `plane` of a view; None where it was not made from prompts there."""
-        here = (each for each in self.made if each.plane == plane and each.order == order)
+    def provenance_on(self, plane: Plane, order: AxisOrder = ()) -> Provenance | None:
+        """How it was made on `plane` of a view; None if not from prompts there."""
+        here = (each for each in self.provenance if each.plane == plane and each.order == order)
         return next(here, None)
 
 
 @dataclass(frozen=True, eq=False)
-class Edit:
-    """What one operation changed in a labels layer.
-
-    Parameters
-    ----------
-    layer
-        The layer's key.
-    patches
-        The voxels, in the order they were written; at their place in the layer, whatever the view.
-    entries
-        For each object whose entry changed, the one before and the one after; None for none.
-    by_hand
-        Whether it was painted with napari's own tools, which remember it as well.
-    """
+class LayerEdit:
+    """What one command changed in a labels layer."""
 
     layer: str
+    """The layer's key."""
     patches: tuple[LabelEdit, ...] = ()
-    entries: Mapping[int, tuple[Entry | None, Entry | None]] = field(default_factory=dict)
+    """The voxels in the order they were written, in the layer's axes whatever the view."""
+    entries: Mapping[int, tuple[ObjectEntry | None, ObjectEntry | None]] = field(
+        default_factory=dict
+    )
+    """For each object whose entry changed, the entry before and after; None for no entry."""
     by_hand: bool = False
+    """Whether it was painted with napari's own tools, whose history contains it as well."""
 
     def __bool__(self) -> bool:
         return bool(self.patches or self.entries)
 
 
 @dataclass(frozen=True, eq=False)
-class Operation:
-    """One action of the user.
-
-    Parameters
-    ----------
-    name
-        In words, as in "Undone: commit of 3."
-    before, after
-        What was open in the view in which it was done.
-    edit
-        What it changed in a labels layer, if it did.
-    """
+class Command:
+    """One user action."""
 
     name: str
-    before: Asked
-    after: Asked
-    edit: Edit | None = None
+    """In words, as in ``Undone: commit of 3.``"""
+    before: PromptState
+    after: PromptState
+    """The prompts in the view in which it was done."""
+    edit: LayerEdit | None = None
+    """What it changed in a labels layer, if anything."""
 
 
-class Register:
-    """The finished objects of one labels layer: how large they are, and what is known of them."""
+@dataclass(frozen=True, eq=False)
+class NewObject:
+    """An object to be written."""
+
+    viewed: ObjectMask
+    """Its voxels, in the coordinates of the view `order`."""
+    score: float = float("nan")
+    """The model's own estimate of its IoU."""
+    label: int | None = None
+    """The object that it replaces on the planes of `viewed`; None for the next free number."""
+    category: str = ""
+    """Name of its class; a replaced object keeps its own."""
+    provenance: tuple[Provenance, ...] = ()
+    """On which planes it was made from which prompts, without digests."""
+    order: AxisOrder = ()
+    """The view."""
+
+    @cached_property
+    def footprint(self) -> ObjectMask:
+        """Its voxels in the axes of the labels layer."""
+        return self.viewed.transposed(inverse_order(self.order))
+
+
+class ObjectRegister:
+    """The committed objects of one labels layer: their sizes and boxes, and their entries."""
 
     def __init__(self, census: LabelIndex | None = None) -> None:
         self.census = LabelIndex() if census is None else census
-        self.entries: dict[int, Entry] = {}
+        self.entries: dict[int, ObjectEntry] = {}
 
-    def entry(self, label: int) -> Entry:
-        """What is known about an object; of a painted one nothing is."""
-        return self.entries.get(label, Entry())
+    def entry(self, label: int) -> ObjectEntry:
+        """The entry of an object; an empty one for a painted object."""
+        return self.entries.get(label, ObjectEntry())
 
     @property
     def next_label(self) -> int:
         """The first number above all that are or were in use."""
         return max(self.census.largest, *self.entries, 0) + 1
 
-    def note(self, edit: Edit, *, back: bool = False) -> None:
-        """Take up what an operation says of the objects, or that it was taken back."""
+    def apply(self, edit: LayerEdit, *, back: bool = False) -> None:
+        """Update the entries for an edit that was made, or taken back."""
         for label, states in edit.entries.items():
             if (entry := states[0 if back else 1]) is None:
                 self.entries.pop(label, None)
@@ -142,130 +135,102 @@ class Register:
                 self.entries[label] = entry
 
 
-class Operations:
-    """The list, with a position in it: what lies before can be undone, after it redone.
+class UndoStack:
+    """The commands of one image, with a position: those before it can be undone, after it redone.
 
-    Attributes
+    Parameters
     ----------
-    told
-        Called with every change of the list: ``do`` and the operation, ``undo``, ``redo``,
-        ``drop``, or ``forget`` and the layer's key.
+    on_change
+        Called with each change: ``do`` and the command, ``undo``, ``redo``, ``drop``, or ``forget``
+        and the layer's key.
+    limit
+        Number of commands that are kept.
     """
 
-    def __init__(self, limit: int = LIMIT) -> None:
-        self.told: Callable[[str, Any], None] = _nobody
-        self._done: deque[Operation] = deque(maxlen=limit)
-        self._undone: list[Operation] = []
+    def __init__(
+        self, on_change: Callable[[str, Any], None] | None = None, limit: int = LIMIT
+    ) -> None:
+        self._on_change = on_change or (lambda *_: None)
+        self._done: deque[Command] = deque(maxlen=limit)
+        self._undone: list[Command] = []
 
     def __len__(self) -> int:
         return len(self._done)
 
-    def __iter__(self) -> Iterator[Operation]:
-        """What is done, the earliest first."""
+    def __iter__(self) -> Iterator[Command]:
+        """The commands that can be undone, oldest first."""
         return iter(self._done)
 
     @property
     def can_undo(self) -> bool:
-        """Whether there is something to undo."""
+        """Whether there is a command to undo."""
         return bool(self._done)
 
     @property
     def can_redo(self) -> bool:
-        """Whether there is something to redo."""
+        """Whether there is a command to redo."""
         return bool(self._undone)
 
     @property
-    def last(self) -> Operation | None:
-        """What was done last."""
+    def last(self) -> Command | None:
+        """The last command that was done."""
         return self._done[-1] if self._done else None
 
-    def add(self, operation: Operation) -> None:
-        """Note what was just done; what had been undone is forgotten."""
-        self._done.append(operation)
+    def add(self, command: Command) -> None:
+        """Add a command that was just done; what had been undone is forgotten."""
+        self._done.append(command)
         self._undone.clear()
-        self.told("do", operation)
+        self._on_change("do", command)
 
-    def undo(self) -> Operation | None:
-        """Step back: the operation to revert, or None."""
+    def undo(self) -> Command | None:
+        """Step back: the command to revert, or None."""
         if not self._done:
             return None
-        operation = self._done.pop()
-        self._undone.append(operation)
-        self.told("undo", None)
-        return operation
+        command = self._done.pop()
+        self._undone.append(command)
+        self._on_change("undo", None)
+        return command
 
-    def redo(self) -> Operation | None:
-        """Step forward: the operation to do again, or None."""
+    def redo(self) -> Command | None:
+        """Step forward: the command to repeat, or None."""
         if not self._undone:
             return None
-        operation = self._undone.pop()
-        self._done.append(operation)
-        self.told("redo", None)
-        return operation
+        command = self._undone.pop()
+        self._done.append(command)
+        self._on_change("redo", None)
+        return command
 
-    def drop_last(self) -> Operation | None:
-        """Forget what was done last, as if it had not been; None if there is nothing."""
+    def drop_last(self) -> Command | None:
+        """Forget the last command as if it had never been done; None if there is none."""
         if self._done:
-            self.told("drop", None)
+            self._on_change("drop", None)
         return self._done.pop() if self._done else None
 
-    def mapped(self, change: Callable[[Operation], Operation]) -> Operations:
-        """A list of the same operations, each changed."""
-        other = Operations(self._done.maxlen or LIMIT)
-        other._done.extend(change(each) for each in self._done)
-        other._undone = [change(each) for each in self._undone]
-        return other
+    def restore(self, other: UndoStack, layers: Mapping[str, str]) -> None:
+        """Take over the commands of another stack without calling `on_change`.
+
+        `layers` maps the layers' keys in `other` to their keys here.
+        """
+        self._done = deque((_moved(each, layers) for each in other._done), self._done.maxlen)
+        self._undone = [_moved(each, layers) for each in other._undone]
 
     def forget_layer(self, layer: str) -> None:
-        """Drop what was done to a labels layer that is gone; prompts stay."""
+        """Drop the edits of a labels layer that is gone; changes of prompts stay."""
         self._done = deque(_without(self._done, layer), maxlen=self._done.maxlen)
         self._undone = list(_without(self._undone, layer))
-        self.told("forget", layer)
+        self._on_change("forget", layer)
 
 
-def _nobody(what: str, value: Any) -> None:
-    """Nobody is told."""
+def _moved(command: Command, layers: Mapping[str, str]) -> Command:
+    edit = command.edit
+    if edit is None or edit.layer not in layers:
+        return command
+    return replace(command, edit=replace(edit, layer=layers[edit.layer]))
 
 
-def _without(operations: deque[Operation] | list[Operation], layer: str) -> Iterator[Operation]:
-    for operation in operations:
-        if operation.edit is None or operation.edit.layer != layer:
-            yield operation
-        elif operation.before != operation.after:
-            yield replace(operation, edit=None)
-
-
-# An object that is about to be written among the finished ones: plain values.
-
-
-@dataclass(frozen=True, eq=False)
-class NewObject:
-    """An object to be written.
-
-    Parameters
-    ----------
-    seen
-        Its voxels, in the coordinates of the view `order`.
-    score
-        The model's own estimate of its IoU.
-    label
-        An object that it replaces on the planes of `seen`; None for the next free number.
-    category
-        Name of its class; of an object that is replaced the class stays.
-    made
-        On which planes it was made from which prompts; the digests are filled in.
-    order
-        The view.
-    """
-
-    seen: ObjectMask
-    score: float = float("nan")
-    label: int | None = None
-    category: str = ""
-    made: tuple[Made, ...] = ()
-    order: AxisOrder = ()
-
-    @cached_property
-    def footprint(self) -> ObjectMask:
-        """Its voxels at their place in the labels layer."""
-        return self.seen.transposed(inverse_order(self.order))
+def _without(commands: Iterable[Command], layer: str) -> Iterator[Command]:
+    for command in commands:
+        if command.edit is None or command.edit.layer != layer:
+            yield command
+        elif command.before != command.after:
+            yield replace(command, edit=None)

@@ -1,7 +1,4 @@
-"""What the worker does: owns the model and the predictor, answers questions about images.
-
-No Qt and no napari; everything here but the values runs in the worker's thread.
-"""
+"""Predictions: requests and results as values, the model that is kept loaded, and its queue."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ from napari_simmat.engine.propagation_settings import PropagationSettings
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.layer_data import ImageValue
-from napari_simmat.widgets.segment.prompt_state import Plane
+from napari_simmat.widgets.segment.prompt_state import Plane, PromptState
 from napari_simmat.widgets.worker import Worker, WorkerTask, import_torch_job
 
 if TYPE_CHECKING:
@@ -34,8 +31,11 @@ if TYPE_CHECKING:
     from napari_simmat.engine.refinement import Refiner
 
 
+SEGMENTING, GETTING_READY = "Segmenting", "Getting ready"
+
+
 class ChosenModel(NamedTuple):
-    """A model as it was chosen; another one when its file was replaced.
+    """The model that the user chose; unequal to itself after its file was replaced.
 
     Attributes
     ----------
@@ -49,11 +49,20 @@ class ChosenModel(NamedTuple):
     changed: int = 0
 
 
-@dataclass(frozen=True, eq=False)
-class Question:
-    """What the window wants to know: the objects of `prompts` on one plane of an image.
+class Subject(NamedTuple):
+    """What results depend on besides prompts: the model, the image, and where the image lies."""
 
-    `choices` says for which prompts another of the model's candidates was chosen, and which.
+    model: ChosenModel
+    image: tuple[object, ...]
+    placement: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class PredictionRequest:
+    """A request for the objects of `prompts` on one plane of an image.
+
+    Without prompts the plane is only encoded. `choices` lists prompts for which another of the
+    model's candidates was chosen; `state` is the user's prompts that the request was made from.
     """
 
     model: ChosenModel
@@ -61,18 +70,19 @@ class Question:
     plane: Plane
     prompts: tuple[Prompt, ...] = ()
     choices: tuple[tuple[Prompt, int], ...] = ()
+    state: PromptState = field(default_factory=PromptState)
 
     @property
-    def subject(self) -> tuple[object, ...]:
-        """What must be encoded to answer; equal for questions that share the encoding."""
+    def encoding(self) -> tuple[object, ...]:
+        """What must be encoded; equal for requests that share the encoding."""
         return self.model, self.image.token, self.plane
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
-    """One mask (Y, X) and its score for each prompt; `note` is what else should be known.
+class Prediction:
+    """One mask (Y, X) and its score for each prompt, and a note for the user.
 
-    Which of how many candidates each is, `choices` and `counts` say.
+    `choices` and `counts` say which of how many candidates each mask is.
     """
 
     masks: tuple[np.ndarray, ...]
@@ -84,7 +94,7 @@ class Answer:
 
 @dataclass(frozen=True, eq=False)
 class StackRequest:
-    """What is to be followed through a stack, as `Propagator.propagate` takes it."""
+    """Objects to be propagated through a stack, as `Propagator.propagate` takes them."""
 
     prompts: tuple[Prompt, ...]
     along: tuple[int, ...]
@@ -93,8 +103,10 @@ class StackRequest:
     settings: PropagationSettings = field(default_factory=PropagationSettings)
 
 
-class Segmenter:
-    """The model in use and its predictor. Embeddings survive a change of image and of model.
+class InferenceService:
+    """The loaded model and its predictor; its jobs run in the worker's thread. No Qt, no napari.
+
+    Embeddings outlive a change of image and of model.
 
     Attributes
     ----------
@@ -108,162 +120,160 @@ class Segmenter:
         self._refiner: Refiner | None = None
         self._model: ChosenModel | None = None
         self._image: tuple[object, ...] | None = None
-        self._subject: tuple[object, ...] | None = None
-        self._remark = ""
+        self._remark: tuple[object, str] = ((), "")
         self._propagator: tuple[object, Propagator] | None = None
         self._statistics: dict[tuple[object, ...], Statistics] = {}
 
     @property
     def encodes(self) -> int:
-        """How often the encoder of the model in use ran."""
+        """Number of times the loaded model's encoder ran."""
         return 0 if self.predictor is None else self.predictor.encodes
 
-    def answering(
+    def predict_job(
         self,
-        question: Question,
-        glimpsed: Callable[[Answer], object] = lambda _: None,
-        wanted: Callable[[], bool] = lambda: True,
-    ) -> Job[Answer | None]:
-        """Load what is missing, encode if need be, and predict; closing it cancels.
+        request: PredictionRequest,
+        on_preview: Callable[[Prediction], object] = lambda _: None,
+        is_current: Callable[[], bool] = lambda: True,
+    ) -> Job[Prediction | None]:
+        """Load the model, encode and predict, each only if needed; closing the job cancels.
 
         Parameters
         ----------
-        question
-            What is asked.
-        glimpsed
-            Called with a first answer from a coarse encoding, where the whole one takes long.
-        wanted
-            Asked while a plane is encoded: where it says no, a newer question goes on with the
-            encoding, and this one has no answer.
+        request
+            What is predicted.
+        on_preview
+            Called with a prediction from a coarse encoding if the full one takes long.
+        is_current
+            Called while a plane is encoded: once it returns false, the newer request continues
+            the encoding, and this one returns None.
 
         Raises
         ------
         MemoryError
-            If memory runs out with nothing left to fall back on.
+            If memory runs out and nothing smaller can be tried.
         """
         yield from import_torch_job()
         from napari_simmat.engine.device import OUT_OF_MEMORY_MESSAGE, is_out_of_memory
 
         try:
-            return (yield from self._answering(question, glimpsed, wanted))
+            return (yield from self._predict_plane(request, on_preview, is_current))
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             raise MemoryError(OUT_OF_MEMORY_MESSAGE) from error
 
-    def prefetch_job(self, question: Question, planes: Sequence[Plane]) -> Job[int]:
-        """Encode planes of the question's image ahead; how many from the first on are ready.
-
-        The question is as good as answered: only its model and its image count.
-        """
-        predictor = yield from self._beside(question)
+    def encode_job(self, request: PredictionRequest, planes: Sequence[Plane]) -> Job[int]:
+        """Encode planes of the request's image; returns how many of them are ready, in order."""
+        predictor = yield from self._separate_predictor(request)
         return (yield from predictor.prefetch_job(planes))
 
-    def propagate_job(self, question: Question, request: StackRequest) -> Job[list[Track]]:
-        """Follow objects through the question's image; what was found before is not asked again."""
+    def propagate_job(self, request: PredictionRequest, stack: StackRequest) -> Job[list[Track]]:
+        """Propagate objects through the request's image; earlier results are reused."""
         from napari_simmat.engine.propagation import Propagator
 
-        key = (question.model, question.image.token, request.settings, request.spacing)
+        key = (request.model, request.image.token, stack.settings, stack.spacing)
         if self._propagator is None or self._propagator[0] != key:
-            predictor = yield from self._beside(question)
-            propagator = Propagator(predictor, request.settings, request.spacing)
-            self._propagator = key, propagator
+            predictor = yield from self._separate_predictor(request)
+            self._propagator = key, Propagator(predictor, stack.settings, stack.spacing)
         propagator = self._propagator[1]
-        return (yield from propagator.propagate_job(request.prompts, request.along, request.planes))
+        return (yield from propagator.propagate_job(stack.prompts, stack.along, stack.planes))
 
-    def proposing(
+    def propose_job(
         self,
-        question: Question,
+        request: PredictionRequest,
         settings: AutomaticSettings,
         seeds: Sequence[Prompt] | None = None,
     ) -> Job[MaskCandidates]:
-        """Ask for everything on the question's plane, in a grid or where `seeds` say.
+        """Propose masks for all objects on the request's plane, from a grid or from `seeds`.
 
-        With a predictor of its own, since clicks may be answered in between.
+        Uses a predictor of its own, because clicks may be predicted in between.
         """
         yield from import_torch_job()
         from napari_simmat.engine.automatic_generator import propose_masks_job
         from napari_simmat.engine.predictor import Predictor
 
-        yield from self._loading(question.model)
+        yield from self._load(request.model)
         known = self.predictor
         assert known is not None
         predictor = Predictor(known.model, str(known.device), known.precision, self.cache)
-        yield from self._handing(predictor, question.image)
+        yield from self._set_image(predictor, request.image)
         settings = settings.for_model(known.model.spec)
-        return (yield from propose_masks_job(predictor, settings, question.plane, seeds))
+        return (yield from propose_masks_job(predictor, settings, request.plane, seeds))
 
     def forget(self) -> None:
-        """Drop the model, so that the next question loads it anew."""
+        """Drop the model, so that the next request loads it again."""
         self.predictor = self._model = None
-        self._image = self._subject = self._propagator = None
+        self._image = self._propagator = None
+        self._remark = ((), "")
 
-    def _answering(
-        self, question: Question, glimpsed: Callable[[Answer], object], wanted: Callable[[], bool]
-    ) -> Job[Answer | None]:
-        yield from self._loading(question.model)
-        yield from self._opening(question)
+    def _predict_plane(
+        self,
+        request: PredictionRequest,
+        on_preview: Callable[[Prediction], object],
+        is_current: Callable[[], bool],
+    ) -> Job[Prediction | None]:
+        yield from self._load(request.model)
+        yield from self._open(request)
         predictor = self.predictor
         assert predictor is not None
-        if question.prompts and (yield from predictor.coarse_preview_job(question.plane)):
-            glimpsed((yield from self._predicting(question, ("glimpse", *question.subject))))
-        for progress in predictor.set_plane_job(question.plane):
+        if request.prompts and (yield from predictor.coarse_preview_job(request.plane)):
+            on_preview((yield from self._predict(request, ("glimpse", *request.encoding))))
+        for progress in predictor.set_plane_job(request.plane):
             yield progress
-            if not wanted():
+            if not is_current():
                 return None
-        return (yield from self._predicting(question, question.subject))
+        return (yield from self._predict(request, request.encoding))
 
-    def _predicting(self, question: Question, subject: tuple[object, ...]) -> Job[Answer]:
-        """Answer from what is encoded, which `subject` stands for."""
+    def _predict(self, request: PredictionRequest, encoding: tuple[object, ...]) -> Job[Prediction]:
+        """Predict from what is encoded, which `encoding` identifies."""
         assert self.predictor is not None
         assert self._refiner is not None
         results = yield from self._refiner.refine_job(
-            self.predictor, question.prompts, subject, dict(question.choices)
+            self.predictor, request.prompts, encoding, dict(request.choices)
         )
-        return Answer(
+        return Prediction(
             tuple(result.mask for result in results),
             tuple(result.score for result in results),
-            " ".join(filter(None, [self._remark, self.predictor.note])),
+            " ".join(filter(None, [self._remark[1], self.predictor.note])),
             tuple(result.choice for result in results),
             tuple(result.count for result in results),
         )
 
-    def _beside(self, question: Question) -> Job[Predictor]:
-        """A predictor of the question's image that leaves the plane of the clicks alone."""
+    def _separate_predictor(self, request: PredictionRequest) -> Job[Predictor]:
+        """A predictor of the request's image that does not touch the plane of the clicks."""
         yield from import_torch_job()
-        yield from self._loading(question.model)
+        yield from self._load(request.model)
         assert self.predictor is not None
-        yield from self._opening(question)
+        yield from self._open(request)
         return self.predictor.sibling()
 
-    def _loading(self, chosen: ChosenModel) -> Job[None]:
+    def _load(self, chosen: ChosenModel) -> Job[None]:
         if self.predictor is not None and chosen == self._model:
             return
         from napari_simmat.checkpoints.loading import load_model_job
         from napari_simmat.engine.predictor import Predictor
         from napari_simmat.engine.refinement import Refiner
 
-        self.forget()  # two networks at a time may be too much for the memory
+        self.forget()  # two networks at a time may exceed the memory
         model = yield from load_model_job(chosen.reference)
         self.predictor = Predictor(model, cache=self.cache)
         self._refiner = Refiner()
         self._model = chosen
 
-    def _opening(self, question: Question) -> Job[None]:
-        """Make the question's image the predictor's."""
-        predictor, image = self.predictor, question.image
+    def _open(self, request: PredictionRequest) -> Job[None]:
+        """Make the request's image the predictor's, and remark on its plane."""
+        predictor, image = self.predictor, request.image
         assert predictor is not None
         if self._image != image.token:
-            self._image = None
-            yield from self._handing(predictor, image)
+            self._image = None  # stays None if the job is cancelled half-way
+            yield from self._set_image(predictor, image)
             self._image = image.token
-        if self._subject != question.subject:
-            self._remark = remark(predictor.stack.plane(question.plane))
-            self._subject = question.subject
+        if self._remark[0] != request.encoding:
+            self._remark = request.encoding, remark(predictor.stack.plane(request.plane))
 
-    def _handing(self, predictor: Predictor, image: ImageValue) -> Job[None]:
-        """Make an image a predictor's; nothing of it is encoded yet."""
-        statistics = yield from self._measuring(image)
+    def _set_image(self, predictor: Predictor, image: ImageValue) -> Job[None]:
+        """Give an image to a predictor; nothing of it is encoded yet."""
+        statistics = yield from self._measure(image)
         yield from predictor.open_image_job(
             image.arrays,
             names=image.names,
@@ -271,8 +281,8 @@ class Segmenter:
             pixel_size=image.pixel_size,
         )
 
-    def _measuring(self, image: ImageValue) -> Job[Statistics]:
-        """The numbers of the normalisation: measured once per image, however it is seen."""
+    def _measure(self, image: ImageValue) -> Job[Statistics]:
+        """The normalisation statistics: measured once per image, the same for all its views."""
         assert self.predictor is not None
         model, whole = self.predictor.model, image.usual
         key = (model.fingerprint, *whole.token)
@@ -282,75 +292,68 @@ class Segmenter:
         return self._statistics[key]
 
 
-def remark(values: np.ndarray) -> str:
-    """What the user should know about a plane's raw values (C, Y, X), or empty."""
-    finite = values[np.isfinite(values)]
-    if finite.size and finite.min() == finite.max():
-        return f"Every pixel here is {finite[0]:g}, so there is nothing to tell apart."
-    missing = values.size - finite.size
-    if missing:
-        share = max(1, round(100 * missing / values.size))
-        return f"{share} % of the values are NaN or infinite and count as the lowest."
-    return ""
+class InferenceQueue(QObject):
+    """Requests to the worker: the newest one counts, its result arrives on the main thread.
 
-
-# Questions to the worker: the newest counts, what it says comes back on the main thread.
-
-
-class Answering(QObject):
-    """Owns the worker and the model in it."""
+    Attributes
+    ----------
+    worker, service
+        The thread and the model in it; background jobs share both.
+    request
+        The newest request.
+    """
 
     progressed = Signal(object)
-    """A `Status` of the work that goes on."""
-    glimpsed = Signal(object, object)
-    """The `Question`, and a first `Answer` from a coarse encoding: to look at, not to keep."""
-    answered = Signal(object, object, float)
-    """The `Question`, its `Answer`, and the seconds it took."""
+    """A `Status` of the work in progress."""
+    previewed = Signal(object, object)
+    """The request and a `Prediction` from a coarse encoding, to be shown but not kept."""
+    predicted = Signal(object, object, float)
+    """The request, its `Prediction`, and the seconds it took."""
     failed = Signal(str)
-    """Why there is no answer, in one sentence."""
+    """Why there is no prediction, in one sentence."""
 
-    _seen_coarsely = Signal(object, object)
+    _previewed_in_worker = Signal(object, object)
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.worker = Worker()
-        self.segmenter = Segmenter()
-        self.question: Question | None = None
+        self.service = InferenceService()
+        self.request: PredictionRequest | None = None
         self._task: WorkerTask | None = None
         queued = Qt.ConnectionType.QueuedConnection
-        self._seen_coarsely.connect(self._on_seen_coarsely, queued)
+        self._previewed_in_worker.connect(self._on_previewed, queued)
         self.worker.progressed.connect(self._on_progress, queued)
         self.worker.returned.connect(self._on_returned, queued)
         self.worker.failed.connect(self._on_failed, queued)
 
     @property
     def busy(self) -> bool:
-        """Whether an answer is awaited."""
+        """Whether a prediction is awaited."""
         return self._task is not None
 
-    def ask(self, question: Question) -> None:
-        """Ask, in place of what was asked before."""
-        before = self.question
+    def submit(self, request: PredictionRequest) -> None:
+        """Predict, in place of the request before."""
+        before = self.request
         if self._task is not None and before is not None:
-            if before.subject != question.subject:
+            if before.encoding != request.encoding:
                 self._task.cancel()
-            elif not question.prompts and not before.prompts:
-                return  # it is being made ready already
-        self.question = question
-        name = "Segmenting" if question.prompts else "Getting ready"
+            elif not request.prompts and not before.prompts:
+                return  # the plane is being encoded already
+        self.request = request
+        name = SEGMENTING if request.prompts else GETTING_READY
         self._task = self.worker.submit(
             name,
-            lambda: self.segmenter.answering(
-                question,
-                glimpsed=lambda answer: self._seen_coarsely.emit(question, answer),
-                # Where the newest question is about the same plane, it goes on with its encoding.
-                wanted=lambda: self.question is question,
+            lambda: self.service.predict_job(
+                request,
+                on_preview=lambda preview: self._previewed_in_worker.emit(request, preview),
+                # An older request of the same plane gives way; the newer continues its encoding.
+                is_current=lambda: self.request is request,
             ),
         )
         self.progressed.emit(Status("working", name))
 
     def drop(self) -> None:
-        """Want no answer any more; the window is free at once."""
+        """Discard the awaited prediction; the window is free at once."""
         self.worker.cancel_all(most=0)
         self._task = None
 
@@ -360,22 +363,34 @@ class Answering(QObject):
         self.worker.close()
 
     def _on_progress(self, task: WorkerTask, progress: Progress) -> None:
-        # An earlier click of the same image may still be encoding it: that is what is waited for.
+        # An earlier click on the same image may still be encoding what this one waits for.
         if self._task is not None and not task.cancelled and task.rank == 0:
             fraction = progress.done / progress.total if progress.total else None
             text = progress.message[:1].upper() + progress.message[1:]
             self.progressed.emit(Status("working", text or task.name, fraction))
 
-    def _on_seen_coarsely(self, question: Question, answer: Answer) -> None:
-        if self._task is not None and question is self.question:
-            self.glimpsed.emit(question, answer)
+    def _on_previewed(self, request: PredictionRequest, preview: Prediction) -> None:
+        if self._task is not None and request is self.request:
+            self.previewed.emit(request, preview)
 
-    def _on_returned(self, task: WorkerTask, answer: Answer) -> None:
+    def _on_returned(self, task: WorkerTask, prediction: Prediction) -> None:
         if task is self._task:
             self._task = None
-            self.answered.emit(self.question, answer, time.monotonic() - task.since)
+            self.predicted.emit(self.request, prediction, time.monotonic() - task.since)
 
     def _on_failed(self, task: WorkerTask, reason: str) -> None:
         if task is self._task:
             self._task = None
             self.failed.emit(reason)
+
+
+def remark(values: np.ndarray) -> str:
+    """What the user should know about a plane's raw values (C, Y, X), or empty."""
+    finite = values[np.isfinite(values)]
+    if finite.size and finite.min() == finite.max():
+        return f"Every pixel here is {finite[0]:g}, so there is nothing to segment."
+    missing = values.size - finite.size
+    if missing:
+        share = max(1, round(100 * missing / values.size))
+        return f"{share} % of the values are NaN or infinite and count as the lowest."
+    return ""

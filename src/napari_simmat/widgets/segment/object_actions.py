@@ -1,11 +1,10 @@
-"""What is done to finished objects: commit, reopen, delete, merge, split, classify."""
+"""Actions on committed objects and on prompts; each is one command of the undo history."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.layers import Labels
@@ -15,80 +14,86 @@ from napari_simmat.engine.coordinates import inverse_order, reordered, transpose
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.placement import shown_axes
-from napari_simmat.widgets.segment.history import Edit, Made, NewObject
-from napari_simmat.widgets.segment.inference import Answer
-from napari_simmat.widgets.segment.label_editor import Finished, Overlap
+from napari_simmat.widgets.segment.history import LayerEdit, NewObject, Provenance
+from napari_simmat.widgets.segment.inference import Prediction
+from napari_simmat.widgets.segment.label_editor import LabelEditor, Overlap
 from napari_simmat.widgets.segment.prompt_state import (
-    Asked,
-    Opened,
+    EditedObject,
     Plane,
     Prompts,
+    PromptState,
+    objects_on,
     plane_of,
-    prompts_of,
-    wanted_on,
+    prompts_on,
 )
+from napari_simmat.widgets.segment.workspace import Workspace
 
-if TYPE_CHECKING:
-    from napari_simmat.widgets.segment.controller import Interaction
+_DOUBLE_CLICK = 8.0
+"""Largest distance of the two clicks of a double click in screen pixels."""
 
-
-_POINT_AT = "Point at a finished object or choose it in the table first."
+POINT_AT_OBJECT = "Point at a committed object or choose it in the table first."
+MASK_EMPTY = "The mask is empty: add a point on the object, or draw a larger box."
+COMMIT_FIRST = "Commit (C) or clear (Shift+C) the open prompts first."
+HOW_TO_MERGE = (
+    "Click once on each of the objects to merge, or choose them in the table, then merge (G)."
+)
+HOW_TO_SPLIT = "Click on each part that one object should have, then split (K)."
+NO_OTHER_MASK = "There is no other mask for these prompts."
+NEXT_OBJECT = "The next click begins a new object; C commits them all."
+FIRST_OBJECT = "Click on a first object; N then begins another one beside it."
+OBJECTS_LAYER = "New objects go to that layer: edit one of them with E instead."
 
 
 class ObjectActions:
-    """Acts on the objects of the image that is worked on; each action is one operation.
-
-    Parameters
-    ----------
-    session
-        Owns the image's work, the list of operations and the status line.
+    """Commits predictions, and changes committed objects.
 
     Attributes
     ----------
     overlap
-        Who gets the pixels of a new object that others have.
+        Which object gets the pixels that a new object shares with others.
     category
         Class of new objects.
     chosen
-        The objects that are chosen in the table; the one under the mouse is meant if there is none.
+        The objects chosen in the table; without any, actions mean the one under the mouse.
     """
 
-    def __init__(self, session: Interaction) -> None:
-        self._session = session
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
         self.overlap: Overlap = "keep"
         self.category = ""
         self.chosen: tuple[int, ...] = ()
 
     # ------------------------------------------------------------------ writing
 
-    def commit(self, plane: Plane, answer: Answer) -> None:
-        """Write the answer to what is open on `plane`, and close it."""
-        session, work = self._session, self._session.work
-        assert work is not None
-        order, opened = work.place.order, work.asked.opened_on(plane)
-        known = [] if work.finished is None else work.finished.labels
-        wanted = wanted_on(work.asked, plane, work.place.shape[-2:])
+    def commit(self, plane: Plane, prediction: Prediction) -> None:
+        """Write the predicted masks of `plane`, and use up its prompts."""
+        workspace, session = self._workspace, self._workspace.session
+        assert session is not None
+        state, order = session.prompt_state, session.place.order
+        edited = state.edited_on(plane)
+        known = [] if session.editor is None else session.editor.labels
+        choices = tuple(each for each in state.choices if each[0].plane == plane)
+        prompted = objects_on(state, plane, session.place.shape[-2:])
         objects = []
         for number, (each, mask, score) in enumerate(
-            zip(wanted, answer.masks, answer.scores, strict=True)
+            zip(prompted, prediction.masks, prediction.scores, strict=True)
         ):
             if not mask.any():
                 continue
-            again = opened if number == 0 and opened and opened.label in known else None
-            choices = tuple(one for one in work.asked.choices if one[0].plane == plane)
-            made = Made(plane, each.share, "", choices, again.kept if again else None, order)
+            again = edited if number == 0 and edited and edited.label in known else None
+            kept = again.kept if again else None
             objects.append(
                 NewObject(
                     ObjectMask.of(mask, (*plane, 0, 0)),
                     score,
                     label=again.label if again else None,
                     category=self.category,
-                    made=(made,),
+                    provenance=(Provenance(plane, each.source, "", choices, kept, order),),
                     order=order,
                 )
             )
         if not objects:
-            session.fail("The mask is empty: add a point on the object, or draw a larger box.")
+            workspace.fail(MASK_EMPTY)
             return
         self.write("commit", objects, closing=(plane,))
 
@@ -100,368 +105,346 @@ class ObjectActions:
         closing: Sequence[Plane] = (),
         overlap: Overlap | None = None,
         done: Callable[[], object] = lambda: None,
-    ) -> bool:
-        """Write objects into the image's labels layer as one operation; whether it was done.
+    ) -> None:
+        """Write objects into the image's labels layer as one command.
 
         Parameters
         ----------
         name
-            What it is called when it is undone.
+            Name of the command.
         objects
-            Of one call, earlier ones lie on top.
+            Earlier ones lie on top.
         closing
-            Planes, of the view of `objects`, whose prompts were used up by it.
+            Planes, of the view of `objects`, whose prompts are used up.
         overlap
-            Who gets the pixels that others have; by default as the user chose.
+            Which object gets shared pixels; by default as the user chose.
         done
             Called when it was done, which may be after the user has answered a question.
         """
-        session, work = self._session, self._session.work
-        assert work is not None
+        workspace, session = self._workspace, self._workspace.session
+        assert session is not None
         overlap = overlap or self.overlap
         again = partial(self.write, name, objects, closing=closing, done=done)
         try:
-            finished = session.target()
-            others = [] if overlap == "overwrite" else finished.overlapped(objects)
+            editor = workspace.target()
+            others = [] if overlap == "overwrite" else editor.overlapped(objects)
             if others and overlap == "ask":
-                self._ask(others, again)
-                return False
-            edit, written, left = finished.write(objects, overlap)
+                workspace.offer(
+                    overlap_question(others),
+                    partial(again, overlap="keep"),
+                    partial(again, overlap="overwrite"),
+                )
+                return
+            edit, written, hidden = editor.write(objects, overlap)
         except ValueError as error:
-            session.fail(
+            workspace.fail(
                 f"{error}; commit into a new layer instead.",
                 "New layer",
                 partial(self._into_new_layer, again),
             )
-            return False
+            return
         if not written:
-            session.fail(
-                f"The new object lies wholly on {_listed(others)}, and what is there is kept.",
-                "Overwrite",
-                partial(again, overlap="overwrite"),
-            )
-            return False
-        after = work.view(objects[0].order).asked
+            workspace.fail(hidden_by(others), "Overwrite", partial(again, overlap="overwrite"))
+            return
+        after = session.view(objects[0].order).prompt_state
         for plane in closing:
             after = after.off(plane)
-        session.do(f"{name} of {_listed(written)}", after, edit)
-        said = f"Committed to {finished.layer.name}: {_listed(written)}."
-        if left:
-            others, count = finished.overlapped(left), len(left)
-            session.offer(
-                Status(
-                    "done",
-                    f"{said} {pluralize(count, 'object')} wholly on {_listed(others)} {is_or_are(count)} "
-                    "left out.",
-                    offer="Overwrite",
-                ),
-                partial(self.write, name, left, overlap="overwrite"),
+        workspace.do(f"{name} of {listed(written)}", after, edit)
+        text = f"Committed to {editor.layer.name}: {listed(written)}."
+        if hidden:
+            others, count = editor.overlapped(hidden), pluralize(len(hidden), "object")
+            text += f" {count} wholly on {listed(others)} {is_or_are(len(hidden))} left out."
+            workspace.offer(
+                Status("done", text, offer="Overwrite"),
+                partial(self.write, name, hidden, overlap="overwrite"),
             )
         else:
-            session.say(f"{said} Next object.")
+            workspace.say(f"{text} Next object.")
         done()
-        return True
-
-    def _ask(self, others: Sequence[int], again: Callable[..., object]) -> None:
-        self._session.offer(
-            Status(
-                "ready",
-                f"The new object overlaps {_listed(others)}: who gets the pixels?",
-                offer=f"Keep {_listed(others, 2)}",
-                other="Overwrite",
-            ),
-            partial(again, overlap="keep"),
-            partial(again, overlap="overwrite"),
-        )
 
     def _into_new_layer(self, again: Callable[[], object]) -> None:
-        self._session.use_objects(None)
+        self._workspace.use_objects(None)
         again()
 
-    # ------------------------------------------------------------------ reopening
+    # ------------------------------------------------------------------ editing
 
-    def reopen(self, label: int | None = None) -> None:
-        """Open a finished object again on the plane that is shown, with its prompts.
+    def edit(self, label: int | None = None) -> None:
+        """Open a committed object for editing on the current plane, with its prompts.
 
-        Where it has none, or was changed since, its pixels take their place.
+        If it has none, or its pixels were changed since, the pixels themselves are refined.
         """
-        session, work = self._session, self._session.work
-        if not session.has_pixels():
+        workspace, session = self._workspace, self._workspace.session
+        if not workspace.has_pixels():
             return
         labels = self.meant() if label is None else [label]
-        if work is None or work.finished is None or len(labels) != 1:
-            session.say(_POINT_AT)
+        if session is None or session.editor is None or len(labels) != 1:
+            workspace.say(POINT_AT_OBJECT)
             return
-        plane = session.plane_or_fail()
+        plane = workspace.plane_or_fail()
         if plane is None:
             return
-        if work.asked.on(plane):
-            session.say("Commit (C) or clear (Shift+C) what is open first.")
+        if session.prompt_state.on(plane):
+            workspace.say(COMMIT_FIRST)
             return
-        order = work.place.order
-        pixels = work.finished.on_plane(labels[0], plane, order)
+        order = session.place.order
+        pixels = session.editor.on_plane(labels[0], plane, order)
         if pixels is None:
-            session.say(f"Object {labels[0]} is not on this plane: click it in the table.")
+            workspace.say(not_on_plane(labels[0]))
             return
-        made = work.finished.register.entry(labels[0]).made_on(plane, order)
-        if made is None or made.digest != pixels.digest:
-            made = Made(plane, Prompts(), "", kept=pixels, order=order)
-        after = Asked(
-            work.asked.prompts + made.prompts,
-            (*work.asked.choices, *made.choices),
-            (*work.asked.opened, Opened(labels[0], plane, made.kept)),
+        known = session.editor.register.entry(labels[0]).provenance_on(plane, order)
+        if known is None or known.digest != pixels.digest:
+            known = Provenance(plane, Prompts(), "", kept=pixels, order=order)
+        state = session.prompt_state
+        after = PromptState(
+            state.prompts + known.prompts,
+            (*state.choices, *known.choices),
+            (*state.edited, EditedObject(labels[0], plane, known.kept)),
             order=order,
         )
-        session.do(f"reopening of {labels[0]}", after)
-        session.request()
-
-    def reopen_at(self, position: Sequence[float]) -> None:
-        """Open the object that was clicked twice at a position of the world.
-
-        The point that the first of the two clicks made is taken back.
-        """
-        label = self.label_at(position)
-        if label:
-            self._session.asking.take_back_click(position)
-            self.reopen(label)
+        workspace.do(f"edit of {labels[0]}", after)
+        workspace.prediction_wanted.emit()
 
     # ------------------------------------------------------------------ changing
 
     def delete(self) -> None:
-        """Take the meant objects out of their layer."""
-        if not self._session.has_pixels():
-            return
-        self._change("deletion", self.meant(), 1, lambda finished, labels: finished.delete(labels))
+        """Delete the chosen objects."""
+        if self._workspace.has_pixels():
+            self._change("deletion", self.meant(), 1, LabelEditor.delete)
 
     def merge(self) -> None:
-        """Make one object of those under the points shown, or of the meant ones."""
-        if not self._session.has_pixels():
+        """Merge the objects under the points shown, or the chosen ones."""
+        if not self._workspace.has_pixels():
             return
         pointed = self._under_points()
         labels = sorted(set(pointed.values())) or self.meant()
         if len(labels) < 2:
-            self._session.say(
-                "Click once on each of the objects to merge, or choose them in the table, then "
-                "merge (G)."
-            )
+            self._workspace.say(HOW_TO_MERGE)
             return
         used = bool(pointed)
-        self._change("merging", labels, 2, lambda finished, them: finished.merge(them)[0], used)
+        self._change("merging", labels, 2, lambda editor, them: editor.merge(them)[0], used)
 
     def split(self) -> None:
-        """Make several objects of one: around the points shown, or its separate pieces."""
-        if not self._session.has_pixels():
+        """Split an object: around the points shown, or into its separate pieces."""
+        if not self._workspace.has_pixels():
             return
-        work = self._session.work
+        session = self._workspace.session
         pointed = self._under_points()
         labels = sorted(set(pointed.values())) or self.meant()
-        if work is None or len(labels) != 1:
-            self._session.say("Click on each part that one object should have, then split (K).")
+        if session is None or len(labels) != 1:
+            self._workspace.say(HOW_TO_SPLIT)
             return
         points = [list(point) for point in pointed]
-        spacing = work.place.usual.spacing
+        spacing = session.place.usual.spacing
         self._change(
             "splitting",
             labels,
             1,
-            lambda finished, them: finished.split(them[0], points, spacing)[0],
+            lambda editor, them: editor.split(them[0], points, spacing)[0],
             bool(pointed),
         )
 
     def classify(self, category: str) -> None:
-        """Give the chosen objects a class, and new ones from now on."""
+        """Set the class of the chosen objects and of new ones."""
         self.category = category
-        work = self._session.work
-        if not self.chosen or work is None or work.finished is None:
+        session = self._workspace.session
+        if not self.chosen or session is None or session.editor is None:
             return
-        # A list tells of a name that is typed more than once.
-        entry = work.finished.register.entry
+        # The list of classes reports a typed name more than once.
+        entry = session.editor.register.entry
         labels = [label for label in self.meant() if entry(label).category != category]
         if labels:
             name = f"class {category or 'none'}"
-            self._change(name, labels, 1, lambda f, labels: f.classify(labels, category))
+            self._change(name, labels, 1, lambda editor, them: editor.classify(them, category))
 
     def meant(self) -> list[int]:
-        """The chosen objects that are still there, or the one under the mouse."""
-        work = self._session.work
-        if work is None or work.finished is None:
+        """The chosen objects that still exist, or the one under the mouse."""
+        session = self._workspace.session
+        if session is None or session.editor is None:
             return []
-        known = work.finished.register.census
+        known = session.editor.register.census
         chosen = [label for label in self.chosen if label in known]
         if chosen:
             return chosen
-        label = self.label_at(self._session.viewer.cursor.position)
+        label = self.label_at(self._workspace.viewer.cursor.position)
         return [label] if label else []
 
     def label_at(self, position: Sequence[float]) -> int:
-        """The finished object at a position of the world; 0 for none."""
-        work = self._session.work
-        if work is None or work.finished is None or work.finished.layer.multiscale:
+        """The committed object at a world position; 0 for none."""
+        session = self._workspace.session
+        if session is None or session.editor is None or session.editor.layer.multiscale:
             return 0
-        layer = work.finished.layer
-        return _value(layer.data, layer.world_to_data(position[-layer.ndim :]))
+        layer = session.editor.layer
+        return session.editor.label_at(layer.world_to_data(position[-layer.ndim :]))
 
     def _change(
         self,
         name: str,
         labels: Sequence[int],
         least: int,
-        act: Callable[[Finished, Sequence[int]], Edit],
+        act: Callable[[LabelEditor, Sequence[int]], LayerEdit],
         closing: bool = False,
     ) -> None:
-        """Act on finished objects as one operation; with `closing` the points are used up."""
-        session, work = self._session, self._session.work
-        if work is None or work.finished is None or len(labels) < least:
-            session.say(_POINT_AT)
+        """Change objects as one command; with `closing` the current plane's prompts are used up."""
+        workspace, session = self._workspace, self._workspace.session
+        if session is None or session.editor is None or len(labels) < least:
+            workspace.say(POINT_AT_OBJECT)
             return
         try:
-            finished = session.target()
-            edit = act(finished, labels)
+            editor = workspace.target()
+            edit = act(editor, labels)
         except ValueError as error:
-            session.fail(f"{error}.".replace("..", "."))
+            workspace.fail(f"{error}.".replace("..", "."))
             return
-        after = work.asked.off(session.plane()) if closing else work.asked
-        gone = [label for label in labels if label not in finished.register.census]
-        after = replace(after, opened=tuple(o for o in after.opened if o.label not in gone))
-        session.do(f"{name} of {_listed(labels)}", after, edit)
-        session.say(f"Done: {name} of {_listed(labels)}.")
-        if session.plane_or_none() is not None:  # in 3D nothing is asked
-            session.request()
+        state = session.prompt_state
+        after = state.off(workspace.plane()) if closing else state
+        gone = [label for label in labels if label not in editor.register.census]
+        after = replace(after, edited=tuple(o for o in after.edited if o.label not in gone))
+        workspace.do(f"{name} of {listed(labels)}", after, edit)
+        workspace.say(f"Done: {name} of {listed(labels)}.")
+        if workspace.plane_or_none() is not None:  # in 3D there is nothing to predict
+            workspace.prediction_wanted.emit()
 
     def _under_points(self) -> dict[tuple[int, ...], int]:
-        """Voxels under the positive points of the plane that is shown, and the objects there.
+        """Voxels under the positive points of the current plane, and the objects there.
 
-        Their indices are those of the layer. In 3D there are none.
+        Indices are those of the layer. Empty in 3D.
         """
-        work, plane = self._session.work, self._session.plane_or_none()
-        if work is None or work.finished is None or plane is None:
+        session, plane = self._workspace.session, self._workspace.plane_or_none()
+        if session is None or session.editor is None or plane is None:
             return {}
-        here = work.asked.prompts.on(plane)
+        here = session.prompts.on(plane)
         found = {}
         for point, label in zip(here.points, here.labels, strict=True):
             at = (*plane_of(point), *(int(np.floor(value + 0.5)) for value in point[-2:]))
-            at = reordered(at, inverse_order(work.place.order))
-            if label and (number := _value(work.finished.layer.data, at)):
+            at = reordered(at, inverse_order(session.place.order))
+            if label and (number := session.editor.label_at(at)):
                 found[at] = number
         return found
 
 
-def _value(labels: object, position: Sequence[float]) -> int:
-    """The label at a position in pixels; 0 outside."""
-    index = tuple(round(float(value)) for value in position)  # as napari shows it
-    shape = labels.shape  # type: ignore[attr-defined]
-    if not all(0 <= at < size for at, size in zip(index, shape, strict=True)):
-        return 0
-    return int(np.asarray(labels[index]))  # type: ignore[index]
-
-
-def _listed(labels: Sequence[int], most: int = 6) -> str:
-    return ", ".join(map(str, labels[:most])) + (" ..." if len(labels) > most else "")
-
-
-# What is done to prompts beside drawing them: clear, choose a mask, add an object, take masks.
-
-
-_SAME_PLACE = 8.0
-"""Screen pixels between the two clicks of a double click at most."""
-
-
 class PromptActions:
-    """Acts on what is open on the plane that is shown; each action is one operation."""
+    """Actions on the prompts of the current plane besides drawing them."""
 
-    def __init__(self, session: Interaction) -> None:
-        self._session = session
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
 
     def clear(self) -> None:
-        """Close what is open on the plane, and remove its prompts."""
-        session = self._session
-        session.flush()
-        work, plane = session.work, session.plane_or_fail()
-        if work is None or plane is None:
+        """Remove the prompts of the plane, and close an edited object."""
+        workspace = self._workspace
+        session, plane = workspace.session, workspace.plane_or_fail()
+        if session is None or plane is None:
             return
-        session.drop()
-        kept = work.asked.off(plane)
-        if kept != work.asked:
-            session.do("clearing", kept)
-        session.request()
+        workspace.prediction_unwanted.emit()
+        kept = session.prompt_state.off(plane)
+        if kept != session.prompt_state:
+            workspace.do("clearing", kept)
+        workspace.prediction_wanted.emit()
 
-    def cycle(self) -> None:
-        """Take another of the model's candidates for the object that was asked for last."""
-        session = self._session
-        session.flush()
-        work, plane = session.work, session.plane_or_fail()
-        if work is None or plane is None or plane not in work.answers:
+    def next_mask(self) -> None:
+        """Choose another of the model's candidates for the last object."""
+        workspace = self._workspace
+        session, plane = workspace.session, workspace.plane_or_fail()
+        if session is None or plane is None or plane not in session.predictions:
             return
-        asked, answer = work.answers[plane]
-        if asked != work.asked.on(plane) or not answer.counts or answer.counts[-1] < 2:
-            session.say("There is no other mask for these prompts.")
+        prediction = session.prediction(plane)
+        if prediction is None or not prediction.counts or prediction.counts[-1] < 2:
+            workspace.say(NO_OTHER_MASK)
             return
-        prompt = prompts_of(asked, plane, work.place.shape[-2:])[-1]
-        choice = (answer.choices[-1] + 1) % answer.counts[-1]
-        others = tuple(each for each in work.asked.choices if each[0] != prompt)
+        state = session.prompt_state
+        prompt = prompts_on(state.on(plane), plane, session.place.shape[-2:])[-1]
+        choice = (prediction.choices[-1] + 1) % prediction.counts[-1]
+        others = tuple(each for each in state.choices if each[0] != prompt)
         chosen = ((prompt, choice),) if choice else ()
-        session.do("choice of a mask", replace(work.asked, choices=others + chosen))
-        session.request()
+        workspace.do("choice of a mask", replace(state, choices=others + chosen))
+        workspace.prediction_wanted.emit()
 
-    def one_more(self) -> None:
-        """Let the next point begin another object beside what is open."""
-        session = self._session
-        session.flush()
-        plane = session.plane_or_fail()
-        if session.work is None or plane is None:
+    def new_object(self) -> None:
+        """Let the next point begin another object besides the open ones."""
+        workspace = self._workspace
+        session, plane = workspace.session, workspace.plane_or_fail()
+        if session is None or plane is None:
             return
-        if session.prompts.next_group(session.work.prompts.on(plane)):
-            session.say("The next click begins one more object; C commits them all.", "ready")
-        else:
-            session.say("Click on a first object; N then begins one more beside it.", "ready")
+        begun = workspace.prompt_layers.next_group(session.prompts.on(plane))
+        workspace.say(NEXT_OBJECT if begun else FIRST_OBJECT, "ready")
 
     def take_masks(self, layer: Labels) -> None:
-        """Ask for each object of another labels layer on the plane: its pixels are refined.
+        """Refine each object of another labels layer on the current plane.
 
-        Parameters
-        ----------
-        layer
-            A labels layer with the image's shape and place.
+        The layer must have the image's shape and place.
         """
-        session = self._session
-        session.flush()
-        work, plane = session.work, session.plane_or_fail()
-        if work is None or plane is None:
+        workspace = self._workspace
+        session, plane = workspace.session, workspace.plane_or_fail()
+        if session is None or plane is None:
             return
-        if layer is work.objects:
-            session.fail("New objects go to that layer: open one of it again with E instead.")
+        if layer is session.objects:
+            workspace.fail(OBJECTS_LAYER)
             return
-        place = work.place
+        place = session.place
         if place.other_pixels(layer) or not place.lies_on(layer):
-            session.fail(
-                f"{layer.name} does not lie on the image: choose labels of its size and place."
-            )
+            workspace.fail(not_on_image(layer.name))
             return
         values = np.asarray(transposed_view(layer.data, place.order)[plane])
         found = [number for number in np.unique(values).tolist() if number]
         if not found:
-            session.fail(f"{layer.name} holds no object on this plane: move the slider to one.")
+            workspace.fail(no_object_on_plane(layer.name))
             return
         masks = tuple(ObjectMask.of(values == number, (*plane, 0, 0)) for number in found)
-        prompts = replace(work.prompts, masks=work.prompts.masks + masks)
-        session.do(f"masks of {layer.name}", replace(work.asked, prompts=prompts))
-        session.request()
+        prompts = replace(session.prompts, masks=session.prompts.masks + masks)
+        workspace.do(f"masks of {layer.name}", replace(session.prompt_state, prompts=prompts))
+        workspace.prediction_wanted.emit()
 
     def take_back_click(self, position: Sequence[float]) -> None:
-        """Forget the point that was just made at a position of the world, if one was."""
-        session = self._session
-        session.flush()
-        work = session.work
-        last = None if work is None else work.operations.last
-        if work is None or last is None or last.edit is not None or last.after != work.asked:
+        """Remove the point just made at a world position: it began a double click."""
+        workspace = self._workspace
+        session = workspace.session
+        last = None if session is None else session.history.last
+        if session is None or last is None or last.edit is not None:
             return
         points = last.after.prompts.points
-        if not points or points[:-1] != last.before.prompts.points:
+        if last.after != session.prompt_state or not points:
             return
-        camera = getattr(session.viewer, "scene", session.viewer).camera  # scene: napari 0.9
-        away = np.subtract(work.place.to_world(points[-1]), position[-work.place.ndim :])
-        shown = shown_axes(session.viewer.dims, work.place.ndim)
-        if np.abs(away[shown]).max() * camera.zoom < _SAME_PLACE:
-            work.operations.drop_last()
-            session.drop()
-            session.show_asked(last.before)
+        if points[:-1] != last.before.prompts.points:
+            return
+        camera = getattr(workspace.viewer, "scene", workspace.viewer).camera  # scene: napari 0.9
+        place = session.place
+        away = np.subtract(place.to_world(points[-1]), position[-place.ndim :])
+        shown = shown_axes(workspace.viewer.dims, place.ndim)
+        if np.abs(away[shown]).max() * camera.zoom < _DOUBLE_CLICK:
+            session.history.drop_last()
+            workspace.prediction_unwanted.emit()
+            workspace.show_prompts(last.before)
+
+
+def overlap_question(others: Sequence[int]) -> Status:
+    """Ask which object gets the shared pixels."""
+    return Status(
+        "ready",
+        f"The new object overlaps {listed(others)}: which one gets the pixels?",
+        offer=f"Keep {listed(others, 2)}",
+        other="Overwrite",
+    )
+
+
+def hidden_by(others: Sequence[int]) -> str:
+    """Message: nothing of a new object could be written."""
+    return f"The new object lies wholly on {listed(others)}, which keep their pixels."
+
+
+def not_on_plane(label: int) -> str:
+    """Message: the object cannot be edited here."""
+    return f"Object {label} is not on this plane: click it in the table."
+
+
+def not_on_image(name: str) -> str:
+    """Message: a labels layer has other pixels than the image."""
+    return f"{name} does not lie on the image: choose labels of its size and place."
+
+
+def no_object_on_plane(name: str) -> str:
+    """Message: a labels layer is empty on the current plane."""
+    return f"{name} holds no object on this plane: move the slider to one."
+
+
+def listed(labels: Sequence[int], most: int = 6) -> str:
+    """Object numbers in words, shortened."""
+    return ", ".join(map(str, labels[:most])) + (" ..." if len(labels) > most else "")

@@ -1,4 +1,4 @@
-"""The layers that hold masks: `SimMAT preview`, `SimMAT objects` and `SimMAT classes`."""
+"""The output layers `SimMAT preview`, `SimMAT objects` and `SimMAT classes`."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ from napari.layers import Labels, Layer
 from napari.utils.colormaps import CyclicLabelColormap
 
 from napari_simmat.engine.coordinates import AxisOrder, transposed_view
+from napari_simmat.engine.masks import VoxelBox
 from napari_simmat.widgets.placement import ImageGeometry
-from napari_simmat.widgets.segment.history import Edit, Entry
-from napari_simmat.widgets.segment.label_editor import Finished
+from napari_simmat.widgets.segment.history import LayerEdit, ObjectEntry
+from napari_simmat.widgets.segment.label_editor import LabelEditor
+from napari_simmat.widgets.segment.prompt_state import Plane
 
 PREVIEW, OBJECTS, CLASSES = "SimMAT preview", "SimMAT objects", "SimMAT classes"
 
 _PREVIEW_COLOURS = ("#00000000", "#ffd60a", "#00e5ff", "#ff7ad9", "#8cff66", "#b79cff", "#ff9d5c")
+_TABLE = 1 << 24
+"""Object numbers below this are looked up in a table."""
 
 
 class Preview:
-    """The masks that a commit would write, each plane of a view its own.
+    """The masks that a commit would write, for each plane of each view.
 
-    Planes of different views cross: what is shown last is what is seen where they do.
+    Planes of different views cross; the one shown last is seen where they do.
     """
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
         self.layer: Labels | None = None
-        self._shown: set[tuple[AxisOrder, tuple[int, ...]]] = set()
-        self._proposed: dict[tuple[AxisOrder, tuple[int, ...]], np.ndarray] = {}
+        self._shown: set[tuple[AxisOrder, Plane]] = set()
+        self._proposed: dict[tuple[AxisOrder, Plane], np.ndarray] = {}
 
     def prepare(self, place: ImageGeometry) -> None:
-        """Have the layer: napari takes a moment for its first one, better now than at a click."""
+        """Create the layer: napari takes a moment for its first one, better now than at a click."""
         self._ensure(place)
 
-    def show(
-        self, place: ImageGeometry, plane: tuple[int, ...], masks: Sequence[np.ndarray]
-    ) -> None:
+    def show(self, place: ImageGeometry, plane: Plane, masks: Sequence[np.ndarray]) -> None:
         """Show `masks` (Y, X) on `plane`, the first on top."""
         self.show_all(place, {plane: masks})
 
-    def show_all(
-        self, place: ImageGeometry, masks: Mapping[tuple[int, ...], Sequence[np.ndarray]]
-    ) -> None:
+    def show_all(self, place: ImageGeometry, masks: Mapping[Plane, Sequence[np.ndarray]]) -> None:
         """Show masks (Y, X) on several planes, the first of each on top."""
         layer = self._ensure(place)
         for plane, there in masks.items():
@@ -53,8 +53,8 @@ class Preview:
             self._put(layer, place.order, plane, labels)
         layer.refresh()
 
-    def propose(self, place: ImageGeometry, plane: tuple[int, ...], labels: np.ndarray) -> None:
-        """Show objects 1, 2, ... (Y, X) on `plane`; neighbours in number differ in colour.
+    def propose(self, place: ImageGeometry, plane: Plane, labels: np.ndarray) -> None:
+        """Show objects 1, 2, ... (Y, X) on `plane`; consecutive numbers differ in colour.
 
         Until they are withdrawn they are seen whenever no mask is shown on the plane.
         """
@@ -64,20 +64,16 @@ class Preview:
         self._put(layer, place.order, plane, values)
         layer.refresh()
 
-    def withdraw(self, plane: tuple[int, ...], order: AxisOrder = ()) -> None:
+    def withdraw(self, plane: Plane, order: AxisOrder = ()) -> None:
         """Take back what was proposed on a plane of a view."""
         values = self._proposed.pop((order, plane), None)
         layer = self.layer
         if values is None or layer is None or layer not in self._viewer.layers:
             return
         if np.array_equal(transposed_view(layer.data, order)[plane], values):
-            self.clear(plane, order)
+            self.clear([plane], order)
 
-    def clear(self, plane: tuple[int, ...], order: AxisOrder = ()) -> None:
-        """Show no mask on a plane of a view."""
-        self.clear_planes([plane], order)
-
-    def clear_planes(self, planes: Iterable[tuple[int, ...]], order: AxisOrder = ()) -> None:
+    def clear(self, planes: Iterable[Plane], order: AxisOrder = ()) -> None:
         """Show no mask on some planes of a view."""
         layer = self.layer
         if layer is None or layer not in self._viewer.layers:
@@ -99,7 +95,7 @@ class Preview:
             layer.refresh()
 
     def clear_all(self) -> None:
-        """Show nothing anywhere, and nothing that was proposed."""
+        """Show nothing, and forget what was proposed."""
         layer, shown = self.layer, self._shown
         self._shown, self._proposed = set(), {}
         if layer is not None and layer in self._viewer.layers and shown:
@@ -108,14 +104,12 @@ class Preview:
             layer.refresh()
 
     def remove(self) -> None:
-        """Take the layer out of the viewer."""
+        """Remove the layer from the viewer."""
         if self.layer is not None and self.layer in self._viewer.layers:
             self._viewer.layers.remove(self.layer)
         self.layer = None
 
-    def _put(
-        self, layer: Labels, order: AxisOrder, plane: tuple[int, ...], labels: np.ndarray
-    ) -> None:
+    def _put(self, layer: Labels, order: AxisOrder, plane: Plane, labels: np.ndarray) -> None:
         transposed_view(layer.data, order)[plane] = labels
         self._shown.add((order, plane))
 
@@ -142,45 +136,10 @@ class Preview:
         return self.layer
 
 
-def new_objects(viewer: Viewer, place: ImageGeometry, labels: np.ndarray | None = None) -> Labels:
-    """Add an int32 layer for the image's objects: `labels` (..., Y, X) itself, or an empty one."""
-    data = np.zeros(place.usual.shape, dtype=np.int32) if labels is None else labels
-    layer = Labels(data, name=OBJECTS, opacity=0.6, **place.layer_options())
-    add_below_prompts(viewer, layer)
-    return layer
+class ClassLayers:
+    """Names of classes, and a classes layer for each objects layer that has classes.
 
-
-def add_below_prompts(viewer: Viewer, layer: Layer) -> None:
-    """Add a layer below the prompts (objects below the preview), leaving the active one active."""
-    active = viewer.layers.selection.active
-    above = [
-        index
-        for index, other in enumerate(viewer.layers)
-        if other.name.startswith("SimMAT ") and _rank(other) > _rank(layer)
-    ]
-    # At its place at once: a layer that is added and then moved is drawn twice.
-    viewer.layers.insert(min(above, default=len(viewer.layers)), layer)
-    if active is not None and active in viewer.layers:
-        viewer.layers.selection.active = active
-
-
-def _rank(layer: Layer) -> int:
-    """Classes lie below objects, these below the preview, all below prompts."""
-    below = (CLASSES, OBJECTS, PREVIEW)
-    return next((n for n, name in enumerate(below) if layer.name.startswith(name)), len(below))
-
-
-# The `SimMAT classes` layer: at each voxel the class of the object there.
-
-
-_TABLE = 1 << 24
-"""Numbers of objects below this are looked up in a table."""
-
-
-class Classes:
-    """Names of classes, and a layer for the classes of each labels layer that has some.
-
-    A class's number in the layer is its place in `names`, from 1; 0 is no class.
+    A class's number in the layer is its position in `names`, from 1; 0 is no class.
     """
 
     def __init__(self, viewer: Viewer) -> None:
@@ -189,62 +148,58 @@ class Classes:
         self.names: list[str] = []
 
     def add(self, names: Sequence[str]) -> None:
-        """Take up names that are not known yet, in their order."""
-        self.names = names_with(self.names, names)
+        """Append names that are not known yet."""
+        self.names = extended_names(self.names, names)
 
-    def layer(self, finished: Finished) -> Labels | None:
-        """The classes of these objects; None where no object has one."""
-        layer = self._layers.get(finished.key)
+    def layer(self, editor: LabelEditor) -> Labels | None:
+        """The classes layer of these objects; None if no object has a class."""
+        layer = self._layers.get(editor.key)
         return layer if layer is not None and layer in self._viewer.layers else None
 
-    def follow(self, place: ImageGeometry, finished: Finished, edit: Edit) -> None:
-        """Show what an edit of the objects means for their classes."""
-        entries = finished.register.entries
+    def update(self, place: ImageGeometry, editor: LabelEditor, edit: LayerEdit) -> None:
+        """Update the classes after an edit of the objects."""
+        entries, census = editor.register.entries, editor.register.census
         self.add([entry.category for entry in entries.values()])
-        layer = self.layer(finished)
+        layer = self.layer(editor)
         if layer is None:
             if not any(entry.category for entry in entries.values()):
                 return
-            layer = self._new(place, finished)
-            regions = [finished.register.census.box(label) for label in entries]
-            boxes = [tuple(slice(*ends) for ends in zip(*box, strict=True)) for box in regions]
+            layer = self._new(place, editor)
+            regions = [_region(census.box(label)) for label in entries]
         else:
-            boxes = [patch.footprint.region for patch in edit.patches]
-            changed = [label for label in edit.entries if label in finished.register.census]
-            for label in changed:
-                low, high = finished.register.census.box(label)
-                boxes.append(tuple(slice(*ends) for ends in zip(low, high, strict=True)))
-        for box in boxes:
-            values = np.asarray(finished.layer.data[box])
-            layer.data[box] = numbering(values, entries, self.names)
-        self._name(layer)
+            regions = [patch.footprint.region for patch in edit.patches]
+            regions += [_region(census.box(label)) for label in edit.entries if label in census]
+        for region in regions:
+            values = np.asarray(editor.layer.data[region])
+            layer.data[region] = class_numbers(values, entries, self.names)
+        self._set_names(layer)
 
     def show(
-        self, place: ImageGeometry, finished: Finished, names: Sequence[str], numbers: np.ndarray
+        self, place: ImageGeometry, editor: LabelEditor, names: Sequence[str], numbers: np.ndarray
     ) -> None:
         """Show classes that were numbered beforehand.
 
         Parameters
         ----------
-        place, finished
+        place, editor
             Where, and of which objects.
         names
-            The classes, those first that were known then.
+            The classes, starting with those that were known at the time.
         numbers
-            (..., Y, X) uint8, by their place in `names`.
+            (..., Y, X) uint8, by position in `names`.
         """
-        if list(names[: len(self.names)]) != self.names:  # others have come up meanwhile
-            self.follow(place, finished, Edit(finished.key))
+        if list(names[: len(self.names)]) != self.names:  # others were added in the meantime
+            self.update(place, editor, LayerEdit(editor.key))
             return
         self.add(names)
-        self._name(self._new(place, finished, numbers))
+        self._set_names(self._new(place, editor, numbers))
 
-    def _name(self, layer: Labels) -> None:
+    def _set_names(self, layer: Labels) -> None:
         layer.features = {"index": range(1, len(self.names) + 1), "class": self.names}
         layer.refresh()
 
     def _new(
-        self, place: ImageGeometry, finished: Finished, numbers: np.ndarray | None = None
+        self, place: ImageGeometry, editor: LabelEditor, numbers: np.ndarray | None = None
     ) -> Labels:
         layer = Labels(
             np.zeros(place.usual.shape, dtype=np.uint8) if numbers is None else numbers,
@@ -253,18 +208,20 @@ class Classes:
             visible=False,
             **place.layer_options(),
         )
-        self._layers[finished.key] = layer
+        self._layers[editor.key] = layer
         add_below_prompts(self._viewer, layer)
         return layer
 
 
-def names_with(names: Sequence[str], more: Iterable[str]) -> list[str]:
-    """Names of classes and those that are not among them yet, in their order."""
+def extended_names(names: Sequence[str], more: Iterable[str]) -> list[str]:
+    """`names` followed by those of `more` that are new."""
     return [name for name in dict.fromkeys((*names, *more)) if name]
 
 
-def numbering(labels: np.ndarray, entries: Mapping[int, Entry], names: Sequence[str]) -> np.ndarray:
-    """The class of each voxel of a block of objects: its place in `names` from 1, uint8."""
+def class_numbers(
+    labels: np.ndarray, entries: Mapping[int, ObjectEntry], names: Sequence[str]
+) -> np.ndarray:
+    """The class of each voxel of a block of objects: its position in `names` from 1, uint8."""
     numbers = {name: number for number, name in enumerate(names, start=1)}
     classes = {label: numbers.get(entry.category, 0) for label, entry in entries.items()}
     largest = max(classes, default=0)
@@ -275,3 +232,35 @@ def numbering(labels: np.ndarray, entries: Mapping[int, Entry], names: Sequence[
     found, where = np.unique(labels, return_inverse=True)
     values = [classes.get(label, 0) for label in found.tolist()]
     return np.array(values, dtype=np.uint8)[where].reshape(labels.shape)
+
+
+def new_objects(viewer: Viewer, place: ImageGeometry, labels: np.ndarray | None = None) -> Labels:
+    """Add an int32 layer for the image's objects: `labels` (..., Y, X) itself, or an empty one."""
+    data = np.zeros(place.usual.shape, dtype=np.int32) if labels is None else labels
+    layer = Labels(data, name=OBJECTS, opacity=0.6, **place.layer_options())
+    add_below_prompts(viewer, layer)
+    return layer
+
+
+def add_below_prompts(viewer: Viewer, layer: Layer) -> None:
+    """Add a layer below the prompts (objects below the preview); the active layer stays active."""
+    active = viewer.layers.selection.active
+    above = [
+        index
+        for index, other in enumerate(viewer.layers)
+        if other.name.startswith("SimMAT ") and _rank(other) > _rank(layer)
+    ]
+    # Inserted in place: a layer that is added and then moved is drawn twice.
+    viewer.layers.insert(min(above, default=len(viewer.layers)), layer)
+    if active is not None and active in viewer.layers:
+        viewer.layers.selection.active = active
+
+
+def _rank(layer: Layer) -> int:
+    """Order from below: classes, objects, preview, prompts."""
+    below = (CLASSES, OBJECTS, PREVIEW)
+    return next((n for n, name in enumerate(below) if layer.name.startswith(name)), len(below))
+
+
+def _region(box: VoxelBox) -> tuple[slice, ...]:
+    return tuple(slice(*ends) for ends in zip(*box, strict=True))

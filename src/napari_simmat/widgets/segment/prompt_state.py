@@ -1,7 +1,7 @@
-"""What the user asks for: points, drawn shapes and masks on the planes of one image.
+"""The user's prompts as plain values, and how they group into objects.
 
-Plain values that compare by content. Coordinates are those of the image as it is seen, in pixels,
-its axes in the order of the view; a prompt carries its plane in its leading coordinates.
+Values compare by content. Coordinates are pixels of the image as it is viewed, axes in the order of
+the view; a prompt carries its plane in its leading coordinates.
 """
 
 from __future__ import annotations
@@ -21,53 +21,44 @@ from napari_simmat.engine.refinement import MIN_CLICK_CENTRALITY
 Plane = tuple[int, ...]
 Position = tuple[float, ...]
 """One coordinate per axis of the view, without channels: (..., y, x)."""
-Kind = Literal["rectangle", "ellipse", "polygon", "path"]
+ShapeKind = Literal["rectangle", "ellipse", "polygon", "path"]
+
+SCRIBBLE_POINTS = 8
+"""Largest number of points that a scribble is converted to."""
+_SCRIBBLE_SPACING = 4.0
+"""Pixels between two points of a short scribble."""
+ONLY_NEGATIVE = "There are only negative points: click on the object first (T flips)."
 
 
 @dataclass(frozen=True)
 class Outline:
-    """One drawn shape.
+    """One drawn shape."""
 
-    Parameters
-    ----------
-    kind
-        A path is a scribble over the object (or beside it), the others enclose an object.
-    vertices
-        As napari has them: the corners of a rectangle and of the box around an ellipse. Edges lie
-        as napari draws them (pixel k reaches from k - 0.5 to k + 0.5).
-    label, group
-        Of a path, as of a point.
-    """
-
-    kind: Kind
+    kind: ShapeKind
+    """A path is a scribble over the object (or over background); the others enclose an object."""
     vertices: tuple[Position, ...]
+    """In napari's convention: the corners of a rectangle, or of the box around an ellipse. Pixel k
+    reaches from k - 0.5 to k + 0.5.
+    """
     label: int = 1
     group: int = 0
+    """Of a path, as for a point in `Prompts`."""
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """Everything that is asked for now, on all planes.
-
-    Parameters
-    ----------
-    points
-        Clicked positions, in the order of the clicks.
-    labels
-        For each point 1 (inside the object) or 0 (outside).
-    groups
-        For each point the number of the open object it means; all 0 if left out.
-    outlines
-        Drawn shapes.
-    masks
-        Objects given by their pixels, each on one plane.
-    """
+    """Points, shapes and masks on all planes."""
 
     points: tuple[Position, ...] = ()
+    """Clicked positions in click order."""
     labels: tuple[int, ...] = ()
+    """For each point 1 (positive) or 0 (negative)."""
     groups: tuple[int, ...] = ()
+    """For each point the number of the uncommitted object it belongs to; all 0 if left out."""
     outlines: tuple[Outline, ...] = ()
+    """Drawn shapes."""
     masks: tuple[ObjectMask, ...] = ()
+    """Objects given by their pixels, each on one plane."""
 
     def __post_init__(self) -> None:
         if len(self.groups) != len(self.points):
@@ -87,7 +78,7 @@ class Prompts:
 
     @property
     def flat(self) -> Prompts:
-        """The same without the planes on which they are; masks keep theirs."""
+        """Points and outlines without their plane coordinates; masks keep theirs."""
         outlines = (
             replace(each, vertices=tuple(vertex[-2:] for vertex in each.vertices))
             for each in self.outlines
@@ -96,14 +87,14 @@ class Prompts:
         return replace(self, points=points, outlines=tuple(outlines))
 
     def on(self, plane: Plane) -> Prompts:
-        """Those that live on `plane` (indices of the leading axes)."""
-        return self._where(plane, here=True)
+        """Prompts on `plane` (indices of the leading axes)."""
+        return self._select(plane, here=True)
 
     def off(self, plane: Plane) -> Prompts:
-        """Those that live on other planes."""
-        return self._where(plane, here=False)
+        """Prompts on all other planes."""
+        return self._select(plane, here=False)
 
-    def _where(self, plane: Plane, *, here: bool) -> Prompts:
+    def _select(self, plane: Plane, *, here: bool) -> Prompts:
         kept = [
             (point, label, group)
             for point, label, group in zip(self.points, self.labels, self.groups, strict=True)
@@ -121,210 +112,174 @@ class Prompts:
 
 
 @dataclass(frozen=True)
-class Opened:
-    """A finished object that is open again on one plane.
-
-    Parameters
-    ----------
-    label, plane
-        Which object, and where.
-    kept
-        Its pixels on the plane, where they are what is refined: it has no prompts of its own, or
-        was changed since. Else None.
-    """
+class EditedObject:
+    """A committed object that is open for editing on one plane."""
 
     label: int
     plane: Plane
+    """Which object, and where."""
     kept: ObjectMask | None = None
+    """Its pixels on the plane if these are refined: it has no prompts of its own, or was changed
+    since. Else None.
+    """
 
 
 @dataclass(frozen=True)
-class Followed:
-    """An object that was followed to a plane on which clicks now correct it.
-
-    Parameters
-    ----------
-    number, plane
-        Which of the objects that were followed, counted from 1, and where.
-    mask
-        Its pixels (Y, X) there, before the clicks.
-    """
+class PropagatedMask:
+    """An object propagated to a plane, where clicks now correct it."""
 
     number: int
     plane: Plane
+    """Which of the propagated objects, counted from 1, and where."""
     mask: ObjectMask
+    """Its pixels (Y, X) there, before the clicks."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """All that is open in one view: what a commit would write follows from it (image and model).
+class PromptState:
+    """All uncommitted prompts in one view.
 
-    Parameters
-    ----------
-    prompts
-        On all planes.
-    choices
-        Where another of the model's candidates was chosen: for which prompt, and which.
-    opened
-        Finished objects that are open again, at most one on a plane.
-    followed
-        What clicks on their planes correct.
-    order
-        The view; empty for the usual one.
+    Together with the image and the model they determine what a commit writes.
     """
 
     prompts: Prompts = Prompts()
+    """On all planes."""
     choices: tuple[tuple[Prompt, int], ...] = ()
-    opened: tuple[Opened, ...] = ()
-    followed: tuple[Followed, ...] = ()
+    """Prompts for which another of the model's candidates was chosen, and which."""
+    edited: tuple[EditedObject, ...] = ()
+    """Committed objects that are open for editing, at most one per plane."""
+    propagated: tuple[PropagatedMask, ...] = ()
+    """Propagated masks that clicks on their planes correct."""
     order: AxisOrder = ()
+    """The view; empty for the usual one."""
 
     def __bool__(self) -> bool:
-        return bool(self.prompts or self.opened)
+        return bool(self.prompts or self.edited)
 
     @property
-    def is_asking(self) -> bool:
-        """Whether there is something to answer."""
-        return bool(self.prompts) or any(each.kept is not None for each in self.opened)
+    def has_prompts(self) -> bool:
+        """Whether there is something to predict from."""
+        return bool(self.prompts) or any(each.kept is not None for each in self.edited)
 
-    def opened_on(self, plane: Plane) -> Opened | None:
-        """The finished object that is open again on `plane`."""
-        return next((each for each in self.opened if each.plane == plane), None)
+    def edited_on(self, plane: Plane) -> EditedObject | None:
+        """The committed object that is open for editing on `plane`."""
+        return next((each for each in self.edited if each.plane == plane), None)
 
-    def on(self, plane: Plane) -> Asked:
-        """What is open on `plane`."""
-        opened = tuple(each for each in self.opened if each.plane == plane)
-        followed = tuple(each for each in self.followed if each.plane == plane)
-        return replace(self, prompts=self.prompts.on(plane), opened=opened, followed=followed)
+    def on(self, plane: Plane) -> PromptState:
+        """The state of `plane`; it keeps all choices."""
+        edited = tuple(each for each in self.edited if each.plane == plane)
+        propagated = tuple(each for each in self.propagated if each.plane == plane)
+        return replace(self, prompts=self.prompts.on(plane), edited=edited, propagated=propagated)
 
-    def off(self, plane: Plane) -> Asked:
-        """What is left when everything on `plane` is closed."""
-        opened = tuple(each for each in self.opened if each.plane != plane)
+    def off(self, plane: Plane) -> PromptState:
+        """What remains when everything on `plane` is closed."""
+        edited = tuple(each for each in self.edited if each.plane != plane)
         choices = tuple(each for each in self.choices if each[0].plane != plane)
-        followed = tuple(each for each in self.followed if each.plane != plane)
-        return Asked(self.prompts.off(plane), choices, opened, followed, self.order)
+        propagated = tuple(each for each in self.propagated if each.plane != plane)
+        return PromptState(self.prompts.off(plane), choices, edited, propagated, self.order)
+
+    def planes(self) -> list[Plane]:
+        """The planes with a prompt or an edited object, ascending."""
+        prompts = self.prompts
+        planes = {plane_of(point) for point in prompts.points}
+        planes |= {plane_of(outline.vertices[0]) for outline in prompts.outlines}
+        planes |= {tuple(mask.corner[:-2]) for mask in prompts.masks}
+        return sorted(planes | {each.plane for each in self.edited})
 
 
 def plane_of(position: Position) -> Plane:
-    """The plane a position lies on: its leading coordinates, rounded as napari slices.
+    """The plane of a position: its leading coordinates, rounded as napari slices.
 
     Half-way between two planes napari shows the even one.
     """
     return tuple(round(value) for value in position[:-2])
 
 
-# What the prompts on one plane mean: which objects are asked for, and by what.
-
-
-SCRIBBLE_POINTS = 8
-"""Points that a scribble becomes at most."""
-_APART = 4.0
-"""Pixels between two points of a short scribble."""
+# -------------------------------------------------------------- grouping into objects
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """One open object.
-
-    Parameters
-    ----------
-    prompt
-        As the model is asked.
-    share
-        Which of the user's prompts mean it, as the first group.
-    number
-        Of an object that was followed to this plane: which; else None.
-    """
+class ObjectPrompt:
+    """One uncommitted object on one plane."""
 
     prompt: Prompt
-    share: Prompts
+    """The prompt for the model."""
+    source: Prompts
+    """The user prompts that belong to this object, renumbered as group 0."""
     number: int | None = None
+    """Which of the propagated objects it corrects; None for other objects."""
 
 
-@dataclass
-class _Object:
-    """An object while its parts are gathered; `extent` is the box that holds its points."""
+def objects_on(
+    state: PromptState, plane: Plane, shape_yx: tuple[int, int]
+) -> tuple[ObjectPrompt, ...]:
+    """The uncommitted objects on `plane`.
 
-    extent: BoxCorners | None = None
-    box: BoxCorners | None = None
-    mask: Any = None
-    points: list[tuple[float, float]] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    share: Prompts = field(default_factory=Prompts)
-    number: int | None = None
-
-    def take(self, dots: list[tuple[float, float]], label: int, share: Prompts) -> None:
-        """Add points."""
-        self.points += dots
-        self.labels += [label] * len(dots)
-        self.share += share
-
-
-def wanted_on(asked: Asked, plane: Plane, shape_yx: tuple[int, int]) -> tuple[Wanted, ...]:
-    """The objects that are open on `plane`.
-
-    An object that is open again comes first. Each rectangle, ellipse, polygon and mask is an
-    object; points of the first group correct the one that holds them, the smallest if several do,
-    otherwise the nearest. Where there is none, points of the first group are one object. Every
-    further group is an object of its own. An object that was followed to this plane is one that
-    its points correct.
+    An edited object comes first. Each rectangle, ellipse, polygon and mask is an object; points of
+    group 0 correct the one that contains them, the smallest if several do, otherwise the nearest.
+    Where there is none, the points of group 0 are one object. Every further group is an object of
+    its own. Points correct an object that was propagated to this plane.
 
     Raises
     ------
     ValueError
         If something lies outside the image or an object has negative points only.
     """
-    objects = [each for each in _objects_on(asked, plane, shape_yx) if not _ends(each)]
+    objects = [each for each in _grouped(state, plane, shape_yx) if not _is_absent(each)]
     return tuple(
-        Wanted(_prompt(each, plane, shape_yx), each.share, each.number) for each in objects
+        ObjectPrompt(_prompt(each, plane, shape_yx), each.source, each.number) for each in objects
     )
 
 
-def ended_on(asked: Asked, plane: Plane, shape_yx: tuple[int, int]) -> tuple[Wanted, ...]:
-    """The objects that were followed to `plane`, but are not there, as their points say.
+def prompts_on(state: PromptState, plane: Plane, shape_yx: tuple[int, int]) -> tuple[Prompt, ...]:
+    """The model's prompts for the objects of `objects_on`."""
+    return tuple(each.prompt for each in objects_on(state, plane, shape_yx))
 
-    A negative point that says so lies in the middle of what was found, or not on it at all.
+
+def volume_prompts(state: PromptState, shape: tuple[int, ...]) -> tuple[ObjectPrompt, ...]:
+    """The uncommitted objects on all planes; `prompt.object` is the same along the stack.
+
+    The n-th object of a plane is the n-th of every other; so are groups of points. A plane with
+    only negative points marks the object as absent there. Clicks on a plane that was propagated to
+    correct the masks found there; those without a click are left out.
+
+    Raises
+    ------
+    ValueError
+        If something lies outside the image.
     """
-    found = []
-    for each in _objects_on(asked, plane, shape_yx):
-        if _ends(each):
-            prompt = Prompt(tuple(each.points), tuple(each.labels), plane=plane)
-            prompt.check_inside(shape_yx)
-            found.append(Wanted(prompt, each.share, each.number))
+    found: list[ObjectPrompt] = []
+    for plane in state.planes():
+        found += _volume_prompts_on(state.on(plane), plane, (shape[-2], shape[-1]))
     return tuple(found)
 
 
-def _objects_on(asked: Asked, plane: Plane, shape_yx: tuple[int, int]) -> list[_Object]:
-    here = asked.prompts.on(plane)
-    opened = asked.opened_on(plane)
-    objects = [_enclosed(each, shape_yx) for each in here.outlines if each.kind != "path"]
-    objects += [_given(mask, plane, shape_yx) for mask in here.masks]
-    kept = None
-    if opened is not None and opened.kept is not None:
-        kept = _Object(mask=opened.kept.on_plane(plane, shape_yx))
-        if objects:  # a box around the object that is open again
-            first = objects.pop(0)
-            kept.box, kept.share = first.box, first.share
-        objects.insert(0, kept)
-    if not objects:
-        objects = [_followed(each, shape_yx) for each in asked.on(plane).followed]
-    last = max((each.number or 0 for each in objects), default=0)
-    groups: dict[int, _Object] = {}
-    for dots, label, group, share in _dots(here):
-        if group == 0 and objects:
-            owner = kept or _owner(dots[len(dots) // 2], objects)
-        else:
-            owner = groups.setdefault(group, _Object(number=last + group if last else None))
-        owner.take(dots, label, share)
-    return objects + [groups[group] for group in sorted(groups)]
+def corrected_masks(
+    prompts: Prompts, before: PromptState, propagated: Mapping[Plane, tuple[PropagatedMask, ...]]
+) -> tuple[PropagatedMask, ...]:
+    """The propagated masks that `prompts` correct.
+
+    On each plane these are the masks that were there when its first prompt was made: later
+    propagations must not change what a click refers to.
+
+    Parameters
+    ----------
+    prompts
+        All prompts now.
+    before
+        The state before the last edit.
+    propagated
+        The masks found on each plane.
+    """
+    planes = PromptState(prompts).planes()
+    kept = [each for each in before.propagated if each.plane in planes]
+    for plane in planes:
+        if not before.on(plane):
+            kept += propagated.get(plane, ())
+    return tuple(kept)
 
 
-def prompts_of(asked: Asked, plane: Plane, shape_yx: tuple[int, int]) -> tuple[Prompt, ...]:
-    """What the model is asked for the objects that are open on `plane`; as `wanted_on`."""
-    return tuple(each.prompt for each in wanted_on(asked, plane, shape_yx))
-
-
-def mask_of(outline: Outline, shape_yx: tuple[int, int]) -> np.ndarray:
+def outline_mask(outline: Outline, shape_yx: tuple[int, int]) -> np.ndarray:
     """The pixels (Y, X) whose centres lie within a rectangle, an ellipse or a polygon."""
     from skimage.draw import polygon2mask
 
@@ -338,49 +293,105 @@ def mask_of(outline: Outline, shape_yx: tuple[int, int]) -> np.ndarray:
     return mask
 
 
-def along(vertices: np.ndarray) -> np.ndarray:
+def points_along(vertices: np.ndarray) -> np.ndarray:
     """Points (N, 2) at equal distances along a drawn line (M, 2), ends included."""
     lengths = np.r_[0.0, np.cumsum(np.linalg.norm(np.diff(vertices, axis=0), axis=1))]
-    count = int(np.clip(lengths[-1] / _APART + 1, 1, SCRIBBLE_POINTS))
+    count = int(np.clip(lengths[-1] / _SCRIBBLE_SPACING + 1, 1, SCRIBBLE_POINTS))
     if count == 1:
         return vertices[:1]
     at = np.linspace(0, lengths[-1], count)
     return np.stack([np.interp(at, lengths, column) for column in vertices.T], axis=1)
 
 
-def _enclosed(outline: Outline, shape_yx: tuple[int, int]) -> _Object:
-    box = box_of_corners([vertex[-2:] for vertex in outline.vertices], shape_yx)
-    share = Prompts(outlines=(outline,))
-    if outline.kind == "rectangle" and _is_upright(outline):
-        return _Object(box, box, share=share)
-    mask = mask_of(outline, shape_yx)
-    return _Object(box, box, mask if mask.any() else None, share=share)
+@dataclass
+class _Object:
+    """An object whose prompts are being collected; `extent` is the box that claims points."""
+
+    extent: BoxCorners | None = None
+    box: BoxCorners | None = None
+    mask: Any = None
+    points: list[tuple[float, float]] = field(default_factory=list)
+    labels: list[int] = field(default_factory=list)
+    source: Prompts = field(default_factory=Prompts)
+    number: int | None = None
+
+    def add(self, dots: list[tuple[float, float]], label: int, source: Prompts) -> None:
+        self.points += dots
+        self.labels += [label] * len(dots)
+        self.source += source
 
 
-def _is_upright(outline: Outline) -> bool:
-    """Whether the sides of a rectangle lie along the axes."""
-    sides = np.diff([vertex[-2:] for vertex in outline.vertices], axis=0)
-    return bool(np.isclose(sides, 0, atol=1e-3).any(axis=1).all())
+def _grouped(state: PromptState, plane: Plane, shape_yx: tuple[int, int]) -> list[_Object]:
+    here = state.prompts.on(plane)
+    edited = state.edited_on(plane)
+    objects = [_enclosed(each, shape_yx) for each in here.outlines if each.kind != "path"]
+    objects += [_given(mask, plane, shape_yx) for mask in here.masks]
+    kept = None
+    if edited is not None and edited.kept is not None:
+        kept = _Object(mask=edited.kept.on_plane(plane, shape_yx))
+        if objects:  # a box drawn around the edited object
+            first = objects.pop(0)
+            kept.box, kept.source = first.box, first.source
+        objects.insert(0, kept)
+    if not objects:
+        objects = [_propagated(each, shape_yx) for each in state.on(plane).propagated]
+    last = max((each.number or 0 for each in objects), default=0)
+    groups: dict[int, _Object] = {}
+    for dots, label, group, source in _dots(here):
+        if group == 0 and objects:
+            owner = kept or _owner(dots[len(dots) // 2], objects)
+        else:
+            owner = groups.setdefault(group, _Object(number=last + group if last else None))
+        owner.add(dots, label, source)
+    return objects + [groups[group] for group in sorted(groups)]
 
 
-def _given(mask: ObjectMask, plane: Plane, shape_yx: tuple[int, int]) -> _Object:
-    """A mask with its deepest pixel: measured, the model refines it better than with its box."""
-    (y0, x0), (height, width) = mask.corner[-2:], mask.shape[-2:]
-    extent = float(y0), float(x0), float(y0 + height), float(x0 + width)
-    y, x = interior_point(mask.mask.reshape(height, width))
-    given = _Object(extent, mask=mask.on_plane(plane, shape_yx), share=Prompts(masks=(mask,)))
-    given.take([(y0 + y, x0 + x)], 1, Prompts())
-    return given
+def _volume_prompts_on(
+    state: PromptState, plane: Plane, shape_yx: tuple[int, int]
+) -> list[ObjectPrompt]:
+    here = state.prompts.on(plane)
+    enclosed = any(outline.kind != "path" for outline in here.outlines) or here.masks
+    if enclosed or state.propagated or state.edited_on(plane) is not None:
+        objects = [*objects_on(state, plane, shape_yx), *_absent_on(state, plane, shape_yx)]
+        return [
+            ObjectPrompt(replace(each.prompt, object=each.number or number), each.source)
+            for number, each in enumerate(objects, start=1)
+            if each.source or each.number is None
+        ]
+    marks = [*zip(here.labels, here.groups, strict=True)]
+    marks += [(each.label, each.group) for each in here.outlines if each.kind == "path"]
+    found = []
+    for group in sorted({group for _, group in marks}):
+        source = _group_prompts(here, group)
+        if any(label for label, other in marks if other == group):
+            [one] = objects_on(PromptState(source), plane, shape_yx)
+            prompt = replace(one.prompt, object=group + 1)
+        else:
+            points = [(point[-2], point[-1]) for point in source.points]
+            points += [(v[-2], v[-1]) for path in source.outlines for v in path.vertices]
+            prompt = Prompt(tuple(points), (0,) * len(points), object=group + 1, plane=plane)
+            prompt.check_inside(shape_yx)
+        found.append(ObjectPrompt(prompt, source))
+    return found
 
 
-def _followed(followed: Followed, shape_yx: tuple[int, int]) -> _Object:
-    (y0, x0), (height, width) = followed.mask.corner, followed.mask.shape
-    extent = float(y0), float(x0), float(y0 + height), float(x0 + width)
-    return _Object(extent, mask=followed.mask.on_plane((), shape_yx), number=followed.number)
+def _absent_on(state: PromptState, plane: Plane, shape_yx: tuple[int, int]) -> list[ObjectPrompt]:
+    """Propagated objects that the user's points mark as absent from `plane`."""
+    found = []
+    for each in _grouped(state, plane, shape_yx):
+        if _is_absent(each):
+            prompt = Prompt(tuple(each.points), tuple(each.labels), plane=plane)
+            prompt.check_inside(shape_yx)
+            found.append(ObjectPrompt(prompt, each.source, each.number))
+    return found
 
 
-def _ends(each: _Object) -> bool:
-    """Whether points on an object that was followed say that it is not there."""
+def _is_absent(each: _Object) -> bool:
+    """Whether the points on a propagated object mark it as absent.
+
+    All are negative, and each lies in the middle of the mask or outside it: a negative point near
+    the outline corrects the outline instead.
+    """
     if each.number is None or each.mask is None or not each.points or any(each.labels):
         return False
     depth = distance_transform_edt(np.pad(each.mask, 1))[1:-1, 1:-1]
@@ -389,22 +400,71 @@ def _ends(each: _Object) -> bool:
     return not any(0 < here < MIN_CLICK_CENTRALITY * depth.max() for here in inside)
 
 
+def _group_prompts(prompts: Prompts, group: int) -> Prompts:
+    """The points and scribbles of one group, renumbered as group 0."""
+    kept = [number for number, other in enumerate(prompts.groups) if other == group]
+    return Prompts(
+        points=tuple(prompts.points[number] for number in kept),
+        labels=tuple(prompts.labels[number] for number in kept),
+        outlines=tuple(replace(each, group=0) for each in prompts.outlines if each.group == group),
+    )
+
+
+def _enclosed(outline: Outline, shape_yx: tuple[int, int]) -> _Object:
+    box = box_of_corners([vertex[-2:] for vertex in outline.vertices], shape_yx)
+    source = Prompts(outlines=(outline,))
+    if outline.kind == "rectangle" and _is_upright(outline):
+        return _Object(box, box, source=source)
+    mask = outline_mask(outline, shape_yx)
+    return _Object(box, box, mask if mask.any() else None, source=source)
+
+
+def _is_upright(outline: Outline) -> bool:
+    """Whether the sides of a rectangle are parallel to the axes."""
+    sides = np.diff([vertex[-2:] for vertex in outline.vertices], axis=0)
+    return bool(np.isclose(sides, 0, atol=1e-3).any(axis=1).all())
+
+
+def _given(mask: ObjectMask, plane: Plane, shape_yx: tuple[int, int]) -> _Object:
+    """An object given as a mask, with a positive point at its deepest pixel.
+
+    Measured: the model refines a mask better with that point than with the mask's box.
+    """
+    y, x = interior_point(mask.mask.reshape(mask.shape[-2:]))
+    y0, x0 = mask.corner[-2:]
+    whole = mask.on_plane(plane, shape_yx)
+    given = _Object(_extent(mask), mask=whole, source=Prompts(masks=(mask,)))
+    given.add([(y0 + y, x0 + x)], 1, Prompts())
+    return given
+
+
+def _propagated(each: PropagatedMask, shape_yx: tuple[int, int]) -> _Object:
+    return _Object(_extent(each.mask), mask=each.mask.on_plane((), shape_yx), number=each.number)
+
+
+def _extent(mask: ObjectMask) -> BoxCorners:
+    (y0, x0), (height, width) = mask.corner[-2:], mask.shape[-2:]
+    return float(y0), float(x0), float(y0 + height), float(x0 + width)
+
+
 def _dots(prompts: Prompts) -> list[tuple[list[tuple[float, float]], int, int, Prompts]]:
-    """Positions, label, group and origin of scribbles, then of the clicks."""
+    """Positions, label, group and source of the scribbles, then of the points."""
     found = []
     for outline in prompts.outlines:
         if outline.kind == "path":
             line = np.array([vertex[-2:] for vertex in outline.vertices], dtype=float)
-            dots = [(float(y), float(x)) for y, x in along(line)]
-            share = Prompts(outlines=(replace(outline, group=0),))
-            found.append((dots, outline.label, outline.group, share))
+            dots = [(float(y), float(x)) for y, x in points_along(line)]
+            source = Prompts(outlines=(replace(outline, group=0),))
+            found.append((dots, outline.label, outline.group, source))
     for point, label, group in zip(prompts.points, prompts.labels, prompts.groups, strict=True):
-        share = Prompts(points=(point,), labels=(label,))
-        found.append(([(point[-2], point[-1])], label, group, share))
+        source = Prompts(points=(point,), labels=(label,))
+        found.append(([(point[-2], point[-1])], label, group, source))
     return found
 
 
 def _owner(point: tuple[float, float], objects: list[_Object]) -> _Object:
+    """The object nearest to a point, the smallest of those that contain it."""
+
     def order(each: _Object) -> tuple[float, float]:
         assert each.extent is not None
         y0, x0, y1, x1 = each.extent
@@ -417,7 +477,7 @@ def _owner(point: tuple[float, float], objects: list[_Object]) -> _Object:
 
 def _prompt(each: _Object, plane: Plane, shape_yx: tuple[int, int]) -> Prompt:
     if each.box is None and each.mask is None and not any(each.labels):
-        raise ValueError("There are only negative points: click on the object first (T flips).")
+        raise ValueError(ONLY_NEGATIVE)
     prompt = Prompt(
         points=tuple(each.points),
         labels=tuple(each.labels),
@@ -427,110 +487,3 @@ def _prompt(each: _Object, plane: Plane, shape_yx: tuple[int, int]) -> Prompt:
     )
     prompt.check_inside(shape_yx)
     return prompt
-
-
-# What prompts on several planes mean: objects that go through a stack. Plain values.
-
-
-@dataclass(frozen=True)
-class Through:
-    """One object on one plane.
-
-    Parameters
-    ----------
-    prompt
-        As it is asked; its `object` is the same on all planes.
-    share
-        Which of the user's prompts mean it.
-    """
-
-    prompt: Prompt
-    share: Prompts
-
-
-def through(asked: Asked, shape: tuple[int, ...]) -> list[Through]:
-    """All objects that are open, on all planes.
-
-    The n-th object of a plane is the n-th of every other; so are groups of points. Negative points
-    alone on a plane say that the object is not there. Clicks where it was found before correct
-    what was found, and an object that nobody clicked on there is not asked for.
-
-    Raises
-    ------
-    ValueError
-        If something lies outside the image.
-    """
-    found = []
-    for plane in planes_of(asked):
-        found += _on(asked.on(plane), plane, (shape[-2], shape[-1]))
-    return found
-
-
-def corrected_by(
-    prompts: Prompts, before: Asked, found: Mapping[Plane, tuple[Followed, ...]]
-) -> tuple[Followed, ...]:
-    """What prompts correct: on each plane what was found there when the first of them was made.
-
-    Parameters
-    ----------
-    prompts
-        All that is asked for now.
-    before
-        What was open a moment ago.
-    found
-        What was found on each plane.
-    """
-    planes = planes_of(Asked(prompts))
-    kept = [each for each in before.followed if each.plane in planes]
-    for plane in planes:
-        if not before.on(plane):
-            kept += found.get(plane, ())
-    return tuple(kept)
-
-
-def planes_of(asked: Asked) -> list[Plane]:
-    """The planes on which something is open, in order."""
-    prompts = asked.prompts
-    planes = {plane_of(point) for point in prompts.points}
-    planes |= {plane_of(outline.vertices[0]) for outline in prompts.outlines}
-    planes |= {tuple(mask.corner[:-2]) for mask in prompts.masks}
-    planes |= {opened.plane for opened in asked.opened}
-    return sorted(planes)
-
-
-def _on(asked: Asked, plane: Plane, shape_yx: tuple[int, int]) -> list[Through]:
-    here = asked.prompts.on(plane)
-    enclosed = any(outline.kind != "path" for outline in here.outlines) or here.masks
-    if enclosed or asked.followed or asked.opened_on(plane) is not None:
-        wanted = [*wanted_on(asked, plane, shape_yx), *ended_on(asked, plane, shape_yx)]
-        return [
-            Through(replace(each.prompt, object=each.number or number), each.share)
-            for number, each in enumerate(wanted, start=1)
-            if each.share or each.number is None
-        ]
-    marks = [*zip(here.labels, here.groups, strict=True)]
-    marks += [(each.label, each.group) for each in here.outlines if each.kind == "path"]
-    groups = sorted({group for _, group in marks})
-    found = []
-    for group in groups:
-        share = _of_group(here, group)
-        if any(label for label, other in marks if other == group):
-            [one] = wanted_on(Asked(share), plane, shape_yx)
-            prompt = replace(one.prompt, object=group + 1)
-        else:
-            points = [(point[-2], point[-1]) for point in share.points]
-            points += [(v[-2], v[-1]) for path in share.outlines for v in path.vertices]
-            prompt = Prompt(tuple(points), (0,) * len(points), object=group + 1, plane=plane)
-            prompt.check_inside(shape_yx)
-        found.append(Through(prompt, share))
-    return found
-
-
-def _of_group(prompts: Prompts, group: int) -> Prompts:
-    """The points and scribbles of one group, as the first group."""
-    kept = [number for number, other in enumerate(prompts.groups) if other == group]
-    return Prompts(
-        points=tuple(prompts.points[number] for number in kept),
-        labels=tuple(prompts.labels[number] for number in kept),
-        outlines=tuple(replace(each, group=0) for each in prompts.outlines if each.group == group),
-    )

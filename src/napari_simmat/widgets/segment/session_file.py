@@ -1,4 +1,9 @@
-"""What the user did as plain JSON values and back. No Qt, no napari; no class but those listed."""
+"""The session file: every command on one image as a line of JSON.
+
+The first line describes the image, each further line one command. A line is appended as a command
+is done, so a crash costs at most the last one. Labels are stored, not predicted again: the same
+file gives the same labels, whichever model is installed. No Qt, no napari.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,33 +31,79 @@ from napari_simmat.engine.prompts import Prompt
 from napari_simmat.io.files import sessions_folder
 from napari_simmat.progress import Job, Progress, finish
 from napari_simmat.widgets.layer_data import ImageValue
-from napari_simmat.widgets.segment.history import Edit, Entry, Made, Operation, Operations, Register
-from napari_simmat.widgets.segment.prompt_state import Asked, Followed, Opened, Outline, Prompts
+from napari_simmat.widgets.segment.history import (
+    Command,
+    LayerEdit,
+    ObjectEntry,
+    ObjectRegister,
+    Provenance,
+    UndoStack,
+)
+from napari_simmat.widgets.segment.prompt_state import (
+    EditedObject,
+    Outline,
+    Prompts,
+    PromptState,
+    PropagatedMask,
+)
 
-_TAGS = {"ObjectMask": "Footprint", "LabelEdit": "Patch"}  # class -> its tag in session files
-_CLASSES: dict[str, type[Any]] = {
-    _TAGS.get(each.__name__, each.__name__): each
-    for each in (
-        *(Asked, Followed, Opened, Outline, Prompts),
-        *(Edit, Entry, Made, Operation, ObjectMask, LabelEdit),
-    )
+FORMAT, VERSION = "napari-simmat session", 2
+KEPT_DAYS = 30
+"""Files that were not restored are deleted after this time."""
+_MOST_BYTES = 1 << 30
+_MOST_VOXELS = 1 << 31
+_SAMPLE = 1 << 16
+"""Number of values that identify an image."""
+_FOREIGN = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
+"""What reading a foreign line can raise."""
+
+WRITTEN_LATER = "It was written by a later version: update napari-simmat."
+TOO_LARGE = "Its image is larger than fits into memory."
+NO_SESSION = "It is not a session of napari-simmat."
+
+
+# ------------------------------------------------------------------------ JSON values
+
+# On-disk names of the classes and of the fields that are called otherwise in the code. Files in
+# users' folders have them, so they never change.
+_TAGS: dict[str, type[Any]] = {
+    "Asked": PromptState,
+    "Followed": PropagatedMask,
+    "Opened": EditedObject,
+    "Outline": Outline,
+    "Prompts": Prompts,
+    "Edit": LayerEdit,
+    "Entry": ObjectEntry,
+    "Made": Provenance,
+    "Operation": Command,
+    "Footprint": ObjectMask,
+    "Patch": LabelEdit,
+}
+_TAG_OF = {kind: tag for tag, kind in _TAGS.items()}
+_FIELDS: dict[type[Any], dict[str, str]] = {
+    PromptState: {"edited": "opened", "propagated": "followed"},
+    ObjectEntry: {"provenance": "made"},
 }
 _KIND = "is"
-_MOST_UNPACKED = 1 << 30
 _DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
 
-def to_plain(value: Any) -> Any:
-    """A value of the list of operations as JSON can hold it."""
+def to_json(value: Any) -> Any:
+    """A value of the undo history as JSON values."""
     if isinstance(value, Prompt):
         return {_KIND: "Prompt", **prompt_to_dict(value)}
     if is_dataclass(value):
-        values = {each.name: to_plain(getattr(value, each.name)) for each in fields(value)}
-        return {_KIND: _TAGS.get(type(value).__name__, type(value).__name__), **values}
+        kind = type(value)
+        names = _FIELDS.get(kind, {})
+        values = {
+            names.get(each.name, each.name): to_json(getattr(value, each.name))
+            for each in fields(value)
+        }
+        return {_KIND: _TAG_OF[kind], **values}
     if isinstance(value, Mapping):
-        return {_KIND: "map", "items": [[to_plain(k), to_plain(v)] for k, v in value.items()]}
+        return {_KIND: "map", "items": [[to_json(k), to_json(v)] for k, v in value.items()]}
     if isinstance(value, (tuple, list)):
-        return [to_plain(each) for each in value]
+        return [to_json(each) for each in value]
     if isinstance(value, bytes):
         return {_KIND: "bytes", "zip": _packed(value)}
     if isinstance(value, np.ndarray):
@@ -63,31 +114,33 @@ def to_plain(value: Any) -> Any:
     return {_KIND: "nan"} if isinstance(value, float) and math.isnan(value) else value
 
 
-def from_plain(value: Any) -> Any:
-    """Read what `to_plain` gave.
+def from_json(value: Any) -> Any:
+    """Read what `to_json` returned.
 
     Raises
     ------
     ValueError, KeyError, TypeError
-        If it is something else.
+        If it is something else. No class is created but those listed.
     """
     if isinstance(value, list):
-        return tuple(from_plain(each) for each in value)
+        return tuple(from_json(each) for each in value)
     if not isinstance(value, dict):
         return value
     values = dict(value)
-    kind = values.pop(_KIND)
-    if kind == "nan":
+    tag = values.pop(_KIND)
+    if tag == "nan":
         return math.nan
-    if kind == "map":
-        return {from_plain(k): from_plain(v) for k, v in values["items"]}
-    if kind == "bytes":
+    if tag == "map":
+        return {from_json(k): from_json(v) for k, v in values["items"]}
+    if tag == "bytes":
         return _unpacked(values["zip"])
-    if kind == "array":
+    if tag == "array":
         return _array(values)
-    if kind == "Prompt":
+    if tag == "Prompt":
         return prompt_from_dict(values)
-    return _CLASSES[kind](**{name: from_plain(each) for name, each in values.items()})
+    kind = _TAGS[tag]
+    names = {on_disk: name for name, on_disk in _FIELDS.get(kind, {}).items()}
+    return kind(**{names.get(name, name): from_json(each) for name, each in values.items()})
 
 
 def _array(values: dict[str, Any]) -> np.ndarray:
@@ -102,9 +155,10 @@ def _packed(data: bytes) -> str:
 
 
 def _unpacked(text: str) -> bytes:
+    # A small file can unpack to any size, so the size is limited while unpacking.
     unpacking = zlib.decompressobj()
     try:
-        data = unpacking.decompress(base64.b64decode(text), _MOST_UNPACKED)
+        data = unpacking.decompress(base64.b64decode(text), _MOST_BYTES)
     except zlib.error as error:
         raise ValueError(f"Packed values are damaged ({error}).") from None
     if not unpacking.eof:
@@ -112,53 +166,7 @@ def _unpacked(text: str) -> bytes:
     return data
 
 
-# All that was done to one image, line by line in a file: what a crash leaves can be done again.
-
-
-FORMAT, VERSION = "napari-simmat session", 2
-_MOST_BYTES = 1 << 30
-_MOST_VOXELS = 1 << 31
-_FOREIGN = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
-"""What reading a line of something else ends in."""
-
-
-@dataclass
-class Replayed:
-    """What is there after all lines.
-
-    Parameters
-    ----------
-    header
-        The first line: image, model, settings.
-    labels
-        (..., Y, X) of each labels layer, by its key; the one written to last comes last. They are
-        int32, and wider where a layer of the user's held larger numbers.
-    entries
-        What is known about the objects of each.
-    operations
-        The list, to undo and redo.
-    views
-        What is open in each view, by its order.
-    saved
-        Whether all of it lies in saved files.
-    """
-
-    header: dict[str, Any]
-    labels: dict[str, np.ndarray] = field(default_factory=dict)
-    entries: dict[str, dict[int, Entry]] = field(default_factory=dict)
-    operations: Operations = field(default_factory=Operations)
-    views: dict[AxisOrder, Asked] = field(default_factory=dict)
-    saved: bool = False
-
-    @property
-    def asked(self) -> Asked:
-        """What is open in the usual view."""
-        return self.views.get((), Asked())
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of the image without channels."""
-        return tuple(int(size) for size in self.header["shape"])
+# ----------------------------------------------------------------------- lines
 
 
 def header_of(image: str, shape: Iterable[int], model: str, channels: Iterable[str]) -> str:
@@ -167,11 +175,11 @@ def header_of(image: str, shape: Iterable[int], model: str, channels: Iterable[s
     Parameters
     ----------
     image
-        Tells images apart by their content.
+        Identifies the image by its content.
     shape
         (..., Y, X) without channels.
     model, channels
-        What was in use at first, for whoever reads the file.
+        What was in use at first, for human readers.
     """
     values = {
         "format": FORMAT,
@@ -185,137 +193,19 @@ def header_of(image: str, shape: Iterable[int], model: str, channels: Iterable[s
 
 
 def line_of(what: str, value: Any = None) -> str:
-    """One line: ``do`` an operation, ``undo``, ``redo``, ``begin`` a layer, ``forget`` one, ...
+    """One line: ``do`` a command, ``undo``, ``redo``, ``begin`` a layer, ``forget`` one, ...
 
-    ``anew`` says that a layer has got another array, and which of its objects are still known.
+    ``anew`` says that a layer's array was replaced, and which of its objects are still known.
     """
-    return json.dumps({"what": what, "value": to_plain(value)}) + "\n"
+    return json.dumps({"what": what, "value": to_json(value)}) + "\n"
 
 
-def replayed(path: Path) -> Replayed:
-    """Do again what a file says, as `replaying`."""
-    return finish(replaying(path))
+def begin_lines_job(key: str, labels: Any, region: VoxelBox) -> Job[list[str]]:
+    """The lines with a layer's content, one for each plane that is not empty.
 
-
-def replaying(path: Path) -> Job[Replayed]:
-    """Do again what a file says.
-
-    Parameters
-    ----------
-    path
-        Of the window's own folder, or ``STEM_session.jsonl`` beside saved labels.
-
-    Raises
-    ------
-    ValueError
-        If it is no such file; one sentence says why. A last line that was cut off is left out.
-    """
-    size = path.stat().st_size
-    if size > _MOST_BYTES:
-        raise ValueError(f"{path.name} is no session: it is larger than any. Choose another file.")
-    with path.open("rb") as file:
-        try:
-            state = Replayed(_header(file.readline()))
-        except _FOREIGN as error:
-            raise ValueError(f"{path.name} cannot be read as a session. {error}") from None
-        for number, line in enumerate(file, start=2):
-            if not line.endswith(b"\n"):
-                break  # cut off
-            yield Progress(file.tell() >> 10, 1 + (size >> 10), f"step {number - 1}")
-            try:
-                each = json.loads(line)
-                _take(state, each["what"], from_plain(each["value"]))
-            except _FOREIGN as error:
-                raise ValueError(f"{path.name}, line {number}, cannot be read: {error}.") from None
-    return state
-
-
-def _header(line: bytes) -> dict[str, Any]:
-    values = json.loads(line)
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise ValueError("It is not a session of napari-simmat.")
-    if not values["format_version"] <= VERSION:
-        raise ValueError("It was written by a later version: update napari-simmat.")
-    if not 0 < np.prod([float(size) for size in values["shape"]]) <= _MOST_VOXELS:
-        raise ValueError("Its image is larger than fits into memory.")
-    return values
-
-
-def _take(state: Replayed, what: str, value: Any) -> None:
-    """Take up one line."""
-    state.saved = what == "saved"
-    if what == "begin":
-        key, patch = value
-        if patch is not None:
-            labels = _labels(state, key, (patch,))
-            labels[patch.footprint.region][patch.footprint.mask] = patch.after
-    elif what == "anew":
-        key, known = value
-        _labels(state, key)[...] = 0  # lines that begin it follow
-        entries = state.entries.get(key, {})
-        state.entries[key] = {label: entries[label] for label in known if label in entries}
-    elif what == "do":
-        state.operations.add(value)
-        _play(state, value, back=False)
-    elif what == "undo" and (operation := state.operations.undo()) is not None:
-        _play(state, operation, back=True)
-    elif what == "redo" and (operation := state.operations.redo()) is not None:
-        _play(state, operation, back=False)
-    elif what == "drop" and (operation := state.operations.drop_last()) is not None:
-        _open(state, operation.before)
-    elif what == "forget":
-        state.operations.forget_layer(value)
-        state.labels.pop(value, None)
-        state.entries.pop(value, None)
-
-
-def _play(state: Replayed, operation: Operation, *, back: bool) -> None:
-    _open(state, operation.before if back else operation.after)
-    edit = operation.edit
-    if edit is None:
-        return
-    labels = _labels(state, edit.layer, edit.patches)
-    for patch in reversed(edit.patches) if back else edit.patches:
-        (patch.revert if back else patch.apply)(labels)
-    register = Register()
-    register.entries = state.entries.setdefault(edit.layer, {})
-    register.note(edit, back=back)
-
-
-def _open(state: Replayed, asked: Asked) -> None:
-    state.views[asked.order] = asked
-
-
-def _labels(state: Replayed, key: str, patches: Sequence[LabelEdit] = ()) -> np.ndarray:
-    """The labels of a layer, of a type that can hold what `patches` write into them."""
-    labels = state.labels.pop(key, None)
-    labels = np.zeros(state.shape, np.int32) if labels is None else labels
-    values = [np.asarray(each) for patch in patches for each in (patch.before, patch.after)]
-    if any(each.max() > np.iinfo(labels.dtype).max for each in values):
-        unsigned = any(each.dtype == np.uint64 for each in values)
-        labels = labels.astype(np.uint64 if unsigned else np.int64)
-    state.labels[key] = labels
-    return labels
-
-
-def moved_to(operations: Operations, keys: dict[str, str]) -> Operations:
-    """The list with other keys for its layers."""
-    return operations.mapped(
-        lambda each: (
-            each
-            if each.edit is None or each.edit.layer not in keys
-            else replace(each, edit=replace(each.edit, layer=keys[each.edit.layer]))
-        )
-    )
-
-
-def beginning(key: str, labels: Any, region: VoxelBox) -> Job[list[str]]:
-    """The lines that say what a layer holds, one for each plane that is not empty.
-
-    They may be made in another thread while the layer is edited. A pixel is then noted as it was
-    before or after any of the edits that are noted behind these lines; since an edit changes only
-    pixels that are as it met them, doing all edits ends in the same labels, and undoing them all
-    in those that were there at first, whichever it was.
+    The snapshot may race with edits logged after it. That is safe: an edit only changes pixels
+    that still hold its "before" value, so replaying (or undoing) all logged edits gives the same
+    labels whichever state the snapshot caught.
 
     Parameters
     ----------
@@ -331,75 +221,225 @@ def beginning(key: str, labels: Any, region: VoxelBox) -> Job[list[str]]:
     counts = [end - start for start, end in zip(low[:-2], high[:-2], strict=True)]
     rows = tuple(slice(*ends) for ends in zip(low[-2:], high[-2:], strict=True))
     for at in np.ndindex(*counts):
-        yield Progress(len(lines), int(np.prod(counts)), "noting what a layer holds")
+        yield Progress(len(lines), int(np.prod(counts)), "logging the layer's content")
         plane = tuple(start + index for start, index in zip(low[:-2], at, strict=True))
         values = np.array(labels[(*plane, *rows)])
-        lead = (1,) * len(plane)
-        patch = LabelEdit.between(
-            np.zeros_like(values).reshape(lead + values.shape),
-            values.reshape(lead + values.shape),
-            (*plane, *low[-2:]),
-        )
+        values = values.reshape((1,) * len(plane) + values.shape)
+        patch = LabelEdit.between(np.zeros_like(values), values, (*plane, *low[-2:]))
         if patch is not None:
             lines.append(line_of("begin", (key, patch)))
     return lines
 
 
-# The files in which work is noted, one for each image that is worked on: no Qt, no napari.
+# ----------------------------------------------------------------------- replay
 
 
-KEPT_DAYS = 30
-"""After so many days what was not restored is deleted."""
-_SAMPLE = 1 << 16
-"""Values of an image by which it is told from others."""
+@dataclass
+class Replayed:
+    """The state after all lines of a file."""
+
+    header: dict[str, Any]
+    """The first line: image, model, channels."""
+    labels: dict[str, np.ndarray] = field(default_factory=dict)
+    """(..., Y, X) of each labels layer by its key; the layer written to last comes last. int32, or
+    wider if a layer held larger numbers.
+    """
+    entries: dict[str, dict[int, ObjectEntry]] = field(default_factory=dict)
+    """The entries of the objects of each layer."""
+    history: UndoStack = field(default_factory=UndoStack)
+    """The commands, to undo and redo."""
+    views: dict[AxisOrder, PromptState] = field(default_factory=dict)
+    """The uncommitted prompts of each view, by its order."""
+    saved: bool = False
+    """Whether everything is in saved files."""
+
+    @property
+    def prompt_state(self) -> PromptState:
+        """The uncommitted prompts of the usual view."""
+        return self.views.get((), PromptState())
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(..., Y, X) of the image without channels."""
+        return tuple(int(size) for size in self.header["shape"])
 
 
-@dataclass(eq=False)
-class Book:
-    """The file of one image's work.
+def replayed(path: Path) -> Replayed:
+    """Replay a session file; see `replay_job`."""
+    return finish(replay_job(path))
+
+
+def replay_job(path: Path) -> Job[Replayed]:
+    """Replay a session file.
 
     Parameters
     ----------
-    path, lock
-        The file, and what shows to other windows that it is in use.
-    begun
-        Keys of the labels layers whose first state is in the file.
-    aliases
-        For a layer that was restored, the key it has in the file.
-    noted
-        How many lines it was given.
-    broken
-        Whether a line could not be written: none is after it, since it would follow a gap.
+    path
+        A file of the window's own folder, or ``STEM_session.jsonl`` beside saved labels.
+
+    Raises
+    ------
+    ValueError
+        If it is no such file; one sentence says why. A last line that was cut off is ignored.
+    """
+    size = path.stat().st_size
+    if size > _MOST_BYTES:
+        raise ValueError(f"{path.name} is no session: it is larger than any. Choose another file.")
+    with path.open("rb") as file:
+        try:
+            state = Replayed(_header(file.readline()))
+        except _FOREIGN as error:
+            raise ValueError(f"{path.name} cannot be read as a session. {error}") from None
+        for number, line in enumerate(file, start=2):
+            if not line.endswith(b"\n"):
+                break  # cut off
+            yield Progress(file.tell() >> 10, 1 + (size >> 10), f"step {number - 1}")
+            try:
+                each = json.loads(line)
+                _replay_line(state, each["what"], from_json(each["value"]))
+            except _FOREIGN as error:
+                raise ValueError(f"{path.name}, line {number}, cannot be read: {error}.") from None
+    return state
+
+
+def _header(line: bytes) -> dict[str, Any]:
+    values = json.loads(line)
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise ValueError(NO_SESSION)
+    if not values["format_version"] <= VERSION:
+        raise ValueError(WRITTEN_LATER)
+    if not 0 < np.prod([float(size) for size in values["shape"]]) <= _MOST_VOXELS:
+        raise ValueError(TOO_LARGE)
+    return values
+
+
+def _replay_line(state: Replayed, what: str, value: Any) -> None:
+    state.saved = what == "saved"
+    if what == "begin":
+        key, patch = value
+        if patch is not None:
+            labels = _labels(state, key, (patch,))
+            labels[patch.footprint.region][patch.footprint.mask] = patch.after
+    elif what == "anew":
+        key, known = value
+        _labels(state, key)[...] = 0  # lines with its new content follow
+        entries = state.entries.get(key, {})
+        state.entries[key] = {label: entries[label] for label in known if label in entries}
+    elif what == "do":
+        state.history.add(value)
+        _apply(state, value, back=False)
+    elif what == "undo" and (command := state.history.undo()) is not None:
+        _apply(state, command, back=True)
+    elif what == "redo" and (command := state.history.redo()) is not None:
+        _apply(state, command, back=False)
+    elif what == "drop" and (command := state.history.drop_last()) is not None:
+        state.views[command.before.order] = command.before
+    elif what == "forget":
+        state.history.forget_layer(value)
+        state.labels.pop(value, None)
+        state.entries.pop(value, None)
+
+
+def _apply(state: Replayed, command: Command, *, back: bool) -> None:
+    prompts = command.before if back else command.after
+    state.views[prompts.order] = prompts
+    edit = command.edit
+    if edit is None:
+        return
+    labels = _labels(state, edit.layer, edit.patches)
+    for patch in reversed(edit.patches) if back else edit.patches:
+        (patch.revert if back else patch.apply)(labels)
+    register = ObjectRegister()
+    register.entries = state.entries.setdefault(edit.layer, {})
+    register.apply(edit, back=back)
+
+
+def _labels(state: Replayed, key: str, patches: Sequence[LabelEdit] = ()) -> np.ndarray:
+    """The labels of a layer, of a type that can hold what `patches` write."""
+    labels = state.labels.pop(key, None)
+    labels = np.zeros(state.shape, np.int32) if labels is None else labels
+    values = [np.asarray(each) for patch in patches for each in (patch.before, patch.after)]
+    if any(each.max() > np.iinfo(labels.dtype).max for each in values):
+        unsigned = any(each.dtype == np.uint64 for each in values)
+        labels = labels.astype(np.uint64 if unsigned else np.int64)
+    state.labels[key] = labels
+    return labels
+
+
+# ----------------------------------------------------------------------- the file
+
+
+@dataclass(eq=False)
+class AutosaveFile:
+    """The session file that is being written for one image.
+
+    Its jobs run in the thread of `Autosave`, in the order in which the commands were done.
     """
 
     path: Path
     lock: FileLock
+    """The file, and the lock that shows other windows that it is in use."""
     begun: set[str] = field(default_factory=set)
+    """Keys of the labels layers whose first state is in the file."""
     aliases: dict[str, str] = field(default_factory=dict)
-    noted: int = 0
+    """For a restored layer, its key in the file."""
+    lines: int = 0
+    """Number of lines that were submitted."""
     broken: bool = False
+    """Whether a line could not be written. None is written after it: it would follow a gap."""
 
-    def known(self, layer: str) -> str:
+    def key_of(self, layer: str) -> str:
         """The key that a layer has in the file."""
         return self.aliases.get(layer, layer)
 
-    def create(self, header: str) -> None:
-        """Write the first line; as `append`."""
+    def create_job(self, header: str) -> Job[None]:
+        """Write the first line; see `append`."""
+        yield Progress(0, 1, "logging")
         self._write(header, "x")
 
+    def append_job(self, what: str, value: Any = None) -> Job[None]:
+        """Append one line."""
+        yield Progress(0, 1, "logging")
+        self.append(line_of(what, value))
+
+    def append_layer_job(self, key: str, labels: Any, region: VoxelBox) -> Job[None]:
+        """Append what a layer holds within a region; it may be edited meanwhile."""
+        lines = yield from begin_lines_job(key, labels, region)
+        self.append("".join(lines))
+
+    def read_job(self, text: Future[str]) -> Job[None]:
+        """Set `text` to the content; empty if it cannot be read, or the job is cancelled."""
+        try:
+            yield Progress(0, 1, "reading the log")
+            text.set_result("" if self.broken else self.path.read_text(encoding="utf-8"))
+        except OSError:
+            text.set_result("")
+        finally:
+            if not text.done():
+                text.set_result("")
+
+    def mark_saved_job(self) -> Job[None]:
+        """Do not offer the file again: everything is in the user's files."""
+        yield Progress(0, 1, "logging that everything is saved")
+        if self.broken:
+            self.path.unlink(missing_ok=True)
+        else:
+            self.append(line_of("saved"))
+
     def append(self, text: str) -> None:
-        """Write at the end, unless something before it could not be written.
+        """Write at the end, unless a line before could not be written.
 
         Raises
         ------
         OSError
-            If it cannot be written; the sentence has no number.
+            If it cannot be written; the sentence has no error number.
         """
         if not self.broken:
             self._write(text, "a")
 
     def _write(self, text: str, mode: str) -> None:
-        opener = None if mode == "x" else _existing  # made anew it would lack its first line
+        # To append, the file must already exist: a new file would have no header line.
+        opener = None if mode == "x" else _open_existing
         try:
             with open(self.path, mode, encoding="utf-8", newline="\n", opener=opener) as file:
                 file.write(text)
@@ -411,64 +451,19 @@ class Book:
             raise
 
 
-def _existing(path: str, flags: int) -> int:
+def _open_existing(path: str, flags: int) -> int:
     return os.open(path, flags & ~os.O_CREAT)
 
 
 def lock_of(path: Path) -> FileLock:
-    """What shows that a file is in use; it is to be taken and given back in one thread."""
+    """The lock that shows that a file is in use; acquire and release it in one thread."""
     return FileLock(path.with_suffix(".lock"))
 
 
-# --------------------------------------------------------------------- in the thread
-
-
-def noting(book: Book, what: str, value: Any = None) -> Job[None]:
-    """Append one line."""
-    yield Progress(0, 1, "noting what was done")
-    book.append(line_of(what, value))
-
-
-def noting_first(book: Book, key: str, labels: Any, region: VoxelBox) -> Job[None]:
-    """Append what a layer of labels holds within a region; it may be edited meanwhile."""
-    lines = yield from beginning(key, labels, region)
-    book.append("".join(lines))
-
-
-def opening(book: Book, header: str) -> Job[None]:
-    """Write the first line."""
-    yield Progress(0, 1, "noting what was done")
-    book.create(header)
-
-
-def reading(book: Book, text: Future[str]) -> Job[None]:
-    """Give all that was noted; nothing where it cannot be told."""
-    try:
-        yield Progress(0, 1, "reading what was done")
-        text.set_result("" if book.broken else book.path.read_text(encoding="utf-8"))
-    except OSError:
-        text.set_result("")
-    finally:
-        if not text.done():
-            text.set_result("")
-
-
-def closing(book: Book) -> Job[None]:
-    """Offer none of it again: it is in files of the user's."""
-    yield Progress(0, 1, "noting what was saved")
-    if book.broken:
-        book.path.unlink(missing_ok=True)
-    else:
-        book.append(line_of("saved"))
-
-
-# --------------------------------------------------------------------- which file
-
-
 def identity_of(image: ImageValue, name: str) -> str:
-    """Equal for the same image, in another session too: shape, type, and a sample of values.
+    """Identifies an image across sessions: by shape, type, and a sample of its values.
 
-    Of an image that is not in memory nothing is read; its name stands for the values.
+    An image that is not in memory is not read; its name stands for the values.
     """
     state = xxhash.xxh3_128(repr(image.names).encode())
     for array in image.all_arrays:
@@ -482,8 +477,11 @@ def identity_of(image: ImageValue, name: str) -> str:
     return state.hexdigest()
 
 
-def left_of(image: str) -> Path | None:
-    """The newest file of an image that is not saved and that no window has open; None for none."""
+def left_over(image: str) -> Path | None:
+    """The newest unsaved file of an image that no window has open; None for none.
+
+    Deletes files older than `KEPT_DAYS`.
+    """
     found = []
     for path in sessions_folder().glob("*.jsonl"):
         with suppress(OSError):
@@ -503,9 +501,8 @@ def _is_saved(path: Path) -> bool:
 
 
 def _is_free(path: Path) -> bool:
-    lock = lock_of(path)
     try:
-        with lock.acquire(blocking=False):
+        with lock_of(path).acquire(blocking=False):
             return True
     except Timeout:
         return False

@@ -1,21 +1,21 @@
-"""Which level of a multiscale image is segmented."""
+"""The Segment tab: builds the form, connects it with the controller, and shows the state."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
-import numpy as np
 from napari import Viewer
 from napari.layers import Image, Labels, Layer, Points, Shapes
-from napari.utils.transforms import Affine
-from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFormLayout, QFrame, QVBoxLayout, QWidget
 
 from napari_simmat.widgets.channel_forms import ChannelsForm
 from napari_simmat.widgets.controls import (
     CollapsibleSection,
-    ComboBox,
     LayerChoice,
     Status,
     StatusKind,
@@ -24,165 +24,51 @@ from napari_simmat.widgets.controls import (
 )
 from napari_simmat.widgets.layer_data import (
     ImageWatch,
-    channel_axis,
     image_geometry,
     image_value,
     layer_info,
     layer_key,
 )
 from napari_simmat.widgets.model_picker import ModelPicker
-from napari_simmat.widgets.placement import choose_level, image_shape, layer_matrix, level_of
-from napari_simmat.widgets.segment.automatic import Everything
-from napari_simmat.widgets.segment.autosave import Autosave, Restoring
-from napari_simmat.widgets.segment.controller import Interaction
-from napari_simmat.widgets.segment.export import ObjectPart
-from napari_simmat.widgets.segment.inference import ChosenModel, Question
+from napari_simmat.widgets.segment.autosave import Autosave, Recovery, Snapshot
+from napari_simmat.widgets.segment.channel_axis import ChannelAxisOffer
+from napari_simmat.widgets.segment.controller import SegmentController
+from napari_simmat.widgets.segment.export import ObjectExporter, show_object
+from napari_simmat.widgets.segment.inference import ChosenModel
+from napari_simmat.widgets.segment.layer_adapters import unreadable
+from napari_simmat.widgets.segment.object_panel import ObjectPanel, rows_of, voxel_of
 from napari_simmat.widgets.segment.outputs import CLASSES, PREVIEW
-from napari_simmat.widgets.segment.panels import PromptButtons
-from napari_simmat.widgets.segment.preferences import Remembering
-from napari_simmat.widgets.segment.prompt_layers import unreadable
-from napari_simmat.widgets.segment.propagation import StackPart
+from napari_simmat.widgets.segment.panels import (
+    AutomaticPanel,
+    LevelChoice,
+    PromptButtons,
+    StackAxis,
+    StackPanel,
+)
+from napari_simmat.widgets.segment.preferences import TabSettings, load_settings, save_settings
+from napari_simmat.widgets.segment.workspace import Change
 from napari_simmat.widgets.shortcuts import KeyBindings, ListShortcuts
+from napari_simmat.widgets.worker import WorkerTask
 
-
-class LevelChoice(ComboBox):
-    """A row of a form that is there for multiscale images alone."""
-
-    changed = Signal()
-    """The user chose another level."""
-
-    def __init__(self, form: QFormLayout) -> None:
-        super().__init__()
-        form.addRow("Level", self)
-        self._label = form.labelForField(self)
-        self._layers: tuple[Image, ...] = ()
-        self.setToolTip("Finer levels take more memory; prompts and objects lie in its pixels")
-        self.activated.connect(self._on_activated)
-        self.show_layers(())
-
-    def show_layers(self, layers: Iterable[Image]) -> None:
-        """Offer the levels of the layers in use; nothing where they have one."""
-        self._layers = tuple(layer for layer in layers if layer.multiscale)
-        for part in (self, self._label):
-            part.setVisible(bool(self._layers))
-        self.clear()
-        if self._layers:
-            first = self._layers[0]
-            for level in range(len(first.data)):
-                height, width = image_shape(first, level)[-2:]
-                self.addItem(f"{level}: {height} x {width} pixels")
-            self.setCurrentIndex(level_of(first))
-
-    def _on_activated(self, level: int) -> None:
-        for layer in self._layers:
-            choose_level(layer, level)
-        self.changed.emit()
-
-
-# An image whose channels lie amid its axes: moving them to the front is offered.
-
-
-class ChannelAxis(QObject):
-    """Offers it where an image was opened and nothing was done yet.
-
-    Parameters
-    ----------
-    session
-        Owns the image's work and the status line.
-    """
-
-    def __init__(self, session: Interaction) -> None:
-        super().__init__(session)
-        self._session = session
-        session.answering.answered.connect(self._on_answered)
-
-    def _on_answered(self, question: Question, *_: object) -> None:
-        work = self._session.work
-        if work is None or question.prompts or len(work.operations):
-            return
-        for layer in self._session.viewer.layers:
-            axis = channel_axis(layer) if isinstance(layer, Image) else 0
-            if axis and layer_key(layer) in work.layers:
-                label = layer.axis_labels[axis]
-                self._session.offer(
-                    Status(
-                        "ready",
-                        f"The channels of {layer.name} count as planes, since {label} is its axis "
-                        f"{axis}: move it to the front to use them together.",
-                        offer="Move channels",
-                    ),
-                    lambda layer=layer, axis=axis: self.move(layer, axis),
-                )
-                return
-
-    def move(self, layer: Image, axis: int) -> None:
-        """Put a view of a layer, its channels in front, in its place."""
-        layers = self._session.viewer.layers
-        if layer in layers:
-            index = layers.index(layer)
-            moved = channels_in_front(layer, axis)
-            layers.remove(layer)
-            layers.insert(index, moved)
-            layers.selection.active = moved
-
-
-def channels_in_front(layer: Image, axis: int) -> Image:
-    """The same image with another axis in front; nothing is read or copied.
-
-    Parameters
-    ----------
-    layer
-        (..., C, ..., Y, X), numpy or lazy, multiscale or not.
-    axis
-        Which axis is to be the first.
-    """
-    order = [axis, *(n for n in range(layer.ndim) if n != axis)]
-    levels = [
-        _transposed(level, order) for level in (layer.data if layer.multiscale else [layer.data])
-    ]
-    kept = ("name", "colormap", "contrast_limits", "gamma", "opacity", "blending", "visible")
-    return Image(
-        levels if layer.multiscale else levels[0],
-        multiscale=layer.multiscale,
-        axis_labels=[layer.axis_labels[n] for n in order],
-        units=[layer.units[n] for n in order],
-        metadata=layer.metadata,
-        **{name: getattr(layer, name) for name in kept},
-        **_placed(layer, order),
-    )
-
-
-def _placed(layer: Image, order: list[int]) -> dict[str, Any]:
-    """Where it lies, its axes in another order."""
-    whole = [*order, layer.ndim]
-    linear = Affine(scale=layer.scale, rotate=layer.rotate, shear=layer.shear).linear_matrix
-    if not np.allclose(linear, np.diag(layer.scale)):  # turned: as one matrix
-        return {"affine": layer_matrix(layer)[np.ix_(whole, whole)]}
-    return {
-        "scale": layer.scale[order],
-        "translate": layer.translate[order],
-        "affine": np.array(layer.affine)[np.ix_(whole, whole)],
-    }
-
-
-def _transposed(data: Any, order: list[int]) -> Any:
-    if not isinstance(data, np.ndarray) and not type(data).__module__.startswith("dask"):
-        from dask.array import from_array
-
-        data = from_array(data)  # zarr would read the whole of it
-    return data.transpose(order)
-
-
-# The Segment tab: shows the choices and the buttons, passes on what was asked.
+CHOOSE_MODEL = "Choose a model."
 
 
 class SegmentTab(QWidget):
-    """Choose a model and its channels, click, commit."""
+    """Choose a model and its channels, click, commit.
+
+    Attributes
+    ----------
+    controller, workspace
+        What the form works on, and its state.
+    actions
+        The user's actions by name: those of the shortcuts, and those of the panels.
+    """
 
     def __init__(self, viewer: Viewer, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.viewer = viewer
-        self.interaction = Interaction(viewer, self)
+        self.controller = controller = SegmentController(viewer, self)
+        self.workspace = workspace = controller.workspace
         self.models = ModelPicker()
         self.channels = ChannelsForm()
         self.objects = LayerChoice(viewer, Labels, "new layer", _is_derived)
@@ -190,17 +76,20 @@ class SegmentTab(QWidget):
         self.boxes = LayerChoice(viewer, Shapes, "new layer")
         self.masks = LayerChoice(viewer, Labels, "none", _is_derived)
         self.buttons = PromptButtons()
-        self.autosave = Autosave(self.interaction)
-        self.finished = ObjectPart(self.interaction, self.autosave, self)
-        self.panel, self.saving = self.finished.panel, self.finished.saving
-        self.stack = StackPart(self.interaction, self)
-        self.everything = Everything(self.interaction, self)
+        self.object_panel = ObjectPanel()
+        self.stack_panel = StackPanel()
+        self.automatic_panel = AutomaticPanel(viewer)
         self.status = StatusLine()
-        self.channel_axis = ChannelAxis(self.interaction)
-        self.restoring = Restoring(self.interaction, self.autosave)
-        self.keys = KeyBindings(viewer, self._actions(), self._wanted)
+        self.exporter = ObjectExporter(self)
+        self.autosave = Autosave(workspace)
+        self.channel_axis = ChannelAxisOffer(workspace, controller.inference)
+        self.recovery = Recovery(workspace, controller.inference, self.autosave)
+        self.actions = self._make_actions()
+        self.keys = KeyBindings(viewer, self._shortcuts(), self._wants_key)
         self.list_keys = ListShortcuts(self)
         self.watch = ImageWatch(self)
+        self._snapshots: WeakKeyDictionary[WorkerTask, Snapshot] = WeakKeyDictionary()
+        self._shown_objects: tuple[object, int] | None = None
         self._later = QTimer(self)
         self._later.setSingleShot(True)
         self._later.timeout.connect(self._read_layers)
@@ -210,15 +99,16 @@ class SegmentTab(QWidget):
             viewer.layers.events.renamed,
         ]
         self._lay_out()
+        self._restore_settings(load_settings())
+        self._saved = self.settings()
         self._connect()
-        self.remembering = Remembering(self)
         entry = self.models.value()
         self.channels.set_inputs(None if entry is None or entry.spec is None else entry.spec.inputs)
         self._read_layers()
-        self._on_changed()
+        self._on_changed(~Change(0))
 
     def release(self) -> None:
-        """Give back what was taken: the thread, keys, events, the preview."""
+        """Stop the threads, and give back keys, events and the preview."""
         self._later.stop()
         for event in self._layer_events:
             event.disconnect(self._on_layers)
@@ -226,22 +116,38 @@ class SegmentTab(QWidget):
         self.watch.follow([])
         self.keys.release()
         self.list_keys.release()
-        for choice in (self.objects, self.points, self.boxes, self.masks):
-            choice.release()
+        for part in (self.objects, self.points, self.boxes, self.masks, self.automatic_panel):
+            part.release()
         self.models.release()
-        self.finished.release()
-        self.restoring.release()
+        self.exporter.release()
+        for task in [task for task in self._snapshots if task.done]:
+            self._on_saved(task)  # its signal does not arrive any more
+        self.recovery.release()
         self.autosave.release()
-        self.stack.release()
-        self.everything.release()
-        self.interaction.release()
+        self.controller.release()
 
     @property
     def busy(self) -> bool:
-        """Whether a change of layers or prompts is still to be taken up, or an answer to come."""
-        noted = (self.autosave, self.restoring)
-        parts = (self.interaction, self.stack.propagation, self.everything, *noted)
+        """Whether layers or prompts are still to be read, or anything is computed or logged."""
+        parts = (self.controller, self.autosave, self.recovery)
         return self._later.isActive() or any(part.busy for part in parts)
+
+    def act(self, name: str) -> None:
+        """Carry out one of `actions` on the prompts as they are drawn now."""
+        self.controller.perform(self.actions[name])
+
+    def settings(self) -> TabSettings:
+        """The choices that are remembered."""
+        objects = self.controller.objects
+        return TabSettings(
+            model=str(self.models.reference()),
+            overlap=objects.overlap,
+            classes=tuple(self.workspace.classes.names),
+            category=objects.category,
+            open_parts=tuple(name for name, fold in self.folds.items() if fold.is_open),
+            encode_ahead=self.stack_panel.ahead.isChecked(),
+            keep_on_disk=self.stack_panel.disk.isChecked(),
+        )
 
     # ------------------------------------------------------------------ layout
 
@@ -261,13 +167,14 @@ class SegmentTab(QWidget):
         layers_form.addRow("Points", self.points)
         layers_form.addRow("Boxes", self.boxes)
         layers_form.addRow("Masks", self.masks)
-        self.masks.setToolTip("Refine each object of another labels layer on the plane shown")
-        self.layers_fold = CollapsibleSection("Prompt layers", layers)
-        self.objects_fold = CollapsibleSection("Objects", self.panel)
-        self.finished.titled.connect(self.objects_fold.set_title)
-        self.stack_fold = CollapsibleSection("Stack", self.stack.panel)
-        self.everything_fold = CollapsibleSection("Everything", self.everything.panel)
-        choices.addRow(self.layers_fold)
+        self.masks.setToolTip("Refine each object of another labels layer on the current plane")
+        self.folds = {
+            "layers": CollapsibleSection("Prompt layers", layers),
+            "objects": CollapsibleSection("Objects", self.object_panel),
+            "stack": CollapsibleSection("Stack", self.stack_panel),
+            "everything": CollapsibleSection("Everything", self.automatic_panel),
+        }
+        choices.addRow(self.folds["layers"])
         rule = QFrame()
         rule.setFrameShape(QFrame.Shape.HLine)
         form = QWidget()
@@ -275,75 +182,157 @@ class SegmentTab(QWidget):
         rows.setContentsMargins(8, 8, 8, 8)
         rows.setSpacing(8)
         rows.addLayout(choices)
-        rows.addWidget(rule)
-        rows.addWidget(self.buttons)
-        rows.addWidget(self.status)
-        rows.addWidget(self.everything_fold)
-        rows.addWidget(self.stack_fold)
-        rows.addWidget(self.objects_fold)
+        for part in (rule, self.buttons, self.status):
+            rows.addWidget(part)
+        for name in ("everything", "stack", "objects"):
+            rows.addWidget(self.folds[name])
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(VerticalScroll(form))
         layout.addStretch(1)
 
+    def _restore_settings(self, settings: TabSettings) -> None:
+        """Show the choices of the last session."""
+        objects, panel, stack = self.controller.objects, self.object_panel, self.stack_panel
+        if settings.model:
+            path = Path(settings.model)
+            with suppress(ValueError, OSError):  # the model is gone: the default is chosen
+                self.models.set_value(path if path.is_file() else settings.model)
+        objects.overlap, objects.category = settings.overlap, settings.category
+        panel.set_overlap(settings.overlap)
+        self.workspace.classes.add(settings.classes)
+        panel.category.set_names(settings.classes)
+        panel.category.set_value(settings.category)
+        stack.ahead.setChecked(settings.encode_ahead)
+        stack.disk.setChecked(settings.keep_on_disk)
+        self.controller.prefetcher.enabled = settings.encode_ahead
+        self.controller.prefetcher.keep_on_disk(settings.keep_on_disk)
+        for name, fold in self.folds.items():
+            fold.set_open(name in settings.open_parts)
+
+    def _save_settings(self, *_: Any) -> None:
+        if (now := self.settings()) != self._saved:
+            self._saved = now
+            save_settings(now)
+
     def _connect(self) -> None:
-        interaction, buttons, panel = self.interaction, self.buttons, self.panel
         for event in self._layer_events:
             event.connect(self._on_layers)
         self.viewer.mouse_double_click_callbacks.append(self._on_double_click)
         self.watch.changed.connect(self._on_layers)
+        self._connect_choices()
+        self._connect_buttons()
+        self._connect_panels()
+        workspace, status = self.workspace, self.status
+        workspace.status.connect(status.set_value)
+        workspace.changed.connect(self._on_changed)
+        self.exporter.status.connect(status.set_value)
+        self.exporter.saved.connect(self._on_saved)
+        self.autosave.warned.connect(status.set_warning)
+        status.cancelled.connect(self.controller.cancel)
+        status.cancelled.connect(self.recovery.cancel)
+        status.accepted.connect(lambda: workspace.accept(0))
+        status.other_accepted.connect(lambda: workspace.accept(1))
+        self.controller.propagation.changed.connect(self._show_stack)
+        self.controller.automatic.changed.connect(self._show_automatic)
+        self.controller.prefetcher.progressed.connect(self._show_encoded)
+
+    def _connect_choices(self) -> None:
         self.models.changed.connect(self._on_model)
+        self.models.changed.connect(self._save_settings)
         self.channels.changed.connect(self._on_choice)
         self.level.changed.connect(self._on_choice)
-        self.objects.chosen.connect(interaction.use_objects)
+        self.objects.chosen.connect(self.workspace.use_objects)
         self.points.chosen.connect(self._on_points)
         self.boxes.chosen.connect(self._on_boxes)
         self.masks.chosen.connect(self._on_masks)
-        actions = self._actions()
-        for name in ("segment", "commit", "clear", "undo", "redo", "cycle", "next"):
-            getattr(buttons, name).clicked.connect(lambda _=False, name=name: actions[name]())
-        buttons.point.clicked.connect(lambda: self._take(interaction.prompts.draw_points))
-        buttons.box.clicked.connect(lambda: self._take(interaction.prompts.draw_boxes))
-        buttons.scribble.clicked.connect(lambda: self._take(interaction.prompts.scribble))
-        buttons.sign.clicked.connect(interaction.prompts.flip)
-        panel.acted.connect(lambda name: actions[name]())
-        self.saving.status.connect(self.status.set_value)
-        self.status.cancelled.connect(interaction.cancel)
-        self.status.cancelled.connect(self.stack.propagation.cancel)
-        self.status.cancelled.connect(self.everything.cancel)
-        self.status.cancelled.connect(self.restoring.cancel)
-        self.autosave.warned.connect(self.status.set_warning)
-        self.status.accepted.connect(lambda: interaction.accept(0))
-        self.status.other_accepted.connect(lambda: interaction.accept(1))
-        interaction.status.connect(self.status.set_value)
-        interaction.changed.connect(self._on_changed)
-        interaction.prompts.sign_changed.connect(buttons.set_sign)
-        interaction.prompts.tool_changed.connect(self._show_tool)
+        for fold in self.folds.values():
+            fold.toggled.connect(self._save_settings)
 
-    def _actions(self) -> dict[str, Any]:
-        """What each shortcut does."""
-        interaction, actions = self.interaction, self.interaction.actions
+    def _connect_buttons(self) -> None:
+        buttons, layers = self.buttons, self.workspace.prompt_layers
+        for name in ("segment", "commit", "clear", "undo", "redo", "cycle", "next"):
+            getattr(buttons, name).clicked.connect(lambda _=False, name=name: self.act(name))
+        buttons.point.clicked.connect(lambda: self._take(layers.draw_points))
+        buttons.box.clicked.connect(lambda: self._take(layers.draw_boxes))
+        buttons.scribble.clicked.connect(lambda: self._take(layers.scribble))
+        buttons.sign.clicked.connect(layers.flip)
+        layers.sign_changed.connect(buttons.set_sign)
+        layers.tool_changed.connect(self._show_tool)
+
+    def _connect_panels(self) -> None:
+        controller, panel = self.controller, self.object_panel
+        panel.acted.connect(self.act)
+        panel.overlap_chosen.connect(self._on_overlap)
+        panel.class_chosen.connect(controller.objects.classify)
+        panel.class_chosen.connect(self._save_settings)
+        panel.save_requested.connect(self._on_save)
+        panel.table.chosen.connect(self._on_chosen)
+        panel.table.visited.connect(self._on_visited)
+        panel.table.opened.connect(
+            lambda label: controller.perform(lambda: controller.objects.edit(label))
+        )
+        stack, prefetcher = self.stack_panel, controller.prefetcher
+        stack.started.connect(lambda: self.act("propagate"))
+        stack.stopped.connect(controller.propagation.cancel)
+        stack.drop.clicked.connect(lambda: controller.propagation.drop())
+        stack.commit.clicked.connect(lambda: self.act("commit propagation"))
+        stack.ahead.toggled.connect(prefetcher.set_enabled)
+        stack.disk.toggled.connect(prefetcher.keep_on_disk)
+        for box in (stack.ahead, stack.disk):
+            box.toggled.connect(self._save_settings)
+        stack.whole_requested.connect(prefetcher.encode_whole)
+        stack.whole_stopped.connect(prefetcher.cancel)
+        stack.clear.clicked.connect(lambda: prefetcher.clear())
+        automatic = self.automatic_panel
+        automatic.start.clicked.connect(lambda: self.act("segment everything"))
+        automatic.stop.clicked.connect(lambda: controller.automatic.cancel())
+        automatic.sifted.connect(lambda: controller.automatic.filter(automatic.value()))
+        automatic.commit.clicked.connect(lambda: controller.automatic.commit())
+        automatic.drop.clicked.connect(lambda: controller.automatic.drop())
+
+    # ----------------------------------------------------------------- actions
+
+    def _make_actions(self) -> dict[str, Callable[[], object]]:
+        controller, workspace = self.controller, self.workspace
+        objects, prompts = controller.objects, controller.prompts
         return {
-            "flip": interaction.prompts.flip,
-            "segment": interaction.segment,
-            "propagate": self.stack.start,
-            "commit": self.stack.commit,
-            "clear": interaction.asking.clear,
-            "undo": interaction.undo,
-            "redo": interaction.redo,
-            "cycle": interaction.asking.cycle,
-            "next": interaction.asking.one_more,
-            "edit": actions.reopen,
-            "delete": actions.delete,
-            "merge": actions.merge,
-            "split": actions.split,
+            "flip": workspace.prompt_layers.flip,
+            "segment": controller.segment,
+            "propagate": self._propagate,
+            "commit": controller.commit_all,
+            "clear": prompts.clear,
+            "undo": workspace.undo,
+            "redo": workspace.redo,
+            "cycle": prompts.next_mask,
+            "next": prompts.new_object,
+            "edit": objects.edit,
+            "delete": objects.delete,
+            "merge": objects.merge,
+            "split": objects.split,
+            "commit propagation": controller.commit_propagation,
+            "segment everything": self._segment_everything,
         }
 
-    def _wanted(self, action: str) -> bool:
+    def _shortcuts(self) -> dict[str, Callable[[], object]]:
+        return {name: lambda name=name: self.act(name) for name in self.actions}  # type: ignore[misc]
+
+    def _wants_key(self, action: str) -> bool:
         """Whether an action takes a key that napari uses on the image itself."""
-        work = self.interaction.work
-        open_or_found = self.stack.propagation.found is not None or (work and work.asked)
-        return action == "commit" and work is not None and bool(open_or_found)
+        session = self.workspace.session
+        if action != "commit" or session is None:
+            return False
+        return self.controller.propagation.result is not None or bool(session.prompt_state)
+
+    def _propagate(self) -> None:
+        session = self.workspace.session
+        if session is not None and self._axes():
+            planes = self.stack_panel.planes_value(session.prompt_state.planes())
+            self.controller.propagation.start(self.stack_panel.along_value(), planes)
+
+    def _segment_everything(self) -> None:
+        panel = self.automatic_panel
+        self.controller.automatic.start(panel.value(), panel.layer_value())
 
     # ------------------------------------------------------------------ choice
 
@@ -368,7 +357,7 @@ class SegmentTab(QWidget):
 
     def _on_choice(self) -> None:
         """Start on what is chosen, or say what is wrong with it."""
-        interaction, images = self.interaction, self._images()
+        controller, images = self.controller, self._images()
         entry = self.models.value()
         problem = self.models.problem() or self.channels.problem()
         sources = [source for source in self.channels.value() if source is not None]
@@ -382,86 +371,181 @@ class SegmentTab(QWidget):
         used = {source.layer for source in sources}
         self.level.show_layers(layer for layer in images if layer_key(layer) in used)
         if image is None:
-            interaction.set_subject(model, None, None, frozenset())
+            controller.set_subject(model, None, None, frozenset())
             absent = entry is None or entry.kind == "downloadable" or not images
             kind: StatusKind = "nothing" if absent else "failed"
-            self.status.set_value(Status(kind, problem or "Choose a model."))
+            self.status.set_value(Status(kind, problem or CHOOSE_MODEL))
             return
         layers = frozenset(source.layer for source in sources)
-        interaction.set_subject(model, image, image_geometry(sources, images), layers)
+        controller.set_subject(model, image, image_geometry(sources, images), layers)
 
     # ----------------------------------------------------------------- prompts
 
     def _on_points(self, layer: Points | None) -> None:
         if self._is_readable(layer):
-            self.interaction.prompts.use_points(layer)
+            self.workspace.prompt_layers.use_points(layer)
             self._ensure_prompts()
 
     def _on_boxes(self, layer: Shapes | None) -> None:
         if self._is_readable(layer):
-            self.interaction.prompts.use_boxes(layer)
+            self.workspace.prompt_layers.use_boxes(layer)
             self._ensure_prompts()
 
     def _is_readable(self, layer: Points | Shapes | None) -> bool:
-        """Whether prompts can be taken from a layer; where not, the status line says why."""
+        """Whether prompts can be read from a layer; if not, the status line says why."""
         reason = None if layer is None else unreadable(layer)
         if reason is not None:
-            self.interaction.fail(reason)  # shows the layer before again
+            self.workspace.fail(reason)
+            self._show_layers()  # the one that was chosen before
         return reason is None
 
     def _on_masks(self, layer: Labels | None) -> None:
-        self.masks.set_value(None)  # taken once: what is painted there later is another layer's
+        self.masks.set_value(None)  # read once: later changes of that layer do not matter
         if layer is not None:
-            self.interaction.asking.take_masks(layer)
+            self.controller.perform(lambda: self.controller.prompts.take_masks(layer))
 
-    def _take(self, tool: Any) -> None:
+    def _take(self, tool: Callable[[], object]) -> None:
         """Take a tool in hand."""
         if self._ensure_prompts():
             tool()
         self._show_tool()
 
     def _ensure_prompts(self) -> bool:
-        work = self.interaction.work
-        if work is not None:
-            self.interaction.prompts.ensure(work.place)
-        return work is not None
+        session = self.workspace.session
+        if session is not None:
+            self.workspace.prompt_layers.ensure(session.place)
+        return session is not None
 
     # ----------------------------------------------------------------- objects
 
     def _on_double_click(self, _: Viewer, event: Any) -> None:
-        """Open the object again; with a tool in hand, since otherwise napari zooms."""
-        if self.interaction.prompts.tool in ("point", "box"):
-            self.interaction.actions.reopen_at(event.position)
+        """Edit the object; only with a tool in hand, since otherwise napari zooms."""
+        objects, prompts = self.controller.objects, self.controller.prompts
+        label = objects.label_at(event.position)
+        if label and self.workspace.prompt_layers.tool in ("point", "box"):
+
+            def edit() -> None:
+                prompts.take_back_click(event.position)
+                objects.edit(label)
+
+            self.controller.perform(edit)
+
+    def _on_overlap(self, overlap: Any) -> None:
+        self.controller.objects.overlap = overlap
+        self._save_settings()
+
+    def _on_chosen(self, labels: tuple[int, ...]) -> None:
+        self.controller.objects.chosen = labels
+
+    def _on_visited(self, label: int) -> None:
+        session = self.workspace.session
+        if session is not None and session.editor is not None and self.workspace.has_pixels():
+            show_object(self.viewer, session.place, session.editor, label)
+
+    def _on_save(self) -> None:
+        session = self.workspace.session
+        if session is None or session.editor is None or not self.workspace.has_pixels():
+            return
+        path = self.exporter.ask_path(session.place)
+        if path is not None and session.editor is not None:
+            names, snapshot = self.workspace.classes.names, self.autosave.snapshot(session)
+            task = self.exporter.save(path, session.place, session.editor, names, snapshot.text)
+            self._snapshots[task] = snapshot
+
+    def _on_saved(self, task: WorkerTask) -> None:
+        if (snapshot := self._snapshots.pop(task, None)) is not None:
+            self.autosave.mark_saved(snapshot)
 
     # ------------------------------------------------------------------- shown
 
-    def _on_changed(self) -> None:
-        interaction = self.interaction
-        work, prompts = interaction.work, interaction.prompts
-        self.buttons.set_state(
-            working=work is not None,
-            asked=work is not None and bool(work.asked),
-            undo=work is not None and work.operations.can_undo,
-            redo=work is not None and work.operations.can_redo,
-        )
-        self.points.set_value(prompts.points)
-        self.boxes.set_value(prompts.boxes)
-        self.objects.set_value(interaction.objects)
+    def _on_changed(self, what: Change) -> None:
+        if what & (Change.SUBJECT | Change.PROMPTS | Change.OBJECTS):
+            session = self.workspace.session
+            history = None if session is None else session.history
+            self.buttons.set_state(
+                working=session is not None,
+                prompted=session is not None and bool(session.prompt_state),
+                undo=history is not None and history.can_undo,
+                redo=history is not None and history.can_redo,
+            )
+            self._show_layers()
+            self._show_objects()
+            self._save_settings()  # a typed name becomes a class when an object gets it
+        if what & (Change.SUBJECT | Change.PROMPTS | Change.VIEW):
+            self._show_stack()
+        if what & Change.SUBJECT:
+            self._show_automatic()
+        self._bind_keys()  # also to a preview layer that was made again
+
+    def _show_layers(self) -> None:
+        """Show the layers in use."""
+        layers = self.workspace.prompt_layers
+        self.points.set_value(layers.points)
+        self.boxes.set_value(layers.boxes)
+        self.objects.set_value(self.workspace.objects)
         for choice in (self.objects, self.masks):
-            choice.setEnabled(work is not None)
-        self.stack_fold.setVisible(self.stack.has_planes)
-        self._bind_keys()
+            choice.setEnabled(self.workspace.session is not None)
+
+    def _show_objects(self) -> None:
+        """Show the committed objects if they have changed."""
+        session, panel = self.workspace.session, self.object_panel
+        editor = None if session is None else session.editor
+        shown = None if editor is None else (editor, editor.version)
+        panel.category.set_names(self.workspace.classes.names)
+        if shown == self._shown_objects:
+            return
+        self._shown_objects = shown
+        place = None if session is None else session.place
+        rows = rows_of(editor, place)
+        unit = "" if place is None else voxel_of(place)[1]
+        panel.set_rows(rows, 2 if place is None else place.ndim, unit)
+        self.folds["objects"].set_title(f"Objects ({len(rows)})" if rows else "Objects")
+
+    def _axes(self) -> list[StackAxis]:
+        """The axes along which the image has planes."""
+        session = self.workspace.session
+        if session is None:
+            return []
+        names = session.place.axis_names
+        sizes = enumerate(session.place.shape[:-2])
+        return [StackAxis(index, names[index], size) for index, size in sizes if size > 1]
+
+    def _show_stack(self) -> None:
+        session, propagation, axes = (
+            self.workspace.session,
+            self.controller.propagation,
+            self._axes(),
+        )
+        self.folds["stack"].setVisible(bool(axes))
+        self.stack_panel.set_axes(axes)
+        self.stack_panel.set_state(
+            working=session is not None and bool(session.prompt_state),
+            busy=propagation.busy,
+            found=propagation.result is not None,
+        )
+
+    def _show_encoded(self, text: str, fraction: float) -> None:
+        self.stack_panel.show_encoded(text, fraction)
+        self.stack_panel.set_encoding(self.controller.prefetcher.encoding_whole)
+
+    def _show_automatic(self) -> None:
+        automatic = self.controller.automatic
+        self.automatic_panel.set_state(
+            working=self.workspace.session is not None,
+            busy=automatic.proposing,
+            found=automatic.found is not None and automatic.found.instances is not None,
+        )
 
     def _bind_keys(self) -> None:
-        interaction = self.interaction
-        work, prompts = interaction.work, interaction.prompts
+        workspace = self.workspace
+        session, layers = workspace.session, workspace.prompt_layers
         own: list[Layer | None] = [
-            prompts.points,
-            prompts.boxes,
-            interaction.preview.layer,
-            interaction.objects,
+            layers.points,
+            layers.boxes,
+            workspace.preview.layer,
+            workspace.objects,
         ]
-        used = frozenset() if work is None else work.layers
+        used = frozenset() if session is None else session.layers
         self.keys.bind(
             [layer for layer in own if layer is not None and layer in self.viewer.layers],
             [layer for layer in self._images() if layer_key(layer) in used],
@@ -469,7 +553,7 @@ class SegmentTab(QWidget):
 
     def _show_tool(self) -> None:
         """Show what a press on the image does."""
-        self.buttons.set_tool(self.interaction.prompts.tool)
+        self.buttons.set_tool(self.workspace.prompt_layers.tool)
 
 
 def _is_derived(layer: Labels) -> bool:

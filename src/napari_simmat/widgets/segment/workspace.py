@@ -1,0 +1,414 @@
+"""What the parts of the Segment tab share: the chosen image, its layers, and the status line.
+
+Parts read it and act through it; none of them holds the controller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from enum import Flag, auto
+
+import numpy as np
+from napari import Viewer
+from napari.layers import Labels, Layer
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_simmat.engine.coordinates import AxisOrder
+from napari_simmat.engine.masks import LabelIndex
+from napari_simmat.widgets.controls import Status, StatusKind
+from napari_simmat.widgets.layer_data import ImageValue
+from napari_simmat.widgets.placement import ImageGeometry
+from napari_simmat.widgets.segment import outputs
+from napari_simmat.widgets.segment.history import Command, LayerEdit
+from napari_simmat.widgets.segment.inference import ChosenModel, PredictionRequest, Subject
+from napari_simmat.widgets.segment.label_editor import LabelEditor
+from napari_simmat.widgets.segment.outputs import ClassLayers, Preview
+from napari_simmat.widgets.segment.prompt_layers import PromptLayers
+from napari_simmat.widgets.segment.prompt_state import Plane, PromptState
+from napari_simmat.widgets.segment.session import ImageSession, Sessions
+
+LAYER_GONE = "The layer is gone"
+
+
+class Change(Flag):
+    """What may have changed."""
+
+    SUBJECT = auto()
+    """The model or the image."""
+    VIEW = auto()
+    """The axes along which the image is viewed; the preview is empty."""
+    PROMPTS = auto()
+    """Uncommitted prompts, the prompt layers, or what can be undone."""
+    OBJECTS = auto()
+    """Committed objects or the layer that takes them."""
+    BUSY = auto()
+    """Whether a prediction is awaited, or the preview."""
+
+
+class Workspace(QObject):
+    """The image that is worked on. Every change of its prompts and objects goes through here.
+
+    The prompt layers are a view of the session: they are written when it changes, and read back
+    when napari reports an edit.
+
+    Attributes
+    ----------
+    session
+        The state of the chosen image; None if none is chosen.
+    sessions
+        The states of all open images.
+    model, image
+        What predictions are made with; the image in its usual view.
+    """
+
+    status = Signal(object)
+    """A `Status`."""
+    changed = Signal(object)
+    """A `Change`."""
+    replayed = Signal()
+    """Prompts were changed by undo or redo."""
+    prediction_wanted = Signal()
+    """An action asks for a prediction of the current plane."""
+    prediction_unwanted = Signal()
+    """An action discards the awaited prediction."""
+    command_changed = Signal(object, str, object)
+    """A session, and what changed in its history, as `UndoStack` reports it."""
+    layer_replaced = Signal(object)
+    """The `LabelEditor` of a layer whose array was replaced."""
+    session_closed = Signal(object)
+    """The `ImageSession` of an image whose last layer was removed."""
+
+    def __init__(self, viewer: Viewer, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.viewer = viewer
+        self.prompt_layers = PromptLayers(viewer, self)
+        self.preview = Preview(viewer)
+        self.classes = ClassLayers(viewer)
+        self.sessions = Sessions(
+            self.command_changed.emit, self._on_painted, self._on_replaced, self.session_closed.emit
+        )
+        self.session: ImageSession | None = None
+        self.model = ChosenModel("")
+        self.image: ImageValue | None = None
+        self._views: dict[AxisOrder, ImageValue] = {}
+        self._strokes: list[tuple[LabelEditor, LayerEdit]] = []
+        self._painted = QTimer(self)
+        self._painted.setSingleShot(True)
+        self._painted.timeout.connect(self._update_classes)
+        self._offers: tuple[Callable[[], object], ...] = ()
+        self._released = False
+        self.prompt_layers.replaced.connect(lambda: self.changed.emit(Change.PROMPTS))
+        viewer.layers.events.removed.connect(self._on_removed)
+
+    def release(self) -> None:
+        """Stop following the viewer; its layers stay, except for the preview."""
+        self._released = True
+        self._painted.stop()
+        self.viewer.layers.events.removed.disconnect(self._on_removed)
+        self.sessions.release()
+        self.prompt_layers.release()
+        self.preview.remove()
+
+    # -------------------------------------------------------------------- subject
+
+    @property
+    def subject(self) -> Subject | None:
+        """The model and the image that predictions are made with; None for no image."""
+        if self.session is None or self.image is None:
+            return None
+        return Subject(self.model, self.image.token, self.session.place.matrix.tobytes())
+
+    def choose(
+        self, model: ChosenModel, image: ImageValue, place: ImageGeometry, layers: frozenset[str]
+    ) -> None:
+        """Work on an image with a model; an image that shares a layer keeps its session."""
+        self.model, self.image = model, image
+        self._views.clear()
+        self.preview.clear_all()
+        self.session = self.sessions.open(place, layers, self.session)
+        self.session.clear_predictions()
+        self.session.place = place.seen(self.order_or_none() or ())
+        self.preview.prepare(place)
+        self.show_prompts(self.session.prompt_state)
+        self.changed.emit(Change.SUBJECT)
+
+    def choose_none(self, model: ChosenModel) -> None:
+        """Work on no image."""
+        self.model, self.image = model, None
+        self._views.clear()
+        self.preview.clear_all()
+        self.session = None
+        self.changed.emit(Change.SUBJECT)
+
+    def move(self, place: ImageGeometry) -> bool:
+        """Take up where the chosen image lies now; whether its transform has changed."""
+        session = self.session
+        assert session is not None
+        moved = not np.array_equal(place.matrix, session.place.matrix)
+        session.place = place.seen(session.place.order)
+        if moved:  # its pixels may have another shape now
+            self._views.clear()
+            session.clear_predictions()
+        if moved or self.prompt_layers.points is None:
+            self.show_prompts(session.prompt_state)
+        if moved:
+            self.changed.emit(Change.SUBJECT)
+        return moved
+
+    def viewed_image(self) -> ImageValue | None:
+        """The image in its current view; None if none is chosen."""
+        if self.session is None or self.image is None:
+            return None
+        place = self.session.place
+        if place.order not in self._views:
+            self._views[place.order] = self.image.seen(place.order, place.spacing)
+        return self._views[place.order]
+
+    def request(self) -> PredictionRequest | None:
+        """A request for the current plane without prompts; None if no image is chosen."""
+        session, image = self.session, self.viewed_image()
+        if session is None or image is None:
+            return None
+        first = (0,) * (len(session.place.shape) - 2)
+        return PredictionRequest(self.model, image, self.plane_or_none() or first)
+
+    # -------------------------------------------------------------------- objects
+
+    @property
+    def objects(self) -> Labels | None:
+        """The labels layer that takes the image's objects; None if it is still to be made."""
+        return None if self.session is None else self.session.objects
+
+    def use_objects(self, layer: Labels | None) -> None:
+        """Commit into this labels layer; None for a new one."""
+        if self.session is not None and layer is not self.session.objects:
+            self.session.editor = None if layer is None else self.sessions.editor(layer)
+            self.changed.emit(Change.OBJECTS)
+
+    def has_pixels(self) -> bool:
+        """Whether the objects, if any, have the image's pixels; the status line says if not."""
+        session = self.session
+        if session is None or session.editor is None:
+            return True
+        others = session.place.other_pixels(session.editor.layer)
+        if others:
+            self.fail(f"{others}: choose another layer, or a new one, under Objects.")
+        return not others
+
+    def target(self) -> LabelEditor:
+        """The editor of the image's objects, with a new layer if there is none.
+
+        Raises
+        ------
+        ValueError
+            If the layer cannot be written; the sentence says why, without a full stop.
+        """
+        session = self.session
+        assert session is not None
+        if session.objects is None or session.objects not in self.viewer.layers:
+            layer = outputs.new_objects(self.viewer, session.place)
+            session.editor = self.sessions.editor(layer, LabelIndex())
+            self.changed.emit(Change.OBJECTS)
+        elif misfit := session.place.misfit(session.objects):
+            raise ValueError(misfit)
+        assert session.editor is not None
+        return session.editor
+
+    # ---------------------------------------------------------------------- plane
+
+    def plane(self) -> Plane:
+        """The current plane.
+
+        Raises
+        ------
+        ValueError
+            If no plane of the image is shown; the sentence says what to do.
+        """
+        assert self.session is not None
+        return self.session.place.plane(self.viewer.dims)
+
+    def plane_or_none(self) -> Plane | None:
+        """The current plane; None if none is shown."""
+        try:
+            return None if self.session is None else self.plane()
+        except ValueError:
+            return None
+
+    def plane_or_fail(self) -> Plane | None:
+        """The current plane; None if none is shown, and the status line says why."""
+        try:
+            return None if self.session is None else self.plane()
+        except ValueError as error:
+            self.fail(str(error))
+            return None
+
+    def order_or_none(self) -> AxisOrder | None:
+        """The view that the viewer shows; None if it shows no plane of the image."""
+        try:
+            return (
+                None if self.session is None else self.session.place.order_shown(self.viewer.dims)
+            )
+        except ValueError:
+            return None
+
+    def turn(self, order: AxisOrder) -> None:
+        """Change to another view, with its own prompts and masks."""
+        session = self.session
+        assert session is not None
+        self.preview.clear_all()
+        session.place = session.place.seen(order)
+        self.show_prompts(session.prompt_state)
+        self.changed.emit(Change.VIEW)
+        self.show_predictions()
+
+    # -------------------------------------------------------------------- prompts
+
+    def read_prompts(self) -> bool:
+        """Take over what the user drew; whether anything was new."""
+        session = self.session
+        if session is None or self._released:
+            return False
+        drawn = self.prompt_layers.read(session.place, self.viewer.dims.point)
+        drawn = replace(drawn, masks=session.prompts.masks)
+        if drawn == session.prompts:
+            return False
+        # Prompts in a layer of fewer axes go along with the slider, which is nothing to undo.
+        only_plane = drawn.flat == session.prompts.flat
+        travelled = only_plane and self.prompt_layers.travels(session.place)
+        session.set_prompts(drawn, undoable=not travelled)
+        self._drop_closed(session)
+        self._offers = ()
+        self.changed.emit(Change.PROMPTS)
+        return True
+
+    def show_prompts(self, state: PromptState) -> None:
+        """Set the prompts of a view and show them; predictions of closed planes are forgotten.
+
+        Prompts of another view are shown when that view is.
+        """
+        session = self.session
+        if session is None:
+            return
+        if state.order != session.place.order:
+            session.prompt_state = state
+            view = session.view(state.order)
+            view.predictions = {at: each for at, each in view.predictions.items() if state.on(at)}
+            return
+        shown = self.prompt_layers.write(state.prompts, session.place, self.viewer.dims.point)
+        session.prompt_state = replace(state, prompts=replace(shown, masks=state.prompts.masks))
+        self._drop_closed(session)
+
+    def show_predictions(self) -> None:
+        """Show the masks of all predictions in the current view."""
+        session = self.session
+        if session is not None and session.predictions:
+            masks = {plane: each.masks for plane, (_, each) in session.predictions.items()}
+            self.preview.show_all(session.place, masks)
+
+    def _drop_closed(self, session: ImageSession) -> None:
+        """Remove predictions and masks of planes that have no prompts any more."""
+        shown = self.plane_or_none()
+        for plane in {*session.predictions, *(() if shown is None else (shown,))}:
+            if not session.prompt_state.on(plane):
+                session.predictions.pop(plane, None)
+                self.preview.clear([plane], session.place.order)
+
+    # -------------------------------------------------------------------- history
+
+    def do(self, name: str, after: PromptState, edit: LayerEdit | None = None) -> None:
+        """Record a command that was just done, and show the prompts after it.
+
+        Parameters
+        ----------
+        name
+            In words, as in "Undone: commit of 3."
+        after
+            The prompts after it.
+        edit
+            What it changed in a labels layer, if anything.
+        """
+        session = self.session
+        assert session is not None
+        view = session.view(after.order)
+        before = view.prompt_state
+        self.show_prompts(after)
+        session.history.add(Command(name, before, view.prompt_state, edit))
+        if edit is not None and session.editor is not None:
+            self.classes.update(session.place, session.editor, edit)
+        self.changed.emit(Change.PROMPTS if edit is None else Change.PROMPTS | Change.OBJECTS)
+
+    def undo(self) -> None:
+        """Undo the last command on this image."""
+        if self.session is not None and (command := self.session.history.undo()) is not None:
+            self._replay(self.session, command, back=True)
+
+    def redo(self) -> None:
+        """Redo the command that was undone last."""
+        if self.session is not None and (command := self.session.history.redo()) is not None:
+            self._replay(self.session, command, back=False)
+
+    def _replay(self, session: ImageSession, command: Command, *, back: bool) -> None:
+        if (edit := command.edit) is not None:
+            editor = self.sessions.editor_of(edit.layer)
+            misfit = LAYER_GONE if editor is None else session.place.misfit(editor.layer)
+            if editor is None or misfit:
+                step_again = session.history.redo if back else session.history.undo
+                step_again()
+                self.fail(f"{misfit}; nothing was changed.")
+                return
+            editor.replay(edit, back=back)
+            self.classes.update(session.place, editor, edit)
+        self.show_prompts(command.before if back else command.after)
+        where = "" if command.after.order == session.place.order else " in another view"
+        self.say(f"{'Undone' if back else 'Redone'}: {command.name}{where}.")
+        self.changed.emit(Change.PROMPTS | Change.OBJECTS)
+        if command.before != command.after:
+            self.replayed.emit()
+
+    # --------------------------------------------------------------------- status
+
+    def say(self, text: str, kind: StatusKind = "done") -> None:
+        """Show a sentence in the status line."""
+        self.status.emit(Status(kind, text))
+
+    def fail(
+        self, reason: str, offer: str = "", accept: Callable[[], object] | None = None
+    ) -> None:
+        """Show what went wrong, and perhaps a button that helps."""
+        self._offers = () if accept is None else (accept,)
+        self.status.emit(Status("failed", reason, offer=offer))
+
+    def offer(self, status: Status, *accept: Callable[[], object]) -> None:
+        """Show a status with buttons, and what each of them calls."""
+        self._offers = accept
+        self.status.emit(status)
+
+    def accept(self, number: int = 0) -> None:
+        """Do what the status line offered."""
+        offers, self._offers = self._offers, ()
+        if number < len(offers):
+            offers[number]()
+
+    # --------------------------------------------------------------------- layers
+
+    def _on_removed(self, event: object) -> None:
+        gone = getattr(event, "value", None)
+        if isinstance(gone, Layer):
+            self.sessions.forget(gone, self.viewer.layers)
+            self.changed.emit(Change.PROMPTS | Change.OBJECTS)
+
+    def _on_replaced(self, editor: LabelEditor) -> None:
+        self.layer_replaced.emit(editor)
+        self.changed.emit(Change.OBJECTS)
+
+    def _on_painted(self, editor: LabelEditor, edit: LayerEdit) -> None:
+        self._strokes.append((editor, edit))
+        self._painted.start(0)  # some of napari's tools report a stroke before they paint it
+        self.changed.emit(Change.PROMPTS | Change.OBJECTS)
+
+    def _update_classes(self) -> None:
+        strokes, self._strokes = self._strokes, []
+        for editor, edit in strokes:
+            if self.session is not None and self.session.editor is editor:
+                self.classes.update(self.session.place, editor, edit)
