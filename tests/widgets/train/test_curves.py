@@ -46,6 +46,23 @@ def test_both_curves_and_words_are_seen_in_both_themes(qtbot: Any, theme: str) -
     assert "Best validation 82.0 % at step 32" in curves.toolTip()
 
 
+def test_curves_that_grow_stay_in_the_plot(qtbot: Any) -> None:
+    curves = TrainingCurves()
+    qtbot.addWidget(curves)
+    history = CurveHistory()
+    history.add({"step": 0, "validation_iou": 30.0})  # before the first loss
+    curves.set_value(history, 10)
+    qtbot.waitUntil(lambda: curves._canvas is not None, timeout=60_000)
+    history.add({"step": 2, "loss": 3.0, "validation_iou": 60.0})
+    curves.set_value(history, 10)
+    _, loss = curves._axes
+    qtbot.waitUntil(lambda: len(curves._loss.get_xdata()) == 1)
+    low, high = loss.get_ylim()
+    assert low == 0 and high >= 3.0
+    low, high = curves._axes[0].get_ylim()
+    assert low <= 30.0 and high >= 60.0
+
+
 def pixels(widget: Any) -> np.ndarray:
     image = widget.grab().toImage().convertToFormat(QImage.Format.Format_RGB888)
     bits = image.constBits()

@@ -372,7 +372,7 @@ class TrainingCurves(QWidget):
             axes.tick_params(labelcolor=ink)
             axes.grid(axis="y", color=ink, alpha=0.2, linewidth=0.6)
             axes.relim()
-            axes.autoscale_view()
+            axes.autoscale(axis="y")  # a limit that was set has switched it off
         loss.set_ylim(bottom=0)
         last = max((points[-1][0] for points in (history.iou, history.loss) if points), default=0)
         loss.set_xlim(0, max(1, self._total, last))
