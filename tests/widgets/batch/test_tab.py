@@ -501,7 +501,7 @@ def test_the_command_segments_as_the_form_says(batch: Batch, data: Path, tmp_pat
     form.pixels.ratio.setValue(0.5)
     understood = _understood(form.value())
     assert understood["propagate"] is True
-    assert understood["pixel_ratio"] == 0.5
+    assert understood["channels"].pixel_ratio == 0.5
     assert "automatic" not in understood
     batch.settle()
 

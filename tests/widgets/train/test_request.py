@@ -9,6 +9,7 @@ import pytest
 
 from napari_simmat.checkpoints import registry
 from napari_simmat.cli import app
+from napari_simmat.cli.terminal import ChannelOptions
 from napari_simmat.training.config import TrainConfig, practical_config
 from napari_simmat.widgets.forms import in_a_shell
 from napari_simmat.widgets.train.runs import DEFAULT_STEPS, FORM_SETTINGS, TrainRequest
@@ -42,8 +43,9 @@ def test_the_command_line_asks_for_what_the_request_says(request_: TrainRequest)
     assert named["base"] == request_.base
     assert "practical" not in named, "all of it is said, so that later defaults change nothing"
     assert named["labelled"].modality == (request_.modality or request_.name)
-    assert named["labelled"].channels == (request_.channels or None)
-    assert named["labelled"].pixel_ratio == request_.pixel_ratio
+    options = named.get("channels", ChannelOptions())
+    assert options.channels == (request_.channels or None)
+    assert options.pixel_ratio == request_.pixel_ratio
     # Where a configuration has no number of steps, that of the command line has none either.
     assert TrainConfig(**named["wanted"].given) == request_.config
 
