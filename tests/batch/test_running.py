@@ -246,7 +246,7 @@ def test_an_empty_output_folder_goes_again(data: Path, tmp_path: Path) -> None:
 # ------------------------------------------------------------------ kills
 
 
-@pytest.mark.parametrize("moment", [1, 4])
+@pytest.mark.parametrize("moment", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_run_killed_between_two_renames_is_finished(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
 ) -> None:
@@ -278,6 +278,7 @@ finish(run_plan_job(made, SegmentConfig(model="tiny", device="cpu")))
     assert contents(out) == contents(tmp_path / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signal there")
 def test_killed_at_random_moments_and_resumed_equals_an_unbroken_run(
     data: Path, tmp_path: Path

@@ -711,6 +711,7 @@ def test_help_needs_no_numpy(tmp_path: Path) -> None:
     assert in_a_fresh_interpreter(program, tmp_path).returncode == 0
 
 
+@pytest.mark.slow
 def test_the_installed_command_works_in_a_process_of_its_own(folder: Path) -> None:
     words = [str(word) for word in segment("--json")]
     done = in_a_fresh_interpreter(

@@ -265,6 +265,7 @@ def small_disk(folder: Path, size: int) -> Iterator[None]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_really_full(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -363,6 +363,7 @@ def test_pause_stop_and_go_on(batch: Batch, data: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "out").rglob("*_labels.tif"))) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signal there")
 def test_killed_from_outside_it_says_so(batch: Batch, data: Path, tmp_path: Path) -> None:
     tab = batch.tab

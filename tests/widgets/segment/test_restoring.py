@@ -36,6 +36,7 @@ def crashed(open_window: Callable[[], Any]) -> tuple[Any, Any]:
     return first, open_image(open_window(), grey())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_a_process_that_was_killed_loses_nothing_that_was_committed_or_painted(
     open_window: Callable[[], Any], tmp_path: Path

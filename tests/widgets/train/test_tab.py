@@ -181,6 +181,7 @@ def test_stopped_early_the_best_is_kept(
     assert not trainer.tab._unfinished_part.isVisibleTo(trainer.tab)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals there")
 def test_killed_from_outside_it_says_so_and_goes_on(trainer: Trainer, user_folder: Path) -> None:
     trainer.start("killed", 8)
@@ -208,6 +209,7 @@ def test_killed_from_outside_it_says_so_and_goes_on(trainer: Trainer, user_folde
     assert not best.exists()
 
 
+@pytest.mark.slow
 def test_ended_at_once_the_best_so_far_is_kept_as_it_is(
     trainer: Trainer, user_folder: Path
 ) -> None:
@@ -235,6 +237,7 @@ def test_ended_at_once_the_best_so_far_is_kept_as_it_is(
     assert "cut" in names
 
 
+@pytest.mark.slow
 @pytest.mark.real_window
 def test_closing_the_viewer_ends_the_process_and_the_next_window_can_go_on(
     trainer: Trainer, open_window: Callable[[], Window], user_folder: Path
