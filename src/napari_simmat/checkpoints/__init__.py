@@ -1,1 +1,1 @@
-"""Models on disk: checkpoints, SAM's weights, the SimMAT authors' files, and the library of them all."""
+"""Models on disk: checkpoints, SAM's weights, the authors' files, and the list of all models."""
