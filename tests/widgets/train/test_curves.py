@@ -58,9 +58,11 @@ def test_curves_that_grow_stay_in_the_plot(qtbot: Any) -> None:
     _, loss = curves._axes
     qtbot.waitUntil(lambda: len(curves._loss.get_xdata()) == 1)
     low, high = loss.get_ylim()
-    assert low == 0 and high >= 3.0
+    assert low == 0
+    assert high >= 3.0
     low, high = curves._axes[0].get_ylim()
-    assert low <= 30.0 and high >= 60.0
+    assert low <= 30.0
+    assert high >= 60.0
 
 
 def pixels(widget: Any) -> np.ndarray:
