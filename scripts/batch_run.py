@@ -286,8 +286,8 @@ def share(manifest: Path) -> None:
     from napari_simmat.batch.runner import run_tasks_job
     from napari_simmat.batch.segment_image import load_task, segment_loaded_job
     from napari_simmat.checkpoints.loading import load_model
-    from napari_simmat.engine.automatic_settings import AutomaticSettings
     from napari_simmat.engine.predictor import Predictor
+    from napari_simmat.engine.settings import AutomaticSettings
     from napari_simmat.progress import finish
 
     everything = AutomaticSettings(points_per_side=GRID)

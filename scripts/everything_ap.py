@@ -29,10 +29,10 @@ from skimage.data import coins
 from skimage.segmentation import clear_border
 
 from napari_simmat import AutomaticSettings, Predictor, load_model, segment_everything
-from napari_simmat.engine.automatic_settings import default_grid_points
 from napari_simmat.engine.normalization import Statistics
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.result import Result
+from napari_simmat.engine.settings import default_grid_points
 from napari_simmat.evaluation.metrics import average_precision, panoptic_quality
 from napari_simmat.scenes.samples import draw_sample
 

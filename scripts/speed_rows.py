@@ -21,11 +21,11 @@ from napari_simmat.engine.automatic_postprocessing import (
     accepted_candidates,
     masks_to_instances,
 )
-from napari_simmat.engine.automatic_settings import AutomaticSettings
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.embeddings import Embedding, EmbeddingCache
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.models.network import Encoded
 from napari_simmat.models.sam import SamNetwork
 from napari_simmat.models.spec import Model

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from napari_simmat._text import __version__
     from napari_simmat.checkpoints.loading import load_model
     from napari_simmat.engine.automatic_generator import segment_everything
-    from napari_simmat.engine.automatic_settings import AutomaticSettings
     from napari_simmat.engine.predictor import Predictor
     from napari_simmat.engine.prompts import Prompt
     from napari_simmat.engine.result import Result
+    from napari_simmat.engine.settings import AutomaticSettings
     from napari_simmat.models.spec import ModelSpec
 
 
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AutomaticSettings": "napari_simmat.engine.automatic_settings",
+    "AutomaticSettings": "napari_simmat.engine.settings",
     "ModelSpec": "napari_simmat.models.spec",
     "Predictor": "napari_simmat.engine.predictor",
     "Prompt": "napari_simmat.engine.prompts",

@@ -16,7 +16,6 @@ from napari_simmat.batch.outputs import recover_partial
 from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask, TaskOutcome
 from napari_simmat.batch.record import read_record
 from napari_simmat.batch.segment_image import load_task, segment_image_job, segment_loaded_job
-from napari_simmat.engine.automatic_settings import AutomaticSettings
 from napari_simmat.engine.measurements import (
     MaskScore,
     PixelSize,
@@ -24,6 +23,7 @@ from napari_simmat.engine.measurements import (
     measure_objects,
     table_columns,
 )
+from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.io.files import DiskFullError
 from napari_simmat.io.readers import read_labels
 from napari_simmat.progress import finish

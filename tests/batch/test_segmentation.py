@@ -21,9 +21,9 @@ from napari_simmat.batch.record import (
 )
 from napari_simmat.batch.segment_image import label_numbers, read_task_prompts, segment_image_job
 from napari_simmat.checkpoints.loading import load_model
-from napari_simmat.engine.automatic_settings import AutomaticSettings
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.io.readers import read_labels
 from napari_simmat.progress import finish
 

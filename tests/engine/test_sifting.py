@@ -14,7 +14,7 @@ from napari_simmat.engine.automatic_postprocessing import (
     accepted_candidates,
     masks_to_instances,
 )
-from napari_simmat.engine.automatic_settings import AutomaticSettings
+from napari_simmat.engine.settings import AutomaticSettings
 
 SHAPE = (40, 60)
 LOOSE = AutomaticSettings(

@@ -19,9 +19,9 @@ from napari_simmat.batch.segment_image import segment_image_job
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.masks import dilated, interior_point, interpolated_mask, iou
 from napari_simmat.engine.propagation import Propagator, propagate_prompts_job
-from napari_simmat.engine.propagation_settings import PropagationSettings
 from napari_simmat.engine.propagation_step import BoundaryBias, move_outline
 from napari_simmat.engine.result import Result
+from napari_simmat.engine.settings import PropagationSettings
 from napari_simmat.models.network import DecodedMasks
 from napari_simmat.progress import Progress, finish
 

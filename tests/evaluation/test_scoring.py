@@ -15,8 +15,8 @@ from PIL import Image
 from napari_simmat.datasets.folder import find_labelled_files, fingerprint
 from napari_simmat.engine import automatic_generator
 from napari_simmat.engine.automatic_postprocessing import Instances
-from napari_simmat.engine.automatic_settings import AutomaticSettings
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.evaluation.evaluate import evaluate_job
 from napari_simmat.evaluation.report import append_entry, read_history, regressions
 from napari_simmat.evaluation.scores import ScoreConfig

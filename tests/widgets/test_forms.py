@@ -11,7 +11,7 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication, QFormLayout, QWidget
 
-from napari_simmat.engine.automatic_settings import AutomaticSettings
+from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.io.plain import from_plain
 from napari_simmat.training.config import TrainConfig
 from napari_simmat.widgets.batch.request import BatchRequest

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Literal
 
 from napari_simmat.batch.inputs import InputImage, InputImages, same_stem_siblings
 from napari_simmat.batch.record import Request, outputs_recorded_in, read_record
-from napari_simmat.engine.automatic_settings import AutomaticSettings
 from napari_simmat.engine.coordinates import check_pixel_ratio
-from napari_simmat.engine.propagation_settings import PropagationSettings
+from napari_simmat.engine.settings import AutomaticSettings, PropagationSettings
 from napari_simmat.io.files import OutputError, check_is_no_folder, sha256_of, unwritable_message
 from napari_simmat.io.nifti import is_nifti
 from napari_simmat.io.readers import stem_of

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat.engine.automatic_settings import AutomaticSettings
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.propagation_settings import PropagationSettings
+from napari_simmat.engine.settings import AutomaticSettings, PropagationSettings
 from napari_simmat.io.plain import from_plain
 
 FORMAT = "napari-simmat record"

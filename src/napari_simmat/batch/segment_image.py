@@ -43,7 +43,7 @@ from napari_simmat.progress import Job, Progress, map_progress
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
-    from napari_simmat.engine.propagation_settings import PropagationSettings
+    from napari_simmat.engine.settings import PropagationSettings
 
 T = TypeVar("T")
 

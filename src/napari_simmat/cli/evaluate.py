@@ -24,7 +24,7 @@ from napari_simmat.cli.terminal import (
     Terminal,
 )
 from napari_simmat.cli.train import keep_freed_memory
-from napari_simmat.engine.automatic_settings import AutomaticSettings
+from napari_simmat.engine.settings import AutomaticSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

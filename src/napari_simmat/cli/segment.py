@@ -21,8 +21,7 @@ from napari_simmat.cli.terminal import (
     Terminal,
     print_event,
 )
-from napari_simmat.engine.automatic_settings import AutomaticSettings
-from napari_simmat.engine.propagation_settings import PropagationSettings
+from napari_simmat.engine.settings import AutomaticSettings, PropagationSettings
 
 if TYPE_CHECKING:
     from napari_simmat.batch.plan import Plan, TaskOutcome

@@ -27,14 +27,14 @@ from napari_simmat.engine.automatic_postprocessing import (
     masks_to_instances,
     tile_boxes,
 )
-from napari_simmat.engine.automatic_settings import (
+from napari_simmat.engine.masks import bounding_box
+from napari_simmat.engine.point_grids import local_maxima, point_grid, prompt_positions, prompts_at
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.settings import (
     MIN_PREDICTED_IOU,
     AutomaticSettings,
     default_grid_points,
 )
-from napari_simmat.engine.masks import bounding_box
-from napari_simmat.engine.point_grids import local_maxima, point_grid, prompt_positions, prompts_at
-from napari_simmat.engine.prompts import Prompt
 from napari_simmat.progress import Job, Progress, finish, with_progress
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 from scipy.ndimage import find_objects
 
-from napari_simmat.engine.automatic_settings import AutomaticSettings
 from napari_simmat.engine.masks import bounding_box, iou
+from napari_simmat.engine.settings import AutomaticSettings
 
 SAME_MASK_IOU = 0.95
 """Masks of at least this IoU outline the same object and vote on its pixels."""

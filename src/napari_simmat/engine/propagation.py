@@ -14,7 +14,6 @@ from napari_simmat._text import format_shape
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.measurements import LabelVolume
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.propagation_settings import PropagationSettings
 from napari_simmat.engine.propagation_step import (
     BoundaryBias,
     ContrastGate,
@@ -34,6 +33,7 @@ from napari_simmat.engine.propagation_tracks import (
     voxel_spacing,
 )
 from napari_simmat.engine.refinement import Refiner
+from napari_simmat.engine.settings import PropagationSettings
 from napari_simmat.progress import Job, Progress, finish, with_progress
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from napari_simmat.engine.masks import (
     signed_distance,
 )
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.propagation_settings import PropagationSettings
 from napari_simmat.engine.propagation_tracks import Origin, PlaneIndex, SliceInterval
+from napari_simmat.engine.settings import PropagationSettings
 
 BIAS_SMOOTHING = 0.2
 """Width of the Gaussian that smooths the moves of the outline, in radii of the object."""

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.datasets.dataset import REFERENCE_SIDE
-from napari_simmat.engine.automatic_settings import AutomaticSettings
 from napari_simmat.engine.coordinates import check_pixel_ratio
+from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.evaluation.metrics import (
     THRESHOLDS,
     Matching,

@@ -44,7 +44,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_simmat.engine.automatic_settings import FILTER_FIELDS, AutomaticSettings
+from napari_simmat.engine.settings import FILTER_FIELDS, AutomaticSettings
 from napari_simmat.widgets.controls import (
     INDENT,
     Button,

@@ -22,8 +22,8 @@ from qtpy.QtWidgets import QApplication, QDoubleSpinBox
 from napari_simmat.batch.inputs import parse_channels
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.cli import app, main
-from napari_simmat.engine.automatic_settings import AutomaticSettings
 from napari_simmat.engine.channels import match_channels
+from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.io.zarr import label_zarr
 from napari_simmat.progress import finish
 from napari_simmat.widgets.batch.controller import CRASHED, STOPPED

@@ -11,7 +11,7 @@ from napari.layers import Points
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
-from napari_simmat.engine.automatic_settings import AutomaticSettings
+from napari_simmat.engine.settings import AutomaticSettings
 from tests.widgets.scenes import CENTRES, discs
 
 

@@ -24,8 +24,8 @@ from napari_simmat.batch.plan import (
     SkippedImage,
     plan,
 )
-from napari_simmat.engine.automatic_settings import AutomaticSettings
 from napari_simmat.engine.channels import match_channels
+from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.io.files import atomic_write, user_folder
 from napari_simmat.io.image_file import ImageFile, same_except_singletons
 from napari_simmat.io.plain import from_plain

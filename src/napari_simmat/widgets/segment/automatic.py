@@ -29,7 +29,7 @@ from napari_simmat.widgets.segment.workspace import Change, Workspace
 
 if TYPE_CHECKING:
     from napari_simmat.engine.automatic_postprocessing import MaskCandidates
-    from napari_simmat.engine.automatic_settings import AutomaticSettings
+    from napari_simmat.engine.settings import AutomaticSettings
 
 
 _RANK = 1

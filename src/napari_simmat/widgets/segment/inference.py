@@ -14,7 +14,7 @@ from qtpy.QtCore import QObject, Qt, Signal
 from napari_simmat.engine.embeddings import EmbeddingCache
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.propagation_settings import PropagationSettings
+from napari_simmat.engine.settings import PropagationSettings
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.layer_data import ImageValue
@@ -23,12 +23,12 @@ from napari_simmat.widgets.worker import Worker, WorkerTask, import_torch_job
 
 if TYPE_CHECKING:
     from napari_simmat.engine.automatic_postprocessing import MaskCandidates
-    from napari_simmat.engine.automatic_settings import AutomaticSettings
     from napari_simmat.engine.normalization import Statistics
     from napari_simmat.engine.predictor import Predictor
     from napari_simmat.engine.propagation import Propagator
     from napari_simmat.engine.propagation_tracks import Track
     from napari_simmat.engine.refinement import Refiner
+    from napari_simmat.engine.settings import AutomaticSettings
 
 
 SEGMENTING, GETTING_READY = "Segmenting", "Getting ready"
