@@ -20,6 +20,7 @@ from napari_simmat.models import tuning
 from napari_simmat.models.sam import SamNetwork
 from napari_simmat.models.spec import Model
 from napari_simmat.progress import finish
+from napari_simmat.widgets import worker
 from napari_simmat.widgets.segment.controller import COARSE, COARSE_COMMIT
 from tests.plain_authors import DEPTH, WIDTH, small_sam
 from tests.widgets.conftest import SECONDS, Window
@@ -42,6 +43,8 @@ def sam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Semaphore]:
     """How many blocks of the whole encoding may be computed; four make it complete."""
+    # The worker drops progress that follows too closely; here no later one would come.
+    monkeypatch.setattr(worker, "_REPORT_EVERY", 0.0)
     permits = threading.Semaphore(0)
     original = SamNetwork.encode_job
 
