@@ -262,12 +262,12 @@ def import_torch_job() -> Job[None]:
         _load_libraries()
     for done, name in enumerate(MODULES):
         yield Progress(done, len(MODULES), "Loading torch")
-        with _no_garbage_collection():
+        with no_garbage_collection():
             importlib.import_module(name)
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
     """Keep the garbage collector from walking objects that are being created."""
     was_enabled = gc.isenabled()
     gc.disable()

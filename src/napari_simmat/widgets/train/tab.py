@@ -37,6 +37,7 @@ from napari_simmat.widgets.train import runs
 from napari_simmat.widgets.train.controller import TrainingController
 from napari_simmat.widgets.train.form import ImagesForm, TrainForm
 from napari_simmat.widgets.train.runs import CurveHistory, Metrics, Points, TrainRequest, WindowRun
+from napari_simmat.widgets.worker import no_garbage_collection
 
 READY = "Ready to train."
 STOP_AND_KEEP = "Stop and keep the best"
@@ -311,13 +312,14 @@ class TrainingCurves(QWidget):
     def _import(self) -> None:
         found = True
         try:
-            from matplotlib.backends.backend_agg import FigureCanvasAgg
-            from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg  # noqa: F401
-            from matplotlib.figure import Figure
+            with no_garbage_collection():  # it would hold the interpreter for half a second
+                from matplotlib.backends.backend_agg import FigureCanvasAgg
+                from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg  # noqa: F401
+                from matplotlib.figure import Figure
 
-            figure = Figure(figsize=(1, 1))
-            figure.add_subplot(title="find the fonts here, not in the main thread")
-            FigureCanvasAgg(figure).draw()
+                figure = Figure(figsize=(1, 1))
+                figure.add_subplot(title="find the fonts here, not in the main thread")
+                FigureCanvasAgg(figure).draw()
         except ImportError:  # it comes with lightning-fabric in the extra `train`
             found = False
         with suppress(RuntimeError):  # Qt has deleted the widget meanwhile
