@@ -24,7 +24,7 @@ from napari.utils.interactions import (
 )
 from napari.utils.key_bindings import KeymapHandler
 from qtpy.QtCore import QCoreApplication, QEvent, QKeyCombination, QPoint, QPointF, Qt
-from qtpy.QtGui import QKeySequence, QMouseEvent
+from qtpy.QtGui import QEnterEvent, QKeySequence, QMouseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QVBoxLayout, QWidget
 from vispy.app.canvas import MouseEvent
@@ -96,7 +96,8 @@ class Hands:
         return was_idle and worker.idle and not self.tab.busy
 
     def take(self, tool: Any) -> None:
-        """Take a tool in hand by its button."""
+        """Press a button of the tab, as to take a tool in hand."""
+        self._enter(False)
         QTest.mouseClick(tool, LEFT)
 
     def click(self, y: float, x: float) -> None:
@@ -125,6 +126,7 @@ class Hands:
         self.qtbot.waitUntil(table.isVisible)
         where = table.visualRect(table.model().index(row, 0)).center()
         viewport = table.viewport()
+        self._enter(False)
         QTest.mouseClick(viewport, LEFT, NONE, where)
         if double:
             QTest.mouseDClick(viewport, LEFT, NONE, where)
@@ -209,6 +211,10 @@ class Hands:
         raise NotImplementedError
 
     def _press_again(self, y: float, x: float) -> None:
+        raise NotImplementedError
+
+    def _enter(self, over: bool) -> None:
+        """Move the mouse onto the canvas, or off it."""
         raise NotImplementedError
 
 
@@ -297,8 +303,12 @@ class Headless(Hands):
         self._mouse("mouse_double_click", y, x)
         self._mouse("mouse_release", y, x)
 
+    def _enter(self, over: bool) -> None:
+        self.viewer.mouse_over_canvas = over
+
     def _mouse(self, kind: str, y: float, x: float) -> None:
         """One event at a position of the world, as napari's canvas hands it on."""
+        self._enter(True)
         viewer, dims = self.viewer, self.viewer.dims
         self._draw_canvas()
         camera = _camera(viewer)
@@ -377,9 +387,11 @@ class Window(Hands):
         self.viewer.window._qt_window.activateWindow()
 
     def press(self, y: float, x: float) -> None:
+        self._enter(True)
         QTest.mouseClick(self.canvas, LEFT, NONE, self._on_canvas(y, x))
 
     def draw(self, path: Sequence[tuple[float, float]], *, slowly: bool = False) -> None:
+        self._enter(True)
         start, end = self._on_canvas(*path[0]), self._on_canvas(*path[-1])
         QTest.mousePress(self.canvas, LEFT, NONE, start)
         for part in (0.3, 0.7, 1.0):
@@ -404,6 +416,7 @@ class Window(Hands):
 
     def _move(self, y: float, x: float) -> None:
         """Move the mouse; by an event, since the real pointer may rest there already."""
+        self._enter(True)
         at, none = QPointF(self._on_canvas(y, x)), Qt.MouseButton.NoButton
         everywhere = self.canvas.mapToGlobal(at)
         event = QMouseEvent(QEvent.Type.MouseMove, at, everywhere, none, none, NONE)
@@ -412,6 +425,11 @@ class Window(Hands):
 
     def _press_again(self, y: float, x: float) -> None:
         QTest.mouseDClick(self.canvas, LEFT, NONE, self._on_canvas(y, x))
+
+    def _enter(self, over: bool) -> None:
+        middle = QPointF(self.canvas.rect().center())
+        event = QEnterEvent(middle, middle, middle) if over else QEvent(QEvent.Type.Leave)
+        QApplication.sendEvent(self.canvas, event)
 
     def _on_canvas(self, y: float, x: float) -> QPoint:
         view = self.viewer.window._qt_viewer.canvas.view

@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_simmat.widgets.segment.controller import editing
-from napari_simmat.widgets.segment.object_actions import COMMIT_FIRST
+from napari_simmat.widgets.segment.object_actions import COMMIT_FIRST, POINT_AT_OBJECT
 from tests.widgets.scenes import CENTRES, discs, iou
 
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
@@ -274,6 +274,59 @@ def test_points_split_an_object_at_its_neck(ready: Any) -> None:
     assert objects(ready)[100, 75] == 6
     assert objects(ready)[100, 135] == 7
     assert abs(int((objects(ready) == 6).sum()) - int((objects(ready) == 7).sum())) < 150
+
+
+def test_the_mouse_decides_which_object_is_meant_whatever_rows_are_chosen(ready: Any) -> None:
+    commit_discs(ready, 3)
+    ready.tab.folds["objects"].set_open(True)
+    ready.click_row(0)
+    ready.hover(*CENTRES[2])
+    ready.key(Qt.Key.Key_D, SHIFT)
+    assert set(np.unique(objects(ready))) == {0, 1, 2}, "not the one in the table"
+    assert (ready.status.kind, ready.status.offer) == ("done", "Undo"), "the message stays"
+    ready.take(ready.tab.status._offer)
+    ready.idle()
+    assert set(np.unique(objects(ready))) == {0, 1, 2, 3}
+
+    ready.hover(*CENTRES[1])
+    ready.key(Qt.Key.Key_E)
+    assert editing(2) in ready.status.text
+    ready.key(Qt.Key.Key_C, SHIFT)
+
+    ready.click_row(0)
+    QTest.keyClick(ready.tab.object_panel.table, Qt.Key.Key_A, CTRL)
+    assert ready.controller.objects.chosen == (1, 2, 3)
+    ready.hover(*FLAT)
+    ready.key(Qt.Key.Key_D, SHIFT)
+    assert set(np.unique(objects(ready))) == {0, 1, 2, 3}, "nothing is under the mouse"
+    assert ready.status.text == POINT_AT_OBJECT
+    ready.hover(*CENTRES[1])
+    ready.key(Qt.Key.Key_D, SHIFT)
+    assert set(np.unique(objects(ready))) == {0, 1, 3}
+    ready.take(ready.tab.object_panel.buttons["delete"])
+    ready.idle()
+    assert set(np.unique(objects(ready))) == {0}, "the button means the rows"
+    assert ready.status.offer == "Undo"
+
+
+def test_rows_that_are_not_seen_are_not_chosen(ready: Any) -> None:
+    commit_discs(ready, 2)
+    ready.tab.folds["objects"].set_open(True)
+    ready.click_row(0)
+    QTest.mouseClick(ready.tab.folds["objects"].toggleButton(), Qt.MouseButton.LeftButton)
+    ready.key(Qt.Key.Key_D, SHIFT)
+    assert set(np.unique(objects(ready))) == {0, 1, 2}
+
+
+def test_a_message_about_objects_outlasts_open_prompts(ready: Any) -> None:
+    commit_discs(ready, 2)
+    ready.click(*CENTRES[2])
+    mask = preview(ready).copy()
+    ready.hover(*CENTRES[0])
+    ready.key(Qt.Key.Key_D, SHIFT)
+    assert set(np.unique(objects(ready))) == {0, 2}
+    assert ready.status.offer == "Undo"
+    assert np.array_equal(preview(ready), mask)
 
 
 def test_keys_without_an_object_say_what_to_do(ready: Any) -> None:

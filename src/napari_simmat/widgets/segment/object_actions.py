@@ -31,7 +31,9 @@ from napari_simmat.widgets.segment.workspace import Workspace
 _DOUBLE_CLICK = 8.0
 """Largest distance of the two clicks of a double click in screen pixels."""
 
-POINT_AT_OBJECT = "Point at a committed object or choose it in the table first."
+POINT_AT_OBJECT = (
+    "Point at a committed object, or choose it in the table and press the button below it."
+)
 MASK_EMPTY = "The mask is empty: add a point on the object, or draw a larger box."
 COMMIT_FIRST = "Commit (C) or clear (Shift+C) the open prompts first."
 HOW_TO_MERGE = (
@@ -54,7 +56,7 @@ class ObjectActions:
     category
         Class of new objects.
     chosen
-        The objects chosen in the table; without any, actions mean the one under the mouse.
+        The objects chosen in the table. Actions mean them only while the mouse is off the image.
     """
 
     def __init__(self, workspace: Workspace) -> None:
@@ -207,7 +209,7 @@ class ObjectActions:
     # ------------------------------------------------------------------ changing
 
     def delete(self) -> None:
-        """Delete the chosen objects."""
+        """Delete the object that is meant, or all of them."""
         if self._workspace.has_pixels():
             self._change("deletion", self.meant(), 1, LabelEditor.delete)
 
@@ -216,7 +218,8 @@ class ObjectActions:
         if not self._workspace.has_pixels():
             return
         pointed = self._under_points()
-        labels = sorted(set(pointed.values())) or self.meant()
+        # The mouse cannot name two objects, so the table does wherever the mouse is.
+        labels = sorted(set(pointed.values())) or self._chosen()
         if len(labels) < 2:
             self._workspace.say(HOW_TO_MERGE)
             return
@@ -247,26 +250,31 @@ class ObjectActions:
         """Set the class of the chosen objects and of new ones."""
         self.category = category
         session = self._workspace.session
-        if not self.chosen or session is None or session.editor is None:
+        if session is None or session.editor is None:
             return
         # The list of classes reports a typed name more than once.
         entry = session.editor.register.entry
-        labels = [label for label in self.meant() if entry(label).category != category]
+        labels = [label for label in self._chosen() if entry(label).category != category]
         if labels:
             name = f"class {category or 'none'}"
             self._change(name, labels, 1, lambda editor, them: editor.classify(them, category))
 
     def meant(self) -> list[int]:
-        """The chosen objects that still exist, or the one under the mouse."""
-        session = self._workspace.session
-        if session is None or session.editor is None:
-            return []
-        known = session.editor.register.census
-        chosen = [label for label in self.chosen if label in known]
-        if chosen:
-            return chosen
-        label = self.label_at(self._workspace.viewer.cursor.position)
+        """The object under the mouse; the chosen ones while the mouse is off the image.
+
+        In 3D the mouse is on no object, so the chosen ones are meant.
+        """
+        viewer = self._workspace.viewer
+        if not viewer.mouse_over_canvas or viewer.dims.ndisplay != 2:
+            return self._chosen()
+        label = self.label_at(viewer.cursor.position)
         return [label] if label else []
+
+    def _chosen(self) -> list[int]:
+        """The chosen objects that still exist."""
+        session = self._workspace.session
+        known = [] if session is None or session.editor is None else session.editor.labels
+        return [label for label in self.chosen if label in known]
 
     def label_at(self, position: Sequence[float]) -> int:
         """The committed object at a world position; 0 for none."""
@@ -300,9 +308,13 @@ class ObjectActions:
         gone = [label for label in labels if label not in editor.register.census]
         after = replace(after, edited=tuple(o for o in after.edited if o.label not in gone))
         workspace.do(f"{name} of {listed(labels)}", after, edit)
-        workspace.say(f"Done: {name} of {listed(labels)}.")
-        if workspace.plane_or_none() is not None:  # in 3D there is nothing to predict
-            workspace.prediction_wanted.emit()
+        # Only prompts that have changed are predicted again: a prediction would replace the message.
+        plane = workspace.plane_or_none()
+        if plane is not None and after.on(plane) != state.on(plane):
+            wanted = after.on(plane)
+            (workspace.prediction_wanted if wanted else workspace.prediction_unwanted).emit()
+        text = f"Done: {name} of {listed(labels)}."
+        workspace.offer(Status("done", text, offer="Undo"), workspace.undo)
 
     def _under_points(self) -> dict[tuple[int, ...], int]:
         """Voxels under the positive points of the current plane, and the objects there.

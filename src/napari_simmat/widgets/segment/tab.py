@@ -248,6 +248,7 @@ class SegmentTab(QWidget):
         self.masks.chosen.connect(self._on_masks)
         for fold in self.folds.values():
             fold.toggled.connect(self._save_settings)
+        self.folds["objects"].toggled.connect(self._on_objects_toggled)
 
     def _connect_buttons(self) -> None:
         buttons, layers = self.buttons, self.workspace.prompt_layers
@@ -433,6 +434,11 @@ class SegmentTab(QWidget):
     def _on_overlap(self, overlap: Any) -> None:
         self.controller.objects.overlap = overlap
         self._save_settings()
+
+    def _on_objects_toggled(self, opened: bool) -> None:
+        """Rows that are not seen are not chosen: no action may mean them."""
+        if not opened:
+            self.object_panel.table.choose(())
 
     def _on_chosen(self, labels: tuple[int, ...]) -> None:
         self.controller.objects.chosen = labels
