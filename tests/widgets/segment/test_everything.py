@@ -43,7 +43,7 @@ def test_a_press_proposes_a_slider_sifts_another_press_commits(ready: Any, every
     found = at_centres(preview(ready))
     assert 0 not in found
     assert len(set(found)) == 4
-    assert "proposed masks. Commit all writes them." in ready.status.text
+    assert "proposed masks. Commit (C) writes them." in ready.status.text
     assert "SimMAT objects" not in ready.viewer.layers, "a preview first"
 
     encodes = ready.controller.inference.service.encodes
@@ -69,6 +69,26 @@ def test_a_press_proposes_a_slider_sifts_another_press_commits(ready: Any, every
     assert not objects.any(), "one step takes all back"
     ready.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier)
     assert len(set(at_centres(objects))) == 4
+
+
+@pytest.mark.parametrize("how", ["key", "key on the image", "button"])
+def test_commit_writes_what_is_shown(ready: Any, everything: Any, how: str) -> None:
+    panel, buttons = ready.tab.automatic_panel, ready.tab.buttons
+    press(ready, panel.start)
+    shown = preview(ready).copy()
+    if how == "button":
+        assert buttons.commit.isEnabled()
+        press(ready, buttons.commit)
+    else:
+        ready.viewer.layers.selection.active = ready.viewer.layers[
+            "discs" if how == "key on the image" else "SimMAT points"
+        ]
+        ready.key(Qt.Key.Key_C)
+    objects = ready.viewer.layers["SimMAT objects"].data
+    np.testing.assert_array_equal(objects > 0, shown > 0)
+    assert ready.status.text.startswith("Committed to SimMAT objects")
+    assert not preview(ready).any()
+    assert not buttons.commit.isEnabled()
 
 
 def test_what_was_found_is_written_once_after_a_question(ready: Any, everything: Any) -> None:

@@ -97,6 +97,20 @@ class AutomaticSegmentation(QObject):
         """Whether masks are being proposed."""
         return self._proposing.busy
 
+    @property
+    def has_objects(self) -> bool:
+        """Whether masks were found and filtered."""
+        return self.found is not None and self.found.instances is not None
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether what was found lies on the plane that is shown now."""
+        found, session = self.found, self._workspace.session
+        if not self.has_objects or found is None or session is not found.session:
+            return False
+        here = session.place.order, self._workspace.plane_or_none()
+        return (found.order, found.plane) == here
+
     def release(self) -> None:
         """Stop working."""
         self._filter_later.stop()
@@ -245,7 +259,7 @@ class AutomaticSegmentation(QObject):
 
 def described(kept: int, proposed: int) -> str:
     """The result in words."""
-    hint = "Commit all writes them." if kept else "Loosen the thresholds."
+    hint = "Commit (C) writes them." if kept else "Loosen the thresholds."
     return f"{pluralize(kept, 'object')} of {proposed} proposed masks. {hint}"
 
 

@@ -105,6 +105,13 @@ class SegmentController(QObject):
         parts = (self.inference, self.propagation, self.automatic)
         return any(part.busy for part in parts) or self.workspace.prompt_layers.pending
 
+    @property
+    def can_commit(self) -> bool:
+        """Whether there are prompts, or objects that were found, on this or another plane."""
+        session = self.workspace.session
+        prompted = session is not None and bool(session.prompt_state)
+        return prompted or self.propagation.result is not None or self.automatic.has_objects
+
     def release(self) -> None:
         """Stop working and stop following the viewer; its layers stay, except for the preview."""
         if self._released:
@@ -179,17 +186,20 @@ class SegmentController(QObject):
         self.request(again=True)
 
     def commit_all(self) -> None:
-        """Commit what was propagated to all planes; else what is open on the current plane.
+        """Commit what was propagated to all planes; else what is shown on the current plane.
 
-        In another view than that of the propagation, what is open there goes first.
+        In another view than that of the propagation, what is open there goes first. Clicks go
+        before objects found by segmenting everything, which they hide.
         """
         session, plane = self.workspace.session, self.workspace.plane_or_none()
         result = self.propagation.result
         open_here = session is not None and plane is not None and session.prompt_state.on(plane)
-        if result is None or (open_here and not result.is_shown):
-            self.commit()
-        else:
+        if result is not None and (result.is_shown or not open_here):
             self.commit_propagation()
+        elif self.automatic.is_shown and not open_here:
+            self.automatic.commit()
+        else:
+            self.commit()
 
     def commit(self) -> None:
         """Commit the masks of the current plane, now or as soon as they are predicted."""

@@ -90,12 +90,15 @@ class PromptButtons(QWidget):
         )
         self.sign.setStyleSheet(f"color: {POSITIVE if positive else NEGATIVE};")
 
-    def set_state(self, *, working: bool, prompted: bool, undo: bool, redo: bool) -> None:
-        """Enable what can be done: with an image, with prompts, with commands to undo or redo."""
+    def set_state(
+        self, *, working: bool, prompted: bool, commits: bool, undo: bool, redo: bool
+    ) -> None:
+        """Enable what can be done with an image, with prompts, and with something to commit."""
         for button in (self.point, self.box, self.scribble, self.sign):
             button.setEnabled(working)
-        for button in (self.segment, self.commit, self.clear, self.cycle, self.next):
+        for button in (self.segment, self.clear, self.cycle, self.next):
             button.setEnabled(prompted)
+        self.commit.setEnabled(commits)
         self.undo.setEnabled(undo)
         self.redo.setEnabled(redo)
 

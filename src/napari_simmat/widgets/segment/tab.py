@@ -320,10 +320,7 @@ class SegmentTab(QWidget):
 
     def _wants_key(self, action: str) -> bool:
         """Whether an action takes a key that napari uses on the image itself."""
-        session = self.workspace.session
-        if action != "commit" or session is None:
-            return False
-        return self.controller.propagation.result is not None or bool(session.prompt_state)
+        return action == "commit" and self.controller.can_commit
 
     def _propagate(self) -> None:
         session = self.workspace.session
@@ -466,14 +463,7 @@ class SegmentTab(QWidget):
 
     def _on_changed(self, what: Change) -> None:
         if what & (Change.SUBJECT | Change.PROMPTS | Change.OBJECTS):
-            session = self.workspace.session
-            history = None if session is None else session.history
-            self.buttons.set_state(
-                working=session is not None,
-                prompted=session is not None and bool(session.prompt_state),
-                undo=history is not None and history.can_undo,
-                redo=history is not None and history.can_redo,
-            )
+            self._show_buttons()
             self._show_layers()
             self._show_objects()
             self._save_settings()  # a typed name becomes a class when an object gets it
@@ -482,6 +472,16 @@ class SegmentTab(QWidget):
         if what & Change.SUBJECT:
             self._show_automatic()
         self._bind_keys()  # also to a preview layer that was made again
+
+    def _show_buttons(self) -> None:
+        session = self.workspace.session
+        self.buttons.set_state(
+            working=session is not None,
+            prompted=session is not None and bool(session.prompt_state),
+            commits=self.controller.can_commit,
+            undo=session is not None and session.history.can_undo,
+            redo=session is not None and session.history.can_redo,
+        )
 
     def _show_layers(self) -> None:
         """Show the layers in use."""
@@ -539,8 +539,9 @@ class SegmentTab(QWidget):
         self.automatic_panel.set_state(
             working=self.workspace.session is not None,
             busy=automatic.proposing,
-            found=automatic.found is not None and automatic.found.instances is not None,
+            found=automatic.has_objects,
         )
+        self._show_buttons()
 
     def _bind_keys(self) -> None:
         workspace = self.workspace
