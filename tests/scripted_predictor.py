@@ -15,15 +15,16 @@ class Answer:
     logits: np.ndarray
     score: float = 0.5
     count: int = 1
+    left_out: int = 0
 
     def alternative(self, number: int) -> Answer:
         """There is but one."""
         assert number == 0
         return self
 
-    def with_mask(self, mask: np.ndarray) -> Answer:
+    def with_mask(self, mask: np.ndarray, left_out: int = 0) -> Answer:
         """The answer, corrected."""
-        return replace(self, mask=mask)
+        return replace(self, mask=mask, left_out=left_out)
 
 
 class Scripted:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ from napari_simmat.engine import refinement
 from napari_simmat.engine.masks import Mask, iou
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.refinement import Refiner, correct_mask, prompt_steps
+from napari_simmat.engine.refinement import ALL_PIECES, Refiner, correct_mask, prompt_steps
 from napari_simmat.engine.result import Result
 from napari_simmat.progress import finish
 from tests.scripted_predictor import Scripted
@@ -37,6 +38,26 @@ def test_each_click_is_given_with_the_logits_of_the_answer_before(predictor: Pre
         assert np.array_equal(answer.mask, expected.mask)
         assert answer.score == expected.score
         logits = expected.logits
+
+
+def test_of_a_box_the_main_pieces_are_kept_and_those_that_were_clicked() -> None:
+    mask = np.zeros((20, 30), bool)
+    mask[2:10, 2:10] = mask[12:17, 2:6] = True  # 64 and 20 pixels
+    main = mask.copy()
+    mask[10:12, 20:24] = mask[1, 28] = True  # crumbs
+    box = Prompt(box=(0, 0, 20, 30))
+    clicked = replace(box, points=((11, 22), (1, 28)), labels=(1, 0))
+    with_one = main.copy()
+    with_one[10:12, 20:24] = True
+    for prompt, kept, left_out in ((box, main, 2), (clicked, with_one, 1)):
+        predictor = cast(Predictor, Scripted(*[mask] * 3))
+        [answer] = Refiner().refine(predictor, [prompt])
+        np.testing.assert_array_equal(answer.mask, kept)
+        assert answer.left_out == left_out
+    for prompt in (box, clicked):
+        predictor = cast(Predictor, Scripted(*[mask] * 3))
+        [whole] = ask(Refiner(), predictor, prompt, choices={box: ALL_PIECES})
+        np.testing.assert_array_equal(whole.mask, mask)
 
 
 def test_what_was_answered_is_remembered_and_changes_nothing(

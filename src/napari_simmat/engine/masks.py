@@ -133,6 +133,38 @@ def connected_components(mask: Mask, corner: tuple[int, ...] = ()) -> list[Objec
     return sorted(found, key=lambda piece: -piece.size)
 
 
+def main_pieces(
+    mask: Mask, points: Sequence[tuple[int, int]] = (), least: float = 0.25
+) -> tuple[Mask, int]:
+    """A mask (Y, X) without its small pieces, and how many these are.
+
+    Parameters
+    ----------
+    mask
+        Pixels that touch at a corner are connected.
+    points
+        Pixels y, x whose pieces are kept in any case.
+    least
+        Pieces of this fraction of the largest one are kept.
+    """
+    region = bounding_box(mask)
+    if region is None:
+        return mask, 0
+    pieces, count = ndi.label(mask[region], np.ones((3, 3)))
+    if count == 1:
+        return mask, 0
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    kept = sizes >= least * sizes.max()
+    rows, columns = region
+    for y, x in points:
+        if mask[y, x]:
+            kept[pieces[y - rows.start, x - columns.start]] = True
+    main = np.zeros_like(mask)
+    main[region] = kept[pieces]
+    return main, count - int(np.count_nonzero(kept))
+
+
 def split_at_points(
     mask: Mask,
     points: Sequence[Sequence[int]],

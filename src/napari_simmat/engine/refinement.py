@@ -10,6 +10,9 @@ in the middle of what is wrong. `correct_mask` therefore takes from the model's 
 that has the click in its middle (the idea of FocalClick's progressive merge, Chen et al. 2022). If
 there is none, it moves the outline beyond the click. It is used for clicks on a mask prompt, and
 for a third or later correction where the model would switch to another object.
+
+A loose box also holds crumbs of what is beside the object: of the mask of a box only the main
+pieces are kept, and those that were clicked.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from napari_simmat.engine.masks import Mask, ObjectMask, interior_point, iou
+from napari_simmat.engine.masks import Mask, ObjectMask, interior_point, iou, main_pieces
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.progress import Job, finish
 
@@ -59,7 +62,9 @@ Point = tuple[float, float]
 Depths = NDArray[np.float64]
 """(Y, X): distance of each pixel to the outline on the clicked side of it; 0 on the other side."""
 CandidateChoices = Mapping[Prompt, int]
-"""Which mask of a prompt the user chose: 0 is the model's own, 1.. the other candidates."""
+"""Which mask of a prompt the user chose: 0 is the model's own, 1.. the other candidates, and
+`ALL_PIECES` the model's own with its small pieces."""
+ALL_PIECES = -1
 
 
 class Refiner:
@@ -120,9 +125,11 @@ class Refiner:
             assert prompt.mask is not None
             before = _PreviousMask.of(prompt.mask, prompt.mask)
         taken: tuple[int, ...] = ()
+        drops_crumbs = prompt.box is not None
         for number, step in enumerate(prompt_steps(prompt)):
             choice = choices.get(step, 0)
             taken = (*taken, choice)
+            drops_crumbs = drops_crumbs and choice != ALL_PIECES
             last = step == prompt
             known = None if last else self._known.get((subject, step, taken))
             if known is not None:
@@ -131,7 +138,7 @@ class Refiner:
                 continue
             refined = step if before.given is None else replace(step, mask=before.given)
             [result] = yield from predictor.predict_many_job([refined])
-            if choice:
+            if choice > 0:
                 result = result.alternative(choice % result.count)
             mask: Mask = result.mask
             given: NDArray[Any] = result.logits
@@ -143,6 +150,11 @@ class Refiner:
                     mask = yield from _correct_job(predictor, refined, old, mask)
                     result = result.with_mask(mask)
                     given = mask if mask.any() else given  # an empty mask cannot be refined
+            if drops_crumbs:
+                points = zip(step.points, step.labels, strict=True)
+                clicked = [pixel_of(point, mask) for point, label in points if label]
+                mask, left_out = main_pieces(mask, clicked)
+                result = result.with_mask(mask, left_out)
             before = _PreviousMask.of(given, mask)
             self._store((subject, step, taken), before)
         return result

@@ -57,6 +57,8 @@ class Result:
         Which of `count` different masks this is; 0 is the model's own choice.
     predicted_iou
         (4,) float32, the estimates of the single mask and of the three candidates.
+    left_out
+        How many small pieces of the model's mask were left out.
 
     Parameters
     ----------
@@ -78,6 +80,7 @@ class Result:
     ) -> None:
         self._decoded, self._frame, self._stride = decoded, frame, stride
         self._order, self.choice = order, choice
+        self.left_out = 0
         self.predicted_iou: NDArray[np.float32] = decoded.predicted_iou.cpu().numpy()
 
     @classmethod
@@ -91,10 +94,10 @@ class Result:
             mask
         )
 
-    def with_mask(self, mask: NDArray[np.bool_]) -> Result:
+    def with_mask(self, mask: NDArray[np.bool_], left_out: int = 0) -> Result:
         """The same result with a corrected mask; logits and candidates stay the model's."""
         result = Result(self._decoded, self._frame, self._stride, self._order, self.choice)
-        result.mask = mask
+        result.mask, result.left_out = mask, left_out
         return result
 
     @cached_property

@@ -9,8 +9,13 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
+from scipy.ndimage import label
+from skimage.data import coins
 
+from napari_simmat.engine.masks import interior_point
+from napari_simmat.widgets.segment.controller import WITH_SMALL_PIECES, small_pieces
 from napari_simmat.widgets.segment.layer_adapters import unreadable
+from napari_simmat.widgets.segment.prompt_layers import OUTLINE_WIDTH
 from tests.widgets.scenes import CENTRES, RADII, discs, iou
 
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
@@ -37,6 +42,48 @@ def test_an_ellipse_is_drawn_and_becomes_the_object(ready: Any) -> None:
     assert iou(prompt.mask, discs()[1] == 2) > 0.75, "asked by its pixels too"
     assert iou(preview(ready) > 0, discs()[1] == 2) > 0.8
     assert ready.tab.buttons.box.isChecked()
+
+
+def test_of_a_box_the_main_piece_is_committed_and_crumbs_on_request(window: Any) -> None:
+    window.viewer.add_image(coins())
+    window.open_widget()
+    window.idle()
+    window.drag(224, 9, 296, 83)  # a loose box around a coin
+    main, said = preview(window) > 0, window.status.text
+    assert label(main, np.ones((3, 3)))[1] == 1
+    assert main[260, 46]
+    window.key(Qt.Key.Key_Q)
+    everything = preview(window) > 0
+    pieces, count = label(everything, np.ones((3, 3)))
+    assert count > 4
+    assert small_pieces(count - 1) in said
+    assert window.status.text.endswith(WITH_SMALL_PIECES)
+    np.testing.assert_array_equal(pieces == pieces[260, 46], main)
+    for _ in range(9):  # round to the beginning
+        window.key(Qt.Key.Key_Q)
+        if np.array_equal(preview(window) > 0, main):
+            break
+    speck = interior_point(pieces == 1 + np.argsort(np.bincount(pieces.ravel())[1:])[-2])
+    window.click(*speck)
+    assert preview(window)[int(speck[0]), int(speck[1])]
+    window.key(Qt.Key.Key_Z, CTRL)
+    window.key(Qt.Key.Key_C)
+    np.testing.assert_array_equal(objects(window) > 0, main)
+
+
+def test_the_outline_of_a_box_is_thin_on_the_screen_at_any_zoom(window: Any) -> None:
+    window.viewer.add_image(np.eye(64, 3000, dtype=np.uint8))
+    window.open_widget()
+    window.idle()
+    window.drag(10, 1400, 50, 1500)
+    boxes, camera = window.viewer.layers["SimMAT boxes"], window.viewer.scene.camera
+    for zoom in (camera.zoom, 4 * camera.zoom, 20.0):
+        camera.zoom = zoom
+        window.qtbot.waitUntil(
+            lambda: boxes.edge_width[0] * camera.zoom == pytest.approx(OUTLINE_WIDTH)
+        )
+    window.drag(10, 1300, 50, 1390)
+    assert boxes.edge_width[1] * camera.zoom == pytest.approx(OUTLINE_WIDTH)
 
 
 @pytest.mark.real_window

@@ -13,6 +13,7 @@ from napari import Viewer
 from qtpy.QtCore import QObject
 
 from napari_simmat._text import pluralize
+from napari_simmat.engine.refinement import ALL_PIECES
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.layer_data import ImageValue
 from napari_simmat.widgets.placement import ImageGeometry
@@ -39,6 +40,7 @@ MISSED_COMMIT = (
     "Not committed: the view changed before the mask was ready. Go back to that view and press C "
     "again."
 )
+WITH_SMALL_PIECES = "With its small pieces (Q for the next)."
 COARSE = "Preview at half the resolution, the exact mask follows"
 COARSE_COMMIT = "Preview at half the resolution, the exact mask is committed when it is ready"
 
@@ -435,7 +437,16 @@ def described(prediction: Prediction, edited: int | None) -> str:
     parts = [f"{count}, score {scores}." if known else f"{count}."]
     if edited is not None:
         parts.insert(0, editing(edited))
-    if prediction.choices and prediction.choices[-1]:
+    if prediction.choices and prediction.choices[-1] == ALL_PIECES:
+        parts.append(WITH_SMALL_PIECES)
+    elif prediction.choices and prediction.choices[-1]:
         choice, total = prediction.choices[-1] + 1, prediction.counts[-1]
         parts.append(f"Mask {choice} of {total} (Q for the next).")
+    elif any(prediction.left_out):
+        parts.append(small_pieces(sum(prediction.left_out)))
     return " ".join([*parts, prediction.note]).strip()
+
+
+def small_pieces(count: int) -> str:
+    """Message: pieces of the mask of a box were left out."""
+    return f"{pluralize(count, 'small piece')} left out: a click adds one, Q adds all."

@@ -14,6 +14,7 @@ from qtpy.QtCore import QObject, Qt, Signal
 from napari_simmat.engine.embeddings import EmbeddingCache
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.refinement import ALL_PIECES
 from napari_simmat.engine.settings import PropagationSettings
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
@@ -82,7 +83,8 @@ class PredictionRequest:
 class Prediction:
     """One mask (Y, X) and its score for each prompt, and a note for the user.
 
-    `choices` and `counts` say which of how many candidates each mask is.
+    `choices` and `counts` say which of how many candidates each mask is; `left_out` counts the
+    small pieces that each lacks.
     """
 
     masks: tuple[np.ndarray, ...]
@@ -90,6 +92,7 @@ class Prediction:
     note: str = ""
     choices: tuple[int, ...] = ()
     counts: tuple[int, ...] = ()
+    left_out: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,15 +231,21 @@ class InferenceService:
         """Predict from what is encoded, which `encoding` identifies."""
         assert self.predictor is not None
         assert self._refiner is not None
+        chosen = dict(request.choices)
         results = yield from self._refiner.refine_job(
-            self.predictor, request.prompts, encoding, dict(request.choices)
+            self.predictor, request.prompts, encoding, chosen
+        )
+        choices = (
+            ALL_PIECES if chosen.get(prompt) == ALL_PIECES else result.choice
+            for prompt, result in zip(request.prompts, results, strict=True)
         )
         return Prediction(
             tuple(result.mask for result in results),
             tuple(result.score for result in results),
             " ".join(filter(None, [self._remark[1], self.predictor.note])),
-            tuple(result.choice for result in results),
+            tuple(choices),
             tuple(result.count for result in results),
+            tuple(result.left_out for result in results),
         )
 
     def _separate_predictor(self, request: PredictionRequest) -> Job[Predictor]:

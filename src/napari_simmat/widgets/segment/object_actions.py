@@ -12,6 +12,7 @@ from napari.layers import Labels
 from napari_simmat._text import is_or_are, pluralize
 from napari_simmat.engine.coordinates import inverse_order, reordered, transposed_view
 from napari_simmat.engine.masks import ObjectMask
+from napari_simmat.engine.refinement import ALL_PIECES
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.placement import shown_axes
 from napari_simmat.widgets.segment.history import LayerEdit, NewObject, Provenance
@@ -359,12 +360,12 @@ class PromptActions:
         if session is None or plane is None or plane not in session.predictions:
             return
         prediction = session.prediction(plane)
-        if prediction is None or not prediction.counts or prediction.counts[-1] < 2:
+        choice = None if prediction is None else next_choice(prediction)
+        if choice is None:
             workspace.say(NO_OTHER_MASK)
             return
         state = session.prompt_state
         prompt = prompts_on(state.on(plane), plane, session.place.shape[-2:])[-1]
-        choice = (prediction.choices[-1] + 1) % prediction.counts[-1]
         others = tuple(each for each in state.choices if each[0] != prompt)
         chosen = ((prompt, choice),) if choice else ()
         workspace.do("choice of a mask", replace(state, choices=others + chosen))
@@ -425,6 +426,21 @@ class PromptActions:
             session.history.drop_last()
             workspace.prediction_unwanted.emit()
             workspace.show_prompts(last.before)
+
+
+def next_choice(prediction: Prediction) -> int | None:
+    """The number of the last object's next candidate; None if there is no other.
+
+    All pieces of the model's own mask, if it has small ones, come before the other masks.
+    """
+    if not prediction.counts:
+        return None
+    choice, count = prediction.choices[-1], prediction.counts[-1]
+    if choice == 0 and prediction.left_out[-1]:
+        return ALL_PIECES
+    if choice == ALL_PIECES:
+        return 1 % count
+    return (choice + 1) % count if count > 1 else None
 
 
 def overlap_question(others: Sequence[int]) -> Status:

@@ -18,6 +18,11 @@ from napari_simmat.widgets.segment.prompt_state import Prompts
 
 POINTS, BOXES = "SimMAT points", "SimMAT boxes"
 
+OUTLINE_WIDTH = 2.0
+"""Width of the edges of shapes in screen pixels."""
+_ZOOM_DELAY = 50
+"""Milliseconds that the zoom rests before the edges are drawn again."""
+
 Tool = Literal["point", "box", "ellipse", "polygon", "scribble", ""]
 _MODES: dict[str, Tool] = {
     "add_rectangle": "box",
@@ -88,6 +93,11 @@ class PromptLayers(QObject):
         self._points.sign_changed.connect(self._on_sign)
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._on_tool)
+        self._zoomed = QTimer(self)
+        self._zoomed.setSingleShot(True)
+        self._zoomed.timeout.connect(self._fit_outlines)
+        self._camera = getattr(viewer, "scene", viewer).camera  # scene: from napari 0.9
+        self._camera.events.zoom.connect(self._on_zoom)
 
     @property
     def points(self) -> Points | None:
@@ -211,6 +221,8 @@ class PromptLayers(QObject):
     def release(self) -> None:
         """Stop following the layers; they stay in the viewer."""
         self._settled.stop()
+        self._zoomed.stop()
+        self._camera.events.zoom.disconnect(self._on_zoom)
         self._viewer.layers.events.removed.disconnect(self._on_removed)
         self._viewer.layers.selection.events.active.disconnect(self._on_tool)
         for slot in self._slots:
@@ -250,6 +262,7 @@ class PromptLayers(QObject):
         if layer is not adapter.layer:
             adapter.use(layer)
             self._set_shape_defaults()
+            self._fit_outlines()
             self.replaced.emit()
             self._settled.start(0)
 
@@ -305,6 +318,19 @@ class PromptLayers(QObject):
         self._set_shape_defaults()
         self.sign_changed.emit(positive)
 
+    def _on_zoom(self) -> None:
+        self._zoomed.start(_ZOOM_DELAY)
+
+    def _fit_outlines(self) -> None:
+        """Draw the own shapes equally thin on the screen at any zoom, so that they hide nothing."""
+        layer = self.boxes
+        if layer is None or layer.name != BOXES:
+            return
+        width = OUTLINE_WIDTH / (self._camera.zoom * abs(float(layer.scale[-1])))
+        layer.edge_width = width
+        with layer.block_update_properties():
+            layer.current_edge_width = width
+
     def _set_shape_defaults(self) -> None:
         self._shapes.set_defaults(self.positive, self.group)
 
@@ -331,7 +357,6 @@ def new_boxes(place: ImageGeometry) -> Shapes:
         name=BOXES,
         edge_color=OUTLINE,
         face_color="transparent",
-        edge_width=max(0.5, max(place.usual.shape[-2:]) / 250),
         **_features(),
         **place.layer_options(),
     )
