@@ -148,7 +148,7 @@ def test_a_layer_of_the_user_is_noted_with_what_it_held(ready: Any) -> None:
     assert set(np.unique(found)) == {0, 7, 8}
     ready.viewer.layers.remove(layer)
     ready.idle()
-    assert not replayed(path).labels, "it went with its layer"
+    assert replayed(path).labels, "undo brings it back"
 
 
 def test_an_array_that_is_put_in_the_place_of_the_labels_is_noted(ready: Any) -> None:

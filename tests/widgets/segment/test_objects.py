@@ -11,6 +11,7 @@ from qtpy.QtTest import QTest
 
 from napari_simmat.widgets.segment.controller import editing
 from napari_simmat.widgets.segment.object_actions import COMMIT_FIRST, POINT_AT_OBJECT
+from napari_simmat.widgets.segment.workspace import removed_with_objects
 from tests.widgets.scenes import CENTRES, discs, iou
 
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
@@ -336,6 +337,57 @@ def test_keys_without_an_object_say_what_to_do(ready: Any) -> None:
         ready.key(key, *(() if modifier is None else (modifier,)))
         assert ready.status.text.startswith(("Point at", "Click once"))
     assert len(ready.workspace.session.history) == 2
+
+
+def test_an_objects_layer_that_is_deleted_says_so_and_comes_back_on_undo(ready: Any) -> None:
+    commit_discs(ready, 2)
+    ready.tab.folds["objects"].set_open(True)
+    ready.click_row(1)
+    ready.type_class("nucleus")
+    layers, committed = ready.viewer.layers, objects(ready).copy()
+    layer, order = layers["SimMAT objects"], [each.name for each in layers]
+    layers.selection.active = layer
+    layers.remove_selected()  # as napari's key and button
+    ready.idle()
+    assert not [each for each in layers if each.name.startswith(("SimMAT obj", "SimMAT cl"))]
+    assert ready.status.text == removed_with_objects("SimMAT objects", 2)
+    assert rows(ready) == []
+    ready.take(ready.tab.status._offer)
+    ready.idle()
+    assert [each.name for each in layers] == order
+    assert np.array_equal(objects(ready), committed)
+    assert [row[1] for row in rows(ready)] == ["", "nucleus"]
+    assert np.array_equal(layers["SimMAT classes"].data == 1, committed == 2)
+
+    ready.key(Qt.Key.Key_Z, CTRL | SHIFT)
+    assert "SimMAT objects" not in layers, "redone"
+    ready.click(*CENTRES[2])
+    ready.key(Qt.Key.Key_C)
+    assert set(np.unique(objects(ready))) == {0, 1}, "work goes on in a new layer"
+    for _ in range(3):  # the commit, its click, the removal
+        ready.key(Qt.Key.Key_Z, CTRL)
+    assert layer in layers
+    assert np.array_equal(layer.data, committed)
+    assert ready.workspace.objects is layer, "the next object goes there"
+    ready.hover(*CENTRES[0])
+    ready.key(Qt.Key.Key_D, SHIFT)
+    assert set(np.unique(layer.data)) == {0, 2}
+    while ready.workspace.session.history.can_undo:
+        ready.key(Qt.Key.Key_Z, CTRL)
+    assert not layer.data.any(), "the whole list is still there"
+
+
+def test_objects_and_classes_deleted_together_come_back_together(ready: Any) -> None:
+    ready.type_class("nucleus")
+    commit_discs(ready, 1)
+    layers = ready.viewer.layers
+    layers.selection = {layers["SimMAT objects"], layers["SimMAT classes"]}
+    layers.remove_selected()
+    ready.idle()
+    assert ready.status.offer == "Undo"
+    ready.key(Qt.Key.Key_Z, CTRL)
+    assert np.array_equal(objects(ready) == 1, layers["SimMAT classes"].data == 1)
+    assert objects(ready).any()
 
 
 # ------------------------------------------------------------------- classes and table

@@ -167,9 +167,8 @@ class Autosave(QObject):
 
     def _on_command(self, session: ImageSession, what: str, value: Any) -> None:
         known = self._files.get(session)
-        idle = self._failed or self.worker.closed or session not in self._images
-        if idle or (what == "forget" and (known is None or value not in known.begun)):
-            return  # nothing was done to a layer that is forgotten
+        if self._failed or self.worker.closed or session not in self._images:
+            return
         try:
             file = known or self._create(session)
         except (OSError, Timeout) as error:
@@ -178,9 +177,6 @@ class Autosave(QObject):
         if isinstance(value, Command) and value.edit is not None:
             self._begin_layer(session, file, value.edit)
             value = replace(value, edit=replace(value.edit, layer=file.key_of(value.edit.layer)))
-        if what == "forget":
-            file.begun.discard(value)
-            value = file.aliases.pop(value, value)
         self._log(file, partial(file.append_job, what, value))
 
     def _create(self, session: ImageSession) -> AutosaveFile:

@@ -141,8 +141,7 @@ class UndoStack:
     Parameters
     ----------
     on_change
-        Called with each change: ``do`` and the command, ``undo``, ``redo``, ``drop``, or ``forget``
-        and the layer's key.
+        Called with each change: ``do`` and the command, ``undo``, ``redo``, or ``drop``.
     limit
         Number of commands that are kept.
     """
@@ -214,11 +213,17 @@ class UndoStack:
         self._done = deque((_moved(each, layers) for each in other._done), self._done.maxlen)
         self._undone = [_moved(each, layers) for each in other._undone]
 
+    def edits(self, layer: str) -> bool:
+        """Whether a command, done or undone, changed a labels layer."""
+        return any(
+            each.edit is not None and each.edit.layer == layer
+            for each in (*self._done, *self._undone)
+        )
+
     def forget_layer(self, layer: str) -> None:
         """Drop the edits of a labels layer that is gone; changes of prompts stay."""
         self._done = deque(_without(self._done, layer), maxlen=self._done.maxlen)
         self._undone = list(_without(self._undone, layer))
-        self._on_change("forget", layer)
 
 
 def _moved(command: Command, layers: Mapping[str, str]) -> Command:

@@ -62,8 +62,7 @@ class LabelEditor:
         self.version = 0
         self._brush_history = BrushHistory(layer)
         self._painted, self._replaced = on_paint, on_replace
-        layer.events.paint.connect(self._on_paint)
-        layer.events.data.connect(self._on_data)
+        self.follow()
 
     @property
     def key(self) -> str:
@@ -74,6 +73,11 @@ class LabelEditor:
     def labels(self) -> list[int]:
         """The objects' numbers, ascending."""
         return list(self.register.census)
+
+    def follow(self) -> None:
+        """Follow the layer; `release` stops it."""
+        self.layer.events.paint.connect(self._on_paint)
+        self.layer.events.data.connect(self._on_data)
 
     def release(self) -> None:
         """Stop following the layer."""

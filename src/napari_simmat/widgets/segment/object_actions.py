@@ -27,7 +27,7 @@ from napari_simmat.widgets.segment.prompt_state import (
     plane_of,
     prompts_on,
 )
-from napari_simmat.widgets.segment.workspace import Workspace
+from napari_simmat.widgets.segment.workspace import UNDO, Workspace
 
 _DOUBLE_CLICK = 8.0
 """Largest distance of the two clicks of a double click in screen pixels."""
@@ -309,13 +309,13 @@ class ObjectActions:
         gone = [label for label in labels if label not in editor.register.census]
         after = replace(after, edited=tuple(o for o in after.edited if o.label not in gone))
         workspace.do(f"{name} of {listed(labels)}", after, edit)
-        # Only prompts that have changed are predicted again: a prediction would replace the message.
+        # A prediction would replace the message, so only changed prompts are predicted again.
         plane = workspace.plane_or_none()
         if plane is not None and after.on(plane) != state.on(plane):
             wanted = after.on(plane)
             (workspace.prediction_wanted if wanted else workspace.prediction_unwanted).emit()
         text = f"Done: {name} of {listed(labels)}."
-        workspace.offer(Status("done", text, offer="Undo"), workspace.undo)
+        workspace.offer(Status("done", text, offer=UNDO), workspace.undo)
 
     def _under_points(self) -> dict[tuple[int, ...], int]:
         """Voxels under the positive points of the current plane, and the objects there.

@@ -19,6 +19,8 @@ from napari_simmat.widgets.segment.prompt_state import Plane
 PREVIEW, OBJECTS, CLASSES = "SimMAT preview", "SimMAT objects", "SimMAT classes"
 
 _PREVIEW_COLOURS = ("#00000000", "#ffd60a", "#00e5ff", "#ff7ad9", "#8cff66", "#b79cff", "#ff9d5c")
+_CLASSES_OF = "SimMAT classes of"
+"""Metadata of a classes layer: the key of its objects layer."""
 _TABLE = 1 << 24
 """Object numbers below this are looked up in a table."""
 
@@ -144,7 +146,6 @@ class ClassLayers:
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
-        self._layers: dict[str, Labels] = {}
         self.names: list[str] = []
 
     def add(self, names: Sequence[str]) -> None:
@@ -153,8 +154,12 @@ class ClassLayers:
 
     def layer(self, editor: LabelEditor) -> Labels | None:
         """The classes layer of these objects; None if no object has a class."""
-        layer = self._layers.get(editor.key)
-        return layer if layer is not None and layer in self._viewer.layers else None
+        of_objects = (
+            layer
+            for layer in self._viewer.layers
+            if isinstance(layer, Labels) and layer.metadata.get(_CLASSES_OF) == editor.key
+        )
+        return next(of_objects, None)
 
     def update(self, place: ImageGeometry, editor: LabelEditor, edit: LayerEdit) -> None:
         """Update the classes after an edit of the objects."""
@@ -206,9 +211,9 @@ class ClassLayers:
             name=CLASSES,
             opacity=0.4,
             visible=False,
+            metadata={_CLASSES_OF: editor.key},
             **place.layer_options(),
         )
-        self._layers[editor.key] = layer
         add_below_prompts(self._viewer, layer)
         return layer
 

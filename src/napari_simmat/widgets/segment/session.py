@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from napari.layers import Labels, Layer
 
@@ -36,6 +37,17 @@ class ViewState:
     propagated: dict[Plane, tuple[PropagatedMask, ...]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False)
+class RemovedObjects:
+    """An objects layer that was removed from the viewer; undo brings it back."""
+
+    editor: LabelEditor
+    index: int
+    """Where it was among the viewer's layers."""
+    was_target: bool
+    """Whether commits went into it."""
+
+
 @dataclass(eq=False)
 class ImageSession:
     """Everything about one image.
@@ -54,6 +66,8 @@ class ImageSession:
     """The committed objects; None as long as they have no layer."""
     views: dict[AxisOrder, ViewState] = field(default_factory=dict)
     """The state of each view, by its order."""
+    removed: WeakKeyDictionary[Command, RemovedObjects] = field(default_factory=WeakKeyDictionary)
+    """What each removal of a layer in the history removed."""
 
     def view(self, order: AxisOrder) -> ViewState:
         """The state of a view."""
@@ -173,20 +187,48 @@ class Sessions:
         """The editor of the layer with this key; None if the layer is gone."""
         return self._editors.get(key)
 
-    def forget(self, gone: Layer, left: Iterable[Layer]) -> None:
-        """Drop everything about a layer that was removed; `left` are those still open."""
-        key = str(gone.unique_id)
-        for session in self._sessions:
-            session.history.forget_layer(key)
-            if session.objects is gone:
-                session.editor = None
-        if (editor := self._editors.pop(key, None)) is not None:
-            editor.release()
+    def follow(self, editor: LabelEditor) -> None:
+        """Follow a layer again that was removed."""
+        self._editors[editor.key] = editor
+        editor.follow()
+
+    def remove(
+        self, gone: Layer, index: int, left: Iterable[Layer]
+    ) -> list[tuple[ImageSession, Command]]:
+        """Stop following a layer that was removed, and drop the sessions of closed images.
+
+        Parameters
+        ----------
+        gone, index
+            The layer, and where it was among the viewer's.
+        left
+            The layers that are still open.
+
+        Returns
+        -------
+        list of (ImageSession, Command)
+            The sessions that have lost objects or edits, each with the removal as a command.
+        """
         open_layers = {str(layer.unique_id) for layer in left}
         closed = [each for each in self._sessions if not each.layers & open_layers]
         self._sessions = [each for each in self._sessions if each.layers & open_layers]
         for session in closed:
             self._closed(session)
+        key = str(gone.unique_id)
+        if (editor := self._editors.pop(key, None)) is None:
+            return []
+        editor.release()
+        bereft = []
+        for session in self._sessions:
+            was_target = session.editor is editor
+            if was_target:
+                session.editor = None
+            if (was_target and editor.labels) or session.history.edits(key):
+                state = session.prompt_state
+                command = Command(f"removal of {gone.name}", state, state)
+                session.removed[command] = RemovedObjects(editor, index, was_target)
+                bereft.append((session, command))
+        return bereft
 
     def release(self) -> None:
         """Stop following all layers."""

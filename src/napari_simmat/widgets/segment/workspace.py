@@ -14,6 +14,7 @@ from napari import Viewer
 from napari.layers import Labels, Layer
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_simmat._text import pluralize
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.masks import LabelIndex
 from napari_simmat.widgets.controls import Status, StatusKind
@@ -26,9 +27,10 @@ from napari_simmat.widgets.segment.label_editor import LabelEditor
 from napari_simmat.widgets.segment.outputs import ClassLayers, Preview
 from napari_simmat.widgets.segment.prompt_layers import PromptLayers
 from napari_simmat.widgets.segment.prompt_state import Plane, PromptState
-from napari_simmat.widgets.segment.session import ImageSession, Sessions
+from napari_simmat.widgets.segment.session import ImageSession, RemovedObjects, Sessions
 
 LAYER_GONE = "The layer is gone"
+UNDO = "Undo"
 
 
 class Change(Flag):
@@ -93,18 +95,19 @@ class Workspace(QObject):
         self.image: ImageValue | None = None
         self._views: dict[AxisOrder, ImageValue] = {}
         self._strokes: list[tuple[LabelEditor, LayerEdit]] = []
-        self._painted = QTimer(self)
-        self._painted.setSingleShot(True)
-        self._painted.timeout.connect(self._update_classes)
+        self._orphans: list[Labels] = []
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.timeout.connect(self._update_classes)
         self._offers: tuple[Callable[[], object], ...] = ()
-        self._released = False
+        self._released = self._replaying = False
         self.prompt_layers.replaced.connect(lambda: self.changed.emit(Change.PROMPTS))
         viewer.layers.events.removed.connect(self._on_removed)
 
     def release(self) -> None:
         """Stop following the viewer; its layers stay, except for the preview."""
         self._released = True
-        self._painted.stop()
+        self._later.stop()
         self.viewer.layers.events.removed.disconnect(self._on_removed)
         self.sessions.release()
         self.prompt_layers.release()
@@ -349,6 +352,8 @@ class Workspace(QObject):
             self._replay(self.session, command, back=False)
 
     def _replay(self, session: ImageSession, command: Command, *, back: bool) -> None:
+        if (removed := session.removed.get(command)) is not None:
+            self._put_back(session, removed) if back else self._take_out(removed.editor.layer)
         if (edit := command.edit) is not None:
             editor = self.sessions.editor_of(edit.layer)
             misfit = LAYER_GONE if editor is None else session.place.misfit(editor.layer)
@@ -393,10 +398,42 @@ class Workspace(QObject):
     # --------------------------------------------------------------------- layers
 
     def _on_removed(self, event: object) -> None:
-        gone = getattr(event, "value", None)
-        if isinstance(gone, Layer):
-            self.sessions.forget(gone, self.viewer.layers)
-            self.changed.emit(Change.PROMPTS | Change.OBJECTS)
+        gone, index = getattr(event, "value", None), getattr(event, "index", 0)
+        if not isinstance(gone, Layer):
+            return
+        editor = self.sessions.editor_of(str(gone.unique_id))
+        bereft = self.sessions.remove(gone, index, self.viewer.layers)
+        if editor is not None and (classes := self.classes.layer(editor)) is not None:
+            self._orphans.append(classes)
+            self._later.start(0)  # napari may be about to remove it as well
+        for session, command in () if self._replaying else bereft:
+            session.history.add(command)
+        if not self._replaying and editor is not None and editor.labels:
+            if self.session in [session for session, _ in bereft]:
+                text = removed_with_objects(gone.name, len(editor.labels))
+                self.offer(Status("done", text, offer=UNDO), self.undo)
+        self.changed.emit(Change.PROMPTS | Change.OBJECTS)
+
+    def _put_back(self, session: ImageSession, removed: RemovedObjects) -> None:
+        """Show an objects layer again that was removed; the active layer stays active."""
+        editor, layers = removed.editor, self.viewer.layers
+        active = layers.selection.active or editor.layer
+        self.classes.update(session.place, editor, LayerEdit(editor.key))
+        if editor.layer not in layers:
+            layers.insert(min(removed.index, len(layers)), editor.layer)
+            self.sessions.follow(editor)
+        layers.selection.active = active
+        if removed.was_target:
+            session.editor = editor
+
+    def _take_out(self, layer: Labels) -> None:
+        """Remove an objects layer again."""
+        if layer in self.viewer.layers:
+            self._replaying = True
+            try:
+                self.viewer.layers.remove(layer)
+            finally:
+                self._replaying = False
 
     def _on_replaced(self, editor: LabelEditor) -> None:
         self.layer_replaced.emit(editor)
@@ -404,11 +441,20 @@ class Workspace(QObject):
 
     def _on_painted(self, editor: LabelEditor, edit: LayerEdit) -> None:
         self._strokes.append((editor, edit))
-        self._painted.start(0)  # some of napari's tools report a stroke before they paint it
+        self._later.start(0)  # some of napari's tools report a stroke before they paint it
         self.changed.emit(Change.PROMPTS | Change.OBJECTS)
 
     def _update_classes(self) -> None:
+        orphans, self._orphans = self._orphans, []
+        for layer in orphans:
+            if layer in self.viewer.layers:
+                self.viewer.layers.remove(layer)
         strokes, self._strokes = self._strokes, []
         for editor, edit in strokes:
             if self.session is not None and self.session.editor is editor:
                 self.classes.update(self.session.place, editor, edit)
+
+
+def removed_with_objects(name: str, count: int) -> str:
+    """Message: a labels layer was removed, and what was in it."""
+    return f"{name} was removed with {pluralize(count, 'object')}."
