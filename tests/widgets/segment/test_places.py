@@ -170,18 +170,21 @@ def test_an_rgb_layer_feeds_the_model(window: Any) -> None:
     assert iou(window.viewer.layers["SimMAT objects"].data == 1, labels == 2) > 0.8
 
 
-def test_where_no_plane_can_be_prompted_a_sentence_says_why(window: Any) -> None:
+def test_a_click_in_3d_leaves_no_prompt(window: Any) -> None:
     window.viewer.add_image(np.stack([grey()] * 2), name="stack")
     window.open_widget()
     window.idle()
+    window.click(*CENTRES[1])
+    made = window.workspace.session.prompts
     window.viewer.dims.ndisplay = 3
-    window.tab.act("segment")
-    window.workspace.prompt_layers.points.add((0, *CENTRES[0]))
-    window.idle()
+    window.click(*CENTRES[0])
     assert "leave the 3D view" in window.status.text
+    assert len(window.viewer.layers["SimMAT points"].data) == 1
     window.viewer.dims.ndisplay = 2
     window.idle()
-    assert window.status.kind == "done"
+    assert window.workspace.session.prompts == made
+    window.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert not window.workspace.session.prompts, "nothing else is to be undone"
 
 
 @pytest.mark.real_window

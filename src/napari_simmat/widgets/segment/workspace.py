@@ -25,8 +25,8 @@ from napari_simmat.widgets.segment.history import Command, LayerEdit
 from napari_simmat.widgets.segment.inference import ChosenModel, PredictionRequest, Subject
 from napari_simmat.widgets.segment.label_editor import LabelEditor
 from napari_simmat.widgets.segment.outputs import ClassLayers, Preview
-from napari_simmat.widgets.segment.prompt_layers import PromptLayers
-from napari_simmat.widgets.segment.prompt_state import Plane, PromptState
+from napari_simmat.widgets.segment.prompt_layers import POINTS, PromptLayers
+from napari_simmat.widgets.segment.prompt_state import Plane, Prompts, PromptState
 from napari_simmat.widgets.segment.session import ImageSession, RemovedObjects, Sessions
 
 LAYER_GONE = "The layer is gone"
@@ -276,6 +276,8 @@ class Workspace(QObject):
         drawn = replace(drawn, masks=session.prompts.masks)
         if drawn == session.prompts:
             return False
+        if self._drawn_in_3d(session, drawn):
+            return False
         # Prompts in a layer of fewer axes go along with the slider, which is nothing to undo.
         only_plane = drawn.flat == session.prompts.flat
         travelled = only_plane and self.prompt_layers.travels(session.place)
@@ -283,6 +285,20 @@ class Workspace(QObject):
         self._drop_closed(session)
         self._offers = ()
         self.changed.emit(Change.PROMPTS)
+        return True
+
+    def _drawn_in_3d(self, session: ImageSession, drawn: Prompts) -> bool:
+        """Take back points that were clicked in 3D, where they would lie on some other plane.
+
+        A layer of the user's own keeps them.
+        """
+        layer = self.prompt_layers.points
+        own = layer is not None and layer.name == POINTS
+        added = len(drawn.points) > len(session.prompts.points)
+        if self.viewer.dims.ndisplay == 2 or not (own and added):
+            return False
+        self.show_prompts(session.prompt_state)
+        self.plane_or_fail()
         return True
 
     def show_prompts(self, state: PromptState) -> None:
