@@ -80,12 +80,11 @@ def keys(window: Any) -> Iterator[str]:
     window.key(Qt.Key.Key_Z, CTRL | SHIFT)
     yield "Ctrl+Shift+Z"
     window.workspace.prompt_layers.draw_boxes()
-    for key in (Qt.Key.Key_T, Qt.Key.Key_E):
-        window.key(key)
-        yield f"napari's own {key} on shapes"
-    window.key(Qt.Key.Key_T, ALT)
-    yield "Alt+T"
-    window.key(Qt.Key.Key_T, ALT)
+    window.key(Qt.Key.Key_T)
+    yield "T on shapes"
+    window.key(Qt.Key.Key_T)
+    window.key(Qt.Key.Key_E)
+    yield "napari's own E on shapes"
     window.hover(*FIRST)
     window.key(Qt.Key.Key_E, ALT)
     yield "Alt+E"

@@ -57,7 +57,7 @@ class Shortcut:
 
 
 SHORTCUTS = (
-    Shortcut("flip", KeyCode.KeyT, KeyMod.Alt | KeyCode.KeyT),
+    Shortcut("flip", KeyCode.KeyT),
     Shortcut("segment", KeyCode.KeyS),
     Shortcut("propagate", KeyMod.Shift | KeyCode.KeyS),
     Shortcut("commit", KeyCode.KeyC),

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
-from napari_simmat.widgets.segment.panels import NEGATIVE_TEXT
+from napari_simmat.widgets.segment.panels import NEGATIVE_TEXT, POSITIVE_TEXT
 from tests.widgets.gate import Gate, click_without_waiting
-from tests.widgets.scenes import CENTRES, discs, grey, iou
+from tests.widgets.scenes import CENTRES, RADII, discs, grey, iou
 
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 
@@ -186,6 +186,24 @@ def test_a_negative_click_takes_away(ready: Any) -> None:
     ready.key(Qt.Key.Key_T)
     ready.click(CENTRES[0][0] + 5, CENTRES[0][1])
     assert list(layer.features["label"]) == [1, 0, 1]
+
+
+@pytest.mark.parametrize("end", ["commit", "clear", "new object"])
+def test_each_object_begins_with_a_positive_click(ready: Any, end: str) -> None:
+    ready.click(*CENTRES[0])
+    ready.key(Qt.Key.Key_T)
+    ready.click(CENTRES[0][0] + RADII[0] + 8, CENTRES[0][1])
+    assert ready.tab.buttons.sign.text().startswith(NEGATIVE_TEXT)
+    keys = {
+        "commit": (Qt.Key.Key_C,),
+        "clear": (Qt.Key.Key_C, SHIFT),
+        "new object": (Qt.Key.Key_N,),
+    }
+    ready.key(*keys[end])
+    assert ready.tab.buttons.sign.text().startswith(POSITIVE_TEXT)
+    ready.click(*CENTRES[1])
+    assert ready.status.kind == "done"
+    assert preview(ready)[CENTRES[1]]
 
 
 def test_flipping_a_selected_point_is_an_operation(ready: Any) -> None:

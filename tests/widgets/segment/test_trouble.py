@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QApplication, QLineEdit
 
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.main import SimMATWidget
+from napari_simmat.widgets.segment.panels import NEGATIVE_TEXT
 from tests.widgets.conftest import SECONDS
 from tests.widgets.gate import Gate, click_without_waiting
 from tests.widgets.scenes import CENTRES, discs, grey, iou
@@ -340,13 +341,11 @@ def test_keys_work_after_a_button_or_a_list_was_used(ready: Any) -> None:
 
 
 @pytest.mark.real_window
-def test_on_boxes_napari_keeps_its_keys_and_ours_get_alt(ready: Any) -> None:
-    ready.workspace.prompt_layers.draw_boxes()
+def test_on_boxes_t_is_the_sign_and_napari_keeps_its_other_keys(ready: Any) -> None:
+    ready.take(ready.tab.buttons.box)
     ready.key(Qt.Key.Key_T)
-    assert ready.workspace.prompt_layers.boxes.mode == "add_path"
-    assert ready.workspace.prompt_layers.positive
-    ready.key(Qt.Key.Key_T, Qt.KeyboardModifier.AltModifier)
-    assert not ready.workspace.prompt_layers.positive
+    assert ready.workspace.prompt_layers.boxes.mode == "add_rectangle"
+    assert ready.tab.buttons.sign.text().startswith(NEGATIVE_TEXT)
     ready.key(Qt.Key.Key_E)
     assert ready.workspace.prompt_layers.boxes.mode == "add_ellipse"
 

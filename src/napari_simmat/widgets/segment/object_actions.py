@@ -153,6 +153,8 @@ class ObjectActions:
         for plane in closing:
             after = after.off(plane)
         workspace.do(f"{name} of {listed(written)}", after, edit)
+        if closing:
+            workspace.prompt_layers.set_positive(True)  # the next object begins with a click on it
         text = f"Committed to {editor.layer.name}: {listed(written)}."
         if hidden:
             others, count = editor.overlapped(hidden), pluralize(len(hidden), "object")
@@ -351,6 +353,7 @@ class PromptActions:
         kept = session.prompt_state.off(plane)
         if kept != session.prompt_state:
             workspace.do("clearing", kept)
+        workspace.prompt_layers.set_positive(True)
         workspace.prediction_wanted.emit()
 
     def next_mask(self) -> None:
@@ -378,6 +381,7 @@ class PromptActions:
         if session is None or plane is None:
             return
         begun = workspace.prompt_layers.next_group(session.prompts.on(plane))
+        workspace.prompt_layers.set_positive(True)
         workspace.say(NEXT_OBJECT if begun else FIRST_OBJECT, "ready")
 
     def take_masks(self, layer: Labels) -> None:

@@ -46,11 +46,10 @@ class PromptButtons(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        alt = shortcut_text("flip", shapes=True)
         self.point = Button("● Point", tip="Click on the object")
         self.box = Button("▭ Box", tip="Draw a box around each object; E and P: ellipse, polygon")
         self.scribble = Button("∿ Scribble", tip="Scribble over the object")
-        self.sign = Button("", tip=f"Flip between positive and negative ({alt} on boxes)")
+        self.sign = Button("", tip="Flip between positive and negative")
         self.commit = MainButton(
             "Commit", shortcut_text("commit"), "Write the object; then the next one"
         )
