@@ -72,7 +72,7 @@ def faults(wheel: Path) -> list[str]:
         f"the entry point {line!r} is missing"
         for line in (
             "napari-simmat = napari_simmat:napari.yaml",
-            "simmat = napari_simmat.cli:main",
+            "simmat = napari_simmat.__main__:main",
         )
         if line not in text
     ]

@@ -1,10 +1,13 @@
-"""Text for messages: plurals, lists, shapes, durations; and the version of the package."""
+"""Text for messages: plurals, lists, shapes, durations; version, and what Ctrl+C says."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 __version__ = "0.1.0"
+CANCELLED = 130
+"""Exit status after Ctrl+C, as shells have it."""
+CANCELLED_MESSAGE = "Cancelled; nothing half-written was left behind."
 
 
 def pluralize(number: int, noun: str) -> str:

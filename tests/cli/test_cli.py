@@ -18,6 +18,7 @@ import pytest
 import tifffile
 from skimage.data import coins
 
+from napari_simmat._text import CANCELLED, CANCELLED_MESSAGE
 from napari_simmat.checkpoints import registry
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.checkpoints.registry import find_model
@@ -509,9 +510,28 @@ def test_ctrl_c_cancels_and_leaves_nothing_half_written(
         said = simmat(*segment())
     finally:
         signal.signal(signal.SIGINT, before)
-    assert said.status == 130
-    assert said.err.strip() == "Cancelled; nothing half-written was left behind."
+    assert said.status == CANCELLED
+    assert said.err.strip() == CANCELLED_MESSAGE
     assert names_in(folder / "out") == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a signal as a terminal does")
+def test_ctrl_c_during_the_first_imports_is_one_sentence() -> None:
+    program = """
+import signal, sys
+
+class PressesCtrlC:
+    def find_spec(self, name, *_):
+        if name == "cyclopts":
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, PressesCtrlC())
+sys.argv = ["simmat", "models"]
+from napari_simmat.__main__ import main
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (CANCELLED, f"{CANCELLED_MESSAGE}\n")
 
 
 def test_an_earlier_output_among_the_images_is_left_out(

@@ -37,7 +37,7 @@ from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner
 from napari_simmat.io.files import DiskFullError, output_error, partial_path, remove, sha256_of
 from napari_simmat.io.image_file import ImageFile
-from napari_simmat.io.readers import read_image
+from napari_simmat.io.readers import open_image
 from napari_simmat.io.zarr import create_labels
 from napari_simmat.progress import Job, Progress, map_progress
 
@@ -97,17 +97,17 @@ def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
         )
         ratio = made.pixel_ratio if ratio == 1 else ratio
         automatic, propagation = made.automatic or automatic, made.propagation
-    image = replace(read_image(task.image), pixel_ratio=ratio)
+    image = replace(open_image(task.image), pixel_ratio=ratio)
     axis, axes, shape = _without_channels(image, task.settings(config).channel_axis)
     prompts = None
     if task.prompts is not None and (record is None or made.automatic is None):
         prompts = read_task_prompts(task.prompts, shape)
-    note = ""
+    notes = list(image.notes)
     too_large = 4 * math.prod(shape) > config.labels_in_memory * 1e9  # labels are uint32
     if too_large and prompts is None and len(shape) == 2 and image.affine is None:
         files = task.files.in_zarr()
         if len(files.extras) < len(task.files.extras):
-            note = "COCO and ImageJ ROIs are not written for labels in OME-Zarr."
+            notes.append("COCO and ImageJ ROIs are not written for labels in OME-Zarr.")
         task = replace(task, files=files)
     return LoadedImage(
         task,
@@ -120,7 +120,7 @@ def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
         None if prompts is None or len(shape) < 3 else propagation,
         image.sha256(),
         time.monotonic() - start,
-        note,
+        " ".join(notes),
     )
 
 

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
@@ -16,16 +17,13 @@ from io import TextIOWrapper
 from cyclopts import App
 from cyclopts.exceptions import CycloptsError
 
-from napari_simmat._text import __version__
+from napari_simmat._text import CANCELLED, CANCELLED_MESSAGE, __version__
 from napari_simmat.cli.demo import demo
 from napari_simmat.cli.evaluate import benchmark, evaluate
 from napari_simmat.cli.models import models
 from napari_simmat.cli.segment import segment
 from napari_simmat.cli.terminal import Terminal
 from napari_simmat.cli.train import pretrain, train
-
-CANCELLED = 130
-"""Exit status after Ctrl+C, as shells have it."""
 
 HELP = """Segment images of any modality with a click.
 
@@ -70,13 +68,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = sys.argv[1:] if arguments is None else list(arguments)
     _print_every_name()
+    if arguments is None and "--debug" not in given:
+        quiet_libraries()
     terminal = Terminal(as_json="--json" in given)
     with _notes_on_stderr(terminal):
         try:
             command, bound, _ = app.parse_args(given, exit_on_error=False, print_error=False)
             status = command(*bound.args, **bound.kwargs)
         except KeyboardInterrupt:
-            terminal.fail("Cancelled; nothing half-written was left behind.")
+            terminal.fail(CANCELLED_MESSAGE)
             return CANCELLED
         except CycloptsError as error:
             terminal.fail(f"{str(error).strip()} See simmat {_named(given)}--help.")
@@ -90,6 +90,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             terminal.fail(_sentence(error))
             return 1
     return status if isinstance(status, int) else 0
+
+
+def quiet_libraries() -> None:
+    """Keep what libraries remark on a damaged file from the terminal: the user gets a sentence.
+
+    ``python -W`` and PYTHONWARNINGS still show warnings, ``--debug`` shows everything.
+    """
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    for name in ("nibabel", "PIL", "pydicom", "tifffile", "zarr"):
+        logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def _print_every_name() -> None:

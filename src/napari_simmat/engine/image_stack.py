@@ -26,6 +26,7 @@ from napari_simmat.engine.normalization import (
     measure_range_job,
     stretch,
 )
+from napari_simmat.io.limits import RefusedFileError
 from napari_simmat.progress import Job, finish
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class ArraySource:
     def _at(self, where: tuple[int | slice, ...]) -> NDArray[Any]:
         try:
             values = np.asarray(self.array[where])
-        except MemoryError:
+        except (MemoryError, RefusedFileError):
             raise
         except Exception as error:  # files and task graphs may raise anything
             if self.in_memory:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -10,13 +12,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_simmat.io.files import format_size
 from napari_simmat.io.image_file import (
     ImageFile,
     Reader,
     ReadOptions,
-    RefusedFileError,
     check_memory,
+    overflow_refused,
 )
+from napari_simmat.io.limits import DEFLATE_RATIO, Limits, RefusedFileError
 
 _HEADER_TAGS = [
     "SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient",
@@ -35,6 +39,10 @@ _OF_FRAMES = {
 """Where enhanced files, which hold many slices, keep the tags of all slices or of each."""
 
 
+_DEFLATED = "1.2.840.10008.1.2.1.99"
+"""The transfer syntax whose whole file is deflated."""
+_MAX_DEFLATED = 2**18
+"""Bytes of such a file; they unpack to 270 MB at most."""
 _SUFFIXES = ("", ".dcm", ".dicom", ".ima")
 """Usual endings of slices."""
 
@@ -85,7 +93,7 @@ def one_per_series(files: Sequence[Path]) -> list[Path]:
     return [file for file in files if file not in others]
 
 
-def read_dicom(path: Path, _: ReadOptions) -> ImageFile:
+def read_dicom(path: Path, options: ReadOptions) -> ImageFile:
     """Read a series as (Y, X), (Z, Y, X) or (T, Z, Y, X), colours last.
 
     Slices are sorted by position; several at one position become time. Values are those of the
@@ -114,7 +122,13 @@ def read_dicom(path: Path, _: ReadOptions) -> ImageFile:
     frames = _frames(first)
     samples = int(first.get("SamplesPerPixel") or 1)
     count = len(files) * frames
-    check_memory(count * int(first.Rows) * int(first.Columns) * samples * 8, path.name)
+    limits = options.limits
+    limits.check(path.name, "pages", count, "frames")
+    shape = (count, int(first.get("Rows") or 0), int(first.get("Columns") or 0), samples)
+    limits.check_array(path.name, shape, np.float32)
+    for file in files:
+        _check_stored(limits, file, heads[file], math.prod(shape[1:]))
+    check_memory(math.prod(shape) * 8, path.name)
     slices = sorted(
         (
             _Slice(file, number, _frame_attributes(heads[file], number))
@@ -127,7 +141,7 @@ def read_dicom(path: Path, _: ReadOptions) -> ImageFile:
     stored = {file: _pixels(pydicom, file) for file in files}
     data = np.stack(
         [
-            _rescaled_values(stored[file][number] if frames > 1 else stored[file], attributes)
+            _rescaled_values(file, stored[file][number] if frames > 1 else stored[file], attributes)
             for file, number, attributes in slices
         ]
     )
@@ -189,6 +203,7 @@ def _series_in(folder: Path) -> dict[str, list[Path]]:
     series: dict[str, list[Path]] = {}
     for file in files:
         tags = ["SeriesInstanceUID", "Rows", "NumberOfFrames"]
+        _check_deflated(pydicom, file)
         head = pydicom.dcmread(file, specific_tags=tags)
         if head.get("Rows"):  # directories and reports have no pixels
             own = file.name if _frames(head) > 1 else ""
@@ -209,12 +224,37 @@ def _pixels(pydicom: Any, file: Path) -> NDArray[Any]:
     return pixels
 
 
-def _rescaled_values(pixels: NDArray[Any], attributes: Mapping[str, Any]) -> NDArray[Any]:
+def _rescaled_values(
+    file: Path, pixels: NDArray[Any], attributes: Mapping[str, Any]
+) -> NDArray[Any]:
     slope = float(attributes.get("RescaleSlope") or 1)
     intercept = float(attributes.get("RescaleIntercept") or 0)
     if (slope, intercept) == (1.0, 0.0):
         return pixels
-    return pixels.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+    with overflow_refused(file.name, slope, intercept):
+        return pixels.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+
+
+def _check_stored(limits: Limits, file: Path, head: Any, samples: int) -> None:
+    """Refuse a file that is too short for its frames of `samples` values, as far as is known."""
+    syntax = head.file_meta.get("TransferSyntaxUID")
+    size = file.stat().st_size * (DEFLATE_RATIO if syntax == _DEFLATED else 1)
+    # A packed frame needs an item of 8 bytes at least.
+    packed = syntax is not None and syntax.is_compressed
+    needed = 8 if packed else samples * int(head.get("BitsAllocated") or 1) // 8
+    limits.check_stored(file.name, _frames(head) * needed, size)
+
+
+def _check_deflated(pydicom: Any, file: Path) -> None:
+    """Refuse a large file that is deflated as a whole, since pydicom unpacks it without a limit."""
+    size = file.stat().st_size
+    if size <= _MAX_DEFLATED:
+        return
+    if pydicom.filereader.read_file_meta_info(file).get("TransferSyntaxUID") == _DEFLATED:
+        raise RefusedFileError(
+            f"{file.name} is deflated as a whole and has {format_size(size)}, which could unpack "
+            "to a thousand times as much; save the series uncompressed."
+        )
 
 
 def _order(plane: _Slice) -> tuple[float, int, str, int]:
@@ -235,8 +275,8 @@ def _along(plane: _Slice) -> float | None:
 
 def _times(slices: Sequence[_Slice]) -> int:
     """The number of slices at each position; 1 if it differs between positions."""
-    places = [_along(plane) for plane in slices]
-    counts = {places.count(place) for place in set(places)}
+    places = Counter(_along(plane) for plane in slices)
+    counts = set(places.values())
     return counts.pop() if len(counts) == 1 and None not in places else 1
 
 

@@ -224,9 +224,9 @@ def sha256_of(path: Path) -> str:
 
 def format_size(size: int) -> str:
     """``375 MB``: bytes in decimal units, with three digits."""
-    for unit, step in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= step:
-            return f"{size / step:.3g} {unit}"
+    for power, unit in ((6, "EB"), (5, "PB"), (4, "TB"), (3, "GB"), (2, "MB"), (1, "kB")):
+        if size >= 1000**power:
+            return f"{size / 1000**power:.3g} {unit}"
     return f"{size} bytes"
 
 

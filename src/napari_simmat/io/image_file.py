@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -14,16 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.io.files import format_size, sha256_of
+from napari_simmat.io.limits import Limits, RefusedFileError
 
 LAZY_ABOVE = 2**28
 """Default of `ReadOptions.lazy_above`, in bytes."""
 
 UNKNOWN_AXES = "QRPAHE"
 """Letters for axes of unknown meaning, in the order in which they are used; all valid in OME."""
-
-
-class RefusedFileError(ValueError):
-    """A file is not read; the message is a complete sentence for the user."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,8 +34,8 @@ class ImageFile:
     path
         The file or folder.
     data
-        numpy, memory-mapped or zarr array (dask where axes had to be moved); apart from the
-        channel axis the last two axes are Y and X.
+        numpy or memory-mapped array, or a `LazyArray` (dask where axes had to be moved); apart
+        from the channel axis the last two axes are Y and X.
     axes
         One letter for each axis of `data`, all different: T time, Z depth, Y, X, C channel,
         S colour sample, others as the file names them (Q: unknown, R the next of these).
@@ -55,6 +54,8 @@ class ImageFile:
         The files it was read from, in a fixed order, unless that is `path` alone.
     pixel_ratio
         Height of a pixel over its width as given by the user; used where `scale` is unknown.
+    notes
+        What was left out, or is missing in the file, as sentences.
     """
 
     path: Path
@@ -67,6 +68,7 @@ class ImageFile:
     affine: NDArray[np.float64] | None = None
     files: tuple[Path, ...] = ()
     pixel_ratio: float = 1.0
+    notes: tuple[str, ...] = ()
 
     def sha256(self) -> str:
         """Hash of the file's bytes; for several files, of their relative names and bytes."""
@@ -114,10 +116,13 @@ class ReadOptions(NamedTuple):
         format allows.
     palette
         Return the indices of a palette picture instead of its colours.
+    limits
+        What the file may ask for.
     """
 
     lazy_above: int = LAZY_ABOVE
     palette: bool = False
+    limits: Limits = Limits()
 
 
 @dataclass(frozen=True)
@@ -153,12 +158,76 @@ def drop_singleton_channel(file: ImageFile) -> ImageFile:
     return replace(file, data=data, axes=file.plane_axes, channel_names=None)
 
 
+class LazyArray:
+    """An array in a file of which parts are read on access.
+
+    Whatever a codec raises on damaged data becomes a `RefusedFileError`.
+
+    Parameters
+    ----------
+    array
+        A Zarr array or alike, with ``chunks``.
+    name
+        The file, for messages.
+    """
+
+    def __init__(self, array: Any, name: str) -> None:
+        self._array, self._name = array, name
+        self.shape: tuple[int, ...] = tuple(map(int, array.shape))
+        self.dtype: np.dtype[Any] = np.dtype(array.dtype)
+        self.ndim = len(self.shape)
+        self.chunks: tuple[int, ...] = tuple(map(int, array.chunks))
+
+    def __getitem__(self, where: Any) -> NDArray[Any]:
+        """Read a part."""
+        try:
+            return np.asarray(self._array[where])
+        except Exception as error:
+            raise unreadable(self._name, error) from error
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """Read the whole."""
+        return np.asarray(self[...], dtype)
+
+
+def unreadable(name: str, error: Exception) -> RefusedFileError:
+    """The error for the user that describes what a library raised on a damaged file."""
+    if isinstance(error, RefusedFileError):
+        return error
+    if isinstance(error, MemoryError):
+        return RefusedFileError(
+            f"{name} needs more memory than is free ({format_size(available_memory())}); crop it, "
+            "or close other programs."
+        )
+    # Libraries name the file with its folder, which may be a temporary one.
+    said = re.sub(r"(?<![\w.])(?:[A-Za-z]:)?[/\\][^\s'\"]*[/\\]", "", " ".join(str(error).split()))
+    return RefusedFileError(
+        f"{name} could not be read ({said[:200] or type(error).__name__}); it may be damaged or "
+        "cut short. Open it in the program that wrote it and save it again."
+    )
+
+
+@contextmanager
+def overflow_refused(name: str, slope: float, intercept: float) -> Iterator[None]:
+    """Refuse a file whose scaled values, computed in the block, exceed float32."""
+    try:
+        if not (math.isfinite(slope) and math.isfinite(intercept)):
+            raise FloatingPointError
+        with np.errstate(over="raise", invalid="ignore"):
+            yield
+    except FloatingPointError:
+        raise RefusedFileError(
+            f"{name} scales its values by {slope:.3g} and adds {intercept:.3g}, and the results "
+            "overflow float32; correct its header, or save the image without scaling."
+        ) from None
+
+
 def as_array(data: Any) -> Any:
-    """An array with methods such as `astype`; Zarr arrays, which have none, as lazy dask."""
+    """An array with methods such as `astype`; a `LazyArray`, which has none, as lazy dask."""
     if hasattr(data, "astype"):
         return data
     dask_array: Any = import_module("dask.array")  # it has no types
-    return dask_array.from_zarr(data)
+    return dask_array.from_array(data, chunks=data.chunks, name=False)
 
 
 def same_except_singletons(one: Sequence[int], other: Sequence[int]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -16,10 +17,11 @@ from napari_simmat.io.image_file import (
     ImageFile,
     Reader,
     ReadOptions,
-    RefusedFileError,
     check_memory,
     label_dtype,
+    overflow_refused,
 )
+from napari_simmat.io.limits import DEFLATE_RATIO, RefusedFileError
 
 _UNITS = {"m": "meter", "mm": "mm", "um": "micron", "s": "sec", "ms": "msec", "us": "usec"}
 """Our units and those of NIfTI."""
@@ -30,7 +32,7 @@ def is_nifti(path: Path) -> bool:
     return path.name.lower().endswith(NIFTI.endings)
 
 
-def read_nifti(path: Path, _: ReadOptions) -> ImageFile:
+def read_nifti(path: Path, options: ReadOptions) -> ImageFile:
     """Read NIfTI with reversed axes; voxels are neither flipped nor resampled."""
     try:
         nibabel: Any = import_module("nibabel")
@@ -47,11 +49,26 @@ def read_nifti(path: Path, _: ReadOptions) -> ImageFile:
             f"{path.name} holds {stored.dtype.name} values along {len(image.shape)} axes; save a "
             "NIfTI image of integers or floats with 2 to 5 axes."
         )
-    scaled = (stored.slope, stored.inter) != (1.0, 0.0)
-    if scaled or path.name.lower().endswith(".gz"):  # other files are memory-mapped
+    options.limits.check_array(path.name, image.shape, stored.dtype)
+    packed = path.name.lower().endswith(".gz")
+    nbytes = math.prod(image.shape) * stored.dtype.itemsize
+    held = path.stat().st_size
+    if packed and DEFLATE_RATIO * held >= nbytes:
+        held = _unpacked_size(path, stored.offset + nbytes)
+    elif packed:
+        held *= DEFLATE_RATIO
+    options.limits.check_stored(path.name, nbytes, held - stored.offset)
+    options.limits.check_holes(path)
+    slope, intercept = float(stored.slope), float(stored.inter)
+    scaled = (slope, intercept) != (1.0, 0.0)
+    if scaled or packed:  # other files are memory-mapped
         size = max(8, stored.dtype.itemsize) if scaled else stored.dtype.itemsize
         check_memory(math.prod(image.shape) * size, path.name)
-    data = np.asarray(stored, dtype=np.float32) if scaled else np.asanyarray(stored.get_unscaled())
+    if scaled:
+        with overflow_refused(path.name, slope, intercept):
+            data = np.asarray(stored, dtype=np.float32)
+    else:
+        data = np.asanyarray(stored.get_unscaled())
     space, time = image.header.get_xyzt_units()
     named = {"X": space, "Y": space, "Z": space, "T": time}
     zooms = zip(axes, image.header.get_zooms(), strict=True)
@@ -60,6 +77,23 @@ def read_nifti(path: Path, _: ReadOptions) -> ImageFile:
     units = {letter: short[name] for letter, name in named.items() if name in short}
     affine = np.asarray(image.affine, dtype=np.float64)
     return ImageFile(path, data.T, axes[::-1], scale=scale, units=units, affine=affine)
+
+
+def _unpacked_size(path: Path, claimed: int) -> int:
+    """Bytes in a gzip file; unpacks it unless its last four bytes agree with `claimed`.
+
+    These are the size of the last member modulo 2^32, and most files have one member. A file that
+    is cut short has anything there.
+    """
+    with path.open("rb") as raw:
+        raw.seek(-4, os.SEEK_END)
+        if int.from_bytes(raw.read(4), "little") == claimed % 2**32:
+            return claimed
+    size = 0
+    with gzip.open(path) as stream:
+        while size < claimed and (part := stream.read(2**22)):
+            size += len(part)
+    return size
 
 
 def write_labels_nifti(

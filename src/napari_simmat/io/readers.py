@@ -27,13 +27,14 @@ from napari_simmat.io.image_file import (
     ImageFile,
     Reader,
     ReadOptions,
-    RefusedFileError,
     as_array,
     check_memory,
     distinct_axes,
     drop_singleton_channel,
     unnamed_axes,
+    unreadable,
 )
+from napari_simmat.io.limits import Limits, RefusedFileError
 from napari_simmat.io.nifti import NIFTI, is_nifti
 from napari_simmat.io.tiff import TIFF
 from napari_simmat.io.zarr import ZARR, holds_images, is_zarr
@@ -41,11 +42,14 @@ from napari_simmat.io.zarr import ZARR, holds_images, is_zarr
 logger = logging.getLogger(__name__)
 
 
-def read_image(path: Path | str, *, lazy_above: int = LAZY_ABOVE) -> ImageFile:
+def read_image(
+    path: Path | str, *, lazy_above: int = LAZY_ABOVE, limits: Limits | None = None
+) -> ImageFile:
     """Read an image file; a large TIFF, Zarr or .npy lazily.
 
     NIfTI is stored as (x, y, z, t); here it becomes (t, z, y, x), voxels neither flipped nor
     resampled. Of a TIFF with several images the first is read, of a pyramid the finest level.
+    What is left out or missing (`ImageFile.notes`) is logged.
 
     Parameters
     ----------
@@ -54,15 +58,28 @@ def read_image(path: Path | str, *, lazy_above: int = LAZY_ABOVE) -> ImageFile:
     lazy_above
         Bytes of unpacked data above which planes are read on access. They are read from the open
         file, which closes once the data are garbage-collected.
+    limits
+        What the file may ask for; by default `Limits.from_environment`.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it cannot be read; the message says why in one sentence.
+        If it cannot be read; the message says why in one sentence. Planes that are read on access
+        raise it as well.
     """
-    return _read(Path(path), ReadOptions(lazy_above))
+    file = open_image(path, lazy_above=lazy_above, limits=limits)
+    for note in file.notes:
+        logger.warning("%s: %s", file.path.name, note)
+    return file
+
+
+def open_image(
+    path: Path | str, *, lazy_above: int = LAZY_ABOVE, limits: Limits | None = None
+) -> ImageFile:
+    """`read_image` for a caller that passes on the notes itself."""
+    return _read(Path(path), ReadOptions(lazy_above, limits=limits or Limits.from_environment()))
 
 
 def read_labels(path: Path | str) -> ImageFile:
@@ -77,7 +94,7 @@ def read_labels(path: Path | str) -> ImageFile:
         As `read_image`, and if the image holds anything but labels.
     """
     path = Path(path)
-    file = _read(path, ReadOptions(LAZY_ABOVE, palette=True))
+    file = _read(path, ReadOptions(palette=True, limits=Limits.from_environment()))
     dtype = np.dtype(file.data.dtype)
     if file.axes.startswith("S"):  # tifffile writes three planes as colours by default
         file = replace(file, axes=f"Q{file.axes[1:]}", rgb=False)
@@ -122,16 +139,13 @@ def stem_of(path: Path) -> str:
 def _read(path: Path, options: ReadOptions) -> ImageFile:
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}; check its name and folder.")
+    if not (path.is_file() or path.is_dir()):
+        raise RefusedFileError(f"{path.name} is a pipe or device, not a file; save it as one.")
     try:
         file = _dispatch(path, options)
-    except (RefusedFileError, MemoryError):
-        raise
     except Exception as error:  # a broken file makes a reader raise anything
-        said = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ValueError(
-            f"{path.name} could not be read ({said}); it may be damaged or cut short. Open it in "
-            "the program that wrote it and save it again."
-        ) from error
+        raise unreadable(path.name, error) from error
+    options.limits.check_array(path.name, file.data.shape, file.data.dtype)
     known = {
         letter: float(size)
         for letter, size in file.scale.items()
@@ -149,7 +163,7 @@ def _dispatch(path: Path, options: ReadOptions) -> ImageFile:
     if path.is_dir():
         raise RefusedFileError(f"{path} is a folder, not an image file; give one of {_READABLE}.")
     if start and has_bioio() and path.suffix.lower() not in IMAGE_ENDINGS:
-        return read_with_bioio(path, options.lazy_above)
+        return read_with_bioio(path, options)
     found = "is of a kind that is not known here" if start else "is empty"
     raise RefusedFileError(f"{path.name} {found}; readable are {_READABLE}.")
 
@@ -171,34 +185,40 @@ def _are_whole(values: NDArray[np.floating[Any]]) -> bool:
 
 
 _GREY16 = ("I", "I;16", "I;16B")
+_PNG, _JPEG = b"\x89PNG", b"\xff\xd8\xff"
 
 
 def read_picture(path: Path, options: ReadOptions) -> ImageFile:
     """Read a picture in grey, RGB or RGBA as stored; its EXIF orientation is not applied."""
-    from PIL import Image
+    # Only these formats: other readers of Pillow call external programs. Opened by its own class,
+    # a picture above Pillow's limit raises no warning; ours is checked below.
+    from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin
 
-    try:
-        # Only these formats: other readers of Pillow call external programs.
-        picture = Image.open(path, formats=("PNG", "JPEG", "BMP"))
-    except Image.DecompressionBombError as error:
-        raise RefusedFileError(
-            f"{path.name} claims more pixels than a picture is trusted with ({error}); save it as "
-            "TIFF if it really is that large."
-        ) from error
-    with picture:
-        bits = _bits_of_png(path) if picture.format == "PNG" else 8
+    start = _start_of(path)
+    kind: Any = BmpImagePlugin.BmpImageFile
+    if start.startswith(_PNG):
+        kind = PngImagePlugin.PngImageFile
+    elif start.startswith(_JPEG):
+        kind = JpegImagePlugin.JpegImageFile
+    with kind(path) as picture:
+        bits = _bits_of_png(path) if start.startswith(_PNG) else 8
         deep = bits == 16 and picture.mode not in _GREY16
         channels = len(picture.getbands())
-        check_memory(math.prod(picture.size) * max(4, channels * bits // 8), path.name)
+        shape = (*picture.size[::-1], channels)
+        options.limits.check_array(path.name, shape, np.uint16 if bits == 16 else np.uint8)
+        pixels = math.prod(picture.size)
+        options.limits.check(path.name, "picture_pixels", pixels, "pixels of a picture")
+        check_memory(pixels * max(4, channels * bits // 8), path.name)
         if deep:  # Pillow would cut it to 8 bits
             data = _read_deep_png(path)
         else:
             data = np.asarray(_in_plain_mode(picture, options.palette))
+    notes: tuple[str, ...] = ()
     if data.ndim == 3 and data.shape[2] == 2:
-        logger.warning("The alpha channel of %s is left out.", path.name)
+        notes = ("Its alpha channel is left out.",)
         data = data[..., 0]
     colours = data.ndim == 3
-    return ImageFile(path, data, "YXS" if colours else "YX", rgb=colours)
+    return ImageFile(path, data, "YXS" if colours else "YX", rgb=colours, notes=notes)
 
 
 def _in_plain_mode(picture: Any, palette: bool) -> Any:
@@ -232,27 +252,35 @@ def _read_deep_png(path: Path) -> NDArray[Any]:
 PICTURES = Reader(
     ("PNG", "JPEG", "BMP"),
     (".png", ".jpg", ".jpeg", ".bmp"),
-    lambda _, start: start.startswith((b"\x89PNG", b"\xff\xd8\xff", b"BM")),
+    lambda _, start: start.startswith((_PNG, _JPEG, b"BM")),
     read_picture,
 )
 
 
 def _read_numpy(path: Path, options: ReadOptions) -> ImageFile:
-    try:
-        data = np.load(path, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
-        if "pickle" not in str(error) and "Python objects" not in str(error):
-            raise
+    with path.open("rb") as stream:
+        # Only numbers have no field names, whose UTF-8 is all that version 3 adds to 2.
+        old = np.lib.format.read_magic(stream) == (1, 0)
+        header = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = header(stream)
+        start = stream.tell()
+    if dtype.hasobject:
         raise RefusedFileError(
             f"{path.name} holds Python objects, which can run code when they are read; save plain "
             "numbers with numpy.save."
-        ) from None
-    if data.nbytes <= options.lazy_above:
-        check_memory(data.nbytes, path.name)
+        )
+    options.limits.check_array(path.name, shape, dtype)
+    nbytes = math.prod(shape) * dtype.itemsize
+    options.limits.check_stored(path.name, nbytes, path.stat().st_size - start)
+    options.limits.check_holes(path)
+    axes = unnamed_axes(path, len(shape))
+    order: Any = "F" if fortran else "C"
+    data: NDArray[Any] = np.memmap(path, dtype, "r", start, shape, order)
+    if nbytes <= options.lazy_above:
+        check_memory(nbytes, path.name)
         data = np.array(data)
     colours = data.ndim == 3 and data.shape[-1] in (3, 4) and data.dtype == np.uint8
-    axes = "YXS" if colours else unnamed_axes(path, data.ndim)
-    return ImageFile(path, data, axes, rgb=colours)
+    return ImageFile(path, data, "YXS" if colours else axes, rgb=colours)
 
 
 def has_bioio() -> bool:
@@ -272,7 +300,7 @@ def is_bioio_file(path: Path) -> bool:
     return True
 
 
-def read_with_bioio(path: Path, lazy_above: int) -> ImageFile:
+def read_with_bioio(path: Path, options: ReadOptions) -> ImageFile:
     """Read the first scene of a file with the bioio reader for it, lazily if it is large.
 
     Axes of length 1 except Y and X are dropped, as bioio gives every image five.
@@ -291,11 +319,12 @@ def read_with_bioio(path: Path, lazy_above: int) -> ImageFile:
     kept = "".join(letter for letter in order if sizes[letter] > 1 or letter in "YX")
     axes = "".join(letter for letter in kept if letter not in "YXS") + "YX"
     axes += "S" if "S" in kept else ""
+    options.limits.check_array(path.name, shape, image.dtype)
     nbytes = math.prod(shape) * np.dtype(image.dtype).itemsize
     plane = sizes["Y"] * sizes["X"] * np.dtype(image.dtype).itemsize
-    check_memory(plane if nbytes > lazy_above else nbytes, path.name)
+    check_memory(plane if nbytes > options.lazy_above else nbytes, path.name)
     data = image.get_image_dask_data(axes)
-    if nbytes <= lazy_above:
+    if nbytes <= options.lazy_above:
         data = np.asarray(data)
     names = [str(name) for name in image.channel_names or ()]
     named = "C" in axes and len(names) == sizes.get("C") and len(set(names)) == len(names)
@@ -315,7 +344,7 @@ def read_with_bioio(path: Path, lazy_above: int) -> ImageFile:
 NUMPY = Reader(
     ("NumPy (.npy)",), (".npy",), lambda _, start: start.startswith(b"\x93NUMPY"), _read_numpy
 )
-READERS = (TIFF, PICTURES, NUMPY, NIFTI, DICOM, ZARR)
+READERS = (TIFF, PICTURES, NUMPY, NIFTI, ZARR, DICOM)
 """All formats; the first that matches reads."""
 IMAGE_ENDINGS = tuple(ending for reader in READERS for ending in reader.endings)
 """Endings of image files; the content decides what a file is."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
+import os
 import re
+import struct
 import uuid
 import weakref
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -16,45 +18,53 @@ from xml.etree import ElementTree
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat._text import format_shape
+from napari_simmat._text import format_list, format_shape
 from napari_simmat.io.image_file import (
     ImageFile,
+    LazyArray,
     Reader,
     ReadOptions,
-    RefusedFileError,
     check_memory,
     distinct_axes,
     label_dtype,
     planes_last,
 )
-
-logger = logging.getLogger(__name__)
-
-MAX_PLANES = 10**7
-"""A file that claims more planes is broken or meant to exhaust the memory."""
+from napari_simmat.io.limits import Limits, RefusedFileError
 
 
 def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
     """Read the first image of a TIFF, lazily if it is large; of a pyramid the finest level."""
     import tifffile
 
-    lazy_above = options.lazy_above
+    lazy_above, limits = options.lazy_above, options.limits
+    notes = _walk_pages(path, limits)
     with tifffile.TiffFile(path) as tiff:
-        description = tiff.pages.first.description
-        _check_description(path, description)
+        page = tiff.pages.first
+        limits.check_array(path.name, page.shape, page.dtype or np.uint8)
+        _check_description(path, page.description, limits)
+        others = _other_files(path, tiff, limits)
         series = tiff.series[0]
         if len(tiff.series) > 1:
-            logger.warning("%s holds %d images; the first is read.", path.name, len(tiff.series))
+            notes.append(f"It holds {len(tiff.series)} images; the first is read.")
         axes, shape = _axes(path, series.axes, series.shape), series.shape
         if series.dtype is None:
             raise RefusedFileError(f"{path.name} mixes types of pixels; save it with one.")
         dtype = np.dtype(series.dtype)
+        limits.check_array(path.name, shape, dtype)
+        _check_page(path, series.keyframe, limits)
+        missing = sum(each is None for each in series._pages)
+        if missing:
+            notes.append(
+                f"{missing} of its {len(series._pages)} planes are missing, and read as 0."
+            )
+        if others:
+            notes.append(f"It continues in {format_list(file.name for file in others)}.")
         nbytes = math.prod(shape) * dtype.itemsize
         sizes = dict(zip(axes, shape, strict=True))
         plane = sizes["Y"] * sizes["X"] * dtype.itemsize
         scale, units = _pixel_size(tiff)
         names = _channel_names(tiff, sizes.get("C", 1))
-        photometric = tiff.pages.first.photometric
+        photometric = page.photometric
         check_memory(plane if nbytes > lazy_above else nbytes, path.name)
         data = None if nbytes > lazy_above else series.asarray()
     if data is None:
@@ -70,38 +80,112 @@ def read_tiff(path: Path, options: ReadOptions) -> ImageFile:
         scale=scale,
         units=units,
         rgb="S" in axes and photometric == tifffile.PHOTOMETRIC.RGB and sizes["S"] in (3, 4),
+        files=(path, *others) if others else (),
+        notes=tuple(notes),
     )
 
 
-def _check_description(path: Path, description: str) -> None:
+def _walk_pages(path: Path, limits: Limits) -> list[str]:
+    """Follow the chain of pages from directory to directory; refuse one that is endless.
+
+    Returns a remark if it breaks off. Files of one page, or whose first page stands for all,
+    such as ImageJ's, have a short chain.
+    """
+    with path.open("rb") as file:
+        start = file.read(16)
+        order = "<" if start.startswith(b"II") else ">"
+        big = start[2:4] in (b"+\0", b"\0+")
+        wide = big or path.suffix.lower() == ".ndpi"  # its offsets have 64 bits in a small TIFF
+        count, entry = (f"{order}Q", 20) if big else (f"{order}H", 12)
+        link, at = (f"{order}Q", 8) if wide else (f"{order}I", 4)
+        (place,) = struct.unpack_from(link, start, at)
+        size, seen = path.stat().st_size, set[int]()
+        while place:
+            if place in seen:
+                raise RefusedFileError(
+                    f"{path.name} lists its pages in a circle, without end: page {len(seen)} leads "
+                    "back to an earlier one. Save the image again in the program that wrote it."
+                )
+            seen.add(place)
+            limits.check(path.name, "pages", len(seen), "pages")
+            try:
+                file.seek(place)
+                (entries,) = struct.unpack(count, file.read(struct.calcsize(count)))
+                file.seek(entries * entry, os.SEEK_CUR)
+                (place,) = struct.unpack(link, file.read(struct.calcsize(link)))
+            except (struct.error, OSError):
+                place = size
+            if place >= size:
+                return [f"Its list of pages breaks off behind page {len(seen)}."]
+    return []
+
+
+def _check_page(path: Path, page: Any, limits: Limits) -> None:
+    """Refuse a page that is not in the file, or is stored in too many pieces."""
+    if page.is_contiguous:
+        end = page.dataoffsets[0] + page.nbytes
+        limits.check_stored(path.name, end, page.parent.filehandle.size)
+    tiles = math.prod(page.chunked)
+    limits.check(path.name, "pieces", tiles, f"pieces (of {format_shape(page.chunks)}) to a plane")
+    limits.check_stored(path.name, tiles, len(page.dataoffsets))
+
+
+def _check_description(path: Path, description: str, limits: Limits) -> None:
+    limits.check(path.name, "metadata_bytes", len(description), "description")
     if "<!DOCTYPE" in description or "<!ENTITY" in description:
         raise RefusedFileError(
             f"The description of {path.name} declares XML entities, which no microscope writes; "
             "it is not read. Save the image again in a program you trust."
         )
-    outside = [
-        name
-        for name in re.findall(r'FileName\s*=\s*["\']([^"\']*)', description)
-        if "/" in name or "\\" in name or name.startswith("..")
-    ]
-    if outside:
-        raise RefusedFileError(
-            f"{path.name} refers to {outside[0]} outside its folder; put the files of one image "
-            "side by side."
-        )
     counts = [
         (name, int(value))
         for name, value in re.findall(
-            r'\b(SizeZ|SizeC|SizeT|NumPlanes|PlaneCount|IFD)\s*=\s*["\'](\d+)', description
+            r'\b(SizeZ|SizeC|SizeT|NumPlanes|PlaneCount|IFD|First[ZCT])\s*=\s*["\']\s*(\d{1,18})',
+            description,
         )
     ]
     most = dict(sorted(counts, key=lambda pair: pair[1]))  # the largest of each name
     planes = math.prod(most.get(f"Size{letter}", 1) for letter in "ZCT")
-    if max([planes, *most.values()]) > MAX_PLANES:
-        raise RefusedFileError(
-            f"{path.name} claims more than {MAX_PLANES} planes; its description is broken. Save "
-            "the image again in the program that wrote it."
-        )
+    limits.check(path.name, "pages", max([planes, *most.values()]), "planes")
+
+
+_MICROMANAGER_AXES = ("Channels", "Slices", "Frames", "Positions")
+"""In the order of Micro-Manager's index."""
+
+
+def _other_files(path: Path, tiff: Any, limits: Limits) -> list[Path]:
+    """The files beside `path` that hold parts of its image; refuses names that lead elsewhere."""
+    import tifffile
+
+    names: set[str] = set()
+    if tiff.is_ome:
+        with suppress(ElementTree.ParseError):
+            for element in ElementTree.fromstring(tiff.ome_metadata).iter():
+                names |= {element.get("FileName", ""), element.get("MetadataFile", "")}
+    if tiff.is_ndtiff:
+        index = path.parent / "NDTiff.index"
+        limits.check(path.name, "metadata_bytes", index.stat().st_size, "index")
+        names |= {entry[1] for entry in tifffile.tifffile.read_ndtiff_index(index)}
+    elif (micromanager := tiff.micromanager_metadata) and "IndexMap" in micromanager:
+        summary, index_map = micromanager.get("Summary") or {}, micromanager["IndexMap"]
+        sizes = [int(summary.get(name, 1)) for name in _MICROMANAGER_AXES]
+        claimed = math.prod(map(max, sizes, index_map[:, :4].max(axis=0, initial=0).tolist()))
+        limits.check(path.name, "pages", claimed, "planes")
+        if claimed > len(index_map):
+            prefix = f"{summary.get('Prefix', path.name.split('_MMStack')[0])}_MMStack"
+            beside = (file.name for file in path.parent.iterdir())
+            names |= {name for name in beside if name.startswith(prefix) and name.endswith(".tif")}
+    folder, found = path.parent.resolve(), []
+    for name in sorted(names - {"", path.name}):
+        file = path.parent / name
+        if "\\" in name or Path(name).name != name or file.resolve().parent != folder:
+            raise RefusedFileError(
+                f"{path.name} refers to {name} outside its folder; put the files of one image side "
+                "by side."
+            )
+        if file.is_file():
+            found.append(file)
+    return found
 
 
 def _axes(path: Path, axes: str, shape: tuple[int, ...]) -> str:
@@ -125,7 +209,7 @@ def _open_lazily(path: Path, pieces: str | None) -> Any:
     import zarr
 
     store: Any = tifffile.imread(path, aszarr=True, series=0, level=0, chunkmode=pieces)
-    data = zarr.open(store, mode="r")
+    data = LazyArray(zarr.open(store, mode="r"), path.name)
     weakref.finalize(data, store.close)
     return data
 

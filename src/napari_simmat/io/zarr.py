@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,18 +16,19 @@ import numpy as np
 from napari_simmat.io.files import atomic_write
 from napari_simmat.io.image_file import (
     ImageFile,
+    LazyArray,
     Reader,
     ReadOptions,
-    RefusedFileError,
     check_memory,
     planes_last,
     unnamed_axes,
 )
-
-logger = logging.getLogger(__name__)
+from napari_simmat.io.limits import Limits, RefusedFileError
 
 ZARR_MARKER_FILES = (".zattrs", ".zarray", ".zgroup", "zarr.json")
 """Files that mark a folder as Zarr."""
+METADATA_FILES = (*ZARR_MARKER_FILES, ".zmetadata")
+"""Files that describe a part of it."""
 BIOFORMATS_LAYOUT = "bioformats2raw.layout"
 """Marks a group that holds the images of one file, numbered from 0."""
 _UNITS = {
@@ -57,22 +58,23 @@ def read_zarr(path: Path, options: ReadOptions) -> ImageFile:
     """Read the finest level of an OME-Zarr image, or a Zarr array; large ones chunk by chunk."""
     import zarr
 
-    opened: Any = zarr.open(path, mode="r")
     if BIOFORMATS_LAYOUT in _attributes(path) and (path / "0").is_dir():
-        if (path / "1").is_dir():
-            logger.warning("%s holds several images; the first is read.", path.name)
         first = read_zarr(path / "0", options)
-        return replace(first, path=path)
+        note = ("It holds several images; the first is read.",) if (path / "1").is_dir() else ()
+        return replace(first, path=path, notes=first.notes + note)
+    files = _files(path, options.limits)
+    opened: Any = zarr.open(path, mode="r")
     if not hasattr(opened, "array_keys"):
-        letters = opened.metadata.dimension_names if hasattr(opened.metadata, "chunk_grid") else ()
+        letters = getattr(opened.metadata, "dimension_names", None)  # version 2 has none
         names = [str(name or "q").lower() for name in letters or ()]
         axes = _letters(path, names) if names else unnamed_axes(path, len(opened.shape))
-        data, axes = planes_last(_checked(opened, path, options.lazy_above), axes)
-        return ImageFile(path, data, axes, files=_files(path))
+        data, axes = planes_last(_checked(opened, path, axes, options), axes)
+        return ImageFile(path, data, axes, files=tuple(files))
     metadata = _metadata(path, opened)
     level = metadata["multiscales"][0]["datasets"][0]
     inside = PurePosixPath(str(level["path"]))
-    if inside.is_absolute() or ".." in inside.parts or not (path / inside).is_dir():
+    apart = inside.is_absolute() or ".." in inside.parts or "\\" in str(inside)
+    if apart or not (path / inside).is_dir():
         raise RefusedFileError(
             f"{path.name} refers to {inside}, which is not within it; write it again."
         )
@@ -87,7 +89,7 @@ def read_zarr(path: Path, options: ReadOptions) -> ImageFile:
     scale, units = _pixel_size(metadata["multiscales"][0], described)
     axes = _letters(path, names)
     channels = array.shape[axes.index("C")] if "C" in axes else 1
-    data, axes = planes_last(_checked(array, path, options.lazy_above), axes)
+    data, axes = planes_last(_checked(array, path, axes, options), axes)
     return ImageFile(
         path,
         data,
@@ -95,7 +97,10 @@ def read_zarr(path: Path, options: ReadOptions) -> ImageFile:
         channel_names=_channel_names(metadata, channels),
         scale=scale,
         units=units,
-        files=_files(path, path / inside),
+        files=(
+            *(path / name for name in ZARR_MARKER_FILES if (path / name).is_file()),
+            *(file for file in files if file.is_relative_to(path / inside)),
+        ),
     )
 
 
@@ -116,34 +121,43 @@ def _metadata(path: Path, group: Any) -> Mapping[str, Any]:
 def _attributes(path: Path) -> Mapping[str, Any]:
     """The attributes of a Zarr folder, from any version; empty if unreadable."""
     try:
-        if (path / ".zattrs").is_file():
-            attributes = json.loads((path / ".zattrs").read_text("utf-8"))
-        else:
-            attributes = json.loads((path / "zarr.json").read_text("utf-8")).get("attributes", {})
+        old = (path / ".zattrs").is_file()
+        file = path / (".zattrs" if old else "zarr.json")
+        Limits().check(path.name, "metadata_bytes", file.stat().st_size, "description")
+        attributes = json.loads(file.read_text("utf-8"))
+        if not old:
+            attributes = attributes.get("attributes", {})
         return dict(attributes.get("ome", attributes))
     except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return {}
 
 
-def _checked(array: Any, path: Path, lazy_above: int) -> Any:
+def _checked(array: Any, path: Path, axes: str, options: ReadOptions) -> Any:
     """Load a small array; refuse one that could run code or exhaust the memory."""
-    dtype = np.dtype(array.dtype)
+    limits, shape, dtype = options.limits, array.shape, np.dtype(array.dtype)
     stages = [
         *(getattr(array, "filters", None) or ()),
         *(getattr(array, "compressors", None) or ()),
     ]
     stages.append(getattr(array, "serializer", None))
-    if dtype.kind not in "biufc" or any("pickle" in repr(stage).lower() for stage in stages):
+    if dtype.kind == "O" or any("pickle" in repr(stage).lower() for stage in stages):
         raise RefusedFileError(
             f"{path.name} holds Python objects, which can run code when they are read; write plain "
             "numbers."
         )
-    if 0 in array.shape:
-        raise RefusedFileError(f"{path.name} has no pixel (shape {array.shape}); write it again.")
-    piece = math.prod(getattr(array, "shards", None) or array.chunks) * dtype.itemsize
-    nbytes = math.prod(array.shape) * dtype.itemsize
-    check_memory(max(piece, nbytes if nbytes <= lazy_above else 0), path.name)
-    return np.asarray(array[...]) if nbytes <= lazy_above else array
+    limits.check_array(path.name, shape, dtype)
+    piece = getattr(array, "shards", None) or array.chunks
+    at_once = math.prod(piece) * dtype.itemsize
+    nbytes = math.prod(shape) * dtype.itemsize
+    whole = nbytes <= options.lazy_above
+    limits.check(path.name, "image_bytes", at_once, "one chunk")
+    check_memory(max(at_once, nbytes if whole else 0), path.name)
+    read = range(len(shape)) if whole else [n for n, letter in enumerate(axes) if letter in "YXS"]
+    for pieces in {piece, array.chunks}:  # a shard is cut into chunks
+        limits.check_pieces(path.name, [shape[n] for n in read], [pieces[n] for n in read])
+    if not whole:
+        return LazyArray(array, path.name)
+    return np.asarray(array[...])
 
 
 def _letters(path: Path, names: Sequence[str]) -> str:
@@ -182,11 +196,24 @@ def _channel_names(metadata: Mapping[str, Any], count: int) -> tuple[str, ...] |
     return tuple(names) if count > 1 and len(names) == count and all(names) else None
 
 
-def _files(path: Path, level: Path | None = None) -> tuple[Path, ...]:
-    """The files that a result depends on: the metadata and the level that was read."""
-    own = [path / name for name in ZARR_MARKER_FILES if (path / name).is_file()] if level else []
-    below = (each for each in (level or path).rglob("*") if each.is_file())
-    return (*own, *sorted(below))
+def _files(path: Path, limits: Limits) -> list[Path]:
+    """All files of a Zarr folder, sorted; refuses links out of it and huge metadata."""
+    root = path.resolve()
+    files = []
+    for folder, folders, names in os.walk(path):
+        for name in (*folders, *names):
+            file = Path(folder, name)
+            if file.is_symlink() and not file.resolve().is_relative_to(root):
+                raise RefusedFileError(
+                    f"{path.name} holds the link {file.relative_to(path).as_posix()}, which leads "
+                    "outside it; copy what it means to its place."
+                )
+        for name in names:
+            if name in METADATA_FILES:
+                size = Path(folder, name).stat().st_size
+                limits.check(path.name, "metadata_bytes", size, "description")
+            files.append(Path(folder, name))
+    return sorted(files)
 
 
 ZARR = Reader(

@@ -1,0 +1,259 @@
+"""Open untrusted files in a child process: what came of it, how long it took, how much memory.
+
+A hang, a crash or a file opened elsewhere is then a result as any other. The child reads lines of
+JSON, the paths, and answers each with a line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+SECONDS = 5.0
+MEGABYTES = 500
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What came of opening a file.
+
+    Parameters
+    ----------
+    outcome
+        ``"value"``, ``"refused"`` (a documented exception whose message names the file),
+        ``"undocumented"``, ``"hangs"`` or ``"crashed"``.
+    words
+        The message, or the shape.
+    seconds, megabytes
+        Time and growth of memory; memory is 0 where the system does not say.
+    outside
+        Files beyond the given one's folder that were opened.
+    noise
+        What reached stderr.
+    """
+
+    outcome: str
+    words: str = ""
+    seconds: float = 0.0
+    megabytes: int = 0
+    outside: list[str] = field(default_factory=list)
+    noise: str = ""
+
+    @property
+    def fault(self) -> str:
+        """What is wrong with that; empty if nothing is."""
+        if self.outcome not in ("value", "refused"):
+            return f"{self.outcome} ({self.words})"
+        if self.outside:
+            return f"opened {self.outside}"
+        if self.seconds > SECONDS or self.megabytes > MEGABYTES:
+            return f"took {self.seconds:.1f} s and {self.megabytes} MB ({self.words})"
+        return f"said {self.noise!r}" if self.noise else ""
+
+
+class Opener:
+    """A child process that opens one file after the other; started again after a hang.
+
+    Parameters
+    ----------
+    kind
+        What it opens: each file as an ``"image"``, or as a ``"model"``.
+    """
+
+    def __init__(self, kind: str = "image") -> None:
+        self._kind = kind
+        self._child: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Opener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def open(self, path: Path) -> Opened:
+        """Open `path`, and use a part of what is in it."""
+        child = self._child or self._start()
+        assert child.stdin is not None
+        assert child.stdout is not None
+        child.stdin.write(json.dumps(str(path)) + "\n")
+        child.stdin.flush()
+        began = time.monotonic()
+        ready = select.select([child.stdout], [], [], 4 * SECONDS)[0]
+        line = child.stdout.readline() if ready else ""
+        if line:
+            return Opened(**json.loads(line))
+        self._end()
+        seconds = time.monotonic() - began
+        return Opened("crashed" if ready else "hangs", seconds=seconds)
+
+    def _start(self) -> subprocess.Popen[str]:
+        paths = [str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+        self._child = child = subprocess.Popen(
+            [sys.executable, "-m", "tests.opening", self._kind],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        return child
+
+    def _end(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child.communicate()
+            self._child = None
+
+
+# ----------------------------------------------------------------- in the child
+
+
+def serve(kind: str) -> None:
+    """Answer requests until stdin closes."""
+    import resource
+
+    from napari_simmat.cli import quiet_libraries
+
+    quiet_libraries()
+    resource.setrlimit(resource.RLIMIT_DATA, (2**33, 2**33))  # mapped files do not count
+    with tempfile.TemporaryDirectory() as folder:
+        _warm_up(kind, Path(folder))
+    opened: list[str] = []
+    sys.addaudithook(lambda event, given: _note_opened(opened, event, given))
+    noise = tempfile.TemporaryFile()  # noqa: SIM115
+    os.dup2(noise.fileno(), 2)
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    answers.write("ready\n")
+    answers.flush()
+    for line in sys.stdin:
+        path = json.loads(line)
+        opened.clear()
+        noise.truncate(0)
+        noise.seek(0)
+        before, began = _start_of_memory(), time.monotonic()
+        outcome, words = _outcome(kind, Path(path))
+        seconds = time.monotonic() - began
+        sys.stderr.flush()
+        noise.seek(0)
+        answer = {
+            "outcome": outcome,
+            "words": words,
+            "seconds": round(seconds, 3),
+            "megabytes": max(0, _memory("VmHWM") - before) // 1024,
+            "outside": sorted({each for each in opened if not _is_allowed(each, Path(path))}),
+            "noise": noise.read().decode(errors="replace")[:500],
+        }
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+def _outcome(kind: str, path: Path) -> tuple[str, str]:
+    documented = ValueError if kind == "image" else (ValueError, OSError)
+    try:
+        return "value", _use_image(path) if kind == "image" else _use_model(path)
+    except documented as error:
+        words = str(error)
+        good = path.name in words and "\n" not in words and words.rstrip().endswith(".")
+        good = good and len(words) < 1000 and tempfile.gettempdir() not in words
+        return ("refused" if good else "undocumented"), words[:600]
+    except BaseException as error:
+        return "undocumented", f"{type(error).__name__}: {str(error)[:300]}"
+
+
+def _use_image(path: Path) -> str:
+    """Read an image, and the first and last plane of it."""
+    import numpy as np
+
+    from napari_simmat.io.readers import read_image
+
+    file = read_image(path)
+    leading = [n for n, letter in enumerate(file.axes) if letter not in "CSYX"]
+    for end in (0, -1):
+        where = tuple(
+            file.data.shape[n] + end if n in leading and end else 0 if n in leading else slice(None)
+            for n in range(len(file.axes))
+        )
+        plane = np.asarray(file.data[where])
+        assert plane.size > 0
+        assert plane.dtype.kind in "biufc"
+    return f"{file.axes} {file.data.shape} {file.data.dtype} {' '.join(file.notes)}"
+
+
+def _use_model(path: Path) -> str:
+    """Load a model and click into an image with it."""
+    import numpy as np
+
+    from napari_simmat import Predictor, load_model
+
+    predictor = Predictor(load_model(path), device="cpu")
+    names = predictor.model.spec.channel_names
+    image = np.arange(48 * 64 * len(names), dtype=np.float32).reshape(len(names), 48, 64) % 251
+    try:
+        predictor.set_image(image, channel_axis=0)
+        result = predictor.predict(points=[(20, 30)])
+    except (ValueError, MemoryError) as error:
+        if predictor.model.spec.name in str(error):
+            raise ValueError(f"{path.name}: {error}") from error
+        raise
+    assert np.isfinite(result.score)
+    assert np.isfinite(result.logits).all()
+    return f"{predictor.model.spec.name} {result.score:.3f}"
+
+
+def _warm_up(kind: str, folder: Path) -> None:
+    """Import what reading needs, so that its files do not count as opened."""
+    import numpy as np
+
+    if kind == "model":
+        import napari_simmat.engine.predictor  # noqa: F401
+
+        return
+    for name in ("imagecodecs", "nibabel", "pydicom.pixels", "tifffile", "zarr", "dask.array"):
+        __import__(name)
+    np.save(folder / "a.npy", np.zeros((8, 8), np.uint8))
+    _use_image(folder / "a.npy")
+
+
+def _note_opened(opened: list[str], event: str, given: tuple[Any, ...]) -> None:
+    if event in ("open", "os.open") and given and isinstance(given[0], (str, bytes)):
+        opened.append(os.path.realpath(os.fsdecode(given[0])))
+
+
+def _is_allowed(opened: str, path: Path) -> bool:
+    """Whether a file lies beside `path`, or belongs to Python, the system or the package."""
+    own = [path.parent.resolve(), ROOT, sys.prefix, sys.base_prefix, "/proc", "/sys", "/dev"]
+    own.append(os.environ.get("NAPARI_SIMMAT_HOME", "/nowhere"))
+    return any(Path(opened).is_relative_to(each) for each in own)
+
+
+def _start_of_memory() -> int:
+    """Resident memory in KB; from here on the peak is measured anew."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return 1 << 60
+    return _memory("VmRSS")
+
+
+def _memory(name: str) -> int:
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return 0
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith(name))
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1])
