@@ -21,6 +21,7 @@ from napari_simmat.engine.masks import iou
 from napari_simmat.engine.normalization import Statistics
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
+from napari_simmat.models.network import DecodedMasks
 from napari_simmat.models.spec import Model
 from napari_simmat.models.tuning import build_network
 from napari_simmat.progress import finish
@@ -62,6 +63,30 @@ def test_a_click_on_the_very_edge_is_one_on_the_outermost_pixel(predictor, edge)
     predictor.set_image(image)
     mask = predictor.predict(points=[(edge, 128)]).mask
     assert iou(mask, image > 100) > 0.9
+
+
+def test_a_box_bounds_the_first_mask(predictor, discs, monkeypatch):
+    """The network answers everything; 10 % of 20 rows and of 40 columns, and a pixel, are left."""
+    predictor.set_image(discs[0])
+    logits = torch.arange(1.0, 5.0)[:, None, None].expand(4, 48, 64).clone()
+    everything = DecodedMasks(logits, torch.ones(4))
+    monkeypatch.setattr(type(predictor.model.network), "decode", lambda *_, **__: everything)
+    box = (30, 40, 50, 80)
+    first = predictor.predict(box=box)
+    admitted = np.zeros((90, 120), bool)
+    admitted[27:53, 35:85] = True
+    assert np.array_equal(first.mask, admitted)
+    assert predictor.predict(box=box, mask=first.logits).mask.sum() == 26 * 50
+    assert predictor.predict(box=box, points=[(40, 60)]).mask.sum() == 26 * 50
+    assert first.alternative(1).alternative(0).mask.sum() == 26 * 50
+
+    # Who chooses a larger mask, or clicks beyond, knows that the object ends elsewhere.
+    larger = first.alternative(1)
+    assert larger.mask.all()
+    assert predictor.predict(box=box, mask=larger.logits).mask.all()
+    assert predictor.predict(box=box, mask=larger.mask).mask.all()
+    assert predictor.predict(box=box, points=[(40, 86)]).mask.all()
+    assert not predictor.predict(box=box, points=[(40, 86)], labels=[0]).mask.all()
 
 
 def test_a_result_is_as_promised(predictor, discs):

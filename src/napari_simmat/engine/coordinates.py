@@ -136,6 +136,15 @@ class InputTransform:
         (x0, y0), (x1, y1) = self.to_input(corners - 0.5 if self.half_pixel else corners).tolist()
         return x0, y0, x1, y1
 
+    def cells_within(self, rows: slice, columns: slice, stride: int) -> tuple[slice, slice]:
+        """Rows and columns of `grid` whose centres lie in these rows and columns of the image."""
+        x0, y0, x1, y1 = self.box_to_input((rows.start, columns.start, rows.stop, columns.stop))
+        shift = 0.5 if self.half_pixel else 0.0
+        first_row, first, last_row, last = (
+            max(math.ceil((edge + shift) / stride - 0.5), 0) for edge in (y0, x0, y1, x1)
+        )
+        return slice(first_row, last_row), slice(first, last)
+
     def resize(self, image: NDArray[Any]) -> NDArray[Any]:
         """Resize an image (C, Y, X) of uint8 or float32 to (C, h, w).
 

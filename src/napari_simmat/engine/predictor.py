@@ -17,6 +17,7 @@ from napari_simmat.engine.device import ComputeContext
 from napari_simmat.engine.embeddings import Embedding, EmbeddingCache
 from napari_simmat.engine.encoder import PlaneEncoder
 from napari_simmat.engine.image_stack import ChannelStack
+from napari_simmat.engine.masks import Window
 from napari_simmat.engine.normalization import Statistics
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.result import Result, shrink
@@ -449,7 +450,8 @@ class PromptDecoder:
         others = range(1, len(quality))  # SAM's candidates have no order of their own
         order = sorted(others, key=lambda n: -float(quality[n])) if stock else list(others)
         decoded = decoded._replace(logits=decoded.logits.cpu(), predicted_iou=quality)
-        return self._result(embedding, decoded, (chosen, *order))
+        bounds = self._bounds(prompt, embedding.frame)
+        return self._result(embedding, decoded, (chosen, *order), bounds)
 
     def predict_low_res(self, embedding: Embedding, prompt: Prompt) -> Result:
         """The masks for a prompt, the single-mask token's first; for `Result.patch`."""
@@ -466,9 +468,24 @@ class PromptDecoder:
         return [self._result(embedding, each) for each in decoded]
 
     def _result(
-        self, embedding: Embedding, decoded: DecodedMasks, order: Sequence[int] = (0, 1, 2, 3)
+        self,
+        embedding: Embedding,
+        decoded: DecodedMasks,
+        order: Sequence[int] = (0, 1, 2, 3),
+        bounds: Window | None = None,
     ) -> Result:
-        return Result(decoded, embedding.frame, self.compute.network.mask_stride, order)
+        stride = self.compute.network.mask_stride
+        return Result(decoded, embedding.frame, stride, order, bounds=bounds)
+
+    def _bounds(self, prompt: Prompt, frame: InputTransform) -> Window | None:
+        """`Prompt.bounds`; None if the mask that the prompt refines reaches beyond them."""
+        bounds, mask = prompt.bounds(frame.image), prompt.mask
+        if bounds is None or mask is None:
+            return bounds
+        is_drawn = mask.dtype == bool
+        part = bounds if is_drawn else frame.cells_within(*bounds, self.compute.network.mask_stride)
+        inside = mask > 0
+        return bounds if inside.sum() == inside[part].sum() else None
 
     def _decoded(self, embedding: Embedding, prompt: Prompt) -> DecodedMasks:
         encoded, frame = embedding

@@ -10,6 +10,13 @@ from typing import Any, SupportsFloat
 import numpy as np
 from numpy.typing import NDArray
 
+BOX_TOLERANCE_SHARE, BOX_TOLERANCE_PIXELS = 0.1, 1.0
+"""A box's mask may reach beyond an edge by a tenth of the box's side across it, and a pixel.
+
+Boxes are drawn by hand. In training their edges deviate by 5 % of the side and half a pixel
+(`evaluation.simulated_prompts`); the tolerance is two such deviations.
+"""
+
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
@@ -79,6 +86,22 @@ class Prompt:
                 f"The mask has {self.mask.shape[0]} x {self.mask.shape[1]} pixels, {image} needs "
                 "a mask of its own size."
             )
+
+    def bounds(self, shape_yx: tuple[int, int]) -> tuple[slice, slice] | None:
+        """Rows and columns of an image that the box admits, with its tolerance.
+
+        None without a box, or if a positive point lies beyond: then so does the object.
+        """
+        if self.box is None:
+            return None
+        edges = np.array(self.box).reshape(2, 2)  # (y0, x0), (y1, x1)
+        reach = BOX_TOLERANCE_SHARE * (edges[1] - edges[0]) + BOX_TOLERANCE_PIXELS
+        first = np.clip(np.ceil(edges[0] - reach), 0, None).astype(int)
+        end = np.clip(np.floor(edges[1] + reach), None, shape_yx).astype(int)
+        positive = np.array(self.points).reshape(-1, 2)[np.array(self.labels, int) == 1]
+        if ((positive < first - 0.5) | (positive > end - 0.5)).any():
+            return None
+        return slice(int(first[0]), int(end[0])), slice(int(first[1]), int(end[1]))
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -13,9 +13,11 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from napari_simmat.engine.coordinates import InputTransform
+from napari_simmat.engine.masks import Window
 from napari_simmat.models.network import DecodedMasks
 from napari_simmat.models.tiny_encoder import MAX_PRIOR_LOGIT
 
+T = TypeVar("T", bound=np.generic)
 MASK_LOGIT = 12.0
 """A mask of 0..1 as logits: -6 outside, 6 inside, linear where a cell is covered in part."""
 STRIP = 32
@@ -68,6 +70,9 @@ class Result:
         How the image lies in the network's input, and the grid's step in it.
     order
         Numbers of the masks, the model's own choice first, then the likeliest.
+    bounds
+        Rows and columns of the image that a box admits. The model's own choice ends there; the
+        other candidates do not.
     """
 
     def __init__(
@@ -77,9 +82,11 @@ class Result:
         stride: int,
         order: Sequence[int] = (0, 1, 2, 3),
         choice: int = 0,
+        bounds: Window | None = None,
     ) -> None:
         self._decoded, self._frame, self._stride = decoded, frame, stride
         self._order, self.choice = order, choice
+        self._bounds = bounds
         self.left_out = 0
         self.predicted_iou: NDArray[np.float32] = decoded.predicted_iou.cpu().numpy()
 
@@ -96,7 +103,7 @@ class Result:
 
     def with_mask(self, mask: NDArray[np.bool_], left_out: int = 0) -> Result:
         """The same result with a corrected mask; logits and candidates stay the model's."""
-        result = Result(self._decoded, self._frame, self._stride, self._order, self.choice)
+        result = self._variant(self.choice)
         result.mask, result.left_out = mask, left_out
         return result
 
@@ -104,7 +111,9 @@ class Result:
     def mask(self) -> NDArray[np.bool_]:
         """The mask (Y, X)."""
         [mask] = self._enlarge(self._whole[self._number][None])
-        return np.asarray(mask, bool)
+        if self._bounds is None or self.choice:
+            return np.asarray(mask, bool)
+        return only_within(mask, self._bounds)
 
     @cached_property
     def masks(self) -> NDArray[np.bool_]:
@@ -115,7 +124,10 @@ class Result:
     def logits(self) -> NDArray[np.float32]:
         """The mask's logits (h, w) on the whole mask grid."""
         logits: NDArray[np.float32] = self._whole[self._number].numpy()
-        return logits
+        if self._bounds is None or self.choice:
+            return logits
+        cells = self._frame.cells_within(*self._bounds, self._stride)
+        return only_within(logits, cells, -MASK_LOGIT / 2)
 
     @property
     def score(self) -> float:
@@ -136,7 +148,7 @@ class Result:
         """Another of the `count` masks: 0 is the model's own choice, then the likeliest first."""
         if choice == self.choice:
             return self
-        return Result(self._decoded, self._frame, self._stride, self._order, choice)
+        return self._variant(choice)
 
     def patch(self, number: int, above: float = 0.0) -> LogitPatch | None:
         """One of the four masks at the image's resolution, around where its logits exceed `above`.
@@ -162,6 +174,9 @@ class Result:
     def image_logits(self) -> Tensor:
         """The logits of all four masks at the image's resolution (4, Y, X)."""
         return enlarge(self._whole, self._frame, self._stride)
+
+    def _variant(self, choice: int) -> Result:
+        return Result(self._decoded, self._frame, self._stride, self._order, choice, self._bounds)
 
     @cached_property
     def _whole(self) -> Tensor:
@@ -202,6 +217,13 @@ def enlarge(logits: Tensor, frame: InputTransform, stride: int) -> Tensor:
     fine = _bilinear(logits[None], (height * stride, width * stride))
     part = fine[..., : frame.resized[0], : frame.resized[1]]
     return _bilinear(part, frame.image)[0]
+
+
+def only_within(values: NDArray[T], part: Window, outside: float = 0) -> NDArray[T]:
+    """Values (h, w) in some rows and columns; elsewhere at most `outside`."""
+    kept = np.minimum(values, values.dtype.type(outside))
+    kept[part] = values[part]
+    return kept
 
 
 def shrink(mask: NDArray[Any], frame: InputTransform, stride: int) -> Tensor:
