@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from skimage.data import hubble_deep_field
+from torch.nn.functional import interpolate
 
 from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.engine.masks import iou
+from napari_simmat.engine.predictor import Predictor
+from napari_simmat.engine.prompts import Prompt
 from napari_simmat.models import multiscale
 from napari_simmat.models.multiscale import (
     LevelTile,
@@ -191,6 +197,20 @@ def test_an_answer_of_unusual_size_is_trusted_less():
     logits[:48, :48] = 3.0
     assert trust(0.8, logits, left=False) == pytest.approx(0.8 - 0.15 * math.log(4))
     assert trust(0.8, -logits.abs(), left=False) == pytest.approx(0.8 - 0.15 * math.log(24))
+    assert trust(1.0, logits, left=False, filled=True) < trust(0, -logits.abs(), left=True)
+
+
+def test_a_mask_that_fills_its_window_is_noticed():
+    """On a level of 100 x 120 pixels, padded to 128 x 128; or the upper half of a window of it."""
+    logits = torch.full((64, 64), -5.0)
+    logits[:50, :51] = 5  # 85 % of 50 x 60 cells
+    window = LevelWindow(0, 0, 128, 128)
+    assert not window.is_filled(logits, 0.5, (200, 240))
+    logits[0, 51] = 5
+    assert window.is_filled(logits, 0.5, (200, 240))
+    assert not window.is_filled(logits, 0.5, (400, 400))  # the image goes on
+    assert not LevelWindow(0, 32, 128, 128).is_filled(logits, 0.5, (256, 400))
+    assert LevelWindow(48, 8, 128, 128).is_filled(logits, 0.5, (296, 256))
 
 
 def test_how_well_masks_fill_a_box():
@@ -296,24 +316,36 @@ def test_a_level_in_tiles_is_nearly_the_level_at_once(contrast, monkeypatch):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("factor", [2, 4])
+@pytest.mark.slow
+def test_a_galaxy_in_a_large_field_is_found():
+    """The coarsest level sees a field of dots, and is sure of all of it."""
+    field = np.tile(hubble_deep_field(), (4, 3, 1))[:3000, :3000]
+    predictor = Predictor(load_model("tiny"), device="cpu")
+    predictor.set_image(field, channel_axis=-1)
+    for y, x in ((736, 244), (662, 516), (542, 636), (802, 826), (769, 689), (826, 713)):
+        result = predictor.predict(points=[(y, x)])
+        assert result.mask[y, x]
+        assert 20 < result.mask.sum() < 200
+        assert predictor.predict_low_res([Prompt(points=((y, x),))])[0].patch(0).logits.size < 2000
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("factor", [0.5, 2, 4, pytest.param(8, marks=pytest.mark.slow)])
 def test_an_enlarged_image_gets_the_enlarged_mask(factor):
-    """Discs on a plain background, enlarged 2 and 4 times: the mask is nearly the same."""
+    """Discs on a plain background, at half the size and enlarged: the mask is nearly the same."""
     y, x = torch.meshgrid(torch.arange(256.0), torch.arange(256.0), indexing="ij")
     image = torch.full((1, 3, 256, 256), -1.0)
-    for cy, cx, radius in ((60, 70, 14), (180, 160, 40), (60, 200, 24)):
+    discs = ((60, 70, 14), (180, 160, 40), (60, 200, 24))
+    for cy, cx, radius in discs:
         image[..., (y - cy) ** 2 + (x - cx) ** 2 < radius**2] = 1.0
     network = load_model("tiny").network
-    small = finish(network.encode_job(image))
-    large = finish(
-        network.encode_job(image.repeat_interleave(factor, -1).repeat_interleave(factor, -2))
-    )
-    for cy, cx, radius in ((60, 70, 14), (180, 160, 40), (60, 200, 24)):
-        ours = network.decode(small, torch.tensor([[float(cx), float(cy)]]), torch.tensor([1]))
-        point = torch.tensor([[cx * factor + 0.5, cy * factor + 0.5]])
-        theirs = network.decode(large, point, torch.tensor([1]))
-        grown = (ours.logits[0] > 0).repeat_interleave(factor, -1).repeat_interleave(factor, -2)
-        mask = theirs.logits[0] > 0
-        assert (grown & mask).sum() / (grown | mask).sum() > 0.85
+    original = finish(network.encode_job(image))
+    resized = finish(network.encode_job(interpolate(image, scale_factor=factor, mode="area")))
+    for cy, cx, radius in discs:
+        ours = network.decode(original, torch.tensor([[float(cx), float(cy)]]), torch.tensor([1]))
+        point = torch.tensor([[(cx + 0.5) * factor - 0.5, (cy + 0.5) * factor - 0.5]])
+        theirs = network.decode(resized, point, torch.tensor([1]))
+        mask = interpolate((theirs.logits[:1, None] > 0).float(), (128, 128), mode="area") >= 0.5
+        assert iou((ours.logits[0] > 0).numpy(), mask[0, 0].numpy()) > 0.85
         truth = math.pi * radius**2 / 4
         assert 0.8 * truth < (ours.logits[0] > 0).sum() < 1.2 * truth

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from napari_simmat.models import tiny
 from napari_simmat.models.multiscale import WINDOW
 from napari_simmat.models.tiny_encoder import REFERENCE_TOKENS, LocalContrast
 from napari_simmat.models.tuning import build_network
@@ -146,6 +147,36 @@ def test_a_corrected_mask_is_not_taken_from_a_level_too_coarse_for_it(network, m
     found = network.decode(encoded, torch.tensor([[128.0, 128.0]]), torch.tensor([1]), mask=mask)
     assert scales == [2, 1]
     assert found.predicted_iou[0] == 0.8
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("together", [False, True])
+def test_a_mask_of_nearly_everything_is_never_the_first(network, monkeypatch, together):
+    """The coarsest level is sure of all that it sees, the finer ones less of a small square."""
+    encoded = finish(network.encode_job(torch.zeros(1, 3, 224, 256)))
+    square = torch.full((4, 128, 128), -5.0)
+    square[:, 60:68, 60:68] = 5
+    everything = torch.full((4, 64, 64), -5.0)
+    everything[:, :53] = 5  # of 56 rows: below them the level is padded
+    masks = {2: square, 1: square[:, :112], 0.5: everything}
+
+    def in_window(level, *_):
+        quality = 0.96 if level.scale == 0.5 else 0.3
+        return masks[level.scale], torch.full((4,), quality)
+
+    def in_windows(_, level, windows, *__):
+        assert len(windows) == 1
+        return tuple(each[None] for each in in_window(level))
+
+    monkeypatch.setattr(network, "_in_window", in_window)
+    monkeypatch.setattr(tiny, "_decode_windows", in_windows)
+    click = torch.tensor([[126.0, 126.0]])
+    if together:
+        [found] = network.decode_clicks(encoded, click)
+    else:
+        found = network.decode(encoded, click, torch.tensor([1]))
+    assert 0 < (found.logits[0] > 0).sum() <= 64
+    assert found.predicted_iou[0] == pytest.approx(0.3)
 
 
 @torch.no_grad()

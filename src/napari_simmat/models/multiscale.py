@@ -45,6 +45,11 @@ SIZE_PENALTY = 0.15
 """Predicted IoU lost for each factor of e between a mask's side and `TYPICAL_MASK_SIDE`."""
 SUFFICIENT_TRUST = 0.75
 """A click's mask of at least this trust is accepted without trying other levels."""
+MAX_WINDOW_SHARE = 0.85
+"""A click's mask that covers more of its window, or of the image, is no object: nothing around it
+sets it apart. Of real objects that were measured, a retina covers most of its image, 0.77."""
+WINDOW_FILLED_PENALTY = 3.0
+"""Trust that such a mask loses: more than all else, so that any other mask precedes it."""
 OUTLINE_UNCERTAINTY = 1.0
 """Error of an outline in pixels of its level; divided by the mask's thickness, the IoU it costs."""
 
@@ -217,6 +222,18 @@ class LevelWindow(NamedTuple):
         crossing = sum(int(edge.sum()) for edge in edges if edge is not None)
         return crossing > 0.1 * math.sqrt(float(inside.sum()))
 
+    def is_filled(self, logits: Tensor, scale: float, image: tuple[int, int]) -> bool:
+        """Whether a mask (h, w) covers nearly all of the window within the image.
+
+        `image` is height and width of the network's input; the level may be padded beyond.
+        """
+        height, width = (
+            math.ceil((side * scale - start) / MASK_STRIDE)
+            for side, start in zip(image, (self.top, self.left), strict=True)
+        )
+        inside = logits[:height, :width] > 0
+        return int(inside.sum()) > MAX_WINDOW_SHARE * inside.numel()
+
     def _cells(self, scale: float) -> tuple[slice, slice]:
         """The part of the input's mask grid that the window covers."""
         step = MASK_STRIDE * scale
@@ -357,11 +374,11 @@ def clicked_size(level: Encoded, points: Tensor) -> float:
     return float(SIZE_UNIT * dense[0, SIZE, row, column].mean().exp())
 
 
-def trust(predicted_iou: float, logits: Tensor, left: bool) -> float:
+def trust(predicted_iou: float, logits: Tensor, left: bool, filled: bool = False) -> float:
     """Trust in a click's mask: its predicted IoU, less for an unusual size.
 
     A level that is too coarse or too fine finds some structure at the click as well; its size
-    gives it away.
+    gives it away. The coarsest level of a large image of small things often finds all of it.
 
     Parameters
     ----------
@@ -371,10 +388,13 @@ def trust(predicted_iou: float, logits: Tensor, left: bool) -> float:
         The mask (h, w) at `MASK_STRIDE` on its level.
     left
         Whether the mask continues beyond the window, which costs all trust.
+    filled
+        Whether it covers nearly all of the window (`LevelWindow.is_filled`).
     """
     area = max(float((logits > 0).sum()) * MASK_STRIDE**2, 1.0)
     misfit = abs(math.log(math.sqrt(area) / TYPICAL_MASK_SIDE))
-    return predicted_iou - float(left) - SIZE_PENALTY * misfit
+    lost = float(left) + WINDOW_FILLED_PENALTY * float(filled)
+    return predicted_iou - lost - SIZE_PENALTY * misfit
 
 
 def coarseness_penalty(logits: Tensor) -> Tensor:

@@ -181,7 +181,8 @@ class TinyNetwork(Network):
             x, y = located.mean(0).tolist() if len(located) else (0.0, 0.0)
         else:
             x, y = extent.middle
-        height, width = (round(side / encoded.scale) // MASK_STRIDE for side in encoded.input_size)
+        whole = _input_size(encoded)
+        height, width = (side // MASK_STRIDE for side in whole)
         is_extent_known = extent is not None and extent.whole
         predictions: list[LevelPrediction] = []
         for level in candidate_levels(encoded.levels, extent, located):
@@ -196,7 +197,8 @@ class TinyNetwork(Network):
                 corners = window.points(box.reshape(2, 2), level.scale)
                 confidence = confidence + box_iou(logits.detach(), corners)
             elif not is_extent_known:  # for clicks only the single-mask token counts
-                trusted = trust(float(quality[0].detach()), logits[0], left)
+                filled = window.is_filled(logits[0], level.scale, whole)
+                trusted = trust(float(quality[0].detach()), logits[0], left, filled)
                 confidence = confidence.new_tensor([trusted])
             best = int(confidence.argmax())
             order = [best, *(i for i in range(len(logits)) if i != best)]
@@ -461,10 +463,16 @@ def predict_clicks(network: Network, encoded: Encoded, clicks: Tensor) -> list[D
         for level in encoded.levels:
             due = [click for click in waiting if orders[click][turn] is level]
             if due:
-                _decode_on_level(network, level, due, clicks, best)
+                _decode_on_level(network, level, due, clicks, best, _input_size(encoded))
         waiting = [click for click in waiting if best[click].confidence < SUFFICIENT_TRUST]
-    height, width = (round(side / encoded.scale) // MASK_STRIDE for side in encoded.input_size)
+    height, width = (side // MASK_STRIDE for side in _input_size(encoded))
     return [best[click].placed((height, width)) for click in range(len(clicks))]
+
+
+def _input_size(encoded: Encoded) -> tuple[int, int]:
+    """Height and width of the network's input, from the finest level."""
+    height, width = encoded.input_size
+    return round(height / encoded.scale), round(width / encoded.scale)
 
 
 def _decode_on_level(
@@ -473,13 +481,18 @@ def _decode_on_level(
     due: list[int],
     clicks: Tensor,
     best: dict[int, LevelPrediction],
+    whole: tuple[int, int],
 ) -> None:
-    """Decode the clicks numbered `due` on a level; `best` keeps the most trusted masks."""
+    """Decode the clicks numbered `due` on a level; `best` keeps the most trusted masks.
+
+    `whole` is height and width of the network's input.
+    """
     windows = [LevelWindow.around(level, (float(x), float(y))) for x, y in clicks[due]]
     logits, quality = _decode_windows(network, level, windows, clicks[due])
     for at, (click, window) in enumerate(zip(due, windows, strict=True)):
         left = window.is_left(logits[at, 0], level)
-        trusted = trust(float(quality[at, 0].detach()), logits[at, 0], left)
+        filled = window.is_filled(logits[at, 0], level.scale, whole)
+        trusted = trust(float(quality[at, 0].detach()), logits[at, 0], left, filled)
         if click not in best or trusted > best[click].confidence:
             best[click] = LevelPrediction(trusted, window, level.scale, logits[at], quality[at])
 
