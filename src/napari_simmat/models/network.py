@@ -28,6 +28,8 @@ class Network(Sam):
     of that input, x before y, as in SAM.
     """
 
+    slot = "image_encoder.patch_embed.proj"
+    """Path of the first projection, which the transfer layer replaces."""
     mask_stride: int
     """Pixels of the input per pixel of the mask grid."""
     has_coarse_preview = False
@@ -129,7 +131,7 @@ class Network(Sam):
     @property
     def projection(self) -> nn.Conv2d:
         """The first projection, which the transfer layer replaces."""
-        layer = self.image_encoder.patch_embed.proj
+        layer = self.get_submodule(self.slot)
         assert isinstance(layer, nn.Conv2d)
         return layer
 
@@ -139,13 +141,13 @@ class Network(Sam):
 
     def replace_projection(self, layer: nn.Conv2d) -> None:
         """Install a transfer layer."""
-        self.image_encoder.patch_embed.proj = layer
+        parent, _, name = self.slot.rpartition(".")
+        setattr(self.get_submodule(parent), name, layer)
 
     def transfer_names(self) -> set[str]:
         """Names of the transfer layer's own entries in the state dict."""
-        prefix = "image_encoder.patch_embed.proj."
         own = getattr(self.projection, "transfer_names", ())
-        return {prefix + name for name in own}
+        return {f"{self.slot}.{name}" for name in own}
 
 
 @dataclass(frozen=True)

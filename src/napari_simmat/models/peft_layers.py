@@ -9,7 +9,7 @@ adapters: arXiv 1902.00751, prompt tuning: arXiv 2203.12119, prefix tuning: arXi
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from segment_anything.modeling.image_encoder import Attention, Block
@@ -18,6 +18,7 @@ from segment_anything.modeling.transformer import TwoWayAttentionBlock
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_simmat.models.mobile_encoder import WindowAttention, WindowBlock
 from napari_simmat.models.network import conv_arguments, replace_module
 from napari_simmat.models.sam_encoder import ViTAttention, ViTBlock
 from napari_simmat.models.tiny_encoder import TokenAttention
@@ -82,6 +83,27 @@ class LoRALinear(nn.Linear):
         return functional.linear(functional.linear(x, self.down[name]), self.up[name])
 
 
+class LoRAHeads(LoRALinear):
+    """The same for the q and v of `WindowAttention`, whose projection is ordered by head."""
+
+    def __init__(self, linear: nn.Linear, rank: int, heads: int) -> None:
+        width = linear.in_features
+        super().__init__(linear, rank, {"q": (0, width), "v": (2 * width, 3 * width)})
+        self.heads = heads
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., d_in) -> (..., d_out); updating the weights is cheaper than the tokens."""
+        return functional.linear(x, self.effective_weight(), self.bias)
+
+    def effective_weight(self) -> Tensor:
+        """The projection with its updates, (d_out, d_in)."""
+        query, value = (
+            (self.up[name] @ self.down[name]).unflatten(0, (self.heads, -1)) for name in "qv"
+        )
+        update = torch.stack([query, torch.zeros_like(query), value], dim=1)  # heads, q k v, c, d
+        return self.weight + update.flatten(0, 2)
+
+
 class LoRAConv2d(nn.Conv2d):
     """A convolution plus a low-rank update of its weights, without bias or scaling.
 
@@ -141,6 +163,18 @@ class AdaptedBlock(ViTBlock):
         return added
 
 
+class AdaptedWindowBlock(WindowBlock):
+    """A block of MobileSAM's image encoder with an adapter parallel to its MLP."""
+
+    def __init__(self, block: WindowBlock, size: int) -> None:
+        replace_module(self, block)
+        self.adapter = Adapter(self.mlp.fc1.in_features, size)
+
+    def parallel_branch(self, tokens: Tensor) -> Tensor:
+        """(B, H, W, d) -> its update; the adapter reads the input of the MLP's norm."""
+        return super().parallel_branch(tokens) + self.adapter(tokens)
+
+
 class AdaptedTwoWayBlock(TwoWayAttentionBlock):
     """A block of the mask decoder with an adapter parallel to its MLP.
 
@@ -179,7 +213,7 @@ class LearnedTokens(nn.Module):
         self.tokens = _learned(width, length)
         self.dropout = nn.Dropout(DROPOUT)
 
-    def projected(self, qkv: nn.Module) -> tuple[Tensor, Tensor]:
+    def projected(self, qkv: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """Keys and values (1, l, d) for an attention of the image encoder."""
         _, key, value = qkv(self.dropout(self.tokens)).chunk(3, dim=-1)
         return key, value
@@ -197,7 +231,7 @@ class LearnedPrefix(nn.Module):
         super().__init__()
         self.key, self.value = _learned(width, length), _learned(width, length)
 
-    def projected(self, qkv: nn.Module) -> tuple[Tensor, Tensor]:
+    def projected(self, qkv: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """Keys and values (1, l, d) for an attention of the image encoder."""
         del qkv  # they bypass the projection
         return self.key, self.value
@@ -236,6 +270,27 @@ class ExtendedTokenAttention(TokenAttention):
         more = (_in_heads(each, *key.shape[:2]) for each in self.extra.projected(self.qkv))
         more_key, more_value = more
         return torch.cat([key, more_key], dim=2), torch.cat([value, more_value], dim=2)
+
+
+class ExtendedWindowAttention(WindowAttention):
+    """An attention of MobileSAM's image encoder with learned tokens, which have no bias."""
+
+    def __init__(self, attention: WindowAttention, extra: Extra) -> None:
+        replace_module(self, attention)
+        self.extra = extra
+
+    def extended(self, key: Tensor, value: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Keys and values (n, heads, k + l, c), and bias (heads, q, k + l)."""
+        more = (_in_heads(each, *key.shape[:2]) for each in self.extra.projected(self._by_part))
+        more_key, more_value = more
+        bias = functional.pad(bias, (0, more_key.shape[2]))
+        key = torch.cat([key, more_key.to(key.dtype)], dim=2)
+        return key, torch.cat([value, more_value.to(value.dtype)], dim=2), bias
+
+    def _by_part(self, tokens: Tensor) -> Tensor:
+        """Projected tokens (1, l, 3 d), ordered by query, key and value as in SAM."""
+        by_head = self.qkv(tokens).unflatten(-1, (self.num_heads, 3, -1))
+        return by_head.transpose(-3, -2).flatten(-3)
 
 
 class ExtendedCrossAttention(CrossAttention):

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.functional import avg_pool2d, interpolate
 
+from napari_simmat.models.mobile_encoder import MobileEncoder
 from napari_simmat.models.network import DecodedMasks, Encoded, Network
 from napari_simmat.models.peft_layers import AdaptedTwoWayBlock, LoRALinear
 from napari_simmat.models.sam_encoder import ViTAttention, ViTBlock
@@ -36,15 +37,19 @@ TokenPieces = tuple[Tensor, ...]
 
 
 def build_sam(variant: str, *, initialize: bool = True) -> SamNetwork:
-    """One of SAM's networks with random weights.
+    """One of SAM's networks, or MobileSAM's, with random weights.
 
     Parameters
     ----------
     variant
-        ``"vit_b"``, ``"vit_l"`` or ``"vit_h"``.
+        ``"vit_b"``, ``"vit_l"`` or ``"vit_h"``; ``"vit_t"`` for MobileSAM's.
     initialize
         ``False`` leaves the tensors on the meta device, to be assigned by ``load_state_dict``.
     """
+    if variant == "vit_t":
+        with nullcontext() if initialize else torch.device("meta"):
+            parts = MobileEncoder(), *_prompts_and_masks()
+        return MobileSamNetwork(*parts).eval()
     with nullcontext() if initialize else torch.device("meta"):
         stock = sam_model_registry[variant]()
     blocks = stock.image_encoder.blocks
@@ -54,6 +59,20 @@ def build_sam(variant: str, *, initialize: bool = True) -> SamNetwork:
     network = SamNetwork(stock.image_encoder, stock.prompt_encoder, stock.mask_decoder)
     network.eval()
     return network
+
+
+def _prompts_and_masks() -> tuple[PromptEncoder, MaskDecoder]:
+    """Prompt encoder and mask decoder, which are equal in all of SAM's variants."""
+    transformer = TwoWayTransformer(depth=2, embedding_dim=256, mlp_dim=2048, num_heads=8)
+    return (
+        PromptEncoder(
+            embed_dim=256,
+            image_embedding_size=(64, 64),
+            input_image_size=(1024, 1024),
+            mask_in_chans=16,
+        ),
+        MaskDecoder(transformer_dim=256, transformer=transformer),
+    )
 
 
 class SamNetwork(Network):
@@ -241,6 +260,30 @@ class SamNetwork(Network):
             positions = self.prompt_encoder.get_dense_pe().flatten(2).mT.contiguous()
             cached = self._cached_positions = (matrix, matrix._version, positions)
         return cached[2]
+
+
+class MobileSamNetwork(SamNetwork):
+    """MobileSAM: SAM with a small image encoder (arXiv 2306.14289), under the official names."""
+
+    slot = "image_encoder.patch_embed.seq.0.c"
+    has_coarse_preview = False
+
+    def position_parameters(self) -> Iterator[nn.Parameter]:
+        """The biases for the distances between tokens."""
+        for stage in self.image_encoder.attention_stages:
+            yield from (block.attn.attention_biases for block in stage)
+
+    def encode_job(self, image: Tensor) -> Job[Encoded]:
+        """Encode (B, C, 1024, 1024)."""
+        encoder = self.image_encoder
+        steps = [encoder.patch_embed, *encoder.steps()]
+        tokens = image
+        for done, step in enumerate(steps, start=1):
+            tokens = self.run_block(step, tokens)
+            yield Progress(done, len(steps) + 1, "encoding")
+        embedding = encoder.neck(tokens.permute(0, 3, 1, 2)).float()
+        height, width = image.shape[-2:]
+        return Encoded(embedding, (height, width))
 
 
 def embed_points(

@@ -13,20 +13,24 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from segment_anything.modeling.image_encoder import Attention, Block
+from segment_anything.modeling.image_encoder import Attention
 from torch import Tensor, nn
 
+from napari_simmat.models.mobile_encoder import WindowAttention, WindowBlock
 from napari_simmat.models.network import Network
 from napari_simmat.models.peft_layers import (
     AdaptedBlock,
     AdaptedTwoWayBlock,
+    AdaptedWindowBlock,
     ExtendedAttention,
     ExtendedCrossAttention,
     ExtendedTokenAttention,
+    ExtendedWindowAttention,
     Extra,
     LearnedPrefix,
     LearnedTokens,
     LoRAConv2d,
+    LoRAHeads,
     LoRALinear,
 )
 from napari_simmat.models.sam import build_sam
@@ -35,7 +39,7 @@ from napari_simmat.models.tiny import build_tiny
 from napari_simmat.models.tiny_encoder import TokenAttention
 from napari_simmat.models.transfer import transfer_layer
 
-ARCHITECTURES = (*EMBEDDED, "vit_b", "vit_l", "vit_h")
+ARCHITECTURES = (*EMBEDDED, "vit_b", "vit_l", "vit_h", "vit_t")
 _SAM_SHAPES = {(768, 12): "vit_b", (1024, 24): "vit_l", (1280, 32): "vit_h"}
 """Width and depth of the image encoder -> SAM's variant."""
 REFERENCE_WIDTH = 768
@@ -90,6 +94,8 @@ def architecture_of(state: Mapping[str, Tensor]) -> str:
     """The architecture of these tensors, from their shapes; ValueError if it is unknown."""
     if "image_encoder.to_tokens.weight" in state:
         return "tiny_local" if "image_encoder.local.mix.weight" in state else "tiny"
+    if "image_encoder.patch_embed.seq.0.c.weight" in state:
+        return "vit_t"
     position = state.get("image_encoder.pos_embed")
     depth = 1 + max(
         (
@@ -179,7 +185,8 @@ def tune(network: Network, strategy: str, size: int | None = None) -> TunedParam
 def default_size(strategy: str, network: Network) -> int:
     """The paper's size, scaled from ViT-B's width to that of the network's tokens."""
     row = STRATEGIES[strategy]
-    width = next(iter(_blocks(network))).attn.qkv.in_features
+    blocks, index = next(iter(_blocks(network)))
+    width = blocks[index].attn.qkv.in_features
     return max(1, round(row.size * width / REFERENCE_WIDTH)) if row.size else 0
 
 
@@ -227,9 +234,14 @@ def _lora(network: Network, size: int) -> Parameters:
         setattr(parent, name, layer)
         new.extend((*layer.down.values(), *layer.up.values()))
 
-    for block in _blocks(network):
-        width = block.attn.qkv.in_features
-        replace(block.attn, "qkv", {"q": (0, width), "v": (2 * width, 3 * width)})
+    for blocks, index in _blocks(network):
+        attention = blocks[index].attn
+        if isinstance(attention, WindowAttention):
+            attention.qkv = layer = LoRAHeads(attention.qkv, size, attention.num_heads)
+            new.extend((*layer.down.values(), *layer.up.values()))
+            continue
+        width = attention.qkv.in_features
+        replace(attention, "qkv", {"q": (0, width), "v": (2 * width, 3 * width)})
     for parent, name in _decoder_attentions(network):
         attention = getattr(parent, name)
         for part in ("q", "v"):
@@ -254,9 +266,9 @@ def _lora_conv(network: Network, size: int) -> Parameters:
 
 def _adapter(network: Network, size: int) -> Parameters:
     new: list[nn.Parameter] = []
-    blocks = network.image_encoder.blocks
-    for index, block in enumerate(blocks):
-        blocks[index] = adapted = AdaptedBlock(block, size)
+    for blocks, index in _blocks(network):
+        kind = AdaptedWindowBlock if isinstance(blocks[index], WindowBlock) else AdaptedBlock
+        blocks[index] = adapted = kind(blocks[index], size)
         new.extend(adapted.adapter.parameters())
     layers = network.mask_decoder.transformer.layers
     for index, layer in enumerate(layers):
@@ -268,12 +280,11 @@ def _adapter(network: Network, size: int) -> Parameters:
 def _extended(network: Network, size: int, kind: Callable[[int, int], Extra]) -> Parameters:
     """Adds learned tokens of a `kind` to every attention."""
     new: list[nn.Parameter] = []
-    for block in _blocks(network):
+    for blocks, index in _blocks(network):
+        block = blocks[index]
         extra = kind(block.attn.qkv.in_features, size)
-        if isinstance(block.attn, TokenAttention):
-            block.attn = ExtendedTokenAttention(block.attn, extra)
-        else:
-            block.attn = ExtendedAttention(block.attn, extra)
+        extended = next(ours for theirs, ours in _EXTENDED if isinstance(block.attn, theirs))
+        block.attn = extended(block.attn, extra)
         new.extend(extra.parameters())
     for parent, name in _decoder_attentions(network):
         attention = getattr(parent, name)
@@ -283,11 +294,22 @@ def _extended(network: Network, size: int, kind: Callable[[int, int], Extra]) ->
     return new
 
 
-def _blocks(network: Network) -> Iterator[Block]:
-    for block in network.image_encoder.blocks:
-        assert isinstance(block, Block)
-        assert isinstance(block.attn, Attention)
-        yield block
+_EXTENDED: tuple[tuple[type[nn.Module], Callable[..., nn.Module]], ...] = (
+    (WindowAttention, ExtendedWindowAttention),
+    (TokenAttention, ExtendedTokenAttention),
+    (Attention, ExtendedAttention),
+)
+"""Attention of an image encoder -> the same with learned tokens."""
+
+
+def _blocks(network: Network) -> Iterator[tuple[nn.ModuleList, int]]:
+    """List and index of every block of the image encoder that has attention."""
+    encoder = network.image_encoder
+    lists = getattr(encoder, "attention_stages", None) or [encoder.blocks]
+    for blocks in lists:
+        assert isinstance(blocks, nn.ModuleList)
+        for index in range(len(blocks)):
+            yield blocks, index
 
 
 def _decoder_attentions(network: Network) -> Iterator[tuple[nn.Module, str]]:

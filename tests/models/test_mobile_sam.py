@@ -1,0 +1,246 @@
+"""MobileSAM's encoder against timm's TinyViT, and what tuning does to it."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from segment_anything import SamPredictor
+from segment_anything.modeling import Sam
+from torch import Tensor, nn
+
+from napari_simmat.engine.predictor import Predictor
+from napari_simmat.models.mobile_encoder import WindowAttention
+from napari_simmat.models.peft_layers import ExtendedWindowAttention, LearnedPrefix, LearnedTokens
+from napari_simmat.models.sam import MobileSamNetwork, build_sam
+from napari_simmat.models.tuning import STRATEGIES, architecture_of, build_network, merge, tune
+
+SIDE = 128
+
+
+def with_random_numbers(network: nn.Module) -> nn.Module:
+    """Also where networks start with zeros and ones, which would hide mistakes."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, each in (*network.named_parameters(), *network.named_buffers()):
+            if name.endswith("running_var"):
+                each.uniform_(0.5, 2)
+            elif name.endswith(("attention_biases", "bn.weight", "bn.bias", "running_mean")):
+                each.normal_(0.5 if name.endswith("weight") else 0, 0.3)
+    return network
+
+
+@pytest.fixture(scope="module")
+def network() -> MobileSamNetwork:
+    torch.manual_seed(0)
+    return with_random_numbers(build_sam("vit_t")).requires_grad_(False)
+
+
+def timm_name(ours: str) -> str:
+    """The name in timm, where a stage begins with what ends the stage before it in the files."""
+    name = re.sub(r"\.c\.", ".conv.", ours)
+    name = re.sub(r"^patch_embed\.seq\.0", "patch_embed.conv1", name)
+    name = re.sub(r"^patch_embed\.seq\.2", "patch_embed.conv2", name)
+    name = re.sub(
+        r"^layers\.(\d)\.downsample", lambda m: f"stages.{int(m[1]) + 1}.downsample", name
+    )
+    return re.sub(r"^layers\.", "stages.", name)
+
+
+class Reference(nn.Module):
+    """timm's TinyViT at MobileSAM's last stride, with the neck of an encoder of ours."""
+
+    img_size = 1024
+
+    def __init__(self, encoder: nn.Module) -> None:
+        super().__init__()
+        timm = pytest.importorskip("timm")
+        self.body = timm.create_model("tiny_vit_5m_224", num_classes=0).eval()
+        state = {
+            timm_name(name): each
+            for name, each in encoder.state_dict().items()
+            if not name.startswith(("neck.", "head.", "norm_head."))
+        }
+        theirs = self.body.state_dict()
+        assert set(state) == {name for name in theirs if not name.startswith("head.")}
+        self.body.load_state_dict({**theirs, **state})
+        self.body.stages[-1].downsample.conv2.conv.stride = (1, 1)
+        self.neck = encoder.neck
+
+    def forward(self, image: Tensor) -> Tensor:
+        body = self.body
+        return self.neck(body.stages(body.patch_embed(image)))
+
+
+@pytest.mark.parametrize("size", [(SIDE, SIDE), (224, 160)])
+@torch.no_grad()
+def test_the_encoder_is_timms(network: MobileSamNetwork, size: tuple[int, int]) -> None:
+    image = torch.randn(2, 3, *size)
+    expected = Reference(network.image_encoder)(image)
+    torch.testing.assert_close(network.encode(image).embedding, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_names_are_the_official_ones() -> None:
+    """As in `TinyViT` of MobileSAM; shapes of the published file, 10.1 M numbers with its head."""
+    state = build_sam("vit_t", initialize=False).state_dict()
+    shapes = {name: tuple(each.shape) for name, each in state.items()}
+    encoder = "image_encoder."
+    for name, shape in {
+        "patch_embed.seq.0.c.weight": (32, 3, 3, 3),
+        "patch_embed.seq.2.bn.num_batches_tracked": (),
+        "layers.0.blocks.1.conv2.c.weight": (256, 1, 3, 3),
+        "layers.0.downsample.conv3.bn.running_var": (128,),
+        "layers.1.blocks.0.attn.attention_biases": (4, 49),
+        "layers.2.blocks.5.attn.attention_biases": (5, 196),
+        "layers.2.blocks.5.attn.qkv.weight": (480, 160),
+        "layers.3.blocks.1.mlp.norm.weight": (320,),
+        "layers.3.blocks.1.mlp.fc1.weight": (1280, 320),
+        "layers.3.blocks.1.local_conv.c.weight": (320, 1, 3, 3),
+        "norm_head.bias": (320,),
+        "head.weight": (1000, 320),
+        "neck.0.weight": (256, 320, 1, 1),
+        "neck.3.bias": (256,),
+    }.items():
+        assert shapes[encoder + name] == shape
+    assert architecture_of(state) == "vit_t"
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_each_strategy_trains_what_it_declares_and_merges(strategy: str) -> None:
+    """Statistics included: training changes none, as a checkpoint holds none."""
+    size = 5 if STRATEGIES[strategy].size else None
+    torch.manual_seed(0)
+    network = build_network("vit_t", channels=4, transfer="simmat")
+    base = {name: each.clone() for name, each in network.state_dict().items()}
+    tuned = tune(network, strategy, size)
+    assert set(base) <= set(network.state_dict())
+    assert network.transfer_names() <= set(tuned.names)
+    network.train()
+    trained = [each for each in network.parameters() if each.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr=1e-2)
+    for _ in range(2):  # what begins at zero hides what is behind it from the first step
+        optimizer.zero_grad()
+        network.encode(torch.randn(1, 4, SIDE, SIDE)).embedding.square().mean().backward()
+        optimizer.step()
+    changed = {
+        n for n, each in network.state_dict().items() if n in base and each.ne(base[n]).any()
+    }
+    assert changed <= set(tuned.names)
+    named = dict(network.named_parameters())
+    assert all(
+        named[name].grad is not None
+        for name in tuned.names
+        if name.startswith("image_encoder.") and name in named
+    )
+    assert not any("running" in name or "head." in name for name in changed)
+    network.eval()
+    image = torch.randn(1, 4, SIDE, SIDE)
+    expected = network.encode(image).embedding.detach()
+    merge(network)
+    assert set(network.state_dict()) == set(base) or strategy in ("adapter", "prompt", "prefix")
+    with torch.no_grad():
+        torch.testing.assert_close(network.encode(image).embedding, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("transfer", ["simmat", "baseline_a", "baseline_b"])
+def test_the_transfer_layer_is_in_the_first_convolution(transfer: str) -> None:
+    network = build_network("vit_t", channels=5, transfer=transfer)
+    assert all(
+        name.startswith("image_encoder.patch_embed.seq.0.c.") for name in network.transfer_names()
+    )
+    assert network.encode(torch.randn(1, 5, SIDE, SIDE)).embedding.shape == (1, 256, 8, 8)
+
+
+@torch.no_grad()
+def test_passed_on_channels_give_the_masks_of_the_foundation(network: MobileSamNetwork) -> None:
+    tuned = build_network("vit_t", channels=3, transfer="simmat")
+    tuned.load_state_dict(network.state_dict(), strict=False)
+    tuned.projection.pass_on([0, 1, 2], torch.ones(3), torch.zeros(3))
+    image = torch.randn(1, 3, SIDE, SIDE)
+    torch.testing.assert_close(
+        tuned.encode(image).embedding, network.encode(image).embedding, rtol=1e-4, atol=1e-4
+    )
+
+
+@torch.no_grad()
+def test_lora_updates_query_and_value_of_each_head() -> None:
+    torch.manual_seed(0)
+    network = build_network("vit_t", strategy="lora", size=3)
+    attention = network.image_encoder.layers[1].blocks[0].attn
+    layer, heads = attention.qkv, attention.num_heads
+    layer.up["q"].normal_()
+    layer.up["v"].normal_()
+    tokens = torch.randn(2, 128)
+    plain = nn.functional.linear(tokens, layer.weight, layer.bias).view(2, heads, 3, -1)
+    ours = layer(tokens).view(2, heads, 3, -1)
+    for place, name in ((0, "q"), (2, "v")):
+        update = (tokens @ layer.down[name].T @ layer.up[name].T).view(2, heads, -1)
+        torch.testing.assert_close(ours[:, :, place], plain[:, :, place] + update)
+    torch.testing.assert_close(ours[:, :, 1], plain[:, :, 1])
+
+
+@pytest.mark.parametrize("kind", [LearnedTokens, LearnedPrefix])
+@torch.no_grad()
+def test_attention_sees_learned_tokens_without_bias(kind: type) -> None:
+    torch.manual_seed(0)
+    stock, extra = WindowAttention(8, 2, 3).eval(), kind(8, 4).eval()
+    stock.attention_biases.normal_()
+    ours = ExtendedWindowAttention(stock, extra)
+    x = torch.randn(1, 3, 3, 8)
+
+    def parts(qkv: Tensor) -> Tensor:  # query, key, value; heads; tokens; c
+        return qkv.reshape(-1, 2, 3, 4).permute(2, 1, 0, 3)
+
+    query, key, value = parts(stock.qkv(stock.norm(x)))
+    if kind is LearnedTokens:
+        _, more_key, more_value = parts(stock.qkv(extra.tokens))
+    else:
+        more_key, more_value = (
+            each.reshape(4, 2, 4).transpose(0, 1) for each in (extra.key, extra.value)
+        )
+    expected = torch.zeros(9, 2, 4)
+    for head in range(2):
+        for i in range(9):
+            logits = [
+                query[head, i] @ key[head, j] / 2
+                + stock.attention_biases[head, abs(i // 3 - j // 3) * 3 + abs(i % 3 - j % 3)]
+                for j in range(9)
+            ]
+            logits += [query[head, i] @ each / 2 for each in more_key[head]]
+            values = torch.cat([value[head], more_value[head]])
+            expected[i, head] = torch.stack(logits).softmax(0) @ values
+    torch.testing.assert_close(
+        ours(x), stock.proj(expected.reshape(1, 3, 3, 8)), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_the_predictor_gives_the_logits_of_stock_sam_on_timms_encoder(
+    network: MobileSamNetwork,
+) -> None:
+    from napari_simmat.checkpoints.sam_weights import sam_spec
+    from napari_simmat.models.spec import Model
+
+    stock = Sam(Reference(network.image_encoder), network.prompt_encoder, network.mask_decoder)
+    theirs = SamPredictor(stock)
+    image = np.random.default_rng(1).integers(0, 256, (90, 140, 3), dtype=np.uint8)
+    theirs.set_image(image)
+    ours = Predictor(Model(sam_spec("mobile", "vit_t", ""), network, "random"), "cpu", "exact")
+    ours.set_image(image, channel_axis=-1)
+    points, box = np.array([[20.0, 30.0], [60.0, 100.0]]), np.array([10, 20, 70, 120])
+    asked = (
+        (
+            {"points": points, "labels": [1, 0]},
+            {"point_coords": points[:, ::-1].copy(), "point_labels": np.array([1, 0])},
+        ),
+        ({"box": box}, {"box": box[[1, 0, 3, 2]]}),
+    )
+    for prompt, given in asked:
+        answer = ours.predict(**prompt)
+        _, scores, logits = theirs.predict(**given, multimask_output=False)
+        difference = np.linalg.norm(answer.logits - logits[0])
+        assert difference <= 1e-4 * np.linalg.norm(logits[0])
+        assert answer.score == pytest.approx(scores[0], rel=1e-4)
