@@ -14,7 +14,7 @@ from segment_anything import SamAutomaticMaskGenerator, SamPredictor, sam_model_
 from segment_anything.modeling import Sam
 from segment_anything.utils.amg import MaskData, rle_to_mask
 
-from napari_simmat.checkpoints.sam_weights import sam_spec
+from napari_simmat.checkpoints.catalog import sam_spec
 from napari_simmat.engine.automatic_generator import propose_masks_job
 from napari_simmat.engine.automatic_postprocessing import (
     MaskCandidates,

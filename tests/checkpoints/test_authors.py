@@ -17,7 +17,7 @@ from segment_anything import sam_model_registry
 from segment_anything.modeling import Sam
 from torchvision.transforms import Compose, Resize, ToTensor
 
-from napari_simmat.checkpoints import sam_weights
+from napari_simmat.checkpoints import catalog, sam_weights
 from napari_simmat.checkpoints.checkpoint import read_model_card, read_spec, read_tensors
 from napari_simmat.checkpoints.library import export, import_file, remove
 from napari_simmat.checkpoints.loading import BaseMissingError, load_model
@@ -72,12 +72,13 @@ def install(
     monkeypatch.setattr("napari_simmat.checkpoints.registry.ASSETS", tmp_path / "no assets")
 
     def put(sam: Sam) -> None:
-        row = sam_weights.PUBLISHED_WEIGHTS["vit_b"]
+        row = catalog.PUBLISHED_WEIGHTS["vit_b"]
         path = user_folder / "bases" / row.file
         path.parent.mkdir()
         torch.save(sam.state_dict(), path)
-        known = replace(row, size=path.stat().st_size, sha256=sha256_of(path))
-        monkeypatch.setitem(sam_weights.PUBLISHED_WEIGHTS, "vit_b", known)
+        checksum = f"sha256:{sha256_of(path)}"
+        known = replace(row, size=path.stat().st_size, checksum=checksum)
+        monkeypatch.setitem(catalog.PUBLISHED_WEIGHTS, "vit_b", known)
         side = sam.image_encoder.img_size
         monkeypatch.setitem(sam_model_registry, "vit_b", lambda: small_sam(side))
         monkeypatch.setitem(tuning._SAM_SHAPES, (WIDTH, DEPTH), "vit_b")
@@ -203,7 +204,7 @@ def test_the_description_says_what_the_file_and_its_modality_do(
     )
     assert (spec.input_size.method, spec.input_size.size) == ("stretch", 1024)
     assert (spec.base.name, spec.base.architecture) == ("vit_b", "vit_b")
-    assert spec.base.sha256 == sam_weights.PUBLISHED_WEIGHTS["vit_b"].sha256
+    assert spec.base.sha256 == catalog.PUBLISHED_WEIGHTS["vit_b"].sha256
     assert spec.mask_choice == "single"
     assert dict(spec.training) == {
         "network": "sam_lora",

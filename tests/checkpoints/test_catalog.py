@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from napari_simmat.checkpoints.catalog import PUBLISHED_WEIGHTS
 from napari_simmat.checkpoints.registry import find_model, list_models, name_problem
-from napari_simmat.checkpoints.sam_weights import PUBLISHED_WEIGHTS
 from napari_simmat.io import files
 
 
@@ -32,9 +32,7 @@ def test_all_kinds_are_listed_with_their_cards(assets: Path, models: Path) -> No
     assert {name: entry.kind for name, entry in entries.items()} == {
         "tiny-1": "built in",
         "polarization": "built in",
-        "vit_b": "downloadable",
-        "vit_l": "downloadable",
-        "vit_h": "downloadable",
+        **dict.fromkeys(PUBLISHED_WEIGHTS, "downloadable"),
         "my camera": "own",
     }
     for entry in entries.values():
@@ -150,7 +148,9 @@ def test_an_unknown_name_lists_the_known_and_the_nearest(
     with pytest.raises(ValueError, match=f"There is no model called '{wrong}'") as caught:
         find_model(wrong)
     assert f"Did you mean {right}?" in str(caught.value)
-    assert "Known are tiny, polarization, tiny-1, vit_b, vit_l, vit_h;" in str(caught.value)
+    assert "Known are tiny, polarization, tiny-1, vit_b, vit_l, vit_h, vit_t, vit_t_lm, " in str(
+        caught.value
+    )
 
 
 def test_a_file_is_found_by_its_path(assets: Path, tmp_path: Path) -> None:

@@ -14,8 +14,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import xxhash
 
-from napari_simmat.checkpoints import sam_weights
+from napari_simmat.checkpoints import catalog
 from napari_simmat.checkpoints import sam_weights as sam_weights_module
 from napari_simmat.checkpoints.registry import list_models
 from napari_simmat.checkpoints.sam_weights import download_job, fetch_job
@@ -23,7 +24,7 @@ from napari_simmat.io.files import disk_full_message
 from napari_simmat.progress import finish
 
 CONTENT = random.Random(0).randbytes(1_000_000)
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
+SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 
 
 @dataclass
@@ -283,9 +284,9 @@ def test_the_second_waits_and_can_be_stopped(server: Server, target: Path) -> No
 @pytest.fixture
 def small_base(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """`vit_b` is the test's file at the test's server."""
-    row = replace(sam_weights.PUBLISHED_WEIGHTS["vit_b"], size=len(CONTENT), sha256=SHA256)
-    monkeypatch.setitem(sam_weights.PUBLISHED_WEIGHTS, "vit_b", row)
-    monkeypatch.setattr(sam_weights_module, "ADDRESS", server.url.removesuffix("file.pth"))
+    row = catalog.PUBLISHED_WEIGHTS["vit_b"]
+    row = replace(row, size=len(CONTENT), checksum=SHA256, url=server.url)
+    monkeypatch.setitem(catalog.PUBLISHED_WEIGHTS, "vit_b", row)
 
 
 @pytest.mark.usefixtures("small_base")
@@ -298,5 +299,33 @@ def test_a_base_is_fetched_by_its_name(user_folder: Path) -> None:
 
 @pytest.mark.parametrize("name", ["tiny", "sam_vit_b_01ec64.pth", "../vit_b"])
 def test_what_cannot_be_fetched_is_a_sentence(name: str) -> None:
-    with pytest.raises(ValueError, match="cannot be downloaded; vit_b, vit_l, vit_h can"):
+    with pytest.raises(ValueError, match="cannot be downloaded; vit_b, vit_l, vit_h, vit_t, "):
         finish(fetch_job(name))
+
+
+@pytest.mark.parametrize("algorithm", ["xxh128", "md5"])
+def test_a_file_is_checked_by_the_checksum_that_its_publisher_gives(
+    algorithm: str, server: Server, target: Path
+) -> None:
+    digest = {"xxh128": xxhash.xxh128(CONTENT), "md5": hashlib.md5(CONTENT)}[algorithm].hexdigest()
+    finish(download_job(server.url, target, f"{algorithm}:{digest}", size=len(CONTENT)))
+    assert target.read_bytes() == CONTENT
+    target.unlink()
+    name = {"xxh128": "XXH128", "md5": "MD5"}[algorithm]
+    with pytest.raises(ValueError, match=f"with another {name}.*so it was deleted"):
+        finish(download_job(server.url, target, f"{algorithm}:{'0' * 32}", size=len(CONTENT)))
+    assert files(target) == []
+
+
+def test_a_size_that_nobody_published_may_be_exceeded(
+    server: Server, user_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some publishers add a decoder to SAM's tensors; the checksum decides."""
+    row = catalog.PUBLISHED_WEIGHTS["vit_b_lm"]
+    digest = xxhash.xxh128(CONTENT).hexdigest()
+    row = replace(row, size=700_000, checksum=f"xxh128:{digest}", url=server.url)
+    monkeypatch.setitem(catalog.PUBLISHED_WEIGHTS, "vit_b_lm", row)
+    path = finish(fetch_job("vit_b_lm"))
+    assert path == user_folder / "bases" / "vit_b_lm.pt"
+    entry = next(entry for entry in list_models() if entry.name == "vit_b_lm")
+    assert (entry.kind, entry.problem, entry.size_bytes) == ("downloaded", None, len(CONTENT))

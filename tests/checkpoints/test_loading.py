@@ -9,7 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from napari_simmat.checkpoints import sam_weights
+from napari_simmat.checkpoints import catalog
 from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors, save_checkpoint
 from napari_simmat.checkpoints.library import export
 from napari_simmat.checkpoints.loading import load_model, load_model_job
@@ -296,8 +296,8 @@ def test_a_false_published_file_is_refused_naming_both_hashes(
     path = user_folder / "bases" / "sam_vit_b_01ec64.pth"
     path.parent.mkdir()
     torch.save({"a": torch.zeros(100)}, path)
-    row = replace(sam_weights.PUBLISHED_WEIGHTS["vit_b"], size=path.stat().st_size)
-    monkeypatch.setitem(sam_weights.PUBLISHED_WEIGHTS, "vit_b", row)
+    row = replace(catalog.PUBLISHED_WEIGHTS["vit_b"], size=path.stat().st_size)
+    monkeypatch.setitem(catalog.PUBLISHED_WEIGHTS, "vit_b", row)
     with pytest.raises(ValueError, match="is not the published file") as caught:
         load_model("vit_b")
     assert row.sha256[:12] in str(caught.value)

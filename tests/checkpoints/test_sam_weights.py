@@ -2,21 +2,28 @@ from __future__ import annotations
 
 import builtins
 import pickle
+import sys
+import types
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from napari_simmat.checkpoints.checkpoint import read_description
-from napari_simmat.checkpoints.sam_weights import (
+from napari_simmat.checkpoints.catalog import (
     PUBLISHED_WEIGHTS,
+    SAM_ARCHITECTURES,
+    identify_job,
     likely_architecture,
-    read_sam_weights,
-    sam_spec,
+    published_spec,
 )
+from napari_simmat.checkpoints.checkpoint import read_description
+from napari_simmat.checkpoints.sam_weights import EXPORT_FROM_MICRO_SAM, read_sam_weights
+from napari_simmat.io.files import hash_job, sha256_of
+from napari_simmat.progress import finish
 
 
 class Malicious:
@@ -139,7 +146,7 @@ def test_the_description_is_that_of_stock_sam() -> None:
     from napari_simmat.models.tuning import build_network
 
     stock = build_network("vit_b", initialize=False)  # segment_anything's, without its numbers
-    spec = sam_spec("vit_b", "vit_b", PUBLISHED_WEIGHTS["vit_b"].sha256)
+    spec = published_spec(PUBLISHED_WEIGHTS["vit_b"])
     assert [each.mean for each in spec.channels] == pytest.approx(stock.pixel_mean.flatten())
     assert [each.std for each in spec.channels] == pytest.approx(stock.pixel_std.flatten())
     assert spec.channel_names == ("red", "green", "blue")
@@ -150,7 +157,83 @@ def test_the_description_is_that_of_stock_sam() -> None:
     assert read_description(spec.to_json()) == spec
 
 
-@pytest.mark.parametrize("name", PUBLISHED_WEIGHTS)
+@pytest.mark.parametrize("name", [*SAM_ARCHITECTURES, "vit_t"])
 def test_the_size_of_a_file_tells_its_likely_architecture(name: str) -> None:
     assert likely_architecture(int(PUBLISHED_WEIGHTS[name].size * 1.003)) == name
-    assert len(PUBLISHED_WEIGHTS[name].sha256) == 64
+
+
+@pytest.mark.parametrize("name", PUBLISHED_WEIGHTS)
+def test_an_entry_of_the_catalog_is_complete(name: str) -> None:
+    row = PUBLISHED_WEIGHTS[name]
+    algorithm, _, digest = row.checksum.partition(":")
+    assert len(bytes.fromhex(digest)) == {"sha256": 32, "xxh128": 16, "md5": 16}[algorithm]
+    assert row.url.startswith("https://")
+    assert row.file.endswith((".pth", ".pt"))
+    assert len({each.file for each in PUBLISHED_WEIGHTS.values()}) == len(PUBLISHED_WEIGHTS)
+    assert all((row.license, row.author, row.citation, row.homepage, row.purpose))
+    spec = published_spec(row)
+    assert spec.is_rgb
+    assert read_description(spec.to_json()) == spec
+
+
+SAMS = {"image_encoder.a": torch.ones(2), "mask_decoder.b": torch.zeros(3)}
+
+
+def with_prefix(prefix: str) -> dict[str, torch.Tensor]:
+    return {f"{prefix}{name}": each for name, each in SAMS.items()}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"model_state": with_prefix("sam."), "iteration": 7, "decoder_state": {"c": torch.ones(1)}},
+        {"model_state": SAMS, "decoder_state": {"c": torch.ones(1)}},
+        {"model": SAMS, "optimizer": {"state": {}}, "epoch": 3},
+        {"state_dict": with_prefix("model.")},
+        with_prefix("module."),
+    ],
+    ids=["micro-sam", "with a decoder", "MedSAM", "Lightning", "on several GPUs"],
+)
+def test_sams_tensors_are_taken_out_of_a_training(values: object, tmp_path: Path) -> None:
+    torch.save(values, tmp_path / "best.pt")
+    back = read_sam_weights(tmp_path / "best.pt")
+    assert back.keys() == SAMS.keys()
+    assert all(torch.equal(back[name], SAMS[name]) for name in SAMS)
+
+
+def test_what_is_wrapped_may_not_hold_objects_either(tmp_path: Path) -> None:
+    path = tmp_path / "best.pt"
+    torch.save({"model_state": with_prefix("sam."), "init": Malicious(tmp_path / "trace")}, path)
+    with pytest.raises(ValueError, match="holds objects other than tensors"):
+        read_sam_weights(path)
+    assert not (tmp_path / "trace").exists()
+
+
+def test_a_training_of_micro_sam_says_how_to_export_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class DefaultTrainer:
+        pass
+
+    module = types.ModuleType("torch_em")
+    module.DefaultTrainer = DefaultTrainer
+    DefaultTrainer.__module__, DefaultTrainer.__qualname__ = "torch_em", "DefaultTrainer"
+    monkeypatch.setitem(sys.modules, "torch_em", module)
+    torch.save({"model_state": SAMS, "init": DefaultTrainer()}, tmp_path / "best.pt")
+    with pytest.raises(ValueError, match=r"torch_em\.DefaultTrainer") as caught:
+        read_sam_weights(tmp_path / "best.pt")
+    assert EXPORT_FROM_MICRO_SAM in str(caught.value)
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "xxh128", "md5"])
+def test_a_published_file_is_known_by_its_content(
+    algorithm: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "renamed.pt"
+    path.write_bytes(b"PK and so on")
+    name = {"sha256": "vit_t", "xxh128": "vit_t_lm", "md5": "medsam_vit_b"}[algorithm]
+    checksum = f"{algorithm}:{finish(hash_job(path, algorithm))}"
+    row = replace(PUBLISHED_WEIGHTS[name], checksum=checksum, architecture="vit_t")
+    assert finish(identify_job(path, sha256_of(path))) is None
+    monkeypatch.setitem(PUBLISHED_WEIGHTS, name, row)
+    assert finish(identify_job(path, sha256_of(path))) == row

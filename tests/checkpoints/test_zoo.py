@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from napari_simmat.checkpoints import loading, sam_weights
+from napari_simmat.checkpoints import catalog, loading
 from napari_simmat.checkpoints.checkpoint import (
     read_model_card,
     read_spec,
@@ -68,8 +68,9 @@ def test_a_checkpoint_may_come_before_its_base(
 def test_a_published_file_is_imported_as_what_it_is(
     sam_file: Path, user_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = replace(sam_weights.PUBLISHED_WEIGHTS["vit_b"], sha256=sha256_of(sam_file))
-    monkeypatch.setitem(sam_weights.PUBLISHED_WEIGHTS, "vit_b", row)
+    checksum = f"sha256:{sha256_of(sam_file)}"
+    row = replace(catalog.PUBLISHED_WEIGHTS["vit_b"], checksum=checksum)
+    monkeypatch.setitem(catalog.PUBLISHED_WEIGHTS, "vit_b", row)
     entry = import_file(sam_file)
     assert (entry.name, entry.kind, entry.problem) == ("vit_b", "downloaded", None)
     assert entry.path == user_folder / "bases" / "sam_vit_b_01ec64.pth"

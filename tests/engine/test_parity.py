@@ -7,7 +7,7 @@ import pytest
 import torch
 from segment_anything import SamPredictor, sam_model_registry
 
-from napari_simmat.checkpoints.sam_weights import sam_spec
+from napari_simmat.checkpoints.catalog import sam_spec
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.models.spec import Model

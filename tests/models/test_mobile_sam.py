@@ -221,7 +221,7 @@ def test_attention_sees_learned_tokens_without_bias(kind: type) -> None:
 def test_the_predictor_gives_the_logits_of_stock_sam_on_timms_encoder(
     network: MobileSamNetwork,
 ) -> None:
-    from napari_simmat.checkpoints.sam_weights import sam_spec
+    from napari_simmat.checkpoints.catalog import sam_spec
     from napari_simmat.models.spec import Model
 
     stock = Sam(Reference(network.image_encoder), network.prompt_encoder, network.mask_decoder)

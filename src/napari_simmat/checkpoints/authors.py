@@ -29,15 +29,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from napari_simmat._text import pluralize
+from napari_simmat.checkpoints.catalog import SAM_ARCHITECTURES
 from napari_simmat.checkpoints.checkpoint import check_numbers, some_names
 from napari_simmat.checkpoints.loading import AssembledModel, assemble_job, percent_job
 from napari_simmat.checkpoints.modalities import MODALITIES, find_modality
 from napari_simmat.checkpoints.registry import ModelEntry, find_model, list_models
-from napari_simmat.checkpoints.sam_weights import (
-    PUBLISHED_WEIGHTS,
-    named_tensors,
-    read_torch_file,
-)
+from napari_simmat.checkpoints.sam_weights import named_tensors, read_torch_file
 from napari_simmat.io.files import format_size
 from napari_simmat.models.spec import InputSize, ModelSpec
 from napari_simmat.progress import Job, Progress
@@ -171,10 +168,10 @@ def _load_base_job(path: Path, name: str) -> Job[AssembledModel]:
         )
     below = yield from assemble_job(entry.name)
     architecture = below.spec.base.architecture
-    if architecture not in PUBLISHED_WEIGHTS:
+    if architecture not in SAM_ARCHITECTURES:
         raise ValueError(
             f"{entry.name} cannot be the base of {path.name}: its architecture is {architecture}, "
-            f"and the authors tuned SAM. Give {', '.join(PUBLISHED_WEIGHTS)} or weights of that "
+            f"and the authors tuned SAM. Give {', '.join(SAM_ARCHITECTURES)} or weights of that "
             "shape."
         )
     return below

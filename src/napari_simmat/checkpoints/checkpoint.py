@@ -147,8 +147,16 @@ def read_tensors(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def check_numbers(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Refuse tensors that are not of floating point, or hold NaN or infinity."""
-    if other := [name for name, tensor in tensors.items() if not tensor.is_floating_point()]:
+    """Refuse tensors that are not of floating point, or hold NaN or infinity.
+
+    The counters of batch norms, which nothing uses, are whole numbers.
+    """
+    other = [
+        name
+        for name, tensor in tensors.items()
+        if not tensor.is_floating_point() and not name.endswith(".num_batches_tracked")
+    ]
+    if other:
         raise ValueError(
             f"{path.name} cannot be used: {some_names(other)} hold no floating-point numbers."
         )

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from napari_simmat.checkpoints.authors import convert_authors_file_job, is_authors_file
+from napari_simmat.checkpoints.catalog import PUBLISHED_WEIGHTS
 from napari_simmat.checkpoints.checkpoint import file_kind, read_model_card, save_checkpoint
 from napari_simmat.checkpoints.loading import (
     BaseMissingError,
@@ -21,7 +22,6 @@ from napari_simmat.checkpoints.registry import (
     name_problem,
     own_models,
 )
-from napari_simmat.checkpoints.sam_weights import PUBLISHED_WEIGHTS
 from napari_simmat.io.files import bases_folder, copy_job, models_folder
 from napari_simmat.progress import Job, Progress, finish
 
@@ -42,7 +42,7 @@ def import_file(
     path
         The file; it is read completely before it is copied.
     name
-        The model's name; by default the file's stem, or the name of SAM's published weights.
+        The model's name; by default the file's stem, or the name of published weights.
     modality
         Sensor of a file of the authors' code, one of `checkpoints.modalities.MODALITIES`.
     base
@@ -80,11 +80,10 @@ def import_file_job(
     except BaseMissingError as error:  # the base may be imported later
         logging.getLogger(__name__).warning("%s", error)
     else:
-        published = [row for row in PUBLISHED_WEIGHTS.values() if row.sha256 == whole.fingerprint]
-        if published and name in (None, published[0].name):
-            target = bases_folder() / published[0].file
-            yield from copy_job(path, target)
-            return find_model(published[0].name)
+        row = whole.published
+        if row is not None and name in (None, row.name):
+            yield from copy_job(path, bases_folder() / row.file)
+            return find_model(row.name)
     _check_name_free(chosen)
     target = (bases_folder() if is_base else models_folder()) / f"{chosen}{suffix}"
     yield from copy_job(path, target)

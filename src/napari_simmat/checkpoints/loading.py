@@ -8,6 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from napari_simmat.checkpoints.catalog import (
+    PUBLISHED_WEIGHTS,
+    PublishedWeights,
+    identify_job,
+    published_spec,
+    sam_spec,
+)
 from napari_simmat.checkpoints.checkpoint import (
     file_kind,
     read_model_card,
@@ -15,7 +22,7 @@ from napari_simmat.checkpoints.checkpoint import (
     some_names,
 )
 from napari_simmat.checkpoints.registry import ModelEntry, find_model, list_models
-from napari_simmat.checkpoints.sam_weights import PUBLISHED_WEIGHTS, read_sam_weights, sam_spec
+from napari_simmat.checkpoints.sam_weights import checksum_name, read_sam_weights
 from napari_simmat.io.files import format_size, hash_job
 from napari_simmat.models.spec import EMBEDDED, Base, Model, ModelSpec
 from napari_simmat.progress import Job, Progress, finish, map_progress
@@ -41,6 +48,7 @@ class AssembledModel:
     network: Network
     tensors: Mapping[str, Tensor]
     fingerprint: str
+    published: PublishedWeights | None = None
 
 
 def load_model(name_or_path: str | Path) -> Model:
@@ -71,7 +79,8 @@ def load_model_job(name_or_path: str | Path) -> Job[Model]:
 
     state: dict[str, Tensor] = {}
     for done, (name, tensor) in enumerate(whole.tensors.items()):
-        state[name] = tensor.to(torch.float32).contiguous()
+        number = torch.float32 if tensor.is_floating_point() else tensor.dtype
+        state[name] = tensor.to(number).contiguous()
         if done % 50 == 0:
             percent = 85 + 14 * done // len(whole.tensors)
             yield Progress(percent, 100, f"Loading {whole.spec.name}")
@@ -145,15 +154,13 @@ def _find_base_job(path: Path, wanted: Base) -> Job[Path]:
 
 def _assemble_sam_job(entry: ModelEntry, path: Path, content: str) -> Job[AssembledModel]:
     """Weights of SAM's shape, identified by their hash or else by their file name."""
-    published = next((row for row in PUBLISHED_WEIGHTS.values() if row.sha256 == content), None)
-    if entry.kind == "downloaded" and (published is None or published.name != entry.name):
-        row = PUBLISHED_WEIGHTS[entry.name]
-        raise ValueError(
-            f"{path.name} is not the published file: its SHA-256 is {content[:12]}, that of "
-            f"{entry.name} is {row.sha256[:12]}. Run `simmat models fetch {entry.name}` again, or "
-            "give your own weights another name."
-        )
-    yield Progress(40, 100, f"Reading {entry.name}")
+    published: PublishedWeights | None
+    if entry.kind == "downloaded":
+        published = PUBLISHED_WEIGHTS[entry.name]
+        yield from _check_published_job(entry.name, published, path, content)
+    else:
+        published = yield from percent_job(identify_job(path, content), 40, 45)
+    yield Progress(45, 100, f"Reading {entry.name}")
     tensors = read_sam_weights(path)
     from napari_simmat.models.tuning import architecture_of
 
@@ -166,10 +173,25 @@ def _assemble_sam_job(entry: ModelEntry, path: Path, content: str) -> Job[Assemb
             f"{path.name} holds weights of tiny without their description. "
             "Choose the .safetensors file that was written beside them."
         )
-    spec = sam_spec(published.name if published else entry.name, architecture, content)
+    own = sam_spec(entry.name, architecture, content)
+    spec = own if published is None else published_spec(published, content)
     network = yield from _build_network_job(path, spec)
     _check_names(path, tensors, network)
-    return AssembledModel(spec, network, tensors, content)
+    return AssembledModel(spec, network, tensors, content, published)
+
+
+def _check_published_job(name: str, row: PublishedWeights, path: Path, content: str) -> Job[None]:
+    """Refuse a file that is not what was published, by the publisher's checksum."""
+    algorithm, _, digest = row.checksum.partition(":")
+    found = content
+    if algorithm != "sha256":
+        found = yield from percent_job(hash_job(path, algorithm), 40, 45)
+    if found != digest:
+        raise ValueError(
+            f"{path.name} is not the published file: its {checksum_name(algorithm)} is "
+            f"{found[:12]}, that of {name} is {digest[:12]}. Run `simmat models fetch {name}` "
+            "again, or give your own weights another name."
+        )
 
 
 def _build_network_job(path: Path, spec: ModelSpec) -> Job[Network]:
@@ -243,9 +265,8 @@ def _base_missing(path: Path, wanted: Base, found: str) -> str:
             f"{needed}, but the {wanted.name} here has {found[:12]}, on which it would give other "
             "masks. Import the base it was trained on, or a bundle that holds it."
         )
-    known = (
-        wanted.name in PUBLISHED_WEIGHTS and PUBLISHED_WEIGHTS[wanted.name].sha256 == wanted.sha256
-    )
+    row = PUBLISHED_WEIGHTS.get(wanted.name)
+    known = row is not None and row.sha256 in ("", wanted.sha256)
     command = f"simmat models fetch {wanted.name}" if known else "simmat models import FILE"
     return f"{needed}, which is not here. Get it with `{command}`, or take a bundle that holds it."
 

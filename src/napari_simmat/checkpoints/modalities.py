@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from napari_simmat.checkpoints.sam_weights import sam_spec
+from napari_simmat.checkpoints.catalog import sam_spec
 from napari_simmat.models.spec import Channel, Normalization
 
 EIGHT_BITS = Normalization(low=0, high=100, keep_uint8=True)

@@ -15,8 +15,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
+from napari_simmat.checkpoints.catalog import (
+    PUBLISHED_WEIGHTS,
+    likely_architecture,
+    published_spec,
+    sam_spec,
+)
 from napari_simmat.checkpoints.checkpoint import ModelCard, file_kind, read_model_card
-from napari_simmat.checkpoints.sam_weights import PUBLISHED_WEIGHTS, likely_architecture, sam_spec
 from napari_simmat.io.files import ASSETS, bases_folder, format_size, models_folder
 from napari_simmat.models.spec import ModelSpec
 
@@ -77,11 +82,11 @@ def built_in_models() -> list[ModelEntry]:
 
 
 def official_models() -> list[ModelEntry]:
-    """SAM's published weights, downloaded or not."""
+    """The published weights of the catalog, downloaded or not."""
     entries = []
     for row in PUBLISHED_WEIGHTS.values():
         path = bases_folder() / row.file
-        spec = sam_spec(row.name, row.name, row.sha256)
+        spec = published_spec(row)
         entry = ModelEntry(row.name, "downloadable", None, row.size, spec, is_base=True)
         if path.exists():
             found = path.stat()
@@ -93,7 +98,7 @@ def official_models() -> list[ModelEntry]:
                 changed=found.st_mtime_ns,
             )
             # Loading checks the hash; hashing gigabytes for a list would take too long.
-            if abs(found.st_size - row.size) > 0.01 * row.size:
+            if row.size_is_published and abs(found.st_size - row.size) > 0.01 * row.size:
                 problem = (
                     f"{row.file} in {path.parent} has {format_size(found.st_size)} instead of "
                     f"{format_size(row.size)}. Run `simmat models fetch {row.name}` again."

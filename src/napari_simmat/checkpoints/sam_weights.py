@@ -1,8 +1,7 @@
-"""SAM's weights: the published files, their download, and reading weights without executing them.
+"""Weights with SAM's tensors: their download, and reading them without executing anything.
 
-Addresses, sizes and hashes are those of https://github.com/facebookresearch/segment-anything
-(``Model Checkpoints``). Downloads resume, are checked by hash and can be cancelled at any chunk,
-which the downloaders of `pooch` do not offer; the largest file has 2.6 GB.
+Downloads resume, are checked by hash and can be cancelled at any chunk, which the downloaders of
+`pooch` do not offer; the largest file has 2.6 GB.
 """
 
 from __future__ import annotations
@@ -13,10 +12,10 @@ import re
 import shutil
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_simmat.checkpoints.catalog import PUBLISHED_WEIGHTS
 from napari_simmat.checkpoints.checkpoint import check_numbers, file_kind
 from napari_simmat.io.files import (
     bases_folder,
@@ -25,7 +24,6 @@ from napari_simmat.io.files import (
     hash_job,
     move_into_place,
 )
-from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
 from napari_simmat.progress import Job, Progress
 
 if TYPE_CHECKING:
@@ -33,100 +31,19 @@ if TYPE_CHECKING:
     from filelock import FileLock
     from requests import Response
 
-ADDRESS = "https://dl.fbaipublicfiles.com/segment_anything/"
 _CHUNK = 1 << 16  # what a broken connection can lose
 _TIMEOUT = (5.0, 10.0)  # seconds to connect, and of silence before the rest is requested again
 _LARGER_THAN_PUBLISHED = 1.05
-
-
-@dataclass(frozen=True)
-class PublishedWeights:
-    """One of the published files.
-
-    Parameters
-    ----------
-    name
-        Name of the model and of its architecture.
-    file
-        The file's name at `ADDRESS`.
-    size
-        Bytes; approximate for ``vit_l``.
-    sha256
-        Of the content.
-    """
-
-    name: str
-    file: str
-    size: int
-    sha256: str
-
-
-PUBLISHED_WEIGHTS = {
-    row.name: row
-    for row in (
-        PublishedWeights(
-            "vit_b",
-            "sam_vit_b_01ec64.pth",
-            375_042_383,
-            "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
-        ),
-        PublishedWeights(
-            "vit_l",
-            "sam_vit_l_0b3195.pth",
-            1_250_000_000,
-            "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
-        ),
-        PublishedWeights(
-            "vit_h",
-            "sam_vit_h_4b8939.pth",
-            2_564_550_879,
-            "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
-        ),
-    )
-}
-"""The published files by model name."""
-
-# Mean and standard deviation of SAM's training images, in 0..255 (segment_anything.build_sam).
-_RGB = (("red", 123.675, 58.395), ("green", 116.28, 57.12), ("blue", 103.53, 57.375))
-
-
-def sam_spec(name: str, architecture: str, sha256: str) -> ModelSpec:
-    """Describe a network of SAM's shape with SAM's preprocessing.
-
-    Parameters
-    ----------
-    name
-        The model's name: an official one, or the stem of a file.
-    architecture
-        ``"vit_b"``, ``"vit_l"`` or ``"vit_h"``.
-    sha256
-        Of the weights file.
-    """
-    official = name in PUBLISHED_WEIGHTS
-    return ModelSpec(
-        name=name,
-        modality="RGB",
-        channels=tuple(Channel(name=color, mean=mean, std=std) for color, mean, std in _RGB),
-        normalization=Normalization(method="percentile", keep_uint8=True, scale=255.0),
-        input_size=InputSize(method="longest", size=1024),
-        base=Base(name=name, architecture=architecture, sha256=sha256),
-        transfer="zeroshot",
-        mask_choice="stock",
-        description=(
-            f"Segment Anything (ViT-{architecture[-1].upper()}), trained on "
-            "photographs. Any layer can feed any of its three channels."
-            if official
-            else f"Weights of Segment Anything's shape ({architecture}) from a file of your own."
-        ),
-        license="Apache-2.0" if official else "",
-        author="Meta AI" if official else "",
-        date="2023-04-05" if official else "",
-    )
-
-
-def likely_architecture(size: int) -> str:
-    """Guess the architecture from the size of a file in bytes."""
-    return min(PUBLISHED_WEIGHTS.values(), key=lambda row: abs(row.size - size)).name
+_LARGER_THAN_GUESSED = 2.0
+SAM_PARTS = ("image_encoder.", "prompt_encoder.", "mask_decoder.")
+EXPORT_FROM_MICRO_SAM = (
+    "It is a training checkpoint of micro-sam: export its weights there with "
+    "`micro_sam.util.export_custom_sam_model`, and import that file."
+)
+WRAPPERS = ("model_state", "state_dict", "model")
+"""Keys under which trainings save a network: micro-sam, Lightning, MedSAM."""
+PREFIXES = ("sam.", "module.", "model.")
+"""What trainings write before SAM's names."""
 
 
 def fetch_job(name: str) -> Job[Path]:
@@ -151,22 +68,31 @@ def fetch_job(name: str) -> Job[Path]:
         )
     row = PUBLISHED_WEIGHTS[name]
     target = bases_folder() / row.file
-    return (yield from download_job(ADDRESS + row.file, target, row.sha256, size=row.size))
+    largest = _LARGER_THAN_PUBLISHED if row.size_is_published else _LARGER_THAN_GUESSED
+    limit = int(row.size * largest)
+    return (yield from download_job(row.url, target, row.checksum, size=row.size, limit=limit))
 
 
-def download_job(url: str, target: Path, sha256: str, *, size: int) -> Job[Path]:
-    """Download `url` to `target`, unless a file with the hash `sha256` is there.
+def download_job(
+    url: str, target: Path, checksum: str, *, size: int, limit: int | None = None
+) -> Job[Path]:
+    """Download `url` to `target`, unless a file with that checksum is there.
 
     Parameters
     ----------
     url, target
         From where and to where; ``NAME.part`` beside `target` holds an incomplete download.
-    sha256
-        Of the whole content, lower-case hexadecimal.
+    checksum
+        Of the whole content: algorithm and lower-case hexadecimal, as in `PublishedWeights`.
     size
-        Expected bytes; a much larger file is refused.
+        Expected bytes.
+    limit
+        A larger file is refused; by default one clearly larger than `size`.
     """
     from filelock import FileLock
+
+    algorithm, _, digest = checksum.partition(":")
+    limit = limit or int(size * _LARGER_THAN_PUBLISHED)
 
     part = target.with_name(f"{target.name}.part")
     lock = FileLock(target.with_name(f".{target.name}.lock"), thread_local=False)
@@ -175,16 +101,17 @@ def download_job(url: str, target: Path, sha256: str, *, size: int) -> Job[Path]
             target.parent.mkdir(parents=True, exist_ok=True)
             while not _acquire(lock):
                 yield Progress(0, size, f"Another process is downloading {target.name}")
-            if target.is_file() and (yield from hash_job(target)) == sha256:
+            if target.is_file() and (yield from hash_job(target, algorithm)) == digest:
                 return target
-            yield from _receive_job(url, part, target, size)
-            if (yield from hash_job(part)) != sha256:
+            yield from _receive_job(url, part, target, size, limit)
+            if (yield from hash_job(part, algorithm)) != digest:
                 received = _size(part)
                 part.unlink()
                 raise ValueError(
                     f"The content of {url} is not what was published ({received} bytes with "
-                    "another SHA-256), so it was deleted. Try again; if that does not help, "
-                    f"something in between changes it: {_manual_download_hint(target)}"
+                    f"another {checksum_name(algorithm)}), so it was deleted. Try again; if that "
+                    f"does not help, something in between changes it: "
+                    f"{_manual_download_hint(target)}"
                 )
             move_into_place(part, target)
     finally:
@@ -192,14 +119,14 @@ def download_job(url: str, target: Path, sha256: str, *, size: int) -> Job[Path]
     return target
 
 
-def _receive_job(url: str, part: Path, target: Path, size: int) -> Job[None]:
+def _receive_job(url: str, part: Path, target: Path, size: int, limit: int) -> Job[None]:
     """Complete `part`; a broken connection is retried as long as each try adds bytes."""
     import requests
 
     furthest = _size(part)
     while True:
         try:
-            yield from _request_job(url, part, target, size)
+            yield from _request_job(url, part, target, size, limit)
             return
         except requests.Timeout:
             reason = "no answer"
@@ -220,7 +147,7 @@ def _receive_job(url: str, part: Path, target: Path, size: int) -> Job[None]:
         furthest = _size(part)
 
 
-def _request_job(url: str, part: Path, target: Path, size: int) -> Job[None]:
+def _request_job(url: str, part: Path, target: Path, size: int, limit: int) -> Job[None]:
     """Send one request and append its content to `part`."""
     import requests
 
@@ -240,17 +167,22 @@ def _request_job(url: str, part: Path, target: Path, size: int) -> Job[None]:
             got = response.headers.get("Content-Range", "")
             if not (start and resumed) or got.startswith(f"bytes {start}-"):
                 done = start if resumed else 0
-                yield from _append_content_job(response, part, target, done, total, size)
+                yield from _append_content_job(response, part, target, done, total, size, limit)
                 return
     part.unlink()  # longer than the file on the server, or the answer to another range
-    yield from _request_job(url, part, target, size)
+    yield from _request_job(url, part, target, size, limit)
 
 
 def _append_content_job(
-    response: Response, part: Path, target: Path, done: int, total: int | None, size: int
+    response: Response,
+    part: Path,
+    target: Path,
+    done: int,
+    total: int | None,
+    size: int,
+    limit: int,
 ) -> Job[None]:
     """Append the content of a response to the first `done` bytes of `part`."""
-    limit = int(size * _LARGER_THAN_PUBLISHED)
     if total is not None and total > limit:
         raise ValueError(
             f"{response.url} holds {format_size(total)} instead of {format_size(size)}, so it "
@@ -295,18 +227,36 @@ def _manual_download_hint(target: Path) -> str:
     )
 
 
-def read_sam_weights(path: str | Path) -> dict[str, torch.Tensor]:
-    """Read a PyTorch file of plain weights, like SAM's; nothing in it is executed.
+def checksum_name(algorithm: str) -> str:
+    """``SHA-256`` for ``"sha256"``, as it is called in messages."""
+    return {"sha256": "SHA-256", "xxh128": "XXH128", "md5": "MD5"}[algorithm]
 
-    Large files are memory-mapped where their format allows.
+
+def read_sam_weights(path: str | Path) -> dict[str, torch.Tensor]:
+    """Read a PyTorch file of weights with SAM's names; nothing in it is executed.
+
+    Weights that a training checkpoint wraps (`WRAPPERS`, `PREFIXES`) are taken out of it, and its
+    other tensors are left. Large files are memory-mapped where their format allows.
 
     Raises ValueError if the file is damaged, or holds anything but named floating-point tensors,
     NaN or infinity.
     """
     path = Path(path)
-    tensors = named_tensors(path, read_torch_file(path))
+    tensors = named_tensors(path, _unwrapped(read_torch_file(path)))
     check_numbers(path, tensors)
     return tensors
+
+
+def _unwrapped(values: Any) -> Any:
+    """SAM's tensors by SAM's names, if `values` is a checkpoint that holds them."""
+    if not isinstance(values, Mapping):
+        return values
+    inner = next((values[key] for key in WRAPPERS if isinstance(values.get(key), Mapping)), values)
+    for prefix in ("", *PREFIXES):
+        names = {name: str(name).removeprefix(prefix) for name in inner}
+        if any(short.startswith(SAM_PARTS) for short in names.values()):
+            return inner if not prefix else {names[name]: each for name, each in inner.items()}
+    return values
 
 
 def read_torch_file(path: Path, stand_ins: Sequence[Callable[..., Any]] = ()) -> Any:
@@ -401,10 +351,13 @@ def _refusal(path: Path, error: Exception) -> ValueError:
     """Explain an error of the weights-only loader: a foreign object, or damage."""
     found = re.search(r"(?:GLOBAL|class|function|global:?)\s+`?([\w.]+\.[\w.]+)", str(error))
     if "weights" in str(error).lower() and "unsupported" in str(error).lower():
+        name = found[1] if found else ""
+        advice = "Choose a file with the weights alone, from a source you trust."
+        if name.startswith(("torch_em.", "micro_sam.")):
+            advice = EXPORT_FROM_MICRO_SAM
         return ValueError(
-            f"{path.name} holds objects other than tensors"
-            f"{f' ({found[1]})' if found else ''}, which could run code, so it was not opened. "
-            "Choose a file with the weights alone, from a source you trust."
+            f"{path.name} holds objects other than tensors{f' ({name})' if name else ''}, which "
+            f"could run code, so it was not opened. {advice}"
         )
     return _damaged(path)
 

@@ -70,6 +70,7 @@ def info(name: str, /, speech: OutputOptions = DEFAULT_OUTPUT) -> None:
     name
         A name from the list, or a file.
     """
+    from napari_simmat.checkpoints.catalog import catalog_words
     from napari_simmat.checkpoints.registry import find_model
     from napari_simmat.io.files import format_size
 
@@ -96,6 +97,7 @@ def info(name: str, /, speech: OutputOptions = DEFAULT_OUTPUT) -> None:
         "licence": spec.license,
         "author": spec.author,
         "date": spec.date,
+        **catalog_words(entry.name if entry.kind != "own" else ""),
         "file": str(entry.path or f"not downloaded; run simmat models fetch {entry.name}"),
     }
     for key, value in rows.items():
@@ -109,10 +111,11 @@ def info(name: str, /, speech: OutputOptions = DEFAULT_OUTPUT) -> None:
 
 @models.command
 def fetch(name: str, /, speech: OutputOptions = DEFAULT_OUTPUT) -> None:
-    """Download one of SAM's published models; an interrupted download is resumed.
+    """Download a published foundation; an interrupted download is resumed.
 
     ```
     simmat models fetch vit_b
+    simmat models fetch vit_b_lm
     ```
 
     Without a connection, download the file elsewhere and `simmat models import` it.
@@ -120,7 +123,7 @@ def fetch(name: str, /, speech: OutputOptions = DEFAULT_OUTPUT) -> None:
     Parameters
     ----------
     name
-        vit_b (375 MB), vit_l or vit_h.
+        A model that `simmat models` lists as downloadable: SAM, MobileSAM, micro-sam, MedSAM.
     """
     from napari_simmat.checkpoints.sam_weights import fetch_job
 
@@ -140,7 +143,7 @@ def import_(
     base: str | None = None,
     speech: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
-    """Copy a checkpoint (.safetensors) or SAM weights (.pth) into your models.
+    """Copy a checkpoint (.safetensors) or weights with SAM's tensors (.pth) into your models.
 
     ```
     simmat models import sam_vit_b_01ec64.pth

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from glob import escape
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Any
 
 from napari_simmat.progress import Job, Progress, finish
 
@@ -199,9 +200,13 @@ def copy_job(source: Path, target: Path) -> Job[None]:
             yield Progress(done, total, f"Copying {source.name}")
 
 
-def hash_job(path: Path) -> Job[str]:
-    """Compute the SHA-256 of a file's content, in lower-case hexadecimal."""
-    digest = hashlib.sha256()
+def hash_job(path: Path, algorithm: str = "sha256") -> Job[str]:
+    """Compute a hash of a file's content, in lower-case hexadecimal.
+
+    `algorithm` is ``"sha256"``, or, to compare with what a publisher gives, ``"xxh128"`` or
+    ``"md5"``.
+    """
+    digest = _digest(algorithm)
     total = path.stat().st_size
     done = 0
     with path.open("rb") as file:
@@ -210,6 +215,14 @@ def hash_job(path: Path) -> Job[str]:
             done += len(chunk)
             yield Progress(done, total, f"Checking {path.name}")
     return digest.hexdigest()
+
+
+def _digest(algorithm: str) -> Any:
+    if algorithm == "xxh128":
+        import xxhash
+
+        return xxhash.xxh3_128()
+    return hashlib.new(algorithm, usedforsecurity=algorithm != "md5")
 
 
 def sha256_of(path: Path) -> str:

@@ -1,0 +1,380 @@
+"""The catalog of published foundations with SAM's tensors: SAM, MobileSAM, micro-sam's, MedSAM.
+
+Addresses and checksums are those of the publishers:
+
+- SAM: https://github.com/facebookresearch/segment-anything (``Model Checkpoints``);
+- MobileSAM: ``weights/`` of https://github.com/ChaoningZhang/MobileSAM;
+- micro-sam, PathoSAM, MedicoSAM: ``models`` of ``micro_sam/v1/util.py`` in
+  https://github.com/computational-cell-analytics/micro-sam;
+- MedSAM: https://zenodo.org/records/10689643, which publishes an MD5.
+
+Needs no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from napari_simmat.io.files import hash_job
+from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
+from napari_simmat.progress import Job
+
+SAM_ARCHITECTURES = ("vit_b", "vit_l", "vit_h")
+"""SAM's own; ``"vit_t"`` is MobileSAM's."""
+SIZES = {"vit_t": 40_728_226, "vit_b": 375_042_383, "vit_l": 1_250_000_000, "vit_h": 2_564_550_879}
+"""Bytes of a file with the tensors of an architecture; approximate for ``vit_l``."""
+
+
+SIZE_NOT_PUBLISHED = "not published; the figure is that of SAM's file of this architecture"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedWeights:
+    """A published file.
+
+    Parameters
+    ----------
+    name, architecture
+        Name of the model, and its network.
+    url, file
+        Its address, and its name among the user's files.
+    checksum
+        Of the content, as the publisher gives it: ``"sha256:..."``, ``"xxh128:..."`` or
+        ``"md5:..."``.
+    size
+        Bytes; if the publisher says nothing, those of SAM's file with the same tensors.
+    size_is_published
+        Whether the publisher gives the size.
+    modality, purpose
+        What kind of images it is for, and what it segments in them.
+    preprocessing
+        A name in `PREPROCESSING`.
+    license, author, date, citation, homepage
+        Of the weights.
+    """
+
+    name: str
+    architecture: str
+    url: str
+    file: str
+    checksum: str
+    size: int
+    size_is_published: bool = True
+    modality: str = "RGB"
+    purpose: str
+    preprocessing: str = "sam"
+    license: str
+    author: str
+    date: str = ""
+    citation: str
+    homepage: str
+
+    @property
+    def sha256(self) -> str:
+        """The published SHA-256; empty if the publisher gives another checksum."""
+        algorithm, _, digest = self.checksum.partition(":")
+        return digest if algorithm == "sha256" else ""
+
+
+_SAM = partial(
+    PublishedWeights,
+    purpose="Trained on photographs. Any layer can feed any of its three channels.",
+    license="Apache-2.0",
+    author="Meta AI",
+    date="2023-04-05",
+    citation="Kirillov et al., Segment Anything, ICCV 2023, arXiv:2304.02643",
+    homepage="https://github.com/facebookresearch/segment-anything",
+)
+_ADDRESS = "https://dl.fbaipublicfiles.com/segment_anything/"
+_ZOO = "https://uk1s3.embassy.ebi.ac.uk/public-datasets/bioimage.io/"
+_SHARE = "https://owncloud.gwdg.de/index.php/s/{}/download"
+
+
+def _of_micro_sam(name: str, url: str, xxh128: str, **words: str) -> PublishedWeights:
+    architecture = name[:5]
+    return PublishedWeights(
+        name=name,
+        architecture=architecture,
+        url=url,
+        file=f"{name}.pt",
+        checksum=f"xxh128:{xxh128}",
+        size=SIZES[architecture],
+        size_is_published=False,
+        preprocessing="micro_sam",
+        **words,
+    )
+
+
+_MICROSCOPY = {
+    "license": "CC-BY-4.0",
+    "author": "Archit et al., University of Göttingen",
+    "citation": "Archit et al., Segment Anything for Microscopy, Nature Methods 2025, "
+    "doi:10.1038/s41592-024-02580-4",
+    "homepage": "https://github.com/computational-cell-analytics/micro-sam",
+}
+_LIGHT = {
+    **_MICROSCOPY,
+    "modality": "light microscopy",
+    "purpose": "Cells and nuclei in fluorescence, phase contrast and other light microscopy.",
+}
+_ELECTRON = {
+    **_MICROSCOPY,
+    "modality": "electron microscopy",
+    "purpose": "Mitochondria, nuclei and other roundish organelles in electron microscopy.",
+}
+_PATHOLOGY = {
+    "license": "MIT",
+    "author": "Griebel et al., University of Göttingen",
+    "citation": "Griebel et al., Segment Anything for Histopathology, arXiv:2502.00408",
+    "homepage": "https://github.com/computational-cell-analytics/patho-sam",
+    "modality": "histopathology",
+    "purpose": "Nuclei in stained tissue (H&E).",
+}
+_MEDICAL = {
+    "license": "MIT",
+    "author": "Archit et al., University of Göttingen",
+    "citation": "Archit et al., MedicoSAM, IEEE Transactions on Medical Imaging 2025, "
+    "doi:10.1109/TMI.2025.3644811",
+    "homepage": "https://github.com/computational-cell-analytics/medico-sam",
+    "modality": "medical images",
+    "purpose": "Organs and lesions in medical images, by clicks and boxes (MedicoSAM).",
+}
+
+PUBLISHED_WEIGHTS: dict[str, PublishedWeights] = {
+    row.name: row
+    for row in (
+        _SAM(
+            name="vit_b",
+            architecture="vit_b",
+            url=f"{_ADDRESS}sam_vit_b_01ec64.pth",
+            file="sam_vit_b_01ec64.pth",
+            checksum="sha256:ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+            size=SIZES["vit_b"],
+        ),
+        _SAM(
+            name="vit_l",
+            architecture="vit_l",
+            url=f"{_ADDRESS}sam_vit_l_0b3195.pth",
+            file="sam_vit_l_0b3195.pth",
+            checksum="sha256:3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+            size=SIZES["vit_l"],
+        ),
+        _SAM(
+            name="vit_h",
+            architecture="vit_h",
+            url=f"{_ADDRESS}sam_vit_h_4b8939.pth",
+            file="sam_vit_h_4b8939.pth",
+            checksum="sha256:a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+            size=SIZES["vit_h"],
+        ),
+        PublishedWeights(
+            name="vit_t",
+            architecture="vit_t",
+            url="https://raw.githubusercontent.com/ChaoningZhang/MobileSAM/"
+            "f706ad9c4eb7f219c00d9050e46328518ffb65d2/weights/mobile_sam.pt",
+            file="mobile_sam.pt",
+            checksum="sha256:6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
+            size=SIZES["vit_t"],
+            purpose="MobileSAM: SAM with a small image encoder, for computers without a GPU.",
+            license="Apache-2.0",
+            author="Zhang et al.",
+            citation="Zhang et al., Faster Segment Anything, arXiv:2306.14289",
+            homepage="https://github.com/ChaoningZhang/MobileSAM",
+        ),
+        _of_micro_sam(
+            "vit_t_lm",
+            f"{_ZOO}faithful-chicken/1.1/files/vit_t.pt",
+            "72ec5074774761a6e5c05a08942f981e",
+            **_LIGHT,
+        ),
+        _of_micro_sam(
+            "vit_b_lm",
+            f"{_ZOO}diplomatic-bug/1.2/files/vit_b.pt",
+            "fe9252a29f3f4ea53c15a06de471e186",
+            **_LIGHT,
+        ),
+        _of_micro_sam(
+            "vit_l_lm",
+            f"{_ZOO}idealistic-rat/1.2/files/vit_l.pt",
+            "017f20677997d628426dec80a8018f9d",
+            **_LIGHT,
+        ),
+        _of_micro_sam(
+            "vit_t_em_organelles",
+            f"{_ZOO}greedy-whale/1/files/vit_t.pt",
+            "253474720c497cce605e57c9b1d18fd9",
+            **_ELECTRON,
+        ),
+        _of_micro_sam(
+            "vit_b_em_organelles",
+            f"{_ZOO}noisy-ox/1.2/files/vit_b.pt",
+            "f3bf2ed83d691456bae2c3f9a05fb438",
+            **_ELECTRON,
+        ),
+        _of_micro_sam(
+            "vit_l_em_organelles",
+            f"{_ZOO}humorous-crab/1.2/files/vit_l.pt",
+            "810b084b6e51acdbf760a993d8619f2d",
+            **_ELECTRON,
+        ),
+        _of_micro_sam(
+            "vit_b_histopathology",
+            _SHARE.format("sBB4H8CTmIoBZsQ"),
+            "ffd1a2cd84570458b257bd95fdd8f974",
+            **_PATHOLOGY,
+        ),
+        _of_micro_sam(
+            "vit_l_histopathology",
+            _SHARE.format("IZgnn1cpBq2PHod"),
+            "b591833c89754271023e901281dee3f2",
+            **_PATHOLOGY,
+        ),
+        _of_micro_sam(
+            "vit_h_histopathology",
+            _SHARE.format("L7AcvVz7DoWJ2RZ"),
+            "bd1856dafc156a43fb3aa705f1a6e92e",
+            **_PATHOLOGY,
+        ),
+        _of_micro_sam(
+            "vit_b_medical_imaging",
+            _SHARE.format("f5Ol4FrjPQWfjUF"),
+            "40169f1e3c03a4b67bff58249c176d92",
+            **_MEDICAL,
+        ),
+        PublishedWeights(
+            name="medsam_vit_b",
+            architecture="vit_b",
+            url="https://zenodo.org/records/10689643/files/medsam_vit_b.pth?download=1",
+            file="medsam_vit_b.pth",
+            checksum="md5:3bb6db55bd0c9ca30b61248bca72f8d6",
+            size=SIZES["vit_b"],
+            size_is_published=False,
+            modality="medical images",
+            purpose="Organs and lesions in medical images, by boxes: MedSAM never saw a click.",
+            preprocessing="medsam",
+            license="CC-BY-4.0",
+            author="Ma et al., University of Toronto",
+            citation="Ma et al., Segment Anything in Medical Images, Nature Communications 2024, "
+            "doi:10.1038/s41467-024-44824-z",
+            homepage="https://github.com/bowang-lab/MedSAM",
+        ),
+    )
+}
+"""The published files by model name."""
+
+
+class Preprocessing(NamedTuple):
+    """How images become the input of a published network, and which mask is its answer."""
+
+    channels: tuple[Channel, ...]
+    normalization: Normalization
+    input_size: InputSize
+    mask_choice: Literal["single", "stock"]
+
+
+# Mean and standard deviation of SAM's training images, in 0..255 (segment_anything.build_sam).
+_RGB = tuple(
+    Channel(name=color, mean=mean, std=std)
+    for color, mean, std in (
+        ("red", 123.675, 58.395),
+        ("green", 116.28, 57.12),
+        ("blue", 103.53, 57.375),
+    )
+)
+_LONGEST = InputSize(method="longest", size=1024)
+PREPROCESSING = {
+    "sam": Preprocessing(_RGB, Normalization(keep_uint8=True), _LONGEST, "stock"),
+    # From the minimum to the maximum, also of 8-bit images (micro_sam.util._to_image).
+    "micro_sam": Preprocessing(_RGB, Normalization(low=0, high=100), _LONGEST, "stock"),
+    # Clipped at percentiles, then 0..1 without a mean, and square (MedSAM_Inference.py).
+    "medsam": Preprocessing(
+        tuple(Channel(name=each.name, mean=0.0, std=1.0) for each in _RGB),
+        Normalization(joint=True, scale=1.0),
+        InputSize(method="stretch", size=1024),
+        "single",
+    ),
+}
+"""By publisher."""
+
+
+def published_spec(row: PublishedWeights, sha256: str = "") -> ModelSpec:
+    """Describe published weights; their SHA-256 is known from the file or from the publisher."""
+    return _spec(
+        row.name,
+        Base(name=row.name, architecture=row.architecture, sha256=sha256 or row.sha256),
+        row.preprocessing,
+        modality=row.modality,
+        description=f"Segment Anything (ViT-{row.architecture[-1].upper()}). {row.purpose}",
+        license=row.license,
+        author=row.author,
+        date=row.date,
+    )
+
+
+def sam_spec(name: str, architecture: str, sha256: str) -> ModelSpec:
+    """Describe a file of the user's own with SAM's tensors, and with SAM's preprocessing.
+
+    Parameters
+    ----------
+    name
+        The stem of the file.
+    architecture
+        ``"vit_b"``, ``"vit_l"``, ``"vit_h"`` or ``"vit_t"``.
+    sha256
+        Of the file.
+    """
+    base = Base(name=name, architecture=architecture, sha256=sha256)
+    description = f"Your own weights of Segment Anything's shape ({architecture})."
+    return _spec(name, base, "sam", modality="RGB", description=description)
+
+
+def _spec(name: str, base: Base, preprocessing: str, **words: str) -> ModelSpec:
+    channels, normalization, input_size, mask_choice = PREPROCESSING[preprocessing]
+    return ModelSpec(
+        name=name,
+        channels=channels,
+        normalization=normalization,
+        input_size=input_size,
+        base=base,
+        transfer="zeroshot",
+        mask_choice=mask_choice,
+        **words,  # type: ignore[arg-type]
+    )
+
+
+def likely_architecture(size: int) -> str:
+    """Guess the architecture from the size of a file in bytes."""
+    return min(SIZES, key=lambda name: abs(SIZES[name] - size))
+
+
+def identify_job(path: Path, sha256: str) -> Job[PublishedWeights | None]:
+    """The published file that `path` is, by its content, whose SHA-256 is known."""
+    digests = {"sha256": sha256}
+    likely = likely_architecture(path.stat().st_size)
+    for row in PUBLISHED_WEIGHTS.values():
+        algorithm, _, digest = row.checksum.partition(":")
+        if algorithm not in digests:
+            if row.architecture != likely:
+                continue
+            digests[algorithm] = yield from hash_job(path, algorithm)
+        if digests[algorithm] == digest:
+            return row
+    return None
+
+
+def catalog_words(name: str) -> Mapping[str, str]:
+    """Source, citation and checksum of a published model for its card; empty for others."""
+    row = PUBLISHED_WEIGHTS.get(name)
+    if row is None:
+        return {}
+    return {
+        "citation": row.citation,
+        "homepage": row.homepage,
+        "download": row.url,
+        "checksum": row.checksum,
+        "size": "" if row.size_is_published else SIZE_NOT_PUBLISHED,
+    }
