@@ -196,6 +196,23 @@ class ChannelsForm(ChannelSlots):
             raise ValueError("A choice has one entry for each of the model's channels.")
         super().set_value(value)
 
+    def follow(self, layer: str) -> bool:
+        """Choose the image that a layer makes, without a signal; whether there is one.
+
+        Layers named as the model's channels are one image; otherwise the layer is one by itself.
+        """
+        found = [feed for feed in self._feeds if layer in {each.layer for each in feed.sources}]
+        # A remark on several layers says that their order was guessed.
+        found.sort(
+            key=lambda feed: bool(feed.remark) and any(layer != each.layer for each in feed.sources)
+        )
+        if not found:
+            return False
+        self._by_hand = False
+        self._choose(found[0].sources)
+        self._show()
+        return True
+
     def set_inputs(self, inputs: InputChannels | None) -> None:
         """Choose for another model; if there are several images, the one in use stays."""
         before, used = self._value, next((each.layer for each in self._value if each), None)

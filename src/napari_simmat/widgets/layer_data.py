@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,10 @@ from napari_simmat.widgets.placement import ImageGeometry, image_shape, layer_ma
 
 _FORBIDDEN = set('/\\:*?"<>|')
 _PLACES = ("scale", "translate", "rotate", "shear", "affine")
+_LOOKS = ("visible", "opacity", "blending")
+_OPAQUE = ("opaque", "translucent", "translucent_no_depth")
+_HIDDEN = 0.5
+"""An image of which others cover this part is not the one that the user looks at."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +103,7 @@ class ImageWatch(QObject):
     """
 
     changed = Signal()
-    """The data or the transform of a layer was replaced."""
+    """The data or the transform of a layer was replaced, or it was shown or hidden."""
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -110,12 +114,12 @@ class ImageWatch(QObject):
         """Follow exactly these layers."""
         for layer in self.followed:
             layer.events.data.disconnect(self._on_data)
-            for name in _PLACES:
+            for name in (*_PLACES, *_LOOKS):
                 getattr(layer.events, name).disconnect(self._on_place)
         self.followed = list(images)
         for layer in images:
             layer.events.data.connect(self._on_data)
-            for name in _PLACES:
+            for name in (*_PLACES, *_LOOKS):
                 getattr(layer.events, name).connect(self._on_place)
 
     def _on_place(self) -> None:
@@ -132,6 +136,48 @@ class ImageWatch(QObject):
 def layer_key(layer: Any) -> str:
     """Identifies a layer while it is open."""
     return str(layer.unique_id)
+
+
+def image_in_front(
+    images: Sequence[Image], chosen: Collection[str], axes: Sequence[int]
+) -> Image | None:
+    """The image that the user sees in place of the chosen one; None if that one is in sight.
+
+    Parameters
+    ----------
+    images
+        The open images, the topmost last.
+    chosen
+        Keys of the layers of the chosen image.
+    axes
+        The two axes along which the viewer shows the images, counted from the last, as -1.
+    """
+    for image in reversed([image for image in images if image.visible]):
+        if layer_key(image) in chosen:
+            return None
+        opaque = image.opacity > 0.9 and image.blending in _OPAQUE
+        own = [each for each in images if layer_key(each) in chosen and each.visible]
+        if not own or (opaque and all(_covered(each, image, axes) > _HIDDEN for each in own)):
+            return image
+    return None
+
+
+def _covered(image: Image, other: Image, axes: Sequence[int]) -> float:
+    """The part of an image that another covers where both are displayed."""
+    (low, high), (first, last) = world_bounds(image), world_bounds(other)
+    part = 1.0
+    for axis in axes:
+        if -axis <= min(image.ndim, other.ndim):
+            shared = min(high[axis], last[axis]) - max(low[axis], first[axis])
+            part *= max(0.0, shared) / (high[axis] - low[axis])
+    return part
+
+
+def world_bounds(image: Image) -> tuple[np.ndarray, np.ndarray]:
+    """Where an image begins and ends along the axes of the world (ndim,), with whole pixels."""
+    low, high = image.extent.world
+    half = np.abs(image.extent.step) / 2
+    return low - half, high + half
 
 
 def layer_info(layer: Image) -> LayerInfo:

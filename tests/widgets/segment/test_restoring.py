@@ -21,9 +21,10 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_simmat.io.files import sessions_folder
+from napari_simmat.widgets.segment.session_file import replayed
 from tests.widgets.conftest import SECONDS
 from tests.widgets.scenes import CENTRES, discs, grey, iou
-from tests.widgets.segment.noted import CONTROL, crash, held, objects, open_image, work_on
+from tests.widgets.segment.noted import CONTROL, SHIFT, crash, held, objects, open_image, work_on
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -169,6 +170,87 @@ def test_an_image_that_was_closed_is_offered_again_in_the_same_window(
     window.take(window.tab.status._offer)
     window.idle()
     assert np.array_equal(objects(window), labels)
+
+
+def test_a_tab_that_is_opened_again_goes_on_where_it_was_closed(ready: Any) -> None:
+    work_on(ready)
+    layer, labels = ready.workspace.objects, objects(ready).copy()
+    prompts, steps = ready.workspace.session.prompts, len(ready.workspace.session.history)
+    mask = ready.viewer.layers["SimMAT preview"].data.copy()
+    names = {each.name for each in ready.viewer.layers}
+    ready.close_widget()
+    ready.open_widget()
+    ready.idle()
+    assert ready.tab.objects.currentText() == layer.name
+    assert ready.workspace.objects is layer
+    assert ready.status.offer != "Restore"
+    assert {each.name for each in ready.viewer.layers} == names, "and no layer twice"
+    entries = ready.workspace.session.editor.register.entries
+    assert {label: entry.category for label, entry in entries.items()} == {1: "nucleus", 2: ""}
+    assert ready.workspace.session.prompts == prompts
+    assert np.array_equal(ready.viewer.layers["SimMAT preview"].data, mask)
+    ready.key(Qt.Key.Key_C)
+    (path,) = sessions_folder().glob("*.jsonl")
+    assert np.array_equal(next(iter(replayed(path).labels.values())), layer.data)
+    ready.key(Qt.Key.Key_Z, CONTROL)
+    assert np.array_equal(objects(ready), labels)
+    for _ in range(steps):
+        ready.key(Qt.Key.Key_Z, CONTROL)
+    assert not ready.workspace.session.history.can_undo
+    assert not objects(ready).any()
+
+
+def test_what_is_painted_or_deleted_while_the_tab_is_closed_is_met_when_it_opens(
+    ready: Any,
+) -> None:
+    ready.click(*CENTRES[0])
+    ready.key(Qt.Key.Key_C)
+    layer = ready.workspace.objects
+    ready.close_widget()
+    layer.data_setitem((np.arange(9), np.arange(9)), 7)
+    painted = layer.data.copy()
+    ready.open_widget()
+    ready.idle()
+    assert ready.workspace.session.editor.labels == [1, 7]
+    (path,) = sessions_folder().glob("*.jsonl")
+    assert np.array_equal(next(iter(replayed(path).labels.values())), painted)
+    ready.close_widget()
+    ready.viewer.layers.remove(layer)
+    ready.open_widget()
+    ready.idle()
+    ready.key(Qt.Key.Key_Z, CONTROL)
+    assert layer in ready.viewer.layers
+    assert np.array_equal(layer.data, painted)
+    assert ready.workspace.objects is layer
+
+
+def test_nothing_is_offered_where_nothing_would_be_restored(
+    open_window: Callable[[], Any],
+) -> None:
+    first = open_image(open_window(), grey())
+    first.click(*CENTRES[0])
+    first.key(Qt.Key.Key_C, SHIFT)
+    first.key(Qt.Key.Key_Z, CONTROL)
+    first.key(Qt.Key.Key_C)
+    first.key(Qt.Key.Key_Z, CONTROL)
+    first.key(Qt.Key.Key_Z, CONTROL)
+    first.close_widget()
+    assert open_image(open_window(), grey()).status.offer == ""
+
+
+def test_a_layer_that_is_still_open_is_not_restored_beside_itself(ready: Any) -> None:
+    work_on(ready)
+    layer = ready.workspace.objects
+    ready.viewer.layers.remove("discs")
+    ready.idle()
+    ready.viewer.add_image(grey(), name="discs")
+    ready.idle()
+    ready.qtbot.waitUntil(lambda: ready.status.offer == "Restore")
+    ready.take(ready.tab.status._offer)
+    ready.idle()
+    assert ready.workspace.objects is layer
+    ours = [each.name for each in ready.viewer.layers if each.name.startswith("SimMAT")]
+    assert len(ours) == len({name.split(" [")[0] for name in ours}), "none is there twice"
 
 
 def test_restoring_is_cancelled_and_offered_again(open_window: Callable[[], Any]) -> None:

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -106,6 +107,8 @@ class Autosave(QObject):
         self.worker.join(_CLOSE_TIMEOUT)
         for file in (*self._files.values(), *self._closed):
             file.lock.release()
+        for session, file in self._files.items():
+            session.log = None if file.broken else file
         self._files.clear()
         self._closed.clear()
 
@@ -141,8 +144,12 @@ class Autosave(QObject):
     def _on_changed(self, what: Change) -> None:
         """Remember which image it is, and what it is segmented with."""
         session, request = self._workspace.session, self._workspace.request()
+        if session is not None and what & (Change.PROMPTS | Change.OBJECTS):
+            self._mark_empty(session)
         if not what & (Change.SUBJECT | Change.PROMPTS) or session is None or request is None:
             return
+        if session.log is not None:
+            self._continue(session, session.log)
         # Not the request: its image is large. Of a model's file the name, not the folder.
         self._used[session] = Path(request.model.reference).name, request.image.names or ()
         image = request.image.usual
@@ -150,6 +157,32 @@ class Autosave(QObject):
             # A layer with other values is another image; the log stays with the one before.
             self._tokens[session] = image.token
             self._images[session] = identity_of(image, session.place.name)
+
+    def _continue(self, session: ImageSession, file: AutosaveFile) -> None:
+        """Log to the file of the tab that was closed; to a new one if it is gone or in use."""
+        session.log = None
+        with suppress(OSError, Timeout):
+            file.lock.acquire(blocking=False)
+            if file.path.exists():
+                self._files[session] = file
+                self._images[session] = file.path.name.rsplit("-", 1)[0]
+            else:
+                file.lock.release()
+        if session.stale and session.editor is not None:
+            self._on_replaced(session.editor)
+        session.stale = False
+
+    def _mark_empty(self, session: ImageSession) -> None:
+        """Do not offer a file from which nothing would be restored."""
+        file = self._files.get(session)
+        if file is None or file.lines == file.empty_at:
+            return
+        editors = [self._workspace.sessions.editor_of(key) for key in file.begun]
+        editors += [removed.editor for removed in session.removed.values()]
+        objects = any(editor is not None and editor.labels for editor in editors)
+        if not objects and not any(view.prompt_state for view in session.views.values()):
+            file.empty_at = file.lines
+            self._submit(file.mark_saved_job)
 
     def _on_closed(self, session: ImageSession) -> None:
         """Release an image and its file, which is offered when the image is opened again."""
@@ -383,10 +416,13 @@ class Recovery(QObject):
         """Make the labels layers; returns for each key in the file that of the layer."""
         workspace, keys = self._workspace, {}
         for key, labels in recovered.state.labels.items():
-            layer = outputs.new_objects(workspace.viewer, session.place, labels)
+            layer = outputs.same_objects(workspace.viewer, session.place, labels)
+            if layer is None:
+                layer = outputs.new_objects(workspace.viewer, session.place, labels)
             editor = workspace.sessions.editor(layer, recovered.censuses[key])
             editor.register.entries = dict(recovered.state.entries.get(key, {}))
             session.editor = editor
+            workspace.name_objects()
             if key in recovered.classes:
                 numbers = recovered.classes[key]
                 workspace.classes.show(session.place, editor, recovered.names, numbers)

@@ -33,6 +33,7 @@ from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.workspace import Change, Workspace
 
 READY = "Ready: click on an object, or draw a box around it."
+NO_TOOL = "Ready: choose Point or Box, then mark an object."
 PROPAGATED_HERE = "Propagated to this plane: a click corrects it, Commit (C) writes all planes."
 NOTHING_TO_COMMIT = "There is nothing to commit: click on an object first."
 CANCELLED = "Cancelled. Segment (S) starts again."
@@ -84,7 +85,8 @@ class SegmentController(QObject):
         # again, as after a change of view, when the same indices mean another plane.
         self._plane: Plane | None = None
         self._coarse: Plane | None = None
-        self._missed = ""
+        self._missed = self._ready_text = ""
+        self._remarks: tuple[str, ...] = ()
         self._released = False
         workspace.prompt_layers.edited.connect(self._settle)
         workspace.replayed.connect(self._on_replayed)
@@ -106,6 +108,13 @@ class SegmentController(QObject):
         """Whether a prediction is awaited, or prompts were just edited."""
         parts = (self.inference, self.propagation, self.automatic)
         return any(part.busy for part in parts) or self.workspace.prompt_layers.pending
+
+    @property
+    def holds_image(self) -> bool:
+        """Whether another image would end work in the background, or discard what it found."""
+        propagation, automatic = self.propagation, self.automatic
+        runs = propagation.busy or automatic.proposing
+        return runs or propagation.result is not None or automatic.has_objects
 
     @property
     def can_commit(self) -> bool:
@@ -163,9 +172,13 @@ class SegmentController(QObject):
             elif drawn:
                 self.request()
             return
+        before, pending = workspace.session, self._pending
         self.drop()
-        self._missed = ""
         workspace.choose(model, image, place, layers)
+        self._missed = ""
+        if before is not None and before is not workspace.session and before.prompt_state:
+            missed = pending is not None and pending.plane is not None
+            self._missed = (not_committed if missed else still_open)(before.place.name)
         self.request()
 
     # ------------------------------------------------------------------ user actions
@@ -183,7 +196,7 @@ class SegmentController(QObject):
         """Predict for the prompts of the current plane, again if need be."""
         session = self.workspace.session
         if session is not None and not session.prompt_state:
-            self.workspace.say(READY, "ready")
+            self._say_ready()
             return
         self.request(again=True)
 
@@ -262,7 +275,7 @@ class SegmentController(QObject):
         except ValueError as error:
             self._plane = None
             self.drop()
-            workspace.fail(str(error))
+            self._say_unusable(str(error))
             workspace.changed.emit(Change.BUSY)
             return
         if plane != self._coarse or not prompts:
@@ -279,6 +292,19 @@ class SegmentController(QObject):
             PredictionRequest(workspace.model, image, plane, prompts, state.choices, state)
         )
         workspace.changed.emit(Change.BUSY)
+
+    def _say_unusable(self, reason: str) -> None:
+        """Say why prompts cannot be used; on another image, offer to segment that one instead."""
+        workspace, other = self.workspace, self.workspace.other_under_mouse()
+        if other is None:
+            workspace.fail(reason)
+            return
+
+        def segment_other() -> None:
+            workspace.undo()
+            workspace.image_wanted.emit(other)
+
+        workspace.fail(reason, f"Segment {other.name}", segment_other)
 
     def drop(self) -> None:
         """Discard the awaited prediction, and the commit that waits for it."""
@@ -334,9 +360,8 @@ class SegmentController(QObject):
         commits = self._take_pending() == PendingCommit(plane)
         self._coarse = None  # replaced by the prediction
         if not request.prompts:
-            texts = [self._missed, self._ready(), session.place.remark, prediction.note]
-            workspace.say(" ".join(filter(None, texts)), "ready")
-            self._missed = ""
+            missed, self._missed = self._missed, ""
+            self._say_ready(missed, session.place.remark, prediction.note)
         else:
             session.predictions[plane] = (request.state, prediction)
             self._show_prediction(session, plane, seconds)
@@ -360,7 +385,7 @@ class SegmentController(QObject):
         self.workspace.preview.show(session.place, plane, prediction.masks)
         edited = state.edited_on(plane)
         text = described(prediction, None if edited is None else edited.label)
-        text, self._missed = " ".join(filter(None, [self._missed, text])), ""
+        text, self._missed = " ".join(filter(None, [self._missed, text, self._hidden()])), ""
         self.workspace.status.emit(replace(Status("done", text), seconds=seconds))
         self.workspace.changed.emit(Change.BUSY)
 
@@ -415,13 +440,64 @@ class SegmentController(QObject):
         elif first and (request := workspace.request()) is not None:
             self.inference.submit(request)  # nothing to predict, but the first click is to be fast
         elif not self.inference.busy:
-            workspace.say(self._ready(), "ready")
+            self._say_ready()
+
+    def say_ready_again(self, shown: Status) -> None:
+        """Say what a click does now, if the status line still shows what it did before."""
+        if shown.kind == "ready" and shown.text == self._ready_text:
+            self._say_ready(*self._remarks)
+
+    def _say_ready(self, *remarks: str) -> None:
+        """Say what a click on the current plane does, and offer to show the image if it is hidden.
+
+        The first of `remarks` stands before it, the others after it.
+        """
+        workspace, self._remarks = self.workspace, remarks
+        text = " ".join(filter(None, [*remarks[:1], self._ready(), *remarks[1:], self._hidden()]))
+        self._ready_text = text
+        if workspace.in_front and workspace.session is not None:
+            offer = f"Show {workspace.session.place.name}"
+            workspace.offer(Status("ready", text, offer=offer), workspace.show_image)
+        else:
+            workspace.say(text, "ready")
 
     def _ready(self) -> str:
         """What a click on the current plane does."""
-        session, plane = self.workspace.session, self.workspace.plane_or_none()
-        propagated = session is not None and plane is not None and session.propagated.get(plane)
-        return PROPAGATED_HERE if propagated else READY
+        workspace = self.workspace
+        session, plane = workspace.session, workspace.plane_or_none()
+        if session is None or plane is None:
+            return READY
+        if session.propagated.get(plane):
+            return PROPAGATED_HERE
+        text = READY if workspace.prompt_layers.tool else NO_TOOL
+        return ready_on(text, session.place.name) if workspace.has_other_images else text
+
+    def _hidden(self) -> str:
+        """Which image hides the chosen one, if any does."""
+        workspace = self.workspace
+        if workspace.session is None or not workspace.in_front:
+            return ""
+        return hidden(workspace.session.place.name, workspace.in_front)
+
+
+def ready_on(text: str, image: str) -> str:
+    """`READY` or `NO_TOOL` with the name of the image, if there are several."""
+    return text.replace("Ready", f"Ready on {image}", 1)
+
+
+def hidden(image: str, front: str) -> str:
+    """Message: another image than the one that is segmented is seen."""
+    return f"{image} is segmented, but {front} lies in front of it."
+
+
+def still_open(image: str) -> str:
+    """Message: prompts are left behind on another image."""
+    return f"What is open on {image} waits there."
+
+
+def not_committed(image: str) -> str:
+    """Message: a commit was cut off by the choice of another image."""
+    return f"Not committed: {image} was left before the mask was ready. Go back and press C again."
 
 
 def editing(label: int) -> str:

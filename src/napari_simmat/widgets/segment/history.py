@@ -141,7 +141,8 @@ class UndoStack:
     Parameters
     ----------
     on_change
-        Called with each change: ``do`` and the command, ``undo``, ``redo``, or ``drop``.
+        Called with each change: ``do`` and the command, ``undo``, ``redo``, or ``drop``. It may be
+        replaced later.
     limit
         Number of commands that are kept.
     """
@@ -149,7 +150,7 @@ class UndoStack:
     def __init__(
         self, on_change: Callable[[str, Any], None] | None = None, limit: int = LIMIT
     ) -> None:
-        self._on_change = on_change or (lambda *_: None)
+        self.on_change = on_change or (lambda *_: None)
         self._done: deque[Command] = deque(maxlen=limit)
         self._undone: list[Command] = []
 
@@ -179,7 +180,7 @@ class UndoStack:
         """Add a command that was just done; what had been undone is forgotten."""
         self._done.append(command)
         self._undone.clear()
-        self._on_change("do", command)
+        self.on_change("do", command)
 
     def undo(self) -> Command | None:
         """Step back: the command to revert, or None."""
@@ -187,7 +188,7 @@ class UndoStack:
             return None
         command = self._done.pop()
         self._undone.append(command)
-        self._on_change("undo", None)
+        self.on_change("undo", None)
         return command
 
     def redo(self) -> Command | None:
@@ -196,13 +197,13 @@ class UndoStack:
             return None
         command = self._undone.pop()
         self._done.append(command)
-        self._on_change("redo", None)
+        self.on_change("redo", None)
         return command
 
     def drop_last(self) -> Command | None:
         """Forget the last command as if it had never been done; None if there is none."""
         if self._done:
-            self._on_change("drop", None)
+            self.on_change("drop", None)
         return self._done.pop() if self._done else None
 
     def restore(self, other: UndoStack, layers: Mapping[str, str]) -> None:

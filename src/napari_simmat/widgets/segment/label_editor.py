@@ -61,8 +61,7 @@ class LabelEditor:
         self.register = ObjectRegister(census)
         self.version = 0
         self._brush_history = BrushHistory(layer)
-        self._painted, self._replaced = on_paint, on_replace
-        self.follow()
+        self.follow(on_paint, on_replace)
 
     @property
     def key(self) -> str:
@@ -74,15 +73,27 @@ class LabelEditor:
         """The objects' numbers, ascending."""
         return list(self.register.census)
 
-    def follow(self) -> None:
-        """Follow the layer; `release` stops it."""
+    def follow(
+        self,
+        on_paint: Callable[[LabelEditor, LayerEdit], None],
+        on_replace: Callable[[LabelEditor], None],
+    ) -> None:
+        """Follow the layer until `release`, with the callbacks of the class."""
+        self._painted, self._replaced = on_paint, on_replace
         self.layer.events.paint.connect(self._on_paint)
         self.layer.events.data.connect(self._on_data)
 
     def release(self) -> None:
-        """Stop following the layer."""
+        """Stop following the layer; the callbacks are let go."""
         self.layer.events.paint.disconnect(self._on_paint)
         self.layer.events.data.disconnect(self._on_data)
+        self._painted = self._replaced = lambda *_: None
+
+    def recount(self) -> bool:
+        """Count the objects again, since the layer was not followed; whether any has changed."""
+        before = self.register.census
+        self._count()
+        return before != self.register.census
 
     def footprint(self, label: int) -> ObjectMask | None:
         """An object's voxels; None if there is no such object."""
@@ -314,14 +325,18 @@ class LabelEditor:
             self._painted(self, edit)
 
     def _on_data(self) -> None:
-        """The whole array was replaced: count the objects again."""
+        """The whole array was replaced."""
+        self._count()
+        self._replaced(self)
+
+    def _count(self) -> None:
+        """Count all objects, and drop the entries of those that are gone."""
         self.version += 1
         entries = self.register.entries
         self.register = ObjectRegister(LabelIndex.of(self.layer.data))
         self.register.entries = {
             label: entry for label, entry in entries.items() if label in self.register.census
         }
-        self._replaced(self)
 
 
 def one_piece(label: int) -> str:

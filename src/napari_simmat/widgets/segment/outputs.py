@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 from napari import Viewer
-from napari.layers import Labels, Layer
+from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import CyclicLabelColormap
 
 from napari_simmat.engine.coordinates import AxisOrder, transposed_view
@@ -197,7 +197,12 @@ class ClassLayers:
             self.update(place, editor, LayerEdit(editor.key))
             return
         self.add(names)
-        self._set_names(self._new(place, editor, numbers))
+        layer = self.layer(editor)
+        if layer is None:
+            layer = self._new(place, editor, numbers)
+        else:
+            layer.data[...] = numbers
+        self._set_names(layer)
 
     def _set_names(self, layer: Labels) -> None:
         layer.features = {"index": range(1, len(self.names) + 1), "class": self.names}
@@ -208,7 +213,7 @@ class ClassLayers:
     ) -> Labels:
         layer = Labels(
             np.zeros(place.usual.shape, dtype=np.uint8) if numbers is None else numbers,
-            name=CLASSES,
+            name=CLASSES + _named_after(editor.layer),
             opacity=0.4,
             visible=False,
             metadata={_CLASSES_OF: editor.key},
@@ -247,14 +252,76 @@ def new_objects(viewer: Viewer, place: ImageGeometry, labels: np.ndarray | None 
     return layer
 
 
+def same_objects(viewer: Viewer, place: ImageGeometry, labels: np.ndarray) -> Labels | None:
+    """An open layer on the image that holds exactly these labels (..., Y, X)."""
+    found = (
+        layer
+        for layer in viewer.layers
+        if isinstance(layer, Labels)
+        and not layer.name.startswith((PREVIEW, CLASSES))
+        and place.misfit(layer) is None
+        and np.array_equal(layer.data, labels)
+    )
+    return next(found, None)
+
+
+def name_after_image(objects: Labels, classes: Labels | None, image: str) -> None:
+    """Name the layers of one image so that they differ from those of others.
+
+    A name that the user gave is kept.
+    """
+    if objects.name.split(" [")[0] == OBJECTS:
+        objects.name = f"{OBJECTS} of {image}"
+        if classes is not None:
+            classes.name = CLASSES + _named_after(objects)
+
+
+def _named_after(objects: Labels) -> str:
+    """What the name of an objects layer says about its image, such as `` of coins``."""
+    start = f"{OBJECTS} of "
+    return objects.name[len(OBJECTS) :] if objects.name.startswith(start) else ""
+
+
+def raise_above_images(viewer: Viewer, layers: Sequence[Layer | None]) -> None:
+    """Bring layers, the lowest first, above all images; nothing moves if none lies below one."""
+    own = [layer for layer in layers if layer is not None and layer in viewer.layers]
+    images = [n for n, layer in enumerate(viewer.layers) if isinstance(layer, Image)]
+    if any(viewer.layers.index(layer) < max(images, default=0) for layer in own):
+        for layer in own:
+            viewer.layers.move(viewer.layers.index(layer), len(viewer.layers))
+
+
+def lower_onto_image(
+    viewer: Viewer, layers: Sequence[Layer | None], image: Collection[str]
+) -> None:
+    """Put layers, the highest first, right above their image, or at the bottom if it is hidden.
+
+    `image` holds the keys of its layers.
+    """
+    for layer in layers:
+        if layer is None or layer not in viewer.layers:
+            continue
+        seen = [
+            number
+            for number, other in enumerate(viewer.layers)
+            if str(other.unique_id) in image and other.visible
+        ]
+        at, onto = viewer.layers.index(layer), max(seen, default=-1) + 1
+        if at > onto:
+            viewer.layers.move(at, onto)
+
+
 def add_below_prompts(viewer: Viewer, layer: Layer) -> None:
     """Add a layer below the prompts (objects below the preview); the active layer stays active."""
     active = viewer.layers.selection.active
+    image = max((n for n, each in enumerate(viewer.layers) if isinstance(each, Image)), default=0)
     above = [
         index
         for index, other in enumerate(viewer.layers)
         if other.name.startswith("SimMAT ") and _rank(other) > _rank(layer)
     ]
+    # Objects of another image lie on that one, below an image that hides it.
+    above = [index for index in above if index > image] or above
     # Inserted in place: a layer that is added and then moved is drawn twice.
     viewer.layers.insert(min(above, default=len(viewer.layers)), layer)
     if active is not None and active in viewer.layers:

@@ -80,6 +80,7 @@ class PromptLayers(QObject):
             _Slot(self._shapes, BOXES, Shapes, new_boxes),
             _Slot(self._points, POINTS, Points, new_points),
         )
+        self._last_mode = "add"
         self._order: AxisOrder = ()
         # Chosen layers that are unused while another view is shown, and the prompts they held.
         self._parked: dict[AxisOrder, tuple[list[Layer | None], Prompts]] = {}
@@ -210,6 +211,16 @@ class PromptLayers(QObject):
         """Activate the points layer with its add tool."""
         self._activate(self.points, "add")
 
+    def take_up(self) -> None:
+        """Take the tool that was last in hand, at first the point tool.
+
+        A tool that is in hand stays there, one of napari as well.
+        """
+        active = self._viewer.layers.selection.active
+        if active is None or str(active.mode) == "pan_zoom":
+            on_boxes = self._last_mode in _MODES
+            self._activate(self.boxes if on_boxes else self.points, self._last_mode)
+
     def draw_boxes(self) -> None:
         """Activate the shapes layer with its rectangle tool."""
         self._activate(self.boxes, "add_rectangle")
@@ -311,6 +322,8 @@ class PromptLayers(QObject):
         self.edited.emit()
 
     def _on_tool(self) -> None:
+        if self.tool:
+            self._last_mode = str(self._viewer.layers.selection.active.mode)
         self._set_shape_defaults()
         self.tool_changed.emit()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from napari.layers import Labels, Layer
@@ -23,6 +23,9 @@ from napari_simmat.widgets.segment.prompt_state import (
     PropagatedMask,
     corrected_masks,
 )
+
+if TYPE_CHECKING:
+    from napari_simmat.widgets.segment.session_file import AutosaveFile
 
 
 @dataclass(eq=False)
@@ -68,6 +71,10 @@ class ImageSession:
     """The state of each view, by its order."""
     removed: WeakKeyDictionary[Command, RemovedObjects] = field(default_factory=WeakKeyDictionary)
     """What each removal of a layer in the history removed."""
+    log: AutosaveFile | None = None
+    """While no tab is open: the file in which it was logged."""
+    stale: bool = False
+    """Whether objects were changed while no tab was open, so that the file does not hold them."""
 
     def view(self, order: AxisOrder) -> ViewState:
         """The state of a view."""
@@ -127,6 +134,14 @@ class ImageSession:
             view.predictions.clear()
 
 
+left_by_closed_tabs: WeakKeyDictionary[Layer, tuple[ImageSession, list[LabelEditor]]]
+left_by_closed_tabs = WeakKeyDictionary()
+"""What a closed tab has left: the session and the editors by each layer of the image.
+
+napari destroys the widget of a tab that is closed, but the layers stay in the viewer.
+"""
+
+
 class Sessions:
     """One `ImageSession` per image that was chosen, for as long as one of its layers is open.
 
@@ -173,6 +188,10 @@ class Sessions:
         self._sessions = [session, *(other for other in self._sessions if other is not session)]
         return session
 
+    def others(self, session: ImageSession) -> list[ImageSession]:
+        """The sessions of the other open images."""
+        return [each for each in self._sessions if each is not session]
+
     def editor(self, layer: Labels, census: LabelIndex | None = None) -> LabelEditor:
         """The editor of a labels layer of the viewer.
 
@@ -190,7 +209,7 @@ class Sessions:
     def follow(self, editor: LabelEditor) -> None:
         """Follow a layer again that was removed."""
         self._editors[editor.key] = editor
-        editor.follow()
+        editor.follow(self._on_paint, self._replaced)
 
     def remove(
         self, gone: Layer, index: int, left: Iterable[Layer]
@@ -230,11 +249,35 @@ class Sessions:
                 bereft.append((session, command))
         return bereft
 
-    def release(self) -> None:
-        """Stop following all layers."""
+    def release(self, layers: Iterable[Layer]) -> None:
+        """Stop following all layers; a tab that is opened later continues on the open `layers`."""
+        open_layers = {str(layer.unique_id): layer for layer in layers}
         for editor in self._editors.values():
             editor.release()
+        for session in self._sessions:
+            session.clear_predictions()
+            session.history.on_change = lambda *_: None
+            editors = [
+                editor
+                for editor in self._editors.values()
+                if editor is session.editor or session.history.edits(editor.key)
+            ]
+            for key in session.layers & open_layers.keys():
+                left_by_closed_tabs[open_layers[key]] = session, editors
         self._editors.clear()
+
+    def take_over(self, layers: Iterable[Layer]) -> None:
+        """Continue what a closed tab has left on these layers."""
+        for layer in layers:
+            session, editors = left_by_closed_tabs.pop(layer, (None, []))
+            if session is None or session in self._sessions:
+                continue
+            session.history.on_change = partial(self._on_command, session)
+            self._sessions.append(session)
+            for editor in editors:
+                if editor.key not in self._editors:
+                    session.stale = editor.recount() or session.stale
+                    self.follow(editor)
 
     def _on_paint(self, editor: LabelEditor, edit: LayerEdit) -> None:
         # If several images share one objects layer, the stroke belongs to the one chosen last.

@@ -385,6 +385,8 @@ class AutosaveFile:
     """For a restored layer, its key in the file."""
     lines: int = 0
     """Number of lines that were submitted."""
+    empty_at: int = 0
+    """`lines` when there was last nothing to restore."""
     broken: bool = False
     """Whether a line could not be written. None is written after it: it would follow a gap."""
 

@@ -12,6 +12,7 @@ from napari import Viewer
 from napari.layers import Image, Labels, Layer, Points, Shapes
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFormLayout, QFrame, QVBoxLayout, QWidget
+from superqt.utils import signals_blocked
 
 from napari_simmat.widgets.channel_forms import ChannelsForm
 from napari_simmat.widgets.controls import (
@@ -25,6 +26,7 @@ from napari_simmat.widgets.controls import (
 from napari_simmat.widgets.layer_data import (
     ImageWatch,
     image_geometry,
+    image_in_front,
     image_value,
     layer_info,
     layer_key,
@@ -97,7 +99,10 @@ class SegmentTab(QWidget):
             viewer.layers.events.inserted,
             viewer.layers.events.removed,
             viewer.layers.events.renamed,
+            viewer.layers.events.reordered,
         ]
+        self._front: Image | None = None
+        self._inserted = False
         self._lay_out()
         self._restore_settings(load_settings())
         self._saved = self.settings()
@@ -225,6 +230,7 @@ class SegmentTab(QWidget):
         self._connect_panels()
         workspace, status = self.workspace, self.status
         workspace.status.connect(status.set_value)
+        workspace.image_wanted.connect(self._on_image_wanted)
         workspace.changed.connect(self._on_changed)
         self.exporter.status.connect(status.set_value)
         self.exporter.saved.connect(self._on_saved)
@@ -235,12 +241,14 @@ class SegmentTab(QWidget):
         status.other_accepted.connect(lambda: workspace.accept(1))
         self.controller.propagation.changed.connect(self._show_stack)
         self.controller.automatic.changed.connect(self._show_automatic)
+        for work in (self.controller.propagation, self.controller.automatic):
+            work.changed.connect(self._on_layers)  # it may have held the image
         self.controller.prefetcher.progressed.connect(self._show_encoded)
 
     def _connect_choices(self) -> None:
         self.models.changed.connect(self._on_model)
         self.models.changed.connect(self._save_settings)
-        self.channels.changed.connect(self._on_choice)
+        self.channels.changed.connect(self._on_image)
         self.level.changed.connect(self._on_choice)
         self.objects.chosen.connect(self.workspace.use_objects)
         self.points.chosen.connect(self._on_points)
@@ -337,7 +345,9 @@ class SegmentTab(QWidget):
     def _images(self) -> list[Image]:
         return [layer for layer in self.viewer.layers if isinstance(layer, Image)]
 
-    def _on_layers(self) -> None:
+    def _on_layers(self, event: Any = None) -> None:
+        if getattr(event, "type", "") == "inserted":
+            self._inserted = self._inserted or isinstance(event.value, Image)
         self._later.start(0)
 
     def _read_layers(self) -> None:
@@ -345,12 +355,49 @@ class SegmentTab(QWidget):
         self.watch.follow(images)
         active = self.viewer.layers.selection.active
         preferred = layer_key(active) if active in images else None
-        self.channels.set_layers([layer_info(layer) for layer in images], preferred)
+        with signals_blocked(self.channels):
+            self.channels.set_layers([layer_info(layer) for layer in images], preferred)
+        self._follow_sight()
         self._on_choice()
+        if self._inserted:
+            self._inserted = False
+            self.workspace.raise_layers()
+
+    def _follow_sight(self) -> None:
+        """Choose the image that has come in front of the chosen one.
+
+        An image that the user chooses although another hides it stays chosen until a third comes
+        in front.
+        """
+        front = self._in_front()
+        if front is self._front or self.controller.holds_image:
+            return
+        self._front = front
+        if front is not None and self.channels.follow(layer_key(front)):
+            self._front = self._in_front()
+
+    def _in_front(self) -> Image | None:
+        """The image that is seen in place of the chosen one, if any."""
+        chosen = {source.layer for source in self.channels.value() if source is not None}
+        dims = self.viewer.dims
+        axes = [axis - dims.ndim for axis in dims.displayed[-2:]]
+        return image_in_front(self._images(), chosen, axes) if chosen else None
+
+    def _on_image(self) -> None:
+        """The user chose an image, which may be hidden by another."""
+        self._front = self._in_front()
+        self._on_choice()
+
+    def _on_image_wanted(self, image: Image) -> None:
+        if self.channels.follow(layer_key(image)):
+            self._on_image()
 
     def _on_model(self) -> None:
         entry = self.models.value()
-        self.channels.set_inputs(None if entry is None or entry.spec is None else entry.spec.inputs)
+        with signals_blocked(self.channels):
+            spec = None if entry is None else entry.spec
+            self.channels.set_inputs(None if spec is None else spec.inputs)
+        self._follow_sight()
         self._on_choice()
 
     def _on_choice(self) -> None:
@@ -374,8 +421,15 @@ class SegmentTab(QWidget):
             kind: StatusKind = "nothing" if absent else "failed"
             self.status.set_value(Status(kind, problem or CHOOSE_MODEL))
             return
-        layers = frozenset(source.layer for source in sources)
+        layers = frozenset(used)
+        before = self.workspace.session, self.workspace.model
+        front = self._in_front()
+        self.workspace.in_front = "" if front is None else front.name
         controller.set_subject(model, image, image_geometry(sources, images), layers)
+        is_new = (self.workspace.session, self.workspace.model) != before
+        if is_new and self.workspace.plane_or_none() is not None:
+            self.workspace.prompt_layers.take_up()
+        self._show_tool()
 
     # ----------------------------------------------------------------- prompts
 
@@ -561,6 +615,7 @@ class SegmentTab(QWidget):
     def _show_tool(self) -> None:
         """Show what a press on the image does."""
         self.buttons.set_tool(self.workspace.prompt_layers.tool)
+        self.controller.say_ready_again(self.status.value())
 
 
 def _is_derived(layer: Labels) -> bool:

@@ -11,14 +11,14 @@ from enum import Flag, auto
 
 import numpy as np
 from napari import Viewer
-from napari.layers import Labels, Layer
+from napari.layers import Image, Labels, Layer
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_simmat._text import pluralize
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.masks import LabelIndex
 from napari_simmat.widgets.controls import Status, StatusKind
-from napari_simmat.widgets.layer_data import ImageValue
+from napari_simmat.widgets.layer_data import ImageValue, world_bounds
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment import outputs
 from napari_simmat.widgets.segment.history import Command, LayerEdit
@@ -62,6 +62,8 @@ class Workspace(QObject):
         The states of all open images.
     model, image
         What predictions are made with; the image in its usual view.
+    in_front
+        Name of an image that hides the chosen one; empty if that is in sight.
     """
 
     status = Signal(object)
@@ -76,6 +78,8 @@ class Workspace(QObject):
     """An action discards the awaited prediction."""
     command_changed = Signal(object, str, object)
     """A session, and what changed in its history, as `UndoStack` reports it."""
+    image_wanted = Signal(object)
+    """An `Image` layer that the user wants to segment instead."""
     layer_replaced = Signal(object)
     """The `LabelEditor` of a layer whose array was replaced."""
     session_closed = Signal(object)
@@ -90,9 +94,11 @@ class Workspace(QObject):
         self.sessions = Sessions(
             self.command_changed.emit, self._on_painted, self._on_replaced, self.session_closed.emit
         )
+        self.sessions.take_over(viewer.layers)
         self.session: ImageSession | None = None
         self.model = ChosenModel("")
         self.image: ImageValue | None = None
+        self.in_front = ""
         self._views: dict[AxisOrder, ImageValue] = {}
         self._strokes: list[tuple[LabelEditor, LayerEdit]] = []
         self._orphans: list[Labels] = []
@@ -109,7 +115,7 @@ class Workspace(QObject):
         self._released = True
         self._later.stop()
         self.viewer.layers.events.removed.disconnect(self._on_removed)
-        self.sessions.release()
+        self.sessions.release(self.viewer.layers)
         self.prompt_layers.release()
         self.preview.remove()
 
@@ -134,7 +140,11 @@ class Workspace(QObject):
         self.session.place = place.seen(self.order_or_none() or ())
         self.preview.prepare(place)
         self.show_prompts(self.session.prompt_state)
+        self._lower_others()
+        self.raise_layers()
         self.changed.emit(Change.SUBJECT)
+        if (objects := self.objects) is not None and objects not in self.viewer.layers:
+            self._remove(objects, len(self.viewer.layers))  # while no tab was open
 
     def choose_none(self, model: ChosenModel) -> None:
         """Work on no image."""
@@ -212,6 +222,7 @@ class Workspace(QObject):
         if session.objects is None or session.objects not in self.viewer.layers:
             layer = outputs.new_objects(self.viewer, session.place)
             session.editor = self.sessions.editor(layer, LabelIndex())
+            self.name_objects()
             self.changed.emit(Change.OBJECTS)
         elif misfit := session.place.misfit(session.objects):
             raise ValueError(misfit)
@@ -264,6 +275,66 @@ class Workspace(QObject):
         self.show_prompts(session.prompt_state)
         self.changed.emit(Change.VIEW)
         self.show_predictions()
+
+    # --------------------------------------------------------------- several images
+
+    @property
+    def has_other_images(self) -> bool:
+        """Whether an image is open that is not the chosen one."""
+        used = frozenset() if self.session is None else self.session.layers
+        images = (each for each in self.viewer.layers if isinstance(each, Image))
+        return any(str(layer.unique_id) not in used for layer in images)
+
+    def other_under_mouse(self) -> Image | None:
+        """The topmost image under the mouse that is not the chosen one."""
+        used = frozenset() if self.session is None else self.session.layers
+        dims, position = self.viewer.dims, self.viewer.cursor.position
+        shown = [axis - dims.ndim for axis in dims.displayed]
+        for layer in reversed(self.viewer.layers):
+            if not isinstance(layer, Image) or not layer.visible:
+                continue
+            low, high = world_bounds(layer)
+            axes = [axis for axis in shown if -axis <= layer.ndim]
+            if all(low[axis] <= position[axis] <= high[axis] for axis in axes):
+                return None if str(layer.unique_id) in used else layer
+        return None
+
+    def raise_layers(self) -> None:
+        """Bring the layers in use above all images."""
+        layers = self.prompt_layers
+        editor = None if self.session is None else self.session.editor
+        classes = None if editor is None else self.classes.layer(editor)
+        used = [classes, self.objects, self.preview.layer, layers.boxes, layers.points]
+        outputs.raise_above_images(self.viewer, used)
+
+    def show_image(self) -> None:
+        """Bring the chosen image in front of the others."""
+        session, layers = self.session, self.viewer.layers
+        if session is None:
+            return
+        images = [layer for layer in layers if str(layer.unique_id) in session.layers]
+        if not any(layer.visible for layer in images):
+            images[-1].visible = True
+        for layer in images:
+            layers.move(layers.index(layer), len(layers))
+        self.raise_layers()
+
+    def _lower_others(self) -> None:
+        """Put the objects of other images back onto their images, which may be hidden now."""
+        assert self.session is not None
+        for other in self.sessions.others(self.session):
+            if other.editor is not None and other.editor is not self.session.editor:
+                both = [other.editor.layer, self.classes.layer(other.editor)]
+                outputs.lower_onto_image(self.viewer, both, other.layers)
+
+    def name_objects(self) -> None:
+        """Name objects and classes after their images if several images have objects."""
+        assert self.session is not None
+        others = [each for each in self.sessions.others(self.session) if each.editor is not None]
+        for each in (*others, self.session) if others else ():
+            assert each.editor is not None
+            classes = self.classes.layer(each.editor)
+            outputs.name_after_image(each.editor.layer, classes, each.place.name)
 
     # -------------------------------------------------------------------- prompts
 
@@ -414,9 +485,12 @@ class Workspace(QObject):
     # --------------------------------------------------------------------- layers
 
     def _on_removed(self, event: object) -> None:
-        gone, index = getattr(event, "value", None), getattr(event, "index", 0)
-        if not isinstance(gone, Layer):
-            return
+        gone = getattr(event, "value", None)
+        if isinstance(gone, Layer):
+            self._remove(gone, getattr(event, "index", 0))
+
+    def _remove(self, gone: Layer, index: int) -> None:
+        """Follow the removal of a layer; objects that went with it come back on undo."""
         editor = self.sessions.editor_of(str(gone.unique_id))
         bereft = self.sessions.remove(gone, index, self.viewer.layers)
         if editor is not None and (classes := self.classes.layer(editor)) is not None:
@@ -424,10 +498,10 @@ class Workspace(QObject):
             self._later.start(0)  # napari may be about to remove it as well
         for session, command in () if self._replaying else bereft:
             session.history.add(command)
-        if not self._replaying and editor is not None and editor.labels:
-            if self.session in [session for session, _ in bereft]:
-                text = removed_with_objects(gone.name, len(editor.labels))
-                self.offer(Status("done", text, offer=UNDO), self.undo)
+        count = 0 if editor is None or self._replaying else len(editor.labels)
+        if count and self.session in [session for session, _ in bereft]:
+            text = removed_with_objects(gone.name, count)
+            self.offer(Status("done", text, offer=UNDO), self.undo)
         self.changed.emit(Change.PROMPTS | Change.OBJECTS)
 
     def _put_back(self, session: ImageSession, removed: RemovedObjects) -> None:
