@@ -10,6 +10,7 @@ from napari.layers import Image, Labels, Points
 from qtpy.QtCore import Qt
 
 from napari_simmat.widgets.placement import ImageGeometry, layer_matrix
+from napari_simmat.widgets.segment.object_actions import changed_text
 from tests.widgets.scenes import CENTRES, discs, grey, iou
 
 
@@ -210,11 +211,11 @@ def test_finished_objects_are_changed_in_3d(window: Any) -> None:
     assert act(actions.edit, 1) == {1, 2, 3}
     assert "leave the 3D view" in window.status.text
     assert act(actions.merge, 1, 2) == {1, 3}
-    assert (window.status.kind, window.status.text) == ("done", "Done: merging of 1, 2.")
+    assert (window.status.kind, window.status.text) == ("done", changed_text("merging", [1, 2]))
     assert len(act(actions.split, 1)) == 3
-    assert window.status.text == "Done: splitting of 1."
+    assert window.status.text == changed_text("splitting", [1])
     assert act(actions.delete, 3) == set(np.unique(labels.data)) - {0, 3}
-    assert window.status.text == "Done: deletion of 3."
+    assert window.status.text == changed_text("deletion", [3])
     for undone in ("deletion of 3", "splitting of 1", "merging of 1, 2"):
         act(window.workspace.undo)
         assert window.status.text.startswith(f"Undone: {undone}")

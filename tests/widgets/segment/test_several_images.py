@@ -12,6 +12,7 @@ from napari_simmat.widgets.segment.controller import (
     READY,
     hidden,
     ready_on,
+    show_text,
     still_open,
 )
 from tests.widgets.scenes import CENTRES, discs, grey, iou
@@ -102,6 +103,12 @@ def test_an_image_that_is_hidden_by_another_is_said_to_be_and_shown_on_a_word(re
     ready.choose(ready.tab.channels._image, "other")
     press(ready, *THERE)
     assert hidden("other", "discs") in ready.status.text
+    assert ready.status.offer == show_text("other"), "with a preview as well"
+    ready.take(ready.tab.status._offer)
+    ready.idle()
+    assert names(ready)[:2] == ["discs", "other"]
+    assert ready.status.kind == "done"
+    assert hidden("other", "discs") not in ready.status.text
 
 
 def test_an_image_that_hides_little_is_not_followed_but_lies_below_the_prompts(ready: Any) -> None:

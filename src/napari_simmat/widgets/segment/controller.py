@@ -385,8 +385,8 @@ class SegmentController(QObject):
         self.workspace.preview.show(session.place, plane, prediction.masks)
         edited = state.edited_on(plane)
         text = described(prediction, None if edited is None else edited.label)
-        text, self._missed = " ".join(filter(None, [self._missed, text, self._hidden()])), ""
-        self.workspace.status.emit(replace(Status("done", text), seconds=seconds))
+        text, self._missed = " ".join(filter(None, [self._missed, text])), ""
+        self._show_status(replace(Status("done", text), seconds=seconds))
         self.workspace.changed.emit(Change.BUSY)
 
     def _on_propagated(self) -> None:
@@ -448,18 +448,25 @@ class SegmentController(QObject):
             self._say_ready(*self._remarks)
 
     def _say_ready(self, *remarks: str) -> None:
-        """Say what a click on the current plane does, and offer to show the image if it is hidden.
+        """Say what a click on the current plane does.
 
         The first of `remarks` stands before it, the others after it.
         """
-        workspace, self._remarks = self.workspace, remarks
-        text = " ".join(filter(None, [*remarks[:1], self._ready(), *remarks[1:], self._hidden()]))
-        self._ready_text = text
-        if workspace.in_front and workspace.session is not None:
-            offer = f"Show {workspace.session.place.name}"
-            workspace.offer(Status("ready", text, offer=offer), workspace.show_image)
-        else:
-            workspace.say(text, "ready")
+        self._remarks = remarks
+        text = " ".join(filter(None, [*remarks[:1], self._ready(), *remarks[1:]]))
+        self._ready_text = self._show_status(Status("ready", text))
+
+    def _show_status(self, status: Status) -> str:
+        """Show a status; if another image hides the chosen one, also that. Returns the text."""
+        workspace = self.workspace
+        if workspace.session is None or not workspace.in_front:
+            workspace.status.emit(status)
+            return status.text
+        image = workspace.session.place.name
+        text = f"{status.text} {hidden(image, workspace.in_front)}"
+        status = replace(status, text=text, offer=show_text(image))
+        workspace.offer(status, workspace.show_image)
+        return text
 
     def _ready(self) -> str:
         """What a click on the current plane does."""
@@ -472,13 +479,6 @@ class SegmentController(QObject):
         text = READY if workspace.prompt_layers.tool else NO_TOOL
         return ready_on(text, session.place.name) if workspace.has_other_images else text
 
-    def _hidden(self) -> str:
-        """Which image hides the chosen one, if any does."""
-        workspace = self.workspace
-        if workspace.session is None or not workspace.in_front:
-            return ""
-        return hidden(workspace.session.place.name, workspace.in_front)
-
 
 def ready_on(text: str, image: str) -> str:
     """`READY` or `NO_TOOL` with the name of the image, if there are several."""
@@ -488,6 +488,11 @@ def ready_on(text: str, image: str) -> str:
 def hidden(image: str, front: str) -> str:
     """Message: another image than the one that is segmented is seen."""
     return f"{image} is segmented, but {front} lies in front of it."
+
+
+def show_text(image: str) -> str:
+    """Label of the button that brings a hidden image in front."""
+    return f"Show {image}"
 
 
 def still_open(image: str) -> str:

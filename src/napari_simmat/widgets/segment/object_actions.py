@@ -316,7 +316,7 @@ class ObjectActions:
         if plane is not None and after.on(plane) != state.on(plane):
             wanted = after.on(plane)
             (workspace.prediction_wanted if wanted else workspace.prediction_unwanted).emit()
-        text = f"Done: {name} of {listed(labels)}."
+        text = changed_text(name, labels)
         workspace.offer(Status("done", text, offer=UNDO), workspace.undo)
 
     def _under_points(self) -> dict[tuple[int, ...], int]:
@@ -445,6 +445,13 @@ def next_choice(prediction: Prediction) -> int | None:
     if choice == ALL_PIECES:
         return 1 % count
     return (choice + 1) % count if count > 1 else None
+
+
+def changed_text(name: str, labels: Sequence[int]) -> str:
+    """Message: what was done to objects, by the name of the command."""
+    done = {"deletion": "Deleted", "merging": "Merged", "splitting": "Split"}.get(name)
+    objects = f"object{'s' if len(labels) > 1 else ''} {listed(labels)}"
+    return f"{done} {objects}." if done else f"{name[:1].upper()}{name[1:]}: {objects}."
 
 
 def overlap_question(others: Sequence[int]) -> Status:

@@ -423,12 +423,14 @@ class SegmentTab(QWidget):
             return
         layers = frozenset(used)
         before = self.workspace.session, self.workspace.model
-        front = self._in_front()
+        front, hidden_by = self._in_front(), self.workspace.in_front
         self.workspace.in_front = "" if front is None else front.name
         controller.set_subject(model, image, image_geometry(sources, images), layers)
         is_new = (self.workspace.session, self.workspace.model) != before
         if is_new and self.workspace.plane_or_none() is not None:
             self.workspace.prompt_layers.take_up()
+        if not is_new and self.workspace.in_front != hidden_by:
+            controller.request()  # says what is in sight now
         self._show_tool()
 
     # ----------------------------------------------------------------- prompts
