@@ -9,6 +9,8 @@ import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
+from napari_simmat.widgets.segment.controller import open_elsewhere, open_there
+from napari_simmat.widgets.segment.object_actions import left_open
 from tests.widgets.scenes import iou
 
 SHAPE = (7, 96, 128)
@@ -67,6 +69,24 @@ def test_a_click_then_shift_s_then_c_makes_one_object_on_all_its_planes(stack: A
     assert len(stack.workspace.session.prompts.points) == 1
     stack.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier)
     assert iou(objects(stack) == 1, mask) > 0.85
+
+
+def test_prompts_on_another_plane_are_pointed_out_until_propagate_joins_them(stack: Any) -> None:
+    stack.click(*CENTRE)
+    stack.viewer.dims.set_current_step(0, 1)
+    stack.idle()
+    assert stack.status.text.endswith(open_elsewhere([(3,)]))
+    stack.key(Qt.Key.Key_C)
+    assert stack.status.text == open_there([(3,)])
+    stack.click(*CENTRE)
+    assert stack.status.text.endswith(open_elsewhere([(3,)]))
+    stack.key(Qt.Key.Key_C)
+    assert stack.status.text.endswith(left_open([(3,)]))
+    stack.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    stack.key(Qt.Key.Key_S, Qt.KeyboardModifier.ShiftModifier)
+    stack.key(Qt.Key.Key_C)
+    assert set(np.unique(objects(stack))) == {0, 1}
+    assert stack.status.text.endswith("Next object.")
 
 
 def test_a_negative_point_ends_it_and_the_range_and_the_direction_hold(stack: Any) -> None:

@@ -5,7 +5,7 @@ Layers are read and written on the main thread only; values cross over to the wo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,10 +27,11 @@ from napari_simmat.widgets.segment.inference import (
     Subject,
 )
 from napari_simmat.widgets.segment.object_actions import ObjectActions, PromptActions
-from napari_simmat.widgets.segment.prompt_state import Plane, prompts_on
+from napari_simmat.widgets.segment.prompt_state import Plane, plane_names, prompts_on
 from napari_simmat.widgets.segment.propagation import Propagation
 from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.workspace import Change, Workspace
+from napari_simmat.widgets.shortcuts import shortcut_text
 
 READY = "Ready: click on an object, or draw a box around it."
 NO_TOOL = "Ready: choose Point or Box, then mark an object."
@@ -224,7 +225,11 @@ class SegmentController(QObject):
             return
         state = session.prompt_state.on(plane)
         if not state.has_prompts:
-            workspace.say(NOTHING_TO_COMMIT, "ready")
+            elsewhere = session.prompt_state.planes()
+            found = self.automatic.found
+            if found is not None and found.order == session.place.order:
+                elsewhere = sorted({*elsewhere, found.plane})
+            workspace.say(open_there(elsewhere) if elsewhere else NOTHING_TO_COMMIT, "ready")
             return
         prediction = session.prediction(plane)
         if prediction is not None:
@@ -385,7 +390,8 @@ class SegmentController(QObject):
         self.workspace.preview.show(session.place, plane, prediction.masks)
         edited = state.edited_on(plane)
         text = described(prediction, None if edited is None else edited.label)
-        text, self._missed = " ".join(filter(None, [self._missed, text])), ""
+        text = " ".join(filter(None, [self._missed, text, self._join_hint(session, plane)]))
+        self._missed = ""
         self._show_status(replace(Status("done", text), seconds=seconds))
         self.workspace.changed.emit(Change.BUSY)
 
@@ -477,7 +483,14 @@ class SegmentController(QObject):
         if session.propagated.get(plane):
             return PROPAGATED_HERE
         text = READY if workspace.prompt_layers.tool else NO_TOOL
-        return ready_on(text, session.place.name) if workspace.has_other_images else text
+        text = ready_on(text, session.place.name) if workspace.has_other_images else text
+        return f"{text} {self._join_hint(session, plane)}".strip()
+
+    def _join_hint(self, session: ImageSession, plane: Plane) -> str:
+        """Prompts of the same object on another plane would be committed as another object."""
+        elsewhere = session.prompt_state.off(plane)
+        new = [each for each in elsewhere.planes() if elsewhere.edited_on(each) is None]
+        return open_elsewhere(new) if new and self.propagation.result is None else ""
 
 
 def ready_on(text: str, image: str) -> str:
@@ -503,6 +516,17 @@ def still_open(image: str) -> str:
 def not_committed(image: str) -> str:
     """Message: a commit was cut off by the choice of another image."""
     return f"Not committed: {image} was left before the mask was ready. Go back and press C again."
+
+
+def open_elsewhere(planes: Sequence[Plane]) -> str:
+    """Hint: other planes have prompts too."""
+    key = shortcut_text("propagate")
+    return f"Prompts are open on {plane_names(planes)} too: Propagate ({key}) joins them."
+
+
+def open_there(planes: Sequence[Plane]) -> str:
+    """Message: this plane has nothing to commit, but others have."""
+    return f"Nothing is open on this plane: go to {plane_names(planes)}, and press C there."
 
 
 def editing(label: int) -> str:

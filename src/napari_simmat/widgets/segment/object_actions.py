@@ -24,10 +24,12 @@ from napari_simmat.widgets.segment.prompt_state import (
     Prompts,
     PromptState,
     objects_on,
+    plane_names,
     plane_of,
     prompts_on,
 )
 from napari_simmat.widgets.segment.workspace import UNDO, Workspace
+from napari_simmat.widgets.shortcuts import shortcut_text
 
 _DOUBLE_CLICK = 8.0
 """Largest distance of the two clicks of a double click in screen pixels."""
@@ -164,7 +166,8 @@ class ObjectActions:
                 partial(self.write, name, hidden, overlap="overwrite"),
             )
         else:
-            workspace.say(f"{text} Next object.")
+            rest = left_open(after.planes()) if closing and after else "Next object."
+            workspace.say(f"{text} {rest}")
         done()
 
     def _into_new_layer(self, again: Callable[[], object]) -> None:
@@ -461,6 +464,15 @@ def overlap_question(others: Sequence[int]) -> Status:
         f"The new object overlaps {listed(others)}: which one gets the pixels?",
         offer=f"Keep {listed(others, 2)}",
         other="Overwrite",
+    )
+
+
+def left_open(planes: Sequence[Plane]) -> str:
+    """After a commit: prompts on other planes were not part of it."""
+    key = shortcut_text("propagate")
+    return (
+        f"Prompts on {plane_names(planes)} stay open for another object; if it is the same one, "
+        f"undo and Propagate ({key})."
     )
 
 

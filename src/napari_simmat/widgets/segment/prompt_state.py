@@ -6,7 +6,7 @@ the view; a prompt carries its plane in its leading coordinates.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -27,6 +27,8 @@ SCRIBBLE_POINTS = 8
 """Largest number of points that a scribble is converted to."""
 _SCRIBBLE_SPACING = 4.0
 """Pixels between two points of a short scribble."""
+_NAMED_PLANES = 3
+"""More planes than these are counted."""
 ONLY_NEGATIVE = "There are only negative points: click on the object first (T flips)."
 
 
@@ -193,6 +195,14 @@ def plane_of(position: Position) -> Plane:
     Half-way between two planes napari shows the even one.
     """
     return tuple(round(value) for value in position[:-2])
+
+
+def plane_names(planes: Sequence[Plane]) -> str:
+    """``plane 3``, ``planes 3, 5``, ``planes (0, 3), (0, 5)``, ``8 planes``: planes in words."""
+    if len(planes) > _NAMED_PLANES:
+        return f"{len(planes)} planes"
+    names = [str(plane[0]) if len(plane) == 1 else str(plane) for plane in planes]
+    return f"plane{'' if len(names) == 1 else 's'} {', '.join(names)}"
 
 
 # -------------------------------------------------------------- grouping into objects
