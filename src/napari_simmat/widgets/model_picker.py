@@ -110,6 +110,16 @@ class ModelPicker(QWidget):
         self._choose(entry)
         self._on_activated()
 
+    @property
+    def is_embedded(self) -> bool:
+        """Whether the embedded model is chosen, which works at once on any image."""
+        return self._list.currentIndex() == self._embedded()
+
+    def choose_embedded(self) -> None:
+        """Choose the embedded model, as the user would."""
+        self._list.setCurrentIndex(self._embedded())
+        self._on_activated()
+
     def reference(self) -> str | Path:
         """What to load: the name, or the path of an opened file."""
         entry = self.value()
@@ -165,7 +175,7 @@ class ModelPicker(QWidget):
         self._list.setCurrentIndex(self._embedded() if index is None else index)
 
     def _embedded(self) -> int:
-        """Index of the embedded model, which works at once on any image."""
+        """Index of the embedded model."""
         try:
             return self._index(registry.find_model("tiny")) or 0
         except ValueError:

@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 from qtpy.QtCore import Qt
 
+from napari_simmat.widgets.segment.object_actions import committed
 from napari_simmat.widgets.segment.preferences import (
     TabSettings,
     load_settings,
     save_settings,
     settings_file,
 )
+from napari_simmat.widgets.segment.tab import USE_TINY
 from tests.widgets.conftest import Window
 from tests.widgets.scenes import CENTRES, grey
 
@@ -26,7 +28,6 @@ def test_settings_round_trip() -> None:
         model="tiny-3",
         overlap="ask",
         classes=("nucleus", "µ"),
-        category="µ",
         open_parts=("objects",),
         encode_ahead=False,
         keep_on_disk=True,
@@ -93,7 +94,6 @@ def test_the_next_window_begins_as_the_last_one_ended(
     assert second.tab.models.reference() == chosen
     assert second.tab.object_panel.overlap.currentText() == "ask"
     assert second.controller.objects.overlap == "ask"
-    assert second.tab.object_panel.category.value() == "nucleus"
     assert second.tab.folds["objects"].is_open
     assert second.tab.stack_panel.disk.isChecked()
     assert second.controller.inference.service.cache.store is not None
@@ -101,7 +101,32 @@ def test_the_next_window_begins_as_the_last_one_ended(
     second.idle()
     second.click(*CENTRES[0])
     second.key(Qt.Key.Key_C)
+    assert second.status.text.startswith(committed("SimMAT objects", [1], "") + " Next")
+    assert "SimMAT classes" not in second.viewer.layers, "the class was meant for another image"
+    second.type_class("nucleus")
+    second.click(*CENTRES[1])
+    second.key(Qt.Key.Key_C)
+    assert second.status.text.startswith(committed("SimMAT objects", [2], "nucleus"))
     assert list(second.viewer.layers["SimMAT classes"].features["class"]) == ["nucleus"]
+
+
+def test_a_remembered_model_that_does_not_suit_an_image_is_no_error_and_tiny_is_offered(
+    window: Window,
+) -> None:
+    save_settings(TabSettings(model="polarization"))
+    window.viewer.add_image(grey(), name="discs")
+    window.open_widget()
+    window.idle()
+    assert window.status.kind == "nothing", "not an error: the user has done nothing yet"
+    assert window.status.offer == USE_TINY
+    window.take(window.tab.status._offer)
+    window.idle()
+    assert window.tab.models.is_embedded
+    window.click(*CENTRES[0])
+    assert window.status.kind == "done"
+    window.tab.models.set_value("polarization")
+    window.idle()
+    assert (window.status.kind, window.status.offer) == ("failed", USE_TINY)
 
 
 def test_every_class_in_use_and_every_open_part_come_back(

@@ -157,7 +157,7 @@ class ObjectActions:
         workspace.do(f"{name} of {listed(written)}", after, edit)
         if closing:
             workspace.prompt_layers.set_positive(True)  # the next object begins with a click on it
-        text = f"Committed to {editor.layer.name}: {listed(written)}."
+        text = committed(editor.layer.name, written, objects[0].category)
         if hidden:
             others, count = editor.overlapped(hidden), pluralize(len(hidden), "object")
             text += f" {count} wholly on {listed(others)} {is_or_are(len(hidden))} left out."
@@ -465,6 +465,11 @@ def overlap_question(others: Sequence[int]) -> Status:
         offer=f"Keep {listed(others, 2)}",
         other="Overwrite",
     )
+
+
+def committed(layer: str, labels: Sequence[int], category: str) -> str:
+    """Message: which objects were written, and their class if they have one."""
+    return f"Committed to {layer}: {listed(labels)}{f' as {category}' if category else ''}."
 
 
 def left_open(planes: Sequence[Plane]) -> str:

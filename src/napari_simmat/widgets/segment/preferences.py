@@ -25,8 +25,6 @@ class TabSettings:
     """Which object gets the pixels that a new object shares with others."""
     classes: tuple[str, ...] = ()
     """Names of the classes, in the order of their numbers."""
-    category: str = ""
-    """The class of new objects."""
     open_parts: tuple[str, ...] = ()
     """Names of the parts of the form that are open."""
     encode_ahead: bool = True
@@ -61,8 +59,7 @@ def _settings_of(values: dict[str, Any]) -> TabSettings:
         known[name] = tuple(str(each) for each in known.get(name, ()))
     for name, usual in (("encode_ahead", True), ("keep_on_disk", False)):
         known[name] = known.get(name, usual) is True
-    for name in ("model", "category"):
-        known[name] = str(known.get(name, ""))
+    known["model"] = str(known.get("model", ""))
     if known.get("overlap", "keep") not in get_args(Overlap):
         raise ValueError("unknown value of overlap")
     return TabSettings(**known)

@@ -53,6 +53,7 @@ from napari_simmat.widgets.shortcuts import KeyBindings, ListShortcuts
 from napari_simmat.widgets.worker import WorkerTask
 
 CHOOSE_MODEL = "Choose a model."
+USE_TINY = "Use tiny"
 
 
 class SegmentTab(QWidget):
@@ -148,7 +149,6 @@ class SegmentTab(QWidget):
             model=str(self.models.reference()),
             overlap=objects.overlap,
             classes=tuple(self.workspace.classes.names),
-            category=objects.category,
             open_parts=tuple(name for name, fold in self.folds.items() if fold.is_open),
             encode_ahead=self.stack_panel.ahead.isChecked(),
             keep_on_disk=self.stack_panel.disk.isChecked(),
@@ -199,15 +199,15 @@ class SegmentTab(QWidget):
     def _restore_settings(self, settings: TabSettings) -> None:
         """Show the choices of the last session."""
         objects, panel, stack = self.controller.objects, self.object_panel, self.stack_panel
+        self._remembered = bool(settings.model)  # that it does not suit an image is no error
         if settings.model:
             path = Path(settings.model)
             with suppress(ValueError, OSError):  # the model is gone: the default is chosen
                 self.models.set_value(path if path.is_file() else settings.model)
-        objects.overlap, objects.category = settings.overlap, settings.category
+        objects.overlap = settings.overlap
         panel.set_overlap(settings.overlap)
         self.workspace.classes.add(settings.classes)
         panel.category.set_names(settings.classes)
-        panel.category.set_value(settings.category)
         stack.ahead.setChecked(settings.encode_ahead)
         stack.disk.setChecked(settings.keep_on_disk)
         self.controller.prefetcher.enabled = settings.encode_ahead
@@ -393,6 +393,7 @@ class SegmentTab(QWidget):
             self._on_image()
 
     def _on_model(self) -> None:
+        self._remembered = False
         entry = self.models.value()
         with signals_blocked(self.channels):
             spec = None if entry is None else entry.spec
@@ -418,8 +419,10 @@ class SegmentTab(QWidget):
         if image is None:
             controller.set_subject(model, None, None, frozenset())
             absent = entry is None or entry.kind == "downloadable" or not images
-            kind: StatusKind = "nothing" if absent else "failed"
-            self.status.set_value(Status(kind, problem or CHOOSE_MODEL))
+            kind: StatusKind = "nothing" if absent or self._remembered else "failed"
+            offer = USE_TINY if images and not self.models.is_embedded else ""
+            status = Status(kind, problem or CHOOSE_MODEL, offer=offer)
+            self.workspace.offer(status, self.models.choose_embedded)
             return
         layers = frozenset(used)
         before = self.workspace.session, self.workspace.model
