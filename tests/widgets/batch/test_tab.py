@@ -55,6 +55,7 @@ from tests.widgets.scenes import grey
 pytestmark = pytest.mark.all_tabs
 
 LEFT = Qt.MouseButton.LeftButton
+WORKING = {"reading", "segmenting", "writing"}
 CLICK = "index,axis-0,axis-1,label,object\n0,{0},{1},1,1\n"
 
 
@@ -361,6 +362,35 @@ def test_pause_stop_and_go_on(batch: Batch, data: Path, tmp_path: Path) -> None:
     assert batch.status.kind == "done", batch.status
     assert batch.states[0] in ("kept", "written"), tab.table.files.rows[0]
     assert len(list((tmp_path / "out").rglob("*_labels.tif"))) == 4
+
+
+def test_a_stopped_run_shows_what_was_done_and_why_a_file_failed(
+    batch: Batch, tmp_path: Path
+) -> None:
+    tab, table, folder = batch.tab, batch.tab.table, tmp_path / "data"
+    folder.mkdir()
+    (tmp_path / "out").mkdir()
+    (folder / "0.tif").write_bytes(b"II*\0 and nothing more")
+    for number in range(1, 30):
+        tifffile.imwrite(folder / f"{number:02}.tif", grey()[::2, ::2])
+    for path in folder.glob("*.tif"):
+        path.with_suffix(".csv").write_text(CLICK.format(26, 30))
+    batch.choose(folder, tmp_path / "out", NEXT_TO_IMAGE)
+    batch.press(tab.start)
+    batch.until(lambda: "failed" in batch.states and bool(WORKING & set(batch.states)))
+    place = table.visualRect(table.files.index(batch.states.index("failed"), 0)).center()
+    QTest.mouseClick(table.viewport(), LEFT, pos=place)
+    assert tab.message.isVisibleTo(tab)
+    assert tab.message.text() == table.files.rows[batch.states.index("failed")].message
+    assert "0.tif" in tab.message.text()
+    batch.press(tab.stop)
+    batch.until(lambda: not tab.busy)
+    assert batch.status.kind == "cancelled", batch.status
+    assert set(batch.states) <= {"written", "failed", "waiting"}
+    done = [row for row in table.files.rows if row.state == "written"]
+    assert [row.labels for row in done] == sorted((tmp_path / "out").glob("*_labels.tif"))
+    assert batch.status.text.startswith(f"{STOPPED} {len(done)} of 30 files done, 1 failed;")
+    assert tab.message.isVisibleTo(tab), "the message outlasts the run"
 
 
 @pytest.mark.slow

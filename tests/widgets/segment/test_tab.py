@@ -44,6 +44,19 @@ def test_three_layers_of_different_types_feed_the_model_and_a_press_becomes_an_o
     assert len(window.workspace.prompt_layers.points.data) == 0
 
 
+def test_without_objects_their_buttons_do_nothing(window: Any) -> None:
+    window.open_widget()
+    window.idle()
+    panel = window.tab.object_panel
+    buttons = [*panel.buttons.values(), panel.save]
+    assert not any(button.isEnabled() for button in buttons), "there is no image yet"
+    window.viewer.add_image(grey(), name="discs")
+    window.idle()
+    window.click(*CENTRES[0])
+    window.key(Qt.Key.Key_C)
+    assert all(button.isEnabled() for button in buttons)
+
+
 def test_objects_get_the_next_free_id_one_after_the_other(ready: Any) -> None:
     _, labels = discs()
     for number, centre in enumerate(CENTRES, start=1):

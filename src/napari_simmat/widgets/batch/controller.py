@@ -14,7 +14,7 @@ from typing import Any, Literal
 from qtpy.QtCore import QObject, Qt, QTimer, Signal
 
 from napari_simmat._text import is_or_are, pluralize
-from napari_simmat.widgets.batch.form import FilesModel, rows_of
+from napari_simmat.widgets.batch.form import OPENABLE_STATES, FilesModel, rows_of
 from napari_simmat.widgets.batch.request import (
     BatchRequest,
     OpenedResult,
@@ -131,8 +131,7 @@ class BatchController(QObject):
         self._trial: Path | None = None
         self._tried: tuple[Path, Path] | None = None
         self._reason = ""
-        self._done = 0
-        self._begun = 0.0
+        self._begun = self._begun_at = 0.0
 
     @property
     def busy(self) -> bool:
@@ -220,7 +219,7 @@ class BatchController(QObject):
             self.process.write(PAUSE if self.state == "running" else GO)
             self.state = "paused" if self.state == "running" else "running"
             if self.state == "paused":
-                self.status.emit(Status("ready", f"Paused; {pluralize(self._done, 'file')} done."))
+                self.status.emit(Status("ready", f"Paused; {self._counted()}."))
             self.changed.emit()
 
     def stop(self) -> None:
@@ -235,7 +234,7 @@ class BatchController(QObject):
         self.changed.emit()
 
     def _run(self, request: BatchRequest, state: BatchState) -> None:
-        self.state, self._done, self._begun = state, 0, time.monotonic()
+        self.state, self._begun, self._begun_at = state, time.monotonic(), time.time()
         self._is_trial = state == "trying"  # stays while the trial is being stopped
         self.status.emit(Status("working", "Starting", way_out=""))
         self.process.start(request.arguments())
@@ -261,12 +260,12 @@ class BatchController(QObject):
         if step.number is None or self._is_trial:
             return
         self.files.update(step.number, step.state, step.file)
-        if step.file is not None:
-            self._done += 1
 
     def _on_ended(self, ending: Ending) -> None:
         state, self.state = self.state, "idle"
         seconds = time.monotonic() - self._begun
+        if not self._is_trial:
+            self.files.end_run(self._begun_at)
         if self._is_trial:
             self._end_of_trial(ending, stopped=state != "trying")
         elif ending.kind == "done":
@@ -274,8 +273,7 @@ class BatchController(QObject):
         elif ending.kind == "failed":
             self.status.emit(Status("failed", ending.text))
         elif ending.kind == "cancelled" or state in ("stopping", "killing"):
-            wanted = sum(row.image is not None for row in self.files.rows)
-            text = f"{STOPPED} {self._done} of {pluralize(wanted, 'file')} done; start to resume."
+            text = f"{STOPPED} {self._counted()}; start to resume."
             self.status.emit(Status("cancelled", text, seconds=seconds))
         else:
             self.status.emit(Status("failed", CRASHED))
@@ -292,12 +290,20 @@ class BatchController(QObject):
             text = self._reason or self.process.last_message or TRIAL_CRASHED
             self.status.emit(Status("failed", text))
 
+    def _counted(self) -> str:
+        """How many files are done, and how many failed."""
+        rows = self.files.rows
+        done = sum(row.state in OPENABLE_STATES for row in rows)
+        failed = sum(row.state == "failed" for row in rows)
+        wanted = pluralize(sum(row.image is not None for row in rows), "file")
+        return f"{done} of {wanted} done" + (f", {failed} failed" if failed else "")
+
     def _summary(self) -> str:
         rows = self.files.rows
-        done = sum(row.state in ("written", "kept") for row in rows)
+        done = sum(row.state in OPENABLE_STATES for row in rows)
         failed = sum(row.state == "failed" for row in rows)
         objects = sum(row.objects or 0 for row in rows)
-        trouble = f" {failed} could not be segmented; the table says why." if failed else ""
+        trouble = f" {failed} could not be segmented: click its row to see why." if failed else ""
         made = f"{pluralize(done, 'file')} with {pluralize(objects, 'object')}"
         return f"{made} {is_or_are(done)} in {self._output}.{trouble}"
 

@@ -240,6 +240,7 @@ _COLOURS = {
     "written": "#2ecc71", "kept": "#2ecc71", "failed": "#ff5c50", "skipped": "#8a8f98",
 }  # fmt: skip
 _WORDS = {"written": "done", "kept": "kept", "waiting": ""}
+_UNFINISHED = ("reading", "segmenting", "writing")
 OPENABLE_STATES = ("written", "kept")
 """States of files that can be opened."""
 
@@ -328,6 +329,21 @@ class FilesModel(QAbstractTableModel):
             last = len(TABLE_COLUMNS) - 1
             self.dataChanged.emit(self.index(number, 0), self.index(number, last))
 
+    def end_run(self, begun: float) -> None:
+        """Show what became of the files that a run was at when it ended.
+
+        Parameters
+        ----------
+        begun
+            When the run was started, in seconds since the epoch. Results that were segmented are
+            still written after a stop; others are to be done again.
+        """
+        for number, row in enumerate(self.rows):
+            if row.state in _UNFINISHED:
+                labels = row.labels
+                made = labels is not None and labels.exists() and labels.stat().st_mtime >= begun
+                self.update(number, "written" if made else "waiting")
+
     def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802 - Qt's name
         """Number of files."""
         return 0 if parent is not None and parent.isValid() else len(self.rows)
@@ -355,12 +371,12 @@ class FilesModel(QAbstractTableModel):
 
 
 class FilesTable(QTableView):
-    """The table; a click on a finished file opens it, on another one explains its state."""
+    """The table; a click on a finished file opens it."""
 
     opened = Signal(object, object)
     """Paths of the image and of its labels."""
     explained = Signal(str)
-    """Why a file was not segmented."""
+    """The whole message of the chosen file, which its column cuts; empty for none."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -378,10 +394,16 @@ class FilesTable(QTableView):
         header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft)
         header.setStretchLastSection(True)
         header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
-        for column, width in enumerate((112, 84, 54, 54, 140)):
-            self.setColumnWidth(column, width)
+        self.setColumnWidth(0, 112)
+        for column in (1, 2, 3):
+            header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
         self.setMinimumHeight(150)
         self.clicked.connect(self._on_clicked)
+        selection = self.selectionModel()
+        assert selection is not None
+        selection.currentRowChanged.connect(self._explain)
+        self.files.dataChanged.connect(self._explain)
+        self.files.modelReset.connect(self._explain)
 
     def chosen(self) -> Path | None:
         """The image of the selected row."""
@@ -392,5 +414,7 @@ class FilesTable(QTableView):
         row = self.files.rows[index.row()]
         if row.state in OPENABLE_STATES and row.image is not None:
             self.opened.emit(row.image, row.labels)
-        elif row.message:
-            self.explained.emit(row.message)
+
+    def _explain(self) -> None:
+        row = self.currentIndex().row()
+        self.explained.emit(self.files.rows[row].message if 0 <= row < len(self.files.rows) else "")

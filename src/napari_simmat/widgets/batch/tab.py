@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from napari import Viewer
+from qtpy.QtCore import Qt
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QWidget
 
@@ -12,7 +13,7 @@ from napari_simmat._text import pluralize
 from napari_simmat.widgets.batch.controller import BatchController
 from napari_simmat.widgets.batch.form import BatchForm, FilesTable
 from napari_simmat.widgets.batch.request import OpenedResult, RunPreflight, load_request
-from napari_simmat.widgets.controls import Button, MainButton, Status, hbox
+from napari_simmat.widgets.controls import MUTED, Button, MainButton, Status, hbox, text_label
 from napari_simmat.widgets.forms import JobTab
 
 PAUSE, RESUME, STOP, STOP_AT_ONCE = "Pause", "Resume", "Stop", "Stop at once"
@@ -30,7 +31,10 @@ class BatchTab(JobTab):
         self._shown: list[object] = []
         self._make_buttons()
         buttons = hbox(self.trial, self.start, self.pause, self.stop)
-        self._lay_out(buttons, self.status, (self.table, 1))
+        self.message = text_label(MUTED)
+        self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self._lay_out(buttons, self.status, (self.table, 1), self.message)
+        self._on_explained("")
         self._connect()
         self.form.set_value(load_request())
         self._set_ready(False)
@@ -166,8 +170,8 @@ class BatchTab(JobTab):
         self.stop.setEnabled(state != "killing")
 
     def _on_explained(self, message: str) -> None:
-        if not self.batching.busy:
-            self.status.set_value(Status("failed", message))
+        self.message.setText(message)
+        self.message.setVisible(bool(message))
 
     def _on_opened(self, opened: OpenedResult) -> None:
         """Show an image and its labels instead of those opened before."""

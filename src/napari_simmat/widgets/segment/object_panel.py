@@ -292,6 +292,7 @@ class ObjectPanel(QWidget):
         layout.addLayout(grid)
         self.overlap.activated.connect(lambda index: self.overlap_chosen.emit(_OVERLAPS[index]))
         self.category.picked.connect(self.class_chosen)
+        self.set_rows([], 2, "")
 
     def set_rows(self, rows: Sequence[ObjectRow], ndim: int, unit: str) -> None:
         """Show these objects; sizes have `unit`, or are counts if it is empty."""
