@@ -392,11 +392,11 @@ class FilesTable(QTableView):
         self.verticalHeader().setDefaultSectionSize(20)
         header = self.horizontalHeader()
         header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft)
-        header.setStretchLastSection(True)
-        header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
+        mode = QHeaderView.ResizeMode
+        header.setSectionResizeMode(mode.ResizeToContents)
+        header.setSectionResizeMode(0, mode.Interactive)
+        header.setSectionResizeMode(len(TABLE_COLUMNS) - 1, mode.Stretch)
         self.setColumnWidth(0, 112)
-        for column in (1, 2, 3):
-            header.setSectionResizeMode(column, QHeaderView.ResizeMode.ResizeToContents)
         self.setMinimumHeight(150)
         self.clicked.connect(self._on_clicked)
         selection = self.selectionModel()
