@@ -1,10 +1,14 @@
-"""Ablations of the embedded foundation: equally long trainings that lack one thing each.
+"""Ablations of the embedded foundation: equally long trainings that differ in one thing each.
 
 ``python scripts/ablations.py --development development --folder ablations`` trains every variant
 for `--steps` steps from each of `--seeds`, evaluates it on drawn scenes and on the development set
 (`scripts/development_set.py`), and appends a line to ``ablations/results.jsonl``. Results in that
 file are skipped; an interrupted training resumes. ``--table`` prints the results, each as the mean
 over the seeds and, with two of them, half their difference.
+
+Training starts from random weights, or from a foundation with ``--start``. With ``--real`` and
+``--sources``, as for `simmat pretrain`, half of the scenes are real images, which are measured,
+too.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ from segment_anything.modeling.image_encoder import Block
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_simmat.checkpoints.checkpoint import read_spec
 from napari_simmat.datasets.folder import find_labelled_files
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.evaluation.evaluate import evaluate_job
@@ -35,6 +40,8 @@ from napari_simmat.models.tiny_encoder import FirstProjection, Residual
 from napari_simmat.progress import Job, Progress, finish
 from napari_simmat.training import pretrain
 from napari_simmat.training.pretrain import PretrainConfig, tiny_spec, validate_on_scenes
+from napari_simmat.training.real_scenes import read_sources, real_drawer
+from napari_simmat.training.scene_pool import scene_drawer
 
 KINDS = ("click", "box", "click+3")
 
@@ -134,6 +141,36 @@ def no_filled_box(corners: Tensor, shape: tuple[int, int] | torch.Size) -> Tenso
     return torch.full((len(corners), 1, *shape), tiny_encoder.MAX_PRIOR_LOGIT)
 
 
+class ContextBlock(nn.Module):
+    """Attention between averages of 4 x 4 tokens, added to the tokens; nothing at first."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner = tiny_encoder._block(width, 6)
+        self.mix = nn.Linear(width, width)
+        nn.init.zeros_(self.mix.weight)
+        nn.init.zeros_(self.mix.bias)
+        self.window_size = 0
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """(B, h, w, d) -> the same shape."""
+        maps = tokens.permute(0, 3, 1, 2)
+        coarse = functional.avg_pool2d(maps, 4, ceil_mode=True, count_include_pad=False)
+        coarse = self.inner(coarse.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        whole = functional.interpolate(coarse, scale_factor=4.0, mode="bilinear")
+        whole = whole[..., : maps.shape[-2], : maps.shape[-1]]
+        mixed: Tensor = tokens + self.mix(whole.permute(0, 2, 3, 1))
+        return mixed
+
+
+def context(network: TinyNetwork) -> None:
+    """A second attention scale before the blocks: context at a sixty-fourth of the resolution."""
+    encoder = network.image_encoder
+    blocks = [ContextBlock(encoder.norm.normalized_shape[0]), *encoder.blocks]
+    # The others keep their names, so that a foundation's weights load.
+    encoder.blocks = nn.ModuleList([*blocks[1:], blocks[0]])
+
+
 @dataclass(frozen=True)
 class Variant:
     """What a training changes: the network, functions, or settings."""
@@ -143,10 +180,13 @@ class Variant:
     settings: tuple[tuple[str, Any], ...] = ()
 
 
+UNTRAINED = "untrained"
+"""The foundation with which training starts, for comparison."""
 VARIANTS = {
     "complete": Variant(),
+    UNTRAINED: Variant(),
     "no local contrast": Variant(settings=(("local_contrast", False),)),
-    "no dense prior": Variant(functions=((tiny, "prior_of", no_prior),)),
+    "no dense prior": Variant(functions=((tiny, "prompt_prior", no_prior),)),
     "no filled box in the mask prompt": Variant(
         functions=((tiny_encoder, "filled_box", no_filled_box),)
     ),
@@ -157,6 +197,11 @@ VARIANTS = {
     "microscopy families only": Variant(settings=(("families", MICROSCOPY),)),
     "natural family only": Variant(settings=(("families", ("natural",)),)),
     "no training on corrections": Variant(settings=(("corrections", 0.0),)),
+    "drawn only": Variant(settings=(("sources", ()),)),
+    "real only": Variant(settings=(("real_share", 1.0),)),
+    "four blocks": Variant(settings=(("blocks", 4),)),
+    "context": Variant(change=context),
+    "consistency": Variant(settings=(("consistency", 0.25),)),
 }
 
 
@@ -170,25 +215,50 @@ def measured(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any
             variant.change(network)
         return network
 
-    config = replace(PretrainConfig(steps=options.steps, seed=seed), **dict(variant.settings))
+    begun = 0 if options.start is None else int(read_spec(options.start).training["steps"])
+    config = PretrainConfig(
+        steps=begun + options.steps,
+        warmup=min(200, options.steps // 10),
+        decay=0.5 if begun else 0.3,
+        seed=seed,
+        sources=read_sources(options.real, options.sources) if options.real else (),
+        precision=options.precision,
+        validate_every=100_000,
+    )
+    config = replace(config, **dict(variant.settings))
     patches = [(pretrain, "build_tiny", build), *variant.functions]
 
-    def on_all_families(network: TinyNetwork, *_: object) -> dict[str, float]:
-        return validate_on_scenes(network)
-
-    patches.append((pretrain, "validate_on_scenes", on_all_families))
+    patches.append((pretrain, "validate_on_scenes", lambda *_: {"click": 0.0}))
     for where, attribute, value in patches:
         patcher = patch.object(where, attribute, value)
         patcher.start()
     try:
         folder = options.folder / f"{name.replace(' ', '-')}-{seed}"
-        trained = finish(pretrain.pretrain_job(config, folder), lambda p: tell(name, p))
-        model = Model(tiny_spec("ablation-0"), trained.network, name)
+        if name == UNTRAINED:
+            task = pretrain.PretrainingTask(config, options.folder)
+            task.begin(options.start)
+            network = task.averaged
+        else:
+            job = pretrain.pretrain_job(config, folder, options.start)
+            network = finish(job, lambda p: tell(name, p)).network
+        drawn = validate_on_scenes(network, scene_drawer())
+        model = Model(tiny_spec("ablation-0"), network, name)
         development = finish(developed(model, options.development, options.most))
     finally:
         patch.stopall()
     what = {"variant": name, "seed": seed, "steps": options.steps}
-    return {**what, "drawn": trained.metrics, **development}
+    measured = {"drawn": drawn, **development}
+    if options.real:
+        sources = {
+            source.name: validate_on_scenes(network, real_drawer([source], validation=True), 12)
+            for source in read_sources(options.real, options.sources)
+        }
+        measured["by_source"] = sources
+        measured["real"] = {
+            kind: round(float(np.mean([each[kind] for each in sources.values()])), 2)
+            for kind in drawn
+        }
+    return {**what, **measured}
 
 
 def developed(model: Model, folder: Path, most: int) -> Job[dict[str, Any]]:
@@ -206,14 +276,14 @@ def tell(name: str, progress: Progress) -> None:
 
 def table(path: Path) -> str:
     """The results as a Markdown table: per variant the mean over its seeds, and their spread."""
-    lines = ["| variant | seeds | drawn: click | box | click + 3 | real: click | box | click + 3 |"]
-    lines.append("| --- |" + " ---: |" * 7)
     rows = [json.loads(line) for line in path.read_text().splitlines()]
+    sets = [each for each in ("drawn", "real", "development") if each in rows[0]]
+    heads = [f"{each}: click | box | click + 3" for each in sets]
+    lines = ["| variant | seeds | " + " | ".join(heads) + " |"]
+    lines.append("| --- |" + " ---: |" * (1 + 3 * len(sets)))
     for name in dict.fromkeys(row["variant"] for row in rows):
         runs = [row for row in rows if row["variant"] == name]
-        figures = np.array(
-            [[run[on][k] for on in ("drawn", "development") for k in KINDS] for run in runs]
-        )
+        figures = np.array([[run[on][k] for on in sets for k in KINDS] for run in runs])
         half = np.ptp(figures, axis=0) / 2
         several = (
             f"{mean:.1f} ± {far:.1f}" for mean, far in zip(figures.mean(0), half, strict=True)
@@ -232,6 +302,10 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=8, help="objects per image")
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--start", type=Path, help="a foundation to continue from")
+    parser.add_argument("--real", type=Path, help="folder with sources of labelled images")
+    parser.add_argument("--sources", type=Path, help="table of the sources")
+    parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--table", action="store_true", help="only print the results")
     options = parser.parse_args()
     results = options.folder / "results.jsonl"

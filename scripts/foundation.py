@@ -1,8 +1,8 @@
 """Tables of the embedded foundation's model card, as Markdown.
 
-``python scripts/foundation.py resolution --development development`` and likewise `alternatives`,
-`normalisation`, `debris`, `precision`, `parity` and `speed`. The development set is made by
-``scripts/development_set.py``; `parity` needs the folder of the training (``--training``).
+``python scripts/foundation.py resolution --development development`` and likewise `prompts`,
+`alternatives`, `normalisation`, `debris`, `precision`, `parity` and `speed`. The development set is
+made by ``scripts/development_set.py``; `parity` needs the folder of the training (``--training``).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import resource
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -24,7 +25,9 @@ from skimage.transform import resize
 from napari_simmat import Predictor, load_model
 from napari_simmat.datasets.folder import find_labelled_files
 from napari_simmat.engine.masks import interior_point, iou, label_windows
-from napari_simmat.evaluation.protocols import UserProtocol
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.refinement import Refiner
+from napari_simmat.evaluation.protocols import GroundTruthObject, UserProtocol
 from napari_simmat.models.spec import Model
 from napari_simmat.progress import finish
 from napari_simmat.scenes.renderers import render
@@ -34,6 +37,12 @@ FACTORS = (0.5, 1.0, 2.0, 3.0)
 LARGEST = 2048
 THINNEST = 12
 """Objects whose bounding box is thinner than that many pixels at a scale are left out."""
+PROMPT_COLUMNS = (
+    *("click", "+ 1", "+ 3", "box", "box + 1", "box + 3"),
+    *("box and click", "both + 1", "both + 3"),
+)
+GOALS = (0.8, 0.85, 0.9)
+CLICKS_AT_MOST = 10
 Image = NDArray[Any]
 
 
@@ -109,6 +118,47 @@ def _resized(image: Image, size: tuple[int, ...], factor: float) -> Image:
         image.astype(np.float32), shape, order=1, anti_aliasing=factor < 1, preserve_range=True
     )
     return np.asarray(resized, np.float32)
+
+
+def prompts(options: argparse.Namespace) -> None:
+    """Clicks, boxes, both together, and corrections after each; and clicks to an IoU."""
+    predictor = Predictor(load_model(options.model), device="cpu")
+    say("image", "objects", *PROMPT_COLUMNS, *(f"clicks to {goal:.2f}" for goal in GOALS))
+    means = []
+    for sample in samples(options.development, options.most):
+        predictor.set_image(sample.image, channel_axis=sample.channel_axis)
+        rows = []
+        for label, window in label_windows(sample.labels):
+            truth = GroundTruthObject(sample.labels, label, window)
+            click = Prompt(points=(truth.middle,), labels=(1,))
+            box, both = Prompt(box=truth.box), replace(click, box=truth.box)
+            clicked = corrected(predictor, truth, click, CLICKS_AT_MOST - 1)
+            boxed, mixed = (corrected(predictor, truth, each, 3) for each in (box, both))
+            needed = [
+                next((n for n, reached in enumerate(clicked, 1) if reached >= goal), CLICKS_AT_MOST)
+                for goal in GOALS
+            ]
+            each = [run[n] for run in (clicked, boxed, mixed) for n in (0, 1, 3)]
+            rows.append([*each, *needed])
+        means.append(np.mean(rows, axis=0))
+        say(sample.name, len(rows), *(f"{value:.3f}" for value in means[-1]))
+    say("mean over images", "", *(f"{value:.3f}" for value in np.mean(means, axis=0)))
+
+
+def corrected(
+    predictor: Predictor, truth: GroundTruthObject, prompt: Prompt, clicks: int
+) -> list[float]:
+    """IoU with a prompt and after each correcting click; it stays once nothing is wrong."""
+    refiner, reached = Refiner(), []
+    for turn in range(clicks + 1):
+        [answer] = finish(refiner.refine_job(predictor, [prompt], ()))
+        reached.append(truth.iou(answer.mask))
+        further = truth.correction(answer.mask) if turn < clicks else None
+        if further is None:
+            break
+        points, labels = (*prompt.points, further[0]), (*prompt.labels, further[1])
+        prompt = replace(prompt, points=points, labels=labels)
+    return reached + [reached[-1]] * (clicks + 1 - len(reached))
 
 
 def alternatives(options: argparse.Namespace) -> None:
@@ -330,7 +380,9 @@ def say(*cells: object) -> None:
 
 TABLES = {
     each.__name__: each
-    for each in (resolution, alternatives, normalisation, debris, precision, parity, speed)
+    for each in (
+        *(resolution, prompts, alternatives, normalisation, debris, precision, parity, speed),
+    )
 }
 
 

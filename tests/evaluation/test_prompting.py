@@ -40,6 +40,7 @@ def test_every_kind_gives_what_it_says(kind, masks):
                     "box": [2, 3],
                     "points": [1, 1, 0, -1],
                     "click+box": [1, 2, 3],
+                    "points+box": [1, 1, 0, 2, 3],
                     "mask": [-1],
                     "box+mask": [2, 3],
                     "scribble": [1, 1, 1, 1, 1, -1],

@@ -94,3 +94,16 @@ def test_every_box_of_every_image_finds_its_own_pixel():
             boxes[image : image + 1, 1:]
         )
         torch.testing.assert_close(alone[0, 0], chosen[image, 1])
+
+
+def test_a_click_inside_a_box_leaves_the_boxs_guess_unless_this_misses_the_click():
+    found, _, nut = pixels()
+    corners = torch.tensor(BOX).reshape(1, 2, 2)
+
+    def guess(*click: float) -> torch.Tensor:
+        points = torch.cat([torch.tensor(click).reshape(1, 1, 2), corners], dim=1)
+        return prompt_prior(found, points, torch.tensor([[1, 2, 3]]), None)[0, 0]
+
+    alone = prompt_prior(found, corners, torch.tensor([[2, 3]]), None)[0, 0]
+    torch.testing.assert_close(guess(40.0, 40.0), alone)  # on the body
+    torch.testing.assert_close(guess(64.0, 64.0) > 0, nut)

@@ -122,3 +122,21 @@ def test_an_object_between_the_middle_pixels_has_the_cells_that_it_touches():
     assert cells[0].nonzero()[:, 1:].tolist() == [[2, 0], [2, 1], [2, 2]]
     assert cells[1].nonzero()[:, 1:].tolist() == [[2, 0]]
     assert not cells[2].any()
+
+
+def test_cells_of_unknown_truth_do_not_count():
+    target = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
+    known = torch.tensor([[[[1.0, 1.0], [1.0, 0.0]]]])
+    logits = torch.tensor([[[[50.0, 50.0], [-50.0, 50.0]]]], requires_grad=True)
+    loss, iou = mask_loss(logits, target, 0.5, known)
+    loss.sum().backward()
+    assert loss.item() == pytest.approx(0, abs=1e-3)
+    assert iou.item() == 1
+    assert logits.grad[0, 0, 1, 1] == 0
+    dense = torch.zeros(1, DENSE_CHANNELS, 2, 2, requires_grad=True)
+    labels = torch.tensor([[[1, 1, 0, 0]] * 2 + [[0, 0, -1, -1]] * 2])
+    targets = dense_targets(labels)
+    assert targets[0, :2, 1, 1].tolist() == [0, 0]  # no boundary to what is unknown
+    dense_loss(dense, targets, known).backward()
+    assert (dense.grad[0, :2, 1, 1] == 0).all()
+    assert (dense.grad[0, :2, 1, 0] != 0).all()

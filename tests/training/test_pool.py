@@ -8,6 +8,7 @@ import torch
 
 from napari_simmat.training.scene_pool import (
     PADDING_VALUE,
+    DrawnScene,
     ScenePool,
     augment_scene,
     random_normalize,
@@ -20,7 +21,8 @@ def draw(rng):
     labels = np.zeros((150, 140), np.int32)
     y, x = rng.integers(0, 100, 2)
     labels[y : y + 30, x : x + 20] = 1
-    return np.broadcast_to(labels * 200.0, (3, 150, 140)).astype(np.float32), labels
+    image = np.broadcast_to(labels * 200.0, (3, 150, 140)).astype(np.float32)
+    return DrawnScene(image, labels)
 
 
 def test_a_step_is_the_same_whatever_came_before():
@@ -58,9 +60,9 @@ def test_real_scenes_come_out_in_range_and_vary_keeps_truth_and_image_together()
         assert images.min() >= 0
         assert images.max() <= 255
         assert labels.max() > 0
-    image, labels = draw(np.random.default_rng(0))
+    scene = draw(np.random.default_rng(0))
     for seed in range(30):
-        varied, moved = augment_scene((image, labels), np.random.default_rng(seed))
+        varied, moved, _ = augment_scene(scene, np.random.default_rng(seed))
         inside, outside = varied[:, moved == 1], varied[:, moved == 0]
         assert np.ptp(inside, axis=1).max() < 1e-3
         assert abs(float(inside.mean()) - float(outside.mean())) > 20

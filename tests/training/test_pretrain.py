@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 
+import numpy as np
 import pytest
+import tifffile
 import torch
 
 import napari_simmat.training.pretrain as module
 from napari_simmat.checkpoints.checkpoint import read_spec
 from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.evaluation.simulated_prompts import PromptBatch
 from napari_simmat.progress import finish
 from napari_simmat.training.devices import Devices
 from napari_simmat.training.pretrain import (
@@ -18,16 +21,19 @@ from napari_simmat.training.pretrain import (
     PretrainedFoundation,
     PretrainingTask,
     export_base,
+    mean_over_views,
     pretrain_job,
 )
+from napari_simmat.training.real_scenes import read_sources
 from napari_simmat.training.run_folder import IS_OUTDATED, RunFolder
 from napari_simmat.training.trainer import Trainer
+from tests.training.squares import picture
 
 pytestmark = pytest.mark.usefixtures("small_training")
 
 
 def config(**changes):
-    values = {"steps": 12, "warmup": 2, "families": ("plain",), "save_every": 5}
+    values = {"steps": 12, "warmup": 2, "families": ("plain",), "save_every": 5, "blocks": 4}
     return PretrainConfig(**{**values, "validate_every": 1000, **changes})
 
 
@@ -125,6 +131,79 @@ def test_local_contrast_is_added_to_a_base_and_not_taken_away(tmp_path):
     assert load_model(path).spec.base.embedded
     with pytest.raises(ValueError, match=r"tiny-9\.safetensors has local contrast"):
         plain.begin(path)
+
+
+def test_blocks_are_added_to_a_base_and_not_taken_away(tmp_path):
+    """Added, they begin as nothing: the network answers as the base does."""
+    image = torch.rand(1, 3, 64, 64) * 4 - 2
+    shallow, path = PretrainingTask(config(), tmp_path), tmp_path / "tiny-9.safetensors"
+    export_base(path, PretrainedFoundation(shallow.averaged, 3, {}), config())
+    deep = PretrainingTask(config(blocks=6), tmp_path)
+    for task in (shallow, deep):
+        task.begin(path)
+    before, after = (each.averaged.encode(image) for each in (shallow, deep))
+    torch.testing.assert_close(before.embedding, after.embedding)
+    export_base(path, PretrainedFoundation(deep.averaged, 3, {}), config(blocks=6))
+    assert read_spec(path).base.architecture == "tiny_deep"
+    assert load_model(path).spec.base.embedded
+    with pytest.raises(ValueError, match=r"tiny-9\.safetensors has 6 attention blocks"):
+        shallow.begin(path)
+
+
+def test_views_of_an_image_agree_where_the_network_does():
+    """The mean over reflections and rotations is the answer of a network that is equivariant."""
+
+    class Equivariant:
+        def encode(self, images):
+            return images
+
+        def decode_batch(self, images, points, labels):
+            ticks = torch.arange(images.shape[-1] // 2) * 2 + 0.5
+            places = torch.stack(torch.meshgrid(ticks, ticks, indexing="xy"), dim=-1)
+            masks = []
+            for own, kinds in zip(points, labels, strict=True):
+                low, high = own[0] - 5, own[0] + 5
+                if (kinds == 2).any():
+                    low, high = own[kinds == 2][0], own[kinds == 3][0]
+                masks.append(((places > low) & (places < high)).all(-1) * 20.0 - 10)
+            return torch.stack(masks)[:, None].expand(-1, 4, -1, -1), None
+
+    images = torch.zeros(2, 3, 64, 64)
+    clicks = [[[30.0, 10.0], [0.0, 0.0]], [[7.0, 50.0], [0.0, 0.0]]]
+    boxes = [[[10.0, 20.0], [4.5, 9.5], [29.5, 39.5]]]
+    for points, labels in ((clicks, [[1, -1]] * 2), (boxes, [[1, 2, 3]])):
+        prompts = PromptBatch(torch.tensor(points), torch.tensor(labels))
+        own = Equivariant().decode_batch(images, *prompts[:2])[0][:, :1].sigmoid()
+        for seed in range(12):
+            mean = mean_over_views(Equivariant(), images, prompts, np.random.default_rng(seed))
+            torch.testing.assert_close(mean, own)
+
+
+def test_real_images_are_trained_on_measured_and_named_on_the_card(tmp_path):
+    folder = tmp_path / "images" / "squares"
+    folder.mkdir(parents=True)
+    rows = ["file,split"]
+    for number in range(3):
+        image, labels = picture(number, channels=1, side=96)
+        tifffile.imwrite(folder / f"{number}.tif", image[0])
+        tifffile.imwrite(folder / f"{number}_labels.tif", labels)
+        rows.append(f"{number}.tif,{'train' if number else 'validation'}")
+    (folder / "split.csv").write_text("\n".join(rows))
+    sources = read_sources(tmp_path / "images")
+    settings = config(steps=2, sources=sources, real_share=1.0, consistency=1.0, dense_only=0.0)
+    trained = finish(pretrain_job(settings, tmp_path / "run"))
+    assert set(trained.by_source) == {"squares"}
+    assert set(trained.by_source["squares"]) == set(trained.metrics)
+    [row] = map(json.loads, (tmp_path / "run" / "log.jsonl").read_text().splitlines())
+    assert row["by_source"] == trained.by_source
+    path = tmp_path / "tiny-9.safetensors"
+    export_base(path, trained, settings)
+    spec = read_spec(path)
+    assert spec.training["sources"]["squares"]["images"] == 2
+    assert spec.metrics["squares, validation images, mean IoU %"] == trained.by_source["squares"]
+    assert "real images" in spec.training["data"]
+    with pytest.raises(ValueError, match="Use its settings"):
+        finish(pretrain_job(config(steps=2), tmp_path / "run"))
 
 
 def test_a_folder_with_another_training_is_not_mixed_with_this_one(tmp_path):

@@ -236,12 +236,17 @@ def pretrain(
     seed: int = 0,
     folder: Path | None = None,
     start: Path | None = None,
+    real: Path | None = None,
+    sources: Path | None = None,
+    real_share: float = 0.5,
     precision: Literal["float32", "bfloat16"] = "float32",
+    consistency: float = 0.0,
+    blocks: int = 6,
     local_contrast: bool = True,
     overwrite: Annotated[bool, FLAG] = False,
     speech: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
-    """Train an embedded foundation on drawn scenes: hours on two cores.
+    """Train an embedded foundation on drawn scenes and real images: hours on two cores.
 
     It can be stopped at any time; the same command resumes it from its folder. Without that
     folder, --start continues from an earlier foundation.
@@ -250,6 +255,7 @@ def pretrain(
     simmat pretrain --output tiny-4.safetensors --steps 20000
     simmat pretrain --output cells.safetensors --families fluorescence mri
     simmat pretrain --output tiny-4.safetensors --start tiny-3.safetensors --steps 40000
+    simmat pretrain --output mine.safetensors --start tiny-3.safetensors --steps 21000 --real images
     ```
 
     Parameters
@@ -266,8 +272,20 @@ def pretrain(
         Folder for the state and the log; beside the output by default.
     start
         File of an earlier foundation to continue from.
+    real
+        Folder with a subfolder of labelled images (STEM.tif, STEM_labels.tif) for each source.
+    sources
+        Table (CSV) of the sources: folder, share, complete, filled, license, source; by default
+        sources.csv in the folder, if it exists.
+    real_share
+        Share of the scenes that are real, 0 to 1.
     precision
         Precision of the computation; which is faster depends on the processor.
+    consistency
+        Share of the steps that also train towards the mean answer over reflections of the image.
+    blocks
+        Attention blocks of the network: 6, or 4 as in foundations up to tiny-3 and in those
+        without local contrast.
     local_contrast
         Add local contrast to the network's first projection; tiny-1, tiny-2 and tiny-rgb-1 have
         none.
@@ -275,6 +293,7 @@ def pretrain(
         Replace the output if it exists.
     """
     from napari_simmat.training.pretrain import PretrainConfig, export_base, pretrain_job
+    from napari_simmat.training.real_scenes import read_sources
 
     terminal = speech.terminal()
     keep_freed_memory()
@@ -282,8 +301,12 @@ def pretrain(
     config = PretrainConfig(
         steps=steps,
         families=families,
+        sources=() if real is None else read_sources(real, sources),
+        real_share=real_share,
         seed=seed,
         precision=precision,
+        consistency=consistency,
+        blocks=blocks,
         local_contrast=local_contrast,
     )
     folder = folder or output.with_name(f"{output.stem}-training")

@@ -13,13 +13,14 @@ from torch.nn import functional
 from napari_simmat.engine.masks import interior_point
 
 PROMPT_KIND_WEIGHTS = {
-    "click": 0.4,
-    "box": 0.25,
-    "points": 0.1,
-    "click+box": 0.08,
-    "mask": 0.07,
+    "click": 0.36,
+    "box": 0.22,
+    "points": 0.09,
+    "click+box": 0.13,
+    "points+box": 0.06,
+    "mask": 0.05,
     "box+mask": 0.05,
-    "scribble": 0.05,
+    "scribble": 0.04,
 }
 """Kinds of first prompts and how often each is trained."""
 SCRIBBLE_POINTS = 5
@@ -47,7 +48,7 @@ def draw_prompts(kind: str, masks: BoolMasks, rng: np.random.Generator) -> Promp
     for mask in masks:
         own: list[NDArray[np.floating]] = []
         kinds: list[int] = []
-        if kind in ("click", "points", "click+box"):
+        if kind in ("click", "points", "click+box", "points+box"):
             own.append(_middle(mask) if rng.random() < 0.5 else _random_pixel(mask, rng))
             kinds.append(1)
         if kind == "anywhere":
@@ -56,7 +57,7 @@ def draw_prompts(kind: str, masks: BoolMasks, rng: np.random.Generator) -> Promp
         if kind == "scribble":
             own += _scribble(mask, rng)
             kinds += [1] * SCRIBBLE_POINTS
-        if kind == "points":
+        if "points" in kind:
             own += [_random_pixel(mask, rng), _pixel_near_outside(mask, rng)]
             kinds += [1, 0]
         if "box" in kind:
@@ -73,7 +74,13 @@ def draw_prompts(kind: str, masks: BoolMasks, rng: np.random.Generator) -> Promp
     )
 
 
-def add_correction(batch: PromptBatch, logits: Tensor, target: Tensor, stride: int) -> PromptBatch:
+def add_correction(
+    batch: PromptBatch,
+    logits: Tensor,
+    target: Tensor,
+    stride: int,
+    known: Tensor | None = None,
+) -> PromptBatch:
     """Add a click in the largest error, and hand on the logits, as the window does.
 
     Parameters
@@ -82,9 +89,13 @@ def add_correction(batch: PromptBatch, logits: Tensor, target: Tensor, stride: i
         (N, 1, h, w): the answer so far and the truth in 0..1.
     stride
         Pixels per cell of their grid.
+    known
+        (N, 1, h, w), 0 in cells where nothing is an error; by default there are none.
     """
     wanted = target[:, 0] > 0.5
     wrong = (logits[:, 0] > 0) ^ wanted
+    if known is not None:
+        wrong &= known[:, 0] > 0
     depth = wrong.float()[:, None]
     for window in (3, 5, 9):  # a cell deep inside a large wrong region scores highest
         depth = functional.avg_pool2d(depth, window, 1, window // 2) * wrong[:, None]

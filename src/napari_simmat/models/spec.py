@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from napari_simmat.models.network import Network
 
 FORMAT_VERSION = 1
-EMBEDDED = ("tiny", "tiny_local")
+EMBEDDED = ("tiny", "tiny_local", "tiny_deep")
 """Architectures of the project's own small networks; see `models.tuning`."""
 TransferName = Literal["zeroshot", "simmat", "baseline_a", "baseline_b"]
 """Transfer layers; see `models.transfer`."""
@@ -183,7 +183,8 @@ class Base:
     name
         Name with version, e.g. ``"tiny-1"`` or ``"vit_b"``.
     architecture
-        The network: ``"tiny_local"``, ``"tiny"`` (the same without local contrast),
+        The network: ``"tiny_deep"``, ``"tiny_local"`` (with fewer attention blocks), ``"tiny"``
+        (also without local contrast),
         ``"vit_b"``, ``"vit_l"`` or ``"vit_h"``.
     sha256
         SHA-256 of the base's weights file, lower-case hexadecimal.

@@ -38,6 +38,7 @@ from napari_simmat.models.tiny_encoder import (
     DENSE_CHANNELS,
     MASK_STRIDE,
     MAX_PRIOR_LOGIT,
+    MIN_BLOCKS,
     DensePixels,
     TinyEncoder,
     click_bumps,
@@ -55,13 +56,16 @@ SAME_MASK_IOU = 0.8
 """Two masks of at least this IoU count as one."""
 
 
-def build_tiny(*, local: bool = True, initialize: bool = True) -> TinyNetwork:
+def build_tiny(
+    *, local: bool = True, blocks: int = MIN_BLOCKS, initialize: bool = True
+) -> TinyNetwork:
     """The embedded network with random weights; ``initialize=False`` leaves them on meta.
 
-    `local` adds local contrast to the first projection, as in all foundations since tiny-3.
+    `local` adds local contrast to the first projection, as in all foundations since tiny-3;
+    `blocks` is the number of attention blocks.
     """
     with nullcontext() if initialize else torch.device("meta"):
-        encoder = TinyEncoder(embedding=WIDTH, dense=DENSE_CHANNELS, local=local)
+        encoder = TinyEncoder(embedding=WIDTH, dense=DENSE_CHANNELS, local=local, blocks=blocks)
         prompts = TinyPromptEncoder(WIDTH, (32, 32), (256, 256), mask_in_chans=16)
         decoder = TinyMaskDecoder()
     network = TinyNetwork(encoder, prompts, decoder)

@@ -26,6 +26,8 @@ from torch.nn import functional
 BOUNDARY, FOREGROUND, OFFSET, SIZE, FREE = 0, 1, slice(2, 4), 4, slice(5, 13)
 SCALE, BIAS = 13, 14
 DENSE_CHANNELS = 15
+MIN_BLOCKS, MAX_BLOCKS = 4, 6
+"""Numbers of attention blocks that foundations have."""
 MASK_STRIDE = 2
 """Pixels per cell of the dense head and of the mask grid."""
 SIZE_UNIT = 16.0
@@ -71,7 +73,7 @@ class TinyEncoder(nn.Module):
         widths: tuple[int, int, int] = (32, 64, 128),
         depths: tuple[int, int] = (2, 3),
         tokens: int = 192,
-        blocks: int = 4,
+        blocks: int = MIN_BLOCKS,
         heads: int = 6,
         embedding: int = 128,
         dense: int = 15,
@@ -98,6 +100,10 @@ class TinyEncoder(nn.Module):
         self.to_tokens = nn.Conv2d(eight, tokens, 3, stride=2, padding=1)
         self.position = nn.Conv2d(tokens, tokens, 3, padding=1, groups=tokens)
         self.blocks = nn.ModuleList(_block(tokens, heads) for _ in range(blocks))
+        for block in self.blocks[MIN_BLOCKS:]:  # at first they change nothing, as in a base without
+            for last in (block.attn.proj, block.mlp.lin2):
+                nn.init.zeros_(last.weight)
+                nn.init.zeros_(last.bias)
         self.norm = nn.LayerNorm(tokens, eps=1e-6)
         self.top = nn.Conv2d(tokens, embedding, 1)
         self.lateral8 = nn.Conv2d(eight, embedding, 1)
@@ -297,13 +303,16 @@ def prompt_prior(
     positive, negative = labels == 1, labels == 0
     box = points[:, labels[0] >= 2]
     prior = torch.zeros(count, 1, height, width, device=points.device)
-    unclicked = ~positive.any(1)  # a box alone needs a pixel to start from
-    if box.shape[1] and bool(unclicked.any()):
+    clicked = positive.any(1)
+    if bool(clicked.any()):
+        prior = _largest_affinity(pixels, points, positive, -torch.inf)
+        prior = torch.where(clicked[:, None, None, None], prior, 0.0)
+    if box.shape[1]:
+        # The box tells more about the object than a click in it, unless its guess misses a click.
         best = pixels.point_for_box(box.reshape(images, -1, 4)).reshape(count, 1, 2)
-        prior = torch.where(unclicked[:, None, None, None], _affinities(pixels, best), prior)
-    if bool(positive.any()):
-        near = _largest_affinity(pixels, points, positive, -torch.inf)
-        prior = torch.where(unclicked[:, None, None, None], prior, near)
+        guess = _affinities(pixels, best)
+        misses = (positive & (_at(guess, points) < 0)).any(1)
+        prior = torch.where(misses[:, None, None, None], prior, guess)
     if bool(negative.any()):
         prior = prior - _largest_affinity(pixels, points, negative, 0.0).clamp(min=0)
     if box.shape[1]:
@@ -317,6 +326,14 @@ def _affinities(pixels: DensePixels, points: Tensor) -> Tensor:
     count, each, _ = points.shape
     flat = pixels.affinity(points.reshape(len(pixels.dense), -1, 2))
     return flat.reshape(count, each, *pixels.shape)
+
+
+def _at(logits: Tensor, points: Tensor) -> Tensor:
+    """Values (N, K) of logits (N, 1, h, w) at points (N, K, 2) x, y."""
+    height, width = logits.shape[-2:]
+    column, row = ((points + 0.5) / MASK_STRIDE).long().unbind(-1)
+    index = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
+    return logits.flatten(1).gather(1, index)
 
 
 def _largest_affinity(pixels: DensePixels, points: Tensor, used: Tensor, fill: float) -> Tensor:

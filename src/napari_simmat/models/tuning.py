@@ -36,7 +36,7 @@ from napari_simmat.models.peft_layers import (
 from napari_simmat.models.sam import build_sam
 from napari_simmat.models.spec import EMBEDDED
 from napari_simmat.models.tiny import build_tiny
-from napari_simmat.models.tiny_encoder import TokenAttention
+from napari_simmat.models.tiny_encoder import MAX_BLOCKS, MIN_BLOCKS, TokenAttention
 from napari_simmat.models.transfer import transfer_layer
 
 ARCHITECTURES = (*EMBEDDED, "vit_b", "vit_l", "vit_h", "vit_t")
@@ -76,8 +76,11 @@ def build_network(
         If the architecture, the transfer layer or the strategy is unknown, or the size wrong.
     """
     if architecture in EMBEDDED:
-        local = architecture == "tiny_local"
-        network: Network = build_tiny(local=local, initialize=initialize)
+        network: Network = build_tiny(
+            local=architecture != "tiny",
+            blocks=MAX_BLOCKS if architecture == "tiny_deep" else MIN_BLOCKS,
+            initialize=initialize,
+        )
     elif architecture in ARCHITECTURES:
         network = build_sam(architecture, initialize=initialize)
     else:
@@ -93,6 +96,8 @@ def build_network(
 def architecture_of(state: Mapping[str, Tensor]) -> str:
     """The architecture of these tensors, from their shapes; ValueError if it is unknown."""
     if "image_encoder.to_tokens.weight" in state:
+        if f"image_encoder.blocks.{MAX_BLOCKS - 1}.norm1.weight" in state:
+            return "tiny_deep"
         return "tiny_local" if "image_encoder.local.mix.weight" in state else "tiny"
     if "image_encoder.patch_embed.seq.0.c.weight" in state:
         return "vit_t"

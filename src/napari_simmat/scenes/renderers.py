@@ -463,5 +463,8 @@ FAMILIES: dict[str, RendererFamily] = {
     ),
     "depth": RendererFamily(depth, 0.6, _THINGS),
     "thermal": RendererFamily(thermal, 0.6, _THINGS),
+    "folded_tissue": RendererFamily(mri, 0.7, {"folds": 1}),
+    "layered_echo": RendererFamily(ultrasound, 0.3, {"layers": 1}),
+    "layered": RendererFamily(plain, 0.8, {"layers": 2, "cracks": 2, "folds": 1}),
 }
 """Name -> `RendererFamily`. A new renderer is a new row; a test walks all rows."""

@@ -15,6 +15,7 @@ from napari_simmat.models.network import Encoded, Network
 from napari_simmat.models.tiny_encoder import (
     BOUNDARY,
     MASK_STRIDE,
+    MAX_PRIOR_LOGIT,
     OFFSET,
     SIZE,
     SIZE_UNIT,
@@ -116,12 +117,13 @@ def trained_answers(
     target: Tensor,
     rounds: int,
     stride: int,
+    known: Tensor | None = None,
 ) -> Iterator[tuple[int, PromptBatch, Tensor, Tensor]]:
     """Decode, add `rounds` correcting clicks, and yield the first and the last answer.
 
     Those between only lead to the last and get no gradient. `decode` maps prompts to logits
     (N, M, h, w) and predicted qualities (N, M); `target` is (N, 1, h, w) in 0..1, with `stride`
-    pixels per cell.
+    pixels per cell. No click corrects where `known` (N, 1, h, w) is 0.
 
     Yields
     ------
@@ -135,7 +137,7 @@ def trained_answers(
         if is_trained:
             yield turn, prompts, logits, quality
         if turn < rounds:
-            prompts = add_correction(prompts, logits[:, :1].detach(), target, stride)
+            prompts = add_correction(prompts, logits[:, :1].detach(), target, stride, known)
 
 
 class MaskLoss(NamedTuple):
@@ -145,7 +147,9 @@ class MaskLoss(NamedTuple):
     iou: Tensor
 
 
-def mask_loss(logits: Tensor, target: Tensor, balance: float = 0.0) -> MaskLoss:
+def mask_loss(
+    logits: Tensor, target: Tensor, balance: float = 0.0, known: Tensor | None = None
+) -> MaskLoss:
     """Binary cross-entropy plus Dice, with an optional class-balanced term.
 
     Parameters
@@ -157,8 +161,12 @@ def mask_loss(logits: Tensor, target: Tensor, balance: float = 0.0) -> MaskLoss:
     balance
         Weight of a cross-entropy in which object and background count equally. A small network
         otherwise settles on predicting background only.
+    known
+        (N, 1, h, w), 0 in cells that do not count, as their truth is unknown; by default all count.
     """
     logits = logits.float()
+    if known is not None:
+        logits = torch.where(known > 0, logits, -MAX_PRIOR_LOGIT)
     wanted = target.expand_as(logits)
     probability = logits.sigmoid()
     entropy = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
@@ -214,12 +222,12 @@ def dice_and_entropy(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def dense_targets(labels: Tensor) -> Tensor:
-    """Targets of the dense head: (B, H, W) ids -> (B, 5, H/2, W/2).
+    """Targets of the dense head: (B, H, W) ids -> (B, 5, H/2, W/2); negative ids count as 0.
 
     Boundary, foreground, offset to the object's centre (y, x, in units of its size), logarithm of
     its size (square root of its area, in `SIZE_UNIT` pixels).
     """
-    labels = labels[:, ::MASK_STRIDE, ::MASK_STRIDE].long()
+    labels = labels[:, ::MASK_STRIDE, ::MASK_STRIDE].long().clamp(min=0)
     batch, height, width = labels.shape
     boundary = torch.zeros(batch, height, width, dtype=torch.bool)
     vertical = labels[:, 1:] != labels[:, :-1]
@@ -244,12 +252,15 @@ def dense_targets(labels: Tensor) -> Tensor:
     return torch.stack([boundary.float(), (labels > 0).float(), *shaped], dim=1)
 
 
-def dense_loss(dense: Tensor, targets: Tensor) -> Tensor:
-    """Loss of the dense head (B, 15, h, w) against `dense_targets`; offsets count in objects."""
+def dense_loss(dense: Tensor, targets: Tensor, known: Tensor | None = None) -> Tensor:
+    """Loss of the dense head (B, 15, h, w) against `dense_targets`; offsets count in objects.
+
+    Boundary and foreground do not count where `known` (B, 1, h, w) is 0.
+    """
     inside = targets[:, 1:2]
-    binary = functional.binary_cross_entropy_with_logits(
-        dense[:, BOUNDARY : BOUNDARY + 2], targets[:, :2]
-    )
+    predicted = dense[:, BOUNDARY : BOUNDARY + 2]
+    weight = None if known is None else known.expand_as(predicted)
+    binary = functional.binary_cross_entropy_with_logits(predicted, targets[:, :2], weight)
     offset = functional.smooth_l1_loss(
         dense[:, OFFSET], targets[:, OFFSET], reduction="none", beta=0.1
     )

@@ -6,14 +6,16 @@ import copy
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors, save_checkpoint
 from napari_simmat.evaluation.simulated_prompts import (
@@ -25,20 +27,24 @@ from napari_simmat.evaluation.simulated_prompts import (
 from napari_simmat.models.network import Encoded
 from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
 from napari_simmat.models.tiny import TinyNetwork, build_tiny
-from napari_simmat.models.tiny_encoder import DensePixels
+from napari_simmat.models.tiny_encoder import MASK_STRIDE, MAX_BLOCKS, MIN_BLOCKS, DensePixels
 from napari_simmat.models.tuning import architecture_of
 from napari_simmat.progress import Job, Progress
 from napari_simmat.scenes.renderers import FAMILIES
 from napari_simmat.training.devices import Devices
 from napari_simmat.training.losses import dense_loss, dense_targets, mask_loss, trained_answers
+from napari_simmat.training.real_scenes import RealSource, real_drawer
 from napari_simmat.training.run_folder import STATE_FILE, RunFolder, read_state
 from napari_simmat.training.scene_pool import (
     MEAN,
     STD,
+    UNKNOWN,
     CropBatch,
+    DrawnScene,
     ScenePool,
     augment_scene,
     scene_drawer,
+    with_glare,
 )
 from napari_simmat.training.trainer import Trainer, TrainingTask
 
@@ -53,7 +59,7 @@ LOG = "log.jsonl"
 VALIDATION_SEED = 987_654_321
 DESCRIPTION = (
     "Small network with SAM's prompts, for any kind of image: a convolutional stem, attention at "
-    "stride 16, SAM's prompt encoder and mask decoder. Trained on drawn scenes only."
+    "stride 16, SAM's prompt encoder and mask decoder. Trained on "
 )
 MIN_MUON_SIDE = 16
 """Smallest number of rows and columns for which a matrix is given to Muon."""
@@ -74,6 +80,8 @@ class PretrainConfig:
         (``decay``), so that a training can be prolonged from before the fall.
     families
         Scene families to draw; empty for all.
+    sources, real_share
+        Sources of real images (`real_scenes.read_sources`), and the share of scenes from them.
     learning_rate, weight_decay, clip, average
         Of Muon and AdamW (`MuonAdamW`), gradient clipping, and the decay of the averaged
         weights that are the result.
@@ -84,6 +92,11 @@ class PretrainConfig:
         Objects prompted per crop, and clicks of the dense prior trained per crop.
     corrections
         Share of the steps with 1 to 8 rounds of correcting clicks, the last of which is trained.
+    consistency
+        Share of the steps that also train the first answer towards the averaged network's mean
+        answer over the crop and two of its reflections and rotations, which is the better one.
+    blocks
+        Attention blocks of the network, 4 or 6; 4 without local contrast.
     local_contrast
         Whether the network gets local contrast in addition to its first projection.
     precision
@@ -94,6 +107,8 @@ class PretrainConfig:
 
     steps: int = 20_000
     families: tuple[str, ...] = ()
+    sources: tuple[RealSource, ...] = ()
+    real_share: float = 0.5
     learning_rate: float = 1.2e-3
     weight_decay: float = 0.05
     clip: float = 1.0
@@ -104,10 +119,12 @@ class PretrainConfig:
     objects: int = 4
     affinity_objects: int = 8
     corrections: float = 0.6
+    consistency: float = 0.0
+    blocks: int = MAX_BLOCKS
     local_contrast: bool = True
     precision: Literal["float32", "bfloat16"] = "float32"
     seed: int = 0
-    validate_every: int = 500
+    validate_every: int = 2000
     save_every: int = 250
 
     def __post_init__(self) -> None:
@@ -118,6 +135,12 @@ class PretrainConfig:
             )
         if self.steps < 1:
             raise ValueError(f"Training takes at least one step, got {self.steps}.")
+        if self.blocks not in (MIN_BLOCKS, MAX_BLOCKS):
+            raise ValueError(
+                f"The network has {MIN_BLOCKS} or {MAX_BLOCKS} attention blocks, not {self.blocks}."
+            )
+        if not 0 <= self.real_share <= 1:
+            raise ValueError(f"The share of real scenes is 0 to 1, got {self.real_share}.")
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -126,7 +149,21 @@ class PretrainConfig:
         own = {
             name: value for name, value in asdict(self).items() if name not in RESUMABLE_SETTINGS
         }
-        return {**own, "optimizer": rule}
+        sources = {each.name: each.recipe for each in self.sources}
+        return {**own, "sources": sources, "optimizer": rule}
+
+    def scene_drawer(self) -> Callable[[np.random.Generator], DrawnScene]:
+        """A function that draws the scenes to train on."""
+        drawn = scene_drawer(self.families)
+        if not self.sources:
+            return with_glare(drawn)
+        real = real_drawer(self.sources)
+        return with_glare(lambda rng: (real if rng.random() < self.real_share else drawn)(rng))
+
+    @property
+    def data(self) -> str:
+        """What it trains on, in words."""
+        return "drawn scenes and real images" if self.sources else "drawn scenes only"
 
     def rate(self, step: int, begun: int = 0) -> float:
         """The learning rate of a step of a run that began at step `begun`."""
@@ -136,11 +173,15 @@ class PretrainConfig:
 
 
 class PretrainedFoundation(NamedTuple):
-    """A trained foundation, its number of steps, and its IoU in percent on drawn scenes."""
+    """A trained foundation, its number of steps, and its IoU in percent by prompt.
+
+    On drawn scenes, and on the validation images of each real source.
+    """
 
     network: TinyNetwork
     step: int
     metrics: dict[str, float]
+    by_source: Mapping[str, dict[str, float]] = MappingProxyType({})
 
 
 def pretrain_job(
@@ -171,7 +212,7 @@ def pretrain_job(
         if state is not None:
             trainer.restore(state)
         yield from trainer.run_job()
-        return PretrainedFoundation(task.averaged, trainer.step, task.metrics)
+        return PretrainedFoundation(task.averaged, trainer.step, task.metrics, task.by_source)
     finally:
         run_folder.close()
 
@@ -180,15 +221,21 @@ def export_base(path: Path, pretrained: PretrainedFoundation, config: PretrainCo
     """Write a trained network as an embedded base, float16; the file's stem is its name."""
     training = {
         "command": "simmat pretrain",
-        "data": "drawn scenes",
+        "data": config.data,
         "families": list(config.families) or "all",
         "steps": pretrained.step,
         "seed": config.seed,
     }
     metrics = {"drawn scenes, mean IoU %": pretrained.metrics}
+    if config.sources:
+        training["real_share"] = config.real_share
+        training["sources"] = {each.name: each.card for each in config.sources}
+    for source, figures in pretrained.by_source.items():
+        metrics[f"{source}, validation images, mean IoU %"] = figures
     tensors = pretrained.network.state_dict()
     half = {name: tensor.to(torch.float16) for name, tensor in tensors.items()}
-    spec = tiny_spec(path.stem, training, metrics, architecture=architecture_of(tensors))
+    architecture = architecture_of(tensors)
+    spec = tiny_spec(path.stem, training, metrics, architecture=architecture, data=config.data)
     save_checkpoint(path, spec, half)
 
 
@@ -198,8 +245,9 @@ def tiny_spec(
     metrics: Mapping[str, Any] | None = None,
     *,
     architecture: str = "tiny_local",
+    data: str = "drawn scenes only",
 ) -> ModelSpec:
-    """The description of an embedded base called `name`."""
+    """The description of an embedded base called `name`, trained on `data`, in words."""
     return ModelSpec(
         name=name,
         modality="RGB or grey",
@@ -208,7 +256,7 @@ def tiny_spec(
         input_size=InputSize(method="native", size=4096, minimum=128, multiple=32),
         base=Base(name=name, architecture=architecture, sha256=""),
         mask_choice="single",
-        description=DESCRIPTION,
+        description=f"{DESCRIPTION}{data}.",
         training=dict(training or {}),
         metrics=dict(metrics or {}),
         license="BSD-3-Clause",
@@ -232,8 +280,9 @@ class PretrainingTask(TrainingTask):
         Exponential moving average of the network: the result.
     begun
         First step of this training; above 0 if it continues an earlier foundation.
-    metrics
-        Mean IoU in percent at the last validation, by prompt.
+    metrics, by_source
+        Mean IoU in percent at the last validation, by prompt: on drawn scenes, and on the
+        validation images of each real source.
     """
 
     log_every = LOG_EVERY
@@ -242,14 +291,18 @@ class PretrainingTask(TrainingTask):
         torch.manual_seed(config.seed)
         self.config, self.folder = config, folder
         self.total, self.seed, self.max_norm = config.steps, config.seed, config.clip
-        network = build_tiny(local=config.local_contrast)
+        network = build_tiny(
+            local=config.local_contrast,
+            blocks=config.blocks if config.local_contrast else MIN_BLOCKS,
+        )
         self.network: TinyNetwork = network.train().to(memory_format=torch.channels_last)
         self.averaged: TinyNetwork = copy.deepcopy(self.network).eval().requires_grad_(False)
-        self.module = PretrainModule(self.network, config)
+        self.module = PretrainModule(self.network, self.averaged, config)
         self.optimizer = MuonAdamW(self.network, config.learning_rate, config.weight_decay)
-        self.pool = ScenePool(config.seed, scene_drawer(config.families), augment_scene)
+        self.pool = ScenePool(config.seed, config.scene_drawer(), augment_scene)
         self.begun = 0
         self.metrics: dict[str, float] = {}
+        self.by_source: dict[str, dict[str, float]] = {}
         self._mark: tuple[float, int] | None = None  # when the last row was written, at which step
 
     def rate(self, step: int) -> float:
@@ -283,8 +336,17 @@ class PretrainingTask(TrainingTask):
     def validate_job(self, step: int) -> Job[tuple[str, dict[str, float]]]:
         """Measure the averaged network on scenes that training never draws."""
         yield Progress(step, self.total, "measuring on scenes that training never draws")
-        self.metrics = validate_on_scenes(self.averaged, self.config.families)
-        self._write({"step": step, "validation": self.metrics})
+        self.metrics = validate_on_scenes(self.averaged, scene_drawer(self.config.families))
+        row: dict[str, Any] = {"step": step, "validation": self.metrics}
+        self.by_source = {}
+        for source in self.config.sources:
+            if source.validation:
+                yield Progress(step, self.total, f"measuring on {source.name}")
+                draw = real_drawer([source], validation=True)
+                self.by_source[source.name] = validate_on_scenes(self.averaged, draw, 8)
+        if self.by_source:
+            row["by_source"] = self.by_source
+        self._write(row)
         return f"validation IoU {self.metrics['click']:.1f} %", {}
 
     def log(self, step: int, rate: float, means: Mapping[str, float]) -> dict[str, float]:
@@ -302,13 +364,15 @@ class PretrainingTask(TrainingTask):
     def state(self) -> dict[str, Any]:
         """Both networks, and where this training began."""
         networks = {"network": self.network.state_dict(), "averaged": self.averaged.state_dict()}
-        return {**networks, "begun": self.begun, "metrics": self.metrics}
+        measured = {"metrics": self.metrics, "by_source": self.by_source}
+        return {**networks, "begun": self.begun, **measured}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from what `state` returned."""
         self.network.load_state_dict(state["network"])
         self.averaged.load_state_dict(state["averaged"])
         self.begun, self.metrics = state["begun"], state["metrics"]
+        self.by_source = state.get("by_source", {})
 
     def begin(self, base: Path) -> None:
         """Start from a foundation's file, at its step, with a new optimizer state."""
@@ -318,8 +382,10 @@ class PretrainingTask(TrainingTask):
                 f"{base.name} is not an embedded foundation, so no pretraining can start from it. "
                 "Choose one that `simmat pretrain` wrote."
             )
-        if spec.base.architecture == "tiny_local" and not self.config.local_contrast:
+        if spec.base.architecture != "tiny" and not self.config.local_contrast:
             raise ValueError(f"{base.name} has local contrast, which cannot be left out.")
+        if spec.base.architecture == "tiny_deep" and self.config.blocks < MAX_BLOCKS:
+            raise ValueError(f"{base.name} has {MAX_BLOCKS} attention blocks; give as many.")
         step = int(spec.training["steps"])
         if step >= self.total:
             raise ValueError(
@@ -327,7 +393,7 @@ class PretrainingTask(TrainingTask):
                 "Give a larger number of steps."
             )
         weights = {name: tensor.float() for name, tensor in read_tensors(base).items()}
-        # A base without local contrast: it is then mixed in by zeros at first.
+        # What a base lacks, local contrast or blocks, is zero at first.
         weights = {**self.network.state_dict(), **weights}
         self.network.load_state_dict(weights)
         self.averaged.load_state_dict(weights)
@@ -353,13 +419,16 @@ class PretrainModule(nn.Module):
     ----------
     network
         In training mode.
+    averaged
+        Its running average, the teacher of `PretrainConfig.consistency`.
     config
         Settings.
     """
 
-    def __init__(self, network: TinyNetwork, config: PretrainConfig) -> None:
+    def __init__(self, network: TinyNetwork, averaged: TinyNetwork, config: PretrainConfig) -> None:
         super().__init__()
         self.network, self.config = network, config
+        self._teacher = (averaged,)  # no submodule: it is not trained
 
     def forward(self, batch: PretrainBatch) -> tuple[Tensor, dict[str, float]]:
         """The loss, and losses and mean IoUs of its parts by name."""
@@ -370,16 +439,17 @@ class PretrainModule(nn.Module):
         with self._autocast():
             encoded = network.encode((crops.images - MEAN) / STD)
         dense = encoded.maps["dense"]
-        loss = dense_loss(dense, dense_targets(crops.labels))
+        known = _known_cells(crops.labels)
+        loss = dense_loss(dense, dense_targets(crops.labels), known)
         figures = {"dense": loss.item()}
 
         # The clicks of the dense prior reach the encoder by the shortest path.
         count = config.affinity_objects
         flat = crops.masks[:, :count].reshape(-1, height, width)
         clicks = draw_prompts("click", flat, rng).points[:, 0].reshape(images, count, 2)
-        target = torch.nn.functional.avg_pool2d(torch.tensor(flat[:, None]).float(), 2)
+        target = functional.avg_pool2d(torch.tensor(flat[:, None]).float(), 2)
         affinity = DensePixels(dense).affinity(clicks).reshape(images * count, 1, *dense.shape[-2:])
-        prior = mask_loss(affinity, target, balance)
+        prior = mask_loss(affinity, target, balance, _repeated(known, count))
         loss = loss + prior.loss.mean()
         figures["prior"] = prior.iou.mean().item()
         if done < config.dense_only:
@@ -400,12 +470,21 @@ class PretrainModule(nn.Module):
             with self._autocast():
                 return network.decode_batch(encoded, *prompts, (y, x))
 
-        for turn, _, logits, quality in trained_answers(decode, prompts, target, rounds, 2):
-            masks = mask_loss(logits, target, balance)
+        known = _repeated(known, count)
+        answers = trained_answers(decode, prompts, target, rounds, MASK_STRIDE, known)
+        for turn, _, logits, quality in answers:
+            masks = mask_loss(logits, target, balance, known)
             loss = loss + masks.loss[:, 0].mean() + (quality - masks.iou).square().mean()
-            if kind == "click" and not turn:  # a lone click is ambiguous
-                loss = loss + 0.5 * masks.loss[:, 1:].min(1).values.mean()
+            # The other masks are alternatives, most of all for a lone click, which is ambiguous.
+            weight = 0.5 if kind == "click" and not turn else 0.25
+            loss = loss + weight * masks.loss[:, 1:].min(1).values.mean()
             figures["corrected" if turn else kind] = masks.iou[:, 0].mean().item()
+            if not turn and prompts.mask is None and rng.random() < config.consistency:
+                with self._autocast():
+                    wanted = mean_over_views(self._teacher[0], crops.images, prompts, rng)
+                agreement = functional.binary_cross_entropy_with_logits(logits[:, :1], wanted)
+                loss = loss + agreement
+                figures["consistency"] = agreement.item()
         return loss, figures
 
     def _autocast(self) -> torch.autocast:
@@ -414,42 +493,113 @@ class PretrainModule(nn.Module):
 
 
 @torch.no_grad()
+def mean_over_views(
+    network: TinyNetwork, images: Tensor, prompts: PromptBatch, rng: np.random.Generator
+) -> Tensor:
+    """Probabilities (N, 1, h, w) of the mean logits over images and two of their other views.
+
+    A view is one of the eight reflections and rotations of the square `images` (B, C, S, S);
+    `prompts` have no masks.
+    """
+    side = images.shape[-1]
+    total = torch.zeros(())
+    for view in (0, *(int(v) for v in rng.permutation(7)[:2] + 1)):
+        transposed, flips = bool(view & 4), [axis for axis in (-2, -1) if view & -axis]
+        seen, points = images, prompts.points
+        if transposed:
+            seen, points = seen.mT, points.flip(-1)
+        if flips:
+            seen = seen.flip(flips)
+            mirrored = torch.tensor([axis in flips for axis in (-1, -2)])  # x, y
+            points = torch.where(mirrored, side - 1 - points, points)
+        # A box's first corner is again its lower one.
+        first, second = (prompts.labels == 2)[..., None], (prompts.labels == 3)[..., None]
+        if bool(first.any()):
+            count = len(points)
+            a, b = points[first[..., 0]], points[second[..., 0]]
+            low, high = torch.minimum(a, b).view(count, 1, 2), torch.maximum(a, b).view(count, 1, 2)
+            points = torch.where(first, low, torch.where(second, high, points))
+        encoded = network.encode((seen - MEAN) / STD)
+        logits = network.decode_batch(encoded, points, prompts.labels)[0][:, :1].float()
+        if flips:
+            logits = logits.flip(flips)
+        total = total + (logits.mT if transposed else logits)
+    return (total / 3).sigmoid()
+
+
+def _known_cells(labels: Tensor) -> Tensor | None:
+    """Cells of the mask grid with known truth, (B, 1, h, w) of 0 and 1; None if all are."""
+    known = labels[:, None, ::MASK_STRIDE, ::MASK_STRIDE] != UNKNOWN
+    return None if bool(known.all()) else known.float()
+
+
+def _repeated(known: Tensor | None, count: int) -> Tensor | None:
+    """For each of `count` objects of every image."""
+    return None if known is None else known.repeat_interleave(count, 0)
+
+
+@torch.no_grad()
 def validate_on_scenes(
-    network: TinyNetwork, families: tuple[str, ...] = (), steps: int = 40
+    network: TinyNetwork, draw: Callable[[np.random.Generator], DrawnScene], steps: int = 40
 ) -> dict[str, float]:
-    """Mean IoU in percent on scenes that training never draws: click, box, click and 3 more."""
-    pool = ScenePool(VALIDATION_SEED, scene_drawer(families), augment_scene, size=160, fresh=0)
-    reached: dict[str, list[float]] = {"prior": [], "click": [], "box": [], "click+3": []}
+    """Mean IoU in percent on scenes that training never draws.
+
+    Of the first mask of a click, of a box, of both, of a click and three corrections; of the dense
+    prior of a click; of the mask of a click or a box whose predicted IoU is highest, and of the
+    best mask of a click.
+    """
+    pool = ScenePool(VALIDATION_SEED, draw, augment_scene, size=4 * steps, fresh=0)
+    reached: dict[str, list[float]] = {}
     for step in range(steps):
         crops = pool.crops(step, 4, sizes=(192,))
         encoded = network.encode((crops.images - MEAN) / STD)
         flat = crops.masks.reshape(-1, *crops.masks.shape[-2:])
-        target = torch.nn.functional.avg_pool2d(torch.tensor(flat[:, None]).float(), 2)
-        for name, scores in _predictions(network, encoded, flat, target, step):
-            reached[name] += scores[:, 0].tolist()
+        target = functional.avg_pool2d(torch.tensor(flat[:, None]).float(), 2)
+        known = _repeated(_known_cells(crops.labels), crops.masks.shape[1])
+        for name, scores in _predictions(network, encoded, flat, target, known, step):
+            reached.setdefault(name, []).extend(scores.tolist())
     return {name: round(100 * float(np.mean(values)), 2) for name, values in reached.items()}
 
 
 def _predictions(
-    network: TinyNetwork, encoded: Encoded, masks: Any, target: Tensor, seed: int
+    network: TinyNetwork,
+    encoded: Encoded,
+    masks: Any,
+    target: Tensor,
+    known: Tensor | None,
+    seed: int,
 ) -> Iterator[tuple[str, Tensor]]:
     rng = np.random.default_rng([VALIDATION_SEED, seed])
     box = draw_prompts("box", masks, rng)
     click = draw_prompts("click", masks, rng)
     clicks = click.points[:, 0].reshape(len(encoded.embedding), -1, 2)
     prior = DensePixels(encoded.maps["dense"]).affinity(clicks).flatten(0, 1)[:, None]
-    yield "prior", mask_loss(prior, target).iou
+    both = PromptBatch(
+        torch.cat([click.points[:, :1], box.points], 1),
+        torch.cat([click.labels[:, :1], box.labels], 1),
+    )
+
+    def iou(logits: Tensor) -> Tensor:
+        return mask_loss(logits, target, known=known).iou
 
     def answer(prompts: PromptBatch) -> Tensor:
         return network.decode_batch(encoded, *prompts)[0]
 
-    yield "box", mask_loss(answer(box)[:, :1], target).iou
-    logits = answer(click)[:, :1]
-    yield "click", mask_loss(logits, target).iou
+    def trusted(logits: Tensor, quality: Tensor) -> Tensor:
+        return iou(logits).gather(1, quality.argmax(1, keepdim=True))[:, 0]
+
+    yield "prior", iou(prior)[:, 0]
+    yield "box", iou(answer(box))[:, 0]
+    yield "click+box", iou(answer(both))[:, 0]
+    logits, quality = network.decode_batch(encoded, *click)
+    yield "click", iou(logits)[:, 0]
+    yield "click, most trusted", trusted(logits, quality)
+    yield "click, best of 4", iou(logits).amax(1)
+    yield "box, most trusted", trusted(*network.decode_batch(encoded, *box))
     for _ in range(3):
-        click = add_correction(click, logits, target, 2)
-        logits = answer(click)[:, :1]
-    yield "click+3", mask_loss(logits, target).iou
+        click = add_correction(click, logits[:, :1], target, MASK_STRIDE, known)
+        logits = answer(click)
+    yield "click+3", iou(logits)[:, 0]
 
 
 def muon_is_available() -> bool:

@@ -1,4 +1,4 @@
-"""Crops of drawn scenes for pretraining; each scene serves several steps, to save time.
+"""Crops of scenes for pretraining; each scene serves several steps, to save time.
 
 A step's crops depend only on the seed and the step's number, so that a resumed training continues
 exactly like an unbroken one.
@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage as ndi
 from torch import Tensor
 from torch.nn import functional
 
@@ -27,9 +28,23 @@ MIN_AREA = 24
 MEAN, STD = 127.5, 64.0
 """Standardisation of the input, the same for every channel."""
 PADDING_VALUE = MEAN
+GLARE_SHARE = 0.08
+GLARE_FACTORS = (2.0, 100.0)
+"""How much brighter than the rest debris is."""
+UNKNOWN = -1
+"""Id of pixels that may belong to an object without a label."""
 Image = NDArray[np.float32]
-DrawnScene = tuple[Image, NDArray[np.int32]]
-"""An image (C, H, W) in 0..255 and its ids (H, W)."""
+
+
+class DrawnScene(NamedTuple):
+    """An image (C, H, W) in 0..255 and its ids (H, W), some of them `UNKNOWN`.
+
+    In a `filled` scene an object includes the objects inside it.
+    """
+
+    image: Image
+    labels: NDArray[np.int32]
+    filled: bool = False
 
 
 class CropBatch(NamedTuple):
@@ -72,14 +87,14 @@ class ScenePool:
         labels, masks = [], []
         while len(images) < max(1, round(PIXELS_PER_STEP / side**2)):
             drawn = self._scenes[int(rng.integers(len(self._scenes)))]
-            crop = _crop(*drawn, side, rng)
-            chosen = _choose(crop[1], objects, rng)
+            crop = _crop(drawn, side, rng)
+            chosen = _choose(crop.labels, objects, rng)
             if chosen is None:
                 continue
-            image, ids = crop if self.vary is None else self.vary(crop, rng)
+            image, ids, filled = crop if self.vary is None else self.vary(crop, rng)
             images.append(image)
             labels.append(ids)
-            masks.append(ids[None] == chosen[:, None, None])
+            masks.append(_masks(ids, chosen, filled))
         return CropBatch(
             torch.tensor(np.stack(images)),
             torch.tensor(np.stack(labels).astype(np.int32)),
@@ -107,19 +122,54 @@ def scene_drawer(families: tuple[str, ...] = ()) -> Callable[[np.random.Generato
         if rng.random() < 0.12:
             drawn = _window_contrast(image, labels.astype(np.int32), rng)
         else:
-            drawn = random_normalize(image, rng), labels.astype(np.int32)
+            drawn = DrawnScene(random_normalize(image, rng), labels.astype(np.int32))
         if rng.random() < 0.4:
             factor = np.exp(rng.uniform(np.log(0.5), np.log(2.2)))
             stretch = np.exp(rng.uniform(-0.4, 0.4)) if rng.random() < 0.3 else 1.0
-            drawn = _zoom(*drawn, (factor * stretch, factor / stretch))
+            drawn = DrawnScene(
+                *zoom(drawn.image, drawn.labels, (factor * stretch, factor / stretch))
+            )
         return drawn
 
     return draw
 
 
+def with_glare(
+    draw: Callable[[np.random.Generator], DrawnScene],
+) -> Callable[[np.random.Generator], DrawnScene]:
+    """`draw`, some scenes with debris much brighter than all else, which takes the display range.
+
+    Debris becomes an object, too; in some scenes it lies beyond the field, and all is dim.
+    """
+
+    def glaring(rng: np.random.Generator) -> DrawnScene:
+        scene = draw(rng)
+        if rng.random() >= GLARE_SHARE:
+            return scene
+        image, labels = scene.image, scene.labels.copy()
+        factor = np.exp(rng.uniform(*np.log(GLARE_FACTORS)))
+        image = image / np.float32(factor)
+        if rng.random() < 0.6:
+            height, width = labels.shape
+            debris = np.zeros((height, width), bool)
+            for _ in range(int(rng.integers(1, 5))):
+                y, x = rng.uniform(0, height), rng.uniform(0, width)
+                radius = np.exp(rng.uniform(np.log(2), np.log(16)))
+                rows, columns = np.ogrid[:height, :width]
+                debris |= (rows - y) ** 2 + (columns - x) ** 2 < radius**2
+            soft = ndi.gaussian_filter(debris.astype(np.float32), rng.uniform(0.5, 2))
+            glow = ndi.gaussian_filter(soft, rng.uniform(5, 25)) * rng.uniform(0, 0.03)
+            image = np.clip(image + 255 * (soft + glow), 0, 255)
+            labels[ndi.binary_dilation(debris, iterations=3)] = 0
+            labels[debris] = labels.max() + 1
+        return scene if labels.max() < 1 else DrawnScene(image, labels, scene.filled)
+
+    return glaring
+
+
 def augment_scene(drawn: DrawnScene, rng: np.random.Generator) -> DrawnScene:
     """Flip, transpose, change contrast, gamma and channel order, invert, or make grey."""
-    image, labels = drawn
+    image, labels, filled = drawn
     if rng.random() < 0.5:
         image, labels = image[:, :, ::-1], labels[:, ::-1]
     if rng.random() < 0.5:
@@ -139,7 +189,7 @@ def augment_scene(drawn: DrawnScene, rng: np.random.Generator) -> DrawnScene:
         image = image * np.float32(gain) + np.float32(shift)
     if rng.random() < 0.1:
         image = np.broadcast_to(image.mean(0, keepdims=True), image.shape)
-    return np.ascontiguousarray(image, dtype=np.float32), labels
+    return DrawnScene(np.ascontiguousarray(image, dtype=np.float32), labels, filled)
 
 
 def random_normalize(image: NDArray[np.floating], rng: np.random.Generator) -> Image:
@@ -158,9 +208,9 @@ def _window_contrast(
     channels = image[None] if image.ndim == 2 else np.moveaxis(image, -1, 0)
     clipped = _rescale_percentiles(channels, rng.uniform(0, 15), rng.uniform(75, 98.5), joint=True)
     seen = visible_labels(np.moveaxis(clipped, 0, -1)[..., : len(channels)], labels)
-    return (
-        (clipped, seen.astype(np.int32)) if seen.any() else (random_normalize(image, rng), labels)
-    )
+    if not seen.any():
+        return DrawnScene(random_normalize(image, rng), labels)
+    return DrawnScene(clipped, seen.astype(np.int32))
 
 
 def _rescale_percentiles(
@@ -172,7 +222,10 @@ def _rescale_percentiles(
     return np.broadcast_to(scaled, (3, *scaled.shape[1:])).astype(np.float32)
 
 
-def _zoom(image: Image, labels: NDArray[np.int32], factors: tuple[float, float]) -> DrawnScene:
+def zoom(
+    image: Image, labels: NDArray[np.int32], factors: tuple[float, float]
+) -> tuple[Image, NDArray[np.int32]]:
+    """An image (C, H, W) and its ids resized by factors along y and x, to 96 pixels at least."""
     height, width = (
         max(96, round(side * factor)) for side, factor in zip(labels.shape, factors, strict=True)
     )
@@ -185,10 +238,9 @@ def _zoom(image: Image, labels: NDArray[np.int32], factors: tuple[float, float])
     return zoomed.clamp(0, 255).numpy(), ids.numpy().astype(np.int32)
 
 
-def _crop(
-    image: Image, labels: NDArray[np.int32], side: int, rng: np.random.Generator
-) -> DrawnScene:
+def _crop(scene: DrawnScene, side: int, rng: np.random.Generator) -> DrawnScene:
     """A square of `side`; smaller scenes are padded as by the engine."""
+    image, labels, filled = scene
     short = [max(0, side - length) for length in labels.shape]
     if any(short):
         before = [int(rng.integers(0, s + 1)) for s in short]
@@ -202,17 +254,27 @@ def _crop(
         image = np.pad(image, [(0, 0), (0, extra[0]), (0, extra[1])], constant_values=PADDING_VALUE)
         labels = np.pad(labels, [(0, extra[0]), (0, extra[1])])
         y, x = y + extra[0], x + extra[1]
-    return image[:, y : y + side, x : x + side], labels[y : y + side, x : x + side]
+    rows, columns = slice(y, y + side), slice(x, x + side)
+    return DrawnScene(image[:, rows, columns], labels[rows, columns], filled)
 
 
 def _choose(
     labels: NDArray[np.int32], objects: int, rng: np.random.Generator
 ) -> NDArray[np.int32] | None:
     """Ids of objects to prompt, larger ones somewhat more often; None without objects."""
-    area = np.bincount(labels.ravel())
+    area = np.bincount(np.maximum(labels, 0).ravel())
     area[0] = 0
     ids = np.flatnonzero((area >= MIN_AREA) & (area < 0.9 * labels.size))
     if not len(ids):
         return None
     weight = np.sqrt(area[ids])
     return rng.choice(ids, objects, replace=len(ids) < objects, p=weight / weight.sum())
+
+
+def _masks(labels: NDArray[np.int32], chosen: NDArray[np.int32], filled: bool) -> NDArray[np.bool_]:
+    """Masks (P, S, S) of the chosen objects."""
+    masks = labels[None] == chosen[:, None, None]
+    if not filled:
+        return masks
+    # Only holes of other objects: background seen through an object is no part of it.
+    return np.stack([mask | (ndi.binary_fill_holes(mask) & (labels > 0)) for mask in masks])

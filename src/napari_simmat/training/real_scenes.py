@@ -1,0 +1,294 @@
+"""Labelled real images as scenes for pretraining, at every scale and in many appearances."""
+
+from __future__ import annotations
+
+import csv
+import re
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage as ndi
+
+from napari_simmat._text import format_list, pluralize
+from napari_simmat.datasets.folder import LabelledFile, SingleFileImage, find_labelled_files
+from napari_simmat.datasets.labelled_image import ImageCache, ImageContent, as_ids
+from napari_simmat.engine.normalization import rescale
+from napari_simmat.scenes.optics import degrade
+from napari_simmat.training.scene_pool import (
+    MIN_AREA,
+    UNKNOWN,
+    DrawnScene,
+    random_normalize,
+    zoom,
+)
+
+SPLIT_FILE = "split.csv"
+"""In a source's folder: columns ``file`` (the image's name) and ``split`` (train, validation)."""
+SOURCES_FILE = "sources.csv"
+"""Beside the sources' folders: the table of `read_sources`."""
+COLUMNS = ("folder", "share", "complete", "filled", "license", "source")
+VALIDATION_PERCENT = 10
+"""Images kept for validation where a source has no `SPLIT_FILE`."""
+OBJECT_SIDES = (10.0, 120.0)
+"""Range of the square root of an object's area in pixels after zooming, log-uniform."""
+ZOOMS = (1 / 8, 3.0)
+SCENE_SIDES = (160, 420)
+RING = 0.3
+"""Width of the known background around an object, in square roots of its area."""
+MIN_RING = 4.0
+OPTICAL_DENSITY_FLOOR = 1 / 256
+_NUMBERED = re.compile(r"([_\-. ][tz]\d+)+$", re.IGNORECASE)
+_NO = {"", "0", "no", "false"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RealSource:
+    """A folder of labelled images of one kind.
+
+    Parameters
+    ----------
+    name
+        Its folder's name.
+    share
+        How often its images are drawn, relative to the other sources.
+    complete
+        Whether all objects of its kind are labelled. Otherwise pixels farther from labelled objects
+        than a ring (`RING`) are unknown, not background.
+    filled
+        Whether an object includes the objects inside it, as a leaf its spots.
+    license, source
+        In words, for the model card.
+    train, validation
+        Files.
+    """
+
+    name: str
+    share: float
+    complete: bool = False
+    filled: bool = False
+    license: str = ""
+    source: str = ""
+    train: tuple[LabelledFile, ...]
+    validation: tuple[LabelledFile, ...]
+
+    @property
+    def recipe(self) -> list[float | str]:
+        """What a training depends on, to compare it with another: plain values."""
+        names = "\n".join(file.image.name for file in self.train)
+        digest = f"{zlib.crc32(names.encode(errors='surrogateescape')):08x}"
+        return [self.share, self.complete, self.filled, len(self.train), digest]
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What a model card says about it."""
+        return {
+            "source": self.source,
+            "license": self.license,
+            "share": self.share,
+            "complete": self.complete,
+            "images": len(self.train),
+            "validation images": len(self.validation),
+        }
+
+
+def read_sources(folder: Path, table: Path | None = None) -> tuple[RealSource, ...]:
+    """The sources in the subfolders of `folder`.
+
+    `table`, by default ``sources.csv`` in the folder, is a CSV file with a row for each source and
+    the columns ``folder``, ``share``, ``complete`` (yes or no), ``filled`` (yes or no), ``license``
+    and ``source``. Without a table all subfolders are sources; a source's share is the square root
+    of its number of images, and none is complete. Files are paired as for `find_labelled_files`,
+    and split by `SPLIT_FILE` or, without one, a tenth of the series is kept for validation.
+
+    Raises
+    ------
+    ValueError, OSError
+        If a folder, the table or a pair of files cannot be used.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}; check its name.")
+    path = table or folder / SOURCES_FILE
+    if table is not None or path.exists():
+        rows = _table(path)
+    else:
+        rows = [{"folder": each.name} for each in sorted(folder.iterdir()) if each.is_dir()]
+    sources = tuple(_source(folder, row, path.name) for row in rows)
+    if not sources:
+        raise ValueError(
+            f"{folder} has no subfolder; put each source of labelled images in a folder of its own."
+        )
+    return sources
+
+
+def real_drawer(
+    sources: Sequence[RealSource], *, validation: bool = False
+) -> Callable[[np.random.Generator], DrawnScene]:
+    """A function that draws scenes of `sources` by their shares.
+
+    A scene is a part of an image around one of its objects, resized so that this object has a
+    random size (`OBJECT_SIDES`).
+    """
+    usable = [each for each in sources if (each.validation if validation else each.train)]
+    shares = np.array([each.share for each in usable])
+    cache = ImageCache()
+
+    def draw(rng: np.random.Generator) -> DrawnScene:
+        source = usable[rng.choice(len(usable), p=shares / shares.sum())]
+        files = source.validation if validation else source.train
+        file = files[int(rng.integers(len(files)))]
+        # Names need to be unique among the sources.
+        content = cache.read(SingleFileImage(file, prefix=f"{source.name}/"))
+        return _scene(source, content, rng)
+
+    return draw
+
+
+def _table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        missing = [name for name in ("folder", "share") if name not in (reader.fieldnames or ())]
+        unknown = [name for name in reader.fieldnames or () if name not in COLUMNS]
+        if missing or unknown:
+            raise ValueError(
+                f"{path.name} needs the columns {format_list(COLUMNS)}, of which folder and share "
+                f"are required; it has {format_list(reader.fieldnames or ['none'])}."
+            )
+        return list(reader)
+
+
+def _source(folder: Path, row: Mapping[str, str], table: str) -> RealSource:
+    name = row["folder"]
+    files = find_labelled_files(folder / name)
+    split = _split(folder / name / SPLIT_FILE, files)
+    train = tuple(file for file in files if split[file.image.name] == "train")
+    if not train:
+        raise ValueError(f"{name} has no image to train on; {SPLIT_FILE} keeps all for validation.")
+    try:
+        share = float(row.get("share") or len(files) ** 0.5)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < float("inf"):
+        raise ValueError(
+            f"The share of {name} in {table} is {row['share']}; give a number above 0."
+        )
+    return RealSource(
+        name=name,
+        share=share,
+        complete=(row.get("complete") or "").lower() not in _NO,
+        filled=(row.get("filled") or "").lower() not in _NO,
+        license=row.get("license") or "",
+        source=row.get("source") or "",
+        train=train,
+        validation=tuple(file for file in files if split[file.image.name] == "validation"),
+    )
+
+
+def _split(path: Path, files: Sequence[LabelledFile]) -> dict[str, str]:
+    """``train`` or ``validation`` by image name."""
+    names = [file.image.name for file in files]
+    if not path.exists():
+        series = {file.image.name: _NUMBERED.sub("", file.name) for file in files}
+        kept = {s for s in series.values() if zlib.crc32(s.encode()) % 100 < VALIDATION_PERCENT}
+        return {name: "validation" if series[name] in kept else "train" for name in names}
+    with path.open(newline="", encoding="utf-8") as file:
+        split = {row["file"]: row["split"] for row in csv.DictReader(file)}
+    if wrong := [name for name in names if split.get(name) not in ("train", "validation")]:
+        raise ValueError(
+            f"{path.parent.name}/{path.name} gives no split for {wrong[0]} and "
+            f"{pluralize(len(wrong) - 1, 'other image')}; "
+            "each image needs a row with train or validation."
+        )
+    return split
+
+
+def _scene(source: RealSource, content: ImageContent, rng: np.random.Generator) -> DrawnScene:
+    values, labels = _plane(content, rng)
+    area = np.bincount(labels.ravel())
+    area[0] = 0
+    ids = np.flatnonzero(area >= MIN_AREA)
+    if not len(ids):
+        ids = np.array([int(area.argmax())])
+    chosen = int(rng.choice(ids))
+    wanted = np.exp(rng.uniform(*np.log(OBJECT_SIDES)))
+    factor = float(np.clip(wanted / np.sqrt(area[chosen]), *ZOOMS))
+    values = _appearance(values, rng)
+    part = _part(labels, chosen, factor, rng)
+    image, ids_there = values[:, *part], labels[part].astype(np.int32)
+    if not source.complete:
+        ids_there = np.where(_is_known(labels, part), ids_there, UNKNOWN)
+    stretch = float(np.exp(rng.uniform(-0.2, 0.2))) if rng.random() < 0.3 else 1.0
+    image = rescale(image, image.min(), image.max())
+    image, ids_there = zoom(
+        np.ascontiguousarray(image, np.float32), ids_there, (factor * stretch, factor / stretch)
+    )
+    changed = degrade(rng, np.moveaxis(image, 0, -1) if len(image) > 1 else image[0])
+    return DrawnScene(random_normalize(changed, rng), ids_there, source.filled)
+
+
+def _plane(
+    content: ImageContent, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """Values (C, H, W) and ids (H, W) of a random plane with objects; alpha is left out."""
+    labels = content.labels
+    planes = [plane for plane in np.ndindex(*labels.shape[:-2]) if (labels[plane] > 0).any()]
+    plane = planes[int(rng.integers(len(planes)))]
+    arrays: Any = content.arrays
+    if isinstance(arrays, list | tuple):
+        channels = [np.asarray(each[plane]) for each in arrays]
+    elif content.channel_axis is None:
+        channels = [np.asarray(arrays[plane])]
+    else:
+        whole = np.moveaxis(np.asarray(arrays), content.channel_axis, 0)
+        channels = [channel[plane] for channel in whole]
+        if content.names is not None and content.names[-1] == "alpha":
+            channels.pop()
+    return np.stack(channels).astype(np.float32), as_ids(labels[plane])
+
+
+def _appearance(values: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """One or three channels of an image: itself, a channel, grey, or optical density."""
+    count = len(values)
+    if count > 3 or count == 2:
+        if rng.random() < 0.5:
+            return values[rng.integers(count)][None]
+        return values[rng.choice(count, 3, replace=count < 3)]
+    if count == 1 or rng.random() < 0.5:
+        return values
+    if rng.random() < 0.3:  # Beer-Lambert: stains add up in optical density
+        top = max(float(np.percentile(values[:, ::4, ::4], 99.5)), 1e-6)
+        values = -np.log(np.clip(values / top, OPTICAL_DENSITY_FLOOR, 1))
+        if rng.random() < 0.3:
+            return values
+    weights = np.eye(3)[rng.integers(3)] if rng.random() < 0.5 else rng.dirichlet([2, 2, 2])
+    return np.tensordot(weights.astype(np.float32), values, 1)[None]
+
+
+def _part(
+    labels: NDArray[np.int32], chosen: int, factor: float, rng: np.random.Generator
+) -> tuple[slice, slice]:
+    """Rows and columns around an object that have the sides of a scene after zooming."""
+    sides = np.exp(rng.uniform(*np.log(SCENE_SIDES), 2)) / factor
+    part = []
+    for axis, side in enumerate(sides):
+        places = np.flatnonzero((labels == chosen).any(1 - axis))
+        length = labels.shape[axis]
+        size = min(int(side), length)
+        middle = (places[0] + places[-1]) / 2 + rng.uniform(-0.3, 0.3) * size
+        start = int(np.clip(middle - size / 2, 0, length - size))
+        part.append(slice(start, start + size))
+    return part[0], part[1]
+
+
+def _is_known(labels: NDArray[np.int32], part: tuple[slice, slice]) -> NDArray[np.bool_]:
+    """Labelled pixels of a part, and those within a ring around each object."""
+    there = labels[part]
+    if not there.any():
+        return np.zeros(there.shape, bool)
+    width = np.maximum(RING * np.sqrt(np.bincount(labels.ravel())), MIN_RING)
+    distance, nearest = ndi.distance_transform_edt(there == 0, return_indices=True)
+    return np.asarray(distance <= width[there[tuple(nearest)]])
