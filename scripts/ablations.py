@@ -38,7 +38,7 @@ from napari_simmat.models.spec import Model
 from napari_simmat.models.tiny import TinyNetwork, build_tiny
 from napari_simmat.models.tiny_encoder import FirstProjection, Residual
 from napari_simmat.progress import Job, Progress, finish
-from napari_simmat.training import pretrain
+from napari_simmat.training import muon, pretrain
 from napari_simmat.training.pretrain import PretrainConfig, tiny_spec, validate_on_scenes
 from napari_simmat.training.real_scenes import read_sources, real_drawer
 from napari_simmat.training.scene_pool import scene_drawer
@@ -193,7 +193,9 @@ VARIANTS = {
     "no high-resolution skips": Variant(change=no_skips),
     "no attention in the encoder": Variant(change=no_attention),
     "plain transformer as encoder": Variant(change=plain_transformer),
-    "AdamW for all matrices": Variant(functions=((pretrain, "muon_is_available", lambda: False),)),
+    "AdamW for all matrices": Variant(
+        functions=tuple((each, "muon_is_available", lambda: False) for each in (pretrain, muon))
+    ),
     "microscopy families only": Variant(settings=(("families", MICROSCOPY),)),
     "natural family only": Variant(settings=(("families", ("natural",)),)),
     "no training on corrections": Variant(settings=(("corrections", 0.0),)),

@@ -1,0 +1,93 @@
+"""The optimizer of pretraining: Muon for the inner matrices, AdamW for the rest."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from napari_simmat.models.tiny import TinyNetwork
+
+logger = logging.getLogger(__name__)
+MIN_MUON_SIDE = 16
+"""Smallest number of rows and columns for which a matrix is given to Muon."""
+NO_MUON = (
+    "torch %s has no Muon, which is part of torch from 2.9 on; AdamW trains all parameters "
+    "instead. Update torch for the published recipe."
+)
+
+
+def muon_is_available() -> bool:
+    """Whether this torch has Muon (2.9 or later)."""
+    return hasattr(torch.optim, "Muon")
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """`torch.optim.Muon` and `torch.optim.AdamW` on the parameters of a network, as one optimizer.
+
+    Without Muon, in torch before 2.9, AdamW trains all parameters; a warning says so.
+
+    Parameters
+    ----------
+    network
+        In memory format channels last, in which a convolution's kernel is a matrix: one row for
+        each output, with all its inputs. Its first and last layers are AdamW's, as is usual.
+    rate, decay
+        Learning rate and weight decay (of matrices and kernels).
+    """
+
+    def __init__(self, network: TinyNetwork, rate: float, decay: float) -> None:
+        super().__init__(list(network.parameters()), {"lr": rate})
+        ends = (network.image_encoder.patch_embed.proj, network.image_encoder.dense)
+        inner = [
+            module.weight
+            for module in network.modules()
+            if isinstance(module, nn.Linear | nn.Conv2d)
+            and min(module.weight.shape[:2]) >= MIN_MUON_SIDE
+            and module not in ends
+        ]
+        if not muon_is_available():
+            logger.warning(NO_MUON, torch.__version__)
+            inner = []
+        known = {id(weight) for weight in inner}
+        others = [p for p in network.parameters() if id(p) not in known]
+        # Views of the same memory as matrices, whose gradients are set before each step.
+        self._views = [(weight, nn.Parameter(_matrix(weight.data))) for weight in inner]
+        views = [view for _, view in self._views]
+        groups = [
+            {"params": [p for p in others if p.ndim > 1], "weight_decay": decay},
+            {"params": [p for p in others if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self._parts: dict[str, torch.optim.Optimizer] = {
+            "adam": torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
+        }
+        if views:
+            self._parts["muon"] = torch.optim.Muon(
+                views, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"
+            )
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # takes no closure
+        """Move the parameters by their gradients, at the rate of `param_groups`."""
+        assert closure is None
+        for weight, view in self._views:
+            view.grad = None if weight.grad is None else _matrix(weight.grad)
+        for part in self._parts.values():
+            for group in part.param_groups:
+                group["lr"] = self.param_groups[0]["lr"]
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of both."""
+        return {name: part.state_dict() for name, part in self._parts.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from what `state_dict` returned."""
+        for name, part in self._parts.items():
+            part.load_state_dict(state[name])
+
+
+def _matrix(kernel: Tensor) -> Tensor:
+    """(out, in[, kh, kw]) -> (out, kh * kw * in); a view if that is the order in memory."""
+    return kernel if kernel.ndim == 2 else kernel.permute(0, 2, 3, 1).flatten(1)
