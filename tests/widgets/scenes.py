@@ -26,6 +26,15 @@ def grey(shape: tuple[int, int] = (200, 220)) -> np.ndarray:
     return (255 * discs(shape)[0]).astype(np.uint8)
 
 
+def nucleus_in_cell() -> np.ndarray:
+    """A bright disc of radius 8 in a dim one of radius 30, both around (100, 90), as uint8."""
+    y, x = np.indices((200, 220))
+    away = np.hypot(y - 100, x - 90)
+    noise = np.random.default_rng(0).normal(0, 4, away.shape)
+    image = gaussian_filter(40 + 50 * (away < 30) + 110 * (away < 8) + noise, 0.8)
+    return image.astype(np.uint8)
+
+
 def iou(mask: np.ndarray, truth: np.ndarray) -> float:
     """Intersection over union of two bool masks."""
     return float((mask & truth).sum() / (mask | truth).sum())

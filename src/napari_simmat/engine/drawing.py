@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage as ndi
 
-from napari_simmat.engine.masks import Window, label_windows
+from napari_simmat.engine.masks import Mask, Window, bounding_box, label_windows
 from napari_simmat.engine.normalization import rescale
 from napari_simmat.engine.prompts import Prompt
 
@@ -85,6 +86,54 @@ def overview(
     ]
     picture = to_rgb(np.concatenate(bands, axis=1))
     return tint_objects(picture, np.asarray(labels[::step, ::step]))
+
+
+THUMBNAIL_SIDE = 56
+"""Side of a thumbnail in its own pixels."""
+THUMBNAIL_CONTEXT = 1.6
+"""Side of the field that a thumbnail shows, in longest sides of its mask."""
+THUMBNAIL_MIN_FIELD = 24
+"""Least side of that field in pixels of the image."""
+YELLOW = (255, 214, 10)
+
+
+def mask_thumbnail(
+    mask: Mask, part: Callable[[slice, slice], NDArray[Any]], side: int = THUMBNAIL_SIDE
+) -> NDArray[np.uint8]:
+    """A small picture (side, side, 3) of a mask (Y, X) on the image around it.
+
+    `part` gives the values (C, h, w) of rows and columns, which may have a step: no more is read
+    than is shown.
+    """
+    from PIL import Image
+
+    height, width = mask.shape
+    box = bounding_box(mask) or (slice(0, height), slice(0, width))
+    longest = max(each.stop - each.start for each in box)
+    field = max(round(THUMBNAIL_CONTEXT * longest), THUMBNAIL_MIN_FIELD)
+    step = -(-field // (2 * side))
+    rows, columns = (
+        _field(each, field, whole, step) for each, whole in zip(box, mask.shape, strict=True)
+    )
+    picture, inside = to_rgb(part(rows, columns)), mask[rows, columns]
+    shown = [max(1, round(side * step * shape / field)) for shape in inside.shape]
+    size, smooth = (min(shown[1], side), min(shown[0], side)), Image.Resampling.BILINEAR
+    picture = np.asarray(Image.fromarray(picture).resize(size, smooth))
+    inside = np.asarray(Image.fromarray(inside.astype(np.uint8) * 255).resize(size, smooth)) > 127
+    outline = inside & ~ndi.binary_erosion(inside, border_value=1)
+    share = np.where(outline, 1.0, np.where(inside, FILL_OPACITY, 0.0))[..., None]
+    canvas = np.zeros((side, side, 3), np.uint8)
+    top, left = (side - size[1]) // 2, (side - size[0]) // 2
+    tinted = picture * (1 - share) + np.array(YELLOW) * share
+    canvas[top : top + size[1], left : left + size[0]] = np.rint(tinted)
+    return canvas
+
+
+def _field(box: slice, field: int, whole: int, step: int) -> slice:
+    """`field` pixels around a part of an axis, moved into the image or cut to it."""
+    start = (box.start + box.stop - field) // 2
+    start = min(max(start, 0), max(whole - field, 0))
+    return slice(start, min(start + field, whole), step)
 
 
 def label_colour(label: int) -> tuple[int, int, int]:

@@ -341,7 +341,11 @@ class ChannelStack:
 
     def part(self, index: Index, rows: slice, columns: slice) -> ChannelStack:
         """A part of one plane as an image of its own, read now and normalised as the whole."""
-        read = self._part(self._checked(index), rows, columns)
+        index = self._checked(index)
+        if self._last is not None and self._last[0] == index:
+            read = [plane[rows, columns] for plane in self._last[1]]
+        else:
+            read = self._part(index, rows, columns)
         sources = [ArraySource.of(each) for each in read]
         selection = tuple(self._distinct.index(channel) for channel in self.selection)
         return ChannelStack(

@@ -151,9 +151,7 @@ class Refiner:
                     result = result.with_mask(mask)
                     given = mask if mask.any() else given  # an empty mask cannot be refined
             if drops_crumbs:
-                points = zip(step.points, step.labels, strict=True)
-                clicked = [pixel_of(point, mask) for point, label in points if label]
-                mask, left_out = main_pieces(mask, clicked)
+                mask, left_out = main_pieces(mask, _clicked_pixels(step, mask))
                 result = result.with_mask(mask, left_out)
             before = _PreviousMask.of(given, mask)
             self._store((subject, step, taken), before)
@@ -164,6 +162,23 @@ class Refiner:
         self._known.move_to_end(key)
         while len(self._known) > self._limit:
             self._known.popitem(last=False)
+
+
+def candidate_masks(prompt: Prompt, result: Result) -> dict[int, Mask]:
+    """The model's masks (Y, X) that look different, by their numbers in `CandidateChoices`."""
+    own = result.original(0).mask
+    masks = {0: own}
+    if prompt.box is not None:
+        main, left_out = main_pieces(own, _clicked_pixels(prompt, own))
+        if left_out:
+            masks = {0: main, ALL_PIECES: own}
+    return masks | {number: result.original(number).mask for number in result.distinct[1:]}
+
+
+def _clicked_pixels(prompt: Prompt, mask: Mask) -> list[tuple[int, int]]:
+    """Pixels of the positive points."""
+    points = zip(prompt.points, prompt.labels, strict=True)
+    return [pixel_of(point, mask) for point, label in points if label]
 
 
 class _PreviousMask(NamedTuple):

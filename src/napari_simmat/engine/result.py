@@ -13,11 +13,13 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
 from napari_simmat.engine.coordinates import InputTransform
-from napari_simmat.engine.masks import Window
+from napari_simmat.engine.masks import Window, iou
 from napari_simmat.models.network import DecodedMasks
 from napari_simmat.models.tiny_encoder import MAX_PRIOR_LOGIT
 
 T = TypeVar("T", bound=np.generic)
+SAME_LOOK_IOU = 0.9
+"""Masks of at least this IoU look the same to a person who chooses."""
 MASK_LOGIT = 12.0
 """A mask of 0..1 as logits: -6 outside, 6 inside, linear where a cell is covered in part."""
 STRIP = 32
@@ -103,7 +105,7 @@ class Result:
 
     def with_mask(self, mask: NDArray[np.bool_], left_out: int = 0) -> Result:
         """The same result with a corrected mask; logits and candidates stay the model's."""
-        result = self._variant(self.choice)
+        result = self.original(self.choice)
         result.mask, result.left_out = mask, left_out
         return result
 
@@ -148,7 +150,29 @@ class Result:
         """Another of the `count` masks: 0 is the model's own choice, then the likeliest first."""
         if choice == self.choice:
             return self
-        return self._variant(choice)
+        return self.original(choice)
+
+    def original(self, choice: int) -> Result:
+        """One of the `count` masks as the model predicted it, without corrections."""
+        return Result(self._decoded, self._frame, self._stride, self._order, choice, self._bounds)
+
+    @property
+    def distinct(self) -> list[int]:
+        """The choices that look different: not empty, and not nearly equal to one before them."""
+        inside = [(self._whole[number] > 0).numpy() for number in self._different]
+        areas = [int(np.count_nonzero(mask)) for mask in inside]
+
+        def alike(one: int, other: int) -> bool:
+            smaller, larger = sorted((areas[one], areas[other]))
+            if smaller < SAME_LOOK_IOU * larger:  # no IoU is above the ratio of the areas
+                return False
+            return iou(inside[one], inside[other]) >= SAME_LOOK_IOU
+
+        kept = [0]
+        for choice in range(1, self.count):
+            if areas[choice] and not any(alike(choice, other) for other in kept):
+                kept.append(choice)
+        return kept
 
     def patch(self, number: int, above: float = 0.0) -> LogitPatch | None:
         """One of the four masks at the image's resolution, around where its logits exceed `above`.
@@ -174,9 +198,6 @@ class Result:
     def image_logits(self) -> Tensor:
         """The logits of all four masks at the image's resolution (4, Y, X)."""
         return enlarge(self._whole, self._frame, self._stride)
-
-    def _variant(self, choice: int) -> Result:
-        return Result(self._decoded, self._frame, self._stride, self._order, choice, self._bounds)
 
     @cached_property
     def _whole(self) -> Tensor:

@@ -16,7 +16,7 @@ from napari_simmat.engine.masks import interior_point
 from napari_simmat.widgets.segment.controller import WITH_SMALL_PIECES, small_pieces
 from napari_simmat.widgets.segment.layer_adapters import unreadable
 from napari_simmat.widgets.segment.prompt_layers import OUTLINE_WIDTH
-from tests.widgets.scenes import CENTRES, RADII, discs, iou
+from tests.widgets.scenes import CENTRES, RADII, discs, iou, nucleus_in_cell
 
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 
@@ -176,10 +176,23 @@ def test_labels_of_several_levels_are_refused_in_a_sentence(ready: Any) -> None:
     assert "levels does not lie on the image" in ready.status.text
 
 
-def test_q_cycles_the_candidates_and_the_chosen_one_is_refined_and_committed(ready: Any) -> None:
-    ready.click(*CENTRES[0])
+@pytest.fixture
+def nucleus(window: Any) -> Any:
+    """A click on a nucleus in a cell: a part or the whole."""
+    image = nucleus_in_cell()
+    window.viewer.add_image(np.stack([image, image]), name="cells")
+    window.open_widget()
+    window.viewer.dims.set_current_step(0, 0)
+    window.idle()
+    assert not window.tab.candidates.isVisible(), "nothing to choose from"
+    window.click(100, 90)
+    return window
+
+
+def test_q_cycles_the_candidates_and_the_chosen_one_is_refined_and_committed(nucleus: Any) -> None:
+    ready = nucleus
     seen = [preview(ready).copy()]
-    count = ready.workspace.session.predictions[()][1].counts[-1]
+    count = len(ready.workspace.session.predictions[(0,)][1].candidates)
     assert count > 1
     for _ in range(count - 1):
         ready.key(Qt.Key.Key_Q)
@@ -191,9 +204,43 @@ def test_q_cycles_the_candidates_and_the_chosen_one_is_refined_and_committed(rea
     assert np.array_equal(preview(ready), seen[-1]), "a choice is undone like anything else"
     ready.key(Qt.Key.Key_C)
     assert np.array_equal(objects(ready) == 1, seen[-1] > 0)
-    ready.hover(*CENTRES[0])
+    ready.hover(100, 90)
     ready.key(Qt.Key.Key_E)
     assert np.array_equal(preview(ready), seen[-1]), "it opens again with the choice"
+
+
+def test_a_press_on_a_thumbnail_chooses_its_mask(nucleus: Any) -> None:
+    window, strip = nucleus, nucleus.tab.candidates
+
+    def state() -> list[bool]:
+        return [button.isChecked() for button in strip.buttons if button.isVisible()]
+
+    prediction = window.workspace.session.predictions[(0,)][1]
+    count, first = len(prediction.candidates), preview(window).copy()
+    assert state() == [True, *[False] * (count - 1)]
+    thumbnails = {candidate.thumbnail.tobytes() for candidate in prediction.candidates}
+    assert len(thumbnails) == count > 2
+
+    QTest.mouseClick(strip.buttons[1], Qt.MouseButton.LeftButton)
+    window.idle()
+    assert state()[:2] == [False, True]
+    assert f"Mask 2 of {count}" in window.status.text
+    assert not np.array_equal(preview(window), first)
+    window.key(Qt.Key.Key_Q)
+    assert state()[:3] == [False, False, True], "as Q goes through them"
+    QTest.mouseClick(strip.buttons[0], Qt.MouseButton.LeftButton)
+    window.idle()
+    assert np.array_equal(preview(window), first)
+    assert window.controller.inference.service.encodes == 1
+
+    window.viewer.dims.set_current_step(0, 1)
+    window.idle()
+    assert state() == [], "no prompt is on this plane"
+    window.viewer.dims.set_current_step(0, 0)
+    window.idle()
+    assert state() == [True, *[False] * (count - 1)]
+    window.key(Qt.Key.Key_C)
+    assert state() == [], "committed"
 
 
 def test_what_was_answered_before_refines_this_object_and_never_the_next(ready: Any) -> None:

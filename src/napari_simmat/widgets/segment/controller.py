@@ -447,6 +447,7 @@ class SegmentController(QObject):
             self.inference.submit(request)  # nothing to predict, but the first click is to be fast
         elif not self.inference.busy:
             self._say_ready()
+        workspace.changed.emit(Change.BUSY)
 
     def say_ready_again(self, shown: Status) -> None:
         """Say what a click does now, if the status line still shows what it did before."""
@@ -544,9 +545,10 @@ def described(prediction: Prediction, edited: int | None) -> str:
         parts.insert(0, editing(edited))
     if prediction.choices and prediction.choices[-1] == ALL_PIECES:
         parts.append(WITH_SMALL_PIECES)
-    elif prediction.choices and prediction.choices[-1]:
-        choice, total = prediction.choices[-1] + 1, prediction.counts[-1]
-        parts.append(f"Mask {choice} of {total} (Q for the next).")
+    elif prediction.choices and prediction.choices[-1] and prediction.candidates:
+        numbers = [each.choice for each in prediction.candidates]
+        choice = numbers.index(prediction.choices[-1]) + 1
+        parts.append(f"Mask {choice} of {len(numbers)} (Q for the next).")
     elif any(prediction.left_out):
         parts.append(small_pieces(sum(prediction.left_out)))
     return " ".join([*parts, prediction.note]).strip()

@@ -14,7 +14,7 @@ from qtpy.QtCore import QObject, Qt, Signal
 from napari_simmat.engine.embeddings import EmbeddingCache
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.refinement import ALL_PIECES
+from napari_simmat.engine.refinement import ALL_PIECES, candidate_masks
 from napari_simmat.engine.settings import PropagationSettings
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from napari_simmat.engine.propagation import Propagator
     from napari_simmat.engine.propagation_tracks import Track
     from napari_simmat.engine.refinement import Refiner
+    from napari_simmat.engine.result import Result
     from napari_simmat.engine.settings import AutomaticSettings
 
 
@@ -79,20 +80,28 @@ class PredictionRequest:
         return self.model, self.image.token, self.plane
 
 
+class Candidate(NamedTuple):
+    """One of the masks that the user can choose for an object: its number and its picture."""
+
+    choice: int
+    thumbnail: np.ndarray
+
+
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """One mask (Y, X) and its score for each prompt, and a note for the user.
 
-    `choices` and `counts` say which of how many candidates each mask is; `left_out` counts the
-    small pieces that each lacks.
+    `choices` says which of the model's candidates each mask is, `left_out` counts the small pieces
+    that each lacks, and `candidates` are those of the last one, in the order in which Q goes
+    through them; none if there is nothing to choose from.
     """
 
     masks: tuple[np.ndarray, ...]
     scores: tuple[float, ...]
     note: str = ""
     choices: tuple[int, ...] = ()
-    counts: tuple[int, ...] = ()
     left_out: tuple[int, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,17 +244,42 @@ class InferenceService:
         results = yield from self._refiner.refine_job(
             self.predictor, request.prompts, encoding, chosen
         )
-        choices = (
+        choices = [
             ALL_PIECES if chosen.get(prompt) == ALL_PIECES else result.choice
             for prompt, result in zip(request.prompts, results, strict=True)
-        )
+        ]
+        last = (request.prompts[-1], results[-1], choices[-1]) if results else None
         return Prediction(
             tuple(result.mask for result in results),
             tuple(result.score for result in results),
             " ".join(filter(None, [self._remark[1], self.predictor.note])),
             tuple(choices),
-            tuple(result.count for result in results),
             tuple(result.left_out for result in results),
+            () if last is None else self._candidates(*last, request.plane),
+        )
+
+    def _candidates(
+        self, prompt: Prompt, result: Result, choice: int, plane: Plane
+    ) -> tuple[Candidate, ...]:
+        """The masks that look different; `choice` is the one that `result` shows."""
+        from napari_simmat.engine.drawing import mask_thumbnail
+
+        assert self.predictor is not None
+        stack = self.predictor.stack
+        masks = candidate_masks(prompt, result)
+        masks[choice] = result.mask  # with the user's corrections
+        if len(masks) < 2:
+            return ()
+        order = sorted(masks, key=lambda number: 0.5 if number == ALL_PIECES else number)
+        return tuple(
+            Candidate(
+                number,
+                mask_thumbnail(
+                    masks[number],
+                    lambda rows, columns: stack.part(plane, rows, columns).normalized(),
+                ),
+            )
+            for number in order
         )
 
     def _separate_predictor(self, request: PredictionRequest) -> Job[Predictor]:

@@ -12,7 +12,6 @@ from napari.layers import Labels
 from napari_simmat._text import is_or_are, pluralize
 from napari_simmat.engine.coordinates import inverse_order, reordered, transposed_view
 from napari_simmat.engine.masks import ObjectMask
-from napari_simmat.engine.refinement import ALL_PIECES
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.placement import shown_axes
 from napari_simmat.widgets.segment.history import LayerEdit, NewObject, Provenance
@@ -360,15 +359,22 @@ class PromptActions:
         workspace.prediction_wanted.emit()
 
     def next_mask(self) -> None:
-        """Choose another of the model's candidates for the last object."""
+        """Choose the next of the model's candidates for the last object."""
+        self.choose_mask(None)
+
+    def choose_mask(self, choice: int | None) -> None:
+        """Choose one of the candidates for the last object; None for the next."""
         workspace = self._workspace
         session, plane = workspace.session, workspace.plane_or_fail()
         if session is None or plane is None or plane not in session.predictions:
             return
         prediction = session.prediction(plane)
-        choice = None if prediction is None else next_choice(prediction)
-        if choice is None:
+        if prediction is None or not prediction.candidates:
             workspace.say(NO_OTHER_MASK)
+            return
+        if choice is None:
+            choice = next_choice(prediction)
+        if choice == prediction.choices[-1]:
             return
         state = session.prompt_state
         prompt = prompts_on(state.on(plane), plane, session.place.shape[-2:])[-1]
@@ -435,19 +441,10 @@ class PromptActions:
             workspace.show_prompts(last.before)
 
 
-def next_choice(prediction: Prediction) -> int | None:
-    """The number of the last object's next candidate; None if there is no other.
-
-    All pieces of the model's own mask, if it has small ones, come before the other masks.
-    """
-    if not prediction.counts:
-        return None
-    choice, count = prediction.choices[-1], prediction.counts[-1]
-    if choice == 0 and prediction.left_out[-1]:
-        return ALL_PIECES
-    if choice == ALL_PIECES:
-        return 1 % count
-    return (choice + 1) % count if count > 1 else None
+def next_choice(prediction: Prediction) -> int:
+    """The last object's candidate after the one that is shown."""
+    choices = [each.choice for each in prediction.candidates]
+    return choices[(choices.index(prediction.choices[-1]) + 1) % len(choices)]
 
 
 def changed_text(name: str, labels: Sequence[int]) -> str:

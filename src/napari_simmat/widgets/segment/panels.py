@@ -9,9 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 from napari import Viewer
 from napari.layers import Image, Labels, Layer, Points
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QSize, Qt, Signal
+from qtpy.QtGui import QIcon, QImage, QPixmap
 from qtpy.QtWidgets import (
     QCheckBox,
     QFormLayout,
@@ -20,6 +22,7 @@ from qtpy.QtWidgets import (
     QLabel,
     QProgressBar,
     QSpinBox,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -27,6 +30,7 @@ from qtpy.QtWidgets import (
 from napari_simmat.widgets.controls import Button, ComboBox, LayerChoice, MainButton
 from napari_simmat.widgets.forms import EverythingForm
 from napari_simmat.widgets.placement import choose_level, image_shape, level_of
+from napari_simmat.widgets.segment.inference import Candidate
 from napari_simmat.widgets.segment.layer_adapters import NEGATIVE, POSITIVE
 from napari_simmat.widgets.segment.outputs import PREVIEW
 from napari_simmat.widgets.segment.prompt_layers import Tool
@@ -118,6 +122,76 @@ class PromptButtons(QWidget):
         layout.setSpacing(8)
         layout.addLayout(tools)
         layout.addLayout(actions)
+
+
+class CandidateStrip(QWidget):
+    """Thumbnails of the model's candidates for the last object; hidden unless there are several."""
+
+    chosen = Signal(int)
+    """The user pressed the picture of this candidate."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._row = QHBoxLayout(self)
+        self._row.setContentsMargins(0, 0, 0, 0)
+        self._row.setSpacing(2)
+        self._row.addStretch(1)
+        self.buttons: list[QToolButton] = []
+        self._candidates: tuple[Candidate, ...] = ()
+        self.setStyleSheet(
+            "QToolButton { border: 2px solid transparent; padding: 0; background: transparent; }"
+            "QToolButton:checked { border-color: #3a86bf; }"
+        )
+        self.show_candidates((), 0)
+
+    def show_candidates(self, candidates: Sequence[Candidate], choice: int) -> None:
+        """Show pictures in the order in which Q goes through them.
+
+        Parameters
+        ----------
+        candidates
+            None hides the strip.
+        choice
+            The one that is shown on the image.
+        """
+        self._candidates = tuple(candidates)
+        count = len(candidates)
+        while len(self.buttons) < count:
+            self._add(len(self.buttons))
+        for number, button in enumerate(self.buttons):
+            button.setVisible(number < count)
+            button.setToolTip(candidate_tip(number, count))
+        for button, (_, picture) in zip(self.buttons, candidates, strict=False):
+            height, width = picture.shape[:2]
+            pixels = np.ascontiguousarray(picture)
+            image = QImage(pixels.data, width, height, 3 * width, QImage.Format.Format_RGB888)
+            button.setIcon(QIcon(QPixmap.fromImage(image)))
+            button.setIconSize(QSize(width, height))
+        self._mark(choice)
+        self.setVisible(count > 1)
+
+    def _mark(self, choice: int) -> None:
+        for button, candidate in zip(self.buttons, self._candidates, strict=False):
+            button.setChecked(candidate.choice == choice)
+
+    def _add(self, number: int) -> None:
+        button = QToolButton()
+        button.setCheckable(True)
+        button.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        button.clicked.connect(lambda: self._on_clicked(number))
+        self._row.insertWidget(number, button)
+        self.buttons.append(button)
+
+    def _on_clicked(self, number: int) -> None:
+        choice = self._candidates[number].choice
+        self._mark(choice)
+        self.chosen.emit(choice)
+
+
+def candidate_tip(number: int, count: int) -> str:
+    """Tool tip of one of the candidates."""
+    key = shortcut_text("cycle")
+    return f"Mask {number + 1} of {count}: click to choose it ({key} for the next)"
 
 
 @dataclass(frozen=True)

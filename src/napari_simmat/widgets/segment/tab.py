@@ -42,6 +42,7 @@ from napari_simmat.widgets.segment.object_panel import ObjectPanel, rows_of, vox
 from napari_simmat.widgets.segment.outputs import CLASSES, PREVIEW
 from napari_simmat.widgets.segment.panels import (
     AutomaticPanel,
+    CandidateStrip,
     LevelChoice,
     PromptButtons,
     StackAxis,
@@ -79,6 +80,7 @@ class SegmentTab(QWidget):
         self.boxes = LayerChoice(viewer, Shapes, "new layer")
         self.masks = LayerChoice(viewer, Labels, "none", _is_derived)
         self.buttons = PromptButtons()
+        self.candidates = CandidateStrip()
         self.object_panel = ObjectPanel()
         self.stack_panel = StackPanel()
         self.automatic_panel = AutomaticPanel(viewer)
@@ -93,6 +95,7 @@ class SegmentTab(QWidget):
         self.watch = ImageWatch(self)
         self._snapshots: WeakKeyDictionary[WorkerTask, Snapshot] = WeakKeyDictionary()
         self._shown_objects: tuple[object, int] | None = None
+        self._candidates_on: tuple[object, object] = (None, None)
         self._later = QTimer(self)
         self._later.setSingleShot(True)
         self._later.timeout.connect(self._read_layers)
@@ -187,7 +190,7 @@ class SegmentTab(QWidget):
         rows.setContentsMargins(8, 8, 8, 8)
         rows.setSpacing(8)
         rows.addLayout(choices)
-        for part in (rule, self.buttons, self.status):
+        for part in (rule, self.buttons, self.status, self.candidates):
             rows.addWidget(part)
         for name in ("everything", "stack", "objects"):
             rows.addWidget(self.folds[name])
@@ -266,6 +269,11 @@ class SegmentTab(QWidget):
         buttons.box.clicked.connect(lambda: self._take(layers.draw_boxes))
         buttons.scribble.clicked.connect(lambda: self._take(layers.scribble))
         buttons.sign.clicked.connect(layers.flip)
+        self.candidates.chosen.connect(
+            lambda number: self.controller.perform(
+                lambda: self.controller.prompts.choose_mask(number)
+            )
+        )
         layers.sign_changed.connect(buttons.set_sign)
         layers.tool_changed.connect(self._show_tool)
 
@@ -530,6 +538,7 @@ class SegmentTab(QWidget):
             self._show_stack()
         if what & Change.SUBJECT:
             self._show_automatic()
+        self._show_candidates()
         self._bind_keys()  # also to a preview layer that was made again
 
     def _show_buttons(self) -> None:
@@ -541,6 +550,19 @@ class SegmentTab(QWidget):
             undo=session is not None and session.history.can_undo,
             redo=session is not None and session.history.can_redo,
         )
+
+    def _show_candidates(self) -> None:
+        """Show what Q goes through; until the next prediction is there, that of the last one."""
+        session, plane = self.workspace.session, self.workspace.plane_or_none()
+        if session is None or plane is None or not session.prompt_state.on(plane):
+            self.candidates.show_candidates((), 0)
+            return
+        prediction = session.prediction(plane)
+        if prediction is not None and prediction.candidates:
+            self.candidates.show_candidates(prediction.candidates, prediction.choices[-1])
+        elif prediction is not None or self._candidates_on != (session, plane):
+            self.candidates.show_candidates((), 0)
+        self._candidates_on = session, plane
 
     def _show_layers(self) -> None:
         """Show the layers in use."""
