@@ -20,6 +20,7 @@ from cyclopts.exceptions import CycloptsError
 from napari_simmat._text import CANCELLED, CANCELLED_MESSAGE, __version__
 from napari_simmat.cli.demo import demo
 from napari_simmat.cli.evaluate import benchmark, evaluate
+from napari_simmat.cli.info import info
 from napari_simmat.cli.models import models
 from napari_simmat.cli.segment import segment
 from napari_simmat.cli.terminal import Terminal
@@ -51,6 +52,7 @@ app.command(evaluate)
 app.command(train)
 app.command(pretrain)
 app.command(benchmark)
+app.command(info)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -111,7 +113,7 @@ def _print_every_name() -> None:
 
 def _named(arguments: Sequence[str]) -> str:
     """The command among the arguments with a trailing space; empty if there is none."""
-    names = {"benchmark", "demo", "evaluate", "models", "segment", "train", "pretrain"}
+    names = {"benchmark", "demo", "evaluate", "info", "models", "segment", "train", "pretrain"}
     return next((f"{word} " for word in arguments if word in names), "")
 
 

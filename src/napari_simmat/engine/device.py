@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 
@@ -211,3 +211,33 @@ def release(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+
+
+class DeviceInfo(NamedTuple):
+    """A device that torch can compute on here.
+
+    Attributes
+    ----------
+    name
+        For `choose_device`.
+    title
+        What people call it.
+    memory
+        Bytes of memory of its own; None if it shares the computer's.
+    """
+
+    name: str
+    title: str
+    memory: int | None = None
+
+
+def available_devices() -> list[DeviceInfo]:
+    """The CPU and all GPUs that this build of torch can use."""
+    devices = [DeviceInfo("cpu", "CPU")]
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            found = torch.cuda.get_device_properties(index)
+            devices.append(DeviceInfo(f"cuda:{index}", found.name, found.total_memory))
+    if torch.backends.mps.is_available():
+        devices.append(DeviceInfo("mps", "Apple GPU"))
+    return devices

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from glob import escape
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from napari_simmat.progress import Job, Progress, finish
 
@@ -23,6 +23,16 @@ _PARTIAL = ".part"
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 _ESCAPED = "backslashreplace"
 """How undecodable bytes of a file name are written; JSON reads them back unchanged."""
+
+
+class Hasher(Protocol):
+    """What hashlib and xxhash have in common."""
+
+    def update(self, data: bytes, /) -> None:
+        """Add bytes."""
+
+    def hexdigest(self) -> str:
+        """The hash of all bytes so far."""
 
 
 class OutputError(OSError):
@@ -206,7 +216,7 @@ def hash_job(path: Path, algorithm: str = "sha256") -> Job[str]:
     `algorithm` is ``"sha256"``, or, to compare with what a publisher gives, ``"xxh128"`` or
     ``"md5"``.
     """
-    digest = _digest(algorithm)
+    digest = _hasher(algorithm)
     total = path.stat().st_size
     done = 0
     with path.open("rb") as file:
@@ -217,7 +227,7 @@ def hash_job(path: Path, algorithm: str = "sha256") -> Job[str]:
     return digest.hexdigest()
 
 
-def _digest(algorithm: str) -> Any:
+def _hasher(algorithm: str) -> Hasher:
     if algorithm == "xxh128":
         import xxhash
 

@@ -47,15 +47,15 @@ class MobileEncoder(nn.Module):
 
     def steps(self) -> Iterator[nn.Module]:
         """The modules that tokens (B, H, W, d) pass between patch embedding and neck, in order."""
-        for stage in self.layers:
+        for stage in self.stages:
             yield from stage.blocks
             if stage.downsample is not None:
                 yield stage.downsample
 
     @property
-    def attention_stages(self) -> list[nn.ModuleList]:
-        """The blocks with attention, stage by stage."""
-        return [stage.blocks for stage in list(self.layers)[1:]]
+    def stages(self) -> list[Stage]:
+        """The four stages; all but the first have attention."""
+        return [stage for stage in self.layers if isinstance(stage, Stage)]
 
 
 class Stage(nn.Module):
@@ -98,11 +98,12 @@ class ConvNorm(nn.Module):
         shift = norm.bias - norm.running_mean * scale
         tuned = getattr(conv, "effective_weight", None)
         if type(conv) is nn.Conv2d or tuned is not None:
-            weight = (conv.weight if tuned is None else tuned()) * scale[:, None, None, None]
+            weight: Tensor = conv.weight if tuned is None else tuned()
+            weight = weight * scale[:, None, None, None]
             return functional.conv2d(
                 image, weight, shift, conv.stride, conv.padding, conv.dilation, conv.groups
             )
-        outputs = conv(image)  # a transfer layer
+        outputs: Tensor = conv(image)  # of a transfer layer
         return outputs * scale[:, None, None] + shift[:, None, None]
 
 
@@ -240,7 +241,8 @@ class WindowAttention(nn.Module):
         whole = -(-high // self.window) * self.window, -(-wide // self.window) * self.window
         if whole == (high, wide):
             return qkv
-        filled = self.qkv(self.norm.bias).to(qkv.dtype).expand(batch, *whole, width).clone()
+        of_zeros: Tensor = self.qkv(self.norm.bias)
+        filled = of_zeros.to(qkv.dtype).expand(batch, *whole, width).clone()
         filled[:, :high, :wide] = qkv
         return filled
 

@@ -172,7 +172,8 @@ class AdaptedWindowBlock(WindowBlock):
 
     def parallel_branch(self, tokens: Tensor) -> Tensor:
         """(B, H, W, d) -> its update; the adapter reads the input of the MLP's norm."""
-        return super().parallel_branch(tokens) + self.adapter(tokens)
+        added: Tensor = super().parallel_branch(tokens) + self.adapter(tokens)
+        return added
 
 
 class AdaptedTwoWayBlock(TwoWayAttentionBlock):
@@ -289,7 +290,7 @@ class ExtendedWindowAttention(WindowAttention):
 
     def _by_part(self, tokens: Tensor) -> Tensor:
         """Projected tokens (1, l, 3 d), ordered by query, key and value as in SAM."""
-        by_head = self.qkv(tokens).unflatten(-1, (self.num_heads, 3, -1))
+        by_head: Tensor = self.qkv(tokens).unflatten(-1, (self.num_heads, 3, -1))
         return by_head.transpose(-3, -2).flatten(-3)
 
 

@@ -49,7 +49,9 @@ def build_sam(variant: str, *, initialize: bool = True) -> SamNetwork:
     if variant == "vit_t":
         with nullcontext() if initialize else torch.device("meta"):
             parts = MobileEncoder(), *_prompts_and_masks()
-        return MobileSamNetwork(*parts).eval()
+        mobile = MobileSamNetwork(*parts)
+        mobile.eval()
+        return mobile
     with nullcontext() if initialize else torch.device("meta"):
         stock = sam_model_registry[variant]()
     blocks = stock.image_encoder.blocks
@@ -270,8 +272,8 @@ class MobileSamNetwork(SamNetwork):
 
     def position_parameters(self) -> Iterator[nn.Parameter]:
         """The biases for the distances between tokens."""
-        for stage in self.image_encoder.attention_stages:
-            yield from (block.attn.attention_biases for block in stage)
+        for stage in self.image_encoder.stages[1:]:
+            yield from (block.attn.attention_biases for block in stage.blocks)
 
     def encode_job(self, image: Tensor) -> Job[Encoded]:
         """Encode (B, C, 1024, 1024)."""

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from segment_anything.modeling.image_encoder import Attention
 from torch import Tensor, nn
 
-from napari_simmat.models.mobile_encoder import WindowAttention, WindowBlock
+from napari_simmat.models.mobile_encoder import MobileEncoder, WindowAttention, WindowBlock
 from napari_simmat.models.network import Network
 from napari_simmat.models.peft_layers import (
     AdaptedBlock,
@@ -190,8 +190,8 @@ def tune(network: Network, strategy: str, size: int | None = None) -> TunedParam
 def default_size(strategy: str, network: Network) -> int:
     """The paper's size, scaled from ViT-B's width to that of the network's tokens."""
     row = STRATEGIES[strategy]
-    blocks, index = next(iter(_blocks(network)))
-    width = blocks[index].attn.qkv.in_features
+    _, _, block = next(iter(_blocks(network)))
+    width = block.attn.qkv.in_features
     return max(1, round(row.size * width / REFERENCE_WIDTH)) if row.size else 0
 
 
@@ -239,8 +239,8 @@ def _lora(network: Network, size: int) -> Parameters:
         setattr(parent, name, layer)
         new.extend((*layer.down.values(), *layer.up.values()))
 
-    for blocks, index in _blocks(network):
-        attention = blocks[index].attn
+    for _, _, block in _blocks(network):
+        attention = block.attn
         if isinstance(attention, WindowAttention):
             attention.qkv = layer = LoRAHeads(attention.qkv, size, attention.num_heads)
             new.extend((*layer.down.values(), *layer.up.values()))
@@ -271,9 +271,9 @@ def _lora_conv(network: Network, size: int) -> Parameters:
 
 def _adapter(network: Network, size: int) -> Parameters:
     new: list[nn.Parameter] = []
-    for blocks, index in _blocks(network):
-        kind = AdaptedWindowBlock if isinstance(blocks[index], WindowBlock) else AdaptedBlock
-        blocks[index] = adapted = kind(blocks[index], size)
+    for blocks, index, block in _blocks(network):
+        kind = AdaptedWindowBlock if isinstance(block, WindowBlock) else AdaptedBlock
+        blocks[index] = adapted = kind(block, size)
         new.extend(adapted.adapter.parameters())
     layers = network.mask_decoder.transformer.layers
     for index, layer in enumerate(layers):
@@ -285,8 +285,7 @@ def _adapter(network: Network, size: int) -> Parameters:
 def _extended(network: Network, size: int, kind: Callable[[int, int], Extra]) -> Parameters:
     """Adds learned tokens of a `kind` to every attention."""
     new: list[nn.Parameter] = []
-    for blocks, index in _blocks(network):
-        block = blocks[index]
+    for _, _, block in _blocks(network):
         extra = kind(block.attn.qkv.in_features, size)
         extended = next(ours for theirs, ours in _EXTENDED if isinstance(block.attn, theirs))
         block.attn = extended(block.attn, extra)
@@ -307,14 +306,16 @@ _EXTENDED: tuple[tuple[type[nn.Module], Callable[..., nn.Module]], ...] = (
 """Attention of an image encoder -> the same with learned tokens."""
 
 
-def _blocks(network: Network) -> Iterator[tuple[nn.ModuleList, int]]:
-    """List and index of every block of the image encoder that has attention."""
+def _blocks(network: Network) -> Iterator[tuple[nn.ModuleList, int, Any]]:
+    """Every block of the image encoder that has attention, with its list and index."""
     encoder = network.image_encoder
-    lists = getattr(encoder, "attention_stages", None) or [encoder.blocks]
+    if isinstance(encoder, MobileEncoder):
+        lists = [stage.blocks for stage in encoder.stages[1:]]
+    else:
+        lists = [encoder.blocks]
     for blocks in lists:
-        assert isinstance(blocks, nn.ModuleList)
-        for index in range(len(blocks)):
-            yield blocks, index
+        for index, block in enumerate(blocks):
+            yield blocks, index, block
 
 
 def _decoder_attentions(network: Network) -> Iterator[tuple[nn.Module, str]]:
