@@ -85,7 +85,7 @@ def gpu_problem(cuda: str | None, found: bool, has_driver: bool) -> str:
 
 def _gathered() -> dict[str, Any]:
     """Everything by name; values are text or lists of texts."""
-    import psutil
+    import psutil  # type: ignore[import-untyped]
     import torch
 
     from napari_simmat.engine.device import available_devices, choose_device, choose_precision

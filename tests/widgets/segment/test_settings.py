@@ -26,6 +26,8 @@ def test_settings_round_trip() -> None:
     assert load_settings() == TabSettings()
     settings = TabSettings(
         model="tiny-3",
+        device="cuda:1",
+        precision="exact",
         overlap="ask",
         classes=("nucleus", "µ"),
         open_parts=("objects",),

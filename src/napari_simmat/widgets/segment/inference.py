@@ -19,11 +19,13 @@ from napari_simmat.engine.settings import PropagationSettings
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.layer_data import ImageValue
+from napari_simmat.widgets.segment.compute import ComputeInUse
 from napari_simmat.widgets.segment.prompt_state import Plane, PromptState
 from napari_simmat.widgets.worker import Worker, WorkerTask, import_torch_job
 
 if TYPE_CHECKING:
     from napari_simmat.engine.automatic_postprocessing import MaskCandidates
+    from napari_simmat.engine.device import DeviceInfo
     from napari_simmat.engine.normalization import Statistics
     from napari_simmat.engine.predictor import Predictor
     from napari_simmat.engine.propagation import Propagator
@@ -45,10 +47,14 @@ class ChosenModel(NamedTuple):
         Its name or file.
     changed
         When its file was written.
+    device, precision
+        What it computes on, as for `Predictor`.
     """
 
     reference: str | Path
     changed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
 
 
 class Subject(NamedTuple):
@@ -129,6 +135,7 @@ class InferenceService:
     def __init__(self) -> None:
         self.predictor: Predictor | None = None
         self.cache = EmbeddingCache()
+        self._devices: tuple[DeviceInfo, ...] = ()
         self._refiner: Refiner | None = None
         self._model: ChosenModel | None = None
         self._image: tuple[object, ...] | None = None
@@ -140,6 +147,14 @@ class InferenceService:
     def encodes(self) -> int:
         """Number of times the loaded model's encoder ran."""
         return 0 if self.predictor is None else self.predictor.encodes
+
+    @property
+    def in_use(self) -> ComputeInUse | None:
+        """What the loaded model computes on; None without a model."""
+        predictor = self.predictor
+        if predictor is None:
+            return None
+        return ComputeInUse(self._devices, str(predictor.device), predictor.precision)
 
     def predict_job(
         self,
@@ -294,12 +309,15 @@ class InferenceService:
         if self.predictor is not None and chosen == self._model:
             return
         from napari_simmat.checkpoints.loading import load_model_job
+        from napari_simmat.engine import device
         from napari_simmat.engine.predictor import Predictor
         from napari_simmat.engine.refinement import Refiner
 
         self.forget()  # two networks at a time may exceed the memory
+        device.choose_device(chosen.device)  # raises before much is read
         model = yield from load_model_job(chosen.reference)
-        self.predictor = Predictor(model, cache=self.cache)
+        self._devices = tuple(device.available_devices())
+        self.predictor = Predictor(model, chosen.device, chosen.precision, self.cache)
         self._refiner = Refiner()
         self._model = chosen
 

@@ -21,6 +21,9 @@ class TabSettings:
 
     model: str = ""
     """Name of the model, or the path of its file; empty for the default."""
+    device: str = "auto"
+    precision: str = "auto"
+    """What the model computes on, as for `Predictor`."""
     overlap: Overlap = "keep"
     """Which object gets the pixels that a new object shares with others."""
     classes: tuple[str, ...] = ()
@@ -60,6 +63,8 @@ def _settings_of(values: dict[str, Any]) -> TabSettings:
     for name, usual in (("encode_ahead", True), ("keep_on_disk", False)):
         known[name] = known.get(name, usual) is True
     known["model"] = str(known.get("model", ""))
+    for name in ("device", "precision"):
+        known[name] = str(known.get(name, "auto"))
     if known.get("overlap", "keep") not in get_args(Overlap):
         raise ValueError("unknown value of overlap")
     return TabSettings(**known)

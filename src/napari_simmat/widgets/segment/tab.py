@@ -34,6 +34,7 @@ from napari_simmat.widgets.layer_data import (
 from napari_simmat.widgets.model_picker import ModelPicker
 from napari_simmat.widgets.segment.autosave import Autosave, Recovery, Snapshot
 from napari_simmat.widgets.segment.channel_axis import ChannelAxisOffer
+from napari_simmat.widgets.segment.compute import ComputeChoice
 from napari_simmat.widgets.segment.controller import SegmentController
 from napari_simmat.widgets.segment.export import ObjectExporter, show_object
 from napari_simmat.widgets.segment.inference import ChosenModel
@@ -74,6 +75,7 @@ class SegmentTab(QWidget):
         self.controller = controller = SegmentController(viewer, self)
         self.workspace = workspace = controller.workspace
         self.models = ModelPicker()
+        self.compute = ComputeChoice()
         self.channels = ChannelsForm()
         self.objects = LayerChoice(viewer, Labels, "new layer", _is_derived)
         self.points = LayerChoice(viewer, Points, "new layer")
@@ -150,6 +152,8 @@ class SegmentTab(QWidget):
         objects = self.controller.objects
         return TabSettings(
             model=str(self.models.reference()),
+            device=self.compute.value()[0],
+            precision=self.compute.value()[1],
             overlap=objects.overlap,
             classes=tuple(self.workspace.classes.names),
             open_parts=tuple(name for name, fold in self.folds.items() if fold.is_open),
@@ -165,6 +169,7 @@ class SegmentTab(QWidget):
         choices.setHorizontalSpacing(8)
         choices.addRow("Model", self.models)
         choices.addRow(self.models.details)
+        choices.addRow("Device", self.compute)
         choices.addRow("Image", self.channels)
         choices.addRow(self.channels.details)
         self.level = LevelChoice(choices)
@@ -207,6 +212,7 @@ class SegmentTab(QWidget):
             path = Path(settings.model)
             with suppress(ValueError, OSError):  # the model is gone: the default is chosen
                 self.models.set_value(path if path.is_file() else settings.model)
+        self.compute.set_value(settings.device, settings.precision)
         objects.overlap = settings.overlap
         panel.set_overlap(settings.overlap)
         self.workspace.classes.add(settings.classes)
@@ -251,6 +257,9 @@ class SegmentTab(QWidget):
     def _connect_choices(self) -> None:
         self.models.changed.connect(self._on_model)
         self.models.changed.connect(self._save_settings)
+        self.compute.changed.connect(self._on_choice)
+        self.compute.changed.connect(self._save_settings)
+        self.controller.inference.predicted.connect(self._show_compute)
         self.channels.changed.connect(self._on_image)
         self.level.changed.connect(self._on_choice)
         self.objects.chosen.connect(self.workspace.use_objects)
@@ -421,7 +430,8 @@ class SegmentTab(QWidget):
                 image = image_value(sources, images, entry.spec, self.watch.versions)
             except (ValueError, TypeError) as error:
                 problem = str(error)
-        model = ChosenModel(self.models.reference(), 0 if entry is None else entry.changed)
+        changed = 0 if entry is None else entry.changed
+        model = ChosenModel(self.models.reference(), changed, *self.compute.value())
         used = {source.layer for source in sources}
         self.level.show_layers(layer for layer in images if layer_key(layer) in used)
         if image is None:
@@ -638,6 +648,11 @@ class SegmentTab(QWidget):
             [layer for layer in own if layer is not None and layer in self.viewer.layers],
             [layer for layer in self._images() if layer_key(layer) in used],
         )
+
+    def _show_compute(self, *_: Any) -> None:
+        """Show the device and precision in use, which change when memory runs out."""
+        if (used := self.controller.inference.service.in_use) is not None:
+            self.compute.show_in_use(used)
 
     def _show_tool(self) -> None:
         """Show what a press on the image does."""

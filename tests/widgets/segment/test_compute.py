@@ -1,0 +1,99 @@
+"""Device and precision: shown as they are in use, chosen, and remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from napari_simmat.engine import device
+from napari_simmat.engine.device import DeviceInfo
+from napari_simmat.widgets.segment.compute import AUTOMATIC, IN_USE, NOT_FOUND
+from napari_simmat.widgets.segment.preferences import TabSettings, save_settings
+from tests.widgets.conftest import Window
+from tests.widgets.scenes import CENTRES, grey
+
+QUICK = DeviceInfo("cuda:0", "NVIDIA Quick", 24 * 10**9)
+
+
+def shown(window: Window) -> tuple[str, str]:
+    choice = window.tab.compute
+    return choice.device.currentText(), choice.precision.currentText()
+
+
+@pytest.fixture
+def with_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU is listed, on which nothing can be computed."""
+    monkeypatch.setattr(device, "available_devices", lambda: [DeviceInfo("cpu", "CPU"), QUICK])
+    if torch.cuda.is_available():
+        pytest.skip("a GPU that is there computes")
+
+
+def test_what_computes_is_shown_once_the_model_is_loaded(window: Window) -> None:
+    window.viewer.add_image(grey(), name="discs")
+    window.open_widget()
+    assert shown(window) == (AUTOMATIC, AUTOMATIC)
+    window.idle()
+    window.click(*CENTRES[0])
+    in_use = window.controller.inference.service.in_use
+    assert shown(window) == (
+        IN_USE.format(used=in_use.title),
+        IN_USE.format(used=in_use.precision),
+    )
+
+
+def test_another_precision_predicts_anew_in_it(
+    ready: Window, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "half_precision_is_faster", lambda: True)
+    ready.click(*CENTRES[0])
+    service = ready.controller.inference.service
+    encodes = service.predictor
+    ready.choose(ready.tab.compute.precision, "Fast")
+    ready.idle()
+    assert service.predictor is not encodes
+    assert service.in_use.precision == "fast"
+    assert shown(ready)[1] == "Fast"
+    assert ready.status.kind == "done"
+
+
+@pytest.mark.usefixtures("with_gpu")
+def test_a_device_that_does_not_work_is_said_and_another_goes_on(ready: Window) -> None:
+    ready.click(*CENTRES[0])
+    ready.choose(ready.tab.compute.device, QUICK.title)
+    ready.idle()
+    assert ready.status.kind == "failed"
+    assert "There is no cuda device here" in ready.status.text
+    ready.choose(ready.tab.compute.device, "CPU")
+    ready.idle()
+    assert ready.status.kind == "done"
+    assert shown(ready)[0] == "CPU"
+
+
+@pytest.mark.usefixtures("with_gpu")
+def test_a_gpu_whose_memory_ran_out_shows_what_computes_now(ready: Window) -> None:
+    ready.click(*CENTRES[0])
+    used = ready.controller.inference.service.in_use
+    ready.tab.compute.set_value(QUICK.name, "auto")
+    ready.tab.compute.show_in_use(used)
+    assert shown(ready)[0] == f"{QUICK.title} (now: CPU)"
+    assert ready.tab.compute.value() == (QUICK.name, "auto")
+
+
+def test_device_and_precision_are_remembered(
+    ready: Window, open_window: Callable[[], Window]
+) -> None:
+    ready.choose(ready.tab.compute.device, "CPU")
+    ready.choose(ready.tab.compute.precision, "Exact")
+    ready.release()
+    second = open_window()
+    second.open_widget()
+    assert second.tab.compute.value() == ("cpu", "exact")
+
+
+def test_a_remembered_device_that_is_gone_stays_chosen_and_says_so(window: Window) -> None:
+    save_settings(TabSettings(device="cuda:7"))
+    window.open_widget()
+    assert window.tab.compute.value() == ("cuda:7", "auto")
+    assert shown(window)[0] == NOT_FOUND.format(name="cuda:7")
