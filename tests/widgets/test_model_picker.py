@@ -87,6 +87,7 @@ def test_what_is_to_be_downloaded_says_its_size_and_cannot_be_used_yet(picker: M
     assert picker._fetch.isVisible()
     assert picker._fetch.text() == "Download 375 MB"
     assert picker.problem() == NOT_DOWNLOADED.format(name="vit_b")
+    assert "Cite: Kirillov et al." in picker._card.toolTip()
 
 
 def test_a_download_that_fails_is_one_sentence_and_can_be_tried_again(

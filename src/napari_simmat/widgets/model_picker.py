@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_simmat.checkpoints import library, registry, sam_weights
+from napari_simmat.checkpoints.catalog import catalog_words
 from napari_simmat.checkpoints.registry import ModelEntry
 from napari_simmat.io.files import format_size
 from napari_simmat.models.spec import ModelSpec
@@ -290,6 +291,7 @@ def _details(entry: ModelEntry) -> str:
         "Tuning": spec.strategy,
         "Author": spec.author,
         "Date": spec.date,
+        "Cite": catalog_words(entry.name if entry.kind != "own" else "").get("citation", ""),
         "File": str(entry.path or ""),
     }
     return "\n".join(f"{name}: {text}" for name, text in rows.items() if text)

@@ -13,15 +13,15 @@ from napari_simmat.widgets.controls import ComboBox, hbox
 if TYPE_CHECKING:
     from napari_simmat.engine.device import DeviceInfo
 
-AUTOMATIC = "Automatic"
-IN_USE = "Automatic: {used}"
+AUTOMATIC = "Auto"
+IN_USE = "Auto: {used}"
 NOT_FOUND = "{name}: not found"
 DEVICE_TIP = (
-    "Where the model runs. Automatic takes a GPU if PyTorch finds one; `simmat info` says why "
+    "Where the model runs. Auto takes a GPU if PyTorch finds one; `simmat info` says why "
     "it does not."
 )
 PRECISION_TIP = (
-    "Exact is float32. Fast is half precision, where that is faster on this device. Automatic is "
+    "Exact is float32. Fast is half precision, where that is faster on this device. Auto is "
     "exact on the CPU and fast on a GPU."
 )
 _PRECISIONS = (("auto", AUTOMATIC), ("exact", "Exact"), ("fast", "Fast"))
@@ -57,8 +57,9 @@ class ComputeChoice(QWidget):
         for name, title in _PRECISIONS:
             self.precision.addItem(title, name)
         for box in (self.device, self.precision):
+            box.setMinimumContentsLength(4)  # side by side they are as wide as the other lists
             box.activated.connect(lambda _: self.changed.emit())
-        hbox((self.device, 3), (self.precision, 2), parent=self)
+        hbox((self.device, 1), (self.precision, 1), parent=self)
 
     def value(self) -> tuple[str, str]:
         """Names of device and precision, as `Predictor` takes them."""
@@ -72,7 +73,7 @@ class ComputeChoice(QWidget):
         self.precision.setCurrentIndex(max(0, self.precision.findData(precision)))
 
     def show_in_use(self, used: ComputeInUse) -> None:
-        """List the devices that are here, and name what *Automatic* means."""
+        """List the devices that are here, and name what *Auto* means."""
         device, precision = self.value()
         titles = {"auto": AUTOMATIC, **{each.name: each.title for each in used.devices}}
         if device == "auto":
@@ -82,6 +83,7 @@ class ComputeChoice(QWidget):
         self.device.clear()
         for name, title in titles.items():
             self.device.addItem(title, name)
+        self.device.setToolTip(f"{DEVICE_TIP}\nIn use: {used.title}")  # the list may be too narrow
         automatic = IN_USE.format(used=used.precision) if precision == "auto" else AUTOMATIC
         self.precision.setItemText(0, automatic)
         self.set_value(device, precision)
