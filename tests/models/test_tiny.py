@@ -177,6 +177,8 @@ def test_a_mask_of_nearly_everything_is_never_the_first(network, monkeypatch, to
         found = network.decode(encoded, click, torch.tensor([1]))
     assert 0 < (found.logits[0] > 0).sum() <= 64
     assert found.predicted_iou[0] == pytest.approx(0.3)
+    several = torch.tensor([[60.0, 60.0], [126.0, 126.0]])
+    assert network.decode(encoded, several, torch.ones(2)).predicted_iou[0] == pytest.approx(0.96)
 
 
 @torch.no_grad()

@@ -201,7 +201,9 @@ class TinyNetwork(Network):
                 corners = window.points(box.reshape(2, 2), level.scale)
                 confidence = confidence + box_iou(logits.detach(), corners)
             elif not is_extent_known:  # for clicks only the single-mask token counts
-                filled = window.is_filled(logits[0], level.scale, whole)
+                # Several clicks say themselves how far the object reaches.
+                lone = len(positive) < 2
+                filled = lone and window.is_filled(logits[0], level.scale, whole)
                 trusted = trust(float(quality[0].detach()), logits[0], left, filled)
                 confidence = confidence.new_tensor([trusted])
             best = int(confidence.argmax())
