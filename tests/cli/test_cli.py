@@ -20,9 +20,11 @@ from skimage.data import coins
 
 from napari_simmat._text import CANCELLED, CANCELLED_MESSAGE
 from napari_simmat.checkpoints import registry
+from napari_simmat.checkpoints.checkpoint import read_tensors, save_checkpoint
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.checkpoints.registry import find_model
 from napari_simmat.cli import main
+from napari_simmat.engine.device import broken_model_message
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompt_files import write_points_csv, write_shapes_csv
 from napari_simmat.engine.prompts import Prompt
@@ -512,6 +514,23 @@ def test_ctrl_c_cancels_and_leaves_nothing_half_written(
         signal.signal(signal.SIGINT, before)
     assert said.status == CANCELLED
     assert said.err.strip() == CANCELLED_MESSAGE
+    assert names_in(folder / "out") == []
+
+
+def test_a_model_that_computes_infinity_is_an_error_of_the_model(
+    folder: Path, simmat: Callable[..., Said]
+) -> None:
+    tiny = find_model("tiny")
+    tensors = {name: tensor.float() for name, tensor in read_tensors(tiny.path).items()}
+    for name, tensor in tensors.items():
+        if name.startswith("mask_decoder.iou_prediction_head"):
+            tensor.fill_(3e38)
+    spec = replace(tiny.spec, name="large", base=replace(tiny.spec.base, sha256=""))
+    save_checkpoint(folder / "large.safetensors", spec, tensors)
+    words = ["large.safetensors" if word == "tiny" else word for word in segment()]
+    said = simmat(*words, "--precision", "exact")
+    assert said.status == 1
+    assert broken_model_message("large", "exact") in said.err
     assert names_in(folder / "out") == []
 
 

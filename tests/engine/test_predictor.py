@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from copy import deepcopy
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from PIL import Image
 
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine import device as device_module
-from napari_simmat.engine.device import ComputeContext
+from napari_simmat.engine.device import BrokenModelError, ComputeContext, broken_model_message
 from napari_simmat.engine.embeddings import EmbeddingCache, EmbeddingStore
 from napari_simmat.engine.masks import iou
 from napari_simmat.engine.normalization import Statistics
@@ -666,3 +667,30 @@ def test_a_part_has_the_pixels_of_the_whole(predictor, squashed):
     assert np.array_equal(cut.logits, predictor.predict(points=[(12, 70)]).logits)
     with pytest.raises(ValueError, match="has no shape"):
         predictor.set_image(wide, pixel_size=(0.0, 1.0))
+
+
+# --- a model whose weights are damaged
+
+
+@pytest.mark.parametrize("part", ["image_encoder", "mask_decoder.iou_prediction_head"])
+@pytest.mark.parametrize("precision", ["exact", "fast"])
+def test_a_model_that_computes_infinity_is_refused_in_a_sentence(model, discs, part, precision):
+    network = deepcopy(model.network)
+    for name, parameter in network.named_parameters():
+        if name.startswith(part) and parameter.ndim > 1:
+            parameter.data.fill_(3e38)
+    broken = Predictor(dataclasses.replace(model, network=network, fingerprint=part), "cpu")
+    broken._compute.precision = precision  # not every processor offers both
+    sentence = re.escape(broken_model_message(model.spec.name, precision))
+    if part == "image_encoder":
+        with pytest.raises(BrokenModelError, match=sentence):
+            broken.set_image(discs[0])
+        return
+    broken.set_image(discs[0])
+    for ask in (
+        lambda: broken.predict(points=[(40, 35)]),
+        lambda: broken.predict(box=(20, 20, 60, 60)),
+        lambda: broken.predict_low_res([Prompt(points=[(40, 35)]), Prompt(points=[(50, 80)])]),
+    ):
+        with pytest.raises(BrokenModelError, match=sentence):
+            ask()

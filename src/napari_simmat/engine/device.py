@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -10,6 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
 import torch
+from torch import Tensor
 
 from napari_simmat.models.network import Network
 from napari_simmat.progress import Job
@@ -31,6 +33,19 @@ _OUT_OF_MEMORY = (
 OUT_OF_MEMORY_MESSAGE = (
     "The computer's memory ran out; close other programs, or use a smaller image or model."
 )
+
+
+class BrokenModelError(ValueError):
+    """A model computed NaN or infinity; the message is a complete sentence for the user."""
+
+
+def broken_model_message(name: str, precision: str) -> str:
+    """The message when the model `name` computes NaN or infinity."""
+    exact = ", or choose exact precision" if precision == "fast" else ""
+    return (
+        f"{name} computes NaN or infinity for this image, so there is no mask; its weights are "
+        f"damaged or too large. Take another copy or an earlier checkpoint{exact}."
+    )
 
 
 class ComputeContext:
@@ -110,6 +125,13 @@ class ComputeContext:
         here, there = first.device, self.device
         if here.type != there.type or there.index not in (None, here.index):
             self.network.to(there)
+
+    def check_finite(self, name: str, *outputs: Tensor) -> None:
+        """Raise BrokenModelError if outputs of the model `name` hold NaN or infinity."""
+        for output in outputs:
+            # The sum is finite only if all elements are; it may overflow, so they decide.
+            if not math.isfinite(output.sum(dtype=torch.float32)) and not output.isfinite().all():
+                raise BrokenModelError(broken_model_message(name, self.precision))
 
     def remark(self, note: str) -> None:
         """Set `note` and log it."""

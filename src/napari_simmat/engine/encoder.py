@@ -23,6 +23,7 @@ from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.progress import Job
 
 if TYPE_CHECKING:
+    from napari_simmat.models.network import Encoded
     from napari_simmat.models.spec import InputSize, Model
 
 
@@ -173,7 +174,12 @@ class PlaneEncoder:
         encoded = yield from self.compute.run_job(
             self.compute.network.coarse_preview_job(values), fast
         )
+        self._check(encoded)
         return Embedding(encoded, frame)
+
+    def _check(self, encoded: Encoded) -> None:
+        embeddings = (level.embedding for level in encoded.levels)
+        self.compute.check_finite(self.model.spec.name, *embeddings)
 
     def network_input(self, image: NDArray[Any], frame: InputTransform) -> Tensor:
         """Normalised values (C, Y, X) as the network's input (1, C, H, W)."""
@@ -222,6 +228,7 @@ class PlaneEncoder:
                     raise
                 smaller = _smaller_input_size(input_size, frame)
             else:
+                self._check(encoded)
                 return Embedding(encoded, frame)
             # Outside the handler, where the failed run's tensors are already freed.
             values = None

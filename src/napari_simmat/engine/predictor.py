@@ -145,7 +145,8 @@ class Predictor:
         Raises
         ------
         ValueError, TypeError
-            If the image does not suit the model. The previous image stays.
+            If the image does not suit the model, or the model computes NaN or infinity. The
+            previous image stays.
         """
         finish(
             self.set_image_job(array, channel_axis, channels, plane, names, statistics, pixel_size)
@@ -315,7 +316,7 @@ class Predictor:
         Raises
         ------
         ValueError, TypeError
-            If the prompt is empty or outside the image.
+            If the prompt is empty or outside the image, or the model computes NaN or infinity.
         """
         prompt = Prompt(
             points=() if points is None else tuple(points),
@@ -465,6 +466,8 @@ class PromptDecoder:
         clicks = torch.tensor(frame.to_input(points), device=self.compute.device)
         with self.compute.inference():
             decoded = self.compute.network.decode_clicks(encoded, clicks, least)
+        for each in decoded:
+            self._check(each)
         return [self._result(embedding, each) for each in decoded]
 
     def _result(
@@ -502,4 +505,10 @@ class PromptDecoder:
             else:
                 mask = torch.tensor(prompt.mask, dtype=torch.float32, device=device)[None, None]
         with self.compute.inference():
-            return self.compute.network.decode(encoded, points, labels, box, mask)
+            decoded = self.compute.network.decode(encoded, points, labels, box, mask)
+        self._check(decoded)
+        return decoded
+
+    def _check(self, decoded: DecodedMasks) -> None:
+        name = self.model.spec.name
+        self.compute.check_finite(name, decoded.logits, decoded.predicted_iou)

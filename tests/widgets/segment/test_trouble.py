@@ -10,6 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QLineEdit
 
+from napari_simmat.engine.device import broken_model_message
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.main import SimMATWidget
 from napari_simmat.widgets.segment.panels import NEGATIVE_TEXT
@@ -406,3 +407,17 @@ def test_the_widget_that_napari_opens_from_its_menu(window: Any) -> None:
     window.click(*CENTRES[0])
     window.key(Qt.Key.Key_C)
     assert window.viewer.layers["SimMAT objects"].data.any()
+
+
+# ------------------------------------------------------------------- a damaged model
+
+
+def test_a_model_that_computes_infinity_is_said_and_the_prompts_stay(ready: Any) -> None:
+    model = ready.controller.inference.service.predictor.model
+    for parameter in model.network.mask_decoder.iou_prediction_head.parameters():
+        parameter.data.fill_(3e38)
+    ready.click(*CENTRES[1])
+    assert ready.status.kind == "failed"
+    assert ready.status.text == broken_model_message(model.spec.name, "exact")
+    assert len(ready.workspace.prompt_layers.points.data) == 1
+    assert not ready.viewer.layers["SimMAT preview"].data.any()
