@@ -34,7 +34,7 @@ class Opened:
     words
         The message, or the shape.
     seconds, megabytes
-        Time and growth of memory; memory is 0 where the system does not say.
+        Time of the processor and growth of memory; memory is 0 where the system does not say.
     outside
         Files beyond the given one's folder that were opened.
     noise
@@ -144,9 +144,9 @@ def serve(kind: str) -> None:
         opened.clear()
         noise.truncate(0)
         noise.seek(0)
-        before, began = _start_of_memory(), time.monotonic()
+        before, began = _start_of_memory(), time.process_time()  # other programs may be busy
         outcome, words = _outcome(kind, Path(path))
-        seconds = time.monotonic() - began
+        seconds = time.process_time() - began
         sys.stderr.flush()
         noise.seek(0)
         answer = {

@@ -1,8 +1,8 @@
 """Mutations of good images and models: each opens, or is refused with a documented exception.
 
 Nothing may hang, take more than 500 MB, open a file elsewhere or print. By default each format is
-tried for a fixed time. `SIMMAT_FUZZ` is the number of mutations to try instead, `SIMMAT_FUZZ_SEED` the
-first seed; a failure names the seed of its mutation, which makes it again.
+tried for a fixed time. `SIMMAT_FUZZ` is the number of mutations to try instead,
+`SIMMAT_FUZZ_SEED` the first seed; a failure names the seed of its mutation, which makes it again.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ NUMBERS = (
 )
 WORDS = (
     b"0", b"-1", b"1", b"65536", b"2000000", b"99999999999", b"1e400", b"null", b"true", b'""',
-    b"[]", b"{}", b"NaN", b"../../secret", b"&#47;etc&#47;passwd", b"|O", b"<U9", b"float64", b"\xff",
+    b"[]", b"{}", b"NaN", b"../../secret", b"&#47;etc&#47;passwd", b"|O", b"<U9", b"float64",
 )  # fmt: skip
 
 
@@ -227,8 +227,8 @@ def change_number(data: bytes, at: int, chance: random.Random) -> bytes:
 
 
 def change_word(data: bytes, _: int, chance: random.Random) -> bytes:
-    """Replace a number or a quoted word of a text."""
-    words = list(re.finditer(rb'\d+(\.\d+)?|"[^"\n]{0,60}"', data[:20_000]))
+    """Replace a number or a quoted word of a text; the quotes of JSON in JSON are escaped."""
+    words = list(re.finditer(rb'\d+(\.\d+)?|\\?"[^"\n]{0,60}\\?"', data[:20_000]))
     if not words:
         return data
     word = chance.choice(words)
@@ -261,9 +261,21 @@ def mutate(files: dict[str, bytes], chance: random.Random) -> dict[str, bytes]:
         data = gzip.compress(mutated(gzip.decompress(data), chance))
     else:
         data = mutated(data, chance)
+    if name.endswith(".safetensors") and chance.random() < 0.7:
+        data = with_mutated_header(files[name], chance)
     if name.endswith(".png") and chance.random() < 0.8:
         data = with_checksums(data)
     return {**files, name: data}
+
+
+def with_mutated_header(model: bytes, chance: random.Random) -> bytes:
+    """Mutate the header of a model and correct its length, so that a mutation gets further."""
+    end = 8 + int.from_bytes(model[:8], "little")
+    header = model[8:end]
+    for _ in range(chance.choice((1, 1, 2, 4))):
+        kind = chance.choice((change_word, change_word, change_word, change_byte, remove))
+        header = kind(header, chance.randrange(len(header) + 1), chance)
+    return len(header).to_bytes(8, "little") + header + model[end:]
 
 
 def with_checksums(png: bytes) -> bytes:

@@ -43,6 +43,15 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "joint a number": (changed("normalization", "joint", to=1), "joint must be true or false"),
     "size a fraction": (changed("input_size", "size", to=9.5), "size must be a whole number"),
     "size huge": (changed("input_size", "size", to=10**9), "size must be at most 8192"),
+    "minimum huge": (
+        changed("input_size", to={"method": "native", "size": 8192, "minimum": 8192}),
+        "minimum must be at most 512",
+    ),
+    "multiple huge": (changed("input_size", "multiple", to=8192), "multiple must be at most 256"),
+    "stretched huge": (
+        changed("input_size", to={"method": "stretch", "size": 8192}),
+        "size must be at most 1024",
+    ),
     "unknown method": (changed("input_size", "method", to="x"), "method must be 'longest' or"),
     "method a list": (changed("input_size", "method", to=[]), "method must be 'longest' or"),
     "hash short": (changed("base", "sha256", to="12ab"), "sha256 must be 64 hexadecimal digits"),

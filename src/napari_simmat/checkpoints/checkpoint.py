@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
@@ -271,7 +271,13 @@ def open_model(path: Path) -> BinaryIO:
 _MAX_CHARACTERS = 1 << 20
 _MAX_TEXT_LENGTH = 10_000
 _MAX_CHANNELS = 1024
-_MAX_PIXELS = 8192
+_MAX_PIXELS = {
+    # Every image is enlarged to these, however small it is.
+    "longest": {"size": 1024, "minimum": 1024, "multiple": 1024},
+    "stretch": {"size": 1024, "minimum": 1024, "multiple": 1024},
+    # Here only large images reach the size, but all reach the minimum, and are padded.
+    "native": {"size": 8192, "minimum": 512, "multiple": 256},
+}
 _MAX_STRATEGY_SIZE = 4096
 _MAX_DIGITS = 300
 
@@ -342,9 +348,9 @@ def _check_texts(value: Any, where: str) -> None:
 def _check_sizes(spec: ModelSpec) -> None:
     """Refuse implausibly large sizes: an untrusted file could exhaust the memory."""
     _expect(len(spec.channels) <= _MAX_CHANNELS, f"at most {_MAX_CHANNELS} entries", "channels")
-    for name, number in asdict(spec.input_size).items():
-        if name != "method":
-            _expect(number <= _MAX_PIXELS, f"at most {_MAX_PIXELS}", f"input_size: {name}")
+    for name, most in _MAX_PIXELS[spec.input_size.method].items():
+        number = getattr(spec.input_size, name)
+        _expect(number <= most, f"at most {most}", f"input_size: {name}")
     fits = spec.strategy_size <= _MAX_STRATEGY_SIZE
     _expect(fits, f"at most {_MAX_STRATEGY_SIZE}", "strategy_size")
     digest = spec.base.sha256
