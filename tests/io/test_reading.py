@@ -543,6 +543,8 @@ def test_limits_are_changed_by_argument_and_environment(tmp_path, monkeypatch):
 def test_every_limit_has_its_reason(limit):
     _, _, rest = Limits.__doc__.partition(f"\n    {limit}\n")
     assert len(re.split(r"\n    \w", rest)[0]) > 80
+    table = (Path(__file__).parents[2] / "docs" / "safety.md").read_text("utf-8")
+    assert f"| `{limit}` |" in table
 
 
 def test_this_machines_memory_is_known():
