@@ -12,11 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
-from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
+from segment_anything.modeling import PromptEncoder
 from torch import Tensor, nn
 
 from napari_simmat.models.multiscale import (
@@ -33,7 +34,8 @@ from napari_simmat.models.multiscale import (
     trust,
 )
 from napari_simmat.models.network import DecodedMasks, Encoded, Network
-from napari_simmat.models.sam import ImageTokens, embed_points, two_way
+from napari_simmat.models.sam import embed_points
+from napari_simmat.models.tiny_decoder import AttendedPrompts, TinyMaskDecoder
 from napari_simmat.models.tiny_encoder import (
     DENSE_CHANNELS,
     MASK_STRIDE,
@@ -54,6 +56,8 @@ POSITION_UNIT = 256.0
 """Unit of positions in pixels: the length that SAM's encoding maps to 0..1."""
 SAME_MASK_IOU = 0.8
 """Two masks of at least this IoU count as one."""
+CLICKS_AT_ONCE = 4
+"""Clicks that a CPU decodes together; its caches hold no more."""
 
 
 def build_tiny(
@@ -67,7 +71,7 @@ def build_tiny(
     with nullcontext() if initialize else torch.device("meta"):
         encoder = TinyEncoder(embedding=WIDTH, dense=DENSE_CHANNELS, local=local, blocks=blocks)
         prompts = TinyPromptEncoder(WIDTH, (32, 32), (256, 256), mask_in_chans=16)
-        decoder = TinyMaskDecoder()
+        decoder = TinyMaskDecoder(WIDTH)
     network = TinyNetwork(encoder, prompts, decoder)
     if initialize:
         _attend_to_near_positions(network)
@@ -225,8 +229,7 @@ class TinyNetwork(Network):
 
         The masks are those of `decode`; their alternatives are of the same level.
         """
-        del least
-        return predict_clicks(self, encoded, clicks)
+        return predict_clicks(self, encoded, clicks, least)
 
     def _in_window(
         self,
@@ -268,19 +271,26 @@ class TinyNetwork(Network):
         pixels, and would save little. Training follows the precision.
         """
         if torch.is_grad_enabled() or not torch.is_autocast_enabled(points.device.type):
-            return self._decoded(encoded, points, labels, mask, origin)
+            embedded = self.embedded(encoded, points, labels, mask, origin)
+            return self.mask_decoder.masks(encoded, *embedded)
         with torch.autocast(points.device.type, enabled=False):
             exact = encoded.to(dtype=torch.float32)
-            return self._decoded(exact, points, labels, mask, origin)
+            return self.decode_batch(exact, points, labels, mask, origin)
 
-    def _decoded(
+    def embedded(
         self,
         encoded: Encoded,
         points: Tensor,
         labels: Tensor,
-        mask: Tensor | None,
-        origin: tuple[float, float],
-    ) -> tuple[Tensor, Tensor]:
+        mask: Tensor | None = None,
+        origin: tuple[float, float] = (0, 0),
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The decoder's input for prompts as for `decode_batch`.
+
+        Returns
+        -------
+        Positions of the image's tokens, sparse and dense embeddings, and the prior.
+        """
         prior = prompt_prior(DensePixels(encoded.maps["dense"]), points, labels, mask)
         prior = prior + click_bumps(points, labels, prior.shape[-2:])
         shift = torch.tensor([origin[1], origin[0]], dtype=points.dtype, device=points.device)
@@ -288,8 +298,7 @@ class TinyNetwork(Network):
         sparse = embed_points(self.prompt_encoder, points + shift, labels, unit)
         dense = self.prompt_encoder.mask_downscaling(prior / (MAX_PRIOR_LOGIT / 2))
         height, width = encoded.embedding.shape[-2:]
-        positions = self.prompt_encoder.grid(height, width, origin)
-        return self.mask_decoder.masks(encoded, positions, sparse, dense, prior)
+        return self.prompt_encoder.grid(height, width, origin), sparse, dense, prior
 
 
 class TinyPromptEncoder(PromptEncoder):
@@ -304,51 +313,6 @@ class TinyPromptEncoder(PromptEncoder):
         with torch.autocast(device.type, enabled=False):
             encoded: Tensor = self.pe_layer._pe_encoding(torch.stack(yx[::-1], dim=-1))
         return encoded.permute(2, 0, 1)[None]
-
-
-class TinyMaskDecoder(MaskDecoder):
-    """SAM's mask decoder with high-resolution skips and the dense prior added to its logits."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            transformer_dim=WIDTH,
-            transformer=TwoWayTransformer(depth=2, embedding_dim=WIDTH, num_heads=8, mlp_dim=512),
-            iou_head_hidden_dim=WIDTH,
-        )
-        self.skip4 = nn.Conv2d(WIDTH // 2, WIDTH // 4, 1)
-        self.skip2 = nn.Conv2d(WIDTH // 4, WIDTH // 8, 1)
-        self.prior_gain = nn.Parameter(torch.tensor([1.0, 0.5, 0.5, 0.5]))
-
-    def masks(
-        self, encoded: Encoded, positions: Tensor, sparse: Tensor, dense: Tensor, prior: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Logits (N, 4, H/2, W/2) and predicted IoU (N, 4) of N prompts on B images, N / B each."""
-        images = len(encoded.embedding)
-        each = len(sparse) // images
-        own = torch.cat([self.iou_token.weight, self.mask_tokens.weight])
-        tokens = torch.cat([own[None].expand(len(sparse), -1, -1), sparse], dim=1)
-        source = encoded.embedding.repeat_interleave(each, 0) + dense
-        count, width, height8, width8 = source.shape
-        if torch.is_grad_enabled():
-            queries, source = self.transformer(source, positions.expand(count, -1, -1, -1), tokens)
-        else:  # the same result with less work
-            image = ImageTokens.of(source.flatten(2).mT.contiguous(), positions.flatten(2).mT)
-            with torch.autocast(source.device.type, enabled=False):
-                queries, pieces = two_way(self.transformer, image, tokens)
-                source = torch.cat(pieces, dim=1)
-        grid = source.transpose(1, 2).reshape(count, width, height8, width8)
-
-        to4, norm, act4, to2, act2 = self.output_upscaling
-        grid = to4(grid)
-        grid = grid + encoded.maps["skip4"].repeat_interleave(each, 0)
-        grid = to2(act4(norm(grid)))
-        grid = act2(grid + encoded.maps["skip2"].repeat_interleave(each, 0))
-        weights = torch.stack(
-            [mlp(queries[:, 1 + i]) for i, mlp in enumerate(self.output_hypernetworks_mlps)], dim=1
-        )
-        logits = (weights @ grid.flatten(2)).reshape(count, -1, *grid.shape[-2:]).float()
-        logits = logits + self.prior_gain[:, None, None] * prior
-        return logits, self.iou_prediction_head(queries[:, 0]).float()
 
 
 class LevelPrediction(NamedTuple):
@@ -455,24 +419,30 @@ def _iou(one: _MaskPart, other: _MaskPart) -> float:
     return shared / max(int(one.inside.sum()) + int(other.inside.sum()) - shared, 1)
 
 
-def predict_clicks(network: Network, encoded: Encoded, clicks: Tensor) -> list[DecodedMasks]:
+def predict_clicks(
+    network: TinyNetwork, encoded: Encoded, clicks: Tensor, least: float = -math.inf
+) -> list[DecodedMasks]:
     """Decode single positive clicks (N, 2) x, y as `TinyNetwork.decode` does, but together.
 
     Each takes the level whose mask is trusted most. All clicks whose turn it is on a level are
-    decoded as a batch, each in the window around it. The alternatives are those of the same level,
-    so that all masks of a click lie in one small window.
+    decoded as a batch, each in the window around it. Masks are formed only where they can be the
+    most trusted of a click with a predicted IoU of at least `least` on some level. The alternatives
+    are those of the same level, so that all masks of a click lie in one small window.
     """
-    orders = [levels_by_likelihood(encoded.levels, click[None]) for click in clicks]
-    best: dict[int, LevelPrediction] = {}
-    waiting = list(range(len(clicks)))
-    for turn in range(len(encoded.levels)):
-        for level in encoded.levels:
-            due = [click for click in waiting if orders[click][turn] is level]
-            if due:
-                _decode_on_level(network, level, due, clicks, best, _input_size(encoded))
-        waiting = [click for click in waiting if best[click].confidence < SUFFICIENT_TRUST]
     height, width = (side // MASK_STRIDE for side in _input_size(encoded))
-    return [best[click].placed((height, width)) for click in range(len(clicks))]
+    at_once = CLICKS_AT_ONCE if clicks.device.type == "cpu" else max(len(clicks), 1)
+    found = []
+    with torch.autocast(clicks.device.type, enabled=False):
+        for some in clicks.split(at_once):
+            for attempts in _attempts(network, encoded, some):
+                best = _most_trusted(attempts, least)
+                if best is None:
+                    predicted = max(attempts, key=lambda each: each.quality).attended.predicted_iou
+                    none = predicted.new_empty(0, height, width)
+                    found.append(DecodedMasks(none, predicted[0]))
+                else:
+                    found.append(best.placed((height, width)))
+    return found
 
 
 def _input_size(encoded: Encoded) -> tuple[int, int]:
@@ -481,39 +451,91 @@ def _input_size(encoded: Encoded) -> tuple[int, int]:
     return round(height / encoded.scale), round(width / encoded.scale)
 
 
-def _decode_on_level(
-    network: Network,
-    level: Encoded,
-    due: list[int],
-    clicks: Tensor,
-    best: dict[int, LevelPrediction],
-    whole: tuple[int, int],
-) -> None:
-    """Decode the clicks numbered `due` on a level; `best` keeps the most trusted masks.
+@dataclass(eq=False)
+class _Attempt:
+    """A click on a level; `prediction` forms its masks when it is first read.
 
     `whole` is height and width of the network's input.
     """
-    windows = [LevelWindow.around(level, (float(x), float(y))) for x, y in clicks[due]]
-    logits, quality = _decode_windows(network, level, windows, clicks[due])
-    for at, (click, window) in enumerate(zip(due, windows, strict=True)):
-        left = window.is_left(logits[at, 0], level)
-        filled = window.is_filled(logits[at, 0], level.scale, whole)
-        trusted = trust(float(quality[at, 0].detach()), logits[at, 0], left, filled)
-        if click not in best or trusted > best[click].confidence:
-            best[click] = LevelPrediction(trusted, window, level.scale, logits[at], quality[at])
+
+    decoder: TinyMaskDecoder
+    whole: tuple[int, int]
+    level: Encoded
+    window: LevelWindow
+    attended: AttendedPrompts
+
+    def __post_init__(self) -> None:
+        predicted = self.attended.predicted_iou[0].tolist()
+        self.most_trust, self.quality = predicted[0], max(predicted)
+
+    @cached_property
+    def prediction(self) -> LevelPrediction:
+        crop = self.window.crop(self.level).to(dtype=torch.float32)
+        logits = self.decoder.form(self.attended, crop)[0]
+        left = self.window.is_left(logits[0], self.level)
+        filled = self.window.is_filled(logits[0], self.level.scale, self.whole)
+        trusted = trust(self.most_trust, logits[0], left, filled)
+        predicted = self.attended.predicted_iou[0]
+        return LevelPrediction(trusted, self.window, self.level.scale, logits, predicted)
+
+    @property
+    def suffices(self) -> bool:
+        """Whether no other level needs to be tried."""
+        possible = self.most_trust >= SUFFICIENT_TRUST
+        return possible and self.prediction.confidence >= SUFFICIENT_TRUST
 
 
-def _decode_windows(
-    network: Network, level: Encoded, windows: list[LevelWindow], clicks: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Logits (N, 4, h, w) over the windows, all of one size, and predicted IoU (N, 4)."""
+def _attempts(network: TinyNetwork, encoded: Encoded, clicks: Tensor) -> list[list[_Attempt]]:
+    """Each click (N, 2) on one level after the other, until one suffices."""
+    orders = [levels_by_likelihood(encoded.levels, click[None]) for click in clicks]
+    attempts: list[list[_Attempt]] = [[] for _ in orders]
+    waiting = list(range(len(orders)))
+    for turn in range(len(encoded.levels)):
+        for level in encoded.levels:
+            due = [click for click in waiting if orders[click][turn] is level]
+            if due:
+                tried = _on_level(network, level, clicks[due], _input_size(encoded))
+                for click, attempt in zip(due, tried, strict=True):
+                    attempts[click].append(attempt)
+        waiting = [click for click in waiting if not attempts[click][-1].suffices]
+    return attempts
+
+
+def _on_level(
+    network: TinyNetwork, level: Encoded, clicks: Tensor, whole: tuple[int, int]
+) -> list[_Attempt]:
+    """Clicks (N, 2) on a level, each in the window around it; `whole` as in `_Attempt`."""
+    windows = [LevelWindow.around(level, (x, y)) for x, y in clicks.tolist()]
     points = torch.stack(
         [window.points(click, level.scale) for window, click in zip(windows, clicks, strict=True)]
     )
     padded = torch.stack([points, torch.zeros_like(points)], dim=1)
     kinds = torch.tensor([1, -1], device=points.device).expand(len(points), 2)
-    crops = [each.crop(level) for each in windows]
-    maps = {name: torch.cat([each.maps[name] for each in crops]) for name in crops[0].maps}
-    embedding = torch.cat([each.embedding for each in crops])
-    batch = Encoded(embedding, crops[0].input_size, maps, crops[0].scale)
-    return network.decode_batch(batch, padded, kinds)
+    different = windows[:1] if len(set(windows)) == 1 else windows
+    crops = [each.crop(level) for each in different]
+    batch = Encoded(
+        torch.cat([each.embedding for each in crops]),
+        crops[0].input_size,
+        {"dense": torch.cat([each.maps["dense"] for each in crops])},
+    ).to(dtype=torch.float32)
+    attended = network.mask_decoder.attend(batch, *network.embedded(batch, padded, kinds))
+    return [
+        _Attempt(network.mask_decoder, whole, level, window, attended.part(slice(n, n + 1)))
+        for n, window in enumerate(windows)
+    ]
+
+
+def _most_trusted(attempts: Sequence[_Attempt], least: float) -> LevelPrediction | None:
+    """The attempt of the most trusted mask; no mask is trusted more than its predicted IoU.
+
+    None if all predicted IoUs are below `least`.
+    """
+    if max(each.quality for each in attempts) < least:
+        return None
+    best: LevelPrediction | None = None
+    for each in sorted(attempts, key=lambda each: -each.most_trust):
+        if best is not None and each.most_trust <= best.confidence:
+            break
+        if best is None or each.prediction.confidence > best.confidence:
+            best = each.prediction
+    return best
