@@ -5,8 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.models.multiscale import (
+    LevelWindow,
+    clicked_size,
+    dense_at,
+    levels_by_likelihood,
+)
+from napari_simmat.models.tiny_encoder import FOREGROUND
 from napari_simmat.models.tuning import build_network
 from napari_simmat.progress import finish
 from napari_simmat.scenes.samples import draw_sample
@@ -53,6 +61,50 @@ def test_the_order_of_clicks_does_not_matter(tiny, encoded) -> None:
         assert one.top == other.top
         assert one.left == other.left
         torch.testing.assert_close(one.logits, other.logits, rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_masks_that_are_not_wanted_are_not_formed(tiny, encoded) -> None:
+    clicks = torch.rand(6, 2, generator=torch.manual_seed(2)) * torch.tensor([420.0, 300.0])
+    with FlopCounterMode(display=False) as counter:
+        every = tiny.decode_clicks(encoded, clicks)
+    complete = counter.get_total_flops()
+    least = sorted(float(each.predicted_iou.max()) for each in every)[3]
+    for one, whole in zip(tiny.decode_clicks(encoded, clicks, least), every, strict=True):
+        if float(whole.predicted_iou.max()) >= least:
+            assert torch.equal(one.logits, whole.logits)
+            assert (one.top, one.left) == (whole.top, whole.left)
+        else:  # the masks of another level may be wanted
+            assert not len(one.logits) or torch.equal(one.logits, whole.logits)
+    with FlopCounterMode(display=False) as counter:
+        none = tiny.decode_clicks(encoded, clicks, least=1e9)
+    assert all(each.logits.shape[0] == 0 for each in none)
+    assert counter.get_total_flops() < 0.85 * complete
+
+
+@torch.no_grad()
+def test_without_gradients_masks_are_those_with_them(tiny, encoded) -> None:
+    crop = LevelWindow.around(encoded, (200.0, 150.0)).crop(encoded)
+    points = torch.tensor([[[60.0, 70.0], [0.0, 0.0]], [[120.0, 90.0], [200.0, 180.0]]])
+    labels = torch.tensor([[1, -1], [2, 3]])
+    for one in (slice(0, 1), slice(1, 2)):  # a call's prompts are of one kind
+        fast = tiny.decode_batch(crop, points[one], labels[one])
+        with torch.enable_grad():
+            slow = tiny.decode_batch(crop, points[one], labels[one])
+        for ours, theirs in zip(fast, slow, strict=True):
+            torch.testing.assert_close(ours, theirs.detach(), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_click_is_estimated_by_the_dense_head(tiny, encoded) -> None:
+    clicks = torch.rand(5, 2, generator=torch.manual_seed(3)) * 300
+    foreground, size = tiny.estimate_clicks(encoded, clicks)
+    for number, click in enumerate(clicks):
+        first = levels_by_likelihood(encoded.levels, click[None])[0]
+        expected = clicked_size(first, click[None]) / first.scale
+        assert float(size[number]) == pytest.approx(expected, rel=1e-5)
+        logits = [dense_at(level, click[None])[0, FOREGROUND] for level in encoded.levels]
+        assert float(foreground[number]) == max(float(each) for each in logits)
 
 
 @pytest.mark.slow

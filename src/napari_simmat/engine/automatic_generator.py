@@ -28,9 +28,16 @@ from napari_simmat.engine.automatic_postprocessing import (
     tile_boxes,
 )
 from napari_simmat.engine.masks import bounding_box
-from napari_simmat.engine.point_grids import local_maxima, point_grid, prompt_positions, prompts_at
+from napari_simmat.engine.point_grids import (
+    SeedRounds,
+    local_maxima,
+    point_grid,
+    prompt_positions,
+    prompts_at,
+)
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.settings import (
+    DEFAULT_THRESHOLDS,
     MIN_PREDICTED_IOU,
     AutomaticSettings,
     default_grid_points,
@@ -39,11 +46,15 @@ from napari_simmat.progress import Job, Progress, finish, with_progress
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
-    from napari_simmat.engine.result import LogitPatch
+    from napari_simmat.engine.result import LogitPatch, Result
 
 BATCH_SIZES = {"cpu": 16}
 """Prompts decoded together, by kind of device; more would not stay in a CPU's caches."""
 GPU_BATCH_SIZE = 64
+ENCODING_WORK = {"single": 64, "stock": 400}
+"""How many seeds take as long as encoding, for `tiny` and for SAM."""
+FOUND_QUALITY = DEFAULT_THRESHOLDS[0]
+"""Seeds beside one that found a mask of this quality are asked as well."""
 ALTERNATIVE_WEIGHT = 0.85
 """Weight of the predicted IoU of the three candidates where the model also gives a single mask."""
 
@@ -146,15 +157,23 @@ def propose_masks_job(
         seed_prompts(predictor, settings, plane, crop.box) if prompts is None else prompts
         for crop in crops
     ]
-    total, done = sum(map(len, seeds_of_crops)), 0
+    is_grid = prompts is None and settings.seeds == "grid"
+    work = ENCODING_WORK[predictor.model.spec.mask_choice]
+    total = sum(work + len(seeds) for seeds in seeds_of_crops)
+    done, first = 0, 0
     with predictor.keeping_plane():
         for crop, seeds in zip(crops, seeds_of_crops, strict=True):
-            for progress in predictor.encode_tile_job(plane, *crop.box.slices):
-                yield replace(progress, message=progress.message or "encoding")
-            yield from prompt_crop_job(
-                predictor, seeds, crop, settings, candidates, (done, total), keep_all
+            for step in predictor.encode_tile_job(plane, *crop.box.slices):
+                share = step.done / step.total if step.total else 0.0
+                yield Progress(done + round(work * share), total, step.message or "encoding")
+            done += work
+            asking = prompt_crop_job(
+                predictor, seeds, crop, settings, candidates, is_grid, keep_all, first
             )
-            done += len(seeds)
+            for step in asking:
+                share = step.done / max(step.total, 1)
+                yield Progress(done + round(len(seeds) * share), total, step.message)
+            done, first = done + len(seeds), first + len(seeds)
     return candidates
 
 
@@ -164,38 +183,90 @@ def prompt_crop_job(
     crop: CropRegion,
     settings: AutomaticSettings,
     candidates: MaskCandidates,
-    counted: tuple[int, int],
+    is_grid: bool,
     keep_all: bool,
+    first: int = 0,
 ) -> Job[None]:
     """Prompt the encoded crop with seeds, and add their masks to `candidates`.
 
     Parameters
     ----------
-    counted
-        Number of seeds of the crops before this one, and of all crops.
+    is_grid
+        Whether the seeds are a grid, of which not all need be asked (`point_grids.SeedRounds`).
+    first
+        Number of the first seed, if there were crops before this one.
     """
-    least = MIN_PREDICTED_IOU if keep_all else settings.thresholds[0]
-    before, total = counted
-    positions = prompt_positions(seeds)
-    # SAM's own generator takes the three candidates and leaves out the single-mask token.
-    stock = predictor.model.spec.mask_choice == "stock"
-    weights = np.array([0, 1, 1, 1] if stock else [1, *(ALTERNATIVE_WEIGHT,) * 3], np.float32)
-    size = BATCH_SIZES.get(predictor.device.type, GPU_BATCH_SIZE)
-    for start in range(0, len(seeds), size):
-        batch = seeds[start : start + size]
-        for seed, result in enumerate(predictor.predict_low_res(batch, least), before + start):
-            for number, quality in enumerate((result.predicted_iou * weights).tolist()):
-                patch = result.patch(number, above=-settings.offset) if quality > least else None
-                if patch is None:
-                    continue
-                found = _mask_candidate(patch, quality, settings.offset, crop, candidates.shape)
-                if found is None:
-                    continue
-                candidate, mask = found
-                if keep_all or is_accepted(candidate, settings, candidates.shape):
-                    inside = _seeds_inside(candidate, mask, positions, crop)
-                    candidates.add(candidate._replace(seed=seed, seeds_inside=inside), mask)
-        yield Progress(before + start + len(batch), total, "segmenting everything")
+    collect = _Collector(predictor, seeds, crop, settings, candidates, keep_all, first)
+    estimates = predictor.estimate_clicks(seeds) if is_grid else None
+    if estimates is None:
+        yield from collect.ask_job(range(len(seeds)), len(seeds))
+        return
+    foreground, size = (each.numpy() for each in estimates)
+    rounds = SeedRounds(prompt_positions(seeds), foreground, size)
+    found = yield from collect.ask_job(rounds.first(), rounds.most)
+    second = rounds.second(found)
+    yield from collect.ask_job(second, collect.asked + len(second))
+
+
+class _Collector:
+    """Asks seeds of a crop, and adds their masks to the candidates of the plane."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        seeds: Sequence[Prompt],
+        crop: CropRegion,
+        settings: AutomaticSettings,
+        candidates: MaskCandidates,
+        keep_all: bool,
+        first: int,
+    ) -> None:
+        self._predictor, self._seeds, self._crop = predictor, seeds, crop
+        self._settings, self._candidates = settings, candidates
+        self._keep_all, self._first = keep_all, first
+        self._positions = prompt_positions(seeds)
+        self._least = MIN_PREDICTED_IOU if keep_all else settings.thresholds[0]
+        # SAM's own generator takes the three candidates and leaves out the single-mask token.
+        stock = predictor.model.spec.mask_choice == "stock"
+        weights = [0, 1, 1, 1] if stock else [1, *(ALTERNATIVE_WEIGHT,) * 3]
+        self._weights = np.array(weights, np.float32)
+        self.asked = 0
+
+    def ask_job(self, numbers: Sequence[int], total: int) -> Job[list[int]]:
+        """Ask some seeds, of `total` that may be asked in all.
+
+        Returns
+        -------
+        The numbers of those that found a mask of `FOUND_QUALITY`.
+        """
+        size = BATCH_SIZES.get(self._predictor.device.type, GPU_BATCH_SIZE)
+        found: list[int] = []
+        for start in range(0, len(numbers), size):
+            batch = numbers[start : start + size]
+            seeds = [self._seeds[number] for number in batch]
+            results = self._predictor.predict_low_res(seeds, self._least)
+            for number, result in zip(batch, results, strict=True):
+                qualities = (result.predicted_iou * self._weights).tolist()
+                if max(qualities) > FOUND_QUALITY:
+                    found.append(number)
+                self._add(number, result, qualities)
+            self.asked += len(batch)
+            yield Progress(self.asked, total, "segmenting everything")
+        return found
+
+    def _add(self, number: int, result: Result, qualities: list[float]) -> None:
+        """Keep the masks of a seed that are good enough."""
+        offset, shape = self._settings.offset, self._candidates.shape
+        for which, quality in enumerate(qualities):
+            patch = result.patch(which, above=-offset) if quality > self._least else None
+            found = patch and _mask_candidate(patch, quality, offset, self._crop, shape)
+            if not found:
+                continue
+            candidate, mask = found
+            if self._keep_all or is_accepted(candidate, self._settings, shape):
+                inside = _seeds_inside(candidate, mask, self._positions, self._crop)
+                known = candidate._replace(seed=self._first + number, seeds_inside=inside)
+                self._candidates.add(known, mask)
 
 
 def crop_regions(shape: tuple[int, int], settings: AutomaticSettings) -> list[CropRegion]:
@@ -338,7 +409,9 @@ def segment_tiles_job(
             candidates = MaskCandidates(part.size)
             own = CropRegion(PixelBox(0, 0, *part.size))
             within = settings_for_part(settings, part.size, most)
-            job = prompt_crop_job(predictor, seeds, own, within, candidates, (0, len(seeds)), False)
+            job = prompt_crop_job(
+                predictor, seeds, own, within, candidates, settings.seeds == "grid", False
+            )
             yield from with_progress(job, here)
             stitcher.add(masks_to_instances(candidates, within), part)
     yield Progress(len(tiles), len(tiles), "numbering")

@@ -8,9 +8,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import binary_dilation
 
 from napari_simmat.engine.masks import interior_point, label_windows
 from napari_simmat.engine.prompts import Prompt
+
+LEAST_FOREGROUND = -4.5
+"""Seeds with a lower logit of an object being there are not asked: it is 1 in 90."""
+SMALL_OBJECT = 2.0
+"""An object's size in steps of the grid up to which a single seed may be all that lies on it."""
 
 
 def point_grid(size: tuple[int, int], per_longer_side: int) -> list[Prompt]:
@@ -26,6 +32,55 @@ def point_grid(size: tuple[int, int], per_longer_side: int) -> list[Prompt]:
     ys = (np.arange(rows) + 0.5) / rows * height - 0.5
     xs = (np.arange(columns) + 0.5) / columns * width - 0.5
     return [Prompt(points=((float(y), float(x)),)) for y in ys for x in xs]
+
+
+class SeedRounds:
+    """Which seeds of a grid are worth asking, in two rounds like the squares of a chessboard.
+
+    A network that estimates seeds cheaply is not asked where it sees no object. Of the second
+    round only those seeds are asked that lie beside one that found something, or on an object so
+    small that no other seed need be on it.
+
+    Parameters
+    ----------
+    positions
+        Of the seeds, (N, 2) as y, x, row by row.
+    foreground, size
+        Estimates (N,): logit of an object being there, and the square root of its area in pixels.
+    """
+
+    def __init__(
+        self,
+        positions: NDArray[np.float64],
+        foreground: NDArray[np.float32],
+        size: NDArray[np.float32],
+    ) -> None:
+        rows, columns = (np.unique(positions[:, axis]) for axis in (0, 1))
+        shape = len(rows), len(columns)
+        step = max(float(np.diff(along).max(initial=0)) for along in (rows, columns))
+        self._worth = (foreground >= LEAST_FOREGROUND).reshape(shape)
+        self._small = (size < SMALL_OBJECT * step).reshape(shape)
+        self._dark = np.indices(shape).sum(0) % 2 == 0
+
+    def first(self) -> list[int]:
+        """Numbers of the seeds of the first round."""
+        return _numbers(self._worth & self._dark)
+
+    @property
+    def most(self) -> int:
+        """How many seeds both rounds may ask."""
+        return int(np.count_nonzero(self._worth))
+
+    def second(self, found: Sequence[int]) -> list[int]:
+        """Numbers of the seeds of the second round, if those of numbers `found` found something."""
+        near = np.zeros(self._worth.shape, bool)
+        near.flat[list(found)] = True
+        near = binary_dilation(near)
+        return _numbers(self._worth & ~self._dark & (near | self._small))
+
+
+def _numbers(chosen: NDArray[np.bool_]) -> list[int]:
+    return [int(number) for number in np.flatnonzero(chosen)]
 
 
 def prompts_at(points: ArrayLike) -> list[Prompt]:

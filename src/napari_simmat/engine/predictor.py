@@ -21,7 +21,7 @@ from napari_simmat.engine.masks import Window
 from napari_simmat.engine.normalization import Statistics
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.result import Result, shrink
-from napari_simmat.models.network import DecodedMasks
+from napari_simmat.models.network import ClickEstimates, DecodedMasks
 from napari_simmat.progress import Job, Progress, finish, with_progress
 
 if TYPE_CHECKING:
@@ -359,6 +359,17 @@ class Predictor:
                 results[n] = self._decode(partial(self._decoder.predict_low_res, prompt=prompt))
         return [results[n] for n in range(len(prompts))]
 
+    def estimate_clicks(self, prompts: Sequence[Prompt]) -> ClickEstimates | None:
+        """What the network knows about single clicks without decoding them; sizes in image pixels.
+
+        None if it knows nothing, as SAM.
+        """
+        points = [prompt.points[0] for prompt in prompts]
+        found = self._decode(partial(self._decoder.estimate_clicks, points=points))
+        if found is None or self.model.spec.is_foundation:
+            return found
+        return found._replace(foreground=torch.zeros_like(found.foreground))  # not trained along
+
     def unload(self) -> None:
         """Drop the image and move the network to main memory, to free a GPU's."""
         self._embedding = self._stack = None
@@ -469,6 +480,19 @@ class PromptDecoder:
         for each in decoded:
             self._check(each)
         return [self._result(embedding, each) for each in decoded]
+
+    def estimate_clicks(
+        self, embedding: Embedding, points: Sequence[tuple[float, float]]
+    ) -> ClickEstimates | None:
+        """Estimates for single positive clicks (y, x), sizes in the image's pixels."""
+        encoded, frame = embedding
+        clicks = torch.tensor(frame.to_input(points), device=self.compute.device)
+        with self.compute.inference():
+            found = self.compute.network.estimate_clicks(encoded, clicks)
+        if found is None:
+            return None
+        size = found.size / math.sqrt(math.prod(frame.scale))
+        return ClickEstimates(found.foreground.cpu(), size.cpu())
 
     def _result(
         self,

@@ -367,11 +367,16 @@ def levels_by_likelihood(levels: list[Encoded], clicks: Tensor) -> list[Encoded]
 
 def clicked_size(level: Encoded, points: Tensor) -> float:
     """Size that the dense head predicts for the object under points (K, 2), in level pixels."""
+    return float(SIZE_UNIT * dense_at(level, points)[:, SIZE].mean().exp())
+
+
+def dense_at(level: Encoded, points: Tensor) -> Tensor:
+    """The dense head's vectors (K, 15) under points (K, 2) x, y of the network's input."""
     dense = level.maps["dense"].detach()
     height, width = dense.shape[-2:]
     at = ((points + 0.5) * level.scale / MASK_STRIDE).long()
     column, row = at[:, 0].clamp(0, width - 1), at[:, 1].clamp(0, height - 1)
-    return float(SIZE_UNIT * dense[0, SIZE, row, column].mean().exp())
+    return dense[0, :, row, column].T
 
 
 def trust(predicted_iou: float, logits: Tensor, left: bool, filled: bool = False) -> float:

@@ -82,6 +82,11 @@ class Network(Sam):
         logits, quality = self.decode_batch(encoded, padded, kinds)
         return [DecodedMasks(*each) for each in zip(logits, quality, strict=True)]
 
+    def estimate_clicks(self, encoded: Encoded, clicks: Tensor) -> ClickEstimates | None:
+        """What is known about clicks (N, 2) x, y without decoding them; None for nothing."""
+        del encoded, clicks
+        return None
+
     def encode(self, image: Tensor) -> Encoded:
         """Encode (B, C, H, W) at one scale; gradients flow."""
         return self.with_decoder_maps(self.features(image))
@@ -226,6 +231,21 @@ class DecodedMasks(NamedTuple):
     predicted_iou: Tensor
     top: int = 0
     left: int = 0
+
+
+class ClickEstimates(NamedTuple):
+    """A network's cheap estimates for N clicks.
+
+    Attributes
+    ----------
+    foreground
+        (N,) logits of an object being there.
+    size
+        (N,) square root of its area in pixels, if there is one.
+    """
+
+    foreground: Tensor
+    size: Tensor
 
 
 def replace_module(new: nn.Module, old: nn.Module) -> None:

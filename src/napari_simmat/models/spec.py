@@ -269,6 +269,11 @@ class ModelSpec:
         return self.transfer == "zeroshot" and len(self.channels) == 3
 
     @property
+    def is_foundation(self) -> bool:
+        """Whether nothing was trained on top of the foundation."""
+        return self.transfer == "zeroshot" and self.strategy == "frozen"
+
+    @property
     def inputs(self) -> InputChannels:
         """The channels it reads, and how they are normalised."""
         return InputChannels(

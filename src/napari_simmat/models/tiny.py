@@ -21,11 +21,13 @@ from segment_anything.modeling import PromptEncoder
 from torch import Tensor, nn
 
 from napari_simmat.models.multiscale import (
+    BEST_OBJECT_SIDE,
     SUFFICIENT_TRUST,
     LevelWindow,
     box_iou,
     candidate_levels,
     coarseness_penalty,
+    dense_at,
     join_tiles,
     level_tiles,
     levels_by_likelihood,
@@ -33,14 +35,17 @@ from napari_simmat.models.multiscale import (
     scaled_images,
     trust,
 )
-from napari_simmat.models.network import DecodedMasks, Encoded, Network
+from napari_simmat.models.network import ClickEstimates, DecodedMasks, Encoded, Network
 from napari_simmat.models.sam import embed_points
 from napari_simmat.models.tiny_decoder import AttendedPrompts, TinyMaskDecoder
 from napari_simmat.models.tiny_encoder import (
     DENSE_CHANNELS,
+    FOREGROUND,
     MASK_STRIDE,
     MAX_PRIOR_LOGIT,
     MIN_BLOCKS,
+    SIZE,
+    SIZE_UNIT,
     DensePixels,
     TinyEncoder,
     click_bumps,
@@ -230,6 +235,18 @@ class TinyNetwork(Network):
         The masks are those of `decode`; their alternatives are of the same level.
         """
         return predict_clicks(self, encoded, clicks, least)
+
+    def estimate_clicks(self, encoded: Encoded, clicks: Tensor) -> ClickEstimates:
+        """The dense head under clicks (N, 2) x, y.
+
+        Foreground is the largest of all levels; the size is that of the level tried first.
+        """
+        values = torch.stack([dense_at(level, clicks) for level in encoded.levels])  # (L, N, 15)
+        scales = clicks.new_tensor([level.scale for level in encoded.levels])
+        sizes = SIZE_UNIT * values[..., SIZE].exp()
+        first = (sizes / BEST_OBJECT_SIDE).log().abs().argmin(0, keepdim=True)
+        size = (sizes / scales[:, None]).gather(0, first)[0]
+        return ClickEstimates(values[..., FOREGROUND].amax(0), size)
 
     def _in_window(
         self,
