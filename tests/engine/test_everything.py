@@ -211,7 +211,7 @@ def test_crops_are_those_of_sam_and_so_is_their_edge() -> None:
         box = PixelBox(
             int(y0), int(x0), int(rng.integers(y0 + 1, 201)), int(rng.integers(x0 + 1, 301))
         )
-        tight = torch.tensor([[box.x0, box.y0, box.x1 - 1, box.y1 - 1]])
+        tight = torch.tensor([[box.x0 - 100, box.y0, box.x1 - 101, box.y1 - 1]])  # in the crop
         theirs = is_box_near_crop_edge(tight, [100, 0, 300, 200], [0, 0, 400, 300])
         assert touches_crop_edge(box, crop, (300, 400)) == bool(theirs)
 

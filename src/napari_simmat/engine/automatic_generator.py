@@ -13,9 +13,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from segment_anything.utils.amg import generate_crop_boxes, is_box_near_crop_edge
+from segment_anything.utils.amg import generate_crop_boxes
 
 from napari_simmat.engine.automatic_postprocessing import (
     Instances,
@@ -55,6 +54,8 @@ ENCODING_WORK = {"single": 64, "stock": 400}
 """How many seeds take as long as encoding, for `tiny` and for SAM."""
 FOUND_QUALITY = DEFAULT_THRESHOLDS[0]
 """Seeds beside one that found a mask of this quality are asked as well."""
+NEAR_CROP_EDGE = 20
+"""A mask within so many pixels of a crop's edge counts as cut by it, as in SAM."""
 ALTERNATIVE_WEIGHT = 0.85
 """Weight of the predicted IoU of the three candidates where the model also gives a single mask."""
 
@@ -324,11 +325,19 @@ def _mask_candidate(
 
 
 def touches_crop_edge(box: PixelBox, crop: PixelBox, shape: tuple[int, int]) -> bool:
-    """Whether a box is near a crop's edge beyond which the plane continues, by SAM's rule."""
-    tight = torch.tensor([[box.x0, box.y0, box.x1 - 1, box.y1 - 1]])  # as SAM's boxes
-    edges = [crop.x0, crop.y0, crop.x1, crop.y1]
-    near = is_box_near_crop_edge(tight, edges, [0, 0, shape[1], shape[0]])
-    return bool(near[0])
+    """Whether a box is near a crop's edge beyond which the plane continues, by SAM's rule.
+
+    See `segment_anything.utils.amg.is_box_near_crop_edge`.
+    """
+    sides = (
+        (box.y0, crop.y0, 0),
+        (box.x0, crop.x0, 0),
+        (box.y1 - 1, crop.y1, shape[0]),  # SAM's boxes end at their last pixel
+        (box.x1 - 1, crop.x1, shape[1]),
+    )
+    return any(
+        abs(at - edge) <= NEAR_CROP_EDGE < abs(at - plane_edge) for at, edge, plane_edge in sides
+    )
 
 
 def _stability(logits: NDArray[np.float32], offset: float) -> float:

@@ -312,15 +312,16 @@ class _AxisEnlargement:
         self.matrix = _linear(fine, image).T.contiguous()  # (pixels, cells)
         reaches = self.matrix != 0
         index = torch.arange(cells)
-        self._first_cell = torch.where(reaches, index, cells).amin(1)
-        self._last_cell = torch.where(reaches, index, -1).amax(1)
+        # Both rise from pixel to pixel.
+        self._first_cell = torch.where(reaches, index, cells).amin(1).numpy()
+        self._last_cell = torch.where(reaches, index, -1).amax(1).numpy()
 
     def around(self, start: int, end: int) -> _EnlargedSpan | None:
         """The pixels that cells ``start .. end - 1`` reach; None if there are none."""
-        reached = torch.nonzero((self._last_cell >= start) & (self._first_cell < end))[:, 0]
-        if not len(reached):
+        first = int(np.searchsorted(self._last_cell, start))
+        last = int(np.searchsorted(self._first_cell, end))
+        if first >= last:
             return None
-        first, last = int(reached[0]), int(reached[-1]) + 1
         cells = self._reaching(first, last)
         blocks = []
         for at in range(first, last, BLOCK):

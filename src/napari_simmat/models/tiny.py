@@ -61,7 +61,7 @@ POSITION_UNIT = 256.0
 """Unit of positions in pixels: the length that SAM's encoding maps to 0..1."""
 SAME_MASK_IOU = 0.8
 """Two masks of at least this IoU count as one."""
-CLICKS_AT_ONCE = 4
+CLICKS_AT_ONCE = 8
 """Clicks that a CPU decodes together; its caches hold no more."""
 
 

@@ -1,8 +1,7 @@
 """The mask decoder of `tiny`: SAM's, with skips from the encoder and the dense prior.
 
-Without gradients it runs in two steps. The first predicts the IoU of the four masks, the second
-forms them, which costs a third of the whole; whoever decodes many prompts can leave it out for
-those whose masks are not wanted.
+Without gradients it also runs in two steps: `attend` predicts the IoU of the four masks, `form`
+forms them. That is a third of the work, which many clicks decoded together do not need.
 """
 
 from __future__ import annotations
@@ -61,32 +60,29 @@ class TinyMaskDecoder(MaskDecoder):
     ) -> tuple[Tensor, Tensor]:
         """Logits (N, 4, H/2, W/2) and predicted IoU (N, 4) of N prompts on B images, N / B each."""
         each = len(sparse) // len(encoded.embedding)
-        if not torch.is_grad_enabled():
-            attended = self.attend(encoded, positions, sparse, dense, prior)
-            formed = [
-                self.form(attended.part(slice(n, n + 1)), encoded, n // each)
-                for n in range(len(sparse))
-            ]
-            return torch.cat(formed), attended.predicted_iou
-        source = encoded.embedding.repeat_interleave(each, 0) + dense
-        count, width, height8, width8 = source.shape
-        queries, source = self.transformer(
-            source, positions.expand(count, -1, -1, -1), self._tokens(sparse)
-        )
-        grid = source.transpose(1, 2).reshape(count, width, height8, width8)
+        if torch.is_grad_enabled():
+            image = encoded.embedding.repeat_interleave(each, 0) + dense
+            placed = positions.expand(len(image), -1, -1, -1)
+            queries, source = self.transformer(image, placed, self._tokens(sparse))
+        else:
+            queries, source, _, _ = self.attend(encoded, positions, sparse, dense, prior)
+        height, width = encoded.embedding.shape[-2:]
+        grid = source.transpose(1, 2).reshape(len(source), -1, height, width)
+
         to4, norm, act4, to2, act2 = self.output_upscaling
         grid = to4(grid)
         grid = grid + encoded.maps["skip4"].repeat_interleave(each, 0)
         grid = to2(act4(norm(grid)))
         grid = act2(grid + encoded.maps["skip2"].repeat_interleave(each, 0))
-        logits = (self._weights(queries) @ grid.flatten(2)).reshape(count, -1, *grid.shape[-2:])
-        logits = logits.float() + self.prior_gain[:, None, None] * prior
+        weights = self._weights(queries)
+        logits = (weights @ grid.flatten(2)).reshape(len(source), -1, *grid.shape[-2:]).float()
+        logits = logits + self.prior_gain[:, None, None] * prior
         return logits, self.iou_prediction_head(queries[:, 0]).float()
 
     def attend(
         self, encoded: Encoded, positions: Tensor, sparse: Tensor, dense: Tensor, prior: Tensor
     ) -> AttendedPrompts:
-        """The first step of `masks`, without gradients and with less work."""
+        """Everything but the masks, with less work than SAM's own modules; without gradients."""
         each = len(sparse) // len(encoded.embedding)
         source = (encoded.embedding.repeat_interleave(each, 0) + dense).flatten(2).mT.contiguous()
         with torch.autocast(source.device.type, enabled=False):
@@ -97,7 +93,7 @@ class TinyMaskDecoder(MaskDecoder):
         return AttendedPrompts(queries, source, prior, quality)
 
     def form(self, attended: AttendedPrompts, encoded: Encoded, image: int = 0) -> Tensor:
-        """The second step of `masks`: logits (N, 4, H/2, W/2) of N prompts on one image.
+        """The masks of N prompts on one image, logits (N, 4, H/2, W/2), as `masks` up to rounding.
 
         Transposed convolutions as products with the image's tokens, each followed by one pass that
         adds the skip and puts the rows in the order of the grid.
