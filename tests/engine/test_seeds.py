@@ -7,6 +7,8 @@ import pytest
 from segment_anything.utils.amg import build_point_grid
 
 from napari_simmat.engine.point_grids import (
+    LEAST_FOREGROUND,
+    SeedRounds,
     local_maxima,
     point_grid,
     prompt_positions,
@@ -58,3 +60,23 @@ def test_a_coarse_label_becomes_a_box_and_a_click_on_it() -> None:
 def test_points_are_asked_where_they_are() -> None:
     assert prompt_positions(prompts_at([(1, 2), (3.5, 4)])).tolist() == [[1, 2], [3.5, 4]]
     assert prompts_at(np.empty((0, 2))) == []
+
+
+def test_seeds_are_asked_in_two_rounds_where_it_is_worth_it() -> None:
+    positions = prompt_positions(point_grid((50, 50), 5))  # every 10 pixels
+    foreground, size = np.zeros(25, np.float32), np.full(25, 60.0, np.float32)
+    foreground[[0, 1, 2, 3]] = LEAST_FOREGROUND - 1
+    size[[3, 9, 23]] = 19.0
+    rounds = SeedRounds(positions, foreground, size)
+    assert rounds.first() == [4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24]
+    assert rounds.most == 21
+    assert rounds.second([]) == [9, 23]  # small objects; nothing is seen at 3
+    assert rounds.second([6, 12]) == [5, 7, 9, 11, 13, 17, 23]
+
+
+def test_a_single_row_of_seeds_has_two_rounds_too() -> None:
+    positions = prompt_positions(point_grid((10, 100), 10))
+    assert (positions[:, 0] == positions[0, 0]).all()
+    rounds = SeedRounds(positions, np.zeros(10, np.float32), np.full(10, 60.0, np.float32))
+    assert rounds.first() == [0, 2, 4, 6, 8]
+    assert rounds.second([4]) == [3, 5]

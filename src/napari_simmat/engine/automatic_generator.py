@@ -50,8 +50,8 @@ if TYPE_CHECKING:
 BATCH_SIZES = {"cpu": 16}
 """Prompts decoded together, by kind of device; more would not stay in a CPU's caches."""
 GPU_BATCH_SIZE = 64
-ENCODING_WORK = {"single": 64, "stock": 400}
-"""How many seeds take as long as encoding, for `tiny` and for SAM."""
+ENCODING_WORK = {True: 64, False: 400}
+"""How many seeds take as long as encoding, for `tiny` (embedded) and for SAM."""
 FOUND_QUALITY = DEFAULT_THRESHOLDS[0]
 """Seeds beside one that found a mask of this quality are asked as well."""
 NEAR_CROP_EDGE = 20
@@ -159,7 +159,7 @@ def propose_masks_job(
         for crop in crops
     ]
     is_grid = prompts is None and settings.seeds == "grid"
-    work = ENCODING_WORK[predictor.model.spec.mask_choice]
+    work = ENCODING_WORK[predictor.model.spec.base.embedded]
     total = sum(work + len(seeds) for seeds in seeds_of_crops)
     done, first = 0, 0
     with predictor.keeping_plane():
@@ -260,8 +260,10 @@ class _Collector:
         offset, shape = self._settings.offset, self._candidates.shape
         for which, quality in enumerate(qualities):
             patch = result.patch(which, above=-offset) if quality > self._least else None
-            found = patch and _mask_candidate(patch, quality, offset, self._crop, shape)
-            if not found:
+            if patch is None:
+                continue
+            found = _mask_candidate(patch, quality, offset, self._crop, shape)
+            if found is None:
                 continue
             candidate, mask = found
             if self._keep_all or is_accepted(candidate, self._settings, shape):
