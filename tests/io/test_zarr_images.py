@@ -19,7 +19,8 @@ def ome(
 ) -> Path:
     """A minimal OME-Zarr image, as the specification has it."""
     group = zarr.open_group(path, mode="w", zarr_format=version)
-    group.create_array("0", data=data, chunks=(1,) * (data.ndim - 2) + data.shape[-2:])
+    chunks = (1,) * (data.ndim - 2) + data.shape[-2:]
+    zarr.create_array(group.store, name="0", data=data, chunks=chunks, zarr_format=version)
     kinds = {"c": "channel", "t": "time"}
     axes = [{"name": name, "type": kinds.get(name, "space")} for name in names]
     for axis in axes:
@@ -93,7 +94,7 @@ def test_the_hash_follows_names_and_bytes(tmp_path: Path) -> None:
 
 
 def write_group_without_image(path: Path) -> None:
-    zarr.open_group(path, mode="w").create_array("cells", data=IMAGE)
+    zarr.create_array(zarr.open_group(path, mode="w").store, name="cells", data=IMAGE)
 
 
 def write_path_outside(path: Path) -> None:

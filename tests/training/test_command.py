@@ -149,10 +149,10 @@ def spoil_file(folder: Path) -> None:
             spoil_labels,
             r"No image in .*images has labels; save each label image as STEM_labels\.tif next to",
         ),
-        (spoil_objects, r"No image to train on has a labelled object: the labels are 0 everywhere"),
+        (spoil_objects, r"No image to train on has a labeled object: the labels are 0 everywhere"),
         (
             spoil_all_but_one_object,
-            r"There is a single labelled object, in 2, so that none is left to",
+            r"There is a single labeled object, in 2, so that none is left to",
         ),
         (
             spoil_dtype,
@@ -167,7 +167,7 @@ def spoil_file(folder: Path) -> None:
             spoil_sizes,
             r"images has no object to train on of at least 16 pixels .*; label larger objects\.",
         ),
-        (spoil_file, r"0\.tif could not be read .*; it may be damaged or cut short"),
+        (spoil_file, r"0\.tif claims .* so it is cut short or damaged; copy it again"),
     ],
 )
 def test_data_that_cannot_be_used_get_one_sentence_and_leave_nothing(

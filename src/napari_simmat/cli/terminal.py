@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -211,9 +212,10 @@ class Terminal:
             TaskProgressColumn(),
             TimeElapsedColumn(),
         )
-        bar = Bar(*columns, console=self.err, transient=True, disable=not self.err.is_terminal)
+        bar = Bar(*columns, console=self.err, transient=True)
         try:
-            with bar:
+            # Entered only on a terminal: rich before 15 prints a line even if disabled.
+            with bar if self.err.is_terminal else nullcontext():
                 shown = bar.add_task("", total=None)
                 return finish(
                     job,

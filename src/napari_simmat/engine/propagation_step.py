@@ -39,7 +39,7 @@ CONTRAST_SMOOTHING = 0.12
 """Width of the Gaussian that suppresses texture, in radii of the object."""
 
 PlaneValues = NDArray[np.floating]
-"""A normalised plane (C, Y, X)."""
+"""A normalized plane (C, Y, X)."""
 
 
 class IntervalPropagator:
@@ -88,7 +88,7 @@ class IntervalPropagator:
     ) -> tuple[Mask, Origin] | None:
         """The object on plane `index`, and where its mask is from; None if the object has ended.
 
-        `mask` and `score` are the model's; `values` (C, Y, X) is the normalised plane.
+        `mask` and `score` are the model's; `values` (C, Y, X) is the normalized plane.
         """
         prior = self._prior(index)
         kept = mask & dilated(prior, self._reach(prior), self._pixel)
@@ -147,7 +147,7 @@ def prompt_from_mask(mask: Mask, pixel: PixelSpacing, plane: PlaneIndex) -> Prom
 class BoundaryBias:
     """Systematic error of the model's outline of an object, measured on an annotated slice.
 
-    On neighbouring slices the model tends to err in the same way. So its outline is compared with
+    On neighboring slices the model tends to err in the same way. So its outline is compared with
     the annotated one, and the difference corrected on the slices between.
 
     Parameters
@@ -156,7 +156,7 @@ class BoundaryBias:
         (Y, X) float32: by how many pixels the point of the model's outline that is nearest to a
         pixel has to move, outwards if positive.
     middle, radius
-        Centre and radius of the model's mask, by which the moves are transferred to other masks.
+        Center and radius of the model's mask, by which the moves are transferred to other masks.
     """
 
     moves: Floats
@@ -183,12 +183,10 @@ class BoundaryBias:
         """The moves (Y, X), shifted and scaled onto another mask of the object."""
         middle, radius = _centre_and_radius(mask)
         scale = self.radius / radius
-        return np.asarray(
-            ndi.affine_transform(
-                self.moves, [scale, scale], self.middle - scale * middle, order=1, mode="nearest"
-            ),
-            np.float32,
-        )
+        shift = self.middle - scale * middle
+        # As a matrix: older SciPy warns of a diagonal.
+        moved = ndi.affine_transform(self.moves, scale * np.eye(2), shift, order=1, mode="nearest")
+        return np.asarray(moved, np.float32)
 
 
 def move_outline(mask: Mask, moves: Floats) -> Mask:
@@ -198,7 +196,7 @@ def move_outline(mask: Mask, moves: Floats) -> Mask:
 
 
 def _centre_and_radius(mask: Mask) -> tuple[NDArray[np.float64], float]:
-    """Centre y, x of a mask, and the radius of the disc of equal area."""
+    """Center y, x of a mask, and the radius of the disc of equal area."""
     return np.array(ndi.center_of_mass(mask)), math.sqrt(np.count_nonzero(mask) / math.pi)
 
 
