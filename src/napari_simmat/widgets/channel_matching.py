@@ -36,7 +36,7 @@ class LayerInfo:
     name
         As the user sees it.
     shape
-        (..., Y, X), without an RGB layer's colour axis.
+        (..., Y, X), without an RGB layer's color axis.
     rgb
         Whether the layer holds red, green and blue.
     placement
@@ -55,14 +55,14 @@ class LayerInfo:
 
 @dataclass(frozen=True)
 class LayerChannel:
-    """One channel: a layer, a colour of an RGB layer, or one entry of a layer's first axis.
+    """One channel: a layer, a color of an RGB layer, or one entry of a layer's first axis.
 
     Parameters
     ----------
     layer
         The layer's key.
     part
-        Index of the colour or entry; None for the whole layer.
+        Index of the color or entry; None for the whole layer.
     """
 
     layer: str
@@ -361,7 +361,7 @@ def _aligned_groups(layers: Sequence[LayerInfo]) -> list[list[LayerInfo]]:
 
 
 def _colours(layer: LayerInfo) -> ChannelMapping:
-    """The colours of an RGB layer."""
+    """The colors of an RGB layer."""
     return ChannelMapping(
         f"{layer.name} (RGB)", tuple(LayerChannel(layer.key, n) for n in range(3))
     )

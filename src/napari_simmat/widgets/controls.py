@@ -259,7 +259,7 @@ def form_rows(
     spacing: int = 4,
     indent: int = 0,
 ) -> QFormLayout:
-    """Labelled rows, without margins; a widget alone spans both columns."""
+    """Labeled rows, without margins; a widget alone spans both columns."""
     layout = QFormLayout(parent)
     layout.setVerticalSpacing(spacing)
     layout.setContentsMargins(indent, 0, 0, 0)
@@ -316,7 +316,7 @@ class Status:
     Parameters
     ----------
     kind
-        Decides the colour.
+        Decides the color.
     text
         One sentence.
     fraction

@@ -118,12 +118,12 @@ def open_demo(*, run: bool = True) -> napari.Viewer:
 
 
 def coins() -> list[LayerData]:
-    """Coins from Pompeii, grey, 8 bit."""
+    """Coins from Pompeii, gray, 8 bit."""
     return [_real("coins", "coins")]
 
 
 def cell() -> list[LayerData]:
-    """A single cell in phase contrast, grey, 8 bit."""
+    """A single cell in phase contrast, gray, 8 bit."""
     return [_real("cell", "cell")]
 
 
@@ -138,12 +138,12 @@ def retina() -> list[LayerData]:
 
 
 def microaneurysms() -> list[LayerData]:
-    """Lesions of a retina, grey, 8 bit."""
+    """Lesions of a retina, gray, 8 bit."""
     return [_real("microaneurysms", "microaneurysms")]
 
 
 def polarization() -> list[LayerData]:
-    """A drawn scene through polarisers at four angles: a layer for each, and the true objects."""
+    """A drawn scene through polarizers at four angles: a layer for each, and the true objects."""
     return _drawn_layers("polarization")
 
 

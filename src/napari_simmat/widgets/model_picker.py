@@ -30,7 +30,7 @@ from napari_simmat.widgets.controls import (
     thin_bar,
     vbox,
 )
-from napari_simmat.widgets.worker import Worker, WorkerTask, import_torch_job, sentence
+from napari_simmat.widgets.worker import BackgroundJob, Worker, import_torch_job, sentence
 
 NOT_DOWNLOADED = "{name} is not downloaded yet: download it, or choose another model."
 _FILES = "Models (*.safetensors *.pth *.pt);;All files (*)"
@@ -64,11 +64,10 @@ class ModelPicker(QWidget):
         self._entries: list[ModelEntry] = []
         self._opened: list[ModelEntry] = []
         self.transfers = Worker("simmat-transfer")
-        queued = Qt.ConnectionType.QueuedConnection
-        self.transfers.progressed.connect(self._on_progress, queued)
-        self.transfers.returned.connect(self._on_returned, queued)
-        self.transfers.failed.connect(self._on_failed, queued)
-        self._task: WorkerTask | None = None
+        self._job = BackgroundJob(self.transfers, parent=self)
+        self._job.progressed.connect(self._on_progress)
+        self._job.returned.connect(self._on_returned)
+        self._job.failed.connect(self._on_failed)
         self._list = ComboBox()
         self._list.setToolTip("The model: built in, downloaded, available for download, or a file")
         self._list.activated.connect(self._on_activated)
@@ -153,14 +152,12 @@ class ModelPicker(QWidget):
 
     def cancel(self) -> None:
         """Stop the download; a later one resumes it."""
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
+        if self._job.cancel():
             self._show()
 
     def release(self) -> None:
         """End the thread."""
-        self._task = None
+        self._job.cancel()
         self.transfers.close()
 
     def _index(self, entry: ModelEntry) -> int | None:
@@ -205,36 +202,30 @@ class ModelPicker(QWidget):
             self._start("Adding the model", lambda: _add_model_job(Path(path)))
 
     def _start(self, name: str, job: Callable[[], Job[Any]]) -> None:
-        self._task = self.transfers.submit(name, job)
+        self._job.start(name, job)
         self._show()
 
-    def _on_progress(self, task: WorkerTask, progress: Progress) -> None:
-        if task is self._task:
-            self._bar.setRange(0, 1000)
-            self._bar.setValue(int(1000 * progress.done / max(1, progress.total)))
-            self._card.setText(progress.message)
+    def _on_progress(self, progress: Progress) -> None:
+        self._bar.setRange(0, 1000)
+        self._bar.setValue(int(1000 * progress.done / max(1, progress.total)))
+        self._card.setText(progress.message)
 
-    def _on_returned(self, task: WorkerTask, result: ModelEntry | Path) -> None:
-        if task is not self._task:
-            return
-        self._task = None
+    def _on_returned(self, result: ModelEntry | Path) -> None:
         self.refresh()
         if isinstance(result, ModelEntry):
             self._choose(result)
         self._on_activated()
 
-    def _on_failed(self, task: WorkerTask, reason: str) -> None:
-        if task is self._task:
-            self._task = None
-            self._show()
-            self._complain(reason)
+    def _on_failed(self, reason: str) -> None:
+        self._show()
+        self._complain(reason)
 
     def _complain(self, reason: str) -> None:
         self._card.setText(reason)
         self._card.setStyleSheet(f"color: {ERROR};")
 
     def _show(self) -> None:
-        entry, busy = self.value(), self._task is not None
+        entry, busy = self.value(), self._job.busy
         downloadable = entry is not None and entry.kind == "downloadable"
         self._fetch.setVisible(downloadable and not busy)
         if entry is not None:

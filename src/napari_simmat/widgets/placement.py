@@ -43,7 +43,7 @@ def choose_level(layer: Image, level: int) -> None:
 
 
 def image_shape(layer: Image, level: int = 0) -> tuple[int, ...]:
-    """Shape of a layer, at `level` if it is multiscale, without an RGB layer's colour axis."""
+    """Shape of a layer, at `level` if it is multiscale, without an RGB layer's color axis."""
     data = layer.data[level] if layer.multiscale else layer.data
     return tuple(int(size) for size in (data.shape[:-1] if layer.rgb else data.shape))
 
@@ -51,7 +51,7 @@ def image_shape(layer: Image, level: int = 0) -> tuple[int, ...]:
 def level_matrix(factors: np.ndarray) -> np.ndarray:
     """Matrix (n + 1, n + 1) from the pixels of a coarser level to those of the finest.
 
-    A coarse pixel covers `factors` fine ones; its centre lies between them.
+    A coarse pixel covers `factors` fine ones; its center lies between them.
     """
     matrix = np.eye(len(factors) + 1)
     matrix[:-1, :-1] = np.diag(factors)

@@ -59,7 +59,7 @@ class ChildProcess(QObject):
     received = Signal(object)
     """An event."""
     noted = Signal(str)
-    """A remark on stderr, such as that only one image is labelled."""
+    """A remark on stderr, such as that only one image is labeled."""
     ended = Signal(object)
     """An `Ending`."""
 

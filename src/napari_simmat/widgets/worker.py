@@ -1,4 +1,4 @@
-"""The worker: a permanent thread that steps through jobs, and imports torch without a stall.
+"""A permanent thread that steps through jobs in the background, and imports torch without a stall.
 
 A plain ``import torch`` in a thread stalls the main thread for 100 to 400 ms at a time, for two
 reasons: Python holds the interpreter lock while it loads an extension's shared libraries, and the
@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, Qt, Signal
 
 from napari_simmat.progress import Job, Progress
 
@@ -229,6 +229,73 @@ class Worker(QObject):
     def _tell(self, signal: Any, *values: object) -> None:
         if not self._closed:
             signal.emit(*values)
+
+
+class BackgroundJob(QObject):
+    """One job at a time in a worker that is shared with others.
+
+    Jobs of a lower `rank` go first in the worker.
+    """
+
+    progressed = Signal(object)
+    """A `Progress` of the job."""
+    returned = Signal(object)
+    """The job's result. The job is over before the signal is emitted."""
+    failed = Signal(str)
+    """Why there is no result, in one sentence."""
+    stopped = Signal()
+    """The computation has ended after `stop`."""
+
+    def __init__(self, worker: Worker, rank: int = 0, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._worker, self._rank = worker, rank
+        self._task: WorkerTask | None = None
+        queued = Qt.ConnectionType.QueuedConnection
+        worker.progressed.connect(self._on_progress, queued)
+        worker.returned.connect(self._on_returned, queued)
+        worker.failed.connect(self._on_failed, queued)
+        worker.stopped.connect(self._on_stopped, queued)
+
+    @property
+    def busy(self) -> bool:
+        """Whether the job is under way."""
+        return self._task is not None
+
+    def start(self, name: str, make: Callable[[], Job[Any]]) -> None:
+        """Start a job in place of the one before; `make` is called in the thread."""
+        self.cancel()
+        self._task = self._worker.submit(name, make, self._rank)
+
+    def cancel(self) -> bool:
+        """Stop the job and discard its result; whether there was one."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+        return task is not None
+
+    def stop(self) -> None:
+        """Like `cancel`, but the job stays busy until its computation has ended."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def _on_progress(self, task: WorkerTask, progress: Progress) -> None:
+        if task is self._task:
+            self.progressed.emit(progress)
+
+    def _on_returned(self, task: WorkerTask, result: object) -> None:
+        if task is self._task:
+            self._task = None
+            self.returned.emit(result)
+
+    def _on_failed(self, task: WorkerTask, reason: str) -> None:
+        if task is self._task:
+            self._task = None
+            self.failed.emit(reason)
+
+    def _on_stopped(self, task: WorkerTask) -> None:
+        if task is self._task:
+            self._task = None
+            self.stopped.emit()
 
 
 def sentence(error: BaseException) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from qtpy.QtCore import QObject, Qt, QTimer, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_simmat._text import is_or_are, pluralize
 from napari_simmat.widgets.batch.form import OPENABLE_STATES, FilesModel, rows_of
@@ -27,8 +27,7 @@ from napari_simmat.widgets.batch.request import (
 )
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.subprocess import ChildProcess, Ending
-from napari_simmat.widgets.worker import Worker
-from napari_simmat.widgets.worker import WorkerTask as Work
+from napari_simmat.widgets.worker import BackgroundJob, Worker
 
 BatchState = Literal["idle", "running", "paused", "stopping", "killing", "trying"]
 
@@ -114,12 +113,11 @@ class BatchController(QObject):
         self.preflight: RunPreflight | None = None
         self.worker = Worker("simmat-batch")
         self.process = ChildProcess(read_event)
-        queued = Qt.ConnectionType.QueuedConnection
-        self.worker.returned.connect(self._on_returned, queued)
-        self.worker.failed.connect(self._on_failed, queued)
+        self._job = BackgroundJob(self.worker, parent=self)
+        self._job.returned.connect(self._on_returned)
+        self._job.failed.connect(lambda reason: self.status.emit(Status("failed", reason)))
         self.process.received.connect(self._on_event)
         self.process.ended.connect(self._on_ended)
-        self._work: Work | None = None
         self._wanted: BatchRequest | None = None
         self._later = QTimer(self)
         self._later.setSingleShot(True)
@@ -141,7 +139,7 @@ class BatchController(QObject):
     @property
     def scanning(self) -> bool:
         """Whether files are being scanned, or a result is being opened."""
-        return self._later.isActive() or self._work is not None
+        return self._later.isActive() or self._job.busy
 
     def close(self) -> None:
         """End process and thread."""
@@ -169,16 +167,13 @@ class BatchController(QObject):
         request = self._wanted
         if request is not None and not self.busy:
             self.status.emit(Status("working", SCANNING, way_out=""))
-            self._work = self.worker.submit(SCANNING, lambda: preflight_job(request))
+            self._job.start(SCANNING, lambda: preflight_job(request))
 
     def open(self, image: Path, labels: Path) -> None:
         """Open an image and its labels."""
-        self._work = self.worker.submit("Opening", lambda: open_result_job(image, labels))
+        self._job.start("Opening", lambda: open_result_job(image, labels))
 
-    def _on_returned(self, work: Work, result: Any) -> None:
-        if work is not self._work:
-            return
-        self._work = None
+    def _on_returned(self, result: Any) -> None:
         if isinstance(result, OpenedResult):
             self.opened.emit(result)
         elif isinstance(result, RunPreflight) and result.request == self._wanted and not self.busy:
@@ -186,11 +181,6 @@ class BatchController(QObject):
             plan = result.plan
             self.files.set_rows([] if plan is None else rows_of(PlannedRun.of(plan)))
             self.scanned.emit(result)
-
-    def _on_failed(self, work: Work, reason: str) -> None:
-        if work is self._work:
-            self._work = None
-            self.status.emit(Status("failed", reason))
 
     # -------------------------------------------------------------------- the run
 

@@ -19,13 +19,13 @@ from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
-from napari_simmat.widgets.segment.background import BackgroundJob
 from napari_simmat.widgets.segment.history import NewObject
 from napari_simmat.widgets.segment.inference import InferenceQueue, Subject
 from napari_simmat.widgets.segment.object_actions import ObjectActions, not_on_image
 from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.workspace import Change, Workspace
+from napari_simmat.widgets.worker import BackgroundJob
 
 if TYPE_CHECKING:
     from napari_simmat.engine.automatic_postprocessing import MaskCandidates

@@ -27,7 +27,6 @@ from napari_simmat.io.files import sessions_folder
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.segment import outputs
-from napari_simmat.widgets.segment.background import BackgroundJob
 from napari_simmat.widgets.segment.history import Command, LayerEdit
 from napari_simmat.widgets.segment.inference import InferenceQueue, PredictionRequest
 from napari_simmat.widgets.segment.label_editor import LabelEditor
@@ -43,7 +42,7 @@ from napari_simmat.widgets.segment.session_file import (
     replay_job,
 )
 from napari_simmat.widgets.segment.workspace import Change, Workspace
-from napari_simmat.widgets.worker import Worker, WorkerTask, sentence
+from napari_simmat.widgets.worker import BackgroundJob, Worker, WorkerTask, sentence
 
 log = logging.getLogger(__name__)
 _WRITE_RANK = 1

@@ -18,7 +18,6 @@ from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.layer_data import ImageValue
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.automatic import AutomaticSegmentation
-from napari_simmat.widgets.segment.background import EmbeddingPrefetcher
 from napari_simmat.widgets.segment.inference import (
     ChosenModel,
     InferenceQueue,
@@ -27,6 +26,7 @@ from napari_simmat.widgets.segment.inference import (
     Subject,
 )
 from napari_simmat.widgets.segment.object_actions import ObjectActions, PromptActions
+from napari_simmat.widgets.segment.prefetch import EmbeddingPrefetcher
 from napari_simmat.widgets.segment.prompt_state import Plane, plane_names, prompts_on
 from napari_simmat.widgets.segment.propagation import Propagation
 from napari_simmat.widgets.segment.session import ImageSession

@@ -21,7 +21,7 @@ from napari_simmat.widgets.segment.prompt_state import Outline, Position, Prompt
 
 POSITIVE, NEGATIVE = "#2ecc40", "#ff3b30"
 OUTLINE = "#ffdc00"
-"""Edge of a shape that encloses an object; a scribble has the colour of its sign."""
+"""Edge of a shape that encloses an object; a scribble has the color of its sign."""
 GROUP_COLOURS = ("white", "#00e5ff", "#ff7ad9", "#8cff66", "#b79cff", "#ff9d5c")
 """Border of the points of the first uncommitted object, of the second, ..."""
 _DEFAULTS = {"label": 1, "object": 0}
@@ -260,7 +260,7 @@ class ShapesAdapter(LayerAdapter):
             return
         _set_defaults(layer, {"label": int(positive), "object": group})
         if layer.mode not in _DRAWING:
-            return  # the selected shapes would get the colour
+            return  # the selected shapes would get the color
         scribbling = layer.mode in _SCRIBBLES
         colour = (POSITIVE if positive else NEGATIVE) if scribbling else OUTLINE
         with layer.block_update_properties():

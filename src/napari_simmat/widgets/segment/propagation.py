@@ -15,7 +15,6 @@ from napari_simmat.engine.prompts import Prompt
 from napari_simmat.progress import Progress
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.placement import ImageGeometry
-from napari_simmat.widgets.segment.background import BackgroundJob
 from napari_simmat.widgets.segment.history import NewObject, Provenance
 from napari_simmat.widgets.segment.inference import InferenceQueue, StackRequest, Subject
 from napari_simmat.widgets.segment.object_actions import ObjectActions
@@ -27,6 +26,7 @@ from napari_simmat.widgets.segment.prompt_state import (
 )
 from napari_simmat.widgets.segment.session import ImageSession, ViewState
 from napari_simmat.widgets.segment.workspace import Change, Workspace
+from napari_simmat.widgets.worker import BackgroundJob
 
 if TYPE_CHECKING:
     from napari_simmat.engine.propagation_tracks import Track

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from qtpy.QtCore import QObject, Qt, Signal
+from qtpy.QtCore import QObject, Signal
 
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
@@ -23,7 +23,7 @@ from napari_simmat.widgets.train.runs import (
     WindowRun,
     read_event,
 )
-from napari_simmat.widgets.worker import Worker, WorkerTask
+from napari_simmat.widgets.worker import BackgroundJob, Worker
 
 TrainingState = Literal[
     "idle", "preparing", "starting", "training", "comparing", "stopping", "killing"
@@ -49,7 +49,7 @@ class TrainingController(QObject):
     metrics
         IoU before and after, of the last run; None until it is done.
     total
-        Number of optimiser steps; 0 while unknown.
+        Number of optimizer steps; 0 while unknown.
     """
 
     status = Signal(object)
@@ -71,18 +71,17 @@ class TrainingController(QObject):
         self.total = 0
         self._run: WindowRun | None = None
         self._request = TrainRequest()
-        self._task: WorkerTask | None = None
         self._then: Callable[[Any], None] = lambda _: None
         self._measured: Metrics | None = None
         self._pace = TimeEstimator()
         self._step = 0
         self._begun = 0.0
         self._note = ""
-        queued = Qt.ConnectionType.QueuedConnection
-        self.worker.progressed.connect(self._on_progress, queued)
-        self.worker.returned.connect(self._on_returned, queued)
-        self.worker.failed.connect(self._on_failed, queued)
-        self.worker.stopped.connect(self._on_stopped, queued)
+        self._job = BackgroundJob(self.worker, parent=self)
+        self._job.progressed.connect(self._on_progress)
+        self._job.returned.connect(lambda result: self._then(result))
+        self._job.failed.connect(self._fail)
+        self._job.stopped.connect(self._on_stopped)
         self.process.received.connect(self._on_event)
         self.process.noted.connect(self._on_note)
         self.process.ended.connect(self._on_ended)
@@ -128,8 +127,7 @@ class TrainingController(QObject):
     def stop(self) -> None:
         """Stop and keep the best checkpoint; a second call kills the process."""
         if self.state == "preparing":
-            assert self._task is not None
-            self._task.cancel()
+            self._job.stop()
             self._say("Cancelling")
         elif self.state in ("starting", "stopping"):
             self.state = "killing"
@@ -199,7 +197,7 @@ class TrainingController(QObject):
 
     def _work(self, name: str, job: Callable[[], Job[Any]], then: Callable[[Any], None]) -> None:
         self._then = then
-        self._task = self.worker.submit(name, job)
+        self._job.start(name, job)
 
     def _launch(self, _: object) -> None:
         run = self._run
@@ -216,24 +214,13 @@ class TrainingController(QObject):
         self.trained.emit(name)
         self._rest(Status("done", f"{path.stem} is among your models.", offer=USE_MODEL_TEXT))
 
-    def _on_progress(self, task: WorkerTask, progress: Progress) -> None:
-        if task is self._task:
-            self._say(progress.message, progress.done / max(1, progress.total))
+    def _on_progress(self, progress: Progress) -> None:
+        self._say(progress.message, progress.done / max(1, progress.total))
 
-    def _on_returned(self, task: WorkerTask, result: object) -> None:
-        if task is self._task:
-            self._task = None
-            self._then(result)
-
-    def _on_failed(self, task: WorkerTask, reason: str) -> None:
-        if task is self._task:
-            self._fail(reason)
-
-    def _on_stopped(self, task: WorkerTask) -> None:
-        if task is self._task:
-            if self._run is not None and not self._run.best.exists():
-                self._abandon()  # the job may have written files before it saw the cancellation
-            self._rest(Status("cancelled", CANCELLED_BEFORE))
+    def _on_stopped(self) -> None:
+        if self._run is not None and not self._run.best.exists():
+            self._abandon()  # the job may have written files before it saw the cancellation
+        self._rest(Status("cancelled", CANCELLED_BEFORE))
 
     def _on_event(self, event: TrainEvent) -> None:
         if event.is_last:
@@ -324,7 +311,7 @@ class TrainingController(QObject):
     def _rest(self, status: Status) -> None:
         if self._run is not None:
             self._run.release()
-        self.state, self._task = "idle", None
+        self.state = "idle"
         self.status.emit(status)
         self.changed.emit()
 

@@ -39,7 +39,7 @@ class TrainEvent:
     Parameters
     ----------
     done, total
-        Optimiser steps if `is_step`, else the progress of what `message` names.
+        Optimizer steps if `is_step`, else the progress of what `message` names.
     message
         What happens, in words.
     is_step
@@ -182,7 +182,7 @@ class TrainRequest:
     modality
         What the sensor measures; by default the model's name.
     folder
-        Of labelled images; empty for open layers.
+        Of labeled images; empty for open layers.
     channels
         Of the folder's images, names or numbers separated by commas; empty for all.
     pixel_ratio
@@ -210,7 +210,7 @@ class TrainRequest:
         Parameters
         ----------
         data, output, folder
-            The labelled images, the checkpoint to write, and the folder of the run.
+            The labeled images, the checkpoint to write, and the folder of the run.
         """
         return [
             "train",

@@ -45,7 +45,7 @@ STOP_AT_ONCE = "Stop at once"
 _NAME = "my-sensor"
 """Name suggested for a new model."""
 IOU, LOSS = "#3fb68b", "#e8833a"
-"""Line colours that are visible on dark and light backgrounds."""
+"""Line colors that are visible on dark and light backgrounds."""
 _REDRAW_AFTER = 200
 """Milliseconds between two drawings."""
 _KINDS = ("click", "box")

@@ -1,22 +1,21 @@
-"""Jobs in the background of the window, and the encoding of planes before they are shown."""
+"""The encoding of planes before they are shown."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from qtpy.QtCore import QObject, Qt, QTimer, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_simmat._text import pluralize
 from napari_simmat.engine.embeddings import EmbeddingStore
 from napari_simmat.io.files import format_size
-from napari_simmat.progress import Job, Progress
+from napari_simmat.progress import Progress
 from napari_simmat.widgets.segment.inference import InferenceQueue, Subject
 from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.segment.workspace import Change, Workspace
-from napari_simmat.widgets.worker import Worker, WorkerTask
+from napari_simmat.widgets.worker import BackgroundJob
 
 NEIGHBOURS = 8
 """Planes around the current one that are encoded ahead."""
@@ -25,60 +24,6 @@ _RANK = 2
 _PAUSE = 200
 """Milliseconds without a change before encoding ahead begins."""
 GETTING_READY = "Whole stack: getting ready"
-
-
-class BackgroundJob(QObject):
-    """One job at a time in a worker that is shared with others.
-
-    Jobs of a lower `rank` go first in the worker.
-    """
-
-    progressed = Signal(object)
-    """A `Progress` of the job."""
-    returned = Signal(object)
-    """The job's result. The job is over before the signal is emitted."""
-    failed = Signal(str)
-    """Why there is no result, in one sentence."""
-
-    def __init__(self, worker: Worker, rank: int, parent: QObject | None = None) -> None:
-        super().__init__(parent)
-        self._worker, self._rank = worker, rank
-        self._task: WorkerTask | None = None
-        queued = Qt.ConnectionType.QueuedConnection
-        worker.progressed.connect(self._on_progress, queued)
-        worker.returned.connect(self._on_returned, queued)
-        worker.failed.connect(self._on_failed, queued)
-
-    @property
-    def busy(self) -> bool:
-        """Whether the job is under way."""
-        return self._task is not None
-
-    def start(self, name: str, make: Callable[[], Job[Any]]) -> None:
-        """Start a job in place of the one before; `make` is called in the thread."""
-        self.cancel()
-        self._task = self._worker.submit(name, make, self._rank)
-
-    def cancel(self) -> bool:
-        """Stop the job and discard its result; whether there was one."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-        return task is not None
-
-    def _on_progress(self, task: WorkerTask, progress: Progress) -> None:
-        if task is self._task:
-            self.progressed.emit(progress)
-
-    def _on_returned(self, task: WorkerTask, result: object) -> None:
-        if task is self._task:
-            self._task = None
-            self.returned.emit(result)
-
-    def _on_failed(self, task: WorkerTask, reason: str) -> None:
-        if task is self._task:
-            self._task = None
-            self.failed.emit(reason)
 
 
 class EmbeddingPrefetcher(QObject):
@@ -219,7 +164,7 @@ def around(plane: Plane, shape: tuple[int, ...], most: int | None = None) -> lis
     """
     if most is None or math.prod(shape) <= most + 1:
         others: list[Plane] = [tuple(index) for index in np.ndindex(*shape)]
-    else:  # only a neighbourhood of a long stack is sorted
+    else:  # only a neighborhood of a long stack is sorted
         ranges = [
             range(max(0, index - most), min(size, index + most + 1))
             for index, size in zip(plane, shape, strict=True)
