@@ -15,12 +15,12 @@ from napari_simmat.benchmark.experiments import (
     BenchmarkConfig,
     ResultRow,
     append_row,
+    checkpoint_of,
     make_runs,
     read_rows,
 )
-from napari_simmat.benchmark.panels import square_around
-from napari_simmat.benchmark.report import run_experiment_job
-from napari_simmat.benchmark.runner import checkpoint_of, run_all_job
+from napari_simmat.benchmark.report import square_around
+from napari_simmat.benchmark.runner import run_all_job, run_experiment_job
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.datasets.dataset import Dataset, GeneratedConfig, from_generated
 from napari_simmat.models.spec import Model

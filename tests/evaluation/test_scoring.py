@@ -17,8 +17,12 @@ from napari_simmat.engine import automatic_generator
 from napari_simmat.engine.automatic_postprocessing import Instances
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.settings import AutomaticSettings
-from napari_simmat.evaluation.evaluate import evaluate_job
-from napari_simmat.evaluation.report import append_entry, read_history, regressions
+from napari_simmat.evaluation.evaluate import (
+    append_entry,
+    evaluate_job,
+    read_history,
+    regressions,
+)
 from napari_simmat.evaluation.scores import ScoreConfig
 from napari_simmat.io.zarr import label_zarr
 from napari_simmat.progress import Progress, finish

@@ -135,7 +135,7 @@ def run_lengths(
 def write_rois(path: Path, segmented: SegmentedImage) -> None:
     """Write objects as ImageJ ROIs, one for each plane of an object.
 
-    Outlines run between the centres of inner and outer pixels, so that ImageJ fills exactly the
+    Outlines run between the centers of inner and outer pixels, so that ImageJ fills exactly the
     object's pixels.
     """
     from skimage.measure import find_contours
@@ -148,7 +148,7 @@ def write_rois(path: Path, segmented: SegmentedImage) -> None:
             )
             plane = labels[index]
             for label, window in label_windows(plane):
-                # Contours count from pixel centres, ImageJ from pixel corners.
+                # Contours count from pixel centers, ImageJ from pixel corners.
                 lines = find_contours(np.pad(plane[window] == label, 1).astype(np.float32), 0.5)
                 offset = np.array([side.start for side in window]) - 0.5
                 outlines = [(line[:-1] + offset)[:, ::-1] for line in lines]

@@ -219,7 +219,7 @@ def read_manifest(path: Path, *, outside: bool = False) -> list[InputImage]:
             f"{path.name} is larger than {MOST_BYTES // 2**20} MB; that is no list of images."
         )
     rows = []
-    base = Path(os.path.normpath(path.absolute().parent))  # normalised like the paths of its rows
+    base = Path(os.path.normpath(path.absolute().parent))  # normalized like the paths of its rows
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True, skipinitialspace=True)

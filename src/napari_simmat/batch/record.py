@@ -121,7 +121,7 @@ class Record:
     request
         What the result depends on.
     normalization
-        The statistics that the image was normalised with.
+        The statistics that the image was normalized with.
     objects
         For each prompt: label, plane, score and number of pixels.
     outputs

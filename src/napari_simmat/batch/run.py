@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from napari_simmat._text import __version__, pluralize
 from napari_simmat.batch.plan import Plan, SegmentConfig, TaskOutcome
-from napari_simmat.batch.runner import run_tasks_job
+from napari_simmat.batch.runner import run_on_cluster_job, run_tasks_job
 from napari_simmat.io.files import OutputError, atomic_outputs, write_table, write_text
 from napari_simmat.progress import Job, Progress
 
@@ -61,8 +61,6 @@ def run_plan_job(
         if scheduler is None:
             outcomes = yield from run_tasks_job(plan.tasks, config, resume=resume)
         else:
-            from napari_simmat.batch.dask_cluster import run_on_cluster_job
-
             outcomes = yield from run_on_cluster_job(scheduler, plan.tasks, config, resume=resume)
         if plan.several:
             yield Progress(len(outcomes), len(outcomes), "writing the summary")

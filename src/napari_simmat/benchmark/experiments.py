@@ -341,3 +341,18 @@ def append_row(table: Path, row: ResultRow) -> None:
         writer.writerow([*run, *(getattr(row, name) for name in RESULT_COLUMNS)])
         file.flush()
         os.fsync(file.fileno())
+
+
+def is_kept(run: ExperimentRun) -> bool:
+    """Whether a run's best checkpoint is kept, for the qualitative figure."""
+    return run.experiment == "transfer" and run.arm in (SCRATCH, SIMMAT)
+
+
+def checkpoint_of(run: ExperimentRun, folder: Path) -> Path:
+    """Path of a run's best checkpoint, if it `is_kept`."""
+    return folder / "checkpoints" / f"{run_name(run)}.safetensors"
+
+
+def run_name(run: ExperimentRun) -> str:
+    """Name of a run in paths."""
+    return "-".join(run.key).replace(" ", "")

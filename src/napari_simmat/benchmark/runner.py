@@ -1,4 +1,4 @@
-"""Do the runs of an experiment one after the other; a table holds the results and is resumed."""
+"""Run an experiment: read the data, do the runs that its table of results lacks, and report."""
 
 from __future__ import annotations
 
@@ -7,20 +7,33 @@ import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from napari_simmat.benchmark.experiments import (
-    SCRATCH,
-    SIMMAT,
+    EXPERIMENTS,
+    GENERATED,
     BenchmarkConfig,
+    ExperimentName,
     ExperimentRun,
     ResultRow,
     append_row,
+    check_experiment,
+    checkpoint_of,
+    is_kept,
+    make_runs,
     read_rows,
+    run_name,
 )
-from napari_simmat.datasets.dataset import Dataset
+from napari_simmat.benchmark.report import (
+    PANEL_ARMS,
+    draw_panels_job,
+    draw_plot,
+    markdown_table,
+)
+from napari_simmat.datasets.aims import from_aims
+from napari_simmat.datasets.dataset import Dataset, GeneratedConfig, generate_job
 from napari_simmat.models.network import Network
 from napari_simmat.models.spec import Model, ModelSpec
 from napari_simmat.progress import Job, Progress, map_progress
@@ -33,6 +46,83 @@ from napari_simmat.training.validation import ValidationScores, validate_network
 
 MAX_TEST_OBJECTS = 1000
 """Maximum number of prompted objects of the test planes."""
+
+
+@dataclass(frozen=True)
+class ExperimentReport:
+    """An experiment's table in Markdown, its rows, and the files written (table, plot, rows)."""
+
+    text: str
+    rows: tuple[ResultRow, ...]
+    files: tuple[Path, ...]
+
+
+def run_experiment_job(
+    experiment: ExperimentName,
+    data: str,
+    base: Model,
+    config: BenchmarkConfig,
+    output: Path,
+    device: str = "auto",
+) -> Job[ExperimentReport]:
+    """Do the remaining runs of an experiment, and write its table and plot.
+
+    Parameters
+    ----------
+    experiment
+        A name in `EXPERIMENTS`, or ``"panels"``: the qualitative figure, from the runs of
+        ``"transfer"`` with the first seed.
+    data
+        ``"generated"``, or a folder with the AIMS benchmark.
+    base
+        The foundation. On generated data one that saw photographs only, ``tiny-rgb``.
+    config
+        Modalities, seeds, budget.
+    output
+        Folder that gets EXPERIMENT.csv (a row for each run, to resume from), .md and .png.
+    device
+        Where to compute.
+    """
+    check_experiment(experiment)
+    config = config.on(base.spec)
+    modalities = config.modalities_of(experiment, data)
+    datasets = {}
+    for modality in modalities:
+        datasets[modality] = yield from _read_dataset_job(modality, data, config)
+    rows_of: ExperimentName = "transfer" if experiment == "panels" else experiment
+    runs = make_runs(rows_of, modalities, config.seeds_of(experiment), config)
+    if experiment == "panels":
+        runs = [run for run in runs if run.arm in PANEL_ARMS]
+    prefix = "quick-" if config.quick else ""
+    table, state = output / f"{prefix}{rows_of}.csv", output / f"{prefix}runs"
+    other_tables = [output / f"{prefix}{name}.csv" for name in EXPERIMENTS if name != rows_of]
+    rows = yield from run_all_job(runs, datasets, base, config, table, state, device, other_tables)
+    picture = output / f"{prefix}{experiment}.png"
+    if experiment == "panels":
+        yield from draw_panels_job(runs, datasets, base, config, state, picture)
+        return ExperimentReport(
+            markdown_table(rows_of, rows, config.quick), tuple(rows), (picture,)
+        )
+    draw_plot(experiment, rows, picture, config.quick)
+    text = markdown_table(experiment, rows, config.quick)
+    document = output / f"{prefix}{experiment}.md"
+    document.write_text(text, encoding="utf-8")
+    return ExperimentReport(text, tuple(rows), (table, document, picture))
+
+
+def _read_dataset_job(modality: str, data: str, config: BenchmarkConfig) -> Job[Dataset]:
+    """The samples of a modality: drawn, or from the folder `data` with the AIMS benchmark."""
+    if data != GENERATED:
+        return from_aims(data, modality)
+    drawn = GeneratedConfig(
+        sensor=modality,
+        kind="benchmark",
+        side=config.side,
+        train=config.images,
+        validation=config.validation,
+        test=config.test,
+    )
+    return (yield from generate_job(drawn))
 
 
 def run_all_job(
@@ -76,7 +166,7 @@ def run_all_job(
             append_row(table, done[run.key])
             continue
         job = _run_one_job(
-            run, datasets[run.modality], base, config, folder / _run_name(run), device
+            run, datasets[run.modality], base, config, folder / run_name(run), device
         )
         row = yield from map_progress(job, partial(_overall, run, number, len(runs)))
         append_row(table, row)
@@ -139,17 +229,3 @@ def _test_job(
     planes = LabelledPlanes(dataset, dataset.test, spec, side)
     yield from planes.scan_job("test on")
     return (yield from validate_network_job(network, planes, side, MAX_TEST_OBJECTS))
-
-
-def is_kept(run: ExperimentRun) -> bool:
-    """Whether a run's best checkpoint is kept, for the qualitative figure."""
-    return run.experiment == "transfer" and run.arm in (SCRATCH, SIMMAT)
-
-
-def checkpoint_of(run: ExperimentRun, folder: Path) -> Path:
-    """Path of a run's best checkpoint, if it `is_kept`."""
-    return folder / "checkpoints" / f"{_run_name(run)}.safetensors"
-
-
-def _run_name(run: ExperimentRun) -> str:
-    return "-".join(run.key).replace(" ", "")

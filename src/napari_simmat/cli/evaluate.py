@@ -80,7 +80,7 @@ def benchmark(
     device
         auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
     """
-    from napari_simmat.benchmark.report import run_experiment_job
+    from napari_simmat.benchmark.runner import run_experiment_job
     from napari_simmat.checkpoints.loading import load_model
 
     terminal = speech.terminal()
@@ -114,7 +114,7 @@ def evaluate(
     compute: ComputeOptions = DEFAULT_COMPUTE,
     speech: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
-    """Measure a model on a folder of labelled images.
+    """Measure a model on a folder of labeled images.
 
     Beside each image STEM.tif is its label image STEM_labels.tif; or the images are in a folder
     images and the labels, with the same names, in a folder labels. Every object is prompted with a
@@ -166,7 +166,7 @@ def evaluate(
         Settings for segmenting everything.
     """
     from napari_simmat.datasets.folder import find_labelled_files, fingerprint
-    from napari_simmat.evaluation.report import (
+    from napari_simmat.evaluation.evaluate import (
         append_entry,
         history_line,
         read_history,
@@ -235,7 +235,7 @@ def _evaluate_job(
 
 def _check_output(output: Path | None, files: Sequence[LabelledFile], overwrite: bool) -> None:
     """Fail early: check the output folder before the evaluation."""
-    from napari_simmat.evaluation.report import RESULTS_FILE, SUMMARY_FILE
+    from napari_simmat.evaluation.evaluate import RESULTS_FILE, SUMMARY_FILE
 
     if output is None:
         return

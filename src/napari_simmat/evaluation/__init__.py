@@ -1,1 +1,1 @@
-"""Score models on labelled images."""
+"""Score models on labeled images."""

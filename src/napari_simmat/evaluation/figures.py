@@ -227,7 +227,7 @@ class Gallery:
 def _draw_tile(
     under: NDArray[np.uint8], prompt: Prompt, answer: NDArray[np.bool_], truth: NDArray[np.bool_]
 ) -> Image:
-    """The object's surroundings at the size of a tile, padded with grey to a square."""
+    """The object's surroundings at the size of a tile, padded with gray to a square."""
     from PIL import Image
 
     part = _surroundings(truth)

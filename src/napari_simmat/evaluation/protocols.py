@@ -1,4 +1,4 @@
-"""Score a model on labelled objects with simulated prompts, by a user's or the paper's protocol.
+"""Score a model on labeled objects with simulated prompts, by a user's or the paper's protocol.
 
 The paper's (arXiv 2409.08083 and its authors' code): every region above a size, the middle one of
 its pixels in row-major order as the click, logits cut at 0, IoU and Dice on 256 x 256 cells,
@@ -13,7 +13,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,6 @@ from scipy import ndimage
 from napari_simmat._text import format_shape
 from napari_simmat.datasets.dataset import REFERENCE_SIDE, large_regions
 from napari_simmat.engine.masks import Mask, Window, interior_point, iou, label_windows
-from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner
 from napari_simmat.evaluation.metrics import boundary_f, davis_tolerance, dice
@@ -33,6 +32,9 @@ from napari_simmat.evaluation.scores import (
     click_column,
 )
 from napari_simmat.progress import Job, Progress
+
+if TYPE_CHECKING:
+    from napari_simmat.engine.predictor import Predictor
 
 EvaluationPrompts = Literal["click", "box", "iterative", "all"]
 """Prompts given to a model: iterative is the click and its corrections."""
@@ -253,7 +255,7 @@ def centre_clicks(labels: NDArray[Any], smallest: int = 0) -> dict[int, tuple[fl
 
 
 def resample_to_grid(plane: NDArray[Any], side: int) -> NDArray[Any]:
-    """A plane (Y, X) as (side, side): the pixel in which each cell's centre lies."""
+    """A plane (Y, X) as (side, side): the pixel in which each cell's center lies."""
     rows, columns = (
         ((np.arange(side) + 0.5) * length / side).astype(np.intp) for length in plane.shape
     )

@@ -250,7 +250,7 @@ class ImageMatches:
     planes
         Each plane and how its objects match, in order.
     too_small
-        Number of labelled objects left out for their size.
+        Number of labeled objects left out for their size.
     """
 
     name: str
@@ -259,7 +259,7 @@ class ImageMatches:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Labelled objects and objects found."""
+        """Labeled objects and objects found."""
         return _counts(self._all)
 
     @property
@@ -327,9 +327,9 @@ class Scores:
 
 
 def plane_matches(found: NDArray[Any], truth: NDArray[Any], ignored: NDArray[np.bool_]) -> Matches:
-    """Match the objects found on a plane with the labelled ones, both (Y, X).
+    """Match the objects found on a plane with the labeled ones, both (Y, X).
 
-    Labelled objects in `ignored` pixels do not count, nor do objects found there to more than half.
+    Labeled objects in `ignored` pixels do not count, nor do objects found there to more than half.
     """
     if ignored.any():
         areas = np.bincount(found.ravel().astype(np.intp))
