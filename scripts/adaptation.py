@@ -44,7 +44,7 @@ def bacteria() -> Pair:
 
 
 def tissue() -> Pair:
-    """T1 MRI, every sixth slice through the brain; grey and white matter (MNI, from nilearn)."""
+    """T1 MRI, every sixth slice through the brain; gray and white matter (MNI, from nilearn)."""
     image = _read("mri_t1_mni.nii.gz")[12:43:6]
     labels = _read("mri_t1_mni_gm2_wm3.nii.gz")[12:43:6]
     return image, np.where(labels >= 2, labels, 0).astype(np.uint16)

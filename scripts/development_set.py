@@ -1,4 +1,4 @@
-"""Make the development set: images of many kinds with labelled objects.
+"""Make the development set: images of many kinds with labeled objects.
 
 ``python scripts/development_set.py --output development`` writes a folder for ``simmat evaluate``:
 STEM.tif and STEM_labels.tif for each image, and a README.md with their sources. The images are in

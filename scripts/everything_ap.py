@@ -6,7 +6,7 @@ The generator is `segment_anything.SamAutomaticMaskGenerator`, unchanged, with a
 passes its clicks to the network and the masks back. Its masks overlap; as in SAM's own pictures the
 smaller ones are painted over the larger ones. For every image the AP is given three times: over all
 objects, without objects at the border, which some labels lack, and without found objects that lie
-mostly where nothing is labelled, since automatic labels are incomplete.
+mostly where nothing is labeled, since automatic labels are incomplete.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Found = Callable[[NDArray[Any], Statistics | None], Labels]
 
 
 class Case(NamedTuple):
-    """Planes of one image, normalised together, and their true labels."""
+    """Planes of one image, normalized together, and their true labels."""
 
     name: str
     planes: NDArray[Any]
@@ -124,7 +124,7 @@ def ours(predictor: Predictor, settings: AutomaticSettings) -> Found:
 
 
 def cases(data: Path, drawn: int) -> Iterator[Case]:
-    """The labelled images, and new drawn scenes that no model was trained or selected on."""
+    """The labeled images, and new drawn scenes that no model was trained or selected on."""
 
     def stored(name: str) -> NDArray[Any]:
         array: NDArray[Any] = tifffile.imread(data / f"{name}.tif")
@@ -202,7 +202,7 @@ def _scores(found: Labels, truth: Labels) -> list[str]:
 
 
 def _where_labelled(found: Labels, truth: Labels) -> Labels:
-    """Without objects that lie more than half where nothing is labelled."""
+    """Without objects that lie more than half where nothing is labeled."""
     areas = np.bincount(found.ravel())
     labelled = np.bincount(found[truth > 0], minlength=len(areas))
     return np.where((2 * labelled >= areas)[found], found, 0)

@@ -2,7 +2,7 @@
 
 The overlays that `simmat demo` writes and a sheet of drawn scenes; with ``--evaluation results``,
 the folder of `simmat evaluate development --output results`, also some of its overlays. All with
-fewer colours, to be small.
+fewer colors, to be small.
 """
 
 from __future__ import annotations

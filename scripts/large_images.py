@@ -143,14 +143,14 @@ def _each(
 
 
 def _lattice(rng: np.random.Generator, side: int) -> NDArray[np.float64]:
-    """Centres about 74 pixels apart, so that neighbours nearly touch."""
+    """Centers about 74 pixels apart, so that neighbors nearly touch."""
     places = np.arange(40, side - 40, 74.0)
     grid = np.stack(np.meshgrid(places, places, indexing="ij"), -1).reshape(-1, 2)
     return np.asarray(grid + rng.uniform(-4, 4, grid.shape))
 
 
 def _colonies(rng: np.random.Generator, side: int, objects: int) -> NDArray[np.float64]:
-    """Centres in colonies of 50 on a lattice of their own, far from each other."""
+    """Centers in colonies of 50 on a lattice of their own, far from each other."""
     count = -(-objects // 50)
     per_side = int(np.ceil(np.sqrt(count)))
     places = (np.arange(per_side) + 0.5) * side / per_side

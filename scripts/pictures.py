@@ -87,7 +87,7 @@ def settle(tab: Any) -> None:
 
 
 def save(viewer: Any, tab: Any, name: str) -> None:
-    """Save what the window shows, in few colours; how long it took differs from run to run."""
+    """Save what the window shows, in few colors; how long it took differs from run to run."""
     tab.status.set_value(replace(tab.status.value(), seconds=None))
     write(viewer.screenshot(canvas_only=False, flash=False), name)
 
@@ -107,7 +107,7 @@ def save_tab(widget: Any, name: str) -> None:
 
 
 def write(pixels: np.ndarray, name: str) -> None:
-    """Save a picture (Y, X, 3 or 4) in few colours."""
+    """Save a picture (Y, X, 3 or 4) in few colors."""
     from PIL import Image
 
     picture = Image.fromarray(np.ascontiguousarray(pixels[..., :3])).quantize(

@@ -1,4 +1,4 @@
-"""Put trained checkpoints into the package, with licence and author, in half precision.
+"""Put trained checkpoints into the package, with license and author, in half precision.
 
 ``python scripts/release_checkpoints.py thermal.safetensors depth.safetensors`` writes each into the
 package's assets under its own name. The content is what `simmat train` wrote, in float16.

@@ -18,7 +18,7 @@ from micro_sam.util import get_sam_model, precompute_image_embeddings
 
 
 def image(side: int) -> np.ndarray:
-    """Squares of random colours, as in `speed_rows.py`."""
+    """Squares of random colors, as in `speed_rows.py`."""
     coarse = np.random.default_rng(0).integers(0, 256, (side // 32, side // 32, 3), dtype=np.uint8)
     return coarse.repeat(32, axis=0).repeat(32, axis=1)
 

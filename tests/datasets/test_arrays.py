@@ -67,8 +67,8 @@ def test_work_reports_and_can_be_stopped() -> None:
 @pytest.mark.parametrize(
     ("pairs", "error", "sentence"),
     [
-        ([], ValueError, "There is no labelled image"),
-        ([("a", np.ones((10, 16)), LABELS)] * 2, ValueError, "Two labelled images are called a"),
+        ([], ValueError, "There is no labeled image"),
+        ([("a", np.ones((10, 16)), LABELS)] * 2, ValueError, "Two labeled images are called a"),
         ([("a", np.ones((10, 15)), LABELS)], ValueError, "labels of a have the shape 10 x 16"),
         ([("a", [np.ones((10, 16))] * 2, LABELS, 0)], ValueError, "so it has no channel axis 0"),
         ([("a", [], LABELS)], ValueError, "a has no channel"),
@@ -119,8 +119,8 @@ def dataset_of(train: str, validation: str, test: str = "") -> Dataset:
 @pytest.mark.parametrize(
     ("sides", "sentence"),
     [
-        (("", "a"), "set has no labelled image to train on"),
-        (("a", ""), "set has no labelled image to validate on"),
+        (("", "a"), "set has no labeled image to train on"),
+        (("a", ""), "set has no labeled image to validate on"),
         (("aba", "c"), "set holds a twice"),
         (("ab", "B"), "set has b in training and in validation or test"),
         (("ab", "c", "A"), "set has a in training and in validation or test"),

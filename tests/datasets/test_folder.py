@@ -224,7 +224,7 @@ def test_one_file_per_channel_may_have_a_channel_axis_of_one(tmp_path: Path) -> 
     axes = [{"name": name} for name in "tczyx"]
     for name, values in channels.items():
         group = zarr.open_group(tmp_path / f"cell1_{name}.ome.zarr", mode="w")
-        group.create_array("0", data=values)
+        zarr.create_array(group.store, name="0", data=values)
         multiscales = [{"axes": axes, "datasets": [{"path": "0"}]}]
         group.attrs.update({"ome": {"version": "0.5", "multiscales": multiscales}})
     write(tmp_path / "cell1_labels.tif", objects(1, 2))
@@ -339,7 +339,7 @@ def test_images_without_objects_are_left_out_in_words(folder: Path, caplog) -> N
     write(folder / "c_labels.tif", objects())
     dataset = from_folder(folder)
     assert "c" not in [name for side in named(dataset) for name in side]
-    assert "c has no labelled object and is left out." in caplog.text
+    assert "c has no labeled object and is left out." in caplog.text
 
 
 def test_how_many_there_are_is_logged(folder: Path, caplog) -> None:
@@ -459,8 +459,8 @@ def units(folder: Path) -> DataConfig:
     [
         (bad_shape, r"c_labels\.tif has the shape 12 x 21, c\.tif without channels 12 x 20"),
         (no_labels, r"No image in .*cells has labels; save each label image"),
-        (nothing_labelled, "No image to train on has a labelled object: the labels are 0"),
-        (one_object, "There is a single labelled object, in d, .*label a second one"),
+        (nothing_labelled, "No image to train on has a labeled object: the labels are 0"),
+        (one_object, "There is a single labeled object, in d, .*label a second one"),
         (one_place, "All labels are in d, and its objects lie in one place"),
         (float_labels, r"c_labels\.tif holds float32 values; labels are integers"),
         (constant, "Channel 1 is constant in every training image"),

@@ -233,7 +233,7 @@ def test_a_description_made_to_do_harm(tmp_path, description, sentence):
 def test_colours_within_channels_are_refused(tmp_path):
     image = np.zeros((2, 20, 30, 3), dtype=np.uint8)
     path = write_tiff(tmp_path / "image.tif", image, photometric="rgb", metadata={"axes": "CYXS"})
-    with pytest.raises(ValueError, match=r"has colours within channels .axes CYXS.; save each"):
+    with pytest.raises(ValueError, match=r"has colors within channels .axes CYXS.; save each"):
         read_image(path)
 
 
@@ -299,9 +299,7 @@ def test_a_png_of_16_bits_in_colour_keeps_them(tmp_path, channels):
 def test_such_a_png_without_the_package_for_it(tmp_path, monkeypatch):
     deep_png(tmp_path / "deep.png", np.zeros((4, 5, 3), dtype=np.uint16))
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
-    with pytest.raises(
-        ValueError, match=r"PNG of 16 bits in colour, .* install it .* save .* TIFF"
-    ):
+    with pytest.raises(ValueError, match=r"PNG of 16 bits in color, .* install it .* save .* TIFF"):
         read_image(tmp_path / "deep.png")
 
 

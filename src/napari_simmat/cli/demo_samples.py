@@ -113,7 +113,7 @@ def fluorescence() -> DemoSample:
 
 
 def polarization() -> DemoSample:
-    """Drawn beads, some of clear glass, behind polarisers at four angles; 12 of 16 bits."""
+    """Drawn beads, some of clear glass, behind polarizers at four angles; 12 of 16 bits."""
     from napari_simmat.scenes.sensors import SENSORS, draw_sensor_sample
 
     image, truth, _ = draw_sensor_sample("polarization", POLARIZATION_SEED, 256, "discs")
@@ -128,7 +128,7 @@ def polarization_colours(angles: NDArray[Any]) -> NDArray[np.uint8]:
     Parameters
     ----------
     angles
-        (4, Y, X) behind polarisers at 0, 45, 90 and 135 degrees.
+        (4, Y, X) behind polarizers at 0, 45, 90 and 135 degrees.
     """
     from skimage.color import hsv2rgb
 
@@ -138,7 +138,7 @@ def polarization_colours(angles: NDArray[Any]) -> NDArray[np.uint8]:
     hue = (np.arctan2(across, along) / (2 * np.pi)) % 1
     degree = np.hypot(along, across)
     degree = np.clip(degree / max(float(np.percentile(degree, 99)), 1e-9), 0, 1)
-    # Dark but polarising pixels are bright too: clear glass is visible only by polarization.
+    # Dark but polarizing pixels are bright too: clear glass is visible only by polarization.
     brightness = np.maximum((_to_8bit(total) / 255) ** 0.7, degree)
     colours = hsv2rgb(np.stack([hue, degree, brightness], axis=-1))
     return np.asarray(np.rint(255 * colours), dtype=np.uint8)

@@ -1,1 +1,1 @@
-"""Labelled images for training and evaluation, from folders, arrays, benchmarks or drawings."""
+"""Labeled images for training and evaluation, from folders, arrays, benchmarks or drawings."""

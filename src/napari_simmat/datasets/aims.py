@@ -148,7 +148,7 @@ class AimsLayout:
     folder
         Name of its folder.
     needs
-        Entries by which the folder is recognised.
+        Entries by which the folder is recognized.
     items
         Lists the images of a split, without broken ones.
     smallest
@@ -384,7 +384,7 @@ def _read_8bit(path: Path) -> NDArray[np.uint8]:
 
 def _read_colour(path: Path) -> ChannelArrays:
     channels = _read_8bit(path)
-    if len(channels) == 1:  # a picture in grey
+    if len(channels) == 1:  # a picture in gray
         channels = np.repeat(channels, 3, axis=0)
     if len(channels) != 3:
         raise ValueError(
@@ -395,7 +395,7 @@ def _read_colour(path: Path) -> ChannelArrays:
 
 
 def _read_grey(path: Path) -> ChannelArrays:
-    """One channel; of a colour picture its luma, as computed by Pillow."""
+    """One channel; of a color picture its luma, as computed by Pillow."""
     channels = _read_8bit(path)
     if len(channels) == 3:  # ITU-R 601-2, rounded to the nearest
         weights = np.array([19595, 38470, 7471])[:, None, None]

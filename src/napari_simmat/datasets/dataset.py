@@ -19,7 +19,7 @@ from napari_simmat.scenes.canvas import Floats
 from napari_simmat.scenes.sensors import PSEUDO_SENSORS, draw_sensor_sample, sensor_named
 
 LoadedSample = tuple[NDArray[np.float32], NDArray[np.int32]]
-"""Values (C, H, W), normalised but not yet standardised, and ids (H, W), 0 for the background."""
+"""Values (C, H, W), normalized but not yet standardized, and ids (H, W), 0 for the background."""
 REFERENCE_SIDE = 1024
 """Regions are measured as if their plane had this height and width (arXiv 2409.08083)."""
 SceneKind = Literal["everyday", "benchmark"]
@@ -40,7 +40,7 @@ class Sample:
     group
         Planes of one stack or series share it; a group is never on both sides of a split.
     load
-        Reads the plane, normalised by the whole stack. Can be pickled if the user's arrays can,
+        Reads the plane, normalized by the whole stack. Can be pickled if the user's arrays can,
         so that other processes can load it.
     """
 
@@ -60,7 +60,7 @@ class Dataset:
     modality
         What the sensor measures.
     channels
-        In order, with mean and standard deviation of the normalised values and the unit of the
+        In order, with mean and standard deviation of the normalized values and the unit of the
         raw ones; the checkpoint gets them unchanged.
     normalization
         From raw values to those of the samples; the checkpoint gets it unchanged.
@@ -88,7 +88,7 @@ class Dataset:
         for side, samples in (("train on", self.train), ("validate on", self.validation)):
             if not samples:
                 raise ValueError(
-                    f"{self.name} has no labelled image to {side}; label at least two images."
+                    f"{self.name} has no labeled image to {side}; label at least two images."
                 )
         for samples in (self.train, self.validation, self.test):
             names = (sample.name for sample in samples)
@@ -107,12 +107,12 @@ class Dataset:
 
     @property
     def mean(self) -> tuple[float, ...]:
-        """Mean of each channel's normalised values."""
+        """Mean of each channel's normalized values."""
         return tuple(channel.mean for channel in self.channels)
 
     @property
     def std(self) -> tuple[float, ...]:
-        """Standard deviation of each channel's normalised values."""
+        """Standard deviation of each channel's normalized values."""
         return tuple(channel.std for channel in self.channels)
 
     def regions(self, labels: NDArray[np.int32]) -> list[int]:
@@ -122,7 +122,7 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """How to make a data set of labelled images.
+    """How to make a data set of labeled images.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ class DataConfig:
 def large_regions(labels: NDArray[Any], smallest: int = 0) -> list[int]:
     """Ids above 0 in (H, W) whose region has more than `smallest` pixels at 1024 x 1024.
 
-    The area is scaled instead of the labels, which agrees with nearest-neighbour resizing to
+    The area is scaled instead of the labels, which agrees with nearest-neighbor resizing to
     within the outline's rounding.
     """
     scale = REFERENCE_SIDE * REFERENCE_SIDE / labels.size
@@ -309,7 +309,7 @@ def from_generated(config: GeneratedConfig) -> Dataset:
 def generate_job(config: GeneratedConfig) -> Job[Dataset]:
     """A data set of drawn scenes: each plane is drawn when it is loaded, and always the same.
 
-    Values are normalised per plane by percentiles 0.5 and 99.9: over all channels together if
+    Values are normalized per plane by percentiles 0.5 and 99.9: over all channels together if
     they share a unit, because the sensor's information lies in their ratios; per channel for a
     pseudo modality.
     """

@@ -49,7 +49,7 @@ def from_folder(folder: Path | str, config: DataConfig | None = None) -> Dataset
 
 
 def read_folder_job(folder: Path | str, config: DataConfig | None = None) -> Job[Dataset]:
-    """Make a data set of a folder of labelled images; every plane with objects is a sample.
+    """Make a data set of a folder of labeled images; every plane with objects is a sample.
 
     Images and labels belong together as for `find_labelled_files`: STEM.tif and STEM_labels.tif, or
     images/ and labels/. The channels of an image may also lie in one file each, STEM_CHANNEL.tif,
@@ -62,7 +62,7 @@ def read_folder_job(folder: Path | str, config: DataConfig | None = None) -> Job
     folder
         The folder.
     config
-        Channels, normalisation, split.
+        Channels, normalization, split.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def read_folder_job(folder: Path | str, config: DataConfig | None = None) -> Job
 
 
 def find_images(folder: Path, config: DataConfig, prefix: str = "") -> list[LabelledImage]:
-    """The labelled images of a folder, one file each or one file per channel.
+    """The labeled images of a folder, one file each or one file per channel.
 
     The channels of `config`, if they are names, may be endings of files. Subfolders other than
     images/ and labels/ are ignored; `prefix` goes before the images' names.
@@ -154,7 +154,7 @@ class ChannelFilesImage:
             if file.channel_axis is not None:
                 raise ValueError(
                     f"{file.path.name} has {file.data.shape[file.channel_axis]} channels, but "
-                    f"where each channel has its file (STEM_CHANNEL) it holds one; save it in grey."
+                    f"where each channel has its file (STEM_CHANNEL) it holds one; save it in gray."
                 )
             if file.shape != files[0].shape:
                 raise ValueError(

@@ -1,4 +1,4 @@
-"""A labelled image: lazy pixels, channels, labels, and its planes as samples."""
+"""A labeled image: lazy pixels, channels, labels, and its planes as samples."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class LabelledImage(Protocol):
 
 
 class LabelledStack:
-    """A labelled image of any number of planes, with the channels of its data set.
+    """A labeled image of any number of planes, with the channels of its data set.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ class LabelledStack:
                 yield plane, labels[plane]
 
     def load(self, plane: StackIndex = ()) -> LoadedSample:
-        """Values (C, Y, X), normalised by the whole image, and ids (Y, X) of one plane.
+        """Values (C, Y, X), normalized by the whole image, and ids (Y, X) of one plane.
 
         Resampled to square pixels, as by the predictor.
         """
@@ -317,7 +317,7 @@ def resample_isotropic(
 
 
 def resize_nearest(labels: NDArray[Id], size: tuple[int, int]) -> NDArray[Id]:
-    """Ids or a mask (H, W) resized to `size`: each new pixel takes the value at its centre."""
+    """Ids or a mask (H, W) resized to `size`: each new pixel takes the value at its center."""
     rows, columns = (
         np.minimum(((np.arange(new) + 0.5) * old / new).astype(int), old - 1)
         for new, old in zip(size, labels.shape, strict=True)

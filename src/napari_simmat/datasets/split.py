@@ -1,4 +1,4 @@
-"""Data sets from labelled images or arrays: checked, split into training and validation, measured.
+"""Data sets from labeled images or arrays: checked, split into training and validation, measured.
 
 A group (a stack, or the files of a series) is never on both sides.
 """
@@ -119,7 +119,7 @@ def read_arrays_job(
     images
         At least one, with unique names.
     config
-        Channels, normalisation, split.
+        Channels, normalization, split.
     name
         The data set's.
     validation
@@ -131,10 +131,10 @@ def read_arrays_job(
         If they cannot be used; the message says what to do.
     """
     if not images:
-        raise ValueError("There is no labelled image; choose an image and its labels.")
+        raise ValueError("There is no labeled image; choose an image and its labels.")
     check_names(
         (image.name for image in (*images, *validation)),
-        "Two labelled images are called {}; give each its own name.",
+        "Two labeled images are called {}; give each its own name.",
     )
     config = config or DataConfig()
 
@@ -154,7 +154,7 @@ def series_of(stem: str) -> str:
 
 @dataclass(frozen=True)
 class SplitImages:
-    """Labelled images as the user split them; without `validation`, some of `train` are used."""
+    """Labeled images as the user split them; without `validation`, some of `train` are used."""
 
     train: Sequence[LabelledImage]
     validation: Sequence[LabelledImage] = ()
@@ -175,7 +175,7 @@ def assemble_dataset_job(
     Raises
     ------
     ValueError, TypeError, OSError
-        If an image cannot be used, or too little is labelled; the message says what to do.
+        If an image cannot be used, or too little is labeled; the message says what to do.
     """
     shelf = ImageCache()
     first = images.train[0]
@@ -196,12 +196,12 @@ def assemble_dataset_job(
             )
             stack.check()
             if next(stack.planes(), None) is None:
-                logger.warning("%s has no labelled object and is left out.", image.name)
+                logger.warning("%s has no labeled object and is left out.", image.name)
             else:
                 kept.append(stack)
         if side and not kept:
             raise ValueError(
-                f"No image to {purpose} has a labelled object: the labels are 0 everywhere. Give "
+                f"No image to {purpose} has a labeled object: the labels are 0 everywhere. Give "
                 "each object a number above 0."
             )
         return kept
@@ -335,7 +335,7 @@ def _find_cut(stacks: Sequence[LabelledStack], what: str) -> DividingCut:
     centres, shape = _centres(stacks)
     if len(centres) < 2:
         raise ValueError(
-            f"There is a single labelled object, in {what}, so that none is left to validate on; "
+            f"There is a single labeled object, in {what}, so that none is left to validate on; "
             "label a second one. If the labels are a mask of many objects, number them first, "
             "e.g. with skimage.measure.label."
         )
@@ -373,7 +373,7 @@ def _regions(stacks: Sequence[LabelledStack], cut: DividingCut, half: int) -> in
 
 
 def _centres(stacks: Sequence[LabelledStack]) -> tuple[NDArray[np.float64], tuple[int, ...]]:
-    """Centre (y, x) of each region as shares of its plane's size, and the first plane's size."""
+    """Center (y, x) of each region as shares of its plane's size, and the first plane's size."""
     centres, shapes = [], []
     for stack in stacks:
         for _, labels in stack.planes():

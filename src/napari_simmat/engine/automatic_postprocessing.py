@@ -489,7 +489,7 @@ class Stitcher:
 def tile_boxes(shape: tuple[int, int], side: int, overlap: int) -> list[PixelBox]:
     """Overlapping tiles of one size that cover a plane, row by row.
 
-    Each has `side` pixels a side, or the plane's; neighbours share at least `overlap` pixels.
+    Each has `side` pixels a side, or the plane's; neighbors share at least `overlap` pixels.
     """
     return [
         PixelBox(y, x, y + min(side, shape[0]), x + min(side, shape[1]))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RGB = ("red", "green", "blue")
-"""Names of the channels of a colour image."""
+"""Names of the channels of a color image."""
 _UNITS = {"deg", "degree", "degrees", "nm", "um"}
 
 

@@ -1,7 +1,7 @@
 """All coordinate transforms between an image and the network's input; axis order of side views.
 
 Coordinates of an image are ``(y, x)`` in pixels, as napari's data coordinates: the integer is the
-pixel's centre, pixel ``k`` covers ``[k - 0.5, k + 0.5)``. A box ``(y0, x0, y1, x1)`` is half-open
+pixel's center, pixel ``k`` covers ``[k - 0.5, k + 0.5)``. A box ``(y0, x0, y1, x1)`` is half-open
 like `skimage.measure.regionprops`' bbox: it holds the pixels ``y0 .. y1 - 1``, so its edge ``k``
 lies at ``k - 0.5`` in those coordinates.
 
@@ -14,9 +14,9 @@ longest (SAM)     ``v * s``                       ``k * s``
 stretch, native   ``(v + 0.5) * s - 0.5``         ``k * s - 0.5``
 ================  ==============================  ===================
 
-``s`` is new size / old size of that axis. SAM's rule ignores pixel centres, for results equal to
+``s`` is new size / old size of that axis. SAM's rule ignores pixel centers, for results equal to
 the stock predictor's; it displaces a point by up to half a pixel of the larger grid. The other rule
-maps pixel centres to pixel centres: the edge of a box is the point at ``k - 0.5``.
+maps pixel centers to pixel centers: the edge of a box is the point at ``k - 0.5``.
 
 Networks have learned the shape of things on square pixels. If an image's are not square (a stack
 seen from the side, whose planes are farther apart than its pixels), the network's input is
@@ -62,7 +62,7 @@ class InputTransform:
     image, resized, padded
         Height and width in pixels.
     half_pixel
-        Whether pixel centres map to pixel centres (see the table above).
+        Whether pixel centers map to pixel centers (see the table above).
     """
 
     image: Size
@@ -198,11 +198,11 @@ def check_pixel_ratio(ratio: float) -> None:
 
 
 def box_of_corners(corners: ArrayLike, shape_yx: tuple[int, int] | None = None) -> BoxCorners:
-    """Half-open box of the pixels whose centres lie in a drawn shape's bounding rectangle.
+    """Half-open box of the pixels whose centers lie in a drawn shape's bounding rectangle.
 
     napari draws a rectangle around the pixels ``y0 .. y1 - 1`` with its edges at ``y0 - 0.5`` and
-    ``y1 - 0.5``. Any position of an edge between two pixel centres gives the same box; a centre on
-    the edge is inside. A shape without a pixel centre gives the pixel in its middle.
+    ``y1 - 0.5``. Any position of an edge between two pixel centers gives the same box; a center on
+    the edge is inside. A shape without a pixel center gives the pixel in its middle.
 
     Parameters
     ----------

@@ -182,7 +182,7 @@ class PlaneEncoder:
         self.compute.check_finite(self.model.spec.name, *embeddings)
 
     def network_input(self, image: NDArray[Any], frame: InputTransform) -> Tensor:
-        """Normalised values (C, Y, X) as the network's input (1, C, H, W)."""
+        """Normalized values (C, Y, X) as the network's input (1, C, H, W)."""
         channels = self.model.spec.channels
         values = torch.zeros(1, len(channels), *frame.padded)
         height, width = frame.resized

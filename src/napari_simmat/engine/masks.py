@@ -84,7 +84,7 @@ def interpolated_mask(
     """The mask at the fraction `part` (0..1) of the way from `one` to `other`.
 
     Shape-based interpolation (Raya and Udupa 1990): signed distances to both outlines are mixed.
-    Both masks are first shifted so that their centres lie at the interpolated centre; without
+    Both masks are first shifted so that their centers lie at the interpolated center; without
     that, an object that moves fades out in one place and in at another.
     """
     middles = [np.array(ndi.center_of_mass(mask)) for mask in (one, other)]

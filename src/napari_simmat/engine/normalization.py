@@ -1,7 +1,7 @@
-"""Intensity normalisation: the statistics of a stack, how they are measured, and scaling by them.
+"""Intensity normalization: the statistics of a stack, how they are measured, and scaling by them.
 
 Percentiles have one definition for all types: percentile ``q`` of ``n`` sorted values lies at
-position ``q / 100 * (n - 1)``, linear between the two neighbours, as in `numpy.percentile`.
+position ``q / 100 * (n - 1)``, linear between the two neighbors, as in `numpy.percentile`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SAMPLE_SIDE = 256
 _COUNTED = (np.dtype(np.uint8), np.dtype(np.uint16))
 
 ScalingMethod = Literal["bytes", "values", "percentile"]
-"""How a channel is normalised: kept as bytes, kept as values, or by its percentiles."""
+"""How a channel is normalized: kept as bytes, kept as values, or by its percentiles."""
 ReadBlocks = Callable[..., list[NDArray[Any]]]
 """Reads the channels, (Y, X) each, from a plane's index and slices of rows and columns (or all)."""
 SampleBlock = tuple[tuple[int, ...], slice, slice]
@@ -39,9 +39,9 @@ SampleBlock = tuple[tuple[int, ...], slice, slice]
 
 @dataclass(frozen=True)
 class Statistics:
-    """The numbers of a normalisation, for each of the model's channels.
+    """The numbers of a normalization, for each of the model's channels.
 
-    ``low`` becomes 0 and ``high`` the normalisation's scale. Channels whose values are kept as
+    ``low`` becomes 0 and ``high`` the normalization's scale. Channels whose values are kept as
     they are (uint8 for SAM, method ``"none"``) have 0 and the scale itself.
     """
 
@@ -305,5 +305,5 @@ class PercentileAccumulator:
 
 
 def _between(low: float, high: float, share: float) -> float:
-    # Exact for equal neighbours; without a difference, which could overflow.
+    # Exact for equal neighbors; without a difference, which could overflow.
     return low if low == high else low * (1 - share) + high * share

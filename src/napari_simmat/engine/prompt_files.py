@@ -253,7 +253,7 @@ def _region(
     centres = np.mgrid[y0:y1, x0:x1].astype(float)
     inside = _in_ellipse(corners, centres) if kind == "ellipse" else _in_polygon(corners, centres)
     mask = np.zeros(shape_yx, dtype=bool)
-    # A shape too thin to hold a pixel's centre means the pixels it touches.
+    # A shape too thin to hold a pixel's center means the pixels it touches.
     mask[y0:y1, x0:x1] = inside if inside.any() else True
     return box, mask
 
@@ -264,7 +264,7 @@ def _is_upright(corners: NDArray[np.float64]) -> bool:
 
 
 def _in_ellipse(corners: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which pixel centres (2, h, w) lie in the ellipse within a (turned) rectangle."""
+    """Which pixel centers (2, h, w) lie in the ellipse within a (turned) rectangle."""
     axes = np.stack([corners[1] - corners[0], corners[3] - corners[0]], axis=1) / 2
     if abs(np.linalg.det(axes)) < 1e-12:
         return np.zeros(centres.shape[1:], dtype=bool)
@@ -275,7 +275,7 @@ def _in_ellipse(corners: NDArray[np.float64], centres: NDArray[np.float64]) -> N
 
 
 def _in_polygon(corners: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which pixel centres (2, h, w) lie in the polygon."""
+    """Which pixel centers (2, h, w) lie in the polygon."""
     measure: Any = import_module("skimage.measure")  # it has no types
     inside: NDArray[np.bool_] = measure.points_in_poly(centres.reshape(2, -1).T, corners)
     return inside.reshape(centres.shape[1:])

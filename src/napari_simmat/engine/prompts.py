@@ -22,7 +22,7 @@ Boxes are drawn by hand. In training their edges deviate by 5 % of the side and 
 class Prompt:
     """Points, a box and a mask that together indicate one object on one image plane.
 
-    Coordinates are ``(y, x)`` in image pixels; integers are pixel centres. Sequences and arrays are
+    Coordinates are ``(y, x)`` in image pixels; integers are pixel centers. Sequences and arrays are
     stored as tuples of plain numbers.
 
     Parameters

@@ -326,7 +326,7 @@ def axis_spacing(axes: str, scale: Mapping[str, float]) -> tuple[float, ...]:
     """The distance between voxels along each axis, in one unit; along time as along X."""
     known = {letter: scale[letter] for letter in "ZYX" if scale.get(letter, 0.0) > 0}
     if len(known) < 3:
-        return (1.0,) * len(axes)  # otherwise micrometres would be compared with pixels
+        return (1.0,) * len(axes)  # otherwise micrometers would be compared with pixels
     return tuple(known.get(letter, known["X"]) for letter in axes)
 
 

@@ -29,7 +29,7 @@ class Section:
     score
         Predicted IoU; NaN if the mask is not the model's.
     origin
-        ``"annotated"``: from prompts on this plane; ``"propagated"``: predicted from neighbouring
+        ``"annotated"``: from prompts on this plane; ``"propagated"``: predicted from neighboring
         planes; ``"interpolated"``: by shape alone, where the model found nothing similar between
         annotated planes.
     """

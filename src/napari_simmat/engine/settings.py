@@ -53,7 +53,7 @@ class AutomaticSettings:
     maxima_distance
         Least distance between two maxima in pixels.
     maxima_height
-        Least value of a maximum, as a fraction of the channel's normalised range, 0..1.
+        Least value of a maximum, as a fraction of the channel's normalized range, 0..1.
     quality
         Least IoU that the model predicts for a mask, 0.3..1; by default the model's.
     stability
@@ -82,7 +82,7 @@ class AutomaticSettings:
     tile
         Side in pixels of the tiles that a large plane is cut into, from 128; 0 for 1024.
     tile_overlap
-        Pixels that neighbouring tiles share, less than half a tile; 0 for a quarter of a tile.
+        Pixels that neighboring tiles share, less than half a tile; 0 for a quarter of a tile.
         Objects up to this size lie wholly in a tile.
     """
 
@@ -212,7 +212,7 @@ class AutomaticSettings:
 
     @property
     def tile_shared(self) -> int:
-        """Pixels that neighbouring tiles share."""
+        """Pixels that neighboring tiles share."""
         return self.tile_overlap or self.tile_side // 4
 
     def is_tiled(self, size: tuple[int, int]) -> bool:

@@ -94,7 +94,7 @@ def one_per_series(files: Sequence[Path]) -> list[Path]:
 
 
 def read_dicom(path: Path, options: ReadOptions) -> ImageFile:
-    """Read a series as (Y, X), (Z, Y, X) or (T, Z, Y, X), colours last.
+    """Read a series as (Y, X), (Z, Y, X) or (T, Z, Y, X), colors last.
 
     Slices are sorted by position; several at one position become time. Values are those of the
     modality (Hounsfield units for CT), as float32 if the file scales them.
@@ -149,7 +149,7 @@ def read_dicom(path: Path, options: ReadOptions) -> ImageFile:
     times = _times(slices)
     if count == 1:
         data, axes = data[0], axes[1:]
-    elif times > 1:  # sorted, so slices at one position are neighbours
+    elif times > 1:  # sorted, so slices at one position are neighbors
         data = data.reshape(count // times, times, *data.shape[1:]).swapaxes(0, 1)
         axes = "T" + axes
     scale = _pixel_size(slices)

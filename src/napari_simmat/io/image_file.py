@@ -38,7 +38,7 @@ class ImageFile:
         from the channel axis the last two axes are Y and X.
     axes
         One letter for each axis of `data`, all different: T time, Z depth, Y, X, C channel,
-        S colour sample, others as the file names them (Q: unknown, R the next of these).
+        S color sample, others as the file names them (Q: unknown, R the next of these).
     channel_names
         Names along the channel axis, where the file has them.
     scale
@@ -115,7 +115,7 @@ class ReadOptions(NamedTuple):
         Images of more bytes than this (unpacked) are read plane by plane on access, where the
         format allows.
     palette
-        Return the indices of a palette picture instead of its colours.
+        Return the indices of a palette picture instead of its colors.
     limits
         What the file may ask for.
     """
@@ -127,7 +127,7 @@ class ReadOptions(NamedTuple):
 
 @dataclass(frozen=True)
 class Reader:
-    """A file format: the names of its files, how it is recognised, how it is read.
+    """A file format: the names of its files, how it is recognized, how it is read.
 
     Parameters
     ----------

@@ -96,7 +96,7 @@ def read_labels(path: Path | str) -> ImageFile:
     path = Path(path)
     file = _read(path, ReadOptions(palette=True, limits=Limits.from_environment()))
     dtype = np.dtype(file.data.dtype)
-    if file.axes.startswith("S"):  # tifffile writes three planes as colours by default
+    if file.axes.startswith("S"):  # tifffile writes three planes as colors by default
         file = replace(file, axes=f"Q{file.axes[1:]}", rgb=False)
     file = drop_singleton_channel(file)
     if file.channel_axis is not None:
@@ -189,7 +189,7 @@ _PNG, _JPEG = b"\x89PNG", b"\xff\xd8\xff"
 
 
 def read_picture(path: Path, options: ReadOptions) -> ImageFile:
-    """Read a picture in grey, RGB or RGBA as stored; its EXIF orientation is not applied."""
+    """Read a picture in gray, RGB or RGBA as stored; its EXIF orientation is not applied."""
     # Only these formats: other readers of Pillow call external programs. Opened by its own class,
     # a picture above Pillow's limit raises no warning; ours is checked below.
     from PIL import BmpImagePlugin, JpegImagePlugin, PngImagePlugin
@@ -222,7 +222,7 @@ def read_picture(path: Path, options: ReadOptions) -> ImageFile:
 
 
 def _in_plain_mode(picture: Any, palette: bool) -> Any:
-    """Convert to grey, RGB or RGBA; a palette picture to its indices if `palette`."""
+    """Convert to gray, RGB or RGBA; a palette picture to its indices if `palette`."""
     if picture.mode in ("L", "RGB", "RGBA", "F", "LA", *_GREY16):
         return picture
     if picture.mode in ("P", "PA"):
@@ -242,7 +242,7 @@ def _read_deep_png(path: Path) -> NDArray[Any]:
         imagecodecs: Any = import_module("imagecodecs")
     except ImportError:
         raise RefusedFileError(
-            f"{path.name} is a PNG of 16 bits in colour, which needs the package imagecodecs; "
+            f"{path.name} is a PNG of 16 bits in color, which needs the package imagecodecs; "
             "install it (pip install imagecodecs), or save the image as TIFF."
         ) from None
     data: NDArray[Any] = imagecodecs.png_decode(path.read_bytes())

@@ -196,7 +196,7 @@ def _axes(path: Path, axes: str, shape: tuple[int, ...]) -> str:
         )
     if "C" in axes and "S" in axes:
         raise RefusedFileError(
-            f"{path.name} has colours within channels (axes {axes}); save each colour as a "
+            f"{path.name} has colors within channels (axes {axes}); save each color as a "
             "channel of its own."
         )
     if "Q" in axes and not axes.endswith("YX") and "C" not in axes and "S" not in axes:
@@ -224,7 +224,7 @@ _SECONDS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "min": 60.0, "h": 3600.0, "hour": 
 
 
 def _pixel_size(tiff: Any) -> tuple[dict[str, float], dict[str, str]]:
-    """Micrometres along X, Y and Z and seconds along T, if the file has physical sizes.
+    """Micrometers along X, Y and Z and seconds along T, if the file has physical sizes.
 
     A resolution in inches is for printing and ignored.
     """
@@ -283,7 +283,7 @@ def _imagej_sizes(metadata: Mapping[str, Any], tags: Any) -> dict[str, tuple[flo
 
 def _plain_sizes(tags: Any) -> dict[str, tuple[float, str]]:
     unit = tags.get("ResolutionUnit")
-    if unit is None or unit.value != 3:  # 3: centimetres
+    if unit is None or unit.value != 3:  # 3: centimeters
         return {}
     found = {}
     for letter in "XY":
@@ -339,7 +339,7 @@ OME_LENGTHS = {
     "um": ("µm", 1e-4),
     "nm": ("nm", 1e-7),
 }
-"""Our units of length: OME's spelling, and their length in centimetres."""
+"""Our units of length: OME's spelling, and their length in centimeters."""
 OME_TIMES = {"s": "s", "ms": "ms", "us": "µs", "min": "min", "h": "h"}
 
 

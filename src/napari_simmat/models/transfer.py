@@ -63,7 +63,7 @@ class MAT(_Projected):
 
     @torch.no_grad()
     def pass_on(self, taken: Sequence[int], scale: Tensor, shift: Tensor) -> None:
-        """Initialise the layer to pass on ``scale * channel + shift`` of three channels `taken`.
+        """Initialize the layer to pass on ``scale * channel + shift`` of three channels `taken`.
 
         Two hidden units carry a channel, one its positive and one its negative part; the others
         keep their random weights, so that training can use them. For 3 channels in order, with

@@ -87,7 +87,7 @@ class BenchmarkScene(Scene):
 
     @cached_property
     def albedo(self) -> Floats:
-        """Diffuse reflectance (H, W, 3) in 0..1: each object has a colour and a pattern."""
+        """Diffuse reflectance (H, W, 3) in 0..1: each object has a color and a pattern."""
         rng = self._rng(11)
         base = tones(self, rng, gap=rng.uniform(0.1, 0.2), low=0.12, high=0.88, channels=3)
         surface = rng.integers(_SURFACES, size=self.n_regions)
@@ -101,7 +101,7 @@ class BenchmarkScene(Scene):
 
     @cached_property
     def depth(self) -> Floats:
-        """Distance from the camera, about 1 at the centre of the ground.
+        """Distance from the camera, about 1 at the center of the ground.
 
         Inverse distance is linear across the image of a plane; here the far end is 1.2 to 2 times
         as far away as the near one. Objects are slabs raised by a few percent of their distance.

@@ -30,7 +30,7 @@ _MOST = 60
 _SMALLEST = 5.0
 """Radius in pixels of the smallest figure."""
 _THINNEST = 5.0
-"""Narrowest stroke in pixels; objects need a half-width of 2 px to be labelled."""
+"""Narrowest stroke in pixels; objects need a half-width of 2 px to be labeled."""
 _GOLDEN = np.pi * (3 - np.sqrt(5))
 """The golden angle in radians."""
 
@@ -135,7 +135,7 @@ def _rectangle(low: NDArray[np.floating], high: NDArray[np.floating]) -> NDArray
 
 
 def dial(rng: np.random.Generator, shape: Shape) -> Drawing:
-    """Rings around a centre, cut into sectors, with or without joints, some missing."""
+    """Rings around a center, cut into sectors, with or without joints, some missing."""
     canvas = RegionCanvas(shape)
     centre = random_position(rng, shape, margin=0.3 * min(shape))
     radius = log_uniform(rng, 4, max(5.0, 0.08 * min(shape)))

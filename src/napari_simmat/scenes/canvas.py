@@ -28,7 +28,7 @@ class Drawing:
     """Regions (H, W) of uniform appearance, and the object that each belongs to.
 
     `objects[region]` is the object's number, 0 for regions that are no object (background,
-    fibres). Regions of one object are its parts.
+    fibers). Regions of one object are its parts.
     """
 
     regions: Ids
@@ -39,7 +39,7 @@ class RegionCanvas:
     """Region ids (H, W), 0 = background, drawn one region at a time.
 
     `fill` paints over earlier regions, like a leaf that falls on others. `claim_blob` and
-    `claim_rod` let neighbours meet halfway, like touching cells: a pixel belongs to the shape
+    `claim_rod` let neighbors meet halfway, like touching cells: a pixel belongs to the shape
     whose level function is lowest there (a power diagram of the shapes).
     """
 

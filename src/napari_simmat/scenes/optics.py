@@ -105,7 +105,7 @@ def gaussian(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
 
 
 def degrade(rng: np.random.Generator, image: Floats) -> Floats:
-    """Apply a random choice of gamma, negative, uneven light, blur, noise, JPEG and quantisation.
+    """Apply a random choice of gamma, negative, uneven light, blur, noise, JPEG and quantization.
 
     The result is again in arbitrary units. Strengths are moderate: visible objects stay visible.
     """
@@ -129,7 +129,7 @@ def degrade(rng: np.random.Generator, image: Floats) -> Floats:
     storage = rng.random()
     if storage < 0.35:  # 8 bits; over-exposed pixels are clipped
         unit = np.round(np.clip(unit, 0, 1) * 255) / 255
-    elif storage < 0.4:  # few grey levels
+    elif storage < 0.4:  # few gray levels
         levels = int(rng.integers(24, 100))
         unit = np.round(unit * levels) / levels
     if rng.random() < 0.3:

@@ -81,7 +81,7 @@ def border_contrast(image: Floats, labels: Ids) -> Floats:
 
     The image is lightly smoothed. Two cues are measured across the border: the difference between
     pixels 4 or 8 apart (a step), and the deviation of the pixel between them (a line). Both are
-    averaged with their sign in 12 sectors around the object's centre, separately for the outer and
+    averaged with their sign in 12 sectors around the object's center, separately for the outer and
     inner borders (of a ring); the contrast is the median over these parts. The unit is the mean
     deviation of a pixel from the mean of those 2 before and after it, measured near by but off
     borders, so that grain counts as noise and shading does not. The best channel counts.
@@ -136,7 +136,7 @@ class _Border:
                 dy, dx = rows[middle] - centre_y[ids], columns[middle] - centre_x[ids]
                 angle = np.arctan2(dy, dx)
                 sector = ((angle / (2 * np.pi) + 0.5) * _SECTORS).astype(np.intp) % _SECTORS
-                # An outer border faces away from the centre.
+                # An outer border faces away from the center.
                 outer = (sign * (dy if vertical else dx) < 0).astype(np.intp)
                 keys.append(ids * _PARTS + 2 * sector + outer)
                 signs.append(np.full(len(ids), sign))
@@ -271,7 +271,7 @@ def _bodies(rng: np.random.Generator, shape: tuple[int, int, int], count: int) -
 def _place_bodies(
     rng: np.random.Generator, extent: Floats, count: int
 ) -> list[tuple[NDArray[np.float64], float]]:
-    """Centres z, y, x and radii of bodies that hardly overlap and all cross the middle plane."""
+    """Centers z, y, x and radii of bodies that hardly overlap and all cross the middle plane."""
     places: list[tuple[NDArray[np.float64], float]] = []
     for _ in range(2000):
         if len(places) == count:

@@ -17,9 +17,9 @@ from napari_simmat.scenes.layouts import LAYOUTS, SceneLayout
 from napari_simmat.scenes.textures import smooth_field, texture
 
 MIN_AREA = 30
-"""Smallest labelled object in pixels."""
+"""Smallest labeled object in pixels."""
 MIN_THICKNESS = 2.0
-"""Smallest half-width in pixels of a labelled object at its thickest place."""
+"""Smallest half-width in pixels of a labeled object at its thickest place."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +34,7 @@ class Scene:
     regions
         Ids of areas of uniform appearance: objects, parts of objects, and areas that are no object.
     distance
-        Distance of a pixel's centre to the nearest border between regions, in pixels.
+        Distance of a pixel's center to the nearest border between regions, in pixels.
     layout
         Name of the layout that drew it.
     seed
@@ -103,7 +103,7 @@ class Scene:
 
     @cached_property
     def dome(self) -> Floats:
-        """Height 0..1 inside every region: a round cap, 0 at its border, 1 at its centre."""
+        """Height 0..1 inside every region: a round cap, 0 at its border, 1 at its center."""
         inward = self.distance / self.radii[self.regions]
         return np.asarray(np.sqrt(1 - (1 - np.clip(inward, 0, 1)) ** 2) * self.foreground)
 
@@ -246,7 +246,7 @@ def tones(
     channels: int = 1,
     background: float | None = None,
 ) -> Floats:
-    """Random grey values or colours (n_regions, channels) that differ between neighbours.
+    """Random gray values or colors (n_regions, channels) that differ between neighbors.
 
     Parameters
     ----------
@@ -258,7 +258,7 @@ def tones(
     low, high
         Range of the values.
     channels
-        1 for grey; several for colours, which tend towards grey.
+        1 for gray; several for colors, which tend towards gray.
     background
         Value of region 0; random like the others by default.
     """

@@ -1,4 +1,4 @@
-"""Sensors that image a scene: colour, polarization, depth, heat, near infra-red, spectra.
+"""Sensors that image a scene: color, polarization, depth, heat, near infra-red, spectra.
 
 Each renders (C, H, W) float32 in the sensor's own raw units, with the sensor's typical faults.
 """
@@ -117,7 +117,7 @@ def sensor_named(name: str) -> Sensor:
 
 
 def rgb(scene: Scene, rng: np.random.Generator) -> Floats:
-    """Colour photograph (3, H, W), 0..255: diffuse reflection under one lamp, some gloss."""
+    """Color photograph (3, H, W), 0..255: diffuse reflection under one lamp, some gloss."""
     lamp = draw_lamp(rng)
     light = illumination(scene, lamp, rng.uniform(0.3, 0.6))
     shine = scene.gloss * np.clip(scene.normals @ halfway(lamp), 0, 1) ** 40
@@ -134,18 +134,18 @@ _ELECTRONS_PER_COUNT = 2.5
 
 
 def polarization(scene: Scene, rng: np.random.Generator) -> Floats:
-    """Counts (4, H, W) of a 12-bit camera behind polarisers at 0, 45, 90 and 135 degrees.
+    """Counts (4, H, W) of a 12-bit camera behind polarizers at 0, 45, 90 and 135 degrees.
 
-    Light is the sum of a diffuse and a specular part, each partly linearly polarised by the
+    Light is the sum of a diffuse and a specular part, each partly linearly polarized by the
     Fresnel equations (Hecht, Optics; degrees of polarization as in Atkinson and Hancock 2006,
-    polarised photography after Schechner 2003): the diffuse part, which left the surface by
+    polarized photography after Schechner 2003): the diffuse part, which left the surface by
     refraction, along the normal's azimuth, the specular part across it. Their Stokes parameters
-    S0, S1, S2 add up, and a polariser at angle a passes (S0 + S1 cos 2a + S2 sin 2a) / 2, so that
+    S0, S1, S2 add up, and a polarizer at angle a passes (S0 + S1 cos 2a + S2 sin 2a) / 2, so that
     I0 + I90 = I45 + I135 up to noise.
 
     Clear glass transmits the ground's light, except for the reflections at its two faces, and adds
     the reflected surroundings, here about twice as bright as the ground: it hardly changes the
-    intensity, but polarises.
+    intensity, but polarizes.
     """
     index = scene.refractive_index
     azimuth = np.arctan2(scene.normals[..., 1], scene.normals[..., 0])
@@ -173,7 +173,7 @@ def polarization(scene: Scene, rng: np.random.Generator) -> Floats:
 
 
 def _fresnel_reflectance(sine2: Floats, index: Floats) -> Floats:
-    """Share of unpolarised light that a dielectric reflects; `sine2` = sin^2 of incidence."""
+    """Share of unpolarized light that a dielectric reflects; `sine2` = sin^2 of incidence."""
     cosine, refracted = np.sqrt(1 - sine2), np.sqrt(index**2 - sine2)
     across = ((cosine - refracted) / (cosine + refracted)) ** 2
     along = ((index**2 * cosine - refracted) / (index**2 * cosine + refracted)) ** 2
@@ -201,7 +201,7 @@ _PER_PIXEL = 8.0
 _FARTHEST_SHADOW = 8
 """Largest width in pixels of the projector's shadow."""
 _NEAREST = 0.5
-"""Distance in metres whose disparity is white in the HHA code."""
+"""Distance in meters whose disparity is white in the HHA code."""
 _METRES_OF_HEIGHT = 3.0
 """Height above ground that is white in the HHA code."""
 
@@ -214,7 +214,7 @@ def depth(scene: Scene, rng: np.random.Generator) -> Floats:
     ground takes nearly the whole range; objects on it show as steps of a few counts. There is no
     reading in the projector's shadow at one side of raised objects, in patches on glass, which
     scatters little of the pattern back, and on steep faces, and at many single pixels where the
-    pattern is not recognised.
+    pattern is not recognized.
     """
     counts = _COUNTS_AT_1_M / _metres(scene, rng)
     raw = np.rint(_with_matching_error(counts, rng))
@@ -262,7 +262,7 @@ def fill_missing(image: Floats) -> Floats:
 
 
 def _metres(scene: Scene, rng: np.random.Generator) -> Floats:
-    """Distance (H, W) from the camera in metres, with a median of 1 to 2 m."""
+    """Distance (H, W) from the camera in meters, with a median of 1 to 2 m."""
     distance = scene.depth / np.median(scene.depth) * np.float32(rng.uniform(1, 2))
     return np.asarray(distance, np.float32)
 
@@ -303,7 +303,7 @@ def thermal(scene: Scene, rng: np.random.Generator) -> Floats:
     read even and odd columns in turn, many times the differences between objects; a small offset
     of every column and row; white noise (Vollmer and Moellmann, Infrared Thermal Imaging, 2018;
     fixed pattern of focal plane arrays: Scribner, Kruer and Killiany, Proceedings of the IEEE 79,
-    1991). Averaging neighbouring columns reveals the objects. Glass is opaque.
+    1991). Averaging neighboring columns reveals the objects. Glass is opaque.
     """
     height, width = scene.shape
     kelvin = blur(scene.temperature, rng.uniform(0.5, 0.9)) - 293
@@ -340,7 +340,7 @@ def near_infrared(scene: Scene, rng: np.random.Generator) -> Floats:
     patchy sunlight and much brighter than the lamp. The chip, hardly thicker than the absorption
     length of the light, adds etalon fringes to both (Howell, Handbook of CCD Astronomy, 2006). At
     850 nm dyes are clear and clear glass is not (ferrous iron), so that reflectances are
-    independent of colours (Salamati, Fredembach and Suesstrunk, CIC 2009).
+    independent of colors (Salamati, Fredembach and Suesstrunk, CIC 2009).
     """
     shape = scene.shape
     base = tones(scene, rng, gap=0.12, low=0.25, high=0.75)[:, 0]
@@ -364,7 +364,7 @@ def near_infrared(scene: Scene, rng: np.random.Generator) -> Floats:
 
 BANDS = 48
 SHORTEST, LONGEST = 400.0, 2500.0
-"""Range in nanometres of an imaging spectrometer such as AVIRIS."""
+"""Range in nanometers of an imaging spectrometer such as AVIRIS."""
 
 ABSORPTIONS: dict[str, tuple[float, float]] = {
     "chlorophyll": (670.0, 35.0),
@@ -375,9 +375,9 @@ ABSORPTIONS: dict[str, tuple[float, float]] = {
     "clay (Al-OH)": (2200.0, 40.0),
     "carbonate": (2335.0, 40.0),
 }
-"""Absorption bands of common materials: centre and width (sigma) in nanometres (Clark 1999)."""
+"""Absorption bands of common materials: center and width (sigma) in nanometers (Clark 1999)."""
 _ATMOSPHERE = ((760, 8, 0.4), (940, 25, 0.5), (1130, 30, 0.6), (1385, 45, 0.99), (1885, 60, 0.99))
-"""Bands of oxygen and water vapour: centre and width in nanometres, absorbed share."""
+"""Bands of oxygen and water vapour: center and width in nanometers, absorbed share."""
 
 LANDSAT = {
     "480 nm": (450.0, 510.0),
@@ -387,7 +387,7 @@ LANDSAT = {
     "1610 nm": (1570.0, 1650.0),
     "2200 nm": (2110.0, 2290.0),
 }
-"""Bands 2 to 7 of Landsat 8's imager: name by centre -> range in nanometres."""
+"""Bands 2 to 7 of Landsat 8's imager: name by center -> range in nanometers."""
 
 
 def hyperspectral(scene: Scene, rng: np.random.Generator, bands: int = BANDS) -> Floats:
@@ -411,7 +411,7 @@ def multispectral(scene: Scene, rng: np.random.Generator) -> Floats:
 
 
 def wavelengths(bands: int = BANDS) -> NDArray[np.float64]:
-    """Centres (bands,) of equal bands in nanometres."""
+    """Centers (bands,) of equal bands in nanometers."""
     width = (LONGEST - SHORTEST) / bands
     return np.asarray(SHORTEST + width * (np.arange(bands) + 0.5), np.float64)
 
@@ -419,7 +419,7 @@ def wavelengths(bands: int = BANDS) -> NDArray[np.float64]:
 def _radiance(
     scene: Scene, rng: np.random.Generator, bands: list[tuple[float, float]], photons: float
 ) -> Floats:
-    """Counts (C, H, W) in `bands`, each a range in nanometres."""
+    """Counts (C, H, W) in `bands`, each a range in nanometers."""
     fine = np.arange(SHORTEST, LONGEST, 5.0)
     light = _sunlight(fine) * _reflectance(scene, rng, fine)  # (regions, fine)
     seen = np.stack(
@@ -523,4 +523,4 @@ PSEUDO_SENSORS: dict[str, Sensor] = {
     for name, sensor in SENSORS.items()
     if name != "rgb"
 }
-"""SimMAT's pseudo new modalities: colour and another sensor's channels in one stack."""
+"""SimMAT's pseudo new modalities: color and another sensor's channels in one stack."""

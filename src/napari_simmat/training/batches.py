@@ -55,7 +55,7 @@ class Batch:
     images
         (B, C, H, W).
     labels
-        (B, H, W) of all their labelled objects, renumbered from 1 in each image.
+        (B, H, W) of all their labeled objects, renumbered from 1 in each image.
     masks
         (B * P, H, W) of P prompted objects in each image.
     prompts
@@ -266,7 +266,7 @@ def equal_parts(batch: int, count: int) -> Sequence[slice]:
 
 @dataclass(frozen=True)
 class LabelledPlane:
-    """A labelled plane: name of its sample, standardised image (C, H, W) float32, labels (H, W).
+    """A labeled plane: name of its sample, standardized image (C, H, W) float32, labels (H, W).
 
     `objects` are the ids to prompt; 0 is the background.
     """
@@ -298,7 +298,7 @@ class LabelledPlanes:
     Parameters
     ----------
     dataset
-        Its channels' statistics standardise the values.
+        Its channels' statistics standardize the values.
     samples
         Its training or validation samples.
     spec
@@ -428,7 +428,7 @@ def as_rgb(channels: int) -> list[int]:
 
 
 def pad_image(image: Tensor, height: int, width: int) -> Tensor:
-    """Pad with zeros, the standardised mean, below and to the right, as the engine does."""
+    """Pad with zeros, the standardized mean, below and to the right, as the engine does."""
     return functional.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2]))
 
 

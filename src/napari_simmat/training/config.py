@@ -88,7 +88,7 @@ class TrainConfig:
         int | None,
         {
             "label": "Steps",
-            "tooltip": "Optimiser steps; training can be stopped at any time",
+            "tooltip": "Optimizer steps; training can be stopped at any time",
             "min": 1,
             "max": 1_000_000,
         },

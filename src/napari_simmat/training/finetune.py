@@ -1,4 +1,4 @@
-"""Train a modality checkpoint: labelled planes and a foundation in, the best network out."""
+"""Train a modality checkpoint: labeled planes and a foundation in, the best network out."""
 
 from __future__ import annotations
 
@@ -287,7 +287,7 @@ class TrainableNetwork(NamedTuple):
 def make_trainable(
     base: Model, dataset: Dataset, config: TrainConfig, name: str
 ) -> TrainableNetwork:
-    """The base with a new transfer layer and strategy, initialised by the seed.
+    """The base with a new transfer layer and strategy, initialized by the seed.
 
     Raises
     ------
@@ -380,7 +380,7 @@ def _identity(
 
 
 def _as_base_expects(below: ModelSpec, dataset: Dataset) -> tuple[Tensor, Tensor]:
-    """Scale and shift (3,) from values standardised for the data set to those for the base."""
+    """Scale and shift (3,) from values standardized for the data set to those for the base."""
     taken = as_rgb(len(dataset.channels))
     range_ = below.normalization.scale / dataset.normalization.scale
     ours = [dataset.channels[index] for index in taken]

@@ -94,7 +94,7 @@ def compare_with_base_job(
 ) -> Job[dict[str, dict[str, float]]]:
     """Mean IoU in percent of a click and of a box, ``before`` with the base and ``after``.
 
-    Both networks get the data set's normalised values as in the window, at all scales; the base
+    Both networks get the data set's normalized values as in the window, at all scales; the base
     without transfer layer gets three channels (`as_rgb`). Each of the `samples` holds an object;
     `spec` and `network` are the checkpoint's.
     """
