@@ -242,7 +242,7 @@ def enlarge(logits: Tensor, frame: InputTransform, stride: int) -> Tensor:
 
 def only_within(values: NDArray[T], part: Window, outside: float = 0) -> NDArray[T]:
     """Values (h, w) in some rows and columns; elsewhere at most `outside`."""
-    kept = np.minimum(values, values.dtype.type(outside))
+    kept: NDArray[T] = np.minimum(values, values.dtype.type(outside))
     kept[part] = values[part]
     return kept
 
