@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -164,12 +166,16 @@ def test_a_mask_of_nearly_everything_is_never_the_first(network, monkeypatch, to
         quality = 0.96 if level.scale == 0.5 else 0.3
         return masks[level.scale], torch.full((4,), quality)
 
-    def in_windows(_, level, windows, *__):
-        assert len(windows) == 1
-        return tuple(each[None] for each in in_window(level))
+    def on_level(of, level, clicks, whole):
+        for each in original(of, level, clicks, whole):
+            quality = in_window(level)[1]
+            attended = each.attended._replace(predicted_iou=quality[None])
+            yield replace(each, attended=attended)
 
+    original = tiny._on_level
     monkeypatch.setattr(network, "_in_window", in_window)
-    monkeypatch.setattr(tiny, "_decode_windows", in_windows)
+    monkeypatch.setattr(tiny, "_on_level", on_level)
+    monkeypatch.setattr(network.mask_decoder, "form", lambda _, level: in_window(level)[0][None])
     click = torch.tensor([[126.0, 126.0]])
     if together:
         [found] = network.decode_clicks(encoded, click)
