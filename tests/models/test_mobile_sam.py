@@ -246,3 +246,13 @@ def test_the_predictor_gives_the_logits_of_stock_sam_on_timms_encoder(
         difference = np.linalg.norm((answer.logits - logits[0])[cells])
         assert difference <= 1e-4 * np.linalg.norm(logits[0][cells])
         assert answer.score == pytest.approx(scores[0], rel=1e-4)
+
+
+@torch.no_grad()
+def test_half_precision_is_near(network: MobileSamNetwork) -> None:
+    image = torch.randn(1, 3, SIDE, SIDE)
+    exact = network.encode(image).embedding
+    with torch.autocast("cpu", torch.bfloat16):
+        fast = network.encode(image).embedding
+    assert fast.dtype == torch.float32
+    assert (fast - exact).norm() < 0.05 * exact.norm()
