@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -48,6 +49,13 @@ class Predictor:
     cache
         Keeps the embeddings; several predictors may share one.
 
+    Notes
+    -----
+    Threads may share a predictor: `set_image`, `set_plane`, `predict` and `predict_many` wait for
+    each other. A prediction is for the image that was set last, by whatever thread, so threads
+    that work on different images need a predictor each; these may share model and cache. Jobs
+    (``..._job``) do not wait: those of one predictor belong to one thread at a time.
+
     Examples
     --------
     >>> from napari_simmat import Predictor, load_model
@@ -73,6 +81,7 @@ class Predictor:
         self._stack: ChannelStack | None = None
         self._embedding: Embedding | None = None
         self._preview: Embedding | None = None
+        self._turn = threading.RLock()
 
     @property
     def device(self) -> torch.device:
@@ -148,7 +157,7 @@ class Predictor:
             If the image does not suit the model, or the model computes NaN or infinity. The
             previous image stays.
         """
-        finish(
+        self._finish(
             self.set_image_job(array, channel_axis, channels, plane, names, statistics, pixel_size)
         )
 
@@ -170,7 +179,7 @@ class Predictor:
 
     def set_plane(self, index: int | Sequence[int]) -> None:
         """Move to another plane of the stack; it is normalised as the whole stack."""
-        finish(self.set_plane_job(index))
+        self._finish(self.set_plane_job(index))
 
     def set_plane_job(self, index: int | Sequence[int]) -> Job[None]:
         """`set_plane` as a job."""
@@ -328,7 +337,7 @@ class Predictor:
 
     def predict_many(self, prompts: Sequence[Prompt]) -> list[Result]:
         """Predict several prompts on the current plane, one `Result` each, in order."""
-        return finish(self.predict_many_job(prompts))
+        return self._finish(self.predict_many_job(prompts))
 
     def predict_many_job(self, prompts: Sequence[Prompt]) -> Job[list[Result]]:
         """`predict_many` as a job that yields after every prompt."""
@@ -378,6 +387,11 @@ class Predictor:
         self._compute.release()
 
     # ------------------------------------------------------------------- below
+
+    def _finish(self, job: Job[T]) -> T:
+        """Run a job to its end; a call from another thread waits."""
+        with self._turn:
+            return finish(job)
 
     def _build_stack_job(
         self,

@@ -1,0 +1,78 @@
+"""Predictors in several threads, and many images one after the other."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.engine.embeddings import EmbeddingCache
+from napari_simmat.engine.predictor import Predictor
+
+IMAGES = np.random.default_rng(0).integers(0, 255, (4, 64, 80)).astype(np.uint8)
+CLICKS = [(20, 30), (40, 50), (10, 70), (60, 5)]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model("tiny")
+
+
+@pytest.fixture
+def short_turns():
+    """Threads take turns after a twentieth of a millisecond, so that they meet everywhere."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(5e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+def logits(predictor: Predictor, image: np.ndarray) -> np.ndarray:
+    predictor.set_image(image)
+    return np.stack([predictor.predict(points=[click]).logits for click in CLICKS])
+
+
+def test_threads_that_share_a_predictor_get_the_masks_of_one(model, short_turns):
+    predictor = Predictor(model, "cpu")
+    alone = logits(predictor, IMAGES[0])
+
+    def ask(turn: int) -> np.ndarray:
+        predictor.set_image(IMAGES[0])
+        return predictor.predict(points=[CLICKS[turn % 4]]).logits
+
+    for _ in range(2):
+        predictor.cache = EmbeddingCache()  # both threads encode
+        with ThreadPoolExecutor(4) as threads:
+            for turn, found in enumerate(threads.map(ask, range(16))):
+                assert np.array_equal(found, alone[turn % 4])
+
+
+def test_predictors_of_one_model_and_cache_work_in_threads_of_their_own(model, short_turns):
+    alone = [logits(Predictor(model, "cpu"), image) for image in IMAGES]
+    cache = EmbeddingCache()
+    predictors = [Predictor(model, "cpu", cache=cache) for _ in IMAGES]
+    with ThreadPoolExecutor(4) as threads:
+        for found, expected in zip(threads.map(logits, predictors, IMAGES), alone, strict=True):
+            assert np.array_equal(found, expected)
+
+
+@pytest.mark.slow
+def test_many_images_take_no_more_memory_than_a_few(model):
+    status = Path("/proc/self/statm")
+    if not status.exists():
+        pytest.skip("this system does not say how much memory is in use")
+    predictor = Predictor(model, "cpu", cache=EmbeddingCache(max_bytes=2**21))
+    resident = []
+    for turn in range(200):
+        predictor.set_image(np.roll(IMAGES[turn % 4], turn))
+        predictor.predict(points=[CLICKS[0]]).mask.any()
+        if turn % 10 == 0:
+            gc.collect()
+        resident.append(int(status.read_text().split()[1]) * 4096)
+    early, late = max(resident[30:60]), max(resident[-30:])
+    assert late < early + 8e6, [round(each / 1e6) for each in resident[::20]]
