@@ -62,6 +62,7 @@ def test_hiding_the_upper_image_leads_back_to_the_lower_one_and_its_prompts(read
     other = open_other(ready)
     press(ready, *THERE)
     there = mask(ready).copy()
+    assert ready.tab.channels._image.currentText() == "other"
     other.visible = False
     ready.idle()
     assert ready.tab.channels._image.currentText() == "discs"
