@@ -152,6 +152,17 @@ def test_a_large_object_is_asked_again_only_beside_what_found_it(truth) -> None:
     assert seer.asked == pytest.approx(on_them / 2, abs=2)
 
 
+def test_seeds_on_an_object_that_many_found_are_left_out_and_not_counted() -> None:
+    y, x = np.mgrid[:160, :160]
+    disc = np.where(np.hypot(y - 80, x - 80) < 60, 2, 0)
+    seer, settings = Seer(disc), AutomaticSettings(points_per_side=16, agreement=1)
+    candidates = finish(propose_masks_job(seer, settings))
+    on_it = np.count_nonzero(disc[5::10, 5::10])
+    assert seer.asked < 0.6 * on_it
+    assert {one.seeds_inside for one in candidates.known} == {seer.asked}
+    assert len(masks_to_instances(candidates, settings)) == 1
+
+
 def test_progress_counts_encoding_and_never_goes_back(truth) -> None:
     seer = Seer(np.kron(truth, np.ones((2, 2), int)))
     settings = AutomaticSettings(quality=0.5, points_per_side=12, crop_layers=1)

@@ -8,6 +8,7 @@ from segment_anything.utils.amg import build_point_grid
 
 from napari_simmat.engine.point_grids import (
     LEAST_FOREGROUND,
+    SUFFICIENT_VOTES,
     SeedRounds,
     local_maxima,
     point_grid,
@@ -70,8 +71,11 @@ def test_seeds_are_asked_in_two_rounds_where_it_is_worth_it() -> None:
     rounds = SeedRounds(positions, foreground, size)
     assert rounds.first() == [4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24]
     assert rounds.most == 21
-    assert rounds.second([]) == [9, 23]  # small objects; nothing is seen at 3
-    assert rounds.second([6, 12]) == [5, 7, 9, 11, 13, 17, 23]
+    votes = np.zeros(25, int)
+    assert rounds.second([], votes) == ([9, 23], [])  # small objects; nothing is seen at 3
+    assert rounds.second([6, 12], votes) == ([5, 7, 9, 11, 13, 17, 23], [])
+    votes[[9, 11, 15]] = SUFFICIENT_VOTES
+    assert rounds.second([6, 12], votes) == ([5, 7, 9, 13, 17, 23], [11])
 
 
 def test_a_single_row_of_seeds_has_two_rounds_too() -> None:
@@ -79,4 +83,4 @@ def test_a_single_row_of_seeds_has_two_rounds_too() -> None:
     assert (positions[:, 0] == positions[0, 0]).all()
     rounds = SeedRounds(positions, np.zeros(10, np.float32), np.full(10, 60.0, np.float32))
     assert rounds.first() == [0, 2, 4, 6, 8]
-    assert rounds.second([4]) == [3, 5]
+    assert rounds.second([4], np.zeros(10, int)) == ([3, 5], [])

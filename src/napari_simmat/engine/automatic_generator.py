@@ -54,6 +54,8 @@ ENCODING_WORK = {True: 64, False: 400}
 """How many seeds take as long as encoding, for `tiny` (embedded) and for SAM."""
 FOUND_QUALITY = DEFAULT_THRESHOLDS[0]
 """Seeds beside one that found a mask of this quality are asked as well."""
+COUNTED = AutomaticSettings()
+"""Masks that pass these filters count as known objects, whatever is wanted in the end."""
 NEAR_CROP_EDGE = 20
 """A mask within so many pixels of a crop's edge counts as cut by it, as in SAM."""
 ALTERNATIVE_WEIGHT = 0.85
@@ -205,12 +207,21 @@ def prompt_crop_job(
     foreground, size = (each.numpy() for each in estimates)
     rounds = SeedRounds(prompt_positions(seeds), foreground, size)
     found = yield from collect.ask_job(rounds.first(), rounds.most)
-    second = rounds.second(found)
+    second, known = rounds.second(found, collect.votes)
     yield from collect.ask_job(second, collect.asked + len(second))
+    collect.leave_out(known)
 
 
 class _Collector:
-    """Asks seeds of a crop, and adds their masks to the candidates of the plane."""
+    """Asks seeds of a crop, and adds their masks to the candidates of the plane.
+
+    Attributes
+    ----------
+    asked
+        How many seeds were asked.
+    votes
+        For each seed of the crop, how many asked seeds found an object that it is on.
+    """
 
     def __init__(
         self,
@@ -231,7 +242,8 @@ class _Collector:
         stock = predictor.model.spec.mask_choice == "stock"
         weights = [0, 1, 1, 1] if stock else [1, *(ALTERNATIVE_WEIGHT,) * 3]
         self._weights = np.array(weights, np.float32)
-        self.asked = 0
+        self._seeds_on: list[tuple[int, NDArray[np.intp]]] = []
+        self.asked, self.votes = 0, np.zeros(len(seeds), int)
 
     def ask_job(self, numbers: Sequence[int], total: int) -> Job[list[int]]:
         """Ask some seeds, of `total` that may be asked in all.
@@ -256,8 +268,9 @@ class _Collector:
         return found
 
     def _add(self, number: int, result: Result, qualities: list[float]) -> None:
-        """Keep the masks of a seed that are good enough."""
+        """Keep the masks of a seed that are good enough; its best object gets a vote."""
         offset, shape = self._settings.offset, self._candidates.shape
+        best, voted = 0.0, np.empty(0, np.intp)
         for which, quality in enumerate(qualities):
             patch = result.patch(which, above=-offset) if quality > self._least else None
             if patch is None:
@@ -268,8 +281,20 @@ class _Collector:
             candidate, mask = found
             if self._keep_all or is_accepted(candidate, self._settings, shape):
                 inside = _seeds_inside(candidate, mask, self._positions, self._crop)
-                known = candidate._replace(seed=self._first + number, seeds_inside=inside)
+                known = candidate._replace(seed=self._first + number, seeds_inside=len(inside))
+                self._seeds_on.append((len(self._candidates), inside))
                 self._candidates.add(known, mask)
+                score = quality * candidate.stability
+                if score > best and is_accepted(candidate, COUNTED, shape):
+                    best, voted = score, inside
+        self.votes[voted] += 1
+
+    def leave_out(self, numbers: Sequence[int]) -> None:
+        """Count seeds that were not asked, as they lie on known objects, on no mask."""
+        known = self._candidates.known
+        for at, inside in self._seeds_on:
+            asked = len(inside) - int(np.isin(inside, numbers).sum())
+            known[at] = known[at]._replace(seeds_inside=asked)
 
 
 def crop_regions(shape: tuple[int, int], settings: AutomaticSettings) -> list[CropRegion]:
@@ -364,14 +389,15 @@ def _seeds_inside(
     mask: NDArray[np.bool_],
     positions: NDArray[np.float64],
     crop: CropRegion,
-) -> int:
-    """How many of the crop's seeds lie on a mask."""
+) -> NDArray[np.intp]:
+    """Numbers of the crop's seeds that lie on a mask."""
     box = candidate.box
-    positions = positions[np.isfinite(positions).all(axis=1)]  # a mask prompt has none
-    at = np.floor(positions + 0.5).astype(int)  # the pixel whose centre is nearest
+    numbers = np.flatnonzero(np.isfinite(positions).all(axis=1))  # a mask prompt has none
+    at = np.floor(positions[numbers] + 0.5).astype(int)  # the pixel whose centre is nearest
     y, x = at[:, 0] + crop.box.y0 - box.y0, at[:, 1] + crop.box.x0 - box.x0
     within = (y >= 0) & (x >= 0) & (y < mask.shape[0]) & (x < mask.shape[1])
-    return int(np.count_nonzero(mask[y[within], x[within]]))
+    within[within] = mask[y[within], x[within]]
+    return numbers[within]
 
 
 def segment_tiles_job(

@@ -15,6 +15,8 @@ from napari_simmat.engine.prompts import Prompt
 
 LEAST_FOREGROUND = -4.5
 """Seeds with a lower logit of an object being there are not asked: it is 1 in 90."""
+SUFFICIENT_VOTES = 6
+"""Seeds on an object that so many others found are not asked again."""
 SMALL_OBJECT = 2.0
 """An object's size in steps of the grid up to which a single seed may be all that lies on it."""
 
@@ -39,7 +41,7 @@ class SeedRounds:
 
     A network that estimates seeds cheaply is not asked where it sees no object. Of the second
     round only those seeds are asked that lie beside one that found something, or on an object so
-    small that no other seed need be on it.
+    small that no other seed need be on it. Seeds on an object that many found need not be asked.
 
     Parameters
     ----------
@@ -71,12 +73,22 @@ class SeedRounds:
         """How many seeds both rounds may ask."""
         return int(np.count_nonzero(self._worth))
 
-    def second(self, found: Sequence[int]) -> list[int]:
-        """Numbers of the seeds of the second round, if those of numbers `found` found something."""
+    def second(self, found: Sequence[int], votes: NDArray[np.int_]) -> tuple[list[int], list[int]]:
+        """Numbers of the seeds of the second round, and of those left out on known objects.
+
+        Parameters
+        ----------
+        found
+            Numbers of the seeds that found something.
+        votes
+            (N,) how many seeds found an object that a seed is on.
+        """
         near = np.zeros(self._worth.shape, bool)
         near.flat[list(found)] = True
-        near = binary_dilation(near)
-        return _numbers(self._worth & ~self._dark & (near | self._small))
+        near = binary_dilation(near) & ~self._small
+        known = votes.reshape(near.shape) >= SUFFICIENT_VOTES
+        left = self._worth & ~self._dark
+        return _numbers(left & (self._small | (near & ~known))), _numbers(left & near & known)
 
 
 def _numbers(chosen: NDArray[np.bool_]) -> list[int]:
