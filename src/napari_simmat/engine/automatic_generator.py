@@ -397,7 +397,8 @@ def _seeds_inside(
     y, x = at[:, 0] + crop.box.y0 - box.y0, at[:, 1] + crop.box.x0 - box.x0
     within = (y >= 0) & (x >= 0) & (y < mask.shape[0]) & (x < mask.shape[1])
     within[within] = mask[y[within], x[within]]
-    return numbers[within]
+    on_it: NDArray[np.intp] = numbers[within]
+    return on_it
 
 
 def segment_tiles_job(

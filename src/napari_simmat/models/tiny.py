@@ -450,7 +450,7 @@ def predict_clicks(
     at_once = CLICKS_AT_ONCE if clicks.device.type == "cpu" else max(len(clicks), 1)
     found = []
     with torch.autocast(clicks.device.type, enabled=False):
-        for some in clicks.split(at_once):
+        for some in torch.split(clicks, at_once):
             for attempts in _attempts(network, encoded, some):
                 best = _most_trusted(attempts, least)
                 if best is None:
