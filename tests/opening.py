@@ -20,6 +20,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 5.0
 MEGABYTES = 500
+PATIENCE = 60
+"""Seconds on the clock after which a file hangs, on a computer that is busy otherwise."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Opener:
         child.stdin.write(json.dumps(str(path)) + "\n")
         child.stdin.flush()
         began = time.monotonic()
-        ready = select.select([child.stdout], [], [], 4 * SECONDS)[0]
+        ready = select.select([child.stdout], [], [], PATIENCE)[0]
         line = child.stdout.readline() if ready else ""
         if line:
             return Opened(**json.loads(line))

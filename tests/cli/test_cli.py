@@ -517,6 +517,23 @@ def test_ctrl_c_cancels_and_leaves_nothing_half_written(
     assert names_in(folder / "out") == []
 
 
+def test_planes_that_are_missing_in_the_file_are_said_with_the_result(
+    folder: Path, simmat: Callable[..., Said]
+) -> None:
+    xml = (
+        '<OME><Image><Pixels DimensionOrder="XYZCT" Type="uint8" SizeX="130" SizeY="90" SizeZ="2" '
+        'SizeC="1" SizeT="1"><TiffData IFD="0" PlaneCount="1"/></Pixels></Image></OME>'
+    )
+    tifffile.imwrite("a.tif", coins()[:90, :130], description=xml, metadata=None)
+    write_points_csv("a.csv", [replace(CLICKS[0], plane=(0,))])
+    said = simmat(*segment("--json"))
+    note = "1 of its 2 planes are missing, and read as 0."
+    assert said.json["files"][0]["note"] == note
+    assert json.loads(Path("out/a.json").read_text("utf-8"))["run"]["note"] == note
+    said = simmat(*segment("--overwrite"))
+    assert said.err.count(note) == 1
+
+
 def test_a_model_that_computes_infinity_is_an_error_of_the_model(
     folder: Path, simmat: Callable[..., Said]
 ) -> None:

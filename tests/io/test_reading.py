@@ -448,6 +448,11 @@ def test_a_file_that_is_not_there(tmp_path):
         ("empty.tif", b"", r"empty\.tif is empty; readable are TIFF, PNG, JPEG"),
         ("text.tif", b"this is no image at all", r"text\.tif is of a kind that is not known here"),
         ("short.tif", b"II*\0\x08\0\0\0", r"short\.tif could not be read \(.*\); it may be damag"),
+        (
+            "text.tif",
+            b"II*\0garbage",
+            r"text\.tif could not be read \(IndexError\); it may be",
+        ),
         ("short.png", b"\x89PNG\r\n\x1a\n", r"short\.png could not be read"),
         ("short.jpg", b"\xff\xd8\xff\xe0", r"short\.jpg could not be read"),
         ("short.npy", b"\x93NUMPY\x01\0", r"short\.npy could not be read"),

@@ -201,9 +201,11 @@ def unreadable(name: str, error: Exception) -> RefusedFileError:
         )
     # Libraries name the file with its folder, which may be a temporary one.
     said = re.sub(r"(?<![\w.])(?:[A-Za-z]:)?[/\\][^\s'\"]*[/\\]", "", " ".join(str(error).split()))
+    if not re.search(r"[A-Za-z]{3}", said):  # such as the 0 of an IndexError
+        said = type(error).__name__
     return RefusedFileError(
-        f"{name} could not be read ({said[:200] or type(error).__name__}); it may be damaged or "
-        "cut short. Open it in the program that wrote it and save it again."
+        f"{name} could not be read ({said[:200]}); it may be damaged or cut short. "
+        "Open it in the program that wrote it and save it again."
     )
 
 
