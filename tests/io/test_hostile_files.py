@@ -109,6 +109,13 @@ def bursting_strip(folder: Path) -> Path:
     return path
 
 
+def long_description(folder: Path) -> Path:
+    path = tiff(folder / "words.tif", tags(t270=(2, 10**9, 64)))
+    with path.open("ab") as file:
+        file.truncate(2 * 10**9)
+    return path
+
+
 def empty_tiff(folder: Path) -> Path:
     return tiff(folder / "empty.tif", tags(0, 30))
 
@@ -271,6 +278,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "TIFF whose pages go round": (circle_of_pages, "in a circle"),
     "TIFF of a million pages": (million_pages, "pages"),
     "TIFF strip that bursts": (bursting_strip, ""),
+    "TIFF of a gigabyte of words": (long_description, "claims 1 GB of metadata in tag 270"),
     "TIFF without rows": (empty_tiff, "no pixel"),
     "OME-TIFF of absurd length": (many_planes, "planes"),
     "OME-TIFF that names /etc/passwd": (lambda p: foreign(p, "/etc/passwd"), "outside its folder"),

@@ -111,6 +111,10 @@ def _walk_pages(path: Path, limits: Limits) -> list[str]:
             try:
                 file.seek(place)
                 (entries,) = struct.unpack(count, file.read(struct.calcsize(count)))
+                if len(seen) == 1:
+                    tags = file.read(min(entries, _MAX_TAGS) * entry)
+                    _check_tags(path, tags, f"{order}HH{'Q' if big else 'I'}", entry, limits)
+                    file.seek(place + struct.calcsize(count))
                 file.seek(entries * entry, os.SEEK_CUR)
                 (place,) = struct.unpack(link, file.read(struct.calcsize(link)))
             except (struct.error, OSError):
@@ -118,6 +122,20 @@ def _walk_pages(path: Path, limits: Limits) -> list[str]:
             if place >= size:
                 return [f"Its list of pages breaks off behind page {len(seen)}."]
     return []
+
+
+_MAX_TAGS = 4096
+"""Tags of a page that tifffile reads."""
+_OF_PIECES = {273, 279, 324, 325}
+"""Tags with a number for each strip or tile; `Limits.pieces` bounds these."""
+
+
+def _check_tags(path: Path, tags: bytes, form: str, entry: int, limits: Limits) -> None:
+    """Refuse a first page with huge metadata, which tifffile would read at once."""
+    for at in range(0, len(tags) - entry + 1, entry):
+        code, _, values = struct.unpack_from(form, tags, at)
+        if code not in _OF_PIECES:
+            limits.check(path.name, "metadata_bytes", values, f"metadata in tag {code}")
 
 
 def _check_page(path: Path, page: Any, limits: Limits) -> None:
