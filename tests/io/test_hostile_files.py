@@ -254,6 +254,21 @@ def dicom(path: Path, **changes: Any) -> Path:
     return path
 
 
+def long_header(path: Path) -> Path:
+    """A NIfTI or .npy whose header has a gigabyte."""
+    if path.suffix == ".nii":
+        data = bytearray(nifti(path, (30, 20)).read_bytes())
+        struct.pack_into("<f", data, 108, 10**9)
+        data[348:352] = b"\1\0\0\0"  # extensions follow
+        data[352:360] = struct.pack("<ii", 10**9 - 352, 6)
+    else:
+        data = bytearray(b"\x93NUMPY\x02\0" + struct.pack("<I", 10**9))
+    path.write_bytes(data)
+    with path.open("ab") as file:
+        file.truncate(2 * 10**9)
+    return path
+
+
 def nifti(path: Path, shape: tuple[int, ...], kind: int = 4, slope: float = 0.0) -> Path:
     """NIfTI-1 that claims `shape` of 16 bits, and holds 20 x 30."""
     head = bytearray(352)
@@ -294,6 +309,8 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "NDTiff index that names a neighbour": (foreign_index, "outside its folder"),
     "npy of absurd shape": (lambda p: npy(p / "a.npy", f"({2**40}, {2**20})"), "claims 1.15 EB"),
+    "npy with a long header": (lambda p: long_header(p / "a.npy"), "has a header of 1 GB"),
+    "NIfTI with a long header": (lambda p: long_header(p / "a.nii"), "claims 1 GB of header"),
     "npy that is a hole": (
         lambda p: npy(p / "a.npy", "(1000, 10000, 10000)", size=10**11 + 128),
         "hole",

@@ -50,8 +50,8 @@ class Limits:
         Pixels of a PNG, JPEG or BMP. These cannot be read in part, and 160 KB of zeros unpack to
         13,000 x 13,000.
     metadata_bytes
-        Bytes of a description: OME-XML, attributes of Zarr. Parsed it takes ten times as much;
-        that of 100,000 planes has 20 MB.
+        Bytes of a tag such as OME-XML, of a header, of the attributes of Zarr. They are read at
+        once, and parsed they take ten times as much; OME-XML of 100,000 planes has 20 MB.
     hole_ratio
         How many times longer a file may be than what the disk holds of it. A hole reads as zeros
         for hours, as after a copy that broke off; compressing file systems reach some tens.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import math
 import os
+import struct
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -41,6 +42,8 @@ def read_nifti(path: Path, options: ReadOptions) -> ImageFile:
             f"{path.name} is NIfTI, which needs the package nibabel; install it (pip install "
             '"napari-simmat[formats]").'
         ) from None
+    packed = path.name.lower().endswith(".gz")
+    options.limits.check(path.name, "metadata_bytes", _start_of_voxels(path, packed), "header")
     image = nibabel.load(path)
     stored = image.dataobj
     axes = "XYZTC"[: len(image.shape)]
@@ -50,7 +53,6 @@ def read_nifti(path: Path, options: ReadOptions) -> ImageFile:
             "NIfTI image of integers or floats with 2 to 5 axes."
         )
     options.limits.check_array(path.name, image.shape, stored.dtype)
-    packed = path.name.lower().endswith(".gz")
     nbytes = math.prod(image.shape) * stored.dtype.itemsize
     held = path.stat().st_size
     if packed and DEFLATE_RATIO * held >= nbytes:
@@ -77,6 +79,19 @@ def read_nifti(path: Path, options: ReadOptions) -> ImageFile:
     units = {letter: short[name] for letter, name in named.items() if name in short}
     affine = np.asarray(image.affine, dtype=np.float64)
     return ImageFile(path, data.T, axes[::-1], scale=scale, units=units, affine=affine)
+
+
+def _start_of_voxels(path: Path, packed: bool) -> int:
+    """Bytes before the voxels, header extensions included, which nibabel reads at once."""
+    with gzip.open(path) if packed else path.open("rb") as stream:
+        head = stream.read(540)
+    for order in "<>":
+        size = struct.unpack_from(f"{order}i", head)[0] if len(head) == 540 else 0
+        if size in (348, 540):  # NIfTI-1, NIfTI-2
+            form, at = ("f", 108) if size == 348 else ("q", 168)
+            (start,) = struct.unpack_from(f"{order}{form}", head, at)
+            return int(start) if math.isfinite(start) else 0
+    return 0
 
 
 def _unpacked_size(path: Path, claimed: int) -> int:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from napari_simmat._text import format_list
 from napari_simmat.io.dicom import DICOM, is_dicom
+from napari_simmat.io.files import format_size
 from napari_simmat.io.image_file import (
     LAZY_ABOVE,
     ImageFile,
@@ -257,11 +258,23 @@ PICTURES = Reader(
 )
 
 
+_NUMPY_HEADER = 10_000
+"""Bytes; NumPy does not parse more."""
+
+
 def _read_numpy(path: Path, options: ReadOptions) -> ImageFile:
     with path.open("rb") as stream:
         # Only numbers have no field names, whose UTF-8 is all that version 3 adds to 2.
         old = np.lib.format.read_magic(stream) == (1, 0)
         header = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+        place = stream.tell()
+        length = int.from_bytes(stream.read(2 if old else 4), "little")
+        if length > _NUMPY_HEADER:
+            raise RefusedFileError(
+                f"{path.name} has a header of {format_size(length)}, and an array of numbers needs "
+                f"at most {format_size(_NUMPY_HEADER)}, so it is damaged; copy it again."
+            )
+        stream.seek(place)
         shape, fortran, dtype = header(stream)
         start = stream.tell()
     if dtype.hasobject:
