@@ -99,11 +99,9 @@ class TinyEncoder(nn.Module):
         self.norm8 = ChannelNorm(eight, eps=1e-6)
         self.to_tokens = nn.Conv2d(eight, tokens, 3, stride=2, padding=1)
         self.position = nn.Conv2d(tokens, tokens, 3, padding=1, groups=tokens)
-        self.blocks = nn.ModuleList(_block(tokens, heads) for _ in range(blocks))
-        for block in self.blocks[MIN_BLOCKS:]:  # at first they change nothing, as in a base without
-            for last in (block.attn.proj, block.mlp.lin2):
-                nn.init.zeros_(last.weight)
-                nn.init.zeros_(last.bias)
+        self.blocks = nn.ModuleList(
+            _block(tokens, heads, silent=number >= MIN_BLOCKS) for number in range(blocks)
+        )
         self.norm = nn.LayerNorm(tokens, eps=1e-6)
         self.top = nn.Conv2d(tokens, embedding, 1)
         self.lateral8 = nn.Conv2d(eight, embedding, 1)
@@ -143,9 +141,14 @@ class TinyEncoder(nn.Module):
         return embedding, fine, functional.pixel_shuffle(self.dense(fine), 2)
 
 
-def _block(width: int, heads: int) -> Block:
+def _block(width: int, heads: int, silent: bool = False) -> Block:
+    """An attention block; a `silent` one changes nothing at first, as in a base without it."""
     block = Block(width, heads, 4.0, True, partial(nn.LayerNorm, eps=1e-6))
     block.attn = TokenAttention(width, heads, qkv_bias=True)
+    if silent:
+        for last in (block.attn.proj, block.mlp.lin2):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
     return block
 
 

@@ -212,7 +212,7 @@ def pretrain_job(
 
 def export_base(path: Path, pretrained: PretrainedFoundation, config: PretrainConfig) -> None:
     """Write a trained network as an embedded base, float16; the file's stem is its name."""
-    training = {
+    training: dict[str, Any] = {
         "command": "simmat pretrain",
         "data": config.data,
         "families": list(config.families) or "all",

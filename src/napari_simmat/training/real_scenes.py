@@ -265,14 +265,16 @@ def _appearance(values: NDArray[np.float32], rng: np.random.Generator) -> NDArra
         if rng.random() < 0.3:
             return values
     weights = np.eye(3)[rng.integers(3)] if rng.random() < 0.5 else rng.dirichlet([2, 2, 2])
-    return np.tensordot(weights.astype(np.float32), values, 1)[None]
+    grey: NDArray[np.float32] = np.tensordot(weights.astype(np.float32), values, 1)
+    return grey[None]
 
 
 def _part(
     labels: NDArray[np.int32], chosen: int, factor: float, rng: np.random.Generator
 ) -> tuple[slice, slice]:
     """Rows and columns around an object that have the sides of a scene after zooming."""
-    sides = np.exp(rng.uniform(*np.log(SCENE_SIDES), 2)) / factor
+    low, high = np.log(SCENE_SIDES)
+    sides = np.exp(rng.uniform(low, high, 2)) / factor
     part = []
     for axis, side in enumerate(sides):
         places = np.flatnonzero((labels == chosen).any(1 - axis))

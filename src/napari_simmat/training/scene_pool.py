@@ -273,7 +273,7 @@ def _choose(
 
 def _masks(labels: NDArray[np.int32], chosen: NDArray[np.int32], filled: bool) -> NDArray[np.bool_]:
     """Masks (P, S, S) of the chosen objects."""
-    masks = labels[None] == chosen[:, None, None]
+    masks: NDArray[np.bool_] = labels[None] == chosen[:, None, None]
     if not filled:
         return masks
     # Only holes of other objects: background seen through an object is no part of it.
