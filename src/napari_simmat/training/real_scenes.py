@@ -254,14 +254,16 @@ def _appearance(values: NDArray[np.float32], rng: np.random.Generator) -> NDArra
     """One or three channels of an image: itself, a channel, grey, or optical density."""
     count = len(values)
     if count > 3 or count == 2:
+        chosen = rng.integers(count, size=1)
         if rng.random() < 0.5:
-            return values[rng.integers(count)][None]
-        return values[rng.choice(count, 3, replace=count < 3)]
+            chosen = rng.choice(count, 3, replace=count < 3)
+        return values[chosen]
     if count == 1 or rng.random() < 0.5:
         return values
     if rng.random() < 0.3:  # Beer-Lambert: stains add up in optical density
         top = max(float(np.percentile(values[:, ::4, ::4], 99.5)), 1e-6)
-        values = -np.log(np.clip(values / top, OPTICAL_DENSITY_FLOOR, 1))
+        density = -np.log(np.clip(values / top, OPTICAL_DENSITY_FLOOR, 1))
+        values = density.astype(np.float32)
         if rng.random() < 0.3:
             return values
     weights = np.eye(3)[rng.integers(3)] if rng.random() < 0.5 else rng.dirichlet([2, 2, 2])
