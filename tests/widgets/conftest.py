@@ -33,11 +33,6 @@ def qtbot(qtbot: Any) -> Any:
     return qtbot
 
 
-def release_keys_in_time() -> None:
-    """A key held too long ends napari's tool on release; a slow machine holds none."""
-    get_settings().application.hold_button_delay = SECONDS / 1000
-
-
 @pytest.fixture
 def open_window(request: pytest.FixtureRequest, qtbot: Any) -> Iterator[Callable[[], Hands]]:
     """Opens empty viewers: with napari's window for tests marked `real_window`, else without."""
@@ -48,7 +43,8 @@ def open_window(request: pytest.FixtureRequest, qtbot: Any) -> Iterator[Callable
 
         def make() -> Hands:
             viewer = new_viewer(show=True)
-            release_keys_in_time()
+            # A key that is held this long ends its tool; a slow machine is no such key.
+            get_settings().application.hold_button_delay = SECONDS / 1000
             viewer.window.resize(1000, 800)
             window = Window(viewer, qtbot)
             opened.append(window)
@@ -62,7 +58,6 @@ def open_window(request: pytest.FixtureRequest, qtbot: Any) -> Iterator[Callable
         whole = request.node.get_closest_marker("all_tabs") is not None
 
         def make() -> Hands:
-            release_keys_in_time()
             opened.append(Headless(qtbot, whole=whole))
             return opened[-1]
 
