@@ -351,7 +351,9 @@ def test_on_boxes_t_is_the_sign_and_napari_keeps_its_other_keys(ready: Any) -> N
     assert ready.workspace.prompt_layers.boxes.mode == "add_ellipse"
 
 
+@pytest.mark.real_window
 def test_other_layers_keep_their_keys(ready: Any) -> None:
+    """With a window, as without one napari binds no keys to its tools."""
     mine = ready.viewer.add_points(np.array([[5.0, 5.0]]), name="mine")
     mine.mode = "add"
     ready.viewer.layers.selection.active = mine
