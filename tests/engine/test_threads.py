@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -76,3 +78,32 @@ def test_many_images_take_no_more_memory_than_a_few(model):
         resident.append(int(status.read_text().split()[1]) * 4096)
     early, late = max(resident[30:60]), max(resident[-30:])
     assert late < early + 8e6, [round(each / 1e6) for each in resident[::20]]
+
+
+FORKS = """
+import os, sys
+import numpy as np
+from napari_simmat import Predictor, load_model
+
+image = np.random.default_rng(0).integers(0, 255, (64, 80)).astype(np.uint8)
+predictor = Predictor(load_model("tiny"), "cpu")
+predictor.set_image(image)
+expected = predictor.predict(points=[(20, 30)]).mask
+child = os.fork()
+if child == 0:
+    other = Predictor(predictor.model, "cpu")
+    other.set_image(image)
+    os._exit(0 if np.array_equal(other.predict(points=[(20, 30)]).mask, expected) else 3)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_process_forked_after_the_first_prediction_predicts_as_well():
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKS],
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+        timeout=120,
+    )
+    assert done.returncode == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -15,6 +16,10 @@ from torch import Tensor
 
 from napari_simmat.models.network import Network
 from napari_simmat.progress import Job
+
+# The threads of OpenMP do not survive a fork, and a child that asks for them waits forever.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
