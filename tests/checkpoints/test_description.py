@@ -48,6 +48,7 @@ BAD: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         "minimum must be at most 512",
     ),
     "multiple huge": (changed("input_size", "multiple", to=8192), "multiple must be at most 256"),
+    "multiple odd": (changed("input_size", "multiple", to=52), "multiple must be a multiple of 32"),
     "stretched huge": (
         changed("input_size", to={"method": "stretch", "size": 8192}),
         "size must be at most 1024",

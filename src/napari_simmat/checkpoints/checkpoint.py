@@ -278,6 +278,8 @@ _MAX_PIXELS = {
     # Here only large images reach the size, but all reach the minimum, and are padded.
     "native": {"size": 8192, "minimum": 512, "multiple": 256},
 }
+_SIDES_OF_TINY = 32
+"""The sides of an image that the embedded networks encode are multiples of this."""
 _MAX_STRATEGY_SIZE = 4096
 _MAX_DIGITS = 300
 
@@ -351,6 +353,10 @@ def _check_sizes(spec: ModelSpec) -> None:
     for name, most in _MAX_PIXELS[spec.input_size.method].items():
         number = getattr(spec.input_size, name)
         _expect(number <= most, f"at most {most}", f"input_size: {name}")
+    if spec.base.embedded:
+        name = "multiple" if spec.input_size.method == "native" else "size"
+        fits = getattr(spec.input_size, name) % _SIDES_OF_TINY == 0
+        _expect(fits, f"a multiple of {_SIDES_OF_TINY}", f"input_size: {name}")
     fits = spec.strategy_size <= _MAX_STRATEGY_SIZE
     _expect(fits, f"at most {_MAX_STRATEGY_SIZE}", "strategy_size")
     digest = spec.base.sha256
