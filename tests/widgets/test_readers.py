@@ -1,0 +1,198 @@
+"""NIfTI and DICOM opened in napari by the package's reader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import napari
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from npe2 import PluginManifest
+from qtpy.QtCore import Qt
+
+from napari_simmat.io.readers import read_labels
+from napari_simmat.widgets.readers import (
+    CHANNEL,
+    already_open,
+    complex_values,
+    get_reader,
+)
+from tests.io.test_dicom import VOLUME, write_slice
+from tests.widgets.scenes import CENTRES, discs, grey
+
+nibabel: Any = pytest.importorskip("nibabel")
+PLUGIN = "napari-simmat"
+
+
+@pytest.fixture(autouse=True)
+def plugin(npe2pm: Any) -> Iterator[None]:
+    """napari knows the plugin as it is installed, and no other."""
+    with npe2pm.tmp_plugin(PluginManifest.from_distribution(PLUGIN)):
+        yield
+
+
+def opened(*paths: Path, stack: bool = False) -> list[Any]:
+    return ViewerModel().open([*paths], stack=stack, plugin=PLUGIN)
+
+
+def write_nifti(path: Path, data: np.ndarray, zooms: tuple[float, ...], *units: str) -> Path:
+    """Write (X, Y, ...) data."""
+    image = nibabel.Nifti1Image(data, np.eye(4))
+    image.header.set_zooms(zooms)
+    image.header.set_xyzt_units(*units)
+    nibabel.save(image, path)
+    return path
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> Path:
+    """A folder with four slices."""
+    for z, plane in enumerate(VOLUME):
+        write_slice(tmp_path / "head.1" / f"{9 - z}.dcm", plane, z + 1)
+    return tmp_path / "head.1"
+
+
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz", "SCAN.NII"])
+def test_nifti_has_its_voxel_size_units_and_axes(tmp_path: Path, name: str) -> None:
+    stored = np.arange(7 * 6 * 5 * 2, dtype=np.int16).reshape(7, 6, 5, 2)  # x, y, z, t
+    [layer] = opened(write_nifti(tmp_path / name, stored, (2, 3, 4, 1.5), "mm", "sec"))
+    assert isinstance(layer, napari.layers.Image)
+    np.testing.assert_array_equal(layer.data, stored.T)
+    assert isinstance(layer.data, np.memmap) == name.lower().endswith(".nii"), "read when shown"
+    assert layer.name.lower() == "scan"
+    assert layer.axis_labels == ("t", "z", "y", "x")
+    assert layer.scale.tolist() == [1.5, 4, 3, 2]
+    assert [f"{unit:~}" for unit in layer.units] == ["s", "mm", "mm", "mm"]
+    low, high = layer.contrast_limits
+    assert 0 <= low < 2
+    assert stored.max() - 2 < high <= stored.max()
+
+
+def test_voxels_of_unknown_size_count_as_pixels(tmp_path: Path) -> None:
+    [layer] = opened(write_nifti(tmp_path / "a.nii", np.eye(6, dtype=np.uint8), (1, 1), "unknown"))
+    assert [str(unit) for unit in layer.units] == ["pixel", "pixel"]
+    assert layer.contrast_limits == [0, 1]
+
+
+def test_channels_of_nifti_are_the_first_axis(tmp_path: Path) -> None:
+    stored = np.random.default_rng(0).normal(size=(7, 6, 5, 1, 3)).astype(np.float32)
+    [layer] = opened(write_nifti(tmp_path / "a.nii", stored, (2, 3, 4, 1, 1), "mm"))
+    assert layer.axis_labels == (CHANNEL, "t", "z", "y", "x")
+    assert layer.data.shape == (3, 1, 5, 6, 7)
+    assert layer.scale.tolist() == [1, 1, 4, 3, 2]
+
+
+def test_bright_and_missing_voxels_do_not_darken_the_others(tmp_path: Path) -> None:
+    stored = np.random.default_rng(0).uniform(100, 200, (40, 40, 5)).astype(np.float32)
+    stored[0, 0, :2], stored[1, 1, 0] = 1e6, np.nan
+    [layer] = opened(write_nifti(tmp_path / "a.nii", stored, (1, 1, 1)))
+    low, high = layer.contrast_limits
+    assert 100 <= low < 101
+    assert 199 < high <= 200
+
+
+@pytest.mark.parametrize("value", [7.0, np.nan])
+def test_an_even_image_opens(tmp_path: Path, value: float) -> None:
+    stored = np.full((4, 5, 3), value, dtype=np.float32)
+    with np.errstate(all="ignore"):
+        [layer] = opened(write_nifti(tmp_path / "a.nii", stored, (1, 1, 1)))
+    assert layer.data.shape == (3, 5, 4)
+
+
+def test_a_folder_with_a_series_is_one_layer(series: Path) -> None:
+    [layer] = opened(series)
+    np.testing.assert_array_equal(layer.data, VOLUME)
+    assert layer.name == "head.1"
+    assert layer.axis_labels == ("z", "y", "x")
+    assert layer.scale.tolist() == [3, 0.5, 0.25]
+    assert {f"{unit:~}" for unit in layer.units} == {"mm"}
+    assert "Doe" not in repr(layer.metadata)
+
+
+def test_a_file_stands_for_its_series_and_slices_opened_as_a_stack_are_one(series: Path) -> None:
+    [layer] = opened(series / "7.dcm")
+    np.testing.assert_array_equal(layer.data, VOLUME)
+    assert layer.name == "7"
+    [layer] = opened(*sorted(series.iterdir()), stack=True)
+    np.testing.assert_array_equal(layer.data, VOLUME)
+
+
+def test_each_series_of_a_folder_is_a_layer(series: Path) -> None:
+    write_slice(series / "other.dcm", VOLUME[0] + 1, series="1.2.4")
+    layers = opened(series)
+    assert [layer.name for layer in layers] == ["6", "other"]
+    np.testing.assert_array_equal(layers[1].data, VOLUME[0] + 1)
+
+
+def test_slices_dropped_together_are_one_layer(
+    series: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """napari opens each of them on its own."""
+    viewer = ViewerModel()
+    monkeypatch.setattr(napari, "current_viewer", lambda: viewer)
+    slices = sorted(series.iterdir())
+    assert len(viewer.open(slices, plugin=PLUGIN)) == 1
+    viewer.add_image(VOLUME, name="another")
+    assert viewer.open(slices[2], plugin=PLUGIN) == []
+    assert viewer.status == already_open("8.dcm", "6")
+    assert viewer.layers.selection.active is viewer.layers["6"]
+    viewer.layers.remove("6")
+    assert len(viewer.open(slices[2], plugin=PLUGIN)) == 1
+
+
+def test_colors_of_dicom_are_rgb(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (6, 8, 3)).astype(np.uint8)
+    colors = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
+    bits = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "Rows": 6, "Columns": 8}
+    write_slice(tmp_path / "skin.dcm", pixels, **colors, **bits)
+    [layer] = opened(tmp_path / "skin.dcm")
+    assert layer.rgb
+    np.testing.assert_array_equal(layer.data, pixels)
+    assert layer.axis_labels == ("y", "x")
+    assert layer.scale.tolist() == [0.5, 0.25]
+
+
+def test_what_cannot_be_read_gets_one_sentence(tmp_path: Path, series: Path) -> None:
+    (tmp_path / "notes.dcm").write_text("no image")
+    with pytest.raises(ValueError, match=r"^notes\.dcm is of a kind that is not known here"):
+        opened(tmp_path / "notes.dcm")
+    (series / "9.dcm").write_bytes((series / "9.dcm").read_bytes()[:-20])
+    with pytest.raises(ValueError, match=r"^The pixels of 9\.dcm could not be read"):
+        opened(series)
+    waves = np.ones((4, 5, 3), dtype=np.complex64)
+    with pytest.raises(ValueError, match=complex_values("waves.nii")):
+        opened(write_nifti(tmp_path / "waves.nii", waves, (1, 1, 1)))
+
+
+def test_other_folders_and_addresses_are_left_to_other_readers(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(b"II*\0")
+    assert get_reader(str(tmp_path)) is None
+    assert get_reader("https://example.org/scan.nii") is None
+
+
+def test_objects_and_saved_labels_have_the_voxel_size_of_nifti(window: Any, tmp_path: Path) -> None:
+    stack = np.stack([np.zeros_like(grey()), grey(), grey()])
+    path = write_nifti(tmp_path / "scan.nii.gz", stack.T, (0.5, 0.5, 3), "mm")
+    window.viewer.open(path, plugin=PLUGIN)
+    window.open_widget()
+    window.viewer.dims.set_point(0, 3.0)  # the second plane
+    window.idle()
+    window.click(*(np.array(CENTRES[0]) / 2))
+    window.key(Qt.Key.Key_C)
+    objects = window.viewer.layers["SimMAT objects"]
+    assert objects.scale.tolist() == [3, 0.5, 0.5]
+    assert [f"{unit:~}" for unit in objects.units] == ["mm"] * 3
+    truth = discs()[1] == 1
+    assert (objects.data[1] > 0)[truth].mean() > 0.9
+    assert not objects.data[[0, 2]].any()
+    session = window.workspace.session
+    target = tmp_path / "mine_labels.tif"
+    window.tab.exporter.save(target, session.place, session.editor, ())
+    window.qtbot.waitUntil(lambda: window.tab.exporter.worker.idle)
+    saved = read_labels(target)
+    np.testing.assert_array_equal(saved.data, objects.data)
+    assert saved.scale == {"Z": 3000, "Y": 500, "X": 500}
+    assert set(saved.units.values()) == {"um"}
