@@ -120,3 +120,12 @@ def test_the_content_tells_the_kind_not_the_name(
     path = tmp_path / "anything.txt"
     path.write_bytes(make(tmp_path))
     assert file_kind(path) == kind
+
+
+def test_damage_is_told_in_a_sentence_however_long_the_header(tmp_path: Path) -> None:
+    header = b'{"__metadata__": "' + b"x" * 5000 + b'"}'
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(ValueError, match=r"a\.safetensors is cut off or damaged \(") as refusal:
+        read_metadata(path)
+    assert len(str(refusal.value)) < 300

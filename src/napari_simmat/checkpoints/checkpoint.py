@@ -246,7 +246,8 @@ def read_metadata(path: Path) -> dict[str, str]:
 
 def damaged(path: Path, error: Exception) -> ValueError:
     """The error for a safetensors file that the library refuses."""
-    return ValueError(f"{path.name} is cut off or damaged ({error}). Copy or download it again.")
+    said = " ".join(str(error).split())[:200]  # the library repeats what it could not parse
+    return ValueError(f"{path.name} is cut off or damaged ({said}). Copy or download it again.")
 
 
 def open_model(path: Path) -> BinaryIO:
