@@ -4,7 +4,7 @@ from typing import Any, get_args
 
 import pytest
 
-from napari_simmat.widgets.controls import Status, StatusKind, StatusLine
+from napari_simmat.widgets.controls import STATUS_TONES, Status, StatusKind, StatusLine
 
 
 @pytest.fixture
@@ -29,10 +29,8 @@ def test_every_state_has_a_look_and_reads_back(
 
 
 def test_no_two_states_look_alike_but_those_in_which_nothing_happens() -> None:
-    from napari_simmat.widgets.controls import _COLOURS
-
-    assert set(_COLOURS) == set(get_args(StatusKind))
-    busy = [_COLOURS[kind] for kind in ("ready", "working", "failed", "done")]
+    assert set(STATUS_TONES) == set(get_args(StatusKind))
+    busy = [STATUS_TONES[kind] for kind in ("ready", "working", "failed", "done")]
     assert len(set(busy)) == 4
 
 

@@ -37,7 +37,6 @@ from napari_simmat.widgets.channel_matching import (
 )
 from napari_simmat.widgets.controls import (
     INDENT,
-    WARNING,
     Button,
     CollapsibleSection,
     ComboBox,
@@ -185,7 +184,7 @@ class ChannelsForm(ChannelSlots):
         self._rows = QWidget()
         self._rows_layout = form_rows(parent=self._rows, spacing=2, indent=INDENT)
         self._fold = CollapsibleSection("Channels", self._rows)
-        self._remark = text_label(WARNING)
+        self._remark = text_label("warning")
         self.details = QWidget()
         vbox(self._fold, self._remark, parent=self.details, spacing=2)
         self._show()

@@ -32,7 +32,16 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 from superqt.utils import qdebounced
 
-MUTED, WARNING, ERROR = "#9aa0a8", "#ffb000", "#ff5c50"
+Tone = Literal["", "muted", "info", "good", "warning", "error"]
+"""What the color of a text means; empty for the theme's own color."""
+_TONES: dict[Tone, tuple[str, str]] = {
+    "muted": ("#b9bfc7", "#474c53"),
+    "info": ("#8cc8ff", "#0b468c"),
+    "good": ("#4ade80", "#0a5226"),
+    "warning": ("#ffb000", "#694200"),
+    "error": ("#ffa198", "#94140b"),
+}
+"""Colors on dark and on light themes; each can be read on panels, tables and buttons."""
 INDENT = 14
 """Pixels that the content of a section is indented."""
 _ANY_HEIGHT = 2**24 - 1  # Qt's QWIDGETSIZE_MAX
@@ -153,7 +162,7 @@ class MainButton(Button):
         super().__init__(text, shortcut, tip)
         self.setStyleSheet(
             "QPushButton:enabled { background-color: #2f6f9f; color: white; }"
-            "QPushButton:enabled:hover { background-color: #3a86bf; }"
+            "QPushButton:enabled:hover { background-color: #3579ad; }"
         )
 
 
@@ -280,12 +289,31 @@ def _filled(layout: Any, parts: Sequence[Part]) -> Any:
     return layout
 
 
-def text_label(colour: str = "") -> QLabel:
+def tone_color(tone: Tone, on: QWidget) -> str:
+    """The color of a tone on the background of a widget."""
+    dark, light = _TONES[tone]
+    return dark if on.palette().window().color().lightness() < 128 else light
+
+
+def tone_sheet(on: QWidget) -> str:
+    """The style sheet that colors what `set_tone` has marked inside `on`."""
+    return "".join(f'*[tone="{tone}"] {{ color: {tone_color(tone, on)}; }}' for tone in _TONES)
+
+
+def set_tone(widget: QWidget, tone: Tone) -> None:
+    """Color the text of a widget; the color follows the theme."""
+    if widget.property("tone") != tone:
+        widget.setProperty("tone", tone)
+        widget.style().unpolish(widget)  # style sheets look at properties only when they polish
+        widget.style().polish(widget)
+
+
+def text_label(tone: Tone = "") -> QLabel:
     """A label that wraps, and shows any text as it is."""
     label = QLabel()
     label.setWordWrap(True)
     label.setTextFormat(Qt.TextFormat.PlainText)
-    label.setStyleSheet(f"color: {colour};" if colour else "")
+    set_tone(label, tone)
     return label
 
 
@@ -340,13 +368,13 @@ class Status:
     way_out: str = "Cancel"
 
 
-_COLOURS = {
-    "nothing": "#8a8f98",
-    "ready": "#4aa3ff",
-    "working": "#ffb000",
-    "cancelled": "#8a8f98",
-    "failed": "#ff5c50",
-    "done": "#2ecc71",
+STATUS_TONES: dict[StatusKind, Tone] = {
+    "nothing": "muted",
+    "ready": "info",
+    "working": "warning",
+    "cancelled": "muted",
+    "failed": "error",
+    "done": "good",
 }
 _SHOW_DELAY = 150
 """Milliseconds before work is shown, so that quick results do not flicker."""
@@ -367,10 +395,10 @@ class StatusLine(QWidget):
         self._text = text_label()
         self._text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._text.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self._warning = text_label(_COLOURS["working"])
+        self._warning = text_label("warning")
         self._warning.hide()
         self._time = QLabel()
-        self._time.setStyleSheet("color: #8a8f98;")
+        set_tone(self._time, "muted")
         self._bar = thin_bar()
         self._cancel, self._offer, self._other = Button("Cancel"), Button(""), Button("")
         self._cancel.clicked.connect(self.cancelled)
@@ -424,7 +452,7 @@ class StatusLine(QWidget):
         status = self._status
         working = status.kind == "working"
         self.setProperty("state", status.kind)
-        self._dot.setStyleSheet(f"color: {_COLOURS[status.kind]};")
+        set_tone(self._dot, STATUS_TONES[status.kind])
         self._text.setText(status.text + (" ..." if working else ""))
         self._bar.setVisible(working)
         self._cancel.setVisible(working and bool(status.way_out))

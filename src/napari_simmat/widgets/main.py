@@ -10,7 +10,7 @@ from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QTabWidget, QWidget
 
 from napari_simmat.widgets.batch.tab import BatchTab
-from napari_simmat.widgets.controls import vbox
+from napari_simmat.widgets.controls import tone_sheet, vbox
 from napari_simmat.widgets.segment.tab import SegmentTab
 from napari_simmat.widgets.train.tab import TrainTab
 
@@ -82,7 +82,10 @@ class SimMATWidget(QWidget):
         self.tabs.setCurrentWidget(self.segment)
 
     def event(self, event: QEvent) -> bool:
-        """Release everything when napari removes the widget from its dock."""
+        """Follow the theme; release everything when napari removes the widget from its dock."""
+        styled = event.type() in (QEvent.Type.Polish, QEvent.Type.StyleChange)
+        if styled and (sheet := tone_sheet(self)) != self.styleSheet():
+            self.setStyleSheet(sheet)
         if event.type() == QEvent.Type.ParentChange:
             if self.parent() is not None:
                 self._docked = True

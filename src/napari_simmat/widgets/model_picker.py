@@ -21,11 +21,10 @@ from napari_simmat.io.files import format_size
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import (
-    ERROR,
-    MUTED,
     Button,
     ComboBox,
     hbox,
+    set_tone,
     text_label,
     thin_bar,
     vbox,
@@ -222,7 +221,7 @@ class ModelPicker(QWidget):
 
     def _complain(self, reason: str) -> None:
         self._card.setText(reason)
-        self._card.setStyleSheet(f"color: {ERROR};")
+        set_tone(self._card, "error")
 
     def _show(self) -> None:
         entry, busy = self.value(), self._job.busy
@@ -234,7 +233,7 @@ class ModelPicker(QWidget):
         self._bar.setVisible(busy)
         self._cancel.setVisible(busy)
         broken = entry is not None and entry.problem
-        self._card.setStyleSheet(f"color: {ERROR if broken else MUTED};")
+        set_tone(self._card, "error" if broken else "muted")
         self._card.setText("" if entry is None else entry.problem or _card(entry))
         self._card.setToolTip("" if entry is None or entry.spec is None else _details(entry))
 

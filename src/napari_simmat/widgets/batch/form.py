@@ -24,11 +24,12 @@ from napari_simmat.widgets.batch.request import BatchRequest, FirstFile, Planned
 from napari_simmat.widgets.channel_forms import ChannelsForm
 from napari_simmat.widgets.controls import (
     INDENT,
-    MUTED,
     CollapsibleSection,
     ComboBox,
+    Tone,
     form_rows,
     text_label,
+    tone_color,
     vbox,
 )
 from napari_simmat.widgets.forms import EverythingForm, Options, PathField, PixelShape
@@ -61,7 +62,7 @@ class BatchForm(QWidget):
         self.models = ModelPicker()
         self.channels = ChannelsForm()
         self.pixels = PixelShape()
-        self.first = text_label(MUTED)
+        self.first = text_label("muted")
         self.prompts = ComboBox()
         self.prompts.addItems(PROMPTS)
         self.prompt_file = PathField("file", "Prompts", "CSV of points or shapes, or a label image")
@@ -235,9 +236,9 @@ class BatchForm(QWidget):
 
 
 TABLE_COLUMNS = ("File", "State", "Objects", "Time", "Message")
-_COLOURS = {
-    "reading": "#ffb000", "segmenting": "#ffb000", "writing": "#ffb000",
-    "written": "#2ecc71", "kept": "#2ecc71", "failed": "#ff5c50", "skipped": "#8a8f98",
+_TONES: dict[str, Tone] = {
+    "reading": "warning", "segmenting": "warning", "writing": "warning",
+    "written": "good", "kept": "good", "failed": "error",
 }  # fmt: skip
 _WORDS = {"written": "done", "kept": "kept", "waiting": ""}
 _UNFINISHED = ("reading", "segmenting", "writing")
@@ -300,10 +301,11 @@ def _name(image: Path, folder: Path, output: Path) -> str:
 
 
 class FilesModel(QAbstractTableModel):
-    """The rows as a Qt model."""
+    """The rows as a Qt model; `view` decides on colors for a dark or a light theme."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, view: QWidget | None = None) -> None:
+        super().__init__(view)
+        self._view = view
         self.rows: list[FileRow] = []
 
     def set_rows(self, rows: Sequence[FileRow]) -> None:
@@ -363,8 +365,8 @@ class FilesModel(QAbstractTableModel):
         row = self.rows[index.row()]
         if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole):
             return row.texts()[index.column()]
-        if role == Qt.ItemDataRole.ForegroundRole and index.column() == 1:
-            return QColor(_COLOURS.get(row.state, "#8a8f98"))
+        if role == Qt.ItemDataRole.ForegroundRole and index.column() == 1 and self._view:
+            return QColor(tone_color(_TONES.get(row.state, "muted"), self._view))
         if role == Qt.ItemDataRole.TextAlignmentRole and index.column() in (2, 3):
             return int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         return None
@@ -380,7 +382,7 @@ class FilesTable(QTableView):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.files = FilesModel()
+        self.files = FilesModel(self)
         self.setModel(self.files)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)

@@ -13,7 +13,7 @@ from napari_simmat._text import pluralize
 from napari_simmat.widgets.batch.controller import BatchController
 from napari_simmat.widgets.batch.form import BatchForm, FilesTable
 from napari_simmat.widgets.batch.request import OpenedResult, RunPreflight, load_request
-from napari_simmat.widgets.controls import MUTED, Button, MainButton, Status, hbox, text_label
+from napari_simmat.widgets.controls import Button, MainButton, Status, hbox, text_label
 from napari_simmat.widgets.forms import JobTab
 
 PAUSE, RESUME, STOP, STOP_AT_ONCE = "Pause", "Resume", "Stop", "Stop at once"
@@ -31,7 +31,7 @@ class BatchTab(JobTab):
         self._shown: list[object] = []
         self._make_buttons()
         buttons = hbox(self.trial, self.start, self.pause, self.stop)
-        self.message = text_label(MUTED)
+        self.message = text_label("muted")
         self.message.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._lay_out(buttons, self.status, (self.table, 1), self.message)
         self._on_explained("")

@@ -27,11 +27,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_simmat.widgets.controls import Button, ComboBox, LayerChoice, MainButton
+from napari_simmat.widgets.controls import Button, ComboBox, LayerChoice, MainButton, set_tone
 from napari_simmat.widgets.forms import EverythingForm
 from napari_simmat.widgets.placement import choose_level, image_shape, level_of
 from napari_simmat.widgets.segment.inference import Candidate
-from napari_simmat.widgets.segment.layer_adapters import NEGATIVE, POSITIVE
 from napari_simmat.widgets.segment.outputs import PREVIEW
 from napari_simmat.widgets.segment.prompt_layers import Tool
 from napari_simmat.widgets.shortcuts import shortcut_text
@@ -91,7 +90,7 @@ class PromptButtons(QWidget):
         self.sign.setText(
             f"{POSITIVE_TEXT if positive else NEGATIVE_TEXT}  {shortcut_text('flip')}"
         )
-        self.sign.setStyleSheet(f"color: {POSITIVE if positive else NEGATIVE};")
+        set_tone(self.sign, "good" if positive else "error")
 
     def set_state(
         self, *, working: bool, prompted: bool, commits: bool, undo: bool, redo: bool

@@ -21,14 +21,13 @@ from qtpy.QtWidgets import (
 from superqt.utils import qthrottled
 
 from napari_simmat.widgets.controls import (
-    ERROR,
-    MUTED,
     Button,
     ComboBox,
     MainButton,
     Status,
     StatusKind,
     hbox,
+    set_tone,
     vbox,
 )
 from napari_simmat.widgets.forms import JobTab
@@ -50,7 +49,6 @@ _REDRAW_AFTER = 200
 """Milliseconds between two drawings."""
 _KINDS = ("click", "box")
 _LEFT, _RIGHT = Qt.AlignmentFlag.AlignLeft, Qt.AlignmentFlag.AlignRight
-_BETTER, _WORSE = IOU, ERROR
 
 
 class TrainTab(JobTab):
@@ -409,7 +407,7 @@ class GainTable(QWidget):
         heads = ("mean IoU %", "base", "trained", "gain")
         for column, text in enumerate(heads):
             head = self._put(0, column, text)
-            head.setStyleSheet(f"color: {MUTED};")
+            set_tone(head, "muted")
             head.setAlignment(_RIGHT if column else _LEFT)
         for row, kind in enumerate(_KINDS, start=1):
             self._put(row, 0, f"one {kind}")
@@ -437,7 +435,7 @@ class GainTable(QWidget):
                 gain.setText("")
                 continue
             gain.setText(f"{after - before:+.1f}".replace("-", "\N{MINUS SIGN}"))
-            gain.setStyleSheet(f"color: {_BETTER if after >= before else _WORSE};")
+            set_tone(gain, "good" if after >= before else "error")
 
     def _put(self, row: int, column: int, text: str) -> QLabel:
         label = QLabel(text)
