@@ -3,10 +3,15 @@ from __future__ import annotations
 from itertools import permutations
 from typing import Any
 
+import numpy as np
 import pytest
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
 
 from napari_simmat.widgets.channel_forms import ChannelsForm
-from napari_simmat.widgets.channel_matching import LayerChannel, LayerInfo
+from napari_simmat.widgets.channel_matching import LayerChannel, LayerInfo, first_taken
+from tests.widgets.hands import Hands
+from tests.widgets.scenes import CENTRES, discs, grey, iou
 from tests.widgets.test_channel_matching import ANGLES, RGB, inputs, layer
 
 LAYERS = [layer(name) for name in ("90 deg", "0 deg", "135 deg", "45 deg")]
@@ -14,7 +19,7 @@ LAYERS = [layer(name) for name in ("90 deg", "0 deg", "135 deg", "45 deg")]
 
 @pytest.fixture
 def form(qtbot: Any) -> ChannelsForm:
-    form = ChannelsForm()
+    form = ChannelsForm(asks_axis=True)
     qtbot.addWidget(form)
     qtbot.addWidget(form.details)
     form.set_inputs(ANGLES)
@@ -97,3 +102,59 @@ def test_no_image(form: ChannelsForm) -> None:
     form.set_layers(none)
     assert form._image.currentText() == "no image is open"
     assert form._fold.isHidden()
+
+
+@pytest.mark.parametrize("model", [RGB, ANGLES, inputs("thermal")])
+def test_of_more_channels_than_the_model_reads_any_can_be_chosen(
+    model: Any, form: ChannelsForm
+) -> None:
+    bands = layer("bands", (48, 8, 9), channels_first=True)
+    form.set_inputs(model)
+    form.set_layers([bands])
+    count = len(model.names)
+    assert [each.part for each in form.value()] == list(range(count))
+    assert form._remark.text() == first_taken(48, model)
+    assert not form._fold.isHidden()
+    assert form.first_axis.isChecked()
+    form._slots[0].setCurrentText("bands · 47")
+    form._slots[0].activated.emit(form._slots[0].currentIndex())
+    assert [each.part for each in form.value()] == [47, *range(1, count)]
+    assert form.problem() is None
+
+
+def test_only_a_stack_has_an_axis_that_may_be_channels(form: ChannelsForm) -> None:
+    form.set_inputs(RGB)
+    form.set_layers([layer("photo", rgb=True), layer("plane")])
+    assert form.first_axis.isHidden()
+    form.set_layers([layer("stack", (48, 8, 9))])
+    assert {each.part for each in form.value()} == {None}
+    for model in (RGB, ANGLES):  # the second fits nothing yet
+        form.set_inputs(model)
+        assert not form.first_axis.isHidden()
+        assert not form.first_axis.isChecked()
+
+
+def test_the_user_says_that_an_axis_is_channels_and_picks_them(window: Hands) -> None:
+    bands = np.random.default_rng(0).integers(0, 20, (48, *grey().shape)).astype(np.uint8)
+    bands[40] = grey()
+    window.viewer.add_image(bands, name="bands")
+    window.open_widget()
+    window.idle()
+    channels = window.tab.channels
+    channels._fold.set_open(True)
+    box, titles = channels.first_axis, ["bands · 0", "bands · 1", "bands · 2"]
+    assert [slot.currentText() for slot in channels._slots] == ["bands"] * 3
+    press = QPoint(8, box.height() // 2), Qt.MouseButton.LeftButton
+    QTest.mouseClick(box, press[1], pos=press[0])
+    window.idle()
+    assert [slot.currentText() for slot in channels._slots] == titles
+    for slot in channels._slots:
+        window.choose(slot, "bands · 40")
+    window.click(*CENTRES[0])
+    window.key(Qt.Key.Key_C)
+    objects = window.viewer.layers["SimMAT objects"].data
+    assert objects.shape == grey().shape
+    assert iou(objects > 0, discs()[1] == 1) > 0.85
+    QTest.mouseClick(box, press[1], pos=press[0])
+    window.idle()
+    assert [slot.currentText() for slot in channels._slots] == ["bands"] * 3

@@ -14,8 +14,8 @@ from npe2 import PluginManifest
 from qtpy.QtCore import Qt
 
 from napari_simmat.io.readers import read_labels
+from napari_simmat.widgets.layer_data import CHANNEL
 from napari_simmat.widgets.readers import (
-    CHANNEL,
     already_open,
     complex_values,
     get_reader,

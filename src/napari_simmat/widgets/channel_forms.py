@@ -12,6 +12,7 @@ from typing import Any
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
+    QCheckBox,
     QGridLayout,
     QLineEdit,
     QToolButton,
@@ -49,6 +50,7 @@ from napari_simmat.widgets.controls import (
 CHOOSE_MODEL = "Choose a model."
 NO_IMAGE = "no image is open"
 BY_SLOTS = "as chosen below"
+FIRST_AXIS = "First axis is channels"
 
 
 class ChannelSlots(QWidget):
@@ -176,14 +178,29 @@ class ChannelSlots(QWidget):
 
 
 class ChannelsForm(ChannelSlots):
-    """A view of one value: for each of the model's channels a `LayerChannel`, or None for a gap."""
+    """A view of one value: for each of the model's channels a `LayerChannel`, or None for a gap.
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    Parameters
+    ----------
+    asks_axis
+        Ask whether the first axis of a stack is channels: `first_axis_named` must be answered.
+    """
+
+    first_axis_named = Signal(str, bool)
+    """The user says of a layer, by its key, whether its first axis is channels."""
+
+    def __init__(self, parent: QWidget | None = None, *, asks_axis: bool = False) -> None:
         super().__init__(parent)
+        self._asks_axis = asks_axis
         self._inputs: InputChannels | None = None
         self._rows = QWidget()
         self._rows_layout = form_rows(parent=self._rows, spacing=2, indent=INDENT)
-        self._fold = CollapsibleSection("Channels", self._rows)
+        self.first_axis = QCheckBox(FIRST_AXIS)
+        self.first_axis.setToolTip("Use entries of the layer as channels, not each as an image")
+        self.first_axis.clicked.connect(self._on_first_axis)
+        inside = QWidget()
+        vbox(self._rows, self.first_axis, parent=inside, spacing=2)
+        self._fold = CollapsibleSection("Channels", inside)
         self._remark = text_label("warning")
         self.details = QWidget()
         vbox(self._fold, self._remark, parent=self.details, spacing=2)
@@ -234,6 +251,19 @@ class ChannelsForm(ChannelSlots):
         gaps = match_slots(self._layers, self._inputs)
         self._refill(found, found[0].sources if found else gaps, wanted)
 
+    def _stack(self) -> LayerInfo | None:
+        """The first chosen layer, or else the topmost, if its first axis may be channels."""
+        if not self._asks_axis:
+            return None
+        chosen = [each.layer for each in self._value if each is not None]
+        layers = [layer for layer in self._layers if not chosen or layer.key == chosen[0]]
+        found = layers[-1] if layers else None
+        return found if found and len(found.shape) > 2 and not found.rgb else None
+
+    def _on_first_axis(self, on: bool) -> None:
+        if (stack := self._stack()) is not None:
+            self.first_axis_named.emit(stack.key, on)
+
     def _make_slots(self) -> None:
         while self._rows_layout.rowCount():
             self._rows_layout.removeRow(0)
@@ -248,7 +278,12 @@ class ChannelsForm(ChannelSlots):
 
     def _show(self) -> None:
         super()._show()
-        self._fold.setVisible(len(self._slots) > 1 and bool(self._layers))
+        stack = self._stack()
+        self.first_axis.setVisible(stack is not None)
+        if stack is not None:
+            self.first_axis.setChecked(stack.channels_first)
+        several = len(self._slots) > 1 and bool(self._layers)
+        self._fold.setVisible(several or stack is not None)
         feed = self._feed()
         text = "" if feed is None else feed.remark
         if not text and not self.problem():

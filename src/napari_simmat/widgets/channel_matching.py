@@ -15,7 +15,7 @@ from napari_simmat.engine.channels import RGB, match_names
 from napari_simmat.models.spec import InputChannels
 
 MAX_CHANNELS = 32
-"""A longer first axis is not offered as channels."""
+"""A longer first axis is offered as channels only if it is named so."""
 NO_IMAGE_OPEN = "No image is open: open one, or take a sample from File > Open Sample."
 NO_IMAGE_TO_TRAIN_ON = "No image is open: open one and its labels, or choose a folder."
 NO_CHANNEL = "No channel is chosen: choose an image."
@@ -143,6 +143,8 @@ def channel_mappings(
         found += [feed for layer in rest if (feed := _along_axis(layer, inputs))]
         return _preferred_first(found, preferred)
     if count == 1:
+        named = [layer for layer in topmost if layer.channels_first and layer.shape[0] > 1]
+        found += [feed for layer in named if (feed := _along_axis(layer, inputs))]
         found += [
             ChannelMapping(layer.name, (LayerChannel(layer.key),))
             for layer in topmost
@@ -177,7 +179,7 @@ def all_layer_channels(layers: Iterable[LayerInfo]) -> list[tuple[str, LayerChan
             ]
             continue
         found.append((layer.name, LayerChannel(layer.key)))
-        if len(layer.shape) > 2 and layer.shape[0] <= MAX_CHANNELS:
+        if len(layer.shape) > 2 and (layer.channels_first or layer.shape[0] <= MAX_CHANNELS):
             found += [
                 (f"{layer.name} · {n}", LayerChannel(layer.key, n)) for n in range(layer.shape[0])
             ]
@@ -367,9 +369,11 @@ def _colours(layer: LayerInfo) -> ChannelMapping:
     )
 
 
-def _along_first_axis(layer: LayerInfo, remark: str = "") -> ChannelMapping:
-    """The entries of a layer's first axis."""
-    sources = tuple(LayerChannel(layer.key, n) for n in range(layer.shape[0]))
+def _along_first_axis(
+    layer: LayerInfo, remark: str = "", count: int | None = None
+) -> ChannelMapping:
+    """The entries of a layer's first axis, or the first `count` of them."""
+    sources = tuple(LayerChannel(layer.key, n) for n in range(layer.shape[0])[:count])
     return ChannelMapping(f"{layer.name} (first axis = channels)", sources, remark)
 
 
@@ -421,11 +425,25 @@ def _in_order(group: Sequence[LayerInfo], inputs: InputChannels) -> ChannelMappi
 
 
 def _along_axis(layer: LayerInfo, inputs: InputChannels) -> ChannelMapping | None:
+    """The first entries of a layer's first axis, which may be more only if they are channels."""
     count = len(inputs.names)
-    if layer.rgb or len(layer.shape) < 3 or layer.shape[0] != count:
+    if layer.rgb or len(layer.shape) < 3:
+        return None
+    if layer.channels_first and layer.shape[0] > count:
+        return _along_first_axis(layer, first_taken(layer.shape[0], inputs), count)
+    if layer.shape[0] != count:
         return None
     names = f"0 to {count - 1} as {format_list(inputs.names)}"
     return _along_first_axis(layer, f"Taken in the order of the first axis: {names}.")
+
+
+def first_taken(available: int, inputs: InputChannels) -> str:
+    """Remark: a layer has more channels than the model reads."""
+    pairs = [f"{number} as {name}" for number, name in enumerate(inputs.names)]
+    return (
+        f"The first of {available} channels are taken: {format_list(pairs)}. Choose others under "
+        "Channels."
+    )
 
 
 def _titles(layers: Sequence[LayerInfo]) -> str:

@@ -21,6 +21,8 @@ from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.channel_matching import LayerChannel, LayerInfo, NamedChannel
 from napari_simmat.widgets.placement import ImageGeometry, image_shape, layer_matrix, level_of
 
+CHANNEL = "channel"
+"""Name of an axis of channels."""
 _FORBIDDEN = set('/\\:*?"<>|')
 _PLACES = ("scale", "translate", "rotate", "shear", "affine")
 _LOOKS = ("visible", "opacity", "blending")
@@ -198,8 +200,14 @@ def channel_axis(layer: Image) -> int:
     return named[0] if named else 0
 
 
+def name_first_axis(layer: Image, channels: bool) -> None:
+    """Name a layer's first axis as channels, or take such a name away."""
+    plain = str(-layer.ndim)  # napari's own
+    layer.axis_labels = (CHANNEL if channels else plain, *layer.axis_labels[1:])
+
+
 def _means_channels(name: object) -> bool:
-    return str(name).casefold() in ("c", "channel", "channels")
+    return str(name).casefold() in ("c", CHANNEL, "channels")
 
 
 def labels_info(layer: Labels) -> LayerInfo:

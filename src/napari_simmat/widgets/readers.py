@@ -14,12 +14,11 @@ from napari_simmat.io.dicom import holds_dicom, images_in, one_per_series
 from napari_simmat.io.image_file import ImageFile
 from napari_simmat.io.limits import RefusedFileError
 from napari_simmat.io.readers import read_image, stem_of
+from napari_simmat.widgets.layer_data import CHANNEL
 
 LayerData = tuple[Any, dict[str, Any], str]
 FILES = "SimMAT files"
 """Key of a layer's metadata: the files of the series that it shows, as strings."""
-CHANNEL = "channel"
-"""Name of an axis of channels; the Segment tab knows it."""
 _NO_UNIT = "pixel"
 _SHOWN_PERCENTS = (0.1, 99.9)
 """Percentiles that are shown black and white: metal and single hot voxels are brighter."""

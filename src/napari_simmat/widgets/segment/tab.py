@@ -30,6 +30,7 @@ from napari_simmat.widgets.layer_data import (
     image_value,
     layer_info,
     layer_key,
+    name_first_axis,
 )
 from napari_simmat.widgets.model_picker import ModelPicker
 from napari_simmat.widgets.segment.autosave import Autosave, Recovery, Snapshot
@@ -76,7 +77,7 @@ class SegmentTab(QWidget):
         self.workspace = workspace = controller.workspace
         self.models = ModelPicker()
         self.compute = ComputeChoice()
-        self.channels = ChannelsForm()
+        self.channels = ChannelsForm(asks_axis=True)
         self.objects = LayerChoice(viewer, Labels, "new layer", _is_derived)
         self.points = LayerChoice(viewer, Points, "new layer")
         self.boxes = LayerChoice(viewer, Shapes, "new layer")
@@ -261,6 +262,7 @@ class SegmentTab(QWidget):
         self.compute.changed.connect(self._save_settings)
         self.controller.inference.predicted.connect(self._show_compute)
         self.channels.changed.connect(self._on_image)
+        self.channels.first_axis_named.connect(self._on_first_axis)
         self.level.changed.connect(self._on_choice)
         self.objects.chosen.connect(self.workspace.use_objects)
         self.points.chosen.connect(self._on_points)
@@ -408,6 +410,13 @@ class SegmentTab(QWidget):
     def _on_image_wanted(self, image: Image) -> None:
         if self.channels.follow(layer_key(image)):
             self._on_image()
+
+    def _on_first_axis(self, key: str, channels: bool) -> None:
+        """The user says whether an image's first axis is channels."""
+        [image] = [image for image in self._images() if layer_key(image) == key]
+        name_first_axis(image, channels)
+        self._read_layers()
+        self._on_image_wanted(image)
 
     def _on_model(self) -> None:
         self._remembered = False
