@@ -193,3 +193,29 @@ def test_more_pixels_than_memory_are_refused(tmp_path: Path, monkeypatch) -> Non
     monkeypatch.setattr(image_file, "available_memory", lambda: 100)
     with pytest.raises(ValueError, match="of memory unpacked"):
         read_image(tmp_path / "a.dcm")
+
+
+def test_a_large_series_is_read_plane_by_plane(series: Path) -> None:
+    image = read_image(series, lazy_above=0)
+    assert not isinstance(image.data, np.ndarray)
+    assert (image.data.shape, image.data.dtype, image.axes) == (VOLUME.shape, VOLUME.dtype, "ZYX")
+    (series / "7.dcm").unlink()  # the third plane
+    np.testing.assert_array_equal(image.data[1], VOLUME[1])
+    with pytest.raises(ValueError, match=r"^7\.dcm could not be read"):
+        np.asarray(image.data[2])
+
+
+def test_planes_read_on_access_are_those_read_at_once(tmp_path: Path) -> None:
+    for time, z in np.ndindex(2, 3):
+        more = {"ImagePositionPatient": [0, 0, 3.0 * z], "time": time, "RescaleIntercept": -z}
+        write_slice(tmp_path / "times" / f"{time}{z}", VOLUME[z] + time, 1 + z + 3 * time, **more)
+    write_slice(tmp_path / "film.dcm", VOLUME, NumberOfFrames=4)
+    colors = {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}
+    bits = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "Rows": 2, "Columns": 3}
+    pixels = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
+    write_slice(tmp_path / "skin.dcm", pixels, series="1.2.4", **colors, **bits)
+    for name in ("times", "film.dcm", "skin.dcm"):
+        lazy, whole = read_image(tmp_path / name, lazy_above=0), read_image(tmp_path / name)
+        assert not isinstance(lazy.data, np.ndarray)
+        assert (lazy.data.dtype, lazy.axes) == (whole.data.dtype, whole.axes)
+        np.testing.assert_array_equal(np.asarray(lazy.data), whole.data)

@@ -13,12 +13,13 @@ from napari.components import ViewerModel
 from npe2 import PluginManifest
 from qtpy.QtCore import Qt
 
-from napari_simmat.io.readers import read_labels
+from napari_simmat.io.readers import read_image, read_labels
 from napari_simmat.widgets.layer_data import CHANNEL
 from napari_simmat.widgets.readers import (
     already_open,
     complex_values,
     get_reader,
+    image_layer_data,
 )
 from tests.io.test_dicom import VOLUME, write_slice
 from tests.widgets.scenes import CENTRES, discs, grey
@@ -118,6 +119,15 @@ def test_a_file_stands_for_its_series_and_slices_opened_as_a_stack_are_one(serie
     assert layer.name == "7"
     [layer] = opened(*sorted(series.iterdir()), stack=True)
     np.testing.assert_array_equal(layer.data, VOLUME)
+
+
+def test_the_planes_of_a_large_series_are_read_when_shown(series: Path) -> None:
+    viewer = ViewerModel()
+    layer = viewer._add_layer_from_data(*image_layer_data(read_image(series, lazy_above=0)))[0]
+    assert not isinstance(layer.data, np.ndarray)
+    assert layer.contrast_limits == opened(series)[0].contrast_limits
+    viewer.dims.set_point(0, 6.0)
+    np.testing.assert_array_equal(layer._data_view, VOLUME[2])
 
 
 def test_each_series_of_a_folder_is_a_layer(series: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,12 +20,13 @@ from napari_simmat.io.image_file import (
     ReadOptions,
     check_memory,
     overflow_refused,
+    unreadable,
 )
 from napari_simmat.io.limits import DEFLATE_RATIO, Limits, RefusedFileError
 
 _HEADER_TAGS = [
     "SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient",
-    "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated",
+    "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "PixelRepresentation",
     "PixelSpacing", "ImagerPixelSpacing", "SpacingBetweenSlices", "SliceThickness",
     "RescaleSlope", "RescaleIntercept",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
@@ -94,7 +96,7 @@ def one_per_series(files: Sequence[Path]) -> list[Path]:
 
 
 def read_dicom(path: Path, options: ReadOptions) -> ImageFile:
-    """Read a series as (Y, X), (Z, Y, X) or (T, Z, Y, X), colors last.
+    """Read a series as (Y, X), (Z, Y, X) or (T, Z, Y, X), colors last; a large one lazily (dask).
 
     Slices are sorted by position; several at one position become time. Values are those of the
     modality (Hounsfield units for CT), as float32 if the file scales them.
@@ -128,7 +130,6 @@ def read_dicom(path: Path, options: ReadOptions) -> ImageFile:
     limits.check_array(path.name, shape, np.float32)
     for file in files:
         _check_stored(limits, file, heads[file], math.prod(shape[1:]))
-    check_memory(math.prod(shape) * 8, path.name)
     slices = sorted(
         (
             _Slice(file, number, _frame_attributes(heads[file], number))
@@ -138,13 +139,20 @@ def read_dicom(path: Path, options: ReadOptions) -> ImageFile:
         key=_order,
     )
     files = list(dict.fromkeys(each.file for each in slices))
-    stored = {file: _pixels(pydicom, file) for file in files}
-    data = np.stack(
-        [
-            _rescaled_values(file, stored[file][number] if frames > 1 else stored[file], attributes)
-            for file, number, attributes in slices
-        ]
-    )
+    dtype = _dtype(list(heads.values()), slices)
+    if dtype is not None and math.prod(shape) * dtype.itemsize > options.lazy_above:
+        check_memory(math.prod(shape[1:]) * 8, path.name)
+        plane = shape[1:] if samples > 1 else shape[1:3]
+        data = _read_on_access(pydicom, slices, frames > 1, plane, dtype)
+    else:
+        check_memory(math.prod(shape) * 8, path.name)
+        stored = {file: _pixels(pydicom, file) for file in files}
+        data = np.stack(
+            [
+                _rescaled_values(file, stored[file][n] if frames > 1 else stored[file], attributes)
+                for file, n, attributes in slices
+            ]
+        )
     axes = "ZYX" + ("S" if samples > 1 else "")
     times = _times(slices)
     if count == 1:
@@ -155,7 +163,7 @@ def read_dicom(path: Path, options: ReadOptions) -> ImageFile:
     scale = _pixel_size(slices)
     return ImageFile(
         path,
-        np.ascontiguousarray(data),
+        np.ascontiguousarray(data) if isinstance(data, np.ndarray) else data,
         axes,
         scale=scale,
         units=dict.fromkeys(scale, "mm"),
@@ -211,10 +219,45 @@ def _series_in(folder: Path) -> dict[str, list[Path]]:
     return series
 
 
-def _pixels(pydicom: Any, file: Path) -> NDArray[Any]:
-    dataset = pydicom.dcmread(file)
+def _dtype(heads: Sequence[Any], slices: Sequence[_Slice]) -> np.dtype[Any] | None:
+    """Type of the values; None if the headers do not say, as where floats are stored."""
+    if any(_scaling(each.attributes) != (1.0, 0.0) for each in slices):
+        return np.dtype(np.float32)
+    kinds = {(head.get("PixelRepresentation"), head.get("BitsAllocated")) for head in heads}
+    signed, bits = kinds.pop()
+    if kinds or signed not in (0, 1) or bits not in (8, 16, 32):
+        return None
+    return np.dtype(f"{'i' if signed else 'u'}{bits // 8}")
+
+
+def _read_on_access(
+    pydicom: Any,
+    slices: Sequence[_Slice],
+    several: bool,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+) -> Any:
+    """A lazy array (planes, *shape); `several` says whether a file has several of the planes."""
+    dask_array: Any = import_module("dask.array")  # it has no types
+    delayed = import_module("dask").delayed
+
+    def read(each: _Slice) -> NDArray[Any]:
+        try:
+            pixels = _pixels(pydicom, each.file, each.number if several else None)
+        except OSError as error:  # the file is gone
+            raise unreadable(each.file.name, error) from error
+        return _rescaled_values(each.file, pixels, each.attributes).astype(dtype, copy=False)
+
+    # A partial, since dask would look into the arguments of a call.
+    planes = [delayed(partial(read, each), pure=False)() for each in slices]
+    return dask_array.stack([dask_array.from_delayed(plane, shape, dtype) for plane in planes])
+
+
+def _pixels(pydicom: Any, file: Path, frame: int | None = None) -> NDArray[Any]:
+    """The pixels of a file, or of one of its frames."""
     try:
-        pixels: NDArray[Any] = pydicom.pixels.pixel_array(dataset)
+        source = pydicom.dcmread(file) if frame is None else file
+        pixels: NDArray[Any] = pydicom.pixels.pixel_array(source, index=frame)
     except (RuntimeError, AttributeError, ValueError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:200]
         raise RefusedFileError(
@@ -224,11 +267,16 @@ def _pixels(pydicom: Any, file: Path) -> NDArray[Any]:
     return pixels
 
 
+def _scaling(attributes: Mapping[str, Any]) -> tuple[float, float]:
+    """Slope and intercept."""
+    slope = float(attributes.get("RescaleSlope") or 1)
+    return slope, float(attributes.get("RescaleIntercept") or 0)
+
+
 def _rescaled_values(
     file: Path, pixels: NDArray[Any], attributes: Mapping[str, Any]
 ) -> NDArray[Any]:
-    slope = float(attributes.get("RescaleSlope") or 1)
-    intercept = float(attributes.get("RescaleIntercept") or 0)
+    slope, intercept = _scaling(attributes)
     if (slope, intercept) == (1.0, 0.0):
         return pixels
     with overflow_refused(file.name, slope, intercept):

@@ -46,7 +46,7 @@ logger = logging.getLogger(__name__)
 def read_image(
     path: Path | str, *, lazy_above: int = LAZY_ABOVE, limits: Limits | None = None
 ) -> ImageFile:
-    """Read an image file; a large TIFF, Zarr or .npy lazily.
+    """Read an image file; a large TIFF, Zarr, DICOM or .npy lazily.
 
     NIfTI is stored as (x, y, z, t); here it becomes (t, z, y, x), voxels neither flipped nor
     resampled. Of a TIFF with several images the first is read, of a pyramid the finest level.
