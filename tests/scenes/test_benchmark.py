@@ -46,7 +46,7 @@ class SceneFamilies(NamedTuple):
 PRETRAINING_FAMILIES = SceneFamilies(
     layouts={
         "leaves", "cells", "nucleated", "discs", "rods", "filaments", "large", "nested",
-        "assembled", "tissue", "levels", "head", "organs",
+        "assembled", "tissue", "levels", "head", "organs", "folds", "layers", "cracks",
     },
     outlines={"blob", "polygon", "rectangle", "tube", "rod"},
     textures={

@@ -575,6 +575,7 @@ class SegmentTab(QWidget):
         session, plane = self.workspace.session, self.workspace.plane_or_none()
         if session is None or plane is None or not session.prompt_state.on(plane):
             self.candidates.show_candidates((), 0)
+            self._candidates_on = None, None  # holds no session whose image is gone
             return
         prediction = session.prediction(plane)
         if prediction is not None and prediction.candidates:
