@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
@@ -28,7 +29,7 @@ class Inner:
 class Config:
     count: Annotated[int, {"label": "Count", "min": 0, "max": 9, "special": "Auto"}] = 0
     rate: Annotated[
-        float, {"label": "Rate", "max": 100.0, "step": 0.1, "scale": 1e-4, "suffix": "e-4"}
+        float, {"label": "Rate", "widget_type": "LineEdit", "min": 1e-7, "max": 0.9}
     ] = 3e-4
     kind: Annotated[
         Literal["a", "b"], {"label": "Kind", "choices": [("First", "a"), ("Second", "b")]}
@@ -110,7 +111,7 @@ def test_the_user_changes_a_field_and_is_told_which(options: Options, name: str)
     options.changed.connect(seen.append)
     act: dict[str, Callable[[], Any]] = {
         "count": lambda: options["count"].setValue(4),
-        "rate": lambda: options["rate"].setValue(15),
+        "rate": lambda: options["rate"].setText("1.5e-3"),
         "kind": lambda: options["kind"].setCurrentIndex(1),
         "keep": lambda: options["keep"].setChecked(False),
         "name": lambda: options["name"].setText(" new "),
@@ -120,9 +121,13 @@ def test_the_user_changes_a_field_and_is_told_which(options: Options, name: str)
     assert options.value() == replace(Config(), **{name: getattr(OTHER, name)})
 
 
-def test_numbers_are_shown_with_their_unit_and_special_value(options: Options) -> None:
+def test_numbers_are_shown_plainly_and_with_their_special_value(options: Options) -> None:
     assert options["count"].text() == "Auto"
-    assert options["rate"].text() == "3.00e-4"
+    assert options["rate"].text() == "0.0003"
+    options["rate"].setText("3e-5")
+    assert options.value().rate == 3e-5
+    options["rate"].setText("3e-")
+    assert np.isnan(options.value().rate), "not a number yet"
     assert options["kind"].currentText() == "First"
 
 

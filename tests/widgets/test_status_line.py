@@ -3,8 +3,9 @@ from __future__ import annotations
 from typing import Any, get_args
 
 import pytest
+from qtpy.QtWidgets import QLabel, QWidget
 
-from napari_simmat.widgets.controls import STATUS_TONES, Status, StatusKind, StatusLine
+from napari_simmat.widgets.controls import STATUS_TONES, Status, StatusKind, StatusLine, vbox
 
 
 @pytest.fixture
@@ -63,3 +64,19 @@ def test_an_offer_is_a_button(line: StatusLine, qtbot: Any) -> None:
         line._offer.click()
     line.set_value(Status("ready", "Ready"))
     assert line._offer.isHidden()
+
+
+def test_a_sentence_that_wraps_takes_no_more_room(qtbot: Any) -> None:
+    window, line, below = QWidget(), StatusLine(), QLabel("below")
+    layout = vbox(line, below, parent=window)
+    layout.addStretch(1)
+    qtbot.addWidget(window)
+    window.resize(250, 300)
+    window.show()
+    shown, places = line._text, []
+    for text in ("Ready", "1 object, score 0.94. Commit, or click to correct."):
+        line.set_value(Status("ready", text))
+        qtbot.waitUntil(lambda: shown.height() >= shown.heightForWidth(shown.width()))
+        places.append(below.y())
+    assert shown.heightForWidth(shown.width()) > 1.5 * line.fontMetrics().height()
+    assert places[0] == places[1]

@@ -75,7 +75,7 @@ class AutomaticSettings:
     keep_border
         Whether objects that touch the plane's border are kept.
     crop_layers
-        Layers of crops that are prompted besides the whole plane, each with half the side; 0..4.
+        Number of crop layers prompted besides the whole plane, each with half the side; 0..4.
         Ignored for a plane that is cut into tiles.
     crop_overlap
         Overlap of the first layer's crops as a share of the plane's shorter side, 0..0.9.

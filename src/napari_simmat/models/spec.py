@@ -38,7 +38,7 @@ STRATEGY_TITLES: dict[StrategyName, str] = {
     "decoder": "the mask decoder; fast where no transfer layer is trained",
     "linear": "first projection and positions (linear probing)",
     "lora": "low-rank updates of the q and v projections",
-    "lora_conv": "low-rank updates of these and of the encoder's convolutions",
+    "lora_conv": "low-rank updates of the q and v projections and of the convolutions",
     "adapter": "bottlenecks parallel to the MLPs",
     "prompt": "learned tokens for every attention",
     "prefix": "learned keys and values for every attention",

@@ -79,7 +79,7 @@ class TrainConfig:
         {
             "label": "Fine-tuning method",
             "tooltip": "What is trained in addition to the transfer layer",
-            "choices": [(f"{name}: {title}", name) for name, title in STRATEGY_TITLES.items()],
+            "choices": [(name, name) for name in STRATEGY_TITLES],
         },
     ] = "lora"
     size: int | None = None
@@ -107,12 +107,10 @@ class TrainConfig:
         float,
         {
             "label": "Learning rate",
-            "tooltip": "Adam's; 10e-4 suits tiny, 3e-4 SAM, 0.3e-4 full fine-tuning of SAM",
-            "min": 0.001,
-            "max": 9999.0,
-            "step": 0.001,
-            "scale": 1e-4,
-            "suffix": "e-4",
+            "tooltip": "Of Adam; 1e-3 suits tiny, 3e-4 SAM, 3e-5 full fine-tuning of SAM",
+            "widget_type": "LineEdit",
+            "min": 1e-7,
+            "max": 0.9999,
         },
     ] = 3e-4
     halve_every: int = 10

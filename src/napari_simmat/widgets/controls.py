@@ -13,7 +13,7 @@ from typing import Any, Literal
 from napari import Viewer
 from napari.layers import Layer
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer, Signal
-from qtpy.QtGui import QIcon, QWheelEvent
+from qtpy.QtGui import QIcon, QShowEvent, QWheelEvent
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
@@ -412,6 +412,7 @@ class StatusLine(QWidget):
         self._late.setInterval(_SHOW_DELAY)
         self._late.timeout.connect(self._show)
         line = hbox(self._dot, (self._text, 1), self._time)
+        self._text.setAlignment(Qt.AlignmentFlag.AlignTop)
         for part in (self._dot, self._time):
             line.setAlignment(part, Qt.AlignmentFlag.AlignTop)
         below = hbox((self._bar, 1), self._cancel, self._offer, self._other)
@@ -437,6 +438,11 @@ class StatusLine(QWidget):
             self._clock.stop()
             self._late.stop()
             self._show()
+
+    def showEvent(self, event: QShowEvent) -> None:  # noqa: N802 - Qt's name
+        """Keep room for two lines, so that what is above stays where it is."""
+        super().showEvent(event)
+        self._text.setMinimumHeight(2 * self._text.fontMetrics().lineSpacing())
 
     @property
     def warning(self) -> str:

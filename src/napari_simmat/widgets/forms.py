@@ -7,12 +7,13 @@ A field's annotation holds what its control shows, as magicgui reads it::
 
     steps: Annotated[int, {"label": "Steps", "min": 1, "tooltip": "..."}] = 500
 
-Three keys are added to magicgui's: ``special`` is the text shown for the least value of a number,
-``scale`` the unit in which a small number is shown, ``suffix`` the text behind it.
+One key is added to magicgui's: ``special`` is the text shown for the least value of a number.
+A float with the ``widget_type`` LineEdit is typed as text, e.g. 0.001 or 3e-5.
 """
 
 from __future__ import annotations
 
+import math
 import shlex
 import subprocess
 import sys
@@ -25,8 +26,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from magicgui.widgets import create_widget
 from magicgui.widgets.bases import ValueWidget
-from qtpy.QtCore import QEvent, QObject, Qt, Signal
-from qtpy.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication
+from qtpy.QtCore import QEvent, QLocale, QObject, Qt, Signal
+from qtpy.QtGui import QDoubleValidator, QDragEnterEvent, QDropEvent, QGuiApplication
 from qtpy.QtWidgets import (
     QAbstractSlider,
     QAbstractSpinBox,
@@ -135,19 +136,22 @@ class _Control:
 
     def __init__(self, name: str, hint: Any) -> None:
         kind, options = _split(hint)
-        special, suffix = options.pop("special", ""), options.pop("suffix", "")
-        self._scale = options.pop("scale", None)
+        special = options.pop("special", "")
         self._kind = kind
         if special:  # magicgui's box for integers cannot show one
             options = {"widget_type": "FloatSpinBox", "step": 1, **options}
+        self._is_typed = kind is float and options.get("widget_type") == "LineEdit"
+        limits = (options.pop("min"), options.pop("max")) if self._is_typed else ()
         self.widget: ValueWidget[Any] = create_widget(annotation=kind, name=name, options=options)
         self.native = native = self.widget.native
         native.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        if limits:
+            validator = QDoubleValidator(*limits, -1, native)
+            validator.setLocale(QLocale.c())
+            native.setValidator(validator)
         if special:
             native.setDecimals(0)
             native.setSpecialValueText(special)
-        if suffix:
-            native.setSuffix(suffix)
         if isinstance(native, QAbstractSpinBox):
             native.setKeyboardTracking(False)
         if isinstance(native, QComboBox):
@@ -163,15 +167,15 @@ class _Control:
 
     def value(self) -> Any:
         value = self.widget.value
-        if self._scale is not None:
-            return round(value * self._scale, 12)
+        if self._is_typed:
+            return float(value) if self.native.hasAcceptableInput() else math.nan
         if self._kind is str:
             return value.strip()
         return self._kind(value) if self._kind in (int, float) else value
 
     def set_value(self, value: Any) -> None:
         with self.widget.changed.blocked():
-            self.widget.value = value if self._scale is None else value / self._scale
+            self.widget.value = f"{value:.7g}" if self._is_typed else value
 
 
 class _IgnoredWheel(QObject):

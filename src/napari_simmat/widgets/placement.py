@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from copy import copy
 from typing import Any
@@ -15,6 +16,8 @@ from napari_simmat._text import format_shape
 from napari_simmat.engine.coordinates import AxisOrder, axis_order, inverse_order, reordered
 
 _LEVEL = "SimMAT level"
+_NUMBER = re.compile(r"-?\d+")
+"""napari's label of an axis without a name, counted from the last one."""
 MAX_LEVEL_SIDE = 4096
 """By default the finest level is segmented whose planes have no longer side."""
 
@@ -143,8 +146,10 @@ class ImageGeometry:
 
     @property
     def axis_names(self) -> tuple[str, ...]:
-        """Names of the axes, as on napari's sliders."""
-        return reordered((str(name) for name in self._options["axis_labels"]), self.order)
+        """Names of the axes: napari's labels, ``axis 0`` for one that was given none."""
+        labels = enumerate(map(str, self._options["axis_labels"]))
+        names = (f"axis {axis}" if _NUMBER.fullmatch(name) else name for axis, name in labels)
+        return reordered(names, self.order)
 
     def layer_options(self) -> dict[str, Any]:
         """Keywords that place a new layer exactly on the image."""

@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
+from napari_simmat.widgets.controls import VerticalScroll
+from napari_simmat.widgets.segment.controller import COMMIT_NEXT, scores_text
+from napari_simmat.widgets.segment.object_actions import committed, numbered
 from napari_simmat.widgets.segment.panels import NEGATIVE_TEXT, POSITIVE_TEXT
 from tests.widgets.gate import Gate, click_without_waiting
+from tests.widgets.hands import Hands
 from tests.widgets.scenes import CENTRES, RADII, discs, grey, iou
 
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
@@ -328,3 +332,41 @@ def test_buttons_do_what_the_keys_do(ready: Any) -> None:
     assert all(
         key in tab.buttons.commit.text() + tab.buttons.undo.text() for key in ("C", "Ctrl+Z")
     )
+
+
+def test_the_status_stays_in_sight_in_a_low_window(ready: Hands) -> None:
+    tab = ready.tab
+    for fold in tab.folds.values():
+        fold.set_open(True)
+    ready.widget.resize(400, 400)
+    ready.click(*CENTRES[0])
+    bar = tab.findChild(VerticalScroll).verticalScrollBar()
+    assert bar.maximum() > 0, "the form is higher than the window"
+    for value in (0, bar.maximum()):
+        bar.setValue(value)
+        assert not tab.status.visibleRegion().isEmpty()
+        assert tab.status.visibleRegion().boundingRect() == tab.status.rect()
+
+
+def test_the_status_says_what_comes_next(ready: Hands) -> None:
+    ready.click(*CENTRES[0])
+    assert ready.status.text.endswith(COMMIT_NEXT)
+    ready.key(Qt.Key.Key_C)
+    assert ready.status.text == f"{committed('SimMAT objects', [1], '')} Next object."
+
+
+@pytest.mark.parametrize(
+    ("scores", "text"),
+    [((0.94,), "score 0.94"), ((0.9, 0.5, 0.7, 0.8, 0.6, 0.91), "scores 0.50 to 0.91")],
+)
+def test_many_numbers_are_summed_up(scores: tuple[float, ...], text: str) -> None:
+    assert scores_text(scores) == text
+    assert numbered([4]) == "object 4"
+    assert numbered(range(1, 17)) == "16 objects"
+
+
+def test_an_axis_without_a_name_is_counted_from_the_first(window: Hands) -> None:
+    window.viewer.add_image(np.stack([discs()[0]] * 2))
+    window.open_widget()
+    window.idle()
+    assert window.tab.stack_panel.along.currentText() == "axis 0"

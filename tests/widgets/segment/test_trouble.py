@@ -403,7 +403,9 @@ def test_closing_the_viewer_in_the_middle_of_work_leaves_no_thread(ready: Any) -
 @pytest.mark.real_window
 def test_the_widget_that_napari_opens_from_its_menu(window: Any) -> None:
     window.viewer.add_image(grey(), name="discs")
-    _, window.widget = window.viewer.window.add_plugin_dock_widget("napari-simmat", "SimMAT")
+    _, window.widget = window.viewer.window.add_plugin_dock_widget(
+        "napari-simmat", "Segment, train, batch"
+    )
     assert isinstance(window.widget, SimMATWidget)
     window.idle()
     window.click(*CENTRES[0])

@@ -80,9 +80,24 @@ def test_the_learning_rate_follows_base_and_strategy_until_it_is_set(form: Train
     assert form.value().config.learning_rate == 3e-5
     choose(form.options["strategy"], "adapter")
     assert form.value().config.learning_rate == 3e-4
-    form.options["learning_rate"].setValue(1.0)
+    form.options["learning_rate"].setText("1e-4")
     choose(form.options["strategy"], "full")
     assert form.value().config.learning_rate == 1e-4
+    form.options["learning_rate"].setText("1e-")
+    with pytest.raises(ValueError, match="learning rate must lie between 0 and 1"):
+        form.value()
+
+
+@pytest.mark.parametrize("strategy", get_args(StrategyName))
+def test_what_a_strategy_trains_is_shown_uncut(form: TrainForm, strategy: StrategyName) -> None:
+    form.resize(300, 600)
+    form.show()
+    choose(form.options["strategy"], strategy)
+    assert form.options["strategy"].currentText() == strategy
+    label = form.strategy_text
+    assert label.text().lower() == f"{STRATEGY_TITLES[strategy]}.".lower()
+    form.layout().activate()
+    assert label.height() >= label.heightForWidth(label.width())
 
 
 def test_the_strategy_follows_the_base_until_it_is_chosen(form: TrainForm) -> None:

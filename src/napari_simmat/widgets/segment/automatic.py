@@ -38,6 +38,8 @@ FILTER_DELAY = 60
 """Milliseconds that a slider rests before the masks are filtered."""
 SEGMENTING = "Segmenting everything"
 CANCELLED = "Segmenting everything cancelled."
+COMMIT_FOUND = "Commit (C) writes them; the sliders filter them."
+LOOSEN = "Loosen the thresholds."
 NOTHING_TO_COMMIT = "There is nothing to commit: loosen the thresholds."
 
 
@@ -223,7 +225,7 @@ class AutomaticSegmentation(QObject):
         if found is not None and found.candidates is not None:
             self.found = replace(found, instances=instances)
             self._show()
-            self._workspace.say(described(len(instances), len(found.candidates)))
+            self._workspace.say(described(len(instances)))
         self.changed.emit()
 
     def _on_failed(self, reason: str) -> None:
@@ -257,10 +259,9 @@ class AutomaticSegmentation(QObject):
         return self._workspace.subject == proposals.subject
 
 
-def described(kept: int, proposed: int) -> str:
+def described(kept: int) -> str:
     """The result in words."""
-    hint = "Commit (C) writes them." if kept else "Loosen the thresholds."
-    return f"{pluralize(kept, 'object')} of {proposed} proposed masks. {hint}"
+    return f"{pluralize(kept, 'object')} found. {COMMIT_FOUND if kept else LOOSEN}"
 
 
 def _filter_job(candidates: Any, settings: AutomaticSettings) -> Job[Instances]:

@@ -42,6 +42,7 @@ MISSED_COMMIT = (
     "Not committed: the view changed before the mask was ready. Go back to that view and press C "
     "again."
 )
+COMMIT_NEXT = "Commit (C), or click to correct it."
 WITH_SMALL_PIECES = "With its small pieces (Q for the next)."
 COARSE = "Preview at half the resolution, the exact mask follows"
 COARSE_COMMIT = "Preview at half the resolution, the exact mask is committed when it is ready"
@@ -538,9 +539,8 @@ def editing(label: int) -> str:
 def described(prediction: Prediction, edited: int | None) -> str:
     """A prediction in words; `edited` is the committed object that it changes."""
     known = [score for score in prediction.scores if not np.isnan(score)]
-    scores = ", ".join(f"{score:.2f}" for score in known[:4]) + (" ..." if len(known) > 4 else "")
     count = pluralize(len(prediction.scores), "object")
-    parts = [f"{count}, score {scores}." if known else f"{count}."]
+    parts = [f"{count}, {scores_text(known)}." if known else f"{count}."]
     if edited is not None:
         parts.insert(0, editing(edited))
     if prediction.choices and prediction.choices[-1] == ALL_PIECES:
@@ -551,7 +551,13 @@ def described(prediction: Prediction, edited: int | None) -> str:
         parts.append(f"Mask {choice} of {len(numbers)} (Q for the next).")
     elif any(prediction.left_out):
         parts.append(small_pieces(sum(prediction.left_out)))
-    return " ".join([*parts, prediction.note]).strip()
+    return " ".join([*parts, COMMIT_NEXT, prediction.note]).strip()
+
+
+def scores_text(scores: Sequence[float]) -> str:
+    """``score 0.94``, ``scores 0.81 to 0.94``: predicted IoUs in words."""
+    least, most = f"{min(scores):.2f}", f"{max(scores):.2f}"
+    return f"score {most}" if len(scores) == 1 else f"scores {least} to {most}"
 
 
 def small_pieces(count: int) -> str:

@@ -30,6 +30,8 @@ from napari_simmat.widgets.segment.prompt_state import (
 from napari_simmat.widgets.segment.workspace import UNDO, Workspace
 from napari_simmat.widgets.shortcuts import shortcut_text
 
+_NAMED_OBJECTS = 3
+"""More objects than these are counted in a message, not listed."""
 _DOUBLE_CLICK = 8.0
 """Largest distance of the two clicks of a double click in screen pixels."""
 
@@ -450,7 +452,7 @@ def next_choice(prediction: Prediction) -> int:
 def changed_text(name: str, labels: Sequence[int]) -> str:
     """Message: what was done to objects, by the name of the command."""
     done = {"deletion": "Deleted", "merging": "Merged", "splitting": "Split"}.get(name)
-    objects = f"object{'s' if len(labels) > 1 else ''} {listed(labels)}"
+    objects = numbered(labels)
     return f"{done} {objects}." if done else f"{name[:1].upper()}{name[1:]}: {objects}."
 
 
@@ -466,7 +468,7 @@ def overlap_question(others: Sequence[int]) -> Status:
 
 def committed(layer: str, labels: Sequence[int], category: str) -> str:
     """Message: which objects were written, and their class if they have one."""
-    return f"Committed to {layer}: {listed(labels)}{f' as {category}' if category else ''}."
+    return f"Committed to {layer}: {numbered(labels)}{f' as {category}' if category else ''}."
 
 
 def left_open(planes: Sequence[Plane]) -> str:
@@ -496,6 +498,13 @@ def not_on_image(name: str) -> str:
 def no_object_on_plane(name: str) -> str:
     """Message: a labels layer is empty on the current plane."""
     return f"{name} holds no object on this plane: move the slider to one."
+
+
+def numbered(labels: Sequence[int]) -> str:
+    """``object 4``, ``objects 4, 5``, ``16 objects``: objects in words."""
+    if len(labels) > _NAMED_OBJECTS:
+        return pluralize(len(labels), "object")
+    return f"object{'' if len(labels) == 1 else 's'} {listed(labels)}"
 
 
 def listed(labels: Sequence[int], most: int = 6) -> str:

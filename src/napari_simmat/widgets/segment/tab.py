@@ -196,7 +196,7 @@ class SegmentTab(QWidget):
         rows.setContentsMargins(8, 8, 8, 8)
         rows.setSpacing(8)
         rows.addLayout(choices)
-        for part in (rule, self.buttons, self.status, self.candidates):
+        for part in (rule, self.buttons, self.candidates):
             rows.addWidget(part)
         for name in ("everything", "stack", "objects"):
             rows.addWidget(self.folds[name])
@@ -204,6 +204,10 @@ class SegmentTab(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(VerticalScroll(form))
         layout.addStretch(1)
+        below = QVBoxLayout()  # not in what scrolls
+        below.setContentsMargins(8, 0, 8, 8)
+        below.addWidget(self.status)
+        layout.addLayout(below)
 
     def _restore_settings(self, settings: TabSettings) -> None:
         """Show the choices of the last session."""

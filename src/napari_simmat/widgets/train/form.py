@@ -12,6 +12,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QLabel, QWidget
 
 from napari_simmat.checkpoints.registry import ModelEntry
+from napari_simmat.models.spec import STRATEGY_TITLES
 from napari_simmat.training.config import EMBEDDED_SETTINGS, TrainConfig
 from napari_simmat.widgets import channel_matching
 from napari_simmat.widgets.channel_forms import ChannelsForm, TrainChannels
@@ -24,6 +25,7 @@ from napari_simmat.widgets.controls import (
     LayerChoice,
     form_rows,
     remove_button,
+    text_label,
     vbox,
 )
 from napari_simmat.widgets.forms import Options, PathField, PixelShape
@@ -73,6 +75,9 @@ class TrainForm(QWidget):
         self.pixels = PixelShape()
         self.texts = Options(self._request, self)
         self.options = Options(self._request.config, self)
+        self.strategy_text = text_label("muted")
+        for row, title in enumerate(STRATEGY_TITLES.values()):
+            self.options["strategy"].setItemData(row, title, Qt.ItemDataRole.ToolTipRole)
         self.name = self.texts["name"]
         self.texts["channels"].setPlaceholderText("all")
         self.texts["modality"].setPlaceholderText("as the name")
@@ -157,7 +162,9 @@ class TrainForm(QWidget):
             parent=self,
             spacing=6,
         )
-        self.options.add_rows(form, "strategy", "steps")
+        self.options.add_rows(form, "strategy")
+        form.addRow(self.strategy_text)
+        self.options.add_rows(form, "steps")
         self.texts.add_rows(form, "name")
         more = QWidget()
         rows = form_rows(parent=more, indent=INDENT)
@@ -193,6 +200,7 @@ class TrainForm(QWidget):
             self.options.show(strategy=self._good_strategy())
         if not self._rate_by_hand:
             self.options.show(learning_rate=self._good_rate(self.options.shown("strategy")))
+        self._show_strategy()
 
     @property
     def _embedded(self) -> bool:
@@ -207,7 +215,12 @@ class TrainForm(QWidget):
             return float(EMBEDDED_SETTINGS["learning_rate"])
         return _FULL_RATE if strategy == "full" else TrainConfig.learning_rate
 
+    def _show_strategy(self) -> None:
+        title = STRATEGY_TITLES[self.options.shown("strategy")]
+        self.strategy_text.setText(f"{title[0].upper()}{title[1:]}.")
+
     def _show(self) -> None:
+        self._show_strategy()
         self._folder_rows.setVisible(self.uses_folder)
         self._layer_rows.setVisible(not self.uses_folder)
 
