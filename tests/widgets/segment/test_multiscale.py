@@ -102,3 +102,26 @@ def test_another_level_is_chosen_by_the_user(window: Any, monkeypatch: pytest.Mo
     assert sorted(layer.data.shape for layer in finest) == [(200, 260), (400, 520)]
     (fine,) = (layer for layer in finest if layer.data.shape == (400, 520))
     assert iou(fine.data == 1, mask) > 0.85
+
+
+def test_each_level_goes_on_in_a_tab_that_is_opened_again(
+    window: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(placement, "MAX_LEVEL_SIDE", 300)
+    window.viewer.add_image(levels()[0], multiscale=True, name="slide")
+    window.open_widget()
+    window.idle()
+    window.click(250, 180)
+    sessions = [window.workspace.session]
+    window.choose(window.tab.level, "0: 400 x 520 pixels")
+    window.click(250, 180)
+    sessions.append(window.workspace.session)
+    window.close_widget()
+    window.open_widget()
+    window.idle()
+    for session, title in zip(
+        sessions, ("1: 200 x 260 pixels", "0: 400 x 520 pixels"), strict=True
+    ):
+        window.choose(window.tab.level, title)
+        assert window.workspace.session is session
+        assert session.prompts

@@ -134,9 +134,9 @@ class ImageSession:
             view.predictions.clear()
 
 
-left_by_closed_tabs: WeakKeyDictionary[Layer, tuple[ImageSession, list[LabelEditor]]]
+left_by_closed_tabs: WeakKeyDictionary[Layer, list[tuple[ImageSession, list[LabelEditor]]]]
 left_by_closed_tabs = WeakKeyDictionary()
-"""What a closed tab has left: the session and the editors by each layer of the image.
+"""What a closed tab has left: sessions (one for each level used) and editors by each image layer.
 
 napari destroys the widget of a tab that is closed, but the layers stay in the viewer.
 """
@@ -263,21 +263,21 @@ class Sessions:
                 if editor is session.editor or session.history.edits(editor.key)
             ]
             for key in session.layers & open_layers.keys():
-                left_by_closed_tabs[open_layers[key]] = session, editors
+                left_by_closed_tabs.setdefault(open_layers[key], []).append((session, editors))
         self._editors.clear()
 
     def take_over(self, layers: Iterable[Layer]) -> None:
         """Continue what a closed tab has left on these layers."""
         for layer in layers:
-            session, editors = left_by_closed_tabs.pop(layer, (None, []))
-            if session is None or session in self._sessions:
-                continue
-            session.history.on_change = partial(self._on_command, session)
-            self._sessions.append(session)
-            for editor in editors:
-                if editor.key not in self._editors:
-                    session.stale = editor.recount() or session.stale
-                    self.follow(editor)
+            for session, editors in left_by_closed_tabs.pop(layer, []):
+                if session in self._sessions:
+                    continue
+                session.history.on_change = partial(self._on_command, session)
+                self._sessions.append(session)
+                for editor in editors:
+                    if editor.key not in self._editors:
+                        session.stale = editor.recount() or session.stale
+                        self.follow(editor)
 
     def _on_paint(self, editor: LabelEditor, edit: LayerEdit) -> None:
         # If several images share one objects layer, the stroke belongs to the one chosen last.
