@@ -91,6 +91,31 @@ def test_a_split_covers_every_image(folder):
         sources(folder)
 
 
+def test_a_split_without_its_columns_is_a_sentence(folder):
+    (folder / "cells" / "split.csv").write_text("name,part\ncell00.tif,train\n")
+    with pytest.raises(ValueError, match=r"cells/split\.csv gives no split for cell00\.tif"):
+        sources(folder)
+
+
+def test_images_without_objects_are_passed_over_and_values_are_finite(folder):
+    labels = np.zeros((80, 90), np.uint16)
+    image = np.full((80, 90), np.nan, np.float32)
+    for number in range(1, 12):
+        tifffile.imwrite(folder / "cells" / f"cell{number:02}_labels.tif", labels)
+    image[:40] = 5
+    tifffile.imwrite(folder / "cells" / "cell05.tif", image)
+    labels[20:40, 30:60] = 7
+    tifffile.imwrite(folder / "cells" / "cell05_labels.tif", labels)
+    cells = sources(folder)["cells"]
+    for seed in range(10):
+        scene = real_drawer([cells])(np.random.default_rng(seed))
+        assert scene.labels.max() == 7
+        assert np.isfinite(scene.image).all()
+    tifffile.imwrite(folder / "cells" / "cell05_labels.tif", 0 * labels)
+    with pytest.raises(ValueError, match="images of cells drawn at random have no labelled object"):
+        real_drawer([cells])(np.random.default_rng(0))
+
+
 def test_a_series_is_not_split(tmp_path):
     (tmp_path / "stack").mkdir()
     for well in range(40):

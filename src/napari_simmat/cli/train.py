@@ -298,6 +298,8 @@ def pretrain(
     terminal = speech.terminal()
     keep_freed_memory()
     _check_output(output, overwrite)
+    if sources is not None and real is None:
+        raise ValueError("A table of sources needs their folder; give it with --real.")
     config = PretrainConfig(
         steps=steps,
         families=families,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from scipy import ndimage as ndi
 from napari_simmat._text import format_list, pluralize
 from napari_simmat.datasets.folder import LabelledFile, SingleFileImage, find_labelled_files
 from napari_simmat.datasets.labelled_image import ImageCache, ImageContent, as_ids
+from napari_simmat.datasets.split import series_of
 from napari_simmat.engine.normalization import rescale
 from napari_simmat.scenes.optics import degrade
 from napari_simmat.training.scene_pool import (
@@ -42,7 +42,8 @@ RING = 0.3
 """Width of the known background around an object, in square roots of its area."""
 MIN_RING = 4.0
 OPTICAL_DENSITY_FLOOR = 1 / 256
-_NUMBERED = re.compile(r"([_\-. ][tz]\d+)+$", re.IGNORECASE)
+MAX_EMPTY = 100
+"""Images without objects that are passed over in a row."""
 _NO = {"", "0", "no", "false"}
 
 
@@ -140,10 +141,16 @@ def real_drawer(
     def draw(rng: np.random.Generator) -> DrawnScene:
         source = usable[rng.choice(len(usable), p=shares / shares.sum())]
         files = source.validation if validation else source.train
-        file = files[int(rng.integers(len(files)))]
-        # Names need to be unique among the sources.
-        content = cache.read(SingleFileImage(file, prefix=f"{source.name}/"))
-        return _scene(source, content, rng)
+        for _ in range(MAX_EMPTY):
+            file = files[int(rng.integers(len(files)))]
+            # Names need to be unique among the sources.
+            content = cache.read(SingleFileImage(file, prefix=f"{source.name}/"))
+            if (content.labels > 0).any():
+                return _scene(source, content, rng)
+        raise ValueError(
+            f"{MAX_EMPTY} images of {source.name} drawn at random have no labelled object; take "
+            "the images without objects out."
+        )
 
     return draw
 
@@ -192,11 +199,11 @@ def _split(path: Path, files: Sequence[LabelledFile]) -> dict[str, str]:
     """``train`` or ``validation`` by image name."""
     names = [file.image.name for file in files]
     if not path.exists():
-        series = {file.image.name: _NUMBERED.sub("", file.name) for file in files}
+        series = {file.image.name: series_of(file.name) for file in files}
         kept = {s for s in series.values() if zlib.crc32(s.encode()) % 100 < VALIDATION_PERCENT}
         return {name: "validation" if series[name] in kept else "train" for name in names}
     with path.open(newline="", encoding="utf-8") as file:
-        split = {row["file"]: row["split"] for row in csv.DictReader(file)}
+        split = {row.get("file", ""): row.get("split", "") for row in csv.DictReader(file)}
     if wrong := [name for name in names if split.get(name) not in ("train", "validation")]:
         raise ValueError(
             f"{path.parent.name}/{path.name} gives no split for {wrong[0]} and "
@@ -247,7 +254,8 @@ def _plane(
         channels = [channel[plane] for channel in whole]
         if content.names is not None and content.names[-1] == "alpha":
             channels.pop()
-    return np.stack(channels).astype(np.float32), as_ids(labels[plane])
+    values = np.nan_to_num(np.stack(channels).astype(np.float32), nan=0, posinf=0, neginf=0)
+    return values, as_ids(labels[plane])
 
 
 def _appearance(values: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
