@@ -582,13 +582,14 @@ def _predictions(
         return iou(logits).gather(1, quality.argmax(1, keepdim=True))[:, 0]
 
     yield "prior", iou(prior)[:, 0]
-    yield "box", iou(answer(box))[:, 0]
+    boxed = network.decode_batch(encoded, *box)
+    yield "box", iou(boxed[0])[:, 0]
     yield "click+box", iou(answer(both))[:, 0]
     logits, quality = network.decode_batch(encoded, *click)
     yield "click", iou(logits)[:, 0]
     yield "click, most trusted", trusted(logits, quality)
     yield "click, best of 4", iou(logits).amax(1)
-    yield "box, most trusted", trusted(*network.decode_batch(encoded, *box))
+    yield "box, most trusted", trusted(*boxed)
     for _ in range(3):
         click = add_correction(click, logits[:, :1], target, MASK_STRIDE, known)
         logits = answer(click)
