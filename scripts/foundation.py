@@ -76,7 +76,7 @@ def scores(predictor: Predictor, sample: Sample) -> tuple[float, float, float]:
 
 def resolution(options: argparse.Namespace) -> None:
     """The same objects in the same images at other sizes."""
-    predictor = Predictor(load_model(options.model), device="cpu")
+    predictor = Predictor(load_model(options.model), device="cpu", quality=options.quality)
     say("image", "objects", *(f"{kind} x {f:g}" for kind in ("click", "box") for f in FACTORS))
     widest = [0.0, 0.0]
     for sample in samples(options.development, options.most):
@@ -122,7 +122,7 @@ def _resized(image: Image, size: tuple[int, ...], factor: float) -> Image:
 
 def prompts(options: argparse.Namespace) -> None:
     """Clicks, boxes, both together, and corrections after each; and clicks to an IoU."""
-    predictor = Predictor(load_model(options.model), device="cpu")
+    predictor = Predictor(load_model(options.model), device="cpu", quality=options.quality)
     say("image", "objects", *PROMPT_COLUMNS, *(f"clicks to {goal:.2f}" for goal in GOALS))
     means = []
     for sample in samples(options.development, options.most):
@@ -163,7 +163,7 @@ def corrected(
 
 def alternatives(options: argparse.Namespace) -> None:
     """The first mask of a click, and the best of it and the alternatives that Q cycles through."""
-    predictor = Predictor(load_model(options.model), device="cpu")
+    predictor = Predictor(load_model(options.model), device="cpu", quality=options.quality)
     say("image", "objects", "answer", "best of two", "best of three", "best of four")
     means = []
     for sample in samples(options.development, options.most):
@@ -229,7 +229,7 @@ def normalised(image: Image, method: Callable[[Image], Image]) -> Image:
 
 def normalisation(options: argparse.Namespace) -> None:
     """The grey images of the development set, normalised in several ways."""
-    predictor = Predictor(load_model(options.model), device="cpu")
+    predictor = Predictor(load_model(options.model), device="cpu", quality=options.quality)
     say("image", *(f"{name}: {kind}" for name in METHODS for kind in ("click", "box")))
     rows = []
     for sample in samples(options.development, options.most):
@@ -246,7 +246,7 @@ def normalisation(options: argparse.Namespace) -> None:
 
 def debris(options: argparse.Namespace) -> None:
     """Drawn nuclei next to blobs that are up to a hundred times as bright."""
-    predictor = Predictor(load_model(options.model), device="cpu")
+    predictor = Predictor(load_model(options.model), device="cpu", quality=options.quality)
     say(
         "debris is brighter by",
         *(f"{name}: {kind}" for name in METHODS for kind in ("click", "box")),
@@ -340,7 +340,9 @@ def speed(options: argparse.Namespace) -> None:
 
     for size in ((128, 128), (256, 256), (512, 512), (1024, 1024), (2048, 2048)):
         image = np.tile(coins(), (8, 6))[: size[0], : size[1]]
-        predictor = Predictor(model, device="cpu", precision=options.precision)
+        predictor = Predictor(
+            model, device="cpu", precision=options.precision, quality=options.quality
+        )
         encode = [_seconds(predictor.set_image, np.roll(image, k)) for k in range(5)]
         predictor.set_image(image)
         y, x = 53, 49  # the middle of a coin, 48 pixels across
@@ -395,6 +397,7 @@ def main() -> None:
     parser.add_argument("--training", type=Path, help="folder of the training")
     parser.add_argument("--most", type=int, default=10, help="objects per image")
     parser.add_argument("--precision", default="auto")
+    parser.add_argument("--quality", default="fast")
     parser.add_argument("--threads", type=int, help="of torch; all by default")
     options = parser.parse_args()
     TABLES[options.table](options)

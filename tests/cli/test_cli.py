@@ -128,6 +128,17 @@ def test_the_same_run_twice_writes_the_same_bytes(
     assert without_run(folder / "first" / "a.json") == without_run(folder / "second" / "a.json")
 
 
+def test_the_quality_is_recorded_and_resumed_only_as_it_was(
+    folder: Path, simmat: Callable[..., Said]
+) -> None:
+    assert simmat(*segment("--quality", "best")).status == 0
+    record = json.loads(Path("out", "a.json").read_text())
+    assert record["settings"]["quality"] == "best"
+    [kept] = simmat(*segment("--resume", "--json", "--quality", "best")).json["files"]
+    assert kept["status"] == "kept"
+    assert simmat(*segment("--resume")).status == 1
+
+
 def test_json_is_all_that_stdout_gets(folder: Path, simmat: Callable[..., Said]) -> None:
     said = simmat(*segment("--json", "--device", "cpu", "--precision", "exact"))
     assert said.status == 0

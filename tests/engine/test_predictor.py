@@ -295,6 +295,31 @@ def test_precisions(model, discs, monkeypatch):
     assert Predictor(model, "cpu", "fast").precision == "exact"
 
 
+def test_the_best_quality_encodes_four_views_once(model, discs, tmp_path):
+    image, truth = discs
+    with pytest.raises(ValueError, match="Quality is fast or best, not 'high'"):
+        Predictor(model, "cpu", quality="high")
+    cache = EmbeddingCache(store=EmbeddingStore(tmp_path))
+    fast, best = (Predictor(model, "cpu", cache=cache, quality=q) for q in ("fast", "best"))
+    steps = [sum(1 for _ in each.set_image_job(image)) for each in (fast, best)]
+    assert steps[1] > 3 * steps[0]
+    assert (fast.encodes, best.encodes) == (1, 1)  # one does not take the other's embedding
+    masks = [each.predict(points=[(40, 35)]) for each in (fast, best)]
+    assert not np.array_equal(masks[0].logits, masks[1].logits)
+    assert all(iou(each.mask, truth == 1) > 0.8 for each in masks)
+    assert best.sibling().quality == "best"
+    cache.clear()
+    again = Predictor(model, "cpu", cache=cache, quality="best")
+    again.set_image(image)
+    assert again.encodes == 0  # from the disk
+    np.testing.assert_array_equal(again.predict(points=[(40, 35)]).logits, masks[1].logits)
+
+
+def test_a_network_without_views_stays_fast(model):
+    sam = Model(model.spec, build_network("vit_t"), "random")
+    assert Predictor(sam, "cpu", quality="best").quality == "fast"
+
+
 def test_whether_half_precision_pays_off_is_measured_once(monkeypatch):
     small, large = [0, 1] * 8, [0, 4] * 4
     clock = iter(small + large + [0, 1] * 4)

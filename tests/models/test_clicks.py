@@ -25,13 +25,14 @@ def tiny():
     return load_model("tiny").network
 
 
-@pytest.fixture(scope="module")
-def encoded(tiny):
+@pytest.fixture(scope="module", params=["fast", "best"])
+def encoded(tiny, request):
     image, _ = draw_sample(3, (300, 420), ["fluorescence"])
     values = torch.tensor(np.broadcast_to(image, (1, 3, *image.shape)).copy())
     values = torch.nn.functional.pad((values - values.mean()) / values.std(), (0, 28, 0, 20))
     with torch.no_grad():
-        return finish(tiny.encode_job(values))
+        encode = tiny.encode_job if request.param == "fast" else tiny.encode_views_job
+        return finish(encode(values))
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from napari_simmat.batch.inputs import InputImage, InputImages, same_stem_siblings
 from napari_simmat.batch.record import Request, outputs_recorded_in, read_record
 from napari_simmat.engine.coordinates import check_pixel_ratio
-from napari_simmat.engine.settings import AutomaticSettings, PropagationSettings
+from napari_simmat.engine.settings import AutomaticSettings, PropagationSettings, Quality
 from napari_simmat.io.files import OutputError, check_is_no_folder, sha256_of, unwritable_message
 from napari_simmat.io.nifti import is_nifti
 from napari_simmat.io.readers import stem_of
@@ -55,7 +55,7 @@ class SegmentConfig:
         Axis of the channels; None to take it from the file.
     pixel_ratio
         Height of a pixel over its width, for files that do not state it.
-    device, precision
+    device, precision, quality
         As in `Predictor`.
     automatic
         Settings for images without prompts, in which everything is segmented.
@@ -72,6 +72,7 @@ class SegmentConfig:
     pixel_ratio: float = 1.0
     device: str = "auto"
     precision: str = "auto"
+    quality: Quality = "fast"
     automatic: AutomaticSettings = field(default_factory=AutomaticSettings)
     propagation: PropagationSettings | None = None
     labels_in_memory: float = 1.0

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.settings import AutomaticSettings, PropagationSettings
+from napari_simmat.engine.settings import AutomaticSettings, PropagationSettings, Quality
 from napari_simmat.io.plain import from_plain
 
 FORMAT = "napari-simmat record"
@@ -66,6 +66,8 @@ class RecordedSettings:
         Kind of device, e.g. ``"cpu"``; results are reproducible on devices of one kind.
     precision
         ``"exact"`` or ``"fast"``.
+    quality
+        ``"fast"`` or ``"best"``.
     automatic
         Settings of automatic segmentation; None if there were prompts.
     propagation
@@ -77,6 +79,7 @@ class RecordedSettings:
     pixel_ratio: float = 1.0
     device: str = "cpu"
     precision: str = "exact"
+    quality: Quality = "fast"
     automatic: AutomaticSettings | None = None
     propagation: PropagationSettings | None = None
 

@@ -96,7 +96,7 @@ def run_tasks_job(
     from napari_simmat.engine.predictor import Predictor
 
     model = yield from load_model_job(config.model)
-    predictor = Predictor(model, device=config.device, precision=config.precision)
+    predictor = Predictor(model, config.device, config.precision, quality=config.quality)
     return (yield from _TaskRunner(tasks, predictor, config, resume).run_job())
 
 
@@ -333,11 +333,11 @@ def _predictor(config: SegmentConfig) -> Any:
 
     worker = import_module("distributed").get_worker()
     kept: dict[Any, Any] = worker.__dict__.setdefault(_WORKER_MODELS, {})
-    key = (config.model, config.device, config.precision)
+    key = (config.model, config.device, config.precision, config.quality)
     if key not in kept:
         kept.clear()  # one model in memory
         kept[key] = Predictor(
-            load_model(config.model), device=config.device, precision=config.precision
+            load_model(config.model), config.device, config.precision, quality=config.quality
         )
     return kept[key]
 

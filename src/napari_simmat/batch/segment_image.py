@@ -394,6 +394,7 @@ def _request(loaded: LoadedImage, predictor: Predictor, config: SegmentConfig) -
             pixel_ratio=image.pixel_ratio,
             device=predictor.device.type,
             precision=predictor.precision,
+            quality=predictor.quality,
             automatic=loaded.automatic.for_model(model.spec) if loaded.prompts is None else None,
             propagation=loaded.propagation,
         ),

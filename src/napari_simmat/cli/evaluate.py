@@ -228,7 +228,7 @@ def _evaluate_job(
         yield Progress(done, len(files), f"{file.name}: checking")
         file.read(config.channel_axis)
     whole = yield from load_model_job(model)
-    predictor = Predictor(whole, device=compute.device, precision=compute.precision)
+    predictor = Predictor(whole, compute.device, compute.precision, quality=compute.quality)
     scores = yield from evaluate_job(predictor, files, config, output)
     return predictor, scores
 

@@ -195,6 +195,7 @@ def segment(
         pixel_ratio=channels.pixel_ratio,
         device=compute.device,
         precision=compute.precision,
+        quality=compute.quality,
         automatic=automatic,
         propagation=PropagationSettings() if propagate else None,
         labels_in_memory=files.labels_in_memory,

@@ -103,6 +103,8 @@ class PlaneEncoder:
         The model, and the context in which its network runs.
     cache
         Keeps the embeddings.
+    average
+        Whether to encode several views of a plane, if the network averages their masks.
     resumable
         Unfinished encodings; several encoders may share them.
 
@@ -117,9 +119,11 @@ class PlaneEncoder:
         model: Model,
         compute: ComputeContext,
         cache: EmbeddingCache,
+        average: bool = False,
         resumable: ResumableEncodings[Embedding] | None = None,
     ) -> None:
         self.model, self.compute, self.cache = model, compute, cache
+        self.average = average and compute.network.averages_views
         self.resumable = ResumableEncodings[Embedding]() if resumable is None else resumable
         self.encodes = 0
         self._preview: tuple[str, Embedding] | None = None  # the last one
@@ -208,7 +212,8 @@ class PlaneEncoder:
 
     def _key_of(self, content: str) -> str:
         device, precision = self.compute.device.type, self.compute.precision
-        return f"{self.model.fingerprint}-{content}-{device}-{precision}"
+        views = "-views" if self.average else ""
+        return f"{self.model.fingerprint}-{content}-{device}-{precision}{views}"
 
     def _frame(self, stack: ChannelStack) -> InputTransform:
         """How a plane lies in the network's input if memory suffices."""
@@ -222,7 +227,9 @@ class PlaneEncoder:
             values: Tensor | None = None
             try:
                 values = self.network_input(image, frame).to(compute.device)
-                encoded = yield from compute.run_job(compute.network.encode_job(values))
+                network = compute.network
+                encode = network.encode_views_job if self.average else network.encode_job
+                encoded = yield from compute.run_job(encode(values))
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from napari_simmat.models.spec import ModelSpec
 
 
+Quality = Literal["fast", "best"]
+"""Whether a network predicts once, or the mean over several views of the image."""
 MIN_PREDICTED_IOU = 0.3
 """Masks of lower predicted IoU are not even formed."""
 SAM_THRESHOLDS = (0.88, 0.95)

@@ -408,7 +408,11 @@ def _run_identity(predictor: Predictor, config: ScoreConfig, fingerprint: str) -
         "fingerprint": predictor.model.fingerprint,
         "steps": spec.training.get("steps"),
         "version": __version__,
-        "settings": {**config.to_dict(), "precision": predictor.precision},
+        "settings": {
+            **config.to_dict(),
+            "precision": predictor.precision,
+            "quality": predictor.quality,
+        },
     }
 
 

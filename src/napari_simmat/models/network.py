@@ -34,11 +34,20 @@ class Network(Sam):
     """Pixels of the input per pixel of the mask grid."""
     has_coarse_preview = False
     """Whether a coarse encoding is worthwhile; it is not if `encode_job` is fast."""
+    averages_views = False
+    """Whether it can average the masks of several views of the image (`models.views`)."""
     recompute = False
     """Whether the backward pass recomputes the encoder's blocks (gradient checkpointing)."""
 
     def encode_job(self, image: Tensor) -> Job[Encoded]:
         """Encode `image` (B, C, H, W); yields after every block."""
+        raise NotImplementedError
+
+    def encode_views_job(self, image: Tensor) -> Job[Encoded]:
+        """Encode `image` and its other views, over which `decode` averages; needs `averages_views`.
+
+        It takes as many times as long as there are views.
+        """
         raise NotImplementedError
 
     def coarse_preview_job(self, image: Tensor) -> Job[Encoded]:

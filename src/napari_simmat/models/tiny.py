@@ -51,6 +51,7 @@ from napari_simmat.models.tiny_encoder import (
     click_bumps,
     prompt_prior,
 )
+from napari_simmat.models.views import ALL_VIEWS, AVERAGED_VIEWS, View, encoded_views, joined_views
 from napari_simmat.progress import Job, Progress, finish
 
 WIDTH = 128
@@ -105,6 +106,7 @@ class TinyNetwork(Network):
     """Any input whose sides are multiples of 32 pixels; masks at stride 2."""
 
     mask_stride = MASK_STRIDE
+    averages_views = True
     image_encoder: TinyEncoder
     prompt_encoder: TinyPromptEncoder
     mask_decoder: TinyMaskDecoder
@@ -118,22 +120,32 @@ class TinyNetwork(Network):
 
         A large level is encoded in overlapping tiles, to bound the memory for intermediate results.
         """
+        return self._encode_job(image, ALL_VIEWS[:1])
+
+    def encode_views_job(self, image: Tensor) -> Job[Encoded]:
+        """`encode_job` of the image, two reflections and the transpose."""
+        return self._encode_job(image, AVERAGED_VIEWS)
+
+    def _encode_job(self, image: Tensor, views: Sequence[View]) -> Job[Encoded]:
         scaled = list(scaled_images(image))
         total = sum(len(level_tiles(*each.shape[-2:])) for _, each in scaled)
-        total *= len(self.image_encoder.blocks) + 2
+        total *= (len(self.image_encoder.blocks) + 2) * len(views)
         done, levels = 0, []
         for scale, each in scaled:
             parts = []
             for tile in level_tiles(*each.shape[-2:]):
-                level = self._level(tile.cut(each))
-                while True:
-                    try:
-                        next(level)
-                    except StopIteration as end:
-                        parts.append((tile, end.value))
-                        break
-                    done += 1
-                    yield Progress(done, total, "encoding")
+                found = {}
+                for view in views:
+                    level = self._level(view.apply(tile.cut(each)))
+                    while True:
+                        try:
+                            next(level)
+                        except StopIteration as end:
+                            found[view] = end.value
+                            break
+                        done += 1
+                        yield Progress(done, total, "encoding")
+                parts.append((tile, joined_views(found)))
             levels.append(replace(join_tiles(parts), scale=scale))
         encoded = levels.pop()
         while levels:
@@ -266,13 +278,20 @@ class TinyNetwork(Network):
         else:
             corners = window.points(box.reshape(2, 2), level.scale)
         corner_kinds = torch.tensor([-1] if box is None else [2, 3], device=clicks.device)
-        logits, quality = self.decode_batch(
-            window.crop(level),
-            torch.cat([clicks, corners])[None],
-            torch.cat([kinds.long(), corner_kinds])[None],
-            None if mask is None else window.mask(mask, level.scale),
-        )
-        return logits[0], quality[0]
+        points = torch.cat([clicks, corners])[None]
+        labels = torch.cat([kinds.long(), corner_kinds])[None]
+        prior = None if mask is None else window.mask(mask, level.scale)
+        masks, ious = [], []
+        for view, crop in encoded_views(window.crop(level)):
+            logits, quality = self.decode_batch(
+                crop,
+                view.points(points, labels, crop.input_size),
+                labels,
+                None if prior is None else view.apply(prior),
+            )
+            masks.append(view.undo(logits[0]))
+            ious.append(quality[0])
+        return _mean(masks), _mean(ious)
 
     def decode_batch(
         self,
@@ -454,12 +473,17 @@ def predict_clicks(
             for attempts in _attempts(network, encoded, some):
                 best = _most_trusted(attempts, least)
                 if best is None:
-                    predicted = max(attempts, key=lambda each: each.quality).attended.predicted_iou
+                    predicted = max(attempts, key=lambda each: each.quality).predicted_iou
                     none = predicted.new_empty(0, height, width)
-                    found.append(DecodedMasks(none, predicted[0]))
+                    found.append(DecodedMasks(none, predicted))
                 else:
                     found.append(best.placed((height, width)))
     return found
+
+
+def _mean(tensors: Sequence[Tensor]) -> Tensor:
+    """The mean of tensors of one shape."""
+    return tensors[0] if len(tensors) == 1 else torch.stack(tuple(tensors)).mean(0)
 
 
 def _input_size(encoded: Encoded) -> tuple[int, int]:
@@ -479,21 +503,26 @@ class _Attempt:
     whole: tuple[int, int]
     level: Encoded
     window: LevelWindow
-    attended: AttendedPrompts
+    attended: Sequence[AttendedPrompts]
 
     def __post_init__(self) -> None:
-        predicted = self.attended.predicted_iou[0].tolist()
+        self.predicted_iou = _mean([each.predicted_iou[0] for each in self.attended])
+        predicted = self.predicted_iou.tolist()
         self.most_trust, self.quality = predicted[0], max(predicted)
 
     @cached_property
     def prediction(self) -> LevelPrediction:
-        crop = self.window.crop(self.level).to(dtype=torch.float32)
-        logits = self.decoder.form(self.attended, crop)[0]
+        views = encoded_views(self.window.crop(self.level).to(dtype=torch.float32))
+        logits = _mean(
+            [
+                view.undo(self.decoder.form(attended, crop)[0])
+                for attended, (view, crop) in zip(self.attended, views, strict=True)
+            ]
+        )
         left = self.window.is_left(logits[0], self.level)
         filled = self.window.is_filled(logits[0], self.level.scale, self.whole)
         trusted = trust(self.most_trust, logits[0], left, filled)
-        predicted = self.attended.predicted_iou[0]
-        return LevelPrediction(trusted, self.window, self.level.scale, logits, predicted)
+        return LevelPrediction(trusted, self.window, self.level.scale, logits, self.predicted_iou)
 
     @property
     def suffices(self) -> bool:
@@ -529,15 +558,20 @@ def _on_level(
     padded = torch.stack([points, torch.zeros_like(points)], dim=1)
     kinds = torch.tensor([1, -1], device=points.device).expand(len(points), 2)
     different = windows[:1] if len(set(windows)) == 1 else windows
-    crops = [each.crop(level) for each in different]
-    batch = Encoded(
-        torch.cat([each.embedding for each in crops]),
-        crops[0].input_size,
-        {"dense": torch.cat([each.maps["dense"] for each in crops])},
-    ).to(dtype=torch.float32)
-    attended = network.mask_decoder.attend(batch, *network.embedded(batch, padded, kinds))
+    attended = []
+    for seen in zip(*(encoded_views(each.crop(level)) for each in different), strict=True):
+        view, crops = seen[0][0], [crop for _, crop in seen]
+        batch = Encoded(
+            torch.cat([each.embedding for each in crops]),
+            crops[0].input_size,
+            {"dense": torch.cat([each.maps["dense"] for each in crops])},
+        ).to(dtype=torch.float32)
+        here = view.points(padded, kinds, batch.input_size)
+        attended.append(network.mask_decoder.attend(batch, *network.embedded(batch, here, kinds)))
     return [
-        _Attempt(network.mask_decoder, whole, level, window, attended.part(slice(n, n + 1)))
+        _Attempt(
+            network.mask_decoder, whole, level, window, [e.part(slice(n, n + 1)) for e in attended]
+        )
         for n, window in enumerate(windows)
     ]
 

@@ -28,6 +28,7 @@ from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Norma
 from napari_simmat.models.tiny import TinyNetwork, build_tiny
 from napari_simmat.models.tiny_encoder import MASK_STRIDE, MAX_BLOCKS, MIN_BLOCKS, DensePixels
 from napari_simmat.models.tuning import architecture_of
+from napari_simmat.models.views import ALL_VIEWS
 from napari_simmat.progress import Job, Progress
 from napari_simmat.scenes.renderers import FAMILIES
 from napari_simmat.training.devices import Devices
@@ -494,29 +495,14 @@ def mean_over_views(
     A view is one of the eight reflections and rotations of the square `images` (B, C, S, S);
     `prompts` have no masks.
     """
-    side = images.shape[-1]
     total = torch.zeros(())
-    for view in (0, *(int(v) for v in rng.permutation(7)[:2] + 1)):
-        transposed, flips = bool(view & 4), [axis for axis in (-2, -1) if view & -axis]
-        seen, points = images, prompts.points
-        if transposed:
-            seen, points = seen.mT, points.flip(-1)
-        if flips:
-            seen = seen.flip(flips)
-            mirrored = torch.tensor([axis in flips for axis in (-1, -2)])  # x, y
-            points = torch.where(mirrored, side - 1 - points, points)
-        # A box's first corner is again its lower one.
-        first, second = (prompts.labels == 2)[..., None], (prompts.labels == 3)[..., None]
-        if bool(first.any()):
-            count = len(points)
-            a, b = points[first[..., 0]], points[second[..., 0]]
-            low, high = torch.minimum(a, b).view(count, 1, 2), torch.maximum(a, b).view(count, 1, 2)
-            points = torch.where(first, low, torch.where(second, high, points))
+    for number in (0, *(int(other) for other in rng.permutation(7)[:2] + 1)):
+        view = ALL_VIEWS[number]
+        seen = view.apply(images)
+        points = view.points(prompts.points, prompts.labels, (seen.shape[-2], seen.shape[-1]))
         encoded = network.encode((seen - MEAN) / STD)
         logits = network.decode_batch(encoded, points, prompts.labels)[0][:, :1].float()
-        if flips:
-            logits = logits.flip(flips)
-        total = total + (logits.mT if transposed else logits)
+        total = total + view.undo(logits)
     return (total / 3).sigmoid()
 
 

@@ -9,7 +9,13 @@ import torch
 
 from napari_simmat.engine import device
 from napari_simmat.engine.device import DeviceInfo
-from napari_simmat.widgets.segment.compute import AUTOMATIC, IN_USE, NOT_FOUND
+from napari_simmat.widgets.segment.compute import (
+    AUTOMATIC,
+    IN_USE,
+    NO_BEST_TIP,
+    NOT_FOUND,
+    ComputeInUse,
+)
 from napari_simmat.widgets.segment.preferences import TabSettings, save_settings
 from tests.widgets.conftest import Window
 from tests.widgets.scenes import CENTRES, grey
@@ -75,10 +81,31 @@ def test_a_device_that_does_not_work_is_said_and_another_goes_on(ready: Window) 
 def test_a_gpu_whose_memory_ran_out_shows_what_computes_now(ready: Window) -> None:
     ready.click(*CENTRES[0])
     used = ready.controller.inference.service.in_use
-    ready.tab.compute.set_value(QUICK.name, "auto")
+    ready.tab.compute.set_value(QUICK.name, "auto", "best")
     ready.tab.compute.show_in_use(used)
     assert shown(ready)[0] == f"{QUICK.title} (now: CPU)"
-    assert ready.tab.compute.value() == (QUICK.name, "auto")
+    assert ready.tab.compute.value() == (QUICK.name, "auto", "best")
+
+
+def test_the_best_quality_predicts_anew_and_is_remembered(
+    ready: Window, open_window: Callable[[], Window]
+) -> None:
+    ready.click(*CENTRES[0])
+    ready.choose(ready.tab.compute.quality, "Quality: best, four times slower")
+    ready.idle()
+    service = ready.controller.inference.service
+    assert service.predictor.quality == service.in_use.quality == "best"
+    assert ready.status.kind == "done"
+    ready.release()
+    second = open_window()
+    second.open_widget()
+    assert second.tab.compute.quality.currentData() == "best"
+
+
+def test_a_model_without_best_quality_says_so(ready: Window) -> None:
+    ready.tab.compute.set_value("auto", "auto", "best")
+    ready.tab.compute.show_in_use(ComputeInUse((), "cpu", "exact", "fast"))
+    assert ready.tab.compute.quality.toolTip() == NO_BEST_TIP
 
 
 def test_device_and_precision_are_remembered(
@@ -89,11 +116,11 @@ def test_device_and_precision_are_remembered(
     ready.release()
     second = open_window()
     second.open_widget()
-    assert second.tab.compute.value() == ("cpu", "exact")
+    assert second.tab.compute.value() == ("cpu", "exact", "fast")
 
 
 def test_a_remembered_device_that_is_gone_stays_chosen_and_says_so(window: Window) -> None:
     save_settings(TabSettings(device="cuda:7"))
     window.open_widget()
-    assert window.tab.compute.value() == ("cuda:7", "auto")
+    assert window.tab.compute.value() == ("cuda:7", "auto", "fast")
     assert shown(window)[0] == NOT_FOUND.format(name="cuda:7")

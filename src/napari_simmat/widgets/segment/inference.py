@@ -15,7 +15,7 @@ from napari_simmat.engine.embeddings import EmbeddingCache
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import ALL_PIECES, candidate_masks
-from napari_simmat.engine.settings import PropagationSettings
+from napari_simmat.engine.settings import PropagationSettings, Quality
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.layer_data import ImageValue
@@ -47,14 +47,15 @@ class ChosenModel(NamedTuple):
         Its name or file.
     changed
         When its file was written.
-    device, precision
-        What it computes on, as for `Predictor`.
+    device, precision, quality
+        How it computes, as for `Predictor`.
     """
 
     reference: str | Path
     changed: int = 0
     device: str = "auto"
     precision: str = "auto"
+    quality: Quality = "fast"
 
 
 class Subject(NamedTuple):
@@ -154,7 +155,9 @@ class InferenceService:
         predictor = self.predictor
         if predictor is None:
             return None
-        return ComputeInUse(self._devices, str(predictor.device), predictor.precision)
+        return ComputeInUse(
+            self._devices, str(predictor.device), predictor.precision, predictor.quality
+        )
 
     def predict_job(
         self,
@@ -222,7 +225,9 @@ class InferenceService:
         yield from self._load(request.model)
         known = self.predictor
         assert known is not None
-        predictor = Predictor(known.model, str(known.device), known.precision, self.cache)
+        predictor = Predictor(
+            known.model, str(known.device), known.precision, self.cache, known.quality
+        )
         yield from self._set_image(predictor, request.image)
         settings = settings.for_model(known.model.spec)
         return (yield from propose_masks_job(predictor, settings, request.plane, seeds))
@@ -317,7 +322,9 @@ class InferenceService:
         device.choose_device(chosen.device)  # raises before much is read
         model = yield from load_model_job(chosen.reference)
         self._devices = tuple(device.available_devices())
-        self.predictor = Predictor(model, chosen.device, chosen.precision, self.cache)
+        self.predictor = Predictor(
+            model, chosen.device, chosen.precision, self.cache, chosen.quality
+        )
         self._refiner = Refiner()
         self._model = chosen
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, get_args
 
+from napari_simmat.engine.settings import Quality
 from napari_simmat.io.files import atomic_write, user_folder
 from napari_simmat.widgets.segment.label_editor import Overlap
 
@@ -23,7 +24,8 @@ class TabSettings:
     """Name of the model, or the path of its file; empty for the default."""
     device: str = "auto"
     precision: str = "auto"
-    """What the model computes on, as for `Predictor`."""
+    quality: Quality = "fast"
+    """How the model computes, as for `Predictor`."""
     overlap: Overlap = "keep"
     """Which object gets the pixels that a new object shares with others."""
     classes: tuple[str, ...] = ()
@@ -65,8 +67,9 @@ def _settings_of(values: dict[str, Any]) -> TabSettings:
     known["model"] = str(known.get("model", ""))
     for name in ("device", "precision"):
         known[name] = str(known.get(name, "auto"))
-    if known.get("overlap", "keep") not in get_args(Overlap):
-        raise ValueError("unknown value of overlap")
+    for name, values_of in (("overlap", Overlap), ("quality", Quality)):
+        if name in known and known[name] not in get_args(values_of):
+            raise ValueError(f"unknown value of {name}")
     return TabSettings(**known)
 
 

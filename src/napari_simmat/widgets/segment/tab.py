@@ -151,10 +151,12 @@ class SegmentTab(QWidget):
     def settings(self) -> TabSettings:
         """The choices that are remembered."""
         objects = self.controller.objects
+        device, precision, quality = self.compute.value()
         return TabSettings(
             model=str(self.models.reference()),
-            device=self.compute.value()[0],
-            precision=self.compute.value()[1],
+            device=device,
+            precision=precision,
+            quality=quality,
             overlap=objects.overlap,
             classes=tuple(self.workspace.classes.names),
             open_parts=tuple(name for name, fold in self.folds.items() if fold.is_open),
@@ -217,7 +219,7 @@ class SegmentTab(QWidget):
             path = Path(settings.model)
             with suppress(ValueError, OSError):  # the model is gone: the default is chosen
                 self.models.set_value(path if path.is_file() else settings.model)
-        self.compute.set_value(settings.device, settings.precision)
+        self.compute.set_value(settings.device, settings.precision, settings.quality)
         objects.overlap = settings.overlap
         panel.set_overlap(settings.overlap)
         self.workspace.classes.add(settings.classes)
