@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +31,9 @@ from napari_simmat.batch.run import (
     write_summary,
 )
 from napari_simmat.batch.runner import NOT_STARTED
+from napari_simmat.engine.settings import AutomaticSettings, PropagationSettings
 from napari_simmat.io.files import DiskFullError, disk_full_message
-from napari_simmat.progress import finish
+from napari_simmat.progress import Progress, finish
 from tests.batch.folders import contents
 
 CONFIG = SegmentConfig(model="tiny", device="cpu")
@@ -131,6 +133,40 @@ def test_progress_says_what_happens_to_each_file_and_how_long_it_takes(
         ["reading", "segmenting", "writing", "written"],
         ["segmenting", "writing", "written"],
     )
+
+
+@pytest.mark.parametrize("prompts", ["auto", "clicks.csv", "propagate"])
+def test_progress_counts_the_work_within_a_file(tmp_path: Path, prompts: str) -> None:
+    """A stack, the slow file, and one that cannot be read."""
+    data = tmp_path / "data"
+    data.mkdir()
+    planes = np.stack([coins()[top : top + 64, 20:84] for top in (0, 2, 4)])
+    tifffile.imwrite(data / "a.tif", planes, photometric="minisblack", metadata={"axes": "ZYX"})
+    (data / "b.tif").write_text("this is no image")
+    rows = "index,axis-0,axis-1,axis-2,label,object\n0,0,20,20,1,1\n1,2,40,40,1,2\n"
+    (tmp_path / "clicks.csv").write_text(rows)
+    config = replace(CONFIG, automatic=AutomaticSettings(points_per_side=4))
+    if prompts == "propagate":
+        config = replace(config, propagation=PropagationSettings())
+    words = "auto" if prompts == "auto" else str(tmp_path / "clicks.csv")
+
+    def shares(existing: str) -> tuple[list[float], list[float]]:
+        """Of the whole run: all, and those before the first file was done."""
+        made = plan(find_inputs([data]), output=tmp_path / "out", prompts=words, existing=existing)
+        told: list[Progress] = []
+        finish(run_plan_job(made, config), told.append)
+        first = [one.fraction for one in told if getattr(one, "state", "") == "segmenting"]
+        return [one.fraction for one in told], first
+
+    every, first = shares("refuse")
+    assert every == sorted(every)
+    assert every[-1] == 1
+    third = 0.5 / 3  # a plane of one of two files
+    assert all(any(low < share < low + third for share in first) for low in (0, third, 2 * third))
+    assert max(first) < 0.5
+    every, first = shares("resume")
+    assert (every, every[-1]) == (sorted(every), 1)
+    assert not first
 
 
 def test_a_cancelled_run_leaves_whole_files_and_goes_on(data: Path, tmp_path: Path) -> None:
@@ -258,7 +294,7 @@ import os
 from napari_simmat.batch.inputs import find_inputs
 from napari_simmat.batch.plan import SegmentConfig, plan
 from napari_simmat.batch.run import run_plan_job
-from napari_simmat.progress import finish
+from napari_simmat.progress import Progress, finish
 from pathlib import Path
 replace, calls = os.replace, []
 def killed(source, target):

@@ -42,6 +42,10 @@ WRITE_BEHIND = 1
 """Results that may wait to be written, besides the one being written."""
 SCHEDULER_TIMEOUT = 15
 """Seconds to wait for a Dask scheduler."""
+WRITING_SHARE = 0.05
+"""The part of a file's work that measuring and writing count for."""
+_SHARE_TO_ESTIMATE = 0.1
+"""From which part of a file's work on the time left is estimated."""
 _POLL, _CLUSTER_POLL = 0.1, 0.2
 """Seconds between two steps of a waiting job, here and on a cluster; each can be cancelled."""
 _WORKER_LOCK = threading.Lock()
@@ -53,10 +57,12 @@ TaskState = Literal["reading", "segmenting", "writing", "written", "kept", "fail
 
 @dataclass(frozen=True)
 class BatchProgress(Progress):
-    """Progress of a run; `done` and `total` count files, or steps if there is a single file.
+    """Progress of a run; `done` and `total` count files, `fraction` also the work within them.
 
     Parameters
     ----------
+    share
+        The completed part of the whole run, 0 to 1; it never decreases.
     number
         Index of the task that this is about.
     state
@@ -64,13 +70,19 @@ class BatchProgress(Progress):
     outcome
         Its outcome, once known.
     seconds_left
-        Estimate for the whole run; None before the first file is done.
+        Estimate for the whole run; None as long as too little is done to tell.
     """
 
+    share: float = 0.0
     number: int = 0
     state: TaskState = "reading"
     outcome: TaskOutcome | None = None
     seconds_left: float | None = None
+
+    @property
+    def fraction(self) -> float:
+        """The completed part of the run."""
+        return self.share
 
 
 def run_tasks_job(
@@ -95,7 +107,8 @@ def run_tasks_job(
     from napari_simmat.checkpoints.loading import load_model_job
     from napari_simmat.engine.predictor import Predictor
 
-    model = yield from load_model_job(config.model)
+    loading = load_model_job(config.model)
+    model = yield from map_progress(loading, lambda step: _before(len(tasks), step))
     predictor = Predictor(model, config.device, config.precision, quality=config.quality)
     return (yield from _TaskRunner(tasks, predictor, config, resume).run_job())
 
@@ -181,39 +194,58 @@ class _TaskRunner:
         return self.run.ended(number, outcome)
 
 
+def _before(tasks: int, step: Progress) -> Progress:
+    """A step before the first of `tasks`, which is no part of the progress of the run."""
+    percent = "" if step.fraction is None else f", {step.fraction:.0%}"
+    return Progress(0, tasks, f"{step.message}{percent}")
+
+
 class RunStatus:
-    """Counts finished tasks, and turns steps of single tasks into progress of the run."""
+    """Counts finished tasks, and turns steps of single tasks into progress of the run.
+
+    All files count the same: how much work is in them is not known before they are read.
+    """
 
     def __init__(self, tasks: Sequence[SegmentTask]) -> None:
         self.tasks = tasks
         self._done = 0
-        self._computed = 0
+        self._shares = [0.0] * len(tasks)
+        self._kept: set[int] = set()
         self._begun = time.monotonic()
 
     def ended(self, number: int, outcome: TaskOutcome) -> BatchProgress:
         """Count a finished task; kept outputs do not enter the time estimate."""
         self._done += 1
-        if outcome.status != "kept":
-            self._computed += 1
-        elif not self._computed:
-            self._begun = time.monotonic()
+        self._shares[number] = 1.0
+        if outcome.status == "kept":
+            self._kept.add(number)
+            if self._computed < _SHARE_TO_ESTIMATE:
+                self._begun = time.monotonic()
         return self.progress(number, outcome.status, Progress(1, 1, outcome.status), outcome)
 
     def progress(
         self, number: int, state: TaskState, step: Progress, outcome: TaskOutcome | None = None
     ) -> BatchProgress:
         """A step of task `number` as progress of the run."""
+        if state == "segmenting":
+            share = (1 - WRITING_SHARE) * (step.fraction or 0.0)
+            self._shares[number] = max(self._shares[number], share)
         name, total = self.tasks[number].name, len(self.tasks)
         message = f"{name}: {step.message.removeprefix(f'{name}: ')}"
-        left = None
-        if self._computed:
-            left = (time.monotonic() - self._begun) / self._computed * (total - self._done)
-        if total == 1:
-            return BatchProgress(step.done, step.total, message, number, state, outcome, left)
-        message = f"{self._done}/{total} {message}"
+        done, left = sum(self._shares), None
+        if self._computed >= _SHARE_TO_ESTIMATE:
+            left = (time.monotonic() - self._begun) / self._computed * (total - done)
+        if total > 1:
+            message = f"{self._done}/{total} {message}"
         if left is not None and self._done < total:
             message += f", about {format_duration(left)} left"
-        return BatchProgress(self._done, total, message, number, state, outcome, left)
+        share = 1.0 if self._done == total else done / total
+        return BatchProgress(self._done, total, message, share, number, state, outcome, left)
+
+    @property
+    def _computed(self) -> float:
+        """How many files' worth of work was done in this run."""
+        return sum(self._shares) - len(self._kept)
 
 
 def recover_and_load(task: SegmentTask, config: SegmentConfig, resume: bool) -> LoadedImage:

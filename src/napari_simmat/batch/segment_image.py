@@ -47,6 +47,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+OPENING_SHARE = 0.05
+"""The part of a file's work that counts for opening it: its intensities are measured."""
+_PARTS = 1000
+"""Into how many parts the progress of a file is divided."""
+
 _UNITS = {"um": "micrometer", "nm": "nanometer", "mm": "millimeter", "cm": "centimeter"}
 """Units of length in OME-Zarr."""
 
@@ -76,7 +81,7 @@ def segment_image_job(
     result = yield from segment_loaded_job(loaded, predictor, config, resume=resume)
     if isinstance(result, TaskOutcome):
         return result
-    yield Progress(1, 1, f"{task.name}: measuring and writing")
+    yield Progress(_PARTS, _PARTS, f"{task.name}: measuring and writing")
     return write_segmented(result)
 
 
@@ -98,7 +103,7 @@ def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
         ratio = made.pixel_ratio if ratio == 1 else ratio
         automatic, propagation = made.automatic or automatic, made.propagation
     image = replace(open_image(task.image), pixel_ratio=ratio)
-    axis, axes, shape = _without_channels(image, task.settings(config).channel_axis)
+    axis, axes, shape = without_channels(image, task.settings(config).channel_axis)
     prompts = None
     if task.prompts is not None and (record is None or made.automatic is None):
         prompts = read_task_prompts(task.prompts, shape)
@@ -175,16 +180,25 @@ class _Segmenter:
 
         The clicks of a prompt refine each other in their order, as in the window.
         """
+        from napari_simmat.engine.automatic_generator import ENCODING_WORK
+
         labels = label_numbers(self._objects)
         painting = LabelVolume(self.loaded.shape)
         encoded: tuple[int, ...] | None = None
         order = sorted(range(len(prompts)), key=lambda number: prompts[number].plane)
-        for done, number in enumerate(order):
+        encoding = ENCODING_WORK[self.predictor.model.spec.base.embedded]
+        total = encoding * len({prompt.plane for prompt in prompts}) + len(prompts)
+        done = 0
+        yield from self._open_image_job()
+        for number in order:
             prompt = prompts[number]
             if prompt.plane != encoded:
-                yield from self._encode_plane_job(prompt.plane, first=encoded is None)
-                encoded = prompt.plane
-            yield Progress(done, len(order), f"{self.loaded.task.image.name}: predicting")
+                job = self.predictor.set_plane_job(prompt.plane)
+                parts = done / total, (done + encoding) / total
+                yield from self._named(job, prompt.plane, parts)
+                encoded, done = prompt.plane, done + encoding
+            yield self._segmented(done / total, "predicting")
+            done += 1
             if prompt.points:
                 [answer] = Refiner().refine(self.predictor, [prompt])
             else:
@@ -199,8 +213,7 @@ class _Segmenter:
         from napari_simmat.engine.propagation import propagate_prompts_job
 
         loaded, labels = self.loaded, label_numbers(self._objects)
-        first = min((prompt.plane for prompt in prompts), default=(0,) * (len(loaded.shape) - 2))
-        yield from self._encode_plane_job(first, first=True)
+        yield from self._open_image_job()
         return (
             yield from self._named(
                 propagate_prompts_job(
@@ -215,9 +228,11 @@ class _Segmenter:
 
         painting = LabelVolume(self.loaded.shape)
         yield from self._open_image_job()  # not encoded: a large plane is encoded tile by tile
-        for plane in np.ndindex(*self.loaded.shape[:-2]):
+        planes = list(np.ndindex(*self.loaded.shape[:-2]))
+        for number, plane in enumerate(planes):
             job = segment_everything_job(self.predictor, self.loaded.automatic, plane)
-            instances = yield from self._named(job, plane)
+            parts = number / len(planes), (number + 1) / len(planes)
+            instances = yield from self._named(job, plane, parts)
             painting.place(instances.labels, instances.scores, plane)
         return painting
 
@@ -261,26 +276,34 @@ class _Segmenter:
         job = self.predictor.open_image_job(
             image.data, axis, self._channels, names, pixel_size=image.pixel_size
         )
-        yield from self._named(job)
-
-    def _encode_plane_job(self, plane: tuple[int, ...], first: bool) -> Job[None]:
-        """Encode a plane; the first time, also give the image to the predictor."""
-        image, axis, names = self.loaded.image, self.loaded.axis, self.loaded.channel_names
-        if first:
-            job = self.predictor.set_image_job(
-                image.data, axis, self._channels, plane, names, pixel_size=image.pixel_size
-            )
-        else:
-            job = self.predictor.set_plane_job(plane)
-        yield from self._named(job, plane)
-
-    def _named(self, job: Job[T], plane: tuple[int, ...] = ()) -> Job[T]:
-        """Name the image and the plane in the progress of a job."""
-        name, where = self.loaded.task.name, f" plane {format_list(plane)}" if plane else ""
-        return map_progress(
+        yield from map_progress(
             job,
-            lambda step: replace(step, message=f"{name}: {step.message or 'encoding'}{where}"),
+            lambda step: self._progress(OPENING_SHARE * (step.fraction or 0.0), step.message),
         )
+
+    def _named(
+        self,
+        job: Job[T],
+        plane: tuple[int, ...] = (),
+        part: tuple[float, float] = (0.0, 1.0),
+    ) -> Job[T]:
+        """Report a job as `part` of the segmentation, with the names of image and plane."""
+        where = f" plane {format_list(plane)}" if plane else ""
+        start, end = part
+
+        def change(step: Progress) -> Progress:
+            done = start + (end - start) * (step.fraction or 0.0)
+            return self._segmented(done, f"{step.message or 'encoding'}{where}")
+
+        return map_progress(job, change)
+
+    def _segmented(self, done: float, what: str) -> Progress:
+        """Progress when `done` of the segmentation, 0 to 1, is completed."""
+        return self._progress(OPENING_SHARE + (1 - OPENING_SHARE) * done, what)
+
+    def _progress(self, done: float, what: str) -> Progress:
+        message = f"{self.loaded.task.name}: {what or 'opening'}"
+        return Progress(round(_PARTS * done), _PARTS, message)
 
 
 def write_segmented(segmented: SegmentedImage) -> TaskOutcome:
@@ -347,7 +370,7 @@ def label_numbers(ids: Sequence[int | None]) -> list[int]:
     return [next(free) if number is None else number + shift for number in ids]
 
 
-def _without_channels(
+def without_channels(
     image: ImageFile, chosen: int | None
 ) -> tuple[int | None, str, tuple[int, ...]]:
     """The channel axis, and letters and sizes of the other axes."""

@@ -291,6 +291,7 @@ def _event_values(progress: Progress) -> dict[str, Any]:
     values: dict[str, Any] = {
         "done": progress.done,
         "total": progress.total,
+        "fraction": None if progress.fraction is None else round(progress.fraction, 4),
         "message": progress.message,
     }
     if isinstance(progress, BatchProgress):

@@ -225,8 +225,8 @@ class Terminal:
                     job,
                     lambda progress: bar.update(
                         shown,
-                        completed=progress.done,
-                        total=progress.total or None,
+                        completed=progress.fraction or 0.0,
+                        total=None if progress.fraction is None else 1.0,
                         description=progress.message,
                     ),
                 )

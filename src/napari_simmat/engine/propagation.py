@@ -34,7 +34,7 @@ from napari_simmat.engine.propagation_tracks import (
 )
 from napari_simmat.engine.refinement import Refiner
 from napari_simmat.engine.settings import PropagationSettings
-from napari_simmat.progress import Job, Progress, finish, with_progress
+from napari_simmat.progress import Job, Progress, finish, with_progress, within_step
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
@@ -130,7 +130,9 @@ class Propagator:
         axes = _axes(along, shape)
         limits = _limits(planes, shape[axes[0]])
         objects = group_annotations(prompts, shape)
-        found = yield from self._annotated_sections_job(objects)
+        annotated = {plane for each in objects for plane in each.present}
+        reach = limits[1] - limits[0] + 1
+        found = yield from self._annotated_sections_job(objects, max(reach, len(annotated)))
         for axis in axes:
             reached = limits if axis == axes[0] else (0, shape[axis] - 1)
             intervals = [
@@ -138,7 +140,9 @@ class Propagator:
                 for number, each in enumerate(objects)
                 for interval in slice_intervals(found[number], each.absent, axis, reached)
             ]
-            yield from self._propagate_intervals_job([interval for _, interval in intervals])
+            yield from self._propagate_intervals_job(
+                [interval for _, interval in intervals], len(annotated)
+            )
             for number, interval in intervals:
                 for index, section in self._known[interval]:
                     found[number][interval.plane(index)] = section
@@ -149,19 +153,21 @@ class Propagator:
         ]
 
     def _annotated_sections_job(
-        self, objects: Sequence[ObjectAnnotations]
+        self, objects: Sequence[ObjectAnnotations], total: int
     ) -> Job[list[dict[PlaneIndex, Section]]]:
-        """The objects on the planes of their prompts."""
+        """The objects on the planes of their prompts, of `total` planes that may be visited."""
         found: list[dict[PlaneIndex, Section]] = [{} for _ in objects]
         annotated = sorted(
             (plane, number) for number, each in enumerate(objects) for plane in each.present
         )
-        for done, (plane, number) in enumerate(annotated):
+        planes = sorted({plane for plane, _ in annotated})
+        for plane, number in annotated:
             prompts = objects[number].present[plane]
             if prompts not in self._known:
-                here = _at(done, len(annotated), plane)
-                yield from with_progress(self.predictor.set_plane_job(plane), here)
-                self._known[prompts] = yield from self._section_job(prompts)
+                here = _at(planes.index(plane), total, plane)
+                yield from within_step(self.predictor.set_plane_job(plane), here)
+                encoded = replace(here, done=here.done + 1)
+                self._known[prompts] = yield from with_progress(self._section_job(prompts), encoded)
             section = self._known[prompts]
             if section is not None:
                 found[number][plane] = section
@@ -175,11 +181,16 @@ class Propagator:
         scores = [result.score for result in results]
         return Section(ObjectMask.of(mask), min(scores), "annotated") if mask.any() else None
 
-    def _propagate_intervals_job(self, intervals: Iterable[SliceInterval]) -> Job[None]:
-        """Find the objects on all planes of new intervals, visiting each plane once."""
+    def _propagate_intervals_job(
+        self, intervals: Iterable[SliceInterval], before: int
+    ) -> Job[None]:
+        """Find the objects on all planes of new intervals, visiting each plane once.
+
+        `before` planes were visited before these.
+        """
         stack = self.predictor.stack
         distinct = dict.fromkeys(intervals)
-        yield from self._measure_bias_job(distinct)
+        yield from self._measure_bias_job(distinct, before)
         propagators = [self._interval_propagator(interval) for interval in distinct]
         found: dict[SliceInterval, list[tuple[int, Section]]] = {
             each.interval: [] for each in propagators
@@ -189,11 +200,12 @@ class Propagator:
             active = [each for each in there if not each.ended]
             if not active:
                 continue
-            here = _at(done, len(visits), plane)
-            yield from with_progress(self.predictor.set_plane_job(plane), here)
+            here = _at(before + done, before + len(visits), plane)
+            yield from within_step(self.predictor.set_plane_job(plane), here)
             values = stack.normalized(plane)
             prompts = [each.prompt(index) for each in active]
-            results = yield from with_progress(self.predictor.predict_many_job(prompts), here)
+            encoded = replace(here, done=here.done + 1)
+            results = yield from with_progress(self.predictor.predict_many_job(prompts), encoded)
             for propagator, result in zip(active, results, strict=True):
                 taken = propagator.accept(index, result.mask, result.score, values)
                 if taken is not None:
@@ -207,7 +219,7 @@ class Propagator:
             else:
                 self._known[interval] = tuple(sections)
 
-    def _measure_bias_job(self, intervals: Iterable[SliceInterval]) -> Job[None]:
+    def _measure_bias_job(self, intervals: Iterable[SliceInterval], before: int) -> Job[None]:
         """Predict annotated planes as those between them, to measure the model's bias.
 
         The bias is not used beyond the outermost annotated planes: that of a blurred plane at the
@@ -223,8 +235,9 @@ class Propagator:
         unknown = sorted(
             (seed for seed in seeds if ("bias", *seed) not in self._known), key=lambda seed: seed[0]
         )
-        for done, (plane, section) in enumerate(unknown):
-            here = _at(done, len(unknown), plane)
+        for plane, section in unknown:
+            # Their encodings are cached, so that this is little work.
+            here = _at(before, before + len(unknown), plane)
             yield from with_progress(self.predictor.set_plane_job(plane), here)
             mask = section.mask(self._size)
             prompt = prompt_from_mask(mask, (self.spacing[-2], self.spacing[-1]), plane)

@@ -49,8 +49,8 @@ class Step:
 
     Parameters
     ----------
-    done, total, message
-        Progress in files, and what happens in words.
+    fraction, message
+        The completed part of the run, and what happens in words.
     number, state
         Index of the task, and its state; None for work before the first task.
     file
@@ -59,8 +59,7 @@ class Step:
         Whether the run is complete.
     """
 
-    done: int = 0
-    total: int = 0
+    fraction: float | None = None
     message: str = ""
     number: int | None = None
     state: str = ""
@@ -77,8 +76,7 @@ def read_event(line: str) -> PlannedRun | Step | None:
         if "finished" in values:
             return Step(is_last=True)
         return Step(
-            int(values["done"]),
-            int(values["total"]),
+            values["fraction"],
             str(values["message"]),
             values.get("number"),
             str(values.get("state", "")),
@@ -240,9 +238,8 @@ class BatchController(QObject):
             self._on_step(event)
 
     def _on_step(self, step: Step) -> None:
-        fraction = step.done / step.total if step.total else None
         if self.state in ("running", "trying"):
-            self.status.emit(Status("working", step.message, fraction, way_out=""))
+            self.status.emit(Status("working", step.message, step.fraction, way_out=""))
         if self._is_trial and step.file is not None:
             self._reason = str(step.file.get("error", ""))
             if not self._reason:
