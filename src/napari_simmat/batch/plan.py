@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from napari_simmat.batch.inputs import InputImage, InputImages, same_stem_siblings
+from napari_simmat.batch.inputs import InputImage, InputImages, find_inputs, same_stem_siblings
 from napari_simmat.batch.record import Request, outputs_recorded_in, read_record
 from napari_simmat.engine.coordinates import check_pixel_ratio
 from napari_simmat.engine.settings import AutomaticSettings, PropagationSettings, Quality
@@ -34,6 +34,8 @@ PROMPT_ENDINGS = (
 )  # fmt: skip
 """Endings of prompt files, after the image's stem."""
 LABEL_SUFFIXES = (".tif", ".nii.gz", ".ome.zarr")
+MADE_ENDINGS = ("_labels", "_classes", "_prompts", "_overlay", "_masks")
+"""Endings of the stems of images that belong to another image."""
 EXTRA_ENDINGS = {"overlay": "_overlay.png", "coco": "_coco.json", "rois": "_rois.zip"}
 """Optional outputs by kind, with the ending of their names after the image's stem."""
 
@@ -320,6 +322,31 @@ def plan(
     made = Plan(tasks, skipped, output, existing, len(inputs.others))
     made.check_existing()
     return made
+
+
+def find_images(paths: Sequence[Path], *, pattern: str = "") -> list[InputImage]:
+    """The images of files and folders, without what was made from other images among them.
+
+    Parameters
+    ----------
+    paths, pattern
+        As in `find_inputs`. A file of a folder that is the output of an earlier run, or called
+        like another image with one of `MADE_ENDINGS`, is left out.
+    """
+    found = find_inputs(paths, pattern=pattern).images
+    stems = {(one.image.parent, stem_of(one.image)) for one in found}
+    recorded = {folder: outputs_recorded_in(folder) for folder, _ in stems}
+
+    def is_made(path: Path) -> bool:
+        stem = stem_of(path)
+        owners = {
+            (path.parent, stem.removesuffix(ending))
+            for ending in MADE_ENDINGS
+            if stem.endswith(ending)
+        }
+        return path.name in recorded[path.parent] or bool(owners & stems)
+
+    return [one for one in found if one.named or not is_made(one.image)]
 
 
 def _plan_image(

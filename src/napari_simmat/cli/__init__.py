@@ -19,6 +19,7 @@ from cyclopts.exceptions import CycloptsError
 
 from napari_simmat._text import CANCELLED, CANCELLED_MESSAGE, __version__
 from napari_simmat.cli.demo import demo
+from napari_simmat.cli.encode import encode
 from napari_simmat.cli.evaluate import benchmark, evaluate
 from napari_simmat.cli.info import info
 from napari_simmat.cli.models import models
@@ -48,6 +49,7 @@ app = App(name="simmat", help=HELP, help_format="markdown", version=__version__)
 app.command(demo)
 app.command(models)
 app.command(segment)
+app.command(encode)
 app.command(evaluate)
 app.command(train)
 app.command(pretrain)
@@ -113,8 +115,8 @@ def _print_every_name() -> None:
 
 def _named(arguments: Sequence[str]) -> str:
     """The command among the arguments with a trailing space; empty if there is none."""
-    names = {"benchmark", "demo", "evaluate", "info", "models", "segment", "train", "pretrain"}
-    return next((f"{word} " for word in arguments if word in names), "")
+    commands = {word for word in app if not word.startswith("-")}
+    return next((f"{word} " for word in arguments if word in commands), "")
 
 
 def _sentence(error: Exception) -> str:

@@ -96,8 +96,13 @@ class EmbeddingCache:
         """Keep an embedding, in the store too if `lasting`."""
         self._remember(key, embedding)
         store = self.store
-        if store is not None and lasting:
+        if store is not None and store.writes and lasting:
             store.put(key, embedding)
+
+    @property
+    def keeps_on_disk(self) -> bool:
+        """Whether embeddings are stored on disk too."""
+        return self.store is not None and self.store.writes
 
     def clear(self) -> None:
         """Empty the memory; the store on disk stays."""
@@ -144,19 +149,27 @@ class EmbeddingStore:
         Created when needed; by default ``embeddings`` in the user's folder.
     max_bytes
         Upper bound of all files together.
+    writes
+        Whether a cache stores what is encoded here, or only reads what is there.
 
     Attributes
     ----------
     problem
         Why the last embedding could not be stored, or empty.
+    last_size
+        Bytes of the file that was stored last.
     """
 
-    def __init__(self, folder: Path | None = None, max_bytes: int = DEFAULT_BYTES) -> None:
+    def __init__(
+        self, folder: Path | None = None, max_bytes: int = DEFAULT_BYTES, *, writes: bool = True
+    ) -> None:
         if max_bytes < 0:
             raise ValueError(f"The disk space for embeddings cannot be negative, got {max_bytes}.")
         self.folder = embeddings_folder() if folder is None else folder
         self.max_bytes = max_bytes
+        self.writes = writes
         self.problem = ""
+        self.last_size = 0
 
     def __contains__(self, key: str) -> bool:
         return self._path(key).is_file()
@@ -195,6 +208,7 @@ class EmbeddingStore:
         try:
             with atomic_write(self._path(key)) as temporary:
                 _write(temporary, key, embedding)
+                self.last_size = temporary.stat().st_size
             self._tidy()
             self.problem = ""
         except OSError as error:

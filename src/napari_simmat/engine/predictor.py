@@ -273,7 +273,7 @@ class Predictor:
         wanted = [_index(plane, stack) for plane in planes]
         largest = 0
         for done, index in enumerate(wanted):
-            if self.cache.store is None and largest * (done + 1) > self.cache.max_bytes:
+            if not self.cache.keeps_on_disk and largest * (done + 1) > self.cache.max_bytes:
                 return done
             words = f"encoding plane {', '.join(map(str, index))}" if index else "encoding"
             here = Progress(done, len(wanted), words)

@@ -150,7 +150,7 @@ def test_embeddings_are_kept_on_disk_only_where_that_is_switched_on(
     window.open_widget()
     tab, cache = window.tab, window.controller.inference.service.cache
     window.idle()
-    assert cache.store is None
+    assert not cache.keeps_on_disk
     tab.stack_panel.disk.setChecked(True)
     QTest.mouseClick(tab.stack_panel.whole, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: len(cache) == 2)

@@ -88,8 +88,8 @@ class EmbeddingPrefetcher(QObject):
         self.progressed.emit(self.described(), 1.0)
 
     def keep_on_disk(self, kept: bool) -> None:
-        """Store new embeddings in the user's folder for other sessions, or do not."""
-        self._service.cache.store = EmbeddingStore() if kept else None
+        """Store new embeddings in the user's folder for other sessions, or only read them there."""
+        self._service.cache.store = EmbeddingStore(writes=kept)
         self.progressed.emit(self.described(), 1.0)
 
     def clear(self) -> None:
@@ -103,7 +103,7 @@ class EmbeddingPrefetcher(QObject):
         """Number and size of the embeddings in words."""
         cache = self._service.cache
         text = f"{pluralize(len(cache), 'plane')} encoded, {format_size(cache.nbytes)}"
-        if cache.store is None:
+        if cache.store is None or not cache.keeps_on_disk:
             return text
         if cache.store.problem:
             return f"{text}. {cache.store.problem}"

@@ -1,0 +1,186 @@
+"""Encode images ahead of use, into the folder of embeddings that the window reads."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_simmat._text import pluralize
+from napari_simmat.batch.inputs import InputImage
+from napari_simmat.batch.plan import SegmentConfig
+from napari_simmat.batch.segment_image import without_channels
+from napari_simmat.io.files import OutputError, format_size
+from napari_simmat.io.readers import open_image
+from napari_simmat.progress import Job, Progress, within_step
+
+if TYPE_CHECKING:
+    from napari_simmat.engine.embeddings import EmbeddingStore
+    from napari_simmat.engine.predictor import Predictor
+    from napari_simmat.io.image_file import ImageFile
+
+
+@dataclass(frozen=True)
+class EncodedImage:
+    """What became of one image.
+
+    Parameters
+    ----------
+    image
+        The image.
+    planes
+        Number of its planes; 0 if it could not be read.
+    new
+        How many of them were encoded now; the others were there.
+    problem
+        Why it could not be encoded, or empty.
+    """
+
+    image: Path
+    planes: int = 0
+    new: int = 0
+    problem: str = ""
+
+
+def encode_images_job(
+    images: Sequence[InputImage], config: SegmentConfig, store: EmbeddingStore | None = None
+) -> Job[list[EncodedImage]]:
+    """Encode all planes of images; planes that are stored already are skipped.
+
+    Each plane is written when it is encoded, under a temporary name first, so that a run that was
+    stopped is resumed by starting it again.
+
+    Parameters
+    ----------
+    images
+        From `find_images`.
+    config
+        Model, channels, device and precision; the window must use the same.
+    store
+        Where the embeddings go; by default the user's folder.
+
+    Returns
+    -------
+    One result for each image. An image that cannot be used does not stop the others.
+
+    Raises
+    ------
+    ValueError
+        If the model cannot be used.
+    OutputError
+        If the embeddings need more space than `store` keeps or the disk has, or cannot be written.
+    """
+    from napari_simmat.checkpoints.loading import load_model_job
+    from napari_simmat.engine.embeddings import EmbeddingCache, EmbeddingStore
+    from napari_simmat.engine.predictor import Predictor
+
+    store = EmbeddingStore() if store is None else store
+    opened = [_open(each, config) for each in images]
+    model = yield from within_step(load_model_job(config.model), Progress(0, 0, "loading"))
+    cache = EmbeddingCache(0, store)
+    predictor = Predictor(model, device=config.device, precision=config.precision, cache=cache)
+    total = sum(math.prod(each.shape) for each in opened if isinstance(each, _OpenedImage))
+    space = _Space(store, total)
+    results, done = [], 0
+    for given, each in zip(images, opened, strict=True):
+        if isinstance(each, str):
+            results.append(EncodedImage(given.image, problem=each))
+            continue
+        planes, before = math.prod(each.shape), predictor.encodes
+        problem = ""
+        try:
+            yield from _encode_job(predictor, each, space, done)
+        except OutputError:
+            raise
+        except (ValueError, TypeError, OSError) as error:
+            problem = str(error)
+        done += planes
+        results.append(EncodedImage(given.image, planes, predictor.encodes - before, problem))
+    return results
+
+
+@dataclass(frozen=True)
+class _OpenedImage:
+    """An image, its channel axis and selection, and the sizes of its axes before Y and X."""
+
+    image: ImageFile
+    axis: int | None
+    channels: tuple[int | str, ...] | None
+    shape: tuple[int, ...]
+
+
+def _open(given: InputImage, config: SegmentConfig) -> _OpenedImage | str:
+    """Open an image; a sentence if that fails."""
+    try:
+        image = replace(open_image(given.image), pixel_ratio=config.pixel_ratio)
+        chosen = config.channel_axis if given.channel_axis is None else given.channel_axis
+        axis, _, shape = without_channels(image, chosen)
+    except (ValueError, TypeError, OSError) as error:
+        return str(error)
+    channels = config.channels if given.channels is None else given.channels
+    return _OpenedImage(image, axis, channels, shape[:-2])
+
+
+def _encode_job(predictor: Predictor, opened: _OpenedImage, space: _Space, done: int) -> Job[None]:
+    """Encode all planes of an image, after `done` planes of others."""
+    image, axis = opened.image, opened.axis
+    names = image.channel_names if axis == image.channel_axis else None
+    name = image.path.name
+    yield Progress(done, space.planes, f"{name}: opening")
+    # A new list each time: the predictor would hold the image before while it opens this one.
+    job = predictor.open_image_job(
+        image.data, axis, opened.channels, names, pixel_size=image.pixel_size
+    )
+    opening = Progress(done, space.planes, f"{name}: measuring intensities")
+    for _ in job:
+        yield opening
+    for number, plane in enumerate(np.ndindex(*opened.shape)):
+        encodes = predictor.encodes
+        step = Progress(done + number, space.planes, f"{name}: {space.words or 'encoding'}")
+        yield from within_step(predictor.prefetch_job([plane]), step)
+        if predictor.encodes > encodes:
+            space.check(done + number)
+
+
+class _Space:
+    """Checks the disk space for `planes` embeddings once the size of one is known."""
+
+    def __init__(self, store: EmbeddingStore, planes: int) -> None:
+        self.store, self.planes = store, planes
+        self.words = ""
+
+    def check(self, done: int) -> None:
+        """Refuse what does not fit, after the plane number `done` was encoded."""
+        if self.store.problem:
+            raise OutputError(self.store.problem)
+        if self.words:
+            return
+        one = self.store.last_size
+        needed = one * (self.planes - done)
+        free = shutil.disk_usage(self.store.folder).free
+        self.words = f"encoding, about {format_size(needed)} of {format_size(free)} free"
+        if needed > self.store.max_bytes:
+            raise OutputError(too_many(self.planes, needed, self.store.max_bytes))
+        if needed - one > free:
+            raise OutputError(too_little_space(self.store.folder, needed, free))
+
+
+def too_many(planes: int, needed: int, kept: int) -> str:
+    """Message: the first embeddings would be removed for the last."""
+    return (
+        f"The embeddings of {pluralize(planes, 'plane')} need about {format_size(needed)}, but "
+        f"{format_size(kept)} are kept. Encode fewer images at a time, e.g. with --pattern."
+    )
+
+
+def too_little_space(folder: Path, needed: int, free: int) -> str:
+    """Message: the disk would be full."""
+    return (
+        f"The embeddings need about {format_size(needed)}, but the disk of {folder} has "
+        f"{format_size(free)} left. Free some space, or encode fewer images."
+    )

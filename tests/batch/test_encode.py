@@ -1,0 +1,86 @@
+"""Images encoded ahead: what is stored, what is skipped, what does not fit."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from skimage.data import coins
+
+from napari_simmat.batch.encode import encode_images_job, too_little_space, too_many
+from napari_simmat.batch.plan import SegmentConfig, find_images
+from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.cli import main
+from napari_simmat.engine.embeddings import EmbeddingCache, EmbeddingStore
+from napari_simmat.engine.predictor import Predictor
+from napari_simmat.io.files import OutputError, embeddings_folder
+from napari_simmat.progress import finish
+
+CONFIG = SegmentConfig(model="tiny")
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An image with its labels, a stack of two planes, and a file that is no image."""
+    monkeypatch.setenv("NAPARI_SIMMAT_HOME", str(tmp_path / "home"))
+    folder = tmp_path / "data"
+    folder.mkdir()
+    tifffile.imwrite(folder / "a.tif", coins()[:48, 20:68])
+    tifffile.imwrite(folder / "a_labels.tif", np.ones((48, 48), np.uint8))
+    planes = np.stack([coins()[top : top + 48, 20:68] for top in (0, 40)])
+    tifffile.imwrite(folder / "b.tif", planes, photometric="minisblack", metadata={"axes": "ZYX"})
+    (folder / "c.tif").write_text("this is no image")
+    return folder
+
+
+def test_a_folder_is_encoded_once_and_a_predictor_needs_no_encoder(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["encode", str(data), "--model", "tiny"]) == 1  # c.tif
+    said = capsys.readouterr()
+    assert "a.tif: 1 plane encoded" in said.out
+    assert "b.tif: 2 planes encoded\n" in said.out
+    assert "3 planes ready" in said.out
+    assert "c.tif" in said.err
+    files = {path: path.stat().st_mtime_ns for path in embeddings_folder().rglob("*.safetensors")}
+    assert len(files) == 3
+    main(["encode", str(data), "--model", "tiny"])
+    assert "b.tif: 2 planes encoded, 2 of them before" in capsys.readouterr().out
+    cache = EmbeddingCache(store=EmbeddingStore(writes=False))
+    predictor = Predictor(load_model("tiny"), cache=cache)
+    predictor.set_image(tifffile.imread(data / "b.tif"), plane=1)
+    assert predictor.encodes == 0
+    predictor.set_image(255 - tifffile.imread(data / "b.tif"))
+    assert predictor.encodes == 1
+    assert len(cache.store) == 3, "only read"
+
+
+def test_a_stopped_run_goes_on_where_it_was(data: Path) -> None:
+    images = find_images([data])
+    job = encode_images_job(images, CONFIG)
+    for _ in job:
+        if len(EmbeddingStore()) == 2:
+            break
+    job.close()
+    assert [each.new for each in finish(encode_images_job(images, CONFIG))] == [0, 1, 0]
+
+
+def test_what_does_not_fit_is_refused(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = find_images([data])
+    one = EmbeddingStore(tmp_path / "one")
+    finish(encode_images_job(images[:1], CONFIG, one))
+    small = EmbeddingStore(tmp_path / "small", 2 * one.last_size)
+    with pytest.raises(OutputError) as refused:
+        finish(encode_images_job(images, CONFIG, small))
+    assert str(refused.value) == too_many(3, 3 * one.last_size, small.max_bytes)
+    usage = shutil.disk_usage(tmp_path)._replace(free=one.last_size)
+    monkeypatch.setattr("napari_simmat.batch.encode.shutil.disk_usage", lambda _: usage)
+    full = EmbeddingStore(tmp_path / "full")
+    with pytest.raises(OutputError) as refused:
+        finish(encode_images_job(images, CONFIG, full))
+    assert str(refused.value) == too_little_space(full.folder, 3 * one.last_size, usage.free)
