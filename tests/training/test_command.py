@@ -332,16 +332,24 @@ sys.exit(main(sys.argv[1:]))
 def test_killed_at_any_time_the_same_command_ends_with_the_same_bits(
     images: Path, tmp_path: Path
 ) -> None:
-    """Killed three times, as it saves all the time most likely while it writes."""
-    outputs = {name: tmp_path / name / "m.safetensors" for name in ("unbroken", "killed")}
-    for output in outputs.values():
+    """Resumed after every second kill. As it saves all the time, most hit it while it writes."""
+    whole, broken = (tmp_path / name / "m.safetensors" for name in ("whole", "broken"))
+    for output in (whole, broken):
         output.parent.mkdir()
-    unbroken = python("-m", "napari_simmat", *words(images, outputs["unbroken"], settings=LONG))
-    folder = outputs["killed"].parent / "m-training"
-    command = words(images, outputs["killed"], settings=LONG)
-    for reached in (2, 6):
+    folder, command = broken.parent / "m-training", words(images, broken, settings=LONG)
+
+    def finish(*arguments: str) -> None:
+        process = python("-m", "napari_simmat", *arguments)
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+
+    finish(*words(images, whole, settings=LONG))
+    random = np.random.default_rng(0)
+    for number in range(1, int(os.environ.get("SIMMAT_KILLS", 2)) + 1):
         process = python("-c", ALWAYS_SAVING, *command)
+        reached = random.integers(2, 5) if number % 2 else random.integers(5, 9)
         wait_for(lambda: rows(folder) >= reached, process)  # noqa: B023, called at once
+        time.sleep(random.uniform(0, 0.1))
         process.kill()
         process.communicate()
         for path in folder.iterdir():
@@ -351,15 +359,15 @@ def test_killed_at_any_time_the_same_command_ends_with_the_same_bits(
                 read_tensors(path)
             else:
                 assert path.name in (LOG_FILE, ".lock", "tensorboard") or path.suffix == ".part"
-    assert not outputs["killed"].exists()
-    resumed = python("-m", "napari_simmat", *command)
-    for process in (unbroken, resumed):
-        _, said = process.communicate(timeout=300)
-        assert process.returncode == 0, said
-    assert outputs["killed"].read_bytes() == outputs["unbroken"].read_bytes()
-    assert not list(folder.glob(".*.part"))
-    log = outputs["unbroken"].parent / "m-training" / LOG_FILE
-    assert (folder / LOG_FILE).read_text() == log.read_text()
+        assert not broken.exists()
+        if number % 2 == 0:
+            finish(*command)
+            assert broken.read_bytes() == whole.read_bytes()
+            assert not list(folder.glob(".*.part"))
+            log = (whole.parent / "m-training" / LOG_FILE).read_text()
+            assert (folder / LOG_FILE).read_text() == log
+            shutil.rmtree(folder)
+            broken.unlink()
 
 
 def free_port() -> int:

@@ -38,9 +38,10 @@ def crashed(open_window: Callable[[], Any]) -> tuple[Any, Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("_kill", range(int(os.environ.get("SIMMAT_KILLS", 1))))
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_a_process_that_was_killed_loses_nothing_that_was_committed_or_painted(
-    open_window: Callable[[], Any], tmp_path: Path
+    open_window: Callable[[], Any], tmp_path: Path, _kill: int
 ) -> None:
     command = [sys.executable, "-m", "tests.widgets.segment.noted", str(tmp_path)]
     own = {**os.environ, "NAPARI_CONFIG": str(tmp_path / "napari.yaml")}
