@@ -8,6 +8,9 @@ Addresses and checksums are those of the publishers:
   https://github.com/computational-cell-analytics/micro-sam;
 - MedSAM: https://zenodo.org/records/10689643, which publishes an MD5.
 
+Licenses were read in ``scripts/model_export`` and ``bioimageio/model_export.py`` of micro-sam
+(``LicenseId("CC-BY-4.0")``) and on https://huggingface.co/wanglab/medsam-vit-base in November 2026.
+
 Needs no torch.
 """
 
@@ -127,7 +130,8 @@ _ELECTRON = {
     "purpose": "Mitochondria, nuclei and other roundish organelles in electron microscopy.",
 }
 _PATHOLOGY = {
-    "license": "MIT",
+    # Of the authors' export of these models to BioImage.IO; the shared files name none.
+    "license": "CC-BY-4.0",
     "author": "Griebel et al., University of Göttingen",
     "citation": "Griebel et al., Segment Anything for Histopathology, arXiv:2502.00408",
     "homepage": "https://github.com/computational-cell-analytics/patho-sam",
@@ -135,7 +139,7 @@ _PATHOLOGY = {
     "purpose": "Nuclei in stained tissue (H&E).",
 }
 _MEDICAL = {
-    "license": "MIT",
+    "license": "not stated",
     "author": "Archit et al., University of Göttingen",
     "citation": "Archit et al., MedicoSAM, IEEE Transactions on Medical Imaging 2025, "
     "doi:10.1109/TMI.2025.3644811",
@@ -256,7 +260,7 @@ PUBLISHED_WEIGHTS: dict[str, PublishedWeights] = {
             modality="medical images",
             purpose="Organs and lesions in medical images, by boxes: MedSAM never saw a click.",
             preprocessing="medsam",
-            license="CC-BY-4.0",
+            license="Apache-2.0",  # of the authors' copy on Hugging Face
             author="Ma et al., University of Toronto",
             citation="Ma et al., Segment Anything in Medical Images, Nature Communications 2024, "
             "doi:10.1038/s41467-024-44824-z",

@@ -323,13 +323,12 @@ def import_torch_job() -> Job[None]:
     """Import the modules that prediction needs; returns at once if they are imported."""
     if all(name in sys.modules for name in MODULES):
         return
-    _keep_triton_out()
     if "torch" not in sys.modules:
         yield Progress(0, len(MODULES), "Loading torch")
         _load_libraries()
     for done, name in enumerate(MODULES):
         yield Progress(done, len(MODULES), "Loading torch")
-        with no_garbage_collection():
+        with no_garbage_collection(), _without_triton():
             importlib.import_module(name)
 
 
@@ -348,15 +347,37 @@ def no_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _keep_triton_out() -> None:
-    """Hide triton from imports if loading it would crash the process.
+@contextmanager
+def _without_triton() -> Iterator[None]:
+    """Hide triton from the imports of this thread if loading it would crash the process.
 
     Without a graphics card Mesa renders with LLVM; triton brings its own LLVM and crashes if it is
     loaded afterwards. torchvision imports triton, if torch came with it, through torch's compiler,
-    which prediction does not need.
+    which prediction does not need. Other plugins that use triton find it as before.
     """
-    if "triton" not in sys.modules and _is_mapped("libLLVM"):
-        sys.modules["triton"] = None  # type: ignore[assignment]
+    if "triton" in sys.modules or not _is_mapped("libLLVM"):
+        yield
+        return
+    hiding = _HideTriton(threading.get_ident())
+    sys.meta_path.insert(0, hiding)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(hiding)
+        # torch remembers what it found; the next to ask shall look again.
+        check = getattr(sys.modules.get("torch.utils._triton"), "has_triton_package", None)
+        getattr(check, "cache_clear", lambda: None)()
+
+
+class _HideTriton:
+    """Reports triton as not installed to one thread."""
+
+    def __init__(self, thread: int) -> None:
+        self._thread = thread
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> None:  # noqa: ARG002
+        if fullname == "triton" and threading.get_ident() == self._thread:
+            raise ModuleNotFoundError("No module named 'triton'", name="triton")
 
 
 def _is_mapped(library: str) -> bool:
