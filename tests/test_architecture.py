@@ -23,7 +23,6 @@ WINDOW = {"napari", "qtpy", "magicgui", "superqt", "PyQt5", "PyQt6", "PySide2", 
 OPTIONAL = {
     "nibabel",
     "pydicom",
-    "roifile",
     "bioio",
     "bioio-base",
     "distributed",
@@ -31,7 +30,7 @@ OPTIONAL = {
     "matplotlib",
     "tensorboard",
 }
-COME_WITH_NAPARI = {"superqt", "vispy", "npe2", "app-model", "psygnal"}
+COME_WITH_NAPARI = {"vispy", "npe2", "app-model", "packaging", "psygnal"}
 
 
 def imported_by(path: Path) -> Iterator[tuple[int, str]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from napari.components import ViewerModel
 from napari.layers import Layer
 from npe2 import PluginManifest
 
@@ -60,3 +61,14 @@ def test_the_demo_shows_a_coin_segmented(
     assert iou(viewer.layers["SimMAT preview"].data > 0, coin) > 0.75
     assert window.tab.buttons.point.isChecked()
     window.release()
+
+
+def test_an_older_napari_is_refused_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, qtbot: Any
+) -> None:
+    """napari 0.6.6 has no event for renamed layers, and a traceback says nothing to a user."""
+    monkeypatch.setattr("napari.__version__", "0.6.6")
+    with pytest.raises(ImportError, match=r"needs napari 0\.7\.1 or newer, and this is 0\.6\.6\."):
+        SimMATWidget(ViewerModel())
+    monkeypatch.setattr("napari.__version__", "0.7.2.dev5+g1234567")
+    SimMATWidget(ViewerModel()).release()

@@ -6,6 +6,7 @@ from typing import Any
 
 import napari
 import numpy as np
+from packaging.version import Version
 from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import QTabWidget, QWidget
 
@@ -18,6 +19,13 @@ FIRST_CLICK = (125.0, 206.0)
 """On a coin, y and x."""
 LayerData = tuple[Any, dict[str, Any], str]
 
+OLDEST_NAPARI = "0.7.1"
+"""As in the extra `napari` of pyproject.toml."""
+TOO_OLD = (
+    "napari-simmat needs napari {oldest} or newer, and this is {found}. Update it: "
+    'pip install --upgrade "napari>={oldest}"'
+)
+
 _SCENE_SIZE = 384
 
 
@@ -28,9 +36,16 @@ class SimMATWidget(QWidget):
     ----------
     napari_viewer
         The viewer whose layers are segmented.
+
+    Raises
+    ------
+    ImportError
+        If napari is older than `OLDEST_NAPARI`.
     """
 
     def __init__(self, napari_viewer: napari.Viewer, parent: QWidget | None = None) -> None:
+        if Version(napari.__version__) < Version(OLDEST_NAPARI):
+            raise ImportError(TOO_OLD.format(oldest=OLDEST_NAPARI, found=napari.__version__))
         super().__init__(parent)
         # napari passes plugins a proxy whose layers are never identical to those of events.
         viewer: Any = getattr(napari_viewer, "__wrapped__", napari_viewer)
