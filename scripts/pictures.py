@@ -106,6 +106,84 @@ def save_tab(widget: Any, name: str) -> None:
         write(np.asarray(Image.open(path).convert("RGB")), name)
 
 
+class Film:
+    """Frames of the window with a mouse pointer, saved as an animated WebP.
+
+    Parameters
+    ----------
+    viewer
+        Whose window is filmed.
+    width
+        Of the picture in pixels.
+    """
+
+    POINTER = ((0, 0), (0, 17), (4, 13), (7, 20), (10, 19), (7, 12), (12, 12))
+    """Outline of an arrow, x and y."""
+
+    def __init__(self, viewer: Any, width: int = 900) -> None:
+        self.viewer = viewer
+        self._width = width
+        self._frames: list[Any] = []
+        self._durations: list[int] = []
+        self._pointer = (40.0, 300.0)
+
+    def hold(self, milliseconds: int, pressed: bool = False) -> None:
+        """Show what the window shows now."""
+        from PIL import Image, ImageDraw
+
+        pixels = self.viewer.screenshot(canvas_only=False, flash=False)
+        picture = Image.fromarray(np.ascontiguousarray(pixels[..., :3]))
+        draw = ImageDraw.Draw(picture)
+        x, y = self._pointer
+        if pressed:
+            draw.ellipse((x - 12, y - 12, x + 12, y + 12), outline="white", width=3)
+        draw.polygon([(x + dx, y + dy) for dx, dy in self.POINTER], fill="white", outline="black")
+        height = round(picture.height * self._width / picture.width)
+        self._frames.append(picture.resize((self._width, height), Image.Resampling.LANCZOS))
+        self._durations.append(milliseconds)
+
+    def point(self, x: float, y: float, steps: int = 5) -> None:
+        """Move the pointer to a pixel of the window."""
+        x0, y0 = self._pointer
+        for step in range(1, steps + 1):
+            share = step / steps
+            self._pointer = (x0 + share * (x - x0), y0 + share * (y - y0))
+            self.hold(60)
+
+    def point_at(self, widget: Any) -> None:
+        """Move the pointer to the middle of a widget."""
+        from qtpy.QtCore import QPoint
+
+        window = self.viewer.window._qt_window
+        place = widget.mapTo(window, QPoint(widget.width() // 2, widget.height() // 2))
+        self.point(place.x(), place.y())
+
+    def point_on(self, layer: Any, position: Sequence[float]) -> None:
+        """Move the pointer to y, x of an image."""
+        from qtpy.QtCore import QPoint
+
+        canvas = self.viewer.window._qt_viewer.canvas
+        node = canvas.layer_to_visual[layer].node
+        x, y = node.get_transform("visual", "canvas").map((position[1], position[0]))[:2]
+        place = canvas.native.mapTo(self.viewer.window._qt_window, QPoint(round(x), round(y)))
+        self.point(place.x(), place.y())
+
+    def save(self, name: str) -> None:
+        """Write all frames; the film repeats."""
+        path = FOLDER / f"{name}.webp"
+        first, *others = self._frames
+        first.save(
+            path,
+            save_all=True,
+            append_images=others,
+            duration=self._durations,
+            loop=0,
+            quality=70,
+            method=6,
+        )
+        print(f"{path.name}: {first.width} x {first.height}, {path.stat().st_size // 1024} KiB")
+
+
 def write(pixels: np.ndarray, name: str) -> None:
     """Save a picture (Y, X, 3 or 4) in few colors."""
     from PIL import Image

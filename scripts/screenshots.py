@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pictures import PATIENCE, TALL, click, rectangle, save, save_tab, settle, wait, window
+from pictures import PATIENCE, TALL, Film, click, rectangle, save, save_tab, settle, wait, window
 
 STEPS = 40
+FILMED = (1280, 860)
 
 COINS = ((125.0, 206.0), (119.0, 270.0), (52.0, 215.0), (127.0, 154.0), (52.0, 155.0))
 BOX = (168.5, 186.5, 217.5, 237.5)
@@ -58,6 +59,43 @@ def coins() -> None:
         tab.buttons.sign.click()
         click(tab, BESIDE)
         save(viewer, tab, "window-objects")
+
+
+def demo() -> None:
+    """The film on the first page: clicks and commits, then Everything."""
+    from skimage.data import coins as image
+
+    with window(FILMED) as (viewer, widget):
+        tab = widget.segment
+        layer = viewer.add_image(image(), name="coins")
+        settle(tab)
+        viewer.reset_view()
+        tab.buttons.point.click()
+        settle(tab)
+        film = Film(viewer)
+        film.hold(800)
+        for position in COINS[:3]:
+            film.point_on(layer, position)
+            film.hold(250, pressed=True)
+            click(tab, position)
+            film.hold(1000)
+            tab.buttons.commit.click()
+            settle(tab)
+            film.hold(700)
+        fold = tab.folds["everything"]
+        fold.set_open(True)
+        settle(tab)
+        film.point_at(tab.automatic_panel.start)
+        film.hold(300, pressed=True)
+        tab.automatic_panel.start.click()
+        settle(tab)
+        film.hold(2000)
+        film.point_at(tab.automatic_panel.commit)
+        film.hold(300, pressed=True)
+        tab.automatic_panel.commit.click()
+        settle(tab)
+        film.hold(2500)
+        film.save("demo")
 
 
 def states() -> None:
@@ -362,7 +400,7 @@ def channels() -> None:
 
 
 PICTURED = (
-    *(coins, states, restoring, unnoted, levels, channels),
+    *(demo, coins, states, restoring, unnoted, levels, channels),
     *(everything, stack, side, train, polarization),
 )
 PICTURES = {each.__name__: each for each in PICTURED}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pkgutil
 import re
 import tomllib
@@ -45,6 +46,54 @@ def test_python_code_runs(
     names: dict[str, object] = {"__name__": "readme"}
     for number, block in enumerate(blocks(page, "python"), start=1):
         exec(compile(block, f"{page.name}, block {number}", "exec"), names)
+
+
+@pytest.mark.parametrize(
+    "notebook", sorted((ROOT / "docs/notebooks").glob("*.ipynb")), ids=lambda path: path.stem
+)
+def test_a_notebook_runs(
+    notebook: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Its cells from top to bottom, in an empty folder; the stored ones ran without an error."""
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg", force=True)
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads(notebook.read_text("utf-8"))["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert all(cell["execution_count"] for cell in code), "store it with its outputs"
+    assert not any(out["output_type"] == "error" for cell in code for out in cell["outputs"])
+    names: dict[str, object] = {"__name__": "notebook"}
+    for number, cell in enumerate(code, start=1):
+        exec(compile("".join(cell["source"]), f"{notebook.name}, cell {number}", "exec"), names)
+        names["plt"].close("all")  # type: ignore[attr-defined]  # as the kernel does after a cell
+    assert "objects" in capsys.readouterr().out
+
+
+def test_the_api_page_has_every_public_name() -> None:
+    import napari_simmat
+
+    page = (ROOT / "docs/api.md").read_text("utf-8")
+    described = set(re.findall(r"^::: ([\w.]+)$", page, re.M))
+    for name in set(napari_simmat.__all__) - {"__version__"}:
+        assert f"{napari_simmat._HOMES[name]}.{name}" in described, name
+    assert "`napari_simmat.__version__`" in page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_each_picture_has_a_text_for_those_who_do_not_see_it(page: Path) -> None:
+    text = page.read_text("utf-8")
+    described = re.findall(r"!\[([^\]]*)\]\(", text) + re.findall(r"<img[^>]*?alt=\"([^\"]*)", text)
+    assert len(described) == len(re.findall(r"!\[|<img", text))
+    assert all(len(words.split()) >= 3 for words in described)
+
+
+def test_the_navigation_leads_to_every_page() -> None:
+    """A page that is left out is found by nobody; mkdocs says so too, but only when it builds."""
+    navigation = (ROOT / "mkdocs.yml").read_text("utf-8").split("nav:")[1].split("theme:")[0]
+    listed = set(re.findall(r": ([\w/-]+\.(?:md|ipynb))$", navigation, re.M))
+    pages = {path.name for path in PAGES[1:]}
+    notebooks = {f"notebooks/{path.name}" for path in (ROOT / "docs/notebooks").glob("*.ipynb")}
+    assert listed == pages | notebooks
 
 
 def test_the_readme_shows_code_and_commands() -> None:
