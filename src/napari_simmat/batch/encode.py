@@ -83,7 +83,9 @@ def encode_images_job(
     opened = [_open(each, config) for each in images]
     model = yield from within_step(load_model_job(config.model), Progress(0, 0, "loading"))
     cache = EmbeddingCache(0, store)
-    predictor = Predictor(model, device=config.device, precision=config.precision, cache=cache)
+    predictor = Predictor(
+        model, config.device, config.precision, cache=cache, quality=config.quality
+    )
     total = sum(math.prod(each.shape) for each in opened if isinstance(each, _OpenedImage))
     space = _Space(store, total)
     results, done = [], 0

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from napari_simmat.engine.drawing import fullest_plane, overview
 from napari_simmat.engine.image_stack import ChannelStack
+from napari_simmat.engine.linking import Lineage, track_table
 from napari_simmat.engine.masks import label_windows
 from napari_simmat.io.readers import read_labels
 
@@ -158,6 +159,15 @@ def write_rois(path: Path, segmented: SegmentedImage) -> None:
                 archive.writestr(entry, roi.tobytes(), zipfile.ZIP_DEFLATED)
 
 
+def write_tracks(path: Path, segmented: SegmentedImage) -> None:
+    """Write the tracks of linked objects as the Cell Tracking Challenge's ``res_track.txt``.
+
+    In an image of one frame each object is a track.
+    """
+    lineage = segmented.lineage or Lineage.of_labels(segmented.painting.labels[np.newaxis])
+    path.write_text(track_table(lineage.tracks()), encoding="ascii", newline="\n")
+
+
 def _roi(outlines: list[NDArray[np.float64]], name: str) -> Any:
     """A polygon (N, 2) as x, y; several polygons, as with holes, become one path."""
     roifile = _roifile()
@@ -241,4 +251,5 @@ _WRITERS: dict[str, Callable[[Path, SegmentedImage], None]] = {
     "overlay": write_overlay,
     "coco": write_coco,
     "rois": write_rois,
+    "tracks": write_tracks,
 }

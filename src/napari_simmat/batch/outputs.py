@@ -108,6 +108,9 @@ def write_result(segmented: SegmentedImage, start: float) -> None:
                 kind: {"file": target.name, "sha256": sha256_of(temporary[kind])}
                 for kind, target in files.recorded.items()
             },
+            tracks=[
+                each._asdict() for each in (segmented.lineage.tracks() if segmented.lineage else ())
+            ],
             run=_run_values(segmented.seconds + time.monotonic() - start, segmented.note),
         )
         write_text(record, made.to_json())

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Literal
 from napari_simmat.batch.inputs import InputImage, InputImages, find_inputs, same_stem_siblings
 from napari_simmat.batch.record import Request, outputs_recorded_in, read_record
 from napari_simmat.engine.coordinates import check_pixel_ratio
-from napari_simmat.engine.settings import AutomaticSettings, PropagationSettings, Quality
+from napari_simmat.engine.linking import Lineage, require_laptrack
+from napari_simmat.engine.settings import (
+    AutomaticSettings,
+    LinkSettings,
+    PropagationSettings,
+    Quality,
+)
 from napari_simmat.io.files import OutputError, check_is_no_folder, sha256_of, unwritable_message
 from napari_simmat.io.nifti import is_nifti
 from napari_simmat.io.readers import stem_of
@@ -37,6 +43,9 @@ LABEL_SUFFIXES = (".tif", ".nii.gz", ".ome.zarr")
 MADE_ENDINGS = ("_labels", "_classes", "_prompts", "_overlay", "_masks")
 """Endings of the stems of images that belong to another image."""
 EXTRA_ENDINGS = {"overlay": "_overlay.png", "coco": "_coco.json", "rois": "_rois.zip"}
+TRACKS = "tracks"
+"""Kind of the table of tracks, which is written if objects are linked over time."""
+EXTRA_ENDINGS |= {TRACKS: "_res_track.txt"}
 """Optional outputs by kind, with the ending of their names after the image's stem."""
 
 ExistingPolicy = Literal["refuse", "resume", "overwrite"]
@@ -63,6 +72,8 @@ class SegmentConfig:
         Settings for images without prompts, in which everything is segmented.
     propagation
         How objects are propagated through stacks; None to segment each plane by itself.
+    link
+        How objects are linked over time; None if they are not.
     labels_in_memory
         With automatic segmentation, a plane whose labels need more GB than this is written to
         OME-Zarr, tile by tile.
@@ -77,10 +88,13 @@ class SegmentConfig:
     quality: Quality = "fast"
     automatic: AutomaticSettings = field(default_factory=AutomaticSettings)
     propagation: PropagationSettings | None = None
+    link: LinkSettings | None = None
     labels_in_memory: float = 1.0
 
     def __post_init__(self) -> None:
         check_pixel_ratio(self.pixel_ratio)
+        if self.link is not None:
+            require_laptrack()
 
 
 @dataclass(frozen=True)
@@ -471,6 +485,8 @@ class LoadedImage:
         Time it took.
     note
         A remark for the user.
+    link
+        How its objects are linked, with the time axis; None if they are not.
     """
 
     task: SegmentTask
@@ -484,6 +500,7 @@ class LoadedImage:
     sha256: str
     seconds: float
     note: str = ""
+    link: LinkSettings | None = None
 
     @property
     def channel_names(self) -> tuple[str, ...] | None:
@@ -509,6 +526,8 @@ class SegmentedImage:
         Time it took so far.
     tiles
         Temporary folder with the label image, if that is not in memory.
+    lineage
+        The links of its objects over time, if they were linked.
     """
 
     loaded: LoadedImage
@@ -518,6 +537,7 @@ class SegmentedImage:
     note: str
     seconds: float
     tiles: Path | None = None
+    lineage: Lineage | None = None
 
 
 @dataclass(frozen=True)

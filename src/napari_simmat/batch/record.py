@@ -16,7 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.settings import AutomaticSettings, PropagationSettings, Quality
+from napari_simmat.engine.settings import (
+    AutomaticSettings,
+    LinkSettings,
+    PropagationSettings,
+    Quality,
+)
 from napari_simmat.io.plain import from_plain
 
 FORMAT = "napari-simmat record"
@@ -72,6 +77,8 @@ class RecordedSettings:
         Settings of automatic segmentation; None if there were prompts.
     propagation
         Settings of the propagation through the stack; None if there was none.
+    link
+        How objects were linked over time; None, and left out of the file, if they were not.
     """
 
     channels: tuple[int | str, ...] | None = None
@@ -82,6 +89,7 @@ class RecordedSettings:
     quality: Quality = "fast"
     automatic: AutomaticSettings | None = None
     propagation: PropagationSettings | None = None
+    link: LinkSettings | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +137,9 @@ class Record:
         For each prompt: label, plane, score and number of pixels.
     outputs
         For each kind of output its file name and SHA-256.
+    tracks
+        For each object that was linked over time: label, first and last frame, and parent. Left out
+        of the file if there are none.
     run
         Time, host, duration, version: all that may differ between two equal runs.
     """
@@ -137,19 +148,24 @@ class Record:
     normalization: Mapping[str, Any]
     objects: Sequence[Mapping[str, Any]]
     outputs: Mapping[str, Mapping[str, str]]
+    tracks: Sequence[Mapping[str, Any]] = ()
     run: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The record as JSON; `from_json` reads it back."""
+        settings = asdict(self.request.settings)
+        if settings["link"] is None:  # as in records that are older than it
+            del settings["link"]
         values = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "input": asdict(self.request.input),
             "model": asdict(self.request.model),
             "prompts": list(self.request.prompts),
-            "settings": asdict(self.request.settings),
+            "settings": settings,
             "normalization": dict(self.normalization),
             "objects": [dict(one) for one in self.objects],
+            **({"tracks": [dict(one) for one in self.tracks]} if self.tracks else {}),
             "outputs": {kind: dict(file) for kind, file in self.outputs.items()},
             "run": dict(self.run),
         }
@@ -180,6 +196,7 @@ class Record:
                 normalization=dict(values["normalization"]),
                 objects=[dict(one) for one in values["objects"]],
                 outputs={kind: dict(file) for kind, file in values["outputs"].items()},
+                tracks=[dict(one) for one in values.get("tracks", ())],
                 run=dict(values["run"]),
             )
         except (KeyError, TypeError, AttributeError) as error:

@@ -31,6 +31,7 @@ from napari_simmat.batch.record import (
     prompt_to_dict,
     read_record,
 )
+from napari_simmat.engine.linking import Lineage, Node, link_objects_job, relabel_job
 from napari_simmat.engine.measurements import LabelVolume, MaskScore
 from napari_simmat.engine.prompt_files import read_prompts
 from napari_simmat.engine.prompts import Prompt
@@ -43,7 +44,7 @@ from napari_simmat.progress import Job, Progress, map_progress
 
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
-    from napari_simmat.engine.settings import PropagationSettings
+    from napari_simmat.engine.settings import LinkSettings, PropagationSettings
 
 T = TypeVar("T")
 
@@ -93,6 +94,7 @@ def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
     start = time.monotonic()
     record = _replayed_record(task)
     ratio, automatic, propagation = config.pixel_ratio, config.automatic, config.propagation
+    link = config.link
     if record is not None:
         made, given = record.request.settings, task.settings(config)
         task = replace(
@@ -102,6 +104,7 @@ def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
         )
         ratio = made.pixel_ratio if ratio == 1 else ratio
         automatic, propagation = made.automatic or automatic, made.propagation
+        link = made.link or link
     image = replace(open_image(task.image), pixel_ratio=ratio)
     axis, axes, shape = without_channels(image, task.settings(config).channel_axis)
     prompts = None
@@ -114,6 +117,14 @@ def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
         if len(files.extras) < len(task.files.extras):
             notes.append("COCO and ImageJ ROIs are not written for labels in OME-Zarr.")
         task = replace(task, files=files)
+    propagation = None if prompts is None or len(shape) < 3 else propagation
+    if link is not None:
+        from napari_simmat.engine.propagation import propagation_axis
+
+        link = _on_time_axis(link, image, axes, shape)
+        along = propagation_axis(axes, shape) if propagation else None
+        if link is not None and along == link.axis:
+            raise ValueError(followed_already(task.name))
     return LoadedImage(
         task,
         image,
@@ -122,10 +133,42 @@ def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
         shape,
         prompts,
         automatic,
-        None if prompts is None or len(shape) < 3 else propagation,
+        propagation,
         image.sha256(),
         time.monotonic() - start,
         " ".join(notes),
+        link,
+    )
+
+
+def _on_time_axis(
+    link: LinkSettings, image: ImageFile, axes: str, shape: tuple[int, ...]
+) -> LinkSettings | None:
+    """The settings with the time axis; None for an image of one plane, which has nothing to link.
+
+    Raises ValueError if the image does not say which axis is time.
+    """
+    if all(size == 1 for size in shape[:-2]):
+        return None
+    axis = axes.find("T") if link.axis is None else link.axis
+    if not 0 <= axis < len(shape) - 2:
+        raise ValueError(no_time_axis(image.path.name, axes))
+    return replace(link, axis=axis) if shape[axis] > 1 else None
+
+
+def no_time_axis(name: str, axes: str) -> str:
+    """Message: which axis is time is neither given nor in the file."""
+    return (
+        f"{name} has the axes {axes}, none of them time. If its planes are the frames of a series, "
+        "give their axis, e.g. --link-axis 0."
+    )
+
+
+def followed_already(name: str) -> str:
+    """Message: linking and propagation would both give ids over time."""
+    return (
+        f"The objects of {name} are propagated through time, so they have one id on all frames "
+        "already. Leave out --link or --propagate."
     )
 
 
@@ -154,6 +197,9 @@ def segment_loaded_job(
         painting = yield from segmenter.propagate_job(loaded.prompts, loaded.propagation)
     else:
         painting = yield from segmenter.segment_prompts_job(loaded.prompts)
+    lineage = None
+    if loaded.link is not None:
+        painting, lineage = yield from segmenter.link_job(painting, loaded.link)
     return SegmentedImage(
         loaded,
         request,
@@ -162,6 +208,7 @@ def segment_loaded_job(
         note=" ".join(filter(None, (loaded.note, predictor.note))),
         seconds=loaded.seconds + time.monotonic() - start,
         tiles=tiles,
+        lineage=lineage,
     )
 
 
@@ -235,6 +282,29 @@ class _Segmenter:
             instances = yield from self._named(job, plane, parts)
             painting.place(instances.labels, instances.scores, plane)
         return painting
+
+    def link_job(
+        self, painting: LabelVolume, link: LinkSettings
+    ) -> Job[tuple[LabelVolume, Lineage]]:
+        """Link objects over time; their ids then follow the tracks."""
+        from napari_simmat.engine.propagation import axis_spacing
+
+        axis, loaded, whole = link.axis or 0, self.loaded, (1.0, 1.0)
+        spacing = axis_spacing(loaded.axes, loaded.image.scale)
+        spacing = (*spacing[:axis], *spacing[axis + 1 :])
+        job = link_objects_job(painting.labels, link, axis, spacing)
+        lineage = yield from self._named(job, part=whole)
+        ids = lineage.ids()
+        relabel = relabel_job(painting.labels, lineage, axis)
+        linked = LabelVolume(loaded.shape, (yield from self._named(relabel, part=whole)))
+        hidden: dict[int, int] = {}
+        free = max((*ids.values(), *(one.label for one in painting.found)), default=0) + 1
+        for one in painting.found:
+            label = ids.get(Node(one.plane[axis], one.label))
+            if label is None:  # without a pixel: its number may be another object's id now
+                label = hidden.setdefault(one.label, free + len(hidden))
+            linked.found.append(replace(one, label=label))
+        return linked, lineage.relabelled()
 
     def segment_tiles_job(self) -> Job[tuple[LabelVolume, Path]]:
         """Segment everything in a plane of any size into OME-Zarr.
@@ -420,6 +490,7 @@ def _request(loaded: LoadedImage, predictor: Predictor, config: SegmentConfig) -
             quality=predictor.quality,
             automatic=loaded.automatic.for_model(model.spec) if loaded.prompts is None else None,
             propagation=loaded.propagation,
+            link=loaded.link,
         ),
     )
 

@@ -62,6 +62,7 @@ def encode(
         pixel_ratio=channels.pixel_ratio,
         device=compute.device,
         precision=compute.precision,
+        quality=compute.quality,
     )
     store = EmbeddingStore()
     images = find_images([image, *more], pattern=pattern)

@@ -29,6 +29,7 @@ PACKAGES = (
     "nibabel",
     "pydicom",
     "roifile",
+    "laptrack",
     "lightning-fabric",
     "distributed",
 )

@@ -21,7 +21,7 @@ from napari_simmat.cli.terminal import (
     Terminal,
     print_event,
 )
-from napari_simmat.engine.settings import AutomaticSettings, PropagationSettings
+from napari_simmat.engine.settings import AutomaticSettings, LinkSettings, PropagationSettings
 
 if TYPE_CHECKING:
     from napari_simmat.batch.plan import Plan, TaskOutcome
@@ -81,7 +81,47 @@ class FileOptions:
         return "resume" if self.resume else "overwrite" if self.overwrite else "refuse"
 
 
+@Parameter(name="*", group="Time series")
+@dataclass(frozen=True, kw_only=True)
+class LinkOptions:
+    """How objects are linked over time.
+
+    Parameters
+    ----------
+    link
+        Link the objects of the frames: each keeps its id over time, and who divides gets two
+        daughters. Also writes STEM_res_track.txt. Needs napari-simmat[tracks].
+    link_axis
+        The time axis, counted from 0 without channels, if a file does not say.
+    link_distance
+        How far an object may move from frame to frame, in pixels; 0 for its usual diameter.
+    link_gap
+        Over how many frames an object may be missing.
+    link_divisions
+        Whether objects may divide.
+    """
+
+    link: Annotated[bool, FLAG] = False
+    link_axis: int | None = None
+    link_distance: float = 0.0
+    link_gap: int = 0
+    link_divisions: bool = True
+
+    @property
+    def settings(self) -> LinkSettings | None:
+        """The settings; None without --link."""
+        if not self.link:
+            return None
+        return LinkSettings(
+            axis=self.link_axis,
+            distance=self.link_distance,
+            gap=self.link_gap,
+            divisions=self.link_divisions,
+        )
+
+
 DEFAULT_FILES = FileOptions()
+DEFAULT_LINK = LinkOptions()
 AUTOMATIC = Parameter(name="auto", group="Segment everything (--prompts auto)")
 DEFAULTS = AutomaticSettings()
 
@@ -94,6 +134,7 @@ def segment(
     output: Path,
     prompts: str,
     propagate: Annotated[bool, FLAG] = False,
+    linking: LinkOptions = DEFAULT_LINK,
     channels: ChannelOptions = DEFAULT_CHANNELS,
     files: FileOptions = DEFAULT_FILES,
     automatic: Annotated[AutomaticSettings, AUTOMATIC] = DEFAULTS,
@@ -136,6 +177,12 @@ def segment(
     simmat segment stack.tif --model tiny --prompts stack.csv --output out --propagate
     ```
 
+    Cells of a time series, linked from frame to frame:
+
+    ```
+    simmat segment series.tif --model tiny --prompts auto --output out --link
+    ```
+
     A prompt file is napari's CSV of points (with the columns `label`, 1 on the object or 0 not,
     and `object`, an id), napari's CSV of shapes (each a box), a label image (each label a mask), or
     an earlier record STEM.json, which is replayed, with its channels unless others are given.
@@ -158,6 +205,8 @@ def segment(
         auto to segment everything; a prompt file for all images; or same-stem: for each image the
         file beside it called STEM.csv, STEM_points.csv, STEM_boxes.csv, STEM_shapes.csv or
         STEM_prompts.tif.
+    linking
+        Linking objects over time.
     propagate
         Propagate each object of a stack from the planes with prompts to all others, until it ends.
         A plane with negative points only marks where it is absent. Runs through depth (Z), or time
@@ -170,7 +219,7 @@ def segment(
         For programs: print a line of JSON for each step; read pause, go and stop from stdin.
     """
     from napari_simmat.batch.inputs import find_inputs
-    from napari_simmat.batch.plan import SegmentConfig, plan
+    from napari_simmat.batch.plan import TRACKS, SegmentConfig, plan
     from napari_simmat.batch.run import run_plan_job
 
     terminal = speech.terminal()
@@ -179,7 +228,7 @@ def segment(
         output=output,
         prompts=prompts,
         existing=files.existing,
-        extras=files.extras,
+        extras=[*files.extras, *[TRACKS] * linking.link],
     )
     if events:
         print_event({"plan": plan_values(planned)})
@@ -198,6 +247,7 @@ def segment(
         quality=compute.quality,
         automatic=automatic,
         propagation=PropagationSettings() if propagate else None,
+        link=linking.settings,
         labels_in_memory=files.labels_in_memory,
     )
     job = run_plan_job(planned, config, scheduler=scheduler)

@@ -303,3 +303,32 @@ class PropagationSettings:
         for name in ("slope", "reach"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is 0 or larger, not {getattr(self, name):g}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinkSettings:
+    """How objects are linked over time.
+
+    Parameters
+    ----------
+    axis
+        The time axis, counted without channels; None to take it from the image's axes.
+    distance
+        How far an object may move from frame to frame, in pixels; 0 for the diameter of the median
+        object.
+    gap
+        Over how many frames an object may be missing.
+    divisions
+        Whether an object may divide into two.
+    """
+
+    axis: int | None = None
+    distance: float = 0.0
+    gap: int = 0
+    divisions: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.distance < math.inf:
+            raise ValueError(f"The distance is 0 or larger, not {self.distance:g}.")
+        if self.gap < 0:
+            raise ValueError(f"The gap is 0 or more frames, not {self.gap}.")

@@ -171,9 +171,12 @@ class BatchForm(QWidget):
             ("", self.prompt_file),
             (self.how,),
             ("", self.options["propagate"]),
-            (self.also,),
+            ("", self.options["link"]),
         ):
             form.addRow(*each)
+        self.options["link_axis"].setPlaceholderText("as the file says")
+        self.options.add_rows(form, "link_axis")
+        form.addRow(self.also)
         self.options.add_rows(form, "existing")
         form.addRow(CollapsibleSection("Cluster", cluster))
         self._form = form
@@ -229,6 +232,7 @@ class BatchForm(QWidget):
             (self.channels, several),
             (self.channels.details, several),
             (self.first, bool(self.first.text())),
+            (self.options["link_axis"], self.options.shown("link")),
         ):
             field.setVisible(shown)
             if (label := self._form.labelForField(field)) is not None:

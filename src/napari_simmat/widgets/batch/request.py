@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,12 +20,14 @@ from napari_simmat.batch.inputs import find_inputs, parse_channels
 from napari_simmat.batch.plan import (
     AUTO,
     EXTRA_ENDINGS,
+    TRACKS,
     Plan,
     SegmentTask,
     SkippedImage,
     plan,
 )
 from napari_simmat.engine.channels import match_channels
+from napari_simmat.engine.linking import LAPTRACK_MISSING
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.io.files import atomic_write, user_folder
 from napari_simmat.io.image_file import ImageFile, same_except_singletons
@@ -40,11 +43,12 @@ log = logging.getLogger(__name__)
 CHOOSE_IMAGES = "Choose a folder of images, or drop it here."
 CHOOSE_RESULTS = "Choose a folder for the results."
 CHOOSE_PROMPTS = "Choose a file with prompts, or segment everything."
+TIME_AXIS_NUMBER = "The time axis is a number, counted from 0 without channels."
 NOT_SAVED = "The settings of the batch could not be saved: %s"
 MAX_CHANNELS = 1024
 """More channels than this are not listed."""
 _FILE = "batch.json"
-_PLANNED = ("images", "pattern", "output", "prompts", "extras", "existing")
+_PLANNED = ("images", "pattern", "output", "prompts", "extras", "existing", "link")
 """Fields that decide which files are read and written."""
 
 
@@ -78,6 +82,10 @@ class BatchRequest:
         Address of a Dask scheduler; empty for this machine.
     propagate
         Whether prompted objects are propagated through stacks.
+    link
+        Whether objects are linked over time.
+    link_axis
+        The time axis; empty if the file says it.
     automatic
         Settings for ``auto``.
     """
@@ -120,6 +128,22 @@ class BatchRequest:
             "tooltip": "From the planes with prompts through all others, until the object ends",
         },
     ] = False
+    link: Annotated[
+        bool,
+        {
+            "label": "Link objects over time",
+            "tooltip": "Each object keeps its id from frame to frame; who divides gets two "
+            "daughters. Also writes STEM_res_track.txt",
+        },
+    ] = False
+    link_axis: Annotated[
+        str,
+        {
+            "label": "Time axis",
+            "tooltip": "Number of the time axis, counted from 0 without channels, if a file does "
+            "not say which it is",
+        },
+    ] = ""
     automatic: AutomaticSettings = field(default_factory=AutomaticSettings)
 
     def __post_init__(self) -> None:
@@ -135,7 +159,14 @@ class BatchRequest:
             *command_words(
                 self,
                 always=("model", "output", "prompts"),
-                omit=("images", "extras", "existing", "automatic", *["propagate"] * is_auto),
+                omit=(
+                    "images",
+                    "extras",
+                    "existing",
+                    "automatic",
+                    *["propagate"] * is_auto,
+                    *["link_axis"] * (not self.link),
+                ),
             ),
             *[f"--{kind}" for kind in self.extras],
             *[f"--{self.existing}"] * (self.existing != "refuse"),
@@ -150,6 +181,10 @@ class BatchRequest:
             return CHOOSE_RESULTS
         if not self.prompts:
             return CHOOSE_PROMPTS
+        if self.link and find_spec("laptrack") is None:
+            return LAPTRACK_MISSING
+        if self.link and self.link_axis and not self.link_axis.isdecimal():
+            return TIME_AXIS_NUMBER
         if self.scheduler and not re.fullmatch(r"\w+://\S+|\S+\.json", self.scheduler):
             return (
                 f"{self.scheduler} is no scheduler's address: it looks like tcp://10.0.0.1:8786, "
@@ -175,7 +210,7 @@ class BatchRequest:
             output=Path(self.output),
             prompts=self.prompts,
             existing=self.existing,
-            extras=self.extras,
+            extras=[*self.extras, *[TRACKS] * self.link],
         )
 
     def to_json(self) -> str:

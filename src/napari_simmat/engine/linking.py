@@ -1,0 +1,398 @@
+"""Objects of a time series linked from frame to frame, with divisions.
+
+`laptrack` solves the linear assignment (Jaqaman et al., Nature Methods 5, 695, 2008). A *link*
+leads from an object to the one that it was on an earlier frame; a *lineage* is all links of a
+series. Ids follow from it: an object keeps its id until it ends or divides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_simmat.engine.masks import LabelEdit
+from napari_simmat.engine.settings import LinkSettings
+from napari_simmat.progress import Job, Progress
+
+LAPTRACK_MISSING = (
+    "Linking objects over time needs the package laptrack; install it (pip install "
+    '"napari-simmat[tracks]").'
+)
+_AREA_WEIGHT = 0.5
+"""Diameters that a doubled area counts for, beside the distance."""
+_DAUGHTER, _DAUGHTERS = 0.85, (0.5, 1.5)
+"""Largest part of its mother's area that a daughter has, and the range of both together."""
+_LAST_AREAS = 3
+"""Frames of a mother over which the median of its area is taken."""
+
+
+class Node(NamedTuple):
+    """An object on one frame."""
+
+    frame: int
+    label: int
+
+
+class LineageTrack(NamedTuple):
+    """An object from its first frame to its last: a row of ``res_track.txt``.
+
+    `parent` is the id of the object that divided into it and another, or 0.
+    """
+
+    label: int
+    first: int
+    last: int
+    parent: int
+
+
+@dataclass(frozen=True, eq=False)
+class Lineage:
+    """The objects of a series and their links.
+
+    Parameters
+    ----------
+    nodes
+        All objects on all frames, with their centroid (Y, X) or (Z, Y, X) in pixels and their
+        number of pixels.
+    links
+        For each object that has one, the object that it was before.
+    """
+
+    nodes: Mapping[Node, tuple[tuple[float, ...], int]]
+    links: Mapping[Node, Node] = field(default_factory=dict)
+
+    @classmethod
+    def of_labels(
+        cls, labels: Any, axis: int = 0, parents: Mapping[int, int] | None = None
+    ) -> Lineage:
+        """The lineage that the ids of a label image mean.
+
+        Parameters
+        ----------
+        labels
+            (T, ..., Y, X), or with another time axis.
+        axis
+            The time axis.
+        parents
+            For an id the one that divided into it.
+        """
+        nodes: dict[Node, tuple[tuple[float, ...], int]] = {}
+        for frame in range(labels.shape[axis]):
+            nodes |= _measured(_frame(labels, axis, frame), frame)
+        last: dict[int, Node] = {}
+        links: dict[Node, Node] = {}
+        for node in sorted(nodes):
+            if node.label in last:
+                links[node] = last[node.label]
+            else:
+                mother = last.get((parents or {}).get(node.label, 0))
+                if mother is not None and mother.frame < node.frame:
+                    links[node] = mother
+            last[node.label] = node
+        return cls(nodes, links)
+
+    def daughters(self) -> dict[Node, list[Node]]:
+        """For each object the ones that it is linked to on later frames."""
+        found: dict[Node, list[Node]] = {}
+        for node, before in sorted(self.links.items()):
+            found.setdefault(before, []).append(node)
+        return found
+
+    def ids(self) -> dict[Node, int]:
+        """The id of each object: that of its first frame, or the next free one if that is taken.
+
+        Who divides ends; each daughter has an id of its own.
+        """
+        daughters, ids = self.daughters(), {}
+        taken: set[int] = set()
+        free = max((node.label for node in self.nodes), default=0) + 1
+        for node in sorted(self.nodes):
+            before = self.links.get(node)
+            if before is not None and len(daughters[before]) == 1:
+                ids[node] = ids[before]
+                continue
+            label = node.label
+            if label in taken:
+                label, free = free, free + 1
+            taken.add(label)
+            ids[node] = label
+        return ids
+
+    def tracks(self) -> list[LineageTrack]:
+        """The objects by id, as the Cell Tracking Challenge lists them."""
+        ids = self.ids()
+        spans: dict[int, list[Node]] = {}
+        for node, label in sorted(ids.items()):
+            spans.setdefault(label, []).append(node)
+        return [
+            LineageTrack(label, on[0].frame, on[-1].frame, self._parent(on[0], ids))
+            for label, on in sorted(spans.items())
+        ]
+
+    def _parent(self, first: Node, ids: Mapping[Node, int]) -> int:
+        before = self.links.get(first)
+        return 0 if before is None else ids[before]
+
+    def link(self, first: Node, second: Node) -> Lineage:
+        """With `second` linked to `first`, which is on an earlier frame.
+
+        An earlier link of `second` is cut. If `first` has a link to a later frame already, it
+        divides.
+
+        Raises
+        ------
+        ValueError
+            If the frames are not in this order, or `first` has two daughters already.
+        """
+        first, second = sorted((first, second))
+        if first.frame == second.frame:
+            raise ValueError(SAME_FRAME)
+        others = [node for node in self.daughters().get(first, ()) if node != second]
+        if len(others) > 1:
+            raise ValueError(divided_already(first))
+        return Lineage(self.nodes, {**self.links, second: first})
+
+    def cut(self, first: Node, second: Node) -> Lineage:
+        """Without the link between two objects.
+
+        Raises
+        ------
+        ValueError
+            If they are not linked.
+        """
+        first, second = sorted((first, second))
+        if self.links.get(second) != first:
+            raise ValueError(not_linked(first, second))
+        return Lineage(
+            self.nodes, {node: before for node, before in self.links.items() if node != second}
+        )
+
+    def relabelled(self) -> Lineage:
+        """The same lineage with each object called by its id."""
+        ids = self.ids()
+        named = {node: Node(node.frame, label) for node, label in ids.items()}
+        return Lineage(
+            {named[node]: values for node, values in self.nodes.items()},
+            {named[node]: named[before] for node, before in self.links.items()},
+        )
+
+    def points(self) -> tuple[NDArray[np.float64], dict[int, list[int]]]:
+        """Napari's data (N, 2 + D) of a Tracks layer: id, frame, centroid; and its graph."""
+        ids = self.ids()
+        rows = [(label, node.frame, *self.nodes[node][0]) for node, label in ids.items()]
+        graph = {each.label: [each.parent] for each in self.tracks() if each.parent}
+        return np.array(sorted(rows), dtype=float), graph
+
+
+SAME_FRAME = "Both objects are on one frame: choose objects on two frames."
+
+
+def divided_already(node: Node) -> str:
+    """Message: a third daughter."""
+    return f"Object {node.label} divides into two already: cut one of those links first."
+
+
+def not_linked(first: Node, second: Node) -> str:
+    """Message: there is no link to cut."""
+    return (
+        f"Object {first.label} on frame {first.frame} and object {second.label} on frame "
+        f"{second.frame} are not linked."
+    )
+
+
+def require_laptrack() -> None:
+    """Raise ValueError with a sentence if laptrack is not installed."""
+    if find_spec("laptrack") is None:
+        raise ValueError(LAPTRACK_MISSING)
+
+
+def link_objects_job(
+    labels: Any,
+    settings: LinkSettings | None = None,
+    axis: int = 0,
+    spacing: Sequence[float] | None = None,
+) -> Job[Lineage]:
+    """Link the objects of a label image over time.
+
+    The cost of a link is the squared distance of the centroids in diameters of the median object,
+    plus the change of the area; all links of two frames are chosen together. Then ends and
+    beginnings are joined over gaps, and beginnings to the object that divided.
+
+    Parameters
+    ----------
+    labels
+        (T, ..., Y, X) of any ids, or with another time axis; numpy or lazy.
+    settings
+        How far objects move, over how many frames they may be missing, and whether they divide.
+    axis
+        The time axis.
+    spacing
+        Distance between voxels along the axes other than time; all equal by default.
+
+    Raises
+    ------
+    ValueError
+        If laptrack is missing.
+    """
+    require_laptrack()
+    settings = settings or LinkSettings()
+    frames = int(labels.shape[axis])
+    nodes: dict[Node, tuple[tuple[float, ...], int]] = {}
+    for frame in range(frames):
+        yield Progress(frame, 2 * frames, "measuring objects")
+        nodes |= _measured(_frame(labels, axis, frame), frame)
+    if not nodes:
+        return Lineage(nodes)
+    yield Progress(frames, 2 * frames, "linking over time")
+    from laptrack import LapTrack
+
+    ndim = len(labels.shape) - 1
+    step = np.ones(ndim) if spacing is None else np.asarray(spacing, float)
+    step = step / step[-1]
+    areas = np.array([area for _, area in nodes.values()], float)
+    size = float(np.median(areas))
+    # The diameter of a disc, or of a ball, of this many voxels.
+    diameter = 2 * math.sqrt(size / math.pi) if ndim == 2 else (6 * size / math.pi) ** (1 / 3)
+    there: list[list[Node]] = [[] for _ in range(frames)]
+    for node in sorted(nodes):
+        there[node.frame].append(node)
+
+    def features(on: Iterable[Node]) -> NDArray[np.float64]:
+        rows = [
+            (
+                *(np.array(nodes[node][0]) * step / diameter),
+                _AREA_WEIGHT * math.log2(nodes[node][1]),
+            )
+            for node in on
+        ]
+        return np.array(rows, float).reshape(-1, ndim + 1)
+
+    cutoff = (settings.distance / diameter if settings.distance else 1.0) ** 2
+    tracker = LapTrack(
+        metric="sqeuclidean",
+        cutoff=cutoff,
+        gap_closing_metric="sqeuclidean",
+        gap_closing_cutoff=cutoff if settings.gap else False,
+        gap_closing_max_frame_count=settings.gap + 1,
+        splitting_metric="sqeuclidean",
+        splitting_cutoff=cutoff if settings.divisions else False,
+        merging_cutoff=False,
+    )
+    tree = tracker.predict([features(each) for each in there])
+    links = {
+        there[int(later[0])][int(later[1])]: there[int(first[0])][int(first[1])]
+        for first, later in (sorted(edge) for edge in tree.edges())
+    }
+    return Lineage(nodes, dict(_plausible(Lineage(nodes, links))))
+
+
+def _plausible(lineage: Lineage) -> Iterator[tuple[Node, Node]]:
+    """The links without those of divisions that are none: whose areas do not fit.
+
+    An object that was not found before, or comes into view, begins beside another.
+    """
+    nodes, daughters = lineage.nodes, lineage.daughters()
+    for mother, after in daughters.items():
+        if len(after) > 1:
+            area = _area_before(lineage, mother)
+            each = [nodes[node][1] / area for node in after]
+            fits = max(each) <= _DAUGHTER and _DAUGHTERS[0] <= sum(each) <= _DAUGHTERS[1]
+            if not fits:  # the likeliest goes on
+                place = np.array(nodes[mother][0])
+                after = [min(after, key=lambda node: math.dist(nodes[node][0], place))]
+        for node in after:
+            yield node, mother
+
+
+def _area_before(lineage: Lineage, node: Node) -> float:
+    """Median area of an object on this frame and those before."""
+    areas = [lineage.nodes[node][1]]
+    while len(areas) < _LAST_AREAS and (before := lineage.links.get(node)) is not None:
+        areas.append(lineage.nodes[before][1])
+        node = before
+    return float(np.median(areas))
+
+
+def relabel_job(labels: NDArray[Any], lineage: Lineage, axis: int = 0) -> Job[NDArray[Any]]:
+    """A copy of a label image whose ids follow the lineage."""
+    ids, frames = lineage.ids(), labels.shape[axis]
+    after = np.zeros_like(labels)
+    for frame in range(frames):
+        yield Progress(frame, frames, "numbering")
+        before, changed = _frame(labels, axis, frame), _frame(after, axis, frame)
+        found, inverse = np.unique(before, return_inverse=True)
+        values = [ids.get(Node(frame, int(label)), 0) for label in found]
+        changed[...] = np.array(values, labels.dtype)[inverse].reshape(before.shape)
+    return after
+
+
+def renumber_job(labels: Any, lineage: Lineage, axis: int = 0) -> Job[list[LabelEdit]]:
+    """The edits, one for each frame that changes, that make the ids follow the lineage.
+
+    `labels` is only read. Parameters as in `relabel_job`.
+    """
+    frames, edits = labels.shape[axis], []
+    changed: dict[int, dict[int, int]] = {}
+    for node, label in lineage.ids().items():
+        if label != node.label:
+            changed.setdefault(node.frame, {})[node.label] = label
+    for done, (frame, values) in enumerate(sorted(changed.items())):
+        yield Progress(done, frames, "numbering")
+        before = _frame(labels, axis, frame)
+        after = before.copy()
+        for old, new in values.items():
+            after[before == old] = new
+        corner = tuple(frame if each == axis else 0 for each in range(len(labels.shape)))
+        edit = LabelEdit.between(np.expand_dims(before, axis), np.expand_dims(after, axis), corner)
+        if edit is not None:
+            edits.append(edit)
+    return edits
+
+
+def track_table(tracks: Iterable[LineageTrack]) -> str:
+    """The text of ``res_track.txt``: id, first and last frame, and parent of each object."""
+    return "".join(f"{each.label} {each.first} {each.last} {each.parent}\n" for each in tracks)
+
+
+def read_parents(text: str) -> dict[int, int]:
+    """The parents of a ``res_track.txt``, by id.
+
+    Raises ValueError if it is anything else.
+    """
+    parents = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        cells = line.split()
+        if not cells:
+            continue
+        if len(cells) != 4 or not all(cell.isdecimal() for cell in cells):
+            raise ValueError(
+                f"Line {number} of the track table is not an id, a first frame, a last frame and a "
+                f"parent: {line[:60]!r}."
+            )
+        label, _, _, parent = map(int, cells)
+        if parent:
+            parents[label] = parent
+    return parents
+
+
+def _frame(labels: Any, axis: int, frame: int) -> NDArray[Any]:
+    """One frame; a view if the labels are in memory."""
+    return np.asarray(labels[(*(slice(None),) * axis, frame)])
+
+
+def _measured(labels: NDArray[Any], frame: int) -> dict[Node, tuple[tuple[float, ...], int]]:
+    """The objects of one frame, with centroid and number of pixels."""
+    where = np.nonzero(labels)
+    found, inverse = np.unique(labels[where], return_inverse=True)
+    counts = np.bincount(inverse, minlength=len(found))
+    centers = [np.bincount(inverse, weights=at, minlength=len(found)) / counts for at in where]
+    return {
+        Node(frame, int(label)): (tuple(float(each[n]) for each in centers), int(counts[n]))
+        for n, label in enumerate(found)
+    }

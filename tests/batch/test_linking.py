@@ -1,0 +1,79 @@
+"""Batch runs that link objects over time: ids, table, record, what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_simmat.batch.plan import SegmentConfig
+from napari_simmat.batch.segment_image import followed_already, no_time_axis
+from napari_simmat.cli import main
+from napari_simmat.engine.linking import LAPTRACK_MISSING
+from napari_simmat.engine.settings import LinkSettings
+from napari_simmat.scenes.samples import draw_series
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A series with its time axis, the same without, and an image of one plane."""
+    series, labels, _ = draw_series(3, (3, 96, 96), 3)
+    (tmp_path / "data").mkdir()
+    for name, image, axes in (("a", series, "TYX"), ("b", series, "ZYX"), ("c", series[0], "YX")):
+        path = tmp_path / "data" / f"{name}.tif"
+        tifffile.imwrite(path, image, photometric="minisblack", metadata={"axes": axes})
+    prompts = labels.copy()
+    prompts[1] = np.where(prompts[1] > 0, 10 - prompts[1], 0)  # other ids on the second frame
+    for name, values in (("a", prompts), ("b", prompts), ("c", prompts[0])):
+        path = tmp_path / "data" / f"{name}_prompts.tif"
+        tifffile.imwrite(path, values.astype(np.uint16), photometric="minisblack")
+    return tmp_path / "data"
+
+
+def segment(data: Path, out: Path, *more: str) -> int:
+    words = ["segment", str(data), "--model", "tiny", "--prompts", "same-stem", "--output"]
+    return main([*words, str(out), "--device", "cpu", *more])
+
+
+def test_a_series_is_linked_and_what_has_no_time_is_said(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert segment(data, out, "--link") == 1
+    assert no_time_axis("b.tif", "ZYX") in capsys.readouterr().err
+    labels = tifffile.imread(out / "a_labels.tif")
+    truth = tifffile.imread(data / "a_prompts.tif")
+    first, last = (frame[truth[0] > 0] for frame in (labels[0], labels[2]))
+    ids = [set(np.unique(frame)) - {0} for frame in labels]
+    assert ids[0] == ids[1] == ids[2]
+    assert (first == last)[(first > 0) & (last > 0)].mean() > 0.95
+    table = (out / "a_res_track.txt").read_text()
+    assert table == "".join(f"{label} 0 2 0\n" for label in sorted(ids[0]))
+    record = json.loads((out / "a.json").read_text())
+    assert record["settings"]["link"]["axis"] == 0
+    assert [each["label"] for each in record["tracks"]] == sorted(ids[0])
+    assert {each["label"] for each in record["objects"]} >= ids[0]
+    assert len((out / "c_res_track.txt").read_text().splitlines()) == 3
+    assert "link" not in json.loads((out / "c.json").read_text())["settings"]
+    assert not (out / "b_labels.tif").exists()
+    segment(data, out, "--link", "--resume")
+    said = capsys.readouterr().out
+    assert "a.tif: 3 objects, kept" in said
+    assert segment(data / "b.tif", tmp_path / "b", "--link", "--link-axis", "0") == 0
+    assert (tmp_path / "b" / "b_res_track.txt").read_text() == table
+    assert segment(data / "a.tif", tmp_path / "a", "--link", "--propagate") == 1
+    assert followed_already("a.tif") in capsys.readouterr().err
+
+
+def test_a_missing_library_is_found_before_anything_is_computed(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("napari_simmat.engine.linking.find_spec", lambda _: None)
+    assert segment(data, tmp_path / "out", "--link") == 1
+    assert LAPTRACK_MISSING in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match="laptrack"):
+        SegmentConfig(model="tiny", link=LinkSettings())

@@ -1,0 +1,131 @@
+"""Objects linked over time: a drawn series with divisions, links by hand, the table."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_simmat.engine.linking import (
+    LAPTRACK_MISSING,
+    SAME_FRAME,
+    Lineage,
+    LineageTrack,
+    Node,
+    divided_already,
+    link_objects_job,
+    not_linked,
+    read_parents,
+    relabel_job,
+    track_table,
+)
+from napari_simmat.engine.settings import LinkSettings
+from napari_simmat.evaluation.links import score_links
+from napari_simmat.progress import finish
+from napari_simmat.scenes.samples import draw_series
+
+
+def shuffled(labels: np.ndarray, seed: int = 0) -> np.ndarray:
+    """The same objects with other ids on each frame, as a segmentation by planes gives them."""
+    rng, after = np.random.default_rng(seed), np.zeros_like(labels)
+    for before, frame in zip(labels, after, strict=True):
+        found = np.unique(before)[1:]
+        for label, number in zip(found, 1 + rng.permutation(len(found)), strict=True):
+            frame[before == label] = number
+    return after
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_drawn_series_is_linked_with_its_divisions(seed: int) -> None:
+    _, labels, parents = draw_series(seed, (16, 160, 160), 8)
+    assert parents, "something divides"
+    mixed = shuffled(labels)
+    lineage = finish(link_objects_job(mixed))
+    scores = score_links(lineage, mixed, Lineage.of_labels(labels, parents=parents), labels)
+    assert scores.precision > 0.97
+    assert scores.recall > 0.97
+    assert scores.divisions_found >= 0.75 * scores.divisions
+    after = finish(relabel_job(mixed, lineage))
+    assert ((after > 0) == (labels > 0)).all()
+    tracks = {each.label: each for each in lineage.tracks()}
+    for label in np.unique(after)[1:]:
+        frames = np.flatnonzero((after == label).any((1, 2)))
+        assert (frames[0], frames[-1]) == tracks[label][1:3]
+    children = [each.parent for each in tracks.values() if each.parent]
+    assert all(children.count(parent) == 2 for parent in children)
+    again = Lineage.of_labels(after, parents=read_parents(track_table(tracks.values())))
+    assert again.tracks() == lineage.tracks()
+
+
+def row(*columns: int, count: int = 40) -> np.ndarray:
+    """A frame with a bar at each column; the bar's id is its position in the list."""
+    frame = np.zeros((10, count), np.int32)
+    for number, column in enumerate(columns, start=1):
+        frame[3:7, column : column + 4] = number
+    return frame
+
+
+def test_objects_that_are_missing_are_linked_over_a_gap_if_wanted() -> None:
+    labels = np.stack([row(5, 25), row(25), row(5, 25)])
+    apart = finish(link_objects_job(labels, LinkSettings(divisions=False)))
+    assert len(apart.tracks()) == 3
+    joined = finish(link_objects_job(labels, LinkSettings(gap=1, divisions=False)))
+    assert joined.tracks() == [LineageTrack(1, 0, 2, 0), LineageTrack(2, 0, 2, 0)]
+    seen_from_the_side = np.moveaxis(labels, 0, 2)
+    turned = finish(link_objects_job(seen_from_the_side, LinkSettings(gap=1), axis=2))
+    assert turned.tracks() == joined.tracks()
+
+
+def test_empty_frames_and_empty_series_have_no_links() -> None:
+    empty = np.zeros((3, 10, 40), np.int32)
+    assert finish(link_objects_job(empty)).tracks() == []
+    empty[2] = row(5)
+    assert finish(link_objects_job(empty)).tracks() == [LineageTrack(1, 2, 2, 0)]
+
+
+def test_links_are_made_and_cut_by_hand_and_ids_follow() -> None:
+    labels = np.stack([row(5), row(0, 20), row(0, 20)])
+    labels[1:][labels[1:] == 2] = 7
+    lineage = Lineage.of_labels(labels)
+    assert lineage.tracks() == [LineageTrack(1, 0, 2, 0), LineageTrack(7, 1, 2, 0)]
+    mother, one, other = Node(0, 1), Node(1, 1), Node(1, 7)
+    divided = lineage.link(other, mother)
+    assert divided.tracks() == [
+        LineageTrack(1, 0, 0, 0),
+        LineageTrack(7, 1, 2, 1),
+        LineageTrack(8, 1, 2, 1),
+    ]
+    named = divided.relabelled()
+    assert named.tracks() == divided.tracks()
+    data, graph = named.points()
+    assert graph == {7: [1], 8: [1]}
+    assert data.shape == (5, 4)
+    assert (
+        divided.cut(mother, one).tracks()
+        == [
+            LineageTrack(1, 0, 2, 0),
+            LineageTrack(8, 1, 2, 0),
+        ]
+        or divided.cut(mother, one).ids()[other] == 1
+    )
+    assert divided.cut(mother, other).tracks() == lineage.tracks()
+    with pytest.raises(ValueError, match="one frame") as said:
+        lineage.link(one, other)
+    assert str(said.value) == SAME_FRAME
+    with pytest.raises(ValueError, match="already") as said:
+        divided.link(mother, Node(2, 7))
+    assert str(said.value) == divided_already(mother)
+    with pytest.raises(ValueError, match="not linked") as said:
+        lineage.cut(mother, other)
+    assert str(said.value) == not_linked(mother, other)
+
+
+def test_a_foreign_track_table_is_refused() -> None:
+    with pytest.raises(ValueError, match="Line 2 of the track table"):
+        read_parents("1 0 5 0\nlabel first last parent\n")
+
+
+def test_a_missing_library_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_simmat.engine.linking.find_spec", lambda _: None)
+    with pytest.raises(ValueError, match="laptrack") as said:
+        finish(link_objects_job(np.zeros((2, 4, 4), int)))
+    assert str(said.value) == LAPTRACK_MISSING
