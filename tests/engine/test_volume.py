@@ -19,7 +19,7 @@ from napari_simmat.batch.segment_image import segment_image_job
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.masks import dilated, interior_point, interpolated_mask, iou
 from napari_simmat.engine.propagation import Propagator, propagate_prompts_job
-from napari_simmat.engine.propagation_step import BoundaryBias, move_outline
+from napari_simmat.engine.propagation_step import BoundaryBias, OutlineEvidence, move_outline
 from napari_simmat.engine.result import Result
 from napari_simmat.engine.settings import PropagationSettings
 from napari_simmat.models.network import DecodedMasks
@@ -441,3 +441,43 @@ def test_a_lean_lies_on_another_mask_as_on_its_own() -> None:
     assert abs(moves[36, 52]) < 1, "on the left it was right"
     assert BoundaryBias.of(known, np.zeros_like(found)) is None
     assert np.array_equal(move_outline(other, np.zeros_like(moves)), other)
+
+
+def texture(first: int, last: int, planes: int) -> np.ndarray:
+    """A striped disc, no brighter than its surroundings, on some planes of noise (Z, Y, X)."""
+    rng = np.random.default_rng(0)
+    y, x = np.indices((112, 112))
+    stripes = 100 + 30 * np.sign(np.sin(x / 1.6))
+    stack = []
+    for z in range(planes):
+        noise = 100 + 60 * ndi.gaussian_filter(rng.normal(size=x.shape), 2)
+        disc = (np.hypot(y - 56, x - 56) < 20) & (first <= z <= last)
+        stack.append(ndi.gaussian_filter(np.where(disc, stripes, noise), 0.7))
+    return np.clip(stack, 0, 255).astype(np.uint8)
+
+
+def test_an_object_without_contrast_ends_where_its_outline_lies_on_no_edge() -> None:
+    predictor = Predictor(load_model("tiny"))
+    predictor.set_image(texture(2, 5, 8), plane=3)
+    prompts = [Prompt(points=[(56, 56)], object=1, plane=(3,))]
+    unaware = PropagationSettings(min_evidence=0)
+    [before] = Propagator(predictor, unaware).propagate(prompts)
+    assert {(1,), (6,)} & set(before.sections), "the network goes on into noise"
+    [track] = Propagator(predictor).propagate(prompts)
+    assert set(track.sections) == {(2,), (3,), (4,), (5,)}
+    assert all(section.evidence > 0.8 for section in track.sections.values())
+    beyond = set(before.sections) - set(track.sections)
+    assert beyond <= set(before.doubtful), "seen as such, if it is not ended"
+
+
+def test_an_outline_that_lies_on_no_edge_is_not_tested() -> None:
+    rng, disc = np.random.default_rng(0), np.hypot(*(np.indices((60, 60)) - 30)) < 12
+    noise = rng.normal(size=(2, 60, 60))
+    assert OutlineEvidence.of(disc, noise) is None
+    assert OutlineEvidence.of(np.ones((60, 60), bool), noise) is None
+    seen = OutlineEvidence.of(disc, noise + 5 * disc)
+    assert seen is not None
+    assert seen.share(disc, noise + 5 * disc) == 1
+    assert seen.share(disc, noise + 2 * disc) < 0.5
+    assert seen.share(disc, noise) < 0.2
+    assert seen.share(disc, -3 * disc * np.ones((2, 1, 1)) + noise) > 0.4, "darker is an edge too"

@@ -18,6 +18,7 @@ from napari_simmat.engine.propagation_step import (
     BoundaryBias,
     ContrastGate,
     IntervalPropagator,
+    OutlineEvidence,
     prompt_from_mask,
 )
 from napari_simmat.engine.propagation_tracks import (
@@ -209,9 +210,9 @@ class Propagator:
             for propagator, result in zip(active, results, strict=True):
                 taken = propagator.accept(index, result.mask, result.score, values)
                 if taken is not None:
-                    mask, origin = taken
+                    mask, origin, evidence = taken
                     score = result.score if origin == "propagated" else float("nan")
-                    section = Section(ObjectMask.of(mask), score, origin)
+                    section = Section(ObjectMask.of(mask), score, origin, evidence)
                     found[propagator.interval].append((index, section))
         for interval, sections in found.items():
             if interval in self._known:
@@ -255,13 +256,27 @@ class Propagator:
         pixel = self.spacing[-2], self.spacing[-1]
         step, start, end = self.spacing[interval.axis], interval.start, interval.end
         gate: ContrastGate | None = None
+        outline = self._outline(interval)
         biases: tuple[BoundaryBias | None, BoundaryBias | None] = (None, None)
         if interval.clearest is not None:
             clearest = interval.clearest
             gate = self._contrast_gate(interval.plane(clearest.index), clearest.section)
         if end is not None:
             biases = self._bias(interval, start), self._bias(interval, end)
-        return IntervalPropagator(interval, self.settings, self._size, step, pixel, gate, biases)
+        return IntervalPropagator(
+            interval, self.settings, self._size, step, pixel, gate, outline, biases
+        )
+
+    def _outline(self, interval: SliceInterval) -> OutlineEvidence | None:
+        """The edge along the outline on the annotated plane from which an interval begins."""
+        known = interval.clearest or interval.start
+        plane = interval.plane(known.index)
+        key = "outline", plane, known.section.footprint
+        if key not in self._known:
+            values = self.predictor.stack.normalized(plane)
+            self._known[key] = OutlineEvidence.of(known.section.mask(self._size), values)
+        found: OutlineEvidence | None = self._known[key]
+        return found
 
     def _clearest_end(
         self, sections: Mapping[PlaneIndex, Section], interval: SliceInterval

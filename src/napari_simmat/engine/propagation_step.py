@@ -1,7 +1,7 @@
 """One step of propagation: the prompt on the next slice, and whether its mask is still the object.
 
 `BoundaryBias` corrects a systematic error of the model's outline; `ContrastGate` ends an object
-that fades out of focus.
+that fades out of focus; `OutlineEvidence` says whether the outline still lies on an edge.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from napari_simmat.engine.masks import (
     Floats,
     Mask,
     PixelSpacing,
+    bounding_box,
     dilated,
     interior_point,
     interpolated_mask,
@@ -35,6 +36,10 @@ MIN_RELATIVE_CONTRAST = 0.03
 """Contrasts below this fraction of the range of a plane's values are not used."""
 MIN_DISTINCT_SHARE = 0.9
 """Brightness is used only if at least this share of the object stands out on its own plane."""
+MIN_EDGE_EXCESS = 0.2
+"""An outline lies on an edge if it is this much steeper than the image beside it, relatively."""
+EDGE_SMOOTHING = 0.08
+"""Width of the Gaussian that suppresses texture at the outline, in radii of the object."""
 CONTRAST_SMOOTHING = 0.12
 """Width of the Gaussian that suppresses texture, in radii of the object."""
 
@@ -57,6 +62,8 @@ class IntervalPropagator:
         Distance between two planes, and height and width of a pixel, in one unit.
     gate
         Tests the object's contrast; None for no test.
+    outline
+        Tests the edge along its outline; None for no test.
     biases
         The model's bias at the annotated ends, to be corrected; None where unknown.
     """
@@ -69,6 +76,7 @@ class IntervalPropagator:
         step: float,
         pixel: PixelSpacing,
         gate: ContrastGate | None = None,
+        outline: OutlineEvidence | None = None,
         biases: tuple[BoundaryBias | None, BoundaryBias | None] = (None, None),
     ) -> None:
         self.interval = interval
@@ -77,7 +85,7 @@ class IntervalPropagator:
         self._start = interval.start.section.mask(shape_yx)
         self._end = None if interval.end is None else interval.end.section.mask(shape_yx)
         self._last = self._start
-        self._gate, self._biases = gate, biases
+        self._gate, self._outline, self._biases = gate, outline, biases
 
     def prompt(self, index: int) -> Prompt:
         """The prompt on the next plane."""
@@ -85,10 +93,11 @@ class IntervalPropagator:
 
     def accept(
         self, index: int, mask: Mask, score: float, values: NDArray[np.floating]
-    ) -> tuple[Mask, Origin] | None:
-        """The object on plane `index`, and where its mask is from; None if the object has ended.
+    ) -> tuple[Mask, Origin, float] | None:
+        """The object on plane `index`, where its mask is from, and its `Section.evidence`.
 
-        `mask` and `score` are the model's; `values` (C, Y, X) is the normalized plane.
+        None if the object has ended. `mask` and `score` are the model's; `values` (C, Y, X) is the
+        normalized plane.
         """
         prior = self._prior(index)
         kept = mask & dilated(prior, self._reach(prior), self._pixel)
@@ -97,13 +106,18 @@ class IntervalPropagator:
         if self._end is not None:
             kept = self._without_bias(index, kept)
             if not kept.any() or iou(kept, prior, empty=0.0) < self._settings.min_likeness:
-                return prior, "interpolated"
-            return kept, "propagated"
-        if not self._continues(prior, kept, mask, score):
+                return prior, "interpolated", self._evidence(prior, values)
+            return kept, "propagated", self._evidence(kept, values)
+        evidence = self._evidence(kept, values)
+        faded = self._gate is None and evidence < self._settings.min_evidence
+        if faded or not self._continues(prior, kept, mask, score):
             self.ended = True
             return None
         self._last = kept
-        return kept, "propagated"
+        return kept, "propagated", evidence
+
+    def _evidence(self, mask: Mask, values: PlaneValues) -> float:
+        return math.nan if self._outline is None else self._outline.share(mask, values)
 
     def _prior(self, index: int) -> Mask:
         """The expected mask: that of the last plane, or interpolated between annotated ones."""
@@ -254,6 +268,60 @@ class ContrastGate:
         even = _smoothed(above, mask, CONTRAST_SMOOTHING * radius)
         kept: Mask = ndi.binary_fill_holes(mask & (even >= self.least))
         return kept & mask
+
+
+@dataclass(frozen=True)
+class OutlineEvidence:
+    """Tests whether an object's outline still lies on an edge of the image.
+
+    A network outlines noise, too, if it is prompted with a mask. The image is steeper along the
+    outline of an object than beside it, also if the object is as bright as its surroundings; along
+    an outline in noise it is not.
+
+    Parameters
+    ----------
+    excess
+        Mean slope of the values across the outline on the annotated plane, minus that beside it.
+    """
+
+    excess: float
+
+    @classmethod
+    def of(cls, mask: Mask, values: PlaneValues) -> OutlineEvidence | None:
+        """Measure an annotated outline; None if it lies on no edge."""
+        along, beside = _edge_slopes(mask, values)
+        return cls(along - beside) if along > (1 + MIN_EDGE_EXCESS) * beside else None
+
+    def share(self, mask: Mask, values: PlaneValues) -> float:
+        """The edge along a mask's outline (Y, X) relative to the annotated one, 0..1."""
+        along, beside = _edge_slopes(mask, values)
+        return min(max((along - beside) / self.excess, 0.0), 1.0)
+
+
+def _edge_slopes(mask: Mask, values: PlaneValues) -> tuple[float, float]:
+    """Mean slope of the values across the outline of a mask, and across curves beside it.
+
+    Per `width`, so that an object that becomes smaller and less smoothed does not seem clearer.
+    """
+    if (box := bounding_box(mask)) is None:
+        return 0.0, 0.0
+    radius = math.sqrt(np.count_nonzero(mask) / math.pi)
+    width = max(1.0, EDGE_SMOOTHING * radius)
+    away = width + max(3.0, 0.3 * radius)
+    margin = math.ceil(away + 5 * width) + 1
+    part = tuple(slice(max(each.start - margin, 0), each.stop + margin) for each in box)
+    distance = signed_distance(mask[part])
+    across = np.stack(np.gradient(ndi.gaussian_filter(distance, 1.0)))
+    across /= np.maximum(np.linalg.norm(across, axis=0), 1e-6)
+    square = np.zeros(distance.shape)
+    for channel in values[:, *part]:
+        slopes = np.stack(np.gradient(ndi.gaussian_filter(channel.astype(np.float64), width)))
+        square += (slopes * across).sum(axis=0) ** 2
+    slope, depth = np.sqrt(square), np.abs(distance)
+    along, beside = depth <= width + 0.5, np.abs(depth - away) <= width + 0.5
+    if not along.any() or not beside.any():
+        return 0.0, 0.0
+    return width * float(slope[along].mean()), width * float(slope[beside].mean())
 
 
 def _smoothed(values: NDArray[np.float64], mask: Mask, width: float) -> NDArray[np.float64]:

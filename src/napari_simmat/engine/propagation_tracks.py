@@ -15,6 +15,9 @@ from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.prompts import Prompt
 
 PlaneIndex = tuple[int, ...]
+DOUBTFUL_SCORE = 0.7
+DOUBTFUL_EVIDENCE = 0.5
+"""A plane below either is doubtful."""
 Origin = Literal["annotated", "propagated", "interpolated"]
 
 
@@ -32,11 +35,31 @@ class Section:
         ``"annotated"``: from prompts on this plane; ``"propagated"``: predicted from neighboring
         planes; ``"interpolated"``: by shape alone, where the model found nothing similar between
         annotated planes.
+    evidence
+        How much of the edge along the outline on the annotated plane there is on this plane, 0..1;
+        NaN if the annotated outline lies on no edge.
     """
 
     footprint: ObjectMask
     score: float
     origin: Origin
+    evidence: float = 1.0
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether the object may not be on this plane, or not like this: worth a look."""
+        if self.origin == "annotated":
+            return False
+        weak = self.score < DOUBTFUL_SCORE or self.evidence < DOUBTFUL_EVIDENCE
+        return self.origin == "interpolated" or weak
+
+    @property
+    def certainty(self) -> float:
+        """Score and evidence as one number, 0..1; 1 where the user annotated it."""
+        if self.origin == "annotated":
+            return 1.0
+        known = [value for value in (self.score, self.evidence) if not math.isnan(value)]
+        return min(known, default=0.0)
 
     def mask(self, shape_yx: tuple[int, int]) -> NDArray[np.bool_]:
         """The pixels as (Y, X) bool."""
@@ -71,6 +94,11 @@ class Track:
         for plane, mask, _ in self.masks():
             whole[plane] = mask
         return whole
+
+    @property
+    def doubtful(self) -> list[PlaneIndex]:
+        """The planes that are worth a look, in order."""
+        return sorted(plane for plane, section in self.sections.items() if section.doubtful)
 
     @property
     def score(self) -> float:

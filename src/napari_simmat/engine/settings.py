@@ -276,6 +276,9 @@ class PropagationSettings:
         Pixels with a smaller fraction of the object's contrast on its annotated plane are cut
         off: out of focus an object fades before it ends. 0 keeps them. The test is skipped for
         objects that brightness does not distinguish from their surroundings.
+    min_evidence
+        Where that test is skipped, an outline with a smaller fraction of the edge that it has on
+        the annotated plane ends the object. 0 keeps it.
     slope
         How far the outline may move sideways per distance between planes, both in the unit of the
         spacing; the mask is cut off beyond.
@@ -290,12 +293,13 @@ class PropagationSettings:
     min_overlap: float = 0.3
     max_change: float = 3.0
     min_contrast: float = 0.3
+    min_evidence: float = 0.2
     slope: float = 1.0
     reach: float = 0.5
     min_likeness: float = 0.6
 
     def __post_init__(self) -> None:
-        for name in ("min_score", "min_overlap", "min_contrast", "min_likeness"):
+        for name in ("min_score", "min_overlap", "min_contrast", "min_evidence", "min_likeness"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is between 0 and 1, not {getattr(self, name):g}.")
         if not self.max_change > 1:
