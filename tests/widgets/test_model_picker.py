@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 
 from napari_simmat.checkpoints import library, registry, sam_weights
 from napari_simmat.checkpoints.registry import ModelEntry
 from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
 from napari_simmat.progress import Job, Progress
-from napari_simmat.widgets.model_picker import NOT_DOWNLOADED, ModelPicker, _metrics
+from napari_simmat.widgets.model_picker import GROUPS, NOT_DOWNLOADED, ModelPicker, _metrics
 
 
 def spec(*names: str) -> ModelSpec:
@@ -56,6 +58,32 @@ def test_every_model_can_be_chosen_and_read_back(picker: ModelPicker, qtbot: Any
         assert picker.value() == entry
 
 
+def test_models_stand_under_what_they_are_for(picker: ModelPicker, tmp_path: Path) -> None:
+    tiny = registry.find_model("tiny").path
+    assert tiny is not None
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(tiny.read_bytes())
+    picker.set_value(path)
+    groups: dict[str, list[str]] = {}
+    for number in range(picker._list.count()):
+        if picker._list.itemData(number) is None:
+            groups[picker._list.itemText(number)] = []
+        else:
+            groups[list(groups)[-1]].append(picker._list.itemText(number).split(" · ")[0])
+    assert tuple(groups) == GROUPS
+    assert "tiny-3" in groups["Any image"]
+    assert "vit_b_lm" in groups["Microscopy"]
+    assert "vit_b_em_organelles" in groups["Electron microscopy"]
+    assert "vit_b_histopathology" in groups["Histology"]
+    assert "medsam_vit_b" in groups["Medical images"]
+    assert "vit_b" in groups["Photographs"]
+    assert "thermal" in groups["Other sensors"]
+    assert groups["Your own"] == ["mine"]
+    picker._list.setCurrentIndex(picker._list.findText("Microscopy") + 1)
+    QTest.keyClick(picker._list, Qt.Key.Key_Up)
+    assert picker.value() is not None, "a heading is no model"
+
+
 def test_an_opened_file_is_listed_and_loaded_from_where_it_is(
     picker: ModelPicker, tmp_path: Path
 ) -> None:
@@ -83,7 +111,7 @@ def test_a_file_is_added_to_the_models(picker: ModelPicker, tmp_path: Path, qtbo
 
 def test_what_is_to_be_downloaded_says_its_size_and_cannot_be_used_yet(picker: ModelPicker) -> None:
     picker.set_value("vit_b")
-    assert picker._list.currentText() == "vit_b · 375 MB download"
+    assert picker._list.currentText() == "vit_b · needs download (375 MB)"
     assert picker._fetch.isVisible()
     assert picker._fetch.text() == "Download 375 MB"
     assert picker.problem() == NOT_DOWNLOADED.format(name="vit_b")

@@ -32,6 +32,16 @@ SIZES = {"vit_t": 40_728_226, "vit_b": 375_042_383, "vit_l": 1_250_000_000, "vit
 """Bytes of a file with the tensors of an architecture; approximate for ``vit_l``."""
 
 
+IMAGE_KINDS = {
+    "RGB or grey": "Any image",
+    "light microscopy": "Microscopy",
+    "electron microscopy": "Electron microscopy",
+    "histopathology": "Histology",
+    "medical images": "Medical images",
+    "RGB": "Photographs",
+}
+"""By `ModelSpec.modality`, in the order of the list of models."""
+OTHER_SENSORS = "Other sensors"
 SIZE_NOT_PUBLISHED = "not published; the figure is that of SAM's file of this architecture"
 
 
@@ -368,6 +378,11 @@ def identify_job(path: Path, sha256: str) -> Job[PublishedWeights | None]:
         if digests[algorithm] == digest:
             return row
     return None
+
+
+def image_kind(modality: str) -> str:
+    """What a model of this modality is for, in words of the user."""
+    return IMAGE_KINDS.get(modality, OTHER_SENSORS)
 
 
 def catalog_words(name: str) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""The list of models, with a summary of the chosen one; downloads models and opens files."""
+"""The list of models by what they are for, and a summary; downloads models and opens files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from qtpy.QtWidgets import (
 )
 
 from napari_simmat.checkpoints import library, registry, sam_weights
-from napari_simmat.checkpoints.catalog import catalog_words
+from napari_simmat.checkpoints.catalog import (
+    IMAGE_KINDS,
+    OTHER_SENSORS,
+    catalog_words,
+    image_kind,
+)
 from napari_simmat.checkpoints.registry import ModelEntry
 from napari_simmat.io.files import format_size
 from napari_simmat.models.spec import ModelSpec
@@ -32,6 +37,9 @@ from napari_simmat.widgets.controls import (
 from napari_simmat.widgets.worker import BackgroundJob, Worker, import_torch_job, sentence
 
 NOT_DOWNLOADED = "{name} is not downloaded yet: download it, or choose another model."
+OWN_MODELS = "Your own"
+GROUPS = (*IMAGE_KINDS.values(), OTHER_SENSORS, OWN_MODELS)
+"""Headings of the list, in order."""
 _FILES = "Models (*.safetensors *.pth *.pt);;All files (*)"
 
 
@@ -97,8 +105,8 @@ class ModelPicker(QWidget):
 
     def value(self) -> ModelEntry | None:
         """The chosen model, even if it is unusable."""
-        index = self._list.currentIndex()
-        return self._entries[index] if 0 <= index < len(self._entries) else None
+        number = self._list.currentData()
+        return None if number is None else self._entries[number]
 
     def set_value(self, name: str | Path) -> None:
         """Choose by name, with or without version, or by file; ValueError if there is none."""
@@ -112,11 +120,11 @@ class ModelPicker(QWidget):
     @property
     def is_embedded(self) -> bool:
         """Whether the embedded model is chosen, which works at once on any image."""
-        return self._list.currentIndex() == self._embedded()
+        return self._list.currentData() == self._embedded()
 
     def choose_embedded(self) -> None:
         """Choose the embedded model, as the user would."""
-        self._list.setCurrentIndex(self._embedded())
+        self._choose(None)
         self._on_activated()
 
     def reference(self) -> str | Path:
@@ -141,13 +149,30 @@ class ModelPicker(QWidget):
         """Reload the list; emits `changed` if the chosen model or its file has changed."""
         before = self.value()
         self._opened = [_refreshed(entry) for entry in self._opened]
-        self._entries = [*filter(self._listed, registry.list_models()), *self._opened]
+        found = [*filter(self._listed, registry.list_models()), *self._opened]
+        groups = {entry.name: self._group(entry) for entry in found}
+        self._entries = sorted(found, key=lambda entry: GROUPS.index(groups[entry.name]))
         self._list.clear()
-        self._list.addItems([_title(entry, entry in self._opened) for entry in self._entries])
+        group = ""
+        for number, entry in enumerate(self._entries):
+            if groups[entry.name] != group:
+                group = groups[entry.name]
+                self._add_heading(group)
+            self._list.addItem(_title(entry, entry in self._opened), number)
         self._choose(before)
         self._show()
         if before is not None and self.value() != before:
             self.changed.emit()
+
+    def _group(self, entry: ModelEntry) -> str:
+        """The heading under which a model stands."""
+        is_own = entry.kind == "own" or entry in self._opened
+        return OWN_MODELS if is_own or entry.spec is None else image_kind(entry.spec.modality)
+
+    def _add_heading(self, text: str) -> None:
+        self._list.addItem(text)
+        model: Any = self._list.model()
+        model.item(self._list.count() - 1).setEnabled(False)  # the keyboard passes it over
 
     def cancel(self) -> None:
         """Stop the download; a later one resumes it."""
@@ -168,8 +193,9 @@ class ModelPicker(QWidget):
 
     def _choose(self, entry: ModelEntry | None) -> None:
         """Choose an entry of the list, or the embedded model if it is not listed."""
-        index = None if entry is None else self._index(entry)
-        self._list.setCurrentIndex(self._embedded() if index is None else index)
+        number = None if entry is None else self._index(entry)
+        number = self._embedded() if number is None else number
+        self._list.setCurrentIndex(self._list.findData(number))
 
     def _embedded(self) -> int:
         """Index of the embedded model."""
@@ -253,7 +279,7 @@ def _add_model_job(path: Path) -> Job[ModelEntry]:
 
 def _title(entry: ModelEntry, opened: bool) -> str:
     if entry.kind == "downloadable":
-        return f"{entry.name} · {format_size(entry.size_bytes)} download"
+        return f"{entry.name} · needs download ({format_size(entry.size_bytes)})"
     kind = "opened file" if opened else "own file" if entry.kind == "own" else entry.kind
     return f"{entry.name} · {kind}{', unusable' if entry.problem else ''}"
 
