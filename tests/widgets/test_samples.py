@@ -39,7 +39,14 @@ def test_a_sample_opens_and_is_the_same_each_time(command: str) -> None:
     assert images
     for labels in truth:
         assert labels.max() >= 3
-        assert labels.shape == images[0].shape[-2:]
+        assert images[0].shape[-labels.ndim :] == labels.shape
+
+
+def test_there_are_samples_of_the_common_instruments() -> None:
+    names = " ".join(each.display_name for each in MANIFEST.contributions.sample_data or [])
+    assert all(word in names for word in ("CT", "MRI", "Thermal", "stack", "Polarization"))
+    [(stack, options, _), _] = main.cells_3d()
+    assert (stack.ndim, options["scale"], options["axis_labels"]) == (3, (2, 1, 1), ("z", "y", "x"))
 
 
 def test_the_manifest_opens_the_widget() -> None:

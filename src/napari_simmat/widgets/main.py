@@ -192,6 +192,40 @@ def fluorescence() -> list[LayerData]:
     return [*layers, _truth(scene.labels)]
 
 
+def thermal() -> list[LayerData]:
+    """A drawn scene of a long-wave infrared camera, and the true objects."""
+    return _drawn_layers("thermal")
+
+
+def ct() -> list[LayerData]:
+    """A drawn slice of a body in Hounsfield units, and the true organs."""
+    return _drawn_slice("ct", "organs", 2, contrast_limits=(-160, 240))
+
+
+def mri() -> list[LayerData]:
+    """A drawn slice of a head, and the true tissues."""
+    return _drawn_slice("mri", "head", 3)
+
+
+def cells_3d() -> list[LayerData]:
+    """A drawn stack of cells, whose planes are twice as far apart as pixels, and the true cells."""
+    from napari_simmat.scenes.samples import VOXEL_SPACING, draw_volume
+
+    stack, labels = draw_volume(0)
+    place = {"scale": VOXEL_SPACING, "axis_labels": ("z", "y", "x")}
+    known, options, kind = _truth(labels)
+    return [(stack, {"name": "cells", **place}, "image"), (known, {**options, **place}, kind)]
+
+
+def _drawn_slice(look: str, layout: str, seed: int, **options: Any) -> list[LayerData]:
+    from napari_simmat.scenes.renderers import render
+    from napari_simmat.scenes.scene import draw_scene
+
+    scene = draw_scene(seed, _SCENE_SIZE, layout)
+    values = np.rint(render(scene, look, np.random.default_rng(seed))).astype(np.int16)
+    return [(values, {"name": look, **options}, "image"), _truth(scene.labels)]
+
+
 def _real(function: str, name: str, **options: Any) -> LayerData:
     from skimage import data
 
