@@ -51,7 +51,8 @@ def test_on_the_image_c_is_napari_s_while_there_is_nothing_to_commit(ready: Any)
 def test_keys_act_while_a_list_has_the_focus(ready: Any, where: str) -> None:
     ready.viewer.add_image(grey(), name="cc first by letter")
     ready.idle()
-    ready.tab.folds["objects"].set_open(True)
+    for section in ("model", "objects"):
+        ready.tab.folds[section].set_open(True)
     ready.click(*CENTRES[0])
     ready.activate()
     widget = {

@@ -260,6 +260,14 @@ class ChannelsForm(ChannelSlots):
         found = layers[-1] if layers else None
         return found if found and len(found.shape) > 2 and not found.rgb else None
 
+    def _has_choice(self) -> bool:
+        """Whether a channel can be another than the one that the list of images gives it."""
+        if len(self._slots) < 2 or not self._layers:
+            return False
+        lone = self._layers[0] if len(self._layers) == 1 else None
+        is_picture = lone is not None and (lone.rgb or len(self._sources) == 1)
+        return not (is_picture and self._inputs is not None and self._inputs.is_rgb)
+
     def _on_first_axis(self, on: bool) -> None:
         if (stack := self._stack()) is not None:
             self.first_axis_named.emit(stack.key, on)
@@ -282,8 +290,7 @@ class ChannelsForm(ChannelSlots):
         self.first_axis.setVisible(stack is not None)
         if stack is not None:
             self.first_axis.setChecked(stack.channels_first)
-        several = len(self._slots) > 1 and bool(self._layers)
-        self._fold.setVisible(several or stack is not None)
+        self._fold.setVisible(self._has_choice() or stack is not None)
         feed = self._feed()
         text = "" if feed is None else feed.remark
         if not text and not self.problem():

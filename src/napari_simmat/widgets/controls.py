@@ -207,11 +207,15 @@ class VerticalScroll(QScrollArea):
 class CollapsibleSection(QCollapsible):
     """A titled part of a form, closed at first."""
 
+    pressed = Signal(bool)
+    """The user opened or closed it."""
+
     def __init__(self, title: str, content: QWidget, parent: QWidget | None = None) -> None:
         super().__init__(title, parent, QIcon(), QIcon())  # its icons ignore napari's themes
         self._title = title
         self.setDuration(0)
         self.toggleButton().setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.toggleButton().clicked.connect(self.pressed)
         self.toggleButton().setStyleSheet(
             "QPushButton { text-align: left; border: none; background: transparent; padding: 2px; }"
         )

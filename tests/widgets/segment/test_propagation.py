@@ -10,7 +10,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_simmat.widgets.segment.controller import open_elsewhere, open_there
-from napari_simmat.widgets.segment.object_actions import left_open
+from napari_simmat.widgets.segment.object_actions import DOUBTFUL_PLANES, left_open
+from napari_simmat.widgets.segment.propagation import doubtful_text
 from tests.widgets.scenes import iou
 
 SHAPE = (7, 96, 128)
@@ -69,6 +70,34 @@ def test_a_click_then_shift_s_then_c_makes_one_object_on_all_its_planes(stack: A
     assert len(stack.workspace.session.prompts.points) == 1
     stack.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier)
     assert iou(objects(stack) == 1, mask) > 0.85
+
+
+def test_planes_on_which_it_fades_are_marked_and_a_press_on_their_bar_leads_there(
+    window: Any,
+) -> None:
+    contrast = np.array([0, 0.42, 1, 1, 1, 0.42, 0])[:, None, None]
+    image = 40 + 150 * contrast * ball()[1] + 3 * np.sin(np.indices(SHAPE)[1] / 3)
+    window.viewer.add_image(image.astype(np.uint8), name="ball", scale=(2, 1, 1))
+    window.open_widget()
+    window.viewer.dims.set_current_step(0, 3)
+    window.viewer.reset_view()
+    window.idle()
+    bars = window.tab.stack_panel.bars
+    assert bars.isVisible(), "the section is open for a stack"
+    assert not bars.bars
+    window.click(*CENTRE)
+    window.key(Qt.Key.Key_S, Qt.KeyboardModifier.ShiftModifier)
+    assert [bar.plane for bar in bars.bars] == [(1,), (2,), (3,), (4,), (5,)]
+    assert [bar.plane for bar in bars.bars if bar.doubtful] == [(1,), (5,)]
+    assert doubtful_text([(1,), (5,)])[0] in window.status.text
+    assert bars.bars[2].certainty == 1, "the user annotated it"
+    at = bars.area(4).center().toPoint()
+    QTest.mouseClick(bars, Qt.MouseButton.LeftButton, pos=at)
+    window.idle()
+    assert window.viewer.dims.current_step[0] == 5
+    window.key(Qt.Key.Key_C)
+    assert window.viewer.layers["SimMAT objects"].metadata[DOUBTFUL_PLANES] == {1: [(1,), (5,)]}
+    assert not bars.bars, "it is written"
 
 
 def test_prompts_on_another_plane_are_pointed_out_until_propagate_joins_them(stack: Any) -> None:

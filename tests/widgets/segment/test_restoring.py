@@ -21,6 +21,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_simmat.io.files import sessions_folder
+from napari_simmat.widgets.segment.autosave import COMMIT_OPEN, restored
 from napari_simmat.widgets.segment.session_file import replayed
 from tests.widgets.conftest import SECONDS
 from tests.widgets.scenes import CENTRES, discs, grey, iou
@@ -73,7 +74,8 @@ def test_what_a_crash_left_is_offered_and_restored_in_another_viewer(
     assert "SimMAT objects" not in second.viewer.layers, "nothing unasked"
     QTest.mouseClick(second.tab.status._offer, Qt.MouseButton.LeftButton)
     second.idle()
-    assert second.status.text == "Restored: 2 objects.", "and what was open is answered"
+    assert second.status.text == restored(2, is_open=True), "and what was open is answered"
+    assert second.status.text.endswith(COMMIT_OPEN)
     assert np.array_equal(objects(second), objects(first))
     assert set(np.unique(objects(second))) == {0, 1, 2}
     entries = second.workspace.session.editor.register.entries

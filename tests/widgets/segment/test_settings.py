@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
@@ -31,6 +32,7 @@ def test_settings_round_trip() -> None:
         overlap="ask",
         classes=("nucleus", "µ"),
         open_parts=("objects",),
+        closed_parts=("stack",),
         encode_ahead=False,
         keep_on_disk=True,
     )
@@ -83,7 +85,7 @@ def test_the_next_window_begins_as_the_last_one_ended(
     first.choose(
         models, next(t for n in range(models.count()) if "rgb" in (t := models.itemText(n)))
     )
-    first.tab.folds["objects"].set_open(True)
+    first.take(first.tab.folds["objects"].toggleButton())
     first.tab.stack_panel.disk.setChecked(True)
     first.choose(first.tab.object_panel.overlap, "ask")
     first.type_class("nucleus")
@@ -135,7 +137,7 @@ def test_every_class_in_use_and_every_open_part_come_back(
     ready: Window, open_window: Callable[[], Window]
 ) -> None:
     first = ready
-    first.tab.folds["everything"].set_open(True)
+    first.take(first.tab.folds["everything"].toggleButton())
     for name, centre in zip(("nucleus", "cell"), CENTRES, strict=False):
         first.type_class(name)
         first.click(*centre)
@@ -149,6 +151,32 @@ def test_every_class_in_use_and_every_open_part_come_back(
     assert second.tab.folds["everything"].is_open
     category = second.tab.object_panel.category
     assert [category.itemText(n) for n in range(1, category.count())] == ["nucleus", "cell"]
+
+
+def test_sections_open_where_they_matter_until_the_user_closes_them(
+    window: Window, open_window: Callable[[], Window]
+) -> None:
+    def is_open(opened: Window) -> dict[str, bool]:
+        return {name: fold.is_open for name, fold in opened.tab.folds.items()}
+
+    window.open_widget()
+    assert not any(is_open(window).values())
+    window.viewer.add_image(np.stack([grey()] * 3), name="stack")
+    window.idle()
+    assert [name for name, opened in is_open(window).items() if opened] == ["stack"]
+    window.take(window.tab.folds["stack"].toggleButton())
+    window.tab.models.set_value("vit_b")
+    window.idle()
+    assert is_open(window) | {"model": True} == is_open(window), "where it is downloaded"
+    window.tab.models.choose_embedded()
+    window.release()
+
+    second = open_window()
+    second.open_widget()
+    assert not any(is_open(second).values()), "what opened by itself is not remembered"
+    second.viewer.add_image(np.stack([grey()] * 3), name="stack")
+    second.idle()
+    assert not is_open(second)["stack"], "it was closed by hand"
 
 
 def test_a_remembered_model_that_is_gone_gives_the_default(window: Window) -> None:

@@ -14,6 +14,7 @@ from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine.masks import LabelIndex
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.widgets.segment.controller import editing
+from napari_simmat.widgets.segment.workspace import replayed_text
 from tests.widgets.scenes import iou
 
 CONTROL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
@@ -127,7 +128,7 @@ def test_a_click_from_the_side_is_answered_and_committed_on_its_plane(
     for state in (side, side, np.zeros_like(side)):  # the commit, its click, the commit before
         undo(window)
         assert np.array_equal(objects(window), state)
-    assert window.status.text == "Undone: commit of 1 in another view."
+    assert window.status.text == replayed_text("commit of 1 in another view", back=True)
     look(window, order, first)
     assert np.array_equal(preview(window), shown), "what was taken back is open again"
     for state in (side, side, both):

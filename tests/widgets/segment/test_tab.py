@@ -6,15 +6,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+from napari._qt.qt_resources import get_stylesheet
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractSlider,
+    QAbstractSpinBox,
+    QComboBox,
+    QLineEdit,
+    QScrollBar,
+    QWidget,
+)
 
 from napari_simmat.widgets.controls import VerticalScroll
-from napari_simmat.widgets.segment.controller import COMMIT_NEXT, scores_text
+from napari_simmat.widgets.segment.controller import CANCELLED, COMMIT_NEXT, SEGMENT, scores_text
 from napari_simmat.widgets.segment.object_actions import committed, numbered
 from napari_simmat.widgets.segment.panels import NEGATIVE_TEXT, POSITIVE_TEXT
 from tests.widgets.gate import Gate, click_without_waiting
 from tests.widgets.hands import Hands
-from tests.widgets.scenes import CENTRES, RADII, discs, grey, iou
+from tests.widgets.scenes import CENTRES, RADII, discs, grey, iou, nucleus_in_cell
 
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 
@@ -334,6 +344,57 @@ def test_buttons_do_what_the_keys_do(ready: Any) -> None:
     )
 
 
+def controls(tab: QWidget) -> list[QWidget]:
+    """What a user sees in the tab to press, choose or type into."""
+    kinds = (QAbstractButton, QComboBox, QAbstractSpinBox, QAbstractSlider, QLineEdit)
+    seen = [each for kind in kinds for each in tab.findChildren(kind)]
+    return [each for each in seen if each.isVisible() and not isinstance(each, QScrollBar)]
+
+
+def test_ten_controls_are_seen_at_first(window: Hands) -> None:
+    window.viewer.add_image(grey(), name="discs")
+    window.open_widget()
+    window.idle()
+    seen = controls(window.tab)
+    names = [each.text() for each in seen if isinstance(each, QAbstractButton)]
+    assert len(seen) <= 10, names
+    buttons, tab = window.tab.buttons, window.tab
+    assert {buttons.point, buttons.box, buttons.commit, tab.channels._image} <= set(seen)
+    assert all(fold.toggleButton() in seen for name, fold in tab.folds.items() if name != "stack")
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_nothing_moves_while_an_object_is_made(window: Hands, theme: str) -> None:
+    window.viewer.add_image(nucleus_in_cell(), name="cell")
+    window.open_widget().setStyleSheet(get_stylesheet(theme))
+    window.idle()
+    parts = [fold for fold in window.tab.folds.values() if fold.isVisible()]
+    parts += [window.tab.buttons.point, window.tab.buttons.commit]
+
+    def places() -> list[int]:
+        return [part.mapTo(window.tab, part.rect().topLeft()).y() for part in parts]
+
+    before = places()
+    window.click(100, 90)
+    assert len([each for each in window.tab.candidates.buttons if each.isVisible()]) > 1
+    assert places() == before
+    window.key(Qt.Key.Key_C)
+    assert not window.tab.candidates.isVisible()
+    assert window.tab.folds["objects"].is_open, "the object is seen, and can be saved"
+    assert places() == before
+
+
+def test_cancelled_work_is_started_again_from_the_status(ready: Hands) -> None:
+    gate = Gate(ready)
+    click_without_waiting(ready, *CENTRES[0])
+    ready.take(ready.tab.status._cancel)
+    assert (ready.status.text, ready.status.offer) == (CANCELLED, SEGMENT)
+    gate.open.set()
+    ready.take(ready.tab.status._offer)
+    ready.idle()
+    assert ready.status.text.endswith(COMMIT_NEXT)
+
+
 def test_the_status_stays_in_sight_in_a_low_window(ready: Hands) -> None:
     tab = ready.tab
     for fold in tab.folds.values():
@@ -353,6 +414,13 @@ def test_the_status_says_what_comes_next(ready: Hands) -> None:
     assert ready.status.text.endswith(COMMIT_NEXT)
     ready.key(Qt.Key.Key_C)
     assert ready.status.text == f"{committed('SimMAT objects', [1], '')} Next object."
+    ready.key(Qt.Key.Key_Z, CTRL)
+    assert ready.status.text.endswith(COMMIT_NEXT)
+    ready.key(Qt.Key.Key_Z, CTRL)
+    assert ready.status.text.endswith("Redo (Ctrl+Shift+Z) brings it back.")
+    for _ in range(2):
+        ready.key(Qt.Key.Key_Z, CTRL | SHIFT)
+    assert ready.status.text.endswith("Undo (Ctrl+Z) takes it back.")
 
 
 @pytest.mark.parametrize(

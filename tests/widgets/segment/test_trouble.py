@@ -332,7 +332,8 @@ def test_no_shortcut_acts_while_a_text_field_has_the_focus(ready: Any) -> None:
 def test_keys_work_after_a_button_or_a_list_was_used(ready: Any) -> None:
     ready.click(*CENTRES[0])
     ready.activate()
-    for control in (ready.tab.buttons.segment, ready.tab.models._list):
+    ready.tab.folds["model"].set_open(True)
+    for control in (ready.tab.buttons.clear, ready.tab.models._list):
         QTest.mouseClick(control, Qt.MouseButton.LeftButton)
         popup = QApplication.activePopupWidget()
         if popup is not None:

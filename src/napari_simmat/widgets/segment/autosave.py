@@ -53,6 +53,7 @@ _CLOSE_TIMEOUT = 20.0
 """Seconds that closing waits until all is written."""
 RESTORING = "Restoring"
 CANCELLED = "Restoring cancelled; nothing is lost."
+COMMIT_OPEN = "Commit (C) writes what was open."
 NOT_RESTORED = "Not restored, because there is new work on the image; it is offered another time."
 OTHER_SHAPE = "It belongs to an image of another shape; open that one."
 
@@ -368,9 +369,9 @@ class Recovery(QObject):
     def _on_predicted(self, request: PredictionRequest, *_: object) -> None:
         """The image is ready: offer the unsaved work on it if nothing was done yet."""
         workspace, session = self._workspace, self._workspace.session
-        restored, self._restored = self._restored, ""
-        if restored:  # again, since the prediction for the restored prompts has replaced it
-            workspace.say(restored)
+        text, self._restored = self._restored, ""
+        if text:  # again, since the prediction for the restored prompts has replaced it
+            workspace.say(text)
         if session is None or request.prompts or self.busy or self._is_begun(session):
             return
         path = left_over(self._autosave.image(session))
@@ -402,7 +403,8 @@ class Recovery(QObject):
         self._autosave.adopt(session, file)
         session.history.restore(recovered.state.history, self._fill(session, file, recovered))
         count = sum(len(census) for census in recovered.censuses.values())
-        self._restored = f"Restored: {pluralize(count, 'object')}."
+        is_open = any(recovered.state.views.values())
+        self._restored = restored(count, is_open=is_open)
         for state in recovered.state.views.values():
             workspace.show_prompts(state)
         workspace.changed.emit(Change.PROMPTS | Change.OBJECTS)
@@ -440,6 +442,12 @@ def unsaved_work(path: Path) -> str:
     """Message: there is a session file of this image."""
     when = time.strftime("%d %b %H:%M", time.localtime(path.stat().st_mtime))
     return f"Work on this image from {when} was not saved."
+
+
+def restored(count: int, *, is_open: bool) -> str:
+    """Message: so many objects are back, and what comes next."""
+    text = pluralize(count, "object")
+    return f"Restored: {text}. {COMMIT_OPEN if is_open else 'Next object.'}"
 
 
 def recover_job(path: Path, shape: tuple[int, ...], names: Sequence[str]) -> Job[RecoveredSession]:

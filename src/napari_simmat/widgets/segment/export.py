@@ -97,12 +97,17 @@ class ObjectExporter(QObject):
         self.status.emit(Status("working", text, fraction, way_out=""))
 
     def _on_returned(self, task: WorkerTask, written: list[Path]) -> None:
-        names = ", ".join(path.name for path in written)
-        self.status.emit(Status("done", f"Saved {names} in {written[0].parent}."))
+        self.status.emit(Status("done", saved(written)))
         self.saved.emit(task)
 
     def _on_failed(self, _: WorkerTask, reason: str) -> None:
         self.status.emit(Status("failed", reason))
+
+
+def saved(written: Sequence[Path]) -> str:
+    """Message: these files of one folder were written, and what comes next."""
+    names = ", ".join(path.name for path in written)
+    return f"Saved {names} in {written[0].parent}. Next object, or the next image."
 
 
 def _stem_of(path: Path) -> str:
@@ -160,6 +165,18 @@ def axis_letters(names: Sequence[str]) -> str:
 # ------------------------------------------------------------------------ in the viewer
 
 
+def show_plane(
+    viewer: Viewer, place: ImageGeometry, plane: Plane, position: Sequence[float] = (0.0, 0.0)
+) -> tuple[np.ndarray, list[int]]:
+    """Move the sliders to a plane; returns a position (y, x) there in the world, and its axes."""
+    world = place.to_world((*plane, *position))
+    first = viewer.dims.ndim - place.ndim
+    axes = shown_axes(viewer.dims, place.ndim)
+    for axis in set(range(place.ndim)) - set(axes):
+        viewer.dims.set_point(first + axis, world[axis])
+    return world, axes
+
+
 def show_object(viewer: Viewer, place: ImageGeometry, editor: LabelEditor, label: int) -> None:
     """Move the sliders and the camera to an object, and select it for painting.
 
@@ -179,11 +196,7 @@ def show_object(viewer: Viewer, place: ImageGeometry, editor: LabelEditor, label
     except ValueError:
         shown = None
     plane, middle = where(editor, label, shown, place.order)
-    world = place.to_world((*plane, *middle))
-    first = viewer.dims.ndim - place.ndim
-    axes = shown_axes(viewer.dims, place.ndim)
-    for axis in set(range(place.ndim)) - set(axes):
-        viewer.dims.set_point(first + axis, world[axis])
+    world, axes = show_plane(viewer, place, plane, middle)
     if len(axes) == 2:
         camera = getattr(viewer, "scene", viewer).camera  # scene: from napari 0.9
         camera.center = tuple(world[axes])

@@ -103,6 +103,8 @@ class NewObject:
     """On which planes it was made from which prompts, without digests."""
     order: AxisOrder = ()
     """The view."""
+    doubtful: tuple[Plane, ...] = ()
+    """Planes of the view on which a propagated object may be wrong."""
 
     @cached_property
     def footprint(self) -> ObjectMask:

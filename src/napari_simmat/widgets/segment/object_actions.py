@@ -45,6 +45,8 @@ HOW_TO_MERGE = (
 )
 HOW_TO_SPLIT = "Click on each part that one object should have, then split (K)."
 NO_OTHER_MASK = "There is no other mask for these prompts."
+DOUBTFUL_PLANES = "doubtful planes"
+"""Key of an objects layer's metadata: of each propagated object, the planes worth a look."""
 NEXT_OBJECT = "The next click begins a new object; C commits them all."
 FIRST_OBJECT = "Click on a first object; N then begins another one beside it."
 OBJECTS_LAYER = "New objects go to that layer: edit one of them with E instead."
@@ -152,6 +154,7 @@ class ObjectActions:
         if not written:
             workspace.fail(hidden_by(others), "Overwrite", partial(again, overlap="overwrite"))
             return
+        _note_doubtful(editor.layer, [each for each in objects if each not in hidden], written)
         after = session.view(objects[0].order).prompt_state
         for plane in closing:
             after = after.off(plane)
@@ -510,3 +513,14 @@ def numbered(labels: Sequence[int]) -> str:
 def listed(labels: Sequence[int], most: int = 6) -> str:
     """Object numbers in words, shortened."""
     return ", ".join(map(str, labels[:most])) + (" ..." if len(labels) > most else "")
+
+
+def _note_doubtful(layer: Labels, objects: Sequence[NewObject], numbers: Sequence[int]) -> None:
+    """Note the doubtful planes of objects just written, in the layer's metadata."""
+    known = dict(layer.metadata.get(DOUBTFUL_PLANES, {}))
+    for each, label in zip(objects, numbers, strict=False):
+        known.pop(label, None)
+        if each.doubtful:
+            known[label] = list(each.doubtful)
+    if known or DOUBTFUL_PLANES in layer.metadata:
+        layer.metadata[DOUBTFUL_PLANES] = known

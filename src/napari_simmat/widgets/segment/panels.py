@@ -7,32 +7,44 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from napari import Viewer
 from napari.layers import Image, Labels, Layer, Points
-from qtpy.QtCore import QSize, Qt, Signal
-from qtpy.QtGui import QIcon, QImage, QPixmap
+from qtpy.QtCore import QEvent, QRectF, QSize, Qt, Signal
+from qtpy.QtGui import QColor, QIcon, QImage, QMouseEvent, QPainter, QPaintEvent, QPixmap
 from qtpy.QtWidgets import (
     QCheckBox,
     QFormLayout,
-    QGridLayout,
     QHBoxLayout,
     QLabel,
     QProgressBar,
     QSpinBox,
+    QStackedLayout,
     QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
-from napari_simmat.widgets.controls import Button, ComboBox, LayerChoice, MainButton, set_tone
+from napari_simmat.engine.drawing import THUMBNAIL_SIDE
+from napari_simmat.widgets.controls import (
+    Button,
+    ComboBox,
+    LayerChoice,
+    MainButton,
+    hbox,
+    set_tone,
+    text_label,
+    tone_color,
+    vbox,
+)
 from napari_simmat.widgets.forms import EverythingForm
 from napari_simmat.widgets.placement import choose_level, image_shape, level_of
 from napari_simmat.widgets.segment.inference import Candidate
 from napari_simmat.widgets.segment.outputs import PREVIEW
 from napari_simmat.widgets.segment.prompt_layers import Tool
+from napari_simmat.widgets.segment.prompt_state import Plane, plane_names
 from napari_simmat.widgets.shortcuts import shortcut_text
 
 Direction = Literal["both", "up", "down"]
@@ -41,11 +53,25 @@ _DIRECTIONS: dict[Direction, str] = {
     "up": "to later planes",
     "down": "to earlier planes",
 }
+_BARS_HEIGHT = 44
+NO_BARS = "Propagate shows how sure each plane is."
 POSITIVE_TEXT, NEGATIVE_TEXT = "positive", "negative"
+KEYS_TEXT = (
+    "Keys: {flip} positive or negative, {cycle} another mask, {next} another object beside it, "
+    "{undo} undo."
+)
 
 
 class PromptButtons(QWidget):
-    """Tools and actions; each button shows its key."""
+    """Tools and actions; each button shows its key.
+
+    What needs a prompt or something to undo has a fixed place, which shows the keys until then.
+
+    Attributes
+    ----------
+    candidates
+        The pictures of the masks to choose from.
+    """
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -56,18 +82,18 @@ class PromptButtons(QWidget):
         self.commit = MainButton(
             "Commit", shortcut_text("commit"), "Write the object; then the next one"
         )
-        self.segment = Button(
-            "Segment", shortcut_text("segment"), "Predict for the prompts (again)"
-        )
         self.clear = Button("Clear", shortcut_text("clear"), "Remove the prompts shown")
         self.undo = Button("Undo", shortcut_text("undo"), "Undo the last action")
-        self.redo = Button("Redo", shortcut_text("redo"), "Redo it")
+        self.redo = Button("Redo", "", f"Redo it ({shortcut_text('redo')})")
         self.cycle = Button(
             "Next mask", shortcut_text("cycle"), "Another of the model's candidates"
         )
         self.next = Button(
             "New object", shortcut_text("next"), "Another object beside the open ones"
         )
+        self.candidates = CandidateStrip()
+        self.keys = text_label("muted")
+        self.keys.setText(keys_text())
         self._tools: dict[Tool, Button] = {
             "point": self.point,
             "box": self.box,
@@ -92,39 +118,53 @@ class PromptButtons(QWidget):
         )
         set_tone(self.sign, "good" if positive else "error")
 
+    def event(self, event: QEvent) -> bool:
+        """Keep as much room as the actions need, so that nothing moves when they are seen."""
+        if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.Show):
+            # Buttons that were not seen yet do not know the theme's size; all are as high as this.
+            row = self.commit.sizeHint().height() + self._rows.spacing()
+            self._room.setFixedHeight(2 * row + self.candidates.height())
+        return super().event(event)
+
     def set_state(
         self, *, working: bool, prompted: bool, commits: bool, undo: bool, redo: bool
     ) -> None:
         """Enable what can be done with an image, with prompts, and with something to commit."""
         for button in (self.point, self.box, self.scribble, self.sign):
             button.setEnabled(working)
-        for button in (self.segment, self.clear, self.cycle, self.next):
+        for button in (self.clear, self.cycle, self.next):
             button.setEnabled(prompted)
         self.commit.setEnabled(commits)
         self.undo.setEnabled(undo)
         self.redo.setEnabled(redo)
+        self._actions.setCurrentIndex(prompted or undo or redo)
 
     def _lay_out(self) -> None:
         tools = QHBoxLayout()
         tools.setSpacing(4)
         for button in (self.point, self.box, self.scribble, self.sign):
             tools.addWidget(button)
-        actions = QGridLayout()
-        actions.setSpacing(4)
-        actions.addWidget(self.commit, 0, 0, 1, 2)
-        rows = ((self.segment, self.clear), (self.undo, self.redo), (self.cycle, self.next))
-        for row, pair in enumerate(rows, start=1):
-            for column, button in enumerate(pair):
-                actions.addWidget(button, row, column)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(8)
-        layout.addLayout(tools)
-        layout.addLayout(actions)
+        first, second = hbox(self.cycle, self.next), hbox(self.undo, self.redo, self.clear)
+        for row in (first, second):
+            row.setSpacing(4)
+        actions, self._room = QWidget(), QWidget()
+        self._rows = vbox(first, second, self.candidates, parent=actions)
+        self._rows.addStretch(1)
+        self.keys.setAlignment(Qt.AlignmentFlag.AlignTop)
+        self._actions = QStackedLayout(self._room)
+        self._actions.addWidget(self.keys)
+        self._actions.addWidget(actions)
+        vbox(tools, self.commit, self._room, parent=self, spacing=8)
+
+
+def keys_text() -> str:
+    """What stands where the actions will be."""
+    keys = {name: shortcut_text(name) for name in ("flip", "cycle", "next", "undo")}
+    return KEYS_TEXT.format(**keys)
 
 
 class CandidateStrip(QWidget):
-    """Thumbnails of the model's candidates for the last object; hidden unless there are several."""
+    """Thumbnails of the model's candidates for the last object; blank unless there are several."""
 
     chosen = Signal(int)
     """The user pressed the picture of this candidate."""
@@ -135,6 +175,10 @@ class CandidateStrip(QWidget):
         self._row.setContentsMargins(0, 0, 0, 0)
         self._row.setSpacing(2)
         self._row.addStretch(1)
+        self.setFixedHeight(THUMBNAIL_SIDE + 8)
+        policy = self.sizePolicy()
+        policy.setRetainSizeWhenHidden(True)  # what is below stays where it is
+        self.setSizePolicy(policy)
         self.buttons: list[QToolButton] = []
         self._candidates: tuple[Candidate, ...] = ()
         self.setStyleSheet(
@@ -202,6 +246,79 @@ class StackAxis:
     size: int
 
 
+class PlaneBar(NamedTuple):
+    """How sure a propagated plane is, 0..1, and whether it is worth a look."""
+
+    plane: Plane
+    certainty: float
+    doubtful: bool
+
+
+class PlaneBars(QWidget):
+    """A bar for each plane of what was propagated; low and orange where it is doubtful."""
+
+    chosen = Signal(object)
+    """The user pressed the bar of this plane."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.bars: tuple[PlaneBar, ...] = ()
+        self._shown: Plane | None = None
+        self.setFixedHeight(_BARS_HEIGHT)
+        self.setMouseTracking(True)
+
+    def set_bars(self, bars: Sequence[PlaneBar]) -> None:
+        """Show these, in this order; none before anything is propagated."""
+        self.bars = tuple(bars)
+        self.setCursor(Qt.CursorShape.PointingHandCursor if bars else Qt.CursorShape.ArrowCursor)
+        self.update()
+
+    def set_shown(self, plane: Plane | None) -> None:
+        """Mark the plane that the viewer shows."""
+        self._shown = plane
+        self.update()
+
+    def area(self, number: int) -> QRectF:
+        """The whole height of a bar."""
+        width = self.width() / len(self.bars)
+        return QRectF(number * width, 0, max(1.0, width - 1), self.height())
+
+    def paintEvent(self, _: QPaintEvent) -> None:  # noqa: N802 - Qt's name
+        """Draw the bars; the shown plane has a line above it."""
+        painter = QPainter(self)
+        if not self.bars:
+            painter.setPen(QColor(tone_color("muted", self)))
+            painter.drawText(self.rect(), Qt.AlignmentFlag.AlignCenter, NO_BARS)
+        for number, bar in enumerate(self.bars):
+            area = self.area(number)
+            if bar.plane == self._shown:
+                color = self.palette().windowText().color()
+                painter.fillRect(QRectF(area.x(), 0, area.width(), 2), color)
+            area.setTop(4 + (area.height() - 6) * (1 - bar.certainty))
+            tone = "warning" if bar.doubtful else "good"
+            painter.fillRect(area, QColor(tone_color(tone, self)))
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:  # noqa: N802 - Qt's name
+        """Choose the bar under the mouse."""
+        if (bar := self._at(event)) is not None:
+            self.chosen.emit(bar.plane)
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:  # noqa: N802 - Qt's name
+        """Say what the bar under the mouse means."""
+        bar = self._at(event)
+        self.setToolTip("" if bar is None else bar_tip(bar))
+
+    def _at(self, event: QMouseEvent) -> PlaneBar | None:
+        number = int(event.position().x() * len(self.bars) / max(1, self.width()))
+        return self.bars[number] if 0 <= number < len(self.bars) else None
+
+
+def bar_tip(bar: PlaneBar) -> str:
+    """Tool tip of a bar."""
+    doubt = ", doubtful" if bar.doubtful else ""
+    return f"{plane_names([bar.plane])}: {bar.certainty:.2f}{doubt}. Click to go there."
+
+
 class StackPanel(QWidget):
     """Settings and buttons for propagation and for encoding ahead."""
 
@@ -225,6 +342,7 @@ class StackPanel(QWidget):
         self.start = Button("", "", "Follow the open objects through the planes")
         self.commit = Button("Commit all", "", "Write what was found on all planes (C)")
         self.drop = Button("Discard", "", "Discard what was found")
+        self.bars = PlaneBars()
         self.whole = Button("", "", "All planes, so that each click is fast")
         self.clear = Button("Clear", "", "Forget all embeddings, in memory and on disk")
         self.ahead = QCheckBox("Encode planes ahead")
@@ -328,6 +446,7 @@ class StackPanel(QWidget):
         layout.addLayout(form)
         layout.addWidget(self.start)
         layout.addLayout(found)
+        layout.addWidget(self.bars)
         layout.addLayout(checks)
         layout.addLayout(encode)
         layout.addWidget(self.bar)

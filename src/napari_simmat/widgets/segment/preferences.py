@@ -31,7 +31,8 @@ class TabSettings:
     classes: tuple[str, ...] = ()
     """Names of the classes, in the order of their numbers."""
     open_parts: tuple[str, ...] = ()
-    """Names of the parts of the form that are open."""
+    closed_parts: tuple[str, ...] = ()
+    """Sections of the form that the user opened, and that the user closed."""
     encode_ahead: bool = True
     keep_on_disk: bool = False
     """Whether planes are encoded before they are shown, and whether embeddings are stored."""
@@ -60,7 +61,7 @@ def load_settings() -> TabSettings:
 def _settings_of(values: dict[str, Any]) -> TabSettings:
     """Settings from JSON values; raises if they are malformed. Unknown names are ignored."""
     known = {each.name: values[each.name] for each in fields(TabSettings) if each.name in values}
-    for name in ("classes", "open_parts"):
+    for name in ("classes", "open_parts", "closed_parts"):
         known[name] = tuple(str(each) for each in known.get(name, ()))
     for name, usual in (("encode_ahead", True), ("keep_on_disk", False)):
         known[name] = known.get(name, usual) is True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,10 +19,12 @@ from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.history import NewObject, Provenance
 from napari_simmat.widgets.segment.inference import InferenceQueue, StackRequest, Subject
 from napari_simmat.widgets.segment.object_actions import ObjectActions
+from napari_simmat.widgets.segment.panels import PlaneBar
 from napari_simmat.widgets.segment.prompt_state import (
     ObjectPrompt,
     Plane,
     PropagatedMask,
+    plane_names,
     volume_prompts,
 )
 from napari_simmat.widgets.segment.session import ImageSession, ViewState
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 
 _RANK = 1
 """Behind clicks, before encoding ahead."""
+MOST_NAMED = 3
+"""Doubtful planes that the status line names."""
 PROPAGATING = "Propagating"
 CANCELLED = "Propagation cancelled."
 NOTHING_OPEN = "There is nothing to propagate: click on an object first."
@@ -94,7 +99,24 @@ class PropagationResult:
         count = pluralize(sum(bool(track.sections) for track in self.tracks), "object")
         first, last = (", ".join(map(str, plane)) for plane in (planes[0], planes[-1]))
         found = f"{count} on {pluralize(len(planes), 'plane')} ({first} to {last})"
-        return f"{found}. Commit (C) writes them."
+        return " ".join([f"{found}.", *doubtful_text(self.doubtful), "Commit (C) writes them."])
+
+    @property
+    def doubtful(self) -> list[Plane]:
+        """The planes on which any object is doubtful, in order."""
+        return sorted({plane for track in self.tracks for plane in track.doubtful})
+
+    def bars(self) -> list[PlaneBar]:
+        """The least certainty on each plane."""
+        doubtful = set(self.doubtful)
+        return [
+            PlaneBar(
+                plane,
+                min(t.sections[plane].certainty for t in self.tracks if plane in t.sections),
+                plane in doubtful,
+            )
+            for plane in self.planes
+        ]
 
     def masks(self) -> dict[Plane, list[np.ndarray]]:
         """The masks (Y, X) on each plane, one per object."""
@@ -126,6 +148,7 @@ class PropagationResult:
                     if each.prompt.object == track.object and each.prompt.plane in track.sections
                 ),
                 order=order,
+                doubtful=tuple(track.doubtful),
             )
             for track in self.tracks
             if track.sections
@@ -292,6 +315,15 @@ class Propagation(QObject):
             self.drop()
         if what & Change.VIEW and self.result is not None:
             self._show(self.result)  # as its planes cross the new view
+
+
+def doubtful_text(planes: Sequence[Plane]) -> list[str]:
+    """Message: which planes are worth a look; empty for none."""
+    if not planes:
+        return []
+    if len(planes) > MOST_NAMED:
+        return [f"{pluralize(len(planes), 'plane')} doubtful: click an orange bar to look."]
+    return [f"Doubtful: {plane_names(planes)}."]
 
 
 def _kept(prompt: Prompt) -> ObjectMask | None:

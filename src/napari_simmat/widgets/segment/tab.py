@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -16,12 +17,14 @@ from superqt.utils import signals_blocked
 
 from napari_simmat.widgets.channel_forms import ChannelsForm
 from napari_simmat.widgets.controls import (
+    INDENT,
     CollapsibleSection,
     LayerChoice,
     Status,
     StatusKind,
     StatusLine,
     VerticalScroll,
+    form_rows,
 )
 from napari_simmat.widgets.layer_data import (
     ImageWatch,
@@ -37,26 +40,29 @@ from napari_simmat.widgets.segment.autosave import Autosave, Recovery, Snapshot
 from napari_simmat.widgets.segment.channel_axis import ChannelAxisOffer
 from napari_simmat.widgets.segment.compute import ComputeChoice
 from napari_simmat.widgets.segment.controller import SegmentController
-from napari_simmat.widgets.segment.export import ObjectExporter, show_object
+from napari_simmat.widgets.segment.export import ObjectExporter, show_object, show_plane
 from napari_simmat.widgets.segment.inference import ChosenModel
 from napari_simmat.widgets.segment.layer_adapters import unreadable
 from napari_simmat.widgets.segment.object_panel import ObjectPanel, rows_of, voxel_of
 from napari_simmat.widgets.segment.outputs import CLASSES, PREVIEW
 from napari_simmat.widgets.segment.panels import (
     AutomaticPanel,
-    CandidateStrip,
     LevelChoice,
     PromptButtons,
     StackAxis,
     StackPanel,
 )
 from napari_simmat.widgets.segment.preferences import TabSettings, load_settings, save_settings
+from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.segment.workspace import Change
 from napari_simmat.widgets.shortcuts import KeyBindings, ListShortcuts
 from napari_simmat.widgets.worker import WorkerTask
 
+MODEL = "Model"
 CHOOSE_MODEL = "Choose a model."
 USE_TINY = "Use tiny"
+_LETTERS = 24
+"""Of a model's name in the title of its section."""
 
 
 class SegmentTab(QWidget):
@@ -83,7 +89,7 @@ class SegmentTab(QWidget):
         self.boxes = LayerChoice(viewer, Shapes, "new layer")
         self.masks = LayerChoice(viewer, Labels, "none", _is_derived)
         self.buttons = PromptButtons()
-        self.candidates = CandidateStrip()
+        self.candidates = self.buttons.candidates
         self.object_panel = ObjectPanel()
         self.stack_panel = StackPanel()
         self.automatic_panel = AutomaticPanel(viewer)
@@ -116,6 +122,7 @@ class SegmentTab(QWidget):
         self._connect()
         entry = self.models.value()
         self.channels.set_inputs(None if entry is None or entry.spec is None else entry.spec.inputs)
+        self._show_model()
         self._read_layers()
         self._on_changed(~Change(0))
 
@@ -125,6 +132,7 @@ class SegmentTab(QWidget):
         for event in self._layer_events:
             event.disconnect(self._on_layers)
         self.viewer.mouse_double_click_callbacks.remove(self._on_double_click)
+        self.viewer.dims.events.current_step.disconnect(self._show_plane)
         self.watch.follow([])
         self.keys.release()
         self.list_keys.release()
@@ -159,7 +167,8 @@ class SegmentTab(QWidget):
             quality=quality,
             overlap=objects.overlap,
             classes=tuple(self.workspace.classes.names),
-            open_parts=tuple(name for name, fold in self.folds.items() if fold.is_open),
+            open_parts=tuple(name for name, is_open in self._by_hand.items() if is_open),
+            closed_parts=tuple(name for name, is_open in self._by_hand.items() if not is_open),
             encode_ahead=self.stack_panel.ahead.isChecked(),
             keep_on_disk=self.stack_panel.disk.isChecked(),
         )
@@ -170,27 +179,36 @@ class SegmentTab(QWidget):
         choices = QFormLayout()
         choices.setVerticalSpacing(6)
         choices.setHorizontalSpacing(8)
-        choices.addRow("Model", self.models)
-        choices.addRow(self.models.details)
-        choices.addRow("Device", self.compute)
         choices.addRow("Image", self.channels)
         choices.addRow(self.channels.details)
         self.level = LevelChoice(choices)
-        choices.addRow("Objects", self.objects)
-        layers = QWidget()
-        layers_form = QFormLayout(layers)
-        layers_form.setContentsMargins(14, 0, 0, 0)
-        layers_form.addRow("Points", self.points)
-        layers_form.addRow("Boxes", self.boxes)
-        layers_form.addRow("Masks", self.masks)
+        model, layers = QWidget(), QWidget()
+        form_rows(
+            ("Model", self.models),
+            self.models.details,
+            ("Device", self.compute),
+            parent=model,
+            indent=INDENT,
+        )
+        form_rows(
+            ("Objects", self.objects),
+            ("Points", self.points),
+            ("Boxes", self.boxes),
+            ("Masks", self.masks),
+            parent=layers,
+            indent=INDENT,
+        )
+        self.objects.setToolTip("The labels layer that objects are committed to")
         self.masks.setToolTip("Refine each object of another labels layer on the current plane")
         self.folds = {
-            "layers": CollapsibleSection("Prompt layers", layers),
+            "model": CollapsibleSection(MODEL, model),
+            "layers": CollapsibleSection("Layers", layers),
             "objects": CollapsibleSection("Objects", self.object_panel),
             "stack": CollapsibleSection("Stack", self.stack_panel),
             "everything": CollapsibleSection("Everything", self.automatic_panel),
         }
-        choices.addRow(self.folds["layers"])
+        for name in ("model", "layers"):
+            choices.addRow(self.folds[name])
         rule = QFrame()
         rule.setFrameShape(QFrame.Shape.HLine)
         form = QWidget()
@@ -198,8 +216,8 @@ class SegmentTab(QWidget):
         rows.setContentsMargins(8, 8, 8, 8)
         rows.setSpacing(8)
         rows.addLayout(choices)
-        for part in (rule, self.buttons, self.candidates):
-            rows.addWidget(part)
+        rows.addWidget(rule)
+        rows.addWidget(self.buttons)
         for name in ("everything", "stack", "objects"):
             rows.addWidget(self.folds[name])
         layout = QVBoxLayout(self)
@@ -228,13 +246,24 @@ class SegmentTab(QWidget):
         stack.disk.setChecked(settings.keep_on_disk)
         self.controller.prefetcher.enabled = settings.encode_ahead
         self.controller.prefetcher.keep_on_disk(settings.keep_on_disk)
+        self._by_hand = dict.fromkeys(settings.closed_parts, False)
+        self._by_hand |= dict.fromkeys(settings.open_parts, True)
         for name, fold in self.folds.items():
-            fold.set_open(name in settings.open_parts)
+            fold.set_open(self._by_hand.get(name, False))
 
     def _save_settings(self, *_: Any) -> None:
         if (now := self.settings()) != self._saved:
             self._saved = now
             save_settings(now)
+
+    def _on_section(self, name: str, opened: bool) -> None:
+        self._by_hand[name] = opened
+        self._save_settings()
+
+    def _open_section(self, name: str) -> None:
+        """Open a section where it matters, unless the user once closed it."""
+        if self._by_hand.get(name, True):
+            self.folds[name].set_open(True)
 
     def _connect(self) -> None:
         for event in self._layer_events:
@@ -260,6 +289,7 @@ class SegmentTab(QWidget):
         for work in (self.controller.propagation, self.controller.automatic):
             work.changed.connect(self._on_layers)  # it may have held the image
         self.controller.prefetcher.progressed.connect(self._show_encoded)
+        self.viewer.dims.events.current_step.connect(self._show_plane)
 
     def _connect_choices(self) -> None:
         self.models.changed.connect(self._on_model)
@@ -274,13 +304,13 @@ class SegmentTab(QWidget):
         self.points.chosen.connect(self._on_points)
         self.boxes.chosen.connect(self._on_boxes)
         self.masks.chosen.connect(self._on_masks)
-        for fold in self.folds.values():
-            fold.toggled.connect(self._save_settings)
+        for name, fold in self.folds.items():
+            fold.pressed.connect(partial(self._on_section, name))
         self.folds["objects"].toggled.connect(self._on_objects_toggled)
 
     def _connect_buttons(self) -> None:
         buttons, layers = self.buttons, self.workspace.prompt_layers
-        for name in ("segment", "commit", "clear", "undo", "redo", "cycle", "next"):
+        for name in ("commit", "clear", "undo", "redo", "cycle", "next"):
             getattr(buttons, name).clicked.connect(lambda _=False, name=name: self.act(name))
         buttons.point.clicked.connect(lambda: self._take(layers.draw_points))
         buttons.box.clicked.connect(lambda: self._take(layers.draw_boxes))
@@ -310,6 +340,7 @@ class SegmentTab(QWidget):
         stack.started.connect(lambda: self.act("propagate"))
         stack.stopped.connect(controller.propagation.cancel)
         stack.drop.clicked.connect(lambda: controller.propagation.drop())
+        stack.bars.chosen.connect(self._on_bar)
         stack.commit.clicked.connect(lambda: self.act("commit propagation"))
         stack.ahead.toggled.connect(prefetcher.set_enabled)
         stack.disk.toggled.connect(prefetcher.keep_on_disk)
@@ -426,6 +457,7 @@ class SegmentTab(QWidget):
 
     def _on_model(self) -> None:
         self._remembered = False
+        self._show_model()
         entry = self.models.value()
         with signals_blocked(self.channels):
             spec = None if entry is None else entry.spec
@@ -613,6 +645,8 @@ class SegmentTab(QWidget):
         unit = "" if place is None else voxel_of(place)[1]
         panel.set_rows(rows, 2 if place is None else place.ndim, unit)
         self.folds["objects"].set_title(f"Objects ({len(rows)})" if rows else "Objects")
+        if rows:
+            self._open_section("objects")
 
     def _axes(self) -> list[StackAxis]:
         """The axes along which the image has planes."""
@@ -629,6 +663,8 @@ class SegmentTab(QWidget):
             self.controller.propagation,
             self._axes(),
         )
+        if axes and not self.folds["stack"].isVisibleTo(self):
+            self._open_section("stack")
         self.folds["stack"].setVisible(bool(axes))
         self.stack_panel.set_axes(axes)
         self.stack_panel.set_state(
@@ -636,6 +672,17 @@ class SegmentTab(QWidget):
             busy=propagation.busy,
             found=propagation.result is not None,
         )
+        result = propagation.result
+        self.stack_panel.bars.set_bars(result.bars() if result and result.is_shown else ())
+        self._show_plane()
+
+    def _show_plane(self, *_: Any) -> None:
+        self.stack_panel.bars.set_shown(self.workspace.plane_or_none())
+
+    def _on_bar(self, plane: Plane) -> None:
+        session = self.workspace.session
+        if session is not None:
+            show_plane(self.viewer, session.place, plane)
 
     def _show_encoded(self, text: str, fraction: float) -> None:
         self.stack_panel.show_encoded(text, fraction)
@@ -669,6 +716,15 @@ class SegmentTab(QWidget):
         """Show the device and precision in use, which change when memory runs out."""
         if (used := self.controller.inference.service.in_use) is not None:
             self.compute.show_in_use(used)
+        self._show_model()
+
+    def _show_model(self) -> None:
+        """Name the model and its device in the title of their section."""
+        entry, used = self.models.value(), self.controller.inference.service.in_use
+        parts = ["" if entry is None else entry.name[:_LETTERS], "" if used is None else used.title]
+        self.folds["model"].set_title(f"{MODEL}: {', '.join(filter(None, parts))}")
+        if self.models.problem() is not None:
+            self._open_section("model")
 
     def _show_tool(self) -> None:
         """Show what a press on the image does."""

@@ -28,6 +28,7 @@ from napari_simmat.widgets.segment.outputs import ClassLayers, Preview
 from napari_simmat.widgets.segment.prompt_layers import POINTS, PromptLayers
 from napari_simmat.widgets.segment.prompt_state import Plane, Prompts, PromptState
 from napari_simmat.widgets.segment.session import ImageSession, RemovedObjects, Sessions
+from napari_simmat.widgets.shortcuts import shortcut_text
 
 LAYER_GONE = "The layer is gone"
 UNDO = "Undo"
@@ -453,7 +454,7 @@ class Workspace(QObject):
             self.classes.update(session.place, editor, edit)
         self.show_prompts(command.before if back else command.after)
         where = "" if command.after.order == session.place.order else " in another view"
-        self.say(f"{'Undone' if back else 'Redone'}: {command.name}{where}.")
+        self.say(replayed_text(f"{command.name}{where}", back=back))
         self.changed.emit(Change.PROMPTS | Change.OBJECTS)
         if command.before != command.after:
             self.replayed.emit()
@@ -548,3 +549,10 @@ class Workspace(QObject):
 def removed_with_objects(name: str, count: int) -> str:
     """Message: a labels layer was removed, and what was in it."""
     return f"{name} was removed with {pluralize(count, 'object')}."
+
+
+def replayed_text(name: str, *, back: bool) -> str:
+    """Message: a command was undone (`back`) or redone, and how to reverse that."""
+    if back:
+        return f"Undone: {name}. Redo ({shortcut_text('redo')}) brings it back."
+    return f"Redone: {name}. Undo ({shortcut_text('undo')}) takes it back."
