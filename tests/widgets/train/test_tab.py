@@ -17,7 +17,15 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_simmat.checkpoints.checkpoint import read_spec
-from napari_simmat.widgets.train.controller import CRASHED_AT, USE_MODEL_TEXT
+from napari_simmat.widgets.subprocess import Ending
+from napari_simmat.widgets.train.controller import (
+    CRASHED_AT,
+    LABELS_FAVOR_BASE,
+    USE_MODEL_TEXT,
+    use_text,
+    worse_text,
+)
+from napari_simmat.widgets.train.runs import TrainEvent
 from napari_simmat.widgets.train.tab import STOP_AT_ONCE
 from tests.widgets.conftest import SECONDS, Window
 from tests.widgets.scenes import CENTRES, discs, iou
@@ -159,6 +167,33 @@ def test_two_layers_and_their_labels_become_a_model_that_segments(
     window.key(Qt.Key.Key_C)
     truth = window.viewer.layers["true objects"].data
     assert iou(window.viewer.layers["SimMAT objects"].data == 1, truth == 1) > 0.5
+
+
+@pytest.mark.parametrize("clicked", [False, True])
+def test_after_a_training_that_made_it_worse_the_base_is_offered(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch, clicked: bool
+) -> None:
+    tab, training = trainer.tab, trainer.training
+    monkeypatch.setattr(training.process, "start", lambda *_: None)  # its events are made here
+    if clicked:
+        trainer.window.viewer.layers["true objects"].name = "SimMAT objects of near"
+        trainer.settle()
+    trainer.start("two channels", 4)
+    trainer.until(lambda: training.state == "starting")
+    metrics = {"before": {"click": 70.0, "box": 80.0}, "after": {"click": 60.0, "box": 82.0}}
+    training.process.received.emit(TrainEvent(4, 4, "training", True, {"step": 4.0, "loss": 0.5}))
+    training.process.received.emit(TrainEvent(metrics=metrics))
+    training.process.ended.emit(Ending("done", ""))
+    text = worse_text("two channels", "tiny-3", metrics)
+    assert "71.0 instead of 75.0 %" in text
+    assert trainer.status.text == (f"{text} {LABELS_FAVOR_BASE}" if clicked else text)
+    assert (trainer.status.offer, trainer.status.other) == (use_text("tiny-3"), USE_MODEL_TEXT)
+    wanted: list[str] = []
+    tab.use_requested.disconnect()
+    tab.use_requested.connect(wanted.append)
+    trainer.press(tab.status._other)
+    trainer.press(tab.status._offer)
+    assert wanted == ["two channels", "tiny-3"]
 
 
 def test_stopped_early_the_best_is_kept(

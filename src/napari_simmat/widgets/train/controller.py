@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,6 +30,7 @@ TrainingState = Literal[
     "idle", "preparing", "starting", "training", "comparing", "stopping", "killing"
 ]
 USE_MODEL_TEXT = "Segment with it"
+LABELS_FAVOR_BASE = "Labels that were made by clicks on a model favor that model."
 CANCELLED_BEFORE = "Cancelled before training started."
 STOPPED_BEFORE = "Stopped before the first checkpoint; nothing was saved."
 CRASHED_BEFORE = "The training process stopped unexpectedly; try again."
@@ -77,6 +79,7 @@ class TrainingController(QObject):
         self._step = 0
         self._begun = 0.0
         self._note = ""
+        self._clicked_labels = False
         self._job = BackgroundJob(self.worker, parent=self)
         self._job.progressed.connect(self._on_progress)
         self._job.returned.connect(lambda result: self._then(result))
@@ -97,7 +100,25 @@ class TrainingController(QObject):
         """Of the current or last run; empty before the first."""
         return "" if self._run is None else self._run.name
 
-    def start(self, request: TrainRequest, images: Sequence[LabelledValue]) -> None:
+    @property
+    def base(self) -> str:
+        """The base of the current or last run."""
+        return self._request.base
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the last run made a model that is worse than its base."""
+        return self.metrics is not None and mean_iou(self.metrics, "after") < mean_iou(
+            self.metrics, "before"
+        )
+
+    def start(
+        self,
+        request: TrainRequest,
+        images: Sequence[LabelledValue],
+        *,
+        clicked_labels: bool = False,
+    ) -> None:
         """Start a new run.
 
         Parameters
@@ -106,7 +127,10 @@ class TrainingController(QObject):
             Its settings.
         images
             From open layers; empty if the request names a folder.
+        clicked_labels
+            Whether any labels were made with a model in the Segment tab.
         """
+        self._clicked_labels = clicked_labels
         if (run := self._claim(request.name)) is None:
             return
         self._begin(request, CurveHistory(), "preparing", "Preparing")
@@ -259,11 +283,14 @@ class TrainingController(QObject):
             self.metrics = self._measured
             self._abandon()
             self.trained.emit(run.name)
-            self._rest(
-                Status(
-                    "done", self._summary(run.name), offer=USE_MODEL_TEXT, seconds=self._seconds()
-                )
-            )
+            text, offer, other = self._summary(run.name), USE_MODEL_TEXT, ""
+            if self.is_worse:
+                assert self.metrics is not None
+                text = worse_text(run.name, self.base, self.metrics)
+                if self._clicked_labels:
+                    text = f"{text} {LABELS_FAVOR_BASE}"
+                offer, other = use_text(self.base), USE_MODEL_TEXT
+            self._rest(Status("done", text, offer=offer, other=other, seconds=self._seconds()))
         elif not run.best.exists():
             self._abandon()
             if state == "killing":
@@ -331,3 +358,23 @@ def _prepare_job(
     finally:
         if not done:
             run.clear()
+
+
+def mean_iou(metrics: Metrics, when: str) -> float:
+    """Mean over the kinds of prompts, in percent; NaN if nothing was measured."""
+    values = list(metrics.get(when, {}).values())
+    return sum(values) / len(values) if values else math.nan
+
+
+def worse_text(name: str, base: str, metrics: Metrics) -> str:
+    """Message: the training did not help."""
+    before, after = (mean_iou(metrics, when) for when in ("before", "after"))
+    return (
+        f"{name} is among your models, but worse than {base} on the validation images (mean IoU "
+        f"{after:.1f} instead of {before:.1f} %): keep {base}, or label more images."
+    )
+
+
+def use_text(name: str) -> str:
+    """Label of the button that segments with a model."""
+    return f"Segment with {name}"

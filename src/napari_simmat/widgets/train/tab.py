@@ -32,6 +32,7 @@ from napari_simmat.widgets.controls import (
 )
 from napari_simmat.widgets.forms import JobTab
 from napari_simmat.widgets.layer_data import ImageWatch, layer_key, pixel_ratio_of
+from napari_simmat.widgets.segment.outputs import OBJECTS
 from napari_simmat.widgets.train import runs
 from napari_simmat.widgets.train.controller import TrainingController
 from napari_simmat.widgets.train.form import ImagesForm, TrainForm
@@ -151,7 +152,10 @@ class TrainTab(JobTab):
         self.discard.clicked.connect(lambda: training.discard(self.unfinished.currentText()))
         self.unfinished.activated.connect(self._on_unfinished_chosen)
         self.status.cancelled.connect(training.stop)
-        self.status.accepted.connect(lambda: self.use_requested.emit(training.name))
+        self.status.accepted.connect(
+            lambda: self.use_requested.emit(training.base if training.is_worse else training.name)
+        )
+        self.status.other_accepted.connect(lambda: self.use_requested.emit(training.name))
         training.status.connect(self.status.set_value)
         training.changed.connect(self._on_changed)
         training.plotted.connect(self._on_plotted)
@@ -216,7 +220,15 @@ class TrainTab(JobTab):
             return
         images = [] if self.form.uses_folder else self.images.images()
         self.settings.set_open(False)
-        self.training.start(self._request(), images)
+        self.training.start(self._request(), images, clicked_labels=self._has_clicked_labels())
+
+    def _has_clicked_labels(self) -> bool:
+        """Whether labels were made in the Segment tab."""
+        used = () if self.form.uses_folder else {each.labels for each in self.images.value()}
+        return any(
+            layer_key(layer) in used and layer.name.startswith(OBJECTS)
+            for layer in self.viewer.layers
+        )
 
     # ------------------------------------------------------------------- shown
 
