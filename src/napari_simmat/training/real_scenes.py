@@ -227,7 +227,7 @@ def _scene(source: RealSource, content: ImageContent, rng: np.random.Generator) 
     part = _part(labels, chosen, factor, rng)
     image, ids_there = values[:, *part], labels[part].astype(np.int32)
     if not source.complete:
-        ids_there = np.where(_is_known(labels, part), ids_there, UNKNOWN)
+        ids_there = np.where(is_known(labels, part), ids_there, UNKNOWN)
     stretch = float(np.exp(rng.uniform(-0.2, 0.2))) if rng.random() < 0.3 else 1.0
     image = rescale(image, image.min(), image.max())
     image, ids_there = zoom(
@@ -296,7 +296,7 @@ def _part(
     return part[0], part[1]
 
 
-def _is_known(labels: NDArray[np.int32], part: tuple[slice, slice]) -> NDArray[np.bool_]:
+def is_known(labels: NDArray[np.int32], part: tuple[slice, slice]) -> NDArray[np.bool_]:
     """Labelled pixels of a part, and those within a ring around each object."""
     there = labels[part]
     if not there.any():

@@ -1,0 +1,433 @@
+"""Objects that a user committed, as training crops: at the scales at which a model decodes them.
+
+What is not labelled is unknown, not background, except within a ring around each object and where
+the user said that all objects are labelled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import xxhash
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from napari_simmat.datasets.dataset import label_areas
+from napari_simmat.datasets.labelled_image import resize_nearest
+from napari_simmat.engine.coordinates import InputTransform
+from napari_simmat.engine.image_stack import ChannelStack
+from napari_simmat.engine.masks import Window, label_windows
+from napari_simmat.models.multiscale import BEST_OBJECT_SIDE, WINDOW_ALIGNMENT, scaled_images
+from napari_simmat.models.spec import InputChannels, ModelSpec, Normalization
+from napari_simmat.models.transfer import RGB
+from napari_simmat.training.batches import (
+    MAX_OBJECT_SHARE,
+    MIN_OBJECT_PIXELS,
+    LabelledPlane,
+    as_rgb,
+    augment,
+    pad_image,
+)
+from napari_simmat.training.real_scenes import is_known
+from napari_simmat.training.scene_pool import MIN_AREA, UNKNOWN
+
+PART_SIDE = 768
+"""A larger plane is read in parts of this side around its objects."""
+MAX_SHIFT = 0.2
+"""An object lies up to this share of a crop's side off its middle."""
+LEVEL_SPREAD = 0.5
+"""An object is trained mostly at the level of its best size; the weight of others is a Gaussian of
+the logarithm of its size there, of this width."""
+DEAD_SHARE = 1e-3
+"""A channel is dead if no larger share of its values differs from their median."""
+TOO_SMALL = "The objects are too small to learn from; label larger ones."
+ALL_DEAD = "No channel shows anything: all are constant or hold no finite value."
+
+
+@dataclass(frozen=True, eq=False)
+class AnnotatedPlane:
+    """A plane of an image and the objects that were committed in it.
+
+    Parameters
+    ----------
+    values
+        (C, Y, X), the channels as the model gets them: from `ChannelStack.normalized`.
+    labels
+        (Y, X) integer ids; 0 where nothing is labelled.
+    complete
+        Whether all objects of their kind are labelled: everywhere (True), nowhere for sure
+        (False), or where a mask (Y, X) says so.
+    channels
+        Names of the channels; needed if a transfer layer is trained for them.
+    name
+        Of the image, for messages and the model card.
+    """
+
+    values: NDArray[Any]
+    labels: NDArray[Any]
+    complete: bool | NDArray[np.bool_] = False
+    channels: tuple[str, ...] = ()
+    name: str = "image"
+
+    @classmethod
+    def of(
+        cls,
+        stack: ChannelStack,
+        labels: NDArray[Any],
+        index: tuple[int, ...] = (),
+        complete: bool | NDArray[np.bool_] = False,
+        name: str = "image",
+    ) -> AnnotatedPlane:
+        """A plane of a stack, e.g. of `Predictor.stack`, and its labels (Y, X)."""
+        return cls(stack.normalized(index), labels, complete, stack.names, name)
+
+    @cached_property
+    def objects(self) -> dict[int, str]:
+        """Ids of the objects large enough to learn from, each with a digest of mask and place.
+
+        By it a model that goes on learning recognizes what it has learned from.
+        """
+        areas = label_areas(self.labels)
+        found = {}
+        for label, window in label_windows(self.labels):
+            if areas[label] >= MIN_OBJECT_PIXELS:
+                mask = self.labels[window] == label
+                place = str([self.labels.shape, window]).encode()
+                found[int(label)] = xxhash.xxh3_128_hexdigest(place + np.packbits(mask).tobytes())
+        return found
+
+    def part(self, window: Window) -> AnnotatedPlane:
+        """A part of the plane."""
+        complete = self.complete if isinstance(self.complete, bool) else self.complete[window]
+        return replace(
+            self, values=self.values[:, *window], labels=self.labels[window], complete=complete
+        )
+
+    def halved(self) -> AnnotatedPlane:
+        """At half the size: averages of the image, every second label."""
+        values = torch.from_numpy(np.ascontiguousarray(self.values, np.float32))
+        complete = self.complete if isinstance(self.complete, bool) else self.complete[::2, ::2]
+        smaller = functional.avg_pool2d(values[None], 2, ceil_mode=True)[0].numpy()
+        return replace(self, values=smaller, labels=self.labels[::2, ::2], complete=complete)
+
+    def known(self, hidden: Collection[int]) -> NDArray[np.int32]:
+        """The labels (Y, X); `UNKNOWN` where nothing is known, and on the objects `hidden`."""
+        labels = self.labels.astype(np.int32)
+        concealed = np.isin(labels, list(hidden))
+        labels[concealed] = 0
+        known = is_known(labels, (slice(None), slice(None))) | self.complete
+        return np.where(known & ~concealed, labels, UNKNOWN).astype(np.int32)
+
+
+def split_dead_channels(
+    arrays: Sequence[Any], names: Sequence[str]
+) -> tuple[list[int], tuple[str, ...]]:
+    """Indices of the channels that show something, and the names of the dead ones.
+
+    A channel is dead if none of its values is finite, or not one in a thousand differs from the
+    rest: it would tell a model nothing but its own faults.
+
+    Parameters
+    ----------
+    arrays
+        One array (..., Y, X) for each channel.
+    names
+        Of the channels.
+
+    Raises
+    ------
+    ValueError
+        If all channels are dead.
+    """
+    live: list[int] = []
+    for number, array in enumerate(arrays):
+        values = np.asarray(array).ravel()
+        finite = values[np.isfinite(values)]
+        differing = np.count_nonzero(finite != np.median(finite)) if finite.size else 0
+        if differing > DEAD_SHARE * values.size:
+            live.append(number)
+    if not live:
+        raise ValueError(ALL_DEAD)
+    return live, tuple(name for number, name in enumerate(names) if number not in live)
+
+
+def live_stack(
+    arrays: Sequence[Any], names: Sequence[str], rule: Normalization
+) -> tuple[ChannelStack, tuple[str, ...]]:
+    """All channels of an image that show something, as the channels of a new model.
+
+    Parameters
+    ----------
+    arrays, names
+        As for `split_dead_channels`.
+    rule
+        The normalization of the foundation.
+
+    Returns
+    -------
+    The stack, and the names of the channels that are left out.
+    """
+    live, dead = split_dead_channels(arrays, names)
+    kept = tuple(names[number] for number in live)
+    inputs = InputChannels(names=kept, normalization=rule)
+    stack = ChannelStack.build([arrays[number] for number in live], inputs=inputs, names=kept)
+    return stack, dead
+
+
+class LabelledLevel(NamedTuple):
+    """One scale of a plane as the network sees it.
+
+    Attributes
+    ----------
+    image
+        Standardized (C, H, W), padded as by the engine.
+    labels
+        (H, W) ids, `UNKNOWN` where nothing is known.
+    """
+
+    image: Tensor
+    labels: NDArray[np.int32]
+
+
+def scale_levels(plane: AnnotatedPlane, spec: ModelSpec) -> list[tuple[float, Tensor]]:
+    """The standardized plane (C, H, W) at all scales at which the model sees it, with the scales.
+
+    A network of SAM's size sees one, on which the whole plane is fitted.
+    """
+    frame = InputTransform.of(plane.labels.shape, spec.input_size)
+    values = torch.from_numpy(np.ascontiguousarray(plane.values, np.float32))
+    mean = torch.tensor([channel.mean for channel in spec.channels])[:, None, None]
+    std = torch.tensor([channel.std for channel in spec.channels])[:, None, None]
+    resized = (torch.from_numpy(frame.resize(values.numpy())) - mean) / std
+    image = pad_image(resized, *frame.padded)
+    if not spec.base.embedded:
+        return [(1.0, image)]
+    return [(scale, each[0]) for scale, each in scaled_images(image[None])]
+
+
+def labels_at(
+    labels: NDArray[np.int32], spec: ModelSpec, scale: float, shape: tuple[int, int]
+) -> NDArray[np.int32]:
+    """Labels (Y, X) of a plane on a level of `shape`; its padding is `UNKNOWN`."""
+    resized = InputTransform.of(labels.shape, spec.input_size).resized
+    size = [min(round(length * scale), most) for length, most in zip(resized, shape, strict=True)]
+    whole = np.full(shape, UNKNOWN, np.int32)
+    whole[: size[0], : size[1]] = resize_nearest(labels, (size[0], size[1]))
+    return whole
+
+
+def separating_channels(
+    values: Sequence[NDArray[Any]], labels: Sequence[NDArray[np.int32]]
+) -> tuple[int, ...]:
+    """The three channels that best tell objects from the known ground around them, best first.
+
+    Measured by the difference of means in standard deviations, on parts (C, Y, X) with labels
+    (Y, X). Fewer channels are repeated, as an RGB model gets them.
+    """
+    channels = len(values[0])
+    if channels <= RGB:
+        return tuple(as_rgb(channels))
+    objects = np.concatenate([v[:, ids > 0] for v, ids in zip(values, labels, strict=True)], axis=1)
+    ground = np.concatenate([v[:, ids == 0] for v, ids in zip(values, labels, strict=True)], axis=1)
+    if not ground.shape[1]:
+        return tuple(as_rgb(channels))
+    spread = np.sqrt((objects.var(1) + ground.var(1)) / 2) + 1e-6
+    separation = np.abs(objects.mean(1) - ground.mean(1)) / spread
+    best = np.argsort(-separation, kind="stable")[:RGB]
+    return tuple(best.tolist())
+
+
+class Part(NamedTuple):
+    """A part of a plane in which some of its objects are learned from and scored.
+
+    Attributes
+    ----------
+    number
+        Of the plane.
+    plane
+        The part.
+    shown
+        Ids of those objects.
+    """
+
+    number: int
+    plane: AnnotatedPlane
+    shown: tuple[int, ...]
+
+
+def parts_of(number: int, plane: AnnotatedPlane, whole: bool) -> list[Part]:
+    """The plane, or parts of a large one that show all of its objects, each in one of them.
+
+    So the cost depends on the objects, not on the size of the image. An object that does not fit
+    is seen at half the size, as an embedded network decodes it on a coarser level. A network that
+    fits every plane into its input needs the `whole`.
+    """
+    objects = tuple(plane.objects)
+    if whole:
+        return [Part(number, plane, objects)]
+    boxes = _boxes(plane, objects)
+    while max(plane.labels.shape) > PART_SIDE and _longest(boxes) > PART_SIDE / 2:
+        plane = plane.halved()
+        boxes = _boxes(plane, objects)
+    if max(plane.labels.shape) <= PART_SIDE:
+        return [Part(number, plane, tuple(boxes))]
+    parts, left = [], list(boxes)
+    while left:
+        window = _around(boxes[left[0]], plane.labels.shape)
+        shown = tuple(label for label in left if _holds(window, boxes[label]))
+        parts.append(Part(number, plane.part(window), shown))
+        left = [label for label in left if label not in shown]
+    return parts
+
+
+def _boxes(plane: AnnotatedPlane, objects: Collection[int]) -> dict[int, Window]:
+    return {int(n): box for n, box in label_windows(plane.labels) if n in objects}
+
+
+def _longest(boxes: dict[int, Window]) -> int:
+    return max(side.stop - side.start for box in boxes.values() for side in box)
+
+
+def _around(box: Window, shape: tuple[int, ...]) -> Window:
+    """`PART_SIDE` pixels a side around the middle of a box, within a plane of `shape`."""
+    rows, columns = (
+        min(max((side.start + side.stop - PART_SIDE) // 2, 0), max(length - PART_SIDE, 0))
+        for side, length in zip(box, shape, strict=True)
+    )
+    return slice(rows, rows + PART_SIDE), slice(columns, columns + PART_SIDE)
+
+
+def _holds(window: Window, box: Window) -> bool:
+    """Whether a box lies in a part with room around it, or is the one the part was made for."""
+    return all(
+        part.start + min(side.start, PART_SIDE // 8) <= side.start and side.stop <= part.stop
+        for part, side in zip(window, box, strict=True)
+    )
+
+
+class LabelledCrops(NamedTuple):
+    """Crops (B, C, S, S), their ids (B, S, S), masks (B * P, S, S) of P objects each, their parts.
+
+    The parts are numbers in `CropSampler.levels`.
+    """
+
+    images: Tensor
+    labels: NDArray[np.int32]
+    masks: NDArray[np.bool_]
+    parts: tuple[int, ...]
+
+
+class CropSampler:
+    """Draws crops around objects from levels; the seed and the step alone determine them.
+
+    Parameters
+    ----------
+    levels
+        Of each part of a plane.
+    objects
+        Part and id of each object to prompt.
+    side
+        Of the crops, in pixels of a level.
+    prompted
+        Objects prompted in each crop; some twice where there are fewer.
+    seed
+        Of all random numbers.
+    vary
+        Whether to flip, transpose and brighten the crops.
+    """
+
+    def __init__(
+        self,
+        levels: Sequence[Sequence[LabelledLevel]],
+        objects: Sequence[tuple[int, int]],
+        *,
+        side: int,
+        prompted: int,
+        seed: int,
+        vary: bool = True,
+    ) -> None:
+        self.levels, self.side, self.prompted = levels, side, prompted
+        self.seed, self.vary = seed, vary
+        found = [(part, label, self._fitting(part, label)) for part, label in objects]
+        self._objects = [each for each in found if each[2]]
+        if not self._objects:
+            raise ValueError(TOO_SMALL)
+
+    def crops(self, step: int, count: int) -> tuple[LabelledCrops, np.random.Generator]:
+        """The crops of a step, and the generator for its prompts."""
+        rng = np.random.default_rng([self.seed, 1, step])
+        drawn = [self._crop(step * count + number, rng) for number in range(count)]
+        images, labels, masks, parts = zip(*drawn, strict=True)
+        crops = LabelledCrops(torch.stack(images), np.stack(labels), np.concatenate(masks), parts)
+        return crops, rng
+
+    def _fitting(self, part: int, label: int) -> list[_Placed]:
+        """The levels on which an object fits into a crop; the coarsest one if it fits on none."""
+        placed = []
+        for number, level in enumerate(self.levels[part]):
+            mask = level.labels == label
+            area = np.count_nonzero(mask)
+            if area < MIN_OBJECT_PIXELS:
+                continue
+            rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+            box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+            misfit = math.log(math.sqrt(area) / BEST_OBJECT_SIDE)
+            placed.append(_Placed(number, box, math.exp(-0.5 * (misfit / LEVEL_SPREAD) ** 2)))
+        longest = MAX_OBJECT_SHARE * self.side
+        return [
+            each for each in placed if all(s.stop - s.start <= longest for s in each.box)
+        ] or placed[-1:]
+
+    def _crop(
+        self, drawn: int, rng: np.random.Generator
+    ) -> tuple[Tensor, NDArray[np.int32], NDArray[np.bool_], int]:
+        """The n-th crop; each pass over the objects has its own random order."""
+        count = len(self._objects)
+        order = np.random.default_rng([self.seed, 0, drawn // count]).permutation(count)
+        part, label, placed = self._objects[order[drawn % count]]
+        weights = np.array([each.weight + 1e-9 for each in placed])
+        chosen = placed[int(rng.choice(len(placed), p=weights / weights.sum()))]
+        level = self.levels[part][chosen.level]
+        rows, columns = (
+            self._start(side, length, rng)
+            for side, length in zip(chosen.box, level.labels.shape, strict=True)
+        )
+        window = slice(rows, rows + self.side), slice(columns, columns + self.side)
+        labels = level.labels[window]
+        short = [self.side - length for length in labels.shape]
+        image = pad_image(level.image[:, *window], self.side, self.side)
+        labels = np.pad(labels, [(0, each) for each in short], constant_values=UNKNOWN)
+        if self.vary:
+            varied = augment(LabelledPlane("", image, labels, ()), rng)
+            image, labels = varied.image, varied.labels
+        areas = label_areas(np.maximum(labels, 0))
+        others = [n for n, area in areas.items() if n != label and area >= MIN_AREA]
+        more = rng.permutation(others or [label])
+        prompted = [label, *(more[n % len(more)] for n in range(self.prompted - 1))]
+        return image, labels, labels[None] == np.array(prompted)[:, None, None], part
+
+    def _start(self, box: slice, length: int, rng: np.random.Generator) -> int:
+        """Where a crop begins along an axis, aligned as the engine's windows are.
+
+        The object lies near its middle, as in a window around a prompt.
+        """
+        middle = (box.start + box.stop) / 2
+        room = max((self.side - (box.stop - box.start)) / 2, 0)
+        shift = rng.uniform(-1, 1) * min(MAX_SHIFT * self.side, room)
+        start = round((middle + shift - self.side / 2) / WINDOW_ALIGNMENT) * WINDOW_ALIGNMENT
+        return int(min(max(start, 0), max(length - self.side, 0)))
+
+
+class _Placed(NamedTuple):
+    """An object on a level: its bounding box, and how often it is drawn there."""
+
+    level: int
+    box: Window
+    weight: float

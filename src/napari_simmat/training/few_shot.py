@@ -1,0 +1,514 @@
+"""Few-shot learning: adapt a model to an image from a few committed objects, in about a minute.
+
+The model is trained on crops around the objects. Whether that helped is measured on objects left
+out by place: they are divided into folds, each fold is scored by a model that learned from the
+others, and the adapted model is offered only if it was better on them by more than their noise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from napari_simmat._text import format_list, is_or_are, pluralize
+from napari_simmat.engine.device import choose_device
+from napari_simmat.engine.embeddings import EmbeddingCache
+from napari_simmat.engine.predictor import Predictor
+from napari_simmat.evaluation.protocols import UserProtocol
+from napari_simmat.models.network import Encoded
+from napari_simmat.models.spec import Model, Normalization
+from napari_simmat.progress import Job, Progress, with_progress
+from napari_simmat.training.adapting import FewShotConfig, LearnedState, Learner, adapted_spec
+from napari_simmat.training.annotations import (
+    AnnotatedPlane,
+    CropSampler,
+    LabelledLevel,
+    Part,
+    labels_at,
+    parts_of,
+    scale_levels,
+    separating_channels,
+)
+from napari_simmat.training.batches import as_rgb
+from napari_simmat.training.run_folder import RunFolder, read_state
+
+MIN_OBJECTS = 3
+"""Objects needed to learn; when a model goes on learning, new ones."""
+MIN_GAIN = 1.0
+"""Mean gain, in points of IoU, below which an adapted model is not offered."""
+NOISE_FACTOR = 1.0
+"""Standard errors that the mean gain must exceed."""
+MAX_LOSS = 0.5
+"""Points that neither clicks nor boxes may lose on average."""
+MANY_OBJECTS = 8
+"""From so many objects on, half of them are enough to learn from, and two folds suffice."""
+SAVE_INTERVAL = 5.0
+"""Seconds between two saved states."""
+
+TOO_FEW = "Learning needs {} of at least 16 pixels, {} {} here; commit more."
+TOO_FEW_NEW = (
+    "Learning again needs {} that the model has not learned from yet, {} {} here; commit more."
+)
+LEARNED = (
+    "Learned from {}. On objects left out while it learned, the mean IoU of a click went from "
+    "{:.0f} to {:.0f} %, of a box from {:.0f} to {:.0f} %."
+)
+NOT_BETTER = (
+    "Nothing changed: on the objects left out, what {} taught gains {:+.1f} points of IoU, no more "
+    "than their noise ({:.1f}) allows."
+)
+ONE_LOSES = (
+    "Nothing changed: on the objects left out, {} taught {} {:+.1f} points of IoU, but {} {:+.1f}."
+)
+ALREADY_GOOD = (
+    "Nothing to learn: {} reaches {:.0f} % mean IoU on these objects, by a click and by a box."
+)
+
+
+class LeftOutScores(NamedTuple):
+    """Mean IoU in percent on the objects left out, by a click and by a box."""
+
+    click: float
+    box: float
+
+    @property
+    def mean(self) -> float:
+        """Of both."""
+        return (self.click + self.box) / 2
+
+
+@dataclass(frozen=True)
+class LearnProgress(Progress):
+    """A step, with the scores so far: ``before`` without learning, and ``after`` it.
+
+    Both are of the objects left out that have been scored so far, None before the first.
+    """
+
+    before: LeftOutScores | None = None
+    after: LeftOutScores | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class FewShotResult:
+    """The outcome of learning.
+
+    Parameters
+    ----------
+    learned
+        What was learned; None if it was not better, so that nothing changes.
+    model
+        The adapted model, ready for a `Predictor`; None likewise.
+    before, after
+        Scores on the objects left out, without and with learning.
+    gain, noise
+        Mean gain of an object in points (the mean of click and box), and its standard error.
+    objects
+        Number of objects that were learned from.
+    sentence
+        The outcome in words.
+    seconds, cpu_seconds
+        Time it took: on the clock, and of the processor's cores together.
+    """
+
+    learned: LearnedState | None
+    model: Model | None
+    before: LeftOutScores
+    after: LeftOutScores
+    gain: float
+    noise: float
+    objects: int
+    sentence: str
+    seconds: float
+    cpu_seconds: float
+
+
+def learn_objects_job(
+    base: Model,
+    planes: Sequence[AnnotatedPlane],
+    config: FewShotConfig | None = None,
+    *,
+    start: LearnedState | None = None,
+    folder: Path | None = None,
+    device: str = "auto",
+    name: str = "learned",
+) -> Job[FewShotResult]:
+    """Adapt a model to images from a few objects in them, if that helps.
+
+    The job is made for a thread of its own beside the one that predicts (in the window, a
+    `BackgroundJob` of a second `Worker`): it changes neither `base` nor torch's global state, and
+    yields `LearnProgress` after each step of a fraction of a second, where closing it cancels it.
+
+    Parameters
+    ----------
+    base
+        A foundation, or a checkpoint for the planes' channels.
+    planes
+        With the objects to learn from, at least `MIN_OBJECTS` in all. If they have other channels
+        than a foundation reads, a transfer layer is trained for them, and they need names.
+    config
+        Settings.
+    start
+        What was learned before on `base`, to go on from; then `MIN_OBJECTS` new objects are needed.
+    folder
+        Keeps the state every few seconds: the same call resumes, with the same result.
+    device
+        As for `Predictor`.
+    name
+        Of the adapted model.
+
+    Raises
+    ------
+    ValueError
+        If there are too few objects, or the channels do not fit.
+    """
+    config = config or FewShotConfig()
+    task = _Task(base, planes, config, start, device, name)
+    run = None if folder is None else RunFolder(folder)
+    try:
+        if folder is not None:
+            task.resume(read_state(folder, task.settings))
+        return (yield from task.run_job(run))
+    finally:
+        if run is not None:
+            run.close()
+
+
+class _Object(NamedTuple):
+    """An object to learn from: its part, plane, id and digest, and where it lies (y, x)."""
+
+    part: int
+    plane: int
+    label: int
+    digest: str
+    place: tuple[float, float]
+
+
+class _Fold(NamedTuple):
+    """Objects that are left out together, and their IoU (N, 2) of click and box after learning.
+
+    One table of scores for each number of steps in `_Task.checks`.
+    """
+
+    left_out: tuple[int, ...]
+    scores: list[list[list[float]]]
+
+
+class _Task:
+    """The course of learning: scores before, folds, and the training on all objects."""
+
+    def __init__(
+        self,
+        base: Model,
+        planes: Sequence[AnnotatedPlane],
+        config: FewShotConfig,
+        start: LearnedState | None,
+        device: str,
+        name: str,
+    ) -> None:
+        self.base, self.config, self.start, self.name = base, config, start, name
+        self.planes = list(planes)
+        self.device = choose_device(device)
+        self.spec = adapted_spec(base.spec, self.planes, name)
+        whole = not base.spec.base.embedded
+        self.parts = [p for n, plane in enumerate(planes) for p in parts_of(n, plane, whole)]
+        self.objects = list(_objects(self.planes, self.parts))
+        seen = start.seen if start is not None else frozenset()
+        self.new = [n for n, each in enumerate(self.objects) if each.digest not in seen]
+        _check_count(len(self.new), start is not None)
+        self.levels = [scale_levels(part.plane, self.spec) for part in self.parts]
+        self.folds = _folds_by_place(self.objects, self.new, config.folds)
+        self.checks = sorted({math.ceil(config.steps / 2), config.steps})
+        self.before: list[list[float]] = []
+        self._state: dict[str, Any] = {}
+        self._features: dict[int, Encoded] = {}
+        self._cache = EmbeddingCache()
+        self._saved = time.monotonic()
+
+    # ------------------------------------------------------------------ state
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a state must agree on to be resumed."""
+        data = hashlib.sha256()
+        for plane in self.planes:
+            data.update(np.ascontiguousarray(plane.values).data)
+            data.update(np.ascontiguousarray(plane.labels).data)
+            data.update(np.ascontiguousarray(plane.complete).data)
+        before = "" if self.start is None else self.start.digest
+        settings = asdict(self.config)
+        return {
+            **settings,
+            "base": self.base.fingerprint,
+            "start": before,
+            "data": data.hexdigest(),
+        }
+
+    def resume(self, state: dict[str, Any] | None) -> None:
+        """Continue from a state that `_save` wrote."""
+        if state is None:
+            return
+        self._state = state
+        self.before = state["before"]
+        for fold, scores in zip(self.folds, state["scores"], strict=True):
+            fold.scores.extend(scores)
+
+    def _save(self, run: RunFolder | None, learner: Learner | None = None, number: int = 0) -> None:
+        """Save the scores, and the training of that number."""
+        if run is None:
+            return
+        state: dict[str, Any] = {"before": self.before, "scores": [f.scores for f in self.folds]}
+        if learner is not None:
+            state["training"] = {"number": number, **learner.state()}
+        run.save(state, self.settings)
+        self._saved = time.monotonic()
+
+    def _train_job(
+        self,
+        learner: Learner,
+        number: int,
+        steps: int,
+        run: RunFolder | None,
+        words: str,
+    ) -> Job[None]:
+        """Train the learner of that number until it has done so many steps."""
+        while learner.step < steps:
+            learner.advance()
+            if time.monotonic() - self._saved > SAVE_INTERVAL:
+                self._save(run, learner, number)
+            yield self._progress(number * self.config.steps + learner.step, words)
+
+    # ----------------------------------------------------------------- course
+
+    def run_job(self, run: RunFolder | None) -> Job[FewShotResult]:
+        """Score, learn in folds, decide, and learn from all objects."""
+        began, cpu = time.monotonic(), time.process_time()
+        yield self._progress(0, "measuring before learning")
+        if not self.before:
+            model = self.base if self.start is None else self.start.model(self.base)
+            self.before = yield from self._score_job(model, self.new, 0)
+            self._save(run)
+        before = _mean(self.before)
+        if 100 - before.mean < MIN_GAIN:
+            sentence = ALREADY_GOOD.format(self.base.spec.name, before.mean)
+            return self._result(None, before, before, 0.0, 0.0, sentence, began, cpu)
+        for number, fold in enumerate(self.folds):
+            if len(fold.scores) < len(self.checks):
+                yield from self._fold_job(number, run)
+        best, gain, noise = self._decide()
+        before, after = self._so_far(best)
+        if refusal := self._refusal(before, after, gain, noise):
+            return self._result(None, before, after, gain, noise, refusal, began, cpu)
+        learner = self._learner(len(self.folds))
+        words = "learning from all objects"
+        yield from self._train_job(learner, len(self.folds), self.checks[best], run, words)
+        count = pluralize(len(self.objects), "object")
+        sentence = LEARNED.format(count, before.click, after.click, before.box, after.box)
+        return self._result(learner, before, after, gain, noise, sentence, began, cpu)
+
+    def _fold_job(self, number: int, run: RunFolder | None) -> Job[None]:
+        """Learn from the other folds, and score the objects left out at each of `checks`."""
+        fold = self.folds[number]
+        learner = self._learner(number)
+        words = f"learning, part {number + 1} of {len(self.folds)} of the objects left out"
+        for check in self.checks[len(fold.scores) :]:
+            yield from self._train_job(learner, number, check, run, words)
+            model = Model(self.spec, learner.network, "learning")
+            done = number * self.config.steps + check
+            fold.scores.append((yield from self._score_job(model, fold.left_out, done)))
+            self._save(run, learner, number)
+            yield self._progress(done, words)
+
+    def _score_job(self, model: Model, objects: Sequence[int], done: int) -> Job[list[list[float]]]:
+        """IoU (N, 2), 0 to 1, of the middle click and of the box of some objects."""
+        given = replace(model.spec, normalization=Normalization(method="none"))
+        # Of a model whose encoder is not trained, the embeddings of all folds are the same.
+        frozen = not self.spec.base.embedded
+        predictor = Predictor(
+            Model(given, model.network, "frozen encoder"),
+            str(self.device),
+            "exact",
+            self._cache if frozen else EmbeddingCache(0),
+        )
+        was, reached = model.network.training, {}
+        model.network.eval()
+        here = self._progress(done, "measuring the objects left out")
+        try:
+            for number, part in enumerate(self.parts):
+                wanted = {
+                    self.objects[n].label: n for n in objects if self.objects[n].part == number
+                }
+                if not wanted:
+                    continue
+                values = part.plane.values
+                if len(values) != len(model.spec.channels):
+                    values = values[as_rgb(len(values))]
+                yield from with_progress(predictor.set_image_job(values, 0), here)
+                scoring = UserProtocol(clicks=1).score_job(predictor, part.plane.labels, wanted)
+                for each in (yield from with_progress(scoring, here)):
+                    found = each.answers["click"].iou, each.answers["box"].iou
+                    reached[wanted[each.label]] = list(found)
+        finally:
+            model.network.train(was)
+        return [reached[n] for n in objects]
+
+    def _progress(self, done: int, words: str) -> LearnProgress:
+        """A step, with the scores of the furthest check that some fold has reached."""
+        total = self.config.steps * (len(self.folds) + 1)
+        if not self.before:
+            return LearnProgress(done, total, words)
+        reached = max(len(fold.scores) for fold in self.folds)
+        scores = self._so_far(reached - 1) if reached else (_mean(self.before), None)
+        return LearnProgress(done, total, words, *scores)
+
+    # --------------------------------------------------------------- decision
+
+    def _decide(self) -> tuple[int, float, float]:
+        """The best of `checks`, the mean gain in points of an object, and its standard error."""
+        before = np.array([self.before[self.new.index(n)] for f in self.folds for n in f.left_out])
+        found = []
+        for check in range(len(self.checks)):
+            after = np.array([s for fold in self.folds for s in fold.scores[check]])
+            gains = 100 * (after - before).mean(1)
+            found.append((float(gains.mean()), float(gains.std(ddof=1) / math.sqrt(len(gains)))))
+        best = max(range(len(found)), key=lambda n: found[n][0])
+        return best, *found[best]
+
+    def _refusal(
+        self, before: LeftOutScores, after: LeftOutScores, gain: float, noise: float
+    ) -> str:
+        """Why the adapted model is not offered; empty if it is."""
+        count = pluralize(len(self.objects), "object")
+        if gain < MIN_GAIN or gain <= NOISE_FACTOR * noise:
+            return NOT_BETTER.format(count, gain, noise)
+        gains = {"a click": after.click - before.click, "a box": after.box - before.box}
+        worse, better = sorted(gains, key=lambda kind: gains[kind])
+        if gains[worse] < -MAX_LOSS:
+            return ONE_LOSES.format(count, better, gains[better], worse, gains[worse])
+        return ""
+
+    def _so_far(self, check: int) -> tuple[LeftOutScores, LeftOutScores]:
+        """Scores before and after of the objects left out in the folds that were scored."""
+        done = [fold for fold in self.folds if len(fold.scores) > check]
+        before = [self.before[self.new.index(n)] for fold in done for n in fold.left_out]
+        after = [scores for fold in done for scores in fold.scores[check]]
+        return _mean(before), _mean(after)
+
+    # ---------------------------------------------------------------- learner
+
+    def _learner(self, number: int) -> Learner:
+        """A learner of all objects but those that the fold of that number leaves out.
+
+        It continues the training that was interrupted, if that was the one.
+        """
+        hidden = self.folds[number].left_out if number < len(self.folds) else ()
+        levels, known = [], []
+        for part, scaled in zip(self.parts, self.levels, strict=True):
+            out = [self.objects[n].label for n in hidden if self.objects[n].plane == part.number]
+            known.append(part.plane.known(out))
+            levels.append(
+                [
+                    LabelledLevel(image, labels_at(known[-1], self.spec, scale, image.shape[-2:]))
+                    for scale, image in scaled
+                ]
+            )
+        embedded, config = self.spec.base.embedded, self.config
+        crops = CropSampler(
+            levels,
+            [(each.part, each.label) for n, each in enumerate(self.objects) if n not in hidden],
+            side=config.side if embedded else self.spec.input_size.size,
+            prompted=config.prompted,
+            seed=config.seed,
+            vary=embedded,
+        )
+        taken = separating_channels([part.plane.values for part in self.parts], known)
+        learner = Learner(
+            self.base,
+            self.spec,
+            self.start,
+            crops,
+            taken,
+            config,
+            self.device,
+            self._features,
+        )
+        training = self._state.pop("training", None)
+        if training is not None and training["number"] == number:
+            learner.restore(training)
+        return learner
+
+    def _result(
+        self,
+        learner: Learner | None,
+        before: LeftOutScores,
+        after: LeftOutScores,
+        gain: float,
+        noise: float,
+        sentence: str,
+        began: float,
+        cpu: float,
+    ) -> FewShotResult:
+        seconds, cpu_seconds = time.monotonic() - began, time.process_time() - cpu
+        learned = model = None
+        if learner is not None:
+            images = list(dict.fromkeys(plane.name for plane in self.planes))
+            learned = learner.learned(
+                [each.digest for each in self.objects],
+                f"{self.base.spec.name}, adapted to {format_list(images)}. {sentence}",
+                {"images": images, "objects": len(self.objects)},
+                {"before": _rounded(before), "after": _rounded(after)},
+            )
+            model = learned.model(self.base)
+        return FewShotResult(
+            learned,
+            model,
+            before,
+            after,
+            gain,
+            noise,
+            len(self.objects),
+            sentence,
+            seconds,
+            cpu_seconds,
+        )
+
+
+def _objects(planes: Sequence[AnnotatedPlane], parts: Sequence[Part]) -> Iterator[_Object]:
+    for number, part in enumerate(parts):
+        digests = planes[part.number].objects
+        for label in part.shown:
+            rows, columns = np.nonzero(planes[part.number].labels == label)
+            place = (float(rows.mean()), float(columns.mean()))
+            yield _Object(number, part.number, label, digests[label], place)
+
+
+def _check_count(new: int, goes_on: bool) -> None:
+    if new < MIN_OBJECTS:
+        message = TOO_FEW_NEW if goes_on else TOO_FEW
+        raise ValueError(message.format(pluralize(MIN_OBJECTS, "object"), new, is_or_are(new)))
+
+
+def _folds_by_place(objects: Sequence[_Object], among: Sequence[int], most: int) -> list[_Fold]:
+    """Divide objects into groups of neighbors, plane by plane along the longer axis of each."""
+    count = 2 if len(among) >= MANY_OBJECTS else min(most, len(among))
+    places = {n: objects[n].place for n in among}
+    spread = np.ptp(np.array(list(places.values())), axis=0)
+    axis = int(spread[1] > spread[0])
+    ordered = sorted(among, key=lambda n: (objects[n].plane, places[n][axis], n))
+    return [_Fold(tuple(map(int, part)), []) for part in np.array_split(ordered, count)]
+
+
+def _mean(scores: Sequence[Sequence[float]]) -> LeftOutScores:
+    """Of IoUs (N, 2), in percent."""
+    click, box = (100 * np.array(scores).mean(0)).tolist()
+    return LeftOutScores(click, box)
+
+
+def _rounded(scores: LeftOutScores) -> dict[str, float]:
+    return {name: round(value, 2) for name, value in scores._asdict().items()}

@@ -1,0 +1,195 @@
+"""Learning from a few committed objects: what is offered, kept, resumed and left out."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.engine.predictor import Predictor
+from napari_simmat.models.spec import Model
+from napari_simmat.progress import finish
+from napari_simmat.training import few_shot
+from napari_simmat.training.adapting import WRONG_CHANNELS, LearnedState
+from napari_simmat.training.annotations import AnnotatedPlane, live_stack
+from napari_simmat.training.few_shot import (
+    MIN_OBJECTS,
+    TOO_FEW,
+    FewShotConfig,
+    FewShotResult,
+    LearnProgress,
+    learn_objects_job,
+)
+from napari_simmat.training.scene_pool import UNKNOWN
+
+SHORT = FewShotConfig(steps=2, crops=1, prompted=1, side=64)
+
+
+def squares(channels: int = 3, count: int = 4, seed: int = 0) -> AnnotatedPlane:
+    """Bright squares of 16 pixels on a noisy plane (C, 96, 96), the last of them not labeled."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(60, 10, (channels, 96, 96)).astype(np.float32)
+    labels = np.zeros((96, 96), np.uint16)
+    for number in range(count + 1):
+        y, x = 8 + 32 * (number // 3), 8 + 32 * (number % 3)
+        values[:, y : y + 16, x : x + 16] += 120
+        if number < count:
+            labels[y : y + 16, x : x + 16] = number + 1
+    names = tuple(f"channel {number}" for number in range(channels))
+    return AnnotatedPlane(values.clip(0, 255), labels, channels=names)
+
+
+@pytest.fixture
+def accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was learned is offered: nets of random weights gain nothing."""
+    monkeypatch.setattr(few_shot, "MIN_GAIN", -200.0)
+    monkeypatch.setattr(few_shot, "MAX_LOSS", 200.0)
+    monkeypatch.setattr(few_shot, "NOISE_FACTOR", -1000.0)
+
+
+def learned(base: Model, *planes: AnnotatedPlane, **named: object) -> FewShotResult:
+    return finish(learn_objects_job(base, planes, SHORT, **named))
+
+
+def equal(one: LearnedState, other: LearnedState) -> bool:
+    return one.digest == other.digest
+
+
+@pytest.mark.usefixtures("accepted")
+def test_the_same_objects_and_seed_give_the_same_model(base: Model) -> None:
+    weights = {name: each.clone() for name, each in base.network.state_dict().items()}
+    first, second = learned(base, squares()), learned(base, squares())
+    other = finish(learn_objects_job(base, [squares()], replace(SHORT, seed=1)))
+    assert equal(first.learned, second.learned)
+    assert not equal(first.learned, other.learned)
+    assert first.model.fingerprint == second.model.fingerprint != base.fingerprint
+    after = base.network.state_dict()
+    assert all(torch.equal(each, after[name]) for name, each in weights.items())
+
+
+@pytest.mark.usefixtures("accepted")
+def test_a_killed_learning_goes_on_and_ends_with_the_same_model(
+    base: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(few_shot, "SAVE_INTERVAL", -1.0)
+    whole = learned(base, squares())
+    for stop in (3, 8, 12):  # in the first fold, in the second, and at the end
+        folder = tmp_path / str(stop)
+        job = learn_objects_job(base, [squares()], SHORT, folder=folder)
+        for _ in range(stop):
+            next(job)
+        job.close()
+        again = learn_objects_job(base, [squares()], SHORT, folder=folder)
+        assert equal(finish(again).learned, whole.learned)
+
+
+@pytest.mark.usefixtures("accepted")
+def test_a_learned_model_predicts_and_is_a_checkpoint_like_any_other(
+    base: Model, tmp_path: Path
+) -> None:
+    found = learned(base, squares(), name="squares")
+    path = tmp_path / "kept.safetensors"
+    found.learned.save(path)
+    masks = []
+    for model in (found.model, load_model(path)):
+        predictor = Predictor(model, "cpu")
+        predictor.set_image(squares().values, channel_axis=0)
+        masks.append(predictor.predict(points=[(15, 15)]).logits)
+    np.testing.assert_allclose(masks[0], masks[1], atol=1e-3)
+    spec = load_model(path).spec
+    assert spec.base == base.spec.base
+    assert spec.training["objects"] == 4
+    assert spec.metrics["after"]["click"] == pytest.approx(found.after.click, abs=0.01)
+    assert found.sentence in spec.description
+    assert LearnedState.load(path).seen == found.learned.seen
+
+
+@pytest.mark.usefixtures("accepted")
+def test_learning_again_needs_new_objects_and_goes_on_from_the_last_state(
+    base: Model, tmp_path: Path
+) -> None:
+    first = learned(base, squares(count=3))
+    first.learned.save(tmp_path / "first.safetensors")
+    start = LearnedState.load(tmp_path / "first.safetensors")
+    with pytest.raises(ValueError, match=r"that the model has not learned from yet, 1 is here"):
+        learned(base, squares(count=4), start=start)
+    second = learned(base, squares(count=6), start=start)
+    fresh = learned(base, squares(count=6))
+    assert second.objects == 6
+    assert start.seen < second.learned.seen
+    assert not equal(second.learned, fresh.learned)
+
+
+def test_nothing_is_learned_where_no_gain_is_left(
+    base: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[LearnProgress] = []
+    monkeypatch.setattr(few_shot, "MIN_GAIN", 100.5)  # more than is left
+    found = finish(learn_objects_job(base, [squares()], SHORT), steps.append)
+    assert found.learned is None
+    assert found.model is None
+    assert found.sentence.startswith("Nothing to learn")
+    assert {step.done for step in steps} == {0}
+
+
+def test_a_model_that_is_not_better_is_not_offered(base: Model) -> None:
+    """Two steps teach a network of random weights nothing."""
+    found = learned(base, squares())
+    assert found.gain < few_shot.MIN_GAIN
+    assert found.learned is None
+    assert found.sentence.startswith("Nothing changed")
+
+
+def test_two_objects_are_too_few(base: Model) -> None:
+    with pytest.raises(ValueError, match=TOO_FEW.format(f"{MIN_OBJECTS} objects", 2, "are")):
+        learned(base, squares(count=2))
+
+
+@pytest.mark.usefixtures("accepted")
+def test_all_live_channels_are_learned_and_the_dead_ones_named(base: Model, tmp_path: Path) -> None:
+    plane = squares(channels=5)
+    arrays = list(plane.values)
+    arrays[1] = np.full((96, 96), 7.0, np.float32)
+    arrays[3] = np.full((96, 96), np.nan, np.float32)
+    arrays[4] = np.where(np.indices((96, 96)).sum(0) == 3, 9.0, 0).astype(np.float32)
+    arrays.append(plane.values[0] * 2)
+    names = ("DNA", "empty", "CD3", "broken", "faulty pixels", "CD8")
+    stack, dead = live_stack(arrays, names, base.spec.normalization)
+    assert dead == ("empty", "broken", "faulty pixels")
+    given = AnnotatedPlane.of(stack, plane.labels)
+    two = AnnotatedPlane.of(
+        live_stack([*arrays, arrays[2]], (*names, "CD4"), base.spec.normalization)[0], plane.labels
+    )
+    found = learned(base, two)
+    assert found.model.spec.channel_names == ("DNA", "CD3", "CD8", "CD4")
+    assert found.model.spec.transfer == "simmat"
+    assert given.channels == ("DNA", "CD3", "CD8")
+    found.learned.save(tmp_path / "kept.safetensors")
+    predictor = Predictor(load_model(tmp_path / "kept.safetensors"), "cpu")
+    predictor.set_image([*arrays, arrays[2]], names=(*names, "CD4"))
+    assert predictor.predict(points=[(15, 15)]).mask.shape == (96, 96)
+
+
+def test_a_checkpoint_refuses_other_channels(base: Model) -> None:
+    spec = replace(base.spec, transfer="simmat")
+    with pytest.raises(ValueError, match=re.escape(WRONG_CHANNELS.format(4, base.spec.name, 3))):
+        learned(replace(base, spec=spec), squares(channels=4))
+
+
+def test_ground_is_unknown_beyond_a_ring_unless_all_objects_are_labeled() -> None:
+    plane = squares(count=4)
+    known = plane.known(())
+    unlabeled = known[40 + 8 - 8 : 56, 40:56]
+    assert (unlabeled == UNKNOWN).any()
+    assert known[7, 15] == 0
+    assert known[12, 12] == 1
+    assert (plane.known([1])[8:24, 8:24] == UNKNOWN).all()
+    assert (replace(plane, complete=True).known(()) != UNKNOWN).all()
+    region = np.zeros((96, 96), bool)
+    region[:, 64:] = True
+    assert (replace(plane, complete=region).known(())[:, 64:] != UNKNOWN).all()
