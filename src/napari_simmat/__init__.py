@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from napari_simmat.engine.result import Result
     from napari_simmat.engine.settings import AutomaticSettings
     from napari_simmat.models.spec import ModelSpec
+    from napari_simmat.training.few_shot import learn_objects
 
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Prompt",
     "Result",
     "__version__",
+    "learn_objects",
     "load_model",
     "segment_everything",
 ]
@@ -37,6 +39,7 @@ _HOMES = {
     "Prompt": "napari_simmat.engine.prompts",
     "Result": "napari_simmat.engine.result",
     "__version__": "napari_simmat._text",
+    "learn_objects": "napari_simmat.training.few_shot",
     "load_model": "napari_simmat.checkpoints.loading",
     "segment_everything": "napari_simmat.engine.automatic_generator",
 }

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.cli import main
+from napari_simmat.cli.train import FEW_TAKES
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.models.spec import Model
 from napari_simmat.progress import finish
 from napari_simmat.training import few_shot
 from napari_simmat.training.adapting import WRONG_CHANNELS, LearnedState
-from napari_simmat.training.annotations import AnnotatedPlane, live_stack
+from napari_simmat.training.annotations import AnnotatedPlane, separating_channels
 from napari_simmat.training.few_shot import (
+    LEFT_OUT,
     MIN_OBJECTS,
     TOO_FEW,
     FewShotConfig,
     FewShotResult,
     LearnProgress,
+    learn_objects,
     learn_objects_job,
 )
 from napari_simmat.training.scene_pool import UNKNOWN
@@ -152,27 +158,64 @@ def test_two_objects_are_too_few(base: Model) -> None:
 
 @pytest.mark.usefixtures("accepted")
 def test_all_live_channels_are_learned_and_the_dead_ones_named(base: Model, tmp_path: Path) -> None:
-    plane = squares(channels=5)
-    arrays = list(plane.values)
-    arrays[1] = np.full((96, 96), 7.0, np.float32)
-    arrays[3] = np.full((96, 96), np.nan, np.float32)
-    arrays[4] = np.where(np.indices((96, 96)).sum(0) == 3, 9.0, 0).astype(np.float32)
-    arrays.append(plane.values[0] * 2)
-    names = ("DNA", "empty", "CD3", "broken", "faulty pixels", "CD8")
-    stack, dead = live_stack(arrays, names, base.spec.normalization)
-    assert dead == ("empty", "broken", "faulty pixels")
-    given = AnnotatedPlane.of(stack, plane.labels)
-    two = AnnotatedPlane.of(
-        live_stack([*arrays, arrays[2]], (*names, "CD4"), base.spec.normalization)[0], plane.labels
-    )
-    found = learned(base, two)
+    plane = squares(channels=7)
+    plane.values[1] = 7
+    plane.values[3] = np.nan
+    plane.values[4] = np.where(np.indices((96, 96)).sum(0) == 3, 9, 0)
+    names = ("DNA", "empty", "CD3", "broken", "faulty pixels", "CD8", "CD4")
+    found = finish_learning(base, plane, names)
     assert found.model.spec.channel_names == ("DNA", "CD3", "CD8", "CD4")
     assert found.model.spec.transfer == "simmat"
-    assert given.channels == ("DNA", "CD3", "CD8")
+    assert found.sentence.endswith(LEFT_OUT.format("empty, broken, faulty pixels"))
     found.learned.save(tmp_path / "kept.safetensors")
     predictor = Predictor(load_model(tmp_path / "kept.safetensors"), "cpu")
-    predictor.set_image([*arrays, arrays[2]], names=(*names, "CD4"))
+    predictor.set_image(plane.values, 0, names=names)
     assert predictor.predict(points=[(15, 15)]).mask.shape == (96, 96)
+
+
+def finish_learning(base: Model, plane: AnnotatedPlane, names: tuple[str, ...]) -> FewShotResult:
+    labels = plane.labels
+    return learn_objects(base, plane.values, labels, 0, names=names, config=SHORT, device="cpu")
+
+
+def test_the_channels_that_show_the_objects_best_come_first() -> None:
+    plane = squares(channels=6)
+    plane.values[[0, 1, 4]] = np.random.default_rng(1).uniform(0, 255, (3, 96, 96))
+    plane.values[5] = plane.values[5] / 3 + plane.values[0] / 2
+    assert set(separating_channels([plane.values], [plane.known(())])) == {2, 3, 5}
+    assert separating_channels([plane.values[:1]], [plane.known(())]) == (0, 0, 0)
+
+
+@pytest.mark.usefixtures("accepted")
+def test_the_command_learns_from_a_folder_of_one_image(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plane, output = squares(), tmp_path / "mine.safetensors"
+    (tmp_path / "images").mkdir()
+    values = np.moveaxis(plane.values, 0, -1).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "images" / "one.tif", values, photometric="rgb")
+    tifffile.imwrite(tmp_path / "images" / "one_labels.tif", plane.labels)
+    words = ["train", str(tmp_path / "images"), "--output", str(output), "--few"]
+    words += ["--device", "cpu", "--steps", "2", "--events"]
+    assert main([*words, "--batch", "2"]) == 1
+    assert FEW_TAKES.format("--batch") in capsys.readouterr().err
+    assert main(words) == 0
+    steps = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert steps[-1]["output"] == str(output)
+    assert set(steps[-2]["figures"]) == {"before", "after"}
+    assert load_model(output).spec.description.endswith(steps[-1]["sentence"])
+
+
+def test_the_command_writes_nothing_that_is_not_better(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plane, output = squares(), tmp_path / "mine.safetensors"
+    tifffile.imwrite(tmp_path / "one.tif", plane.values[0].astype(np.uint8))
+    tifffile.imwrite(tmp_path / "one_labels.tif", plane.labels)
+    words = ["train", str(tmp_path), "--output", str(output), "--few", "--steps", "2"]
+    assert main([*words, "--device", "cpu"]) == 0
+    assert "Nothing changed" in capsys.readouterr().out
+    assert not output.exists()
 
 
 def test_a_checkpoint_refuses_other_channels(base: Model) -> None:

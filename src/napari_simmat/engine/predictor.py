@@ -308,6 +308,19 @@ class Predictor:
         """The image's shape (..., Y, X) without channels."""
         return self._image().shape
 
+    @property
+    def embedding(self) -> NDArray[np.float32]:
+        """The current plane's embedding (D, h, w), whose cells cover the plane evenly."""
+        encoded, frame = self._current()
+        level = next((each for each in encoded.levels if each.scale <= 1), encoded)
+        rows, columns = (
+            max(1, round(cells * length * level.scale / padded))
+            for cells, length, padded in zip(
+                level.embedding.shape[-2:], frame.resized, level.input_size, strict=True
+            )
+        )
+        return np.asarray(level.embedding[0, :, :rows, :columns].float().cpu().numpy())
+
     def _image(self) -> ChannelStack:
         if self._stack is None:
             raise RuntimeError(NO_IMAGE)

@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_simmat.datasets.dataset import label_areas
-from napari_simmat.datasets.labelled_image import resize_nearest
+from napari_simmat.datasets.labelled_image import ImageContent, resize_nearest
+from napari_simmat.engine.channels import channel_index
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.masks import Window, label_windows
@@ -68,6 +69,8 @@ class AnnotatedPlane:
         Names of the channels; needed if a transfer layer is trained for them.
     name
         Of the image, for messages and the model card.
+    dead
+        Names of the channels that were left out, as they show nothing.
     """
 
     values: NDArray[Any]
@@ -75,6 +78,7 @@ class AnnotatedPlane:
     complete: bool | NDArray[np.bool_] = False
     channels: tuple[str, ...] = ()
     name: str = "image"
+    dead: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -84,9 +88,10 @@ class AnnotatedPlane:
         index: tuple[int, ...] = (),
         complete: bool | NDArray[np.bool_] = False,
         name: str = "image",
+        dead: tuple[str, ...] = (),
     ) -> AnnotatedPlane:
         """A plane of a stack, e.g. of `Predictor.stack`, and its labels (Y, X)."""
-        return cls(stack.normalized(index), labels, complete, stack.names, name)
+        return cls(stack.normalized(index), labels, complete, stack.names, name, dead)
 
     @cached_property
     def objects(self) -> dict[int, str]:
@@ -179,6 +184,63 @@ def live_stack(
     inputs = InputChannels(names=kept, normalization=rule)
     stack = ChannelStack.build([arrays[number] for number in live], inputs=inputs, names=kept)
     return stack, dead
+
+
+def annotate(
+    image: ImageContent,
+    spec: ModelSpec,
+    *,
+    channels: Sequence[int | str] | None = None,
+    complete: bool | NDArray[np.bool_] = False,
+    name: str = "image",
+) -> list[AnnotatedPlane]:
+    """The planes of a labeled image that hold objects, with the channels that a model gets.
+
+    Parameters
+    ----------
+    image
+        With its labels.
+    spec
+        Of the model to adapt. A foundation that reads RGB or gray gets all live channels of an
+        image that has others.
+    channels
+        Those to use, by name or index; all by default.
+    complete
+        See `AnnotatedPlane`; a mask (Y, X) holds for all planes.
+    name
+        Of the image.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If these are no labels of the image, or the channels do not suit the model.
+    """
+    image.check(name)
+    count = len(channels) if channels is not None else image.available
+    dead: tuple[str, ...] = ()
+    rgba = image.names is not None and image.names[-1] == "alpha"
+    if not spec.is_rgb or count in (1, RGB) or rgba:
+        stack = ChannelStack.build(
+            image.arrays,
+            inputs=spec.inputs,
+            channel_axis=image.channel_axis,
+            channels=channels,
+            names=image.names,
+        )
+    else:
+        arrays = image.arrays
+        if not isinstance(arrays, list | tuple):
+            arrays = list(np.moveaxis(np.asarray(arrays), image.channel_axis or 0, 0))
+        names = image.names or [f"channel {number}" for number in range(len(arrays))]
+        wanted = range(len(arrays)) if channels is None else channels
+        chosen = [channel_index(channel, len(arrays), image.names) for channel in wanted]
+        kept = [arrays[number] for number in chosen]
+        stack, dead = live_stack(kept, [names[n] for n in chosen], spec.normalization)
+    return [
+        AnnotatedPlane.of(stack, image.labels[index], index, complete, name, dead)
+        for index in np.ndindex(*image.labels.shape[:-2])
+        if (image.labels[index] > 0).any()
+    ]
 
 
 class LabelledLevel(NamedTuple):

@@ -16,21 +16,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_simmat._text import format_list, is_or_are, pluralize
+from napari_simmat.datasets.labelled_image import ImageContent
 from napari_simmat.engine.device import choose_device
 from napari_simmat.engine.embeddings import EmbeddingCache
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.evaluation.protocols import UserProtocol
 from napari_simmat.models.network import Encoded
 from napari_simmat.models.spec import Model, Normalization
-from napari_simmat.progress import Job, Progress, with_progress
+from napari_simmat.progress import Job, Progress, finish, with_progress
 from napari_simmat.training.adapting import FewShotConfig, LearnedState, Learner, adapted_spec
 from napari_simmat.training.annotations import (
     AnnotatedPlane,
     CropSampler,
     LabelledLevel,
     Part,
+    annotate,
     labels_at,
     parts_of,
     scale_levels,
@@ -47,6 +50,8 @@ NOISE_FACTOR = 1.0
 """Standard errors that the mean gain must exceed."""
 MAX_LOSS = 0.5
 """Points that neither clicks nor boxes may lose on average."""
+STRENGTHS = (1.0, 0.5)
+"""How much of what was learned is taken; the objects left out tell which is better."""
 MANY_OBJECTS = 8
 """From so many objects on, half of them are enough to learn from, and two folds suffice."""
 SAVE_INTERVAL = 5.0
@@ -67,6 +72,7 @@ NOT_BETTER = (
 ONE_LOSES = (
     "Nothing changed: on the objects left out, {} taught {} {:+.1f} points of IoU, but {} {:+.1f}."
 )
+LEFT_OUT = " Left out, as they show nothing: {}."
 ALREADY_GOOD = (
     "Nothing to learn: {} reaches {:.0f} % mean IoU on these objects, by a click and by a box."
 )
@@ -180,6 +186,50 @@ def learn_objects_job(
             run.close()
 
 
+def learn_objects(
+    model: Model,
+    image: Any,
+    labels: NDArray[Any],
+    channel_axis: int | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    complete: bool | NDArray[np.bool_] = False,
+    config: FewShotConfig | None = None,
+    start: LearnedState | None = None,
+    device: str = "auto",
+) -> FewShotResult:
+    """Adapt a model to an image from a few objects in it, if that helps; see `learn_objects_job`.
+
+    Parameters
+    ----------
+    model
+        A foundation, or a checkpoint for the image's channels.
+    image
+        (..., Y, X) with channels along `channel_axis`, or a list of one array for each. A
+        foundation gets a transfer layer for all channels that show something, if these are others
+        than it reads.
+    labels
+        (..., Y, X) integer ids of the objects; 0 where nothing is labelled.
+    names
+        Of the channels.
+    complete
+        Whether all objects are labelled: everywhere, nowhere for sure, or in a region (Y, X).
+    config, start, device
+        See `learn_objects_job`.
+
+    Examples
+    --------
+    >>> from napari_simmat import Predictor, learn_objects, load_model
+    >>> result = learn_objects(load_model("tiny"), image, labels)
+    >>> print(result.sentence)
+    >>> predictor = Predictor(result.model or load_model("tiny"))
+    """
+    known = None if names is None else tuple(names)
+    content = ImageContent(image, np.asarray(labels), channel_axis, known)
+    planes = annotate(content, model.spec, complete=complete)
+    return finish(learn_objects_job(model, planes, config, start=start, device=device))
+
+
 class _Object(NamedTuple):
     """An object to learn from: its part, plane, id and digest, and where it lies (y, x)."""
 
@@ -193,7 +243,7 @@ class _Object(NamedTuple):
 class _Fold(NamedTuple):
     """Objects that are left out together, and their IoU (N, 2) of click and box after learning.
 
-    One table of scores for each number of steps in `_Task.checks`.
+    One table of scores for each of `STRENGTHS`.
     """
 
     left_out: tuple[int, ...]
@@ -224,7 +274,6 @@ class _Task:
         _check_count(len(self.new), start is not None)
         self.levels = [scale_levels(part.plane, self.spec) for part in self.parts]
         self.folds = _folds_by_place(self.objects, self.new, config.folds)
-        self.checks = sorted({math.ceil(config.steps / 2), config.steps})
         self.before: list[list[float]] = []
         self._state: dict[str, Any] = {}
         self._features: dict[int, Encoded] = {}
@@ -270,15 +319,10 @@ class _Task:
         self._saved = time.monotonic()
 
     def _train_job(
-        self,
-        learner: Learner,
-        number: int,
-        steps: int,
-        run: RunFolder | None,
-        words: str,
+        self, learner: Learner, number: int, run: RunFolder | None, words: str
     ) -> Job[None]:
-        """Train the learner of that number until it has done so many steps."""
-        while learner.step < steps:
+        """Train the learner of that number."""
+        while learner.step < self.config.steps:
             learner.advance()
             if time.monotonic() - self._saved > SAVE_INTERVAL:
                 self._save(run, learner, number)
@@ -299,7 +343,7 @@ class _Task:
             sentence = ALREADY_GOOD.format(self.base.spec.name, before.mean)
             return self._result(None, before, before, 0.0, 0.0, sentence, began, cpu)
         for number, fold in enumerate(self.folds):
-            if len(fold.scores) < len(self.checks):
+            if not fold.scores:
                 yield from self._fold_job(number, run)
         best, gain, noise = self._decide()
         before, after = self._so_far(best)
@@ -307,23 +351,28 @@ class _Task:
             return self._result(None, before, after, gain, noise, refusal, began, cpu)
         learner = self._learner(len(self.folds))
         words = "learning from all objects"
-        yield from self._train_job(learner, len(self.folds), self.checks[best], run, words)
+        yield from self._train_job(learner, len(self.folds), run, words)
         count = pluralize(len(self.objects), "object")
         sentence = LEARNED.format(count, before.click, after.click, before.box, after.box)
-        return self._result(learner, before, after, gain, noise, sentence, began, cpu)
+        if dead := list(dict.fromkeys(name for plane in self.planes for name in plane.dead)):
+            sentence += LEFT_OUT.format(format_list(dead))
+        with learner.at(STRENGTHS[best]):
+            return self._result(learner, before, after, gain, noise, sentence, began, cpu)
 
     def _fold_job(self, number: int, run: RunFolder | None) -> Job[None]:
-        """Learn from the other folds, and score the objects left out at each of `checks`."""
+        """Learn from the other folds, and score the objects left out."""
         fold = self.folds[number]
         learner = self._learner(number)
         words = f"learning, part {number + 1} of {len(self.folds)} of the objects left out"
-        for check in self.checks[len(fold.scores) :]:
-            yield from self._train_job(learner, number, check, run, words)
-            model = Model(self.spec, learner.network, "learning")
-            done = number * self.config.steps + check
-            fold.scores.append((yield from self._score_job(model, fold.left_out, done)))
-            self._save(run, learner, number)
-            yield self._progress(done, words)
+        yield from self._train_job(learner, number, run, words)
+        done = (number + 1) * self.config.steps
+        model, found = Model(self.spec, learner.network, "learning"), []
+        for strength in STRENGTHS:
+            with learner.at(strength):
+                found.append((yield from self._score_job(model, fold.left_out, done)))
+        fold.scores.extend(found)
+        self._save(run)
+        yield self._progress(done, words)
 
     def _score_job(self, model: Model, objects: Sequence[int], done: int) -> Job[list[list[float]]]:
         """IoU (N, 2), 0 to 1, of the middle click and of the box of some objects."""
@@ -359,26 +408,29 @@ class _Task:
         return [reached[n] for n in objects]
 
     def _progress(self, done: int, words: str) -> LearnProgress:
-        """A step, with the scores of the furthest check that some fold has reached."""
+        """A step, with the scores so far."""
         total = self.config.steps * (len(self.folds) + 1)
         if not self.before:
             return LearnProgress(done, total, words)
-        reached = max(len(fold.scores) for fold in self.folds)
-        scores = self._so_far(reached - 1) if reached else (_mean(self.before), None)
+        scored = any(fold.scores for fold in self.folds)
+        scores = self._so_far(self._decide()[0]) if scored else (_mean(self.before), None)
         return LearnProgress(done, total, words, *scores)
 
     # --------------------------------------------------------------- decision
 
     def _decide(self) -> tuple[int, float, float]:
-        """The best of `checks`, the mean gain in points of an object, and its standard error."""
-        before = np.array([self.before[self.new.index(n)] for f in self.folds for n in f.left_out])
-        found = []
-        for check in range(len(self.checks)):
-            after = np.array([s for fold in self.folds for s in fold.scores[check]])
-            gains = 100 * (after - before).mean(1)
-            found.append((float(gains.mean()), float(gains.std(ddof=1) / math.sqrt(len(gains)))))
-        best = max(range(len(found)), key=lambda n: found[n][0])
-        return best, *found[best]
+        """The best of `STRENGTHS`, the mean gain in points of an object, and its standard error."""
+        done = [fold for fold in self.folds if fold.scores]
+        before = np.array([self.before[self.new.index(n)] for f in done for n in f.left_out])
+        found: list[tuple[bool, float, float]] = []
+        for at in range(len(STRENGTHS)):
+            gains = 100 * (np.array([s for fold in done for s in fold.scores[at]]) - before)
+            none_loses = bool((gains.mean(0) >= -MAX_LOSS).all())
+            each = gains.mean(1)
+            noise = float(each.std()) / math.sqrt(max(len(each) - 1, 1))
+            found.append((none_loses, float(each.mean()), noise))
+        best = max(range(len(found)), key=lambda n: found[n][:2])
+        return best, *found[best][1:]
 
     def _refusal(
         self, before: LeftOutScores, after: LeftOutScores, gain: float, noise: float
@@ -393,11 +445,11 @@ class _Task:
             return ONE_LOSES.format(count, better, gains[better], worse, gains[worse])
         return ""
 
-    def _so_far(self, check: int) -> tuple[LeftOutScores, LeftOutScores]:
+    def _so_far(self, at: int) -> tuple[LeftOutScores, LeftOutScores]:
         """Scores before and after of the objects left out in the folds that were scored."""
-        done = [fold for fold in self.folds if len(fold.scores) > check]
+        done = [fold for fold in self.folds if fold.scores]
         before = [self.before[self.new.index(n)] for fold in done for n in fold.left_out]
-        after = [scores for fold in done for scores in fold.scores[check]]
+        after = [scores for fold in done for scores in fold.scores[at]]
         return _mean(before), _mean(after)
 
     # ---------------------------------------------------------------- learner
