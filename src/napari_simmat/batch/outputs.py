@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from napari_simmat._text import __version__
 from napari_simmat.batch.exports import write_extra
 from napari_simmat.batch.record import Record, read_record
+from napari_simmat.engine.linking import Lineage, LineageTrack, track_table
 from napari_simmat.engine.measurements import (
     PixelSize,
     measure_in_parts,
@@ -214,6 +215,9 @@ class LabelledObjects:
         The class by label, for objects that have one.
     classes
         Names of all classes; the class image holds their positions here, counted from 1.
+    time_axis, parents
+        The axis along which the objects have one id over time, None for none; and for those that
+        came from a division the object that divided.
     """
 
     labels: NDArray[np.integer[Any]]
@@ -222,10 +226,21 @@ class LabelledObjects:
     scores: Mapping[int, float] = field(default_factory=dict)
     categories: Mapping[int, str] = field(default_factory=dict)
     classes: Sequence[str] = ()
+    time_axis: int | None = None
+    parents: Mapping[int, int] = field(default_factory=dict)
+
+    def tracks(self) -> list[LineageTrack]:
+        """The tracks of a time series; none if no object is on several frames."""
+        if self.time_axis is None:
+            return []
+        tracks = Lineage.of_labels(self.labels, self.time_axis, self.parents).tracks()
+        return tracks if any(each.last > each.first for each in tracks) else []
 
 
 def save_objects_job(folder: Path, stem: str, objects: LabelledObjects) -> Job[list[Path]]:
     """Write ``STEM_labels.tif``, ``STEM_objects.csv`` and, with classes, ``STEM_classes.tif``.
+
+    Objects of a time series also get ``STEM_res_track.txt``.
 
     All or none are written; existing files are replaced.
 
@@ -244,19 +259,25 @@ def save_objects_job(folder: Path, stem: str, objects: LabelledObjects) -> Job[l
     if objects.categories:
         targets.append(folder / f"{stem}_classes.tif")
     yield Progress(0, steps, "measuring the objects")
+    tracks = objects.tracks()
+    if tracks:
+        targets.append(folder / f"{stem}_res_track.txt")
     rows = measure_objects(objects.labels, axes=objects.axes, size=objects.size)
     for row in rows:
         label = int(str(row["label"]))
         row["class"] = objects.categories.get(label, "")
         row["score"] = objects.scores.get(label, float("nan"))
     axes, scale, units = objects.axes, objects.size.scale, objects.size.units
-    with atomic_outputs(*targets) as (labels, table, *classes):
+    with atomic_outputs(*targets) as (labels, table, *others):
+        *classes, tracked = (*others, None) if not tracks else others
         yield Progress(1, steps, "writing the labels")
         write_labels_tiff(labels, objects.labels, axes=axes, scale=scale, units=units)
         write_table(table, table_columns(axes, (), objects.size), rows)
         for path in classes:
             yield Progress(2, steps, "writing the classes")
             write_labels_tiff(path, classes_of(objects), axes=axes, scale=scale, units=units)
+        if tracked is not None:
+            write_text(tracked, track_table(tracks))
     return targets
 
 

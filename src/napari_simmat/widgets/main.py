@@ -52,6 +52,7 @@ class SimMATWidget(QWidget):
         self.segment = SegmentTab(viewer)
         self.train = TrainTab(viewer)
         self.batch = BatchTab(viewer)
+        self.segment.offer_batch(self.batch.plan)
         self._docked = False
         self._released = False
         self.tabs = tabs = QTabWidget()
@@ -67,6 +68,8 @@ class SimMATWidget(QWidget):
         for running in (
             self.segment.controller.inference.worker,
             self.segment.models.transfers,
+            self.segment.image_folder.worker,
+            self.segment.tracks.worker,
             self.train.form.base.transfers,
             self.train.training,
             self.batch.form.models.transfers,

@@ -18,6 +18,8 @@ from napari_simmat.engine.coordinates import AxisOrder, axis_order, inverse_orde
 _LEVEL = "SimMAT level"
 _NUMBER = re.compile(r"-?\d+")
 """napari's label of an axis without a name, counted from the last one."""
+TIME_NAMES = ("t", "time", "frame", "frames")
+"""Names of a time axis."""
 MAX_LEVEL_SIDE = 4096
 """By default the finest level is segmented whose planes have no longer side."""
 
@@ -330,3 +332,9 @@ def unit_symbol(unit: Any) -> str:
 def _read_only(data: Any) -> bool:
     """Whether a lazy array is read-only (dask always is)."""
     return type(data).__module__.startswith("dask") or bool(getattr(data, "read_only", False))
+
+
+def time_axis_of(place: ImageGeometry) -> int | None:
+    """The axis of an image whose name says time; None if there is none."""
+    names = [name.casefold() for name in place.usual.axis_names[:-2]]
+    return next((axis for axis, name in enumerate(names) if name in TIME_NAMES), None)

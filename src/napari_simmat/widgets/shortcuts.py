@@ -70,6 +70,8 @@ SHORTCUTS = (
     Shortcut("delete", KeyMod.Shift | KeyCode.KeyD),
     Shortcut("merge", KeyCode.KeyG),
     Shortcut("split", KeyCode.KeyK),
+    Shortcut("next image", KeyMod.Shift | KeyCode.KeyN),
+    Shortcut("previous image", KeyMod.Shift | KeyCode.KeyB),
 )
 
 

@@ -10,6 +10,7 @@ from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QWidget
 
 from napari_simmat._text import pluralize
+from napari_simmat.batch.plan import Plan
 from napari_simmat.widgets.batch.controller import BatchController
 from napari_simmat.widgets.batch.form import BatchForm, FilesTable
 from napari_simmat.widgets.batch.request import OpenedResult, RunPreflight, load_request
@@ -54,6 +55,11 @@ class BatchTab(JobTab):
     def running(self) -> bool:
         """Whether a run is active."""
         return self.batching.busy
+
+    def plan(self) -> Plan | None:
+        """The images that are chosen and where their results go; None if there are none."""
+        preflight = self.batching.preflight
+        return None if preflight is None else preflight.plan
 
     def take(self, path: str) -> None:
         """Choose the images that were dropped."""

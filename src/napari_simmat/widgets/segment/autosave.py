@@ -106,7 +106,7 @@ class Autosave(QObject):
         self.worker.finish()
         self.worker.join(_CLOSE_TIMEOUT)
         for file in (*self._files.values(), *self._closed):
-            file.lock.release()
+            file.release()
         for session, file in self._files.items():
             session.log = None if file.broken else file
         self._files.clear()
@@ -119,6 +119,16 @@ class Autosave(QObject):
     def has_file(self, session: ImageSession) -> bool:
         """Whether something was logged for an image."""
         return session in self._files
+
+    def has_changed(self, session: ImageSession) -> bool:
+        """Whether anything was logged beyond what was restored."""
+        file = self._files.get(session)
+        return file is not None and file.lines > 1
+
+    def discard(self, session: ImageSession) -> None:
+        """Delete the file when the image is closed: everything is in the user's files."""
+        if session in self._files:
+            self._files[session].redundant = True
 
     def adopt(self, session: ImageSession, file: AutosaveFile) -> None:
         """Continue a file whose content was restored."""
@@ -195,7 +205,7 @@ class Autosave(QObject):
         """Release the files of closed images as soon as all is written."""
         if not self._waiting:
             for file in self._closed:
-                file.lock.release()
+                file.release()
             self._closed.clear()
 
     def _on_command(self, session: ImageSession, what: str, value: Any) -> None:
@@ -308,6 +318,9 @@ class Recovery(QObject):
     The thread of `autosave` reads the file, which autosave then continues.
     """
 
+    restored = Signal(object)
+    """The `ImageSession` whose work was restored."""
+
     def __init__(self, workspace: Workspace, inference: InferenceQueue, autosave: Autosave) -> None:
         super().__init__(workspace)
         self._workspace, self._autosave = workspace, autosave
@@ -409,6 +422,7 @@ class Recovery(QObject):
             workspace.show_prompts(state)
         workspace.changed.emit(Change.PROMPTS | Change.OBJECTS)
         workspace.say(self._restored)
+        self.restored.emit(session)
         workspace.prediction_wanted.emit()
 
     def _fill(

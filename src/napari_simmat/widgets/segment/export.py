@@ -13,10 +13,15 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 from napari_simmat.batch.outputs import LabelledObjects, save_objects_job
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.measurements import PixelSize
-from napari_simmat.io.files import atomic_write
+from napari_simmat.io.files import OutputError, atomic_write
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
-from napari_simmat.widgets.placement import ImageGeometry, shown_axes, unit_symbol
+from napari_simmat.widgets.placement import (
+    ImageGeometry,
+    shown_axes,
+    time_axis_of,
+    unit_symbol,
+)
 from napari_simmat.widgets.segment.label_editor import LabelEditor
 from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.worker import Worker, WorkerTask
@@ -25,6 +30,7 @@ _RANK = 1
 """One rank for all, so that no waiting job is dropped for a newer one (as at rank 0)."""
 _CLOSE_TIMEOUT = 20.0
 """Seconds that closing waits until all is written."""
+NOTHING_TO_SAVE = "The log of this image cannot be read: commit its prompts, then save again."
 _TITLE = "Save the objects"
 _ENDING = "_labels.tif"
 _NAMES = {"time": "T", "depth": "Z", "row": "Y", "column": "X"}
@@ -66,17 +72,22 @@ class ObjectExporter(QObject):
         self,
         path: Path,
         place: ImageGeometry,
-        editor: LabelEditor,
+        editor: LabelEditor | None,
         classes: Sequence[str],
         session: Callable[[], str] = str,
+        time_axis: int | None = None,
     ) -> WorkerTask:
         """Write the label image to `path` and the other files beside it.
 
+        Without an `editor` there are no objects, and only the session is written.
+
         Returns the task that `saved` reports. `session` gives the session file's text; it is
-        called in the thread.
+        called in the thread. `time_axis` is that along which objects have one id.
         """
         stem = _stem_of(path)
-        objects = labelled_objects(place, editor, classes)
+        objects = None
+        if editor is not None:
+            objects = labelled_objects(place, editor, classes, time_axis)
         return self.worker.submit(
             "Saving", lambda: _save_job(path.parent, stem, objects, session), _RANK
         )
@@ -116,11 +127,14 @@ def _stem_of(path: Path) -> str:
 
 
 def _save_job(
-    folder: Path, stem: str, objects: LabelledObjects, session: Callable[[], str]
+    folder: Path, stem: str, objects: LabelledObjects | None, session: Callable[[], str]
 ) -> Job[list[Path]]:
     """Write the objects, and ``STEM_session.jsonl`` with the commands that made them."""
-    written = yield from save_objects_job(folder, stem, objects)
-    if text := session():
+    written = [] if objects is None else (yield from save_objects_job(folder, stem, objects))
+    text = session()
+    if not text and not written:
+        raise OutputError(NOTHING_TO_SAVE)
+    if text:
         path = folder / f"{stem}_session.jsonl"
         with atomic_write(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
@@ -129,7 +143,10 @@ def _save_job(
 
 
 def labelled_objects(
-    place: ImageGeometry, editor: LabelEditor, classes: Sequence[str]
+    place: ImageGeometry,
+    editor: LabelEditor,
+    classes: Sequence[str],
+    time_axis: int | None = None,
 ) -> LabelledObjects:
     """A copy of the objects, independent of their layer."""
     options, place = place.layer_options(), place.usual
@@ -148,6 +165,8 @@ def labelled_objects(
         scores={label: entry.score for label, entry in entries.items()},
         categories={label: entry.category for label, entry in entries.items() if entry.category},
         classes=tuple(classes),
+        time_axis=time_axis_of(place) if time_axis is None else time_axis,
+        parents=editor.parents,
     )
 
 

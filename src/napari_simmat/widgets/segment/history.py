@@ -48,6 +48,8 @@ class ObjectEntry:
     """Name of its class, or empty."""
     provenance: tuple[Provenance, ...] = ()
     """On which planes it was made from prompts, and how."""
+    parent: int = 0
+    """In a time series: the object that divided into it and another; 0 for none."""
 
     def provenance_on(self, plane: Plane, order: AxisOrder = ()) -> Provenance | None:
         """How it was made on `plane` of a view; None if not from prompts there."""

@@ -197,6 +197,11 @@ class InferenceService:
         predictor = yield from self._separate_predictor(request)
         return (yield from predictor.prefetch_job(planes))
 
+    def encode_ahead_job(self, request: PredictionRequest, planes: Sequence[Plane]) -> Job[int]:
+        """Encode planes of another image than that of the clicks."""
+        predictor = yield from self._other_predictor(request)
+        return (yield from predictor.prefetch_job(planes))
+
     def propagate_job(self, request: PredictionRequest, stack: StackRequest) -> Job[list[Track]]:
         """Propagate objects through the request's image; earlier results are reused."""
         from napari_simmat.engine.propagation import Propagator
@@ -218,18 +223,10 @@ class InferenceService:
 
         Uses a predictor of its own, because clicks may be predicted in between.
         """
-        yield from import_torch_job()
+        predictor = yield from self._other_predictor(request)
         from napari_simmat.engine.automatic_generator import propose_masks_job
-        from napari_simmat.engine.predictor import Predictor
 
-        yield from self._load(request.model)
-        known = self.predictor
-        assert known is not None
-        predictor = Predictor(
-            known.model, str(known.device), known.precision, self.cache, known.quality
-        )
-        yield from self._set_image(predictor, request.image)
-        settings = settings.for_model(known.model.spec)
+        settings = settings.for_model(predictor.model.spec)
         return (yield from propose_masks_job(predictor, settings, request.plane, seeds))
 
     def forget(self) -> None:
@@ -309,6 +306,20 @@ class InferenceService:
         assert self.predictor is not None
         yield from self._open(request)
         return self.predictor.sibling()
+
+    def _other_predictor(self, request: PredictionRequest) -> Job[Predictor]:
+        """A predictor of its own for the request's image; that of the clicks is not touched."""
+        yield from import_torch_job()
+        from napari_simmat.engine.predictor import Predictor
+
+        yield from self._load(request.model)
+        known = self.predictor
+        assert known is not None
+        predictor = Predictor(
+            known.model, str(known.device), known.precision, self.cache, known.quality
+        )
+        yield from self._set_image(predictor, request.image)
+        return predictor
 
     def _load(self, chosen: ChosenModel) -> Job[None]:
         if self.predictor is not None and chosen == self._model:

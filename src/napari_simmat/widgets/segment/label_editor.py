@@ -10,6 +10,7 @@ import numpy as np
 from napari.layers import Labels
 
 from napari_simmat.engine.coordinates import AxisOrder, inverse_order
+from napari_simmat.engine.linking import Lineage
 from napari_simmat.engine.masks import (
     LabelEdit,
     LabelIndex,
@@ -72,6 +73,12 @@ class LabelEditor:
     def labels(self) -> list[int]:
         """The objects' numbers, ascending."""
         return list(self.register.census)
+
+    @property
+    def parents(self) -> dict[int, int]:
+        """For each object that came from a division, the object that divided."""
+        entries = self.register.entries.items()
+        return {label: entry.parent for label, entry in entries if entry.parent}
 
     def follow(
         self,
@@ -219,6 +226,44 @@ class LabelEditor:
         for number in numbers:
             self.register.entries[number] = ObjectEntry(category=category)
         return self._finish(patches, before), numbers
+
+    def renumber(self, edits: Sequence[LabelEdit], lineage: Lineage, axis: int) -> LayerEdit:
+        """Let the ids follow a lineage.
+
+        Parameters
+        ----------
+        edits
+            From `engine.linking.renumber_job` of the layer as it is.
+        lineage, axis
+            The links of its objects as they are called now, and the time axis.
+        """
+        before, ids = dict(self.register.entries), lineage.ids()
+        parents = {each.label: each.parent for each in lineage.tracks()}
+        entries: dict[int, ObjectEntry] = {}
+        for node, label in sorted(ids.items()):
+            known = before.get(node.label, ObjectEntry())
+            made = tuple(
+                each
+                for each in known.provenance
+                if not each.order and each.plane[axis] == node.frame
+            )
+            first = entries.get(label)
+            if first is None:
+                first = replace(known, provenance=(), parent=parents[label])
+            entries[label] = replace(first, provenance=(*first.provenance, *made))
+        patches = self._noted(edit.apply(self.layer.data) for edit in edits)
+        kept = {label: before[label] for label in before if before[label] == entries.get(label)}
+        empty = ObjectEntry()
+        wanted = {label: entry for label, entry in entries.items() if entry != empty}
+        self.register.entries = {**wanted, **kept}
+        return self._finish(patches, before)
+
+    def set_parents(self, parents: Mapping[int, int]) -> LayerEdit:
+        """Say which object divided into which; of objects that are there."""
+        before = dict(self.register.entries)
+        for label, parent in parents.items():
+            self.register.entries[label] = replace(self.register.entry(label), parent=parent)
+        return self._finish([], before)
 
     def classify(self, labels: Sequence[int], category: str) -> LayerEdit:
         """Set the class of objects; an empty name removes it."""

@@ -73,6 +73,8 @@ class ImageSession:
     """What each removal of a layer in the history removed."""
     log: AutosaveFile | None = None
     """While no tab is open: the file in which it was logged."""
+    time_axis: int | None = None
+    """The axis of the image along which its objects were linked; None if they were not."""
     stale: bool = False
     """Whether objects were changed while no tab was open, so that the file does not hold them."""
 

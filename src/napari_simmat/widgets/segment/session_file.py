@@ -84,6 +84,8 @@ _FIELDS: dict[type[Any], dict[str, str]] = {
     PromptState: {"edited": "opened", "propagated": "followed"},
     ObjectEntry: {"provenance": "made"},
 }
+_OPTIONAL = ("parent",)
+"""Fields that are written only if they are set, so that earlier versions read the other files."""
 _KIND = "is"
 _DTYPES = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 
@@ -98,6 +100,7 @@ def to_json(value: Any) -> Any:
         values = {
             names.get(each.name, each.name): to_json(getattr(value, each.name))
             for each in fields(value)
+            if each.name not in _OPTIONAL or getattr(value, each.name) != each.default
         }
         return {_KIND: _TAG_OF[kind], **values}
     if isinstance(value, Mapping):
@@ -387,12 +390,24 @@ class AutosaveFile:
     """Number of lines that were submitted."""
     empty_at: int = 0
     """`lines` when there was last nothing to restore."""
+    redundant: bool = False
+    """Whether all of it is in the user's files, so that it goes when the image is closed."""
     broken: bool = False
     """Whether a line could not be written. None is written after it: it would follow a gap."""
 
     def key_of(self, layer: str) -> str:
         """The key that a layer has in the file."""
         return self.aliases.get(layer, layer)
+
+    def release(self) -> None:
+        """Let other windows have the file; delete it if it is redundant."""
+        if self.redundant:
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
+        self.lock.release()
+        if self.redundant:
+            with suppress(OSError):
+                os.unlink(self.lock.lock_file)
 
     def create_job(self, header: str) -> Job[None]:
         """Write the first line; see `append`."""

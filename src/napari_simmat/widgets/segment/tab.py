@@ -15,6 +15,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QFormLayout, QFrame, QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
+from napari_simmat.batch.plan import Plan
 from napari_simmat.widgets.channel_forms import ChannelsForm
 from napari_simmat.widgets.controls import (
     INDENT,
@@ -41,6 +42,7 @@ from napari_simmat.widgets.segment.channel_axis import ChannelAxisOffer
 from napari_simmat.widgets.segment.compute import ComputeChoice
 from napari_simmat.widgets.segment.controller import SegmentController
 from napari_simmat.widgets.segment.export import ObjectExporter, show_object, show_plane
+from napari_simmat.widgets.segment.image_folder import FolderPanel, ImageFolder
 from napari_simmat.widgets.segment.inference import ChosenModel
 from napari_simmat.widgets.segment.layer_adapters import unreadable
 from napari_simmat.widgets.segment.object_panel import ObjectPanel, rows_of, voxel_of
@@ -54,6 +56,7 @@ from napari_simmat.widgets.segment.panels import (
 )
 from napari_simmat.widgets.segment.preferences import TabSettings, load_settings, save_settings
 from napari_simmat.widgets.segment.prompt_state import Plane
+from napari_simmat.widgets.segment.tracks import ObjectTracks, TracksPanel
 from napari_simmat.widgets.segment.workspace import Change
 from napari_simmat.widgets.shortcuts import KeyBindings, ListShortcuts
 from napari_simmat.widgets.worker import WorkerTask
@@ -98,6 +101,10 @@ class SegmentTab(QWidget):
         self.autosave = Autosave(workspace)
         self.channel_axis = ChannelAxisOffer(workspace, controller.inference)
         self.recovery = Recovery(workspace, controller.inference, self.autosave)
+        self.image_folder = ImageFolder(controller, self.exporter, self.autosave, self.recovery)
+        self.folder_panel = FolderPanel()
+        self.tracks = ObjectTracks(workspace)
+        self.tracks_panel = TracksPanel()
         self.actions = self._make_actions()
         self.keys = KeyBindings(viewer, self._shortcuts(), self._wants_key)
         self.list_keys = ListShortcuts(self)
@@ -139,6 +146,8 @@ class SegmentTab(QWidget):
         for part in (self.objects, self.points, self.boxes, self.masks, self.automatic_panel):
             part.release()
         self.models.release()
+        self.image_folder.release()
+        self.tracks.release()
         self.exporter.release()
         for task in [task for task in self._snapshots if task.done]:
             self._on_saved(task)  # its signal does not arrive any more
@@ -149,7 +158,7 @@ class SegmentTab(QWidget):
     @property
     def busy(self) -> bool:
         """Whether layers or prompts are still to be read, or anything is computed or logged."""
-        parts = (self.controller, self.autosave, self.recovery)
+        parts = (self.controller, self.autosave, self.recovery, self.image_folder, self.tracks)
         return self._later.isActive() or any(part.busy for part in parts)
 
     def act(self, name: str) -> None:
@@ -203,6 +212,8 @@ class SegmentTab(QWidget):
         self.folds = {
             "model": CollapsibleSection(MODEL, model),
             "layers": CollapsibleSection("Layers", layers),
+            "folder": CollapsibleSection("Folder", self.folder_panel),
+            "tracks": CollapsibleSection("Tracks", self.tracks_panel),
             "objects": CollapsibleSection("Objects", self.object_panel),
             "stack": CollapsibleSection("Stack", self.stack_panel),
             "everything": CollapsibleSection("Everything", self.automatic_panel),
@@ -218,7 +229,7 @@ class SegmentTab(QWidget):
         rows.addLayout(choices)
         rows.addWidget(rule)
         rows.addWidget(self.buttons)
-        for name in ("everything", "stack", "objects"):
+        for name in ("everything", "stack", "tracks", "objects", "folder"):
             rows.addWidget(self.folds[name])
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -279,6 +290,18 @@ class SegmentTab(QWidget):
         workspace.changed.connect(self._on_changed)
         self.exporter.status.connect(status.set_value)
         self.exporter.saved.connect(self._on_saved)
+        folder, panel = self.image_folder, self.folder_panel
+        folder.status.connect(status.set_value)
+        folder.changed.connect(self._show_folder)
+        panel.folder_chosen.connect(
+            lambda path: self.controller.perform(lambda: folder.choose_folder(path))
+        )
+        tracks, links = self.tracks, self.tracks_panel
+        tracks.changed.connect(self._show_tracks)
+        for name in ("link over time", "link", "cut link"):
+            links.buttons[name].clicked.connect(lambda _=False, name=name: self.act(name))
+        panel.next.clicked.connect(lambda: self.act("next image"))
+        panel.previous.clicked.connect(lambda: self.act("previous image"))
         self.autosave.warned.connect(status.set_warning)
         status.cancelled.connect(self.controller.cancel)
         status.cancelled.connect(self.recovery.cancel)
@@ -377,6 +400,11 @@ class SegmentTab(QWidget):
             "split": objects.split,
             "commit propagation": controller.commit_propagation,
             "segment everything": self._segment_everything,
+            "link over time": lambda: self.tracks.link_all(self.tracks_panel.value()),
+            "link": lambda: self.tracks.link(self.tracks_panel.value()),
+            "cut link": lambda: self.tracks.cut(self.tracks_panel.value()),
+            "next image": lambda: self.image_folder.go(1),
+            "previous image": lambda: self.image_folder.go(-1),
         }
 
     def _shortcuts(self) -> dict[str, Callable[[], object]]:
@@ -483,6 +511,9 @@ class SegmentTab(QWidget):
         self.level.show_layers(layer for layer in images if layer_key(layer) in used)
         if image is None:
             controller.set_subject(model, None, None, frozenset())
+            if self.image_folder.problem and not images:
+                self.workspace.fail(self.image_folder.problem)
+                return
             absent = entry is None or entry.kind == "downloadable" or not images
             kind: StatusKind = "nothing" if absent or self._remembered else "failed"
             offer = USE_TINY if images and not self.models.is_embedded else ""
@@ -576,7 +607,9 @@ class SegmentTab(QWidget):
         path = self.exporter.ask_path(session.place)
         if path is not None and session.editor is not None:
             names, snapshot = self.workspace.classes.names, self.autosave.snapshot(session)
-            task = self.exporter.save(path, session.place, session.editor, names, snapshot.text)
+            task = self.exporter.save(
+                path, session.place, session.editor, names, snapshot.text, session.time_axis
+            )
             self._snapshots[task] = snapshot
 
     def _on_saved(self, task: WorkerTask) -> None:
@@ -590,6 +623,7 @@ class SegmentTab(QWidget):
             self._show_buttons()
             self._show_layers()
             self._show_objects()
+            self._show_tracks()
             self._save_settings()  # a typed name becomes a class when an object gets it
         if what & (Change.SUBJECT | Change.PROMPTS | Change.VIEW):
             self._show_stack()
@@ -607,6 +641,30 @@ class SegmentTab(QWidget):
             undo=session is not None and session.history.can_undo,
             redo=session is not None and session.history.can_redo,
         )
+
+    def _show_tracks(self) -> None:
+        session, tracks = self.workspace.session, self.tracks
+        shown = session is not None and session.time_axis is not None
+        if shown:
+            self._open_section("tracks")
+        self.tracks_panel.set_state(
+            working=session is not None and session.editor is not None,
+            busy=tracks.linking,
+            text=tracks.text if shown else "",
+        )
+
+    def _show_folder(self) -> None:
+        folder = self.image_folder
+        if folder.images:
+            self._open_section("folder")
+        can_go = folder.current is not None and not folder.busy
+        self.folder_panel.set_state(can_go=can_go, place=folder.described())
+
+    def offer_batch(self, plan: Callable[[], Plan | None]) -> None:
+        """Let the user take the images of the Batch tab; `plan` says what they are."""
+        button, folder = self.folder_panel.batch, self.image_folder
+        button.show()
+        button.clicked.connect(lambda: self.controller.perform(lambda: folder.choose_plan(plan())))
 
     def _show_candidates(self) -> None:
         """Show what Q goes through; until the next prediction is there, that of the last one."""
@@ -667,6 +725,9 @@ class SegmentTab(QWidget):
             self._open_section("stack")
         self.folds["stack"].setVisible(bool(axes))
         self.stack_panel.set_axes(axes)
+        self.folds["tracks"].setVisible(bool(axes))
+        self.tracks_panel.set_axes(tuple(axes))
+        self._show_tracks()
         self.stack_panel.set_state(
             working=session is not None and bool(session.prompt_state),
             busy=propagation.busy,

@@ -1,0 +1,539 @@
+"""A folder image by image: save and close one, open the next with its prompts and labels."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+from napari.layers import Image, Layer
+from qtpy.QtCore import QObject, Qt, Signal
+from qtpy.QtWidgets import QWidget
+
+from napari_simmat._text import format_shape
+from napari_simmat.batch.plan import EXTRA_ENDINGS, LABEL_SUFFIXES, TRACKS, Plan, find_images
+from napari_simmat.engine.linking import read_parents
+from napari_simmat.io.files import sessions_folder
+from napari_simmat.io.readers import read_image, read_labels, stem_of
+from napari_simmat.progress import Job, Progress
+from napari_simmat.widgets.channel_matching import channel_mappings
+from napari_simmat.widgets.controls import Button, Status, hbox, text_label, vbox
+from napari_simmat.widgets.forms import PathField
+from napari_simmat.widgets.layer_data import image_geometry, image_value, layer_info, layer_key
+from napari_simmat.widgets.readers import image_layer_data
+from napari_simmat.widgets.segment import outputs
+from napari_simmat.widgets.segment.autosave import Autosave, Recovery, Snapshot
+from napari_simmat.widgets.segment.controller import SegmentController
+from napari_simmat.widgets.segment.export import ObjectExporter
+from napari_simmat.widgets.segment.inference import PredictionRequest
+from napari_simmat.widgets.segment.prefetch import NEIGHBOURS, around
+from napari_simmat.widgets.segment.session import ImageSession
+from napari_simmat.widgets.segment.session_file import left_over, line_of
+from napari_simmat.widgets.segment.workspace import Change
+from napari_simmat.widgets.shortcuts import shortcut_text
+from napari_simmat.widgets.worker import BackgroundJob, Worker, WorkerTask, sentence
+
+_AHEAD_RANK = 3
+"""Behind the planes of the image that is open."""
+CHOOSE_FOLDER = "Choose a folder of images first."
+NO_LIST = "The Batch tab has no images: choose some there first."
+COMMIT_FIRST = "Commit or discard what was found on this image, then go on."
+NOT_LOGGED = (
+    "The open prompts of this image cannot be saved: commit or clear them (Shift+C), then go on."
+)
+
+
+@dataclass(frozen=True)
+class FolderImage:
+    """One image of the list.
+
+    Parameters
+    ----------
+    path
+        A file, or a folder that is one image.
+    results
+        Folder of its results.
+    """
+
+    path: Path
+    results: Path
+
+    @property
+    def stem(self) -> str:
+        """The beginning of the names of its results."""
+        return stem_of(self.path)
+
+    @property
+    def session(self) -> Path:
+        """The file of the saved session."""
+        return self.results / f"{self.stem}_session.jsonl"
+
+    @property
+    def labels(self) -> Path:
+        """The file of the saved labels, or where they will be."""
+        paths = [self.results / f"{self.stem}_labels{suffix}" for suffix in LABEL_SUFFIXES[:2]]
+        return next((path for path in paths if path.exists()), paths[0])
+
+    @property
+    def tracks(self) -> Path:
+        """The file of the tracks of a time series."""
+        return self.results / f"{self.stem}{EXTRA_ENDINGS[TRACKS]}"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether something was saved for it."""
+        return self.session.exists() or self.labels.exists()
+
+
+def list_folder_job(folder: Path) -> Job[list[FolderImage]]:
+    """List the images of a folder and its subfolders; results go beside each.
+
+    Raises ValueError or OSError if there are none.
+    """
+    yield Progress(0, 1, f"Listing {folder.name}")
+    found = find_images([folder])
+    return [FolderImage(each.image, each.image.parent) for each in found]
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedImage:
+    """An image that was read and is not in the viewer yet.
+
+    `labels` are those of an earlier result without a session, and `parents` what its table of
+    tracks says; `problem` says why they cannot be shown.
+    """
+
+    image: FolderImage
+    layer: Image
+    labels: np.ndarray | None = None
+    parents: Mapping[int, int] = field(default_factory=dict)
+    problem: str = ""
+
+
+def open_image_job(image: FolderImage) -> Job[OpenedImage]:
+    """Read an image, and the labels of an earlier result."""
+    yield Progress(0, 2, image.path.name)
+    data, options, _ = image_layer_data(read_image(image.path))
+    layer = Image(data, **options)
+    if image.session.exists() or not image.labels.exists():
+        return OpenedImage(image, layer)
+    yield Progress(1, 2, image.labels.name)
+    try:
+        labels = np.asarray(read_labels(image.labels).data)
+        table = image.tracks.read_text("ascii") if image.tracks.is_file() else ""
+        parents = read_parents(table)
+    except (ValueError, TypeError, OSError) as error:
+        return OpenedImage(image, layer, problem=sentence(error))
+    return OpenedImage(image, layer, labels.astype(np.int32), parents)
+
+
+class FolderPanel(QWidget):
+    """Chooses a folder, and goes to its next or previous image."""
+
+    folder_chosen = Signal(str)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.folder = PathField("folder", "Folder of images", "Its images are opened one by one")
+        self.batch = Button("From Batch tab", tip="Take the images and results of the Batch tab")
+        self.batch.hide()
+        self.previous = Button(
+            "Previous image", shortcut_text("previous image"), "Save and close; open the one before"
+        )
+        self.next = Button(
+            "Next image", shortcut_text("next image"), "Save and close; open the next one"
+        )
+        self.place = text_label("muted")
+        vbox(
+            hbox((self.folder, 1), self.batch),
+            hbox(self.previous, self.next),
+            self.place,
+            parent=self,
+        )
+        self.folder.changed.connect(self._on_folder)
+        self.folder.path.editingFinished.connect(self._on_typed)
+        self.set_state(can_go=False, place="")
+
+    def set_state(self, *, can_go: bool, place: str) -> None:
+        """Show where the list stands, and whether one can go on."""
+        self.previous.setEnabled(can_go)
+        self.next.setEnabled(can_go)
+        self.place.setText(place)
+        self.place.setVisible(bool(place))
+
+    def _on_folder(self) -> None:
+        if not self.folder.path.isModified():  # dropped or browsed for
+            self.folder_chosen.emit(self.folder.value())
+
+    def _on_typed(self) -> None:
+        if self.folder.path.isModified():
+            self.folder.path.setModified(False)
+            self.folder_chosen.emit(self.folder.value())
+
+
+class ImageFolder(QObject):
+    """Goes through a list of images: saves and closes one, opens and restores the next.
+
+    Nothing is closed before it is saved. Work on an image that was logged but not saved, as after a
+    crash, is restored before what was saved.
+
+    Attributes
+    ----------
+    images
+        The list.
+    number
+        Index of the current image; -1 for none.
+    problem
+        Why the current image cannot be opened, or empty.
+    """
+
+    status = Signal(object)
+    """A `Status`."""
+    changed = Signal()
+    """The list, the current image, or `busy`."""
+
+    def __init__(
+        self,
+        controller: SegmentController,
+        exporter: ObjectExporter,
+        autosave: Autosave,
+        recovery: Recovery,
+    ) -> None:
+        super().__init__(controller)
+        self._controller, self._workspace = controller, controller.workspace
+        self._exporter, self._autosave, self._recovery = exporter, autosave, recovery
+        self.images: Sequence[FolderImage] = ()
+        self.number = -1
+        self.problem = ""
+        self._opened: OpenedImage | None = None
+        self._unrestored = ""
+        self._unsaved = self._new = False
+        self._saving: tuple[WorkerTask, Snapshot, Callable[[], object]] | None = None
+        self._ready: OpenedImage | None = None
+        self.worker = Worker("simmat-opening")
+        self._listing = BackgroundJob(self.worker, parent=self)
+        self._listing.returned.connect(self._take)
+        self._listing.failed.connect(self._fail)
+        self._opening = BackgroundJob(self.worker, parent=self)
+        self._opening.returned.connect(self._show)
+        self._opening.failed.connect(self._on_unreadable)
+        self._reading = BackgroundJob(self.worker, _AHEAD_RANK, self)
+        self._reading.returned.connect(self._encode_ahead)
+        self._encoding = BackgroundJob(controller.inference.worker, _AHEAD_RANK, self)
+        exporter.saved.connect(self._on_saved)
+        queued = Qt.ConnectionType.QueuedConnection
+        exporter.worker.failed.connect(self._on_not_saved, queued)
+        recovery.restored.connect(self._on_restored)
+        controller.inference.predicted.connect(self._read_ahead)
+        self._workspace.changed.connect(self._on_changed)
+
+    @property
+    def busy(self) -> bool:
+        """Whether an image is being saved, opened or restored."""
+        jobs = self._saving is not None, self._listing.busy, self._opening.busy
+        return any(jobs) or self._recovery.busy
+
+    @property
+    def current(self) -> FolderImage | None:
+        """The image that is open, or could not be opened."""
+        return self.images[self.number] if 0 <= self.number < len(self.images) else None
+
+    def described(self) -> str:
+        """Where the list stands, e.g. ``3 of 10, 2 done``."""
+        done = f"{sum(each.is_done for each in self.images)} done"
+        if self.current is None:
+            return ""
+        return f"{self.number + 1} of {len(self.images)}, {done} · {self.current.path.name}"
+
+    def release(self) -> None:
+        """Stop reading and encoding."""
+        self._encoding.cancel()
+        self.worker.close()
+
+    # ---------------------------------------------------------------------- the list
+
+    def choose_folder(self, folder: str) -> None:
+        """Take the images of a folder, and open the first that is not done."""
+        if folder and not self.busy:
+            path = Path(folder).expanduser()
+            self._listing.start("Listing", lambda: list_folder_job(path))
+            self.changed.emit()
+
+    def choose_plan(self, plan: Plan | None) -> None:
+        """Take the images and the results of a batch run."""
+        if plan is None:
+            self._fail(NO_LIST)
+        elif not self.busy:
+            self._take([FolderImage(one.image, one.files.labels.parent) for one in plan.tasks])
+
+    def _take(self, images: Sequence[FolderImage]) -> None:
+        left = [number for number, each in enumerate(images) if not each.is_done]
+
+        def begin() -> None:
+            self.images, self._ready = images, None
+            self._open(left[0] if left else 0)
+
+        self._leave(begin)
+
+    # ------------------------------------------------------------------------ moving
+
+    def go(self, step: int) -> None:
+        """Save and close the current image, and open that `step` further in the list."""
+        if self.busy:
+            return
+        if self.current is None:
+            self._fail(CHOOSE_FOLDER)
+            return
+        target = self.number + step
+        if 0 <= target < len(self.images):
+            self._leave(lambda: self._open(target))
+        else:
+            self._save(lambda: self._say(at_the_end(self.current, step)))
+
+    def _leave(self, then: Callable[[], object]) -> None:
+        """Save and close the current image; `then` is called after that."""
+
+        def close_first() -> None:
+            self._close()
+            then()
+
+        self._save(close_first)
+
+    def _save(self, then: Callable[[], object]) -> None:
+        """Save what was done to the current image, and call `then`; neither if that fails."""
+        image, session = self.current, self._session()
+        if image is None or session is None or not self._is_worked_on(session, image):
+            if self._controller.holds_image and session is self._workspace.session:
+                self._fail(COMMIT_FIRST)
+            else:
+                then()
+            return
+        if self._controller.holds_image and session is self._workspace.session:
+            self._fail(COMMIT_FIRST)
+        elif self._unrestored:
+            self._fail(not_replaced(image, self._unrestored))
+        elif not self._autosave.has_file(session) and any(
+            view.prompt_state for view in session.views.values()
+        ):
+            self._fail(NOT_LOGGED)
+        else:
+            snapshot = self._autosave.snapshot(session)
+            names = self._workspace.classes.names
+            path = image.results / f"{image.stem}_labels.tif"
+            task = self._exporter.save(
+                path, session.place, session.editor, names, snapshot.text, session.time_axis
+            )
+            self._saving = task, snapshot, then
+        self.changed.emit()
+
+    def _is_worked_on(self, session: ImageSession, image: FolderImage) -> bool:
+        """Whether there is something to save."""
+        logged = self._autosave.has_file(session)
+        changed = self._autosave.has_changed(session) if logged else len(session.history) > 0
+        if not (changed or self._unsaved):
+            return False
+        has_objects = session.editor is not None and bool(session.editor.labels)
+        prompts = any(view.prompt_state for view in session.views.values())
+        return has_objects or prompts or image.is_done
+
+    def _on_saved(self, task: WorkerTask) -> None:
+        if self._saving is not None and task is self._saving[0]:
+            (_, snapshot, then), self._saving = self._saving, None
+            self._autosave.mark_saved(snapshot)
+            then()
+            self.changed.emit()
+
+    def _on_not_saved(self, task: WorkerTask, _: str) -> None:
+        if self._saving is not None and task is self._saving[0]:
+            self._saving = None
+            self.changed.emit()
+
+    def _session(self) -> ImageSession | None:
+        """The session of the current image; None if it is not chosen yet."""
+        if self._opened is None:
+            return None
+        key, session = layer_key(self._opened.layer), self._workspace.session
+        known = [] if session is None else [session, *self._workspace.sessions.others(session)]
+        return next((each for each in known if key in each.layers), None)
+
+    def _close(self) -> None:
+        """Remove the layers of the current image."""
+        self._encoding.cancel()
+        session, opened, self._opened = self._session(), self._opened, None
+        if opened is None:
+            return
+        # The image goes first: its session is closed then, and the objects are not missed.
+        if session is not None:
+            self._autosave.discard(session)
+        gone: list[Layer | None] = [opened.layer]
+        if session is not None and session.editor is not None:
+            gone += [session.editor.layer, self._workspace.classes.layer(session.editor)]
+        layers = self._workspace.viewer.layers
+        for layer in gone:
+            if layer is not None and layer in layers:
+                layers.remove(layer)
+
+    # ----------------------------------------------------------------------- opening
+
+    def _open(self, number: int) -> None:
+        self.number, self._unrestored = number, ""
+        self._unsaved = self._new = False
+        self.problem = ""
+        image, ready = self.images[number], self._ready
+        self._reading.cancel()
+        if ready is not None and ready.image == image:
+            self._show(ready)
+            return
+        self.status.emit(Status("working", f"Opening {image.path.name}", way_out=""))
+        self._opening.start("Opening", lambda: open_image_job(image))
+        self.changed.emit()
+
+    def _show(self, opened: OpenedImage) -> None:
+        self._opened, self._ready, self._new = opened, None, True
+        viewer = self._workspace.viewer
+        viewer.add_layer(opened.layer)
+        viewer.layers.selection.active = opened.layer
+        viewer.reset_view()
+        self.changed.emit()
+
+    def _on_unreadable(self, reason: str) -> None:
+        image = self.current
+        if image is not None:
+            self.problem = unreadable(image.path.name, reason)
+            self._fail(self.problem)
+
+    def _on_changed(self, what: Change) -> None:
+        """Restore the work on an image as soon as it is chosen."""
+        session = self._workspace.session
+        if self._new and what & Change.SUBJECT and session is not None:
+            if session is self._session():
+                self._new = False
+                self._restore(session)
+                self.changed.emit()
+        elif what & (Change.PROMPTS | Change.OBJECTS | Change.BUSY):
+            self.changed.emit()
+
+    def _restore(self, session: ImageSession) -> None:
+        opened = self._opened
+        assert opened is not None
+        image, identity = opened.image, self._autosave.image(session)
+        log, saved = left_over(identity), image.session
+        if saved.exists() and (log is None or log.stat().st_mtime < saved.stat().st_mtime):
+            log = _copied(saved, identity)
+        elif log is not None:
+            self._unsaved = True
+        if log is not None:
+            self._unrestored = saved.name
+            self._recovery.start(log)
+        elif opened.labels is not None or opened.problem:
+            self._restore_labels(session, opened)
+
+    def _restore_labels(self, session: ImageSession, opened: OpenedImage) -> None:
+        """Show the labels of an earlier result."""
+        shape, labels = session.place.usual.shape, opened.labels
+        problem = opened.problem
+        if labels is not None and labels.shape != shape:
+            problem = other_shape(opened.image, labels.shape, shape)
+        if problem or labels is None:
+            self._unrestored = opened.image.labels.name
+            self._fail(problem)
+            return
+        layer = outputs.new_objects(self._workspace.viewer, session.place, labels)
+        self._workspace.use_objects(layer)
+        self._workspace.name_objects()
+        assert session.editor is not None
+        if opened.parents:
+            edit = session.editor.set_parents(opened.parents)
+            self._workspace.do("tracks of the result", session.prompt_state, edit)
+
+    def _on_restored(self, session: ImageSession) -> None:
+        if session is self._session():
+            self._unrestored = ""
+        self.changed.emit()
+
+    # ------------------------------------------------------------------------- ahead
+
+    def _read_ahead(self, *_: object) -> None:
+        """Read the next image while the user works on this one."""
+        number = self.number + 1
+        enabled = self._controller.prefetcher.enabled and self._session() is not None
+        if not enabled or self.busy or self._reading.busy or number >= len(self.images):
+            return
+        image = self.images[number]
+        if self._ready is None or self._ready.image != image:
+            self._reading.start("Opening ahead", lambda: open_image_job(image))
+
+    def _encode_ahead(self, opened: OpenedImage) -> None:
+        """Encode the planes of the next image that will be shown first."""
+        self._ready = opened
+        service, layer = self._controller.inference.service, opened.layer
+        if service.predictor is None:
+            return
+        spec = service.predictor.model.spec
+        found = channel_mappings([layer_info(layer)], spec.inputs)
+        if not found:
+            return
+        try:
+            image = image_value(found[0].sources, [layer], spec, {})
+        except (ValueError, TypeError):
+            return  # said when it is opened
+        place = image_geometry(found[0].sources, [layer])
+        sizes = place.shape[:-2]
+        shown = self._workspace.viewer.dims.current_step[: -2 or None][-len(sizes) :]
+        plane = tuple(
+            min(int(at), size - 1)
+            for at, size in zip((*(0,) * len(sizes), *shown)[-len(sizes) :], sizes, strict=True)
+        )
+        planes = around(plane, sizes, NEIGHBOURS) if sizes else [()]
+        request = PredictionRequest(self._workspace.model, image.seen((), place.spacing), planes[0])
+        self._encoding.start("Encoding ahead", lambda: service.encode_ahead_job(request, planes))
+
+    # ------------------------------------------------------------------------ status
+
+    def _say(self, text: str) -> None:
+        self.status.emit(Status("done", text))
+
+    def _fail(self, text: str) -> None:
+        self.status.emit(Status("failed", text))
+        self.changed.emit()
+
+
+def _copied(saved: Path, image: str) -> Path:
+    """A copy of a saved session among the logs of this image, which is continued."""
+    path = sessions_folder() / f"{image}-{uuid4().hex[:8]}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(saved, path)
+    with path.open("a", encoding="utf-8", newline="\n") as file:
+        file.write(line_of("saved"))
+    return path
+
+
+def unreadable(name: str, reason: str) -> str:
+    """Message: an image cannot be opened."""
+    text = reason if name in reason else f"{name} cannot be opened. {reason}"
+    return f"{text} Next image skips it."
+
+
+def at_the_end(image: FolderImage | None, step: int) -> str:
+    """Message: there is no further image; what was done is saved."""
+    which = "last" if step > 0 else "first"
+    return f"{'' if image is None else image.path.name} is the {which} image; its work is saved."
+
+
+def not_replaced(image: FolderImage, file: str) -> str:
+    """Message: saving would replace a file that could not be read."""
+    return (
+        f"{file} could not be restored, so it is not replaced. Use Save with another name, or move "
+        f"that file, and open {image.path.name} again."
+    )
+
+
+def other_shape(image: FolderImage, found: Sequence[int], wanted: Sequence[int]) -> str:
+    """Message: labels do not lie on their image."""
+    return (
+        f"{image.labels.name} has {format_shape(found)} pixels, but {image.path.name} has "
+        f"{format_shape(wanted)}: move or replace it."
+    )

@@ -1,0 +1,330 @@
+"""Objects of a time series: linked, corrected by hand, and shown as napari's tracks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from napari.layers import Tracks
+from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtWidgets import QWidget
+
+from napari_simmat._text import pluralize
+from napari_simmat.engine.coordinates import inverse_order, reordered
+from napari_simmat.engine.linking import (
+    Lineage,
+    Node,
+    link_objects_job,
+    renumber_job,
+    require_laptrack,
+)
+from napari_simmat.engine.masks import LabelEdit
+from napari_simmat.engine.settings import LinkSettings
+from napari_simmat.progress import Job, Progress
+from napari_simmat.widgets.controls import Button, ComboBox, Status, hbox, text_label, vbox
+from napari_simmat.widgets.placement import TIME_NAMES, time_axis_of
+from napari_simmat.widgets.segment.label_editor import LabelEditor
+from napari_simmat.widgets.segment.panels import StackAxis
+from napari_simmat.widgets.segment.prompt_state import Plane, plane_of
+from napari_simmat.widgets.segment.session import ImageSession
+from napari_simmat.widgets.segment.workspace import UNDO, Change, Workspace
+from napari_simmat.widgets.worker import BackgroundJob, Worker, no_garbage_collection
+
+TRACKS = "SimMAT tracks"
+_LATER = 300
+"""Milliseconds without a change of the objects before their tracks are drawn again."""
+CHOOSE_AXIS = "choose"
+NO_OBJECTS = "There are no objects to link: commit some on several frames, or find them first."
+WHICH_AXIS = "Choose which axis is time."
+PICK_TWO = (
+    "Click once on each of the two objects, on two frames, and press it again: points choose them."
+)
+OBJECTS_CHANGED = "The objects were changed meanwhile; nothing was linked. Do it again."
+
+
+_Request = tuple[ImageSession, LabelEditor, int, int, str, tuple[Plane, ...]]
+"""An image, its objects and their version, the time axis, the command, and its planes."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Renumbered:
+    """New links of the objects as they are called now, and the edits that make ids follow."""
+
+    lineage: Lineage
+    edits: list[LabelEdit]
+
+
+class TracksPanel(QWidget):
+    """Chooses the time axis; links objects, all or two of them."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._axes: tuple[StackAxis, ...] = ()
+        self.axis = ComboBox()
+        self.start = Button("Link over time", tip="Each object keeps its id from frame to frame")
+        self.link = Button("Link", tip="The two objects under the points, on two frames, are one")
+        self.cut = Button("Cut link", tip="The two objects under the points are not the same")
+        self.buttons = {"link over time": self.start, "link": self.link, "cut link": self.cut}
+        self.found = text_label("muted")
+        label = text_label()
+        label.setText("Time axis")
+        vbox(
+            hbox(label, (self.axis, 1)),
+            hbox((self.start, 2), (self.link, 1), (self.cut, 1)),
+            self.found,
+            parent=self,
+        )
+
+    def set_axes(self, axes: tuple[StackAxis, ...]) -> None:
+        """Offer the axes; one whose name says time is chosen."""
+        if axes == self._axes:
+            return
+        self._axes = axes
+        named = [each for each in axes if each.name.casefold() in TIME_NAMES]
+        self.axis.clear()
+        if not named:
+            self.axis.addItem(CHOOSE_AXIS, None)
+        for each in (*named, *(each for each in axes if each not in named)):
+            self.axis.addItem(each.name, each.index)
+
+    def value(self) -> int | None:
+        """The time axis; None if it is still to be chosen."""
+        axis: int | None = self.axis.currentData()
+        return axis
+
+    def set_state(self, *, working: bool, busy: bool, text: str) -> None:
+        """Show what is linked, and what can be done."""
+        for button in self.buttons.values():
+            button.setEnabled(working and not busy)
+        self.found.setText(text)
+        self.found.setVisible(bool(text))
+
+
+class ObjectTracks(QObject):
+    """Links the committed objects of the image over time; every change is one command.
+
+    Ids are the links: an object with one id on several frames is one track, and `parent` of its
+    entry says which object divided into it. So undo, the session file and *Save* cover them.
+    """
+
+    changed = Signal()
+    """The tracks, or whether objects are being linked."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        super().__init__(workspace)
+        self._workspace = workspace
+        self.worker = Worker("simmat-tracks")
+        self._job = BackgroundJob(self.worker, parent=self)
+        self._job.progressed.connect(self._on_progress)
+        self._job.returned.connect(self._on_linked)
+        self._job.failed.connect(self._on_failed)
+        self._drawing = BackgroundJob(self.worker, 1, self)
+        self._drawing.returned.connect(self._draw)
+        self._request: _Request | None = None
+        self._drawn: tuple[object, ...] = ()
+        self._layer: Tracks | None = None
+        self.text = ""
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.setInterval(_LATER)
+        self._later.timeout.connect(self._draw_again)
+        workspace.changed.connect(self._on_changed)
+
+    @property
+    def linking(self) -> bool:
+        """Whether objects are being linked."""
+        return self._job.busy
+
+    @property
+    def busy(self) -> bool:
+        """Whether objects are being linked or their tracks drawn."""
+        return self._job.busy or self._drawing.busy or self._later.isActive()
+
+    def release(self) -> None:
+        """Stop linking; the tracks layer stays."""
+        self._later.stop()
+        self.worker.close()
+
+    # --------------------------------------------------------------------- linking
+
+    def link_all(self, axis: int | None) -> None:
+        """Link all objects along a time axis."""
+        try:
+            require_laptrack()
+        except ValueError as error:
+            self._workspace.fail(str(error))
+            return
+        spacing: tuple[float, ...] | None = None
+        if self._workspace.session is not None and axis is not None:
+            steps = self._workspace.session.place.usual.spacing
+            spacing = (*steps[:axis], *steps[axis + 1 :])
+
+        def change(labels: Any, _: Lineage) -> Job[Lineage]:
+            with no_garbage_collection():
+                import laptrack  # noqa: F401 - slow, and the window must not wait for it
+            return (yield from link_objects_job(labels, LinkSettings(), axis or 0, spacing))
+
+        self._start(axis, change, "linking over time")
+
+    def link(self, axis: int | None) -> None:
+        """Link the two objects under the points."""
+        self._change_two(axis, Lineage.link, "link")
+
+    def cut(self, axis: int | None) -> None:
+        """Cut the link of the two objects under the points."""
+        self._change_two(axis, Lineage.cut, "cut")
+
+    def _change_two(
+        self, axis: int | None, act: Callable[[Lineage, Node, Node], Lineage], name: str
+    ) -> None:
+        picked = {} if axis is None else self._picked(axis)
+        if axis is not None and len(picked) != 2:
+            self._workspace.say(PICK_TWO)
+            return
+
+        def change(_: Any, lineage: Lineage) -> Job[Lineage]:
+            yield from ()
+            return act(lineage, *picked)
+
+        names = " and ".join(str(node.label) for node in sorted(picked))
+        self._start(axis, change, f"{name} of {names}", tuple(picked.values()))
+
+    def _picked(self, axis: int) -> dict[Node, Plane]:
+        """The objects under the positive points of all planes, and the planes of the view."""
+        session = self._workspace.session
+        if session is None or session.editor is None:
+            return {}
+        prompts, found = session.prompts, {}
+        for point, label in zip(prompts.points, prompts.labels, strict=True):
+            plane = plane_of(point)
+            at = (*plane, *(int(np.floor(value + 0.5)) for value in point[-2:]))
+            at = reordered(at, inverse_order(session.place.order))
+            if label and (number := session.editor.label_at(at)):
+                found[Node(int(at[axis]), number)] = plane
+        return found
+
+    def _start(
+        self,
+        axis: int | None,
+        change: Callable[[Any, Lineage], Job[Lineage]],
+        name: str,
+        picked: tuple[Plane, ...] = (),
+    ) -> None:
+        """Change the links; the prompts on the planes `picked` are used up."""
+        workspace, session = self._workspace, self._workspace.session
+        if axis is None:
+            workspace.fail(WHICH_AXIS)
+            return
+        if session is None or session.editor is None or not session.editor.labels:
+            workspace.fail(NO_OBJECTS)
+            return
+        if not workspace.has_pixels() or self._job.busy:
+            return
+        editor = session.editor
+        labels, parents = editor.layer.data, editor.parents
+
+        def job() -> Job[_Renumbered]:
+            yield Progress(0, 1, "measuring objects")
+            lineage = yield from change(labels, Lineage.of_labels(labels, axis, parents))
+            edits = yield from renumber_job(labels, lineage, axis)
+            return _Renumbered(lineage, edits)
+
+        self._request = session, editor, editor.version, axis, name, picked
+        self._job.start("Linking", job)
+        self.changed.emit()
+
+    def _on_progress(self, progress: Progress) -> None:
+        text = progress.message[:1].upper() + progress.message[1:]
+        self._workspace.status.emit(Status("working", text, progress.fraction, way_out=""))
+
+    def _on_failed(self, reason: str) -> None:
+        self._workspace.fail(reason)
+        self.changed.emit()
+
+    def _on_linked(self, result: _Renumbered) -> None:
+        workspace, request = self._workspace, self._request
+        assert request is not None
+        self._request = None  # holds no image that is closed
+        session, editor, version, axis, name, picked = request
+        if workspace.session is not session or editor.version != version:
+            workspace.fail(OBJECTS_CHANGED)
+            self.changed.emit()
+            return
+        session.time_axis = axis
+        edit = editor.renumber(result.edits, result.lineage, axis)
+        after = session.prompt_state
+        for plane in picked:
+            after = after.off(plane)
+        workspace.do(name, after, edit)
+        lineage = result.lineage.relabelled()
+        self._draw(lineage)
+        workspace.offer(Status("done", described(lineage), offer=UNDO), workspace.undo)
+
+    # --------------------------------------------------------------------- showing
+
+    def _on_changed(self, what: Change) -> None:
+        """Draw the tracks of the chosen image again, or take away those of another."""
+        if not what & (Change.OBJECTS | Change.SUBJECT):
+            return
+        session = self._workspace.session
+        editor = None if session is None else session.editor
+        flat = session is None or session.place.ndim < 3
+        if editor is None or flat or (session.time_axis is None and not editor.parents):
+            self._remove()
+            return
+        if session.time_axis is None:
+            session.time_axis = time_axis_of(session.place) or 0  # restored
+        if (editor.key, editor.version) != self._drawn:
+            self._later.start()
+
+    def _remove(self) -> None:
+        layer, self._layer, self._drawn, self.text = self._layer, None, (), ""
+        if layer is not None and layer in self._workspace.viewer.layers:
+            self._workspace.viewer.layers.remove(layer)
+
+    def _draw_again(self) -> None:
+        session = self._workspace.session
+        if session is None or session.editor is None or session.time_axis is None:
+            return
+        axis, editor = session.time_axis, session.editor
+        labels, parents = editor.layer.data, editor.parents
+
+        def job() -> Job[Lineage]:
+            yield Progress(0, 1, "drawing tracks")
+            return Lineage.of_labels(labels, axis, parents)
+
+        self._drawing.start("Drawing tracks", job)
+
+    def _draw(self, lineage: Lineage) -> None:
+        """Show the tracks; napari takes time as the first axis, and space of 2 or 3."""
+        session, layers = self._workspace.session, self._workspace.viewer.layers
+        if session is None or session.editor is None or session.time_axis is None:
+            return
+        self._later.stop()
+        self._drawn = session.editor.key, session.editor.version
+        self.text = described(lineage)
+        data, graph = lineage.points()
+        if session.time_axis or not len(data) or data.shape[1] not in (4, 5):
+            self.changed.emit()
+            return
+        if self._layer is None or self._layer not in layers:
+            active = layers.selection.active
+            options = session.place.usual.layer_options()
+            self._layer = Tracks(data, graph=graph, name=TRACKS, **options)
+            self._workspace.viewer.add_layer(self._layer)
+            if active is not None:
+                layers.selection.active = active
+        else:
+            self._layer.graph = {}
+            self._layer.data = data
+            self._layer.graph = graph
+        self.changed.emit()
+
+
+def described(lineage: Lineage) -> str:
+    """Message: how many tracks there are, and divisions."""
+    tracks = lineage.tracks()
+    divisions = len({each.parent for each in tracks if each.parent})
+    return f"{pluralize(len(tracks), 'track')}, {pluralize(divisions, 'division')}."

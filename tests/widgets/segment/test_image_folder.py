@@ -1,0 +1,208 @@
+"""A folder, image by image, with real keys: saved, closed, opened again as it was."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+
+from napari_simmat.batch.encode import encode_images_job
+from napari_simmat.batch.inputs import find_inputs
+from napari_simmat.batch.plan import SegmentConfig, find_images, plan
+from napari_simmat.io.files import sessions_folder
+from napari_simmat.progress import finish
+from napari_simmat.widgets.batch.tab import BatchTab
+from napari_simmat.widgets.segment.image_folder import (
+    COMMIT_FIRST,
+    FolderImage,
+    at_the_end,
+    not_replaced,
+    other_shape,
+)
+from tests.widgets.scenes import CENTRES, grey
+
+SHIFT = Qt.KeyboardModifier.ShiftModifier
+NEXT, BACK = (Qt.Key.Key_N, SHIFT), (Qt.Key.Key_B, SHIFT)
+COUNT = 10
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Ten images that differ in their values, not in their objects."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(COUNT):
+        tifffile.imwrite(folder / f"{number}.tif", np.clip(grey(), 0, 240) + np.uint8(number))
+    return folder
+
+
+def begin(window: Any, folder: Path) -> None:
+    window.open_widget()
+    window.tab.folder_panel.folder.set_value(str(folder))
+    window.idle()
+
+
+def shown(window: Any) -> list[str]:
+    """Names of the layers that are no prompts and no preview."""
+    own = ("SimMAT points", "SimMAT boxes", "SimMAT preview")
+    return [layer.name for layer in window.viewer.layers if layer.name not in own]
+
+
+def objects(window: Any) -> np.ndarray:
+    return np.array(window.workspace.objects.data)
+
+
+def test_ten_images_are_done_with_keys_and_each_is_there_again_on_the_way_back(
+    window: Any, folder: Path
+) -> None:
+    finish(encode_images_job(find_images([folder]), SegmentConfig(model="tiny")))
+    begin(window, folder)
+    panel, made = window.tab.folder_panel, []
+    for number in range(COUNT):
+        assert panel.place.text() == f"{number + 1} of 10, {number} done · {number}.tif"
+        assert shown(window)[0] == str(number)
+        window.click(*CENTRES[number % 2])
+        window.key(Qt.Key.Key_C)
+        made.append(objects(window))
+        window.click(*CENTRES[2])  # stays open
+        window.key(*NEXT)
+    assert window.status.text == at_the_end(FolderImage(folder / "9.tif", folder), 1)
+    assert window.controller.inference.service.encodes == 0, "encoded ahead"
+    assert len(list(sessions_folder().glob("*.jsonl"))) == 1, "that of the open image"
+    for number in reversed(range(COUNT)):
+        assert shown(window) == [str(number), "SimMAT objects"]
+        assert (objects(window) == made[number]).all()
+        assert (tifffile.imread(folder / f"{number}_labels.tif") == made[number]).all()
+        assert len(window.workspace.session.prompt_state.prompts.points) == 1
+        assert panel.place.text() == f"{number + 1} of 10, 10 done · {number}.tif"
+        window.key(*BACK)
+
+
+def test_what_cannot_be_opened_is_said_and_skipped(window: Any, folder: Path) -> None:
+    (folder / "1.tif").write_text("this is no image")
+    begin(window, folder)
+    window.click(*CENTRES[0])
+    window.key(Qt.Key.Key_C)
+    window.key(*NEXT)
+    assert window.status.kind == "failed"
+    assert window.status.text.startswith("1.tif ")
+    assert window.status.text.endswith("Next image skips it.")
+    assert shown(window) == []
+    assert (folder / "0_labels.tif").exists()
+    window.key(*NEXT)
+    assert shown(window) == ["2"]
+    window.key(*BACK)
+    window.key(*BACK)
+    assert shown(window) == ["0", "SimMAT objects"]
+
+
+def test_nothing_is_closed_that_is_not_saved(
+    window: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(window, folder)
+    window.click(*CENTRES[0])
+    window.key(Qt.Key.Key_C)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("napari_simmat.batch.outputs.write_table", full)
+        window.key(*NEXT)
+    assert window.status.kind == "failed"
+    assert shown(window) == ["0", "SimMAT objects"]
+    window.tab.folds["everything"].set_open(True)
+    QTest.mouseClick(window.tab.automatic_panel.start, Qt.MouseButton.LeftButton)
+    window.qtbot.waitUntil(lambda: window.controller.automatic.has_objects)
+    window.key(*NEXT)
+    assert window.status.text == COMMIT_FIRST
+    assert shown(window) == ["0", "SimMAT objects"]
+
+
+def test_labels_of_an_earlier_result_are_shown_and_a_file_that_cannot_be_read_stays(
+    window: Any, folder: Path
+) -> None:
+    labels = np.zeros(grey().shape, np.uint16)
+    labels[3:9, 4:10] = 7
+    tifffile.imwrite(folder / "1_labels.tif", labels)
+    tifffile.imwrite(folder / "2_labels.tif", labels[1:])
+    (folder / "3_session.jsonl").write_text(json.dumps({"format": "something else"}) + "\n")
+    begin(window, folder)
+    window.key(*NEXT)
+    assert (objects(window) == labels).all()
+    window.key(*NEXT)
+    image = FolderImage(folder / "2.tif", folder)
+    assert not (folder / "1_session.jsonl").exists(), "nothing was done"
+    assert window.workspace.objects is None
+    window.click(*CENTRES[0])
+    window.key(Qt.Key.Key_C)
+    window.key(*NEXT)
+    assert window.status.text == not_replaced(image, "2_labels.tif")
+    assert shown(window) == ["2", "SimMAT objects"]
+    assert tifffile.imread(folder / "2_labels.tif").shape == labels[1:].shape
+    assert "move or replace it" in other_shape(image, (1, 2), (2, 2))
+
+
+def test_the_next_image_is_read_and_encoded_while_this_one_is_looked_at(
+    window: Any, folder: Path
+) -> None:
+    window.open_widget()
+    window.tab.stack_panel.ahead.setChecked(True)
+    window.tab.folder_panel.folder.set_value(str(folder))
+    service = window.controller.inference.service
+    window.qtbot.waitUntil(lambda: len(service.cache) == 2)
+    window.idle()
+    window.key(*NEXT)
+    window.qtbot.waitUntil(lambda: len(service.cache) == 3)
+    window.idle()
+    assert shown(window) == ["1"]
+    assert service.encodes == 1, "those of the clicks' own predictor: the first image"
+
+
+@pytest.mark.all_tabs
+def test_results_of_the_batch_tab_are_gone_through(
+    window: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = plan(find_inputs([folder], pattern="[34].tif"), output=tmp_path / "out", prompts="auto")
+    (tmp_path / "out").mkdir()
+    labels = np.zeros(grey().shape, np.uint16)
+    labels[40:60, 50:70], labels[100:110, 10:20] = 3, 4
+    tifffile.imwrite(tmp_path / "out" / "4_labels.tif", labels)
+    (tmp_path / "out" / "4_res_track.txt").write_text("3 0 0 0\n4 1 1 3\n")
+    monkeypatch.setattr(BatchTab, "plan", lambda _: made)
+    window.open_widget()
+    window.tab.folds["folder"].set_open(True)
+    window.take(window.tab.folder_panel.batch)
+    window.idle()
+    assert window.tab.folder_panel.place.text() == "1 of 2, 1 done · 3.tif"
+    window.key(*NEXT)
+    assert (objects(window) == labels).all()
+    assert window.workspace.session.editor.parents == {4: 3}
+    window.click(*CENTRES[1])
+    window.key(Qt.Key.Key_C)
+    window.key(*BACK)
+    assert shown(window) == ["3"]
+    assert (tmp_path / "out" / "4_session.jsonl").exists()
+    assert not list(folder.glob("*_labels.tif"))
+    window.key(*NEXT)
+    assert window.workspace.session.editor.parents == {4: 3}
+    assert len(window.workspace.session.editor.labels) == 3
+
+
+@pytest.mark.real_window
+def test_keys_go_through_a_folder_in_a_real_window(window: Any, folder: Path) -> None:
+    begin(window, folder)
+    window.click(*CENTRES[0])
+    window.key(Qt.Key.Key_C)
+    made = objects(window)
+    window.key(*NEXT)
+    assert window.tab.folder_panel.place.text() == "2 of 10, 1 done · 1.tif"
+    assert shown(window) == ["1"]
+    window.key(*BACK)
+    assert (objects(window) == made).all()
