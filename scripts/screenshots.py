@@ -18,7 +18,9 @@ import numpy as np
 from pictures import PATIENCE, TALL, Film, click, rectangle, save, save_tab, settle, wait, window
 
 STEPS = 40
-FILMED = (1280, 860)
+FILMED = (1180, 720)
+CUT = slice(100, 330)
+"""Columns of the coins that fill the canvas of the film."""
 
 COINS = ((125.0, 206.0), (119.0, 270.0), (52.0, 215.0), (127.0, 154.0), (52.0, 155.0))
 BOX = (168.5, 186.5, 217.5, 237.5)
@@ -67,14 +69,15 @@ def demo() -> None:
 
     with window(FILMED) as (viewer, widget):
         tab = widget.segment
-        layer = viewer.add_image(image(), name="coins")
+        layer = viewer.add_image(image()[:, CUT], name="coins")
         settle(tab)
         viewer.reset_view()
         tab.buttons.point.click()
         settle(tab)
         film = Film(viewer)
         film.hold(800)
-        for position in COINS[:3]:
+        for y, x in COINS[:3]:
+            position = (y, x - CUT.start)
             film.point_on(layer, position)
             film.hold(250, pressed=True)
             click(tab, position)

@@ -66,7 +66,7 @@ def run(data: Path, output: Path, existing: str = "refuse", **changes: object) -
 def test_a_folder_is_segmented_and_summarised(data: Path, tmp_path: Path) -> None:
     outcomes = run(data, tmp_path / "out")
     assert [one.status for one in outcomes] == ["written", "written", "failed", "written"]
-    assert "c.tif is of a kind that is not known here" in outcomes[2].note
+    assert "Cannot read c.tif: unsupported file type" in outcomes[2].note
     out = tmp_path / "out"
     assert (out / "sub" / "a_labels.tif").is_file()
     assert not (out / LOCK).exists()

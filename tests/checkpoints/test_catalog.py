@@ -126,7 +126,7 @@ def test_two_files_of_one_name_are_refused_in_words(
 def test_an_own_file_cannot_take_a_built_in_name(assets: Path, models: Path) -> None:
     shutil.copy(assets / "polarization.safetensors", models / "tiny-1.safetensors")
     entry = next(entry for entry in list_models() if entry.kind == "own")
-    assert "comes with the program" in str(entry.problem)
+    assert "is the name of a built-in model" in str(entry.problem)
     assert find_model("tiny-1").kind == "built in"
 
 
@@ -184,10 +184,10 @@ def test_a_missing_file_is_a_sentence(name: str, assets: Path, tmp_path: Path) -
         ("trailing ", "must not start or end with a dot or space"),
         ("NUL", "a device's name"),
         ("com1.x", "a device's name"),
-        ("tiny", "comes with the program"),
-        ("Tiny-1", "comes with the program"),
-        ("VIT_B", "comes with the program"),
-        ("polarization", "comes with the program"),
+        ("tiny", "is the name of a built-in model"),
+        ("Tiny-1", "is the name of a built-in model"),
+        ("VIT_B", "is the name of a built-in model"),
+        ("polarization", "is the name of a built-in model"),
     ],
 )
 def test_a_name_that_cannot_be_is_a_sentence(name: str, sentence: str, assets: Path) -> None:

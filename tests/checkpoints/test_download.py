@@ -205,7 +205,7 @@ def test_another_content_is_deleted_in_words(start: int, server: Server, target:
     target.parent.mkdir()
     if start:
         part_of(target).write_bytes(CONTENT[:start])
-    with pytest.raises(ValueError, match=r"is not what was published .* so it was deleted"):
+    with pytest.raises(ValueError, match=r"mismatch: the download from .* was deleted"):
         finish(download_job(server.url, target, SHA256, size=len(CONTENT)))
     assert files(target) == []
 

@@ -82,8 +82,8 @@ def test_a_published_file_is_imported_as_what_it_is(
     ("name", "sentence"),
     [
         ("../outside", "none of them of /"),
-        ("tiny", "comes with the program"),
-        ("vit_b", "comes with the program"),
+        ("tiny", "is the name of a built-in model"),
+        ("vit_b", "is the name of a built-in model"),
         ("SENT", "There is a model called SENT already"),
     ],
 )
@@ -128,7 +128,7 @@ def test_an_own_model_is_removed_and_others_are_not(shared: Path) -> None:
 @pytest.mark.parametrize("name", ["tiny", "tiny-1", "polarization"])
 def test_built_in_models_stay(name: str, assets: Path) -> None:
     before = sorted(os.listdir(assets))
-    with pytest.raises(ValueError, match=f"{name} comes with the program"):
+    with pytest.raises(ValueError, match=f"{name} is built in and cannot be removed"):
         remove(name)
     assert sorted(os.listdir(assets)) == before
 

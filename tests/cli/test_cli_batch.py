@@ -45,13 +45,13 @@ def test_a_plan_is_shown_and_nothing_is_done(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tifffile.imwrite("data/c.tif", np.zeros((8, 8), np.uint8))
-    assert main(words("--plan", "--pattern", "*.tif")) == 0
+    assert main(words("--dry-run", "--pattern", "*.tif")) == 0
     said = capsys.readouterr()
     assert said.out.splitlines()[0] == "2 images -> out"
     assert f"{Path('data/a.tif')} -> {Path('out/a_labels.tif')}" in said.out
     assert "c.tif is left out. There are no prompts beside" in said.err
     assert not Path("out").exists()
-    assert main(words("--plan", "--json")) == 0
+    assert main(words("--dry-run", "--json")) == 0
     planned = json.loads(capsys.readouterr().out)
     assert [Path(file["image"]).name for file in planned["files"]] == ["a.tif", "b.tif"]
     assert [Path(one["image"]).name for one in planned["skipped"]] == ["c.tif"]
@@ -84,7 +84,7 @@ def test_images_of_the_same_name_are_told_apart_by_their_folders(
     assert main(["segment", "data", *options, "--output", "out"]) == 1
     said = capsys.readouterr()
     assert "x/0.tif: 1 object, segmented" in said.out
-    assert "\ny/0.tif is of a kind that is not known here" in f"\n{said.err}"
+    assert "\nCannot read y/0.tif: unsupported file type" in f"\n{said.err}"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
@@ -110,7 +110,7 @@ def test_a_name_that_the_terminal_cannot_print_is_escaped(
         Path(f"data/a{ending}").rename(f"data/細胞{ending}")
     written = BytesIO()
     monkeypatch.setattr(sys, "stdout", TextIOWrapper(written, "cp1252", write_through=True))
-    assert main(words("--plan")) == 0
+    assert main(words("--dry-run")) == 0
     assert b"\\u7d30\\u80de.tif" in written.getvalue()
 
 

@@ -52,7 +52,7 @@ def test_a_name_in_brackets_is_shown_as_it_is(folder: Path, evaluate: Run) -> No
         for ending in (".tif", "_labels.tif"):
             data = Path(f"data/disks{ending}").read_bytes()
             Path(f"data/disks{name}{ending}").write_bytes(data)
-    status, out, _ = evaluate("--prompt", "box", "--device", "cpu")
+    status, out, _ = evaluate("--prompts", "box", "--device", "cpu")
     assert status == 0
     assert [line.split()[0] for line in out.split("\n")[1:4]] == [
         "disks",
@@ -102,7 +102,7 @@ def test_everything_is_written_and_the_same_twice(folder: Path, evaluate: Run) -
 
 def test_clicks_are_counted_and_the_table_has_room(folder: Path, evaluate: Run) -> None:
     """With seven clicks the fourth and sixth are left out of the table."""
-    status, out, _ = evaluate("--prompt", "iterative", "--clicks", "7", "--output", "out")
+    status, out, _ = evaluate("--prompts", "iterative", "--clicks", "7", "--output", "out")
     assert status == 0
     heading = out.splitlines()[0].split()
     assert heading == ["mean", "IoU", "objects", "1", "click", "2", "3", "5", "7", "filled", "disk"]
@@ -117,7 +117,7 @@ def test_clicks_are_counted_and_the_table_has_room(folder: Path, evaluate: Run) 
 
 def test_the_papers_protocol(folder: Path, evaluate: Run) -> None:
     """Two disks of 1009 and 697 pixels of 96 x 96: at 1024 x 1024 of 114802 and 79303."""
-    status, out, err = evaluate("--prompt", "paper", "--smallest", "80000", "--json")
+    status, out, err = evaluate("--prompts", "paper", "--min-size", "80000", "--json")
     assert status == 0
     values = json.loads(out)
     assert values["mean_over_objects"]["objects"] == 1
@@ -131,7 +131,7 @@ def test_the_papers_protocol(folder: Path, evaluate: Run) -> None:
 
 
 def test_segmenting_everything_agrees_with_what_segment_writes(folder: Path, evaluate: Run) -> None:
-    words = ("--prompt", "auto", "--auto.quality", "0.5", "--history", "h.jsonl")
+    words = ("--prompts", "auto", "--auto.quality", "0.5", "--history", "h.jsonl")
     status, out, _ = evaluate(*words, "--output", "out")
     assert status == 0
     headings = ["segment", "everything", "objects", "found", "AP50", "AP75", "AP", "PQ"]
@@ -157,7 +157,7 @@ def test_segmenting_everything_agrees_with_what_segment_writes(folder: Path, eva
 
 
 def test_what_became_worse_is_said_and_is_no_failure(folder: Path, evaluate: Run) -> None:
-    words = ("--prompt", "box", "--history", "h.jsonl", "--json")
+    words = ("--prompts", "box", "--history", "h.jsonl", "--json")
     status, out, _ = evaluate(*words)
     assert status == 0
     assert json.loads(out)["worse"] == []
@@ -207,9 +207,9 @@ BAD = {
     "no model": (lambda: None, ["--model", "huge"], "huge"),
     "no click": (lambda: None, ["--clicks", "0"], "cannot get 0 clicks; give 1 to 20"),
     "many clicks": (lambda: None, ["--clicks", "21"], "cannot get 21 clicks; give 1 to 20"),
-    "a negative size": (lambda: None, ["--smallest", "-1"], "fewer than 0 pixels, got -1"),
-    "nothing large": (lambda: None, ["--smallest", "999999"], "12 pixels and more than 999999"),
-    "none at most": (lambda: None, ["--most", "0"], "give 1 or more"),
+    "a negative size": (lambda: None, ["--min-size", "-1"], "fewer than 0 pixels, got -1"),
+    "nothing large": (lambda: None, ["--min-size", "999999"], "12 pixels and more than 999999"),
+    "none at most": (lambda: None, ["--max-objects", "0"], "give 1 or more"),
     "channel": (lambda: None, ["--channels", "5"], "disks.tif: There is no channel 5"),
     "history": (broken_history, ["--history", "h.jsonl"], "line 1, is not an evaluation"),
     "into the images": (lambda: None, ["--output", "data"], "data holds the images"),

@@ -94,8 +94,11 @@ def test_pretrain_goes_on_from_its_folder_or_from_a_foundation(
             "There is no folder folder; check its name.",
         ),
         (["train", "generated:moon", "--output", "x.safetensors"], "Sensor 'moon' is unknown; use"),
-        (["train", "generated:rgb", "--output", "x.pt"], "x.pt is no checkpoint's name; call it x"),
-        (["pretrain", "--output", "x"], "x is no checkpoint's name; call it x.safetensors."),
+        (
+            ["train", "generated:rgb", "--output", "x.pt"],
+            "Checkpoints must end in .safetensors; use x",
+        ),
+        (["pretrain", "--output", "x"], "Checkpoints must end in .safetensors; use x.safetensors."),
         (
             ["pretrain", "--families", "moon", "--output", "x.safetensors"],
             "No family of scenes is called moon; use some of",

@@ -57,10 +57,10 @@ def test_channels_in_the_order_of_the_model(available, inputs, options, expected
     [
         (
             2, RGB, {},
-            r"sam reads red, green and blue, but there are 2 channels; select three of them or "
-            r"one for all three, e\.g\. channels=\[0, 1, 1\]\.",
+            r"sam reads red, green and blue, but there are 2 channels\. Choose three of them, or "
+            r"one for all three, e\.g\. 0, 1, 1\.",
         ),
-        (4, RGB, {}, "there are 4 channels; select three"),
+        (4, RGB, {}, r"there are 4 channels\. Choose three"),
         (4, COLOURS, {}, "but 4 are given. Select 3"),
         (4, inputs_of("abc"), {"rgba": True}, "but 4 are given. Select 3"),
         (4, RGB, {"names": list("abcd"), "rgba": True}, r"there are 4 channels \(a, b, c, d\)"),

@@ -37,7 +37,7 @@ COMMANDS = {
     "auto": f"segment discs.tif --prompts auto {SEEDS}",
     "propagate": "segment stack.tif --prompts stack.csv --propagate",
     "evaluate": "evaluate pictures --clicks 2 --channels 0,1,1",
-    "evaluate-auto": f"evaluate discs --prompt auto {SEEDS}",
+    "evaluate-auto": f"evaluate discs --prompts auto {SEEDS}",
     "train": f"train pictures {TRAINING}",
     "train-practical": f"train pictures {TRAINING} --practical --strategy adapter",
 }

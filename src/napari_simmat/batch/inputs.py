@@ -308,6 +308,6 @@ def _resolve_in_folder(where: str, base: Path, name: str, outside: bool) -> Path
     if not outside and not path.resolve().is_relative_to(base.resolve()):
         raise ValueError(
             f"{where}: {name} lies outside the manifest's folder; move it there, or allow it with "
-            "--outside."
+            "--allow-outside."
         )
     return path

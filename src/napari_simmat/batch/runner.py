@@ -276,8 +276,10 @@ def failed_outcome(task: SegmentTask, error: Exception, seconds: float) -> TaskO
     name, said = task.name, " ".join(str(error).split())
     if isinstance(error, (ValueError, TypeError, OSError, MemoryError)):
         words = said or type(error).__name__
-        if words.startswith(f"{task.image.name} "):
-            words = f"{name}{words.removeprefix(task.image.name)}"
+        for start in ("", "Cannot read "):  # with the folder, in a run over many
+            if words.startswith(f"{start}{task.image.name}"):
+                words = f"{start}{name}{words.removeprefix(f'{start}{task.image.name}')}"
+                break
     else:  # torch and readers raise anything, and the other files must still be done
         words = f"Something unexpected went wrong ({type(error).__name__}: {said[:300]})."
     note = words if name in words else f"{name}: {words}"

@@ -127,9 +127,8 @@ def remove(name: str) -> None:
     if sum(each.kind == "own" for each in namesakes) > 1:
         raise ValueError(entry.problem)
     if not namesakes or entry.kind == "built in":  # `find_model` also accepts paths of files
-        raise ValueError(
-            f"{name} comes with the program or is no model of your own, so it cannot be removed."
-        )
+        why = "is built in" if entry.kind == "built in" else "is not among your models"
+        raise ValueError(f"{name} {why} and cannot be removed.")
     rest = (
         bases_folder() / f"{PUBLISHED_WEIGHTS[name].file}.part"
         if name in PUBLISHED_WEIGHTS

@@ -163,7 +163,7 @@ def name_problem(name: str) -> str | None:
         each.casefold() for each in PUBLISHED_WEIGHTS
     }
     if folded in taken | {each.casefold() for each in _unversioned(built_in_models())}:
-        return f"{name} is the name of a model that comes with the program; choose another name."
+        return f"{name} is the name of a built-in model; choose another name."
     if not name or not name.isprintable() or set(name) & set('/\\:*?"<>|') or len(name) > 100:
         return (
             f"{name[:100]!r} cannot be a model's name: it must have 1 to 100 characters, none of "

@@ -108,10 +108,9 @@ def download_job(
                 received = _size(part)
                 part.unlink()
                 raise ValueError(
-                    f"The content of {url} is not what was published ({received} bytes with "
-                    f"another {checksum_name(algorithm)}), so it was deleted. Try again; if that "
-                    f"does not help, something in between changes it: "
-                    f"{_manual_download_hint(target)}"
+                    f"{checksum_name(algorithm)} mismatch: the download from {url} ({received} "
+                    "bytes) was deleted. Try again; if it happens again, a proxy may be altering "
+                    f"the file: {_manual_download_hint(target)}"
                 )
             move_into_place(part, target)
     finally:

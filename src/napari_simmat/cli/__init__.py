@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from io import TextIOWrapper
 
-from cyclopts import App
+from cyclopts import App, Parameter
 from cyclopts.exceptions import CycloptsError
 
 from napari_simmat._text import CANCELLED, CANCELLED_MESSAGE, __version__
@@ -45,7 +45,38 @@ simmat segment image.tif --model tiny --prompts points.csv --output results
 `simmat COMMAND --help` explains a command with examples.
 """
 
-app = App(name="simmat", help=HELP, help_format="markdown", version=__version__)
+RENAMED = {
+    "--prompt": "--prompts",
+    "--most": "--max-objects",
+    "--smallest": "--min-size",
+    "--share": "--validation-fraction",
+    "--plan": "--dry-run",
+    "--outside": "--allow-outside",
+}
+"""Options by an earlier name, which still works."""
+
+
+def _shown_default(value: object) -> str | None:
+    """A default in the help; None hides one that says nothing."""
+    if value is None:
+        return None
+    if isinstance(value, tuple):
+        return " ".join(map(str, value)) or None
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return str(value) or None
+
+
+app = App(
+    name="simmat",
+    help=HELP,
+    help_format="markdown",
+    version=__version__,
+    default_parameter=Parameter(show_default=_shown_default),
+)
+app.register_install_completion_command(
+    help="Complete commands and options in this shell (bash, zsh or fish) with the Tab key."
+)
 app.command(demo)
 app.command(models)
 app.command(segment)
@@ -70,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         Exit status: 0 success, 1 failure, 2 invalid arguments, 130 cancelled.
     """
-    given = sys.argv[1:] if arguments is None else list(arguments)
+    given = _with_new_names(sys.argv[1:] if arguments is None else arguments)
     _print_every_name()
     if arguments is None and "--debug" not in given:
         quiet_libraries()
@@ -94,6 +125,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             terminal.fail(_sentence(error))
             return 1
     return status if isinstance(status, int) else 0
+
+
+def _with_new_names(arguments: Sequence[str]) -> list[str]:
+    """The arguments with options by their present names."""
+    options = (word.partition("=") for word in arguments)
+    return [f"{RENAMED.get(name, name)}{rest}{value}" for name, rest, value in options]
 
 
 def quiet_libraries() -> None:

@@ -18,6 +18,8 @@ from napari_simmat.cli.terminal import (
     DEFAULT_COMPUTE,
     DEFAULT_OUTPUT,
     FLAG,
+    MODEL,
+    OUTPUT,
     ChannelOptions,
     ComputeOptions,
     OutputOptions,
@@ -94,19 +96,19 @@ def benchmark(
     terminal.result({"files": [str(path) for path in report.files], "table": report.text})
 
 
-AUTOMATIC = Parameter(name="auto", group="Segment everything (--prompt auto)")
+AUTOMATIC = Parameter(name="auto", group="Segment everything (--prompts auto)")
 
 
 def evaluate(
     data: Path,
     /,
     *,
-    model: str,
-    prompt: Literal["click", "box", "iterative", "paper", "auto", "all"] = "all",
+    model: Annotated[str, MODEL],
+    prompts: Literal["click", "box", "iterative", "paper", "auto", "all"] = "all",
     clicks: int = 4,
-    smallest: int = 0,
-    most: int | None = None,
-    output: Path | None = None,
+    min_size: int = 0,
+    max_objects: int | None = None,
+    output: Annotated[Path | None, OUTPUT] = None,
     history: Path | None = None,
     overwrite: Annotated[bool, FLAG] = False,
     channels: ChannelOptions = DEFAULT_CHANNELS,
@@ -123,10 +125,10 @@ def evaluate(
     ```
     simmat evaluate cells --model tiny
     simmat evaluate cells --model tiny --output results
-    simmat evaluate cells --model tiny --prompt iterative --clicks 10 --output results
-    simmat evaluate cells --model sensor.safetensors --prompt paper --smallest 1000
-    simmat evaluate cells --model tiny --prompt click --most 20 --history history.jsonl
-    simmat evaluate cells --model tiny --prompt auto --auto.quality 0.7
+    simmat evaluate cells --model tiny --prompts iterative --clicks 10 --output results
+    simmat evaluate cells --model sensor.safetensors --prompts paper --min-size 1000
+    simmat evaluate cells --model tiny --prompts click --max-objects 20 --history history.jsonl
+    simmat evaluate cells --model tiny --prompts auto --auto.quality 0.7
     ```
 
     The table shows the mean IoU over the objects of each image after 1, 2, 3, ... clicks and with
@@ -141,7 +143,7 @@ def evaluate(
         The folder. In a stack, every plane with objects is evaluated.
     model
         A name that `simmat models` lists, or a model's file.
-    prompt
+    prompts
         Prompts of the model: iterative is the click and its corrections; all adds the box; paper
         is the protocol of SimMAT's paper (one click on the median of the object's pixels, IoU and
         Dice on 256 x 256 cells); auto segments everything and compares with all objects: average
@@ -149,17 +151,17 @@ def evaluate(
     clicks
         Clicks per object with iterative and all, 1 to 20: the first in its middle, each further
         one in the largest wrong region.
-    smallest
+    min_size
         Ignore objects with no more pixels than this in an image scaled to 1024 x 1024.
-    most
+    max_objects
         Objects per image; all by default. Fewer are spread evenly, the same ones each time.
     output
         Folder for results.csv (every object; with auto every plane), summary.json,
         STEM_overlay.png (predicted objects, with the true outlines in white) and, except with
         auto, overlays.png (the worst and best objects of all images).
     history
-        A file to which each run adds a line. Results that are worse by more than 0.02 than in the
-        best earlier run on the same images are reported.
+        A file to which each run adds a line. Warns if a metric is more than 0.02 below the best
+        earlier run on the same images.
     overwrite
         Replace existing results.
     automatic
@@ -178,10 +180,10 @@ def evaluate(
 
     terminal = speech.terminal()
     config = ScoreConfig(
-        prompt=prompt,
+        prompt=prompts,
         clicks=clicks,
-        smallest=smallest,
-        most=most,
+        smallest=min_size,
+        most=max_objects,
         channels=channels.selection,
         channel_axis=channels.channel_axis,
         pixel_ratio=channels.pixel_ratio,

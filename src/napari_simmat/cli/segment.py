@@ -14,6 +14,8 @@ from napari_simmat.cli.terminal import (
     DEFAULT_COMPUTE,
     DEFAULT_OUTPUT,
     FLAG,
+    MODEL,
+    OUTPUT,
     ChannelOptions,
     ComputeOptions,
     OutputOptions,
@@ -37,7 +39,7 @@ class FileOptions:
     ----------
     pattern
         Files of a folder to use, e.g. *.tif or plate*/*.png; all images by default.
-    outside
+    allow_outside
         Allow a manifest to name files outside its folder.
     overlay
         Also write STEM_overlay.png, a picture of the image with its objects.
@@ -49,7 +51,7 @@ class FileOptions:
         Keep outputs made from the same image, model, prompts and settings; refuse others.
     overwrite
         Replace existing outputs.
-    plan
+    dry_run
         Show what would be done without doing it.
     labels_in_memory
         GB of memory for a label image. With --prompts auto, a plane that needs more becomes
@@ -57,13 +59,13 @@ class FileOptions:
     """
 
     pattern: str = ""
-    outside: Annotated[bool, FLAG] = False
+    allow_outside: Annotated[bool, FLAG] = False
     overlay: Annotated[bool, FLAG] = False
     coco: Annotated[bool, FLAG] = False
     rois: Annotated[bool, FLAG] = False
     resume: Annotated[bool, FLAG] = False
     overwrite: Annotated[bool, FLAG] = False
-    plan: Annotated[bool, FLAG] = False
+    dry_run: Annotated[bool, FLAG] = False
     labels_in_memory: float = 1.0
 
     @property
@@ -130,8 +132,8 @@ def segment(
     image: Path,
     /,
     *more: Path,
-    model: str,
-    output: Path,
+    model: Annotated[str, MODEL],
+    output: Annotated[Path, OUTPUT],
     prompts: str,
     propagate: Annotated[bool, FLAG] = False,
     linking: LinkOptions = DEFAULT_LINK,
@@ -224,7 +226,7 @@ def segment(
 
     terminal = speech.terminal()
     planned = plan(
-        find_inputs([image, *more], pattern=files.pattern, outside=files.outside),
+        find_inputs([image, *more], pattern=files.pattern, outside=files.allow_outside),
         output=output,
         prompts=prompts,
         existing=files.existing,
@@ -233,8 +235,8 @@ def segment(
     if events:
         print_event({"plan": plan_values(planned)})
     else:
-        _print_plan(terminal, planned, only=files.plan)
-    if files.plan:
+        _print_plan(terminal, planned, only=files.dry_run)
+    if files.dry_run:
         terminal.result(plan_values(planned))
         return 0
     config = SegmentConfig(

@@ -85,6 +85,8 @@ def print_event(event: Mapping[str, Any]) -> None:
 
 FLAG = Parameter(negative="", show_default=False)
 """A flag without a negative form."""
+MODEL, OUTPUT = Parameter(alias="-m"), Parameter(alias="-o")
+"""Options with a short name."""
 
 
 @Parameter(name="*", group="Output")

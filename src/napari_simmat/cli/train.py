@@ -18,6 +18,7 @@ from napari_simmat.cli.terminal import (
     DEFAULT_CHANNELS,
     DEFAULT_OUTPUT,
     FLAG,
+    OUTPUT,
     ChannelOptions,
     OutputOptions,
     Terminal,
@@ -50,9 +51,9 @@ class LabelledData:
         What the sensor measures; by default the folder's name.
     aims
         Key of the AIMS benchmark, such as d, rgbt or pgsnet_p, if the folder is part of it.
-    share
-        Share of the images for validation.
-    smallest
+    validation_fraction
+        Fraction of the images kept for validation.
+    min_size
         Ignore objects with no more pixels than this in an image scaled to 1024 x 1024.
     scenes
         Drawn data: number of training scenes.
@@ -62,8 +63,8 @@ class LabelledData:
 
     modality: str = ""
     aims: str = ""
-    share: float = 0.2
-    smallest: int = 0
+    validation_fraction: float = 0.2
+    min_size: int = 0
     scenes: int = 200
     scene_side: int = 256
 
@@ -93,7 +94,7 @@ def train(
     data: str,
     /,
     *,
-    output: Path,
+    output: Annotated[Path, OUTPUT],
     base: str = "tiny",
     practical: Annotated[bool, FLAG] = False,
     few: Annotated[bool, FLAG] = False,
@@ -254,9 +255,9 @@ def _read_dataset_job(
         modality=labelled.modality,
         channels=channels.selection,
         channel_axis=channels.channel_axis,
-        share=labelled.share,
+        share=labelled.validation_fraction,
         seed=seed,
-        smallest=labelled.smallest,
+        smallest=labelled.min_size,
         pixel_ratio=channels.pixel_ratio,
     )
     return (yield from folder_module.read_folder_job(data, wanted))
@@ -292,7 +293,7 @@ def _with_events(progress: Progress) -> Progress:
 
 def pretrain(
     *,
-    output: Path,
+    output: Annotated[Path, OUTPUT],
     families: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
     steps: int = 20_000,
     seed: int = 0,
@@ -382,7 +383,7 @@ def pretrain(
 def _check_output(path: Path, overwrite: bool) -> None:
     """Fail early: check the output path before hours of training."""
     if path.suffix != SUFFIX:
-        raise ValueError(f"{path.name} is no checkpoint's name; call it {path.stem}{SUFFIX}.")
+        raise ValueError(f"Checkpoints must end in {SUFFIX}; use {path.stem}{SUFFIX}.")
     if path.exists() and not overwrite:
         raise ValueError(f"{path} exists. Choose another name, or replace it with --overwrite.")
 

@@ -89,8 +89,8 @@ def match_channels(
         return (0, 0, 0) if available == 1 else (0, 1, 2)
     listed = "" if names is None else f" ({format_list(names)})"
     raise ValueError(
-        f"{inputs.reader} reads red, green and blue, but there are {available} channels{listed}; "
-        "select three of them or one for all three, e.g. channels=[0, 1, 1]."
+        f"{inputs.reader} reads red, green and blue, but there are {available} channels{listed}. "
+        "Choose three of them, or one for all three, e.g. 0, 1, 1."
     )
 
 

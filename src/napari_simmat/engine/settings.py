@@ -51,36 +51,37 @@ class AutomaticSettings:
     seeds
         Where the model is prompted: on a ``"grid"``, or at the ``"maxima"`` of a channel.
     maxima_channel
-        Number of the model's channel for the maxima, counted from 0.
+        Model channel (0-based) in which to detect maxima.
     maxima_distance
-        Least distance between two maxima in pixels.
+        Minimum distance between two maxima in pixels.
     maxima_height
-        Least value of a maximum, as a fraction of the channel's normalized range, 0..1.
+        Minimum value of a maximum, as a fraction of the channel's normalized range, 0-1.
     quality
-        Least IoU that the model predicts for a mask, 0.3..1; by default the model's.
+        Minimum predicted IoU, 0.3-1 (default: set by the model).
     stability
-        Least IoU of the masks at cutoffs of plus and minus `offset`, 0..1; by default the model's.
+        Minimum IoU of the masks at cutoffs of plus and minus `offset`, 0-1 (default: set by the
+        model).
     offset
         Shift of the logits' cutoff for `stability`.
     agreement
-        Least share of the seeds on a mask that yield about the same mask, 0..1.
+        Minimum fraction of seeds inside a mask that must reproduce it, 0-1.
     box_overlap
-        Masks whose boxes have at least this IoU count as one, 0..1.
+        Masks whose boxes have at least this IoU count as one, 0-1.
     overlap
-        Largest share of a mask that may lie under better ones, 0..1.
+        Maximum fraction of a mask that better ones may cover, 0-1.
     min_area
-        Least area of an object in pixels; smaller holes are filled.
+        Minimum area of an object in pixels; smaller holes are filled.
     max_area
-        Largest area of an object as a share of the plane, 0..1.
+        Maximum area of an object as a fraction of the plane, 0-1.
     background
-        A mask that covers this share of the plane's outermost pixels is background, 0..1.
+        A mask that covers this fraction of the plane's outermost pixels is background, 0-1.
     keep_border
         Whether objects that touch the plane's border are kept.
     crop_layers
-        Number of crop layers prompted besides the whole plane, each with half the side; 0..4.
+        Number of crop layers prompted besides the whole plane, each with half the side; 0-4.
         Ignored for a plane that is cut into tiles.
     crop_overlap
-        Overlap of the first layer's crops as a share of the plane's shorter side, 0..0.9.
+        Overlap of the first layer's crops as a fraction of the plane's shorter side, 0-0.9.
     tile
         Side in pixels of the tiles that a large plane is cut into, from 128; 0 for 1024.
     tile_overlap
@@ -113,7 +114,7 @@ class AutomaticSettings:
         float | None,
         {
             "label": "Predicted IoU",
-            "tooltip": "Least IoU that the model itself predicts for a mask",
+            "tooltip": "Minimum IoU that the model predicts for a mask",
             "min": MIN_PREDICTED_IOU,
             "max": 1,
             **_SLIDER,
@@ -123,7 +124,7 @@ class AutomaticSettings:
         float | None,
         {
             "label": "Stability",
-            "tooltip": "Least share of a mask that stays when its threshold moves",
+            "tooltip": "Minimum fraction of a mask that stays when its threshold moves",
             "min": 0,
             "max": 1,
             **_SLIDER,
@@ -134,7 +135,7 @@ class AutomaticSettings:
         float,
         {
             "label": "Agreement",
-            "tooltip": "Least share of the points on a mask that give about the same mask",
+            "tooltip": "Minimum fraction of the points on a mask that must reproduce it",
             "min": 0,
             "max": 1,
             **_SLIDER,
@@ -181,8 +182,8 @@ class AutomaticSettings:
             value = getattr(self, name)
             if value is not None and not low <= value <= high:  # NaN fails as well
                 raise ValueError(
-                    f"{name.replace('_', ' ')} of segmenting everything is {value}, but lies in "
-                    f"{low:g}..{high:g}; choose a value there."
+                    f"{name.replace('_', ' ')} of segmenting everything must be between {low:g} "
+                    f"and {high:g}, got {value}."
                 )
 
     def for_model(self, spec: ModelSpec) -> AutomaticSettings:

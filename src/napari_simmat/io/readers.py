@@ -165,8 +165,8 @@ def _dispatch(path: Path, options: ReadOptions) -> ImageFile:
         raise RefusedFileError(f"{path} is a folder, not an image file; give one of {_READABLE}.")
     if start and has_bioio() and path.suffix.lower() not in IMAGE_ENDINGS:
         return read_with_bioio(path, options)
-    found = "is of a kind that is not known here" if start else "is empty"
-    raise RefusedFileError(f"{path.name} {found}; readable are {_READABLE}.")
+    found = "unsupported file type" if start else "the file is empty"
+    raise RefusedFileError(f"Cannot read {path.name}: {found}. Supported: {_READABLE}.")
 
 
 def _start_of(path: Path) -> bytes:
@@ -324,8 +324,8 @@ def read_with_bioio(path: Path, options: ReadOptions) -> ImageFile:
         image = bioio.BioImage(path)
     except unsupported:
         raise RefusedFileError(
-            f"{path.name} is of a kind that is not known here, nor to bioio's installed readers; "
-            "install the one for it (e.g. pip install bioio-czi), or save it as TIFF."
+            f"Cannot read {path.name}: unsupported file type, also by bioio's installed readers. "
+            "Install the one for it (e.g. pip install bioio-czi), or save it as TIFF."
         ) from None
     order, shape = str(image.dims.order), tuple(int(size) for size in image.shape)
     sizes = dict(zip(order, shape, strict=True))

@@ -209,9 +209,12 @@ class CollapsibleSection(QCollapsible):
 
     pressed = Signal(bool)
     """The user opened or closed it."""
+    # superqt's icons ignore napari's themes. It takes no empty ones from PySide6, where an empty
+    # icon is false.
+    _collapsed_icon = _expanded_icon = QIcon()
 
     def __init__(self, title: str, content: QWidget, parent: QWidget | None = None) -> None:
-        super().__init__(title, parent, QIcon(), QIcon())  # its icons ignore napari's themes
+        super().__init__(title, parent, QIcon(), QIcon())
         self._title = title
         self.setDuration(0)
         self.toggleButton().setFocusPolicy(Qt.FocusPolicy.TabFocus)

@@ -1,14 +1,22 @@
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
 import pytest
 from napari.qt import get_stylesheet
 from qtpy.QtGui import QColor, QImage
+from qtpy.QtWidgets import QLabel
 
 from napari_simmat.widgets.train.runs import CurveHistory
-from napari_simmat.widgets.train.tab import IOU, LOSS, TrainingCurves, smooth_points
+from napari_simmat.widgets.train.tab import (
+    IOU,
+    LOSS,
+    NO_CURVES,
+    TrainingCurves,
+    smooth_points,
+)
 
 
 def test_the_mean_runs_up_to_each_point() -> None:
@@ -65,9 +73,23 @@ def test_curves_that_grow_stay_in_the_plot(qtbot: Any) -> None:
     assert high >= 60.0
 
 
+def test_without_matplotlib_the_place_of_the_curves_says_what_to_install(
+    qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    curves = TrainingCurves()
+    qtbot.addWidget(curves)
+    history = CurveHistory()
+    history.add({"step": 0, "validation_iou": 30.0})
+    curves.set_value(history, 10)
+    qtbot.waitUntil(lambda: curves.findChild(QLabel) is not None, timeout=60_000)
+    assert curves.findChild(QLabel).text() == NO_CURVES
+
+
 def pixels(widget: Any) -> np.ndarray:
     image = widget.grab().toImage().convertToFormat(QImage.Format.Format_RGB888)
     bits = image.constBits()
-    bits.setsize(image.sizeInBytes())
+    if hasattr(bits, "setsize"):  # PyQt's
+        bits.setsize(image.sizeInBytes())
     rows = np.frombuffer(bits, np.uint8).reshape(image.height(), image.bytesPerLine())
     return rows[:, : 3 * image.width()].reshape(image.height(), image.width(), 3).copy()

@@ -80,7 +80,7 @@ def test_a_model_of_that_name_is_not_overwritten_by_the_best() -> None:
     ("name", "words"),
     [
         (" ", "Give the new model a name."),
-        ("tiny", "tiny is the name of a model that comes with the program"),
+        ("tiny", "tiny is the name of a built-in model"),
         ("a/b", "cannot be a model's name"),
         ("MINE", "There is a model called MINE already"),
         ("Half", "The training of Half is not finished: resume or discard it"),

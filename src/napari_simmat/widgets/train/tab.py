@@ -28,6 +28,7 @@ from napari_simmat.widgets.controls import (
     StatusKind,
     hbox,
     set_tone,
+    text_label,
     vbox,
 )
 from napari_simmat.widgets.forms import JobTab
@@ -40,6 +41,7 @@ from napari_simmat.widgets.train.runs import CurveHistory, Metrics, Points, Trai
 from napari_simmat.widgets.worker import no_garbage_collection
 
 READY = "Ready to train."
+NO_CURVES = 'No curves without matplotlib; install it: pip install "napari-simmat[plots]"'
 STOP_AND_KEEP = "Stop and keep the best"
 STOP_AT_ONCE = "Stop at once"
 _NAME = "my-sensor"
@@ -330,13 +332,16 @@ class TrainingCurves(QWidget):
                 figure = Figure(figsize=(1, 1))
                 figure.add_subplot(title="find the fonts here, not in the main thread")
                 FigureCanvasAgg(figure).draw()
-        except ImportError:  # it comes with lightning-fabric in the extra `train`
+        except ImportError:  # it is in the extra `plots`
             found = False
         with suppress(RuntimeError):  # Qt has deleted the widget meanwhile
             self._imported.emit(found)
 
     def _on_imported(self, found: bool) -> None:
         if not found:
+            words = text_label()
+            words.setText(NO_CURVES)
+            self.layout().addWidget(words)
             return
         from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
         from matplotlib.figure import Figure
