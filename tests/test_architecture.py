@@ -26,6 +26,7 @@ OPTIONAL = {
     "bioio",
     "bioio-base",
     "distributed",
+    "laptrack",
     "lightning-fabric",
     "matplotlib",
     "tensorboard",
