@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from napari.layers import Layer
 from npe2 import PluginManifest
 from qtpy.QtCore import Qt
 
+from napari_simmat.engine.masks import interior_point
+from napari_simmat.widgets import main
 from napari_simmat.widgets.main import SimMATWidget
 from tests.widgets.hands import NONE, Window
 from tests.widgets.scenes import CENTRES, discs, grey, iou
+from tests.widgets.segment.test_propagation import CENTRE as BALL_CENTRE
+from tests.widgets.segment.test_propagation import ball
 
 PLUGIN = "napari-simmat"
 SHIFT = Qt.KeyboardModifier.ShiftModifier
@@ -44,12 +50,9 @@ class User:
         self.window.tap(key, modifiers)
         self.window.idle()
 
-    def objects(self, image: str = "") -> np.ndarray:
-        """The labels of an image, as committed."""
-        names = [f"SimMAT objects of {image}", "SimMAT objects"]
-        found = [layer for layer in self.viewer.layers if layer.name in names]
-        assert len(found) == 1, [layer.name for layer in self.viewer.layers]
-        return found[0].data
+    def objects(self) -> np.ndarray:
+        """The labels as committed."""
+        return self.viewer.layers["SimMAT objects"].data
 
 
 @pytest.fixture
@@ -67,3 +70,73 @@ def test_the_first_object_takes_three_actions_after_an_image_is_open(user: User)
     user.key(Qt.Key.Key_C)
     assert user.actions == 3
     assert iou(user.objects() == 1, discs()[1] == 2) > 0.8
+
+
+def photograph(_: Path) -> tuple[list[Any], tuple[float, ...], np.ndarray]:
+    """Coins, and one of them."""
+    y, x = np.indices((303, 384))
+    coin = np.hypot(y - main.FIRST_CLICK[0], x - main.FIRST_CLICK[1]) <= 20
+    return main.coins(), main.FIRST_CLICK, coin
+
+
+def two_channels(_: Path) -> tuple[list[Any], tuple[float, ...], np.ndarray]:
+    """Nuclei and membranes as two layers, and the largest cell."""
+    layers = main.fluorescence()
+    cell = largest(layers[-1][0])
+    return layers[:-1], interior_point(cell), cell
+
+
+def stack(_: Path) -> tuple[list[Any], tuple[float, ...], np.ndarray]:
+    """A ball in a stack whose planes are twice as far apart as pixels."""
+    image, mask = ball()
+    layers = [(image, {"name": "ball", "scale": (2, 1, 1)}, "image")]
+    return layers, BALL_CENTRE, mask
+
+
+def nifti(folder: Path) -> tuple[list[Any], tuple[float, ...], np.ndarray]:
+    """The same ball as a file, whose axes are x, y, z."""
+    nibabel: Any = pytest.importorskip("nibabel")
+    image, mask = ball()
+    path = folder / "ball.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(image.T, np.diag([1, 1, 2, 1])), path)
+    return [path], BALL_CENTRE, mask
+
+
+def large(_: Path) -> tuple[list[Any], tuple[float, ...], np.ndarray]:
+    """A disc in an image of 3000 x 3000 pixels."""
+    y, x = np.indices((3000, 3000), dtype=np.float32)
+    disc = np.hypot(y - 1300, x - 1700) < 120
+    image = 40 + 120 * disc + np.random.default_rng(0).normal(0, 4, disc.shape)
+    return [(image.astype(np.uint8), {"name": "large"}, "image")], (1300, 1700), disc
+
+
+@pytest.mark.slow
+@pytest.mark.real_window
+@pytest.mark.parametrize(
+    ("opened", "actions"),
+    [(photograph, 3), (two_channels, 3), (stack, 4), (nifti, 4), (large, 3)],
+)
+def test_a_new_users_actions_from_an_open_image_to_the_first_object(
+    user: User,
+    tmp_path: Path,
+    opened: Callable[[Path], tuple[list[Any], tuple[float, ...], np.ndarray]],
+    actions: int,
+) -> None:
+    layers, position, truth = opened(tmp_path)
+    for each in layers:
+        if isinstance(each, Path):
+            user.viewer.open(each, plugin=PLUGIN)
+        else:
+            user.viewer.add_layer(Layer.create(*each))
+    user.open_tab()
+    user.click(*position)
+    if truth.ndim == 3:
+        user.key(Qt.Key.Key_S, SHIFT)
+    user.key(Qt.Key.Key_C)
+    assert user.actions == actions
+    assert iou(user.objects() == 1, truth) > 0.75
+
+
+def largest(labels: np.ndarray) -> np.ndarray:
+    """The mask of the largest object."""
+    return labels == np.bincount(labels[labels > 0]).argmax()

@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
@@ -14,6 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from napari_simmat.engine.coordinates import InputTransform
+from napari_simmat.engine.detail_windows import (
+    detail_side,
+    detail_window,
+    in_window,
+    is_cut,
+    wants_detail,
+)
 from napari_simmat.engine.device import ComputeContext
 from napari_simmat.engine.embeddings import Embedding, EmbeddingCache
 from napari_simmat.engine.encoder import PlaneEncoder
@@ -21,7 +29,7 @@ from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.masks import Window
 from napari_simmat.engine.normalization import Statistics
 from napari_simmat.engine.prompts import Prompt
-from napari_simmat.engine.result import Result, shrink
+from napari_simmat.engine.result import Result, enlarge, shrink
 from napari_simmat.engine.settings import Quality
 from napari_simmat.models.network import ClickEstimates, DecodedMasks
 from napari_simmat.progress import Job, Progress, finish, with_progress
@@ -56,6 +64,9 @@ class Predictor:
 
     Notes
     -----
+    A plane larger than the model's input is reduced. Prompts on objects that become too small for
+    the network then, are predicted in a window of the plane at full resolution.
+
     Threads may share a predictor: `set_image`, `set_plane`, `predict` and `predict_many` wait for
     each other. A prediction is for the image that was set last, by whatever thread, so threads
     that work on different images need a predictor each; these may share model and cache. Jobs
@@ -89,6 +100,7 @@ class Predictor:
         self._stack: ChannelStack | None = None
         self._embedding: Embedding | None = None
         self._preview: Embedding | None = None
+        self._plane: tuple[int, ...] | None = None
         self._turn = threading.RLock()
 
     @property
@@ -211,7 +223,7 @@ class Predictor:
         stack = yield from self._build_stack_job(
             array, channel_axis, channels, names, statistics, pixel_size
         )
-        self._stack, self._embedding = stack, None
+        self._stack, self._embedding, self._plane = stack, None, None
 
     def coarse_preview_job(self, plane: int | Sequence[int] | None = None) -> Job[bool]:
         """Encode a plane coarsely, for prompts until `set_plane_job` has encoded it fully.
@@ -246,6 +258,7 @@ class Predictor:
         """
         stack = self._image()
         part = stack.part(_index(index, stack), rows, columns)
+        self._plane = None
         if keep:
             self._embedding = yield from self._encoder.embed_job(part, ())
         else:
@@ -255,11 +268,11 @@ class Predictor:
     @contextmanager
     def keeping_plane(self) -> Iterator[None]:
         """Context after which the current plane is the one before it."""
-        before = self._embedding
+        before = self._embedding, self._plane
         try:
             yield
         finally:
-            self._embedding = before
+            self._embedding, self._plane = before
 
     def prefetch_job(self, planes: Iterable[int | Sequence[int]]) -> Job[int]:
         """Encode `planes` in their order ahead of use; the current plane stays.
@@ -368,13 +381,75 @@ class Predictor:
     def predict_many_job(self, prompts: Sequence[Prompt]) -> Job[list[Result]]:
         """`predict_many` as a job that yields after every prompt."""
         frame = self._current().frame
+        side = self._detail_side()
         for prompt in prompts:
-            self._decoder.check(prompt, frame)
+            if self._is_in_detail(prompt, side):
+                prompt.check_inside(frame.image)
+            else:
+                self._decoder.check(prompt, frame)
         results = []
         for done, prompt in enumerate(prompts, start=1):
-            results.append(self._decode(partial(self._decoder.result, prompt=prompt)))
+            if side is None:
+                results.append(self._decode(partial(self._decoder.result, prompt=prompt)))
+            else:
+                results.append((yield from self._predict_reduced_job(prompt, side)))
             yield Progress(done, len(prompts), "predicting")
         return results
+
+    def _predict_reduced_job(self, prompt: Prompt, side: int) -> Job[Result]:
+        """Predict on a plane that was reduced; what is small, in a window at full resolution."""
+        frame = self._current().frame
+        window = detail_window(prompt, frame.image, side)
+        in_detail = self._is_in_detail(prompt, side)
+        if in_detail and window is None:  # a click beyond the window of the clicks before it
+            prompt = replace(prompt, mask=self._drawn(prompt, side))
+        elif in_detail and window is not None:
+            return (yield from self._predict_in_window_job(prompt, window))
+        result = self._decode(partial(self._decoder.result, prompt=prompt))
+        is_refined = prompt.mask is not None and prompt.mask.dtype != bool
+        if window is None or is_refined or not wants_detail(prompt, result.mask, frame.scale[0]):
+            return result
+        detailed = yield from self._predict_in_window_job(prompt, window)
+        return result if is_cut(detailed.mask, window, frame.image) else detailed
+
+    def _predict_in_window_job(self, prompt: Prompt, window: Window) -> Job[Result]:
+        plane, image = self._plane, self._current().frame.image
+        with self.keeping_plane():
+            yield from self.encode_tile_job(plane, *window)
+            inner = in_window(prompt, window)
+            result = self._decode(partial(self._decoder.result, prompt=inner))
+        return result.placed(window, image)
+
+    def _detail_side(self) -> int | None:
+        """Side of the windows in which small objects are predicted; None if there is no need."""
+        if self._plane is None or self.is_preview:
+            return None
+        return detail_side(self._current().frame, self.model.spec.input_size)
+
+    def _is_in_detail(self, prompt: Prompt, side: int | None) -> bool:
+        """Whether a prompt refines the logits of a window."""
+        if side is None or prompt.mask is None or prompt.mask.dtype == bool:
+            return False
+        return bool(prompt.mask.shape == self._window_frame(side).grid(self._stride))
+
+    def _drawn(self, prompt: Prompt, side: int) -> NDArray[np.bool_]:
+        """The logits of a window as a mask (Y, X) of the plane."""
+        image = self._current().frame.image
+        first = replace(prompt, points=prompt.points[:1], labels=prompt.labels[:1], mask=None)
+        window = detail_window(first, image, side)
+        mask = np.zeros(image, bool)
+        assert window is not None
+        assert prompt.mask is not None
+        logits = torch.tensor(prompt.mask)[None]
+        mask[window] = enlarge(logits, self._window_frame(side), self._stride)[0].numpy() > 0
+        return mask
+
+    def _window_frame(self, side: int) -> InputTransform:
+        return InputTransform.of((side, side), self.model.spec.input_size)
+
+    @property
+    def _stride(self) -> int:
+        return self._compute.network.mask_stride
 
     def predict_low_res(self, prompts: Sequence[Prompt], least: float = -math.inf) -> list[Result]:
         """Predict prompts whose masks are read as parts, with `Result.patch`.
@@ -444,7 +519,7 @@ class Predictor:
         """Encode a plane, or find it in the cache, and only then make it the current one."""
         index = _index(plane, stack)
         embedding = yield from self._encoder.embed_job(stack, index)
-        self._stack, self._embedding = stack, embedding
+        self._stack, self._embedding, self._plane = stack, embedding, index
 
     def _decode(self, decode: Callable[[Embedding], T]) -> T:
         """Decode on the current plane; if a GPU's memory runs out, again on the CPU."""

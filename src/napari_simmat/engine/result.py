@@ -75,6 +75,9 @@ class Result:
     bounds
         Rows and columns of the image that a box admits. The model's own choice ends there; the
         other candidates do not.
+    place
+        Where the masks lie in a larger image, rows and columns, and its size; by default they
+        cover the image.
     """
 
     def __init__(
@@ -85,10 +88,11 @@ class Result:
         order: Sequence[int] = (0, 1, 2, 3),
         choice: int = 0,
         bounds: Window | None = None,
+        place: tuple[Window, tuple[int, int]] | None = None,
     ) -> None:
         self._decoded, self._frame, self._stride = decoded, frame, stride
         self._order, self.choice = order, choice
-        self._bounds = bounds
+        self._bounds, self._place = bounds, place
         self.left_out = 0
         self.predicted_iou: NDArray[np.float32] = decoded.predicted_iou.cpu().numpy()
 
@@ -113,14 +117,14 @@ class Result:
     def mask(self) -> NDArray[np.bool_]:
         """The mask (Y, X)."""
         [mask] = self._enlarge(self._whole[self._number][None])
-        if self._bounds is None or self.choice:
-            return np.asarray(mask, bool)
-        return only_within(mask, self._bounds)
+        if self._bounds is not None and not self.choice:
+            mask = only_within(mask, self._bounds)
+        return np.asarray(self._placed(mask[None])[0], bool)
 
     @cached_property
     def masks(self) -> NDArray[np.bool_]:
         """The three candidates (3, Y, X)."""
-        return self._enlarge(self._whole[1:])
+        return self._placed(self._enlarge(self._whole[1:]))
 
     @cached_property
     def logits(self) -> NDArray[np.float32]:
@@ -154,7 +158,29 @@ class Result:
 
     def original(self, choice: int) -> Result:
         """One of the `count` masks as the model predicted it, without corrections."""
-        return Result(self._decoded, self._frame, self._stride, self._order, choice, self._bounds)
+        return Result(
+            self._decoded,
+            self._frame,
+            self._stride,
+            self._order,
+            choice,
+            self._bounds,
+            self._place,
+        )
+
+    def placed(self, window: Window, size: tuple[int, int]) -> Result:
+        """The result of a window, rows and columns, of an image of `size` (Y, X)."""
+        result = self.original(self.choice)
+        result._place = window, size
+        return result
+
+    def _placed(self, masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        if self._place is None:
+            return masks
+        window, size = self._place
+        whole = np.zeros((len(masks), *size), bool)
+        whole[:, *window] = masks
+        return whole
 
     @property
     def distinct(self) -> list[int]:
