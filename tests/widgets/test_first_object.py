@@ -103,8 +103,8 @@ def nifti(folder: Path) -> tuple[list[Any], tuple[float, ...], np.ndarray]:
 
 
 def large(_: Path) -> tuple[list[Any], tuple[float, ...], np.ndarray]:
-    """A disc in an image of 3000 x 3000 pixels."""
-    y, x = np.indices((3000, 3000), dtype=np.float32)
+    """A disc in an image of 2000 x 2000 pixels."""
+    y, x = np.indices((2000, 2000), dtype=np.float32)
     disc = np.hypot(y - 1300, x - 1700) < 120
     image = 40 + 120 * disc + np.random.default_rng(0).normal(0, 4, disc.shape)
     return [(image.astype(np.uint8), {"name": "large"}, "image")], (1300, 1700), disc
