@@ -101,7 +101,7 @@ def test_the_next_window_begins_as_the_last_one_ended(
     assert second.tab.folds["objects"].is_open
     assert second.tab.stack_panel.disk.isChecked()
     assert second.controller.inference.service.cache.keeps_on_disk
-    assert not second.tab.folds["layers"].is_open
+    assert not second.tab.folds["everything"].is_open
     second.idle()
     second.click(*CENTRES[0])
     second.key(Qt.Key.Key_C)

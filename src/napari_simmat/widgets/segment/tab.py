@@ -61,7 +61,7 @@ from napari_simmat.widgets.segment.workspace import Change
 from napari_simmat.widgets.shortcuts import KeyBindings, ListShortcuts
 from napari_simmat.widgets.worker import WorkerTask
 
-MODEL = "Model"
+MODEL = "Model and layers"
 CHOOSE_MODEL = "Choose a model."
 USE_TINY = "Use tiny"
 _LETTERS = 24
@@ -191,34 +191,29 @@ class SegmentTab(QWidget):
         choices.addRow("Image", self.channels)
         choices.addRow(self.channels.details)
         self.level = LevelChoice(choices)
-        model, layers = QWidget(), QWidget()
+        model = QWidget()
         form_rows(
             ("Model", self.models),
             self.models.details,
             ("Device", self.compute),
-            parent=model,
-            indent=INDENT,
-        )
-        form_rows(
             ("Objects", self.objects),
             ("Points", self.points),
             ("Boxes", self.boxes),
             ("Masks", self.masks),
-            parent=layers,
+            parent=model,
             indent=INDENT,
         )
         self.objects.setToolTip("The labels layer that objects are committed to")
         self.masks.setToolTip("Refine each object of another labels layer on the current plane")
         self.folds = {
             "model": CollapsibleSection(MODEL, model),
-            "layers": CollapsibleSection("Layers", layers),
             "folder": CollapsibleSection("Folder", self.folder_panel),
             "tracks": CollapsibleSection("Tracks", self.tracks_panel),
             "objects": CollapsibleSection("Objects", self.object_panel),
             "stack": CollapsibleSection("Stack", self.stack_panel),
             "everything": CollapsibleSection("Everything", self.automatic_panel),
         }
-        for name in ("model", "layers"):
+        for name in ("folder", "model"):
             choices.addRow(self.folds[name])
         rule = QFrame()
         rule.setFrameShape(QFrame.Shape.HLine)
@@ -229,7 +224,7 @@ class SegmentTab(QWidget):
         rows.addLayout(choices)
         rows.addWidget(rule)
         rows.addWidget(self.buttons)
-        for name in ("everything", "stack", "tracks", "objects", "folder"):
+        for name in ("everything", "stack", "tracks", "objects"):
             rows.addWidget(self.folds[name])
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
