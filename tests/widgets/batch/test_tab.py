@@ -22,7 +22,9 @@ from qtpy.QtWidgets import QApplication, QDoubleSpinBox
 from napari_simmat.batch.inputs import parse_channels
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.cli import app, main
+from napari_simmat.cli.segment import LinkOptions
 from napari_simmat.engine.channels import match_channels
+from napari_simmat.engine.linking import LAPTRACK_MISSING
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.io.zarr import label_zarr
 from napari_simmat.progress import finish
@@ -491,6 +493,8 @@ def test_the_form_is_a_view_of_its_value(batch: Batch) -> None:
         existing="refuse",
         scheduler="tcp://10.0.0.1:8786",
         propagate=True,
+        link=True,
+        link_axis="1",
         automatic=AutomaticSettings(points_per_side=8, quality=0.75, keep_border=False, tile=512),
     )
     batch.tab.form.set_value(request)
@@ -513,7 +517,9 @@ def test_a_run_begins_where_its_settings_cannot_be_saved(
     assert load_request() == BatchRequest()
 
 
-def test_the_command_segments_as_the_form_says(batch: Batch, data: Path, tmp_path: Path) -> None:
+def test_the_command_segments_as_the_form_says(
+    batch: Batch, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     form = batch.tab.form
     batch.choose(data, tmp_path / "out", EVERYTHING)
     assert form.how.isVisibleTo(form)
@@ -534,6 +540,14 @@ def test_the_command_segments_as_the_form_says(batch: Batch, data: Path, tmp_pat
     assert understood["propagate"] is True
     assert understood["channels"].pixel_ratio == 0.5
     assert "automatic" not in understood
+    assert not form.options["link_axis"].isVisibleTo(form)
+    form.options["link"].setChecked(True)
+    assert form.options["link_axis"].isVisibleTo(form)
+    form.options["link_axis"].setText("0")
+    assert _understood(form.value())["linking"] == LinkOptions(link=True, link_axis=0)
+    assert all("tracks" in task.files.extras for task in form.value().planned().tasks)
+    monkeypatch.setattr("napari_simmat.widgets.batch.request.find_spec", lambda _: None)
+    assert form.problem() == LAPTRACK_MISSING
     batch.settle()
 
 
