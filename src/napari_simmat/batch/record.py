@@ -148,7 +148,7 @@ class Record:
     normalization: Mapping[str, Any]
     objects: Sequence[Mapping[str, Any]]
     outputs: Mapping[str, Mapping[str, str]]
-    tracks: Sequence[Mapping[str, Any]] = ()
+    tracks: Sequence[Mapping[str, Any]] = field(default_factory=list)
     run: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:

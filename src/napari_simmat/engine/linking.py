@@ -109,7 +109,8 @@ class Lineage:
 
         Who divides ends; each daughter has an id of its own.
         """
-        daughters, ids = self.daughters(), {}
+        daughters = self.daughters()
+        ids: dict[Node, int] = {}
         taken: set[int] = set()
         free = max((node.label for node in self.nodes), default=0) + 1
         for node in sorted(self.nodes):
@@ -274,16 +275,17 @@ def link_objects_job(
         return np.array(rows, float).reshape(-1, ndim + 1)
 
     cutoff = (settings.distance / diameter if settings.distance else 1.0) ** 2
-    tracker = LapTrack(
-        metric="sqeuclidean",
-        cutoff=cutoff,
-        gap_closing_metric="sqeuclidean",
-        gap_closing_cutoff=cutoff if settings.gap else False,
-        gap_closing_max_frame_count=settings.gap + 1,
-        splitting_metric="sqeuclidean",
-        splitting_cutoff=cutoff if settings.divisions else False,
-        merging_cutoff=False,
-    )
+    options: dict[str, Any] = {
+        "metric": "sqeuclidean",
+        "cutoff": cutoff,
+        "gap_closing_metric": "sqeuclidean",
+        "gap_closing_cutoff": cutoff if settings.gap else False,
+        "gap_closing_max_frame_count": settings.gap + 1,
+        "splitting_metric": "sqeuclidean",
+        "splitting_cutoff": cutoff if settings.divisions else False,
+        "merging_cutoff": False,
+    }
+    tracker = LapTrack(**options)
     tree = tracker.predict([features(each) for each in there])
     links = {
         there[int(later[0])][int(later[1])]: there[int(first[0])][int(first[1])]
