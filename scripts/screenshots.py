@@ -325,6 +325,57 @@ def correct(viewer: Any, tab: Any, labels: np.ndarray, plane: int) -> None:
     click(tab, (plane, *place))
 
 
+def folder() -> None:
+    """The third image of a folder, with the work on it restored."""
+    from skimage.data import coins as image
+    from skimage.io import imsave
+
+    os.chdir(os.environ["NAPARI_SIMMAT_HOME"])
+    place = Path("coins")  # as it is shown
+    place.mkdir()
+    for number in range(1, 7):
+        imsave(place / f"coins-{number}.tif", np.roll(image(), 40 * (number - 3), 1))
+    with window(TALL) as (viewer, widget):
+        tab = widget.segment
+        tab.folder_panel.folder.set_value(str(place))
+        settle(tab)
+        for _ in range(3):
+            click(tab, COINS[0])
+            tab.buttons.commit.click()
+            settle(tab)
+            tab.folder_panel.next.click()
+            settle(tab)
+        tab.folder_panel.previous.click()
+        settle(tab)
+        viewer.reset_view()
+        save(viewer, tab, "window-folder")
+
+
+def tracks() -> None:
+    """Drawn cells over time, linked; one has divided."""
+    from napari_simmat.scenes.samples import draw_series
+
+    series, truth, _ = draw_series(1, (12, 200, 200), 8)
+    labels = np.zeros_like(truth)
+    for frame, (before, after) in enumerate(zip(truth, labels, strict=True)):
+        for label in np.unique(before)[1:]:
+            after[before == label] = 1 + (label + 5 * frame) % 31
+    with window(TALL) as (viewer, widget):
+        tab = widget.segment
+        viewer.add_image(series, name="cells", axis_labels=("t", "y", "x"))
+        layer = viewer.add_labels(labels, name="cells labels")
+        settle(tab)
+        tab.workspace.use_objects(layer)
+        tab.folds["stack"].set_open(False)
+        tab.folds["tracks"].set_open(True)
+        tab.tracks_panel.start.click()
+        settle(tab)
+        viewer.dims.set_point(0, 9)
+        settle(tab)
+        viewer.reset_view()
+        save(viewer, tab, "window-tracks")
+
+
 def restoring() -> None:
     """Coins that were committed and not saved, when their image is opened another time."""
     from skimage.data import coins as image
@@ -404,7 +455,7 @@ def channels() -> None:
 
 PICTURED = (
     *(demo, coins, states, restoring, unnoted, levels, channels),
-    *(everything, stack, side, train, polarization),
+    *(everything, stack, side, folder, tracks, train, polarization),
 )
 PICTURES = {each.__name__: each for each in PICTURED}
 
