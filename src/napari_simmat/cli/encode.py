@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
 from napari_simmat._text import pluralize
 from napari_simmat.cli.terminal import (
     DEFAULT_CHANNELS,
     DEFAULT_COMPUTE,
     DEFAULT_OUTPUT,
+    MODEL,
     ChannelOptions,
     ComputeOptions,
     OutputOptions,
@@ -20,7 +22,7 @@ def encode(
     image: Path,
     /,
     *more: Path,
-    model: str = "tiny",
+    model: Annotated[str, MODEL] = "tiny",
     pattern: str = "",
     channels: ChannelOptions = DEFAULT_CHANNELS,
     compute: ComputeOptions = DEFAULT_COMPUTE,
