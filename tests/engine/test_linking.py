@@ -16,6 +16,8 @@ from napari_simmat.engine.linking import (
     not_linked,
     read_parents,
     relabel_job,
+    renumber_job,
+    too_many_tracks,
     track_table,
 )
 from napari_simmat.engine.settings import LinkSettings
@@ -117,6 +119,16 @@ def test_links_are_made_and_cut_by_hand_and_ids_follow() -> None:
     with pytest.raises(ValueError, match="not linked") as said:
         lineage.cut(mother, other)
     assert str(said.value) == not_linked(mother, other)
+
+
+def test_labels_of_eight_bits_may_have_too_few_numbers() -> None:
+    labels = np.stack([row(5), row(5)]).astype(np.uint8) * np.uint8(255)
+    lineage = Lineage.of_labels(labels).cut(Node(0, 255), Node(1, 255))
+    with pytest.raises(ValueError, match="32 bits") as said:
+        finish(renumber_job(labels, lineage))
+    assert str(said.value) == too_many_tracks(256, 255)
+    [edit] = finish(renumber_job(labels.astype(np.int32), lineage))
+    assert edit.after == 256
 
 
 def test_a_foreign_track_table_is_refused() -> None:

@@ -207,6 +207,14 @@ def not_linked(first: Node, second: Node) -> str:
     )
 
 
+def too_many_tracks(needed: int, largest: int) -> str:
+    """Message: a label image of 8 or 16 bits has too few numbers."""
+    return (
+        f"The tracks need ids up to {needed}, but the labels hold none above {largest}: convert "
+        "them to 32 bits first (right-click the layer, Convert data type)."
+    )
+
+
 def require_laptrack() -> None:
     """Raise ValueError with a sentence if laptrack is not installed."""
     if find_spec("laptrack") is None:
@@ -338,10 +346,19 @@ def renumber_job(labels: Any, lineage: Lineage, axis: int = 0) -> Job[list[Label
     """The edits, one for each frame that changes, that make the ids follow the lineage.
 
     `labels` is only read. Parameters as in `relabel_job`.
+
+    Raises
+    ------
+    ValueError
+        If the type of the labels cannot hold the ids.
     """
     frames, edits = labels.shape[axis], []
     changed: dict[int, dict[int, int]] = {}
-    for node, label in lineage.ids().items():
+    ids = lineage.ids()
+    largest = np.iinfo(labels.dtype).max
+    if max(ids.values(), default=0) > largest:
+        raise ValueError(too_many_tracks(max(ids.values()), largest))
+    for node, label in ids.items():
         if label != node.label:
             changed.setdefault(node.frame, {})[node.label] = label
     for done, (frame, values) in enumerate(sorted(changed.items())):

@@ -227,7 +227,13 @@ class LabelEditor:
             self.register.entries[number] = ObjectEntry(category=category)
         return self._finish(patches, before), numbers
 
-    def renumber(self, edits: Sequence[LabelEdit], lineage: Lineage, axis: int) -> LayerEdit:
+    def renumber(
+        self,
+        edits: Sequence[LabelEdit],
+        lineage: Lineage,
+        axis: int,
+        after: tuple[np.ndarray, LabelIndex] | None = None,
+    ) -> LayerEdit:
         """Let the ids follow a lineage.
 
         Parameters
@@ -236,6 +242,9 @@ class LabelEditor:
             From `engine.linking.renumber_job` of the layer as it is.
         lineage, axis
             The links of its objects as they are called now, and the time axis.
+        after
+            The labels with all edits, and their index, if they were made beforehand: edits of a
+            long series take too long for the window.
         """
         before, ids = dict(self.register.entries), lineage.ids()
         parents = {each.label: each.parent for each in lineage.tracks()}
@@ -251,7 +260,11 @@ class LabelEditor:
             if first is None:
                 first = replace(known, provenance=(), parent=parents[label])
             entries[label] = replace(first, provenance=(*first.provenance, *made))
-        patches = self._noted(edit.apply(self.layer.data) for edit in edits)
+        if after is None:
+            patches = self._noted(edit.apply(self.layer.data) for edit in edits)
+        else:
+            patches = list(edits)
+            self.layer.data[...], self.register.census = after
         kept = {label: before[label] for label in before if before[label] == entries.get(label)}
         empty = ObjectEntry()
         wanted = {label: entry for label, entry in entries.items() if entry != empty}

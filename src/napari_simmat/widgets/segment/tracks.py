@@ -20,7 +20,7 @@ from napari_simmat.engine.linking import (
     renumber_job,
     require_laptrack,
 )
-from napari_simmat.engine.masks import LabelEdit
+from napari_simmat.engine.masks import LabelEdit, LabelIndex
 from napari_simmat.engine.settings import LinkSettings
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Button, ComboBox, Status, hbox, text_label, vbox
@@ -50,10 +50,14 @@ _Request = tuple[ImageSession, LabelEditor, int, int, str, tuple[Plane, ...]]
 
 @dataclass(frozen=True, eq=False)
 class _Renumbered:
-    """New links of the objects as they are called now, and the edits that make ids follow."""
+    """New links of the objects as they are called now, and the edits that make ids follow.
+
+    `after` is the labels with the edits, and their index; None for labels that are not in memory.
+    """
 
     lineage: Lineage
     edits: list[LabelEdit]
+    after: tuple[np.ndarray, LabelIndex] | None = None
 
 
 class TracksPanel(QWidget):
@@ -229,7 +233,13 @@ class ObjectTracks(QObject):
             yield Progress(0, 1, "measuring objects")
             lineage = yield from change(labels, Lineage.of_labels(labels, axis, parents))
             edits = yield from renumber_job(labels, lineage, axis)
-            return _Renumbered(lineage, edits)
+            if not isinstance(labels, np.ndarray):
+                return _Renumbered(lineage, edits)
+            after = labels.copy()
+            for done, edit in enumerate(edits):
+                yield Progress(done, len(edits), "numbering")
+                edit.apply(after)
+            return _Renumbered(lineage, edits, (after, LabelIndex.of(after)))
 
         self._request = session, editor, editor.version, axis, name, picked
         self._job.start("Linking", job)
@@ -253,7 +263,7 @@ class ObjectTracks(QObject):
             self.changed.emit()
             return
         session.time_axis = axis
-        edit = editor.renumber(result.edits, result.lineage, axis)
+        edit = editor.renumber(result.edits, result.lineage, axis, result.after)
         after = session.prompt_state
         for plane in picked:
             after = after.off(plane)
