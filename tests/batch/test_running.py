@@ -33,6 +33,7 @@ from napari_simmat.batch.run import (
 )
 from napari_simmat.batch.runner import NOT_STARTED
 from napari_simmat.engine.settings import AutomaticSettings, PropagationSettings
+from napari_simmat.engine.embeddings import EmbeddingCache
 from napari_simmat.io.files import DiskFullError, disk_full_message
 from napari_simmat.progress import Progress, finish
 from tests.batch.folders import contents
@@ -81,6 +82,20 @@ def test_a_folder_is_segmented_and_summarised(data: Path, tmp_path: Path) -> Non
     page = (out / SUMMARY_PAGE).read_text("utf-8")
     assert "3 of 4 images segmented" in page
     assert page.count('<img alt="" src="data:image/png;base64,') == 3
+
+
+def test_embeddings_of_an_image_go_with_it(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, kept = EmbeddingCache.put, []
+
+    def counted(cache: EmbeddingCache, *given: object, **how: object) -> None:
+        put(cache, *given, **how)
+        kept.append(len(cache))
+
+    monkeypatch.setattr(EmbeddingCache, "put", counted)
+    run(data, tmp_path / "out")
+    assert kept == [1, 1, 1]
 
 
 def test_the_summary_is_the_same_wherever_the_results_lie(data: Path, tmp_path: Path) -> None:

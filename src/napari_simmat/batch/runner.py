@@ -160,6 +160,8 @@ class _TaskRunner:
         except Exception as error:
             yield self._failed(number, error, time.monotonic() - start)
             return
+        finally:
+            self.predictor.cache.clear()  # the next image needs none of its embeddings
         # Submitted before the next yield, where the run may be cancelled: results are written.
         spec = self.predictor.model.spec
         self.writing.append((number, writer.submit(finish_task, result, loaded, spec, self.config)))
@@ -354,6 +356,7 @@ def _segment_on_worker(task: SegmentTask, config: SegmentConfig, resume: bool) -
                 )
             predictor = _predictor(config)
             loaded = recover_and_load(task, config, resume)
+            predictor.cache.clear()  # of the image before
             result = finish(segment_loaded_job(loaded, predictor, config, resume=resume))
             return finish_task(result, loaded, predictor.model.spec, config)
         except Exception as error:
