@@ -350,7 +350,8 @@ class Headless(Hands):
     def _draw_canvas(self) -> None:
         """Tell the layers what is in view, as each frame does: how near a click has to be."""
         viewer, camera = self.viewer, _camera(self.viewer)
-        half = np.array(viewer.canvas.size) / 2 / camera.zoom
+        size = viewer.canvas.size if hasattr(viewer, "canvas") else viewer._canvas_size  # napari 0.9
+        half = np.array(size) / 2 / camera.zoom
         corners = np.array([viewer.dims.point, viewer.dims.point], dtype=float)
         corners[:, viewer.dims.displayed[-2:]] = camera.center[-2:] + np.array([-half, half])
         for layer in viewer.layers:

@@ -72,7 +72,7 @@ def changed(value: Any, hint: Any) -> Any:
     [
         (DEFAULT_CONFIG, FORM_SETTINGS),
         (TrainRequest(), ("name", "modality", "channels")),
-        (BatchRequest(), ("pattern", "existing", "scheduler", "propagate")),
+        (BatchRequest(), ("pattern", "existing", "scheduler", "propagate", "link", "link_axis")),
         (Config(), NAMES),
     ],
 )
