@@ -43,6 +43,8 @@ PART_SIDE = 768
 """A larger plane is read in parts of this side around its objects."""
 MAX_SHIFT = 0.2
 """An object lies up to this share of a crop's side off its middle."""
+MAX_ZOOM = 0.35
+"""Largest logarithm of the factor by which a crop is zoomed."""
 LEVEL_SPREAD = 0.5
 """An object is trained mostly at the level of its best size; the weight of others is a Gaussian of
 the logarithm of its size there, of this width."""
@@ -402,7 +404,7 @@ class CropSampler:
     seed
         Of all random numbers.
     vary
-        Whether to flip, transpose and brighten the crops.
+        Whether to zoom, flip, transpose and brighten the crops.
     """
 
     def __init__(
@@ -457,15 +459,16 @@ class CropSampler:
         weights = np.array([each.weight + 1e-9 for each in placed])
         chosen = placed[int(rng.choice(len(placed), p=weights / weights.sum()))]
         level = self.levels[part][chosen.level]
+        span = self.side
+        if self.vary:
+            span = round(self.side / math.exp(rng.uniform(-MAX_ZOOM, MAX_ZOOM)))
         rows, columns = (
-            self._start(side, length, rng)
+            self._start(side, length, span, rng)
             for side, length in zip(chosen.box, level.labels.shape, strict=True)
         )
-        window = slice(rows, rows + self.side), slice(columns, columns + self.side)
-        labels = level.labels[window]
-        short = [self.side - length for length in labels.shape]
-        image = pad_image(level.image[:, *window], self.side, self.side)
-        labels = np.pad(labels, [(0, each) for each in short], constant_values=UNKNOWN)
+        image, labels = self._cut(level, rows, columns, span)
+        if np.count_nonzero(labels == label) < MIN_AREA:  # a small object that shrank
+            image, labels = self._cut(level, rows, columns, self.side)
         if self.vary:
             varied = augment(LabelledPlane("", image, labels, ()), rng)
             image, labels = varied.image, varied.labels
@@ -475,16 +478,31 @@ class CropSampler:
         prompted = [label, *(more[n % len(more)] for n in range(self.prompted - 1))]
         return image, labels, labels[None] == np.array(prompted)[:, None, None], part
 
-    def _start(self, box: slice, length: int, rng: np.random.Generator) -> int:
+    def _cut(
+        self, level: LabelledLevel, top: int, left: int, span: int
+    ) -> tuple[Tensor, NDArray[np.int32]]:
+        """A square of `span` pixels of a level, padded as by the engine, resized to `side`."""
+        window = slice(top, top + span), slice(left, left + span)
+        labels = level.labels[window]
+        short = [span - length for length in labels.shape]
+        image = pad_image(level.image[:, *window], span, span)
+        labels = np.pad(labels, [(0, each) for each in short], constant_values=UNKNOWN)
+        if span == self.side:
+            return image, labels
+        size = (self.side, self.side)
+        image = functional.interpolate(image[None], size, mode="bilinear", antialias=True)[0]
+        return image, resize_nearest(labels, size)
+
+    def _start(self, box: slice, length: int, span: int, rng: np.random.Generator) -> int:
         """Where a crop begins along an axis, aligned as the engine's windows are.
 
         The object lies near its middle, as in a window around a prompt.
         """
         middle = (box.start + box.stop) / 2
-        room = max((self.side - (box.stop - box.start)) / 2, 0)
-        shift = rng.uniform(-1, 1) * min(MAX_SHIFT * self.side, room)
-        start = round((middle + shift - self.side / 2) / WINDOW_ALIGNMENT) * WINDOW_ALIGNMENT
-        return int(min(max(start, 0), max(length - self.side, 0)))
+        room = max((span - (box.stop - box.start)) / 2, 0)
+        shift = rng.uniform(-1, 1) * min(MAX_SHIFT * span, room)
+        start = round((middle + shift - span / 2) / WINDOW_ALIGNMENT) * WINDOW_ALIGNMENT
+        return int(min(max(start, 0), max(length - span, 0)))
 
 
 class _Placed(NamedTuple):

@@ -22,8 +22,10 @@ from napari_simmat._text import format_list, is_or_are, pluralize
 from napari_simmat.datasets.labelled_image import ImageContent
 from napari_simmat.engine.device import choose_device
 from napari_simmat.engine.embeddings import EmbeddingCache
+from napari_simmat.engine.masks import Window, interior_point, iou, label_windows
 from napari_simmat.engine.predictor import Predictor
-from napari_simmat.evaluation.protocols import UserProtocol
+from napari_simmat.engine.prompts import Prompt
+from napari_simmat.engine.refinement import Refiner
 from napari_simmat.models.network import Encoded
 from napari_simmat.models.spec import Model, Normalization
 from napari_simmat.progress import Job, Progress, finish, with_progress
@@ -52,6 +54,9 @@ MAX_LOSS = 0.5
 """Points that neither clicks nor boxes may lose on average."""
 STRENGTHS = (1.0, 0.5)
 """How much of what was learned is taken; the objects left out tell which is better."""
+MORE_CLICKS = 2
+"""Clicks anywhere in an object that is left out, besides the one in its middle: a single click
+succeeds or fails too much by chance."""
 MANY_OBJECTS = 8
 """From so many objects on, half of them are enough to learn from, and two folds suffice."""
 SAVE_INTERVAL = 5.0
@@ -375,7 +380,7 @@ class _Task:
         yield self._progress(done, words)
 
     def _score_job(self, model: Model, objects: Sequence[int], done: int) -> Job[list[list[float]]]:
-        """IoU (N, 2), 0 to 1, of the middle click and of the box of some objects."""
+        """IoU (N, 2), 0 to 1, of clicks and of the box of some objects."""
         given = replace(model.spec, normalization=Normalization(method="none"))
         # Of a model whose encoder is not trained, the embeddings of all folds are the same.
         frozen = not self.spec.base.embedded
@@ -399,10 +404,10 @@ class _Task:
                 if len(values) != len(model.spec.channels):
                     values = values[as_rgb(len(values))]
                 yield from with_progress(predictor.set_image_job(values, 0), here)
-                scoring = UserProtocol(clicks=1).score_job(predictor, part.plane.labels, wanted)
-                for each in (yield from with_progress(scoring, here)):
-                    found = each.answers["click"].iou, each.answers["box"].iou
-                    reached[wanted[each.label]] = list(found)
+                for label, window in label_windows(part.plane.labels):
+                    if label in wanted:
+                        job = _object_ious_job(predictor, part.plane.labels, label, window)
+                        reached[wanted[label]] = yield from with_progress(job, here)
         finally:
             model.network.train(was)
         return [reached[n] for n in objects]
@@ -538,6 +543,27 @@ def _objects(planes: Sequence[AnnotatedPlane], parts: Sequence[Part]) -> Iterato
             rows, columns = np.nonzero(planes[part.number].labels == label)
             place = (float(rows.mean()), float(columns.mean()))
             yield _Object(number, part.number, label, digests[label], place)
+
+
+def _object_ious_job(
+    predictor: Predictor, labels: NDArray[Any], label: int, window: Window
+) -> Job[list[float]]:
+    """Mean IoU of a click in the middle and of `MORE_CLICKS` anywhere in an object; IoU of its box.
+
+    The object is the same from one model to the next, and so are the clicks.
+    """
+    truth, (rows, columns) = labels == label, window
+    inside = np.argwhere(truth[window])
+    drawn = np.random.default_rng(len(inside)).choice(len(inside), MORE_CLICKS)
+    places = [interior_point(truth[window], ties="median"), *inside[drawn].tolist()]
+    prompts = [
+        Prompt(points=((rows.start + y, columns.start + x),), labels=(1,), object=label)
+        for y, x in places
+    ]
+    prompts.append(Prompt(box=(rows.start, columns.start, rows.stop, columns.stop), object=label))
+    answers = yield from Refiner().refine_job(predictor, prompts, ())
+    *clicks, box = (iou(answer.mask, truth) for answer in answers)
+    return [float(np.mean(clicks)), box]
 
 
 def _check_count(new: int, goes_on: bool) -> None:
