@@ -5,6 +5,7 @@ from typing import Any, get_args
 import pytest
 from qtpy.QtWidgets import QLabel, QWidget
 
+from napari_simmat.widgets import controls
 from napari_simmat.widgets.controls import STATUS_TONES, Status, StatusKind, StatusLine, vbox
 
 
@@ -55,6 +56,23 @@ def test_progress_cancel_and_time(line: StatusLine, qtbot: Any) -> None:
     assert line._time.text().endswith(" s")
     with qtbot.waitSignal(line.cancelled):
         line._cancel.click()
+
+
+def test_slow_work_says_how_long_it_still_takes(
+    line: StatusLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(controls.time, "monotonic", lambda: now[0])
+    line.set_value(Status("working", "Encoding", 0.0))
+    line._late.timeout.emit()
+    assert not line._left.text(), "nothing is known yet"
+    now[0] += 30
+    line.set_value(Status("working", "Encoding", 0.25))
+    line._tick()
+    assert line._left.text() == "about 2 min left"
+    assert line._left.isVisible()
+    line.set_value(Status("done", "1 object", seconds=120))
+    assert not line._left.isVisible()
 
 
 def test_an_offer_is_a_button(line: StatusLine, qtbot: Any) -> None:

@@ -32,6 +32,8 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 from superqt.utils import qdebounced
 
+from napari_simmat._text import format_duration
+
 Tone = Literal["", "muted", "info", "good", "warning", "error"]
 """What the color of a text means; empty for the theme's own color."""
 _TONES: dict[Tone, tuple[str, str]] = {
@@ -383,6 +385,8 @@ STATUS_TONES: dict[StatusKind, Tone] = {
     "failed": "error",
     "done": "good",
 }
+MIN_FRACTION, MIN_SECONDS = 0.05, 5.0
+"""What must be done, and how long it must have taken, before the time left is estimated."""
 _SHOW_DELAY = 150
 """Milliseconds before work is shown, so that quick results do not flicker."""
 
@@ -405,7 +409,9 @@ class StatusLine(QWidget):
         self._warning = text_label("warning")
         self._warning.hide()
         self._time = QLabel()
-        set_tone(self._time, "muted")
+        self._left = QLabel()
+        for label in (self._time, self._left):
+            set_tone(label, "muted")
         self._bar = thin_bar()
         self._cancel, self._offer, self._other = Button("Cancel"), Button(""), Button("")
         self._cancel.clicked.connect(self.cancelled)
@@ -422,7 +428,7 @@ class StatusLine(QWidget):
         self._text.setAlignment(Qt.AlignmentFlag.AlignTop)
         for part in (self._dot, self._time):
             line.setAlignment(part, Qt.AlignmentFlag.AlignTop)
-        below = hbox((self._bar, 1), self._cancel, self._offer, self._other)
+        below = hbox((self._bar, 1), self._left, self._cancel, self._offer, self._other)
         vbox(line, below, self._warning, parent=self, spacing=6)
         self._show()
 
@@ -468,6 +474,7 @@ class StatusLine(QWidget):
         set_tone(self._dot, STATUS_TONES[status.kind])
         self._text.setText(status.text + (" ..." if working else ""))
         self._bar.setVisible(working)
+        self._left.setVisible(working)
         self._cancel.setVisible(working and bool(status.way_out))
         self._cancel.setText(status.way_out)
         self._offer.setVisible(bool(status.offer))
@@ -484,6 +491,14 @@ class StatusLine(QWidget):
         status = self._status
         seconds = time.monotonic() - self._since if status.kind == "working" else status.seconds
         self._time.setText("" if seconds is None else _clock(seconds))
+        self._left.setText("" if seconds is None else time_left(seconds, status.fraction))
+
+
+def time_left(seconds: float, fraction: float | None) -> str:
+    """How long work that took so long for this fraction still takes; empty while unknown."""
+    if fraction is None or fraction < MIN_FRACTION or seconds < MIN_SECONDS:
+        return ""
+    return f"about {format_duration(seconds * (1 - fraction) / fraction)} left"
 
 
 def _clock(seconds: float) -> str:
