@@ -40,6 +40,7 @@ _AHEAD_RANK = 3
 """Behind the planes of the image that is open."""
 CHOOSE_FOLDER = "Choose a folder of images first."
 NO_LIST = "The Batch tab has no images: choose some there first."
+LISTING = "Looking for images"
 COMMIT_FIRST = "Commit or discard what was found on this image, then go on."
 NOT_LOGGED = (
     "The open prompts of this image cannot be saved: commit or clear them (Shift+C), then go on."
@@ -88,14 +89,33 @@ class FolderImage:
         return self.session.exists() or self.labels.exists()
 
 
-def list_folder_job(folder: Path) -> Job[list[FolderImage]]:
+@dataclass(frozen=True)
+class ImageList:
+    """The images to go through, and which of them were done when they were listed."""
+
+    images: Sequence[FolderImage]
+    done: frozenset[int]
+
+
+def list_folder_job(folder: Path) -> Job[ImageList]:
     """List the images of a folder and its subfolders; results go beside each.
 
     Raises ValueError or OSError if there are none.
     """
     yield Progress(0, 1, f"Listing {folder.name}")
     found = find_images([folder])
-    return [FolderImage(each.image, each.image.parent) for each in found]
+    images = [FolderImage(each.image, each.image.parent) for each in found]
+    return (yield from look_for_results_job(images))
+
+
+def look_for_results_job(images: Sequence[FolderImage]) -> Job[ImageList]:
+    """Look which images are done: a folder on a network may take its time."""
+    done = set()
+    for number, image in enumerate(images):
+        yield Progress(number, len(images), "Looking for results")
+        if image.is_done:
+            done.add(number)
+    return ImageList(images, frozenset(done))
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,6 +228,7 @@ class ImageFolder(QObject):
         self.images: Sequence[FolderImage] = ()
         self.number = -1
         self.problem = ""
+        self._done: set[int] = set()
         self._opened: OpenedImage | None = None
         self._unrestored = ""
         self._unsaved = self._new = False
@@ -243,7 +264,7 @@ class ImageFolder(QObject):
 
     def described(self) -> str:
         """Where the list stands, e.g. ``3 of 10, 2 done``."""
-        done = f"{sum(each.is_done for each in self.images)} done"
+        done = f"{len(self._done)} done"
         if self.current is None:
             return ""
         return f"{self.number + 1} of {len(self.images)}, {done} · {self.current.path.name}"
@@ -259,22 +280,27 @@ class ImageFolder(QObject):
         """Take the images of a folder, and open the first that is not done."""
         if folder and not self.busy:
             path = Path(folder).expanduser()
-            self._listing.start("Listing", lambda: list_folder_job(path))
-            self.changed.emit()
+            self._list(lambda: list_folder_job(path))
 
     def choose_plan(self, plan: Plan | None) -> None:
         """Take the images and the results of a batch run."""
         if plan is None:
             self._fail(NO_LIST)
         elif not self.busy:
-            self._take([FolderImage(one.image, one.files.labels.parent) for one in plan.tasks])
+            images = [FolderImage(one.image, one.files.labels.parent) for one in plan.tasks]
+            self._list(lambda: look_for_results_job(images))
 
-    def _take(self, images: Sequence[FolderImage]) -> None:
-        left = [number for number, each in enumerate(images) if not each.is_done]
+    def _list(self, start: Callable[[], Job[ImageList]]) -> None:
+        self.status.emit(Status("working", LISTING, way_out=""))
+        self._listing.start(LISTING, start)
+        self.changed.emit()
+
+    def _take(self, found: ImageList) -> None:
+        left = set(range(len(found.images))) - found.done
 
         def begin() -> None:
-            self.images, self._ready = images, None
-            self._open(left[0] if left else 0)
+            self.images, self._done, self._ready = found.images, set(found.done), None
+            self._open(min(left, default=0))
 
         self._leave(begin)
 
@@ -343,6 +369,7 @@ class ImageFolder(QObject):
         if self._saving is not None and task is self._saving[0]:
             (_, snapshot, then), self._saving = self._saving, None
             self._autosave.mark_saved(snapshot)
+            self._done.add(self.number)
             then()
             self.changed.emit()
 
