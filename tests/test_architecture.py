@@ -30,6 +30,9 @@ OPTIONAL = {
     "lightning-fabric",
     "matplotlib",
     "tensorboard",
+    "huggingface-hub",
+    "bioimageio.spec",
+    "pyyaml",
 }
 COME_WITH_NAPARI = {"vispy", "npe2", "app-model", "packaging", "psygnal"}
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import roifile
 from PIL import Image
 
-from napari_simmat.batch.exports import run_lengths, write_extra
+from napari_simmat.batch.exports import write_extra
 from napari_simmat.engine.drawing import fullest_plane, label_colour, tint_objects, to_rgb
 from napari_simmat.engine.measurements import MaskScore
 
@@ -30,11 +31,15 @@ def segmented(labels: np.ndarray = LABELS, axes: str = "ZYX") -> Any:
         painting=SimpleNamespace(labels=labels, found=[MaskScore(1, 0.9, (1,))]),
         tiles=None,
         stack=SimpleNamespace(plane=lambda index: image[(slice(None), *index)]),
-        loaded=SimpleNamespace(axes=axes, task=SimpleNamespace(image=Path("a.tif"))),
+        loaded=SimpleNamespace(
+            axes=axes,
+            image=SimpleNamespace(scale={}, units={}),
+            task=SimpleNamespace(image=Path("a.tif")),
+        ),
     )
 
 
-@pytest.mark.parametrize("kind", ["overlay", "coco", "rois"])
+@pytest.mark.parametrize("kind", ["overlay", "coco", "rois", "geojson"])
 def test_equal_objects_are_equal_bytes(tmp_path: Path, kind: str) -> None:
     for name in "ab":
         write_extra(kind, tmp_path / name, segmented())
@@ -69,13 +74,6 @@ def test_scores_stand_with_the_annotations(tmp_path: Path) -> None:
     assert values["categories"] == [{"id": 1, "name": "object"}]
 
 
-def test_run_lengths_go_down_the_columns() -> None:
-    labels = np.array([[0, 5, 5], [0, 5, 0]])
-    assert list(run_lengths(labels)) == [(5, [2, 3, 1], [1, 0, 2, 2], 3)]
-    assert list(run_lengths(np.full((2, 2), 4))) == [(4, [0, 4], [0, 0, 2, 2], 4)]
-    assert list(run_lengths(np.zeros((2, 2), int))) == []
-
-
 # ------------------------------------------------------------------------ ImageJ
 
 
@@ -93,7 +91,6 @@ def filled(roi: Any, shape: tuple[int, int]) -> np.ndarray:
 
 
 def test_imagej_fills_exactly_the_pixels(tmp_path: Path) -> None:
-    roifile = pytest.importorskip("roifile")
     write_extra("rois", tmp_path / "a.zip", segmented())
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         names = archive.namelist()
@@ -105,7 +102,6 @@ def test_imagej_fills_exactly_the_pixels(tmp_path: Path) -> None:
 
 
 def test_a_region_may_have_any_number_that_a_label_image_holds(tmp_path: Path) -> None:
-    pytest.importorskip("roifile")
     labels = np.where(LABELS == 300, np.uint32(2**32 - 1), LABELS)
     write_extra("rois", tmp_path / "a.zip", segmented(labels))
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
@@ -114,7 +110,6 @@ def test_a_region_may_have_any_number_that_a_label_image_holds(tmp_path: Path) -
 
 
 def test_a_hyperstack_has_regions_by_time_and_depth(tmp_path: Path) -> None:
-    roifile = pytest.importorskip("roifile")
     labels = np.zeros((2, 3, 8, 8), np.uint32)
     labels[1, 2, 2:5, 2:5] = 4
     write_extra("rois", tmp_path / "a.zip", segmented(labels, "TZYX"))

@@ -32,8 +32,8 @@ from napari_simmat.batch.run import (
     write_summary,
 )
 from napari_simmat.batch.runner import NOT_STARTED
-from napari_simmat.engine.settings import AutomaticSettings, PropagationSettings
 from napari_simmat.engine.embeddings import EmbeddingCache
+from napari_simmat.engine.settings import AutomaticSettings, PropagationSettings
 from napari_simmat.io.files import DiskFullError, disk_full_message
 from napari_simmat.progress import Progress, finish
 from tests.batch.folders import contents

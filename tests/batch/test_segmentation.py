@@ -9,7 +9,13 @@ import pytest
 import tifffile
 from skimage.data import coins
 
-from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask, TaskOutcome
+from napari_simmat.batch.plan import (
+    EXTRA_ENDINGS,
+    OutputFiles,
+    SegmentConfig,
+    SegmentTask,
+    TaskOutcome,
+)
 from napari_simmat.batch.record import (
     Record,
     RecordedInput,
@@ -19,8 +25,16 @@ from napari_simmat.batch.record import (
     prompt_to_dict,
     read_record,
 )
-from napari_simmat.batch.segment_image import label_numbers, read_task_prompts, segment_image_job
+from napari_simmat.batch.segment_image import (
+    label_numbers,
+    load_task,
+    read_task_prompts,
+    segment_image_job,
+)
 from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.engine.object_readers import read_objects
+from napari_simmat.engine.object_set import ObjectSet
+from napari_simmat.engine.object_writers import write_objects
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.settings import AutomaticSettings
@@ -91,6 +105,16 @@ def test_other_prompt_files_are_read_by_their_kind(tmp_path: Path) -> None:
     np.testing.assert_array_equal(prompt.mask, labels == 9)
 
 
+def test_objects_of_other_programs_are_prompts(tmp_path: Path) -> None:
+    labels = np.zeros((2, 40, 60), np.uint16)
+    labels[1, 10:20, 15:30] = 9
+    for name in ("a_coco.json", "a.geojson", "a.zip"):
+        write_objects(tmp_path / name, ObjectSet.of_labels(labels, "ZYX"))
+        [prompt] = read_task_prompts(tmp_path / name, labels.shape)
+        assert (prompt.object, prompt.plane) == (9, (1,))
+        np.testing.assert_array_equal(prompt.mask, labels[1] == 9)
+
+
 @pytest.fixture
 def stack(tmp_path: Path) -> Path:
     """Two planes (60, 80), each with a part of the coins."""
@@ -128,6 +152,31 @@ def test_everything_is_segmented_plane_by_plane(
         assert (labels[tuple(one["plane"])] == one["label"]).sum() == one["pixels"]
     assert record.request.settings.automatic == AUTOMATIC.for_model(predictor.model.spec)
     assert record.request.prompts == ()
+
+
+def test_every_format_holds_the_same_objects(
+    stack: Path, tmp_path: Path, predictor: Predictor
+) -> None:
+    files = OutputFiles.of(stack, tmp_path / "out", tuple(EXTRA_ENDINGS))
+    outcome = everything(stack, tmp_path, predictor, files=files)
+    expected = read_objects(files.labels).labels()
+    for kind, path in outcome.task.files.extras.items():
+        if kind != "overlay":
+            found = read_objects(path, expected.shape, "ZYX").labels()
+            np.testing.assert_array_equal(found, expected, kind)
+    kept = everything(stack, tmp_path, predictor, files=files)
+    assert (outcome.status, kept.status) == ("written", "kept")
+
+
+def test_what_a_format_cannot_hold_is_known_before_anything_is_computed(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "wide.tif", np.zeros((1, 60_600), np.uint8))
+    files = OutputFiles.of(tmp_path / "wide.tif", tmp_path, ("rois", "coco"))
+    loaded = load_task(SegmentTask(tmp_path / "wide.tif", None, files), SegmentConfig(model="tiny"))
+    assert list(loaded.task.files.extras) == ["coco"]
+    assert loaded.note == (
+        "ImageJ ROIs hold no coordinate above 60,536, but the image has 1 x 60600 pixels; choose "
+        "another format."
+    )
 
 
 def test_axes_without_names_are_planes_of_their_own(

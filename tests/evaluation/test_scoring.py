@@ -24,7 +24,7 @@ from napari_simmat.evaluation.evaluate import (
     regressions,
 )
 from napari_simmat.evaluation.scores import ScoreConfig
-from napari_simmat.io.zarr import label_zarr
+from napari_simmat.io.zarr import write_labels_zarr
 from napari_simmat.progress import Progress, finish
 from tests.scripted_predictor import Answer
 
@@ -329,8 +329,7 @@ def test_an_image_may_be_a_folder(apart: bool, tmp_path: Path) -> None:
     slide = np.zeros((20, 30), np.uint16)
     slide[8:14, 6:14] = 3
     for path in (images / "slide.ome.zarr", beside / f"slide{end}.ome.zarr"):
-        with label_zarr(path, slide.shape) as values:
-            values[:] = slide
+        write_labels_zarr(path, slide, "YX")
     files = find_labelled_files(tmp_path)
     assert [file.name for file in files] == ["head.1", "slide"]
     for file, expected in zip(files, (head, slide), strict=True):

@@ -1,4 +1,4 @@
-"""Label images as OME-Zarr: whole or not at all, and read back with their pixel size."""
+"""Label images as OME-Zarr: valid, opened as labels by others, and read back with pixel size."""
 
 from __future__ import annotations
 
@@ -6,22 +6,83 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 from napari_simmat.io.readers import read_image
-from napari_simmat.io.zarr import label_zarr
+from napari_simmat.io.zarr import complete_labels, create_labels, label_zarr, write_labels_zarr
+
+LABELS = np.zeros((2, 700, 530), np.uint32)
+LABELS[0, 100:140, 10:20] = 70_000
+LABELS[1, 300:600, 200:301] = 3
+MICRONS = {"Z": 2.0, "Y": 0.5, "X": 0.25}
+
+
+def written(folder: Path) -> Path:
+    path = folder / "cells_labels.ome.zarr"
+    units = dict.fromkeys("ZYX", "um")
+    known = {3: {"class": "cell", "score": 0.5}}
+    write_labels_zarr(path, LABELS, "ZYX", MICRONS, units, known)
+    return path
 
 
 def test_what_was_written_is_read_with_its_pixel_size(tmp_path: Path) -> None:
+    image = read_image(written(tmp_path))
+    assert (image.axes, dict(image.scale), set(image.units.values())) == ("ZYX", MICRONS, {"um"})
+    assert image.data.dtype == np.uint32
+    np.testing.assert_array_equal(image.data, LABELS)
+
+
+def test_the_models_of_the_specification_accept_it(tmp_path: Path) -> None:
+    image_label = pytest.importorskip("ome_zarr_models.v05.image_label")
+    read = image_label.ImageLabel.from_zarr(zarr.open_group(written(tmp_path), mode="r"))
+    ome = read.attributes.ome
+    assert [axis.name for axis in ome.multiscales[0].axes] == ["z", "y", "x"]
+    assert [axis.unit for axis in ome.multiscales[0].axes] == ["micrometer"] * 3
+    [known] = ome.image_label.properties
+    assert (known.label_value, known.model_extra["class"]) == (3, "cell")
+
+
+def test_napari_ome_zarr_opens_labels_with_a_pyramid(tmp_path: Path) -> None:
+    reader = pytest.importorskip("napari_ome_zarr._reader")
+    # It opens the folder two above as well, in case that is the image.
+    path = written(tmp_path / "results" / "today")
+    [(levels, options, kind)] = reader.napari_get_reader(str(path))(str(path))
+    assert kind == "labels"
+    assert [level.shape for level in levels] == [(2, 700, 530), (2, 350, 265), (2, 175, 133)]
+    np.testing.assert_allclose(options["scale"], [2, 0.5, 0.25])
+    assert options["properties"]["class"] == ["cell"]
+    for step, level in zip((1, 2, 4), levels, strict=True):
+        np.testing.assert_array_equal(level, LABELS[:, ::step, ::step])
+
+
+def test_what_is_written_piece_by_piece_leaves_out_empty_pieces(tmp_path: Path) -> None:
+    path = tmp_path / "slide.ome.zarr"
+    labels = create_labels(path, path.name, (2500, 1200))
+    labels[2100:2400, 100:200] = 7
+    complete_labels(path)
+    root = zarr.open_group(path, mode="r")
+    np.testing.assert_array_equal(root["1"][...], np.asarray(labels)[::2, ::2])
+    assert sum(each.is_file() for each in (path / "1" / "c").rglob("*")) == 1
+    assert len(list((path / "0" / "c").rglob("*"))) == 2, "a row of chunks, and a chunk in it"
+
+
+def test_axes_that_the_format_does_not_have_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="axes T, one other, Z, Y, X in this order"):
+        write_labels_zarr(tmp_path / "a.ome.zarr", LABELS[None], "ZTYX")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_block_fills_one_that_appears_when_it_succeeds(tmp_path: Path) -> None:
     path = tmp_path / "cells.ome.zarr"
-    with label_zarr(path, (1500, 1200), pixel=(0.5, 0.25), unit="micrometer") as labels:
-        labels[1000:1400, 100:200] = 70_000
+    with label_zarr(path, (600, 400), pixel=(0.5, 0.25), unit="micrometer") as labels:
+        labels[100:200, 100:200] = 70_000
+        assert not path.exists()
     image = read_image(path)
-    assert image.axes == "YX"
-    assert (image.scale["Y"], image.scale["X"]) == (0.5, 0.25)
-    values = np.asarray(image.data)
-    assert values.shape == (1500, 1200)
-    assert (values == 70_000).sum() == 400 * 100
-    assert len(list((path / "0" / "c").rglob("*"))) < 5 + 4, "empty chunks take no space"
+    assert (dict(image.scale), set(image.units.values())) == ({"Y": 0.5, "X": 0.25}, {"um"})
+    assert (image.data == 70_000).sum() == 10_000
+    assert zarr.open_group(path, mode="r")["1"].shape == (300, 200)
+    with pytest.raises(FileExistsError, match="exists already"), label_zarr(path, (10, 10)):
+        pass
 
 
 def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
@@ -33,12 +94,3 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_nothing_is_replaced(tmp_path: Path) -> None:
-    (tmp_path / "a.ome.zarr").mkdir()
-    with (
-        pytest.raises(FileExistsError, match="exists already"),
-        label_zarr(tmp_path / "a.ome.zarr", (10, 10)),
-    ):
-        pass

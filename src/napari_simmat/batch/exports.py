@@ -1,15 +1,11 @@
-"""Optional outputs (overlay picture, COCO JSON, ImageJ ROIs) and thumbnails for the summary.
+"""Optional outputs (overlay picture, objects in other formats) and thumbnails for the summary.
 
 Equal objects give equal bytes: no times, no random numbers.
 """
 
 from __future__ import annotations
 
-import json
-import zipfile
-from collections.abc import Callable, Iterator
 from dataclasses import replace
-from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,15 +16,15 @@ from numpy.typing import NDArray
 from napari_simmat.engine.drawing import fullest_plane, overview
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.linking import Lineage, track_table
-from napari_simmat.engine.masks import label_windows
+from napari_simmat.engine.measurements import PixelSize
+from napari_simmat.engine.object_set import ObjectSet
+from napari_simmat.engine.object_writers import OBJECT_FORMATS
 from napari_simmat.io.readers import read_labels
 
 if TYPE_CHECKING:
     from napari_simmat.batch.plan import LoadedImage, SegmentedImage, TaskOutcome
     from napari_simmat.models.spec import ModelSpec
 
-_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
-"""The earliest time that a zip file can hold."""
 THUMBNAIL_SIDE = 128
 """Pixels along the longer side of a thumbnail."""
 
@@ -45,7 +41,12 @@ def write_extra(kind: str, path: Path, segmented: SegmentedImage) -> None:
     segmented
         The image and its objects.
     """
-    _WRITERS[kind](path, segmented)
+    if kind == "overlay":
+        write_overlay(path, segmented)
+    elif kind == "tracks":
+        write_tracks(path, segmented)
+    else:
+        OBJECT_FORMATS[kind].write(path, objects_of(segmented))
 
 
 def write_overlay(path: Path, segmented: SegmentedImage) -> None:
@@ -67,98 +68,6 @@ def _draw_overlay(labels: Any, stack: ChannelStack, *, reduced: bool) -> NDArray
     return overview(labels, lambda rows, columns: stack.part((), rows, columns).plane())
 
 
-def write_coco(path: Path, segmented: SegmentedImage) -> None:
-    """Write objects as COCO JSON: one image per plane, run lengths that keep every pixel.
-
-    Segmentations are uncompressed run lengths, which ``pycocotools`` reads, with ``iscrowd`` 0.
-    """
-    labels, name = segmented.painting.labels, segmented.loaded.task.image.name
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    scores = {(one.plane, one.label): one.score for one in segmented.painting.found}
-    height, width = labels.shape[-2:]
-    for index in np.ndindex(*labels.shape[:-2]):
-        image: dict[str, Any] = {"id": len(images) + 1, "file_name": name}
-        image |= {"width": width, "height": height}
-        if index:
-            image["plane"] = list(index)
-        images.append(image)
-        for label, runs, box, area in run_lengths(labels[index]):
-            annotation = {
-                "id": len(annotations) + 1,
-                "image_id": image["id"],
-                "category_id": 1,
-                "label": label,
-                "segmentation": {"size": [height, width], "counts": runs},
-                "area": area,
-                "bbox": box,
-                "iscrowd": 0,
-            }
-            if (index, label) in scores:
-                annotation["score"] = round(scores[index, label], 6)
-            annotations.append(annotation)
-    values = {
-        "images": images,
-        "annotations": annotations,
-        "categories": [{"id": 1, "name": "object"}],
-    }
-    path.write_text(json.dumps(values, allow_nan=False) + "\n", encoding="utf-8", newline="\n")
-
-
-def run_lengths(
-    labels: NDArray[Any],
-) -> Iterator[tuple[int, list[int], list[int], int]]:
-    """Yield label, run lengths, box ``[x, y, width, height]`` and area of each object (Y, X).
-
-    The runs go down the columns and alternate between background and object, background first.
-    """
-    height = labels.shape[0]
-    flat = labels.ravel(order="F")
-    order = np.argsort(flat, kind="stable")
-    values, starts = np.unique(flat[order], return_index=True)
-    for value, positions in zip(values.tolist(), np.split(order, starts[1:]), strict=True):
-        if value == 0:
-            continue
-        breaks = np.flatnonzero(np.diff(positions) > 1)
-        first = positions[np.concatenate(([0], breaks + 1))]
-        last = positions[np.concatenate((breaks, [len(positions) - 1]))] + 1
-        edges = np.stack([first, last], axis=1).ravel()
-        ends = np.concatenate(([0], edges, [flat.size]))
-        runs = np.diff(ends)
-        if runs[-1] == 0:
-            runs = runs[:-1]
-        rows, columns = positions % height, positions // height
-        y0, x0 = int(rows.min()), int(columns.min())
-        box = [x0, y0, int(columns.max()) - x0 + 1, int(rows.max()) - y0 + 1]
-        yield value, runs.tolist(), box, len(positions)
-
-
-def write_rois(path: Path, segmented: SegmentedImage) -> None:
-    """Write objects as ImageJ ROIs, one for each plane of an object.
-
-    Outlines run between the centers of inner and outer pixels, so that ImageJ fills exactly the
-    object's pixels.
-    """
-    from skimage.measure import find_contours
-
-    labels, axes = segmented.painting.labels, segmented.loaded.axes
-    with zipfile.ZipFile(path, "w") as archive:
-        for index in np.ndindex(*labels.shape[:-2]):
-            where = "".join(
-                f"-{letter.lower()}{i + 1:04d}" for letter, i in zip(axes, index, strict=False)
-            )
-            plane = labels[index]
-            for label, window in label_windows(plane):
-                # Contours count from pixel centers, ImageJ from pixel corners.
-                lines = find_contours(np.pad(plane[window] == label, 1).astype(np.float32), 0.5)
-                offset = np.array([side.start for side in window]) - 0.5
-                outlines = [(line[:-1] + offset)[:, ::-1] for line in lines]
-                roi = _roi(outlines, f"{label}{where}")
-                _set_position(roi, axes[:-2], index)
-                entry = zipfile.ZipInfo(f"{roi.name}.roi", _ZIP_TIME)
-                archive.writestr(entry, roi.tobytes(), zipfile.ZIP_DEFLATED)
-
-
 def write_tracks(path: Path, segmented: SegmentedImage) -> None:
     """Write the tracks of linked objects as the Cell Tracking Challenge's ``res_track.txt``.
 
@@ -168,46 +77,16 @@ def write_tracks(path: Path, segmented: SegmentedImage) -> None:
     path.write_text(track_table(lineage.tracks()), encoding="ascii", newline="\n")
 
 
-def _roi(outlines: list[NDArray[np.float64]], name: str) -> Any:
-    """A polygon (N, 2) as x, y; several polygons, as with holes, become one path."""
-    roifile = _roifile()
-    if len(outlines) == 1:
-        return roifile.ImagejRoi.frompoints(outlines[0].astype(np.float32), name=name)
-    roi = roifile.ImagejRoi(name=name, roitype=roifile.ROI_TYPE.RECT)
-    points = np.concatenate(outlines)
-    roi.left, roi.top = (int(value) for value in np.floor(points.min(axis=0)))
-    roi.right, roi.bottom = (int(value) for value in np.ceil(points.max(axis=0)))
-    move, line, close = 0.0, 1.0, 4.0
-    path: list[float] = []
-    for outline in outlines:
-        for number, (x, y) in enumerate(outline.tolist()):
-            path += [line if number else move, x, y]
-        path.append(close)
-    roi.multi_coordinates = np.array(path, np.float32)
-    roi.shape_roi_size = len(path)
-    return roi
-
-
-def _set_position(roi: Any, axes: str, index: tuple[int, ...]) -> None:
-    """Set the plane of a region: its number in a stack, Z and T in a hyperstack."""
-    if len(index) == 1:
-        roi.position = index[0] + 1
-        return
-    for letter, i in zip(axes, index, strict=True):
-        if letter == "Z":
-            roi.z_position = i + 1
-        elif letter == "T":
-            roi.t_position = i + 1
-
-
-def _roifile() -> Any:
-    try:
-        return import_module("roifile")
-    except ImportError:
-        raise ValueError(
-            "ImageJ's regions of interest need the package roifile; install it (pip install "
-            '"napari-simmat[formats]"), or leave this output out.'
-        ) from None
+def objects_of(segmented: SegmentedImage) -> ObjectSet:
+    """The objects of a segmented image, with their scores on each plane."""
+    painting, loaded = segmented.painting, segmented.loaded
+    return ObjectSet.of_labels(
+        painting.labels,
+        loaded.axes,
+        scores={(one.plane, one.label): one.score for one in painting.found},
+        size=PixelSize(scale=loaded.image.scale, units=loaded.image.units),
+        image=loaded.task.image.name,
+    )
 
 
 def draw_thumbnail(segmented: SegmentedImage) -> bytes:
@@ -245,11 +124,3 @@ def _small_png(picture: NDArray[Any]) -> bytes:
     buffer = BytesIO()
     image.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
-
-
-_WRITERS: dict[str, Callable[[Path, SegmentedImage], None]] = {
-    "overlay": write_overlay,
-    "coco": write_coco,
-    "rois": write_rois,
-    "tracks": write_tracks,
-}

@@ -24,6 +24,8 @@ from napari_simmat.engine.measurements import (
     measure_objects,
     table_columns,
 )
+from napari_simmat.engine.object_set import ObjectSet
+from napari_simmat.engine.object_writers import OBJECT_FORMATS, format_of, format_problem
 from napari_simmat.io.files import (
     atomic_outputs,
     move_into_place,
@@ -35,6 +37,7 @@ from napari_simmat.io.files import (
 )
 from napari_simmat.io.nifti import is_nifti, write_labels_nifti
 from napari_simmat.io.tiff import write_labels_tiff
+from napari_simmat.io.zarr import check_is_no_image
 from napari_simmat.progress import Job, Progress
 
 if TYPE_CHECKING:
@@ -218,6 +221,8 @@ class LabelledObjects:
     time_axis, parents
         The axis along which the objects have one id over time, None for none; and for those that
         came from a division the object that divided.
+    image
+        The image's name.
     """
 
     labels: NDArray[np.integer[Any]]
@@ -226,6 +231,7 @@ class LabelledObjects:
     scores: Mapping[int, float] = field(default_factory=dict)
     categories: Mapping[int, str] = field(default_factory=dict)
     classes: Sequence[str] = ()
+    image: str = ""
     time_axis: int | None = None
     parents: Mapping[int, int] = field(default_factory=dict)
 
@@ -236,13 +242,37 @@ class LabelledObjects:
         tracks = Lineage.of_labels(self.labels, self.time_axis, self.parents).tracks()
         return tracks if any(each.last > each.first for each in tracks) else []
 
+    def as_set(self) -> ObjectSet:
+        """The same for writers of other formats."""
+        return ObjectSet.of_labels(
+            self.labels,
+            self.axes,
+            scores=self.scores,
+            categories=self.categories,
+            size=self.size,
+            classes=self.classes,
+            image=self.image,
+        )
 
-def save_objects_job(folder: Path, stem: str, objects: LabelledObjects) -> Job[list[Path]]:
+
+def save_objects_job(
+    folder: Path, stem: str, objects: LabelledObjects, path: Path | None = None
+) -> Job[list[Path]]:
     """Write ``STEM_labels.tif``, ``STEM_objects.csv`` and, with classes, ``STEM_classes.tif``.
 
     Objects of a time series also get ``STEM_res_track.txt``.
 
     All or none are written; existing files are replaced.
+
+    Parameters
+    ----------
+    folder, stem
+        Where, and how all names begin.
+    objects
+        The objects.
+    path
+        A file in place of ``STEM_labels.tif``, in the format of its ending, which holds classes
+        itself; see `engine.object_writers`.
 
     Returns
     -------
@@ -253,10 +283,18 @@ def save_objects_job(folder: Path, stem: str, objects: LabelledObjects) -> Job[l
     ------
     OutputError
         If a file cannot be written.
+    ValueError
+        If the format cannot hold the objects.
     """
-    steps = 3 if objects.categories else 2
-    targets = [folder / f"{stem}_labels.tif", folder / f"{stem}_objects.csv"]
-    if objects.categories:
+    path = path or folder / f"{stem}_labels.tif"
+    kind = format_of(path)
+    if problem := format_problem(kind, objects.labels.shape, objects.axes):
+        raise ValueError(problem)
+    check_is_no_image(path)
+    with_classes = bool(objects.categories) and kind == "labels"
+    steps = 3 if with_classes else 2
+    targets = [path, folder / f"{stem}_objects.csv"]
+    if with_classes:
         targets.append(folder / f"{stem}_classes.tif")
     yield Progress(0, steps, "measuring the objects")
     tracks = objects.tracks()
@@ -269,13 +307,16 @@ def save_objects_job(folder: Path, stem: str, objects: LabelledObjects) -> Job[l
         row["score"] = objects.scores.get(label, float("nan"))
     axes, scale, units = objects.axes, objects.size.scale, objects.size.units
     with atomic_outputs(*targets) as (labels, table, *others):
-        *classes, tracked = (*others, None) if not tracks else others
+        tracked = others.pop() if tracks else None
         yield Progress(1, steps, "writing the labels")
-        write_labels_tiff(labels, objects.labels, axes=axes, scale=scale, units=units)
+        if kind == "labels":
+            write_labels_tiff(labels, objects.labels, axes=axes, scale=scale, units=units)
+        else:
+            OBJECT_FORMATS[kind].write(labels, objects.as_set())
         write_table(table, table_columns(axes, (), objects.size), rows)
-        for path in classes:
+        for numbered in others:
             yield Progress(2, steps, "writing the classes")
-            write_labels_tiff(path, classes_of(objects), axes=axes, scale=scale, units=units)
+            write_labels_tiff(numbered, classes_of(objects), axes=axes, scale=scale, units=units)
         if tracked is not None:
             write_text(tracked, track_table(tracks))
     return targets

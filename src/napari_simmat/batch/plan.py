@@ -16,6 +16,7 @@ from napari_simmat.batch.inputs import InputImage, InputImages, find_inputs, sam
 from napari_simmat.batch.record import Request, outputs_recorded_in, read_record
 from napari_simmat.engine.coordinates import check_pixel_ratio
 from napari_simmat.engine.linking import Lineage, require_laptrack
+from napari_simmat.engine.object_writers import OBJECT_FORMATS
 from napari_simmat.engine.settings import (
     AutomaticSettings,
     LinkSettings,
@@ -42,10 +43,13 @@ PROMPT_ENDINGS = (
 LABEL_SUFFIXES = (".tif", ".nii.gz", ".ome.zarr")
 MADE_ENDINGS = ("_labels", "_classes", "_prompts", "_overlay", "_masks")
 """Endings of the stems of images that belong to another image."""
-EXTRA_ENDINGS = {"overlay": "_overlay.png", "coco": "_coco.json", "rois": "_rois.zip"}
 TRACKS = "tracks"
 """Kind of the table of tracks, which is written if objects are linked over time."""
-EXTRA_ENDINGS |= {TRACKS: "_res_track.txt"}
+EXTRA_ENDINGS = {
+    "overlay": "_overlay.png",
+    **{kind: each.ending for kind, each in OBJECT_FORMATS.items() if kind != "labels"},
+    TRACKS: "_res_track.txt",
+}
 """Optional outputs by kind, with the ending of their names after the image's stem."""
 
 ExistingPolicy = Literal["refuse", "resume", "overwrite"]

@@ -171,6 +171,15 @@ class Record:
         }
         return "{\n" + ",\n".join(_lines(key, value) for key, value in values.items()) + "\n}\n"
 
+    def provenance(self) -> dict[str, Any]:
+        """What made the result, in short; no date."""
+        return {
+            "program": f"napari-simmat {self.run.get('version', '')}".strip(),
+            "models": [self.request.model.name],
+            "image": self.request.input.file,
+            "prompts": len(self.request.prompts),
+        }
+
     @classmethod
     def from_json(cls, text: str) -> Record:
         """Read what `to_json` wrote.
@@ -216,14 +225,18 @@ def read_record(path: Path) -> Record:
         raise ValueError(f"{path.name} cannot be read as a record. {error}") from None
 
 
+def is_record(path: Path) -> bool:
+    """Whether a JSON file is a record, by its beginning."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        return FORMAT in file.read(200)
+
+
 def outputs_recorded_in(folder: Path) -> frozenset[str]:
     """Names of the files in a folder that were written by earlier runs, from its records."""
     names: set[str] = set()
     for path in folder.glob("*.json"):
         try:
-            with path.open(encoding="utf-8") as file:
-                is_record = FORMAT in file.read(200)
-            if is_record:
+            if is_record(path):
                 record = read_record(path)
                 names |= {path.name, *(output["file"] for output in record.outputs.values())}
         except (OSError, ValueError, KeyError):

@@ -27,19 +27,21 @@ from napari_simmat.batch.record import (
     RecordedSettings,
     Request,
     UsedModel,
+    is_record,
     prompt_from_dict,
     prompt_to_dict,
     read_record,
 )
 from napari_simmat.engine.linking import Lineage, Node, link_objects_job, relabel_job
 from napari_simmat.engine.measurements import LabelVolume, MaskScore
+from napari_simmat.engine.object_writers import format_problem
 from napari_simmat.engine.prompt_files import read_prompts
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner
 from napari_simmat.io.files import DiskFullError, output_error, partial_path, remove, sha256_of
 from napari_simmat.io.image_file import ImageFile
 from napari_simmat.io.readers import open_image
-from napari_simmat.io.zarr import create_labels
+from napari_simmat.io.zarr import complete_labels, create_labels
 from napari_simmat.progress import Job, Progress, map_progress
 
 if TYPE_CHECKING:
@@ -52,9 +54,6 @@ OPENING_SHARE = 0.05
 """The part of a file's work that counts for opening it: its intensities are measured."""
 _PARTS = 1000
 """Into how many parts the progress of a file is divided."""
-
-_UNITS = {"um": "micrometer", "nm": "nanometer", "mm": "millimeter", "cm": "centimeter"}
-"""Units of length in OME-Zarr."""
 
 
 def segment_image_job(
@@ -115,7 +114,7 @@ def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
     if too_large and prompts is None and len(shape) == 2 and image.affine is None:
         files = task.files.in_zarr()
         if len(files.extras) < len(task.files.extras):
-            notes.append("COCO and ImageJ ROIs are not written for labels in OME-Zarr.")
+            notes.append("Objects in other formats are not written for labels in OME-Zarr.")
         task = replace(task, files=files)
     propagation = None if prompts is None or len(shape) < 3 else propagation
     if link is not None:
@@ -125,6 +124,12 @@ def load_task(task: SegmentTask, config: SegmentConfig) -> LoadedImage:
         along = propagation_axis(axes, shape) if propagation else None
         if link is not None and along == link.axis:
             raise ValueError(followed_already(task.name))
+    extras = dict(task.files.extras)
+    for kind in task.files.extras:
+        if problem := format_problem(kind, shape, axes):
+            notes.append(problem)
+            del extras[kind]
+    task = replace(task, files=replace(task.files, extras=extras))
     return LoadedImage(
         task,
         image,
@@ -316,15 +321,14 @@ class _Segmenter:
         image, target = self.loaded.image, self.loaded.task.files.labels
         yield from self._open_image_job()
         folder = partial_path(target)
-        unit = _UNITS.get(image.units.get("X", ""), "")
-        pixel = (image.scale.get("Y", 1.0), image.scale.get("X", 1.0)) if unit else (1.0, 1.0)
         height, width = self.loaded.shape
         labels = None
         try:
             name = target.name.removesuffix(".ome.zarr")
-            labels = create_labels(folder, name, (height, width), pixel, unit)
+            labels = create_labels(folder, name, (height, width), "YX", image.scale, image.units)
             job = segment_tiles_job(self.predictor, labels, self.loaded.automatic)
             scores = yield from self._named(job)
+            complete_labels(folder)
         except BaseException as error:
             with suppress(OSError):
                 remove(folder)
@@ -398,14 +402,18 @@ def write_segmented(segmented: SegmentedImage) -> TaskOutcome:
 
 def _replayed_record(task: SegmentTask) -> Record | None:
     """The record of an earlier result, if a task has one in place of a prompt file."""
-    if task.prompts is None or task.prompts.suffix.lower() != ".json":
+    if task.prompts is None or not _is_replayed(task.prompts):
         return None
     return read_record(task.prompts)
 
 
+def _is_replayed(path: Path) -> bool:
+    return path.suffix.lower() == ".json" and is_record(path)
+
+
 def read_task_prompts(path: Path, shape: tuple[int, ...]) -> Sequence[Prompt]:
     """Read prompts from a prompt file, or from the record of an earlier result to replay it."""
-    if path.suffix.lower() != ".json":
+    if not _is_replayed(path):
         return read_prompts(path, shape)
     prompts = [prompt_from_dict(values) for values in read_record(path).request.prompts]
     for prompt in prompts:

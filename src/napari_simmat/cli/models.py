@@ -1,4 +1,4 @@
-"""`simmat models`: list, inspect, download, import, export and remove models."""
+"""`simmat models`: list, inspect, download, share, import, export and remove models."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 models = App(
     name="models",
-    help="""List, inspect, download, import, export and remove models.
+    help="""List, inspect, download, share, import, export and remove models.
 
 ```
 simmat models
@@ -110,27 +110,74 @@ def info(name: str, /, speech: OutputOptions = DEFAULT_OUTPUT) -> None:
 
 
 @models.command
-def fetch(name: str, /, speech: OutputOptions = DEFAULT_OUTPUT) -> None:
-    """Download a published foundation; an interrupted download is resumed.
+def fetch(
+    model: str, /, *, name: str | None = None, speech: OutputOptions = DEFAULT_OUTPUT
+) -> None:
+    """Download a published foundation, or a model that somebody shared on the Hugging Face Hub.
 
     ```
     simmat models fetch vit_b
     simmat models fetch vit_b_lm
+    simmat models fetch hf:OWNER/NAME
     ```
+
+    An interrupted download of a foundation is resumed.
 
     Without a connection, download the file elsewhere and `simmat models import` it.
 
     Parameters
     ----------
+    model
+        A model that `simmat models` lists as downloadable: SAM, MobileSAM, micro-sam, MedSAM; or
+        hf:OWNER/NAME, or hf:OWNER/NAME@REVISION.
     name
-        A model that `simmat models` lists as downloadable: SAM, MobileSAM, micro-sam, MedSAM.
+        Name for a model from the Hub; by default that of its file.
     """
-    from napari_simmat.checkpoints.sam_weights import fetch_job
+    from napari_simmat.checkpoints import hub, sam_weights
 
     terminal = speech.terminal()
-    path = terminal.watch(fetch_job(name))
-    terminal.say(f"{name} is ready: {path}")
-    terminal.result({"name": name, "path": str(path)})
+    if model.startswith(hub.PREFIX):
+        entry = terminal.watch(hub.fetch_job(model, name))
+        model, path = entry.name, entry.path
+    else:
+        path = terminal.watch(sam_weights.fetch_job(model))
+    terminal.say(f"{model} is ready: {path}")
+    terminal.result({"name": model, "path": str(path)})
+
+
+@models.command
+def push(
+    name: str,
+    address: str,
+    /,
+    *,
+    private: Annotated[bool, FLAG] = False,
+    speech: OutputOptions = DEFAULT_OUTPUT,
+) -> None:
+    """Share a model on the Hugging Face Hub, with a model card made from its description.
+
+    ```
+    hf auth login
+    simmat models push my-thermal hf:OWNER/NAME
+    ```
+
+    Needs huggingface_hub: pip install "napari-simmat[hub]".
+
+    Parameters
+    ----------
+    name
+        A name from the list, or a file.
+    address
+        The repository, hf:OWNER/NAME; it is created if needed.
+    private
+        Create the repository so that only its owner sees it.
+    """
+    from napari_simmat.checkpoints.hub import push_job
+
+    terminal = speech.terminal()
+    commit = terminal.watch(push_job(name, address, private=private))
+    terminal.say(f"Shared {name}: {commit}")
+    terminal.result({"name": name, "commit": commit})
 
 
 @models.command(name="import")
@@ -144,6 +191,8 @@ def import_(
     speech: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
     """Copy a checkpoint (.safetensors) or weights with SAM's tensors (.pth) into your models.
+
+    A package of BioImage.IO that `simmat models export --bioimageio` wrote is imported as well.
 
     ```
     simmat models import sam_vit_b_01ec64.pth
@@ -168,7 +217,12 @@ def import_(
     from napari_simmat.checkpoints.library import import_file_job
 
     terminal = speech.terminal()
-    entry = terminal.watch(import_file_job(file, name, modality=modality, base=base))
+    if file.suffix.lower() == ".zip":
+        from napari_simmat.checkpoints.bioimageio import import_package_job
+
+        entry = terminal.watch(import_package_job(file, name))
+    else:
+        entry = terminal.watch(import_file_job(file, name, modality=modality, base=base))
     terminal.say(f"{entry.name} is ready: {entry.path}")
     terminal.result(_entry_values(entry))
 
@@ -180,6 +234,7 @@ def export(
     output: Path = Path(),
     *,
     bundle: Annotated[bool, FLAG] = False,
+    bioimageio: Annotated[bool, FLAG] = False,
     overwrite: Annotated[bool, FLAG] = False,
     speech: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
@@ -188,6 +243,7 @@ def export(
     ```
     simmat models export thermal
     simmat models export thermal --output thermal-with-base.safetensors --bundle
+    simmat models export thermal --bioimageio
     ```
 
     Parameters
@@ -198,13 +254,21 @@ def export(
         The new file, or a folder for it; the current folder by default.
     bundle
         Include the weights of its base: a larger file that needs no other.
+    bioimageio
+        Write NAME.bioimageio.zip, a package of BioImage.IO with the base's weights: a network that
+        segments what a box encloses. Needs pip install "napari-simmat[bioimageio]".
     overwrite
         Replace the file if it exists.
     """
-    from napari_simmat.checkpoints.library import export_job
-
     terminal = speech.terminal()
-    path = terminal.watch(export_job(name, output, bundle=bundle, overwrite=overwrite))
+    if bioimageio:
+        from napari_simmat.checkpoints.bioimageio import export_package_job
+
+        path = terminal.watch(export_package_job(name, output, overwrite=overwrite))
+    else:
+        from napari_simmat.checkpoints.library import export_job
+
+        path = terminal.watch(export_job(name, output, bundle=bundle, overwrite=overwrite))
     terminal.say(f"Wrote {path}")
     terminal.result({"name": name, "path": str(path)})
 

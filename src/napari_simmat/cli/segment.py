@@ -47,6 +47,10 @@ class FileOptions:
         Also write STEM_coco.json, the objects in COCO format.
     rois
         Also write STEM_rois.zip, the objects as ImageJ ROIs.
+    geojson
+        Also write STEM_objects.geojson, the objects for QuPath.
+    zarr
+        Also write STEM_labels.ome.zarr, the label image as OME-Zarr with a pyramid.
     resume
         Keep outputs made from the same image, model, prompts and settings; refuse others.
     overwrite
@@ -63,6 +67,8 @@ class FileOptions:
     overlay: Annotated[bool, FLAG] = False
     coco: Annotated[bool, FLAG] = False
     rois: Annotated[bool, FLAG] = False
+    geojson: Annotated[bool, FLAG] = False
+    zarr: Annotated[bool, FLAG] = False
     resume: Annotated[bool, FLAG] = False
     overwrite: Annotated[bool, FLAG] = False
     dry_run: Annotated[bool, FLAG] = False
@@ -71,7 +77,8 @@ class FileOptions:
     @property
     def extras(self) -> list[str]:
         """The kinds of optional outputs."""
-        return [kind for kind in ("overlay", "coco", "rois") if getattr(self, kind)]
+        kinds = ("overlay", "coco", "rois", "geojson", "zarr")
+        return [kind for kind in kinds if getattr(self, kind)]
 
     @property
     def existing(self) -> Literal["refuse", "resume", "overwrite"]:
@@ -186,8 +193,9 @@ def segment(
     ```
 
     A prompt file is napari's CSV of points (with the columns `label`, 1 on the object or 0 not,
-    and `object`, an id), napari's CSV of shapes (each a box), a label image (each label a mask), or
-    an earlier record STEM.json, which is replayed, with its channels unless others are given.
+    and `object`, an id), napari's CSV of shapes (each a box), a label image (each label a mask),
+    objects of another program (COCO, GeoJSON, ImageJ ROIs; each a mask), or an earlier record
+    STEM.json, which is replayed, with its channels unless others are given.
     Where masks overlap, the one with the higher score keeps the pixel; of equal scores, that of the
     earlier prompt.
 

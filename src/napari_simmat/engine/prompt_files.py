@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from napari_simmat._text import format_shape
 from napari_simmat.engine.coordinates import box_of_corners, corners_of_box
+from napari_simmat.engine.masks import Mask
+from napari_simmat.engine.object_readers import OUTLINE_ENDINGS, read_objects
 from napari_simmat.engine.prompts import Prompt
 
 MOST_BYTES = 2**26
@@ -34,6 +36,8 @@ def read_prompts(path: Path | str, shape: tuple[int, ...]) -> Sequence[Prompt]:
                         with its index as id, or that of a column ``object``. A rectangle becomes
                         a box, a turned one, an ellipse or a polygon a box and a mask.
     label image         each label of each plane becomes a mask; its value is the id.
+    COCO, ImageJ ROIs,  each outline becomes a mask; see `engine.object_readers.read_objects`.
+    GeoJSON
     ==================  =======================================================================
 
     Coordinates are data coordinates over the image's axes without channels; the plane of a stack
@@ -42,7 +46,7 @@ def read_prompts(path: Path | str, shape: tuple[int, ...]) -> Sequence[Prompt]:
     Parameters
     ----------
     path
-        A file ending in ``.csv``, or an image.
+        A file ending in ``.csv``, an image, or a file of objects.
     shape
         Of the image, without channels: (..., Y, X).
 
@@ -60,6 +64,13 @@ def read_prompts(path: Path | str, shape: tuple[int, ...]) -> Sequence[Prompt]:
         the line's number in a CSV.
     """
     path = Path(path)
+    if path.suffix.lower() in OUTLINE_ENDINGS:
+        sections = read_objects(path, shape).sections
+        height, width = shape[-2:]
+        return MaskPrompts(
+            [(section.mask.corner[:-2], section.label) for section in sections],
+            lambda n: sections[n].mask.on_plane(sections[n].mask.corner[:-2], (height, width)),
+        )
     if path.suffix.lower() != ".csv":
         from napari_simmat.io.image_file import same_except_singletons
         from napari_simmat.io.readers import read_labels
@@ -75,10 +86,42 @@ def read_prompts(path: Path | str, shape: tuple[int, ...]) -> Sequence[Prompt]:
     return prompts
 
 
-class LabelPrompts(Sequence[Prompt]):
-    """A prompt with a mask for each label of each plane, made when asked for.
+class MaskPrompts(Sequence[Prompt]):
+    """Prompts with a mask each, made when asked for.
 
     A mask is as large as the image: all of a thousand cells at once would not fit into memory.
+
+    Parameters
+    ----------
+    found
+        The plane and the object's id of each prompt.
+    mask_of
+        Returns the mask (Y, X) of a prompt by its number.
+    """
+
+    def __init__(
+        self, found: Sequence[tuple[tuple[int, ...], int]], mask_of: Callable[[int], Mask]
+    ) -> None:
+        self._found, self._mask_of = found, mask_of
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    @overload
+    def __getitem__(self, item: int) -> Prompt: ...
+
+    @overload
+    def __getitem__(self, item: slice) -> list[Prompt]: ...
+
+    def __getitem__(self, item: int | slice) -> Prompt | list[Prompt]:
+        if isinstance(item, slice):
+            return [self[n] for n in range(*item.indices(len(self)))]
+        plane, number = self._found[item]
+        return Prompt(mask=self._mask_of(item), object=number, plane=plane)
+
+
+class LabelPrompts(MaskPrompts):
+    """A prompt with a mask for each label of each plane.
 
     Parameters
     ----------
@@ -96,34 +139,18 @@ class LabelPrompts(Sequence[Prompt]):
                 f"{name} has shape {format_shape(labels.shape)}, but the image has "
                 f"{format_shape(shape)}; labels need the image's shape without channels."
             )
-        self._labels = labels
-        self._found: list[tuple[tuple[int, ...], int]] = []
+        sections: list[tuple[tuple[int, ...], int]] = []
         for index in np.ndindex(*shape[:-2]):
             found = [int(value) for value in np.unique(np.asarray(labels[index])) if value != 0]
             if found and found[0] < 0:
                 raise ValueError(
-                    f"{name} holds the label {found[0]}; labels are whole numbers from 1, 0 is "
-                    "the background."
+                    f"{name} holds the label {found[0]}; labels are whole numbers from 1, 0 is the "
+                    "background."
                 )
-            self._found += [(index, value) for value in found]
-        if not self._found:
+            sections += [(index, value) for value in found]
+        if not sections:
             raise ValueError(f"{name} holds no label, only background; paint at least one object.")
-
-    def __len__(self) -> int:
-        return len(self._found)
-
-    @overload
-    def __getitem__(self, item: int) -> Prompt: ...
-
-    @overload
-    def __getitem__(self, item: slice) -> list[Prompt]: ...
-
-    def __getitem__(self, item: int | slice) -> Prompt | list[Prompt]:
-        if isinstance(item, slice):
-            return [self[n] for n in range(*item.indices(len(self)))]
-        index, value = self._found[item]
-        mask = np.asarray(self._labels[index]) == value
-        return Prompt(mask=mask, object=value, plane=index)
+        super().__init__(sections, lambda n: np.asarray(labels[sections[n][0]]) == sections[n][1])
 
 
 def write_points_csv(path: Path | str, prompts: Iterable[Prompt]) -> None:

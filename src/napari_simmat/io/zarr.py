@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_simmat.io.files import atomic_write
+from napari_simmat.io.files import OutputError, atomic_write
 from napari_simmat.io.image_file import (
     ImageFile,
     LazyArray,
@@ -35,6 +35,7 @@ _UNITS = {
     "micrometer": "um", "nanometer": "nm", "millimeter": "mm", "centimeter": "cm", "meter": "m",
     "second": "s", "millisecond": "ms", "minute": "min", "hour": "h",
 }  # fmt: skip
+_UNIT_NAMES = {short: name for name, short in _UNITS.items()}
 _OLD_AXES = "tczyx"
 """Axes of OME-Zarr before 0.3, which did not name them."""
 
@@ -222,13 +223,17 @@ ZARR = Reader(
 
 
 LABEL_CHUNK = 1024
+_AXIS_ORDER = {"T": 0, "Z": 2, "Y": 3, "X": 4}
+"""An axis of another letter comes between time and depth."""
+_LEAST_LEVEL = 256
+"""Halving stops when the longer side has no more pixels than this."""
 
 
 @contextmanager
 def label_zarr(
     path: Path, shape: tuple[int, int], pixel: tuple[float, float] = (1.0, 1.0), unit: str = ""
 ) -> Iterator[Any]:
-    """Create an OME-Zarr label image (0.5, one resolution) to be filled in the block.
+    """Create an OME-Zarr label image (0.5, a pyramid) to be filled in the block.
 
     It appears under its name when the block succeeds; else nothing is left.
 
@@ -252,34 +257,153 @@ def label_zarr(
     """
     if path.exists():
         raise FileExistsError(f"{path} exists already. Remove it, or choose another name.")
+    scale, units = dict(zip("YX", pixel, strict=True)), dict.fromkeys("YX", _UNITS.get(unit, unit))
     with atomic_write(path) as part:
-        yield create_labels(part, path.name.removesuffix(".ome.zarr"), shape, pixel, unit)
+        yield create_labels(part, path.name.removesuffix(".ome.zarr"), shape, "YX", scale, units)
+        complete_labels(part)
+
+
+def write_labels_zarr(
+    path: Path,
+    labels: Any,
+    axes: str,
+    scale: Mapping[str, float] | None = None,
+    units: Mapping[str, str] | None = None,
+    properties: Mapping[int, Mapping[str, Any]] | None = None,
+    name: str = "labels",
+) -> None:
+    """Write labels as an OME-Zarr label image (0.5, a pyramid) into a new folder.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    labels, axes
+        (..., Y, X) of at most five axes, in the order of OME-Zarr: T, one other, Z, Y, X.
+    scale, units
+        Pixel size and its unit (``"um"``, ``"s"``) by axis letter, where known.
+    properties
+        What is known about objects, such as ``{"class": "cell"}``, by label.
+    name
+        Of the label image.
+    """
+    array = create_labels(path, name, labels.shape, axes, scale, units, labels.dtype)
+    array[...] = labels
+    complete_labels(path, properties)
 
 
 def create_labels(
     folder: Path,
     name: str,
-    shape: tuple[int, int],
-    pixel: tuple[float, float] = (1.0, 1.0),
-    unit: str = "",
+    shape: tuple[int, ...],
+    axes: str = "YX",
+    scale: Mapping[str, float] | None = None,
+    units: Mapping[str, str] | None = None,
+    dtype: Any = "uint32",
 ) -> Any:
-    """Create an empty OME-Zarr label image called `name` in a new folder, like `label_zarr`."""
+    """Create an empty OME-Zarr label image in a new folder; `complete_labels` when it is filled.
+
+    Raises ValueError if OME-Zarr does not have these axes in this order.
+    """
     import zarr
 
+    if problem := axes_problem(axes):
+        raise ValueError(problem)
+    scale, units = scale or {}, units or {}
     root = zarr.open_group(folder, mode="w-", zarr_format=3)
-    chunks = (min(LABEL_CHUNK, shape[0]), min(LABEL_CHUNK, shape[1]))
-    array = root.create_array("0", shape=shape, chunks=chunks, dtype="uint32", fill_value=0)
-    root.attrs["ome"] = _described(name, pixel, unit)
+    array = _create_level(root, "0", shape, dtype, tuple(axes.lower()))
+    described: list[dict[str, str]] = []
+    for letter in axes:
+        axis = {"name": letter.lower()}
+        if letter in _AXIS_ORDER:
+            axis["type"] = "time" if letter == "T" else "space"
+        if letter in _AXIS_ORDER and (unit := _UNIT_NAMES.get(units.get(letter, ""))):
+            axis["unit"] = unit
+        described.append(axis)
+    sizes = [
+        float(scale.get(letter, 1.0)) if "unit" in axis else 1.0
+        for letter, axis in zip(axes, described, strict=True)
+    ]
+    multiscale: Any = {"name": name, "axes": described, "datasets": [_level("0", sizes)]}
+    root.attrs["ome"] = {"version": "0.5", "multiscales": [multiscale], "image-label": {}}
     return array
 
 
-def _described(name: str, pixel: tuple[float, float], unit: str) -> dict[str, Any]:
-    axes = [
-        {"name": axis, "type": "space", **({"unit": unit} if unit else {})} for axis in ("y", "x")
-    ]
-    scale = [{"type": "scale", "scale": list(pixel)}]
-    dataset = {"path": "0", "coordinateTransformations": scale}
+def axes_problem(axes: str) -> str:
+    """Why OME-Zarr cannot hold these axes, in one sentence; empty if it can."""
+    order = [_AXIS_ORDER.get(letter, 1) for letter in axes]
+    if len(set(order)) == len(order) and order == sorted(order):
+        return ""
+    return (
+        f"OME-Zarr has the axes T, one other, Z, Y, X in this order, but the objects have {axes}; "
+        "choose another format."
+    )
+
+
+def complete_labels(
+    folder: Path, properties: Mapping[int, Mapping[str, Any]] | None = None
+) -> None:
+    """Add the coarser levels to a label image that is filled, and what is known about its objects.
+
+    Each level has every second row and column of the one before, so labels stay labels.
+    """
+    import zarr
+
+    root = zarr.open_group(folder, mode="r+")
+    described: Any = root.attrs["ome"]
+    [multiscale] = described["multiscales"]
+    fine: Any = root["0"]
+    sizes = list(multiscale["datasets"][0]["coordinateTransformations"][0]["scale"])
+    while max(fine.shape[-2:]) > _LEAST_LEVEL:
+        path = str(len(multiscale["datasets"]))
+        shape = (*fine.shape[:-2], *((size + 1) // 2 for size in fine.shape[-2:]))
+        coarse = _create_level(root, path, shape, fine.dtype, fine.metadata.dimension_names)
+        for at in np.ndindex(*shape[:-2]):
+            for top in range(0, shape[-2], LABEL_CHUNK):
+                for left in range(0, shape[-1], LABEL_CHUNK):
+                    rows = slice(2 * top, 2 * (top + LABEL_CHUNK))
+                    columns = slice(2 * left, 2 * (left + LABEL_CHUNK))
+                    block = np.asarray(fine[(*at, rows, columns)])[::2, ::2]
+                    if block.any():
+                        there = slice(top, top + block.shape[0]), slice(left, left + block.shape[1])
+                        coarse[(*at, *there)] = block
+        sizes = [*sizes[:-2], 2 * sizes[-2], 2 * sizes[-1]]
+        multiscale["datasets"].append(_level(path, sizes))
+        fine = coarse
+    if properties:
+        known = [{"label-value": int(label), **values} for label, values in properties.items()]
+        described["image-label"]["properties"] = known
+    root.attrs["ome"] = described
+
+
+def _create_level(
+    root: Any, path: str, shape: tuple[int, ...], dtype: Any, axes: Sequence[str]
+) -> Any:
+    chunks = (*(1 for _ in shape[:-2]), *(min(LABEL_CHUNK, size) for size in shape[-2:]))
+    return root.create_array(
+        path, shape=shape, chunks=chunks, dtype=dtype, fill_value=0, dimension_names=axes
+    )
+
+
+def _level(path: str, sizes: Sequence[float]) -> dict[str, Any]:
+    return {"path": path, "coordinateTransformations": [{"type": "scale", "scale": list(sizes)}]}
+
+
+def check_is_no_image(path: Path) -> None:
+    """Refuse to replace a folder that is an OME-Zarr image, or anything else but labels."""
+    if path.is_dir() and "image-label" not in _attributes(path):
+        raise OutputError(
+            f"{path} is a folder with something else than labels, so it is not replaced; choose "
+            "another name."
+        )
+
+
+def read_label_properties(path: Path) -> dict[int, Mapping[str, Any]]:
+    """What an OME-Zarr label image says about its objects, by label."""
+    described = _attributes(path).get("image-label")
+    rows = described.get("properties") if isinstance(described, Mapping) else None
     return {
-        "version": "0.5",
-        "multiscales": [{"name": name, "axes": axes, "datasets": [dataset]}],
+        int(row["label-value"]): row
+        for row in (rows if isinstance(rows, list) else ())
+        if isinstance(row, Mapping) and isinstance(row.get("label-value"), int)
     }

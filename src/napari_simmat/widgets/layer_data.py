@@ -23,6 +23,8 @@ from napari_simmat.widgets.placement import ImageGeometry, image_shape, layer_ma
 
 CHANNEL = "channel"
 """Name of an axis of channels."""
+PROVENANCE = "SimMAT"
+"""Key of a layer's metadata: program, models, image and number of prompts that made it."""
 _FORBIDDEN = set('/\\:*?"<>|')
 _PLACES = ("scale", "translate", "rotate", "shear", "affine")
 _LOOKS = ("visible", "opacity", "blending")

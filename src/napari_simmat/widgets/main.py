@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import napari
@@ -12,6 +13,7 @@ from qtpy.QtWidgets import QTabWidget, QWidget
 
 from napari_simmat.widgets.batch.tab import BatchTab
 from napari_simmat.widgets.controls import tone_sheet, vbox
+from napari_simmat.widgets.readers import OPEN_WIDGETS
 from napari_simmat.widgets.segment.tab import SegmentTab
 from napari_simmat.widgets.train.tab import TrainTab
 
@@ -55,6 +57,7 @@ class SimMATWidget(QWidget):
         self.segment.offer_batch(self.batch.plan)
         self._docked = False
         self._released = False
+        OPEN_WIDGETS.add(self)
         self.tabs = tabs = QTabWidget()
         tabs.setStyleSheet("QTabBar::tab { padding: 4px 12px; }")
         tabs.addTab(self.segment, "Segment")
@@ -62,7 +65,7 @@ class SimMATWidget(QWidget):
         tabs.addTab(self.batch, "Batch")
         tabs.currentChanged.connect(self._on_tab)
         self.train.training.trained.connect(self.segment.models.refresh)
-        self.train.use_requested.connect(self._on_use_requested)
+        self.train.use_requested.connect(self.use_model)
         vbox(tabs, parent=self)
         self.setMinimumWidth(300)
         for running in (
@@ -83,6 +86,7 @@ class SimMATWidget(QWidget):
         """End threads and processes, restore keys and events; the widget is unusable then."""
         if not self._released:
             self._released = True
+            OPEN_WIDGETS.discard(self)
             self.segment.release()
             self.train.release()
             self.batch.release()
@@ -94,7 +98,8 @@ class SimMATWidget(QWidget):
         else:
             self.segment.models.refresh()  # another tab may have downloaded one
 
-    def _on_use_requested(self, name: str) -> None:
+    def use_model(self, name: str | Path) -> None:
+        """Show the Segment tab with a model, by name or file."""
         self.segment.models.refresh()
         self.segment.models.set_value(name)
         self.tabs.setCurrentWidget(self.segment)

@@ -1,25 +1,42 @@
-"""napari's reader for NIfTI and DICOM, which the engine reads: `napari.yaml` names it."""
+"""What opens when a file is dropped on napari: `napari.yaml` names this reader.
+
+NIfTI and DICOM become image layers; objects, records and prompts become layers on the image that
+is open; a checkpoint becomes the chosen model; a session file is restored.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import napari
 import numpy as np
+from napari.layers import Image
 
+from napari_simmat.batch.record import is_record, prompt_from_dict, read_record
+from napari_simmat.checkpoints.registry import find_model
+from napari_simmat.engine.coordinates import corners_of_box
 from napari_simmat.engine.normalization import PercentileAccumulator, sample_blocks
+from napari_simmat.engine.object_readers import OUTLINE_ENDINGS, read_objects
 from napari_simmat.io.dicom import holds_dicom, images_in, one_per_series
 from napari_simmat.io.image_file import ImageFile
 from napari_simmat.io.limits import RefusedFileError
-from napari_simmat.io.readers import read_image, stem_of
-from napari_simmat.widgets.layer_data import CHANNEL
+from napari_simmat.io.readers import read_image, read_labels, stem_of
+from napari_simmat.widgets.layer_data import CHANNEL, PROVENANCE, layer_info
+from napari_simmat.widgets.placement import ImageGeometry
 
 LayerData = tuple[Any, dict[str, Any], str]
 FILES = "SimMAT files"
 """Key of a layer's metadata: the files of the series that it shows, as strings."""
+_NO_LAYER: list[Any] = [(None,)]
+"""What tells napari that there is nothing more to do."""
 _NO_UNIT = "pixel"
+OPEN_WIDGETS: WeakSet[Any] = WeakSet()
+"""The plugin's widgets that are in use; they enter themselves."""
+OPEN_IMAGE_FIRST = "Open the image first, then drop its objects on it."
+OPEN_WIDGET_FIRST = "Open SimMAT (Plugins > SimMAT) first, then drop the file again."
 _SHOWN_PERCENTS = (0.1, 99.9)
 """Percentiles that are shown black and white: metal and single hot voxels are brighter."""
 _VOXELS_MEASURED = 2**20
@@ -31,7 +48,11 @@ def get_reader(path: str | list[str]) -> Callable[[str | list[str]], list[Any]] 
     npe2 asks only for files whose names match the patterns in `napari.yaml`, but for all folders:
     those without DICOM files are left to other plugins.
     """
-    for given in _paths(path):
+    paths = _paths(path)
+    for ending, read in _OTHERS.items():
+        if all(given.name.lower().endswith(ending) and given.is_file() for given in paths):
+            return lambda path: [layer for each in _paths(path) for layer in read(each)]
+    for given in paths:
         if not (given.is_file() or (given.is_dir() and holds_dicom(given))):
             return None
     return read_layers
@@ -57,7 +78,7 @@ def read_layers(path: str | list[str]) -> list[Any]:
         images += (images_in(given) or [given]) if given.is_dir() else [given]
     new = [image for image in one_per_series(images) if not _go_to(image)]
     layers = [image_layer_data(read_image(image)) for image in new]
-    return layers or [(None,)]  # napari's sign that this is all there is to do
+    return layers or _NO_LAYER
 
 
 def image_layer_data(file: ImageFile) -> LayerData:
@@ -128,3 +149,132 @@ def _contrast_limits(data: Any) -> tuple[float, float] | None:
     if low >= high:  # a few bright voxels on an even background
         low, high = pool.range()
     return (low, high) if low < high else None
+
+
+# ------------------------------------------------------------- models, sessions, objects
+
+
+def use_checkpoint(path: Path) -> list[Any]:
+    """Choose a checkpoint as the model of the Segment tab.
+
+    Raises
+    ------
+    ValueError
+        If it is no checkpoint of SimMAT; one sentence says why.
+    """
+    entry = find_model(path)
+    if entry.problem:
+        raise ValueError(entry.problem)
+    _widget().use_model(path)
+    return _NO_LAYER
+
+
+def restore_session(path: Path) -> list[Any]:
+    """Restore the objects, prompts and history of a saved session on the chosen image."""
+    widget = _widget()
+    widget.tabs.setCurrentWidget(widget.segment)
+    widget.segment.recovery.open(path)
+    return _NO_LAYER
+
+
+def object_layers(path: Path) -> list[LayerData]:
+    """Objects as a labels layer on the image that is open; a record with its prompts.
+
+    Raises
+    ------
+    ValueError
+        If the file holds none, or is of another image.
+    """
+    if path.suffix.lower() == ".json" and is_record(path):
+        return record_layers(path)
+    image = _open_image()
+    place = (
+        None
+        if image is None
+        else ImageGeometry(image, channels_first=layer_info(image).channels_first)
+    )
+    try:
+        found = read_objects(path, None if place is None else tuple(place.shape))
+    except ValueError:
+        if image is None and path.suffix.lower() != ".json":
+            raise ValueError(OPEN_IMAGE_FIRST) from None
+        raise
+    made = {"image": found.image or (place.name if place else ""), "file": path.name}
+    options = {} if place is None else place.layer_options()
+    return [(found.labels(), {**options, **_named(path.stem, made)}, "labels")]
+
+
+def record_layers(path: Path) -> list[LayerData]:
+    """The labels that a record ``STEM.json`` describes, and its points and boxes."""
+    record = read_record(path)
+    prompts = [prompt_from_dict(values) for values in record.request.prompts]
+    made = record.provenance()
+    layers: list[LayerData] = []
+    scale: list[float] | None = None
+    name = record.outputs.get("labels", {}).get("file", "")
+    if name and Path(name).name == name and path.with_name(name).exists():
+        file = read_labels(path.with_name(name))
+        scale = [file.scale.get(letter, 1.0) for letter in file.axes]
+        layers.append((file.data, {"scale": scale, **_named(path.stem, made)}, "labels"))
+    placed = {"scale": scale} if scale else {}
+    points = [
+        ((*each.plane, *at), label, each.object or 0)
+        for each in prompts
+        for at, label in zip(each.points, each.labels, strict=True)
+    ]
+    if points:
+        positions, labels, objects = zip(*points, strict=True)
+        features = {"label": labels, "object": objects}
+        options = {"features": features, **placed, **_named(f"{path.stem} points", made)}
+        layers.append((np.array(positions), options, "points"))
+    boxes = [(each, each.box) for each in prompts if each.box is not None]
+    if boxes:
+        corners = [
+            [(*each.plane, *corner) for corner in corners_of_box(box)] for each, box in boxes
+        ]
+        features = {"object": [each.object or 0 for each, _ in boxes]}
+        options = {"features": features, **placed, **_named(f"{path.stem} boxes", made)}
+        layers.append((np.array(corners), {"shape_type": "rectangle", **options}, "shapes"))
+    if not layers:
+        raise ValueError(nothing_beside(path.name, name))
+    return layers
+
+
+def nothing_beside(name: str, labels: str) -> str:
+    """Message: a record has neither points nor boxes, and its labels are missing."""
+    return (
+        f"{name} has no points and boxes, and its labels {labels} are not beside it; copy them "
+        "there."
+    )
+
+
+def _named(name: str, made: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "metadata": {PROVENANCE: made}}
+
+
+def _widget() -> Any:
+    """The plugin's widget in the current viewer, opened if that has a window."""
+    viewer = napari.current_viewer()
+    for widget in OPEN_WIDGETS:
+        if widget.segment.viewer is viewer:
+            return widget
+    if viewer is None or getattr(viewer, "window", None) is None:
+        raise ValueError(OPEN_WIDGET_FIRST)
+    _, opened = viewer.window.add_plugin_dock_widget("napari-simmat", "Segment, train, batch")
+    return opened
+
+
+def _open_image() -> Image | None:
+    """The image that dropped objects belong to: the selected one, else the topmost."""
+    viewer = napari.current_viewer()
+    images = [] if viewer is None else [each for each in viewer.layers if isinstance(each, Image)]
+    active = None if viewer is None else viewer.layers.selection.active
+    return active if active in images else images[-1] if images else None
+
+
+_OTHERS: dict[str, Callable[[Path], list[Any]]] = {
+    ".safetensors": use_checkpoint,
+    "_session.jsonl": restore_session,
+    **dict.fromkeys(OUTLINE_ENDINGS, object_layers),
+}
+"""Readers of files that are no images, by their endings."""

@@ -26,7 +26,7 @@ from napari_simmat.cli.segment import LinkOptions
 from napari_simmat.engine.channels import match_channels
 from napari_simmat.engine.linking import LAPTRACK_MISSING
 from napari_simmat.engine.settings import AutomaticSettings
-from napari_simmat.io.zarr import label_zarr
+from napari_simmat.io.zarr import write_labels_zarr
 from napari_simmat.progress import finish
 from napari_simmat.widgets.batch.controller import CRASHED, STOPPED
 from napari_simmat.widgets.batch.form import (
@@ -304,8 +304,7 @@ def test_labels_of_a_large_image_open_from_where_they_were_written(tmp_path: Pat
     image, planned, zarr = (tmp_path / name for name in ("a.tif", "a_labels.tif", "l.ome.zarr"))
     tifffile.imwrite(image, grey())
     labels = np.arange(200 * 220, dtype=np.uint32).reshape(200, 220)
-    with label_zarr(zarr, labels.shape) as written:
-        written[:] = labels
+    write_labels_zarr(zarr, labels, "YX")
     files = FilesModel()
     files.set_rows(rows_of(PlannedRun(((image, planned),), (), tmp_path)))
     assert files.rows[0].labels == planned

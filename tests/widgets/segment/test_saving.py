@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
+from napari_simmat.engine.object_readers import read_objects
+from napari_simmat.engine.object_writers import OBJECT_FORMATS
+from napari_simmat.widgets.layer_data import PROVENANCE
 from napari_simmat.widgets.placement import unit_symbol
-from napari_simmat.widgets.segment.export import axis_letters
+from napari_simmat.widgets.segment.export import _FILTERS, axis_letters, loaded
 from tests.widgets.scenes import CENTRES, grey
 
 
@@ -112,3 +116,90 @@ def test_a_unit_has_one_symbol_whatever_pint_writes(mu: str) -> None:
             return f"{mu}m"
 
     assert unit_symbol(Unit()) == "\N{MICRO SIGN}m"
+
+
+# ------------------------------------------------------------------ other formats, and back
+
+
+def choose_to_save(monkeypatch: pytest.MonkeyPatch, path: Path, kind: str = "") -> None:
+    chosen = _FILTERS[kind] if kind else ""
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), chosen))
+
+
+def load(window: Any, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(path), ""))
+    QTest.mouseClick(window.tab.object_panel.load, Qt.MouseButton.LeftButton)
+    window.idle()
+
+
+@pytest.mark.parametrize("kind", OBJECT_FORMATS)
+def test_what_is_saved_in_any_format_is_loaded_with_ids_and_classes(
+    window: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    window.viewer.add_image(grey(), name="discs", scale=(0.5, 0.5), units=("um", "um"))
+    window.open_widget()
+    window.idle()
+    window.tab.folds["objects"].set_open(True)
+    for number in (0, 1):
+        window.click(*(np.array(CENTRES[number]) / 2))
+        window.key(Qt.Key.Key_C)
+        window.type_class("nucleus")
+    window.hover(*(np.array(CENTRES[0]) / 2))
+    window.controller.objects.delete()  # what is left has the id 2
+    before = window.viewer.layers["SimMAT objects"].data.copy()
+    assert set(np.unique(before)) == {0, 2}
+    choose_to_save(monkeypatch, tmp_path / "discs_labels.tif", kind)
+    window.tab.object_panel.save_requested.emit()
+    window.qtbot.waitUntil(lambda: window.status.text.startswith("Saved"))
+    path = tmp_path / f"discs{OBJECT_FORMATS[kind].ending}"
+    assert {path, tmp_path / "discs_objects.csv", tmp_path / "discs_session.jsonl"} <= {
+        *tmp_path.iterdir()
+    }
+    window.viewer.layers.remove("SimMAT objects")
+    load(window, monkeypatch, path / "zarr.json" if kind == "zarr" else path)
+    assert window.status.text == loaded(path.name, read_objects(path, before.shape))
+    np.testing.assert_array_equal(window.viewer.layers["SimMAT objects"].data, before)
+    made = window.viewer.layers["SimMAT objects"].metadata[PROVENANCE]
+    assert made["models"] == [], "it was not the model that made them"
+    entry = window.workspace.session.editor.register.entry(2)
+    assert entry.category == "nucleus"
+    window.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert not window.viewer.layers["SimMAT objects"].data.any(), "loading is one command"
+
+
+def test_loaded_objects_keep_ids_that_are_free_and_leave_those_there(
+    ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready.click(*CENTRES[0])
+    ready.key(Qt.Key.Key_C)
+    there = ready.viewer.layers["SimMAT objects"].data.copy()
+    labels = np.zeros_like(there)
+    labels[:2, :5], labels[4:6, :5], labels[8:10, :5] = 1, 2, 70_000
+    np.save(tmp_path / "more.npy", labels)
+    load(ready, monkeypatch, tmp_path / "more.npy")
+    after = ready.viewer.layers["SimMAT objects"].data
+    np.testing.assert_array_equal(after == 1, there == 1)
+    assert (after[0, 0], after[4, 0], after[8, 0]) == (70_001, 2, 70_000)
+
+
+def test_objects_of_another_image_are_refused_and_nothing_changes(
+    ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "other.npy", np.ones((5, 5), np.uint8))
+    load(ready, monkeypatch, tmp_path / "other.npy")
+    assert ready.status.kind == "failed"
+    assert "other.npy has objects of an image of 5 x 5" in ready.status.text
+    assert "SimMAT objects" not in ready.viewer.layers
+
+
+def test_an_image_is_not_replaced_by_labels(
+    ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zarr.save_array(tmp_path / "image.ome.zarr", np.zeros((4, 4)))
+    ready.click(*CENTRES[0])
+    ready.key(Qt.Key.Key_C)
+    choose_to_save(monkeypatch, tmp_path / "image.ome.zarr", "zarr")
+    ready.tab.object_panel.save_requested.emit()
+    ready.qtbot.waitUntil(lambda: ready.status.kind == "failed")
+    assert "something else than labels, so it is not replaced" in ready.status.text
+    assert zarr.open(tmp_path / "image.ome.zarr", mode="r").shape == (4, 4)

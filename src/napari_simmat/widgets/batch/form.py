@@ -40,7 +40,13 @@ EVERYTHING, NEXT_TO_IMAGE, ONE_FILE = PROMPTS = (
     "File next to each image (same stem)",
     "One file for all images",
 )
-_EXTRAS = {"overlay": "Overlay (PNG)", "coco": "COCO (JSON)", "rois": "ImageJ regions (zip)"}
+_EXTRAS = {
+    "overlay": "Overlay (PNG)",
+    "coco": "COCO (JSON)",
+    "rois": "ImageJ ROIs (zip)",
+    "geojson": "QuPath (GeoJSON)",
+    "zarr": "OME-Zarr, with a pyramid",
+}
 
 
 class BatchForm(QWidget):

@@ -9,6 +9,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,13 +27,14 @@ from napari_simmat.batch.plan import (
     SkippedImage,
     plan,
 )
+from napari_simmat.batch.record import read_record
 from napari_simmat.engine.channels import match_channels
 from napari_simmat.engine.linking import LAPTRACK_MISSING
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.io.files import atomic_write, user_folder
 from napari_simmat.io.image_file import ImageFile, same_except_singletons
 from napari_simmat.io.plain import from_plain
-from napari_simmat.io.readers import read_image, read_labels
+from napari_simmat.io.readers import read_image, read_labels, stem_of
 from napari_simmat.models.spec import ModelSpec
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.channel_matching import LayerChannel, LayerInfo
@@ -401,11 +403,14 @@ class OpenedResult:
         As read.
     labels
         (..., Y, X).
+    made
+        What made the labels, from their record; empty without one.
     """
 
     name: str
     image: ImageFile
     labels: Any
+    made: Mapping[str, Any] = field(default_factory=dict)
 
 
 def open_result_job(image: Path, labels: Path) -> Job[OpenedResult]:
@@ -416,7 +421,10 @@ def open_result_job(image: Path, labels: Path) -> Job[OpenedResult]:
     found = read_labels(labels).data
     if found.shape != read.shape and same_except_singletons(found.shape, read.shape):
         found = np.asarray(found).reshape(read.shape)  # TIFF drops axes of length one
-    return OpenedResult(image.name, read, found)
+    made: Mapping[str, Any] = {}
+    with suppress(ValueError, OSError):
+        made = read_record(labels.with_name(f"{stem_of(image)}.json")).provenance()
+    return OpenedResult(image.name, read, found, made)
 
 
 def single_task_request(request: BatchRequest, task: SegmentTask, output: Path) -> BatchRequest:

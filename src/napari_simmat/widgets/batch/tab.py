@@ -16,6 +16,7 @@ from napari_simmat.widgets.batch.form import BatchForm, FilesTable
 from napari_simmat.widgets.batch.request import OpenedResult, RunPreflight, load_request
 from napari_simmat.widgets.controls import Button, MainButton, Status, hbox, text_label
 from napari_simmat.widgets.forms import JobTab
+from napari_simmat.widgets.layer_data import PROVENANCE
 
 PAUSE, RESUME, STOP, STOP_AT_ONCE = "Pause", "Resume", "Stop", "Stop at once"
 
@@ -199,6 +200,8 @@ class BatchTab(JobTab):
         called = f"{opened.name} labels"
         # The labels lack the channel axis, which the run was given by --channel-axis.
         scale = scale[-opened.labels.ndim :]
-        labels = self.viewer.add_labels(opened.labels, name=called, scale=scale)
+        labels = self.viewer.add_labels(
+            opened.labels, name=called, scale=scale, metadata={PROVENANCE: dict(opened.made)}
+        )
         self._shown = [*layers, labels]
         self.viewer.reset_view()

@@ -23,7 +23,7 @@ from qtpy.QtCore import QObject, Qt, Signal
 
 from napari_simmat._text import pluralize
 from napari_simmat.engine.masks import LabelIndex, box_union
-from napari_simmat.io.files import sessions_folder
+from napari_simmat.io.files import copy_job, remove, sessions_folder
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.segment import outputs
@@ -47,7 +47,7 @@ from napari_simmat.widgets.worker import BackgroundJob, Worker, WorkerTask, sent
 log = logging.getLogger(__name__)
 _WRITE_RANK = 1
 """One rank for all, so that lines are written in the order in which things were done."""
-_READ_RANK = 2
+READ_RANK = 2
 """Behind what is written meanwhile."""
 _CLOSE_TIMEOUT = 20.0
 """Seconds that closing waits until all is written."""
@@ -55,6 +55,11 @@ RESTORING = "Restoring"
 CANCELLED = "Restoring cancelled; nothing is lost."
 COMMIT_OPEN = "Commit (C) writes what was open."
 NOT_RESTORED = "Not restored, because there is new work on the image; it is offered another time."
+NO_IMAGE = "Choose the image of this session first, then drop the file again."
+BEGUN = (
+    "Not restored, because there is work on the image already; remove the image, open it again and "
+    "drop the session then."
+)
 OTHER_SHAPE = "It belongs to an image of another shape; open that one."
 
 
@@ -324,7 +329,7 @@ class Recovery(QObject):
     def __init__(self, workspace: Workspace, inference: InferenceQueue, autosave: Autosave) -> None:
         super().__init__(workspace)
         self._workspace, self._autosave = workspace, autosave
-        self._job = BackgroundJob(autosave.worker, _READ_RANK, self)
+        self._job = BackgroundJob(autosave.worker, READ_RANK, self)
         self._target: tuple[ImageSession, AutosaveFile] | None = None
         self._restored = ""
         self._job.progressed.connect(self._on_progress)
@@ -338,8 +343,20 @@ class Recovery(QObject):
         """Whether a file is being read."""
         return self._job.busy
 
-    def start(self, path: Path) -> None:
-        """Restore the objects, prompts and history of a session file."""
+    def open(self, path: Path) -> None:
+        """Restore a session that the user saved, from a copy: the file stays as it is."""
+        session = self._workspace.session
+        if session is None:
+            self._workspace.fail(NO_IMAGE)
+        elif self._is_begun(session):
+            self._workspace.fail(BEGUN)
+        else:
+            name = f"{self._autosave.image(session)}-{uuid4().hex[:8]}.jsonl"
+            sessions_folder().mkdir(parents=True, exist_ok=True)
+            self.start(sessions_folder() / name, path)
+
+    def start(self, path: Path, source: Path | None = None) -> None:
+        """Restore the objects, prompts and history of a session file, or of a copy of `source`."""
         workspace, session = self._workspace, self._workspace.session
         if session is None or self._is_begun(session):
             return
@@ -352,7 +369,10 @@ class Recovery(QObject):
             return
         self._target = session, file
         shape, names = session.place.usual.shape, list(workspace.classes.names)
-        self._job.start(RESTORING, lambda: recover_job(path, shape, names))
+        if source is None:
+            self._job.start(RESTORING, lambda: recover_job(path, shape, names))
+        else:
+            self._job.start(RESTORING, lambda: _recover_copy_job(source, path, shape, names))
         workspace.status.emit(Status("working", RESTORING))
 
     def cancel(self) -> None:
@@ -462,6 +482,20 @@ def restored(count: int, *, is_open: bool) -> str:
     """Message: so many objects are back, and what comes next."""
     text = pluralize(count, "object")
     return f"Restored: {text}. {COMMIT_OPEN if is_open else 'Next object.'}"
+
+
+def _recover_copy_job(
+    source: Path, path: Path, shape: tuple[int, ...], names: Sequence[str]
+) -> Job[RecoveredSession]:
+    try:
+        yield from copy_job(source, path)
+        return (yield from recover_job(path, shape, names))
+    except ValueError as error:  # the user does not know the copy's name
+        remove(path)
+        raise ValueError(str(error).replace(path.name, source.name)) from None
+    except BaseException:
+        remove(path)
+        raise
 
 
 def recover_job(path: Path, shape: tuple[int, ...], names: Sequence[str]) -> Job[RecoveredSession]:

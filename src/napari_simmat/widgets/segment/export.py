@@ -1,8 +1,9 @@
-"""Committed objects on the way out: saved as files, and shown in the viewer."""
+"""Objects on the way out and in: saved as files, loaded from them, and shown in the viewer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,15 @@ from napari import Viewer
 from qtpy.QtCore import QObject, Qt, Signal
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
+from napari_simmat._text import pluralize
 from napari_simmat.batch.outputs import LabelledObjects, save_objects_job
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.measurements import PixelSize
+from napari_simmat.engine.object_readers import OBJECT_ENDINGS, read_objects
+from napari_simmat.engine.object_set import ObjectSection, ObjectSet
+from napari_simmat.engine.object_writers import OBJECT_FORMATS, format_of
 from napari_simmat.io.files import OutputError, atomic_write
+from napari_simmat.io.zarr import METADATA_FILES
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.placement import (
@@ -22,9 +28,14 @@ from napari_simmat.widgets.placement import (
     time_axis_of,
     unit_symbol,
 )
+from napari_simmat.widgets.segment.autosave import READ_RANK
+from napari_simmat.widgets.segment.history import NewObject
 from napari_simmat.widgets.segment.label_editor import LabelEditor
+from napari_simmat.widgets.segment.object_actions import ObjectActions
 from napari_simmat.widgets.segment.prompt_state import Plane
-from napari_simmat.widgets.worker import Worker, WorkerTask
+from napari_simmat.widgets.segment.session import ImageSession
+from napari_simmat.widgets.segment.workspace import LOADING, Workspace
+from napari_simmat.widgets.worker import BackgroundJob, Worker, WorkerTask
 
 _RANK = 1
 """One rank for all, so that no waiting job is dropped for a newer one (as at rank 0)."""
@@ -32,7 +43,15 @@ _CLOSE_TIMEOUT = 20.0
 """Seconds that closing waits until all is written."""
 NOTHING_TO_SAVE = "The log of this image cannot be read: commit its prompts, then save again."
 _TITLE = "Save the objects"
-_ENDING = "_labels.tif"
+_ENDING = OBJECT_FORMATS["labels"].ending
+_FILTERS = {
+    kind: f"{each.title} (*{each.ending if kind == 'labels' else each.suffix})"
+    for kind, each in OBJECT_FORMATS.items()
+}
+_LOAD_TITLE = "Load objects"
+_MOST_LABEL = np.iinfo(np.int32).max
+"""Of a new objects layer."""
+NO_IMAGE = "Choose the image of these objects first, then load them."
 _NAMES = {"time": "T", "depth": "Z", "row": "Y", "column": "X"}
 _USUAL = "TZYX"
 """The last axes of an image whose axes have no names."""
@@ -57,12 +76,12 @@ class ObjectExporter(QObject):
 
     def ask_path(self, place: ImageGeometry) -> Path | None:
         """Ask for a file name, and whether a file may be replaced; None if cancelled."""
-        start = f"{place.name}{_ENDING}"
-        name, _ = QFileDialog.getSaveFileName(self._parent, _TITLE, start, f"Labels (*{_ENDING})")
+        start, filters = f"{place.name}{_ENDING}", ";;".join(_FILTERS.values())
+        name, chosen = QFileDialog.getSaveFileName(self._parent, _TITLE, start, filters)
         if not name:
             return None
         typed = Path(name)
-        path = typed.with_name(_stem_of(typed) + _ENDING)
+        path = _with_ending(typed, chosen)
         # The dialog has only asked about the name that was typed.
         if path == typed or not path.exists() or self._may_replace(path):
             return path
@@ -77,20 +96,17 @@ class ObjectExporter(QObject):
         session: Callable[[], str] = str,
         time_axis: int | None = None,
     ) -> WorkerTask:
-        """Write the label image to `path` and the other files beside it.
+        """Write the objects to `path`, in the format of its ending, and other files beside it.
 
         Without an `editor` there are no objects, and only the session is written.
 
         Returns the task that `saved` reports. `session` gives the session file's text; it is
         called in the thread. `time_axis` is that along which objects have one id.
         """
-        stem = _stem_of(path)
         objects = None
         if editor is not None:
             objects = labelled_objects(place, editor, classes, time_axis)
-        return self.worker.submit(
-            "Saving", lambda: _save_job(path.parent, stem, objects, session), _RANK
-        )
+        return self.worker.submit("Saving", lambda: _save_job(path, objects, session), _RANK)
 
     def release(self) -> None:
         """Write what is left and end the thread."""
@@ -123,14 +139,32 @@ def saved(written: Sequence[Path]) -> str:
 
 def _stem_of(path: Path) -> str:
     """The common beginning of all file names."""
-    return path.name.removesuffix(".tif").removesuffix("_labels")
+    name = path.name
+    for each in OBJECT_FORMATS.values():
+        for ending in (each.ending, each.suffix):
+            name = name.removesuffix(ending)
+    return name
+
+
+def _with_ending(typed: Path, chosen: str) -> Path:
+    """The file to write: in the format chosen in the dialog, or, if that is the first, as typed."""
+    kind = next((kind for kind, title in _FILTERS.items() if title == chosen), "labels")
+    if kind == "labels":
+        with suppress(ValueError):  # a name without an ending
+            kind = format_of(typed)
+    written = OBJECT_FORMATS[kind]
+    if kind != "labels" and typed.name.endswith(written.suffix):
+        return typed
+    return typed.with_name(_stem_of(typed) + written.ending)
 
 
 def _save_job(
-    folder: Path, stem: str, objects: LabelledObjects | None, session: Callable[[], str]
+    main: Path, objects: LabelledObjects | None, session: Callable[[], str]
 ) -> Job[list[Path]]:
     """Write the objects, and ``STEM_session.jsonl`` with the commands that made them."""
-    written = [] if objects is None else (yield from save_objects_job(folder, stem, objects))
+    folder, stem, written = main.parent, _stem_of(main), []
+    if objects is not None:
+        written = yield from save_objects_job(folder, stem, objects, main)
     text = session()
     if not text and not written:
         raise OutputError(NOTHING_TO_SAVE)
@@ -167,7 +201,91 @@ def labelled_objects(
         classes=tuple(classes),
         time_axis=time_axis_of(place) if time_axis is None else time_axis,
         parents=editor.parents,
+        image=place.name,
     )
+
+
+class ObjectLoader(QObject):
+    """Asks for a file of objects, reads it in the thread of the log, and adds the objects."""
+
+    def __init__(self, workspace: Workspace, objects: ObjectActions, worker: Worker) -> None:
+        super().__init__(workspace)
+        self._workspace, self._objects = workspace, objects
+        self._session: ImageSession | None = None
+        self._job = BackgroundJob(worker, READ_RANK, self)
+        self._job.returned.connect(self._on_returned)
+        self._job.failed.connect(workspace.fail)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a file is being read."""
+        return self._job.busy
+
+    def ask(self, parent: QWidget) -> None:
+        """Let the user choose a file, and load it."""
+        names = " ".join([*(f"*{ending}" for ending in OBJECT_ENDINGS), *METADATA_FILES])
+        name, _ = QFileDialog.getOpenFileName(parent, _LOAD_TITLE, "", f"Objects ({names})")
+        if name:
+            path = Path(name)
+            # OME-Zarr is a folder: the user chooses its description within it.
+            self.load(path.parent if path.name in METADATA_FILES else path)
+
+    def load(self, path: Path) -> None:
+        """Add the objects of a file to those of the chosen image, as one command."""
+        workspace, session = self._workspace, self._workspace.session
+        if session is None:
+            workspace.fail(NO_IMAGE)
+            return
+        self._session, place = session, session.place.usual
+        axes = axis_letters([str(name) for name in place.layer_options()["axis_labels"]])
+        self._job.start("Loading", lambda: _load_job(path, tuple(place.shape), axes, place.name))
+        workspace.status.emit(Status("working", f"Reading {path.name}", way_out=""))
+
+    def release(self) -> None:
+        """Stop reading."""
+        self._job.cancel()
+
+    def _on_returned(self, read: tuple[str, ObjectSet, list[ObjectSection]]) -> None:
+        workspace, (name, found, merged) = self._workspace, read
+        session, self._session = self._session, None
+        if session is None or session is not workspace.session:
+            workspace.fail(other_image_chosen(name))
+            return
+        known = set() if session.editor is None else set(session.editor.labels)
+        order = session.place.order
+        objects = [
+            NewObject(
+                each.mask.transposed(order),
+                each.score,
+                label=None if each.label in known or each.label > _MOST_LABEL else each.label,
+                category=each.category,
+                order=order,
+            )
+            for each in merged
+        ]
+        workspace.classes.add(found.class_names)
+        self._objects.write(f"{LOADING} {name}:", objects, said=loaded(name, found))
+
+
+def _load_job(
+    path: Path, shape: tuple[int, ...], axes: str, image: str
+) -> Job[tuple[str, ObjectSet, list[ObjectSection]]]:
+    yield Progress(0, 1, f"reading {path.name}")
+    found = read_objects(path, shape, axes, image=image)
+    # Earlier objects lie on top.
+    merged = sorted(found.merged(), key=lambda one: -np.nan_to_num(one.score))
+    return path.name, found, merged
+
+
+def loaded(name: str, found: ObjectSet) -> str:
+    """Message: what was read from a file."""
+    count = len({section.label for section in found.sections})
+    return " ".join([f"Loaded {pluralize(count, 'object')} from {name}.", *found.notes])
+
+
+def other_image_chosen(name: str) -> str:
+    """Message: the file was read for an image that is not chosen any more."""
+    return f"{name} was not loaded, because another image was chosen; load it again."
 
 
 def axis_letters(names: Sequence[str]) -> str:

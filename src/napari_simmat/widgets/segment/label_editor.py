@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Any, Literal
 
 import numpy as np
@@ -163,6 +164,7 @@ class LabelEditor:
         written: list[int] = []
         hidden: list[NewObject] = []
         for each, label in zip(objects, numbers, strict=True):
+            known = self.register.entry(label) if label in self.register.census else None
             stale = self._replaced_pixels(each, label)
             block = composite(self.layer.data, each.footprint, label, stale, overlap, written)
             if block is None:
@@ -170,7 +172,7 @@ class LabelEditor:
                 continue
             corner, old, new = block
             patches += self._noted([LabelEdit.replace(self.layer.data, corner, old, new)])
-            self.register.entries[label] = self._entry(each, label)
+            self.register.entries[label] = self._entry(each, label, known)
             written.append(label)
         return self._finish(patches, before), written, hidden
 
@@ -299,16 +301,16 @@ class LabelEditor:
 
     def _numbers(self, objects: Sequence[NewObject]) -> list[int]:
         """A number for each object; raises ValueError if the layer's type cannot hold one."""
-        count = sum(each.label is None for each in objects)
-        first = self.register.next_label
+        given = [each.label for each in objects if each.label is not None]
+        free = count(max([self.register.next_label, *(label + 1 for label in given)]))
+        numbers = [next(free) if each.label is None else each.label for each in objects]
         dtype = np.dtype(self.layer.data.dtype)
-        if count and first + count - 1 > np.iinfo(dtype).max:
+        if max(numbers, default=0) > np.iinfo(dtype).max:
             raise ValueError(
                 f"{self.layer.name} holds ids up to {np.iinfo(dtype).max} ({dtype.name}) and the "
-                f"next one would be {first + count - 1}"
+                f"next one would be {max(numbers)}"
             )
-        free = iter(range(first, first + count))
-        return [next(free) if each.label is None else each.label for each in objects]
+        return numbers
 
     def _replaced_pixels(self, new: NewObject, label: int) -> list[ObjectMask]:
         """The pixels of a replaced object on the planes that are rewritten."""
@@ -317,11 +319,9 @@ class LabelEditor:
         found = (self.on_plane(label, plane, new.order) for plane in new.viewed.planes())
         return [each.transposed(inverse_order(new.order)) for each in found if each is not None]
 
-    def _entry(self, new: NewObject, label: int) -> ObjectEntry:
-        """The entry of an object that was just written."""
-        known = ObjectEntry(category=new.category)
-        if new.label is not None:
-            known = self.register.entry(label)
+    def _entry(self, new: NewObject, label: int, known: ObjectEntry | None) -> ObjectEntry:
+        """The entry of an object that was just written; `known` is that of the one it replaces."""
+        known = known or ObjectEntry(category=new.category)
         planes = set(new.viewed.planes())
         provenance = tuple(
             each for each in known.provenance if each.order != new.order or each.plane not in planes

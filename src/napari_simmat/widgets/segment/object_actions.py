@@ -112,6 +112,7 @@ class ObjectActions:
         *,
         closing: Sequence[Plane] = (),
         overlap: Overlap | None = None,
+        said: str = "",
         done: Callable[[], object] = lambda: None,
     ) -> None:
         """Write objects into the image's labels layer as one command.
@@ -126,13 +127,15 @@ class ObjectActions:
             Planes, of the view of `objects`, whose prompts are used up.
         overlap
             Which object gets shared pixels; by default as the user chose.
+        said
+            What the status line says; by default which objects were written.
         done
             Called when it was done, which may be after the user has answered a question.
         """
         workspace, session = self._workspace, self._workspace.session
         assert session is not None
         overlap = overlap or self.overlap
-        again = partial(self.write, name, objects, closing=closing, done=done)
+        again = partial(self.write, name, objects, closing=closing, said=said, done=done)
         try:
             editor = workspace.target()
             others = [] if overlap == "overwrite" else editor.overlapped(objects)
@@ -161,7 +164,7 @@ class ObjectActions:
         workspace.do(f"{name} of {listed(written)}", after, edit)
         if closing:
             workspace.prompt_layers.set_positive(True)  # the next object begins with a click on it
-        text = committed(editor.layer.name, written, objects[0].category)
+        text = said or committed(editor.layer.name, written, objects[0].category)
         if hidden:
             others, count = editor.overlapped(hidden), pluralize(len(hidden), "object")
             text += f" {count} wholly on {listed(others)} {is_or_are(len(hidden))} left out."
@@ -171,7 +174,7 @@ class ObjectActions:
             )
         else:
             rest = left_open(after.planes()) if closing and after else "Next object."
-            workspace.say(f"{text} {rest}")
+            workspace.say(said or f"{text} {rest}")
         done()
 
     def _into_new_layer(self, again: Callable[[], object]) -> None:

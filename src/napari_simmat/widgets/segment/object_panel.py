@@ -248,6 +248,7 @@ class ObjectPanel(QWidget):
     acted = Signal(str)
     """The name of an action: edit, delete, merge, split."""
     save_requested = Signal()
+    load_requested = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -274,16 +275,20 @@ class ObjectPanel(QWidget):
         for title, choice, part in (("Class", self.category, 3), ("Overlap", self.overlap, 2)):
             form.addWidget(QLabel(title))
             form.addWidget(choice, stretch=part)
-        self.save = Button("Save ...", "", "Label image, table and classes as files")
+        self.save = Button(
+            "Save ...", "", "Label image, OME-Zarr, COCO, ImageJ ROIs or GeoJSON, with a table"
+        )
+        self.load = Button("Load ...", "", "Add the objects of a file in any of these formats")
         self.save.clicked.connect(lambda: self.save_requested.emit())
+        self.load.clicked.connect(lambda: self.load_requested.emit())
         for action, button in self.buttons.items():
             button.clicked.connect(lambda _=False, action=action: self.acted.emit(action))
         grid = QGridLayout()
         grid.setSpacing(4)
         for number, action in enumerate(("edit", "merge", "split")):
             grid.addWidget(self.buttons[action], 0, 2 * number, 1, 2)
-        grid.addWidget(self.buttons["delete"], 1, 0, 1, 3)
-        grid.addWidget(self.save, 1, 3, 1, 3)
+        for number, button in enumerate((self.buttons["delete"], self.load, self.save)):
+            grid.addWidget(button, 1, 2 * number, 1, 2)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)

@@ -9,8 +9,10 @@ from napari import Viewer
 from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import CyclicLabelColormap
 
+from napari_simmat._text import __version__
 from napari_simmat.engine.coordinates import AxisOrder, transposed_view
 from napari_simmat.engine.masks import VoxelBox
+from napari_simmat.widgets.layer_data import PROVENANCE
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.history import LayerEdit, ObjectEntry
 from napari_simmat.widgets.segment.label_editor import LabelEditor
@@ -134,6 +136,7 @@ class Preview:
             colormap=CyclicLabelColormap(colors=list(_PREVIEW_COLOURS)),
             **place.layer_options(),
         )
+        note_provenance(self.layer, place.name)
         add_below_prompts(self._viewer, self.layer)
         return self.layer
 
@@ -219,8 +222,33 @@ class ClassLayers:
             metadata={_CLASSES_OF: editor.key},
             **place.layer_options(),
         )
+        note_provenance(layer, place.name)
         add_below_prompts(self._viewer, layer)
         return layer
+
+
+def note_provenance(layer: Layer, image: str, model: str = "", prompts: int = 0) -> None:
+    """Say in a layer's metadata what made it.
+
+    Parameters
+    ----------
+    layer
+        The layer.
+    image
+        The image's name.
+    model
+        A model that was in use; those before it stay in the list.
+    prompts
+        How many points, shapes and masks its objects were made from.
+    """
+    before = layer.metadata.get(PROVENANCE, {}).get("models", [])
+    models = list(dict.fromkeys([*before, *([model] if model else [])]))
+    layer.metadata[PROVENANCE] = {
+        "program": f"napari-simmat {__version__}",
+        "models": models,
+        "image": image,
+        "prompts": prompts,
+    }
 
 
 def extended_names(names: Sequence[str], more: Iterable[str]) -> list[str]:
@@ -248,6 +276,7 @@ def new_objects(viewer: Viewer, place: ImageGeometry, labels: np.ndarray | None 
     """Add an int32 layer for the image's objects: `labels` (..., Y, X) itself, or an empty one."""
     data = np.zeros(place.usual.shape, dtype=np.int32) if labels is None else labels
     layer = Labels(data, name=OBJECTS, opacity=0.6, **place.layer_options())
+    note_provenance(layer, place.name)
     add_below_prompts(viewer, layer)
     return layer
 

@@ -14,6 +14,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.widgets.placement import ImageGeometry
 from napari_simmat.widgets.segment.layer_adapters import OUTLINE, PointsAdapter, ShapesAdapter
+from napari_simmat.widgets.segment.outputs import note_provenance
 from napari_simmat.widgets.segment.prompt_state import Prompts
 
 POINTS, BOXES = "SimMAT points", "SimMAT boxes"
@@ -360,6 +361,7 @@ def new_points(place: ImageGeometry) -> Points:
         **place.layer_options(),
     )
     layer.canvas_size_limits = (9, 16)
+    note_provenance(layer, place.name)
     return layer
 
 
@@ -374,6 +376,7 @@ def new_boxes(place: ImageGeometry) -> Shapes:
         **place.layer_options(),
     )
     layer.current_edge_color, layer.current_face_color = OUTLINE, "transparent"
+    note_provenance(layer, place.name)
     return layer
 
 

@@ -79,6 +79,11 @@ class Prompts:
         )
 
     @property
+    def count(self) -> int:
+        """Number of points, shapes and masks."""
+        return len(self.points) + len(self.outlines) + len(self.masks)
+
+    @property
     def flat(self) -> Prompts:
         """Points and outlines without their plane coordinates; masks keep theirs."""
         outlines = (

@@ -41,7 +41,12 @@ from napari_simmat.widgets.segment.autosave import Autosave, Recovery, Snapshot
 from napari_simmat.widgets.segment.channel_axis import ChannelAxisOffer
 from napari_simmat.widgets.segment.compute import ComputeChoice
 from napari_simmat.widgets.segment.controller import SegmentController
-from napari_simmat.widgets.segment.export import ObjectExporter, show_object, show_plane
+from napari_simmat.widgets.segment.export import (
+    ObjectExporter,
+    ObjectLoader,
+    show_object,
+    show_plane,
+)
 from napari_simmat.widgets.segment.image_folder import FolderPanel, ImageFolder
 from napari_simmat.widgets.segment.inference import ChosenModel
 from napari_simmat.widgets.segment.layer_adapters import unreadable
@@ -99,6 +104,7 @@ class SegmentTab(QWidget):
         self.status = StatusLine()
         self.exporter = ObjectExporter(self)
         self.autosave = Autosave(workspace)
+        self.loader = ObjectLoader(workspace, controller.objects, self.autosave.worker)
         self.channel_axis = ChannelAxisOffer(workspace, controller.inference)
         self.recovery = Recovery(workspace, controller.inference, self.autosave)
         self.image_folder = ImageFolder(controller, self.exporter, self.autosave, self.recovery)
@@ -148,6 +154,7 @@ class SegmentTab(QWidget):
         self.models.release()
         self.image_folder.release()
         self.tracks.release()
+        self.loader.release()
         self.exporter.release()
         for task in [task for task in self._snapshots if task.done]:
             self._on_saved(task)  # its signal does not arrive any more
@@ -158,7 +165,8 @@ class SegmentTab(QWidget):
     @property
     def busy(self) -> bool:
         """Whether layers or prompts are still to be read, or anything is computed or logged."""
-        parts = (self.controller, self.autosave, self.recovery, self.image_folder, self.tracks)
+        loading = (self.recovery, self.image_folder, self.loader, self.tracks)
+        parts = (self.controller, self.autosave, *loading)
         return self._later.isActive() or any(part.busy for part in parts)
 
     def act(self, name: str) -> None:
@@ -349,6 +357,7 @@ class SegmentTab(QWidget):
         panel.class_chosen.connect(controller.objects.classify)
         panel.class_chosen.connect(self._save_settings)
         panel.save_requested.connect(self._on_save)
+        panel.load_requested.connect(lambda: self.loader.ask(self))
         panel.table.chosen.connect(self._on_chosen)
         panel.table.visited.connect(self._on_visited)
         panel.table.opened.connect(

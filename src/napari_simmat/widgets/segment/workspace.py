@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Flag, auto
+from pathlib import Path
 
 import numpy as np
 from napari import Viewer
@@ -31,6 +32,8 @@ from napari_simmat.widgets.segment.session import ImageSession, RemovedObjects, 
 from napari_simmat.widgets.shortcuts import shortcut_text
 
 LAYER_GONE = "The layer is gone"
+LOADING = "loading"
+"""How the commands begin that add the objects of a file."""
 UNDO = "Undo"
 
 
@@ -427,7 +430,16 @@ class Workspace(QObject):
         session.history.add(Command(name, before, view.prompt_state, edit))
         if edit is not None and session.editor is not None:
             self.classes.update(session.place, session.editor, edit)
+            self._note_provenance(session, session.editor, name)
         self.changed.emit(Change.PROMPTS if edit is None else Change.PROMPTS | Change.OBJECTS)
+
+    def _note_provenance(self, session: ImageSession, editor: LabelEditor, command: str) -> None:
+        """Say in the metadata of the objects' layer what made them."""
+        # What was loaded from a file was not made by the model that is chosen.
+        model = "" if command.startswith(LOADING) else Path(self.model.reference).name
+        entries = editor.register.entries.values()
+        prompts = sum(each.prompts.count for entry in entries for each in entry.provenance)
+        outputs.note_provenance(editor.layer, session.place.name, model, prompts)
 
     def undo(self) -> None:
         """Undo the last command on this image."""
@@ -452,6 +464,7 @@ class Workspace(QObject):
                 return
             editor.replay(edit, back=back)
             self.classes.update(session.place, editor, edit)
+            self._note_provenance(session, editor, command.name)
         self.show_prompts(command.before if back else command.after)
         where = "" if command.after.order == session.place.order else " in another view"
         self.say(replayed_text(f"{command.name}{where}", back=back))

@@ -1,0 +1,391 @@
+"""Read objects of other programs: label images, COCO, ImageJ ROIs, GeoJSON of QuPath.
+
+`read_objects` chooses the format by the file's ending. Files are untrusted: their sizes are checked
+first, and nothing in them is executed.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_simmat._text import format_shape, pluralize
+from napari_simmat.engine.masks import ObjectMask
+from napari_simmat.engine.measurements import PixelSize
+from napari_simmat.engine.object_set import ObjectSection, ObjectSet
+from napari_simmat.engine.object_writers import NO_CLASS, qupath_axes
+from napari_simmat.engine.outlines import Ring, section_of
+from napari_simmat.io.files import format_size
+from napari_simmat.io.image_file import check_memory, same_except_singletons, unreadable
+from napari_simmat.io.limits import Limits, RefusedFileError
+from napari_simmat.io.readers import IMAGE_ENDINGS, read_labels
+from napari_simmat.io.zarr import read_label_properties
+
+_MOST_BYTES = 1 << 28
+"""A list of objects that is larger is none: 256 MB of COCO are a million cells."""
+OUTLINE_ENDINGS = (".json", ".geojson", ".zip", ".roi")
+"""Endings of files of objects that are no images."""
+OBJECT_ENDINGS = (*IMAGE_ENDINGS, *OUTLINE_ENDINGS)
+"""Endings of all files that `read_objects` reads."""
+
+
+def read_objects(
+    path: Path | str, shape: tuple[int, ...] | None = None, axes: str = "", *, image: str = ""
+) -> ObjectSet:
+    """Read objects from a file, by its ending.
+
+    ======================  ===================================================================
+    file                    meaning
+    ======================  ===================================================================
+    label image             any that `read_labels` reads; classes and scores from
+                            ``STEM_objects.csv`` beside it, or OME-Zarr's properties
+    ``.json``               COCO: run lengths or polygons; or GeoJSON
+    ``.geojson``            polygons; QuPath's classes, and names that are numbers as ids
+    ``.zip``, ``.roi``      areas among ImageJ ROIs; names that begin with a number as ids
+    ======================  ===================================================================
+
+    Parameters
+    ----------
+    path
+        The file.
+    shape, axes
+        (..., Y, X) of the image without channels, and a letter for each axis. ROIs and GeoJSON,
+        which do not hold the size of their image, need it.
+    image
+        Name of the image, to find it in a COCO file of several.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it holds no object, or is of another image; one sentence says why.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {path}; check its name and folder.")
+    if shape is not None and not axes:
+        axes = usual_axes(len(shape))
+    try:
+        found = _read(path, shape, axes, image)
+    except Exception as error:  # a broken file makes a library raise anything
+        raise unreadable(path.name, error) from error
+    if not found.sections:
+        left_out = "".join(f" {note}" for note in found.notes)
+        raise ValueError(f"{path.name} has no object on this image.{left_out} Choose another file.")
+    return found
+
+
+def _read(path: Path, shape: tuple[int, ...] | None, axes: str, image: str) -> ObjectSet:
+    ending = path.suffix.lower()
+    if ending not in OUTLINE_ENDINGS or path.is_dir():
+        return _read_label_image(path, shape)
+    limits = Limits.from_environment()
+    if path.stat().st_size > _MOST_BYTES:
+        raise RefusedFileError(
+            f"{path.name} has {format_size(path.stat().st_size)}, but a list of objects has at "
+            f"most {format_size(_MOST_BYTES)}; divide it."
+        )
+    if ending in (".json", ".geojson"):
+        values = json.loads(path.read_text("utf-8"))
+        if isinstance(values, Mapping) and "annotations" in values and "images" in values:
+            return _read_coco(path.name, values, shape, axes, image, limits)
+        return _read_geojson(values, _known_shape(path, shape), axes)
+    return _read_rois(path, _known_shape(path, shape), axes, limits)
+
+
+def usual_axes(count: int) -> str:
+    """Letters for the axes of an image whose file does not name them."""
+    return "QRSUVWTZYX"[-count:]
+
+
+def _known_shape(path: Path, shape: tuple[int, ...] | None) -> tuple[int, ...]:
+    if shape is None:
+        raise RefusedFileError(
+            f"{path.name} does not say how large its image is; give the image's shape as well."
+        )
+    return shape
+
+
+def other_shape(name: str, found: Sequence[int], shape: Sequence[int]) -> str:
+    """Message: the objects are of another image."""
+    return (
+        f"{name} has objects of an image of {format_shape(found)}, but this one has "
+        f"{format_shape(shape)}; choose the file that belongs to it."
+    )
+
+
+def _read_label_image(path: Path, shape: tuple[int, ...] | None) -> ObjectSet:
+    file = read_labels(path)
+    labels, axes = np.asarray(file.data), file.axes
+    if shape is not None and labels.shape != shape:
+        if not same_except_singletons(labels.shape, shape):
+            raise RefusedFileError(other_shape(path.name, labels.shape, shape))
+        labels = labels.reshape(shape)
+        axes = axes if len(axes) == len(shape) else usual_axes(len(shape))
+    if labels.size and labels.min() < 0:
+        raise RefusedFileError(
+            f"{path.name} holds the label {labels.min()}; labels are whole numbers from 1, 0 is "
+            "the background."
+        )
+    known = read_label_properties(path) if path.is_dir() else _table_beside(path)
+    scores = {label: float(row.get("score") or math.nan) for label, row in known.items()}
+    categories = {label: str(row.get("class") or "") for label, row in known.items()}
+    size = PixelSize(scale=file.scale, units=file.units)
+    return ObjectSet.of_labels(labels, axes, scores=scores, categories=categories, size=size)
+
+
+def _table_beside(path: Path) -> dict[int, Mapping[str, Any]]:
+    """The rows of ``STEM_objects.csv`` beside ``STEM_labels.tif`` by label, if there are any."""
+    stem, found, _ = path.name.rpartition("_labels.")
+    table = path.with_name(f"{stem}_objects.csv")
+    if not found or not table.is_file() or table.stat().st_size > _MOST_BYTES:
+        return {}
+    with table.open(newline="", encoding="utf-8", errors="replace") as stream:
+        rows = csv.DictReader(stream)
+        return {int(row["label"]): row for row in rows if (row.get("label") or "").isdecimal()}
+
+
+class _Numbers:
+    """Ids for objects: those that files give, else the next free one."""
+
+    def __init__(self, given: Iterable[int | None]) -> None:
+        self._next = 1 + max((label for label in given if label is not None), default=0)
+
+    def of(self, given: int | None) -> int:
+        """The id itself, or a free one."""
+        if given is not None:
+            return given
+        self._next += 1
+        return self._next - 1
+
+
+def _as_label(value: Any) -> int | None:
+    """An id as files give it; None if it is none."""
+    text = str(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
+    return int(text) if re.fullmatch(r"[1-9]\d{0,9}", text) and int(text) < 2**32 else None
+
+
+def _read_coco(
+    name: str,
+    values: Mapping[str, Any],
+    shape: tuple[int, ...] | None,
+    axes: str,
+    image: str,
+    limits: Limits,
+) -> ObjectSet:
+    images = list(values["images"])
+    if len(images) > 1 and not all("plane" in each for each in images):
+        images = [each for each in images if _stem(each.get("file_name")) == _stem(image)]
+        if len(images) != 1:
+            raise RefusedFileError(
+                f"{name} has objects of {pluralize(len(values['images']), 'image')}, not exactly "
+                f"one of which is called {image or 'as the image'}; keep those of one image."
+            )
+    if not images:
+        raise RefusedFileError(f"{name} lists no image; save it again with its images.")
+    planes = {each["id"]: tuple(map(int, each.get("plane", ()))) for each in images}
+    leading = tuple(1 + max(numbers) for numbers in zip(*planes.values(), strict=True))
+    found = (*leading, int(images[0]["height"]), int(images[0]["width"]))
+    limits.check_array(name, found, np.uint32)
+    if shape is None:
+        shape, axes = found, usual_axes(len(found))
+        check_memory(4 * math.prod(shape), name)
+    elif found != shape:
+        if not same_except_singletons(found, shape):
+            raise RefusedFileError(other_shape(name, found, shape))
+        planes = {key: _reshaped(plane, leading, shape[:-2]) for key, plane in planes.items()}
+    categories = {each["id"]: str(each["name"]) for each in values.get("categories", ())}
+    annotations = [each for each in values["annotations"] if each["image_id"] in planes]
+    ids = [_as_label(each.get("label")) for each in annotations]
+    numbers, sections, skipped = _Numbers(ids), [], 0
+    for each, label in zip(annotations, ids, strict=True):
+        mask = _coco_mask(each.get("segmentation"), planes[each["image_id"]], shape)
+        if mask is None:
+            skipped += 1
+            continue
+        category = categories.get(each.get("category_id"), "")
+        category = "" if category == NO_CLASS else category
+        score = float(each.get("score", math.nan))
+        sections.append(ObjectSection(numbers.of(label), mask, category, score))
+    classes = [each for each in categories.values() if each != NO_CLASS]
+    file = str(images[0].get("file_name", ""))
+    return ObjectSet(
+        sections=sections,
+        shape=shape,
+        axes=axes,
+        classes=classes,
+        image=file,
+        notes=_left_out(skipped),
+    )
+
+
+def _reshaped(
+    plane: tuple[int, ...], before: tuple[int, ...], after: tuple[int, ...]
+) -> tuple[int, ...]:
+    """The index of a plane after the axes before Y and X were reshaped."""
+    number = np.ravel_multi_index(plane, before) if before else 0
+    return tuple(int(index) for index in np.unravel_index(number, after)) if after else ()
+
+
+def _stem(name: Any) -> str:
+    return Path(str(name)).name.split(".")[0].casefold()
+
+
+def _left_out(count: int) -> tuple[str, ...]:
+    """The note on what no pixel follows from."""
+    if not count:
+        return ()
+    return (f"{pluralize(count, 'outline')} without an area on the image left out.",)
+
+
+def _coco_mask(
+    segmentation: Any, plane: tuple[int, ...], shape: tuple[int, ...]
+) -> ObjectMask | None:
+    height, width = shape[-2:]
+    if isinstance(segmentation, list):
+        rings = [np.reshape(each, (-1, 2)) for each in segmentation if len(each) >= 6]
+        return section_of(rings, plane, (height, width))
+    if not isinstance(segmentation, Mapping):
+        return None
+    if list(segmentation["size"]) != [height, width]:
+        raise RefusedFileError("A run length is of another size than its image; save it again.")
+    counts = segmentation["counts"]
+    runs = np.array(_decompressed(counts) if isinstance(counts, str) else counts, np.int64)
+    ends = np.cumsum(runs)
+    if (runs < 0).any() or (len(ends) and ends[-1] > height * width):
+        raise RefusedFileError("A run length leads outside its image; save it again.")
+    starts, ends = ends[:-1:2], ends[1::2]
+    starts, ends = starts[ends > starts], ends[ends > starts]
+    if not len(starts):
+        return None
+    left, right = int(starts[0]) // height, (int(ends[-1]) - 1) // height + 1
+    flips = np.zeros((right - left) * height + 1, np.int8)
+    flips[starts - left * height] += 1
+    flips[ends - left * height] -= 1
+    mask = np.cumsum(flips[:-1], dtype=np.int8).astype(bool).reshape(right - left, height).T
+    return ObjectMask.of(mask, (*plane, 0, left))
+
+
+def _decompressed(text: str) -> list[int]:
+    """COCO's compressed run lengths: 5 bits to a character, as differences from the third on."""
+    runs: list[int] = []
+    value = shift = 0
+    for byte in text.encode("ascii"):
+        bits = byte - 48
+        value |= (bits & 31) << shift
+        shift += 5
+        if shift > 60:
+            raise RefusedFileError("A run length is too long; save it again.")
+        if not bits & 32:
+            if bits & 16:
+                value -= 1 << shift
+            runs.append(value + runs[-2] if len(runs) > 2 else value)
+            value = shift = 0
+    return runs
+
+
+def _read_geojson(values: Any, shape: tuple[int, ...], axes: str) -> ObjectSet:
+    if isinstance(values, Mapping):
+        values = values.get("features", [values])
+    features = [each for each in values if isinstance(each, Mapping) and each.get("geometry")]
+    properties = [each.get("properties") or {} for each in features]
+    ids, letters = [_as_label(each.get("name")) for each in properties], qupath_axes(axes)
+    numbers, sections, skipped = _Numbers(ids), [], len(values) - len(features)
+    for each, known, label in zip(features, properties, ids, strict=True):
+        geometry = each["geometry"]
+        plane = _plane(geometry.get("plane") or {}, shape, letters)
+        rings = _rings_of(geometry)
+        mask = None if plane is None else section_of(rings, plane, (shape[-2], shape[-1]))
+        if mask is None:
+            skipped += 1
+            continue
+        category = str((known.get("classification") or {}).get("name", ""))
+        measured = known.get("measurements")
+        score = measured.get("score") if isinstance(measured, Mapping) else None
+        score = float(score) if isinstance(score, (int, float)) else math.nan
+        sections.append(ObjectSection(numbers.of(label), mask, category, score))
+    return ObjectSet(sections=sections, shape=shape, axes=axes, notes=_left_out(skipped))
+
+
+def _rings_of(geometry: Mapping[str, Any]) -> list[Ring]:
+    """Outlines and holes of the areas of a geometry."""
+    kind = geometry.get("type")
+    if kind == "GeometryCollection":
+        return [ring for part in geometry["geometries"] for ring in _rings_of(part)]
+    places: Any = geometry.get("coordinates") or []
+    polygons = {"Polygon": [places], "MultiPolygon": places}.get(str(kind), [])
+    return [
+        np.array([vertex[:2] for vertex in ring], np.float64)
+        for polygon in polygons
+        for ring in polygon
+    ]
+
+
+def _plane(at: Mapping[str, int], shape: tuple[int, ...], axes: str) -> tuple[int, ...] | None:
+    """The index of a plane from numbers by the letters before Y and X; None outside the image."""
+    plane = tuple(int(at.get(letter, 0)) for letter in axes)
+    inside = all(0 <= index < size for index, size in zip(plane, shape[:-2], strict=True))
+    return plane if inside else None
+
+
+def _read_rois(path: Path, shape: tuple[int, ...], axes: str, limits: Limits) -> ObjectSet:
+    import roifile
+
+    areas = (
+        roifile.ROI_TYPE.POLYGON,
+        roifile.ROI_TYPE.RECT,
+        roifile.ROI_TYPE.OVAL,
+        roifile.ROI_TYPE.FREEHAND,
+        roifile.ROI_TYPE.TRACED,
+    )
+    rois = [roifile.ImagejRoi.frombytes(data) for data in _roi_bytes(path, limits)]
+    ids = [_as_label(re.match(r"\d*", roi.name or "").group()) for roi in rois]  # type: ignore[union-attr]
+    numbers, sections, skipped = _Numbers(ids), [], 0
+    for roi, label in zip(rois, ids, strict=True):
+        plane = _plane(_roi_plane(roi, axes), shape, axes[:-2])
+        rings: Any = roi.coordinates(multi=True) if roi.roitype in areas else []
+        mask = None if plane is None else section_of(rings, plane, (shape[-2], shape[-1]))
+        if mask is None:
+            skipped += 1
+            continue
+        named = re.search(r"^class: (.*)$", roi.props or "", re.MULTILINE)
+        category = named[1].strip() if named else ""
+        sections.append(ObjectSection(numbers.of(label), mask, category))
+    return ObjectSet(sections=sections, shape=shape, axes=axes, notes=_left_out(skipped))
+
+
+def _roi_bytes(path: Path, limits: Limits) -> Iterator[bytes]:
+    if path.suffix.lower() == ".roi":
+        yield path.read_bytes()
+        return
+    with zipfile.ZipFile(path) as archive:
+        entries = [each for each in archive.infolist() if each.filename.lower().endswith(".roi")]
+        limits.check(path.name, "pages", len(entries), "ROIs")
+        claimed = sum(each.file_size for each in entries)
+        if claimed > _MOST_BYTES:
+            raise RefusedFileError(
+                f"{path.name} unpacks to {format_size(claimed)}, but ROIs have at most "
+                f"{format_size(_MOST_BYTES)}, so it is damaged; save it again."
+            )
+        for each in entries:
+            yield archive.read(each)
+
+
+def _roi_plane(roi: Any, axes: str) -> dict[str, int]:
+    """The index along each axis; 0 where the region is on all planes."""
+    named = re.findall(r"-([a-z])(\d{4,9})", roi.name or "")
+    if "".join(letter.upper() for letter, _ in named) == axes[:-2]:
+        return {letter.upper(): int(number) - 1 for letter, number in named}
+    at = {"Z": roi.z_position - 1, "T": roi.t_position - 1}
+    if len(axes) == 3 and roi.position > 0:
+        at[axes[0]] = roi.position - 1
+    return {letter: max(0, index) for letter, index in at.items()}

@@ -1,0 +1,281 @@
+"""Write objects for other programs: label images, COCO, ImageJ ROIs, GeoJSON for QuPath.
+
+`write_objects` chooses the format by the file's ending. Equal objects are equal bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_simmat._text import format_list, format_shape
+from napari_simmat.engine.drawing import label_colour
+from napari_simmat.engine.masks import ObjectMask
+from napari_simmat.engine.object_set import ObjectSet
+from napari_simmat.engine.outlines import Ring, contours, polygons
+from napari_simmat.io.files import atomic_write
+from napari_simmat.io.tiff import write_labels_tiff
+from napari_simmat.io.zarr import axes_problem, check_is_no_image, write_labels_zarr
+
+NO_CLASS = "object"
+"""Category of COCO objects without a class."""
+ROI_END = 60_536
+"""ImageJ ROIs hold no coordinate above this."""
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+"""The earliest time that a zip file can hold."""
+
+
+def write_coco(path: Path, objects: ObjectSet) -> None:
+    """Write objects as COCO JSON: one image per plane, run lengths that keep every pixel.
+
+    Segmentations are uncompressed run lengths, which ``pycocotools`` reads, with ``iscrowd`` 0.
+    Objects without a class are of the category `NO_CLASS`.
+    """
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    names = objects.class_names
+    if not names or any(not section.category for section in objects.sections):
+        names = [NO_CLASS, *(name for name in names if name != NO_CLASS)]
+    height, width = objects.shape[-2:]
+    for plane, sections in objects.by_plane():
+        image: dict[str, Any] = {"id": len(images) + 1, "file_name": objects.image}
+        image |= {"width": width, "height": height}
+        if plane:
+            image["plane"] = list(plane)
+        images.append(image)
+        for section, mask in sections:
+            top, left = mask.corner[-2:]
+            rows, columns = mask.shape[-2:]
+            runs = _run_lengths(mask, height, width)
+            annotation = {
+                "id": len(annotations) + 1,
+                "image_id": image["id"],
+                "category_id": 1 + names.index(section.category or NO_CLASS),
+                "label": section.label,
+                "segmentation": {"size": [height, width], "counts": runs},
+                "area": mask.size,
+                "bbox": [left, top, columns, rows],
+                "iscrowd": 0,
+            }
+            if not math.isnan(section.score):
+                annotation["score"] = round(section.score, 6)
+            annotations.append(annotation)
+    values = {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": number, "name": name} for number, name in enumerate(names, 1)],
+    }
+    _write_json(path, values)
+
+
+def _run_lengths(mask: ObjectMask, height: int, width: int) -> list[int]:
+    """Run lengths down the columns of the image, background and object in turn."""
+    top, left = mask.corner[-2:]
+    columns, rows = np.nonzero(mask.mask.reshape(mask.shape[-2:]).T)
+    positions = (left + columns) * height + top + rows
+    breaks = np.flatnonzero(np.diff(positions) > 1)
+    first = positions[np.concatenate(([0], breaks + 1))]
+    last = positions[np.concatenate((breaks, [len(positions) - 1]))] + 1
+    edges = np.stack([first, last], axis=1).ravel()
+    runs = np.diff(np.concatenate(([0], edges, [height * width])))
+    return (runs[:-1] if runs[-1] == 0 else runs).tolist()  # type: ignore[no-any-return]
+
+
+def write_rois(path: Path, objects: ObjectSet) -> None:
+    """Write objects as ImageJ ROIs, one for each plane of an object.
+
+    Outlines run between the centers of inner and outer pixels, so that ImageJ fills exactly the
+    object's pixels. The class is ImageJ's group, and the property ``class``.
+    """
+    names = objects.class_names
+    with zipfile.ZipFile(path, "w") as archive:
+        for plane, sections in objects.by_plane():
+            where = "".join(
+                f"-{letter.lower()}{i + 1:04d}"
+                for letter, i in zip(objects.axes, plane, strict=False)
+            )
+            for section, mask in sections:
+                outlines = contours(mask.mask.reshape(mask.shape[-2:]), mask.corner[-2:])
+                roi = _roi(outlines, f"{section.label}{where}")
+                _set_position(roi, objects.axes[:-2], plane)
+                if section.category:
+                    roi.group = min(1 + names.index(section.category), 255)
+                    roi.props = f"class: {' '.join(section.category.split())}\n"
+                entry = zipfile.ZipInfo(f"{roi.name}.roi", _ZIP_TIME)
+                archive.writestr(entry, roi.tobytes(), zipfile.ZIP_DEFLATED)
+
+
+def _roi(outlines: list[Ring], name: str) -> Any:
+    """A polygon (N, 2) as x, y; several polygons, as with holes, become one path."""
+    import roifile
+
+    if len(outlines) == 1:
+        return roifile.ImagejRoi.frompoints(outlines[0].astype(np.float32), name=name)
+    roi = roifile.ImagejRoi(name=name, roitype=roifile.ROI_TYPE.RECT)
+    points = np.concatenate(outlines)
+    roi.left, roi.top = (int(value) for value in np.floor(points.min(axis=0)))
+    roi.right, roi.bottom = (int(value) for value in np.ceil(points.max(axis=0)))
+    move, line, close = 0.0, 1.0, 4.0
+    path: list[float] = []
+    for outline in outlines:
+        for number, (x, y) in enumerate(outline.tolist()):
+            path += [line if number else move, x, y]
+        path.append(close)
+    roi.multi_coordinates = np.array(path, np.float32)
+    roi.shape_roi_size = len(path)
+    return roi
+
+
+def _set_position(roi: Any, axes: str, plane: tuple[int, ...]) -> None:
+    """Set the plane of a region: its number in a stack, Z and T in a hyperstack."""
+    if len(plane) == 1:
+        roi.position = plane[0] + 1
+        return
+    for letter, i in zip(axes, plane, strict=True):
+        if letter == "Z":
+            roi.z_position = i + 1
+        elif letter == "T":
+            roi.t_position = i + 1
+
+
+def write_geojson(path: Path, objects: ObjectSet) -> None:
+    """Write objects as GeoJSON that QuPath imports, a detection for each plane of an object.
+
+    Polygons run along the edges of pixels, so that QuPath's areas are pixel counts. The class is
+    QuPath's classification, the id its name, the score a measurement.
+    """
+    names, letters = objects.class_names, qupath_axes(objects.axes)
+    features = []
+    for plane, sections in objects.by_plane():
+        at = dict(zip(letters, plane, strict=True))
+        for section, mask in sections:
+            found = polygons(mask.mask.reshape(mask.shape[-2:]), mask.corner[-2:])
+            lines = [[[*ring.tolist(), ring[0].tolist()] for ring in each] for each in found]
+            several = len(lines) > 1
+            geometry: dict[str, Any] = {
+                "type": "MultiPolygon" if several else "Polygon",
+                "coordinates": lines if several else lines[0],
+            }
+            if any(at.values()):  # QuPath's default is the first plane
+                geometry["plane"] = {"c": -1, "z": at.get("z", 0), "t": at.get("t", 0)}
+            properties: dict[str, Any] = {"objectType": "detection", "name": str(section.label)}
+            if section.category:
+                color = list(label_colour(1 + names.index(section.category)))
+                properties["classification"] = {"name": section.category, "color": color}
+            if not math.isnan(section.score):
+                properties["measurements"] = {"score": round(section.score, 6)}
+            features.append({"type": "Feature", "geometry": geometry, "properties": properties})
+    _write_json(path, {"type": "FeatureCollection", "features": features})
+
+
+def qupath_axes(axes: str) -> str:
+    """Which of QuPath's axes, z and t, each axis before Y and X is."""
+    leading = axes[:-2]
+    if set(leading) <= {"Z", "T"}:
+        return leading.lower()
+    if problem := format_problem("geojson", (), axes):
+        raise ValueError(problem)
+    return "tz"[-len(leading) :]
+
+
+def _write_json(path: Path, values: Any) -> None:
+    path.write_text(json.dumps(values, allow_nan=False) + "\n", encoding="utf-8", newline="\n")
+
+
+def _write_label_image(path: Path, objects: ObjectSet) -> None:
+    scale, units = objects.size.scale, objects.size.units
+    write_labels_tiff(path, objects.labels(), axes=objects.axes, scale=scale, units=units)
+
+
+def _write_zarr(path: Path, objects: ObjectSet) -> None:
+    properties: dict[int, dict[str, Any]] = {}
+    for section in objects.merged():
+        known: dict[str, Any] = {"class": section.category} if section.category else {}
+        if not math.isnan(section.score):
+            known["score"] = round(section.score, 6)
+        if known:
+            properties[section.label] = known
+    scale, units = objects.size.scale, objects.size.units
+    name = Path(objects.image).stem or "labels"
+    write_labels_zarr(path, objects.labels(), objects.axes, scale, units, properties, name)
+
+
+@dataclass(frozen=True)
+class ObjectFormat:
+    """A format of objects: its title, the ending of file names, and its writer."""
+
+    title: str
+    ending: str
+    write: Callable[[Path, ObjectSet], None]
+
+    @property
+    def suffix(self) -> str:
+        """What file dialogs filter by, e.g. ``.ome.zarr``."""
+        return self.ending[self.ending.index(".") :]
+
+
+OBJECT_FORMATS = {
+    "labels": ObjectFormat("Label image (OME-TIFF)", "_labels.tif", _write_label_image),
+    "zarr": ObjectFormat("Label image (OME-Zarr)", "_labels.ome.zarr", _write_zarr),
+    "coco": ObjectFormat("COCO", "_coco.json", write_coco),
+    "rois": ObjectFormat("ImageJ ROIs", "_rois.zip", write_rois),
+    "geojson": ObjectFormat("GeoJSON for QuPath", "_objects.geojson", write_geojson),
+}
+"""Formats that are written, by kind."""
+
+
+def format_problem(kind: str, shape: Sequence[int], axes: str) -> str:
+    """Why objects of an image cannot be written in a format, in one sentence; empty if they can."""
+    if kind == "rois" and max(shape[-2:]) > ROI_END:
+        return (
+            f"ImageJ ROIs hold no coordinate above {ROI_END:,}, but the image has "
+            f"{format_shape(shape)} pixels; choose another format."
+        )
+    if kind == "geojson" and len(axes) > 4:
+        return (
+            f"GeoJSON has planes along depth and time alone, but the image has the axes {axes}; "
+            "choose COCO or a label image."
+        )
+    return axes_problem(axes) if kind == "zarr" else ""
+
+
+def write_objects(path: Path | str, objects: ObjectSet) -> None:
+    """Write objects in the format of the file's ending, replacing an earlier file.
+
+    Parameters
+    ----------
+    path
+        Ends in ``.tif``, ``.ome.zarr``, ``.json`` (COCO), ``.zip`` (ImageJ ROIs) or ``.geojson``.
+    objects
+        The objects; overlap is kept by all but the label images.
+
+    Raises
+    ------
+    ValueError
+        If the ending is none of these, or the format cannot hold the image's axes or size.
+    OutputError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    kind = format_of(path)
+    if problem := format_problem(kind, objects.shape, objects.axes):
+        raise ValueError(problem)
+    check_is_no_image(path)
+    with atomic_write(path) as temporary:
+        OBJECT_FORMATS[kind].write(temporary, objects)
+
+
+def format_of(path: Path) -> str:
+    """The format that a file's name means, a key of `OBJECT_FORMATS`; ValueError if none."""
+    for kind, each in OBJECT_FORMATS.items():
+        if path.name.lower().endswith(each.suffix):
+            return kind
+    endings = format_list(each.suffix for each in OBJECT_FORMATS.values())
+    raise ValueError(f"{path.name} names no format of objects; end its name in one of {endings}.")

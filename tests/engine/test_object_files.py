@@ -1,0 +1,311 @@
+"""Objects written for other programs, read by them, and read back: every pixel, id and class."""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import roifile
+import tifffile
+
+from napari_simmat.engine.drawing import label_colour
+from napari_simmat.engine.masks import ObjectMask
+from napari_simmat.engine.measurements import PixelSize
+from napari_simmat.engine.object_readers import read_objects
+from napari_simmat.engine.object_set import ObjectSection, ObjectSet
+from napari_simmat.engine.object_writers import OBJECT_FORMATS, write_objects
+from napari_simmat.io.files import sha256_of
+
+SHAPE = (3, 40, 30)
+SIZE = PixelSize(scale={"Z": 2.0, "Y": 0.5, "X": 0.25}, units=dict.fromkeys("ZYX", "um"))
+OUTLINES = [kind for kind in OBJECT_FORMATS if kind not in ("labels", "zarr")]
+
+
+def section(
+    label: int, plane: int, *parts: Any, category: str = "", score: float = math.nan
+) -> Any:
+    mask = np.zeros(SHAPE[1:], bool)
+    for part in parts:
+        mask[part] = True
+    return ObjectSection(label, ObjectMask.of(mask, (plane, 0, 0)), category, score)
+
+
+def overlapping() -> ObjectSet:
+    """Two that overlap, one over two planes and in two parts, one with a hole, one pixel."""
+    ring = section(300, 2, np.s_[2:9, 2:9], category="nucleus")
+    hollow = ring.mask.mask.copy()
+    hollow[0, 3:5, 2:4] = False
+    ring = replace(ring, mask=ObjectMask.of(hollow, ring.mask.corner))
+    sections = [
+        section(1, 0, np.s_[2:12, 3:13], score=0.5),
+        section(7, 0, np.s_[8:20, 9:20], category="cell", score=0.75),
+        section(7, 1, np.s_[8:20, 9:20], np.s_[35:40, 0:4], category="cell", score=0.75),
+        ring,
+        section(2**20, 2, np.s_[39, 29]),
+    ]
+    return ObjectSet(
+        sections=sections,
+        shape=SHAPE,
+        axes="ZYX",
+        size=SIZE,
+        classes=("nucleus", "cell"),
+        image="a.tif",
+    )
+
+
+def path_of(folder: Path, kind: str) -> Path:
+    return folder / f"a{OBJECT_FORMATS[kind].ending}"
+
+
+def voxels(objects: ObjectSet) -> dict[int, np.ndarray]:
+    found = {}
+    for one in objects.merged():
+        whole = np.zeros(SHAPE, bool)
+        whole[one.mask.region] = one.mask.mask
+        found[one.label] = whole
+    return found
+
+
+@pytest.mark.parametrize("kind", OUTLINES)
+def test_overlapping_objects_come_back_with_ids_classes_and_scores(
+    tmp_path: Path, kind: str
+) -> None:
+    objects = overlapping()
+    write_objects(path_of(tmp_path, kind), objects)
+    read = read_objects(path_of(tmp_path, kind), SHAPE, "ZYX")
+    assert read.notes == ()
+    expected, found = voxels(objects), voxels(read)
+    assert found.keys() == expected.keys()
+    for label, mask in expected.items():
+        np.testing.assert_array_equal(found[label], mask)
+    assert {one.label: one.category for one in read.merged()} == {
+        one.label: one.category for one in objects.merged()
+    }
+    if kind != "rois":  # which have no place for it
+        scores = {one.label: one.score for one in read.merged()}
+        np.testing.assert_equal(scores, {one.label: one.score for one in objects.merged()})
+
+
+@pytest.mark.parametrize("kind", ["labels", "zarr"])
+def test_label_images_come_back_with_pixel_size_and_dtype(tmp_path: Path, kind: str) -> None:
+    objects = overlapping()
+    path = path_of(tmp_path, kind)
+    write_objects(path, objects)
+    read = read_objects(path, SHAPE)
+    np.testing.assert_array_equal(read.labels(), objects.labels())
+    assert read.labels().dtype == np.uint32
+    assert (dict(read.size.scale), dict(read.size.units)) == (SIZE.scale, SIZE.units)
+    assert read.axes == "ZYX"
+    if kind == "zarr":
+        assert {one.label: one.category for one in read.merged() if one.category} == {
+            7: "cell",
+            300: "nucleus",
+        }
+
+
+def test_where_masks_overlap_the_better_then_the_earlier_keeps_the_pixel() -> None:
+    assert overlapping().labels()[0, 10, 10] == 7
+    one, two = section(1, 0, np.s_[0:4, 0:4]), section(2, 0, np.s_[2:6, 2:6])
+    equal = ObjectSet(sections=[one, two], shape=SHAPE, axes="ZYX")
+    assert equal.labels()[0, 3, 3] == 1
+
+
+@pytest.mark.parametrize("kind", OBJECT_FORMATS)
+def test_equal_objects_are_equal_files(tmp_path: Path, kind: str) -> None:
+    first, second = tmp_path / "1", tmp_path / "2"
+    for folder in (first, second):
+        write_objects(path_of(folder, kind), overlapping())
+        write_objects(path_of(folder, kind), overlapping())  # and replaces what is there
+    assert sha256_of(path_of(first, kind)) == sha256_of(path_of(second, kind))
+    assert len(list(first.iterdir())) == 1
+
+
+# ----------------------------------------------------------------- what others read
+
+
+def test_tifffile_finds_ids_and_pixel_size(tmp_path: Path) -> None:
+    write_objects(path_of(tmp_path, "labels"), overlapping())
+    with tifffile.TiffFile(path_of(tmp_path, "labels")) as file:
+        assert file.series[0].axes == "ZYX"
+        np.testing.assert_array_equal(file.asarray(), overlapping().labels())
+        for axis, size in SIZE.scale.items():
+            assert f'PhysicalSize{axis}="{size}"' in file.ome_metadata
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # its own
+def test_pycocotools_finds_classes_and_every_pixel(tmp_path: Path) -> None:
+    coco_tools = pytest.importorskip("pycocotools.coco")
+    write_objects(path_of(tmp_path, "coco"), overlapping())
+    coco = coco_tools.COCO(path_of(tmp_path, "coco"))
+    names = [each["name"] for each in coco.loadCats(coco.getCatIds())]
+    assert names == ["object", "nucleus", "cell"]
+    cells = coco.loadAnns(coco.getAnnIds(catIds=coco.getCatIds(catNms=["cell"])))
+    assert [each["label"] for each in cells] == [7, 7]
+    np.testing.assert_array_equal(coco.annToMask(cells[1]), voxels(overlapping())[7][1])
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_compressed_run_lengths_and_polygons_of_coco_are_read(tmp_path: Path) -> None:
+    coco_masks = pytest.importorskip("pycocotools.mask")
+    random = np.random.default_rng(0).random((40, 30)) < 0.4
+    counts = coco_masks.encode(np.asfortranarray(random.astype(np.uint8)))["counts"].decode()
+    values = {
+        "images": [{"id": 5, "file_name": "b.png", "height": 40, "width": 30}],
+        "annotations": [
+            {"id": 1, "image_id": 5, "segmentation": {"size": [40, 30], "counts": counts}},
+            {"id": 2, "image_id": 5, "segmentation": [[2, 3, 7, 3, 7, 9, 2, 9]]},
+            {"id": 3, "image_id": 5, "segmentation": []},
+        ],
+    }
+    (tmp_path / "b.json").write_text(json.dumps(values))
+    read = read_objects(tmp_path / "b.json")
+    assert [one.label for one in read.sections] == [1, 2]
+    np.testing.assert_array_equal(read.sections[0].mask.on_plane((), (40, 30)), random)
+    assert read.sections[1].mask.box == ((3, 2), (9, 7))
+    assert read.notes == ("1 outline without an area on the image left out.",)
+
+
+def test_of_a_data_set_the_objects_of_the_image_are_read(tmp_path: Path) -> None:
+    values: dict[str, Any] = {"images": [], "annotations": []}
+    for number, name in enumerate("ab"):
+        values["images"].append({"id": number, "file_name": f"{name}.png", "height": 9, "width": 9})
+        box = [[number, 0, number + 2, 0, number + 2, 2, number, 2]]
+        values["annotations"].append({"id": number, "image_id": number, "segmentation": box})
+    (tmp_path / "all.json").write_text(json.dumps(values))
+    [only] = read_objects(tmp_path / "all.json", (9, 9), image="b.tif").sections
+    assert only.mask.corner == (0, 1)
+    with pytest.raises(ValueError, match=r"not exactly one of which is called c\.tif"):
+        read_objects(tmp_path / "all.json", (9, 9), image="c.tif")
+
+
+def test_shapely_finds_valid_polygons_with_the_area_of_the_pixels(tmp_path: Path) -> None:
+    shapely = pytest.importorskip("shapely.geometry")
+    write_objects(path_of(tmp_path, "geojson"), overlapping())
+    values = json.loads(path_of(tmp_path, "geojson").read_text())
+    assert values["type"] == "FeatureCollection"
+    areas = []
+    for feature in values["features"]:
+        area = shapely.shape(feature["geometry"])
+        assert area.is_valid
+        areas.append(area.area)
+    assert areas == [one.mask.size for one in overlapping().sections]
+    assert values["features"][2]["geometry"]["plane"] == {"c": -1, "z": 1, "t": 0}
+    assert values["features"][2]["properties"] == {
+        "objectType": "detection",
+        "name": "7",
+        "classification": {"name": "cell", "color": list(label_colour(2))},
+        "measurements": {"score": 0.75},
+    }
+
+
+def test_roifile_finds_classes_and_groups(tmp_path: Path) -> None:
+    write_objects(path_of(tmp_path, "rois"), overlapping())
+    found = {roi.name: roi for roi in roifile.roiread(path_of(tmp_path, "rois"))}
+    assert found["7-z0002"].properties == {"class": "cell"}
+    assert [roi.group for roi in found.values()] == [0, 2, 2, 1, 0]
+
+
+def test_shapes_that_imagej_draws_are_read_and_lines_left_out(tmp_path: Path) -> None:
+    kinds = roifile.ROI_TYPE
+    box = roifile.ImagejRoi(roitype=kinds.RECT, left=3, top=2, right=8, bottom=6, name="0001-0005")
+    oval = roifile.ImagejRoi(roitype=kinds.OVAL, left=10, top=10, right=20, bottom=20)
+    line = roifile.ImagejRoi(roitype=kinds.LINE)
+    with zipfile.ZipFile(tmp_path / "RoiSet.zip", "w") as archive:
+        for number, roi in enumerate((box, oval, line)):
+            archive.writestr(f"{number}.roi", roi.tobytes())
+    read = read_objects(tmp_path / "RoiSet.zip", (40, 30))
+    assert read.sections[0].mask.box == ((2, 3), (6, 8))
+    assert read.sections[1].mask.box == ((10, 10), (20, 20))
+    assert abs(read.sections[1].mask.size - math.pi * 25) < 5
+    assert len(read.notes) == 1
+
+
+def test_a_hyperstack_of_other_axes_keeps_its_planes(tmp_path: Path) -> None:
+    labels = np.zeros((2, 3, 8, 8), np.uint16)
+    labels[1, 2, 2:5, 2:5] = 4
+    for kind in OUTLINES:
+        for axes in ("TZYX", "QTYX"):
+            write_objects(path_of(tmp_path, kind), ObjectSet.of_labels(labels, axes))
+            read = read_objects(path_of(tmp_path, kind), labels.shape, axes)
+            np.testing.assert_array_equal(read.labels(), labels)
+
+
+# --------------------------------------------------------------------- hostile files
+
+
+def hostile(folder: Path) -> dict[str, Path]:
+    square = [[0, 0], [1e300, 0], [1e300, 1e300], [0, 1e300], [0, 0]]
+    deep = "[" * 100_000
+    feature = {"geometry": {"type": "Polygon", "coordinates": [[*square, [math.nan, 1]]]}}
+    claims = {"id": 1, "height": 2**40, "width": 2**40, "plane": [2**40]}
+    runs = {"size": [40, 30], "counts": [0, 2**62, 2**62]}
+    texts = {
+        "deep.json": deep,
+        "nan.geojson": json.dumps([feature]),
+        "huge.json": json.dumps({"images": [claims], "annotations": []}),
+        "runs.json": json.dumps(
+            {
+                "images": [{"id": 1, "height": 40, "width": 30}],
+                "annotations": [{"image_id": 1, "segmentation": runs}],
+            }
+        ),
+        "other.json": '{"a": 1}',
+        "text.zip": "no zip",
+        "short.roi": "Iout",
+    }
+    for name, text in texts.items():
+        (folder / name).write_text(text)
+    with zipfile.ZipFile(folder / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(3):
+            archive.writestr(f"{number}.roi", bytes(2**27))
+    return {name: folder / name for name in (*texts, "bomb.zip")}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "deep.json",
+        "nan.geojson",
+        "huge.json",
+        "runs.json",
+        "other.json",
+        "text.zip",
+        "short.roi",
+        "bomb.zip",
+    ],
+)
+def test_a_hostile_file_is_refused_in_a_sentence(tmp_path: Path, name: str) -> None:
+    path = hostile(tmp_path)[name]
+    with pytest.raises(ValueError, match=name) as refused:
+        read_objects(path, (40, 30))
+    assert str(refused.value).endswith(".")
+    assert "\n" not in str(refused.value)
+
+
+def test_objects_of_another_image_are_refused(tmp_path: Path) -> None:
+    for kind in ("labels", "coco"):
+        write_objects(path_of(tmp_path, kind), overlapping())
+        with pytest.raises(ValueError, match=r"of an image of 3 x 40 x 30, but this one"):
+            read_objects(path_of(tmp_path, kind), (41, 30))
+    write_objects(path_of(tmp_path, "rois"), overlapping())
+    with pytest.raises(ValueError, match="give the image's shape"):
+        read_objects(path_of(tmp_path, "rois"))
+
+
+def test_an_unknown_ending_names_the_known_ones(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"\.tif, \.ome\.zarr, \.json, \.zip, \.geojson"):
+        write_objects(tmp_path / "a.txt", overlapping())
+
+
+def test_classes_and_scores_come_from_the_table_beside(tmp_path: Path) -> None:
+    write_objects(path_of(tmp_path, "labels"), overlapping())
+    (tmp_path / "a_objects.csv").write_text("label,class,score\n7,cell,0.9\n300,,\nx,y,z\n")
+    found = {one.label: one for one in read_objects(path_of(tmp_path, "labels")).merged()}
+    assert (found[7].category, found[7].score) == ("cell", 0.9)
+    assert math.isnan(found[300].score)

@@ -1,0 +1,58 @@
+"""Masks to polygons and back: every pixel, valid polygons, areas that are pixel counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_simmat.engine.outlines import contours, mask_of, polygons
+
+
+def masks() -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    ring = np.ones((5, 5), bool)
+    ring[1:4, 1:4] = False
+    pinched = ring.copy()
+    pinched[0, 0] = False  # the hole and the outside touch at a corner
+    island = np.ones((9, 9), bool)
+    island[1:8, 1:8] = False
+    island[3:6, 3:6] = True
+    island[4, 4] = False
+    noise = [random.random((12, 17)) < share for share in (0.3, 0.5, 0.6, 0.8)]
+    return [ring, pinched, island, np.ones((1, 1), bool), np.eye(4, dtype=bool), *noise]
+
+
+@pytest.mark.parametrize("number", range(9))
+def test_both_kinds_of_outlines_give_exactly_the_pixels(number: int) -> None:
+    mask = masks()[number]
+    corner = (7, 3)
+    whole = np.zeros((40, 50), bool)
+    whole[7 : 7 + mask.shape[0], 3 : 3 + mask.shape[1]] = mask
+    rings = [ring for polygon in polygons(mask, corner) for ring in polygon]
+    for lines in (contours(mask, corner), rings):
+        found = mask_of(lines, whole.shape)
+        assert found is not None
+        drawn, (top, left) = found
+        back = np.zeros_like(whole)
+        back[top : top + drawn.shape[0], left : left + drawn.shape[1]] = drawn
+        np.testing.assert_array_equal(back, whole)
+
+
+@pytest.mark.parametrize("number", range(9))
+def test_polygons_are_valid_and_have_the_area_of_the_pixels(number: int) -> None:
+    shapely = pytest.importorskip("shapely")
+    mask = masks()[number]
+    shape = shapely.MultiPolygon([(outer, holes) for outer, *holes in polygons(mask)])
+    assert shape.is_valid, shapely.is_valid_reason(shape)
+    assert shape.area == mask.sum()
+
+
+def test_what_lies_outside_the_image_is_cut_off() -> None:
+    huge = np.array([[-1e9, -1e9], [1e9, -1e9], [1e9, 1e9], [-1e9, 1e9]])
+    found = mask_of([huge], (6, 4))
+    assert found is not None
+    assert found[0].all()
+    assert (found[0].shape, found[1]) == ((6, 4), (0, 0))
+    assert mask_of([huge + 5e9], (6, 4)) is None
+    with pytest.raises(ValueError, match="not finite"):
+        mask_of([np.array([[0, np.nan], [1, 1], [2, 0]])], (6, 4))

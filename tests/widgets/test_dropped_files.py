@@ -1,0 +1,219 @@
+"""Models, sessions, objects and records dropped on napari: they go to the window that is open."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import napari
+import numpy as np
+import pytest
+import tifffile
+import torch
+from npe2 import PluginManifest
+from qtpy.QtCore import Qt
+from safetensors.torch import save_file
+
+from napari_simmat._text import __version__
+from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask
+from napari_simmat.batch.segment_image import segment_image_job
+from napari_simmat.checkpoints.library import export
+from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.engine.object_set import ObjectSet
+from napari_simmat.engine.object_writers import OBJECT_FORMATS, write_objects
+from napari_simmat.engine.predictor import Predictor
+from napari_simmat.progress import finish
+from napari_simmat.widgets.layer_data import PROVENANCE
+from napari_simmat.widgets.readers import OPEN_IMAGE_FIRST, OPEN_WIDGET_FIRST
+from napari_simmat.widgets.segment.autosave import BEGUN, OTHER_SHAPE, restored
+from tests.widgets.scenes import CENTRES, grey
+
+PLUGIN = "napari-simmat"
+
+
+@pytest.fixture(autouse=True)
+def plugin(npe2pm: Any) -> Iterator[None]:
+    """napari knows the plugin as it is installed, and no other."""
+    with npe2pm.tmp_plugin(PluginManifest.from_distribution(PLUGIN)):
+        yield
+
+
+@pytest.fixture
+def shown(ready: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The window with an image; its viewer is napari's current one."""
+    monkeypatch.setattr(napari, "current_viewer", lambda: ready.viewer)
+    return ready
+
+
+def drop(window: Any, path: Path) -> list[Any]:
+    layers = window.viewer.open([path], plugin=PLUGIN)
+    window.idle()
+    return layers
+
+
+# ------------------------------------------------------------------------------- models
+
+
+@pytest.mark.all_tabs
+def test_a_checkpoint_chooses_the_model(shown: Any, tmp_path: Path) -> None:
+    export("thermal", tmp_path / "of-a-colleague.safetensors")
+    assert drop(shown, tmp_path / "of-a-colleague.safetensors") == []
+    assert shown.tab.models.reference() == tmp_path / "of-a-colleague.safetensors"
+
+
+def test_foreign_tensors_are_refused_in_a_sentence(shown: Any, tmp_path: Path) -> None:
+    save_file({"weight": torch.zeros(3)}, tmp_path / "foreign.safetensors")
+    before = shown.tab.models.reference()
+    with pytest.raises(ValueError, match=r"^foreign\.safetensors is a safetensors file without"):
+        drop(shown, tmp_path / "foreign.safetensors")
+    assert shown.tab.models.reference() == before
+
+
+def test_without_the_widget_a_sentence_says_to_open_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    viewer = napari.components.ViewerModel()
+    monkeypatch.setattr(napari, "current_viewer", lambda: viewer)
+    export("thermal", tmp_path / "a.safetensors")
+    with pytest.raises(ValueError, match=re.escape(OPEN_WIDGET_FIRST)):
+        viewer.open([tmp_path / "a.safetensors"], plugin=PLUGIN)
+
+
+# ----------------------------------------------------------------------------- sessions
+
+
+def saved_session(window: Any, folder: Path) -> Path:
+    window.click(*CENTRES[0])
+    window.key(Qt.Key.Key_C)
+    window.idle()
+    session = window.workspace.session
+    snapshot = window.tab.autosave.snapshot(session)
+    path = folder / "discs_session.jsonl"
+    path.write_text(snapshot.text())
+    return path
+
+
+@pytest.mark.all_tabs
+def test_a_session_is_restored_and_its_file_stays_as_it_is(
+    open_window: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = open_window()
+    first.viewer.add_image(grey(), name="discs")
+    first.open_widget()
+    first.idle()
+    path = saved_session(first, tmp_path)
+    expected, before = first.viewer.layers["SimMAT objects"].data.copy(), path.read_bytes()
+    second = open_window()
+    monkeypatch.setattr(napari, "current_viewer", lambda: second.viewer)
+    second.viewer.add_image(grey(), name="discs")
+    second.open_widget()
+    second.idle()
+    drop(second, path)
+    np.testing.assert_array_equal(second.viewer.layers["SimMAT objects"].data, expected)
+    assert second.status.text == restored(1, is_open=False)
+    second.hover(*CENTRES[0])
+    second.controller.objects.delete()
+    second.idle()
+    assert path.read_bytes() == before
+    drop(second, path)
+    assert second.status.text == BEGUN
+
+
+@pytest.mark.all_tabs
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{}\n", "bad_session.jsonl cannot be read as a session."),
+        ('{"is": "a pickle"}\n', "bad_session.jsonl cannot be read as a session."),
+        (
+            '{"format": "napari-simmat session", "format_version": 1, "image": "", "shape": [4, 4],'
+            ' "model": "tiny", "channels": []}\n',
+            OTHER_SHAPE,
+        ),
+    ],
+)
+def test_a_bad_session_is_refused_and_never_offered(
+    shown: Any, tmp_path: Path, user_folder: Path, text: str, said: str
+) -> None:
+    path = tmp_path / "bad_session.jsonl"
+    path.write_text(text)
+    drop(shown, path)
+    assert shown.status.kind == "failed"
+    assert shown.status.text.startswith(said)
+    assert not list(user_folder.rglob("*.jsonl"))
+    assert "SimMAT objects" not in shown.viewer.layers
+
+
+# ------------------------------------------------------------------------------ objects
+
+
+@pytest.mark.parametrize("kind", ["coco", "rois", "geojson"])
+def test_objects_become_labels_on_the_image(shown: Any, tmp_path: Path, kind: str) -> None:
+    labels = np.zeros(shown.viewer.layers[0].data.shape, np.uint16)
+    labels[20:30, 10:40] = 9
+    path = tmp_path / f"a{OBJECT_FORMATS[kind].ending}"
+    write_objects(path, ObjectSet.of_labels(labels, "YX", image="a.tif"))
+    [layer] = drop(shown, path)
+    np.testing.assert_array_equal(layer.data, labels)
+    assert layer.metadata[PROVENANCE]["file"] == path.name
+
+
+def test_outlines_need_an_image(tmp_path: Path) -> None:
+    viewer = napari.components.ViewerModel()
+    write_objects(tmp_path / "a.geojson", ObjectSet.of_labels(np.eye(4, dtype=int), "YX"))
+    with pytest.raises(ValueError, match=re.escape(OPEN_IMAGE_FIRST)):
+        viewer.open([tmp_path / "a.geojson"], plugin=PLUGIN)
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    return Predictor(load_model("tiny"), "cpu")
+
+
+def test_a_record_opens_with_its_labels_points_and_boxes(
+    predictor: Predictor, tmp_path: Path
+) -> None:
+    image, prompts = tmp_path / "a.tif", tmp_path / "a.csv"
+    tifffile.imwrite(image, grey())
+    y, x = CENTRES[0]
+    prompts.write_text(f"index,axis-0,axis-1,label,object\n0,{y},{x},1,4\n")
+    task = SegmentTask(image, prompts, OutputFiles.of(image, tmp_path / "out"))
+    finish(segment_image_job(task, predictor, SegmentConfig(model="tiny")))
+    viewer = napari.components.ViewerModel()
+    labels, points = viewer.open([task.files.record], plugin=PLUGIN)
+    np.testing.assert_array_equal(labels.data, tifffile.imread(task.files.labels))
+    assert (points.data.tolist(), points.features["object"].tolist()) == ([[y, x]], [4])
+    assert labels.metadata[PROVENANCE] == {
+        "program": f"napari-simmat {__version__}",
+        "models": ["tiny-3"],
+        "image": "a.tif",
+        "prompts": 1,
+    }
+    task.files.labels.unlink()
+    [points] = viewer.open([task.files.record], plugin=PLUGIN)
+    outside = task.files.record.read_text().replace("a_labels.tif", "../a.tif")
+    task.files.record.write_text(outside)
+    assert len(viewer.open([task.files.record], plugin=PLUGIN)) == 1, "only what is beside it"
+
+
+# ----------------------------------------------------------------------------- metadata
+
+
+def test_layers_say_what_made_them(ready: Any) -> None:
+    ready.click(*CENTRES[0])
+    ready.key(Qt.Key.Key_C)
+    made = ready.viewer.layers["SimMAT objects"].metadata[PROVENANCE]
+    expected = {
+        "program": f"napari-simmat {__version__}",
+        "models": ["tiny-3"],
+        "image": ready.workspace.session.place.name,
+        "prompts": 1,
+    }
+    assert made == expected
+    for name in ("SimMAT preview", "SimMAT points"):
+        other = ready.viewer.layers[name].metadata[PROVENANCE]
+        assert (other["program"], other["image"]) == (made["program"], made["image"])
+    ready.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert ready.viewer.layers["SimMAT objects"].metadata[PROVENANCE]["prompts"] == 0
