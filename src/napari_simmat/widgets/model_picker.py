@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import Qt, Signal
+from qtpy.QtCore import QEvent, Qt, Signal
+from qtpy.QtGui import QBrush, QColor
 from qtpy.QtWidgets import (
     QFileDialog,
     QMenu,
@@ -32,6 +33,7 @@ from napari_simmat.widgets.controls import (
     set_tone,
     text_label,
     thin_bar,
+    tone_color,
     vbox,
 )
 from napari_simmat.widgets.worker import BackgroundJob, Worker, import_torch_job, sentence
@@ -159,6 +161,7 @@ class ModelPicker(QWidget):
                 group = groups[entry.name]
                 self._add_heading(group)
             self._list.addItem(_title(entry, entry in self._opened), number)
+        self._color_headings()
         self._choose(before)
         self._show()
         if before is not None and self.value() != before:
@@ -172,7 +175,24 @@ class ModelPicker(QWidget):
     def _add_heading(self, text: str) -> None:
         self._list.addItem(text)
         model: Any = self._list.model()
-        model.item(self._list.count() - 1).setEnabled(False)  # the keyboard passes it over
+        item = model.item(self._list.count() - 1)
+        item.setEnabled(False)  # the keyboard passes it over
+        font = item.font()
+        font.setBold(True)
+        item.setFont(font)
+
+    def _color_headings(self) -> None:
+        """Readable in the present theme, although they are disabled."""
+        color = QColor(tone_color("muted", self))
+        for row in range(self._list.count()):
+            if self._list.itemData(row) is None:
+                self._list.setItemData(row, QBrush(color), Qt.ItemDataRole.ForegroundRole)
+
+    def changeEvent(self, event: QEvent) -> None:  # noqa: N802 - Qt's name
+        """Follow the theme."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.StyleChange:
+            self._color_headings()
 
     def cancel(self) -> None:
         """Stop the download; a later one resumes it."""
