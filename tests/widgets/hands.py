@@ -315,7 +315,7 @@ class Headless(Hands):
         position = list(dims.point)
         for axis, value in zip(dims.displayed[-2:], (y, x), strict=True):
             position[axis] = value
-        middle = np.array(viewer.canvas.size) / 2
+        middle = np.array(_canvas_size(viewer)) / 2
         row, column = middle + camera.zoom * (np.array([y, x]) - camera.center[-2:])
         pressed = self._held
         raw = MouseEvent(
@@ -350,8 +350,7 @@ class Headless(Hands):
     def _draw_canvas(self) -> None:
         """Tell the layers what is in view, as each frame does: how near a click has to be."""
         viewer, camera = self.viewer, _camera(self.viewer)
-        size = viewer.canvas.size if hasattr(viewer, "canvas") else viewer._canvas_size  # napari 0.9
-        half = np.array(size) / 2 / camera.zoom
+        half = np.array(_canvas_size(viewer)) / 2 / camera.zoom
         corners = np.array([viewer.dims.point, viewer.dims.point], dtype=float)
         corners[:, viewer.dims.displayed[-2:]] = camera.center[-2:] + np.array([-half, half])
         for layer in viewer.layers:
@@ -361,7 +360,7 @@ class Headless(Hands):
             layer._update_draw(
                 scale_factor=1 / camera.zoom,
                 corner_pixels_displayed=corners[:, axes],
-                shape_threshold=viewer.canvas.size,
+                shape_threshold=_canvas_size(viewer),
             )
 
 
@@ -375,6 +374,11 @@ _CALLBACKS = {
 
 def _camera(viewer: Any) -> Any:
     return getattr(viewer, "scene", viewer).camera  # scene: from napari 0.9
+
+
+def _canvas_size(viewer: Any) -> tuple[int, int]:
+    canvas = getattr(viewer, "canvas", None)  # from napari 0.9
+    return viewer._canvas_size if canvas is None else canvas.size
 
 
 class Window(Hands):
