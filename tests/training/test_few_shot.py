@@ -15,12 +15,18 @@ import torch
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.cli import main
 from napari_simmat.cli.train import FEW_TAKES
+from napari_simmat.engine.masks import iou
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.models.spec import Model
 from napari_simmat.progress import finish
 from napari_simmat.training import few_shot
 from napari_simmat.training.adapting import WRONG_CHANNELS, LearnedState
-from napari_simmat.training.annotations import AnnotatedPlane, separating_channels
+from napari_simmat.training.annotations import (
+    AnnotatedPlane,
+    CropSampler,
+    LabelledLevel,
+    separating_channels,
+)
 from napari_simmat.training.few_shot import (
     LEFT_OUT,
     MIN_OBJECTS,
@@ -69,11 +75,14 @@ def equal(one: LearnedState, other: LearnedState) -> bool:
 @pytest.mark.usefixtures("accepted")
 def test_the_same_objects_and_seed_give_the_same_model(base: Model) -> None:
     weights = {name: each.clone() for name, each in base.network.state_dict().items()}
+    random = torch.random.get_rng_state()
     first, second = learned(base, squares()), learned(base, squares())
     other = finish(learn_objects_job(base, [squares()], replace(SHORT, seed=1)))
     assert equal(first.learned, second.learned)
     assert not equal(first.learned, other.learned)
     assert first.model.fingerprint == second.model.fingerprint != base.fingerprint
+    # Another thread may predict with the base, or draw random numbers, meanwhile.
+    assert torch.equal(random, torch.random.get_rng_state())
     after = base.network.state_dict()
     assert all(torch.equal(each, after[name]) for name, each in weights.items())
 
@@ -236,3 +245,53 @@ def test_ground_is_unknown_beyond_a_ring_unless_all_objects_are_labeled() -> Non
     region = np.zeros((96, 96), bool)
     region[:, 64:] = True
     assert (replace(plane, complete=region).known(())[:, 64:] != UNKNOWN).all()
+
+
+def test_each_crop_shows_what_is_prompted_in_it_however_hollow_or_thin() -> None:
+    rows, columns = np.mgrid[:300, :300]
+    apart = np.hypot(rows - 150, columns - 150)
+    labels = np.where((apart > 92) & (apart < 100), 1, 0).astype(np.int32)
+    labels[149:151, 100:200], labels[3:7, 3:8] = 2, 3
+    level = LabelledLevel(torch.from_numpy(labels > 0).float()[None], labels)
+    sampler = CropSampler([[level]], [(0, 1), (0, 2), (0, 3)], side=64, prompted=2, seed=0)
+    for step in range(30):
+        crops, _ = sampler.crops(step, 2)
+        assert crops.masks.shape == (4, 64, 64)
+        assert crops.masks.any((1, 2)).all()
+
+
+def textured() -> tuple[np.ndarray, np.ndarray]:
+    """Nine disks (160, 160) that differ from the ground by the direction of stripes alone."""
+    rows, columns = np.mgrid[:160, :160]
+    rng = np.random.default_rng(0)
+    image, labels = 128 + 60 * np.sin(columns * 1.3), np.zeros((160, 160), np.uint16)
+    across = 128 + 60 * np.sin(rows * 1.3)
+    for number in range(9):
+        y, x = 28 + 52 * (number // 3), 28 + 52 * (number % 3)
+        radius = rng.uniform(12, 17)
+        disk = (rows - y) ** 2 + (columns - x) ** 2 <= radius**2
+        image[disk], labels[disk] = across[disk], number + 1
+    return image + rng.normal(0, 8, image.shape), labels
+
+
+@pytest.mark.slow
+@pytest.mark.shipped_models
+def test_objects_that_the_foundation_misses_are_outlined_better_after_five_of_them(
+    base: Model,
+) -> None:
+    image, labels = textured()
+    found = learn_objects(base, image, np.where(labels % 2 == 1, labels, 0), device="cpu")
+    assert found.objects == 5
+    assert found.learned is not None
+    assert found.after.box > found.before.box + 5
+    ious = {}
+    for name, model in (("before", base), ("after", found.model)):
+        predictor = Predictor(model, "cpu")
+        predictor.set_image(image)
+        reached = []
+        for other in (2, 4, 6, 8):
+            truth = labels == other
+            (y0, x0), (y1, x1) = np.argwhere(truth).min(0), np.argwhere(truth).max(0) + 1
+            reached.append(iou(predictor.predict(box=(y0, x0, y1, x1)).mask, truth))
+        ious[name] = np.mean(reached)
+    assert ious["after"] > ious["before"] + 0.03

@@ -139,7 +139,8 @@ class LearnedState:
     def model(self, base: Model) -> Model:
         """The model for a `Predictor`; `base` is the one that it learned on."""
         network = _built(self.spec, base, self)
-        merge(network)
+        with torch.random.fork_rng(devices=[]):  # plain layers are initialized before they are set
+            merge(network)
         network.requires_grad_(False)
         both = hashlib.sha256(f"{self.digest} on {base.fingerprint}".encode()).hexdigest()
         return Model(self.spec, network, both)

@@ -443,7 +443,9 @@ class CropSampler:
             rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
             box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
             misfit = math.log(math.sqrt(area) / BEST_OBJECT_SIDE)
-            placed.append(_Placed(number, box, math.exp(-0.5 * (misfit / LEVEL_SPREAD) ** 2)))
+            weight = math.exp(-0.5 * (misfit / LEVEL_SPREAD) ** 2)
+            y, x = np.argwhere(mask)[area // 2].tolist()
+            placed.append(_Placed(number, box, (y, x), weight))
         longest = MAX_OBJECT_SHARE * self.side
         return [
             each for each in placed if all(s.stop - s.start <= longest for s in each.box)
@@ -467,7 +469,11 @@ class CropSampler:
             for side, length in zip(chosen.box, level.labels.shape, strict=True)
         )
         image, labels = self._cut(level, rows, columns, span)
-        if np.count_nonzero(labels == label) < MIN_AREA:  # a small object that shrank
+        if np.count_nonzero(labels == label) < MIN_AREA:  # small and shrunk, or wide and hollow
+            rows, columns = (
+                min(max(at - self.side // 2, 0), max(length - self.side, 0))
+                for at, length in zip(chosen.pixel, level.labels.shape, strict=True)
+            )
             image, labels = self._cut(level, rows, columns, self.side)
         if self.vary:
             varied = augment(LabelledPlane("", image, labels, ()), rng)
@@ -506,8 +512,9 @@ class CropSampler:
 
 
 class _Placed(NamedTuple):
-    """An object on a level: its bounding box, and how often it is drawn there."""
+    """An object on a level: its bounding box, a pixel of it, and how often it is drawn there."""
 
     level: int
     box: Window
+    pixel: tuple[int, int]
     weight: float
