@@ -186,6 +186,7 @@ def _are_whole(values: NDArray[np.floating[Any]]) -> bool:
 
 
 _GREY16 = ("I", "I;16", "I;16B")
+_STRIP_PIXELS = 2**20
 _PNG, _JPEG = b"\x89PNG", b"\xff\xd8\xff"
 
 
@@ -213,7 +214,7 @@ def read_picture(path: Path, options: ReadOptions) -> ImageFile:
         if deep:  # Pillow would cut it to 8 bits
             data = _read_deep_png(path)
         else:
-            data = np.asarray(_in_plain_mode(picture, options.palette))
+            data = _pixels(_in_plain_mode(picture, options.palette))
     notes: tuple[str, ...] = ()
     if data.ndim == 3 and data.shape[2] == 2:
         notes = ("Its alpha channel is left out.",)
@@ -231,6 +232,18 @@ def _in_plain_mode(picture: Any, palette: bool) -> Any:
             return picture
         return picture.convert("RGBA" if picture.has_transparency_data else "RGB")
     return picture.convert("L" if picture.mode == "1" else "RGB")
+
+
+def _pixels(picture: Any) -> NDArray[Any]:
+    """The picture as an array, copied in strips: as a whole it would be copied three times."""
+    width, height = picture.size
+    row = np.asarray(picture.crop((0, 0, width, 1)))
+    data = np.empty((height, *row.shape[1:]), row.dtype)
+    rows = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        below = min(top + rows, height)
+        data[top:below] = picture.crop((0, top, width, below))
+    return data
 
 
 def _bits_of_png(path: Path) -> int:
