@@ -211,10 +211,8 @@ def read_picture(path: Path, options: ReadOptions) -> ImageFile:
         pixels = math.prod(picture.size)
         options.limits.check(path.name, "picture_pixels", pixels, "pixels of a picture")
         check_memory(pixels * max(4, channels * bits // 8), path.name)
-        if deep:  # Pillow would cut it to 8 bits
-            data = _read_deep_png(path)
-        else:
-            data = _pixels(_in_plain_mode(picture, options.palette))
+        # Pillow would cut deep colors to 8 bits.
+        data = _read_deep_png(path) if deep else _pixels(_in_plain_mode(picture, options.palette))
     notes: tuple[str, ...] = ()
     if data.ndim == 3 and data.shape[2] == 2:
         notes = ("Its alpha channel is left out.",)
