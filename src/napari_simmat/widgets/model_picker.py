@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from qtpy.QtCore import QEvent, Qt, Signal
-from qtpy.QtGui import QBrush, QColor
+from qtpy.QtCore import QModelIndex, Qt, Signal
 from qtpy.QtWidgets import (
     QFileDialog,
     QMenu,
+    QStyle,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
     QToolButton,
     QWidget,
 )
@@ -33,7 +35,6 @@ from napari_simmat.widgets.controls import (
     set_tone,
     text_label,
     thin_bar,
-    tone_color,
     vbox,
 )
 from napari_simmat.widgets.worker import BackgroundJob, Worker, import_torch_job, sentence
@@ -80,6 +81,7 @@ class ModelPicker(QWidget):
         self._list = ComboBox()
         self._list.setToolTip("The model: built in, downloaded, available for download, or a file")
         self._list.activated.connect(self._on_activated)
+        self._list.setItemDelegate(_Headings(self._list))
         self._more = QToolButton()
         self._more.setText("⋯")
         self._more.setStyleSheet("QToolButton::menu-indicator { image: none; }")
@@ -161,7 +163,6 @@ class ModelPicker(QWidget):
                 group = groups[entry.name]
                 self._add_heading(group)
             self._list.addItem(_title(entry, entry in self._opened), number)
-        self._color_headings()
         self._choose(before)
         self._show()
         if before is not None and self.value() != before:
@@ -180,19 +181,6 @@ class ModelPicker(QWidget):
         font = item.font()
         font.setBold(True)
         item.setFont(font)
-
-    def _color_headings(self) -> None:
-        """Readable in the present theme, although they are disabled."""
-        color = QColor(tone_color("muted", self))
-        for row in range(self._list.count()):
-            if self._list.itemData(row) is None:
-                self._list.setItemData(row, QBrush(color), Qt.ItemDataRole.ForegroundRole)
-
-    def changeEvent(self, event: QEvent) -> None:  # noqa: N802 - Qt's name
-        """Follow the theme."""
-        super().changeEvent(event)
-        if event.type() == QEvent.Type.StyleChange:
-            self._color_headings()
 
     def cancel(self) -> None:
         """Stop the download; a later one resumes it."""
@@ -282,6 +270,18 @@ class ModelPicker(QWidget):
         set_tone(self._card, "error" if broken else "muted")
         self._card.setText("" if entry is None else entry.problem or _card(entry))
         self._card.setToolTip("" if entry is None or entry.spec is None else _details(entry))
+
+
+class _Headings(QStyledItemDelegate):
+    """Draws headings, which are disabled, as readable as the models below them."""
+
+    def initStyleOption(  # noqa: N802 - Qt's name
+        self, option: QStyleOptionViewItem, index: QModelIndex
+    ) -> None:
+        """Let headings look enabled."""
+        super().initStyleOption(option, index)
+        if index.data(Qt.ItemDataRole.UserRole) is None:
+            option.state |= QStyle.StateFlag.State_Enabled
 
 
 def _refreshed(entry: ModelEntry) -> ModelEntry:
