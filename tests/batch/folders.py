@@ -15,7 +15,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         if not path.is_file() or path.name in (SUMMARY_PAGE, LOCK):
             continue
         name, data = path.relative_to(folder).as_posix(), path.read_bytes()
-        if name.endswith(".json") and not name.endswith("_coco.json"):
+        if name.endswith(".json") and not name.endswith(("_coco.json", "zarr.json")):
             values = json.loads(data)
             del values["run"]
             data = json.dumps(values).encode()
