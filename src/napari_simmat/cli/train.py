@@ -207,8 +207,9 @@ def _learn_few(
     """Learn from the objects of all images of a folder; write the model if it is better."""
     from napari_simmat.datasets.dataset import DataConfig
     from napari_simmat.datasets.folder import ChannelFilesImage, find_images
+    from napari_simmat.training.adapting import FewShotConfig
     from napari_simmat.training.annotations import annotate
-    from napari_simmat.training.few_shot import FewShotConfig, learn_objects_job
+    from napari_simmat.training.few_shot import learn_objects_job
 
     known = ("steps", "learning_rate", "seed")
     if other := [f"--{name.replace('_', '-')}" for name in given if name not in known]:

@@ -251,7 +251,8 @@ class Learner:
         layer = network.projection
         if start is None and spec.transfer != base.spec.transfer and isinstance(layer, MAT):
             layer.pass_on(taken, torch.ones(len(taken)), torch.zeros(len(taken)))
-        self.network = network.to(device, memory_format=torch.channels_last)
+        self.network: Network = network.to(device)
+        self.network.to(memory_format=torch.channels_last)
         named = dict(network.named_parameters())
         self.names = [name for name, each in named.items() if each.requires_grad]
         self.spec = replace(spec, strategy_size=default_size(spec.strategy, network))
@@ -270,7 +271,7 @@ class Learner:
             group["lr"] = self.rate * share
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
-        self._loss(crops, rng).backward()
+        torch.autograd.backward([self._loss(crops, rng)])
         torch.nn.utils.clip_grad_norm_(self._trained, MAX_NORM)
         self.optimizer.step()
         self.step += 1
@@ -353,7 +354,8 @@ class Learner:
                 loss = loss + 0.5 * mask_loss(prior, target, known=known).loss.mean()
 
         def decode(prompts: PromptBatch) -> tuple[Tensor, Tensor]:
-            return network.decode_batch(encoded, *prompts)
+            answer: tuple[Tensor, Tensor] = network.decode_batch(encoded, *prompts)
+            return answer
 
         answers = trained_answers(decode, prompts, target, rounds, stride, known)
         for turn, _, logits, quality in answers:
@@ -364,16 +366,17 @@ class Learner:
         return loss
 
     def _encoded(self, crops: LabelledCrops) -> Encoded:
+        network: Network = self.network
         if not self.frozen:
-            return self.network.encode(crops.images.to(self.device))
+            return network.encode(crops.images.to(self.device))
         for part, image in zip(crops.parts, crops.images, strict=True):
             if part not in self._features:
                 with torch.no_grad():
-                    self._features[part] = self.network.features(image[None].to(self.device))
+                    self._features[part] = network.features(image[None].to(self.device))
         found = [self._features[part] for part in crops.parts]
         joined = replace(
             found[0],
             embedding=torch.cat([each.embedding for each in found]),
             maps={name: torch.cat([each.maps[name] for each in found]) for name in found[0].maps},
         )
-        return self.network.with_decoder_maps(joined)
+        return network.with_decoder_maps(joined)

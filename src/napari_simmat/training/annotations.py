@@ -277,9 +277,10 @@ def scale_levels(plane: AnnotatedPlane, spec: ModelSpec) -> list[tuple[float, Te
 
 
 def labels_at(
-    labels: NDArray[np.int32], spec: ModelSpec, scale: float, shape: tuple[int, int]
+    labels: NDArray[np.int32], spec: ModelSpec, scale: float, image: Tensor
 ) -> NDArray[np.int32]:
-    """Labels (Y, X) of a plane on a level of `shape`; its padding is `UNKNOWN`."""
+    """Labels (Y, X) of a plane on a level with this image; its padding is `UNKNOWN`."""
+    shape = image.shape[-2], image.shape[-1]
     resized = InputTransform.of(labels.shape, spec.input_size).resized
     size = [min(round(length * scale), most) for length, most in zip(resized, shape, strict=True)]
     whole = np.full(shape, UNKNOWN, np.int32)
@@ -356,7 +357,7 @@ def _boxes(plane: AnnotatedPlane, objects: Collection[int]) -> dict[int, Window]
 
 
 def _longest(boxes: dict[int, Window]) -> int:
-    return max(side.stop - side.start for box in boxes.values() for side in box)
+    return max(int(side.stop - side.start) for box in boxes.values() for side in box)
 
 
 def _around(box: Window, shape: tuple[int, ...]) -> Window:

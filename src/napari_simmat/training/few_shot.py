@@ -471,7 +471,7 @@ class _Task:
             known.append(part.plane.known(out))
             levels.append(
                 [
-                    LabelledLevel(image, labels_at(known[-1], self.spec, scale, image.shape[-2:]))
+                    LabelledLevel(image, labels_at(known[-1], self.spec, scale, image))
                     for scale, image in scaled
                 ]
             )
