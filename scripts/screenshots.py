@@ -250,6 +250,43 @@ def everything() -> None:
         save(viewer, tab, "window-everything")
 
 
+def learn() -> None:
+    """Cells that a click takes for their nuclei: while the model learns from five, and after."""
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng(3)
+    y, x = np.indices((230, 300))
+    values, places = np.full(y.shape, 50.0), []
+    for number in range(20):
+        shift = rng.integers(-5, 6, 2)
+        row, column = 30 + 56 * (number // 5) + shift[0], 32 + 58 * (number % 5) + shift[1]
+        height, width = rng.integers(17, 22, 2)
+        values += 35 * (((y - row) / height) ** 2 + ((x - column) / width) ** 2 <= 1)
+        values[np.hypot(y - row - 2, x - column) < 7] += 90
+        places.append((row, column, height, width))
+    image = gaussian_filter(values, 0.8) + rng.normal(0, 5, y.shape)
+    with window(TALL) as (viewer, widget):
+        tab = widget.segment
+        viewer.add_image(image.clip(0, 255).astype(np.uint8), name="cells")
+        settle(tab)
+        viewer.reset_view()
+        for row, column, height, width in places[:5]:
+            tab.buttons.box.click()
+            box = rectangle(row - height, column - width, row + height, column + width)
+            tab.workspace.prompt_layers.boxes.add(box, shape_type="rectangle")
+            settle(tab)
+            tab.buttons.commit.click()
+            settle(tab)
+        tab.learn_panel.start.click()
+        wait(lambda: getattr(tab.learning.progress, "after", None) is not None)
+        click(tab, places[6][:2])
+        save(viewer, tab, "window-learning")
+        wait(lambda: not tab.learning.busy)
+        settle(tab)
+        assert tab.workspace.session.learned is not None, tab.status.value()
+        save(viewer, tab, "window-learned")
+
+
 def stack() -> None:
     """A drawn cell, followed from one click in the middle plane."""
     from scipy.ndimage import center_of_mass
@@ -455,7 +492,7 @@ def channels() -> None:
 
 PICTURED = (
     *(demo, coins, states, restoring, unnoted, levels, channels),
-    *(everything, stack, side, folder, tracks, train, polarization),
+    *(everything, learn, stack, side, folder, tracks, train, polarization),
 )
 PICTURES = {each.__name__: each for each in PICTURED}
 

@@ -2,11 +2,11 @@
 
 Run ``python scripts/with_screen.py python scripts/stall.py``. Each run is a process of its own
 that opens the real window, lets it import torch, load and encode with ``tiny`` and with vit_b
-(random weights) on the CPU, and clicks; between the two a training is started and runs for a
-while, Cancel is pressed while vit_b encodes, and at the end a plane of a stack is clicked while the
-others are encoded in the background. A timer is due every 5 ms, and what it comes late is when the
-window was deaf. While it is late a second thread looks at what the main thread does. Printed are
-medians over the runs.
+(random weights) on the CPU, and clicks; between the two it learns from objects, and a training is
+started and runs for a while. Cancel is pressed while vit_b encodes, and at the end a plane of a
+stack is clicked while the others are encoded in the background. A timer is due every 5 ms, and what
+it comes late is when the window was deaf. While it is late a second thread looks at what the main
+thread does. Printed are medians over the runs.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ LATE = 0.03
 SIDE = 1024
 CLICKS = 6
 PLANES = 3
+OBJECTS = 10
+LEARNING = 30.0
+"""Objects that are learned from, and seconds of that that are looked at."""
 TRAINING = 20.0
 """Seconds of a training that are looked at."""
 PATIENCE = 100.0
@@ -90,6 +93,8 @@ def show(runs: list[dict[str, Any]]) -> None:
     stopped = statistics.median(run["stopped"] for run in runs)
     print(f"\nCancel while vit_b encodes: the window says so after {said:.0f} ms,", end=" ")
     print(f"the computation has stopped after {stopped:.0f} ms")
+    learning = statistics.median(run["learning"] for run in runs)
+    print(f"Cancel while it learns: the computation has stopped after {learning:.0f} ms")
 
 
 class Meter:
@@ -204,6 +209,7 @@ class Run:
         gate.set()
         self.until(self.idle)
         self.click("clicks, tiny")
+        learning = self.learn()
         self.train()
         self.model = "vit_b"
         self.meter.phase = "choose vit_b"
@@ -221,6 +227,7 @@ class Run:
             "phases": {phase: self.figures(phase) for phase in self.meter.gaps if phase != "-"},
             "cancelled": cancelled,
             "stopped": stopped,
+            "learning": learning,
         }
 
     def follow(self, status: Any) -> None:
@@ -283,6 +290,37 @@ class Run:
                 self.until(lambda: not self.tab.busy)
         self.meter.phase = "-"
         assert presses > CLICKS, "it was encoded before anything was clicked"
+
+    def learn(self) -> float:
+        """Learn from objects, click meanwhile, and cancel: milliseconds until nothing runs."""
+        from scipy.ndimage import grey_dilation, label
+
+        self.meter.phase = ""
+        labels, _ = label(blobs() > 100)
+        # Wider than they look, so that there is something to learn.
+        labels = grey_dilation(np.where(labels <= OBJECTS, labels, 0), 25)
+        objects = self.viewer.add_labels(labels, name="objects")
+        self.workspace.use_objects(objects)
+        learning, button = self.tab.learning, self.tab.learn_panel.start
+        self.until(button.isEnabled)
+        self.turns(20)
+        self.meter.phase = "learning"
+        button.click()
+        begun = time.monotonic()
+        self.until(lambda: time.monotonic() - begun > LEARNING / 2 or not learning.learns)
+        self.click("clicks, learning")
+        self.meter.phase = "learning"
+        self.until(lambda: time.monotonic() - begun > LEARNING or not learning.learns)
+        self.meter.phase = ""
+        if not learning.learns:
+            raise SystemExit(f"the learning has ended: {self.tab.status.value()}")
+        begun = time.monotonic()
+        button.click()
+        self.until(lambda: learning.worker.running is None)
+        stopped = 1000 * (time.monotonic() - begun)
+        self.viewer.layers.remove("objects")
+        self.until(self.idle)
+        return stopped
 
     def train(self) -> None:
         """Train a network of the same foundation in its own process, and go on with the mouse."""

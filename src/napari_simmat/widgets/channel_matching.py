@@ -238,6 +238,27 @@ def named_channels(
     )
 
 
+def all_image_channels(
+    sources: Sequence[LayerChannel], layers: Sequence[LayerInfo]
+) -> tuple[NamedChannel, ...]:
+    """All channels of the image that some are taken from, named.
+
+    They are the entries of its layer's first axis, or the layers of its shape that lie on it; none
+    if it is not open.
+    """
+    known = {layer.key: layer for layer in layers}
+    if not sources or any(source.layer not in known for source in sources):
+        return ()
+    first = known[sources[0].layer]
+    if first.rgb:
+        return named_channels(sources, layers)
+    if sources[0].part is not None:
+        return named_channels(_along_first_axis(first).sources, layers)
+    plain = [layer for layer in layers if not layer.rgb]
+    [group] = [group for group in _aligned_groups(plain) if first in group]
+    return named_channels([LayerChannel(layer.key) for layer in group], layers)
+
+
 def inputs_of(channels: Sequence[NamedChannel]) -> InputChannels:
     """The channels as further images must provide them."""
     return InputChannels(names=tuple(each.name for each in channels), reader="the training")

@@ -337,6 +337,8 @@ def _metrics(spec: ModelSpec) -> str:
     """Metrics as text, e.g. ``click 60 %, box 69 % IoU, drawn scenes``."""
     groups = {name: value for name, value in spec.metrics.items() if isinstance(value, Mapping)}
     single = {name: value for name, value in spec.metrics.items() if _number(value)}
+    if "after" in groups:  # learned from few objects
+        groups = {"objects left out": groups["after"], "zero-shot": groups.get("before", {})}
     own = groups.get(spec.transfer) or single or next(iter(groups.values()), {})
     before = groups.get("zero-shot", own)
     figures = []

@@ -12,8 +12,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_simmat.engine.settings import AutomaticSettings
-from napari_simmat.widgets.segment.automatic import described
-from tests.widgets.scenes import CENTRES, discs
+from napari_simmat.widgets.segment.automatic import NO_EXAMPLES, described
+from tests.widgets.scenes import CENTRES, discs, grey
 
 
 @pytest.fixture
@@ -27,6 +27,11 @@ def everything(ready: Any) -> Any:
 
 def press(window: Any, button: Any) -> None:
     QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+    window.idle()
+
+
+def toggle(window: Any, box: Any) -> None:
+    box.click()  # its middle is beside its text
     window.idle()
 
 
@@ -188,3 +193,27 @@ def test_the_section_is_a_view_of_settings(ready: Any, everything: Any) -> None:
     ready.tab.automatic_panel.set_value(settings)
     assert ready.tab.automatic_panel.value() == settings
     assert isinstance(ready.viewer.layers["SimMAT points"], Points)
+
+
+def test_only_objects_like_the_committed_ones_remain(ready: Any, everything: Any) -> None:
+    panel = ready.tab.automatic_panel
+    press(ready, panel.start)
+    before = len(np.unique(preview(ready))) - 1
+    toggle(ready, panel.like_mine)
+    assert ready.status.text == f"{described(before)} {NO_EXAMPLES}"
+    toggle(ready, panel.like_mine)
+    press(ready, panel.drop)
+    _, labels = discs()
+    objects = np.where((labels > 0) & (labels < 4), labels, 0)
+    ready.workspace.use_objects(ready.viewer.add_labels(objects, name="mine"))
+    ready.viewer.layers["discs"].data = np.where(labels == 4, 30, grey()).astype(np.uint8)
+    ready.idle()
+    press(ready, panel.start)
+    assert 0 not in at_centres(preview(ready)), "the dark disc too"
+    whole = len(np.unique(preview(ready))) - 1
+    toggle(ready, panel.like_mine)
+    found = at_centres(preview(ready))
+    assert 0 not in found[:3]
+    assert found[3] == 0, "unlike the bright ones"
+    left = len(np.unique(preview(ready))) - 1
+    assert f"{left} of {whole} objects are like the committed ones" in ready.status.text

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from napari.layers import Labels, Layer
@@ -15,12 +15,13 @@ from napari_simmat._text import pluralize
 from napari_simmat.engine import point_grids
 from napari_simmat.engine.automatic_postprocessing import Instances, masks_to_instances
 from napari_simmat.engine.coordinates import AxisOrder, transposed_view
+from napari_simmat.engine.likeness import MIN_EXAMPLES, Sifted
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.segment.history import NewObject
-from napari_simmat.widgets.segment.inference import InferenceQueue, Subject
+from napari_simmat.widgets.segment.inference import InferenceQueue, PredictionRequest, Subject
 from napari_simmat.widgets.segment.object_actions import ObjectActions, not_on_image
 from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.segment.session import ImageSession
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from napari_simmat.engine.settings import AutomaticSettings
 
 
+Sift = Callable[[Instances], Job[Sifted]]
+
 _RANK = 1
 """Behind clicks."""
 FILTER_DELAY = 60
@@ -40,6 +43,7 @@ SEGMENTING = "Segmenting everything"
 CANCELLED = "Segmenting everything cancelled."
 COMMIT_FOUND = "Commit (C) writes them; the sliders filter them."
 LOOSEN = "Loosen the thresholds."
+NO_EXAMPLES = "Three committed objects on one plane are needed to tell which are like them."
 NOTHING_TO_COMMIT = "There is nothing to commit: loosen the thresholds."
 
 
@@ -51,6 +55,7 @@ class Proposals:
     """
 
     session: ImageSession
+    request: PredictionRequest
     subject: Subject | None
     order: AxisOrder
     plane: Plane
@@ -58,10 +63,18 @@ class Proposals:
     instances: Instances | None = None
 
 
+class Filtered(NamedTuple):
+    """The objects that remain, and the outcome in words."""
+
+    instances: Instances
+    text: str
+
+
 class AutomaticSegmentation(QObject):
     """Segments all objects of the current plane, to the preview first.
 
-    `found` is what was proposed and is not committed yet; None for nothing.
+    `found` is what was proposed and is not committed yet; None for nothing. `like_mine` keeps only
+    objects that are like the committed ones.
     """
 
     changed = Signal()
@@ -75,6 +88,7 @@ class AutomaticSegmentation(QObject):
         self.found: Proposals | None = None
         self._requested: Proposals | None = None
         self._settings: AutomaticSettings | None = None
+        self.like_mine = False
         self._proposing = BackgroundJob(inference.worker, _RANK, self)
         self._filtering = BackgroundJob(inference.worker, _RANK, self)
         self._filter_later = QTimer(self)
@@ -141,7 +155,8 @@ class AutomaticSegmentation(QObject):
             workspace.fail(str(error))
             return
         self._settings = settings
-        self._requested = Proposals(session, workspace.subject, session.place.order, plane)
+        order = session.place.order
+        self._requested = Proposals(session, request, workspace.subject, order, plane)
         service = self._inference.service
         self._proposing.start(SEGMENTING, lambda: service.propose_job(request, settings, prompts))
         workspace.status.emit(Status("working", SEGMENTING))
@@ -150,6 +165,11 @@ class AutomaticSegmentation(QObject):
     def filter(self, settings: AutomaticSettings) -> None:
         """Filter the proposed masks with other settings, as soon as the sliders rest."""
         self._settings = settings
+        self._filter_later.start()
+
+    def set_like_mine(self, like_mine: bool) -> None:
+        """Keep only objects that are like the committed ones, or all."""
+        self.like_mine = like_mine
         self._filter_later.start()
 
     def cancel(self) -> None:
@@ -205,8 +225,26 @@ class AutomaticSegmentation(QObject):
         found, settings = self.found, self._settings
         if found is None or settings is None:
             return
-        candidates = found.candidates
-        self._filtering.start("Filtering", lambda: _filter_job(candidates, settings))
+        candidates, sift = found.candidates, self._sift(found) if self.like_mine else None
+        note = NO_EXAMPLES if self.like_mine and sift is None else ""
+        self._filtering.start("Filtering", lambda: _filter_job(candidates, settings, sift, note))
+
+    def _sift(self, found: Proposals) -> Sift | None:
+        """What keeps the objects like those committed on the plane, or on that with the most.
+
+        None if there are too few.
+        """
+        editor, request = found.session.editor, found.request
+        if editor is None or found.session.place.other_pixels(editor.layer):
+            return None
+        labels, at = transposed_view(editor.layer.data, found.order), found.plane
+        if len(np.unique(labels[at])) <= MIN_EXAMPLES and not found.order:
+            counts = editor.masks_on_planes()
+            at = max(counts, key=lambda plane: counts[plane], default=at)
+        committed = np.array(labels[at])
+        if len(np.unique(committed[committed > 0])) < MIN_EXAMPLES:
+            return None
+        return lambda found: self._inference.service.sift_job(request, found, at, committed)
 
     def _on_progress(self, progress: Progress) -> None:
         if not self._inference.busy:
@@ -220,12 +258,12 @@ class AutomaticSegmentation(QObject):
             self._filter()
         self.changed.emit()
 
-    def _on_filtered(self, instances: Instances) -> None:
-        found = self.found
+    def _on_filtered(self, filtered: Filtered) -> None:
+        found, (instances, text) = self.found, filtered
         if found is not None and found.candidates is not None:
             self.found = replace(found, instances=instances)
             self._show()
-            self._workspace.say(described(len(instances)))
+            self._workspace.say(text)
         self.changed.emit()
 
     def _on_failed(self, reason: str) -> None:
@@ -264,9 +302,16 @@ def described(kept: int) -> str:
     return f"{pluralize(kept, 'object')} found. {COMMIT_FOUND if kept else LOOSEN}"
 
 
-def _filter_job(candidates: Any, settings: AutomaticSettings) -> Job[Instances]:
+def _filter_job(
+    candidates: Any, settings: AutomaticSettings, sift: Sift | None, note: str
+) -> Job[Filtered]:
     yield Progress(0, 1, "filtering")
-    return masks_to_instances(candidates, settings)
+    instances = masks_to_instances(candidates, settings)
+    if sift is None or not len(instances):
+        return Filtered(instances, f"{described(len(instances))} {note}".strip())
+    sifted = yield from sift(instances)
+    next_step = COMMIT_FOUND if len(sifted.instances) else LOOSEN
+    return Filtered(sifted.instances, f"{sifted.sentence} {next_step}")
 
 
 def _points_on(

@@ -23,7 +23,7 @@ from qtpy.QtCore import QObject, Qt, Signal
 
 from napari_simmat._text import pluralize
 from napari_simmat.engine.masks import LabelIndex, box_union
-from napari_simmat.io.files import copy_job, remove, sessions_folder
+from napari_simmat.io.files import copy_job, hash_job, remove, sessions_folder
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
 from napari_simmat.widgets.segment import outputs
@@ -34,11 +34,14 @@ from napari_simmat.widgets.segment.outputs import class_numbers, extended_names
 from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.session_file import (
     AutosaveFile,
+    LearnedModel,
     Replayed,
     header_of,
     identity_of,
+    is_saved,
     left_over,
     lock_of,
+    remove_learned,
     replay_job,
 )
 from napari_simmat.widgets.segment.workspace import Change, Workspace
@@ -131,9 +134,29 @@ class Autosave(QObject):
         return file is not None and file.lines > 1
 
     def discard(self, session: ImageSession) -> None:
-        """Delete the file when the image is closed: everything is in the user's files."""
-        if session in self._files:
+        """Delete the file when the image is closed: everything is in the user's files.
+
+        It stays if something was learned.
+        """
+        if session in self._files and session.learned is None:
             self._files[session].redundant = True
+
+    def path(self, session: ImageSession) -> Path | None:
+        """The image's file, begun if need be; None if nothing can be logged."""
+        if self._failed or self.worker.closed or session not in self._images:
+            return None
+        try:
+            file = self._files.get(session) or self._create(session)
+        except (OSError, Timeout) as error:
+            self._warn(getattr(error, "strerror", None) or sentence(error))
+            return None
+        return None if file.broken else file.path
+
+    def note_learned(self, session: ImageSession, learned: LearnedModel | None) -> None:
+        """Log what was learned; then what was learned before is removed."""
+        if (path := self.path(session)) is not None:
+            self._on_command(session, "learned", learned)
+            self._submit(lambda: _clear_job(path, learned))
 
     def adopt(self, session: ImageSession, file: AutosaveFile) -> None:
         """Continue a file whose content was restored."""
@@ -195,7 +218,8 @@ class Autosave(QObject):
         editors = [self._workspace.sessions.editor_of(key) for key in file.begun]
         editors += [removed.editor for removed in session.removed.values()]
         objects = any(editor is not None and editor.labels for editor in editors)
-        if not objects and not any(view.prompt_state for view in session.views.values()):
+        prompts = any(view.prompt_state for view in session.views.values())
+        if not objects and not prompts and session.learned is None:
             file.empty_at = file.lines
             self._submit(file.mark_saved_job)
 
@@ -214,14 +238,9 @@ class Autosave(QObject):
             self._closed.clear()
 
     def _on_command(self, session: ImageSession, what: str, value: Any) -> None:
-        known = self._files.get(session)
-        if self._failed or self.worker.closed or session not in self._images:
+        if self.path(session) is None:
             return
-        try:
-            file = known or self._create(session)
-        except (OSError, Timeout) as error:
-            self._warn(getattr(error, "strerror", None) or sentence(error))
-            return
+        file = self._files[session]
         if isinstance(value, Command) and value.edit is not None:
             self._begin_layer(session, file, value.edit)
             value = replace(value, edit=replace(value.edit, layer=file.key_of(value.edit.layer)))
@@ -290,6 +309,11 @@ class Autosave(QObject):
             self._failed = True
             log.warning("Commands are not logged any more: %s", reason)
             self.warned.emit(not_logged(reason))
+
+
+def _clear_job(path: Path, learned: LearnedModel | None) -> Job[None]:
+    yield Progress(0, 1, "removing what was learned before")
+    remove_learned(path, learned)
 
 
 def not_logged(reason: str) -> str:
@@ -435,6 +459,7 @@ class Recovery(QObject):
             return
         self._autosave.adopt(session, file)
         session.history.restore(recovered.state.history, self._fill(session, file, recovered))
+        session.learned = recovered.state.learned
         count = sum(len(census) for census in recovered.censuses.values())
         is_open = any(recovered.state.views.values())
         self._restored = restored(count, is_open=is_open)
@@ -442,6 +467,8 @@ class Recovery(QObject):
             workspace.show_prompts(state)
         workspace.changed.emit(Change.PROMPTS | Change.OBJECTS)
         workspace.say(self._restored)
+        if session.learned is not None:
+            workspace.model_changed.emit()
         self.restored.emit(session)
         workspace.prediction_wanted.emit()
 
@@ -475,6 +502,8 @@ class Recovery(QObject):
 def unsaved_work(path: Path) -> str:
     """Message: there is a session file of this image."""
     when = time.strftime("%d %b %H:%M", time.localtime(path.stat().st_mtime))
+    if is_saved(path):
+        return f"The model learned from objects of this image on {when}: Restore brings both back."
     return f"Work on this image from {when} was not saved."
 
 
@@ -518,6 +547,10 @@ def recover_job(path: Path, shape: tuple[int, ...], names: Sequence[str]) -> Job
     state = yield from replay_job(path)
     if state.shape != shape:
         raise ValueError(OTHER_SHAPE)
+    if (learned := state.learned) is not None:
+        checkpoint = path.with_name(Path(learned.file).name)
+        if not checkpoint.is_file() or (yield from hash_job(checkpoint)) != learned.sha256:
+            state.learned = None
     entries = [entry for known in state.entries.values() for entry in known.values()]
     names = extended_names(names, [entry.category for entry in entries])
     censuses, classes = {}, {}

@@ -24,8 +24,9 @@ from napari_simmat.widgets.segment.prompt_state import Plane, PromptState
 from napari_simmat.widgets.worker import Worker, WorkerTask, import_torch_job
 
 if TYPE_CHECKING:
-    from napari_simmat.engine.automatic_postprocessing import MaskCandidates
+    from napari_simmat.engine.automatic_postprocessing import Instances, MaskCandidates
     from napari_simmat.engine.device import DeviceInfo
+    from napari_simmat.engine.likeness import Sifted
     from napari_simmat.engine.normalization import Statistics
     from napari_simmat.engine.predictor import Predictor
     from napari_simmat.engine.propagation import Propagator
@@ -228,6 +229,22 @@ class InferenceService:
 
         settings = settings.for_model(predictor.model.spec)
         return (yield from propose_masks_job(predictor, settings, request.plane, seeds))
+
+    def sift_job(
+        self, request: PredictionRequest, found: Instances, plane: Plane, committed: np.ndarray
+    ) -> Job[Sifted]:
+        """Keep the objects found on the request's plane that are like committed ones.
+
+        The labels of these (Y, X) are of another or the same plane.
+        """
+        from napari_simmat.engine.likeness import measure_properties, sift
+
+        predictor = yield from self._separate_predictor(request)
+        yield from predictor.set_plane_job(plane)
+        examples = measure_properties(predictor, committed, plane)
+        yield from predictor.set_plane_job(request.plane)
+        ours = measure_properties(predictor, found.labels, request.plane)
+        return sift(found, ours, examples)
 
     def forget(self) -> None:
         """Drop the model, so that the next request loads it again."""

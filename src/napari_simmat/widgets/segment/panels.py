@@ -496,6 +496,11 @@ class AutomaticPanel(EverythingForm):
         self.commit = Button("Commit all", "", "Write what was found as objects")
         self.drop = Button("Discard", "", "Discard what was found")
         self.rows.insertRow(1, "or on a layer", self.layer)
+        self.like_mine = QCheckBox("Only objects like mine")
+        self.like_mine.setToolTip(
+            "Keep what is like the committed objects in size, intensity and appearance"
+        )
+        self.rows.addRow(self.like_mine)
         first, second = QHBoxLayout(), QHBoxLayout()
         second.setSpacing(4)
         first.addWidget(self.start)

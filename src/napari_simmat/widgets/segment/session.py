@@ -25,7 +25,7 @@ from napari_simmat.widgets.segment.prompt_state import (
 )
 
 if TYPE_CHECKING:
-    from napari_simmat.widgets.segment.session_file import AutosaveFile
+    from napari_simmat.widgets.segment.session_file import AutosaveFile, LearnedModel
 
 
 @dataclass(eq=False)
@@ -71,6 +71,10 @@ class ImageSession:
     """The state of each view, by its order."""
     removed: WeakKeyDictionary[Command, RemovedObjects] = field(default_factory=WeakKeyDictionary)
     """What each removal of a layer in the history removed."""
+    learned: LearnedModel | None = None
+    """The model that was adapted to the image."""
+    shows_learned: bool = True
+    """Whether that is used, in place of the model that it was learned on."""
     log: AutosaveFile | None = None
     """While no tab is open: the file in which it was logged."""
     time_axis: int | None = None
@@ -178,17 +182,24 @@ class Sessions:
         self, place: ImageGeometry, layers: frozenset[str], current: ImageSession | None
     ) -> ImageSession:
         """The session of the image that shares a layer, preferably `current`; else a new one."""
-        known = [] if current is None else [current]
-        for session in (*known, *self._sessions):
-            same_shape = session.place.usual.shape == place.usual.shape
-            if session.layers & layers and same_shape:
-                session.place, session.layers = place, layers
-                break
+        session = self.find(place, layers, current)
+        if session is not None:
+            session.place, session.layers = place, layers
         else:
             session = ImageSession(place, layers)
             session.history = UndoStack(partial(self._on_command, session))
         self._sessions = [session, *(other for other in self._sessions if other is not session)]
         return session
+
+    def find(
+        self, place: ImageGeometry, layers: frozenset[str], current: ImageSession | None
+    ) -> ImageSession | None:
+        """The session of the image that shares a layer, preferably `current`; None if it is new."""
+        for session in (*filter(None, [current]), *self._sessions):
+            same_shape = session.place.usual.shape == place.usual.shape
+            if session.layers & layers and same_shape:
+                return session
+        return None
 
     def others(self, session: ImageSession) -> list[ImageSession]:
         """The sessions of the other open images."""

@@ -11,6 +11,7 @@ import base64
 import json
 import math
 import os
+import shutil
 import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -52,6 +53,7 @@ KEPT_DAYS = 30
 """Files that were not restored are deleted after this time."""
 _MOST_BYTES = 1 << 30
 _MOST_VOXELS = 1 << 31
+_LEARNED, _LEARNING = ".safetensors", ".learning-"
 _SAMPLE = 1 << 16
 """Number of values that identify an image."""
 _FOREIGN = (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError)
@@ -60,6 +62,24 @@ _FOREIGN = (ValueError, KeyError, TypeError, AttributeError, IndexError, Recursi
 WRITTEN_LATER = "It was written by a later version: update napari-simmat."
 TOO_LARGE = "Its image is larger than fits into memory."
 NO_SESSION = "It is not a session of napari-simmat."
+
+
+@dataclass(frozen=True)
+class LearnedModel:
+    """What was learned on an image: a checkpoint beside its session file."""
+
+    file: str
+    """Name of the checkpoint."""
+    sha256: str
+    """Of the file."""
+    base: str
+    """Name of the model that it was learned on."""
+    sentence: str
+    """What it gained."""
+    objects: Mapping[int, int] = field(default_factory=dict)
+    """Size of each object that it learned from by its number."""
+    all_channels: bool = False
+    """Whether it reads all channels of the image that show something."""
 
 
 # ------------------------------------------------------------------------ JSON values
@@ -77,6 +97,7 @@ _TAGS: dict[str, type[Any]] = {
     "Made": Provenance,
     "Operation": Command,
     "Footprint": ObjectMask,
+    "Learned": LearnedModel,
     "Patch": LabelEdit,
 }
 _TAG_OF = {kind: tag for tag, kind in _TAGS.items()}
@@ -198,7 +219,8 @@ def header_of(image: str, shape: Iterable[int], model: str, channels: Iterable[s
 def line_of(what: str, value: Any = None) -> str:
     """One line: ``do`` a command, ``undo``, ``redo``, ``begin`` a layer, ``forget`` one, ...
 
-    ``anew`` says that a layer's array was replaced, and which of its objects are still known.
+    ``learned`` says which model was adapted to the image,
+    ``anew`` that a layer's array was replaced, and which of its objects are still known.
     """
     return json.dumps({"what": what, "value": to_json(value)}) + "\n"
 
@@ -253,6 +275,8 @@ class Replayed:
     """The commands, to undo and redo."""
     views: dict[AxisOrder, PromptState] = field(default_factory=dict)
     """The uncommitted prompts of each view, by its order."""
+    learned: LearnedModel | None = None
+    """What was learned last."""
     saved: bool = False
     """Whether everything is in saved files."""
 
@@ -337,6 +361,10 @@ def _replay_line(state: Replayed, what: str, value: Any) -> None:
         _apply(state, command, back=False)
     elif what == "drop" and (command := state.history.drop_last()) is not None:
         state.views[command.before.order] = command.before
+    elif what == "learned":
+        if not isinstance(value, LearnedModel | None):
+            raise TypeError(f"{value!r} is nothing learned")
+        state.learned = value
     elif what == "forget":
         state.history.forget_layer(value)
         state.labels.pop(value, None)
@@ -497,6 +525,7 @@ def identity_of(image: ImageValue, name: str) -> str:
 def left_over(image: str) -> Path | None:
     """The newest unsaved file of an image that no window has open; None for none.
 
+    If all are saved, the newest beside which lies what was learned.
     Deletes files older than `KEPT_DAYS`.
     """
     found = []
@@ -504,13 +533,45 @@ def left_over(image: str) -> Path | None:
         with suppress(OSError):
             age = time.time() - path.stat().st_mtime
             if age > KEPT_DAYS * 86400 and _is_free(path):
+                remove_learned(path)
                 path.unlink()
-            elif path.name.startswith(f"{image}-") and _is_free(path) and not _is_saved(path):
-                found.append((age, path))
-    return min(found)[1] if found else None
+            elif path.name.startswith(f"{image}-") and _is_free(path):
+                saved = is_saved(path)
+                if not saved or _has_learned(path):
+                    found.append((saved, age, path))
+    return min(found)[2] if found else None
 
 
-def _is_saved(path: Path) -> bool:
+def learned_file(path: Path, digest: str) -> Path:
+    """The checkpoint, beside a session file, of what was learned."""
+    return path.with_suffix(f".{digest}{_LEARNED}")
+
+
+def learning_folder(path: Path, digest: str) -> Path:
+    """The folder, beside a session file, that keeps the state of a learning under way."""
+    return path.with_suffix(f"{_LEARNING}{digest}")
+
+
+def learning_folders(path: Path) -> list[Path]:
+    """Those beside a session file: of learnings under way, or interrupted."""
+    return list(path.parent.glob(f"{path.stem}{_LEARNING}*"))
+
+
+def remove_learned(path: Path, keep: LearnedModel | None = None) -> None:
+    """Remove the checkpoints beside a session file but one, and the folders of learnings."""
+    for each in path.parent.glob(f"{path.stem}.*{_LEARNED}"):
+        if keep is None or each.name != keep.file:
+            each.unlink(missing_ok=True)
+    for folder in learning_folders(path):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _has_learned(path: Path) -> bool:
+    return any(path.parent.glob(f"{path.stem}.*{_LEARNED}"))
+
+
+def is_saved(path: Path) -> bool:
+    """Whether everything in a session file is also in files of the user's."""
     ending = line_of("saved").encode()
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - len(ending)))

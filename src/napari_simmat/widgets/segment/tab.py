@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,11 @@ from superqt.utils import signals_blocked
 
 from napari_simmat.batch.plan import Plan
 from napari_simmat.widgets.channel_forms import ChannelsForm
+from napari_simmat.widgets.channel_matching import (
+    LayerChannel,
+    NamedChannel,
+    all_image_channels,
+)
 from napari_simmat.widgets.controls import (
     INDENT,
     CollapsibleSection,
@@ -28,6 +33,7 @@ from napari_simmat.widgets.controls import (
     form_rows,
 )
 from napari_simmat.widgets.layer_data import (
+    ImageValue,
     ImageWatch,
     image_geometry,
     image_in_front,
@@ -50,6 +56,8 @@ from napari_simmat.widgets.segment.export import (
 from napari_simmat.widgets.segment.image_folder import FolderPanel, ImageFolder
 from napari_simmat.widgets.segment.inference import ChosenModel
 from napari_simmat.widgets.segment.layer_adapters import unreadable
+from napari_simmat.widgets.segment.learn_panel import LearnPanel, LearnState
+from napari_simmat.widgets.segment.learning import Learning, learn_request, new_objects, spec_of
 from napari_simmat.widgets.segment.object_panel import ObjectPanel, rows_of, voxel_of
 from napari_simmat.widgets.segment.outputs import CLASSES, PREVIEW
 from napari_simmat.widgets.segment.panels import (
@@ -101,6 +109,7 @@ class SegmentTab(QWidget):
         self.object_panel = ObjectPanel()
         self.stack_panel = StackPanel()
         self.automatic_panel = AutomaticPanel(viewer)
+        self.learn_panel = LearnPanel(viewer)
         self.status = StatusLine()
         self.exporter = ObjectExporter(self)
         self.autosave = Autosave(workspace)
@@ -111,6 +120,7 @@ class SegmentTab(QWidget):
         self.folder_panel = FolderPanel()
         self.tracks = ObjectTracks(workspace)
         self.tracks_panel = TracksPanel()
+        self.learning = Learning(workspace, controller.inference, self.autosave)
         self.actions = self._make_actions()
         self.keys = KeyBindings(viewer, self._shortcuts(), self._wants_key)
         self.list_keys = ListShortcuts(self)
@@ -149,8 +159,10 @@ class SegmentTab(QWidget):
         self.watch.follow([])
         self.keys.release()
         self.list_keys.release()
-        for part in (self.objects, self.points, self.boxes, self.masks, self.automatic_panel):
+        for part in (self.objects, self.points, self.boxes, self.masks):
             part.release()
+        for panel in (self.automatic_panel, self.learn_panel):
+            panel.release()
         self.models.release()
         self.image_folder.release()
         self.tracks.release()
@@ -159,6 +171,7 @@ class SegmentTab(QWidget):
         for task in [task for task in self._snapshots if task.done]:
             self._on_saved(task)  # its signal does not arrive any more
         self.recovery.release()
+        self.learning.release()
         self.autosave.release()
         self.controller.release()
 
@@ -218,6 +231,7 @@ class SegmentTab(QWidget):
             "folder": CollapsibleSection("Folder", self.folder_panel),
             "tracks": CollapsibleSection("Tracks", self.tracks_panel),
             "objects": CollapsibleSection("Objects", self.object_panel),
+            "learn": CollapsibleSection("Learn", self.learn_panel),
             "stack": CollapsibleSection("Stack", self.stack_panel),
             "everything": CollapsibleSection("Everything", self.automatic_panel),
         }
@@ -232,7 +246,7 @@ class SegmentTab(QWidget):
         rows.addLayout(choices)
         rows.addWidget(rule)
         rows.addWidget(self.buttons)
-        for name in ("everything", "stack", "tracks", "objects"):
+        for name in ("everything", "stack", "tracks", "objects", "learn"):
             rows.addWidget(self.folds[name])
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -380,8 +394,18 @@ class SegmentTab(QWidget):
         automatic.start.clicked.connect(lambda: self.act("segment everything"))
         automatic.stop.clicked.connect(lambda: controller.automatic.cancel())
         automatic.sifted.connect(lambda: controller.automatic.filter(automatic.value()))
+        automatic.like_mine.toggled.connect(controller.automatic.set_like_mine)
         automatic.commit.clicked.connect(lambda: controller.automatic.commit())
         automatic.drop.clicked.connect(lambda: controller.automatic.drop())
+        learning, learn = self.learning, self.learn_panel
+        learn.started.connect(self._learn)
+        learn.stopped.connect(learning.cancel)
+        learn.compared.connect(lambda after: controller.perform(lambda: learning.show(after)))
+        learn.named.connect(learning.keep)
+        learning.changed.connect(self._show_learning)
+        learning.progressed.connect(learn.set_progress)
+        self.workspace.model_changed.connect(self._on_choice)
+        self.workspace.models_changed.connect(self.models.refresh)
 
     # ----------------------------------------------------------------- actions
 
@@ -464,6 +488,10 @@ class SegmentTab(QWidget):
         if front is not None and self.channels.follow(layer_key(front)):
             self._front = self._in_front()
 
+    def _sources(self) -> list[LayerChannel]:
+        """The channels that are chosen."""
+        return [source for source in self.channels.value() if source is not None]
+
     def _in_front(self) -> Image | None:
         """The image that is seen in place of the chosen one, if any."""
         chosen = {source.layer for source in self.channels.value() if source is not None}
@@ -502,15 +530,15 @@ class SegmentTab(QWidget):
         controller, images = self.controller, self._images()
         entry = self.models.value()
         problem = self.models.problem() or self.channels.problem()
-        sources = [source for source in self.channels.value() if source is not None]
-        image = None
+        sources, image = self._sources(), None
         if problem is None and entry is not None and entry.spec is not None:
             try:
                 image = image_value(sources, images, entry.spec, self.watch.versions)
             except (ValueError, TypeError) as error:
                 problem = str(error)
-        changed = 0 if entry is None else entry.changed
-        model = ChosenModel(self.models.reference(), changed, *self.compute.value())
+        model = self._chosen_model()
+        if image is not None:
+            model, image, sources = self._with_learned(model, image, sources)
         used = {source.layer for source in sources}
         self.level.show_layers(layer for layer in images if layer_key(layer) in used)
         if image is None:
@@ -535,6 +563,91 @@ class SegmentTab(QWidget):
         if not is_new and self.workspace.in_front != hidden_by:
             controller.request()  # says what is in sight now
         self._show_tool()
+
+    def _chosen_model(self) -> ChosenModel:
+        entry = self.models.value()
+        changed = 0 if entry is None else entry.changed
+        return ChosenModel(self.models.reference(), changed, *self.compute.value())
+
+    # ---------------------------------------------------------------- learning
+
+    def _with_learned(
+        self, model: ChosenModel, image: ImageValue, sources: list[LayerChannel]
+    ) -> tuple[ChosenModel, ImageValue, list[LayerChannel]]:
+        """What was learned on the image in place of the model, and the channels that it reads."""
+        images, layers = self._images(), frozenset(source.layer for source in sources)
+        place, current = image_geometry(sources, images), self.workspace.session
+        session = self.workspace.sessions.find(place, layers, current)
+        learned = self.learning.model_of(session, model)
+        if session is None or learned is None or not session.shows_learned:
+            return model, image, sources
+        try:
+            adapted, spec = self.learning.adapted(learned, model)
+            if learned.all_channels:
+                named = {each.name: each.source for each in self._all_channels(sources)}
+                sources = [named[name] for name in spec.channel_names]
+            return adapted, image_value(sources, images, spec, self.watch.versions), sources
+        except (ValueError, TypeError, OSError, KeyError):
+            self.learning.forget(session)
+            return model, image, sources
+
+    def _all_channels(self, sources: Sequence[LayerChannel]) -> tuple[NamedChannel, ...]:
+        return all_image_channels(sources, [layer_info(layer) for layer in self._images()])
+
+    def _learn(self) -> None:
+        """Learn from the objects of the image, with the channels in use or all of them."""
+        workspace, panel, entry = self.workspace, self.learn_panel, self.models.value()
+        session, sources = workspace.session, self._sources()
+        if session is None or session.editor is None or entry is None or entry.spec is None:
+            return
+        if not workspace.has_pixels():
+            return
+        spec, chosen = entry.spec, self._chosen_model()
+        try:
+            if panel.takes_all_channels:
+                named = self._all_channels(sources)
+                sources = [each.source for each in named if each.source is not None]
+                spec = spec_of(spec, [each.name for each in named])
+            image = image_value(sources, self._images(), spec, self.watch.versions)
+            request = learn_request(
+                session,
+                chosen,
+                image,
+                panel.labeled_within,
+                self.viewer.dims.point,
+                all_channels=panel.takes_all_channels,
+            )
+        except (ValueError, TypeError) as error:
+            workspace.fail(str(error))
+            return
+        self.learning.start(request)
+
+    def _show_learning(self) -> None:
+        """Show whether there is something to learn from, how far it is, and what came of it."""
+        session, learning, entry = self.workspace.session, self.learning, self.models.value()
+        if session is None or entry is None or entry.spec is None:
+            self.learn_panel.set_state(LearnState())
+            self.folds["learn"].setVisible(False)
+            return
+        learned = learning.model_of(session, self._chosen_model())
+        sources = self._sources()
+        channels = len(self._all_channels(sources))
+        fewer = entry.spec.is_foundation and len(entry.spec.channels) < channels
+        state = LearnState(
+            working=True,
+            new=new_objects(session.editor, learned),
+            channels=channels if fewer else 0,
+            takes_all=fewer and sources[0].part is not None,
+            progress=learning.progress,
+            learned=learned,
+            shows_learned=session.shows_learned,
+            interrupted=learning.interrupted(session),
+        )
+        self.learn_panel.set_state(state)
+        has_objects = session.editor is not None and bool(session.editor.labels)
+        self.folds["learn"].setVisible(has_objects or learned is not None)
+        if state.ready:
+            self._open_section("learn")
 
     # ----------------------------------------------------------------- prompts
 
@@ -628,6 +741,7 @@ class SegmentTab(QWidget):
             self._show_layers()
             self._show_objects()
             self._show_tracks()
+            self._show_learning()
             self._save_settings()  # a typed name becomes a class when an object gets it
         if what & (Change.SUBJECT | Change.PROMPTS | Change.VIEW):
             self._show_stack()

@@ -86,6 +86,10 @@ class Workspace(QObject):
     """An `Image` layer that the user wants to segment instead."""
     layer_replaced = Signal(object)
     """The `LabelEditor` of a layer whose array was replaced."""
+    model_changed = Signal()
+    """What was learned on the image is to be used, or not to be used any more."""
+    models_changed = Signal()
+    """There are other models in the list."""
     session_closed = Signal(object)
     """The `ImageSession` of an image whose last layer was removed."""
 

@@ -1,0 +1,330 @@
+"""Learning from committed objects: what is offered, what changes, and what survives."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QInputDialog
+from scipy.ndimage import gaussian_filter
+
+from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.checkpoints.registry import find_model
+from napari_simmat.engine.image_stack import ChannelStack
+from napari_simmat.io.files import models_folder, sessions_folder
+from napari_simmat.progress import finish
+from napari_simmat.training import few_shot
+from napari_simmat.training.adapting import FewShotConfig
+from napari_simmat.training.annotations import AnnotatedPlane
+from napari_simmat.widgets.segment.learn_panel import (
+    AGAIN_AFTER,
+    COMMIT_MORE,
+    GOES_ON,
+    LEARN_AGAIN,
+    LEARNS_CHANNELS,
+)
+from napari_simmat.widgets.segment.learning import CANCELLED, KEPT, LOST
+from tests.widgets.scenes import iou
+from tests.widgets.segment.noted import crash
+
+CELLS = tuple((32 + 64 * row, 28 + 56 * column) for row in range(2) for column in range(4))
+"""Centers of the cells, y and x."""
+SHOWN = (0, 1, 2, 4, 5)
+"""Those that are committed."""
+TOUGH = 7
+QUICK = FewShotConfig(steps=6, crops=1, prompted=2, side=96, folds=2, learning_rate=3e-3)
+SHORT = replace(QUICK, steps=2, prompted=1, side=64)
+
+
+def cells() -> tuple[np.ndarray, np.ndarray]:
+    """Dim cells with bright nuclei, which a click takes for the object, and labels 1..8."""
+    y, x = np.indices((128, 224))
+    values, labels = np.full(y.shape, 50.0), np.zeros(y.shape, np.int32)
+    for number, (row, column) in enumerate(CELLS, start=1):
+        labels[((y - row) / 20) ** 2 + ((x - column) / 17) ** 2 <= 1] = number
+        values[np.hypot(y - row, x - column) < 8] += 90
+    noise = np.random.default_rng(0).normal(0, 5, y.shape)
+    image = gaussian_filter(values + 45 * (labels > 0) + noise, 0.6)
+    return image.clip(0, 255).astype(np.uint8), labels
+
+
+def open_cells(window: Any) -> Any:
+    window.viewer.add_image(cells()[0], name="cells")
+    window.open_widget()
+    window.idle()
+    window.tab.learning.config = QUICK
+    return window
+
+
+def commit(window: Any, *numbers: int) -> None:
+    """Draw a box around each cell and commit what it gives."""
+    for number in numbers:
+        y, x = CELLS[number]
+        window.drag(y - 21, x - 18, y + 21, x + 18)
+        window.key(Qt.Key.Key_C)
+
+
+def learn(window: Any) -> None:
+    window.take(window.tab.learn_panel.start)
+    assert window.tab.learning.learns
+    window.qtbot.waitUntil(lambda: not window.tab.learning.busy)
+    window.idle()
+
+
+def mask(window: Any) -> np.ndarray:
+    return np.asarray(window.viewer.layers["SimMAT preview"].data) > 0
+
+
+def preview_of(window: Any, number: int) -> np.ndarray:
+    """The mask of a click on a cell that is not committed."""
+    window.click(*CELLS[number])
+    return mask(window).copy()
+
+
+@pytest.fixture
+def with_cells(window: Any) -> Any:
+    return open_cells(window)
+
+
+def offer_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offer what was learned whatever it gained."""
+    for name, value in (("MIN_GAIN", -200), ("MAX_LOSS", 200), ("NOISE_FACTOR", -1000)):
+        monkeypatch.setattr(few_shot, name, value)
+
+
+@pytest.fixture(scope="module")
+def result() -> few_shot.FewShotResult:
+    """What was learned in very few steps, offered whatever it gained."""
+    base = load_model("tiny")
+    labels = np.where(np.isin(cells()[1], (1, 2, 3)), cells()[1], 0)
+    stack = ChannelStack.build(cells()[0], inputs=base.spec.inputs)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        offer_anything(monkeypatch)
+        plane = AnnotatedPlane.of(stack, labels)
+        return finish(few_shot.learn_objects_job(base, [plane], SHORT))
+
+
+class Core:
+    """Takes the place of the core's job: it goes on until it is told what comes of it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, result: Any = None) -> None:
+        self.result = result
+        self.start = self.folder = self.planes = None
+        self.goes_on = self.closed = False
+        monkeypatch.setattr(few_shot, "learn_objects_job", self.job)
+
+    def job(self, _: Any, planes: Any, *__: Any, **named: Any) -> Any:
+        self.planes, self.start, self.folder = planes, named["start"], named["folder"]
+        self.goes_on = self.folder.exists()
+        self.folder.mkdir(exist_ok=True)
+        scores = few_shot.LeftOutScores(60, 70), few_shot.LeftOutScores(71, 75)
+        try:
+            while self.result is None:
+                yield few_shot.LearnProgress(3, 9, "learning", *scores)
+        finally:
+            self.closed = True
+        return self.result
+
+
+@pytest.fixture
+def core(monkeypatch: pytest.MonkeyPatch, result: few_shot.FewShotResult) -> Core:
+    return Core(monkeypatch, result)
+
+
+@pytest.fixture
+def learned(with_cells: Any, core: Core) -> Any:
+    """A window that has learned a little from three cells."""
+    commit(with_cells, 0, 1, 2)
+    learn(with_cells)
+    return with_cells
+
+
+def test_after_five_commits_a_click_on_another_cell_gives_all_of_it(with_cells: Any) -> None:
+    window, truth = with_cells, cells()[1] == TOUGH + 1
+    panel = window.tab.learn_panel
+    before = iou(preview_of(window, TOUGH), truth)
+    window.take(window.tab.buttons.clear)
+    commit(window, *SHOWN[:2])
+    assert not panel.start.isEnabled()
+    assert panel.hint.text() == COMMIT_MORE.format("1 object")
+    commit(window, *SHOWN[2:])
+    learn(window)
+    assert window.status.text == window.workspace.session.learned.sentence
+    assert panel.start.text() == LEARN_AGAIN
+    assert not panel.start.isEnabled()
+    assert panel.hint.text() == AGAIN_AFTER.format("3 objects")
+    after = preview_of(window, TOUGH)
+    assert iou(after, truth) > before + 0.1
+    window.take(panel.before)
+    window.idle()
+    assert iou(mask(window), truth) == before
+    window.take(panel.after)
+    window.idle()
+    assert np.array_equal(mask(window), after)
+
+
+def test_clicks_are_predicted_while_it_learns_and_cancel_ends_it(
+    with_cells: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window, core = with_cells, Core(monkeypatch)
+    panel = window.tab.learn_panel
+    commit(window, 0, 1, 2)
+    window.take(panel.start)
+    window.qtbot.waitUntil(lambda: "click 60 → 71 %, box 70 → 75 %" in panel.hint.text())
+    assert preview_of(window, 3).any()
+    window.take(panel.start)
+    assert window.status.text == CANCELLED
+    window.qtbot.waitUntil(lambda: core.closed)
+    window.idle()
+    assert window.workspace.session.learned is None
+    assert panel.hint.text() == GOES_ON
+    assert list(sessions_folder().glob("*.learning-*"))
+
+
+def test_what_is_not_better_changes_nothing(
+    with_cells: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window, core = with_cells, Core(monkeypatch)
+    commit(window, 0, 1, 2)
+    before, model = preview_of(window, 3), window.workspace.model
+    scores = few_shot.LeftOutScores(60, 70)
+    sentence = "Nothing changed."
+    core.result = few_shot.FewShotResult(None, None, scores, scores, 0, 1, 3, sentence, 1, 1)
+    panel = window.tab.learn_panel
+    panel.complete.click()
+    field = [(0, 0), (0, 100), (127, 100), (127, 0)]
+    window.viewer.add_shapes([np.array(field)], name="field")
+    window.idle()
+    window.choose(panel.region, "field")
+    learn(window)
+    known = core.planes[0].complete
+    assert known[60, 50], "all is labeled in the field"
+    assert not known[60, 150]
+    assert window.status.text == sentence
+    assert window.workspace.model == model
+    assert window.workspace.session.learned is None
+    assert np.array_equal(mask(window), before)
+    assert not list(sessions_folder().glob("*.learning-*"))
+
+
+def test_what_was_learned_is_restored_after_a_crash(
+    learned: Any, open_window: Callable[[], Any]
+) -> None:
+    mine = preview_of(learned, 3)
+    left = crash(learned)
+    (checkpoint,) = sessions_folder().glob("*.safetensors")
+    shutil.copy(checkpoint, left.with_name(left.stem + "." + checkpoint.name.split(".", 1)[1]))
+    second = open_cells(open_window())
+    QTest.mouseClick(second.tab.status._offer, Qt.MouseButton.LeftButton)
+    second.idle()
+    assert second.workspace.session.learned == learned.workspace.session.learned
+    assert np.array_equal(mask(second), mine), "what was open is predicted with it"
+    second.take(second.tab.learn_panel.before)
+    second.idle()
+    assert not np.array_equal(mask(second), mine)
+
+
+def test_a_learning_cut_off_by_a_crash_goes_on(
+    with_cells: Any, open_window: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core = Core(monkeypatch)
+    commit(with_cells, 0, 1, 2)
+    with_cells.take(with_cells.tab.learn_panel.start)
+    with_cells.qtbot.waitUntil(lambda: core.folder is not None and core.folder.exists())
+    left, digest = crash(with_cells), core.folder.name.rsplit("-", 1)[1]
+    shutil.copytree(core.folder, left.with_name(f"{left.stem}.learning-{digest}"))
+    with_cells.close_widget()
+    second = open_cells(open_window())
+    second.workspace.accept()
+    second.idle()
+    assert second.tab.learn_panel.hint.text() == GOES_ON
+    second.take(second.tab.learn_panel.start)
+    second.qtbot.waitUntil(lambda: core.goes_on)
+    assert core.folder.name.endswith(digest)
+
+
+def test_without_its_file_the_model_that_it_learned_on_is_used(learned: Any) -> None:
+    window = learned
+    (checkpoint,) = sessions_folder().glob("*.safetensors")
+    checkpoint.unlink()
+    window.take(window.tab.learn_panel.before)
+    window.idle()
+    window.take(window.tab.learn_panel.after)
+    assert window.status.text == LOST
+    window.idle()
+    assert window.workspace.session.learned is None
+    assert preview_of(window, 3).any()
+
+
+def test_kept_as_a_model_it_is_in_the_list_and_segments_the_same(
+    learned: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window, panel = learned, learned.tab.learn_panel
+    mine = preview_of(window, 3)
+    for name in ("tiny", "cells"):  # the first name is taken
+        monkeypatch.setattr(QInputDialog, "getText", lambda *_, name=name: (name, True))
+        window.take(panel.keep)
+        window.qtbot.waitUntil(lambda: not window.tab.learning.busy)
+    assert window.status.text == KEPT.format("cells")
+    assert [path.name for path in models_folder().iterdir()] == ["cells.safetensors"]
+    entry = find_model("cells")
+    assert window.workspace.session.learned.sentence in entry.spec.description
+    window.tab.models.set_value("cells")
+    window.idle()
+    assert np.array_equal(mask(window), mine)
+    assert panel._outcome.isHidden(), "another model has learned nothing yet"
+
+
+def test_learning_again_goes_on_after_three_more_objects(learned: Any, core: Core) -> None:
+    window, panel = learned, learned.tab.learn_panel
+    first = window.workspace.session.learned
+    commit(window, 4, 5)
+    assert not panel.start.isEnabled()
+    commit(window, 6)
+    learn(window)
+    assert core.start.digest == core.result.learned.digest
+    second = window.workspace.session.learned
+    assert second.file != first.file
+    assert len(second.objects) == 6
+    assert [path.name for path in sessions_folder().glob("*.safetensors")] == [second.file]
+
+
+@pytest.mark.slow
+def test_an_image_of_many_channels_is_learned_from_all_that_show_something(
+    window: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer_anything(monkeypatch)
+    image = cells()[0]
+    planes = np.stack([image // 4, image, np.full_like(image, 7), image // 2, 255 - image])
+    window.viewer.add_image(planes, name="stain", axis_labels=("channel", "y", "x"))
+    window.open_widget()
+    window.idle()
+    window.tab.learning.config = SHORT
+    commit(window, 0, 1, 2)
+    assert LEARNS_CHANNELS.format(5) in window.tab.learn_panel.hint.text()
+    learn(window)
+    assert "channel 2" in window.status.text, "the one that shows nothing"
+    assert window.workspace.session.learned.all_channels
+    after = preview_of(window, 3)
+    assert window.controller.inference.service.predictor.stack.n_channels == 4
+    window.take(window.tab.learn_panel.before)
+    window.idle()
+    assert window.controller.inference.service.predictor.stack.n_channels == 3
+    assert not np.array_equal(mask(window), after)
+
+
+@pytest.mark.real_window
+def test_before_and_after_change_what_the_window_shows(learned: Any) -> None:
+    panel, after = learned.tab.learn_panel, preview_of(learned, 3)
+    learned.take(panel.before)
+    learned.idle()
+    assert not np.array_equal(mask(learned), after)
+    learned.take(panel.after)
+    learned.idle()
+    assert np.array_equal(mask(learned), after)
