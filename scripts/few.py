@@ -105,12 +105,12 @@ def read(name: str, development: Path) -> ImageContent:
         return ImageContent(list(image), labels.astype(np.int32))
     if name in DEVELOPMENT:
         stem = development / DEVELOPMENT[name]
-        image, labels = stem.with_suffix(".tif"), Path(f"{stem}_labels.tif")
+        paths = stem.with_suffix(".tif"), Path(f"{stem}_labels.tif")
     else:
         folder, stem_name = (DATA / "real" / REAL[name]).parent, Path(REAL[name]).name
-        image, labels = folder / f"{stem_name}.png", folder / f"{stem_name}_labels.png"
-    file = read_image(image)
-    ids = np.asarray(read_image(labels).data).squeeze().astype(np.int32)
+        paths = folder / f"{stem_name}.png", folder / f"{stem_name}_labels.png"
+    file = read_image(paths[0])
+    ids = np.asarray(read_image(paths[1]).data).squeeze().astype(np.int32)
     names = ("red", "green", "blue", "alpha") if file.rgb else None
     axis = file.channel_axis
     count = 1 if axis is None else file.data.shape[axis]

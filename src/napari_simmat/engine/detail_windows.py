@@ -60,7 +60,8 @@ def detail_window(prompt: Prompt, shape_yx: tuple[int, int], side: int) -> Windo
         if (box := bounding_box(prompt.mask)) is None:
             return None
         corners += [(box[0].start, box[1].start), (box[0].stop, box[1].stop)]
-    window = tuple(_span(at, size, side) for at, size in zip(center, shape_yx, strict=True))
+    rows, columns = (_span(at, size, side) for at, size in zip(center, shape_yx, strict=True))
+    window = rows, columns
     return window if _fits((*prompt.points, *corners), window, shape_yx, side) else None
 
 
@@ -104,7 +105,7 @@ def wants_detail(prompt: Prompt, mask: Mask, scale: float) -> bool:
     longest = max(each.stop - each.start for each in box)
     lone = prompt.labels == (1,) and prompt.box is None and prompt.mask is None
     whole = lone and np.count_nonzero(mask) > MOST_OF_PLANE * mask.size
-    return longest * scale <= SMALL_OBJECT or whole
+    return bool(longest * scale <= SMALL_OBJECT or whole)
 
 
 def is_cut(mask: Mask, window: Window, shape_yx: tuple[int, int]) -> bool:

@@ -414,6 +414,7 @@ class Predictor:
 
     def _predict_in_window_job(self, prompt: Prompt, window: Window) -> Job[Result]:
         plane, image = self._plane, self._current().frame.image
+        assert plane is not None
         with self.keeping_plane():
             yield from self.encode_tile_job(plane, *window)
             inner = in_window(prompt, window)
