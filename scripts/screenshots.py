@@ -251,35 +251,39 @@ def everything() -> None:
 
 
 def learn() -> None:
-    """Cells that a click takes for their nuclei: while the model learns from five, and after."""
+    """Cells of which a click gives a part: while the model learns from five, and after."""
     from scipy.ndimage import gaussian_filter
 
-    rng = np.random.default_rng(3)
-    y, x = np.indices((230, 300))
-    values, places = np.full(y.shape, 50.0), []
-    for number in range(20):
-        shift = rng.integers(-5, 6, 2)
-        row, column = 30 + 56 * (number // 5) + shift[0], 32 + 58 * (number % 5) + shift[1]
-        height, width = rng.integers(17, 22, 2)
-        values += 35 * (((y - row) / height) ** 2 + ((x - column) / width) ** 2 <= 1)
-        values[np.hypot(y - row - 2, x - column) < 7] += 90
-        places.append((row, column, height, width))
-    image = gaussian_filter(values, 0.8) + rng.normal(0, 5, y.shape)
+    from napari_simmat.training.adapting import FewShotConfig
+
+    y, x = np.indices((128, 224))
+    places = [(32 + 64 * row, 28 + 56 * column) for row in range(2) for column in range(4)]
+    values = np.full(y.shape, 50.0)
+    for row, column in places:
+        values += 45 * (((y - row) / 20) ** 2 + ((x - column) / 17) ** 2 <= 1)
+        values[np.hypot(y - row, x - column) < 8] += 90
+    image = gaussian_filter(values + np.random.default_rng(0).normal(0, 5, y.shape), 0.6)
     with window(TALL) as (viewer, widget):
         tab = widget.segment
         viewer.add_image(image.clip(0, 255).astype(np.uint8), name="cells")
         settle(tab)
         viewer.reset_view()
-        for row, column, height, width in places[:5]:
+        for number in (0, 1, 2, 4, 5):
+            row, column = places[number]
             tab.buttons.box.click()
-            box = rectangle(row - height, column - width, row + height, column + width)
+            box = rectangle(row - 21, column - 18, row + 21, column + 18)
             tab.workspace.prompt_layers.boxes.add(box, shape_type="rectangle")
             settle(tab)
             tab.buttons.commit.click()
             settle(tab)
+        tab.folds["objects"].set_open(False)
+        # Less in each step than a user has: the picture takes minutes.
+        tab.learning.config = FewShotConfig(
+            steps=6, crops=1, prompted=2, side=96, folds=2, learning_rate=3e-3
+        )
         tab.learn_panel.start.click()
         wait(lambda: getattr(tab.learning.progress, "after", None) is not None)
-        click(tab, places[6][:2])
+        click(tab, places[7])
         save(viewer, tab, "window-learning")
         wait(lambda: not tab.learning.busy)
         settle(tab)

@@ -152,13 +152,13 @@ def test_after_five_commits_a_click_on_another_cell_gives_all_of_it(with_cells: 
     window.take(window.tab.buttons.clear)
     commit(window, *SHOWN[:2])
     assert not panel.start.isEnabled()
-    assert panel.hint.text() == COMMIT_MORE.format("1 object")
+    assert panel.hint.text() == COMMIT_MORE.format("1 more object")
     commit(window, *SHOWN[2:])
     learn(window)
     assert window.status.text == window.workspace.session.learned.sentence
     assert panel.start.text() == LEARN_AGAIN
     assert not panel.start.isEnabled()
-    assert panel.hint.text() == AGAIN_AFTER.format("3 objects")
+    assert panel.hint.text() == AGAIN_AFTER.format("3 more objects")
     after = preview_of(window, TOUGH)
     assert iou(after, truth) > before + 0.1
     window.take(panel.before)

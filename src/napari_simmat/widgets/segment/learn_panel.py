@@ -25,8 +25,8 @@ from napari_simmat.widgets.segment.prompt_layers import BOXES
 from napari_simmat.widgets.segment.session_file import LearnedModel
 
 LEARN, LEARN_AGAIN, CANCEL = "Learn from these objects", "Learn again", "Cancel"
-COMMIT_MORE = "Commit {} more, and the model can learn from them."
-AGAIN_AFTER = "Learn again after {} more."
+COMMIT_MORE = "Commit {}, and the model can learn from them."
+AGAIN_AFTER = "Learn again after {}."
 LEARNS = "Learns from {}, in about a minute; click on meanwhile."
 LEARNS_CHANNELS = "Trains a transfer layer for all {} channels; empty ones are left out and named."
 GOES_ON = "Learning was interrupted: with the same objects it goes on from there."
@@ -194,7 +194,7 @@ def hint(state: LearnState, *, all_channels: bool = False) -> str:
         message = state.progress.message
         text = f"{message[:1].upper()}{message[1:]}."
         return " ".join(filter(None, [text, scores_text(state.progress)]))
-    missing = pluralize(max(0, MIN_OBJECTS - state.new), "object")
+    missing = pluralize(max(0, MIN_OBJECTS - state.new), "more object")
     if not state.ready:
         return (COMMIT_MORE if state.learned is None else AGAIN_AFTER).format(missing)
     if state.interrupted:
