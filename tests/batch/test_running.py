@@ -221,7 +221,7 @@ def test_a_result_that_waits_for_others_to_be_written_survives_a_cancellation(
     made = plan(find_inputs([data]), output=out, prompts=str(tmp_path / "clicks.csv"))
     job = run_plan_job(made, CONFIG)
     for progress in job:
-        if getattr(progress, "number", 0) == 2 and progress.message.endswith("writing"):
+        if getattr(progress, "number", 0) == 2 and progress.state == "writing":
             break
     next(job)
     threading.Timer(0.3, going_on.set).start()

@@ -136,12 +136,12 @@ def test_built_in_models_stay(name: str, assets: Path) -> None:
 def test_a_file_is_never_removed_by_its_path(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(ValueError, match="is no model of your own"):
+    with pytest.raises(ValueError, match="is not among your models"):
         remove(str(shared))
     assert shared.exists()
     monkeypatch.chdir(tmp_path)
     shutil.copy(shared, "net")  # without an ending it looks like a name
-    with pytest.raises(ValueError, match="is no model of your own"):
+    with pytest.raises(ValueError, match="is not among your models"):
         remove("net")
     assert Path("net").exists()
 

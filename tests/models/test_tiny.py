@@ -169,8 +169,8 @@ def test_a_mask_of_nearly_everything_is_never_the_first(network, monkeypatch, to
     def on_level(of, level, clicks, whole):
         for each in original(of, level, clicks, whole):
             quality = in_window(level)[1]
-            attended = each.attended._replace(predicted_iou=quality[None])
-            yield replace(each, attended=attended)
+            attended = each.attended[0]._replace(predicted_iou=quality[None])
+            yield replace(each, attended=[attended])
 
     original = tiny._on_level
     monkeypatch.setattr(network, "_in_window", in_window)

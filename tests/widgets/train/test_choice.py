@@ -134,7 +134,7 @@ def test_a_folder_that_is_dropped_on_the_tab(trainer: Trainer, tmp_path: Path) -
 
 def test_a_name_that_exists(trainer: Trainer) -> None:
     trainer.type(trainer.tab.form.name, "polarization")
-    assert "polarization is the name of a model that comes with" in trainer.status.text
+    assert "polarization is the name of a built-in model" in trainer.status.text
     trainer.type(trainer.tab.form.name, "")
     assert trainer.status.text == "Give the new model a name."
     trainer.type(trainer.tab.form.name, "fresh")

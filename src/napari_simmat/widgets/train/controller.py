@@ -286,7 +286,7 @@ class TrainingController(QObject):
             text, offer, other = self._summary(run.name), USE_MODEL_TEXT, ""
             if self.is_worse:
                 assert self.metrics is not None
-                text = worse_text(run.name, self.base, self.metrics)
+                text = worse_text(f"{run.name}{self._early}", self.base, self.metrics)
                 if self._clicked_labels:
                     text = f"{text} {LABELS_FAVOR_BASE}"
                 offer, other = use_text(self.base), USE_MODEL_TEXT
@@ -304,14 +304,17 @@ class TrainingController(QObject):
             reason = ending.text or CRASHED_AT.format(step=self._step)
             self._fail(f"{reason} {self._way_on()}")
 
+    @property
+    def _early(self) -> str:
+        """In words, that the training was stopped before its last step."""
+        done, total = self._step, self.total
+        return f" (stopped at step {done} of {total})" if done < total else ""
+
     def _summary(self, name: str) -> str:
-        early = (
-            f" (stopped at step {self._step} of {self.total})" if self._step < self.total else ""
-        )
         best = self.history.best
         at = "" if best is None else f", best at step {best[0]:.0f}"
         note = f" {self._note}" if self._note else ""
-        return f"{name} is among your models{at}{early}.{note}"
+        return f"{name} is among your models{at}{self._early}.{note}"
 
     def _way_on(self) -> str:
         best = self.history.best
