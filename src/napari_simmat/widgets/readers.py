@@ -36,7 +36,9 @@ _NO_UNIT = "pixel"
 OPEN_WIDGETS: WeakSet[Any] = WeakSet()
 """The plugin's widgets that are in use; they enter themselves."""
 OPEN_IMAGE_FIRST = "Open the image first, then drop its objects on it."
-OPEN_WIDGET_FIRST = "Open SimMAT (Plugins > SimMAT) first, then drop the file again."
+WIDGET = "Segment, train, batch"
+"""Name of the plugin's widget in `napari.yaml`."""
+OPEN_WIDGET_FIRST = f"Open Plugins > {WIDGET} (SimMAT) first, then drop the file again."
 _SHOWN_PERCENTS = (0.1, 99.9)
 """Percentiles that are shown black and white: metal and single hot voxels are brighter."""
 _VOXELS_MEASURED = 2**20
@@ -260,7 +262,7 @@ def _widget() -> Any:
             return widget
     if viewer is None or getattr(viewer, "window", None) is None:
         raise ValueError(OPEN_WIDGET_FIRST)
-    _, opened = viewer.window.add_plugin_dock_widget("napari-simmat", "Segment, train, batch")
+    _, opened = viewer.window.add_plugin_dock_widget("napari-simmat", WIDGET)
     return opened
 
 

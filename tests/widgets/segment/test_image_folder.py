@@ -165,6 +165,24 @@ def test_the_next_image_is_read_and_encoded_while_this_one_is_looked_at(
     assert service.encodes == 1, "those of the clicks' own predictor: the first image"
 
 
+def test_a_flat_image_after_a_stack_is_encoded_ahead(window: Any, tmp_path: Path) -> None:
+    stack = np.stack([grey()] * 4)
+    tifffile.imwrite(tmp_path / "0.tif", stack, imagej=True, metadata={"axes": "ZYX"})
+    tifffile.imwrite(tmp_path / "1.tif", np.clip(grey(), 0, 240) + np.uint8(9))
+    window.open_widget()
+    window.tab.stack_panel.ahead.setChecked(True)
+    window.tab.folder_panel.folder.set_value(str(tmp_path))
+    image_folder, service = window.tab.image_folder, window.controller.inference.service
+    window.qtbot.waitUntil(lambda: image_folder._ready is not None)
+    window.qtbot.waitUntil(lambda: not image_folder._encoding.busy)
+    window.idle()
+    encoded = len(service.cache)
+    window.key(*NEXT)
+    window.click(*CENTRES[0])
+    assert shown(window) == ["1"]
+    assert len(service.cache) == encoded
+
+
 @pytest.mark.all_tabs
 def test_results_of_the_batch_tab_are_gone_through(
     window: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -58,7 +58,7 @@ RESTORING = "Restoring"
 CANCELLED = "Restoring cancelled; nothing is lost."
 COMMIT_OPEN = "Commit (C) writes what was open."
 NOT_RESTORED = "Not restored, because there is new work on the image; it is offered another time."
-NO_IMAGE = "Choose the image of this session first, then drop the file again."
+NO_IMAGE = "Choose the image that the file belongs to first, then drop it again."
 BEGUN = (
     "Not restored, because there is work on the image already; remove the image, open it again and "
     "drop the session then."

@@ -509,11 +509,9 @@ class ImageFolder(QObject):
             return  # said when it is opened
         place = image_geometry(found[0].sources, [layer])
         sizes = place.shape[:-2]
-        shown = self._workspace.viewer.dims.current_step[: -2 or None][-len(sizes) :]
-        plane = tuple(
-            min(int(at), size - 1)
-            for at, size in zip((*(0,) * len(sizes), *shown)[-len(sizes) :], sizes, strict=True)
-        )
+        shown = (*(0,) * len(sizes), *self._workspace.viewer.dims.current_step[:-2])
+        shown = shown[len(shown) - len(sizes) :]  # the image's axes are the viewer's last ones
+        plane = tuple(min(int(at), size - 1) for at, size in zip(shown, sizes, strict=True))
         planes = around(plane, sizes, NEIGHBOURS) if sizes else [()]
         request = PredictionRequest(self._workspace.model, image.seen((), place.spacing), planes[0])
         self._encoding.start("Encoding ahead", lambda: service.encode_ahead_job(request, planes))
