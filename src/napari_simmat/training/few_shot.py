@@ -11,6 +11,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -168,7 +169,8 @@ def learn_objects_job(
     start
         What was learned before on `base`, to go on from; then `MIN_OBJECTS` new objects are needed.
     folder
-        Keeps the state every few seconds: the same call resumes, with the same result.
+        Keeps the state every few seconds: the same call resumes, with the same result. A state
+        that is of no use is replaced.
     device
         As for `Predictor`.
     name
@@ -184,7 +186,8 @@ def learn_objects_job(
     run = None if folder is None else RunFolder(folder)
     try:
         if folder is not None:
-            task.resume(read_state(folder, task.settings))
+            with suppress(ValueError):  # damaged, or of an earlier version of the base
+                task.resume(read_state(folder, task.settings))
         return (yield from task.run_job(run))
     finally:
         if run is not None:

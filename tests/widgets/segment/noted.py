@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -19,6 +22,7 @@ from napari_simmat.progress import Progress
 from tests.widgets.conftest import SECONDS, Window
 from tests.widgets.scenes import CENTRES, grey
 
+ROOT = Path(__file__).resolve().parents[3]
 CONTROL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 
 
@@ -62,32 +66,62 @@ def held(gate: threading.Event) -> Any:
     assert gate.wait(SECONDS / 1000)
 
 
-def main(folder: Path) -> None:
-    """Commit two objects, paint, save what is there, and go on clicking until the end."""
-    import napari
+class Patience:
+    """Takes the place of pytest-qt's robot in a process without pytest."""
 
-    class Patience:
-        @staticmethod
-        def waitUntil(condition: Callable[[], bool], timeout: int = SECONDS) -> None:  # noqa: N802
-            deadline = time.monotonic() + timeout / 1000
-            while not condition():
-                QApplication.processEvents()
-                time.sleep(0.002)
-                assert time.monotonic() < deadline
+    @staticmethod
+    def waitUntil(condition: Callable[[], bool], timeout: int = SECONDS) -> None:  # noqa: N802
+        deadline = time.monotonic() + timeout / 1000
+        while not condition():
+            QApplication.processEvents()
+            time.sleep(0.002)
+            assert time.monotonic() < deadline
+
+
+def new_window() -> Window:
+    """napari's window, in a process without pytest."""
+    import napari
 
     viewer = napari.Viewer(show=True)
     viewer.window.resize(1000, 800)
-    window = open_image(Window(viewer, Patience), grey())
+    return Window(viewer, Patience)
+
+
+def put(folder: Path, labels: np.ndarray) -> None:
+    """Leave labels in a file, whole or not at all."""
+    np.save(folder / "new.npy", labels)
+    (folder / "new.npy").replace(folder / "labels.npy")
+
+
+def kill_at_work(module: str, folder: Path, wait: Callable[[], object]) -> None:
+    """Run a module that works in `folder`; once it left a file "go" there, wait and kill it."""
+    command = [sys.executable, "-m", module, str(folder)]
+    own = {**os.environ, "NAPARI_CONFIG": str(folder / "napari.yaml")}
+    with subprocess.Popen(command, cwd=ROOT, env=own) as process:
+        deadline = time.monotonic() + SECONDS / 1000
+        while not (folder / "go").exists():
+            assert process.poll() is None, "it has ended by itself"
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        wait()
+        assert process.poll() is None, "it has ended by itself"
+        os.kill(process.pid, signal.SIGKILL)
+
+
+def main(folder: Path) -> None:
+    """Commit two objects, paint, save what is there, and go on clicking until the end."""
+    window = open_image(new_window(), grey())
     for number in (0, 1):
         window.click(*CENTRES[number])
         window.key(Qt.Key.Key_C)
+    viewer = window.viewer
     layer = viewer.layers["SimMAT objects"]
     viewer.layers.selection.active = layer
     layer.brush_size, layer.selected_label, layer.mode = 8, 5, "paint"
     window.draw([(100, 30), (110, 60)], slowly=True)
     layer.selected_label, layer.mode = 0, "erase"
     window.draw([CENTRES[0], (CENTRES[0][0], CENTRES[0][1] + 20)], slowly=False)
-    np.save(folder / "labels.npy", layer.data)
+    put(folder, layer.data)
     (folder / "go").touch()
     while True:
         window.click(*CENTRES[2])

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import random
 import shutil
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QInputDialog
@@ -17,11 +23,12 @@ from scipy.ndimage import gaussian_filter
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.checkpoints.registry import find_model
 from napari_simmat.engine.image_stack import ChannelStack
-from napari_simmat.io.files import models_folder, sessions_folder
+from napari_simmat.io.files import models_folder, partial_path, sessions_folder
 from napari_simmat.progress import finish
 from napari_simmat.training import few_shot
-from napari_simmat.training.adapting import FewShotConfig
+from napari_simmat.training.adapting import FewShotConfig, LearnedState
 from napari_simmat.training.annotations import AnnotatedPlane
+from napari_simmat.widgets.segment.autosave import restored
 from napari_simmat.widgets.segment.learn_panel import (
     AGAIN_AFTER,
     COMMIT_MORE,
@@ -29,9 +36,16 @@ from napari_simmat.widgets.segment.learn_panel import (
     LEARN_AGAIN,
     LEARNS_CHANNELS,
 )
-from napari_simmat.widgets.segment.learning import CANCELLED, KEPT, LOST
+from napari_simmat.widgets.segment.learning import (
+    CANCELLED,
+    KEPT,
+    LearnRequest,
+    file_of,
+    learn_job,
+)
+from napari_simmat.widgets.segment.session_file import LOST
 from tests.widgets.scenes import iou
-from tests.widgets.segment.noted import crash
+from tests.widgets.segment.noted import crash, kill_at_work, new_window, objects, put
 
 CELLS = tuple((32 + 64 * row, 28 + 56 * column) for row in range(2) for column in range(4))
 """Centers of the cells, y and x."""
@@ -40,6 +54,8 @@ SHOWN = (0, 1, 2, 4, 5)
 TOUGH = 7
 QUICK = FewShotConfig(steps=6, crops=1, prompted=2, side=96, folds=2, learning_rate=3e-3)
 SHORT = replace(QUICK, steps=2, prompted=1, side=64)
+MOMENTS = 90
+"""About as many reports of its progress as `learn_until_killed` makes."""
 
 
 def cells() -> tuple[np.ndarray, np.ndarray]:
@@ -230,6 +246,44 @@ def test_what_was_learned_is_restored_after_a_crash(
     assert not np.array_equal(mask(second), mine)
 
 
+def test_objects_come_back_without_a_model_whose_file_was_cut_off(
+    learned: Any, open_window: Callable[[], Any]
+) -> None:
+    crash(learned)
+    (checkpoint,) = sessions_folder().glob("*.safetensors")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+    second = open_cells(open_window())
+    QTest.mouseClick(second.tab.status._offer, Qt.MouseButton.LeftButton)
+    second.idle()
+    assert second.status.text == f"{restored(3, is_open=False)} {LOST}"
+    assert second.workspace.session.learned is None
+    assert second.tab.learn_panel.start.isEnabled()
+
+
+@pytest.mark.parametrize("state", ["cut off", "of another model"])
+def test_learning_begins_anew_where_what_was_left_of_it_is_of_no_use(
+    with_cells: Any, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    offer_anything(monkeypatch)
+    monkeypatch.setattr(few_shot, "SAVE_INTERVAL", 0)
+    window, panel = with_cells, with_cells.tab.learn_panel
+    window.tab.learning.config = SHORT
+    commit(window, 0, 1, 2)
+    window.take(panel.start)
+    window.qtbot.waitUntil(lambda: bool(list(sessions_folder().glob("*.learning-*/state.pt"))))
+    window.take(panel.start)
+    window.qtbot.waitUntil(lambda: window.tab.learning.worker.idle)
+    (path,) = sessions_folder().glob("*.learning-*/state.pt")
+    if state == "cut off":
+        path.write_bytes(path.read_bytes()[:-100])
+    else:
+        left = torch.load(path)
+        torch.save({**left, "settings": left["settings"].replace('"base": "', '"base": "0')}, path)
+    assert panel.hint.text() == GOES_ON
+    learn(window)
+    assert window.workspace.session.learned is not None
+
+
 def test_a_learning_cut_off_by_a_crash_goes_on(
     with_cells: Any, open_window: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,6 +301,64 @@ def test_a_learning_cut_off_by_a_crash_goes_on(
     second.take(second.tab.learn_panel.start)
     second.qtbot.waitUntil(lambda: core.goes_on)
     assert core.folder.name.endswith(digest)
+
+
+def learn_until_killed(folder: Path) -> None:
+    """Commit and learn, twice; "learned" in the folder then names the checkpoint."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        offer_anything(monkeypatch)
+        monkeypatch.setattr(few_shot, "SAVE_INTERVAL", 0)
+        window = open_cells(new_window())
+        moments = (folder / "moments").open("ab", buffering=0)
+        window.tab.learning.progressed.connect(lambda _: moments.write(b"."))
+        for numbers in ((0, 1, 2), (4, 5, 6)):
+            commit(window, *numbers)
+            put(folder, objects(window))
+            (folder / "go").touch()
+            learn(window)
+            (folder / "new").write_text(window.workspace.session.learned.file)
+            (folder / "new").replace(folder / "learned")
+        while True:
+            moments.write(b".")
+            window.click(*CELLS[TOUGH])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("_kill", range(int(os.environ.get("SIMMAT_KILLS", 1))))
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_killed_while_it_learns_nothing_is_lost_and_it_ends_as_if_it_had_not_been(
+    open_window: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _kill: int
+) -> None:
+    moment = random.randrange(MOMENTS)
+
+    def wait() -> None:
+        while (tmp_path / "moments").stat().st_size < moment:
+            time.sleep(0.002)
+        time.sleep(0.05 * random.random())
+
+    kill_at_work("tests.widgets.segment.test_learning", tmp_path, wait)
+    offer_anything(monkeypatch)
+    labels, named = np.load(tmp_path / "labels.npy"), tmp_path / "learned"
+    window = open_cells(open_window())
+    QTest.mouseClick(window.tab.status._offer, Qt.MouseButton.LeftButton)
+    window.idle()
+    assert np.array_equal(objects(window)[labels > 0], labels[labels > 0])
+    learned = window.workspace.session.learned
+    assert learned is not None or not named.exists(), "what was accepted is lost"
+    assert learned is None or window.workspace.model.reference == file_of(learned)
+    if window.tab.learn_panel.start.isEnabled():
+        requests: list[LearnRequest] = []
+        with monkeypatch.context() as instead:
+            instead.setattr(window.tab.learning, "start", requests.append)
+            window.take(window.tab.learn_panel.start)
+        unbroken = finish(learn_job(requests[0], tmp_path / "unbroken.jsonl", QUICK))
+        learn(window)
+        state = LearnedState.load(file_of(window.workspace.session.learned))
+        assert state.digest == unbroken.result.learned.digest
+    assert preview_of(window, TOUGH).any()
+    (log,) = sessions_folder().glob("*.jsonl")
+    kept = {path.name for path in sessions_folder().iterdir() if path.suffix != ".lock"}
+    assert kept == {log.name, window.workspace.session.learned.file}
 
 
 def test_without_its_file_the_model_that_it_learned_on_is_used(learned: Any) -> None:
@@ -287,12 +399,14 @@ def test_learning_again_goes_on_after_three_more_objects(learned: Any, core: Cor
     commit(window, 4, 5)
     assert not panel.start.isEnabled()
     commit(window, 6)
+    partial_path(sessions_folder() / first.file).touch()  # as a process leaves it that was killed
     learn(window)
     assert core.start.digest == core.result.learned.digest
     second = window.workspace.session.learned
     assert second.file != first.file
     assert len(second.objects) == 6
-    assert [path.name for path in sessions_folder().glob("*.safetensors")] == [second.file]
+    window.idle()
+    assert [path.name for path in sessions_folder().glob("*.safetensors*")] == [second.file]
 
 
 @pytest.mark.slow
@@ -328,3 +442,7 @@ def test_before_and_after_change_what_the_window_shows(learned: Any) -> None:
     learned.take(panel.after)
     learned.idle()
     assert np.array_equal(mask(learned), after)
+
+
+if __name__ == "__main__":
+    learn_until_killed(Path(sys.argv[1]))

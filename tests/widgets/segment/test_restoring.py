@@ -5,8 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import random
-import signal
-import subprocess
 import sys
 import threading
 import time
@@ -23,11 +21,17 @@ from qtpy.QtTest import QTest
 from napari_simmat.io.files import sessions_folder
 from napari_simmat.widgets.segment.autosave import COMMIT_OPEN, restored
 from napari_simmat.widgets.segment.session_file import replayed
-from tests.widgets.conftest import SECONDS
 from tests.widgets.scenes import CENTRES, discs, grey, iou
-from tests.widgets.segment.noted import CONTROL, SHIFT, crash, held, objects, open_image, work_on
-
-ROOT = Path(__file__).resolve().parents[3]
+from tests.widgets.segment.noted import (
+    CONTROL,
+    SHIFT,
+    crash,
+    held,
+    kill_at_work,
+    objects,
+    open_image,
+    work_on,
+)
 
 
 def crashed(open_window: Callable[[], Any]) -> tuple[Any, Any]:
@@ -44,16 +48,7 @@ def crashed(open_window: Callable[[], Any]) -> tuple[Any, Any]:
 def test_a_process_that_was_killed_loses_nothing_that_was_committed_or_painted(
     open_window: Callable[[], Any], tmp_path: Path, _kill: int
 ) -> None:
-    command = [sys.executable, "-m", "tests.widgets.segment.noted", str(tmp_path)]
-    own = {**os.environ, "NAPARI_CONFIG": str(tmp_path / "napari.yaml")}
-    with subprocess.Popen(command, cwd=ROOT, env=own) as process:
-        deadline = time.monotonic() + SECONDS / 1000
-        while not (tmp_path / "go").exists():
-            assert process.poll() is None, "it has ended by itself"
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        time.sleep(random.random())  # in the middle of whatever it does then
-        os.kill(process.pid, signal.SIGKILL)
+    kill_at_work("tests.widgets.segment.noted", tmp_path, lambda: time.sleep(random.random()))
     labels = np.load(tmp_path / "labels.npy")
     assert set(np.unique(labels)) == {0, 1, 2, 5}
     window = open_image(open_window(), grey())

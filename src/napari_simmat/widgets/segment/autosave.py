@@ -33,6 +33,7 @@ from napari_simmat.widgets.segment.label_editor import LabelEditor
 from napari_simmat.widgets.segment.outputs import class_numbers, extended_names
 from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.session_file import (
+    LOST,
     AutosaveFile,
     LearnedModel,
     Replayed,
@@ -339,6 +340,8 @@ class RecoveredSession:
     """Of classes, the known ones first."""
     classes: dict[str, np.ndarray]
     """(..., Y, X) uint8 of each labels layer that has classes: position in `names`, from 1."""
+    lost: bool
+    """Whether the checkpoint of what was learned is gone or damaged."""
 
 
 class Recovery(QObject):
@@ -463,6 +466,8 @@ class Recovery(QObject):
         count = sum(len(census) for census in recovered.censuses.values())
         is_open = any(recovered.state.views.values())
         self._restored = restored(count, is_open=is_open)
+        if recovered.lost:
+            self._restored += f" {LOST}"
         for state in recovered.state.views.values():
             workspace.show_prompts(state)
         workspace.changed.emit(Change.PROMPTS | Change.OBJECTS)
@@ -547,10 +552,11 @@ def recover_job(path: Path, shape: tuple[int, ...], names: Sequence[str]) -> Job
     state = yield from replay_job(path)
     if state.shape != shape:
         raise ValueError(OTHER_SHAPE)
+    lost = False
     if (learned := state.learned) is not None:
         checkpoint = path.with_name(Path(learned.file).name)
-        if not checkpoint.is_file() or (yield from hash_job(checkpoint)) != learned.sha256:
-            state.learned = None
+        lost = not checkpoint.is_file() or (yield from hash_job(checkpoint)) != learned.sha256
+        state.learned = None if lost else learned
     entries = [entry for known in state.entries.values() for entry in known.values()]
     names = extended_names(names, [entry.category for entry in entries])
     censuses, classes = {}, {}
@@ -563,4 +569,4 @@ def recover_job(path: Path, shape: tuple[int, ...], names: Sequence[str]) -> Job
             for plane in np.ndindex(labels.shape[:-2]):
                 yield Progress(1, 1, "classes")
                 classes[key][plane] = class_numbers(labels[plane], known, names)
-    return RecoveredSession(state, censuses, names, classes)
+    return RecoveredSession(state, censuses, names, classes, lost)

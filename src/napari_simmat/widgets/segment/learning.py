@@ -29,6 +29,7 @@ from napari_simmat.widgets.segment.label_editor import LabelEditor
 from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.session_file import (
+    LOST,
     LearnedModel,
     learned_file,
     learning_folder,
@@ -52,7 +53,6 @@ MOST_OBJECTS = 40
 """Of a stack with more objects, planes spread evenly are learned from."""
 CANCELLED = "Learning cancelled; nothing changed. With the same objects it goes on from there."
 NOT_LOGGED = "Nothing can be learned, since {} cannot be written: what is learned is kept there."
-LOST = "What was learned on this image is gone: its file was removed or changed. Learn again."
 ADD_FIRST = (
     "Add {name} to your models first (⋯ beside the list of models): what is learned refers to it."
 )

@@ -62,6 +62,7 @@ _FOREIGN = (ValueError, KeyError, TypeError, AttributeError, IndexError, Recursi
 WRITTEN_LATER = "It was written by a later version: update napari-simmat."
 TOO_LARGE = "Its image is larger than fits into memory."
 NO_SESSION = "It is not a session of napari-simmat."
+LOST = "What was learned on this image is gone: its file was removed or changed. Learn again."
 
 
 @dataclass(frozen=True)
@@ -558,12 +559,16 @@ def learning_folders(path: Path) -> list[Path]:
 
 
 def remove_learned(path: Path, keep: LearnedModel | None = None) -> None:
-    """Remove the checkpoints beside a session file but one, and the folders of learnings."""
-    for each in path.parent.glob(f"{path.stem}.*{_LEARNED}"):
+    """Remove the checkpoints beside a session file but one, and the folders of learnings.
+
+    So are parts of checkpoints, left by a process that was killed while it wrote.
+    """
+    folder, name = path.parent, f"{path.stem}.*{_LEARNED}"
+    for each in (*folder.glob(name), *folder.glob(f".{name}.*")):
         if keep is None or each.name != keep.file:
             each.unlink(missing_ok=True)
-    for folder in learning_folders(path):
-        shutil.rmtree(folder, ignore_errors=True)
+    for each in learning_folders(path):
+        shutil.rmtree(each, ignore_errors=True)
 
 
 def _has_learned(path: Path) -> bool:
