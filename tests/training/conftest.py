@@ -6,15 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from segment_anything import sam_model_registry
 
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.datasets.dataset import Dataset
-from napari_simmat.models.spec import Model
+from napari_simmat.models.sam import build_sam
+from napari_simmat.models.spec import Base, Channel, InputSize, Model, ModelSpec, Normalization
 from napari_simmat.progress import Progress, finish
 from napari_simmat.training.finetune import TrainedModel, train_job
+from tests.plain_authors import small_sam
 from tests.training.squares import pictures, short
 
 Train = Callable[..., TrainedModel]
+SIDE = 64
+"""Of what `sam` reads, in pixels."""
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +36,22 @@ def base(request: pytest.FixtureRequest) -> Model:
     if request.node.get_closest_marker("shipped_models"):
         return load_model("tiny")
     return request.getfixturevalue("nano_base")
+
+
+@pytest.fixture
+def sam(monkeypatch: pytest.MonkeyPatch) -> Model:
+    """Three narrow blocks that are taken for ViT-B."""
+    monkeypatch.setitem(sam_model_registry, "vit_b", lambda: small_sam(SIDE))
+    torch.manual_seed(0)
+    spec = ModelSpec(
+        name="vit_b",
+        modality="RGB",
+        channels=tuple(Channel(name=n, mean=100.0, std=50.0) for n in ("red", "green", "blue")),
+        normalization=Normalization(method="none"),
+        input_size=InputSize(size=SIDE),
+        base=Base(name="vit_b", architecture="vit_b", sha256="0" * 64),
+    )
+    return Model(spec, build_sam("vit_b"), "sam")
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from napari_simmat.cli import main
 from napari_simmat.cli.train import FEW_TAKES
 from napari_simmat.engine.masks import iou
 from napari_simmat.engine.predictor import Predictor
+from napari_simmat.models.sam_encoder import ViTBlock
 from napari_simmat.models.spec import Model
 from napari_simmat.progress import finish
 from napari_simmat.training import few_shot
@@ -38,6 +39,7 @@ from napari_simmat.training.few_shot import (
     learn_objects_job,
 )
 from napari_simmat.training.scene_pool import UNKNOWN
+from tests.plain_authors import DEPTH
 
 SHORT = FewShotConfig(steps=2, crops=1, prompted=1, side=64)
 
@@ -258,6 +260,62 @@ def test_each_crop_shows_what_is_prompted_in_it_however_hollow_or_thin() -> None
         crops, _ = sampler.crops(step, 2)
         assert crops.masks.shape == (4, 64, 64)
         assert crops.masks.any((1, 2)).all()
+
+
+def blocks_of(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """Grows by each block of an encoder that is run: whether with gradients."""
+    blocks, forward = [], ViTBlock.forward
+
+    def noted(self: ViTBlock, tokens: torch.Tensor) -> torch.Tensor:
+        blocks.append(torch.is_grad_enabled())
+        return forward(self, tokens)
+
+    monkeypatch.setattr(ViTBlock, "forward", noted)
+    return blocks
+
+
+@pytest.mark.usefixtures("accepted")
+def test_sams_encoder_runs_once_for_each_plane_and_can_be_left_after_each_block(
+    sam: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks = blocks_of(monkeypatch)
+    job, at_once, done = learn_objects_job(sam, [squares(), squares(seed=1)], SHORT), [], 0
+    while True:
+        try:
+            next(job)
+        except StopIteration as end:
+            found = end.value
+            break
+        at_once.append(len(blocks) - done)
+        done = len(blocks)
+    assert max(at_once) == 1
+    assert blocks == [False] * 2 * DEPTH
+    trained = {name.split(".")[0] for name in found.learned.tensors}
+    assert trained == {"mask_decoder"}
+    before, after = sam.network.state_dict(), found.model.network.state_dict()
+    changed = {name for name, each in before.items() if not torch.equal(each, after[name])}
+    assert changed
+    assert {name.split(".")[0] for name in changed} == {"mask_decoder"}
+    found.learned.save(tmp_path / "kept.safetensors")
+    masks = []
+    for model in (found.model, LearnedState.load(tmp_path / "kept.safetensors").model(sam), sam):
+        predictor = Predictor(model, "cpu")
+        predictor.set_image(squares().values, channel_axis=0)
+        masks.append(predictor.predict(points=[(15, 15)]).logits)
+    assert np.array_equal(masks[0], masks[1])
+    assert not np.array_equal(masks[0], masks[2])
+
+
+@pytest.mark.usefixtures("accepted")
+def test_sam_is_scored_with_the_transfer_layer_of_each_fold(
+    sam: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On other channels than it reads its encoder is trained: no embedding is that of another."""
+    blocks = blocks_of(monkeypatch)
+    found = learned(sam, squares(channels=5))
+    assert found.model.spec.transfer == "simmat"
+    encodings = 1 + 3 * len(few_shot.STRENGTHS)
+    assert blocks.count(False) == encodings * DEPTH
 
 
 def textured() -> tuple[np.ndarray, np.ndarray]:

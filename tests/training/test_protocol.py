@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from segment_anything import sam_model_registry
 from torch.nn import functional
 
 from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors
 from napari_simmat.datasets.dataset import Dataset
-from napari_simmat.models.sam import SamNetwork, build_sam
-from napari_simmat.models.spec import Base, Channel, InputSize, Model, ModelSpec, Normalization
+from napari_simmat.models.sam import SamNetwork
+from napari_simmat.models.spec import InputSize, Model
 from napari_simmat.models.tuning import STRATEGIES
 from napari_simmat.progress import finish
 from napari_simmat.training.batches import Batches, LabelledPlanes
@@ -22,25 +21,8 @@ from napari_simmat.training.finetune import train_job
 from napari_simmat.training.run_folder import BEST_FILE
 from napari_simmat.training.trainer import Trainer
 from tests.plain_authors import small_sam
+from tests.training.conftest import SIDE
 from tests.training.squares import FEW, pictures, short
-
-SIDE = 64
-
-
-@pytest.fixture
-def sam(monkeypatch: pytest.MonkeyPatch) -> Model:
-    """Three narrow blocks that are taken for ViT-B."""
-    monkeypatch.setitem(sam_model_registry, "vit_b", lambda: small_sam(SIDE))
-    torch.manual_seed(0)
-    spec = ModelSpec(
-        name="vit_b",
-        modality="RGB",
-        channels=tuple(Channel(name=n, mean=100.0, std=50.0) for n in ("red", "green", "blue")),
-        normalization=Normalization(method="none"),
-        input_size=InputSize(size=SIDE),
-        base=Base(name="vit_b", architecture="vit_b", sha256="0" * 64),
-    )
-    return Model(spec, build_sam("vit_b"), "sam")
 
 
 @pytest.fixture(scope="module")

@@ -35,6 +35,7 @@ from napari_simmat.models.network import ClickEstimates, DecodedMasks
 from napari_simmat.progress import Job, Progress, finish, with_progress
 
 if TYPE_CHECKING:
+    from napari_simmat.models.network import Encoded
     from napari_simmat.models.spec import Model
 
 
@@ -320,6 +321,11 @@ class Predictor:
     def shape(self) -> tuple[int, ...]:
         """The image's shape (..., Y, X) without channels."""
         return self._image().shape
+
+    @property
+    def encoded(self) -> Encoded:
+        """The current plane's encoding as the decoder gets it."""
+        return self._current().encoded
 
     @property
     def embedding(self) -> NDArray[np.float32]:

@@ -226,7 +226,7 @@ class Learner:
     config
         Settings.
     features
-        The encoder's output for each part of `crops`, filled here, if the encoder is not trained.
+        The encoder's output for each part of `crops`, if the encoder is not trained; else None.
 
     Attributes
     ----------
@@ -243,7 +243,7 @@ class Learner:
         taken: Sequence[int],
         config: FewShotConfig,
         device: torch.device,
-        features: dict[int, Encoded],
+        features: Mapping[int, Encoded] | None,
     ) -> None:
         self.base, self.crops, self.config, self.device = base, crops, config, device
         self._features = features
@@ -256,7 +256,6 @@ class Learner:
         named = dict(network.named_parameters())
         self.names = [name for name, each in named.items() if each.requires_grad]
         self.spec = replace(spec, strategy_size=default_size(spec.strategy, network))
-        self.frozen = not any(p.requires_grad for p in network.image_encoder.parameters())
         rate = config.learning_rate or (1e-3 if spec.base.embedded else 3e-4)
         self.rate, self.step = rate, 0
         self._trained = [named[name] for name in self.names]
@@ -367,12 +366,8 @@ class Learner:
 
     def _encoded(self, crops: LabelledCrops) -> Encoded:
         network: Network = self.network
-        if not self.frozen:
+        if self._features is None:
             return network.encode(crops.images.to(self.device))
-        for part, image in zip(crops.parts, crops.images, strict=True):
-            if part not in self._features:
-                with torch.no_grad():
-                    self._features[part] = network.features(image[None].to(self.device))
         found = [self._features[part] for part in crops.parts]
         joined = replace(
             found[0],

@@ -275,6 +275,7 @@ class _Task:
         self.device = choose_device(device)
         self.spec = adapted_spec(base.spec, self.planes, name)
         whole = not base.spec.base.embedded
+        self.frozen = whole and self.spec.transfer == "zeroshot"  # the encoder is not trained
         self.parts = [p for n, plane in enumerate(planes) for p in parts_of(n, plane, whole)]
         self.objects = list(_objects(self.planes, self.parts))
         seen = start.seen if start is not None else frozenset()
@@ -330,6 +331,12 @@ class _Task:
         self, learner: Learner, number: int, run: RunFolder | None, words: str
     ) -> Job[None]:
         """Train the learner of that number."""
+        here = self._progress(number * self.config.steps, "encoding")
+        for part in range(len(self.parts)) if self.frozen else ():
+            if part not in self._features:
+                predictor = self._predictor(self.base)
+                yield from with_progress(self._encode_job(predictor, part), here)
+                self._features[part] = predictor.encoded
         while learner.step < self.config.steps:
             learner.advance()
             if time.monotonic() - self._saved > SAVE_INTERVAL:
@@ -384,15 +391,7 @@ class _Task:
 
     def _score_job(self, model: Model, objects: Sequence[int], done: int) -> Job[list[list[float]]]:
         """IoU (N, 2), 0 to 1, of clicks and of the box of some objects."""
-        given = replace(model.spec, normalization=Normalization(method="none"))
-        # Of a model whose encoder is not trained, the embeddings of all folds are the same.
-        frozen = not self.spec.base.embedded
-        predictor = Predictor(
-            Model(given, model.network, "frozen encoder"),
-            str(self.device),
-            "exact",
-            self._cache if frozen else EmbeddingCache(0),
-        )
+        predictor = self._predictor(model)
         was, reached = model.network.training, {}
         model.network.eval()
         here = self._progress(done, "measuring the objects left out")
@@ -403,10 +402,7 @@ class _Task:
                 }
                 if not wanted:
                     continue
-                values = part.plane.values
-                if len(values) != len(model.spec.channels):
-                    values = values[as_rgb(len(values))]
-                yield from with_progress(predictor.set_image_job(values, 0), here)
+                yield from with_progress(self._encode_job(predictor, number), here)
                 for label, window in label_windows(part.plane.labels):
                     if label in wanted:
                         job = _object_ious_job(predictor, part.plane.labels, label, window)
@@ -414,6 +410,19 @@ class _Task:
         finally:
             model.network.train(was)
         return [reached[n] for n in objects]
+
+    def _predictor(self, model: Model) -> Predictor:
+        """For parts; of an encoder that is not trained, all models have the same embeddings."""
+        given = replace(model.spec, normalization=Normalization(method="none"))
+        shown = Model(given, model.network, "frozen encoder")
+        cache = self._cache if self.frozen else EmbeddingCache(0)
+        return Predictor(shown, str(self.device), "exact", cache)
+
+    def _encode_job(self, predictor: Predictor, part: int) -> Job[None]:
+        values = self.parts[part].plane.values
+        if len(values) != len(predictor.model.spec.channels):
+            values = values[as_rgb(len(values))]
+        yield from predictor.set_image_job(values, 0)
 
     def _progress(self, done: int, words: str) -> LearnProgress:
         """A step, with the scores so far."""
@@ -496,7 +505,7 @@ class _Task:
             taken,
             config,
             self.device,
-            self._features,
+            self._features if self.frozen else None,
         )
         training = self._state.pop("training", None)
         if training is not None and training["number"] == number:
