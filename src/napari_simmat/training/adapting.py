@@ -22,6 +22,7 @@ from napari_simmat.models.spec import Channel, Model, ModelSpec
 from napari_simmat.models.tiny_encoder import DensePixels
 from napari_simmat.models.transfer import MAT
 from napari_simmat.models.tuning import build_network, default_size, merge, tune
+from napari_simmat.progress import Job, Progress
 from napari_simmat.training.annotations import AnnotatedPlane, CropSampler, LabelledCrops
 from napari_simmat.training.losses import (
     SIZE_LOSS_WEIGHT,
@@ -262,15 +263,24 @@ class Learner:
         self.optimizer = torch.optim.Adam(self._trained, lr=rate)
         self._initial = self.tensors()
 
-    def advance(self) -> None:
-        """One step."""
+    def advance_job(self) -> Job[None]:
+        """One step, which may be left after each answer of the decoder.
+
+        Images whose embeddings are not trained are decoded one by one, as SAM's decoder does.
+        """
         crops, rng = self.crops.crops(self.step, self.config.crops)
+        kind = KINDS[int(rng.integers(len(KINDS)))]
+        rounds = int(rng.integers(CORRECTIONS + 1))
         share = min((self.step + 1) / WARM_UP, 1 - self.step / (self.config.steps + 1))
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate * share
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward([self._loss(crops, rng)])
+        pieces = [crops] if self._features is None else crops.one_by_one()
+        for done, piece in enumerate(pieces, start=1):
+            loss = yield from self._loss_job(piece, kind, rounds, rng)
+            torch.autograd.backward([loss / len(pieces)])
+            yield Progress(done, len(pieces))
         torch.nn.utils.clip_grad_norm_(self._trained, MAX_NORM)
         self.optimizer.step()
         self.step += 1
@@ -326,7 +336,9 @@ class Learner:
             tensors = {name: each.detach().cpu().clone() for name, each in state.items()}
         return LearnedState(spec, tensors, bundled)
 
-    def _loss(self, crops: LabelledCrops, rng: np.random.Generator) -> Tensor:
+    def _loss_job(
+        self, crops: LabelledCrops, kind: str, rounds: int, rng: np.random.Generator
+    ) -> Job[Tensor]:
         """Of the first answer and of the one after correcting clicks, as in `TrainingModule`.
 
         Pixels of which nothing is known do not count.
@@ -338,8 +350,6 @@ class Learner:
         known = (labels[:, None, middle::stride, middle::stride] != UNKNOWN).float()
         known = known.repeat_interleave(len(crops.masks) // len(labels), 0).to(self.device)
         target = to_mask_grid(torch.from_numpy(crops.masks), stride).to(self.device)
-        kind = KINDS[int(rng.integers(len(KINDS)))]
-        rounds = int(rng.integers(CORRECTIONS + 1))
         drawn = draw_prompts(kind, crops.masks, rng)
         prompts = PromptBatch(drawn.points.to(self.device), drawn.labels.to(self.device))
         loss = encoded.embedding.new_zeros(())
@@ -362,16 +372,12 @@ class Learner:
             loss = loss + masks.loss[:, 0].mean() + (quality - masks.iou).square().mean()
             if kind == "click" and not turn:  # ambiguous: one of the other masks may be meant
                 loss = loss + 0.5 * masks.loss[:, 1:].min(1).values.mean()
+            yield Progress(turn, rounds + 1)
         return loss
 
     def _encoded(self, crops: LabelledCrops) -> Encoded:
         network: Network = self.network
         if self._features is None:
             return network.encode(crops.images.to(self.device))
-        found = [self._features[part] for part in crops.parts]
-        joined = replace(
-            found[0],
-            embedding=torch.cat([each.embedding for each in found]),
-            maps={name: torch.cat([each.maps[name] for each in found]) for name in found[0].maps},
-        )
-        return network.with_decoder_maps(joined)
+        [part] = crops.parts
+        return network.with_decoder_maps(self._features[part])

@@ -388,6 +388,12 @@ class LabelledCrops(NamedTuple):
     masks: NDArray[np.bool_]
     parts: tuple[int, ...]
 
+    def one_by_one(self) -> list[LabelledCrops]:
+        """Each crop alone."""
+        masks = self.masks.reshape(len(self.parts), -1, *self.masks.shape[1:])
+        each = zip(self.images[:, None], self.labels[:, None], masks, self.parts, strict=True)
+        return [LabelledCrops(*some, (part,)) for *some, part in each]
+
 
 class CropSampler:
     """Draws crops around objects from levels; the seed and the step alone determine them.

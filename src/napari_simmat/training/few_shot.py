@@ -338,7 +338,8 @@ class _Task:
                 yield from with_progress(self._encode_job(predictor, part), here)
                 self._features[part] = predictor.encoded
         while learner.step < self.config.steps:
-            learner.advance()
+            here = self._progress(number * self.config.steps + learner.step, words)
+            yield from with_progress(learner.advance_job(), here)
             if time.monotonic() - self._saved > SAVE_INTERVAL:
                 self._save(run, learner, number)
             yield self._progress(number * self.config.steps + learner.step, words)
