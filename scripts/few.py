@@ -3,12 +3,16 @@
 ``python scripts/few.py run --output few --development development`` learns from 5, 10, 3, 20
 objects of each image, drawn by a seed, and scores a click and a box on up to twelve of its other
 objects, before and after. Each row is added to ``few.jsonl``; rows that are there are not repeated,
-so that it resumes. ``table --output few`` writes ``few.csv`` and prints a table. ``compare`` trains
-zero-shot, from scratch, baselines A and B and SimMAT, as ``simmat train --practical``, on the same
-objects.
+so that it resumes. ``table --output few`` writes ``few.csv`` and prints a table for each base.
+``compare`` trains zero-shot, from scratch, baselines A and B and SimMAT, as ``simmat train
+--practical``, on the same objects.
 
-The images are those of ``scripts/development_set.py``, of the folder named by NAPARI_SIMMAT_DATA
-(``../shared/data`` by default) and drawn ones of many channels, some of them dead.
+The images were chosen before any result was seen. Real ones, in the folder named by
+NAPARI_SIMMAT_DATA (``../shared/data`` by default): of each source, the first by name that has at
+least 32 objects of 30 pixels, else the one with most objects; of ``dsb2018``, whose looks differ in
+size, the first of each size. Those of ``scripts/development_set.py`` with at least eight objects,
+one of each stack. Of many channels: drawn ones (the first seed from 100 on with 32 objects), some
+channels of which are dead or hold noise, and a tray of copies of the hyperspectral kernel.
 """
 
 from __future__ import annotations
@@ -21,7 +25,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import product
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
@@ -47,24 +51,52 @@ COUNTS = (5, 10, 3, 20)
 SCORED = 12
 """Other objects scored of each image."""
 MIN_AREA = 30
+LEAST_OTHERS = 3
 REAL = {
-    "carbides, SEM": "spheroidite_sem/train_800C-8H-Q-4_sizeRC_484_645",
-    "powder, SEM": "powder_sem/Sc1Tile_001-001-000_0-000",
-    "axons, SEM": "axon_sem/sub-rat4_sample-data12_SEM_0",
-    "stained nuclei": "dsb2018/2246874c8b5ba218",
-    "precipitates, SEM": "nasa_materials/EBC1_test_040617#2_S127(2)0015",
+    "axons, SEM": "axon_sem/sub-rat1_sample-data1_SEM_0",
+    "carbides in steel, SEM": "spheroidite_sem/train_800C-24H-Q-2_sizeRC_484_645",
+    "metal powder, SEM": "powder_sem/Sc1Tile_001-001-000_0-000",
+    "precipitates, SEM": "nasa_materials/Super1_test_spot2_0d_0",
+    "stained tissue": "dsb2018/00ae65c1c6631ae6",
+    "stained smear": "dsb2018/08275a5b1c2dfcd7",
+    "nuclei, fluorescence (a)": "dsb2018/003cee89357d9fe1",
+    "nuclei, fluorescence (b)": "dsb2018/28d33efef218392e",
+    "nuclei, fluorescence (c)": "dsb2018/0402a81e75262469",
+    "nuclei, fluorescence (d)": "dsb2018/07fb37aafa662660",
+    "nuclei, fluorescence (e)": "dsb2018/5d21acedb3015c12",
+    "embryo, fluorescence": "dsb2018/20b20ab049372d18",
+    "solar cell, luminescence": "pv_el_cells/FSEC_3GC42_28",
+    "leaf with spots": "coffee_leaf/1403",
+    "road": "road_cracks_potholes/917400_RS_290_290RS294095_20451",
+    "melt pools": "nasa_meltpools/Slice-2Bottom_3840_0_4352_512",
+    "MRI lesions": "mri_ms_lesions/patient19_FLAIR_z101",
 }
 DEVELOPMENT = {
-    "bacteria, phase contrast": "phase2d_bacteria",
-    "nuclei, fluorescence": "fluo2d_hela",
-    "coins": "coins",
+    "nuclei, dim": "fluo2d_lowcontrast_nuclei",
     "galaxies": "hubble_deep_field",
+    "nuclei, 3D": "fluo3d_cho_z0",
+    "motorcycle": "stereo_motorcycle",
+    "phantom": "shepp_logan_phantom",
+    "bacteria, phase contrast": "phase2d_bacteria",
+    "nuclei, HeLa": "fluo2d_hela",
+    "coins": "coins",
 }
-DRAWN = {"48 bands, 4 dead (a)": 4, "48 bands, 4 dead (b)": 5}
+DRAWN = {
+    "48 bands, 4 dead, 8 noise": ("hyperspectral", 100, (7, 20, 33, 47), range(0, 48, 6)),
+    "6 bands, 1 dead, 1 noise": ("multispectral", 100, (0,), (3,)),
+    "48 bands, 4 dead": ("hyperspectral", 5, (7, 20, 33, 47), ()),
+}
+"""Sensor, seed, and the dead and the noisy channels."""
+TRAY = "kernels, 58 bands"
+TUNED = ("bacteria, phase contrast", "nuclei, HeLa", "coins", "48 bands, 4 dead")
+"""Images on which the settings of learning were chosen; the others are fresh."""
+MANY_CHANNELS = (*DRAWN, TRAY)
+IMAGES = (*REAL, *DEVELOPMENT, *MANY_CHANNELS)
 COLUMNS = (
-    "image", "objects", "seed", "click before", "click after", "box before", "box after",
+    "base", "image", "objects", "seed", "click before", "click after", "box before", "box after",
     "offered", "gain left out", "noise", "CPU seconds", "seconds", "others",
 )  # fmt: skip
+SCORES = ("click before", "click after", "box before", "box after")
 
 
 def main() -> None:
@@ -76,7 +108,7 @@ def main() -> None:
     parser.add_argument("--base", default="tiny")
     parser.add_argument("--images", nargs="*", help="names of some of them")
     parser.add_argument("--counts", nargs="*", type=int, default=list(COUNTS))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=100, help="of the trainings compared")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
@@ -86,12 +118,25 @@ def main() -> None:
         write_table(rows, options.output / "few.csv")
         return
     base = load_model(options.base)
-    names = options.images or [*REAL, *DEVELOPMENT, *DRAWN]
-    make = compared_rows if options.what == "compare" else learned_rows
-    for seed, count, name in product(range(options.seeds), options.counts, names):
-        done = [r for r in rows if (r["image"], r["objects"], r["seed"]) == (name, count, seed)]
+    rows = [row for row in rows if row["base"] == base.spec.name]
+    names = options.images or list(MANY_CHANNELS if options.what == "compare" else IMAGES)
+    for count, seed, name in product(options.counts, options.seeds, names):
+        same = [r for r in rows if (r["image"], r["seed"]) == (name, seed)]
+        done = [r for r in same if r["objects"] == count]
+        if options.what == "run" and done:
+            continue
         content = read(name, options.development)
-        for row in make(base, content, name, count, seed, done, options.steps):
+        chosen, others = divided(content.labels, count, seed)
+        if len(chosen) < count or len(others) < LEAST_OTHERS:
+            continue
+        [plane] = annotate(with_objects(content, chosen), base.spec, name=name)
+        if options.what == "run":
+            made = learned_rows(base, plane, content.labels, others, seed, same)
+        else:
+            made = compared_rows(base, plane, content.labels, others, seed, done, options.steps)
+        for found in made:
+            row = {"base": base.spec.name, "image": name, "objects": count, "seed": seed, **found}
+            rows.append(row)
             with path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
             print(json.dumps(row), flush=True)
@@ -99,9 +144,16 @@ def main() -> None:
 
 def read(name: str, development: Path) -> ImageContent:
     """Image and labels."""
+    if name == TRAY:
+        return kernel_tray()
     if name in DRAWN:
-        image, labels, _ = draw_sensor_sample("hyperspectral", DRAWN[name], 256)
-        image[[7, 20, 33, 47]] = np.array([0, 5, np.nan, 1])[:, None, None]
+        sensor, seed, dead, noisy = DRAWN[name]
+        image, labels, _ = draw_sensor_sample(sensor, seed, 256)
+        rng = np.random.default_rng(seed)
+        for band in noisy:
+            image[band] = rng.normal(image[band].mean(), image[band].std(), image[band].shape)
+        for band, value in zip(dead, (0, 5, np.nan, 1), strict=False):
+            image[band] = value
         return ImageContent(list(image), labels.astype(np.int32))
     if name in DEVELOPMENT:
         stem = development / DEVELOPMENT[name]
@@ -117,11 +169,40 @@ def read(name: str, development: Path) -> ImageContent:
     return ImageContent(np.asarray(file.data), ids, axis, names and names[:count])
 
 
+def kernel_tray() -> ImageContent:
+    """Turned and shaded copies of the one kernel of ``hyperspectral_corn``, every tenth band.
+
+    Each copy has noise of its own, as strong as on the ground. A kernel ends where the mean of its
+    bands falls to half its highest value.
+    """
+    bands = np.asarray(read_image(DATA / "hyperspectral_corn.tif").data)[::10].astype(np.float32)
+    rng = np.random.default_rng(0)
+    scaled = (bands / bands.max((1, 2), keepdims=True)).mean(0)
+    kernel = (scaled > (scaled.min() + scaled.max()) / 2).astype(np.int32)
+    ground = bands[:, :3, :3].mean((1, 2), keepdims=True)
+    noise = bands[:, :3, :3].std((1, 2), keepdims=True)
+    side, shape = 48, (4, 5)
+    image = np.zeros((len(bands), side * shape[0], side * shape[1]), np.float32) + ground
+    image += noise * rng.standard_normal(image.shape)
+    labels = np.zeros(image.shape[1:], np.int32)
+    for number, (row, column) in enumerate(np.ndindex(*shape), start=1):
+        turns, shade = int(rng.integers(4)), rng.uniform(0.6, 1)
+        copy = np.rot90(shade * (bands - ground), turns, (1, 2))
+        top, left = (
+            start * side + int(rng.integers(side - length + 1))
+            for start, length in zip((row, column), copy.shape[1:], strict=True)
+        )
+        at = slice(top, top + copy.shape[1]), slice(left, left + copy.shape[2])
+        image[:, *at] += copy
+        labels[at] = number * np.rot90(kernel, turns)
+    return ImageContent(list(image), labels)
+
+
 def divided(labels: NDArray[Any], count: int, seed: int) -> tuple[list[int], list[int]]:
-    """Objects to learn from, and others to score; the others are the same for every count."""
+    """Objects to learn from, and others: the same for every count that leaves so many."""
     ids = [label for label, area in label_areas(labels).items() if area >= MIN_AREA]
     drawn = np.random.default_rng(seed).permutation(ids)
-    others = min(SCORED, len(ids) - min(count, max(COUNTS)), len(ids) // 2)
+    others = min(SCORED, len(ids) - count, len(ids) // 2)
     return drawn[others : others + count].tolist(), sorted(drawn[:others].tolist())
 
 
@@ -132,28 +213,21 @@ def with_objects(content: ImageContent, labels: Sequence[int]) -> ImageContent:
 
 def learned_rows(
     base: Model,
-    content: ImageContent,
-    name: str,
-    count: int,
+    plane: AnnotatedPlane,
+    labels: NDArray[Any],
+    others: Sequence[int],
     seed: int,
-    done: list[Any],
-    steps: int,
+    same: Sequence[dict[str, Any]],
 ) -> Iterator[dict[str, Any]]:
-    """The row of one image, number of objects and seed, unless it is there."""
-    del steps
-    chosen, others = divided(content.labels, count, seed)
-    if done or len(chosen) < count or len(others) < 3:
-        return
-    planes = annotate(with_objects(content, chosen), base.spec, name=name)
-    result = finish(learn_objects_job(base, planes, FewShotConfig(seed=seed), device="cpu"))
-    before = score(base, planes[0], content.labels, others)
-    after = (
-        before if result.model is None else score(result.model, planes[0], content.labels, others)
-    )
+    """What learning from the plane's objects brings on others.
+
+    `same` are rows of the image and seed, which may know the scores before.
+    """
+    result = finish(learn_objects_job(base, [plane], FewShotConfig(seed=seed), device="cpu"))
+    known = [(r["click before"], r["box before"]) for r in same if r["others"] == len(others)]
+    before = known[0] if known else score(base, plane, labels, others)
+    after = before if result.model is None else score(result.model, plane, labels, others)
     yield {
-        "image": name,
-        "objects": count,
-        "seed": seed,
         "click before": before[0],
         "click after": after[0],
         "box before": before[1],
@@ -186,11 +260,11 @@ def score(
 
 def compared_rows(
     base: Model,
-    content: ImageContent,
-    name: str,
-    count: int,
+    plane: AnnotatedPlane,
+    labels: NDArray[Any],
+    others: Sequence[int],
     seed: int,
-    done: list[Any],
+    done: Sequence[dict[str, Any]],
     steps: int,
 ) -> Iterator[dict[str, Any]]:
     """The paper's ways, each trained on the same objects by ``simmat train --practical``.
@@ -203,10 +277,6 @@ def compared_rows(
     from napari_simmat.training.devices import Devices
     from napari_simmat.training.finetune import train_job
 
-    chosen, others = divided(content.labels, count, seed)
-    if len(chosen) < count or len(others) < 3:
-        return
-    [plane] = annotate(with_objects(content, chosen), base.spec, name=name)
     kept = [row["way"] for row in done]
     ways: dict[str, dict[str, Any]] = {
         "zero-shot": {},
@@ -220,9 +290,9 @@ def compared_rows(
             continue
         began, model = time.process_time(), base
         if way != "zero-shot":
-            image = LabelledArray(name, plane.values, plane.labels, channel_axis=0)
+            image = LabelledArray(plane.name, plane.values, plane.labels, channel_axis=0)
             raw = DataConfig(normalization=Normalization(method="none"))
-            dataset = from_arrays([image], raw, name=name, validation=[image])
+            dataset = from_arrays([image], raw, name=plane.name, validation=[image])
             said = {"steps": steps, "seed": seed, "validate_every": 51, **settings}
             config = practical_config(base.spec, **said)
             with tempfile.TemporaryDirectory() as folder:
@@ -230,27 +300,29 @@ def compared_rows(
                 trained = finish(job)
             model = Model(trained.spec, trained.student.network, way)
         seconds = time.process_time() - began
-        click, box = score(model, plane, content.labels, others)
-        row = {"image": name, "objects": count, "seed": seed, "way": way, "steps": steps}
-        yield {**row, "click": click, "box": box, "CPU seconds": round(seconds)}
+        click, box = score(model, plane, labels, others)
+        row = {"way": way, "steps": steps, "click": click, "box": box}
+        yield {**row, "CPU seconds": round(seconds)}
 
 
 def write_table(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write all rows as CSV, and print the means over the seeds."""
-    order = [*REAL, *DEVELOPMENT, *DRAWN]
-    rows.sort(key=lambda row: (order.index(row["image"]), row["objects"], row["seed"]))
+    """Write all rows as CSV, and print the means over the seeds for each base."""
+    rows.sort(key=lambda r: (r["base"], IMAGES.index(r["image"]), r["objects"], r["seed"]))
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-    print("| image | objects | click before | after | box before | after | offered | CPU s |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for name, count in dict.fromkeys((row["image"], row["objects"]) for row in rows):
-        some = [r for r in rows if (r["image"], r["objects"]) == (name, count)]
-        mean = {c: np.mean([row[c] for row in some]) for c in (*COLUMNS[3:7], "CPU seconds")}
-        offered = f"{sum(row['offered'] for row in some)} of {len(some)}"
-        figures = " | ".join(f"{mean[column]:.1f}" for column in COLUMNS[3:7])
-        print(f"| {name} | {count} | {figures} | {offered} | {mean['CPU seconds']:.0f} |")
+    for base, of_base in groupby(rows, lambda row: str(row["base"])):
+        print(f"\n{base}\n")
+        print("| image | objects | click before | after | box before | after | offered | CPU s |")
+        print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+        for (name, count), same in groupby(of_base, lambda row: (row["image"], row["objects"])):
+            some = list(same)
+            figures = " | ".join(f"{np.mean([row[c] for row in some]):.1f}" for c in SCORES)
+            offered = f"{sum(row['offered'] for row in some)} of {len(some)}"
+            seconds = np.mean([row["CPU seconds"] for row in some])
+            tuned = " *" if name in TUNED else ""
+            print(f"| {name}{tuned} | {count} | {figures} | {offered} | {seconds:.0f} |")
 
 
 if __name__ == "__main__":
