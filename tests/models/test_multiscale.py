@@ -16,6 +16,7 @@ from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.models import multiscale
 from napari_simmat.models.multiscale import (
+    UNEXPECTED_SIZE_PENALTY,
     LevelTile,
     LevelWindow,
     PromptExtent,
@@ -31,7 +32,7 @@ from napari_simmat.models.multiscale import (
     scaled_images,
     trust,
 )
-from napari_simmat.models.network import Encoded
+from napari_simmat.models.network import Encoded, ExpectedSize
 from napari_simmat.models.tiny import build_tiny
 from napari_simmat.models.tiny_encoder import (
     DENSE_CHANNELS,
@@ -197,6 +198,12 @@ def test_an_answer_of_unusual_size_is_trusted_less():
     logits[:48, :48] = 3.0
     assert trust(0.8, logits, left=False) == pytest.approx(0.8 - 0.15 * math.log(4))
     assert trust(0.8, -logits.abs(), left=False) == pytest.approx(0.8 - 0.15 * math.log(24))
+    expected = ExpectedSize(math.log(48), 0.3)
+    assert trust(0.8, logits, False, False, expected, 2.0) == trust(0.8, logits, left=False)
+    lost = UNEXPECTED_SIZE_PENALTY * (math.log(4) - 0.3)  # 192 pixels of the input, four times 48
+    assert trust(0.8, logits, False, False, expected, 0.5) == pytest.approx(
+        trust(0.8, logits, left=False) - lost
+    )
     assert trust(1.0, logits, left=False, filled=True) < trust(0, -logits.abs(), left=True)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +19,7 @@ from napari_simmat.cli import main
 from napari_simmat.cli.train import FEW_TAKES
 from napari_simmat.engine.masks import iou
 from napari_simmat.engine.predictor import Predictor
+from napari_simmat.models.network import ExpectedSize
 from napari_simmat.models.sam import SamNetwork
 from napari_simmat.models.sam_encoder import ViTBlock
 from napari_simmat.models.spec import Model
@@ -32,6 +35,7 @@ from napari_simmat.training.annotations import (
 from napari_simmat.training.few_shot import (
     LEFT_OUT,
     MIN_OBJECTS,
+    SIZED,
     TOO_FEW,
     FewShotConfig,
     FewShotResult,
@@ -65,6 +69,7 @@ def accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(few_shot, "MIN_GAIN", -200.0)
     monkeypatch.setattr(few_shot, "MAX_LOSS", 200.0)
     monkeypatch.setattr(few_shot, "NOISE_FACTOR", -1000.0)
+    monkeypatch.setattr(few_shot, "STRENGTHS", (1.0, 0.5))
 
 
 def learned(base: Model, *planes: AnnotatedPlane, **named: object) -> FewShotResult:
@@ -125,6 +130,35 @@ def test_a_learned_model_predicts_and_is_a_checkpoint_like_any_other(
     assert spec.metrics["after"]["click"] == pytest.approx(found.after.click, abs=0.01)
     assert found.sentence in spec.description
     assert LearnedState.load(path).seen == found.learned.seen
+
+
+@pytest.mark.usefixtures("accepted")
+def test_a_learned_model_knows_the_size_of_what_a_click_means(
+    base: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(few_shot, "STRENGTHS", (0.0,))  # nothing but the size
+    found = learned(base, squares())
+    assert base.network.expected_size is None
+    assert found.sentence.endswith(SIZED.format(12, 22))
+    found.learned.save(tmp_path / "sized.safetensors")
+    for model in (found.model, load_model(tmp_path / "sized.safetensors")):
+        assert model.network.expected_size == ExpectedSize.of([256] * 4)
+
+
+def test_a_lone_click_means_objects_of_the_expected_size(base: Model) -> None:
+    areas, others = [], []
+    for side in (6, 40):
+        network = copy.copy(base.network)
+        network.expected_size = ExpectedSize(math.log(side), 0.1)
+        predictor = Predictor(replace(base, network=network), "cpu")
+        predictor.set_image(squares().values, channel_axis=0)
+        areas.append(predictor.predict(points=[(15, 15)]).mask.sum())
+        box = predictor.predict(box=(8, 8, 24, 24)).mask
+        several = predictor.predict(points=[(15, 15), (20, 20)]).mask
+        others.append((box, several))
+    assert areas[0] < areas[1]
+    for first, second in zip(*others, strict=True):
+        np.testing.assert_array_equal(first, second)
 
 
 @pytest.mark.usefixtures("accepted")
@@ -219,12 +253,13 @@ def test_the_command_learns_from_a_folder_of_one_image(
 
 
 def test_the_command_writes_nothing_that_is_not_better(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plane, output = squares(), tmp_path / "mine.safetensors"
     tifffile.imwrite(tmp_path / "one.tif", plane.values[0].astype(np.uint8))
     tifffile.imwrite(tmp_path / "one_labels.tif", plane.labels)
     words = ["train", str(tmp_path), "--output", str(output), "--few", "--steps", "2"]
+    monkeypatch.setattr(few_shot, "NOISE_FACTOR", 1000.0)
     assert main([*words, "--device", "cpu"]) == 0
     assert "Nothing changed" in capsys.readouterr().out
     assert not output.exists()

@@ -197,6 +197,7 @@ def _check_published_job(name: str, row: PublishedWeights, path: Path, content: 
 def _build_network_job(path: Path, spec: ModelSpec) -> Job[Network]:
     """Build the network without initialising weights that would be replaced."""
     yield Progress(75, 100, f"Building {spec.base.architecture}")
+    from napari_simmat.models.network import ExpectedSize
     from napari_simmat.models.tuning import build_network
 
     try:
@@ -210,6 +211,7 @@ def _build_network_job(path: Path, spec: ModelSpec) -> Job[Network]:
         )
     except ValueError as error:
         raise ValueError(f"{path.name} cannot be used. {error}") from None
+    network.expected_size = ExpectedSize.read(spec.training)
     yield Progress(85, 100, f"Loading {spec.name}")
     return network
 

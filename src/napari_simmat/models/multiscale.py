@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, pad
 
-from napari_simmat.models.network import Encoded
+from napari_simmat.models.network import Encoded, ExpectedSize
 from napari_simmat.models.tiny_encoder import MASK_STRIDE, MAX_PRIOR_LOGIT, SIZE, SIZE_UNIT
 
 WINDOW = 256
@@ -43,6 +43,8 @@ TYPICAL_MASK_SIDE = 24.0
 """A click's mask is trusted most at this square root of its area, in pixels of its level."""
 SIZE_PENALTY = 0.15
 """Predicted IoU lost for each factor of e between a mask's side and `TYPICAL_MASK_SIDE`."""
+UNEXPECTED_SIZE_PENALTY = 0.3
+"""Trust lost for each factor of e by which a mask's side lies out of those that are expected."""
 SUFFICIENT_TRUST = 0.75
 """A click's mask of at least this trust is accepted without trying other levels."""
 MAX_WINDOW_SHARE = 0.85
@@ -379,7 +381,14 @@ def dense_at(level: Encoded, points: Tensor) -> Tensor:
     return dense[0, :, row, column].T
 
 
-def trust(predicted_iou: float, logits: Tensor, left: bool, filled: bool = False) -> float:
+def trust(
+    predicted_iou: float,
+    logits: Tensor,
+    left: bool,
+    filled: bool = False,
+    expected: ExpectedSize | None = None,
+    scale: float = 1.0,
+) -> float:
     """Trust in a click's mask: its predicted IoU, less for an unusual size.
 
     A level that is too coarse or too fine finds some structure at the click as well; its size
@@ -395,10 +404,16 @@ def trust(predicted_iou: float, logits: Tensor, left: bool, filled: bool = False
         Whether the mask continues beyond the window, which costs all trust.
     filled
         Whether it covers nearly all of the window (`LevelWindow.is_filled`).
+    expected
+        Size of the objects that are meant, if known.
+    scale
+        Of the level.
     """
     area = max(float((logits > 0).sum()) * MASK_STRIDE**2, 1.0)
     misfit = abs(math.log(math.sqrt(area) / TYPICAL_MASK_SIDE))
     lost = float(left) + WINDOW_FILLED_PENALTY * float(filled)
+    if expected is not None:
+        lost += UNEXPECTED_SIZE_PENALTY * expected.misfit(area / scale**2)
     return predicted_iou - lost - SIZE_PENALTY * misfit
 
 

@@ -7,7 +7,8 @@ It keeps the three parts and all parameter names of `segment_anything.modeling.S
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping
+import statistics
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -18,6 +19,42 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from napari_simmat.progress import Job
+
+EXPECTED_SIZE = "expected size"
+"""Key of an `ExpectedSize` in `ModelSpec.training`."""
+MIN_SIZE_SPREAD = 0.3
+"""Least spread of sizes: a few objects that happen to be alike tell little of the others."""
+
+
+class ExpectedSize(NamedTuple):
+    """Size of the objects that a lone click means.
+
+    Attributes
+    ----------
+    log_side
+        Mean logarithm of the square root of their areas, in pixels of the network's input.
+    spread
+        Its standard deviation.
+    """
+
+    log_side: float
+    spread: float
+
+    @classmethod
+    def of(cls, areas: Sequence[float]) -> ExpectedSize:
+        """From areas in pixels."""
+        sides = [math.log(area) / 2 for area in areas]
+        spread = statistics.stdev(sides) if len(sides) > 1 else 0.0
+        return cls(statistics.mean(sides), max(spread, MIN_SIZE_SPREAD))
+
+    @classmethod
+    def read(cls, training: Mapping[str, Any]) -> ExpectedSize | None:
+        """From `ModelSpec.training`; None if the model did not learn it."""
+        return cls(*training[EXPECTED_SIZE]) if EXPECTED_SIZE in training else None
+
+    def misfit(self, area: float) -> float:
+        """By how much more than the spread the logarithm of a side differs from the mean."""
+        return max(abs(math.log(max(area, 1.0)) / 2 - self.log_side) - self.spread, 0.0)
 
 
 class Network(Sam):
@@ -36,6 +73,8 @@ class Network(Sam):
     """Whether a coarse encoding is worthwhile; it is not if `encode_job` is fast."""
     averages_views = False
     """Whether it can average the masks of several views of the image (`models.views`)."""
+    expected_size: ExpectedSize | None = None
+    """Size of the objects that a lone click means, where `decode` heeds it."""
     recompute = False
     """Whether the backward pass recomputes the encoder's blocks (gradient checkpointing)."""
 

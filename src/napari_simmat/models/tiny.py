@@ -190,7 +190,8 @@ class TinyNetwork(Network):
         """Decode one prompt on the levels that suit it, in a window around it.
 
         A lone point or box gets SAM's padding token as in stock SAM. For clicks, the most trusted
-        mask of all levels is chosen (`multiscale.trust`). If a box or a mask gives the object's
+        mask of all levels is chosen (`multiscale.trust`), of a lone click with an `expected_size`
+        of all masks on them. If a box or a mask gives the object's
         extent, two levels are tried, and the mask of the highest predicted IoU is chosen, reduced
         on a level that is too coarse for it (`coarseness_penalty`), and for a box increased by how
         well it fills the box. The chosen mask has index 0; the others of its level follow, for
@@ -209,6 +210,9 @@ class TinyNetwork(Network):
         whole = _input_size(encoded)
         height, width = (side // MASK_STRIDE for side in whole)
         is_extent_known = extent is not None and extent.whole
+        # Several clicks say themselves how far the object reaches.
+        lone = not is_extent_known and len(positive) < 2
+        expected = self.expected_size if lone else None
         predictions: list[LevelPrediction] = []
         for level in candidate_levels(encoded.levels, extent, located):
             window = LevelWindow.around(level, (x, y))
@@ -221,19 +225,30 @@ class TinyNetwork(Network):
             if box is not None:
                 corners = window.points(box.reshape(2, 2), level.scale)
                 confidence = confidence + box_iou(logits.detach(), corners)
-            elif not is_extent_known:  # for clicks only the single-mask token counts
-                # Several clicks say themselves how far the object reaches.
-                lone = len(positive) < 2
-                filled = lone and window.is_filled(logits[0], level.scale, whole)
-                trusted = trust(float(quality[0].detach()), logits[0], left, filled)
-                confidence = confidence.new_tensor([trusted])
+            elif not is_extent_known:  # the single-mask token, unless a size says what is meant
+                trusted = [
+                    trust(
+                        predicted,
+                        each,
+                        window.is_left(each, level),
+                        lone and window.is_filled(each, level.scale, whole),
+                        expected,
+                        level.scale,
+                    )
+                    for each, predicted in zip(
+                        logits if expected else logits[:1], quality.tolist(), strict=False
+                    )
+                ]
+                confidence = confidence.new_tensor(trusted)
             best = int(confidence.argmax())
             order = [best, *(i for i in range(len(logits)) if i != best)]
             masks = logits[order], quality[order]
             predictions.append(
                 LevelPrediction(float(confidence[best]), window, level.scale, *masks)
             )
-            if not is_extent_known and predictions[-1].confidence >= SUFFICIENT_TRUST:
+            if is_extent_known or expected is not None:
+                continue
+            if predictions[-1].confidence >= SUFFICIENT_TRUST:
                 break
         if is_extent_known:
             return max(predictions, key=lambda each: each.confidence).whole((height, width))
@@ -244,7 +259,8 @@ class TinyNetwork(Network):
     ) -> list[DecodedMasks]:
         """Decode N single positive clicks (N, 2) x, y together; see `predict_clicks`.
 
-        The masks are those of `decode`; their alternatives are of the same level.
+        The masks are those of `decode` without an `expected_size`, as objects of all sizes are
+        looked for; their alternatives are of the same level.
         """
         return predict_clicks(self, encoded, clicks, least)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from napari_simmat.checkpoints.checkpoint import read_model_card, read_tensors, save_checkpoint
 from napari_simmat.evaluation.simulated_prompts import PromptBatch, draw_prompts
-from napari_simmat.models.network import Encoded, Network
+from napari_simmat.models.network import EXPECTED_SIZE, Encoded, ExpectedSize, Network
 from napari_simmat.models.spec import Channel, Model, ModelSpec
 from napari_simmat.models.tiny_encoder import DensePixels
 from napari_simmat.models.transfer import MAT
@@ -143,6 +143,7 @@ class LearnedState:
         with torch.random.fork_rng(devices=[]):  # plain layers are initialized before they are set
             merge(network)
         network.requires_grad_(False)
+        network.expected_size = ExpectedSize.read(self.spec.training)
         both = hashlib.sha256(f"{self.digest} on {base.fingerprint}".encode()).hexdigest()
         return Model(self.spec, network, both)
 
@@ -253,6 +254,8 @@ class Learner:
         if start is None and spec.transfer != base.spec.transfer and isinstance(layer, MAT):
             layer.pass_on(taken, torch.ones(len(taken)), torch.zeros(len(taken)))
         self.network: Network = network.to(device)
+        before = base if start is None else start
+        self.network.expected_size = ExpectedSize.read(before.spec.training)
         self.network.to(memory_format=torch.channels_last)
         named = dict(network.named_parameters())
         self.names = [name for name, each in named.items() if each.requires_grad]
@@ -323,12 +326,10 @@ class Learner:
         self, seen: Sequence[str], description: str, training: Mapping[str, Any], metrics: Any
     ) -> LearnedState:
         """What was learned, with what its card says."""
-        spec = replace(
-            self.spec,
-            description=description,
-            training={**asdict(self.config), **training, SEEN: list(seen)},
-            metrics=metrics,
-        )
+        trained = {**asdict(self.config), **training, SEEN: list(seen)}
+        if self.network.expected_size is not None:
+            trained[EXPECTED_SIZE] = list(self.network.expected_size)
+        spec = replace(self.spec, description=description, training=trained, metrics=metrics)
         bundled = not self.base.spec.is_foundation
         tensors = self.tensors()
         if bundled:

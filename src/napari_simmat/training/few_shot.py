@@ -7,12 +7,14 @@ others, and the adapted model is offered only if it was better on them by more t
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,7 +29,7 @@ from napari_simmat.engine.masks import Window, interior_point, iou, label_window
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner
-from napari_simmat.models.network import Encoded
+from napari_simmat.models.network import Encoded, ExpectedSize
 from napari_simmat.models.spec import Model, Normalization
 from napari_simmat.progress import Job, Progress, finish, with_progress
 from napari_simmat.training.adapting import FewShotConfig, LearnedState, Learner, adapted_spec
@@ -49,12 +51,13 @@ MIN_OBJECTS = 3
 """Objects needed to learn; when a model goes on learning, new ones."""
 MIN_GAIN = 1.0
 """Mean gain, in points of IoU, below which an adapted model is not offered."""
-NOISE_FACTOR = 1.0
+NOISE_FACTOR = 1.5
 """Standard errors that the mean gain must exceed."""
 MAX_LOSS = 0.5
 """Points that neither clicks nor boxes may lose on average."""
-STRENGTHS = (1.0, 0.5)
-"""How much of what was learned is taken; the objects left out tell which is better."""
+STRENGTHS = (1.0, 0.5, 0.0)
+"""How much of what was learned is taken; the objects left out tell which is better. An embedded
+network may also expect their size of what a lone click means, even if nothing else is taken."""
 MORE_CLICKS = 2
 """Clicks anywhere in an object that is left out, besides the one in its middle: a single click
 succeeds or fails too much by chance."""
@@ -78,6 +81,7 @@ NOT_BETTER = (
 ONE_LOSES = (
     "Nothing changed: on the objects left out, {} taught {} {:+.1f} points of IoU, but {} {:+.1f}."
 )
+SIZED = " A click that may mean several things now prefers those {:.0f} to {:.0f} pixels across."
 LEFT_OUT = " Left out, as they show nothing: {}."
 ALREADY_GOOD = (
     "Nothing to learn: {} reaches {:.0f} % mean IoU on these objects, by a click and by a box."
@@ -239,19 +243,20 @@ def learn_objects(
 
 
 class _Object(NamedTuple):
-    """An object to learn from: its part, plane, id and digest, and where it lies (y, x)."""
+    """An object to learn from: its part, plane, id, digest and area, and where it lies (y, x)."""
 
     part: int
     plane: int
     label: int
     digest: str
+    area: int
     place: tuple[float, float]
 
 
 class _Fold(NamedTuple):
     """Objects that are left out together, and their IoU (N, 2) of click and box after learning.
 
-    One table of scores for each of `STRENGTHS`.
+    One table of scores for each of `_Task.choices`.
     """
 
     left_out: tuple[int, ...]
@@ -276,6 +281,9 @@ class _Task:
         self.spec = adapted_spec(base.spec, self.planes, name)
         whole = not base.spec.base.embedded
         self.frozen = whole and self.spec.transfer == "zeroshot"  # the encoder is not trained
+        changed = self.spec.transfer != base.spec.transfer
+        choices = product(STRENGTHS, (False,) if whole else (False, True))
+        self.choices = [(taken, sized) for taken, sized in choices if taken or sized or changed]
         self.parts = [p for n, plane in enumerate(planes) for p in parts_of(n, plane, whole)]
         self.objects = list(_objects(self.planes, self.parts))
         seen = start.seen if start is not None else frozenset()
@@ -352,7 +360,8 @@ class _Task:
         yield self._progress(0, "measuring before learning")
         if not self.before:
             model = self.base if self.start is None else self.start.model(self.base)
-            self.before = yield from self._score_job(model, self.new, 0)
+            expected = (model.network.expected_size,)
+            [self.before] = yield from self._score_job(model, self.new, 0, expected)
             self._save(run)
         before = _mean(self.before)
         if 100 - before.mean < MIN_GAIN:
@@ -365,14 +374,20 @@ class _Task:
         before, after = self._so_far(best)
         if refusal := self._refusal(before, after, gain, noise):
             return self._result(None, before, after, gain, noise, refusal, began, cpu)
+        strength, sized = self.choices[best]
         learner = self._learner(len(self.folds))
-        words = "learning from all objects"
-        yield from self._train_job(learner, len(self.folds), run, words)
+        if strength:
+            words = "learning from all objects"
+            yield from self._train_job(learner, len(self.folds), run, words)
         count = pluralize(len(self.objects), "object")
         sentence = LEARNED.format(count, before.click, after.click, before.box, after.box)
+        if sized:
+            size = learner.network.expected_size = self._size()
+            ends = (math.exp(size.log_side + sign * size.spread) for sign in (-1, 1))
+            sentence += SIZED.format(*ends)
         if dead := list(dict.fromkeys(name for plane in self.planes for name in plane.dead)):
             sentence += LEFT_OUT.format(format_list(dead))
-        with learner.at(STRENGTHS[best]):
+        with learner.at(strength):
             return self._result(learner, before, after, gain, noise, sentence, began, cpu)
 
     def _fold_job(self, number: int, run: RunFolder | None) -> Job[None]:
@@ -382,19 +397,34 @@ class _Task:
         words = f"learning, part {number + 1} of {len(self.folds)} of the objects left out"
         yield from self._train_job(learner, number, run, words)
         done = (number + 1) * self.config.steps
-        model, found = Model(self.spec, learner.network, "learning"), []
+        model = Model(self.spec, learner.network, "learning")
+        expected = (learner.network.expected_size, self._size(fold.left_out))
+        found: list[list[list[float]]] = []
         for strength in STRENGTHS:
+            sizes = [expected[sized] for taken, sized in self.choices if taken == strength]
             with learner.at(strength):
-                found.append((yield from self._score_job(model, fold.left_out, done)))
+                found += yield from self._score_job(model, fold.left_out, done, sizes)
         fold.scores.extend(found)
         self._save(run)
         yield self._progress(done, words)
 
-    def _score_job(self, model: Model, objects: Sequence[int], done: int) -> Job[list[list[float]]]:
-        """IoU (N, 2), 0 to 1, of clicks and of the box of some objects."""
-        predictor = self._predictor(model)
-        was, reached = model.network.training, {}
-        model.network.eval()
+    def _size(self, hidden: Sequence[int] = ()) -> ExpectedSize:
+        """Of the objects, but for some."""
+        return ExpectedSize.of([o.area for n, o in enumerate(self.objects) if n not in hidden])
+
+    def _score_job(
+        self,
+        model: Model,
+        objects: Sequence[int],
+        done: int,
+        sizes: Sequence[ExpectedSize | None],
+    ) -> Job[list[list[list[float]]]]:
+        """IoU (N, 2), 0 to 1, of clicks and of the box of some objects, for each expected size."""
+        network = copy.copy(model.network)  # the size that it expects changes
+        predictor = self._predictor(replace(model, network=network))
+        was = network.training
+        reached: list[dict[int, list[float]]] = [{} for _ in sizes]
+        network.eval()
         here = self._progress(done, "measuring the objects left out")
         try:
             for number, part in enumerate(self.parts):
@@ -405,12 +435,18 @@ class _Task:
                     continue
                 yield from with_progress(self._encode_job(predictor, number), here)
                 for label, window in label_windows(part.plane.labels):
-                    if label in wanted:
-                        job = _object_ious_job(predictor, part.plane.labels, label, window)
-                        reached[wanted[label]] = yield from with_progress(job, here)
+                    if label not in wanted:
+                        continue
+                    area = np.count_nonzero(part.plane.labels[window] == label)
+                    shrunk = math.log(area / self.objects[wanted[label]].area) / 2
+                    here_sizes = [s and s._replace(log_side=s.log_side + shrunk) for s in sizes]
+                    job = _object_ious_job(predictor, part.plane.labels, label, window, here_sizes)
+                    found = yield from with_progress(job, here)
+                    for scores, each in zip(reached, found, strict=True):
+                        scores[wanted[label]] = each
         finally:
-            model.network.train(was)
-        return [reached[n] for n in objects]
+            network.train(was)
+        return [[scores[n] for n in objects] for scores in reached]
 
     def _predictor(self, model: Model) -> Predictor:
         """For parts; of an encoder that is not trained, all models have the same embeddings."""
@@ -437,17 +473,20 @@ class _Task:
     # --------------------------------------------------------------- decision
 
     def _decide(self) -> tuple[int, float, float]:
-        """The best of `STRENGTHS`, the mean gain in points of an object, and its standard error."""
+        """The choice most surely better: its number, mean gain of an object, and standard error."""
         done = [fold for fold in self.folds if fold.scores]
         before = np.array([self.before[self.new.index(n)] for f in done for n in f.left_out])
         found: list[tuple[bool, float, float]] = []
-        for at in range(len(STRENGTHS)):
+        for at in range(len(self.choices)):
             gains = 100 * (np.array([s for fold in done for s in fold.scores[at]]) - before)
             none_loses = bool((gains.mean(0) >= -MAX_LOSS).all())
             each = gains.mean(1)
             noise = float(each.std()) / math.sqrt(max(len(each) - 1, 1))
             found.append((none_loses, float(each.mean()), noise))
-        best = max(range(len(found)), key=lambda n: found[n][:2])
+        best = max(
+            range(len(found)),
+            key=lambda n: (found[n][0], found[n][1] - NOISE_FACTOR * found[n][2]),
+        )
         return best, *found[best][1:]
 
     def _refusal(
@@ -555,28 +594,38 @@ def _objects(planes: Sequence[AnnotatedPlane], parts: Sequence[Part]) -> Iterato
         for label in part.shown:
             rows, columns = np.nonzero(planes[part.number].labels == label)
             place = (float(rows.mean()), float(columns.mean()))
-            yield _Object(number, part.number, label, digests[label], place)
+            yield _Object(number, part.number, label, digests[label], len(rows), place)
 
 
 def _object_ious_job(
-    predictor: Predictor, labels: NDArray[Any], label: int, window: Window
-) -> Job[list[float]]:
+    predictor: Predictor,
+    labels: NDArray[Any],
+    label: int,
+    window: Window,
+    sizes: Sequence[ExpectedSize | None],
+) -> Job[list[list[float]]]:
     """Mean IoU of a click in the middle and of `MORE_CLICKS` anywhere in an object; IoU of its box.
 
-    The object is the same from one model to the next, and so are the clicks.
+    Both for each expected size. The object is the same from one model to the next, and so are the
+    clicks.
     """
     truth, (rows, columns) = labels == label, window
     inside = np.argwhere(truth[window])
     drawn = np.random.default_rng(len(inside)).choice(len(inside), MORE_CLICKS)
     places = [interior_point(truth[window], ties="median"), *inside[drawn].tolist()]
-    prompts = [
+    clicks = [
         Prompt(points=((rows.start + y, columns.start + x),), labels=(1,), object=label)
         for y, x in places
     ]
-    prompts.append(Prompt(box=(rows.start, columns.start, rows.stop, columns.stop), object=label))
-    answers = yield from Refiner().refine_job(predictor, prompts, ())
-    *clicks, box = (iou(answer.mask, truth) for answer in answers)
-    return [float(np.mean(clicks)), box]
+    box = Prompt(box=(rows.start, columns.start, rows.stop, columns.stop), object=label)
+    [boxed] = yield from Refiner().refine_job(predictor, [box], ())
+    found = []
+    for size in sizes:
+        predictor.model.network.expected_size = size
+        answers = yield from Refiner().refine_job(predictor, clicks, ())
+        clicked = float(np.mean([iou(answer.mask, truth) for answer in answers]))
+        found.append([clicked, iou(boxed.mask, truth)])
+    return found
 
 
 def _check_count(new: int, goes_on: bool) -> None:
