@@ -54,8 +54,8 @@ SHOWN = (0, 1, 2, 4, 5)
 TOUGH = 7
 QUICK = FewShotConfig(steps=6, crops=1, prompted=2, side=96, folds=2, learning_rate=3e-3)
 SHORT = replace(QUICK, steps=2, prompted=1, side=64)
-MOMENTS = 90
-"""About as many reports of its progress as `learn_until_killed` makes."""
+MOMENTS = 1 + QUICK.steps * (QUICK.folds + 1)
+"""Of a learning at which it is killed, in steps: from the first to what follows the last one."""
 
 
 def cells() -> tuple[np.ndarray, np.ndarray]:
@@ -304,13 +304,16 @@ def test_a_learning_cut_off_by_a_crash_goes_on(
 
 
 def learn_until_killed(folder: Path) -> None:
-    """Commit and learn, twice; "learned" in the folder then names the checkpoint."""
+    """Commit and learn, twice; "learned" in the folder then names the checkpoint.
+
+    The size of "moments" says in bytes how many steps that has taken so far.
+    """
     with pytest.MonkeyPatch.context() as monkeypatch:
         offer_anything(monkeypatch)
         monkeypatch.setattr(few_shot, "SAVE_INTERVAL", 0)
         window = open_cells(new_window())
-        moments = (folder / "moments").open("ab", buffering=0)
-        window.tab.learning.progressed.connect(lambda _: moments.write(b"."))
+        moments, begun = (folder / "moments").open("wb", buffering=0), 0
+        window.tab.learning.progressed.connect(lambda at: moments.truncate(begun + at.done))
         for numbers in ((0, 1, 2), (4, 5, 6)):
             commit(window, *numbers)
             put(folder, objects(window))
@@ -318,8 +321,9 @@ def learn_until_killed(folder: Path) -> None:
             learn(window)
             (folder / "new").write_text(window.workspace.session.learned.file)
             (folder / "new").replace(folder / "learned")
+            begun += MOMENTS
+            moments.truncate(begun)
         while True:
-            moments.write(b".")
             window.click(*CELLS[TOUGH])
 
 
@@ -329,12 +333,12 @@ def learn_until_killed(folder: Path) -> None:
 def test_killed_while_it_learns_nothing_is_lost_and_it_ends_as_if_it_had_not_been(
     open_window: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, _kill: int
 ) -> None:
-    moment = random.randrange(MOMENTS)
+    moment = random.randrange(2 * MOMENTS + 1)
 
     def wait() -> None:
         while (tmp_path / "moments").stat().st_size < moment:
             time.sleep(0.002)
-        time.sleep(0.05 * random.random())
+        time.sleep(0.3 * random.random())
 
     kill_at_work("tests.widgets.segment.test_learning", tmp_path, wait)
     offer_anything(monkeypatch)
