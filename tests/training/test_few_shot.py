@@ -17,12 +17,14 @@ import torch
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.cli import main
 from napari_simmat.cli.train import FEW_TAKES
-from napari_simmat.engine.masks import iou
+from napari_simmat.datasets.labelled_image import ImageContent
+from napari_simmat.engine.masks import iou, label_windows
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.models.network import ExpectedSize
 from napari_simmat.models.sam import SamNetwork
 from napari_simmat.models.sam_encoder import ViTBlock
 from napari_simmat.models.spec import Model
+from napari_simmat.models.tiny import TinyNetwork
 from napari_simmat.progress import finish
 from napari_simmat.training import few_shot
 from napari_simmat.training.adapting import WRONG_CHANNELS, LearnedState
@@ -30,6 +32,9 @@ from napari_simmat.training.annotations import (
     AnnotatedPlane,
     CropSampler,
     LabelledLevel,
+    annotate,
+    labels_at,
+    scale_levels,
     separating_channels,
 )
 from napari_simmat.training.few_shot import (
@@ -263,6 +268,31 @@ def test_the_command_writes_nothing_that_is_not_better(
     assert main([*words, "--device", "cpu"]) == 0
     assert "Nothing changed" in capsys.readouterr().out
     assert not output.exists()
+
+
+@pytest.mark.usefixtures("accepted")
+def test_learning_sees_pixels_that_are_not_square_as_prediction_does(
+    base: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, encode_job = [], TinyNetwork.encode_job
+    monkeypatch.setattr(
+        TinyNetwork, "encode_job", lambda self, image: seen.append(image) or encode_job(self, image)
+    )
+    values, labels = squares().values[:, ::2], squares().labels[::2]
+    predictor = Predictor(base, "cpu")
+    predictor.set_image(values, 0, pixel_size=(2.0, 1.0))
+    content = ImageContent(values, labels, 0, pixel_size=(2.0, 1.0))
+    (plane,) = annotate(content, base.spec)
+    [(scale, image)] = [each for each in scale_levels(plane, base.spec) if each[0] == 1]
+    assert torch.equal(seen[0][0], image)
+    ids = labels_at(plane.known(()), plane.frame(base.spec), scale, image)
+    for label, (rows, columns) in label_windows(ids.clip(0)):
+        assert abs(rows.stop - rows.start - (columns.stop - columns.start)) <= 1, label
+    result = learn_objects(
+        base, values, labels, 0, pixel_size=(2.0, 1.0), config=SHORT, device="cpu"
+    )
+    assert result.learned is not None
+    assert {each.shape for each in seen} == {seen[0].shape}, "scored alike"
 
 
 def test_a_checkpoint_refuses_other_channels(base: Model) -> None:

@@ -73,6 +73,8 @@ class AnnotatedPlane:
         Of the image, for messages and the model card.
     dead
         Names of the channels that were left out, as they show nothing.
+    pixel_size
+        Height and width of a pixel in any unit; None if square or unknown.
     """
 
     values: NDArray[Any]
@@ -81,6 +83,7 @@ class AnnotatedPlane:
     channels: tuple[str, ...] = ()
     name: str = "image"
     dead: tuple[str, ...] = ()
+    pixel_size: tuple[float, float] | None = None
 
     @classmethod
     def of(
@@ -93,7 +96,8 @@ class AnnotatedPlane:
         dead: tuple[str, ...] = (),
     ) -> AnnotatedPlane:
         """A plane of a stack, e.g. of `Predictor.stack`, and its labels (Y, X)."""
-        return cls(stack.normalized(index), labels, complete, stack.names, name, dead)
+        values, size = stack.normalized(index), stack.pixel_size
+        return cls(values, labels, complete, stack.names, name, dead, size)
 
     @cached_property
     def objects(self) -> dict[int, str]:
@@ -123,6 +127,10 @@ class AnnotatedPlane:
         complete = self.complete if isinstance(self.complete, bool) else self.complete[::2, ::2]
         smaller = functional.avg_pool2d(values[None], 2, ceil_mode=True)[0].numpy()
         return replace(self, values=smaller, labels=self.labels[::2, ::2], complete=complete)
+
+    def frame(self, spec: ModelSpec) -> InputTransform:
+        """How the plane lies in a model's input."""
+        return InputTransform.of(self.labels.shape, spec.input_size, self.pixel_size)
 
     def known(self, hidden: Collection[int]) -> NDArray[np.int32]:
         """The labels (Y, X); `UNKNOWN` where nothing is known, and on the objects `hidden`."""
@@ -166,7 +174,10 @@ def split_dead_channels(
 
 
 def live_stack(
-    arrays: Sequence[Any], names: Sequence[str], rule: Normalization
+    arrays: Sequence[Any],
+    names: Sequence[str],
+    rule: Normalization,
+    pixel_size: tuple[float, float] | None = None,
 ) -> tuple[ChannelStack, tuple[str, ...]]:
     """All channels of an image that show something, as the channels of a new model.
 
@@ -176,6 +187,8 @@ def live_stack(
         As for `split_dead_channels`.
     rule
         The normalization of the foundation.
+    pixel_size
+        As of `AnnotatedPlane`.
 
     Returns
     -------
@@ -184,8 +197,8 @@ def live_stack(
     live, dead = split_dead_channels(arrays, names)
     kept = tuple(names[number] for number in live)
     inputs = InputChannels(names=kept, normalization=rule)
-    stack = ChannelStack.build([arrays[number] for number in live], inputs=inputs, names=kept)
-    return stack, dead
+    shown = [arrays[number] for number in live]
+    return ChannelStack.build(shown, inputs=inputs, names=kept, pixel_size=pixel_size), dead
 
 
 def annotate(
@@ -228,6 +241,7 @@ def annotate(
             channel_axis=image.channel_axis,
             channels=channels,
             names=image.names,
+            pixel_size=image.pixel_size,
         )
     else:
         arrays = image.arrays
@@ -237,7 +251,8 @@ def annotate(
         wanted = range(len(arrays)) if channels is None else channels
         chosen = [channel_index(channel, len(arrays), image.names) for channel in wanted]
         kept = [arrays[number] for number in chosen]
-        stack, dead = live_stack(kept, [names[n] for n in chosen], spec.normalization)
+        known = [names[n] for n in chosen]
+        stack, dead = live_stack(kept, known, spec.normalization, image.pixel_size)
     return [
         AnnotatedPlane.of(stack, image.labels[index], index, complete, name, dead)
         for index in np.ndindex(*image.labels.shape[:-2])
@@ -265,7 +280,7 @@ def scale_levels(plane: AnnotatedPlane, spec: ModelSpec) -> list[tuple[float, Te
 
     A network of SAM's size sees one, on which the whole plane is fitted.
     """
-    frame = InputTransform.of(plane.labels.shape, spec.input_size)
+    frame = plane.frame(spec)
     values = torch.from_numpy(np.ascontiguousarray(plane.values, np.float32))
     mean = torch.tensor([channel.mean for channel in spec.channels])[:, None, None]
     std = torch.tensor([channel.std for channel in spec.channels])[:, None, None]
@@ -277,12 +292,12 @@ def scale_levels(plane: AnnotatedPlane, spec: ModelSpec) -> list[tuple[float, Te
 
 
 def labels_at(
-    labels: NDArray[np.int32], spec: ModelSpec, scale: float, image: Tensor
+    labels: NDArray[np.int32], frame: InputTransform, scale: float, image: Tensor
 ) -> NDArray[np.int32]:
     """Labels (Y, X) of a plane on a level with this image; its padding is `UNKNOWN`."""
     shape = image.shape[-2], image.shape[-1]
-    resized = InputTransform.of(labels.shape, spec.input_size).resized
-    size = [min(round(length * scale), most) for length, most in zip(resized, shape, strict=True)]
+    resized = zip(frame.resized, shape, strict=True)
+    size = [min(round(length * scale), most) for length, most in resized]
     whole = np.full(shape, UNKNOWN, np.int32)
     whole[: size[0], : size[1]] = resize_nearest(labels, (size[0], size[1]))
     return whole

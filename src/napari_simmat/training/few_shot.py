@@ -206,6 +206,7 @@ def learn_objects(
     *,
     names: Sequence[str] | None = None,
     complete: bool | NDArray[np.bool_] = False,
+    pixel_size: tuple[float, float] | None = None,
     config: FewShotConfig | None = None,
     start: LearnedState | None = None,
     device: str = "auto",
@@ -226,6 +227,8 @@ def learn_objects(
         Of the channels.
     complete
         Whether all objects are labelled: everywhere, nowhere for sure, or in a region (Y, X).
+    pixel_size
+        Height and width of a pixel in any unit, as for `Predictor.set_image`.
     config, start, device
         See `learn_objects_job`.
 
@@ -237,7 +240,7 @@ def learn_objects(
     >>> predictor = Predictor(result.model or load_model("tiny"))
     """
     known = None if names is None else tuple(names)
-    content = ImageContent(image, np.asarray(labels), channel_axis, known)
+    content = ImageContent(image, np.asarray(labels), channel_axis, known, pixel_size)
     planes = annotate(content, model.spec, complete=complete)
     return finish(learn_objects_job(model, planes, config, start=start, device=device))
 
@@ -307,6 +310,7 @@ class _Task:
             data.update(np.ascontiguousarray(plane.values).data)
             data.update(np.ascontiguousarray(plane.labels).data)
             data.update(np.ascontiguousarray(plane.complete).data)
+            data.update(repr(plane.pixel_size).encode())
         before = "" if self.start is None else self.start.digest
         settings = asdict(self.config)
         return {
@@ -456,10 +460,11 @@ class _Task:
         return Predictor(shown, str(self.device), "exact", cache)
 
     def _encode_job(self, predictor: Predictor, part: int) -> Job[None]:
-        values = self.parts[part].plane.values
+        plane = self.parts[part].plane
+        values = plane.values
         if len(values) != len(predictor.model.spec.channels):
             values = values[as_rgb(len(values))]
-        yield from predictor.set_image_job(values, 0)
+        yield from predictor.set_image_job(values, 0, pixel_size=plane.pixel_size)
 
     def _progress(self, done: int, words: str) -> LearnProgress:
         """A step, with the scores so far."""
@@ -521,9 +526,10 @@ class _Task:
         for part, scaled in zip(self.parts, self.levels, strict=True):
             out = [self.objects[n].label for n in hidden if self.objects[n].plane == part.number]
             known.append(part.plane.known(out))
+            frame = part.plane.frame(self.spec)
             levels.append(
                 [
-                    LabelledLevel(image, labels_at(known[-1], self.spec, scale, image))
+                    LabelledLevel(image, labels_at(known[-1], frame, scale, image))
                     for scale, image in scaled
                 ]
             )

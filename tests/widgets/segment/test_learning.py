@@ -24,7 +24,7 @@ from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.checkpoints.registry import find_model
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.io.files import models_folder, partial_path, sessions_folder
-from napari_simmat.progress import finish
+from napari_simmat.progress import Progress, finish
 from napari_simmat.training import few_shot
 from napari_simmat.training.adapting import FewShotConfig, LearnedState
 from napari_simmat.training.annotations import AnnotatedPlane
@@ -229,6 +229,18 @@ def test_what_is_not_better_changes_nothing(
     assert not list(sessions_folder().glob("*.learning-*"))
 
 
+def test_pixels_that_are_not_square_are_learned_from_as_they_are_predicted(
+    window: Any, core: Core
+) -> None:
+    window.viewer.add_image(cells()[0][::2], name="cells", scale=(2, 1))
+    window.open_widget()
+    window.idle()
+    commit(window, 0, 1, 2)
+    learn(window)
+    assert core.planes[0].labels.shape == (64, 224)
+    assert core.planes[0].pixel_size == (2, 1)
+
+
 def test_what_was_learned_is_restored_after_a_crash(
     learned: Any, open_window: Callable[[], Any]
 ) -> None:
@@ -313,7 +325,12 @@ def learn_until_killed(folder: Path) -> None:
         monkeypatch.setattr(few_shot, "SAVE_INTERVAL", 0)
         window = open_cells(new_window())
         moments, begun = (folder / "moments").open("wb", buffering=0), 0
-        window.tab.learning.progressed.connect(lambda at: moments.truncate(begun + at.done))
+
+        def note(at: Progress) -> None:
+            if isinstance(at, few_shot.LearnProgress):
+                moments.truncate(begun + at.done)
+
+        window.tab.learning.progressed.connect(note)
         for numbers in ((0, 1, 2), (4, 5, 6)):
             commit(window, *numbers)
             put(folder, objects(window))

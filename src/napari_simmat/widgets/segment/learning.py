@@ -97,7 +97,7 @@ class LearnRequest:
         """Of what the result depends on: an interrupted learning of the same goes on."""
         state = xxhash.xxh3_128(repr((self.model, self.start, config)).encode())
         for plane in planes:
-            state.update(repr(plane.channels).encode())
+            state.update(repr((plane.channels, plane.pixel_size)).encode())
             for array in (plane.values, plane.labels, plane.complete):
                 state.update(np.ascontiguousarray(array).data)
         return state.hexdigest()[:8]
@@ -364,7 +364,7 @@ def learn_request(
     planes = tuple((*each, where) for each, where in zip(labelled, complete, strict=True))
     return LearnRequest(
         chosen,
-        image,
+        image.seen((), session.place.usual.spacing),
         session.place.name,
         planes,
         editor.register.census.sizes(),
@@ -453,14 +453,12 @@ def _channels(
     from napari_simmat.engine.image_stack import ChannelStack
     from napari_simmat.training.annotations import live_stack
 
-    image = request.image
-    if not request.all_channels:
-        inputs = spec.inputs
-    elif start is None:
-        return live_stack(image.all_arrays, image.names or (), spec.normalization)
-    else:
-        inputs = start.inputs
-    return ChannelStack.build(image.arrays, inputs=inputs, names=image.names), ()
+    image, size = request.image, request.image.pixel_size
+    if request.all_channels and start is None:
+        return live_stack(image.all_arrays, image.names or (), spec.normalization, size)
+    inputs = spec.inputs if start is None or not request.all_channels else start.inputs
+    stack = ChannelStack.build(image.arrays, inputs=inputs, names=image.names, pixel_size=size)
+    return stack, ()
 
 
 @contextmanager
