@@ -348,6 +348,19 @@ def no_garbage_collection() -> Iterator[None]:
 
 
 @contextmanager
+def no_old_garbage() -> Iterator[None]:
+    """Keep the garbage collector to objects that are created meanwhile.
+
+    A full collection walks all objects of napari and torch, and no other thread gets a turn.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+@contextmanager
 def _without_triton() -> Iterator[None]:
     """Hide triton from the imports of this thread if loading it would crash the process.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import shutil
@@ -133,11 +134,13 @@ class Core:
         self.result = result
         self.start = self.folder = self.planes = None
         self.goes_on = self.closed = False
+        self.tracked = 0
         monkeypatch.setattr(few_shot, "learn_objects_job", self.job)
 
     def job(self, _: Any, planes: Any, *__: Any, **named: Any) -> Any:
         self.planes, self.start, self.folder = planes, named["start"], named["folder"]
         self.goes_on = self.folder.exists()
+        self.tracked = len(gc.get_objects())
         self.folder.mkdir(exist_ok=True)
         scores = few_shot.LeftOutScores(60, 70), few_shot.LeftOutScores(71, 75)
         try:
@@ -227,6 +230,23 @@ def test_what_is_not_better_changes_nothing(
     assert window.workspace.session.learned is None
     assert np.array_equal(mask(window), before)
     assert not list(sessions_folder().glob("*.learning-*"))
+
+
+def test_old_objects_are_no_garbage_while_it_learns(
+    with_cells: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Looking at all of them would hold every thread up for a third of a second."""
+    window, core = with_cells, Core(monkeypatch)
+    gc.unfreeze()  # what `libraries_are_no_garbage` left out
+    commit(window, 0, 1, 2)
+    before = len(gc.get_objects())
+    window.take(window.tab.learn_panel.start)
+    window.qtbot.waitUntil(lambda: core.tracked > 0)
+    assert core.tracked < before / 10
+    window.take(window.tab.learn_panel.start)
+    window.qtbot.waitUntil(lambda: core.closed)
+    window.qtbot.waitUntil(lambda: window.tab.learning.worker.idle)
+    assert gc.get_freeze_count() == 0
 
 
 def test_pixels_that_are_not_square_are_learned_from_as_they_are_predicted(

@@ -36,7 +36,7 @@ from napari_simmat.widgets.segment.session_file import (
     learning_folders,
 )
 from napari_simmat.widgets.segment.workspace import Workspace
-from napari_simmat.widgets.worker import BackgroundJob, Worker, import_torch_job
+from napari_simmat.widgets.worker import BackgroundJob, Worker, import_torch_job, no_old_garbage
 
 if TYPE_CHECKING:
     from napari_simmat.checkpoints.registry import ModelEntry
@@ -406,6 +406,13 @@ def learn_job(
     kept there too.
     """
     yield from import_torch_job()
+    with no_old_garbage():
+        return (yield from _learn_job(request, session_file, config))
+
+
+def _learn_job(
+    request: LearnRequest, session_file: Path, config: FewShotConfig | None
+) -> Job[Learned]:
     from napari_simmat.checkpoints.loading import load_model_job
     from napari_simmat.training.adapting import FewShotConfig, LearnedState
     from napari_simmat.training.annotations import AnnotatedPlane
