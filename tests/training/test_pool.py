@@ -40,7 +40,7 @@ def test_crops_fit_their_masks_and_padding_is_the_engines():
     pool = ScenePool(0, draw, size=8)
     padded = 0
     for step in range(60):
-        images, labels, masks = pool.crops(step, 3)
+        images, labels, masks, _ = pool.crops(step, 3)
         assert images.shape[-2:] == labels.shape[-2:] == masks.shape[-2:]
         assert images.shape[-1] % 32 == 0
         for image, ids, objects in zip(images, labels, masks, strict=True):
@@ -52,10 +52,25 @@ def test_crops_fit_their_masks_and_padding_is_the_engines():
     assert padded > 0
 
 
+def test_coarse_crops_show_objects_smaller_than_others_are():
+    pool = ScenePool(0, draw, size=8, coarse=0.5)
+    sides = {True: [], False: []}
+    for step in range(40):
+        crops = pool.crops(step, 1)
+        for objects, small in zip(crops.masks, crops.coarse, strict=True):
+            sides[bool(small)].append(np.sqrt(objects[0].sum()))
+    drawn = np.sqrt(30 * 20)
+    assert max(sides[True]) <= drawn / 2 + 1
+    assert 1 <= min(sides[True]) < drawn / 6
+    assert max(sides[False]) == drawn
+    share = len(sides[True]) / len(sides[True] + sides[False])
+    assert 0.35 < share < 0.65
+
+
 def test_real_scenes_come_out_in_range_and_vary_keeps_truth_and_image_together():
     pool = ScenePool(0, scene_drawer(("plain", "natural")), augment_scene, size=4)
     for step in range(6):
-        images, labels, _ = pool.crops(step, 2)
+        images, labels, _, _ = pool.crops(step, 2)
         assert torch.isfinite(images).all()
         assert images.min() >= 0
         assert images.max() <= 255

@@ -86,6 +86,10 @@ class PretrainConfig:
         Objects prompted per crop, and clicks of the dense prior trained per crop.
     corrections
         Share of the steps with 1 to 8 rounds of correcting clicks, the last of which is trained.
+    coarse
+        Share of crops reduced until most objects are too small to be outlined, as on the coarse
+        scales of the image pyramid. They train the dense head and the predicted IoU, by which
+        `decode` chooses a scale, not the masks.
     consistency
         Share of the steps that also train the first answer towards the averaged network's mean
         answer over the crop and two of its reflections and rotations, which is the better one.
@@ -113,6 +117,7 @@ class PretrainConfig:
     objects: int = 4
     affinity_objects: int = 8
     corrections: float = 0.6
+    coarse: float = 0.15
     consistency: float = 0.0
     blocks: int = MAX_BLOCKS
     local_contrast: bool = True
@@ -293,7 +298,8 @@ class PretrainingTask(TrainingTask):
         self.averaged: TinyNetwork = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.module = PretrainModule(self.network, self.averaged, config)
         self.optimizer = MuonAdamW(self.network, config.learning_rate, config.weight_decay)
-        self.pool = ScenePool(config.seed, config.scene_drawer(), augment_scene)
+        draw = config.scene_drawer()
+        self.pool = ScenePool(config.seed, draw, augment_scene, coarse=config.coarse)
         self.begun = 0
         self.metrics: dict[str, float] = {}
         self.by_source: dict[str, dict[str, float]] = {}
@@ -444,8 +450,9 @@ class PretrainModule(nn.Module):
         target = functional.avg_pool2d(torch.tensor(flat[:, None]).float(), 2)
         affinity = DensePixels(dense).affinity(clicks).reshape(images * count, 1, *dense.shape[-2:])
         prior = mask_loss(affinity, target, balance, _repeated(known, count))
-        loss = loss + prior.loss.mean()
-        figures["prior"] = prior.iou.mean().item()
+        outlined = torch.tensor(~crops.coarse).float()
+        loss = loss + _mean_of(prior.loss[:, 0], outlined)
+        figures["prior"] = _mean_of(prior.iou[:, 0], outlined).item()
         if done < config.dense_only:
             return loss, figures
 
@@ -468,15 +475,19 @@ class PretrainModule(nn.Module):
         answers = trained_answers(decode, prompts, target, rounds, MASK_STRIDE, known)
         for turn, _, logits, quality in answers:
             masks = mask_loss(logits, target, balance, known)
-            loss = loss + masks.loss[:, 0].mean() + (quality - masks.iou).square().mean()
+            loss = loss + _mean_of(masks.loss[:, 0], outlined)
+            loss = loss + (quality - masks.iou).square().mean()
             # The other masks are alternatives, most of all for a lone click, which is ambiguous.
             weight = 0.5 if kind == "click" and not turn else 0.25
-            loss = loss + weight * masks.loss[:, 1:].min(1).values.mean()
-            figures["corrected" if turn else kind] = masks.iou[:, 0].mean().item()
+            loss = loss + weight * _mean_of(masks.loss[:, 1:].min(1).values, outlined)
+            figures["corrected" if turn else kind] = _mean_of(masks.iou[:, 0], outlined).item()
             if not turn and prompts.mask is None and rng.random() < config.consistency:
                 with self._autocast():
                     wanted = mean_over_views(self._teacher[0], crops.images, prompts, rng)
-                agreement = functional.binary_cross_entropy_with_logits(logits[:, :1], wanted)
+                agreement = functional.binary_cross_entropy_with_logits(
+                    logits[:, :1], wanted, reduction="none"
+                )
+                agreement = _mean_of(agreement.mean((1, 2, 3)), outlined)
                 loss = loss + agreement
                 figures["consistency"] = agreement.item()
         return loss, figures
@@ -504,6 +515,12 @@ def mean_over_views(
         logits = network.decode_batch(encoded, points, prompts.labels)[0][:, :1].float()
         total = total + view.undo(logits)
     return (total / 3).sigmoid()
+
+
+def _mean_of(values: Tensor, images: Tensor) -> Tensor:
+    """Mean of values (B * P,) over the objects of the images (B,) that are 1; 0 without any."""
+    weight = images.repeat_interleave(len(values) // len(images))
+    return (values * weight).sum() / weight.sum().clamp(min=1)
 
 
 def _known_cells(labels: Tensor) -> Tensor | None:

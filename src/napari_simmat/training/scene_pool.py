@@ -31,6 +31,8 @@ PADDING_VALUE = MEAN
 GLARE_SHARE = 0.08
 GLARE_FACTORS = (2.0, 100.0)
 """How much brighter than the rest debris is."""
+COARSE_ZOOMS = (1 / 8, 1 / 2)
+"""How much coarser than drawn a scene is in a coarse crop."""
 UNKNOWN = -1
 """Id of pixels that may belong to an object without a label."""
 Image = NDArray[np.float32]
@@ -48,18 +50,23 @@ class DrawnScene(NamedTuple):
 
 
 class CropBatch(NamedTuple):
-    """Images (B, C, S, S) in 0..255, ids (B, S, S) and masks (B, P, S, S) of P objects each."""
+    """Images (B, C, S, S) in 0..255, ids (B, S, S) and masks (B, P, S, S) of P objects each.
+
+    `coarse` (B,) marks crops that show a scene as a coarse scale of the image pyramid does, where
+    most objects are too small to be outlined: they teach the network to tell so.
+    """
 
     images: Tensor
     labels: Tensor
     masks: NDArray[np.bool_]
+    coarse: NDArray[np.bool_]
 
 
 class ScenePool:
     """A sliding window over an endless sequence of scenes, determined by `seed`.
 
     `draw` draws a scene with its own generator, `vary` augments a crop's image and ids. The window
-    holds `size` scenes and moves by `fresh` scenes per step.
+    holds `size` scenes and moves by `fresh` scenes per step. `coarse` is the share of coarse crops.
     """
 
     def __init__(
@@ -70,8 +77,10 @@ class ScenePool:
         *,
         size: int = 320,
         fresh: float = 1.0,
+        coarse: float = 0.0,
     ) -> None:
         self.seed, self.draw, self.vary, self.size, self.fresh = seed, draw, vary, size, fresh
+        self.coarse = coarse
         self._scenes: deque[DrawnScene] = deque(maxlen=size)
         self._next = 0
 
@@ -84,21 +93,26 @@ class ScenePool:
         ]
         side = int(rng.choice(CROP_SIZES, p=np.array(allowed) / sum(allowed)))
         images: list[Image] = []
-        labels, masks = [], []
+        labels, masks, coarse = [], [], []
         while len(images) < max(1, round(PIXELS_PER_STEP / side**2)):
             drawn = self._scenes[int(rng.integers(len(self._scenes)))]
+            small = bool(self.coarse) and rng.random() < self.coarse
+            if small:
+                drawn = _coarsen(drawn, rng)
             crop = _crop(drawn, side, rng)
-            chosen = _choose(crop.labels, objects, rng)
+            chosen = _choose(crop.labels, objects, rng, 1 if small else MIN_AREA)
             if chosen is None:
                 continue
             image, ids, filled = crop if self.vary is None else self.vary(crop, rng)
             images.append(image)
             labels.append(ids)
             masks.append(_masks(ids, chosen, filled))
+            coarse.append(small)
         return CropBatch(
             torch.tensor(np.stack(images)),
             torch.tensor(np.stack(labels).astype(np.int32)),
             np.stack(masks),
+            np.array(coarse),
         )
 
     def _advance(self, step: int) -> None:
@@ -223,11 +237,11 @@ def _rescale_percentiles(
 
 
 def zoom(
-    image: Image, labels: NDArray[np.int32], factors: tuple[float, float]
+    image: Image, labels: NDArray[np.int32], factors: tuple[float, float], least: int = 96
 ) -> tuple[Image, NDArray[np.int32]]:
-    """An image (C, H, W) and its ids resized by factors along y and x, to 96 pixels at least."""
+    """Resize an image (C, H, W) and its ids by factors along y and x, to `least` pixels or more."""
     height, width = (
-        max(96, round(side * factor)) for side, factor in zip(labels.shape, factors, strict=True)
+        max(least, round(side * factor)) for side, factor in zip(labels.shape, factors, strict=True)
     )
     zoomed = functional.interpolate(
         torch.tensor(image)[None], (height, width), mode="bilinear", antialias=True
@@ -236,6 +250,12 @@ def zoom(
         torch.tensor(labels)[None, None].float(), (height, width), mode="nearest-exact"
     )[0, 0]
     return zoomed.clamp(0, 255).numpy(), ids.numpy().astype(np.int32)
+
+
+def _coarsen(scene: DrawnScene, rng: np.random.Generator) -> DrawnScene:
+    """The scene reduced by one of `COARSE_ZOOMS`."""
+    factor = float(np.exp(rng.uniform(*np.log(COARSE_ZOOMS))))
+    return DrawnScene(*zoom(scene.image, scene.labels, (factor, factor), 24), scene.filled)
 
 
 def _crop(scene: DrawnScene, side: int, rng: np.random.Generator) -> DrawnScene:
@@ -259,12 +279,12 @@ def _crop(scene: DrawnScene, side: int, rng: np.random.Generator) -> DrawnScene:
 
 
 def _choose(
-    labels: NDArray[np.int32], objects: int, rng: np.random.Generator
+    labels: NDArray[np.int32], objects: int, rng: np.random.Generator, least: int
 ) -> NDArray[np.int32] | None:
-    """Ids of objects to prompt, larger ones somewhat more often; None without objects."""
+    """Ids of objects of `least` pixels to prompt, larger ones somewhat more often, or None."""
     area = np.bincount(np.maximum(labels, 0).ravel())
     area[0] = 0
-    ids = np.flatnonzero((area >= MIN_AREA) & (area < 0.9 * labels.size))
+    ids = np.flatnonzero((area >= least) & (area < 0.9 * labels.size))
     if not len(ids):
         return None
     weight = np.sqrt(area[ids])
