@@ -150,6 +150,21 @@ def test_blocks_are_added_to_a_base_and_not_taken_away(tmp_path):
         shallow.begin(path)
 
 
+def test_coarse_crops_train_the_predicted_iou_and_not_the_masks(tmp_path):
+    norms = {}
+    for share in (0.0, 1.0):
+        task = PretrainingTask(config(coarse=share, dense_only=0.0, corrections=0.0), tmp_path)
+        loss, _ = task.module(task.batch(6, slice(None)))
+        loss.backward()
+        for name, parameter in task.network.mask_decoder.named_parameters():
+            part = name.split(".")[0]
+            grown = 0.0 if parameter.grad is None else float(parameter.grad.norm())
+            norms[part, share] = max(norms.get((part, share), 0.0), grown)
+    assert norms["output_hypernetworks_mlps", 0.0] > 0
+    assert norms["output_hypernetworks_mlps", 1.0] == 0
+    assert norms["iou_prediction_head", 1.0] > 0
+
+
 def test_views_of_an_image_agree_where_the_network_does():
     """The mean over reflections and rotations is the answer of a network that is equivariant."""
 
