@@ -52,19 +52,20 @@ def test_crops_fit_their_masks_and_padding_is_the_engines():
     assert padded > 0
 
 
-def test_coarse_crops_show_objects_smaller_than_others_are():
-    pool = ScenePool(0, draw, size=8, coarse=0.5)
-    sides = {True: [], False: []}
-    for step in range(40):
+def test_crops_off_scale_show_objects_smaller_and_larger_than_others_do():
+    pool = ScenePool(0, draw, size=8, off_scale=0.5)
+    areas = {True: [], False: []}
+    for step in range(60):
         crops = pool.crops(step, 1)
-        for objects, small in zip(crops.masks, crops.coarse, strict=True):
-            sides[bool(small)].append(np.sqrt(objects[0].sum()))
-    drawn = np.sqrt(30 * 20)
-    assert max(sides[True]) <= drawn / 2 + 1
-    assert 1 <= min(sides[True]) < drawn / 6
-    assert max(sides[False]) == drawn
-    share = len(sides[True]) / len(sides[True] + sides[False])
-    assert 0.35 < share < 0.65
+        for objects, is_off in zip(crops.masks, crops.off_scale, strict=True):
+            areas[bool(is_off)].append(int(objects[0].sum()))
+    drawn = 30 * 20
+    assert min(areas[True]) < drawn / 36
+    assert max(areas[True]) > drawn * 9
+    assert max(areas[False]) == drawn
+    assert not [area for area in areas[True] if 0.3 * drawn < area < drawn]
+    share = len(areas[True]) / len(areas[True] + areas[False])
+    assert 0.4 < share < 0.6
 
 
 def test_real_scenes_come_out_in_range_and_vary_keeps_truth_and_image_together():

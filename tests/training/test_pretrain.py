@@ -150,10 +150,10 @@ def test_blocks_are_added_to_a_base_and_not_taken_away(tmp_path):
         shallow.begin(path)
 
 
-def test_coarse_crops_train_the_predicted_iou_and_not_the_masks(tmp_path):
+def test_crops_off_scale_train_the_predicted_iou_and_not_the_masks(tmp_path):
     norms = {}
     for share in (0.0, 1.0):
-        task = PretrainingTask(config(coarse=share, dense_only=0.0, corrections=0.0), tmp_path)
+        task = PretrainingTask(config(off_scale=share, dense_only=0.0, corrections=0.0), tmp_path)
         loss, _ = task.module(task.batch(6, slice(None)))
         loss.backward()
         for name, parameter in task.network.mask_decoder.named_parameters():

@@ -86,10 +86,10 @@ class PretrainConfig:
         Objects prompted per crop, and clicks of the dense prior trained per crop.
     corrections
         Share of the steps with 1 to 8 rounds of correcting clicks, the last of which is trained.
-    coarse
-        Share of crops reduced until most objects are too small to be outlined, as on the coarse
-        scales of the image pyramid. They train the dense head and the predicted IoU, by which
-        `decode` chooses a scale, not the masks.
+    off_scale
+        Share of crops in which most objects are too small to be outlined, or extend beyond the
+        crop, as on unsuitable scales of the image pyramid. They train the dense head and the
+        predicted IoU, by which `decode` chooses a scale, not the masks.
     consistency
         Share of the steps that also train the first answer towards the averaged network's mean
         answer over the crop and two of its reflections and rotations, which is the better one.
@@ -117,7 +117,7 @@ class PretrainConfig:
     objects: int = 4
     affinity_objects: int = 8
     corrections: float = 0.6
-    coarse: float = 0.15
+    off_scale: float = 0.2
     consistency: float = 0.0
     blocks: int = MAX_BLOCKS
     local_contrast: bool = True
@@ -299,7 +299,7 @@ class PretrainingTask(TrainingTask):
         self.module = PretrainModule(self.network, self.averaged, config)
         self.optimizer = MuonAdamW(self.network, config.learning_rate, config.weight_decay)
         draw = config.scene_drawer()
-        self.pool = ScenePool(config.seed, draw, augment_scene, coarse=config.coarse)
+        self.pool = ScenePool(config.seed, draw, augment_scene, off_scale=config.off_scale)
         self.begun = 0
         self.metrics: dict[str, float] = {}
         self.by_source: dict[str, dict[str, float]] = {}
@@ -450,7 +450,7 @@ class PretrainModule(nn.Module):
         target = functional.avg_pool2d(torch.tensor(flat[:, None]).float(), 2)
         affinity = DensePixels(dense).affinity(clicks).reshape(images * count, 1, *dense.shape[-2:])
         prior = mask_loss(affinity, target, balance, _repeated(known, count))
-        outlined = torch.tensor(~crops.coarse).float()
+        outlined = torch.tensor(~crops.off_scale).float()
         loss = loss + _mean_of(prior.loss[:, 0], outlined)
         figures["prior"] = _mean_of(prior.iou[:, 0], outlined).item()
         if done < config.dense_only:

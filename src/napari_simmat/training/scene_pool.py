@@ -31,8 +31,8 @@ PADDING_VALUE = MEAN
 GLARE_SHARE = 0.08
 GLARE_FACTORS = (2.0, 100.0)
 """How much brighter than the rest debris is."""
-COARSE_ZOOMS = (1 / 8, 1 / 2)
-"""How much coarser than drawn a scene is in a coarse crop."""
+COARSE_ZOOMS, FINE_ZOOMS = (1 / 6, 1 / 2), (1.5, 5.0)
+"""How much smaller or larger than drawn a scene is in a crop that is off scale."""
 UNKNOWN = -1
 """Id of pixels that may belong to an object without a label."""
 Image = NDArray[np.float32]
@@ -52,21 +52,22 @@ class DrawnScene(NamedTuple):
 class CropBatch(NamedTuple):
     """Images (B, C, S, S) in 0..255, ids (B, S, S) and masks (B, P, S, S) of P objects each.
 
-    `coarse` (B,) marks crops that show a scene as a coarse scale of the image pyramid does, where
-    most objects are too small to be outlined: they teach the network to tell so.
+    `off_scale` (B,) marks crops that show a scene as an unsuitable scale of the image pyramid does:
+    most objects are too small to be outlined, or extend beyond the crop.
     """
 
     images: Tensor
     labels: Tensor
     masks: NDArray[np.bool_]
-    coarse: NDArray[np.bool_]
+    off_scale: NDArray[np.bool_]
 
 
 class ScenePool:
     """A sliding window over an endless sequence of scenes, determined by `seed`.
 
     `draw` draws a scene with its own generator, `vary` augments a crop's image and ids. The window
-    holds `size` scenes and moves by `fresh` scenes per step. `coarse` is the share of coarse crops.
+    holds `size` scenes and moves by `fresh` scenes per step. `off_scale` is the share of
+    crops off scale.
     """
 
     def __init__(
@@ -77,10 +78,10 @@ class ScenePool:
         *,
         size: int = 320,
         fresh: float = 1.0,
-        coarse: float = 0.0,
+        off_scale: float = 0.0,
     ) -> None:
         self.seed, self.draw, self.vary, self.size, self.fresh = seed, draw, vary, size, fresh
-        self.coarse = coarse
+        self.off_scale = off_scale
         self._scenes: deque[DrawnScene] = deque(maxlen=size)
         self._next = 0
 
@@ -93,26 +94,24 @@ class ScenePool:
         ]
         side = int(rng.choice(CROP_SIZES, p=np.array(allowed) / sum(allowed)))
         images: list[Image] = []
-        labels, masks, coarse = [], [], []
+        labels, masks, off_scale = [], [], []
         while len(images) < max(1, round(PIXELS_PER_STEP / side**2)):
             drawn = self._scenes[int(rng.integers(len(self._scenes)))]
-            small = bool(self.coarse) and rng.random() < self.coarse
-            if small:
-                drawn = _coarsen(drawn, rng)
-            crop = _crop(drawn, side, rng)
-            chosen = _choose(crop.labels, objects, rng, 1 if small else MIN_AREA)
+            is_off = bool(self.off_scale) and rng.random() < self.off_scale
+            crop = (_crop_off_scale if is_off else _crop)(drawn, side, rng)
+            chosen = _choose(crop.labels, objects, rng, any_size=is_off)
             if chosen is None:
                 continue
             image, ids, filled = crop if self.vary is None else self.vary(crop, rng)
             images.append(image)
             labels.append(ids)
             masks.append(_masks(ids, chosen, filled))
-            coarse.append(small)
+            off_scale.append(is_off)
         return CropBatch(
             torch.tensor(np.stack(images)),
             torch.tensor(np.stack(labels).astype(np.int32)),
             np.stack(masks),
-            np.array(coarse),
+            np.array(off_scale),
         )
 
     def _advance(self, step: int) -> None:
@@ -252,10 +251,28 @@ def zoom(
     return zoomed.clamp(0, 255).numpy(), ids.numpy().astype(np.int32)
 
 
-def _coarsen(scene: DrawnScene, rng: np.random.Generator) -> DrawnScene:
-    """The scene reduced by one of `COARSE_ZOOMS`."""
-    factor = float(np.exp(rng.uniform(*np.log(COARSE_ZOOMS))))
-    return DrawnScene(*zoom(scene.image, scene.labels, (factor, factor), 24), scene.filled)
+def _crop_off_scale(scene: DrawnScene, side: int, rng: np.random.Generator) -> DrawnScene:
+    """A square of `side`, of the scene made smaller by one of `COARSE_ZOOMS`, or larger."""
+    is_coarse = rng.random() < 0.5
+    factor = float(np.exp(rng.uniform(*np.log(COARSE_ZOOMS if is_coarse else FINE_ZOOMS))))
+    if is_coarse:
+        small = zoom(scene.image, scene.labels, (factor, factor), 24)
+        return _crop(_mirrored(DrawnScene(*small, scene.filled), side), side, rng)
+    part = _crop(scene, round(side / factor), rng)
+    factor = side / len(part.labels)
+    return DrawnScene(*zoom(part.image, part.labels, (factor, factor)), scene.filled)
+
+
+def _mirrored(scene: DrawnScene, side: int) -> DrawnScene:
+    """The scene continued by reflections of it to `side` pixels, as padding would give it away."""
+    height, width = scene.labels.shape
+    missing = [(0, max(0, side - length)) for length in (height, width)]
+    image = np.pad(scene.image, [(0, 0), *missing], mode="symmetric")
+    labels = np.pad(scene.labels, missing, mode="symmetric")
+    rows, columns = (np.arange(length) for length in labels.shape)
+    copy = (rows // height)[:, None] * (1 + columns[-1] // width) + columns // width
+    labels = np.where(labels > 0, labels + copy * (labels.max() + 1), labels).astype(np.int32)
+    return DrawnScene(image, labels, scene.filled)
 
 
 def _crop(scene: DrawnScene, side: int, rng: np.random.Generator) -> DrawnScene:
@@ -279,12 +296,13 @@ def _crop(scene: DrawnScene, side: int, rng: np.random.Generator) -> DrawnScene:
 
 
 def _choose(
-    labels: NDArray[np.int32], objects: int, rng: np.random.Generator, least: int
+    labels: NDArray[np.int32], objects: int, rng: np.random.Generator, any_size: bool
 ) -> NDArray[np.int32] | None:
-    """Ids of objects of `least` pixels to prompt, larger ones somewhat more often, or None."""
+    """Ids of objects to prompt, larger ones somewhat more often; None without objects."""
     area = np.bincount(np.maximum(labels, 0).ravel())
     area[0] = 0
-    ids = np.flatnonzero((area >= least) & (area < 0.9 * labels.size))
+    least, most = (1, labels.size) if any_size else (MIN_AREA, 0.9 * labels.size)
+    ids = np.flatnonzero((area >= least) & (area <= most))
     if not len(ids):
         return None
     weight = np.sqrt(area[ids])
