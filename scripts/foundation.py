@@ -3,6 +3,8 @@
 ``python scripts/foundation.py resolution --development development`` and likewise `prompts`,
 `alternatives`, `normalisation`, `debris`, `precision`, `parity` and `speed`. The development set is
 made by ``scripts/development_set.py``; `parity` needs the folder of the training (``--training``).
+``prompts --real REAL --sources SOURCES``, as for `simmat pretrain`, takes validation images of real
+sources instead.
 """
 
 from __future__ import annotations
@@ -10,8 +12,10 @@ from __future__ import annotations
 import argparse
 import resource
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -23,7 +27,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.transform import resize
 
 from napari_simmat import Predictor, load_model
-from napari_simmat.datasets.folder import find_labelled_files
+from napari_simmat.datasets.folder import LabelledFile, find_labelled_files
 from napari_simmat.engine.masks import interior_point, iou, label_windows
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner
@@ -32,6 +36,8 @@ from napari_simmat.models.spec import Model
 from napari_simmat.progress import finish
 from napari_simmat.scenes.renderers import render
 from napari_simmat.scenes.scene import draw_scene
+from napari_simmat.training.real_scenes import RealSource, read_sources
+from napari_simmat.training.scene_pool import MIN_AREA
 
 FACTORS = (0.5, 1.0, 2.0, 3.0)
 LARGEST = 2048
@@ -43,11 +49,12 @@ PROMPT_COLUMNS = (
 )
 GOALS = (0.8, 0.85, 0.9)
 CLICKS_AT_MOST = 10
+IMAGES_PER_SOURCE = 10
 Image = NDArray[Any]
 
 
 class Sample(NamedTuple):
-    """An image of the development set: (Y, X) or (Y, X, C), and some of its labels."""
+    """An image (Y, X) or (Y, X, C) and some of its labels; `name` is its row of the table."""
 
     name: str
     image: Image
@@ -58,11 +65,29 @@ class Sample(NamedTuple):
 def samples(folder: Path, most: int) -> Iterator[Sample]:
     """The images with a limited number of objects each, spread evenly over the labels."""
     for file in find_labelled_files(folder):
-        image, labels = file.read()
-        ids = [label for label, _ in label_windows(labels)]
-        chosen = [ids[int(i)] for i in np.linspace(0, len(ids) - 1, min(most, len(ids)))]
-        kept = np.where(np.isin(labels, chosen), labels, 0).astype(np.int32)
-        yield Sample(file.name, np.asarray(image.data), kept, image.channel_axis)
+        yield _sample(file.name, file, most)
+
+
+def validation_samples(sources: Sequence[RealSource], most: int) -> Iterator[Sample]:
+    """Likewise some validation images of each source, with objects as training takes them."""
+    for source in sources:
+        files = source.validation
+        for i in np.linspace(0, len(files) - 1, min(IMAGES_PER_SOURCE, len(files))):
+            sample = _sample(source.name, files[int(i)], most, MIN_AREA)
+            if sample.labels.any():
+                yield sample
+
+
+def _sample(name: str, file: LabelledFile, most: int, least_area: int = 1) -> Sample:
+    image, labels = file.read()
+    windows = label_windows(labels)
+    ids = [label for label, part in windows if (labels[part] == label).sum() >= least_area]
+    chosen = [ids[int(i)] for i in np.linspace(0, len(ids) - 1, min(most, len(ids)))]
+    kept = np.where(np.isin(labels, chosen), labels, 0).astype(np.int32)
+    values = np.asarray(image.data)
+    if image.rgb and image.channel_axis is not None:
+        values = np.take(values, range(3), image.channel_axis)  # without alpha
+    return Sample(name, values, kept, image.channel_axis)
 
 
 def scores(predictor: Predictor, sample: Sample) -> tuple[float, float, float]:
@@ -124,25 +149,34 @@ def prompts(options: argparse.Namespace) -> None:
     """Clicks, boxes, both together, and corrections after each; and clicks to an IoU."""
     predictor = Predictor(load_model(options.model), device="cpu", quality=options.quality)
     say("image", "objects", *PROMPT_COLUMNS, *(f"clicks to {goal:.2f}" for goal in GOALS))
+    if options.real is None:
+        chosen = samples(options.development, options.most)
+    else:
+        sources = read_sources(options.real, options.sources)
+        chosen = validation_samples(sources, options.most)
     means = []
-    for sample in samples(options.development, options.most):
-        predictor.set_image(sample.image, channel_axis=sample.channel_axis)
-        rows = []
-        for label, window in label_windows(sample.labels):
-            truth = GroundTruthObject(sample.labels, label, window)
-            click = Prompt(points=(truth.middle,), labels=(1,))
-            box, both = Prompt(box=truth.box), replace(click, box=truth.box)
-            clicked = corrected(predictor, truth, click, CLICKS_AT_MOST - 1)
-            boxed, mixed = (corrected(predictor, truth, each, 3) for each in (box, both))
-            needed = [
-                next((n for n, reached in enumerate(clicked, 1) if reached >= goal), CLICKS_AT_MOST)
-                for goal in GOALS
-            ]
-            each = [run[n] for run in (clicked, boxed, mixed) for n in (0, 1, 3)]
-            rows.append([*each, *needed])
+    for name, group in groupby(chosen, attrgetter("name")):
+        rows = [row for sample in group for row in prompted(predictor, sample)]
         means.append(np.mean(rows, axis=0))
-        say(sample.name, len(rows), *(f"{value:.3f}" for value in means[-1]))
-    say("mean over images", "", *(f"{value:.3f}" for value in np.mean(means, axis=0)))
+        say(name, len(rows), *(f"{value:.3f}" for value in means[-1]))
+    say("mean", "", *(f"{value:.3f}" for value in np.mean(means, axis=0)))
+
+
+def prompted(predictor: Predictor, sample: Sample) -> Iterator[list[float]]:
+    """For each object the columns of `prompts`."""
+    predictor.set_image(sample.image, channel_axis=sample.channel_axis)
+    for label, window in label_windows(sample.labels):
+        truth = GroundTruthObject(sample.labels, label, window)
+        click = Prompt(points=(truth.middle,), labels=(1,))
+        box, both = Prompt(box=truth.box), replace(click, box=truth.box)
+        clicked = corrected(predictor, truth, click, CLICKS_AT_MOST - 1)
+        boxed, mixed = (corrected(predictor, truth, each, 3) for each in (box, both))
+        needed = [
+            next((n for n, reached in enumerate(clicked, 1) if reached >= goal), CLICKS_AT_MOST)
+            for goal in GOALS
+        ]
+        each = [run[n] for run in (clicked, boxed, mixed) for n in (0, 1, 3)]
+        yield [*each, *needed]
 
 
 def corrected(
@@ -394,6 +428,8 @@ def main() -> None:
     parser.add_argument("table", choices=list(TABLES))
     parser.add_argument("--model", default="tiny", help="a name or a file")
     parser.add_argument("--development", type=Path, help="folder of the development set")
+    parser.add_argument("--real", type=Path, help="folder of real sources")
+    parser.add_argument("--sources", type=Path, help="their table")
     parser.add_argument("--training", type=Path, help="folder of the training")
     parser.add_argument("--most", type=int, default=10, help="objects per image")
     parser.add_argument("--precision", default="auto")
