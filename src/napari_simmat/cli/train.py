@@ -305,6 +305,7 @@ def pretrain(
     real_share: float = 0.5,
     precision: Literal["float32", "bfloat16"] = "float32",
     consistency: float = 0.0,
+    off_scale: float = 0.2,
     blocks: int = 6,
     local_contrast: bool = True,
     overwrite: Annotated[bool, FLAG] = False,
@@ -347,6 +348,9 @@ def pretrain(
         Precision of the computation; which is faster depends on the processor.
     consistency
         Share of the steps that also train towards the mean answer over reflections of the image.
+    off_scale
+        Share of the crops in which objects are too small or too large, from which the network
+        learns to choose a scale.
     blocks
         Attention blocks of the network: 6, or 4 as in foundations up to tiny-3 and in those
         without local contrast.
@@ -372,6 +376,7 @@ def pretrain(
         seed=seed,
         precision=precision,
         consistency=consistency,
+        off_scale=off_scale,
         blocks=blocks,
         local_contrast=local_contrast,
     )
