@@ -15,6 +15,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 SMOOTH = 5
+MEASURED = ("click", "box", "click+3")
 PROMPTS = ("prior", "click", "box", "corrected", "mask")
 
 
@@ -27,18 +28,26 @@ def main() -> None:
     entries = [json.loads(line) for line in options.log.read_text().splitlines()]
     steps = [each for each in entries if "loss" in each]
     validations = [each for each in entries if "validation" in each]
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.4), constrained_layout=True)
+    measured = {"other drawn scenes": [(each["step"], each["validation"]) for each in validations]}
+    if real := [(each["step"], each["by_source"]) for each in entries if "by_source" in each]:
+        measured["real sources"] = [
+            (step, {kind: np.mean([row[kind] for row in rows.values()]) for kind in MEASURED})
+            for step, rows in real
+        ]
+    count = 2 + len(measured)
+    figure, axes = plt.subplots(1, count, figsize=(4 * count, 3.4), constrained_layout=True)
     curve(axes[0], steps, "loss")
     axes[0].set(title="loss", xlabel="step")
     for name in PROMPTS:
         curve(axes[1], steps, name)
     axes[1].set(title="IoU on the crops trained on", xlabel="step")
     axes[1].legend(fontsize=8)
-    for name in ("click", "box", "click+3"):
-        x = [each["step"] for each in validations]
-        axes[2].plot(x, [each["validation"][name] for each in validations], "o-", label=name, ms=3)
-    axes[2].set(title="mean IoU % on other drawn scenes", xlabel="step")
-    axes[2].legend(fontsize=8)
+    for axis, (title, rows) in zip(axes[2:], measured.items(), strict=True):
+        for kind in MEASURED:
+            steps_there = [step for step, _ in rows]
+            axis.plot(steps_there, [row[kind] for _, row in rows], "o-", label=kind, ms=3)
+        axis.set(title=f"mean IoU %: {title}", xlabel="step")
+        axis.legend(fontsize=8)
     for each in axes:
         each.grid(alpha=0.3)
     figure.savefig(options.picture, dpi=90)
