@@ -128,7 +128,7 @@ def phase_contrast(scene: Scene, rng: np.random.Generator) -> Floats:
     if rng.random() < 0.4:
         grain = texture(rng, scene.shape, str(rng.choice(["cloud", "band", "spots"])))
         thickness = thickness * (1 + rng.uniform(0.03, 0.15) * grain)
-    body = blur(thickness.astype(np.float32), rng.uniform(0.5, 0.8 + 0.22 * min(radius, 12)))
+    body = blur(thickness.astype(np.float32), rng.uniform(0.5, 0.8 + 0.4 * min(radius, 12)))
     reach = rng.uniform(0.5, 1.3) * min(radius, 14) + 1
     halo = wide_blur(body, reach) + 0.5 * wide_blur(body, 3 * reach)
     depth, ring = rng.uniform(0.3, 0.9), rng.uniform(0.1, 3)
@@ -440,7 +440,7 @@ FAMILIES: dict[str, RendererFamily] = {
         {"cells": 8, "nucleated": 0.6, "rods": 1, "discs": 0.7, "filaments": 0.3},
     ),
     "membranes": RendererFamily(membranes, 0.7, {"tissue": 3, "cells": 1}),
-    "phase_contrast": RendererFamily(phase_contrast, 2.5, {"rods": 6, "cells": 2, "discs": 0.5}),
+    "phase_contrast": RendererFamily(phase_contrast, 5, {"rods": 6, "cells": 2, "discs": 0.5}),
     "adherent_cells": RendererFamily(
         adherent_cells, 1, {"cells": 3, "nucleated": 1.5, "rods": 1, "discs": 0.5}
     ),
