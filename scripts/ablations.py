@@ -201,6 +201,7 @@ VARIANTS = {
     "no training on corrections": Variant(settings=(("corrections", 0.0),)),
     "drawn only": Variant(settings=(("sources", ()),)),
     "real only": Variant(settings=(("real_share", 1.0),)),
+    "no crops off scale": Variant(settings=(("off_scale", 0.0),)),
     "four blocks": Variant(settings=(("blocks", 4),)),
     "context": Variant(change=context),
     "consistency": Variant(settings=(("consistency", 0.25),)),
