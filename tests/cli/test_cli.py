@@ -674,7 +674,7 @@ def test_models_lists_what_there_is(four_angles: Path, simmat: Callable[..., Sai
     said = simmat("models")
     assert said.status == 0
     assert simmat("models", "list").out == said.out
-    for word in ("tiny-3", "built in", "vit_b", "downloadable", "375 MB", "angles", "own"):
+    for word in ("tiny-4", "built in", "vit_b", "downloadable", "375 MB", "angles", "own"):
         assert word in said.out
     listed = {model["name"]: model for model in simmat("models", "--json").json["models"]}
     assert listed["angles"]["path"] == str(four_angles)
@@ -695,7 +695,7 @@ def test_a_damaged_model_is_listed_with_its_problem(
 def test_info_shows_a_card(four_angles: Path, simmat: Callable[..., Said]) -> None:
     said = simmat("models", "info", "angles")
     assert said.status == 0
-    for words in ("0 deg, 45 deg, 90 deg, 135 deg", "all channels together", "simmat", "tiny-3"):
+    for words in ("0 deg, 45 deg, 90 deg, 135 deg", "all channels together", "simmat", "tiny-4"):
         assert words in " ".join(said.out.split())
     by_path = simmat("models", "info", four_angles, "--json").json
     assert by_path["spec"]["base"]["architecture"] == "tiny_local"
@@ -732,7 +732,7 @@ def test_a_model_goes_out_and_comes_back(
     assert simmat("models", "remove", "angles").out.strip() == "Removed angles"
     assert not four_angles.exists()
     assert simmat("models", "remove", "angles").status == 1
-    assert simmat("models", "remove", "tiny-3").status == 1
+    assert simmat("models", "remove", "tiny-4").status == 1
     imported = simmat(
         "models", "import", tmp_path / "angles.safetensors", "--name", "mine", "--json"
     )

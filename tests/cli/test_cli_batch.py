@@ -119,7 +119,7 @@ def test_one_file_with_too_many_channels_stops_itself_alone(
 ) -> None:
     assert main(words()) == 1
     said = capsys.readouterr()
-    assert "b.tif: tiny-3 reads red, green and blue, but there are 4 channels" in said.err
+    assert "b.tif: tiny-4 reads red, green and blue, but there are 4 channels" in said.err
     assert "1 of 2 images segmented" in said.out
     assert Path("out/a.json").is_file()
 

@@ -210,7 +210,7 @@ def test_a_model_file_that_cannot_be_used(
     assert ready.status.kind == "failed"
     assert ready.status.text.startswith(FILES[kind])
     assert not (tmp_path / "ran").exists(), "a file never executes anything"
-    ready.choose(ready.tab.models._list, "tiny-3 · built in")
+    ready.choose(ready.tab.models._list, "tiny-4 · built in")
     assert ready.status.kind == "ready"
     ready.click(*CENTRES[1])
     assert iou(ready.viewer.layers["SimMAT preview"].data > 0, discs()[1] == 2) > 0.8
@@ -227,4 +227,4 @@ def test_a_file_that_is_no_model_leaves_the_choice_as_it_was(
     words = "missing.pth" if name.startswith("missing") else "is neither a checkpoint (safetensors)"
     assert words in ready.tab.models._card.text()
     assert ready.status.kind == "ready"
-    assert ready.tab.models.value().name == "tiny-3"
+    assert ready.tab.models.value().name == "tiny-4"

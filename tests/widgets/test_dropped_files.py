@@ -187,7 +187,7 @@ def test_a_record_opens_with_its_labels_points_and_boxes(
     assert (points.data.tolist(), points.features["object"].tolist()) == ([[y, x]], [4])
     assert labels.metadata[PROVENANCE] == {
         "program": f"napari-simmat {__version__}",
-        "models": ["tiny-3"],
+        "models": ["tiny-4"],
         "image": "a.tif",
         "prompts": 1,
     }
@@ -207,7 +207,7 @@ def test_layers_say_what_made_them(ready: Any) -> None:
     made = ready.viewer.layers["SimMAT objects"].metadata[PROVENANCE]
     expected = {
         "program": f"napari-simmat {__version__}",
-        "models": ["tiny-3"],
+        "models": ["tiny-4"],
         "image": ready.workspace.session.place.name,
         "prompts": 1,
     }

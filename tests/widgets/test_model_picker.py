@@ -72,7 +72,7 @@ def test_models_stand_under_what_they_are_for(picker: ModelPicker, tmp_path: Pat
         else:
             groups[list(groups)[-1]].append(picker._list.itemText(number).split(" · ")[0])
     assert tuple(groups) == GROUPS
-    assert "tiny-3" in groups["Any image"]
+    assert "tiny-4" in groups["Any image"]
     assert "vit_b_lm" in groups["Microscopy"]
     assert "vit_b_em_organelles" in groups["Electron microscopy"]
     assert "vit_b_histopathology" in groups["Histology"]

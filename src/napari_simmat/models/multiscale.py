@@ -39,9 +39,9 @@ MAX_LEVELS_TRIED = 2
 """Levels that are tried if the object's extent is known."""
 MAX_WINDOW_OBJECT = 200.0
 """Longest side in pixels of a box or mask that fits into a window."""
-TYPICAL_MASK_SIDE = 24.0
+TYPICAL_MASK_SIDE = 30.0
 """A click's mask is trusted most at this square root of its area, in pixels of its level."""
-SIZE_PENALTY = 0.15
+SIZE_PENALTY = 0.1
 """Predicted IoU lost for each factor of e between a mask's side and `TYPICAL_MASK_SIDE`."""
 UNEXPECTED_SIZE_PENALTY = 0.3
 """Trust lost for each factor of e by which a mask's side lies out of those that are expected."""

@@ -24,7 +24,7 @@ def test_a_replaced_file_is_another_model(ready: Any, user_folder: Path) -> None
     before = mask(ready)
     scores = ready.status.text
 
-    put("tiny-3", user_folder)
+    put("tiny-4", user_folder)
     ready.widget._on_tab()  # as when the tab is shown again
     ready.idle()
     assert ready.status.kind == "done", "the open prompts are answered by the new file"
@@ -46,8 +46,8 @@ def test_a_model_that_has_gone_is_not_asked_any_more(ready: Any, user_folder: Pa
     path.unlink()
     ready.widget._on_tab()
     ready.idle()
-    assert models.reference() == ready.workspace.request().model.reference == "tiny-3"
-    assert "tiny-3" in models._list.currentText()
+    assert models.reference() == ready.workspace.request().model.reference == "tiny-4"
+    assert "tiny-4" in models._list.currentText()
 
 
 def put(name: str, folder: Path) -> Path:

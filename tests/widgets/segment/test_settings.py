@@ -26,7 +26,7 @@ from tests.widgets.scenes import CENTRES, grey
 def test_settings_round_trip() -> None:
     assert load_settings() == TabSettings()
     settings = TabSettings(
-        model="tiny-3",
+        model="tiny-4",
         device="cuda:1",
         precision="exact",
         overlap="ask",

@@ -59,10 +59,10 @@ def test_what_is_set_reads_back(form: TrainForm, strategy: StrategyName, qtbot: 
 
 def test_only_foundations_are_offered(form: TrainForm) -> None:
     titles = [form.base._list.itemText(n) for n in range(form.base._list.count())]
-    assert any(title.startswith("tiny-3") for title in titles)
+    assert any(title.startswith("tiny-4") for title in titles)
     assert any(title.startswith("vit_b") for title in titles)
     assert not any(title.startswith("polarization") for title in titles)
-    assert form.value().base == "tiny-3"
+    assert form.value().base == "tiny-4"
     form.base.set_value("polarization")
     base = form.base.value().spec.base.name
     assert form.problem() == (

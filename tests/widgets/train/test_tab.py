@@ -184,16 +184,16 @@ def test_after_a_training_that_made_it_worse_the_base_is_offered(
     training.process.received.emit(TrainEvent(4, 4, "training", True, {"step": 4.0, "loss": 0.5}))
     training.process.received.emit(TrainEvent(metrics=metrics))
     training.process.ended.emit(Ending("done", ""))
-    text = worse_text("two channels", "tiny-3", metrics)
+    text = worse_text("two channels", "tiny-4", metrics)
     assert "71.0 instead of 75.0 %" in text
     assert trainer.status.text == (f"{text} {LABELS_FAVOR_BASE}" if clicked else text)
-    assert (trainer.status.offer, trainer.status.other) == (use_text("tiny-3"), USE_MODEL_TEXT)
+    assert (trainer.status.offer, trainer.status.other) == (use_text("tiny-4"), USE_MODEL_TEXT)
     wanted: list[str] = []
     tab.use_requested.disconnect()
     tab.use_requested.connect(wanted.append)
     trainer.press(tab.status._other)
     trainer.press(tab.status._offer)
-    assert wanted == ["two channels", "tiny-3"]
+    assert wanted == ["two channels", "tiny-4"]
 
 
 def test_stopped_early_the_best_is_kept(
