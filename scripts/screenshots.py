@@ -251,7 +251,7 @@ def everything() -> None:
 
 
 def learn() -> None:
-    """Cells of which a click gives a part: while the model learns from five, and after."""
+    """Cells of which a click gives a part: the model learns from three, then finds all of it."""
     from scipy.ndimage import gaussian_filter
 
     from napari_simmat.training.adapting import FewShotConfig
@@ -264,31 +264,72 @@ def learn() -> None:
         values[np.hypot(y - row, x - column) < 8] += 90
     image = gaussian_filter(values + np.random.default_rng(0).normal(0, 5, y.shape), 0.6)
     with window(TALL) as (viewer, widget):
-        tab = widget.segment
-        viewer.add_image(image.clip(0, 255).astype(np.uint8), name="cells")
+        tab, panel = widget.segment, widget.segment.learn_panel
+        layer = viewer.add_image(image.clip(0, 255).astype(np.uint8), name="cells")
         settle(tab)
         viewer.reset_view()
-        for number in (0, 1, 2, 4, 5):
-            row, column = places[number]
-            tab.buttons.box.click()
-            box = rectangle(row - 21, column - 18, row + 21, column + 18)
-            tab.workspace.prompt_layers.boxes.add(box, shape_type="rectangle")
-            settle(tab)
-            tab.buttons.commit.click()
-            settle(tab)
-        tab.folds["objects"].set_open(False)
-        # Less in each step than a user has: the picture takes minutes.
+        # Less in each step than a user has: the film takes minutes.
         tab.learning.config = FewShotConfig(
             steps=6, crops=1, prompted=2, side=96, folds=2, learning_rate=3e-3
         )
-        tab.learn_panel.start.click()
-        wait(lambda: getattr(tab.learning.progress, "after", None) is not None)
+        film = Film(viewer)
+
+        def press(button: Any, after: int) -> None:
+            film.point_at(button)
+            film.hold(250, pressed=True)
+            button.click()
+            settle(tab)
+            film.hold(after)
+
+        film.point_on(layer, places[7])
+        film.hold(250, pressed=True)
         click(tab, places[7])
+        film.hold(2000)  # a part of the cell
+        press(tab.buttons.clear, 500)
+        for number in (0, 1, 5):
+            row, column = places[number]
+            box = rectangle(row - 21, column - 18, row + 21, column + 18)
+            film.point_on(layer, box[0])
+            film.hold(250, pressed=True)
+            tab.buttons.box.click()
+            tab.workspace.prompt_layers.boxes.add(box, shape_type="rectangle")
+            settle(tab)
+            film.point_on(layer, box[2])
+            film.hold(700)
+            tab.buttons.commit.click()
+            settle(tab)
+            film.hold(500)
+        tab.folds["objects"].set_open(False)
+        settle(tab)
+        film.point_at(panel.start)
+        film.hold(250, pressed=True)
+        panel.start.click()
+        learning = tab.learning
+
+        def gained() -> bool:
+            return getattr(learning.progress, "after", None) is not None
+
+        while not gained():
+            said = learning.progress.message
+            film.hold(500)
+            wait(lambda said=said: gained() or learning.progress.message != said)
+        film.hold(2500)  # the first gain
+        click(tab, places[7])
+        film.hold(800)  # predicted meanwhile
         save(viewer, tab, "window-learning")
-        wait(lambda: not tab.learning.busy)
+        wait(lambda: not learning.busy)
         settle(tab)
         assert tab.workspace.session.learned is not None, tab.status.value()
+        film.hold(2500)
         save(viewer, tab, "window-learned")
+        press(panel.before, 1500)
+        press(panel.after, 1500)
+        press(tab.buttons.commit, 800)
+        film.point_on(layer, places[2])
+        film.hold(250, pressed=True)
+        click(tab, places[2])
+        film.hold(3000)
+        film.save("learn")
 
 
 def stack() -> None:

@@ -329,8 +329,9 @@ class Run:
         tab, training = self.widget.train, self.widget.train.training
         labels = (blobs() > 100).astype(np.uint8)
         labels[SIDE // 2 :] *= 2
-        self.meter.phase = "open Train tab"
         self.viewer.layers.insert(1, Labels(labels, name="objects"))
+        self.turns(50)  # napari draws the new layer
+        self.meter.phase = "open Train tab"
         self.widget.tabs.setCurrentWidget(tab)
         self.until(lambda: not tab._later.isActive())
         tab.form.name.setText("trained")
