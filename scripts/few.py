@@ -96,7 +96,6 @@ COLUMNS = (
     "base", "image", "objects", "seed", "click before", "click after", "box before", "box after",
     "offered", "gain left out", "noise", "CPU seconds", "seconds", "others",
 )  # fmt: skip
-SCORES = ("click before", "click after", "box before", "box after")
 
 
 def main() -> None:
@@ -269,7 +268,7 @@ def compared_rows(
 ) -> Iterator[dict[str, Any]]:
     """The paper's ways, each trained on the same objects by ``simmat train --practical``.
 
-    Half of the image that holds the objects trains; validation, on the same half, only reports.
+    Validation, on the same image, only reports.
     """
     from napari_simmat.datasets.dataset import DataConfig
     from napari_simmat.datasets.split import LabelledArray, from_arrays
@@ -292,7 +291,8 @@ def compared_rows(
         if way != "zero-shot":
             image = LabelledArray(plane.name, plane.values, plane.labels, channel_axis=0)
             raw = DataConfig(normalization=Normalization(method="none"))
-            dataset = from_arrays([image], raw, name=plane.name, validation=[image])
+            again = replace(image, name="the same image")
+            dataset = from_arrays([image], raw, name=plane.name, validation=[again])
             said = {"steps": steps, "seed": seed, "validate_every": 51, **settings}
             config = practical_config(base.spec, **said)
             with tempfile.TemporaryDirectory() as folder:
@@ -306,23 +306,45 @@ def compared_rows(
 
 
 def write_table(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write all rows as CSV, and print the means over the seeds for each base."""
+    """Write all rows as CSV; print a table of the means over the seeds for each base.
+
+    Gains are those on the same objects; where an image has few, other counts have other ones.
+    """
     rows.sort(key=lambda r: (r["base"], IMAGES.index(r["image"]), r["objects"], r["seed"]))
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
+    counts = sorted(COUNTS)
+    head = ["image", *(f"{kind}, {n}" for kind in ("click", "box") for n in ("before", *counts))]
+    head += ["offered", "CPU s"]
     for base, of_base in groupby(rows, lambda row: str(row["base"])):
-        print(f"\n{base}\n")
-        print("| image | objects | click before | after | box before | after | offered | CPU s |")
-        print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-        for (name, count), same in groupby(of_base, lambda row: (row["image"], row["objects"])):
+        print(f"\n{base}\n\n| {' | '.join(head)} |\n| --- |{' ---: |' * (len(head) - 1)}")
+        below: list[float] = []
+        for name, same in groupby(of_base, lambda row: str(row["image"])):
             some = list(same)
-            figures = " | ".join(f"{np.mean([row[c] for row in some]):.1f}" for c in SCORES)
-            offered = f"{sum(row['offered'] for row in some)} of {len(some)}"
-            seconds = np.mean([row["CPU seconds"] for row in some])
-            tuned = " *" if name in TUNED else ""
-            print(f"| {name}{tuned} | {count} | {figures} | {offered} | {seconds:.0f} |")
+            cells = [name + (" *" if name in TUNED else "")]
+            for kind in ("click", "box"):
+                cells.append(f"{np.mean([row[f'{kind} before'] for row in some]):.1f}")
+                for count in counts:
+                    gains = gains_of(some, kind, count)
+                    cells.append(f"{np.mean(gains):+.1f}" if gains else "")
+            cells.append(f"{sum(row['offered'] for row in some)} of {len(some)}")
+            cells.append(f"{np.mean([row['CPU seconds'] for row in some]):.0f}")
+            print(f"| {' | '.join(cells)} |")
+            five = gains_of(some, "click", 5)
+            if float(cells[1]) < 80 and name not in TUNED and five:
+                below.append(float(np.mean(five)))
+        if below:
+            print(
+                f"\n{len(below)} fresh images below 80, click, five objects: mean "
+                f"{np.mean(below):+.1f}, median {np.median(below):+.1f}, least {min(below):+.1f}"
+            )
+
+
+def gains_of(rows: Sequence[dict[str, Any]], kind: str, count: int) -> list[float]:
+    """What that many objects gain, in points."""
+    return [r[f"{kind} after"] - r[f"{kind} before"] for r in rows if r["objects"] == count]
 
 
 if __name__ == "__main__":
