@@ -315,7 +315,7 @@ def write_table(rows: list[dict[str, Any]], path: Path) -> None:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
-    counts = sorted(COUNTS)
+    counts = sorted({row["objects"] for row in rows})
     head = ["image", *(f"{kind}, {n}" for kind in ("click", "box") for n in ("before", *counts))]
     head += ["offered", "CPU s"]
     for base, of_base in groupby(rows, lambda row: str(row["base"])):
