@@ -192,12 +192,12 @@ def test_clicks_are_asked_first_where_what_they_hit_has_the_size_that_suits():
 
 def test_an_answer_of_unusual_size_is_trusted_less():
     logits = torch.full((64, 64), -3.0)
-    logits[:12, :12] = 3.0  # 24 pixels of the level, as usual
+    logits[:15, :15] = 3.0  # 30 pixels of the level, as usual
     assert trust(0.8, logits, left=False) == pytest.approx(0.8)
     assert trust(0.8, logits, left=True) == pytest.approx(-0.2)
     logits[:48, :48] = 3.0
-    assert trust(0.8, logits, left=False) == pytest.approx(0.8 - 0.15 * math.log(4))
-    assert trust(0.8, -logits.abs(), left=False) == pytest.approx(0.8 - 0.15 * math.log(24))
+    assert trust(0.8, logits, left=False) == pytest.approx(0.8 - 0.1 * math.log(96 / 30))
+    assert trust(0.8, -logits.abs(), left=False) == pytest.approx(0.8 - 0.1 * math.log(30))
     expected = ExpectedSize(math.log(48), 0.3)
     assert trust(0.8, logits, False, False, expected, 2.0) == trust(0.8, logits, left=False)
     lost = UNEXPECTED_SIZE_PENALTY * (math.log(4) - 0.3)  # 192 pixels of the input, four times 48
