@@ -57,7 +57,7 @@ def test_a_shipped_checkpoint_sees_more_with_its_sensor_than_its_base_alone(sens
 def test_shipped_checkpoints_are_small_and_have_cards() -> None:
     paths = [path for path in ASSETS.glob("*.safetensors") if read_spec(path).base.sha256]
     assert len(paths) >= 4
-    assert sum(path.stat().st_size for path in paths) < 5e6
+    assert sum(path.stat().st_size for path in paths) < 6e6
     for path in paths:
         spec = read_spec(path)
         assert {"before", "after", "validation"} <= set(spec.metrics)
