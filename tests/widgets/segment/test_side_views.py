@@ -22,7 +22,7 @@ SHAPE = (48, 72, 88)
 """(Z, Y, X)."""
 BLOBS = (((24, 24, 26), (13, 15, 16)), ((22, 50, 62), (12, 14, 17)))
 """Middle and half axes of two ellipsoids, in voxels."""
-PLACED = {"scale": (2.0, 0.5, 0.25), "translate": (10.0, -4.0, 6.0)}
+PLACED = {"scale": (1.0, 0.5, 0.25), "translate": (10.0, -4.0, 6.0)}
 NAMED = {"axis_labels": ("z", "y", "x"), "units": ("um", "um", "um")}
 ZX, ZY = (1, 0, 2), (2, 0, 1)
 VIEWS = {"z, x": ZX, "z, y": ZY, "x, z": (1, 2, 0), "y, z": (2, 1, 0)}

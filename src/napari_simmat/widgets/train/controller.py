@@ -287,6 +287,7 @@ class TrainingController(QObject):
             if self.is_worse:
                 assert self.metrics is not None
                 text = worse_text(f"{run.name}{self._early}", self.base, self.metrics)
+                text = f"{text} {self._note}".rstrip()
                 if self._clicked_labels:
                     text = f"{text} {LABELS_FAVOR_BASE}"
                 offer, other = use_text(self.base), USE_MODEL_TEXT
