@@ -407,7 +407,7 @@ class LabelledCrops(NamedTuple):
         """Each crop alone."""
         masks = self.masks.reshape(len(self.parts), -1, *self.masks.shape[1:])
         each = zip(self.images[:, None], self.labels[:, None], masks, self.parts, strict=True)
-        return [LabelledCrops(*some, (part,)) for *some, part in each]
+        return [LabelledCrops(image, ids, owned, (part,)) for image, ids, owned, part in each]
 
 
 class CropSampler:
