@@ -320,7 +320,7 @@ def pretrain(
     simmat pretrain --output tiny-4.safetensors --steps 20000
     simmat pretrain --output cells.safetensors --families fluorescence mri
     simmat pretrain --output tiny-5.safetensors --start tiny-4.safetensors --steps 40000
-    simmat pretrain --output mine.safetensors --start tiny-4.safetensors --steps 21000 --real images
+    simmat pretrain --output mine.safetensors --start tiny-4.safetensors --steps 37000 --real images
     ```
 
     Parameters
