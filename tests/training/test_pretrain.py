@@ -62,7 +62,8 @@ def test_an_interrupted_pretraining_goes_on_bit_for_bit(tmp_path, monkeypatch):
 def test_pretraining_learns_and_writes_its_log(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "validate_on_scenes", lambda *_: {"click": 0.0})
     losses = []
-    task = PretrainingTask(config(steps=80, dense_only=1.0), tmp_path)
+    # On crops of its scale, as those off scale are too few here for a steady mean.
+    task = PretrainingTask(config(steps=80, dense_only=1.0, off_scale=0.0), tmp_path)
     task.log_every = 1
     task.log = lambda step, rate, means: losses.append(means["dense"]) or {}
     stepping = trainer(task.config, tmp_path, task)
