@@ -262,29 +262,35 @@ def normalised(image: Image, method: Callable[[Image], Image]) -> Image:
 
 
 def normalisation(options: argparse.Namespace) -> None:
-    """The grey images of the development set, normalised in several ways."""
-    predictor = Predictor(load_model(options.model), device="cpu", quality=options.quality)
-    say("image", *(f"{name}: {kind}" for name in METHODS for kind in ("click", "box")))
+    """The grey images of the development set, normalised by the model and in several other ways."""
+    say("image", *NORMALISED)
     rows = []
     for sample in samples(options.development, options.most):
         if sample.image.ndim > 2:
             continue
-        row: list[float] = []
-        for method in METHODS.values():
-            changed = sample._replace(image=normalised(sample.image, method))
-            row += scores(predictor, changed)[:2]
-        rows.append(row)
-        say(sample.name, *(f"{value:.3f}" for value in row))
+        rows.append(normalised_scores(sample, options))
+        say(sample.name, *(f"{value:.3f}" for value in rows[-1]))
     say("mean", *(f"{value:.3f}" for value in np.mean(rows, axis=0)))
+
+
+NORMALISED = [f"{name}: {kind}" for name in ("the model's", *METHODS) for kind in ("click", "box")]
+
+
+def normalised_scores(sample: Sample, options: argparse.Namespace) -> list[float]:
+    """Click and box, for each way."""
+    model = load_model(options.model)
+    row = [*scores(Predictor(model, device="cpu", quality=options.quality), sample)[:2]]
+    plain = replace(model.spec, normalization=replace(model.spec.normalization, clip_glare=False))
+    predictor = Predictor(replace(model, spec=plain), device="cpu", quality=options.quality)
+    for method in METHODS.values():
+        changed = sample._replace(image=normalised(sample.image, method))
+        row += scores(predictor, changed)[:2]
+    return row
 
 
 def debris(options: argparse.Namespace) -> None:
     """Drawn nuclei next to blobs that are up to a hundred times as bright."""
-    predictor = Predictor(load_model(options.model), device="cpu", quality=options.quality)
-    say(
-        "debris is brighter by",
-        *(f"{name}: {kind}" for name in METHODS for kind in ("click", "box")),
-    )
+    say("debris is brighter by", *NORMALISED)
     for times in (1, 3, 10, 30, 100):
         rows = []
         for seed in range(6):
@@ -305,11 +311,7 @@ def debris(options: argparse.Namespace) -> None:
             )
             if not labels.any():
                 continue
-            row: list[float] = []
-            for method in METHODS.values():
-                sample = Sample("", normalised(image, method), labels, None)
-                row += scores(predictor, sample)[:2]
-            rows.append(row)
+            rows.append(normalised_scores(Sample("", image, labels, None), options))
         say(times, *(f"{value:.3f}" for value in np.mean(rows, axis=0)))
 
 

@@ -386,6 +386,28 @@ def test_a_plane_without_a_finite_value_is_black():
     assert not ChannelStack.build(image, inputs=ONE).normalized((1,)).any()
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_glare_is_clipped_at_five_times_the_brightness_of_the_objects(dtype):
+    plane = np.tile(np.arange(100, 110), (100, 10))  # ground
+    plane[:, :10] = 300
+    plane[:8, 10:20] = 9000  # 0.8 % of the image
+    plane = plane.astype(dtype)
+    rule = {"low": 0, "high": 99.9}
+    ends = [
+        ChannelStack.build(plane, inputs=inputs_of(**rule, clip_glare=clipped)).statistics
+        for clipped in (False, True)
+    ]
+    assert [each.low for each in ends] == [(100,), (100,)]
+    assert [each.high for each in ends] == [(9000,), (100 + 5 * (300 - 100),)]
+
+
+def test_few_bright_objects_are_no_glare():
+    plane = np.tile(np.arange(100, 110), (100, 10)).astype(np.uint16)
+    plane[:2, :50] = 9000  # 1 % of the image, and all that is in it
+    stack = ChannelStack.build(plane, inputs=inputs_of(low=0, high=99.9, clip_glare=True))
+    assert stack.statistics.high == (9000,)
+
+
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float64])
 def test_a_constant_image_is_black_and_said_once(caplog, dtype):
     stack = ChannelStack.build(np.full((2, 20, 30), 7, dtype=dtype), names=["DAPI"], inputs=SAM)

@@ -412,7 +412,8 @@ def _document(spec: ModelSpec) -> str:
         "",
         "The percentiles are those of the plane that is given; napari-simmat takes them from the "
         "whole stack."
-        + (" It leaves 8-bit values as they are." if spec.normalization.keep_uint8 else ""),
+        + (" It leaves 8-bit values as they are." if spec.normalization.keep_uint8 else "")
+        + (" It also clips glare." if spec.normalization.clip_glare else ""),
         "",
         "Import the package with `simmat models import FILE` to use the model with all prompts.",
         "",

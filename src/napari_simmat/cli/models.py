@@ -312,7 +312,8 @@ def _normalization(spec: ModelSpec) -> str:
         return "values as they are"
     together = "all channels together" if rule.joint else "each channel"
     kept = ", 8-bit values as they are" if rule.keep_uint8 else ""
-    return f"percentiles {rule.low:g} to {rule.high:g} of the whole stack, {together}{kept}"
+    glare = ", glare clipped" if rule.clip_glare else ""
+    return f"percentiles {rule.low:g} to {rule.high:g} of the whole stack, {together}{kept}{glare}"
 
 
 def _input(spec: ModelSpec) -> str:

@@ -27,6 +27,11 @@ MAX_VOXELS_MEASURED = 2**24
 """Up to so many voxels of a channel are all measured; of larger stacks, a seeded set of blocks."""
 SAMPLE_SIDE = 256
 """Side of a block in pixels."""
+MAX_GLARE = 5.0
+"""Where glare is clipped, relative to the brightness of the objects."""
+MIN_CLEARANCE = 12.0
+"""Brightness of objects above the ground, relative to the ground's noise, from which glare can be
+told from objects."""
 _COUNTED = (np.dtype(np.uint8), np.dtype(np.uint16))
 
 ScalingMethod = Literal["bytes", "values", "percentile"]
@@ -213,6 +218,8 @@ def _value_range(
             "repair the image."
         )
     low, high = pool.percentiles((rule.low, rule.high))
+    if rule.clip_glare:
+        high = below_glare(pool, low, high)
     if low >= high:  # a few bright pixels on an even background: these are the objects
         low, high = pool.range()
     if low == high:
@@ -220,6 +227,20 @@ def _value_range(
             "Channel %s is constant (%g everywhere); it tells the model nothing.", name, low
         )
     return low, high
+
+
+def below_glare(pool: PercentileAccumulator, low: float, high: float) -> float:
+    """`high`, or less if the brightest 2 % alone take most of the range from `low` to it.
+
+    If the 98th percentile is far above the noise of the ground, objects are more of the image than
+    that, and all beyond five times their brightness is clipped. Otherwise the brightest pixels are
+    the objects, and `high` stays. (Factors: training images of ``dsb2018``, docs/foundation.md.)
+    """
+    dark, ground, objects = pool.percentiles((5, 50, 98))
+    step = 1.0 if np.issubdtype(pool.dtype, np.integer) else 0.0
+    if objects - ground < MIN_CLEARANCE * max(ground - dark, step):
+        return high
+    return min(high, low + MAX_GLARE * (objects - low))
 
 
 def sample_blocks(shape: tuple[int, ...], budget: int) -> list[SampleBlock]:

@@ -95,6 +95,9 @@ class Normalization:
         Keep the values of uint8 images (0..255), as SAM does.
     scale
         Upper end of the range.
+    clip_glare
+        Where a few very bright pixels alone take most of the range, clip them, so that the rest
+        keeps its contrast (`engine.normalization.below_glare`).
     """
 
     method: Literal["none", "percentile"] = "percentile"
@@ -103,6 +106,7 @@ class Normalization:
     joint: bool = False
     keep_uint8: bool = False
     scale: float = 255.0
+    clip_glare: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in ("none", "percentile"):

@@ -53,6 +53,9 @@ MIN_GAIN = 1.0
 """Mean gain, in points of IoU, below which an adapted model is not offered."""
 NOISE_FACTOR = 1.5
 """Standard errors that the mean gain must exceed."""
+MIN_SPREAD = 7.0
+"""Least standard deviation, in points, that the gains of single objects are taken to have. A few
+that happen to be alike look more certain than they are, above all where a model is good already."""
 MAX_LOSS = 0.5
 """Points that neither clicks nor boxes may lose on average."""
 STRENGTHS = (1.0, 0.5, 0.0)
@@ -125,6 +128,8 @@ class FewShotResult:
         Scores on the objects left out, without and with learning.
     gain, noise
         Mean gain of an object in points (the mean of click and box), and its standard error.
+        To be offered, the gain must exceed `NOISE_FACTOR` standard errors, each at least that of
+        gains with a standard deviation of `MIN_SPREAD`.
     objects
         Number of objects that were learned from.
     sentence
@@ -499,6 +504,7 @@ class _Task:
     ) -> str:
         """Why the adapted model is not offered; empty if it is."""
         count = pluralize(len(self.objects), "object")
+        noise = max(noise, MIN_SPREAD / math.sqrt(len(self.new)))
         if gain < MIN_GAIN or gain <= NOISE_FACTOR * noise:
             return NOT_BETTER.format(count, gain, noise)
         gains = {"a click": after.click - before.click, "a box": after.box - before.box}

@@ -251,7 +251,7 @@ def tiny_spec(
         name=name,
         modality="RGB or grey",
         channels=tuple(Channel(name=c, mean=MEAN, std=STD) for c in ("red", "green", "blue")),
-        normalization=Normalization(method="percentile", low=0.5, high=99.9),
+        normalization=Normalization(low=0.5, high=99.9, clip_glare=True),
         input_size=InputSize(method="native", size=4096, minimum=128, multiple=32),
         base=Base(name=name, architecture=architecture, sha256=""),
         mask_choice="single",
