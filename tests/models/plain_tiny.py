@@ -274,6 +274,15 @@ def ordered(logits, quality, box, mask):
     return logits[order], quality[order]
 
 
+def fuller(first, second, box):
+    """Of a box's masks and those with a click in its middle, where the former do not fill it."""
+    (best, filled), (other, _) = (
+        max((float(q) + fills(each, box), fills(each, box)) for each, q in zip(*masks, strict=True))
+        for masks in (first, second)
+    )
+    return second if filled < 0.6 and other > best else first
+
+
 def fills(mask, box):
     """IoU of a mask's bounding box, between the pixels where it ends, with a box."""
     spans = []

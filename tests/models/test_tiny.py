@@ -81,6 +81,10 @@ def test_equals_the_plain_reference(network, size, kind):
             None if box is None else torch.tensor(box),
             None if mask is None else mask[None, None],
         )
+        if kind == "box":
+            middle = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+            again = plain_tiny.decode(weights, theirs, points=[middle], labels=[1], box=box)
+            logits, quality = plain_tiny.fuller((logits, quality), again, box)
         logits, quality = plain_tiny.ordered(logits, quality, box, mask)
         assert relative(result.logits, logits) < 1e-4
         assert relative(result.predicted_iou, quality) < 1e-4
@@ -236,3 +240,26 @@ def test_of_a_boxs_masks_the_one_that_fills_it_is_the_answer(network, monkeypatc
     click = torch.tensor([[20.0, 20.0]]), torch.tensor([1])
     monkeypatch.setattr(network, "_in_window", lambda *_: (masks, quality.flip(0)))
     assert torch.equal(network.decode(encoded, *click).logits, masks)  # the single mask stays
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("better", [True, False])
+def test_a_box_that_no_mask_fills_is_tried_with_a_click_in_its_middle(network, monkeypatch, better):
+    part, whole = torch.full((2, 4, 32, 32), -5.0)
+    part[:, 8:16, 8:12] = 5  # a quarter of the box below
+    whole[:, 8:16, 8:24] = 5  # the box
+    quality = torch.tensor([0.8, 0.5, 0.5, 0.5])
+
+    def in_window(level, window, points, labels, box, mask):
+        clicked = len(points) > 0
+        if clicked:
+            assert points.tolist() == [[31.5, 23.5]]
+            assert labels.tolist() == [1]
+        return (whole, quality - (0 if better else 0.8)) if clicked else (part, quality)
+
+    monkeypatch.setattr(network, "_in_window", in_window)
+    encoded = network.encode(torch.zeros(1, 3, 64, 64))
+    box = torch.tensor([15.5, 15.5, 47.5, 31.5])
+    assert torch.equal(network.decode(encoded, box=box).logits, whole if better else part)
+    given = network.decode(encoded, box=box, mask=part[None, :1])
+    assert torch.equal(given.logits, part)  # a mask says which part is meant

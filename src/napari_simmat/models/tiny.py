@@ -62,6 +62,8 @@ POSITION_UNIT = 256.0
 """Unit of positions in pixels: the length that SAM's encoding maps to 0..1."""
 SAME_MASK_IOU = 0.8
 """Two masks of at least this IoU count as one."""
+MIN_BOX_FILL = 0.6
+"""IoU of a mask's bounding box with the box asked for, below which that is tried in another way."""
 CLICKS_AT_ONCE = 8
 """Clicks that a CPU decodes together; its caches hold no more."""
 
@@ -191,11 +193,11 @@ class TinyNetwork(Network):
 
         A lone point or box gets SAM's padding token as in stock SAM. For clicks, the most trusted
         mask of all levels is chosen (`multiscale.trust`), of a lone click with an `expected_size`
-        of all masks on them. If a box or a mask gives the object's
-        extent, two levels are tried, and the mask of the highest predicted IoU is chosen, reduced
-        on a level that is too coarse for it (`coarseness_penalty`), and for a box increased by how
-        well it fills the box. The chosen mask has index 0; the others of its level follow, for
-        clicks those of other levels first (`with_alternatives`).
+        of all masks on them. If a box or a mask gives the object's extent, two levels are tried,
+        and the mask of the highest predicted IoU is chosen, reduced on a level that is too coarse
+        for it (`coarseness_penalty`), and for a box increased by how well it fills the box
+        (`_within_extent`). The chosen mask has index 0; the others of its level follow, for clicks
+        those of other levels first (`with_alternatives`).
         """
         device = encoded.embedding.device
         clicks = torch.zeros(0, 2, device=device) if points is None else points
@@ -216,16 +218,12 @@ class TinyNetwork(Network):
         predictions: list[LevelPrediction] = []
         for level in candidate_levels(encoded.levels, extent, located):
             window = LevelWindow.around(level, (x, y))
-            logits, quality = self._in_window(level, window, clicks, kinds, box, mask)
-            left = window.is_left(logits[0], level)
-            confidence = quality.detach() - float(left)
             if is_extent_known:
-                # A coarse level predicts as high an IoU, but its outline is less accurate.
-                confidence = confidence - coarseness_penalty(logits.detach())
-            if box is not None:
-                corners = window.points(box.reshape(2, 2), level.scale)
-                confidence = confidence + box_iou(logits.detach(), corners)
-            elif not is_extent_known:  # the single-mask token, unless a size says what is meant
+                logits, quality, confidence = self._within_extent(
+                    level, window, clicks, kinds, box, mask
+                )
+            else:  # the single-mask token is the answer, unless a size says what is meant
+                logits, quality = self._in_window(level, window, clicks, kinds, box, mask)
                 trusted = [
                     trust(
                         predicted,
@@ -239,7 +237,7 @@ class TinyNetwork(Network):
                         logits if expected else logits[:1], quality.tolist(), strict=False
                     )
                 ]
-                confidence = confidence.new_tensor(trusted)
+                confidence = quality.new_tensor(trusted)
             best = int(confidence.argmax())
             order = [best, *(i for i in range(len(logits)) if i != best)]
             masks = logits[order], quality[order]
@@ -275,6 +273,35 @@ class TinyNetwork(Network):
         first = (sizes / BEST_OBJECT_SIDE).log().abs().argmin(0, keepdim=True)
         size = (sizes / scales[:, None]).gather(0, first)[0]
         return ClickEstimates(values[..., FOREGROUND].amax(0), size)
+
+    def _within_extent(
+        self,
+        level: Encoded,
+        window: LevelWindow,
+        points: Tensor,
+        labels: Tensor,
+        box: Tensor | None,
+        mask: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """As `_in_window` where box or mask tell the object's extent, and the confidence (4,).
+
+        A box alone that its best mask does not fill is tried again with a click in its middle.
+        """
+        logits, quality = self._in_window(level, window, points, labels, box, mask)
+        confidence = quality.detach() - float(window.is_left(logits[0], level))
+        # A coarse level predicts as high an IoU, but its outline is less accurate.
+        confidence = confidence - coarseness_penalty(logits.detach())
+        if box is not None:
+            corners = box.reshape(2, 2)
+            filled = box_iou(logits.detach(), window.points(corners, level.scale))
+            confidence = confidence + filled
+            alone = mask is None and not len(points)
+            if alone and float(filled[confidence.argmax()]) < MIN_BOX_FILL:
+                middle = corners.mean(0, keepdim=True)
+                again = self._within_extent(level, window, middle, labels.new_ones(1), box, mask)
+                if float(again[-1].max()) > float(confidence.max()):
+                    return again
+        return logits, quality, confidence
 
     def _in_window(
         self,
