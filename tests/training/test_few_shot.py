@@ -146,8 +146,9 @@ def test_a_learned_model_knows_the_size_of_what_a_click_means(
     assert base.network.expected_size is None
     assert found.sentence.endswith(SIZED.format(12, 22))
     found.learned.save(tmp_path / "sized.safetensors")
+    side = 16 * base.spec.input_size.minimum / 96
     for model in (found.model, load_model(tmp_path / "sized.safetensors")):
-        assert model.network.expected_size == ExpectedSize.of([256] * 4)
+        assert model.network.expected_size == pytest.approx(ExpectedSize.of([side**2] * 4))
 
 
 def test_a_lone_click_means_objects_of_the_expected_size(base: Model) -> None:
@@ -194,12 +195,24 @@ def test_nothing_is_learned_where_no_gain_is_left(
     assert {step.done for step in steps} == {0}
 
 
-def test_a_model_that_is_not_better_is_not_offered(base: Model) -> None:
-    """Two steps teach a network of random weights nothing."""
+def test_a_model_that_is_not_better_is_not_offered(
+    base: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two steps teach a network of random weights nothing but the size."""
+    monkeypatch.setattr(few_shot._Task, "_size", lambda *_: None)
     found = learned(base, squares())
     assert found.gain < few_shot.MIN_GAIN
     assert found.learned is None
     assert found.sentence.startswith("Nothing changed")
+
+
+def test_gains_that_happen_to_be_alike_are_not_taken_as_certain(base: Model) -> None:
+    task = few_shot._Task(base, [squares()], SHORT, None, "cpu", "learned")
+    scores = few_shot.LeftOutScores(70, 80)
+    least = few_shot.NOISE_FACTOR * few_shot.MIN_SPREAD / math.sqrt(len(task.new))
+    better = few_shot.LeftOutScores(70 + 2 * least, 80)
+    assert not task._refusal(scores, better, least + 0.1, 0.0)
+    assert task._refusal(scores, better, least - 0.1, 0.0).startswith("Nothing changed")
 
 
 def test_two_objects_are_too_few(base: Model) -> None:
@@ -293,6 +306,20 @@ def test_learning_sees_pixels_that_are_not_square_as_prediction_does(
     )
     assert result.learned is not None
     assert {each.shape for each in seen} == {seen[0].shape}, "scored alike"
+
+
+def test_the_size_learned_is_that_of_the_objects_in_the_models_input(base: Model) -> None:
+    plane = squares()  # of 16 pixels
+    tall = replace(
+        plane, values=plane.values[:, ::2], labels=plane.labels[::2], pixel_size=(2.0, 1.0)
+    )
+    small = replace(plane, values=plane.values[:, :64, :64], labels=plane.labels[:64, :64])
+    enlarged = base.spec.input_size.minimum / 64, base.spec.input_size.minimum / 96
+    sides = []
+    for each in (plane, tall, small):
+        task = few_shot._Task(base, [each], SHORT, None, "cpu", "sized")
+        sides.append(math.exp(task._size().log_side))
+    assert sides == pytest.approx([16 * enlarged[1], 16 * enlarged[1], 16 * enlarged[0]], rel=0.01)
 
 
 def test_a_checkpoint_refuses_other_channels(base: Model) -> None:

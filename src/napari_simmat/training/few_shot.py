@@ -30,7 +30,7 @@ from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner
 from napari_simmat.models.network import Encoded, ExpectedSize
-from napari_simmat.models.spec import Model, Normalization
+from napari_simmat.models.spec import Model, ModelSpec, Normalization
 from napari_simmat.progress import Job, Progress, finish, with_progress
 from napari_simmat.training.adapting import FewShotConfig, LearnedState, Learner, adapted_spec
 from napari_simmat.training.annotations import (
@@ -251,13 +251,16 @@ def learn_objects(
 
 
 class _Object(NamedTuple):
-    """An object to learn from: its part, plane, id, digest and area, and where it lies (y, x)."""
+    """An object to learn from: its part, plane, id and digest, and where it lies (y, x).
+
+    Its area is in pixels of the network's input, as `ExpectedSize` wants it.
+    """
 
     part: int
     plane: int
     label: int
     digest: str
-    area: int
+    area: float
     place: tuple[float, float]
 
 
@@ -293,7 +296,7 @@ class _Task:
         choices = product(STRENGTHS, (False,) if whole else (False, True))
         self.choices = [(taken, sized) for taken, sized in choices if taken or sized or changed]
         self.parts = [p for n, plane in enumerate(planes) for p in parts_of(n, plane, whole)]
-        self.objects = list(_objects(self.planes, self.parts))
+        self.objects = list(_objects(self.planes, self.parts, self.spec))
         seen = start.seen if start is not None else frozenset()
         self.new = [n for n, each in enumerate(self.objects) if each.digest not in seen]
         _check_count(len(self.new), start is not None)
@@ -392,7 +395,8 @@ class _Task:
         sentence = LEARNED.format(count, before.click, after.click, before.box, after.box)
         if sized:
             size = learner.network.expected_size = self._size()
-            ends = (math.exp(size.log_side + sign * size.spread) for sign in (-1, 1))
+            pixel = math.sqrt(math.prod(self.planes[0].frame(self.spec).scale))
+            ends = (math.exp(size.log_side + sign * size.spread) / pixel for sign in (-1, 1))
             sentence += SIZED.format(*ends)
         if dead := list(dict.fromkeys(name for plane in self.planes for name in plane.dead)):
             sentence += LEFT_OUT.format(format_list(dead))
@@ -443,10 +447,11 @@ class _Task:
                 if not wanted:
                     continue
                 yield from with_progress(self._encode_job(predictor, number), here)
+                pixel = math.prod(part.plane.frame(self.spec).scale)
                 for label, window in label_windows(part.plane.labels):
                     if label not in wanted:
                         continue
-                    area = np.count_nonzero(part.plane.labels[window] == label)
+                    area = pixel * np.count_nonzero(part.plane.labels[window] == label)
                     shrunk = math.log(area / self.objects[wanted[label]].area) / 2
                     here_sizes = [s and s._replace(log_side=s.log_side + shrunk) for s in sizes]
                     job = _object_ious_job(predictor, part.plane.labels, label, window, here_sizes)
@@ -600,13 +605,17 @@ class _Task:
         )
 
 
-def _objects(planes: Sequence[AnnotatedPlane], parts: Sequence[Part]) -> Iterator[_Object]:
+def _objects(
+    planes: Sequence[AnnotatedPlane], parts: Sequence[Part], spec: ModelSpec
+) -> Iterator[_Object]:
     for number, part in enumerate(parts):
         digests = planes[part.number].objects
+        pixel = math.prod(planes[part.number].frame(spec).scale)
         for label in part.shown:
             rows, columns = np.nonzero(planes[part.number].labels == label)
             place = (float(rows.mean()), float(columns.mean()))
-            yield _Object(number, part.number, label, digests[label], len(rows), place)
+            area = len(rows) * pixel
+            yield _Object(number, part.number, label, digests[label], area, place)
 
 
 def _object_ious_job(
