@@ -151,9 +151,16 @@ class Film:
             self.hold(60)
 
     def point_at(self, widget: Any) -> None:
-        """Move the pointer to the middle of a widget."""
+        """Move the pointer to the middle of a widget, which is scrolled into sight."""
         from qtpy.QtCore import QPoint
+        from qtpy.QtWidgets import QApplication, QScrollArea
 
+        area = widget
+        while area is not None and not isinstance(area, QScrollArea):
+            area = area.parentWidget()
+        if area is not None:
+            area.ensureWidgetVisible(widget)
+            QApplication.processEvents()
         window = self.viewer.window._qt_window
         place = widget.mapTo(window, QPoint(widget.width() // 2, widget.height() // 2))
         self.point(place.x(), place.y())

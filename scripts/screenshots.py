@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ BESIDE = (180.0, 242.0)
 def main() -> int:
     """Take the pictures that are asked for, or all."""
     for name in sys.argv[1:] or list(PICTURES):
-        with tempfile.TemporaryDirectory() as home:
+        with tempfile.TemporaryDirectory() as home, chdir(home):
             # Nobody's settings, models and unsaved work: the pictures are the same everywhere.
             os.environ["NAPARI_SIMMAT_HOME"] = home
             os.environ["NAPARI_CONFIG"] = str(Path(home) / "napari.yaml")
@@ -208,20 +209,18 @@ def polarization() -> None:
 
 def train() -> None:
     """Six bands and their objects: while a model is trained on them, and when it is done."""
-    from napari.layers import Layer
-
-    from napari_simmat.widgets import main as main_module
+    from napari_simmat.scenes.sensors import SENSORS, draw_sensor_sample
     from napari_simmat.widgets.train.runs import DEFAULT_CONFIG, TrainRequest
 
+    image, labels, _ = draw_sensor_sample("multispectral", 16, 256)
     with window() as (viewer, widget):
         tab = widget.train
-        for data, options, kind in main_module.multispectral():
-            viewer.add_layer(Layer.create(data[:256, :256], options, kind))
-        viewer.layers["known objects"].visible = True
-        viewer.layers["known objects"].contour = 2
+        for band, name in zip(image, SENSORS["multispectral"].channels, strict=True):
+            viewer.add_image(band, name=name, visible=len(viewer.layers) == 0)
+        viewer.add_labels(labels, name="known objects").contour = 2
         settle(widget.segment)
         widget.tabs.setCurrentWidget(tab)
-        # Less in each step than a user has, and a part of the scene: the picture takes minutes.
+        # Less in each step than a user has: the picture takes minutes.
         config = replace(DEFAULT_CONFIG, steps=STEPS, batch=2, objects=2, corrections=1)
         tab.form.set_value(TrainRequest(name="six-bands", config=config))
         wait(lambda: not tab.busy)
@@ -251,27 +250,22 @@ def everything() -> None:
 
 
 def learn() -> None:
-    """Cells of which a click gives a part: the model learns from three, then finds all of it."""
+    """Cells of which a click gives the nucleus: the model learns from three, then finds them."""
     from scipy.ndimage import gaussian_filter
-
-    from napari_simmat.training.adapting import FewShotConfig
 
     y, x = np.indices((128, 224))
     places = [(32 + 64 * row, 28 + 56 * column) for row in range(2) for column in range(4)]
     values = np.full(y.shape, 50.0)
     for row, column in places:
-        values += 45 * (((y - row) / 20) ** 2 + ((x - column) / 17) ** 2 <= 1)
-        values[np.hypot(y - row, x - column) < 8] += 90
+        distance = ((y - row) / 20) ** 2 + ((x - column) / 17) ** 2
+        values += 4 * (distance <= 1) + 40 * ((distance > 0.75) & (distance <= 1))
+        values[np.hypot(y - row, x - column) < 8] += 110
     image = gaussian_filter(values + np.random.default_rng(0).normal(0, 5, y.shape), 0.6)
     with window(TALL) as (viewer, widget):
         tab, panel = widget.segment, widget.segment.learn_panel
         layer = viewer.add_image(image.clip(0, 255).astype(np.uint8), name="cells")
         settle(tab)
         viewer.reset_view()
-        # Less in each step than a user has: the film takes minutes.
-        tab.learning.config = FewShotConfig(
-            steps=6, crops=1, prompted=2, side=96, folds=2, learning_rate=3e-3
-        )
         film = Film(viewer)
 
         def press(button: Any, after: int) -> None:
@@ -284,7 +278,7 @@ def learn() -> None:
         film.point_on(layer, places[7])
         film.hold(250, pressed=True)
         click(tab, places[7])
-        film.hold(2000)  # a part of the cell
+        film.hold(2000)  # the nucleus
         press(tab.buttons.clear, 500)
         for number in (0, 1, 5):
             row, column = places[number]
@@ -412,7 +406,6 @@ def folder() -> None:
     from skimage.data import coins as image
     from skimage.io import imsave
 
-    os.chdir(os.environ["NAPARI_SIMMAT_HOME"])
     place = Path("coins")  # as it is shown
     place.mkdir()
     for number in range(1, 7):
@@ -490,7 +483,6 @@ def unnoted() -> None:
 
     with window() as (viewer, widget):
         tab = widget.segment
-        os.chdir(os.environ["NAPARI_SIMMAT_HOME"])
         os.environ["NAPARI_SIMMAT_HOME"] = "napari-simmat"  # as it is shown
         sessions_folder().parent.mkdir(parents=True, exist_ok=True)
         sessions_folder().write_text("a file where the folder should be")
