@@ -275,12 +275,14 @@ def ordered(logits, quality, box, mask):
 
 
 def fuller(first, second, box):
-    """Of a box's masks and those with a click in its middle, where the former do not fill it."""
-    (best, filled), (other, _) = (
-        max((float(q) + fills(each, box), fills(each, box)) for each, q in zip(*masks, strict=True))
+    """Of a box's masks and those with a click in its middle, where the former are poor."""
+    (best, filled, sure), (other, *_) = (
+        max(
+            (float(q) + fills(m, box), fills(m, box), float(q)) for m, q in zip(*masks, strict=True)
+        )
         for masks in (first, second)
     )
-    return second if filled < 0.6 and other > best else first
+    return second if (filled < 0.6 or sure < 0.35) and other > best else first
 
 
 def fills(mask, box):

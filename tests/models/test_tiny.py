@@ -243,23 +243,25 @@ def test_of_a_boxs_masks_the_one_that_fills_it_is_the_answer(network, monkeypatc
 
 
 @torch.no_grad()
+@pytest.mark.parametrize(("poor", "sure"), [(slice(8, 12), 0.8), (slice(8, 24), 0.3)])
 @pytest.mark.parametrize("better", [True, False])
-def test_a_box_that_no_mask_fills_is_tried_with_a_click_in_its_middle(network, monkeypatch, better):
-    part, whole = torch.full((2, 4, 32, 32), -5.0)
-    part[:, 8:16, 8:12] = 5  # a quarter of the box below
-    whole[:, 8:16, 8:24] = 5  # the box
-    quality = torch.tensor([0.8, 0.5, 0.5, 0.5])
+def test_a_box_with_a_poor_mask_is_tried_with_a_click_in_its_middle(
+    network, monkeypatch, poor, sure, better
+):
+    first, second = torch.full((2, 4, 32, 32), -5.0)
+    first[:, 8:16, poor] = 5  # a quarter of the box below, or all of it, but hardly sure
+    second[:, 8:16, 8:23] = 5
 
     def in_window(level, window, points, labels, box, mask):
-        clicked = len(points) > 0
-        if clicked:
-            assert points.tolist() == [[31.5, 23.5]]
-            assert labels.tolist() == [1]
-        return (whole, quality - (0 if better else 0.8)) if clicked else (part, quality)
+        if not len(points):
+            return first, torch.full((4,), sure)
+        assert points.tolist() == [[31.5, 23.5]]
+        assert labels.tolist() == [1]
+        return second, torch.full((4,), 0.7 if better else 0.0)
 
     monkeypatch.setattr(network, "_in_window", in_window)
     encoded = network.encode(torch.zeros(1, 3, 64, 64))
     box = torch.tensor([15.5, 15.5, 47.5, 31.5])
-    assert torch.equal(network.decode(encoded, box=box).logits, whole if better else part)
-    given = network.decode(encoded, box=box, mask=part[None, :1])
-    assert torch.equal(given.logits, part)  # a mask says which part is meant
+    assert torch.equal(network.decode(encoded, box=box).logits, second if better else first)
+    given = network.decode(encoded, box=box, mask=first[None, :1])
+    assert torch.equal(given.logits, first)  # a mask says what is meant

@@ -62,8 +62,9 @@ POSITION_UNIT = 256.0
 """Unit of positions in pixels: the length that SAM's encoding maps to 0..1."""
 SAME_MASK_IOU = 0.8
 """Two masks of at least this IoU count as one."""
-MIN_BOX_FILL = 0.6
-"""IoU of a mask's bounding box with the box asked for, below which that is tried in another way."""
+MIN_BOX_FILL, MIN_BOX_QUALITY = 0.6, 0.35
+"""IoU of a mask's bounding box with the box asked for, and predicted IoU of that mask. Below either
+the box is tried in another way: on no source of the training's validation images does that lose."""
 CLICKS_AT_ONCE = 8
 """Clicks that a CPU decodes together; its caches hold no more."""
 
@@ -285,7 +286,8 @@ class TinyNetwork(Network):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """As `_in_window` where box or mask tell the object's extent, and the confidence (4,).
 
-        A box alone that its best mask does not fill is tried again with a click in its middle.
+        A box alone that its best mask does not fill, or of which the network is hardly sure, is
+        tried again with a click in its middle.
         """
         logits, quality = self._in_window(level, window, points, labels, box, mask)
         confidence = quality.detach() - float(window.is_left(logits[0], level))
@@ -295,8 +297,9 @@ class TinyNetwork(Network):
             corners = box.reshape(2, 2)
             filled = box_iou(logits.detach(), window.points(corners, level.scale))
             confidence = confidence + filled
-            alone = mask is None and not len(points)
-            if alone and float(filled[confidence.argmax()]) < MIN_BOX_FILL:
+            best = int(confidence.argmax())
+            poor = float(filled[best]) < MIN_BOX_FILL or float(quality[best]) < MIN_BOX_QUALITY
+            if poor and mask is None and not len(points):
                 middle = corners.mean(0, keepdim=True)
                 again = self._within_extent(level, window, middle, labels.new_ones(1), box, mask)
                 if float(again[-1].max()) > float(confidence.max()):
