@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,10 +31,10 @@ class Answer:
 class Scripted:
     """Gives the masks it was given, one for each prompt, and keeps what it was asked."""
 
-    def __init__(self, *masks: np.ndarray) -> None:
+    def __init__(self, *masks: np.ndarray, scores: Sequence[float] = ()) -> None:
         self.shape = masks[0].shape
         self.asked: list[Prompt] = []
-        self._masks = list(masks)
+        self._masks, self._scores = list(masks), list(scores) or [0.5] * len(masks)
 
     def predict(self, points=None, labels=None, box=None, mask=None):
         return self._answer(Prompt(points=points or (), labels=labels or (), box=box, mask=mask))
@@ -44,4 +45,5 @@ class Scripted:
 
     def _answer(self, prompt: Prompt) -> Answer:
         self.asked.append(prompt)
-        return Answer(self._masks.pop(0), np.full((4, 4), float(len(self.asked))))
+        logits = np.full((4, 4), float(len(self.asked)))
+        return Answer(self._masks.pop(0), logits, self._scores.pop(0))

@@ -60,6 +60,33 @@ def test_of_a_box_the_main_pieces_are_kept_and_those_that_were_clicked() -> None
         np.testing.assert_array_equal(whole.mask, mask)
 
 
+@pytest.mark.parametrize(
+    ("click", "label", "score", "kept"),
+    [
+        ((5, 5), 1, 0.55, True),
+        ((5, 5), 1, 0.65, False),  # so much surer that the box alone was misunderstood
+        ((5, 15), 1, 0.55, False),
+        ((5, 5), 0, 0.55, False),
+    ],
+)
+def test_a_click_on_the_mask_of_a_box_confirms_it(
+    click: tuple[int, int], label: int, score: float, kept: bool
+) -> None:
+    first, second = np.zeros((2, 12, 20), bool)
+    first[2:8, 2:8] = second[2:8, 4:18] = True
+    box = Prompt(box=(2, 2, 8, 18))
+    clicked = replace(box, points=(click,), labels=(label,))
+    scripted = Scripted(first, second, second, scores=(0.5, score, 0.5))
+    refiner = Refiner()
+    [answer] = refiner.refine(cast(Predictor, scripted), [clicked])
+    np.testing.assert_array_equal(answer.mask, first if kept else second)
+    further = replace(clicked, points=(click, (3, 17)), labels=(label, 1))
+    refiner.refine(cast(Predictor, scripted), [further])
+    # The next click refines the mask that was kept.
+    assert scripted.asked[-1].mask is not None
+    assert scripted.asked[-1].mask[0, 0] == (1 if kept else 2)
+
+
 def test_what_was_answered_is_remembered_and_changes_nothing(
     predictor: Predictor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,6 +57,10 @@ improved those on which corrections lead away; on drawn scenes it costs less tha
 """
 SAME_OBJECT_IOU = 0.7
 """A mask of a lower IoU with the one before it shows another object."""
+MIN_SURER = 0.1
+"""By how much a mask's predicted IoU must exceed that of a box for it to be taken after a click
+that lies on the box's mask. The click has confirmed that one, and on the average of every real
+source it was the better one otherwise (docs/foundation.md)."""
 
 Point = tuple[float, float]
 Depths = NDArray[np.float64]
@@ -142,6 +146,7 @@ class Refiner:
                 result = result.alternative(choice % result.count)
             mask: Mask = result.mask
             given: NDArray[Any] = result.logits
+            score = result.score
             refines = corrects or (number >= FIRST_REFINING_CORRECTION and not choice)
             if refines and before.footprint is not None:
                 old = before.footprint.on_plane((), mask.shape)
@@ -150,10 +155,15 @@ class Refiner:
                     mask = yield from _correct_job(predictor, refined, old, mask)
                     result = result.with_mask(mask)
                     given = mask if mask.any() else given  # an empty mask cannot be refined
+            if not choice and _is_confirmed(step, before, result):
+                assert before.footprint is not None
+                assert before.given is not None
+                mask, given = before.footprint.on_plane((), mask.shape), before.given
+                result, score = result.with_mask(mask), before.score
             if drops_crumbs:
                 mask, left_out = main_pieces(mask, _clicked_pixels(step, mask))
                 result = result.with_mask(mask, left_out)
-            before = _PreviousMask.of(given, mask)
+            before = _PreviousMask.of(given, mask, score)
             self._store((subject, step, taken), before)
         return result
 
@@ -190,15 +200,26 @@ class _PreviousMask(NamedTuple):
         Logits of the last result, or a corrected mask; None before the first click.
     footprint
         The mask that the click may contradict; None if it is empty or there is none.
+    score
+        Its predicted IoU.
     """
 
     given: NDArray[Any] | None = None
     footprint: ObjectMask | None = None
+    score: float = 0.0
 
     @classmethod
-    def of(cls, given: NDArray[Any], mask: Mask) -> _PreviousMask:
+    def of(cls, given: NDArray[Any], mask: Mask, score: float = 0.0) -> _PreviousMask:
         """From a mask (Y, X)."""
-        return cls(given, ObjectMask.of(mask) if mask.any() else None)
+        return cls(given, ObjectMask.of(mask) if mask.any() else None, score)
+
+
+def _is_confirmed(step: Prompt, before: _PreviousMask, result: Result) -> bool:
+    """Whether the last click of a box lies on the mask before it, and no surer one was found."""
+    if step.box is None or not step.points or not step.labels[-1] or before.footprint is None:
+        return False
+    old = before.footprint.on_plane((), result.mask.shape)
+    return not contradicts(old, *_click(step)) and result.score < before.score + MIN_SURER
 
 
 def _correct_job(predictor: Predictor, prompt: Prompt, mask: Mask, predicted: Mask) -> Job[Mask]:
