@@ -336,6 +336,8 @@ def _details(entry: ModelEntry) -> str:
 def _metrics(spec: ModelSpec) -> str:
     """Metrics as text, e.g. ``click 60 %, box 69 % IoU, drawn scenes``."""
     groups = {name: value for name, value in spec.metrics.items() if isinstance(value, Mapping)}
+    # Of a foundation those on drawn scenes of all kinds, rather than on one source of images.
+    groups = dict(sorted(groups.items(), key=lambda group: not group[0].startswith("drawn scenes")))
     single = {name: value for name, value in spec.metrics.items() if _number(value)}
     if "after" in groups:  # learned from few objects
         groups = {"objects left out": groups["after"], "zero-shot": groups.get("before", {})}

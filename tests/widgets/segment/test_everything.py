@@ -97,6 +97,22 @@ def test_commit_writes_what_is_shown(ready: Any, everything: Any, how: str) -> N
     assert not buttons.commit.isEnabled()
 
 
+def test_an_object_that_is_committed_already_is_not_found_again(
+    ready: Any, everything: Any
+) -> None:
+    press(ready, ready.tab.automatic_panel.start)
+    labels = np.zeros((200, 220), np.int32)
+    labels[(discs()[1] == 2) & (preview(ready) > 0)] = 9
+    labels[:, np.nonzero(labels)[1].max() - 2 :] = 0  # its rim is left
+    ready.tab.objects.chosen.emit(ready.viewer.add_labels(labels, name="mine"))
+    before = labels == 9
+    press(ready, ready.tab.automatic_panel.commit)
+    assert "1 object mostly on 9 is left out" in ready.status.text
+    np.testing.assert_array_equal(labels == 9, before)
+    assert set(np.unique(labels)) == {0, *range(9, 9 + len(np.unique(labels)) - 1)}, "no gap"
+    assert len(np.unique(labels)) - 2 == 3, "the other three"
+
+
 def test_what_was_found_is_written_once_after_a_question(ready: Any, everything: Any) -> None:
     labels = np.zeros((200, 220), np.int32)
     labels[CENTRES[0]] = 9

@@ -39,6 +39,8 @@ _RANK = 1
 """Behind clicks."""
 FILTER_DELAY = 60
 """Milliseconds that a slider rests before the masks are filtered."""
+MIN_VISIBLE = 0.5
+"""Share of an object that must not be committed already. Of one that is, the rim would remain."""
 SEGMENTING = "Segmenting everything"
 CANCELLED = "Segmenting everything cancelled."
 COMMIT_FOUND = "Commit (C) writes them; the sliders filter them."
@@ -196,7 +198,8 @@ class AutomaticSegmentation(QObject):
         if not objects:
             workspace.say(NOTHING_TO_COMMIT, "ready")
         else:
-            self._objects.write("segmenting everything", objects, done=self.drop)
+            name = "segmenting everything"
+            self._objects.write(name, objects, done=self.drop, min_visible=MIN_VISIBLE)
 
     def drop(self) -> None:
         """Discard what was found, also from the preview."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count
@@ -153,15 +154,24 @@ class LabelEditor:
     # ----------------------------------------------------------------- actions
 
     def write(
-        self, objects: Sequence[NewObject], overlap: Overlap
+        self, objects: Sequence[NewObject], overlap: Overlap, min_visible: float = 0.0
     ) -> tuple[LayerEdit, list[int], list[NewObject]]:
         """Write objects; earlier ones of the same call lie on top.
+
+        Parameters
+        ----------
+        objects
+            New ones, or ones that replace others.
+        overlap
+            Which object gets shared voxels.
+        min_visible
+            Share of its voxels of which an object must get more.
 
         Returns
         -------
         edit, labels, hidden
-            The edit, the number of each object that got a voxel, and the objects that were left
-            out because they lie wholly under others.
+            The edit, the number of each object that was written, and the objects that were left
+            out because others hold their voxels.
 
         Raises
         ------
@@ -169,14 +179,18 @@ class LabelEditor:
             If the layer's type cannot hold their numbers.
         """
         numbers = self._numbers(objects)
+        free = deque(n for each, n in zip(objects, numbers, strict=True) if each.label is None)
         before = dict(self.register.entries)
         patches: list[LabelEdit] = []
         written: list[int] = []
         hidden: list[NewObject] = []
-        for each, label in zip(objects, numbers, strict=True):
+        for each in objects:
+            label = free[0] if each.label is None else each.label
             known = self.register.entry(label) if label in self.register.census else None
             stale = self._replaced_pixels(each, label)
-            block = composite(self.layer.data, each.footprint, label, stale, overlap, written)
+            block = composite(
+                self.layer.data, each.footprint, label, stale, overlap, written, min_visible
+            )
             if block is None:
                 hidden.append(each)
                 continue
@@ -184,6 +198,8 @@ class LabelEditor:
             patches += self._noted([LabelEdit.replace(self.layer.data, corner, old, new)])
             self.register.entries[label] = self._entry(each, label, known)
             written.append(label)
+            if each.label is None:
+                free.popleft()  # a number that is not used goes to the next object
         return self._finish(patches, before), written, hidden
 
     def delete(self, labels: Sequence[int]) -> LayerEdit:
@@ -422,6 +438,7 @@ def composite(
     stale: Sequence[ObjectMask],
     overlap: Overlap,
     above: Sequence[int],
+    min_visible: float = 0.0,
 ) -> tuple[tuple[int, ...], np.ndarray, np.ndarray] | None:
     """A block of `labels` with a new object in it; nothing is written.
 
@@ -441,7 +458,8 @@ def composite(
     Returns
     -------
     corner, before, after
-        The block's first index, its values and its new values; None if the object gets no voxel.
+        The block's first index, its values and its new values; None if the object gets no more than
+        `min_visible` of its voxels.
     """
     low = np.array(footprint.corner)
     high = low + footprint.shape
@@ -456,7 +474,7 @@ def composite(
     inside = after[_within(footprint, low)]
     taken = inside != 0 if overlap == "keep" else np.isin(inside, list(above))
     mask = footprint.mask & ~taken
-    if not mask.any():
+    if np.count_nonzero(mask) <= min_visible * np.count_nonzero(footprint.mask):
         return None
     inside[mask] = label
     return tuple(int(n) for n in low), before, after

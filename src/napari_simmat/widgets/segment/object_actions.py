@@ -114,6 +114,7 @@ class ObjectActions:
         overlap: Overlap | None = None,
         said: str = "",
         done: Callable[[], object] = lambda: None,
+        min_visible: float = 0.0,
     ) -> None:
         """Write objects into the image's labels layer as one command.
 
@@ -131,11 +132,21 @@ class ObjectActions:
             What the status line says; by default which objects were written.
         done
             Called when it was done, which may be after the user has answered a question.
+        min_visible
+            See `LabelEditor.write`.
         """
         workspace, session = self._workspace, self._workspace.session
         assert session is not None
         overlap = overlap or self.overlap
-        again = partial(self.write, name, objects, closing=closing, said=said, done=done)
+        again = partial(
+            self.write,
+            name,
+            objects,
+            closing=closing,
+            said=said,
+            done=done,
+            min_visible=min_visible,
+        )
         try:
             editor = workspace.target()
             others = [] if overlap == "overwrite" else editor.overlapped(objects)
@@ -146,7 +157,7 @@ class ObjectActions:
                     partial(again, overlap="overwrite"),
                 )
                 return
-            edit, written, hidden = editor.write(objects, overlap)
+            edit, written, hidden = editor.write(objects, overlap, min_visible)
         except ValueError as error:
             workspace.fail(
                 f"{error}; commit into a new layer instead.",
@@ -167,7 +178,8 @@ class ObjectActions:
         text = said or committed(editor.layer.name, written, objects[0].category)
         if hidden:
             others, count = editor.overlapped(hidden), pluralize(len(hidden), "object")
-            text += f" {count} wholly on {listed(others)} {is_or_are(len(hidden))} left out."
+            how = "mostly" if min_visible else "wholly"
+            text += f" {count} {how} on {listed(others)} {is_or_are(len(hidden))} left out."
             workspace.offer(
                 Status("done", text, offer="Overwrite"),
                 partial(self.write, name, hidden, overlap="overwrite"),
