@@ -282,7 +282,7 @@ def fuller(first, second, box):
         )
         for masks in (first, second)
     )
-    return second if (filled < 0.6 or sure < 0.35) and other > best else first
+    return second if (filled < 0.4 or sure < 0.35) and other > best else first
 
 
 def fills(mask, box):

@@ -62,7 +62,7 @@ POSITION_UNIT = 256.0
 """Unit of positions in pixels: the length that SAM's encoding maps to 0..1."""
 SAME_MASK_IOU = 0.8
 """Two masks of at least this IoU count as one."""
-MIN_BOX_FILL, MIN_BOX_QUALITY = 0.6, 0.35
+MIN_BOX_FILL, MIN_BOX_QUALITY = 0.4, 0.35
 """IoU of a mask's bounding box with the box asked for, and predicted IoU of that mask. Below either
 the box is tried in another way: on no source of the training's validation images does that lose."""
 CLICKS_AT_ONCE = 8
