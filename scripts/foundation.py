@@ -370,8 +370,10 @@ def speed(options: argparse.Namespace) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     model = load_model(options.model)
+    other = load_model(options.beside) if options.beside else None
     rest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    say("image", "encode", "click", "box", "correction", "embedding MB", "peak above rest MB")
+    head = "image", "encode", "click", "box", "correction", "embedding MB", "peak above rest MB"
+    say(*head, *([f"encode, of that of {other.spec.name}"] if other else []))
     from skimage.data import coins
 
     for size in ((128, 128), (256, 256), (512, 512), (1024, 1024), (2048, 2048)):
@@ -395,7 +397,20 @@ def speed(options: argparse.Namespace) -> None:
             *(f"{1000 * median(values):.0f}" for values in times),
             f"{predictor._embedding.encoded.nbytes / 1e6:.0f}",
             f"{peak:.0f}",
+            *([f"{_encode_ratio(predictor, other, image, options):.2f}"] if other else []),
         )
+
+
+def _encode_ratio(
+    predictor: Predictor, other: Model, image: Image, options: argparse.Namespace
+) -> float:
+    """Time of encoding relative to another model's, which encodes in turn."""
+    beside = Predictor(other, device="cpu", precision=options.precision, quality=options.quality)
+    pairs = []
+    for k in range(9):
+        shifted = np.roll(image, k + 5)
+        pairs.append([_seconds(each.set_image, shifted) for each in (predictor, beside)])
+    return median(ours / theirs for ours, theirs in pairs)
 
 
 def _seconds(call: Callable[..., object], *given: Any, **how: Any) -> float:
@@ -437,6 +452,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--quality", default="fast")
     parser.add_argument("--threads", type=int, help="of torch; all by default")
+    parser.add_argument("--beside", help="model whose encoding is timed in turn, for speed")
     options = parser.parse_args()
     TABLES[options.table](options)
 
