@@ -290,15 +290,15 @@ class TinyNetwork(Network):
         tried again with a click in its middle.
         """
         logits, quality = self._in_window(level, window, points, labels, box, mask)
-        confidence = quality.detach() - float(window.is_left(logits[0], level))
+        sure, masks = quality.detach(), logits.detach()
         # A coarse level predicts as high an IoU, but its outline is less accurate.
-        confidence = confidence - coarseness_penalty(logits.detach())
+        confidence = sure - float(window.is_left(masks[0], level)) - coarseness_penalty(masks)
         if box is not None:
             corners = box.reshape(2, 2)
-            filled = box_iou(logits.detach(), window.points(corners, level.scale))
+            filled = box_iou(masks, window.points(corners, level.scale))
             confidence = confidence + filled
             best = int(confidence.argmax())
-            poor = float(filled[best]) < MIN_BOX_FILL or float(quality[best]) < MIN_BOX_QUALITY
+            poor = float(filled[best]) < MIN_BOX_FILL or float(sure[best]) < MIN_BOX_QUALITY
             if poor and mask is None and not len(points):
                 middle = corners.mean(0, keepdim=True)
                 again = self._within_extent(level, window, middle, labels.new_ones(1), box, mask)
