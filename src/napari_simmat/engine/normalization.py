@@ -27,6 +27,8 @@ MAX_VOXELS_MEASURED = 2**24
 """Up to so many voxels of a channel are all measured; of larger stacks, a seeded set of blocks."""
 SAMPLE_SIDE = 256
 """Side of a block in pixels."""
+GLARE_PERCENTILES = (5.0, 50.0, 98.0)
+"""Where dark ground, ground, and objects are looked for."""
 MAX_GLARE = 5.0
 """Where glare is clipped, relative to the brightness of the objects."""
 MIN_CLEARANCE = 12.0
@@ -217,9 +219,11 @@ def _value_range(
             f"Channel {name} holds no finite value, only NaN or infinity; select another, or "
             "repair the image."
         )
-    low, high = pool.percentiles((rule.low, rule.high))
-    if rule.clip_glare:
-        high = below_glare(pool, low, high)
+    wanted = (rule.low, rule.high, *(GLARE_PERCENTILES if rule.clip_glare else ()))
+    low, high, *inner = pool.percentiles(wanted)
+    if inner:
+        step = 1.0 if np.issubdtype(pool.dtype, np.integer) else 0.0
+        high = below_glare(low, high, inner, step)
     if low >= high:  # a few bright pixels on an even background: these are the objects
         low, high = pool.range()
     if low == high:
@@ -229,15 +233,23 @@ def _value_range(
     return low, high
 
 
-def below_glare(pool: PercentileAccumulator, low: float, high: float) -> float:
+def below_glare(low: float, high: float, seen: Sequence[float], step: float) -> float:
     """`high`, or less if the brightest 2 % alone take most of the range from `low` to it.
 
     If the 98th percentile is far above the noise of the ground, objects are more of the image than
     that, and all beyond five times their brightness is clipped. Otherwise the brightest pixels are
     the objects, and `high` stays. (Factors: training images of ``dsb2018``, docs/foundation.md.)
+
+    Parameters
+    ----------
+    low, high
+        The ends of the range.
+    seen
+        The values at `GLARE_PERCENTILES`.
+    step
+        Least difference of two values, 0 for floating point.
     """
-    dark, ground, objects = pool.percentiles((5, 50, 98))
-    step = 1.0 if np.issubdtype(pool.dtype, np.integer) else 0.0
+    dark, ground, objects = seen
     if objects - ground < MIN_CLEARANCE * max(ground - dark, step):
         return high
     return min(high, low + MAX_GLARE * (objects - low))
