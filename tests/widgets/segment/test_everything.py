@@ -13,6 +13,7 @@ from qtpy.QtTest import QTest
 
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.widgets.segment.automatic import NO_EXAMPLES, described
+from napari_simmat.widgets.segment.object_actions import committed_already
 from tests.widgets.scenes import CENTRES, discs, grey
 
 
@@ -111,6 +112,12 @@ def test_an_object_that_is_committed_already_is_not_found_again(
     np.testing.assert_array_equal(labels == 9, before)
     assert set(np.unique(labels)) == {0, *range(9, 9 + len(np.unique(labels)) - 1)}, "no gap"
     assert len(np.unique(labels)) - 2 == 3, "the other three"
+    press(ready, ready.tab.automatic_panel.start)
+    again = labels.copy()
+    press(ready, ready.tab.automatic_panel.commit)
+    numbers = np.unique(labels)[1:].tolist()
+    assert ready.status.text.startswith(committed_already(numbers))
+    np.testing.assert_array_equal(labels, again)
 
 
 def test_what_was_found_is_written_once_after_a_question(ready: Any, everything: Any) -> None:

@@ -166,7 +166,8 @@ class ObjectActions:
             )
             return
         if not written:
-            workspace.fail(hidden_by(others), "Overwrite", partial(again, overlap="overwrite"))
+            text = committed_already(others) if min_visible else hidden_by(others)
+            workspace.fail(text, "Overwrite", partial(again, overlap="overwrite"))
             return
         _note_doubtful(editor.layer, [each for each in objects if each not in hidden], written)
         after = session.view(objects[0].order).prompt_state
@@ -496,6 +497,11 @@ def left_open(planes: Sequence[Plane]) -> str:
         f"Prompts on {plane_names(planes)} stay open for another object; if it is the same one, "
         f"undo and Propagate ({key})."
     )
+
+
+def committed_already(others: Sequence[int]) -> str:
+    """Message: all that was found lies mostly on objects of the layer."""
+    return f"All that was found lies mostly on {listed(others)}, which keep their pixels."
 
 
 def hidden_by(others: Sequence[int]) -> str:
