@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_simmat.checkpoints.checkpoint import read_spec
-from napari_simmat.datasets.folder import find_labelled_files
+from napari_simmat.datasets.folder import find_labeled_files
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.evaluation.evaluate import evaluate_job
 from napari_simmat.evaluation.scores import ScoreConfig
@@ -267,7 +267,7 @@ def measured(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any
 def developed(model: Model, folder: Path, most: int) -> Job[dict[str, Any]]:
     """Mean IoU in percent over the images of the development set."""
     predictor = Predictor(model, device="cpu", precision="exact")
-    scores = yield from evaluate_job(predictor, find_labelled_files(folder), ScoreConfig(most=most))
+    scores = yield from evaluate_job(predictor, find_labeled_files(folder), ScoreConfig(most=most))
     return {"development": {kind: round(100 * v, 1) for kind, v in scores.headline.items()}}
 
 
@@ -306,7 +306,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="*", default=list(VARIANTS), choices=list(VARIANTS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--start", type=Path, help="a foundation to continue from")
-    parser.add_argument("--real", type=Path, help="folder with sources of labelled images")
+    parser.add_argument("--real", type=Path, help="folder with sources of labeled images")
     parser.add_argument("--sources", type=Path, help="table of the sources")
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--table", action="store_true", help="only print the results")

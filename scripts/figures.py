@@ -22,7 +22,7 @@ from napari_simmat.scenes.samples import draw_sample
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 WIDTH = 1200
-COLOURS = 200
+COLORS = 200
 SHOWN = ("depth_motorcycle", "stereo_motorcycle")
 """Images that scikit-image ships, whose overlays the model card shows."""
 SIDE, IN_A_ROW = 192, 6
@@ -56,11 +56,11 @@ def scenes() -> Image.Image:
         image, labels = draw_sample(1000 + number, SIDE, [family])
         low, high = np.percentile(image, [0.5, 99.9])
         unit = np.clip((image - low) / (high - low), 0, 1)
-        colour = unit if unit.ndim == 3 else np.repeat(unit[..., None], 3, axis=2)
+        color = unit if unit.ndim == 3 else np.repeat(unit[..., None], 3, axis=2)
         if number % 2:
-            colour[find_boundaries(labels, mode="inner")] = (1, 0.3, 0.1)
+            color[find_boundaries(labels, mode="inner")] = (1, 0.3, 0.1)
         corner = (number % IN_A_ROW * SIDE, number // IN_A_ROW * SIDE)
-        sheet.paste(Image.fromarray((255 * colour).astype(np.uint8)), corner)
+        sheet.paste(Image.fromarray((255 * color).astype(np.uint8)), corner)
         if not number % 2:
             draw.text(
                 (corner[0] + 4, corner[1] + 3), family, "white", stroke_width=2, stroke_fill="black"
@@ -80,7 +80,7 @@ def save(picture: Image.Image, name: str) -> None:
         size = (WIDTH, round(picture.height * WIDTH / picture.width))
         picture = picture.resize(size, Image.Resampling.LANCZOS)
     target = IMAGES / name
-    picture.quantize(COLOURS).save(target, optimize=True)
+    picture.quantize(COLORS).save(target, optimize=True)
     print(f"{target.name}: {target.stat().st_size / 1000:.0f} kB")
 
 

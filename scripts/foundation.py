@@ -1,7 +1,7 @@
 """Tables of the embedded foundation's model card, as Markdown.
 
 ``python scripts/foundation.py resolution --development development`` and likewise `prompts`,
-`alternatives`, `normalisation`, `debris`, `precision`, `parity` and `speed`. The development set is
+`alternatives`, `normalization`, `debris`, `precision`, `parity` and `speed`. The development set is
 made by ``scripts/development_set.py``; `parity` needs the folder of the training (``--training``).
 ``prompts --real REAL --sources SOURCES``, as for `simmat pretrain`, takes validation images of real
 sources instead.
@@ -27,7 +27,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.transform import resize
 
 from napari_simmat import Predictor, load_model
-from napari_simmat.datasets.folder import LabelledFile, find_labelled_files
+from napari_simmat.datasets.folder import LabeledFile, find_labeled_files
 from napari_simmat.engine.masks import interior_point, iou, label_windows
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner
@@ -64,7 +64,7 @@ class Sample(NamedTuple):
 
 def samples(folder: Path, most: int) -> Iterator[Sample]:
     """The images with a limited number of objects each, spread evenly over the labels."""
-    for file in find_labelled_files(folder):
+    for file in find_labeled_files(folder):
         yield _sample(file.name, file, most)
 
 
@@ -78,7 +78,7 @@ def validation_samples(sources: Sequence[RealSource], most: int) -> Iterator[Sam
                 yield sample
 
 
-def _sample(name: str, file: LabelledFile, most: int, least_area: int = 1) -> Sample:
+def _sample(name: str, file: LabeledFile, most: int, least_area: int = 1) -> Sample:
     image, labels = file.read()
     windows = label_windows(labels)
     ids = [label for label, part in windows if (labels[part] == label).sum() >= least_area]
@@ -213,7 +213,7 @@ def alternatives(options: argparse.Namespace) -> None:
     say("mean over images", "", *(f"{value:.3f}" for value in np.mean(means, axis=0)))
 
 
-# ------------------------------------------------------------------------ normalisation
+# ------------------------------------------------------------------------ normalization
 
 
 def linear(unit: Image) -> Image:
@@ -254,43 +254,43 @@ METHODS: dict[str, Callable[[Image], Image]] = {
 }
 
 
-def normalised(image: Image, method: Callable[[Image], Image]) -> Image:
+def normalized(image: Image, method: Callable[[Image], Image]) -> Image:
     """The image between its percentiles, changed, as 0..255."""
     low, high = np.percentile(image, [0.5, 99.9])
     values = method(np.clip((image - low) / max(high - low, 1e-9), 0, 1).astype(np.float64))
     return np.asarray(255 * (values - values.min()) / np.ptp(values), np.float32)
 
 
-def normalisation(options: argparse.Namespace) -> None:
-    """The grey images of the development set, normalised by the model and in several other ways."""
-    say("image", *NORMALISED)
+def normalization(options: argparse.Namespace) -> None:
+    """The gray images of the development set, normalized by the model and in several other ways."""
+    say("image", *NORMALIZED)
     rows = []
     for sample in samples(options.development, options.most):
         if sample.image.ndim > 2:
             continue
-        rows.append(normalised_scores(sample, options))
+        rows.append(normalized_scores(sample, options))
         say(sample.name, *(f"{value:.3f}" for value in rows[-1]))
     say("mean", *(f"{value:.3f}" for value in np.mean(rows, axis=0)))
 
 
-NORMALISED = [f"{name}: {kind}" for name in ("the model's", *METHODS) for kind in ("click", "box")]
+NORMALIZED = [f"{name}: {kind}" for name in ("the model's", *METHODS) for kind in ("click", "box")]
 
 
-def normalised_scores(sample: Sample, options: argparse.Namespace) -> list[float]:
+def normalized_scores(sample: Sample, options: argparse.Namespace) -> list[float]:
     """Click and box, for each way."""
     model = load_model(options.model)
     row = [*scores(Predictor(model, device="cpu", quality=options.quality), sample)[:2]]
     plain = replace(model.spec, normalization=replace(model.spec.normalization, clip_glare=False))
     predictor = Predictor(replace(model, spec=plain), device="cpu", quality=options.quality)
     for method in METHODS.values():
-        changed = sample._replace(image=normalised(sample.image, method))
+        changed = sample._replace(image=normalized(sample.image, method))
         row += scores(predictor, changed)[:2]
     return row
 
 
 def debris(options: argparse.Namespace) -> None:
     """Drawn nuclei next to blobs that are up to a hundred times as bright."""
-    say("debris is brighter by", *NORMALISED)
+    say("debris is brighter by", *NORMALIZED)
     for times in (1, 3, 10, 30, 100):
         rows = []
         for seed in range(6):
@@ -311,7 +311,7 @@ def debris(options: argparse.Namespace) -> None:
             )
             if not labels.any():
                 continue
-            rows.append(normalised_scores(Sample("", image, labels, None), options))
+            rows.append(normalized_scores(Sample("", image, labels, None), options))
         say(times, *(f"{value:.3f}" for value in np.mean(rows, axis=0)))
 
 
@@ -434,7 +434,7 @@ def say(*cells: object) -> None:
 TABLES = {
     each.__name__: each
     for each in (
-        *(resolution, prompts, alternatives, normalisation, debris, precision, parity, speed),
+        *(resolution, prompts, alternatives, normalization, debris, precision, parity, speed),
     )
 }
 

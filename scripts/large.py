@@ -20,7 +20,7 @@ import numpy as np
 import psutil  # type: ignore[import-untyped]
 
 SIDE, LEVELS, CHUNK = 40_000, 6, 1000
-CENTRE, RADIUS = (26_000, 14_000), 3000
+CENTER, RADIUS = (26_000, 14_000), 3000
 PATIENCE = 300.0
 
 
@@ -46,7 +46,7 @@ def written(path: Path) -> list[Any]:
         array = group.create_array(
             str(level), shape=(side, side), chunks=(chunk, chunk), dtype="uint8", fill_value=40
         )
-        (y0, x0), radius = (np.array(CENTRE) / factor), RADIUS / factor
+        (y0, x0), radius = (np.array(CENTER) / factor), RADIUS / factor
         for top in range(0, side, chunk):
             for left in range(0, side, chunk):
                 y, x = np.mgrid[top : min(top + chunk, side), left : min(left + chunk, side)]
@@ -75,14 +75,14 @@ def run(levels: list[Any]) -> None:
     print(widget.segment.status.value().text)
     prompts.draw_points()
     layer: Any = prompts.points
-    layer.add(layer.world_to_data(CENTRE))
+    layer.add(layer.world_to_data(CENTER))
     until(lambda: not widget.segment.busy and worker.running is None)
     widget.segment.act("commit")
     until(lambda: not widget.segment.busy and worker.running is None)
     objects = viewer.layers["SimMAT objects"]
     every = 50
     y, x = np.mgrid[0:SIDE:every, 0:SIDE:every]
-    truth = np.hypot(y + 0.5 - CENTRE[0], x + 0.5 - CENTRE[1]) < RADIUS
+    truth = np.hypot(y + 0.5 - CENTER[0], x + 0.5 - CENTER[1]) < RADIUS
     at = (y[:, 0], x[0])
     rows, columns = (
         np.clip(np.round((line - shift) / scale).astype(int), 0, size - 1)

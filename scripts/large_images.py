@@ -41,12 +41,12 @@ def main() -> None:
     dense = arguments.kind == "dense"
     side = arguments.side or (4000 if dense else 20000)
     rng = np.random.default_rng(arguments.seed)
-    centres = _lattice(rng, side) if dense else _colonies(rng, side, arguments.objects)
+    centers = _lattice(rng, side) if dense else _colonies(rng, side, arguments.objects)
     settings = AutomaticSettings(
         seeds="maxima", maxima_distance=15, maxima_height=0.3, agreement=0, min_area=100
     )
     with tempfile.TemporaryDirectory() as folder:
-        image, truth = draw(Path(folder), rng, centres, side)
+        image, truth = draw(Path(folder), rng, centers, side)
         predictor = Predictor(load_model("tiny"), "cpu")
         labels = zarr.create_array(
             Path(folder) / "labels.zarr", shape=image.shape, chunks=(1024, 1024), dtype=np.uint32
@@ -57,18 +57,18 @@ def main() -> None:
         report = {
             "kind": arguments.kind,
             "side": side,
-            "objects": len(centres),
+            "objects": len(centers),
             "found": len(scores),
             "seconds": round(time.monotonic() - start),
             "peak_memory_mb": round(_peak()),
             "peak_memory_before_mb": round(rest),
-            **on_seams(labels, truth, centres, settings),
+            **on_seams(labels, truth, centers, settings),
         }
     print(json.dumps(report), flush=True)
 
 
 def draw(
-    folder: Path, rng: np.random.Generator, centres: NDArray[np.float64], side: int
+    folder: Path, rng: np.random.Generator, centers: NDArray[np.float64], side: int
 ) -> tuple[Any, Any]:
     """Bright textured ellipses on a dark noisy ground, and their labels, chunk by chunk."""
     shape = (side, side)
@@ -78,22 +78,22 @@ def draw(
     truth = zarr.create_array(
         folder / "truth.zarr", shape=shape, chunks=(CHUNK, CHUNK), dtype=np.uint32
     )
-    radii = rng.uniform(18, 32, (len(centres), 2))
-    turns = rng.uniform(0, np.pi, len(centres))
-    heights = rng.uniform(1500, 4000, len(centres))
+    radii = rng.uniform(18, 32, (len(centers), 2))
+    turns = rng.uniform(0, np.pi, len(centers))
+    heights = rng.uniform(1500, 4000, len(centers))
     for y0, x0 in np.ndindex(-(-side // CHUNK), -(-side // CHUNK)):
         rows = slice(y0 * CHUNK, min((y0 + 1) * CHUNK, side))
         columns = slice(x0 * CHUNK, min((x0 + 1) * CHUNK, side))
         part = np.zeros((rows.stop - rows.start, columns.stop - columns.start))
         ids = np.zeros(part.shape, np.uint32)
         near = np.flatnonzero(
-            (centres[:, 0] > rows.start - 40)
-            & (centres[:, 0] < rows.stop + 40)
-            & (centres[:, 1] > columns.start - 40)
-            & (centres[:, 1] < columns.stop + 40)
+            (centers[:, 0] > rows.start - 40)
+            & (centers[:, 0] < rows.stop + 40)
+            & (centers[:, 1] > columns.start - 40)
+            & (centers[:, 1] < columns.stop + 40)
         )
         for one in near:
-            inside, where = _ellipse(centres[one], radii[one], turns[one], rows, columns)
+            inside, where = _ellipse(centers[one], radii[one], turns[one], rows, columns)
             part[where][inside] = heights[one]
             ids[where][inside] = one + 1
         noise = np.random.default_rng((y0, x0)).normal(300, 60, part.shape)
@@ -106,14 +106,14 @@ def draw(
 
 
 def on_seams(
-    labels: Any, truth: Any, centres: NDArray[np.float64], settings: AutomaticSettings
+    labels: Any, truth: Any, centers: NDArray[np.float64], settings: AutomaticSettings
 ) -> dict[str, Any]:
     """How many objects on tile edges are found as one object, and how many of all objects."""
     tiles = tile_boxes(labels.shape, settings.tile_side, settings.tile_shared)
     ys = np.array(sorted({edge for tile in tiles for edge in (tile.y0, tile.y1)})[1:-1])
     xs = np.array(sorted({edge for tile in tiles for edge in (tile.x0, tile.x1)})[1:-1])
     counts = {"crossing": 0, "crossing_one": 0, "one": 0}
-    for number, (mine, found, top, left) in enumerate(_each(labels, truth, centres), start=1):
+    for number, (mine, found, top, left) in enumerate(_each(labels, truth, centers), start=1):
         inside = mine == number
         rows, columns = np.nonzero(inside)
         crosses = bool(
@@ -133,10 +133,10 @@ def on_seams(
 
 
 def _each(
-    labels: Any, truth: Any, centres: NDArray[np.float64]
+    labels: Any, truth: Any, centers: NDArray[np.float64]
 ) -> Iterator[tuple[NDArray[Any], NDArray[Any], int, int]]:
     """The surroundings of each object in truth and labels, and where they begin."""
-    for cy, cx in centres:
+    for cy, cx in centers:
         top, left = max(int(cy) - 80, 0), max(int(cx) - 80, 0)
         where = slice(top, top + 160), slice(left, left + 160)
         yield np.asarray(truth[where]), np.asarray(labels[where]), top, left
@@ -158,21 +158,21 @@ def _colonies(rng: np.random.Generator, side: int, objects: int) -> NDArray[np.f
     middles = middles + rng.uniform(-0.2, 0.2, middles.shape) * side / per_side
     inner = np.stack(np.meshgrid(np.arange(5), np.arange(10), indexing="ij"), -1).reshape(-1, 2)
     offsets = (inner - inner.mean(0)) * 74.0
-    centres = (middles[:, None] + offsets).reshape(-1, 2)[:objects]
-    return np.asarray(np.clip(centres + rng.uniform(-4, 4, centres.shape), 40, side - 40))
+    centers = (middles[:, None] + offsets).reshape(-1, 2)[:objects]
+    return np.asarray(np.clip(centers + rng.uniform(-4, 4, centers.shape), 40, side - 40))
 
 
 def _ellipse(
-    centre: NDArray[np.float64],
+    center: NDArray[np.float64],
     radii: NDArray[np.float64],
     turn: float,
     rows: slice,
     columns: slice,
 ) -> tuple[NDArray[np.bool_], tuple[slice, slice]]:
     """Pixels of an ellipse within a chunk, and the part of the chunk that they are in."""
-    y0, x0 = (max(int(c) - 36, s.start) for c, s in zip(centre, (rows, columns), strict=True))
-    y1, x1 = (min(int(c) + 37, s.stop) for c, s in zip(centre, (rows, columns), strict=True))
-    y, x = np.mgrid[y0 : max(y1, y0), x0 : max(x1, x0)] - centre[:, None, None]
+    y0, x0 = (max(int(c) - 36, s.start) for c, s in zip(center, (rows, columns), strict=True))
+    y1, x1 = (min(int(c) + 37, s.stop) for c, s in zip(center, (rows, columns), strict=True))
+    y, x = np.mgrid[y0 : max(y1, y0), x0 : max(x1, x0)] - center[:, None, None]
     along, across = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
     inside = (along / radii[0]) ** 2 + (across / radii[1]) ** 2 <= 1
     where = slice(y0 - rows.start, max(y1, y0) - rows.start)

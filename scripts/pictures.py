@@ -17,7 +17,7 @@ SIZE = (1280, 780)
 """Of the window in pixels: its text can be read in the documentation's column."""
 TALL = (1280, 900)
 """Where more of the tab is open."""
-COLOURS = 256
+COLORS = 256
 PATIENCE = 180.0
 TRAINING = 1800.0
 """Seconds for a training of so many steps."""
@@ -196,7 +196,7 @@ def write(pixels: np.ndarray, name: str) -> None:
     from PIL import Image
 
     picture = Image.fromarray(np.ascontiguousarray(pixels[..., :3])).quantize(
-        COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE
+        COLORS, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE
     )
     path = FOLDER / f"{name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -144,8 +144,8 @@ def while_working(widget: Any) -> None:
     wait(lambda: tab.status.value().fraction is not None and tab.status._bar.isVisible())
     save_tab(widget, "tab-working")
     tab.controller.cancel()
-    wait(lambda: tab.status.value().kind == "cancelled")
-    save_tab(widget, "tab-cancelled")
+    wait(lambda: tab.status.value().kind == "canceled")
+    save_tab(widget, "tab-canceled")
     tab.controller.inference.service.predict_job = original
     go_on.set()
     tab.buttons.clear.click()
@@ -334,7 +334,7 @@ def stack() -> None:
 
     cells, labels = draw_volume(0)
     middle = len(cells) // 2
-    centre = center_of_mass(
+    center = center_of_mass(
         labels[middle] == np.bincount(labels[middle][labels[middle] > 0]).argmax()
     )
     with window(TALL) as (viewer, widget):
@@ -344,7 +344,7 @@ def stack() -> None:
         settle(tab)
         viewer.reset_view()
         tab.folds["stack"].set_open(True)
-        click(tab, (middle, *centre))
+        click(tab, (middle, *center))
         tab.stack_panel.start.click()
         settle(tab)
         viewer.dims.set_point(0, 2 * (middle + 4))

@@ -57,7 +57,7 @@ def preview(both: Both) -> Numbers:
 
 
 def cancel(both: Both, times: int = 12) -> Numbers:
-    """From cancelling an encoding until the worker is free, at random moments."""
+    """From canceling an encoding until the worker is free, at random moments."""
     predictor = Predictor(both.model, "cpu", "exact", EmbeddingCache(0))
     finish(predictor.open_image_job(image(1024), channel_axis=-1))
     moments = random.Random(0)

@@ -119,12 +119,12 @@ def draw(path: Path, numbers: list[Measured]) -> None:
     for axis, count, panel in zip(axes[0], threads, panels, strict=True):
         rows = rows_of(panel)
         for index, row in enumerate(rows):
-            for shift, who, colour in ((-0.2, "exact", "C0"), (0.2, "fast", "C1")):
+            for shift, who, color in ((-0.2, "exact", "C0"), (0.2, "fast", "C1")):
                 middle, low, high = ratio(panel, row, who)
                 label = who if index == 0 else None
-                axis.barh(index + shift, middle, 0.36, color=colour, label=label)
+                axis.barh(index + shift, middle, 0.36, color=color, label=label)
                 axis.plot([low, high], [index + shift] * 2, color="black", lw=1.2)
-        axis.axvline(1, color="grey", lw=0.8)
+        axis.axvline(1, color="gray", lw=0.8)
         axis.set_yticks(range(len(rows)), rows)
         axis.invert_yaxis()
         axis.set_title(f"{count} thread{'s' if count > 1 else ''}")

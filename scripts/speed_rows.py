@@ -82,7 +82,7 @@ def networks() -> tuple[Sam, SamNetwork]:
 
 
 def image(side: int) -> np.ndarray:
-    """Squares of random colours, (side, side, 3) uint8."""
+    """Squares of random colors, (side, side, 3) uint8."""
     coarse = np.random.default_rng(0).integers(0, 256, (side // 32, side // 32, 3), dtype=np.uint8)
     return np.asarray(coarse.repeat(32, axis=0).repeat(32, axis=1))
 

@@ -89,7 +89,7 @@ def show(runs: list[dict[str, Any]]) -> None:
         seconds = statistics.median(row["seconds"] for row in rows)
         shown = "".join(f"{figure:7.0f}" for figure in figures)
         print(f"{phase:<16}{seconds:7.1f}{shown}  {middle['cause']}")
-    said = statistics.median(run["cancelled"] for run in runs)
+    said = statistics.median(run["canceled"] for run in runs)
     stopped = statistics.median(run["stopped"] for run in runs)
     print(f"\nCancel while vit_b encodes: the window says so after {said:.0f} ms,", end=" ")
     print(f"the computation has stopped after {stopped:.0f} ms")
@@ -217,7 +217,7 @@ class Run:
         self.until(self.idle)
         self.click("clicks, vit_b")
         self.meter.phase = "-"
-        cancelled, stopped = self.cancel()
+        canceled, stopped = self.cancel()
         self.stack()
         self.meter.stop()
         self.widget.release()
@@ -225,7 +225,7 @@ class Run:
         self.viewer.close()
         return {
             "phases": {phase: self.figures(phase) for phase in self.meter.gaps if phase != "-"},
-            "cancelled": cancelled,
+            "canceled": canceled,
             "stopped": stopped,
             "learning": learning,
         }
@@ -293,12 +293,12 @@ class Run:
 
     def learn(self) -> float:
         """Learn from objects, click meanwhile, and cancel: milliseconds until nothing runs."""
-        from scipy.ndimage import grey_dilation, label
+        from scipy.ndimage import gray_dilation, label
 
         self.meter.phase = ""
         labels, _ = label(blobs() > 100)
         # Wider than they look, so that there is something to learn.
-        labels = grey_dilation(np.where(labels <= OBJECTS, labels, 0), 25)
+        labels = gray_dilation(np.where(labels <= OBJECTS, labels, 0), 25)
         objects = self.viewer.add_labels(labels, name="objects")
         self.workspace.use_objects(objects)
         learning, button = self.tab.learning, self.tab.learn_panel.start
@@ -360,7 +360,7 @@ class Run:
         begun = time.perf_counter()
         self.tab.status._cancel.click()
         said = time.perf_counter()
-        assert self.tab.status.value().kind == "cancelled"
+        assert self.tab.status.value().kind == "canceled"
         self.until(lambda: self.controller.inference.worker.running is None)
         return 1000 * (said - begun), 1000 * (time.perf_counter() - begun)
 

@@ -26,7 +26,7 @@ from skimage.measure import label
 from napari_simmat import Predictor, load_model
 from napari_simmat.cli.train import keep_freed_memory
 from napari_simmat.datasets.dataset import DataConfig
-from napari_simmat.datasets.split import LabelledArray, from_arrays
+from napari_simmat.datasets.split import LabeledArray, from_arrays
 from napari_simmat.evaluation.protocols import UserProtocol
 from napari_simmat.io.readers import read_image
 from napari_simmat.progress import finish
@@ -77,7 +77,7 @@ def trained(name: str, seed: int, steps: int) -> dict[str, float]:
     keep_freed_memory()
     train, validation, *others = corn() if name == CORN else drawn(name, DRAWN[name])
     base = load_model("tiny")
-    first, second = (LabelledArray("plane", *each, channel_axis=0) for each in (train, validation))
+    first, second = (LabeledArray("plane", *each, channel_axis=0) for each in (train, validation))
     data = from_arrays([first], DataConfig(seed=seed), name=name, validation=[second])
     config = practical_config(base.spec, steps=steps, seed=seed)
     with tempfile.TemporaryDirectory() as folder:

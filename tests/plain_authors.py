@@ -2,7 +2,7 @@
 
 `AuthorsNetwork` is stock SAM in which every tuned part is written out by hand, head by head; its
 parameters have the names that arXiv 2409.08083's public code gives them, which are what the files
-hold. `write` saves it as the training loop does, optimiser and all.
+hold. `write` saves it as the training loop does, optimizer and all.
 """
 
 from __future__ import annotations

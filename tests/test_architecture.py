@@ -117,7 +117,7 @@ def is_import_call(node: ast.AST) -> bool:
 
 
 def name_of(requirement: str) -> str:
-    """The normalised name in a requirement such as ``dask[array]>=2024.8``."""
+    """The normalized name in a requirement such as ``dask[array]>=2024.8``."""
     return re.split(r"[^\w.-]", requirement)[0].lower().replace("_", "-")
 
 

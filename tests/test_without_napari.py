@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tifffile
 
-from tests.widgets.scenes import grey
+from tests.widgets.scenes import gray
 
 PROGRAM = """
 import importlib, pkgutil, sys
@@ -34,7 +34,7 @@ sys.exit(main(["segment", "image.tif", "--model", "tiny", "--prompts", "auto", "
 
 
 def test_every_module_but_the_windows_loads_and_an_image_is_segmented(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "image.tif", grey()[::2, ::2])
+    tifffile.imwrite(tmp_path / "image.tif", gray()[::2, ::2])
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, cwd=tmp_path, timeout=300
     )

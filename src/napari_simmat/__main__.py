@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 
-from napari_simmat._text import CANCELLED, CANCELLED_MESSAGE
+from napari_simmat._text import CANCELED, CANCELED_MESSAGE
 
 
 def main() -> int:
@@ -20,8 +20,8 @@ def main() -> int:
 
 
 def _end(*_: object) -> None:
-    os.write(2, f"{CANCELLED_MESSAGE}\n".encode())
-    os._exit(CANCELLED)
+    os.write(2, f"{CANCELED_MESSAGE}\n".encode())
+    os._exit(CANCELED)
 
 
 if __name__ == "__main__":

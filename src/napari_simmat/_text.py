@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 __version__ = "0.1.0"
-CANCELLED = 130
+CANCELED = 130
 """Exit status after Ctrl+C, as shells have it."""
-CANCELLED_MESSAGE = "Cancelled; nothing half-written was left behind."
+CANCELED_MESSAGE = "Canceled; nothing half-written was left behind."
 
 
 def pluralize(number: int, noun: str) -> str:

@@ -14,7 +14,7 @@ import roifile
 from PIL import Image
 
 from napari_simmat.batch.exports import write_extra
-from napari_simmat.engine.drawing import fullest_plane, label_colour, tint_objects, to_rgb
+from napari_simmat.engine.drawing import fullest_plane, label_color, tint_objects, to_rgb
 from napari_simmat.engine.measurements import MaskScore
 
 LABELS = np.zeros((3, 12, 16), np.uint32)  # Z, Y, X
@@ -78,15 +78,15 @@ def test_scores_stand_with_the_annotations(tmp_path: Path) -> None:
 
 
 def filled(roi: Any, shape: tuple[int, int]) -> np.ndarray:
-    """Pixels whose centres lie inside an odd number of the region's outlines."""
+    """Pixels whose centers lie inside an odd number of the region's outlines."""
     from skimage.measure import points_in_poly
 
     lines = roi.coordinates(multi=True)
     y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
-    centres = np.stack([x.ravel(), y.ravel()], axis=1)
-    inside = np.zeros(len(centres), int)
+    centers = np.stack([x.ravel(), y.ravel()], axis=1)
+    inside = np.zeros(len(centers), int)
     for line in lines if isinstance(lines, list) else [lines]:
-        inside += points_in_poly(centres, line)
+        inside += points_in_poly(centers, line)
     return (inside % 2 == 1).reshape(shape)
 
 
@@ -127,7 +127,7 @@ def test_the_overlay_shows_the_plane_with_most(tmp_path: Path) -> None:
     write_extra("overlay", tmp_path / "a.png", segmented())
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.size == (16, 12)
-        assert picture.getpixel((3, 2)) == label_colour(1), "an outline has the object's colour"
+        assert picture.getpixel((3, 2)) == label_color(1), "an outline has the object's color"
     index, _ = fullest_plane(LABELS, segmented().stack.plane)
     assert index == (1,)
     assert fullest_plane(np.zeros_like(LABELS), segmented().stack.plane)[0] == (1,)

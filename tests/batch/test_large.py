@@ -93,8 +93,8 @@ def test_the_same_objects_come_out(predictor: Predictor, image: Path, tmp_path: 
     with Image.open(tmp_path / "large" / "discs_overlay.png") as overlay:
         picture = np.asarray(overlay)
     assert picture.shape == (200, 300, 3)
-    coloured = (picture.max(-1) > picture.min(-1)).reshape(-1)
-    np.testing.assert_array_equal(coloured, np.asarray(written.data).reshape(-1) > 0)
+    colored = (picture.max(-1) > picture.min(-1)).reshape(-1)
+    np.testing.assert_array_equal(colored, np.asarray(written.data).reshape(-1) > 0)
     records = [read_record(one.task.files.record) for one in (large, usual)]
     assert records[0].request == records[1].request
     assert records[0].objects == records[1].objects
@@ -142,7 +142,7 @@ def test_files_of_an_earlier_run_in_another_format_go(
     assert (folder / "discs_labels.tif").exists()
 
 
-def test_cancelled_or_killed_nothing_stays_behind(
+def test_canceled_or_killed_nothing_stays_behind(
     predictor: Predictor, image: Path, tmp_path: Path
 ) -> None:
     one = task(image, tmp_path / "out")

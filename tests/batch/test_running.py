@@ -64,7 +64,7 @@ def run(data: Path, output: Path, existing: str = "refuse", **changes: object) -
     return finish(run_plan_job(made, CONFIG, **changes))
 
 
-def test_a_folder_is_segmented_and_summarised(data: Path, tmp_path: Path) -> None:
+def test_a_folder_is_segmented_and_summarized(data: Path, tmp_path: Path) -> None:
     outcomes = run(data, tmp_path / "out")
     assert [one.status for one in outcomes] == ["written", "written", "failed", "written"]
     assert "Cannot read c.tif: unsupported file type" in outcomes[2].note
@@ -185,7 +185,7 @@ def test_progress_counts_the_work_within_a_file(tmp_path: Path, prompts: str) ->
     assert not first
 
 
-def test_a_cancelled_run_leaves_whole_files_and_goes_on(data: Path, tmp_path: Path) -> None:
+def test_a_canceled_run_leaves_whole_files_and_goes_on(data: Path, tmp_path: Path) -> None:
     run(data, tmp_path / "whole")
     out = tmp_path / "out"
     made = plan(

@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_simmat.batch.outputs import LabelledObjects, save_objects_job
+from napari_simmat.batch.outputs import LabeledObjects, save_objects_job
 from napari_simmat.engine.measurements import PixelSize
 from napari_simmat.io.files import OutputError
 from napari_simmat.progress import finish
 
 
-def some_objects(**named: object) -> LabelledObjects:
+def some_objects(**named: object) -> LabeledObjects:
     labels = np.zeros((3, 12, 14), dtype=np.int32)
     labels[0, 2:5, 3:8] = 4
     labels[1:, 6:10, 2:6] = 9
     size = PixelSize(scale={"Z": 2.0, "Y": 0.5, "X": 0.5}, units={"Z": "um", "Y": "um", "X": "um"})
-    return LabelledObjects(labels=labels, axes="ZYX", size=size, **named)
+    return LabeledObjects(labels=labels, axes="ZYX", size=size, **named)
 
 
 def test_labels_table_and_classes_read_back(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_the_foundation_decides_how_it_is_tuned() -> None:
         return ModelSpec(
             name="b",
             modality="",
-            channels=(Channel(name="grey", mean=0.0, std=1.0),),
+            channels=(Channel(name="gray", mean=0.0, std=1.0),),
             normalization=Normalization(),
             input_size=InputSize(),
             base=base,

@@ -187,8 +187,8 @@ def written(base: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_plot_is_drawn(written: Path) -> None:
     picture = np.asarray(Image.open(written / "transfer.png").convert("RGB"))
     assert min(picture.shape[:2]) > 400
-    for colour in ((155, 160, 166), (27, 79, 114)):  # zero-shot's and SimMAT's bars are there
-        assert (np.abs(picture.astype(int) - colour).max(-1) < 3).sum() > 50
+    for color in ((155, 160, 166), (27, 79, 114)):  # zero-shot's and SimMAT's bars are there
+        assert (np.abs(picture.astype(int) - color).max(-1) < 3).sum() > 50
 
 
 def test_panels_use_the_checkpoints_that_were_kept(

@@ -220,7 +220,7 @@ def test_the_description_says_what_the_file_and_its_modality_do(
 
 
 def authors_input(image: np.ndarray, mean: list[float], std: list[float]) -> torch.Tensor:
-    """(H, W, C) -> (1, C, 1024, 1024): bytes become 0..1, all is resized, then standardised."""
+    """(H, W, C) -> (1, C, 1024, 1024): bytes become 0..1, all is resized, then standardized."""
     values = Compose([ToTensor(), Resize((1024, 1024))])(image)
     return ((values - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None])[None]
 
@@ -231,8 +231,8 @@ def eight_bits(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 def depth(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    metres = rng.uniform(0.7, 9.3, (90, 70, 1)).astype(np.float32)
-    return metres, (metres - metres.min()) / (metres.max() - metres.min())
+    meters = rng.uniform(0.7, 9.3, (90, 70, 1)).astype(np.float32)
+    return meters, (meters - meters.min()) / (meters.max() - meters.min())
 
 
 def computed(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -284,7 +284,7 @@ def test_images_enter_as_they_did_in_training(
     expected = authors_input(scaled, mean, std)
     # Only d's published numbers are rounded here; Pillow and torch sum in another order.
     torch.testing.assert_close(given[0], expected, rtol=1e-3, atol=1e-3)
-    # The pixel at row 20, column 30 of 90 x 70 has its centre there in 1024 x 1024.
+    # The pixel at row 20, column 30 of 90 x 70 has its center there in 1024 x 1024.
     y, x = (20.5 * 1024 / 90 - 0.5), (30.5 * 1024 / 70 - 0.5)
     logits = theirs(expected, x, y)[0, 0]
     result = predictor.predict(points=[(20, 30)])

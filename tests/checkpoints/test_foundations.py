@@ -124,7 +124,7 @@ def test_a_published_file_gives_the_masks_of_stock_sam(
 def test_medsam_sees_a_square_from_0_to_1_and_answers_one_mask(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in its `MedSAM_Inference.py`; the file is recognised wherever it is."""
+    """As in its `MedSAM_Inference.py`; the file is recognized wherever it is."""
     stock, state = stock_and_state("vit_b", monkeypatch)
     path = tmp_path / "downloaded.pth"
     torch.save(state, path)
@@ -137,7 +137,7 @@ def test_medsam_sees_a_square_from_0_to_1_and_answers_one_mask(
     scaled = torch.from_numpy((image - 30.0) / 169).float().permute(2, 0, 1)[None]
     box = np.array([100, 200, 700, 900])
     features = stock.image_encoder(scaled)
-    corners = torch.from_numpy(box[[1, 0, 3, 2]] - 0.5).float()  # between pixels, not at centres
+    corners = torch.from_numpy(box[[1, 0, 3, 2]] - 0.5).float()  # between pixels, not at centers
     sparse, dense = stock.prompt_encoder(points=None, boxes=corners[None, None], masks=None)
     expected, _ = stock.mask_decoder(
         image_embeddings=features,

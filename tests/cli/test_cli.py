@@ -18,7 +18,7 @@ import pytest
 import tifffile
 from skimage.data import coins
 
-from napari_simmat._text import CANCELLED, CANCELLED_MESSAGE
+from napari_simmat._text import CANCELED, CANCELED_MESSAGE
 from napari_simmat.checkpoints import registry
 from napari_simmat.checkpoints.checkpoint import read_tensors, save_checkpoint
 from napari_simmat.checkpoints.loading import load_model
@@ -278,7 +278,7 @@ def test_a_nifti_becomes_a_nifti_in_its_own_space(
         assert b"Jane Doe" not in path.read_bytes()
 
 
-def test_a_colour_picture_is_segmented(folder: Path, simmat: Callable[..., Said]) -> None:
+def test_a_color_picture_is_segmented(folder: Path, simmat: Callable[..., Said]) -> None:
     from skimage.io import imsave
 
     imsave("a.png", np.repeat(coins()[:90, :130, None], 3, axis=-1))
@@ -527,8 +527,8 @@ def test_ctrl_c_cancels_and_leaves_nothing_half_written(
         said = simmat(*segment())
     finally:
         signal.signal(signal.SIGINT, before)
-    assert said.status == CANCELLED
-    assert said.err.strip() == CANCELLED_MESSAGE
+    assert said.status == CANCELED
+    assert said.err.strip() == CANCELED_MESSAGE
     assert names_in(folder / "out") == []
 
 
@@ -582,7 +582,7 @@ from napari_simmat.__main__ import main
 sys.exit(main())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (CANCELLED, f"{CANCELLED_MESSAGE}\n")
+    assert (done.returncode, done.stderr) == (CANCELED, f"{CANCELED_MESSAGE}\n")
 
 
 def test_an_earlier_output_among_the_images_is_left_out(

@@ -142,5 +142,5 @@ def test_events_are_lines_and_words_are_obeyed(folder: Path) -> None:
     line.append("--overwrite")
     stopped = subprocess.run(line, input="pause\nstop\n", capture_output=True, text=True)
     assert stopped.returncode == 130
-    assert "Cancelled" in stopped.stderr
+    assert "Canceled" in stopped.stderr
     assert Path("out/a.json").is_file(), "what was there stays"

@@ -203,7 +203,7 @@ BAD = {
     "no labels": (no_labels, [], "No image in data has labels; save each"),
     "another size": (another_size, [], "has the shape 96 x 80, disks.tif without channels 96 x 96"),
     "float labels": (float_labels, [], "holds float32 values; labels are integers"),
-    "nothing labelled": (empty_labels, [], "hold no object of at least 12 pixels"),
+    "nothing labeled": (empty_labels, [], "hold no object of at least 12 pixels"),
     "no model": (lambda: None, ["--model", "huge"], "huge"),
     "no click": (lambda: None, ["--clicks", "0"], "cannot get 0 clicks; give 1 to 20"),
     "many clicks": (lambda: None, ["--clicks", "21"], "cannot get 21 clicks; give 1 to 20"),

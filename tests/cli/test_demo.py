@@ -19,7 +19,7 @@ from napari_simmat.cli.demo_samples import (
     demo_samples,
     ious,
     polarization,
-    polarization_colours,
+    polarization_colors,
 )
 from napari_simmat.engine.drawing import (
     FILL_OPACITY,
@@ -81,10 +81,10 @@ def test_a_sample_is_the_same_each_time_and_has_a_prompt_for_each_object(number:
     assert sample.picture().shape == (*sample.truth.shape, 3)
 
 
-def test_colours_say_the_angle_of_polarization() -> None:
-    """Fully polarised along 0 degrees is red, along 90 degrees cyan, unpolarised grey."""
+def test_colors_say_the_angle_of_polarization() -> None:
+    """Fully polarized along 0 degrees is red, along 90 degrees cyan, unpolarized gray."""
     angles = np.array([[[100, 0, 50]], [[50, 50, 50]], [[0, 100, 50]], [[50, 50, 50]]])
-    along, across, none = polarization_colours(angles)[0]
+    along, across, none = polarization_colors(angles)[0]
     assert along.tolist() == [255, 0, 0]
     assert across.tolist() == [0, 255, 255]
     assert len(set(none.tolist())) == 1
@@ -115,7 +115,7 @@ def test_an_overlay_tints_objects_and_marks_prompts() -> None:
     assert any(pixel[1] > pixel[0] + 60 for pixel in edge.astype(int))
 
 
-def test_a_caption_and_a_neighbour_make_the_picture_larger_and_change_nothing() -> None:
+def test_a_caption_and_a_neighbor_make_the_picture_larger_and_change_nothing() -> None:
     picture, labels = np.full((20, 30, 3), 50, np.uint8), np.zeros((20, 30), np.uint8)
     plain, named = draw_overlay(picture, labels), draw_overlay(picture, labels, caption="Nothing")
     assert named.height > plain.height

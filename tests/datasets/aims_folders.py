@@ -23,11 +23,11 @@ def picture(path: Path, values: np.ndarray) -> None:
         Image.fromarray(values).save(path)
 
 
-def grey(value: int) -> np.ndarray:
+def gray(value: int) -> np.ndarray:
     return np.full((H, W), value, np.uint8)
 
 
-def colour(*values: int) -> np.ndarray:
+def color(*values: int) -> np.ndarray:
     return np.tile(np.array(values, np.uint8), (H, W, 1))
 
 
@@ -48,7 +48,7 @@ def zju(root: Path) -> None:
     for side, names in (("train", TRAIN), ("val", TEST)):
         for name in names:
             for angle, value in (("0", 100), ("45", 60), ("90", 20), ("135", 60)):
-                image = colour(value, value // 2, 0)
+                image = color(value, value // 2, 0)
                 image[0, 0] = 0
                 picture(root / side / angle / f"{name}_{angle}°.png", image)
             picture(root / side / "label_sam" / f"{name}.png", mask())
@@ -65,15 +65,15 @@ def pgsnet(root: Path) -> None:
                 ("aolp", "aolp", (40, 50, 60)),
                 ("dolp", "dolp", (70, 80, 90)),
             ):
-                picture(root / side / folder / f"{name}_{kind}.tiff", colour(*values))
+                picture(root / side / folder / f"{name}_{kind}.tiff", color(*values))
             picture(root / side / "instance_mask" / f"{name}_instance_mask.png", mask())
 
 
 def nyu(root: Path) -> None:
     for side, names in (("train", ("1", "2", "1133", "13980")), ("test", ("3", "398"))):
         for name in names:
-            picture(root / "RGB" / f"{name}.jpg", colour(100, 100, 100))
-            picture(root / "HHA" / f"{name}.jpg", colour(50, 50, 50))
+            picture(root / "RGB" / f"{name}.jpg", color(100, 100, 100))
+            picture(root / "HHA" / f"{name}.jpg", color(50, 50, 50))
             picture(root / "Depth" / f"{name}.npy", ramp())
             picture(root / "Mask_gt" / f"{name}.png", mask())
         lines = [f"RGB/{name}.jpg\tDepth/{name}.png\tLabel/{name}.png\n" for name in names]
@@ -87,8 +87,8 @@ def ivrg(root: Path) -> None:
             image, labels = f"NIRimages\\田野\\{name}_nir.png", f"masks/{name}.png"
             lines.append(f"{number},{image},{labels}")
             folder = root / "Outdoor_dataset"
-            picture(folder / "NIRimages" / "田野" / f"{name}_nir.png", grey(200))
-            picture(folder / "RGBimages" / "田野" / f"{name}_rgb.png", colour(1, 2, 3))
+            picture(folder / "NIRimages" / "田野" / f"{name}_nir.png", gray(200))
+            picture(folder / "RGBimages" / "田野" / f"{name}_rgb.png", color(1, 2, 3))
             picture(folder / labels, mask())
         text = "\n".join(lines) + "\n"
         (root / f"IVRG-nir_{side}_GroundTruth.csv").write_text(text, encoding="gbk")
@@ -100,7 +100,7 @@ def thermal(root: Path) -> None:
         for number in range(count):
             place = f"{side}/{number:02}"
             lines.append(f"{number},data/RGB-Thermal-Glass/{place}/rgb.png,{place}/mask.png")
-            picture(root / place / "rgb.png", colour(1, 2, 3))
+            picture(root / place / "rgb.png", color(1, 2, 3))
             picture(root / place / "temperature.npy", ramp())
             picture(root / place / "mask.png", mask())
         text = "\n".join(lines) + "\n"

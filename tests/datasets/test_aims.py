@@ -11,7 +11,7 @@ from PIL import Image
 
 from napari_simmat.checkpoints.modalities import MODALITIES
 from napari_simmat.datasets.aims import AIMS, LAYOUTS, from_aims, polarization
-from tests.datasets.aims_folders import WRITERS, grey, mask, picture, ramp, write_layout
+from tests.datasets.aims_folders import WRITERS, gray, mask, picture, ramp, write_layout
 
 RAMP = ((ramp() - 10) / 47 * 255)[0, 1]  # the second of 48 equal steps
 
@@ -72,7 +72,7 @@ def test_a_modality_has_its_channels_values_splits_and_threshold(key, benchmark)
         ("rgbt_500", [0.37961, 0.39143, 0.38458, 0.35633], [0.22784, 0.23296, 0.23524, 0.21658]),
     ],
 )
-def test_values_are_standardised_as_published(key, mean, std, benchmark) -> None:
+def test_values_are_standardized_as_published(key, mean, std, benchmark) -> None:
     """(value / 255 - mean) / std, though values and statistics are kept in 0..255."""
     dataset = from_aims(benchmark, key)
     image = dataset.train[0].load()[0][:, 2, 3]
@@ -130,13 +130,13 @@ def test_regions_are_measured_at_1024_pixels(benchmark) -> None:
     assert from_aims(benchmark, "t").regions(wide) == [1, 7]
 
 
-def test_a_near_infrared_picture_in_colour_becomes_grey(tmp_path) -> None:
+def test_a_near_infrared_picture_in_color_becomes_gray(tmp_path) -> None:
     folder = write_layout("IVRG_RGBNIR", tmp_path)
     path = folder / "Outdoor_dataset/NIRimages/田野/a_nir.png"
-    colours = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8)
-    picture(path, colours)
+    colors = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8)
+    picture(path, colors)
     [values] = from_aims(folder, "nir").train[0].load()[0]
-    np.testing.assert_array_equal(values, np.asarray(Image.fromarray(colours).convert("L")))
+    np.testing.assert_array_equal(values, np.asarray(Image.fromarray(colors).convert("L")))
 
 
 # ------------------------------------------------------------------ refused
@@ -199,7 +199,7 @@ def test_pickles_and_pictures_of_another_kind_are_refused(tmp_path) -> None:
     folder = write_layout("NYUDepthv2", tmp_path)
     np.save(folder / "Depth" / "1.npy", np.array([{}], object), allow_pickle=True)
     picture(folder / "Depth" / "2.npy", np.ones((6, 8), complex))
-    picture(folder / "Mask_gt" / "13980.png", grey(1)[:3])
+    picture(folder / "Mask_gt" / "13980.png", gray(1)[:3])
     one, two, three = from_aims(folder, "d").train
     with pytest.raises(ValueError, match=r"1\.npy holds Python objects, which can run code"):
         one.load()

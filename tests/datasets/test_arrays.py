@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from napari_simmat.datasets.dataset import DataConfig, Dataset, Sample
-from napari_simmat.datasets.split import LabelledArray, from_arrays, read_arrays_job
+from napari_simmat.datasets.split import LabeledArray, from_arrays, read_arrays_job
 from napari_simmat.models.spec import Channel, Normalization
 
 RNG = np.random.default_rng(1)
@@ -22,8 +22,8 @@ LABELS[2:4, 2:4], LABELS[6:8, 11:13] = 1, 2
 def test_a_list_with_an_array_for_each_channel() -> None:
     red, infrared = RNG.random((10, 16)), RNG.integers(0, 255, (10, 16)).astype(np.uint8)
     pairs = [
-        LabelledArray("one", [red, infrared], LABELS, channel_names=("red", "NIR")),
-        LabelledArray("two", [da.from_array(infrared), red], LABELS, channel_names=("NIR", "red")),
+        LabeledArray("one", [red, infrared], LABELS, channel_names=("red", "NIR")),
+        LabeledArray("two", [da.from_array(infrared), red], LABELS, channel_names=("NIR", "red")),
     ]
     dataset = from_arrays(pairs, DataConfig(normalization=RAW), name="field")
     assert (dataset.name, dataset.channel_names) == ("field", ("red", "NIR"))
@@ -36,7 +36,7 @@ def test_a_list_with_an_array_for_each_channel() -> None:
 def test_an_array_with_a_channel_axis_and_dask_labels() -> None:
     stack = RNG.random((3, 10, 16, 4))
     labels = da.from_array(np.stack([LABELS, LABELS * 0, LABELS]))
-    pairs = [LabelledArray(name, stack, labels, channel_axis=-1) for name in ("a", "b")]
+    pairs = [LabeledArray(name, stack, labels, channel_axis=-1) for name in ("a", "b")]
     dataset = from_arrays(pairs, DataConfig(channels=(3, 1), normalization=RAW))
     assert dataset.train[0].name[1:] == " plane 0"
     assert len(dataset.train) == len(dataset.validation) == 2
@@ -44,21 +44,21 @@ def test_an_array_with_a_channel_axis_and_dask_labels() -> None:
 
 
 def test_one_layer_is_halved_and_given_validation_is_taken() -> None:
-    pair = LabelledArray("one", RNG.random((10, 16)), LABELS)
+    pair = LabeledArray("one", RNG.random((10, 16)), LABELS)
     halved = from_arrays([pair])
     assert [sample.name for sample in halved.validation] == ["one right half"]
-    other = LabelledArray("two", RNG.random((10, 16)), LABELS)
+    other = LabeledArray("two", RNG.random((10, 16)), LABELS)
     given = from_arrays([pair], validation=[other])
     assert [s.name for s in (*given.train, *given.validation)] == ["one", "two"]
 
 
 def test_masks_of_true_and_false_are_one_object() -> None:
-    pairs = [LabelledArray(name, RNG.random((10, 16)), LABELS > 0) for name in "ab"]
+    pairs = [LabeledArray(name, RNG.random((10, 16)), LABELS > 0) for name in "ab"]
     assert np.array_equal(from_arrays(pairs).train[0].load()[1], LABELS > 0)
 
 
 def test_work_reports_and_can_be_stopped() -> None:
-    pairs = [LabelledArray(name, RNG.random((10, 16)), LABELS) for name in "ab"]
+    pairs = [LabeledArray(name, RNG.random((10, 16)), LABELS) for name in "ab"]
     job = read_arrays_job(pairs)
     assert next(job).message == "a: checking"
     job.close()
@@ -87,7 +87,7 @@ def test_work_reports_and_can_be_stopped() -> None:
 )
 def test_what_cannot_be_used_is_refused_in_a_sentence(pairs, error, sentence) -> None:
     with pytest.raises(error, match=sentence):
-        from_arrays([LabelledArray(*pair) for pair in pairs])
+        from_arrays([LabeledArray(*pair) for pair in pairs])
 
 
 def test_data_sets_need_no_torch() -> None:

@@ -13,7 +13,7 @@ from PIL import Image
 
 from napari_simmat.datasets.dataset import DataConfig, label_areas
 from napari_simmat.datasets.folder import from_folder
-from napari_simmat.datasets.labelled_image import ImageCache
+from napari_simmat.datasets.labeled_image import ImageCache
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.models.spec import Base, InputSize, ModelSpec, Normalization
@@ -77,7 +77,7 @@ def test_images_become_samples(folder: Path) -> None:
     assert dataset.regions(labels) == [1, 2]
 
 
-def test_every_plane_with_objects_is_normalised_by_the_whole_stack(tmp_path: Path) -> None:
+def test_every_plane_with_objects_is_normalized_by_the_whole_stack(tmp_path: Path) -> None:
     """The values are those that a checkpoint's image is given later."""
     stack = image(3, 2, H, W) + np.arange(3, dtype=np.uint16)[:, None, None, None] * 1000
     labels = np.stack([objects(1), objects(), objects(2, 70000 % 65536)])
@@ -122,7 +122,7 @@ def test_a_stack_is_not_read_for_each_plane_and_memory_is_bounded() -> None:
             self.name, self.read_times = name, 0
 
         def read(self):
-            from napari_simmat.datasets.labelled_image import ImageContent
+            from napari_simmat.datasets.labeled_image import ImageContent
 
             self.read_times += 1
             return ImageContent(np.zeros((10, 10)), np.zeros((10, 10), np.uint8))
@@ -187,15 +187,15 @@ def test_channels_by_name_in_any_order_of_the_file(tmp_path: Path) -> None:
             assert np.array_equal(sample.load()[0], stack[expected])
 
 
-def test_of_colours_alpha_is_left_out(tmp_path: Path) -> None:
-    colours = RNG.integers(0, 255, (H, W, 4)).astype(np.uint8)
-    for name, shown in (("a", colours), ("b", colours[..., :3])):
+def test_of_colors_alpha_is_left_out(tmp_path: Path) -> None:
+    colors = RNG.integers(0, 255, (H, W, 4)).astype(np.uint8)
+    for name, shown in (("a", colors), ("b", colors[..., :3])):
         write(tmp_path / f"{name}.png", shown)
         write(tmp_path / f"{name}_labels.png", objects(1).astype(np.uint8))
     dataset = from_folder(tmp_path, DataConfig(normalization=RAW))
     assert dataset.channel_names == ("red", "green", "blue")
     for sample in (*dataset.train, *dataset.validation):
-        assert np.array_equal(sample.load()[0], np.moveaxis(colours[..., :3], -1, 0))
+        assert np.array_equal(sample.load()[0], np.moveaxis(colors[..., :3], -1, 0))
 
 
 @pytest.mark.parametrize("subfolders", [False, True])
@@ -308,7 +308,7 @@ def test_a_tall_image_is_halved_across_and_a_lopsided_one_between_its_objects(tm
     assert named(from_folder(tmp_path / "tall"))[1] == ["a lower half"]
     pair(tmp_path / "left", "a", image(12, 40), objects(1, 2, shape=(12, 40)))
     left, right = from_folder(tmp_path / "left").train[0], from_folder(tmp_path / "left").validation
-    assert left.load()[1].shape == (12, 4)  # centres at 2 and 7, of columns counted by edges
+    assert left.load()[1].shape == (12, 4)  # centers at 2 and 7, of columns counted by edges
     assert np.unique(right[0].load()[1]).tolist() == [0, 2]
 
 
@@ -359,20 +359,20 @@ def no_labels(folder: Path) -> DataConfig:
     return DataConfig()
 
 
-def nothing_labelled(folder: Path) -> DataConfig:
+def nothing_labeled(folder: Path) -> DataConfig:
     for path in folder.glob("*_labels.tif"):
         write(path, objects())
     return DataConfig()
 
 
 def one_object(folder: Path) -> DataConfig:
-    nothing_labelled(folder)
+    nothing_labeled(folder)
     write(folder / "d_labels.tif", objects(7))
     return DataConfig()
 
 
 def one_place(folder: Path) -> DataConfig:
-    nothing_labelled(folder)
+    nothing_labeled(folder)
     speck = np.zeros((2, H, W), np.uint16)
     speck[:, 3, 5] = 1
     pair(folder, "d", image(2, H, W), speck)
@@ -459,7 +459,7 @@ def units(folder: Path) -> DataConfig:
     [
         (bad_shape, r"c_labels\.tif has the shape 12 x 21, c\.tif without channels 12 x 20"),
         (no_labels, r"No image in .*cells has labels; save each label image"),
-        (nothing_labelled, "No image to train on has a labeled object: the labels are 0"),
+        (nothing_labeled, "No image to train on has a labeled object: the labels are 0"),
         (one_object, "There is a single labeled object, in d, .*label a second one"),
         (one_place, "All labels are in d, and its objects lie in one place"),
         (float_labels, r"c_labels\.tif holds float32 values; labels are integers"),

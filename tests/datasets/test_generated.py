@@ -17,7 +17,7 @@ def drawn(sensor: str, **changes: object) -> Dataset:
 
 
 @pytest.mark.parametrize("sensor", [*SENSORS, "rgb+depth"])
-def test_a_sensors_planes_are_normalised_and_always_the_same(sensor: str) -> None:
+def test_a_sensors_planes_are_normalized_and_always_the_same(sensor: str) -> None:
     dataset = drawn(sensor)
     assert [s.name for s in dataset.train] == ["train 0", "train 1", "train 2"]
     assert dataset.name == f"generated:{sensor}"

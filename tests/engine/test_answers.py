@@ -19,23 +19,23 @@ SIZES = {
 }
 
 
-def blob(grid: tuple[int, int], centre: tuple[int, int], seed: int = 0) -> torch.Tensor:
-    """Logits (4, h, w), positive around `centre`, with noise."""
+def blob(grid: tuple[int, int], center: tuple[int, int], seed: int = 0) -> torch.Tensor:
+    """Logits (4, h, w), positive around `center`, with noise."""
     y, x = (
         torch.arange(size)[:, None].float() if n == 0 else torch.arange(size)[None].float()
         for n, size in enumerate(grid)
     )
-    far = ((y - centre[0]) ** 2 + (x - centre[1]) ** 2).sqrt()
+    far = ((y - center[0]) ** 2 + (x - center[1]) ** 2).sqrt()
     noise = torch.randn(4, *grid, generator=torch.manual_seed(seed))
     return (6 - far + noise).clamp(-10, 10)
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-@pytest.mark.parametrize("centre", [(20, 20), (0, 3), (30, 40)])
-def test_a_patch_is_a_part_of_the_whole(size: InputSize, centre: tuple[int, int]) -> None:
+@pytest.mark.parametrize("center", [(20, 20), (0, 3), (30, 40)])
+def test_a_patch_is_a_part_of_the_whole(size: InputSize, center: tuple[int, int]) -> None:
     frame = InputTransform.of((117, 150), size)
     stride = 4 if size.method == "longest" else 2
-    logits = blob(frame.grid(stride), centre)
+    logits = blob(frame.grid(stride), center)
     whole = enlarge(logits, frame, stride).numpy()
     answer = Result(DecodedMasks(logits, torch.ones(4)), frame, stride)
     for index in range(4):

@@ -16,7 +16,7 @@ def inputs_of(names, is_rgb=False):
 
 POLAR = inputs_of(ANGLES)
 RGB = inputs_of(("red", "green", "blue"), is_rgb=True)
-COLOURS = inputs_of(RGB.names)
+COLORS = inputs_of(RGB.names)
 DEPTH = inputs_of(("depth",))
 
 
@@ -30,7 +30,7 @@ DEPTH = inputs_of(("depth",))
         (3, RGB, {"names": ["a", "b", "c"]}, (0, 1, 2)),
         (4, RGB, {"names": ["near infra-red", "blue", "green", "red"]}, (3, 2, 1)),
         (4, RGB, {"rgba": True}, (0, 1, 2)),
-        (4, COLOURS, {"rgba": True}, (0, 1, 2)),  # trained on such pictures, without alpha
+        (4, COLORS, {"rgba": True}, (0, 1, 2)),  # trained on such pictures, without alpha
         (4, POLAR, {"rgba": True}, (0, 1, 2, 3)),
         (2, RGB, {"channels": [0, 1, 1]}, (0, 1, 1)),
         (5, RGB, {"channels": [4]}, (4, 4, 4)),
@@ -45,7 +45,7 @@ DEPTH = inputs_of(("depth",))
         (4, POLAR, {"names": [*ANGLES[:3], "I135"], "channels": [0, 1, 2, 3]}, (0, 1, 2, 3)),
         (4, POLAR, {"names": ["2", "1", "0", "3"], "channels": ["2", "1", "0", "3"]}, (0, 1, 2, 3)),
         (1, DEPTH, {"names": ["some layer"]}, (0,)),
-        (2, DEPTH, {"names": ["colour", "depth"]}, (1,)),
+        (2, DEPTH, {"names": ["color", "depth"]}, (1,)),
     ],
 )
 def test_channels_in_the_order_of_the_model(available, inputs, options, expected):
@@ -61,7 +61,7 @@ def test_channels_in_the_order_of_the_model(available, inputs, options, expected
             r"one for all three, e\.g\. 0, 1, 1\.",
         ),
         (4, RGB, {}, r"there are 4 channels\. Choose three"),
-        (4, COLOURS, {}, "but 4 are given. Select 3"),
+        (4, COLORS, {}, "but 4 are given. Select 3"),
         (4, inputs_of("abc"), {"rgba": True}, "but 4 are given. Select 3"),
         (4, RGB, {"names": list("abcd"), "rgba": True}, r"there are 4 channels \(a, b, c, d\)"),
         (4, RGB, {"channels": [0, 1]}, r"trained on 3 channels .* but 2 are selected\. Select one"),

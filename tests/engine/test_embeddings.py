@@ -147,7 +147,7 @@ def test_preparing_ends_where_it_would_push_out_what_is_ready(
     assert finish(predictor.prefetch_job(range(10, 20))) == 10, "the disk takes the others"
 
 
-def test_preparing_leaves_the_current_plane_alone_and_goes_on_where_it_was_cancelled(
+def test_preparing_leaves_the_current_plane_alone_and_goes_on_where_it_was_canceled(
     model: Model, stack: np.ndarray
 ) -> None:
     predictor = Predictor(model, "cpu")

@@ -393,7 +393,7 @@ def test_bright_spots_are_seeds(predictor) -> None:
         segment_everything(predictor, replace(settings, maxima_channel=5))
 
 
-def test_cancelled_halfway_the_plane_is_still_there(predictor) -> None:
+def test_canceled_halfway_the_plane_is_still_there(predictor) -> None:
     predictor.set_image(coins()[:100, :100])
     before = predictor.predict(points=[(40, 40)]).mask
     job = segment_everything_job(predictor, AutomaticSettings(crop_layers=1, points_per_side=4))

@@ -140,9 +140,9 @@ def test_a_bright_pixel_lies_where_its_point_says(method):
         frame = InputTransform.of((64, 64), size)
         resized = frame.resize(image)[0]
         ys, xs = np.indices(resized.shape)
-        centre = (xs * resized).sum() / resized.sum(), (ys * resized).sum() / resized.sum()
-        assert np.allclose(frame.to_input([(30, x)])[0], centre, atol=1e-3)
-        found.append(centre[0])
+        center = (xs * resized).sum() / resized.sum(), (ys * resized).sum() / resized.sum()
+        assert np.allclose(frame.to_input([(30, x)])[0], center, atol=1e-3)
+        found.append(center[0])
     assert found[1] - found[0] == pytest.approx(4)
 
 
@@ -167,13 +167,13 @@ def test_the_grid_of_the_decoder():
     ("corners", "box"),
     [
         ([(9.5, 4.5), (9.5, 7.5), (20.5, 7.5), (20.5, 4.5)], (10, 5, 21, 8)),
-        ([(20.4, 7.1), (9.6, 4.9)], (10, 5, 21, 8)),  # any order, edges between the same centres
-        ([(10, 5), (20, 7)], (10, 5, 21, 8)),  # a centre on the edge counts
-        ([(10.1, 5.1), (10.2, 5.2)], (10, 5, 11, 6)),  # no centre: the pixel in the middle
+        ([(20.4, 7.1), (9.6, 4.9)], (10, 5, 21, 8)),  # any order, edges between the same centers
+        ([(10, 5), (20, 7)], (10, 5, 21, 8)),  # a center on the edge counts
+        ([(10.1, 5.1), (10.2, 5.2)], (10, 5, 11, 6)),  # no center: the pixel in the middle
         ([(-3, -9), (2, 300)], (-3, -9, 3, 301)),
     ],
 )
-def test_a_drawn_shape_holds_the_pixels_whose_centres_it_holds(corners, box):
+def test_a_drawn_shape_holds_the_pixels_whose_centers_it_holds(corners, box):
     assert box_of_corners(corners) == box
 
 

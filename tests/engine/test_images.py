@@ -268,9 +268,9 @@ def test_a_plane_that_is_not_there(index, sentence):
         stack.normalized(index)
 
 
-def test_colours_along_the_last_axis_without_a_word_are_said(caplog):
+def test_colors_along_the_last_axis_without_a_word_are_said(caplog):
     ChannelStack.build(np.zeros((20, 30, 3), dtype=np.uint8), inputs=SAM)
-    assert "stack of planes of 3 columns; if the last axis holds colours, give channel_axis=-1" in (
+    assert "stack of planes of 3 columns; if the last axis holds colors, give channel_axis=-1" in (
         caplog.text
     )
 
@@ -284,7 +284,7 @@ def test_rgba_drops_alpha_and_says_so(caplog):
         ChannelStack.build(image.transpose(2, 0, 1), channel_axis=0, inputs=SAM)
 
 
-# --- the one normalisation
+# --- the one normalization
 
 
 def test_percentiles_of_the_whole_stack_become_0_and_255():
@@ -349,7 +349,7 @@ def test_bytes_beside_other_types():
     assert ChannelStack.build(parts, inputs=joint).statistics.high == (77,) * 3
 
 
-def test_floats_from_0_to_1_are_normalised_like_any_other():
+def test_floats_from_0_to_1_are_normalized_like_any_other():
     image = RNG.random((20, 30)) * 0.1
     assert ChannelStack.build(image, inputs=SAM).normalized().max() == 255
 
@@ -434,7 +434,7 @@ def test_one_pixel():
     )
 
 
-# --- the numbers of a normalisation
+# --- the numbers of a normalization
 
 
 def test_numbers_fixed_earlier_hold_for_a_part():
@@ -457,7 +457,7 @@ def test_statistics_are_fixed_once_they_are_measured():
     assert stack.statistics == before == Statistics((0,), (99,))
 
 
-def test_measuring_can_be_cancelled():
+def test_measuring_can_be_canceled():
     array = Watched(STACK[..., 0])
     job = ChannelStack.build(array, inputs=ONE).measure_job()
     progress = next(job)
@@ -529,7 +529,7 @@ def test_a_spread_that_meets_only_nan_looks_on(monkeypatch):
 # --- addresses by content
 
 
-def test_a_key_says_what_is_in_the_plane_and_how_it_is_normalised():
+def test_a_key_says_what_is_in_the_plane_and_how_it_is_normalized():
     def key(array=STACK, index=(1,), inputs=None, **options):
         inputs = inputs or inputs_of(3)
         return ChannelStack.build(array, channel_axis=-1, inputs=inputs, **options).key(index)

@@ -96,7 +96,7 @@ def test_links_are_made_and_cut_by_hand_and_ids_follow() -> None:
         LineageTrack(7, 1, 2, 1),
         LineageTrack(8, 1, 2, 1),
     ]
-    named = divided.relabelled()
+    named = divided.relabeled()
     assert named.tracks() == divided.tracks()
     data, graph = named.points()
     assert graph == {7: [1], 8: [1]}

@@ -14,7 +14,7 @@ import pytest
 import roifile
 import tifffile
 
-from napari_simmat.engine.drawing import label_colour
+from napari_simmat.engine.drawing import label_color
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.measurements import PixelSize
 from napari_simmat.engine.object_readers import read_objects
@@ -199,7 +199,7 @@ def test_shapely_finds_valid_polygons_with_the_area_of_the_pixels(tmp_path: Path
     assert values["features"][2]["properties"] == {
         "objectType": "detection",
         "name": "7",
-        "classification": {"name": "cell", "color": list(label_colour(2))},
+        "classification": {"name": "cell", "color": list(label_color(2))},
         "measurements": {"score": 0.75},
     }
 

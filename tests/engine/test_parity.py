@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 IMAGES = {
     "1 x 1 RGB": lambda rng: rng.integers(0, 256, (1, 1, 3), dtype=np.uint8),
-    "1500 x 700 grey": lambda rng: rng.integers(0, 256, (1500, 700), dtype=np.uint8),
+    "1500 x 700 gray": lambda rng: rng.integers(0, 256, (1500, 700), dtype=np.uint8),
     "53 x 170 RGB": lambda rng: rng.integers(0, 256, (53, 170, 3), dtype=np.uint8),
 }
 

@@ -168,12 +168,12 @@ def test_planes_of_a_stack_share_its_statistics(predictor, discs, kind):
 
 def test_channels_are_chosen_and_repeated(predictor, discs):
     image, _ = discs
-    grey = Predictor(predictor.model, "cpu")
-    grey.set_image(image)
+    gray = Predictor(predictor.model, "cpu")
+    gray.set_image(image)
     two = np.stack([np.zeros_like(image), image])
     predictor.set_image(two, channel_axis=0, channels=(1, 1, 1))
     asked = {"points": [(40, 35)]}
-    np.testing.assert_array_equal(predictor.predict(**asked).logits, grey.predict(**asked).logits)
+    np.testing.assert_array_equal(predictor.predict(**asked).logits, gray.predict(**asked).logits)
     with pytest.raises(ValueError, match="channels"):
         predictor.set_image(two, channel_axis=0)
 
@@ -227,7 +227,7 @@ def test_odd_shapes_give_masks_of_their_shape(predictor, shape):
 
 
 def test_a_shift_by_one_pixel_shifts_the_mask(predictor):
-    """Half-pixel centres: no drift between the image's grid and the network's."""
+    """Half-pixel centers: no drift between the image's grid and the network's."""
     y, x = np.mgrid[:256, :256]
     for dy, dx in [(0, 1), (1, 0), (1, 1)]:
         masks = []
@@ -236,9 +236,9 @@ def test_a_shift_by_one_pixel_shifts_the_mask(predictor):
             image = 100.0 * ((y - cy) ** 2 + (x - cx) ** 2 <= 30**2)
             predictor.set_image(image)
             masks.append(predictor.predict(points=[(cy, cx)]).mask)
-        centres = [np.argwhere(mask).mean(0) for mask in masks]
-        assert centres[0] == pytest.approx([128, 120], abs=0.75)
-        assert centres[1] - centres[0] == pytest.approx([dy, dx], abs=0.35)
+        centers = [np.argwhere(mask).mean(0) for mask in masks]
+        assert centers[0] == pytest.approx([128, 120], abs=0.75)
+        assert centers[1] - centers[0] == pytest.approx([dy, dx], abs=0.35)
 
 
 @pytest.mark.parametrize(
@@ -602,7 +602,7 @@ def test_many_prompts_are_answered_as_each_alone(predictor, discs):
         assert answer.predicted_iou[0] == pytest.approx(result.score, abs=1e-5)
 
 
-def test_a_part_of_a_plane_is_normalised_as_the_whole(predictor):
+def test_a_part_of_a_plane_is_normalized_as_the_whole(predictor):
     image = np.arange(3 * 80 * 90, dtype=np.float32).reshape(3, 80, 90)
     predictor.set_image(image, plane=1)
     whole = predictor.stack.normalized((1,))

@@ -100,7 +100,7 @@ def test_a_polygon_is_a_box_and_a_mask(written):
 
 
 @pytest.mark.parametrize("kind", ["ellipse", "polygon"])
-def test_a_shape_without_a_pixel_centre_means_the_pixel_in_its_middle(written, kind):
+def test_a_shape_without_a_pixel_center_means_the_pixel_in_its_middle(written, kind):
     vertices = [(3.1, 4.1), (3.1, 4.2), (3.2, 4.2), (3.2, 4.1)]
     (prompt,) = read_prompts(written(shapes_csv(kind, vertices)), SHAPE)
     assert np.argwhere(prompt.mask).tolist() == [[3, 4]]

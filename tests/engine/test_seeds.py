@@ -32,12 +32,12 @@ def test_the_grid_is_square_on_any_image() -> None:
 
 def test_each_blob_has_one_maximum() -> None:
     y, x = np.mgrid[:60, :80]
-    centres = [(10, 12), (10, 60), (45, 30)]
-    image = sum(np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / 50) for cy, cx in centres)
+    centers = [(10, 12), (10, 60), (45, 30)]
+    image = sum(np.exp(-((y - cy) ** 2 + (x - cx) ** 2) / 50) for cy, cx in centers)
     image = np.clip(image + np.random.default_rng(0).normal(0, 0.05, image.shape), 0, 1)
     found = local_maxima(image, distance=8, height=0.2)
     assert len(found) == 3
-    np.testing.assert_allclose(found, centres, atol=2)
+    np.testing.assert_allclose(found, centers, atol=2)
     assert len(local_maxima(np.zeros((20, 20)))) == 0
     assert len(local_maxima(image, distance=8, height=0.95)) == 0
 

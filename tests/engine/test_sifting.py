@@ -215,8 +215,8 @@ def test_what_cannot_be_is_refused(name: str, value: float) -> None:
 def test_settings_are_read_back_and_foreign_ones_refused() -> None:
     settings = AutomaticSettings(quality=0.5, seeds="maxima", keep_border=False)
     assert AutomaticSettings.from_dict(settings.to_dict()) == settings
-    with pytest.raises(ValueError, match="no setting colour"):
-        AutomaticSettings.from_dict({"colour": 1})
+    with pytest.raises(ValueError, match="no setting color"):
+        AutomaticSettings.from_dict({"color": 1})
     with pytest.raises(ValueError, match="Seeds 'hex' are unknown"):
         AutomaticSettings(seeds="hex")
 

@@ -108,7 +108,7 @@ def test_two_parts_make_one() -> None:
     assert scores == pytest.approx([0.8], abs=1e-4)
 
 
-def test_neighbours_stay_two() -> None:
+def test_neighbors_stay_two() -> None:
     labels, scores = together(one((5, 2, 15, 13), 0.9), one((5, 3, 15, 15), 0.7))
     assert len(scores) == 2
     assert (labels == 1).sum() == 110

@@ -64,10 +64,10 @@ class Thresholding:
         return Result(decoded, frame, 1)
 
 
-def ball(shape: tuple[int, int, int] = (15, 40, 40), centre: Any = (7, 20, 20)) -> np.ndarray:
+def ball(shape: tuple[int, int, int] = (15, 40, 40), center: Any = (7, 20, 20)) -> np.ndarray:
     """A bright ball of radius 6 planes, 12 pixels; planes 2 to 12."""
     z, y, x = np.indices(shape)
-    far = ((z - centre[0]) / 6) ** 2 + ((y - centre[1]) / 12) ** 2 + ((x - centre[2]) / 12) ** 2
+    far = ((z - center[0]) / 6) ** 2 + ((y - center[1]) / 12) ** 2 + ((x - center[2]) / 12) ** 2
     return np.where(far < 1, BRIGHT, 0.0)
 
 
@@ -94,7 +94,7 @@ def test_each_plane_is_visited_once_and_none_beyond_the_ends() -> None:
 
 
 def test_several_objects_go_together() -> None:
-    image = np.maximum(ball(centre=(6, 12, 12)), ball(centre=(8, 28, 70), shape=(15, 40, 40)))
+    image = np.maximum(ball(center=(6, 12, 12)), ball(center=(8, 28, 70), shape=(15, 40, 40)))
     two = ball((15, 40, 90), (6, 14, 14)) + ball((15, 40, 90), (8, 26, 70))
     assert image.shape[0] == two.shape[0]
     predictor = Thresholding(two)
@@ -105,7 +105,7 @@ def test_several_objects_go_together() -> None:
 
 
 def test_more_objects_than_are_remembered_are_followed_all_the_same(monkeypatch: Any) -> None:
-    image = np.concatenate([ball(), ball(centre=(4, 20, 20))], axis=2)
+    image = np.concatenate([ball(), ball(center=(4, 20, 20))], axis=2)
     monkeypatch.setattr("napari_simmat.engine.propagation.MAX_REMEMBERED", 2)
     predictor = Thresholding(image)
     propagator = Propagator(predictor)
@@ -251,7 +251,7 @@ def test_a_time_between_two_frames_is_no_distance() -> None:
     y, x = np.indices((40, 80))
     image[:, 0] = np.where(np.hypot(y - 20, x - 20) < 10, BRIGHT, 0)
     image[1, 0, 18:22, 20:] = BRIGHT  # something else touches it
-    scale = {"T": 300.0, "Z": 2.0, "Y": 0.5, "X": 0.5}  # seconds, micrometres
+    scale = {"T": 300.0, "Z": 2.0, "Y": 0.5, "X": 0.5}  # seconds, micrometers
     prompt = Prompt(points=[(20, 20)], plane=(0, 0))
     job = propagate_prompts_job(
         Thresholding(image), [prompt], [1], PropagationSettings(), "TZYX", scale

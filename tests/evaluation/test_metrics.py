@@ -65,7 +65,7 @@ def test_other_shapes_are_refused():
 def test_the_boundary_of_a_square_is_counted_by_hand():
     square = np.zeros((10, 10), bool)
     square[3:7, 3:7] = True
-    # What differs from its right, lower or lower right neighbour: row 2 and column 2 outside (5
+    # What differs from its right, lower or lower right neighbor: row 2 and column 2 outside (5
     # each, one shared), row 6 and column 6 inside (4 each, one shared).
     assert np.count_nonzero(boundary_pixels(square)) == 9 + 7
     assert not boundary_pixels(np.ones((5, 6))).any()

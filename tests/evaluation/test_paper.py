@@ -12,7 +12,7 @@ from napari_simmat.engine.predictor import Predictor
 from napari_simmat.evaluation.protocols import (
     PaperProtocol,
     UserProtocol,
-    centre_clicks,
+    center_clicks,
     resample_to_grid,
 )
 from napari_simmat.models.spec import Model
@@ -25,18 +25,18 @@ def test_the_click_is_the_middle_pixel_in_row_major_order() -> None:
     """Six pixels: the fourth begins the second row, at the region's left edge."""
     labels = np.zeros((1024, 1024), int)
     labels[10:12, 100:103] = 4
-    assert centre_clicks(labels) == {4: (11, 100)}
+    assert center_clicks(labels) == {4: (11, 100)}
 
 
 def test_the_middle_is_counted_at_1024_and_given_in_pixels_of_the_image() -> None:
     """2 x 2 pixels of 512 are 4 x 4: the ninth of 16 is in row 10, column 16."""
     labels = np.zeros((512, 512), int)
     labels[4:6, 8:10] = 1
-    assert centre_clicks(labels) == {1: (4.75, 7.75)}
+    assert center_clicks(labels) == {1: (4.75, 7.75)}
     # Pixels twice as wide as high: the aspect is not kept.
     wide = np.zeros((1024, 512), int)
     wide[8:12, 8:10] = 1
-    assert centre_clicks(wide) == {1: (10, 7.75)}
+    assert center_clicks(wide) == {1: (10, 7.75)}
 
 
 @pytest.mark.parametrize("shape", [(37, 301), (1500, 1100), (256, 256), (7, 5)])
@@ -45,7 +45,7 @@ def test_a_click_lies_on_its_region(shape: tuple[int, int]) -> None:
     cells = rng.integers(0, 6, (7, 5))
     labels = np.kron(cells, np.ones((-(-shape[0] // 7), -(-shape[1] // 5)), int))
     labels = labels[: shape[0], : shape[1]]
-    clicks = centre_clicks(labels)
+    clicks = center_clicks(labels)
     assert list(clicks) == [label for label in np.unique(labels) if label]
     for label, (y, x) in clicks.items():
         assert labels[round(y), round(x)] == label
@@ -55,17 +55,17 @@ def test_regions_are_those_above_the_size_and_what_the_grids_see() -> None:
     """64 x 64 pixels of 512 count as 128 x 128; a lone pixel of 1024 lies between the cells."""
     labels = np.zeros((512, 512), int)
     labels[:64, :64] = 7
-    assert list(centre_clicks(labels, 128 * 128 - 1)) == [7]
-    assert list(centre_clicks(labels, 128 * 128)) == []
+    assert list(center_clicks(labels, 128 * 128 - 1)) == [7]
+    assert list(center_clicks(labels, 128 * 128)) == []
     speck = np.zeros((1024, 1024), int)
     speck[0, 0] = 1
-    assert centre_clicks(speck) == {}
+    assert center_clicks(speck) == {}
     speck[2, 2] = 1
-    assert list(centre_clicks(speck)) == [1]
+    assert list(center_clicks(speck)) == [1]
 
 
 def test_masks_are_compared_on_256_cells() -> None:
-    """Half of the answer is right: IoU 1/3, Dice 1/2. What no cell's centre sees is not counted."""
+    """Half of the answer is right: IoU 1/3, Dice 1/2. What no cell's center sees is not counted."""
     labels, answer = np.zeros((2, 512, 512), int)
     labels[100:164, 100:164] = 9
     answer[132:196, 100:164] = 1
@@ -113,7 +113,7 @@ def test_stock_sam_is_measured_as_its_own_predictor_answers() -> None:
     theirs.load_state_dict(network.state_dict())
     stock = SamPredictor(theirs)
     stock.set_image(image)
-    ((down, right),) = centre_clicks(labels).values()
+    ((down, right),) = center_clicks(labels).values()
     masks, quality, _ = stock.predict(np.array([[right, down]]), np.array([1]))
     answer, truth = (
         resample_to_grid(masks[quality.argmax()], 256),

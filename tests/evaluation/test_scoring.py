@@ -1,4 +1,4 @@
-"""Folders of labelled images, figures that can be counted by hand, and the history of them."""
+"""Folders of labeled images, figures that can be counted by hand, and the history of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from napari_simmat.datasets.folder import find_labelled_files, fingerprint
+from napari_simmat.datasets.folder import find_labeled_files, fingerprint
 from napari_simmat.engine import automatic_generator
 from napari_simmat.engine.automatic_postprocessing import Instances
 from napari_simmat.engine.prompts import Prompt
@@ -87,7 +87,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_figures_are_those_counted_by_hand(folder: Path) -> None:
-    scores = finish(evaluate_job(Thresholder(), find_labelled_files(folder), ScoreConfig(clicks=2)))
+    scores = finish(evaluate_job(Thresholder(), find_labeled_files(folder), ScoreConfig(clicks=2)))
     a, b = scores.images
     assert [(plane, score.label, score.area) for plane, score in a.scores] == [
         ((), 7, 64),
@@ -107,10 +107,10 @@ def test_figures_are_those_counted_by_hand(folder: Path) -> None:
 
 def test_the_model_is_told_the_shape_of_pixels_where_the_file_knows_it(folder: Path) -> None:
     predictor = Thresholder()
-    finish(evaluate_job(predictor, find_labelled_files(folder), ScoreConfig(prompt="box")))
+    finish(evaluate_job(predictor, find_labeled_files(folder), ScoreConfig(prompt="box")))
     assert predictor.pixel_size is None
     told = ScoreConfig(prompt="box", pixel_ratio=2.0)
-    finish(evaluate_job(predictor, find_labelled_files(folder), told))
+    finish(evaluate_job(predictor, find_labeled_files(folder), told))
     assert predictor.pixel_size == (2.0, 1.0)
     sizes = {"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 1.5}
     for name in "ab":
@@ -118,7 +118,7 @@ def test_the_model_is_told_the_shape_of_pixels_where_the_file_knows_it(folder: P
         values[4:12, 4:12] = 1
         for end in ("", "_labels"):
             tifffile.imwrite(folder / f"{name}{end}.tif", values, ome=True, metadata=sizes)
-    finish(evaluate_job(predictor, find_labelled_files(folder), told))
+    finish(evaluate_job(predictor, find_labeled_files(folder), told))
     assert predictor.pixel_size == (1.5, 0.5)
     with pytest.raises(ValueError, match="height over its width is above 0, not -1"):
         ScoreConfig(pixel_ratio=-1.0)
@@ -138,7 +138,7 @@ def test_channels_keep_their_names_however_their_axis_is_counted(tmp_path: Path,
     write(tmp_path / "a_labels.tif", values[0])
     predictor = Named()
     config = ScoreConfig(prompt="box", channel_axis=axis)
-    finish(evaluate_job(predictor, find_labelled_files(tmp_path), config))
+    finish(evaluate_job(predictor, find_labeled_files(tmp_path), config))
     assert predictor.names == ("GFP", "DAPI")
 
 
@@ -154,7 +154,7 @@ def test_a_model_is_asked_what_was_chosen_alone(folder: Path) -> None:
     for prompt, (columns, questions) in expected.items():
         predictor = Thresholder()
         config = ScoreConfig(prompt=prompt, clicks=3, most=1)
-        scores = finish(evaluate_job(predictor, find_labelled_files(folder), config))
+        scores = finish(evaluate_job(predictor, find_labeled_files(folder), config))
         assert list(scores.headline) == [*columns, "filled_box", "disk"]
         assert len(predictor.asked) == questions
 
@@ -162,7 +162,7 @@ def test_a_model_is_asked_what_was_chosen_alone(folder: Path) -> None:
 def test_the_papers_protocol_takes_regions_by_their_size_at_1024(folder: Path) -> None:
     """Of 40 x 50 pixels one counts as 524 ones: the speck of 9 pixels as 4719."""
     (folder / "b.tif").unlink()
-    files = find_labelled_files(folder)
+    files = find_labeled_files(folder)
     for smallest, labels in ((0, [7, 9, 300]), (5000, [7, 300]), (9000, [7])):
         predictor = Thresholder()
         config = ScoreConfig(prompt="paper", smallest=smallest)
@@ -178,7 +178,7 @@ def test_the_papers_protocol_takes_regions_by_their_size_at_1024(folder: Path) -
 
 def test_the_size_holds_for_other_prompts_as_well(folder: Path) -> None:
     config = ScoreConfig(prompt="box", smallest=9000)
-    a, _ = finish(evaluate_job(Thresholder(), find_labelled_files(folder), config)).images
+    a, _ = finish(evaluate_job(Thresholder(), find_labeled_files(folder), config)).images
     assert [score.label for _, score in a.scores] == [7]
     assert a.too_small == 2
 
@@ -207,7 +207,7 @@ def test_an_image_that_cannot_be_used_is_named_however_short_its_name(
 
     monkeypatch.setattr(Thresholder, "set_image_job", refused)
     with pytest.raises(ValueError, match=r"^a\.tif: tiny reads red"):
-        finish(evaluate_job(Thresholder(), find_labelled_files(folder), ScoreConfig(prompt="box")))
+        finish(evaluate_job(Thresholder(), find_labeled_files(folder), ScoreConfig(prompt="box")))
 
 
 def test_everything_is_segmented_and_matched(
@@ -235,7 +235,7 @@ def test_everything_is_segmented_and_matched(
     config = ScoreConfig(prompt="auto", automatic=settings)
     output = tmp_path / "pictures"
     output.mkdir()
-    scores = finish(evaluate_job(Opening(), find_labelled_files(folder), config, output))
+    scores = finish(evaluate_job(Opening(), find_labeled_files(folder), config, output))
     assert asked == [(settings, ()), (settings, (0,)), (settings, (2,))]
     a, b = scores.images
     assert (a.counts, a.too_small) == ({"objects": 2, "found": 2}, 1)  # 9 pixels are too few
@@ -252,7 +252,7 @@ def test_fewer_objects_are_spread_over_the_image_and_the_same_each_time(tmp_path
     labels = np.kron(np.arange(1, 101).reshape(10, 10), np.pad(np.ones((6, 6)), 2)).astype("u2")
     tifffile.imwrite(tmp_path / "a.tif", (labels > 0).astype(np.uint8))
     tifffile.imwrite(tmp_path / "a_labels.tif", labels)
-    files, config = find_labelled_files(tmp_path), ScoreConfig(prompt="box", most=5)
+    files, config = find_labeled_files(tmp_path), ScoreConfig(prompt="box", most=5)
     first, second = (finish(evaluate_job(Thresholder(), files, config)) for _ in range(2))
     chosen = [score.label for _, score in first.images[0].scores]
     assert [(label - 1) // 20 for label in chosen] == [0, 1, 2, 3, 4]
@@ -263,7 +263,7 @@ def test_overlays_are_written_whole_or_not_at_all(folder: Path, tmp_path: Path) 
     from PIL import Image
 
     output = tmp_path / "out"
-    job = evaluate_job(Thresholder(), find_labelled_files(folder), ScoreConfig(clicks=1), output)
+    job = evaluate_job(Thresholder(), find_labeled_files(folder), ScoreConfig(clicks=1), output)
     scores = finish(job)
     assert sorted(output.iterdir()) == list(scores.overlays)
     assert [path.name for path in scores.overlays] == [
@@ -275,7 +275,7 @@ def test_overlays_are_written_whole_or_not_at_all(folder: Path, tmp_path: Path) 
         with Image.open(path) as picture:
             assert picture.width == 2 * 2 * 50 + 12
     stopped = evaluate_job(
-        Thresholder(), find_labelled_files(folder), ScoreConfig(), tmp_path / "other"
+        Thresholder(), find_labeled_files(folder), ScoreConfig(), tmp_path / "other"
     )
     for _ in range(3):
         next(stopped)
@@ -292,7 +292,7 @@ def test_images_and_labels_in_folders_of_their_own(folder: Path) -> None:
     for name in "ab":
         (folder / f"{name}.tif").rename(folder / "images" / f"{name}.tif")
         (folder / f"{name}_labels.tif").rename(folder / "labels" / f"{name}.tif")
-    files = find_labelled_files(folder)
+    files = find_labeled_files(folder)
     assert [file.name for file in files] == ["a", "b"]
     assert files[0].read()[1].max() == 300
 
@@ -300,14 +300,14 @@ def test_images_and_labels_in_folders_of_their_own(folder: Path) -> None:
 def test_images_without_labels_are_left_out_in_words(folder: Path, caplog) -> None:
     (folder / "b_labels.tif").unlink()
     (folder / "README.md").write_text("not an image")
-    assert [file.name for file in find_labelled_files(folder)] == ["a"]
+    assert [file.name for file in find_labeled_files(folder)] == ["a"]
     assert "b.tif" in caplog.text
 
 
 def test_labels_without_an_image_are_left_out_in_words(folder: Path, caplog) -> None:
     (folder / "b.tif").unlink()
     (folder / "b.json").write_text("{}")
-    assert [file.name for file in find_labelled_files(folder)] == ["a"]
+    assert [file.name for file in find_labeled_files(folder)] == ["a"]
     assert "b_labels.tif" in caplog.text
 
 
@@ -330,7 +330,7 @@ def test_an_image_may_be_a_folder(apart: bool, tmp_path: Path) -> None:
     slide[8:14, 6:14] = 3
     for path in (images / "slide.ome.zarr", beside / f"slide{end}.ome.zarr"):
         write_labels_zarr(path, slide, "YX")
-    files = find_labelled_files(tmp_path)
+    files = find_labeled_files(tmp_path)
     assert [file.name for file in files] == ["head.1", "slide"]
     for file, expected in zip(files, (head, slide), strict=True):
         image, labels = file.read()
@@ -351,7 +351,7 @@ def test_axes_of_one_plane_make_no_difference(image, labels, tmp_path: Path) -> 
     """Many programs write OME-Zarr with all five axes."""
     np.save(tmp_path / "a.npy", np.zeros(image, np.uint8))
     np.save(tmp_path / "a_labels.npy", np.ones(labels, np.uint8))
-    [file] = find_labelled_files(tmp_path)
+    [file] = find_labeled_files(tmp_path)
     assert file.read()[1].shape == image
 
 
@@ -359,7 +359,7 @@ def test_axes_of_one_plane_make_no_difference(image, labels, tmp_path: Path) -> 
 def test_labels_of_another_shape_are_refused(labels: tuple[int, ...], tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.zeros((1, 3, 20, 30), np.uint8))
     np.save(tmp_path / "a_labels.npy", np.ones(labels, np.uint8))
-    [file] = find_labelled_files(tmp_path)
+    [file] = find_labeled_files(tmp_path)
     with pytest.raises(ValueError, match=r"a_labels\.npy has the shape .* 1 x 3 x 20 x 30; give"):
         file.read()
 
@@ -367,14 +367,14 @@ def test_labels_of_another_shape_are_refused(labels: tuple[int, ...], tmp_path: 
 def test_two_images_of_one_stem_are_refused(folder: Path) -> None:
     (folder / "a.png").write_bytes(b"")
     with pytest.raises(ValueError, match=r"a\.png and a\.tif have the same stem"):
-        find_labelled_files(folder)
+        find_labeled_files(folder)
 
 
 def test_a_set_is_known_by_its_contents(folder: Path) -> None:
-    before = fingerprint(find_labelled_files(folder))
-    assert fingerprint(find_labelled_files(folder)) == before
+    before = fingerprint(find_labeled_files(folder))
+    assert fingerprint(find_labeled_files(folder)) == before
     tifffile.imwrite(folder / "a_labels.tif", np.ones((40, 50), np.uint8))
-    assert fingerprint(find_labelled_files(folder)) != before
+    assert fingerprint(find_labeled_files(folder)) != before
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
@@ -388,7 +388,7 @@ def test_labels_that_run_the_other_way_than_their_image_are_remarked_once(
     if mirrored:
         affine = np.diag([0.5, 0.5, 2, 1])
     nibabel.save(nibabel.Nifti1Image(labels, affine), tmp_path / f"{name}_labels.nii")
-    [file] = find_labelled_files(tmp_path)
+    [file] = find_labeled_files(tmp_path)
     for _ in range(2):
         assert np.array_equal(file.read()[1], labels.T), "as they are stored"
     if mirrored:
@@ -402,10 +402,10 @@ def test_labels_that_run_the_other_way_than_their_image_are_remarked_once(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
 def test_a_set_with_a_name_that_is_no_text_is_known_too(folder: Path) -> None:
-    before = fingerprint(find_labelled_files(folder))
+    before = fingerprint(find_labeled_files(folder))
     for ending in (".tif", "_labels.tif"):
         (folder / f"a{ending}").rename(folder / os.fsdecode(b"10\xb5m" + ending.encode()))
-    assert fingerprint(find_labelled_files(folder)) != before
+    assert fingerprint(find_labeled_files(folder)) != before
 
 
 # ------------------------------------------------------------------ history

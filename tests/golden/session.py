@@ -24,7 +24,7 @@ from tests.golden.commands import discs
 from tests.golden.scenes import digest
 from tests.widgets.conftest import SECONDS, Window
 
-CENTRES = ((40, 44), (44, 120), (110, 50), (112, 130))
+CENTERS = ((40, 44), (44, 120), (110, 50), (112, 130))
 RADII = (20, 24, 22, 17)
 SHAPE = (150, 180)
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
@@ -41,7 +41,7 @@ def known() -> np.ndarray:
 
 
 def _plane(z: int) -> tuple[np.ndarray, np.ndarray]:
-    places = [(y, x, r - 3 * abs(z - 1)) for (y, x), r in zip(CENTRES, RADII, strict=True)]
+    places = [(y, x, r - 3 * abs(z - 1)) for (y, x), r in zip(CENTERS, RADII, strict=True)]
     return discs(SHAPE, places, z)
 
 
@@ -57,7 +57,7 @@ def open_stack(window: Any) -> None:
 def work_on(window: Any) -> None:
     """Use every kind of prompt and every action on objects, and leave prompts open."""
     commit = Qt.Key.Key_C
-    (y0, x0), (y1, x1), (y2, x2), (y3, x3) = CENTRES
+    (y0, x0), (y1, x1), (y2, x2), (y3, x3) = CENTERS
     window.click(y1, x1)
     window.key(commit)
     window.viewer.layers.remove("SimMAT objects")

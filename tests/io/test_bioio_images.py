@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_simmat.datasets.folder import find_labelled_files
+from napari_simmat.datasets.folder import find_labeled_files
 from napari_simmat.io.readers import read_image
 
 pytest.importorskip("bioio_imageio")
@@ -40,4 +40,4 @@ def test_it_is_an_image_to_evaluate_and_train_on(tmp_path: Path) -> None:
         Image.fromarray(plane).save(tmp_path / name)
     for name in ("a.json", "c.txt"):
         (tmp_path / name).write_text("{}")
-    assert [file.image.name for file in find_labelled_files(tmp_path)] == ["a.gif", "b.png"]
+    assert [file.image.name for file in find_labeled_files(tmp_path)] == ["a.gif", "b.png"]

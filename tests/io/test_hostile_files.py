@@ -65,7 +65,7 @@ def tiff(
 
 
 def tags(height: int = 20, width: int = 30, **more: tuple[int, int, Any]) -> dict[int, Any]:
-    """Tags of a grey page of 8 bits in one strip."""
+    """Tags of a gray page of 8 bits in one strip."""
     own = {
         256: (4, 1, width), 257: (4, 1, height), 258: (3, 1, 8), 259: (3, 1, 1), 262: (3, 1, 1),
         273: (4, 1, 64), 277: (3, 1, 1), 278: (4, 1, height), 279: (4, 1, height * width % 2**32),
@@ -297,7 +297,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
     "TIFF without rows": (empty_tiff, "no pixel"),
     "OME-TIFF of absurd length": (many_planes, "planes"),
     "OME-TIFF that names /etc/passwd": (lambda p: foreign(p, "/etc/passwd"), "outside its folder"),
-    "OME-TIFF that names a neighbour": (lambda p: foreign(p, "../secret.tif"), "outside its fold"),
+    "OME-TIFF that names a neighbor": (lambda p: foreign(p, "../secret.tif"), "outside its fold"),
     "OME-TIFF that hides a slash": (
         lambda p: foreign(p, "..&#47;secret.tif"),
         "outside its folder",
@@ -307,7 +307,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Path], str]] = {
         lambda p: ome(p, 'SizeZ="1">', '<BinaryOnly MetadataFile="../x.ome" UUID="urn:uuid:1"/>'),
         "outside its folder",
     ),
-    "NDTiff index that names a neighbour": (foreign_index, "outside its folder"),
+    "NDTiff index that names a neighbor": (foreign_index, "outside its folder"),
     "npy of absurd shape": (lambda p: npy(p / "a.npy", f"({2**40}, {2**20})"), "claims 1.15 EB"),
     "npy with a long header": (lambda p: long_header(p / "a.npy"), "has a header of 1 GB"),
     "NIfTI with a long header": (lambda p: long_header(p / "a.nii"), "claims 1 GB of header"),

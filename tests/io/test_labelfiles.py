@@ -37,7 +37,7 @@ def test_a_label_tiff_keeps_shape_axes_values_and_pixel_size(
     with tifffile.TiffFile(path) as file:
         assert file.series[0].axes == axes
         assert file.pages[0].compression == tifffile.COMPRESSION.ADOBE_DEFLATE
-        assert file.pages[0].tags["XResolution"].value == (20000, 1)  # per centimetre
+        assert file.pages[0].tags["XResolution"].value == (20000, 1)  # per centimeter
         pixels = tifffile.xml2dict(file.ome_metadata)["OME"]["Image"]["Pixels"]
         np.testing.assert_array_equal(file.asarray(), labels)
         assert file.series[0].dtype == label_dtype(int(labels.max()))
@@ -65,7 +65,7 @@ def test_axes_that_ome_does_not_know_are_kept_as_others(
         np.testing.assert_array_equal(file.asarray(), labels)
 
 
-def test_a_pixel_size_without_a_unit_is_not_claimed_to_be_micrometres(tmp_path: Path) -> None:
+def test_a_pixel_size_without_a_unit_is_not_claimed_to_be_micrometers(tmp_path: Path) -> None:
     write_labels_tiff(
         tmp_path / "labels.tif", np.ones((2, 2), np.uint16), axes="YX", scale={"Y": 2.0, "X": 2.0}
     )

@@ -76,7 +76,7 @@ def test_tiff_with_its_axes(tmp_path, data, options, axes, channel_axis, lazy_ab
     ("shape", "planar", "axes"),
     [((20, 30, 3), "contig", "YXS"), ((20, 30, 4), "contig", "YXS"), ((3, 20, 30), "separate", 0)],
 )
-def test_tiff_in_colour(tmp_path, shape, planar, axes, lazy_above):
+def test_tiff_in_color(tmp_path, shape, planar, axes, lazy_above):
     image = RNG.integers(0, 255, shape).astype(np.uint8)
     path = write_tiff(tmp_path / "rgb.tif", image, photometric="rgb", planarconfig=planar)
     file = read_image(path, lazy_above=lazy_above)
@@ -169,7 +169,7 @@ def test_imagej_labels_name_the_channels_of_a_plane(tmp_path):
 @pytest.mark.parametrize(
     ("unit", "expected"), [("CENTIMETER", 100), ("INCH", None), ("NONE", None)]
 )
-def test_only_a_resolution_in_centimetres_is_a_pixel_size(tmp_path, unit, expected):
+def test_only_a_resolution_in_centimeters_is_a_pixel_size(tmp_path, unit, expected):
     path = write_tiff(
         tmp_path / "image.tif", STACK[0, 0], resolution=(100, 100), resolutionunit=unit
     )
@@ -230,7 +230,7 @@ def test_a_description_made_to_do_harm(tmp_path, description, sentence):
         read_image(path)
 
 
-def test_colours_within_channels_are_refused(tmp_path):
+def test_colors_within_channels_are_refused(tmp_path):
     image = np.zeros((2, 20, 30, 3), dtype=np.uint8)
     path = write_tiff(tmp_path / "image.tif", image, photometric="rgb", metadata={"axes": "CYXS"})
     with pytest.raises(ValueError, match=r"has colors within channels .axes CYXS.; save each"):
@@ -243,9 +243,9 @@ def test_colours_within_channels_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "mode", "dtype", "shape"),
     [
-        ("grey.png", "L", np.uint8, (20, 30)),
-        ("grey.bmp", "L", np.uint8, (20, 30)),
-        ("grey.jpg", "L", np.uint8, (20, 30)),
+        ("gray.png", "L", np.uint8, (20, 30)),
+        ("gray.bmp", "L", np.uint8, (20, 30)),
+        ("gray.jpg", "L", np.uint8, (20, 30)),
         ("deep.png", "I;16", np.uint16, (20, 30)),
         ("rgb.png", "RGB", np.uint8, (20, 30, 3)),
         ("rgb.jpeg", "RGB", np.uint8, (20, 30, 3)),
@@ -260,8 +260,8 @@ def test_pictures(tmp_path, name, mode, dtype, shape):
     if mode == "I;16":
         picture = Image.fromarray(STACK[0, 0])
     else:
-        colours = RNG.integers(0, 255, (20, 30, 3)).astype(np.uint8)
-        picture = Image.fromarray(colours).convert(mode)
+        colors = RNG.integers(0, 255, (20, 30, 3)).astype(np.uint8)
+        picture = Image.fromarray(colors).convert(mode)
     picture.save(tmp_path / name)
     file = read_image(tmp_path / name)
     assert (file.data.dtype, file.data.shape) == (dtype, shape)
@@ -274,20 +274,20 @@ def test_pictures(tmp_path, name, mode, dtype, shape):
 def deep_png(path, image):
     """Write uint16 (Y, X, C) as PNG by hand, since Pillow cannot."""
     height, width, channels = image.shape
-    colour = {2: 4, 3: 2, 4: 6}[channels]
+    color = {2: 4, 3: 2, 4: 6}[channels]
 
     def piece(kind, data):
         body = kind + data
         return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
 
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in image)
-    head = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
+    head = struct.pack(">IIBBBBB", width, height, 16, color, 0, 0, 0)
     pieces = piece(b"IHDR", head) + piece(b"IDAT", zlib.compress(rows)) + piece(b"IEND", b"")
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + pieces)
 
 
 @pytest.mark.parametrize("channels", [2, 3, 4])
-def test_a_png_of_16_bits_in_colour_keeps_them(tmp_path, channels):
+def test_a_png_of_16_bits_in_color_keeps_them(tmp_path, channels):
     pytest.importorskip("imagecodecs")
     image = RNG.integers(0, 65535, (20, 30, channels)).astype(np.uint16)
     deep_png(tmp_path / "deep.png", image)
@@ -581,16 +581,16 @@ def test_real_images(shared_folder, name, axes, rgb):
     assert min(file.shape) > 1
 
 
-def test_labels_of_three_planes_are_no_colours(tmp_path: Path) -> None:
-    """tifffile takes an array of three or four planes for the colours of one, unless told."""
+def test_labels_of_three_planes_are_no_colors(tmp_path: Path) -> None:
+    """tifffile takes an array of three or four planes for the colors of one, unless told."""
     labels = np.zeros((3, 20, 30), np.uint16)
     labels[1, 4:8, 5:9] = 7
-    colours = {"photometric": "rgb", "planarconfig": "separate"}
-    tifffile.imwrite(tmp_path / "labels.tif", labels, **colours)
+    colors = {"photometric": "rgb", "planarconfig": "separate"}
+    tifffile.imwrite(tmp_path / "labels.tif", labels, **colors)
     assert read_image(tmp_path / "labels.tif").rgb
     file = read_labels(tmp_path / "labels.tif")
     assert (file.channel_axis, file.shape, file.rgb) == (None, (3, 20, 30), False)
     np.testing.assert_array_equal(file.data, labels)
-    tifffile.imwrite(tmp_path / "colours.tif", np.moveaxis(labels, 0, -1), photometric="rgb")
+    tifffile.imwrite(tmp_path / "colors.tif", np.moveaxis(labels, 0, -1), photometric="rgb")
     with pytest.raises(ValueError, match="has 3 channels; a label image has none"):
-        read_labels(tmp_path / "colours.tif")
+        read_labels(tmp_path / "colors.tif")

@@ -113,12 +113,12 @@ def prior(dense, points, labels, box, mask):
     rows = (torch.arange(h) * 2 + 0.5)[:, None].expand(h, v)
     columns = (torch.arange(v) * 2 + 0.5)[None].expand(h, v)
     size = 16 * dense[0, 4].clamp(-3, 5).exp()
-    centre_y, centre_x = rows + dense[0, 2] * size, columns + dense[0, 3] * size
+    center_y, center_x = rows + dense[0, 2] * size, columns + dense[0, 3] * size
 
     def affinity(x, y):
         r = min(max(int((y + 0.5) / 2), 0), h - 1)
         c = min(max(int((x + 0.5) / 2), 0), v - 1)
-        gap = (centre_y - centre_y[r, c]) ** 2 + (centre_x - centre_x[r, c]) ** 2
+        gap = (center_y - center_y[r, c]) ** 2 + (center_x - center_x[r, c]) ** 2
         free = (dense[0, 5:13] - dense[0, 5:13, r, c][:, None, None]).square().sum(0)
         scale = (dense[0, 13, r, c] + 1).clamp(-5, 5).exp()
         logits = 2 + dense[0, 14, r, c] - (gap / size[r, c] ** 2 + free) * scale
@@ -148,8 +148,8 @@ def prior(dense, points, labels, box, mask):
             x0, y0, x1, y1 = box
             middle_y, middle_x = (y0 + y1 + 1) / 2, (x0 + x1 + 1) / 2
             tall, wide = max(y1 - y0, 2), max(x1 - x0, 2)
-            misfit = ((centre_y - middle_y) / (0.35 * tall)) ** 2
-            misfit = misfit + ((centre_x - middle_x) / (0.35 * wide)) ** 2
+            misfit = ((center_y - middle_y) / (0.35 * tall)) ** 2
+            misfit = misfit + ((center_x - middle_x) / (0.35 * wide)) ** 2
             wanted = 0.5 * math.log(0.7 * tall * wide / 256)
             misfit = misfit + 4 * (dense[0, 4] - wanted) ** 2 - F.logsigmoid(dense[0, 1])
             inside = (rows > y0) & (rows < y1) & (columns > x0) & (columns < x1)

@@ -24,8 +24,8 @@ BOX = (32.0, 32.0, 96.0, 96.0)
 def pixels():
     """A square body of 64 pixels, a nut of 16 in its middle; both claim to fill the box.
 
-    The nut's pixels name the box's middle as their centre, the body's pixels miss it a little:
-    judged by centre and size alone the nut fits better.
+    The nut's pixels name the box's middle as their center, the body's pixels miss it a little:
+    judged by center and size alone the nut fits better.
     """
     dense = torch.zeros(1, DENSE_CHANNELS, SIDE, SIDE)
     rows = torch.arange(SIDE) * 2 + 0.5
@@ -44,7 +44,7 @@ def test_the_pixel_for_a_box_is_one_whose_object_reaches_its_sides():
     found, body, nut = pixels()
     box = torch.tensor(BOX)[None, None]
     x, y = found.best_in_box(box)[0, 0].tolist()
-    assert nut[int(y) // 2, int(x) // 2]  # centre and size alone are deceived
+    assert nut[int(y) // 2, int(x) // 2]  # center and size alone are deceived
     x, y = found.point_for_box(box)[0, 0].tolist()
     assert body[int(y) // 2, int(x) // 2]
     assert not nut[int(y) // 2, int(x) // 2]

@@ -317,7 +317,7 @@ def test_a_level_in_tiles_is_nearly_the_level_at_once(contrast, monkeypatch):
         *zip(tiled.maps.values(), whole.maps.values(), strict=True),
     ):
         assert ours.shape == theirs.shape
-        assert (ours - theirs).norm() / theirs.norm() < 0.12  # attention sees other neighbours
+        assert (ours - theirs).norm() / theirs.norm() < 0.12  # attention sees other neighbors
         seam = slice(ours.shape[-2] // 3 - 2, ours.shape[-2] // 3 + 2)
         worst = (ours - theirs)[..., seam, :].norm() / theirs[..., seam, :].norm()
         assert worst < 0.15

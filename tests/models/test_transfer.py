@@ -45,7 +45,7 @@ def test_mat_is_two_convolutions_before_the_bases_projection():
 
 @torch.no_grad()
 def test_mat_that_is_the_identity_leaves_the_foundation_as_it_is():
-    """One hidden channel keeps what is positive of a colour, another one what is negative."""
+    """One hidden channel keeps what is positive of a color, another one what is negative."""
     torch.manual_seed(0)
     base, tuned = build_network("tiny"), build_network("tiny", channels=3, transfer="simmat")
     tuned.load_state_dict(base.state_dict(), strict=False)

@@ -173,7 +173,7 @@ def test_a_figure_is_about_as_large_as_it_should_be(figure: str) -> None:
 
 
 @pytest.mark.parametrize("kind", PATTERNS)
-def test_a_pattern_is_a_standardised_crop(kind: str) -> None:
+def test_a_pattern_is_a_standardized_crop(kind: str) -> None:
     crops = [pattern(np.random.default_rng(seed), (300, 170), kind) for seed in (1, 1, 2)]
     assert crops[0].dtype == np.float32
     assert crops[0].shape == (300, 170)

@@ -65,7 +65,7 @@ def test_the_same_seed_gives_the_same_picture(sensor: str) -> None:
     np.testing.assert_array_equal(labels, labels_again)
 
 
-def test_crossed_polarisers_share_the_light_up_to_noise(glassy: Scene) -> None:
+def test_crossed_polarizers_share_the_light_up_to_noise(glassy: Scene) -> None:
     zero, forty_five, ninety, hundred_thirty_five = SENSORS["polarization"].render(
         glassy, np.random.default_rng(0)
     )
@@ -97,9 +97,9 @@ def test_glass_is_seen_by_polarization_and_hardly_by_intensity(glassy: Scene) ->
     glass = np.concatenate([[False], by_object(glassy.glass * 1.0, glassy) > 0.99])
     intensity = border_contrast(image.mean(axis=0), glassy.labels)
     cues = np.stack([image[0] - image[2], image[1] - image[3]], axis=-1)
-    polarised = border_contrast(cues, glassy.labels)
-    assert (polarised[glass] >= MIN_BORDER_CONTRAST).mean() > 0.8
-    assert np.median(polarised[glass]) > np.median(intensity[glass])
+    polarized = border_contrast(cues, glassy.labels)
+    assert (polarized[glass] >= MIN_BORDER_CONTRAST).mean() > 0.8
+    assert np.median(polarized[glass]) > np.median(intensity[glass])
 
 
 def test_glass_hardly_changes_the_intensity(glassy: Scene) -> None:
@@ -124,7 +124,7 @@ def test_no_channel_looks_like_a_photograph_of_the_scene(sensor: str, staged: li
 
 
 @pytest.mark.parametrize("name", PSEUDO_SENSORS)
-def test_a_pseudo_sensor_is_colour_and_another_sensor_of_the_same_scene(name: str) -> None:
+def test_a_pseudo_sensor_is_color_and_another_sensor_of_the_same_scene(name: str) -> None:
     other = name.removeprefix("rgb+")
     scene, rng = benchmark_scene(1, 64), np.random.default_rng(5)
     both = sensor_named(name).render(scene, np.random.default_rng(5))
@@ -133,7 +133,7 @@ def test_a_pseudo_sensor_is_colour_and_another_sensor_of_the_same_scene(name: st
     assert sensor_named(name).channels == SENSORS["rgb"].channels + SENSORS[other].channels
 
 
-def test_every_sensor_but_colour_has_a_pseudo_sensor() -> None:
+def test_every_sensor_but_color_has_a_pseudo_sensor() -> None:
     assert set(PSEUDO_SENSORS) == {f"rgb+{name}" for name in SENSORS} - {"rgb+rgb"}
 
 
@@ -204,18 +204,18 @@ def test_columns_of_a_heat_camera_have_offsets_of_their_own(staged: list[Scene])
 
 
 def test_near_infrared_fields_differ_by_the_lamps_light(staged: list[Scene]) -> None:
-    """Regions differ little in an image, but in the difference of rows, and not by colour."""
-    single, difference, colours = [], [], []
+    """Regions differ little in an image, but in the difference of rows, and not by color."""
+    single, difference, colors = [], [], []
     for number, scene in enumerate(staged):
         counts = SENSORS["near_infrared"].render(scene, np.random.default_rng(number))[0]
         fields = abs(ndi.convolve1d(counts, [1, -2, 1], axis=0)) / 2
         single.append(explained_variance(counts, scene))
         difference.append(explained_variance(ndi.gaussian_filter(fields, 1), scene))
         pair = by_object(fields, scene), by_object(scene.albedo.mean(axis=-1), scene)
-        colours.append(np.corrcoef(*pair)[0, 1])
+        colors.append(np.corrcoef(*pair)[0, 1])
     assert np.mean(single) < 0.3
     assert np.mean(difference) > 1.5 * np.mean(single)
-    assert abs(np.mean(colours)) < 0.4
+    assert abs(np.mean(colors)) < 0.4
 
 
 def test_glass_of_the_benchmark_shows_in_polarization_only(staged: list[Scene]) -> None:
@@ -254,12 +254,12 @@ def test_spectra_are_smooth_and_the_air_takes_its_bands(staged: list[Scene]) -> 
     sensor = hyperspectral_sensor(210)
     image = sensor.render(staged[0], np.random.default_rng(6))
     assert image.shape[0] == len(sensor.channels) == len(set(sensor.channels)) == 210
-    centres = wavelengths(210)
+    centers = wavelengths(210)
     spectrum = image.mean(axis=(1, 2))
-    wet = (abs(centres - 1385) < 25) | (abs(centres - 1885) < 35)
+    wet = (abs(centers - 1385) < 25) | (abs(centers - 1885) < 35)
     assert spectrum[wet].max() < 0.05 * spectrum.max()
     seen = np.convolve(wet, np.ones(15), "same") == 0
-    steps = abs(np.diff(spectrum))[seen[1:] & seen[:-1] & (abs(centres[1:] - 760) > 30)]
+    steps = abs(np.diff(spectrum))[seen[1:] & seen[:-1] & (abs(centers[1:] - 760) > 30)]
     assert steps.max() < 0.1 * spectrum.max()
     assert sensor.cues(image).shape == (8, *staged[0].shape)
 

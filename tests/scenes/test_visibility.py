@@ -12,8 +12,8 @@ from napari_simmat.scenes.scene import draw_scene
 def discs() -> np.ndarray:
     y, x = np.mgrid[:96, :160]
     labels = np.zeros((96, 160), np.int32)
-    for number, centre in enumerate((30, 80, 130), start=1):
-        labels[np.hypot(y - 48, x - centre) < 18] = number
+    for number, center in enumerate((30, 80, 130), start=1):
+        labels[np.hypot(y - 48, x - center) < 18] = number
     return labels
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import tifffile
 
 from napari_simmat.datasets.dataset import DataConfig, Dataset
-from napari_simmat.datasets.split import LabelledArray, from_arrays
+from napari_simmat.datasets.split import LabeledArray, from_arrays
 from napari_simmat.models.spec import Normalization
 from napari_simmat.training.config import TrainConfig
 
@@ -43,7 +43,7 @@ def pictures(
 ) -> Dataset:
     """Planes to train on and two to validate on."""
     arrays = [
-        LabelledArray(f"image {n}", *picture(100 * seed + n, channels, side), channel_axis=0)
+        LabeledArray(f"image {n}", *picture(100 * seed + n, channels, side), channel_axis=0)
         for n in range(count + 2)
     ]
     config = DataConfig(normalization=normalization)

@@ -10,7 +10,7 @@ from napari_simmat.training.batches import (
     MAX_OBJECT_SHARE,
     SIDE_MULTIPLE,
     Batches,
-    LabelledPlane,
+    LabeledPlane,
     augment,
     choose_objects,
     crop_around_object,
@@ -24,28 +24,28 @@ from napari_simmat.training.config import TrainConfig
 class Given:
     """Planes that are there already."""
 
-    def __init__(self, *planes: LabelledPlane, side: int, native: bool) -> None:
+    def __init__(self, *planes: LabeledPlane, side: int, native: bool) -> None:
         self._planes, self.side, self.native = planes, side, native
 
     def __len__(self) -> int:
         return len(self._planes)
 
-    def __getitem__(self, index: int) -> LabelledPlane:
+    def __getitem__(self, index: int) -> LabeledPlane:
         return self._planes[index]
 
 
 def plane(
     *boxes: tuple[int, int, int, int], shape: tuple[int, int] = (64, 64), name="p"
-) -> LabelledPlane:
+) -> LabeledPlane:
     """Objects in y0, x0, y1, x1; the image of two channels equals the labels."""
     labels = np.zeros(shape, np.int32)
     for number, (y0, x0, y1, x1) in enumerate(boxes, start=1):
         labels[y0:y1, x0:x1] = number
     image = torch.from_numpy(np.stack([labels, labels]).astype(np.float32))
-    return LabelledPlane(name, image, labels, tuple(range(1, len(boxes) + 1)))
+    return LabeledPlane(name, image, labels, tuple(range(1, len(boxes) + 1)))
 
 
-def batches(*planes: LabelledPlane, side: int = 64, native: bool = True, **settings) -> Batches:
+def batches(*planes: LabeledPlane, side: int = 64, native: bool = True, **settings) -> Batches:
     config = TrainConfig(**{"batch": 4, **settings})
     return Batches(Given(*planes, side=side, native=native), config)  # type: ignore[arg-type]
 
@@ -131,11 +131,11 @@ def test_every_object_is_drawn_and_clicks_lie_in_theirs() -> None:
     assert {16 * 16, 30 * 20, 28 * 20, 25 * 7, 64 * 64 // 4} <= areas
 
 
-def test_all_labelled_objects_are_told_whatever_their_numbers() -> None:
+def test_all_labeled_objects_are_told_whatever_their_numbers() -> None:
     labels = np.zeros((64, 64), np.int64)
     labels[4:20, 4:20], labels[30:60, 30:50] = 7, 2**31 - 1
     image = torch.zeros(2, 64, 64)
-    odd = LabelledPlane("odd", image, labels, (7,))  # the other one is too small to be prompted
+    odd = LabeledPlane("odd", image, labels, (7,))  # the other one is too small to be prompted
     batch = batches(odd, plane((0, 0, 64, 64)), batch=2).batch(0, slice(0, 2))
     assert batch.labels.shape == (2, *batch.images.shape[-2:])
     first = next(each for each in batch.labels if each[-1, -1] == 0)
@@ -228,7 +228,7 @@ def test_other_objects_are_prompted_only_if_half_of_them_is_seen() -> None:
 def test_ids_of_any_size_cost_no_memory() -> None:
     labels = np.zeros((8, 8), np.int32)
     labels[:4], labels[4:] = 2**31 - 1, 2**30
-    far = LabelledPlane("far", torch.zeros(1, 8, 8), labels, (2**30, 2**31 - 1))
+    far = LabeledPlane("far", torch.zeros(1, 8, 8), labels, (2**30, 2**31 - 1))
     assert visible_objects(far, labels[:5]) == (2**31 - 1,)
     assert sorted(choose_objects(far, 2**30, 2, np.random.default_rng(0))) == [2**30, 2**31 - 1]
 

@@ -269,7 +269,7 @@ def small_disk(folder: Path, size: int) -> Iterator[None]:
 def test_a_disk_that_is_really_full(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It holds the first state, which knows nothing of the optimiser yet, but no second one."""
+    """It holds the first state, which knows nothing of the optimizer yet, but no second one."""
     disk, path = tmp_path / "disk", tmp_path / "squares.safetensors"
     folder = disk / "training"
     assert main(words(images, path)) == 0

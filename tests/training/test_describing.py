@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from napari_simmat.models.spec import Model
-from napari_simmat.training.batches import LabelledPlanes
+from napari_simmat.training.batches import LabeledPlanes
 from napari_simmat.training.finetune import make_trainable
 from tests.training.squares import pictures, short
 
@@ -18,8 +18,8 @@ def test_a_layer_that_starts_as_zero_shot_answers_as_the_base_alone(
 ) -> None:
     dataset = pictures(channels=channels)
     begun = make_trainable(base, dataset, short(start="zeroshot"), "mine")
-    ours = LabelledPlanes(dataset, dataset.train, begun.spec, 256)[0].image
-    theirs = LabelledPlanes(dataset, dataset.train, base.spec, 256)[0].image
+    ours = LabeledPlanes(dataset, dataset.train, begun.spec, 256)[0].image
+    theirs = LabeledPlanes(dataset, dataset.train, base.spec, 256)[0].image
     assert ours.shape[0] == channels
     assert theirs.shape[0] == 3
     torch.testing.assert_close(begun.network.projection.mat(ours[None])[0], theirs)
@@ -39,7 +39,7 @@ def test_all_of_its_units_can_be_trained_though_it_starts_as_zero_shot(base: Mod
     begun = make_trainable(base, dataset, short(start="zeroshot"), "mine")
     layer = begun.network.projection.mat
     layer(
-        LabelledPlanes(dataset, dataset.train, begun.spec, 256)[0].image[None]
+        LabeledPlanes(dataset, dataset.train, begun.spec, 256)[0].image[None]
     ).square().sum().backward()
     per_unit = layer[2].weight.grad.abs().amax((0, 2, 3))
     assert (per_unit > 0).float().mean() > 0.7  # those that some pixel makes positive

@@ -17,7 +17,7 @@ import torch
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.cli import main
 from napari_simmat.cli.train import FEW_TAKES
-from napari_simmat.datasets.labelled_image import ImageContent
+from napari_simmat.datasets.labeled_image import ImageContent
 from napari_simmat.engine.masks import iou, label_windows
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.models.network import ExpectedSize
@@ -31,7 +31,7 @@ from napari_simmat.training.adapting import WRONG_CHANNELS, LearnedState
 from napari_simmat.training.annotations import (
     AnnotatedPlane,
     CropSampler,
-    LabelledLevel,
+    LabeledLevel,
     annotate,
     labels_at,
     scale_levels,
@@ -347,7 +347,7 @@ def test_each_crop_shows_what_is_prompted_in_it_however_hollow_or_thin() -> None
     apart = np.hypot(rows - 150, columns - 150)
     labels = np.where((apart > 92) & (apart < 100), 1, 0).astype(np.int32)
     labels[149:151, 100:200], labels[3:7, 3:8] = 2, 3
-    level = LabelledLevel(torch.from_numpy(labels > 0).float()[None], labels)
+    level = LabeledLevel(torch.from_numpy(labels > 0).float()[None], labels)
     sampler = CropSampler([[level]], [(0, 1), (0, 2), (0, 3)], side=64, prompted=2, seed=0)
     for step in range(30):
         crops, _ = sampler.crops(step, 2)

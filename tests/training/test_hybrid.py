@@ -1,4 +1,4 @@
-"""The optimiser of the foundation moves every parameter, each as its own rule says."""
+"""The optimizer of the foundation moves every parameter, each as its own rule says."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def inner(name, parameter):
 
 
 def expected(parameter, matrix):
-    """What torch's own optimisers make of a parameter in one step."""
+    """What torch's own optimizers make of a parameter in one step."""
     copy = parameter.detach().clone()
     if matrix:
         flat = torch.nn.Parameter(

@@ -20,7 +20,7 @@ from napari_simmat.models.tiny import TinyNetwork
 from napari_simmat.models.tuning import STRATEGIES
 from napari_simmat.progress import finish
 from napari_simmat.training import finetune, losses
-from napari_simmat.training.batches import LabelledPlanes
+from napari_simmat.training.batches import LabeledPlanes
 from napari_simmat.training.finetune import train_job
 from napari_simmat.training.losses import dense_targets, size_loss
 from napari_simmat.training.run_folder import BEST_FILE, LOG_FILE, STOP_FILE, read_log
@@ -245,7 +245,7 @@ def test_the_description_counts_the_planes_that_are_trained_on(train, dataset: D
     data = replace(dataset, train=(*dataset.train, more))
     assert len(data.train) == 7
     said = train(data=data, steps=1, epochs=1).spec.description
-    assert said.endswith("trained on 6 labelled planes of squares.")
+    assert said.endswith("trained on 6 labeled planes of squares.")
 
 
 def test_it_ends_when_it_gets_no_better(train, monkeypatch) -> None:
@@ -327,7 +327,7 @@ def test_auxiliary_losses_keep_sizes_true(train) -> None:
     for auxiliary in (False, True):
         named = {**settings, "steps": 20, "epochs": 20, "validate_every": 20}
         trained = train(f"{auxiliary}", data=data, auxiliary=auxiliary, **named)
-        planes = LabelledPlanes(data, data.validation, trained.spec, SIDE)
+        planes = LabeledPlanes(data, data.validation, trained.spec, SIDE)
         finish(planes.scan_job("look at"))
         assert len(planes) == 2
         for plane in (planes[0], planes[1]):

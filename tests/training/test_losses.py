@@ -56,7 +56,7 @@ def test_dense_targets_of_two_squares():
     assert boundary[3, 3] == boundary[0, 0] == 0
     # 16 cells of 2 pixels: the size is 8 pixels, half of the unit of 16
     assert size[3, 3].item() == pytest.approx(math.log(0.5))
-    # the first square's centre is (7.5, 7.5), its first cell's (4.5, 4.5): 3 of 8 pixels away
+    # the first square's center is (7.5, 7.5), its first cell's (4.5, 4.5): 3 of 8 pixels away
     assert (dy[2, 2].item(), dx[2, 2].item()) == pytest.approx((3 / 8, 3 / 8))
     assert dx[2, 10].item() == pytest.approx(3 / 8)
 
@@ -75,7 +75,7 @@ def test_dense_loss_falls_to_nothing_at_the_targets_and_ignores_shape_outside():
     assert dense_loss(dense, targets).item() > 0.001
     # One of 16 cells is off by e: smooth L1 of 1 with a knee at 1/4 is 7/8.
     assert size_loss(dense, targets).tolist() == pytest.approx([7 / 8 / 17])
-    dense[:, :4] = 0  # neither what is background or border nor where centres are counts
+    dense[:, :4] = 0  # neither what is background or border nor where centers are counts
     assert size_loss(dense, targets).tolist() == pytest.approx([7 / 8 / 17])
 
 

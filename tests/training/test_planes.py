@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from napari_simmat.datasets.dataset import Dataset, Sample
-from napari_simmat.datasets.labelled_image import resize_nearest
+from napari_simmat.datasets.labeled_image import resize_nearest
 from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
 from napari_simmat.progress import finish
 from napari_simmat.training import batches
-from napari_simmat.training.batches import LabelledPlane, LabelledPlanes, as_rgb
+from napari_simmat.training.batches import LabeledPlane, LabeledPlanes, as_rgb
 
 
 def sample(name: str, values: np.ndarray, labels: np.ndarray) -> Sample:
@@ -45,13 +45,13 @@ def spec_of(dataset: Dataset, method: str = "native", transfer: str = "simmat") 
     )
 
 
-def found(dataset: Dataset, spec: ModelSpec, side: int = 64) -> LabelledPlanes:
-    planes = LabelledPlanes(dataset, dataset.train, spec, side)
+def found(dataset: Dataset, spec: ModelSpec, side: int = 64) -> LabeledPlanes:
+    planes = LabeledPlanes(dataset, dataset.train, spec, side)
     finish(planes.scan_job("train on"))
     return planes
 
 
-def test_values_are_standardised_by_channel_and_keep_their_size() -> None:
+def test_values_are_standardized_by_channel_and_keep_their_size() -> None:
     values = np.stack([np.full((8, 6), 4.0), np.full((8, 6), 16.0)])
     labels = np.zeros((8, 6), int)
     labels[:4, :4], labels[6:, 4:] = 3, 5
@@ -96,7 +96,7 @@ def test_labels_are_resized_to_the_nearest() -> None:
     ("channels", "taken"), [(1, [0, 0, 0]), (2, [0, 1, 1]), (3, [0, 1, 2]), (5, [0, 1, 2])]
 )
 def test_without_a_transfer_layer_three_channels_are_given(channels: int, taken: list[int]) -> None:
-    """They are standardised by the base's numbers, not the data set's."""
+    """They are standardized by the base's numbers, not the data set's."""
     assert as_rgb(channels) == taken
     values = np.arange(channels)[:, None, None] * np.ones((1, 8, 8))
     dataset = dataset_of(sample("a", values, np.ones((8, 8))), channels=channels)
@@ -165,6 +165,6 @@ def test_a_digest_tells_data_apart() -> None:
 def test_half_the_size_is_the_average_and_every_second_label() -> None:
     image = torch.tensor([[[1.0, 3.0, 5.0], [5.0, 7.0, 9.0], [2.0, 2.0, 8.0]]])
     labels = np.array([[1, 0, 2], [0, 0, 0], [3, 0, 4]], np.int32)
-    half = LabelledPlane("a", image, labels, (1, 2)).halved()
+    half = LabeledPlane("a", image, labels, (1, 2)).halved()
     assert half.image.tolist() == [[[4.0, 7.0], [2.0, 8.0]]]
     assert half.labels.tolist() == [[1, 2], [3, 4]]

@@ -15,7 +15,7 @@ from napari_simmat.models.sam import SamNetwork
 from napari_simmat.models.spec import InputSize, Model
 from napari_simmat.models.tuning import STRATEGIES
 from napari_simmat.progress import finish
-from napari_simmat.training.batches import Batches, LabelledPlanes
+from napari_simmat.training.batches import Batches, LabeledPlanes
 from napari_simmat.training.config import practical_config
 from napari_simmat.training.finetune import train_job
 from napari_simmat.training.run_folder import BEST_FILE
@@ -47,7 +47,7 @@ def test_a_step_is_the_papers(sam: Model, large: Dataset, tmp_path: Path, monkey
     spec = trained.spec
     assert spec.input_size == InputSize(method="stretch", size=SIDE)
 
-    planes = LabelledPlanes(large, large.train, spec, SIDE)
+    planes = LabeledPlanes(large, large.train, spec, SIDE)
     finish(planes.scan_job("train on"))
     batch = Batches(planes, config).batch(0, slice(0, 2))
     network = small_sam(SIDE)

@@ -1,4 +1,4 @@
-"""Real labelled images as scenes: their table, split and shares, and what is known of them."""
+"""Real labeled images as scenes: their table, split and shares, and what is known of them."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_images_without_objects_are_passed_over_and_values_are_finite(folder):
         assert scene.labels.max() == 7
         assert np.isfinite(scene.image).all()
     tifffile.imwrite(folder / "cells" / "cell05_labels.tif", 0 * labels)
-    with pytest.raises(ValueError, match="images of cells drawn at random have no labelled object"):
+    with pytest.raises(ValueError, match="images of cells drawn at random have no labeled object"):
         real_drawer([cells])(np.random.default_rng(0))
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from napari_simmat.models.network import Encoded
 from napari_simmat.progress import finish
-from napari_simmat.training.batches import LabelledPlane
+from napari_simmat.training.batches import LabeledPlane
 from napari_simmat.training.validation import protocol_mask, validate_network_job
 
 
@@ -49,11 +49,11 @@ class Given(list):
     native = True
 
 
-def plane(*boxes: tuple[int, int, int, int], shape: tuple[int, int] = (32, 64)) -> LabelledPlane:
+def plane(*boxes: tuple[int, int, int, int], shape: tuple[int, int] = (32, 64)) -> LabeledPlane:
     labels = np.zeros(shape, np.int32)
     for number, (y0, x0, y1, x1) in enumerate(boxes, start=1):
         labels[y0:y1, x0:x1] = number
-    return LabelledPlane("p", torch.zeros(1, *shape), labels, tuple(range(1, len(boxes) + 1)))
+    return LabeledPlane("p", torch.zeros(1, *shape), labels, tuple(range(1, len(boxes) + 1)))
 
 
 def test_iou_and_dice_by_hand() -> None:
@@ -86,7 +86,7 @@ def test_the_middle_pixel_is_the_middle_one_of_all_in_rows() -> None:
     network = Knowing(2)
     finish(
         validate_network_job(
-            network, Given([LabelledPlane("L", torch.zeros(1, 32, 64), labels, (1,))]), 64
+            network, Given([LabeledPlane("L", torch.zeros(1, 32, 64), labels, (1,))]), 64
         )
     )
     assert network.clicks == [[10, 8]]
@@ -131,7 +131,7 @@ def test_a_long_object_that_would_vanish_when_halved_is_looked_at_in_a_part() ->
     network = Knowing(100)
     reached = finish(
         validate_network_job(
-            network, Given([LabelledPlane("line", torch.zeros(1, 300, 300), labels, (1,))]), 64
+            network, Given([LabeledPlane("line", torch.zeros(1, 300, 300), labels, (1,))]), 64
         )
     )
     assert network.inputs == [(1, 1, 64, 64)]

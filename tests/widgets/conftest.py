@@ -12,7 +12,7 @@ import pytest
 from napari.settings import get_settings
 
 from tests.widgets.hands import SECONDS, Hands, Headless, Window
-from tests.widgets.scenes import grey
+from tests.widgets.scenes import gray
 
 __all__ = ["SECONDS", "Window"]
 
@@ -74,8 +74,8 @@ def window(open_window: Callable[[], Hands]) -> Hands:
 
 @pytest.fixture
 def ready(window: Hands) -> Hands:
-    """The viewer with one grey image and the widget, encoded."""
-    window.viewer.add_image(grey(), name="discs")
+    """The viewer with one gray image and the widget, encoded."""
+    window.viewer.add_image(gray(), name="discs")
     window.open_widget()
     window.idle()
     return window

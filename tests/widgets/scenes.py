@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-CENTRES = ((52, 60), (60, 160), (140, 70), (150, 165))
+CENTERS = ((52, 60), (60, 160), (140, 70), (150, 165))
 """y, x of the discs."""
 RADII = (26, 32, 30, 22)
 
@@ -14,14 +14,14 @@ def discs(shape: tuple[int, int] = (200, 220)) -> tuple[np.ndarray, np.ndarray]:
     """Bright discs on a dark ground as float 0..1 (Y, X), and their labels 1..4."""
     y, x = np.indices(shape)
     labels = np.zeros(shape, dtype=np.int32)
-    for number, ((cy, cx), radius) in enumerate(zip(CENTRES, RADII, strict=True), start=1):
+    for number, ((cy, cx), radius) in enumerate(zip(CENTERS, RADII, strict=True), start=1):
         labels[(y - cy) ** 2 + (x - cx) ** 2 <= radius**2] = number
     noise = np.random.default_rng(0).normal(0, 0.02, shape)
     image = gaussian_filter(0.2 + 0.5 * (labels > 0), 0.8) + noise
     return np.clip(image, 0, 1), labels
 
 
-def grey(shape: tuple[int, int] = (200, 220)) -> np.ndarray:
+def gray(shape: tuple[int, int] = (200, 220)) -> np.ndarray:
     """The discs as uint8."""
     return (255 * discs(shape)[0]).astype(np.uint8)
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from napari_simmat.checkpoints import registry
 from napari_simmat.widgets.segment.controller import NOTHING_TO_COMMIT, READY
-from tests.widgets.scenes import CENTRES, discs, grey, iou
+from tests.widgets.scenes import CENTERS, discs, gray, iou
 
 # ------------------------------------------------------------------------------ prompts
 
@@ -27,7 +27,7 @@ def test_a_click_beside_the_image(ready: Any) -> None:
     assert not ready.viewer.layers["SimMAT preview"].data.any()
     assert len(ready.workspace.prompt_layers.points.data) == 1, "the click is not lost"
     ready.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
-    ready.click(*CENTRES[1])
+    ready.click(*CENTERS[1])
     assert ready.status.kind == "done"
 
 
@@ -40,13 +40,13 @@ def test_a_box_beside_the_image(ready: Any) -> None:
 def test_only_negative_points(ready: Any) -> None:
     ready.workspace.prompt_layers.draw_points()
     ready.key(Qt.Key.Key_T)
-    ready.click(*CENTRES[1])
+    ready.click(*CENTERS[1])
     assert ready.status.kind == "failed"
     assert ready.status.text == (
         "There are only negative points: click on the object first (T flips)."
     )
     ready.key(Qt.Key.Key_T)
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     assert ready.status.kind == "done"
 
 
@@ -82,7 +82,7 @@ def test_an_image_that_cannot_be_used(window: Any, case: str) -> None:
     assert window.status.kind == "failed"
     assert words in window.status.text
     window.viewer.layers.remove(layer)
-    window.viewer.add_image(grey(), name="discs")
+    window.viewer.add_image(gray(), name="discs")
     window.idle()
     assert window.status.kind == "ready"
 
@@ -110,13 +110,13 @@ def test_an_image_of_which_something_should_be_known(window: Any, case: str) -> 
     window.idle()
     assert window.status.kind == "done"
     assert words in window.status.text
-    window.viewer.add_image(grey(), name="discs")
+    window.viewer.add_image(gray(), name="discs")
     window.choose(window.tab.channels._image, "discs")
     assert words not in window.status.text
 
 
 def test_layers_of_different_shape(window: Any) -> None:
-    for name, data in (("a", grey()), ("b", grey()[:-1]), ("c", grey())):
+    for name, data in (("a", gray()), ("b", gray()[:-1]), ("c", gray())):
         window.viewer.add_image(data, name=name)
     window.open_widget()
     window.idle()
@@ -152,8 +152,8 @@ def test_memory_that_runs_out(
 
     with monkeypatch.context() as patch:
         patch.setattr(network, step, failing, raising=False)
-        ready.viewer.layers["discs"].data = grey()[::-1].copy()
-        ready.click(199 - CENTRES[1][0], CENTRES[1][1])
+        ready.viewer.layers["discs"].data = gray()[::-1].copy()
+        ready.click(199 - CENTERS[1][0], CENTERS[1][1])
         assert ready.status.kind == "failed"
         assert ready.status.text == (
             "The computer's memory ran out; close other programs, or use a smaller image or model."
@@ -212,7 +212,7 @@ def test_a_model_file_that_cannot_be_used(
     assert not (tmp_path / "ran").exists(), "a file never executes anything"
     ready.choose(ready.tab.models._list, "tiny-4 · built in")
     assert ready.status.kind == "ready"
-    ready.click(*CENTRES[1])
+    ready.click(*CENTERS[1])
     assert iou(ready.viewer.layers["SimMAT preview"].data > 0, discs()[1] == 2) > 0.8
 
 

@@ -11,7 +11,7 @@ from qtpy.QtTest import QTest
 from napari_simmat.widgets.channel_forms import ChannelsForm
 from napari_simmat.widgets.channel_matching import LayerChannel, LayerInfo, first_taken
 from tests.widgets.hands import Hands
-from tests.widgets.scenes import CENTRES, discs, grey, iou
+from tests.widgets.scenes import CENTERS, discs, gray, iou
 from tests.widgets.test_channel_matching import ANGLES, RGB, inputs, layer
 
 LAYERS = [layer(name) for name in ("90 deg", "0 deg", "135 deg", "45 deg")]
@@ -86,7 +86,7 @@ def test_another_model_keeps_the_image_in_use(form: ChannelsForm) -> None:
         form._image.activated.emit(form._image.currentIndex())
         form.set_inputs(RGB)
         assert form._image.currentText() == title
-        for model in (inputs("grey"), RGB):
+        for model in (inputs("gray"), RGB):
             form.set_inputs(model)
             assert {each.layer for each in form.value() if each} == {"key of a"}
 
@@ -135,8 +135,8 @@ def test_only_a_stack_has_an_axis_that_may_be_channels(form: ChannelsForm) -> No
 
 
 def test_the_user_says_that_an_axis_is_channels_and_picks_them(window: Hands) -> None:
-    bands = np.random.default_rng(0).integers(0, 20, (48, *grey().shape)).astype(np.uint8)
-    bands[40] = grey()
+    bands = np.random.default_rng(0).integers(0, 20, (48, *gray().shape)).astype(np.uint8)
+    bands[40] = gray()
     window.viewer.add_image(bands, name="bands")
     window.open_widget()
     window.idle()
@@ -150,10 +150,10 @@ def test_the_user_says_that_an_axis_is_channels_and_picks_them(window: Hands) ->
     assert [slot.currentText() for slot in channels._slots] == titles
     for slot in channels._slots:
         window.choose(slot, "bands · 40")
-    window.click(*CENTRES[0])
+    window.click(*CENTERS[0])
     window.key(Qt.Key.Key_C)
     objects = window.viewer.layers["SimMAT objects"].data
-    assert objects.shape == grey().shape
+    assert objects.shape == gray().shape
     assert iou(objects > 0, discs()[1] == 1) > 0.85
     QTest.mouseClick(box, press[1], pos=press[0])
     window.idle()

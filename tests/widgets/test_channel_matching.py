@@ -71,9 +71,9 @@ def test_a_first_axis_of_the_right_length_feeds_the_model() -> None:
 
 
 def test_one_layer_feeds_all_three_slots_of_an_rgb_foundation() -> None:
-    found = channel_matching.channel_mappings([layer("grey")], RGB)[0]
-    assert chosen(found.sources) == ["grey"] * 3
-    assert channel_matching.mapping_problem(found.sources, [layer("grey")], RGB) is None
+    found = channel_matching.channel_mappings([layer("gray")], RGB)[0]
+    assert chosen(found.sources) == ["gray"] * 3
+    assert channel_matching.mapping_problem(found.sources, [layer("gray")], RGB) is None
 
 
 def test_three_layers_of_one_shape_feed_an_rgb_foundation_in_order() -> None:
@@ -83,7 +83,7 @@ def test_three_layers_of_one_shape_feed_an_rgb_foundation_in_order() -> None:
     assert chosen(found[1].sources) == ["other"] * 3, "single layers follow, the topmost first"
 
 
-def test_named_colours_are_sorted() -> None:
+def test_named_colors_are_sorted() -> None:
     layers = [layer("x_blue"), layer("x_red"), layer("x_green")]
     assert chosen(channel_matching.channel_mappings(layers, RGB)[0].sources) == [
         "x_red",
@@ -98,7 +98,7 @@ def test_the_active_layer_is_preferred() -> None:
     assert channel_matching.channel_mappings(layers, RGB, "key of a")[0].title == "a"
 
 
-def test_an_rgb_layer_gives_its_colours() -> None:
+def test_an_rgb_layer_gives_its_colors() -> None:
     photo = layer("photo", rgb=True)
     assert channel_matching.channel_mappings([photo], RGB)[0].sources == tuple(
         LayerChannel(photo.key, n) for n in range(3)

@@ -28,7 +28,7 @@ from napari_simmat.progress import finish
 from napari_simmat.widgets.layer_data import PROVENANCE
 from napari_simmat.widgets.readers import OPEN_IMAGE_FIRST, OPEN_WIDGET_FIRST
 from napari_simmat.widgets.segment.autosave import BEGUN, OTHER_SHAPE, restored
-from tests.widgets.scenes import CENTRES, grey
+from tests.widgets.scenes import CENTERS, gray
 
 PLUGIN = "napari-simmat"
 
@@ -85,7 +85,7 @@ def test_without_the_widget_a_sentence_says_to_open_it(
 
 
 def saved_session(window: Any, folder: Path) -> Path:
-    window.click(*CENTRES[0])
+    window.click(*CENTERS[0])
     window.key(Qt.Key.Key_C)
     window.idle()
     session = window.workspace.session
@@ -100,20 +100,20 @@ def test_a_session_is_restored_and_its_file_stays_as_it_is(
     open_window: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = open_window()
-    first.viewer.add_image(grey(), name="discs")
+    first.viewer.add_image(gray(), name="discs")
     first.open_widget()
     first.idle()
     path = saved_session(first, tmp_path)
     expected, before = first.viewer.layers["SimMAT objects"].data.copy(), path.read_bytes()
     second = open_window()
     monkeypatch.setattr(napari, "current_viewer", lambda: second.viewer)
-    second.viewer.add_image(grey(), name="discs")
+    second.viewer.add_image(gray(), name="discs")
     second.open_widget()
     second.idle()
     drop(second, path)
     np.testing.assert_array_equal(second.viewer.layers["SimMAT objects"].data, expected)
     assert second.status.text == restored(1, is_open=False)
-    second.hover(*CENTRES[0])
+    second.hover(*CENTERS[0])
     second.controller.objects.delete()
     second.idle()
     assert path.read_bytes() == before
@@ -176,8 +176,8 @@ def test_a_record_opens_with_its_labels_points_and_boxes(
     predictor: Predictor, tmp_path: Path
 ) -> None:
     image, prompts = tmp_path / "a.tif", tmp_path / "a.csv"
-    tifffile.imwrite(image, grey())
-    y, x = CENTRES[0]
+    tifffile.imwrite(image, gray())
+    y, x = CENTERS[0]
     prompts.write_text(f"index,axis-0,axis-1,label,object\n0,{y},{x},1,4\n")
     task = SegmentTask(image, prompts, OutputFiles.of(image, tmp_path / "out"))
     finish(segment_image_job(task, predictor, SegmentConfig(model="tiny")))
@@ -202,7 +202,7 @@ def test_a_record_opens_with_its_labels_points_and_boxes(
 
 
 def test_layers_say_what_made_them(ready: Any) -> None:
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
     made = ready.viewer.layers["SimMAT objects"].metadata[PROVENANCE]
     expected = {

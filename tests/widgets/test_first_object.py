@@ -16,8 +16,8 @@ from napari_simmat.engine.masks import interior_point
 from napari_simmat.widgets import main
 from napari_simmat.widgets.main import SimMATWidget
 from tests.widgets.hands import NONE, Window
-from tests.widgets.scenes import CENTRES, discs, grey, iou
-from tests.widgets.segment.test_propagation import CENTRE as BALL_CENTRE
+from tests.widgets.scenes import CENTERS, discs, gray, iou
+from tests.widgets.segment.test_propagation import CENTER as BALL_CENTER
 from tests.widgets.segment.test_propagation import ball
 
 PLUGIN = "napari-simmat"
@@ -64,9 +64,9 @@ def user(window: Window, npe2pm: Any) -> Iterator[User]:
 
 @pytest.mark.real_window
 def test_the_first_object_takes_three_actions_after_an_image_is_open(user: User) -> None:
-    user.viewer.add_image(grey(), name="discs")
+    user.viewer.add_image(gray(), name="discs")
     user.open_tab()
-    user.click(*CENTRES[1])
+    user.click(*CENTERS[1])
     user.key(Qt.Key.Key_C)
     assert user.actions == 3
     assert iou(user.objects() == 1, discs()[1] == 2) > 0.8
@@ -90,7 +90,7 @@ def stack(_: Path) -> tuple[list[Any], tuple[float, ...], np.ndarray]:
     """A ball in a stack whose planes are twice as far apart as pixels."""
     image, mask = ball()
     layers = [(image, {"name": "ball", "scale": (2, 1, 1)}, "image")]
-    return layers, BALL_CENTRE, mask
+    return layers, BALL_CENTER, mask
 
 
 def nifti(folder: Path) -> tuple[list[Any], tuple[float, ...], np.ndarray]:
@@ -99,7 +99,7 @@ def nifti(folder: Path) -> tuple[list[Any], tuple[float, ...], np.ndarray]:
     image, mask = ball()
     path = folder / "ball.nii.gz"
     nibabel.save(nibabel.Nifti1Image(image.T, np.diag([1, 1, 2, 1])), path)
-    return [path], BALL_CENTRE, mask
+    return [path], BALL_CENTER, mask
 
 
 def large(_: Path) -> tuple[list[Any], tuple[float, ...], np.ndarray]:

@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QAbstractItemView, QApplication
 
 from napari_simmat.widgets.shortcuts import SHORTCUTS
 from tests.golden import names
-from tests.widgets.scenes import CENTRES, grey
+from tests.widgets.scenes import CENTERS, gray
 
 CTRL = Qt.KeyboardModifier.ControlModifier
 
@@ -22,7 +22,7 @@ CTRL = Qt.KeyboardModifier.ControlModifier
 @pytest.mark.real_window
 def test_keys_act_while_the_image_or_no_layer_is_active(ready: Any) -> None:
     for active in (ready.viewer.layers["discs"], None):
-        ready.click(*CENTRES[0])
+        ready.click(*CENTERS[0])
         ready.viewer.layers.selection.active = active
         ready.key(Qt.Key.Key_C)
         assert ready.viewer.layers["SimMAT objects"].data.any()
@@ -39,7 +39,7 @@ def test_on_the_image_c_is_napari_s_while_there_is_nothing_to_commit(ready: Any)
     ready.key(Qt.Key.Key_C)
     assert tuple(image.contrast_limits) != (3, 9)
     image.contrast_limits = (3, 9)
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     ready.viewer.layers.selection.active = image
     ready.key(Qt.Key.Key_C)
     assert tuple(image.contrast_limits) == (3, 9)
@@ -49,11 +49,11 @@ def test_on_the_image_c_is_napari_s_while_there_is_nothing_to_commit(ready: Any)
 @pytest.mark.real_window
 @pytest.mark.parametrize("where", ["layer list", "model", "table", "canvas"])
 def test_keys_act_while_a_list_has_the_focus(ready: Any, where: str) -> None:
-    ready.viewer.add_image(grey(), name="cc first by letter")
+    ready.viewer.add_image(gray(), name="cc first by letter")
     ready.idle()
     for section in ("model", "objects"):
         ready.tab.folds[section].set_open(True)
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     ready.activate()
     widget = {
         "layer list": ready.viewer.window._qt_viewer.layers,
@@ -78,7 +78,7 @@ def test_keys_act_while_a_list_has_the_focus(ready: Any, where: str) -> None:
 
 @pytest.mark.real_window
 def test_the_field_for_a_class_takes_letters_and_gives_the_keyboard_back(ready: Any) -> None:
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     ready.tab.folds["objects"].set_open(True)
     ready.activate()
     field = ready.tab.object_panel.category.lineEdit()
@@ -112,7 +112,7 @@ def test_keys_are_those_that_were_recorded() -> None:
 def test_all_keys_are_given_back(ready: Any) -> None:
     viewer = ready.viewer
     image = viewer.layers["discs"]
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     assert viewer.keymap
     assert image.keymap
     ready.widget.release()

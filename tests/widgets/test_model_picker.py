@@ -144,7 +144,7 @@ def test_a_download_that_fails_is_one_sentence_and_can_be_tried_again(
     assert not picker._cancel.isVisible()
 
 
-def test_a_download_is_cancelled_at_once(
+def test_a_download_is_canceled_at_once(
     picker: ModelPicker, qtbot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reached, gate, ended = threading.Event(), threading.Event(), threading.Event()

@@ -22,7 +22,7 @@ from napari_simmat.widgets.readers import (
     image_layer_data,
 )
 from tests.io.test_dicom import VOLUME, write_slice
-from tests.widgets.scenes import CENTRES, discs, grey
+from tests.widgets.scenes import CENTERS, discs, gray
 
 nibabel: Any = pytest.importorskip("nibabel")
 PLUGIN = "napari-simmat"
@@ -184,13 +184,13 @@ def test_other_folders_and_addresses_are_left_to_other_readers(tmp_path: Path) -
 
 
 def test_objects_and_saved_labels_have_the_voxel_size_of_nifti(window: Any, tmp_path: Path) -> None:
-    stack = np.stack([np.zeros_like(grey()), grey(), grey()])
+    stack = np.stack([np.zeros_like(gray()), gray(), gray()])
     path = write_nifti(tmp_path / "scan.nii.gz", stack.T, (0.5, 0.5, 3), "mm")
     window.viewer.open(path, plugin=PLUGIN)
     window.open_widget()
     window.viewer.dims.set_point(0, 3.0)  # the second plane
     window.idle()
-    window.click(*(np.array(CENTRES[0]) / 2))
+    window.click(*(np.array(CENTERS[0]) / 2))
     window.key(Qt.Key.Key_C)
     objects = window.viewer.layers["SimMAT objects"]
     assert objects.scale.tolist() == [3, 0.5, 0.5]

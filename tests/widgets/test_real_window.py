@@ -10,11 +10,11 @@ import pytest
 from qtpy.QtCore import Qt
 
 from tests.widgets.hands import Headless
-from tests.widgets.scenes import CENTRES, RADII, grey
+from tests.widgets.scenes import CENTERS, RADII, gray
 
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 ALT = Qt.KeyboardModifier.AltModifier
-FIRST, SECOND, THIRD, FOURTH = CENTRES
+FIRST, SECOND, THIRD, FOURTH = CENTERS
 
 
 def tools(window: Any) -> Iterator[str]:
@@ -57,8 +57,8 @@ def tools(window: Any) -> Iterator[str]:
 
 def keys(window: Any) -> Iterator[str]:
     """Press each key where it has something to do; says what was pressed."""
-    for number, centre in enumerate((FIRST, SECOND), start=1):
-        window.click(*centre)
+    for number, center in enumerate((FIRST, SECOND), start=1):
+        window.click(*center)
         window.key(Qt.Key.Key_C)
         yield f"C, object {number}"
     window.click(*THIRD)
@@ -151,7 +151,7 @@ def near(one: Any, other: Any) -> bool:
 def headless(qtbot: Any) -> Iterator[Headless]:
     """The same image in a viewer without a window."""
     viewer = Headless(qtbot)
-    viewer.viewer.add_image(grey(), name="discs")
+    viewer.viewer.add_image(gray(), name="discs")
     viewer.open_widget()
     viewer.idle()
     yield viewer

@@ -54,7 +54,7 @@ def test_progress_cancel_and_time(line: StatusLine, qtbot: Any) -> None:
     line.set_value(Status("working", "Encoding", 0.25))
     assert line._bar.value() == 250
     assert line._time.text().endswith(" s")
-    with qtbot.waitSignal(line.cancelled):
+    with qtbot.waitSignal(line.canceled):
         line._cancel.click()
 
 

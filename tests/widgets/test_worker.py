@@ -123,7 +123,7 @@ def test_a_newer_job_replaces_a_waiting_one(worker: Worker, qtbot: Any) -> None:
     newest = worker.submit("third", lambda: counting(2))
     gate.set()
     qtbot.waitUntil(lambda: len(heard.ends()) == 2)
-    assert replaced.cancelled
+    assert replaced.canceled
     assert heard.ends() == [("returned", running, "result"), ("returned", newest, 2)]
 
 

@@ -201,7 +201,7 @@ def _run_values(seconds: float, note: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class LabelledObjects:
+class LabeledObjects:
     """Objects with their scores and classes.
 
     Parameters
@@ -256,7 +256,7 @@ class LabelledObjects:
 
 
 def save_objects_job(
-    folder: Path, stem: str, objects: LabelledObjects, path: Path | None = None
+    folder: Path, stem: str, objects: LabeledObjects, path: Path | None = None
 ) -> Job[list[Path]]:
     """Write ``STEM_labels.tif``, ``STEM_objects.csv`` and, with classes, ``STEM_classes.tif``.
 
@@ -322,7 +322,7 @@ def save_objects_job(
     return targets
 
 
-def classes_of(objects: LabelledObjects) -> NDArray[np.uint16]:
+def classes_of(objects: LabeledObjects) -> NDArray[np.uint16]:
     """The class number of each voxel; 0 if its object has none."""
     found, where = np.unique(objects.labels, return_inverse=True)
     names = list(objects.classes)

@@ -47,7 +47,7 @@ WRITING_SHARE = 0.05
 _SHARE_TO_ESTIMATE = 0.1
 """From which part of a file's work on the time left is estimated."""
 _POLL, _CLUSTER_POLL = 0.1, 0.2
-"""Seconds between two steps of a waiting job, here and on a cluster; each can be cancelled."""
+"""Seconds between two steps of a waiting job, here and on a cluster; each can be canceled."""
 _WORKER_LOCK = threading.Lock()
 _WORKER_MODELS = "simmat-predictors"
 NOT_STARTED = "Not started because the disk is full. Free some space and continue with --resume."
@@ -162,7 +162,7 @@ class _TaskRunner:
             return
         finally:
             self.predictor.cache.clear()  # the next image needs none of its embeddings
-        # Submitted before the next yield, where the run may be cancelled: results are written.
+        # Submitted before the next yield, where the run may be canceled: results are written.
         spec = self.predictor.model.spec
         self.writing.append((number, writer.submit(finish_task, result, loaded, spec, self.config)))
         yield self.run.progress(number, "writing", Progress(0, 0, "writing"))

@@ -309,7 +309,7 @@ class _Segmenter:
             if label is None:  # without a pixel: its number may be another object's id now
                 label = hidden.setdefault(one.label, free + len(hidden))
             linked.found.append(replace(one, label=label))
-        return linked, lineage.relabelled()
+        return linked, lineage.relabeled()
 
     def segment_tiles_job(self) -> Job[tuple[LabelVolume, Path]]:
         """Segment everything in a plane of any size into OME-Zarr.

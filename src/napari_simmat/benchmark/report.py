@@ -27,7 +27,7 @@ from napari_simmat.io.files import atomic_write
 from napari_simmat.models.network import Network
 from napari_simmat.models.spec import Model, ModelSpec
 from napari_simmat.progress import Job, Progress
-from napari_simmat.training.batches import LabelledPlane, LabelledPlanes
+from napari_simmat.training.batches import LabeledPlane, LabeledPlanes
 from napari_simmat.training.config import TrainConfig
 from napari_simmat.training.finetune import make_trainable
 from napari_simmat.training.validation import protocol_mask
@@ -44,7 +44,7 @@ QUICK_STAMP = "quick, no result"
 
 # ------------------------------------------------------------------- plot
 
-ARM_COLOURS = {
+ARM_COLORS = {
     ZERO_SHOT: "#9aa0a6",
     SCRATCH: "#e8a33d",
     "baseline A": "#8ab6d6",
@@ -105,7 +105,7 @@ def _bars(experiment: str, rows: Sequence[ResultRow], axes: Axes) -> None:
             width * 0.92,
             yerr=[each.deviation for each in found] if any(f.seeds > 1 for f in found) else None,
             error_kw={"elinewidth": 0.8},
-            color=ARM_COLOURS[arm],
+            color=ARM_COLORS[arm],
             label=arm,
         )
     axes.set_xticks(range(len(lines)), [name.replace("_", "\n") for name in lines], fontsize=9)
@@ -121,8 +121,8 @@ def _strategies(experiment: str, rows: Sequence[ResultRow], axes: Axes) -> None:
     for marker, modality in zip("os^Dv*X", modalities, strict=False):
         for row in rows:
             if row.run.modality == modality:
-                colour = f"C{strategies.index(row.run.strategy)}"
-                axes.plot(row.parameters, row.test_iou, marker, color=colour, markersize=7)
+                color = f"C{strategies.index(row.run.strategy)}"
+                axes.plot(row.parameters, row.test_iou, marker, color=color, markersize=7)
         axes.plot([], [], marker, color="#5d6d7e", label=modality.replace("_", " "))
     for number, strategy in enumerate(strategies):
         axes.plot([], [], "-", linewidth=5, color=f"C{number}", label=strategy)
@@ -144,7 +144,7 @@ def _lines(experiment: str, rows: Sequence[ResultRow], axes: Axes) -> None:
             [cells[place, ""].deviation for place in places],
             fmt="o" + styles.get(modality, "-"),
             markersize=4,
-            color=ARM_COLOURS.get(strategy),
+            color=ARM_COLORS.get(strategy),
             label=f"{strategy}, {modality}",
         )
     places = sorted({varied_setting(experiment, row) for row in rows}, key=float)
@@ -343,7 +343,7 @@ def _panels(
         found[arm] = (trained.network.eval(), trained.spec, how.side_for(base.spec))
     panels = []
     planes = {
-        arm: LabelledPlanes(dataset, dataset.test, spec, side)
+        arm: LabeledPlanes(dataset, dataset.test, spec, side)
         for arm, (_, spec, side) in found.items()
     }
     for index in range(len(dataset.test)):
@@ -364,7 +364,7 @@ def _panels(
     return panels
 
 
-def _median_object(plane: LabelledPlane) -> int:
+def _median_object(plane: LabeledPlane) -> int:
     areas = [(int((plane.labels == label).sum()), label) for label in plane.objects]
     return sorted(areas)[len(areas) // 2][1]
 

@@ -37,7 +37,7 @@ from napari_simmat.datasets.dataset import Dataset, GeneratedConfig, generate_jo
 from napari_simmat.models.network import Network
 from napari_simmat.models.spec import Model, ModelSpec
 from napari_simmat.progress import Job, Progress, map_progress
-from napari_simmat.training.batches import LabelledPlanes
+from napari_simmat.training.batches import LabeledPlanes
 from napari_simmat.training.config import TrainConfig
 from napari_simmat.training.devices import Devices
 from napari_simmat.training.finetune import train_job
@@ -226,6 +226,6 @@ def _run_one_job(
 def _test_job(
     network: Network, spec: ModelSpec, dataset: Dataset, side: int
 ) -> Job[ValidationScores]:
-    planes = LabelledPlanes(dataset, dataset.test, spec, side)
+    planes = LabeledPlanes(dataset, dataset.test, spec, side)
     yield from planes.scan_job("test on")
     return (yield from validate_network_job(network, planes, side, MAX_TEST_OBJECTS))

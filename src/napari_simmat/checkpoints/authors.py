@@ -67,7 +67,7 @@ def convert_authors_file_job(
     path
         The file.
     modality
-        The authors' key of the sensor, one of `MODALITIES`; gives channels and standardisation.
+        The authors' key of the sensor, one of `MODALITIES`; gives channels and standardization.
     base
         Name of the SAM weights that it was trained on; SAM's published ViT-B by default.
 

@@ -33,7 +33,7 @@ SIZES = {"vit_t": 40_728_226, "vit_b": 375_042_383, "vit_l": 1_250_000_000, "vit
 
 
 IMAGE_KINDS = {
-    "RGB or grey": "Any image",
+    "RGB or gray": "Any image",
     "light microscopy": "Microscopy",
     "electron microscopy": "Electron microscopy",
     "histopathology": "Histology",

@@ -112,7 +112,7 @@ def read_model_card(path: str | Path) -> ModelCard:
     if text is None:
         raise ValueError(
             f"{path.name} is a safetensors file without a SimMAT description, so its channels and "
-            "normalisation are unknown. Choose a file that `simmat train` wrote, or SAM weights."
+            "normalization are unknown. Choose a file that `simmat train` wrote, or SAM weights."
         )
     try:
         spec = read_description(text)

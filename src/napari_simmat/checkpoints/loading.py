@@ -195,7 +195,7 @@ def _check_published_job(name: str, row: PublishedWeights, path: Path, content: 
 
 
 def _build_network_job(path: Path, spec: ModelSpec) -> Job[Network]:
-    """Build the network without initialising weights that would be replaced."""
+    """Build the network without initializing weights that would be replaced."""
     yield Progress(75, 100, f"Building {spec.base.architecture}")
     from napari_simmat.models.network import ExpectedSize
     from napari_simmat.models.tuning import build_network

@@ -14,7 +14,7 @@ from napari_simmat.models.spec import Channel, Normalization
 
 EIGHT_BITS = Normalization(low=0, high=100, keep_uint8=True)
 """8-bit images stay 0..255, others (depth, thermal) are stretched from minimum and maximum to
-0..255. The published statistics are for 0..1; times 255 they standardise to the same numbers."""
+0..255. The published statistics are for 0..1; times 255 they standardize to the same numbers."""
 AS_COMPUTED = Normalization(method="none", scale=510)
 
 Numbers = tuple[float, ...]
@@ -60,7 +60,7 @@ class Modality:
 
     @property
     def channels(self) -> tuple[Channel, ...]:
-        """The channels with statistics of the normalised values."""
+        """The channels with statistics of the normalized values."""
         scale = 255.0 if self.normalization == EIGHT_BITS else 1.0
         return tuple(
             Channel(name=name, mean=scale * mean, std=scale * std, unit=part.unit)
@@ -74,10 +74,10 @@ def _rgb(mean: Sequence[float], std: Sequence[float]) -> dict[str, ModalityPart]
 
 
 def _three(name: str) -> tuple[str, ...]:
-    return tuple(f"{name} {colour}" for colour in ("red", "green", "blue"))
+    return tuple(f"{name} {color}" for color in ("red", "green", "blue"))
 
 
-# No statistics are published for NYU: SAM's are used, for depth their mean over the colours.
+# No statistics are published for NYU: SAM's are used, for depth their mean over the colors.
 _SAM = sam_spec("vit_b", "vit_b", "").channels
 _SAM_RGB = _rgb([c.mean / 255 for c in _SAM], [c.std / 255 for c in _SAM])
 _DEPTH = {

@@ -48,7 +48,7 @@ class ModelEntry:
     size_bytes
         Of the file or of the download.
     spec
-        Channels, licence, metrics and so on; None if unreadable. The architecture of the user's
+        Channels, license, metrics and so on; None if unreadable. The architecture of the user's
         own SAM weights is a guess until they are loaded.
     problem
         Why it cannot be used, in one sentence; None if it can.

@@ -1,6 +1,6 @@
 """Weights with SAM's tensors: their download, and reading them without executing anything.
 
-Downloads resume, are checked by hash and can be cancelled at any chunk, which the downloaders of
+Downloads resume, are checked by hash and can be canceled at any chunk, which the downloaders of
 `pooch` do not offer; the largest file has 2.6 GB.
 """
 

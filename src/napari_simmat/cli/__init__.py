@@ -17,7 +17,7 @@ from io import TextIOWrapper
 from cyclopts import App, Parameter
 from cyclopts.exceptions import CycloptsError
 
-from napari_simmat._text import CANCELLED, CANCELLED_MESSAGE, __version__
+from napari_simmat._text import CANCELED, CANCELED_MESSAGE, __version__
 from napari_simmat.cli.demo import demo
 from napari_simmat.cli.encode import encode
 from napari_simmat.cli.evaluate import benchmark, evaluate
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0 success, 1 failure, 2 invalid arguments, 130 cancelled.
+        Exit status: 0 success, 1 failure, 2 invalid arguments, 130 canceled.
     """
     given = _with_new_names(sys.argv[1:] if arguments is None else arguments)
     _print_every_name()
@@ -111,8 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command, bound, _ = app.parse_args(given, exit_on_error=False, print_error=False)
             status = command(*bound.args, **bound.kwargs)
         except KeyboardInterrupt:
-            terminal.fail(CANCELLED_MESSAGE)
-            return CANCELLED
+            terminal.fail(CANCELED_MESSAGE)
+            return CANCELED
         except CycloptsError as error:
             terminal.fail(f"{str(error).strip()} See simmat {_named(given)}--help.")
             return 2

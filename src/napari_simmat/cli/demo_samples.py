@@ -67,7 +67,7 @@ class DemoSample:
         """The image as RGB (Y, X, 3), 0..255."""
         if self.image.ndim == 2:
             return np.repeat(_to_8bit(self.image)[..., None], 3, axis=-1)
-        return polarization_colours(self.image)
+        return polarization_colors(self.image)
 
     def _labels(self) -> list[int]:
         return [int(label) for label in np.unique(self.truth) if label]
@@ -122,7 +122,7 @@ def polarization() -> DemoSample:
     return DemoSample("polarization", title, "polarization", _as_uint16(image), truth, channels)
 
 
-def polarization_colours(angles: NDArray[Any]) -> NDArray[np.uint8]:
+def polarization_colors(angles: NDArray[Any]) -> NDArray[np.uint8]:
     """Intensity as brightness, angle of polarization as hue, its degree as saturation.
 
     Parameters
@@ -140,8 +140,8 @@ def polarization_colours(angles: NDArray[Any]) -> NDArray[np.uint8]:
     degree = np.clip(degree / max(float(np.percentile(degree, 99)), 1e-9), 0, 1)
     # Dark but polarizing pixels are bright too: clear glass is visible only by polarization.
     brightness = np.maximum((_to_8bit(total) / 255) ** 0.7, degree)
-    colours = hsv2rgb(np.stack([hue, degree, brightness], axis=-1))
-    return np.asarray(np.rint(255 * colours), dtype=np.uint8)
+    colors = hsv2rgb(np.stack([hue, degree, brightness], axis=-1))
+    return np.asarray(np.rint(255 * colors), dtype=np.uint8)
 
 
 def _to_8bit(image: NDArray[Any]) -> NDArray[np.uint8]:

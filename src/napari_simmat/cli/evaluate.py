@@ -31,7 +31,7 @@ from napari_simmat.engine.settings import AutomaticSettings
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from napari_simmat.datasets.folder import LabelledFile
+    from napari_simmat.datasets.folder import LabeledFile
     from napari_simmat.engine.predictor import Predictor
     from napari_simmat.evaluation.scores import ScoreConfig, Scores
     from napari_simmat.progress import Job
@@ -167,7 +167,7 @@ def evaluate(
     automatic
         Settings for segmenting everything.
     """
-    from napari_simmat.datasets.folder import find_labelled_files, fingerprint
+    from napari_simmat.datasets.folder import find_labeled_files, fingerprint
     from napari_simmat.evaluation.evaluate import (
         append_entry,
         history_line,
@@ -189,7 +189,7 @@ def evaluate(
         pixel_ratio=channels.pixel_ratio,
         automatic=automatic,
     )
-    files = find_labelled_files(data)
+    files = find_labeled_files(data)
     _check_output(output, files, overwrite)
     earlier = [] if history is None else read_history(history)
     start = time.monotonic()
@@ -215,7 +215,7 @@ def evaluate(
 
 def _evaluate_job(
     model: str,
-    files: Sequence[LabelledFile],
+    files: Sequence[LabeledFile],
     config: ScoreConfig,
     compute: ComputeOptions,
     output: Path | None,
@@ -235,7 +235,7 @@ def _evaluate_job(
     return predictor, scores
 
 
-def _check_output(output: Path | None, files: Sequence[LabelledFile], overwrite: bool) -> None:
+def _check_output(output: Path | None, files: Sequence[LabeledFile], overwrite: bool) -> None:
     """Fail early: check the output folder before the evaluation."""
     from napari_simmat.evaluation.evaluate import RESULTS_FILE, SUMMARY_FILE
 

@@ -58,7 +58,7 @@ def listing(speech: OutputOptions = DEFAULT_OUTPUT) -> None:
 
 @models.command
 def info(name: str, /, speech: OutputOptions = DEFAULT_OUTPUT) -> None:
-    """Show a model's card: channels, normalisation, training, metrics, licence.
+    """Show a model's card: channels, normalization, training, metrics, license.
 
     ```
     simmat models info tiny
@@ -88,13 +88,13 @@ def info(name: str, /, speech: OutputOptions = DEFAULT_OUTPUT) -> None:
         "description": spec.description,
         "modality": spec.modality,
         "channels": ", ".join(f"{c.name} [{c.unit}]" if c.unit else c.name for c in spec.channels),
-        "normalisation": _normalization(spec),
+        "normalization": _normalization(spec),
         "input": _input(spec),
         "base": base if entry.is_base else f"{base}, SHA-256 {spec.base.sha256}",
         "transfer layer": f"{spec.transfer}, tuned: {spec.strategy}",
         **{f"metric {key}": _figures(value) for key, value in spec.metrics.items()},
         **{f"training {key}": _figures(value) for key, value in spec.training.items()},
-        "licence": spec.license,
+        "license": spec.license,
         "author": spec.author,
         "date": spec.date,
         **catalog_words(entry.name if entry.kind != "own" else ""),

@@ -42,8 +42,8 @@ FEW_TAKES = "--few takes --steps, --learning-rate and --seed; leave {} out."
 
 @Parameter(name="*", group="Data")
 @dataclass(frozen=True, kw_only=True)
-class LabelledData:
-    """The labelled images and how to read them.
+class LabeledData:
+    """The labeled images and how to read them.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class GivenTrainConfig(TrainConfig):
         return config
 
 
-DEFAULT_DATA, DEFAULT_CONFIG = LabelledData(), GivenTrainConfig()
+DEFAULT_DATA, DEFAULT_CONFIG = LabeledData(), GivenTrainConfig()
 
 
 def train(
@@ -99,7 +99,7 @@ def train(
     practical: Annotated[bool, FLAG] = False,
     few: Annotated[bool, FLAG] = False,
     complete: Annotated[bool, FLAG] = False,
-    labelled: LabelledData = DEFAULT_DATA,
+    labeled: LabeledData = DEFAULT_DATA,
     channels: ChannelOptions = DEFAULT_CHANNELS,
     wanted: Annotated[
         GivenTrainConfig,
@@ -113,7 +113,7 @@ def train(
     events: Annotated[bool, FLAG] = False,
     speech: OutputOptions = DEFAULT_OUTPUT,
 ) -> None:
-    """Train a modality checkpoint from labelled images.
+    """Train a modality checkpoint from labeled images.
 
     A folder holds STEM.tif and STEM_labels.tif, or images/ and labels/, in any readable format,
     stacks included. The checkpoint is one small file. Its gain over the untrained base is measured
@@ -133,7 +133,7 @@ def train(
     Parameters
     ----------
     data
-        A folder of labelled images; or generated:SENSOR for drawn scenes.
+        A folder of labeled images; or generated:SENSOR for drawn scenes.
     output
         The checkpoint's file; its stem is the model's name.
     base
@@ -143,11 +143,11 @@ def train(
         start, prompts, corrections, objects, augment, auxiliary, precision and, on an embedded
         foundation, strategy and learning-rate. Options that are given still count.
     few
-        Adapt the base to the images from a few labelled objects, three at least, in about a
+        Adapt the base to the images from a few labeled objects, three at least, in about a
         minute; nothing is written if it is no better on objects left out. Of the training options
         it takes steps, learning-rate and seed.
     complete
-        With --few: all objects of the images are labelled, so what is not labelled is background.
+        With --few: all objects of the images are labeled, so what is not labeled is background.
     device
         auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
     devices
@@ -179,7 +179,7 @@ def train(
         return
     config = practical_config(foundation.spec, **given) if practical else TrainConfig(**given)
     dataset = _finish_with_progress(
-        _read_dataset_job(data, labelled, channels, config.seed), terminal, events
+        _read_dataset_job(data, labeled, channels, config.seed), terminal, events
     )
     folder = folder or output.with_name(f"{output.stem}-training")
     places = Devices(device=device, count=devices, nodes=nodes)
@@ -238,7 +238,7 @@ def _learn_few(
 
 
 def _read_dataset_job(
-    data: str, labelled: LabelledData, channels: ChannelOptions, seed: int
+    data: str, labeled: LabeledData, channels: ChannelOptions, seed: int
 ) -> Job[Dataset]:
     """The data set from the options of the command."""
     from napari_simmat.datasets import aims as aims_module
@@ -247,18 +247,18 @@ def _read_dataset_job(
 
     if data.startswith(GENERATED):
         drawn = dataset_module.GeneratedConfig(
-            sensor=data.removeprefix(GENERATED), side=labelled.scene_side, train=labelled.scenes
+            sensor=data.removeprefix(GENERATED), side=labeled.scene_side, train=labeled.scenes
         )
         return (yield from dataset_module.generate_job(drawn))
-    if labelled.aims:
-        return aims_module.from_aims(data, labelled.aims)
+    if labeled.aims:
+        return aims_module.from_aims(data, labeled.aims)
     wanted = dataset_module.DataConfig(
-        modality=labelled.modality,
+        modality=labeled.modality,
         channels=channels.selection,
         channel_axis=channels.channel_axis,
-        share=labelled.validation_fraction,
+        share=labeled.validation_fraction,
         seed=seed,
-        smallest=labelled.min_size,
+        smallest=labeled.min_size,
         pixel_ratio=channels.pixel_ratio,
     )
     return (yield from folder_module.read_folder_job(data, wanted))
@@ -330,7 +330,7 @@ def pretrain(
     families
         Families of scenes to draw; all by default.
     steps
-        Optimiser steps in total, including those of --start.
+        Optimizer steps in total, including those of --start.
     seed
         Seed of all random numbers.
     folder
@@ -338,7 +338,7 @@ def pretrain(
     start
         File of an earlier foundation to continue from.
     real
-        Folder with a subfolder of labelled images (STEM.tif, STEM_labels.tif) for each source.
+        Folder with a subfolder of labeled images (STEM.tif, STEM_labels.tif) for each source.
     sources
         Table (CSV) of the sources: folder, share, complete, filled, license, source; by default
         sources.csv in the folder, if it exists.

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from napari_simmat._text import format_shape
 from napari_simmat.checkpoints.modalities import MODALITIES, find_modality
 from napari_simmat.datasets.dataset import Dataset, Sample
-from napari_simmat.datasets.labelled_image import ImageCache, ImageContent, LabelledStack
+from napari_simmat.datasets.labeled_image import ImageCache, ImageContent, LabeledStack
 from napari_simmat.io.readers import read_image, read_labels
 
 logger = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ def _samples(root: Path, key: str, split: AimsSplit) -> tuple[Sample, ...]:
     samples = []
     for item in items:
         image = AimsImage(item, tuple(modality.parts))
-        stack = LabelledStack(image, names, None, modality.normalization, shelf)
+        stack = LabeledStack(image, names, None, modality.normalization, shelf)
         samples.append(Sample(item.name, stack.group, stack.load))
     return tuple(samples)
 
@@ -382,7 +382,7 @@ def _read_8bit(path: Path) -> NDArray[np.uint8]:
     return channels[:3] if len(channels) == 4 else channels
 
 
-def _read_colour(path: Path) -> ChannelArrays:
+def _read_color(path: Path) -> ChannelArrays:
     channels = _read_8bit(path)
     if len(channels) == 1:  # a picture in gray
         channels = np.repeat(channels, 3, axis=0)
@@ -394,7 +394,7 @@ def _read_colour(path: Path) -> ChannelArrays:
     return list(channels)
 
 
-def _read_grey(path: Path) -> ChannelArrays:
+def _read_gray(path: Path) -> ChannelArrays:
     """One channel; of a color picture its luma, as computed by Pillow."""
     channels = _read_8bit(path)
     if len(channels) == 3:  # ITU-R 601-2, rounded to the nearest
@@ -417,18 +417,18 @@ def _read_npy(path: Path) -> ChannelArrays:
 
 
 _READERS = {
-    "RGB": _read_colour,
-    "AoLP": _read_colour,
-    "DoLP": _read_colour,
-    "HHA": _read_colour,
-    "NIR": _read_grey,
+    "RGB": _read_color,
+    "AoLP": _read_color,
+    "DoLP": _read_color,
+    "HHA": _read_color,
+    "NIR": _read_gray,
     "depth": _read_npy,
     "thermal": _read_npy,
 }
 
 
 def _polarization(files: dict[str, Path]) -> dict[str, ChannelArrays]:
-    images = [np.stack(_read_colour(files[angle])) for angle in POLARIZER_ANGLES]
+    images = [np.stack(_read_color(files[angle])) for angle in POLARIZER_ANGLES]
     for path, image in zip(files.values(), images, strict=True):
         if image.shape != images[0].shape:
             raise ValueError(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from napari_simmat._text import format_shape
 from napari_simmat.datasets.dataset import DataConfig, Dataset
-from napari_simmat.datasets.labelled_image import ImageContent, LabelledImage
+from napari_simmat.datasets.labeled_image import ImageContent, LabeledImage
 from napari_simmat.datasets.split import SplitImages, assemble_dataset_job
 from napari_simmat.engine.channels import RGB
 from napari_simmat.io.dicom import holds_dicom
@@ -51,7 +51,7 @@ def from_folder(folder: Path | str, config: DataConfig | None = None) -> Dataset
 def read_folder_job(folder: Path | str, config: DataConfig | None = None) -> Job[Dataset]:
     """Make a data set of a folder of labeled images; every plane with objects is a sample.
 
-    Images and labels belong together as for `find_labelled_files`: STEM.tif and STEM_labels.tif, or
+    Images and labels belong together as for `find_labeled_files`: STEM.tif and STEM_labels.tif, or
     images/ and labels/. The channels of an image may also lie in one file each, STEM_CHANNEL.tif,
     if `config.channels` names them. Subfolders train, validation (or val) and test, if they
     exist, define the split; otherwise groups of images are kept for validation. The planes of a
@@ -92,7 +92,7 @@ def read_folder_job(folder: Path | str, config: DataConfig | None = None) -> Job
     return (yield from assemble_dataset_job(images, config, folder.resolve().name))
 
 
-def find_images(folder: Path, config: DataConfig, prefix: str = "") -> list[LabelledImage]:
+def find_images(folder: Path, config: DataConfig, prefix: str = "") -> list[LabeledImage]:
     """The labeled images of a folder, one file each or one file per channel.
 
     The channels of `config`, if they are names, may be endings of files. Subfolders other than
@@ -109,7 +109,7 @@ def find_images(folder: Path, config: DataConfig, prefix: str = "") -> list[Labe
         if any(all(row) for row in there) or (alone and any(any(row) for row in there)):
             return _one_file_per_channel(by_ending, labels, names, prefix)
     return [
-        SingleFileImage(file, config.channel_axis, prefix) for file in find_labelled_files(folder)
+        SingleFileImage(file, config.channel_axis, prefix) for file in find_labeled_files(folder)
     ]
 
 
@@ -117,7 +117,7 @@ def find_images(folder: Path, config: DataConfig, prefix: str = "") -> list[Labe
 class SingleFileImage:
     """An image in one file; `prefix` goes before its name."""
 
-    file: LabelledFile
+    file: LabeledFile
     channel_axis: int | None = None
     prefix: str = ""
 
@@ -186,8 +186,8 @@ def known_names(file: ImageFile, channel_axis: int | None) -> tuple[str, ...] | 
 
 def _one_file_per_channel(
     by_ending: dict[str, Path], labels: dict[str, Path], names: Sequence[str], prefix: str
-) -> list[LabelledImage]:
-    found: list[LabelledImage] = []
+) -> list[LabeledImage]:
+    found: list[LabeledImage] = []
     for stem, path in labels.items():
         channels = {name: by_ending.pop(_normalized_stem(f"{stem}_{name}"), None) for name in names}
         missing = [name for name, file in channels.items() if file is None]
@@ -224,7 +224,7 @@ def _normalized_stem(stem: str) -> str:
 
 
 @dataclass(frozen=True)
-class LabelledFile:
+class LabeledFile:
     """An image and its true objects.
 
     Parameters
@@ -275,7 +275,7 @@ class LabelledFile:
         return replace(image, pixel_ratio=pixel_ratio), np.asarray(labels.data).reshape(sizes)
 
 
-def find_labelled_files(folder: Path) -> list[LabelledFile]:
+def find_labeled_files(folder: Path) -> list[LabeledFile]:
     """Images with labels, sorted by name: STEM.tif and STEM_labels.tif, or images/ and labels/.
 
     STEM may be a folder that is one image, too. Images without labels and labels without image are
@@ -288,7 +288,7 @@ def find_labelled_files(folder: Path) -> list[LabelledFile]:
     """
     images, labels = files_by_stem(folder)
     pairs = [
-        LabelledFile(stem, path, labels[stem]) for stem, path in images.items() if stem in labels
+        LabeledFile(stem, path, labels[stem]) for stem, path in images.items() if stem in labels
     ]
     if not pairs:
         raise ValueError(f"No image in {folder} has labels; {HOW_TO_PAIR}.")
@@ -330,7 +330,7 @@ def files_by_stem(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     return images, labels
 
 
-def fingerprint(files: Sequence[LabelledFile]) -> str:
+def fingerprint(files: Sequence[LabeledFile]) -> str:
     """SHA-256 of a set: names and contents of images and labels, in order."""
     digest = hashlib.sha256()
     for file in files:

@@ -25,11 +25,11 @@ from napari_simmat.datasets.dataset import (
     label_areas,
     measure_channels_job,
 )
-from napari_simmat.datasets.labelled_image import (
+from napari_simmat.datasets.labeled_image import (
     ImageCache,
     ImageContent,
-    LabelledImage,
-    LabelledStack,
+    LabeledImage,
+    LabeledStack,
     StackIndex,
     as_ids,
     choose_channels,
@@ -47,7 +47,7 @@ _NUMBERED = re.compile(r"([_\-. ][tz]\d+)+$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledArray:
+class LabeledArray:
     """An image in memory (or dask, zarr) with its labels.
 
     Parameters
@@ -93,22 +93,22 @@ class LabelledArray:
 
 
 def from_arrays(
-    images: Sequence[LabelledArray],
+    images: Sequence[LabeledArray],
     config: DataConfig | None = None,
     *,
     name: str = "layers",
-    validation: Sequence[LabelledArray] = (),
+    validation: Sequence[LabeledArray] = (),
 ) -> Dataset:
     """The data set of arrays; see `read_arrays_job`."""
     return finish(read_arrays_job(images, config, name=name, validation=validation))
 
 
 def read_arrays_job(
-    images: Sequence[LabelledArray],
+    images: Sequence[LabeledArray],
     config: DataConfig | None = None,
     *,
     name: str = "layers",
-    validation: Sequence[LabelledArray] = (),
+    validation: Sequence[LabeledArray] = (),
 ) -> Job[Dataset]:
     """Make a data set of arrays and labels, as `reading_folder` does of files.
 
@@ -138,7 +138,7 @@ def read_arrays_job(
     )
     config = config or DataConfig()
 
-    def with_axis(image: LabelledArray) -> LabelledArray:
+    def with_axis(image: LabeledArray) -> LabeledArray:
         if image.channel_axis is not None or isinstance(image.image, (list, tuple)):
             return image
         return replace(image, channel_axis=config.channel_axis)
@@ -156,9 +156,9 @@ def series_of(stem: str) -> str:
 class SplitImages:
     """Labeled images as the user split them; without `validation`, some of `train` are used."""
 
-    train: Sequence[LabelledImage]
-    validation: Sequence[LabelledImage] = ()
-    test: Sequence[LabelledImage] = ()
+    train: Sequence[LabeledImage]
+    validation: Sequence[LabeledImage] = ()
+    test: Sequence[LabeledImage] = ()
 
 
 def assemble_dataset_job(
@@ -181,11 +181,11 @@ def assemble_dataset_job(
     first = images.train[0]
     names = choose_channels(shelf.read(first), config.channels, first.name)
 
-    def check_job(side: Sequence[LabelledImage], purpose: str) -> Job[list[LabelledStack]]:
+    def check_job(side: Sequence[LabeledImage], purpose: str) -> Job[list[LabeledStack]]:
         kept = []
         for done, image in enumerate(side):
             yield Progress(done, len(side), f"{image.name}: checking")
-            stack = LabelledStack(
+            stack = LabeledStack(
                 image,
                 names,
                 config.channels,
@@ -231,7 +231,7 @@ def assemble_dataset_job(
     return dataset
 
 
-def all_samples(stacks: Sequence[LabelledStack]) -> tuple[Sample, ...]:
+def all_samples(stacks: Sequence[LabeledStack]) -> tuple[Sample, ...]:
     """Every plane that holds an object, in order."""
     return tuple(
         Sample(_sample_name(stack, plane), stack.group, partial(stack.load, plane))
@@ -240,7 +240,7 @@ def all_samples(stacks: Sequence[LabelledStack]) -> tuple[Sample, ...]:
     )
 
 
-def split(stacks: Sequence[LabelledStack], share: float, seed: int) -> TrainValidation:
+def split(stacks: Sequence[LabeledStack], share: float, seed: int) -> TrainValidation:
     """Keep a `share` of the groups for validation, at least one; a lone group is cut in halves.
 
     Raises
@@ -301,7 +301,7 @@ class DividingCut:
         return np.where(np.isin(ours, small), 0, ours)
 
 
-def _halves(stacks: Sequence[LabelledStack]) -> TrainValidation:
+def _halves(stacks: Sequence[LabeledStack]) -> TrainValidation:
     """Halves of the planes of one image or series, each cut at the same place."""
     what = stacks[0].group if len(stacks) > 1 else stacks[0].name
     cut = _find_cut(stacks, what)
@@ -330,10 +330,10 @@ def _halves(stacks: Sequence[LabelledStack]) -> TrainValidation:
     return sides[0], sides[1]
 
 
-def _find_cut(stacks: Sequence[LabelledStack], what: str) -> DividingCut:
+def _find_cut(stacks: Sequence[LabeledStack], what: str) -> DividingCut:
     """The middle of the longer side, or another place if that leaves a half nearly empty."""
-    centres, shape = _centres(stacks)
-    if len(centres) < 2:
+    centers, shape = _centers(stacks)
+    if len(centers) < 2:
         raise ValueError(
             f"There is a single labeled object, in {what}, so that none is left to validate on; "
             "label a second one. If the labels are a mask of many objects, number them first, "
@@ -342,7 +342,7 @@ def _find_cut(stacks: Sequence[LabelledStack], what: str) -> DividingCut:
     longer = int(shape[1] >= shape[0])
     cuts = [DividingCut(longer, 0.5), DividingCut(1 - longer, 0.5)]
     for axis in (longer, 1 - longer):  # between the two middle ones
-        along = np.sort(centres[:, axis])
+        along = np.sort(centers[:, axis])
         cuts.append(
             DividingCut(axis, float(along[len(along) // 2 - 1] + along[len(along) // 2]) / 2)
         )
@@ -363,7 +363,7 @@ def _find_cut(stacks: Sequence[LabelledStack], what: str) -> DividingCut:
     )
 
 
-def _regions(stacks: Sequence[LabelledStack], cut: DividingCut, half: int) -> int:
+def _regions(stacks: Sequence[LabeledStack], cut: DividingCut, half: int) -> int:
     """Number of regions in a half over all planes."""
     return sum(
         len(label_areas(cut.labels(labels, half)))
@@ -372,9 +372,9 @@ def _regions(stacks: Sequence[LabelledStack], cut: DividingCut, half: int) -> in
     )
 
 
-def _centres(stacks: Sequence[LabelledStack]) -> tuple[NDArray[np.float64], tuple[int, ...]]:
+def _centers(stacks: Sequence[LabeledStack]) -> tuple[NDArray[np.float64], tuple[int, ...]]:
     """Center (y, x) of each region as shares of its plane's size, and the first plane's size."""
-    centres, shapes = [], []
+    centers, shapes = [], []
     for stack in stacks:
         for _, labels in stack.planes():
             shapes.append(labels.shape)
@@ -384,17 +384,15 @@ def _centres(stacks: Sequence[LabelledStack]) -> tuple[NDArray[np.float64], tupl
             )
             y = np.bincount(inverse, weights=(rows + 0.5) / labels.shape[0]) / counts
             x = np.bincount(inverse, weights=(columns + 0.5) / labels.shape[1]) / counts
-            centres.append(np.stack([y, x], axis=1))
-    return np.concatenate(centres), shapes[0]
+            centers.append(np.stack([y, x], axis=1))
+    return np.concatenate(centers), shapes[0]
 
 
-def _sample_name(stack: LabelledStack, plane: StackIndex) -> str:
+def _sample_name(stack: LabeledStack, plane: StackIndex) -> str:
     return f"{stack.name} plane {','.join(map(str, plane))}" if plane else stack.name
 
 
-def _load_half(
-    stack: LabelledStack, plane: StackIndex, cut: DividingCut, half: int
-) -> LoadedSample:
+def _load_half(stack: LabeledStack, plane: StackIndex, cut: DividingCut, half: int) -> LoadedSample:
     values, labels = stack.load(plane)
     rows, columns = cut.windows(labels.shape)[half]
     return np.ascontiguousarray(values[:, rows, columns]), as_ids(cut.labels(labels, half))

@@ -393,7 +393,7 @@ def _seeds_inside(
     """Numbers of the crop's seeds that lie on a mask."""
     box = candidate.box
     numbers = np.flatnonzero(np.isfinite(positions).all(axis=1))  # a mask prompt has none
-    at = np.floor(positions[numbers] + 0.5).astype(int)  # the pixel whose centre is nearest
+    at = np.floor(positions[numbers] + 0.5).astype(int)  # the pixel whose center is nearest
     y, x = at[:, 0] + crop.box.y0 - box.y0, at[:, 1] + crop.box.x0 - box.x0
     within = (y >= 0) & (x >= 0) & (y < mask.shape[0]) & (x < mask.shape[1])
     within[within] = mask[y[within], x[within]]
@@ -409,7 +409,7 @@ def segment_tiles_job(
 ) -> Job[NDArray[np.float32]]:
     """Find all objects of a plane in overlapping tiles, stitched across their seams.
 
-    All tiles are normalised as the whole image.
+    All tiles are normalized as the whole image.
 
     Parameters
     ----------

@@ -137,7 +137,7 @@ class InputTransform:
         return x0, y0, x1, y1
 
     def cells_within(self, rows: slice, columns: slice, stride: int) -> tuple[slice, slice]:
-        """Rows and columns of `grid` whose centres lie in these rows and columns of the image."""
+        """Rows and columns of `grid` whose centers lie in these rows and columns of the image."""
         x0, y0, x1, y1 = self.box_to_input((rows.start, columns.start, rows.stop, columns.stop))
         shift = 0.5 if self.half_pixel else 0.0
         first_row, first, last_row, last = (

@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 FILL_OPACITY = 0.28
-"""Opacity of an object's colour inside it."""
+"""Opacity of an object's color inside it."""
 
 
 def to_rgb(channels: NDArray[Any]) -> NDArray[np.uint8]:
-    """Channels (C, Y, X) as a picture (Y, X, 3), 0..255: three as colours, others as their mean.
+    """Channels (C, Y, X) as a picture (Y, X, 3), 0..255: three as colors, others as their mean.
 
     Percentiles 0.5 and 99.8 become black and white; NaN and infinity become black.
     """
@@ -44,23 +44,23 @@ def to_rgb(channels: NDArray[Any]) -> NDArray[np.uint8]:
 def tint_objects(
     picture: NDArray[np.uint8], labels: NDArray[Any], outlined: bool = True
 ) -> NDArray[np.uint8]:
-    """Tint each object of `labels` (Y, X) in a picture (Y, X, 3) and outline it in its colour."""
+    """Tint each object of `labels` (Y, X) in a picture (Y, X, 3) and outline it in its color."""
     from skimage.segmentation import find_boundaries
 
     values, inverse = np.unique(labels, return_inverse=True)
-    colours = np.array([label_colour(int(value)) for value in values], np.float32)
-    colour = colours[inverse.reshape(labels.shape)]
+    colors = np.array([label_color(int(value)) for value in values], np.float32)
+    color = colors[inverse.reshape(labels.shape)]
     share = np.where(labels > 0, FILL_OPACITY, 0.0)
     if outlined:
         share[find_boundaries(labels, mode="inner")] = 1.0
-    mixed = picture * (1 - share[..., None]) + colour * share[..., None]
+    mixed = picture * (1 - share[..., None]) + color * share[..., None]
     return np.asarray(np.rint(mixed), np.uint8)
 
 
 def fullest_plane(
     labels: NDArray[Any], plane: Callable[[tuple[int, ...]], NDArray[Any]]
 ) -> tuple[tuple[int, ...], NDArray[np.uint8]]:
-    """Index and picture of the plane with the most labelled pixels, or the middle one if none.
+    """Index and picture of the plane with the most labeled pixels, or the middle one if none.
 
     `labels` are (..., Y, X); `plane` gives the raw values (C, Y, X) of an index before (Y, X).
     """
@@ -136,8 +136,8 @@ def _field(box: slice, field: int, whole: int, step: int) -> slice:
     return slice(start, min(start + field, whole), step)
 
 
-def label_colour(label: int) -> tuple[int, int, int]:
-    """A bright colour; successive labels get hues far apart (steps of the golden ratio)."""
+def label_color(label: int) -> tuple[int, int, int]:
+    """A bright color; successive labels get hues far apart (steps of the golden ratio)."""
     red, green, blue = hsv_to_rgb((0.1 + label * 0.618034) % 1, 0.75, 1.0)
     return round(255 * red), round(255 * green), round(255 * blue)
 
@@ -165,7 +165,7 @@ def draw_overlay(
     picture
         (Y, X, 3), 0..255.
     labels
-        (Y, X); each object gets a tint and an outline of its own colour.
+        (Y, X); each object gets a tint and an outline of its own color.
     prompts
         Drawn as boxes and dots, green for positive points, red for negative ones.
     truth
@@ -192,7 +192,7 @@ def draw_overlay(
                 draw.line(line, fill=fill, width=thickness, joint="curve")
     for label, window in label_windows(labels):
         for line in _outlines(labels, label, window, factor):
-            draw.line(line, fill=label_colour(label), width=2 * SUPERSAMPLING, joint="curve")
+            draw.line(line, fill=label_color(label), width=2 * SUPERSAMPLING, joint="curve")
     for prompt in prompts:
         _draw_prompt(draw, prompt, factor)
     result = canvas.resize((width * scale, height * scale), Image.Resampling.LANCZOS)
@@ -223,7 +223,7 @@ def side_by_side(pictures: Sequence[Image]) -> Image:
 
 
 def _draw_prompt(draw: Any, prompt: Prompt, factor: int) -> None:
-    """Dots and a box; a pixel's centre lies half a pixel from its corner."""
+    """Dots and a box; a pixel's center lies half a pixel from its corner."""
     if prompt.box is not None:
         y0, x0, y1, x1 = (factor * edge for edge in prompt.box)
         draw.rectangle((x0, y0, x1, y1), outline=GREEN, width=SUPERSAMPLING)
@@ -241,6 +241,6 @@ def _outlines(
     from skimage.measure import find_contours
 
     lines = find_contours(np.pad(labels[window] == label, 1).astype(np.float32), 0.5)
-    # One pixel of padding, and half a pixel from a centre to its corner.
+    # One pixel of padding, and half a pixel from a center to its corner.
     top, left = window[0].start - 0.5, window[1].start - 0.5
     return [[(factor * (left + x), factor * (top + y)) for y, x in line] for line in lines]

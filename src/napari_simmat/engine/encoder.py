@@ -33,7 +33,7 @@ T = TypeVar("T")
 class ResumableEncodings(Generic[T]):
     """Unfinished jobs by key; whoever needs the result continues where the job was left.
 
-    So interrupting an encoding for a click, or cancelling it, wastes no work. At most `most` jobs
+    So interrupting an encoding for a click, or canceling it, wastes no work. At most `most` jobs
     are kept; the one that was left first is closed.
     """
 

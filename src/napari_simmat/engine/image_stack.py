@@ -1,6 +1,6 @@
 """`ChannelStack`: an image of any size, read plane by plane as the channels of a model.
 
-Its statistics are measured once on the whole stack and then normalise every plane, tile and
+Its statistics are measured once on the whole stack and then normalize every plane, tile and
 training crop of it. They can be read (`ChannelStack.statistics`), saved (`Statistics.to_dict`) and
 passed in again.
 """
@@ -205,7 +205,7 @@ class ChannelStack:
     Attributes
     ----------
     inputs
-        The channels that the model reads, and their normalisation.
+        The channels that the model reads, and their normalization.
     selection
         Index of the available channel for each of the model's.
     names
@@ -257,7 +257,7 @@ class ChannelStack:
             (..., Y, X), numpy, dask, zarr or similar; or a list with one such array for each
             channel, of equal shape but any type.
         inputs
-            The channels that the model reads, and their normalisation.
+            The channels that the model reads, and their normalization.
         channel_axis
             The axis of a single array that holds channels; without it the array is one channel.
         channels
@@ -303,11 +303,11 @@ class ChannelStack:
 
     @property
     def statistics(self) -> Statistics:
-        """The statistics of the normalisation; measured on first use, then fixed."""
+        """The statistics of the normalization; measured on first use, then fixed."""
         return finish(self.measure_job())
 
     def measure_job(self) -> Job[Statistics]:
-        """`statistics` as a job that can be cancelled between two blocks."""
+        """`statistics` as a job that can be canceled between two blocks."""
         if self._statistics is None:
             self._statistics = yield from self._measure_job()
         return self._statistics
@@ -318,7 +318,7 @@ class ChannelStack:
         return np.stack([read[channel] for channel in self.selection])
 
     def normalized(self, index: Index = ()) -> NDArray[Any]:
-        """One plane (C, Y, X) in 0..scale as float32, not yet standardised.
+        """One plane (C, Y, X) in 0..scale as float32, not yet standardized.
 
         If the rule keeps uint8, the values stay uint8. NaN and infinity become 0, the low end.
         """
@@ -340,7 +340,7 @@ class ChannelStack:
         return result
 
     def part(self, index: Index, rows: slice, columns: slice) -> ChannelStack:
-        """A part of one plane as an image of its own, read now and normalised as the whole."""
+        """A part of one plane as an image of its own, read now and normalized as the whole."""
         index = self._checked(index)
         if self._last is not None and self._last[0] == index:
             read = [plane[rows, columns] for plane in self._last[1]]
@@ -457,7 +457,7 @@ def _hint_at_channels(source: ArraySource) -> None:
     if source.channel_axis is None and len(source.shape) > 2 and source.shape[-1] in (3, 4):
         logger.warning(
             "The image of shape %s was taken as a stack of planes of %d columns; if the last axis "
-            "holds colours, give channel_axis=-1.",
+            "holds colors, give channel_axis=-1.",
             format_shape(source.shape),
             source.shape[-1],
         )

@@ -174,7 +174,7 @@ class Lineage:
             self.nodes, {node: before for node, before in self.links.items() if node != second}
         )
 
-    def relabelled(self) -> Lineage:
+    def relabeled(self) -> Lineage:
         """The same lineage with each object called by its id."""
         ids = self.ids()
         named = {node: Node(node.frame, label) for node, label in ids.items()}

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from napari_simmat._text import format_list, format_shape
-from napari_simmat.engine.drawing import label_colour
+from napari_simmat.engine.drawing import label_color
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.object_set import ObjectSet
 from napari_simmat.engine.outlines import Ring, contours, polygons
@@ -167,7 +167,7 @@ def write_geojson(path: Path, objects: ObjectSet) -> None:
                 geometry["plane"] = {"c": -1, "z": at.get("z", 0), "t": at.get("t", 0)}
             properties: dict[str, Any] = {"objectType": "detection", "name": str(section.label)}
             if section.category:
-                color = list(label_colour(1 + names.index(section.category)))
+                color = list(label_color(1 + names.index(section.category)))
                 properties["classification"] = {"name": section.category, "color": color}
             if not math.isnan(section.score):
                 properties["measurements"] = {"score": round(section.score, 6)}

@@ -1,8 +1,8 @@
 """Outlines of masks as polygons, and masks from polygons.
 
 Polygons have their vertices as x, y with pixel *corners* at whole numbers, as ImageJ and QuPath
-have them: the centre of the first pixel is at 0.5, 0.5. An outline of either kind, filled where a
-pixel's centre is inside, gives exactly the mask's pixels.
+have them: the center of the first pixel is at 0.5, 0.5. An outline of either kind, filled where a
+pixel's center is inside, gives exactly the mask's pixels.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def point_grid(size: tuple[int, int], per_longer_side: int) -> list[Prompt]:
     longest = max(size)
     rows, columns = (max(1, round(per_longer_side * side / longest)) for side in size)
     height, width = size
-    # SAM counts positions from the edge of the first pixel; ours are from its centre.
+    # SAM counts positions from the edge of the first pixel; ours are from its center.
     ys = (np.arange(rows) + 0.5) / rows * height - 0.5
     xs = (np.arange(columns) + 0.5) / columns * width - 0.5
     return [Prompt(points=((float(y), float(x)),)) for y in ys for x in xs]
@@ -106,7 +106,7 @@ def local_maxima(
 ) -> NDArray[np.float64]:
     """Maxima (N, 2) as y, x of a channel (Y, X), row by row: mostly one for each blob.
 
-    The channel, normalised to 0..1, is first smoothed with a Gaussian of `distance` / 2, since
+    The channel, normalized to 0..1, is first smoothed with a Gaussian of `distance` / 2, since
     noise has maxima too. Maxima are at least `distance` pixels apart and `height` high.
     """
     from scipy.ndimage import gaussian_filter
@@ -142,7 +142,7 @@ def prompts_from_labels(labels: NDArray[Any]) -> list[Prompt]:
 
 
 def prompt_positions(prompts: Sequence[Prompt]) -> NDArray[np.float64]:
-    """First point or centre of the box of each prompt, (N, 2) as y, x; NaN for a mask alone."""
+    """First point or center of the box of each prompt, (N, 2) as y, x; NaN for a mask alone."""
     found = np.empty((len(prompts), 2))
     for at, prompt in enumerate(prompts):
         if prompt.points:

@@ -171,7 +171,7 @@ class Predictor:
         names
             Names of the array's channels.
         statistics
-            Normalise with these instead of measuring the stack's own.
+            Normalize with these instead of measuring the stack's own.
         pixel_size
             Height and width of a pixel, in any unit. If they differ, as in a side view of a stack,
             the network sees the plane resampled to square pixels; prompts and masks stay in the
@@ -204,7 +204,7 @@ class Predictor:
         yield from self._set_plane_job(stack, plane)
 
     def set_plane(self, index: int | Sequence[int]) -> None:
-        """Move to another plane of the stack; it is normalised as the whole stack."""
+        """Move to another plane of the stack; it is normalized as the whole stack."""
         self._finish(self.set_plane_job(index))
 
     def set_plane_job(self, index: int | Sequence[int]) -> Job[None]:
@@ -252,7 +252,7 @@ class Predictor:
     def encode_tile_job(
         self, index: int | Sequence[int], rows: slice, columns: slice, *, keep: bool = True
     ) -> Job[None]:
-        """Encode a part of a plane, normalised as the whole image.
+        """Encode a part of a plane, normalized as the whole image.
 
         Prompts are then in the part's own pixels, until a plane is set. Without `keep` the
         embedding is not cached: the many tiles of a large image are used only once.
@@ -314,7 +314,7 @@ class Predictor:
 
     @property
     def statistics(self) -> Statistics:
-        """The statistics with which the image is normalised."""
+        """The statistics with which the image is normalized."""
         return self._image().statistics
 
     @property
@@ -359,7 +359,7 @@ class Predictor:
         Parameters
         ----------
         points
-            Positions (N, 2) as y, x in image pixels; integers are the pixels' centres.
+            Positions (N, 2) as y, x in image pixels; integers are the pixels' centers.
         labels
             1 (positive) or 0 (negative) for each point; all 1 by default.
         box

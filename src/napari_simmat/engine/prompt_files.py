@@ -277,8 +277,8 @@ def _region(
     if kind == "rectangle" and _is_upright(corners):
         return box, None
     y0, x0, y1, x1 = (int(edge) for edge in box)
-    centres = np.mgrid[y0:y1, x0:x1].astype(float)
-    inside = _in_ellipse(corners, centres) if kind == "ellipse" else _in_polygon(corners, centres)
+    centers = np.mgrid[y0:y1, x0:x1].astype(float)
+    inside = _in_ellipse(corners, centers) if kind == "ellipse" else _in_polygon(corners, centers)
     mask = np.zeros(shape_yx, dtype=bool)
     # A shape too thin to hold a pixel's center means the pixels it touches.
     mask[y0:y1, x0:x1] = inside if inside.any() else True
@@ -290,22 +290,22 @@ def _is_upright(corners: NDArray[np.float64]) -> bool:
     return bool((lengths.min(axis=1) <= 1e-6 * (1 + lengths.max())).all())
 
 
-def _in_ellipse(corners: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _in_ellipse(corners: NDArray[np.float64], centers: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which pixel centers (2, h, w) lie in the ellipse within a (turned) rectangle."""
     axes = np.stack([corners[1] - corners[0], corners[3] - corners[0]], axis=1) / 2
     if abs(np.linalg.det(axes)) < 1e-12:
-        return np.zeros(centres.shape[1:], dtype=bool)
-    offset = centres - corners.mean(axis=0)[:, None, None]
+        return np.zeros(centers.shape[1:], dtype=bool)
+    offset = centers - corners.mean(axis=0)[:, None, None]
     along = np.tensordot(np.linalg.inv(axes), offset, axes=1)
     inside: NDArray[np.bool_] = (along**2).sum(axis=0) <= 1
     return inside
 
 
-def _in_polygon(corners: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _in_polygon(corners: NDArray[np.float64], centers: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Which pixel centers (2, h, w) lie in the polygon."""
     measure: Any = import_module("skimage.measure")  # it has no types
-    inside: NDArray[np.bool_] = measure.points_in_poly(centres.reshape(2, -1).T, corners)
-    return inside.reshape(centres.shape[1:])
+    inside: NDArray[np.bool_] = measure.points_in_poly(centers.reshape(2, -1).T, corners)
+    return inside.reshape(centers.shape[1:])
 
 
 def _read_csv(path: Path, shape: tuple[int, ...]) -> tuple[set[str], list[_PromptRow]]:

@@ -182,7 +182,7 @@ class BoundaryBias:
         """Compare the known mask of a plane with the model's; None if either is empty."""
         if not known.any() or not found.any():
             return None
-        middle, radius = _centre_and_radius(found)
+        middle, radius = _center_and_radius(found)
         edge = found & ~ndi.binary_erosion(found, border_value=1)
         if not edge.any():
             return None
@@ -195,7 +195,7 @@ class BoundaryBias:
 
     def on(self, mask: Mask) -> Floats:
         """The moves (Y, X), shifted and scaled onto another mask of the object."""
-        middle, radius = _centre_and_radius(mask)
+        middle, radius = _center_and_radius(mask)
         scale = self.radius / radius
         shift = self.middle - scale * middle
         # As a matrix: older SciPy warns of a diagonal.
@@ -209,7 +209,7 @@ def move_outline(mask: Mask, moves: Floats) -> Mask:
     return kept
 
 
-def _centre_and_radius(mask: Mask) -> tuple[NDArray[np.float64], float]:
+def _center_and_radius(mask: Mask) -> tuple[NDArray[np.float64], float]:
     """Center y, x of a mask, and the radius of the disc of equal area."""
     return np.array(ndi.center_of_mass(mask)), math.sqrt(np.count_nonzero(mask) / math.pi)
 

@@ -298,7 +298,7 @@ def _inside(cells: Tensor, stride: int, size: tuple[int, int]) -> NDArray[np.boo
     left, right = max(columns[0] - 1, 0), min(columns[-1] + 2, width)
     for start in range(top, bottom, STRIP):
         end = min(start + STRIP, bottom)
-        first, last = max(start - 1, 0), min(end + 1, height)  # neighbours take part
+        first, last = max(start - 1, 0), min(end + 1, height)  # neighbors take part
         strip = cells[first:last, left:right]
         size_of_strip = (stride * strip.shape[0], stride * strip.shape[1])
         fine = _bilinear(strip[None, None], size_of_strip)[0, 0]
@@ -311,7 +311,7 @@ def _inside(cells: Tensor, stride: int, size: tuple[int, int]) -> NDArray[np.boo
 class _EnlargedSpan(NamedTuple):
     """Pixels that some cells reach, all cells that reach those pixels, and the matrix between.
 
-    A pixel depends on neighbouring cells only, so the matrix is cut into `blocks`: some pixels,
+    A pixel depends on neighboring cells only, so the matrix is cut into `blocks`: some pixels,
     the cells that reach them (both counted from the first), and what is not zero.
     """
 
@@ -381,7 +381,7 @@ def _bilinear(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _linear(rows: Tensor, size: int) -> Tensor:
-    """Rows (N, length) interpolated to (N, size) with half-pixel centres."""
+    """Rows (N, length) interpolated to (N, size) with half-pixel centers."""
     if rows.shape[1] == size:
         return rows
     return interpolate(rows[None], size, mode="linear", align_corners=False)[0]

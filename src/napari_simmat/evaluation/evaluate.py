@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import __version__
-from napari_simmat.datasets.folder import LabelledFile
+from napari_simmat.datasets.folder import LabeledFile
 from napari_simmat.engine.drawing import to_rgb
 from napari_simmat.engine.masks import label_windows
 from napari_simmat.evaluation.figures import Gallery, PlaneFigure, draw_matches
@@ -62,7 +62,7 @@ HistoryEntry = Mapping[str, Any]
 
 def evaluate_job(
     predictor: Predictor,
-    files: Sequence[LabelledFile],
+    files: Sequence[LabeledFile],
     config: ScoreConfig,
     output: Path | None = None,
 ) -> Job[Scores]:
@@ -115,7 +115,7 @@ def evaluate_job(
 
 
 def _score_image_job(
-    predictor: Predictor, file: LabelledFile, config: ScoreConfig, gallery: Gallery | None
+    predictor: Predictor, file: LabeledFile, config: ScoreConfig, gallery: Gallery | None
 ) -> Job[tuple[ImageScores | ImageMatches, Image | None]]:
     """Prompt the objects of one image; with a gallery, draw the plane with the most objects."""
     image, labels = file.read(config.channel_axis, config.pixel_ratio)
@@ -144,7 +144,7 @@ def _score_image_job(
 
 
 def _match_image_job(
-    predictor: Predictor, file: LabelledFile, config: ScoreConfig, drawn: bool
+    predictor: Predictor, file: LabeledFile, config: ScoreConfig, drawn: bool
 ) -> Job[tuple[ImageScores | ImageMatches, Image | None]]:
     """Segment everything on the planes with objects, match; draw the plane with the most."""
     from napari_simmat.engine.automatic_generator import segment_everything_job

@@ -34,7 +34,7 @@ MIN_CONTRAST_RANGE = 24
 """Contrasts (of 255) that become black and white at least; less is noise."""
 TEXT_HEIGHT, HEADING_HEIGHT = 13, 18
 """Heights of letters in pixels."""
-LEGEND = "White: the true outline. Coloured: the answer."
+LEGEND = "White: the true outline. Colored: the answer."
 
 
 class PlaneFigure:

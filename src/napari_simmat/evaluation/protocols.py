@@ -204,7 +204,7 @@ class PaperProtocol(PromptProtocol):
 
     def objects(self, labels: NDArray[Any]) -> list[int]:
         """As `PromptProtocol`."""
-        return list(centre_clicks(labels, self.smallest))
+        return list(center_clicks(labels, self.smallest))
 
     def targets(
         self, labels: NDArray[Any], only: Collection[int] | None
@@ -213,7 +213,7 @@ class PaperProtocol(PromptProtocol):
         truth = resample_to_grid(labels, PAPER_GRID)
         return [
             (label, point, int(np.count_nonzero(labels == label)), truth == label)
-            for label, point in centre_clicks(labels, self.smallest).items()
+            for label, point in center_clicks(labels, self.smallest).items()
             if only is None or label in only
         ]
 
@@ -232,7 +232,7 @@ class PaperProtocol(PromptProtocol):
         return ObjectScore(label, area, paper=reached)
 
 
-def centre_clicks(labels: NDArray[Any], smallest: int = 0) -> dict[int, tuple[float, float]]:
+def center_clicks(labels: NDArray[Any], smallest: int = 0) -> dict[int, tuple[float, float]]:
     """The protocol's click (y, x) in image pixels for each region of (Y, X).
 
     The middle one of the region's pixels in row-major order at 1024 x 1024 (the upper of two),
@@ -317,10 +317,10 @@ def correcting_click(ours: Mask, truth: Mask) -> tuple[tuple[float, float], int]
     return (y, x), int(truth[int(y), int(x)])
 
 
-def disk(shape: tuple[int, ...], centre: tuple[float, float], radius: float) -> Mask:
+def disk(shape: tuple[int, ...], center: tuple[float, float], radius: float) -> Mask:
     """A disk (Y, X), cut off at the image's border."""
     y, x = np.ogrid[: shape[0], : shape[1]]
-    return np.asarray((y - centre[0]) ** 2 + (x - centre[1]) ** 2 <= radius**2)
+    return np.asarray((y - center[0]) ** 2 + (x - center[1]) ** 2 <= radius**2)
 
 
 def boundary_tolerance(shape: tuple[int, ...], area: int) -> float:

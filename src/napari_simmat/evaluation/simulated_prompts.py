@@ -152,7 +152,7 @@ def _pixel_near_outside(mask: BoolMasks, rng: np.random.Generator) -> NDArray[np
 
 def _loosen_box(box: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
     if rng.random() < 0.3:
-        return box - 0.5  # edges of pixels in pixel-centre coordinates
+        return box - 0.5  # edges of pixels in pixel-center coordinates
     sides = box[1] - box[0]
     side = sides.mean()
     low, high = rng.normal(0, 0.05 * side + 0.5, (2, 2)).clip(-0.2 * side, 0.2 * side)

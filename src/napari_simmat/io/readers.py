@@ -185,7 +185,7 @@ def _are_whole(values: NDArray[np.floating[Any]]) -> bool:
     return bool(np.all((np.rint(values) == values) & (np.abs(values) < 2**31)))
 
 
-_GREY16 = ("I", "I;16", "I;16B")
+_GRAY16 = ("I", "I;16", "I;16B")
 _STRIP_PIXELS = 2**20
 _PNG, _JPEG = b"\x89PNG", b"\xff\xd8\xff"
 
@@ -204,7 +204,7 @@ def read_picture(path: Path, options: ReadOptions) -> ImageFile:
         kind = JpegImagePlugin.JpegImageFile
     with kind(path) as picture:
         bits = _bits_of_png(path) if start.startswith(_PNG) else 8
-        deep = bits == 16 and picture.mode not in _GREY16
+        deep = bits == 16 and picture.mode not in _GRAY16
         channels = len(picture.getbands())
         shape = (*picture.size[::-1], channels)
         options.limits.check_array(path.name, shape, np.uint16 if bits == 16 else np.uint8)
@@ -217,13 +217,13 @@ def read_picture(path: Path, options: ReadOptions) -> ImageFile:
     if data.ndim == 3 and data.shape[2] == 2:
         notes = ("Its alpha channel is left out.",)
         data = data[..., 0]
-    colours = data.ndim == 3
-    return ImageFile(path, data, "YXS" if colours else "YX", rgb=colours, notes=notes)
+    colors = data.ndim == 3
+    return ImageFile(path, data, "YXS" if colors else "YX", rgb=colors, notes=notes)
 
 
 def _in_plain_mode(picture: Any, palette: bool) -> Any:
     """Convert to gray, RGB or RGBA; a palette picture to its indices if `palette`."""
-    if picture.mode in ("L", "RGB", "RGBA", "F", "LA", *_GREY16):
+    if picture.mode in ("L", "RGB", "RGBA", "F", "LA", *_GRAY16):
         return picture
     if picture.mode in ("P", "PA"):
         if palette:
@@ -303,8 +303,8 @@ def _read_numpy(path: Path, options: ReadOptions) -> ImageFile:
     if nbytes <= options.lazy_above:
         check_memory(nbytes, path.name)
         data = np.array(data)
-    colours = data.ndim == 3 and data.shape[-1] in (3, 4) and data.dtype == np.uint8
-    return ImageFile(path, data, "YXS" if colours else axes, rgb=colours)
+    colors = data.ndim == 3 and data.shape[-1] in (3, 4) and data.dtype == np.uint8
+    return ImageFile(path, data, "YXS" if colors else axes, rgb=colors)
 
 
 def has_bioio() -> bool:

@@ -232,7 +232,7 @@ def _open_lazily(path: Path, pieces: str | None) -> Any:
     return data
 
 
-_MICROMETRES = {
+_MICROMETERS = {
     "m": 1e6, "meter": 1e6, "cm": 1e4, "centimeter": 1e4, "mm": 1e3, "millimeter": 1e3,
     "um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0,
     "\\u00b5m": 1.0, "nm": 1e-3, "nanometer": 1e-3, "å": 1e-4, "pm": 1e-6,
@@ -254,7 +254,7 @@ def _pixel_size(tiff: Any) -> tuple[dict[str, float], dict[str, str]]:
         found = _plain_sizes(tiff.pages.first.tags)
     scale, units = {}, {}
     for letter, (size, unit) in found.items():
-        table, name = (_SECONDS, "s") if letter == "T" else (_MICROMETRES, "um")
+        table, name = (_SECONDS, "s") if letter == "T" else (_MICROMETERS, "um")
         factor = table.get(unit.strip().lower())
         if factor is not None:
             scale[letter], units[letter] = size * factor, name
@@ -389,7 +389,7 @@ def write_labels_tiff(
     known = (letter if letter in "TZAPRHEQYX" else "Q" for letter in axes.upper())
     axes = distinct_axes("".join(known))
     sizes = _ome_size_attributes(scale or {}, units or {})
-    resolution = _pixels_per_centimetre(scale or {}, units or {})
+    resolution = _pixels_per_centimeter(scale or {}, units or {})
     tifffile.imwrite(
         path,
         labels,
@@ -424,19 +424,19 @@ def _ome_size_attributes(scale: Mapping[str, float], units: Mapping[str, str]) -
     return sizes
 
 
-def _pixels_per_centimetre(
+def _pixels_per_centimeter(
     scale: Mapping[str, float], units: Mapping[str, str]
 ) -> tuple[float, float] | None:
     """TIFF's resolution (X, Y), for readers without OME; None if unknown."""
-    per_centimetre = []
+    per_centimeter = []
     for axis in "XY":
         unit = OME_LENGTHS.get(units.get(axis, ""))
         if axis not in scale or unit is None or not scale[axis] > 0:
             return None
-        per_centimetre.append(1 / (scale[axis] * unit[1]))
-    if not all(1e-4 < value < 1e9 for value in per_centimetre):
+        per_centimeter.append(1 / (scale[axis] * unit[1]))
+    if not all(1e-4 < value < 1e9 for value in per_centimeter):
         return None  # a TIFF rational holds 32 bits
-    return (per_centimetre[0], per_centimetre[1])
+    return (per_centimeter[0], per_centimeter[1])
 
 
 def _content_uuid(labels: NDArray[Any], axes: str, sizes: Mapping[str, object]) -> uuid.UUID:

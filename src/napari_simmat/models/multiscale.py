@@ -285,7 +285,7 @@ class PromptExtent(NamedTuple):
 
     @property
     def middle(self) -> tuple[float, float]:
-        """Its centre as x, y."""
+        """Its center as x, y."""
         (x0, y0), (x1, y1) = self.low, self.high
         return (x0 + x1) / 2, (y0 + y1) / 2
 
@@ -450,7 +450,7 @@ def _span(profile: Tensor) -> tuple[float, float]:
     if not len(above):
         return 0.0, 0.0
     first, last = int(above[0]), int(above[-1])
-    low, high = first - 0.5, last + 0.5  # at the window's border there is no neighbour
+    low, high = first - 0.5, last + 0.5  # at the window's border there is no neighbor
     if first > 0:
         low = first - float(profile[first] / (profile[first] - profile[first - 1]))
     if last < len(profile) - 1:

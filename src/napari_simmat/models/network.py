@@ -61,7 +61,7 @@ class Network(Sam):
     """A SAM-shaped network: image encoder, prompt encoder, mask decoder.
 
     Subclasses define how to encode, as a job that can be interrupted between blocks, and how to
-    decode one prompt. Inputs are standardised images (B, C, H, W); points and boxes are in pixels
+    decode one prompt. Inputs are standardized images (B, C, H, W); points and boxes are in pixels
     of that input, x before y, as in SAM.
     """
 

@@ -311,7 +311,7 @@ class ExtendedCrossAttention(CrossAttention):
 
 
 def _learned(width: int, length: int) -> nn.Parameter:
-    """Tokens (1, length, width), initialised uniformly as a patch embedding of SAM's patches."""
+    """Tokens (1, length, width), initialized uniformly as a patch embedding of SAM's patches."""
     bound = math.sqrt(6 / (3 * 16 + width))
     return nn.Parameter(torch.empty(1, length, width).uniform_(-bound, bound))
 

@@ -246,7 +246,7 @@ class SamNetwork(Network):
         """The image's tokens for prompts without a mask; computed once for an image."""
         no_mask = self.prompt_encoder.no_mask_embed.weight
         positions = self._positions()
-        # In-place changes of a parameter, as by an optimiser, raise its version.
+        # In-place changes of a parameter, as by an optimizer, raise its version.
         key = no_mask, no_mask._version, positions, dtype
         if key not in encoded.cache:
             content = (encoded.tokens + no_mask).to(dtype)
@@ -385,7 +385,7 @@ def form_masks(
     parts = []
     for piece in image:
         fine = first.enlarged(piece)  # 4 rows for a token: 2 x 2 cells
-        fine = act(_normalised(fine, norm.weight, norm.bias, norm.eps))
+        fine = act(_normalized(fine, norm.weight, norm.bias, norm.eps))
         fine = last_act(second.enlarged(fine))  # 16 rows for a token
         parts.append(weights @ fine.T)
     height, width = size
@@ -425,7 +425,7 @@ def _update_image(
     contents, placed = [], []
     for old, old_placed, positions in zip(*image, strict=True):
         updated = update.added(old, old_placed)
-        contents.append(_normalised(updated, norm.weight, norm.bias, norm.eps))
+        contents.append(_normalized(updated, norm.weight, norm.bias, norm.eps))
         placed.append(contents[-1] + positions)
     return ImageTokens(tuple(contents), tuple(placed), image.positions)
 
@@ -556,7 +556,7 @@ class _Enlarging(NamedTuple):
         return torch.addmm(self.bias, cells, self.weight).view(4 * len(cells), -1)
 
 
-def _normalised(tokens: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+def _normalized(tokens: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
     width = tokens.shape[-1:]
     return functional.layer_norm(tokens, width, weight.to(tokens.dtype), bias.to(tokens.dtype), eps)
 

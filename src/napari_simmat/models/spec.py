@@ -1,4 +1,4 @@
-"""`Model` and its description `ModelSpec`: channels, normalisation, input size, base, training.
+"""`Model` and its description `ModelSpec`: channels, normalization, input size, base, training.
 
 Needs no torch. A checkpoint contains it as JSON in its header.
 """
@@ -57,7 +57,7 @@ class Channel:
     name
         What the channel measures, e.g. ``"DAPI"`` or ``"45 deg"``.
     mean, std
-        Standardisation of the normalised values: the network sees ``(value - mean) / std``.
+        Standardization of the normalized values: the network sees ``(value - mean) / std``.
     unit
         Physical unit of the raw values, empty if there is none.
     """
@@ -79,7 +79,7 @@ class Channel:
 
 @dataclass(frozen=True, kw_only=True)
 class Normalization:
-    """How raw values are mapped to ``0..scale`` before they are standardised.
+    """How raw values are mapped to ``0..scale`` before they are standardized.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class Normalization:
     def __post_init__(self) -> None:
         if self.method not in ("none", "percentile"):
             raise ValueError(
-                f"Normalisation method {self.method!r} is unknown; use 'none' or 'percentile'."
+                f"Normalization method {self.method!r} is unknown; use 'none' or 'percentile'."
             )
         if not 0 <= self.low < self.high <= 100:
             raise ValueError(
@@ -279,7 +279,7 @@ class ModelSpec:
 
     @property
     def inputs(self) -> InputChannels:
-        """The channels it reads, and how they are normalised."""
+        """The channels it reads, and how they are normalized."""
         return InputChannels(
             names=self.channel_names,
             normalization=self.normalization,

@@ -90,7 +90,7 @@ def build_tiny(
 
 @torch.no_grad()
 def _attend_to_near_positions(network: TinyNetwork, sharpness: float = 2.5) -> None:
-    """Initialise the cross-attentions as kernels of near positions, over a range of scales.
+    """Initialize the cross-attentions as kernels of near positions, over a range of scales.
 
     A small network trained for hours, not weeks, does not learn this by itself.
     """

@@ -2,10 +2,10 @@
 
 The encoder has convolutional stages and a few of SAM's attention blocks, as a small MobileSAM
 (arXiv 2306.14289). Nothing depends on the input's size: a depth-wise convolution replaces the table
-of positions (conditional positional encodings, arXiv 2102.10882), and nothing is normalised over
+of positions (conditional positional encodings, arXiv 2102.10882), and nothing is normalized over
 the batch or the image.
 
-Its dense head predicts for every second pixel the centre and size of its object and a few free
+Its dense head predicts for every second pixel the center and size of its object and a few free
 features. Pixels that agree with the clicked one form a first guess, which the decoder gets as SAM's
 mask prompt. This is the idea of instance embeddings (Neven et al., arXiv 1906.11109), with
 distances in units of the object's own size, so that it holds at every scale.
@@ -21,7 +21,7 @@ from segment_anything.modeling.image_encoder import Attention, Block
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Channels of the dense head: boundary and foreground logits, offset (y, x) to the object's centre
+# Channels of the dense head: boundary and foreground logits, offset (y, x) to the object's center
 # in units of its size, logarithm of its size, free features, logarithm of a scale, bias.
 BOUNDARY, FOREGROUND, OFFSET, SIZE, FREE = 0, 1, slice(2, 4), 4, slice(5, 13)
 SCALE, BIAS = 13, 14
@@ -164,7 +164,7 @@ class LocalContrast(nn.Module):
     """Local contrast, added to the first projection.
 
     The local mean of each map is subtracted and the difference divided by the local deviation of
-    all maps, within about 50 pixels (local contrast normalisation, Jarrett et al. 2009,
+    all maps, within about 50 pixels (local contrast normalization, Jarrett et al. 2009,
     https://doi.org/10.1109/ICCV.2009.5459469), then mixed. So a dim object beside a very bright
     one, or on an uneven background, is not lost. Behind the projection it works with every transfer
     layer. The mixing weights start at zero, where it changes nothing.
@@ -173,7 +173,7 @@ class LocalContrast(nn.Module):
     CELL = 8
     """Side of a cell in the map's pixels; the surroundings of a pixel are 3 x 3 cells."""
     FLOOR = 0.03
-    """Deviation of mere noise: one or two of 255 grey levels."""
+    """Deviation of mere noise: one or two of 255 gray levels."""
     LIMIT = 5.0
 
     def __init__(self, width: int) -> None:
@@ -207,12 +207,12 @@ class ChannelNorm(nn.LayerNorm):
     """Layer norm over the channels of each pixel, (B, C, H, W) -> the same."""
 
     def forward(self, image: Tensor) -> Tensor:
-        """Normalise every pixel's channel vector."""
+        """Normalize every pixel's channel vector."""
         return super().forward(image.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class Residual(nn.Module):
-    """Two 3x3 convolutions on the normalised input, added to it."""
+    """Two 3x3 convolutions on the normalized input, added to it."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -385,7 +385,7 @@ class DensePixels:
         x = (torch.arange(width, device=dense.device) * MASK_STRIDE + 0.5) / SIZE_UNIT
         grid = torch.stack(torch.meshgrid(y, x, indexing="ij"))
         self.size = dense[:, SIZE].clamp(-3, 5).exp()  # (B, h, w), of sqrt(area), in `SIZE_UNIT`
-        self.centre = grid + dense[:, OFFSET] * self.size[:, None]  # (B, 2, h, w) in `SIZE_UNIT`
+        self.center = grid + dense[:, OFFSET] * self.size[:, None]  # (B, 2, h, w) in `SIZE_UNIT`
 
     def affinity(self, points: Tensor) -> Tensor:
         """Logits of 'same object as this pixel' for points (B, P, 2) x, y -> (B, P, h, w)."""
@@ -399,7 +399,7 @@ class DensePixels:
             return flat.gather(2, index[:, None].expand(-1, flat.shape[1], -1)).transpose(1, 2)
 
         size = at(self.size[:, None])
-        distance = _distances(at(self.centre), self.centre.flatten(2)) / size.square()
+        distance = _distances(at(self.center), self.center.flatten(2)) / size.square()
         free = self.dense[:, FREE]
         distance = distance + _distances(at(free), free.flatten(2))
         scale = (at(self.dense[:, SCALE, None]) + 1.0).clamp(-5, 5).exp()
@@ -435,14 +435,14 @@ class DensePixels:
 
     @torch.no_grad()
     def best_in_box(self, boxes: Tensor) -> Tensor:
-        """The pixel whose centre and size fit a box best: (B, P, 4) x0 y0 x1 y1 -> (B, P, 2)."""
+        """The pixel whose center and size fit a box best: (B, P, 4) x0 y0 x1 y1 -> (B, P, 2)."""
         height, width = self.shape
         low, high = boxes[..., :2], boxes[..., 2:]
         middle = ((low + high) / 2 + 0.5) / SIZE_UNIT
         sides = (high - low).clamp(min=2) / SIZE_UNIT
-        centre = middle.flip(-1)[..., None, None]  # (B, P, 2, 1, 1) as y, x
+        center = middle.flip(-1)[..., None, None]  # (B, P, 2, 1, 1) as y, x
         spread = 0.35 * sides.flip(-1)[..., None, None]
-        misfit = ((self.centre[:, None] - centre) / spread).square().sum(2)
+        misfit = ((self.center[:, None] - center) / spread).square().sum(2)
         log_size = 0.5 * torch.log(0.7 * sides.prod(-1))[..., None, None]
         misfit = misfit + 4 * (self.dense[:, None, SIZE] - log_size).square()
         misfit = misfit - functional.logsigmoid(self.dense[:, None, FOREGROUND])

@@ -137,10 +137,10 @@ def _rectangle(low: NDArray[np.floating], high: NDArray[np.floating]) -> NDArray
 def dial(rng: np.random.Generator, shape: Shape) -> Drawing:
     """Rings around a center, cut into sectors, with or without joints, some missing."""
     canvas = RegionCanvas(shape)
-    centre = random_position(rng, shape, margin=0.3 * min(shape))
+    center = random_position(rng, shape, margin=0.3 * min(shape))
     radius = log_uniform(rng, 4, max(5.0, 0.08 * min(shape)))
     if rng.random() < 0.6:
-        _fill_figure(canvas, gear(rng, radius + 2), centre)
+        _fill_figure(canvas, gear(rng, radius + 2), center)
     joint, missing = float(rng.choice([0.0, 0.0, 2.0])), rng.uniform(0, 0.4)
     for _ in range(int(rng.integers(1, 5))):
         outer = radius + max(9.0, log_uniform(rng, 0.06, 0.2) * min(shape))
@@ -151,7 +151,7 @@ def dial(rng: np.random.Generator, shape: Shape) -> Drawing:
             if rng.random() < missing or canvas.count >= _MOST:
                 continue
             ends = start + 2 * np.pi * np.array([k, k + 1]) / count + [0, -joint / outer]
-            _fill_figure(canvas, (sector(radius + joint, outer, *ends),), centre)
+            _fill_figure(canvas, (sector(radius + joint, outer, *ends),), center)
         radius = outer
     return canvas.drawing()
 
@@ -162,11 +162,11 @@ def sunflower(rng: np.random.Generator, shape: Shape) -> Drawing:
     kinds = _kinds(rng, int(rng.integers(1, 3)))
     count = int(log_uniform(rng, 8, _MOST))
     pitch = rng.uniform(0.35, 0.65) * min(shape) / np.sqrt(count)
-    centre = np.asarray(random_position(rng, shape, margin=0.35 * min(shape)))
+    center = np.asarray(random_position(rng, shape, margin=0.35 * min(shape)))
     growth, turn = rng.uniform(0, 0.6), rng.uniform(0, 2 * np.pi)
     for k in range(1, count + 1):
         angle, away = turn + k * _GOLDEN, pitch * np.sqrt(k)
-        spot = centre + away * direction(angle)
+        spot = center + away * direction(angle)
         radius = pitch * rng.uniform(0.8, 1.0) * (1 - growth / 2 + growth * np.sqrt(k / count))
         _paint(rng, canvas, kinds, as_point(spot), max(_SMALLEST, radius))
     return canvas.drawing()
@@ -194,18 +194,18 @@ def _paint(
     rng: np.random.Generator,
     canvas: RegionCanvas,
     kinds: list[str],
-    centre: tuple[float, float],
+    center: tuple[float, float],
     radius: float,
 ) -> None:
     kind = kinds[rng.integers(len(kinds))]
-    _fill_figure(canvas, FIGURES[kind](rng, radius), centre)
+    _fill_figure(canvas, FIGURES[kind](rng, radius), center)
 
 
-def _fill_figure(canvas: RegionCanvas, figure: Figure, centre: tuple[float, float]) -> None:
+def _fill_figure(canvas: RegionCanvas, figure: Figure, center: tuple[float, float]) -> None:
     """Paint all outlines of a figure as one region."""
     region = None
     for outline in figure:
-        region = canvas.fill(outline, centre, region)
+        region = canvas.fill(outline, center, region)
 
 
 def polyomino(rng: np.random.Generator, radius: float) -> Figure:

@@ -52,11 +52,11 @@ class RegionCanvas:
     def fill(
         self,
         outline: OutlinePoints,
-        centre: tuple[float, float],
+        center: tuple[float, float],
         region: int | None = None,
         within: int | None = None,
     ) -> int:
-        """Paint the inside of `outline`, shifted to `centre`; returns the region's id.
+        """Paint the inside of `outline`, shifted to `center`; returns the region's id.
 
         The id is a new one unless `region` is given. With `within`, only pixels of that region
         are painted.
@@ -64,7 +64,7 @@ class RegionCanvas:
         if region is None:
             self.count += 1
             region = self.count
-        rows, columns = draw.polygon(outline[0] + centre[0], outline[1] + centre[1], self.shape)
+        rows, columns = draw.polygon(outline[0] + center[0], outline[1] + center[1], self.shape)
         if within is not None:
             inside = self.regions[rows, columns] == within
             rows, columns = rows[inside], columns[inside]
@@ -74,7 +74,7 @@ class RegionCanvas:
     def claim_blob(
         self,
         rng: np.random.Generator,
-        centre: tuple[float, float],
+        center: tuple[float, float],
         radius: float,
         *,
         irregularity: float = 0.05,
@@ -83,10 +83,10 @@ class RegionCanvas:
     ) -> bool:
         """Claim a round shape; False if more than the share `overlap` of it is taken already."""
         stretch = np.sqrt(elongation)
-        window = self._window(centre, radius * stretch * (1 + 2.5 * irregularity) + 1)
-        if window is None or (overlap < 0.5 and self._is_taken(centre)):
+        window = self._window(center, radius * stretch * (1 + 2.5 * irregularity) + 1)
+        if window is None or (overlap < 0.5 and self._is_taken(center)):
             return False
-        y, x = self._coordinates(window, centre)
+        y, x = self._coordinates(window, center)
         angle = rng.uniform(0, np.pi)
         along = (np.cos(angle) * x + np.sin(angle) * y) / (radius * stretch)
         across = (np.cos(angle) * y - np.sin(angle) * x) / radius * stretch
@@ -102,7 +102,7 @@ class RegionCanvas:
 
     def claim_rod(
         self,
-        centre: tuple[float, float],
+        center: tuple[float, float],
         length: float,
         width: float,
         angle: float,
@@ -112,24 +112,24 @@ class RegionCanvas:
     ) -> bool:
         """Claim a rod with round ends; `bend` is the sagitta as a fraction of its length."""
         radius, half = width / 2, max(length - width, 0.0) / 2
-        window = self._window(centre, half + radius * 1.5 + abs(bend) * length + 1)
+        window = self._window(center, half + radius * 1.5 + abs(bend) * length + 1)
         if window is None:
             return False
-        y, x = self._coordinates(window, centre)
+        y, x = self._coordinates(window, center)
         along = np.cos(angle) * x + np.sin(angle) * y
         across = np.cos(angle) * y - np.sin(angle) * x
         across = across - bend * length * ((2 * along / max(length, 1.0)) ** 2 - 0.5)
         level = np.hypot(np.maximum(np.abs(along) - half, 0), across) / radius
         return self._claim(window, level, overlap)
 
-    def _is_taken(self, centre: tuple[float, float]) -> bool:
-        y, x = round(centre[0]), round(centre[1])
+    def _is_taken(self, center: tuple[float, float]) -> bool:
+        y, x = round(center[0]), round(center[1])
         inside = 0 <= y < self.shape[0] and 0 <= x < self.shape[1]
         return inside and bool(self.regions[y, x] > 0)
 
-    def _window(self, centre: tuple[float, float], reach: float) -> tuple[slice, slice] | None:
+    def _window(self, center: tuple[float, float], reach: float) -> tuple[slice, slice] | None:
         bounds = []
-        for middle, n in zip(centre, self.shape, strict=True):
+        for middle, n in zip(center, self.shape, strict=True):
             start, stop = max(0, int(middle - reach)), min(n, int(middle + reach) + 2)
             if start >= stop:
                 return None
@@ -137,11 +137,11 @@ class RegionCanvas:
         return bounds[0], bounds[1]
 
     def _coordinates(
-        self, window: tuple[slice, slice], centre: tuple[float, float]
+        self, window: tuple[slice, slice], center: tuple[float, float]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         rows, columns = window
-        y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] - np.float32(centre[0])
-        x = np.arange(columns.start, columns.stop, dtype=np.float32)[None] - np.float32(centre[1])
+        y = np.arange(rows.start, rows.stop, dtype=np.float32)[:, None] - np.float32(center[0])
+        x = np.arange(columns.start, columns.stop, dtype=np.float32)[None] - np.float32(center[1])
         return y, x
 
     def _claim(

@@ -29,11 +29,11 @@ def tissue(rng: np.random.Generator, shape: Shape) -> Drawing:
     """Cells that fill the field: a warped Voronoi mosaic (epithelium, grains, crystals)."""
     radius = log_uniform(rng, 8, max(10.0, 0.16 * min(shape)))
     radius = max(radius, np.sqrt(shape[0] * shape[1] / MAX_OBJECTS) / 1.7)
-    centres = lattice(rng, shape, 1.7 * radius, 1.7 * radius, rng.uniform(0, 1))
-    centres = centres + rng.normal(0, rng.uniform(0.1, 0.5) * radius, centres.shape)
+    centers = lattice(rng, shape, 1.7 * radius, 1.7 * radius, rng.uniform(0, 1))
+    centers = centers + rng.normal(0, rng.uniform(0.1, 0.5) * radius, centers.shape)
     seeds = np.zeros(shape, np.int32)
-    inside = ((centres >= 0) & (centres < shape)).all(axis=1)
-    rows, columns = centres[inside].astype(int).T
+    inside = ((centers >= 0) & (centers < shape)).all(axis=1)
+    rows, columns = centers[inside].astype(int).T
     seeds[rows, columns] = np.arange(1, len(rows) + 1)
     if len(rows) == 0:
         seeds[shape[0] // 2, shape[1] // 2] = 1
@@ -80,7 +80,7 @@ def _split(regions: Ids) -> Ids:
 
 
 def head(rng: np.random.Generator, shape: Shape) -> Drawing:
-    """A slice of a head: scalp, bone, a folded ribbon of grey matter around white matter.
+    """A slice of a head: scalp, bone, a folded ribbon of gray matter around white matter.
 
     The ribbon is equally thick everywhere; fluid fills the furrows and the ventricles.
     """
@@ -94,7 +94,7 @@ def head(rng: np.random.Generator, shape: Shape) -> Drawing:
     bone, brain = rng.uniform(0.86, 0.94), rng.uniform(0.74, 0.84)
     canvas = RegionCanvas(shape)
     regions = canvas.regions
-    scalp, skull, fluid, grey, white, ventricle, nucleus = range(1, 8)
+    scalp, skull, fluid, gray, white, ventricle, nucleus = range(1, 8)
     bare = rng.random() < 0.3
     if not bare:
         regions[radius < 1] = scalp
@@ -106,7 +106,7 @@ def head(rng: np.random.Generator, shape: Shape) -> Drawing:
     room = brain - 2.5 * ribbon / side  # leaves space for the ribbon all around
     core = (radius < room) & (radius + log_uniform(rng, 0.1, 0.5) * folds * outward < room)
     core &= np.abs(x) > rng.uniform(0, 0.02) * (np.abs(y) > 0.35)  # the furrow between the halves
-    regions[inside & (ndi.distance_transform_edt(~core) < ribbon)] = grey
+    regions[inside & (ndi.distance_transform_edt(~core) < ribbon)] = gray
     regions[core] = white
     middle, away = height / 2 + rng.normal(0, 0.05 * height), rng.uniform(0.04, 0.14) * side
     horn = blob(rng, side * rng.uniform(0.03, 0.07), 0.2, rng.uniform(1.5, 3))
@@ -123,7 +123,7 @@ def head(rng: np.random.Generator, shape: Shape) -> Drawing:
     objects = np.arange(canvas.count + 1, dtype=np.int32)
     whole = rng.random()
     if whole < 0.25:
-        objects[[fluid, grey, white, ventricle, nucleus]] = white  # the brain as a whole
+        objects[[fluid, gray, white, ventricle, nucleus]] = white  # the brain as a whole
         objects[nucleus + 1 :] = white
     elif whole < 0.35:
         objects[1:] = scalp  # the head as a whole
@@ -134,15 +134,15 @@ def organs(rng: np.random.Generator, shape: Shape) -> Drawing:
     """A slice of a trunk: skin, fat, packed organs, spine."""
     canvas = RegionCanvas(shape)
     side = min(shape)
-    centre = (shape[0] / 2, shape[1] / 2)
+    center = (shape[0] / 2, shape[1] / 2)
     body = blob(rng, side * rng.uniform(0.36, 0.46), 0.03, 1.25)
-    canvas.fill(body, centre)
+    canvas.fill(body, center)
     inner = rng.uniform(0.8, 0.9)
-    canvas.fill((body[0] * inner, body[1] * inner), centre)
+    canvas.fill((body[0] * inner, body[1] * inner), center)
     trunk = canvas.regions == 2
     organ = RegionCanvas(shape)
     for _ in range(int(rng.integers(4, 16))):
-        spot = as_point(np.asarray(centre) + rng.normal(0, 0.2 * side, 2))
+        spot = as_point(np.asarray(center) + rng.normal(0, 0.2 * side, 2))
         size = log_uniform(rng, max(5.0, 0.04 * side), 0.16 * side)
         elongation = rng.uniform(1, 2)
         organ.claim_blob(rng, spot, size, irregularity=0.08, elongation=elongation, overlap=0.35)
@@ -150,7 +150,7 @@ def organs(rng: np.random.Generator, shape: Shape) -> Drawing:
     canvas.regions[inside] = organ.regions[inside] + 2
     canvas.count = 2 + organ.count
     for _ in range(int(rng.integers(0, 6))):  # vessels, lesions, spine
-        spot = as_point(np.asarray(centre) + rng.normal(0, 0.16 * side, 2))
+        spot = as_point(np.asarray(center) + rng.normal(0, 0.16 * side, 2))
         canvas.fill(blob(rng, log_uniform(rng, 4.5, max(6.0, 0.06 * side)), 0.06), spot)
     objects = np.arange(canvas.count + 1, dtype=np.int32)
     if rng.random() < 0.15:
@@ -213,7 +213,7 @@ def layers(rng: np.random.Generator, shape: Shape) -> Drawing:
 
 
 def cracks(rng: np.random.Generator, shape: Shape) -> Drawing:
-    """Thin branching cracks or fibres, straight or jagged, on an even ground."""
+    """Thin branching cracks or fibers, straight or jagged, on an even ground."""
     canvas = RegionCanvas(shape)
     for number in range(1, int(log_uniform(rng, 1, 7)) + 1):
         thickness = log_uniform(rng, 5, 10)  # thinner objects have no label

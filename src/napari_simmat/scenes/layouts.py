@@ -55,12 +55,12 @@ def leaves(rng: np.random.Generator, shape: Shape) -> Drawing:
     if rng.random() < 0.6:
         radii = np.sort(radii)[::-1]
     for radius in radii:
-        centre = random_position(rng, shape, margin=-0.3 * radius)
+        center = random_position(rng, shape, margin=-0.3 * radius)
         outline = random_outline(rng, radius, str(rng.choice(kind)))
-        canvas.fill(outline, centre)
+        canvas.fill(outline, center)
         if radius > 16 and rng.random() < 0.1:  # a ring
             hole = (outline[0] * 0.5, outline[1] * 0.5)
-            canvas.fill(hole, centre, region=0 if rng.random() < 0.5 else None)
+            canvas.fill(hole, center, region=0 if rng.random() < 0.5 else None)
     return canvas.drawing()
 
 
@@ -75,21 +75,21 @@ def nucleated(rng: np.random.Generator, shape: Shape) -> Drawing:
     """Cells with a nucleus; the objects are the whole cells, the nuclei, or both parts."""
     canvas = RegionCanvas(shape)
     placed = _crowd(rng, canvas, log_uniform(rng, 11, max(13.0, min(40.0, 0.2 * min(shape)))))
-    labelled = rng.choice(["cells", "nuclei", "parts"], p=[0.5, 0.2, 0.3])
+    labeled = rng.choice(["cells", "nuclei", "parts"], p=[0.5, 0.2, 0.3])
     share = rng.uniform(0.35, 0.6)
-    owner = [0] + [0 if labelled == "nuclei" else cell for cell, _, _ in placed]
-    for cell, centre, radius in placed:
-        spot = as_point(np.asarray(centre) + rng.normal(0, 0.12 * radius, 2))
+    owner = [0] + [0 if labeled == "nuclei" else cell for cell, _, _ in placed]
+    for cell, center, radius in placed:
+        spot = as_point(np.asarray(center) + rng.normal(0, 0.12 * radius, 2))
         size = max(4.5, radius * share * np.exp(rng.normal(0, 0.12)))
         nucleus = canvas.fill(blob(rng, size, 0.04, rng.uniform(1, 1.4)), spot, within=cell)
-        owner.append(cell if labelled == "cells" else nucleus)
+        owner.append(cell if labeled == "cells" else nucleus)
     return canvas.drawing(owner)
 
 
 def _crowd(
     rng: np.random.Generator, canvas: RegionCanvas, radius: float
 ) -> list[tuple[int, tuple[float, float], float]]:
-    """Claim many blobs, evenly or in clusters; returns region, centre and radius of each."""
+    """Claim many blobs, evenly or in clusters; returns region, center and radius of each."""
     shape = canvas.shape
     placed: list[tuple[int, tuple[float, float], float]] = []
     irregularity = float(rng.choice([0.0, 0.03, 0.06, 0.12]))
@@ -104,16 +104,16 @@ def _crowd(
         spread = radius * rng.uniform(1.2, 4.0)
     for _ in range(4 * most):
         if clusters is None or rng.random() < 0.1:
-            centre = random_position(rng, shape, margin=-radius / 2)
+            center = random_position(rng, shape, margin=-radius / 2)
         else:
             middle = clusters[rng.integers(len(clusters))]
-            centre = as_point(middle + rng.normal(0, spread, 2))
+            center = as_point(middle + rng.normal(0, spread, 2))
         size = radius * np.exp(rng.normal(0, variation))
         own = elongation * np.exp(abs(rng.normal(0, 0.1)))
         if canvas.claim_blob(
-            rng, centre, size, irregularity=irregularity, elongation=own, overlap=overlap
+            rng, center, size, irregularity=irregularity, elongation=own, overlap=overlap
         ):
-            placed.append((canvas.count, centre, size))
+            placed.append((canvas.count, center, size))
         if canvas.count >= most:
             break
     return placed
@@ -127,22 +127,22 @@ def discs(rng: np.random.Generator, shape: Shape) -> Drawing:
     pitch = radius * rng.uniform(2.1, 3.5)
     if rng.random() < 0.5:
         tilt, jitter = rng.uniform(-0.3, 0.3), rng.uniform(0, 0.15) * pitch
-        centres = lattice(rng, shape, pitch, pitch, tilt)
-        centres = centres + rng.normal(0, jitter + 1e-3, centres.shape)
+        centers = lattice(rng, shape, pitch, pitch, tilt)
+        centers = centers + rng.normal(0, jitter + 1e-3, centers.shape)
     else:
         count = int(np.clip(2 * shape[0] * shape[1] / pitch**2, 4, MAX_OBJECTS))
-        centres = np.stack([random_position(rng, shape, margin=-radius / 2) for _ in range(count)])
+        centers = np.stack([random_position(rng, shape, margin=-radius / 2) for _ in range(count)])
     overlap = float(rng.choice([0.0, 0.02, 0.15]))
-    for centre in centres[:MAX_OBJECTS]:
+    for center in centers[:MAX_OBJECTS]:
         size, own = radius * np.exp(rng.normal(0, variation)), 1 + abs(rng.normal(0, 0.06))
         canvas.claim_blob(
-            rng, as_point(centre), size, irregularity=irregularity, elongation=own, overlap=overlap
+            rng, as_point(center), size, irregularity=irregularity, elongation=own, overlap=overlap
         )
     return canvas.drawing()
 
 
 def filaments(rng: np.random.Generator, shape: Shape) -> Drawing:
-    """Winding tubes that cross each other: vessels, fibres, roots, worms."""
+    """Winding tubes that cross each other: vessels, fibers, roots, worms."""
     canvas = RegionCanvas(shape)
     width = log_uniform(rng, 5, max(7.0, 0.08 * min(shape)))
     for _ in range(int(log_uniform(rng, 3, 22))):
@@ -172,17 +172,17 @@ def nested(rng: np.random.Generator, shape: Shape) -> Drawing:
     owner = [0]
     label_wholes = rng.random() < 0.6
     for _ in range(int(rng.integers(1, 9))):
-        radius, centre = log_uniform(rng, 0.07, 0.38) * side, random_position(rng, shape)
+        radius, center = log_uniform(rng, 0.07, 0.38) * side, random_position(rng, shape)
         first = canvas.count + 1
         for depth in range(int(rng.integers(2, 4))):
             if radius < 6:
                 break
             outline = blob(rng, radius, float(rng.choice([0.02, 0.06, 0.12])), rng.uniform(1, 1.5))
-            canvas.fill(outline, centre)
+            canvas.fill(outline, center)
             owner.append(first if label_wholes else canvas.count)
             for _ in range(int(rng.integers(0, 4)) if depth else 0):
                 angle, away = rng.uniform(0, 6.28), radius * rng.uniform(0.2, 0.6)
-                spot = (centre[0] + away * np.sin(angle), centre[1] + away * np.cos(angle))
+                spot = (center[0] + away * np.sin(angle), center[1] + away * np.cos(angle))
                 small = max(4.5, radius * rng.uniform(0.12, 0.28))
                 canvas.fill(blob(rng, small, 0.05), spot)
                 owner.append(first if label_wholes else canvas.count)
@@ -201,9 +201,9 @@ def assembled(rng: np.random.Generator, shape: Shape) -> Drawing:
     label_wholes = rng.random() < 0.75
     for _ in range(int(rng.integers(1, 6))):
         radius = log_uniform(rng, max(8.0, 0.08 * side), 0.3 * side)
-        centre = np.asarray(random_position(rng, shape))
+        center = np.asarray(random_position(rng, shape))
         first = canvas.count + 1
-        parts = [(radius, centre)]
+        parts = [(radius, center)]
         for _ in range(int(rng.integers(2, 8))):
             size, middle = parts[rng.integers(len(parts))]
             angle = rng.uniform(0, 2 * np.pi)
@@ -257,16 +257,16 @@ def _colonies(rng: np.random.Generator, canvas: RegionCanvas, width: float, bend
         cells = int(log_uniform(rng, 8, min(max(0.9 * capacity, 12.0), MAX_OBJECTS / 2)))
         colony = grow_colony(rng, cells, width * rng.uniform(0.85, 1.05), longest)
         middle = np.asarray(random_position(rng, shape, margin=0.15 * min(shape)))
-        for centre, length, angle in zip(*colony, strict=True):
+        for center, length, angle in zip(*colony, strict=True):
             size = length + width, width * np.exp(rng.normal(0, 0.04))
-            own, spot = rng.normal(0, bend), as_point(centre + middle)
+            own, spot = rng.normal(0, bend), as_point(center + middle)
             canvas.claim_rod(spot, *size, angle, bend=own, overlap=0.5)
 
 
 class RodShapes(NamedTuple):
-    """Centres (N, 2) as y, x; distances (N,) between the centres of the round ends; angles (N,)."""
+    """Centers (N, 2) as y, x; distances (N,) between the centers of the round ends; angles (N,)."""
 
-    centres: NDArray[np.float64]
+    centers: NDArray[np.float64]
     lengths: NDArray[np.float64]
     angles: NDArray[np.float64]
 
@@ -280,17 +280,17 @@ _GROWTH = 1.12
 def grow_colony(rng: np.random.Generator, cells: int, width: float, longest: float) -> RodShapes:
     """Grow a colony of rod-shaped bacteria around the origin until it has `cells` or more rods.
 
-    Rods of `width` pixels lengthen, divide at `longest` pixels between the centres of their round
+    Rods of `width` pixels lengthen, divide at `longest` pixels between the centers of their round
     ends, and push each other. The mechanics are those of agent-based models of growing cells (e.g.
     Rudge et al., ACS Synthetic Biology 1, 2012) at their simplest: rods are rows of beads, and
     overlapping beads repel.
     """
     founders = int(rng.integers(1, 4))
-    centres = rng.normal(0, 1.5 * longest, (founders, 2)) if founders > 1 else np.zeros((1, 2))
+    centers = rng.normal(0, 1.5 * longest, (founders, 2)) if founders > 1 else np.zeros((1, 2))
     lengths = longest * rng.uniform(0.4, 0.9, founders)
     angles = rng.uniform(0, np.pi, founders)
     wobble = rng.uniform(0.01, 0.12)
-    rods = RodShapes(centres, lengths, angles)
+    rods = RodShapes(centers, lengths, angles)
     while len(rods.lengths) < cells:
         pace = _GROWTH ** rng.uniform(0.6, 1.4, len(rods.lengths))
         rods = _divide(rng, rods._replace(lengths=rods.lengths * pace), width, longest, wobble)
@@ -312,7 +312,7 @@ def _divide(
     half = np.maximum((length - width) / 2, 0.2 * width)
     away = (half + width)[:, None] / 2 * direction(angle)
     daughters = [
-        RodShapes(rods.centres[ready] + s * away, half, angle + rng.normal(0, wobble, len(angle)))
+        RodShapes(rods.centers[ready] + s * away, half, angle + rng.normal(0, wobble, len(angle)))
         for s in (1, -1)
     ]
     kept = RodShapes(*(values[~ready] for values in rods))
@@ -324,7 +324,7 @@ def _push_apart(rods: RodShapes, width: float) -> RodShapes:
     count = len(rods.lengths)
     along = np.linspace(-0.5, 0.5, _BEADS)
     arms = (rods.lengths[:, None] * along)[..., None] * direction(rods.angles)[:, None]
-    beads = (rods.centres[:, None] + arms).reshape(-1, 2)
+    beads = (rods.centers[:, None] + arms).reshape(-1, 2)
     first, second = cKDTree(beads).query_pairs(width, output_type="ndarray").T
     other = first // _BEADS != second // _BEADS
     first, second = first[other], second[other]
@@ -340,7 +340,7 @@ def _push_apart(rods: RodShapes, width: float) -> RodShapes:
     torque = (arms[..., 1] * moves[..., 0] - arms[..., 0] * moves[..., 1]).sum(1)
     inertia = np.maximum((arms**2).sum((1, 2)), width**2)
     return RodShapes(
-        rods.centres + moves.sum(1) / pushed[:, None],
+        rods.centers + moves.sum(1) / pushed[:, None],
         rods.lengths,
         rods.angles + np.clip(torque / inertia, -0.2, 0.2),
     )

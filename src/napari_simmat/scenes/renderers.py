@@ -85,7 +85,7 @@ def _stain(scene: Scene, rng: np.random.Generator, radius: float) -> Floats:
     if rng.random() < 0.4 and radius > 7:  # nucleoli are dark
         spots = smooth_field(rng, scene.shape, 0.35 * radius) > rng.uniform(1.1, 1.8)
         body = body * (1 - rng.uniform(0.15, 0.6) * spots)
-    # A faint dark line separates touching neighbours.
+    # A faint dark line separates touching neighbors.
     line = _border_line(scene, rng.uniform(0.6, 1.1))
     return np.asarray(body * (1 - rng.uniform(0.3, 0.9) * line) * scene.foreground, np.float32)
 
@@ -117,7 +117,7 @@ def membranes(scene: Scene, rng: np.random.Generator) -> Floats:
 
 
 def phase_contrast(scene: Scene, rng: np.random.Generator) -> Floats:
-    """Dark bodies with a bright halo on grey, or the negative (H, W).
+    """Dark bodies with a bright halo on gray, or the negative (H, W).
 
     The halo of Zernike's method is light that the phase ring passes although it was diffracted:
     a wide blur of the phase image, added with the opposite sign.
@@ -190,9 +190,9 @@ def relief(scene: Scene, rng: np.random.Generator) -> Floats:
 
 
 def histology(scene: Scene, rng: np.random.Generator) -> Floats:
-    """Haematoxylin nuclei over eosin tissue (H, W, 3), transmitted light 0..1.
+    """Hematoxylin nuclei over eosin tissue (H, W, 3), transmitted light 0..1.
 
-    Beer-Lambert absorption with the stain colours of Ruifrok and Johnston (2001), varied.
+    Beer-Lambert absorption with the stain colors of Ruifrok and Johnston (2001), varied.
     """
     blue = np.array([0.65, 0.70, 0.29]) * rng.uniform(0.85, 1.15, 3)
     red = np.array([0.07, 0.99, 0.11]) * rng.uniform(0.8, 1.2, 3)
@@ -204,8 +204,8 @@ def histology(scene: Scene, rng: np.random.Generator) -> Floats:
     chromatin = 1 + rng.uniform(0.05, 0.25) * texture(rng, scene.shape)
     rim = 1 + rng.uniform(0, 0.5) * np.exp(-scene.distance / 1.5)
     nuclei = dose[scene.regions] * chromatin * rim * rng.uniform(0.6, 1.3)
-    fibres = texture(rng, scene.shape, str(rng.choice(["cloud", "stripes", "band"])))
-    tissue = 0.35 + 0.12 * smooth_field(rng, scene.shape, 3 * radius + 8) + 0.07 * fibres
+    fibers = texture(rng, scene.shape, str(rng.choice(["cloud", "stripes", "band"])))
+    tissue = 0.35 + 0.12 * smooth_field(rng, scene.shape, 3 * radius + 8) + 0.07 * fibers
     holes = smooth_field(rng, scene.shape, 3 * radius + 10) > rng.uniform(0.8, 2.5)
     tissue = np.clip(tissue, 0.05, 1) * np.where(holes & ~scene.foreground, 0.05, 1)
     tissue = tissue * rng.uniform(0.5, 1.2)
@@ -216,7 +216,7 @@ def histology(scene: Scene, rng: np.random.Generator) -> Floats:
 
 
 def electron(scene: Scene, rng: np.random.Generator) -> Floats:
-    """Electron microscopy: dark membranes around grainy grey interiors (H, W)."""
+    """Electron microscopy: dark membranes around grainy gray interiors (H, W)."""
     width = rng.uniform(0.9, 2.2)
     wall = _border_line(scene, width)
     inside = tones(scene, rng, gap=rng.uniform(0.0, 0.12), low=0.45, high=0.75)[:, 0]
@@ -302,14 +302,14 @@ _PATCHES = 4
 
 def natural(scene: Scene, rng: np.random.Generator) -> Floats:
     """Dead leaves with the texture of photographs, lit from one side (H, W, 3) or (H, W), 0..1."""
-    colours = tones(scene, rng, gap=rng.uniform(0.12, 0.25), low=0.1, high=0.9, channels=3)
+    colors = tones(scene, rng, gap=rng.uniform(0.12, 0.25), low=0.1, high=0.9, channels=3)
     photographs = [photograph(rng, scene.shape) for _ in range(_PATCHES)]
     choice = rng.integers(_PATCHES, size=scene.n_regions).astype(np.int8)[scene.regions]
     detail = np.empty((*scene.shape, 3), np.float32)
     for number, patch in enumerate(photographs):
         where = choice == number
         detail[where] = patch[where] - patch.mean(axis=(0, 1))
-    image = colours[scene.regions] + rng.uniform(0.15, 0.55) * detail
+    image = colors[scene.regions] + rng.uniform(0.15, 0.55) * detail
     if rng.random() < 0.6:
         image *= _shading(scene, rng)[..., None]
     if rng.random() < 0.3:  # soft shadow of each leaf on those beneath
@@ -323,7 +323,7 @@ def natural(scene: Scene, rng: np.random.Generator) -> Floats:
 
 
 def embossed_discs(scene: Scene, rng: np.random.Generator) -> Floats:
-    """Grey discs with an embossed face under uneven light, like coins on a cloth (H, W)."""
+    """Gray discs with an embossed face under uneven light, like coins on a cloth (H, W)."""
     n = scene.n_regions
     ground = rng.uniform(0.05, 0.4)
     level = np.clip(
@@ -362,7 +362,7 @@ def embossed_discs(scene: Scene, rng: np.random.Generator) -> Floats:
 
 
 def plain(scene: Scene, rng: np.random.Generator) -> Floats:
-    """Areas of different grey or colour with a simple finish (H, W) or (H, W, 3)."""
+    """Areas of different gray or color with a simple finish (H, W) or (H, W, 3)."""
     channels = 3 if rng.random() < 0.35 else 1
     gap = rng.uniform(0.1, 0.25)
     image = tones(scene, rng, gap=gap, channels=channels)[scene.regions]

@@ -120,8 +120,8 @@ class _Border:
         flat = labels.ravel()
         area = np.maximum(np.bincount(flat, minlength=self.count), 1)
         rows, columns = np.divmod(np.arange(flat.size), width)
-        centre_y = np.bincount(flat, rows, self.count) / area
-        centre_x = np.bincount(flat, columns, self.count) / area
+        center_y = np.bincount(flat, rows, self.count) / area
+        center_x = np.bincount(flat, columns, self.count) / area
         self.places: list[tuple[NDArray[np.intp], int]] = []
         keys, signs = [], []
         near = np.zeros(labels.shape, bool)
@@ -135,7 +135,7 @@ class _Border:
             near.ravel()[middle] = True
             for side, sign in ((start, 1.0), (start + 4 * shift, -1.0)):
                 ids = flat[side]
-                dy, dx = rows[middle] - centre_y[ids], columns[middle] - centre_x[ids]
+                dy, dx = rows[middle] - center_y[ids], columns[middle] - center_x[ids]
                 angle = np.arctan2(dy, dx)
                 sector = ((angle / (2 * np.pi) + 0.5) * _SECTORS).astype(np.intp) % _SECTORS
                 # An outer border faces away from the center.
@@ -259,10 +259,10 @@ def _bodies(rng: np.random.Generator, shape: tuple[int, int, int], count: int) -
     positions = np.stack(np.meshgrid(*axes, indexing="ij"))
     uneven = _noise(rng, shape, 12.0)
     labels, level = np.zeros(shape, np.int32), np.ones(shape, np.float32)
-    for number, (centre, radius) in enumerate(_place_bodies(rng, extent, count), start=1):
+    for number, (center, radius) in enumerate(_place_bodies(rng, extent, count), start=1):
         rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
         radii = radius * rng.uniform(0.8, 1.25, 3)
-        along = np.einsum("ij,jzyx->izyx", rotation, positions - centre[:, None, None, None])
+        along = np.einsum("ij,jzyx->izyx", rotation, positions - center[:, None, None, None])
         far = np.sqrt(sum((along[axis] / radii[axis]) ** 2 for axis in range(3)))
         far = (far + 0.09 * rng.choice([-1, 1]) * uneven).astype(np.float32)
         nearest = far < level
@@ -280,12 +280,12 @@ def _place_bodies(
             break
         radius = float(rng.uniform(0.09, 0.15) * extent[1])
         share = np.array([rng.uniform(0.35, 0.65), *rng.uniform(0.1, 0.9, 2)])
-        centre: NDArray[np.float64] = (share * extent).astype(np.float64)
+        center: NDArray[np.float64] = (share * extent).astype(np.float64)
         apart = (
-            math.dist(centre[1:], other[1:]) > 0.85 * (radius + size) for other, size in places
+            math.dist(center[1:], other[1:]) > 0.85 * (radius + size) for other, size in places
         )
         if all(apart):
-            places.append((centre, radius))
+            places.append((center, radius))
     return places
 
 

@@ -108,7 +108,7 @@ class Scene:
         return np.asarray(np.sqrt(1 - (1 - np.clip(inward, 0, 1)) ** 2) * self.foreground)
 
     @cached_property
-    def neighbours(self) -> NDArray[np.int64]:
+    def neighbors(self) -> NDArray[np.int64]:
         """Pairs (P, 2) of regions that share a border."""
         pairs = []
         for regions in (self.regions, self.regions.T):
@@ -264,13 +264,13 @@ def tones(
     """
     n, tries = scene.n_regions, 12
     next_to: list[list[int]] = [[] for _ in range(n)]
-    for a, b in scene.neighbours.tolist():
+    for a, b in scene.neighbors.tolist():
         next_to[a].append(b)
         next_to[b].append(a)
     candidates = rng.random((n, tries, channels), dtype=np.float32)
     if channels > 1:
-        grey = rng.random((n, tries, 1), dtype=np.float32)
-        candidates = grey + rng.uniform(0.1, 0.6) * (candidates - grey)
+        gray = rng.random((n, tries, 1), dtype=np.float32)
+        candidates = gray + rng.uniform(0.1, 0.6) * (candidates - gray)
     candidates = low + (high - low) * candidates
     values = np.full((n, channels), np.nan, np.float32)
     values[0] = candidates[0, 0] if background is None else background

@@ -152,16 +152,16 @@ def polarization(scene: Scene, rng: np.random.Generator) -> Floats:
     sine2 = np.clip(1 - scene.normals[..., 2] ** 2, 0, 0.98)
     lamp = draw_lamp(rng)
     light = illumination(scene, lamp, rng.uniform(0.3, 0.6))
-    grey = scene.albedo.mean(axis=-1)
+    gray = scene.albedo.mean(axis=-1)
     reflectance = _fresnel_reflectance(sine2, index)
 
-    diffuse = grey * light * np.where(scene.glass, (1 - reflectance) ** 2, 1)
-    surroundings = np.where(scene.glass, 2 * grey * light, rng.uniform(0.4, 1.2) * scene.gloss)
+    diffuse = gray * light * np.where(scene.glass, (1 - reflectance) ** 2, 1)
+    surroundings = np.where(scene.glass, 2 * gray * light, rng.uniform(0.4, 1.2) * scene.gloss)
     specular = reflectance * surroundings
     from_diffuse = diffuse * _diffuse_degree(sine2, index) * ~scene.glass
     from_specular = specular * _specular_degree(sine2, index)
-    polarised = from_diffuse - from_specular  # along the azimuth; negative = across
-    along, aslant = polarised * np.cos(2 * azimuth), polarised * np.sin(2 * azimuth)
+    polarized = from_diffuse - from_specular  # along the azimuth; negative = across
+    along, aslant = polarized * np.cos(2 * azimuth), polarized * np.sin(2 * azimuth)
     stokes = np.stack([diffuse + specular, along, aslant], axis=-1).astype(np.float32)
     s0, s1, s2 = np.moveaxis(blur(stokes, rng.uniform(0.4, 0.9)), -1, 0)
 
@@ -202,7 +202,7 @@ _FARTHEST_SHADOW = 8
 """Largest width in pixels of the projector's shadow."""
 _NEAREST = 0.5
 """Distance in meters whose disparity is white in the HHA code."""
-_METRES_OF_HEIGHT = 3.0
+_METERS_OF_HEIGHT = 3.0
 """Height above ground that is white in the HHA code."""
 
 
@@ -216,7 +216,7 @@ def depth(scene: Scene, rng: np.random.Generator) -> Floats:
     scatters little of the pattern back, and on steep faces, and at many single pixels where the
     pattern is not recognized.
     """
-    counts = _COUNTS_AT_1_M / _metres(scene, rng)
+    counts = _COUNTS_AT_1_M / _meters(scene, rng)
     raw = np.rint(_with_matching_error(counts, rng))
     lost = _missing_readings(scene, counts, rng)
     return np.asarray(np.where(lost, 0, np.maximum(raw, 0)), np.float32)[None]
@@ -232,7 +232,7 @@ def hha(scene: Scene, rng: np.random.Generator) -> Floats:
     between objects; the slant of objects shows in the angle, under the error of normals fitted to
     noisy points. All channels are 0 where `depth` has no reading.
     """
-    counts = _COUNTS_AT_1_M / _metres(scene, rng)
+    counts = _COUNTS_AT_1_M / _meters(scene, rng)
     z = _COUNTS_AT_1_M / _with_matching_error(counts, rng)
     pitch = rng.uniform(0.3, 1.0)  # radians by which the camera looks down
     focal = 1.1 * max(scene.shape)
@@ -248,7 +248,7 @@ def hha(scene: Scene, rng: np.random.Generator) -> Floats:
     angle = np.degrees(np.arccos(np.clip(blur(normal, 0.8) @ up, -1, 1)))
     error = blur(gaussian(rng, scene.shape), rng.uniform(0.8, 1.8))
     angle = angle + rng.uniform(5, 11) * error / error.std()
-    code = np.stack([255 * _NEAREST / z, height * (255 / _METRES_OF_HEIGHT), angle + 38])
+    code = np.stack([255 * _NEAREST / z, height * (255 / _METERS_OF_HEIGHT), angle + 38])
     code = np.where(_missing_readings(scene, counts, rng), 0, np.clip(code, 0, 255))
     return np.asarray(np.rint(code), np.float32)
 
@@ -261,7 +261,7 @@ def fill_missing(image: Floats) -> Floats:
     return np.where(read, image, near_by).astype(np.float32)
 
 
-def _metres(scene: Scene, rng: np.random.Generator) -> Floats:
+def _meters(scene: Scene, rng: np.random.Generator) -> Floats:
     """Distance (H, W) from the camera in meters, with a median of 1 to 2 m."""
     distance = scene.depth / np.median(scene.depth) * np.float32(rng.uniform(1, 2))
     return np.asarray(distance, np.float32)
@@ -377,7 +377,7 @@ ABSORPTIONS: dict[str, tuple[float, float]] = {
 }
 """Absorption bands of common materials: center and width (sigma) in nanometers (Clark 1999)."""
 _ATMOSPHERE = ((760, 8, 0.4), (940, 25, 0.5), (1130, 30, 0.6), (1385, 45, 0.99), (1885, 60, 0.99))
-"""Bands of oxygen and water vapour: center and width in nanometers, absorbed share."""
+"""Bands of oxygen and water vapor: center and width in nanometers, absorbed share."""
 
 LANDSAT = {
     "480 nm": (450.0, 510.0),
@@ -397,12 +397,12 @@ def hyperspectral(scene: Scene, rng: np.random.Generator, bands: int = BANDS) ->
     continuum for all materials of a scene, with absorption bands whose depths differ (Clark,
     Spectroscopy of Rocks and Minerals, 1999). Shading, damp patches, cloud shadows and grain scale
     the whole spectrum of a pixel, and by more than materials differ in any band: a single band
-    shows patches, the ratio of two shows materials. Where water vapour absorbs all light only
+    shows patches, the ratio of two shows materials. Where water vapor absorbs all light only
     noise is left. Every detector, which records one column of one band, has its own gain.
     """
-    centres = wavelengths(bands)
+    centers = wavelengths(bands)
     half = (LONGEST - SHORTEST) / bands / 2
-    return _radiance(scene, rng, [(c - half, c + half) for c in centres], photons=3000)
+    return _radiance(scene, rng, [(c - half, c + half) for c in centers], photons=3000)
 
 
 def multispectral(scene: Scene, rng: np.random.Generator) -> Floats:
@@ -435,24 +435,24 @@ def _radiance(
     return camera_noise(rng, image, 6.0).astype(np.float32)
 
 
-def _sunlight(nanometres: NDArray[np.float64]) -> NDArray[np.float64]:
+def _sunlight(nanometers: NDArray[np.float64]) -> NDArray[np.float64]:
     """Radiance of a black body at 5800 K below the atmosphere, 1 at its peak (Planck's law)."""
-    planck = nanometres**-5 / np.expm1(1.4388e7 / (nanometres * 5800))
-    for centre, width, share in _ATMOSPHERE:
-        planck = planck * (1 - share * np.exp(-(((nanometres - centre) / width) ** 4)))
+    planck = nanometers**-5 / np.expm1(1.4388e7 / (nanometers * 5800))
+    for center, width, share in _ATMOSPHERE:
+        planck = planck * (1 - share * np.exp(-(((nanometers - center) / width) ** 4)))
     return np.asarray(planck / planck.max())
 
 
 def _reflectance(
-    scene: Scene, rng: np.random.Generator, nanometres: NDArray[np.float64]
+    scene: Scene, rng: np.random.Generator, nanometers: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Spectra (regions, wavelengths) in 0..1."""
     reddening = rng.uniform(200, 900)
-    continuum = rng.uniform(0.4, 0.7) * (1 - 0.8 * np.exp(-(nanometres - 250) / reddening))
+    continuum = rng.uniform(0.4, 0.7) * (1 - 0.8 * np.exp(-(nanometers - 250) / reddening))
     depths = tones(scene, rng, gap=0.15, low=0.0, high=0.5, channels=len(ABSORPTIONS))
     spectra = np.tile(continuum, (scene.n_regions, 1))
-    for depth, (centre, width) in zip(depths.T, ABSORPTIONS.values(), strict=True):
-        spectra *= 1 - depth[:, None] * np.exp(-(((nanometres - centre) / width) ** 2) / 2)
+    for depth, (center, width) in zip(depths.T, ABSORPTIONS.values(), strict=True):
+        spectra *= 1 - depth[:, None] * np.exp(-(((nanometers - center) / width) ** 2) / 2)
     return spectra
 
 
@@ -483,7 +483,7 @@ def _shade_patches(light: Floats, rng: np.random.Generator, low: float, high: fl
 
 def hyperspectral_sensor(bands: int) -> Sensor:
     """A spectrometer with any number of bands, even hundreds, named by wavelength."""
-    names = tuple(f"{centre:.0f} nm" for centre in wavelengths(bands))
+    names = tuple(f"{center:.0f} nm" for center in wavelengths(bands))
     return Sensor(names, partial(hyperspectral, bands=bands), spectral_contrasts)
 
 

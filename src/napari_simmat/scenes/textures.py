@@ -92,7 +92,7 @@ def texture_bank() -> dict[str, list[Floats]]:
         "spots": _spots,
         "grain": _grain,
     }
-    return {kind: [_standardised(make(rng)) for _ in range(8)] for kind, make in makers.items()}
+    return {kind: [_standardized(make(rng)) for _ in range(8)] for kind, make in makers.items()}
 
 
 def _cloud(rng: np.random.Generator) -> NDArray[np.floating]:
@@ -103,17 +103,17 @@ def _cloud(rng: np.random.Generator) -> NDArray[np.floating]:
 def _band(
     rng: np.random.Generator, highest: float = 0.3, width: float = 0.3
 ) -> NDArray[np.floating]:
-    frequency, centre = np.hypot(*_frequencies()), log_uniform(rng, 0.02, highest)
-    return _filtered(rng, np.exp(-(((frequency - centre) / (width * centre)) ** 2)))
+    frequency, center = np.hypot(*_frequencies()), log_uniform(rng, 0.02, highest)
+    return _filtered(rng, np.exp(-(((frequency - center) / (width * center)) ** 2)))
 
 
 def _stripes(rng: np.random.Generator) -> NDArray[np.floating]:
     fy, fx = _frequencies()
-    centre, angle = log_uniform(rng, 0.02, 0.3), rng.uniform(0, np.pi)
+    center, angle = log_uniform(rng, 0.02, 0.3), rng.uniform(0, np.pi)
     gain = sum(
         np.exp(
-            -((fx - s * centre * np.cos(angle)) ** 2 + (fy - s * centre * np.sin(angle)) ** 2)
-            / (0.25 * centre) ** 2
+            -((fx - s * center * np.cos(angle)) ** 2 + (fy - s * center * np.sin(angle)) ** 2)
+            / (0.25 * center) ** 2
         )
         for s in (1, -1)
     )
@@ -153,7 +153,7 @@ def _frequencies() -> tuple[Floats, Floats]:
     )
 
 
-def _standardised(values: NDArray[np.floating]) -> Floats:
+def _standardized(values: NDArray[np.floating]) -> Floats:
     values = (values - values.mean()) / (values.std() + 1e-6)
     return np.asarray(np.clip(values, -3, 3), np.float32)
 

@@ -23,7 +23,7 @@ from napari_simmat.models.tiny_encoder import DensePixels
 from napari_simmat.models.transfer import MAT
 from napari_simmat.models.tuning import build_network, default_size, merge, tune
 from napari_simmat.progress import Job, Progress
-from napari_simmat.training.annotations import AnnotatedPlane, CropSampler, LabelledCrops
+from napari_simmat.training.annotations import AnnotatedPlane, CropSampler, LabeledCrops
 from napari_simmat.training.losses import (
     SIZE_LOSS_WEIGHT,
     dense_targets,
@@ -338,7 +338,7 @@ class Learner:
         return LearnedState(spec, tensors, bundled)
 
     def _loss_job(
-        self, crops: LabelledCrops, kind: str, rounds: int, rng: np.random.Generator
+        self, crops: LabeledCrops, kind: str, rounds: int, rng: np.random.Generator
     ) -> Job[Tensor]:
         """Of the first answer and of the one after correcting clicks, as in `TrainingModule`.
 
@@ -376,7 +376,7 @@ class Learner:
             yield Progress(turn, rounds + 1)
         return loss
 
-    def _encoded(self, crops: LabelledCrops) -> Encoded:
+    def _encoded(self, crops: LabeledCrops) -> Encoded:
         network: Network = self.network
         if self._features is None:
             return network.encode(crops.images.to(self.device))

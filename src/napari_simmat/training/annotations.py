@@ -1,7 +1,7 @@
 """Objects that a user committed, as training crops: at the scales at which a model decodes them.
 
-What is not labelled is unknown, not background, except within a ring around each object and where
-the user said that all objects are labelled.
+What is not labeled is unknown, not background, except within a ring around each object and where
+the user said that all objects are labeled.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_simmat.datasets.dataset import label_areas
-from napari_simmat.datasets.labelled_image import ImageContent, resize_nearest
+from napari_simmat.datasets.labeled_image import ImageContent, resize_nearest
 from napari_simmat.engine.channels import channel_index
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.engine.image_stack import ChannelStack
@@ -31,7 +31,7 @@ from napari_simmat.models.transfer import RGB
 from napari_simmat.training.batches import (
     MAX_OBJECT_SHARE,
     MIN_OBJECT_PIXELS,
-    LabelledPlane,
+    LabeledPlane,
     as_rgb,
     augment,
     pad_image,
@@ -63,9 +63,9 @@ class AnnotatedPlane:
     values
         (C, Y, X), the channels as the model gets them: from `ChannelStack.normalized`.
     labels
-        (Y, X) integer ids; 0 where nothing is labelled.
+        (Y, X) integer ids; 0 where nothing is labeled.
     complete
-        Whether all objects of their kind are labelled: everywhere (True), nowhere for sure
+        Whether all objects of their kind are labeled: everywhere (True), nowhere for sure
         (False), or where a mask (Y, X) says so.
     channels
         Names of the channels; needed if a transfer layer is trained for them.
@@ -260,7 +260,7 @@ def annotate(
     ]
 
 
-class LabelledLevel(NamedTuple):
+class LabeledLevel(NamedTuple):
     """One scale of a plane as the network sees it.
 
     Attributes
@@ -392,7 +392,7 @@ def _holds(window: Window, box: Window) -> bool:
     )
 
 
-class LabelledCrops(NamedTuple):
+class LabeledCrops(NamedTuple):
     """Crops (B, C, S, S), their ids (B, S, S), masks (B * P, S, S) of P objects each, their parts.
 
     The parts are numbers in `CropSampler.levels`.
@@ -403,11 +403,11 @@ class LabelledCrops(NamedTuple):
     masks: NDArray[np.bool_]
     parts: tuple[int, ...]
 
-    def one_by_one(self) -> list[LabelledCrops]:
+    def one_by_one(self) -> list[LabeledCrops]:
         """Each crop alone."""
         masks = self.masks.reshape(len(self.parts), -1, *self.masks.shape[1:])
         each = zip(self.images[:, None], self.labels[:, None], masks, self.parts, strict=True)
-        return [LabelledCrops(image, ids, owned, (part,)) for image, ids, owned, part in each]
+        return [LabeledCrops(image, ids, owned, (part,)) for image, ids, owned, part in each]
 
 
 class CropSampler:
@@ -431,7 +431,7 @@ class CropSampler:
 
     def __init__(
         self,
-        levels: Sequence[Sequence[LabelledLevel]],
+        levels: Sequence[Sequence[LabeledLevel]],
         objects: Sequence[tuple[int, int]],
         *,
         side: int,
@@ -446,12 +446,12 @@ class CropSampler:
         if not self._objects:
             raise ValueError(TOO_SMALL)
 
-    def crops(self, step: int, count: int) -> tuple[LabelledCrops, np.random.Generator]:
+    def crops(self, step: int, count: int) -> tuple[LabeledCrops, np.random.Generator]:
         """The crops of a step, and the generator for its prompts."""
         rng = np.random.default_rng([self.seed, 1, step])
         drawn = [self._crop(step * count + number, rng) for number in range(count)]
         images, labels, masks, parts = zip(*drawn, strict=True)
-        crops = LabelledCrops(torch.stack(images), np.stack(labels), np.concatenate(masks), parts)
+        crops = LabeledCrops(torch.stack(images), np.stack(labels), np.concatenate(masks), parts)
         return crops, rng
 
     def _fitting(self, part: int, label: int) -> list[_Placed]:
@@ -498,7 +498,7 @@ class CropSampler:
             )
             image, labels = self._cut(level, rows, columns, self.side)
         if self.vary:
-            varied = augment(LabelledPlane("", image, labels, ()), rng)
+            varied = augment(LabeledPlane("", image, labels, ()), rng)
             image, labels = varied.image, varied.labels
         areas = label_areas(np.maximum(labels, 0))
         others = [n for n, area in areas.items() if n != label and area >= MIN_AREA]
@@ -507,7 +507,7 @@ class CropSampler:
         return image, labels, labels[None] == np.array(prompted)[:, None, None], part
 
     def _cut(
-        self, level: LabelledLevel, top: int, left: int, span: int
+        self, level: LabeledLevel, top: int, left: int, span: int
     ) -> tuple[Tensor, NDArray[np.int32]]:
         """A square of `span` pixels of a level, padded as by the engine, resized to `side`."""
         window = slice(top, top + span), slice(left, left + span)

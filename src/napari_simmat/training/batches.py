@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_simmat.datasets.dataset import Dataset, Sample, label_areas
-from napari_simmat.datasets.labelled_image import resize_nearest
+from napari_simmat.datasets.labeled_image import resize_nearest
 from napari_simmat.engine.coordinates import InputTransform
 from napari_simmat.evaluation.simulated_prompts import PromptBatch, draw_prompts
 from napari_simmat.models.spec import InputSize, ModelSpec
@@ -100,7 +100,7 @@ class Batches:
         Pixels of the network's input; of a native network at most.
     """
 
-    def __init__(self, planes: LabelledPlanes, config: TrainConfig) -> None:
+    def __init__(self, planes: LabeledPlanes, config: TrainConfig) -> None:
         self._planes, self._config = planes, config
         self.side, self._native = planes.side, planes.native
 
@@ -162,15 +162,15 @@ class Batches:
 class _CroppedPlane(NamedTuple):
     """The part of a plane in one image of a step, with the objects that are prompted."""
 
-    plane: LabelledPlane
+    plane: LabeledPlane
     chosen: NDArray[np.int64]
     number: int | None
     rng: np.random.Generator
 
 
 def crop_around_object(
-    plane: LabelledPlane, label: int, side: int, rng: np.random.Generator, zoomed: bool
-) -> tuple[LabelledPlane, bool]:
+    plane: LabeledPlane, label: int, side: int, rng: np.random.Generator, zoomed: bool
+) -> tuple[LabeledPlane, bool]:
     """A random part of a plane, of at most `side` pixels a side, with an object in it.
 
     The plane is halved until the object fits well, as an embedded network decodes large objects on
@@ -204,10 +204,10 @@ def crop_around_object(
         else:  # an object of a few pixels vanished: take its surroundings without zoom
             image = plane.image[:, window[0], window[1]][:, near[0], near[1]]
             labels = labels[near[0], near[1]]
-    return LabelledPlane(plane.name, image, labels, objects), whole
+    return LabeledPlane(plane.name, image, labels, objects), whole
 
 
-def visible_objects(plane: LabelledPlane, labels: Ids) -> tuple[int, ...]:
+def visible_objects(plane: LabeledPlane, labels: Ids) -> tuple[int, ...]:
     """The plane's objects that are sufficiently visible in a part of it with these labels."""
     there, whole = label_areas(labels), plane.areas
     return tuple(
@@ -217,7 +217,7 @@ def visible_objects(plane: LabelledPlane, labels: Ids) -> tuple[int, ...]:
     )
 
 
-def halve_until_fits(plane: LabelledPlane, label: int, side: int) -> tuple[LabelledPlane, bool]:
+def halve_until_fits(plane: LabeledPlane, label: int, side: int) -> tuple[LabeledPlane, bool]:
     """Halve a plane until an object fits into `MAX_OBJECT_SHARE` of `side`; also whether it was."""
     rows, columns = np.nonzero(plane.labels == label)
     longest = float(max(np.ptp(rows), np.ptp(columns)) + 1)
@@ -230,7 +230,7 @@ def halve_until_fits(plane: LabelledPlane, label: int, side: int) -> tuple[Label
     return plane, halved
 
 
-def augment(plane: LabelledPlane, rng: np.random.Generator) -> LabelledPlane:
+def augment(plane: LabeledPlane, rng: np.random.Generator) -> LabeledPlane:
     """Flip, transpose, and change brightness and contrast, of all channels alike."""
     image, labels = plane.image, plane.labels
     for axis in (0, 1):
@@ -240,11 +240,11 @@ def augment(plane: LabelledPlane, rng: np.random.Generator) -> LabelledPlane:
         image, labels = image.transpose(1, 2), labels.T
     if rng.random() < 0.5:
         image = image * math.exp(rng.uniform(-0.3, 0.3)) + rng.uniform(-0.2, 0.2)
-    return LabelledPlane(plane.name, image, np.ascontiguousarray(labels), plane.objects)
+    return LabeledPlane(plane.name, image, np.ascontiguousarray(labels), plane.objects)
 
 
 def choose_objects(
-    plane: LabelledPlane, label: int, count: int, rng: np.random.Generator
+    plane: LabeledPlane, label: int, count: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """`label` and `count` - 1 other objects of a plane, repeated if there are too few."""
     if count == 1:
@@ -265,7 +265,7 @@ def equal_parts(batch: int, count: int) -> Sequence[slice]:
 
 
 @dataclass(frozen=True)
-class LabelledPlane:
+class LabeledPlane:
     """A labeled plane: name of its sample, standardized image (C, H, W) float32, labels (H, W).
 
     `objects` are the ids to prompt; 0 is the background.
@@ -286,13 +286,13 @@ class LabelledPlane:
         """Memory in bytes."""
         return self.image.numel() * self.image.element_size() + self.labels.nbytes
 
-    def halved(self) -> LabelledPlane:
+    def halved(self) -> LabeledPlane:
         """At half the size: averages of the image, every second label."""
         image = functional.avg_pool2d(self.image[None], 2, ceil_mode=True)[0]
-        return LabelledPlane(self.name, image, self.labels[::2, ::2], self.objects)
+        return LabeledPlane(self.name, image, self.labels[::2, ::2], self.objects)
 
 
-class LabelledPlanes:
+class LabeledPlanes:
     """The planes with objects of one side of a data set, loaded on demand.
 
     Parameters
@@ -319,7 +319,7 @@ class LabelledPlanes:
     ) -> None:
         self._dataset, self._spec, self.side = dataset, spec, side
         self._samples = list(samples)
-        self._kept: dict[int, LabelledPlane] = {}
+        self._kept: dict[int, LabeledPlane] = {}
         self._bytes = 0
         self.digest = ""
 
@@ -337,7 +337,7 @@ class LabelledPlanes:
         """Number of planes."""
         return len(self._samples)
 
-    def __getitem__(self, index: int) -> LabelledPlane:
+    def __getitem__(self, index: int) -> LabeledPlane:
         """A plane, from memory or its source."""
         if index in self._kept:
             return self._kept[index]
@@ -392,12 +392,12 @@ class LabelledPlanes:
             return least
         return f"{least} and more than {smallest} pixels, if its plane had 1024 x 1024"
 
-    def _keep(self, index: int, plane: LabelledPlane) -> None:
+    def _keep(self, index: int, plane: LabeledPlane) -> None:
         if self._bytes + plane.nbytes <= CACHE_BYTES:
             self._kept[index] = plane
             self._bytes += plane.nbytes
 
-    def _prepared(self, name: str, values: NDArray[np.float32], labels: Ids) -> LabelledPlane:
+    def _prepared(self, name: str, values: NDArray[np.float32], labels: Ids) -> LabeledPlane:
         objects = self._dataset.regions(labels)
         if not self.native:
             square = InputSize(method="stretch", size=self.side)
@@ -406,9 +406,9 @@ class LabelledPlanes:
         # Resizing may leave nothing of an object, or too little to measure.
         there = label_areas(labels)
         objects = [label for label in objects if there.get(label, 0) >= MIN_OBJECT_PIXELS]
-        return LabelledPlane(name, self._standardised(values), labels, tuple(objects))
+        return LabeledPlane(name, self._standardized(values), labels, tuple(objects))
 
-    def _standardised(self, values: np.ndarray) -> Tensor:
+    def _standardized(self, values: np.ndarray) -> Tensor:
         image = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
         if self._spec.transfer == "zeroshot":
             image = image[as_rgb(len(image))]

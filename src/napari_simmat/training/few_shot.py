@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_list, is_or_are, pluralize
-from napari_simmat.datasets.labelled_image import ImageContent
+from napari_simmat.datasets.labeled_image import ImageContent
 from napari_simmat.engine.device import choose_device
 from napari_simmat.engine.embeddings import EmbeddingCache
 from napari_simmat.engine.masks import Window, interior_point, iou, label_windows
@@ -36,7 +36,7 @@ from napari_simmat.training.adapting import FewShotConfig, LearnedState, Learner
 from napari_simmat.training.annotations import (
     AnnotatedPlane,
     CropSampler,
-    LabelledLevel,
+    LabeledLevel,
     Part,
     annotate,
     labels_at,
@@ -227,11 +227,11 @@ def learn_objects(
         foundation gets a transfer layer for all channels that show something, if these are others
         than it reads.
     labels
-        (..., Y, X) integer ids of the objects; 0 where nothing is labelled.
+        (..., Y, X) integer ids of the objects; 0 where nothing is labeled.
     names
         Of the channels.
     complete
-        Whether all objects are labelled: everywhere, nowhere for sure, or in a region (Y, X).
+        Whether all objects are labeled: everywhere, nowhere for sure, or in a region (Y, X).
     pixel_size
         Height and width of a pixel in any unit, as for `Predictor.set_image`.
     config, start, device
@@ -540,7 +540,7 @@ class _Task:
             frame = part.plane.frame(self.spec)
             levels.append(
                 [
-                    LabelledLevel(image, labels_at(known[-1], frame, scale, image))
+                    LabeledLevel(image, labels_at(known[-1], frame, scale, image))
                     for scale, image in scaled
                 ]
             )

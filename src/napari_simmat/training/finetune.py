@@ -23,7 +23,7 @@ from napari_simmat.progress import Job, Progress
 from napari_simmat.training.batches import (
     Batch,
     Batches,
-    LabelledPlanes,
+    LabeledPlanes,
     as_rgb,
     equal_parts,
 )
@@ -127,8 +127,8 @@ def train_job(
     heads = learner.network.mask_decoder.iou_prediction_head.parameters()
     fabric = devices.fabric(config.precision, partly=any(p.requires_grad for p in heads))
     side = config.side_for(base.spec)
-    train = LabelledPlanes(dataset, dataset.train, learner.spec, side)
-    validation = LabelledPlanes(dataset, dataset.validation, learner.spec, side)
+    train = LabeledPlanes(dataset, dataset.train, learner.spec, side)
+    validation = LabeledPlanes(dataset, dataset.validation, learner.spec, side)
     yield from train.scan_job("train on")
     yield from validation.scan_job("validate on")
     # Planes without an object that is large enough are not trained on.
@@ -159,7 +159,7 @@ def train_job(
 
 
 class FineTuningTask(TrainingTask):
-    """Trains a network on planes of one modality, after `LabelledPlanes.scan_job`.
+    """Trains a network on planes of one modality, after `LabeledPlanes.scan_job`.
 
     The `folder` gets the best checkpoint and the log; it is None in processes that write nothing.
     """
@@ -168,8 +168,8 @@ class FineTuningTask(TrainingTask):
         self,
         learner: TrainableNetwork,
         config: TrainConfig,
-        train: LabelledPlanes,
-        validation: LabelledPlanes,
+        train: LabeledPlanes,
+        validation: LabeledPlanes,
         fabric: Fabric,
         folder: RunFolder | None,
     ) -> None:
@@ -340,7 +340,7 @@ def describe_training(below: ModelSpec, dataset: Dataset, config: TrainConfig, p
     """A sentence about what was trained on how many planes."""
     return (
         f"{dataset.modality}: transfer layer {config.transfer}, {config.strategy} on "
-        f"{below.name}, trained on {pluralize(planes, 'labelled plane')} of {dataset.name}."
+        f"{below.name}, trained on {pluralize(planes, 'labeled plane')} of {dataset.name}."
     )
 
 
@@ -366,9 +366,7 @@ def _load_best(learner: TrainableNetwork, folder: Path) -> ModelSpec:
     return replace(learner.spec, metrics=read_spec(path).metrics)
 
 
-def _identity(
-    dataset: Dataset, train: LabelledPlanes, validation: LabelledPlanes
-) -> dict[str, Any]:
+def _identity(dataset: Dataset, train: LabeledPlanes, validation: LabeledPlanes) -> dict[str, Any]:
     """Tells data sets apart, so that no training resumes on other data."""
     return {
         "channels": [asdict(channel) for channel in dataset.channels],

@@ -31,7 +31,7 @@ MAX_CACHED_FEATURES = 512
 SIZE_LOSS_WEIGHT = 0.1
 """Weight of the size loss. Without it, predicted sizes drift when the encoder is tuned for masks
 alone, and with them the level at which a click is decoded. Three times the weight, and a loss of
-centres, made the masks of folded objects worse."""
+centers, made the masks of folded objects worse."""
 
 
 class TrainingModule(nn.Module):
@@ -141,7 +141,7 @@ def trained_answers(
 
 
 class MaskLoss(NamedTuple):
-    """Per prompt and mask: the loss to minimise and the IoU reached, both (N, M)."""
+    """Per prompt and mask: the loss to minimize and the IoU reached, both (N, M)."""
 
     loss: Tensor
     iou: Tensor
@@ -224,7 +224,7 @@ def dice_and_entropy(logits: Tensor, target: Tensor) -> Tensor:
 def dense_targets(labels: Tensor) -> Tensor:
     """Targets of the dense head: (B, H, W) ids -> (B, 5, H/2, W/2); negative ids count as 0.
 
-    Boundary, foreground, offset to the object's centre (y, x, in units of its size), logarithm of
+    Boundary, foreground, offset to the object's center (y, x, in units of its size), logarithm of
     its size (square root of its area, in `SIZE_UNIT` pixels).
     """
     labels = labels[:, ::MASK_STRIDE, ::MASK_STRIDE].long().clamp(min=0)
@@ -242,11 +242,11 @@ def dense_targets(labels: Tensor) -> Tensor:
     y = (torch.arange(height) * MASK_STRIDE + 0.5)[:, None].expand(batch, height, width).flatten()
     x = (torch.arange(width) * MASK_STRIDE + 0.5).expand(batch, height, width).flatten()
     area = torch.bincount(flat, minlength=count * batch).clamp(min=1).float()
-    centre_y = torch.bincount(flat, y, minlength=count * batch) / area
-    centre_x = torch.bincount(flat, x, minlength=count * batch) / area
+    center_y = torch.bincount(flat, y, minlength=count * batch) / area
+    center_x = torch.bincount(flat, x, minlength=count * batch) / area
     size = area.sqrt() * MASK_STRIDE
-    offset_y = (centre_y[flat] - y) / size[flat]
-    offset_x = (centre_x[flat] - x) / size[flat]
+    offset_y = (center_y[flat] - y) / size[flat]
+    offset_x = (center_x[flat] - x) / size[flat]
     maps = [offset_y, offset_x, torch.log(size[flat] / SIZE_UNIT)]
     shaped = [each.reshape(batch, height, width) for each in maps]
     return torch.stack([boundary.float(), (labels > 0).float(), *shaped], dim=1)

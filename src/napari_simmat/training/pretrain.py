@@ -249,7 +249,7 @@ def tiny_spec(
     """The description of an embedded base called `name`, trained on `data`, in words."""
     return ModelSpec(
         name=name,
-        modality="RGB or grey",
+        modality="RGB or gray",
         channels=tuple(Channel(name=c, mean=MEAN, std=STD) for c in ("red", "green", "blue")),
         normalization=Normalization(low=0.5, high=99.9, clip_glare=True),
         input_size=InputSize(method="native", size=4096, minimum=128, multiple=32),

@@ -1,4 +1,4 @@
-"""Labelled real images as scenes for pretraining, at every scale and in many appearances."""
+"""Labeled real images as scenes for pretraining, at every scale and in many appearances."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from napari_simmat._text import format_list, pluralize
-from napari_simmat.datasets.folder import LabelledFile, SingleFileImage, find_labelled_files
-from napari_simmat.datasets.labelled_image import ImageCache, ImageContent, as_ids
+from napari_simmat.datasets.folder import LabeledFile, SingleFileImage, find_labeled_files
+from napari_simmat.datasets.labeled_image import ImageCache, ImageContent, as_ids
 from napari_simmat.datasets.split import series_of
 from napari_simmat.engine.normalization import rescale
 from napari_simmat.scenes.optics import degrade
@@ -49,7 +49,7 @@ _NO = {"", "0", "no", "false"}
 
 @dataclass(frozen=True, kw_only=True)
 class RealSource:
-    """A folder of labelled images of one kind.
+    """A folder of labeled images of one kind.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class RealSource:
     share
         How often its images are drawn, relative to the other sources.
     complete
-        Whether all objects of its kind are labelled. Otherwise pixels farther from labelled objects
+        Whether all objects of its kind are labeled. Otherwise pixels farther from labeled objects
         than a ring (`RING`) are unknown, not background.
     filled
         Whether an object includes the objects inside it, as a leaf its spots.
@@ -74,8 +74,8 @@ class RealSource:
     filled: bool = False
     license: str = ""
     source: str = ""
-    train: tuple[LabelledFile, ...]
-    validation: tuple[LabelledFile, ...]
+    train: tuple[LabeledFile, ...]
+    validation: tuple[LabeledFile, ...]
 
     @property
     def recipe(self) -> list[float | str]:
@@ -103,7 +103,7 @@ def read_sources(folder: Path, table: Path | None = None) -> tuple[RealSource, .
     `table`, by default ``sources.csv`` in the folder, is a CSV file with a row for each source and
     the columns ``folder``, ``share``, ``complete`` (yes or no), ``filled`` (yes or no), ``license``
     and ``source``. Without a table all subfolders are sources; a source's share is the square root
-    of its number of images, and none is complete. Files are paired as for `find_labelled_files`,
+    of its number of images, and none is complete. Files are paired as for `find_labeled_files`,
     and split by `SPLIT_FILE` or, without one, a tenth of the series is kept for validation.
 
     Raises
@@ -121,7 +121,7 @@ def read_sources(folder: Path, table: Path | None = None) -> tuple[RealSource, .
     sources = tuple(_source(folder, row, path.name) for row in rows)
     if not sources:
         raise ValueError(
-            f"{folder} has no subfolder; put each source of labelled images in a folder of its own."
+            f"{folder} has no subfolder; put each source of labeled images in a folder of its own."
         )
     return sources
 
@@ -148,7 +148,7 @@ def real_drawer(
             if (content.labels > 0).any():
                 return _scene(source, content, rng)
         raise ValueError(
-            f"{MAX_EMPTY} images of {source.name} drawn at random have no labelled object; take "
+            f"{MAX_EMPTY} images of {source.name} drawn at random have no labeled object; take "
             "the images without objects out."
         )
 
@@ -170,7 +170,7 @@ def _table(path: Path) -> list[dict[str, str]]:
 
 def _source(folder: Path, row: Mapping[str, str], table: str) -> RealSource:
     name = row["folder"]
-    files = find_labelled_files(folder / name)
+    files = find_labeled_files(folder / name)
     split = _split(folder / name / SPLIT_FILE, files)
     train = tuple(file for file in files if split[file.image.name] == "train")
     if not train:
@@ -195,7 +195,7 @@ def _source(folder: Path, row: Mapping[str, str], table: str) -> RealSource:
     )
 
 
-def _split(path: Path, files: Sequence[LabelledFile]) -> dict[str, str]:
+def _split(path: Path, files: Sequence[LabeledFile]) -> dict[str, str]:
     """``train`` or ``validation`` by image name."""
     names = [file.image.name for file in files]
     if not path.exists():
@@ -259,7 +259,7 @@ def _plane(
 
 
 def _appearance(values: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """One or three channels of an image: itself, a channel, grey, or optical density."""
+    """One or three channels of an image: itself, a channel, gray, or optical density."""
     count = len(values)
     if count > 3 or count == 2:
         chosen = rng.integers(count, size=1)
@@ -275,8 +275,8 @@ def _appearance(values: NDArray[np.float32], rng: np.random.Generator) -> NDArra
         if rng.random() < 0.3:
             return values
     weights = np.eye(3)[rng.integers(3)] if rng.random() < 0.5 else rng.dirichlet([2, 2, 2])
-    grey: NDArray[np.float32] = np.tensordot(weights.astype(np.float32), values, 1)
-    return grey[None]
+    gray: NDArray[np.float32] = np.tensordot(weights.astype(np.float32), values, 1)
+    return gray[None]
 
 
 def _part(
@@ -297,7 +297,7 @@ def _part(
 
 
 def is_known(labels: NDArray[np.int32], part: tuple[slice, slice]) -> NDArray[np.bool_]:
-    """Labelled pixels of a part, and those within a ring around each object."""
+    """Labeled pixels of a part, and those within a ring around each object."""
     there = labels[part]
     if not there.any():
         return np.zeros(there.shape, bool)

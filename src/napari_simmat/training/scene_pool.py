@@ -26,7 +26,7 @@ PIXELS_PER_STEP = 8 * 128 * 128
 """Pixels per step: small crops come in larger batches."""
 MIN_AREA = 24
 MEAN, STD = 127.5, 64.0
-"""Standardisation of the input, the same for every channel."""
+"""Standardization of the input, the same for every channel."""
 PADDING_VALUE = MEAN
 GLARE_SHARE = 0.08
 GLARE_FACTORS = (2.0, 100.0)
@@ -181,7 +181,7 @@ def with_glare(
 
 
 def augment_scene(drawn: DrawnScene, rng: np.random.Generator) -> DrawnScene:
-    """Flip, transpose, change contrast, gamma and channel order, invert, or make grey."""
+    """Flip, transpose, change contrast, gamma and channel order, invert, or make gray."""
     image, labels, filled = drawn
     if rng.random() < 0.5:
         image, labels = image[:, :, ::-1], labels[:, ::-1]

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from napari_simmat.datasets.dataset import Dataset, Sample
-from napari_simmat.datasets.labelled_image import resize_nearest
+from napari_simmat.datasets.labeled_image import resize_nearest
 from napari_simmat.engine.masks import Window, iou, label_windows
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.evaluation.metrics import dice
@@ -20,8 +20,8 @@ from napari_simmat.models.spec import Model, ModelSpec, Normalization
 from napari_simmat.progress import Job, Progress
 from napari_simmat.training.batches import (
     MAX_OBJECT_SHARE,
-    LabelledPlane,
-    LabelledPlanes,
+    LabeledPlane,
+    LabeledPlanes,
     as_rgb,
     halve_until_fits,
     pad_image,
@@ -58,7 +58,7 @@ class ValidationScores:
 
 
 def validate_network_job(
-    network: Network, planes: LabelledPlanes, side: int, most: int = MAX_OBJECTS
+    network: Network, planes: LabeledPlanes, side: int, most: int = MAX_OBJECTS
 ) -> Job[ValidationScores]:
     """Prompt objects as the paper does: one click each, the single mask, on the mask's grid.
 
@@ -130,7 +130,7 @@ def compare_with_base_job(
 
 
 def protocol_mask(
-    network: Network, plane: LabelledPlane, label: int, side: int, native: bool
+    network: Network, plane: LabeledPlane, label: int, side: int, native: bool
 ) -> tuple[NDArray[np.bool_], tuple[float, float]]:
     """The mask (H, W) of the protocol's click on one object, and the click (y, x)."""
     ((level, _),) = _levels_for_objects(plane, [label], side, native)
@@ -146,7 +146,7 @@ def protocol_mask(
 
 def _measure(
     network: Network,
-    plane: LabelledPlane,
+    plane: LabeledPlane,
     labels: list[int],
     reached: ValidationScores,
     native: bool,
@@ -164,7 +164,7 @@ def _measure(
 
 
 @torch.no_grad()
-def _encoded(network: Network, plane: LabelledPlane, native: bool) -> Encoded:
+def _encoded(network: Network, plane: LabeledPlane, native: bool) -> Encoded:
     image = plane.image
     if native:
         image = pad_image(image, round_up(image.shape[1]), round_up(image.shape[2]))
@@ -173,7 +173,7 @@ def _encoded(network: Network, plane: LabelledPlane, native: bool) -> Encoded:
 
 @torch.no_grad()
 def _masks(
-    network: Network, encoded: Encoded, plane: LabelledPlane, labels: list[int]
+    network: Network, encoded: Encoded, plane: LabeledPlane, labels: list[int]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
     """Masks (N, h, w) on the grid for clicks on N objects, and the clicks (N, 2) as x, y."""
     clicks = np.stack([_middle(plane.labels == label) for label in labels])
@@ -185,14 +185,14 @@ def _masks(
 
 
 def _levels_for_objects(
-    plane: LabelledPlane, objects: list[int], side: int, native: bool
-) -> Iterator[tuple[LabelledPlane, list[int]]]:
+    plane: LabeledPlane, objects: list[int], side: int, native: bool
+) -> Iterator[tuple[LabeledPlane, list[int]]]:
     """The plane at the levels that its objects need, each with those objects."""
     if not native:
         yield plane, objects
         return
     boxes = dict(label_windows(plane.labels))
-    groups: dict[tuple[int, ...], tuple[LabelledPlane, list[int]]] = {}
+    groups: dict[tuple[int, ...], tuple[LabeledPlane, list[int]]] = {}
     for label in objects:
         fits = max(length.stop - length.start for length in boxes[label]) <= MAX_OBJECT_SHARE * side
         level = plane if fits else halve_until_fits(plane, label, side)[0]
@@ -201,8 +201,8 @@ def _levels_for_objects(
 
 
 def _parts(
-    plane: LabelledPlane, objects: list[int], side: int | None
-) -> Iterator[tuple[LabelledPlane, list[int]]]:
+    plane: LabeledPlane, objects: list[int], side: int | None
+) -> Iterator[tuple[LabeledPlane, list[int]]]:
     """Parts of a plane of at most `side` pixels a side, each with the objects that it shows.
 
     So the cost of a validation depends on its objects, not on the size of the planes.
@@ -221,7 +221,7 @@ def _parts(
         shown += [n for n in left[1:] if _contains(window, boxes[n], plane.labels.shape, side)]
         left = [label for label in left if label not in shown]
         image = plane.image[:, window[0], window[1]]
-        yield LabelledPlane(plane.name, image, plane.labels[window], tuple(shown)), shown
+        yield LabeledPlane(plane.name, image, plane.labels[window], tuple(shown)), shown
 
 
 def _part_at(box: Window, shape: tuple[int, ...], side: int) -> Window:

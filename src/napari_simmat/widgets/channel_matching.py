@@ -135,7 +135,7 @@ def channel_mappings(
         rest = [layer for layer in topmost if not layer.channels_first]
         found += [feed for layer in first_axis if (feed := _along_axis(layer, inputs))]
         found += [
-            _colours(layer)
+            _colors(layer)
             if layer.rgb
             else ChannelMapping(layer.name, (LayerChannel(layer.key),) * count)
             for layer in topmost
@@ -156,7 +156,7 @@ def channel_mappings(
             found += [_in_order(group, inputs) for group in groups if len(group) == count]
         found += [feed for layer in topmost if (feed := _along_axis(layer, inputs))]
         if count == 3:
-            found += [_colours(layer) for layer in topmost if layer.rgb]
+            found += [_colors(layer) for layer in topmost if layer.rgb]
     return list({feed.sources: feed for feed in reversed(found)}.values())[::-1]
 
 
@@ -174,8 +174,8 @@ def all_layer_channels(layers: Iterable[LayerInfo]) -> list[tuple[str, LayerChan
     for layer in layers:
         if layer.rgb:
             found += [
-                (f"{layer.name} · {colour}", LayerChannel(layer.key, n))
-                for n, colour in enumerate(RGB)
+                (f"{layer.name} · {color}", LayerChannel(layer.key, n))
+                for n, color in enumerate(RGB)
             ]
             continue
         found.append((layer.name, LayerChannel(layer.key)))
@@ -215,7 +215,7 @@ def whole_image_mappings(
     topmost.sort(key=lambda layer: (layer.key != preferred, not layer.channels_first))
     for layer in topmost:
         if layer.rgb:
-            found.append(_colours(layer))
+            found.append(_colors(layer))
         elif layer.channels_first:
             found.append(_along_first_axis(layer))
         else:
@@ -383,7 +383,7 @@ def _aligned_groups(layers: Sequence[LayerInfo]) -> list[list[LayerInfo]]:
     return list(groups.values())
 
 
-def _colours(layer: LayerInfo) -> ChannelMapping:
+def _colors(layer: LayerInfo) -> ChannelMapping:
     """The colors of an RGB layer."""
     return ChannelMapping(
         f"{layer.name} (RGB)", tuple(LayerChannel(layer.key, n) for n in range(3))

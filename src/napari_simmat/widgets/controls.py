@@ -343,7 +343,7 @@ def remove_button(tip: str) -> QToolButton:
     return button
 
 
-StatusKind = Literal["nothing", "ready", "working", "cancelled", "failed", "done"]
+StatusKind = Literal["nothing", "ready", "working", "canceled", "failed", "done"]
 
 
 @dataclass(frozen=True)
@@ -381,7 +381,7 @@ STATUS_TONES: dict[StatusKind, Tone] = {
     "nothing": "muted",
     "ready": "info",
     "working": "warning",
-    "cancelled": "muted",
+    "canceled": "muted",
     "failed": "error",
     "done": "good",
 }
@@ -394,7 +394,7 @@ _SHOW_DELAY = 150
 class StatusLine(QWidget):
     """A view of one `Status`."""
 
-    cancelled = Signal()
+    canceled = Signal()
     accepted = Signal()
     other_accepted = Signal()
 
@@ -414,7 +414,7 @@ class StatusLine(QWidget):
             set_tone(label, "muted")
         self._bar = thin_bar()
         self._cancel, self._offer, self._other = Button("Cancel"), Button(""), Button("")
-        self._cancel.clicked.connect(self.cancelled)
+        self._cancel.clicked.connect(self.canceled)
         self._offer.clicked.connect(self.accepted)
         self._other.clicked.connect(self.other_accepted)
         self._clock = QTimer(self)

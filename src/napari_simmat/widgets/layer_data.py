@@ -60,7 +60,7 @@ class ImageValue:
 
     @property
     def usual(self) -> ImageValue:
-        """The image in its usual view; normalisation is measured on it."""
+        """The image in its usual view; normalization is measured on it."""
         return self if self.whole is None else self.whole
 
     @property
@@ -223,9 +223,9 @@ def labels_info(layer: Labels) -> LayerInfo:
     )
 
 
-def labelled_value(
+def labeled_value(
     channels: Sequence[NamedChannel], labels: Labels, layers: Iterable[Image]
-) -> LabelledValue:
+) -> LabeledValue:
     """An image and its labels as arrays to train on; no pixels are read."""
     known = {layer_key(layer): layer for layer in layers}
     chosen = [(each.name, each.source) for each in channels if each.source is not None]
@@ -236,7 +236,7 @@ def labelled_value(
         ChannelSource.of(array, None, f"Channel {name} of {first.name}")  # raises if unusable
     height, width = image_geometry([chosen[0][1]], known.values()).spacing[-2:]
     ratio = float(f"{height / width:.6g}")
-    return LabelledValue(first.name, arrays, data, labels.name, ratio)
+    return LabeledValue(first.name, arrays, data, labels.name, ratio)
 
 
 def image_value(
@@ -289,7 +289,7 @@ def image_geometry(sources: Sequence[LayerChannel], layers: Iterable[Image]) -> 
 
 
 def channel_array(layer: Image, part: int | None, level: int = 0) -> Any:
-    """Array (..., Y, X) of a layer, of one colour, or of one entry of its first axis."""
+    """Array (..., Y, X) of a layer, of one color, or of one entry of its first axis."""
     data = layer.data[level] if layer.multiscale else layer.data
     if part is None:
         return data
@@ -301,7 +301,7 @@ def channel_array(layer: Image, part: int | None, level: int = 0) -> Any:
 
 
 @dataclass(frozen=True, eq=False)
-class LabelledValue:
+class LabeledValue:
     """An image and its objects, independent of their layers.
 
     Parameters
@@ -330,7 +330,7 @@ class LabelledValue:
         return (len(self.channels) + 1) * math.prod(self.labels.shape[:-2])
 
 
-def pixel_ratio_of(images: Sequence[LabelledValue]) -> float:
+def pixel_ratio_of(images: Sequence[LabeledValue]) -> float:
     """Height over width of a pixel, the same in all images.
 
     Raises
@@ -349,8 +349,8 @@ def pixel_ratio_of(images: Sequence[LabelledValue]) -> float:
     return first.pixel_ratio
 
 
-def write_layers_job(images: Sequence[LabelledValue], folder: Path) -> Job[None]:
-    """Write labelled images: STEM_CHANNEL.npy for each channel, and STEM_labels.npy.
+def write_layers_job(images: Sequence[LabeledValue], folder: Path) -> Job[None]:
+    """Write labeled images: STEM_CHANNEL.npy for each channel, and STEM_labels.npy.
 
     All axes but the last two are flattened to one.
 
@@ -372,18 +372,18 @@ def write_layers_job(images: Sequence[LabelledValue], folder: Path) -> Job[None]
     done = 0
     folder.mkdir(parents=True)
     for stem, image in zip(_stems(images), images, strict=True):
-        labelled = False
+        labeled = False
         arrays = [*image.channels, ("labels", image.labels)]
         for name, array in arrays:
             path = folder / f"{stem}_{name}.npy"
             with disk_errors_explained(path), path.open("wb") as file:
                 _head(file, array)
                 for plane in _planes(array, image.name):
-                    labelled = labelled or (name == "labels" and bool((plane > 0).any()))
+                    labeled = labeled or (name == "labels" and bool((plane > 0).any()))
                     file.write(np.ascontiguousarray(plane).tobytes())
                     done += 1
                     yield Progress(done, total, f"Writing {image.name}")
-        if not labelled:
+        if not labeled:
             raise ValueError(
                 f"{image.labels_name} has no object: its labels are 0 everywhere. Paint or commit "
                 "some, each object with a number of its own."
@@ -418,7 +418,7 @@ def _planes(array: Any, where: str) -> Iterator[np.ndarray]:
         yield plane.astype(native, copy=False)
 
 
-def _stems(images: Sequence[LabelledValue]) -> list[str]:
+def _stems(images: Sequence[LabeledValue]) -> list[str]:
     """A distinct file stem for each image, in order; one series keeps its common start."""
     stems: list[str] = []
     for image in images:

@@ -19,7 +19,7 @@ from napari_simmat.io.files import user_folder
 
 log = logging.getLogger(__name__)
 
-CANCELLED = 130
+CANCELED = 130
 """Exit status of a command that was interrupted."""
 _NICE = 5
 """Added to the child's niceness, so that the window keeps its share of the processor."""
@@ -35,13 +35,13 @@ class Ending:
     Parameters
     ----------
     kind
-        ``"done"``: its last event was read; ``"cancelled"``: interrupted; ``"failed"``: it
+        ``"done"``: its last event was read; ``"canceled"``: interrupted; ``"failed"``: it
         printed a reason and exited; ``"crashed"``: anything else, such as a kill.
     text
         The reason of a failure, one sentence.
     """
 
-    kind: Literal["done", "cancelled", "failed", "crashed"]
+    kind: Literal["done", "canceled", "failed", "crashed"]
     text: str = ""
 
 
@@ -197,8 +197,8 @@ class ChildProcess(QObject):
             process.deleteLater()
         if self._is_complete:
             ending = Ending("done")
-        elif code == CANCELLED:
-            ending = Ending("cancelled", self.last_message)
+        elif code == CANCELED:
+            ending = Ending("canceled", self.last_message)
         elif code is not None and self.last_message:
             ending = Ending("failed", self.last_message)
         else:

@@ -60,13 +60,13 @@ class WorkerTask:
     start: Callable[[], Job[Any]]
     rank: int = 0
     since: float = field(default_factory=time.monotonic)
-    cancelled: bool = False
+    canceled: bool = False
     done: bool = False
     job: Job[Any] | None = None
 
     def cancel(self) -> None:
         """Discard the result; the computation stops at the job's next yield."""
-        self.cancelled = True
+        self.canceled = True
 
 
 class Worker(QObject):
@@ -74,7 +74,7 @@ class Worker(QObject):
 
     The thread starts with the first job. Of waiting jobs of rank 0 only the newest is kept: a new
     click replaces one that has not begun. A task is suspended as soon as one of a lower rank waits,
-    and resumed after it. A cancelled task only emits `stopped`, when its computation has ended.
+    and resumed after it. A canceled task only emits `stopped`, when its computation has ended.
 
     Use queued connections to methods of objects that live in the main thread.
     """
@@ -86,7 +86,7 @@ class Worker(QObject):
     failed = Signal(object, str)
     """The task and the reason, one sentence."""
     stopped = Signal(object)
-    """A cancelled task whose computation has ended."""
+    """A canceled task whose computation has ended."""
 
     def __init__(self, name: str = "simmat-worker") -> None:
         super().__init__()
@@ -100,7 +100,7 @@ class Worker(QObject):
 
     @property
     def running(self) -> WorkerTask | None:
-        """The task that is computing, cancelled or not."""
+        """The task that is computing, canceled or not."""
         return self._running
 
     @property
@@ -178,8 +178,8 @@ class Worker(QObject):
                 if self._closed or not self._waiting:
                     self._close_left()
                     return
-                # Cancelled ones first: they only have to be closed.
-                task = min(self._waiting, key=lambda task: (not task.cancelled, task.rank))
+                # Canceled ones first: they only have to be closed.
+                task = min(self._waiting, key=lambda task: (not task.canceled, task.rank))
                 self._waiting.remove(task)
                 self._running = task
             left = self._step(task)
@@ -193,23 +193,23 @@ class Worker(QObject):
         reported = 0.0
         try:
             job = task.job = task.start() if task.job is None else task.job
-            while not task.cancelled:
+            while not task.canceled:
                 progress: Progress = next(job)
-                if time.monotonic() - reported >= _REPORT_EVERY and not task.cancelled:
+                if time.monotonic() - reported >= _REPORT_EVERY and not task.canceled:
                     reported = time.monotonic()
                     self._tell(self.progressed, task, progress)
-                if not task.cancelled and self._outranks(task):
+                if not task.canceled and self._outranks(task):
                     return True
             job.close()
         except StopIteration as end:
             task.done = True
-            if not task.cancelled:
+            if not task.canceled:
                 self._tell(self.returned, task, end.value)
         except Exception as error:  # every error of a job is reported
-            if not task.cancelled:
+            if not task.canceled:
                 log.debug("%s failed", task.name, exc_info=True)
                 self._tell(self.failed, task, sentence(error))
-        if task.cancelled:
+        if task.canceled:
             self._tell(self.stopped, task)
         return False
 

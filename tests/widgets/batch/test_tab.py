@@ -52,7 +52,7 @@ from napari_simmat.widgets.channel_matching import LayerChannel
 from tests.batch.folders import contents
 from tests.widgets.conftest import SECONDS, Window
 from tests.widgets.dropping import drop
-from tests.widgets.scenes import grey
+from tests.widgets.scenes import gray
 
 pytestmark = pytest.mark.all_tabs
 
@@ -118,7 +118,7 @@ def data(tmp_path: Path) -> Path:
     folder = tmp_path / "data"
     (folder / "sub").mkdir(parents=True)
     (tmp_path / "out").mkdir()
-    image = grey()[::2, ::2]
+    image = gray()[::2, ::2]
     for number, name in enumerate(("a", "b", "sub/a", "c")):
         tifffile.imwrite(folder / f"{name}.tif", np.roll(image, 3 * number, axis=0))
         (folder / f"{name}.csv").write_text(CLICK.format(20, 20 + number))
@@ -302,7 +302,7 @@ def test_files_that_came_and_went_since_the_look_are_shown_as_they_are_done(
 
 def test_labels_of_a_large_image_open_from_where_they_were_written(tmp_path: Path) -> None:
     image, planned, zarr = (tmp_path / name for name in ("a.tif", "a_labels.tif", "l.ome.zarr"))
-    tifffile.imwrite(image, grey())
+    tifffile.imwrite(image, gray())
     labels = np.arange(200 * 220, dtype=np.uint32).reshape(200, 220)
     write_labels_zarr(zarr, labels, "YX")
     files = FilesModel()
@@ -315,7 +315,7 @@ def test_labels_of_a_large_image_open_from_where_they_were_written(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("shape", "colours", "labels_shape", "shown"),
+    ("shape", "colors", "labels_shape", "shown"),
     [
         ((1, 3, 20, 30), False, (3, 20, 30), (1, 3, 20, 30)),
         ((4, 20, 30), False, (20, 30), (20, 30)),  # with --channel-axis 0
@@ -326,12 +326,12 @@ def test_an_image_of_any_axes_opens_with_its_labels(
     batch: Batch,
     tmp_path: Path,
     shape: tuple[int, ...],
-    colours: bool,
+    colors: bool,
     labels_shape: tuple[int, ...],
     shown: tuple[int, ...],
 ) -> None:
     image, labels = tmp_path / "a.tif", tmp_path / "a_labels.tif"
-    if colours:  # one plane for each
+    if colors:  # one plane for each
         values = np.zeros(shape, np.uint8)
         tifffile.imwrite(image, values, photometric="rgb", planarconfig="separate")
     else:
@@ -341,7 +341,7 @@ def test_an_image_of_any_axes_opens_with_its_labels(
     batch.batching.opened.emit(finish(open_result_job(image, labels)))
     layers = batch.window.viewer.layers
     assert layers[f"{image.name} labels"].data.shape == shown
-    assert len(layers) == (4 if colours else 2)
+    assert len(layers) == (4 if colors else 2)
 
 
 def test_pause_stop_and_go_on(batch: Batch, data: Path, tmp_path: Path) -> None:
@@ -356,7 +356,7 @@ def test_pause_stop_and_go_on(batch: Batch, data: Path, tmp_path: Path) -> None:
     batch.press(tab.stop)
     assert tab.stop.text() == STOP_AT_ONCE
     batch.until(lambda: not tab.busy)
-    assert batch.status.kind in ("cancelled", "done"), batch.status
+    assert batch.status.kind in ("canceled", "done"), batch.status
     assert not list((tmp_path / "out").rglob("*.part"))
     batch.press(tab.start)
     batch.until(lambda: not tab.busy)
@@ -373,7 +373,7 @@ def test_a_stopped_run_shows_what_was_done_and_why_a_file_failed(
     (tmp_path / "out").mkdir()
     (folder / "0.tif").write_bytes(b"II*\0 and nothing more")
     for number in range(1, 30):
-        tifffile.imwrite(folder / f"{number:02}.tif", grey()[::2, ::2])
+        tifffile.imwrite(folder / f"{number:02}.tif", gray()[::2, ::2])
     for path in folder.glob("*.tif"):
         path.with_suffix(".csv").write_text(CLICK.format(26, 30))
     batch.choose(folder, tmp_path / "out", NEXT_TO_IMAGE)
@@ -386,7 +386,7 @@ def test_a_stopped_run_shows_what_was_done_and_why_a_file_failed(
     assert "0.tif" in tab.message.text()
     batch.press(tab.stop)
     batch.until(lambda: not tab.busy)
-    assert batch.status.kind == "cancelled", batch.status
+    assert batch.status.kind == "canceled", batch.status
     assert set(batch.states) <= {"written", "failed", "waiting"}
     done = [row for row in table.files.rows if row.state == "written"]
     assert [row.labels for row in done] == sorted((tmp_path / "out").glob("*_labels.tif"))

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import QApplication
 from napari_simmat.io.files import sessions_folder
 from napari_simmat.progress import Progress
 from tests.widgets.conftest import SECONDS, Window
-from tests.widgets.scenes import CENTRES, grey
+from tests.widgets.scenes import CENTERS, gray
 
 ROOT = Path(__file__).resolve().parents[3]
 CONTROL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
@@ -40,15 +40,15 @@ def objects(window: Any) -> np.ndarray:
 def work_on(window: Any) -> None:
     """Two commits, one deleted, that taken back, a third undone, and a point left open."""
     for number in (0, 1):
-        window.click(*CENTRES[number])
+        window.click(*CENTERS[number])
         window.key(Qt.Key.Key_C)
-    window.hover(*CENTRES[1])
+    window.hover(*CENTERS[1])
     window.key(Qt.Key.Key_D, SHIFT)
     window.key(Qt.Key.Key_Z, CONTROL)
     window.tab.folds["objects"].set_open(True)
     window.click_row(0)
     window.type_class("nucleus")
-    window.click(*CENTRES[2])
+    window.click(*CENTERS[2])
 
 
 def crash(window: Any) -> Path:
@@ -110,9 +110,9 @@ def kill_at_work(module: str, folder: Path, wait: Callable[[], object]) -> None:
 
 def main(folder: Path) -> None:
     """Commit two objects, paint, save what is there, and go on clicking until the end."""
-    window = open_image(new_window(), grey())
+    window = open_image(new_window(), gray())
     for number in (0, 1):
-        window.click(*CENTRES[number])
+        window.click(*CENTERS[number])
         window.key(Qt.Key.Key_C)
     viewer = window.viewer
     layer = viewer.layers["SimMAT objects"]
@@ -120,11 +120,11 @@ def main(folder: Path) -> None:
     layer.brush_size, layer.selected_label, layer.mode = 8, 5, "paint"
     window.draw([(100, 30), (110, 60)], slowly=True)
     layer.selected_label, layer.mode = 0, "erase"
-    window.draw([CENTRES[0], (CENTRES[0][0], CENTRES[0][1] + 20)], slowly=False)
+    window.draw([CENTERS[0], (CENTERS[0][0], CENTERS[0][1] + 20)], slowly=False)
     put(folder, layer.data)
     (folder / "go").touch()
     while True:
-        window.click(*CENTRES[2])
+        window.click(*CENTERS[2])
         window.key(Qt.Key.Key_T)
         window.key(Qt.Key.Key_Z, CONTROL)
 

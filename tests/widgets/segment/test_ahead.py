@@ -106,7 +106,7 @@ def test_a_new_click_replaces_clicks_alone_and_a_job_that_was_left_is_closed(
     first = worker.submit("click", click)
     qtbot.waitUntil(lambda: worker.running is first)
     worker.cancel_all(most=0)
-    assert not ahead.cancelled
+    assert not ahead.canceled
     ahead.cancel()
     gate.set()
     qtbot.waitUntil(lambda: "ahead" in stopped)

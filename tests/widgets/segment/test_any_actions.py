@@ -30,7 +30,7 @@ from napari_simmat.io.files import sessions_folder
 from napari_simmat.widgets.segment.prompt_state import PromptState
 from napari_simmat.widgets.segment.session import left_by_closed_tabs
 from napari_simmat.widgets.segment.session_file import identity_of, replayed
-from tests.widgets.scenes import CENTRES, discs, grey
+from tests.widgets.scenes import CENTERS, discs, gray
 
 ACTIONS = int(os.environ.get("SIMMAT_ACTIONS", "30"))
 NONE = Qt.KeyboardModifier.NoModifier
@@ -47,7 +47,7 @@ KEYS = {
     "split": (Qt.Key.Key_K, NONE),
     "follow": (Qt.Key.Key_S, SHIFT),
 }
-PLACES = st.sampled_from([*CENTRES, (105, 20), (60, 170), (148, 75)])
+PLACES = st.sampled_from([*CENTERS, (105, 20), (60, 170), (148, 75)])
 LAYERS = st.sampled_from(
     ["SimMAT points", "SimMAT boxes", "SimMAT preview", "SimMAT objects", "SimMAT classes"]
 )
@@ -67,10 +67,10 @@ class AnyActions(RuleBasedStateMachine):
     def start(self) -> None:
         viewer = self.window.viewer
         shutil.rmtree(sessions_folder(), ignore_errors=True)  # of other examples
-        half = grey().reshape(100, 2, 110, 2).mean((1, 3)).astype(np.uint8)
-        pyramid = [da.from_array(level, chunks=64) for level in (grey(), half)]
+        half = gray().reshape(100, 2, 110, 2).mean((1, 3)).astype(np.uint8)
+        pyramid = [da.from_array(level, chunks=64) for level in (gray(), half)]
         viewer.add_image(pyramid, multiscale=True, name="slide")
-        viewer.add_image(np.stack([grey(), grey()[::-1], grey()]), name="stack")
+        viewer.add_image(np.stack([gray(), gray()[::-1], gray()]), name="stack")
         labels = np.broadcast_to(discs()[1], (3, 200, 220)).copy()
         viewer.add_labels(labels, name="known", visible=False)
         viewer.layers.selection.active = viewer.layers["stack"]

@@ -39,7 +39,7 @@ from napari_simmat.widgets.segment.session_file import (
     to_json,
 )
 from tests.widgets.conftest import SECONDS
-from tests.widgets.scenes import CENTRES, grey
+from tests.widgets.scenes import CENTERS, gray
 from tests.widgets.segment.noted import held, objects, open_image, work_on
 
 CONTROL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
@@ -48,7 +48,7 @@ CONTROL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftM
 def test_what_is_saved_replays_to_the_same_labels_and_is_offered_no_more(
     open_window: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    window = open_image(open_window(), grey())
+    window = open_image(open_window(), gray())
     work_on(window)
     answer = str(tmp_path / "mine_labels.tif"), ""
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer)
@@ -61,14 +61,14 @@ def test_what_is_saved_replays_to_the_same_labels_and_is_offered_no_more(
     assert state.prompt_state == window.workspace.session.prompt_state
     assert state.header["model"].startswith("tiny-"), "the version that was used"
     window.close_widget()
-    again = open_image(open_window(), grey())
+    again = open_image(open_window(), gray())
     assert "was not saved" not in again.status.text
 
 
 def test_what_is_being_saved_when_the_tab_is_closed_is_saved(
     open_window: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    window = open_image(open_window(), grey())
+    window = open_image(open_window(), gray())
     work_on(window)
     worker = window.tab.exporter.worker
 
@@ -106,7 +106,7 @@ def test_of_two_images_that_are_saved_one_after_the_other_each_is_told_saved(
     )
     for name in ("discs", "second", "third"):
         if name != "discs":
-            window.viewer.add_image(grey()[:, ::-1] // len(name), name=name)
+            window.viewer.add_image(gray()[:, ::-1] // len(name), name=name)
             window.idle()
             window.choose(window.tab.channels._image, name)
         window.workspace.target().layer.data_setitem((np.arange(9), np.arange(9)), 1)
@@ -125,22 +125,22 @@ def test_of_two_images_that_are_saved_one_after_the_other_each_is_told_saved(
 def test_work_on_an_image_that_took_the_place_of_another_is_offered_with_that_one(
     open_window: Callable[[], Any],
 ) -> None:
-    other = grey()[::-1].copy()
-    window = open_image(open_window(), grey())
+    other = gray()[::-1].copy()
+    window = open_image(open_window(), gray())
     window.viewer.layers[0].data = other
     window.idle()
-    window.click(199 - CENTRES[0][0], CENTRES[0][1])
+    window.click(199 - CENTERS[0][0], CENTERS[0][1])
     window.key(Qt.Key.Key_C)
     window.close_widget()
     assert open_image(open_window(), other).status.offer == "Restore"
 
 
 def test_a_layer_of_the_user_is_noted_with_what_it_held(ready: Any) -> None:
-    labels = np.zeros(grey().shape, np.int32)
+    labels = np.zeros(gray().shape, np.int32)
     labels[:8, :8] = 7
     layer = ready.viewer.add_labels(labels.copy(), name="mine")
     ready.choose(ready.tab.objects, "mine")
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
     (path,) = sessions_folder().glob("*.jsonl")
     (found,) = replayed(path).labels.values()
@@ -153,8 +153,8 @@ def test_a_layer_of_the_user_is_noted_with_what_it_held(ready: Any) -> None:
 
 def test_an_array_that_is_put_in_the_place_of_the_labels_is_noted(ready: Any) -> None:
     """As other plugins do with what they made of the labels."""
-    for centre in CENTRES[:2]:
-        ready.click(*centre)
+    for center in CENTERS[:2]:
+        ready.click(*center)
         ready.key(Qt.Key.Key_C)
     layer = ready.viewer.layers["SimMAT objects"]
     other = np.where(layer.data == 2, 7, 0).astype(np.uint16)
@@ -166,7 +166,7 @@ def test_an_array_that_is_put_in_the_place_of_the_labels_is_noted(ready: Any) ->
     (labels,) = state.labels.values()
     assert np.array_equal(labels, other)
     assert state.entries == {next(iter(state.labels)): {}}, "nothing is known of 7 and 9"
-    ready.click(*CENTRES[2])
+    ready.click(*CENTERS[2])
     ready.key(Qt.Key.Key_C)
     ready.idle()
     assert np.array_equal(next(iter(replayed(path).labels.values())), layer.data)
@@ -181,7 +181,7 @@ def test_work_with_a_model_from_a_file_is_noted_with_its_name(ready: Any, tmp_pa
     mine.write_bytes(tiny.read_bytes())
     ready.tab.models.set_value(mine)
     ready.idle()
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
     (path,) = sessions_folder().glob("*.jsonl")
     state = replayed(path)
@@ -226,12 +226,12 @@ def test_work_that_cannot_be_noted_goes_on_and_is_told_once(
     ready.tab.autosave.warned.connect(told.append)
     if early:
         spoil()
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
     if not early:
         assert told == []
         spoil()
-    ready.click(*CENTRES[1])
+    ready.click(*CENTERS[1])
     ready.key(Qt.Key.Key_C)
     assert set(np.unique(objects(ready))) == {0, 1, 2}, "the work went on"
     ready.key(Qt.Key.Key_Z, CONTROL)
@@ -250,7 +250,7 @@ def test_work_that_cannot_be_noted_goes_on_and_is_told_once(
 
 
 def test_a_full_layer_is_read_while_its_edits_go_on(ready: Any) -> None:
-    labels = np.arange(1, grey().size + 1, dtype=np.int32).reshape(grey().shape)
+    labels = np.arange(1, gray().size + 1, dtype=np.int32).reshape(gray().shape)
     first = labels.copy()
     layer = ready.viewer.add_labels(labels, name="mine")
     ready.choose(ready.tab.objects, "mine")

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
-from tests.widgets.scenes import CENTRES, grey
+from tests.widgets.scenes import CENTERS, gray
 
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 
 
 @pytest.mark.real_window
 def test_strokes_and_commits_are_undone_in_the_order_they_were_made(ready: Any) -> None:
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
     layer = ready.viewer.layers["SimMAT objects"]
     ready.viewer.layers.selection.active = layer
@@ -26,14 +26,14 @@ def test_strokes_and_commits_are_undone_in_the_order_they_were_made(ready: Any) 
     ready.draw([(100, 30), (110, 60)], slowly=True)
     states.append(layer.data.copy())
     layer.mode = "erase"
-    ready.draw([CENTRES[0], (CENTRES[0][0], CENTRES[0][1] + 20)], slowly=False)
+    ready.draw([CENTERS[0], (CENTERS[0][0], CENTERS[0][1] + 20)], slowly=False)
     states.append(layer.data.copy())
-    ready.click(*CENTRES[1])
+    ready.click(*CENTERS[1])
     ready.key(Qt.Key.Key_C)
     states.append(layer.data.copy())
     ready.viewer.layers.selection.active = layer
     layer.mode, layer.selected_label = "fill", 5
-    ready.press(*CENTRES[1])
+    ready.press(*CENTERS[1])
     ready.idle()
     states.append(layer.data.copy())
     changed = [int((a != b).sum()) for a, b in pairwise(states)]
@@ -81,12 +81,12 @@ def test_what_napari_remembers_is_right_after_the_tab_is_closed(ready: Any) -> N
 
 
 def test_pixels_that_were_written_without_a_word_stay(ready: Any) -> None:
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
     layer = ready.viewer.layers["SimMAT objects"]
-    layer.data[CENTRES[0]] = 8  # as another plugin may do
+    layer.data[CENTERS[0]] = 8  # as another plugin may do
     ready.key(Qt.Key.Key_Z, CTRL)
-    assert layer.data[CENTRES[0]] == 8
+    assert layer.data[CENTERS[0]] == 8
     assert (layer.data > 0).sum() == 1
 
 
@@ -94,11 +94,11 @@ def test_of_two_images_with_one_objects_layer_a_stroke_is_a_step_of_the_one_in_u
     window: Any,
 ) -> None:
     """As two channels of one scene, each segmented by itself."""
-    window.viewer.add_image(grey()[::-1].copy(), name="other")
-    window.viewer.add_image(grey(), name="discs")
+    window.viewer.add_image(gray()[::-1].copy(), name="other")
+    window.viewer.add_image(gray(), name="discs")
     window.open_widget()
     window.idle()
-    window.click(*CENTRES[0])
+    window.click(*CENTERS[0])
     window.key(Qt.Key.Key_C)
     layer = window.viewer.layers["SimMAT objects"]
     committed = layer.data.copy()

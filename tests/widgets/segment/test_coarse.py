@@ -25,7 +25,7 @@ from napari_simmat.widgets.segment.controller import COARSE, COARSE_COMMIT
 from tests.plain_authors import DEPTH, WIDTH, small_sam
 from tests.widgets.conftest import SECONDS, Window
 from tests.widgets.gate import click_without_waiting
-from tests.widgets.scenes import grey
+from tests.widgets.scenes import gray
 
 CLICK = (60.0, 160.0)
 
@@ -66,7 +66,7 @@ def blocks(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Semaphore]:
 @pytest.fixture
 def encoding(window: Window, sam: Path, blocks: threading.Semaphore) -> Window:
     """The window in the middle of encoding an image: one block is done."""
-    window.viewer.add_image(grey(), name="discs")
+    window.viewer.add_image(gray(), name="discs")
     window.open_widget()
     window.tab.models.set_value(sam)
     blocks.release()
@@ -85,7 +85,7 @@ def wait_for_preview(window: Window) -> None:
 def expected(model: Model, coarse: bool, **prompt: Any) -> np.ndarray:
     """What the engine answers by itself."""
     predictor = Predictor(model, "cpu")
-    finish(predictor.open_image_job(grey()))
+    finish(predictor.open_image_job(gray()))
     assert not coarse or finish(predictor.coarse_preview_job())
     if not coarse:
         predictor.set_plane(())
@@ -138,14 +138,14 @@ def test_a_newer_click_changes_the_preview_and_both_change_the_exact_mask(
     assert np.array_equal(shown(encoding), answer.masks[0])
 
 
-def test_cancelling_takes_the_preview_away(encoding: Window, blocks: threading.Semaphore) -> None:
+def test_canceling_takes_the_preview_away(encoding: Window, blocks: threading.Semaphore) -> None:
     click_without_waiting(encoding, *CLICK)
     blocks.release()
     wait_for_preview(encoding)
     assert shown(encoding).any()
     encoding.tab.status._cancel.click()
     assert not shown(encoding).any()
-    assert encoding.status.kind == "cancelled"
+    assert encoding.status.kind == "canceled"
     assert encoding.workspace.objects is None
     blocks.release()
     encoding.idle()

@@ -11,7 +11,7 @@ from qtpy.QtTest import QTest
 
 from napari_simmat.widgets.segment.controller import MISSED_COMMIT
 from tests.widgets.gate import Gate, click_without_waiting
-from tests.widgets.scenes import CENTRES, discs, iou
+from tests.widgets.scenes import CENTERS, discs, iou
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def stack(window: Any) -> Any:
     window.idle()
     window.viewer.dims.set_current_step(0, 2)
     window.idle()
-    y, x = CENTRES[1]
+    y, x = CENTERS[1]
     window.click(y, x + 6)
     window.viewer.dims.set_current_step(0, 1)
     window.idle()
@@ -33,7 +33,7 @@ def stack(window: Any) -> Any:
 
 def click_and_commit(window: Any) -> Gate:
     """A click and C, while the worker is held before its answer."""
-    y, x = CENTRES[0]
+    y, x = CENTERS[0]
     gate = Gate(window)
     click_without_waiting(window, y, x + 3)
     window.tap(Qt.Key.Key_C)
@@ -64,7 +64,7 @@ def test_the_plane_is_committed_on_which_c_was_pressed(stack: Any) -> None:
 
 
 def test_a_click_on_another_plane_waits_for_the_commit(stack: Any) -> None:
-    truth, (y, x) = discs()[1], CENTRES[0]
+    truth, (y, x) = discs()[1], CENTERS[0]
     gate = click_and_commit(stack)
     stack.viewer.dims.set_current_step(0, 0)
     click_without_waiting(stack, y, x)
@@ -109,6 +109,6 @@ def test_a_missed_commit_is_not_named_for_another_image(stack: Any) -> None:
     stack.idle()
     assert MISSED_COMMIT not in stack.status.text
     stack.viewer.dims.order = (0, 1, 2)
-    y, x = CENTRES[0]
+    y, x = CENTERS[0]
     stack.click(y, x)
     assert MISSED_COMMIT not in stack.status.text

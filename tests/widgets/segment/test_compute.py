@@ -18,7 +18,7 @@ from napari_simmat.widgets.segment.compute import (
 )
 from napari_simmat.widgets.segment.preferences import TabSettings, save_settings
 from tests.widgets.conftest import Window
-from tests.widgets.scenes import CENTRES, grey
+from tests.widgets.scenes import CENTERS, gray
 
 QUICK = DeviceInfo("cuda:0", "NVIDIA Quick", 24 * 10**9)
 
@@ -37,11 +37,11 @@ def with_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_computes_is_shown_once_the_model_is_loaded(window: Window) -> None:
-    window.viewer.add_image(grey(), name="discs")
+    window.viewer.add_image(gray(), name="discs")
     window.open_widget()
     assert shown(window) == (AUTOMATIC, AUTOMATIC)
     window.idle()
-    window.click(*CENTRES[0])
+    window.click(*CENTERS[0])
     in_use = window.controller.inference.service.in_use
     assert shown(window) == (
         IN_USE.format(used=in_use.title),
@@ -53,7 +53,7 @@ def test_another_precision_predicts_anew_in_it(
     ready: Window, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(device, "half_precision_is_faster", lambda: True)
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     service = ready.controller.inference.service
     encodes = service.predictor
     ready.choose(ready.tab.compute.precision, "Fast")
@@ -66,7 +66,7 @@ def test_another_precision_predicts_anew_in_it(
 
 @pytest.mark.usefixtures("with_gpu")
 def test_a_device_that_does_not_work_is_said_and_another_goes_on(ready: Window) -> None:
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     ready.choose(ready.tab.compute.device, QUICK.title)
     ready.idle()
     assert ready.status.kind == "failed"
@@ -79,7 +79,7 @@ def test_a_device_that_does_not_work_is_said_and_another_goes_on(ready: Window) 
 
 @pytest.mark.usefixtures("with_gpu")
 def test_a_gpu_whose_memory_ran_out_shows_what_computes_now(ready: Window) -> None:
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     used = ready.controller.inference.service.in_use
     ready.tab.compute.set_value(QUICK.name, "auto", "best")
     ready.tab.compute.show_in_use(used)
@@ -90,7 +90,7 @@ def test_a_gpu_whose_memory_ran_out_shows_what_computes_now(ready: Window) -> No
 def test_the_best_quality_predicts_anew_and_is_remembered(
     ready: Window, open_window: Callable[[], Window]
 ) -> None:
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     ready.choose(ready.tab.compute.quality, "Quality: best, four times slower")
     ready.idle()
     service = ready.controller.inference.service

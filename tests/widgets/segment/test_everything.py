@@ -14,7 +14,7 @@ from qtpy.QtTest import QTest
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.widgets.segment.automatic import NO_EXAMPLES, described
 from napari_simmat.widgets.segment.object_actions import committed_already
-from tests.widgets.scenes import CENTRES, discs, grey
+from tests.widgets.scenes import CENTERS, discs, gray
 
 
 @pytest.fixture
@@ -40,14 +40,14 @@ def preview(window: Any) -> np.ndarray:
     return window.viewer.layers["SimMAT preview"].data
 
 
-def at_centres(labels: np.ndarray) -> list[int]:
-    return [int(labels[int(y), int(x)]) for y, x in CENTRES]
+def at_centers(labels: np.ndarray) -> list[int]:
+    return [int(labels[int(y), int(x)]) for y, x in CENTERS]
 
 
 def test_a_press_proposes_a_slider_sifts_another_press_commits(ready: Any, everything: Any) -> None:
     panel = ready.tab.automatic_panel
     press(ready, panel.start)
-    found = at_centres(preview(ready))
+    found = at_centers(preview(ready))
     assert 0 not in found
     assert len(set(found)) == 4
     assert ready.status.text == described(len(np.unique(preview(ready))) - 1)
@@ -61,21 +61,21 @@ def test_a_press_proposes_a_slider_sifts_another_press_commits(ready: Any, every
     assert ready.status.text == described(0)
     panel.options["min_area"].setValue(20)
     ready.idle()
-    assert at_centres(preview(ready)) == found
+    assert at_centers(preview(ready)) == found
     assert everything.found.candidates is candidates, "nothing was asked again"
     assert ready.controller.inference.service.encodes == encodes
 
     press(ready, panel.commit)
     objects = ready.viewer.layers["SimMAT objects"].data
     _, labels = discs()
-    for number, centre in enumerate(at_centres(objects), start=1):
-        ours, theirs = objects == centre, labels == number
+    for number, center in enumerate(at_centers(objects), start=1):
+        ours, theirs = objects == center, labels == number
         assert (ours & theirs).sum() > 0.8 * (ours | theirs).sum()
     assert not preview(ready).any()
     ready.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert not objects.any(), "one step takes all back"
     ready.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier)
-    assert len(set(at_centres(objects))) == 4
+    assert len(set(at_centers(objects))) == 4
 
 
 @pytest.mark.parametrize("how", ["key", "key on the image", "button"])
@@ -122,14 +122,14 @@ def test_an_object_that_is_committed_already_is_not_found_again(
 
 def test_what_was_found_is_written_once_after_a_question(ready: Any, everything: Any) -> None:
     labels = np.zeros((200, 220), np.int32)
-    labels[CENTRES[0]] = 9
+    labels[CENTERS[0]] = 9
     ready.tab.objects.chosen.emit(ready.viewer.add_labels(labels, name="mine"))
     ready.tab.object_panel.overlap_chosen.emit("ask")
     press(ready, ready.tab.automatic_panel.start)
     press(ready, ready.tab.automatic_panel.commit)
     assert "overlaps 9" in ready.status.text
     press(ready, ready.tab.status._offer)
-    assert labels[CENTRES[1]] > 9
+    assert labels[CENTERS[1]] > 9
     assert everything.found is None
     assert not preview(ready).any()
     assert not ready.tab.automatic_panel.commit.isEnabled()
@@ -159,12 +159,12 @@ def test_discarded_leaves_nothing(ready: Any, everything: Any) -> None:
 def test_a_click_hides_what_was_found_until_it_is_answered_for(ready: Any, everything: Any) -> None:
     press(ready, ready.tab.automatic_panel.start)
     found = preview(ready).copy()
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     assert (preview(ready) > 0).sum() < (found > 0).sum() / 2, "one disc of four"
     ready.key(Qt.Key.Key_C)
     np.testing.assert_array_equal(preview(ready), found)
     press(ready, ready.tab.automatic_panel.commit)
-    assert len(set(at_centres(ready.viewer.layers["SimMAT objects"].data))) == 4
+    assert len(set(at_centers(ready.viewer.layers["SimMAT objects"].data))) == 4
     assert not preview(ready).any()
 
 
@@ -174,19 +174,19 @@ def test_stopped_it_is_free_again(ready: Any, everything: Any) -> None:
     QTest.mouseClick(panel.start, Qt.MouseButton.LeftButton)
     ready.qtbot.waitUntil(lambda: ready.status.fraction is not None, timeout=180_000)
     press(ready, panel.stop)
-    assert ready.status.kind == "cancelled"
+    assert ready.status.kind == "canceled"
     assert everything.found is None
     assert panel.start.isVisible()
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     assert preview(ready).any()
 
 
 def test_points_of_a_layer_say_where(ready: Any, everything: Any) -> None:
-    seeds = ready.viewer.add_points(np.array(CENTRES[:2]), name="seeds")
+    seeds = ready.viewer.add_points(np.array(CENTERS[:2]), name="seeds")
     ready.tab.automatic_panel.layer.set_value(seeds)
     press(ready, ready.tab.automatic_panel.start)
     assert len(everything.found.candidates) == 2 * 4, "an answer and three alternatives each"
-    assert [one > 0 for one in at_centres(preview(ready))] == [True, True, False, False]
+    assert [one > 0 for one in at_centers(preview(ready))] == [True, True, False, False]
     seeds.data = np.array([[-50.0, -50.0]])
     press(ready, ready.tab.automatic_panel.start)
     assert ready.status.kind == "failed"
@@ -198,7 +198,7 @@ def test_labels_that_cannot_be_written_say_where_as_well(ready: Any, everything:
         ready.viewer.add_labels(from_array(discs()[1]), name="lazy")
     )
     press(ready, ready.tab.automatic_panel.start)
-    assert 0 not in at_centres(preview(ready))
+    assert 0 not in at_centers(preview(ready))
 
 
 def test_the_section_is_a_view_of_settings(ready: Any, everything: Any) -> None:
@@ -229,13 +229,13 @@ def test_only_objects_like_the_committed_ones_remain(ready: Any, everything: Any
     _, labels = discs()
     objects = np.where((labels > 0) & (labels < 4), labels, 0)
     ready.workspace.use_objects(ready.viewer.add_labels(objects, name="mine"))
-    ready.viewer.layers["discs"].data = np.where(labels == 4, 30, grey()).astype(np.uint8)
+    ready.viewer.layers["discs"].data = np.where(labels == 4, 30, gray()).astype(np.uint8)
     ready.idle()
     press(ready, panel.start)
-    assert 0 not in at_centres(preview(ready)), "the dark disc too"
+    assert 0 not in at_centers(preview(ready)), "the dark disc too"
     whole = len(np.unique(preview(ready))) - 1
     toggle(ready, panel.like_mine)
-    found = at_centres(preview(ready))
+    found = at_centers(preview(ready))
     assert 0 not in found[:3]
     assert found[3] == 0, "unlike the bright ones"
     left = len(np.unique(preview(ready))) - 1

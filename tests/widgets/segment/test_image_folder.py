@@ -25,7 +25,7 @@ from napari_simmat.widgets.segment.image_folder import (
     not_replaced,
     other_shape,
 )
-from tests.widgets.scenes import CENTRES, grey
+from tests.widgets.scenes import CENTERS, gray
 
 SHIFT = Qt.KeyboardModifier.ShiftModifier
 NEXT, BACK = (Qt.Key.Key_N, SHIFT), (Qt.Key.Key_B, SHIFT)
@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "images"
     folder.mkdir()
     for number in range(COUNT):
-        tifffile.imwrite(folder / f"{number}.tif", np.clip(grey(), 0, 240) + np.uint8(number))
+        tifffile.imwrite(folder / f"{number}.tif", np.clip(gray(), 0, 240) + np.uint8(number))
     return folder
 
 
@@ -67,10 +67,10 @@ def test_ten_images_are_done_with_keys_and_each_is_there_again_on_the_way_back(
     for number in range(COUNT):
         assert panel.place.text() == f"{number + 1} of 10, {number} done · {number}.tif"
         assert shown(window)[0] == str(number)
-        window.click(*CENTRES[number % 2])
+        window.click(*CENTERS[number % 2])
         window.key(Qt.Key.Key_C)
         made.append(objects(window))
-        window.click(*CENTRES[2])  # stays open
+        window.click(*CENTERS[2])  # stays open
         window.key(*NEXT)
     assert window.status.text == at_the_end(FolderImage(folder / "9.tif", folder), 1)
     assert window.controller.inference.service.encodes == 0, "encoded ahead"
@@ -87,7 +87,7 @@ def test_ten_images_are_done_with_keys_and_each_is_there_again_on_the_way_back(
 def test_what_cannot_be_opened_is_said_and_skipped(window: Any, folder: Path) -> None:
     (folder / "1.tif").write_text("this is no image")
     begin(window, folder)
-    window.click(*CENTRES[0])
+    window.click(*CENTERS[0])
     window.key(Qt.Key.Key_C)
     window.key(*NEXT)
     assert window.status.kind == "failed"
@@ -106,7 +106,7 @@ def test_nothing_is_closed_that_is_not_saved(
     window: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin(window, folder)
-    window.click(*CENTRES[0])
+    window.click(*CENTERS[0])
     window.key(Qt.Key.Key_C)
 
     def full(*_: object, **__: object) -> None:
@@ -128,7 +128,7 @@ def test_nothing_is_closed_that_is_not_saved(
 def test_labels_of_an_earlier_result_are_shown_and_a_file_that_cannot_be_read_stays(
     window: Any, folder: Path
 ) -> None:
-    labels = np.zeros(grey().shape, np.uint16)
+    labels = np.zeros(gray().shape, np.uint16)
     labels[3:9, 4:10] = 7
     tifffile.imwrite(folder / "1_labels.tif", labels)
     tifffile.imwrite(folder / "2_labels.tif", labels[1:])
@@ -140,7 +140,7 @@ def test_labels_of_an_earlier_result_are_shown_and_a_file_that_cannot_be_read_st
     image = FolderImage(folder / "2.tif", folder)
     assert not (folder / "1_session.jsonl").exists(), "nothing was done"
     assert window.workspace.objects is None
-    window.click(*CENTRES[0])
+    window.click(*CENTERS[0])
     window.key(Qt.Key.Key_C)
     window.key(*NEXT)
     assert window.status.text == not_replaced(image, "2_labels.tif")
@@ -166,9 +166,9 @@ def test_the_next_image_is_read_and_encoded_while_this_one_is_looked_at(
 
 
 def test_a_flat_image_after_a_stack_is_encoded_ahead(window: Any, tmp_path: Path) -> None:
-    stack = np.stack([grey()] * 4)
+    stack = np.stack([gray()] * 4)
     tifffile.imwrite(tmp_path / "0.tif", stack, imagej=True, metadata={"axes": "ZYX"})
-    tifffile.imwrite(tmp_path / "1.tif", np.clip(grey(), 0, 240) + np.uint8(9))
+    tifffile.imwrite(tmp_path / "1.tif", np.clip(gray(), 0, 240) + np.uint8(9))
     window.open_widget()
     window.tab.stack_panel.ahead.setChecked(True)
     window.tab.folder_panel.folder.set_value(str(tmp_path))
@@ -178,7 +178,7 @@ def test_a_flat_image_after_a_stack_is_encoded_ahead(window: Any, tmp_path: Path
     window.idle()
     encoded = len(service.cache)
     window.key(*NEXT)
-    window.click(*CENTRES[0])
+    window.click(*CENTERS[0])
     assert shown(window) == ["1"]
     assert len(service.cache) == encoded
 
@@ -189,7 +189,7 @@ def test_results_of_the_batch_tab_are_gone_through(
 ) -> None:
     made = plan(find_inputs([folder], pattern="[34].tif"), output=tmp_path / "out", prompts="auto")
     (tmp_path / "out").mkdir()
-    labels = np.zeros(grey().shape, np.uint16)
+    labels = np.zeros(gray().shape, np.uint16)
     labels[40:60, 50:70], labels[100:110, 10:20] = 3, 4
     tifffile.imwrite(tmp_path / "out" / "4_labels.tif", labels)
     (tmp_path / "out" / "4_res_track.txt").write_text("3 0 0 0\n4 1 1 3\n")
@@ -202,7 +202,7 @@ def test_results_of_the_batch_tab_are_gone_through(
     window.key(*NEXT)
     assert (objects(window) == labels).all()
     assert window.workspace.session.editor.parents == {4: 3}
-    window.click(*CENTRES[1])
+    window.click(*CENTERS[1])
     window.key(Qt.Key.Key_C)
     window.key(*BACK)
     assert shown(window) == ["3"]
@@ -216,7 +216,7 @@ def test_results_of_the_batch_tab_are_gone_through(
 @pytest.mark.real_window
 def test_keys_go_through_a_folder_in_a_real_window(window: Any, folder: Path) -> None:
     begin(window, folder)
-    window.click(*CENTRES[0])
+    window.click(*CENTERS[0])
     window.key(Qt.Key.Key_C)
     made = objects(window)
     window.key(*NEXT)

@@ -38,7 +38,7 @@ from napari_simmat.widgets.segment.learn_panel import (
     LEARNS_CHANNELS,
 )
 from napari_simmat.widgets.segment.learning import (
-    CANCELLED,
+    CANCELED,
     KEPT,
     LearnRequest,
     file_of,
@@ -198,7 +198,7 @@ def test_clicks_are_predicted_while_it_learns_and_cancel_ends_it(
     window.qtbot.waitUntil(lambda: "click 60 → 71 %, box 70 → 75 %" in panel.hint.text())
     assert preview_of(window, 3).any()
     window.take(panel.start)
-    assert window.status.text == CANCELLED
+    assert window.status.text == CANCELED
     window.qtbot.waitUntil(lambda: core.closed)
     window.idle()
     assert window.workspace.session.learned is None

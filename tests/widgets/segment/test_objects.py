@@ -12,7 +12,7 @@ from qtpy.QtTest import QTest
 from napari_simmat.widgets.segment.controller import editing
 from napari_simmat.widgets.segment.object_actions import COMMIT_FIRST, POINT_AT_OBJECT
 from napari_simmat.widgets.segment.workspace import removed_with_objects
-from tests.widgets.scenes import CENTRES, discs, iou
+from tests.widgets.scenes import CENTERS, discs, iou
 
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 FLAT = (105, 20)
@@ -28,8 +28,8 @@ def preview(window: Any) -> np.ndarray:
 
 
 def commit_discs(window: Any, count: int) -> None:
-    for centre in CENTRES[:count]:
-        window.click(*centre)
+    for center in CENTERS[:count]:
+        window.click(*center)
         window.key(Qt.Key.Key_C)
 
 
@@ -54,9 +54,9 @@ def rows(window: Any) -> list[tuple[str, ...]]:
 def test_what_is_there_is_kept_overwritten_or_asked_for(ready: Any) -> None:
     disc = discs()[1] == 1
     ready.workspace.target()
-    half = (slice(0, 200), slice(0, CENTRES[0][1]))
+    half = (slice(0, 200), slice(0, CENTERS[0][1]))
     paint(ready, half, 9)
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
     kept = objects(ready).copy()
     assert (kept[half] == 9).all(), "what was there stays"
@@ -87,7 +87,7 @@ def test_what_is_there_is_kept_overwritten_or_asked_for(ready: Any) -> None:
 def test_an_object_wholly_under_another_is_not_lost_but_offered(ready: Any) -> None:
     ready.workspace.target()
     paint(ready, (slice(0, 200), slice(0, 220)), 4)
-    ready.click(*CENTRES[1])
+    ready.click(*CENTERS[1])
     ready.key(Qt.Key.Key_C)
     assert ready.status.kind == "failed"
     assert "lies wholly on 4" in ready.status.text
@@ -100,9 +100,9 @@ def test_an_object_wholly_under_another_is_not_lost_but_offered(ready: Any) -> N
 def test_of_several_objects_one_wholly_under_another_is_not_lost_either(ready: Any) -> None:
     ready.workspace.target()
     paint(ready, (slice(0, 200), slice(0, 110)), 4)
-    ready.click(*CENTRES[1])
+    ready.click(*CENTERS[1])
     ready.key(Qt.Key.Key_N)
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
     assert "1 object wholly on 4 is left out" in ready.status.text
     assert set(np.unique(objects(ready))) == {0, 4, 5}
@@ -110,9 +110,9 @@ def test_of_several_objects_one_wholly_under_another_is_not_lost_either(ready: A
     ready.idle()
     assert iou(objects(ready) == 5, discs()[1] == 2) > 0.8
     assert iou(objects(ready) == 6, discs()[1] == 1) > 0.8
-    ready.hover(*CENTRES[0])
+    ready.hover(*CENTERS[0])
     ready.key(Qt.Key.Key_E)
-    assert np.allclose(ready.workspace.prompt_layers.points.data, [CENTRES[0]], atol=1), "its own"
+    assert np.allclose(ready.workspace.prompt_layers.points.data, [CENTERS[0]], atol=1), "its own"
 
 
 # --------------------------------------------------------------------------- reopening
@@ -122,22 +122,22 @@ def test_of_several_objects_one_wholly_under_another_is_not_lost_either(ready: A
     "how", ["key", pytest.param("double click", marks=pytest.mark.real_window), "table"]
 )
 def test_a_finished_object_opens_again_with_its_prompts(ready: Any, how: str) -> None:
-    ready.click(*CENTRES[0])
-    ready.click(CENTRES[0][0] + 9, CENTRES[0][1])
+    ready.click(*CENTERS[0])
+    ready.click(CENTERS[0][0] + 9, CENTERS[0][1])
     mask = preview(ready).copy()
     ready.key(Qt.Key.Key_C)
-    ready.click(*CENTRES[1])
+    ready.click(*CENTERS[1])
     ready.key(Qt.Key.Key_C)
     before = objects(ready).copy()
     if how == "key":
-        ready.hover(*CENTRES[0])
+        ready.hover(*CENTERS[0])
         ready.key(Qt.Key.Key_E)
     elif how == "double click":
-        ready.double_click(CENTRES[0][0] + 3, CENTRES[0][1] + 3)
+        ready.double_click(CENTERS[0][0] + 3, CENTERS[0][1] + 3)
     else:
         ready.tab.folds["objects"].set_open(True)
         ready.click_row(0, double=True)
-    asked = [CENTRES[0], (CENTRES[0][0] + 9, CENTRES[0][1])]
+    asked = [CENTERS[0], (CENTERS[0][0] + 9, CENTERS[0][1])]
     shown = ready.workspace.prompt_layers.points.data
     assert np.allclose(shown, asked, atol=1), "no point of the double click stays"
     assert np.array_equal(preview(ready), mask)
@@ -145,7 +145,7 @@ def test_a_finished_object_opens_again_with_its_prompts(ready: Any, how: str) ->
     assert editing(1) in ready.status.text
 
     ready.key(Qt.Key.Key_T)
-    ready.click(CENTRES[0][0] - 40, CENTRES[0][1])
+    ready.click(CENTERS[0][0] - 40, CENTERS[0][1])
     refined = preview(ready) > 0
     ready.key(Qt.Key.Key_C)
     assert np.array_equal(objects(ready) == 1, refined), "written under its own number"
@@ -156,16 +156,16 @@ def test_a_finished_object_opens_again_with_its_prompts(ready: Any, how: str) ->
 
 def test_what_was_painted_by_hand_is_what_opens_again(ready: Any) -> None:
     commit_discs(ready, 1)
-    y, x = CENTRES[0]
+    y, x = CENTERS[0]
     paint(ready, (slice(y - 5, y + 5), slice(x, x + 60)), 1)
     painted = objects(ready) == 1
-    ready.hover(*CENTRES[0])
+    ready.hover(*CENTERS[0])
     ready.key(Qt.Key.Key_E)
     assert np.array_equal(preview(ready) > 0, painted), "its pixels, not its prompts"
     assert len(ready.workspace.prompt_layers.points.data) == 0
     ready.key(Qt.Key.Key_C)
     assert np.array_equal(objects(ready) == 1, painted), "nothing painted is lost"
-    ready.hover(*CENTRES[0])
+    ready.hover(*CENTERS[0])
     ready.key(Qt.Key.Key_E)
     ready.key(Qt.Key.Key_T)
     ready.click(y, x + 55)
@@ -175,9 +175,9 @@ def test_what_was_painted_by_hand_is_what_opens_again(ready: Any) -> None:
 
 def test_an_open_object_is_not_dropped_for_another(ready: Any) -> None:
     commit_discs(ready, 2)
-    ready.click(*CENTRES[2])
+    ready.click(*CENTERS[2])
     asked = ready.workspace.session.prompt_state
-    ready.hover(*CENTRES[0])
+    ready.hover(*CENTERS[0])
     ready.key(Qt.Key.Key_E)
     assert ready.status.text == COMMIT_FIRST
     assert ready.workspace.session.prompt_state == asked
@@ -185,20 +185,20 @@ def test_an_open_object_is_not_dropped_for_another(ready: Any) -> None:
 
 def test_several_objects_are_open_at_once_and_committed_together(ready: Any) -> None:
     _, labels = discs()
-    for number, centre in enumerate(CENTRES[:3]):
+    for number, center in enumerate(CENTERS[:3]):
         if number:
             ready.key(Qt.Key.Key_N)
-        ready.click(*centre)
+        ready.click(*center)
     assert [iou(preview(ready) == n, labels == n) > 0.8 for n in (1, 2, 3)] == [True] * 3
     assert list(ready.workspace.prompt_layers.points.features["object"]) == [0, 1, 2]
     ready.key(Qt.Key.Key_C)
     assert [iou(objects(ready) == n, labels == n) > 0.8 for n in (1, 2, 3)] == [True] * 3
-    ready.click(*CENTRES[3])
+    ready.click(*CENTERS[3])
     assert list(ready.workspace.prompt_layers.points.features["object"]) == [0]
-    ready.hover(*CENTRES[1])
+    ready.hover(*CENTERS[1])
     ready.key(Qt.Key.Key_C)
     ready.key(Qt.Key.Key_E)
-    assert np.allclose(ready.workspace.prompt_layers.points.data, [CENTRES[1]], atol=1), "its own"
+    assert np.allclose(ready.workspace.prompt_layers.points.data, [CENTERS[1]], atol=1), "its own"
 
 
 # ------------------------------------------------------------- delete, merge and split
@@ -209,19 +209,19 @@ def test_delete_merge_and_split_with_keys_and_undo(ready: Any) -> None:
     commit_discs(ready, 3)
     states = [objects(ready).copy()]
 
-    ready.hover(*CENTRES[2])
+    ready.hover(*CENTERS[2])
     ready.key(Qt.Key.Key_D, SHIFT)
     states.append(objects(ready).copy())
     assert set(np.unique(states[-1])) == {0, 1, 2}
 
-    ready.click(*CENTRES[0])
-    ready.click(*CENTRES[1])
+    ready.click(*CENTERS[0])
+    ready.click(*CENTERS[1])
     ready.key(Qt.Key.Key_G)
     states.append(objects(ready).copy())
     assert np.array_equal(states[-1] == 1, (states[1] == 1) | (states[1] == 2))
     assert len(ready.workspace.prompt_layers.points.data) == 0, "its points are used up"
 
-    ready.hover(*CENTRES[0])
+    ready.hover(*CENTERS[0])
     ready.key(Qt.Key.Key_K)
     states.append(objects(ready).copy())
     assert iou(states[-1] == 1, labels == 2) > 0.8, "the larger piece keeps the number"
@@ -281,7 +281,7 @@ def test_the_mouse_decides_which_object_is_meant_whatever_rows_are_chosen(ready:
     commit_discs(ready, 3)
     ready.tab.folds["objects"].set_open(True)
     ready.click_row(0)
-    ready.hover(*CENTRES[2])
+    ready.hover(*CENTERS[2])
     ready.key(Qt.Key.Key_D, SHIFT)
     assert set(np.unique(objects(ready))) == {0, 1, 2}, "not the one in the table"
     assert (ready.status.kind, ready.status.offer) == ("done", "Undo"), "the message stays"
@@ -289,7 +289,7 @@ def test_the_mouse_decides_which_object_is_meant_whatever_rows_are_chosen(ready:
     ready.idle()
     assert set(np.unique(objects(ready))) == {0, 1, 2, 3}
 
-    ready.hover(*CENTRES[1])
+    ready.hover(*CENTERS[1])
     ready.key(Qt.Key.Key_E)
     assert editing(2) in ready.status.text
     ready.key(Qt.Key.Key_C, SHIFT)
@@ -301,7 +301,7 @@ def test_the_mouse_decides_which_object_is_meant_whatever_rows_are_chosen(ready:
     ready.key(Qt.Key.Key_D, SHIFT)
     assert set(np.unique(objects(ready))) == {0, 1, 2, 3}, "nothing is under the mouse"
     assert ready.status.text == POINT_AT_OBJECT
-    ready.hover(*CENTRES[1])
+    ready.hover(*CENTERS[1])
     ready.key(Qt.Key.Key_D, SHIFT)
     assert set(np.unique(objects(ready))) == {0, 1, 3}
     ready.take(ready.tab.object_panel.buttons["delete"])
@@ -321,9 +321,9 @@ def test_rows_that_are_not_seen_are_not_chosen(ready: Any) -> None:
 
 def test_a_message_about_objects_outlasts_open_prompts(ready: Any) -> None:
     commit_discs(ready, 2)
-    ready.click(*CENTRES[2])
+    ready.click(*CENTERS[2])
     mask = preview(ready).copy()
-    ready.hover(*CENTRES[0])
+    ready.hover(*CENTERS[0])
     ready.key(Qt.Key.Key_D, SHIFT)
     assert set(np.unique(objects(ready))) == {0, 2}
     assert ready.status.offer == "Undo"
@@ -361,7 +361,7 @@ def test_an_objects_layer_that_is_deleted_says_so_and_comes_back_on_undo(ready: 
 
     ready.key(Qt.Key.Key_Z, CTRL | SHIFT)
     assert "SimMAT objects" not in layers, "redone"
-    ready.click(*CENTRES[2])
+    ready.click(*CENTERS[2])
     ready.key(Qt.Key.Key_C)
     assert set(np.unique(objects(ready))) == {0, 1}, "work goes on in a new layer"
     for _ in range(3):  # the commit, its click, the removal
@@ -369,7 +369,7 @@ def test_an_objects_layer_that_is_deleted_says_so_and_comes_back_on_undo(ready: 
     assert layer in layers
     assert np.array_equal(layer.data, committed)
     assert ready.workspace.objects is layer, "the next object goes there"
-    ready.hover(*CENTRES[0])
+    ready.hover(*CENTERS[0])
     ready.key(Qt.Key.Key_D, SHIFT)
     assert set(np.unique(layer.data)) == {0, 2}
     while ready.workspace.session.history.can_undo:
@@ -404,13 +404,13 @@ def test_classes_have_a_layer_of_their_own_and_follow_undo(ready: Any) -> None:
     assert rows(ready)[1][1] == "nucleus"
     ready.tab.object_panel.table.choose([])
     ready.type_class("cell")
-    ready.click(*CENTRES[2])
+    ready.click(*CENTERS[2])
     ready.key(Qt.Key.Key_C)
     assert np.array_equal(classes.data == 2, objects(ready) == 3), "new objects get the class"
     assert list(classes.features["class"]) == ["nucleus", "cell"]
     ready.key(Qt.Key.Key_Z, CTRL)
     assert not (classes.data == 2).any()
-    ready.hover(*CENTRES[1])
+    ready.hover(*CENTERS[1])
     ready.key(Qt.Key.Key_D, SHIFT)
     assert not classes.data.any()
     ready.key(Qt.Key.Key_Z, CTRL)
@@ -433,20 +433,20 @@ def test_a_class_that_is_typed_again_is_one_step_or_none(ready: Any) -> None:
 
 
 def test_the_table_shows_sorts_and_leads_to_the_objects(window: Any) -> None:
-    from tests.widgets.scenes import grey
+    from tests.widgets.scenes import gray
 
-    stack = np.stack([grey(), grey()[::-1], grey()])
+    stack = np.stack([gray(), gray()[::-1], gray()])
     window.viewer.add_image(
         stack, name="stack", scale=(2, 0.5, 0.5), units=("um", "um", "um"), translate=(7, 0, 0)
     )
     window.open_widget()
     window.viewer.dims.set_current_step(0, 0)
     window.idle()
-    window.click(*(np.array(CENTRES[0]) / 2))
+    window.click(*(np.array(CENTERS[0]) / 2))
     window.key(Qt.Key.Key_C)
     window.viewer.dims.set_current_step(0, 2)
     window.idle()
-    window.click(*(np.array(CENTRES[1]) / 2))
+    window.click(*(np.array(CENTERS[1]) / 2))
     window.key(Qt.Key.Key_C)
     window.tab.folds["objects"].set_open(True)
     table = window.tab.object_panel.table
@@ -460,8 +460,8 @@ def test_the_table_shows_sorts_and_leads_to_the_objects(window: Any) -> None:
     assert [row[0] for row in rows(window)] == ["2", "1"]
     window.click_row(1)
     assert window.viewer.dims.current_step[0] == 0, "the plane of object 1"
-    centre = np.argwhere(objects(window)[0] == 1).mean(axis=0) / 2
-    assert np.allclose(window.viewer.scene.camera.center[-2:], centre)
+    center = np.argwhere(objects(window)[0] == 1).mean(axis=0) / 2
+    assert np.allclose(window.viewer.scene.camera.center[-2:], center)
     assert window.viewer.layers["SimMAT objects"].selected_label == 1
     assert window.controller.objects.chosen == (1,)
     window.key(Qt.Key.Key_D, SHIFT)
@@ -475,7 +475,7 @@ def test_a_labels_layer_of_the_user_is_counted_and_its_objects_can_be_opened(rea
     ready.tab.objects.chosen.emit(layer)
     assert [row[:3] for row in rows(ready)] == [("7", "", str(int((labels == 7).sum())))]
     ready.workspace.prompt_layers.draw_points()
-    ready.hover(*CENTRES[2])
+    ready.hover(*CENTERS[2])
     ready.key(Qt.Key.Key_E)
     assert np.array_equal(preview(ready) > 0, labels == 7)
     layer.data = np.where(discs()[1] == 1, 3, 0).astype(np.uint16)

@@ -11,7 +11,7 @@ from qtpy.QtCore import Qt
 
 from napari_simmat.widgets.placement import ImageGeometry, layer_matrix
 from napari_simmat.widgets.segment.object_actions import changed_text
-from tests.widgets.scenes import CENTRES, discs, grey, iou
+from tests.widgets.scenes import CENTERS, discs, gray, iou
 
 
 def test_a_commit_keeps_scale_translate_affine_and_units(window: Any) -> None:
@@ -24,11 +24,11 @@ def test_a_commit_keeps_scale_translate_affine_and_units(window: Any) -> None:
         "units": ("um", "um"),
         "axis_labels": ("row", "column"),
     }
-    image = window.viewer.add_image(grey(), name="discs", **options)
+    image = window.viewer.add_image(gray(), name="discs", **options)
     window.open_widget()
     window.viewer.reset_view()
     window.idle()
-    world = image.data_to_world(CENTRES[1])
+    world = image.data_to_world(CENTERS[1])
     window.click(*world)
     window.key(Qt.Key.Key_C)
     objects = window.viewer.layers["SimMAT objects"]
@@ -42,16 +42,16 @@ def test_a_commit_keeps_scale_translate_affine_and_units(window: Any) -> None:
 
 def test_prompts_on_a_layer_of_another_scale_land_on_the_right_pixel(window: Any) -> None:
     _, labels = discs()
-    window.viewer.add_image(grey(), name="discs", scale=(2, 2), translate=(10, 20))
+    window.viewer.add_image(gray(), name="discs", scale=(2, 2), translate=(10, 20))
     points = window.viewer.add_points(ndim=2, name="mine", scale=(0.5, 1), translate=(-5, 3))
     window.open_widget()
     window.idle()
     window.tab.points.set_value(points)
     window.tab.points.chosen.emit(points)
-    world = np.array(CENTRES[3]) * 2 + (10, 20)
+    world = np.array(CENTERS[3]) * 2 + (10, 20)
     points.add((world - (-5, 3)) / (0.5, 1))
     window.idle()
-    assert np.allclose(window.workspace.session.prompts.points, [CENTRES[3]])
+    assert np.allclose(window.workspace.session.prompts.points, [CENTERS[3]])
     assert iou(window.viewer.layers["SimMAT preview"].data > 0, labels == 4) > 0.7
     asked = window.controller.inference.request
     window.viewer.add_image(np.zeros((9, 9)), name="another")
@@ -67,12 +67,12 @@ def test_prompts_on_a_layer_of_another_scale_land_on_the_right_pixel(window: Any
 
 def test_prompts_and_objects_live_on_the_plane_that_is_shown(window: Any) -> None:
     _, labels = discs()
-    stack = np.stack([np.zeros_like(grey()), grey(), grey()[::-1]])
+    stack = np.stack([np.zeros_like(gray()), gray(), gray()[::-1]])
     window.viewer.add_image(stack, name="stack", scale=(3, 1, 1))
     window.open_widget()
     window.viewer.dims.set_current_step(0, 1)
     window.idle()
-    window.click(*CENTRES[0])
+    window.click(*CENTERS[0])
     preview = window.viewer.layers["SimMAT preview"].data
     assert iou(preview[1] > 0, labels == 1) > 0.8
     assert not preview[[0, 2]].any()
@@ -81,8 +81,8 @@ def test_prompts_and_objects_live_on_the_plane_that_is_shown(window: Any) -> Non
     window.idle()
     assert not window.workspace.session.prompts.on((2,))
     flipped = labels[::-1]
-    centre = (199 - CENTRES[1][0], CENTRES[1][1])
-    window.click(*centre)
+    center = (199 - CENTERS[1][0], CENTERS[1][1])
+    window.click(*center)
     assert iou(preview[2] > 0, flipped == 2) > 0.8
     window.key(Qt.Key.Key_C)
     objects = window.viewer.layers["SimMAT objects"]
@@ -103,34 +103,34 @@ def test_prompts_and_objects_live_on_the_plane_that_is_shown(window: Any) -> Non
 def test_between_two_planes_the_one_that_is_shown_is_prompted(window: Any) -> None:
     """The slider goes in the steps of the finest image that is open."""
     image = np.zeros((3, 200, 220), np.uint8)
-    image[0] = grey()
+    image[0] = gray()
     window.viewer.add_image(np.zeros((6, 200, 220), np.uint8), name="fine")
     window.viewer.add_image(image, name="thick", scale=(2, 1, 1))
     window.open_widget()
     window.viewer.dims.set_point(0, 1)  # half-way to the second plane; napari shows the first
     window.viewer.reset_view()
     window.idle()
-    window.click(*CENTRES[0])
+    window.click(*CENTERS[0])
     assert iou(window.viewer.layers["SimMAT preview"].data[0] > 0, discs()[1] == 1) > 0.8
     window.key(Qt.Key.Key_C)
     objects = window.viewer.layers["SimMAT objects"].data
     assert np.flatnonzero(objects.any((1, 2))).tolist() == [0]
-    window.hover(*CENTRES[0])
+    window.hover(*CENTERS[0])
     window.key(Qt.Key.Key_D, Qt.KeyboardModifier.ShiftModifier)
     assert not objects.any()
 
 
 def test_a_plane_whose_prompts_are_deleted_from_another_one_shows_no_mask(window: Any) -> None:
-    window.viewer.add_image(np.stack([grey(), grey()]), name="stack")
+    window.viewer.add_image(np.stack([gray(), gray()]), name="stack")
     window.open_widget()
     window.viewer.dims.set_current_step(0, 0)
     window.idle()
-    window.click(*CENTRES[0])
+    window.click(*CENTERS[0])
     preview = window.viewer.layers["SimMAT preview"].data
     assert preview[0].any()
     window.viewer.dims.set_current_step(0, 1)
     window.idle()
-    window.click(*CENTRES[1])
+    window.click(*CENTERS[1])
     window.viewer.layers.remove("SimMAT points")
     window.idle()
     assert not preview.any()
@@ -150,7 +150,7 @@ def test_a_channel_axis_feeds_the_model_and_is_no_axis_of_the_objects(window: An
     window.open_widget()
     assert [source.part for source in window.tab.channels.value()] == [0, 1, 2]
     window.idle()
-    window.click(*(2 * np.array(CENTRES[1])))
+    window.click(*(2 * np.array(CENTERS[1])))
     window.key(Qt.Key.Key_C)
     objects = window.viewer.layers["SimMAT objects"]
     assert objects.data.shape == (200, 220)
@@ -162,23 +162,23 @@ def test_a_channel_axis_feeds_the_model_and_is_no_axis_of_the_objects(window: An
 
 def test_an_rgb_layer_feeds_the_model(window: Any) -> None:
     image, labels = discs()
-    colours = np.stack([image, image * 0.5, 0.2 + 0 * image, 1 + 0 * image], axis=-1)
-    window.viewer.add_image((255 * colours).astype(np.uint8), rgb=True, name="photo")
+    colors = np.stack([image, image * 0.5, 0.2 + 0 * image, 1 + 0 * image], axis=-1)
+    window.viewer.add_image((255 * colors).astype(np.uint8), rgb=True, name="photo")
     window.open_widget()
     window.idle()
-    window.click(*CENTRES[1])
+    window.click(*CENTERS[1])
     window.key(Qt.Key.Key_C)
     assert iou(window.viewer.layers["SimMAT objects"].data == 1, labels == 2) > 0.8
 
 
 def test_a_click_in_3d_leaves_no_prompt(window: Any) -> None:
-    window.viewer.add_image(np.stack([grey()] * 2), name="stack")
+    window.viewer.add_image(np.stack([gray()] * 2), name="stack")
     window.open_widget()
     window.idle()
-    window.click(*CENTRES[1])
+    window.click(*CENTERS[1])
     made = window.workspace.session.prompts
     window.viewer.dims.ndisplay = 3
-    window.click(*CENTRES[0])
+    window.click(*CENTERS[0])
     assert "leave the 3D view" in window.status.text
     assert len(window.viewer.layers["SimMAT points"].data) == 1
     window.viewer.dims.ndisplay = 2
@@ -190,10 +190,10 @@ def test_a_click_in_3d_leaves_no_prompt(window: Any) -> None:
 
 @pytest.mark.real_window
 def test_finished_objects_are_changed_in_3d(window: Any) -> None:
-    window.viewer.add_image(np.stack([grey()] * 2), name="stack")
+    window.viewer.add_image(np.stack([gray()] * 2), name="stack")
     window.open_widget()
     window.idle()
-    for y, x in CENTRES[:3]:
+    for y, x in CENTERS[:3]:
         window.click(y, x)
         window.tab.act("commit")
     window.idle()
@@ -224,18 +224,18 @@ def test_finished_objects_are_changed_in_3d(window: Any) -> None:
 
 @pytest.mark.real_window
 def test_a_transposed_view_is_clicked_where_it_shows_the_object(window: Any) -> None:
-    window.viewer.add_image(np.stack([grey()] * 2), name="stack")
+    window.viewer.add_image(np.stack([gray()] * 2), name="stack")
     window.open_widget()
     window.idle()
-    window.click(*CENTRES[1])
+    window.click(*CENTERS[1])
     upright = window.viewer.layers["SimMAT preview"].data.copy()
     assert upright[0].any()
     window.key(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     window.viewer.dims.order = (0, 2, 1)
     window.viewer.reset_view()
     window.idle()
-    window.click(CENTRES[1][1], CENTRES[1][0])  # rows lie across now
-    assert np.allclose(window.workspace.session.prompts.points[0], (0, *CENTRES[1]), atol=2)
+    window.click(CENTERS[1][1], CENTERS[1][0])  # rows lie across now
+    assert np.allclose(window.workspace.session.prompts.points[0], (0, *CENTERS[1]), atol=2)
     assert iou(window.viewer.layers["SimMAT preview"].data, upright) > 0.9
     window.key(Qt.Key.Key_C)
     window.viewer.dims.order = (0, 1, 2)

@@ -1,4 +1,4 @@
-"""Four layers, one for each angle of a polariser, and the checkpoint that reads them."""
+"""Four layers, one for each angle of a polarizer, and the checkpoint that reads them."""
 
 from __future__ import annotations
 

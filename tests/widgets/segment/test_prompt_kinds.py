@@ -16,7 +16,7 @@ from napari_simmat.engine.masks import interior_point
 from napari_simmat.widgets.segment.controller import WITH_SMALL_PIECES, small_pieces
 from napari_simmat.widgets.segment.layer_adapters import unreadable
 from napari_simmat.widgets.segment.prompt_layers import OUTLINE_WIDTH
-from tests.widgets.scenes import CENTRES, RADII, discs, iou, nucleus_in_cell
+from tests.widgets.scenes import CENTERS, RADII, discs, iou, nucleus_in_cell
 
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 
@@ -30,7 +30,7 @@ def objects(window: Any) -> np.ndarray:
 
 
 def around(number: int, margin: float = 3.0) -> tuple[float, float, float, float]:
-    (y, x), radius = CENTRES[number], RADII[number] + margin
+    (y, x), radius = CENTERS[number], RADII[number] + margin
     return y - radius, x - radius, y + radius, x + radius
 
 
@@ -88,7 +88,7 @@ def test_the_outline_of_a_box_is_thin_on_the_screen_at_any_zoom(window: Any) -> 
 
 @pytest.mark.real_window
 def test_a_polygon_is_clicked_and_becomes_the_object(ready: Any) -> None:
-    (y, x), radius = CENTRES[2], RADII[2]
+    (y, x), radius = CENTERS[2], RADII[2]
     ready.workspace.prompt_layers.draw_boxes()
     ready.workspace.prompt_layers.boxes.mode = "add_polygon"
     for angle in np.linspace(0, 2 * np.pi, 7)[:-1]:
@@ -113,7 +113,7 @@ def test_a_scribble_means_the_points_along_it_and_has_a_sign(ready: Any) -> None
     both = preview(ready) > 0
     ready.key(Qt.Key.Key_T)
     assert not ready.workspace.prompt_layers.positive
-    (y, x), radius = CENTRES[1], RADII[1]
+    (y, x), radius = CENTERS[1], RADII[1]
     QTest.mouseClick(ready.tab.buttons.scribble, Qt.MouseButton.LeftButton)
     ready.stroke([(y, x - radius / 2), (y + 4, x), (y, x + radius / 2)])
     [box, scribble] = ready.workspace.session.prompts.outlines
@@ -121,12 +121,12 @@ def test_a_scribble_means_the_points_along_it_and_has_a_sign(ready: Any) -> None
     [prompt] = ready.controller.inference.request.prompts
     assert set(prompt.labels) == {0}
     assert 2 <= len(prompt.points) <= 8
-    assert not preview(ready)[CENTRES[1]]
+    assert not preview(ready)[CENTERS[1]]
     assert (preview(ready) > 0).sum() < both.sum()
     assert ready.tab.buttons.scribble.isChecked()
     ready.key(Qt.Key.Key_T)
     ready.key(Qt.Key.Key_C, SHIFT)
-    ready.stroke([(CENTRES[0][0], CENTRES[0][1] - 9), (CENTRES[0][0], CENTRES[0][1] + 9)])
+    ready.stroke([(CENTERS[0][0], CENTERS[0][1] - 9), (CENTERS[0][0], CENTERS[0][1] + 9)])
     assert iou(preview(ready) > 0, discs()[1] == 1) > 0.8
 
 
@@ -142,7 +142,7 @@ def test_labels_of_another_layer_are_refined(ready: Any) -> None:
     _, labels = discs()
     rough = np.zeros_like(labels)
     for number in (0, 2):
-        (y, x), radius = CENTRES[number], RADII[number]
+        (y, x), radius = CENTERS[number], RADII[number]
         reach = round(0.8 * radius)
         rough[y - reach : y + reach, x - reach : x + reach] = 5 + number
     layer = ready.viewer.add_labels(rough, name="rough")
@@ -253,26 +253,26 @@ def test_what_was_answered_before_refines_this_object_and_never_the_next(ready: 
         return (yield from original(prompts))
 
     predictor.predict_many_job = predicting
-    ready.click(*CENTRES[1])
+    ready.click(*CENTERS[1])
     alone = preview(ready).copy()
-    ready.click(CENTRES[1][0] + 12, CENTRES[1][1])
+    ready.click(CENTERS[1][0] + 12, CENTERS[1][1])
     two = preview(ready).copy()
     assert [prompt.mask is not None for prompt in asked] == [False, True]
     assert asked[1].mask.dtype == np.float32
     ready.key(Qt.Key.Key_C)
-    ready.click(*CENTRES[2])
+    ready.click(*CENTERS[2])
     assert asked[2].mask is None, "the next object begins from nothing"
     ready.key(Qt.Key.Key_C, SHIFT)
-    ready.click(*CENTRES[1])
+    ready.click(*CENTERS[1])
     assert np.array_equal(preview(ready), alone)
-    ready.click(CENTRES[1][0] + 12, CENTRES[1][1])
+    ready.click(CENTERS[1][0] + 12, CENTERS[1][1])
     assert np.array_equal(preview(ready), two), "the same clicks, the same mask"
 
 
 @pytest.mark.parametrize("kind", ["points", "boxes"])
 def test_a_layer_of_the_user_is_the_source_of_prompts(ready: Any, kind: str) -> None:
     if kind == "points":
-        layer = ready.viewer.add_points(np.array([CENTRES[3]], dtype=float), name="mine")
+        layer = ready.viewer.add_points(np.array([CENTERS[3]], dtype=float), name="mine")
     else:
         y0, x0, y1, x1 = around(3)
         layer = ready.viewer.add_shapes([[(y0, x0), (y1, x1)]], name="mine")
@@ -289,7 +289,7 @@ def test_a_layer_of_the_user_is_the_source_of_prompts(ready: Any, kind: str) -> 
 def test_a_layer_whose_labels_are_words_is_refused_and_left_alone(ready: Any, kind: str) -> None:
     features = {"label": ["cell"]}
     if kind == "points":
-        layer = ready.viewer.add_points([CENTRES[3]], name="mine", features=features)
+        layer = ready.viewer.add_points([CENTERS[3]], name="mine", features=features)
     else:
         layer = ready.viewer.add_shapes([[(9, 9), (30, 30)]], name="mine", features=features)
     before = getattr(ready.workspace.prompt_layers, kind)

@@ -15,14 +15,14 @@ from napari_simmat.widgets.segment.propagation import doubtful_text
 from tests.widgets.scenes import iou
 
 SHAPE = (7, 96, 128)
-CENTRE = (48, 60)
+CENTER = (48, 60)
 
 
 def ball(shape: tuple[int, ...] = SHAPE) -> tuple[np.ndarray, np.ndarray]:
     """A bright ball on planes 1 to 5 and its mask."""
     z, y, x = np.indices(shape)
     radius = np.array([0, 18, 24, 26, 24, 18, 0])[z]
-    mask = np.hypot(y - CENTRE[0], x - CENTRE[1]) < radius
+    mask = np.hypot(y - CENTER[0], x - CENTER[1]) < radius
     image = np.where(mask, 190, 40) + 3 * np.sin(y / 3) * np.cos(x / 4)
     return image.astype(np.uint8), mask
 
@@ -54,7 +54,7 @@ def press(window: Any, button: Any) -> None:
 
 def test_a_click_then_shift_s_then_c_makes_one_object_on_all_its_planes(stack: Any) -> None:
     _, mask = ball()
-    stack.click(*CENTRE)
+    stack.click(*CENTER)
     stack.key(Qt.Key.Key_S, Qt.KeyboardModifier.ShiftModifier)
     assert "1 object on 5 planes (1 to 5)" in stack.status.text
     assert iou(preview(stack), mask) > 0.85
@@ -85,7 +85,7 @@ def test_planes_on_which_it_fades_are_marked_and_a_press_on_their_bar_leads_ther
     bars = window.tab.stack_panel.bars
     assert bars.isVisible(), "the section is open for a stack"
     assert not bars.bars
-    window.click(*CENTRE)
+    window.click(*CENTER)
     window.key(Qt.Key.Key_S, Qt.KeyboardModifier.ShiftModifier)
     assert [bar.plane for bar in bars.bars] == [(1,), (2,), (3,), (4,), (5,)]
     assert [bar.plane for bar in bars.bars if bar.doubtful] == [(1,), (5,)]
@@ -101,13 +101,13 @@ def test_planes_on_which_it_fades_are_marked_and_a_press_on_their_bar_leads_ther
 
 
 def test_prompts_on_another_plane_are_pointed_out_until_propagate_joins_them(stack: Any) -> None:
-    stack.click(*CENTRE)
+    stack.click(*CENTER)
     stack.viewer.dims.set_current_step(0, 1)
     stack.idle()
     assert stack.status.text.endswith(open_elsewhere([(3,)]))
     stack.key(Qt.Key.Key_C)
     assert stack.status.text == open_there([(3,)])
-    stack.click(*CENTRE)
+    stack.click(*CENTER)
     assert stack.status.text.endswith(open_elsewhere([(3,)]))
     stack.key(Qt.Key.Key_C)
     assert stack.status.text.endswith(left_open([(3,)]))
@@ -120,7 +120,7 @@ def test_prompts_on_another_plane_are_pointed_out_until_propagate_joins_them(sta
 
 def test_a_negative_point_ends_it_and_the_range_and_the_direction_hold(stack: Any) -> None:
     panel = stack.tab.stack_panel
-    stack.click(*CENTRE)
+    stack.click(*CENTER)
     panel.direction.setCurrentIndex(1)  # to later planes
     press(stack, panel.start)
     assert set(np.flatnonzero(preview(stack).any((1, 2)))) == {3, 4, 5}
@@ -131,7 +131,7 @@ def test_a_negative_point_ends_it_and_the_range_and_the_direction_hold(stack: An
     stack.viewer.dims.set_current_step(0, 5)
     stack.idle()
     stack.workspace.prompt_layers.flip()
-    stack.click(*CENTRE)
+    stack.click(*CENTER)
     press(stack, panel.start)
     assert set(np.flatnonzero(preview(stack).any((1, 2)))) == {2, 3, 4}
     press(stack, panel.drop)
@@ -141,12 +141,12 @@ def test_a_negative_point_ends_it_and_the_range_and_the_direction_hold(stack: An
 
 def test_a_correction_asks_only_what_depends_on_it(stack: Any) -> None:
     panel = stack.tab.stack_panel
-    stack.click(*CENTRE)
+    stack.click(*CENTER)
     press(stack, panel.start)
     before = preview(stack).copy()
     stack.viewer.dims.set_current_step(0, 5)
     stack.idle()
-    stack.click(CENTRE[0], CENTRE[1] - 10)
+    stack.click(CENTER[0], CENTER[1] - 10)
     press(stack, panel.start)
     propagator = stack.controller.inference.service._propagator[1]
     assert propagator.predictor.stack is stack.controller.inference.service.predictor.stack
@@ -165,9 +165,9 @@ def test_two_objects_go_together(window: Any) -> None:
     window.viewer.dims.set_current_step(0, 3)
     window.viewer.reset_view()
     window.idle()
-    window.click(*CENTRE)
+    window.click(*CENTER)
     window.key(Qt.Key.Key_N)
-    window.click(CENTRE[0], CENTRE[1] + SHAPE[2])
+    window.click(CENTER[0], CENTER[1] + SHAPE[2])
     press(window, window.tab.stack_panel.start)
     assert "2 objects" in window.status.text
     window.key(Qt.Key.Key_C)
@@ -177,7 +177,7 @@ def test_two_objects_go_together(window: Any) -> None:
 
 def test_a_click_goes_before_it_and_cancel_stops_it(stack: Any) -> None:
     worker, propagation = stack.controller.inference.worker, stack.tab.controller.propagation
-    stack.click(*CENTRE)
+    stack.click(*CENTER)
     told: list[Any] = []
     worker.returned.connect(lambda task, _: told.append(task.rank))
     stack.tab.act("propagate")
@@ -191,14 +191,14 @@ def test_a_click_goes_before_it_and_cancel_stops_it(stack: Any) -> None:
     QTest.mouseClick(stack.tab.stack_panel.start, Qt.MouseButton.LeftButton)
     stack.idle()
     assert propagation.result is None
-    assert stack.status.kind == "cancelled"
+    assert stack.status.kind == "canceled"
 
 
 def test_what_cannot_be_followed_gets_a_sentence(stack: Any) -> None:
     stack.tab.act("propagate")
     assert "click on an object first" in stack.status.text
     stack.workspace.prompt_layers.flip()
-    stack.click(*CENTRE)
+    stack.click(*CENTER)
     stack.tab.act("propagate")
     stack.idle()
     assert "negative points alone" in stack.status.text
@@ -212,13 +212,13 @@ def test_an_image_of_one_plane_has_no_such_part(ready: Any) -> None:
 
 
 def test_a_click_where_it_was_found_corrects_what_was_found_at_once(stack: Any) -> None:
-    stack.click(*CENTRE)
+    stack.click(*CENTER)
     press(stack, stack.tab.stack_panel.start)
     before = preview(stack).copy()
     stack.viewer.dims.set_current_step(0, 5)
     stack.idle()
     stack.workspace.prompt_layers.flip()
-    at = CENTRE[0], CENTRE[1] + 13  # near the right edge of what was found there, 18 wide
+    at = CENTER[0], CENTER[1] + 13  # near the right edge of what was found there, 18 wide
     stack.click(*at)
     now = preview(stack)
     assert not now[5][at], "the preview shows the correction before anything is followed again"
@@ -230,7 +230,7 @@ def test_a_click_where_it_was_found_corrects_what_was_found_at_once(stack: Any) 
     assert np.array_equal(objects(stack)[5] == 1, corrected), "followed again, then committed"
     assert np.array_equal(objects(stack)[1:4] == 1, before[1:4])
     stack.key(Qt.Key.Key_E)  # pointed at with the mouse that clicked
-    stack.hover(*CENTRE)
+    stack.hover(*CENTER)
     stack.key(Qt.Key.Key_E)
     assert np.array_equal(preview(stack)[5], corrected), "it opens again with its correction"
 
@@ -242,15 +242,15 @@ def test_undo_of_a_correction_and_a_correction_of_the_second_of_two(window: Any)
     window.viewer.dims.set_current_step(0, 3)
     window.viewer.reset_view()
     window.idle()
-    window.click(*CENTRE)
+    window.click(*CENTER)
     window.key(Qt.Key.Key_N)
-    window.click(CENTRE[0], CENTRE[1] + SHAPE[2])
+    window.click(CENTER[0], CENTER[1] + SHAPE[2])
     press(window, window.tab.stack_panel.start)
     before = preview(window).copy()
     window.viewer.dims.set_current_step(0, 5)
     window.idle()
     window.workspace.prompt_layers.flip()
-    window.click(CENTRE[0], CENTRE[1] + SHAPE[2] + 13)
+    window.click(CENTER[0], CENTER[1] + SHAPE[2] + 13)
     assert np.array_equal(preview(window)[5][:, : SHAPE[2]], before[5][:, : SHAPE[2]])
     assert not np.array_equal(preview(window)[5], before[5])
     press(window, window.tab.stack_panel.start)
@@ -264,7 +264,7 @@ def test_undo_of_a_correction_and_a_correction_of_the_second_of_two(window: Any)
 @pytest.mark.parametrize("what", ["image", "preview", "points", "data", "rename", "other image"])
 def test_layers_that_go_or_change_while_it_runs_or_encodes_ahead(stack: Any, what: str) -> None:
     viewer = stack.viewer
-    stack.click(*CENTRE)
+    stack.click(*CENTER)
     stack.tab.stack_panel.ahead.setChecked(True)
     QTest.mouseClick(stack.tab.stack_panel.start, Qt.MouseButton.LeftButton)
     assert stack.tab.controller.propagation.busy
@@ -288,14 +288,14 @@ def test_layers_that_go_or_change_while_it_runs_or_encodes_ahead(stack: Any, wha
         viewer.add_image(ball()[0], name="ball")
         viewer.dims.set_current_step(0, 3)
         stack.idle()
-    stack.click(*CENTRE)  # the session goes on
+    stack.click(*CENTER)  # the session goes on
     press(stack, stack.tab.stack_panel.start)
     stack.key(Qt.Key.Key_C)
     assert (objects(stack) > 0).any(), stack.status.text
 
 
 def test_closing_while_it_runs_leaves_no_thread_and_opened_again_it_goes_on(stack: Any) -> None:
-    stack.click(*CENTRE)
+    stack.click(*CENTER)
     stack.tab.stack_panel.ahead.setChecked(True)
     QTest.mouseClick(stack.tab.stack_panel.start, Qt.MouseButton.LeftButton)
     assert stack.tab.controller.propagation.busy
@@ -303,7 +303,7 @@ def test_closing_while_it_runs_leaves_no_thread_and_opened_again_it_goes_on(stac
     stack.open_widget()
     stack.viewer.layers.selection.active = stack.viewer.layers["ball"]
     stack.idle()
-    stack.click(*CENTRE)
+    stack.click(*CENTER)
     press(stack, stack.tab.stack_panel.start)
     assert iou(preview(stack), ball()[1]) > 0.85
 
@@ -315,7 +315,7 @@ def test_what_was_found_is_written_once_after_a_question(stack: Any, what: str) 
     stack.viewer.add_labels(labels, name="mine", scale=(2, 1, 1))
     stack.tab.objects.chosen.emit(stack.viewer.layers["mine"])
     stack.tab.object_panel.overlap_chosen.emit("ask" if what == "overlap" else "overwrite")
-    stack.click(*CENTRE)
+    stack.click(*CENTER)
     press(stack, stack.tab.stack_panel.start)
     found = preview(stack).copy()
     press(stack, stack.tab.stack_panel.commit)
@@ -331,7 +331,7 @@ def test_what_was_found_is_written_once_after_a_question(stack: Any, what: str) 
 @pytest.mark.parametrize("what", ["model", "data", "scale"])
 def test_what_was_found_is_not_kept_for_another_model_or_image(stack: Any, what: str) -> None:
     layer, propagation = stack.viewer.layers["ball"], stack.tab.controller.propagation
-    stack.click(*CENTRE)
+    stack.click(*CENTER)
     press(stack, stack.tab.stack_panel.start)
     if what == "model":
         stack.tab.models.set_value("tiny-rgb")
@@ -348,7 +348,7 @@ def test_what_was_found_is_not_kept_for_another_model_or_image(stack: Any, what:
 
 
 def test_another_model_stops_what_the_one_before_follows(stack: Any) -> None:
-    stack.click(*CENTRE)
+    stack.click(*CENTER)
     QTest.mouseClick(stack.tab.stack_panel.start, Qt.MouseButton.LeftButton)
     assert stack.tab.controller.propagation.busy
     stack.tab.models.set_value("tiny-rgb")

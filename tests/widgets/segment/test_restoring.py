@@ -21,7 +21,7 @@ from qtpy.QtTest import QTest
 from napari_simmat.io.files import sessions_folder
 from napari_simmat.widgets.segment.autosave import COMMIT_OPEN, restored
 from napari_simmat.widgets.segment.session_file import replayed
-from tests.widgets.scenes import CENTRES, discs, grey, iou
+from tests.widgets.scenes import CENTERS, discs, gray, iou
 from tests.widgets.segment.noted import (
     CONTROL,
     SHIFT,
@@ -36,10 +36,10 @@ from tests.widgets.segment.noted import (
 
 def crashed(open_window: Callable[[], Any]) -> tuple[Any, Any]:
     """A window in which work was cut off by a crash, and the next one with the same image."""
-    first = open_image(open_window(), grey())
+    first = open_image(open_window(), gray())
     work_on(first)
     crash(first)
-    return first, open_image(open_window(), grey())
+    return first, open_image(open_window(), gray())
 
 
 @pytest.mark.slow
@@ -51,7 +51,7 @@ def test_a_process_that_was_killed_loses_nothing_that_was_committed_or_painted(
     kill_at_work("tests.widgets.segment.noted", tmp_path, lambda: time.sleep(random.random()))
     labels = np.load(tmp_path / "labels.npy")
     assert set(np.unique(labels)) == {0, 1, 2, 5}
-    window = open_image(open_window(), grey())
+    window = open_image(open_window(), gray())
     assert "was not saved" in window.status.text
     QTest.mouseClick(window.tab.status._offer, Qt.MouseButton.LeftButton)
     window.idle()
@@ -90,16 +90,16 @@ def test_what_a_crash_left_is_offered_and_restored_in_another_viewer(
 def test_work_goes_on_after_restoring_and_is_restored_once_more(
     open_window: Callable[[], Any],
 ) -> None:
-    first = open_image(open_window(), grey())
-    first.click(*CENTRES[0])
+    first = open_image(open_window(), gray())
+    first.click(*CENTERS[0])
     first.key(Qt.Key.Key_C)
     first.close_widget()
     first.viewer.layers.clear()
     for number in (1, 2):  # closed in an orderly way it is offered as well, as long as unsaved
-        window = open_image(open_window(), grey())
+        window = open_image(open_window(), gray())
         QTest.mouseClick(window.tab.status._offer, Qt.MouseButton.LeftButton)
         window.idle()
-        window.click(*CENTRES[number])
+        window.click(*CENTERS[number])
         window.key(Qt.Key.Key_C)
         assert set(np.unique(objects(window))) == set(range(number + 2))
         window.close_widget()
@@ -107,7 +107,7 @@ def test_work_goes_on_after_restoring_and_is_restored_once_more(
 
 
 def test_what_was_left_is_offered_once_the_image_is_seen(open_window: Callable[[], Any]) -> None:
-    first = open_image(open_window(), grey())
+    first = open_image(open_window(), gray())
     work_on(first)
     crash(first)
     second = open_window()
@@ -115,7 +115,7 @@ def test_what_was_left_is_offered_once_the_image_is_seen(open_window: Callable[[
     second.open_widget()
     second.idle()
     second.viewer.dims.order = (1, 0, 2)
-    second.viewer.add_image(grey(), name="discs")
+    second.viewer.add_image(gray(), name="discs")
     second.idle()
     second.choose(second.tab.channels._image, "discs")
     assert "roll the axes" in second.status.text
@@ -130,12 +130,12 @@ def test_what_was_left_is_offered_once_the_image_is_seen(open_window: Callable[[
 def test_another_image_is_offered_nothing_and_another_window_neither(
     open_window: Callable[[], Any],
 ) -> None:
-    first = open_image(open_window(), grey())
-    first.click(*CENTRES[0])
-    same = open_image(open_window(), grey())
+    first = open_image(open_window(), gray())
+    first.click(*CENTERS[0])
+    same = open_image(open_window(), gray())
     assert "was not saved" not in same.status.text, "the first window has it open"
     crash(first)
-    other = open_image(open_window(), grey() // 2)
+    other = open_image(open_window(), gray() // 2)
     assert "was not saved" not in other.status.text
 
 
@@ -153,7 +153,7 @@ def test_a_layer_that_goes_before_a_word_is_said_changes_nothing(
 def test_an_image_that_was_closed_is_offered_again_in_the_same_window(
     open_window: Callable[[], Any],
 ) -> None:
-    window = open_image(open_window(), grey())
+    window = open_image(open_window(), gray())
     work_on(window)
     labels = objects(window).copy()
     gone = weakref.ref(window.workspace.session)
@@ -162,7 +162,7 @@ def test_an_image_that_was_closed_is_offered_again_in_the_same_window(
     window.idle()
     gc.collect()
     assert gone() is None, "nothing holds its labels and masks any more"
-    window.viewer.add_image(grey(), name="discs")
+    window.viewer.add_image(gray(), name="discs")
     window.idle()
     window.qtbot.waitUntil(lambda: window.status.offer == "Restore")
     window.take(window.tab.status._offer)
@@ -201,7 +201,7 @@ def test_a_tab_that_is_opened_again_goes_on_where_it_was_closed(ready: Any) -> N
 def test_what_is_painted_or_deleted_while_the_tab_is_closed_is_met_when_it_opens(
     ready: Any,
 ) -> None:
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
     layer = ready.workspace.objects
     ready.close_widget()
@@ -225,15 +225,15 @@ def test_what_is_painted_or_deleted_while_the_tab_is_closed_is_met_when_it_opens
 def test_nothing_is_offered_where_nothing_would_be_restored(
     open_window: Callable[[], Any],
 ) -> None:
-    first = open_image(open_window(), grey())
-    first.click(*CENTRES[0])
+    first = open_image(open_window(), gray())
+    first.click(*CENTERS[0])
     first.key(Qt.Key.Key_C, SHIFT)
     first.key(Qt.Key.Key_Z, CONTROL)
     first.key(Qt.Key.Key_C)
     first.key(Qt.Key.Key_Z, CONTROL)
     first.key(Qt.Key.Key_Z, CONTROL)
     first.close_widget()
-    assert open_image(open_window(), grey()).status.offer == ""
+    assert open_image(open_window(), gray()).status.offer == ""
 
 
 def test_a_layer_that_is_still_open_is_not_restored_beside_itself(ready: Any) -> None:
@@ -241,7 +241,7 @@ def test_a_layer_that_is_still_open_is_not_restored_beside_itself(ready: Any) ->
     layer = ready.workspace.objects
     ready.viewer.layers.remove("discs")
     ready.idle()
-    ready.viewer.add_image(grey(), name="discs")
+    ready.viewer.add_image(gray(), name="discs")
     ready.idle()
     ready.qtbot.waitUntil(lambda: ready.status.offer == "Restore")
     ready.take(ready.tab.status._offer)
@@ -251,7 +251,7 @@ def test_a_layer_that_is_still_open_is_not_restored_beside_itself(ready: Any) ->
     assert len(ours) == len({name.split(" [")[0] for name in ours}), "none is there twice"
 
 
-def test_restoring_is_cancelled_and_offered_again(open_window: Callable[[], Any]) -> None:
+def test_restoring_is_canceled_and_offered_again(open_window: Callable[[], Any]) -> None:
     first, second = crashed(open_window)
     gate = threading.Event()
     second.tab.autosave.worker.submit("hold", lambda: held(gate))
@@ -261,7 +261,7 @@ def test_restoring_is_cancelled_and_offered_again(open_window: Callable[[], Any]
     QTest.mouseClick(second.tab.status._cancel, Qt.MouseButton.LeftButton)
     gate.set()
     second.idle()
-    assert second.status.kind == "cancelled"
+    assert second.status.kind == "canceled"
     assert "SimMAT objects" not in second.viewer.layers
     QTest.mouseClick(second.tab.status._offer, Qt.MouseButton.LeftButton)
     second.idle()
@@ -274,7 +274,7 @@ def test_work_done_while_a_file_is_read_is_not_overwritten(open_window: Callable
     second.tab.autosave.worker.submit("hold", lambda: held(gate))
     QTest.mouseClick(second.tab.status._offer, Qt.MouseButton.LeftButton)
     second.take(second.tab.buttons.point)
-    second.press(*CENTRES[3])
+    second.press(*CENTERS[3])
     second.qtbot.waitUntil(lambda: not second.controller.busy)
     gate.set()
     second.idle()

@@ -19,18 +19,18 @@ from napari_simmat.engine.object_writers import OBJECT_FORMATS
 from napari_simmat.widgets.layer_data import PROVENANCE
 from napari_simmat.widgets.placement import unit_symbol
 from napari_simmat.widgets.segment.export import _FILTERS, axis_letters, loaded
-from tests.widgets.scenes import CENTRES, grey
+from tests.widgets.scenes import CENTERS, gray
 
 
 def test_labels_table_and_classes_are_saved_with_the_image_s_scale(
     window: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    window.viewer.add_image(grey(), name="discs", scale=(0.5, 0.5), units=("um", "um"))
+    window.viewer.add_image(gray(), name="discs", scale=(0.5, 0.5), units=("um", "um"))
     window.open_widget()
     window.idle()
     window.tab.folds["objects"].set_open(True)
     for number in (0, 1):
-        window.click(*(np.array(CENTRES[number]) / 2))
+        window.click(*(np.array(CENTERS[number]) / 2))
         window.key(Qt.Key.Key_C)
         window.type_class("nucleus")
     target = tmp_path / "mine_labels.tif"
@@ -58,7 +58,7 @@ def test_labels_table_and_classes_are_saved_with_the_image_s_scale(
 def test_a_name_that_was_typed_without_its_ending_replaces_nothing_unasked(
     ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
     before = tmp_path / "mine_labels.tif"
     before.write_bytes(b"of yesterday")
@@ -84,7 +84,7 @@ def test_what_cannot_be_written_is_one_sentence(
     ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a_labels.tif").mkdir()
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
     answer = str(tmp_path / "a_labels.tif"), ""
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: answer)
@@ -136,15 +136,15 @@ def load(window: Any, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
 def test_what_is_saved_in_any_format_is_loaded_with_ids_and_classes(
     window: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    window.viewer.add_image(grey(), name="discs", scale=(0.5, 0.5), units=("um", "um"))
+    window.viewer.add_image(gray(), name="discs", scale=(0.5, 0.5), units=("um", "um"))
     window.open_widget()
     window.idle()
     window.tab.folds["objects"].set_open(True)
     for number in (0, 1):
-        window.click(*(np.array(CENTRES[number]) / 2))
+        window.click(*(np.array(CENTERS[number]) / 2))
         window.key(Qt.Key.Key_C)
         window.type_class("nucleus")
-    window.hover(*(np.array(CENTRES[0]) / 2))
+    window.hover(*(np.array(CENTERS[0]) / 2))
     window.controller.objects.delete()  # what is left has the id 2
     before = window.viewer.layers["SimMAT objects"].data.copy()
     assert set(np.unique(before)) == {0, 2}
@@ -170,7 +170,7 @@ def test_what_is_saved_in_any_format_is_loaded_with_ids_and_classes(
 def test_loaded_objects_keep_ids_that_are_free_and_leave_those_there(
     ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
     there = ready.viewer.layers["SimMAT objects"].data.copy()
     labels = np.zeros_like(there)
@@ -196,7 +196,7 @@ def test_an_image_is_not_replaced_by_labels(
     ready: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     zarr.save_array(tmp_path / "image.ome.zarr", np.zeros((4, 4)))
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
     choose_to_save(monkeypatch, tmp_path / "image.ome.zarr", "zarr")
     ready.tab.object_panel.save_requested.emit()

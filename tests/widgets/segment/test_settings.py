@@ -20,7 +20,7 @@ from napari_simmat.widgets.segment.preferences import (
 )
 from napari_simmat.widgets.segment.tab import USE_TINY
 from tests.widgets.conftest import Window
-from tests.widgets.scenes import CENTRES, grey
+from tests.widgets.scenes import CENTERS, gray
 
 
 def test_settings_round_trip() -> None:
@@ -93,7 +93,7 @@ def test_the_next_window_begins_as_the_last_one_ended(
     first.release()
 
     second = open_window()
-    second.viewer.add_image(grey(), name="discs")
+    second.viewer.add_image(gray(), name="discs")
     second.open_widget()
     assert second.tab.models.reference() == chosen
     assert second.tab.object_panel.overlap.currentText() == "ask"
@@ -103,12 +103,12 @@ def test_the_next_window_begins_as_the_last_one_ended(
     assert second.controller.inference.service.cache.keeps_on_disk
     assert not second.tab.folds["everything"].is_open
     second.idle()
-    second.click(*CENTRES[0])
+    second.click(*CENTERS[0])
     second.key(Qt.Key.Key_C)
     assert second.status.text.startswith(committed("SimMAT objects", [1], "") + " Next")
     assert "SimMAT classes" not in second.viewer.layers, "the class was meant for another image"
     second.type_class("nucleus")
-    second.click(*CENTRES[1])
+    second.click(*CENTERS[1])
     second.key(Qt.Key.Key_C)
     assert second.status.text.startswith(committed("SimMAT objects", [2], "nucleus"))
     assert list(second.viewer.layers["SimMAT classes"].features["class"]) == ["nucleus"]
@@ -118,7 +118,7 @@ def test_a_remembered_model_that_does_not_suit_an_image_is_no_error_and_tiny_is_
     window: Window,
 ) -> None:
     save_settings(TabSettings(model="polarization"))
-    window.viewer.add_image(grey(), name="discs")
+    window.viewer.add_image(gray(), name="discs")
     window.open_widget()
     window.idle()
     assert window.status.kind == "nothing", "not an error: the user has done nothing yet"
@@ -126,7 +126,7 @@ def test_a_remembered_model_that_does_not_suit_an_image_is_no_error_and_tiny_is_
     window.take(window.tab.status._offer)
     window.idle()
     assert window.tab.models.is_embedded
-    window.click(*CENTRES[0])
+    window.click(*CENTERS[0])
     assert window.status.kind == "done"
     window.tab.models.set_value("polarization")
     window.idle()
@@ -138,9 +138,9 @@ def test_every_class_in_use_and_every_open_part_come_back(
 ) -> None:
     first = ready
     first.take(first.tab.folds["everything"].toggleButton())
-    for name, centre in zip(("nucleus", "cell"), CENTRES, strict=False):
+    for name, center in zip(("nucleus", "cell"), CENTERS, strict=False):
         first.type_class(name)
-        first.click(*centre)
+        first.click(*center)
         first.key(Qt.Key.Key_C)
     first.type_class("no class")
     first.release()
@@ -161,7 +161,7 @@ def test_sections_open_where_they_matter_until_the_user_closes_them(
 
     window.open_widget()
     assert not any(is_open(window).values())
-    window.viewer.add_image(np.stack([grey()] * 3), name="stack")
+    window.viewer.add_image(np.stack([gray()] * 3), name="stack")
     window.idle()
     assert [name for name, opened in is_open(window).items() if opened] == ["stack"]
     window.take(window.tab.folds["stack"].toggleButton())
@@ -174,7 +174,7 @@ def test_sections_open_where_they_matter_until_the_user_closes_them(
     second = open_window()
     second.open_widget()
     assert not any(is_open(second).values()), "what opened by itself is not remembered"
-    second.viewer.add_image(np.stack([grey()] * 3), name="stack")
+    second.viewer.add_image(np.stack([gray()] * 3), name="stack")
     second.idle()
     assert not is_open(second)["stack"], "it was closed by hand"
 

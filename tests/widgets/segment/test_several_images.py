@@ -15,11 +15,11 @@ from napari_simmat.widgets.segment.controller import (
     show_text,
     still_open,
 )
-from tests.widgets.scenes import CENTRES, discs, grey, iou
+from tests.widgets.scenes import CENTERS, discs, gray, iou
 
-OTHER = grey()[:, ::-1].copy()
+OTHER = gray()[:, ::-1].copy()
 """An image of the same size."""
-THERE = (CENTRES[3][0], 219 - CENTRES[3][1])
+THERE = (CENTERS[3][0], 219 - CENTERS[3][1])
 """An object of it."""
 
 
@@ -45,7 +45,7 @@ def press(window: Any, y: float, x: float) -> None:
 
 
 def test_a_click_goes_to_the_image_that_was_opened_last(ready: Any) -> None:
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     open_other(ready)
     assert ready.tab.channels._image.currentText() == "other"
     assert ready.status.text == f"{still_open('discs')} {ready_on(READY, 'other')}"
@@ -57,7 +57,7 @@ def test_a_click_goes_to_the_image_that_was_opened_last(ready: Any) -> None:
 
 
 def test_hiding_the_upper_image_leads_back_to_the_lower_one_and_its_prompts(ready: Any) -> None:
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     left = mask(ready).copy()
     other = open_other(ready)
     press(ready, *THERE)
@@ -74,7 +74,7 @@ def test_hiding_the_upper_image_leads_back_to_the_lower_one_and_its_prompts(read
 
 def test_objects_are_named_after_their_images_and_lie_on_them(ready: Any) -> None:
     ready.type_class("cell")
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
     assert "SimMAT objects" in names(ready), "one image alone needs no name"
     other = open_other(ready)
@@ -117,7 +117,7 @@ def test_an_image_that_hides_little_is_not_followed_but_lies_below_the_prompts(r
     open_other(ready, blending="additive")
     assert ready.tab.channels._image.currentText() == "discs"
     assert names(ready)[:3] == ["discs", "small", "other"]
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     assert iou(mask(ready), discs()[1] == 1) > 0.8
     assert "other" not in ready.status.text
 
@@ -150,7 +150,7 @@ def test_objects_found_on_an_image_keep_it_until_they_are_committed(ready: Any) 
 
 def test_the_point_tool_is_in_hand_when_the_tab_is_ready(window: Any) -> None:
     window.open_widget()
-    image = window.viewer.add_image(grey(), name="discs")
+    image = window.viewer.add_image(gray(), name="discs")
     window.idle()
     assert window.status.text == READY
     assert window.tab.buttons.point.isChecked()

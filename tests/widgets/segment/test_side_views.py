@@ -265,7 +265,7 @@ def test_prompts_of_each_view_are_kept_until_it_is_seen_again(window: Any) -> No
     assert np.array_equal(objects(window) == 2, side & ~front)
 
 
-def test_the_normalisation_is_that_of_the_whole_stack(
+def test_the_normalization_is_that_of_the_whole_stack(
     window: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from napari_simmat.engine import image_stack, normalization

@@ -16,14 +16,14 @@ from tests.widgets.scenes import iou
 
 CONTROL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 SIDE = (72, 88)
-CENTRE = (36, 40)
+CENTER = (36, 40)
 
 
 def moving(times: int = 3, depth: int = 5) -> tuple[np.ndarray, np.ndarray]:
     """A ball that drifts to the right with time: uint8 and its mask (T, Z, Y, X)."""
     t, z, y, x = np.indices((times, depth, *SIDE))
     radius = np.array([0, 14, 18, 15, 0])[z]
-    mask = np.hypot(y - CENTRE[0], x - CENTRE[1] - 2 * t) < radius
+    mask = np.hypot(y - CENTER[0], x - CENTER[1] - 2 * t) < radius
     image = np.where(mask, 190, 40) + 3 * np.sin(y / 3) * np.cos(x / 4)
     return image.astype(np.uint8), mask
 
@@ -71,7 +71,7 @@ def test_points_without_planes_go_along_with_the_slider_and_are_undone_at_once(
     window.tab.points.set_value(points)
     window.tab.points.chosen.emit(points)
     go(window, 1)
-    points.add([CENTRE])
+    points.add([CENTER])
     window.idle()
     for plane in (2, 3, 2):
         go(window, plane)
@@ -110,7 +110,7 @@ def test_time_depth_and_channels_are_followed_along_both_from_one_click(window: 
     window.viewer.reset_view()
     window.idle()
     assert [source.part for source in window.tab.channels.value()] == [0, 1, 2]
-    world = 4 + 0.5 * CENTRE[0], -6 + 0.5 * (CENTRE[1] + 2)
+    world = 4 + 0.5 * CENTER[0], -6 + 0.5 * (CENTER[1] + 2)
     window.click(*world)
     assert iou(preview(window)[1, 2], mask[1, 2]) > 0.85
     assert not np.delete(preview(window).reshape(15, *SIDE), 7, axis=0).any(), "on its plane alone"
@@ -168,7 +168,7 @@ def test_of_a_lazy_stack_the_planes_that_are_asked_for_are_read(
     window.open_widget()
     go(window, 2)
     read.clear()
-    window.click(*CENTRE)
+    window.click(*CENTER)
     assert iou(preview(window)[2], mask[0, 2]) > 0.85
     assert read <= {2}
     window.tab.folds["stack"].set_open(True)
@@ -195,12 +195,12 @@ def test_data_that_change_are_encoded_again_and_no_other_plane(window: Any) -> N
     press(window, panel.whole)
     assert len(puts) == 1
     go(window, 1)
-    window.click(CENTRE[0], CENTRE[1] + 12)
+    window.click(CENTER[0], CENTER[1] + 12)
     assert iou(preview(window)[1], np.roll(mask[0, 1], 12, axis=1)) > 0.8
     assert len(puts) == 1
 
 
-def test_encoding_the_whole_stack_is_cancelled_and_goes_on_where_it_was(
+def test_encoding_the_whole_stack_is_canceled_and_goes_on_where_it_was(
     window: Any, qtbot: Any
 ) -> None:
     stack = np.random.default_rng(0).integers(0, 255, (30, 48, 48), dtype=np.uint8)
@@ -252,10 +252,10 @@ def test_an_object_is_followed_between_a_box_and_a_click_on_other_planes(window:
     window.open_widget()
     go(window, 2)
     window.viewer.reset_view()
-    y, x = CENTRE
+    y, x = CENTER
     window.drag(y - 15, x - 15, y + 15, x + 15)
     go(window, 6)
-    window.click(*CENTRE)
+    window.click(*CENTER)
     window.tab.folds["stack"].set_open(True)
     window.key(Qt.Key.Key_S, SHIFT)
     asked = preview(window)[[2, 6]].copy()

@@ -19,12 +19,12 @@ from qtpy.QtWidgets import (
 )
 
 from napari_simmat.widgets.controls import VerticalScroll
-from napari_simmat.widgets.segment.controller import CANCELLED, COMMIT_NEXT, SEGMENT, scores_text
+from napari_simmat.widgets.segment.controller import CANCELED, COMMIT_NEXT, SEGMENT, scores_text
 from napari_simmat.widgets.segment.object_actions import committed, numbered
 from napari_simmat.widgets.segment.panels import NEGATIVE_TEXT, POSITIVE_TEXT
 from tests.widgets.gate import Gate, click_without_waiting
 from tests.widgets.hands import Hands
-from tests.widgets.scenes import CENTRES, RADII, discs, grey, iou, nucleus_in_cell
+from tests.widgets.scenes import CENTERS, RADII, discs, gray, iou, nucleus_in_cell
 
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 
@@ -49,7 +49,7 @@ def test_three_layers_of_different_types_feed_the_model_and_a_press_becomes_an_o
     assert [source.layer for source in window.tab.channels.value()] == [str(k) for k in chosen]
     window.idle()
     assert window.status.kind == "ready"
-    window.click(*CENTRES[1])
+    window.click(*CENTERS[1])
     assert iou(preview(window) > 0, labels == 2) > 0.8
     assert window.status.kind == "done"
     window.key(Qt.Key.Key_C)
@@ -64,17 +64,17 @@ def test_without_objects_their_buttons_do_nothing(window: Any) -> None:
     panel = window.tab.object_panel
     buttons = [*panel.buttons.values(), panel.save]
     assert not any(button.isEnabled() for button in buttons), "there is no image yet"
-    window.viewer.add_image(grey(), name="discs")
+    window.viewer.add_image(gray(), name="discs")
     window.idle()
-    window.click(*CENTRES[0])
+    window.click(*CENTERS[0])
     window.key(Qt.Key.Key_C)
     assert all(button.isEnabled() for button in buttons)
 
 
 def test_objects_get_the_next_free_id_one_after_the_other(ready: Any) -> None:
     _, labels = discs()
-    for number, centre in enumerate(CENTRES, start=1):
-        ready.click(*centre)
+    for number, center in enumerate(CENTERS, start=1):
+        ready.click(*center)
         ready.key(Qt.Key.Key_C)
         assert iou(objects(ready) == number, labels == number) > 0.8
     assert objects(ready).dtype == np.int32
@@ -82,7 +82,7 @@ def test_objects_get_the_next_free_id_one_after_the_other(ready: Any) -> None:
 
 
 def test_prompts_lie_over_the_preview_and_that_over_the_objects_and_the_image(ready: Any) -> None:
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
     names = [layer.name for layer in ready.viewer.layers]
     assert names[:3] == ["discs", "SimMAT objects", "SimMAT preview"]
@@ -97,35 +97,35 @@ def test_the_encoder_runs_once_for_ten_clicks_and_not_again_after_another_image(
         "the image is made ready when it is chosen"
     )
     for number in range(10):
-        ready.click(CENTRES[0][0] + number - 5, CENTRES[0][1])
+        ready.click(CENTERS[0][0] + number - 5, CENTERS[0][1])
     assert len(ready.workspace.prompt_layers.points.data) == 10
     assert ready.controller.inference.service.encodes == 1
     asked = ready.workspace.session.prompts
     mask = preview(ready).copy()
 
-    ready.viewer.add_image(grey((150, 260))[::-1], name="other")
+    ready.viewer.add_image(gray((150, 260))[::-1], name="other")
     ready.idle()
     assert ready.controller.inference.service.encodes == 2
     assert not ready.workspace.session.prompts, "each image has its own prompts"
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     assert ready.controller.inference.service.encodes == 2
 
     ready.choose(ready.tab.channels._image, "discs")
     assert ready.controller.inference.service.encodes == 2
     assert ready.workspace.session.prompts == asked
     assert np.array_equal(preview(ready), mask), "the same clicks give the same mask"
-    ready.click(CENTRES[0][0] + 8, CENTRES[0][1])
+    ready.click(CENTERS[0][0] + 8, CENTERS[0][1])
     assert ready.controller.inference.service.encodes == 2
 
 
 def test_undo_and_redo_walk_over_prompts_and_commits(ready: Any) -> None:
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     first = preview(ready).copy()
-    ready.click(CENTRES[0][0] + 10, CENTRES[0][1] + 3)
+    ready.click(CENTERS[0][0] + 10, CENTERS[0][1] + 3)
     second = preview(ready).copy()
     ready.key(Qt.Key.Key_C)
     committed = objects(ready).copy()
-    ready.click(*CENTRES[2])
+    ready.click(*CENTERS[2])
 
     ready.key(Qt.Key.Key_Z, CTRL)
     assert len(ready.workspace.prompt_layers.points.data) == 0
@@ -151,7 +151,7 @@ def test_undo_and_redo_walk_over_prompts_and_commits(ready: Any) -> None:
 
 
 def test_painting_by_hand_is_one_of_the_operations(ready: Any) -> None:
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
     before = objects(ready).copy()
     layer = ready.viewer.layers["SimMAT objects"]
@@ -173,7 +173,7 @@ def test_two_boxes_are_two_objects_and_a_point_corrects_one(ready: Any) -> None:
     assert len(ready.workspace.prompt_layers.boxes.data) == 2
     assert iou(preview(ready) == 1, labels == 1) > 0.8
     assert iou(preview(ready) == 2, labels == 3) > 0.8
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     assert set(np.unique(preview(ready))) == {0, 1, 2}, "a point in a box is no third object"
     ready.key(Qt.Key.Key_C)
     assert iou(objects(ready) == 1, labels == 1) > 0.8
@@ -194,28 +194,28 @@ def test_a_click_with_the_box_tool_leaves_no_box(ready: Any) -> None:
 def test_a_negative_click_takes_away(ready: Any) -> None:
     y0, x0, y1, x1 = 20, 30, 95, 195  # over two discs
     ready.drag(y0, x0, y1, x1)
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     with_both = (preview(ready) > 0).sum()
     ready.key(Qt.Key.Key_T)
     assert NEGATIVE_TEXT in ready.tab.buttons.sign.text()
-    ready.click(*CENTRES[1])
+    ready.click(*CENTERS[1])
     layer = ready.workspace.prompt_layers.points
     assert list(layer.features["label"]) == [1, 0]
     green, red = layer.face_color
     assert green[1] > green[0]
     assert red[0] > red[1]
     assert (preview(ready) > 0).sum() < with_both
-    assert not preview(ready)[CENTRES[1]]
+    assert not preview(ready)[CENTERS[1]]
     ready.key(Qt.Key.Key_T)
-    ready.click(CENTRES[0][0] + 5, CENTRES[0][1])
+    ready.click(CENTERS[0][0] + 5, CENTERS[0][1])
     assert list(layer.features["label"]) == [1, 0, 1]
 
 
 @pytest.mark.parametrize("end", ["commit", "clear", "new object"])
 def test_each_object_begins_with_a_positive_click(ready: Any, end: str) -> None:
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_T)
-    ready.click(CENTRES[0][0] + RADII[0] + 8, CENTRES[0][1])
+    ready.click(CENTERS[0][0] + RADII[0] + 8, CENTERS[0][1])
     assert ready.tab.buttons.sign.text().startswith(NEGATIVE_TEXT)
     keys = {
         "commit": (Qt.Key.Key_C,),
@@ -224,14 +224,14 @@ def test_each_object_begins_with_a_positive_click(ready: Any, end: str) -> None:
     }
     ready.key(*keys[end])
     assert ready.tab.buttons.sign.text().startswith(POSITIVE_TEXT)
-    ready.click(*CENTRES[1])
+    ready.click(*CENTERS[1])
     assert ready.status.kind == "done"
-    assert preview(ready)[CENTRES[1]]
+    assert preview(ready)[CENTERS[1]]
 
 
 def test_flipping_a_selected_point_is_an_operation(ready: Any) -> None:
-    ready.click(*CENTRES[0])
-    ready.click(*CENTRES[1])
+    ready.click(*CENTERS[0])
+    ready.click(*CENTERS[1])
     layer = ready.workspace.prompt_layers.points
     layer.mode = "select"
     layer.selected_data = {1}
@@ -243,9 +243,9 @@ def test_flipping_a_selected_point_is_an_operation(ready: Any) -> None:
 
 
 def test_moving_and_deleting_points_is_followed(ready: Any) -> None:
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     layer = ready.workspace.prompt_layers.points
-    layer.data = np.array([CENTRES[3]], dtype=float)
+    layer.data = np.array([CENTERS[3]], dtype=float)
     ready.idle()
     _, labels = discs()
     assert iou(preview(ready) > 0, labels == 4) > 0.7
@@ -254,11 +254,11 @@ def test_moving_and_deleting_points_is_followed(ready: Any) -> None:
     ready.idle()
     assert not preview(ready).any()
     ready.key(Qt.Key.Key_Z, CTRL)
-    assert np.allclose(ready.workspace.prompt_layers.points.data, [CENTRES[3]])
+    assert np.allclose(ready.workspace.prompt_layers.points.data, [CENTERS[3]])
 
 
 def test_clear_removes_the_prompts_and_can_be_undone(ready: Any) -> None:
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     mask = preview(ready).copy()
     ready.key(Qt.Key.Key_C, SHIFT)
     assert not preview(ready).any()
@@ -270,7 +270,7 @@ def test_clear_removes_the_prompts_and_can_be_undone(ready: Any) -> None:
 def test_a_commit_that_comes_before_the_answer_waits_for_it(ready: Any) -> None:
     _, labels = discs()
     ready.workspace.prompt_layers.draw_points()
-    ready.press(*CENTRES[1])
+    ready.press(*CENTERS[1])
     ready.tab.act("commit")
     ready.idle()
     assert iou(objects(ready) == 1, labels == 2) > 0.8
@@ -278,9 +278,9 @@ def test_a_commit_that_comes_before_the_answer_waits_for_it(ready: Any) -> None:
 
 def test_a_commit_right_after_another_click_takes_that_click_too(ready: Any) -> None:
     gate = Gate(ready)
-    click_without_waiting(ready, *CENTRES[0])
+    click_without_waiting(ready, *CENTERS[0])
     gate.wait()
-    ready.press(CENTRES[0][0] + 8, CENTRES[0][1] + 4)
+    ready.press(CENTERS[0][0] + 8, CENTERS[0][1] + 4)
     ready.tab.act("commit")
     gate.open.set()
     ready.idle()
@@ -294,18 +294,18 @@ def test_a_commit_right_after_another_click_takes_that_click_too(ready: Any) -> 
 
 
 def test_the_same_click_gives_the_same_mask(ready: Any) -> None:
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     mask = preview(ready).copy()
     ready.key(Qt.Key.Key_C, SHIFT)
     ready.workspace.prompt_layers.points.add(np.array(ready.workspace.session.place.shape) / 2)
     ready.idle()
     ready.key(Qt.Key.Key_C, SHIFT)
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     assert np.array_equal(preview(ready), mask)
 
 
 def test_segment_answers_again(ready: Any) -> None:
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     mask = preview(ready).copy()
     ready.viewer.layers["SimMAT preview"].data[...] = 0
     ready.key(Qt.Key.Key_S)
@@ -322,7 +322,7 @@ def test_buttons_do_what_the_keys_do(ready: Any) -> None:
     tab.buttons.point.click()
     assert tab.buttons.point.isChecked()
     assert not tab.buttons.box.isChecked()
-    ready.press(*CENTRES[0])
+    ready.press(*CENTERS[0])
     ready.idle()
     tab.buttons.commit.click()
     assert objects(ready).max() == 1
@@ -352,7 +352,7 @@ def controls(tab: QWidget) -> list[QWidget]:
 
 
 def test_ten_controls_are_seen_at_first(window: Hands) -> None:
-    window.viewer.add_image(grey(), name="discs")
+    window.viewer.add_image(gray(), name="discs")
     window.open_widget()
     window.idle()
     seen = controls(window.tab)
@@ -384,11 +384,11 @@ def test_nothing_moves_while_an_object_is_made(window: Hands, theme: str) -> Non
     assert places() == before
 
 
-def test_cancelled_work_is_started_again_from_the_status(ready: Hands) -> None:
+def test_canceled_work_is_started_again_from_the_status(ready: Hands) -> None:
     gate = Gate(ready)
-    click_without_waiting(ready, *CENTRES[0])
+    click_without_waiting(ready, *CENTERS[0])
     ready.take(ready.tab.status._cancel)
-    assert (ready.status.text, ready.status.offer) == (CANCELLED, SEGMENT)
+    assert (ready.status.text, ready.status.offer) == (CANCELED, SEGMENT)
     gate.open.set()
     ready.take(ready.tab.status._offer)
     ready.idle()
@@ -400,7 +400,7 @@ def test_the_status_stays_in_sight_in_a_low_window(ready: Hands) -> None:
     for fold in tab.folds.values():
         fold.set_open(True)
     ready.widget.resize(400, 400)
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     bar = tab.findChild(VerticalScroll).verticalScrollBar()
     assert bar.maximum() > 0, "the form is higher than the window"
     for value in (0, bar.maximum()):
@@ -410,7 +410,7 @@ def test_the_status_stays_in_sight_in_a_low_window(ready: Hands) -> None:
 
 
 def test_the_status_says_what_comes_next(ready: Hands) -> None:
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     assert ready.status.text.endswith(COMMIT_NEXT)
     ready.key(Qt.Key.Key_C)
     assert ready.status.text == f"{committed('SimMAT objects', [1], '')} Next object."

@@ -16,7 +16,7 @@ from napari_simmat.widgets.main import SimMATWidget
 from napari_simmat.widgets.segment.panels import NEGATIVE_TEXT
 from tests.widgets.conftest import SECONDS
 from tests.widgets.gate import Gate, click_without_waiting
-from tests.widgets.scenes import CENTRES, discs, grey, iou
+from tests.widgets.scenes import CENTERS, discs, gray, iou
 
 # ------------------------------------------------------------------- the objects layer
 
@@ -26,15 +26,15 @@ def test_a_layer_of_other_pixels_gets_a_sentence_whatever_is_done_to_its_objects
     window: Any, case: str
 ) -> None:
     flat = discs()[1]
-    window.viewer.add_image(np.stack([grey()] * 3), name="stack")
+    window.viewer.add_image(np.stack([gray()] * 3), name="stack")
     levels = [np.stack([flat] * 3)[:, ::step, ::step] for step in (1, 2)]
     data: Any = flat if case == "flat" else levels
     layer = window.viewer.add_labels(data, name="mine", multiscale=case == "multiscale")
     window.open_widget()
     window.idle()
     window.tab.objects.chosen.emit(layer)
-    window.click(*CENTRES[0])
-    window.hover(*CENTRES[0])
+    window.click(*CENTERS[0])
+    window.hover(*CENTERS[0])
     tab, actions = window.tab, window.controller.objects
     for act in (
         *(actions.edit, actions.delete, actions.merge, actions.split),
@@ -46,7 +46,7 @@ def test_a_layer_of_other_pixels_gets_a_sentence_whatever_is_done_to_its_objects
         assert window.status.kind == "failed"
         words = "has 200 x 220 pixels, the image 3 x 200 x 220" if case == "flat" else "multiscale"
         assert words in window.status.text
-    window.double_click(*CENTRES[0])
+    window.double_click(*CENTERS[0])
     tab.masks.chosen.emit(layer)
     window.idle()
     assert np.array_equal(flat, discs()[1])
@@ -66,7 +66,7 @@ def test_a_layer_that_cannot_take_the_object_gets_a_sentence_and_an_offer(
     before = data.copy()
     layer = ready.viewer.add_labels(data, name="mine", **options)
     ready.tab.objects.chosen.emit(layer)
-    ready.click(*CENTRES[1])
+    ready.click(*CENTERS[1])
     ready.tab.act("commit")
     words = {
         "full": "mine holds ids up to 255 (uint8) and the next one would be 256",
@@ -92,7 +92,7 @@ def test_a_chosen_labels_layer_goes_on_after_its_largest_id(ready: Any) -> None:
     data[190:, 200:] = 41
     layer = ready.viewer.add_labels(data, name="mine")
     ready.tab.objects.chosen.emit(layer)
-    ready.click(*CENTRES[1])
+    ready.click(*CENTERS[1])
     ready.key(Qt.Key.Key_C)
     assert iou(data == 42, discs()[1] == 2) > 0.8
     assert (data[190:, 200:] == 41).all()
@@ -103,19 +103,19 @@ def test_a_chosen_labels_layer_goes_on_after_its_largest_id(ready: Any) -> None:
 
 def test_cancel_frees_the_window_at_once_and_the_result_is_dropped(ready: Any) -> None:
     gate = Gate(ready)
-    click_without_waiting(ready, *CENTRES[1])
+    click_without_waiting(ready, *CENTERS[1])
     gate.wait()
     ready.qtbot.waitUntil(lambda: ready.status.fraction == 0.25)
     assert ready.status.kind == "working"
     assert ready.status.text == "Encoding block 1 of 4"
     ready.qtbot.waitUntil(ready.tab.status._cancel.isVisible)
     ready.tab.status._cancel.click()
-    assert ready.status.kind == "cancelled", "at once, while the computation still runs"
+    assert ready.status.kind == "canceled", "at once, while the computation still runs"
     assert not gate.ended.is_set()
     gate.open.set()
     assert gate.ended.wait(SECONDS / 1000)
     ready.idle()
-    assert ready.status.kind == "cancelled"
+    assert ready.status.kind == "canceled"
     assert not ready.viewer.layers["SimMAT preview"].data.any()
     assert len(ready.workspace.prompt_layers.points.data) == 1
     ready.key(Qt.Key.Key_S)
@@ -124,10 +124,10 @@ def test_cancel_frees_the_window_at_once_and_the_result_is_dropped(ready: Any) -
 
 def test_a_second_click_while_the_first_is_computed_is_the_one_that_counts(ready: Any) -> None:
     gate = Gate(ready)
-    click_without_waiting(ready, *CENTRES[0])
+    click_without_waiting(ready, *CENTERS[0])
     gate.wait()
-    click_without_waiting(ready, *CENTRES[0])
-    ready.workspace.prompt_layers.points.data = np.array([CENTRES[1]], dtype=float)
+    click_without_waiting(ready, *CENTERS[0])
+    ready.workspace.prompt_layers.points.data = np.array([CENTERS[1]], dtype=float)
     ready.qtbot.waitUntil(lambda: not ready.workspace.prompt_layers.pending)
     gate.open.set()
     ready.idle()
@@ -150,7 +150,7 @@ def test_an_error_of_the_model_is_one_sentence_and_the_next_click_works(
         raise error("the sensor is on fire\nTraceback and more")
 
     service.predict_job = failing
-    ready.click(*CENTRES[1])
+    ready.click(*CENTERS[1])
     assert ready.status.kind == "failed"
     assert "the sensor is on fire" in ready.status.text
     assert "\n" not in ready.status.text
@@ -169,7 +169,7 @@ def test_nothing_open_is_a_state_of_its_own(window: Any) -> None:
     window.tab.act("undo")
     window.tab.act("clear")
     window.tab.act("segment")
-    window.viewer.add_image(grey(), name="discs")
+    window.viewer.add_image(gray(), name="discs")
     window.idle()
     assert window.status.kind == "ready"
 
@@ -179,23 +179,23 @@ def test_nothing_open_is_a_state_of_its_own(window: Any) -> None:
 
 def test_the_image_deleted_while_work_runs(ready: Any) -> None:
     gate = Gate(ready)
-    click_without_waiting(ready, *CENTRES[1])
+    click_without_waiting(ready, *CENTERS[1])
     gate.wait()
     ready.viewer.layers.remove("discs")
     gate.open.set()
     ready.idle()
     assert ready.status.kind == "nothing"
-    ready.viewer.add_image(grey(), name="again")
+    ready.viewer.add_image(gray(), name="again")
     ready.idle()
-    ready.click(*CENTRES[1])
+    ready.click(*CENTERS[1])
     assert iou(ready.viewer.layers["SimMAT preview"].data > 0, discs()[1] == 2) > 0.8
 
 
 @pytest.mark.parametrize("name", ["SimMAT points", "SimMAT boxes", "SimMAT preview"])
 def test_one_of_our_layers_deleted_while_work_runs(ready: Any, name: str) -> None:
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     gate = Gate(ready)
-    click_without_waiting(ready, CENTRES[0][0] + 3, CENTRES[0][1])
+    click_without_waiting(ready, CENTERS[0][0] + 3, CENTERS[0][1])
     gate.wait()
     ready.viewer.layers.remove(name)
     gate.open.set()
@@ -211,57 +211,57 @@ def test_one_of_our_layers_deleted_while_work_runs(ready: Any, name: str) -> Non
 
 
 def test_the_objects_deleted_between_commits(ready: Any) -> None:
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
     ready.viewer.layers.remove("SimMAT objects")
     ready.tab.act("undo")
     ready.idle()
     assert iou(ready.viewer.layers["SimMAT objects"].data == 1, discs()[1] == 1) > 0.8
     ready.viewer.layers.remove("SimMAT objects")
-    ready.click(*CENTRES[1])
+    ready.click(*CENTERS[1])
     ready.key(Qt.Key.Key_C)
     assert iou(ready.viewer.layers["SimMAT objects"].data == 1, discs()[1] == 2) > 0.8
 
 
 def test_the_image_replaced_by_other_data(ready: Any) -> None:
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     encodes = ready.controller.inference.service.encodes
-    ready.viewer.layers["discs"].data = grey()[::-1].copy()
+    ready.viewer.layers["discs"].data = gray()[::-1].copy()
     ready.idle()
     assert ready.controller.inference.service.encodes == encodes + 1
     ready.tab.act("clear")
     ready.idle()
-    ready.click(199 - CENTRES[1][0], CENTRES[1][1])
+    ready.click(199 - CENTERS[1][0], CENTERS[1][1])
     assert iou(ready.viewer.layers["SimMAT preview"].data > 0, discs()[1][::-1] == 2) > 0.8
 
 
 def test_the_image_replaced_while_work_runs_drops_the_answer(ready: Any) -> None:
     gate = Gate(ready)
-    click_without_waiting(ready, *CENTRES[1])
+    click_without_waiting(ready, *CENTERS[1])
     gate.wait()
-    ready.viewer.layers["discs"].data = grey()[::-1].copy()
+    ready.viewer.layers["discs"].data = gray()[::-1].copy()
     gate.open.set()
     ready.idle()
     assert len(ready.workspace.prompt_layers.points.data) == 1
     shown = ready.viewer.layers["SimMAT preview"].data.copy()
     ready.tab.act("clear")
     ready.idle()
-    ready.click(*CENTRES[1])
+    ready.click(*CENTERS[1])
     assert np.array_equal(ready.viewer.layers["SimMAT preview"].data, shown), "of the new data"
     assert ready.controller.inference.service.encodes == 2
 
 
 def test_a_channel_that_gets_another_shape_while_work_runs(window: Any) -> None:
     for name in "abc":
-        window.viewer.add_image(grey(), name=name)
+        window.viewer.add_image(gray(), name=name)
     window.open_widget()
     window.idle()
     chosen = window.tab.channels.value()
     window.tab.channels.set_value(chosen)
     gate = Gate(window)
-    click_without_waiting(window, *CENTRES[1])
+    click_without_waiting(window, *CENTERS[1])
     gate.wait()
-    window.viewer.layers["b"].data = grey()[:-1]
+    window.viewer.layers["b"].data = gray()[:-1]
     gate.open.set()
     window.idle()
     assert window.status.kind == "failed"
@@ -269,13 +269,13 @@ def test_a_channel_that_gets_another_shape_while_work_runs(window: Any) -> None:
         "b has 199 x 220 pixels, but a has 200 x 220: choose layers of one size."
     )
     assert not window.viewer.layers["SimMAT preview"].data.any()
-    window.viewer.layers["b"].data = grey()
+    window.viewer.layers["b"].data = gray()
     window.idle()
     assert iou(window.viewer.layers["SimMAT preview"].data > 0, discs()[1] == 2) > 0.8
 
 
 def test_the_image_moved_takes_the_prompts_along(ready: Any) -> None:
-    ready.click(*CENTRES[1])
+    ready.click(*CENTERS[1])
     asked = ready.workspace.session.prompts
     mask = ready.viewer.layers["SimMAT preview"].data.copy()
     ready.viewer.layers["discs"].translate = (1000, 0)
@@ -291,7 +291,7 @@ def test_the_image_moved_takes_the_prompts_along(ready: Any) -> None:
 
 
 def test_layers_renamed_and_reordered(ready: Any) -> None:
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     ready.viewer.layers["SimMAT points"].name = "dots"
     ready.viewer.layers["discs"].name = "coins"
     ready.viewer.layers.move(0, len(ready.viewer.layers))
@@ -306,7 +306,7 @@ def test_layers_renamed_and_reordered(ready: Any) -> None:
 
 @pytest.mark.real_window
 def test_no_shortcut_acts_while_a_text_field_has_the_focus(ready: Any) -> None:
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     field = QLineEdit()
     ready.tab.layout().addWidget(field)
     ready.activate()
@@ -330,7 +330,7 @@ def test_no_shortcut_acts_while_a_text_field_has_the_focus(ready: Any) -> None:
 
 @pytest.mark.real_window
 def test_keys_work_after_a_button_or_a_list_was_used(ready: Any) -> None:
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     ready.activate()
     ready.tab.folds["model"].set_open(True)
     for control in (ready.tab.buttons.clear, ready.tab.models._list):
@@ -363,7 +363,7 @@ def test_other_layers_keep_their_keys(ready: Any) -> None:
 
 
 def test_keys_and_events_are_given_back(ready: Any) -> None:
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     ready.key(Qt.Key.Key_C)
     layers = [each for each in ready.viewer.layers if each.name.startswith("SimMAT")]
     assert all(layer.keymap for layer in layers)
@@ -382,7 +382,7 @@ def test_keys_and_events_are_given_back(ready: Any) -> None:
 @pytest.mark.real_window
 def test_taking_the_widget_out_of_its_dock_ends_its_thread(ready: Any) -> None:
     worker = ready.controller.inference.worker
-    ready.click(*CENTRES[0])
+    ready.click(*CENTERS[0])
     ready.viewer.window.remove_dock_widget(ready.widget)
     assert worker.join(SECONDS / 1000)
     assert "SimMAT preview" not in ready.viewer.layers
@@ -391,7 +391,7 @@ def test_taking_the_widget_out_of_its_dock_ends_its_thread(ready: Any) -> None:
 @pytest.mark.real_window
 def test_closing_the_viewer_in_the_middle_of_work_leaves_no_thread(ready: Any) -> None:
     gate = Gate(ready)
-    click_without_waiting(ready, *CENTRES[0])
+    click_without_waiting(ready, *CENTERS[0])
     gate.wait()
     worker = ready.controller.inference.worker
     ready.widget = None
@@ -403,13 +403,13 @@ def test_closing_the_viewer_in_the_middle_of_work_leaves_no_thread(ready: Any) -
 
 @pytest.mark.real_window
 def test_the_widget_that_napari_opens_from_its_menu(window: Any) -> None:
-    window.viewer.add_image(grey(), name="discs")
+    window.viewer.add_image(gray(), name="discs")
     _, window.widget = window.viewer.window.add_plugin_dock_widget(
         "napari-simmat", "Segment, train, batch"
     )
     assert isinstance(window.widget, SimMATWidget)
     window.idle()
-    window.click(*CENTRES[0])
+    window.click(*CENTERS[0])
     window.key(Qt.Key.Key_C)
     assert window.viewer.layers["SimMAT objects"].data.any()
 
@@ -421,7 +421,7 @@ def test_a_model_that_computes_infinity_is_said_and_the_prompts_stay(ready: Any)
     model = ready.controller.inference.service.predictor.model
     for parameter in model.network.mask_decoder.iou_prediction_head.parameters():
         parameter.data.fill_(3e38)
-    ready.click(*CENTRES[1])
+    ready.click(*CENTERS[1])
     assert ready.status.kind == "failed"
     assert ready.status.text == broken_model_message(model.spec.name, "exact")
     assert len(ready.workspace.prompt_layers.points.data) == 1

@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
 from tests.widgets.conftest import Window
-from tests.widgets.scenes import CENTRES, discs, grey, iou
+from tests.widgets.scenes import CENTERS, discs, gray, iou
 
 
 @pytest.mark.real_window
@@ -18,11 +18,11 @@ def test_two_viewers_do_not_know_each_other(open_window: Callable[[], Window]) -
     first, second = windows = open_window(), open_window()
     _, labels = discs()
     for window in windows:
-        window.viewer.add_image(grey(), name="discs")
+        window.viewer.add_image(gray(), name="discs")
         window.open_widget()
         window.idle()
-    first.click(*CENTRES[0])
-    second.click(*CENTRES[1])
+    first.click(*CENTERS[0])
+    second.click(*CENTERS[1])
     first.key(Qt.Key.Key_C)
     assert iou(first.viewer.layers["SimMAT objects"].data == 1, labels == 1) > 0.8
     assert "SimMAT objects" not in second.viewer.layers
@@ -30,7 +30,7 @@ def test_two_viewers_do_not_know_each_other(open_window: Callable[[], Window]) -
     second.key(Qt.Key.Key_C)
     layers = [window.viewer.layers["SimMAT objects"] for window in windows]
     committed = [layer.data.copy() for layer in layers]
-    for window, layer, place in zip(windows, layers, CENTRES[2:], strict=False):
+    for window, layer, place in zip(windows, layers, CENTERS[2:], strict=False):
         window.viewer.layers.selection.active = layer
         layer.mode, layer.brush_size, layer.selected_label = "paint", 8, 7
         window.draw([place, (place[0] + 10, place[1] + 10)], slowly=False)
@@ -56,10 +56,10 @@ def test_closing_one_viewer_leaves_the_work_in_another_alone(
     """
     first, second = open_window(), open_window()
     for window in (first, second):
-        window.viewer.add_image(grey(), name="discs")
+        window.viewer.add_image(gray(), name="discs")
         window.open_widget()
         window.idle()
-        window.click(*CENTRES[1])
+        window.click(*CENTERS[1])
     first.key(Qt.Key.Key_C)
     second.viewer.window._qt_window.hide()
     first.close_widget()

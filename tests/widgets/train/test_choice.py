@@ -12,7 +12,7 @@ from qtpy.QtTest import QTest
 
 from napari_simmat.widgets.channel_matching import LayerChannel, NamedChannel
 from napari_simmat.widgets.layer_data import layer_key
-from napari_simmat.widgets.train.form import LabelledLayers
+from napari_simmat.widgets.train.form import LabeledLayers
 from napari_simmat.widgets.train.runs import TrainRequest, WindowRun
 from napari_simmat.widgets.train.tab import READY
 from tests.widgets.dropping import drop
@@ -141,11 +141,11 @@ def test_a_name_that_exists(trainer: Trainer) -> None:
     assert trainer.status.text == READY
 
 
-def test_cancelled_while_layers_are_written(trainer: Trainer, user_folder: Any) -> None:
+def test_canceled_while_layers_are_written(trainer: Trainer, user_folder: Any) -> None:
     trainer.press(trainer.tab.train)
     trainer.training.stop()  # the window had no turn to show the button
     trainer.over()
-    assert trainer.status.kind == "cancelled"
+    assert trainer.status.kind == "canceled"
     assert not (user_folder / "trainings" / "new").exists()
     assert trainer.tab.train.isEnabled()
 
@@ -186,11 +186,11 @@ def test_images_that_are_set_read_back(trainer: Trainer) -> None:
     trainer.settle()
     keys = {layer.name: layer_key(layer) for layer in viewer.layers}
     value = (
-        LabelledLayers((NamedChannel("one", LayerChannel(keys["third"])),), keys["true objects"]),
-        LabelledLayers(
+        LabeledLayers((NamedChannel("one", LayerChannel(keys["third"])),), keys["true objects"]),
+        LabeledLayers(
             (NamedChannel("one", LayerChannel(keys["field 1 far"])),), keys["other objects"]
         ),
-        LabelledLayers((NamedChannel("one", None),), None),
+        LabeledLayers((NamedChannel("one", None),), None),
     )
     form.set_value(value)
     assert form.value() == value

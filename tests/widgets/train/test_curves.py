@@ -42,10 +42,10 @@ def test_both_curves_and_words_are_seen_in_both_themes(qtbot: Any, theme: str) -
     qtbot.waitUntil(lambda: curves._canvas is not None, timeout=60_000)
     curves._canvas.draw()
     drawn = pixels(curves)
-    for colour in (IOU, LOSS):
-        wanted = np.array(QColor(colour).getRgb()[:3])
+    for color in (IOU, LOSS):
+        wanted = np.array(QColor(color).getRgb()[:3])
         near = np.abs(drawn.astype(int) - wanted).max(axis=-1) < 24
-        assert near.sum() > 60, f"the curve {colour} in {theme}"
+        assert near.sum() > 60, f"the curve {color} in {theme}"
         assert np.flatnonzero(near.any(axis=0)).max() < 200, "40 of 100 steps are done"
     ink = {"dark": 200, "light": 80}[theme]
     words = drawn.min(axis=-1) > ink if theme == "dark" else drawn.max(axis=-1) < ink

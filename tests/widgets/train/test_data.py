@@ -10,18 +10,18 @@ from napari_simmat.datasets.dataset import DataConfig
 from napari_simmat.datasets.folder import from_folder
 from napari_simmat.io.readers import read_image, read_labels
 from napari_simmat.progress import finish
-from napari_simmat.widgets.layer_data import LabelledValue, write_layers_job
+from napari_simmat.widgets.layer_data import LabeledValue, write_layers_job
 from tests.widgets.scenes import discs
 
 
-def value(name: str = "field", labels: np.ndarray | None = None) -> LabelledValue:
+def value(name: str = "field", labels: np.ndarray | None = None) -> LabeledValue:
     image, truth = discs((64, 72))
     channels = (
         ("45 deg", (255 * image).astype(np.uint8)),
         ("DAPI", (60000 * image).astype(">u2")),
         ("height", image - 0.5),
     )
-    return LabelledValue(name, channels, truth if labels is None else labels, "truth")
+    return LabeledValue(name, channels, truth if labels is None else labels, "truth")
 
 
 def test_each_channel_keeps_its_values_and_type_and_the_folder_is_a_data_set(
@@ -50,7 +50,7 @@ def test_the_planes_of_a_lazy_stack_lie_along_one_axis(tmp_path: Path) -> None:
     lazy = dask.array.from_array(stack.astype(np.float32), chunks=(1, 1, 64, 72))
     truth = np.broadcast_to(labels, stack.shape)
     job = write_layers_job(
-        [LabelledValue("movie", (("height", lazy),), truth, "truth")], tmp_path / "layers"
+        [LabeledValue("movie", (("height", lazy),), truth, "truth")], tmp_path / "layers"
     )
     assert [progress.done for progress in job] == list(range(1, 13))
     dataset = from_folder(tmp_path / "layers", DataConfig(channels=("height",)))
@@ -70,7 +70,7 @@ def test_a_part_that_cannot_be_read_is_one_sentence(tmp_path: Path) -> None:
         raise OSError("the disk is gone")
 
     lazy = dask.array.map_blocks(broken, dask.array.zeros((64, 72)), dtype=float, meta=np.array(()))
-    image = LabelledValue("field", (("height", lazy),), discs((64, 72))[1], "truth")
+    image = LabeledValue("field", (("height", lazy),), discs((64, 72))[1], "truth")
     with pytest.raises(ValueError, match=r"A part of field could not be read \(the disk is gone\)"):
         finish(write_layers_job([image], tmp_path / "layers"))
 

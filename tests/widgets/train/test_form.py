@@ -218,10 +218,10 @@ def test_ways_to_see_layers_as_an_image() -> None:
         "stack",
         "stack (first axis = channels)",
     ]
-    colours = channel_matching.named_channels(
+    colors = channel_matching.named_channels(
         [LayerChannel(photo.key, n) for n in range(3)], [photo]
     )
-    assert [each.name for each in colours] == ["red", "green", "blue"]
+    assert [each.name for each in colors] == ["red", "green", "blue"]
     along = channel_matching.named_channels(
         [LayerChannel(named_axis.key, n) for n in range(2)], [named_axis]
     )

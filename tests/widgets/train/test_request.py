@@ -42,7 +42,7 @@ def test_the_command_line_asks_for_what_the_request_says(request_: TrainRequest)
     assert named["folder"] == Path("run")
     assert named["base"] == request_.base
     assert "practical" not in named, "all of it is said, so that later defaults change nothing"
-    assert named["labelled"].modality == (request_.modality or request_.name)
+    assert named["labeled"].modality == (request_.modality or request_.name)
     options = named.get("channels", ChannelOptions())
     assert options.channels == (request_.channels or None)
     assert options.pixel_ratio == request_.pixel_ratio

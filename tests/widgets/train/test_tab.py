@@ -28,7 +28,7 @@ from napari_simmat.widgets.train.controller import (
 from napari_simmat.widgets.train.runs import TrainEvent
 from napari_simmat.widgets.train.tab import STOP_AT_ONCE
 from tests.widgets.conftest import SECONDS, Window
-from tests.widgets.scenes import CENTRES, discs, iou
+from tests.widgets.scenes import CENTERS, discs, iou
 
 pytestmark = pytest.mark.all_tabs
 
@@ -88,7 +88,7 @@ class Trainer:
         self.press(self.tab.train)
 
     def first_step(self) -> None:
-        """Wait until something was learnt and measured."""
+        """Wait until something was learned and measured."""
         self.until(lambda: bool(self.training.history.loss) or not self.training.busy)
         assert self.training.state == "training", self.status
 
@@ -165,7 +165,7 @@ def test_two_layers_and_their_labels_become_a_model_that_segments(
     assert window.widget.tabs.currentWidget() is window.tab
     assert window.tab.models.value().name == "two channels"
     window.idle()
-    window.click(CENTRES[0][0] / 2, CENTRES[0][1] / 2)
+    window.click(CENTERS[0][0] / 2, CENTERS[0][1] / 2)
     window.key(Qt.Key.Key_C)
     truth = window.viewer.layers["true objects"].data
     assert iou(window.viewer.layers["SimMAT objects"].data == 1, truth == 1) > 0.5
@@ -255,7 +255,7 @@ def test_ended_at_once_the_best_so_far_is_kept_as_it_is(
     trainer.press(trainer.tab.stop)
     trainer.press(trainer.tab.stop)
     trainer.over()
-    assert trainer.status.kind == "cancelled"
+    assert trainer.status.kind == "canceled"
     assert "Stopped at once at step" in trainer.status.text
     trainer.press(trainer.tab.resume)
     trainer.press(trainer.tab.stop)  # before it has gone on

@@ -259,9 +259,9 @@ class BatchController(QObject):
             self.status.emit(Status("done", self._summary(), seconds=seconds))
         elif ending.kind == "failed":
             self.status.emit(Status("failed", ending.text))
-        elif ending.kind == "cancelled" or state in ("stopping", "killing"):
+        elif ending.kind == "canceled" or state in ("stopping", "killing"):
             text = f"{STOPPED} {self._counted()}; start to resume."
-            self.status.emit(Status("cancelled", text, seconds=seconds))
+            self.status.emit(Status("canceled", text, seconds=seconds))
         else:
             self.status.emit(Status("failed", CRASHED))
         self.changed.emit()
@@ -271,8 +271,8 @@ class BatchController(QObject):
             image, labels = self._tried
             self.status.emit(Status("done", f"Tried on {image.name}; nothing was kept."))
             self.open(image, labels)
-        elif ending.kind == "cancelled" or stopped:
-            self.status.emit(Status("cancelled", STOPPED))
+        elif ending.kind == "canceled" or stopped:
+            self.status.emit(Status("canceled", STOPPED))
         else:
             text = self._reason or self.process.last_message or TRIAL_CRASHED
             self.status.emit(Status("failed", text))

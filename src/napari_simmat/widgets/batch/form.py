@@ -371,7 +371,7 @@ class FilesModel(QAbstractTableModel):
         return TABLE_COLUMNS[section] if horizontal and shown else None
 
     def data(self, index: QModelIndex, role: int = 0) -> Any:
-        """Text, colour and tooltip of a cell."""
+        """Text, color and tooltip of a cell."""
         row = self.rows[index.row()]
         if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole):
             return row.texts()[index.column()]

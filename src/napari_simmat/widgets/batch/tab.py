@@ -187,7 +187,7 @@ class BatchTab(JobTab):
                 self.viewer.layers.remove(layer)
         image, axis = opened.image, opened.image.channel_axis
         scale = [image.scale.get(letter, 1.0) for letter in image.plane_axes]
-        if image.rgb and axis == image.data.ndim - 1:  # where napari expects colours
+        if image.rgb and axis == image.data.ndim - 1:  # where napari expects colors
             added = self.viewer.add_image(image.data, name=opened.name, rgb=True, scale=scale)
         else:
             names = image.channel_names

@@ -42,7 +42,7 @@ FILTER_DELAY = 60
 MIN_VISIBLE = 0.5
 """Share of an object that must not be committed already. Of one that is, the rim would remain."""
 SEGMENTING = "Segmenting everything"
-CANCELLED = "Segmenting everything cancelled."
+CANCELED = "Segmenting everything canceled."
 COMMIT_FOUND = "Commit (C) writes them; the sliders filter them."
 LOOSEN = "Loosen the thresholds."
 NO_EXAMPLES = "Three committed objects on one plane are needed to tell which are like them."
@@ -177,7 +177,7 @@ class AutomaticSegmentation(QObject):
     def cancel(self) -> None:
         """Stop proposing."""
         if self._proposing.cancel():
-            self._workspace.status.emit(Status("cancelled", CANCELLED))
+            self._workspace.status.emit(Status("canceled", CANCELED))
             self.changed.emit()
 
     def commit(self) -> None:

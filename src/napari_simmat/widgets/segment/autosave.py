@@ -56,7 +56,7 @@ READ_RANK = 2
 _CLOSE_TIMEOUT = 20.0
 """Seconds that closing waits until all is written."""
 RESTORING = "Restoring"
-CANCELLED = "Restoring cancelled; nothing is lost."
+CANCELED = "Restoring canceled; nothing is lost."
 COMMIT_OPEN = "Commit (C) writes what was open."
 NOT_RESTORED = "Not restored, because there is new work on the image; it is offered another time."
 NO_IMAGE = "Choose the image that the file belongs to first, then drop it again."
@@ -408,7 +408,7 @@ class Recovery(QObject):
             path = self._target[1].path
             self._stop()
             self._workspace.offer(
-                Status("cancelled", CANCELLED, offer="Restore"), lambda: self.start(path)
+                Status("canceled", CANCELED, offer="Restore"), lambda: self.start(path)
             )
 
     def release(self) -> None:

@@ -37,7 +37,7 @@ READY = "Ready: click on an object, or draw a box around it."
 NO_TOOL = "Ready: choose Point or Box, then mark an object."
 PROPAGATED_HERE = "Propagated to this plane: a click corrects it, Commit (C) writes all planes."
 NOTHING_TO_COMMIT = "There is nothing to commit: click on an object first."
-CANCELLED = "Cancelled. Segment (S) starts again."
+CANCELED = "Canceled. Segment (S) starts again."
 SEGMENT = "Segment"
 MISSED_COMMIT = (
     "Not committed: the view changed before the mask was ready. Go back to that view and press C "
@@ -256,7 +256,7 @@ class SegmentController(QObject):
         """Drop everything that is computed for the user; the window is free at once."""
         if self.inference.busy:
             self.drop()
-            status = Status("cancelled", CANCELLED, offer=SEGMENT)
+            status = Status("canceled", CANCELED, offer=SEGMENT)
             self.workspace.offer(status, lambda: self.perform(self.segment))
             self.workspace.changed.emit(Change.BUSY)
         self.propagation.cancel()

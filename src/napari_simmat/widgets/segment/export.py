@@ -12,7 +12,7 @@ from qtpy.QtCore import QObject, Qt, Signal
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QWidget
 
 from napari_simmat._text import pluralize
-from napari_simmat.batch.outputs import LabelledObjects, save_objects_job
+from napari_simmat.batch.outputs import LabeledObjects, save_objects_job
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.measurements import PixelSize
 from napari_simmat.engine.object_readers import OBJECT_ENDINGS, read_objects
@@ -75,7 +75,7 @@ class ObjectExporter(QObject):
         self.worker.failed.connect(self._on_failed, queued)
 
     def ask_path(self, place: ImageGeometry) -> Path | None:
-        """Ask for a file name, and whether a file may be replaced; None if cancelled."""
+        """Ask for a file name, and whether a file may be replaced; None if canceled."""
         start, filters = f"{place.name}{_ENDING}", ";;".join(_FILTERS.values())
         name, chosen = QFileDialog.getSaveFileName(self._parent, _TITLE, start, filters)
         if not name:
@@ -105,7 +105,7 @@ class ObjectExporter(QObject):
         """
         objects = None
         if editor is not None:
-            objects = labelled_objects(place, editor, classes, time_axis)
+            objects = labeled_objects(place, editor, classes, time_axis)
         return self.worker.submit("Saving", lambda: _save_job(path, objects, session), _RANK)
 
     def release(self) -> None:
@@ -159,7 +159,7 @@ def _with_ending(typed: Path, chosen: str) -> Path:
 
 
 def _save_job(
-    main: Path, objects: LabelledObjects | None, session: Callable[[], str]
+    main: Path, objects: LabeledObjects | None, session: Callable[[], str]
 ) -> Job[list[Path]]:
     """Write the objects, and ``STEM_session.jsonl`` with the commands that made them."""
     folder, stem, written = main.parent, _stem_of(main), []
@@ -176,12 +176,12 @@ def _save_job(
     return written
 
 
-def labelled_objects(
+def labeled_objects(
     place: ImageGeometry,
     editor: LabelEditor,
     classes: Sequence[str],
     time_axis: int | None = None,
-) -> LabelledObjects:
+) -> LabeledObjects:
     """A copy of the objects, independent of their layer."""
     options, place = place.layer_options(), place.usual
     axes = axis_letters([str(name) for name in options["axis_labels"]])
@@ -192,7 +192,7 @@ def labelled_objects(
     }
     sizes = {letter: place.spacing[axes.index(letter)] for letter in units}
     entries = {label: editor.register.entry(label) for label in editor.labels}
-    return LabelledObjects(
+    return LabeledObjects(
         labels=np.array(editor.layer.data),
         axes=axes,
         size=PixelSize(scale=sizes, units=units),

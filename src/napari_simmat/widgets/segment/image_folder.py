@@ -29,7 +29,7 @@ from napari_simmat.widgets.segment.autosave import Autosave, Recovery, Snapshot
 from napari_simmat.widgets.segment.controller import SegmentController
 from napari_simmat.widgets.segment.export import ObjectExporter
 from napari_simmat.widgets.segment.inference import PredictionRequest
-from napari_simmat.widgets.segment.prefetch import NEIGHBOURS, around
+from napari_simmat.widgets.segment.prefetch import NEIGHBORS, around
 from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.session_file import left_over, line_of
 from napari_simmat.widgets.segment.workspace import Change
@@ -512,7 +512,7 @@ class ImageFolder(QObject):
         shown = (*(0,) * len(sizes), *self._workspace.viewer.dims.current_step[:-2])
         shown = shown[len(shown) - len(sizes) :]  # the image's axes are the viewer's last ones
         plane = tuple(min(int(at), size - 1) for at, size in zip(shown, sizes, strict=True))
-        planes = around(plane, sizes, NEIGHBOURS) if sizes else [()]
+        planes = around(plane, sizes, NEIGHBORS) if sizes else [()]
         request = PredictionRequest(self._workspace.model, image.seen((), place.spacing), planes[0])
         self._encoding.start("Encoding ahead", lambda: service.encode_ahead_job(request, planes))
 

@@ -361,7 +361,7 @@ class InferenceService:
         predictor, image = self.predictor, request.image
         assert predictor is not None
         if self._image != image.token:
-            self._image = None  # stays None if the job is cancelled half-way
+            self._image = None  # stays None if the job is canceled half-way
             yield from self._set_image(predictor, image)
             self._image = image.token
         if self._remark[0] != request.encoding:
@@ -378,7 +378,7 @@ class InferenceService:
         )
 
     def _measure(self, image: ImageValue) -> Job[Statistics]:
-        """The normalisation statistics: measured once per image, the same for all its views."""
+        """The normalization statistics: measured once per image, the same for all its views."""
         assert self.predictor is not None
         model, whole = self.predictor.model, image.usual
         key = (model.fingerprint, *whole.token)
@@ -460,7 +460,7 @@ class InferenceQueue(QObject):
 
     def _on_progress(self, task: WorkerTask, progress: Progress) -> None:
         # An earlier click on the same image may still be encoding what this one waits for.
-        if self._task is not None and not task.cancelled and task.rank == 0:
+        if self._task is not None and not task.canceled and task.rank == 0:
             fraction = progress.done / progress.total if progress.total else None
             text = progress.message[:1].upper() + progress.message[1:]
             self.progressed.emit(Status("working", text or task.name, fraction))

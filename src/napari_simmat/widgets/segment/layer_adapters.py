@@ -22,7 +22,7 @@ from napari_simmat.widgets.segment.prompt_state import Outline, Position, Prompt
 POSITIVE, NEGATIVE = "#2ecc40", "#ff3b30"
 OUTLINE = "#ffdc00"
 """Edge of a shape that encloses an object; a scribble has the color of its sign."""
-GROUP_COLOURS = ("white", "#00e5ff", "#ff7ad9", "#8cff66", "#b79cff", "#ff9d5c")
+GROUP_COLORS = ("white", "#00e5ff", "#ff7ad9", "#8cff66", "#b79cff", "#ff9d5c")
 """Border of the points of the first uncommitted object, of the second, ..."""
 _DEFAULTS = {"label": 1, "object": 0}
 _KINDS: dict[str, ShapeKind] = {
@@ -174,14 +174,14 @@ class PointsAdapter(LayerAdapter):
             return
         with layer.block_update_properties():
             layer.current_face_color = POSITIVE if self.positive else NEGATIVE
-            layer.current_border_color = _group_colour(self.group)
+            layer.current_border_color = _group_color(self.group)
         _set_defaults(layer, {"label": int(self.positive), "object": self.group})
 
     def _paint(self) -> None:
         layer = self.layer
         if layer is not None and len(layer.data):
             layer.face_color = [POSITIVE if label else NEGATIVE for label in _labels(layer)]
-            layer.border_color = [_group_colour(group) for group in _groups(layer)]
+            layer.border_color = [_group_color(group) for group in _groups(layer)]
 
 
 class ShapesAdapter(LayerAdapter):
@@ -239,7 +239,7 @@ class ShapesAdapter(LayerAdapter):
             layer.add(
                 place.to_layer(layer, np.array(each.vertices), point),
                 shape_type=each.kind,
-                edge_color=_edge_colour(each),
+                edge_color=_edge_color(each),
                 face_color="transparent",
             )
         _set_columns(
@@ -262,9 +262,9 @@ class ShapesAdapter(LayerAdapter):
         if layer.mode not in _DRAWING:
             return  # the selected shapes would get the color
         scribbling = layer.mode in _SCRIBBLES
-        colour = (POSITIVE if positive else NEGATIVE) if scribbling else OUTLINE
+        color = (POSITIVE if positive else NEGATIVE) if scribbling else OUTLINE
         with layer.block_update_properties():
-            layer.current_edge_color, layer.current_face_color = colour, "transparent"
+            layer.current_edge_color, layer.current_face_color = color, "transparent"
 
     def remove_click(self) -> bool:
         """Remove the tiny shape that a click with the box tool leaves; whether there was one."""
@@ -353,11 +353,11 @@ def _positions(array: np.ndarray) -> tuple[Position, ...]:
     return tuple(tuple(float(value) for value in row) for row in array)
 
 
-def _group_colour(group: int) -> str:
-    return GROUP_COLOURS[group % len(GROUP_COLOURS)]
+def _group_color(group: int) -> str:
+    return GROUP_COLORS[group % len(GROUP_COLORS)]
 
 
-def _edge_colour(outline: Outline) -> str:
+def _edge_color(outline: Outline) -> str:
     if outline.kind != "path":
         return OUTLINE
     return POSITIVE if outline.label else NEGATIVE

@@ -51,7 +51,7 @@ MIN_OBJECTS = 3
 """As `training.few_shot.MIN_OBJECTS`, whose import loads torch."""
 MOST_OBJECTS = 40
 """Of a stack with more objects, planes spread evenly are learned from."""
-CANCELLED = "Learning cancelled; nothing changed. With the same objects it goes on from there."
+CANCELED = "Learning canceled; nothing changed. With the same objects it goes on from there."
 NOT_LOGGED = "Nothing can be learned, since {} cannot be written: what is learned is kept there."
 ADD_FIRST = (
     "Add {name} to your models first (⋯ beside the list of models): what is learned refers to it."
@@ -184,7 +184,7 @@ class Learning(QObject):
         """Stop learning; the window is free at once."""
         if self._job.cancel():
             self.progress = self._session = None
-            self._workspace.say(CANCELLED, "cancelled")
+            self._workspace.say(CANCELED, "canceled")
             self.changed.emit()
 
     def show(self, after: bool) -> None:
@@ -308,7 +308,7 @@ def new_objects(editor: LabelEditor | None, learned: LearnedModel | None) -> int
     return count
 
 
-def labelled_planes(editor: LabelEditor, most: int = MOST_OBJECTS) -> list[tuple[Plane, Labels]]:
+def labeled_planes(editor: LabelEditor, most: int = MOST_OBJECTS) -> list[tuple[Plane, Labels]]:
     """Index and a copy of the labels (Y, X) of the planes with objects.
 
     If they have more than `most` objects, so many planes, spread evenly, as show about as many.
@@ -352,8 +352,8 @@ def learn_request(
     """
     editor, before = session.editor, session.learned
     assert editor is not None
-    labelled = labelled_planes(editor)
-    indices = [plane for plane, _ in labelled]
+    labeled = labeled_planes(editor)
+    indices = [plane for plane, _ in labeled]
     complete: Sequence[bool | NDArray[np.bool_]]
     if isinstance(labeled_within, bool):
         complete = [labeled_within] * len(indices)
@@ -361,7 +361,7 @@ def learn_request(
         complete = within_shapes(labeled_within, session, indices, point)
     goes_on = before is not None and before.base == base_name(chosen)
     goes_on = goes_on and before is not None and before.all_channels == all_channels
-    planes = tuple((*each, where) for each, where in zip(labelled, complete, strict=True))
+    planes = tuple((*each, where) for each, where in zip(labeled, complete, strict=True))
     return LearnRequest(
         chosen,
         image.seen((), session.place.usual.spacing),

@@ -20,7 +20,7 @@ from napari_simmat.widgets.segment.prompt_state import Plane
 
 PREVIEW, OBJECTS, CLASSES = "SimMAT preview", "SimMAT objects", "SimMAT classes"
 
-_PREVIEW_COLOURS = ("#00000000", "#ffd60a", "#00e5ff", "#ff7ad9", "#8cff66", "#b79cff", "#ff9d5c")
+_PREVIEW_COLORS = ("#00000000", "#ffd60a", "#00e5ff", "#ff7ad9", "#8cff66", "#b79cff", "#ff9d5c")
 _CLASSES_OF = "SimMAT classes of"
 """Metadata of a classes layer: the key of its objects layer."""
 _TABLE = 1 << 24
@@ -58,7 +58,7 @@ class Preview:
         layer.refresh()
 
     def propose(self, place: ImageGeometry, plane: Plane, labels: np.ndarray) -> None:
-        """Show objects 1, 2, ... (Y, X) on `plane`; consecutive numbers differ in colour.
+        """Show objects 1, 2, ... (Y, X) on `plane`; consecutive numbers differ in color.
 
         Until they are withdrawn they are seen whenever no mask is shown on the plane.
         """
@@ -133,7 +133,7 @@ class Preview:
             np.zeros(place.usual.shape, dtype=np.uint8),
             name=PREVIEW,
             opacity=0.5,
-            colormap=CyclicLabelColormap(colors=list(_PREVIEW_COLOURS)),
+            colormap=CyclicLabelColormap(colors=list(_PREVIEW_COLORS)),
             **place.layer_options(),
         )
         note_provenance(self.layer, place.name)

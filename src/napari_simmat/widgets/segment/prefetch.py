@@ -17,7 +17,7 @@ from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.segment.workspace import Change, Workspace
 from napari_simmat.widgets.worker import BackgroundJob
 
-NEIGHBOURS = 8
+NEIGHBORS = 8
 """Planes around the current one that are encoded ahead."""
 _RANK = 2
 """Behind everything the user waits for."""
@@ -44,7 +44,7 @@ class EmbeddingPrefetcher(QObject):
         self.enabled = True
         self._whole = False
         self._subject: Subject | None = None
-        self._centre: tuple[object, ...] = ()
+        self._center: tuple[object, ...] = ()
         self._later = QTimer(self)
         self._later.setSingleShot(True)
         self._later.timeout.connect(self._begin)
@@ -83,7 +83,7 @@ class EmbeddingPrefetcher(QObject):
 
     def cancel(self) -> None:
         """Stop; what is encoded stays, and a half-encoded plane is continued another time."""
-        self._whole, self._centre = False, ()
+        self._whole, self._center = False, ()
         self._job.cancel()
         self.progressed.emit(self.described(), 1.0)
 
@@ -131,11 +131,11 @@ class EmbeddingPrefetcher(QObject):
         if session.place.order and not request.image.in_memory and not self._whole:
             self.progressed.emit(self.described(), 1.0)  # a side plane may need the whole file
             return
-        planes = around(plane, session.place.shape[:-2], None if self._whole else NEIGHBOURS)
-        centre = (*request.encoding, self._whole)
-        if centre == self._centre and self._job.busy:
+        planes = around(plane, session.place.shape[:-2], None if self._whole else NEIGHBORS)
+        center = (*request.encoding, self._whole)
+        if center == self._center and self._job.busy:
             return
-        self._centre, self._subject = centre, workspace.subject
+        self._center, self._subject = center, workspace.subject
         service = self._service
         self._job.start("Encoding ahead", lambda: service.encode_job(request, planes))
 

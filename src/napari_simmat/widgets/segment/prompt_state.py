@@ -295,15 +295,15 @@ def corrected_masks(
 
 
 def outline_mask(outline: Outline, shape_yx: tuple[int, int]) -> np.ndarray:
-    """The pixels (Y, X) whose centres lie within a rectangle, an ellipse or a polygon."""
+    """The pixels (Y, X) whose centers lie within a rectangle, an ellipse or a polygon."""
     from skimage.draw import polygon2mask
 
     vertices = np.array([vertex[-2:] for vertex in outline.vertices])
     if outline.kind == "ellipse":
-        centre = vertices.mean(axis=0)
+        center = vertices.mean(axis=0)
         across, down = (vertices[1] - vertices[0]) / 2, (vertices[3] - vertices[0]) / 2
         angles = np.linspace(0, 2 * np.pi, 96, endpoint=False)[:, None]
-        vertices = centre + np.cos(angles) * across + np.sin(angles) * down
+        vertices = center + np.cos(angles) * across + np.sin(angles) * down
     mask: np.ndarray = polygon2mask(shape_yx, vertices)
     return mask
 

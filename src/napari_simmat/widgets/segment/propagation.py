@@ -40,7 +40,7 @@ _RANK = 1
 MOST_NAMED = 3
 """Doubtful planes that the status line names."""
 PROPAGATING = "Propagating"
-CANCELLED = "Propagation cancelled."
+CANCELED = "Propagation canceled."
 NOTHING_OPEN = "There is nothing to propagate: click on an object first."
 NOTHING_FOUND = "Nothing was found: click on the object on another plane."
 OTHER_VIEW = (
@@ -166,7 +166,7 @@ class Propagation(QObject):
     finished = Signal()
     """A propagation has ended with `result`."""
     stopped = Signal()
-    """A propagation was cancelled or has failed."""
+    """A propagation was canceled or has failed."""
 
     def __init__(
         self, workspace: Workspace, inference: InferenceQueue, objects: ObjectActions
@@ -253,7 +253,7 @@ class Propagation(QObject):
     def cancel(self) -> None:
         """Stop; what was found before stays on the preview."""
         if self._job.cancel():
-            self._workspace.status.emit(Status("cancelled", CANCELLED))
+            self._workspace.status.emit(Status("canceled", CANCELED))
             self._stop()
 
     def drop(self) -> None:

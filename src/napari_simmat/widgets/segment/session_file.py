@@ -454,7 +454,7 @@ class AutosaveFile:
         self.append("".join(lines))
 
     def read_job(self, text: Future[str]) -> Job[None]:
-        """Set `text` to the content; empty if it cannot be read, or the job is cancelled."""
+        """Set `text` to the content; empty if it cannot be read, or the job is canceled."""
         try:
             yield Progress(0, 1, "reading the log")
             text.set_result("" if self.broken else self.path.read_text(encoding="utf-8"))

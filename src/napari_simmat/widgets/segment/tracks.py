@@ -268,7 +268,7 @@ class ObjectTracks(QObject):
         for plane in picked:
             after = after.off(plane)
         workspace.do(name, after, edit)
-        lineage = result.lineage.relabelled()
+        lineage = result.lineage.relabeled()
         self._draw(lineage)
         workspace.offer(Status("done", described(lineage), offer=UNDO), workspace.undo)
 

@@ -359,8 +359,8 @@ class Workspace(QObject):
             return False
         # Prompts in a layer of fewer axes go along with the slider, which is nothing to undo.
         only_plane = drawn.flat == session.prompts.flat
-        travelled = only_plane and self.prompt_layers.travels(session.place)
-        session.set_prompts(drawn, undoable=not travelled)
+        traveled = only_plane and self.prompt_layers.travels(session.place)
+        session.set_prompts(drawn, undoable=not traveled)
         self._drop_closed(session)
         self._offers = ()
         self.changed.emit(Change.PROMPTS)

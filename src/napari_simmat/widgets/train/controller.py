@@ -12,7 +12,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_simmat.progress import Job, Progress
 from napari_simmat.widgets.controls import Status
-from napari_simmat.widgets.layer_data import LabelledValue, write_layers_job
+from napari_simmat.widgets.layer_data import LabeledValue, write_layers_job
 from napari_simmat.widgets.subprocess import ChildProcess, Ending
 from napari_simmat.widgets.train import runs
 from napari_simmat.widgets.train.runs import (
@@ -31,7 +31,7 @@ TrainingState = Literal[
 ]
 USE_MODEL_TEXT = "Segment with it"
 LABELS_FAVOR_BASE = "Labels that were made by clicks on a model favor that model."
-CANCELLED_BEFORE = "Cancelled before training started."
+CANCELED_BEFORE = "Canceled before training started."
 STOPPED_BEFORE = "Stopped before the first checkpoint; nothing was saved."
 CRASHED_BEFORE = "The training process stopped unexpectedly; try again."
 CRASHED_AT = "The training process stopped unexpectedly at step {step}, possibly out of memory."
@@ -115,7 +115,7 @@ class TrainingController(QObject):
     def start(
         self,
         request: TrainRequest,
-        images: Sequence[LabelledValue],
+        images: Sequence[LabeledValue],
         *,
         clicked_labels: bool = False,
     ) -> None:
@@ -152,7 +152,7 @@ class TrainingController(QObject):
         """Stop and keep the best checkpoint; a second call kills the process."""
         if self.state == "preparing":
             self._job.stop()
-            self._say("Cancelling")
+            self._say("Canceling")
         elif self.state in ("starting", "stopping"):
             self.state = "killing"
             self.process.kill()
@@ -184,7 +184,7 @@ class TrainingController(QObject):
         self._abandon()
         self.history, self.metrics, self.total = CurveHistory(), None, 0
         self.plotted.emit()
-        self._rest(Status("cancelled", f"The training of {name} is discarded."))
+        self._rest(Status("canceled", f"The training of {name} is discarded."))
 
     def close(self) -> None:
         """End thread and process without a signal; another window can resume the run."""
@@ -244,7 +244,7 @@ class TrainingController(QObject):
     def _on_stopped(self) -> None:
         if self._run is not None and not self._run.best.exists():
             self._abandon()  # the job may have written files before it saw the cancellation
-        self._rest(Status("cancelled", CANCELLED_BEFORE))
+        self._rest(Status("canceled", CANCELED_BEFORE))
 
     def _on_event(self, event: TrainEvent) -> None:
         if event.is_last:
@@ -295,12 +295,12 @@ class TrainingController(QObject):
         elif not run.best.exists():
             self._abandon()
             if state == "killing":
-                self._rest(Status("cancelled", STOPPED_BEFORE))
+                self._rest(Status("canceled", STOPPED_BEFORE))
             else:
                 self._fail(ending.text or CRASHED_BEFORE)
         elif state == "killing":
             text = f"Stopped at once at step {self._step}. {self._way_on()}"
-            self._rest(Status("cancelled", text))
+            self._rest(Status("canceled", text))
         else:
             reason = ending.text or CRASHED_AT.format(step=self._step)
             self._fail(f"{reason} {self._way_on()}")
@@ -348,7 +348,7 @@ class TrainingController(QObject):
 
 
 def _prepare_job(
-    run: WindowRun, request: TrainRequest, images: Sequence[LabelledValue]
+    run: WindowRun, request: TrainRequest, images: Sequence[LabeledValue]
 ) -> Job[None]:
     """Write the layers, then the request, into an empty folder; on failure leave nothing."""
     yield Progress(0, 1, "Preparing")

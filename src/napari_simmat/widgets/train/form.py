@@ -30,8 +30,8 @@ from napari_simmat.widgets.controls import (
 )
 from napari_simmat.widgets.forms import Options, PathField, PixelShape
 from napari_simmat.widgets.layer_data import (
-    LabelledValue,
-    labelled_value,
+    LabeledValue,
+    labeled_value,
     labels_info,
     layer_info,
     layer_key,
@@ -226,7 +226,7 @@ class TrainForm(QWidget):
 
 
 @dataclass(frozen=True)
-class LabelledLayers:
+class LabeledLayers:
     """One image and its labels.
 
     Parameters
@@ -242,7 +242,7 @@ class LabelledLayers:
 
 
 class ImagesForm(QWidget):
-    """A view of one value: a `LabelledLayers` for each image; all have the first one's channels."""
+    """A view of one value: a `LabeledLayers` for each image; all have the first one's channels."""
 
     changed = Signal()
 
@@ -263,12 +263,12 @@ class ImagesForm(QWidget):
         self.labels.chosen.connect(self._on_labels)
         self.add.clicked.connect(self._on_add)
 
-    def value(self) -> tuple[LabelledLayers, ...]:
+    def value(self) -> tuple[LabeledLayers, ...]:
         """The images."""
-        first = LabelledLayers(self.channels.value(), _key(self.labels.value()))
+        first = LabeledLayers(self.channels.value(), _key(self.labels.value()))
         return (first, *(each.value(self._names) for each in self.more))
 
-    def set_value(self, value: Sequence[LabelledLayers]) -> None:
+    def set_value(self, value: Sequence[LabeledLayers]) -> None:
         """Choose by hand."""
         self._labels_by_hand = True
         self.channels.set_value(value[0].channels)
@@ -282,11 +282,11 @@ class ImagesForm(QWidget):
             further.labels.set_value(self._layer(each.labels))
         self.changed.emit()
 
-    def images(self) -> list[LabelledValue]:
+    def images(self) -> list[LabeledValue]:
         """The chosen layers as arrays; call it only if there is no `problem`."""
         layers = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
         return [
-            labelled_value(each.channels, self._layer(each.labels), layers) for each in self.value()
+            labeled_value(each.channels, self._layer(each.labels), layers) for each in self.value()
         ]
 
     def set_layers(self, layers: Sequence[Image], preferred: str | None = None) -> None:
@@ -447,12 +447,12 @@ class _AdditionalImage(QWidget):
         )
         form.insertRow(0, self.title, self.remove)
 
-    def value(self, names: Sequence[str]) -> LabelledLayers:
+    def value(self, names: Sequence[str]) -> LabeledLayers:
         """The choice, under the channel names of the first image."""
         sources: Sequence[LayerChannel | None] = self.channels.value()
         padded = [*sources, *[None] * (len(names) - len(sources))]
         channels = zip(names, padded[: len(names)], strict=True)
-        return LabelledLayers(
+        return LabeledLayers(
             tuple(NamedChannel(name, source) for name, source in channels),
             _key(self.labels.value()),
         )

@@ -153,7 +153,7 @@ class TrainTab(JobTab):
         self.keep.clicked.connect(lambda: training.keep_best(self.unfinished.currentText()))
         self.discard.clicked.connect(lambda: training.discard(self.unfinished.currentText()))
         self.unfinished.activated.connect(self._on_unfinished_chosen)
-        self.status.cancelled.connect(training.stop)
+        self.status.canceled.connect(training.stop)
         self.status.accepted.connect(
             lambda: self.use_requested.emit(training.base if training.is_worse else training.name)
         )
@@ -273,7 +273,7 @@ class TrainTab(JobTab):
             self.form.name.blockSignals(False)
         self._shown_problem = self._problem()
         self.train.setEnabled(self._shown_problem is None)
-        if self.status.value().kind in ("failed", "cancelled") and not self.unfinished.count():
+        if self.status.value().kind in ("failed", "canceled") and not self.unfinished.count():
             self.settings.set_open(True)  # the user has to change something
 
     def _on_plotted(self) -> None:

@@ -120,7 +120,7 @@ class ImageContent:
                 )
 
 
-class LabelledImage(Protocol):
+class LabeledImage(Protocol):
     """Where an image and its labels come from; reading it twice gives the same."""
 
     @property
@@ -131,7 +131,7 @@ class LabelledImage(Protocol):
         """Image and labels; ValueError, TypeError or OSError with a message if that fails."""
 
 
-class LabelledStack:
+class LabeledStack:
     """A labeled image of any number of planes, with the channels of its data set.
 
     Parameters
@@ -154,7 +154,7 @@ class LabelledStack:
 
     def __init__(
         self,
-        image: LabelledImage,
+        image: LabeledImage,
         names: Sequence[str],
         wanted: ChannelSelection | None,
         normalization: Normalization,
@@ -230,7 +230,7 @@ class ImageCache:
         self._most = most
         self._held: dict[str, ImageContent] = {}
 
-    def read(self, image: LabelledImage) -> ImageContent:
+    def read(self, image: LabeledImage) -> ImageContent:
         """The checked image, from the cache or its source."""
         content = self._held.pop(image.name, None)
         if content is None:
