@@ -38,10 +38,10 @@ from napari_simmat.models.spec import Model
 from napari_simmat.models.tiny import TinyNetwork, build_tiny
 from napari_simmat.models.tiny_encoder import FirstProjection, Residual
 from napari_simmat.progress import Job, Progress, finish
-from napari_simmat.training import muon, pretrain
-from napari_simmat.training.pretrain import PretrainConfig, tiny_spec, validate_on_scenes
-from napari_simmat.training.real_scenes import read_sources, real_drawer
-from napari_simmat.training.scene_pool import scene_drawer
+from napari_simmat.research import muon, pretrain
+from napari_simmat.research.pretrain import PretrainConfig, tiny_spec, validate_on_scenes
+from napari_simmat.research.real_scenes import read_sources, real_drawer
+from napari_simmat.research.scene_pool import scene_drawer
 
 KINDS = ("click", "box", "click+3")
 

@@ -31,8 +31,8 @@ from napari_simmat.io.readers import read_image
 from napari_simmat.models.spec import Model, Normalization, StrategyName
 from napari_simmat.training.batches import as_rgb
 from napari_simmat.training.config import Precision, practical_config
-from napari_simmat.training.devices import Devices
 from napari_simmat.training.finetune import train_checkpoint_job
+from napari_simmat.training.trainer import Devices
 
 DATA = Path(os.environ.get("NAPARI_SIMMAT_DATA", "../shared/data"))
 Pair = tuple[NDArray[Any], NDArray[Any]]

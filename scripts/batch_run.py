@@ -283,7 +283,7 @@ def share(manifest: Path) -> None:
     """
     from napari_simmat.batch.inputs import find_inputs
     from napari_simmat.batch.plan import SegmentConfig, plan
-    from napari_simmat.batch.runner import run_tasks_job
+    from napari_simmat.batch.run import run_tasks_job
     from napari_simmat.batch.segment_image import load_task, segment_loaded_job
     from napari_simmat.checkpoints.loading import load_model
     from napari_simmat.engine.predictor import Predictor

@@ -34,7 +34,7 @@ from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.result import Result
 from napari_simmat.engine.settings import default_grid_points
 from napari_simmat.evaluation.metrics import average_precision, panoptic_quality
-from napari_simmat.scenes.samples import draw_sample
+from napari_simmat.research.samples import draw_sample
 
 ALL, INNER, LABELED = "", " within the border", " where labeled"
 SCORES = (

@@ -36,11 +36,11 @@ from napari_simmat import Predictor, load_model
 from napari_simmat.datasets.dataset import label_areas
 from napari_simmat.datasets.labeled_image import ImageContent
 from napari_simmat.engine.embeddings import EmbeddingCache
-from napari_simmat.evaluation.protocols import UserProtocol
+from napari_simmat.evaluation.prompting import UserProtocol
 from napari_simmat.io.readers import read_image
 from napari_simmat.models.spec import Model, Normalization
 from napari_simmat.progress import finish
-from napari_simmat.scenes.sensors import draw_sensor_sample
+from napari_simmat.research.sensors import draw_sensor_sample
 from napari_simmat.training.adapting import FewShotConfig
 from napari_simmat.training.annotations import AnnotatedPlane, annotate
 from napari_simmat.training.batches import as_rgb
@@ -273,8 +273,8 @@ def compared_rows(
     from napari_simmat.datasets.dataset import DataConfig
     from napari_simmat.datasets.split import LabeledArray, from_arrays
     from napari_simmat.training.config import practical_config
-    from napari_simmat.training.devices import Devices
     from napari_simmat.training.finetune import train_job
+    from napari_simmat.training.trainer import Devices
 
     kept = [row["way"] for row in done]
     ways: dict[str, dict[str, Any]] = {

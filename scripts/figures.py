@@ -17,8 +17,8 @@ from PIL import Image, ImageDraw
 from skimage.segmentation import find_boundaries
 
 from napari_simmat.cli import main as simmat
-from napari_simmat.scenes.renderers import FAMILIES
-from napari_simmat.scenes.samples import draw_sample
+from napari_simmat.research.renderers import FAMILIES
+from napari_simmat.research.samples import draw_sample
 
 IMAGES = Path(__file__).resolve().parents[1] / "docs" / "images"
 WIDTH = 1200

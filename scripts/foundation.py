@@ -31,13 +31,13 @@ from napari_simmat.datasets.folder import LabeledFile, find_labeled_files
 from napari_simmat.engine.masks import interior_point, iou, label_windows
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner
-from napari_simmat.evaluation.protocols import GroundTruthObject, UserProtocol
+from napari_simmat.evaluation.prompting import GroundTruthObject, UserProtocol
 from napari_simmat.models.spec import Model
 from napari_simmat.progress import finish
-from napari_simmat.scenes.renderers import render
-from napari_simmat.scenes.scene import draw_scene
-from napari_simmat.training.real_scenes import RealSource, read_sources
-from napari_simmat.training.scene_pool import MIN_AREA
+from napari_simmat.research.real_scenes import RealSource, read_sources
+from napari_simmat.research.renderers import render
+from napari_simmat.research.scene import draw_scene
+from napari_simmat.research.scene_pool import MIN_AREA
 
 FACTORS = (0.5, 1.0, 2.0, 3.0)
 LARGEST = 2048

@@ -15,7 +15,7 @@ import numpy as np
 
 from napari_simmat import Predictor, load_model
 from napari_simmat.engine.masks import interior_point, iou
-from napari_simmat.scenes.samples import VOXEL_SPACING, draw_volume
+from napari_simmat.research.samples import VOXEL_SPACING, draw_volume
 
 SEEDS = range(4)
 THINNED = (1, 2, 4)

@@ -209,7 +209,7 @@ def polarization() -> None:
 
 def train() -> None:
     """Six bands and their objects: while a model is trained on them, and when it is done."""
-    from napari_simmat.scenes.sensors import SENSORS, draw_sensor_sample
+    from napari_simmat.research.sensors import SENSORS, draw_sensor_sample
     from napari_simmat.widgets.train.runs import DEFAULT_CONFIG, TrainRequest
 
     image, labels, _ = draw_sensor_sample("multispectral", 16, 256)
@@ -330,7 +330,7 @@ def stack() -> None:
     """A drawn cell, followed from one click in the middle plane."""
     from scipy.ndimage import center_of_mass
 
-    from napari_simmat.scenes.samples import draw_volume
+    from napari_simmat.research.samples import draw_volume
 
     cells, labels = draw_volume(0)
     middle = len(cells) // 2
@@ -358,7 +358,7 @@ def side() -> None:
     """The same cells from the side: one followed along y, and a click on another."""
     from scipy.ndimage import center_of_mass
 
-    from napari_simmat.scenes.samples import draw_volume
+    from napari_simmat.research.samples import draw_volume
 
     cells, labels = draw_volume(0)
     largest = np.argsort(np.bincount(labels.ravel())[1:])[::-1][:2] + 1
@@ -428,7 +428,7 @@ def folder() -> None:
 
 def tracks() -> None:
     """Drawn cells over time, linked; one has divided."""
-    from napari_simmat.scenes.samples import draw_series
+    from napari_simmat.research.samples import draw_series
 
     series, truth, _ = draw_series(1, (12, 200, 200), 8)
     labels = np.zeros_like(truth)

@@ -25,7 +25,7 @@ from napari_simmat.engine.masks import interior_point, iou
 from napari_simmat.engine.propagation import Propagator
 from napari_simmat.engine.propagation_tracks import Track
 from napari_simmat.io.readers import read_image
-from napari_simmat.scenes.samples import VOXEL_SPACING, draw_volume
+from napari_simmat.research.samples import VOXEL_SPACING, draw_volume
 
 DATA = Path(os.environ.get("NAPARI_SIMMAT_DATA", "../shared/data"))
 CORRECTIONS = 2

@@ -16,9 +16,9 @@ import numpy as np
 
 from napari_simmat.engine.linking import Lineage, link_objects_job
 from napari_simmat.engine.settings import AutomaticSettings
-from napari_simmat.evaluation.links import LinkScores, score_links
+from napari_simmat.evaluation.scores import LinkScores, score_links
 from napari_simmat.progress import finish
-from napari_simmat.scenes.samples import draw_series
+from napari_simmat.research.samples import draw_series
 
 
 def renumbered(labels: np.ndarray, seed: int, missing: float) -> np.ndarray:

@@ -27,13 +27,13 @@ from napari_simmat import Predictor, load_model
 from napari_simmat.cli.train import keep_freed_memory
 from napari_simmat.datasets.dataset import DataConfig
 from napari_simmat.datasets.split import LabeledArray, from_arrays
-from napari_simmat.evaluation.protocols import UserProtocol
+from napari_simmat.evaluation.prompting import UserProtocol
 from napari_simmat.io.readers import read_image
 from napari_simmat.progress import finish
-from napari_simmat.scenes.sensors import draw_sensor_sample
+from napari_simmat.research.sensors import draw_sensor_sample
 from napari_simmat.training.config import practical_config
-from napari_simmat.training.devices import Devices
 from napari_simmat.training.finetune import train_checkpoint_job
+from napari_simmat.training.trainer import Devices
 
 DATA = Path(os.environ.get("NAPARI_SIMMAT_DATA", "../shared/data"))
 SIDE, BANDS, MIN_AREA, CORN = 100, 48, 40, "corn"

@@ -81,7 +81,7 @@ def shared_image(shared_folder: Path) -> Callable[[str], np.ndarray]:
 @pytest.fixture
 def small_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small batches and few scenes, so that a step of a training takes a fraction of a second."""
-    from napari_simmat.training import pretrain, scene_pool
+    from napari_simmat.research import pretrain, scene_pool
 
     def small(*args, **named):
         return scene_pool.ScenePool(*args, **{**named, "size": 8})

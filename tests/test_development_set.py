@@ -50,7 +50,7 @@ def test_outlines_lie_in_their_images_and_do_not_hide_each_other(script: ModuleT
 
 
 def test_pictures_that_lend_textures_to_training_are_marked(script: ModuleType) -> None:
-    from napari_simmat.scenes.textures import PHOTOGRAPHS
+    from napari_simmat.research.textures import PHOTOGRAPHS
 
     assert {name for name, entry in script.ENTRIES.items() if entry.texture} == {
         name for name in script.ENTRIES if name in PHOTOGRAPHS

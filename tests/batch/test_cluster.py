@@ -16,8 +16,7 @@ from skimage.data import coins
 
 from napari_simmat.batch.inputs import find_inputs
 from napari_simmat.batch.plan import OutputFiles, SegmentConfig, SegmentTask, TaskOutcome, plan
-from napari_simmat.batch.run import run_plan_job
-from napari_simmat.batch.runner import BatchProgress, run_on_cluster_job
+from napari_simmat.batch.run import BatchProgress, run_on_cluster_job, run_plan_job
 from napari_simmat.progress import finish
 from tests.batch.folders import contents
 
@@ -122,9 +121,9 @@ def test_a_file_that_is_done_before_others_stays_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("_check_workers", "_distributed"):
-        monkeypatch.setattr(f"napari_simmat.batch.runner.{name}", lambda *_: None)
-    monkeypatch.setattr("napari_simmat.batch.runner._client", lambda *_: nullcontext(Client()))
-    monkeypatch.setattr("napari_simmat.batch.runner._CLUSTER_POLL", 0)
+        monkeypatch.setattr(f"napari_simmat.batch.run.{name}", lambda *_: None)
+    monkeypatch.setattr("napari_simmat.batch.run._client", lambda *_: nullcontext(Client()))
+    monkeypatch.setattr("napari_simmat.batch.run._CLUSTER_POLL", 0)
     images = [tmp_path / name for name in ("a.tif", "b.tif", "c.tif")]
     tasks = [SegmentTask(image, None, OutputFiles.of(image, tmp_path)) for image in images]
     states: dict[int, list[str]] = {0: [], 1: [], 2: []}
@@ -140,14 +139,14 @@ def test_a_file_that_is_done_before_others_stays_done(
 def test_no_scheduler_no_workers_and_another_version_are_said(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_simmat.batch.runner.SCHEDULER_TIMEOUT", 1)
+    monkeypatch.setattr("napari_simmat.batch.run.SCHEDULER_TIMEOUT", 1)
     made = planned(data, tmp_path / "out")
     with pytest.raises(OSError, match=r"No Dask scheduler answers at tcp://127\.0\.0\.1:9"):
         finish(run_plan_job(made, CONFIG, scheduler="tcp://127.0.0.1:9"))
     local = partial(distributed.LocalCluster, processes=False, dashboard_address=None)
     with local(n_workers=0) as empty, pytest.raises(OSError, match=r"has no workers\. Start"):
         finish(run_plan_job(made, CONFIG, scheduler=empty.scheduler_address))
-    monkeypatch.setattr("napari_simmat.batch.runner._version", lambda: "0.0.1")
+    monkeypatch.setattr("napari_simmat.batch.run._version", lambda: "0.0.1")
     with local(n_workers=1) as other, pytest.raises(ValueError, match=r"have napari-simmat 0\.0"):
         finish(run_plan_job(made, CONFIG, scheduler=other.scheduler_address))
     assert not (tmp_path / "out").exists()

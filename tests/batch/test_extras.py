@@ -13,7 +13,7 @@ import pytest
 import roifile
 from PIL import Image
 
-from napari_simmat.batch.exports import write_extra
+from napari_simmat.batch.outputs import write_extra
 from napari_simmat.engine.drawing import fullest_plane, label_color, tint_objects, to_rgb
 from napari_simmat.engine.measurements import MaskScore
 

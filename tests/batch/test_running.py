@@ -25,13 +25,13 @@ from napari_simmat.batch.outputs import recover_partial, write_result
 from napari_simmat.batch.plan import SegmentConfig, SegmentedImage, plan
 from napari_simmat.batch.run import (
     LOCK,
+    NOT_STARTED,
     SUMMARY_PAGE,
     SUMMARY_TABLE,
     run_plan_job,
     summary_rows,
     write_summary,
 )
-from napari_simmat.batch.runner import NOT_STARTED
 from napari_simmat.engine.embeddings import EmbeddingCache
 from napari_simmat.engine.settings import AutomaticSettings, PropagationSettings
 from napari_simmat.io.files import DiskFullError, disk_full_message

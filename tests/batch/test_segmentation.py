@@ -32,9 +32,8 @@ from napari_simmat.batch.segment_image import (
     segment_image_job,
 )
 from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.engine.object_files import OBJECT_FORMATS, ObjectSet, write_objects
 from napari_simmat.engine.object_readers import read_objects
-from napari_simmat.engine.object_set import ObjectSet
-from napari_simmat.engine.object_writers import OBJECT_FORMATS, write_objects
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.settings import AutomaticSettings

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from napari_simmat.benchmark.experiments import (
+from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
+from napari_simmat.research.experiments import (
     ARMS,
     BENCHMARK_SENSORS,
     LEARNING_RATES,
@@ -16,7 +17,6 @@ from napari_simmat.benchmark.experiments import (
     compared_strategies,
     make_runs,
 )
-from napari_simmat.models.spec import Base, Channel, InputSize, ModelSpec, Normalization
 
 CONFIG = BenchmarkConfig(steps=20, rate=3e-4, scratch_rate=1e-3, full_rate=3e-5, tuning="adapter")
 

@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_simmat.benchmark import runner
-from napari_simmat.benchmark.experiments import (
+from napari_simmat.checkpoints.loading import load_model
+from napari_simmat.datasets.dataset import Dataset, GeneratedConfig, from_generated
+from napari_simmat.models.spec import Model
+from napari_simmat.progress import finish
+from napari_simmat.research import runner
+from napari_simmat.research.experiments import (
     TRAINING_SHARES,
     BenchmarkConfig,
     ResultRow,
@@ -19,12 +23,8 @@ from napari_simmat.benchmark.experiments import (
     make_runs,
     read_rows,
 )
-from napari_simmat.benchmark.report import square_around
-from napari_simmat.benchmark.runner import run_all_job, run_experiment_job
-from napari_simmat.checkpoints.loading import load_model
-from napari_simmat.datasets.dataset import Dataset, GeneratedConfig, from_generated
-from napari_simmat.models.spec import Model
-from napari_simmat.progress import finish
+from napari_simmat.research.report import square_around
+from napari_simmat.research.runner import run_all_job, run_experiment_job
 
 CONFIG = BenchmarkConfig(steps=1, tuning="lora")
 SMALL = BenchmarkConfig(

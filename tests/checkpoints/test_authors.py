@@ -18,10 +18,10 @@ from segment_anything.modeling import Sam
 from torchvision.transforms import Compose, Resize, ToTensor
 
 from napari_simmat.checkpoints import catalog, sam_weights
+from napari_simmat.checkpoints.authors import MODALITIES
 from napari_simmat.checkpoints.checkpoint import read_model_card, read_spec, read_tensors
 from napari_simmat.checkpoints.library import export, import_file, remove
 from napari_simmat.checkpoints.loading import BaseMissingError, load_model
-from napari_simmat.checkpoints.modalities import MODALITIES
 from napari_simmat.checkpoints.registry import list_models
 from napari_simmat.cli import main
 from napari_simmat.engine.predictor import Predictor

@@ -159,7 +159,7 @@ def test_medsam_sees_a_square_from_0_to_1_and_answers_one_mask(
 def test_a_checkpoint_is_trained_on_a_foundation_and_loaded_again(
     name: str, tmp_path: Path, user_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_simmat.training.validation.MAX_PLANES", 1)
+    monkeypatch.setattr("napari_simmat.training.finetune.MAX_PLANES", 1)
     row = PUBLISHED_WEIGHTS[name]
     _, state = stock_and_state(row.architecture, monkeypatch)
     path = user_folder / "bases" / row.file

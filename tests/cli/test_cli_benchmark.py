@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from napari_simmat.benchmark.experiments import read_rows
 from napari_simmat.cli import main
+from napari_simmat.research.experiments import read_rows
 
 
 def test_a_quick_form_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

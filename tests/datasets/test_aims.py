@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_simmat.checkpoints.modalities import MODALITIES
+from napari_simmat.checkpoints.authors import MODALITIES
 from napari_simmat.datasets.aims import AIMS, LAYOUTS, from_aims, polarization
 from tests.datasets.aims_folders import WRITERS, gray, mask, picture, ramp, write_layout
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from napari_simmat.datasets.dataset import Dataset, GeneratedConfig, from_generated
-from napari_simmat.scenes.sensors import PSEUDO_SENSORS, SENSORS
+from napari_simmat.research.sensors import PSEUDO_SENSORS, SENSORS
 
 
 def drawn(sensor: str, **changes: object) -> Dataset:

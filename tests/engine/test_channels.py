@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from napari_simmat.engine.channels import match_channels, match_names
+from napari_simmat.engine.image_stack import match_channels, match_names
 from napari_simmat.models.spec import InputChannels
 
 ANGLES = ("0 deg", "45 deg", "90 deg", "135 deg")

@@ -20,9 +20,9 @@ from napari_simmat.engine.embeddings import (
     MIN_BYTES,
     EmbeddingCache,
     EmbeddingStore,
+    ResumableEncodings,
     default_bytes,
 )
-from napari_simmat.engine.encoder import ResumableEncodings
 from napari_simmat.models.network import DecodedMasks, Encoded, Network
 from napari_simmat.models.spec import Model
 from napari_simmat.progress import Job, Progress, finish

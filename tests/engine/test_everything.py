@@ -19,6 +19,8 @@ from napari_simmat.engine.automatic_generator import (
     ENCODING_WORK,
     box_around,
     crop_regions,
+    prompts_at,
+    prompts_from_labels,
     propose_masks_job,
     segment_everything_job,
     segment_tiles_job,
@@ -30,13 +32,12 @@ from napari_simmat.engine.automatic_postprocessing import (
     masks_to_instances,
 )
 from napari_simmat.engine.coordinates import InputTransform
-from napari_simmat.engine.point_grids import prompts_at, prompts_from_labels
 from napari_simmat.engine.result import Result
 from napari_simmat.evaluation.metrics import average_precision
 from napari_simmat.models.network import ClickEstimates, DecodedMasks
 from napari_simmat.models.spec import InputSize
 from napari_simmat.progress import finish
-from napari_simmat.scenes.samples import draw_sample
+from napari_simmat.research.samples import draw_sample
 
 
 class Oracle:
@@ -350,7 +351,7 @@ def test_the_same_run_gives_the_same(predictor, proposed) -> None:
 
 
 def test_stability_and_area_are_those_of_the_whole_mask(predictor, proposed) -> None:
-    from napari_simmat.engine.point_grids import point_grid
+    from napari_simmat.engine.automatic_generator import point_grid
     from napari_simmat.engine.result import enlarge
 
     candidates, settings = proposed

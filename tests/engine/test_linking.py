@@ -21,9 +21,9 @@ from napari_simmat.engine.linking import (
     track_table,
 )
 from napari_simmat.engine.settings import LinkSettings
-from napari_simmat.evaluation.links import score_links
+from napari_simmat.evaluation.scores import score_links
 from napari_simmat.progress import finish
-from napari_simmat.scenes.samples import draw_series
+from napari_simmat.research.samples import draw_series
 
 
 def shuffled(labels: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -17,9 +17,13 @@ import tifffile
 from napari_simmat.engine.drawing import label_color
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.measurements import PixelSize
+from napari_simmat.engine.object_files import (
+    OBJECT_FORMATS,
+    ObjectSection,
+    ObjectSet,
+    write_objects,
+)
 from napari_simmat.engine.object_readers import read_objects
-from napari_simmat.engine.object_set import ObjectSection, ObjectSet
-from napari_simmat.engine.object_writers import OBJECT_FORMATS, write_objects
 from napari_simmat.io.files import sha256_of
 
 SHAPE = (3, 40, 30)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from segment_anything.utils.amg import build_point_grid
 
-from napari_simmat.engine.point_grids import (
+from napari_simmat.engine.automatic_generator import (
     LEAST_FOREGROUND,
     SUFFICIENT_VOTES,
     SeedRounds,

@@ -7,7 +7,7 @@ import pytest
 
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.engine.predictor import Predictor
-from napari_simmat.evaluation.protocols import UserProtocol
+from napari_simmat.evaluation.prompting import UserProtocol
 from napari_simmat.progress import finish
 from tests.scripted_predictor import Scripted
 

@@ -9,7 +9,7 @@ from segment_anything import SamPredictor, sam_model_registry
 
 from napari_simmat.checkpoints.catalog import sam_spec
 from napari_simmat.engine.predictor import Predictor
-from napari_simmat.evaluation.protocols import (
+from napari_simmat.evaluation.prompting import (
     PaperProtocol,
     UserProtocol,
     center_clicks,

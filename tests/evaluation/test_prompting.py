@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_simmat.evaluation.simulated_prompts import (
+from napari_simmat.evaluation.prompting import (
     PROMPT_KIND_WEIGHTS,
     PromptBatch,
     add_correction,

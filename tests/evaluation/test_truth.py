@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from napari_simmat.engine.masks import interior_point, iou, label_windows
 from napari_simmat.evaluation.metrics import boundary_f, dice
-from napari_simmat.evaluation.protocols import (
+from napari_simmat.evaluation.prompting import (
     GroundTruthObject,
     boundary_tolerance,
     correcting_click,

@@ -15,13 +15,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from napari_simmat.scenes.benchmark import benchmark_sample, benchmark_scene, split_generator
-from napari_simmat.scenes.benchmark_layouts import ARRANGEMENTS
-from napari_simmat.scenes.layouts import LAYOUTS
-from napari_simmat.scenes.renderers import FAMILIES
-from napari_simmat.scenes.samples import draw_sample, draw_volume
-from napari_simmat.scenes.scene import draw_scene
-from napari_simmat.scenes.sensors import PSEUDO_SENSORS, SENSORS, draw_sensor_sample
+from napari_simmat.research.benchmark_scenes import (
+    ARRANGEMENTS,
+    benchmark_sample,
+    benchmark_scene,
+    split_generator,
+)
+from napari_simmat.research.layouts import LAYOUTS
+from napari_simmat.research.renderers import FAMILIES
+from napari_simmat.research.samples import draw_sample, draw_volume
+from napari_simmat.research.scene import draw_scene
+from napari_simmat.research.sensors import PSEUDO_SENSORS, SENSORS, draw_sensor_sample
 from tests.golden.machine import machine
 
 COUNT = 50

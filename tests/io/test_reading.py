@@ -17,8 +17,7 @@ from PIL import Image
 
 from napari_simmat.engine.image_stack import ArraySource
 from napari_simmat.io import image_file, readers
-from napari_simmat.io.image_file import ImageFile, LazyArray, check_memory
-from napari_simmat.io.limits import VARIABLE, Limits
+from napari_simmat.io.image_file import VARIABLE, ImageFile, LazyArray, Limits, check_memory
 from napari_simmat.io.readers import read_image, read_labels
 
 RNG = np.random.default_rng(0)

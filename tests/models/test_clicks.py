@@ -17,7 +17,7 @@ from napari_simmat.models.multiscale import (
 from napari_simmat.models.tiny_encoder import FOREGROUND
 from napari_simmat.models.tuning import build_network
 from napari_simmat.progress import finish
-from napari_simmat.scenes.samples import draw_sample
+from napari_simmat.research.samples import draw_sample
 
 
 @pytest.fixture(scope="module")

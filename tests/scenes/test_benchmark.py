@@ -9,21 +9,22 @@ import numpy as np
 import pytest
 from skimage.measure import label
 
-from napari_simmat.scenes import benchmark, canvas, textures
-from napari_simmat.scenes.benchmark import (
+from napari_simmat.research import benchmark_scenes, canvas, textures
+from napari_simmat.research.benchmark_scenes import (
+    ARRANGEMENTS,
+    FIGURES,
     PATTERNS,
     benchmark_sample,
     benchmark_scene,
     pattern,
     split_generator,
 )
-from napari_simmat.scenes.benchmark_layouts import ARRANGEMENTS, FIGURES
-from napari_simmat.scenes.canvas import RegionCanvas
-from napari_simmat.scenes.layouts import LAYOUTS
-from napari_simmat.scenes.renderers import FAMILIES
-from napari_simmat.scenes.samples import draw_sample
-from napari_simmat.scenes.scene import MIN_AREA
-from napari_simmat.scenes.sensors import PSEUDO_SENSORS, SENSORS, draw_sensor_sample
+from napari_simmat.research.canvas import RegionCanvas
+from napari_simmat.research.layouts import LAYOUTS
+from napari_simmat.research.renderers import FAMILIES
+from napari_simmat.research.samples import draw_sample
+from napari_simmat.research.scene import MIN_AREA
+from napari_simmat.research.sensors import PSEUDO_SENSORS, SENSORS, draw_sensor_sample
 
 OUTLINES = {
     name
@@ -106,7 +107,7 @@ def test_the_benchmark_reaches_nothing_of_pretraining(monkeypatch: pytest.Monkey
 
 
 def test_pretraining_reaches_nothing_of_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "_tiles", leak)
+    monkeypatch.setattr(benchmark_scenes, "_tiles", leak)
     for table in (ARRANGEMENTS, FIGURES):
         for name in table:
             monkeypatch.setitem(table, name, leak)

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from skimage.measure import label
 
-from napari_simmat.scenes.layouts import LAYOUTS
-from napari_simmat.scenes.renderers import FAMILIES, render
-from napari_simmat.scenes.samples import MIN_BORDER_CONTRAST, border_contrast, draw_sample
-from napari_simmat.scenes.scene import draw_scene
+from napari_simmat.research.layouts import LAYOUTS
+from napari_simmat.research.renderers import FAMILIES, render
+from napari_simmat.research.samples import MIN_BORDER_CONTRAST, border_contrast, draw_sample
+from napari_simmat.research.scene import draw_scene
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from skimage.measure import label
 
-from napari_simmat.scenes.layouts import LAYOUTS
-from napari_simmat.scenes.scene import MIN_AREA, compact, draw_scene
+from napari_simmat.research.layouts import LAYOUTS
+from napari_simmat.research.scene import MIN_AREA, compact, draw_scene
 
 MAPS = ("albedo", "depth", "normals", "temperature", "refractive_index", "gloss", "glass", "dome")
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import ndimage as ndi
 
-from napari_simmat.scenes.benchmark import benchmark_scene
-from napari_simmat.scenes.samples import MIN_BORDER_CONTRAST, border_contrast
-from napari_simmat.scenes.scene import Scene, draw_scene
-from napari_simmat.scenes.sensors import (
+from napari_simmat.research.benchmark_scenes import benchmark_scene
+from napari_simmat.research.samples import MIN_BORDER_CONTRAST, border_contrast
+from napari_simmat.research.scene import Scene, draw_scene
+from napari_simmat.research.sensors import (
     PSEUDO_SENSORS,
     SENSORS,
     draw_sensor_sample,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage as ndi
 
-from napari_simmat.scenes.samples import MIN_BORDER_CONTRAST, border_contrast, visible_labels
-from napari_simmat.scenes.scene import draw_scene
+from napari_simmat.research.samples import MIN_BORDER_CONTRAST, border_contrast, visible_labels
+from napari_simmat.research.scene import draw_scene
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_simmat.scenes.samples import draw_volume
+from napari_simmat.research.samples import draw_volume
 
 SHAPE = (16, 64, 80)
 

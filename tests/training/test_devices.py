@@ -8,8 +8,8 @@ import sys
 import pytest
 import torch
 
-from napari_simmat.training import devices
-from napari_simmat.training.devices import Devices, is_first_process
+from napari_simmat.training import trainer
+from napari_simmat.training.trainer import Devices, is_first_process
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -26,7 +26,7 @@ def test_one_processor_is_the_plain_strategy(precision: str, capfd) -> None:
         ({"count": 0}, "32-true", "at least one device on one node, not 0 on 1"),
         ({"nodes": 0}, "32-true", "at least one device on one node, not 1 on 0"),
         ({"device": "cpu:0", "count": 2}, "32-true", "2 devices are requested, but cpu:0 is 1"),
-        ({"device": "cpu"}, "16-mixed", devices.NO_16_MIXED),
+        ({"device": "cpu"}, "16-mixed", trainer.NO_16_MIXED),
         ({"device": "moon"}, "32-true", "Device 'moon' is unknown"),
     ],
 )
@@ -53,7 +53,7 @@ def test_precision_is_half_where_that_is_quicker(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: quicker)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
-    monkeypatch.setattr(devices, "half_precision_is_faster", lambda: quicker)
+    monkeypatch.setattr(trainer, "half_precision_is_faster", lambda: quicker)
     places = Devices(**settings)
     assert places.precision("auto") == precision
     assert places.precision("16-mixed") == "16-mixed"
@@ -61,12 +61,12 @@ def test_precision_is_half_where_that_is_quicker(
 
 @pytest.mark.parametrize("quicker", [True, False])
 def test_half_precision_that_is_slower_is_remarked(quicker: bool, monkeypatch, caplog) -> None:
-    monkeypatch.setattr(devices, "half_precision_is_faster", lambda: quicker)
+    monkeypatch.setattr(trainer, "half_precision_is_faster", lambda: quicker)
     places = Devices(device="cpu")
     places.fabric("32-true")
     assert not caplog.messages
     places.fabric("bf16-mixed")
-    assert caplog.messages == ([] if quicker else [devices.SLOW_HALF_PRECISION])
+    assert caplog.messages == ([] if quicker else [trainer.SLOW_HALF_PRECISION])
 
 
 def test_more_gpus_than_there_are(monkeypatch) -> None:
@@ -86,7 +86,7 @@ def test_tasks_of_slurm_that_are_counted_otherwise(monkeypatch) -> None:
 
 def test_without_lightning_fabric_it_is_said_how_to_get_it(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "lightning_fabric", None)
-    with pytest.raises(ImportError, match=re.escape(devices.NO_FABRIC)):
+    with pytest.raises(ImportError, match=re.escape(trainer.NO_FABRIC)):
         Devices().fabric("32-true")
 
 

@@ -26,6 +26,7 @@ from napari_simmat.models.sam_encoder import ViTBlock
 from napari_simmat.models.spec import Model
 from napari_simmat.models.tiny import TinyNetwork
 from napari_simmat.progress import finish
+from napari_simmat.research.scene_pool import UNKNOWN
 from napari_simmat.training import few_shot
 from napari_simmat.training.adapting import WRONG_CHANNELS, LearnedState
 from napari_simmat.training.annotations import (
@@ -48,7 +49,6 @@ from napari_simmat.training.few_shot import (
     learn_objects,
     learn_objects_job,
 )
-from napari_simmat.training.scene_pool import UNKNOWN
 from tests.plain_authors import DEPTH
 
 SHORT = FewShotConfig(steps=2, crops=1, prompted=1, side=64)

@@ -17,17 +17,17 @@ from napari_simmat.checkpoints.checkpoint import read_tensors
 from napari_simmat.datasets.dataset import Dataset
 from napari_simmat.models.spec import Model
 from napari_simmat.progress import Job, finish
-from napari_simmat.training import devices, finetune, run_folder, trainer
+from napari_simmat.training import finetune, trainer
 from napari_simmat.training.finetune import train_job
-from napari_simmat.training.run_folder import (
+from napari_simmat.training.trainer import (
     BEST_FILE,
     LOG_FILE,
     STATE_FILE,
     RunFolder,
+    TrainProgress,
     read_log,
     read_state,
 )
-from napari_simmat.training.trainer import TrainProgress
 from tests.training.squares import pictures, short
 
 LONG = {"steps": 6, "epochs": 6, "validate_every": 3}
@@ -100,11 +100,11 @@ def test_a_state_that_takes_long_to_write_is_not_written_after_each_step(
 
 def test_automatic_precision_stays_what_it_was_at_first(begin, monkeypatch) -> None:
     """Whether half of it is quicker is measured, and may come out otherwise another time."""
-    monkeypatch.setattr(devices, "half_precision_is_faster", lambda: True)
+    monkeypatch.setattr(trainer, "half_precision_is_faster", lambda: True)
     unbroken = finish(begin("unbroken", precision="auto"))
     assert unbroken.spec.training["precision"] == "bf16-mixed"
     interrupt(begin("broken", precision="auto"), 3)
-    monkeypatch.setattr(devices, "half_precision_is_faster", lambda: False)
+    monkeypatch.setattr(trainer, "half_precision_is_faster", lambda: False)
     broken = finish(begin("broken", precision="auto"))
     assert broken.spec == unbroken.spec
     one, two = (each.student.network.state_dict() for each in (unbroken, broken))
@@ -192,7 +192,7 @@ def other_labels(dataset: Dataset) -> Dataset:
 )
 def test_other_data_are_refused(change, begin, dataset: Dataset) -> None:
     interrupt(begin(), 1)
-    with pytest.raises(ValueError, match=re.escape(run_folder.HAS_OTHER_DATA.format("")[1:])):
+    with pytest.raises(ValueError, match=re.escape(trainer.HAS_OTHER_DATA.format("")[1:])):
         finish(begin(data=change(dataset)))
 
 
@@ -210,22 +210,20 @@ def test_a_damaged_state_is_refused_in_one_sentence(damage: str, begin, tmp_path
         path.write_bytes(b"")
     with pytest.raises(ValueError) as caught:  # noqa: PT011, its words are compared
         finish(begin())
-    assert str(caught.value).startswith(run_folder.IS_DAMAGED.split("(")[0].format(path))
+    assert str(caught.value).startswith(trainer.IS_DAMAGED.split("(")[0].format(path))
 
 
 def test_a_best_checkpoint_that_is_gone_is_missed_at_once(begin, tmp_path: Path) -> None:
     interrupt(begin(), 1)
     (tmp_path / "run" / BEST_FILE).unlink()
-    with pytest.raises(
-        ValueError, match=re.escape(run_folder.LACKS_FILE.format("", BEST_FILE)[1:])
-    ):
+    with pytest.raises(ValueError, match=re.escape(trainer.LACKS_FILE.format("", BEST_FILE)[1:])):
         finish(begin())
 
 
 def test_a_folder_is_for_one_training_at_a_time(begin) -> None:
     running = begin()
     assert any(isinstance(progress, TrainProgress) for progress in running)
-    with pytest.raises(ValueError, match=run_folder.IS_RUNNING.format(".*run")):
+    with pytest.raises(ValueError, match=trainer.IS_RUNNING.format(".*run")):
         finish(begin())
     running.close()
     finish(begin())
@@ -237,9 +235,7 @@ def test_without_locks_it_works_as_well(tmp_path: Path, monkeypatch) -> None:
     def cannot(self):
         raise NotImplementedError
 
-    from napari_simmat.training import run_folder
-
-    monkeypatch.setattr(run_folder.FileLock, "acquire", cannot)
+    monkeypatch.setattr(trainer.FileLock, "acquire", cannot)
     RunFolder(tmp_path).close()
 
 
@@ -340,7 +336,7 @@ def test_a_full_disk_gets_one_sentence_and_what_was_saved_stays(
 
 
 def better(network, planes, side):
-    from napari_simmat.training.validation import ValidationScores
+    from napari_simmat.training.finetune import ValidationScores
 
     reached = ValidationScores()
     reached.ious.append(0.999)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from napari_simmat.models.tiny import build_tiny
-from napari_simmat.training.muon import MIN_MUON_SIDE, MuonAdamW
+from napari_simmat.research.muon import MIN_MUON_SIDE, MuonAdamW
 
 RATE, DECAY = 1e-2, 0.1
 ENDS = ("image_encoder.patch_embed.proj.weight", "image_encoder.dense.weight")

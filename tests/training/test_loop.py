@@ -21,11 +21,16 @@ from napari_simmat.models.tuning import STRATEGIES
 from napari_simmat.progress import finish
 from napari_simmat.training import finetune, losses
 from napari_simmat.training.batches import LabeledPlanes
-from napari_simmat.training.finetune import train_job
+from napari_simmat.training.finetune import ValidationScores, train_job
 from napari_simmat.training.losses import dense_targets, size_loss
-from napari_simmat.training.run_folder import BEST_FILE, LOG_FILE, STOP_FILE, read_log
-from napari_simmat.training.trainer import Trainer, TrainProgress
-from napari_simmat.training.validation import ValidationScores
+from napari_simmat.training.trainer import (
+    BEST_FILE,
+    LOG_FILE,
+    STOP_FILE,
+    Trainer,
+    TrainProgress,
+    read_log,
+)
 from tests.training.squares import SIDE, picture, pictures, short
 
 PAIRS = [(strategy, "simmat") for strategy in STRATEGIES] + [

@@ -15,10 +15,9 @@ from napari_simmat.engine.masks import interior_point, iou
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.models.spec import Model, Normalization
 from napari_simmat.progress import finish
-from napari_simmat.training import validation
-from napari_simmat.training.finetune import train_checkpoint_job
-from napari_simmat.training.run_folder import BEST_FILE
-from napari_simmat.training.validation import compare_with_base_job
+from napari_simmat.training import finetune
+from napari_simmat.training.finetune import compare_with_base_job, train_checkpoint_job
+from napari_simmat.training.trainer import BEST_FILE
 from tests.training.squares import pictures, short
 
 
@@ -99,7 +98,7 @@ def test_planes_without_objects_are_not_compared(
 
     read: list[int] = []
     data = replace(dataset, validation=tuple(sample(number) for number in range(8)))
-    monkeypatch.setattr(validation, "MAX_PLANES", 2)
+    monkeypatch.setattr(finetune, "MAX_PLANES", 2)
     messages: list[str] = []
     job = train_checkpoint_job(base, data, short(), tmp_path / "x.safetensors", tmp_path / "folder")
     spec = finish(job, lambda progress: messages.append(progress.message))
@@ -115,7 +114,7 @@ def test_of_large_planes_fewer_are_compared(
 ) -> None:
     """`pixels` in planes; two are looked at in any case."""
     samples = dataset.validation[:1] * 4
-    monkeypatch.setattr(validation, "MAX_PIXELS", pixels * samples[0].load()[1].size)
+    monkeypatch.setattr(finetune, "MAX_PIXELS", pixels * samples[0].load()[1].size)
     seen: list[str] = []
     job = compare_with_base_job(base, base.spec, base.network, dataset, samples, "cpu")
     finish(job, lambda progress: seen.append(progress.message))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_simmat.training.scene_pool import (
+from napari_simmat.research.scene_pool import (
     PADDING_VALUE,
     DrawnScene,
     ScenePool,

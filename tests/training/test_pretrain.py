@@ -10,13 +10,12 @@ import pytest
 import tifffile
 import torch
 
-import napari_simmat.training.pretrain as module
+import napari_simmat.research.pretrain as module
 from napari_simmat.checkpoints.checkpoint import read_spec
 from napari_simmat.checkpoints.loading import load_model
-from napari_simmat.evaluation.simulated_prompts import PromptBatch
+from napari_simmat.evaluation.prompting import PromptBatch
 from napari_simmat.progress import finish
-from napari_simmat.training.devices import Devices
-from napari_simmat.training.pretrain import (
+from napari_simmat.research.pretrain import (
     PretrainConfig,
     PretrainedFoundation,
     PretrainingTask,
@@ -24,9 +23,8 @@ from napari_simmat.training.pretrain import (
     mean_over_views,
     pretrain_job,
 )
-from napari_simmat.training.real_scenes import read_sources
-from napari_simmat.training.run_folder import IS_OUTDATED, RunFolder
-from napari_simmat.training.trainer import Trainer
+from napari_simmat.research.real_scenes import read_sources
+from napari_simmat.training.trainer import IS_OUTDATED, Devices, RunFolder, Trainer
 from tests.training.squares import picture
 
 pytestmark = pytest.mark.usefixtures("small_training")

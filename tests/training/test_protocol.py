@@ -18,8 +18,7 @@ from napari_simmat.progress import finish
 from napari_simmat.training.batches import Batches, LabeledPlanes
 from napari_simmat.training.config import practical_config
 from napari_simmat.training.finetune import train_job
-from napari_simmat.training.run_folder import BEST_FILE
-from napari_simmat.training.trainer import Trainer
+from napari_simmat.training.trainer import BEST_FILE, Trainer
 from tests.plain_authors import small_sam
 from tests.training.conftest import SIDE
 from tests.training.squares import FEW, pictures, short

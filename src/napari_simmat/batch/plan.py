@@ -16,7 +16,7 @@ from napari_simmat.batch.inputs import InputImage, InputImages, find_inputs, sam
 from napari_simmat.batch.record import Request, outputs_recorded_in, read_record
 from napari_simmat.engine.coordinates import check_pixel_ratio
 from napari_simmat.engine.linking import Lineage, require_laptrack
-from napari_simmat.engine.object_writers import OBJECT_FORMATS
+from napari_simmat.engine.object_files import OBJECT_FORMATS
 from napari_simmat.engine.settings import (
     AutomaticSettings,
     LinkSettings,

@@ -1,27 +1,492 @@
-"""Carry out a plan with the output folder locked, and write a summary: a CSV and an HTML page."""
+"""Carry out a plan with the output folder locked, and write a summary: a CSV and an HTML page.
+
+Run tasks with one model: one by one in this process, or on the workers of a Dask cluster.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import re
+import threading
+import time
 from base64 import b64encode
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from html import escape
+from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 
-from napari_simmat._text import __version__, pluralize
-from napari_simmat.batch.plan import Plan, SegmentConfig, TaskOutcome
-from napari_simmat.batch.runner import run_on_cluster_job, run_tasks_job
-from napari_simmat.io.files import OutputError, atomic_outputs, write_table, write_text
-from napari_simmat.progress import Job, Progress
+from napari_simmat._text import __version__, format_duration, pluralize
+from napari_simmat.batch.outputs import draw_thumbnail, recover_partial, with_kept_thumbnail
+from napari_simmat.batch.plan import (
+    LoadedImage,
+    OutputFiles,
+    Plan,
+    SegmentConfig,
+    SegmentedImage,
+    SegmentTask,
+    TaskOutcome,
+)
+from napari_simmat.batch.segment_image import load_task, segment_loaded_job, write_segmented
+from napari_simmat.io.files import (
+    DiskFullError,
+    OutputError,
+    atomic_outputs,
+    write_table,
+    write_text,
+)
+from napari_simmat.progress import Job, Progress, finish, map_progress
+
+if TYPE_CHECKING:
+    from napari_simmat.engine.predictor import Predictor
+    from napari_simmat.models.spec import ModelSpec
+
+logger = logging.getLogger(__name__)
+
+READ_AHEAD = 1
+"""Images that are read ahead; each is held in memory."""
+WRITE_BEHIND = 1
+"""Results that may wait to be written, besides the one being written."""
+SCHEDULER_TIMEOUT = 15
+"""Seconds to wait for a Dask scheduler."""
+WRITING_SHARE = 0.05
+"""The part of a file's work that measuring and writing count for."""
+_SHARE_TO_ESTIMATE = 0.1
+"""From which part of a file's work on the time left is estimated."""
+_POLL, _CLUSTER_POLL = 0.1, 0.2
+"""Seconds between two steps of a waiting job, here and on a cluster; each can be canceled."""
+_WORKER_LOCK = threading.Lock()
+_WORKER_MODELS = "simmat-predictors"
+NOT_STARTED = "Not started because the disk is full. Free some space and continue with --resume."
+
+TaskState = Literal["reading", "segmenting", "writing", "written", "kept", "failed"]
+
+
+@dataclass(frozen=True)
+class BatchProgress(Progress):
+    """Progress of a run; `done` and `total` count files, `fraction` also the work within them.
+
+    Parameters
+    ----------
+    share
+        The completed part of the whole run, 0 to 1; it never decreases.
+    number
+        Index of the task that this is about.
+    state
+        The state of that task.
+    outcome
+        Its outcome, once known.
+    seconds_left
+        Estimate for the whole run; None as long as too little is done to tell.
+    """
+
+    share: float = 0.0
+    number: int = 0
+    state: TaskState = "reading"
+    outcome: TaskOutcome | None = None
+    seconds_left: float | None = None
+
+    @property
+    def fraction(self) -> float:
+        """The completed part of the run."""
+        return self.share
+
+
+def run_tasks_job(
+    tasks: Sequence[SegmentTask], config: SegmentConfig, *, resume: bool = False
+) -> Job[list[TaskOutcome]]:
+    """Run tasks with one model; a task that fails does not stop the others.
+
+    While one image is segmented, one thread reads the next and another writes the previous; at
+    most three are in memory, plus one that waits to be written. Closing the job cancels the
+    current segmentation; finished results are still written.
+
+    Parameters
+    ----------
+    tasks
+        From `plan`; no other process may be writing their outputs.
+    config
+        How to segment.
+    resume
+        Keep outputs whose record has the same input, model, prompts and settings; fail the task
+        if they were made differently.
+    """
+    from napari_simmat.checkpoints.loading import load_model_job
+    from napari_simmat.engine.predictor import Predictor
+
+    loading = load_model_job(config.model)
+    model = yield from map_progress(loading, lambda step: _before(len(tasks), step))
+    predictor = Predictor(model, config.device, config.precision, quality=config.quality)
+    return (yield from _TaskRunner(tasks, predictor, config, resume).run_job())
+
+
+class _TaskRunner:
+    def __init__(
+        self,
+        tasks: Sequence[SegmentTask],
+        predictor: Predictor,
+        config: SegmentConfig,
+        resume: bool,
+    ) -> None:
+        self.tasks, self.predictor, self.config, self.resume = tasks, predictor, config, resume
+        self.outcomes: dict[int, TaskOutcome] = {}
+        self.writing: deque[tuple[int, Future[TaskOutcome]]] = deque()
+        self.run = RunStatus(tasks)
+        self.disk_full = False
+
+    def run_job(self) -> Job[list[TaskOutcome]]:
+        reader = ThreadPoolExecutor(1, "simmat-reader")
+        writer = ThreadPoolExecutor(1, "simmat-writer")
+        try:
+            ahead: deque[Future[LoadedImage]] = deque()
+            for number in range(len(self.tasks)):
+                if self.disk_full:
+                    ahead.clear()
+                    yield self._failed(number, DiskFullError(NOT_STARTED), 0.0)
+                    continue
+                for each in self.tasks[number + len(ahead) : number + 1 + READ_AHEAD]:
+                    ahead.append(reader.submit(recover_and_load, each, self.config, self.resume))
+                yield from self._run_task_job(number, ahead.popleft(), writer)
+            while self.writing:
+                yield from self._write_job(self.writing[0][0])
+        finally:
+            reader.shutdown(cancel_futures=True)
+            writer.shutdown()
+        return [self.outcomes[number] for number in range(len(self.tasks))]
+
+    def _run_task_job(
+        self, number: int, loading: Future[LoadedImage], writer: ThreadPoolExecutor
+    ) -> Job[None]:
+        """Segment an image that is being read, and queue the result for writing."""
+        start = time.monotonic()
+        try:
+            yield from self._wait_job(loading, number, "reading")
+            loaded = loading.result()
+            job = segment_loaded_job(loaded, self.predictor, self.config, resume=self.resume)
+            result = yield from map_progress(job, partial(self.run.progress, number, "segmenting"))
+        except Exception as error:
+            yield self._failed(number, error, time.monotonic() - start)
+            return
+        finally:
+            self.predictor.cache.clear()  # the next image needs none of its embeddings
+        # Submitted before the next yield, where the run may be canceled: results are written.
+        spec = self.predictor.model.spec
+        self.writing.append((number, writer.submit(finish_task, result, loaded, spec, self.config)))
+        yield self.run.progress(number, "writing", Progress(0, 0, "writing"))
+        while len(self.writing) > WRITE_BEHIND + 1 or (self.writing and self.writing[0][1].done()):
+            yield from self._write_job(number)
+
+    def _write_job(self, waiting: int) -> Job[None]:
+        """Wait until the oldest result is written, on behalf of task `waiting`."""
+        number, future = self.writing[0]
+        yield from self._wait_job(future, waiting, "writing")
+        self.writing.popleft()
+        try:
+            outcome = future.result()
+        except Exception as error:
+            yield self._failed(number, error, 0.0)
+        else:
+            yield self._ended(number, outcome)
+
+    def _wait_job(
+        self, future: Future[Any], number: int, state: Literal["reading", "writing"]
+    ) -> Job[None]:
+        while not wait([future], timeout=_POLL).done:
+            yield self.run.progress(number, state, Progress(0, 0, state))
+
+    def _failed(self, number: int, error: Exception, seconds: float) -> BatchProgress:
+        self.disk_full = self.disk_full or isinstance(error, DiskFullError)
+        return self._ended(number, failed_outcome(self.tasks[number], error, seconds))
+
+    def _ended(self, number: int, outcome: TaskOutcome) -> BatchProgress:
+        self.outcomes[number] = outcome
+        return self.run.ended(number, outcome)
+
+
+def _before(tasks: int, step: Progress) -> Progress:
+    """A step before the first of `tasks`, which is no part of the progress of the run."""
+    percent = "" if step.fraction is None else f", {step.fraction:.0%}"
+    return Progress(0, tasks, f"{step.message}{percent}")
+
+
+class RunStatus:
+    """Counts finished tasks, and turns steps of single tasks into progress of the run.
+
+    All files count the same: how much work is in them is not known before they are read.
+    """
+
+    def __init__(self, tasks: Sequence[SegmentTask]) -> None:
+        self.tasks = tasks
+        self._done = 0
+        self._shares = [0.0] * len(tasks)
+        self._kept: set[int] = set()
+        self._begun = time.monotonic()
+
+    def ended(self, number: int, outcome: TaskOutcome) -> BatchProgress:
+        """Count a finished task; kept outputs do not enter the time estimate."""
+        self._done += 1
+        self._shares[number] = 1.0
+        if outcome.status == "kept":
+            self._kept.add(number)
+            if self._computed < _SHARE_TO_ESTIMATE:
+                self._begun = time.monotonic()
+        return self.progress(number, outcome.status, Progress(1, 1, outcome.status), outcome)
+
+    def progress(
+        self, number: int, state: TaskState, step: Progress, outcome: TaskOutcome | None = None
+    ) -> BatchProgress:
+        """A step of task `number` as progress of the run."""
+        if state == "segmenting":
+            share = (1 - WRITING_SHARE) * (step.fraction or 0.0)
+            self._shares[number] = max(self._shares[number], share)
+        name, total = self.tasks[number].name, len(self.tasks)
+        message = f"{name}: {step.message.removeprefix(f'{name}: ')}"
+        done, left = sum(self._shares), None
+        if self._computed >= _SHARE_TO_ESTIMATE:
+            left = (time.monotonic() - self._begun) / self._computed * (total - done)
+        if total > 1:
+            message = f"{self._done}/{total} {message}"
+        if left is not None and self._done < total:
+            message += f", about {format_duration(left)} left"
+        share = 1.0 if self._done == total else done / total
+        return BatchProgress(self._done, total, message, share, number, state, outcome, left)
+
+    @property
+    def _computed(self) -> float:
+        """How many files' worth of work was done in this run."""
+        return sum(self._shares) - len(self._kept)
+
+
+def recover_and_load(task: SegmentTask, config: SegmentConfig, resume: bool) -> LoadedImage:
+    """Clean up after a killed run of this task, then read its files."""
+    recover_partial(task.files, finish=resume)
+    return load_task(task, config)
+
+
+def finish_task(
+    result: SegmentedImage | TaskOutcome,
+    loaded: LoadedImage,
+    spec: ModelSpec,
+    config: SegmentConfig,
+) -> TaskOutcome:
+    """Write a result unless its outputs were kept, and add a thumbnail to the outcome."""
+    if isinstance(result, TaskOutcome):
+        return with_kept_thumbnail(result, loaded, spec, loaded.task.settings(config).channels)
+    start = time.monotonic()
+    picture = draw_thumbnail(result)  # first, since writing moves labels that are in a file
+    outcome = write_segmented(result)
+    seconds = result.seconds + time.monotonic() - start
+    return replace(outcome, thumbnail=picture, seconds=seconds)
+
+
+def failed_outcome(task: SegmentTask, error: Exception, seconds: float) -> TaskOutcome:
+    """The outcome of a task that raised `error`, with a message that names the file."""
+    logger.debug("%s failed", task.image, exc_info=error)
+    name, said = task.name, " ".join(str(error).split())
+    if isinstance(error, (ValueError, TypeError, OSError, MemoryError)):
+        words = said or type(error).__name__
+        for start in ("", "Cannot read "):  # with the folder, in a run over many
+            if words.startswith(f"{start}{task.image.name}"):
+                words = f"{start}{name}{words.removeprefix(f'{start}{task.image.name}')}"
+                break
+    else:  # torch and readers raise anything, and the other files must still be done
+        words = f"Something unexpected went wrong ({type(error).__name__}: {said[:300]})."
+    note = words if name in words else f"{name}: {words}"
+    return TaskOutcome(task, "failed", seconds=seconds, note=note)
+
+
+# ------------------------------------------------------------------ on a Dask cluster
+
+
+def run_on_cluster_job(
+    address: str, tasks: Sequence[SegmentTask], config: SegmentConfig, *, resume: bool = False
+) -> Job[list[TaskOutcome]]:
+    """Run tasks like `run_tasks_job`, on a cluster; the outputs are the same.
+
+    Each worker process loads the model once and runs one task at a time. Dask reassigns the task
+    of a lost worker to another, which writes the same files. The workers need this version of this
+    package, and images, model and output folder under the same paths. Closing the job cancels
+    tasks that have not started.
+
+    Parameters
+    ----------
+    address
+        Of the scheduler, e.g. ``tcp://10.0.0.1:8786``; or the path of a scheduler file.
+    tasks, config, resume
+        As in `run_tasks_job`.
+
+    Raises
+    ------
+    ValueError, OSError
+        If the scheduler cannot be reached, or has no suitable workers.
+    """
+    distributed = _distributed()
+    yield Progress(0, 0, f"connecting to {address}")
+    config = replace(config, model=_reference(config.model))
+    with _client(distributed, address) as client:
+        _check_workers(client, address)
+        run = RunStatus(tasks)
+        outcomes: dict[int, TaskOutcome] = {}
+        futures = {
+            client.submit(_segment_on_worker, _absolute(task), config, resume, pure=False): number
+            for number, task in enumerate(tasks)
+        }
+        try:
+            waiting = set(futures)
+            while waiting:
+                done = {future for future in waiting if future.done()}
+                waiting -= done
+                for future in sorted(done, key=futures.__getitem__):
+                    number = futures[future]
+                    outcomes[number] = _outcome(future, tasks[number])
+                    yield run.ended(number, outcomes[number])
+                if not done:  # workers finish in any order: report the first unfinished task
+                    workers = len(client.scheduler_info(n_workers=-1)["workers"])
+                    words = f"on {pluralize(workers, 'worker')}"
+                    number = min(futures[each] for each in waiting)
+                    yield run.progress(number, "segmenting", Progress(0, 0, words))
+                    time.sleep(_CLUSTER_POLL)
+        finally:
+            client.cancel(list(futures), force=True)
+    return [outcomes[number] for number in range(len(tasks))]
+
+
+def _segment_on_worker(task: SegmentTask, config: SegmentConfig, resume: bool) -> TaskOutcome:
+    """Run one task on a worker."""
+    start = time.monotonic()
+    with _WORKER_LOCK:  # one task at a time, even if the worker has several threads
+        try:
+            if not task.image.exists():
+                raise FileNotFoundError(
+                    f"There is no file {task.image} where this worker runs; the folders need to be "
+                    "shared with the cluster under the same paths."
+                )
+            predictor = _predictor(config)
+            loaded = recover_and_load(task, config, resume)
+            predictor.cache.clear()  # of the image before
+            result = finish(segment_loaded_job(loaded, predictor, config, resume=resume))
+            return finish_task(result, loaded, predictor.model.spec, config)
+        except Exception as error:
+            return failed_outcome(task, error, time.monotonic() - start)
+
+
+def _predictor(config: SegmentConfig) -> Any:
+    """The predictor of this worker process, created for its first task."""
+    from napari_simmat.checkpoints.loading import load_model
+    from napari_simmat.engine.predictor import Predictor
+
+    worker = import_module("distributed").get_worker()
+    kept: dict[Any, Any] = worker.__dict__.setdefault(_WORKER_MODELS, {})
+    key = (config.model, config.device, config.precision, config.quality)
+    if key not in kept:
+        kept.clear()  # one model in memory
+        kept[key] = Predictor(
+            load_model(config.model), config.device, config.precision, quality=config.quality
+        )
+    return kept[key]
+
+
+def _outcome(future: Any, task: SegmentTask) -> TaskOutcome:
+    """The outcome from a worker, with the task's original paths."""
+    try:
+        outcome: TaskOutcome = future.result()
+    except Exception as error:
+        killed = type(error).__name__ == "KilledWorker"
+        words = (
+            "Its worker was lost several times at this file (perhaps the memory was full); try it "
+            "alone."
+            if killed
+            else f"The cluster could not do it ({type(error).__name__}: {error})."
+        )
+        return failed_outcome(task, OSError(words), 0.0)
+    if outcome.task.files.are_in_zarr:
+        task = replace(task, files=task.files.in_zarr())
+    return replace(outcome, task=task)
+
+
+@contextmanager
+def _client(distributed: Any, address: str) -> Iterator[Any]:
+    file = Path(address).expanduser()
+    where = {"scheduler_file": str(file)} if file.is_file() else {"address": address}
+    try:
+        client = distributed.Client(**where, timeout=SCHEDULER_TIMEOUT, set_as_default=False)
+    except (OSError, ValueError, TypeError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise OSError(
+            f"No Dask scheduler answers at {address} ({said}). Check the address, and that it runs."
+        ) from None
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def _check_workers(client: Any, address: str) -> None:
+    """Refuse workers without this version of this package."""
+    try:
+        client.wait_for_workers(1, timeout=SCHEDULER_TIMEOUT)
+        versions = client.run(_version)
+    except TimeoutError:
+        raise OSError(
+            f"The Dask scheduler at {address} has no workers. Start some: dask worker {address}."
+        ) from None
+    except ModuleNotFoundError:
+        raise ValueError(
+            f"The workers of {address} have no napari-simmat. Install {__version__} there as well."
+        ) from None
+    other = sorted({version for version in versions.values() if version != __version__})
+    if other:
+        raise ValueError(
+            f"The workers of {address} have napari-simmat {', '.join(other)}, but here is "
+            f"{__version__}. Install the same version there."
+        )
+
+
+def _version() -> str:
+    return __version__
+
+
+def _absolute(task: SegmentTask) -> SegmentTask:
+    """The task with absolute paths."""
+    files = task.files
+    return replace(
+        task,
+        image=task.image.absolute(),
+        prompts=None if task.prompts is None else task.prompts.absolute(),
+        files=OutputFiles(
+            labels=files.labels.absolute(),
+            objects=files.objects.absolute(),
+            record=files.record.absolute(),
+            extras={kind: path.absolute() for kind, path in files.extras.items()},
+        ),
+    )
+
+
+def _reference(model: str) -> str:
+    """The absolute path of a model file; a name is unchanged."""
+    path = Path(model).expanduser()
+    return str(path.absolute()) if path.is_file() else model
+
+
+def _distributed() -> Any:
+    try:
+        return import_module("distributed")
+    except ImportError:
+        raise ValueError(
+            "A cluster needs the package distributed; install it (pip install "
+            '"napari-simmat[cluster]").'
+        ) from None
+
 
 LOCK = ".simmat.lock"
 """The file that a run locks in its output folder."""

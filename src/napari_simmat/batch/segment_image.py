@@ -34,7 +34,7 @@ from napari_simmat.batch.record import (
 )
 from napari_simmat.engine.linking import Lineage, Node, link_objects_job, relabel_job
 from napari_simmat.engine.measurements import LabelVolume, MaskScore
-from napari_simmat.engine.object_writers import format_problem
+from napari_simmat.engine.object_files import format_problem
 from napari_simmat.engine.prompt_files import read_prompts
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.refinement import Refiner

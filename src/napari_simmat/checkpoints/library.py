@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from napari_simmat.checkpoints.authors import convert_authors_file_job, is_authors_file
+from napari_simmat.checkpoints.authors import MODALITIES, convert_authors_file_job, is_authors_file
 from napari_simmat.checkpoints.catalog import PUBLISHED_WEIGHTS
 from napari_simmat.checkpoints.checkpoint import file_kind, read_model_card, save_checkpoint
 from napari_simmat.checkpoints.loading import (
@@ -14,7 +14,6 @@ from napari_simmat.checkpoints.loading import (
     assemble_job,
     model_file,
 )
-from napari_simmat.checkpoints.modalities import MODALITIES
 from napari_simmat.checkpoints.registry import (
     ModelEntry,
     find_model,

@@ -101,9 +101,9 @@ def coins() -> DemoSample:
 
 def fluorescence() -> DemoSample:
     """Drawn cell nuclei under a fluorescence microscope, 16 bit."""
-    from napari_simmat.scenes.renderers import render
-    from napari_simmat.scenes.samples import visible_labels
-    from napari_simmat.scenes.scene import draw_scene
+    from napari_simmat.research.renderers import render
+    from napari_simmat.research.samples import visible_labels
+    from napari_simmat.research.scene import draw_scene
 
     rng = np.random.default_rng(FLUORESCENCE_SEED)
     scene = draw_scene(rng, 320, "cells")
@@ -114,7 +114,7 @@ def fluorescence() -> DemoSample:
 
 def polarization() -> DemoSample:
     """Drawn beads, some of clear glass, behind polarizers at four angles; 12 of 16 bits."""
-    from napari_simmat.scenes.sensors import SENSORS, draw_sensor_sample
+    from napari_simmat.research.sensors import SENSORS, draw_sensor_sample
 
     image, truth, _ = draw_sensor_sample("polarization", POLARIZATION_SEED, 256, "discs")
     channels = SENSORS["polarization"].channels

@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from napari_simmat._text import pluralize
-from napari_simmat.benchmark.experiments import BenchmarkConfig, ExperimentName
 from napari_simmat.cli.segment import DEFAULTS
 from napari_simmat.cli.terminal import (
     DEFAULT_CHANNELS,
@@ -27,6 +26,7 @@ from napari_simmat.cli.terminal import (
 )
 from napari_simmat.cli.train import keep_freed_memory
 from napari_simmat.engine.settings import AutomaticSettings
+from napari_simmat.research.experiments import BenchmarkConfig, ExperimentName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,8 +82,8 @@ def benchmark(
     device
         auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
     """
-    from napari_simmat.benchmark.runner import run_experiment_job
     from napari_simmat.checkpoints.loading import load_model
+    from napari_simmat.research.runner import run_experiment_job
 
     terminal = speech.terminal()
     keep_freed_memory()

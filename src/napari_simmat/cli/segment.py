@@ -346,7 +346,7 @@ def _skipped_values(planned: Plan) -> list[dict[str, Any]]:
 
 def _event_values(progress: Progress) -> dict[str, Any]:
     """A step as JSON values."""
-    from napari_simmat.batch.runner import BatchProgress
+    from napari_simmat.batch.run import BatchProgress
 
     values: dict[str, Any] = {
         "done": progress.done,

@@ -164,8 +164,8 @@ def train(
         at the end (output, metrics).
     """
     from napari_simmat.checkpoints.loading import load_model
-    from napari_simmat.training.devices import Devices, is_first_process
     from napari_simmat.training.finetune import train_checkpoint_job
+    from napari_simmat.training.trainer import Devices, is_first_process
 
     if not is_first_process():
         logging.getLogger("napari_simmat").setLevel(logging.ERROR)  # the first process logs
@@ -266,7 +266,7 @@ def _read_dataset_job(
 
 def _finish_with_progress(job: Job[T], terminal: Terminal, events: bool) -> T:
     """Run a job with a progress bar or events, shown only by the first of several processes."""
-    from napari_simmat.training.devices import is_first_process
+    from napari_simmat.training.trainer import is_first_process
 
     if not is_first_process():
         return finish(job)
@@ -360,8 +360,8 @@ def pretrain(
     overwrite
         Replace the output if it exists.
     """
-    from napari_simmat.training.pretrain import PretrainConfig, export_base, pretrain_job
-    from napari_simmat.training.real_scenes import read_sources
+    from napari_simmat.research.pretrain import PretrainConfig, export_base, pretrain_job
+    from napari_simmat.research.real_scenes import read_sources
 
     terminal = speech.terminal()
     keep_freed_memory()

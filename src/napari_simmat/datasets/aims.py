@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat._text import format_shape
-from napari_simmat.checkpoints.modalities import MODALITIES, find_modality
+from napari_simmat.checkpoints.authors import MODALITIES, find_modality
 from napari_simmat.datasets.dataset import Dataset, Sample
 from napari_simmat.datasets.labeled_image import ImageCache, ImageContent, LabeledStack
 from napari_simmat.io.readers import read_image, read_labels

@@ -14,9 +14,13 @@ from napari_simmat.engine.coordinates import check_pixel_ratio
 from napari_simmat.engine.normalization import stretch_percentiles
 from napari_simmat.models.spec import Channel, Normalization
 from napari_simmat.progress import Job, Progress, finish
-from napari_simmat.scenes.benchmark import BenchmarkSplit, benchmark_sample, split_generator
-from napari_simmat.scenes.canvas import Floats
-from napari_simmat.scenes.sensors import PSEUDO_SENSORS, draw_sensor_sample, sensor_named
+from napari_simmat.research.benchmark_scenes import (
+    BenchmarkSplit,
+    benchmark_sample,
+    split_generator,
+)
+from napari_simmat.research.canvas import Floats
+from napari_simmat.research.sensors import PSEUDO_SENSORS, draw_sensor_sample, sensor_named
 
 LoadedSample = tuple[NDArray[np.float32], NDArray[np.int32]]
 """Values (C, H, W), normalized but not yet standardized, and ids (H, W), 0 for the background."""

@@ -18,7 +18,7 @@ from napari_simmat._text import format_shape
 from napari_simmat.datasets.dataset import DataConfig, Dataset
 from napari_simmat.datasets.labeled_image import ImageContent, LabeledImage
 from napari_simmat.datasets.split import SplitImages, assemble_dataset_job
-from napari_simmat.engine.channels import RGB
+from napari_simmat.engine.image_stack import RGB
 from napari_simmat.io.dicom import holds_dicom
 from napari_simmat.io.files import sha256_of
 from napari_simmat.io.image_file import ImageFile, drop_singleton_channel, same_except_singletons

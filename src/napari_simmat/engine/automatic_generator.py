@@ -3,6 +3,8 @@
 `propose_masks_job` collects mask candidates, `automatic_postprocessing.masks_to_instances` turns
 them into objects, again with other thresholds if wanted. `segment_tiles_job` does both tile by
 tile, in bounded memory, for planes of any size.
+
+Where automatic segmentation clicks: point grids, local maxima, one click per given label.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import binary_dilation
 from segment_anything.utils.amg import generate_crop_boxes
 
 from napari_simmat.engine.automatic_postprocessing import (
@@ -26,14 +29,7 @@ from napari_simmat.engine.automatic_postprocessing import (
     masks_to_instances,
     tile_boxes,
 )
-from napari_simmat.engine.masks import bounding_box
-from napari_simmat.engine.point_grids import (
-    SeedRounds,
-    local_maxima,
-    point_grid,
-    prompt_positions,
-    prompts_at,
-)
+from napari_simmat.engine.masks import bounding_box, interior_point, label_windows
 from napari_simmat.engine.prompts import Prompt
 from napari_simmat.engine.settings import (
     DEFAULT_THRESHOLDS,
@@ -46,6 +42,148 @@ from napari_simmat.progress import Job, Progress, finish, with_progress
 if TYPE_CHECKING:
     from napari_simmat.engine.predictor import Predictor
     from napari_simmat.engine.result import LogitPatch, Result
+
+LEAST_FOREGROUND = -4.5
+"""Seeds with a lower logit of an object being there are not asked: it is 1 in 90."""
+SUFFICIENT_VOTES = 6
+"""Seeds on an object that so many others found are not asked again."""
+SMALL_OBJECT = 2.0
+"""An object's size in steps of the grid up to which a single seed may be all that lies on it."""
+
+
+def point_grid(size: tuple[int, int], per_longer_side: int) -> list[Prompt]:
+    """Clicks on a square grid over `size` (height, width), row by row.
+
+    The shorter side gets its share of `per_longer_side`, at least one. On a square image this is
+    the grid of SAM's generator.
+    """
+    longest = max(size)
+    rows, columns = (max(1, round(per_longer_side * side / longest)) for side in size)
+    height, width = size
+    # SAM counts positions from the edge of the first pixel; ours are from its center.
+    ys = (np.arange(rows) + 0.5) / rows * height - 0.5
+    xs = (np.arange(columns) + 0.5) / columns * width - 0.5
+    return [Prompt(points=((float(y), float(x)),)) for y in ys for x in xs]
+
+
+class SeedRounds:
+    """Which seeds of a grid are worth asking, in two rounds like the squares of a chessboard.
+
+    A network that estimates seeds cheaply is not asked where it sees no object. Of the second
+    round only those seeds are asked that lie beside one that found something, or on an object so
+    small that no other seed need be on it. Seeds on an object that many found need not be asked.
+
+    Parameters
+    ----------
+    positions
+        Of the seeds, (N, 2) as y, x, row by row.
+    foreground, size
+        Estimates (N,): logit of an object being there, and the square root of its area in pixels.
+    """
+
+    def __init__(
+        self,
+        positions: NDArray[np.float64],
+        foreground: NDArray[np.float32],
+        size: NDArray[np.float32],
+    ) -> None:
+        rows, columns = (np.unique(positions[:, axis]) for axis in (0, 1))
+        shape = len(rows), len(columns)
+        step = max(float(np.diff(along).max(initial=0)) for along in (rows, columns))
+        self._worth = (foreground >= LEAST_FOREGROUND).reshape(shape)
+        self._small = (size < SMALL_OBJECT * step).reshape(shape)
+        self._dark = np.indices(shape).sum(0) % 2 == 0
+
+    def first(self) -> list[int]:
+        """Numbers of the seeds of the first round."""
+        return _numbers(self._worth & self._dark)
+
+    @property
+    def most(self) -> int:
+        """How many seeds both rounds may ask."""
+        return int(np.count_nonzero(self._worth))
+
+    def second(self, found: Sequence[int], votes: NDArray[np.int_]) -> tuple[list[int], list[int]]:
+        """Numbers of the seeds of the second round, and of those left out on known objects.
+
+        Parameters
+        ----------
+        found
+            Numbers of the seeds that found something.
+        votes
+            (N,) how many seeds found an object that a seed is on.
+        """
+        near = np.zeros(self._worth.shape, bool)
+        near.flat[list(found)] = True
+        near = binary_dilation(near) & ~self._small
+        known = votes.reshape(near.shape) >= SUFFICIENT_VOTES
+        left = self._worth & ~self._dark
+        return _numbers(left & (self._small | (near & ~known))), _numbers(left & near & known)
+
+
+def _numbers(chosen: NDArray[np.bool_]) -> list[int]:
+    return [int(number) for number in np.flatnonzero(chosen)]
+
+
+def prompts_at(points: ArrayLike) -> list[Prompt]:
+    """A click at each of `points` (N, 2) as y, x."""
+    positions = np.asarray(points, np.float64).reshape(-1, 2)
+    return [Prompt(points=((float(y), float(x)),)) for y, x in positions]
+
+
+def local_maxima(
+    channel: NDArray[Any], distance: int = 8, height: float = 0.2
+) -> NDArray[np.float64]:
+    """Maxima (N, 2) as y, x of a channel (Y, X), row by row: mostly one for each blob.
+
+    The channel, normalized to 0..1, is first smoothed with a Gaussian of `distance` / 2, since
+    noise has maxima too. Maxima are at least `distance` pixels apart and `height` high.
+    """
+    from scipy.ndimage import gaussian_filter
+    from skimage.feature import peak_local_max
+
+    if not channel.size or channel.max() < height:  # most of a large image is empty
+        return np.empty((0, 2))
+    smooth = gaussian_filter(np.asarray(channel, np.float32), distance / 2)
+    found = peak_local_max(
+        smooth, min_distance=max(int(distance), 1), threshold_abs=height, exclude_border=False
+    )
+    order = np.lexsort((found[:, 1], found[:, 0]))
+    return np.asarray(found[order], np.float64)
+
+
+def prompts_from_labels(labels: NDArray[Any]) -> list[Prompt]:
+    """A box and a click for each label of a coarse label image (Y, X), in the order of the ids.
+
+    The click is on the pixel deepest within the label. Raises ValueError if there is no label.
+    """
+    prompts = []
+    for label, (rows, columns) in label_windows(labels):
+        y, x = interior_point(labels[rows, columns] == label)
+        point = rows.start + y, columns.start + x
+        box = rows.start, columns.start, rows.stop, columns.stop
+        prompts.append(Prompt(points=(point,), box=box, object=label))
+    if not prompts:
+        raise ValueError(
+            "The label image for the seeds holds no label, only background; paint some objects "
+            "roughly, or use a grid."
+        )
+    return prompts
+
+
+def prompt_positions(prompts: Sequence[Prompt]) -> NDArray[np.float64]:
+    """First point or center of the box of each prompt, (N, 2) as y, x; NaN for a mask alone."""
+    found = np.empty((len(prompts), 2))
+    for at, prompt in enumerate(prompts):
+        if prompt.points:
+            found[at] = prompt.points[0]
+        elif prompt.box is not None:
+            y0, x0, y1, x1 = prompt.box
+            found[at] = (y0 + y1 - 1) / 2, (x0 + x1 - 1) / 2
+        else:
+            found[at] = math.nan
+    return found
+
 
 BATCH_SIZES = {"cpu": 16}
 """Prompts decoded together, by kind of device; more would not stay in a CPU's caches."""

@@ -20,12 +20,16 @@ import numpy as np
 from napari_simmat._text import format_shape, pluralize
 from napari_simmat.engine.masks import ObjectMask
 from napari_simmat.engine.measurements import PixelSize
-from napari_simmat.engine.object_set import ObjectSection, ObjectSet
-from napari_simmat.engine.object_writers import NO_CLASS, qupath_axes
+from napari_simmat.engine.object_files import NO_CLASS, ObjectSection, ObjectSet, qupath_axes
 from napari_simmat.engine.outlines import Ring, section_of
 from napari_simmat.io.files import format_size
-from napari_simmat.io.image_file import check_memory, same_except_singletons, unreadable
-from napari_simmat.io.limits import Limits, RefusedFileError
+from napari_simmat.io.image_file import (
+    Limits,
+    RefusedFileError,
+    check_memory,
+    same_except_singletons,
+    unreadable,
+)
 from napari_simmat.io.readers import IMAGE_ENDINGS, read_labels
 from napari_simmat.io.zarr import read_label_properties
 

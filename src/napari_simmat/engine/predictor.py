@@ -23,8 +23,7 @@ from napari_simmat.engine.detail_windows import (
     wants_detail,
 )
 from napari_simmat.engine.device import ComputeContext
-from napari_simmat.engine.embeddings import Embedding, EmbeddingCache
-from napari_simmat.engine.encoder import PlaneEncoder
+from napari_simmat.engine.embeddings import Embedding, EmbeddingCache, PlaneEncoder
 from napari_simmat.engine.image_stack import ChannelStack
 from napari_simmat.engine.masks import Window
 from napari_simmat.engine.normalization import Statistics

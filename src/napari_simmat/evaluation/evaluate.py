@@ -22,7 +22,7 @@ from napari_simmat.datasets.folder import LabeledFile
 from napari_simmat.engine.drawing import to_rgb
 from napari_simmat.engine.masks import label_windows
 from napari_simmat.evaluation.figures import Gallery, PlaneFigure, draw_matches
-from napari_simmat.evaluation.protocols import PaperProtocol, PromptProtocol, UserProtocol
+from napari_simmat.evaluation.prompting import PaperProtocol, PromptProtocol, UserProtocol
 from napari_simmat.evaluation.scores import (
     ImageMatches,
     ImageScores,

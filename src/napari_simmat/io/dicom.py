@@ -15,14 +15,16 @@ from numpy.typing import NDArray
 
 from napari_simmat.io.files import format_size
 from napari_simmat.io.image_file import (
+    DEFLATE_RATIO,
     ImageFile,
+    Limits,
     Reader,
     ReadOptions,
+    RefusedFileError,
     check_memory,
     overflow_refused,
     unreadable,
 )
-from napari_simmat.io.limits import DEFLATE_RATIO, Limits, RefusedFileError
 
 _HEADER_TAGS = [
     "SeriesInstanceUID", "InstanceNumber", "ImagePositionPatient", "ImageOrientationPatient",

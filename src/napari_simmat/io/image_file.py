@@ -1,13 +1,20 @@
-"""An image as its file holds it, and what all readers share: axes, refusals, the memory check."""
+"""An image as its file holds it, and what all readers share: axes, refusals, the memory check.
+
+Limits of what an untrusted file may ask for: one table, each limit with its reason.
+
+They are checked on what a header claims, before anything it describes is read, so that a file that
+is damaged, or made to do harm, is refused at once.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,8 +22,149 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_simmat._text import format_shape
 from napari_simmat.io.files import format_size, sha256_of
-from napari_simmat.io.limits import Limits, RefusedFileError
+
+VARIABLE = "NAPARI_SIMMAT_LIMITS"
+"""Environment variable that changes limits: ``picture_pixels=4e8,pages=1e6``."""
+DEFLATE_RATIO = 1032
+"""The most that deflate (gzip, zlib) unpacks from a byte."""
+
+
+class RefusedFileError(ValueError):
+    """A file is not read; the message is a complete sentence for the user."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a file may ask for.
+
+    Parameters
+    ----------
+    image_bytes
+        Bytes of an image unpacked. 200 bytes of header can claim more than any disk holds; the
+        largest light-sheet volumes have some terabytes.
+    axes
+        Axes of an image: T, Z, C, Y, X, S, and two of unknown meaning. No microscope writes more,
+        and a header can name hundreds.
+    pages
+        Pages of a TIFF, frames of a DICOM file, planes that a description claims. Each has a
+        directory that is read before the first pixel, and a page can be 6 bytes.
+    pieces
+        Chunks, tiles or strips that are unpacked for one plane, or for an image that is read as a
+        whole. Each costs 0.1 ms whatever its size, and can be one pixel.
+    picture_pixels
+        Pixels of a PNG, JPEG or BMP. These cannot be read in part, and 160 KB of zeros unpack to
+        13,000 x 13,000.
+    metadata_bytes
+        Bytes of a tag such as OME-XML, of a header, of the attributes of Zarr. They are read at
+        once, and parsed they take ten times as much; OME-XML of 100,000 planes has 20 MB.
+    hole_ratio
+        How many times longer a file may be than what the disk holds of it. A hole reads as zeros
+        for hours, as after a copy that broke off; compressing file systems reach some tens.
+    """
+
+    image_bytes: int = 2**43
+    axes: int = 8
+    pages: int = 2**18
+    pieces: int = 2**16
+    picture_pixels: int = 2**27
+    metadata_bytes: int = 2**25
+    hole_ratio: int = 1000
+
+    @classmethod
+    def from_environment(cls) -> Limits:
+        """The limits, changed by the environment variable `VARIABLE`; ValueError if it is wrong."""
+        names = [each.name for each in fields(cls)]
+        changes = {}
+        for part in filter(str.strip, os.environ.get(VARIABLE, "").split(",")):
+            name, _, text = part.partition("=")
+            try:
+                changes[name.strip()] = int(float(text))
+            except (ValueError, OverflowError):
+                changes[name.strip()] = 0
+            if name.strip() not in names or changes[name.strip()] < 1:
+                raise ValueError(
+                    f"{VARIABLE} has the entry {part.strip()!r}; write NAME=NUMBER with a number "
+                    f"above 0 and a name of {', '.join(names)}."
+                )
+        return cls(**changes)
+
+    def check(self, name: str, limit: str, claimed: int, what: str) -> None:
+        """Refuse the file `name` if it claims more than `limit` allows; `what` names the things."""
+        allowed: int = getattr(self, limit)
+        if claimed <= allowed:
+            return
+        numbers = f"{_number(claimed)} {what}, more than the {_number(allowed)}"
+        if limit.endswith("bytes"):
+            numbers = f"{format_size(claimed)} of {what}, more than the {format_size(allowed)}"
+        raise RefusedFileError(
+            f"{name} claims {numbers} that are read from one file, so it is probably damaged; if "
+            f"it is as it should be, set the environment variable {VARIABLE} to {limit}="
+            f"{_above(claimed)}."
+        )
+
+    def check_array(self, name: str, shape: Sequence[int], dtype: Any) -> None:
+        """Refuse an image without pixels, of anything but numbers, or of absurd size."""
+        self.check(name, "axes", len(shape), "axes")
+        dtype = np.dtype(dtype)
+        if dtype.kind not in "biufc":
+            kinds = {"S": "text", "U": "text", "T": "text", "V": "records", "M": "dates"}
+            raise RefusedFileError(
+                f"{name} holds {kinds.get(dtype.kind, f'values of type {dtype}')}, but the pixels "
+                "of an image are numbers; save plain numbers."
+            )
+        if not all(size > 0 for size in shape):
+            raise RefusedFileError(
+                f"{name} has no pixel (shape {format_shape(shape)}); an image has at least one "
+                "along every axis, so save it again."
+            )
+        self.check(name, "image_bytes", math.prod(map(int, shape)) * dtype.itemsize, "pixels")
+
+    def check_pieces(self, name: str, shape: Sequence[int], piece: Sequence[int]) -> None:
+        """Refuse an array of `shape` that is stored in too many pieces of the shape `piece`."""
+        count = math.prod(math.ceil(n / max(1, m)) for n, m in zip(shape, piece, strict=True))
+        self.check(name, "pieces", count, f"pieces (of {format_shape(piece)}) to a plane")
+
+    def check_holes(self, path: Path) -> None:
+        """Refuse a file most of which was never written; not where the system does not tell."""
+        size = path.stat().st_size
+        if size < 2**24 or not hasattr(os, "SEEK_DATA"):
+            return
+        written = at = 0
+        file = os.open(path, os.O_RDONLY)
+        try:
+            while written * self.hole_ratio < size:
+                start = os.lseek(file, at, os.SEEK_DATA)
+                at = os.lseek(file, start, os.SEEK_HOLE)
+                written += at - start
+        except OSError:  # no data behind
+            raise RefusedFileError(
+                f"{path.name} is a hole: of its {format_size(size)} the disk holds "
+                f"{format_size(written)}, as after a copy that broke off; copy it again."
+            ) from None
+        finally:
+            os.close(file)
+
+    def check_stored(self, name: str, needed: int, available: int) -> None:
+        """Refuse a file that holds (or can unpack to) fewer bytes than its header claims."""
+        if needed > available:
+            raise RefusedFileError(
+                f"{name} claims {format_size(needed)} of pixels but holds at most "
+                f"{format_size(max(0, available))}, so it is cut short or damaged; copy it again."
+            )
+
+
+def _number(value: int) -> str:
+    return f"{value:,}" if value < 10**15 else f"{float(value):.2g}"
+
+
+def _above(value: int) -> str:
+    """A round number above `value`."""
+    digits = len(str(value))
+    tenths = value // 10 ** max(0, digits - 2) + 1
+    return f"{tenths / 10}e{digits - 1}" if digits > 4 else str(value)
+
 
 LAZY_ABOVE = 2**28
 """Default of `ReadOptions.lazy_above`, in bytes."""

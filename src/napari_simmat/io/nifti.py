@@ -15,14 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_simmat.io.image_file import (
+    DEFLATE_RATIO,
     ImageFile,
     Reader,
     ReadOptions,
+    RefusedFileError,
     check_memory,
     label_dtype,
     overflow_refused,
 )
-from napari_simmat.io.limits import DEFLATE_RATIO, RefusedFileError
 
 _UNITS = {"m": "meter", "mm": "mm", "um": "micron", "s": "sec", "ms": "msec", "us": "usec"}
 """Our units and those of NIfTI."""

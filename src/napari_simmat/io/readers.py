@@ -26,8 +26,10 @@ from napari_simmat.io.files import format_size
 from napari_simmat.io.image_file import (
     LAZY_ABOVE,
     ImageFile,
+    Limits,
     Reader,
     ReadOptions,
+    RefusedFileError,
     as_array,
     check_memory,
     distinct_axes,
@@ -35,7 +37,6 @@ from napari_simmat.io.image_file import (
     unnamed_axes,
     unreadable,
 )
-from napari_simmat.io.limits import Limits, RefusedFileError
 from napari_simmat.io.nifti import NIFTI, is_nifti
 from napari_simmat.io.tiff import TIFF
 from napari_simmat.io.zarr import ZARR, holds_images, is_zarr

@@ -22,14 +22,15 @@ from napari_simmat._text import format_list, format_shape
 from napari_simmat.io.image_file import (
     ImageFile,
     LazyArray,
+    Limits,
     Reader,
     ReadOptions,
+    RefusedFileError,
     check_memory,
     distinct_axes,
     label_dtype,
     planes_last,
 )
-from napari_simmat.io.limits import Limits, RefusedFileError
 
 
 def read_tiff(path: Path, options: ReadOptions) -> ImageFile:

@@ -17,13 +17,14 @@ from napari_simmat.io.files import OutputError, atomic_write
 from napari_simmat.io.image_file import (
     ImageFile,
     LazyArray,
+    Limits,
     Reader,
     ReadOptions,
+    RefusedFileError,
     check_memory,
     planes_last,
     unnamed_axes,
 )
-from napari_simmat.io.limits import Limits, RefusedFileError
 
 ZARR_MARKER_FILES = (".zattrs", ".zarray", ".zgroup", "zarr.json")
 """Files that mark a folder as Zarr."""

@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 
 from napari_simmat.checkpoints.checkpoint import read_model_card, read_tensors, save_checkpoint
-from napari_simmat.evaluation.simulated_prompts import PromptBatch, draw_prompts
+from napari_simmat.evaluation.prompting import PromptBatch, draw_prompts
 from napari_simmat.models.network import EXPECTED_SIZE, Encoded, ExpectedSize, Network
 from napari_simmat.models.spec import Channel, Model, ModelSpec
 from napari_simmat.models.tiny_encoder import DensePixels
 from napari_simmat.models.transfer import MAT
 from napari_simmat.models.tuning import build_network, default_size, merge, tune
 from napari_simmat.progress import Job, Progress
+from napari_simmat.research.scene_pool import UNKNOWN
 from napari_simmat.training.annotations import AnnotatedPlane, CropSampler, LabeledCrops
 from napari_simmat.training.losses import (
     SIZE_LOSS_WEIGHT,
@@ -32,7 +33,6 @@ from napari_simmat.training.losses import (
     to_mask_grid,
     trained_answers,
 )
-from napari_simmat.training.scene_pool import UNKNOWN
 
 KINDS = ("click", "click", "box", "points")
 """Kinds of first prompts, one of which is drawn for each step."""

@@ -21,13 +21,14 @@ from torch.nn import functional
 
 from napari_simmat.datasets.dataset import label_areas
 from napari_simmat.datasets.labeled_image import ImageContent, resize_nearest
-from napari_simmat.engine.channels import channel_index
 from napari_simmat.engine.coordinates import InputTransform
-from napari_simmat.engine.image_stack import ChannelStack
+from napari_simmat.engine.image_stack import ChannelStack, channel_index
 from napari_simmat.engine.masks import Window, label_windows
 from napari_simmat.models.multiscale import BEST_OBJECT_SIDE, WINDOW_ALIGNMENT, scaled_images
 from napari_simmat.models.spec import InputChannels, ModelSpec, Normalization
 from napari_simmat.models.transfer import RGB
+from napari_simmat.research.real_scenes import is_known
+from napari_simmat.research.scene_pool import MIN_AREA, UNKNOWN
 from napari_simmat.training.batches import (
     MAX_OBJECT_SHARE,
     MIN_OBJECT_PIXELS,
@@ -36,8 +37,6 @@ from napari_simmat.training.batches import (
     augment,
     pad_image,
 )
-from napari_simmat.training.real_scenes import is_known
-from napari_simmat.training.scene_pool import MIN_AREA, UNKNOWN
 
 PART_SIDE = 768
 """A larger plane is read in parts of this side around its objects."""

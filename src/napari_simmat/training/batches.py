@@ -20,10 +20,10 @@ from torch.nn import functional
 from napari_simmat.datasets.dataset import Dataset, Sample, label_areas
 from napari_simmat.datasets.labeled_image import resize_nearest
 from napari_simmat.engine.coordinates import InputTransform
-from napari_simmat.evaluation.simulated_prompts import PromptBatch, draw_prompts
+from napari_simmat.evaluation.prompting import PromptBatch, draw_prompts
 from napari_simmat.models.spec import InputSize, ModelSpec
 from napari_simmat.progress import Job, Progress
-from napari_simmat.scenes.canvas import Ids
+from napari_simmat.research.canvas import Ids
 from napari_simmat.training.config import TrainConfig
 
 logger = logging.getLogger(__name__)

@@ -45,7 +45,7 @@ from napari_simmat.training.annotations import (
     separating_channels,
 )
 from napari_simmat.training.batches import as_rgb
-from napari_simmat.training.run_folder import RunFolder, read_state
+from napari_simmat.training.trainer import RunFolder, read_state
 
 MIN_OBJECTS = 3
 """Objects needed to learn; when a model goes on learning, new ones."""

@@ -1,22 +1,354 @@
-"""The training loop that `simmat train` and `simmat pretrain` share: step, log, save, resume."""
+"""The training loop that `simmat train` and `simmat pretrain` share: step, log, save, resume.
+
+A run's folder: the state to resume from, the best checkpoint so far, and the log.
+
+Devices of a training run: Lightning Fabric on a CPU, on one GPU or on several.
+"""
 
 from __future__ import annotations
 
+import csv
+import json
+import logging
 import math
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
+from napari_simmat.engine.device import choose_device, half_precision_is_faster
+from napari_simmat.io.files import atomic_write, disk_errors_explained
 from napari_simmat.progress import Job, Progress
-from napari_simmat.training.run_folder import RunFolder
+from napari_simmat.training.config import Precision
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from torch.utils.tensorboard import SummaryWriter
+
+logger = logging.getLogger(__name__)
+
+STATE_FILE, BEST_FILE, LOG_FILE, STOP_FILE, LOCK_FILE = (
+    "state.pt",
+    "best.safetensors",
+    "log.csv",
+    "stop",
+    ".lock",
+)
+_OLD = {"config", "losses"}
+"""Keys of a state that only earlier versions wrote."""
+IS_RUNNING = "Another training is running in {}; wait for it, or choose another folder."
+IS_DAMAGED = (
+    "{} is damaged, so no training can resume from it ({}). Delete it, or choose another folder."
+)
+IS_OUTDATED = (
+    "{} was written by an earlier version, from which no training can resume. Delete it, or choose "
+    "another folder."
+)
+LACKS_FILE = (
+    "{} holds a training without its best checkpoint, {}; put that back, or choose another folder."
+)
+HAS_OTHER_DATA = (
+    "{} holds a training on other data: images, labels or channels have changed. Choose another "
+    "folder, or delete it to start again."
+)
+HAS_OTHER_SETTING = (
+    "{} holds a training with {} {}, not {}. Use its settings, choose another folder, or delete it "
+    "to start again."
+)
+NOT_WRITTEN = (
+    "{} could not be written; is the disk full? The training can be resumed from the state saved "
+    "before. ({})"
+)
+LOG_COLUMNS = ("step", "epoch", "learning_rate", "loss", "train_iou", "validation_iou")
+
+
+class RunFolder:
+    """The folder of one training run, locked until it is closed; created if needed.
+
+    Raises
+    ------
+    ValueError
+        If another training is running in it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._board: SummaryWriter | None = None
+        self._begin = 0
+        with disk_errors_explained(path / LOG_FILE):
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(path / LOCK_FILE, blocking=False, thread_local=False)
+            try:
+                self._lock.acquire()
+            except Timeout:
+                raise ValueError(IS_RUNNING.format(path)) from None
+            except NotImplementedError:  # some clusters' file systems know no locks
+                logger.info("%s cannot be locked; start no second training in it.", path)
+            (path / STOP_FILE).unlink(missing_ok=True)
+            for unfinished in path.glob(".*.part"):  # of a process that was killed while it wrote
+                unfinished.unlink()
+
+    @property
+    def best(self) -> Path:
+        """Path of the best checkpoint so far."""
+        return self.path / BEST_FILE
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether there is a file called ``stop``, which ends the training and keeps the best."""
+        return (self.path / STOP_FILE).exists()
+
+    def save(self, state: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        """Write tensors and plain values, completely or not at all; a full disk is reported."""
+        with atomic_write(self.path / STATE_FILE) as temporary:
+            try:
+                torch.save({**state, "settings": json.dumps(settings)}, temporary)
+            except RuntimeError as error:  # torch's writer of archives hides the system's error
+                reason = str(error).splitlines()[0]
+                raise OSError(NOT_WRITTEN.format(self.path / STATE_FILE, reason)) from error
+
+    def log(self, row: Mapping[str, float]) -> None:
+        """Add a row to the table and to TensorBoard; missing columns stay empty."""
+        path = self.path / LOG_FILE
+        with disk_errors_explained(path):
+            new = not path.exists()
+            with path.open("a", newline="") as file:
+                writer = csv.DictWriter(file, LOG_COLUMNS)
+                if new:
+                    writer.writeheader()
+                writer.writerow(dict(row))
+        try:
+            self._show(row)
+        except OSError as error:
+            logger.warning("TensorBoard's file could not be written (%s).", error)
+
+    def resume_from(self, step: int) -> None:
+        """Remove rows beyond `step` from the table: they will be written again."""
+        self._begin = step + 1
+        path = self.path / LOG_FILE
+        if not path.exists():
+            return
+        lines = path.read_text().splitlines(keepends=True)
+        if lines and not lines[-1].endswith("\n"):  # cut when the disk was full
+            del lines[-1]
+        rows = [row for row in csv.DictReader(lines) if int(row["step"]) <= step]
+        with atomic_write(path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, LOG_COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def close(self) -> None:
+        """Close TensorBoard's file and release the lock."""
+        board, self._board = self._board, None
+        try:
+            if board is not None:
+                board.close()
+        except OSError as error:
+            logger.warning("TensorBoard's file could not be written (%s).", error)
+        finally:
+            self._lock.release()
+
+    def _show(self, row: Mapping[str, float]) -> None:
+        """Add a row to TensorBoard, if it is installed."""
+        if self._board is None:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                return
+            # Hides rows that an interrupted training wrote after its last state.
+            self._board = SummaryWriter(
+                os.fspath(self.path / "tensorboard"), purge_step=self._begin
+            )
+        for name, value in row.items():
+            if name not in ("step", "epoch"):
+                self._board.add_scalar(name, value, int(row["step"]))
+        self._board.flush()
+
+
+def settings_in(folder: Path) -> dict[str, Any]:
+    """The settings of the training that a folder holds; empty if that cannot be read."""
+    try:  # mapped: the tensors, which may be large, are not read
+        state = torch.load(folder / STATE_FILE, map_location="cpu", weights_only=True, mmap=True)
+        return dict(json.loads(state["settings"]))
+    except Exception:  # `read_state` reports the reason
+        return {}
+
+
+def read_state(
+    folder: Path, settings: Mapping[str, Any], needs: str = STATE_FILE
+) -> dict[str, Any] | None:
+    """The state that `RunFolder.save` wrote last into a folder; None if there is none.
+
+    Without the file called `needs`, no training can resume.
+
+    Raises
+    ------
+    ValueError
+        If the state belongs to a run with other settings or data, is damaged, or was written by an
+        earlier version.
+    """
+    path = folder / STATE_FILE
+    if not path.exists():
+        return None
+    try:
+        state = dict(torch.load(path, map_location="cpu", weights_only=True))
+        before = {} if _OLD & state.keys() else json.loads(state["settings"])
+    except Exception as error:
+        raise ValueError(IS_DAMAGED.format(path, type(error).__name__)) from None
+    if not before:
+        raise ValueError(IS_OUTDATED.format(path))
+    _check_settings(folder, before, json.loads(json.dumps(settings)))
+    if not (folder / needs).exists():
+        raise ValueError(LACKS_FILE.format(folder, needs))
+    return state
+
+
+def read_log(path: Path) -> list[dict[str, float]]:
+    """The rows of a run's table, without empty cells."""
+    with path.open(newline="") as file:
+        return [
+            {name: float(value) for name, value in row.items() if name and value}
+            for row in csv.DictReader(file)
+        ]
+
+
+def _check_settings(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    for name in sorted({*before, *now}):
+        if before.get(name) == now.get(name):
+            continue
+        if name == "data":
+            raise ValueError(HAS_OTHER_DATA.format(folder))
+        values = _short(before.get(name)), _short(now.get(name))
+        raise ValueError(HAS_OTHER_SETTING.format(folder, name, *values))
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+SLOW_HALF_PRECISION = (
+    "This CPU is no faster in bf16-mixed and may be ten times slower; use auto or 32-true."
+)
+NO_16_MIXED = "A CPU cannot train in 16-mixed; use bf16-mixed or 32-true."
+NO_FABRIC = "Training needs Lightning Fabric; run `pip install 'napari-simmat[train]'`."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Devices:
+    """Devices of a training run.
+
+    Parameters
+    ----------
+    device
+        auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
+    count, nodes
+        Processes per node, each with a GPU if there are any, and number of nodes.
+    """
+
+    device: str = "auto"
+    count: int = 1
+    nodes: int = 1
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.nodes < 1:
+            raise ValueError(
+                f"A training needs at least one device on one node, not {self.count} on "
+                f"{self.nodes}."
+            )
+
+    @property
+    def processes(self) -> int:
+        """Number of processes on all nodes."""
+        return self.count * self.nodes
+
+    def precision(self, wanted: Precision) -> Precision:
+        """Resolve auto: half precision if that is safe and faster on this device.
+
+        Several CPU processes compute exactly, as each would measure the speed for itself.
+        """
+        if wanted != "auto":
+            return wanted
+        found = choose_device(self.device)
+        if found.type == "cuda":
+            half = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            half = found.type == "cpu" and self.processes == 1 and half_precision_is_faster()
+        return "bf16-mixed" if half else "32-true"
+
+    def fabric(self, precision: str, *, partly: bool = False) -> Fabric:
+        """Lightning Fabric for these devices, not launched yet.
+
+        Parameters
+        ----------
+        precision
+            Fabric's name of it, not auto.
+        partly
+            Whether a step may leave out some of the trained parameters.
+
+        Raises
+        ------
+        ValueError
+            If there are no such devices, or they cannot compute in that precision.
+        ImportError
+            If Fabric is not installed; the message says how to install it.
+        """
+        try:
+            from lightning_fabric import Fabric
+            from lightning_fabric.strategies.ddp import DDPStrategy
+        except ImportError:
+            raise ImportError(NO_FABRIC) from None
+        # Silences announcements of the chosen devices; warnings remain.
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+        found = choose_device(self.device)
+        devices: Any = self.count
+        most = {"cuda": torch.cuda.device_count(), "mps": 1}.get(found.type, self.count)
+        if found.index is not None:
+            devices, most = [found.index], 1
+        if self.count > most:
+            raise ValueError(
+                f"{self.count} devices are requested, but {self.device} is {most}; request "
+                f"{most}, or compute on cpu."
+            )
+        if precision == "16-mixed" and found.type == "cpu":
+            raise ValueError(NO_16_MIXED)
+        half_on_a_processor = (precision, found.type, self.processes) == ("bf16-mixed", "cpu", 1)
+        if half_on_a_processor and not half_precision_is_faster():
+            logger.warning(SLOW_HALF_PRECISION)
+        several = self.processes > 1
+        strategy = DDPStrategy(find_unused_parameters=partly) if several else "auto"
+        try:
+            return Fabric(
+                accelerator=found.type,
+                devices=devices,
+                num_nodes=self.nodes,
+                strategy=strategy,
+                precision=precision,  # type: ignore[arg-type]
+            )
+        except RuntimeError as error:
+            if (tasks := os.environ.get("SLURM_NTASKS")) and "ntasks" in str(error):
+                raise ValueError(
+                    f"SLURM was started with --ntasks={tasks}; use --ntasks-per-node instead, one "
+                    "for each device."
+                ) from error
+            raise
+
+
+def is_first_process() -> bool:
+    """Whether this is the one process of a run that logs and writes.
+
+    Known from the environment of Fabric, torchrun and SLURM before Fabric launches the others.
+    """
+    ranks = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK")
+    return all(os.environ.get(name, "0") == "0" for name in ranks)
+
 
 SAVE_INTERVAL = 60.0
 """Seconds between two saved states, apart from those at validations."""

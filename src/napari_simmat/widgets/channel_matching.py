@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from napari_simmat._text import format_list, format_shape
-from napari_simmat.engine.channels import RGB, match_names
+from napari_simmat.engine.image_stack import RGB, match_names
 from napari_simmat.models.spec import InputChannels
 
 MAX_CHANNELS = 32

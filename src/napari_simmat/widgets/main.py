@@ -187,8 +187,8 @@ def multispectral() -> list[LayerData]:
 
 def fluorescence() -> list[LayerData]:
     """Drawn tissue with two stains, nuclei and membranes, and the true cells."""
-    from napari_simmat.scenes.renderers import render
-    from napari_simmat.scenes.scene import draw_scene
+    from napari_simmat.research.renderers import render
+    from napari_simmat.research.scene import draw_scene
 
     scene = draw_scene(21, _SCENE_SIZE, "cells")
     stains = {"nuclei": ("fluorescence", "bop blue"), "membranes": ("membranes", "bop orange")}
@@ -217,7 +217,7 @@ def mri() -> list[LayerData]:
 
 def cells_3d() -> list[LayerData]:
     """A drawn stack of cells, whose planes are twice as far apart as pixels, and the true cells."""
-    from napari_simmat.scenes.samples import VOXEL_SPACING, draw_volume
+    from napari_simmat.research.samples import VOXEL_SPACING, draw_volume
 
     stack, labels = draw_volume(0)
     place = {"scale": VOXEL_SPACING, "axis_labels": ("z", "y", "x")}
@@ -226,8 +226,8 @@ def cells_3d() -> list[LayerData]:
 
 
 def _drawn_slice(look: str, layout: str, seed: int, **options: Any) -> list[LayerData]:
-    from napari_simmat.scenes.renderers import render
-    from napari_simmat.scenes.scene import draw_scene
+    from napari_simmat.research.renderers import render
+    from napari_simmat.research.scene import draw_scene
 
     scene = draw_scene(seed, _SCENE_SIZE, layout)
     values = np.rint(render(scene, look, np.random.default_rng(seed))).astype(np.int16)
@@ -250,7 +250,7 @@ def _drawn_layers(sensor: str) -> list[LayerData]:
 
 
 def _drawn(sensor: str) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    from napari_simmat.scenes.sensors import SENSORS, draw_sensor_sample
+    from napari_simmat.research.sensors import SENSORS, draw_sensor_sample
 
     image, labels, _ = draw_sensor_sample(sensor, 4, _SCENE_SIZE, "large")
     return np.clip(image, 0, 65535).astype(np.uint16), labels, SENSORS[sensor].channels

@@ -21,8 +21,7 @@ from napari_simmat.engine.coordinates import corners_of_box
 from napari_simmat.engine.normalization import PercentileAccumulator, sample_blocks
 from napari_simmat.engine.object_readers import OUTLINE_ENDINGS, read_objects
 from napari_simmat.io.dicom import holds_dicom, images_in, one_per_series
-from napari_simmat.io.image_file import ImageFile
-from napari_simmat.io.limits import RefusedFileError
+from napari_simmat.io.image_file import ImageFile, RefusedFileError
 from napari_simmat.io.readers import read_image, read_labels, stem_of
 from napari_simmat.widgets.layer_data import CHANNEL, PROVENANCE, layer_info
 from napari_simmat.widgets.placement import ImageGeometry

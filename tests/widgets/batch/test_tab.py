@@ -23,7 +23,7 @@ from napari_simmat.batch.inputs import parse_channels
 from napari_simmat.checkpoints.loading import load_model
 from napari_simmat.cli import app, main
 from napari_simmat.cli.segment import LinkOptions
-from napari_simmat.engine.channels import match_channels
+from napari_simmat.engine.image_stack import match_channels
 from napari_simmat.engine.linking import LAPTRACK_MISSING
 from napari_simmat.engine.settings import AutomaticSettings
 from napari_simmat.io.zarr import write_labels_zarr

@@ -12,7 +12,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from napari_simmat.progress import Job, Progress
-from napari_simmat.widgets.segment.prefetch import around
+from napari_simmat.widgets.segment.propagation import around
 from napari_simmat.widgets.worker import Worker
 
 

@@ -14,7 +14,7 @@ from qtpy.QtCore import Qt
 from segment_anything import sam_model_registry
 
 from napari_simmat.checkpoints.loading import load_model
-from napari_simmat.engine import encoder
+from napari_simmat.engine import embeddings
 from napari_simmat.engine.predictor import Predictor
 from napari_simmat.models import tuning
 from napari_simmat.models.sam import SamNetwork
@@ -120,7 +120,7 @@ def test_a_preview_is_to_look_at_and_the_exact_mask_is_committed(
 def test_a_newer_click_changes_the_preview_and_both_change_the_exact_mask(
     encoding: Window, blocks: threading.Semaphore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoder, "PREVIEW_CUTOFF", 1.0)  # three of four blocks are
+    monkeypatch.setattr(embeddings, "PREVIEW_CUTOFF", 1.0)  # three of four blocks are
     click_without_waiting(encoding, *CLICK)
     blocks.release()
     wait_for_preview(encoding)

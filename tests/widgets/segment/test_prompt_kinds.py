@@ -14,8 +14,7 @@ from skimage.data import coins
 
 from napari_simmat.engine.masks import interior_point
 from napari_simmat.widgets.segment.controller import WITH_SMALL_PIECES, small_pieces
-from napari_simmat.widgets.segment.layer_adapters import unreadable
-from napari_simmat.widgets.segment.prompt_layers import OUTLINE_WIDTH
+from napari_simmat.widgets.segment.prompt_layers import OUTLINE_WIDTH, unreadable
 from tests.widgets.scenes import CENTERS, RADII, discs, iou, nucleus_in_cell
 
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier

@@ -14,8 +14,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
+from napari_simmat.engine.object_files import OBJECT_FORMATS
 from napari_simmat.engine.object_readers import read_objects
-from napari_simmat.engine.object_writers import OBJECT_FORMATS
 from napari_simmat.widgets.layer_data import PROVENANCE
 from napari_simmat.widgets.placement import unit_symbol
 from napari_simmat.widgets.segment.export import _FILTERS, axis_letters, loaded

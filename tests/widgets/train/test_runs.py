@@ -8,7 +8,7 @@ import pytest
 
 from napari_simmat.io.files import trainings_folder
 from napari_simmat.progress import finish
-from napari_simmat.training.run_folder import BEST_FILE, LOG_FILE, STOP_FILE
+from napari_simmat.training.trainer import BEST_FILE, LOG_FILE, STOP_FILE
 from napari_simmat.widgets.train import runs
 from napari_simmat.widgets.train.runs import TrainRequest, WindowRun
 

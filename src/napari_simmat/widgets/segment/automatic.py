@@ -12,7 +12,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from scipy.ndimage import find_objects
 
 from napari_simmat._text import pluralize
-from napari_simmat.engine import point_grids
+from napari_simmat.engine import automatic_generator
 from napari_simmat.engine.automatic_postprocessing import Instances, masks_to_instances
 from napari_simmat.engine.coordinates import AxisOrder, transposed_view
 from napari_simmat.engine.likeness import MIN_EXAMPLES, Sifted
@@ -219,7 +219,7 @@ class AutomaticSegmentation(QObject):
             if place.other_pixels(layer) or not place.lies_on(layer):
                 raise ValueError(not_on_image(layer.name))
             seen = transposed_view(layer.data, place.order)
-            return point_grids.prompts_from_labels(np.asarray(seen[plane]))
+            return automatic_generator.prompts_from_labels(np.asarray(seen[plane]))
         return _points_on(layer, session, plane, self._workspace.viewer.dims.point)
 
     # ------------------------------------------------------------------ the worker
@@ -329,4 +329,4 @@ def _points_on(
         raise ValueError(
             f"{layer.name} has no point on this plane of the image; add some, or use a grid."
         )
-    return point_grids.prompts_at(points[here & inside][:, -2:])
+    return automatic_generator.prompts_at(points[here & inside][:, -2:])

@@ -26,9 +26,8 @@ from napari_simmat.widgets.segment.inference import (
     Subject,
 )
 from napari_simmat.widgets.segment.object_actions import ObjectActions, PromptActions
-from napari_simmat.widgets.segment.prefetch import EmbeddingPrefetcher
 from napari_simmat.widgets.segment.prompt_state import Plane, plane_names, prompts_on
-from napari_simmat.widgets.segment.propagation import Propagation
+from napari_simmat.widgets.segment.propagation import EmbeddingPrefetcher, Propagation
 from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.workspace import Change, Workspace
 from napari_simmat.widgets.shortcuts import shortcut_text

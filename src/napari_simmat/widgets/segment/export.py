@@ -15,9 +15,8 @@ from napari_simmat._text import pluralize
 from napari_simmat.batch.outputs import LabeledObjects, save_objects_job
 from napari_simmat.engine.coordinates import AxisOrder
 from napari_simmat.engine.measurements import PixelSize
+from napari_simmat.engine.object_files import OBJECT_FORMATS, ObjectSection, ObjectSet, format_of
 from napari_simmat.engine.object_readers import OBJECT_ENDINGS, read_objects
-from napari_simmat.engine.object_set import ObjectSection, ObjectSet
-from napari_simmat.engine.object_writers import OBJECT_FORMATS, format_of
 from napari_simmat.io.files import OutputError, atomic_write
 from napari_simmat.io.zarr import METADATA_FILES
 from napari_simmat.progress import Job, Progress

@@ -29,7 +29,7 @@ from napari_simmat.widgets.segment.autosave import Autosave, Recovery, Snapshot
 from napari_simmat.widgets.segment.controller import SegmentController
 from napari_simmat.widgets.segment.export import ObjectExporter
 from napari_simmat.widgets.segment.inference import PredictionRequest
-from napari_simmat.widgets.segment.prefetch import NEIGHBORS, around
+from napari_simmat.widgets.segment.propagation import NEIGHBORS, around
 from napari_simmat.widgets.segment.session import ImageSession
 from napari_simmat.widgets.segment.session_file import left_over, line_of
 from napari_simmat.widgets.segment.workspace import Change

@@ -55,7 +55,6 @@ from napari_simmat.widgets.segment.export import (
 )
 from napari_simmat.widgets.segment.image_folder import FolderPanel, ImageFolder
 from napari_simmat.widgets.segment.inference import ChosenModel
-from napari_simmat.widgets.segment.layer_adapters import unreadable
 from napari_simmat.widgets.segment.learn_panel import LearnPanel, LearnState
 from napari_simmat.widgets.segment.learning import Learning, learn_request, new_objects, spec_of
 from napari_simmat.widgets.segment.object_panel import ObjectPanel, rows_of, voxel_of
@@ -68,6 +67,7 @@ from napari_simmat.widgets.segment.panels import (
     StackPanel,
 )
 from napari_simmat.widgets.segment.preferences import TabSettings, load_settings, save_settings
+from napari_simmat.widgets.segment.prompt_layers import unreadable
 from napari_simmat.widgets.segment.prompt_state import Plane
 from napari_simmat.widgets.segment.tracks import ObjectTracks, TracksPanel
 from napari_simmat.widgets.segment.workspace import Change

@@ -11,7 +11,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from napari_simmat.benchmark.experiments import (
+from napari_simmat.datasets.aims import from_aims
+from napari_simmat.datasets.dataset import Dataset, GeneratedConfig, generate_job
+from napari_simmat.models.network import Network
+from napari_simmat.models.spec import Model, ModelSpec
+from napari_simmat.progress import Job, Progress, map_progress
+from napari_simmat.research.experiments import (
     EXPERIMENTS,
     GENERATED,
     BenchmarkConfig,
@@ -26,23 +31,16 @@ from napari_simmat.benchmark.experiments import (
     read_rows,
     run_name,
 )
-from napari_simmat.benchmark.report import (
+from napari_simmat.research.report import (
     PANEL_ARMS,
     draw_panels_job,
     draw_plot,
     markdown_table,
 )
-from napari_simmat.datasets.aims import from_aims
-from napari_simmat.datasets.dataset import Dataset, GeneratedConfig, generate_job
-from napari_simmat.models.network import Network
-from napari_simmat.models.spec import Model, ModelSpec
-from napari_simmat.progress import Job, Progress, map_progress
 from napari_simmat.training.batches import LabeledPlanes
 from napari_simmat.training.config import TrainConfig
-from napari_simmat.training.devices import Devices
-from napari_simmat.training.finetune import train_job
-from napari_simmat.training.run_folder import BEST_FILE
-from napari_simmat.training.validation import ValidationScores, validate_network_job
+from napari_simmat.training.finetune import ValidationScores, train_job, validate_network_job
+from napari_simmat.training.trainer import BEST_FILE, Devices
 
 MAX_TEST_OBJECTS = 1000
 """Maximum number of prompted objects of the test planes."""

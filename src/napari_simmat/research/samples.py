@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from napari_simmat.scenes.canvas import Floats, Ids
-from napari_simmat.scenes.optics import degrade, wide_blur
-from napari_simmat.scenes.renderers import FAMILIES, render
-from napari_simmat.scenes.scene import compact, draw_scene
+from napari_simmat.research.canvas import Floats, Ids
+from napari_simmat.research.optics import degrade, wide_blur
+from napari_simmat.research.renderers import FAMILIES, render
+from napari_simmat.research.scene import compact, draw_scene
 
 MIN_BORDER_CONTRAST = 0.8
 """Border contrast, in units of the local noise, below which an object counts as invisible."""

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 from skimage.measure import label
 
-from napari_simmat.scenes.canvas import Floats, Ids, Shape
-from napari_simmat.scenes.layouts import LAYOUTS, SceneLayout
-from napari_simmat.scenes.textures import smooth_field, texture
+from napari_simmat.research.canvas import Floats, Ids, Shape
+from napari_simmat.research.layouts import LAYOUTS, SceneLayout
+from napari_simmat.research.textures import smooth_field, texture
 
 MIN_AREA = 30
 """Smallest labeled object in pixels."""

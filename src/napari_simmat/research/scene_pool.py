@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_simmat.engine.normalization import stretch_percentiles
-from napari_simmat.scenes.samples import draw_sample, visible_labels
+from napari_simmat.research.samples import draw_sample, visible_labels
 
 CROP_SIZES = (96, 128, 160, 192, 256)
 CROP_SIZE_WEIGHTS = (0.12, 0.35, 0.18, 0.2, 0.15)

@@ -12,8 +12,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat.scenes.canvas import Floats, Ids, Shape
-from napari_simmat.scenes.optics import (
+from napari_simmat.research.canvas import Floats, Ids, Shape
+from napari_simmat.research.optics import (
     blur,
     camera_noise,
     draw_lamp,
@@ -21,9 +21,9 @@ from napari_simmat.scenes.optics import (
     halfway,
     illumination,
 )
-from napari_simmat.scenes.samples import visible_labels
-from napari_simmat.scenes.scene import Scene, draw_scene, tones
-from napari_simmat.scenes.textures import smooth_field
+from napari_simmat.research.samples import visible_labels
+from napari_simmat.research.scene import Scene, draw_scene, tones
+from napari_simmat.research.textures import smooth_field
 
 AnyScene = TypeVar("AnyScene", bound=Scene)
 _CAMERA_LAYOUTS = ("leaves", "leaves", "large", "discs", "cells", "nested")

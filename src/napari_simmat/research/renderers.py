@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from napari_simmat.scenes.canvas import Floats, log_uniform
-from napari_simmat.scenes.optics import (
+from napari_simmat.research.canvas import Floats, log_uniform
+from napari_simmat.research.optics import (
     blur,
     camera_noise,
     gaussian,
@@ -23,8 +23,8 @@ from napari_simmat.scenes.optics import (
     uneven_light,
     wide_blur,
 )
-from napari_simmat.scenes.scene import Scene, tones
-from napari_simmat.scenes.textures import photograph, smooth_field, texture
+from napari_simmat.research.scene import Scene, tones
+from napari_simmat.research.textures import photograph, smooth_field, texture
 
 SceneRenderer: TypeAlias = Callable[[Scene, np.random.Generator], Floats]
 

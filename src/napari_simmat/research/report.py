@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_simmat.benchmark.experiments import (
+from napari_simmat.checkpoints.checkpoint import read_tensors
+from napari_simmat.datasets.dataset import Dataset
+from napari_simmat.engine.masks import iou
+from napari_simmat.engine.normalization import stretch_percentiles
+from napari_simmat.io.files import atomic_write
+from napari_simmat.models.network import Network
+from napari_simmat.models.spec import Model, ModelSpec
+from napari_simmat.progress import Job, Progress
+from napari_simmat.research.experiments import (
     ARMS,
     SCRATCH,
     SIMMAT,
@@ -19,18 +27,9 @@ from napari_simmat.benchmark.experiments import (
     ResultRow,
     checkpoint_of,
 )
-from napari_simmat.checkpoints.checkpoint import read_tensors
-from napari_simmat.datasets.dataset import Dataset
-from napari_simmat.engine.masks import iou
-from napari_simmat.engine.normalization import stretch_percentiles
-from napari_simmat.io.files import atomic_write
-from napari_simmat.models.network import Network
-from napari_simmat.models.spec import Model, ModelSpec
-from napari_simmat.progress import Job, Progress
 from napari_simmat.training.batches import LabeledPlane, LabeledPlanes
 from napari_simmat.training.config import TrainConfig
-from napari_simmat.training.finetune import make_trainable
-from napari_simmat.training.validation import protocol_mask
+from napari_simmat.training.finetune import make_trainable, protocol_mask
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from napari_simmat.scenes.canvas import Floats, Shape, log_uniform
+from napari_simmat.research.canvas import Floats, Shape, log_uniform
 
 PHOTOGRAPHS = (
     "astronaut",

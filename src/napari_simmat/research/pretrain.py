@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_simmat.checkpoints.checkpoint import read_spec, read_tensors, save_checkpoint
-from napari_simmat.evaluation.simulated_prompts import (
+from napari_simmat.evaluation.prompting import (
     PROMPT_KIND_WEIGHTS,
     PromptBatch,
     add_correction,
@@ -30,13 +30,10 @@ from napari_simmat.models.tiny_encoder import MASK_STRIDE, MAX_BLOCKS, MIN_BLOCK
 from napari_simmat.models.tuning import architecture_of
 from napari_simmat.models.views import ALL_VIEWS
 from napari_simmat.progress import Job, Progress
-from napari_simmat.scenes.renderers import FAMILIES
-from napari_simmat.training.devices import Devices
-from napari_simmat.training.losses import dense_loss, dense_targets, mask_loss, trained_answers
-from napari_simmat.training.muon import MuonAdamW, muon_is_available
-from napari_simmat.training.real_scenes import RealSource, real_drawer
-from napari_simmat.training.run_folder import STATE_FILE, RunFolder, read_state
-from napari_simmat.training.scene_pool import (
+from napari_simmat.research.muon import MuonAdamW, muon_is_available
+from napari_simmat.research.real_scenes import RealSource, real_drawer
+from napari_simmat.research.renderers import FAMILIES
+from napari_simmat.research.scene_pool import (
     MEAN,
     STD,
     UNKNOWN,
@@ -47,7 +44,15 @@ from napari_simmat.training.scene_pool import (
     scene_drawer,
     with_glare,
 )
-from napari_simmat.training.trainer import Trainer, TrainingTask
+from napari_simmat.training.losses import dense_loss, dense_targets, mask_loss, trained_answers
+from napari_simmat.training.trainer import (
+    STATE_FILE,
+    Devices,
+    RunFolder,
+    Trainer,
+    TrainingTask,
+    read_state,
+)
 
 CORRECTION_ROUNDS = (0.38, 0.22, 0.14, 0.09, 0.06, 0.05, 0.03, 0.03)
 """Probabilities of 1 to 8 rounds of correcting clicks in steps with any."""

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage as ndi
 
-from napari_simmat.scenes.canvas import Floats, Shape
-from napari_simmat.scenes.scene import Scene
-from napari_simmat.scenes.textures import smooth_field
+from napari_simmat.research.canvas import Floats, Shape
+from napari_simmat.research.scene import Scene
+from napari_simmat.research.textures import smooth_field
 
 
 def draw_lamp(rng: np.random.Generator) -> Floats:

@@ -18,8 +18,8 @@ from napari_simmat.datasets.folder import LabeledFile, SingleFileImage, find_lab
 from napari_simmat.datasets.labeled_image import ImageCache, ImageContent, as_ids
 from napari_simmat.datasets.split import series_of
 from napari_simmat.engine.normalization import rescale
-from napari_simmat.scenes.optics import degrade
-from napari_simmat.training.scene_pool import (
+from napari_simmat.research.optics import degrade
+from napari_simmat.research.scene_pool import (
     MIN_AREA,
     UNKNOWN,
     DrawnScene,

@@ -1,1 +1,0 @@
-"""The comparisons of SimMAT's paper: experiments, runs, tables, plots."""

@@ -1,1 +1,0 @@
-"""Drawn scenes with exact labels, and the sensors that image them."""
