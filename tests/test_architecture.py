@@ -29,7 +29,6 @@ OPTIONAL = {
     "laptrack",
     "lightning-fabric",
     "matplotlib",
-    "tensorboard",
     "huggingface-hub",
     "bioimageio.spec",
     "pyyaml",

@@ -130,9 +130,8 @@ def test_the_oldest_napari_is_the_same_everywhere() -> None:
 
 def test_a_plain_installation_brings_no_window_and_no_plots() -> None:
     names = {re.split(r"\W", each)[0] for each in PROJECT["dependencies"]}
-    assert not names & {"napari", "qtpy", "superqt", "magicgui", "matplotlib", "tensorboard"}
+    assert not names & {"napari", "qtpy", "superqt", "magicgui", "matplotlib"}
     assert "roifile" in names
-    assert not any("tensorboard" in each for each in EXTRAS["all"])
 
 
 @pytest.mark.parametrize(

@@ -220,7 +220,7 @@ def test_a_link_does_not_lead_a_manifest_out_of_its_folder(tmp_path: Path) -> No
         (["image"], r"list\.csv lists no image"),
         (["picture", "a.tif"], r"has the columns picture; a manifest has image"),
         (["image,image", "a.tif,a.tif"], r"each once"),
-        (["image,chanels", "a.tif,0"], r"has the column 'chanels'; those of a manifest are"),
+        (["image,kanals", "a.tif,0"], r"has the column 'kanals'; those of a manifest are"),
         (["index,axis-0,axis-1", "0,1,1"], r"holds prompts, not a list of images"),
         (["image,prompts", "a.tif"], r"line 2: there are more or fewer values than columns"),
         (["image,channels", "a.tif,0,1"], r"line 2: there are more or fewer values"),

@@ -96,7 +96,7 @@ def test_every_box_of_every_image_finds_its_own_pixel():
         torch.testing.assert_close(alone[0, 0], chosen[image, 1])
 
 
-def test_a_click_inside_a_box_leaves_the_boxs_guess_unless_this_misses_the_click():
+def test_first_guess_of_box_stays_unless_it_misses_a_click():
     found, _, nut = pixels()
     corners = torch.tensor(BOX).reshape(1, 2, 2)
 

@@ -225,7 +225,7 @@ def _halved(values):
 
 
 @torch.no_grad()
-def test_of_a_boxs_masks_the_one_that_fills_it_is_the_answer(network, monkeypatch):
+def test_decode_box_returns_the_mask_that_fills_it(network, monkeypatch):
     masks = torch.full((4, 32, 32), -5.0)
     masks[0, 8:16, 8:16] = 5  # half of the box below, with the best predicted quality
     masks[2, 8:16, 8:24] = 5  # the box: pixels 16 to 48 across, 16 to 32 down

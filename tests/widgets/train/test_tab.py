@@ -302,7 +302,7 @@ def test_closing_the_viewer_ends_the_process_and_the_next_window_can_go_on(
     assert not second.tab._unfinished_part.isVisibleTo(second.tab)
 
 
-def test_a_folder_without_labels_is_the_childs_own_sentence(
+def test_start_without_labels_shows_the_message_of_the_command(
     trainer: Trainer, tmp_path: Path, user_folder: Path
 ) -> None:
     from tifffile import imwrite
