@@ -449,9 +449,7 @@ def test_deflated_dicom_is_read_while_it_is_small(tmp_path: Path, monkeypatch: A
     file.save_as(path)
     assert np.array_equal(read_image(path).data, PLANE)
     monkeypatch.setattr("napari_simmat.io.dicom._MAX_DEFLATED", 500)
-    with pytest.raises(
-        ValueError, match=r"a\.dcm is deflated as a whole and has .* kB, which c"
-    ):
+    with pytest.raises(ValueError, match=r"a\.dcm is deflated as a whole and has .* kB, which c"):
         read_image(path)
 
 
