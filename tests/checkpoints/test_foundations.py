@@ -35,7 +35,7 @@ def stock_and_state(
 ) -> tuple[Sam, dict[str, torch.Tensor]]:
     """Stock SAM with a shrunk network of random numbers, and its tensors as in a published file.
 
-    MobileSAM's encoder is compared with timm's in `tests.models.test_mobile_sam`.
+    MobileSAM's encoder is compared with timm's in `tests.models.test_mobile_encoder`.
     """
     torch.manual_seed(0)
     if architecture == "vit_t":
