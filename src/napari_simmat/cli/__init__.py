@@ -45,16 +45,6 @@ simmat segment image.tif --model tiny --prompts points.csv --output results
 `simmat COMMAND --help` explains a command with examples.
 """
 
-RENAMED = {
-    "--prompt": "--prompts",
-    "--most": "--max-objects",
-    "--smallest": "--min-size",
-    "--share": "--validation-fraction",
-    "--plan": "--dry-run",
-    "--outside": "--allow-outside",
-}
-"""Options by an earlier name, which still works."""
-
 
 def _shown_default(value: object) -> str | None:
     """A default in the help; None hides one that says nothing."""
@@ -101,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         Exit status: 0 success, 1 failure, 2 invalid arguments, 130 canceled.
     """
-    given = _with_new_names(sys.argv[1:] if arguments is None else arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
     _print_every_name()
     if arguments is None and "--debug" not in given:
         quiet_libraries()
@@ -125,12 +115,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             terminal.fail(_sentence(error))
             return 1
     return status if isinstance(status, int) else 0
-
-
-def _with_new_names(arguments: Sequence[str]) -> list[str]:
-    """The arguments with options by their present names."""
-    options = (word.partition("=") for word in arguments)
-    return [f"{RENAMED.get(name, name)}{rest}{value}" for name, rest, value in options]
 
 
 def quiet_libraries() -> None:
